@@ -1,0 +1,1 @@
+"""The store: names, rules, Git. Knows neither Flask nor Postgres."""

@@ -1,0 +1,77 @@
+"""Coded errors with data. No HTTP here: `service/errors.py` maps a code to a status, once.
+
+An error is a code (stable, what programs read), a message (what a person reads: what is wrong, and
+what to do next) and data (what the message was made of, JSON-able, never a secret).
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Any
+
+
+class Code(StrEnum):
+    """Every way in which gitstore says no. The value is the `code` of a problem+json."""
+
+    # What was asked is not well-formed.
+    MALFORMED = "malformed"
+    INVALID_NAME = "invalid_name"
+    UNSUPPORTED_MEDIA_TYPE = "unsupported_media_type"
+    TOO_LARGE = "too_large"
+    # Who asks.
+    UNAUTHENTICATED = "unauthenticated"
+    FORBIDDEN = "forbidden"
+    # What is asked for is not there (or is another tenant's).
+    NOT_FOUND = "not_found"
+    PROJECT_NOT_FOUND = "project_not_found"
+    WORKFLOW_NOT_FOUND = "workflow_not_found"
+    VERSION_NOT_FOUND = "version_not_found"
+    NOT_PUBLISHED = "not_published"
+    METHOD_NOT_ALLOWED = "method_not_allowed"
+    # It stands in the way of something else.
+    PROJECT_EXISTS = "project_exists"
+    WORKFLOW_EXISTS = "workflow_exists"
+    DRAFT_EXISTS = "draft_exists"
+    NO_DRAFT = "no_draft"
+    BASE_MOVED = "base_moved"
+    INTEGRITY = "integrity"
+    STALE_DRAFT = "stale_draft"
+    PRECONDITION_REQUIRED = "precondition_required"
+    # The definition.
+    DEFINITION_UNPARSABLE = "definition_unparsable"
+    DEFINITION_INVALID = "definition_invalid"
+    DEFINITION_MISSING = "definition_missing"
+    # A push.
+    NOT_FAST_FORWARD = "not_fast_forward"
+    WRONG_NUMBER = "wrong_number"
+    VERSION_IMMUTABLE = "version_immutable"
+    REF_NOT_ACCEPTED = "ref_not_accepted"
+    DISCARD_NOT_ALONE = "discard_not_alone"
+    ATOMIC_REFUSED = "atomic_refused"
+    SHALLOW = "shallow"
+    OBJECTS_MISSING = "objects_missing"
+    OBJECTS_REFUSED = "objects_refused"
+    # Not now.
+    BUSY = "busy"
+    UNAVAILABLE = "unavailable"
+    PUBLISHED_NOT_MIRRORED = "published_not_mirrored"
+    # The operator's.
+    CONFIG = "config"
+    INTERNAL = "internal"
+
+
+class GitstoreError(Exception):
+    """An expected refusal.
+
+    `data` holds JSON-able facts by name, for example `etag` and `author` of what stands there now, or
+    `problems`, a list of `gitstore.model.Problem`, of a definition.
+    """
+
+    def __init__(self, code: Code, message: str, **data: Any) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+        self.data = data
+
+    def __str__(self) -> str:
+        return self.message

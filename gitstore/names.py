@@ -1,0 +1,88 @@
+"""Every ref that gitstore knows, and the only file that spells them.
+
+    refs/heads/drafts/<slug>                  the draft of a workflow
+    refs/tags/<slug>/v<N>                     a published version
+    refs/ledger/<slug>                        what happened to the workflow, appended to by gitstore alone
+    refs/superseded/<slug>/<time>             the head of a draft that was discarded, kept
+
+Names are bytes, as in Git; slugs and numbers are str and int, as above Git.
+See git-check-ref-format(1) for what Git itself allows.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from gitstore.versions import is_slug, parse_version
+
+PREFIX = b"refs/"
+DRAFTS = b"refs/heads/drafts/"
+TAGS = b"refs/tags/"
+LEDGERS = b"refs/ledger/"
+SUPERSEDED = b"refs/superseded/"
+
+ACCEPTED = "refs/heads/drafts/<slug> (a draft) and refs/tags/<slug>/v<N> (a version)"
+
+
+@dataclass(frozen=True, slots=True)
+class DraftRef:
+    """The branch that holds the draft of `slug`."""
+
+    slug: str
+
+
+@dataclass(frozen=True, slots=True)
+class VersionRef:
+    """The tag that is version `number` of `slug`."""
+
+    slug: str
+    number: int
+
+
+def draft(slug: str) -> bytes:
+    return DRAFTS + slug.encode()
+
+
+def tag(slug: str, number: int) -> bytes:
+    return tags_of(slug) + f"v{number}".encode()
+
+
+def tags_of(slug: str) -> bytes:
+    """The folder of a workflow's version tags."""
+    return TAGS + slug.encode() + b"/"
+
+
+def ledger(slug: str) -> bytes:
+    return LEDGERS + slug.encode()
+
+
+def superseded(slug: str, when: datetime) -> bytes:
+    """Where the head of a draft discarded at `when` (UTC) is kept."""
+    return SUPERSEDED + slug.encode() + b"/" + when.strftime("%Y%m%dT%H%M%S.%fZ").encode()
+
+
+def parse(ref: bytes) -> DraftRef | VersionRef | None:
+    """What a ref that people may write names; None for every other ref."""
+    try:
+        text = ref.decode("ascii")
+    except UnicodeDecodeError:
+        return None
+    if ref.startswith(DRAFTS):
+        slug = text[len(DRAFTS) :]
+        return DraftRef(slug) if is_slug(slug) else None
+    if ref.startswith(TAGS):
+        slug, _, version = text[len(TAGS) :].partition("/")
+        number = parse_version(version)
+        return VersionRef(slug, number) if is_slug(slug) and number is not None else None
+    return None
+
+
+def show(ref: bytes) -> str:
+    """A ref as a person reads it, whatever bytes it holds."""
+    return ref.decode("utf-8", "backslashreplace")
+
+
+def short(ref: DraftRef | VersionRef) -> str:
+    """As git prints it: `drafts/<slug>`, `<slug>/v<N>`."""
+    return f"drafts/{ref.slug}" if isinstance(ref, DraftRef) else f"{ref.slug}/v{ref.number}"
