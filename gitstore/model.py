@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
@@ -36,6 +37,8 @@ class Limits:
     """DESIGN section 4: what a definition and a push may cost. Sizes are bytes."""
 
     pack: int = 16 * 2**20
+    pack_objects: int = 100_000
+    commands: int = 10_000
     inflated: int = 64 * 2**20
     object: int = 4 * 2**20
     definition: int = 2**20
@@ -67,3 +70,106 @@ class Definition:
     @property
     def valid(self) -> bool:
         return not self.errors
+
+
+@dataclass(frozen=True, slots=True)
+class Person:
+    """A name and an e-mail address, as in a commit's author line."""
+
+    name: str
+    email: str
+
+
+class Permission(StrEnum):
+    """What a principal may do in a project; `service/access.py` says which role has which."""
+
+    READ = "read"
+    EDIT = "edit"
+    PUBLISH = "publish"
+    OWN = "own"
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """What a commit holds for one workflow.
+
+    `commit`, `tree` (the folder with the definition) and `blob` (the definition) are hex object ids.
+    `definition` is None where the file does not parse (an import), and `problems` say why.
+    `created_at` is the commit's committer date, UTC.
+    """
+
+    commit: str
+    tree: str
+    blob: str
+    file_name: str
+    definition: Definition | None
+    problems: tuple[Problem, ...]
+    author: Person
+    message: str
+    created_at: datetime
+
+
+class LedgerKind(StrEnum):
+    """What a ledger entry says happened."""
+
+    CREATED = "created"
+    PUBLISHED = "published"
+    CURRENT = "current-moved"
+    CLEARED = "current-cleared"
+    DISCARDED = "draft-discarded"
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerEntry:
+    """One commit of refs/ledger/<slug>: a fact, and the state of the workflow after it.
+
+    `version` and `target` (hex id that the tag holds) are set for PUBLISHED; `version` also for CURRENT;
+    `target` is the discarded head for DISCARDED. `latest`, `current` and `held` are the state after the
+    fact, so that the newest counting entry alone tells it; `latest` is 0 and `current` None before the
+    first publication. `name` and `description` are set for CREATED alone.
+    """
+
+    oid: str
+    parent: str | None
+    kind: LedgerKind
+    actor: Person
+    when: datetime
+    message: str
+    latest: int
+    current: int | None
+    held: bool
+    version: int | None = None
+    target: str | None = None
+    name: str | None = None
+    description: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class WorkflowState:
+    """Where a workflow stands in Git: its refs and what its ledger says. Ids are hex, None where absent."""
+
+    slug: str
+    draft: str | None
+    ledger: str | None
+    latest: int
+    latest_commit: str | None
+    current: int | None
+    held: bool
+    draft_open: bool
+
+    @property
+    def next_number(self) -> int:
+        return self.latest + 1
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """A published version: what its tag holds and what the ledger says of it."""
+
+    slug: str
+    number: int
+    ref_oid: str
+    snapshot: Snapshot
+    message: str
+    published_by: Person
+    published_at: datetime

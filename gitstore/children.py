@@ -1,0 +1,50 @@
+"""How git is run as a child: from a list, without the user's configuration, under limits."""
+
+from __future__ import annotations
+
+import os
+import resource
+import shutil
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+
+from gitstore.errors import Code, GitstoreError
+
+
+@cache
+def git() -> str:
+    """The path of the git binary. Raises `config` where there is none."""
+    found = shutil.which("git")
+    if found is None:
+        raise GitstoreError(Code.CONFIG, "git is not on PATH: install git 2.36 or newer")
+    return found
+
+
+def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
+    """The environment of a git child: no configuration but the repository's, no prompts, plain English."""
+    return {
+        "PATH": os.defpath,
+        "HOME": os.devnull,
+        "LC_ALL": "C",
+        "GIT_CONFIG_NOSYSTEM": "1",
+        "GIT_CONFIG_GLOBAL": os.devnull,
+        "GIT_TERMINAL_PROMPT": "0",
+        # A data folder on a volume may belong to another uid than ours; whoever may start us may read it.
+        "GIT_CONFIG_COUNT": "1",
+        "GIT_CONFIG_KEY_0": "safe.directory",
+        "GIT_CONFIG_VALUE_0": "*",
+        **(extra or {}),
+    }
+
+
+def command(repository: Path, *arguments: str, config: Mapping[str, str] | None = None) -> list[str]:
+    """The argument list for `git <arguments>` in the bare `repository`."""
+    settings = [part for key, value in (config or {}).items() for part in ("-c", f"{key}={value}")]
+    return [git(), "--git-dir", os.fspath(repository), *settings, *arguments]
+
+
+def limit_memory(pid: int, size: int) -> None:
+    """Bound the address space of a child that has not been fed yet to `size` bytes, where the system can."""
+    if hasattr(resource, "prlimit"):
+        resource.prlimit(pid, resource.RLIMIT_AS, (size, size))

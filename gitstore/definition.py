@@ -1,0 +1,124 @@
+"""Workflow definitions: bytes -> value and problems, the digest of what a value means, and value -> bytes.
+
+The format and its rules are DEFINITION.md's. Bytes are kept as they came; what is made of them here is a view.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from dataclasses import replace
+from typing import Any
+
+import rfc8785
+import yaml
+
+from gitstore import meaning, parsing, rules, yaml_reader, yaml_writer
+from gitstore.errors import Code, GitstoreError
+from gitstore.model import Definition, Limits, Problem, Rules
+from gitstore.quoting import quote
+
+FILE_NAMES = ("workflow.yaml", "workflow.yml", "workflow.json")
+
+_ENVELOPE = Limits(depth=8, nodes=1_000)
+"""What a JSON body may have around a definition, on top of the definition's own limits."""
+
+_LIST_ITEM = re.compile(r"/(nodes|edges)/([0-9]+)(?:/|$)")
+
+
+def parse(raw: bytes, file_name: str, rules: Rules, limits: Limits) -> Definition:
+    """The definition in `raw`, the content of a file called `file_name`.
+
+    Its problems are those of `rules`, in document order. Raises `definition_unparsable`, and nothing else, with
+    every refusal as data `problems`.
+    """
+    try:
+        document = parsing.read(raw, limits, is_json=_is_json(file_name))
+        value = _root(document)
+    except parsing.Unparsable as error:
+        message = f"{file_name} can't be read: {error.summary}"
+        raise GitstoreError(Code.DEFINITION_UNPARSABLE, message, problems=error.problems) from None
+    problems = _problems(document) if rules is Rules.MESHHOOK else ()
+    return Definition(raw, value, digest(value, rules), problems)
+
+
+def parse_json(raw: bytes, limits: Limits) -> Any:
+    """Any JSON value, under the guards of a definition. Raises `malformed`, with line and column.
+
+    The size of a body is its reader's concern; what may stand around a definition in it is allowed for.
+    """
+    around = replace(
+        limits,
+        definition=max(len(raw), limits.definition),
+        depth=limits.depth + _ENVELOPE.depth,
+        nodes=limits.nodes + _ENVELOPE.nodes,
+    )
+    try:
+        return parsing.read(raw, around, is_json=True).value
+    except parsing.Unparsable as error:
+        message = f"the body is not acceptable JSON: {error.summary}"
+        raise GitstoreError(Code.MALFORMED, message, problems=error.problems) from None
+
+
+def canonical(value: dict[str, Any], rules: Rules = Rules.MESHHOOK) -> bytes:
+    """What `value` means, as canonical JSON (RFC 8785): without layout and leftovers where rules know them."""
+    return rfc8785.dumps(meaning.meaning(value) if rules is Rules.MESHHOOK else value)
+
+
+def digest(value: dict[str, Any], rules: Rules) -> str:
+    """ "sha256:<hex>" of `canonical`: the same for the same meaning, whatever the formatting."""
+    return "sha256:" + hashlib.sha256(canonical(value, rules)).hexdigest()
+
+
+def dump(value: dict[str, Any], file_name: str, rules: Rules = Rules.MESHHOOK) -> bytes:
+    """`value`, as it came out of `parse` or `parse_json`, as the content of a file called `file_name`.
+
+    `parse` makes the same value of it, but for the editor's leftovers, which MeshHook's rules drop.
+    """
+    kept = meaning.without_leftovers(value) if rules is Rules.MESHHOOK else value
+    if _is_json(file_name):
+        return (json.dumps(kept, ensure_ascii=False, indent=2) + "\n").encode()
+    return yaml_writer.write(kept).encode()
+
+
+def has_comments(raw: bytes, file_name: str) -> bool:
+    """Whether the file, which parses, has comments that `dump` would drop."""
+    return not _is_json(file_name) and b"#" in raw and yaml_reader.has_comments(raw.decode(errors="replace"))
+
+
+def describe(problem: Problem) -> str:
+    """One line for terminals, pages and HTTP alike: `nodes[3] "call-api": url is required for an HTTP call`."""
+    item = _LIST_ITEM.match(problem.pointer or "")
+    if item is not None:
+        node = "" if problem.node is None else " " + quote(problem.node)
+        return f"{item[1]}[{item[2]}]{node}: {problem.message}"
+    if problem.pointer is None and problem.line is not None:
+        return f"line {problem.line}, column {problem.column}: {problem.message}"
+    return problem.message
+
+
+def _is_json(file_name: str) -> bool:
+    return file_name.endswith(".json")
+
+
+def _root(document: parsing.Document) -> dict[str, Any]:
+    if isinstance(document.value, dict):
+        return document.value
+    message = "the document is empty" if document.value is None else "the document must be a mapping"
+    line, column = document.source.place(document.marks.at)
+    raise parsing.Unparsable([Problem("not_a_mapping", message, line=line, column=column)])
+
+
+def _problems(document: parsing.Document) -> tuple[Problem, ...]:
+    """What the rules find, in document order. A pointer ends where the document does: it always resolves."""
+    found = []
+    for finding in rules.check(document.value):
+        steps, at = document.locate(finding.path)
+        line, column = document.source.place(at)
+        pointer = "".join(f"/{step}" for step in finding.path[:steps])
+        problem = Problem(
+            finding.code, finding.message, pointer, finding.node, line, column, error=finding.error
+        )
+        found.append((at, problem))
+    return tuple(problem for _, problem in sorted(found, key=lambda pair: pair[0]))

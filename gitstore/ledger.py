@@ -1,0 +1,154 @@
+"""The ledger of a workflow: refs/ledger/<slug>, a chain of commits that only gitstore appends to.
+
+An entry is a commit on the empty tree. Its author is the authenticated principal, its committer date the
+server's clock. The message is a subject for people, the reason (any text, or none), and a last paragraph
+of trailers (git-interpret-trailers(1)), which alone is read back:
+
+    Published order-sync v3
+
+    Ship the new warehouse
+
+    Gitstore-Event: published
+    Gitstore-Version: v3                  published, current-moved
+    Gitstore-Object: <id>                 published: what the tag holds; draft-discarded: the head
+    Gitstore-Name: "Order sync"           created, as JSON
+    Gitstore-Description: "..."           created, as JSON
+    Gitstore-Latest: v3                   the state after this entry, so that the newest one tells all:
+    Gitstore-Current: v3                  "none" where there is none
+    Gitstore-Held: no
+
+An entry is written just before its ref. A publishing entry counts once the tag holds its id; what a kill
+left behind never counts, and the next entry states what really stood there.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from datetime import datetime
+
+from dulwich.objects import Commit, Tree
+
+from gitstore.errors import Code, GitstoreError
+from gitstore.model import LedgerEntry, LedgerKind, Person
+from gitstore.objects import Objects, new_commit, person, text, utc
+from gitstore.versions import parse_version
+
+COMMITTER = Person("gitstore", "gitstore@localhost")
+EMPTY_TREE = Tree()
+
+_PREFIX = "Gitstore-"
+_NONE = "none"
+
+
+def compose(slug: str, entry: LedgerEntry) -> Commit:
+    """The commit that records `entry` (whose `oid` is not read) on top of `entry.parent`."""
+    trailers: dict[str, str | None] = {
+        "Event": entry.kind.value,
+        "Version": _show(entry.version) if entry.version is not None else None,
+        "Object": entry.target,
+        "Name": json.dumps(entry.name, ensure_ascii=False) if entry.name is not None else None,
+        "Description": json.dumps(entry.description, ensure_ascii=False) if entry.description else None,
+        "Latest": _show(entry.latest or None),
+        "Current": _show(entry.current),
+        "Held": "yes" if entry.held else "no",
+    }
+    block = "\n".join(f"{_PREFIX}{key}: {value}" for key, value in trailers.items() if value is not None)
+    reason = entry.message.strip()
+    paragraphs = [_subject(slug, entry), *([reason] if reason else []), block]
+    return new_commit(
+        tree=EMPTY_TREE.id,
+        parents=[entry.parent.encode()] if entry.parent else [],
+        author=entry.actor,
+        committer=COMMITTER,
+        when=entry.when,
+        message="\n\n".join(paragraphs),
+    )
+
+
+def parse(commit: Commit) -> LedgerEntry:
+    """Read an entry back. Raises `integrity` for a commit that gitstore did not write."""
+    oid = commit.id.decode()
+    paragraphs = text(commit.message).rstrip("\n").split("\n\n")
+    lines = [line.partition(": ") for line in paragraphs[-1].split("\n")]
+    trailers = {key.removeprefix(_PREFIX): value for key, _, value in lines}
+    try:
+        return LedgerEntry(
+            oid=oid,
+            parent=commit.parents[0].decode() if commit.parents else None,
+            kind=LedgerKind(trailers["Event"]),
+            actor=person(commit.author),
+            when=utc(commit.commit_time),
+            message="\n\n".join(paragraphs[1:-1]),
+            latest=_number(trailers["Latest"]) or 0,
+            current=_number(trailers["Current"]),
+            held=trailers["Held"] == "yes",
+            version=_number(trailers.get("Version", _NONE)),
+            target=trailers.get("Object"),
+            name=_unquote(trailers.get("Name")),
+            description=_unquote(trailers.get("Description")),
+        )
+    except (KeyError, ValueError) as error:
+        raise GitstoreError(
+            Code.INTEGRITY, f"{oid} is no entry that gitstore wrote: run gitstore verify", oid=oid
+        ) from error
+
+
+def walk(objects: Objects, tip: bytes | None) -> Iterator[LedgerEntry]:
+    """Every entry from `tip` back to the first, newest first."""
+    while tip is not None:
+        entry = parse(objects.commit(tip))
+        yield entry
+        tip = entry.parent.encode() if entry.parent else None
+
+
+def draft_entry(
+    previous: LedgerEntry | None, parent: str | None, kind: LedgerKind, actor: Person, when: datetime
+) -> LedgerEntry:
+    """An entry of `kind` that leaves the state of `previous` (the newest counting one) as it is.
+
+    `parent` is the tip of the chain, which may hold entries that do not count. Adjust with
+    `dataclasses.replace`.
+    """
+    return LedgerEntry(
+        oid="",
+        parent=parent,
+        kind=kind,
+        actor=actor,
+        when=when,
+        message="",
+        latest=previous.latest if previous else 0,
+        current=previous.current if previous else None,
+        held=previous.held if previous else False,
+    )
+
+
+def _subject(slug: str, entry: LedgerEntry) -> str:
+    match entry.kind:
+        case LedgerKind.CREATED:
+            return f"Created {slug}"
+        case LedgerKind.PUBLISHED:
+            return f"Published {slug} {_show(entry.version)}"
+        case LedgerKind.CURRENT:
+            return f"{'Held' if entry.held else 'Moved'} current of {slug} to {_show(entry.version)}"
+        case LedgerKind.CLEARED:
+            return f"Cleared current of {slug}"
+        case LedgerKind.DISCARDED:
+            return f"Discarded the draft of {slug}"
+
+
+def _show(number: int | None) -> str:
+    return _NONE if number is None else f"v{number}"
+
+
+def _number(shown: str) -> int | None:
+    if shown == _NONE:
+        return None
+    number = parse_version(shown)
+    if number is None:
+        raise ValueError(shown)
+    return number
+
+
+def _unquote(value: str | None) -> str | None:
+    return None if value is None else str(json.loads(value))

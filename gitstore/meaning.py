@@ -1,0 +1,71 @@
+"""Which parts of a definition mean something: not the layout, and not what the editor leaves behind.
+
+DEFINITION.md, "Editor leftovers" and "Layout", names the keys. Nothing here assumes a valid definition: what
+doesn't have the shape of nodes and edges is kept as it is.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """Keys of a node, of a node's `data`, and of an edge."""
+
+    node: frozenset[str]
+    data: frozenset[str]
+    edge: frozenset[str]
+
+    def __or__(self, other: Keys) -> Keys:
+        return Keys(self.node | other.node, self.data | other.data, self.edge | other.edge)
+
+
+_SELECTION = frozenset({"selected", "dragging", "measured"})
+
+LEFTOVERS = Keys(
+    node=_SELECTION,
+    # These hold live answers, and Git never forgets.
+    data=frozenset({"testResult", "loopOutput", "loopInput"}),
+    edge=_SELECTION,
+)
+
+LAYOUT = Keys(
+    node=frozenset({"position", "width", "height", "style", "zIndex", "extent", "containerPosition"}),
+    # The editor writes containerPosition in here; older files have it on the node.
+    data=frozenset({"style", "dimensions", "containerPosition"}),
+    edge=frozenset({"id", "type", "animated", "style"}),
+)
+
+
+def meaning(value: dict[str, Any]) -> dict[str, Any]:
+    """`value` without layout and leftovers: what a run depends on. `value` itself is not changed."""
+    return _without(LAYOUT | LEFTOVERS, value)
+
+
+def without_leftovers(value: dict[str, Any]) -> dict[str, Any]:
+    """`value` as it is written to a file. `value` itself is not changed."""
+    return _without(LEFTOVERS, value)
+
+
+def _without(keys: Keys, value: dict[str, Any]) -> dict[str, Any]:
+    slim = dict(value)
+    if isinstance(nodes := slim.get("nodes"), list):
+        slim["nodes"] = [_slim_node(keys, node) for node in nodes]
+    if isinstance(edges := slim.get("edges"), list):
+        slim["edges"] = [_slim(edge, keys.edge) for edge in edges]
+    return slim
+
+
+def _slim_node(keys: Keys, node: Any) -> Any:
+    slim = _slim(node, keys.node)
+    if isinstance(slim, dict) and "data" in slim:
+        slim["data"] = _slim(slim["data"], keys.data)
+    return slim
+
+
+def _slim(mapping: Any, keys: frozenset[str]) -> Any:
+    if not isinstance(mapping, dict):
+        return mapping
+    return {key: value for key, value in mapping.items() if key not in keys}

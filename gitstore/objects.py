@@ -1,0 +1,208 @@
+"""The objects of one bare repository: typed reading, durable writing, ancestry.
+
+Ids are hex bytes, as in Git. An object that is not there raises `objects_missing`, one that cannot be
+read `integrity`; no other error leaves this file for a damaged repository.
+"""
+
+from __future__ import annotations
+
+import time
+import zlib
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from datetime import UTC, datetime
+from heapq import heappop, heappush
+from pathlib import Path
+from typing import TypeVar
+
+from dulwich.errors import ChecksumMismatch, FileFormatException, NotGitRepository, ObjectFormatException
+from dulwich.file import FileLocked
+from dulwich.object_store import DiskObjectStore
+from dulwich.objects import Blob, Commit, ObjectID, ShaFile, Tag, Tree
+
+from gitstore.durable import fsync_folder
+from gitstore.errors import Code, GitstoreError
+from gitstore.model import Person
+
+T = TypeVar("T", bound=ShaFile)
+
+_UNREADABLE = (ChecksumMismatch, FileFormatException, ObjectFormatException, NotGitRepository, zlib.error,
+               AssertionError, ValueError, IndexError, EOFError, OSError)  # fmt: skip
+_LAST_SECOND = 253_402_300_799  # 9999-12-31T23:59:59Z; git allows later dates, Python and Postgres do not
+
+
+class Objects:
+    """Objects in `folder` (a repository's `objects/`, or a quarantine with `behind` as its alternate)."""
+
+    def __init__(self, folder: Path, *, behind: Path | None = None) -> None:
+        self.folder = folder
+        self._store = DiskObjectStore(
+            folder, fsync_object_files=True, alternates=[behind] if behind is not None else None
+        )
+
+    def close(self) -> None:
+        """Let go of packs and their file descriptors."""
+        self._store.close()
+
+    def __contains__(self, oid: bytes) -> bool:
+        return ObjectID(oid) in self._store
+
+    def packed_here(self) -> Iterator[bytes]:
+        """The ids in this folder's own packs, alternates left out."""
+        for pack in self._store.packs:
+            for oid in pack:
+                yield bytes(oid)
+
+    # Reading
+
+    def get(self, oid: bytes) -> ShaFile:
+        """The object `oid`, whatever its type."""
+        try:
+            return self._store[ObjectID(oid)]
+        except KeyError as error:
+            raise GitstoreError(
+                Code.OBJECTS_MISSING, f"object {oid.decode()} is missing", oid=oid.decode()
+            ) from error
+        except _UNREADABLE as error:
+            raise GitstoreError(
+                Code.INTEGRITY,
+                f"object {oid.decode()} is damaged on disk: run gitstore verify",
+                oid=oid.decode(),
+            ) from error
+
+    def commit(self, oid: bytes) -> Commit:
+        return self._typed(oid, Commit)
+
+    def tree(self, oid: bytes) -> Tree:
+        return self._typed(oid, Tree)
+
+    def blob(self, oid: bytes) -> bytes:
+        return self._typed(oid, Blob).data
+
+    def peel(self, oid: bytes) -> tuple[bytes, Tag | None]:
+        """The commit that a version's tag holds, and the tag object where it is an annotated one.
+
+        Raises `ref_not_accepted` for anything but a commit or one tag object on a commit.
+        """
+        found = self.get(oid)
+        if isinstance(found, Commit):
+            return oid, None
+        if isinstance(found, Tag):
+            kind, target = found.object
+            if kind is Commit:
+                self.commit(target)
+                return target, found
+        raise GitstoreError(
+            Code.REF_NOT_ACCEPTED, "a version is a tag on a commit: git tag -a <slug>/v<N> <commit>"
+        )
+
+    def _typed(self, oid: bytes, kind: type[T]) -> T:
+        found = self.get(oid)
+        if not isinstance(found, kind):
+            raise GitstoreError(
+                Code.REF_NOT_ACCEPTED,
+                f"object {oid.decode()} is a {found.type_name.decode()}, not a {kind.type_name.decode()}",
+                oid=oid.decode(),
+            )
+        return found
+
+    # Ancestry
+
+    def is_ancestor(self, ancestor: bytes, descendant: bytes) -> bool:
+        """Whether `ancestor` is `descendant` or can be reached from it by parents.
+
+        Both histories are walked together, newest first. What the ancestor's side reaches is not looked
+        at again from the other, so a short fork costs its own length and not the whole history's; commit
+        dates decide the order only, never the answer.
+        """
+        if ancestor == descendant:
+            return True
+        theirs, ours = 1, 2
+        seen = {ancestor: theirs, descendant: ours}
+        queue = sorted((-self._time(oid), oid) for oid in seen)
+        hopeful = {descendant}  # queued, and reached from the descendant's side alone
+        while hopeful:
+            _, oid = heappop(queue)
+            hopeful.discard(oid)
+            for parent in self.commit(oid).parents:
+                flags = seen.get(parent, 0) | seen[oid]
+                if flags == seen.get(parent):
+                    continue
+                if parent == ancestor and flags & ours:
+                    return True
+                seen[parent] = flags
+                (hopeful.add if flags == ours else hopeful.discard)(parent)
+                heappush(queue, (-self._time(parent), parent))
+        return False
+
+    def _time(self, oid: bytes) -> int:
+        return int(self.commit(oid).commit_time)
+
+    # Writing
+
+    def write(self, new: Iterable[ShaFile]) -> None:
+        """Write loose objects, each after what it refers to (the caller's order), durable on return."""
+        folders = set()
+        for item in new:
+            folder = self.folder / item.id[:2].decode()
+            if not folder.is_dir():
+                with suppress(FileExistsError):
+                    folder.mkdir()
+                fsync_folder(self.folder)
+            self._write_one(item)
+            folders.add(folder)
+        for folder in folders:
+            fsync_folder(folder)
+
+    def _write_one(self, item: ShaFile) -> None:
+        """Two writers of the same object meet in its lock, and git's gc may remove a folder beneath us."""
+        for _ in range(200):
+            try:
+                self._store.add_object(item)
+            except (FileLocked, FileNotFoundError):
+                time.sleep(0.005)
+            else:
+                return
+        raise GitstoreError(Code.BUSY, f"object {item.id.decode()} is locked by another process: try again")
+
+
+def utc(seconds: int) -> datetime:
+    """A Git date as a time that Python and Postgres can hold."""
+    return datetime.fromtimestamp(min(max(seconds, 0), _LAST_SECOND), UTC)
+
+
+def text(raw: bytes | None, encoding: bytes | None = None) -> str:
+    """Text of a commit or tag for people and Postgres: decoded, and without NUL, whatever was written."""
+    raw = raw or b""
+    try:
+        decoded = raw.decode((encoding or b"utf-8").decode("ascii"))
+    except (UnicodeDecodeError, LookupError):
+        decoded = raw.decode("utf-8", "replace")
+    return decoded.replace("\0", "\N{REPLACEMENT CHARACTER}").encode("utf-8", "replace").decode()
+
+
+def person(line: bytes | None, encoding: bytes | None = None) -> Person:
+    """`Name <address>` of an author or tagger line."""
+    name, _, address = text(line, encoding).partition("<")
+    return Person(name.strip(), address.partition(">")[0].strip())
+
+
+def ident(who: Person) -> bytes:
+    """The line for `who`, without the characters that git gives a meaning (see git-commit(1))."""
+    clean = {ord(char): None for char in "<>\n\r\0"}
+    name = who.name.translate(clean).strip() or "unknown"
+    return f"{name} <{who.email.translate(clean).strip()}>".encode()
+
+
+def new_commit(
+    *, tree: bytes, parents: list[bytes], author: Person, committer: Person, when: datetime, message: str
+) -> Commit:
+    """A commit made here, in UTC."""
+    made = Commit()
+    made.tree = ObjectID(tree)
+    made.parents = [ObjectID(parent) for parent in parents]
+    made.author, made.committer = ident(author), ident(committer)
+    made.author_time = made.commit_time = int(when.timestamp())
+    made.author_timezone = made.commit_timezone = 0
+    made.message = message.replace("\0", "").rstrip("\n").encode() + b"\n"
+    return made

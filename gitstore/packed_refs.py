@@ -1,0 +1,107 @@
+"""Look-ups in a packed-refs file without parsing it.
+
+Git writes the file sorted by name, so one ref is found by a binary search over a memory map, and a
+folder of refs by one search and a scan: microseconds at 100,000 tags, where a parse costs seconds.
+Format: git's `refs/packed-backend.c`, "# pack-refs with: peeled fully-peeled sorted", then lines
+`<oid> <ref>`, each optionally followed by `^<peeled oid>`.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+
+OID_LENGTH = 40
+
+
+class PackedRefs:
+    """A snapshot of packed-refs, taken when the object is made. Close it, or use it as a context."""
+
+    def __init__(self, path: Path) -> None:
+        self._map: mmap.mmap | None = None
+        self._data: mmap.mmap | bytes = b""
+        try:
+            handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return
+        try:
+            if os.fstat(handle).st_size:
+                self._data = self._map = mmap.mmap(handle, 0, access=mmap.ACCESS_READ)
+        finally:
+            os.close(handle)
+        if not self._sorted():
+            self._data = _sort(bytes(self._data))
+
+    def __enter__(self) -> PackedRefs:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._data = b""
+        if self._map is not None:
+            self._map.close()
+
+    def get(self, name: bytes) -> bytes | None:
+        """The hex id that `name` holds, or None."""
+        for found, oid in self._from(name):
+            return oid if found == name else None
+        return None
+
+    def scan(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
+        """(name, hex id) of every ref whose name starts with `prefix`, in order."""
+        for name, oid in self._from(prefix):
+            if not name.startswith(prefix):
+                return
+            yield name, oid
+
+    def _sorted(self) -> bool:
+        end = self._data.find(b"\n")
+        header = self._data[: max(end, 0)]
+        return not self._data or (header.startswith(b"#") and b" sorted" in header)
+
+    def _from(self, name: bytes) -> Iterator[tuple[bytes, bytes]]:
+        """Every ref that is not below `name`, in order."""
+        at = self._search(name)
+        while at < len(self._data):
+            end = self._line_end(at)
+            line = self._data[at:end]
+            if line[:1] not in (b"#", b"^") and len(line) > OID_LENGTH + 1:
+                yield line[OID_LENGTH + 1 :], line[:OID_LENGTH]
+            at = end + 1
+
+    def _search(self, name: bytes) -> int:
+        """The offset of the first ref line whose name is not below `name`."""
+        low, high = 0, len(self._data)  # both are the start of a line, or the end
+        while low < high:
+            start = self._data.rfind(b"\n", 0, (low + high) // 2) + 1
+            start = max(start, low)
+            # From the middle to the next line that names a ref, past header and peeled lines.
+            at = start
+            while at < high and self._data[at : at + 1] in (b"#", b"^"):
+                at = self._line_end(at) + 1
+            if at >= high:
+                high = start
+                continue
+            end = self._line_end(at)
+            if self._data[at + OID_LENGTH + 1 : end] < name:
+                low = end + 1
+            else:
+                high = start
+        return low
+
+    def _line_end(self, at: int) -> int:
+        end = self._data.find(b"\n", at)
+        return len(self._data) if end < 0 else end
+
+
+def _sort(data: bytes) -> bytes:
+    """A packed-refs file that some other tool left unsorted, put in order (peeled lines are dropped)."""
+    lines = [line for line in data.split(b"\n") if line[:1] not in (b"", b"#", b"^")]
+    return b"".join(line + b"\n" for line in sorted(lines, key=lambda line: line[OID_LENGTH + 1 :]))

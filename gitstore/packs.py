@@ -1,0 +1,130 @@
+"""How large a pushed pack is once inflated, found out without inflating it.
+
+A pack of 236 bytes can expand to 1 GiB by a delta, 1 MB of zlib to as much. Each entry declares what it
+will become, a delta in its first bytes, so the sizes are summed up before git unpacks anything. zlib
+streams are run through in small steps, their output thrown away, and may not exceed what was declared.
+
+Format: gitformat-pack(5).
+"""
+
+from __future__ import annotations
+
+import zlib
+from hashlib import sha1
+
+from gitstore.errors import Code, GitstoreError
+from gitstore.model import Limits
+
+_OFS_DELTA, _REF_DELTA = 6, 7
+_STEP = 64 * 1024
+_HEADER, _TRAILER = 12, 20
+
+
+def measure(pack: bytes | memoryview, limits: Limits) -> int:
+    """The number of objects in `pack`.
+
+    Raises `too_large` where an object, their sum or their number is over `limits`, `objects_refused` where
+    the pack is not well-formed or its checksum is wrong.
+    """
+    view = memoryview(pack)
+    if len(view) < _HEADER + _TRAILER or bytes(view[:8]) != b"PACK\0\0\0\2":
+        raise _malformed("it is no pack of version 2")
+    count = int.from_bytes(view[8:12])
+    if count > limits.pack_objects:
+        raise too_large("the pack holds", count, limits.pack_objects, unit="objects")
+    if sha1(view[:-_TRAILER]).digest() != bytes(view[-_TRAILER:]):  # noqa: S324 - the format's checksum
+        raise _malformed("its checksum is wrong")
+    body = view[:-_TRAILER]
+    at, total = _HEADER, 0
+    for _ in range(count):
+        at, size = _measure_entry(body, at, limits)
+        total += size
+        if total > limits.inflated:
+            raise too_large("the pack inflates to more than", total, limits.inflated)
+    if at != len(body):
+        raise _malformed("bytes follow its last object")
+    return count
+
+
+def _measure_entry(body: memoryview, at: int, limits: Limits) -> tuple[int, int]:
+    """(offset of the next entry, inflated size) of the entry at `at`."""
+    kind, size, at = _entry_header(body, at)
+    if size > limits.object:
+        raise too_large("an object of the pack has", size, limits.object)
+    if kind == _REF_DELTA:
+        at += 20
+    elif kind == _OFS_DELTA:
+        _, at = _varint(body, at)
+    head, at = _skip_stream(body, at, size)
+    if kind in (_OFS_DELTA, _REF_DELTA):
+        _, position = _varint(head, 0)
+        size, _ = _varint(head, position)
+        if size > limits.object:
+            raise too_large("an object of the pack has", size, limits.object)
+    return at, size
+
+
+def _entry_header(body: memoryview, at: int) -> tuple[int, int, int]:
+    """(type, declared size, offset behind) of an entry's header."""
+    first = _byte(body, at)
+    size, shift, at = first & 15, 4, at + 1
+    more = first & 128
+    while more:
+        byte = _byte(body, at)
+        size |= (byte & 127) << shift
+        shift, at, more = shift + 7, at + 1, byte & 128
+        if shift > 64:
+            raise _malformed("an object's size is over 64 bits")
+    return (first >> 4) & 7, size, at
+
+
+def _skip_stream(body: memoryview, at: int, declared: int) -> tuple[bytes, int]:
+    """(first bytes, offset behind) of the zlib stream at `at`, which must inflate to `declared` bytes."""
+    inflater = zlib.decompressobj()
+    head, inflated = b"", 0
+    try:
+        while not inflater.eof:
+            chunk = body[at : at + _STEP]
+            if not chunk:
+                raise _malformed("it is cut short")
+            out = inflater.decompress(chunk, _STEP)
+            at += len(chunk) - len(inflater.unconsumed_tail) - len(inflater.unused_data)
+            head = head or out[:32]
+            inflated += len(out)
+            if inflated > declared:
+                raise _malformed("an object is longer than it says")
+    except zlib.error as error:
+        raise _malformed("an object is not zlib data") from error
+    if inflated != declared:
+        raise _malformed("an object is shorter than it says")
+    return head, at
+
+
+def _varint(data: memoryview | bytes, at: int) -> tuple[int, int]:
+    """A little-endian number of 7 bits a byte, and the offset behind it."""
+    value = shift = 0
+    while True:
+        byte = _byte(data, at)
+        value |= (byte & 127) << shift
+        at, shift = at + 1, shift + 7
+        if not byte & 128:
+            return value, at
+        if shift > 64:
+            raise _malformed("a number is over 64 bits")
+
+
+def _byte(data: memoryview | bytes, at: int) -> int:
+    if at >= len(data):
+        raise _malformed("it is cut short")
+    return data[at]
+
+
+def _malformed(why: str) -> GitstoreError:
+    return GitstoreError(Code.OBJECTS_REFUSED, f"the pack is damaged: {why}")
+
+
+def too_large(what: str, size: int, limit: int, unit: str = "bytes") -> GitstoreError:
+    """A refusal by a limit; `size` may be what was seen so far."""
+    return GitstoreError(
+        Code.TOO_LARGE, f"{what} {size:,} {unit}; the limit is {limit:,}", size=size, limit=limit
+    )

@@ -1,0 +1,239 @@
+"""Every rule on a ref update, for a push and for HTTP alike. Pure: what it needs to know is passed in.
+
+A set of commands is judged together: drafts first, then version tags in the order of (slug, number), each
+against what the ones before it leave behind, and discards last. So `git push --tags` of v1 ... v11 works in
+whatever order git sends them, and so does a draft and its tag in one push.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from typing import Protocol
+
+from gitstore import names
+from gitstore.errors import Code, GitstoreError
+from gitstore.model import Definition, Permission
+from gitstore.names import DraftRef, VersionRef
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """One line of a push: `ref` shall go from `old` to `new`. None stands for "not there"."""
+
+    ref: bytes
+    old: bytes | None
+    new: bytes | None
+
+
+class Effect(StrEnum):
+    """What an accepted command comes to."""
+
+    NOTHING = "nothing"
+    SAVE = "save"
+    PUBLISH = "publish"
+    DISCARD = "discard"
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What becomes of a command: a refusal, or an effect.
+
+    `commit` is what the new value peels to, `definition` what it holds, for SAVE and PUBLISH.
+    """
+
+    command: Command
+    refusal: GitstoreError | None = None
+    effect: Effect = Effect.NOTHING
+    target: DraftRef | VersionRef | None = None
+    commit: bytes = b""
+    definition: Definition | None = None
+
+
+@dataclass(slots=True)
+class Standing:
+    """Where a workflow stands, and, while a set is judged, where the set so far will leave it."""
+
+    draft: bytes | None
+    latest: int
+    latest_commit: bytes | None
+
+
+class Facts(Protocol):
+    """What the rules ask about the repository, the pushed objects and the pusher."""
+
+    def may(self, permission: Permission) -> bool: ...
+
+    def standing(self, slug: str) -> Standing:
+        """Raises `integrity` where tags and ledger contradict each other."""
+        ...
+
+    def holds(self, ref: bytes) -> bytes | None: ...
+
+    def peel(self, oid: bytes) -> bytes:
+        """The commit that a version's tag holds; raises what is wrong with it."""
+        ...
+
+    def draft_commit(self, oid: bytes) -> None:
+        """Raises unless `oid` is a commit."""
+        ...
+
+    def is_ancestor(self, ancestor: bytes, descendant: bytes) -> bool: ...
+
+    def definition(self, commit: bytes, slug: str) -> Definition:
+        """Raises `definition_missing` or `definition_unparsable`."""
+        ...
+
+
+def judge(commands: Sequence[Command], facts: Facts, *, atomic: bool = False) -> list[Verdict]:
+    """A verdict for each of `commands`, in their order."""
+    judging = _Judging(facts)
+    verdicts = {command.ref: judging.judge(command) for command in sorted(commands, key=_order)}
+    for ref, times in Counter(command.ref for command in commands).items():
+        if times > 1:
+            error = GitstoreError(Code.REF_NOT_ACCEPTED, f"{names.show(ref)} is named twice in this push")
+            verdicts[ref] = replace(verdicts[ref], refusal=error)
+    refused = [ref for ref, verdict in verdicts.items() if verdict.refusal]
+    if refused:
+        _refuse_beside(verdicts, names.show(refused[0]), atomic=atomic)
+    return [verdicts[command.ref] for command in commands]
+
+
+def _refuse_beside(verdicts: dict[bytes, Verdict], refused: str, *, atomic: bool) -> None:
+    """What falls because another command of the push was refused: everything of an atomic push, and
+    discards always, so that `git push --mirror` destroys nothing."""
+    for ref, verdict in verdicts.items():
+        if verdict.refusal:
+            continue
+        if atomic:
+            error = GitstoreError(Code.ATOMIC_REFUSED, f"atomic push: {refused} was refused")
+        elif verdict.effect is Effect.DISCARD:
+            error = GitstoreError(
+                Code.DISCARD_NOT_ALONE,
+                f"{refused} was refused, so no draft is discarded: "
+                f"git push <remote> --delete {names.short(DraftRef(_slug(verdict)))}",
+            )
+        else:
+            continue
+        verdicts[ref] = replace(verdict, refusal=error)
+
+
+def _slug(verdict: Verdict) -> str:
+    return verdict.target.slug if verdict.target else ""
+
+
+def _order(command: Command) -> tuple[int, str, int]:
+    match names.parse(command.ref):
+        case VersionRef(slug, number):
+            return (1, slug, number)
+        case DraftRef(slug) if command.new is not None:
+            return (0, slug, 0)
+        case _:
+            return (2, "", 0)
+
+
+@dataclass
+class _Judging:
+    facts: Facts
+    standings: dict[str, Standing] = field(default_factory=dict)
+
+    def judge(self, command: Command) -> Verdict:
+        target = names.parse(command.ref)
+        try:
+            if self.facts.holds(command.ref) == command.new:
+                return Verdict(command, target=target)
+            match target:
+                case VersionRef():
+                    return self._publish(command, target)
+                case DraftRef() if command.new is not None:
+                    return self._save(command, target, command.new)
+                case DraftRef():
+                    return self._discard(command, target)
+        except GitstoreError as refusal:
+            return Verdict(command, refusal, target=target)
+        what = f"{names.show(command.ref)} is not accepted here: push {names.ACCEPTED}"
+        return Verdict(command, GitstoreError(Code.REF_NOT_ACCEPTED, what))
+
+    def _standing(self, slug: str) -> Standing:
+        if slug not in self.standings:
+            self.standings[slug] = self.facts.standing(slug)
+        return self.standings[slug]
+
+    def _need(self, permission: Permission, doing: str, role: str) -> None:
+        if not self.facts.may(permission):
+            raise GitstoreError(Code.FORBIDDEN, f"{doing} needs the role {role}")
+
+    def _check_fresh(self, command: Command, standing: Standing) -> None:
+        if command.old != standing.draft:
+            raise GitstoreError(Code.STALE_DRAFT, "the draft moved since you fetched; pull, then push again")
+
+    def _save(self, command: Command, target: DraftRef, new: bytes) -> Verdict:
+        self._need(Permission.EDIT, "saving a draft", "editor")
+        standing = self._standing(target.slug)
+        self._check_fresh(command, standing)
+        self.facts.draft_commit(new)
+        if standing.draft is not None and not self.facts.is_ancestor(standing.draft, new):
+            raise GitstoreError(
+                Code.NOT_FAST_FORWARD,
+                "not a fast-forward: rebase onto it, "
+                "or delete the draft and push again (the old one is kept)",
+            )
+        definition = self.facts.definition(new, target.slug)
+        standing.draft = new
+        return Verdict(command, None, Effect.SAVE, target, new, definition)
+
+    def _discard(self, command: Command, target: DraftRef) -> Verdict:
+        self._need(Permission.EDIT, "discarding a draft", "editor")
+        standing = self._standing(target.slug)
+        self._check_fresh(command, standing)
+        standing.draft = None
+        return Verdict(command, None, Effect.DISCARD, target)
+
+    def _publish(self, command: Command, target: VersionRef) -> Verdict:
+        slug, number = target.slug, target.number
+        standing = self._standing(slug)
+        following = standing.latest + 1
+        if command.new is None or self.facts.holds(command.ref) is not None:
+            raise GitstoreError(
+                Code.VERSION_IMMUTABLE,
+                f"v{number} is published and can't change; the next version is v{following}",
+                version=number,
+                next=following,
+            )
+        self._need(Permission.PUBLISH, "publishing", "publisher")
+        commit = self.facts.peel(command.new)
+        if number != following:
+            raise _wrong_number(target, following, commit)
+        self._check_base(standing, commit, slug)
+        definition = self.facts.definition(commit, slug)
+        if not definition.valid:
+            count = len(definition.errors)
+            raise GitstoreError(
+                Code.DEFINITION_INVALID,
+                f"{slug} can't be published: {count} problem{'s'[: count != 1]}",
+                problems=list(definition.problems),
+            )
+        standing.latest, standing.latest_commit = number, commit
+        return Verdict(command, None, Effect.PUBLISH, target, commit, definition)
+
+    def _check_base(self, standing: Standing, commit: bytes, slug: str) -> None:
+        latest, base = standing.latest, standing.latest_commit
+        if base is not None and not self.facts.is_ancestor(base, commit):
+            raise GitstoreError(
+                Code.BASE_MOVED,
+                f"v{latest} was published after this draft began: git merge {slug}/v{latest}, then tag again",
+                latest=latest,
+                base_version=latest,
+            )
+
+
+def _wrong_number(target: VersionRef, following: int, commit: bytes) -> GitstoreError:
+    wrong, right = names.short(target), names.short(VersionRef(target.slug, following))
+    return GitstoreError(
+        Code.WRONG_NUMBER,
+        f"the next version is v{following}: "
+        f"git tag -d {wrong} && git tag -a {right} {commit[:12].decode()} && git push <remote> {right}",
+        next=following,
+    )

@@ -1,0 +1,188 @@
+"""Where a pushed pack waits until it is judged: a folder that git's own checks fill, and that vanishes.
+
+The folder is an object store with the repository as its alternate. git unpacks into it under `--strict`
+(the checks of git-fsck(1)) and a memory limit, connectivity is walked, and only what an accepted ref needs
+is moved in. A name that starts with `tmp_objdir-` is one that git's prune clears away.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from dulwich.objects import Commit, ShaFile, Tag, Tree
+
+from gitstore.children import command, environment, limit_memory
+from gitstore.durable import fsync_folder
+from gitstore.errors import Code, GitstoreError
+from gitstore.model import Limits
+from gitstore.objects import Objects
+from gitstore.packs import measure, too_large
+
+UNPACK_LIMIT = 100  # objects; a larger pack is kept whole, as by git's receive.unpackLimit
+MEMORY = 192 * 2**20  # bytes of address space for the child that unpacks
+_CHUNK = 64 * 1024
+_SAID = 4096  # characters of a child's complaint that are passed on
+_DURABLE = {
+    "core.fsync": "all",
+    "core.fsyncMethod": "fsync",
+    "pack.threads": "1",
+    "core.packedGitWindowSize": "1m",
+    "core.deltaBaseCacheLimit": "16m",
+}
+
+
+@contextmanager
+def quarantine(repository: Path) -> Iterator[Quarantine]:
+    """A quarantine in front of the bare `repository`, gone with all that it holds at the end."""
+    folder = Path(tempfile.mkdtemp(prefix="tmp_objdir-incoming-", dir=repository / "objects"))
+    held = Quarantine(repository, folder)
+    try:
+        yield held
+    finally:
+        held.objects.close()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+class Quarantine:
+    """Objects that are not in the repository yet; `objects` reads them and what is behind them."""
+
+    def __init__(self, repository: Path, folder: Path) -> None:
+        self._repository = repository
+        self._folder = folder
+        self.objects = Objects(folder, behind=repository / "objects")
+        self._new: set[bytes] = set()
+
+    def receive(self, read: Callable[[int], bytes], limits: Limits) -> None:
+        """Read a pack to its end, check its sizes, let git unpack and check it.
+
+        Raises `too_large` or `objects_refused`, the latter with git's own words in `lines`.
+        """
+        spool = self._folder / "incoming"
+        size = 0
+        with spool.open("wb") as file:
+            while chunk := read(_CHUNK):
+                size += len(chunk)
+                if size > limits.pack:
+                    raise too_large("the pack has more than", size, limits.pack)
+                file.write(chunk)
+        count = measure(spool.read_bytes(), limits)
+        if count:
+            self._unpack(spool, exploded=count <= UNPACK_LIMIT)
+        spool.unlink()
+        self._new = set(self._loose()) | set(self._packed())
+
+    def _unpack(self, spool: Path, *, exploded: bool) -> None:
+        how = (
+            ("unpack-objects", "-q", "--strict")
+            if exploded
+            else ("index-pack", "--strict", "--stdin", "--fix-thin")
+        )
+        env = environment(
+            {
+                "GIT_OBJECT_DIRECTORY": os.fspath(self._folder),
+                "GIT_ALTERNATE_OBJECT_DIRECTORIES": os.fspath(self._repository / "objects"),
+            }
+        )
+        with subprocess.Popen(
+            command(self._repository, *how, config=_DURABLE),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            env=env,
+        ) as child:
+            # It waits for its input, so the limit is there before the first byte is.
+            limit_memory(child.pid, MEMORY)
+            _, complaint = child.communicate(spool.read_bytes())
+        if child.returncode != 0:
+            said = complaint.decode("utf-8", "replace")[:_SAID].strip() or "git ended without a word"
+            raise GitstoreError(Code.OBJECTS_REFUSED, _reason(said), lines=said.splitlines())
+
+    def _loose(self) -> Iterator[bytes]:
+        for folder in self._folder.iterdir():
+            if len(folder.name) == 2:
+                for item in folder.iterdir():
+                    yield (folder.name + item.name).encode()
+
+    def _packed(self) -> Iterator[bytes]:
+        return self.objects.packed_here()
+
+    def needed_by(self, tip: bytes) -> list[bytes]:
+        """The new objects that `tip` needs, itself included, each after what it refers to.
+
+        Raises `objects_missing` where one is neither here nor in the repository. What is in the repository
+        has all it needs: nothing else is ever moved in.
+        """
+        order: dict[bytes, None] = {}
+        waiting: list[tuple[bytes, bool]] = [(tip, False)]
+        entered = set()
+        while waiting:
+            oid, below_done = waiting.pop()
+            if below_done:
+                order[oid] = None
+            elif oid in self._new:
+                if oid not in entered:
+                    entered.add(oid)
+                    waiting.append((oid, True))
+                    waiting.extend((child, False) for child in _references(self.objects.get(oid)))
+            elif oid not in self.objects:
+                raise GitstoreError(
+                    Code.OBJECTS_MISSING, f"object {oid.decode()} is missing", oid=oid.decode()
+                )
+        return list(order)
+
+    def admit(self, needed: Iterable[bytes]) -> None:
+        """Move `needed` into the repository, in that order, durable on return.
+
+        Killed in the middle, an object that is there still has all that it refers to. A pack goes in whole.
+        """
+        target = self._repository / "objects"
+        packs = sorted((self._folder / "pack").glob("pack-*"), key=_index_last)
+        for path in packs:
+            path.rename(target / "pack" / path.name)
+        if packs:
+            fsync_folder(target / "pack")
+        folders = set()
+        for oid in needed:
+            place = Path(oid[:2].decode(), oid[2:].decode())
+            if (self._folder / place).exists():
+                folder = target / place.parent
+                if not folder.is_dir():
+                    folder.mkdir(exist_ok=True)
+                    fsync_folder(target)
+                (self._folder / place).rename(target / place)
+                folders.add(folder)
+        for folder in folders:
+            fsync_folder(folder)
+
+
+def _references(item: ShaFile) -> list[bytes]:
+    if isinstance(item, Commit):
+        return [item.tree, *item.parents]
+    if isinstance(item, Tag):
+        return [item.object[1]]
+    if isinstance(item, Tree):
+        return [oid for _, mode, oid in item.items() if not _is_gitlink(mode)]
+    return []
+
+
+def _is_gitlink(mode: int) -> bool:
+    """A submodule: its commit lives in another repository."""
+    return stat.S_IFMT(mode) == 0o160000
+
+
+def _index_last(path: Path) -> tuple[bool, str]:
+    """A pack is there once its index is, so the index comes last."""
+    return path.suffix == ".idx", path.name
+
+
+def _reason(said: str) -> str:
+    """The line of git's complaint that a person needs."""
+    lines = [line for line in said.splitlines() if line.startswith(("error: ", "fatal: "))] or [said]
+    return "git refuses the objects: " + lines[0].partition(": ")[2]

@@ -1,0 +1,257 @@
+"""git push: read the commands, quarantine the objects, judge, write, and answer honestly.
+
+The protocol is git-receive-pack's (gitprotocol-pack(5), gitprotocol-http(5)); dulwich frames its packets.
+"ok" is said of a ref only when it holds the pushed value on disk.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from io import BytesIO
+
+from dulwich.errors import GitProtocolError
+from dulwich.protocol import Protocol, pkt_line
+
+from gitstore import names, recording
+from gitstore.errors import Code, GitstoreError
+from gitstore.judging import StoreFacts
+from gitstore.model import Permission
+from gitstore.names import DraftRef
+from gitstore.packs import too_large
+from gitstore.policy import Command, Effect, Verdict, judge
+from gitstore.quarantine import Quarantine, quarantine
+from gitstore.reading import Reading
+from gitstore.recording import Occasion
+from gitstore.store import Store
+from gitstore.telling import Telling
+
+ZERO = b"0" * 40
+CAPABILITIES = (
+    b"report-status delete-refs side-band-64k quiet atomic ofs-delta object-format=sha1 agent=gitstore"
+)
+
+_OID = re.compile(rb"[0-9a-f]{40}")
+_BAND_SIZE = 65_515  # side-band-64k: 65,520 with the length and the band's number
+_REPORT, _PROGRESS = 1, 2
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """The commands of a push: `shallow` says that the pusher's clone lacks history."""
+
+    commands: tuple[Command, ...]
+    capabilities: frozenset[bytes]
+    shallow: bool
+
+
+@dataclass
+class Receipt:
+    """What became of a push: a verdict for each command, and the bytes to answer with."""
+
+    verdicts: list[Verdict] = field(default_factory=list)
+    answer: bytes = b""
+
+
+def advertise(store: Reading) -> bytes:
+    """The ref advertisement for a pusher: every ref that it may name, the ledgers included.
+
+    Ledgers are there so that `git push --mirror` asks to delete them, is refused, and so discards nothing.
+    """
+    refs: dict[bytes, bytes] = {}
+    for prefix in (names.DRAFTS, names.LEDGERS, names.TAGS):
+        refs.update(store.refs.below(prefix))
+    lines = [oid + b" " + name for name, oid in sorted(refs.items())] or [ZERO + b" capabilities^{}"]
+    lines[0] += b"\0" + CAPABILITIES
+    packets = [pkt_line(b"# service=git-receive-pack\n"), pkt_line(None)]
+    packets += [pkt_line(line + b"\n") for line in lines]
+    return b"".join([*packets, pkt_line(None)])
+
+
+def read_request(read: Callable[[int], bytes], most: int) -> Request | None:
+    """Read the commands of a push, up to the pack. None for git's empty probe.
+
+    Raises `malformed` for what is no push, `too_large` for more than `most` commands.
+    """
+    protocol = Protocol(read, lambda _: None)
+    commands: list[Command] = []
+    capabilities: frozenset[bytes] = frozenset()
+    shallow = False
+    try:
+        while (line := protocol.read_pkt_line()) is not None:
+            if line.startswith(b"shallow "):
+                shallow = True
+                continue
+            line, _, offered = line.partition(b"\0")
+            if not commands:
+                capabilities = frozenset(offered.split())
+            commands.append(_command(line.rstrip(b"\n")))
+            if len(commands) > most:
+                raise too_large("the push names more than", len(commands), most, unit="refs")
+    except (GitProtocolError, ValueError, OSError) as error:
+        raise GitstoreError(
+            Code.MALFORMED, "this is no git push: a packet is damaged or cut short"
+        ) from error
+    return Request(tuple(commands), capabilities, shallow) if commands else None
+
+
+def _command(line: bytes) -> Command:
+    old, _, rest = line.partition(b" ")
+    new, _, ref = rest.partition(b" ")
+    if not (_OID.fullmatch(old) and _OID.fullmatch(new) and ref):
+        raise GitstoreError(Code.MALFORMED, "this is no git push: a command is not `<old> <new> <ref>`")
+    return Command(ref, None if old == ZERO else old, None if new == ZERO else new)
+
+
+class Receiver:
+    """One push into `store`. `occasion` says who pushes; `may` what they are allowed."""
+
+    def __init__(
+        self, store: Store, occasion: Occasion, may: Callable[[Permission], bool], telling: Telling
+    ) -> None:
+        self._store = store
+        self._occasion = occasion
+        self._may = may
+        self._telling = telling
+
+    def receive(self, read: Callable[[int], bytes]) -> Receipt:
+        """Carry out the push that `read` yields.
+
+        Raises what concerns the request as a whole (`malformed`, `unavailable` before anything is written);
+        everything else is told in the receipt's answer.
+        """
+        request = read_request(read, self._store.limits.commands)
+        if request is None:
+            return Receipt()
+        with quarantine(self._store.path) as held:
+            try:
+                if any(command.new for command in request.commands):
+                    held.receive(read, self._store.limits)
+            except GitstoreError as refusal:
+                return self._refuse_all(request, refusal)
+            verdicts = self._judge_and_write(request, held)
+        self._telling.conclude(verdicts)
+        return Receipt(verdicts, _answer(request, b"unpack ok", verdicts, self._telling.lines))
+
+    def _refuse_all(self, request: Request, refusal: GitstoreError) -> Receipt:
+        verdicts = [Verdict(command, refusal) for command in request.commands]
+        self._telling.refused_objects(refusal)
+        unpack = b"unpack " + _one_line(refusal.message)
+        return Receipt(verdicts, _answer(request, unpack, verdicts, self._telling.lines))
+
+    def _judge_and_write(self, request: Request, held: Quarantine) -> list[Verdict]:
+        facts = _PushFacts(self._store.through(held.objects), self._may, held, shallow=request.shallow)
+        for command in request.commands:
+            facts.survey(command.new)
+        targets = [names.parse(command.ref) for command in request.commands]
+        slugs = sorted({target.slug for target in targets if target is not None})
+        verdicts: list[Verdict] = []
+        try:
+            with self._store.locks.writing(slugs):
+                verdicts = judge(request.commands, facts, atomic=b"atomic" in request.capabilities)
+                verdicts = self._write(verdicts, held, facts, atomic=b"atomic" in request.capabilities)
+        except GitstoreError as error:
+            if error.code is not Code.PUBLISHED_NOT_MIRRORED:
+                raise
+            # On disk, so it is ok; the rows follow by the next reconcile.
+            self._telling.mirrored_later()
+        return verdicts
+
+    def _write(
+        self, verdicts: list[Verdict], held: Quarantine, facts: _PushFacts, *, atomic: bool
+    ) -> list[Verdict]:
+        """Write what was accepted, a workflow at a time (an atomic push at once); the final verdicts."""
+        accepted = [v for v in verdicts if v.refusal is None and v.target is not None]
+        needed = {oid: None for v in accepted for oid in facts.needed.get(v.command.new or b"", ())}
+        if needed:
+            held.admit(needed)
+        by_slug: dict[str, list[Verdict]] = {}
+        for verdict in accepted:
+            if verdict.target is not None:
+                by_slug.setdefault(verdict.target.slug, []).append(verdict)
+        recorders = [
+            recording.record(self._store, group, self._occasion)
+            for group in by_slug.values()
+            if any(v.effect in (Effect.SAVE, Effect.PUBLISH) for v in group)
+        ]
+        failed: dict[bytes, GitstoreError] = {}
+        for batch in [recorders] if atomic else [[recorder] for recorder in recorders]:
+            moved = recording.write(self._store, batch)
+            if moved:
+                failed.update((update.name, recording.raced(moved)) for r in batch for update in r.refs)
+        for verdict in accepted:
+            if verdict.effect is Effect.DISCARD and not failed and not self._discard(verdict):
+                failed[verdict.command.ref] = recording.raced([verdict.command.ref])
+        return [replace(v, refusal=failed.get(v.command.ref, v.refusal)) for v in verdicts]
+
+    def _discard(self, verdict: Verdict) -> bool:
+        target, head = verdict.target, verdict.command.old
+        if not isinstance(target, DraftRef) or head is None:
+            return False
+        return recording.discard(self._store, target, head, self._occasion)
+
+
+class _PushFacts(StoreFacts):
+    """Facts with the quarantine in front: a tip whose objects are not all there has none."""
+
+    def __init__(
+        self, reading: Reading, may: Callable[[Permission], bool], held: Quarantine, *, shallow: bool
+    ) -> None:
+        super().__init__(reading, may)
+        self._held = held
+        self._shallow = shallow
+        self._broken: dict[bytes, GitstoreError] = {}
+        self.needed: dict[bytes, Sequence[bytes]] = {}
+
+    def survey(self, tip: bytes | None) -> None:
+        """Walk what `tip` needs, before any lock is taken."""
+        if tip is None or tip in self.needed or tip in self._broken:
+            return
+        try:
+            self.needed[tip] = self._held.needed_by(tip)
+        except GitstoreError as error:
+            if self._shallow and error.code is Code.OBJECTS_MISSING:
+                error = GitstoreError(Code.SHALLOW, "shallow clone: git fetch --unshallow, then push")
+            self._broken[tip] = error
+
+    def peel(self, oid: bytes) -> bytes:
+        self._check(oid)
+        return super().peel(oid)
+
+    def draft_commit(self, oid: bytes) -> None:
+        self._check(oid)
+        super().draft_commit(oid)
+
+    def _check(self, oid: bytes) -> None:
+        if oid in self._broken:
+            raise self._broken[oid]
+
+
+def _answer(request: Request, unpack: bytes, verdicts: Sequence[Verdict], lines: Sequence[str]) -> bytes:
+    """The report, with `lines` before it where the pusher reads the side band."""
+    report = BytesIO()
+    report.write(pkt_line(unpack + b"\n"))
+    for verdict in verdicts:
+        ref = verdict.command.ref
+        if verdict.refusal is None:
+            report.write(pkt_line(b"ok " + ref + b"\n"))
+        else:
+            report.write(pkt_line(b"ng " + ref + b" " + _one_line(verdict.refusal.message) + b"\n"))
+    report.write(pkt_line(None))
+    wanted = report.getvalue() if b"report-status" in request.capabilities else b""
+    if b"side-band-64k" not in request.capabilities:
+        return wanted
+    said = "".join(line + "\n" for line in lines).encode("utf-8", "replace")
+    return _band(_PROGRESS, said) + _band(_REPORT, wanted) + pkt_line(None)
+
+
+def _band(number: int, data: bytes) -> bytes:
+    pieces = range(0, len(data), _BAND_SIZE)
+    return b"".join(pkt_line(bytes([number]) + data[at : at + _BAND_SIZE]) for at in pieces)
+
+
+def _one_line(message: str) -> bytes:
+    """A reason as git prints it: one line, without control characters."""
+    printable = "".join(char if char.isprintable() else " " for char in message)
+    return printable[:900].encode("utf-8", "replace")

@@ -1,0 +1,154 @@
+"""Carrying out what policy accepted: the ledger entries, then the refs, in one compare-and-swap a workflow.
+
+The order on disk is objects, ledger, tags, draft: killed between two of them, what is there is what
+happened, and the same request again completes it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+
+from dulwich.objects import Commit
+
+from gitstore import ledger, names
+from gitstore.errors import Code, GitstoreError
+from gitstore.model import LedgerEntry, LedgerKind, Person
+from gitstore.names import DraftRef, VersionRef
+from gitstore.policy import Effect, Verdict
+from gitstore.reading import Reading
+from gitstore.refs import RefUpdate
+
+
+@dataclass(frozen=True, slots=True)
+class Occasion:
+    """Who, when and why: what the ledger keeps of a change."""
+
+    actor: Person
+    when: datetime
+    message: str = ""
+    activate: bool = True
+
+
+@dataclass
+class Recorder:
+    """Collects the change of one workflow, then writes it. Used under the workflow's lock.
+
+    `append` adds a ledger entry on top of what is there, `move` a ref; `updates` gives all of it as one set.
+    """
+
+    reading: Reading
+    slug: str
+    occasion: Occasion
+    commits: list[Commit] = field(default_factory=list)
+    refs: list[RefUpdate] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._before = self.reading.refs.read(names.ledger(self.slug))
+        self._tip = self._before.decode() if self._before else None
+        self.newest = self.reading.newest_counting(self.slug)
+
+    def append(self, kind: LedgerKind, **facts: object) -> LedgerEntry:
+        """Add an entry of `kind`; `facts` are fields of LedgerEntry."""
+        entry = ledger.draft_entry(self.newest, self._tip, kind, self.occasion.actor, self.occasion.when)
+        entry = replace(entry, message=self.occasion.message, **facts)  # type: ignore[arg-type]
+        commit = ledger.compose(self.slug, entry)
+        self.commits.append(commit)
+        self._tip = commit.id.decode()
+        self.newest = replace(entry, oid=self._tip)
+        return self.newest
+
+    def create_unless_there(self, name: str | None = None, description: str | None = None) -> None:
+        if self.newest is None:
+            self.append(LedgerKind.CREATED, name=name, description=description)
+
+    def move(self, name: bytes, old: bytes | None, new: bytes) -> None:
+        if old != new:
+            self.refs.append(RefUpdate(name, old, new))
+
+    def updates(self) -> list[RefUpdate]:
+        """Every ref update, the ledger's first."""
+        if self._tip is None or not self.commits:
+            return self.refs
+        return [RefUpdate(names.ledger(self.slug), self._before, self._tip.encode()), *self.refs]
+
+    def publish(self, verdict: Verdict) -> None:
+        assert isinstance(verdict.target, VersionRef) and verdict.command.new  # noqa: S101, PT018
+        number, oid = verdict.target.number, verdict.command.new
+        held = self.newest.held if self.newest else False
+        current = self.newest.current if self.newest else None
+        self.append(
+            LedgerKind.PUBLISHED,
+            version=number,
+            target=oid.decode(),
+            latest=number,
+            current=number if self.occasion.activate and not held else current,
+        )
+        self.move(names.tag(self.slug, number), None, oid)
+
+    def discard(self, head: bytes) -> None:
+        self.append(LedgerKind.DISCARDED, target=head.decode())
+        self.move(names.superseded(self.slug, self.occasion.when), None, head)
+
+
+def record(reading: Reading, verdicts: Sequence[Verdict], occasion: Occasion) -> Recorder:
+    """What the accepted saves and publications of one workflow come to, in the order policy took them."""
+    slug = next(verdict.target.slug for verdict in verdicts if verdict.target)
+    recorder = Recorder(reading, slug, occasion)
+    recorder.create_unless_there()
+    before = draft = reading.refs.read(names.draft(slug))
+    for verdict in verdicts:
+        if verdict.effect is Effect.SAVE:
+            draft = verdict.command.new
+    # A draft that the push itself names is told "ok" for the value pushed, so it goes no further.
+    named = any(isinstance(verdict.target, DraftRef) for verdict in verdicts)
+    published = [verdict for verdict in verdicts if verdict.effect is Effect.PUBLISH]
+    for verdict in sorted(published, key=_number):
+        recorder.publish(verdict)
+        if draft is not None and not named and reading.objects.is_ancestor(draft, verdict.commit):
+            draft = verdict.commit
+    if draft is not None:
+        recorder.move(names.draft(slug), before, draft)
+    return recorder
+
+
+def _number(verdict: Verdict) -> int:
+    return verdict.target.number if isinstance(verdict.target, VersionRef) else 0
+
+
+def write(reading: Reading, recorders: Sequence[Recorder]) -> list[bytes]:
+    """Write all that `recorders` hold or none; returns the refs that stood elsewhere than was expected."""
+    commits = [commit for recorder in recorders for commit in recorder.commits]
+    if commits:
+        reading.objects.write([ledger.EMPTY_TREE, *commits])
+    updates = [update for recorder in recorders for update in recorder.updates()]
+    moved = reading.refs.update(updates) if updates else []
+    if not moved:
+        for recorder in recorders:
+            name = names.draft(recorder.slug)
+            if any(update.name == name for update in recorder.refs):
+                reading.refs.point_head(name)
+    return moved
+
+
+def discard(reading: Reading, target: DraftRef, head: bytes, occasion: Occasion) -> bool:
+    """Keep the draft's head as superseded, then delete the draft; False where it moved meanwhile."""
+    name = names.draft(target.slug)
+    recorder = Recorder(reading, target.slug, occasion)
+    recorder.discard(head)
+    if write(reading, [recorder]) or not reading.refs.delete(name, head):
+        return False
+    if reading.refs.head() == name:
+        drafts = reading.refs.below(names.DRAFTS)
+        if drafts:
+            reading.refs.point_head(
+                max(drafts, key=lambda ref: reading.objects.commit(drafts[ref]).commit_time)
+            )
+    return True
+
+
+def raced(refs: Sequence[bytes]) -> GitstoreError:
+    """Somebody wrote a ref without asking for its lock; nothing was written here."""
+    shown = ", ".join(names.show(ref) for ref in refs)
+    return GitstoreError(Code.BUSY, f"{shown} moved at this very moment: try again", refs=shown)

@@ -1,0 +1,210 @@
+"""The refs of one bare repository, on disk, and the only writes of them.
+
+Every write is a compare-and-swap: all locks of a set are taken first (git's own `<ref>.lock` files, so
+git beside us is excluded too), all old values are read again under them, and only then is anything
+written. Files and folders are fsynced in the order in which refs are named, so that after a power cut a
+ref on disk implies those named before it.
+
+Format: gitrepository-layout(5). A ref is a loose file, else a line of packed-refs. Symbolic refs other
+than HEAD are not used here; one made by hand counts as damaged.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from dulwich.file import FileLocked, GitFile, _GitFile
+
+from gitstore import names
+from gitstore.children import command, environment
+from gitstore.durable import fsync_folder, make_folder
+from gitstore.errors import Code, GitstoreError
+from gitstore.packed_refs import PackedRefs
+
+_OID = re.compile(rb"[0-9a-f]{40}")
+_LOCK_PATIENCE = 3.0  # seconds; git's own maintenance holds a ref's lock for microseconds
+
+
+@dataclass(frozen=True, slots=True)
+class RefUpdate:
+    """Set `name` to `new` if it holds `old`; None as `old` means that it must not exist."""
+
+    name: bytes
+    old: bytes | None
+    new: bytes
+
+
+class Refs:
+    """Reads and writes refs below `folder` (a bare repository). Holds no state: safe to share."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    # Reading
+
+    def read(self, name: bytes) -> bytes | None:
+        """The hex id that `name` holds, or None. Raises `integrity` where the file is damaged."""
+        loose = self._read_loose(name)
+        if loose is None:
+            with self._packed() as packed:
+                loose = packed.get(name)
+        if loose is None:
+            # Packed between the two looks: git removes the loose file after it has written packed-refs.
+            loose = self._read_loose(name)
+        return loose
+
+    def below(self, prefix: bytes) -> dict[bytes, bytes]:
+        """Every ref below `prefix` (a folder, ending in "/") with its hex id, sorted; no damaged ones."""
+        found, _ = self.survey(prefix)
+        return found
+
+    def survey(self, prefix: bytes) -> tuple[dict[bytes, bytes], list[bytes]]:
+        """As `below`, and the names of the refs whose files are damaged."""
+        found: dict[bytes, bytes] = {}
+        damaged = []
+        loose = {}
+        for name in self._walk(prefix):
+            try:
+                value = self._read_loose(name)
+            except GitstoreError:
+                damaged.append(name)
+                continue
+            if value is not None:
+                loose[name] = value
+        # Packed after loose, so that a ref packed meanwhile is seen in one of the two.
+        with self._packed() as packed:
+            found.update(packed.scan(prefix))
+        found.update(loose)
+        for name in damaged:
+            found.pop(name, None)
+        return dict(sorted(found.items())), sorted(damaged)
+
+    def _packed(self) -> PackedRefs:
+        return PackedRefs(self._folder / "packed-refs")
+
+    def _path(self, name: bytes) -> Path:
+        return self._folder / os.fsdecode(name)
+
+    def _read_loose(self, name: bytes) -> bytes | None:
+        try:
+            content = self._path(name).read_bytes()
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+            return None
+        value = content.rstrip()
+        if _OID.fullmatch(value) is None:
+            raise GitstoreError(
+                Code.INTEGRITY,
+                f"{names.show(name)} is damaged on disk ({len(content)} bytes, not an object id): "
+                "run gitstore verify",
+                ref=names.show(name),
+            )
+        return value
+
+    def _walk(self, prefix: bytes) -> Iterator[bytes]:
+        """Names of the loose refs below `prefix`, without lock files."""
+        try:
+            entries = sorted(os.scandir(self._path(prefix)), key=lambda entry: entry.name)
+        except (FileNotFoundError, NotADirectoryError):
+            return
+        for entry in entries:
+            name = prefix + os.fsencode(entry.name)
+            if entry.is_dir(follow_symlinks=False):
+                yield from self._walk(name + b"/")
+            elif not entry.name.endswith(".lock"):
+                yield name
+
+    # Writing
+
+    def update(self, updates: Sequence[RefUpdate]) -> list[bytes]:
+        """Write all of `updates` or none, in their order.
+
+        Returns the names that did not hold their old value (then nothing was written); an empty list
+        means that every ref holds its new value on disk. Raises `busy` where a lock cannot be had.
+        """
+        held: dict[bytes, _GitFile] = {}
+        try:
+            for update in sorted(updates, key=lambda update: update.name):
+                held[update.name] = self._lock(update.name)
+            moved = [update.name for update in updates if self.read(update.name) != update.old]
+            if moved:
+                return moved
+            for update in updates:
+                held[update.name].write(update.new + b"\n")
+            self._commit(updates, held)
+        finally:
+            for lock in held.values():
+                lock.abort()  # no effect on those that were renamed into place
+        return []
+
+    def _commit(self, updates: Sequence[RefUpdate], held: Mapping[bytes, _GitFile]) -> None:
+        """Rename the lock files into place; a folder is fsynced before the next folder's refs appear."""
+        for position, update in enumerate(updates):
+            held[update.name].close()
+            folder = self._path(update.name).parent
+            after = updates[position + 1 :]
+            if not after or self._path(after[0].name).parent != folder:
+                fsync_folder(folder)
+
+    def _lock(self, name: bytes) -> _GitFile:
+        path = self._path(name)
+        deadline = time.monotonic() + _LOCK_PATIENCE
+        while True:
+            try:
+                make_folder(path.parent)
+                return GitFile(os.fspath(path), "wb")
+            except (FileLocked, FileNotFoundError) as error:
+                # Another writer, or git removing a folder that it just emptied.
+                if time.monotonic() > deadline:
+                    raise GitstoreError(
+                        Code.BUSY,
+                        f"{names.show(name)} is locked by another process: try again",
+                        ref=names.show(name),
+                    ) from error
+                time.sleep(0.005)
+            except NotADirectoryError as error:
+                raise GitstoreError(
+                    Code.INTEGRITY,
+                    f"something stands where the folder of {names.show(name)} belongs: run gitstore verify",
+                    ref=names.show(name),
+                ) from error
+
+    def delete(self, name: bytes, old: bytes) -> bool:
+        """Delete `name` if it holds `old`; the answer says whether it did.
+
+        git does it: a packed ref means rewriting packed-refs under its lock.
+        """
+        done = subprocess.run(
+            command(self._folder, "update-ref", "--no-deref", "-d", os.fsdecode(name), old.decode()),
+            capture_output=True,
+            check=False,
+            env=environment(),
+        )
+        if done.returncode == 0:
+            with suppress(FileNotFoundError):  # git removes a folder that it emptied
+                fsync_folder(self._path(name).parent)
+            fsync_folder(self._folder)
+        return done.returncode == 0 and self.read(name) is None
+
+    # HEAD
+
+    def head(self) -> bytes | None:
+        """The ref that HEAD names."""
+        try:
+            content = (self._folder / "HEAD").read_bytes()
+        except FileNotFoundError:
+            return None
+        return content[5:].strip() if content.startswith(b"ref: ") else None
+
+    def point_head(self, name: bytes) -> None:
+        """Let HEAD name `name`: a hint for clones, not a fact, so the last writer wins."""
+        if self.head() == name:
+            return
+        with suppress(FileLocked), GitFile(os.fspath(self._folder / "HEAD"), "wb", fsync=False) as file:
+            file.write(b"ref: " + name + b"\n")

@@ -1,0 +1,381 @@
+"""Store: draft, save, publish, revert, for one project. What `git push` does, for callers with no git.
+
+Every method that writes takes the workflow's lock, asks `policy.judge` as a push does, and records. The
+caller has authenticated and authorized. `expected` is the draft's commit that the caller has seen (If-Match):
+a hex id, ANY for whatever is there, or None where the caller does not say.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+from uuid import UUID
+
+from dulwich.objects import Commit, ObjectID, Tag
+from dulwich.repo import Repo
+
+from gitstore import definition as definitions
+from gitstore import ledger, names, recording
+from gitstore.content import STARTER, Content, File, put_file, put_folder, to_file
+from gitstore.errors import Code, GitstoreError
+from gitstore.judging import StoreFacts
+from gitstore.locks import FileLocks, Locks
+from gitstore.model import LedgerKind, Limits, Person, Problem, Rules, WorkflowState
+from gitstore.objects import ident, new_commit
+from gitstore.policy import Command, Verdict, judge
+from gitstore.reading import FOLDER, Reading
+from gitstore.versions import check_slug
+
+ANY: Final = "*"
+
+
+def now() -> datetime:
+    return datetime.now(UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class Who:
+    """On whose behalf: `actor` is the authenticated principal, `author` who made the content."""
+
+    actor: Person
+    author: Person
+
+
+@dataclass(frozen=True, slots=True)
+class Saved:
+    """A draft as it stands after a save: its commit, and what would block publishing it or was dropped."""
+
+    commit: str
+    problems: tuple[Problem, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """The version that holds the content; `new` says whether this call made it."""
+
+    number: int
+    new: bool
+
+
+class Store(Reading):
+    """One project's repository, written through a lock."""
+
+    def __init__(
+        self,
+        path: Path,
+        project: UUID,
+        *,
+        rules: Rules = Rules.MESHHOOK,
+        limits: Limits | None = None,
+        locks: Locks | None = None,
+        clock: Callable[[], datetime] = now,
+    ) -> None:
+        super().__init__(path, project, rules=rules, limits=limits)
+        self.locks: Locks = locks or FileLocks(path / "gitstore.lock")
+        self.clock = clock
+
+    @staticmethod
+    def init(path: Path) -> None:
+        """Make the bare repository at `path`, unless it is there."""
+        if (path / "HEAD").exists():
+            return
+        path.mkdir(parents=True, exist_ok=True)
+        Repo.init_bare(str(path)).close()
+
+    def close(self) -> None:
+        self.objects.close()
+
+    # Drafts
+
+    def create_workflow(
+        self, slug: str, content: Content | None, who: Who, *, name: str | None = None, description: str = ""
+    ) -> Saved:
+        """A new workflow with its first draft (a one-node starter without `content`)."""
+        check_slug(slug)
+        with self.locks.writing([slug]):
+            if self.exists(slug):
+                raise GitstoreError(Code.WORKFLOW_EXISTS, f"the workflow {slug} exists already", slug=slug)
+            starter = {**({"name": name} if name else {}), **STARTER}
+            recorder = self._recorder(slug, who, "")
+            # Also after a kill left a lone "created": this name is the one that was asked for.
+            recorder.append(LedgerKind.CREATED, name=name, description=description)
+            return self._save(recorder, content or Content(value=starter), who, "Create the draft", None)
+
+    def create_draft(self, slug: str, content: Content | None, who: Who, message: str = "") -> Saved:
+        """Open a draft on top of the latest version; without `content`, of the current version's."""
+        with self.locks.writing([slug]):
+            state = self._existing(slug)
+            if state.draft_open:
+                raise self._stands(
+                    state, Code.DRAFT_EXISTS, "a draft is open: save it with If-Match, or discard it"
+                )
+            recorder = self._recorder(slug, who, message)
+            if content is not None:
+                return self._save(recorder, content, who, message or "Begin a draft", state)
+            if state.current is None:
+                raise GitstoreError(
+                    Code.NOT_PUBLISHED, f"{slug} has no current version to copy: send a definition"
+                )
+            return self._restore(recorder, state, state.current, who, message or f"Copy v{state.current}")
+
+    def create_draft_from(self, slug: str, number: int, who: Who, message: str = "") -> Saved:
+        """Open a draft that holds what version `number` holds."""
+        with self.locks.writing([slug]):
+            state = self._existing(slug)
+            if state.draft_open:
+                raise self._stands(
+                    state, Code.DRAFT_EXISTS, "a draft is open: save it with If-Match, or discard it"
+                )
+            recorder = self._recorder(slug, who, message)
+            return self._restore(recorder, state, number, who, message or f"Copy v{number}")
+
+    def save_draft(
+        self,
+        slug: str,
+        content: Content,
+        who: Who,
+        *,
+        expected: str,
+        message: str = "",
+        base_version: int | None = None,
+    ) -> Saved:
+        """Save the open draft. `base_version`, taken into account by the author, becomes a second parent."""
+        with self.locks.writing([slug]):
+            state = self._existing(slug)
+            self._check_open(state)
+            self._check_expected(state, expected)
+            merged = self._commit_of(slug, base_version) if base_version is not None else None
+            recorder = self._recorder(slug, who, message)
+            return self._save(recorder, content, who, message or "Save the draft", state, merged)
+
+    def discard_draft(self, slug: str, who: Who, *, expected: str | None = None, message: str = "") -> None:
+        """Discard the open draft; its head is kept as a superseded ref."""
+        with self.locks.writing([slug]):
+            state = self._existing(slug)
+            self._check_open(state)
+            self._check_expected(state, expected or ANY)
+            head = (state.draft or "").encode()
+            verdict = self._judge(Command(names.draft(slug), head, None))
+            occasion = recording.Occasion(who.actor, self.clock(), message)
+            if not recording.discard(self, names.DraftRef(slug), verdict.command.old or head, occasion):
+                raise recording.raced([names.draft(slug)])
+
+    def revert(
+        self, slug: str, number: int, who: Who, *, expected: str | None = None, message: str = ""
+    ) -> Saved:
+        """Let the draft hold what version `number` holds, by a new commit on top."""
+        with self.locks.writing([slug]):
+            state = self._existing(slug)
+            if state.draft_open and expected is None:
+                raise self._stands(
+                    state,
+                    Code.PRECONDITION_REQUIRED,
+                    "a draft is open: send If-Match with its ETag to put a new state on top of it",
+                )
+            if expected is not None:
+                self._check_expected(state, expected)
+            recorder = self._recorder(slug, who, message)
+            return self._restore(recorder, state, number, who, message or f"Revert to v{number}")
+
+    # Versions
+
+    def publish(
+        self,
+        slug: str,
+        who: Who,
+        *,
+        message: str = "",
+        activate: bool = True,
+        expected: str | None = None,
+    ) -> Published:
+        """Publish the draft as the next version, by an annotated tag. Twice is once."""
+        with self.locks.writing([slug]):
+            state = self._existing(slug)
+            if state.draft is None:
+                raise GitstoreError(Code.NO_DRAFT, f"{slug} has no draft: save or push one, then publish")
+            if expected is not None:
+                self._check_expected(state, expected)
+            if self._same_as_latest(state):
+                return Published(state.latest, new=False)
+            ref, when = names.tag(slug, state.next_number), self.clock()
+            # Judged as a lightweight tag, so that a refusal leaves no tag object behind.
+            verdict = self._judge(Command(ref, None, state.draft.encode()))
+            tag = self._tag(slug, state, who, message, when)
+            self.objects.write([tag])
+            occasion = recording.Occasion(who.actor, when, message, activate)
+            published = replace(verdict, command=Command(ref, None, tag.id))
+            self._write(recording.record(self, [published], occasion))
+            return Published(state.next_number, new=True)
+
+    def move_current(
+        self, slug: str, number: int, who: Who, *, message: str = "", hold: bool = False
+    ) -> None:
+        """Let version `number` run; held, publishing does not move it."""
+        with self.locks.writing([slug]):
+            state = self._existing(slug)
+            self._commit_of(slug, number)
+            if (state.current, state.held) != (number, hold):
+                recorder = self._recorder(slug, who, message)
+                recorder.append(LedgerKind.CURRENT, version=number, current=number, held=hold)
+                self._write(recorder)
+
+    def clear_current(self, slug: str, who: Who, *, message: str = "") -> None:
+        """Let nothing run, until a version is published or made current."""
+        with self.locks.writing([slug]):
+            state = self._existing(slug)
+            if state.current is not None or state.held:
+                recorder = self._recorder(slug, who, message)
+                recorder.append(LedgerKind.CLEARED, current=None, held=False)
+                self._write(recorder)
+
+    # What they have in common
+
+    def _existing(self, slug: str) -> WorkflowState:
+        if not self.exists(slug):
+            raise GitstoreError(Code.WORKFLOW_NOT_FOUND, f"there is no workflow {slug[:80]!r}")
+        return self.state(slug)
+
+    def _recorder(self, slug: str, who: Who, message: str) -> recording.Recorder:
+        return recording.Recorder(self, slug, recording.Occasion(who.actor, self.clock(), message))
+
+    def _check_open(self, state: WorkflowState) -> None:
+        if not state.draft_open:
+            raise GitstoreError(
+                Code.VERSION_NOT_FOUND, f"{state.slug} has no open draft: create one, then save it"
+            )
+
+    def _check_expected(self, state: WorkflowState, expected: str) -> None:
+        if expected not in (ANY, state.draft):
+            raise self._stands(
+                state, Code.STALE_DRAFT, "the draft moved since you read it: read it again, then save on top"
+            )
+
+    def _stands(self, state: WorkflowState, code: Code, message: str) -> GitstoreError:
+        """A refusal that says what stands there now."""
+        facts = {}
+        if state.draft is not None:
+            snapshot = self.snapshot(state.slug, state.draft)
+            facts = {
+                "etag": f'"{state.draft}"',
+                "author": {"name": snapshot.author.name, "email": snapshot.author.email},
+                "time": snapshot.created_at.isoformat().replace("+00:00", "Z"),
+            }
+        return GitstoreError(code, message, **facts)
+
+    def _commit_of(self, slug: str, number: int) -> bytes:
+        held = self.refs.read(names.tag(slug, number))
+        if held is None:
+            raise GitstoreError(Code.VERSION_NOT_FOUND, f"{slug} has no version v{number}", version=number)
+        return self.objects.peel(held)[0]
+
+    def _same_as_latest(self, state: WorkflowState) -> bool:
+        if state.latest_commit is None or state.draft is None:
+            return False
+        ours, latest = (self.snapshot(state.slug, commit) for commit in (state.draft, state.latest_commit))
+        return ours.tree == latest.tree
+
+    def _base(self, state: WorkflowState | None) -> Commit | None:
+        """The commit that a new state of the draft goes on top of."""
+        if state is None:
+            return None
+        tip = state.draft if state.draft_open else state.latest_commit
+        return self.objects.commit(tip.encode()) if tip else None
+
+    def _save(
+        self,
+        recorder: recording.Recorder,
+        content: Content,
+        who: Who,
+        message: str,
+        state: WorkflowState | None,
+        merged: bytes | None = None,
+    ) -> Saved:
+        """Commit `content` as the draft, beside the files that stand there already."""
+        base = self._base(state)
+        root = before = None
+        path: list[bytes] = []
+        if base is not None:
+            name, blob, folder = self.locate(base, recorder.slug)
+            root, before = self.objects.tree(base.tree), File(name, self.objects.blob(blob))
+            path = [] if folder == base.tree else [FOLDER, recorder.slug.encode()]
+        file = to_file(content, before, self.rules)
+        # Before anything is written, so that what does not parse leaves nothing behind.
+        problems = definitions.parse(file.raw, file.name, self.rules, self.limits).problems
+        made = put_file(self.objects, root, path, file)
+        self.objects.write(made)
+        commit = self._commit(recorder, state, made[-1].id, who, message, merged)
+        return Saved(commit, (*file.warnings, *problems))
+
+    def _restore(
+        self, recorder: recording.Recorder, state: WorkflowState, number: int, who: Who, message: str
+    ) -> Saved:
+        """Commit the content of version `number` on top of the draft (or of the latest version)."""
+        version = self.objects.commit(self._commit_of(state.slug, number))
+        base = self._base(state)
+        _, _, folder = self.locate(version, state.slug)
+        tree: bytes = version.tree
+        if base is not None and folder != tree and self.locate(base, state.slug)[2] != base.tree:
+            # A team's repository: the other workflows in the tree are not this one's to revert.
+            path = [FOLDER, state.slug.encode()]
+            made = put_folder(self.objects, self.objects.tree(base.tree), path, folder)
+            self.objects.write(made)
+            tree = made[-1].id
+        commit = self._commit(recorder, state, tree, who, message)
+        return Saved(commit, self.snapshot(state.slug, commit).problems)
+
+    def _commit(
+        self,
+        recorder: recording.Recorder,
+        state: WorkflowState | None,
+        tree: bytes,
+        who: Who,
+        message: str,
+        merged: bytes | None = None,
+    ) -> str:
+        """Commit `tree` as the draft, unless the open draft holds just that; the draft's commit."""
+        slug, base = recorder.slug, self._base(state)
+        if merged is not None and (base is None or self.objects.is_ancestor(merged, base.id)):
+            merged = None
+        if state is not None and state.draft_open and base is not None and tree == base.tree and not merged:
+            return base.id.decode()
+        commit = new_commit(
+            tree=tree,
+            parents=[parent for parent in (base.id if base is not None else None, merged) if parent],
+            author=who.author,
+            committer=ledger.COMMITTER,
+            when=recorder.occasion.when,
+            message=message,
+        )
+        self.objects.write([commit])
+        before = self.refs.read(names.draft(slug))
+        self._judge(Command(names.draft(slug), before, commit.id))
+        recorder.create_unless_there()
+        recorder.move(names.draft(slug), before, commit.id)
+        self._write(recorder)
+        return commit.id.decode()
+
+    def _tag(self, slug: str, state: WorkflowState, who: Who, message: str, when: datetime) -> Tag:
+        tag = Tag()
+        tag.name = f"{slug}/v{state.next_number}".encode()
+        tag.object = (Commit, ObjectID((state.draft or "").encode()))
+        tag.tagger = ident(who.author)
+        tag.tag_time, tag.tag_timezone = int(when.timestamp()), 0
+        tag.message = (
+            message.replace("\0", "").strip() or f"Publish {slug} v{state.next_number}"
+        ).encode() + b"\n"
+        return tag
+
+    def _judge(self, command: Command) -> Verdict:
+        """What policy says of one command; raises its refusal. The principal was authorized by the caller."""
+        (verdict,) = judge([command], StoreFacts(self))
+        if verdict.refusal is not None:
+            raise verdict.refusal
+        return verdict
+
+    def _write(self, recorder: recording.Recorder) -> None:
+        moved = recording.write(self, [recorder])
+        if moved:
+            raise recording.raced(moved)

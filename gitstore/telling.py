@@ -1,0 +1,73 @@
+"""What a pusher reads in the terminal, as `remote: ...`. The same words as over HTTP and on the page."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from gitstore.definition import describe
+from gitstore.errors import GitstoreError
+from gitstore.model import Definition, Problem
+from gitstore.names import DraftRef, VersionRef
+from gitstore.policy import Effect, Verdict
+
+_MOST_PROBLEMS = 50  # in a terminal; HTTP gives them all
+
+
+class Telling:
+    """Collects lines about a push. `url_of(slug, number)` is where a person looks at a version."""
+
+    def __init__(self, url_of: Callable[[str, int], str]) -> None:
+        self._url_of = url_of
+        self.lines: list[str] = []
+
+    def conclude(self, verdicts: Sequence[Verdict]) -> None:
+        """Tell what became of each command, in the order of the push."""
+        for verdict in verdicts:
+            if verdict.refusal is not None:
+                self._refusal(verdict, verdict.refusal)
+                continue
+            match verdict.target, verdict.effect:
+                case DraftRef(slug), Effect.SAVE:
+                    self._saved(slug, verdict.definition)
+                case DraftRef(slug), Effect.DISCARD:
+                    self.lines.append(f"{slug}: draft discarded (kept as superseded)")
+                case VersionRef(slug, number), Effect.PUBLISH:
+                    self.lines.append(f"published {slug} v{number}: {self._url_of(slug, number)}")
+
+    def refused_objects(self, refusal: GitstoreError) -> None:
+        self.lines.extend(refusal.data.get("lines", [refusal.message]))
+
+    def mirrored_later(self) -> None:
+        self.lines.append(
+            "the database is away: what you pushed is safe and will be mirrored when it is back"
+        )
+
+    def _saved(self, slug: str, definition: Definition | None) -> None:
+        if definition is None:
+            return
+        sizes = [
+            f"{len(part)} {name}"
+            for name in ("nodes", "edges")
+            if isinstance(part := definition.value.get(name), list)
+        ]
+        self.lines.append(", ".join([f"{slug}: draft saved", *sizes]))
+        errors, warnings = definition.errors, definition.warnings
+        if errors:
+            self.lines.append(
+                f"{slug}: {len(errors)} problem{'s'[: len(errors) != 1]} would block publishing"
+            )
+            self._problems(errors)
+        if warnings:
+            self.lines.append(f"{slug}: {len(warnings)} warning{'s'[: len(warnings) != 1]}")
+            self._problems(warnings)
+
+    def _refusal(self, verdict: Verdict, refusal: GitstoreError) -> None:
+        problems = [problem for problem in refusal.data.get("problems", ()) if problem.error]
+        if verdict.target is not None and problems:
+            self.lines.append(f"{verdict.target.slug}: {refusal.message}")
+            self._problems(problems)
+
+    def _problems(self, problems: Sequence[Problem]) -> None:
+        self.lines.extend("  " + describe(problem) for problem in problems[:_MOST_PROBLEMS])
+        if len(problems) > _MOST_PROBLEMS:
+            self.lines.append(f"  and {len(problems) - _MOST_PROBLEMS} more")

@@ -1,0 +1,133 @@
+"""What the service was told: the only place that reads the environment.
+
+Every setting is an environment variable of one table (`service/settings.py`). An option of the command
+line that overrides one is read by the same rules. An empty variable is an unset one. What makes no sense
+stops the start: all of it at once, each with its name and what was expected.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from gitstore.errors import Code, GitstoreError
+from gitstore.model import Limits
+from service.settings import SETTINGS, Bind, Setting
+
+METRICS_FOLDER: Final = "PROMETHEUS_MULTIPROC_DIR"  # the client library's own, read when it is imported
+_URL: Final = re.compile(r"(\w+)://(?:([^:@/]*)(?::.*)?@)?([^@?#]*)", re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """What the service was told. `database_url` is None for the embedded Postgres."""
+
+    database_url: str | None
+    data: Path
+    bind: Bind
+    given_public_url: str | None
+    workers: int
+    threads: int
+    reconcile_seconds: int
+    log_format: str
+    log_level: str
+    limits: Limits
+    metrics_folder: Path | None = None
+    """Where the processes of one `serve` leave their figures for each other; it sets this, not a person."""
+
+    @classmethod
+    def from_env(
+        cls, environ: Mapping[str, str] | None = None, overrides: Mapping[str, str | None] | None = None
+    ) -> Config:
+        """Read every setting from `environ` (the process's own by default).
+
+        `overrides`, of the command line, are texts by the setting's name; None is one not given.
+        Raises `config`, naming every setting that makes no sense, as a person reads it and in `settings`.
+        """
+        texts = {k: v for k, v in (os.environ if environ is None else environ).items() if v.strip()}
+        texts.update({name: text for name, text in (overrides or {}).items() if text is not None})
+        values: dict[str, Any] = {}
+        wrong: dict[str, str] = {}
+        for setting in SETTINGS:
+            text = texts.get(setting.name, setting.default).strip()
+            try:
+                values[setting.field] = setting.read(text) if text else None
+            except ValueError:
+                wrong[setting.name] = (
+                    f"{setting.name} is {_shown(setting, text)}: expected {setting.expected}"
+                )
+        if not wrong:
+            wrong = _contradictions(values)
+        if wrong:
+            raise GitstoreError(Code.CONFIG, "\n".join(wrong.values()), settings=sorted(wrong))
+        names = [field.partition(".")[2] for field in values if field.startswith("limits.")]
+        limits = Limits(**{name: values.pop(f"limits.{name}") for name in names})
+        metrics = texts.get(METRICS_FOLDER)
+        return cls(**values, limits=limits, metrics_folder=Path(metrics) if metrics else None)
+
+    @property
+    def public_url(self) -> str:
+        """The address that links and printed commands begin with, without a slash at the end."""
+        return self.given_public_url or self.bind.url
+
+    @property
+    def repositories(self) -> Path:
+        return self.data / "repos"
+
+    @property
+    def postgres_folder(self) -> Path:
+        """The embedded Postgres' own."""
+        return self.data / "postgres"
+
+    @property
+    def token_file(self) -> Path:
+        """Where the first owner's token is written."""
+        return self.data / "owner-token"
+
+    def environment(self, **extra: str) -> dict[str, str]:
+        """The environment of a child of ours: this process's, with every setting as it is here."""
+        texts = {setting.name: _text(self, setting.field) for setting in SETTINGS}
+        return {**os.environ, **texts, **extra}
+
+
+def misspelt(environ: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Variables that are no settings but look like one: name -> the setting that may be meant.
+
+    Not an error: Kubernetes itself sets GITSTORE_PORT for a service of that name.
+    """
+    names = [setting.name for setting in SETTINGS]
+    unknown = sorted(set(os.environ if environ is None else environ) - set(names))
+    close = {name: difflib.get_close_matches(name, names, 1, 0.9) for name in unknown}
+    return {name: found[0] for name, found in close.items() if found}
+
+
+def _shown(setting: Setting, text: str) -> str:
+    """What was given, without what may be a secret."""
+    if found := _URL.match(text):
+        scheme, user, rest = found.groups()
+        return repr(f"{scheme}://{user + ':***@' if user is not None else ''}{rest}"[:200])
+    if setting.name == "DATABASE_URL":
+        return "something else (not shown: it may hold a password)"
+    return repr(text[:200])
+
+
+def _text(config: Config, field: str) -> str:
+    holder, _, name = field.rpartition(".")
+    value = getattr(config.limits if holder else config, name)
+    return "" if value is None else str(value)
+
+
+def _contradictions(values: Mapping[str, Any]) -> dict[str, str]:
+    """Settings that make sense alone but not together."""
+    wrong = {}
+    for smaller, larger in (("definition", "object"), ("object", "inflated")):
+        low, high = values[f"limits.{smaller}"], values[f"limits.{larger}"]
+        if low > high:
+            name, other = f"GITSTORE_MAX_{smaller.upper()}", f"GITSTORE_MAX_{larger.upper()}"
+            wrong[name] = f"{name} is {low} bytes: expected at most {other}, which is {high} bytes"
+    return wrong

@@ -1,0 +1,168 @@
+"""The log: one structured line per request and per key action, on stderr.
+
+    action("published", project="default", workflow="order-sync", version=3, principal="ci", duration_ms=4.1)
+
+Readable on a terminal, JSON elsewhere, times in UTC (RFC 3339). What looks like a secret never gets
+through, whoever passes it, and no text of a stranger reaches a terminal with its control characters.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from typing import Any, Final, TextIO
+
+import structlog
+from structlog.typing import EventDict, Processor, WrappedLogger
+
+HIDDEN: Final = "***"
+_SECRET_KEYS: Final = frozenset(
+    {"authorization", "cookie", "credential", "database_url", "password", "secret", "sha256", "token"}
+)
+_SECRETS: Final = re.compile(
+    r"(?P<token>gst_)[\w-]+"
+    r"|(?P<scheme>\b(?:Basic|Bearer)\s+)[\w.~+/=-]+"
+    r"|(?P<url>\w+://[^\s:/@]*:)[^\s/@]*(?=@)"
+    r"|(?P<conninfo>\bpassword\s*=\s*)('[^']*'|[^\s&]+)",
+    re.IGNORECASE,
+)
+_CONTROL: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+
+
+def configure(log_format: str = "auto", level: str = "info", stream: TextIO | None = None) -> None:
+    """Send the log, and that of the libraries, to `stream` (stderr). A process calls it once, at its start.
+
+    `log_format` and `level` are as in the settings.
+    """
+    out = stream or sys.stderr
+    terminal = out.isatty()
+    readable = log_format == "text" or (log_format == "auto" and terminal)
+    shared: list[Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    rendering = _rendering(readable, terminal)
+    last: list[Processor] = [structlog.processors.format_exc_info, hide_secrets, *rendering]
+    structlog.configure(
+        processors=[*shared, *last],
+        wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[level]),
+        logger_factory=lambda *_: _Lines(out),
+        cache_logger_on_first_use=False,
+    )
+    handler = logging.StreamHandler(out)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared,
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *last],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers = [handler]
+    # Of the libraries only what is wrong: what they do is our business to tell.
+    root.setLevel(max(_LEVELS[level], logging.WARNING) if level != "debug" else logging.DEBUG)
+
+
+def action(event: str, *, level: str = "info", **facts: Any) -> None:
+    """One line: `event` happened. A fact that is None is left out. `exc_info=True` adds the traceback."""
+    told = {name: fact for name, fact in facts.items() if fact is not None}
+    getattr(structlog.get_logger(), level)(event, **told)
+
+
+def request(
+    *, method: str, path: str, status: int, duration_ms: float, endpoint: str | None = None, **facts: Any
+) -> None:
+    """The line of one request, told when its answer is complete. `path` is without the query."""
+    level = "error" if status >= 500 and status != 503 else "info"
+    action(
+        "request",
+        level=level,
+        method=method,
+        path=path,
+        status=status,
+        endpoint=endpoint,
+        duration_ms=round(duration_ms, 1),
+        **facts,
+    )
+
+
+@contextmanager
+def about(**facts: Any) -> Iterator[None]:
+    """Every line of this thread tells these facts, until the block ends: `about(request_id=...)`."""
+    with structlog.contextvars.bound_contextvars(**facts):
+        yield
+
+
+def hide_secrets(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """A processor of structlog: values under the name of a secret, and what looks like one anywhere."""
+    return {key: HIDDEN if key.lower() in _SECRET_KEYS else without_secrets(v) for key, v in event.items()}
+
+
+def without_secrets(value: Any) -> Any:
+    """`value` with every secret in it, at any depth, replaced."""
+    if isinstance(value, str):
+        return _SECRETS.sub(_hide, value)
+    if isinstance(value, Mapping):
+        return {k: HIDDEN if str(k).lower() in _SECRET_KEYS else without_secrets(v) for k, v in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [without_secrets(item) for item in value]
+    if value is None or isinstance(value, bool | int | float):
+        return value
+    return _SECRETS.sub(_hide, str(value))
+
+
+def _hide(found: re.Match[str]) -> str:
+    return (found["token"] or found["scheme"] or found["url"] or found["conninfo"]) + HIDDEN
+
+
+def _escape_controls(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    return {key: _visible(value, key == "exception") for key, value in event.items()}
+
+
+def _visible(value: Any, keep_lines: bool) -> Any:
+    """Text without what would move the cursor or paint: escapes in its place."""
+    if not isinstance(value, str):
+        return value
+    text = value if keep_lines else value.replace("\n", "\\n")
+    return _CONTROL.sub(lambda found: ascii(found[0])[1:-1], text)
+
+
+def _in_order(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """What every line has comes first."""
+    return {**{key: event[key] for key in ("timestamp", "level", "event")}, **event}
+
+
+def _rendering(readable: bool, terminal: bool) -> list[Processor]:
+    if not readable:
+        return [_in_order, structlog.processors.JSONRenderer()]
+    return [
+        _escape_controls,
+        structlog.dev.ConsoleRenderer(
+            colors=terminal, pad_event_to=12, exception_formatter=structlog.dev.plain_traceback
+        ),
+    ]
+
+
+class _Lines:
+    """Writes each line at once and whole. A log that nobody reads any more (EPIPE) stops nothing."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def msg(self, line: str) -> None:
+        with suppress(OSError, ValueError):  # ValueError: it is closed
+            self._stream.write(line + "\n")
+            self._stream.flush()
+
+    debug = info = warning = error = critical = exception = msg
+
+
+_LEVELS: Final = {
+    "debug": logging.DEBUG,
+    "info": logging.INFO,
+    "warning": logging.WARNING,
+    "error": logging.ERROR,
+}

@@ -1,0 +1,66 @@
+"""The audit log: who did what to which object, by which door, when and from where. Rows are only added."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final, LiteralString
+from uuid import UUID
+
+from psycopg.types.json import Jsonb
+
+from sync.db import Transaction
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where an action comes from.
+
+    `actor_id` is an access token's or a user's id, or a word for a program ("operator", "worker"); `door`
+    is http, git, page, cli or worker; `remote` the address of the other side.
+    """
+
+    actor_id: str
+    actor_name: str
+    door: str
+    remote: str | None = None
+    request_id: str | None = None
+
+
+WORKER: Final = Origin("worker", "gitstore", "worker")
+
+INSERT: Final[LiteralString] = """
+    insert into gitstore.audit_log
+        (project_id, actor_id, actor_name, door, action, object, remote, request_id, details)
+    values (%(project)s, %(actor_id)s, %(actor_name)s, %(door)s, %(action)s, %(object)s, %(remote)s,
+        %(request_id)s, %(details)s)
+"""
+
+
+def values(
+    project: UUID, origin: Origin, action: str, object_: str, details: Mapping[str, object] | None = None
+) -> dict[str, object]:
+    """The values of `INSERT`."""
+    return {
+        "project": project,
+        "actor_id": origin.actor_id,
+        "actor_name": origin.actor_name,
+        "door": origin.door,
+        "action": action,
+        "object": object_,
+        "remote": origin.remote,
+        "request_id": origin.request_id,
+        "details": Jsonb(dict(details or {})),
+    }
+
+
+def note(
+    tx: Transaction,
+    project: UUID,
+    origin: Origin,
+    action: str,
+    object_: str,
+    details: Mapping[str, object] | None = None,
+) -> None:
+    """Add a row. `action` is a word with a dot ("token.created"), `object_` what it was done to."""
+    tx.run(INSERT, **values(project, origin, action, object_, details))

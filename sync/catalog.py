@@ -1,0 +1,244 @@
+"""What the API reads: projects, workflows and versions, as row-level security lets the caller see them.
+
+Each function takes an open transaction (`Database.reading(claims)`) and gives frozen rows; None or an
+empty page stands for "not there" and "not yours" alike. History never touches the definitions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final, Generic, Literal, LiteralString, TypeVar
+from uuid import UUID
+
+from gitstore.model import Rules
+from gitstore.versions import HIGHEST_NUMBER
+from sync.db import Transaction
+
+T = TypeVar("T")
+
+Which = int | Literal["draft", "current", "latest"]
+State = Literal["draft", "published"]
+
+
+@dataclass(frozen=True, slots=True)
+class Project:
+    id: UUID
+    slug: str
+    name: str
+    owner: UUID | None
+    rules: str
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Workflow:
+    """`current_number` is None where nothing runs, `latest_number` 0 before the first publication,
+    `draft_number` None where no draft is open."""
+
+    id: UUID
+    project_id: UUID
+    slug: str
+    name: str
+    description: str
+    current_version_id: UUID | None
+    current_number: int | None
+    latest_number: int
+    draft_number: int | None
+    held: bool
+    created_at: datetime
+    updated_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """A version without its definition. `ref_oid` is what the tag (or the draft's branch) holds."""
+
+    id: UUID
+    workflow_id: UUID
+    project_id: UUID
+    slug: str
+    version_number: int
+    state: State
+    is_current: bool
+    valid: bool
+    commit_sha: str
+    ref_oid: str
+    tree_sha: str
+    blob_sha: str
+    file_name: str
+    digest: str | None
+    message: str
+    author_name: str
+    author_email: str
+    published_by: str | None
+    created_at: datetime
+    published_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class FullVersion(Version):
+    """`definition` is None where an imported one does not parse."""
+
+    definition: dict[str, Any] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Page(Generic[T]):
+    """`next` continues the list (a slug, or a version number), None at its end."""
+
+    rows: Sequence[T]
+    next: str | int | None
+
+
+# Projects
+
+_PROJECT: Final[LiteralString] = "select id, slug, name, owner, rules, created_at from gitstore.projects "
+_PROJECTS: Final[LiteralString] = _PROJECT + "order by slug"
+_PROJECT_BY_SLUG: Final[LiteralString] = _PROJECT + "where slug = %(slug)s"
+_PROJECT_BY_ID: Final[LiteralString] = _PROJECT + "where id = %(id)s"
+_CREATE_PROJECT: Final[LiteralString] = """
+    insert into gitstore.projects (id, slug, name, owner, rules)
+    values (%(id)s, %(slug)s, %(name)s, %(owner)s, %(rules)s)
+    returning id, slug, name, owner, rules, created_at
+"""
+
+
+def projects(tx: Transaction) -> list[Project]:
+    """Every project that the transaction sees: as the mirror or the owner, all of them."""
+    return tx.rows(Project, _PROJECTS)
+
+
+def project(tx: Transaction, slug: str) -> Project | None:
+    return tx.row(Project, _PROJECT_BY_SLUG, slug=slug)
+
+
+def project_by_id(tx: Transaction, project_id: UUID) -> Project | None:
+    return tx.row(Project, _PROJECT_BY_ID, id=project_id)
+
+
+def create_project(
+    tx: Transaction, project_id: UUID, slug: str, name: str, rules: Rules, owner: UUID | None = None
+) -> Project:
+    """Only as the owner of the tables: slugs of projects are unique across tenants.
+
+    Raises `project_exists` when the transaction ends.
+    """
+    values = {"id": project_id, "slug": slug, "name": name, "owner": owner, "rules": rules.value}
+    (made,) = tx.rows(Project, _CREATE_PROJECT, **values)
+    return made
+
+
+# Workflows
+
+_WORKFLOW: Final[LiteralString] = """
+    select w.id, w.project_id, w.slug, w.name, w.description, w.current_version_id, w.latest_number,
+        current.version_number as current_number, draft.version_number as draft_number,
+        w.held, w.created_at, w.updated_at
+    from gitstore.workflows w
+    left join gitstore.workflow_versions current on current.id = w.current_version_id
+    left join gitstore.workflow_versions draft on draft.workflow_id = w.id and draft.state = 'draft'
+"""
+_WORKFLOW_BY_ID: Final[LiteralString] = _WORKFLOW + "where w.id = %(id)s"
+_WORKFLOW_BY_SLUG: Final[LiteralString] = _WORKFLOW + "where w.project_id = %(project)s and w.slug = %(slug)s"
+_WORKFLOWS: Final[LiteralString] = (
+    _WORKFLOW
+    + """
+    where w.project_id = %(project)s and w.slug > %(after)s
+    order by w.slug limit %(limit)s
+"""
+)
+_SEARCH: Final[LiteralString] = (
+    _WORKFLOW
+    + """
+    where w.project_id = %(project)s and w.slug > %(after)s
+        and (w.slug ilike %(pattern)s or w.name ilike %(pattern)s or w.description ilike %(pattern)s)
+    order by w.slug limit %(limit)s
+"""
+)
+
+
+def workflow(tx: Transaction, workflow_id: UUID) -> Workflow | None:
+    return tx.row(Workflow, _WORKFLOW_BY_ID, id=workflow_id)
+
+
+def workflow_by_slug(tx: Transaction, project_id: UUID, slug: str) -> Workflow | None:
+    return tx.row(Workflow, _WORKFLOW_BY_SLUG, project=project_id, slug=slug)
+
+
+def workflows(
+    tx: Transaction, project_id: UUID, *, q: str = "", after: str = "", limit: int = 20
+) -> Page[Workflow]:
+    """By slug, from the one behind `after` on; `q` is looked for in slug, name and description."""
+    if q:
+        query, pattern = _SEARCH, f"%{escape_like(q)}%"
+    else:
+        query, pattern = _WORKFLOWS, ""
+    found = tx.rows(Workflow, query, project=project_id, after=after, pattern=pattern, limit=limit + 1)
+    return Page(found[:limit], found[limit - 1].slug if len(found) > limit else None)
+
+
+def escape_like(text: str) -> str:
+    """`text` as a LIKE pattern that matches it alone."""
+    return text.replace("\\", r"\\").replace("%", r"\%").replace("_", r"\_")
+
+
+# Versions
+
+_COLUMNS: Final[LiteralString] = """
+    select v.id, v.workflow_id, v.project_id, w.slug, v.version_number, v.state,
+        (v.id = w.current_version_id) is true as is_current, v.valid, v.commit_sha, v.ref_oid, v.tree_sha,
+        v.blob_sha, v.file_name, v.digest, v.message, v.author_name, v.author_email, v.published_by,
+        v.created_at, v.published_at
+"""
+_FROM: Final[LiteralString] = """
+    from gitstore.workflow_versions v join gitstore.workflows w on w.id = v.workflow_id
+    where v.workflow_id = %(workflow)s and w.id = %(workflow)s
+"""
+_PAGE: Final[LiteralString] = (
+    " and v.version_number < %(before)s order by v.version_number desc limit %(limit)s"
+)
+_HISTORY: Final[dict[State | None, LiteralString]] = {
+    # The draft is numbered latest + 1, so that it comes first by itself.
+    None: _COLUMNS + _FROM + _PAGE,
+    "published": _COLUMNS + _FROM + " and v.state = 'published'" + _PAGE,
+    "draft": _COLUMNS + _FROM + " and v.state = 'draft'" + _PAGE,
+}
+_CONDITIONS: Final[dict[str, LiteralString]] = {
+    "number": " and v.version_number = %(number)s",
+    "draft": " and v.state = 'draft'",
+    "current": " and v.id = w.current_version_id",
+    "latest": " and v.version_number = w.latest_number",
+}
+
+
+def history(
+    tx: Transaction,
+    workflow_id: UUID,
+    *,
+    state: State | None = None,
+    before: int | None = None,
+    limit: int = 20,
+) -> Page[Version]:
+    """An open draft, then the newest version first, those below the number `before`."""
+    below = before if before is not None else HIGHEST_NUMBER + 1
+    found = tx.rows(Version, _HISTORY[state], workflow=workflow_id, before=below, limit=limit + 1)
+    return Page(found[:limit], found[limit - 1].version_number if len(found) > limit else None)
+
+
+def version(tx: Transaction, workflow_id: UUID, which: Which) -> Version | None:
+    """One version without its definition. A number finds a published version alone, never the draft."""
+    return tx.row(Version, _COLUMNS + _FROM + _condition(which), workflow=workflow_id, number=which)
+
+
+def full_version(tx: Transaction, workflow_id: UUID, which: Which) -> FullVersion | None:
+    """As `version`, with its definition."""
+    query = _COLUMNS + ", v.definition" + _FROM + _condition(which)
+    return tx.row(FullVersion, query, workflow=workflow_id, number=which)
+
+
+def _condition(which: Which) -> LiteralString:
+    if isinstance(which, int):
+        return _CONDITIONS["number"] + " and v.state = 'published'"
+    return _CONDITIONS[which]

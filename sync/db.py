@@ -1,0 +1,242 @@
+"""Connections to Postgres: a pool, and transactions that act as somebody.
+
+Nobody acts as the user of DATABASE_URL, except for upkeep: a request is `gitstore_user` with the claims
+of its principal, so that row-level security decides what it sees; the mirror is `gitstore_mirror`. Role
+and claims are set for the transaction alone (`set local`), in the round trip that begins it; the form of
+the claims is PostgREST's (https://docs.postgrest.org/en/stable/references/transactions.html).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from typing import Any, Final, LiteralString, TypeVar
+
+import psycopg
+from psycopg import ClientCursor, Connection
+from psycopg.conninfo import make_conninfo
+from psycopg.rows import TupleRow, class_row
+from psycopg_pool import ConnectionPool, PoolTimeout
+
+from gitstore.errors import Code, GitstoreError
+from sync.failures import translated, unavailable
+
+T = TypeVar("T")
+
+CONNECT_SECONDS: Final = 3
+LOCK_SECONDS: Final = 10
+STATEMENT_SECONDS: Final = 30
+_PATIENCE: Final = 3.0  # seconds that a request waits for a connection
+_SLICE: Final = 0.25  # seconds after which it looks whether connecting fails
+
+# A server that vanished without a word is noticed after about 25 s, between statements and within one.
+_CONNECTION: Final[Mapping[str, Any]] = {
+    "connect_timeout": CONNECT_SECONDS,
+    "keepalives_idle": 15,
+    "keepalives_interval": 5,
+    "keepalives_count": 2,
+    "tcp_user_timeout": 25_000,
+}
+# The search path holds nothing of ours: every name in our SQL is spelled out.
+_SETTINGS: Final[LiteralString] = """
+    select set_config('lock_timeout', %s, false), set_config('statement_timeout', %s, false),
+           set_config('search_path', 'pg_catalog', false), set_config('timezone', 'UTC', false)
+"""
+_BEGIN_READING: Final[LiteralString] = """
+    begin isolation level read committed read only; set local role gitstore_user;
+    select set_config('request.jwt.claims', %s, true)
+"""
+_BEGIN_AS_USER: Final[LiteralString] = """
+    begin isolation level read committed; set local role gitstore_user;
+    select set_config('request.jwt.claims', %s, true)
+"""
+_BEGIN_AS_MIRROR: Final[LiteralString] = """
+    begin isolation level read committed; set local role gitstore_mirror
+"""
+_BEGIN_AS_OWNER: Final[LiteralString] = """
+    begin isolation level read committed; set local statement_timeout = 0
+"""
+
+Claims = Mapping[str, object]
+
+
+def claims_of(subject: object) -> Claims:
+    """The claims of a principal: `subject` is a user's id or an access token's."""
+    return {"sub": str(subject)}
+
+
+class Transaction:
+    """An open transaction: typed rows out of SQL that stands in the source as it is."""
+
+    def __init__(self, connection: Connection[TupleRow]) -> None:
+        self.connection = connection
+
+    def rows(self, row: type[T], query: LiteralString, **values: object) -> list[T]:
+        """Every row, as `row(**columns)`."""
+        with self.connection.cursor(row_factory=class_row(row)) as cursor:
+            return cursor.execute(query, values).fetchall()
+
+    def row(self, row: type[T], query: LiteralString, **values: object) -> T | None:
+        """The first row, or None."""
+        with self.connection.cursor(row_factory=class_row(row)) as cursor:
+            return cursor.execute(query, values).fetchone()
+
+    def tuples(self, query: LiteralString, **values: object) -> list[tuple[Any, ...]]:
+        return self.connection.execute(query, values).fetchall()
+
+    def value(self, query: LiteralString, **values: object) -> Any:
+        """The first column of the first row, or None."""
+        found = self.connection.execute(query, values).fetchone()
+        return found[0] if found else None
+
+    def run(self, query: LiteralString, **values: object) -> int:
+        """How many rows it touched."""
+        return self.connection.execute(query, values).rowcount
+
+
+class Database:
+    """Postgres at `conninfo` (a URL or key=value pairs). Safe to share between threads.
+
+    The pool opens at first use, so a process may be forked before that; after a fork, the child opens its
+    own. Every method raises `unavailable` where Postgres does not answer, `busy` where a lock or a
+    statement took too long.
+    """
+
+    def __init__(
+        self,
+        conninfo: str,
+        *,
+        max_connections: int = 16,
+        lock_seconds: float = LOCK_SECONDS,
+        statement_seconds: float = STATEMENT_SECONDS,
+        application: str = "gitstore",
+    ) -> None:
+        self.conninfo = make_conninfo(conninfo, **{**_CONNECTION, "application_name": application})
+        self._max = max_connections
+        self._settings = (f"{int(lock_seconds * 1000)}ms", f"{int(statement_seconds * 1000)}ms")
+        self._lock = threading.Lock()
+        self._pool: ConnectionPool[Connection[TupleRow]] | None = None
+        self._process = 0
+        self._inherited: list[object] = []
+        self._failures = 0
+
+    # Transactions
+
+    @contextmanager
+    def reading(self, claims: Claims) -> Iterator[Transaction]:
+        """A read-only transaction that sees what the principal with `claims` may see."""
+        with self._transaction(_BEGIN_READING, json.dumps(dict(claims))) as transaction:
+            yield transaction
+
+    @contextmanager
+    def as_user(self, claims: Claims) -> Iterator[Transaction]:
+        """A transaction that may do what the principal with `claims` may do."""
+        with self._transaction(_BEGIN_AS_USER, json.dumps(dict(claims))) as transaction:
+            yield transaction
+
+    @contextmanager
+    def as_mirror(self) -> Iterator[Transaction]:
+        """A transaction that writes rows from Git."""
+        with self._transaction(_BEGIN_AS_MIRROR) as transaction:
+            yield transaction
+
+    @contextmanager
+    def as_owner(self) -> Iterator[Transaction]:
+        """A transaction of the tables' owner, for upkeep, without a time limit on statements."""
+        with self._transaction(_BEGIN_AS_OWNER) as transaction:
+            yield transaction
+
+    def ping(self) -> None:
+        """Raise unless Postgres answers."""
+        with self.as_owner() as transaction:
+            transaction.value("select 1")
+
+    def close(self) -> None:
+        with self._lock:
+            if self._pool is not None and self._process == os.getpid():
+                self._pool.close()
+            self._pool = None
+
+    # How they begin and end
+
+    @contextmanager
+    def _transaction(self, opening: LiteralString, *values: str) -> Iterator[Transaction]:
+        with translated():
+            pool, connection = self._begun(opening, values)
+            try:
+                try:
+                    yield Transaction(connection)
+                except BaseException:
+                    with suppress(psycopg.Error):
+                        connection.execute("rollback")
+                    raise
+                done = connection.execute("commit")
+                if done.statusmessage != "COMMIT":
+                    # Postgres answers ROLLBACK, without an error, where an error was swallowed on the way.
+                    raise GitstoreError(Code.INTERNAL, "the transaction had failed and was rolled back")
+            finally:
+                pool.putconn(connection)
+
+    def _begun(
+        self, opening: LiteralString, values: tuple[str, ...]
+    ) -> tuple[ConnectionPool[Connection[TupleRow]], Connection[TupleRow]]:
+        """A connection with a transaction begun on it.
+
+        A pooled connection that broke since it was last used is replaced, once: nothing was done on it.
+        """
+        pool = self._open()
+        for last in (False, True):
+            connection = self._connection(pool)
+            try:
+                # A client-side cursor: several statements with values in one round trip.
+                ClientCursor(connection).execute(opening, values)
+            except BaseException as error:
+                pool.putconn(connection)
+                if last or not connection.broken or not isinstance(error, psycopg.OperationalError):
+                    raise
+                pool.check()  # what broke one has most likely broken the others
+            else:
+                break
+        return pool, connection
+
+    def _connection(self, pool: ConnectionPool[Connection[TupleRow]]) -> Connection[TupleRow]:
+        """A connection from the pool; quick to give up where connecting fails rather than takes long."""
+        failures = self._failures
+        deadline = time.monotonic() + _PATIENCE
+        while True:
+            try:
+                return pool.getconn(timeout=_SLICE)
+            except PoolTimeout as error:
+                if self._failures != failures or time.monotonic() > deadline:
+                    raise unavailable() from error
+
+    def _open(self) -> ConnectionPool[Connection[TupleRow]]:
+        if self._pool is not None and self._process == os.getpid():
+            return self._pool
+        with self._lock:
+            if self._pool is None or self._process != os.getpid():
+                # A parent's pool is kept, untouched: collecting it would say goodbye on its sockets.
+                self._inherited.append(self._pool)
+                self._pool = ConnectionPool(
+                    self.conninfo,
+                    kwargs={"autocommit": True},
+                    configure=self._configure,
+                    min_size=1,
+                    max_size=self._max,
+                    reconnect_timeout=0,  # the next request tries again, rather than a timer
+                    reconnect_failed=self._note_failure,
+                    open=True,
+                    name="gitstore",
+                )
+                self._process = os.getpid()
+            return self._pool
+
+    def _configure(self, connection: Connection[TupleRow]) -> None:
+        connection.execute(_SETTINGS, self._settings)
+
+    def _note_failure(self, _pool: object) -> None:
+        self._failures += 1

@@ -1,0 +1,151 @@
+"""Migrations: numbered SQL files, applied in order, once, each in a transaction of its own.
+
+    migrations/0001_roles.sql ...       the number, and a word on what it does
+
+The table gitstore.migrations keeps the checksum of what was applied. An advisory lock lets one process at a
+time do it; another waits, then finds nothing left to do. No superuser is needed: an owner of the database
+who may create roles.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import resources
+from typing import Final, LiteralString
+
+import psycopg
+from psycopg import Connection
+
+from gitstore.errors import Code, GitstoreError
+from sync.failures import translate, translated
+
+OLDEST: Final = 150000  # Postgres 15
+
+_LOCK: Final = 0x6769_7473_746F_7265  # "gitstore"
+_WAIT: Final = "120s"
+_TRIES: Final = 5
+_NAME: Final = re.compile(r"(\d{4})_[a-z_]+\.sql")
+
+_PREPARE: Final[LiteralString] = """
+    create schema if not exists gitstore;
+    create table if not exists gitstore.migrations (
+        number integer primary key,
+        name text not null,
+        sha256 text not null,
+        applied_at timestamptz not null default now()
+    )
+"""
+_APPLIED: Final[LiteralString] = "select number, name, sha256 from gitstore.migrations order by number"
+_RECORD: Final[LiteralString] = "insert into gitstore.migrations (number, name, sha256) values (%s, %s, %s)"
+
+
+@dataclass(frozen=True, slots=True)
+class Migration:
+    """One file. `sha256` is of its text with LF line ends, whatever the checkout made of them."""
+
+    number: int
+    name: str
+    text: str
+
+    @property
+    def sha256(self) -> str:
+        return hashlib.sha256(self.text.encode()).hexdigest()
+
+
+def shipped() -> list[Migration]:
+    """The migrations of this gitstore, in order."""
+    found = []
+    for file in resources.files("sync").joinpath("migrations").iterdir():
+        match = _NAME.fullmatch(file.name)
+        if match:
+            text = file.read_text(encoding="utf-8").replace("\r\n", "\n")
+            found.append(Migration(int(match[1]), file.name, text))
+    return sorted(found, key=lambda migration: migration.number)
+
+
+def migrate(conninfo: str, migrations: Sequence[Migration] | None = None) -> list[str]:
+    """Bring the database up to date; returns the names of what was applied.
+
+    Raises `config` where the database and this gitstore do not fit each other, `unavailable` where
+    Postgres does not answer.
+    """
+    with translated(), psycopg.connect(conninfo, autocommit=True, connect_timeout=5) as connection:
+        if connection.info.server_version < OLDEST:
+            version = connection.info.parameter_status("server_version")
+            raise GitstoreError(Code.CONFIG, f"Postgres 15 or newer is needed, and this is {version}")
+        connection.execute("select set_config('lock_timeout', %s, false)", (_WAIT,))
+        connection.execute("select pg_advisory_lock(%s)", (_LOCK,))
+        connection.execute("select set_config('lock_timeout', '10s', false)")
+        # The lock goes with the connection.
+        return _apply(connection, shipped() if migrations is None else migrations)
+
+
+def _apply(connection: Connection[tuple[object, ...]], migrations: Sequence[Migration]) -> list[str]:
+    try:
+        connection.execute(_PREPARE)
+    except psycopg.errors.InsufficientPrivilege as error:
+        raise _not_allowed("the schema gitstore", error) from error
+    applied = {
+        int(str(number)): (str(name), str(sha256))
+        for number, name, sha256 in connection.execute(_APPLIED).fetchall()
+    }
+    _check(applied, migrations)
+    missing = [migration for migration in migrations if migration.number not in applied]
+    for migration in missing:
+        _apply_one(connection, migration)
+    return [migration.name for migration in missing]
+
+
+def _check(applied: dict[int, tuple[str, str]], migrations: Sequence[Migration]) -> None:
+    """Raise `config` unless what was applied is a beginning of `migrations`, unchanged."""
+    known = {migration.number: migration for migration in migrations}
+    newest = max(applied, default=0)
+    for number, (name, sha256) in applied.items():
+        if number not in known:
+            raise GitstoreError(
+                Code.CONFIG,
+                f"{name} was applied by a newer gitstore: run that one, or use another database",
+                migration=name,
+            )
+        if known[number].sha256 != sha256:
+            raise GitstoreError(
+                Code.CONFIG,
+                f"{known[number].name} is not what was applied to this database: put the file back as it was; "
+                "what is new belongs into a migration of its own",
+                migration=name,
+            )
+    for migration in migrations:
+        if migration.number < newest and migration.number not in applied:
+            raise GitstoreError(
+                Code.CONFIG,
+                f"{migration.name} comes before what is applied already: give it the next number",
+                migration=migration.name,
+            )
+
+
+def _apply_one(connection: Connection[tuple[object, ...]], migration: Migration) -> None:
+    for attempt in range(1, _TRIES + 1):
+        try:
+            with connection.transaction():
+                connection.execute(migration.text.encode())
+                connection.execute(_RECORD, (migration.number, migration.name, migration.sha256))
+        except psycopg.errors.InsufficientPrivilege as error:
+            raise _not_allowed(migration.name, error) from error
+        except psycopg.errors.InternalError_ as error:
+            # "tuple concurrently updated": a migration of another database was granting the same roles.
+            if attempt == _TRIES:
+                raise translate(error) from error
+        else:
+            return
+
+
+def _not_allowed(what: str, error: psycopg.Error) -> GitstoreError:
+    hint = f"; {error.diag.message_hint}" if error.diag.message_hint else ""
+    return GitstoreError(
+        Code.CONFIG,
+        f"{what} can't be made: {error.diag.message_primary}. The user of DATABASE_URL must own the database "
+        f"and may need to create roles{hint}",
+    )

@@ -1,0 +1,93 @@
+"""Names and versions: the grammar by a table, and by hypothesis."""
+
+from __future__ import annotations
+
+import subprocess
+from datetime import UTC, datetime
+from uuid import UUID, uuid5
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gitstore import names, versions
+from gitstore.errors import Code, GitstoreError
+from gitstore.names import DraftRef, VersionRef
+
+
+@pytest.mark.parametrize("slug", ["a", "0", "a-b", "a" * 63, "order-sync", "a--b"])
+def test_slugs(slug: str) -> None:
+    """What may name a workflow."""
+    assert versions.check_slug(slug) == slug
+
+
+@pytest.mark.parametrize(
+    "slug",
+    ["", "-a", "a-", "A", "ä", "a" * 64, "a/b", "a.b", "a_b", "a b", "a\n", "..", "a\0", "１",
+     "0f8fad5b-d9cb-469f-a165-70867728950e"],
+)  # fmt: skip
+def test_what_is_no_slug(slug: str) -> None:
+    """What may not, and what is said."""
+    with pytest.raises(GitstoreError) as refusal:
+        versions.check_slug(slug)
+    assert refusal.value.code is Code.INVALID_NAME
+
+
+@pytest.mark.parametrize(
+    ("ref", "target"),
+    [
+        (b"refs/heads/drafts/a", DraftRef("a")),
+        (b"refs/tags/a/v1", VersionRef("a", 1)),
+        (b"refs/tags/a-b/v2147483647", VersionRef("a-b", 2**31 - 1)),
+        (b"refs/tags/a/v2147483648", None),
+        (b"refs/tags/a/v0", None),
+        (b"refs/tags/a/v01", None),
+        (b"refs/tags/a/1", None),
+        (b"refs/tags/a/v1/x", None),
+        (b"refs/tags/v1", None),
+        (b"refs/tags/a/v\xd9\xa1", None),
+        (b"refs/heads/a", None),
+        (b"refs/heads/drafts/a/b", None),
+        (b"refs/heads/drafts/A", None),
+        (b"refs/ledger/a", None),
+        (b"refs/superseded/a/x", None),
+        (b"HEAD", None),
+        (b"refs/heads/drafts/a\n", None),
+        (b"\xff", None),
+        (b"", None),
+    ],
+)
+def test_refs_that_people_may_write(ref: bytes, target: DraftRef | VersionRef | None) -> None:
+    """Drafts and versions, spelled in the one way there is."""
+    assert names.parse(ref) == target
+
+
+@given(st.from_regex(versions.SLUG_PATTERN, fullmatch=True), st.integers(1, versions.HIGHEST_NUMBER))
+def test_names_are_read_back(slug: str, number: int) -> None:
+    """What is spelled is what is parsed, for every slug and number."""
+    assert names.parse(names.draft(slug)) == DraftRef(slug)
+    assert names.parse(names.tag(slug, number)) == VersionRef(slug, number)
+
+
+@given(st.binary(max_size=60))
+def test_any_bytes_are_parsed_or_not(raw: bytes) -> None:
+    """No ref that a pusher can send raises."""
+    assert names.parse(raw) is None or names.show(raw).startswith("refs/")
+
+
+def test_git_accepts_every_name_that_is_made() -> None:
+    """`git check-ref-format` agrees, the time of a superseded draft included."""
+    when = datetime(2026, 1, 2, 3, 4, 5, 6, UTC)
+    for name in (names.draft("a-b"), names.tag("a", 7), names.ledger("a"), names.superseded("a", when)):
+        subprocess.run(["git", "check-ref-format", name], check=True)
+    assert names.superseded("a", when) == b"refs/superseded/a/20260102T030405.000006Z"
+
+
+def test_ids_are_made_from_names_alone() -> None:
+    """A workflow's id and a version's can be made again from the repository."""
+    project = UUID("0f8fad5b-d9cb-469f-a165-70867728950e")
+    workflow = versions.workflow_id(project, "a")
+    assert workflow == uuid5(project, "a")
+    assert versions.version_id(workflow, 3) == uuid5(workflow, "v3")
+    assert versions.next_number([]) == 1
+    assert versions.next_number([3, 1]) == 4

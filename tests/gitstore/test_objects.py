@@ -1,0 +1,163 @@
+"""Objects: ancestry as git sees it, text and dates as Postgres can hold them, damage with a name."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from dulwich.objects import Blob
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from gitstore.errors import Code, GitstoreError
+from gitstore.model import Person
+from gitstore.objects import Objects, ident, new_commit, person, text, utc
+from tests.gitstore.conftest import Git
+
+EMPTY_TREE = b"4b825dc642cb6eb9a060e54bf8d69288fbee4904"
+GRAPHS = st.lists(
+    st.tuples(st.integers(0, 60), st.sets(st.integers(1, 5), max_size=3)), min_size=2, max_size=14
+)
+
+
+@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(graph=GRAPHS)
+def test_ancestry_is_what_git_says_whatever_the_dates(bare: Path, graph: list[tuple[int, set[int]]]) -> None:
+    """Random graphs with random commit dates: every pair is answered as the parents' closure says."""
+    objects = Objects(bare / "objects")
+    made: list[bytes] = []
+    above: list[set[bytes]] = []
+    for position, (when, back) in enumerate(graph):
+        parents = sorted({position - step for step in back if position - step >= 0})
+        one = new_commit(
+            tree=EMPTY_TREE,
+            parents=[made[parent] for parent in parents],
+            author=Person("a", "a@b"),
+            committer=Person("a", "a@b"),
+            when=datetime.fromtimestamp(when, UTC),
+            message=str(position),
+        )
+        objects.write([one])
+        made.append(one.id)
+        above.append({one.id}.union(*(above[parent] for parent in parents)))
+    for descendant, closure in zip(made, above, strict=True):
+        for ancestor in made:
+            assert objects.is_ancestor(ancestor, descendant) == (ancestor in closure)
+    objects.close()
+
+
+def test_a_short_fork_off_a_long_history_costs_its_own_length(bare: Path) -> None:
+    """Where the answer is no, the history that both sides share is not walked."""
+    objects = Objects(bare / "objects")
+    chain = [b""]
+    for second in range(300):
+        chain.append(_made(objects, chain[-1:] if second else [], second))
+    ours, theirs = (_made(objects, [chain[-1]], 1000 + side) for side in (1, 2))
+    looked = 0
+    real = objects.commit
+
+    def counting(oid: bytes) -> object:
+        nonlocal looked
+        looked += 1
+        return real(oid)
+
+    objects.commit = counting  # type: ignore[method-assign, assignment]
+    assert not objects.is_ancestor(ours, theirs)
+    assert looked < 20
+    objects.close()
+
+
+def _made(objects: Objects, parents: list[bytes], second: int) -> bytes:
+    who = Person("a", "a@b")
+    when = datetime.fromtimestamp(second, UTC)
+    one = new_commit(
+        tree=EMPTY_TREE, parents=parents, author=who, committer=who, when=when, message=str(second)
+    )
+    objects.write([one])
+    return bytes(one.id)
+
+
+def test_what_is_written_is_sound_to_git(bare: Path, git: Git) -> None:
+    """git fsck --strict accepts commits made from hostile names and messages."""
+    objects = Objects(bare / "objects")
+    hostile = Person("a<b>\n\0", "x>\ny")
+    from dulwich.objects import Tree
+
+    objects.write([Tree()])
+    one = new_commit(
+        tree=EMPTY_TREE,
+        parents=[],
+        author=hostile,
+        committer=Person("", ""),
+        when=datetime.now(UTC),
+        message="nul\0 and é",
+    )
+    objects.write([one])
+    git("update-ref", "refs/heads/x", one.id.decode())
+    git("fsck", "--strict")
+    assert person(objects.commit(one.id).author) == Person("ab", "xy")
+    objects.close()
+
+
+def test_an_object_that_is_damaged_or_missing_says_so(bare: Path) -> None:
+    """A truncated file is `integrity`, an absent one `objects_missing`, each naming the id."""
+    objects = Objects(bare / "objects")
+    blob = Blob.from_string(b"hello" * 100)
+    objects.write([blob])
+    path = bare / "objects" / blob.id[:2].decode() / blob.id[2:].decode()
+    path.chmod(0o644)
+    path.write_bytes(path.read_bytes()[:10])
+    with pytest.raises(GitstoreError, match=blob.id.decode()) as refusal:
+        objects.blob(blob.id)
+    assert refusal.value.code is Code.INTEGRITY
+    with pytest.raises(GitstoreError) as refusal:
+        objects.get(b"0" * 39 + b"1")
+    assert refusal.value.code is Code.OBJECTS_MISSING
+    objects.close()
+
+
+def test_a_version_is_a_tag_on_a_commit(bare: Path, git: Git, commit: Callable[..., str]) -> None:
+    """A lightweight and an annotated tag peel to the commit; a tag of a tag or a tree is refused."""
+    one = commit(files={"a": "b"})
+    git("tag", "-a", "x", "-m", "x", one)
+    git("tag", "-a", "y", "-m", "y", "x")
+    objects = Objects(bare / "objects")
+    assert objects.peel(one.encode())[0] == one.encode()
+    assert objects.peel(git("rev-parse", "x").encode())[0] == one.encode()
+    for other in (git("rev-parse", "y"), git("rev-parse", f"{one}^{{tree}}")):
+        with pytest.raises(GitstoreError) as refusal:
+            objects.peel(other.encode())
+        assert refusal.value.code is Code.REF_NOT_ACCEPTED
+    objects.close()
+
+
+def test_dates_and_texts_fit_into_postgres() -> None:
+    """A date past the year 9999 is the last second of it; NUL and broken UTF-8 become replacement characters."""
+    assert utc(10**15).year == 9999
+    assert utc(-5) == datetime(1970, 1, 1, tzinfo=UTC)
+    assert text(b"a\0b\xff") == "a\ufffdb\ufffd"
+    assert text("é".encode("latin-1"), b"iso-8859-1") == "é"
+    assert text(b"x", b"no-such-encoding") == "x"
+    assert ident(Person("  ", "")) == b"unknown <>"
+
+
+def test_racing_writers_of_one_object_all_succeed(bare: Path) -> None:
+    """Many processes write the same blob at once; each returns, and the blob is whole."""
+    script = (
+        "import sys; from pathlib import Path; from dulwich.objects import Blob; "
+        "from gitstore.objects import Objects; o = Objects(Path(sys.argv[1])); "
+        "[o.write([Blob.from_string(b'%d' % n)]) for n in range(40)]"
+    )
+    import sys
+
+    children = [
+        subprocess.Popen([sys.executable, "-c", script, str(bare / "objects")], stderr=subprocess.PIPE)
+        for _ in range(4)
+    ]
+    assert [child.communicate()[1] for child in children] == [b""] * 4
+    objects = Objects(bare / "objects")
+    assert all(objects.blob(Blob.from_string(b"%d" % n).id) == b"%d" % n for n in range(40))
+    objects.close()

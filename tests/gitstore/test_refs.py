@@ -1,0 +1,140 @@
+"""Refs on disk: reading beside git's own maintenance, and compare-and-swap of a set."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from gitstore.errors import Code, GitstoreError
+from gitstore.refs import Refs, RefUpdate
+from tests.gitstore.conftest import Git
+
+DRAFT = b"refs/heads/drafts/a"
+A, B, C = (char * 40 for char in (b"a", b"b", b"c"))
+
+
+@pytest.fixture
+def refs(bare: Path) -> Refs:
+    return Refs(bare)
+
+
+def test_a_ref_is_created_only_where_there_is_none(refs: Refs) -> None:
+    """Creating a ref that exists is answered with its name and changes nothing."""
+    assert refs.update([RefUpdate(DRAFT, None, A)]) == []
+    assert refs.update([RefUpdate(DRAFT, None, B)]) == [DRAFT]
+    assert refs.read(DRAFT) == A
+
+
+def test_a_set_is_written_whole_or_not_at_all(refs: Refs, bare: Path) -> None:
+    """One ref that moved keeps every other one of the set where it was, and no lock behind."""
+    refs.update([RefUpdate(DRAFT, None, A)])
+    moved = refs.update([RefUpdate(b"refs/tags/a/v1", None, B), RefUpdate(DRAFT, B, C)])
+    assert moved == [DRAFT]
+    assert refs.read(b"refs/tags/a/v1") is None
+    assert list(bare.rglob("*.lock")) == []
+
+
+def test_of_many_racing_writers_one_wins(bare: Path) -> None:
+    """Eight threads that move a ref from the same old value: one says it did, and the ref is its."""
+    for round_ in range(20):
+        name = b"refs/tags/race/v%d" % (round_ + 1)
+        barrier = threading.Barrier(8)
+
+        def race(mine: int, name: bytes = name, barrier: threading.Barrier = barrier) -> list[bytes]:
+            barrier.wait()
+            return Refs(bare).update([RefUpdate(name, None, b"%040x" % mine)])
+
+        with ThreadPoolExecutor(8) as pool:
+            answers = list(pool.map(race, range(1, 9)))
+        winners = [position + 1 for position, moved in enumerate(answers) if not moved]
+        assert len(winners) == 1
+        assert Refs(bare).read(name) == b"%040x" % winners[0]
+
+
+def test_packed_and_loose_refs_are_read_alike(refs: Refs, git: Git, commit: Callable[..., str]) -> None:
+    """What git packs stays readable one by one and by folder, and can be moved on."""
+    one, two = commit(when=1), commit(when=2)
+    for number in range(1, 12):
+        git("update-ref", f"refs/tags/a/v{number}", one)
+    git("tag", "-a", "a/v12", "-m", "annotated: packed-refs gets a peeled line", one)
+    git("pack-refs", "--all", "--prune")
+    git("update-ref", "refs/tags/ab/v1", two)
+    found = refs.below(b"refs/tags/a/")
+    assert sorted(found) == sorted(b"refs/tags/a/v%d" % number for number in range(1, 13))
+    assert refs.read(b"refs/tags/a/v10") == one.encode()
+    assert refs.read(b"refs/tags/a/v") is None
+    assert refs.read(b"refs/tags/ab/v1") == two.encode()
+    assert refs.update([RefUpdate(b"refs/tags/a/v3", one.encode(), two.encode())]) == []
+    assert refs.below(b"refs/tags/a/")[b"refs/tags/a/v3"] == two.encode()
+
+
+def test_a_packed_ref_is_not_created_again(refs: Refs, git: Git, commit: Callable[..., str]) -> None:
+    """A tag that lives in packed-refs alone is there for a compare-and-swap too."""
+    one = commit()
+    git("update-ref", "refs/tags/a/v1", one)
+    git("pack-refs", "--all", "--prune")
+    assert refs.update([RefUpdate(b"refs/tags/a/v1", None, B)]) == [b"refs/tags/a/v1"]
+    assert refs.read(b"refs/tags/a/v1") == one.encode()
+
+
+def test_writers_beside_git_pack_refs_lose_nothing(refs: Refs, git: Git, commit: Callable[..., str]) -> None:
+    """200 creations while git packs refs all the time: all are there afterwards, with their values."""
+    one = commit().encode()
+    done = threading.Event()
+
+    def pack() -> None:
+        while not done.is_set():
+            git("pack-refs", "--all", "--prune")
+
+    packer = threading.Thread(target=pack)
+    packer.start()
+    try:
+        for number in range(1, 201):
+            name = b"refs/tags/busy/v%d" % number
+            assert refs.update([RefUpdate(name, None, one)]) == []
+            assert refs.read(name) == one
+    finally:
+        done.set()
+        packer.join()
+    assert len(refs.below(b"refs/tags/busy/")) == 200
+
+
+def test_a_ref_is_deleted_only_with_its_value(refs: Refs, git: Git, commit: Callable[..., str]) -> None:
+    """A packed draft is deleted by its value and stays with any other."""
+    one = commit().encode()
+    refs.update([RefUpdate(DRAFT, None, one)])
+    git("pack-refs", "--all", "--prune")
+    assert not refs.delete(DRAFT, B)
+    assert refs.read(DRAFT) == one
+    assert refs.delete(DRAFT, one)
+    assert refs.read(DRAFT) is None
+
+
+@pytest.mark.parametrize("content", [b"", b"\0" * 41, b"ref: refs/heads/x\n", b"a" * 39], ids=repr)
+def test_a_damaged_ref_says_so_and_hides_no_other(refs: Refs, bare: Path, content: bytes) -> None:
+    """One broken file is `integrity` when read, left out of listings and named by the survey."""
+    refs.update([RefUpdate(b"refs/tags/a/v1", None, A), RefUpdate(b"refs/tags/a/v2", None, B)])
+    (bare / "refs/tags/a/v2").write_bytes(content)
+    with pytest.raises(GitstoreError) as refusal:
+        refs.read(b"refs/tags/a/v2")
+    assert refusal.value.code is Code.INTEGRITY
+    assert refs.survey(b"refs/tags/a/") == ({b"refs/tags/a/v1": A}, [b"refs/tags/a/v2"])
+
+
+def test_something_in_the_way_of_a_folder_is_an_error_with_a_name(refs: Refs, bare: Path) -> None:
+    """A file where the folder of a workflow's tags belongs is `integrity`, not a crash."""
+    (bare / "refs/tags/a").write_bytes(A)
+    with pytest.raises(GitstoreError) as refusal:
+        refs.update([RefUpdate(b"refs/tags/a/v1", None, A)])
+    assert refusal.value.code is Code.INTEGRITY
+
+
+def test_head_names_what_it_was_pointed_at(refs: Refs, git: Git) -> None:
+    """git reads the HEAD that we write."""
+    refs.point_head(DRAFT)
+    assert refs.head() == DRAFT
+    assert git("symbolic-ref", "HEAD") == DRAFT.decode()
