@@ -1,6 +1,6 @@
 """Workflow definitions: bytes -> value and problems, the digest of what a value means, and value -> bytes.
 
-The format and its rules are DEFINITION.md's. Bytes are kept as they came; what is made of them here is a view.
+The format and its rules are DEFINITION.md's. Bytes are kept as they came: all that is made of them is a view.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from dataclasses import replace
 from typing import Any
 
 import rfc8785
-import yaml
 
-from gitstore import meaning, parsing, rules, yaml_reader, yaml_writer
+from gitstore import meaning, parsing, yaml_reader, yaml_writer
 from gitstore.errors import Code, GitstoreError
 from gitstore.model import Definition, Limits, Problem, Rules
 from gitstore.quoting import quote
+from gitstore.rules import check
 
 FILE_NAMES = ("workflow.yaml", "workflow.yml", "workflow.json")
 
@@ -30,8 +30,8 @@ _LIST_ITEM = re.compile(r"/(nodes|edges)/([0-9]+)(?:/|$)")
 def parse(raw: bytes, file_name: str, rules: Rules, limits: Limits) -> Definition:
     """The definition in `raw`, the content of a file called `file_name`.
 
-    Its problems are those of `rules`, in document order. Raises `definition_unparsable`, and nothing else, with
-    every refusal as data `problems`.
+    Its problems are what `rules` find, in document order. Raises `definition_unparsable` and nothing else,
+    with every refusal as data `problems`.
     """
     try:
         document = parsing.read(raw, limits, is_json=_is_json(file_name))
@@ -62,7 +62,7 @@ def parse_json(raw: bytes, limits: Limits) -> Any:
 
 
 def canonical(value: dict[str, Any], rules: Rules = Rules.MESHHOOK) -> bytes:
-    """What `value` means, as canonical JSON (RFC 8785): without layout and leftovers where rules know them."""
+    """What `value` means, as canonical JSON (RFC 8785); MeshHook's rules leave layout and leftovers out."""
     return rfc8785.dumps(meaning.meaning(value) if rules is Rules.MESHHOOK else value)
 
 
@@ -88,7 +88,7 @@ def has_comments(raw: bytes, file_name: str) -> bool:
 
 
 def describe(problem: Problem) -> str:
-    """One line for terminals, pages and HTTP alike: `nodes[3] "call-api": url is required for an HTTP call`."""
+    """One line for every door: `nodes[3] "call-api": url is required for an HTTP call`."""
     item = _LIST_ITEM.match(problem.pointer or "")
     if item is not None:
         node = "" if problem.node is None else " " + quote(problem.node)
@@ -113,7 +113,7 @@ def _root(document: parsing.Document) -> dict[str, Any]:
 def _problems(document: parsing.Document) -> tuple[Problem, ...]:
     """What the rules find, in document order. A pointer ends where the document does: it always resolves."""
     found = []
-    for finding in rules.check(document.value):
+    for finding in check(document.value):
         steps, at = document.locate(finding.path)
         line, column = document.source.place(at)
         pointer = "".join(f"/{step}" for step in finding.path[:steps])

@@ -21,7 +21,7 @@ _QUOTED = re.compile(r"""'(?:[^'\\]++|\\.)*+'|"(?:[^"\\]++|\\.)*+"|`((?:[^`\\]++
 
 _TEMPLATE = re.compile(r"\{\{.*?\}\}", re.DOTALL)
 _STAND_IN = "\0"
-_NOT_IN_URL = re.compile(r"[\s\x01-\x1f\x7f]")
+_NOT_IN_URL = re.compile(r"[\s\x00-\x1f\x7f]")
 _HTTP = re.compile(r"https?://([^/?#\\]+)", re.IGNORECASE)
 _AUTHORITY = re.compile(r"(?:[^@\s]*@)?(?:\[([^\]]*)\]|([^\s:@\[\]<>^|%{}\"`]+))(?::([0-9]{0,5}))?")
 
@@ -93,9 +93,9 @@ def _reason(error: JMESPathError) -> str:
 
 def is_http_url(text: str) -> bool:
     """Whether `text` is an http(s) URL. `{{template}}` may stand in any part of it, the whole included."""
-    literal = _TEMPLATE.sub(_STAND_IN, text)
-    if _NOT_IN_URL.search(literal):
+    if _NOT_IN_URL.search(_TEMPLATE.sub("", text)):
         return False
+    literal = _TEMPLATE.sub(_STAND_IN, text)
     start, template, _ = literal.partition(_STAND_IN)
     if template and any(scheme.startswith(start.lower()) for scheme in ("http://", "https://")):
         return True

@@ -16,7 +16,7 @@ from gitstore.model import Limits
 from gitstore.quoting import quote
 
 _SPACE = re.compile(r"[ \t\n\r]*+")
-# Possessive, so that a megabyte of string takes no backtracking. What a string may hold is json.loads' matter.
+# Possessive, so that a megabyte of string can't backtrack. What a string may hold is json.loads' matter.
 _TOKEN = re.compile(
     r"""(?P<punctuation>[][{},:])
       | (?P<string>"(?:[^"\\]++|\\.)*+")
@@ -105,7 +105,7 @@ def _token(found: re.Match[str], refusals: Refusals) -> _Token:
             try:
                 return _Token("string", at, json.loads(text))
             except json.JSONDecodeError as error:
-                raise refusals.stop(at + error.pos, "syntax", f"{error.msg.removesuffix(' at')}") from None
+                raise refusals.stop(at + error.pos, "syntax", error.msg.removesuffix(" at")) from None
     try:
         value = core_schema.real(text) if found["real"] else core_schema.integer(text)
     except core_schema.Refused as refused:

@@ -57,7 +57,7 @@ def read(raw: bytes, limits: Limits, *, is_json: bool) -> Document:
         if len(raw) > limits.definition:
             message = f"{len(raw)} bytes, where {limits.definition} are accepted"
             raise refusals.stop(0, "too_large", message)
-        source = _decode(raw, refusals)
+        source = _decode(raw)
         reader = json_reader if is_json else yaml_reader
         built = reader.read(source.text, limits, refusals)
         if not refusals:
@@ -67,13 +67,14 @@ def read(raw: bytes, limits: Limits, *, is_json: bool) -> Document:
     raise Unparsable(refusals.problems(source))
 
 
-def _decode(raw: bytes, refusals: Refusals) -> Source:
+def _decode(raw: bytes) -> Source:
     raw = raw.removeprefix(codecs.BOM_UTF8)
     try:
         return Source(raw.decode())
     except UnicodeDecodeError as error:
         wide = raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
-        message = "this is UTF-16: save it as UTF-8" if wide else f"byte 0x{raw[error.start]:02x} is not UTF-8"
+        found = f"the byte 0x{raw[error.start]:02x} is not" if not wide else "this is UTF-16, not"
+        message = f"{found} UTF-8"
         before = Source(raw[: error.start].decode())
         line, column = before.place(len(before.text))
         raise Unparsable([Problem("not_utf8", message, line=line, column=column)]) from None

@@ -28,6 +28,8 @@ from gitstore.packs import measure, too_large
 UNPACK_LIMIT = 100  # objects; a larger pack is kept whole, as by git's receive.unpackLimit
 MEMORY = 192 * 2**20  # bytes of address space for the child that unpacks
 _CHUNK = 64 * 1024
+# What unpack-objects and index-pack say of an object that another one names, but that is nowhere.
+_LINK_BROKEN = ("object of unexpected type", "did not receive expected object", "unresolved delta")
 _SAID = 4096  # characters of a child's complaint that are passed on
 _DURABLE = {
     "core.fsync": "all",
@@ -102,7 +104,11 @@ class Quarantine:
             _, complaint = child.communicate(spool.read_bytes())
         if child.returncode != 0:
             said = complaint.decode("utf-8", "replace")[:_SAID].strip() or "git ended without a word"
-            raise GitstoreError(Code.OBJECTS_REFUSED, _reason(said), lines=said.splitlines())
+            lines = said.splitlines()
+            if any(words in said for words in _LINK_BROKEN):
+                what = "objects are missing that the pushed ones refer to"
+                raise GitstoreError(Code.OBJECTS_MISSING, what, lines=[what, *lines])
+            raise GitstoreError(Code.OBJECTS_REFUSED, _reason(said), lines=lines)
 
     def _loose(self) -> Iterator[bytes]:
         for folder in self._folder.iterdir():

@@ -24,6 +24,7 @@ from gitstore.model import (
 )
 from gitstore.objects import Objects, person, text, utc
 from gitstore.refs import Refs
+from gitstore.versions import is_slug
 
 FOLDER = b"workflows"
 
@@ -72,6 +73,8 @@ class Reading:
 
     def exists(self, slug: str) -> bool:
         """Whether there is such a workflow. A lone ledger entry "created", left by a kill, makes none."""
+        if not is_slug(slug):
+            return False
         if self.refs.read(names.draft(slug)) or self.refs.read(names.tag(slug, 1)):
             return True
         return any(e.kind is not LedgerKind.CREATED and self.counts(slug, e) for e in self.ledger(slug))

@@ -129,7 +129,7 @@ class Receiver:
                 if any(command.new for command in request.commands):
                     held.receive(read, self._store.limits)
             except GitstoreError as refusal:
-                return self._refuse_all(request, refusal)
+                return self._refuse_all(request, _in_a_shallow_clone(refusal) if request.shallow else refusal)
             verdicts = self._judge_and_write(request, held)
         self._telling.conclude(verdicts)
         return Receipt(verdicts, _answer(request, b"unpack ok", verdicts, self._telling.lines))
@@ -152,10 +152,14 @@ class Receiver:
                 verdicts = judge(request.commands, facts, atomic=b"atomic" in request.capabilities)
                 verdicts = self._write(verdicts, held, facts, atomic=b"atomic" in request.capabilities)
         except GitstoreError as error:
-            if error.code is not Code.PUBLISHED_NOT_MIRRORED:
-                raise
-            # On disk, so it is ok; the rows follow by the next reconcile.
-            self._telling.mirrored_later()
+            match error.code:
+                case Code.PUBLISHED_NOT_MIRRORED:
+                    # On disk, so it is ok; the rows follow by the next reconcile.
+                    self._telling.mirrored_later()
+                case Code.INTEGRITY | Code.BUSY if not verdicts:
+                    verdicts = [Verdict(command, error) for command in request.commands]
+                case _:
+                    raise
         return verdicts
 
     def _write(
@@ -211,9 +215,7 @@ class _PushFacts(StoreFacts):
         try:
             self.needed[tip] = self._held.needed_by(tip)
         except GitstoreError as error:
-            if self._shallow and error.code is Code.OBJECTS_MISSING:
-                error = GitstoreError(Code.SHALLOW, "shallow clone: git fetch --unshallow, then push")
-            self._broken[tip] = error
+            self._broken[tip] = _in_a_shallow_clone(error) if self._shallow else error
 
     def peel(self, oid: bytes) -> bytes:
         self._check(oid)
@@ -226,6 +228,13 @@ class _PushFacts(StoreFacts):
     def _check(self, oid: bytes) -> None:
         if oid in self._broken:
             raise self._broken[oid]
+
+
+def _in_a_shallow_clone(error: GitstoreError) -> GitstoreError:
+    """Missing objects, of a pusher whose clone lacks history, are that history."""
+    if error.code is not Code.OBJECTS_MISSING:
+        return error
+    return GitstoreError(Code.SHALLOW, "shallow clone: git fetch --unshallow, then push")
 
 
 def _answer(request: Request, unpack: bytes, verdicts: Sequence[Verdict], lines: Sequence[str]) -> bytes:

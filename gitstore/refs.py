@@ -11,6 +11,7 @@ than HEAD are not used here; one made by hand counts as damaged.
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import subprocess
@@ -21,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dulwich.file import FileLocked, GitFile, _GitFile
+from dulwich.refs import Ref, check_ref_format
 
 from gitstore import names
 from gitstore.children import command, environment
@@ -50,7 +52,12 @@ class Refs:
     # Reading
 
     def read(self, name: bytes) -> bytes | None:
-        """The hex id that `name` holds, or None. Raises `integrity` where the file is damaged."""
+        """The hex id that `name` holds, or None. Raises `integrity` where the file is damaged.
+
+        `name` may be anything that a pusher sends; what git-check-ref-format(1) does not allow is not there.
+        """
+        if not name.startswith(names.PREFIX) or not check_ref_format(Ref(name)):
+            return None
         loose = self._read_loose(name)
         if loose is None:
             with self._packed() as packed:
@@ -97,6 +104,10 @@ class Refs:
             content = self._path(name).read_bytes()
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
             return None
+        except OSError as error:
+            if error.errno == errno.ENAMETOOLONG:
+                return None
+            raise
         value = content.rstrip()
         if _OID.fullmatch(value) is None:
             raise GitstoreError(

@@ -21,8 +21,8 @@ class Telling:
         self.lines: list[str] = []
 
     def conclude(self, verdicts: Sequence[Verdict]) -> None:
-        """Tell what became of each command, in the order of the push."""
-        for verdict in verdicts:
+        """Tell what became of each command: drafts, then versions in their order."""
+        for verdict in sorted(verdicts, key=_order):
             if verdict.refusal is not None:
                 self._refusal(verdict, verdict.refusal)
                 continue
@@ -45,20 +45,15 @@ class Telling:
     def _saved(self, slug: str, definition: Definition | None) -> None:
         if definition is None:
             return
-        sizes = [
-            f"{len(part)} {name}"
-            for name in ("nodes", "edges")
-            if isinstance(part := definition.value.get(name), list)
-        ]
+        parts = [(name, definition.value.get(name + "s")) for name in ("node", "edge")]
+        sizes = [_count(len(part), name) for name, part in parts if isinstance(part, list)]
         self.lines.append(", ".join([f"{slug}: draft saved", *sizes]))
         errors, warnings = definition.errors, definition.warnings
         if errors:
-            self.lines.append(
-                f"{slug}: {len(errors)} problem{'s'[: len(errors) != 1]} would block publishing"
-            )
+            self.lines.append(f"{slug}: {_count(len(errors), 'problem')} would block publishing")
             self._problems(errors)
         if warnings:
-            self.lines.append(f"{slug}: {len(warnings)} warning{'s'[: len(warnings) != 1]}")
+            self.lines.append(f"{slug}: {_count(len(warnings), 'warning')}")
             self._problems(warnings)
 
     def _refusal(self, verdict: Verdict, refusal: GitstoreError) -> None:
@@ -71,3 +66,16 @@ class Telling:
         self.lines.extend("  " + describe(problem) for problem in problems[:_MOST_PROBLEMS])
         if len(problems) > _MOST_PROBLEMS:
             self.lines.append(f"  and {len(problems) - _MOST_PROBLEMS} more")
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'s' if number != 1 else ''}"
+
+
+def _order(verdict: Verdict) -> tuple[bool, str, int]:
+    match verdict.target:
+        case VersionRef(slug, number):
+            return (True, slug, number)
+        case DraftRef(slug):
+            return (False, slug, 0)
+    return (True, "~", 0)

@@ -22,9 +22,12 @@ from gitstore.quoting import quote
 MOST_TAG_DIRECTIVES = 64
 """libyaml compares each with all before it: a megabyte of them would take minutes."""
 
+DEEPEST_FLOW = 1_000
+"""libyaml's scanner takes time quadratic in this."""
+
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
-# What libyaml does not read (its reader.c, yaml_parser_update_buffer), found here so that all are told at once.
+# What libyaml does not read (yaml_parser_update_buffer in its reader.c), found here to tell all at once.
 _UNREADABLE = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]")
 _TAG_DIRECTIVE = re.compile(r"^%TAG", re.MULTILINE)
 # Line breaks for libyaml, as in YAML 1.1; ordinary characters in YAML 1.2.
@@ -71,10 +74,10 @@ class _Reader:
     def read(self) -> Builder:
         try:
             for event in yaml.parse(self._text, Loader=LOADER):
-                self._at = event.start_mark.index
+                self._at = _offset(event.start_mark, self._at)
                 self._take(event)
         except yaml.MarkedYAMLError as error:
-            at = error.problem_mark.index if error.problem_mark else self._at
+            at = _offset(error.problem_mark, self._at)
             raise self._refusals.stop(at, "syntax", _explain(error)) from None
         except (yaml.YAMLError, ValueError):
             # PyYAML decodes a tag's %-escapes, and lets the UnicodeDecodeError out.
@@ -92,13 +95,15 @@ class _Reader:
         elif isinstance(event, yaml.CollectionEndEvent):
             self._open.pop().built = self._builder.close()
         elif isinstance(event, yaml.AliasEvent):
-            self._repeat(event.anchor)
+            self._repeat(str(event.anchor))
         elif isinstance(event, yaml.DocumentStartEvent):
             self._documents += 1
             if self._documents > 1:
                 raise self._refusals.stop(self._at, "several_documents", "a second document starts here")
 
-    def _start(self, container: dict[str, Any] | list[Any], event: yaml.NodeEvent, tag: str) -> None:
+    def _start(
+        self, container: dict[str, Any] | list[Any], event: yaml.CollectionStartEvent, tag: str
+    ) -> None:
         if event.tag not in (None, "!", core_schema.TAG_PREFIX + tag):
             refused = core_schema.unknown_tag(event.tag, "a mapping" if tag == "map" else "a list")
             self._refusals.add(self._at, refused.code, str(refused))
@@ -142,9 +147,17 @@ def _hide_old_breaks(text: str) -> tuple[str, dict[int, str]]:
         return text, {}
     used = set(text)
     unused = (chr(code) for code in range(0x10FFFD, 0x10000, -1) if chr(code) not in used)
-    stand_ins = dict(zip(there, islice(unused, len(there)), strict=False))
-    hidden = text.translate(str.maketrans(stand_ins))
-    return hidden, {ord(stand_in): character for character, stand_in in stand_ins.items()}
+    stand_ins = list(islice(unused, len(there)))
+    if len(stand_ins) < len(there):
+        return text, {}  # it would take 4 MB of all characters that there are
+    hide = {ord(character): stand_in for character, stand_in in zip(there, stand_ins, strict=True)}
+    restore = {ord(stand_in): character for character, stand_in in zip(there, stand_ins, strict=True)}
+    return text.translate(hide), restore
+
+
+def _offset(mark: Any, otherwise: int) -> int:
+    """The offset of a mark, where there is one (the stubs say that there may be none)."""
+    return otherwise if mark is None else mark.index
 
 
 def _explain(error: yaml.MarkedYAMLError) -> str:
@@ -153,14 +166,18 @@ def _explain(error: yaml.MarkedYAMLError) -> str:
 
 
 def has_comments(text: str) -> bool:
-    """Whether there is a comment in `text`, a document that `read` accepts.
+    """Whether there is a comment in `text`, a document that `read` accepts. True where that can't be told.
 
     libyaml drops comments, so they are looked for between its tokens.
     """
     text, _ = _hide_old_breaks(text.removeprefix("\ufeff"))
-    end = 0
+    end = depth = 0
     try:
         for token in yaml.scan(text, Loader=LOADER):
+            depth += isinstance(token, (yaml.FlowSequenceStartToken, yaml.FlowMappingStartToken))
+            depth -= isinstance(token, (yaml.FlowSequenceEndToken, yaml.FlowMappingEndToken))
+            if depth > DEEPEST_FLOW:
+                return True
             if "#" in text[end : token.start_mark.index] or _has_header_comment(token, text):
                 return True
             end = token.end_mark.index

@@ -1,7 +1,7 @@
 """Writes a value as YAML in one fixed, readable form.
 
 Block style, two spaces a level, keys in the order given, one line a scalar but for texts of several lines,
-which become `|` blocks. A string is plain only where every YAML parser, those of YAML 1.1 included, reads it as
+which become `|` blocks. A string is plain only where common parsers, those of YAML 1.1 included, read it as
 that string. What `yaml_reader` makes of the text is the value again.
 """
 
@@ -16,8 +16,9 @@ from gitstore.quoting import INVISIBLE, quote_exactly
 LONGEST_KEY = 1000
 """A key before a colon may have 1024 characters (YAML 1.2.2, section 8.2.2); longer ones start with `?`."""
 
-# Words that YAML 1.1 or 1.2 read as something else than a string, in any case.
-_WORDS = frozenset({"null", "true", "false", "yes", "no", "on", "off", "y", "n"})
+# Words that YAML 1.1 or 1.2 read as something else than a string, in any case. YAML 1.1 names `y` and `n`
+# too, but its parsers don't follow it there, and `y` is in every node's position.
+_WORDS = frozenset({"null", "true", "false", "yes", "no", "on", "off"})
 
 
 def write(value: dict[str, Any]) -> str:
@@ -62,13 +63,13 @@ def _hang(head: str, value: Any, indent: str, *, compact: bool) -> Iterator[str]
 
 def _fits_block(text: str) -> bool:
     """Whether `text` has several lines, and none that could be lost or misread in a block."""
-    lines = text.split("\n")
-    return len(lines) > 1 and text.strip("\n\t ") != "" and not INVISIBLE.search(text.replace("\n", ""))
+    characters = text.replace("\n", "").replace("\t", "")
+    return "\n" in text and characters.strip(" ") != "" and not INVISIBLE.search(characters)
 
 
 def _block_header(text: str) -> str:
-    """The indentation, given where the first line doesn't show it, and what happens to line breaks at the end."""
-    indentation = "2" if text[0] in " \n" else ""
+    """The indentation, where the first line doesn't show it, and what becomes of line breaks at the end."""
+    indentation = "2" if text[0] in " \t\n" else ""
     if not text.endswith("\n"):
         return indentation + "-"
     return indentation + ("+" if text.endswith("\n\n") else "")

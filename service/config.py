@@ -49,8 +49,9 @@ class Config:
         `overrides`, of the command line, are texts by the setting's name; None is one not given.
         Raises `config`, naming every setting that makes no sense, as a person reads it and in `settings`.
         """
-        texts = {k: v for k, v in (os.environ if environ is None else environ).items() if v.strip()}
-        texts.update({name: text for name, text in (overrides or {}).items() if text is not None})
+        given = {**(os.environ if environ is None else environ)}
+        given.update({name: text for name, text in (overrides or {}).items() if text is not None})
+        texts = {name: text for name, text in given.items() if text.strip()}
         values: dict[str, Any] = {}
         wrong: dict[str, str] = {}
         for setting in SETTINGS:

@@ -9,23 +9,200 @@ from __future__ import annotations
 import gzip
 import tempfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
+from datetime import UTC, datetime
 from typing import IO, Final
 
-from flask import Blueprint, Response, current_app, request
+from flask import Blueprint, Response, request
 from werkzeug.exceptions import ClientDisconnected
 
 from gitstore import receive, upload
 from gitstore.errors import Code, GitstoreError
 from gitstore.model import Permission
 from gitstore.packs import too_large
-from gitstore.policy import Verdict
+from gitstore.policy import Effect
+from gitstore.receive import Receipt, Receiver
 from gitstore.recording import Occasion
+from gitstore.store import Store
 from gitstore.telling import Telling
+from service import access, auth, errors, logs
+from service.auth import Principal
+from service.context import note, origin, services
+from sync import catalog
+from sync.writing import MirroredWrites
 
-FETCH_LIMIT: Final = 32 * 2**20  # bytes of wants and haves
+FETCH: Final = "git-upload-pack"
+PUSH: Final = "git-receive-pack"
+
+_FETCH_LIMIT: Final = 32 * 2**20  # bytes of wants and haves
 _DRAIN_LIMIT: Final = 256 * 2**20  # bytes of a refused push that are read away, so that git reads our answer
 _CHUNK: Final = 64 * 1024
-_FETCH, _PUSH = "git-upload-pack", "git-receive-pack"
+_MOST_LOGGED: Final = 50  # refs of one push
+_DONE: Final = {Effect.SAVE: "saved", Effect.PUBLISH: "published", Effect.DISCARD: "discarded"}
+
+Read = Callable[[int], bytes]
+
 
 blueprint = Blueprint("git", __name__)
+
+
+@blueprint.errorhandler(GitstoreError)
+def refused(error: GitstoreError) -> Response:
+    return errors.plain(error)
+
+
+@blueprint.get("/<project>.git/info/refs")
+def info_refs(project: str) -> Response:
+    service = request.args.get("service", "")
+    if service not in (FETCH, PUSH):
+        raise GitstoreError(
+            Code.FORBIDDEN, "only git's smart HTTP protocol is spoken here: git 1.6.6 or newer"
+        )
+    _, store = _enter(project, service)
+    with closing(store):
+        if service == PUSH:
+            body: Iterable[bytes] = [receive.advertise(store)]
+        else:
+            body = upload.advertise(store.path, request.headers.get("Git-Protocol", ""))
+        return _answer(body, f"application/x-{service}-advertisement")
+
+
+@blueprint.post(f"/<project>.git/{FETCH}")
+def fetch(project: str) -> Response:
+    _check_content_type(FETCH)
+    _, store = _enter(project, FETCH)
+    with closing(store):
+        wants, protocol = _spool(_reader()), request.headers.get("Git-Protocol", "")
+        return _answer(_served(store, protocol, wants), f"application/x-{FETCH}-result")
+
+
+@blueprint.post(f"/<project>.git/{PUSH}")
+def push(project: str) -> Response:
+    _check_content_type(PUSH)
+    principal, store = _enter(project, PUSH)
+    with closing(store):
+        receipt = _receive(principal, store)
+    _record(principal, receipt)
+    return _answer([receipt.answer], f"application/x-{PUSH}-result")
+
+
+def _enter(project: str, service: str) -> tuple[Principal, Store]:
+    """Authenticate, authorize, open. The store's writes are mirrored, on the principal's behalf."""
+    here = services()
+    principal = auth.basic(here.database, request.headers.get("Authorization"))
+    note(principal=principal.name, project=principal.project_slug)
+    access.check_project(principal, project)
+    if service == PUSH:
+        access.authorize(principal, Permission.EDIT, "pushing")
+    else:
+        access.authorize(principal, Permission.READ, "fetching")
+    with here.database.reading(principal.claims) as tx:
+        row = catalog.project_by_id(tx, principal.project_id)
+    if row is None:
+        raise GitstoreError(Code.PROJECT_NOT_FOUND, f"there is no project {project[:80]!r}")
+    store = here.projects.open(row)
+    store.locks = MirroredWrites(here.database, store, origin(principal, "git"))
+    return principal, store
+
+
+def _receive(principal: Principal, store: Store) -> Receipt:
+    read = _reader()
+    page = f"{services().config.public_url}/ui/workflows/{{}}/versions/{{}}"
+    receiver = Receiver(
+        store,
+        Occasion(principal.person, datetime.now(UTC)),
+        lambda permission: access.may(principal, permission),
+        Telling(page.format),
+    )
+    try:
+        return receiver.receive(read)
+    finally:
+        _drain(read)
+
+
+def _record(principal: Principal, receipt: Receipt) -> None:
+    """The counters, and a line of the log for each ref: the key actions of a push."""
+    if not receipt.verdicts:
+        return
+    metrics = services().metrics
+    metrics.pushed("refused" if any(verdict.refusal for verdict in receipt.verdicts) else "ok")
+    who = {"door": "git", "project": principal.project_slug, "principal": principal.name}
+    for verdict in receipt.verdicts[:_MOST_LOGGED]:
+        if verdict.refusal is not None:
+            ref = verdict.command.ref.decode("utf-8", "backslashreplace")
+            logs.action("refused", **who, ref=ref, code=verdict.refusal.code.value)
+        elif verdict.target is not None and verdict.effect is not Effect.NOTHING:
+            version = getattr(verdict.target, "number", None)
+            logs.action(_DONE[verdict.effect], **who, workflow=verdict.target.slug, version=version)
+    for verdict in receipt.verdicts:
+        if verdict.refusal is None and verdict.effect is Effect.PUBLISH:
+            metrics.published(door="git")
+
+
+def _served(store: Store, protocol: str, wants: IO[bytes]) -> Iterator[bytes]:
+    with wants:
+        yield from upload.serve(store.path, protocol, wants)
+
+
+def _answer(body: Iterable[bytes], content_type: str) -> Response:
+    return Response(body, content_type=content_type, headers={"Cache-Control": "no-cache, no-store"})
+
+
+def _check_content_type(service: str) -> None:
+    expected = f"application/x-{service}-request"
+    if request.content_type != expected:
+        raise GitstoreError(Code.UNSUPPORTED_MEDIA_TYPE, f"this is no request of git: it sends {expected}")
+
+
+def _reader() -> Read:
+    """Reads exactly as many bytes of the body as are asked for, or all that is left. Unpacks gzip."""
+    stream: IO[bytes] = request.stream
+    match request.content_encoding:
+        case None | "" | "identity":
+            pass
+        case "gzip" | "x-gzip":
+            stream = gzip.GzipFile(fileobj=stream, mode="rb")  # type: ignore[assignment]
+        case other:
+            raise GitstoreError(
+                Code.UNSUPPORTED_MEDIA_TYPE, f"the content encoding {other[:40]!r} is not understood"
+            )
+
+    def read(size: int) -> bytes:
+        parts = []
+        while size > 0:
+            try:
+                part = stream.read(size)
+            except (EOFError, OSError, zlib.error, ClientDisconnected) as error:
+                raise GitstoreError(Code.MALFORMED, "the request ended too early, or is damaged") from error
+            if not part:
+                break
+            parts.append(part)
+            size -= len(part)
+        return b"".join(parts)
+
+    return read
+
+
+def _drain(read: Read) -> None:
+    """Read what is left of a push that was refused early: git sends it all before it reads the answer."""
+    left = _DRAIN_LIMIT
+    try:
+        while left > 0 and (chunk := read(_CHUNK)):
+            left -= len(chunk)
+    except GitstoreError:
+        return  # the connection is gone, and with it the need
+
+
+def _spool(read: Read) -> IO[bytes]:
+    """The body as a file, for git to read as its standard input."""
+    file = tempfile.TemporaryFile()  # noqa: SIM115 - closed by who serves it
+    size = 0
+    while chunk := read(_CHUNK):
+        size += len(chunk)
+        if size > _FETCH_LIMIT:
+            file.close()
+            raise too_large("the request has more than", size, _FETCH_LIMIT)
+        file.write(chunk)
+    file.seek(0)
+    return file

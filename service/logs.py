@@ -96,6 +96,12 @@ def about(**facts: Any) -> Iterator[None]:
         yield
 
 
+def cause_of(error: BaseException) -> str | None:
+    """What is behind a refusal, in one line: what the driver said, for the operator's eyes."""
+    lines = str(error.__cause__ or "").strip().splitlines()
+    return lines[0] if lines else None
+
+
 def hide_secrets(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
     """A processor of structlog: values under the name of a secret, and what looks like one anywhere."""
     return {key: HIDDEN if key.lower() in _SECRET_KEYS else without_secrets(v) for key, v in event.items()}

@@ -6,7 +6,7 @@ empty page stands for "not there" and "not yours" alike. History never touches t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final, Generic, Literal, LiteralString, TypeVar
@@ -205,6 +205,13 @@ _HISTORY: Final[dict[State | None, LiteralString]] = {
     "published": _COLUMNS + _FROM + " and v.state = 'published'" + _PAGE,
     "draft": _COLUMNS + _FROM + " and v.state = 'draft'" + _PAGE,
 }
+_BY_IDS: Final[LiteralString] = (
+    _COLUMNS
+    + """
+    from gitstore.workflow_versions v join gitstore.workflows w on w.id = v.workflow_id
+    where v.id = any(%(ids)s)
+"""
+)
 _CONDITIONS: Final[dict[str, LiteralString]] = {
     "number": " and v.version_number = %(number)s",
     "draft": " and v.state = 'draft'",
@@ -230,6 +237,12 @@ def history(
 def version(tx: Transaction, workflow_id: UUID, which: Which) -> Version | None:
     """One version without its definition. A number finds a published version alone, never the draft."""
     return tx.row(Version, _COLUMNS + _FROM + _condition(which), workflow=workflow_id, number=which)
+
+
+def versions(tx: Transaction, ids: Collection[UUID]) -> dict[UUID, Version]:
+    """Those of the versions `ids` that there are, without their definitions, by id."""
+    found = tx.rows(Version, _BY_IDS, ids=list(ids)) if ids else []
+    return {version.id: version for version in found}
 
 
 def full_version(tx: Transaction, workflow_id: UUID, which: Which) -> FullVersion | None:

@@ -126,7 +126,7 @@ class EmbeddedPostgres:
         Raises UNAVAILABLE when none does, CONFIG when the folder or the socket isn't safely ours.
         """
         pid_file = self._folder.pid_file()
-        if not pid_file:
+        if not pid_file or not pid_file.ready or not pid_file.socket_folder.exists():
             raise GitstoreError(
                 Code.UNAVAILABLE,
                 f"no embedded Postgres runs in {self._folder.path}: start `gitstore serve`, "

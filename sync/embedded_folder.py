@@ -88,10 +88,12 @@ class Folder:
         """Let others take the folder. The server has ended."""
         if self._lock is None:
             return
-        with suppress(OSError):
-            self._remove_socket(self._socket_folder())
-            if self._socket_folder() != self.path:
-                self._socket_folder().rmdir()
+        with suppress(OSError, GitstoreError):
+            path = self._socket_folder()
+            self.check_private(path)  # a link may lead to the socket of another server
+            self._remove_socket(path)
+            if path != self.path:
+                path.rmdir()
         os.close(self._lock)
         self._lock = None
 
@@ -100,13 +102,13 @@ class Folder:
     def pid_file(self) -> PidFile | None:
         """`postmaster.pid`: pid, data folder, start time, port, socket folder, address, memory, status."""
         try:
-            lines = (self.data / "postmaster.pid").read_text().splitlines()
+            lines = (self.data / "postmaster.pid").read_bytes().split(b"\n")
         except (FileNotFoundError, NotADirectoryError):
             return None
         except PermissionError as error:
             raise GitstoreError(Code.CONFIG, f"{self.path} belongs to another user ({error})") from error
-        lines += [""] * (8 - len(lines))
-        return PidFile(_to_int(lines[0].encode()), Path(lines[4]), lines[7].strip() == "ready")
+        lines += [b""] * (8 - len(lines))
+        return PidFile(_to_int(lines[0]), Path(os.fsdecode(lines[4])), lines[7].strip() == b"ready")
 
     def postmaster(self) -> int | None:
         """The pid of the live server. The file alone proves nothing: the pid may be a zombie's, or reused."""

@@ -57,6 +57,8 @@ def translate(error: psycopg.Error) -> GitstoreError:
         if isinstance(error, psycopg.OperationalError):
             return unavailable()
         return _unstorable() if isinstance(error, psycopg.DataError) else _internal()
+    if state in ("22021", "22P05"):  # bytes, or an escape in JSON, that are no text
+        return _unstorable()
     if state in _BUSY:
         return GitstoreError(Code.BUSY, f"{_BUSY[state]}: try again", retry_after=1)
     if state.startswith(_AWAY):

@@ -113,7 +113,7 @@ def _check(applied: dict[int, tuple[str, str]], migrations: Sequence[Migration])
         if known[number].sha256 != sha256:
             raise GitstoreError(
                 Code.CONFIG,
-                f"{known[number].name} is not what was applied to this database: put the file back as it was; "
+                f"{known[number].name} is not what was applied here: put the file back as it was; "
                 "what is new belongs into a migration of its own",
                 migration=name,
             )

@@ -101,7 +101,7 @@ create index events_project on gitstore.events (project_id, recorded_at, id);
 create table gitstore.audit_log (
     id uuid primary key default gen_random_uuid(),
     project_id uuid not null references gitstore.projects,
-    at timestamptz not null default now(),
+    at timestamptz not null default clock_timestamp(),
     actor_id text not null,                     -- an access token's or a user's id; 'operator' for the CLI
     actor_name text not null,
     door text not null,                         -- http, git, page, cli, worker

@@ -33,7 +33,7 @@ TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0")
     current=st.none() | st.integers(1, 9),
     held=st.booleans(),
 )
-def test_an_entry_is_read_back_as_it_was_written(  # noqa: PLR0913 - one per field
+def test_an_entry_is_read_back_as_it_was_written(
     reason: str, name: str | None, description: str, kind: LedgerKind, current: int | None, held: bool
 ) -> None:
     """Whatever stands in reason, name and description, trailers that imitate ours included."""

@@ -135,7 +135,7 @@ def test_a_version_is_a_tag_on_a_commit(bare: Path, git: Git, commit: Callable[.
 
 
 def test_dates_and_texts_fit_into_postgres() -> None:
-    """A date past the year 9999 is the last second of it; NUL and broken UTF-8 become replacement characters."""
+    """A date past the year 9999 is the last second of it; NUL and broken UTF-8 are replaced."""
     assert utc(10**15).year == 9999
     assert utc(-5) == datetime(1970, 1, 1, tzinfo=UTC)
     assert text(b"a\0b\xff") == "a\ufffdb\ufffd"

@@ -9,9 +9,7 @@ from hypothesis import strategies as st
 
 from gitstore.packed_refs import PackedRefs
 
-NAMES = st.lists(
-    st.from_regex(r"refs/[a-c]{1,3}/[a-c0-3-]{1,4}", fullmatch=True), unique=True, max_size=40
-)
+NAMES = st.lists(st.from_regex(r"refs/[a-c]{1,3}/[a-c0-3-]{1,4}", fullmatch=True), unique=True, max_size=40)
 
 
 def write(path: Path, names: list[str], peeled: set[int], header: str) -> dict[bytes, bytes]:
@@ -27,7 +25,9 @@ def write(path: Path, names: list[str], peeled: set[int], header: str) -> dict[b
     return refs
 
 
-@given(names=NAMES, peeled=st.sets(st.integers(0, 40)), prefix=st.sampled_from(["refs/", "refs/a/", "refs/b"]))
+@given(
+    names=NAMES, peeled=st.sets(st.integers(0, 40)), prefix=st.sampled_from(["refs/", "refs/a/", "refs/b"])
+)
 def test_every_ref_is_found_and_no_other(tmp_path_factory, names, peeled, prefix) -> None:  # type: ignore[no-untyped-def]
     """One by one and by prefix, with peeled lines in between, as in a plain reading of the file."""
     path = tmp_path_factory.mktemp("packed") / "packed-refs"

@@ -1,4 +1,4 @@
-"""Declared sizes of packs: honest ones are counted, bombs and damaged ones are refused without inflating them."""
+"""Declared sizes of packs: honest ones are counted, bombs and damaged ones refused without inflating them."""
 
 from __future__ import annotations
 
@@ -63,7 +63,9 @@ def test_a_pack_that_git_made_is_counted(git: Git, commit: Callable[..., str], b
 def test_a_delta_of_a_few_bytes_that_expands_to_a_gibibyte_is_refused() -> None:
     """The size that a delta declares is read from its first bytes, before git applies it."""
     delta = varint(10) + varint(2**30) + b"\x90\x0a" * 5
-    bomb = pack(entry(3, 10, zlib.compress(b"0123456789")), entry(7, len(delta), b"\1" * 20 + zlib.compress(delta)))
+    bomb = pack(
+        entry(3, 10, zlib.compress(b"0123456789")), entry(7, len(delta), b"\1" * 20 + zlib.compress(delta))
+    )
     assert len(bomb) < 200
     assert refusal(bomb).code is Code.TOO_LARGE
 

@@ -17,7 +17,7 @@ EVERYTHING = frozenset(Permission)
 
 
 def oid(number: int) -> bytes:
-    """Commit `number` of a straight history: every smaller number is its ancestor. 100 and up: another root."""
+    """Commit `number` of a straight history: smaller numbers are its ancestors. 100 and up: another root."""
     return b"%040x" % number
 
 
@@ -168,9 +168,7 @@ def test_a_version_descends_from_the_one_before() -> None:
     """Else the base moved, and the message says which version to merge."""
     error = refused(one(Facts({tag(1): oid(2)}, latest=1), tag(2), None, 100))
     assert error.code is Code.BASE_MOVED
-    assert error.message == (
-        "v1 was published after this draft began: git merge a/v1, then tag again"
-    )
+    assert error.message == ("v1 was published after this draft began: git merge a/v1, then tag again")
 
 
 def test_an_invalid_definition_is_not_published() -> None:
@@ -182,7 +180,15 @@ def test_an_invalid_definition_is_not_published() -> None:
 
 @pytest.mark.parametrize(
     "ref",
-    [b"refs/heads/main", b"refs/tags/v1", b"refs/ledger/a", b"refs/superseded/a/x", b"HEAD", b"x\xff", b"refs/notes/c"],
+    [
+        b"refs/heads/main",
+        b"refs/tags/v1",
+        b"refs/ledger/a",
+        b"refs/superseded/a/x",
+        b"HEAD",
+        b"x\xff",
+        b"refs/notes/c",
+    ],
 )
 def test_any_other_ref_is_refused_saying_what_is_accepted(ref: bytes) -> None:
     """Create, move and delete alike."""

@@ -138,3 +138,13 @@ def test_head_names_what_it_was_pointed_at(refs: Refs, git: Git) -> None:
     refs.point_head(DRAFT)
     assert refs.head() == DRAFT
     assert git("symbolic-ref", "HEAD") == DRAFT.decode()
+
+
+@pytest.mark.parametrize(
+    "name",
+    [b"", b"HEAD", b"config", b"refs/", b"refs/../config", b"refs/heads/../../config", b"refs/heads/a\0b",
+     b"refs/heads/" + b"x" * 300, b"refs/heads//a", b"refs/heads/\xff\xfe", b"refs/heads/a.lock", b"/etc/x"],
+)  # fmt: skip
+def test_what_is_no_name_of_a_ref_is_not_there(refs: Refs, name: bytes) -> None:
+    """Names as a hostile pusher sends them reach no file outside of the refs."""
+    assert refs.read(name) is None

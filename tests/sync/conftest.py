@@ -2,17 +2,34 @@
 
 from __future__ import annotations
 
+import secrets
+import subprocess
 from collections.abc import Callable, Iterator
-from uuid import uuid4
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from itertools import count
+from pathlib import Path
+from typing import Any, LiteralString
+from uuid import UUID, uuid4
 
 import psycopg
 import pytest
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
+from psycopg.rows import dict_row
 
-from sync.db import Database
+from gitstore.content import Content
+from gitstore.model import Person, Rules
+from gitstore.store import Store, Who
+from gitstore.versions import workflow_id
+from sync import tokens
+from sync.audit import Origin
+from sync.catalog import create_project
+from sync.db import Claims, Database, claims_of
 from sync.embedded import USER
+from sync.events import Fact
 from sync.migrate import migrate
+from sync.writing import MirroredWrites
 
 
 @pytest.fixture(scope="session")
@@ -38,3 +55,120 @@ def database(conninfo: str) -> Iterator[Database]:
     database = Database(conninfo, lock_seconds=2)
     yield database
     database.close()
+
+
+@dataclass
+class House:
+    """A project with its repository, its rows, and a store that writes both."""
+
+    database: Database
+    store: Store
+    writes: MirroredWrites
+    facts: list[Fact]
+    _token: UUID | None = None
+
+    @property
+    def project(self) -> UUID:
+        return self.store.project
+
+    def rows(self, table: str) -> list[dict[str, Any]]:
+        """Every row of a table, as its owner sees it."""
+        query = sql.SQL("select * from gitstore.{} order by id").format(sql.Identifier(table))
+        with self.database.as_owner() as tx, tx.connection.cursor(row_factory=dict_row) as cursor:
+            return cursor.execute(query).fetchall()
+
+    def mirrored(self) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+        return self.rows("workflows"), self.rows("workflow_versions")
+
+    @property
+    def who(self) -> Who:
+        return WHO
+
+    @staticmethod
+    def definition(url: str = "https://a.example/", **top: Any) -> dict[str, Any]:
+        return definition(url, **top)
+
+    @property
+    def claims(self) -> Claims:
+        """Of an owner's token of the project, made at first use."""
+        if self._token is None:
+            with self.database.as_owner() as tx:
+                self._token = tokens.create(tx, self.project, "owner", "owner", secrets.token_bytes(32)).id
+        return claims_of(self._token)
+
+    def workflow_id(self, slug: str) -> UUID:
+        return workflow_id(self.project, slug)
+
+    def git(self, *arguments: str) -> str:
+        """What somebody with a shell does to the repository."""
+        command = ["git", "-C", str(self.store.path), *arguments]
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+    def tamper(self, statement: LiteralString, **values: object) -> int:
+        """What the database's owner does by hand, past the triggers."""
+        with self.database.as_owner() as tx:
+            tx.run("select set_config('gitstore.upkeep', 'on', true)")
+            return tx.run(statement, **values)
+
+    def publish(self, slug: str, url: str = "https://a.example/", **options: Any) -> int:
+        """Save a draft with `url` in it, making the workflow where there is none, and publish it."""
+        self.save(slug, url)
+        return self.store.publish(slug, WHO, **options).number
+
+    def save(self, slug: str, url: str = "https://a.example/", **top: Any) -> str:
+        content = Content(value=definition(url, **top))
+        if not self.store.exists(slug):
+            return self.store.create_workflow(slug, content, WHO).commit
+        if not self.store.state(slug).draft_open:
+            return self.store.create_draft(slug, content, WHO).commit
+        return self.store.save_draft(slug, content, WHO, expected="*").commit
+
+    def unmirrored(self) -> Store:
+        """A store on the same repository that leaves the rows behind, as a kill would."""
+        return Store(self.store.path, self.project, clock=self.store.clock)
+
+
+ADA = Person("Ada", "ada@example.com")
+WHO = Who(actor=ADA, author=ADA)
+
+
+def definition(url: str = "https://a.example/", **top: Any) -> dict[str, Any]:
+    nodes = [
+        {"id": "hook", "type": "webhook", "data": {"label": "Hook", "config": {}}},
+        {
+            "id": "call",
+            "type": "httpCall",
+            "data": {"label": "Call", "config": {"url": url, "method": "POST"}},
+        },
+    ]
+    return {**top, "nodes": nodes, "edges": [{"id": "e", "source": "hook", "target": "call"}]}
+
+
+def ticking(start: datetime = datetime(2026, 1, 1, tzinfo=UTC)) -> Callable[[], datetime]:
+    seconds = count()
+    return lambda: start + timedelta(seconds=next(seconds))
+
+
+@pytest.fixture
+def make_house(database: Database, tmp_path: Path) -> Callable[..., House]:
+    def make(slug: str = "default") -> House:
+        project = uuid4()
+        with database.as_owner() as tx:
+            create_project(tx, project, slug, slug, Rules.MESHHOOK)
+        path = tmp_path / f"{project}.git"
+        Store.init(path)
+        store = Store(path, project, clock=ticking())
+        facts: list[Fact] = []
+        origin = Origin(str(uuid4()), "ada's token", "http", "127.0.0.1", "r-1")
+        writes = MirroredWrites(database, store, origin, facts.extend)
+        store.locks = writes
+        return House(database, store, writes, facts)
+
+    return make
+
+
+@pytest.fixture
+def house(make_house: Callable[..., House]) -> Iterator[House]:
+    house = make_house()
+    yield house
+    house.store.close()

@@ -29,6 +29,9 @@ CHECKOUT = Path(__file__).parents[2]
 NO_TOOLS = {"PATH": "/nonexistent"}
 """Neither unshare nor setpriv: root has to switch to another user, and nothing ends an orphan."""
 
+NAMELESS = 54321
+"""A user without a passwd entry, as containers have them."""
+
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="what root does needs root")
 on_linux = pytest.mark.skipif(sys.platform != "linux", reason="needs PR_SET_PDEATHSIG and /proc")
 
@@ -75,21 +78,20 @@ def start() -> Iterator[Callable[..., EmbeddedPostgres]]:
 
 @contextmanager
 def keeper(
-    folder: Path, *arguments: str, user: str | None = None, env: Mapping[str, str] | None = None
+    folder: Path, *arguments: str, uid: int | None = None, env: Mapping[str, str] | None = None
 ) -> Iterator[subprocess.Popen[str]]:
     """Another process that starts the folder's server."""
-    entry = pwd.getpwnam(user) if user else None
     process = subprocess.Popen(
-        [python_for(user), "-c", KEEPER, str(folder), *arguments],
+        [python_for(uid), "-c", KEEPER, str(folder), *arguments],
         cwd=CHECKOUT,
         env={**os.environ, **(env or {}), "PYTHONPATH": os.pathsep.join([str(CHECKOUT), *site_packages()])},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        user=entry.pw_uid if entry else None,
-        group=entry.pw_gid if entry else None,
-        extra_groups=[] if entry else None,
+        user=uid,
+        group=uid,
+        extra_groups=None if uid is None else [],
     )
     with process:
         yield process
@@ -101,20 +103,19 @@ def site_packages() -> list[str]:
     return [path for path in sys.path if path.endswith("site-packages")]
 
 
-def python_for(user: str | None) -> str:
+def python_for(uid: int | None) -> str:
     """An interpreter that the user can run: ours may lie in root's home."""
-    if not user:
+    if uid is None:
         return sys.executable
-    entry = pwd.getpwnam(user)
     other = f"/usr/bin/python{sys.version_info.major}.{sys.version_info.minor}"
     for python in (sys.executable, other):
         with_modules = [python, "-c", "import encodings, subprocess"]
         try:
-            subprocess.run(with_modules, check=True, capture_output=True, user=entry.pw_uid, extra_groups=[])
+            subprocess.run(with_modules, check=True, capture_output=True, user=uid, extra_groups=[])
         except (OSError, subprocess.CalledProcessError):
             continue
         return python
-    pytest.skip(f"no Python that {user} can run")
+    pytest.skip(f"no Python that user {uid} can run")
 
 
 def answer_of(process: subprocess.Popen[str]) -> str:
@@ -396,6 +397,7 @@ def test_a_socket_folder_that_is_not_ours_is_refused(
     server.start()
     (short,) = temp.iterdir()
     server.stop()
+    (evil / ".s.PGSQL.5432").write_text("the socket of another server")
     if trick == "link":
         short.symlink_to(evil)
     else:
@@ -407,7 +409,7 @@ def test_a_socket_folder_that_is_not_ours_is_refused(
     with pytest.raises(GitstoreError, match="private folder") as refused:
         server.start()
     assert refused.value.code is Code.CONFIG
-    assert not any(evil.iterdir())
+    assert [path.name for path in evil.iterdir()] == [".s.PGSQL.5432"]
 
 
 @as_root
@@ -495,19 +497,33 @@ def test_an_ordinary_user_runs_it_as_it_is(
     """Nobody special needs nothing special; root may run that user's folder, and leaves it usable."""
     ram_path.chmod(0o755)
     folder.mkdir()
-    nobody = pwd.getpwnam("nobody")
-    os.chown(folder, nobody.pw_uid, nobody.pw_gid)
-    with keeper(folder, user="nobody", env=env) as process:
+    nobody = pwd.getpwnam("nobody").pw_uid
+    os.chown(folder, nobody, nobody)
+    with keeper(folder, uid=nobody, env=env) as process:
         write(answer_of(process))
-        assert Path(f"/proc/{pid_of_server(folder)}").stat().st_uid == nobody.pw_uid
+        assert Path(f"/proc/{pid_of_server(folder)}").stat().st_uid == nobody
     assert process.returncode == 0
     server = start(folder)
     assert read(server.conninfo()) == 42
-    assert Path(f"/proc/{pid_of_server(folder)}").stat().st_uid == nobody.pw_uid
+    assert Path(f"/proc/{pid_of_server(folder)}").stat().st_uid == nobody
     server.stop()
-    with keeper(folder, user="nobody", env=env) as process:
+    with keeper(folder, uid=nobody, env=env) as process:
         assert read(answer_of(process)) == 42
-    assert {path.lstat().st_uid for path in [folder, *folder.rglob("*")]} == {nobody.pw_uid}
+    assert {path.lstat().st_uid for path in [folder, *folder.rglob("*")]} == {nobody}
+
+
+@as_root
+def test_a_user_without_a_name_gets_one_in_a_namespace(folder: Path, ram_path: Path) -> None:
+    """initdb wants a passwd entry, which the user of a container often lacks."""
+    needs_user_namespaces()
+    ram_path.chmod(0o755)
+    folder.mkdir()
+    os.chown(folder, NAMELESS, NAMELESS)
+    with keeper(folder, uid=NAMELESS, env=NO_TOOLS) as process:
+        assert process.communicate()[1].startswith("unavailable: initdb ended with status 1")
+    with keeper(folder, uid=NAMELESS) as process:
+        write(answer_of(process))
+        assert Path(f"/proc/{pid_of_server(folder)}").stat().st_uid == NAMELESS
 
 
 @as_root
@@ -516,7 +532,7 @@ def test_another_user_is_told_whose_folder_it_is(
 ) -> None:
     ram_path.chmod(0o755)
     start(folder)
-    with keeper(folder, user="nobody") as process:
+    with keeper(folder, uid=NAMELESS) as process:
         error = process.communicate()[1]
     assert error.startswith("config: the embedded Postgres can't use")
     assert "Traceback" not in error
@@ -562,3 +578,15 @@ def test_a_place_where_no_folder_can_be_is_a_coded_error(ram_path: Path) -> None
     with pytest.raises(GitstoreError, match="can't use") as refused:
         EmbeddedPostgres(ram_path / "file/postgres").start()
     assert refused.value.code is Code.CONFIG
+
+
+def test_a_server_that_is_about_to_start_is_not_found_yet(
+    folder: Path, start: Callable[..., EmbeddedPostgres]
+) -> None:
+    """Postgres writes its pid file line by line: half of it names no socket."""
+    server = start(folder)
+    server.stop()
+    (folder / "data/postmaster.pid").write_text(f"{os.getpid()}\n{folder}/data\n")
+    with pytest.raises(GitstoreError, match="no embedded Postgres runs") as refused:
+        server.conninfo()
+    assert refused.value.code is Code.UNAVAILABLE

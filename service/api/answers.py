@@ -1,0 +1,57 @@
+"""Making answers: JSON, entity tags, and links to the next page."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from urllib.parse import urlencode
+
+from flask import Request, Response
+from pydantic import BaseModel
+
+from service.api.bodies import JSON
+from service.api.lookup import cursor_to
+from service.api.schemas import Version
+from service.context import Caller
+
+IMMUTABLE = "private, immutable, max-age=31536000"
+CHANGING = "private, no-cache"
+
+
+def answer(model: BaseModel, status: int = HTTPStatus.OK, **headers: str | None) -> Response:
+    """`model` as JSON. A header is named as in `cache_control`; one that is None is left out."""
+    response = Response(model.model_dump_json() + "\n", status, content_type=JSON)
+    response.headers["Cache-Control"] = CHANGING
+    for name, value in headers.items():
+        if value is not None:
+            response.headers[name.replace("_", "-").title()] = value
+    return response
+
+
+def nothing() -> Response:
+    """204 No Content."""
+    return Response(status=HTTPStatus.NO_CONTENT)
+
+
+def tag_of(version: Version) -> str:
+    """The entity tag of a version's JSON: for a draft its commit, which If-Match takes."""
+    suffix = "-current" if version.is_current else ""
+    return f'"{version.commit}{suffix}"'
+
+
+def not_modified(request: Request, tag: str) -> bool:
+    """Whether If-None-Match names `tag`, by weak comparison (RFC 9110 section 13.1.2)."""
+    tags = request.if_none_match
+    return tags.star_tag or tags.contains_weak(tag.strip('"'))
+
+
+def workflow_url(caller: Caller, slug: str) -> str:
+    return f"{caller.services.config.public_url}/workflows/{slug}"
+
+
+def next_link(request: Request, caller: Caller, path: str, place: str | int | None) -> str | None:
+    """The header Link to the page behind `place` (RFC 8288), with this page's own query."""
+    if place is None:
+        return None
+    query = {name: value for name, value in request.args.items() if name != "cursor"}
+    target = f"{caller.services.config.public_url}{path}?{urlencode({**query, 'cursor': cursor_to(place)})}"
+    return f'<{target}>; rel="next"'

@@ -1,0 +1,171 @@
+"""Reading request bodies: their size before their bytes, their media type before their content.
+
+A draft comes as its own bytes (YAML or JSON, kept as they are) or in an envelope, a JSON object around it.
+A JSON object is an envelope if it has a key of `SaveDraft` and no `nodes`, or no key at all; any other is
+the definition itself. So a definition for the rules `any` that has such a key is to be sent in an envelope.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Final, TypeVar
+
+from flask import Request
+from pydantic import BaseModel, ValidationError
+
+from gitstore import definition
+from gitstore.content import Content
+from gitstore.errors import Code, GitstoreError
+from gitstore.model import Limits, Person, Problem
+from gitstore.packs import too_large
+from gitstore.store import ANY
+from service.api.inputs import Authored, SaveDraft
+
+M = TypeVar("M", bound=BaseModel)
+
+JSON: Final = "application/json"
+YAML: Final = ("application/yaml", "text/yaml", "application/x-yaml", "text/x-yaml")
+SLACK: Final = 64 * 1024
+"""Bytes of a JSON body beside a definition."""
+
+JSON_TAG: Final = "-json"
+"""What the ETag of a definition as JSON ends in, where it is not stored as JSON."""
+
+_ESCAPED: Final = 2  # a text grows by its escapes as a JSON string; not more than this, if it is text
+_NO_COMMIT: Final = "another"
+_GRAMMAR: Final = frozenset({"syntax", "not_utf8"})
+_ENVELOPE: Final = frozenset(SaveDraft.model_fields)
+_STEP: Final = re.compile(r"[~/]")
+
+
+def author_of(body: Authored) -> Person | None:
+    return Person(body.author.name, body.author.email) if body.author else None
+
+
+def read_json(request: Request, model: type[M], limits: Limits) -> M:
+    """The body as a `model`. No body is an empty object.
+
+    Raises `malformed` with every problem, `unsupported_media_type` or `too_large`.
+    """
+    raw = _read(request, _most(limits))
+    if not raw:
+        return validated(model, {})
+    if request.mimetype != JSON:
+        raise _unsupported(request, JSON)
+    return validated(model, definition.parse_json(raw, limits))
+
+
+def read_draft(request: Request, limits: Limits, model: type[M]) -> tuple[Content | None, M]:
+    """The content of a draft, where the body has one, and the envelope as a `model`, empty for raw bytes.
+
+    Raises as `read_json` does, and `definition_unparsable` for JSON that is well-formed and refused.
+    """
+    if request.mimetype in YAML:
+        raw = _read(request, limits.definition)
+        return Content(raw=raw, json=False), validated(model, {})
+    raw = _read(request, _most(limits))
+    if not raw:
+        return None, validated(model, {})
+    if request.mimetype != JSON:
+        raise _unsupported(request, JSON, *YAML)
+    value = _definition_or_envelope(raw, limits)
+    if isinstance(value, dict) and value and ("nodes" in value or not _ENVELOPE & value.keys()):
+        check_size(raw, limits)
+        return Content(raw=raw, json=True), validated(model, {})
+    envelope = validated(model, value)
+    return content_of(getattr(envelope, "definition", None), limits), envelope
+
+
+def content_of(given: Any, limits: Limits) -> Content | None:
+    """The content that the `definition` of an envelope is: text is kept as it is."""
+    if isinstance(given, str):
+        raw = given.encode()
+        check_size(raw, limits)
+        return Content(raw=raw)
+    return None if given is None else Content(value=given)
+
+
+def check_size(raw: bytes, limits: Limits) -> None:
+    if len(raw) > limits.definition:
+        raise too_large("the definition has", len(raw), limits.definition)
+
+
+def _definition_or_envelope(raw: bytes, limits: Limits) -> Any:
+    try:
+        return definition.parse_json(raw, limits)
+    except GitstoreError as error:
+        problems = error.data.get("problems", ())
+        if any(problem.code in _GRAMMAR for problem in problems):
+            raise
+        # JSON by RFC 8259, but for duplicate keys, levels, numbers: what a definition must not have.
+        raise GitstoreError(Code.DEFINITION_UNPARSABLE, error.message, problems=problems) from error
+
+
+def validated(model: type[M], value: Any) -> M:
+    """`value` as a `model`; raises `malformed` with every problem."""
+    if not isinstance(value, dict):
+        raise GitstoreError(Code.MALFORMED, "the body must be a JSON object")
+    try:
+        return model.model_validate(value)
+    except ValidationError as error:
+        raise malformed(error) from None
+
+
+def malformed(error: ValidationError, where: str = "the body") -> GitstoreError:
+    """What pydantic found wrong with a body, a path or a query."""
+    problems = [
+        Problem(
+            found["type"],
+            found["msg"].removeprefix("Value error, "),
+            "".join("/" + _STEP.sub(_escape, str(step)) for step in found["loc"]),
+        )
+        for found in error.errors(include_url=False, include_context=False, include_input=False)
+    ]
+    first = problems[0]
+    message = f"{where} is not as documented: {first.pointer or '/'}: {first.message}"
+    return GitstoreError(Code.MALFORMED, message, problems=problems)
+
+
+def _escape(found: re.Match[str]) -> str:
+    return "~0" if found[0] == "~" else "~1"
+
+
+def _most(limits: Limits) -> int:
+    return _ESCAPED * limits.definition + SLACK
+
+
+def _read(request: Request, most: int) -> bytes:
+    """The body, `most` bytes at most; more is refused before it is read, where its length is told."""
+    encoding = request.headers.get("Content-Encoding", "").strip().lower()
+    if encoding not in ("", "identity"):
+        raise GitstoreError(
+            Code.UNSUPPORTED_MEDIA_TYPE, "send the body as it is: no Content-Encoding is accepted"
+        )
+    if request.content_length is not None and request.content_length > most:
+        raise too_large("the body has", request.content_length, most)
+    request.max_content_length = most
+    return request.get_data(cache=False)
+
+
+def _unsupported(request: Request, *accepted: str) -> GitstoreError:
+    given = request.mimetype[:100] or "nothing"
+    return GitstoreError(
+        Code.UNSUPPORTED_MEDIA_TYPE,
+        f"Content-Type is {given}: send {' or '.join(accepted)}",
+        accepted=list(accepted),
+    )
+
+
+def expected(request: Request, draft: str | None) -> str | None:
+    """What If-Match expects of the draft, whose commit is `draft` now: a commit, ANY, or None if not sent.
+
+    By strong comparison (RFC 9110 section 13.1.1): a weak tag never matches. The tag of the definition as
+    JSON is taken for that of the draft.
+    """
+    if not request.headers.get("If-Match", "").strip():
+        return None
+    tags = request.if_match
+    if tags.star_tag:
+        return ANY
+    commits = {tag.removesuffix(JSON_TAG) for tag in tags.as_set()}
+    return draft if draft is not None and draft in commits else _NO_COMMIT

@@ -1,0 +1,165 @@
+"""What the endpoints declare about themselves, and the OpenAPI 3.1 document that is made of it."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import Any, Final
+
+from flask_openapi3 import APIBlueprint, OpenAPI, Tag
+from flask_openapi3.models import Info
+from pydantic import BaseModel
+from pydantic.json_schema import JsonSchemaMode, models_json_schema
+
+from service.api import inputs, schemas
+from service.api.bodies import JSON, YAML
+from service.errors import PROBLEM_JSON
+
+_REF: Final = "#/components/schemas/"
+_SECURITY: Final = {"token": {"type": "http", "scheme": "bearer", "bearerFormat": "gst_…"}}
+_INFO: Final = """\
+A Git-backed version store for MeshHook workflows.
+
+`{id}` is a workflow's UUID or its slug. Whatever is refused is told as `application/problem+json` (RFC 9457)
+with a stable `code`, and with all `problems` of a definition at once.
+"""
+_DRAFT_BODIES: Final = """\
+The definition in an envelope, a JSON object; or the definition itself, as `application/yaml` or
+`application/json`, kept byte for byte. A JSON object is taken for an envelope if it has a key `definition`,
+`from_version`, `message`, `author` or `base_version` and no key `nodes`, or if it is empty. Any other is the
+definition itself.
+"""
+_ANSWERS: Final = (
+    schemas.CreatedWorkflow,
+    schemas.FullVersion,
+    schemas.Health,
+    schemas.NewToken,
+    schemas.Problem,
+    schemas.SavedDraft,
+    schemas.TokenList,
+    schemas.Validation,
+    schemas.Version,
+    schemas.VersionPage,
+    schemas.Workflow,
+    schemas.WorkflowPage,
+)
+_BODIES: Final = (
+    inputs.CreateDraft,
+    inputs.CreateToken,
+    inputs.CreateWorkflow,
+    inputs.MoveCurrent,
+    inputs.Publish,
+    inputs.Revert,
+    inputs.SaveDraft,
+    inputs.Validate,
+)
+# What any endpoint may answer to a caller that it does not know, or when Postgres is away.
+_ALWAYS: Final = (400, 401, 403, 404, 503)
+
+Responses = dict[str | int | HTTPStatus, type[BaseModel] | dict[Any, Any] | None]
+
+
+def new_blueprint(noun: str, about: str) -> APIBlueprint:
+    """Where the endpoints of a noun are registered. All of them need a token."""
+    return APIBlueprint(
+        noun,
+        __name__,
+        abp_tags=[Tag(name=noun, description=about)],
+        abp_security=[{"token": []}],
+        operation_id_callback=_name,
+    )
+
+
+def _name(*, name: str, path: str, method: str) -> str:  # noqa: ARG001 - what flask-openapi3 passes
+    return name
+
+
+def says(status: int, model: type[BaseModel], *headers: str, refuses: tuple[int, ...] = ()) -> Responses:
+    """An answer with a `model` as JSON and these headers, beside refusals."""
+    answer = {
+        "description": HTTPStatus(status).phrase,
+        "content": {JSON: {"schema": {"$ref": _REF + model.__name__}}},
+        "headers": {name: {"schema": {"type": "string"}} for name in headers},
+    }
+    return {status: answer, **refusals(*refuses)}
+
+
+def says_nothing(*refuses: int) -> Responses:
+    """204, beside refusals."""
+    return {204: {"description": HTTPStatus.NO_CONTENT.phrase}, **refusals(*refuses)}
+
+
+def refusals(*statuses: int) -> Responses:
+    """The problem+json answers of an endpoint: `statuses`, and those that all have."""
+    return {status: _refusal(status) for status in sorted({*statuses, *_ALWAYS})}
+
+
+def _refusal(status: int) -> dict[str, Any]:
+    return {
+        "description": HTTPStatus(status).phrase,
+        "content": {PROBLEM_JSON: {"schema": {"$ref": _REF + schemas.Problem.__name__}}},
+    }
+
+
+def takes(model: type[BaseModel], *, required: bool = False, if_match: bool | None = None) -> dict[str, Any]:
+    """The operation's JSON body, and whether it needs (True) or honours (False) If-Match."""
+    content = {JSON: {"schema": {"$ref": _REF + model.__name__}}}
+    return {"requestBody": {"content": content, "required": required}, **_if_match(if_match)}
+
+
+def takes_draft(model: type[BaseModel], *, required: bool = False, if_match: bool | None = None) -> dict[str, Any]:
+    """As `takes`, for bodies that hold a definition: the envelope `model`, or raw bytes."""
+    raw = {"schema": {"type": "string", "description": "a definition"}}
+    envelope = {"anyOf": [{"$ref": _REF + model.__name__}, {"type": "object", "description": "a definition"}]}
+    body = {
+        "description": _DRAFT_BODIES,
+        "content": {JSON: {"schema": envelope}, YAML[0]: raw},
+        "required": required,
+    }
+    return {"requestBody": body, **_if_match(if_match)}
+
+
+IF_MATCH: Final = "x-if-match"
+"""Until the document is made: whether the operation needs, or honours, If-Match."""
+
+
+def _if_match(needed: bool | None) -> dict[str, Any]:
+    return {} if needed is None else {IF_MATCH: needed}
+
+
+def new_app(name: str, version: str, description: str = _INFO) -> OpenAPI:
+    """A Flask application that collects what its blueprints declare. It serves no page of its own."""
+    return OpenAPI(
+        name,
+        info=Info(title="gitstore", version=version, description=description),
+        security_schemes=_SECURITY,
+        operation_id_callback=_name,
+        validation_error_status=400,
+        validation_error_model=schemas.Problem,
+        doc_ui=False,
+        static_folder=None,
+    )
+
+
+def document(app: OpenAPI) -> dict[str, Any]:
+    """The OpenAPI document of everything that is registered with `app`."""
+    made: dict[str, Any] = app.api_doc
+    models: list[tuple[type[BaseModel], JsonSchemaMode]] = [(model, "serialization") for model in _ANSWERS]
+    models += [(model, "validation") for model in _BODIES]
+    _, definitions = models_json_schema(models, ref_template=_REF + "{model}")
+    made["components"]["schemas"] = definitions["$defs"]
+    for item in made["paths"].values():
+        for operation in item.values():
+            needed = operation.pop(IF_MATCH, None)
+            if needed is not None:
+                operation.setdefault("parameters", []).append(_if_match_parameter(needed))
+    return made
+
+
+def _if_match_parameter(needed: bool) -> dict[str, Any]:
+    return {
+        "name": "If-Match",
+        "in": "header",
+        "required": needed,
+        "description": "the ETag of the draft that the caller has seen, or `*`",
+        "schema": {"type": "string"},
+    }

@@ -1,0 +1,87 @@
+"""Who asks: the access token in a request's Authorization header -> Principal.
+
+As Bearer (RFC 6750) for the API, as the password of HTTP Basic (RFC 7617, any user name) for git. The API
+takes no Basic: browsers send that by themselves, for pages of others too.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Literal
+from uuid import UUID
+
+from gitstore.errors import Code, GitstoreError
+from gitstore.model import Person
+from service.credentials import digest, is_token
+from sync import tokens
+from sync.db import Claims, Database, claims_of
+
+
+class Role(StrEnum):
+    """What a token, or a member of a project, is there for; from the least to the most."""
+
+    VIEWER = "viewer"
+    EDITOR = "editor"
+    PUBLISHER = "publisher"
+    OWNER = "owner"
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """Who is acting, in the one project that its credential is bound to."""
+
+    id: UUID
+    name: str
+    kind: Literal["token"]
+    project_id: UUID
+    project_slug: str
+    role: Role
+
+    @property
+    def claims(self) -> Claims:
+        """What row-level security decides by."""
+        return claims_of(self.id)
+
+    @property
+    def person(self) -> Person:
+        """How the ledger and commits name it."""
+        return Person(f"{self.kind}:{self.name}", f"{self.id}@tokens.gitstore")
+
+
+def bearer(database: Database, authorization: str | None) -> Principal:
+    """The principal of an Authorization header with a Bearer token; raises `unauthenticated`."""
+    scheme, _, credentials = (authorization or "").partition(" ")
+    if scheme.lower() != "bearer":
+        raise _unknown("send an access token: Authorization: Bearer gst_...")
+    return _holder(database, credentials.strip())
+
+
+def basic(database: Database, authorization: str | None) -> Principal:
+    """The principal of an Authorization header with Basic credentials; raises `unauthenticated`."""
+    scheme, _, credentials = (authorization or "").partition(" ")
+    if scheme.lower() != "basic":
+        raise _unknown("an access token is needed: give it as the password, with any user name")
+    try:
+        _, _, password = base64.b64decode(credentials.strip(), validate=True).partition(b":")
+    except (binascii.Error, ValueError):
+        raise _unknown("these are no HTTP Basic credentials") from None
+    return _holder(database, password.decode("utf-8", "replace"))
+
+
+def _holder(database: Database, token: str) -> Principal:
+    if not is_token(token):
+        raise _unknown("this is no access token: one is gst_ and 43 characters")
+    with database.as_user({}) as transaction:
+        holder = tokens.authenticate(transaction, digest(token))
+    if holder is None:
+        raise _unknown("this access token is not known, or was revoked, or is past its time")
+    return Principal(
+        holder.id, holder.name, "token", holder.project_id, holder.project_slug, Role(holder.role)
+    )
+
+
+def _unknown(message: str) -> GitstoreError:
+    return GitstoreError(Code.UNAUTHENTICATED, message)

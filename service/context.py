@@ -1,0 +1,145 @@
+"""What a request has at hand: the services that create_app put together, and who is calling.
+
+A view begins with `enter`, which authenticates and authorizes; the `Caller` it gets reads rows as that
+principal, and opens the project's Store for one write.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, closing, contextmanager
+from dataclasses import dataclass
+from typing import Any, Final, cast
+from uuid import UUID, uuid4
+
+from flask import current_app, request
+
+from gitstore.errors import Code, GitstoreError
+from gitstore.model import Permission, Person
+from gitstore.store import Store, Who
+from service import auth, logs
+from service.access import authorize, check_project
+from service.auth import Principal
+from service.config import Config
+from service.metrics import Metrics
+from service.projects import Projects
+from sync import catalog
+from sync.audit import Origin
+from sync.catalog import Project
+from sync.db import Database, Transaction
+
+EXTENSION: Final = "gitstore"
+FACTS: Final = "gitstore.facts"
+"""Where in the WSGI environment a request collects what its log line tells; `request_id` is always there."""
+
+_SANE_REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._~:+/=@-]{1,128}")
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """Made once a process by create_app."""
+
+    config: Config
+    database: Database
+    projects: Projects
+    metrics: Metrics
+
+
+def services() -> Services:
+    """Those of the application that serves this request."""
+    return cast(Services, current_app.extensions[EXTENSION])
+
+
+def request_id_from(header: str | None) -> str:
+    """The request id that a client or a proxy gave, where it is sane, else a new one."""
+    return header if header is not None and _SANE_REQUEST_ID.fullmatch(header) else str(uuid4())
+
+
+def request_id() -> str:
+    """This request's."""
+    return str(request.environ.get(FACTS, {}).get("request_id", ""))
+
+
+def note(**facts: object) -> None:
+    """Let this request's log line tell `facts`."""
+    request.environ.setdefault(FACTS, {}).update(facts)
+
+
+def origin(principal: Principal, door: str) -> Origin:
+    """Where this request comes from, for the audit log."""
+    return Origin(str(principal.id), principal.name, door, request.remote_addr, request_id() or None)
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """An authenticated principal with the permission that a view asked for."""
+
+    services: Services
+    principal: Principal
+    origin: Origin
+
+    @property
+    def project_id(self) -> UUID:
+        return self.principal.project_id
+
+    def reading(self) -> AbstractContextManager[Transaction]:
+        """A read-only transaction that sees what the caller may see."""
+        return self.services.database.reading(self.principal.claims)
+
+    def as_user(self) -> AbstractContextManager[Transaction]:
+        """A transaction that may write what the caller may write, without Git."""
+        return self.services.database.as_user(self.principal.claims)
+
+    def project(self, tx: Transaction) -> Project:
+        found = catalog.project_by_id(tx, self.project_id)
+        if found is None:
+            # The token was revoked since this request began.
+            raise GitstoreError(Code.UNAUTHENTICATED, "this access token is not known any more")
+        return found
+
+    def opened(self, project: Project) -> AbstractContextManager[Store]:
+        """The project's Store, to read from."""
+        return closing(self.services.projects.open(project))
+
+    @contextmanager
+    def writing(self, project: Project) -> Iterator[Store]:
+        """The project's Store; each write through it is mirrored before it returns."""
+        here = self.services
+        with here.projects.mirrored(project, here.database, self.origin) as (store, _):
+            yield store
+
+    def who(self, author: Person | None) -> Who:
+        """On whose behalf: the caller, or the person that the caller says it acts for."""
+        return Who(self.principal.person, author or self.principal.person)
+
+    @contextmanager
+    def acting(self, action: str, workflow: str) -> Iterator[dict[str, Any]]:
+        """Log the key action that the block is: done, with the facts put into what is given, or refused."""
+        facts: dict[str, Any] = {}
+        who = {"project": self.principal.project_slug, "workflow": workflow, "principal": self.principal.name}
+        started = time.perf_counter()
+        try:
+            yield facts
+        except GitstoreError as error:
+            logs.action("refused", **who, action=action, code=error.code.value, duration_ms=_since(started))
+            raise
+        logs.action(action, **{**who, **facts}, duration_ms=_since(started))
+
+
+def enter(permission: Permission, what: str, *, project: str | None = None) -> Caller:
+    """Authenticate and authorize the caller of the API for `what` (words for people: "publishing x").
+
+    `project` is what `?project=` says. Raises `unauthenticated`, `project_not_found` or `forbidden`.
+    """
+    here = services()
+    principal = auth.bearer(here.database, request.headers.get("Authorization"))
+    note(principal=principal.name, project=principal.project_slug)
+    check_project(principal, project)
+    authorize(principal, permission, what)
+    return Caller(here, principal, origin(principal, "http"))
+
+
+def _since(started: float) -> float:
+    return round((time.perf_counter() - started) * 1000, 1)

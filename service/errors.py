@@ -1,0 +1,164 @@
+"""What a refusal looks like outside: code -> status and headers, as problem+json (RFC 9457) or as plain text.
+
+The only place that knows status codes of refusals. Anything but an expected refusal is `internal` to the
+caller, and a trace to the operator.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from http import HTTPStatus
+from typing import Any, Final
+
+from flask import Response
+from werkzeug.exceptions import HTTPException
+
+from gitstore.errors import Code, GitstoreError
+from gitstore.model import Problem
+
+PROBLEM_JSON: Final = "application/problem+json"
+RETRY_AFTER: Final = 2  # seconds, where a refusal does not say
+REALM: Final = 'realm="gitstore"'
+_TYPE: Final = "urn:gitstore:problem:"
+_REQUEST: Final = "urn:gitstore:request:"
+_INTERNAL: Final = "something went wrong here: the operator finds out what by the request id"
+
+STATUS: Final[Mapping[Code, HTTPStatus]] = {
+    Code.MALFORMED: HTTPStatus.BAD_REQUEST,
+    Code.INVALID_NAME: HTTPStatus.UNPROCESSABLE_ENTITY,
+    Code.UNSUPPORTED_MEDIA_TYPE: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+    Code.TOO_LARGE: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    Code.UNAUTHENTICATED: HTTPStatus.UNAUTHORIZED,
+    Code.FORBIDDEN: HTTPStatus.FORBIDDEN,
+    Code.NOT_FOUND: HTTPStatus.NOT_FOUND,
+    Code.PROJECT_NOT_FOUND: HTTPStatus.NOT_FOUND,
+    Code.WORKFLOW_NOT_FOUND: HTTPStatus.NOT_FOUND,
+    Code.VERSION_NOT_FOUND: HTTPStatus.NOT_FOUND,
+    Code.NOT_PUBLISHED: HTTPStatus.NOT_FOUND,
+    Code.METHOD_NOT_ALLOWED: HTTPStatus.METHOD_NOT_ALLOWED,
+    Code.PROJECT_EXISTS: HTTPStatus.CONFLICT,
+    Code.WORKFLOW_EXISTS: HTTPStatus.CONFLICT,
+    Code.DRAFT_EXISTS: HTTPStatus.CONFLICT,
+    Code.NO_DRAFT: HTTPStatus.CONFLICT,
+    Code.BASE_MOVED: HTTPStatus.CONFLICT,
+    Code.INTEGRITY: HTTPStatus.CONFLICT,
+    Code.STALE_DRAFT: HTTPStatus.PRECONDITION_FAILED,
+    Code.PRECONDITION_REQUIRED: HTTPStatus.PRECONDITION_REQUIRED,
+    Code.DEFINITION_UNPARSABLE: HTTPStatus.UNPROCESSABLE_ENTITY,
+    Code.DEFINITION_INVALID: HTTPStatus.UNPROCESSABLE_ENTITY,
+    Code.DEFINITION_MISSING: HTTPStatus.UNPROCESSABLE_ENTITY,
+    Code.NOT_FAST_FORWARD: HTTPStatus.CONFLICT,
+    Code.WRONG_NUMBER: HTTPStatus.CONFLICT,
+    Code.VERSION_IMMUTABLE: HTTPStatus.CONFLICT,
+    Code.REF_NOT_ACCEPTED: HTTPStatus.CONFLICT,
+    Code.DISCARD_NOT_ALONE: HTTPStatus.CONFLICT,
+    Code.ATOMIC_REFUSED: HTTPStatus.CONFLICT,
+    Code.SHALLOW: HTTPStatus.CONFLICT,
+    Code.OBJECTS_MISSING: HTTPStatus.CONFLICT,
+    Code.OBJECTS_REFUSED: HTTPStatus.UNPROCESSABLE_ENTITY,
+    Code.BUSY: HTTPStatus.SERVICE_UNAVAILABLE,
+    Code.UNAVAILABLE: HTTPStatus.SERVICE_UNAVAILABLE,
+    Code.PUBLISHED_NOT_MIRRORED: HTTPStatus.SERVICE_UNAVAILABLE,
+    Code.CONFIG: HTTPStatus.SERVICE_UNAVAILABLE,
+    Code.INTERNAL: HTTPStatus.INTERNAL_SERVER_ERROR,
+}
+
+# What Flask and Werkzeug refuse by themselves, by status.
+_REFUSED_BY_FLASK: Final[Mapping[int, tuple[Code, str]]] = {
+    404: (Code.NOT_FOUND, "there is nothing at this address: /docs lists what there is"),
+    405: (Code.METHOD_NOT_ALLOWED, "this address does not do that: the header Allow lists what it does"),
+    413: (Code.TOO_LARGE, "the body is larger than what is accepted here"),
+    415: (Code.UNSUPPORTED_MEDIA_TYPE, "this media type is not accepted here"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A refusal as HTTP says it: what both forms of the answer are made of."""
+
+    error: GitstoreError
+    status: HTTPStatus
+    headers: Mapping[str, str]
+
+
+def refused(error: GitstoreError, *, challenge: str = "Bearer") -> Refused:
+    """`challenge` is the scheme of a 401's WWW-Authenticate (RFC 9110 section 11.6.1)."""
+    status = STATUS[error.code]
+    headers: dict[str, str] = {"Cache-Control": "no-store"}
+    if status is HTTPStatus.UNAUTHORIZED:
+        headers["WWW-Authenticate"] = f"{challenge} {REALM}"
+    if status is HTTPStatus.SERVICE_UNAVAILABLE:
+        headers["Retry-After"] = str(error.data.get("retry_after", RETRY_AFTER))
+    if "allow" in error.data:
+        headers["Allow"] = ", ".join(sorted(error.data["allow"]))
+    return Refused(error, status, headers)
+
+
+def problem(error: GitstoreError, request_id: str = "") -> Response:
+    """The answer as application/problem+json."""
+    answer = refused(error)
+    body = {
+        **{key: _jsonable(value) for key, value in error.data.items()},
+        "type": f"{_TYPE}{error.code}",
+        "title": error.code.replace("_", " ").capitalize(),
+        "status": int(answer.status),
+        "detail": error.message,
+        "code": error.code.value,
+    }
+    if request_id:
+        body["instance"] = f"{_REQUEST}{request_id}"
+    return Response(
+        json.dumps(body) + "\n", int(answer.status), dict(answer.headers), content_type=PROBLEM_JSON
+    )
+
+
+def plain(error: GitstoreError) -> Response:
+    """The answer for git, which prints text/plain in the terminal as `remote: ...`."""
+    answer = refused(error, challenge="Basic")
+    text = error.message + "\n"
+    return Response(text, int(answer.status), dict(answer.headers), content_type="text/plain; charset=utf-8")
+
+
+def of_flask(error: HTTPException) -> GitstoreError:
+    """What Flask refused by itself, as one of ours."""
+    code, message = _REFUSED_BY_FLASK.get(
+        error.code or 400, (Code.MALFORMED, "the request is malformed, or was cut short")
+    )
+    allowed = getattr(error, "valid_methods", None)
+    return GitstoreError(code, message, **({"allow": list(allowed)} if allowed else {}))
+
+
+def internal() -> GitstoreError:
+    """What anybody is told about an error that nobody expected."""
+    return GitstoreError(Code.INTERNAL, _INTERNAL)
+
+
+def _jsonable(value: Any) -> Any:
+    match value:
+        case Problem():
+            return problem_json(value)
+        case datetime():
+            return value.isoformat().replace("+00:00", "Z")
+        case Mapping():
+            return {str(key): _jsonable(inner) for key, inner in value.items()}
+        case list() | tuple() | set() | frozenset():
+            return [_jsonable(inner) for inner in value]
+        case None | bool() | int() | float() | str():
+            return value
+    return str(value)
+
+
+def problem_json(found: Problem) -> dict[str, object]:
+    """A problem of a definition. An "error" blocks publishing, a "warning" does not."""
+    return {
+        "code": found.code,
+        "message": found.message,
+        "severity": "error" if found.error else "warning",
+        "pointer": found.pointer,
+        "node": found.node,
+        "line": found.line,
+        "column": found.column,
+    }

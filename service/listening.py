@@ -1,0 +1,78 @@
+"""The socket of the service: bound before anything is started, so that a taken port is said at once."""
+
+from __future__ import annotations
+
+import errno
+import http.client
+import socket
+import time
+from contextlib import closing
+from typing import Final
+
+from gitstore.errors import Code, GitstoreError
+from service.settings import Bind
+
+_BACKLOG: Final = 2048
+_PATIENCE: Final = 1.0  # seconds in which what is left of a killed service lets go of the port
+_TICK: Final = 0.05
+
+
+def listen(bind: Bind) -> socket.socket:
+    """A socket that listens at `bind`. Connections wait in it until they are served.
+
+    Raises `config`, naming GITSTORE_BIND, where nothing can listen there.
+    """
+    deadline = time.monotonic() + _PATIENCE
+    while True:
+        try:
+            return _listen(bind)
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE or time.monotonic() > deadline:
+                raise _refusal(bind, error) from error
+        time.sleep(_TICK)
+
+
+def bound(bind: Bind, listener: socket.socket) -> Bind:
+    """`bind` with the port that the socket has got."""
+    return Bind(bind.host, listener.getsockname()[1])
+
+
+def answers(bind: Bind, seconds: float) -> bool:
+    """Whether an HTTP answer, of whatever status, comes from `bind` in time."""
+    host, port = _reachable(bind)
+    try:
+        with closing(http.client.HTTPConnection(host, port, timeout=seconds)) as connection:
+            connection.request("GET", "/livez")
+            return connection.getresponse().status < http.client.INTERNAL_SERVER_ERROR
+    except (OSError, http.client.HTTPException):
+        return False
+
+
+def _listen(bind: Bind) -> socket.socket:
+    family, kind, protocol, _, address = socket.getaddrinfo(
+        bind.host, bind.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+    )[0]
+    listener = socket.socket(family, kind, protocol)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen(_BACKLOG)
+    except BaseException:
+        listener.close()
+        raise
+    return listener
+
+
+def _refusal(bind: Bind, error: OSError) -> GitstoreError:
+    if error.errno == errno.EADDRINUSE:
+        what = "another program listens there: stop it, or set GITSTORE_BIND to another port"
+    elif error.errno == errno.EACCES:
+        what = "ports below 1024 are root's: set GITSTORE_BIND to a higher one"
+    else:
+        what = f"{error.strerror or error}: set GITSTORE_BIND to an address of this machine"
+    return GitstoreError(Code.CONFIG, f"GITSTORE_BIND is {bind}, and {what}", setting="GITSTORE_BIND")
+
+
+def _reachable(bind: Bind) -> tuple[str, int]:
+    anywhere = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 (where such a one is reached)
+    return anywhere.get(bind.host, bind.host), bind.port

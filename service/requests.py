@@ -1,0 +1,94 @@
+"""Around every request: its id, its time limit, its log line and figures, and headers for browsers.
+
+A WSGI application around Flask's, so that nothing is left out, and so that the line is told when the last
+byte of the answer is.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any, Final
+
+from werkzeug.wsgi import ClosingIterator
+
+from service import logs
+from service.context import FACTS, request_id_from
+from service.metrics import Metrics
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+
+BODY_SECONDS: Final = 15
+GIT_SECONDS: Final = 60
+ENDPOINT: Final = "gitstore.endpoint"
+"""Where in the WSGI environment Flask leaves the name of the route."""
+
+_GIT_PATHS: Final = ("/info/refs", "/git-upload-pack", "/git-receive-pack")
+
+# An answer is data, whatever is in it: no browser shall run, frame or guess at it. A page says otherwise.
+_HEADERS: Final = {
+    "X-Content-Type-Options": "nosniff",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'; sandbox",
+    "Referrer-Policy": "no-referrer",
+    "X-Frame-Options": "DENY",
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
+
+
+class Around:
+    """The WSGI application that wraps Flask's."""
+
+    def __init__(self, inner: WSGIApplication, metrics: Metrics) -> None:
+        self._inner = inner
+        self._metrics = metrics
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        started = time.perf_counter()
+        facts: dict[str, Any] = {"request_id": request_id_from(environ.get("HTTP_X_REQUEST_ID"))}
+        environ[FACTS] = facts
+        _limit_time(environ)
+        status = 500
+
+        def start(line: str, headers: list[tuple[str, str]], *rest: Any) -> Callable[[bytes], object]:
+            nonlocal status
+            status = int(line[:3])
+            there = {name.lower() for name, _ in headers}
+            ours = {**_HEADERS, "X-Request-Id": facts["request_id"]}
+            headers.extend((name, value) for name, value in ours.items() if name.lower() not in there)
+            return start_response(line, headers, *rest)
+
+        def finish() -> None:
+            seconds = time.perf_counter() - started
+            endpoint, method = environ.get(ENDPOINT), environ["REQUEST_METHOD"]
+            self._metrics.request(endpoint=endpoint, method=method, status=status, seconds=seconds)
+            logs.request(
+                method=method,
+                path=_path(environ),
+                status=status,
+                duration_ms=seconds * 1000,
+                endpoint=endpoint,
+                **{name: fact for name, fact in facts.items() if name != "request_id"},
+            )
+            about.close()
+
+        about = ExitStack()
+        about.enter_context(logs.about(request_id=facts["request_id"]))
+        try:
+            return ClosingIterator(self._inner(environ, start), finish)
+        except BaseException:
+            finish()
+            raise
+
+
+def _limit_time(environ: WSGIEnvironment) -> None:
+    """Let a client that stalls in its body free this thread again."""
+    connection = environ.get("gunicorn.socket")
+    if connection is not None:
+        is_git = environ.get("PATH_INFO", "").endswith(_GIT_PATHS)
+        connection.settimeout(GIT_SECONDS if is_git else BODY_SECONDS)
+
+
+def _path(environ: WSGIEnvironment) -> str:
+    return str(environ.get("PATH_INFO", "")).encode("latin-1", "replace").decode("utf-8", "replace")[:1000]

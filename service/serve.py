@@ -1,0 +1,187 @@
+"""`gitstore serve`: everything that has to be there before the first request, then the watch over it.
+
+    data folder; socket; Postgres; migrations; project and token; gunicorn and worker; the greeting
+
+The processes: this one, and as its children the embedded Postgres, gunicorn (service/web.py), which forks
+the workers that serve, and `gitstore worker`. Killed at any point, all of them end, and the next start finds
+everything.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import shutil
+import socket
+import stat
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager, suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final, TextIO
+
+from gitstore.children import git
+from gitstore.errors import Code, GitstoreError
+from service import logs
+from service.config import METRICS_FOLDER, Config, misspelt
+from service.greeting import greeting, unused_slug
+from service.listening import answers, bound, listen
+from service.projects import make_data_folder
+from service.setup import Setup, set_up
+from service.supervisor import Command, Signals, Stopped, Supervisor
+from sync.db import Database
+from sync.embedded import EmbeddedPostgres
+from sync.migrate import migrate
+
+OLDEST_GIT: Final = (2, 36)
+_DATABASE_SECONDS: Final = 60.0  # that a given Postgres may take to be there
+_READY_SECONDS: Final = 60.0
+_ANSWER_SECONDS: Final = 5.0
+_TICK: Final = 0.02
+_DATABASE_TICK: Final = 0.25
+
+# -P: what lies in the folder where somebody starts us is not looked at for modules.
+WEB: Final = (sys.executable, "-P", "-m", "service.web")
+WORKER: Final = (sys.executable, "-P", "-m", "service.cli", "worker")
+
+
+def serve(config: Config, out: TextIO, *, web: Sequence[str] = WEB, worker: Sequence[str] = WORKER) -> int:
+    """Serve until a signal says stop; the exit status. The greeting goes to `out`, the log to stderr.
+
+    `web` and `worker` are the commands of the two children. Raises `config` or `unavailable` where the
+    service can't begin.
+    """
+    begun = time.monotonic()
+    signals = Signals()
+    signals.install()
+    with ExitStack() as stack:
+        try:
+            with signals.interrupting():
+                service = _begin(config, stack)
+                supervisor = _start(service, signals, stack, web, worker)
+                _wait_until_ready(service, supervisor)
+        except Stopped:
+            return 0
+        logs.action(
+            "ready",
+            url=service.config.public_url,
+            postgres="given" if config.database_url else "embedded",
+            seconds=round(time.monotonic() - begun, 2),
+        )
+        out.write(greeting(service.config, service.setup, service.slug, terminal=out.isatty()))
+        out.flush()
+        status = supervisor.watch()
+        logs.action("stopping")
+    logs.action("stopped")
+    return status
+
+
+@dataclass(frozen=True, slots=True)
+class _Service:
+    """What is there before the children are; `config` names the Postgres and the port that are used."""
+
+    config: Config
+    listener: socket.socket
+    postgres: EmbeddedPostgres | None
+    setup: Setup
+    slug: str
+
+
+def _begin(config: Config, stack: ExitStack) -> _Service:
+    """Everything up to the children. What has to be undone is put on `stack`."""
+    check_git()
+    for given, meant in misspelt().items():
+        logs.action("unknown_setting", level="warning", given=given, meant=meant)
+    make_data_folder(config)
+    listener = stack.enter_context(listen(config.bind))
+    postgres = None
+    database_url = config.database_url
+    if database_url is None:
+        postgres = EmbeddedPostgres(config.postgres_folder)
+        stack.callback(postgres.stop)
+        database_url = postgres.start()
+    config = replace(config, bind=bound(config.bind, listener), database_url=database_url)
+    for name in _migrated(database_url):
+        logs.action("migrated", migration=name)
+    with closing(Database(database_url, max_connections=4, application="gitstore serve")) as database:
+        setup = set_up(config, database)
+        slug = unused_slug(database, setup)
+    return _Service(config, listener, postgres, setup, slug)
+
+
+def _start(
+    service: _Service, signals: Signals, stack: ExitStack, web: Sequence[str], worker: Sequence[str]
+) -> Supervisor:
+    folder = stack.enter_context(metrics_folder(service.config))
+    environment = service.config.environment(**{METRICS_FOLDER: str(folder)})
+    parent, socket_ = str(os.getpid()), service.listener.fileno()
+    started = Command((*web, parent, str(socket_)), environment, (socket_,)).start()
+    service.listener.close()  # gunicorn has it now: when that ends, nothing listens any more
+    background = Command((*worker, "--parent", parent), service.config.environment())
+    supervisor = Supervisor(signals, service.postgres, started, background.start)
+    stack.callback(supervisor.stop)
+    return supervisor
+
+
+def _wait_until_ready(service: _Service, supervisor: Supervisor) -> None:
+    deadline = time.monotonic() + _READY_SECONDS
+    while not answers(service.config.bind, _ANSWER_SECONDS):
+        if (status := supervisor.web.poll()) is not None:
+            raise GitstoreError(Code.UNAVAILABLE, f"gunicorn ended with status {status}: see the log above")
+        if time.monotonic() > deadline:
+            raise GitstoreError(Code.UNAVAILABLE, f"no answer from the service after {_READY_SECONDS:g} s")
+        time.sleep(_TICK)
+
+
+def _migrated(conninfo: str) -> list[str]:
+    """Bring the database up to date, once it is there: it may be starting beside us."""
+    deadline = time.monotonic() + _DATABASE_SECONDS
+    told = False
+    while True:
+        try:
+            return migrate(conninfo)
+        except GitstoreError as error:
+            if error.code is not Code.UNAVAILABLE or time.monotonic() > deadline:
+                raise
+            if not told:
+                logs.action("waiting_for_postgres", level="warning", cause=logs.cause_of(error))
+                told = True
+        time.sleep(_DATABASE_TICK)
+
+
+def check_git() -> None:
+    """Raise `config` unless there is a git that is new enough."""
+    said = subprocess.run([git(), "version"], capture_output=True, text=True, check=False).stdout
+    found = re.search(r"(\d+)\.(\d+)", said)
+    if found is None or (int(found[1]), int(found[2])) < OLDEST_GIT:
+        needed = ".".join(map(str, OLDEST_GIT))
+        raise GitstoreError(
+            Code.CONFIG, f"git {needed} or newer is needed, and this is {said.strip() or 'none'}"
+        )
+
+
+@contextmanager
+def metrics_folder(config: Config) -> Iterator[Path]:
+    """An empty folder for the figures of this service's processes, for as long as the block.
+
+    Named after the address, which is ours alone: what a killed one left is found again and emptied.
+    """
+    name = hashlib.sha256(f"{config.data} {config.bind}".encode()).hexdigest()[:16]
+    folder = Path(tempfile.gettempdir()) / f"gitstore-metrics-{name}"
+    with suppress(FileExistsError):
+        folder.mkdir(mode=0o700)
+    status = folder.lstat()
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid() or status.st_mode & 0o077:
+        # In a folder that is open to all, somebody else was first.
+        folder = Path(tempfile.mkdtemp(prefix="gitstore-metrics-"))
+    for file in folder.iterdir():
+        file.unlink()
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,201 @@
+"""The children of `gitstore serve`, and what becomes of them.
+
+gunicorn's end is the end of everything; the worker and the embedded Postgres are started again. SIGTERM,
+SIGHUP and Ctrl-C stop them in order: gunicorn and the worker, then Postgres. The children are in sessions of
+their own, so that a terminal's Ctrl-C reaches this process alone.
+"""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from types import FrameType
+from typing import Final, Protocol
+
+from gitstore.errors import GitstoreError
+from service import logs
+from service.web import GRACEFUL_SECONDS
+
+_TICK: Final = 0.05
+_WORKER_SECONDS: Final = 10.0  # that the worker may take to end
+_MORE_SECONDS: Final = 5.0  # that gunicorn may take beyond its grace
+_LONGEST_PAUSE: Final = 30.0
+_STEADY_SECONDS: Final = 60.0  # after which a child counts as running well
+_IMPATIENT_SECONDS: Final = 1.0  # one Ctrl-C may come twice, by way of `uv run`
+
+
+class Stopped(BaseException):
+    """A signal asked to stop, while something was under way that it may interrupt."""
+
+
+class Signals:
+    """SIGTERM, SIGINT and SIGHUP, noted; raised only where that was asked for."""
+
+    def __init__(self) -> None:
+        self.times: list[float] = []
+        self._raises = False
+
+    @property
+    def stop(self) -> bool:
+        return bool(self.times)
+
+    @property
+    def hurry(self) -> bool:
+        """Whether somebody asked again."""
+        return bool(self.times) and self.times[-1] - self.times[0] > _IMPATIENT_SECONDS
+
+    def install(self) -> None:
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, self._note)
+
+    @contextmanager
+    def interrupting(self) -> Iterator[None]:
+        """Within, a signal raises Stopped: for what waits for long."""
+        if self.stop:
+            raise Stopped
+        self._raises = True
+        try:
+            yield
+        finally:
+            self._raises = False
+
+    def _note(self, _number: int, _frame: FrameType | None) -> None:
+        self.times.append(time.monotonic())
+        if self._raises:
+            self._raises = False
+            raise Stopped
+
+
+class Postgres(Protocol):
+    """What of `sync.embedded.EmbeddedPostgres` is used here."""
+
+    def start(self) -> str: ...
+
+    def stop(self) -> None: ...
+
+    def poll(self) -> int | None: ...
+
+
+@dataclass
+class Retry:
+    """When a child that ends may be started again: at once, then after 1, 2, 4 ... seconds."""
+
+    started: float = 0.0
+    due: float | None = None
+    pause: float = 0.0
+
+    def after_end(self, now: float) -> None:
+        if self.due is None:
+            if now - self.started > _STEADY_SECONDS:
+                self.pause = 0.0
+            self.due = now + self.pause
+            self.pause = min(max(self.pause * 2, 1.0), _LONGEST_PAUSE)
+
+    def is_due(self, now: float) -> bool:
+        return self.due is not None and now >= self.due
+
+    def begin(self, now: float) -> None:
+        self.started, self.due = now, None
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """How a child is started."""
+
+    arguments: Sequence[str]
+    environment: Mapping[str, str]
+    descriptors: Sequence[int] = ()
+
+    def start(self) -> subprocess.Popen[bytes]:
+        """From the main thread: a child is told of its parent's death when the thread that forked it ends."""
+        return subprocess.Popen(
+            self.arguments,
+            env=dict(self.environment),
+            stdin=subprocess.DEVNULL,
+            pass_fds=self.descriptors,
+            start_new_session=True,
+        )
+
+
+@dataclass
+class Supervisor:
+    """Watches over the children until a signal comes, or gunicorn ends."""
+
+    signals: Signals
+    postgres: Postgres | None
+    web: subprocess.Popen[bytes]
+    start_worker: Callable[[], subprocess.Popen[bytes]]
+    worker: subprocess.Popen[bytes] | None = None
+    _worker_retry: Retry = field(default_factory=Retry)
+    _postgres_retry: Retry = field(default_factory=Retry)
+
+    def watch(self) -> int:
+        """The exit status of the service."""
+        self._worker_retry.due = 0.0
+        while not self.signals.stop:
+            status = self.web.poll()
+            if status is not None:
+                logs.action("web_ended", level="error", status=status, consequence="the service stops")
+                return 1
+            now = time.monotonic()
+            self._look_after_worker(now)
+            try:
+                self._look_after_postgres(now)
+            except Stopped:
+                break
+            time.sleep(_TICK)
+        return 0
+
+    def stop(self) -> None:
+        """End the children: requests are finished, for at most GRACEFUL_SECONDS; then Postgres is stopped."""
+        children = [self.web, *([self.worker] if self.worker else [])]
+        for child in children:
+            child.terminate()
+        self._end("web", self.web, GRACEFUL_SECONDS + _MORE_SECONDS)
+        if self.worker is not None:
+            self._end("worker", self.worker, _WORKER_SECONDS)
+        if self.postgres is not None:
+            self.postgres.stop()
+
+    def _look_after_worker(self, now: float) -> None:
+        if self.worker is not None and self.worker.poll() is not None:
+            logs.action("worker_ended", level="error", status=self.worker.returncode)
+            self.worker = None
+            self._worker_retry.after_end(now)
+        if self._worker_retry.is_due(now):
+            self._worker_retry.begin(now)
+            self.worker = self.start_worker()
+
+    def _look_after_postgres(self, now: float) -> None:
+        if self.postgres is None:
+            return
+        if (status := self.postgres.poll()) is not None and self._postgres_retry.due is None:
+            logs.action("postgres_ended", level="error", status=status)
+            self._postgres_retry.after_end(now)
+        if self._postgres_retry.is_due(now):
+            self._postgres_retry.begin(now)
+            try:
+                with self.signals.interrupting():
+                    self.postgres.start()
+            except GitstoreError as error:
+                logs.action("postgres_failed", level="error", reason=error.message)
+                self._postgres_retry.after_end(time.monotonic())
+            else:
+                logs.action("postgres_started_again")
+
+    def _end(self, name: str, child: subprocess.Popen[bytes], seconds: float) -> None:
+        deadline, hurried = time.monotonic() + seconds, False
+        while child.poll() is None:
+            if time.monotonic() > deadline:
+                logs.action("killed", level="error", child=name, after_seconds=seconds)
+                child.kill()
+                child.wait()
+            elif self.signals.hurry and not hurried:
+                hurried = True
+                child.send_signal(signal.SIGQUIT)
+                deadline = min(deadline, time.monotonic() + _MORE_SECONDS)
+            time.sleep(_TICK)

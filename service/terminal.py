@@ -1,0 +1,110 @@
+"""What the commands have in common: options for settings, how refusals are told, progress, tables."""
+
+from __future__ import annotations
+
+import functools
+import sys
+import time
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Final, TextIO
+
+import click
+
+from gitstore.errors import GitstoreError
+from service import logs
+from service.config import Config
+from service.settings import SETTINGS, Setting
+
+_SHOW_SECONDS: Final = 0.1
+
+Command = Callable[..., Any]
+
+
+class Commands(click.Group):
+    """Commands whose refusals are told in words, and nothing in a traceback."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except GitstoreError as error:
+            raise Refused(error) from error
+
+
+class Refused(click.ClickException):
+    """A GitstoreError on its way to the terminal; exit status 1."""
+
+    def __init__(self, error: GitstoreError) -> None:
+        super().__init__(error.message)
+        self._cause = logs.cause_of(error)
+
+    def show(self, file: TextIO | None = None) -> None:
+        first, *more = self.message.splitlines() or [""]
+        lines = [f"error: {first}", *(f"       {line}" for line in more)]
+        if self._cause and self._cause not in self.message:
+            lines.append(f"       ({self._cause})")
+        click.echo(logs.without_secrets("\n".join(lines)), file=file or sys.stderr)
+
+
+def with_config(*names: str) -> Callable[[Command], Command]:
+    """Give a command the settings `names` (all of them without names) as options, and a Config."""
+    chosen = [setting for setting in SETTINGS if not names or setting.name in names]
+
+    def decorate(command: Command) -> Command:
+        @functools.wraps(command)
+        def configured(*arguments: Any, **options: Any) -> Any:
+            overrides = {setting.name: options.pop(_parameter(setting)) for setting in chosen}
+            config = Config.from_env(overrides=overrides)
+            logs.configure(config.log_format, config.log_level)
+            return command(config, *arguments, **options)
+
+        for setting in reversed(chosen):
+            shown = f" [default: {setting.default}]" if setting.default else ""
+            configured = click.option(
+                option_name(setting),
+                _parameter(setting),
+                metavar="TEXT",
+                help=f"{setting.meaning}{shown} As the variable {setting.name}.",
+            )(configured)
+        return configured
+
+    return decorate
+
+
+def option_name(setting: Setting) -> str:
+    """The option of the command line that overrides a setting."""
+    return f"--{_parameter(setting).replace('_', '-')}"
+
+
+class Progress:
+    """How far long work is: one line on stderr, a terminal's alone, written over and cleared at the end."""
+
+    def __init__(self, what: str, stream: TextIO | None = None) -> None:
+        self._what = what
+        self._stream = stream or sys.stderr
+        self._shown = 0.0
+
+    def __call__(self, done: int, total: int) -> None:
+        now = time.monotonic()
+        if not self._stream.isatty() or (now - self._shown < _SHOW_SECONDS and done < total):
+            return
+        self._shown = now
+        text = f"{self._what}: {done} of {total}" if done < total else ""
+        self._stream.write(f"\r\x1b[K{text}")
+        self._stream.flush()
+
+
+def table(heads: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """Rows in columns, each as wide as it must be; what is None is empty."""
+    cells = [list(heads), *([_cell(value) for value in row] for row in rows)]
+    widths = [max(len(row[column]) for row in cells) for column in range(len(heads))]
+    lines = ("  ".join(map(str.ljust, row, widths)).rstrip() for row in cells)
+    return "\n".join(lines)
+
+
+def _cell(value: object) -> str:
+    text = "" if value is None else str(value)
+    return "".join(character if character.isprintable() else "?" for character in text)
+
+
+def _parameter(setting: Setting) -> str:
+    return setting.name.removeprefix("GITSTORE_").lower()

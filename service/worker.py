@@ -1,0 +1,181 @@
+"""The worker: does in the background what is due, one thing after the other.
+
+Due is: what markers say was under way when a process was stopped (at the start, and every
+GITSTORE_RECONCILE_SECONDS); a full pass over all workflows daily, and once after each boot of the machine,
+as markers do not survive a power cut. Several workers are fine: each thing is done under its locks, and to
+do it twice is to do it once.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+from uuid import UUID
+
+from gitstore.errors import Code, GitstoreError
+from service import logs
+from service.config import Config
+from service.projects import Projects
+from sync import catalog, reconcile
+from sync.catalog import Project
+from sync.db import Database
+from sync.reconcile import Report
+from sync.writing import MirroredWrites
+
+FULL_PASS_SECONDS: Final = 86_400.0
+_BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
+_KEPT_BOOTS: Final = 20
+_FIRST_PAUSE: Final = 1.0
+_LONGEST_PAUSE: Final = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """When a full pass was last completed in which boot of a machine: boot id -> seconds since 1970.
+
+    Machines that share the data folder share the file; those that are started anew again and again (as
+    containers are) have the boot of their host.
+    """
+
+    passes: dict[str, float] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, path: Path) -> State:
+        """What the file says; nothing, where it is missing or broken: then a full pass is due."""
+        with suppress(OSError, ValueError, AttributeError):
+            passes = json.loads(path.read_text()).get("full_passes", {})
+            return cls({str(boot): float(at) for boot, at in passes.items()})
+        return cls()
+
+    def full_pass_due(self, boot: str, now: float) -> bool:
+        newest = max(self.passes.values(), default=0.0)
+        return boot not in self.passes or not 0 <= now - newest < FULL_PASS_SECONDS
+
+    def passed(self, boot: str, now: float) -> State:
+        newest = sorted({**self.passes, boot: now}.items(), key=lambda item: item[1])[-_KEPT_BOOTS:]
+        return State(dict(newest))
+
+    def write(self, path: Path) -> None:
+        with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=f".{path.name}-", delete=False) as file:
+            json.dump({"full_passes": self.passes}, file)
+        Path(file.name).replace(path)
+
+
+class Worker:
+    """Runs until `stop` is set. `clock` tells seconds since 1970, `boot` names this boot of the machine."""
+
+    def __init__(
+        self,
+        config: Config,
+        database: Database,
+        stop: threading.Event,
+        *,
+        clock: Callable[[], float] = time.time,
+        boot: str | None = None,
+    ) -> None:
+        self._database = database
+        self._projects = Projects(config)
+        self._seconds = float(config.reconcile_seconds)
+        self._state_file = config.data / "worker.json"
+        self._stop = stop
+        self._clock = clock
+        self._boot = boot or boot_id()
+        self._told: dict[tuple[UUID, str], str] = {}
+
+    def run(self) -> None:
+        """Do what is due, again and again. A Postgres that is away is told of once, and waited for."""
+        pause, away = _FIRST_PAUSE, False
+        while not self._stop.is_set():
+            try:
+                self.tick()
+            except GitstoreError as error:
+                if not away:
+                    _tell_away(error)
+                self._stop.wait(pause)
+                pause, away = min(pause * 2, _LONGEST_PAUSE), True
+            else:
+                if away:
+                    logs.action("postgres_back")
+                pause, away = _FIRST_PAUSE, False
+                self._stop.wait(self._seconds)
+
+    def tick(self) -> None:
+        """What is due now. Raises what hinders all of it: `unavailable`, `busy`, `config`."""
+        self._database.ping()
+        self._each_project(reconcile.reconcile)
+        state, now = State.read(self._state_file), self._clock()
+        if state.full_pass_due(self._boot, now) and not self._stop.is_set():
+            started = time.monotonic()
+            self._each_project(reconcile.full_pass)
+            if not self._stop.is_set():
+                state.passed(self._boot, now).write(self._state_file)
+                logs.action("full_pass", duration_ms=_since(started))
+
+    def _each_project(self, heal: Callable[[MirroredWrites], Report]) -> None:
+        with self._database.as_mirror() as transaction:
+            projects = catalog.projects(transaction)
+        for project in projects:
+            if self._stop.is_set():
+                return
+            started = time.monotonic()
+            try:
+                with self._projects.mirrored(project, self._database) as (_, writes):
+                    report = heal(writes)
+            except GitstoreError as error:
+                if error.code in (Code.UNAVAILABLE, Code.CONFIG):
+                    raise
+                self._tell_failures(project, {"": error})
+            except Exception:  # one project that is broken in a new way stops no other
+                logs.action("reconcile_failed", level="error", project=project.slug, exc_info=True)
+            else:
+                _tell(project, report, started)
+                self._tell_failures(project, report.failures)
+
+    def _tell_failures(self, project: Project, failures: Mapping[str, GitstoreError]) -> None:
+        """Each once, until it changes: a contradiction stays until a person puts it right."""
+        for slug, error in failures.items():
+            if self._told.get((project.id, slug)) == error.message:
+                continue
+            self._told[project.id, slug] = error.message
+            logs.action(
+                "reconcile_failed",
+                level="error",
+                project=project.slug,
+                workflow=slug or None,
+                code=error.code.value,
+                reason=error.message,
+            )
+
+
+def boot_id() -> str:
+    """What names this boot of the machine; where the system does not say, every start counts as one."""
+    with suppress(OSError):
+        return _BOOT_ID.read_text().strip()
+    return f"started-{os.getpid()}-{time.time_ns()}"
+
+
+def _tell(project: Project, report: Report, started: float) -> None:
+    if report.facts:
+        logs.action(
+            "reconciled",
+            project=project.slug,
+            facts=len(report.facts),
+            principal="gitstore",
+            duration_ms=_since(started),
+        )
+
+
+def _tell_away(error: GitstoreError) -> None:
+    logs.action("postgres_away", level="warning", reason=error.message, cause=logs.cause_of(error))
+
+
+def _since(started: float) -> float:
+    return round((time.monotonic() - started) * 1000, 1)

@@ -1,0 +1,277 @@
+"""What the rows of a workflow must be, as a function of Git. The mirror, verify and rebuild all ask here.
+
+name            the name given when it was created (the newest such ledger entry), else the `name` of
+                the definition of the current version, else of the latest, else of the draft; the slug
+description     likewise, else ''
+created_at      the oldest ledger entry's time; without a ledger, the draft commit's
+updated_at      the newest counting ledger entry's time, or the open draft commit's where that is later
+ledger_oid      the newest counting entry: what a kill left at the tip is not taken for read
+a version       created_at from its commit, published_at and published_by from its ledger entry (the
+                newest that counts, where a retry wrote a second), the message from the tag or the ledger
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from gitstore.errors import Code, GitstoreError
+from gitstore.model import LedgerEntry, LedgerKind, Snapshot, Version, WorkflowState
+from gitstore.reading import Reading
+from gitstore.versions import version_id, workflow_id
+
+
+@dataclass(frozen=True, slots=True)
+class WorkflowRow:
+    """A row of gitstore.workflows."""
+
+    id: UUID
+    project_id: UUID
+    slug: str
+    name: str
+    description: str
+    current_version_id: UUID | None
+    held: bool
+    created_at: datetime
+    updated_at: datetime
+    latest_number: int
+    given_name: str | None
+    given_description: str | None
+    draft_commit: str | None
+    ledger_oid: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class VersionRow:
+    """A row of gitstore.workflow_versions."""
+
+    id: UUID
+    workflow_id: UUID
+    project_id: UUID
+    version_number: int
+    state: str
+    created_at: datetime
+    published_at: datetime | None
+    commit_sha: str
+    ref_oid: str
+    tree_sha: str
+    blob_sha: str
+    file_name: str
+    digest: str | None
+    definition: dict[str, Any] | None
+    valid: bool
+    message: str
+    author_name: str
+    author_email: str
+    published_by: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Story:
+    """The part of a ledger that is new: the entries that count, oldest first, the newest of each version.
+
+    `base` is the entry that was known already; `oldest` the first of all, where the walk went that far.
+    """
+
+    entries: tuple[LedgerEntry, ...]
+    base: LedgerEntry | None
+    oldest: LedgerEntry | None
+
+    @property
+    def newest(self) -> LedgerEntry | None:
+        return self.entries[-1] if self.entries else self.base
+
+    def published(self) -> list[LedgerEntry]:
+        """The publications, by number."""
+        found = [entry for entry in self.entries if entry.kind is LedgerKind.PUBLISHED]
+        return sorted(found, key=lambda entry: entry.version or 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Titles:
+    """What a definition calls itself."""
+
+    name: str | None = None
+    description: str | None = None
+
+
+def story(reading: Reading, slug: str, until: str | None) -> Story:
+    """What the ledger says since the entry `until` (None: from the beginning).
+
+    Raises `integrity` where `until` is not in the chain: somebody rewrote the ledger.
+    """
+    entries: list[LedgerEntry] = []
+    seen: set[int] = set()
+    oldest = None
+    for entry in reading.ledger(slug):
+        oldest = entry
+        if entry.oid == until:
+            return Story(tuple(reversed(entries)), entry, None)
+        if entry.kind is LedgerKind.PUBLISHED and entry.version is not None:
+            if entry.version in seen or not reading.counts(slug, entry):
+                continue
+            seen.add(entry.version)
+        entries.append(entry)
+    if until is not None:
+        raise contradiction(slug, f"the database knows the ledger entry {until}, and the ledger does not")
+    return Story(tuple(reversed(entries)), None, oldest)
+
+
+def workflow_row(
+    reading: Reading,
+    state: WorkflowState,
+    news: Story,
+    titles: Titles,
+    draft: VersionRow | None,
+    before: WorkflowRow | None,
+) -> WorkflowRow:
+    """`draft` is the row of the open draft, `before` the row as it stood when `news` began."""
+    identity = workflow_id(reading.project, state.slug)
+    given = _given(news, before)
+    times = [moment for moment in (_when(news.newest), draft.created_at if draft else None) if moment]
+    # A walk that did not reach the oldest entry began at one that `before` knew.
+    known = before.created_at if before is not None and news.base is not None else None
+    created = _when(news.oldest) or known or min(times)
+    return WorkflowRow(
+        id=identity,
+        project_id=reading.project,
+        slug=state.slug,
+        name=given.name or titles.name or state.slug,
+        description=given.description or titles.description or "",
+        current_version_id=version_id(identity, state.current) if state.current is not None else None,
+        held=state.held,
+        created_at=created,
+        updated_at=max(times, default=created),
+        latest_number=state.latest,
+        given_name=given.name,
+        given_description=given.description,
+        draft_commit=state.draft,
+        ledger_oid=news.newest.oid if news.newest else None,
+    )
+
+
+def published_row(reading: Reading, slug: str, entry: LedgerEntry) -> VersionRow:
+    """The row of the version that the counting `entry` published."""
+    return row_of(reading, reading.version(slug, entry.version or 0, entry))
+
+
+def row_of(reading: Reading, version: Version) -> VersionRow:
+    return _row(
+        reading,
+        version.slug,
+        version.number,
+        version.snapshot,
+        state="published",
+        ref_oid=version.ref_oid,
+        message=version.message,
+        published_at=version.published_at,
+        published_by=version.published_by.name,
+    )
+
+
+def draft_row(reading: Reading, state: WorkflowState) -> VersionRow | None:
+    """The row of the draft, where one is open."""
+    if not state.draft_open or state.draft is None:
+        return None
+    snapshot = reading.snapshot(state.slug, state.draft)
+    return _row(
+        reading,
+        state.slug,
+        state.next_number,
+        snapshot,
+        state="draft",
+        ref_oid=state.draft,
+        message=snapshot.message,
+    )
+
+
+def basis(state: WorkflowState) -> int | None:
+    """The version that a workflow is called after: the current, else the latest one."""
+    return state.current if state.current is not None else state.latest or None
+
+
+def titles_of(definition: dict[str, Any] | None) -> Titles:
+    found = definition or {}
+    name, description = found.get("name"), found.get("description")
+    return Titles(
+        name if isinstance(name, str) and name.strip() else None,
+        description if isinstance(description, str) and description.strip() else None,
+    )
+
+
+def everything(
+    reading: Reading, slug: str, state: WorkflowState | None = None
+) -> tuple[WorkflowRow, list[LedgerEntry], VersionRow | None] | None:
+    """All of a workflow, from Git alone: its row, the publications (each gives a `published_row`), and the
+    row of an open draft. None where there is no such workflow."""
+    if not reading.exists(slug):
+        return None
+    state = state or reading.state(slug)
+    news = story(reading, slug, None)
+    entries = news.published()
+    draft = draft_row(reading, state)
+    named_after = next((entry for entry in entries if entry.version == basis(state)), None)
+    source = published_row(reading, slug, named_after) if named_after else draft
+    titles = titles_of(source.definition if source else None)
+    return workflow_row(reading, state, news, titles, draft, None), entries, draft
+
+
+def contradiction(slug: str, what: str) -> GitstoreError:
+    """Git and the database cannot both be right about `slug`."""
+    return GitstoreError(Code.INTEGRITY, f"{slug}: {what}: run gitstore verify", workflow=slug)
+
+
+def _row(
+    reading: Reading,
+    slug: str,
+    number: int,
+    snapshot: Snapshot,
+    *,
+    state: str,
+    ref_oid: str,
+    message: str,
+    published_at: datetime | None = None,
+    published_by: str | None = None,
+) -> VersionRow:
+    identity = workflow_id(reading.project, slug)
+    parsed = snapshot.definition
+    return VersionRow(
+        id=version_id(identity, number),
+        workflow_id=identity,
+        project_id=reading.project,
+        version_number=number,
+        state=state,
+        created_at=snapshot.created_at,
+        published_at=published_at,
+        commit_sha=snapshot.commit,
+        ref_oid=ref_oid,
+        tree_sha=snapshot.tree,
+        blob_sha=snapshot.blob,
+        file_name=snapshot.file_name,
+        digest=parsed.digest if parsed else None,
+        definition=parsed.value if parsed else None,
+        valid=parsed is not None and parsed.valid,
+        message=message,
+        author_name=snapshot.author.name,
+        author_email=snapshot.author.email,
+        published_by=published_by,
+    )
+
+
+def _given(news: Story, before: WorkflowRow | None) -> Titles:
+    created = [entry for entry in news.entries if entry.kind is LedgerKind.CREATED]
+    if created:
+        name, description = created[-1].name, created[-1].description
+        return Titles(_storable(name), _storable(description))
+    return Titles(before.given_name, before.given_description) if before else Titles()
+
+
+def _when(entry: LedgerEntry | None) -> datetime | None:
+    return entry.when if entry else None
+
+
+def _storable(value: str | None) -> str | None:
+    """Text that JSON escapes may have brought, as Postgres can hold it; None for nothing."""
+    return value.replace("\0", "\ufffd").encode("utf-8", "replace").decode() if value else None

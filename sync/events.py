@@ -1,0 +1,149 @@
+"""What happened to a workflow, as an event: a row that is inserted in the transaction of the fact itself.
+
+An event's id is uuid5(workflow id, "<type> <what>"), where <what> is the ledger entry that states the fact
+or, for a draft, where its branch and the ledger stood. So a fact has one event, however often it is met.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, Final, LiteralString
+from uuid import UUID, uuid5
+
+from psycopg.types.json import Jsonb
+
+from gitstore.model import LedgerEntry
+from gitstore.versions import version_id
+from sync.derive import VersionRow, WorkflowRow
+
+
+class EventType(StrEnum):
+    PUBLISHED = "workflow.version.published"
+    DRAFT_UPDATED = "workflow.draft.updated"
+    CURRENT_CHANGED = "workflow.current.changed"
+
+
+@dataclass(frozen=True, slots=True)
+class Fact:
+    """One event. `at` is when it happened, `actor` the name of who did it, as Git knows it.
+
+    `version_number` is None where `current` was cleared; for a draft it is the number that it would get.
+    `data` is JSON-able.
+    """
+
+    id: UUID
+    type: EventType
+    project_id: UUID
+    workflow_id: UUID
+    slug: str
+    version_number: int | None
+    at: datetime
+    actor: str
+    data: dict[str, Any]
+
+    @property
+    def object(self) -> str:
+        """What it happened to, as git names it."""
+        if self.type is EventType.DRAFT_UPDATED:
+            return f"drafts/{self.slug}"
+        return f"{self.slug}/v{self.version_number}" if self.version_number else self.slug
+
+
+INSERT: Final[LiteralString] = """
+    insert into gitstore.events (id, project_id, workflow_id, type, created_at, data)
+    values (%(id)s, %(project_id)s, %(workflow_id)s, %(type)s, %(created_at)s, %(data)s)
+    on conflict (id) do nothing
+"""
+
+
+def values(facts: Iterable[Fact]) -> list[dict[str, object]]:
+    """The values of `INSERT`."""
+    return [
+        {
+            "id": fact.id,
+            "project_id": fact.project_id,
+            "workflow_id": fact.workflow_id,
+            "type": fact.type.value,
+            "created_at": fact.at,
+            "data": Jsonb(fact.data),
+        }
+        for fact in facts
+    ]
+
+
+def published(workflow: WorkflowRow, row: VersionRow, entry: LedgerEntry) -> Fact:
+    assert row.published_at is not None  # noqa: S101 - of a published row
+    data = {
+        **_version(workflow, row),
+        "published_by": row.published_by,
+        "activated": entry.current == row.version_number,
+    }
+    return _fact(
+        EventType.PUBLISHED, workflow, entry.oid, row.version_number, entry.when, entry.actor.name, data
+    )
+
+
+def draft_updated(workflow: WorkflowRow, row: VersionRow) -> Fact:
+    what = f"{row.commit_sha} {workflow.ledger_oid}"
+    data = {**_version(workflow, row), "discarded": False}
+    return _fact(
+        EventType.DRAFT_UPDATED, workflow, what, row.version_number, row.created_at, row.author_name, data
+    )
+
+
+def draft_discarded(workflow: WorkflowRow, entry: LedgerEntry) -> Fact:
+    data = {"workflow": workflow.slug, "commit": None, "discarded": True, "message": entry.message}
+    number = workflow.latest_number + 1
+    return _fact(EventType.DRAFT_UPDATED, workflow, entry.oid, number, entry.when, entry.actor.name, data)
+
+
+def current_changed(workflow: WorkflowRow, previous: int | None, entry: LedgerEntry) -> Fact:
+    number = entry.current
+    data = {
+        "workflow": workflow.slug,
+        "version_number": number,
+        "version_id": str(version_id(workflow.id, number)) if number is not None else None,
+        "previous": previous,
+        "held": entry.held,
+        "message": entry.message,
+        "by": entry.actor.name,
+    }
+    return _fact(EventType.CURRENT_CHANGED, workflow, entry.oid, number, entry.when, entry.actor.name, data)
+
+
+def _version(workflow: WorkflowRow, row: VersionRow) -> dict[str, Any]:
+    return {
+        "workflow": workflow.slug,
+        "version_number": row.version_number,
+        "version_id": str(row.id),
+        "commit": row.commit_sha,
+        "digest": row.digest,
+        "valid": row.valid,
+        "message": row.message,
+        "author": {"name": row.author_name, "email": row.author_email},
+    }
+
+
+def _fact(
+    kind: EventType,
+    workflow: WorkflowRow,
+    what: str,
+    number: int | None,
+    at: datetime,
+    actor: str,
+    data: dict[str, Any],
+) -> Fact:
+    return Fact(
+        id=uuid5(workflow.id, f"{kind} {what}"),
+        type=kind,
+        project_id=workflow.project_id,
+        workflow_id=workflow.id,
+        slug=workflow.slug,
+        version_number=number,
+        at=at,
+        actor=actor,
+        data=data,
+    )

@@ -1,0 +1,48 @@
+"""Markers: files that name the workflows whose rows may lag behind Git.
+
+    <repository>/gitstore-pending/<slug>.<random>
+
+A writer makes one before it touches a ref and removes it after the commit that carries the rows. So what a
+killed process left undone is found at the cost of what was under way, not of what exists. They are not
+fsynced: after a power cut a full pass runs.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Collection, Iterable
+from contextlib import suppress
+from pathlib import Path
+
+
+class Markers:
+    """The markers of the repository at `repository`."""
+
+    def __init__(self, repository: Path) -> None:
+        self._folder = repository / "gitstore-pending"
+
+    def put(self, slugs: Collection[str]) -> list[Path]:
+        """A marker for each of `slugs`; the files that were made."""
+        self._folder.mkdir(exist_ok=True)
+        made = [self._folder / f"{slug}.{secrets.token_hex(8)}" for slug in slugs]
+        self.keep(made)
+        return made
+
+    @staticmethod
+    def keep(paths: Iterable[Path]) -> None:
+        """See that they are there (again)."""
+        for path in paths:
+            path.touch()
+
+    def pending(self) -> dict[str, list[Path]]:
+        """slug -> its markers: of writers at work, and of those that were stopped."""
+        found: dict[str, list[Path]] = {}
+        with suppress(FileNotFoundError):
+            for path in sorted(self._folder.iterdir()):
+                found.setdefault(path.name.partition(".")[0], []).append(path)
+        return found
+
+    @staticmethod
+    def remove(paths: Iterable[Path]) -> None:
+        for path in paths:
+            path.unlink(missing_ok=True)

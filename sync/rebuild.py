@@ -1,0 +1,132 @@
+"""Makes the rows of `workflows` and `workflow_versions` again, from Git alone, in one transaction.
+
+Afterwards every row equals what stood there, unless it was wrong. No event is emitted: nothing happened.
+What was under way when a process was killed is mirrored before, with its events.
+
+Where Git contradicts its ledger, or what a row bears witness of, rebuilding would hide it: that is refused,
+naming each contradiction, unless told to accept Git. Then a version is what a tag and the ledger agree on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from typing import Final, LiteralString
+
+from gitstore import names
+from gitstore.errors import Code, GitstoreError
+from gitstore.model import WorkflowState
+from gitstore.reading import Reading
+from gitstore.versions import is_slug
+from sync import derive, verify
+from sync.db import Database, Transaction
+from sync.mirror import BATCH, UPSERT_VERSION, UPSERT_WORKFLOW, version_values
+from sync.reconcile import reconcile
+from sync.writing import MirroredWrites, lock_key
+
+Progress = Callable[[int, int], None]
+
+_BEGIN: Final[LiteralString] = """
+    select set_config('gitstore.upkeep', 'on', true), pg_advisory_xact_lock(%(repository)s)
+"""
+_DELETE_VERSIONS: Final[LiteralString] = (
+    "delete from gitstore.workflow_versions where project_id = %(project)s"
+)
+_DELETE_WORKFLOWS: Final[LiteralString] = "delete from gitstore.workflows where project_id = %(project)s"
+
+
+def rebuild(
+    database: Database,
+    readings: Sequence[Reading],
+    *,
+    accept_git: bool = False,
+    progress: Progress | None = None,
+) -> int:
+    """Rebuild the projects of `readings`; returns how many versions there are now, drafts included.
+
+    Raises `integrity` with `findings` (a list of str) where Git contradicts its ledger or a row.
+    """
+    for reading in readings:
+        reconcile(MirroredWrites(database, reading))
+    with database.as_owner() as tx:
+        findings: list[verify.Finding] = []
+        for reading in readings:
+            tx.run(_BEGIN, repository=lock_key(reading, None))
+            findings += contradictions(tx, reading)
+        if findings and not accept_git:
+            raise _refused(findings)
+        return sum(_rebuild_one(tx, reading, progress) for reading in readings)
+
+
+def contradictions(tx: Transaction, reading: Reading) -> list[verify.Finding]:
+    """What rebuilding a project would hide."""
+    known = {slug for (slug,) in tx.tuples(verify.SLUGS, project=reading.project)}
+    slugs = sorted(known | set(reading.slugs()))
+    return [finding for slug in slugs for finding in verify.contradictions(tx, reading, slug)]
+
+
+def _rebuild_one(tx: Transaction, reading: Reading, progress: Progress | None) -> int:
+    tx.run(_DELETE_VERSIONS, project=reading.project)
+    tx.run(_DELETE_WORKFLOWS, project=reading.project)
+    slugs = [slug for slug in reading.slugs() if is_slug(slug)]
+    count = 0
+    for done, slug in enumerate(slugs):
+        if progress is not None:
+            progress(done, len(slugs))
+        count += _fill(tx, reading, slug)
+    if progress is not None:
+        progress(len(slugs), len(slugs))
+    return count
+
+
+def _fill(tx: Transaction, reading: Reading, slug: str) -> int:
+    """Insert the rows of one workflow; how many versions it has."""
+    derived = derive.everything(reading, slug, agreed(reading, slug))
+    if derived is None:
+        return 0
+    row, entries, draft = derived
+    tx.run(UPSERT_WORKFLOW, **asdict(row))
+    with tx.connection.cursor() as cursor:
+        for start in range(0, len(entries), BATCH):
+            batch = [derive.published_row(reading, slug, e) for e in entries[start : start + BATCH]]
+            cursor.executemany(UPSERT_VERSION, [version_values(version) for version in batch])
+        if draft is not None:
+            cursor.execute(UPSERT_VERSION, version_values(draft))
+    return len(entries) + (draft is not None)
+
+
+def agreed(reading: Reading, slug: str) -> WorkflowState:
+    """Where `slug` stands by what tags and ledger agree on: `Reading.state`, where nothing contradicts."""
+    try:
+        return reading.state(slug)
+    except GitstoreError as error:
+        if error.code is not Code.INTEGRITY:
+            raise
+    published = derive.story(reading, slug, None).published()
+    newest = reading.newest_counting(slug)
+    numbers = {entry.version for entry in published}
+    latest = max((number for number in numbers if number), default=0)
+    commit = reading.version(slug, latest, published[-1]).snapshot.commit if published else None
+    draft, tip = (reading.refs.read(name) for name in (names.draft(slug), names.ledger(slug)))
+    below = draft and commit and reading.objects.is_ancestor(draft, commit.encode())
+    return WorkflowState(
+        slug=slug,
+        draft=draft.decode() if draft else None,
+        ledger=tip.decode() if tip else None,
+        latest=latest,
+        latest_commit=commit,
+        current=newest.current if newest and newest.current in numbers else None,
+        held=newest.held if newest else False,
+        draft_open=draft is not None and not below,
+    )
+
+
+def _refused(findings: Sequence[verify.Finding]) -> GitstoreError:
+    shown = [str(finding) for finding in findings]
+    return GitstoreError(
+        Code.INTEGRITY,
+        "Git and what was recorded contradict each other, and rebuilding would hide it:\n  "
+        + "\n  ".join(shown)
+        + "\nTo make the rows from what Git and its ledger agree on: gitstore rebuild --accept-git",
+        findings=shown,
+    )

@@ -1,0 +1,72 @@
+"""Healing what a crash left behind: rows that lag behind Git catch up. Only ever adds.
+
+`reconcile` looks where markers say that something was under way; `full_pass` compares every workflow with
+its row, by one query and one listing of refs. One workflow that can't be mirrored stops no other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Final, LiteralString
+
+from gitstore.errors import Code, GitstoreError
+from gitstore.versions import is_slug
+from sync import derive
+from sync.audit import WORKER
+from sync.events import Fact
+from sync.writing import MirroredWrites
+
+Progress = Callable[[int, int], None]
+
+_ROWS: Final[LiteralString] = """
+    select slug, draft_commit, ledger_oid from gitstore.workflows where project_id = %(project)s
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What was mirrored, oldest first in each workflow, and why the rest was not: slug -> reason."""
+
+    facts: list[Fact] = field(default_factory=list)
+    failures: dict[str, GitstoreError] = field(default_factory=dict)
+
+
+def reconcile(writes: MirroredWrites, progress: Progress | None = None) -> Report:
+    """Mirror the workflows that have markers. Waits for writers at work on them.
+
+    Raises `unavailable` where Postgres does not answer.
+    """
+    return _heal(writes, writes.markers.pending(), progress)
+
+
+def full_pass(writes: MirroredWrites, progress: Progress | None = None) -> Report:
+    """Mirror every workflow of the project whose row does not say what its refs say."""
+    with writes.database.as_mirror() as tx:
+        rows = {
+            slug: (draft, ledger) for slug, draft, ledger in tx.tuples(_ROWS, project=writes.reading.project)
+        }
+    # Refs after rows: what is written meanwhile is looked at once too often rather than not at all.
+    tips = writes.reading.tips()
+    gone = [slug for slug in rows if slug not in tips]
+    report = _heal(writes, [slug for slug, tip in tips.items() if rows.get(slug) != tip], progress)
+    for slug in gone:
+        report.failures[slug] = derive.contradiction(slug, "it has rows, and no refs any more")
+    return report
+
+
+def _heal(writes: MirroredWrites, slugs: Iterable[str], progress: Progress | None) -> Report:
+    report = Report()
+    wanted = [slug for slug in sorted(set(slugs)) if is_slug(slug)]
+    for done, slug in enumerate(wanted):
+        if progress is not None:
+            progress(done, len(wanted))
+        try:
+            report.facts.extend(writes.mirror_again([slug], WORKER))
+        except GitstoreError as error:
+            if error.code in (Code.UNAVAILABLE, Code.CONFIG):
+                raise
+            report.failures[slug] = error
+    if progress is not None and wanted:
+        progress(len(wanted), len(wanted))
+    return report

@@ -1,0 +1,232 @@
+"""Does everything agree? Tags with the ledger and with their objects, rows with both. Changes nothing.
+
+What differs is looked at again under the workflow's lock before it is told, so that a writer at work is
+not taken for damage.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any, Final, LiteralString
+
+from psycopg.rows import dict_row
+from psycopg.types.json import Jsonb
+
+from gitstore.errors import GitstoreError
+from gitstore.model import LedgerEntry, LedgerKind
+from gitstore.reading import Reading
+from gitstore.versions import is_slug
+from sync import derive
+from sync.db import Database, Transaction
+from sync.derive import VersionRow, WorkflowRow
+from sync.writing import lock
+
+Progress = Callable[[int, int], None]
+
+REBUILD: Final = "gitstore rebuild makes the rows again from Git"
+ACCEPT: Final = "put the tag back, or take what Git and its ledger agree on: gitstore rebuild --accept-git"
+RECONCILE: Final = "a running gitstore adds it within a minute; otherwise gitstore rebuild"
+RESTORE: Final = "restore the objects from a clone or a backup (git fetch), then run gitstore verify again"
+
+BATCH: Final = 100
+
+SLUGS: Final[LiteralString] = "select slug from gitstore.workflows where project_id = %(project)s"
+_WORKFLOW: Final[LiteralString] = """
+    select * from gitstore.workflows where project_id = %(project)s and slug = %(slug)s
+"""
+_NUMBERS: Final[LiteralString] = """
+    select v.version_number, v.state, v.ref_oid
+    from gitstore.workflow_versions v join gitstore.workflows w on w.id = v.workflow_id
+    where w.project_id = %(project)s and w.slug = %(slug)s
+"""
+_LEDGER: Final[LiteralString] = """
+    select ledger_oid from gitstore.workflows where project_id = %(project)s and slug = %(slug)s
+"""
+# Definitions are compared by Postgres: 1e2 and 100 are the same jsonb.
+_VERSIONS: Final[LiteralString] = """
+    select v.id, v.workflow_id, v.project_id, v.version_number, v.state, v.created_at, v.published_at,
+        v.commit_sha, v.ref_oid, v.tree_sha, v.blob_sha, v.file_name, v.digest, v.valid, v.message,
+        v.author_name, v.author_email, v.published_by,
+        v.definition is not distinct from expected.definition as same_definition
+    from unnest(%(ids)s::uuid[], %(definitions)s::jsonb[]) as expected (id, definition)
+    join gitstore.workflow_versions v on v.id = expected.id
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One difference: where, what, and what to do about it."""
+
+    workflow: str
+    version: int | None
+    what: str
+    advice: str
+
+    def __str__(self) -> str:
+        where = self.workflow if self.version is None else f"{self.workflow}/v{self.version}"
+        return f"{where}: {self.what}. {self.advice}"
+
+
+def verify(database: Database, reading: Reading, progress: Progress | None = None) -> Iterator[Finding]:
+    """Every difference in one project. None means that all is well."""
+    with database.as_owner() as tx:
+        known = {slug for (slug,) in tx.tuples(SLUGS, project=reading.project)}
+    slugs = sorted(known | set(reading.slugs()))
+    for done, slug in enumerate(slugs):
+        if progress is not None:
+            progress(done, len(slugs))
+        yield from _verify_one(database, reading, slug)
+    if progress is not None:
+        progress(len(slugs), len(slugs))
+
+
+def _verify_one(database: Database, reading: Reading, slug: str) -> list[Finding]:
+    if not is_slug(slug):
+        return [Finding(slug, None, "has refs, but no workflow may be called so", "delete those refs")]
+    with database.as_owner() as tx:
+        if not list(differences(tx, reading, slug)):
+            return []
+    with database.as_owner() as tx:
+        lock(tx, reading, [slug])
+        return list(differences(tx, reading, slug))
+
+
+def differences(tx: Transaction, reading: Reading, slug: str) -> Iterator[Finding]:
+    """Where Git, its ledger and the rows of one workflow differ."""
+    contradicting = list(contradictions(tx, reading, slug))
+    yield from contradicting
+    if not contradicting:
+        yield from _against_git(tx, reading, slug)
+
+
+def contradictions(tx: Transaction, reading: Reading, slug: str) -> Iterator[Finding]:
+    """What nobody can decide alone: Git against its ledger, or against what a row bears witness of."""
+    try:
+        yield from _git_against_ledger(reading, slug)
+        yield from _git_against_rows(tx, reading, slug)
+    except GitstoreError as error:
+        yield Finding(slug, None, error.message, RESTORE)
+
+
+def _git_against_ledger(reading: Reading, slug: str) -> Iterator[Finding]:
+    """Tags that the ledger does not know or knows otherwise, and publications whose tag is gone."""
+    tags = reading.version_tags(slug)
+    said: dict[int, LedgerEntry] = {}
+    newer: LedgerEntry | None = None
+    for entry in reading.ledger(slug):
+        number = entry.version if entry.kind is LedgerKind.PUBLISHED else None
+        counts = number is None or tags.get(number) == entry.target
+        if number is not None and (counts or number not in said):
+            if not counts and number not in tags and _presumed(number, newer):
+                what = f"is published by the ledger ({entry.oid}), and its tag is gone"
+                yield Finding(slug, number, what, ACCEPT)
+                counts = True
+            said[number] = entry
+        if counts:
+            newer = entry
+    for number, oid in tags.items():
+        if number not in said:
+            yield Finding(slug, number, f"has a tag ({oid}) that the ledger does not know", ACCEPT)
+        elif said[number].target != oid:
+            what = f"its tag holds {oid}, and the ledger says {said[number].target}"
+            yield Finding(slug, number, what, ACCEPT)
+
+
+def _presumed(number: int, newer: LedgerEntry | None) -> bool:
+    """Whether `newer`, the next entry that counts, was written knowing v<number>.
+
+    Otherwise a kill between a publishing entry and its tag left it alone, and nothing was published.
+    """
+    if newer is None:
+        return False
+    return newer.version == number + 1 if newer.kind is LedgerKind.PUBLISHED else newer.latest >= number
+
+
+def _git_against_rows(tx: Transaction, reading: Reading, slug: str) -> Iterator[Finding]:
+    """Published rows that bear witness of another tag or another ledger."""
+    tags = reading.version_tags(slug)
+    for number, state, ref in tx.tuples(_NUMBERS, project=reading.project, slug=slug):
+        if state == "published" and tags.get(number) != ref:
+            now = f"its tag holds {tags[number]}" if number in tags else "it has no tag"
+            yield Finding(slug, number, f"the database knows it as {ref}, and {now}", ACCEPT)
+    known = tx.value(_LEDGER, project=reading.project, slug=slug)
+    if known is not None and all(entry.oid != known for entry in reading.ledger(slug)):
+        what = f"the database knows the ledger entry {known}, and the ledger does not"
+        yield Finding(slug, None, what, ACCEPT)
+
+
+def _against_git(tx: Transaction, reading: Reading, slug: str) -> Iterator[Finding]:
+    """Rows that are not what Git makes of them. Git does not contradict itself."""
+    with tx.connection.cursor(row_factory=dict_row) as cursor:
+        there = cursor.execute(_WORKFLOW, {"project": reading.project, "slug": slug}).fetchone()
+    numbers = {n: state for n, state, _ in tx.tuples(_NUMBERS, project=reading.project, slug=slug)}
+    try:
+        derived = derive.everything(reading, slug)
+    except GitstoreError as error:
+        yield Finding(slug, None, error.message, RESTORE)
+        return
+    if derived is None:
+        if there is not None:
+            yield Finding(slug, None, "has rows, and Git knows no such workflow", ACCEPT)
+        return
+    row, entries, draft = derived
+    if there is None:
+        yield Finding(slug, None, "has no row", RECONCILE)
+    elif (there["ledger_oid"], there["draft_commit"]) != (row.ledger_oid, row.draft_commit):
+        yield Finding(slug, None, "its rows are behind Git", RECONCILE)
+        return
+    else:
+        yield from _compare(slug, None, row, there)
+    for start in range(0, len(entries), BATCH):
+        batch, unreadable = _readable(reading, slug, entries[start : start + BATCH])
+        yield from unreadable
+        yield from _compare_versions(tx, slug, batch, numbers)
+    if draft is not None:
+        yield from _compare_versions(tx, slug, [draft], numbers)
+    expected = {entry.version for entry in entries} | ({draft.version_number} if draft else set())
+    for number in sorted(set(numbers) - expected):
+        yield Finding(slug, number, f"has a row ({numbers[number]}) that nothing in Git calls for", REBUILD)
+
+
+def _readable(
+    reading: Reading, slug: str, entries: Sequence[LedgerEntry]
+) -> tuple[list[VersionRow], list[Finding]]:
+    """The rows that `entries` call for, and those whose objects can't be read."""
+    rows, unreadable = [], []
+    for entry in entries:
+        try:
+            rows.append(derive.published_row(reading, slug, entry))
+        except GitstoreError as error:
+            unreadable.append(Finding(slug, entry.version, error.message, RESTORE))
+    return rows, unreadable
+
+
+def _compare_versions(
+    tx: Transaction, slug: str, batch: Sequence[VersionRow], numbers: Mapping[int, str]
+) -> Iterator[Finding]:
+    definitions = [Jsonb(row.definition) if row.definition is not None else None for row in batch]
+    with tx.connection.cursor(row_factory=dict_row) as cursor:
+        values = {"ids": [row.id for row in batch], "definitions": definitions}
+        there = {row["id"]: row for row in cursor.execute(_VERSIONS, values)}
+    for row in batch:
+        if row.id in there:
+            yield from _compare(slug, row.version_number, row, there[row.id])
+        elif row.version_number in numbers:
+            yield Finding(slug, row.version_number, "its row has another id than it should", REBUILD)
+        else:
+            yield Finding(slug, row.version_number, "has no row", RECONCILE)
+
+
+def _compare(
+    slug: str, number: int | None, row: WorkflowRow | VersionRow, there: Mapping[str, Any]
+) -> Iterator[Finding]:
+    for field in fields(row):
+        if field.name == "definition":
+            if not there["same_definition"]:
+                what = "the definition in the database is not the one that its tag holds"
+                yield Finding(slug, number, what, REBUILD)
+        elif there[field.name] != getattr(row, field.name):
+            by_git = getattr(row, field.name)
+            what = f"{field.name} is {there[field.name]!s} in the database, and {by_git!s} by Git"
+            yield Finding(slug, number, what, REBUILD)

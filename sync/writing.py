@@ -1,0 +1,188 @@
+"""Writing with a mirror: the locks that hold across machines, and the rows that follow each write.
+
+`MirroredWrites` is what a Store takes as its `locks` where there is a database. A write is one transaction
+of gitstore_mirror around the store's own work:
+
+    locks; rows catch up; marker; [the store writes objects, ledger, refs]; rows, events, audit; commit
+
+The locks are advisory and of the transaction: the repository's, shared, then each workflow's, exclusive, in
+the order of their keys. Maintenance takes the repository's exclusively, and so does a write of very many
+workflows, since Postgres' lock table is small.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Final, LiteralString
+
+from gitstore.errors import Code, GitstoreError
+from gitstore.reading import Reading
+from gitstore.versions import check_slug
+from sync import audit, mirror
+from sync.audit import WORKER, Origin
+from sync.db import Database, Transaction
+from sync.events import Fact
+from sync.markers import Markers
+from sync.mirror import Standing
+
+MOST_LOCKS: Final = 64
+
+_LOCK_EXCLUSIVE: Final[LiteralString] = "select pg_advisory_xact_lock(%(repository)s)"
+_LOCK_SHARED: Final[LiteralString] = "select pg_advisory_xact_lock_shared(%(repository)s)"
+# unnest gives the keys in the order of the array, which is the same for every writer: no deadlocks.
+_LOCK_WORKFLOWS: Final[LiteralString] = (
+    "select pg_advisory_xact_lock(key) from unnest(%(keys)s::bigint[]) key"
+)
+
+Notify = Callable[[Sequence[Fact]], None]
+
+
+class MirroredWrites:
+    """`gitstore.locks.Locks` for one project, on whose behalf `origin` says.
+
+    `reading` is the Store that takes this as its locks: it shares what it has parsed. `notify` is called
+    with what happened, once it is committed.
+    """
+
+    def __init__(
+        self, database: Database, reading: Reading, origin: Origin = WORKER, notify: Notify | None = None
+    ) -> None:
+        self.database = database
+        self.reading = reading
+        self.origin = origin
+        self.markers = Markers(reading.path)
+        self._notify = notify
+
+    @contextmanager
+    def writing(self, slugs: Collection[str]) -> Iterator[None]:
+        """Hold `slugs` for a write; on leaving, mirror it.
+
+        Raises `unavailable` or `busy`, and `integrity`, before anything is written. Raises
+        `published_not_mirrored` where the write is in Git and its rows could not follow. What the body
+        raises passes through, after what it wrote until then was mirrored.
+        """
+        touched = [check_slug(slug) for slug in sorted(set(slugs))]
+        marks: list[Path] = []
+        facts: list[Fact] = []
+        refusal: Exception | None = None
+        begun, written = False, True
+        try:
+            with self.database.as_mirror() as tx:
+                standings = self._lock(tx, touched)
+                facts += self._catch_up(tx, touched, standings)
+                marks = self.markers.put(touched)
+                begun = True
+                try:
+                    yield
+                except Exception as error:
+                    # A part may be written: it is mirrored, and then the refusal goes on.
+                    refusal = error
+                written = any(mirror.lacks(self.reading, slug, standings.get(slug)) for slug in touched)
+                facts += self._converge(tx, touched, standings, self.origin)
+        except Exception as error:
+            if not begun:
+                raise
+            facts = []
+            if written:
+                # Somebody who took over our locks, when the database lost us, may have cleared them.
+                self.markers.keep(marks)
+                raise refusal or self._behind(touched) from error
+        self.markers.remove(marks)
+        self._tell(facts)
+        if refusal is not None:
+            raise refusal
+
+    def mirror_again(self, slugs: Collection[str], origin: Origin | None = None) -> list[Fact]:
+        """Let the rows of `slugs` catch up with Git, and clear their markers."""
+        touched = sorted(set(slugs))
+        with self.database.as_mirror() as tx:
+            standings = self._lock(tx, touched)
+            # Under the lock, so they are of writers that were stopped, or lost the database.
+            pending = self.markers.pending()
+            facts = self._converge(tx, touched, standings, origin or self.origin)
+        self.markers.remove(path for slug in touched for path in pending.get(slug, ()))
+        self._tell(facts)
+        return facts
+
+    @contextmanager
+    def maintenance(self) -> Iterator[None]:
+        """Hold the repository against every writer."""
+        with self.database.as_mirror() as tx:
+            tx.run(_LOCK_EXCLUSIVE, repository=lock_key(self.reading, None))
+            yield
+
+    def _lock(self, tx: Transaction, slugs: Sequence[str]) -> dict[str, Standing]:
+        """Take the locks, then see where the rows stand, in one round trip."""
+        with tx.connection.pipeline():
+            lock(tx, self.reading, slugs)
+            return mirror.standings(tx, self.reading, slugs)
+
+    def _catch_up(self, tx: Transaction, slugs: Sequence[str], standings: dict[str, Standing]) -> list[Fact]:
+        """Mirror what writers before us left undone, and see that rows and Git agree.
+
+        `standings` are brought up to date.
+        """
+        facts = [
+            fact for slug in slugs for fact in mirror.converge(tx, self.reading, slug, standings.get(slug))
+        ]
+        if facts:
+            self._audit(tx, facts, WORKER)
+            standings.update(mirror.standings(tx, self.reading, slugs))
+        return facts
+
+    def _converge(
+        self, tx: Transaction, slugs: Sequence[str], standings: dict[str, Standing], origin: Origin
+    ) -> list[Fact]:
+        facts = [
+            fact
+            for slug in slugs
+            if mirror.lacks(self.reading, slug, standings.get(slug))
+            for fact in mirror.converge(tx, self.reading, slug, standings.get(slug))
+        ]
+        self._audit(tx, facts, origin)
+        return facts
+
+    def _audit(self, tx: Transaction, facts: Sequence[Fact], origin: Origin) -> None:
+        rows = []
+        for fact in facts:
+            # What is mirrored later was done by whom Git names.
+            by = replace(origin, actor_name=fact.actor) if origin is WORKER else origin
+            rows.append(
+                audit.values(fact.project_id, by, fact.type.value, fact.object, {"event": str(fact.id)})
+            )
+        if rows:
+            with tx.connection.cursor() as cursor:
+                cursor.executemany(audit.INSERT, rows)
+
+    def _tell(self, facts: Sequence[Fact]) -> None:
+        if facts and self._notify is not None:
+            self._notify(facts)
+
+    def _behind(self, slugs: Sequence[str]) -> GitstoreError:
+        return GitstoreError(
+            Code.PUBLISHED_NOT_MIRRORED,
+            f"{', '.join(slugs)}: written to Git, where it is safe; the database could not follow yet, "
+            "and will by itself",
+            workflows=list(slugs),
+            retry_after=5,
+        )
+
+
+def lock(tx: Transaction, reading: Reading, slugs: Collection[str]) -> None:
+    """Take the locks of a write to `slugs`, until the transaction ends."""
+    repository = lock_key(reading, None)
+    if len(slugs) > MOST_LOCKS:
+        tx.connection.execute(_LOCK_EXCLUSIVE, {"repository": repository})
+        return
+    tx.connection.execute(_LOCK_SHARED, {"repository": repository})
+    tx.connection.execute(_LOCK_WORKFLOWS, {"keys": sorted(lock_key(reading, slug) for slug in slugs)})
+
+
+def lock_key(reading: Reading, slug: str | None) -> int:
+    """The 64-bit key of a workflow's lock, or of the repository's."""
+    name = f"gitstore {reading.project}" + (f" {slug}" if slug is not None else "")
+    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big", signed=True)

@@ -1,0 +1,506 @@
+"""The border: what YAML and JSON mean here, what is refused and where, and that nothing hostile passes."""
+
+from __future__ import annotations
+
+import math
+import resource
+import time
+from typing import Any
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from gitstore.model import Limits, Problem
+from gitstore.parsing import Unparsable, read
+
+LIMITS = Limits()
+
+
+def yaml_value(text: str | bytes, limits: Limits = LIMITS) -> Any:
+    return read(text.encode() if isinstance(text, str) else text, limits, is_json=False).value
+
+
+def json_value(text: str | bytes, limits: Limits = LIMITS) -> Any:
+    return read(text.encode() if isinstance(text, str) else text, limits, is_json=True).value
+
+
+def refusals(text: str | bytes, *, is_json: bool = False, limits: Limits = LIMITS) -> list[Problem]:
+    with pytest.raises(Unparsable) as caught:
+        read(text.encode() if isinstance(text, str) else text, limits, is_json=is_json)
+    return caught.value.problems
+
+
+def places(problems: list[Problem]) -> list[tuple[str, int | None, int | None]]:
+    return [(problem.code, problem.line, problem.column) for problem in problems]
+
+
+# What YAML means
+
+
+STRINGS = (
+    *("no", "yes", "on", "off", "y", "12:30:00", "2001-01-01", "<<", "=", "1_000", "0b11", "0o8", "0x"),
+    *("1e", ".", "+", "0O7", "1.2.3", "nUll", "tRUE", "nan", "Infinity", "-x"),
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        *[(text, text) for text in STRINGS],
+        *[(text, None) for text in ("null", "Null", "NULL", "~", "")],
+        *[(text, True) for text in ("true", "True", "TRUE")],
+        *[(text, False) for text in ("false", "False", "FALSE")],
+        ("010", 10),
+        ("+12", 12),
+        ("-0", 0),
+        ("0o17", 15),
+        ("0x1F", 31),
+        ("0" * 5000 + "7", 7),
+        ("9007199254740991", 2**53 - 1),
+        ("-9007199254740991", -(2**53) + 1),
+        ("1e3", 1000.0),
+        ("1.", 1.0),
+        (".5", 0.5),
+        ("-1.5E-3", -0.0015),
+        ("9" * 300 + ".0", 1e300),
+        ("1e-999", 0.0),
+        ("'1'", "1"),
+        ('"null"', "null"),
+        ("!!str 1", "1"),
+        ("!!str", ""),
+        ("! 1", "1"),
+        ('!!int "3"', 3),
+        ("!!float 3", 3.0),
+        ("!!bool true", True),
+        ("!!null ''", None),
+        ("!!map {}", {}),
+        ("!!seq []", []),
+        ("!<tag:yaml.org,2002:str> 1", "1"),
+        ('"\\x85\\u2028\\U0001F600"', "\x85\u2028😀"),
+        ("|\n  a\n  b", "a\nb\n"),
+    ],
+)
+def test_a_scalar_means_what_the_core_schema_says(text: str, value: Any) -> None:
+    """YAML 1.2's core schema, and none of YAML 1.1's surprises."""
+    found = yaml_value(f"a: {text}\n")["a"]
+    assert found == value
+    assert type(found) is type(value)
+
+
+def test_a_merge_key_is_a_key_like_any_other() -> None:
+    """`<<` merges nothing."""
+    assert yaml_value("a: &a {x: 1}\nb:\n  <<: *a\n") == {"a": {"x": 1}, "b": {"<<": {"x": 1}}}
+
+
+def test_an_alias_is_a_copy() -> None:
+    """Changing one of the values that an alias named leaves the other alone."""
+    value = yaml_value("a: &a {x: [1]}\nb: *a\n*a2 : 1\n".replace("*a2 ", "c"))
+    value["b"]["x"].append(2)
+    assert value == {"a": {"x": [1]}, "b": {"x": [1, 2]}, "c": 1}
+
+
+def test_an_alias_means_the_latest_anchor_before_it() -> None:
+    """Anchors may be set again, inside of a node of the same name too; an alias may stand for a key."""
+    assert yaml_value("[&a 1, *a, &a 2, *a]") == [1, 1, 2, 2]
+    assert yaml_value("&a [&a x, *a]") == ["x", "x"]
+    assert yaml_value("{a: &k name, *k : 1}") == {"a": "name", "name": 1}
+
+
+@pytest.mark.parametrize("line_break", ["\n", "\r\n", "\r"])
+@pytest.mark.parametrize("bom", ["", "\ufeff"])
+def test_line_breaks_and_byte_order_marks_make_no_difference(line_break: str, bom: str) -> None:
+    """LF, CRLF and CR, with and without a UTF-8 byte order mark; columns don't count the mark."""
+    text = bom + "a: 1\nb: [x,\n  y]\n".replace("\n", line_break)
+    assert yaml_value(text) == {"a": 1, "b": ["x", "y"]}
+    assert places(refusals(text + "a: 2")) == [("duplicate_key", 4, 1)]
+    assert json_value(bom + '{"a":\n1}'.replace("\n", line_break)) == {"a": 1}
+
+
+def test_the_line_breaks_of_yaml_1_1_are_characters() -> None:
+    """NEL, LS and PS neither end a line nor turn into a space."""
+    text = "a: b\x85c\u2028d\u2029\nb: é😀 \u2028\nb: 1"
+    assert places(refusals(text)) == [("duplicate_key", 3, 1)]
+    assert yaml_value(text.replace("\nb: 1", "")) == {"a": "b\x85c\u2028d\u2029", "b": "é😀 \u2028"}
+
+
+@pytest.mark.parametrize(
+    "head", ["%YAML 1.1\n---\n", "%YAML 1.2\n---\n", "---\n", "%TAG !e! tag:e,1:\n---\n"]
+)
+def test_directives_change_nothing(head: str) -> None:
+    """A document of YAML 1.1 is read by the rules of 1.2 all the same."""
+    assert yaml_value(head + "a: no\n") == {"a": "no"}
+
+
+@pytest.mark.parametrize("text", ["", "# only a comment\n", "---\n", "---\n...\n", "~"])
+def test_an_empty_document_is_null(text: str) -> None:
+    """It is up to the caller to refuse it."""
+    assert yaml_value(text) is None
+
+
+# What YAML refuses
+
+
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        ('name: x\nnodes: []\n"name": y', ("duplicate_key", 3, 1)),
+        ("{a: {b: 1, c: 2, b: 3}}", ("duplicate_key", 1, 18)),
+        ("a: 1\n1: x", ("key_not_a_string", 2, 1)),
+        ("a: 1\ntrue: x", ("key_not_a_string", 2, 1)),
+        ("~: x", ("key_not_a_string", 1, 1)),
+        ("a: 1\n? \n: x", ("key_not_a_string", 2, 2)),
+        ("? [a]\n: x", ("key_not_a_string", 1, 3)),
+        ("{a: 1, {b: 2}: 3}", ("key_not_a_string", 1, 8)),
+        ("a: &x 1\n*x : 2", ("key_not_a_string", 2, 1)),
+        ("é: !local x", ("tag_not_supported", 1, 4)),
+        ("a: !!binary x", ("tag_not_supported", 1, 4)),
+        ("a: !!timestamp 2001-01-01", ("tag_not_supported", 1, 4)),
+        ("a: !!set {x}", ("tag_not_supported", 1, 4)),
+        ("a: !!seq {}", ("tag_not_supported", 1, 4)),
+        ("a: !!str []", ("tag_not_supported", 1, 4)),
+        ("a: !!int x", ("tag_not_supported", 1, 4)),
+        ("a: !!int 1.5", ("tag_not_supported", 1, 4)),
+        ("a: !!bool yes", ("tag_not_supported", 1, 4)),
+        ("a: !!map x", ("tag_not_supported", 1, 4)),
+        ("!!python/object:os.system {}", ("tag_not_supported", 1, 1)),
+        ("a: .inf", ("number_not_finite", 1, 4)),
+        ("a: -.INF", ("number_not_finite", 1, 4)),
+        ("a: .NaN", ("number_not_finite", 1, 4)),
+        ("a: 1e999", ("number_out_of_range", 1, 4)),
+        ("a: 9007199254740992", ("number_out_of_range", 1, 4)),
+        ("a: -9007199254740992", ("number_out_of_range", 1, 4)),
+        ("a: 0x20000000000000", ("number_out_of_range", 1, 4)),
+        ("a: " + "9" * 10_000, ("number_out_of_range", 1, 4)),
+        ("a: 0x" + "f" * 10_000, ("number_out_of_range", 1, 4)),
+        ("a: 1\n---\nb: 2", ("several_documents", 2, 1)),
+        ("a: *x", ("alias_refused", 1, 4)),
+        ("a: &a [*a]", ("alias_refused", 1, 8)),
+        ("&a {b: {c: *a}}", ("alias_refused", 1, 12)),
+        ("a: b\n\x00", ("character_not_allowed", 2, 1)),
+        ("a: é\x07", ("character_not_allowed", 1, 5)),
+        ("a: \ufeff", ("character_not_allowed", 1, 4)),
+        ("a: \uffff", ("character_not_allowed", 1, 4)),
+        ("a: \x7f", ("character_not_allowed", 1, 4)),
+        ('a: "x\\0"', ("character_not_allowed", 1, 4)),
+        ('a: "\\ud800"', ("syntax", 1, 7)),
+        ('a: "\\ud83d\\ude00"', ("syntax", 1, 7)),
+        ('a: "\\U00110000"', ("syntax", 1, 7)),
+        ("a: b: c", ("syntax", 1, 5)),
+        ("a: [", ("syntax", 1, 5)),
+        ("a:\n\t- x", ("syntax", 2, 1)),
+        ("%YAML 2.0\n---\na: 1", ("syntax", 1, 1)),
+        ("!<%ff> a", ("syntax", 1, 3)),
+        ("%TAG !a! tag:a\n" * 100 + "---\na: 1", ("syntax", 65, 1)),
+    ],
+)
+def test_yaml_is_refused_with_its_place(text: str, place: tuple[str, int, int]) -> None:
+    """Line and column count from 1, the column in characters."""
+    assert places(refusals(text))[0] == place
+
+
+def test_everything_that_is_wrong_is_told_at_once() -> None:
+    """In document order, up to where the syntax ends."""
+    text = "a: 1\na: .inf\nb: !x 1\n2: *y\nc: [1, 2"
+    assert places(refusals(text)) == [
+        ("duplicate_key", 2, 1),
+        ("number_not_finite", 2, 4),
+        ("tag_not_supported", 3, 4),
+        ("key_not_a_string", 4, 1),
+        ("alias_refused", 4, 4),
+        ("syntax", 5, 9),
+    ]
+
+
+def test_the_list_of_refusals_has_an_end() -> None:
+    """A megabyte of NULs is one mistake."""
+    assert len(refusals(b"\0" * 2**20)) == 100
+    assert len(refusals("a: .inf\n" * 1000)) == 100
+
+
+@pytest.mark.parametrize("is_json", [False, True])
+@pytest.mark.parametrize(
+    ("raw", "line", "column"),
+    [
+        (b"a: \xc3\xa9\nb: \xc3\xa9\xff", 2, 5),
+        (b"\xef\xbb\xbf\xff", 1, 1),
+        ("a: b".encode("utf-16"), 1, 1),
+        (b"a: \xed\xa0\x80", 1, 4),
+        (b"a: \xc0\x80", 1, 4),
+    ],
+)
+def test_only_utf_8_is_read(raw: bytes, line: int, column: int, *, is_json: bool) -> None:
+    """UTF-16, encoded surrogates and overlong forms are refused, with the place of the first."""
+    assert places(refusals(raw, is_json=is_json)) == [("not_utf8", line, column)]
+
+
+# JSON
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("{}", {}),
+        (" [ ] ", []),
+        (
+            '{"a": [1, -2.5e3, true, false, null, "x", {}, []]}',
+            {"a": [1, -2500.0, True, False, None, "x", {}, []]},
+        ),
+        ('"\\ud83d\\ude00\\u00e9\\/\\n"', "😀é/\n"),
+        ('"\u2028\x7f\ufeff"', "\u2028\x7f\ufeff"),
+        ("-0", 0),
+        ("1E2", 100.0),
+        ("9007199254740991", 2**53 - 1),
+    ],
+)
+def test_json_means_what_rfc_8259_says(text: str, value: Any) -> None:
+    """An escaped pair of surrogates is one character."""
+    found = json_value(text)
+    assert found == value
+    assert type(found) is type(value)
+
+
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        ("", ("syntax", 1, 1)),
+        (" \n ", ("syntax", 2, 2)),
+        ("{} {}", ("syntax", 1, 4)),
+        ('{"a": 1,}', ("syntax", 1, 9)),
+        ("[1,]", ("syntax", 1, 4)),
+        ("[1 2]", ("syntax", 1, 4)),
+        ("[}", ("syntax", 1, 2)),
+        ('{"a" 1}', ("syntax", 1, 6)),
+        ("{'a': 1}", ("syntax", 1, 2)),
+        ("{a: 1}", ("syntax", 1, 2)),
+        ("{1: 1}", ("syntax", 1, 2)),
+        ("[01]", ("syntax", 1, 3)),
+        ("[1.]", ("syntax", 1, 3)),
+        ("[.5]", ("syntax", 1, 2)),
+        ("[+1]", ("syntax", 1, 2)),
+        ("[NaN]", ("syntax", 1, 2)),
+        ("[-Infinity]", ("syntax", 1, 2)),
+        ('["a]', ("syntax", 1, 2)),
+        ('["é\\x"]', ("syntax", 1, 4)),
+        ('["a\nb"]', ("syntax", 1, 4)),
+        ('["a\0b"]', ("syntax", 1, 4)),
+        ("[\0]", ("syntax", 1, 2)),
+        ("[1] // no", ("syntax", 1, 5)),
+        ('["\\u0000"]', ("character_not_allowed", 1, 2)),
+        ('["\\ud800"]', ("character_not_allowed", 1, 2)),
+        ('["\\ude00\\ud83d"]', ("character_not_allowed", 1, 2)),
+        ('{"\\udfff": 1}', ("character_not_allowed", 1, 2)),
+        ('{"a": 1,\n "a": 2}', ("duplicate_key", 2, 2)),
+        ('{"é": 1, "\\u00e9": 2}', ("duplicate_key", 1, 10)),
+        ("[9007199254740992]", ("number_out_of_range", 1, 2)),
+        ("[1e999]", ("number_out_of_range", 1, 2)),
+        ("[" + "9" * 10_000 + "]", ("number_out_of_range", 1, 2)),
+    ],
+)
+def test_json_is_refused_with_its_place(text: str, place: tuple[str, int, int]) -> None:
+    """Strictly JSON, and under the same guards as YAML."""
+    assert places(refusals(text, is_json=True))[0] == place
+
+
+def test_json_tells_everything_at_once_too() -> None:
+    """In document order, up to where the syntax ends."""
+    found = refusals('{"a": 1e999, "a": "\\u0000", "b": 9007199254740992, ]', is_json=True)
+    codes = [problem.code for problem in found]
+    assert codes == [
+        "number_out_of_range",
+        "duplicate_key",
+        "character_not_allowed",
+        "number_out_of_range",
+        "syntax",
+    ]
+
+
+# Limits
+
+
+@pytest.mark.parametrize(("opening", "closing"), [("[", "]"), ('{"a": ', "}")])
+@pytest.mark.parametrize("is_json", [False, True])
+def test_depth_is_limited(opening: str, closing: str, *, is_json: bool) -> None:
+    """64 levels are fine, 65 are not."""
+    for depth in (64, 65):
+        text = (opening * depth + "1" + closing * depth).encode()
+        if depth == 64:
+            assert read(text, LIMITS, is_json=is_json).value
+        else:
+            assert refusals(text, is_json=is_json)[0].code == "too_deep"
+
+
+def test_an_alias_counts_as_deep_as_what_it_names() -> None:
+    """Depth can't be smuggled in by aliases."""
+    deep = "&a " + "[" * 40 + "]" * 40
+    assert yaml_value(f"[{deep}, " + "[" * 23 + "*a" + "]" * 24)
+    assert refusals(f"[{deep}, " + "[" * 24 + "*a" + "]" * 25)[0].code == "too_deep"
+
+
+def test_a_chain_of_aliases_counts_every_level() -> None:
+    """Each anchor is as deep as the aliases in it make it."""
+    chain = "".join(f"a{n}: &a{n} [[[[*a{n - 1}]]]]\n" for n in range(1, 20))
+    assert refusals("a0: &a0 [x]\n" + chain)[0].code == "too_deep"
+
+
+@pytest.mark.parametrize("is_json", [False, True])
+def test_the_number_of_nodes_is_limited(*, is_json: bool) -> None:
+    """Mappings, lists, keys and scalars are nodes."""
+    few = Limits(nodes=5)
+    assert read(b'{"a": [1, 2]}', few, is_json=is_json).value == {"a": [1, 2]}
+    assert refusals(b'{"a": [1, 2, 3]}', is_json=is_json, limits=few)[0].code == "too_many_nodes"
+
+
+def test_an_alias_counts_as_many_nodes_as_what_it_names() -> None:
+    """A billion laughs are 50,000."""
+    lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x]"]
+    lines += [f"a{n}: &a{n} [" + ", ".join([f"*a{n - 1}"] * 9) + "]" for n in range(1, 12)]
+    assert refusals("\n".join(lines))[0].code == "too_many_nodes"
+
+
+def test_aliases_of_a_long_text_are_limited_too() -> None:
+    """Few nodes can still be gigabytes of JSON."""
+    text = "a: &a " + "x" * 500_000 + "\nb: [" + ", ".join(["*a"] * 40_000) + "]"
+    assert refusals(text)[0].code == "too_large"
+
+
+@pytest.mark.parametrize("is_json", [False, True])
+def test_size_is_limited(*, is_json: bool) -> None:
+    """One byte more than the limit is refused unread."""
+    raw = b'{"a": "' + b"x" * (2**20 - 9) + b'"}'
+    assert len(raw) == 2**20
+    assert read(raw, LIMITS, is_json=is_json).value["a"]
+    assert places(refusals(raw + b" ", is_json=is_json)) == [("too_large", 1, 1)]
+
+
+MEGABYTE = 2**20
+HOSTILE = {
+    "60 KB of [": b"[" * 60_000,
+    "[": b"[" * MEGABYTE,
+    "{": b"{" * MEGABYTE,
+    "{a: ": b"{a: " * (MEGABYTE // 4),
+    '{"a":': b'{"a":' * (MEGABYTE // 5),
+    "[{": b"[{" * (MEGABYTE // 2),
+    "[? ": b"[? " * (MEGABYTE // 3),
+    "- ": b"- " * (MEGABYTE // 2),
+    "? ": b"? " * (MEGABYTE // 2),
+    "indented mappings": b"".join(b" " * depth + b"a:\n" for depth in range(1400)),
+    "&a ": b"&a " * (MEGABYTE // 3),
+    "anchors": b"".join(b"- &a%d x\n" % n for n in range(60_000)),
+    "redefined anchors": b"- &a x\n" * 100_000,
+    "aliases": b"- &a x\n" + b"- *a\n" * 200_000,
+    "aliases of lists": b"- &a [1,2,3,4,5]\n" + b"- *a\n" * 200_000,
+    "keys": b"".join(b"k%d: 1\n" % n for n in range(90_000)),
+    "empty keys": b": \n" * (MEGABYTE // 3),
+    "%TAG": b"".join(b"%%TAG !a%d! x\n" % n for n in range(60_000)) + b"--- a",
+    "%TAG after a document": b"a\n...\n" + b"".join(b"%%TAG !a%d! x\n" % n for n in range(60_000)) + b"--- a",
+    "documents": b"---\n" * (MEGABYTE // 4),
+    "one plain scalar": b"x" * MEGABYTE,
+    "one quoted scalar": b'"' + b"x" * (MEGABYTE - 2) + b'"',
+    "escapes": b'"' + b"\\n" * (MEGABYTE // 2 - 1) + b'"',
+    "backslashes": b'"' + b"\\" * (MEGABYTE - 1),
+    "quotes": b'"' * MEGABYTE,
+    "one block scalar": b"a: |\n" + b"  x\n" * (MEGABYTE // 4 - 2),
+    "one folded scalar": b"a: >\n" + b"  x\n" * (MEGABYTE // 4 - 2),
+    "one number": b"a: " + b"9" * (MEGABYTE - 3),
+    "one float": b"a: 1." + b"9" * (MEGABYTE - 5),
+    "digits": b"9" * MEGABYTE,
+    "tabs": b"\t" * MEGABYTE,
+    "spaces": b" " * MEGABYTE,
+    "line breaks": b"\n" * MEGABYTE,
+    "carriage returns": b"\r" * MEGABYTE,
+    "old line breaks": "\x85".encode() * (MEGABYTE // 2),
+    "comments": b"#\n" * (MEGABYTE // 2),
+    "commas": b"[" + b"," * (MEGABYTE - 1),
+    "colons": b":" * MEGABYTE,
+    "exclamation marks": b"!" * MEGABYTE,
+    "a long tag": b"!" + b"a" * (MEGABYTE - 1),
+    "a long escaped tag": b"!<" + b"%41" * (MEGABYTE // 3 - 2) + b"> a",
+    "a long anchor": b"&" + b"a" * (MEGABYTE - 1),
+    "a long key": b"a" * (MEGABYTE - 1) + b":",
+    "a long explicit key": b"? " + b"a" * (MEGABYTE - 2),
+    "a long directive": b"%" + b"a" * (MEGABYTE - 1),
+    "NULs": b"\0" * MEGABYTE,
+    "bad UTF-8": b"\xff" * MEGABYTE,
+    "UTF-16": ("a: b\n" * 100_000).encode("utf-16"),
+    "JSON scalars": b"[" + b"1," * (MEGABYTE // 2 - 1),
+    "JSON strings": b"[" + b'"",' * (MEGABYTE // 3 - 1),
+    "JSON lists": b"[" + b"[]," * (MEGABYTE // 3 - 1),
+    "deep and wide": b'{"' + b"k" * 10_000 + b'":' + b"[" * 62 + b"1," * 40_000,
+    "long keys at every level": b"".join(b'{"' + b"k" * 10_000 + b'":' for _ in range(63))
+    + b"[1"
+    + b",1" * 40_000,
+}
+
+
+@pytest.mark.parametrize("is_json", [False, True])
+@pytest.mark.parametrize("name", HOSTILE)
+def test_hostile_bytes_cost_little(name: str, *, is_json: bool) -> None:
+    """A megabyte of anything is read or refused in seconds and in memory that is a small multiple of it."""
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    started = time.monotonic()
+    for problem in read_or_refuse(HOSTILE[name], is_json=is_json):
+        assert problem.line
+        assert problem.column
+    assert time.monotonic() - started < 5
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 150_000  # KiB
+
+
+def read_or_refuse(raw: bytes, *, is_json: bool) -> list[Problem]:
+    """The problems of what is refused; what is read must be JSON's."""
+    try:
+        value = read(raw, LIMITS, is_json=is_json).value
+    except Unparsable as refused:
+        return refused.problems
+    assert is_json_value(value)
+    return []
+
+
+def is_json_value(value: Any) -> bool:
+    if isinstance(value, dict):
+        return all(isinstance(key, str) and is_json_value(inner) for key, inner in value.items())
+    if isinstance(value, list):
+        return all(is_json_value(inner) for inner in value)
+    if isinstance(value, float):
+        return math.isfinite(value)
+    return value is None or isinstance(value, (str, bool, int))
+
+
+@given(st.binary(max_size=200), st.booleans())
+@example(b"\xef\xbb\xbf", False)
+@example(b"%YAML 1.1", False)
+@example(b"a: \x80", False)
+def test_any_bytes_are_read_or_refused(raw: bytes, is_json: bool) -> None:
+    """Nothing but `Unparsable` comes out."""
+    read_or_refuse(raw, is_json=is_json)
+
+
+PIECES = (
+    *"[]{}:,-?&*!|>'\"%@`#~\n\t 0a",
+    *(": ", "- ", "? ", "\n  ", "&a ", "*a ", "!!int ", "!<", "---\n", "...\n", "%TAG ", "<<", ".inf"),
+    *("1e9", "null", "\\", "\\x", "\\u0000", "\ud7ff", "\x85", "\u2028", "😀", "\ufeff"),
+)
+
+
+@given(st.lists(st.sampled_from(PIECES), max_size=30).map("".join), st.booleans())
+def test_any_pieces_of_syntax_are_read_or_refused(text: str, is_json: bool) -> None:
+    """Nothing but `Unparsable` comes out, with places inside of the text, in order."""
+    problems = read_or_refuse(text.encode(), is_json=is_json)
+    places = [(problem.line or 0, problem.column or 0) for problem in problems]
+    assert places == sorted(places)
+    assert all(1 <= line <= text.count("\n") + 1 and column >= 1 for line, column in places)
+
+
+def test_a_node_is_found_by_its_path() -> None:
+    """A value is where it starts; what isn't there is where its nearest container starts."""
+    document = read(b"a: 1\nb:\n  - x: [p, q]\n  - &y {z: 1}\nc: *y\n", LIMITS, is_json=False)
+
+    def place(*path: str | int) -> tuple[int, tuple[int, int]]:
+        steps, at = document.locate(path)
+        return steps, document.source.place(at)
+
+    assert place() == (0, (1, 1))
+    assert place("b", 0, "x", 1) == (4, (3, 12))
+    assert place("b", 0, "gone", "deeper") == (2, (3, 5))
+    assert place("b", 7) == (1, (3, 3))
+    assert place("c", "z") == (1, (5, 4))

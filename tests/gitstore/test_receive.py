@@ -1,0 +1,331 @@
+"""The push protocol, spoken by hand: honest answers to honest and to hostile requests, and nothing left over.
+
+What stock git says and prints is told in tests/stories.
+"""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from hashlib import sha1
+from io import BytesIO
+from pathlib import Path
+from uuid import UUID
+
+import pytest
+from dulwich.protocol import PktLineParser, pkt_line
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from gitstore import receive
+from gitstore.errors import Code, GitstoreError
+from gitstore.model import Limits, Person
+from gitstore.receive import CAPABILITIES, ZERO, Receiver
+from gitstore.recording import Occasion
+from gitstore.store import Store
+from gitstore.telling import Telling
+from tests.gitstore.conftest import ENVIRONMENT, Git
+
+PROJECT = UUID("0f8fad5b-d9cb-469f-a165-70867728950e")
+OCCASION = Occasion(Person("token:ci", "1@tokens.gitstore"), datetime(2026, 11, 23, tzinfo=UTC))
+VALID = "nodes:\n- {id: a, type: webhook, data: {label: %s}}\n"
+DRAFT = b"refs/heads/drafts/a"
+EMPTY_PACK = b"PACK" + (2).to_bytes(4) + (0).to_bytes(4)
+EMPTY_PACK += sha1(EMPTY_PACK).digest()
+
+
+@dataclass
+class Author:
+    """Somebody's clone, driven by git."""
+
+    folder: Path
+
+    def git(self, *arguments: str, input: bytes = b"") -> bytes:
+        done = subprocess.run(
+            ["git", "-C", str(self.folder), *arguments],
+            input=input, capture_output=True, check=True, env=ENVIRONMENT,
+        )  # fmt: skip
+        return done.stdout.strip()
+
+    def commit(self, files: dict[str, str], *parents: bytes) -> bytes:
+        """A commit of `files`, paths as they are, whatever git's porcelain would say of them."""
+        listing = b""
+        for path, content in files.items():
+            blob = self.git("hash-object", "-w", "--stdin", input=content.encode())
+            listing += b"100644 blob " + blob + b"\t" + path.encode() + b"\n"
+        return self.commit_tree(self.git("mktree", input=listing), *parents)
+
+    def commit_tree(self, tree: bytes, *parents: bytes) -> bytes:
+        flags = [part for parent in parents for part in ("-p", parent.decode())]
+        return self.git("commit-tree", tree.decode(), *flags, "-m", "made")
+
+    def pack(self, *wanted: bytes, without: tuple[bytes, ...] = (), flags: tuple[str, ...] = ()) -> bytes:
+        revs = b"".join(oid + b"\n" for oid in wanted) + b"".join(b"^" + oid + b"\n" for oid in without)
+        child = subprocess.run(
+            ["git", "-C", str(self.folder), "pack-objects", "--revs", "--stdout", "-q", *flags],
+            input=revs, capture_output=True, check=True, env=ENVIRONMENT,
+        )  # fmt: skip
+        return child.stdout
+
+
+@pytest.fixture
+def author(tmp_path: Path) -> Author:
+    folder = tmp_path / "clone"
+    subprocess.run(["git", "init", "-q", str(folder)], check=True, env=ENVIRONMENT)
+    return Author(folder)
+
+
+@pytest.fixture
+def store(bare: Path) -> Iterator[Store]:
+    made = Store(bare, PROJECT)
+    yield made
+    made.close()
+
+
+@pytest.fixture(autouse=True)
+def _sound(bare: Path, git: Git) -> Iterator[None]:
+    """Whatever was sent, the repository is sound and no quarantine or lock is left."""
+    yield
+    git("fsck", "--strict")
+    assert list(bare.rglob("tmp_*")) + list(bare.rglob("*.lock")) in ([], [bare / "gitstore.lock"])
+
+
+def files(bare: Path) -> list[Path]:
+    return sorted(path for path in bare.rglob("*") if path.name != "gitstore.lock")
+
+
+def request(
+    *commands: tuple[bytes, bytes, bytes], pack: bytes = b"", capabilities: bytes = CAPABILITIES
+) -> bytes:
+    lines = [b" ".join(command) for command in commands]
+    lines[0] += b"\0" + capabilities
+    return b"".join(pkt_line(line) for line in lines) + pkt_line(None) + pack
+
+
+def send(store: Store, body: bytes, may: Callable[..., bool] = lambda _: True) -> tuple[list[str], str]:
+    """(report lines, what the terminal shows)."""
+    telling = Telling(lambda slug, number: f"http://gitstore.test/{slug}/{number}")
+    receipt = Receiver(store, OCCASION, may, telling).receive(BytesIO(body).read)
+    bands = {1: b"", 2: b""}
+    packets: list[bytes | None] = []
+    PktLineParser(packets.append).parse(receipt.answer)
+    if b"side-band-64k" in body:
+        for packet in packets:
+            if packet:
+                bands[packet[0]] += packet[1:]
+        packets.clear()
+        PktLineParser(packets.append).parse(bands[1])
+    return [line.decode().rstrip("\n") for line in packets if line], bands[2].decode()
+
+
+def test_a_draft_and_its_tag_in_one_push(store: Store, author: Author) -> None:
+    """Both are ok, and both refs hold what was pushed."""
+    one = author.commit({"workflow.yaml": VALID % "one"})
+    body = request((ZERO, one, b"refs/tags/a/v1"), (ZERO, one, DRAFT), pack=author.pack(one))
+    report, said = send(store, body)
+    assert report == ["unpack ok", "ok refs/tags/a/v1", "ok refs/heads/drafts/a"]
+    assert store.refs.read(DRAFT) == store.refs.read(b"refs/tags/a/v1") == one
+    assert "a: draft saved, 1 node" in said
+    assert "published a v1: http://gitstore.test/a/1" in said
+
+
+def test_a_draft_moves_along_with_a_tag_that_descends_from_it(store: Store, author: Author) -> None:
+    """Pushing the tag alone moves the draft to it, and no further draft is open."""
+    one = author.commit({"workflow.yaml": VALID % "one"})
+    send(store, request((ZERO, one, DRAFT), pack=author.pack(one)))
+    two = author.commit({"workflow.yaml": VALID % "two"}, one)
+    send(store, request((ZERO, two, b"refs/tags/a/v1"), pack=author.pack(two, without=(one,))))
+    assert store.refs.read(DRAFT) == two
+    assert not store.state("a").draft_open
+
+
+def test_many_objects_come_as_one_pack(store: Store, author: Author, bare: Path) -> None:
+    """Over the unpack limit the pack is kept, thin ones completed."""
+    content = {"workflow.yaml": VALID % "one"} | {f"notes-{n}": f"{n}" * 300 for n in range(150)}
+    one = author.commit(content)
+    assert send(store, request((ZERO, one, DRAFT), pack=author.pack(one)))[0][0] == "unpack ok"
+    assert len(list((bare / "objects/pack").glob("*.idx"))) == 1
+    two = author.commit(
+        {**content, "notes-0": "changed " * 50} | {f"more-{n}": str(n) for n in range(150)}, one
+    )
+    thin = author.pack(two, without=(one,), flags=("--thin",))
+    assert send(store, request((one, two, DRAFT), pack=thin))[0] == ["unpack ok", "ok refs/heads/drafts/a"]
+
+
+def test_a_definition_that_does_not_parse_is_refused_with_line_and_column(
+    store: Store, author: Author, bare: Path
+) -> None:
+    """In the reason and in the terminal; not an object of the push is left."""
+    bad = author.commit({"workflow.yaml": "nodes:\n  - {id: a, id: b}\n"})
+    before = files(bare)
+    report, said = send(store, request((ZERO, bad, DRAFT), pack=author.pack(bad)))
+    assert report[0] == "unpack ok"
+    assert report[1].startswith("ng refs/heads/drafts/a ")
+    assert "line 2, column 13" in report[1]
+    assert "line 2, column 13" in said
+    assert files(bare) == before
+
+
+def test_problems_of_a_draft_are_warnings_and_of_a_tag_refusals(store: Store, author: Author) -> None:
+    """The same words for the same problem."""
+    bad = author.commit({"workflow.yaml": "nodes:\n- {id: call-api, type: httpCall, data: {config: {}}}\n"})
+    report, said = send(store, request((ZERO, bad, DRAFT), pack=author.pack(bad)))
+    assert report[1] == "ok refs/heads/drafts/a"
+    assert 'nodes[0] "call-api": url is required for an HTTP call' in said
+    report, said = send(store, request((ZERO, bad, b"refs/tags/a/v1"), pack=EMPTY_PACK))
+    assert report[1].startswith("ng refs/tags/a/v1 a can't be published")
+    assert 'nodes[0] "call-api": url is required for an HTTP call' in said
+
+
+@pytest.mark.parametrize("name", [".git", ".GIT", "git~1", ".g\u200cit", "..", ".gitmodules"])
+def test_what_git_fsck_refuses_is_refused(store: Store, author: Author, bare: Path, name: str) -> None:
+    """Hostile names, beside a sound definition; nothing of the push is left, and git's own words are told."""
+    good = author.commit({"workflow.yaml": VALID % "one"})
+    tree = author.git("ls-tree", good.decode() + "^{tree}") + b"\n"
+    blob = author.git("hash-object", "-w", "--stdin", input=b'[submodule "a"]\n\turl = -evil\n\tpath = a\n')
+    listing = tree + b"100644 blob " + blob + b"\t" + name.encode() + b"\n"
+    evil = author.commit_tree(author.git("mktree", input=listing), good)
+    before = files(bare)
+    report, said = send(store, request((ZERO, evil, DRAFT), pack=author.pack(evil)))
+    assert report[0].startswith("unpack git refuses the objects")
+    assert report[1].startswith("ng refs/heads/drafts/a")
+    assert said
+    assert files(bare) == before
+
+
+def test_a_tip_whose_objects_are_missing_is_refused(store: Store, author: Author, bare: Path) -> None:
+    """A ref to nothing, a commit without its tree, and a tip that only the pusher's clone has."""
+    one = author.commit({"workflow.yaml": VALID % "one"})
+    two = author.commit({"workflow.yaml": VALID % "two"}, one)
+    before = files(bare)
+    for pack in (EMPTY_PACK, author.pack(two, without=(one,))):
+        report, _ = send(store, request((ZERO, two, DRAFT), pack=pack))
+        assert report[1].startswith("ng refs/heads/drafts/a"), report
+        assert files(bare) == before
+
+
+def test_a_shallow_clone_is_told_to_fetch_the_rest(store: Store, author: Author) -> None:
+    """Where history is missing and the pusher said that its clone is shallow."""
+    one = author.commit({"notes": "no definition"})
+    two = author.commit({"workflow.yaml": VALID % "two"}, one)
+    lines = pkt_line(b"shallow " + two) + request((ZERO, two, DRAFT), pack=author.pack(two, without=(one,)))
+    report, _ = send(store, lines)
+    assert report[1] == "ng refs/heads/drafts/a shallow clone: git fetch --unshallow, then push"
+
+
+@pytest.mark.parametrize(
+    ("files", "why"),
+    [
+        ({"README": "x"}, "no definition"),
+        ({"workflow.yaml": VALID % "x", "workflow.json": "{}"}, "side by side"),
+    ],
+)
+def test_a_commit_without_one_definition_is_refused(
+    store: Store, author: Author, files: dict[str, str], why: str
+) -> None:
+    """None, and more than one."""
+    one = author.commit(files)
+    report, _ = send(store, request((ZERO, one, DRAFT), pack=author.pack(one)))
+    assert why in report[1]
+
+
+def test_a_definition_is_a_regular_file(store: Store, author: Author) -> None:
+    """A symbolic link by that name is none."""
+    target = author.git("hash-object", "-w", "--stdin", input=b"other.yaml")
+    tree = author.git("mktree", input=b"120000 blob " + target + b"\tworkflow.yaml\n")
+    one = author.commit_tree(tree)
+    report, _ = send(store, request((ZERO, one, DRAFT), pack=author.pack(one)))
+    assert "not a regular file" in report[1]
+
+
+def test_an_atomic_push_is_all_or_nothing(store: Store, author: Author) -> None:
+    """One refused tag keeps the draft back."""
+    one = author.commit({"workflow.yaml": VALID % "one"})
+    body = request((ZERO, one, DRAFT), (ZERO, one, b"refs/tags/a/v5"), pack=author.pack(one))
+    report, _ = send(store, body)
+    assert report[1] == "ng refs/heads/drafts/a atomic push: refs/tags/a/v5 was refused"
+    assert "the next version is v1" in report[2]
+    assert store.refs.read(DRAFT) is None
+
+
+def test_a_push_that_is_not_atomic_keeps_what_was_fine(store: Store, author: Author) -> None:
+    """Each ref is answered for itself."""
+    one = author.commit({"workflow.yaml": VALID % "one"})
+    plain = CAPABILITIES.replace(b" atomic", b"")
+    commands = ((ZERO, one, DRAFT), (ZERO, one, b"refs/tags/a/v5"))
+    report, _ = send(store, request(*commands, pack=author.pack(one), capabilities=plain))
+    assert report[1] == "ok refs/heads/drafts/a"
+    assert report[2].startswith("ng refs/tags/a/v5")
+
+
+def test_the_empty_probe_of_git_is_answered_with_nothing(store: Store) -> None:
+    """git sends a flush packet to learn whether it is authorized."""
+    assert receive.read_request(BytesIO(b"0000").read, 10) is None
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"", b"x", b"zzzz", b"0005", b"000", b"0003", b"fffff", pkt_line(b"hello\0"), pkt_line(b"\0"),
+     pkt_line(ZERO + b" " + ZERO), pkt_line(b"A" * 40 + b" " + ZERO + b" refs/x")],
+    ids=repr,
+)  # fmt: skip
+def test_what_is_no_push_is_malformed(store: Store, body: bytes) -> None:
+    """Garbage packets are the client's fault, and say so."""
+    with pytest.raises(GitstoreError) as refusal:
+        send(store, body)
+    assert refusal.value.code is Code.MALFORMED
+
+
+def test_too_many_refs_are_refused_before_anything_else(bare: Path) -> None:
+    """The limit has its own message."""
+    store = Store(bare, PROJECT, limits=Limits(commands=3))
+    with pytest.raises(GitstoreError, match="4 refs; the limit is 3") as refusal:
+        send(store, request(*[(ZERO, ZERO[:-1] + b"1", b"refs/tags/a/v%d" % n) for n in range(1, 6)]))
+    assert refusal.value.code is Code.TOO_LARGE
+    store.close()
+
+
+def test_limits_of_a_pack_are_told(bare: Path, author: Author) -> None:
+    """Compressed, inflated and a single object, each in words."""
+    one = author.commit({"workflow.yaml": VALID % "one", "big": "x" * 5000})
+    body = request((ZERO, one, DRAFT), pack=author.pack(one))
+    for limits, why in (
+        (Limits(pack=100), "the pack has more than"),
+        (Limits(inflated=1000), "inflates to more than"),
+        (Limits(object=1000), "an object of the pack has"),
+    ):
+        store = Store(bare, PROJECT, limits=limits)
+        report, said = send(store, body)
+        assert why in report[0]
+        assert why in said
+        store.close()
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_a_mutated_push_is_answered_honestly(
+    store: Store, author: Author, bare: Path, data: st.DataObject
+) -> None:
+    """Bytes flipped, cut or doubled anywhere in a sound push: a refusal, or an ok that is true."""
+    one = author.commit({"workflow.yaml": VALID % "one"})
+    body = bytearray(request((ZERO, one, DRAFT), pack=author.pack(one)))
+    for _ in range(data.draw(st.integers(1, 4))):
+        at = data.draw(st.integers(0, len(body) - 1))
+        match data.draw(st.sampled_from(["flip", "cut", "double"])):
+            case "flip":
+                body[at] ^= 1 << data.draw(st.integers(0, 7))
+            case "cut":
+                del body[at:]
+                body += b"\0"
+            case "double":
+                body[at:at] = body[at : at + 20]
+    try:
+        report, _ = send(store, bytes(body))
+    except GitstoreError as error:
+        assert error.code in (Code.MALFORMED, Code.TOO_LARGE)
+        return
+    for line in report[1:]:
+        if line.startswith("ok refs/heads/drafts/"):
+            assert store.refs.read(line[3:].encode()) == one

@@ -1,0 +1,469 @@
+"""Every rule of DEFINITION.md, broken and kept, and rules that meet what they never expected."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from itertools import pairwise
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gitstore import definition
+from gitstore.elements import KINDS
+from gitstore.model import Definition, Limits, Problem, Rules
+from gitstore.rules import check
+
+WARNINGS = {"node_kind_unknown", "label_missing", "duplicate_edge", "editor_leftover"}
+PROBE = "probe"
+
+
+def judge(value: dict[str, Any]) -> Definition:
+    """`value` written as YAML and read again, so that places are those of a real file."""
+    return definition.parse(definition.dump(value, "w.yaml", Rules.ANY), "w.yaml", Rules.MESHHOOK, Limits())
+
+
+def codes(value: dict[str, Any]) -> list[str]:
+    return [problem.code for problem in judge(value).problems]
+
+
+def only(value: dict[str, Any]) -> Problem:
+    problems = judge(value).problems
+    assert len(problems) == 1, problems
+    return problems[0]
+
+
+def node(name: str, kind: str = "webhook", **data: Any) -> dict[str, Any]:
+    return {"id": name, "type": kind, "data": {"label": name, **data}}
+
+
+def edge(source: str, target: str, **more: Any) -> dict[str, Any]:
+    return {"source": source, "target": target, **more}
+
+
+def graph(*nodes: Any, edges: Any = ()) -> dict[str, Any]:
+    return {"nodes": list(nodes), "edges": list(edges) if isinstance(edges, tuple) else edges}
+
+
+def chain(*nodes: dict[str, Any]) -> dict[str, Any]:
+    """The nodes one after another, so that none is unconnected."""
+    return graph(*nodes, edges=tuple(edge(one["id"], other["id"]) for one, other in pairwise(nodes)))
+
+
+def configured(kind: str, **config: Any) -> dict[str, Any]:
+    """One node of `kind` with this config."""
+    return graph(node(PROBE, kind, config=config))
+
+
+def contained(
+    *, lists: Any = ("in-1", "in-2"), parents: Any = ("box", "box"), edges: Any = ()
+) -> dict[str, Any]:
+    """A container with two nodes that say to be in it, and a node outside."""
+    box = node("box", "loop", isContainer=True, dimensions={"width": 1, "height": 1}, childNodes=list(lists))
+    inner = [node(f"in-{n}", parentContainer="box") for n in (1, 2)]
+    return graph(node("out"), box, *inner, edges=(edge("out", "box"), *edges))
+
+
+def loop(**data: Any) -> dict[str, Any]:
+    whole = {"isContainer": True, "dimensions": {"width": 1, "height": 1}, "childNodes": []}
+    return graph(node("box", "loop", **(whole | data)))
+
+
+AN_HTTP_CALL = {"url": "https://a.example/x", "method": "GET"}
+FINE = chain(node("a"), node("b", "httpCall", config=AN_HTTP_CALL), node("c", "terminate"))
+
+# code, a definition that breaks this rule alone, the pointer of the problem
+BROKEN: list[tuple[str, dict[str, Any], str]] = [
+    ("nodes_not_a_list", {"nodes": {}}, "/nodes"),
+    ("nodes_not_a_list", {"nodes": "x"}, "/nodes"),
+    ("edges_not_a_list", graph(node("a"), edges={"x": 1}), "/edges"),
+    ("edges_not_a_list", graph(node("a"), edges=0), "/edges"),
+    ("node_not_a_mapping", graph(node("a"), "x"), "/nodes/1"),
+    ("node_not_a_mapping", graph(None, node("a")), "/nodes/0"),
+    ("edge_not_a_mapping", graph(node("a"), edges=(["x"],)), "/edges/0"),
+    ("id_not_a_string", graph(node("a") | {"id": 1}), "/nodes/0/id"),
+    ("id_not_a_string", graph(node("a") | {"id": {"x": []}}), "/nodes/0/id"),
+    ("id_not_a_string", chain(node("a"), node("b")) | {"edges": [edge("a", "b", id=3)]}, "/edges/0/id"),
+    ("id_not_a_string", loop(childNodes=[1]), "/nodes/0/data/childNodes/0"),
+    ("id_not_a_string", graph(node("a", parentContainer=[])), "/nodes/0/data/parentContainer"),
+    ("no_nodes", {}, ""),
+    ("no_nodes", {"nodes": []}, "/nodes"),
+    ("no_nodes", {"nodes": None, "edges": []}, "/nodes"),
+    ("node_id_missing", graph({"type": "webhook", "data": {"label": "x"}}), "/nodes/0"),
+    ("node_id_missing", graph(node("a") | {"id": ""}), "/nodes/0/id"),
+    ("node_id_duplicate", graph(node("a"), node("b"), node("a"), edges=(edge("a", "b"),)), "/nodes/2/id"),
+    ("node_type_missing", graph({"id": "a", "data": {"label": "x"}}), "/nodes/0"),
+    ("node_type_missing", graph({"id": "a", "data": {"label": "x", "type": "delay"}}), "/nodes/0"),
+    ("node_type_missing", graph(node("a") | {"type": None}), "/nodes/0/type"),
+    ("node_type_missing", graph(node("a") | {"type": 5}), "/nodes/0/type"),
+    ("http_url_missing", configured("httpCall", method="GET"), "/nodes/0/data/config"),
+    ("http_url_missing", configured("http_call", url="", method="GET"), "/nodes/0/data/config/url"),
+    ("http_url_invalid", configured("httpCall", url="ftp://a", method="GET"), "/nodes/0/data/config/url"),
+    ("http_url_invalid", configured("httpCall", url=5, method="GET"), "/nodes/0/data/config/url"),
+    ("http_method_missing", configured("httpCall", url="http://a.example"), "/nodes/0/data/config"),
+    ("http_method_missing", configured("httpCall", url="{{a}}", method=None), "/nodes/0/data/config/method"),
+    ("transform_empty", configured("transform"), "/nodes/0/data/config"),
+    ("transform_empty", configured("transform", expression="", template=None), "/nodes/0/data/config"),
+    ("transform_empty", graph(node("a", "transform", config=[1])), "/nodes/0/data/config"),
+    ("expression_invalid", configured("transform", expression="a."), "/nodes/0/data/config/expression"),
+    ("expression_invalid", configured("transform", expression=["a"]), "/nodes/0/data/config/expression"),
+    ("expression_invalid", configured("loop", items="[*"), "/nodes/0/data/config/items"),
+    ("expression_invalid", configured("conditional", condition="a === b"), "/nodes/0/data/config/condition"),
+    ("delay_duration_invalid", configured("delay"), "/nodes/0/data/config"),
+    ("delay_duration_invalid", configured("delay", duration=0), "/nodes/0/data/config/duration"),
+    ("delay_duration_invalid", configured("delay", duration=-1.5), "/nodes/0/data/config/duration"),
+    ("delay_duration_invalid", configured("delay", duration="5"), "/nodes/0/data/config/duration"),
+    ("delay_duration_invalid", configured("delay", duration=True), "/nodes/0/data/config/duration"),
+    ("condition_missing", configured("conditional"), "/nodes/0/data/config"),
+    ("condition_missing", configured("conditional", condition=""), "/nodes/0/data/config/condition"),
+    ("loop_items_missing", configured("loop"), "/nodes/0/data/config"),
+    ("loop_items_missing", configured("loopContainer", items=None), "/nodes/0/data/config/items"),
+    ("container_dimensions_missing", loop(dimensions=None), "/nodes/0/data/dimensions"),
+    ("container_dimensions_missing", loop(dimensions={"width": 1}), "/nodes/0/data/dimensions"),
+    ("container_dimensions_missing", loop(dimensions={"width": "", "height": 1}), "/nodes/0/data/dimensions"),
+    ("container_children_missing", loop(childNodes=None), "/nodes/0/data/childNodes"),
+    ("container_children_missing", loop(childNodes={}), "/nodes/0/data/childNodes"),
+    ("edge_source_missing", chain(node("a")) | {"edges": [{"target": "a"}, edge("a", "")]}, "/edges/0"),
+    ("edge_target_missing", graph(node("a"), edges=(edge("a", ""),)), "/edges/0/target"),
+    ("edge_source_unknown", graph(node("a"), node("b"), edges=(edge("x", "a"), edge("b", "a"))),
+     "/edges/0/source"),
+    ("edge_target_unknown", graph(node("a"), edges=(edge("a", "x"),)), "/edges/0/target"),
+    ("edge_self_loop", graph(node("a"), node("b"), edges=(edge("a", "b"), edge("b", "b"))), "/edges/1"),
+    ("edge_id_duplicate", chain(node("a"), node("b"), node("c"))
+     | {"edges": [edge("a", "b", id="e"), edge("b", "c", id="e")]}, "/edges/1/id"),
+    ("cycle", graph(node("a"), node("b"), node("c"), edges=(edge("a", "b"), edge("b", "c"), edge("c", "b"))),
+     "/nodes/1"),
+    ("node_unconnected", graph(node("a"), node("b"), node("c"), edges=(edge("a", "b"),)), "/nodes/2"),
+    ("no_trigger", graph(node("a"), edges=(edge("a", "a"),)), "/nodes"),
+    ("container_child_unknown", contained(lists=("in-1", "in-2", "gone")), "/nodes/1/data/childNodes/2"),
+    ("container_child_mismatch", contained(lists=("in-1", "in-2", "out")), "/nodes/1/data/childNodes/2"),
+    ("parent_unknown", graph(node("a", parentContainer="gone")), "/nodes/0/data/parentContainer"),
+    ("parent_unknown", chain(node("a"), node("b")) | {"nodes": [node("a"), node("b", parentContainer="a")]},
+     "/nodes/1/data/parentContainer"),
+    ("parent_mismatch", contained(lists=("in-1",)), "/nodes/3/data/parentContainer"),
+    ("edge_crosses_container", contained(edges=(edge("out", "in-1"),)), "/edges/1"),
+    ("edge_crosses_container", contained(edges=(edge("in-1", "out"),)), "/edges/1"),
+    ("edge_crosses_container", contained(edges=(edge("in-1", "box"),)), "/edges/1"),
+    ("node_kind_unknown", graph(node("a", "robot")), "/nodes/0/type"),
+    ("node_kind_unknown", graph(node("a", "default", type="robot")), "/nodes/0/type"),
+    ("node_kind_unknown", graph(node("a", "default")), "/nodes/0/type"),
+    ("label_missing", graph({"id": "a", "type": "webhook"}), "/nodes/0"),
+    ("label_missing", graph({"id": "a", "type": "webhook", "data": [1]}), "/nodes/0/data"),
+    ("label_missing", graph(node("a", label="")), "/nodes/0/data/label"),
+    ("duplicate_edge", graph(node("a"), node("b"), edges=(edge("a", "b"), edge("a", "b"))), "/edges/1"),
+    ("duplicate_edge", graph(node("a"), node("b"), edges=(edge("a", "b", sourceHandle=None), edge("a", "b"))),
+     "/edges/1"),
+    ("editor_leftover", graph(node("a", testResult={"x": 1})), "/nodes/0/data/testResult"),
+    ("editor_leftover", graph(node("a", loopInput=None)), "/nodes/0/data/loopInput"),
+    ("editor_leftover", graph(node("a", loopOutput=[])), "/nodes/0/data/loopOutput"),
+    ("editor_leftover", graph(node("a") | {"selected": False}), "/nodes/0/selected"),
+    ("editor_leftover", graph(node("a") | {"dragging": True}), "/nodes/0/dragging"),
+    ("editor_leftover", graph(node("a") | {"measured": {}}), "/nodes/0/measured"),
+    ("editor_leftover", graph(node("a"), node("b"), edges=(edge("a", "b", selected=True),)),
+     "/edges/0/selected"),
+]  # fmt: skip
+
+# Rules that can't be broken without breaking another.
+ALONG = {
+    "edge_source_missing": {"edge_target_missing", "no_trigger"},
+    "parent_unknown": {"edge_crosses_container"},
+    "no_trigger": {"edge_self_loop"},
+    "edge_crosses_container": {"cycle"},
+}
+
+
+@pytest.mark.parametrize(("code", "value", "pointer"), BROKEN, ids=[f"{code}-{p}" for code, _, p in BROKEN])
+def test_a_broken_rule_is_told(code: str, value: dict[str, Any], pointer: str) -> None:
+    """With its code and pointer, as an error or a warning, and without a host of other problems."""
+    problems = judge(value).problems
+    assert (code, pointer) in [(problem.code, problem.pointer) for problem in problems]
+    assert {problem.code for problem in problems} <= {code} | ALONG.get(code, set())
+    assert all(problem.error == (problem.code not in WARNINGS) for problem in problems)
+
+
+def test_every_rule_is_broken_by_some_example() -> None:
+    """The table above has every code of DEFINITION.md."""
+    assert {code for code, _, _ in BROKEN} == {
+        *(
+            "nodes_not_a_list",
+            "edges_not_a_list",
+            "node_not_a_mapping",
+            "edge_not_a_mapping",
+            "id_not_a_string",
+        ),
+        *("no_nodes", "node_id_missing", "node_id_duplicate", "node_type_missing"),
+        *(
+            "http_url_missing",
+            "http_url_invalid",
+            "http_method_missing",
+            "transform_empty",
+            "expression_invalid",
+        ),
+        *("delay_duration_invalid", "condition_missing", "loop_items_missing"),
+        *("container_dimensions_missing", "container_children_missing"),
+        *("edge_source_missing", "edge_target_missing", "edge_source_unknown", "edge_target_unknown"),
+        *("edge_self_loop", "edge_id_duplicate", "cycle", "node_unconnected", "no_trigger"),
+        *("container_child_unknown", "container_child_mismatch", "parent_unknown", "parent_mismatch"),
+        *("edge_crosses_container", *WARNINGS),
+    }
+
+
+KEPT: dict[str, dict[str, Any]] = {
+    "the example": FINE,
+    "no edges": {"nodes": [node("a")]},
+    "edges: null": {"nodes": [node("a")], "edges": None},
+    "unknown keys": graph(node("a") | {"x": 1}) | {"y": [2]},
+    "without a config nothing is asked of it": chain(*(node(kind, kind) for kind in sorted(KINDS))),
+    "config: null": graph(node("a", "httpCall", config=None)),
+    "config of another kind": configured("webhook", url=5, duration=-1, items="["),
+    "the kind in data.type": graph(node("a", "default", type="httpCall", config=AN_HTTP_CALL)),
+    "type wins over data.type": graph(node("a", "webhook", type="httpCall", config={})),
+    "a template": configured("transform", template="{{a}}"),
+    "an expression": configured("transform", expression="a[?b > `1`].c | [0]"),
+    "a quoted literal": configured("conditional", condition='status == `"success"`'),
+    "MeshHook's placeholder": configured("conditional", condition="status == `success`"),
+    "a fraction of a second": configured("delay", duration=0.5),
+    "a loop's items": configured("loop", items="data.items[*]"),
+    "a loop that is no container": configured("loop", items="a"),
+    "a container": contained(),
+    "an edge inside of a container": contained(edges=(edge("in-1", "in-2"),)),
+    "an edge out of a container": chain(
+        loop()["nodes"][0] | {"id": "x"}, loop()["nodes"][0] | {"id": "y"}, node("z")
+    ),
+    "a node with a parentId": graph(
+        node("a"), node("b"), node("c") | {"parentId": "a"}, edges=(edge("a", "b"),)
+    ),
+    "two edges with other handles": graph(
+        node("a"),
+        node("b"),
+        edges=(edge("a", "b", sourceHandle="yes", id="1"), edge("a", "b", sourceHandle="no", id="2")),
+    ),
+    "edges without ids": chain(node("a"), node("b"), node("c")),
+    "a diamond": graph(
+        *(node(name) for name in "abcd"),
+        edges=(edge("a", "b"), edge("a", "c"), edge("b", "d"), edge("c", "d")),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", KEPT)
+def test_a_definition_that_keeps_the_rules_has_no_problem(name: str) -> None:
+    """Not even a warning."""
+    assert judge(KEPT[name]).problems == ()
+
+
+# What is told, and where
+
+
+def test_a_problem_tells_place_and_node() -> None:
+    """As a terminal shows it."""
+    raw = b"""\
+nodes:
+  - {id: start, type: webhook, data: {label: Start}}
+  - id: call-api
+    type: httpCall
+    data:
+      label: Call
+      config: {method: GET}
+  - id: wait
+    type: delay
+    data:
+      label: Wait
+      config:
+        duration: 0
+edges:
+  - {source: start, target: call-api}
+  - {source: call-api, target: waits}
+"""
+    found = definition.parse(raw, "workflow.yaml", Rules.MESHHOOK, Limits())
+    assert [(definition.describe(problem), problem.line, problem.column) for problem in found.problems] == [
+        ('nodes[1] "call-api": url is required for an HTTP call', 7, 15),
+        ('nodes[2] "wait": no edge leads here or away from here', 8, 5),
+        ('nodes[2] "wait": duration must be a number greater than 0', 13, 19),
+        ('edges[1]: target "waits" names no node', 16, 30),
+    ]
+    assert [problem.node for problem in found.problems] == ["call-api", "wait", "wait", None]
+    assert not found.valid
+
+
+def test_the_order_is_the_document_s() -> None:
+    """Also where edges come first, and in JSON."""
+    raw = b'{"edges": [{"source": "a", "target": "x"}], "nodes": [{"id": "a", "type": "robot"}]}'
+    for file_name in ("workflow.json", "workflow.yaml"):
+        problems = definition.parse(raw, file_name, Rules.MESHHOOK, Limits()).problems
+        assert [problem.code for problem in problems] == [
+            "edge_target_unknown",
+            "label_missing",
+            "node_kind_unknown",
+        ]
+
+
+@pytest.mark.parametrize(
+    ("edges", "message"),
+    [
+        ("ab ba", 'the graph has a cycle: "a" → "b" → "a"'),
+        ("cb ba ac", 'the graph has a cycle: "a" → "c" → "b" → "a"'),
+        ("ab bc cd db ca", 'the graph has a cycle: "a" → "b" → "c" → "a"'),
+    ],
+)
+def test_a_cycle_names_its_nodes_in_order(edges: str, message: str) -> None:
+    """One cycle for each knot, starting at its first node."""
+    nodes = sorted(set(edges) - {" "})
+    value = graph(*map(node, nodes), edges=tuple(edge(pair[0], pair[1]) for pair in edges.split()))
+    assert [problem.message for problem in judge(value).problems if problem.code == "cycle"] == [message]
+
+
+def test_a_long_cycle_is_cut() -> None:
+    """A message is read by people."""
+    names = [str(n) for n in range(1000)]
+    edges = tuple(edge(one, other) for one, other in zip(names, [*names[1:], names[0]], strict=True))
+    found = [p for p in judge(graph(*map(node, names), edges=edges)).problems if p.code == "cycle"]
+    assert len(found) == 1
+    assert found[0].message.endswith('"18" → … 981 more … → "0"')
+
+
+def test_the_engine_s_kinds_are_those_of_the_editor() -> None:
+    """Ten, under one name each."""
+    assert len(KINDS) == 10
+    for kind in KINDS | {"loopContainer", "http_call"}:
+        assert codes(graph(node("a", kind))) == []
+    assert only(graph(node("a", "robot"))).message == '"robot" is not a kind of node that the editor offers'
+
+
+def test_a_huge_id_is_cut() -> None:
+    """Thousands of problems of a node whose name is a megabyte are not gigabytes."""
+    name = "x" * 400_000
+    value = graph(node(name, "loop", isContainer=True, childNodes=[str(n) for n in range(10_000)]))
+    problems = judge(value).problems
+    assert len(problems) == 10_001
+    assert sum(len(p.message) + len(p.node or "") for p in problems) < 5_000_000
+
+
+# What no rule expects
+
+JSON = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-9, 9)
+    | st.sampled_from(["", "a", "b", "loop", "{{x}}", "webhook"]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from("abc"), inner, max_size=3),
+    max_leaves=6,
+)
+IDS = st.sampled_from(["a", "b", "c", "d"])
+
+
+def sometimes(values: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    """Mostly one of `values`, now and then anything."""
+    return st.one_of(values, values, values, JSON)
+
+
+CONFIGS = st.fixed_dictionaries(
+    {},
+    optional={
+        **{
+            key: sometimes(st.sampled_from(["a", "http://a", "[", "{{a}}"]))
+            for key in ("url", "expression", "items")
+        },
+        "condition": sometimes(st.just("a == `b`")),
+        "duration": sometimes(st.integers(-1, 1)),
+        "method": JSON,
+        "template": JSON,
+    },
+)
+DATA = st.fixed_dictionaries(
+    {},
+    optional={
+        "type": sometimes(st.sampled_from(sorted(KINDS))),
+        "label": JSON,
+        "config": sometimes(CONFIGS),
+        "isContainer": sometimes(st.just(value=True)),
+        "childNodes": sometimes(st.lists(sometimes(IDS), max_size=3)),
+        "parentContainer": sometimes(IDS),
+        "dimensions": sometimes(st.just({"width": 1, "height": 1})),
+        "testResult": JSON,
+    },
+)
+NODES = st.fixed_dictionaries(
+    {},
+    optional={
+        "id": sometimes(IDS),
+        "type": sometimes(st.sampled_from(["default", *sorted(KINDS)])),
+        "data": sometimes(DATA),
+        "parentId": JSON,
+        "selected": JSON,
+    },
+)
+EDGES = st.fixed_dictionaries(
+    {},
+    optional={
+        "id": sometimes(IDS),
+        "source": sometimes(IDS),
+        "target": sometimes(IDS),
+        "sourceHandle": JSON,
+        "targetHandle": JSON,
+        "style": JSON,
+    },
+)
+DEFINITIONS = st.fixed_dictionaries(
+    {},
+    optional={
+        "nodes": sometimes(st.lists(sometimes(NODES), max_size=6)),
+        "edges": sometimes(st.lists(sometimes(EDGES), max_size=8)),
+    },
+)
+
+
+def resolve(value: Any, pointer: str) -> Any:
+    for step in pointer.split("/")[1:]:
+        value = value[int(step)] if isinstance(value, list) else value[step]
+    return value
+
+
+@given(DEFINITIONS)
+def test_no_value_is_too_strange_for_the_rules(value: dict[str, Any]) -> None:
+    """Whatever stands there, problems come out in order, each with a pointer that resolves."""
+    found = judge(value)
+    places = [(problem.line or 0, problem.column or 0) for problem in found.problems]
+    assert places == sorted(places)
+    for problem in found.problems:
+        assert problem.pointer is not None
+        resolve(found.value, problem.pointer)
+        assert "\n" not in definition.describe(problem)
+    written = definition.parse(definition.dump(value, "w.json"), "w.json", Rules.MESHHOOK, Limits())
+    assert "editor_leftover" not in {problem.code for problem in written.problems}
+    assert written.digest == found.digest
+
+
+# Cost
+
+
+def a_star(count: int) -> dict[str, Any]:
+    inner = [node(f"n{n}", parentContainer="box") for n in range(count)]
+    box = node("box", "loop", isContainer=True, dimensions={"width": 1, "height": 1})
+    box["data"]["childNodes"] = [f"n{n}" for n in range(count)]
+    return graph(box, *inner, edges=tuple(edge("n0", f"n{n}") for n in range(1, count)))
+
+
+def copies(count: int) -> dict[str, Any]:
+    return graph(*(node("a") for _ in range(count)), edges=tuple(edge("a", "b") for _ in range(count)))
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda count: chain(*(node(f"n{n}") for n in range(count))),
+        lambda count: graph(*(node(f"n{n}") for n in range(count))),
+        a_star,
+        copies,
+    ],
+    ids=["chain", "apart", "star", "copies"],
+)
+def test_a_huge_graph_is_judged_in_seconds(make: Callable[[int], dict[str, Any]]) -> None:
+    """50,000 nodes: every rule is linear in the size of the definition."""
+    value = make(50_000)
+    started = time.monotonic()
+    for _ in check(value):
+        pass
+    assert time.monotonic() - started < 20

@@ -1,0 +1,355 @@
+"""The Store: drafts, publishing, reverting and current, on a real repository, without Postgres."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from pathlib import Path
+from uuid import UUID
+
+import pytest
+
+from gitstore.content import Content
+from gitstore.errors import Code, GitstoreError
+from gitstore.model import LedgerKind, Person, Rules
+from gitstore.store import ANY, Store, Who
+from tests.gitstore.conftest import Git
+
+PROJECT = UUID("0f8fad5b-d9cb-469f-a165-70867728950e")
+ANN = Who(Person("token:ci", "1@tokens.gitstore"), Person("Ann", "ann@example.test"))
+NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
+
+
+def yaml(label: str, valid: bool = True) -> Content:
+    """A definition that differs by its label."""
+    kind = "webhook" if valid else "httpCall"
+    text = f"nodes:\n  - id: n-1\n    type: {kind}\n    data: {{label: {label}, config: {{}}}}\n"
+    return Content(raw=text.encode())
+
+
+@pytest.fixture
+def store(bare: Path) -> Iterator[Store]:
+    made = Store(bare, PROJECT, clock=lambda: NOW)
+    yield made
+    made.close()
+
+
+@pytest.fixture(autouse=True)
+def _sound(bare: Path, git: Git) -> Iterator[None]:
+    """Whatever a test does, git fsck --strict finds nothing, and no lock or temporary file is left."""
+    yield
+    git("fsck", "--strict")
+    assert [path for path in bare.rglob("*") if path.suffix == ".lock" and path.name != "gitstore.lock"] == []
+    assert list(bare.rglob("tmp_*")) == []
+
+
+def refusal(call: Callable[..., object], *args: object, **named: object) -> GitstoreError:
+    with pytest.raises(GitstoreError) as caught:
+        call(*args, **named)
+    return caught.value
+
+
+def publish(store: Store, slug: str, label: str, **named: object) -> int:
+    """Save a draft with `label` and publish it."""
+    state = store.state(slug) if store.exists(slug) else None
+    if state is None:
+        store.create_workflow(slug, yaml(label), ANN)
+    elif state.draft_open:
+        store.save_draft(slug, yaml(label), ANN, expected=ANY)
+    else:
+        store.create_draft(slug, yaml(label), ANN)
+    return store.publish(slug, ANN, **named).number  # type: ignore[arg-type]
+
+
+def text(store: Store, slug: str, commit: str | None) -> str:
+    return store.objects.blob(store.snapshot(slug, commit or "").blob.encode()).decode()
+
+
+def test_a_workflow_begins_with_a_draft(store: Store) -> None:
+    """Bytes in are bytes out; the ledger says who created it and under which name."""
+    content = yaml("one")
+    saved = store.create_workflow("a", content, ANN, name="Order sync", description="Copies\norders")
+    state = store.state("a")
+    assert (state.draft, state.draft_open, state.latest, state.current) == (saved.commit, True, 0, None)
+    assert text(store, "a", saved.commit).encode() == content.raw
+    (entry,) = store.ledger("a")
+    assert (entry.kind, entry.name, entry.description) == (LedgerKind.CREATED, "Order sync", "Copies\norders")
+    assert entry.actor == ANN.actor
+    assert store.snapshot("a", saved.commit).author == ANN.author
+    assert refusal(store.create_workflow, "a", content, ANN).code is Code.WORKFLOW_EXISTS
+    assert refusal(store.create_workflow, "A", content, ANN).code is Code.INVALID_NAME
+
+
+def test_without_a_definition_the_draft_is_a_valid_starter(store: Store) -> None:
+    """It can be published as it is."""
+    store.create_workflow("a", None, ANN, name="First")
+    assert store.publish("a", ANN).number == 1
+    assert store.version("a", 1).snapshot.definition is not None
+
+
+def test_a_draft_is_saved_only_over_what_was_read(store: Store) -> None:
+    """A stale If-Match is refused with what stands there now; the same content again changes nothing."""
+    first = store.create_workflow("a", yaml("one"), ANN)
+    second = store.save_draft("a", yaml("two"), ANN, expected=first.commit)
+    error = refusal(store.save_draft, "a", yaml("three"), ANN, expected=first.commit)
+    assert error.code is Code.STALE_DRAFT
+    assert error.data["etag"] == f'"{second.commit}"'
+    assert error.data["author"] == {"name": "Ann", "email": "ann@example.test"}
+    assert store.save_draft("a", yaml("two"), ANN, expected=second.commit).commit == second.commit
+    assert store.save_draft("a", yaml("three"), ANN, expected=ANY).commit != second.commit
+
+
+def test_what_does_not_parse_leaves_nothing_behind(store: Store, bare: Path) -> None:
+    """Not an object, not a ref."""
+    first = store.create_workflow("a", yaml("one"), ANN)
+    before = sorted(bare.rglob("*"))
+    error = refusal(store.save_draft, "a", Content(raw=b"nodes: ["), ANN, expected=ANY)
+    assert error.code is Code.DEFINITION_UNPARSABLE
+    assert store.state("a").draft == first.commit
+    assert sorted(bare.rglob("*")) == before
+
+
+def test_publishing_twice_is_publishing_once(store: Store) -> None:
+    """The second call finds the same content and makes no version; the version is in tag and ledger."""
+    store.create_workflow("a", yaml("one"), ANN)
+    first = store.publish("a", ANN, message="Go")
+    second = store.publish("a", ANN, message="Go again")
+    assert (first.number, first.new, second.number, second.new) == (1, True, 1, False)
+    version = store.version("a", 1)
+    assert (version.message, version.published_by, version.published_at) == ("Go", ANN.actor, NOW)
+    assert store.state("a").draft_open is False
+
+
+def test_an_invalid_draft_is_not_published(store: Store, bare: Path) -> None:
+    """All problems are told, and no tag object is left behind."""
+    store.create_workflow("a", yaml("one", valid=False), ANN)
+    before = sorted(bare.rglob("*"))
+    error = refusal(store.publish, "a", ANN)
+    assert error.code is Code.DEFINITION_INVALID
+    assert {problem.code for problem in error.data["problems"]} >= {"http_url_missing", "http_method_missing"}
+    assert sorted(bare.rglob("*")) == before
+
+
+def test_a_project_with_rules_any_takes_any_mapping(bare: Path) -> None:
+    """No graph rules."""
+    store = Store(bare, PROJECT, rules=Rules.ANY)
+    store.create_workflow("a", Content(raw=b"kind: Workflow\n"), ANN)
+    assert store.publish("a", ANN).number == 1
+    store.close()
+
+
+def test_a_draft_opens_on_top_of_the_latest_version(store: Store) -> None:
+    """One at a time; empty, it is a copy of the current version, and still a draft of its own."""
+    publish(store, "a", "one")
+    latest = store.state("a").latest_commit
+    copied = store.create_draft("a", None, ANN)
+    assert store.objects.commit(copied.commit.encode()).parents == [(latest or "").encode()]
+    assert text(store, "a", copied.commit) == text(store, "a", latest)
+    assert store.state("a").draft_open
+    assert refusal(store.create_draft, "a", yaml("x"), ANN).code is Code.DRAFT_EXISTS
+    assert store.publish("a", ANN) == store.publish("a", ANN)  # the same content: still v1
+    assert store.state("a").latest == 1
+
+
+def test_a_draft_from_a_version_holds_its_content(store: Store) -> None:
+    """Any version, not the latest alone."""
+    publish(store, "a", "one")
+    publish(store, "a", "two")
+    opened = store.create_draft_from("a", 1, ANN)
+    assert "one" in text(store, "a", opened.commit)
+    assert refusal(store.create_draft_from, "a", 9, ANN).code is Code.DRAFT_EXISTS
+
+
+def test_a_discarded_draft_is_kept(store: Store) -> None:
+    """Its head stays under a superseded ref, and the ledger tells who discarded it."""
+    saved = store.create_workflow("a", yaml("one"), ANN)
+    assert refusal(store.discard_draft, "a", ANN, expected="0" * 40).code is Code.STALE_DRAFT
+    store.discard_draft("a", ANN)
+    assert store.state("a").draft is None
+    kept = store.refs.below(b"refs/superseded/a/")
+    assert list(kept.values()) == [saved.commit.encode()]
+    assert next(store.ledger("a")).kind is LedgerKind.DISCARDED
+    assert refusal(store.publish, "a", ANN).code is Code.NO_DRAFT
+    assert refusal(store.discard_draft, "a", ANN).code is Code.VERSION_NOT_FOUND
+    assert store.create_draft("a", yaml("again"), ANN)
+
+
+def test_a_base_that_moved_is_refused_until_it_is_taken_into_account(store: Store, git: Git) -> None:
+    """A draft from before v2 is not v3, unless it says that it knows v2."""
+    publish(store, "a", "one")
+    publish(store, "a", "two")
+    old = git("rev-parse", "refs/tags/a/v1^{commit}")
+    stale = git("commit-tree", f"{old}^{{tree}}", "-p", old, "-m", "from v1")
+    git("update-ref", "refs/heads/drafts/a", stale)
+    store.save_draft("a", yaml("three"), ANN, expected=ANY)
+    error = refusal(store.publish, "a", ANN)
+    assert (error.code, error.data["base_version"]) == (Code.BASE_MOVED, 2)
+    store.save_draft("a", yaml("three"), ANN, expected=ANY, base_version=2)
+    assert store.publish("a", ANN).number == 3
+
+
+def test_reverting_makes_a_draft_and_touches_nothing_live(store: Store) -> None:
+    """A new commit on top with the old content; an open draft needs its ETag."""
+    publish(store, "a", "one")
+    publish(store, "a", "two")
+    first = store.revert("a", 1, ANN)
+    assert store.state("a").current == 2
+    assert "one" in text(store, "a", first.commit)
+    assert refusal(store.revert, "a", 2, ANN).code is Code.PRECONDITION_REQUIRED
+    assert refusal(store.revert, "a", 2, ANN, expected="0" * 40).code is Code.STALE_DRAFT
+    second = store.revert("a", 2, ANN, expected=first.commit)
+    assert store.objects.commit(second.commit.encode()).parents == [first.commit.encode()]
+    assert refusal(store.revert, "a", 7, ANN, expected=ANY).code is Code.VERSION_NOT_FOUND
+
+
+def test_current_moves_is_held_and_is_cleared(store: Store) -> None:
+    """Held, publishing does not move it; cleared, nothing runs until the next publication."""
+    publish(store, "a", "one")
+    publish(store, "a", "two")
+    store.move_current("a", 1, ANN, message="Night", hold=True)
+    publish(store, "a", "three")
+    assert (store.state("a").current, store.state("a").held) == (1, True)
+    store.move_current("a", 3, ANN)
+    publish(store, "a", "four", activate=False)
+    assert (store.state("a").current, store.state("a").held) == (3, False)
+    store.clear_current("a", ANN)
+    assert store.state("a").current is None
+    entries = sum(1 for _ in store.ledger("a"))
+    store.clear_current("a", ANN)
+    assert sum(1 for _ in store.ledger("a")) == entries
+    assert publish(store, "a", "five") == 5
+    assert store.state("a").current == 5
+    assert refusal(store.move_current, "a", 9, ANN).code is Code.VERSION_NOT_FOUND
+
+
+def test_a_teams_repository_keeps_its_other_files(store: Store, git: Git) -> None:
+    """Definitions in workflows/<slug>/: a save or a revert of one leaves its neighbours as they are."""
+
+    def blob(label: str) -> str:
+        return git("hash-object", "-w", "--stdin", input=yaml(label).raw or b"")
+
+    inner = {slug: git("mktree", input=f"100644 blob {blob(slug)}\tworkflow.yml\n") for slug in ("a", "b")}
+    folder = git("mktree", input="".join(f"040000 tree {tree}\t{slug}\n" for slug, tree in inner.items()))
+    root = git("mktree", input=f"040000 tree {folder}\tworkflows\n")
+    git("update-ref", "refs/heads/drafts/a", git("commit-tree", root, "-m", "team"))
+    saved = store.save_draft("a", yaml("new"), ANN, expected=ANY)
+    assert "new" in git("show", f"{saved.commit}:workflows/a/workflow.yml")
+    assert "b" in git("show", f"{saved.commit}:workflows/b/workflow.yml")
+    store.publish("a", ANN)
+    store.create_draft("a", yaml("newer"), ANN)
+    store.publish("a", ANN)
+    reverted = store.revert("a", 1, ANN)
+    assert git("rev-parse", f"{reverted.commit}^{{tree}}") == git("rev-parse", f"{saved.commit}^{{tree}}")
+
+
+def test_an_object_is_written_in_the_files_own_format(store: Store) -> None:
+    """A JSON draft stays JSON; comments of a YAML file are told as gone."""
+    store.create_workflow("j", Content(raw=b'{"nodes": []}', json=True), ANN)
+    value = {"nodes": [{"id": "n", "type": "webhook", "data": {"label": "x"}, "selected": True}]}
+    saved = store.save_draft("j", Content(value=value), ANN, expected=ANY)
+    snapshot = store.snapshot("j", saved.commit)
+    assert snapshot.file_name == "workflow.json"
+    assert snapshot.definition is not None
+    assert "selected" not in snapshot.definition.value["nodes"][0]
+    store.create_workflow("y", Content(raw=b"# why\nnodes: []\n"), ANN)
+    saved = store.save_draft("y", Content(value=value), ANN, expected=ANY)
+    assert next(problem.code for problem in saved.problems) == "comments_dropped"
+
+
+@pytest.mark.parametrize("slug", ["nobody", "Nobody", "a" * 200, "a\0b", "../x"])
+def test_an_unknown_workflow_is_not_found_by_any_method(store: Store, slug: str) -> None:
+    """Whatever its name looks like."""
+    for call in (store.publish, store.discard_draft, store.clear_current):
+        assert refusal(call, slug, ANN).code is Code.WORKFLOW_NOT_FOUND
+    assert refusal(store.create_draft, slug, yaml("x"), ANN).code is Code.WORKFLOW_NOT_FOUND
+
+
+def test_what_a_kill_left_in_the_ledger_never_counts(store: Store, git: Git) -> None:
+    """An entry whose tag was never written is passed over; its number is used by the next publication."""
+    publish(store, "a", "one")
+    publish(store, "a", "two")
+    git("update-ref", "-d", "refs/heads/drafts/a")
+    git("update-ref", "refs/heads/drafts/a", "refs/tags/a/v1^{commit}")
+    git("update-ref", "-d", "refs/tags/a/v2")  # as if killed before the tag
+    assert store.state("a").latest == 1
+    assert store.state("a").current == 1
+    store.create_draft("a", yaml("other"), ANN)
+    assert store.publish("a", ANN).number == 2
+    assert "other" in text(store, "a", store.version("a", 2).snapshot.commit)
+
+
+def test_a_lone_created_entry_makes_no_workflow(store: Store, git: Git) -> None:
+    """Killed between the ledger and the draft: nothing happened, and the name is free."""
+    store.create_workflow("a", yaml("one"), ANN, name="Old")
+    git("update-ref", "-d", "refs/heads/drafts/a")
+    assert not store.exists("a")
+    store.create_workflow("a", yaml("one"), ANN, name="New")
+    assert next(store.ledger("a")).name == "New"
+
+
+@pytest.mark.parametrize("hand", ["remove", "add"])
+def test_a_tag_that_contradicts_the_ledger_stops_publishing(store: Store, git: Git, hand: str) -> None:
+    """A tag removed or made by hand is `integrity`, for every writer."""
+    publish(store, "a", "one")
+    publish(store, "a", "two")
+    store.move_current("a", 1, ANN)
+    if hand == "remove":
+        git("update-ref", "-d", "refs/tags/a/v2")
+    else:
+        git("update-ref", "refs/tags/a/v3", "refs/tags/a/v1")
+    error = refusal(store.publish, "a", ANN)
+    assert error.code is Code.INTEGRITY
+    assert "gitstore verify" in error.message
+
+
+def test_one_of_many_racing_savers_wins(bare: Path) -> None:
+    """Eight threads save over the same commit: one is told yes, and its content stands."""
+    first = Store(bare, PROJECT)
+    seen = first.create_workflow("a", yaml("zero"), ANN).commit
+    barrier = threading.Barrier(8)
+
+    def save(number: int) -> str | None:
+        mine = Store(bare, PROJECT)
+        barrier.wait()
+        try:
+            return mine.save_draft("a", yaml(f"n{number}"), ANN, expected=seen).commit
+        except GitstoreError as error:
+            assert error.code is Code.STALE_DRAFT
+            return None
+        finally:
+            mine.close()
+
+    with ThreadPoolExecutor(8) as pool:
+        winners = [commit for commit in pool.map(save, range(8)) if commit]
+    assert winners == [first.state("a").draft]
+    first.close()
+
+
+def test_racing_publishers_make_contiguous_versions(bare: Path) -> None:
+    """Four threads, five publications each: exactly twenty versions, none lost."""
+    Store(bare, PROJECT).create_workflow("a", yaml("zero"), ANN)
+
+    def run(worker: int) -> list[int]:
+        mine = Store(bare, PROJECT)
+        numbers = []
+        for turn in range(5):
+            with mine.locks.writing(["x"]):
+                pass
+            while True:
+                try:
+                    numbers.append(publish(mine, "a", f"w{worker}-{turn}"))
+                    break
+                except GitstoreError as error:
+                    assert error.code in (Code.DRAFT_EXISTS, Code.VERSION_NOT_FOUND)
+        mine.close()
+        return numbers
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(run, range(4)))
+    store = Store(bare, PROJECT)
+    tags = store.version_tags("a")
+    assert sorted(tags) == list(range(1, len(tags) + 1))
+    assert store.state("a").latest == len(tags)
+    store.close()

@@ -1,0 +1,196 @@
+"""Connections: who a transaction is, what leaks (nothing), and what happens when Postgres goes away."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from uuid import uuid4
+
+import psycopg
+import pytest
+
+from gitstore.errors import Code, GitstoreError
+from sync.db import Database, claims_of
+from sync.embedded import EmbeddedPostgres
+
+WHO = "select current_user, nullif(current_setting('request.jwt.claims', true), '')"
+
+
+def test_each_transaction_is_its_role_and_the_claims_last_as_long_as_it(conninfo: str):
+    database = Database(conninfo, max_connections=1)
+    someone = uuid4()
+    with database.reading(claims_of(someone)) as tx:
+        assert tx.tuples(WHO) == [("gitstore_user", f'{{"sub": "{someone}"}}')]
+    with database.as_mirror() as tx:
+        assert tx.tuples(WHO) == [("gitstore_mirror", None)]
+    with database.as_owner() as tx:
+        assert tx.tuples(WHO) == [("gitstore", None)]
+    with database.reading({}) as tx:
+        assert tx.tuples(WHO) == [("gitstore_user", "{}")]
+    database.close()
+
+
+@pytest.mark.parametrize("fails_with", [ValueError, KeyboardInterrupt])
+def test_claims_do_not_outlive_a_transaction_that_failed(conninfo: str, fails_with: type[BaseException]):
+    database = Database(conninfo, max_connections=1)
+    with pytest.raises(fails_with), database.as_user(claims_of(uuid4())):
+        raise fails_with
+    with database.as_owner() as tx:
+        assert tx.tuples(WHO) == [("gitstore", None)]
+    database.close()
+
+
+def test_claims_with_quotes_and_unicode_arrive_as_they_are(database: Database):
+    strange = "o'brien\\ \"; drop table x; -- %s %(a)s \N{SNOWMAN}"
+    with database.reading({"sub": strange}) as tx:
+        assert tx.value("select current_setting('request.jwt.claims')::jsonb ->> 'sub'") == strange
+        assert tx.value("select gitstore.visible_projects()") == []
+
+
+def test_a_subject_that_is_no_uuid_is_nobody(database: Database):
+    for subject in ("", "me", "00000000-0000-0000-0000-00000000000g", None, 7):
+        with database.reading({"sub": subject}) as tx:
+            assert tx.value("select gitstore.visible_projects()") == []
+
+
+def test_reading_cannot_write(database: Database):
+    with pytest.raises(GitstoreError), database.reading({}) as tx:
+        tx.run("select gitstore.authenticate('\\x00')")
+        tx.run("create temporary table t (id int)")
+
+
+def test_what_a_failed_transaction_did_is_undone(database: Database):
+    with pytest.raises(ValueError, match="no"), database.as_owner() as tx:
+        tx.run("create table gitstore.scratch (id int)")
+        raise ValueError("no")
+    with database.as_owner() as tx:
+        assert tx.value("select to_regclass('gitstore.scratch')") is None
+
+
+def test_a_swallowed_error_is_not_taken_for_a_commit(database: Database):
+    with pytest.raises(GitstoreError, match="rolled back"), database.as_owner() as tx:
+        try:
+            tx.run("select 1 / 0")
+        except psycopg.Error:
+            pass
+
+
+def test_connections_that_were_cut_while_idle_are_replaced_unnoticed(
+    database: Database, postgres_admin_conninfo: str
+):
+    def ping(_: int) -> None:
+        database.ping()
+        time.sleep(0.02)
+
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(ping, range(8)))
+    with psycopg.connect(postgres_admin_conninfo, autocommit=True) as admin:
+        admin.execute("select pg_terminate_backend(pid) from pg_stat_activity where usename = 'gitstore'")
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(ping, range(8)))
+
+
+def test_a_connection_cut_in_the_middle_is_unavailable_and_the_next_request_works(
+    database: Database, postgres_admin_conninfo: str
+):
+    with pytest.raises(GitstoreError) as refused, database.as_owner() as tx:
+        pid = tx.value("select pg_backend_pid()")
+        with psycopg.connect(postgres_admin_conninfo, autocommit=True) as admin:
+            admin.execute("select pg_terminate_backend(%s, 1000)", (pid,))
+        tx.value("select 1")
+    assert refused.value.code is Code.UNAVAILABLE
+    assert refused.value.data["retry_after"] > 0
+    database.ping()
+
+
+def test_a_stopped_server_is_a_quick_refusal_and_a_started_one_is_found_again(tmp_path: Path):
+    server = EmbeddedPostgres(tmp_path / "postgres")
+    database = Database(server.start(), max_connections=4)
+    try:
+        database.ping()
+        server.stop()
+        for _ in range(3):
+            began = time.monotonic()
+            with pytest.raises(GitstoreError) as refused:
+                database.ping()
+            assert refused.value.code is Code.UNAVAILABLE
+            assert time.monotonic() - began < 2
+        server.start()
+        database.ping()
+    finally:
+        database.close()
+        server.stop()
+
+
+def test_a_wait_for_a_lock_ends_as_busy(conninfo: str):
+    database = Database(conninfo, lock_seconds=0.2)
+    with database.as_mirror() as first:
+        first.run("select pg_advisory_xact_lock(1)")
+        with pytest.raises(GitstoreError) as refused, database.as_mirror() as second:
+            second.run("select pg_advisory_xact_lock(1)")
+    database.close()
+    assert (refused.value.code, refused.value.data) == (Code.BUSY, {"retry_after": 1})
+
+
+def test_a_statement_that_takes_too_long_ends_as_busy(conninfo: str):
+    database = Database(conninfo, statement_seconds=0.1)
+    with pytest.raises(GitstoreError) as refused, database.reading({}) as tx:
+        tx.run("select pg_sleep(5)")
+    with database.as_owner() as tx:
+        tx.run("select pg_sleep(0.2)")
+    database.close()
+    assert refused.value.code is Code.BUSY
+
+
+def test_more_requests_than_connections_wait_for_one(conninfo: str):
+    database = Database(conninfo, max_connections=2)
+
+    def work(_: int) -> None:
+        with database.reading({}) as tx:
+            tx.run("select pg_sleep(0.05)")
+
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(work, range(24)))
+    database.close()
+
+
+@pytest.mark.parametrize("value", ["a\0b", "half \ud800 pair"])
+def test_text_that_postgres_cannot_hold_is_malformed(database: Database, value: str):
+    with pytest.raises(GitstoreError) as refused, database.reading({}) as tx:
+        tx.value("select %(value)s::text", value=value)
+    assert refused.value.code is Code.MALFORMED
+
+
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_a_forked_child_has_connections_of_its_own(database: Database):
+    database.ping()
+    child = os.fork()
+    if child == 0:
+        try:
+            with database.as_owner() as tx:
+                tx.value("select 1")
+            os._exit(0)
+        except BaseException:  # noqa: BLE001
+            os._exit(1)
+    _, status = os.waitpid(child, 0)
+    assert os.waitstatus_to_exitcode(status) == 0
+    for _ in range(3):
+        database.ping()
+
+
+def test_a_pool_opens_once_however_many_ask_first(make_database: Callable[..., str]):
+    database = Database(make_database(), max_connections=4)
+    start = threading.Barrier(4)
+
+    def first(_: int) -> None:
+        start.wait()
+        database.ping()
+
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(first, range(4)))
+    assert database._inherited == [None]
+    database.close()

@@ -1,0 +1,322 @@
+"""Tenants: what one has does not show to another, in any table, by any verb, through any door."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any, LiteralString
+from uuid import UUID, uuid4
+
+import psycopg
+import pytest
+
+from gitstore.errors import Code, GitstoreError
+from sync import audit, catalog, tokens
+from sync.audit import Origin
+from sync.db import Claims, Database, Transaction, claims_of
+
+COUNTS: dict[str, LiteralString] = {
+    "projects": "select count(*) from gitstore.projects",
+    "members": "select count(*) from gitstore.members",
+    "access_tokens": "select count(id) from gitstore.access_tokens",
+    "workflows": "select count(*) from gitstore.workflows",
+    "workflow_versions": "select count(*) from gitstore.workflow_versions",
+    "events": "select count(*) from gitstore.events",
+    "audit_log": "select count(*) from gitstore.audit_log",
+}
+READABLE = ("projects", "workflows", "workflow_versions", "events")
+OWNERS = ("members", "access_tokens", "audit_log")
+
+
+@pytest.fixture
+def ours(make_house: Callable[..., Any]) -> Any:
+    house = make_house("ours")
+    house.publish("order-sync")
+    add_member(house, uuid4(), "viewer")
+    return house
+
+
+@pytest.fixture
+def theirs(make_house: Callable[..., Any]) -> Any:
+    house = make_house("theirs")
+    house.publish("payroll")
+    house.save("payroll", "https://secret.example/")
+    add_member(house, uuid4(), "viewer")
+    return house
+
+
+def add_member(house: Any, user: UUID, role: str) -> Claims:
+    house.tamper(
+        "insert into gitstore.members (project_id, user_id, role) values (%(project)s, %(user)s, %(role)s)",
+        project=house.project,
+        user=user,
+        role=role,
+    )
+    return claims_of(user)
+
+
+def token(house: Any, role: str, expires_at: datetime | None = None) -> UUID:
+    with house.database.as_owner() as tx:
+        return tokens.create(tx, house.project, role, role, secrets.token_bytes(32), expires_at).id
+
+
+def counts(database: Database, claims: Claims) -> dict[str, int]:
+    with database.reading(claims) as tx:
+        return {table: tx.value(query) for table, query in COUNTS.items()}
+
+
+def test_nobody_sees_nothing(ours: Any, theirs: Any):
+    for claims in ({}, claims_of(uuid4()), claims_of(ours.project), {"role": "service_role"}):
+        assert set(counts(ours.database, claims).values()) == {0}
+
+
+def test_an_owner_sees_all_of_the_own_project_and_nothing_of_another(ours: Any, theirs: Any):
+    claims = ours.claims
+    with ours.database.reading(claims) as tx:
+        assert [project.slug for project in catalog.projects(tx)] == ["ours"]
+        for table in ("workflows", "workflow_versions", "events", "audit_log", "members", "access_tokens"):
+            found = tx.tuples(f"select distinct project_id from gitstore.{table}")  # noqa: S608
+            assert found == [(ours.project,)], table
+
+
+@pytest.mark.parametrize("role", ["viewer", "editor", "publisher"])
+def test_others_of_a_project_see_its_workflows_but_not_its_tokens_and_log(ours: Any, role: str):
+    for claims in (claims_of(token(ours, role)), add_member(ours, uuid4(), role)):
+        seen = counts(ours.database, claims)
+        assert all(seen[table] > 0 for table in READABLE)
+        assert seen["access_tokens"] == seen["audit_log"] == 0
+        assert seen["members"] <= 1  # oneself
+
+
+def test_the_projects_owner_needs_no_membership(ours: Any):
+    owner = uuid4()
+    ours.tamper(
+        "update gitstore.projects set owner = %(owner)s where id = %(id)s", owner=owner, id=ours.project
+    )
+    assert all(counts(ours.database, claims_of(owner)).values())
+
+
+def test_a_revoked_or_expired_token_sees_nothing(ours: Any):
+    expired = token(ours, "owner", datetime.now(UTC) - timedelta(seconds=1))
+    revoked = token(ours, "owner")
+    with ours.database.as_user(ours.claims) as tx:
+        assert tokens.revoke(tx, ours.project, revoked)
+    for gone in (expired, revoked):
+        assert set(counts(ours.database, claims_of(gone)).values()) == {0}
+
+
+def test_claims_do_not_leak_to_the_next_transaction_of_a_connection(conninfo: str, ours: Any, theirs: Any):
+    database = Database(conninfo, max_connections=1)
+    for _ in range(8):  # past the point where statements are prepared
+        assert counts(database, ours.claims)["workflows"] == 1
+        assert counts(database, {})["workflows"] == 0
+        assert counts(database, theirs.claims)["workflow_versions"] == 2
+    database.close()
+
+
+def test_asking_for_another_tenants_workflow_is_asking_for_nothing(ours: Any, theirs: Any):
+    payroll = theirs.workflow_id("payroll")
+    with ours.database.reading(ours.claims) as tx:
+        assert catalog.project(tx, "theirs") is None
+        assert catalog.project_by_id(tx, theirs.project) is None
+        assert catalog.workflow(tx, payroll) is None
+        assert catalog.workflow_by_slug(tx, theirs.project, "payroll") is None
+        assert catalog.workflows(tx, theirs.project).rows == []
+        assert catalog.history(tx, payroll).rows == []
+        for which in (1, "draft", "current", "latest"):
+            assert catalog.full_version(tx, payroll, which) is None  # type: ignore[arg-type]
+        assert tokens.tokens(tx, theirs.project) == []
+
+
+def refused(database: Database, claims: Claims, action: Callable[[Transaction], object]) -> bool:
+    """Whether `action` fails or touches nothing."""
+    try:
+        with database.as_user(claims) as tx:
+            return not action(tx)
+    except GitstoreError as error:
+        assert error.code is Code.FORBIDDEN, error.__cause__
+        return True
+
+
+WRITES: list[LiteralString] = [
+    "insert into gitstore.projects (id, slug, name, rules) values (%(new)s, 'new', 'new', 'any')",
+    "update gitstore.projects set owner = %(new)s",
+    "delete from gitstore.projects",
+    "insert into gitstore.members values (%(project)s, %(new)s, 'owner')",
+    "update gitstore.members set role = 'owner'",
+    "delete from gitstore.members",
+    "insert into gitstore.access_tokens (id, project_id, name, role, sha256) values "
+    "(%(new)s, %(project)s, 'n', 'owner', sha256('x'))",
+    "update gitstore.access_tokens set role = 'owner'",
+    "update gitstore.access_tokens set sha256 = sha256('x')",
+    "delete from gitstore.access_tokens",
+    "insert into gitstore.workflows select * from gitstore.workflows",
+    "update gitstore.workflows set name = 'x'",
+    "delete from gitstore.workflows",
+    "insert into gitstore.workflow_versions select * from gitstore.workflow_versions",
+    "update gitstore.workflow_versions set message = 'x'",
+    "delete from gitstore.workflow_versions where state = 'draft'",
+    "insert into gitstore.events (id, project_id, workflow_id, type, created_at, data) values "
+    "(%(new)s, %(project)s, %(new)s, 'x', now(), '{}')",
+    "update gitstore.events set type = 'x'",
+    "delete from gitstore.events",
+    "update gitstore.audit_log set action = 'x'",
+    "delete from gitstore.audit_log",
+    "truncate gitstore.events",
+    "truncate gitstore.workflow_versions cascade",
+    "update gitstore.migrations set sha256 = 'x'",
+    "create table gitstore.mine (id int)",
+    "create function gitstore.mine() returns int language sql as 'select 1'",
+    "set local role gitstore_lookup",
+    "set local role gitstore_mirror",
+    "select sha256 from gitstore.access_tokens",
+    "select * from gitstore.access_tokens",
+    "select name from gitstore.migrations",
+]
+
+
+@pytest.mark.parametrize("statement", WRITES)
+def test_a_request_writes_nothing_but_tokens_and_the_log_not_even_as_owner(
+    ours: Any, statement: LiteralString
+):
+    if statement.startswith("set local role"):
+        pytest.skip("the session's user may, as every pooled connection must; SQL of requests is ours")
+    assert refused(
+        ours.database, ours.claims, lambda tx: tx.run(statement, new=uuid4(), project=ours.project)
+    )
+
+
+def test_tokens_are_made_and_revoked_by_owners_of_the_project_alone(ours: Any, theirs: Any):
+    def make(tx: Transaction) -> object:
+        return tokens.create(tx, ours.project, "n", "viewer", secrets.token_bytes(32))
+
+    target = token(ours, "viewer")
+    for claims in (theirs.claims, claims_of(token(ours, "publisher")), claims_of(target), {}):
+        assert refused(ours.database, claims, make)
+        assert refused(ours.database, claims, lambda tx: tokens.revoke(tx, ours.project, target))
+    assert not refused(ours.database, ours.claims, make)
+    assert not refused(ours.database, ours.claims, lambda tx: tokens.revoke(tx, ours.project, target))
+
+
+def test_the_log_takes_what_one_did_oneself_in_ones_own_project(ours: Any, theirs: Any):
+    viewer = token(ours, "viewer")
+
+    def note(project: UUID, actor: object) -> Callable[[Transaction], object]:
+        origin = Origin(str(actor), "somebody", "http")
+        return lambda tx: audit.note(tx, project, origin, "x.done", "x") or True
+
+    assert not refused(ours.database, claims_of(viewer), note(ours.project, viewer))
+    assert refused(ours.database, claims_of(viewer), note(ours.project, uuid4()))
+    assert refused(ours.database, claims_of(viewer), note(theirs.project, viewer))
+
+
+def test_the_same_slug_in_two_projects_is_two_workflows(ours: Any, theirs: Any):
+    ours.publish("payroll")
+    with ours.database.reading(ours.claims) as tx:
+        found = catalog.workflow_by_slug(tx, ours.project, "payroll")
+    assert found is not None
+    assert found.id != theirs.workflow_id("payroll")
+
+
+def test_no_unique_key_lets_one_tenant_ask_what_another_has(database: Database):
+    query: LiteralString = """
+        select i.indrelid::regclass::text, pg_get_indexdef(i.indexrelid) from pg_index i
+        join pg_class c on c.oid = i.indrelid
+        where i.indisunique and c.relnamespace = 'gitstore'::regnamespace
+    """
+    harmless = {
+        "(id)",  # made from the project's id, or random
+        "(id, project_id)",
+        "(project_id, slug)",
+        "(project_id, user_id)",
+        "(workflow_id, version_number)",  # a workflow's id is made from its project's
+        "(workflow_id) WHERE (state = 'draft'::text)",
+        "(sha256)",  # of a secret
+        "(slug)",  # of projects, which the operator alone makes
+        "(number)",
+    }
+    with database.as_owner() as tx:
+        for table, definition in tx.tuples(query):
+            assert definition.partition(" USING btree ")[2] in harmless, (table, definition)
+
+
+def test_the_mirror_can_neither_read_tokens_nor_delete_workflows_nor_change_rights(ours: Any):
+    statements: list[LiteralString] = [
+        "select id from gitstore.access_tokens",
+        "select * from gitstore.members",
+        "select * from gitstore.audit_log",
+        "delete from gitstore.workflows",
+        "update gitstore.projects set name = 'x'",
+        "update gitstore.events set type = 'x'",
+        "select * from gitstore.authenticate('x')",
+    ]
+    for statement in statements:
+        with pytest.raises(GitstoreError) as error, ours.database.as_mirror() as tx:
+            tx.run(statement)
+        assert error.value.code is Code.FORBIDDEN, statement
+
+
+def test_another_role_reads_by_the_same_claims_once_it_is_granted_select(
+    ours: Any, theirs: Any, postgres_admin_conninfo: str, conninfo: str
+):
+    """Supabase's `authenticated`, which inherits nothing."""
+    name = f"authenticated_{uuid4().hex[:8]}"
+    with psycopg.connect(postgres_admin_conninfo, autocommit=True) as admin:
+        admin.execute(f"create role {name} nologin noinherit")  # type: ignore[arg-type]
+        admin.execute(f"grant {name} to gitstore")  # type: ignore[arg-type]
+    with psycopg.connect(conninfo) as connection:
+        grants = "grant usage on schema gitstore to {0}; grant select on gitstore.workflows, "
+        grants += "gitstore.workflow_versions to {0}; set role {0}"
+        connection.execute(grants.format(name))  # type: ignore[arg-type]
+        read = "select count(*) from gitstore.workflows"
+        assert connection.execute(read).fetchone() == (0,)
+        sub = f'{{"sub": "{ours.claims["sub"]}", "role": "authenticated"}}'
+        connection.execute("select set_config('request.jwt.claims', %s, true)", (sub,))
+        assert connection.execute(read).fetchone() == (1,)
+        assert connection.execute("select slug from gitstore.workflows").fetchall() == [("order-sync",)]
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+            connection.execute("select * from gitstore.audit_log")
+    with psycopg.connect(conninfo, autocommit=True) as connection:
+        connection.execute(f"drop owned by {name}")  # type: ignore[arg-type]
+    with psycopg.connect(postgres_admin_conninfo, autocommit=True) as admin:
+        admin.execute(f"drop role {name}")  # type: ignore[arg-type]
+
+
+def test_authentication_finds_live_tokens_and_notes_their_use_once_a_minute(ours: Any):
+    secret = secrets.token_bytes(32)
+    with ours.database.as_owner() as tx:
+        made = tokens.create(tx, ours.project, "ci", "publisher", secret)
+    assert made.last_used_at is None
+
+    def used() -> datetime | None:
+        with ours.database.as_owner() as tx:
+            return next(t.last_used_at for t in tokens.tokens(tx, ours.project) if t.id == made.id)
+
+    def login(key: bytes) -> tokens.Holder | None:
+        with ours.database.as_user({}) as tx:
+            return tokens.authenticate(tx, key)
+
+    assert login(secret) == tokens.Holder(made.id, ours.project, "ours", "ci", "publisher")
+    first = used()
+    assert first is not None
+    login(secret)
+    assert used() == first
+    ours.tamper("update gitstore.access_tokens set last_used_at = now() - interval '2 minutes'")
+    login(secret)
+    assert used() > first - timedelta(seconds=1)  # type: ignore[operator]
+    assert login(secrets.token_bytes(32)) is None
+    with ours.database.as_user(ours.claims) as tx:
+        tokens.revoke(tx, ours.project, made.id)
+    assert login(secret) is None
+
+
+def test_authentication_does_not_wait_for_a_session_that_holds_the_token(ours: Any):
+    secret = secrets.token_bytes(32)
+    with ours.database.as_owner() as tx:
+        made = tokens.create(tx, ours.project, "ci", "viewer", secret)
+    with ours.database.as_owner() as holding:
+        holding.run("select from gitstore.access_tokens where id = %(id)s for update", id=made.id)
+        with ours.database.as_user({}) as tx:
+            tx.run("set local lock_timeout = '100ms'")
+            assert tokens.authenticate(tx, secret) is not None

@@ -1,0 +1,140 @@
+"""Migrations: once, by anybody, at the same time, and never over a changed file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+import psycopg
+import pytest
+from psycopg.conninfo import make_conninfo
+
+from gitstore.errors import Code, GitstoreError
+from sync.catalog import projects
+from sync.db import Database
+from sync.migrate import Migration, migrate, shipped
+
+MakeDatabase = Callable[..., str]
+
+
+def test_the_shipped_migrations_are_numbered_from_one_without_a_gap():
+    assert [migration.number for migration in shipped()] == list(range(1, len(shipped()) + 1))
+
+
+def test_migrating_twice_applies_each_file_once(make_database: MakeDatabase):
+    conninfo = make_database()
+    assert migrate(conninfo) == [migration.name for migration in shipped()]
+    assert migrate(conninfo) == []
+
+
+def test_processes_that_migrate_at_once_share_the_work(make_database: MakeDatabase):
+    conninfo = make_database()
+    with ThreadPoolExecutor(4) as threads:
+        applied = [name for names in threads.map(migrate, [conninfo] * 4) for name in names]
+    assert sorted(applied) == [migration.name for migration in shipped()]
+
+
+def test_two_databases_of_one_cluster_migrate_at_once_though_they_share_roles(make_database: MakeDatabase):
+    with ThreadPoolExecutor(4) as threads:
+        done = list(threads.map(migrate, [make_database() for _ in range(4)]))
+    assert done == [[migration.name for migration in shipped()]] * 4
+
+
+def test_the_owner_of_the_database_is_no_superuser_and_needs_none(conninfo: str):
+    with psycopg.connect(conninfo) as connection:
+        query = "select rolsuper, rolbypassrls from pg_roles where rolname = current_user"
+        assert connection.execute(query).fetchone() == (False, False)
+
+
+def test_no_role_of_ours_is_more_than_it_should_be(conninfo: str):
+    with psycopg.connect(conninfo) as connection:
+        query = """select rolname, rolsuper or rolbypassrls or rolcanlogin or rolcreaterole from pg_roles
+                   where rolname like 'gitstore\\_%' order by rolname"""
+        assert connection.execute(query).fetchall() == [
+            ("gitstore_lookup", False),
+            ("gitstore_mirror", False),
+            ("gitstore_user", False),
+        ]
+
+
+def test_row_level_security_is_forced_on_every_table_with_a_project(conninfo: str):
+    with psycopg.connect(conninfo) as connection:
+        query = """select relname from pg_class where relnamespace = 'gitstore'::regnamespace
+                   and relkind = 'r' and not (relrowsecurity and relforcerowsecurity)"""
+        assert connection.execute(query).fetchall() == [("migrations",)]
+
+
+def test_a_user_who_may_not_create_roles_is_told_what_to_run(
+    make_database: MakeDatabase, postgres_admin_conninfo: str
+):
+    name = make_conninfo(make_database()).split("dbname=")[1].split()[0]
+    with psycopg.connect(postgres_admin_conninfo, autocommit=True) as admin:
+        admin.execute("create role meek login")
+        admin.execute(f"alter database {name} owner to meek")  # type: ignore[arg-type]
+        try:
+            with pytest.raises(GitstoreError, match="grant gitstore_user, gitstore_mirror") as refused:
+                migrate(make_conninfo(postgres_admin_conninfo, user="meek", dbname=name))
+            assert refused.value.code is Code.CONFIG
+            admin.execute("grant gitstore_user, gitstore_mirror, gitstore_lookup to meek")
+            migrate(make_conninfo(postgres_admin_conninfo, user="meek", dbname=name))
+        finally:
+            admin.execute(f"alter database {name} owner to gitstore")  # type: ignore[arg-type]
+            admin.execute("revoke gitstore_user, gitstore_mirror, gitstore_lookup from meek")
+            owned = make_conninfo(postgres_admin_conninfo, dbname=name)
+            with psycopg.connect(owned, autocommit=True) as there:
+                there.execute("drop owned by meek cascade")
+            admin.execute("drop role meek")
+
+
+def test_a_changed_file_stops_the_start_and_is_named(make_database: MakeDatabase):
+    conninfo = make_database()
+    first, second = Migration(1, "0001_a.sql", "select 1"), Migration(2, "0002_b.sql", "select 2")
+    migrate(conninfo, [first, second])
+    with pytest.raises(GitstoreError, match=r"0002_b\.sql is not what was applied") as refused:
+        migrate(conninfo, [first, replace(second, text="select 3")])
+    assert refused.value.code is Code.CONFIG
+    assert migrate(conninfo, [first, second]) == []
+
+
+def test_a_database_of_a_newer_gitstore_is_refused(make_database: MakeDatabase):
+    conninfo = make_database()
+    first, second = Migration(1, "0001_a.sql", "select 1"), Migration(2, "0002_b.sql", "select 2")
+    migrate(conninfo, [first, second])
+    with pytest.raises(GitstoreError, match=r"0002_b\.sql was applied by a newer gitstore"):
+        migrate(conninfo, [first])
+
+
+def test_a_file_squeezed_in_before_applied_ones_is_refused(make_database: MakeDatabase):
+    conninfo = make_database()
+    first, second = Migration(1, "0001_a.sql", "select 1"), Migration(2, "0002_b.sql", "select 2")
+    migrate(conninfo, [second])
+    with pytest.raises(GitstoreError, match=r"0001_a\.sql comes before"):
+        migrate(conninfo, [first, second])
+
+
+def test_a_file_that_fails_leaves_nothing_and_can_be_tried_again(make_database: MakeDatabase):
+    conninfo = make_database()
+    broken = Migration(1, "0001_a.sql", "create table gitstore.half (id int); select 1 / 0")
+    with pytest.raises(GitstoreError):
+        migrate(conninfo, [broken])
+    assert migrate(conninfo, [replace(broken, text="create table gitstore.half (id int)")]) == ["0001_a.sql"]
+
+
+def test_line_ends_of_a_checkout_do_not_change_the_checksum():
+    for migration in shipped():
+        assert "\r" not in migration.text
+
+
+def test_a_database_without_migrations_is_an_error_that_names_the_command(make_database: MakeDatabase):
+    database = Database(make_database())
+    with pytest.raises(GitstoreError, match="gitstore migrate") as refused, database.reading({}) as tx:
+        projects(tx)
+    database.close()
+    assert refused.value.code is Code.CONFIG
+
+
+def test_a_server_that_is_not_there_is_unavailable(tmp_path):
+    with pytest.raises(GitstoreError) as refused:
+        migrate(f"host={tmp_path} dbname=none")
+    assert refused.value.code is Code.UNAVAILABLE
