@@ -21,6 +21,7 @@ class Code(StrEnum):
     # Who asks.
     UNAUTHENTICATED = "unauthenticated"
     FORBIDDEN = "forbidden"
+    BAD_SIGNATURE = "bad_signature"
     # What is asked for is not there (or is another tenant's).
     NOT_FOUND = "not_found"
     PROJECT_NOT_FOUND = "project_not_found"
@@ -51,6 +52,9 @@ class Code(StrEnum):
     SHALLOW = "shallow"
     OBJECTS_MISSING = "objects_missing"
     OBJECTS_REFUSED = "objects_refused"
+    # An address outside.
+    ADDRESS_REFUSED = "address_refused"
+    UNREACHABLE = "unreachable"
     # Not now.
     BUSY = "busy"
     UNAVAILABLE = "unavailable"

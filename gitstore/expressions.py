@@ -87,7 +87,10 @@ def _reason(error: JMESPathError) -> str:
     if isinstance(error, LexerError):
         return f"{quote(str(error.lexer_value), 40)} is not expected"
     if isinstance(error, ParseError):
-        return f"{quote(str(error.token_value), 40)} is not expected"
+        kind = error.token_type
+        return (
+            "it ends too early" if kind == "EOF" else f"{quote(str(error.token_value), 40)} is not expected"
+        )
     return "it can't be read"
 
 

@@ -99,7 +99,7 @@ def project() -> None:
 @project.command("create")
 @click.argument("slug")
 @click.option("--name", help="What people call it; without it, the slug.")
-@click.option("--rules", type=click.Choice(list(Rules)), default=Rules.MESHHOOK, show_default=True,
+@click.option("--rules", type=click.Choice([rules.value for rules in Rules]), default=Rules.MESHHOOK.value, show_default=True,
               help="What its definitions must obey.")  # fmt: skip
 @with_config(*WHERE)
 def project_create(config: Config, slug: str, name: str | None, rules: str) -> None:
@@ -127,7 +127,9 @@ def token() -> None:
 
 @token.command("create")
 @click.argument("project")
-@click.option("--role", type=click.Choice(list(Role)), required=True, help="What it may do.")
+@click.option(
+    "--role", type=click.Choice([role.value for role in Role]), required=True, help="What it may do."
+)
 @click.option("--name", required=True, help="Whose it is: the name under which its deeds are recorded.")
 @click.option("--expires", metavar="WHEN", help="12h, 30d, 8w, or a date such as 2027-01-31.")
 @with_config(*WHERE)

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any, Final, cast
 from uuid import UUID, uuid4
 
@@ -52,6 +53,10 @@ def services() -> Services:
     return cast(Services, current_app.extensions[EXTENSION])
 
 
+def now() -> datetime:
+    return datetime.now(UTC)
+
+
 def request_id_from(header: str | None) -> str:
     """The request id that a client or a proxy gave, where it is sane, else a new one."""
     return header if header is not None and _SANE_REQUEST_ID.fullmatch(header) else str(uuid4())
@@ -84,6 +89,11 @@ class Caller:
     def project_id(self) -> UUID:
         return self.principal.project_id
 
+    @property
+    def said(self) -> dict[str, Any]:
+        """How a line of the log names the caller."""
+        return {"project": self.principal.project_slug, "principal": self.principal.name}
+
     def reading(self) -> AbstractContextManager[Transaction]:
         """A read-only transaction that sees what the caller may see."""
         return self.services.database.reading(self.principal.claims)
@@ -115,16 +125,25 @@ class Caller:
         return Who(self.principal.person, author or self.principal.person)
 
     @contextmanager
-    def acting(self, action: str, workflow: str) -> Iterator[dict[str, Any]]:
-        """Log the key action that the block is: done, with the facts put into what is given, or refused."""
+    def acting(
+        self, action: str, workflow: str, count: Callable[..., None] | None = None
+    ) -> Iterator[dict[str, Any]]:
+        """Log the key action that the block is: done, with the facts put into what is given, or refused.
+
+        `count` is told the door and the outcome, unless a fact `new` says that nothing was.
+        """
         facts: dict[str, Any] = {}
-        who = {"project": self.principal.project_slug, "workflow": workflow, "principal": self.principal.name}
+        who = {**self.said, "workflow": workflow}
         started = time.perf_counter()
         try:
             yield facts
         except GitstoreError as error:
+            if count is not None:
+                count(door=self.origin.door, outcome=error.code.value)
             logs.action("refused", **who, action=action, code=error.code.value, duration_ms=_since(started))
             raise
+        if count is not None and facts.get("new", True):
+            count(door=self.origin.door)
         logs.action(action, **{**who, **facts}, duration_ms=_since(started))
 
 

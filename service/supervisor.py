@@ -18,7 +18,9 @@ from typing import Final, Protocol
 
 from gitstore.errors import GitstoreError
 from service import logs
-from service.web import GRACEFUL_SECONDS
+
+GRACEFUL_SECONDS: Final = 30
+"""How long a request that is being served may take to end when the service stops."""
 
 _TICK: Final = 0.05
 _WORKER_SECONDS: Final = 10.0  # that the worker may take to end

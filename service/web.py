@@ -23,9 +23,7 @@ from service import logs
 from service.config import Config
 from service.lifeline import end_with
 from service.metrics import forget_process
-
-GRACEFUL_SECONDS: Final = 30
-"""How long a request that is being served may take to end when the service stops."""
+from service.supervisor import GRACEFUL_SECONDS
 
 _HEARTBEAT_SECONDS: Final = 60
 _KEEPALIVE_SECONDS: Final = 15

@@ -215,7 +215,8 @@ class _Change:
         """One round trip. A version that stands there as published already is a contradiction."""
         standing = self._standing
         connection = self._tx.connection
-        with connection.pipeline(), connection.cursor() as cursor:
+        cursor = connection.cursor()  # outlives the pipeline, in whose end the count arrives
+        with connection.pipeline():
             if row is not None:
                 connection.execute(UPSERT_WORKFLOW, asdict(row))
                 if standing is not None and standing.draft_number not in (None, *kept):

@@ -5,8 +5,10 @@ from __future__ import annotations
 from http import HTTPStatus
 from typing import Any, Final
 
-from flask_openapi3 import APIBlueprint, OpenAPI, Tag
-from flask_openapi3.models import Info
+from flask_openapi3.blueprint import APIBlueprint
+from flask_openapi3.models.info import Info
+from flask_openapi3.models.tag import Tag
+from flask_openapi3.openapi import OpenAPI
 from pydantic import BaseModel
 from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
@@ -15,7 +17,7 @@ from service.api.bodies import JSON, YAML
 from service.errors import PROBLEM_JSON
 
 _REF: Final = "#/components/schemas/"
-_SECURITY: Final = {"token": {"type": "http", "scheme": "bearer", "bearerFormat": "gst_…"}}
+_SECURITY: Final[dict[str, Any]] = {"token": {"type": "http", "scheme": "bearer", "bearerFormat": "gst_…"}}
 _INFO: Final = """\
 A Git-backed version store for MeshHook workflows.
 
@@ -52,19 +54,20 @@ _BODIES: Final = (
     inputs.SaveDraft,
     inputs.Validate,
 )
+_METHODS: Final = ("get", "post", "put", "delete")
 # What any endpoint may answer to a caller that it does not know, or when Postgres is away.
 _ALWAYS: Final = (400, 401, 403, 404, 503)
 
 Responses = dict[str | int | HTTPStatus, type[BaseModel] | dict[Any, Any] | None]
 
 
-def new_blueprint(noun: str, about: str) -> APIBlueprint:
-    """Where the endpoints of a noun are registered. All of them need a token."""
+def new_blueprint(noun: str, about: str, *, needs_token: bool = True) -> APIBlueprint:
+    """Where the endpoints of a noun are registered."""
     return APIBlueprint(
         noun,
         __name__,
         abp_tags=[Tag(name=noun, description=about)],
-        abp_security=[{"token": []}],
+        abp_security=[{"token": []}] if needs_token else None,
         operation_id_callback=_name,
     )
 
@@ -73,14 +76,20 @@ def _name(*, name: str, path: str, method: str) -> str:  # noqa: ARG001 - what f
     return name
 
 
-def says(status: int, model: type[BaseModel], *headers: str, refuses: tuple[int, ...] = ()) -> Responses:
+def says(
+    status: int,
+    model: type[BaseModel],
+    *headers: str,
+    refuses: tuple[int, ...] = (),
+    needs_token: bool = True,
+) -> Responses:
     """An answer with a `model` as JSON and these headers, beside refusals."""
     answer = {
         "description": HTTPStatus(status).phrase,
         "content": {JSON: {"schema": {"$ref": _REF + model.__name__}}},
         "headers": {name: {"schema": {"type": "string"}} for name in headers},
     }
-    return {status: answer, **refusals(*refuses)}
+    return {status: answer, **(refusals(*refuses) if needs_token else {})}
 
 
 def says_nothing(*refuses: int) -> Responses:
@@ -89,24 +98,26 @@ def says_nothing(*refuses: int) -> Responses:
 
 
 def refusals(*statuses: int) -> Responses:
-    """The problem+json answers of an endpoint: `statuses`, and those that all have."""
-    return {status: _refusal(status) for status in sorted({*statuses, *_ALWAYS})}
+    """The problem+json answers of an endpoint: `statuses`, and those that all have who need a token."""
+    return {status: refusal(status) for status in sorted({*statuses, *_ALWAYS})}
 
 
-def _refusal(status: int) -> dict[str, Any]:
+def refusal(status: int) -> dict[str, Any]:
     return {
         "description": HTTPStatus(status).phrase,
         "content": {PROBLEM_JSON: {"schema": {"$ref": _REF + schemas.Problem.__name__}}},
     }
 
 
-def takes(model: type[BaseModel], *, required: bool = False, if_match: bool | None = None) -> dict[str, Any]:
-    """The operation's JSON body, and whether it needs (True) or honours (False) If-Match."""
+def takes(model: type[BaseModel], *, required: bool = False, match: bool | None = None) -> dict[str, Any]:
+    """The operation's JSON body; `match` is as in `if_match`."""
     content = {JSON: {"schema": {"$ref": _REF + model.__name__}}}
-    return {"requestBody": {"content": content, "required": required}, **_if_match(if_match)}
+    return {"requestBody": {"content": content, "required": required}, **if_match(needed=match)}
 
 
-def takes_draft(model: type[BaseModel], *, required: bool = False, if_match: bool | None = None) -> dict[str, Any]:
+def takes_draft(
+    model: type[BaseModel], *, required: bool = False, match: bool | None = None
+) -> dict[str, Any]:
     """As `takes`, for bodies that hold a definition: the envelope `model`, or raw bytes."""
     raw = {"schema": {"type": "string", "description": "a definition"}}
     envelope = {"anyOf": [{"$ref": _REF + model.__name__}, {"type": "object", "description": "a definition"}]}
@@ -115,14 +126,15 @@ def takes_draft(model: type[BaseModel], *, required: bool = False, if_match: boo
         "content": {JSON: {"schema": envelope}, YAML[0]: raw},
         "required": required,
     }
-    return {"requestBody": body, **_if_match(if_match)}
+    return {"requestBody": body, **if_match(needed=match)}
 
 
 IF_MATCH: Final = "x-if-match"
 """Until the document is made: whether the operation needs, or honours, If-Match."""
 
 
-def _if_match(needed: bool | None) -> dict[str, Any]:
+def if_match(*, needed: bool | None) -> dict[str, Any]:
+    """Whether the operation needs If-Match (True), honours it (False), or does not look at it (None)."""
     return {} if needed is None else {IF_MATCH: needed}
 
 
@@ -140,6 +152,17 @@ def new_app(name: str, version: str, description: str = _INFO) -> OpenAPI:
     )
 
 
+def register(app: OpenAPI, blueprint: APIBlueprint) -> None:
+    """Register the endpoints of a noun. Nouns may share a path, which `register_api` alone would forget."""
+    for path, item in blueprint.paths.items():
+        there = app.paths.get(path)
+        for method in _METHODS:
+            operation = getattr(there, method, None)
+            if operation is not None:
+                setattr(item, method, operation)
+    app.register_api(blueprint)
+
+
 def document(app: OpenAPI) -> dict[str, Any]:
     """The OpenAPI document of everything that is registered with `app`."""
     made: dict[str, Any] = app.api_doc
@@ -149,6 +172,8 @@ def document(app: OpenAPI) -> dict[str, Any]:
     made["components"]["schemas"] = definitions["$defs"]
     for item in made["paths"].values():
         for operation in item.values():
+            if JSON in operation["responses"]["400"]["content"]:
+                del operation["responses"]["400"]  # flask-openapi3's own, where nothing can be malformed
             needed = operation.pop(IF_MATCH, None)
             if needed is not None:
                 operation.setdefault("parameters", []).append(_if_match_parameter(needed))

@@ -1,35 +1,35 @@
-"""/workflows/{id}/versions: history, and a version to read, publish or go back to."""
+"""/workflows/{id}/versions: the history, and a version to read or to publish."""
 
 from __future__ import annotations
 
+import json
 from http import HTTPStatus
+from typing import Final
 
 from flask import Response, request
 
-from gitstore.errors import GitstoreError
 from gitstore.model import Permission
 from service.api import inputs, lookup
-from service.api.answers import (
-    CHANGING,
-    IMMUTABLE,
-    answer,
-    next_link,
-    not_modified,
-    tag_of,
-    unchanged,
-    workflow_url,
-)
+from service.api.answers import CHANGING, IMMUTABLE, answer, next_link, not_modified, tag_of, workflow_url
 from service.api.bodies import JSON, JSON_TAG, author_of, expected, read_json
-from service.api.drafts import saved_draft
 from service.api.openapi import new_blueprint, refusals, says, takes
-from service.api.schemas import FullVersion, SavedDraft, Version, VersionPage
-from service.context import Caller, enter
+from service.api.schemas import FullVersion, Version, VersionPage
+from service.context import enter
 from sync import catalog
 from sync.catalog import Which
 
-blueprint = new_blueprint("versions", "Published versions, which never change.")
+blueprint = new_blueprint("versions", "What was published of a workflow, which never changes.")
 
-_YAML = "application/yaml"  # RFC 9512
+_YAML: Final = "application/yaml"  # RFC 9512
+_DEFINITION: Final = {
+    200: {
+        "description": "The stored bytes, typed by the file's name; or JSON, if Accept prefers it.",
+        "content": {_YAML: {"schema": {"type": "string"}}, JSON: {"schema": {"type": "object"}}},
+        "headers": {name: {"schema": {"type": "string"}} for name in ("ETag", "Cache-Control", "Vary")},
+    },
+    304: {"description": "Not Modified"},
+    **refusals(409),
+}
 
 
 @blueprint.get("/workflows/<id>/versions", responses=says(200, VersionPage, "Link"))
@@ -42,55 +42,95 @@ def list_versions(path: inputs.WorkflowPath, query: inputs.HistoryQuery) -> Resp
         page = catalog.history(tx, workflow.id, state=query.state, before=before, limit=query.limit)
     url = caller.services.config.public_url
     following = lookup.cursor_to(page.next) if page.next is not None else None
-    found = VersionPage.model_construct(
-        versions=[Version.of(row, url) for row in page.rows], next_cursor=following
-    )
+    rows = [Version.of(row, url) for row in page.rows]
     link = next_link(request, caller, f"/workflows/{workflow.slug}/versions", page.next)
-    return answer(found, link=link)
+    return answer(VersionPage.model_construct(versions=rows, next_cursor=following), link=link)
 
 
 @blueprint.get("/workflows/<id>/versions/<version>", responses=says(200, FullVersion, "ETag"))
 def read_version(path: inputs.VersionPath, query: inputs.Query) -> Response:
     """One version, with its definition as JSON."""
     caller = enter(Permission.READ, f"reading {path.id[:80]}", project=query.project)
-    row = _full(caller, path.id, path.version)
+    wanted, workflow = lookup.which(path.version), lookup.id_of(caller, path.id)
+    with caller.reading() as tx:
+        row = catalog.full_version(tx, workflow, wanted)
+        if row is None or row.project_id != caller.project_id:
+            raise lookup.no_version(tx, caller, path.id, wanted)
     made = FullVersion.of(row, caller.services.config.public_url, definition=row.definition)
     return answer(made, etag=tag_of(made))
-
-
-_DEFINITION = {
-    200: {
-        "description": "The stored bytes, by the file's name; or as JSON, if the header Accept prefers that.",
-        "content": {
-            _YAML: {"schema": {"type": "string"}},
-            JSON: {"schema": {"type": "object"}},
-        },
-        "headers": {
-            name: {"schema": {"type": "string"}} for name in ("ETag", "Cache-Control", "Content-Disposition")
-        },
-    },
-    304: {"description": "Not Modified"},
-    **refusals(409),
-}
 
 
 @blueprint.get("/workflows/<id>/versions/<version>/definition", responses=_DEFINITION)
 def read_definition(path: inputs.VersionPath, query: inputs.Query) -> Response:
     """The definition of a version, byte for byte as it was saved."""
     caller = enter(Permission.READ, f"reading {path.id[:80]}", project=query.project)
-    wanted = lookup.which(path.version)
+    wanted, workflow = lookup.which(path.version), lookup.id_of(caller, path.id)
+    find = catalog.full_version if _prefers_json() else catalog.version
     with caller.reading() as tx:
         project = caller.project(tx)
-        workflow = lookup.id_of(caller, path.id)
-        row = catalog.version(tx, workflow, wanted)
+        row = find(tx, workflow, wanted)
         if row is None or row.project_id != caller.project_id:
             raise lookup.no_version(tx, caller, path.id, wanted)
     stored = JSON if row.file_name.endswith(".json") else _YAML
-    as_json = stored != JSON and row.digest is not None and _prefers_json()
-    headers = _headers(row, wanted, as_json=as_json)
+    # What does not parse has no form but its bytes.
+    value = row.definition if isinstance(row, catalog.FullVersion) and stored != JSON else None
+    headers = _headers(row, wanted, as_json=value is not None)
     if not_modified(request, headers["ETag"]):
         return Response(status=HTTPStatus.NOT_MODIFIED, headers=headers)
-    if as_json:
-        return _as_json(caller, row, headers)
+    if value is not None:
+        return Response(json.dumps(value, ensure_ascii=False) + "\n", headers=headers, content_type=JSON)
     with caller.opened(project) as store:
         return Response(store.objects.blob(row.blob_sha.encode()), headers=headers, content_type=stored)
+
+
+def _prefers_json() -> bool:
+    accepted = request.accept_mimetypes
+    return (
+        bool(accepted)
+        and accepted.best_match([_YAML, "text/yaml", "application/x-yaml", JSON], _YAML) == JSON
+    )
+
+
+def _headers(row: catalog.Version, wanted: Which, *, as_json: bool) -> dict[str, str]:
+    """A draft's tag is its commit, so that If-Match takes it; a version's is that of its bytes alone."""
+    tag = row.commit_sha if row.state == "draft" else row.blob_sha
+    return {
+        "ETag": f'"{tag}{JSON_TAG if as_json else ""}"',
+        "Cache-Control": IMMUTABLE if isinstance(wanted, int) else CHANGING,
+        "Vary": "Accept",
+    }
+
+
+@blueprint.post(
+    "/workflows/<id>/versions/publish",
+    responses={
+        **says(200, Version, "ETag"),
+        **says(201, Version, "ETag", "Location", refuses=(409, 412, 413, 415, 422)),
+    },
+    openapi_extensions=takes(inputs.Publish, match=False),
+)
+def publish(path: inputs.WorkflowPath, query: inputs.Query) -> Response:
+    """Publish the draft as the next version. 200, if the latest version holds the same already."""
+    caller = enter(Permission.PUBLISH, f"publishing {path.id[:80]}", project=query.project)
+    body = read_json(request, inputs.Publish, caller.services.config.limits)
+    with caller.reading() as tx:
+        project, slug = caller.project(tx), lookup.slug_of(tx, caller, path.id)
+    count = caller.services.metrics.published
+    with caller.writing(project) as store, caller.acting("published", slug, count) as facts:
+        lookup.existing(store, slug)
+        published = store.publish(
+            slug,
+            caller.who(author_of(body)),
+            message=body.message or "",
+            activate=body.activate is not False,
+            expected=expected(request, lookup.draft_of(store, slug)),
+        )
+        facts.update(version=published.number, new=published.new)
+    with caller.reading() as tx:
+        row = catalog.version(tx, lookup.id_of(caller, slug), published.number)
+        if row is None:
+            raise lookup.no_version(tx, caller, slug, published.number)
+    made = Version.of(row, caller.services.config.public_url)
+    location = f"{workflow_url(caller, slug)}/versions/{published.number}" if published.new else None
+    status = HTTPStatus.CREATED if published.new else HTTPStatus.OK
+    return answer(made, status, etag=tag_of(made), location=location)

@@ -30,7 +30,9 @@ def list_workflows(query: inputs.WorkflowsQuery) -> Response:
     caller = enter(Permission.READ, "listing workflows", project=query.project)
     after = lookup.slug_in(query.cursor)
     with caller.reading() as tx:
-        page = catalog.workflows(tx, caller.project_id, q=lookup.text(query.q), after=after, limit=query.limit)
+        page = catalog.workflows(
+            tx, caller.project_id, q=lookup.text(query.q), after=after, limit=query.limit
+        )
         versions = catalog.versions(tx, summarized(page.rows))
     project, url = caller.principal.project_slug, caller.services.config.public_url
     rows = [Workflow.of(row, versions, project, url) for row in page.rows]

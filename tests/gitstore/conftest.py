@@ -21,6 +21,8 @@ ENVIRONMENT = {
     "GIT_AUTHOR_EMAIL": "ann@example.test",
     "GIT_COMMITTER_NAME": "Ann",
     "GIT_COMMITTER_EMAIL": "ann@example.test",
+    "GIT_AUTHOR_DATE": "@1700000000 +0000",
+    "GIT_COMMITTER_DATE": "@1700000000 +0000",
 }
 
 

@@ -111,7 +111,7 @@ def send(store: Store, body: bytes, may: Callable[..., bool] = lambda _: True) -
     bands = {1: b"", 2: b""}
     packets: list[bytes | None] = []
     PktLineParser(packets.append).parse(receipt.answer)
-    if b"side-band-64k" in body:
+    if packets and packets[0] and packets[0][0] in bands:
         for packet in packets:
             if packet:
                 bands[packet[0]] += packet[1:]

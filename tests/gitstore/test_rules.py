@@ -282,7 +282,7 @@ edges:
         ('nodes[1] "call-api": url is required for an HTTP call', 7, 15),
         ('nodes[2] "wait": no edge leads here or away from here', 8, 5),
         ('nodes[2] "wait": duration must be a number greater than 0', 13, 19),
-        ('edges[1]: target "waits" names no node', 16, 30),
+        ('edges[1]: target "waits" names no node', 16, 32),
     ]
     assert [problem.node for problem in found.problems] == ["call-api", "wait", "wait", None]
     assert not found.valid

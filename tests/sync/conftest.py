@@ -99,10 +99,10 @@ class House:
     def workflow_id(self, slug: str) -> UUID:
         return workflow_id(self.project, slug)
 
-    def git(self, *arguments: str) -> str:
+    def git(self, *arguments: str, given: str = "") -> str:
         """What somebody with a shell does to the repository."""
         command = ["git", "-C", str(self.store.path), *arguments]
-        return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+        return subprocess.run(command, check=True, capture_output=True, text=True, input=given).stdout.strip()
 
     def tamper(self, statement: LiteralString, **values: object) -> int:
         """What the database's owner does by hand, past the triggers."""

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from uuid import uuid4
 
@@ -59,12 +60,11 @@ def test_a_subject_that_is_no_uuid_is_nobody(database: Database):
 
 def test_reading_cannot_write(database: Database):
     with pytest.raises(GitstoreError), database.reading({}) as tx:
-        tx.run("select gitstore.authenticate('\\x00')")
         tx.run("create temporary table t (id int)")
 
 
 def test_what_a_failed_transaction_did_is_undone(database: Database):
-    with pytest.raises(ValueError, match="no"), database.as_owner() as tx:
+    with pytest.raises(ValueError, match="no"), database.as_owner() as tx:  # noqa: PT012
         tx.run("create table gitstore.scratch (id int)")
         raise ValueError("no")
     with database.as_owner() as tx:
@@ -73,10 +73,8 @@ def test_what_a_failed_transaction_did_is_undone(database: Database):
 
 def test_a_swallowed_error_is_not_taken_for_a_commit(database: Database):
     with pytest.raises(GitstoreError, match="rolled back"), database.as_owner() as tx:
-        try:
+        with suppress(psycopg.Error):
             tx.run("select 1 / 0")
-        except psycopg.Error:
-            pass
 
 
 def test_connections_that_were_cut_while_idle_are_replaced_unnoticed(
@@ -97,7 +95,7 @@ def test_connections_that_were_cut_while_idle_are_replaced_unnoticed(
 def test_a_connection_cut_in_the_middle_is_unavailable_and_the_next_request_works(
     database: Database, postgres_admin_conninfo: str
 ):
-    with pytest.raises(GitstoreError) as refused, database.as_owner() as tx:
+    with pytest.raises(GitstoreError) as refused, database.as_owner() as tx:  # noqa: PT012
         pid = tx.value("select pg_backend_pid()")
         with psycopg.connect(postgres_admin_conninfo, autocommit=True) as admin:
             admin.execute("select pg_terminate_backend(%s, 1000)", (pid,))
@@ -174,7 +172,7 @@ def test_a_forked_child_has_connections_of_its_own(database: Database):
             with database.as_owner() as tx:
                 tx.value("select 1")
             os._exit(0)
-        except BaseException:  # noqa: BLE001
+        except BaseException:
             os._exit(1)
     _, status = os.waitpid(child, 0)
     assert os.waitstatus_to_exitcode(status) == 0

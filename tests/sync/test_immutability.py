@@ -8,10 +8,11 @@ import pytest
 
 from gitstore.errors import Code, GitstoreError
 
-COLUMNS = (
-    "id workflow_id project_id version_number state created_at published_at commit_sha ref_oid tree_sha "
-    "blob_sha file_name digest definition valid message author_name author_email published_by"
-).split()
+COLUMNS = [
+    *("id", "workflow_id", "project_id", "version_number", "state", "created_at", "published_at"),
+    *("commit_sha", "ref_oid", "tree_sha", "blob_sha", "file_name", "digest", "definition", "valid"),
+    *("message", "author_name", "author_email", "published_by"),
+]
 
 
 @pytest.fixture
@@ -25,13 +26,13 @@ def test_the_columns_tried_below_are_all_there_are(published: Any):
     assert list(published.rows("workflow_versions")[0]) == COLUMNS
 
 
-@pytest.mark.parametrize("column", COLUMNS)
-def test_no_column_of_a_published_row_changes_by_the_mirror(published: Any, column: str):
+def test_no_column_of_a_published_row_changes_by_the_mirror(published: Any):
     before = published.rows("workflow_versions")
-    statement: Any = f"update gitstore.workflow_versions set {column} = default where state = 'published'"  # noqa: S608
-    with pytest.raises(GitstoreError) as refused, published.database.as_mirror() as tx:
-        tx.run(statement)
-    assert refused.value.code is Code.INTEGRITY
+    for column in COLUMNS:
+        statement: Any = f"update gitstore.workflow_versions set {column} = default where state = 'published'"  # noqa: S608
+        with pytest.raises(GitstoreError) as refused, published.database.as_mirror() as tx:
+            tx.run(statement)
+        assert refused.value.code is Code.INTEGRITY, column
     assert published.rows("workflow_versions") == before
 
 
@@ -50,24 +51,22 @@ STATEMENTS: list[LiteralString] = [
 ]
 
 
-@pytest.mark.parametrize("statement", STATEMENTS)
 @pytest.mark.parametrize("door", ["as_mirror", "as_owner"])
-def test_a_statement_of_any_role_leaves_the_record_as_it_is(
-    published: Any, statement: LiteralString, door: str
-):
+def test_no_statement_of_any_role_changes_the_record(published: Any, door: str):
     tables = ("workflow_versions", "events", "audit_log")
     before = [published.rows(table) for table in tables]
-    with pytest.raises(GitstoreError) as refused, getattr(published.database, door)() as tx:
-        tx.run(statement)
-    assert refused.value.code in (Code.INTEGRITY, Code.FORBIDDEN)
+    for statement in STATEMENTS:
+        with pytest.raises(GitstoreError) as refused, getattr(published.database, door)() as tx:
+            tx.run(statement)
+        assert refused.value.code in (Code.INTEGRITY, Code.FORBIDDEN), statement
     assert [published.rows(table) for table in tables] == before
 
 
 def test_saying_upkeep_helps_nobody_but_the_owner(published: Any):
     statement: LiteralString = "delete from gitstore.workflow_versions where state = 'published'"
+    upkeep: LiteralString = "do $$ begin perform set_config('gitstore.upkeep', 'on', true); "
     with pytest.raises(GitstoreError) as refused, published.database.as_mirror() as tx:
-        tx.run("select set_config('gitstore.upkeep', 'on', true)")
-        tx.run(statement)
+        tx.run(upkeep + statement + "; end $$")
     assert refused.value.code is Code.INTEGRITY
     published.tamper("update gitstore.workflows set current_version_id = null")
     assert published.tamper(statement) == 1
@@ -93,9 +92,9 @@ def test_a_workflow_has_one_draft(published: Any):
     with pytest.raises(GitstoreError), published.database.as_mirror() as tx:
         tx.run("""
             insert into gitstore.workflow_versions
-            select gen_random_uuid(), workflow_id, project_id, 99, state, created_at, published_at, commit_sha,
-                ref_oid, tree_sha, blob_sha, file_name, digest, definition, valid, message, author_name,
-                author_email, published_by
+            select gen_random_uuid(), workflow_id, project_id, 99, state, created_at, published_at,
+                commit_sha, ref_oid, tree_sha, blob_sha, file_name, digest, definition, valid, message,
+                author_name, author_email, published_by
             from gitstore.workflow_versions where state = 'draft'
         """)
 

@@ -1,14 +1,335 @@
-def test_smoke(house):
-    house.publish("order-sync", name="x") if False else house.publish("order-sync")
+"""Converging: rows follow refs and ledger, at the cost of what is new, with an event for each fact."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+from gitstore import names
+from gitstore.content import Content
+from gitstore.errors import Code, GitstoreError
+from gitstore.model import LedgerKind
+from gitstore.recording import Occasion, Recorder, write
+from gitstore.versions import version_id
+from sync import mirror
+from sync.events import EventType
+
+
+@contextmanager
+def refused(match: str) -> Iterator[None]:
+    with pytest.raises(GitstoreError, match=match) as error:
+        yield
+    assert error.value.code is Code.INTEGRITY
+
+
+def workflow(house: Any, slug: str = "order-sync") -> dict[str, Any]:
+    return next(row for row in house.rows("workflows") if row["slug"] == slug)
+
+
+def versions(house: Any) -> dict[int, dict[str, Any]]:
+    return {row["version_number"]: row for row in house.rows("workflow_versions")}
+
+
+def kinds(house: Any) -> list[tuple[str, str]]:
+    return [(fact.type.value.removeprefix("workflow."), fact.object) for fact in house.facts]
+
+
+def test_a_draft_becomes_the_published_row_and_keeps_its_id(house: Any):
+    commit = house.save("order-sync")
+    draft = versions(house)[1]
+    assert (draft["state"], draft["published_at"], draft["ref_oid"]) == ("draft", None, commit)
+    house.store.publish("order-sync", house.who, message="Go")
+    published = versions(house)[1]
+    assert published["id"] == draft["id"] == version_id(house.workflow_id("order-sync"), 1)
+    assert (published["state"], published["commit_sha"], published["message"]) == ("published", commit, "Go")
+    assert published["published_by"] == "Ada"
+    assert published["definition"] == house.definition()
+    assert workflow(house)["current_version_id"] == published["id"]
+
+
+def test_the_facts_of_a_life_are_told_once_in_order_each_with_an_event_and_an_audit_row(house: Any):
+    house.publish("order-sync")
+    house.publish("order-sync", "https://b.example/", activate=False)
+    house.store.move_current("order-sync", 2, house.who, hold=True)
+    house.save("order-sync", "https://c.example/")
+    house.store.discard_draft("order-sync", house.who)
+    house.store.clear_current("order-sync", house.who)
+    assert kinds(house) == [
+        ("draft.updated", "drafts/order-sync"),
+        ("version.published", "order-sync/v1"),
+        ("current.changed", "order-sync/v1"),
+        ("draft.updated", "drafts/order-sync"),
+        ("version.published", "order-sync/v2"),
+        ("current.changed", "order-sync/v2"),
+        ("draft.updated", "drafts/order-sync"),
+        ("draft.updated", "drafts/order-sync"),
+        ("current.changed", "order-sync"),
+    ]
+    assert {row["id"] for row in house.rows("events")} == {fact.id for fact in house.facts}
+    log = house.rows("audit_log")
+    assert len(log) == len(house.facts)
+    assert {(row["door"], row["actor_name"], row["request_id"]) for row in log} == {
+        ("http", "ada's token", "r-1")
+    }
+
+
+def test_saying_again_that_current_is_held_changes_no_current(house: Any):
+    house.publish("order-sync")
+    house.facts.clear()
+    house.store.move_current("order-sync", 1, house.who, hold=True)
+    assert kinds(house) == []
+    assert workflow(house)["held"] is True
+
+
+def test_a_held_current_stays_when_a_version_is_published(house: Any):
+    house.publish("order-sync")
+    house.store.move_current("order-sync", 1, house.who, hold=True)
     house.publish("order-sync", "https://b.example/")
-    house.save("order-sync", "https://c.example/", name="Orders")
-    for r in house.rows("workflows"):
-        print(r)
-    for r in house.rows("workflow_versions"):
-        print({k: v for k, v in r.items() if k != "definition"})
-    for f in house.facts:
-        print(f.type, f.object, f.at, f.data)
-    for f in house.rows("audit_log"):
-        print(f)
-    assert len(house.rows("events")) == len(house.facts)
-    assert 0
+    row = workflow(house)
+    assert (row["latest_number"], row["current_version_id"]) == (2, versions(house)[1]["id"])
+
+
+def test_converging_again_adds_nothing(house: Any):
+    house.publish("order-sync")
+    house.save("order-sync", "https://b.example/")
+    before = house.mirrored(), house.rows("events"), house.rows("audit_log")
+    assert house.writes.mirror_again(["order-sync"]) == []
+    assert (house.mirrored(), house.rows("events"), house.rows("audit_log")) == before
+
+
+def test_what_another_process_left_behind_is_mirrored_before_the_next_write(house: Any):
+    left = house.unmirrored()
+    left.create_workflow("order-sync", Content(value=house.definition()), house.who, name="Orders")
+    left.publish("order-sync", house.who)
+    assert house.rows("workflows") == []
+    house.save("order-sync", "https://b.example/")
+    assert sorted(versions(house)) == [1, 2]
+    assert kinds(house) == [
+        ("version.published", "order-sync/v1"),
+        ("current.changed", "order-sync/v1"),
+        ("draft.updated", "drafts/order-sync"),
+    ]
+    log = {row["object"]: (row["door"], row["actor_name"]) for row in house.rows("audit_log")}
+    assert log["order-sync/v1"] == ("worker", "Ada")
+    assert log["drafts/order-sync"] == ("http", "ada's token")
+
+
+def test_many_versions_at_once_ascend_and_are_all_there(house: Any, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(mirror, "BATCH", 3)
+    left = house.unmirrored()
+    left.create_workflow("order-sync", Content(value=house.definition()), house.who)
+    for number in range(1, 9):
+        left.publish("order-sync", house.who)
+        left.create_draft(
+            "order-sync", Content(value=house.definition(f"https://{number}.example/")), house.who
+        )
+    house.writes.mirror_again(["order-sync"])
+    assert sorted(versions(house)) == list(range(1, 10))
+    published = [fact.version_number for fact in house.facts if fact.type is EventType.PUBLISHED]
+    assert published == list(range(1, 9))
+
+
+def test_a_publication_that_was_killed_before_its_tag_never_happened(house: Any):
+    """The ledger entry is written, its tag is not; then somebody publishes after all."""
+    house.publish("order-sync")
+    house.save("order-sync", "https://b.example/")
+    head = house.store.refs.read(names.draft("order-sync"))
+    recorder = Recorder(house.store, "order-sync", Occasion(house.who.actor, house.store.clock()))
+    recorder.append(LedgerKind.PUBLISHED, version=2, target=head.decode(), latest=2, current=2)
+    write(house.store, [recorder])
+    before = house.mirrored()
+    assert house.writes.mirror_again(["order-sync"]) == []
+    assert house.mirrored() == before
+    # A lightweight tag, so that the dead entry names the very same object.
+    recorder = Recorder(house.store, "order-sync", Occasion(house.who.actor, house.store.clock()))
+    recorder.append(LedgerKind.PUBLISHED, version=2, target=head.decode(), latest=2, current=2)
+    recorder.move(names.tag("order-sync", 2), None, head)
+    write(house.store, [recorder])
+    facts = house.writes.mirror_again(["order-sync"])
+    assert [fact.type for fact in facts] == [EventType.PUBLISHED, EventType.CURRENT_CHANGED]
+    assert versions(house)[2]["published_at"] == recorder.occasion.when
+    assert versions(house)[2]["ref_oid"] == head.decode()
+
+
+def test_a_created_entry_left_alone_by_a_kill_is_no_workflow(house: Any):
+    recorder = Recorder(house.store, "order-sync", Occasion(house.who.actor, house.store.clock()))
+    recorder.append(LedgerKind.CREATED, name="Orders")
+    write(house.store, [recorder])
+    assert house.writes.mirror_again(["order-sync"]) == []
+    assert house.rows("workflows") == []
+
+
+def test_a_larger_number_takes_the_draft_to_the_number_behind_it(house: Any):
+    """An import may bring any N."""
+    house.publish("order-sync")
+    house.save("order-sync", "https://b.example/")
+    old = versions(house)[1]["ref_oid"]
+    recorder = Recorder(house.store, "order-sync", Occasion(house.who.actor, house.store.clock()))
+    recorder.append(LedgerKind.PUBLISHED, version=10, target=old, latest=10, current=10)
+    recorder.move(names.tag("order-sync", 10), None, old.encode())
+    write(house.store, [recorder])
+    house.writes.mirror_again(["order-sync"])
+    assert {number: row["state"] for number, row in versions(house).items()} == {
+        **{1: "published", 10: "published"},
+        11: "draft",
+    }
+
+
+def test_the_draft_is_derived_anew_when_another_commit_takes_its_number(house: Any):
+    house.publish("order-sync")
+    draft = house.save("order-sync", "https://b.example/")
+    base = house.store.state("order-sync").latest_commit
+    tree = house.git("rev-parse", f"{base}^{{tree}}")
+    other = house.git(
+        *("-c", "user.name=Eve", "-c", "user.email=eve@example.com"),
+        *("commit-tree", tree, "-p", base, "-m", "Another way"),
+    )
+    recorder = Recorder(house.store, "order-sync", Occasion(house.who.actor, house.store.clock()))
+    recorder.append(LedgerKind.PUBLISHED, version=2, target=other, latest=2, current=2)
+    recorder.move(names.tag("order-sync", 2), None, other.encode())
+    write(house.store, [recorder])
+    house.writes.mirror_again(["order-sync"])
+    assert (versions(house)[2]["commit_sha"], versions(house)[2]["author_name"]) == (other, "Eve")
+    assert (versions(house)[3]["commit_sha"], versions(house)[3]["state"]) == (draft, "draft")
+
+
+def test_a_discarded_draft_has_no_row(house: Any):
+    house.publish("order-sync")
+    house.save("order-sync", "https://b.example/")
+    house.store.discard_draft("order-sync", house.who)
+    assert sorted(versions(house)) == [1]
+    assert workflow(house)["draft_commit"] is None
+    assert house.facts[-1].data["discarded"] is True
+
+
+def test_a_workflow_whose_only_draft_is_discarded_stays(house: Any):
+    house.save("order-sync", name="Orders")
+    house.store.discard_draft("order-sync", house.who)
+    assert versions(house) == {}
+    assert (workflow(house)["name"], workflow(house)["latest_number"]) == ("order-sync", 0)
+
+
+class TestNames:
+    def test_the_name_given_at_creation_wins(self, house: Any):
+        content = Content(value=house.definition(name="From the file", description="File"))
+        house.store.create_workflow("order-sync", content, house.who, name="Given", description="Said")
+        house.store.publish("order-sync", house.who)
+        assert (workflow(house)["name"], workflow(house)["description"]) == ("Given", "Said")
+
+    def test_else_the_current_version_names_it_and_a_rollback_renames_it(self, house: Any):
+        house.save("order-sync", name="One", description="First")
+        assert workflow(house)["name"] == "One"
+        house.store.publish("order-sync", house.who)
+        house.save("order-sync", "https://b.example/", name="Two")
+        assert workflow(house)["name"] == "One", "a draft renames nothing that is published"
+        house.store.publish("order-sync", house.who)
+        assert (workflow(house)["name"], workflow(house)["description"]) == ("Two", "")
+        house.store.move_current("order-sync", 1, house.who)
+        assert (workflow(house)["name"], workflow(house)["description"]) == ("One", "First")
+        house.store.clear_current("order-sync", house.who)
+        assert workflow(house)["name"] == "Two", "nothing runs: the latest names it"
+
+    @pytest.mark.parametrize("name", ["", "   ", 7, None, ["x"]])
+    def test_what_is_no_name_leaves_the_slug(self, house: Any, name: object):
+        house.save("order-sync", name=name)
+        assert workflow(house)["name"] == "order-sync"
+
+    def test_a_given_name_with_a_nul_is_stored_without_it(self, house: Any):
+        content = Content(value=house.definition())
+        house.store.create_workflow("order-sync", content, house.who, name="a\0b")
+        assert workflow(house)["name"] == "a\ufffdb"
+
+
+class TestContradictions:
+    def test_a_tag_that_was_moved_stops_every_write_to_the_workflow(self, house: Any):
+        house.publish("order-sync")
+        house.publish("order-sync", "https://b.example/")
+        house.publish("invoices")
+        first = house.store.version_tags("order-sync")[1]
+        house.git("update-ref", "refs/tags/order-sync/v2", first)
+        before = house.mirrored()
+        with refused("order-sync"):
+            house.save("order-sync", "https://c.example/")
+        assert house.mirrored() == before
+        house.publish("invoices", "https://b.example/")
+
+    def test_a_tag_that_is_gone_stops_it(self, house: Any):
+        house.publish("order-sync")
+        house.git("update-ref", "-d", "refs/tags/order-sync/v1")
+        with refused("order-sync"):
+            house.save("order-sync", "https://c.example/")
+
+    def test_a_ledger_that_was_cut_back_stops_it(self, house: Any):
+        house.publish("order-sync")
+        house.store.move_current("order-sync", 1, house.who, hold=True)
+        house.git("update-ref", "refs/ledger/order-sync", "refs/ledger/order-sync^")
+        with refused("knows the ledger entry"):
+            house.save("order-sync", "https://c.example/")
+
+    def test_refs_that_are_all_gone_stop_it(self, house: Any):
+        house.publish("order-sync")
+        for ref in ("heads/drafts/order-sync", "ledger/order-sync", "tags/order-sync/v1"):
+            house.git("update-ref", "-d", f"refs/{ref}")
+        with refused("the database knows v1"):
+            house.save("order-sync")
+
+    def test_a_tag_made_by_hand_stops_it(self, house: Any):
+        house.publish("order-sync")
+        house.git("update-ref", "refs/tags/order-sync/v2", house.store.version_tags("order-sync")[1])
+        with refused("v2"):
+            house.save("order-sync", "https://c.example/")
+
+    def test_a_published_row_that_git_does_not_know_stops_it(self, house: Any):
+        house.publish("order-sync")
+        house.tamper("""
+            insert into gitstore.workflow_versions
+            select gen_random_uuid(), workflow_id, project_id, 2, state, created_at, published_at,
+                commit_sha, ref_oid, tree_sha, blob_sha, file_name, digest, definition, valid, message,
+                author_name, author_email, published_by from gitstore.workflow_versions
+        """)
+        with refused("v1 is the latest, and v2 is"):
+            house.save("order-sync", "https://c.example/")
+
+    def test_a_row_that_forgot_where_it_stood_is_not_written_over(self, house: Any):
+        house.publish("order-sync")
+        house.tamper("update gitstore.workflows set ledger_oid = null")
+        before = house.rows("workflow_versions")
+        with refused("run gitstore verify"):
+            house.save("order-sync", "https://c.example/")
+        assert house.rows("workflow_versions") == before
+
+    def test_a_damaged_ref_file_stops_it(self, house: Any):
+        house.publish("order-sync")
+        (house.store.path / "refs" / "ledger" / "order-sync").write_bytes(b"\0" * 41)
+        with refused("damaged"):
+            house.save("order-sync", "https://c.example/")
+
+
+def test_a_version_that_does_not_parse_is_a_row_without_definition(house: Any):
+    """An import records what was, valid or not."""
+    house.publish("order-sync")
+    base = house.store.state("order-sync").latest_commit
+    (house.store.path / "broken").write_text("nodes: [\n")
+    blob = house.git("hash-object", "-w", "broken")
+    (house.store.path / "broken.tree").write_text(f"100644 blob {blob}\tworkflow.yaml\n")
+    with (house.store.path / "broken.tree").open() as entries:
+        import subprocess
+
+        command = ["git", "-C", str(house.store.path), "mktree"]
+        tree = subprocess.run(
+            command, stdin=entries, check=True, capture_output=True, text=True
+        ).stdout.strip()
+    commit = house.git(
+        *("-c", "user.name=Eve", "-c", "user.email=eve@example.com"),
+        *("commit-tree", tree, "-p", base, "-m", "Broken"),
+    )
+    recorder = Recorder(house.store, "order-sync", Occasion(house.who.actor, house.store.clock()))
+    recorder.append(LedgerKind.PUBLISHED, version=2, target=commit, latest=2, current=2)
+    recorder.move(names.tag("order-sync", 2), None, commit.encode())
+    write(house.store, [recorder])
+    house.writes.mirror_again(["order-sync"])
+    row = versions(house)[2]
+    assert (row["valid"], row["definition"], row["digest"]) == (False, None, None)

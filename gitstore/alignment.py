@@ -1,0 +1,98 @@
+"""Which items of two sequences are the same ones, in the same order: patience, then a longest common subsequence.
+
+Items that occur once on both sides are anchors; what lies between two anchors is looked at again by itself.
+(Bram Cohen, "Patience Diff Advantages", 2010.) The cost is bounded whatever the items are: levels are, and
+only a small gap gets the quadratic table.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Hashable, Iterator, Sequence
+
+Pair = tuple[int, int]
+"""(index in the older sequence, index in the newer one)."""
+
+_MOST_LEVELS = 8
+_LARGEST_TABLE = 4096  # cells, so that the shorter side of a gap has 64 items at most
+
+
+def align(a: Sequence[Hashable], b: Sequence[Hashable]) -> list[Pair]:
+    """Pairs of equal items, ascending on both sides."""
+    return sorted(_aligned(a, b, (0, len(a)), (0, len(b)), _MOST_LEVELS))
+
+
+def filled(pairs: Sequence[Pair], a: int, b: int) -> list[Pair]:
+    """`pairs`, and between them what stands at the same position of a gap. `a` and `b` are lengths."""
+    found, at = [], (0, 0)
+    for i, j in (*pairs, (a, b)):
+        found += zip(range(at[0], i), range(at[1], j), strict=False)
+        if (i, j) != (a, b):
+            found.append((i, j))
+        at = (i + 1, j + 1)
+    return found
+
+
+def _aligned(
+    a: Sequence[Hashable], b: Sequence[Hashable], in_a: Pair, in_b: Pair, levels: int
+) -> Iterator[Pair]:
+    (start_a, end_a), (start_b, end_b) = in_a, in_b
+    while start_a < end_a and start_b < end_b and a[start_a] == b[start_b]:
+        yield start_a, start_b
+        start_a, start_b = start_a + 1, start_b + 1
+    while start_a < end_a and start_b < end_b and a[end_a - 1] == b[end_b - 1]:
+        end_a, end_b = end_a - 1, end_b - 1
+        yield end_a, end_b
+    if start_a == end_a or start_b == end_b:
+        return
+    anchors = _anchors(a, b, range(start_a, end_a), range(start_b, end_b))
+    if not anchors or not levels:
+        if (end_a - start_a) * (end_b - start_b) <= _LARGEST_TABLE:
+            yield from _common(a, b, range(start_a, end_a), range(start_b, end_b))
+        return
+    for i, j in (*anchors, (end_a, end_b)):
+        yield from _aligned(a, b, (start_a, i), (start_b, j), levels - 1)
+        if i < end_a:
+            yield i, j
+        start_a, start_b = i + 1, j + 1
+
+
+def _anchors(a: Sequence[Hashable], b: Sequence[Hashable], in_a: range, in_b: range) -> list[Pair]:
+    """The longest ascending run of the items that occur once in each part."""
+    times_a, times_b = Counter(a[i] for i in in_a), Counter(b[j] for j in in_b)
+    at = {b[j]: j for j in in_b}
+    unique = [(i, at[a[i]]) for i in in_a if times_a[a[i]] == 1 and times_b[a[i]] == 1]
+    ends: list[int] = []  # the smallest j that a run of each length can end with
+    members: list[int] = []  # which of `unique` that is
+    before: list[int | None] = []
+    for index, (_, j) in enumerate(unique):
+        length = bisect_left(ends, j)
+        before.append(members[length - 1] if length else None)
+        ends[length : length + 1], members[length : length + 1] = [j], [index]
+    run, member = [], members[-1] if members else None
+    while member is not None:
+        run.append(unique[member])
+        member = before[member]
+    return run[::-1]
+
+
+def _common(a: Sequence[Hashable], b: Sequence[Hashable], in_a: range, in_b: range) -> Iterator[Pair]:
+    """A longest common subsequence, by the table of its lengths."""
+    lengths = [[0] * (len(in_b) + 1) for _ in range(len(in_a) + 1)]
+    for row in range(len(in_a) - 1, -1, -1):
+        for column in range(len(in_b) - 1, -1, -1):
+            lengths[row][column] = (
+                lengths[row + 1][column + 1] + 1
+                if a[in_a[row]] == b[in_b[column]]
+                else max(lengths[row + 1][column], lengths[row][column + 1])
+            )
+    row = column = 0
+    while row < len(in_a) and column < len(in_b):
+        if a[in_a[row]] == b[in_b[column]]:
+            yield in_a[row], in_b[column]
+            row, column = row + 1, column + 1
+        elif lengths[row + 1][column] >= lengths[row][column + 1]:
+            row += 1
+        else:
+            column += 1

@@ -1,0 +1,186 @@
+"""The difference of two JSON values, as a tree that can be applied, and as a flat list of changes.
+
+Lists are matched item by item: by `id` or `name` where every item is a mapping that has one of its own, else by
+content and position. `diff.py` says which nodes and edges of a graph are the same ones.
+
+Values are compared as RFC 8785 writes them: 1 and 1.0 are equal, 1 and true are not. Recursion goes as deep
+as the values, which the parser has bounded.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum, StrEnum
+from typing import Any, Final
+
+from gitstore.alignment import Pair, align, filled
+
+
+class Absent(Enum):
+    """What a mapping has under a key that it has not."""
+
+    ABSENT = "absent"
+
+
+ABSENT: Final = Absent.ABSENT
+
+
+@dataclass(frozen=True, slots=True)
+class Leaf:
+    """Something else stands here. Either side may be ABSENT, not both."""
+
+    before: Any
+    after: Any
+
+
+@dataclass(frozen=True, slots=True)
+class InMapping:
+    """What differs under each key."""
+
+    keys: Mapping[str, Delta]
+
+
+@dataclass(frozen=True, slots=True)
+class InList:
+    """What differs in a list.
+
+    `removed` is by index in the older list, `added` by index in the newer one, `changed` by both. `order` has
+    the older indices of what was kept, in their new order; None where that is the old order.
+    """
+
+    removed: Mapping[int, Any]
+    added: Mapping[int, Any]
+    changed: Mapping[Pair, Delta]
+    order: tuple[int, ...] | None = None
+
+
+Delta = Leaf | InMapping | InList
+
+
+class Op(StrEnum):
+    ADD = "add"
+    REMOVE = "remove"
+    REPLACE = "replace"
+    REORDER = "reorder"
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One difference. `pointer` (RFC 6901) leads into the newer value, that of a removal into the older one.
+
+    `before` is ABSENT for an addition, `after` for a removal. Of a reordered list, `before` has the old
+    indices of what was kept, in the old order, and `after` the same in the new one.
+    """
+
+    op: Op
+    pointer: str
+    before: Any
+    after: Any
+
+
+def difference(a: Any, b: Any) -> Delta | None:
+    """What makes `b` of `a`; None where they mean the same."""
+    if isinstance(a, dict) and isinstance(b, dict):
+        return in_mapping({key: difference(a.get(key, ABSENT), b.get(key, ABSENT)) for key in {**a, **b}})
+    if isinstance(a, list) and isinstance(b, list):
+        return in_list(a, b, _pairs(a, b))
+    return None if a == b and isinstance(a, bool) == isinstance(b, bool) else Leaf(a, b)
+
+
+def in_mapping(keys: Mapping[str, Delta | None]) -> InMapping | None:
+    """`keys` that differ, None where none does."""
+    found = {key: delta for key, delta in keys.items() if delta is not None}
+    return InMapping(found) if found else None
+
+
+def in_list(a: Sequence[Any], b: Sequence[Any], pairs: Sequence[Pair]) -> InList | None:
+    """The difference of two lists, where `pairs` says which items are the same ones; None where there is none."""
+    kept = [i for i, _ in sorted(pairs, key=lambda pair: pair[1])]
+    left, right = set(kept), {j for _, j in pairs}
+    removed = {i: item for i, item in enumerate(a) if i not in left}
+    added = {j: item for j, item in enumerate(b) if j not in right}
+    compared = {(i, j): difference(a[i], b[j]) for i, j in pairs}
+    changed = {pair: delta for pair, delta in compared.items() if delta is not None}
+    order = tuple(kept) if kept != sorted(kept) else None
+    return InList(removed, added, changed, order) if removed or added or changed or order else None
+
+
+def apply(delta: Delta | None, a: Any) -> Any:
+    """`a` with `delta` carried out, which was made from it (or from it without its layout)."""
+    match delta:
+        case None:
+            return a
+        case Leaf(_, after):
+            return after
+        case InMapping(keys):
+            made = {**a, **{key: apply(inner, a.get(key, ABSENT)) for key, inner in keys.items()}}
+            return {key: value for key, value in made.items() if value is not ABSENT}
+        case InList(removed, added, changed, order):
+            items = [] if a is ABSENT else a
+            kept = order if order is not None else [i for i in range(len(items)) if i not in removed]
+            inner = {i: delta for (i, _), delta in changed.items()}
+            result = [apply(inner.get(i), items[i]) for i in kept]
+            for j in sorted(added):
+                result.insert(j, added[j])
+            return result
+
+
+def changes(delta: Delta | None, old: str = "", new: str = "") -> Iterator[Change]:
+    """`delta` as changes of leaves, each with its pointer. `old` and `new` are the pointers of the values."""
+    match delta:
+        case Leaf(before, after):
+            yield _change(old if after is ABSENT else new, before, after)
+        case InMapping(keys):
+            for key, inner in keys.items():
+                yield from changes(inner, old + step(key), new + step(key))
+        case InList(removed, added, changed, order):
+            yield from (_change(old + step(i), item, ABSENT) for i, item in removed.items())
+            for (i, j), inner in sorted(changed.items(), key=lambda pair: pair[0][1]):
+                yield from changes(inner, old + step(i), new + step(j))
+            yield from (_change(new + step(j), ABSENT, item) for j, item in added.items())
+            if order is not None:
+                yield Change(Op.REORDER, new, sorted(order), list(order))
+
+
+def step(key: str | int) -> str:
+    """One step of a JSON Pointer."""
+    return "/" + str(key).replace("~", "~0").replace("/", "~1")
+
+
+def fingerprint(value: Any) -> Hashable:
+    """Equal for equal values, and as good as never for others."""
+    if isinstance(value, (dict, list)):
+        return json.dumps(value, sort_keys=True)
+    return (isinstance(value, bool), value)
+
+
+def _change(pointer: str, before: Any, after: Any) -> Change:
+    op = Op.ADD if before is ABSENT else Op.REMOVE if after is ABSENT else Op.REPLACE
+    return Change(op, pointer, before, after)
+
+
+def _pairs(a: list[Any], b: list[Any]) -> list[Pair]:
+    for key in ("id", "name"):
+        in_a, in_b = _by(key, a), _by(key, b)
+        if in_a is not None and in_b is not None:
+            return [(in_a[name], j) for name, j in in_b.items() if name in in_a]
+    return in_order(a, b)
+
+
+def in_order(a: Sequence[Any], b: Sequence[Any]) -> list[Pair]:
+    """Items of the same content, and between them those at the same position."""
+    same = align([fingerprint(item) for item in a], [fingerprint(item) for item in b])
+    return filled(same, len(a), len(b))
+
+
+def _by(key: str, items: Sequence[Any]) -> dict[Hashable, int] | None:
+    """index by `key`, where each item is a mapping with one of its own under that key."""
+    found: dict[Hashable, int] = {}
+    for index, item in enumerate(items):
+        name = item.get(key) if isinstance(item, dict) else None
+        if isinstance(name, bool) or not isinstance(name, (str, int)) or name in found:
+            return None
+        found[name] = index
+    return found

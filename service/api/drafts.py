@@ -1,0 +1,177 @@
+"""/workflows/{id}/versions/draft: create, save and discard the draft, and revert to a version."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+
+from flask import Response, request
+
+from gitstore.content import Content
+from gitstore.errors import Code, GitstoreError
+from gitstore.model import Permission
+from gitstore.store import Saved, Store
+from gitstore.versions import version_id, workflow_id
+from service.api import inputs, lookup
+from service.api.answers import answer, nothing, workflow_url
+from service.api.bodies import author_of, expected, read_draft, read_json
+from service.api.openapi import if_match, new_blueprint, says, says_nothing, takes, takes_draft
+from service.api.schemas import SavedDraft, problems_of
+from service.context import Caller, enter
+from sync import catalog
+
+blueprint = new_blueprint("drafts", "What the next version of a workflow will be, while it is being written.")
+
+
+@blueprint.post(
+    "/workflows/<id>/versions",
+    responses=says(201, SavedDraft, "ETag", "Location", refuses=(409, 413, 415, 422)),
+    openapi_extensions=takes_draft(inputs.CreateDraft),
+)
+def create_draft(path: inputs.WorkflowPath, query: inputs.Query) -> Response:
+    """Create a draft: of a definition, of an older version, or of the current one."""
+    caller = enter(Permission.EDIT, f"creating a draft of {path.id[:80]}", project=query.project)
+    content, body = read_draft(request, caller.services.config.limits, inputs.CreateDraft)
+    _check_either(content is not None, body)
+    with caller.reading() as tx:
+        project, slug = caller.project(tx), lookup.slug_of(tx, caller, path.id)
+    who, message = caller.who(author_of(body)), body.message or ""
+    with caller.writing(project) as store:
+        with caller.acting("saved", slug):
+            lookup.existing(store, slug)
+            if body.from_version is None:
+                saved = store.create_draft(slug, content, who, message)
+            else:
+                number = lookup.number_of(store, slug, body.from_version)
+                saved = store.create_draft_from(slug, number, who, message)
+        return _answer(caller, store, slug, saved, HTTPStatus.CREATED)
+
+
+@blueprint.put(
+    "/workflows/<id>/versions/draft",
+    responses=says(200, SavedDraft, "ETag", refuses=(409, 412, 413, 415, 422, 428)),
+    openapi_extensions=takes_draft(inputs.SaveDraft, required=True, match=True),
+)
+def save_draft(path: inputs.WorkflowPath, query: inputs.Query) -> Response:
+    """Save the draft. If-Match says which state of it was edited, so that nobody's work is overwritten."""
+    caller = enter(Permission.EDIT, f"saving the draft of {path.id[:80]}", project=query.project)
+    content, body = read_draft(request, caller.services.config.limits, inputs.SaveDraft)
+    _check_either(content is not None, body)
+    with caller.reading() as tx:
+        project, slug = caller.project(tx), lookup.slug_of(tx, caller, path.id)
+    with caller.writing(project) as store:
+        with caller.acting("saved", slug):
+            saved = _save(store, slug, caller, content, body)
+        return _answer(caller, store, slug, saved, HTTPStatus.OK)
+
+
+@blueprint.delete(
+    "/workflows/<id>/versions/draft",
+    responses=says_nothing(409, 412),
+    openapi_extensions=if_match(needed=False),
+)
+def discard_draft(path: inputs.WorkflowPath, query: inputs.Query) -> Response:
+    """Discard the draft. Git keeps it, out of the way."""
+    caller = enter(Permission.EDIT, f"discarding the draft of {path.id[:80]}", project=query.project)
+    with caller.reading() as tx:
+        project, slug = caller.project(tx), lookup.slug_of(tx, caller, path.id)
+    with caller.writing(project) as store, caller.acting("discarded", slug):
+        lookup.existing(store, slug)
+        store.discard_draft(slug, caller.who(None), expected=expected(request, lookup.draft_of(store, slug)))
+    return nothing()
+
+
+@blueprint.post(
+    "/workflows/<id>/versions/<version>/revert",
+    responses=says(201, SavedDraft, "ETag", "Location", refuses=(409, 412, 413, 415, 422, 428)),
+    openapi_extensions=takes(inputs.Revert, match=False),
+)
+def revert(path: inputs.VersionPath, query: inputs.Query) -> Response:
+    """Let the draft hold what a version holds, by a new commit. An open draft needs If-Match."""
+    caller = enter(Permission.EDIT, f"reverting {path.id[:80]}", project=query.project)
+    lookup.which(path.version)
+    body = read_json(request, inputs.Revert, caller.services.config.limits)
+    with caller.reading() as tx:
+        project, slug = caller.project(tx), lookup.slug_of(tx, caller, path.id)
+    with caller.writing(project) as store:
+        with caller.acting("reverted", slug) as facts:
+            lookup.existing(store, slug)
+            facts["version"] = number = lookup.number_of(store, slug, path.version)
+            saved = store.revert(
+                slug,
+                number,
+                caller.who(author_of(body)),
+                expected=expected(request, lookup.draft_of(store, slug)),
+                message=body.message or "",
+            )
+        return _answer(caller, store, slug, saved, HTTPStatus.CREATED)
+
+
+def _check_either(has_content: bool, body: inputs.CreateDraft) -> None:
+    """Raise `malformed` for a body that says two things at once, or for a save that says none."""
+    taken = body.from_version is not None
+    if has_content and taken:
+        raise GitstoreError(Code.MALFORMED, "send a definition or from_version, not both")
+    if isinstance(body, inputs.SaveDraft):
+        if not has_content and not taken:
+            raise GitstoreError(Code.MALFORMED, "nothing to save: send a definition, or from_version")
+        if taken and body.base_version is not None:
+            raise GitstoreError(Code.MALFORMED, "base_version goes with a definition, not with from_version")
+
+
+def _save(store: Store, slug: str, caller: Caller, content: Content | None, body: inputs.SaveDraft) -> Saved:
+    lookup.existing(store, slug)
+    seen = expected(request, lookup.draft_of(store, slug))
+    if seen is None:
+        raise GitstoreError(
+            Code.PRECONDITION_REQUIRED,
+            "If-Match is needed: the ETag of the draft that was edited, or * for whatever is there",
+        )
+    who, message = caller.who(author_of(body)), body.message or ""
+    if content is not None:
+        return store.save_draft(
+            slug, content, who, expected=seen, message=message, base_version=body.base_version
+        )
+    lookup.open_draft(store, slug)
+    number = lookup.number_of(store, slug, body.from_version)
+    return store.revert(slug, number, who, expected=seen, message=message)
+
+
+def _answer(caller: Caller, store: Store, slug: str, saved: Saved, status: HTTPStatus) -> Response:
+    """The draft as this call saved it: its ETag is never that of somebody's later save."""
+    with caller.reading() as tx:
+        row = catalog.version(tx, lookup.id_of(caller, slug), "draft")
+    if row is None or row.commit_sha != saved.commit:
+        row = _as_saved(store, slug, saved.commit)
+    url = caller.services.config.public_url
+    made = SavedDraft.of(row, url, problems=problems_of(saved.problems))
+    location = f"{workflow_url(caller, slug)}/versions/draft"
+    headers = {"location": location} if status is HTTPStatus.CREATED else {}
+    return answer(made, status, etag=f'"{saved.commit}"', **headers)
+
+
+def _as_saved(store: Store, slug: str, commit: str) -> catalog.Version:
+    """What the row was, before somebody saved, published or discarded it behind us."""
+    found, number = store.snapshot(slug, commit), store.state(slug).next_number
+    workflow = workflow_id(store.project, slug)
+    return catalog.Version(
+        id=version_id(workflow, number),
+        workflow_id=workflow,
+        project_id=store.project,
+        slug=slug,
+        version_number=number,
+        state="draft",
+        is_current=False,
+        valid=found.definition is not None and found.definition.valid,
+        commit_sha=commit,
+        ref_oid=commit,
+        tree_sha=found.tree,
+        blob_sha=found.blob,
+        file_name=found.file_name,
+        digest=found.definition.digest if found.definition else None,
+        message=found.message,
+        author_name=found.author.name,
+        author_email=found.author.email,
+        published_by=None,
+        created_at=found.created_at,
+        published_at=None,
+    )

@@ -1,0 +1,69 @@
+"""The composition root: config -> the Flask application and everything that a request needs."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+
+from flask import Flask, Response, request
+from pydantic import ValidationError
+from werkzeug.exceptions import HTTPException
+
+from gitstore.errors import Code, GitstoreError
+from service import errors, git_http, logs
+from service.api import current, docs, drafts, health, tokens, versions, workflows
+from service.api.bodies import malformed
+from service.api.openapi import new_app, register
+from service.config import Config
+from service.context import EXTENSION, Services, request_id
+from service.metrics import Metrics
+from service.projects import Projects
+from service.requests import ENDPOINT, Around
+from sync.db import Database
+
+
+def create_app(config: Config, *, database: Database | None = None, metrics: Metrics | None = None) -> Flask:
+    """The application. `config.database_url` names the database, unless a `database` is given."""
+    if database is None:
+        if config.database_url is None:
+            raise GitstoreError(Code.CONFIG, "DATABASE_URL is needed: gitstore serve sets it")
+        database = Database(config.database_url, application="gitstore web")
+    figures = metrics or Metrics(config.metrics_folder)
+    app = new_app("gitstore", version("gitstore"))
+    app.extensions[EXTENSION] = Services(config, database, Projects(config), figures)
+    app.url_map.merge_slashes = False  # //x is not /x: no redirects
+    app.validation_error_callback = _refuse_parameters
+    for noun in (workflows, drafts, versions, current, tokens, health):
+        register(app, noun.blueprint)
+    for page in (docs, git_http):
+        app.register_blueprint(page.blueprint)
+    app.before_request(_prepare)
+    app.register_error_handler(GitstoreError, _refused)
+    app.register_error_handler(HTTPException, _refused_by_flask)
+    app.register_error_handler(Exception, _unexpected)
+    app.wsgi_app = Around(app.wsgi_app, figures)  # type: ignore[method-assign]
+    return app
+
+
+def _prepare() -> None:
+    request.environ[ENDPOINT] = request.endpoint
+    # The server has de-chunked the body already.
+    request.environ.pop("HTTP_TRANSFER_ENCODING", None)
+
+
+def _refuse_parameters(error: ValidationError) -> Response:
+    raise malformed(error, "a parameter") from None
+
+
+def _refused(error: GitstoreError) -> Response:
+    if error.code in (Code.INTERNAL, Code.CONFIG, Code.INTEGRITY, Code.OBJECTS_MISSING):
+        logs.action("trouble", level="error", code=error.code.value, message=error.message, exc_info=True)
+    return errors.problem(error, request_id())
+
+
+def _refused_by_flask(error: HTTPException) -> Response:
+    return errors.problem(errors.of_flask(error), request_id())
+
+
+def _unexpected(error: Exception) -> Response:  # noqa: ARG001 - the log has it, by exc_info
+    logs.action("failed", level="error", path=request.path, exc_info=True)
+    return errors.problem(errors.internal(), request_id())

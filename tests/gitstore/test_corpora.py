@@ -1,0 +1,205 @@
+"""Files that others wrote: YAML's own test suite, Argo's workflows, and strings that break things.
+
+They are kept beside the repository, in ../shared/data, and not everywhere.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from gitstore import definition, parsing
+from gitstore.errors import GitstoreError
+from gitstore.model import Limits, Rules
+
+DATA = Path(__file__).parents[3] / "shared" / "data"
+LIMITS = Limits()
+
+# Where libyaml, which does our syntax, differs from YAML 1.2 (https://matrix.yaml.info says the same).
+# It refuses what is fine:
+TOO_STRICT = {
+    "2LFX": "a reserved directive",
+    "2SXE": "a colon in an anchor",
+    "4MUZ": "a colon on the line after a flow key",
+    "4MUZ-2": "a colon on the line after a flow key",
+    "4MUZ-3": "a colon on the line after a flow key",
+    "58MP": "a flow value that starts with a colon",
+    "5MUD": "a colon on the line after a flow key",
+    "5T43": "a flow value that starts with a colon",
+    "6BCT": "a tab between a dash and its item",
+    "6CA3": "a tab before a flow collection",
+    "6LVF": "a reserved directive",
+    "8XYN": "an anchor that is not ASCII",
+    "96NN": "a tab at the start of a block scalar",
+    "96NN-2": "a tab at the start of a block scalar",
+    "9SA2": "a flow key of several lines",
+    "A2M4": "a tab between a dash and its item",
+    "BEC7": "%YAML 1.3",
+    "DBG4": "a flow value that starts with a colon",
+    "DK3J": "a block scalar at the root that is not indented",
+    "DK95": "a tab after the indentation",
+    "DK95-4": "a tab on an empty line",
+    "DK95-5": "a tab on an empty line",
+    "FP8R": "a block scalar at the root that is not indented",
+    "HM87": "a flow value that starts with a colon",
+    "HWV9": "the end of a document that never began",
+    "K3WX": "a colon on the line after a flow key",
+    "MUS6-6": "a reserved directive",
+    "MUS6-7": "a reserved directive",
+    "NJ66": "a flow key of several lines",
+    "Q5MG": "a tab before a flow collection",
+    "QT73": "the end of a document that never began",
+    "R4YG": "a tab at the start of a block scalar",
+    "VJP3-2": "a colon on the line after a flow key",
+    "W5VH": "an anchor with signs in it",
+    "Y79Y-2": "a tab at the start of a block scalar",
+    "Y79Y-11": "a tab between a dash and its item",
+    "ZYU8": "an odd directive",
+    "ZYU8-2": "an odd directive",
+    "ZYU8-3": "an odd directive",
+    "ZYU8-4": "an odd directive",
+}
+# It accepts what is not:
+TOO_LENIENT = {
+    "9C9N": "a flow collection that is not indented",
+    "9JBA": "a comment without a space before it",
+    "CVW2": "a comment without a space before it",
+    "DK95-2": "a line that is indented by a tab",
+    "G5U8": "a dash alone in a flow list",
+    "MUS6": "a comment without a space after %YAML",
+    "QB6E": "a quoted text of several lines that is not indented",
+    "S98Z": "a block scalar whose first, empty line is indented too far",
+    "SU5Z": "a comment without a space before it",
+    "X4QW": "a comment without a space before it",
+    "Y79Y-4": "a dash and a tab in a flow list",
+    "YJV2": "a dash alone in a flow list",
+}
+# It reads another value:
+DIFFERENT = {
+    "652Z": "a flow key that starts with a question mark",
+    "HM87-2": "a flow value that starts with a question mark",
+    "JEF9-3": "trailing spaces, and no line break at the end of the file",
+    "L24T-2": "trailing spaces, and no line break at the end of the file",
+    "Y2GN": "a colon in an anchor",
+}
+
+# Tags that are not the core schema's are refused (DEFINITION.md).
+FOREIGN_TAGS = frozenset(
+    ["2XXW", "565N", "6CK3", "7FWL", "C4HZ", "CC74", "CUP7", "J7PZ", "M5C3", "P76L", "UGM3", "Z67P", "Z9M4"]
+)
+
+
+def files(folder: str, pattern: str) -> list[Path]:
+    return sorted((DATA / folder / "data").rglob(pattern))
+
+
+def needs(folder: str) -> pytest.MarkDecorator:
+    return pytest.mark.skipif(not (DATA / folder).is_dir(), reason=f"../shared/data/{folder} is not here")
+
+
+def suite() -> Iterator[Any]:
+    """(text, whether it must be refused, its documents as JSON or None) of every case with an answer."""
+    for path in files("yaml-test-suite", "*.yaml"):
+        case: dict[str, Any] = {}
+        for number, changes in enumerate(yaml.safe_load(path.read_text()), 1):
+            case = case | {"fail": False} | changes
+            expected = None if case["fail"] else documents(case.get("json"))
+            if case["fail"] or expected is not None:
+                name = path.stem if number == 1 else f"{path.stem}-{number}"
+                yield pytest.param(name, as_written(case["yaml"]), expected, id=name)
+
+
+SHOWN_AS = str.maketrans({"␣": " ", "↵": "", "←": "\r", "⇔": "\ufeff"})
+
+
+def as_written(text: str) -> str:
+    """The suite shows what can't be seen: white space, byte order marks, and a last line without an end."""
+    text = re.sub("—*»", "\t", text).translate(SHOWN_AS)
+    return text.removesuffix("∎\n")
+
+
+def documents(text: str | None) -> list[Any] | None:
+    if text is None:
+        return None
+    found, at, decoder = [], 0, json.JSONDecoder()
+    text = text.strip()
+    while at < len(text):
+        value, at = decoder.raw_decode(text, at)
+        found.append(value)
+        at += len(text[at:]) - len(text[at:].lstrip())
+    return found
+
+
+def read(text: str) -> list[Any]:
+    """The value and no more, in a list; an empty one where the text is refused."""
+    try:
+        return [parsing.read(text.encode(), LIMITS, is_json=False).value]
+    except parsing.Unparsable:
+        return []
+
+
+@needs("yaml-test-suite")
+@pytest.mark.parametrize(("name", "text", "expected"), list(suite()))
+def test_yaml_s_own_suite(name: str, text: str, expected: list[Any] | None) -> None:
+    """The same value, or refused where it must be, but for what libyaml is known to do differently."""
+    found = read(text)
+    if name in DIFFERENT:
+        assert found
+        assert found != expected
+    elif name in TOO_LENIENT:
+        assert found
+        assert expected is None
+    elif expected is None or len(expected) > 1 or name in TOO_STRICT or name in FOREIGN_TAGS:
+        assert not found
+    else:
+        assert found == (expected or [None])
+
+
+def single_documents() -> list[Path]:
+    return [path for path in files("corpus-argo-workflows-examples", "*.y*ml") if count_documents(path) == 1]
+
+
+def count_documents(path: Path) -> int:
+    events = yaml.parse(path.read_bytes(), Loader=yaml.CSafeLoader)
+    return sum(isinstance(event, yaml.DocumentStartEvent) for event in events)
+
+
+@needs("corpus-argo-workflows-examples")
+@pytest.mark.parametrize("path", single_documents(), ids=lambda path: path.stem)
+def test_argo_s_workflows_are_read_and_written(path: Path) -> None:
+    """Every file of one document parses without rules, and reads back the same from either format."""
+    if path.stem == "k8s-patch-json-workflow":  # it has the key "annotations" twice: Argo runs half of it
+        with pytest.raises(GitstoreError, match='duplicate key "annotations"'):
+            definition.parse(path.read_bytes(), "workflow.yaml", Rules.ANY, LIMITS)
+        return
+    found = definition.parse(path.read_bytes(), "workflow.yaml", Rules.ANY, LIMITS)
+    for file_name in definition.FILE_NAMES:
+        written = definition.dump(found.value, file_name, Rules.ANY)
+        again = definition.parse(written, file_name, Rules.ANY, LIMITS)
+        assert json.dumps(again.value) == json.dumps(found.value)
+        assert again.digest == found.digest
+        assert not definition.has_comments(written, file_name)
+
+
+@needs("blns")
+@pytest.mark.parametrize("file_name", definition.FILE_NAMES)
+def test_naughty_strings_survive(file_name: str) -> None:
+    """As values, as keys, and as items, in every format, digest included."""
+    strings = json.loads((DATA / "blns" / "data" / "blns.json").read_text())
+    value = {"list": strings, "keys": {text: text for text in strings}, "lines": "\n".join(strings) + "\n"}
+    found = definition.parse(definition.dump(value, file_name), file_name, Rules.MESHHOOK, LIMITS)
+    assert found.value == value
+    assert found.digest == definition.digest(value, Rules.MESHHOOK)
+
+
+@needs("blns")
+def test_naughty_lines_are_no_trouble() -> None:
+    """Each line of the list as a plain scalar: read as something, or refused."""
+    for line in (DATA / "blns" / "data" / "blns.txt").read_text().splitlines():
+        read(f"a: {line}")

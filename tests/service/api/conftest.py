@@ -1,0 +1,212 @@
+"""An application on a real database and real repositories, two tenants in it, and a client for each role."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import psycopg
+import pytest
+from flask import Flask
+from psycopg import sql
+from psycopg.conninfo import make_conninfo
+from werkzeug.test import TestResponse
+
+from gitstore.model import Rules
+from service import app as composition
+from service.app import create_app
+from service.config import Config
+from service.projects import Projects
+from service.setup import create_project, create_token
+from sync.catalog import Project
+from sync.db import Database
+from sync.embedded import USER
+from sync.migrate import migrate
+
+MakeDatabase = Callable[..., str]
+
+YAML = """\
+# The warehouse wants it so.
+name: Order sync
+nodes:
+  - id: hook
+    type: webhook
+    data: {label: Hook, config: {}}
+  - id: call
+    type: httpCall
+    data: {label: Call, config: {url: "%s", method: POST}}
+edges:
+  - {id: e, source: hook, target: call}
+"""
+
+
+def yaml(url: str = "https://a.example/") -> bytes:
+    return (YAML % url).encode()
+
+
+def definition(url: str = "https://a.example/", **top: Any) -> dict[str, Any]:
+    """A definition without problems."""
+    nodes = [
+        {"id": "hook", "type": "webhook", "data": {"label": "Hook", "config": {}}},
+        {
+            "id": "call",
+            "type": "httpCall",
+            "data": {"label": "Call", "config": {"url": url, "method": "POST"}},
+        },
+    ]
+    return {**top, "nodes": nodes, "edges": [{"id": "e", "source": "hook", "target": "call"}]}
+
+
+@pytest.fixture(scope="session")
+def migrated_template(postgres_admin_conninfo: str) -> Iterator[str]:
+    """The name of a database with everything migrated, to be cloned and not to be used."""
+    name = f"template_{uuid4().hex}"
+    names = sql.Identifier(name), sql.Identifier(USER)
+    with psycopg.connect(postgres_admin_conninfo, autocommit=True) as admin:
+        admin.execute(sql.SQL("CREATE DATABASE {} OWNER {}").format(*names))
+        migrate(make_conninfo(postgres_admin_conninfo, user=USER, dbname=name))
+        yield name
+        admin.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(names[0]))
+
+
+@dataclass
+class Client:
+    """Requests with a token. `json` is sent as JSON, `data` with the content type `type`."""
+
+    app: Flask
+    token: str
+    headers: dict[str, str] = field(default_factory=dict)
+
+    def __call__(
+        self,
+        method: str,
+        path: str,
+        *,
+        json: Any = None,
+        data: bytes | str | None = None,
+        type: str | None = None,  # noqa: A002 - as in the header's name
+        match: str | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> TestResponse:
+        sent = {"Authorization": f"Bearer {self.token}"} if self.token else {}
+        sent |= {**self.headers, **(headers or {})}
+        if match is not None:
+            sent["If-Match"] = match
+        options: dict[str, Any] = {"json": json} if json is not None else {}
+        if data is not None:
+            options = {"data": data}
+        if type is not None:
+            options["content_type"] = type
+        return self.app.test_client().open(path, method=method, headers=sent, **options)
+
+    def get(self, path: str, **options: Any) -> TestResponse:
+        return self("GET", path, **options)
+
+    def post(self, path: str, **options: Any) -> TestResponse:
+        return self("POST", path, **options)
+
+    def put(self, path: str, **options: Any) -> TestResponse:
+        return self("PUT", path, **options)
+
+    def delete(self, path: str, **options: Any) -> TestResponse:
+        return self("DELETE", path, **options)
+
+    def create(self, slug: str = "order-sync", **body: Any) -> TestResponse:
+        """A workflow whose draft has no problems, unless `body` says otherwise."""
+        made = self.post("/workflows", json={"slug": slug, "definition": definition(), **body})
+        assert made.status_code == 201, made.text
+        return made
+
+    def publish(self, slug: str = "order-sync", url: str | None = None, **body: Any) -> TestResponse:
+        """The draft as it stands; or one with `url` in it."""
+        if url is not None:
+            draft = f"/workflows/{slug}/versions/draft"
+            content = {"definition": definition(url)}
+            saved = self.put(draft, json=content, match="*")
+            if saved.status_code == 404:
+                saved = self.post(f"/workflows/{slug}/versions", json=content)
+            assert saved.status_code in (200, 201), saved.text
+        return self.post(f"/workflows/{slug}/versions/publish", json=body)
+
+
+@dataclass
+class House:
+    """A running application, and a way to be anybody in it."""
+
+    app: Flask
+    config: Config
+    database: Database
+    project: Project
+    other: Project
+
+    def client(self, role: str = "owner", project: Project | None = None) -> Client:
+        with self.database.as_owner() as tx:
+            secret, _ = create_token(tx, project or self.project, f"{role}-{uuid4().hex[:6]}", role)
+        return Client(self.app, secret)
+
+    def repository(self, project: Project | None = None) -> Path:
+        return Projects(self.config).path((project or self.project).id)
+
+
+@pytest.fixture
+def conninfo(make_database: MakeDatabase, migrated_template: str) -> str:
+    return make_database(migrated_template)
+
+
+@pytest.fixture
+def config(ram_path: Path, conninfo: str) -> Config:
+    environ = {"GITSTORE_DATA": str(ram_path / "data"), "DATABASE_URL": conninfo}
+    return Config.from_env({**environ, "GITSTORE_PUBLIC_URL": "https://gitstore.example"})
+
+
+@pytest.fixture
+def house(config: Config, conninfo: str, unexpected: list[Exception]) -> Iterator[House]:
+    """Two projects. A request that ends in `internal` fails the test at its end."""
+    database = Database(conninfo, lock_seconds=5)
+    try:
+        with database.as_owner() as tx:
+            projects = Projects(config)
+            project = create_project(tx, projects, uuid4(), "default", "Default")
+            other = create_project(tx, projects, uuid4(), "other", "Other", Rules.ANY)
+        yield House(create_app(config, database=database), config, database, project, other)
+    finally:
+        database.close()
+        shutil.rmtree(config.data, ignore_errors=True)
+    assert unexpected == []
+
+
+@pytest.fixture
+def unexpected(monkeypatch: pytest.MonkeyPatch) -> list[Exception]:
+    """The errors that nobody expected, which a caller is told are `internal`."""
+    seen: list[Exception] = []
+    tell = composition._unexpected
+
+    def collect(error: Exception) -> Any:
+        seen.append(error)
+        return tell(error)
+
+    monkeypatch.setattr(composition, "_unexpected", collect)
+    return seen
+
+
+@pytest.fixture
+def owner(house: House) -> Client:
+    return house.client("owner")
+
+
+def problem(response: TestResponse, status: int, code: str) -> dict[str, Any]:
+    """The problem+json of a refusal, checked."""
+    assert response.status_code == status, (response.status_code, response.text)
+    assert response.content_type == "application/problem+json"
+    body: dict[str, Any] = json.loads(response.data)
+    assert body["code"] == code, body
+    assert body["status"] == status
+    assert body["type"] == f"urn:gitstore:problem:{code}"
+    assert body["title"]
+    assert body["detail"]
+    return body

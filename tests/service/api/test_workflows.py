@@ -1,0 +1,224 @@
+"""/workflows: list, create, read, validate."""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+
+from gitstore.content import Content
+from gitstore.model import Person
+from gitstore.store import Store, Who
+from gitstore.versions import workflow_id
+from tests.service.api.conftest import Client, House, definition, problem, yaml
+
+WORKFLOW_KEYS = {
+    "id", "project", "slug", "name", "description", "held", "latest_version", "current", "draft",
+    "created_at", "updated_at", "url",
+}  # fmt: skip
+VERSION_KEYS = {
+    "id", "workflow_id", "workflow", "version_number", "state", "is_current", "valid", "commit", "digest",
+    "message", "author", "published_by", "created_at", "published_at", "url",
+}  # fmt: skip
+
+
+def test_a_workflow_is_created_with_a_draft(owner: Client, house: House) -> None:
+    """The answer is the workflow; Location and ETag are those of what was made."""
+    made = owner.post("/workflows", json={"slug": "order-sync", "name": "Orders", "definition": definition()})
+    assert made.status_code == 201
+    assert made.headers["Location"] == "https://gitstore.example/workflows/order-sync"
+    assert made.headers["ETag"] == f'"{made.json["draft"]["commit"]}"'
+    assert set(made.json) == WORKFLOW_KEYS | {"problems"}
+    assert set(made.json["draft"]) == VERSION_KEYS
+    assert made.json["id"] == str(workflow_id(house.project.id, "order-sync"))
+    assert made.json["project"] == "default"
+    assert made.json["name"] == "Orders"
+    assert made.json["current"] is None
+    assert made.json["latest_version"] is None
+    assert made.json["problems"] == []
+    assert made.json["draft"]["version_number"] == 1
+    assert made.json["draft"]["state"] == "draft"
+    assert made.json["draft"]["url"] == "https://gitstore.example/ui/workflows/order-sync/versions/draft"
+    assert made.json["url"] == "https://gitstore.example/ui/workflows/order-sync"
+    assert made.json["created_at"].endswith("Z")
+
+
+def test_without_a_definition_the_draft_is_a_starter_that_can_be_published(owner: Client) -> None:
+    """One node, no problems."""
+    made = owner.post("/workflows", json={"slug": "hello"})
+    assert made.status_code == 201
+    assert made.json["problems"] == []
+    assert made.json["draft"]["valid"] is True
+    assert owner.publish("hello").status_code == 201
+
+
+def test_a_description_is_kept_and_searched(owner: Client) -> None:
+    owner.create("a", description="Copies paid orders")
+    owner.create("b", name="Paid, too")
+    owner.create("c")
+    found = owner.get("/workflows?q=PAID").json
+    assert [row["slug"] for row in found["workflows"]] == ["a", "b"]
+    assert found["workflows"][0]["description"] == "Copies paid orders"
+    assert owner.get("/workflows?q=%25").json["workflows"] == []
+
+
+def test_a_definition_that_breaks_rules_is_saved_with_its_problems(owner: Client) -> None:
+    """A draft may have problems: all of them are told, with where they are."""
+    broken = definition("")
+    broken["nodes"][1]["data"]["config"]["method"] = ""
+    made = owner.post("/workflows", json={"slug": "broken", "definition": broken})
+    assert made.status_code == 201
+    assert made.json["draft"]["valid"] is False
+    found = {(p["code"], p["pointer"], p["node"], p["severity"]) for p in made.json["problems"]}
+    assert {("http_url_missing", "call", "error"), ("http_method_missing", "call", "error")} == {
+        (code, node, severity) for code, _, node, severity in found
+    }
+    assert all(p["line"] > 0 and p["column"] > 0 for p in made.json["problems"])
+
+
+def test_a_definition_that_does_not_parse_creates_nothing(owner: Client) -> None:
+    """422 with line and column; afterwards the name is still free."""
+    body = {"slug": "bad", "definition": "nodes: [\n  a\nb: c"}
+    refused = problem(owner.post("/workflows", json=body), 422, "definition_unparsable")
+    assert refused["problems"][0]["line"] >= 1
+    problem(owner.get("/workflows/bad"), 404, "workflow_not_found")
+    owner.create("bad")
+
+
+def test_a_name_is_taken_once(owner: Client) -> None:
+    owner.create()
+    refused = problem(owner.post("/workflows", json={"slug": "order-sync"}), 409, "workflow_exists")
+    assert refused["slug"] == "order-sync"
+
+
+@pytest.mark.parametrize("slug", ["", "A", "a_b", "-a", "a-", "a" * 64, "f006bb46-fe48-4d75-9eed-9f211fa75bee", "ä", "a b", "a/b", "a.b"])
+def test_what_is_no_slug_names_no_workflow(owner: Client, slug: str) -> None:
+    problem(owner.post("/workflows", json={"slug": slug}), 422, "invalid_name")
+
+
+def test_a_workflow_is_read_by_its_slug_and_by_its_id(owner: Client) -> None:
+    made = owner.create().json
+    by_slug, by_id = owner.get("/workflows/order-sync"), owner.get(f"/workflows/{made['id']}")
+    assert by_slug.status_code == by_id.status_code == 200
+    assert by_slug.json == by_id.json
+    assert owner.get(f"/workflows/{made['id'].upper()}").json == by_id.json
+    assert set(by_slug.json) == WORKFLOW_KEYS
+
+
+def test_a_workflow_tells_its_current_and_its_draft_version(owner: Client) -> None:
+    owner.create()
+    owner.publish()
+    owner.publish(url="https://b.example/", activate=False)
+    owner.post("/workflows/order-sync/versions", json={"definition": definition("https://c.example/")})
+    found = owner.get("/workflows/order-sync").json
+    assert found["latest_version"] == 2
+    assert (found["current"]["version_number"], found["current"]["is_current"]) == (1, True)
+    assert (found["draft"]["version_number"], found["draft"]["state"]) == (3, "draft")
+    listed = owner.get("/workflows").json["workflows"]
+    assert listed == [found]
+
+
+def test_the_list_goes_on_where_the_page_before_ended(owner: Client) -> None:
+    """By next_cursor, or by the link; the other parameters of the query stay."""
+    slugs = [f"w-{n}" for n in range(5)]
+    for slug in slugs:
+        owner.create(slug)
+    seen: list[str] = []
+    path: str | None = "/workflows?limit=2&q=w"
+    while path:
+        page = owner.get(path)
+        seen += [row["slug"] for row in page.json["workflows"]]
+        link = page.headers.get("Link")
+        assert (link is None) == (page.json["next_cursor"] is None)
+        path = None
+        if link:
+            target, _, rel = link.partition("; ")
+            assert rel == 'rel="next"'
+            parts = urlsplit(target.strip("<>"))
+            assert parts.netloc == "gitstore.example"
+            assert "limit=2" in parts.query
+            assert "q=w" in parts.query
+            path = f"{parts.path}?{parts.query}"
+    assert seen == slugs
+
+
+@pytest.mark.parametrize(
+    "query",
+    ["limit=0", "limit=101", "limit=-1", "limit=x", "limit=" + "9" * 5000, "limit=1.5", "cursor=!", "cursor=",
+     "cursor=YQ==", "cursor=QQ", "cursor=%00", "cursor=w6Q", "cursor=" + "A" * 9999, "q=%00", "q=" + "a" * 201],
+)  # fmt: skip
+def test_a_query_that_makes_no_sense_is_malformed(owner: Client, query: str) -> None:
+    problem(owner.get(f"/workflows?{query}"), 400, "malformed")
+
+
+def test_a_definition_is_checked_without_saving_it(owner: Client, house: House) -> None:
+    """200 with problems, whatever they are, and nothing has changed."""
+    owner.create()
+    before = owner.get("/workflows/order-sync").json
+    check = "/workflows/order-sync/validate"
+    fine = owner.post(check, data=yaml(), type="application/yaml")
+    assert fine.status_code == 200
+    assert fine.json["valid"] is True
+    assert fine.json["digest"].startswith("sha256:")
+    broken = owner.post(check, json={"definition": definition("")})
+    assert broken.status_code == 200
+    assert broken.json["valid"] is False
+    assert broken.json["problems"][0]["code"] == "http_url_missing"
+    unparsable = owner.post(check, data=b"a: [", type="text/yaml")
+    assert unparsable.status_code == 200
+    assert unparsable.json == {"valid": False, "digest": None, "problems": unparsable.json["problems"]}
+    assert unparsable.json["problems"][0]["line"] == 1
+    assert owner.get("/workflows/order-sync").json == before
+
+
+def test_without_a_definition_the_draft_is_checked(owner: Client) -> None:
+    owner.create(definition=definition(""))
+    checked = owner.post("/workflows/order-sync/validate")
+    assert [p["code"] for p in checked.json["problems"]] == ["http_url_missing"]
+    owner.delete("/workflows/order-sync/versions/draft")
+    problem(owner.post("/workflows/order-sync/validate"), 404, "workflow_not_found")
+
+
+def test_a_project_with_rules_any_takes_every_mapping(house: House) -> None:
+    other = house.client("owner", house.other)
+    made = other.post("/workflows", json={"slug": "argo", "definition": {"kind": "Workflow", "spec": {}}})
+    assert made.status_code == 201
+    assert made.json["problems"] == []
+    assert other.publish("argo").status_code == 201
+
+
+@pytest.mark.parametrize(
+    ("body", "pointer"),
+    [
+        ({}, "/slug"),
+        ({"slug": 1}, "/slug"),
+        ({"slug": None}, "/slug"),
+        ({"slug": "a", "definition": 5}, "/definition"),
+        ({"slug": "a", "definition": []}, "/definition"),
+        ({"slug": "a", "name": " "}, "/name"),
+        ({"slug": "a", "name": "a\nb"}, "/name"),
+        ({"slug": "a", "name": "x" * 201}, "/name"),
+        ({"slug": "a", "description": "x" * 10_001}, "/description"),
+        ({"slug": "a", "author": {"name": "Ada"}}, "/author/email"),
+        ({"slug": "a", "author": {"name": "A<b>", "email": "a@b"}}, "/author/name"),
+        ({"slug": "a", "author": {"name": "A\nb", "email": "a@b"}}, "/author/name"),
+        ({"slug": "a", "author": {"name": "A", "email": "a@b>\nx"}}, "/author/email"),
+        ({"slug": "a", "a/b~c": 1}, "/a~1b~0c"),
+    ],
+)
+def test_a_body_that_is_not_as_documented_is_malformed(owner: Client, body: Any, pointer: str) -> None:
+    """Every problem has a pointer to where it is."""
+    refused = problem(owner.post("/workflows", json=body), 400, "malformed")
+    assert pointer in [found["pointer"] for found in refused["problems"]]
+
+
+def test_what_a_kill_left_unmirrored_is_mirrored_by_the_next_write(owner: Client, house: House) -> None:
+    """The workflow is in Git and not in Postgres: it can't be made again, and saving goes on from it."""
+    store = Store(house.repository(), house.project.id)
+    ada = Person("Ada", "ada@example.com")
+    store.create_workflow("left", Content(value=definition()), Who(ada, ada))
+    store.close()
+    problem(owner.get("/workflows/left"), 404, "workflow_not_found")
+    problem(owner.post("/workflows", json={"slug": "left"}), 409, "workflow_exists")
+    assert owner.get("/workflows/left").status_code == 200

@@ -1,0 +1,172 @@
+"""`gitstore serve` as a real process, for tests: started, looked at, killed; gone at the end."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from service.config import METRICS_FOLDER
+from service.settings import SETTINGS
+
+ROOT = Path(__file__).parents[2]
+PATIENCE = 60.0  # seconds: for what happens at once on a machine that has nothing else to do
+
+GITSTORE = (sys.executable, "-P", "-m", "service.cli")
+
+# `gitstore serve` with the stub in the application's place.
+_STUB = f"""
+import sys
+web = "import sys; sys.path.insert(0, {str(ROOT)!r}); from service.web import main; " \\
+    "main(sys.argv[1:], 'tests.service.stub:create_app')"
+from service import logs
+from service.config import Config
+from service.serve import WORKER, serve
+config = Config.from_env()
+logs.configure(config.log_format, config.log_level)
+sys.exit(serve(config, sys.stdout, web=(sys.executable, "-P", "-c", web), worker=WORKER))
+"""
+STUB = (sys.executable, "-P", "-c", _STUB)
+
+
+def environment(**settings: str) -> dict[str, str]:
+    """The environment of a command: nobody's settings but these."""
+    ours = {setting.name for setting in SETTINGS} | {METRICS_FOLDER}
+    return {**{name: text for name, text in os.environ.items() if name not in ours}, **settings}
+
+
+def until(what: Callable[[], bool], message: str = "") -> None:
+    """Wait until it is so."""
+    deadline = time.monotonic() + PATIENCE
+    while not what():
+        assert time.monotonic() < deadline, message or "it took too long"
+        time.sleep(0.02)
+
+
+class Running:
+    """A `gitstore serve` in `folder`, on a free port."""
+
+    def __init__(
+        self, folder: Path, command: tuple[str, ...] = (*GITSTORE, "serve"), **settings: str
+    ) -> None:
+        self.folder = folder
+        self.data = folder / "data"
+        self.out = folder / "out"
+        self.err = folder / "err"
+        defaults = {"GITSTORE_DATA": str(self.data), "GITSTORE_BIND": "127.0.0.1:0", "GITSTORE_WORKERS": "1"}
+        with self.out.open("w") as out, self.err.open("w") as err:
+            self.process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=err,
+                env=environment(**{**defaults, **settings}),
+                cwd=folder,
+                start_new_session=True,
+            )
+        self._seen: set[int] = set()
+
+    @property
+    def said(self) -> str:
+        return self.out.read_text()
+
+    @property
+    def log(self) -> str:
+        return self.err.read_text()
+
+    @property
+    def url(self) -> str:
+        """Where it is, as it says itself."""
+        return self.said.partition("gitstore is ready: ")[2].split("/\n")[0]
+
+    @property
+    def port(self) -> int:
+        return int(self.url.rpartition(":")[2])
+
+    def ready(self) -> Running:
+        until(lambda: "gitstore is ready" in self.said or self.process.poll() is not None)
+        assert self.process.poll() is None, self.log
+        self.tree()
+        return self
+
+    def tree(self) -> dict[int, str]:
+        """pid -> command line, of every process below this one."""
+        found: dict[int, str] = {}
+        waiting = [self.process.pid]
+        while waiting:
+            pid = waiting.pop()
+            with suppress(OSError):
+                children = Path(f"/proc/{pid}/task/{pid}/children").read_text()
+                command = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
+                waiting += map(int, children.split())
+                found[pid] = command
+        found.pop(self.process.pid, None)
+        self._seen |= set(found)
+        return found
+
+    def child(self, words: str) -> int:
+        """The pid of its own child whose command line has these words."""
+        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
+        commands = self.tree()
+        (pid,) = (int(pid) for pid in children if words in commands.get(int(pid), ""))
+        return pid
+
+    def gone(self) -> bool:
+        """Whether none of the processes seen below this one lives on."""
+        return not any(alive(pid) for pid in self._seen)
+
+    def stop(self, signum: int = signal.SIGTERM) -> int:
+        """The exit status."""
+        self.tree()
+        self.process.send_signal(signum)
+        return self.process.wait(PATIENCE)
+
+    def kill(self, *, tree: bool) -> None:
+        """`kill -9` of the supervisor, and of everything below it (`tree`)."""
+        below = self.tree()
+        self.process.kill()
+        self.process.wait()
+        for pid in below if tree else ():
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+
+def alive(pid: int) -> bool:
+    """Whether it runs: a zombie, whom nobody has waited for yet, does not."""
+    try:
+        status = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return False
+    return status.rpartition(")")[2].split()[0] not in "ZX"
+
+
+@contextmanager
+def running(
+    folder: Path, command: tuple[str, ...] = (*GITSTORE, "serve"), **settings: str
+) -> Iterator[Running]:
+    """Run it for as long as the block; whatever becomes of it, nothing is left running."""
+    service = Running(folder, command, **settings)
+    try:
+        yield service
+    finally:
+        if service.process.poll() is None:
+            service.kill(tree=True)
+        until(service.gone, "processes were left behind")
+
+
+def gitstore(*arguments: str, settings: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
+    """Run a command to its end."""
+    return subprocess.run(
+        [*GITSTORE, *arguments],
+        env=environment(**settings),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=PATIENCE,
+    )

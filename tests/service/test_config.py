@@ -1,0 +1,163 @@
+"""Settings: what is read, and what is said of those that make no sense."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+from gitstore.errors import Code, GitstoreError
+from gitstore.model import Limits
+from service.config import METRICS_FOLDER, Config, misspelt
+from service.settings import SETTINGS, Bind
+
+WRONG = {
+    "DATABASE_URL": "mysql://root:hunter2@db/flows",
+    "GITSTORE_BIND": "localhost",
+    "GITSTORE_PUBLIC_URL": "ftp://files.example",
+    "GITSTORE_WORKERS": "0",
+    "GITSTORE_THREADS": "many",
+    "GITSTORE_RECONCILE_SECONDS": "-1",
+    "GITSTORE_MAX_PACK": "16MB",
+    "GITSTORE_MAX_PACK_OBJECTS": "1e6",
+    "GITSTORE_MAX_COMMANDS": "0",
+    "GITSTORE_MAX_INFLATED": "0",
+    "GITSTORE_MAX_OBJECT": "4 megabytes",
+    "GITSTORE_MAX_DEFINITION": "-1",
+    "GITSTORE_MAX_DEPTH": "100000",
+    "GITSTORE_MAX_NODES": "\u0663",
+    "GITSTORE_LOG_FORMAT": "xml",
+    "GITSTORE_LOG_LEVEL": "chatty",
+}
+
+
+def refusal(environ: dict[str, str]) -> GitstoreError:
+    with pytest.raises(GitstoreError) as caught:
+        Config.from_env(environ)
+    assert caught.value.code is Code.CONFIG
+    return caught.value
+
+
+def test_nothing_need_be_set() -> None:
+    """Without any setting there is a whole configuration: the one that the design names."""
+    config = Config.from_env({})
+    assert config.database_url is None
+    assert config.data == Path("gitstore-data").resolve()
+    assert (config.bind, config.public_url) == (Bind("127.0.0.1", 8080), "http://127.0.0.1:8080")
+    assert (config.workers, config.threads, config.reconcile_seconds) == (2, 4, 60)
+    assert config.limits == Limits()
+
+
+def test_an_empty_variable_is_an_unset_one() -> None:
+    """As compose files write what is not given."""
+    assert Config.from_env({"DATABASE_URL": "", "GITSTORE_BIND": " "}) == Config.from_env({})
+
+
+def test_every_limit_is_a_setting_with_the_default_of_the_store() -> None:
+    """The limits of `gitstore.model` and the table can't drift apart."""
+    known = {setting.field for setting in SETTINGS}
+    assert {f"limits.{limit.name}" for limit in fields(Limits)} <= known
+
+
+def test_every_senseless_setting_is_told_at_once(tmp_path: Path) -> None:
+    """Each by its name, with what was given and what was expected."""
+    file = tmp_path / "file"
+    file.touch()
+    wrong = {**WRONG, "GITSTORE_DATA": str(file)}
+    error = refusal(wrong)
+    assert error.data["settings"] == sorted(setting.name for setting in SETTINGS) == sorted(wrong)
+    for setting, line in zip(SETTINGS, error.message.splitlines(), strict=True):
+        assert line.startswith(f"{setting.name} is ")
+        assert line.endswith(f": expected {setting.expected}")
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        "mysql://root:hunter2@db/flows",
+        "postgres//root:hunter2@db",
+        "mysql://root:hun@ter2@db/flows?password=hunter2",
+        "host=db passwort=hunter2",
+        "password=hunter2 host",
+    ],
+)
+def test_a_password_is_not_told(given: str) -> None:
+    """Whatever is wrong with DATABASE_URL, what may be a password in it stays out of the message."""
+    message = refusal({"DATABASE_URL": given}).message
+    assert "ter2" not in message
+    assert message.startswith("DATABASE_URL is ")
+
+
+def test_a_password_in_another_setting_is_not_told_either() -> None:
+    """People paste URLs as they have them."""
+    message = refusal({"GITSTORE_PUBLIC_URL": "https://me:hunter2@gitstore.example"}).message
+    assert "hunter2" not in message
+    assert "https://me:***@gitstore.example" in message
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [("1000", 1000), ("64k", 65536), ("16M", 2**24), ("16MiB", 2**24), ("1 GiB", 2**30), ("1g", 2**30)],
+)
+def test_sizes_are_bytes_or_powers_of_1024(text: str, size: int) -> None:
+    """`M` and `MiB` are the same; `MB`, which is not clear, is refused (see above)."""
+    assert Config.from_env({"GITSTORE_MAX_PACK": text}).limits.pack == size
+
+
+def test_limits_that_contradict_each_other_are_refused() -> None:
+    """A definition is an object, and an object a part of a push."""
+    error = refusal({"GITSTORE_MAX_DEFINITION": "8M", "GITSTORE_MAX_INFLATED": "2M"})
+    assert error.data["settings"] == ["GITSTORE_MAX_DEFINITION", "GITSTORE_MAX_OBJECT"]
+
+
+@pytest.mark.parametrize(
+    ("text", "bind", "url"),
+    [
+        ("0.0.0.0:80", Bind("0.0.0.0", 80), "http://127.0.0.1:80"),  # noqa: S104 (only read)
+        ("[::1]:8080", Bind("::1", 8080), "http://[::1]:8080"),
+        ("[::]:8080", Bind("::", 8080), "http://[::1]:8080"),
+        ("gitstore.example:0", Bind("gitstore.example", 0), "http://gitstore.example:0"),
+    ],
+)
+def test_where_it_listens_is_where_it_is_found(text: str, bind: Bind, url: str) -> None:
+    """Unless GITSTORE_PUBLIC_URL says otherwise, links lead to the address that is bound."""
+    config = Config.from_env({"GITSTORE_BIND": text})
+    assert (config.bind, config.public_url, str(config.bind)) == (bind, url, text)
+
+
+def test_the_public_url_goes_before() -> None:
+    """And a slash at its end is not doubled in links."""
+    config = Config.from_env({"GITSTORE_PUBLIC_URL": "https://flows.example/git/"})
+    assert config.public_url == "https://flows.example/git"
+
+
+def test_options_override_the_environment() -> None:
+    """By the same rules; None is an option that was not given, and an empty one takes a setting back."""
+    environ = {"GITSTORE_WORKERS": "3", "GITSTORE_THREADS": "9", "DATABASE_URL": "host=db"}
+    overrides = {"GITSTORE_WORKERS": "5", "GITSTORE_THREADS": None, "DATABASE_URL": ""}
+    config = Config.from_env(environ, overrides)
+    assert (config.workers, config.threads, config.database_url) == (5, 9, None)
+    with pytest.raises(GitstoreError, match="GITSTORE_WORKERS is '0'"):
+        Config.from_env(environ, {"GITSTORE_WORKERS": "0"})
+
+
+def test_a_child_is_told_the_same() -> None:
+    """`environment` is all that a child needs to make an equal Config."""
+    environ = {
+        "DATABASE_URL": "postgresql://me:secret@db:5432/flows",
+        "GITSTORE_BIND": "[::1]:99",
+        "GITSTORE_MAX_PACK": "1M",
+        "GITSTORE_PUBLIC_URL": "https://flows.example",
+    }
+    config = Config.from_env(environ)
+    told = config.environment(**{METRICS_FOLDER: "/run/figures"})
+    again = Config.from_env(told)
+    assert again.metrics_folder == Path("/run/figures")
+    assert again.environment() == config.environment()
+
+
+def test_a_misspelt_setting_is_noticed() -> None:
+    """But what Kubernetes sets for a service called gitstore is not taken for one."""
+    environ = {"GITSTORE_WORKER": "4", "GITSTORE_PORT": "tcp://10.0.0.1:80", "GITSTORE_SERVICE_HOST": "x"}
+    assert misspelt(environ) == {"GITSTORE_WORKER": "GITSTORE_WORKERS"}

@@ -1,0 +1,70 @@
+"""The figures at /metrics."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+from service.config import METRICS_FOLDER, Config
+from service.metrics import CONTENT_TYPE, Metrics, forget_process
+
+COUNT_TOGETHER = """
+import sys
+from pathlib import Path
+from service.metrics import Metrics
+metrics = Metrics(Path(sys.argv[1]))
+metrics.pushed("ok")
+metrics.request(endpoint="workflows.list", method="GET", status=200, seconds=0.003)
+"""
+
+
+def figures(text: bytes) -> dict[str, float]:
+    lines = [line for line in text.decode().splitlines() if line and not line.startswith("#")]
+    return {name: float(value) for name, _, value in (line.rpartition(" ") for line in lines)}
+
+
+def test_one_process_counts_for_itself() -> None:
+    """Without a shared folder: what was counted is what is told, and an application counts alone."""
+    metrics, other = Metrics(), Metrics()
+    metrics.request(endpoint="workflows.list", method="GET", status=200, seconds=0.003)
+    metrics.request(endpoint=None, method="BREW", status=404, seconds=0.5)
+    metrics.published(door="push")
+    metrics.published(door="http", outcome="base_moved")
+    metrics.pushed("ok")
+    told = figures(metrics.exposition())
+    prefix = "gitstore_request_duration_seconds"
+    assert told[f'{prefix}_count{{endpoint="workflows.list",method="GET",status="200"}}'] == 1
+    assert told[f'{prefix}_bucket{{endpoint="workflows.list",le="0.0025",method="GET",status="200"}}'] == 0
+    assert told[f'{prefix}_bucket{{endpoint="workflows.list",le="0.005",method="GET",status="200"}}'] == 1
+    assert told[f'{prefix}_count{{endpoint="none",method="other",status="404"}}'] == 1
+    assert told['gitstore_publishes_total{door="push",outcome="published"}'] == 1
+    assert told['gitstore_publishes_total{door="http",outcome="base_moved"}'] == 1
+    assert told['gitstore_pushes_total{outcome="ok"}'] == 1
+    assert not any(value for name, value in figures(other.exposition()).items() if "_created" not in name)
+
+
+def test_the_mirror_s_lag_is_told_as_it_is_measured() -> None:
+    """At the scrape; where it is not known, it is not told."""
+    assert figures(Metrics().exposition(mirror_lag_seconds=1.5))["gitstore_mirror_lag_seconds"] == 1.5
+    assert b"mirror_lag" not in Metrics().exposition()
+
+
+def test_several_processes_count_together(tmp_path: Path) -> None:
+    """Whichever of them is asked, even after one of them has ended."""
+    environ = Config.from_env({}).environment(**{METRICS_FOLDER: str(tmp_path)})
+    command = [sys.executable, "-W", "ignore", "-c", COUNT_TOGETHER, str(tmp_path)]
+    ended = [subprocess.Popen(command, env=environ) for _ in range(3)]
+    for process in ended:
+        assert process.wait() == 0
+        forget_process(tmp_path, process.pid)
+    told = figures(Metrics(tmp_path).exposition(mirror_lag_seconds=0))
+    assert told['gitstore_pushes_total{outcome="ok"}'] == 3
+    prefix = "gitstore_request_duration_seconds"
+    assert told[f'{prefix}_count{{endpoint="workflows.list",method="GET",status="200"}}'] == 3
+
+
+def test_the_format_is_prometheus_own() -> None:
+    """The text format, version 0.0.4, which every scraper reads."""
+    assert CONTENT_TYPE.startswith("text/plain; version=0.0.4")
+    assert Metrics().exposition().startswith(b"# HELP gitstore_request_duration_seconds ")

@@ -1,0 +1,244 @@
+"""`gitstore serve`: what it starts, what becomes of that, and how it ends. With a stub for an application."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import stat
+import threading
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from service.credentials import is_token
+from sync.embedded import EmbeddedPostgres
+from tests.service.running import STUB, Running, alive, gitstore, running, until
+
+
+@pytest.fixture
+def folder(ram_path: Path) -> Path:
+    """Where a service runs."""
+    return ram_path
+
+
+@pytest.fixture
+def given(folder: Path, make_database: Callable[..., str]) -> Iterator[Running]:
+    """A service with a Postgres that it was given."""
+    with running(folder, STUB, DATABASE_URL=make_database()) as service:
+        yield service.ready()
+
+
+@pytest.fixture
+def embedded(folder: Path) -> Iterator[Running]:
+    """A service with a Postgres of its own."""
+    with running(folder, STUB) as service:
+        yield service.ready()
+
+
+def get(url: str) -> bytes:
+    with urllib.request.urlopen(url, timeout=60) as answer:  # noqa: S310 (our own address)
+        return bytes(answer.read())
+
+
+def projects(conninfo: str) -> list[tuple[str, str]]:
+    with psycopg.connect(conninfo) as connection:
+        return connection.execute("select id::text, slug from gitstore.projects").fetchall()
+
+
+def postgres_of(service: Running) -> EmbeddedPostgres:
+    return EmbeddedPostgres(service.data / "postgres")
+
+
+def test_it_starts_everything_and_ends_it(embedded: Running) -> None:
+    """On an empty machine: Postgres, HTTP, the worker. SIGTERM ends all of it, and that is a success."""
+    assert get(embedded.url) == b"here\n"
+    assert {embedded.child("postgres -D"), embedded.child("service.web"), embedded.child("worker")}
+    assert [slug for _, slug in projects(postgres_of(embedded).conninfo())] == ["default"]
+    assert embedded.stop() == 0
+    until(embedded.gone)
+    assert not postgres_of(embedded).running()
+
+
+def test_the_owner_s_token_is_for_the_owner_alone(given: Running) -> None:
+    """One line, mode 0600; where output is kept, the file is named and the token is not."""
+    file = given.data / "owner-token"
+    token = file.read_text()
+    assert is_token(token.removesuffix("\n"))
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert str(file) in given.said
+    assert token.strip() not in given.said + given.log
+    assert not stat.S_IMODE(given.data.stat().st_mode) & 0o066
+
+
+def test_requests_that_are_being_served_are_finished(given: Running) -> None:
+    """SIGTERM while one is under way: it is answered, and then the service ends."""
+    answers: list[bytes] = []
+    asking = threading.Thread(target=lambda: answers.append(get(f"{given.url}/wait")))
+    asking.start()
+    until((given.data / "waiting").exists)
+    given.tree()
+    given.process.send_signal(signal.SIGTERM)
+    until(lambda: "stopping" in given.log)
+    (given.data / "go").touch()
+    asking.join()
+    assert answers == [b"here\n"]
+    assert given.process.wait(60) == 0
+
+
+def test_starting_again_finds_everything(embedded: Running) -> None:
+    """The same project, the same token, and nothing is said to be new."""
+    before = projects(postgres_of(embedded).conninfo())
+    token = (embedded.data / "owner-token").read_bytes()
+    assert embedded.stop(signal.SIGINT) == 0
+    with running(embedded.folder, STUB) as again:
+        again.ready()
+        assert projects(postgres_of(again).conninfo()) == before
+        assert (again.data / "owner-token").read_bytes() == token
+        assert "note:" not in again.said
+        assert again.stop(signal.SIGHUP) == 0
+
+
+def test_its_children_end_with_it(embedded: Running) -> None:
+    """`kill -9` of `gitstore serve` alone leaves nothing running, and the next start works at once."""
+    port = embedded.port
+    embedded.kill(tree=False)
+    with running(embedded.folder, STUB, GITSTORE_BIND=f"127.0.0.1:{port}") as again:
+        assert get(again.ready().url) == b"here\n"
+    until(embedded.gone)
+
+
+def test_after_a_crash_of_everything_the_next_start_works(embedded: Running) -> None:
+    """`kill -9` of the whole tree: port, locks and postmaster.pid are in nobody's way."""
+    port, before = embedded.port, projects(postgres_of(embedded).conninfo())
+    embedded.kill(tree=True)
+    with running(embedded.folder, STUB, GITSTORE_BIND=f"127.0.0.1:{port}") as again:
+        assert get(again.ready().url) == b"here\n"
+        assert projects(postgres_of(again).conninfo()) == before
+
+
+def test_a_worker_that_dies_is_started_again(given: Running) -> None:
+    """And requests are served meanwhile."""
+    until(lambda: any("worker" in command for command in given.tree().values()))
+    worker = given.child("worker")
+    os.kill(worker, signal.SIGKILL)
+    until(lambda: "worker_ended" in given.log)
+    assert get(given.url) == b"here\n"
+    until(lambda: [pid for pid, command in given.tree().items() if "worker" in command] not in ([], [worker]))
+
+
+def test_a_postgres_that_dies_is_started_again(embedded: Running) -> None:
+    """At the same address, so that whoever is connected finds it again."""
+    conninfo = postgres_of(embedded).conninfo()
+    os.kill(embedded.child("postgres -D"), signal.SIGKILL)
+    until(lambda: "postgres_started_again" in embedded.log)
+    assert projects(conninfo)
+    assert embedded.stop() == 0
+
+
+def test_without_http_there_is_no_service(given: Running) -> None:
+    """Where gunicorn itself dies, everything ends, with status 1 and a line that says why."""
+    os.kill(given.child("service.web"), signal.SIGKILL)
+    assert given.process.wait(60) == 1
+    assert "web_ended" in given.log
+    until(given.gone)
+
+
+def test_an_application_that_does_not_load_ends_the_start(
+    folder: Path, make_database: Callable[..., str]
+) -> None:
+    """With what was wrong in the log, and status 1."""
+    broken = (*STUB[:-1], STUB[-1].replace("stub:create_app", "stub:nothing"))
+    with running(folder, broken, DATABASE_URL=make_database()) as service:
+        assert service.process.wait(60) == 1
+        assert "has no attribute 'nothing'" in service.log
+        assert "gunicorn ended with status" in service.log
+
+
+def test_a_taken_port_is_told_before_anything_is_started(folder: Path) -> None:
+    """Naming the setting."""
+    with closing(socket.create_server(("127.0.0.1", 0))) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        settings = {"GITSTORE_BIND": address, "GITSTORE_DATA": str(folder / "data")}
+        done = gitstore("serve", settings=settings)
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"error: GITSTORE_BIND is {address}, and another program listens there")
+    assert not (folder / "data/postgres").exists()
+
+
+def test_two_services_do_not_share_an_embedded_postgres(embedded: Running) -> None:
+    """The second is told who has it, and the first goes on."""
+    settings = {"GITSTORE_BIND": "127.0.0.1:0", "GITSTORE_DATA": str(embedded.data)}
+    done = gitstore("serve", settings=settings)
+    assert done.returncode == 1
+    assert f"process {embedded.process.pid} runs the embedded Postgres" in done.stderr
+    assert get(embedded.url) == b"here\n"
+
+
+def test_services_share_a_given_postgres(folder: Path, make_database: Callable[..., str]) -> None:
+    """Two that start at once make one project, one token, and both serve."""
+    url = make_database()
+    (folder / "second").mkdir()
+    with (
+        running(folder, STUB, DATABASE_URL=url) as first,
+        running(folder / "second", STUB, DATABASE_URL=url, GITSTORE_DATA=str(first.data)) as second,
+    ):
+        assert get(first.ready().url) == get(second.ready().url) == b"here\n"
+        assert len(projects(url)) == 1
+        with psycopg.connect(url) as connection:
+            assert connection.execute("select count(*) from gitstore.access_tokens").fetchone() == (1,)
+
+
+def test_a_start_that_is_broken_off_leaves_nothing(folder: Path) -> None:
+    """SIGTERM in the middle of it, several times at different moments."""
+    for pause in (0.2, 0.8, 1.6, 2.4):
+        with running(folder, STUB) as service:
+            threading.Event().wait(pause)
+            assert service.stop() in (0, -signal.SIGTERM)
+            until(service.gone)
+    with running(folder, STUB) as service:
+        assert get(service.ready().url) == b"here\n"
+
+
+def test_bad_settings_stop_the_start(folder: Path) -> None:
+    """All of them are told, and nothing is made."""
+    settings = {"GITSTORE_WORKERS": "none", "GITSTORE_BIND": "here", "GITSTORE_DATA": str(folder / "data")}
+    done = gitstore("serve", settings=settings)
+    assert done.returncode == 1
+    first, second = done.stderr.splitlines()
+    assert first.startswith("error: GITSTORE_BIND is 'here': expected host:port")
+    assert second.strip().startswith("GITSTORE_WORKERS is 'none': expected a number")
+    assert not (folder / "data").exists()
+
+
+def test_a_misspelt_setting_is_told(folder: Path, make_database: Callable[..., str]) -> None:
+    """It may be meant for another program: the service starts."""
+    with running(folder, STUB, DATABASE_URL=make_database(), GITSTORE_WORKER="4") as service:
+        service.ready()
+        assert '"given": "GITSTORE_WORKER", "meant": "GITSTORE_WORKERS"' in service.log
+
+
+def test_it_waits_for_a_postgres_that_is_starting(folder: Path) -> None:
+    """As where all services of a machine start at once."""
+    server = EmbeddedPostgres(folder / "postgres")
+    url = server.start()
+    server.stop()
+    with running(folder, STUB, DATABASE_URL=url) as service:
+        until(lambda: "waiting_for_postgres" in service.log)
+        server.start()
+        try:
+            assert get(service.ready().url) == b"here\n"
+            assert service.stop() == 0
+        finally:
+            server.stop()
+
+
+def test_signals_of_a_terminal_reach_the_supervisor_alone(given: Running) -> None:
+    """Its children are in sessions of their own: a Ctrl-C is not theirs to act on."""
+    sessions = {os.getsid(pid) for pid in given.tree()}
+    assert os.getsid(given.process.pid) not in sessions
+    assert alive(given.process.pid)

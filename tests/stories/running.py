@@ -1,0 +1,222 @@
+"""A real `gitstore serve` for the stories, and the people in them: authors with git, callers with HTTP."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.error import HTTPError
+
+PLAIN = {
+    "PATH": os.defpath + os.pathsep + "/usr/local/bin",
+    "HOME": os.devnull,
+    "LC_ALL": "C.UTF-8",
+    "GIT_CONFIG_NOSYSTEM": "1",
+    "GIT_CONFIG_GLOBAL": os.devnull,
+    "GIT_TERMINAL_PROMPT": "0",
+}
+_PATIENCE = 60.0
+
+
+def definition(label: str, url: str = "https://warehouse.example/shipments") -> str:
+    """A valid definition: a webhook that calls `url`."""
+    return (
+        f"name: {label}\nnodes:\n  - id: hook-1\n    type: webhook\n    data: {{label: Paid, config: {{}}}}\n"
+        f"  - id: call-1\n    type: httpCall\n    data:\n      label: Ship\n"
+        f"      config: {{url: '{url}', method: POST}}\nedges:\n  - {{id: e1, source: hook-1, target: call-1}}\n"
+    )
+
+
+@dataclass
+class Service:
+    """`gitstore serve` with its own data folder, on a port that the system chose."""
+
+    data: Path
+    environment: Mapping[str, str] = field(default_factory=dict)
+    process: subprocess.Popen[str] | None = None
+    url: str = ""
+
+    def settings(self) -> dict[str, str]:
+        settings = {"GITSTORE_DATA": str(self.data), "GITSTORE_BIND": "127.0.0.1:0", "GITSTORE_WORKERS": "1"}
+        inherited = {key: value for key, value in os.environ.items() if not key.startswith(("GITSTORE", "DATABASE"))}
+        return {**inherited, **settings, **self.environment}
+
+    def start(self) -> Service:
+        """Start it and wait until it says that it is ready."""
+        log = (self.data.parent / f"{self.data.name}.log").open("a")
+        with log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "service.cli", "serve"],
+                env=self.settings(), stdout=subprocess.PIPE, stderr=log, text=True,
+            )  # fmt: skip
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        found = re.match(r"gitstore is ready: (http://\S+?)/\n", line)
+        assert found, f"it said {line!r}, and in its log: {self.log()[-4000:]}"
+        self.url = found[1]
+        return self
+
+    def stop(self, how: signal.Signals = signal.SIGTERM) -> int:
+        """End it; its exit status."""
+        if self.process is None:
+            return 0
+        self.process.send_signal(how)
+        with self.process:
+            status = self.process.wait(_PATIENCE)
+        self.process = None
+        return status
+
+    def log(self) -> str:
+        return (self.data.parent / f"{self.data.name}.log").read_text()
+
+    def cli(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        """`gitstore <arguments>` beside the running service."""
+        command = [sys.executable, "-m", "service.cli", *arguments]
+        done = subprocess.run(command, env=self.settings(), capture_output=True, text=True, check=False)
+        assert not check or done.returncode == 0, done.stdout + done.stderr
+        return done
+
+    @property
+    def owner_token(self) -> str:
+        return (self.data / "owner-token").read_text().strip()
+
+    def project(self, slug: str, rules: str = "meshhook") -> Caller:
+        """A new project; its owner."""
+        self.cli("project", "create", slug, "--rules", rules)
+        return self.caller(slug, "owner")
+
+    def caller(self, project: str, role: str) -> Caller:
+        """Somebody with a new token of that role."""
+        said = self.cli("token", "create", project, "--role", role, "--name", f"{role} of {project}").stdout
+        found = re.search(r"gst_[A-Za-z0-9_-]{43}", said)
+        assert found, said
+        return Caller(self.url, project, found[0])
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What HTTP answered."""
+
+    status: int
+    headers: Mapping[str, str]
+    raw: bytes
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.raw)
+
+
+@dataclass(frozen=True)
+class Caller:
+    """Somebody with a token, over HTTP."""
+
+    url: str
+    project: str
+    token: str
+
+    def call(
+        self, method: str, path: str, body: object = None, *, headers: Mapping[str, str] | None = None
+    ) -> Answer:
+        """`body` is sent as JSON, bytes as they are."""
+        sent = {"Authorization": f"Bearer {self.token}", **(headers or {})}
+        data = body if isinstance(body, bytes) else None if body is None else json.dumps(body).encode()
+        if body is not None and "Content-Type" not in sent:
+            sent["Content-Type"] = "application/json"
+        request = urllib.request.Request(self.url + path, data, sent, method=method)  # noqa: S310
+        try:
+            with urllib.request.urlopen(request, timeout=_PATIENCE) as answer:  # noqa: S310
+                return Answer(answer.status, answer.headers, answer.read())
+        except HTTPError as error:
+            with error:
+                return Answer(error.code, error.headers, error.read())
+
+    def get(self, path: str, **headers: str) -> Answer:
+        return self.call("GET", path, headers=headers)
+
+    def definition(self, slug: str, version: object) -> bytes:
+        answer = self.get(f"/workflows/{slug}/versions/{version}/definition")
+        assert answer.status == 200, answer.raw
+        return answer.raw
+
+    def author(self, folder: Path, name: str = "Ann") -> Author:
+        """A clone of the project, in `folder`."""
+        author = Author(folder, self, name)
+        author.clone()
+        return author
+
+
+@dataclass(frozen=True)
+class Pushed:
+    """What `git push` (or another command) said, on both its outputs, and whether it succeeded."""
+
+    ok: bool
+    said: str
+
+
+@dataclass(frozen=True)
+class Author:
+    """Somebody with stock git. The token is a password that a helper gives, never a part of the URL."""
+
+    folder: Path
+    caller: Caller
+    name: str = "Ann"
+
+    def git(self, *arguments: str, check: bool = True, within: Path | None = None) -> str:
+        """`git <arguments>`; what it printed."""
+        done = self._run(arguments, within)
+        assert not check or done.ok, done.said
+        return done.said.strip()
+
+    def push(self, *arguments: str) -> Pushed:
+        """`git push origin <arguments>`."""
+        return self._run(("push", "origin", *arguments), None)
+
+    def _run(self, arguments: tuple[str, ...], within: Path | None) -> Pushed:
+        helper = '!f() { echo username=git; echo "password=$GITSTORE_TEST_TOKEN"; }; f'
+        who = {f"GIT_{role}_{key}": value for role in ("AUTHOR", "COMMITTER")
+               for key, value in (("NAME", self.name), ("EMAIL", f"{self.name.lower()}@example.test"))}  # fmt: skip
+        done = subprocess.run(
+            ["git", "-c", "credential.helper=", "-c", f"credential.helper={helper}",
+             "-c", "advice.detachedHead=false", *arguments],
+            cwd=within or self.folder, env={**PLAIN, **who, "GITSTORE_TEST_TOKEN": self.caller.token},
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False, timeout=_PATIENCE,
+        )  # fmt: skip
+        return Pushed(done.returncode == 0, done.stdout)
+
+    @property
+    def remote(self) -> str:
+        return f"{self.caller.url}/{self.caller.project}.git"
+
+    def clone(self, *flags: str) -> None:
+        self.folder.parent.mkdir(parents=True, exist_ok=True)
+        self.git("clone", "-q", *flags, self.remote, str(self.folder), within=self.folder.parent)
+
+    def draft(self, slug: str, content: str, message: str = "Edit") -> str:
+        """Write the definition on the branch drafts/<slug> and commit it; the commit."""
+        branches = self.git("branch", "--list", f"drafts/{slug}")
+        self.git("checkout", "-q", *(() if branches else ("-b",)), f"drafts/{slug}")
+        (self.folder / "workflow.yaml").write_text(content)
+        self.git("add", "workflow.yaml")
+        self.git("commit", "-qm", message)
+        return self.git("rev-parse", "HEAD")
+
+    def tag(self, slug: str, number: int, message: str = "Ship it") -> None:
+        self.git("tag", "-a", f"{slug}/v{number}", "-m", message)
+
+
+def wait_for(condition: Any, what: str) -> Any:
+    """The first true answer of `condition`, which becomes true within a minute."""
+    deadline = time.monotonic() + _PATIENCE
+    while not (found := condition()):
+        assert time.monotonic() < deadline, what
+        time.sleep(0.05)
+    return found

@@ -1,0 +1,289 @@
+"""Pushing drafts and publishing by tag, with stock git."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.stories.running import Author, Caller, Service, definition
+
+
+def test_a_draft_is_pushed_and_read_back(ann: Author, owner: Caller) -> None:
+    """Ann pushes a draft; the terminal tells what was saved, and HTTP serves the same bytes."""
+    commit = ann.draft("order-sync", definition("one"))
+    pushed = ann.push("drafts/order-sync")
+    assert pushed.ok, pushed.said
+    assert "remote: order-sync: draft saved, 2 nodes, 1 edge" in pushed.said
+    assert owner.definition("order-sync", "draft") == definition("one").encode()
+    draft = owner.get("/workflows/order-sync/versions/draft").json
+    assert (draft["state"], draft["version_number"], draft["commit"]) == ("draft", 1, commit)
+    assert draft["author"] == {"name": "Ann", "email": "ann@example.test"}
+    assert owner.get("/workflows/order-sync/versions/current").status == 404
+
+
+def test_a_tag_publishes(ann: Author, owner: Caller) -> None:
+    """The annotated tag's message is the version's; the version is current and names who published it."""
+    ann.draft("order-sync", definition("one"))
+    ann.tag("order-sync", 1, "The first")
+    pushed = ann.push("drafts/order-sync", "order-sync/v1")
+    assert pushed.ok, pushed.said
+    assert f"published order-sync v1: {owner.url}/ui/workflows/order-sync/versions/1" in pushed.said
+    version = owner.get("/workflows/order-sync/versions/current").json
+    assert (version["version_number"], version["state"], version["is_current"]) == (1, "published", True)
+    assert version["message"] == "The first"
+    assert version["published_by"]
+    assert owner.get("/workflows/order-sync/versions/draft").status == 404
+
+
+def test_a_lightweight_tag_publishes_too(ann: Author, owner: Caller) -> None:
+    """And moves the draft along, though the draft was not pushed itself."""
+    ann.draft("a", definition("one"))
+    ann.push("drafts/a")
+    ann.draft("a", definition("two"))
+    ann.git("tag", "a/v1")
+    assert ann.push("a/v1").ok
+    assert owner.definition("a", 1) == definition("two").encode()
+    assert ann.git("ls-remote", "origin", "refs/heads/drafts/a").split()[0] == ann.git("rev-parse", "HEAD")
+
+
+def test_a_moved_and_a_deleted_tag_are_refused(ann: Author, owner: Caller) -> None:
+    """By force, by delete, by anyone: the version stays, and the terminal says what comes next."""
+    ann.draft("a", definition("one"))
+    ann.tag("a", 1)
+    ann.push("drafts/a", "a/v1")
+    ann.draft("a", definition("two"))
+    ann.git("tag", "-fa", "a/v1", "-m", "moved")
+    for arguments in (("--force", "a/v1"), (":refs/tags/a/v1",), ("--force", "--atomic", "drafts/a", "a/v1")):
+        pushed = ann.push(*arguments)
+        assert not pushed.ok
+        assert "v1 is published and can't change; the next version is v2" in pushed.said
+    assert owner.definition("a", 1) == definition("one").encode()
+
+
+def test_eleven_versions_are_pushed_at_once_and_again(ann: Author, owner: Caller) -> None:
+    """`git push --tags` sends them as v1, v10, v11, v2: all are published, and once more is fine."""
+    for number in range(1, 12):
+        ann.draft("a", definition(f"v{number}"))
+        ann.tag("a", number)
+    pushed = ann.push("--tags", "drafts/a")
+    assert pushed.ok, pushed.said
+    history = owner.get("/workflows/a/versions?limit=100").json["versions"]
+    assert [version["version_number"] for version in history] == list(range(11, 0, -1))
+    again = ann.push("--tags")
+    assert again.ok, again.said
+    assert "Everything up-to-date" in again.said
+
+
+def test_a_wrong_number_is_refused_with_the_commands_that_put_it_right(ann: Author) -> None:
+    """Pasted, they do."""
+    ann.draft("order-sync", definition("one"))
+    ann.tag("order-sync", 7)
+    pushed = ann.push("drafts/order-sync", "order-sync/v7")
+    assert not pushed.ok
+    assert "git tag -d order-sync/v7 && git tag -a order-sync/v1" in pushed.said
+    ann.git("tag", "-d", "order-sync/v7")
+    ann.tag("order-sync", 1)
+    assert ann.push("order-sync/v1").ok
+
+
+@pytest.mark.parametrize(
+    ("content", "where"),
+    [
+        ("nodes:\n  - {id: a, id: b}\n", "line 2, column 13"),
+        ("[" * 60_000, "line 1"),
+        ("a: &a [x, x]\nb: &b [*a, *a]\n" + "".join(
+            f"{chr(99 + n)}: &{chr(99 + n)} [*{chr(98 + n)}, *{chr(98 + n)}, *{chr(98 + n)}, *{chr(98 + n)}]\n"
+            for n in range(12)), "line"),
+        ("nodes: \x00\n", "line 1, column 8"),
+    ],
+    ids=["duplicate key", "deep", "aliases", "NUL"],
+)  # fmt: skip
+def test_what_does_not_parse_is_refused_with_line_and_column(
+    ann: Author, owner: Caller, content: str, where: str
+) -> None:
+    """In the terminal and over HTTP alike, and the service lives on."""
+    ann.draft("a", content)
+    pushed = ann.push("drafts/a")
+    assert not pushed.ok
+    assert where in pushed.said
+    answer = owner.call("POST", "/workflows", {"slug": "a", "definition": content.replace("\0", "\x01")})
+    assert answer.status == 422
+    assert answer.json["problems"][0]["line"] >= 1
+    assert ann.push("drafts/a").ok is False
+    assert owner.get("/readyz").status == 200
+
+
+def test_an_invalid_definition_is_saved_with_warnings_and_not_published(ann: Author) -> None:
+    """The same lines in both cases."""
+    ann.draft("a", definition("one", url=""))
+    ann.tag("a", 1)
+    saved = ann.push("drafts/a")
+    assert saved.ok
+    assert 'nodes[1] "call-1": url is required for an HTTP call' in saved.said
+    assert "1 problem would block publishing" in saved.said
+    published = ann.push("a/v1")
+    assert not published.ok
+    assert 'nodes[1] "call-1": url is required for an HTTP call' in published.said
+
+
+def test_a_tag_whose_base_moved_is_refused_until_it_is_merged(
+    ann: Author, owner: Caller, tmp_path: Path
+) -> None:
+    """Bob's v2 was published after Ann's draft began: merging it is what the terminal says, and it helps."""
+    ann.draft("a", definition("one"))
+    ann.tag("a", 1)
+    ann.push("drafts/a", "a/v1")
+    bob = owner.author(tmp_path / "bob", "Bob")
+    bob.draft("a", definition("bob"))
+    bob.tag("a", 2)
+    assert bob.push("drafts/a", "a/v2").ok
+    ann.draft("a", definition("ann"))
+    ann.tag("a", 3)
+    refused = ann.push("a/v3")
+    assert not refused.ok
+    assert "v2 was published after this draft began: git merge a/v2, then tag again" in refused.said
+    stale = ann.push("drafts/a")
+    assert "the draft moved since you fetched" in stale.said or "fetch first" in stale.said
+    ann.git("fetch", "-q", "--tags", "origin")
+    ann.git("merge", "-q", "-s", "ours", "-m", "Take v2 into account", "a/v2")
+    ann.git("tag", "-d", "a/v3")
+    ann.tag("a", 3)
+    assert ann.push("drafts/a", "a/v3").ok
+    assert owner.definition("a", "current") == definition("ann").encode()
+
+
+def test_a_draft_that_was_rewritten_is_refused_and_can_be_replaced(ann: Author, owner: Caller) -> None:
+    """Deleting and pushing again is the way; the old head is kept."""
+    first = ann.draft("a", definition("one"))
+    ann.push("drafts/a")
+    ann.git("commit", "-q", "--amend", "-m", "other words")
+    refused = ann.push("--force", "drafts/a")
+    assert not refused.ok
+    assert "rebase onto it, or delete the draft and push again (the old one is kept)" in refused.said
+    assert ann.push("--delete", "drafts/a").ok
+    assert ann.push("drafts/a").ok
+    ann.git("fetch", "-q", "origin", "refs/superseded/*:refs/superseded/*")
+    assert first in ann.git("for-each-ref", "refs/superseded/a")
+    assert owner.get("/workflows/a/versions/draft").status == 200
+
+
+def test_a_mirror_push_destroys_nothing(ann: Author, owner: Caller, tmp_path: Path) -> None:
+    """From a plain clone, and from a bare one that lacks a newer draft: refused, nothing lost."""
+    ann.draft("a", definition("one"))
+    ann.push("drafts/a")
+    bare = Author(tmp_path / "bare.git", owner)
+    bare.clone("--bare")
+    ann.draft("b", definition("two"))
+    ann.push("drafts/b")
+    plain = owner.author(tmp_path / "plain")
+    before = ann.git("ls-remote", "origin")
+    for somebody in (plain, bare):
+        pushed = somebody.push("--mirror")
+        assert not pushed.ok
+        assert ann.git("ls-remote", "origin") == before
+
+
+def test_an_atomic_push_is_all_or_nothing(ann: Author, owner: Caller) -> None:
+    """One refused tag keeps the draft back; without it, both go."""
+    ann.draft("a", definition("one"))
+    ann.tag("a", 5)
+    refused = ann.push("--atomic", "drafts/a", "a/v5")
+    assert not refused.ok
+    assert owner.get("/workflows/a").status == 404
+    ann.git("tag", "-d", "a/v5")
+    ann.tag("a", 1)
+    assert ann.push("--atomic", "drafts/a", "a/v1").ok
+
+
+def test_a_shallow_clone_can_push_on(ann: Author, owner: Caller, tmp_path: Path) -> None:
+    """From depth 1, a draft and a version."""
+    for number in (1, 2):
+        ann.draft("a", definition(f"v{number}"))
+        ann.tag("a", number)
+    ann.push("drafts/a", "--tags")
+    shallow = Author(tmp_path / "shallow", owner, "Eve")
+    shallow.clone("--depth", "1", "--branch", "drafts/a")
+    shallow.draft("a", definition("v3"))
+    shallow.tag("a", 3)
+    pushed = shallow.push("drafts/a", "a/v3")
+    assert pushed.ok, pushed.said
+
+
+def test_ten_mebibytes_come_in_chunks(ann: Author, service: Service, owner: Caller) -> None:
+    """git sends chunked above 1 MiB; incompressible notes beside the definition are kept."""
+    import random
+
+    notes = random.Random(7).randbytes(2 * 2**20)  # noqa: S311
+    for number in range(5):
+        (ann.folder / f"notes-{number}").write_bytes(notes[number:])
+    ann.git("add", ".")
+    ann.draft("a", definition("one"))
+    pushed = ann.push("drafts/a")
+    assert pushed.ok, pushed.said
+    ann.git("fsck", "--strict")
+
+
+def test_a_pack_over_the_limit_is_refused_in_words(ann: Author) -> None:
+    """The whole pack is read, so that git shows the answer and not a broken pipe."""
+    import random
+
+    for number in range(6):
+        (ann.folder / f"n-{number}").write_bytes(random.Random(number).randbytes(3 * 2**20))  # noqa: S311
+    ann.git("add", ".")
+    ann.draft("a", definition("one"))
+    pushed = ann.push("drafts/a")
+    assert not pushed.ok
+    assert "the limit is 16,777,216" in pushed.said
+
+
+def test_the_ledger_can_be_fetched(ann: Author) -> None:
+    """Who, when and why, in git's own log."""
+    ann.draft("a", definition("one"))
+    ann.tag("a", 1, "Why not")
+    ann.push("drafts/a", "a/v1")
+    ann.git("fetch", "-q", "origin", "refs/ledger/*:refs/ledger/*")
+    log = ann.git("log", "--format=%an%n%B", "refs/ledger/a")
+    assert "Published a v1" in log
+    assert "Gitstore-Current: v1" in log
+    assert "owner of" in log
+    refused = ann.push("--force", "HEAD:refs/ledger/a")
+    assert not refused.ok
+
+
+def test_a_clone_checks_out_the_newest_draft(ann: Author, owner: Caller, tmp_path: Path) -> None:
+    """The remote's HEAD names it; a fetch by protocol v2 and a partial clone work."""
+    for slug in ("a", "b", "c"):
+        ann.draft(slug, definition(slug))
+        ann.push(f"drafts/{slug}")
+    clone = owner.author(tmp_path / "clone")
+    assert clone.git("branch", "--show-current") == "drafts/c"
+    partial = Author(tmp_path / "partial", owner)
+    partial.clone("--filter=blob:none")
+    assert (partial.folder / "workflow.yaml").read_text() == definition("c")
+
+
+@pytest.mark.parametrize(
+    ("role", "draft", "tag"), [("viewer", False, False), ("editor", True, False), ("publisher", True, True)]
+)
+def test_roles(service: Service, owner: Caller, tmp_path: Path, role: str, draft: bool, tag: bool) -> None:
+    """A viewer clones, an editor pushes drafts, a publisher tags."""
+    somebody = service.caller(owner.project, role).author(tmp_path / role)
+    somebody.draft("a", definition("one"))
+    somebody.tag("a", 1)
+    pushed = somebody.push("drafts/a")
+    assert pushed.ok is draft
+    assert draft or "403" in pushed.said
+    pushed = somebody.push("a/v1")
+    assert pushed.ok is tag
+    assert tag or "403" in pushed.said or "publishing needs the role publisher" in pushed.said
+
+
+def test_without_a_token_git_is_asked_for_one(owner: Caller, tmp_path: Path) -> None:
+    """401 with WWW-Authenticate: Basic; a wrong password is told."""
+    answer = Caller(owner.url, owner.project, "nonsense").get(f"/{owner.project}.git/info/refs?service=git-upload-pack")
+    assert (answer.status, answer.headers["WWW-Authenticate"]) == (401, 'Basic realm="gitstore"')
+    stranger = Author(tmp_path / "x", Caller(owner.url, owner.project, "gst_" + "x" * 43))
+    assert "Authentication failed" in stranger.git(
+        "clone", stranger.remote, str(stranger.folder), check=False, within=tmp_path
+    )

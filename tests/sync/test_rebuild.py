@@ -1,0 +1,171 @@
+"""Rebuild: rows from Git alone, equal to what stood there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from gitstore import names
+from gitstore.content import Content
+from gitstore.errors import Code, GitstoreError
+from gitstore.model import LedgerKind
+from gitstore.recording import Occasion, Recorder, write
+from sync import mirror, rebuild, verify
+
+
+@pytest.fixture
+def shop(house: Any) -> Any:
+    """Every state that rows can be in, reached step by step, each step mirrored on its own."""
+    for number in range(1, 6):
+        house.publish(
+            "order-sync", f"https://v{number}.example/", message=f"No. {number}", activate=number != 4
+        )
+    house.store.move_current("order-sync", 2, house.who, hold=True, message="At night")
+    house.save("order-sync", "https://draft.example/", name="Later")
+    content = Content(value=house.definition(name="Inner"))
+    house.store.create_workflow("named", content, house.who, name="Given", description="Said")
+    house.store.publish("named", house.who)
+    house.store.clear_current("named", house.who)
+    house.save("draft-only", description="A draft")
+    house.save("discarded")
+    house.store.discard_draft("discarded", house.who)
+    house.publish("reverted")
+    house.publish("reverted", "https://b.example/")
+    house.store.revert("reverted", 1, house.who)
+    killed(house, "reverted", 3)
+    return house
+
+
+def killed(house: Any, slug: str, number: int) -> None:
+    """A publication that ended between its ledger entry and its tag."""
+    head = house.store.refs.read(names.draft(slug))
+    recorder = Recorder(house.store, slug, Occasion(house.who.actor, house.store.clock()))
+    recorder.append(LedgerKind.PUBLISHED, version=number, target=head.decode(), latest=number)
+    write(house.store, [recorder])
+    house.writes.mirror_again([slug])
+
+
+def test_every_row_equals_what_stood_there_and_nothing_happened(shop: Any, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(rebuild, "BATCH", 2)
+    before, events, log = shop.mirrored(), shop.rows("events"), shop.rows("audit_log")
+    steps: list[tuple[int, int]] = []
+    count = rebuild.rebuild(shop.database, [shop.unmirrored()], progress=lambda *step: steps.append(step))
+    assert shop.mirrored() == before
+    assert (shop.rows("events"), shop.rows("audit_log")) == (events, log)
+    assert count == len(before[1]) == 11
+    assert steps[-1] == (5, 5)
+    assert list(verify.verify(shop.database, shop.store)) == []
+    shop.publish("order-sync", "https://after.example/")
+
+
+def test_rows_that_are_all_gone_come_back(shop: Any):
+    before = shop.mirrored()
+    shop.tamper("update gitstore.workflows set current_version_id = null")
+    shop.tamper("delete from gitstore.workflow_versions")
+    shop.tamper("delete from gitstore.workflows")
+    rebuild.rebuild(shop.database, [shop.unmirrored()])
+    assert shop.mirrored() == before
+
+
+def test_rows_edited_by_hand_are_put_right(shop: Any):
+    before = shop.mirrored()
+    shop.tamper(
+        "update gitstore.workflow_versions set message = 'x', definition = null, published_by = 'Eve'"
+        " where state = 'published'"
+    )
+    shop.tamper("update gitstore.workflows set held = not held, name = 'x', latest_number = 0")
+    rebuild.rebuild(shop.database, [shop.unmirrored()])
+    assert shop.mirrored() == before
+
+
+def test_only_the_projects_named_are_rebuilt(make_house: Callable[..., Any]):
+    ours, theirs = make_house("ours"), make_house("theirs")
+    for house in (ours, theirs):
+        house.publish("order-sync")
+    ours.tamper("update gitstore.workflows set name = 'x'")
+    rebuild.rebuild(ours.database, [ours.unmirrored()])
+    assert {row["project_id"]: row["name"] for row in ours.rows("workflows")} == {
+        ours.project: "order-sync",
+        theirs.project: "x",
+    }
+    rebuild.rebuild(ours.database, [ours.unmirrored(), theirs.unmirrored()])
+    assert {row["name"] for row in ours.rows("workflows")} == {"order-sync"}
+
+
+def test_what_a_killed_writer_left_is_mirrored_with_its_events_before(shop: Any):
+    left = shop.unmirrored()
+    shop.writes.markers.put(["named"])
+    left.create_draft("named", Content(value=shop.definition("https://b.example/")), shop.who)
+    left.publish("named", shop.who)
+    events = len(shop.rows("events"))
+    rebuild.rebuild(shop.database, [shop.unmirrored()])
+    assert len(shop.rows("events")) == events + 2
+
+
+CONTRADICTIONS: dict[str, Callable[[Any], object]] = {
+    "the newest tag moved": lambda shop: shop.git(
+        "update-ref", "refs/tags/order-sync/v5", "refs/tags/order-sync/v1"
+    ),
+    "an older tag moved": lambda shop: shop.git(
+        "update-ref", "refs/tags/order-sync/v3", "refs/tags/order-sync/v1"
+    ),
+    "a tag is gone": lambda shop: shop.git("update-ref", "-d", "refs/tags/order-sync/v5"),
+    "a tag of unknown origin": lambda shop: shop.git(
+        "update-ref", "refs/tags/order-sync/v6", "refs/tags/order-sync/v1"
+    ),
+    "the ledger was cut back": lambda shop: shop.git(
+        "update-ref", "refs/ledger/order-sync", "refs/ledger/order-sync^"
+    ),
+}
+
+
+@pytest.mark.parametrize("what", CONTRADICTIONS)
+def test_a_contradiction_is_not_hidden_unless_git_is_accepted(shop: Any, what: str):
+    CONTRADICTIONS[what](shop)
+    before = shop.mirrored()
+    with pytest.raises(GitstoreError, match="--accept-git") as refused:
+        rebuild.rebuild(shop.database, [shop.unmirrored()])
+    assert refused.value.code is Code.INTEGRITY
+    assert all("order-sync" in finding for finding in refused.value.data["findings"])
+    assert shop.mirrored() == before
+    rebuild.rebuild(shop.database, [shop.unmirrored()], accept_git=True)
+    tags, ledger = shop.store.version_tags("order-sync"), list(shop.store.ledger("order-sync"))
+    agreed = {entry.version for entry in ledger if entry.target and tags.get(entry.version) == entry.target}
+    rows = [
+        row for row in shop.rows("workflow_versions") if row["workflow_id"] == shop.workflow_id("order-sync")
+    ]
+    assert {row["version_number"] for row in rows if row["state"] == "published"} == agreed
+    others = [row for row in before[0] if row["slug"] != "order-sync"]
+    assert [row for row in shop.rows("workflows") if row["slug"] != "order-sync"] == others
+
+
+def test_a_failure_on_the_way_leaves_the_rows_as_they_were(shop: Any, monkeypatch: pytest.MonkeyPatch):
+    before = shop.mirrored()
+    fresh = shop.unmirrored()
+    blob = next(row for row in before[1] if row["version_number"] == 3)["blob_sha"]
+    (shop.store.path / "objects" / blob[:2] / blob[2:]).unlink()
+    with pytest.raises(GitstoreError):
+        rebuild.rebuild(shop.database, [fresh])
+    assert shop.mirrored() == before
+
+
+def test_rebuilding_excludes_writers(shop: Any, monkeypatch: pytest.MonkeyPatch):
+    seen: list[Code] = []
+
+    def meanwhile(*_: object) -> list[verify.Finding]:
+        with pytest.raises(GitstoreError) as refused:
+            shop.save("order-sync", "https://c.example/")
+        seen.append(refused.value.code)
+        return []
+
+    monkeypatch.setattr(rebuild, "contradictions", meanwhile)
+    rebuild.rebuild(shop.database, [shop.unmirrored()])
+    assert seen == [Code.BUSY]
+
+
+def test_the_mirror_and_rebuild_write_the_same_columns():
+    for query in (mirror.UPSERT_VERSION, mirror.UPSERT_WORKFLOW):
+        columns = query.split("(")[1].split(")")[0].replace("\n", "").split(",")
+        assert all(f"%({column.strip()})s" in query for column in columns)

@@ -1,0 +1,92 @@
+"""Healing: what lags catches up, from markers or from a full pass, and one broken workflow stops no other."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from gitstore.content import Content
+from gitstore.errors import Code, GitstoreError
+from sync.db import Database
+from sync.reconcile import full_pass, reconcile
+from sync.writing import MirroredWrites
+
+
+def behind(house: Any, *slugs: str) -> None:
+    """Workflows in Git that the rows know nothing of."""
+    left = house.unmirrored()
+    for slug in slugs:
+        left.create_workflow(slug, Content(value=house.definition()), house.who)
+        left.publish(slug, house.who)
+
+
+def test_without_markers_reconcile_looks_at_nothing(house: Any):
+    behind(house, "a")
+    assert reconcile(house.writes).facts == []
+    assert house.rows("workflows") == []
+
+
+def test_a_marker_is_enough(house: Any):
+    behind(house, "a", "b")
+    house.writes.markers.put(["b"])
+    assert {fact.slug for fact in reconcile(house.writes).facts} == {"b"}
+    assert house.writes.markers.pending() == {}
+
+
+def test_a_full_pass_finds_what_no_marker_names(house: Any):
+    house.publish("there")
+    behind(house, "a", "b")
+    steps: list[tuple[int, int]] = []
+    report = full_pass(house.writes, lambda done, total: steps.append((done, total)))
+    assert {fact.slug for fact in report.facts} == {"a", "b"}
+    assert report.failures == {}
+    assert steps == [(0, 2), (1, 2), (2, 2)]
+    assert full_pass(house.writes).facts == []
+
+
+def test_a_full_pass_finds_a_draft_that_moved(house: Any):
+    house.publish("a")
+    left = house.unmirrored()
+    left.create_draft("a", Content(value=house.definition("https://b.example/")), house.who)
+    assert [fact.object for fact in full_pass(house.writes).facts] == ["drafts/a"]
+
+
+def test_a_workflow_that_contradicts_itself_is_reported_and_the_rest_is_mirrored(house: Any):
+    house.publish("a")
+    behind(house, "b")
+    house.git("update-ref", "-d", "refs/tags/a/v1")
+    house.git("update-ref", "-d", "refs/heads/drafts/a")
+    house.writes.markers.put(["a", "b"])
+    for heal in (reconcile, full_pass):
+        report = heal(house.writes)
+        assert {slug: error.code for slug, error in report.failures.items()} == {"a": Code.INTEGRITY}
+    assert {row["slug"] for row in house.rows("workflows")} == {"a", "b"}
+    assert list(house.writes.markers.pending()) == ["a"]
+
+
+def test_rows_whose_refs_are_gone_are_reported_and_kept(house: Any):
+    house.publish("a")
+    for ref in ("heads/drafts/a", "ledger/a", "tags/a/v1"):
+        house.git("update-ref", "-d", f"refs/{ref}")
+    assert "no refs any more" in str(full_pass(house.writes).failures["a"])
+    assert len(house.rows("workflow_versions")) == 1
+
+
+def test_refs_that_are_no_workflow_are_left_alone(house: Any):
+    house.publish("a")
+    commit = house.store.state("a").draft
+    house.git("update-ref", "refs/heads/drafts/Not-A-Slug", commit)
+    report = full_pass(house.writes)
+    assert (report.facts, report.failures) == ([], {})
+
+
+def test_postgres_away_ends_the_healing_and_leaves_the_markers(house: Any, tmp_path: Any):
+    away = Database(f"host={tmp_path} dbname=none")
+    writes = MirroredWrites(away, house.store)
+    writes.markers.put(["a", "b"])
+    with pytest.raises(GitstoreError) as refused:
+        reconcile(writes)
+    away.close()
+    assert refused.value.code is Code.UNAVAILABLE
+    assert list(writes.markers.pending()) == ["a", "b"]

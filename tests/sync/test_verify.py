@@ -1,0 +1,210 @@
+"""Verify tells every difference, each with what to do, and nothing where there is none."""
+
+from __future__ import annotations
+
+from typing import Any, LiteralString
+
+import pytest
+
+from gitstore.content import Content
+from gitstore.model import LedgerKind
+from gitstore.recording import Occasion, Recorder, write
+from sync import verify
+from sync.verify import ACCEPT, REBUILD, RECONCILE, RESTORE
+
+
+@pytest.fixture
+def shop(house: Any) -> Any:
+    for number in range(1, 4):
+        house.publish("order-sync", f"https://v{number}.example/")
+    house.save("order-sync", "https://draft.example/")
+    house.publish("invoices")
+    return house
+
+
+def findings(house: Any) -> list[verify.Finding]:
+    return list(verify.verify(house.database, house.store))
+
+
+def told(house: Any) -> list[tuple[str, int | None, str]]:
+    return [(finding.workflow, finding.version, finding.advice) for finding in findings(house)]
+
+
+def test_a_sound_project_has_no_difference(shop: Any):
+    shop.store.move_current("order-sync", 1, shop.who, hold=True)
+    shop.save("new-one")
+    steps: list[tuple[int, int]] = []
+    assert list(verify.verify(shop.database, shop.store, lambda *step: steps.append(step))) == []
+    assert steps == [(0, 3), (1, 3), (2, 3), (3, 3)]
+
+
+def test_batches_make_no_difference(shop: Any, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(verify, "BATCH", 2)
+    assert findings(shop) == []
+
+
+VERSION_EDITS: dict[str, LiteralString] = {
+    "message": "'other'",
+    "definition": "definition || '{\"x\": 1}'",
+    "digest": "'sha256:0'",
+    "valid": "false",
+    "commit_sha": "repeat('0', 40)",
+    "tree_sha": "repeat('0', 40)",
+    "blob_sha": "repeat('0', 40)",
+    "file_name": "'workflow.json'",
+    "created_at": "created_at + interval '1 second'",
+    "published_at": "published_at - interval '1 second'",
+    "published_by": "'Eve'",
+    "author_name": "'Eve'",
+    "author_email": "'eve@example.com'",
+}
+
+
+def test_each_column_edited_by_hand_is_found(shop: Any):
+    for column, value in VERSION_EDITS.items():
+        condition = "version_number = 2 and state = 'published'"
+        edit: Any = f"update gitstore.workflow_versions set {column} = {value} where {condition}"  # noqa: S608
+        assert shop.tamper(edit) == 1
+        (finding,) = findings(shop)
+        assert (finding.workflow, finding.version, finding.advice) == ("order-sync", 2, REBUILD)
+        assert column in finding.what, finding
+        # Back as it was, for the next.
+        row: Any = "update gitstore.workflow_versions v set {0} = b.{0} from backup b where b.id = v.id"
+        shop.tamper(row.format(column))
+    assert findings(shop) == []
+
+
+@pytest.fixture(autouse=True)
+def backup(request: pytest.FixtureRequest) -> None:
+    """For the test above, a copy of the rows as they should be."""
+    if request.node.name == "test_each_column_edited_by_hand_is_found":
+        shop = request.getfixturevalue("shop")
+        shop.tamper("create table public.backup as select * from gitstore.workflow_versions")
+        shop.tamper("alter role gitstore set search_path = public")
+
+
+WORKFLOW_EDITS: list[LiteralString] = [
+    "name = 'x'",
+    "description = 'x'",
+    "held = not held",
+    "current_version_id = null",
+    "latest_number = 2",
+    "created_at = now()",
+    "updated_at = now()",
+    "given_name = 'x'",
+]
+
+
+def test_each_column_of_a_workflow_edited_by_hand_is_found(shop: Any):
+    for edit in WORKFLOW_EDITS:
+        statement: Any = f"update gitstore.workflows set {edit} where slug = 'invoices'"  # noqa: S608
+        shop.tamper(statement)
+        assert [finding.advice for finding in findings(shop)] == [REBUILD], edit
+        from sync.rebuild import rebuild
+
+        rebuild(shop.database, [shop.store])
+    assert findings(shop) == []
+
+
+def test_a_row_that_is_gone_is_found(shop: Any):
+    shop.tamper("delete from gitstore.workflow_versions where version_number = 2")
+    assert told(shop) == [("order-sync", 2, RECONCILE)]
+
+
+def test_a_row_that_should_not_be_is_found(shop: Any):
+    shop.tamper(
+        """
+        insert into gitstore.workflow_versions
+        select gen_random_uuid(), workflow_id, project_id, 9, 'draft', created_at, null, commit_sha, ref_oid,
+            tree_sha, blob_sha, file_name, digest, definition, valid, message, author_name, author_email, null
+        from gitstore.workflow_versions where workflow_id = %(id)s
+    """,
+        id=shop.workflow_id("invoices"),
+    )
+    assert told(shop) == [("invoices", 9, REBUILD)]
+
+
+def test_a_published_row_that_git_does_not_know_asks_for_a_person(shop: Any):
+    shop.tamper(
+        """
+        insert into gitstore.workflow_versions
+        select gen_random_uuid(), workflow_id, project_id, 9, state, created_at, published_at, commit_sha,
+            ref_oid, tree_sha, blob_sha, file_name, digest, definition, valid, message, author_name,
+            author_email, published_by
+        from gitstore.workflow_versions where workflow_id = %(id)s
+    """,
+        id=shop.workflow_id("invoices"),
+    )
+    assert told(shop) == [("invoices", 9, ACCEPT)]
+
+
+def test_a_workflow_that_was_not_mirrored_yet_is_found(shop: Any):
+    left = shop.unmirrored()
+    left.create_workflow("late", Content(value=shop.definition()), shop.who)
+    left.create_draft("invoices", Content(value=shop.definition("https://b.example/")), shop.who)
+    assert ("late", None, RECONCILE) in told(shop)
+    assert ("invoices", None, RECONCILE) in told(shop)
+
+
+@pytest.mark.parametrize("version", [2, 3])
+def test_a_moved_tag_is_found_with_both_witnesses(shop: Any, version: int):
+    tags = shop.store.version_tags("order-sync")
+    shop.git("update-ref", f"refs/tags/order-sync/v{version}", tags[1])
+    found = [finding for finding in findings(shop) if finding.version == version]
+    assert [finding.advice for finding in found] == [ACCEPT] * 2
+    assert all(tags[version] in finding.what and tags[1] in finding.what for finding in found)
+
+
+@pytest.mark.parametrize("version", [2, 3])
+def test_a_tag_that_is_gone_is_found(shop: Any, version: int):
+    shop.git("update-ref", "-d", f"refs/tags/order-sync/v{version}")
+    found = findings(shop)
+    assert {finding.version for finding in found} == {version}
+    assert any("it has no tag" in finding.what for finding in found)
+
+
+def test_a_tag_that_is_gone_is_found_by_the_ledger_alone(shop: Any):
+    shop.git("update-ref", "-d", "refs/tags/order-sync/v2")
+    shop.tamper("update gitstore.workflows set current_version_id = null")
+    shop.tamper("delete from gitstore.workflow_versions")
+    assert any("is published by the ledger" in finding.what for finding in findings(shop))
+
+
+def test_a_tag_that_the_ledger_does_not_know_is_found(shop: Any):
+    shop.git("update-ref", "refs/tags/invoices/v2", shop.store.version_tags("invoices")[1])
+    assert [(f.version, f.advice) for f in findings(shop)] == [(2, ACCEPT)]
+
+
+def test_a_rewritten_ledger_is_found(shop: Any):
+    shop.store.move_current("order-sync", 1, shop.who)
+    shop.git("update-ref", "refs/ledger/order-sync", "refs/ledger/order-sync^")
+    assert told(shop) == [("order-sync", None, ACCEPT)]
+
+
+def test_a_publication_killed_before_its_tag_is_no_difference(shop: Any):
+    head = shop.store.state("order-sync").draft
+    recorder = Recorder(shop.store, "order-sync", Occasion(shop.who.actor, shop.store.clock()))
+    recorder.append(LedgerKind.PUBLISHED, version=4, target=head, latest=4, current=4)
+    write(shop.store, [recorder])
+    assert findings(shop) == []
+    shop.store.publish("order-sync", shop.who)
+    assert findings(shop) == []
+
+
+def test_a_missing_object_is_found_and_named(shop: Any):
+    blob = next(row for row in shop.rows("workflow_versions") if row["version_number"] == 2)["blob_sha"]
+    (shop.store.path / "objects" / blob[:2] / blob[2:]).unlink()
+    fresh = shop.unmirrored()
+    (finding,) = verify.verify(shop.database, fresh)
+    assert (finding.workflow, finding.version, finding.advice) == ("order-sync", 2, RESTORE)
+    assert blob in finding.what
+
+
+def test_a_damaged_ref_file_is_found(shop: Any):
+    (shop.store.path / "refs" / "ledger" / "invoices").write_bytes(b"")
+    assert ("invoices", None, RESTORE) in told(shop)
+
+
+def test_a_finding_reads_as_a_sentence_with_what_to_do():
+    finding = verify.Finding("order-sync", 3, "has no row", REBUILD)
+    assert str(finding) == "order-sync/v3: has no row. gitstore rebuild makes the rows again from Git"

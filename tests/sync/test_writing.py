@@ -1,0 +1,230 @@
+"""Writing with a mirror: locks, markers, and what happens when Postgres goes away on the way."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import psycopg
+import pytest
+
+from gitstore.content import Content
+from gitstore.errors import Code, GitstoreError
+from gitstore.store import Store
+from sync.db import Database
+from sync.reconcile import reconcile
+from sync.writing import MOST_LOCKS, MirroredWrites, lock_key
+
+
+def cut_off(admin_conninfo: str) -> None:
+    """Postgres ends every connection of ours, as at a restart."""
+    with psycopg.connect(admin_conninfo, autocommit=True) as admin:
+        admin.execute(
+            "select pg_terminate_backend(pid, 1000) from pg_stat_activity where usename = 'gitstore'"
+        )
+
+
+def second(house: Any) -> MirroredWrites:
+    """Another process' way to the same project."""
+    return MirroredWrites(house.database, Store(house.store.path, house.project))
+
+
+def test_two_writers_of_one_workflow_exclude_each_other(house: Any):
+    order: list[str] = []
+    inside = threading.Event()
+
+    def other() -> None:
+        inside.wait()
+        with second(house).writing(["order-sync"]):
+            order.append("second")
+
+    thread = threading.Thread(target=other)
+    thread.start()
+    with house.writes.writing(["order-sync"]):
+        inside.set()
+        time.sleep(0.2)
+        order.append("first")
+    thread.join()
+    assert order == ["first", "second"]
+
+
+def test_writers_of_different_workflows_do_not_wait_for_each_other(house: Any):
+    with house.writes.writing(["order-sync"]), second(house).writing(["invoices", "payroll"]):
+        pass
+
+
+def test_the_same_slug_of_another_project_is_another_lock(make_house: Callable[..., Any]):
+    with make_house("one").writes.writing(["order-sync"]), make_house("two").writes.writing(["order-sync"]):
+        pass
+
+
+def test_a_writer_that_waits_too_long_is_told_busy(house: Any):
+    with (
+        house.writes.writing(["order-sync"]),
+        pytest.raises(GitstoreError) as refused,
+        second(house).writing(["a", "order-sync"]),
+    ):
+        pytest.fail("got in")
+    assert refused.value.code is Code.BUSY
+
+
+def test_crossing_sets_do_not_deadlock(house: Any):
+    failures: list[Exception] = []
+
+    def write(slugs: list[str]) -> None:
+        writes = second(house)
+        try:
+            for _ in range(15):
+                with writes.writing(slugs):
+                    pass
+        except Exception as error:
+            failures.append(error)
+
+    threads = [
+        threading.Thread(target=write, args=(slugs,))
+        for slugs in (["a", "b", "c"], ["c", "b", "a"], ["b", "c"], ["c", "a"])
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failures == []
+
+
+def test_very_many_workflows_take_the_whole_repository(house: Any):
+    many = [f"w{number}" for number in range(MOST_LOCKS + 1)]
+    with house.writes.writing(many):
+        with house.database.as_owner() as tx:
+            query = "select count(*) from pg_locks where locktype = 'advisory'"
+            assert tx.value(query) == 1
+        with pytest.raises(GitstoreError), second(house).writing(["something-else"]):
+            pytest.fail("got in")
+
+
+def test_maintenance_waits_for_writers_and_keeps_them_out(house: Any):
+    with house.writes.writing(["a"]), pytest.raises(GitstoreError), second(house).maintenance():
+        pytest.fail("got in")
+    with house.writes.maintenance(), pytest.raises(GitstoreError), second(house).writing(["a"]):
+        pytest.fail("got in")
+
+
+def test_keys_use_all_of_64_bits_and_differ(house: Any):
+    keys = {lock_key(house.store, slug) for slug in (None, "a", "b", "ab")}
+    assert len(keys) == 4
+    assert max(abs(key) for key in keys) > 2**48
+
+
+def test_a_name_that_is_no_slug_reaches_neither_disk_nor_database(house: Any):
+    for slug in ("../../etc", "a/b", "A", "", "a.b", "x" * 64):
+        with pytest.raises(GitstoreError) as refused, house.writes.writing([slug]):
+            pytest.fail("got in")
+        assert refused.value.code is Code.INVALID_NAME
+    assert house.writes.markers.pending() == {}
+
+
+def test_a_marker_stands_while_a_write_is_under_way_and_goes_with_the_commit(house: Any):
+    with house.writes.writing(["order-sync"]):
+        assert list(house.writes.markers.pending()) == ["order-sync"]
+    assert house.writes.markers.pending() == {}
+
+
+def test_a_refused_write_leaves_no_marker_and_its_reason_goes_on(house: Any):
+    house.publish("order-sync")
+    with pytest.raises(GitstoreError) as refused:
+        house.store.save_draft("order-sync", Content(value={}), house.who, expected="0" * 40)
+    assert refused.value.code is Code.VERSION_NOT_FOUND
+    assert house.writes.markers.pending() == {}
+
+
+def test_what_a_write_did_before_it_failed_is_mirrored_and_the_failure_goes_on(house: Any):
+    left = house.unmirrored()
+    with pytest.raises(ZeroDivisionError), house.writes.writing(["order-sync"]):  # noqa: PT012
+        left.create_workflow("order-sync", Content(value=house.definition()), house.who)
+        raise ZeroDivisionError
+    assert [row["slug"] for row in house.rows("workflows")] == ["order-sync"]
+    assert house.writes.markers.pending() == {}
+
+
+def test_a_killed_write_leaves_its_marker_and_reconcile_adds_rows_and_events_once(house: Any):
+    left = house.unmirrored()
+    with pytest.raises(KeyboardInterrupt), house.writes.writing(["order-sync"]):  # noqa: PT012
+        left.create_workflow("order-sync", Content(value=house.definition()), house.who)
+        left.publish("order-sync", house.who)
+        raise KeyboardInterrupt  # the nearest thing to a kill that leaves the test alive
+    assert house.rows("workflow_versions") == []
+    assert list(house.writes.markers.pending()) == ["order-sync"]
+    assert len(reconcile(house.writes).facts) == 2
+    assert reconcile(house.writes).facts == []
+    assert len(house.rows("workflow_versions")) == 1
+    assert len(house.rows("events")) == 2
+    assert house.writes.markers.pending() == {}
+
+
+def test_postgres_away_at_the_start_is_unavailable_and_nothing_is_written(house: Any, tmp_path: Any):
+    away = Database(f"host={tmp_path} dbname=none")
+    house.store.locks = MirroredWrites(away, house.store)
+    with pytest.raises(GitstoreError) as refused:
+        house.save("order-sync")
+    away.close()
+    assert refused.value.code is Code.UNAVAILABLE
+    assert house.store.slugs() == []
+    assert house.writes.markers.pending() == {}
+
+
+def test_postgres_lost_after_the_write_is_told_and_mirroring_again_heals(
+    house: Any, postgres_admin_conninfo: str
+):
+    left = house.unmirrored()
+    with pytest.raises(GitstoreError) as refused, house.writes.writing(["order-sync"]):  # noqa: PT012
+        left.create_workflow("order-sync", Content(value=house.definition()), house.who)
+        left.publish("order-sync", house.who)
+        cut_off(postgres_admin_conninfo)
+    assert refused.value.code is Code.PUBLISHED_NOT_MIRRORED
+    assert refused.value.data["workflows"] == ["order-sync"]
+    assert list(house.writes.markers.pending()) == ["order-sync"]
+    assert house.rows("workflow_versions") == []
+    facts = house.writes.mirror_again(["order-sync"])
+    assert [fact.object for fact in facts] == ["order-sync/v1", "order-sync/v1"]
+    assert house.facts == facts
+    assert house.rows("audit_log")[0]["request_id"] == "r-1"
+    assert house.writes.markers.pending() == {}
+
+
+def test_postgres_lost_beside_a_write_that_wrote_nothing_is_nobodys_trouble(
+    house: Any, postgres_admin_conninfo: str
+):
+    house.publish("order-sync")
+    with house.writes.writing(["order-sync"]):
+        cut_off(postgres_admin_conninfo)
+    assert house.writes.markers.pending() == {}
+
+
+def test_postgres_lost_under_a_refusal_leaves_the_refusal(house: Any, postgres_admin_conninfo: str):
+    left = house.unmirrored()
+    with pytest.raises(ZeroDivisionError), house.writes.writing(["order-sync"]):  # noqa: PT012
+        left.create_workflow("order-sync", Content(value=house.definition()), house.who)
+        cut_off(postgres_admin_conninfo)
+        raise ZeroDivisionError
+    assert list(house.writes.markers.pending()) == ["order-sync"], "a part was written"
+
+
+def test_a_marker_that_somebody_cleared_meanwhile_comes_back_when_postgres_is_lost(
+    house: Any, postgres_admin_conninfo: str
+):
+    """A writer that lost its connection has lost its locks: reconcile may run beside it."""
+    left = house.unmirrored()
+    with pytest.raises(GitstoreError), house.writes.writing(["order-sync"]):  # noqa: PT012
+        cut_off(postgres_admin_conninfo)
+        reconcile(second(house))
+        assert house.writes.markers.pending() == {}
+        left.create_workflow("order-sync", Content(value=house.definition()), house.who)
+    assert list(house.writes.markers.pending()) == ["order-sync"]
+
+
+def test_what_happened_is_told_after_the_commit_and_not_before(house: Any):
+    seen: list[int] = []
+    house.writes._notify = lambda facts: seen.append(len(house.rows("events")) - len(facts))
+    house.publish("order-sync")
+    assert seen == [0, 1]

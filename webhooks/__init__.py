@@ -1,0 +1,1 @@
+"""Webhooks in and out: signatures, deliveries to subscribers, following another repository."""

@@ -1,0 +1,203 @@
+"""Which addresses outside may be reached: the grammar of URLs, and what counts as public. Pure.
+
+A URL is taken only in the one spelling that every program reads alike: http or https, a host in ASCII (an
+internationalized name in its xn-- form) or an address in its usual form, no user, no zone, no dot at the
+end. So what we check is what is connected to, whoever reads it. On ports below 1024 only 80 and 443 speak
+HTTP: what is behind the others must not be talked to by way of us.
+
+Public is what the IANA registries of special-purpose addresses leave over
+(https://www.iana.org/assignments/iana-ipv4-special-registry, .../iana-ipv6-special-registry): written out
+here, since `ipaddress.is_global` changes with Python's patch releases and takes multicast for global. All
+addresses that carry another inside (IPv4-mapped, NAT64, 6to4, Teredo) are left out with the rest.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from typing import Final
+
+from gitstore.errors import Code, GitstoreError
+
+LONGEST_URL: Final = 2000
+PORTS: Final = {"http": 80, "https": 443}
+_PRIVILEGED: Final = 1024
+
+_URL: Final = re.compile(r"(https?)://([^/?#\\]+)([/?][^#\\]*)?", re.IGNORECASE)
+_VISIBLE: Final = re.compile(r"[!-~]+")
+_AUTHORITY: Final = re.compile(
+    r"(?:\[(?P<v6>[0-9A-Fa-f:.]+)\]|(?P<name>[^:\[\]@]+))(?::(?P<port>[1-9][0-9]{0,4}))?"
+)
+_LABEL: Final = re.compile(r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?")
+# Where the last label is a number, all of it is read as an IPv4 address, in many ways
+# (https://url.spec.whatwg.org/#ends-in-a-number-checker; inet_aton(3)).
+_NUMBER: Final = re.compile(r"[0-9]+|0x[0-9a-f]*")
+
+Address = IPv4Address | IPv6Address
+
+_NOT_PUBLIC_V4: Final = tuple(
+    IPv4Network(block)
+    for block in (
+        "0.0.0.0/8",  # this host
+        "10.0.0.0/8",  # private
+        "100.64.0.0/10",  # carriers' NAT; Alibaba's metadata
+        "127.0.0.0/8",  # loopback
+        "168.63.129.16/32",  # Azure's host, in each of its virtual machines
+        "169.254.0.0/16",  # link-local; most clouds' metadata
+        "172.16.0.0/12",  # private
+        "192.0.0.0/24",  # protocol assignments; Oracle's metadata
+        "192.0.2.0/24",  # documentation
+        "192.31.196.0/24",  # AS112
+        "192.52.193.0/24",  # automatic multicast tunneling
+        "192.88.99.0/24",  # 6to4 relays
+        "192.168.0.0/16",  # private
+        "192.175.48.0/24",  # AS112
+        "198.18.0.0/15",  # benchmarks
+        "198.51.100.0/24",  # documentation
+        "203.0.113.0/24",  # documentation
+        "224.0.0.0/4",  # multicast
+        "240.0.0.0/4",  # reserved, broadcast
+    )
+)
+_PUBLIC_V6: Final = IPv6Network("2000::/3")  # all that is given out as global unicast
+_NOT_PUBLIC_V6: Final = tuple(
+    IPv6Network(block)
+    for block in (
+        "2001::/23",  # protocol assignments, Teredo among them
+        "2001:db8::/32",  # documentation
+        "2002::/16",  # 6to4
+        "2620:4f:8000::/48",  # AS112
+        "3fff::/20",  # documentation
+    )
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A URL that is well-formed. `host` is in lower case, an IPv6 address without its brackets."""
+
+    scheme: str
+    host: str
+    port: int
+    path: str
+
+    @property
+    def literal(self) -> Address | None:
+        """The address that the host is, None where it is a name."""
+        try:
+            return ip_address(self.host)
+        except ValueError:
+            return None
+
+    @property
+    def origin(self) -> tuple[str, str, int]:
+        return self.scheme, self.host, self.port
+
+    def __str__(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        port = "" if self.port == PORTS[self.scheme] else f":{self.port}"
+        return f"{self.scheme}://{host}{port}{self.path}"
+
+
+@dataclass(frozen=True, slots=True)
+class Allowed:
+    """What may be reached although it is not public: for development, and for a network of one's own.
+
+    A host (as URLs write it) with its port, whatever it resolves to; or whole networks.
+    """
+
+    hosts: frozenset[tuple[str, int]] = frozenset()
+    networks: tuple[IPv4Network | IPv6Network, ...] = ()
+
+    @classmethod
+    def parse(cls, text: str) -> Allowed:
+        """From `host:port` and networks with commas between them. Raises ValueError."""
+        hosts, networks = set(), []
+        for entry in filter(None, (part.strip() for part in text.split(","))):
+            if "/" in entry:
+                networks.append(ip_network(entry))
+                continue
+            found = _AUTHORITY.fullmatch(entry.lower())
+            if found is None or found["port"] is None:
+                raise ValueError(entry)
+            hosts.add((_host(found), _port(found, "http")))
+        return cls(frozenset(hosts), tuple(networks))
+
+    def host(self, target: Target) -> bool:
+        return (target.host, target.port) in self.hosts
+
+    def address(self, address: Address) -> bool:
+        return any(address in network for network in self.networks)
+
+
+def target_of(url: str, allowed: Allowed = Allowed()) -> Target:
+    """What `url` means; raises `address_refused` for what is malformed, ambiguous or plainly not public.
+
+    A name says nothing yet about where it leads: that is checked when it is connected to.
+    """
+    if len(url) > LONGEST_URL or not _VISIBLE.fullmatch(url):
+        raise refused("a URL is visible ASCII characters, 2000 at most (a name in its xn-- form)")
+    found = _URL.fullmatch(url)
+    if found is None:
+        raise refused("a URL is http:// or https://, a host and a path, without a backslash or a #fragment")
+    scheme = found[1].lower()
+    if "@" in found[2]:
+        raise refused("a URL with a user or a password in it is not accepted")
+    authority = _AUTHORITY.fullmatch(found[2].lower())
+    if authority is None:
+        raise refused("the host of the URL is malformed")
+    try:
+        target = Target(scheme, _host(authority), _port(authority, scheme), _path(found[3]))
+    except ValueError as error:
+        raise refused(f"the host of the URL is not accepted: {error}") from None
+    if not allowed.host(target):
+        _check(target, allowed)
+    return target
+
+
+def is_public(address: Address) -> bool:
+    """Whether `address` is one of the open internet's, for one host, in its own right."""
+    if isinstance(address, IPv4Address):
+        return not any(address in block for block in _NOT_PUBLIC_V4)
+    if address.scope_id is not None or address not in _PUBLIC_V6:
+        return False
+    return not any(address in block for block in _NOT_PUBLIC_V6)
+
+
+def refused(message: str) -> GitstoreError:
+    return GitstoreError(Code.ADDRESS_REFUSED, message)
+
+
+def _check(target: Target, allowed: Allowed) -> None:
+    literal = target.literal
+    if literal is not None and not (is_public(literal) or allowed.address(literal)):
+        raise refused(f"{target.host} is not a public address")
+    if target.host == "localhost" or target.host.endswith(".localhost"):  # RFC 6761
+        raise refused(f"{target.host} is not a public address")
+    within = literal is not None and allowed.address(literal)
+    if target.port < _PRIVILEGED and target.port not in PORTS.values() and not within:
+        raise refused(f"port {target.port} is not one of HTTP: use 80, 443 or one from {_PRIVILEGED} on")
+
+
+def _host(found: re.Match[str]) -> str:
+    if found["v6"] is not None:
+        return IPv6Address(found["v6"]).compressed
+    name: str = found["name"]
+    labels = name.split(".")
+    if _NUMBER.fullmatch(labels[-1] or (labels[-2] if len(labels) > 1 else "")):
+        return str(IPv4Address(name))  # four decimal numbers, and no other way to write them
+    if len(name) > 253 or not all(_LABEL.fullmatch(label) for label in labels):
+        raise ValueError("a name is labels of letters, digits and hyphens, with dots between them")
+    return name
+
+
+def _port(found: re.Match[str], scheme: str) -> int:
+    port = int(found["port"] or PORTS[scheme])
+    if port > 65535:
+        raise ValueError("a port is a number from 1 to 65535")
+    return port
+
+
+def _path(text: str | None) -> str:
+    return "/" if text is None else text if text.startswith("/") else "/" + text
