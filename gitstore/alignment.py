@@ -1,4 +1,4 @@
-"""Which items of two sequences are the same ones, in the same order: patience, then a longest common subsequence.
+"""Which items of two sequences are the same ones, in the same order: patience, then a common subsequence.
 
 Items that occur once on both sides are anchors; what lies between two anchors is looked at again by itself.
 (Bram Cohen, "Patience Diff Advantages", 2010.) The cost is bounded whatever the items are: levels are, and
@@ -20,12 +20,15 @@ _LARGEST_TABLE = 4096  # cells, so that the shorter side of a gap has 64 items a
 
 def align(a: Sequence[Hashable], b: Sequence[Hashable]) -> list[Pair]:
     """Pairs of equal items, ascending on both sides."""
+    if set(a).isdisjoint(b):
+        return []
     return sorted(_aligned(a, b, (0, len(a)), (0, len(b)), _MOST_LEVELS))
 
 
 def filled(pairs: Sequence[Pair], a: int, b: int) -> list[Pair]:
     """`pairs`, and between them what stands at the same position of a gap. `a` and `b` are lengths."""
-    found, at = [], (0, 0)
+    found: list[Pair] = []
+    at = (0, 0)
     for i, j in (*pairs, (a, b)):
         found += zip(range(at[0], i), range(at[1], j), strict=False)
         if (i, j) != (a, b):

@@ -1,7 +1,7 @@
 """The difference of two JSON values, as a tree that can be applied, and as a flat list of changes.
 
-Lists are matched item by item: by `id` or `name` where every item is a mapping that has one of its own, else by
-content and position. `diff.py` says which nodes and edges of a graph are the same ones.
+Lists are matched item by item: by `id` or `name` where every item is a mapping that has one of its own, else
+by content and position. `diff.py` says which nodes and edges of a graph are the same ones.
 
 Values are compared as RFC 8785 writes them: 1 and 1.0 are equal, 1 and true are not. Recursion goes as deep
 as the values, which the parser has bounded.
@@ -10,7 +10,8 @@ as the values, which the parser has bounded.
 from __future__ import annotations
 
 import json
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+import marshal
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum, StrEnum
 from typing import Any, Final
@@ -82,6 +83,8 @@ class Change:
 
 def difference(a: Any, b: Any) -> Delta | None:
     """What makes `b` of `a`; None where they mean the same."""
+    if isinstance(a, (dict, list)) and a == b and marshal.dumps(a, 2) == marshal.dumps(b, 2):
+        return None  # Nearly all that is compared is equal, and this is fast. For == alone, 1 is true.
     if isinstance(a, dict) and isinstance(b, dict):
         return in_mapping({key: difference(a.get(key, ABSENT), b.get(key, ABSENT)) for key in {**a, **b}})
     if isinstance(a, list) and isinstance(b, list):
@@ -96,7 +99,7 @@ def in_mapping(keys: Mapping[str, Delta | None]) -> InMapping | None:
 
 
 def in_list(a: Sequence[Any], b: Sequence[Any], pairs: Sequence[Pair]) -> InList | None:
-    """The difference of two lists, where `pairs` says which items are the same ones; None where there is none."""
+    """The difference of two lists, None where there is none. `pairs` says which items are the same ones."""
     kept = [i for i, _ in sorted(pairs, key=lambda pair: pair[1])]
     left, right = set(kept), {j for _, j in pairs}
     removed = {i: item for i, item in enumerate(a) if i not in left}
@@ -127,26 +130,34 @@ def apply(delta: Delta | None, a: Any) -> Any:
             return result
 
 
-def changes(delta: Delta | None, old: str = "", new: str = "") -> Iterator[Change]:
+def changes(delta: Delta | None, old: str = "", new: str = "") -> list[Change]:
     """`delta` as changes of leaves, each with its pointer. `old` and `new` are the pointers of the values."""
-    match delta:
-        case Leaf(before, after):
-            yield _change(old if after is ABSENT else new, before, after)
-        case InMapping(keys):
-            for key, inner in keys.items():
-                yield from changes(inner, old + step(key), new + step(key))
-        case InList(removed, added, changed, order):
-            yield from (_change(old + step(i), item, ABSENT) for i, item in removed.items())
-            for (i, j), inner in sorted(changed.items(), key=lambda pair: pair[0][1]):
-                yield from changes(inner, old + step(i), new + step(j))
-            yield from (_change(new + step(j), ABSENT, item) for j, item in added.items())
-            if order is not None:
-                yield Change(Op.REORDER, new, sorted(order), list(order))
+    found: list[Change] = []
+    if delta is not None:
+        _collect(delta, old, new, found)
+    return found
+
+
+def _collect(delta: Delta, old: str, new: str, found: list[Change]) -> None:
+    if isinstance(delta, Leaf):
+        found.append(_change(old if delta.after is ABSENT else new, delta.before, delta.after))
+    elif isinstance(delta, InMapping):
+        for key, inner in delta.keys.items():
+            _collect(inner, old + step(key), new + step(key), found)
+    else:
+        found += [_change(old + step(i), item, ABSENT) for i, item in delta.removed.items()]
+        for (i, j), inner in sorted(delta.changed.items(), key=lambda item: item[0][1]):
+            _collect(inner, old + step(i), new + step(j), found)
+        found += [_change(new + step(j), ABSENT, item) for j, item in delta.added.items()]
+        if delta.order is not None:
+            found.append(Change(Op.REORDER, new, sorted(delta.order), list(delta.order)))
 
 
 def step(key: str | int) -> str:
     """One step of a JSON Pointer."""
-    return "/" + str(key).replace("~", "~0").replace("/", "~1")
+    if isinstance(key, int):
+        return f"/{key}"
+    return "/" + (key.replace("~", "~0").replace("/", "~1") if "~" in key or "/" in key else key)
 
 
 def fingerprint(value: Any) -> Hashable:

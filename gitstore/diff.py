@@ -1,14 +1,14 @@
 """The difference of two definitions, told in nodes and edges.
 
-Nodes are the same by `id`, edges by (source, sourceHandle, target, targetHandle); the n-th of several with one
-identity is the n-th of them on the other side. A node whose id is new and whose content is not was renamed,
-and what names it (edges, containers, children) follows. What has no identity, not being a mapping or lacking
-its id, is matched by content and position. A project with the rules `any` has no graph: there everything is a
-change of keys (`delta.py`).
+Nodes are the same by `id`, edges by (source, sourceHandle, target, targetHandle); the n-th of several with
+one identity is the n-th of them on the other side. A node whose id is new and whose content is not was
+renamed, and what names it (edges, containers, children) follows. What has no identity, not being a mapping or
+lacking its id, is matched by content and position. A project with the rules `any` has no graph: there
+everything is a change of keys (`delta.py`).
 
 Layout and the editor's leftovers (`meaning.py`) are left out unless asked for. The order of nodes and edges
-does not matter to a run, but the digest sees it, and so does this: `apply(diff(a, b), a)` means what `b` means,
-has its digest, and is `b` itself where layout was asked for.
+does not matter to a run, but the digest sees it, and so does this: `apply(diff(a, b), a)` means what `b`
+means, has its digest, and is `b` itself where layout was asked for.
 """
 
 from __future__ import annotations
@@ -108,19 +108,21 @@ def diff(
     if rules is Rules.ANY:
         found = difference(a, b)
         return Diff((), Items(), Items(), tuple(changes(found)), unseen=False, delta=found)
-    old, new = (a, b) if layout else (meaning(a), meaning(b))
-    renamed = tuple(_renamed(meaning(a), meaning(b)))
+    old, new = meaning(a), meaning(b)
+    renamed = tuple(_renamed(old, new))
+    if layout:
+        old, new = a, b
     old = _rename(old, renamed)
     items: dict[str, Items] = {}
     other: dict[str, Delta | None] = {}
     every: dict[str, Delta | None] = {}
     for key in {**old, **new}:
         before, after = old.get(key, ABSENT), new.get(key, ABSENT)
-        lists = [[] if side is ABSENT else side for side in (before, after)]
+        ours, theirs = ([] if side is ABSENT else side for side in (before, after))
         between = None
-        if key in _IDENTITIES and all(isinstance(side, list) for side in lists):
-            between = in_list(*lists, _pairs(*lists, _IDENTITIES[key]))
-            items[key] = _items(between, *lists, "/" + key)
+        if key in _IDENTITIES and isinstance(ours, list) and isinstance(theirs, list):
+            between = in_list(ours, theirs, _pairs(ours, theirs, _IDENTITIES[key]))
+            items[key] = _items(between, ours, theirs, "/" + key)
         every[key] = between if between and after is not ABSENT else difference(before, after)
         other[key] = None if between else every[key]
     all_of_it = in_mapping(every)

@@ -59,6 +59,9 @@ class Code(StrEnum):
     BUSY = "busy"
     UNAVAILABLE = "unavailable"
     PUBLISHED_NOT_MIRRORED = "published_not_mirrored"
+    # Another repository.
+    SOURCE_EXISTS = "source_exists"
+    UPSTREAM_FAILED = "upstream_failed"
     # The operator's.
     CONFIG = "config"
     INTERNAL = "internal"

@@ -11,6 +11,8 @@ of trailers (git-interpret-trailers(1)), which alone is read back:
     Gitstore-Event: published
     Gitstore-Version: v3                  published, current-moved
     Gitstore-Object: <id>                 published: what the tag holds; draft-discarded: the head
+    Gitstore-Tagger: Ann <ann@a.example>  published, where it came from upstream: who tagged it there
+    Gitstore-Tagged: 2026-01-31T12:00:00+00:00                                      and when
     Gitstore-Name: "Order sync"           created, as JSON
     Gitstore-Description: "..."           created, as JSON
     Gitstore-Latest: v3                   the state after this entry, so that the newest one tells all:
@@ -31,7 +33,7 @@ from dulwich.objects import Commit, Tree
 
 from gitstore.errors import Code, GitstoreError
 from gitstore.model import LedgerEntry, LedgerKind, Person
-from gitstore.objects import Objects, new_commit, person, text, utc
+from gitstore.objects import Objects, ident, new_commit, person, text, utc
 from gitstore.versions import parse_version
 
 COMMITTER = Person("gitstore", "gitstore@localhost")
@@ -47,6 +49,8 @@ def compose(slug: str, entry: LedgerEntry) -> Commit:
         "Event": entry.kind.value,
         "Version": _show(entry.version) if entry.version is not None else None,
         "Object": entry.target,
+        "Tagger": ident(entry.tagger).decode() if entry.tagger is not None else None,
+        "Tagged": entry.tagged_at.isoformat() if entry.tagged_at is not None else None,
         "Name": json.dumps(entry.name, ensure_ascii=False) if entry.name is not None else None,
         "Description": json.dumps(entry.description, ensure_ascii=False) if entry.description else None,
         "Latest": _show(entry.latest or None),
@@ -87,6 +91,8 @@ def parse(commit: Commit) -> LedgerEntry:
             target=trailers.get("Object"),
             name=_unquote(trailers.get("Name")),
             description=_unquote(trailers.get("Description")),
+            tagger=person(trailers["Tagger"].encode()) if "Tagger" in trailers else None,
+            tagged_at=datetime.fromisoformat(trailers["Tagged"]) if "Tagged" in trailers else None,
         )
     except (KeyError, ValueError) as error:
         raise GitstoreError(

@@ -34,11 +34,15 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """DESIGN section 4: what a definition and a push may cost. Sizes are bytes."""
+    """DESIGN section 4: what a definition and a push may cost. Sizes are bytes.
+
+    `memory` is the address space of the child that unpacks.
+    """
 
     pack: int = 16 * 2**20
     pack_objects: int = 100_000
     commands: int = 10_000
+    memory: int = 192 * 2**20
     inflated: int = 64 * 2**20
     object: int = 4 * 2**20
     definition: int = 2**20
@@ -126,7 +130,8 @@ class LedgerEntry:
     `version` and `target` (hex id that the tag holds) are set for PUBLISHED; `version` also for CURRENT;
     `target` is the discarded head for DISCARDED. `latest`, `current` and `held` are the state after the
     fact, so that the newest counting entry alone tells it; `latest` is 0 and `current` None before the
-    first publication. `name` and `description` are set for CREATED alone.
+    first publication. `name` and `description` are set for CREATED alone; `tagger` and `tagged_at`, who
+    published it upstream and when, for a PUBLISHED that was brought from there.
     """
 
     oid: str
@@ -142,6 +147,8 @@ class LedgerEntry:
     target: str | None = None
     name: str | None = None
     description: str | None = None
+    tagger: Person | None = None
+    tagged_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ from datetime import datetime
 from gitstore.versions import is_slug, parse_version
 
 PREFIX = b"refs/"
+HEADS = b"refs/heads/"
 DRAFTS = b"refs/heads/drafts/"
 TAGS = b"refs/tags/"
 LEDGERS = b"refs/ledger/"

@@ -3,6 +3,10 @@
 A set of commands is judged together: drafts first, then version tags in the order of (slug, number), each
 against what the ones before it leave behind, and discards last. So `git push --tags` of v1 ... v11 works in
 whatever order git sends them, and so does a draft and its tag in one push.
+
+What is imported from an upstream was published there, and was judged there. So any larger number is taken,
+and gaps stay; the commit need not descend from the version before it. Everything else holds as for a push:
+above all, what is published here does not change.
 """
 
 from __future__ import annotations
@@ -87,9 +91,11 @@ class Facts(Protocol):
         ...
 
 
-def judge(commands: Sequence[Command], facts: Facts, *, atomic: bool = False) -> list[Verdict]:
+def judge(
+    commands: Sequence[Command], facts: Facts, *, atomic: bool = False, imported: bool = False
+) -> list[Verdict]:
     """A verdict for each of `commands`, in their order."""
-    judging = _Judging(facts)
+    judging = _Judging(facts, imported)
     verdicts = {command.ref: judging.judge(command) for command in sorted(commands, key=_order)}
     for ref, times in Counter(command.ref for command in commands).items():
         if times > 1:
@@ -137,6 +143,7 @@ def _order(command: Command) -> tuple[int, str, int]:
 @dataclass
 class _Judging:
     facts: Facts
+    imported: bool = False
     standings: dict[str, Standing] = field(default_factory=dict)
 
     def judge(self, command: Command) -> Verdict:
@@ -174,6 +181,8 @@ class _Judging:
         standing = self._standing(target.slug)
         self._check_fresh(command, standing)
         self.facts.draft_commit(new)
+        if self.imported and self._is_here(standing, new):
+            return Verdict(command, target=target)
         if standing.draft is not None and not self.facts.is_ancestor(standing.draft, new):
             raise GitstoreError(
                 Code.NOT_FAST_FORWARD,
@@ -183,6 +192,13 @@ class _Judging:
         definition = self.facts.definition(new, target.slug)
         standing.draft = new
         return Verdict(command, None, Effect.SAVE, target, new, definition)
+
+    def _is_here(self, standing: Standing, commit: bytes) -> bool:
+        """Whether a draft upstream is behind ours, or behind what is published: then ours stays."""
+        return any(
+            tip is not None and self.facts.is_ancestor(commit, tip)
+            for tip in (standing.draft, standing.latest_commit)
+        )
 
     def _discard(self, command: Command, target: DraftRef) -> Verdict:
         self._need(Permission.EDIT, "discarding a draft", "editor")
@@ -204,9 +220,12 @@ class _Judging:
             )
         self._need(Permission.PUBLISH, "publishing", "publisher")
         commit = self.facts.peel(command.new)
-        if number != following:
+        if self.imported:
+            _check_above(number, standing.latest)
+        elif number != following:
             raise _wrong_number(target, following, commit)
-        self._check_base(standing, commit, slug)
+        else:
+            self._check_base(standing, commit, slug)
         definition = self.facts.definition(commit, slug)
         if not definition.valid:
             count = len(definition.errors)
@@ -227,6 +246,15 @@ class _Judging:
                 latest=latest,
                 base_version=latest,
             )
+
+
+def _check_above(number: int, latest: int) -> None:
+    if number <= latest:
+        raise GitstoreError(
+            Code.WRONG_NUMBER,
+            f"v{number} comes below v{latest}, the latest here, and gaps are never filled",
+            next=latest + 1,
+        )
 
 
 def _wrong_number(target: VersionRef, following: int, commit: bytes) -> GitstoreError:

@@ -26,7 +26,6 @@ from gitstore.objects import Objects
 from gitstore.packs import measure, too_large
 
 UNPACK_LIMIT = 100  # objects; a larger pack is kept whole, as by git's receive.unpackLimit
-MEMORY = 192 * 2**20  # bytes of address space for the child that unpacks
 _CHUNK = 64 * 1024
 # What unpack-objects and index-pack say of an object that another one names, but that is nowhere.
 _LINK_BROKEN = ("object of unexpected type", "did not receive expected object", "unresolved delta")
@@ -66,21 +65,39 @@ class Quarantine:
 
         Raises `too_large` or `objects_refused`, the latter with git's own words in `lines`.
         """
+        with self.incoming(limits) as write:
+            while chunk := read(_CHUNK):
+                write(chunk)
+
+    @contextmanager
+    def incoming(self, limits: Limits) -> Iterator[Callable[[bytes], int]]:
+        """As `receive`, of a pack that is written piece by piece until the block ends."""
         spool = self._folder / "incoming"
         size = 0
         with spool.open("wb") as file:
-            while chunk := read(_CHUNK):
+
+            def write(chunk: bytes) -> int:
+                nonlocal size
                 size += len(chunk)
                 if size > limits.pack:
                     raise too_large("the pack has more than", size, limits.pack)
-                file.write(chunk)
-        count = measure(spool.read_bytes(), limits)
-        if count:
-            self._unpack(spool, exploded=count <= UNPACK_LIMIT)
+                return file.write(chunk)
+
+            yield write
+        if size:
+            self._check(spool, limits)
         spool.unlink()
+
+    def _check(self, spool: Path, limits: Limits) -> None:
+        with spool.open("rb") as file:
+            # Mapped: the pack of an import may be larger than the memory that there is.
+            pack = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+            count = measure(pack, limits)
+        if count:
+            self._unpack(spool, limits, exploded=count <= UNPACK_LIMIT)
         self._new = set(self._loose()) | set(self._packed())
 
-    def _unpack(self, spool: Path, *, exploded: bool) -> None:
+    def _unpack(self, spool: Path, limits: Limits, *, exploded: bool) -> None:
         how = (
             ("unpack-objects", "-q", "--strict")
             if exploded

@@ -16,6 +16,7 @@ from gitstore import ledger, names
 from gitstore.errors import Code, GitstoreError
 from gitstore.model import LedgerEntry, LedgerKind, Person
 from gitstore.names import DraftRef, VersionRef
+from gitstore.objects import Objects, person, text, utc
 from gitstore.policy import Effect, Verdict
 from gitstore.reading import Reading
 from gitstore.refs import RefUpdate
@@ -23,12 +24,16 @@ from gitstore.refs import RefUpdate
 
 @dataclass(frozen=True, slots=True)
 class Occasion:
-    """Who, when and why: what the ledger keeps of a change."""
+    """Who, when and why: what the ledger keeps of a change.
+
+    Of an `imported` version, it keeps the reason and the tagger that its tag, or its commit, tells.
+    """
 
     actor: Person
     when: datetime
     message: str = ""
     activate: bool = True
+    imported: bool = False
 
 
 @dataclass
@@ -52,7 +57,7 @@ class Recorder:
     def append(self, kind: LedgerKind, **facts: object) -> LedgerEntry:
         """Add an entry of `kind`; `facts` are fields of LedgerEntry."""
         entry = ledger.draft_entry(self.newest, self._tip, kind, self.occasion.actor, self.occasion.when)
-        entry = replace(entry, message=self.occasion.message, **facts)  # type: ignore[arg-type]
+        entry = replace(entry, **{"message": self.occasion.message, **facts})  # type: ignore[arg-type]
         commit = ledger.compose(self.slug, entry)
         self.commits.append(commit)
         self._tip = commit.id.decode()
@@ -84,6 +89,7 @@ class Recorder:
             target=oid.decode(),
             latest=number,
             current=number if self.occasion.activate and not held else current,
+            **(_as_told(self.reading.objects, oid) if self.occasion.imported else {}),
         )
         self.move(names.tag(self.slug, number), None, oid)
 
@@ -111,6 +117,17 @@ def record(reading: Reading, verdicts: Sequence[Verdict], occasion: Occasion) ->
     if draft is not None:
         recorder.move(names.draft(slug), before, draft)
     return recorder
+
+
+def _as_told(objects: Objects, oid: bytes) -> dict[str, object]:
+    """What an annotated tag, or the commit of a lightweight one, says of who published it, when and why."""
+    commit, tag = objects.peel(oid)
+    if tag is not None and tag.tagger is not None:
+        who, when = person(tag.tagger), utc(tag.tag_time or 0)
+        return {"message": text(tag.message).strip(), "tagger": who, "tagged_at": when}
+    found = objects.commit(commit)
+    who, when = person(found.committer, found.encoding), utc(found.commit_time)
+    return {"message": text(found.message, found.encoding).strip(), "tagger": who, "tagged_at": when}
 
 
 def _number(verdict: Verdict) -> int:

@@ -1,6 +1,7 @@
 """`gitstore serve`: everything that has to be there before the first request, then the watch over it.
 
-    data folder; socket; Postgres; migrations; project and token; gunicorn and worker; the greeting
+    data folder; socket; gunicorn, loading; Postgres; migrations; project and token; gunicorn, serving;
+    the greeting; the worker
 
 The processes: this one, and as its children the embedded Postgres, gunicorn (service/web.py), which forks
 the workers that serve, and `gitstore worker`. Killed at any point, all of them end, and the next start finds
@@ -10,6 +11,7 @@ everything.
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import re
 import shutil
@@ -22,6 +24,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Final, TextIO
 
@@ -33,7 +36,7 @@ from service.greeting import greeting, unused_slug
 from service.listening import answers, bound, listen
 from service.projects import make_data_folder
 from service.setup import Setup, set_up
-from service.supervisor import Command, Signals, Stopped, Supervisor
+from service.supervisor import Signals, Stopped, Supervisor, end_at_once, start_child
 from sync.db import Database
 from sync.embedded import EmbeddedPostgres
 from sync.migrate import migrate
@@ -62,17 +65,16 @@ def serve(config: Config, out: TextIO, *, web: Sequence[str] = WEB, worker: Sequ
     with ExitStack() as stack:
         try:
             with signals.interrupting():
-                service = _begin(config, stack)
-                supervisor = _start(service, signals, stack, web, worker)
-                _wait_until_ready(service, supervisor)
+                service = _begin(config, stack, web)
+                start_worker = partial(
+                    start_child, (*worker, "--parent", str(os.getpid())), service.environment
+                )
+                supervisor = Supervisor(signals, service.postgres, service.web, start_worker)
+                stack.callback(supervisor.stop)
+                _wait_until_ready(service)
         except Stopped:
             return 0
-        logs.action(
-            "ready",
-            url=service.config.public_url,
-            postgres="given" if config.database_url else "embedded",
-            seconds=round(time.monotonic() - begun, 2),
-        )
+        logs.action("ready", url=service.config.public_url, seconds=round(time.monotonic() - begun, 2))
         out.write(greeting(service.config, service.setup, service.slug, terminal=out.isatty()))
         out.flush()
         status = supervisor.watch()
@@ -83,55 +85,70 @@ def serve(config: Config, out: TextIO, *, web: Sequence[str] = WEB, worker: Sequ
 
 @dataclass(frozen=True, slots=True)
 class _Service:
-    """What is there before the children are; `config` names the Postgres and the port that are used."""
+    """What was begun; `config` names the Postgres and the port that are used."""
 
     config: Config
-    listener: socket.socket
+    web: subprocess.Popen[bytes]
     postgres: EmbeddedPostgres | None
     setup: Setup
     slug: str
 
+    @property
+    def environment(self) -> dict[str, str]:
+        """For children."""
+        return self.config.environment()
 
-def _begin(config: Config, stack: ExitStack) -> _Service:
-    """Everything up to the children. What has to be undone is put on `stack`."""
+
+def _begin(config: Config, stack: ExitStack, web: Sequence[str]) -> _Service:
+    """Everything up to the first request. What has to be undone is put on `stack`."""
     check_git()
     for given, meant in misspelt().items():
         logs.action("unknown_setting", level="warning", given=given, meant=meant)
     make_data_folder(config)
     listener = stack.enter_context(listen(config.bind))
+    config = replace(config, bind=bound(config.bind, listener))
+    child = _start_web(config, listener, stack, web)
     postgres = None
     database_url = config.database_url
     if database_url is None:
         postgres = EmbeddedPostgres(config.postgres_folder)
         stack.callback(postgres.stop)
         database_url = postgres.start()
-    config = replace(config, bind=bound(config.bind, listener), database_url=database_url)
     for name in _migrated(database_url):
         logs.action("migrated", migration=name)
+    config = replace(config, database_url=database_url)
     with closing(Database(database_url, max_connections=4, application="gitstore serve")) as database:
         setup = set_up(config, database)
         slug = unused_slug(database, setup)
-    return _Service(config, listener, postgres, setup, slug)
+    _tell(child, database_url)
+    return _Service(config, child, postgres, setup, slug)
 
 
-def _start(
-    service: _Service, signals: Signals, stack: ExitStack, web: Sequence[str], worker: Sequence[str]
-) -> Supervisor:
-    folder = stack.enter_context(metrics_folder(service.config))
-    environment = service.config.environment(**{METRICS_FOLDER: str(folder)})
-    parent, socket_ = str(os.getpid()), service.listener.fileno()
-    started = Command((*web, parent, str(socket_)), environment, (socket_,)).start()
-    service.listener.close()  # gunicorn has it now: when that ends, nothing listens any more
-    background = Command((*worker, "--parent", parent), service.config.environment())
-    supervisor = Supervisor(signals, service.postgres, started, background.start)
-    stack.callback(supervisor.stop)
-    return supervisor
+def _start_web(
+    config: Config, listener: socket.socket, stack: ExitStack, web: Sequence[str]
+) -> subprocess.Popen[bytes]:
+    """Let gunicorn load the application, which takes as long as Postgres does."""
+    folder = stack.enter_context(metrics_folder(config))
+    environment = config.environment(**{METRICS_FOLDER: str(folder)})
+    descriptor = listener.fileno()
+    child = start_child((*web, str(os.getpid()), str(descriptor)), environment, keep=descriptor)
+    stack.callback(end_at_once, child)
+    listener.close()  # when gunicorn ends, nothing listens any more
+    return child
 
 
-def _wait_until_ready(service: _Service, supervisor: Supervisor) -> None:
+def _tell(child: subprocess.Popen[bytes], database_url: str) -> None:
+    """Let gunicorn begin to serve."""
+    if child.stdin is not None:
+        with suppress(BrokenPipeError):  # it has ended, and that is noticed next
+            child.stdin.write(json.dumps(database_url).encode() + b"\n")
+            child.stdin.close()
+
+
+def _wait_until_ready(service: _Service) -> None:
     deadline = time.monotonic() + _READY_SECONDS
     while not answers(service.config.bind, _ANSWER_SECONDS):
-        if (status := supervisor.web.poll()) is not None:
+        if (status := service.web.poll()) is not None:
             raise GitstoreError(Code.UNAVAILABLE, f"gunicorn ended with status {status}: see the log above")
         if time.monotonic() > deadline:
             raise GitstoreError(Code.UNAVAILABLE, f"no answer from the service after {_READY_SECONDS:g} s")

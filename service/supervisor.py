@@ -11,7 +11,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from types import FrameType
 from typing import Final, Protocol
@@ -104,23 +104,30 @@ class Retry:
         self.started, self.due = now, None
 
 
-@dataclass(frozen=True, slots=True)
-class Command:
-    """How a child is started."""
+def start_child(
+    arguments: Sequence[str], environment: Mapping[str, str], *, keep: int | None = None
+) -> subprocess.Popen[bytes]:
+    """Start one, with a pipe for its stdin, and the descriptor `keep` open in it.
 
-    arguments: Sequence[str]
-    environment: Mapping[str, str]
-    descriptors: Sequence[int] = ()
+    From the main thread: a child is told of its parent's death when the thread that forked it ends.
+    """
+    return subprocess.Popen(
+        arguments,
+        env=dict(environment),
+        stdin=subprocess.PIPE,
+        pass_fds=() if keep is None else (keep,),
+        start_new_session=True,
+    )
 
-    def start(self) -> subprocess.Popen[bytes]:
-        """From the main thread: a child is told of its parent's death when the thread that forked it ends."""
-        return subprocess.Popen(
-            self.arguments,
-            env=dict(self.environment),
-            stdin=subprocess.DEVNULL,
-            pass_fds=self.descriptors,
-            start_new_session=True,
-        )
+
+def end_at_once(child: subprocess.Popen[bytes]) -> None:
+    """Kill a child that is not serving; nothing where it has ended."""
+    if child.stdin is not None:
+        with suppress(BrokenPipeError):
+            child.stdin.close()
+    if child.poll() is None:
+        child.kill()
+    child.wait()
 
 
 @dataclass

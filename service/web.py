@@ -3,12 +3,14 @@
     python -m service.web <pid of serve> <fd of the listening socket>
 
 The settings come by its environment. The application's modules are loaded here, once, and shared by the
-workers that are forked; each makes its own application.
+workers that are forked; each makes its own application. That takes a while, in which `serve` sees to
+Postgres: so it says on stdin, by a line of JSON, which database it is, when that is ready.
 """
 
 from __future__ import annotations
 
 import importlib
+import json
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -87,10 +89,14 @@ def main(arguments: Sequence[str], make_app: str = "service.app:create_app") -> 
     """Serve until SIGTERM. `make_app` is where the application's maker is found, as module:name."""
     parent, socket = (int(argument) for argument in arguments)
     end_with(parent)
-    config = Config.from_env()
-    logs.configure(config.log_format, config.log_level)
     module, _, name = make_app.partition(":")
-    Web(config, socket, getattr(importlib.import_module(module), name)).run()
+    maker: MakeApp = getattr(importlib.import_module(module), name)
+    line = sys.stdin.readline()
+    if not line:
+        return  # it did not come to that
+    config = Config.from_env(overrides={"DATABASE_URL": json.loads(line)})
+    logs.configure(config.log_format, config.log_level)
+    Web(config, socket, maker).run()
 
 
 if __name__ == "__main__":

@@ -237,6 +237,9 @@ def _row(
 ) -> VersionRow:
     identity = workflow_id(reading.project, slug)
     parsed = snapshot.definition
+    if parsed is None:
+        # It does not parse, which is a fact; or it can't be read, which is damage: then this raises.
+        reading.objects.blob(snapshot.blob.encode())
     return VersionRow(
         id=version_id(identity, number),
         workflow_id=identity,

@@ -10,11 +10,21 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError
+from uuid import uuid4
+
+from gitstore.model import Rules
+from service.config import Config
+from service.projects import Projects
+from service.setup import create_project, create_token
+from sync import catalog
+from sync.db import Database, Transaction
+from sync.embedded import EmbeddedPostgres
 
 PLAIN = {
     "PATH": os.defpath + os.pathsep + "/usr/local/bin",
@@ -89,17 +99,27 @@ class Service:
     def owner_token(self) -> str:
         return (self.data / "owner-token").read_text().strip()
 
-    def project(self, slug: str, rules: str = "meshhook") -> Caller:
+    @contextmanager
+    def owning(self) -> Iterator[Transaction]:
+        """A transaction as `gitstore project` and `gitstore token` open one, without a process for each."""
+        postgres = EmbeddedPostgres(Config.from_env(self.settings()).postgres_folder)
+        with closing(Database(postgres.conninfo())) as database, database.as_owner() as transaction:
+            yield transaction
+
+    def project(self, slug: str, rules: Rules = Rules.MESHHOOK) -> Caller:
         """A new project; its owner."""
-        self.cli("project", "create", slug, "--rules", rules)
+        with self.owning() as transaction:
+            projects = Projects(Config.from_env(self.settings()))
+            create_project(transaction, projects, uuid4(), slug, slug, rules)
         return self.caller(slug, "owner")
 
     def caller(self, project: str, role: str) -> Caller:
         """Somebody with a new token of that role."""
-        said = self.cli("token", "create", project, "--role", role, "--name", f"{role} of {project}").stdout
-        found = re.search(r"gst_[A-Za-z0-9_-]{43}", said)
-        assert found, said
-        return Caller(self.url, project, found[0])
+        with self.owning() as transaction:
+            row = catalog.project(transaction, project)
+            assert row is not None
+            secret, _ = create_token(transaction, row, f"{role} of {project}", role)
+        return Caller(self.url, project, secret)
 
 
 @dataclass(frozen=True)

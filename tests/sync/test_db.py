@@ -72,9 +72,12 @@ def test_what_a_failed_transaction_did_is_undone(database: Database):
 
 
 def test_a_swallowed_error_is_not_taken_for_a_commit(database: Database):
-    with pytest.raises(GitstoreError, match="rolled back"), database.as_owner() as tx:
-        with suppress(psycopg.Error):
-            tx.run("select 1 / 0")
+    with (
+        pytest.raises(GitstoreError, match="rolled back"),
+        database.as_owner() as tx,
+        suppress(psycopg.Error),
+    ):
+        tx.run("select 1 / 0")
 
 
 def test_connections_that_were_cut_while_idle_are_replaced_unnoticed(

@@ -102,7 +102,8 @@ class Client:
             options = {"data": data}
         if type is not None:
             options["content_type"] = type
-        return self.app.test_client().open(path, method=method, headers=sent, **options)
+        # Buffered, so that the answer is closed, and its log line told.
+        return self.app.test_client().open(path, method=method, headers=sent, buffered=True, **options)
 
     def get(self, path: str, **options: Any) -> TestResponse:
         return self("GET", path, **options)

@@ -177,7 +177,7 @@ def test_without_a_definition_the_draft_is_checked(owner: Client) -> None:
     checked = owner.post("/workflows/order-sync/validate")
     assert [p["code"] for p in checked.json["problems"]] == ["http_url_missing"]
     owner.delete("/workflows/order-sync/versions/draft")
-    problem(owner.post("/workflows/order-sync/validate"), 404, "workflow_not_found")
+    problem(owner.post("/workflows/order-sync/validate"), 404, "version_not_found")
 
 
 def test_a_project_with_rules_any_takes_every_mapping(house: House) -> None:

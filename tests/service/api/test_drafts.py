@@ -1,0 +1,458 @@
+"""/workflows/{id}/versions/draft: create, save, discard, revert; and that no save is lost silently."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+from dulwich.repo import Repo
+
+from service.api import drafts
+from tests.service.api.conftest import Client, House, definition, problem, yaml
+
+DRAFT = "/workflows/order-sync/versions/draft"
+VERSIONS = "/workflows/order-sync/versions"
+
+
+def raw(owner: Client, path: str = f"{DRAFT}/definition") -> bytes:
+    response = owner.get(path)
+    assert response.status_code == 200
+    return response.data
+
+
+@pytest.fixture
+def published(owner: Client) -> Client:
+    """order-sync with v1 published and no draft open."""
+    owner.create()
+    assert owner.publish().status_code == 201
+    return owner
+
+
+# Creating
+
+
+@pytest.mark.parametrize(
+    "media_type",
+    ["application/yaml", "text/yaml", "application/x-yaml", "application/yaml; charset=utf-8", "Text/YAML"],
+)
+def test_a_raw_yaml_body_is_kept_byte_for_byte(published: Client, media_type: str) -> None:
+    """Comments, blanks at line ends, a byte order mark: all of it."""
+    body = b"\xef\xbb\xbf" + yaml() + b"# the end  \r\n"
+    made = published.post(VERSIONS, data=body, type=media_type)
+    assert made.status_code == 201
+    assert made.headers["Location"] == f"https://gitstore.example{DRAFT}"
+    assert made.headers["ETag"] == f'"{made.json["commit"]}"'
+    assert made.json["version_number"] == 2
+    assert raw(published) == body
+
+
+def test_a_raw_json_body_is_kept_byte_for_byte(published: Client) -> None:
+    """A JSON object with nodes is the definition itself, whatever else is in it."""
+    body = b'{ "nodes" :[{"id":"a","type":"webhook","data":{"label":"A"}}], "message": "mine",  "edges":[] }\n\n'
+    made = published.post(VERSIONS, data=body, type="application/json")
+    assert made.status_code == 201
+    stored = published.get(f"{DRAFT}/definition")
+    assert stored.data == body
+    assert stored.content_type == "application/json"
+
+
+def test_text_in_an_envelope_is_kept_byte_for_byte(published: Client) -> None:
+    body = yaml().decode() + "# ünïcode \U0001f600\n"
+    made = published.post(VERSIONS, json={"definition": body, "message": "Why not"})
+    assert made.status_code == 201
+    assert made.json["message"] == "Why not"
+    assert raw(published) == body.encode()
+
+
+def test_an_object_in_an_envelope_is_written_as_a_file(published: Client) -> None:
+    """In the draft's own format; the editor's leftovers are dropped."""
+    value = definition("https://new.example/")
+    value["nodes"][0]["selected"] = True
+    made = published.post(VERSIONS, json={"definition": value})
+    assert made.status_code == 201
+    assert b"https://new.example/" in raw(published)
+    assert b"selected" not in raw(published)
+
+
+def test_an_empty_body_copies_the_current_version(published: Client) -> None:
+    """Nothing, or an empty object."""
+    made = published.post(VERSIONS)
+    assert made.status_code == 201
+    assert published.delete(DRAFT).status_code == 204
+    assert published.post(VERSIONS, json={}).status_code == 201
+    assert raw(published) == raw(published, f"{VERSIONS}/1/definition")
+
+
+def test_a_draft_may_begin_from_an_older_version(published: Client) -> None:
+    published.publish(url="https://two.example/")
+    for which in (1, "1", "v1"):
+        made = published.post(VERSIONS, json={"from_version": which, "message": "Back"})
+        assert made.status_code == 201
+        assert raw(published) == raw(published, f"{VERSIONS}/v1/definition")
+        published.delete(DRAFT)
+    for which in ("current", "latest"):
+        assert published.post(VERSIONS, json={"from_version": which}).status_code == 201
+        assert raw(published) == raw(published, f"{VERSIONS}/2/definition")
+        published.delete(DRAFT)
+
+
+@pytest.mark.parametrize(
+    ("which", "status", "code"),
+    [
+        (7, 404, "version_not_found"),
+        (0, 404, "version_not_found"),
+        (-1, 404, "version_not_found"),
+        (2**31, 404, "version_not_found"),
+        ("x", 404, "version_not_found"),
+        ("draft", 400, "malformed"),
+        (True, 400, "malformed"),
+        (1.5, 400, "malformed"),
+        ([1], 400, "malformed"),
+        ({}, 400, "malformed"),
+    ],
+)
+def test_a_draft_can_not_begin_from_what_is_no_version(
+    published: Client, which: Any, status: int, code: str
+) -> None:
+    problem(published.post(VERSIONS, json={"from_version": which}), status, code)
+    problem(published.get(DRAFT), 404, "version_not_found")
+
+
+def test_one_draft_is_open_at_a_time(owner: Client) -> None:
+    """The refusal says whose it is."""
+    made = owner.create(author={"name": "Ada", "email": "ada@example.com"})
+    refused = problem(owner.post(VERSIONS, json={"definition": definition()}), 409, "draft_exists")
+    assert refused["etag"] == made.headers["ETag"]
+    assert refused["author"] == {"name": "Ada", "email": "ada@example.com"}
+    assert refused["time"].endswith("Z")
+
+
+def test_nothing_is_copied_where_nothing_runs(published: Client) -> None:
+    published.delete("/workflows/order-sync/current")
+    problem(published.post(VERSIONS), 404, "not_published")
+
+
+# Saving
+
+
+def test_saving_needs_to_say_what_was_edited(owner: Client) -> None:
+    owner.create()
+    refused = problem(owner.put(DRAFT, json={"definition": definition()}), 428, "precondition_required")
+    assert "If-Match" in refused["detail"]
+    problem(owner.put(DRAFT, json={"definition": definition()}, match=" "), 428, "precondition_required")
+
+
+def test_a_save_moves_the_etag(owner: Client) -> None:
+    """Each save answers with the tag for the next."""
+    first = owner.create().headers["ETag"]
+    second = owner.put(DRAFT, json={"definition": definition("https://b.example/")}, match=first)
+    assert second.status_code == 200
+    assert "Location" not in second.headers
+    tag = second.headers["ETag"]
+    assert tag != first
+    assert owner.get(DRAFT).headers["ETag"] == tag == owner.get(f"{DRAFT}/definition").headers["ETag"]
+    third = owner.put(DRAFT, data=yaml("https://c.example/"), type="application/yaml", match=tag)
+    assert third.status_code == 200
+
+
+def test_a_stale_save_is_refused_with_what_stands_there_now(owner: Client) -> None:
+    """Nobody's work is overwritten: etag, author and time of the newer state are told."""
+    first = owner.create().headers["ETag"]
+    ada = {"name": "Ada", "email": "ada@example.com"}
+    newer = owner.put(DRAFT, json={"definition": definition("https://b.example/"), "author": ada}, match=first)
+    late = owner.put(DRAFT, json={"definition": definition("https://c.example/")}, match=first)
+    refused = problem(late, 412, "stale_draft")
+    assert refused["etag"] == newer.headers["ETag"]
+    assert refused["author"] == ada
+    assert refused["time"].endswith("Z")
+    assert owner.get(DRAFT).headers["ETag"] == newer.headers["ETag"]
+
+
+def test_if_match_takes_a_star_a_list_and_bare_tags(owner: Client) -> None:
+    tag = owner.create().headers["ETag"]
+    for match in ("*", f'"{"0" * 40}", {{tag}}', "{tag}", f'W/"{"0" * 40}",{{tag}}'):
+        current = owner.get(DRAFT).headers["ETag"]
+        body = {"definition": definition(f"https://{abs(hash(match))}.example/")}
+        saved = owner.put(DRAFT, json=body, match=match.format(tag=current))
+        assert saved.status_code == 200, match
+    bare = owner.get(DRAFT).headers["ETag"].strip('"')
+    assert owner.put(DRAFT, json={"definition": definition()}, match=bare).status_code == 200
+    assert tag
+
+
+@pytest.mark.parametrize("match", ['W/{tag}', '"*"', '"x"', '""', '"', "W/", ",", '"a","b"', "{tag}x", "\xff", "*x"])
+def test_if_match_that_does_not_match_saves_nothing(owner: Client, match: str) -> None:
+    """A weak tag never matches, by RFC 9110; a star in quotes is a tag, not the star."""
+    tag = owner.create().headers["ETag"]
+    saved = owner.put(DRAFT, json={"definition": definition("https://b.example/")}, match=match.format(tag=tag))
+    problem(saved, 412, "stale_draft")
+    refused = owner.delete(DRAFT, match=match.format(tag=tag))
+    problem(refused, 412, "stale_draft")
+
+
+def test_the_tag_of_the_definition_as_json_is_taken_too(owner: Client) -> None:
+    """Whoever read the draft as JSON, edited it and sends it back has the draft's state in hand."""
+    owner.create()
+    read = owner.get(f"{DRAFT}/definition", headers={"Accept": "application/json"})
+    assert read.headers["ETag"].endswith('-json"')
+    saved = owner.put(DRAFT, data=read.data, type="application/json", match=read.headers["ETag"])
+    assert saved.status_code == 200
+
+
+def test_a_workflow_without_an_open_draft_has_none_to_save(published: Client) -> None:
+    problem(published.put(DRAFT, json={"definition": definition()}, match="*"), 404, "version_not_found")
+    problem(published.put(DRAFT, json={"from_version": 1}, match="*"), 404, "version_not_found")
+
+
+def test_a_save_may_take_a_versions_content(published: Client) -> None:
+    published.publish(url="https://two.example/")
+    tag = published.post(VERSIONS, json={"definition": definition("https://three.example/")}).headers["ETag"]
+    saved = published.put(DRAFT, json={"from_version": 1}, match=tag)
+    assert saved.status_code == 200
+    assert raw(published) == raw(published, f"{VERSIONS}/1/definition")
+    problem(published.put(DRAFT, json={"from_version": 2}, match=tag), 412, "stale_draft")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {},
+        {"message": "nothing"},
+        {"definition": None},
+        {"definition": {"nodes": []}, "from_version": 1},
+        {"from_version": 1, "base_version": 1},
+        {"definition": "nodes: []", "base_version": "1"},
+        {"definition": "nodes: []", "base_version": 0},
+        {"definition": 5},
+        {"definition": "nodes: []", "message": 5},
+        {"definition": "nodes: []", "other": 1},
+        {"definition": "nodes: []", "author": "Ada"},
+        {"definition": "nodes: []", "message": "x" * 10_001},
+    ],
+)
+def test_a_save_that_says_nothing_or_two_things_is_malformed(published: Client, body: Any) -> None:
+    tag = published.post(VERSIONS).headers["ETag"]
+    problem(published.put(DRAFT, json=body, match=tag), 400, "malformed")
+    assert published.get(DRAFT).headers["ETag"] == tag
+
+
+def test_a_base_that_moved_is_taken_into_account_by_its_number(published: Client, house: House) -> None:
+    """v2 came meanwhile, by another line: publishing is refused until the draft says that it knows it."""
+    tag = published.post(VERSIONS, json={"definition": definition("https://mine.example/")}).headers["ETag"]
+    _tag_beside(house, 2)
+    published.post(f"{VERSIONS}/publish")
+    refused = problem(published.post(f"{VERSIONS}/publish"), 409, "base_moved")
+    assert refused["base_version"] == 2
+    saved = published.put(
+        DRAFT, json={"definition": definition("https://merged.example/"), "base_version": 2}, match=tag
+    )
+    assert saved.status_code == 200
+    done = published.post(f"{VERSIONS}/publish")
+    assert done.status_code == 201
+    assert done.json["version_number"] == 3
+
+
+def _tag_beside(house: House, number: int) -> None:
+    """What a push of order-sync/v2, on a commit beside the draft, leaves behind."""
+    from gitstore.content import Content
+    from gitstore.model import Person
+    from gitstore.store import Store, Who
+
+    with Repo(str(house.repository())) as repo:
+        head = repo.refs[b"refs/heads/drafts/order-sync"]
+        one = repo[repo.refs[b"refs/tags/order-sync/v1"]].object[1]
+        repo.refs[b"refs/heads/drafts/order-sync"] = one
+        ada = Person("Ada", "ada@example.com")
+        store = Store(house.repository(), house.project.id)
+        store.create_draft("order-sync", Content(value=definition("https://beside.example/")), Who(ada, ada))
+        store.publish("order-sync", Who(ada, ada))
+        store.close()
+        repo.refs[b"refs/heads/drafts/order-sync"] = head
+
+
+def test_comments_that_an_object_drops_are_told(published: Client) -> None:
+    tag = published.post(VERSIONS, data=yaml(), type="application/yaml").headers["ETag"]
+    saved = published.put(DRAFT, json={"definition": definition()}, match=tag)
+    assert [(p["code"], p["severity"]) for p in saved.json["problems"]] == [("comments_dropped", "warning")]
+
+
+def test_the_author_is_whom_the_caller_acts_for(owner: Client, house: House) -> None:
+    """Without one, it is the token itself."""
+    made = owner.create().json["draft"]
+    assert made["author"]["name"].startswith("token:owner-")
+    assert made["author"]["email"].endswith("@tokens.gitstore")
+    ada = {"name": " Ada Löwe ", "email": "ada@example.com"}
+    saved = owner.put(DRAFT, json={"definition": definition("https://b.example/"), "author": ada}, match="*")
+    assert saved.json["author"] == {"name": "Ada Löwe", "email": "ada@example.com"}
+    with Repo(str(house.repository())) as repo:
+        commit = repo[saved.json["commit"].encode()]
+        assert commit.author == "Ada Löwe <ada@example.com>".encode()
+        assert commit.committer == b"gitstore <gitstore@localhost>"
+
+
+# What can't be a definition
+
+
+@pytest.mark.parametrize(
+    ("body", "media_type", "status", "code", "kind"),
+    [
+        (b"nodes: [", "application/yaml", 422, "definition_unparsable", "syntax"),
+        (b"[" * 60_000, "application/yaml", 422, "definition_unparsable", "too_deep"),
+        (b"a: 1\na: 2\n", "application/yaml", 422, "definition_unparsable", None),
+        (b"a: \xff\n", "application/yaml", 422, "definition_unparsable", "not_utf8"),
+        (b"a: b\0c\n", "application/yaml", 422, "definition_unparsable", "character_not_allowed"),
+        (b"- a\n", "application/yaml", 422, "definition_unparsable", "not_a_mapping"),
+        (b'{"nodes": [', "application/json", 400, "malformed", "syntax"),
+        (b'{"nodes": NaN}', "application/json", 400, "malformed", "syntax"),
+        (b'{"nodes": "\xff"}', "application/json", 400, "malformed", "not_utf8"),
+        (b"[" * 60_000, "application/json", 422, "definition_unparsable", "too_deep"),
+        (b'{"nodes": [], "nodes": []}', "application/json", 422, "definition_unparsable", None),
+        (b'{"nodes": "\\ud800"}', "application/json", 422, "definition_unparsable", "character_not_allowed"),
+        (b'{"definition": "a\\u0000"}', "application/json", 422, "definition_unparsable", "character_not_allowed"),
+        (b'{"nodes": 1e999}', "application/json", 422, "definition_unparsable", None),
+        (b'{"nodes": %s}' % (b"9" * 5000), "application/json", 422, "definition_unparsable", None),
+        (b"[]", "application/json", 400, "malformed", None),
+        (b"null", "application/json", 400, "malformed", None),
+        (b'"nodes: []"', "application/json", 400, "malformed", None),
+        (b"5", "application/json", 400, "malformed", None),
+        (b"nodes: []", "text/plain", 415, "unsupported_media_type", None),
+        (b"nodes: []", "", 415, "unsupported_media_type", None),
+        (b"definition=a", "application/x-www-form-urlencoded", 415, "unsupported_media_type", None),
+        (b"{}", "application/problem+json", 415, "unsupported_media_type", None),
+    ],
+)  # fmt: skip
+def test_a_body_that_is_no_definition_is_refused(
+    published: Client, body: bytes, media_type: str, status: int, code: str, kind: str | None
+) -> None:
+    """What is no JSON is malformed; what is JSON, and none that a definition may hold, is unparsable."""
+    refused = problem(published.post(VERSIONS, data=body, type=media_type), status, code)
+    if kind is not None:
+        assert refused["problems"][0]["code"] == kind
+        assert refused["problems"][0]["line"] is not None
+    problem(published.get(DRAFT), 404, "version_not_found")
+
+
+def test_an_alias_bomb_is_refused(published: Client) -> None:
+    lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x]"]
+    lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 9)]
+    body = "\n".join(lines).encode()
+    problem(published.post(VERSIONS, data=body, type="application/yaml"), 422, "definition_unparsable")
+
+
+def test_what_is_too_large_is_refused_before_it_is_read(published: Client, house: House) -> None:
+    most = house.config.limits.definition
+    refused = problem(
+        published.post(VERSIONS, data=b"#" * (most + 1), type="application/yaml"), 413, "too_large"
+    )
+    assert refused["limit"] == most
+    text = {"definition": "#" * (most + 1)}
+    assert problem(published.post(VERSIONS, json=text), 413, "too_large")["limit"] == most
+    huge = b'{"nodes": []' + b" " * (2 * most + 70_000) + b"}"
+    problem(published.post(VERSIONS, data=huge, type="application/json"), 413, "too_large")
+    long = b'{"nodes": []' + b" " * most + b"}"
+    problem(published.post(VERSIONS, data=long, type="application/json"), 413, "too_large")
+
+
+def test_a_definition_may_be_as_large_as_the_limit(published: Client, house: House) -> None:
+    most = house.config.limits.definition
+    body = yaml() + b"#" * (most - len(yaml()))
+    assert published.post(VERSIONS, data=body, type="application/yaml").status_code == 201
+    assert raw(published) == body
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "br", "deflate", "gzip, identity", "x"])
+def test_an_encoded_body_is_not_taken(published: Client, encoding: str) -> None:
+    headers = {"Content-Encoding": encoding}
+    refused = published.post(VERSIONS, data=b"x", type="application/yaml", headers=headers)
+    problem(refused, 415, "unsupported_media_type")
+
+
+# Discarding and reverting
+
+
+def test_a_discarded_draft_is_gone_and_kept_in_git(published: Client, house: House) -> None:
+    tag = published.post(VERSIONS).headers["ETag"]
+    problem(published.delete(DRAFT, match=f'"{"0" * 40}"'), 412, "stale_draft")
+    assert published.delete(DRAFT, match=tag).status_code == 204
+    problem(published.get(DRAFT), 404, "version_not_found")
+    problem(published.delete(DRAFT), 404, "version_not_found")
+    with Repo(str(house.repository())) as repo:
+        kept = [repo.refs[ref] for ref in repo.refs.allkeys() if ref.startswith(b"refs/superseded/")]
+    assert tag.strip('"').encode() in kept
+
+
+def test_going_back_makes_a_new_commit_with_the_old_content(published: Client) -> None:
+    """Nothing is rewritten: the draft's history goes on."""
+    published.publish(url="https://two.example/")
+    made = published.post(f"{VERSIONS}/v1/revert", json={"message": "Two was wrong"})
+    assert made.status_code == 201
+    assert made.headers["ETag"] == f'"{made.json["commit"]}"'
+    assert made.headers["Location"] == f"https://gitstore.example{DRAFT}"
+    assert made.json["message"] == "Two was wrong"
+    assert raw(published) == raw(published, f"{VERSIONS}/1/definition")
+    again = published.publish()
+    assert again.json["version_number"] == 3
+    assert again.json["digest"] == published.get(f"{VERSIONS}/1").json["digest"]
+
+
+def test_going_back_over_an_open_draft_needs_its_etag(published: Client) -> None:
+    published.publish(url="https://two.example/")
+    tag = published.post(VERSIONS, json={"definition": definition("https://three.example/")}).headers["ETag"]
+    refused = problem(published.post(f"{VERSIONS}/1/revert"), 428, "precondition_required")
+    assert refused["etag"] == tag
+    problem(published.post(f"{VERSIONS}/1/revert", match=f'"{"1" * 40}"'), 412, "stale_draft")
+    assert published.post(f"{VERSIONS}/1/revert", match=tag).status_code == 201
+
+
+def test_going_back_to_what_is_no_version_is_refused(published: Client) -> None:
+    problem(published.post(f"{VERSIONS}/9/revert"), 404, "version_not_found")
+    problem(published.post(f"{VERSIONS}/zero/revert"), 404, "version_not_found")
+    problem(published.post(f"{VERSIONS}/draft/revert"), 400, "malformed")
+    assert published.post(f"{VERSIONS}/current/revert").status_code == 201
+
+
+# Races
+
+
+def test_of_two_saves_on_the_same_state_one_wins_and_the_other_is_told(owner: Client) -> None:
+    """Many rounds: exactly one 200, and the loser's 412 names the winner's state."""
+    tag = owner.create().headers["ETag"]
+    with ThreadPoolExecutor(2) as pool:
+        for n in range(10):
+
+            def save(who: int, tag: str = tag, n: int = n) -> Any:
+                body = {"definition": definition(f"https://{who}-{n}.example/")}
+                return owner.put(DRAFT, json=body, match=tag)
+
+            answers = sorted(pool.map(save, (1, 2)), key=lambda answer: answer.status_code)
+            assert [answer.status_code for answer in answers] == [200, 412]
+            tag = answers[0].headers["ETag"]
+            assert problem(answers[1], 412, "stale_draft")["etag"] == tag
+    assert owner.get(DRAFT).headers["ETag"] == tag
+
+
+def test_the_etag_of_a_save_is_never_that_of_a_later_one(
+    owner: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody saves between our save and its answer: with their tag, we would overwrite what we never saw."""
+    tag = owner.create().headers["ETag"]
+    answer = drafts._answer
+    theirs = []
+
+    def interrupted(*args: Any) -> Any:
+        monkeypatch.setattr(drafts, "_answer", answer)
+        body = {"definition": definition("https://theirs.example/")}
+        theirs.append(owner.put(DRAFT, json=body, match="*"))
+        return answer(*args)
+
+    monkeypatch.setattr(drafts, "_answer", interrupted)
+    ours = owner.put(DRAFT, json={"definition": definition("https://ours.example/")}, match=tag)
+    assert theirs[0].status_code == ours.status_code == 200
+    assert ours.headers["ETag"] != theirs[0].headers["ETag"]
+    assert ours.headers["ETag"] == f'"{ours.json["commit"]}"'
+    assert ours.json["digest"] != theirs[0].json["digest"]
+    assert set(ours.json) == set(theirs[0].json)
+    assert ours.json["version_number"] == theirs[0].json["version_number"]
+    late = owner.put(DRAFT, json={"definition": definition()}, match=ours.headers["ETag"])
+    problem(late, 412, "stale_draft")
