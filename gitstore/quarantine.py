@@ -7,6 +7,7 @@ is moved in. A name that starts with `tmp_objdir-` is one that git's prune clear
 
 from __future__ import annotations
 
+import mmap
 import os
 import shutil
 import stat
@@ -84,41 +85,30 @@ class Quarantine:
                 return file.write(chunk)
 
             yield write
-        if size:
-            self._check(spool, limits)
-        spool.unlink()
-
-    def _check(self, spool: Path, limits: Limits) -> None:
         with spool.open("rb") as file:
-            # Mapped: the pack of an import may be larger than the memory that there is.
-            pack = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-            count = measure(pack, limits)
-        if count:
-            self._unpack(spool, limits, exploded=count <= UNPACK_LIMIT)
+            # Mapped: an import may be larger than the memory that there is. Nothing can't be mapped.
+            pack = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if size else b""
+            if count := measure(pack, limits):
+                self._unpack(pack, limits, exploded=count <= UNPACK_LIMIT)
+        spool.unlink()
         self._new = set(self._loose()) | set(self._packed())
 
-    def _unpack(self, spool: Path, limits: Limits, *, exploded: bool) -> None:
+    def _unpack(self, pack: bytes | mmap.mmap, limits: Limits, *, exploded: bool) -> None:
         how = (
             ("unpack-objects", "-q", "--strict")
             if exploded
             else ("index-pack", "--strict", "--stdin", "--fix-thin")
-        )
-        env = environment(
-            {
-                "GIT_OBJECT_DIRECTORY": os.fspath(self._folder),
-                "GIT_ALTERNATE_OBJECT_DIRECTORIES": os.fspath(self._repository / "objects"),
-            }
         )
         with subprocess.Popen(
             command(self._repository, *how, config=_DURABLE),
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
-            env=env,
+            env=self._environment(),
         ) as child:
             # It waits for its input, so the limit is there before the first byte is.
-            limit_memory(child.pid, MEMORY)
-            _, complaint = child.communicate(spool.read_bytes())
+            limit_memory(child.pid, limits.memory)
+            _, complaint = child.communicate(pack)  # type: ignore[arg-type] # any buffer will do
         if child.returncode != 0:
             said = complaint.decode("utf-8", "replace")[:_SAID].strip() or "git ended without a word"
             lines = said.splitlines()
@@ -126,6 +116,15 @@ class Quarantine:
                 what = "objects are missing that the pushed ones refer to"
                 raise GitstoreError(Code.OBJECTS_MISSING, what, lines=[what, *lines])
             raise GitstoreError(Code.OBJECTS_REFUSED, _reason(said), lines=lines)
+
+    def _environment(self) -> dict[str, str]:
+        """That of a git child which writes here, and reads what is behind, too."""
+        return environment(
+            {
+                "GIT_OBJECT_DIRECTORY": os.fspath(self._folder),
+                "GIT_ALTERNATE_OBJECT_DIRECTORIES": os.fspath(self._repository / "objects"),
+            }
+        )
 
     def _loose(self) -> Iterator[bytes]:
         for folder in self._folder.iterdir():
@@ -159,6 +158,23 @@ class Quarantine:
                     Code.OBJECTS_MISSING, f"object {oid.decode()} is missing", oid=oid.decode()
                 )
         return list(order)
+
+    def connected(self, tips: Iterable[bytes], limits: Limits) -> bool:
+        """Whether everything that `tips` need is here or in the repository: `needed_by` for very many.
+
+        As git's own fetch finds it out (rev-list in connected.c): what refs hold has all it needs.
+        """
+        arguments = ("rev-list", "--objects", "--quiet", "--stdin", "--not", "--all")
+        with subprocess.Popen(
+            command(self._repository, *arguments),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            env=self._environment(),
+        ) as child:
+            limit_memory(child.pid, limits.memory)
+            child.communicate(b"".join(tip + b"\n" for tip in tips))
+        return child.returncode == 0
 
     def admit(self, needed: Iterable[bytes]) -> None:
         """Move `needed` into the repository, in that order, durable on return.

@@ -131,7 +131,8 @@ def _start_web(
     folder = stack.enter_context(metrics_folder(config))
     environment = config.environment(**{METRICS_FOLDER: str(folder)})
     descriptor = listener.fileno()
-    child = start_child((*web, str(os.getpid()), str(descriptor)), environment, keep=descriptor)
+    arguments = (*web, str(os.getpid()), str(descriptor))
+    child = start_child(arguments, environment, stdin=subprocess.PIPE, keep=[descriptor])
     stack.callback(end_at_once, child)
     listener.close()  # when gunicorn ends, nothing listens any more
     return child

@@ -10,7 +10,7 @@ from __future__ import annotations
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from types import FrameType
@@ -105,17 +105,21 @@ class Retry:
 
 
 def start_child(
-    arguments: Sequence[str], environment: Mapping[str, str], *, keep: int | None = None
+    arguments: Sequence[str],
+    environment: Mapping[str, str],
+    *,
+    stdin: int = subprocess.DEVNULL,
+    keep: Collection[int] = (),
 ) -> subprocess.Popen[bytes]:
-    """Start one, with a pipe for its stdin, and the descriptor `keep` open in it.
+    """Start one; the descriptors `keep` stay open in it.
 
     From the main thread: a child is told of its parent's death when the thread that forked it ends.
     """
     return subprocess.Popen(
         arguments,
         env=dict(environment),
-        stdin=subprocess.PIPE,
-        pass_fds=() if keep is None else (keep,),
+        stdin=stdin,
+        pass_fds=tuple(keep),
         start_new_session=True,
     )
 

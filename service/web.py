@@ -16,10 +16,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from gunicorn.app.base import BaseApplication
-from gunicorn.arbiter import Arbiter
-from gunicorn.glogging import Logger
-from gunicorn.workers.base import Worker
+from gunicorn.app.base import BaseApplication  # type: ignore[import-untyped]
+from gunicorn.arbiter import Arbiter  # type: ignore[import-untyped]
+from gunicorn.glogging import Logger  # type: ignore[import-untyped]
+from gunicorn.workers.base import Worker  # type: ignore[import-untyped]
 
 from service import logs
 from service.config import Config
@@ -35,7 +35,7 @@ MakeApp = Callable[[Config], Any]
 """Makes the WSGI application."""
 
 
-class Web(BaseApplication):  # type: ignore[misc] # gunicorn has no types
+class Web(BaseApplication):  # type: ignore[misc]
     """gunicorn, told everything by arguments: neither its command line nor its files are read."""
 
     def __init__(self, config: Config, socket: int, make_app: MakeApp) -> None:
@@ -70,7 +70,7 @@ class Web(BaseApplication):  # type: ignore[misc] # gunicorn has no types
         forget_process(self._config.metrics_folder, worker.pid)
 
 
-class _Log(Logger):  # type: ignore[misc] # gunicorn has no types
+class _Log(Logger):  # type: ignore[misc]
     """What gunicorn has to say goes where everything goes."""
 
     def setup(self, cfg: Any) -> None:

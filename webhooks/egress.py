@@ -5,8 +5,7 @@ of its addresses is checked (webhooks/addresses.py), and one of those very addre
 Host, SNI and certificate go by the name. Between check and connection nobody is asked again. No proxy of the
 environment stands between, and no redirect is followed unchecked.
 
-Time and size are limited in sum (`Budget`), under everything that reads: a peer that sends a byte a second,
-in its headers, its body or the handshake, gains nothing by it.
+Time and size are limited in sum (webhooks/metered.py): a peer that drips gains nothing by it.
 """
 
 from __future__ import annotations
@@ -15,12 +14,11 @@ import queue
 import socket
 import ssl
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from ipaddress import ip_address
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import Any, Final, cast
 from urllib.parse import urljoin
 
 import urllib3
@@ -31,6 +29,7 @@ from urllib3.response import BaseHTTPResponse
 
 from gitstore.errors import Code, GitstoreError
 from webhooks.addresses import Address, Allowed, Target, is_public, refused, target_of
+from webhooks.metered import Budget, PlainSocket, TlsSocket
 
 MOST_REDIRECTS: Final = 5
 _CONNECT_SECONDS: Final = 5.0  # for one address, where there are several
@@ -46,28 +45,6 @@ def lookup(host: str, port: int) -> list[str]:
     """The system's resolver."""
     found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     return list(dict.fromkeys(str(entry[4][0]) for entry in found))
-
-
-class Budget:
-    """What an exchange may cost: seconds from now on, and bytes received, all of them together."""
-
-    def __init__(self, seconds: float, size: int) -> None:
-        self.seconds = seconds
-        self._deadline = time.monotonic() + seconds
-        self._left = size
-
-    def remaining(self) -> float:
-        """Seconds. Raises TimeoutError where there are none left."""
-        left = self._deadline - time.monotonic()
-        if left <= 0:
-            raise TimeoutError("the time for this exchange is up")
-        return left
-
-    def take(self, size: int) -> None:
-        """Count `size` bytes; raises `too_large`."""
-        self._left -= size
-        if self._left < 0:
-            raise GitstoreError(Code.TOO_LARGE, "the other side sends more than is accepted")
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +69,7 @@ class Egress:
         self.allowed = allowed or Allowed()
         self._resolve = resolve
         self._tls = tls or ssl.create_default_context()
-        self._tls.sslsocket_class = _TlsSocket
+        self._tls.sslsocket_class = TlsSocket
 
     def check(self, url: str) -> Target:
         """What can be said of `url` without asking anybody; raises `address_refused`."""
@@ -133,7 +110,7 @@ class Egress:
         failure: OSError | None = None
         for address in self._addresses(host, port, budget):
             family = socket.AF_INET if address.version == 4 else socket.AF_INET6
-            connection = _PlainSocket(family, socket.SOCK_STREAM)
+            connection = PlainSocket(family, socket.SOCK_STREAM)
             try:
                 connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 connection.settimeout(min(budget.remaining(), _CONNECT_SECONDS))
@@ -222,40 +199,6 @@ def _beginning(response: BaseHTTPResponse, size: int) -> bytes:
 # How urllib3 is made to connect by way of the door
 
 
-class _Metered(socket.socket if TYPE_CHECKING else object):  # type: ignore[misc]
-    """A socket each of whose operations has what is left of the budget, and no more."""
-
-    budget: Budget | None = None
-
-    def recv_into(self, *arguments: Any) -> int:
-        self._limit()
-        count: int = super().recv_into(*arguments)
-        if self.budget is not None:
-            self.budget.take(count)
-        return count
-
-    def send(self, *arguments: Any) -> int:
-        self._limit()
-        sent: int = super().send(*arguments)
-        return sent
-
-    def sendall(self, *arguments: Any) -> None:
-        self._limit()
-        super().sendall(*arguments)
-
-    def _limit(self) -> None:
-        if self.budget is not None:
-            self.settimeout(self.budget.remaining())
-
-
-class _PlainSocket(_Metered, socket.socket):
-    pass
-
-
-class _TlsSocket(_Metered, ssl.SSLSocket):
-    pass
-
-
 class _Connection(HTTPConnection):
     door: Egress
     budget: Budget
@@ -273,7 +216,7 @@ class _TlsConnection(HTTPSConnection):
 
     def connect(self) -> None:
         super().connect()
-        cast(_TlsSocket, self.sock).budget = self.budget
+        cast(TlsSocket, self.sock).budget = self.budget
 
 
 class _HostPool(HTTPConnectionPool):

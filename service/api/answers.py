@@ -38,12 +38,6 @@ def tag_of(version: Version) -> str:
     return f'"{version.commit}{suffix}"'
 
 
-def not_modified(request: Request, tag: str) -> bool:
-    """Whether If-None-Match names `tag`, by weak comparison (RFC 9110 section 13.1.2)."""
-    tags = request.if_none_match
-    return tags.star_tag or tags.contains_weak(tag.strip('"'))
-
-
 def workflow_url(caller: Caller, slug: str) -> str:
     return f"{caller.services.config.public_url}/workflows/{slug}"
 

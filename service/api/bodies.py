@@ -18,7 +18,6 @@ from gitstore.content import Content
 from gitstore.errors import Code, GitstoreError
 from gitstore.model import Limits, Person, Problem
 from gitstore.packs import too_large
-from gitstore.store import ANY
 from service.api.inputs import Authored, SaveDraft
 
 M = TypeVar("M", bound=BaseModel)
@@ -28,11 +27,7 @@ YAML: Final = ("application/yaml", "text/yaml", "application/x-yaml", "text/x-ya
 SLACK: Final = 64 * 1024
 """Bytes of a JSON body beside a definition."""
 
-JSON_TAG: Final = "-json"
-"""What the ETag of a definition as JSON ends in, where it is not stored as JSON."""
-
 _ESCAPED: Final = 2  # a text grows by its escapes as a JSON string; not more than this, if it is text
-_NO_COMMIT: Final = "another"
 _GRAMMAR: Final = frozenset({"syntax", "not_utf8"})
 _ENVELOPE: Final = frozenset(SaveDraft.model_fields)
 _STEP: Final = re.compile(r"[~/]")
@@ -154,18 +149,3 @@ def _unsupported(request: Request, *accepted: str) -> GitstoreError:
         f"Content-Type is {given}: send {' or '.join(accepted)}",
         accepted=list(accepted),
     )
-
-
-def expected(request: Request, draft: str | None) -> str | None:
-    """What If-Match expects of the draft, whose commit is `draft` now: a commit, ANY, or None if not sent.
-
-    By strong comparison (RFC 9110 section 13.1.1): a weak tag never matches. The tag of the definition as
-    JSON is taken for that of the draft.
-    """
-    if not request.headers.get("If-Match", "").strip():
-        return None
-    tags = request.if_match
-    if tags.star_tag:
-        return ANY
-    commits = {tag.removesuffix(JSON_TAG) for tag in tags.as_set()}
-    return draft if draft is not None and draft in commits else _NO_COMMIT

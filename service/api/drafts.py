@@ -13,7 +13,8 @@ from gitstore.store import Saved, Store
 from gitstore.versions import version_id, workflow_id
 from service.api import inputs, lookup
 from service.api.answers import answer, nothing, workflow_url
-from service.api.bodies import author_of, expected, read_draft, read_json
+from service.api.bodies import author_of, read_draft, read_json
+from service.api.conditions import expected
 from service.api.openapi import if_match, new_blueprint, says, says_nothing, takes, takes_draft
 from service.api.schemas import SavedDraft, problems_of
 from service.context import Caller, enter

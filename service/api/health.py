@@ -18,7 +18,9 @@ from service.context import services
 blueprint = new_blueprint("health", "For whoever watches the service.", needs_token=False)
 _OK: Final = Health(status="ok")
 _HEALTH: Final = says(200, Health, needs_token=False)
-_FIGURES: Final[Responses] = {200: {"description": "OK", "content": {"text/plain": {"schema": {"type": "string"}}}}}
+_FIGURES: Final[Responses] = {
+    200: {"description": "OK", "content": {"text/plain": {"schema": {"type": "string"}}}}
+}
 
 
 @blueprint.get("/livez", responses=_HEALTH)

@@ -10,8 +10,9 @@ from flask import Response, request
 
 from gitstore.model import Permission
 from service.api import inputs, lookup
-from service.api.answers import CHANGING, IMMUTABLE, answer, next_link, not_modified, tag_of, workflow_url
-from service.api.bodies import JSON, JSON_TAG, author_of, expected, read_json
+from service.api.answers import CHANGING, IMMUTABLE, answer, next_link, tag_of, workflow_url
+from service.api.bodies import JSON, author_of, read_json
+from service.api.conditions import JSON_TAG, expected, not_modified
 from service.api.openapi import new_blueprint, refusals, says, takes
 from service.api.schemas import FullVersion, Version, VersionPage
 from service.context import enter

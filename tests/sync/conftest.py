@@ -52,7 +52,7 @@ def conninfo(make_database: Callable[..., str], migrated_template: str) -> str:
 
 @pytest.fixture
 def database(conninfo: str) -> Iterator[Database]:
-    database = Database(conninfo, lock_seconds=2)
+    database = Database(conninfo, lock_seconds=1)
     yield database
     database.close()
 

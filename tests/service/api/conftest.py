@@ -89,7 +89,7 @@ class Client:
         *,
         json: Any = None,
         data: bytes | str | None = None,
-        type: str | None = None,  # noqa: A002 - as in the header's name
+        type: str | None = None,
         match: str | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> TestResponse:

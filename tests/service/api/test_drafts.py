@@ -8,6 +8,9 @@ from typing import Any
 import pytest
 from dulwich.repo import Repo
 
+from gitstore.content import Content
+from gitstore.model import Person
+from gitstore.store import Store, Who
 from service.api import drafts
 from tests.service.api.conftest import Client, House, definition, problem, yaml
 
@@ -49,7 +52,9 @@ def test_a_raw_yaml_body_is_kept_byte_for_byte(published: Client, media_type: st
 
 def test_a_raw_json_body_is_kept_byte_for_byte(published: Client) -> None:
     """A JSON object with nodes is the definition itself, whatever else is in it."""
-    body = b'{ "nodes" :[{"id":"a","type":"webhook","data":{"label":"A"}}], "message": "mine",  "edges":[] }\n\n'
+    body = (
+        b'{ "nodes" :[{"id":"a","type":"webhook","data":{"label":"A"}}], "message": "mine",  "edges":[] }\n\n'
+    )
     made = published.post(VERSIONS, data=body, type="application/json")
     assert made.status_code == 201
     stored = published.get(f"{DRAFT}/definition")
@@ -160,7 +165,9 @@ def test_a_stale_save_is_refused_with_what_stands_there_now(owner: Client) -> No
     """Nobody's work is overwritten: etag, author and time of the newer state are told."""
     first = owner.create().headers["ETag"]
     ada = {"name": "Ada", "email": "ada@example.com"}
-    newer = owner.put(DRAFT, json={"definition": definition("https://b.example/"), "author": ada}, match=first)
+    newer = owner.put(
+        DRAFT, json={"definition": definition("https://b.example/"), "author": ada}, match=first
+    )
     late = owner.put(DRAFT, json={"definition": definition("https://c.example/")}, match=first)
     refused = problem(late, 412, "stale_draft")
     assert refused["etag"] == newer.headers["ETag"]
@@ -181,11 +188,15 @@ def test_if_match_takes_a_star_a_list_and_bare_tags(owner: Client) -> None:
     assert tag
 
 
-@pytest.mark.parametrize("match", ['W/{tag}', '"*"', '"x"', '""', '"', "W/", ",", '"a","b"', "{tag}x", "\xff", "*x"])
+@pytest.mark.parametrize(
+    "match", ["W/{tag}", '"*"', '"x"', '""', '"', "W/", ",", '"a","b"', "{tag}x", "\xff", "*x"]
+)
 def test_if_match_that_does_not_match_saves_nothing(owner: Client, match: str) -> None:
     """A weak tag never matches, by RFC 9110; a star in quotes is a tag, not the star."""
     tag = owner.create().headers["ETag"]
-    saved = owner.put(DRAFT, json={"definition": definition("https://b.example/")}, match=match.format(tag=tag))
+    saved = owner.put(
+        DRAFT, json={"definition": definition("https://b.example/")}, match=match.format(tag=tag)
+    )
     problem(saved, 412, "stale_draft")
     refused = owner.delete(DRAFT, match=match.format(tag=tag))
     problem(refused, 412, "stale_draft")
@@ -255,10 +266,6 @@ def test_a_base_that_moved_is_taken_into_account_by_its_number(published: Client
 
 def _tag_beside(house: House, number: int) -> None:
     """What a push of order-sync/v2, on a commit beside the draft, leaves behind."""
-    from gitstore.content import Content
-    from gitstore.model import Person
-    from gitstore.store import Store, Who
-
     with Repo(str(house.repository())) as repo:
         head = repo.refs[b"refs/heads/drafts/order-sync"]
         one = repo[repo.refs[b"refs/tags/order-sync/v1"]].object[1]

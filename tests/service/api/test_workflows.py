@@ -92,7 +92,10 @@ def test_a_name_is_taken_once(owner: Client) -> None:
     assert refused["slug"] == "order-sync"
 
 
-@pytest.mark.parametrize("slug", ["", "A", "a_b", "-a", "a-", "a" * 64, "f006bb46-fe48-4d75-9eed-9f211fa75bee", "ä", "a b", "a/b", "a.b"])
+@pytest.mark.parametrize(
+    "slug",
+    ["", "A", "a_b", "-a", "a-", "a" * 64, "f006bb46-fe48-4d75-9eed-9f211fa75bee", "ä", "a b", "a/b", "a.b"],
+)
 def test_what_is_no_slug_names_no_workflow(owner: Client, slug: str) -> None:
     problem(owner.post("/workflows", json={"slug": slug}), 422, "invalid_name")
 

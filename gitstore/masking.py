@@ -1,0 +1,133 @@
+"""Secrets in definitions, masked for people's eyes: `[secret 1]`, `[secret 2]` in the order they are met.
+
+A secret is what stands under a key that looks like one ("token", "x-api-key", "Authorization"), also in a
+JSON text, in the user part and the query of a URL, and in a pair `{name: Authorization, value: ...}`. Within
+one `Masks` equal secrets have equal masks and different ones have different masks, so that comparing what
+is masked tells that a secret changed without telling either of them. Booleans, null and empty strings are
+not hidden. What is under an innocent key is shown: nobody can tell that it is a secret.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any, Final
+from urllib.parse import unquote_plus
+
+_SECRET_WORDS: Final = re.compile(
+    "token|passw(?:or)?d|passphrase|secret|authorization|apikey|accesskey|privatekey|credential|cookie|bearer"
+)
+_SECRET_KEYS: Final = frozenset({"auth", "pwd", "pass", "signature", "sig"})
+_IN_QUERIES: Final = frozenset({"key", "code"})
+_NOT_LETTERS: Final = re.compile(r"[^a-z0-9]")
+
+# Classes that leave out what begins the next match, and possessive runs: each is linear in the text.
+_USER: Final = re.compile(r"://(?P<secret>[^/?#\s@]++(?:@[^/?#\s@]++)*+)(?=@)")
+_PARAMETER: Final = re.compile(r"[?&;#](?P<key>[^=&#?;\s]++)=(?P<secret>(?:\{\{[^{}]*+\}\}|[^&#\s\"'<>])++)")
+_KEY: Final = re.compile(
+    r"""(?<![\w-])(?P<quote>["']?)(?P<key>[\w-]{1,200})(?P=quote)[ \t]*+[:=][ \t]*+(?![{\[\n])"""
+)
+_VALUE: Final = re.compile(
+    r""""(?P<double>(?:[^"\\\n]++|\\[^\n])*+)" | '(?P<single>(?:[^'\n]++|'')*+)'
+        | (?P<word>true|false|null)\b | (?P<plain>[^\n]*+)""",
+    re.VERBOSE,
+)
+
+
+def is_secret_key(key: str) -> bool:
+    """Whether what stands under `key` is likely to be a secret."""
+    letters = _NOT_LETTERS.sub("", key.lower())
+    return letters in _SECRET_KEYS or _SECRET_WORDS.search(letters) is not None
+
+
+class Masks:
+    """The masks of one comparison."""
+
+    def __init__(self) -> None:
+        self._known: dict[str | float, str] = {}
+
+    def of(self, secret: str | float) -> str:
+        """The mask of one secret."""
+        return self._known.setdefault(secret, f"[secret {len(self._known) + 1}]")
+
+    def value(self, found: Any, key: str = "", *, secret: bool = False) -> Any:
+        """`found`, a JSON value, masked; it stands under `key`. Recurses as deep as it is."""
+        match found:
+            case dict():
+                value_is_secret = secret or _names_a_secret(found)
+                return {
+                    inner: self.value(
+                        item,
+                        inner,
+                        secret=secret or is_secret_key(inner) or (value_is_secret and inner == "value"),
+                    )
+                    for inner, item in found.items()
+                }
+            case list():
+                return [self.value(item, key, secret=secret) for item in found]
+            case None | bool() | "":
+                return found
+            case str() if not secret:
+                return self.text(found, is_header="header" in key.lower())
+            case str() | int() | float() if secret:
+                return self.of(found)
+        return found
+
+    def text(self, found: str, *, is_header: bool = False) -> str:
+        """A text with the secrets in it masked; as a whole, where they can't be told from the rest."""
+        is_json = found.lstrip()[:1] in ("{", "[")
+        masked = self.addresses(found)
+        if not (is_json or is_header):
+            return masked
+        masked = self.pairs(masked)
+        return masked if not is_json or self._covers(found, masked) else self.of(found)
+
+    def addresses(self, text: str) -> str:
+        """`text` with the user part and the secret parameters of its URLs masked."""
+        masked = _USER.sub(self._masked, text) if "://" in text else text
+        return _PARAMETER.sub(self._parameter, masked) if "=" in masked else masked
+
+    def pairs(self, text: str) -> str:
+        """`text` with each `secret key: value` in it masked, to the end of the line where it has no quotes."""
+        made, at = [], 0
+        while (key := _KEY.search(text, at)) is not None:
+            made.append(text[at : key.end()])
+            at = key.end()
+            if is_secret_key(key["key"]) and (found := _VALUE.match(text, at)):
+                made.append(self._masked(found, found.lastgroup or "plain"))
+                at = found.end()
+        return "".join([*made, text[at:]])
+
+    def _covers(self, found: str, masked: str) -> bool:
+        """Whether `masked` hides all secrets of `found`, as far as can be told: it may be no JSON after all."""
+        try:
+            value = json.loads(found)
+        except (ValueError, RecursionError):
+            return True
+        try:
+            return bool(self.value(value) == json.loads(masked))
+        except (ValueError, RecursionError):
+            return False
+
+    def _masked(self, found: re.Match[str], group: str = "secret") -> str:
+        """The match with `group` masked; a word of JSON, and nothing, hide nothing."""
+        start, end = found.start(group) - found.start(), found.end(group) - found.start()
+        if start == end or group == "word":
+            return found[0]
+        return found[0][:start] + self.of(found[group]) + found[0][end:]
+
+    def _parameter(self, found: re.Match[str]) -> str:
+        key = unquote_plus(found["key"])
+        return self._masked(found) if is_secret_key(key) or key.lower() in _IN_QUERIES else found[0]
+
+
+def masked(*values: Any) -> tuple[Any, ...]:
+    """JSON values with the same masks for the same secrets, to be compared with each other."""
+    masks = Masks()
+    return tuple(masks.value(value) for value in values)
+
+
+def _names_a_secret(found: dict[str, Any]) -> bool:
+    """Whether this is a pair of a secret's name and its value, as headers are often written."""
+    names = (found.get("name"), found.get("key"))
+    return "value" in found and any(isinstance(name, str) and is_secret_key(name) for name in names)
