@@ -9,7 +9,8 @@ from typing import Any
 from dulwich.objects import Blob, ObjectID, ShaFile, Tree
 
 from gitstore import definition
-from gitstore.model import Problem, Rules
+from gitstore.errors import GitstoreError
+from gitstore.model import Limits, Problem, Rules
 from gitstore.objects import Objects
 
 STARTER = {
@@ -46,10 +47,10 @@ class File:
     warnings: tuple[Problem, ...] = ()
 
 
-def to_file(content: Content, before: File | None, rules: Rules) -> File:
+def to_file(content: Content, before: File | None, rules: Rules, limits: Limits) -> File:
     """The file that `content` is saved as, beside or instead of `before`."""
     if content.raw is not None:
-        return File(_name_for(content, before), content.raw)
+        return File(_name_for(content, before, limits), content.raw)
     name = before.name if before else definition.FILE_NAMES[0]
     raw = definition.dump(content.value or {}, name, rules)
     if before is not None and definition.has_comments(before.raw, before.name):
@@ -58,12 +59,22 @@ def to_file(content: Content, before: File | None, rules: Rules) -> File:
     return File(name, raw)
 
 
-def _name_for(content: Content, before: File | None) -> str:
+def _name_for(content: Content, before: File | None, limits: Limits) -> str:
     raw = content.raw or b""
-    is_json = content.json if content.json is not None else raw.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] == b"{"
-    if is_json:
+    if content.json if content.json is not None else _reads_as_json(raw, limits):
         return "workflow.json"
     return before.name if before and before.name != "workflow.json" else definition.FILE_NAMES[0]
+
+
+def _reads_as_json(raw: bytes, limits: Limits) -> bool:
+    """JSON is nearly YAML, so text that reads as JSON was meant as JSON; `{a: 1}` was not."""
+    if raw.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] != b"{":
+        return False
+    try:
+        definition.parse_json(raw, limits)
+    except GitstoreError:
+        return False
+    return True
 
 
 def put_file(objects: Objects, root: Tree | None, path: list[bytes], file: File) -> list[ShaFile]:

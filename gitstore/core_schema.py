@@ -9,6 +9,8 @@ import math
 import re
 from typing import Any
 
+from gitstore.quoting import quote
+
 TAG_PREFIX = "tag:yaml.org,2002:"
 LARGEST_INTEGER = 2**53 - 1
 """Beyond it JSON numbers lose precision (RFC 8785, section 3.2.2.3; RFC 7493, section 2.2)."""
@@ -60,8 +62,7 @@ def construct(tag: str, text: str) -> Any:
 
 def unknown_tag(tag: str, what: str) -> Refused:
     shown = "!!" + tag.removeprefix(TAG_PREFIX) if tag.startswith(TAG_PREFIX) else tag
-    shown = shown if len(shown) <= 80 else shown[:80] + "…"
-    return Refused("tag_not_supported", f"the tag {shown} on {what} is not one of YAML's core schema")
+    return Refused("tag_not_supported", f"the tag {quote(shown)} on {what} is not one of YAML's core schema")
 
 
 def integer(text: str) -> int:

@@ -38,6 +38,7 @@ class Code(StrEnum):
     INTEGRITY = "integrity"
     STALE_DRAFT = "stale_draft"
     PRECONDITION_REQUIRED = "precondition_required"
+    LIMIT_REACHED = "limit_reached"
     # The definition.
     DEFINITION_UNPARSABLE = "definition_unparsable"
     DEFINITION_INVALID = "definition_invalid"

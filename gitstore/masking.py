@@ -21,8 +21,8 @@ _SECRET_KEYS: Final = frozenset({"auth", "pwd", "pass", "signature", "sig"})
 _IN_QUERIES: Final = frozenset({"key", "code"})
 _NOT_LETTERS: Final = re.compile(r"[^a-z0-9]")
 
-# Classes that leave out what begins the next match, and possessive runs: each is linear in the text.
-_USER: Final = re.compile(r"://(?P<secret>[^/?#\s@]++(?:@[^/?#\s@]++)*+)(?=@)")
+# Classes leave out what begins the next match, so that each search is linear in the text.
+_USER: Final = re.compile(r"://(?P<secret>[^/?#\s]+)@")
 _PARAMETER: Final = re.compile(r"[?&;#](?P<key>[^=&#?;\s]++)=(?P<secret>(?:\{\{[^{}]*+\}\}|[^&#\s\"'<>])++)")
 _KEY: Final = re.compile(
     r"""(?<![\w-])(?P<quote>["']?)(?P<key>[\w-]{1,200})(?P=quote)[ \t]*+[:=][ \t]*+(?![{\[\n])"""
@@ -88,7 +88,7 @@ class Masks:
         return _PARAMETER.sub(self._parameter, masked) if "=" in masked else masked
 
     def pairs(self, text: str) -> str:
-        """`text` with each `secret key: value` in it masked, to the end of the line where it has no quotes."""
+        """`text` with each `secret key: value` in it masked: to the end of the line, if without quotes."""
         made, at = [], 0
         while (key := _KEY.search(text, at)) is not None:
             made.append(text[at : key.end()])
@@ -99,7 +99,7 @@ class Masks:
         return "".join([*made, text[at:]])
 
     def _covers(self, found: str, masked: str) -> bool:
-        """Whether `masked` hides all secrets of `found`, as far as can be told: it may be no JSON after all."""
+        """Whether `masked` hides all secrets of `found`. Of what is no JSON after all nobody can tell."""
         try:
             value = json.loads(found)
         except (ValueError, RecursionError):
@@ -121,10 +121,10 @@ class Masks:
         return self._masked(found) if is_secret_key(key) or key.lower() in _IN_QUERIES else found[0]
 
 
-def masked(*values: Any) -> tuple[Any, ...]:
-    """JSON values with the same masks for the same secrets, to be compared with each other."""
+def masked(a: Any, b: Any) -> tuple[Any, Any]:
+    """Two JSON values with the same masks for the same secrets, to be compared with each other."""
     masks = Masks()
-    return tuple(masks.value(value) for value in values)
+    return masks.value(a), masks.value(b)
 
 
 def _names_a_secret(found: dict[str, Any]) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Set
 from contextlib import suppress
 from datetime import UTC, datetime
 from heapq import heappop, heappush
@@ -19,6 +19,7 @@ from dulwich.errors import ChecksumMismatch, FileFormatException, NotGitReposito
 from dulwich.file import FileLocked
 from dulwich.object_store import DiskObjectStore
 from dulwich.objects import Blob, Commit, ObjectID, ShaFile, Tag, Tree
+from dulwich.pack import UnpackedObject
 
 from gitstore.durable import fsync_folder
 from gitstore.errors import Code, GitstoreError
@@ -28,6 +29,7 @@ T = TypeVar("T", bound=ShaFile)
 
 _UNREADABLE = (ChecksumMismatch, FileFormatException, ObjectFormatException, NotGitRepository, zlib.error,
                AssertionError, ValueError, IndexError, EOFError, OSError)  # fmt: skip
+_MOST_COMMITS = 1_000  # kept by an instance, which lives as long as a request
 _LAST_SECOND = 253_402_300_799  # 9999-12-31T23:59:59Z; git allows later dates, Python and Postgres do not
 
 
@@ -39,6 +41,8 @@ class Objects:
         self._store = DiskObjectStore(
             folder, fsync_object_files=True, alternates=[behind] if behind is not None else None
         )
+        # The same few are asked for again and again while a request is judged, recorded and mirrored.
+        self._commits: dict[bytes, Commit] = {}
 
     def close(self) -> None:
         """Let go of packs and their file descriptors."""
@@ -71,7 +75,12 @@ class Objects:
             ) from error
 
     def commit(self, oid: bytes) -> Commit:
-        return self._typed(oid, Commit)
+        found = self._commits.get(oid)
+        if found is None:
+            found = self._typed(oid, Commit)
+            if len(self._commits) < _MOST_COMMITS:
+                self._commits[oid] = found
+        return found
 
     def tree(self, oid: bytes) -> Tree:
         return self._typed(oid, Tree)
@@ -105,6 +114,17 @@ class Objects:
                 oid=oid.decode(),
             )
         return found
+
+    def pack_data(
+        self,
+        have: Set[ObjectID],
+        want: Set[ObjectID],
+        *,
+        ofs_delta: bool = False,
+        progress: Callable[[bytes], None] | None = None,
+    ) -> tuple[int, Iterator[UnpackedObject]]:
+        """What `want` needs beyond `have`, as dulwich's client takes it; `have` may name what is not here."""
+        return self._store.generate_pack_data(have, want, progress=progress, ofs_delta=ofs_delta)
 
     # Ancestry
 

@@ -13,7 +13,7 @@ import shutil
 import stat
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -60,6 +60,7 @@ class Quarantine:
         self._folder = folder
         self.objects = Objects(folder, behind=repository / "objects")
         self._new: set[bytes] = set()
+        self._complete: dict[bytes, None] = {}
 
     def receive(self, read: Callable[[int], bytes], limits: Limits) -> None:
         """Read a pack to its end, check its sizes, let git unpack and check it.
@@ -85,10 +86,10 @@ class Quarantine:
                 return file.write(chunk)
 
             yield write
-        with spool.open("rb") as file:
+        with spool.open("rb") as whole:
             # Mapped: an import may be larger than the memory that there is. Nothing can't be mapped.
-            pack = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if size else b""
-            if count := measure(pack, limits):
+            pack = mmap.mmap(whole.fileno(), 0, access=mmap.ACCESS_READ) if size else b""
+            if count := measure(memoryview(pack), limits):
                 self._unpack(pack, limits, exploded=count <= UNPACK_LIMIT)
         spool.unlink()
         self._new = set(self._loose()) | set(self._packed())
@@ -135,52 +136,45 @@ class Quarantine:
     def _packed(self) -> Iterator[bytes]:
         return self.objects.packed_here()
 
-    def needed_by(self, tip: bytes) -> list[bytes]:
-        """The new objects that `tip` needs, itself included, each after what it refers to.
+    def check(self, tip: bytes) -> None:
+        """Walk what `tip` needs. Raises `objects_missing` where it is neither here nor in the repository.
 
-        Raises `objects_missing` where one is neither here nor in the repository. What is in the repository
-        has all it needs: nothing else is ever moved in.
+        What is in the repository has all it needs: nothing else is ever moved in. What one tip needs is
+        not walked again for the next.
         """
+        self._walk([tip], self._complete)
+
+    def needed_by(self, tips: Iterable[bytes]) -> list[bytes]:
+        """The new objects that `tips` need, themselves included, each after what it refers to."""
         order: dict[bytes, None] = {}
-        waiting: list[tuple[bytes, bool]] = [(tip, False)]
-        entered = set()
+        self._walk(tips, order)
+        return list(order)
+
+    def _walk(self, tips: Iterable[bytes], complete: dict[bytes, None]) -> None:
+        """Add to `complete` every new object below `tips`, once all that it refers to is there."""
+        waiting = [(tip, False) for tip in tips]
+        entered: set[bytes] = set()
         while waiting:
             oid, below_done = waiting.pop()
             if below_done:
-                order[oid] = None
+                complete[oid] = None
             elif oid in self._new:
-                if oid not in entered:
+                if oid not in complete and oid not in entered:
                     entered.add(oid)
                     waiting.append((oid, True))
-                    waiting.extend((child, False) for child in _references(self.objects.get(oid)))
+                    waiting.extend((below, False) for below in _references(self.objects.get(oid)))
             elif oid not in self.objects:
                 raise GitstoreError(
                     Code.OBJECTS_MISSING, f"object {oid.decode()} is missing", oid=oid.decode()
                 )
-        return list(order)
 
-    def connected(self, tips: Iterable[bytes], limits: Limits) -> bool:
-        """Whether everything that `tips` need is here or in the repository: `needed_by` for very many.
-
-        As git's own fetch finds it out (rev-list in connected.c): what refs hold has all it needs.
-        """
-        arguments = ("rev-list", "--objects", "--quiet", "--stdin", "--not", "--all")
-        with subprocess.Popen(
-            command(self._repository, *arguments),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            env=self._environment(),
-        ) as child:
-            limit_memory(child.pid, limits.memory)
-            child.communicate(b"".join(tip + b"\n" for tip in tips))
-        return child.returncode == 0
-
-    def admit(self, needed: Iterable[bytes]) -> None:
+    def admit(self, needed: Sequence[bytes]) -> None:
         """Move `needed` into the repository, in that order, durable on return.
 
         Killed in the middle, an object that is there still has all that it refers to. A pack goes in whole.
         """
+        if not needed:
+            return
         target = self._repository / "objects"
         packs = sorted((self._folder / "pack").glob("pack-*"), key=_index_last)
         for path in packs:

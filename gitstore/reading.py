@@ -55,6 +55,10 @@ class Reading:
         seen._parsed = self._parsed
         return seen
 
+    def forget(self) -> None:
+        """Let go of what was parsed: for a caller that goes through very many versions."""
+        self._parsed.clear()
+
     # Which workflows there are
 
     def tips(self) -> dict[str, tuple[str | None, str | None]]:

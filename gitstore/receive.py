@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from io import BytesIO
 
@@ -15,10 +16,11 @@ from dulwich.errors import GitProtocolError
 from dulwich.protocol import Protocol, pkt_line
 
 from gitstore import names, recording
+from gitstore.comparing import what_changes
 from gitstore.errors import Code, GitstoreError
 from gitstore.judging import StoreFacts
-from gitstore.model import Permission
-from gitstore.names import DraftRef
+from gitstore.model import Definition, Permission
+from gitstore.names import DraftRef, VersionRef
 from gitstore.packs import too_large
 from gitstore.policy import Command, Effect, Verdict, judge
 from gitstore.quarantine import Quarantine, quarantine
@@ -35,6 +37,7 @@ CAPABILITIES = (
 _OID = re.compile(rb"[0-9a-f]{40}")
 _BAND_SIZE = 65_515  # side-band-64k: 65,520 with the length and the band's number
 _REPORT, _PROGRESS = 1, 2
+_MOST_CHANGES = 50  # versions of a push whose line says what they change
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,8 +134,22 @@ class Receiver:
             except GitstoreError as refusal:
                 return self._refuse_all(request, _in_a_shallow_clone(refusal) if request.shallow else refusal)
             verdicts = self._judge_and_write(request, held)
-        self._telling.conclude(verdicts)
+        self._telling.conclude(verdicts, self._changes(verdicts))
         return Receipt(verdicts, _answer(request, b"unpack ok", verdicts, self._telling.lines))
+
+    def _changes(self, verdicts: Sequence[Verdict]) -> dict[VersionRef, str]:
+        """What each version that was published changes, in words. Of very many, nobody reads them."""
+        found: dict[VersionRef, str] = {}
+        published = [v for v in verdicts if v.refusal is None and v.effect is Effect.PUBLISH]
+        for verdict in published[:_MOST_CHANGES]:
+            match verdict.target, verdict.definition:
+                case VersionRef(slug, number) as version, Definition() as after:
+                    # The push is done: what becomes of these words must not make it look undone.
+                    with suppress(Exception):
+                        tag = self._store.refs.read(names.tag(slug, number - 1)) if number > 1 else None
+                        before = self._store.objects.peel(tag)[0] if tag else None
+                        found[version] = what_changes(self._store, slug, before, after)
+        return found
 
     def _refuse_all(self, request: Request, refusal: GitstoreError) -> Receipt:
         verdicts = [Verdict(command, refusal) for command in request.commands]
@@ -150,7 +167,7 @@ class Receiver:
         try:
             with self._store.locks.writing(slugs):
                 verdicts = judge(request.commands, facts, atomic=b"atomic" in request.capabilities)
-                verdicts = self._write(verdicts, held, facts, atomic=b"atomic" in request.capabilities)
+                verdicts = self._write(verdicts, held, atomic=b"atomic" in request.capabilities)
         except GitstoreError as error:
             match error.code:
                 case Code.PUBLISHED_NOT_MIRRORED:
@@ -162,14 +179,10 @@ class Receiver:
                     raise
         return verdicts
 
-    def _write(
-        self, verdicts: list[Verdict], held: Quarantine, facts: _PushFacts, *, atomic: bool
-    ) -> list[Verdict]:
+    def _write(self, verdicts: list[Verdict], held: Quarantine, *, atomic: bool) -> list[Verdict]:
         """Write what was accepted, a workflow at a time (an atomic push at once); the final verdicts."""
         accepted = [v for v in verdicts if v.refusal is None and v.target is not None]
-        needed = {oid: None for v in accepted for oid in facts.needed.get(v.command.new or b"", ())}
-        if needed:
-            held.admit(needed)
+        held.admit(held.needed_by(v.command.new for v in accepted if v.command.new))
         by_slug: dict[str, list[Verdict]] = {}
         for verdict in accepted:
             if verdict.target is not None:
@@ -206,14 +219,13 @@ class _PushFacts(StoreFacts):
         self._held = held
         self._shallow = shallow
         self._broken: dict[bytes, GitstoreError] = {}
-        self.needed: dict[bytes, Sequence[bytes]] = {}
 
     def survey(self, tip: bytes | None) -> None:
         """Walk what `tip` needs, before any lock is taken."""
-        if tip is None or tip in self.needed or tip in self._broken:
+        if tip is None:
             return
         try:
-            self.needed[tip] = self._held.needed_by(tip)
+            self._held.check(tip)
         except GitstoreError as error:
             self._broken[tip] = _in_a_shallow_clone(error) if self._shallow else error
 

@@ -19,6 +19,7 @@ from dulwich.repo import Repo
 
 from gitstore import definition as definitions
 from gitstore import ledger, names, recording
+from gitstore.comparing import what_changes
 from gitstore.content import STARTER, Content, File, put_file, put_folder, to_file
 from gitstore.errors import Code, GitstoreError
 from gitstore.judging import StoreFacts
@@ -102,7 +103,7 @@ class Store(Reading):
             recorder = self._recorder(slug, who, "")
             # Also after a kill left a lone "created": this name is the one that was asked for.
             recorder.append(LedgerKind.CREATED, name=name, description=description)
-            return self._save(recorder, content or Content(value=starter), who, "Create the draft", None)
+            return self._save(recorder, content or Content(value=starter), who, "", "Create the draft", None)
 
     def create_draft(self, slug: str, content: Content | None, who: Who, message: str = "") -> Saved:
         """Open a draft on top of the latest version; without `content`, of the current version's."""
@@ -114,7 +115,7 @@ class Store(Reading):
                 )
             recorder = self._recorder(slug, who, message)
             if content is not None:
-                return self._save(recorder, content, who, message or "Begin a draft", state)
+                return self._save(recorder, content, who, message, "Begin a draft", state)
             if state.current is None:
                 raise GitstoreError(
                     Code.NOT_PUBLISHED, f"{slug} has no current version to copy: send a definition"
@@ -149,7 +150,7 @@ class Store(Reading):
             self._check_expected(state, expected)
             merged = self._commit_of(slug, base_version) if base_version is not None else None
             recorder = self._recorder(slug, who, message)
-            return self._save(recorder, content, who, message or "Save the draft", state, merged)
+            return self._save(recorder, content, who, message, "Save the draft", state, merged)
 
     def discard_draft(self, slug: str, who: Who, *, expected: str | None = None, message: str = "") -> None:
         """Discard the open draft; its head is kept as a superseded ref."""
@@ -290,10 +291,14 @@ class Store(Reading):
         content: Content,
         who: Who,
         message: str,
+        otherwise: str,
         state: WorkflowState | None,
         merged: bytes | None = None,
     ) -> Saved:
-        """Commit `content` as the draft, beside the files that stand there already."""
+        """Commit `content` as the draft, beside the files that stand there already.
+
+        Without a `message`, what changed is the message, or `otherwise` where there is nothing to compare.
+        """
         base = self._base(state)
         root = before = None
         path: list[bytes] = []
@@ -301,13 +306,15 @@ class Store(Reading):
             name, blob, folder = self.locate(base, recorder.slug)
             root, before = self.objects.tree(base.tree), File(name, self.objects.blob(blob))
             path = [] if folder == base.tree else [FOLDER, recorder.slug.encode()]
-        file = to_file(content, before, self.rules)
+        file = to_file(content, before, self.rules, self.limits)
         # Before anything is written, so that what does not parse leaves nothing behind.
-        problems = definitions.parse(file.raw, file.name, self.rules, self.limits).problems
+        parsed = definitions.parse(file.raw, file.name, self.rules, self.limits)
+        before_it = base.id if base is not None else None
+        message = message or what_changes(self, recorder.slug, before_it, parsed) or otherwise
         made = put_file(self.objects, root, path, file)
         self.objects.write(made)
         commit = self._commit(recorder, state, made[-1].id, who, message, merged)
-        return Saved(commit, (*file.warnings, *problems))
+        return Saved(commit, (*file.warnings, *parsed.problems))
 
     def _restore(
         self, recorder: recording.Recorder, state: WorkflowState, number: int, who: Who, message: str

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from gitstore.definition import describe
 from gitstore.errors import GitstoreError
@@ -20,8 +20,11 @@ class Telling:
         self._url_of = url_of
         self.lines: list[str] = []
 
-    def conclude(self, verdicts: Sequence[Verdict]) -> None:
-        """Tell what became of each command: drafts, then versions in their order."""
+    def conclude(self, verdicts: Sequence[Verdict], changes: Mapping[VersionRef, str]) -> None:
+        """Tell what became of each command: drafts, then versions in their order.
+
+        `changes` says of a published version what it changes of the one before, where there is one.
+        """
         for verdict in sorted(verdicts, key=_order):
             if verdict.refusal is not None:
                 self._refusal(verdict, verdict.refusal)
@@ -31,8 +34,9 @@ class Telling:
                     self._saved(slug, verdict.definition)
                 case DraftRef(slug), Effect.DISCARD:
                     self.lines.append(f"{slug}: draft discarded (kept as superseded)")
-                case VersionRef(slug, number), Effect.PUBLISH:
-                    self.lines.append(f"published {slug} v{number}: {self._url_of(slug, number)}")
+                case VersionRef(slug, number) as version, Effect.PUBLISH:
+                    what = f" ({changes[version]})" if changes.get(version) else ""
+                    self.lines.append(f"published {slug} v{number}{what}: {self._url_of(slug, number)}")
 
     def refused_objects(self, refusal: GitstoreError) -> None:
         self.lines.extend(refusal.data.get("lines", [refusal.message]))

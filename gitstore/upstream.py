@@ -103,8 +103,8 @@ class Remote:
             return dict(wanted)
 
         with self._translated():
-            told = self._client.send_pack("", update, objects.pack_data) if wanted or True else None
-        status = {} if told is None else told.ref_status or {}
+            told = self._client.send_pack("", update, objects.pack_data)
+        status = told.ref_status or {}
         return {name: _line(status.get(name)) for name in wanted}
 
     def _refuse_dumb(self) -> None:

@@ -10,7 +10,7 @@ from werkzeug.exceptions import HTTPException
 
 from gitstore.errors import Code, GitstoreError
 from service import errors, git_http, logs
-from service.api import current, docs, drafts, health, tokens, versions, workflows
+from service.api import current, diff, docs, drafts, health, tokens, versions, workflows
 from service.api.bodies import malformed
 from service.api.openapi import new_app, register
 from service.config import Config
@@ -32,7 +32,7 @@ def create_app(config: Config, *, database: Database | None = None, metrics: Met
     app.extensions[EXTENSION] = Services(config, database, Projects(config), figures)
     app.url_map.merge_slashes = False  # //x is not /x: no redirects
     app.validation_error_callback = _refuse_parameters
-    for noun in (workflows, drafts, versions, current, tokens, health):
+    for noun in (workflows, drafts, versions, diff, current, tokens, health):
         register(app, noun.blueprint)
     for page in (docs, git_http):
         app.register_blueprint(page.blueprint)

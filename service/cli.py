@@ -14,7 +14,8 @@ import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from datetime import UTC, datetime, timedelta
-from typing import Final
+from enum import StrEnum
+from typing import Final, cast
 from uuid import UUID, uuid4
 
 import click
@@ -22,6 +23,7 @@ import click
 from gitstore.errors import Code, GitstoreError
 from gitstore.model import Rules
 from service.auth import Role
+from service.cli_diff import diff
 from service.config import Config
 from service.database import connected, connection_string
 from service.lifeline import end_with
@@ -42,6 +44,10 @@ WHERE: Final = ("DATABASE_URL", "GITSTORE_DATA")
 LOGGING: Final = ("GITSTORE_LOG_FORMAT", "GITSTORE_LOG_LEVEL")
 _DURATION: Final = re.compile(r"(\d{1,5})([hdw])")
 _UNITS: Final = {"h": timedelta(hours=1), "d": timedelta(days=1), "w": timedelta(weeks=1)}
+
+
+def _one_of(kinds: type[StrEnum]) -> click.Choice[str]:
+    return click.Choice([kind.value for kind in kinds])  # of an enum itself, click takes the names
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -75,7 +81,10 @@ def worker(config: Config, parent: int | None) -> None:
 
     signal.signal(signal.SIGTERM, ask)
     signal.signal(signal.SIGINT, ask)
-    with connected(config, "gitstore worker") as database:
+    with (
+        connection_string(config) as conninfo,
+        closing(Database(conninfo, max_connections=4, application="gitstore worker")) as database,
+    ):
         Worker(config, database, stop).run()
 
 
@@ -99,8 +108,9 @@ def project() -> None:
 @project.command("create")
 @click.argument("slug")
 @click.option("--name", help="What people call it; without it, the slug.")
-@click.option("--rules", type=click.Choice([rules.value for rules in Rules]), default=Rules.MESHHOOK.value, show_default=True,
-              help="What its definitions must obey.")  # fmt: skip
+@click.option(
+    "--rules", type=_one_of(Rules), default=Rules.MESHHOOK.value, help="What its definitions must obey."
+)
 @with_config(*WHERE)
 def project_create(config: Config, slug: str, name: str | None, rules: str) -> None:
     """Make the project SLUG."""
@@ -127,9 +137,7 @@ def token() -> None:
 
 @token.command("create")
 @click.argument("project")
-@click.option(
-    "--role", type=click.Choice([role.value for role in Role]), required=True, help="What it may do."
-)
+@click.option("--role", type=_one_of(Role), required=True, help="What it may do.")
 @click.option("--name", required=True, help="Whose it is: the name under which its deeds are recorded.")
 @click.option("--expires", metavar="WHEN", help="12h, 30d, 8w, or a date such as 2027-01-31.")
 @with_config(*WHERE)
@@ -179,8 +187,7 @@ def verify(config: Config, project: str | None) -> None:
             for line in _differences(database, projects, one):
                 count += 1
                 click.echo(f"{one.slug}: {line}")
-    among = f"{len(wanted)} project{'s' if len(wanted) != 1 else ''}"
-    click.echo(f"{count or 'no'} difference{'s' if count != 1 else ''} in {among}", err=True)
+    click.echo(f"{_count(count, 'difference')} in {_count(len(wanted), 'project')}", err=True)
     sys.exit(1 if count else 0)
 
 
@@ -196,16 +203,24 @@ def rebuild(config: Config, project: str | None, accept_git: bool) -> None:
         wanted = _wanted(database, project)
         stores = [stack.enter_context(closing(projects.open(one))) for one in wanted]
         made = rebuilding.rebuild(database, stores, accept_git=accept_git, progress=Progress("rebuilding"))
-    click.echo(f"{made} versions in {len(wanted)} projects")
+    click.echo(f"{_count(made, 'version')} in {_count(len(wanted), 'project')}")
 
 
 @commands.command()
-def openapi() -> None:
+@with_config(*WHERE)
+def openapi(config: Config) -> None:
     """Print the OpenAPI document of the HTTP API."""
-    from service.app import openapi_document  # Flask is loaded for this command alone
+    # Here, as no other command needs Flask, which takes a moment to load.
+    from flask_openapi3.openapi import OpenAPI
 
-    click.echo(json.dumps(openapi_document(), indent=2))
+    from service.api.openapi import document
+    from service.app import create_app
 
+    app = create_app(config, database=Database("", application=_NAME))  # which is never connected to
+    click.echo(json.dumps(document(cast(OpenAPI, app)), indent=2))
+
+
+commands.add_command(diff)
 
 # What they have in common
 
@@ -243,6 +258,10 @@ def _differences(database: Database, projects: Projects, project: Project) -> It
         if error.code is not Code.INTEGRITY:
             raise
         yield error.message
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number or 'no'} {what}{'' if number == 1 else 's'}"
 
 
 def _expiry(text: str | None, now: datetime) -> datetime | None:

@@ -18,6 +18,7 @@ from typing import Any, Final
 from gitstore.errors import Code, GitstoreError
 from gitstore.model import Limits
 from service.settings import SETTINGS, Bind, Setting
+from webhooks.addresses import Allowed
 
 METRICS_FOLDER: Final = "PROMETHEUS_MULTIPROC_DIR"  # the client library's own, read when it is imported
 _URL: Final = re.compile(r"(\w+)://(?:([^:@/]*)(?::.*)?@)?([^@?#]*)", re.DOTALL)
@@ -37,6 +38,8 @@ class Config:
     log_format: str
     log_level: str
     limits: Limits
+    secret_key: str | None = None
+    egress_allow: Allowed | None = None
     metrics_folder: Path | None = None
     """Where the processes of one `serve` leave their figures for each other; it sets this, not a person."""
 
@@ -86,6 +89,11 @@ class Config:
         return self.data / "postgres"
 
     @property
+    def secret_key_file(self) -> Path:
+        """Where a key is made, unless GITSTORE_SECRET_KEY is one."""
+        return self.data / "secret-key"
+
+    @property
     def token_file(self) -> Path:
         """Where the first owner's token is written."""
         return self.data / "owner-token"
@@ -112,7 +120,7 @@ def _shown(setting: Setting, text: str) -> str:
     if found := _URL.match(text):
         scheme, user, rest = found.groups()
         return repr(f"{scheme}://{user + ':***@' if user is not None else ''}{rest}"[:200])
-    if setting.name == "DATABASE_URL":
+    if setting.secret:
         return "something else (not shown: it may hold a password)"
     return repr(text[:200])
 

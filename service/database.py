@@ -7,11 +7,14 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from typing import Final
 
+import psycopg
+
 from gitstore.errors import Code, GitstoreError
 from service.config import Config
 from service.projects import make_data_folder
-from sync.db import Database
+from sync.db import CONNECT_SECONDS, Database
 from sync.embedded import EmbeddedPostgres
+from sync.failures import translated
 
 _PATIENCE: Final = 15.0  # seconds in which another process may be starting, or stopping, the server
 _TICK: Final = 0.1
@@ -43,12 +46,17 @@ def connection_string(config: Config, *, make: bool = False) -> Iterator[str]:
 
 @contextmanager
 def connected(config: Config, application: str) -> Iterator[Database]:
-    """The database, for one command."""
-    with (
-        connection_string(config) as conninfo,
-        closing(Database(conninfo, max_connections=4, application=application)) as database,
-    ):
-        yield database
+    """The database, for one command. Raises `unavailable`, caused by what the driver says, at once."""
+    with connection_string(config) as conninfo:
+        check(conninfo)
+        with closing(Database(conninfo, max_connections=4, application=application)) as database:
+            yield database
+
+
+def check(conninfo: str) -> None:
+    """Raise `unavailable` unless Postgres answers. A pool would only say that it took too long."""
+    with translated():
+        psycopg.connect(conninfo, connect_timeout=CONNECT_SECONDS).close()
 
 
 def _found_or_started(server: EmbeddedPostgres) -> str:

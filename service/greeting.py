@@ -17,13 +17,14 @@ from service.setup import Setup
 from sync import catalog
 from sync.db import Database
 
+PAGE: Final = "/docs"
 _YOU: Final = "git -c user.name=You -c user.email=you@example.com"
 _MOST: Final = 1000
 
 
 def greeting(config: Config, setup: Setup, slug: str, *, terminal: bool) -> str:
     """The whole text. The token itself is shown on a terminal alone: elsewhere, output is kept."""
-    lines = [f"gitstore is ready: {config.public_url}/", ""]
+    lines = [f"gitstore is ready: {config.public_url}{PAGE}", ""]
     lines += [f"note: {said}" for said in setup.said]
     if setup.token is None:
         return "\n".join([*lines, ""])

@@ -64,6 +64,8 @@ def configure(log_format: str = "auto", level: str = "info", stream: TextIO | No
     root.handlers = [handler]
     # Of the libraries only what is wrong: what they do is our business to tell.
     root.setLevel(max(_LEVELS[level], logging.WARNING) if level != "debug" else logging.DEBUG)
+    # A line for each attempt to connect: the one who asked is told, and tells.
+    logging.getLogger("psycopg.pool").setLevel(logging.NOTSET if level == "debug" else logging.ERROR)
 
 
 def action(event: str, *, level: str = "info", **facts: Any) -> None:

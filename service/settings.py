@@ -15,6 +15,9 @@ from urllib.parse import urlsplit
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
+from webhooks.addresses import Allowed
+from webhooks.sealing import keys_in
+
 _UNITS: Final = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30}
 _SIZE: Final = re.compile(r"(\d+)\s*([kmg]?)(?:ib)?", re.IGNORECASE | re.ASCII)
 _BIND: Final = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\s:/@]+):(\d{1,5})", re.ASCII)
@@ -48,6 +51,7 @@ class Setting:
     expected: str
     read: Callable[[str], Any]
     field: str
+    secret: bool = False
 
 
 # How a value is read
@@ -116,6 +120,11 @@ def _database_url(text: str) -> str:
     return text
 
 
+def _secret_key(text: str) -> str:
+    keys_in(text)
+    return text
+
+
 _SIZES: Final = "a size up to 1024 GiB, such as 16777216, 16M or 16MiB"
 
 SETTINGS: Final = (
@@ -127,6 +136,7 @@ SETTINGS: Final = (
         "a Postgres connection string, such as postgresql://user:password@host:5432/database",
         _database_url,
         "database_url",
+        secret=True,
     ),
     Setting(
         "GITSTORE_DATA",
@@ -214,6 +224,25 @@ SETTINGS: Final = (
         "a number from 1 to 1000000",
         _whole(1, 1_000_000),
         "limits.nodes",
+    ),
+    Setting(
+        "GITSTORE_SECRET_KEY",
+        "",
+        "Seals the secrets of subscriptions and sources in the database. Several, with commas between: the "
+        "first seals, all open. Without it, one is made in the data folder, in the file `secret-key`.",
+        "32 random bytes in URL-safe base64, as `openssl rand -base64 32 | tr +/ -_` makes them",
+        _secret_key,
+        "secret_key",
+        secret=True,
+    ),
+    Setting(
+        "GITSTORE_EGRESS_ALLOW",
+        "",
+        "What webhooks and fetches may reach although it is not public: hosts with their port, and networks, "
+        "with commas between them. For development, or a network of one's own.",
+        "host:port and networks, such as localhost:9000,10.1.0.0/16",
+        Allowed.parse,
+        "egress_allow",
     ),
     Setting(
         "GITSTORE_LOG_FORMAT",

@@ -10,7 +10,7 @@ from typing import Any, Final, TextIO
 
 import click
 
-from gitstore.errors import GitstoreError
+from gitstore.errors import Code, GitstoreError
 from service import logs
 from service.config import Config
 from service.settings import SETTINGS, Setting
@@ -28,6 +28,9 @@ class Commands(click.Group):
             return super().invoke(ctx)
         except GitstoreError as error:
             raise Refused(error) from error
+        except PermissionError as error:
+            message = f"{error.filename} is not for this user to use: {error.strerror}"
+            raise Refused(GitstoreError(Code.CONFIG, message)) from error
 
 
 class Refused(click.ClickException):

@@ -23,6 +23,7 @@ from uuid import UUID
 from gitstore.errors import Code, GitstoreError
 from service import logs
 from service.config import Config
+from service.database import check
 from service.projects import Projects
 from sync import catalog, reconcile
 from sync.catalog import Project
@@ -98,7 +99,7 @@ class Worker:
                 self.tick()
             except GitstoreError as error:
                 if not away:
-                    _tell_away(error)
+                    self._tell_away(error)
                 self._stop.wait(pause)
                 pause, away = min(pause * 2, _LONGEST_PAUSE), True
             else:
@@ -106,6 +107,14 @@ class Worker:
                     logs.action("postgres_back")
                 pause, away = _FIRST_PAUSE, False
                 self._stop.wait(self._seconds)
+
+    def _tell_away(self, error: GitstoreError) -> None:
+        cause: str | None = None
+        try:
+            check(self._database.conninfo)
+        except GitstoreError as closer:
+            cause = logs.cause_of(closer)
+        logs.action("postgres_away", level="warning", reason=error.message, cause=cause)
 
     def tick(self) -> None:
         """What is due now. Raises what hinders all of it: `unavailable`, `busy`, `config`."""
@@ -171,10 +180,6 @@ def _tell(project: Project, report: Report, started: float) -> None:
             principal="gitstore",
             duration_ms=_since(started),
         )
-
-
-def _tell_away(error: GitstoreError) -> None:
-    logs.action("postgres_away", level="warning", reason=error.message, cause=logs.cause_of(error))
 
 
 def _since(started: float) -> float:

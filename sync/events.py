@@ -24,6 +24,7 @@ class EventType(StrEnum):
     PUBLISHED = "workflow.version.published"
     DRAFT_UPDATED = "workflow.draft.updated"
     CURRENT_CHANGED = "workflow.current.changed"
+    DIVERGED = "workflow.version.diverged"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,10 +53,23 @@ class Fact:
         return f"{self.slug}/v{self.version_number}" if self.version_number else self.slug
 
 
+CHANNEL: Final = "gitstore_events"
+"""Where the id of each event is told when it is committed (NOTIFY)."""
+
+# Whoever listens is told, and the project's subscribers are to be (webhooks/deliveries.py): by one small row
+# here, however many they are.
 INSERT: Final[LiteralString] = """
-    insert into gitstore.events (id, project_id, workflow_id, type, created_at, data)
-    values (%(id)s, %(project_id)s, %(workflow_id)s, %(type)s, %(created_at)s, %(data)s)
-    on conflict (id) do nothing
+    with made as (
+        insert into gitstore.events (id, project_id, workflow_id, type, created_at, data)
+        values (%(id)s, %(project_id)s, %(workflow_id)s, %(type)s, %(created_at)s, %(data)s)
+        on conflict (id) do nothing
+        returning id, project_id
+    ), queued as (
+        insert into gitstore.event_queue (event_id)
+        select made.id from made
+        where exists (select from gitstore.subscriptions s where s.project_id = made.project_id)
+    )
+    select pg_notify('gitstore_events', made.id::text) from made
 """
 
 

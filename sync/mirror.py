@@ -100,7 +100,7 @@ def standings(tx: Transaction, reading: Reading, slugs: Collection[str]) -> dict
 
 
 def lacks(reading: Reading, slug: str, standing: Standing | None) -> bool:
-    """Whether Git says more than the rows (cheap; an entry that a kill left behind counts as more)."""
+    """Whether refs moved since `standing`, at the cost of reading two (a kill's remains count as moves)."""
     draft, tip = (reading.refs.read(name) for name in (names.draft(slug), names.ledger(slug)))
     if standing is None:
         return draft is not None or tip is not None
@@ -114,26 +114,30 @@ def converge(tx: Transaction, reading: Reading, slug: str, standing: Standing | 
 
     Raises `integrity` where the two contradict each other.
     """
-    if standing is None and not reading.exists(slug):
+    if standing is not None:
+        check(reading, standing)
+    if not lacks(reading, slug, standing) or (standing is None and not reading.exists(slug)):
         return []
     state = reading.state(slug)
-    if standing is not None:
-        check(reading, state, standing)
+    if standing is not None and standing.latest_number > state.latest:
+        what = f"the database knows v{standing.latest_number}, and the ledger does not"
+        raise derive.contradiction(slug, what)
     news = derive.story(reading, slug, standing.ledger_oid if standing else None)
     if standing is not None and not news.entries and standing.draft_commit == state.draft:
         return []
     return _Change(tx, reading, state, news, standing).carry_out()
 
 
-def check(reading: Reading, state: WorkflowState, standing: Standing) -> None:
-    """Raise `integrity` where the rows of a workflow know what Git does not; costs the same at any size."""
-    slug, latest = state.slug, standing.latest_number
+def check(reading: Reading, standing: Standing) -> None:
+    """Raise `integrity` where the rows of a workflow contradict each other or their newest version's tag.
+
+    Costs the same at any number of versions; the whole of them is `gitstore verify`'s.
+    """
+    slug, latest = standing.slug, standing.latest_number
     if (standing.top_number or 0) != latest:
         raise derive.contradiction(
             slug, f"its row says that v{latest} is the latest, and v{standing.top_number} is"
         )
-    if latest > state.latest:
-        raise derive.contradiction(slug, f"the database knows v{latest}, and the ledger does not")
     if latest:
         held = reading.refs.read(names.tag(slug, latest))
         if held is None or held.decode() != standing.top_ref:

@@ -13,6 +13,7 @@ workflows, since Postgres' lock table is small.
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -30,6 +31,7 @@ from sync.markers import Markers
 from sync.mirror import Standing
 
 MOST_LOCKS: Final = 64
+_PAUSE: Final = 0.2  # seconds between two tries
 
 _LOCK_EXCLUSIVE: Final[LiteralString] = "select pg_advisory_xact_lock(%(repository)s)"
 _LOCK_SHARED: Final[LiteralString] = "select pg_advisory_xact_lock_shared(%(repository)s)"
@@ -45,17 +47,25 @@ class MirroredWrites:
     """`gitstore.locks.Locks` for one project, on whose behalf `origin` says.
 
     `reading` is the Store that takes this as its locks: it shares what it has parsed. `notify` is called
-    with what happened, once it is committed.
+    with what happened, once it is committed. `patience` is for how many seconds a write whose rows could
+    not follow tries again, before it says so: a push need not wait, a caller over HTTP is better served.
     """
 
     def __init__(
-        self, database: Database, reading: Reading, origin: Origin = WORKER, notify: Notify | None = None
+        self,
+        database: Database,
+        reading: Reading,
+        origin: Origin = WORKER,
+        notify: Notify | None = None,
+        *,
+        patience: float = 0.0,
     ) -> None:
         self.database = database
         self.reading = reading
         self.origin = origin
         self.markers = Markers(reading.path)
         self._notify = notify
+        self._patience = patience
 
     @contextmanager
     def writing(self, slugs: Collection[str]) -> Iterator[None]:
@@ -90,7 +100,10 @@ class MirroredWrites:
             if written:
                 # Somebody who took over our locks, when the database lost us, may have cleared them.
                 self.markers.keep(marks)
-                raise refusal or self._behind(touched) from error
+                if refusal is not None:
+                    raise refusal from error
+                self._follow_later(touched, error)
+                return
         self.markers.remove(marks)
         self._tell(facts)
         if refusal is not None:
@@ -122,26 +135,18 @@ class MirroredWrites:
             return mirror.standings(tx, self.reading, slugs)
 
     def _catch_up(self, tx: Transaction, slugs: Sequence[str], standings: dict[str, Standing]) -> list[Fact]:
-        """Mirror what writers before us left undone, and see that rows and Git agree.
-
-        `standings` are brought up to date.
-        """
-        facts = [
-            fact for slug in slugs for fact in mirror.converge(tx, self.reading, slug, standings.get(slug))
-        ]
+        """Mirror what writers before us left undone; `standings` are brought up to date."""
+        facts = self._converge(tx, slugs, standings, WORKER)
         if facts:
-            self._audit(tx, facts, WORKER)
             standings.update(mirror.standings(tx, self.reading, slugs))
         return facts
 
     def _converge(
         self, tx: Transaction, slugs: Sequence[str], standings: dict[str, Standing], origin: Origin
     ) -> list[Fact]:
+        """Let the rows follow Git; raises `integrity` where they contradict it."""
         facts = [
-            fact
-            for slug in slugs
-            if mirror.lacks(self.reading, slug, standings.get(slug))
-            for fact in mirror.converge(tx, self.reading, slug, standings.get(slug))
+            fact for slug in slugs for fact in mirror.converge(tx, self.reading, slug, standings.get(slug))
         ]
         self._audit(tx, facts, origin)
         return facts
@@ -162,14 +167,27 @@ class MirroredWrites:
         if facts and self._notify is not None:
             self._notify(facts)
 
-    def _behind(self, slugs: Sequence[str]) -> GitstoreError:
-        return GitstoreError(
+    def _follow_later(self, slugs: Sequence[str], error: Exception) -> None:
+        """Mirror a write whose transaction was lost; raise `published_not_mirrored` if it takes too long."""
+        deadline = time.monotonic() + self._patience
+        while time.monotonic() < deadline:
+            try:
+                self.mirror_again(slugs)
+            except GitstoreError as again:
+                if again.code not in (Code.UNAVAILABLE, Code.BUSY):
+                    break
+                time.sleep(_PAUSE)
+            else:
+                return
+        latest = {slug: entry.latest for slug in slugs if (entry := self.reading.newest_counting(slug))}
+        where = ", ".join(f"{slug} (latest version: {latest.get(slug, 0) or 'none'})" for slug in slugs)
+        raise GitstoreError(
             Code.PUBLISHED_NOT_MIRRORED,
-            f"{', '.join(slugs)}: written to Git, where it is safe; the database could not follow yet, "
-            "and will by itself",
+            f"{where}: written to Git, where it is safe; the database could not follow yet, and will by itself",
             workflows=list(slugs),
+            latest=latest,
             retry_after=5,
-        )
+        ) from error
 
 
 def lock(tx: Transaction, reading: Reading, slugs: Collection[str]) -> None:

@@ -124,6 +124,11 @@ class Allowed:
             hosts.add((_host(found), _port(found, "http")))
         return cls(frozenset(hosts), tuple(networks))
 
+    def __str__(self) -> str:
+        """As `parse` reads it."""
+        hosts = (f"[{host}]:{port}" if ":" in host else f"{host}:{port}" for host, port in sorted(self.hosts))
+        return ",".join([*hosts, *map(str, self.networks)])
+
     def host(self, target: Target) -> bool:
         return (target.host, target.port) in self.hosts
 

@@ -1,4 +1,4 @@
-"""Secrets at rest: sealed (Fernet: AES-128-CBC with HMAC-SHA256, https://github.com/fernet/spec) for one purpose.
+"""Secrets at rest: sealed for one purpose (Fernet: AES-128-CBC and HMAC-SHA256, github.com/fernet/spec).
 
 What a sealed text is for is sealed in with it, so that whoever can write rows, but has no key, can't have one
 row's secret used for another.
@@ -45,7 +45,7 @@ class Sealer:
         if found != purpose:
             raise GitstoreError(
                 Code.CONFIG,
-                f"the secret of {purpose} can't be opened: GITSTORE_SECRET_KEY (or the file secret-key in the "
-                "data folder) is not the one that it was sealed with",
+                f"the secret of {purpose} can't be opened: GITSTORE_SECRET_KEY (or the file secret-key in "
+                "the data folder) is not the one that it was sealed with",
             )
         return secret

@@ -61,9 +61,9 @@ def revoke_token(path: inputs.TokenPath, query: inputs.Query) -> Response:
     caller = enter(Permission.OWN, "revoking a token", project=query.project)
     found = lookup.uuid_of(path.id)
     with caller.as_user() as tx:
+        # Noted first: the last thing that a token does may be to revoke itself.
+        audit.note(tx, caller.project_id, caller.origin, "token.revoked", str(found))
         if found is None or not tokens.revoke(tx, caller.project_id, found):
             raise GitstoreError(Code.NOT_FOUND, f"there is no token {path.id[:80]!r} in force")
-        # The last thing that a token does may be to revoke itself.
-        audit.note(tx, caller.project_id, caller.origin, "token.revoked", str(found))
     logs.action("token_revoked", **caller.said, revoked=str(found))
     return nothing()

@@ -117,5 +117,5 @@ def _checked(store: Store, slug: str, content: Content | None) -> tuple[Definiti
     """The definition, and warnings about how it would be saved."""
     if content is None:
         return store.definition(lookup.open_draft(store, slug).encode(), slug), ()
-    file = to_file(content, None, store.rules)
+    file = to_file(content, None, store.rules, store.limits)
     return definition.parse(file.raw, file.name, store.rules, store.limits), file.warnings

@@ -419,7 +419,7 @@ def test_comments_are_found(text: str, expected: bool) -> None:
 def test_looking_for_comments_in_hostile_bytes_costs_little() -> None:
     """The file should have been parsed before; nothing happens if it wasn't."""
     started = time.monotonic()
-    for raw in (b"#" + b"[" * 2**20, b"[" * 2**20 + b"#", b"#\xff\0", b"#\n" * 2**19):
+    for raw in (b"#" + b"[" * 2**20, b"[" * 2**20 + b"#", b"#\xff\0", b"#\n" * 2**19, b"!<%ff> '#'"):
         assert definition.has_comments(raw, "workflow.yaml")
     assert time.monotonic() - started < 5
 

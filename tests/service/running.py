@@ -12,6 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from service.config import METRICS_FOLDER
+from service.greeting import PAGE
 from service.settings import SETTINGS
 
 ROOT = Path(__file__).parents[2]
@@ -82,7 +83,7 @@ class Running:
     @property
     def url(self) -> str:
         """Where it is, as it says itself."""
-        return self.said.partition("gitstore is ready: ")[2].split("/\n")[0]
+        return self.said.partition("gitstore is ready: ")[2].partition(PAGE)[0]
 
     @property
     def port(self) -> int:

@@ -3,20 +3,30 @@
 from __future__ import annotations
 
 import os
+import shlex
 import signal
 import socket
 import stat
+import subprocess
 import threading
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
+from uuid import uuid4
 
 import psycopg
 import pytest
 
+from service.config import Config
 from service.credentials import is_token
+from service.greeting import five_lines, greeting
+from service.setup import Setup
+from sync.catalog import Project
 from sync.embedded import EmbeddedPostgres
+from tests.conftest import temporary_folder
 from tests.service.running import STUB, Running, alive, gitstore, running, until
 
 
@@ -37,6 +47,13 @@ def given(folder: Path, make_database: Callable[..., str]) -> Iterator[Running]:
 def embedded(folder: Path) -> Iterator[Running]:
     """A service with a Postgres of its own."""
     with running(folder, STUB) as service:
+        yield service.ready()
+
+
+@pytest.fixture(scope="module")
+def shared() -> Iterator[Running]:
+    """A service with a Postgres of its own, for tests that look at it and leave it as it is."""
+    with temporary_folder() as folder, running(folder, STUB, GITSTORE_WORKER="4") as service:
         yield service.ready()
 
 
@@ -64,15 +81,15 @@ def test_it_starts_everything_and_ends_it(embedded: Running) -> None:
     assert not postgres_of(embedded).running()
 
 
-def test_the_owner_s_token_is_for_the_owner_alone(given: Running) -> None:
+def test_the_owner_s_token_is_for_the_owner_alone(shared: Running) -> None:
     """One line, mode 0600; where output is kept, the file is named and the token is not."""
-    file = given.data / "owner-token"
+    file = shared.data / "owner-token"
     token = file.read_text()
     assert is_token(token.removesuffix("\n"))
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
-    assert str(file) in given.said
-    assert token.strip() not in given.said + given.log
-    assert not stat.S_IMODE(given.data.stat().st_mode) & 0o066
+    assert str(file) in shared.said
+    assert token.strip() not in shared.said + shared.log
+    assert not stat.S_IMODE(shared.data.stat().st_mode) & 0o066
 
 
 def test_requests_that_are_being_served_are_finished(given: Running) -> None:
@@ -170,13 +187,13 @@ def test_a_taken_port_is_told_before_anything_is_started(folder: Path) -> None:
     assert not (folder / "data/postgres").exists()
 
 
-def test_two_services_do_not_share_an_embedded_postgres(embedded: Running) -> None:
+def test_two_services_do_not_share_an_embedded_postgres(shared: Running) -> None:
     """The second is told who has it, and the first goes on."""
-    settings = {"GITSTORE_BIND": "127.0.0.1:0", "GITSTORE_DATA": str(embedded.data)}
+    settings = {"GITSTORE_BIND": "127.0.0.1:0", "GITSTORE_DATA": str(shared.data)}
     done = gitstore("serve", settings=settings)
     assert done.returncode == 1
-    assert f"process {embedded.process.pid} runs the embedded Postgres" in done.stderr
-    assert get(embedded.url) == b"here\n"
+    assert f"process {shared.process.pid} runs the embedded Postgres" in done.stderr
+    assert get(shared.url) == b"here\n"
 
 
 def test_services_share_a_given_postgres(folder: Path, make_database: Callable[..., str]) -> None:
@@ -195,7 +212,7 @@ def test_services_share_a_given_postgres(folder: Path, make_database: Callable[.
 
 def test_a_start_that_is_broken_off_leaves_nothing(folder: Path) -> None:
     """SIGTERM in the middle of it, several times at different moments."""
-    for pause in (0.2, 0.8, 1.6, 2.4):
+    for pause in (0.3, 1.2, 2.4):
         with running(folder, STUB) as service:
             threading.Event().wait(pause)
             assert service.stop() in (0, -signal.SIGTERM)
@@ -215,11 +232,9 @@ def test_bad_settings_stop_the_start(folder: Path) -> None:
     assert not (folder / "data").exists()
 
 
-def test_a_misspelt_setting_is_told(folder: Path, make_database: Callable[..., str]) -> None:
+def test_a_misspelt_setting_is_told(shared: Running) -> None:
     """It may be meant for another program: the service starts."""
-    with running(folder, STUB, DATABASE_URL=make_database(), GITSTORE_WORKER="4") as service:
-        service.ready()
-        assert '"given": "GITSTORE_WORKER", "meant": "GITSTORE_WORKERS"' in service.log
+    assert '"given": "GITSTORE_WORKER", "meant": "GITSTORE_WORKERS"' in shared.log
 
 
 def test_it_waits_for_a_postgres_that_is_starting(folder: Path) -> None:
@@ -237,8 +252,74 @@ def test_it_waits_for_a_postgres_that_is_starting(folder: Path) -> None:
             server.stop()
 
 
-def test_signals_of_a_terminal_reach_the_supervisor_alone(given: Running) -> None:
+def test_signals_of_a_terminal_reach_the_supervisor_alone(shared: Running) -> None:
     """Its children are in sessions of their own: a Ctrl-C is not theirs to act on."""
-    sessions = {os.getsid(pid) for pid in given.tree()}
-    assert os.getsid(given.process.pid) not in sessions
-    assert alive(given.process.pid)
+    sessions = {os.getsid(pid) for pid in shared.tree()}
+    assert os.getsid(shared.process.pid) not in sessions
+    assert alive(shared.process.pid)
+
+
+def paste(service: Running, folder: Path) -> str:
+    """Paste the lines that it printed into a shell of somebody who has never used git; what that said."""
+    lines = service.said.partition("into a shell:\n\n")[2].strip()
+    assert len(lines.splitlines()) == 5
+    home = folder / "home"
+    home.mkdir(parents=True)
+    done = subprocess.run(
+        ["sh"],
+        input=lines + "\n",
+        cwd=folder,
+        env={"PATH": os.environ["PATH"], "HOME": str(home), "GIT_CONFIG_NOSYSTEM": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    assert not any(home.iterdir())
+    return done.stderr
+
+
+def test_the_five_lines_publish_a_workflow(folder: Path, tmp_path: Path) -> None:
+    """The real thing, as it is printed. After a restart, there are lines for the next workflow."""
+    with running(folder) as service:
+        said = paste(service.ready(), tmp_path / "one")
+        assert "remote: hello: draft saved, 1 node" in said
+        assert f"remote: published hello v1: {service.url}/" in said
+        port = service.port
+        assert service.stop() == 0
+    with running(folder, GITSTORE_BIND=f"127.0.0.1:{port}") as service:
+        said = paste(service.ready(), tmp_path / "two")
+        assert "remote: published hello-2 v1" in said
+        service.kill(tree=True)
+    assert gitstore("verify", settings={"GITSTORE_DATA": str(service.data)}).returncode == 0
+    with running(folder, GITSTORE_BIND=f"127.0.0.1:{port}") as service:
+        assert "hello-3" in service.ready().said
+        token = (service.data / "owner-token").read_text().strip()
+        bearer = {"Authorization": f"Bearer {token}"}
+        asked = urllib.request.Request(f"{service.url}/workflows/hello/versions/1/definition", headers=bearer)  # noqa: S310
+        with urllib.request.urlopen(asked, timeout=60) as answer:  # noqa: S310 (our own address)
+            assert answer.read() == (tmp_path / "one/hello/workflow.yaml").read_bytes()
+
+
+def test_the_lines_can_be_pasted_whatever_the_folder_is_called() -> None:
+    """Spaces, quotes and dollars in the name of the data folder are the shell's to leave alone."""
+    file = Path('/tmp/it\'s $HOME "here"/owner-token')  # noqa: S108 (nothing is there)
+    first, *_ = five_lines("http://127.0.0.1:8080", file, "hello")
+    words = shlex.split(first.partition(" && ")[0])
+    assert words[:4] == ["git", "clone", "-c", "credential.helper="]
+    assert words[-2:] == ["http://127.0.0.1:8080/default.git", "hello"]
+    (helper,) = (word for word in words if word.startswith("credential.helper=!"))
+    assert shlex.split(helper.partition("$(cat ")[2].rpartition(")")[0])[0] == str(file)
+
+
+def test_the_token_is_shown_on_a_terminal_alone(tmp_path: Path) -> None:
+    """Elsewhere, output is kept."""
+    config = Config.from_env({"GITSTORE_DATA": str(tmp_path)})
+    project = Project(uuid4(), "default", "Default", None, "meshhook", datetime.now(UTC))
+    setup = Setup(project, "gst_secret", ("something to read",))
+    assert "gst_secret" in greeting(config, setup, "hello", terminal=True)
+    assert "gst_secret" not in greeting(config, setup, "hello", terminal=False)
+    assert "note: something to read" in greeting(config, setup, "hello", terminal=False)
+    without = greeting(config, replace(setup, token=None), "hello", terminal=True)
+    assert "git clone" not in without

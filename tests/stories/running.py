@@ -57,7 +57,9 @@ class Service:
 
     def settings(self) -> dict[str, str]:
         settings = {"GITSTORE_DATA": str(self.data), "GITSTORE_BIND": "127.0.0.1:0", "GITSTORE_WORKERS": "1"}
-        inherited = {key: value for key, value in os.environ.items() if not key.startswith(("GITSTORE", "DATABASE"))}
+        inherited = {
+            key: value for key, value in os.environ.items() if not key.startswith(("GITSTORE", "DATABASE"))
+        }
         return {**inherited, **settings, **self.environment}
 
     def start(self) -> Service:
@@ -70,7 +72,7 @@ class Service:
             )  # fmt: skip
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
-        found = re.match(r"gitstore is ready: (http://\S+?)/\n", line)
+        found = re.match(r"gitstore is ready: (http://[^/]+)/", line)
         assert found, f"it said {line!r}, and in its log: {self.log()[-4000:]}"
         self.url = found[1]
         return self

@@ -26,7 +26,9 @@ def publish(owner: Caller, slug: str, label: str, **body: object) -> int:
 
 def test_publishing_over_http_makes_a_tag(owner: Caller, tmp_path: Path) -> None:
     """201, then 200 with the same version; git fetches the tag, and the bytes are those that came in."""
-    made = owner.call("POST", "/workflows", {"slug": "a", "name": "Order sync", "definition": definition("one")})
+    made = owner.call(
+        "POST", "/workflows", {"slug": "a", "name": "Order sync", "definition": definition("one")}
+    )
     assert made.status == 201
     first = owner.call("POST", "/workflows/a/versions/publish", {"message": "Go"})
     second = owner.call("POST", "/workflows/a/versions/publish", {"message": "Go"})
@@ -117,7 +119,11 @@ def test_another_tenant_sees_nothing(service: Service, owner: Caller, tmp_path: 
         for tail in ("", "/versions", "/versions/1", "/versions/1/definition", "/versions/current"):
             answer = stranger.get(f"/workflows/{path}{tail}")
             assert (answer.status, answer.json["code"]) == (404, "workflow_not_found")
-        for method, tail in (("POST", "/versions/publish"), ("DELETE", "/current"), ("DELETE", "/versions/draft")):
+        for method, tail in (
+            ("POST", "/versions/publish"),
+            ("DELETE", "/current"),
+            ("DELETE", "/versions/draft"),
+        ):
             assert stranger.call(method, f"/workflows/{path}{tail}").status == 404
     assert stranger.get(f"/workflows/secret-plan?project={owner.project}").status == 404
     thief = Author(tmp_path / "thief", Caller(owner.url, owner.project, stranger.token))
@@ -145,7 +151,9 @@ def test_two_pushers_race_for_a_tag(owner: Caller, tmp_path: Path) -> None:
             author.draft("a", definition(f"{author.name} {round_}"))
             author.tag("a", round_)
         with ThreadPoolExecutor(3) as pool:
-            pushed = list(pool.map(lambda author, n=round_: author.push("--atomic", "drafts/a", f"a/v{n}"), authors))
+            pushed = list(
+                pool.map(lambda author, n=round_: author.push("--atomic", "drafts/a", f"a/v{n}"), authors)
+            )
         winners = [author for author, answer in zip(authors, pushed, strict=True) if answer.ok]
         assert len(winners) == 1, [answer.said for answer in pushed]
         assert owner.definition("a", round_) == definition(f"{winners[0].name} {round_}").encode()

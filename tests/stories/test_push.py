@@ -281,7 +281,9 @@ def test_roles(service: Service, owner: Caller, tmp_path: Path, role: str, draft
 
 def test_without_a_token_git_is_asked_for_one(owner: Caller, tmp_path: Path) -> None:
     """401 with WWW-Authenticate: Basic; a wrong password is told."""
-    answer = Caller(owner.url, owner.project, "nonsense").get(f"/{owner.project}.git/info/refs?service=git-upload-pack")
+    answer = Caller(owner.url, owner.project, "nonsense").get(
+        f"/{owner.project}.git/info/refs?service=git-upload-pack"
+    )
     assert (answer.status, answer.headers["WWW-Authenticate"]) == (401, 'Basic realm="gitstore"')
     stranger = Author(tmp_path / "x", Caller(owner.url, owner.project, "gst_" + "x" * 43))
     assert "Authentication failed" in stranger.git(

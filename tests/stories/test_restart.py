@@ -86,7 +86,10 @@ def test_a_supervisor_that_is_killed_leaves_nobody_behind(own_service: Service) 
     """kill -9 of `serve` alone: its children end by themselves, and the next start works."""
     children = family(own_service)[1:]
     own_service.stop(signal.SIGKILL)
-    wait_for(lambda: not any(child.is_running() and child.status() != "zombie" for child in children), "still there")
+    wait_for(
+        lambda: not any(child.is_running() and child.status() != "zombie" for child in children),
+        "still there",
+    )
     own_service.start()
     assert owner_of(own_service).get("/readyz").status == 200
 

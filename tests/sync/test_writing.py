@@ -97,7 +97,8 @@ def test_very_many_workflows_take_the_whole_repository(house: Any):
     many = [f"w{number}" for number in range(MOST_LOCKS + 1)]
     with house.writes.writing(many):
         with house.database.as_owner() as tx:
-            query = "select count(*) from pg_locks where locktype = 'advisory'"
+            query = """select count(*) from pg_locks join pg_database on pg_database.oid = database
+                       where locktype = 'advisory' and datname = current_database()"""
             assert tx.value(query) == 1
         with pytest.raises(GitstoreError), second(house).writing(["something-else"]):
             pytest.fail("got in")
@@ -182,7 +183,7 @@ def test_postgres_lost_after_the_write_is_told_and_mirroring_again_heals(
         left.publish("order-sync", house.who)
         cut_off(postgres_admin_conninfo)
     assert refused.value.code is Code.PUBLISHED_NOT_MIRRORED
-    assert refused.value.data["workflows"] == ["order-sync"]
+    assert refused.value.data["latest"] == {"order-sync": 1}
     assert list(house.writes.markers.pending()) == ["order-sync"]
     assert house.rows("workflow_versions") == []
     facts = house.writes.mirror_again(["order-sync"])
@@ -190,6 +191,34 @@ def test_postgres_lost_after_the_write_is_told_and_mirroring_again_heals(
     assert house.facts == facts
     assert house.rows("audit_log")[0]["request_id"] == "r-1"
     assert house.writes.markers.pending() == {}
+
+
+def test_with_patience_a_lost_connection_goes_unnoticed(house: Any, postgres_admin_conninfo: str):
+    patient = MirroredWrites(house.database, house.store, house.writes.origin, house.facts.extend, patience=5)
+    left = house.unmirrored()
+    with patient.writing(["order-sync"]):
+        left.create_workflow("order-sync", Content(value=house.definition()), house.who)
+        left.publish("order-sync", house.who)
+        cut_off(postgres_admin_conninfo)
+    assert [row["version_number"] for row in house.rows("workflow_versions")] == [1]
+    assert house.rows("audit_log")[0]["request_id"] == "r-1"
+    assert house.writes.markers.pending() == {}
+
+
+def test_patience_ends(house: Any, tmp_path: Any):
+    impatient = MirroredWrites(house.database, house.store, patience=0.5)
+    began = time.monotonic()
+    with pytest.raises(GitstoreError) as refused, impatient.writing(["order-sync"]):  # noqa: PT012
+        house.unmirrored().create_workflow("order-sync", Content(value=house.definition()), house.who)
+        impatient.database = Database(f"host={tmp_path} dbname=none")
+        with house.database.as_owner() as tx:
+            tx.run(
+                "select pg_terminate_backend(pid, 1000) from pg_stat_activity where state like 'idle in%%'"
+            )
+    impatient.database.close()
+    assert refused.value.code is Code.PUBLISHED_NOT_MIRRORED
+    assert 0.5 < time.monotonic() - began < 5
+    assert list(house.writes.markers.pending()) == ["order-sync"]
 
 
 def test_postgres_lost_beside_a_write_that_wrote_nothing_is_nobodys_trouble(

@@ -15,7 +15,6 @@ import pytest
 from flask import Flask
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
-from werkzeug.test import TestResponse
 
 from gitstore.model import Rules
 from service import app as composition
@@ -29,6 +28,7 @@ from sync.embedded import USER
 from sync.migrate import migrate
 
 MakeDatabase = Callable[..., str]
+Response = Any  # werkzeug's TestResponse, whose `json` would have to be checked for None each time
 
 YAML = """\
 # The warehouse wants it so.
@@ -92,7 +92,7 @@ class Client:
         type: str | None = None,
         match: str | None = None,
         headers: Mapping[str, str] | None = None,
-    ) -> TestResponse:
+    ) -> Response:
         sent = {"Authorization": f"Bearer {self.token}"} if self.token else {}
         sent |= {**self.headers, **(headers or {})}
         if match is not None:
@@ -105,25 +105,25 @@ class Client:
         # Buffered, so that the answer is closed, and its log line told.
         return self.app.test_client().open(path, method=method, headers=sent, buffered=True, **options)
 
-    def get(self, path: str, **options: Any) -> TestResponse:
+    def get(self, path: str, **options: Any) -> Response:
         return self("GET", path, **options)
 
-    def post(self, path: str, **options: Any) -> TestResponse:
+    def post(self, path: str, **options: Any) -> Response:
         return self("POST", path, **options)
 
-    def put(self, path: str, **options: Any) -> TestResponse:
+    def put(self, path: str, **options: Any) -> Response:
         return self("PUT", path, **options)
 
-    def delete(self, path: str, **options: Any) -> TestResponse:
+    def delete(self, path: str, **options: Any) -> Response:
         return self("DELETE", path, **options)
 
-    def create(self, slug: str = "order-sync", **body: Any) -> TestResponse:
+    def create(self, slug: str = "order-sync", **body: Any) -> Response:
         """A workflow whose draft has no problems, unless `body` says otherwise."""
         made = self.post("/workflows", json={"slug": slug, "definition": definition(), **body})
         assert made.status_code == 201, made.text
         return made
 
-    def publish(self, slug: str = "order-sync", url: str | None = None, **body: Any) -> TestResponse:
+    def publish(self, slug: str = "order-sync", url: str | None = None, **body: Any) -> Response:
         """The draft as it stands; or one with `url` in it."""
         if url is not None:
             draft = f"/workflows/{slug}/versions/draft"
@@ -200,7 +200,7 @@ def owner(house: House) -> Client:
     return house.client("owner")
 
 
-def problem(response: TestResponse, status: int, code: str) -> dict[str, Any]:
+def problem(response: Response, status: int, code: str) -> dict[str, Any]:
     """The problem+json of a refusal, checked."""
     assert response.status_code == status, (response.status_code, response.text)
     assert response.content_type == "application/problem+json"

@@ -149,7 +149,8 @@ def test_the_list_goes_on_where_the_page_before_ended(owner: Client) -> None:
 @pytest.mark.parametrize(
     "query",
     ["limit=0", "limit=101", "limit=-1", "limit=x", "limit=" + "9" * 5000, "limit=1.5", "cursor=!", "cursor=",
-     "cursor=YQ==", "cursor=QQ", "cursor=%00", "cursor=w6Q", "cursor=" + "A" * 9999, "q=%00", "q=" + "a" * 201],
+     "cursor=YQ==", "cursor=QQ", "cursor=%00", "cursor=w6Q", "cursor=" + "A" * 999,
+     "q=%00", "q=" + "a" * 201],
 )  # fmt: skip
 def test_a_query_that_makes_no_sense_is_malformed(owner: Client, query: str) -> None:
     problem(owner.get(f"/workflows?{query}"), 400, "malformed")

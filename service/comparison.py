@@ -1,0 +1,82 @@
+"""Which two versions of a workflow are compared, for the API, the command line and the pages alike.
+
+Without `to`, that is the open draft, else the latest version. Without `from`, it is the version before `to`
+where `to` is a number or the current version itself, and else the current version. So nothing named at all
+says what publishing the draft would change of what runs, or what the latest version changed.
+"""
+
+from __future__ import annotations
+
+from gitstore.content import File
+from gitstore.diff import Diff, diff
+from gitstore.errors import Code, GitstoreError
+from gitstore.masking import masked
+from gitstore.model import Rules
+from gitstore.reading import Reading
+from service.api.lookup import no_draft, not_published, which
+from sync import catalog
+from sync.catalog import FullVersion, Which, Workflow
+from sync.db import Transaction
+
+Sides = tuple[FullVersion, FullVersion]
+"""The version that is compared, and the one that it is compared to: from, to."""
+
+
+def sides(tx: Transaction, workflow: Workflow, old: str | None, new: str | None) -> Sides:
+    """The versions that `old` and `new` name, as "3", "v3", "current", "latest" or "draft".
+
+    Raises `version_not_found` and `not_published`.
+    """
+    wanted: Which = "latest" if workflow.draft_number is None else "draft"
+    if new is not None:
+        wanted = which(new)
+    to = _version(tx, workflow, wanted)
+    before = which(old) if old is not None else _before(tx, workflow, to, wanted)
+    return _version(tx, workflow, before), to
+
+
+def compare(versions: Sides, rules: Rules, *, layout: bool) -> Diff:
+    """The difference of two versions with their secrets masked; raises `definition_unparsable`."""
+    old, new = masked(*map(_definition, versions))
+    return diff(old, new, rules, layout=layout)
+
+
+def files(reading: Reading, versions: Sides) -> tuple[File, File]:
+    """The stored files of two versions."""
+    old, new = (File(each.file_name, reading.objects.blob(each.blob_sha.encode())) for each in versions)
+    return old, new
+
+
+def shown(version: catalog.Version) -> str:
+    """What people call a version: "v3", or "draft"."""
+    return f"v{version.version_number}" if version.state == "published" else "draft"
+
+
+def _version(tx: Transaction, workflow: Workflow, wanted: Which) -> FullVersion:
+    found = catalog.full_version(tx, workflow.id, wanted)
+    if found is not None:
+        return found
+    if wanted == "current":
+        raise not_published(workflow.slug)
+    if wanted == "draft":
+        raise no_draft(workflow.slug)
+    which_one = "version yet" if wanted == "latest" else f"version v{wanted}"
+    raise GitstoreError(Code.VERSION_NOT_FOUND, f"{workflow.slug} has no {which_one}")
+
+
+def _before(tx: Transaction, workflow: Workflow, to: FullVersion, wanted: Which) -> Which:
+    current = workflow.current_number
+    if current is not None and not isinstance(wanted, int) and not to.is_current:
+        return current
+    page = catalog.history(tx, workflow.id, state="published", before=to.version_number, limit=1)
+    if not page.rows:
+        message = f"nothing of {workflow.slug} was published before {shown(to)}, to compare it with"
+        raise GitstoreError(Code.VERSION_NOT_FOUND, message)
+    return page.rows[0].version_number
+
+
+def _definition(version: FullVersion) -> dict[str, object]:
+    if version.definition is None:
+        message = f"{shown(version)} of {version.slug} can't be read as a definition: compare the texts"
+        raise GitstoreError(Code.DEFINITION_UNPARSABLE, message)
+    return version.definition

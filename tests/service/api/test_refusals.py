@@ -1,0 +1,215 @@
+"""Refusals: their form, their headers, and what Flask would have said in its own words."""
+
+from __future__ import annotations
+
+import json
+import re
+from http import HTTPStatus
+from typing import Any
+
+import pytest
+
+from gitstore.errors import Code, GitstoreError
+from gitstore.model import Problem
+from service import errors, logs
+from sync import tokens
+from tests.service.api.conftest import Client, House, definition, problem
+
+
+def test_every_code_has_a_status() -> None:
+    """And none but `internal` is a 5xx other than 503."""
+    assert set(errors.STATUS) == set(Code)
+    fives = {code for code, status in errors.STATUS.items() if status >= 500 and status != 503}
+    assert fives == {Code.INTERNAL}
+
+
+def test_a_refusal_carries_its_data_and_nothing_overrides_its_members() -> None:
+    data: dict[str, Any] = {"status": 200, "title": "x", "problems": [Problem("a", "b", "/c", "n", 1, 2)]}
+    answer = errors.problem(GitstoreError(Code.STALE_DRAFT, "moved", etag='"x"', **data), "r-1")
+    body = json.loads(answer.data)
+    assert answer.status_code == body["status"] == 412
+    assert body["code"] == "stale_draft"
+    assert body["title"] == "Stale draft"
+    assert body["etag"] == '"x"'
+    assert body["instance"] == "urn:gitstore:request:r-1"
+    assert body["problems"] == [
+        {
+            "code": "a",
+            "message": "b",
+            "severity": "error",
+            "pointer": "/c",
+            "node": "n",
+            "line": 1,
+            "column": 2,
+        }
+    ]
+
+
+def test_git_is_told_in_words_that_it_prints() -> None:
+    """text/plain, and Basic as the challenge."""
+    answer = errors.plain(GitstoreError(Code.UNAUTHENTICATED, "who are you?"))
+    assert answer.content_type == "text/plain; charset=utf-8"
+    assert answer.data == b"who are you?\n"
+    assert answer.headers["WWW-Authenticate"] == 'Basic realm="gitstore"'
+    busy = errors.plain(GitstoreError(Code.BUSY, "later", retry_after=7))
+    assert (busy.status_code, busy.headers["Retry-After"]) == (503, "7")
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/", "/nowhere", "/workflows/", "//workflows", "/workflows/a/b", "/workflows/a/versions/1/x", "/%00",
+     "/%ff%fe", "/workflows/../tokens", "/ui%0d%0aX: y", "/docs/../app.py", "/docs/x.js", "/.git/config"],
+)  # fmt: skip
+def test_an_address_with_nothing_at_it_is_not_found(owner: Client, path: str) -> None:
+    """No redirects, no HTML."""
+    problem(owner.get(path), 404, "not_found")
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "allowed"),
+    [
+        ("DELETE", "/workflows", {"GET", "HEAD", "OPTIONS", "POST"}),
+        ("PATCH", "/workflows/a", {"GET", "HEAD", "OPTIONS"}),
+        ("DELETE", "/workflows/a/versions/1", {"GET", "HEAD", "OPTIONS"}),
+        ("PUT", "/workflows/a/versions/1", {"GET", "HEAD", "OPTIONS"}),
+        ("POST", "/workflows/a/versions/draft", {"DELETE", "GET", "HEAD", "OPTIONS", "PUT"}),
+        ("GET", "/workflows/a/current", {"DELETE", "OPTIONS", "PUT"}),
+        ("GET", "/workflows/a/validate", {"OPTIONS", "POST"}),
+        ("TRACE", "/workflows", {"GET", "HEAD", "OPTIONS", "POST"}),
+        ("BREW", "/livez", {"GET", "HEAD", "OPTIONS"}),
+        ("POST", "/openapi.json", {"GET", "HEAD", "OPTIONS"}),
+    ],
+)
+def test_a_method_that_is_not_there_is_told_those_that_are(
+    owner: Client, method: str, path: str, allowed: set[str]
+) -> None:
+    response = owner(method, path)
+    problem(response, 405, "method_not_allowed")
+    assert set(response.headers["Allow"].split(", ")) == allowed
+
+
+def test_the_request_id_comes_back(owner: Client) -> None:
+    """A sane one is taken over, any other replaced; a refusal names it."""
+    response = owner.get("/nowhere", headers={"X-Request-Id": "night-shift/7"})
+    assert response.headers["X-Request-Id"] == "night-shift/7"
+    assert response.json["instance"] == "urn:gitstore:request:night-shift/7"
+    for insane in ("", "a b", "x" * 129, "a\tb", "ä", '"', "<script>"):
+        made = owner.get("/livez", headers={"X-Request-Id": insane}).headers["X-Request-Id"]
+        assert re.fullmatch(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", made), insane
+
+
+def test_no_browser_runs_or_frames_an_answer(owner: Client) -> None:
+    """On every answer, refusals included."""
+    for path in ("/workflows", "/nowhere", "/livez", "/metrics", "/openapi.json"):
+        headers = owner.get(path).headers
+        assert headers["X-Content-Type-Options"] == "nosniff"
+        assert "sandbox" in headers["Content-Security-Policy"]
+        assert headers["X-Frame-Options"] == "DENY"
+        assert headers["Referrer-Policy"] == "no-referrer"
+
+
+def test_an_unexpected_error_is_told_to_the_operator_alone(
+    owner: Client, monkeypatch: pytest.MonkeyPatch, unexpected: list[Exception]
+) -> None:
+    """The caller gets `internal` and the request id; the log has the trace."""
+    told: list[dict[str, Any]] = []
+
+    def broken(*_: Any) -> None:
+        raise RuntimeError("the secret is in here")
+
+    monkeypatch.setattr(tokens, "tokens", broken)
+    monkeypatch.setattr(logs, "action", lambda event, **facts: told.append({"event": event, **facts}))
+    response = owner.get("/tokens", headers={"X-Request-Id": "r-1"})
+    refused = problem(response, 500, "internal")
+    assert "secret" not in response.text
+    assert refused["instance"] == "urn:gitstore:request:r-1"
+    assert any(line["event"] == "failed" and line["exc_info"] for line in told)
+    unexpected.clear()
+
+
+def test_a_request_is_one_line_of_the_log(owner: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the route, who asked, and how long it took; and never with the token."""
+    told: list[dict[str, Any]] = []
+    monkeypatch.setattr(logs, "request", lambda **facts: told.append(facts))
+    owner.get("/workflows/x%0ay?project=default")
+    (line,) = told
+    assert line["endpoint"] == "workflows.read_workflow"
+    assert (line["method"], line["status"], line["path"]) == ("GET", 404, "/workflows/x\ny")
+    assert line["project"] == "default"
+    assert line["principal"].startswith("owner-")
+    assert line["duration_ms"] > 0
+    assert owner.token not in str(line)
+
+
+def test_key_actions_are_lines_of_the_log(owner: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[tuple[str, dict[str, Any]]] = []
+    monkeypatch.setattr(logs, "action", lambda event, **facts: told.append((event, facts)))
+    owner.create()
+    owner.publish()
+    owner.publish(url="")
+    owner.put("/workflows/order-sync/current", json={"version": 1})
+    owner.delete("/workflows/order-sync/current")
+    owner.delete("/workflows/order-sync/versions/draft")
+    owner.post("/workflows/order-sync/versions/1/revert")
+    events = [event for event, _ in told if event != "request"]
+    assert events == [
+        "created", "published", "refused", "saved", "refused", "current_moved", "current_cleared",
+        "discarded", "reverted",
+    ]  # fmt: skip
+    published = told[[event for event, _ in told].index("published")][1]
+    assert published["version"] == 1
+    assert published["workflow"] == "order-sync"
+    assert {"project", "principal", "duration_ms"} <= set(published)
+
+
+def test_publishes_and_requests_are_counted(owner: Client) -> None:
+    owner.create()
+    owner.publish()
+    owner.publish()
+    owner.publish(url="")
+    figures = owner.get("/metrics")
+    assert figures.status_code == 200
+    assert figures.content_type.startswith("text/plain")
+    assert 'gitstore_publishes_total{door="http",outcome="published"} 1.0' in figures.text
+    assert 'gitstore_publishes_total{door="http",outcome="definition_invalid"} 1.0' in figures.text
+    assert 'endpoint="versions.publish",method="POST",status="201"' in figures.text
+    assert "gitstore_mirror_lag_seconds 0.0" in figures.text
+
+
+def test_when_the_database_is_away_nothing_is_written(house: House, owner: Client) -> None:
+    """503 with Retry-After on every door, and the process lives; a draft stays as it was."""
+    tag = owner.create().headers["ETag"]
+    before = sorted(path.name for path in house.repository().rglob("*"))
+    conninfo, house.database.conninfo = house.database.conninfo, "host=/nonexistent dbname=x"
+    house.database.close()
+    body = {"definition": definition("https://b.example/")}
+    for response in (
+        owner.get("/workflows"),
+        owner.put("/workflows/order-sync/versions/draft", json=body, match=tag),
+        owner.publish(),
+        owner.get("/readyz"),
+        owner.get("/workflows/order-sync/versions/draft/definition"),
+    ):
+        problem(response, 503, "unavailable")
+        assert int(response.headers["Retry-After"]) > 0
+    assert owner.get("/livez").status_code == 200
+    assert owner.get("/metrics").status_code == 200
+    assert sorted(path.name for path in house.repository().rglob("*")) == before
+    house.database.close()
+    house.database.conninfo = conninfo
+    assert owner.get("/readyz").status_code == 200
+    assert owner.get("/workflows/order-sync/versions/draft").headers["ETag"] == tag
+
+
+def test_ready_means_that_repositories_can_be_written(house: House, owner: Client) -> None:
+    assert owner.get("/readyz").json == {"status": "ok"}
+    house.config.repositories.rename(house.config.repositories.with_suffix(".away"))
+    problem(owner.get("/readyz"), 503, "unavailable")
+
+
+def test_health_needs_no_token(house: House) -> None:
+    stranger = Client(house.app, "")
+    for path in ("/livez", "/readyz", "/metrics"):
+        response = stranger.get(path)
+        assert response.status_code == HTTPStatus.OK
+        assert response.headers["Cache-Control"] == "no-store"

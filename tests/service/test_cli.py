@@ -1,0 +1,256 @@
+"""The `gitstore` command: what its commands do, what they say, and how they end."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from uuid import UUID, uuid4
+
+import psycopg
+import pytest
+from click.testing import CliRunner, Result
+
+from gitstore import names
+from gitstore.content import Content
+from gitstore.model import Person
+from gitstore.store import Store, Who
+from service.cli import commands
+from service.config import Config
+from service.credentials import digest, is_token
+from service.projects import Projects
+from sync import catalog
+from sync.db import Database
+from tests.service.running import STUB, environment, gitstore, running
+
+ADA = Person("Ada", "ada@example.com")
+DEFINITION = {"nodes": [{"id": "start", "type": "webhook", "data": {"label": "Start"}}]}
+
+
+@dataclass(frozen=True)
+class House:
+    """A data folder and a database of its own, and the commands for it, in this process."""
+
+    data: Path
+    url: str
+
+    def __call__(self, *arguments: str, status: int = 0, **settings: str) -> Result:
+        ours = {"DATABASE_URL": self.url, "GITSTORE_DATA": str(self.data), **settings}
+        wanted = environment(**ours)
+        absent: dict[str, str | None] = {name: None for name in os.environ if name not in wanted}
+        result = CliRunner(env={**absent, **wanted}).invoke(commands, arguments)
+        assert result.exit_code == status, result.output
+        assert "Traceback" not in result.output
+        return result
+
+    def sql(self, query: str) -> list[tuple[Any, ...]]:
+        with psycopg.connect(self.url) as connection:
+            return connection.execute(query.encode()).fetchall()
+
+    def publish(self, project: str, slug: str) -> Store:
+        """Publish a version of `slug` with no database in sight; its store, for the caller to close."""
+        store = self.store(project)
+        who = Who(ADA, ADA)
+        store.create_workflow(slug, Content(value=DEFINITION), who)
+        store.publish(slug, who)
+        return store
+
+    def store(self, project: str) -> Store:
+        config = Config.from_env({"GITSTORE_DATA": str(self.data)})
+        with closing(Database(self.url)) as database, database.as_owner() as transaction:
+            row = catalog.project(transaction, project)
+        assert row is not None
+        return Projects(config).open(row)
+
+
+@pytest.fixture
+def house(tmp_path: Path, make_database: Callable[..., str]) -> House:
+    made = House(tmp_path / "data", make_database())
+    assert "applied 0001" in made("migrate").stdout
+    return made
+
+
+def test_migrating_again_does_nothing(house: House) -> None:
+    """And says so."""
+    assert house("migrate").stdout == "the database is up to date\n"
+
+
+def test_a_project_is_made_with_its_repository(house: House) -> None:
+    """It is in the list, and what it is called and obeys."""
+    made = house("project", "create", "team-a", "--name", "Team A", "--rules", "any")
+    assert made.stdout == "created the project team-a: http://127.0.0.1:8080/team-a.git\n"
+    house("project", "create", "team-b")
+    heads, *rows = house("project", "list").stdout.splitlines()
+    assert heads.split() == ["slug", "name", "rules", "created", "id"]
+    assert [row.split("  ")[0] for row in rows] == ["team-a", "team-b"]
+    assert "Team A" in rows[0]
+    assert "any" in rows[0]
+    with closing(house.store("team-a")) as store:
+        assert store.slugs() == []
+    assert house.sql("select action, actor_id, door from gitstore.audit_log order by at") == [
+        ("project.created", "operator", "cli"),
+        ("project.created", "operator", "cli"),
+    ]
+
+
+@pytest.mark.parametrize("slug", ["Team", "-a", "a b", str(UUID(int=5))])
+def test_a_project_has_a_slug(house: House, slug: str) -> None:
+    """And not two of them the same."""
+    said = house("project", "create", "--", slug, status=1).stderr
+    assert said.startswith("error: ")
+    assert "is not a slug" in said
+
+
+def test_two_projects_do_not_share_a_name(house: House) -> None:
+    """The second is refused, and leaves nothing behind."""
+    house("project", "create", "team")
+    assert house("project", "create", "team", status=1).stderr == "error: there is a project team already\n"
+    assert len(list((house.data / "repos").iterdir())) == 1
+
+
+def test_a_token_is_shown_once(house: House) -> None:
+    """On stdout, so that it can be piped; the database has its SHA-256 alone."""
+    house("project", "create", "team")
+    made = house("token", "create", "team", "--role", "publisher", "--name", "ci")
+    secret = made.stdout.strip()
+    assert is_token(secret)
+    assert secret not in made.stderr
+    ((stored,),) = house.sql("select sha256 from gitstore.access_tokens")
+    assert stored == digest(secret)
+    listed = house("token", "list", "team").stdout
+    assert secret not in listed
+    assert {"publisher", "ci", "force"} <= set(listed.split())
+
+
+@pytest.mark.parametrize(
+    ("given", "after"),
+    [("12h", timedelta(hours=12)), ("30d", timedelta(days=30)), ("8w", timedelta(weeks=8))],
+)
+def test_a_token_may_end_after_a_while(house: House, given: str, after: timedelta) -> None:
+    """Hours, days or weeks from now."""
+    house("project", "create", "team")
+    before = datetime.now(UTC)
+    house("token", "create", "team", "--role", "viewer", "--name", "x", "--expires", given)
+    ((until,),) = house.sql("select expires_at from gitstore.access_tokens")
+    assert before + after <= until <= datetime.now(UTC) + after
+
+
+def test_a_token_may_end_with_a_day(house: House) -> None:
+    """The day is a part of its life; a date that is past is refused, as is what is no date."""
+    house("project", "create", "team")
+    create = ("token", "create", "team", "--role", "viewer", "--name", "x", "--expires")
+    house(*create, "2999-12-30")
+    assert house.sql("select expires_at::text from gitstore.access_tokens")[0][0].startswith(
+        "2999-12-31 00:00"
+    )
+    assert "that is past" in house(*create, "2001-01-01", status=2).stderr
+    assert "not like 12h" in house(*create, "soon", status=2).stderr
+
+
+def test_a_revoked_token_opens_nothing(house: House) -> None:
+    """It stays in the list; to revoke it again, or one that never was, is told."""
+    house("project", "create", "team")
+    house("token", "create", "team", "--role", "owner", "--name", "lost")
+    ((token,),) = house.sql("select id::text from gitstore.access_tokens")
+    assert house("token", "revoke", token).stdout == f"revoked {token} of team\n"
+    assert "revoked" in house("token", "list", "team").stdout
+    for absent in (token, str(uuid4())):
+        assert f"there is no token {absent} in force" in house("token", "revoke", absent, status=1).stderr
+    assert "not a valid UUID" in house("token", "revoke", "lost", status=2).stderr
+
+
+@pytest.mark.parametrize("command", [("token", "list"), ("verify",), ("rebuild",)])
+def test_a_project_that_is_not_there_is_told(house: House, command: tuple[str, ...]) -> None:
+    """And where to see those that are."""
+    said = house(*command, "nowhere", status=1).stderr
+    assert said == "error: there is no project 'nowhere': see gitstore project list\n"
+
+
+def test_verify_finds_what_differs(house: House) -> None:
+    """Each difference is a line on stdout, and the exit status is 1; after a rebuild there is none."""
+    house("project", "create", "team")
+    assert house("verify").stderr == "no differences in 1 project\n"
+    with closing(house.publish("team", "order-sync")):
+        pass
+    differing = house("verify", "team", status=1)
+    assert differing.stdout.startswith("team: order-sync")
+    assert differing.stderr.endswith("in 1 project\n")
+    assert house("rebuild", "team").stdout == "1 version in 1 project\n"
+    assert house("verify").exit_code == 0
+
+
+def test_rebuild_does_not_hide_a_contradiction(house: House) -> None:
+    """A tag that was moved behind gitstore's back: refused, naming it, unless Git is to be believed."""
+    house("project", "create", "team")
+    with closing(house.publish("team", "order-sync")) as store:
+        house("rebuild")
+        tag = store.path / os.fsdecode(names.tag("order-sync", 1))
+        commit = store.version("order-sync", 1).snapshot.commit
+    tag.write_text(commit + "\n")
+    assert "order-sync/v1" in house("verify", status=1).stdout
+    assert "order-sync/v1" in house("rebuild", status=1).stderr
+    house("rebuild", "--accept-git")
+
+
+def test_a_repository_that_is_gone_is_a_difference(house: House) -> None:
+    """One that verify tells, as nothing else may be told of that project."""
+    house("project", "create", "team")
+    (repository,) = (house.data / "repos").iterdir()
+    repository.rename(house.data / "elsewhere")
+    assert "the repository of the project team is not at" in house("verify", status=1).stdout
+
+
+def test_the_openapi_document_is_printed(house: House) -> None:
+    """As the service serves it, and without a database."""
+    document = json.loads(house("openapi", DATABASE_URL="").stdout)
+    assert document["openapi"].startswith("3.1")
+    assert "/workflows/{id}/versions/publish" in document["paths"]
+
+
+def test_an_option_goes_before_the_environment(house: House, tmp_path: Path) -> None:
+    """And is held to the same rules."""
+    said = house("project", "list", "--database-url", "mysql://u:hunter2@db", status=1).stderr
+    assert said.startswith("error: DATABASE_URL is 'mysql://u:***@db': expected ")
+    missing = house(
+        "project", "list", "--database-url", "", "--data", str(tmp_path / "none"), status=1
+    ).stderr
+    assert missing.startswith(f"error: there is no gitstore in {tmp_path / 'none'}: run gitstore serve")
+
+
+def test_a_database_that_does_not_answer_is_told(house: House) -> None:
+    """With what the driver said, and without the password."""
+    url = "postgresql://me:hunter2@127.0.0.1:1/x"
+    said = house("project", "list", status=1, DATABASE_URL=url).stderr
+    assert said.startswith("error: the database does not answer")
+    assert "refused" in said
+    assert "hunter2" not in said
+
+
+def test_an_unmigrated_database_is_told(tmp_path: Path, make_database: Callable[..., str]) -> None:
+    """And what to do."""
+    bare = House(tmp_path, make_database())
+    assert "run gitstore migrate" in bare("project", "list", status=1).stderr
+
+
+def test_a_command_line_that_is_not_understood_is_2(house: House) -> None:
+    """As everywhere."""
+    house("project", "erase", status=2)
+    house("token", "create", "team", "--role", "boss", "--name", "x", status=2)
+
+
+def test_commands_work_beside_the_service_and_without_it(ram_path: Path) -> None:
+    """Through its embedded Postgres while it runs; with that of the data folder, for a moment, when not."""
+    with running(ram_path, STUB) as service:
+        service.ready()
+        settings = {"GITSTORE_DATA": str(service.data)}
+        assert gitstore("project", "create", "team", settings=settings).returncode == 0
+        assert service.stop() == 0
+    listed = gitstore("project", "list", settings=settings)
+    assert [line.split()[0] for line in listed.stdout.splitlines()] == ["slug", "default", "team"]
+    assert listed.stderr == ""
+    assert gitstore("verify", settings=settings).stderr == "no differences in 2 projects\n"

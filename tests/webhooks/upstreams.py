@@ -1,0 +1,194 @@
+"""A real upstream: a bare repository of git's own, served by `git http-backend` on loopback, and an author."""
+
+from __future__ import annotations
+
+import base64
+import os
+import subprocess
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+AUTHOR = {
+    "PATH": os.environ["PATH"],
+    "HOME": os.devnull,
+    "GIT_CONFIG_NOSYSTEM": "1",
+    "GIT_CONFIG_GLOBAL": os.devnull,
+    "GIT_AUTHOR_NAME": "Ann",
+    "GIT_AUTHOR_EMAIL": "ann@example.test",
+    "GIT_COMMITTER_NAME": "Ann",
+    "GIT_COMMITTER_EMAIL": "ann@example.test",
+}
+TAGGED = 1_700_000_000
+
+
+def flow(url: str = "https://a.example/", **top: Any) -> str:
+    """A valid definition, as YAML."""
+    call = {"label": "Call", "config": {"url": url, "method": "POST"}}
+    nodes = [
+        {"id": "hook", "type": "webhook", "data": {"label": "Hook", "config": {}}},
+        {"id": "call", "type": "httpCall", "data": call},
+    ]
+    edges = [{"id": "e", "source": "hook", "target": "call"}]
+    return yaml.safe_dump({**top, "nodes": nodes, "edges": edges})
+
+
+BROKEN = "nodes: []\n"
+
+
+class Upstream:
+    """The repository at `url`, and what its people do to it by `git` in a work tree of theirs."""
+
+    def __init__(self, folder: Path, port: int) -> None:
+        self.bare, self.tree = folder / "team.git", folder / "tree"
+        self.url = f"http://127.0.0.1:{port}/team.git"
+        self.requests: list[str] = []
+        self.password: str | None = None
+        self.broken: int | None = None
+        self._clock = TAGGED
+        self._run("init", "-q", "--bare", "-b", "main", str(self.bare))
+        self._run("--git-dir", str(self.bare), "config", "http.receivepack", "true")
+        self._run("init", "-q", "-b", "main", str(self.tree))
+
+    def _run(self, *arguments: str, input: bytes = b"") -> str:
+        self._clock += 1
+        dates = {"GIT_AUTHOR_DATE": f"@{self._clock} +0000", "GIT_COMMITTER_DATE": f"@{self._clock} +0000"}
+        done = subprocess.run(
+            ["git", *arguments], input=input, capture_output=True, check=False, env={**AUTHOR, **dates}
+        )
+        assert done.returncode == 0, done.stderr.decode()
+        return done.stdout.decode().strip()
+
+    def git(self, *arguments: str, input: bytes = b"") -> str:
+        return self._run("-C", str(self.tree), *arguments, input=input)
+
+    def in_bare(self, *arguments: str) -> str:
+        return self._run("--git-dir", str(self.bare), *arguments)
+
+    def write(self, path: str, content: str) -> None:
+        file = self.tree / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(content)
+
+    def commit(self, path: str, content: str, message: str = "Change it") -> str:
+        self.write(path, content)
+        self.git("add", "-A")
+        self.git("commit", "-q", "-m", message)
+        return self.git("rev-parse", "HEAD")
+
+    def version(
+        self, slug: str, number: int, content: str | None = None, *, path: str = "workflow.yaml",
+        message: str = "", lightweight: bool = False,
+    ) -> str:  # fmt: skip
+        """Commit a definition, tag it `<slug>/v<N>` and push that; what the tag holds."""
+        self.commit(path, flow(f"https://v{number}.example/") if content is None else content)
+        return self.tag(f"{slug}/v{number}", message=message or f"Ship v{number}", lightweight=lightweight)
+
+    def tag(self, name: str, *options: str, message: str = "Ship it", lightweight: bool = False) -> str:
+        how = [] if lightweight else ["-a", "-m", message]
+        self.git("tag", *how, *options, name)
+        self.push(f"refs/tags/{name}", "--force")
+        return self.git("rev-parse", f"refs/tags/{name}")
+
+    def push(self, *arguments: str) -> None:
+        self.git("push", "-q", str(self.bare), *arguments)
+
+    def draft(self, slug: str, content: str, path: str = "workflow.yaml") -> str:
+        made = self.commit(path, content)
+        self.push(f"HEAD:refs/heads/drafts/{slug}", "--force")
+        return made
+
+    def refs(self) -> dict[str, str]:
+        lines = self.in_bare("for-each-ref", "--format=%(objectname) %(refname)").splitlines()
+        return {name: oid for oid, _, name in (line.partition(" ") for line in lines)}
+
+    def hook(self, name: str, script: str) -> None:
+        path = self.bare / "hooks" / name
+        path.write_text(script)
+        path.chmod(0o755)
+
+
+class _Handler(BaseHTTPRequestHandler):
+    """The CGI of git http-backend; HTTP/1.0, so that the end of the connection is the end of the answer."""
+
+    server: _Server
+
+    def do_GET(self) -> None:
+        self._serve()
+
+    def do_POST(self) -> None:
+        self._serve()
+
+    def _serve(self) -> None:
+        upstream = self.server.upstream
+        upstream.requests.append(f"{self.command} {self.path}")
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        if upstream.broken is not None:
+            self._say(upstream.broken, b"out of order")
+        elif upstream.password is not None and not self._authorized(upstream.password):
+            self._say(401, b"who is it", ("WWW-Authenticate", 'Basic realm="x"'))
+        else:
+            with suppress(BrokenPipeError, ConnectionResetError):
+                self._backend(upstream, body)
+
+    def _authorized(self, password: str) -> bool:
+        given = self.headers.get("Authorization", "").removeprefix("Basic ")
+        return base64.b64decode(given).decode().partition(":")[2] == password
+
+    def _say(self, status: int, body: bytes, *headers: tuple[str, str]) -> None:
+        self.send_response(status)
+        for name, value in headers:
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(body)
+
+    def _backend(self, upstream: Upstream, body: bytes) -> None:
+        path, _, query = self.path.partition("?")
+        environ = {
+            **AUTHOR,
+            "GIT_PROJECT_ROOT": str(upstream.bare.parent),
+            "GIT_HTTP_EXPORT_ALL": "1",
+            "REQUEST_METHOD": self.command,
+            "PATH_INFO": path,
+            "QUERY_STRING": query,
+            "CONTENT_TYPE": self.headers.get("Content-Type", ""),
+            "CONTENT_LENGTH": str(len(body)),
+            "REMOTE_USER": "ann",
+            "REMOTE_ADDR": "127.0.0.1",
+            "GIT_PROTOCOL": self.headers.get("Git-Protocol", ""),
+        }
+        done = subprocess.run(
+            ["git", "http-backend"], input=body, capture_output=True, env=environ, check=False
+        )
+        head, _, answer = done.stdout.partition(b"\r\n\r\n")
+        headers = [tuple(line.split(": ", 1)) for line in head.decode().splitlines()]
+        status = next((int(value[:3]) for name, value in headers if name == "Status"), 200)
+        self._say(status, answer, *(header for header in headers if header[0] != "Status"))  # type: ignore[arg-type]
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = False
+    upstream: Upstream
+
+
+@contextmanager
+def upstream_in(folder: Path) -> Iterator[Upstream]:
+    """Serve one for as long as the block."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with _Server(("127.0.0.1", 0), _Handler) as server:
+        server.upstream = Upstream(folder, server.server_address[1])
+        thread = threading.Thread(target=server.serve_forever, args=(0.02,))
+        thread.start()
+        try:
+            yield server.upstream
+        finally:
+            server.shutdown()
+            thread.join()

@@ -1,0 +1,173 @@
+"""Deliveries as rows: made from events, and claimed by workers on any machine.
+
+An event becomes deliveries in the transaction that takes it out of the queue. A claim moves due_at to where
+its lease ends: a worker that is killed between sending and recording lets the delivery be due again then, and
+it is sent once more, under the same id. Times are the database's, which all machines share, unless `now` is
+given.
+
+Locks are taken in one order, the subscription's row and then its deliveries', by everybody.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Final, LiteralString
+from uuid import UUID
+
+from sync.db import Transaction
+
+CHANNEL: Final = "gitstore_deliveries"
+"""Where it is told (NOTIFY) that something is due that is no new event."""
+FAN_OUT: Final = 500
+
+# The lock on the subscriptions lets nobody pause one between here and the commit.
+_FAN_OUT: Final[LiteralString] = """
+    with taken as materialized (
+        delete from gitstore.event_queue where event_id in (
+            select event_id from gitstore.event_queue limit %(limit)s for update skip locked)
+        returning event_id
+    ), wanted as materialized (
+        select s.id, s.project_id, s.state, e.id as event_id, e.type
+        from taken
+        join gitstore.events e on e.id = taken.event_id
+        join gitstore.subscriptions s on s.project_id = e.project_id and e.type = any(s.events)
+            and s.state in ('active', 'paused') and s.created_at <= e.recorded_at
+        order by e.recorded_at, e.id
+        for share of s
+    )
+    insert into gitstore.deliveries (project_id, subscription_id, event_id, type, due_at)
+    select project_id, id, event_id, type,
+        case when state = 'active' then coalesce(%(now)s, clock_timestamp()) end
+    from wanted
+    on conflict (subscription_id, event_id) do nothing
+"""
+# `waiting` hops from one subscription to the next in the index. One that was slow or failed has its turn by
+# itself, and all of those share `slow_room`, so that however many there are, there is room for the others.
+_CLAIM: Final[LiteralString] = """
+    with recursive clock (now) as materialized (
+        select coalesce(%(now)s, clock_timestamp())
+    ), waiting (id) as (
+        (select subscription_id from gitstore.deliveries where due_at is not null
+         order by subscription_id limit 1)
+        union all
+        select (select d.subscription_id from gitstore.deliveries d
+                where d.due_at is not null and d.subscription_id > waiting.id
+                order by d.subscription_id limit 1)
+        from waiting where waiting.id is not null
+    ), due as materialized (
+        select found.id, found.due_at, lane.slow,
+            row_number() over (partition by lane.slow order by found.due_at) as place
+        from waiting
+        cross join clock
+        join gitstore.subscriptions s on s.id = waiting.id and (s.quiet_until is null or s.quiet_until <= now)
+        cross join lateral (
+            select s.failing_since is not null or s.id = any(%(slow)s) as slow
+        ) lane
+        left join unnest(%(busy)s::uuid[], %(counts)s::int[]) as sending (id, count) on sending.id = s.id
+        cross join lateral (
+            select d.id, d.due_at from gitstore.deliveries d
+            where d.subscription_id = s.id and d.due_at <= now
+            order by d.due_at
+            limit greatest(case when lane.slow then 1 else %(each)s end - coalesce(sending.count, 0), 0)
+            for update skip locked
+        ) found
+    ), mine as materialized (
+        select id, slow from due where place <= case when slow then %(slow_room)s else %(room)s end
+        order by due_at limit %(room)s
+    ), claimed as (
+        update gitstore.deliveries d set due_at = now + %(lease)s
+        from mine cross join clock where d.id = mine.id
+        returning d.*, mine.slow
+    )
+    select c.id, c.project_id, c.subscription_id, c.event_id, c.type, c.tries, c.due_at as lease, c.slow,
+        s.url, e.workflow_id, coalesce(e.created_at, c.created_at) as at, coalesce(c.data, e.data) as data,
+        array(select k.sealed from gitstore.subscription_secrets k
+              where k.subscription_id = s.id and (k.retires_at is null or k.retires_at > now)
+              order by k.created_at desc) as sealed
+    from claimed c cross join clock
+    join gitstore.subscriptions s on s.id = c.subscription_id
+    left join gitstore.events e on e.id = c.event_id
+    order by at, c.id
+"""
+# Seconds; null where nothing will be due by itself. What is due already waits for room, not for time.
+_NEXT: Final[LiteralString] = """
+    select extract(epoch from least(
+        (select min(due_at) from gitstore.deliveries where due_at > clock_timestamp()),
+        (select min(quiet_until) from gitstore.subscriptions where quiet_until > clock_timestamp())
+    ) - clock_timestamp())::float8
+"""
+_LAG: Final[LiteralString] = """
+    select greatest(extract(epoch from clock_timestamp() - least(
+        (select d.due_at from gitstore.deliveries d join gitstore.subscriptions s on s.id = d.subscription_id
+         where d.due_at <= clock_timestamp() and (s.quiet_until is null or s.quiet_until <= clock_timestamp())
+         order by d.due_at limit 1),
+        (select min(e.recorded_at) from gitstore.event_queue q join gitstore.events e on e.id = q.event_id)
+    )), 0)::float8
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """A delivery that was claimed, with all that it takes to send it.
+
+    `tries` counts the attempts before this one; the claim holds until `lease`; `slow` tells its lane.
+    """
+
+    id: UUID
+    project_id: UUID
+    subscription_id: UUID
+    event_id: UUID
+    type: str
+    tries: int
+    lease: datetime
+    slow: bool
+    url: str
+    workflow_id: UUID | None
+    at: datetime
+    data: Mapping[str, Any]
+    sealed: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """What a worker can take on. `sending` counts what it sends now, by subscription."""
+
+    threads: int
+    slow_threads: int
+    each: int
+    sending: Mapping[UUID, int]
+    slow: Sequence[UUID] = ()
+
+
+def fan_out(tx: Transaction, now: datetime | None = None) -> int:
+    """Make deliveries of the events that are queued, FAN_OUT at most; how many deliveries."""
+    return tx.run(_FAN_OUT, limit=FAN_OUT, now=now)
+
+
+def claim(tx: Transaction, room: Room, lease: timedelta, now: datetime | None = None) -> list[Due]:
+    """Take what is due, as much as there is room for, the longest due first."""
+    return tx.rows(
+        Due,
+        _CLAIM,
+        now=now,
+        lease=lease,
+        room=room.threads,
+        slow_room=room.slow_threads,
+        each=room.each,
+        busy=list(room.sending),
+        counts=list(room.sending.values()),
+        slow=list(room.slow),
+    )
+
+
+def seconds_to_next(tx: Transaction) -> float | None:
+    """Until something will be due by itself; None where nothing will."""
+    found: float | None = tx.value(_NEXT)
+    return found
+
+
+def lag(tx: Transaction) -> float:
+    """Seconds since the oldest delivery that is not sent yet was due; 0 where there is none."""
+    return float(tx.value(_LAG) or 0.0)

@@ -1,0 +1,140 @@
+"""Deliveries as their project's owners see them: what was sent, with every attempt; and sending it again."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Final, Literal, LiteralString
+from uuid import UUID, uuid4
+
+from psycopg.types.json import Jsonb
+
+from sync.db import Transaction
+from webhooks import payload
+from webhooks.subscriptions import WAKE, Subscription
+
+State = Literal["pending", "succeeded", "failed"]
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """`event_id` is what subscribers see as webhook-id; `due_at` is None where it has ended or is held."""
+
+    id: UUID
+    subscription_id: UUID
+    event_id: UUID
+    type: str
+    state: State
+    due_at: datetime | None
+    attempts: int
+    last_status: int | None
+    last_error: str | None
+    created_at: datetime
+    ended_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One attempt: `status` is None where there was no answer, `error` where it succeeded."""
+
+    number: int
+    url: str
+    started_at: datetime
+    duration_ms: int
+    status: int | None
+    error: str | None
+    response: str | None
+
+
+Place = tuple[datetime, UUID]
+"""Where a page ended: the last one's created_at and id."""
+
+_SELECT: Final[LiteralString] = """
+    select id, subscription_id, event_id, type, state, due_at, attempts, last_status, last_error, created_at,
+        ended_at
+    from gitstore.deliveries where project_id = %(project)s
+"""
+_BEFORE: Final[LiteralString] = " and (created_at, id) < (%(before)s, %(before_id)s)"
+_OF_ONE: Final[LiteralString] = " and subscription_id = %(subscription)s"
+_IN_STATE: Final[LiteralString] = " and state = %(state)s"
+_ORDER: Final[LiteralString] = " order by created_at desc, id desc limit %(limit)s"
+_BY_ID: Final[LiteralString] = " and id = %(id)s"
+_ATTEMPTS: Final[LiteralString] = """
+    select number, url, started_at, duration_ms, status, error, response
+    from gitstore.delivery_attempts where delivery_id = %(id)s order by number
+"""
+# The attempts of before stay; the schedule begins anew.
+_AGAIN: Final[LiteralString] = """
+    update gitstore.deliveries set state = 'pending', due_at = now(), tries = 0, ended_at = null
+    where project_id = %(project)s and id = %(id)s and exists (
+        select from gitstore.subscriptions s
+        where s.id = subscription_id and s.state in ('active', 'paused', 'disabled'))
+"""
+_TEST: Final[LiteralString] = """
+    insert into gitstore.deliveries (id, project_id, subscription_id, event_id, type, data, due_at)
+    values (%(id)s, %(project)s, %(subscription)s, %(event)s, %(type)s, %(data)s, now())
+"""
+_NEWEST: Final = (datetime.max.replace(tzinfo=UTC), UUID(int=2**128 - 1))
+
+
+def deliveries(
+    tx: Transaction,
+    project_id: UUID,
+    *,
+    subscription_id: UUID | None = None,
+    state: State | None = None,
+    before: Place | None = None,
+    limit: int = 20,
+) -> tuple[list[Delivery], Place | None]:
+    """A project's, the newest first, and where the next page begins."""
+    query = _SELECT + _BEFORE + (_OF_ONE if subscription_id else "") + (_IN_STATE if state else "") + _ORDER
+    at, last = before or _NEWEST
+    found = tx.rows(
+        Delivery,
+        query,
+        project=project_id,
+        subscription=subscription_id,
+        state=state,
+        before=at,
+        before_id=last,
+        limit=limit + 1,
+    )
+    page = found[:limit]
+    return page, (page[-1].created_at, page[-1].id) if len(found) > limit else None
+
+
+def delivery(tx: Transaction, project_id: UUID, delivery_id: UUID) -> Delivery | None:
+    return tx.row(Delivery, _SELECT + _BY_ID, project=project_id, id=delivery_id)
+
+
+def attempts(tx: Transaction, delivery_id: UUID) -> list[Attempt]:
+    """All of them, the oldest first."""
+    return tx.rows(Attempt, _ATTEMPTS, id=delivery_id)
+
+
+def redeliver(tx: Transaction, project_id: UUID, delivery_id: UUID) -> Delivery | None:
+    """Send it again, now, under the same id, even to a paused subscription; None where there is none."""
+    if not tx.run(_AGAIN, project=project_id, id=delivery_id):
+        return None
+    tx.value(WAKE)
+    return delivery(tx, project_id, delivery_id)
+
+
+def test(tx: Transaction, subscription: Subscription) -> Delivery:
+    """Send a test event to one subscription, paused or not."""
+    message = "A test of this subscription: nothing has happened."
+    data = {"subscription_id": str(subscription.id), "message": message}
+    made = uuid4()
+    tx.run(
+        _TEST,
+        id=made,
+        project=subscription.project_id,
+        subscription=subscription.id,
+        event=uuid4(),
+        type=payload.TEST,
+        data=Jsonb(data),
+    )
+    tx.value(WAKE)
+    found = delivery(tx, subscription.project_id, made)
+    assert found is not None  # noqa: S101 - of this transaction
+    return found

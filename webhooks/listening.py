@@ -1,0 +1,42 @@
+"""Being told by Postgres that something has happened (LISTEN), on a connection of its own."""
+
+from __future__ import annotations
+
+import threading
+from typing import Final
+
+import psycopg
+
+from sync import events
+from webhooks import deliveries
+
+_SLICE: Final = 0.5  # seconds after which it looks whether to stop
+_PAUSE: Final = 1.0
+
+
+class Listener(threading.Thread):
+    """Sets `wake` at each notification, after each time that it may have missed some, and at its end."""
+
+    def __init__(self, conninfo: str, wake: threading.Event, stop: threading.Event) -> None:
+        super().__init__(name="listener", daemon=True)
+        self._conninfo = conninfo
+        self._wake = wake
+        self._stop_asked = stop
+
+    def run(self) -> None:
+        while not self._stop_asked.is_set():
+            try:
+                self._listen()
+            except psycopg.Error:
+                # The courier looks from time to time anyway, and tells what is wrong.
+                self._stop_asked.wait(_PAUSE)
+        self._wake.set()
+
+    def _listen(self) -> None:
+        with psycopg.connect(self._conninfo, autocommit=True) as connection:
+            connection.execute(f"listen {events.CHANNEL}")
+            connection.execute(f"listen {deliveries.CHANNEL}")
+            self._wake.set()
+            while not self._stop_asked.is_set():
+                for _ in connection.notifies(timeout=_SLICE, stop_after=1):
+                    self._wake.set()

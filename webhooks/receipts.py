@@ -1,0 +1,70 @@
+"""Deliveries that forges make: which were taken, and the source that each marks as due. As the mirror."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final, LiteralString
+from uuid import UUID
+
+from sync.db import Database
+from webhooks import inbound, sources
+from webhooks.inbound import Kind, Received
+from webhooks.sealing import Sealer
+from webhooks.signature import Forge, Headers
+
+
+@dataclass(frozen=True, slots=True)
+class Bell:
+    """What is needed to know whose delivery it is."""
+
+    id: UUID
+    project_id: UUID
+    project: str
+    forge: str
+    sealed_secret: str
+
+
+_BELL: Final[LiteralString] = """
+    select s.id, s.project_id, p.slug as project, s.forge, s.sealed_secret
+    from gitstore.sources s join gitstore.projects p on p.id = s.project_id where s.id = %(id)s
+"""
+_REMEMBER: Final[LiteralString] = """
+    insert into gitstore.receipts (source_id, project_id, delivery, event)
+    values (%(source)s, %(project)s, %(delivery)s, %(event)s) on conflict do nothing
+"""
+# One that is due already stays as it is: ten deliveries, one fetch.
+_RING: Final[LiteralString] = """
+    update gitstore.sources set due_at = now() where id = %(source)s and due_at > now() and not paused
+"""
+_FORGET: Final[LiteralString] = "delete from gitstore.receipts where received_at < now() - interval '30 days'"
+
+
+def bell(database: Database, source_id: UUID) -> Bell | None:
+    """The source with that id, whoever's it is."""
+    with database.as_mirror() as tx:
+        return tx.row(Bell, _BELL, id=source_id)
+
+
+def take(
+    database: Database, sealer: Sealer, found: Bell, headers: Headers, body: bytes, now: datetime
+) -> tuple[Received, bool]:
+    """Verify and read a delivery; remember it and mark its source as due, in one transaction.
+
+    The answer says what it was, and whether it was new: sent again, it does nothing. Raises `bad_signature`,
+    `malformed`.
+    """
+    secret = sealer.open(sources.secret_purpose(found.id), found.sealed_secret)
+    received = inbound.receive(headers, body, secret, Forge(found.forge), now)
+    with database.as_mirror() as tx:
+        values = {"source": found.id, "project": found.project_id, "event": received.event}
+        new = received.delivery is None or tx.run(_REMEMBER, **values, delivery=received.delivery) > 0
+        if new and received.kind is Kind.CHANGED and tx.run(_RING, source=found.id):
+            tx.value(sources.WAKE)
+    return received, new
+
+
+def forget_old(database: Database) -> int:
+    """Forget deliveries of more than 30 days ago: a replay of one costs a fetch, and no more."""
+    with database.as_mirror() as tx:
+        return tx.run(_FORGET)

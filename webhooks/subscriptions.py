@@ -1,0 +1,182 @@
+"""Subscriptions: who is told of what, at which URL, signed with which secrets. Rows, as one of the owners.
+
+`Database.as_user(claims)` opens the transactions that these functions take; row-level security lets the
+project's owners alone read and change. What is deleted keeps its row, as its deliveries are history.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final, Literal, LiteralString
+from uuid import UUID, uuid4
+
+from gitstore.errors import Code, GitstoreError
+from sync.db import Transaction
+from webhooks import signature
+from webhooks.sealing import Sealer
+
+MOST: Final = 100
+"""Subscriptions that a project may have: an event costs one delivery for each."""
+MOST_SECRETS: Final = 4
+"""That sign at a time, however often somebody rotates."""
+OVERLAP: Final = timedelta(hours=24)
+WAKE: Final[LiteralString] = "select pg_notify('gitstore_deliveries', '')"
+"""Tells the workers that something is due."""
+
+State = Literal["active", "paused", "disabled"]
+
+
+@dataclass(frozen=True, slots=True)
+class Subscription:
+    """`reason` says why it is disabled; `failing_since` is None where the last attempt succeeded."""
+
+    id: UUID
+    project_id: UUID
+    url: str
+    events: list[str]
+    state: State
+    reason: str | None
+    failing_since: datetime | None
+    created_at: datetime
+    updated_at: datetime
+
+
+_SELECT: Final[LiteralString] = """
+    select id, project_id, url, events, state, reason, failing_since, created_at, updated_at
+    from gitstore.subscriptions where project_id = %(project)s and state <> 'deleted'
+"""
+_BY_ID: Final[LiteralString] = " and id = %(id)s"
+_IN_ORDER: Final[LiteralString] = " order by created_at, id"
+_CREATE: Final[LiteralString] = """
+    insert into gitstore.subscriptions (id, project_id, url, events)
+    values (%(id)s, %(project)s, %(url)s, %(events)s)
+"""
+# Whatever is changed by a person ends what failures of before would lead to.
+_CHANGE: Final[LiteralString] = """
+    update gitstore.subscriptions set url = coalesce(%(url)s, url), events = coalesce(%(events)s, events),
+        state = coalesce(%(state)s, state), updated_at = now(),
+        reason = case when coalesce(%(state)s, state) = 'disabled' then reason end,
+        failing_since = case when %(url)s is null and %(state)s is null then failing_since end,
+        quiet_until = case when %(url)s is null and %(state)s is null then quiet_until end
+    where project_id = %(project)s and state <> 'deleted' and id = %(id)s
+"""
+_DELETE: Final[LiteralString] = """
+    update gitstore.subscriptions set state = 'deleted', updated_at = now()
+    where project_id = %(project)s and state <> 'deleted' and id = %(id)s
+"""
+_HOLD: Final[LiteralString] = (
+    "update gitstore.deliveries set due_at = null where subscription_id = %(id)s and state = 'pending'"
+)
+_RELEASE: Final[LiteralString] = """
+    update gitstore.deliveries set due_at = now()
+    where subscription_id = %(id)s and state = 'pending' and due_at is null
+"""
+_GIVE_UP: Final[LiteralString] = """
+    update gitstore.deliveries set state = 'failed', due_at = null, ended_at = now(), last_error = %(why)s
+    where subscription_id = %(id)s and state = 'pending'
+"""
+_SIGN_WITH: Final[LiteralString] = """
+    insert into gitstore.subscription_secrets (id, subscription_id, project_id, sealed)
+    values (%(secret_id)s, %(id)s, %(project)s, %(sealed)s)
+"""
+_RETIRE_SECRETS: Final[LiteralString] = """
+    update gitstore.subscription_secrets set retires_at = now() + %(overlap)s
+    where subscription_id = %(id)s and (retires_at is null or retires_at > now() + %(overlap)s)
+"""
+_FORGET_SECRETS: Final[LiteralString] = """
+    delete from gitstore.subscription_secrets where subscription_id = %(id)s and (
+        retires_at <= now() or id not in (
+            select kept.id from gitstore.subscription_secrets kept where kept.subscription_id = %(id)s
+            order by kept.created_at desc limit %(kept)s))
+"""
+
+
+def subscriptions(tx: Transaction, project_id: UUID) -> list[Subscription]:
+    """All of a project's, the oldest first."""
+    return tx.rows(Subscription, _SELECT + _IN_ORDER, project=project_id)
+
+
+def subscription(tx: Transaction, project_id: UUID, subscription_id: UUID) -> Subscription | None:
+    return tx.row(Subscription, _SELECT + _BY_ID, project=project_id, id=subscription_id)
+
+
+def create(
+    tx: Transaction, sealer: Sealer, project_id: UUID, url: str, events: Sequence[str]
+) -> tuple[Subscription, str]:
+    """A new one, and its secret, which nobody can read again. The caller has checked URL and types.
+
+    Raises `limit_reached`.
+    """
+    if len(subscriptions(tx, project_id)) >= MOST:
+        raise GitstoreError(Code.LIMIT_REACHED, f"a project has {MOST} subscriptions at most", limit=MOST)
+    made = uuid4()
+    tx.run(_CREATE, id=made, project=project_id, url=url, events=list(events))
+    secret = _sign_with(tx, sealer, made, project_id)
+    found = subscription(tx, project_id, made)
+    assert found is not None  # noqa: S101 - of this transaction
+    return found, secret
+
+
+def change(
+    tx: Transaction,
+    project_id: UUID,
+    subscription_id: UUID,
+    *,
+    url: str | None = None,
+    events: Sequence[str] | None = None,
+    state: Literal["active", "paused"] | None = None,
+) -> Subscription | None:
+    """Change what is given. While it is paused, deliveries are held; made active, they are sent.
+
+    One that was disabled gets what happens from then on; what it missed can be delivered again, one by one.
+    """
+    given = list(events) if events is not None else None
+    values = {"project": project_id, "id": subscription_id, "url": url, "events": given, "state": state}
+    if not tx.run(_CHANGE, **values):
+        return None
+    if state == "paused":
+        tx.run(_HOLD, id=subscription_id)
+    elif state == "active":
+        tx.run(_RELEASE, id=subscription_id)
+        tx.value(WAKE)
+    return subscription(tx, project_id, subscription_id)
+
+
+def rotate(
+    tx: Transaction, sealer: Sealer, project_id: UUID, subscription_id: UUID, overlap: timedelta = OVERLAP
+) -> str | None:
+    """A new secret; those of before sign too until `overlap` has passed. None: no such subscription."""
+    if subscription(tx, project_id, subscription_id) is None:
+        return None
+    tx.run(_RETIRE_SECRETS, id=subscription_id, overlap=overlap)
+    tx.run(_FORGET_SECRETS, id=subscription_id, kept=MOST_SECRETS - 1)
+    return _sign_with(tx, sealer, subscription_id, project_id)
+
+
+def delete(tx: Transaction, project_id: UUID, subscription_id: UUID) -> bool:
+    """Whether there was one. What was still to be delivered fails; its secrets are gone."""
+    if not tx.run(_DELETE, project=project_id, id=subscription_id):
+        return False
+    tx.run(_GIVE_UP, id=subscription_id, why="the subscription was deleted")
+    tx.run(_FORGET_SECRETS, id=subscription_id, kept=0)
+    return True
+
+
+def give_up(tx: Transaction, subscription_id: UUID, why: str) -> None:
+    """Let everything that is still to be delivered to a subscription fail."""
+    tx.run(_GIVE_UP, id=subscription_id, why=why)
+
+
+def purpose(subscription_id: UUID) -> str:
+    """What its secrets are sealed for."""
+    return f"subscription {subscription_id}"
+
+
+def _sign_with(tx: Transaction, sealer: Sealer, subscription_id: UUID, project_id: UUID) -> str:
+    secret = signature.new_secret()
+    sealed = sealer.seal(purpose(subscription_id), secret)
+    values = {"secret_id": uuid4(), "id": subscription_id, "project": project_id, "sealed": sealed}
+    tx.run(_SIGN_WITH, **values)
+    return secret
