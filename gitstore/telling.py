@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from gitstore.definition import describe
-from gitstore.errors import GitstoreError
+from gitstore.errors import Code, GitstoreError
 from gitstore.model import Definition, Problem
 from gitstore.names import DraftRef, VersionRef
 from gitstore.policy import Effect, Verdict
@@ -63,7 +63,9 @@ class Telling:
     def _refusal(self, verdict: Verdict, refusal: GitstoreError) -> None:
         problems = [problem for problem in refusal.data.get("problems", ()) if problem.error]
         if verdict.target is not None and problems:
-            self.lines.append(f"{verdict.target.slug}: {refusal.message}")
+            # A parser knows the file, but not whose it is.
+            whose = f"{verdict.target.slug}: " if refusal.code is Code.DEFINITION_UNPARSABLE else ""
+            self.lines.append(whose + refusal.message)
             self._problems(problems)
 
     def _problems(self, problems: Sequence[Problem]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache, partial
 from importlib.metadata import version
 
 from flask import Flask, Response, request
@@ -9,8 +10,8 @@ from pydantic import ValidationError
 from werkzeug.exceptions import HTTPException
 
 from gitstore.errors import Code, GitstoreError
-from service import errors, git_http, logs
-from service.api import current, diff, docs, drafts, health, tokens, versions, workflows
+from service import errors, git_http, logs, secret_key
+from service.api import current, deliveries, diff, docs, drafts, health, subscriptions, tokens, versions, workflows
 from service.api.bodies import malformed
 from service.api.openapi import new_app, register
 from service.config import Config
@@ -19,6 +20,7 @@ from service.metrics import Metrics
 from service.projects import Projects
 from service.requests import ENDPOINT, Around
 from sync.db import Database
+from webhooks.egress import Egress
 
 
 def create_app(config: Config, *, database: Database | None = None, metrics: Metrics | None = None) -> Flask:
@@ -29,10 +31,17 @@ def create_app(config: Config, *, database: Database | None = None, metrics: Met
         database = Database(config.database_url, application="gitstore web")
     figures = metrics or Metrics(config.metrics_folder)
     app = new_app("gitstore", version("gitstore"))
-    app.extensions[EXTENSION] = Services(config, database, Projects(config), figures)
+    app.extensions[EXTENSION] = Services(
+        config,
+        database,
+        Projects(config),
+        figures,
+        Egress(config.egress_allow),
+        cache(partial(secret_key.sealer, config)),
+    )
     app.url_map.merge_slashes = False  # //x is not /x: no redirects
     app.validation_error_callback = _refuse_parameters
-    for noun in (workflows, drafts, versions, diff, current, tokens, health):
+    for noun in (workflows, drafts, versions, diff, current, tokens, subscriptions, deliveries, health):
         register(app, noun.blueprint)
     for page in (docs, git_http):
         app.register_blueprint(page.blueprint)

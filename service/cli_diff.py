@@ -65,10 +65,13 @@ def diff(
 
 
 def _tell(lines: Iterable[str]) -> None:
-    """Lines in the colours of their signs, which click leaves out where no terminal is."""
+    """Lines in the colours of their signs, which click leaves out where no terminal is.
+
+    Nothing that a definition holds may act on the terminal.
+    """
     for line in lines:
         visible = INVISIBLE.sub(lambda found: "\t" if found[0] == "\t" else "?", line)
-        click.echo(click.style(visible, fg=_COLOURS.get(visible.lstrip()[:1])))
+        click.echo(click.style(visible, fg=_COLOURS.get(visible[:1])))
 
 
 def _lines(found: Diff) -> Iterator[str]:
@@ -87,13 +90,12 @@ def _lines(found: Diff) -> Iterator[str]:
 
 def _changes(changes: Iterable[Change]) -> Iterator[str]:
     for change in changes:
-        yield f"    {change.pointer or 'all of it'}" + (
-            " in another order" if change.op is Op.REORDER else ""
-        )
+        how = " in another order" if change.op is Op.REORDER else ""
+        yield f"    {change.pointer or 'all of it'}{how}"
         if change.op in (Op.REMOVE, Op.REPLACE):
-            yield f"      - {_value(change.before)}"
+            yield f"-     {_value(change.before)}"
         if change.op in (Op.ADD, Op.REPLACE):
-            yield f"      + {_value(change.after)}"
+            yield f"+     {_value(change.after)}"
 
 
 def _name(item: Element | Altered, what: str) -> str:

@@ -46,6 +46,9 @@ class Services:
     database: Database
     projects: Projects
     metrics: Metrics
+    egress: Egress
+    sealer: Callable[[], Sealer]
+    """Made at first use: its key may be."""
 
 
 def services() -> Services:

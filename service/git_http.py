@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import gzip
 import tempfile
+import time
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from datetime import UTC, datetime
-from typing import IO, Final
+from typing import IO, Any, Final
 
 from flask import Blueprint, Response, request
 from werkzeug.exceptions import ClientDisconnected
@@ -81,9 +82,10 @@ def fetch(project: str) -> Response:
 def push(project: str) -> Response:
     _check_content_type(PUSH)
     principal, store = _enter(project, PUSH)
+    begun = time.perf_counter()
     with closing(store):
         receipt = _receive(principal, store)
-    _record(principal, receipt)
+    _record(principal, receipt, duration_ms=round((time.perf_counter() - begun) * 1000, 1))
     return _answer([receipt.answer], f"application/x-{PUSH}-result")
 
 
@@ -121,13 +123,18 @@ def _receive(principal: Principal, store: Store) -> Receipt:
         _drain(read)
 
 
-def _record(principal: Principal, receipt: Receipt) -> None:
+def _record(principal: Principal, receipt: Receipt, *, duration_ms: float) -> None:
     """The counters, and a line of the log for each ref: the key actions of a push."""
     if not receipt.verdicts:
         return
     metrics = services().metrics
     metrics.pushed("refused" if any(verdict.refusal for verdict in receipt.verdicts) else "ok")
-    who = {"door": "git", "project": principal.project_slug, "principal": principal.name}
+    who: dict[str, Any] = {
+        "door": "git",
+        "project": principal.project_slug,
+        "principal": principal.name,
+        "duration_ms": duration_ms,
+    }
     for verdict in receipt.verdicts[:_MOST_LOGGED]:
         if verdict.refusal is not None:
             ref = verdict.command.ref.decode("utf-8", "backslashreplace")

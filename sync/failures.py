@@ -30,6 +30,7 @@ _UNMIGRATED: Final = frozenset({"42P01", "3F000", "42883", "42703", "42704"})
 
 _CONSTRAINTS: Final = {
     "projects_slug_key": (Code.PROJECT_EXISTS, "there is a project of that name already"),
+    "sources_url_key": (Code.SOURCE_EXISTS, "the project has a source with this URL already"),
     "immutable": (Code.INTEGRITY, "what is recorded there can't be changed"),
     "workflow_versions_number_key": (
         Code.INTEGRITY,

@@ -99,14 +99,10 @@ def standings(tx: Transaction, reading: Reading, slugs: Collection[str]) -> dict
     return {standing.slug: standing for standing in found}
 
 
-def lacks(reading: Reading, slug: str, standing: Standing | None) -> bool:
-    """Whether refs moved since `standing`, at the cost of reading two (a kill's remains count as moves)."""
-    draft, tip = (reading.refs.read(name) for name in (names.draft(slug), names.ledger(slug)))
-    if standing is None:
-        return draft is not None or tip is not None
-    return (draft, tip) != tuple(
-        oid.encode() if oid else None for oid in (standing.draft_commit, standing.ledger_oid)
-    )
+def tips(reading: Reading, slug: str) -> tuple[str | None, str | None]:
+    """Where the draft and the ledger of `slug` stand: nothing happens to a workflow without one moving."""
+    draft, ledger = (reading.refs.read(name) for name in (names.draft(slug), names.ledger(slug)))
+    return draft.decode() if draft else None, ledger.decode() if ledger else None
 
 
 def converge(tx: Transaction, reading: Reading, slug: str, standing: Standing | None) -> list[Fact]:
@@ -116,7 +112,8 @@ def converge(tx: Transaction, reading: Reading, slug: str, standing: Standing | 
     """
     if standing is not None:
         check(reading, standing)
-    if not lacks(reading, slug, standing) or (standing is None and not reading.exists(slug)):
+    known = (standing.draft_commit, standing.ledger_oid) if standing is not None else (None, None)
+    if tips(reading, slug) == known or (standing is None and not reading.exists(slug)):
         return []
     state = reading.state(slug)
     if standing is not None and standing.latest_number > state.latest:

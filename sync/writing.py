@@ -31,6 +31,7 @@ from sync.markers import Markers
 from sync.mirror import Standing
 
 MOST_LOCKS: Final = 64
+_PASSING: Final = (Code.UNAVAILABLE, Code.BUSY)
 _PAUSE: Final = 0.2  # seconds between two tries
 
 _LOCK_EXCLUSIVE: Final[LiteralString] = "select pg_advisory_xact_lock(%(repository)s)"
@@ -85,13 +86,14 @@ class MirroredWrites:
                 standings = self._lock(tx, touched)
                 facts += self._catch_up(tx, touched, standings)
                 marks = self.markers.put(touched)
+                before = [mirror.tips(self.reading, slug) for slug in touched]
                 begun = True
                 try:
                     yield
                 except Exception as error:
                     # A part may be written: it is mirrored, and then the refusal goes on.
                     refusal = error
-                written = any(mirror.lacks(self.reading, slug, standings.get(slug)) for slug in touched)
+                written = before != [mirror.tips(self.reading, slug) for slug in touched]
                 facts += self._converge(tx, touched, standings, self.origin)
         except Exception as error:
             if not begun:
@@ -173,8 +175,8 @@ class MirroredWrites:
         while time.monotonic() < deadline:
             try:
                 self.mirror_again(slugs)
-            except GitstoreError as again:
-                if again.code not in (Code.UNAVAILABLE, Code.BUSY):
+            except Exception as again:
+                if not isinstance(again, GitstoreError) or again.code not in _PASSING:
                     break
                 time.sleep(_PAUSE)
             else:
@@ -183,7 +185,7 @@ class MirroredWrites:
         where = ", ".join(f"{slug} (latest version: {latest.get(slug, 0) or 'none'})" for slug in slugs)
         raise GitstoreError(
             Code.PUBLISHED_NOT_MIRRORED,
-            f"{where}: written to Git, where it is safe; the database could not follow yet, and will by itself",
+            f"{where}: written to Git, and safe there; the database could not follow yet, and will by itself",
             workflows=list(slugs),
             latest=latest,
             retry_after=5,

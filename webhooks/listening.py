@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from typing import Final
+from collections.abc import Callable, Sequence
+from typing import Final, LiteralString
 
 import psycopg
 
@@ -15,10 +16,23 @@ _PAUSE: Final = 1.0
 
 
 class Listener(threading.Thread):
-    """Sets `wake` at each notification, after each time that it may have missed some, and at its end."""
+    """Sets `wake` at each notification, after each time that it may have missed some, and at its end.
 
-    def __init__(self, conninfo: str, wake: threading.Event, stop: threading.Event) -> None:
+    `heard` is called with the channel and the payload of each, before.
+    """
+
+    def __init__(
+        self,
+        conninfo: str,
+        wake: threading.Event,
+        stop: threading.Event,
+        *,
+        channels: Sequence[LiteralString] = (events.CHANNEL, deliveries.CHANNEL),
+        heard: Callable[[str, str], None] = lambda _channel, _payload: None,
+    ) -> None:
         super().__init__(name="listener", daemon=True)
+        self._channels = channels
+        self._heard = heard
         self._conninfo = conninfo
         self._wake = wake
         self._stop_asked = stop
@@ -34,9 +48,10 @@ class Listener(threading.Thread):
 
     def _listen(self) -> None:
         with psycopg.connect(self._conninfo, autocommit=True) as connection:
-            connection.execute(f"listen {events.CHANNEL}")
-            connection.execute(f"listen {deliveries.CHANNEL}")
+            for channel in self._channels:
+                connection.execute("listen " + channel)
             self._wake.set()
             while not self._stop_asked.is_set():
-                for _ in connection.notifies(timeout=_SLICE, stop_after=1):
+                for told in connection.notifies(timeout=_SLICE, stop_after=1):
+                    self._heard(told.channel, told.payload)
                     self._wake.set()

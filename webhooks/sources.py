@@ -40,11 +40,20 @@ _URL: Final = re.compile(r"(https?)://(?:([^/@?#\\]*)@)?([^@?#\\]+)", re.IGNOREC
 _SECRET: Final = re.compile(r"[!-~]{12,256}")
 _VISIBLE: Final = re.compile(r"[!-~]{1,1000}")
 # What stands in a host's name where it is a forge's own, or named after what runs there.
-_NAMED: Final = {"github": Forge.GITHUB, "gitlab": Forge.GITLAB, "gitea": Forge.GITEA,
-                 "forgejo": Forge.FORGEJO, "codeberg": Forge.FORGEJO, "bitbucket": Forge.BITBUCKET}  # fmt: skip
+_NAMED: Final = {
+    "github": Forge.GITHUB,
+    "gitlab": Forge.GITLAB,
+    "gitea": Forge.GITEA,
+    "forgejo": Forge.FORGEJO,
+    "codeberg": Forge.FORGEJO,
+    "bitbucket": Forge.BITBUCKET,
+}
 # The user name beside an access token, which each forge wants differently, or does not look at.
-_TOKEN_USERS: Final = {Forge.GITHUB: "x-access-token", Forge.GITLAB: "oauth2",
-                       Forge.BITBUCKET: "x-token-auth"}  # fmt: skip
+_TOKEN_USERS: Final = {
+    Forge.GITHUB: "x-access-token",
+    Forge.GITLAB: "oauth2",
+    Forge.BITBUCKET: "x-token-auth",
+}
 EVENTS: Final[Mapping[Forge, tuple[str, ...]]] = {
     Forge.GITHUB: ("push", "create", "delete"),
     Forge.GITEA: ("push", "create", "delete"),
@@ -115,38 +124,35 @@ class Divergence:
     resolution: str | None
 
 
-_COLUMNS: Final[LiteralString] = (
-    "id, project_id, url, forge, layout, direction, poll_seconds, paused, has_credential, created_at, due_at, "
-    "tried_at, succeeded_at, failures, last_error, report"
-)
-_LIST: Final[LiteralString] = (
-    "select " + _COLUMNS + " from gitstore.sources where project_id = %(project)s order by created_at, id"
-)
-_ONE: Final[LiteralString] = (
-    "select " + _COLUMNS + " from gitstore.sources where project_id = %(project)s and id = %(id)s"
-)
-_CREATE: Final[LiteralString] = (
-    """
+_SELECT: Final[LiteralString] = """
+    select id, project_id, url, forge, layout, direction, poll_seconds, paused, has_credential, created_at,
+        due_at, tried_at, succeeded_at, failures, last_error, report
+    from gitstore.sources where project_id = %(project)s
+"""
+_LIST: Final[LiteralString] = _SELECT + " order by created_at, id"
+_ONE: Final[LiteralString] = _SELECT + " and id = %(id)s"
+_CREATE: Final[LiteralString] = """
     insert into gitstore.sources (id, project_id, url, forge, layout, direction, poll_seconds,
         has_credential, sealed_credential, sealed_secret)
     values (%(id)s, %(project)s, %(url)s, %(forge)s, %(layout)s, %(direction)s, %(poll_seconds)s,
         %(has_credential)s, %(credential)s, %(secret)s)
-    returning """
-    + _COLUMNS
-)
+"""
 # What a person changes may be what was wrong: so it is tried at once, and everything is looked at again.
-_CHANGE: Final[LiteralString] = (
-    """
+_CHANGE: Final[LiteralString] = """
     update gitstore.sources set forge = coalesce(%(forge)s, forge), layout = coalesce(%(layout)s, layout),
         direction = coalesce(%(direction)s, direction),
         poll_seconds = coalesce(%(poll_seconds)s, poll_seconds), paused = coalesce(%(paused)s, paused),
-        has_credential = case when %(credential_given)s then %(credential)s::text is not null
-            else has_credential end,
-        sealed_credential = case when %(credential_given)s then %(credential)s else sealed_credential end,
-        sealed_secret = coalesce(%(secret)s, sealed_secret), due_at = now(), full_sync = true
-    where project_id = %(project)s and id = %(id)s returning """
-    + _COLUMNS
-)
+        due_at = now(), full_sync = true
+    where project_id = %(project)s and id = %(id)s
+"""
+_SET_CREDENTIAL: Final[LiteralString] = """
+    update gitstore.sources set has_credential = %(credential)s::text is not null,
+        sealed_credential = %(credential)s
+    where project_id = %(project)s and id = %(id)s
+"""
+_SET_SECRET: Final[LiteralString] = """
+    update gitstore.sources set sealed_secret = %(secret)s where project_id = %(project)s and id = %(id)s
+"""
 _DELETE: Final[LiteralString] = "delete from gitstore.sources where project_id = %(project)s and id = %(id)s"
 _ASK: Final[LiteralString] = """
     update gitstore.sources set due_at = now(), full_sync = true
@@ -248,8 +254,7 @@ def create(
     if any(found.url == url for found in there):
         raise GitstoreError(Code.SOURCE_EXISTS, "the project has a source with this URL already")
     source_id, secret = uuid4(), secret or signature.new_secret()
-    (made,) = tx.rows(
-        Source,
+    tx.run(
         _CREATE,
         id=source_id,
         project=project_id,
@@ -263,6 +268,7 @@ def create(
         secret=sealer.seal(secret_purpose(source_id), secret),
     )
     tx.value(WAKE)
+    (made,) = tx.rows(Source, _ONE, project=project_id, id=source_id)
     return made, secret
 
 
@@ -278,19 +284,15 @@ def change(
     **given: object,
 ) -> Source | None:
     """Change what is given: forge, layout, direction, poll_seconds, paused. None where there is no such."""
-    values: dict[str, object] = dict.fromkeys(("forge", "layout", "direction", "poll_seconds", "paused"))
-    changed = tx.row(
-        Source,
-        _CHANGE,
-        project=project_id,
-        id=source_id,
-        credential_given=login is not None or forget_login,
-        credential=_sealed_credential(sealer, source_id, login),
-        secret=sealer.seal(secret_purpose(source_id), secret) if secret else None,
-        **{**values, **given},
-    )
+    what = {"project": project_id, "id": source_id}
+    kept: dict[str, object] = dict.fromkeys(("forge", "layout", "direction", "poll_seconds", "paused"))
+    tx.run(_CHANGE, **what, **{**kept, **given})
+    if login is not None or forget_login:
+        tx.run(_SET_CREDENTIAL, **what, credential=_sealed_credential(sealer, source_id, login))
+    if secret is not None:
+        tx.run(_SET_SECRET, **what, secret=sealer.seal(secret_purpose(source_id), secret))
     tx.value(WAKE)
-    return changed
+    return source(tx, project_id, source_id)
 
 
 def delete(tx: Transaction, project_id: UUID, source_id: UUID) -> bool:

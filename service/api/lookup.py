@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import binascii
 import re
+from datetime import datetime
 from typing import Final
 from uuid import UUID
 
@@ -163,6 +164,21 @@ def number_in(cursor: str | None) -> int | None:
     if number is None:
         raise _bad_cursor()
     return number
+
+
+def moment_in(cursor: str | None) -> tuple[datetime, UUID] | None:
+    """The time and the id that a list by time continues behind; None at its beginning."""
+    if cursor is None:
+        return None
+    at, _, last = _place(cursor).partition(" ")
+    found = uuid_of(last)
+    try:
+        moment = datetime.fromisoformat(at)
+    except ValueError:
+        raise _bad_cursor() from None
+    if found is None or moment.tzinfo is None:
+        raise _bad_cursor()
+    return moment, found
 
 
 def _place(cursor: str) -> str:

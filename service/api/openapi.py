@@ -44,6 +44,7 @@ _ANSWERS: Final = (
     schemas.VersionPage,
     schemas.Workflow,
     schemas.WorkflowPage,
+    *outgoing.ANSWERS,
 )
 _BODIES: Final = (
     inputs.CreateDraft,
@@ -54,8 +55,9 @@ _BODIES: Final = (
     inputs.Revert,
     inputs.SaveDraft,
     inputs.Validate,
+    *outgoing.BODIES,
 )
-_METHODS: Final = ("get", "post", "put", "delete")
+_METHODS: Final = ("get", "post", "put", "patch", "delete")
 # What any endpoint may answer to a caller that it does not know, or when Postgres is away.
 _ALWAYS: Final = (400, 401, 403, 404, 503)
 

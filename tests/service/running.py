@@ -112,10 +112,17 @@ class Running:
 
     def child(self, words: str) -> int:
         """The pid of its own child whose command line has these words."""
-        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
-        commands = self.tree()
-        (pid,) = (int(pid) for pid in children if words in commands.get(int(pid), ""))
-        return pid
+        found: list[int] = []
+
+        def one() -> bool:
+            # One that was just forked has the command line of its parent, for a moment.
+            children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
+            commands = self.tree()
+            found[:] = [int(pid) for pid in children if words in commands.get(int(pid), "")]
+            return len(found) == 1
+
+        until(one)
+        return found[0]
 
     def gone(self) -> bool:
         """Whether none of the processes seen below this one lives on."""
