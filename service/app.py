@@ -11,7 +11,18 @@ from werkzeug.exceptions import HTTPException
 
 from gitstore.errors import Code, GitstoreError
 from service import errors, git_http, logs, secret_key
-from service.api import current, deliveries, diff, docs, drafts, health, subscriptions, tokens, versions, workflows
+from service.api import (
+    current,
+    deliveries,
+    diff,
+    docs,
+    drafts,
+    health,
+    subscriptions,
+    tokens,
+    versions,
+    workflows,
+)
 from service.api.bodies import malformed
 from service.api.openapi import new_app, register
 from service.config import Config

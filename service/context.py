@@ -30,6 +30,8 @@ from sync import catalog
 from sync.audit import Origin
 from sync.catalog import Project
 from sync.db import Database, Transaction
+from webhooks.egress import Egress
+from webhooks.sealing import Sealer
 
 EXTENSION: Final = "gitstore"
 FACTS: Final = "gitstore.facts"

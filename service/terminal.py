@@ -6,7 +6,7 @@ import functools
 import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Final, TextIO
+from typing import IO, Any, Final, TextIO
 
 import click
 
@@ -40,7 +40,7 @@ class Refused(click.ClickException):
         super().__init__(error.message)
         self._cause = logs.cause_of(error)
 
-    def show(self, file: TextIO | None = None) -> None:
+    def show(self, file: IO[Any] | None = None) -> None:
         first, *more = self.message.splitlines() or [""]
         lines = [f"error: {first}", *(f"       {line}" for line in more)]
         if self._cause and self._cause not in self.message:

@@ -150,7 +150,7 @@ _SET_CREDENTIAL: Final[LiteralString] = """
         sealed_credential = %(credential)s
     where project_id = %(project)s and id = %(id)s
 """
-_SET_SECRET: Final[LiteralString] = """
+_SEAL: Final[LiteralString] = """
     update gitstore.sources set sealed_secret = %(secret)s where project_id = %(project)s and id = %(id)s
 """
 _DELETE: Final[LiteralString] = "delete from gitstore.sources where project_id = %(project)s and id = %(id)s"
@@ -290,7 +290,7 @@ def change(
     if login is not None or forget_login:
         tx.run(_SET_CREDENTIAL, **what, credential=_sealed_credential(sealer, source_id, login))
     if secret is not None:
-        tx.run(_SET_SECRET, **what, secret=sealer.seal(secret_purpose(source_id), secret))
+        tx.run(_SEAL, **what, secret=sealer.seal(secret_purpose(source_id), secret))
     tx.value(WAKE)
     return source(tx, project_id, source_id)
 

@@ -12,7 +12,7 @@ from flask_openapi3.openapi import OpenAPI
 from pydantic import BaseModel
 from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
-from service.api import diff_schemas, inputs, schemas
+from service.api import diff_schemas, inputs, outgoing, schemas
 from service.api.bodies import JSON, YAML
 from service.errors import PROBLEM_JSON
 

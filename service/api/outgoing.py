@@ -48,7 +48,7 @@ class ChangeSubscription(Body):
     events: Events | None = None
     state: Literal["active", "paused"] | None = Field(
         None,
-        description="while `paused`, deliveries are held; `active` sends them, and enables one that is disabled",
+        description="while `paused`, deliveries are held; `active` sends them; it enables a disabled one",
     )
 
 
