@@ -93,8 +93,8 @@ def difference(a: Any, b: Any) -> Delta | None:
 
 
 def in_mapping(keys: Mapping[str, Delta | None]) -> InMapping | None:
-    """`keys` that differ, None where none does."""
-    found = {key: delta for key, delta in keys.items() if delta is not None}
+    """`keys` that differ, None where none does. Sorted: Postgres gives them in another order than Git."""
+    found = {key: delta for key, delta in sorted(keys.items(), key=_key) if delta is not None}
     return InMapping(found) if found else None
 
 
@@ -165,6 +165,10 @@ def fingerprint(value: Any) -> Hashable:
     if isinstance(value, (dict, list)):
         return json.dumps(value, sort_keys=True)
     return (isinstance(value, bool), value)
+
+
+def _key(item: tuple[str, Any]) -> str:
+    return item[0]
 
 
 def _change(pointer: str, before: Any, after: Any) -> Change:

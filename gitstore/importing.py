@@ -3,17 +3,13 @@
 Objects come into a quarantine, where git checks them as it does for a push, and are moved in once everything
 that their tips need is there. Then `policy.judge` decides on each ref, workflow by workflow, under its lock,
 versions in ascending order. What is refused blocks only itself.
-
-Layouts: in `refs`, the upstream holds the same refs as this repository. In `folders`, a team keeps its
-definitions in workflows/<slug>/ of one repository, and tags <slug>/v<N> on any commit of it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from enum import StrEnum
 from itertools import groupby
 from typing import Final
 
@@ -22,6 +18,7 @@ from gitstore.errors import Code, GitstoreError
 from gitstore.judging import StoreFacts
 from gitstore.model import Definition, Limits, Person
 from gitstore.names import DraftRef, VersionRef
+from gitstore.offers import Layout, Offer, Outcome, Waiting
 from gitstore.policy import Command, Effect, Standing, Verdict, judge
 from gitstore.quarantine import Quarantine, quarantine
 from gitstore.recording import Occasion
@@ -33,68 +30,6 @@ _MOST_FETCHES: Final = 40  # of one import, where objects are refused and the re
 _OBJECTS_WRONG: Final = (Code.OBJECTS_REFUSED, Code.OBJECTS_MISSING, Code.TOO_LARGE)
 # Why a whole workflow has to wait, rather than a ref of it being refused.
 _WAITS: Final = (Code.INTEGRITY, Code.BUSY)
-
-
-class Layout(StrEnum):
-    """How an upstream keeps workflows."""
-
-    REFS = "refs"
-    FOLDERS = "folders"
-
-    @property
-    def prefixes(self) -> tuple[bytes, ...]:
-        """Where the refs that are followed stand."""
-        return (names.TAGS,) if self is Layout.FOLDERS else (names.TAGS, names.DRAFTS)
-
-
-@dataclass(frozen=True, slots=True)
-class Offer:
-    """A ref of the upstream that means something here, and what it holds there."""
-
-    target: DraftRef | VersionRef
-    theirs: bytes
-
-    @property
-    def name(self) -> bytes:
-        if isinstance(self.target, DraftRef):
-            return names.draft(self.target.slug)
-        return names.tag(self.target.slug, self.target.number)
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What became of an offer: an effect, or a refusal beside what the ref holds here."""
-
-    offer: Offer
-    effect: Effect = Effect.NOTHING
-    refusal: GitstoreError | None = None
-    ours: bytes | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Waiting:
-    """A workflow none of whose refs could be taken now, and why."""
-
-    slug: str
-    error: GitstoreError
-
-
-def offers(advertised: Refs, layout: Layout) -> list[Offer]:
-    """What of `advertised` means something here: by workflow, its versions in order, its draft last."""
-    found = []
-    for name, oid in advertised.items():
-        target = names.parse(name) if name.startswith(layout.prefixes) else None
-        if target is not None:
-            found.append(Offer(target, oid))
-    return sorted(found, key=_order)
-
-
-def _order(offer: Offer) -> tuple[str, bool, int]:
-    match offer.target:
-        case VersionRef(slug, number):
-            return slug, False, number
-        case DraftRef(slug):
-            return slug, True, 0
 
 
 @dataclass
@@ -225,22 +160,32 @@ class Import:
             store.forget()
         return outcomes
 
-    def replace_draft(self, offer: Offer, ours: bytes) -> Outcome:
+    def replace_draft(self, offer: Offer, ours: bytes, message: str) -> Outcome:
         """Let the draft be what the upstream has; the one that is here, `ours`, is kept as superseded.
 
-        A person decided so. Raises `stale_draft` where the draft has moved since.
+        A person decided so, as `message` says. Raises `stale_draft` where the draft has moved since.
         """
-        slug, occasion = offer.target.slug, self._occasion()
-        with self.store.locks.writing([slug]):
-            if self.store.refs.read(offer.name) != ours:
-                raise GitstoreError(Code.STALE_DRAFT, "the draft has moved since that was decided")
-            facts = _ImportFacts(self, without_draft=True)
-            (verdict,) = judge([Command(offer.name, None, offer.theirs)], facts, imported=True)
-            if verdict.refusal is None:
-                if not recording.discard(self.store, DraftRef(slug), ours, occasion):
-                    raise recording.raced([offer.name])
-                self._write([verdict])
-            return self._outcome(offer, verdict)
+        slug, outcome = offer.target.slug, self._outcome(offer)
+        if self._is_broken(offer):
+            return outcome
+        try:
+            with self.store.locks.writing([slug]):
+                self._check_draft(offer, ours)
+                facts = _ImportFacts(self, without_draft=True)
+                (verdict,) = judge([Command(offer.name, None, offer.theirs)], facts, imported=True)
+                outcome = self._outcome(offer, verdict)
+                if verdict.refusal is None:
+                    if not recording.discard(self.store, DraftRef(slug), ours, self._occasion(message)):
+                        raise recording.raced([offer.name])
+                    self._write([verdict])
+        except GitstoreError as error:
+            if error.code is not Code.PUBLISHED_NOT_MIRRORED:
+                raise
+        return outcome
+
+    def _check_draft(self, offer: Offer, ours: bytes) -> None:
+        if self.store.refs.read(offer.name) != ours:
+            raise GitstoreError(Code.STALE_DRAFT, "the draft has moved since that was decided")
 
     def _write(self, verdicts: Sequence[Verdict]) -> None:
         accepted = [v for v in verdicts if v.refusal is None and v.effect in (Effect.SAVE, Effect.PUBLISH)]
@@ -249,8 +194,8 @@ class Import:
             if moved:
                 raise recording.raced(moved)
 
-    def _occasion(self) -> Occasion:
-        return Occasion(self.actor, self.store.clock(), imported=True)
+    def _occasion(self, message: str = "") -> Occasion:
+        return Occasion(self.actor, self.store.clock(), message, imported=True)
 
     def _command(self, offer: Offer) -> Command:
         return Command(offer.name, self.store.refs.read(offer.name), offer.theirs)
@@ -299,36 +244,9 @@ class _ImportFacts(StoreFacts):
         return super().definition(commit, slug)
 
 
-def gaps(numbers: Iterable[int], after: int) -> list[tuple[int, int]]:
-    """The runs of numbers that are missing between `after` and the highest of `numbers`."""
-    missing = []
-    for number in sorted(numbers):
-        if number > after + 1:
-            missing.append((after + 1, number - 1))
-        after = max(after, number)
-    return missing
-
-
 def _batches(group: list[Offer]) -> list[list[Offer]]:
     """Versions a hundred at a time; the draft after them, by itself, as it is the newest."""
     versions = [offer for offer in group if isinstance(offer.target, VersionRef)]
     drafts = [offer for offer in group if isinstance(offer.target, DraftRef)]
     found = [versions[start : start + BATCH] for start in range(0, len(versions), BATCH)]
     return [*found, *([drafts] if drafts else [])]
-
-
-def pushable(store: Store, advertised: Mapping[bytes, bytes], layout: Layout) -> list[Offer]:
-    """The refs that are here and that the upstream lacks, or has an older draft of. Never by force."""
-    found = []
-    for prefix in layout.prefixes:
-        for name, oid in store.refs.below(prefix).items():
-            target, theirs = names.parse(name), advertised.get(name)
-            if target is None or theirs == oid:
-                continue
-            if theirs is None or (isinstance(target, DraftRef) and _follows(store, theirs, oid)):
-                found.append(Offer(target, oid))
-    return sorted(found, key=_order)
-
-
-def _follows(store: Store, older: bytes, newer: bytes) -> bool:
-    return older in store.objects and store.objects.is_ancestor(older, newer)

@@ -3,16 +3,26 @@
 Every write of a ref happens inside `Locks.writing`. With Postgres, `sync/writing.py` implements it by
 advisory locks that hold across machines, in the transaction that carries the rows: leaving the block
 mirrors what was written and commits.
+
+Beside its lock, every writer holds flock(2) on one file of the repository, which the kernel lets go of when
+the writer dies, however it dies. Whoever has that file alone knows that no lock file has an owner.
 """
 
 from __future__ import annotations
 
 import fcntl
 import os
+import time
 from collections.abc import Collection, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import Protocol
+from typing import Final, Protocol
+
+from gitstore.errors import Code, GitstoreError
+
+FILE: Final = "gitstore.lock"
+_PATIENCE: Final = 10.0  # seconds, as long as for a lock of Postgres
+_PAUSE: Final = 0.01
 
 
 class Locks(Protocol):
@@ -20,6 +30,10 @@ class Locks(Protocol):
 
     def writing(self, slugs: Collection[str]) -> AbstractContextManager[None]:
         """Hold the workflows `slugs` against every other writer, and the repository against maintenance."""
+        ...
+
+    def maintenance(self) -> AbstractContextManager[None]:
+        """Hold the repository against every writer."""
         ...
 
 
@@ -34,9 +48,49 @@ class FileLocks:
 
     @contextmanager
     def writing(self, slugs: Collection[str]) -> Iterator[None]:  # noqa: ARG002 - all of them
-        handle = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX)
+        with _held(self._path, fcntl.LOCK_EX):
             yield
-        finally:
-            os.close(handle)
+
+    @contextmanager
+    def maintenance(self) -> Iterator[None]:
+        with _held(self._path, fcntl.LOCK_EX):
+            yield
+
+
+def present(path: Path) -> AbstractContextManager[None]:
+    """Be one of those who write, for as long as the block or the process lasts. Raises `busy`."""
+    return _held(path, fcntl.LOCK_SH, _PATIENCE)
+
+
+def alone(path: Path) -> AbstractContextManager[None]:
+    """Be the only one, once all who are `present` have left. Raises `busy`."""
+    return _held(path, fcntl.LOCK_EX, _PATIENCE)
+
+
+@contextmanager
+def _held(path: Path, how: int, patience: float | None = None) -> Iterator[None]:
+    """Hold `path`, waited for in turn, or for as many seconds as there is `patience`."""
+    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        if patience is None:
+            fcntl.flock(handle, how)
+        else:
+            _wait_for(handle, how, time.monotonic() + patience)
+        yield
+    finally:
+        os.close(handle)
+
+
+def _wait_for(handle: int, how: int, deadline: float) -> None:
+    while not _taken(handle, how):
+        if time.monotonic() > deadline:
+            raise GitstoreError(Code.BUSY, "another process has been at it for too long: try again")
+        time.sleep(_PAUSE)
+
+
+def _taken(handle: int, how: int) -> bool:
+    try:
+        fcntl.flock(handle, how | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

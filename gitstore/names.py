@@ -60,7 +60,12 @@ def ledger(slug: str) -> bytes:
 
 def superseded(slug: str, when: datetime) -> bytes:
     """Where the head of a draft discarded at `when` (UTC) is kept."""
-    return SUPERSEDED + slug.encode() + b"/" + when.strftime("%Y%m%dT%H%M%S.%fZ").encode()
+    return superseded_of(slug) + when.strftime("%Y%m%dT%H%M%S.%fZ").encode()
+
+
+def superseded_of(slug: str) -> bytes:
+    """The folder of a workflow's discarded drafts."""
+    return SUPERSEDED + slug.encode() + b"/"
 
 
 def parse(ref: bytes) -> DraftRef | VersionRef | None:
@@ -77,6 +82,11 @@ def parse(ref: bytes) -> DraftRef | VersionRef | None:
         number = parse_version(version)
         return VersionRef(slug, number) if is_slug(slug) and number is not None else None
     return None
+
+
+def full(ref: DraftRef | VersionRef) -> bytes:
+    """The name of what `parse` has read."""
+    return draft(ref.slug) if isinstance(ref, DraftRef) else tag(ref.slug, ref.number)
 
 
 def show(ref: bytes) -> str:

@@ -2,7 +2,8 @@
 
 The folder is an object store with the repository as its alternate. git unpacks into it under `--strict`
 (the checks of git-fsck(1)) and a memory limit, connectivity is walked, and only what an accepted ref needs
-is moved in. A name that starts with `tmp_objdir-` is one that git's prune clears away.
+is moved in. A name that starts with `tmp_objdir-` is one that git's prune clears away; a lock file in it
+tells whether its maker lives (gitstore/sweeping.py).
 """
 
 from __future__ import annotations
@@ -16,16 +17,20 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Final
 
 from dulwich.objects import Commit, ShaFile, Tag, Tree
 
 from gitstore.children import command, environment, limit_memory
 from gitstore.durable import fsync_folder
 from gitstore.errors import Code, GitstoreError
+from gitstore.locks import present
 from gitstore.model import Limits
 from gitstore.objects import Objects
 from gitstore.packs import measure, too_large
 
+PREFIX: Final = "tmp_objdir-incoming-"
+ALIVE: Final = "alive.lock"
 UNPACK_LIMIT = 100  # objects; a larger pack is kept whole, as by git's receive.unpackLimit
 _CHUNK = 64 * 1024
 # What unpack-objects and index-pack say of an object that another one names, but that is nowhere.
@@ -43,12 +48,15 @@ _DURABLE = {
 @contextmanager
 def quarantine(repository: Path) -> Iterator[Quarantine]:
     """A quarantine in front of the bare `repository`, gone with all that it holds at the end."""
-    folder = Path(tempfile.mkdtemp(prefix="tmp_objdir-incoming-", dir=repository / "objects"))
-    held = Quarantine(repository, folder)
+    folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=repository / "objects"))
     try:
-        yield held
+        with present(folder / ALIVE):
+            held = Quarantine(repository, folder)
+            try:
+                yield held
+            finally:
+                held.objects.close()
     finally:
-        held.objects.close()
         shutil.rmtree(folder, ignore_errors=True)
 
 

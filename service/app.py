@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from werkzeug.exceptions import HTTPException
 
 from gitstore.errors import Code, GitstoreError
-from service import errors, git_http, logs, secret_key
+from service import errors, git_http, hooks_http, logs, secret_key
 from service.api import (
     current,
     deliveries,
@@ -18,6 +18,7 @@ from service.api import (
     docs,
     drafts,
     health,
+    sources,
     subscriptions,
     tokens,
     versions,
@@ -52,9 +53,20 @@ def create_app(config: Config, *, database: Database | None = None, metrics: Met
     )
     app.url_map.merge_slashes = False  # //x is not /x: no redirects
     app.validation_error_callback = _refuse_parameters
-    for noun in (workflows, drafts, versions, diff, current, tokens, subscriptions, deliveries, health):
+    for noun in (
+        workflows,
+        drafts,
+        versions,
+        diff,
+        current,
+        tokens,
+        subscriptions,
+        deliveries,
+        sources,
+        health,
+    ):
         register(app, noun.blueprint)
-    for page in (docs, git_http):
+    for page in (docs, git_http, hooks_http):
         app.register_blueprint(page.blueprint)
     app.before_request(_prepare)
     app.register_error_handler(GitstoreError, _refused)

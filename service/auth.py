@@ -1,4 +1,4 @@
-"""Who asks: the access token in a request's Authorization header -> Principal.
+"""Who asks: the access token in a request's Authorization header, or a session of the page -> Principal.
 
 As Bearer (RFC 6750) for the API, as the password of HTTP Basic (RFC 7617, any user name) for git. The API
 takes no Basic: browsers send that by themselves, for pages of others too.
@@ -71,16 +71,24 @@ def basic(database: Database, authorization: str | None) -> Principal:
     return _holder(database, password.decode("utf-8", "replace"))
 
 
-def _holder(database: Database, token: str) -> Principal:
-    if not is_token(token):
-        raise _unknown("this is no access token: one is gst_ and 43 characters")
+def session(database: Database, secret: bytes) -> Principal:
+    """The principal of a session of the page, which remembers the token's digest; raises `unauthenticated`.
+
+    Asked at every request, so that a session ends where its token does.
+    """
     with database.as_user({}) as transaction:
-        holder = tokens.authenticate(transaction, digest(token))
+        holder = tokens.authenticate(transaction, secret)
     if holder is None:
         raise _unknown("this access token is not known, or was revoked, or is past its time")
     return Principal(
         holder.id, holder.name, "token", holder.project_id, holder.project_slug, Role(holder.role)
     )
+
+
+def _holder(database: Database, token: str) -> Principal:
+    if not is_token(token):
+        raise _unknown("this is no access token: one is gst_ and 43 characters")
+    return session(database, digest(token))
 
 
 def _unknown(message: str) -> GitstoreError:

@@ -24,6 +24,7 @@ from gitstore.errors import Code, GitstoreError
 from gitstore.model import Rules
 from service.auth import Role
 from service.cli_diff import diff
+from service.cli_sources import source
 from service.config import Config
 from service.database import connected, connection_string
 from service.lifeline import end_with
@@ -221,6 +222,7 @@ def openapi(config: Config) -> None:
 
 
 commands.add_command(diff)
+commands.add_command(source)
 
 # What they have in common
 

@@ -38,6 +38,7 @@ class Config:
     log_format: str
     log_level: str
     limits: Limits
+    max_import: int = 2**30
     secret_key: str | None = None
     egress_allow: Allowed | None = None
     metrics_folder: Path | None = None

@@ -23,7 +23,7 @@ _SECRET_KEYS: Final = frozenset(
     {"authorization", "cookie", "credential", "database_url", "password", "secret", "sha256", "token"}
 )
 _SECRETS: Final = re.compile(
-    r"(?P<token>gst_)[\w-]+"
+    r"(?P<token>gst_|whsec_)[\w+/=-]+"
     r"|(?P<scheme>\b(?:Basic|Bearer)\s+)[\w.~+/=-]+"
     r"|(?P<url>\w+://[^\s:/@]*:)[^\s/@]*(?=@)"
     r"|(?P<conninfo>\bpassword\s*=\s*)('[^']*'|[^\s&]+)",

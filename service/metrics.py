@@ -50,6 +50,16 @@ class Metrics:
             registry=registry,
         )
 
+        self._deliveries = Counter(
+            "gitstore_delivery_attempts_total",
+            "Attempts to deliver an event to a subscriber, by outcome: succeeded, retry, failed, gone.",
+            ("outcome",),
+            registry=registry,
+        )
+
+    def delivered(self, outcome: str) -> None:
+        self._deliveries.labels(outcome).inc()
+
     def request(self, *, endpoint: str | None, method: str, status: int, seconds: float) -> None:
         """Count one request. `endpoint` names the route, never the path: its values must be few."""
         known = method if method in _METHODS else "other"
@@ -61,18 +71,35 @@ class Metrics:
     def pushed(self, outcome: str) -> None:
         self._pushes.labels(outcome).inc()
 
-    def exposition(self, *, mirror_lag_seconds: float | None = None) -> bytes:
+    def exposition(
+        self, *, mirror_lag_seconds: float | None = None, delivery_lag_seconds: float | None = None
+    ) -> bytes:
         """Every figure, of all processes, in Prometheus' text format (CONTENT_TYPE).
 
-        `mirror_lag_seconds`, the age of the oldest write that Git has and Postgres may lack (0: none), is
-        measured by the caller at the scrape, as it grows just when nobody is there to update it.
+        The lags are measured by the caller at the scrape, as they grow just when nobody is there to update
+        them: the age of the oldest write that Git has and Postgres may lack, and how long the oldest delivery
+        has been due (0: none).
         """
         counted = self._registry
         if self._folder is not None:
             counted = CollectorRegistry()
             MultiProcessCollector(counted, path=str(self._folder))  # type: ignore[no-untyped-call]
         text = generate_latest(counted)
-        return text if mirror_lag_seconds is None else text + generate_latest(_only(_Lag(mirror_lag_seconds)))
+        for lag, name, meaning in (
+            (
+                mirror_lag_seconds,
+                "gitstore_mirror_lag_seconds",
+                "Age of the oldest write that Git has and Postgres may lack; 0 where there is none.",
+            ),
+            (
+                delivery_lag_seconds,
+                "gitstore_delivery_lag_seconds",
+                "How long the oldest delivery that is not sent yet has been due; 0 where there is none.",
+            ),
+        ):
+            if lag is not None:
+                text += generate_latest(_only(_Lag(lag, name, meaning)))
+        return text
 
 
 def forget_process(folder: Path | None, pid: int) -> None:
@@ -84,15 +111,11 @@ def forget_process(folder: Path | None, pid: int) -> None:
 class _Lag(Collector):
     """A figure that nobody keeps. A Gauge would be one for each process, in the shared folder."""
 
-    def __init__(self, seconds: float) -> None:
-        self._seconds = seconds
+    def __init__(self, seconds: float, name: str, meaning: str) -> None:
+        self._family = GaugeMetricFamily(name, meaning, seconds)
 
     def collect(self) -> Iterator[Metric]:
-        yield GaugeMetricFamily(
-            "gitstore_mirror_lag_seconds",
-            "Age of the oldest write that Git has and Postgres may lack; 0 where there is none.",
-            self._seconds,
-        )
+        yield self._family
 
 
 def _only(collector: Collector) -> CollectorRegistry:

@@ -41,15 +41,19 @@ class Projects:
         Raises `integrity` where the project has no repository: an empty one in its place would look as if
         nothing had ever been published.
         """
+        if missing := self.missing(project):
+            raise GitstoreError(Code.INTEGRITY, missing, project=project.slug)
+        return Store(self.path(project.id), project.id, rules=Rules(project.rules), limits=self._limits)
+
+    def missing(self, project: Project) -> str | None:
+        """What to say of a project whose repository is not there."""
         path = self.path(project.id)
-        if not (path / "HEAD").is_file():
-            raise GitstoreError(
-                Code.INTEGRITY,
-                f"the repository of the project {project.slug} is not at {path}: is GITSTORE_DATA the folder "
-                "that this database belongs to?",
-                project=project.slug,
-            )
-        return Store(path, project.id, rules=Rules(project.rules), limits=self._limits)
+        if (path / "HEAD").is_file():
+            return None
+        return (
+            f"the repository of the project {project.slug} is not at {path}: is GITSTORE_DATA the folder "
+            "that this database belongs to?"
+        )
 
     @contextmanager
     def mirrored(

@@ -75,8 +75,9 @@ def serve(config: Config, out: TextIO, *, web: Sequence[str] = WEB, worker: Sequ
         except Stopped:
             return 0
         logs.action("ready", url=service.config.public_url, seconds=round(time.monotonic() - begun, 2))
-        out.write(greeting(service.config, service.setup, service.slug, terminal=out.isatty()))
-        out.flush()
+        with suppress(OSError):  # nobody reads it
+            out.write(greeting(service.config, service.setup, service.slug, terminal=out.isatty()))
+            out.flush()
         status = supervisor.watch()
         logs.action("stopping")
     logs.action("stopped")
@@ -96,7 +97,7 @@ class _Service:
     @property
     def environment(self) -> dict[str, str]:
         """For children."""
-        return self.config.environment()
+        return _environment(self.config)
 
 
 def _begin(config: Config, stack: ExitStack, web: Sequence[str]) -> _Service:
@@ -107,6 +108,7 @@ def _begin(config: Config, stack: ExitStack, web: Sequence[str]) -> _Service:
     make_data_folder(config)
     listener = stack.enter_context(listen(config.bind))
     config = replace(config, bind=bound(config.bind, listener))
+    config = replace(config, metrics_folder=stack.enter_context(metrics_folder(config)))
     child = _start_web(config, listener, stack, web)
     postgres = None
     database_url = config.database_url
@@ -128,14 +130,17 @@ def _start_web(
     config: Config, listener: socket.socket, stack: ExitStack, web: Sequence[str]
 ) -> subprocess.Popen[bytes]:
     """Let gunicorn load the application, which takes as long as Postgres does."""
-    folder = stack.enter_context(metrics_folder(config))
-    environment = config.environment(**{METRICS_FOLDER: str(folder)})
     descriptor = listener.fileno()
     arguments = (*web, str(os.getpid()), str(descriptor))
-    child = start_child(arguments, environment, stdin=subprocess.PIPE, keep=[descriptor])
+    child = start_child(arguments, _environment(config), stdin=subprocess.PIPE, keep=[descriptor])
     stack.callback(end_at_once, child)
     listener.close()  # when gunicorn ends, nothing listens any more
     return child
+
+
+def _environment(config: Config) -> dict[str, str]:
+    """What a child is told. The worker counts where those count who serve, and are asked."""
+    return config.environment(**{METRICS_FOLDER: str(config.metrics_folder)})
 
 
 def _tell(child: subprocess.Popen[bytes], database_url: str) -> None:

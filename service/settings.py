@@ -208,6 +208,14 @@ SETTINGS: Final = (
         "limits.inflated",
     ),
     Setting("GITSTORE_MAX_OBJECT", "4M", "Largest object of a push.", _SIZES, _size, "limits.object"),
+    Setting(
+        "GITSTORE_MAX_IMPORT",
+        "1G",
+        "Largest pack that is fetched from a source, in bytes. Its other limits follow from it.",
+        _SIZES,
+        _size,
+        "max_import",
+    ),
     Setting("GITSTORE_MAX_DEFINITION", "1M", "Largest definition.", _SIZES, _size, "limits.definition"),
     Setting(
         "GITSTORE_MAX_DEPTH",

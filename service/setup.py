@@ -49,23 +49,32 @@ class Setup:
 
 def set_up(config: Config, database: Database, *, new_id: Callable[[], UUID] = uuid4) -> Setup:
     """Make what is missing: the project `default`, its repository, the owner's token and its file."""
+    projects = Projects(config)
     with database.as_owner() as transaction:
         transaction.value(_LOCK)
         project = catalog.project(transaction, DEFAULT)
         if project is None:
-            project = create_project(transaction, Projects(config), new_id(), DEFAULT, "Default")
-        written = read_token(config.token_file)
-        if written and _works(database, project, written):
-            return Setup(project, written)
-        known = [token for token in tokens.tokens(transaction, project.id) if token.name == OWNER]
-        if known and all(token.revoked_at for token in known):
-            # Somebody did that on purpose: a restart must not undo it.
-            return Setup(project, None, (f"the owner's token was revoked; another: {_ANOTHER}",))
-        secret, _ = create_token(transaction, project, OWNER, OWNER)
-        # Before the commit: a kill leaves a file with a token that is not known, and the next start's is.
-        write_secret(config.token_file, secret)
-        older = [token for token in known if not token.revoked_at]
-        return Setup(project, secret, tuple(_replaced(config, token) for token in older))
+            project = create_project(transaction, projects, new_id(), DEFAULT, "Default")
+        lost = [line for one in catalog.projects(transaction) if (line := projects.missing(one))]
+        token, said = _owner_token(config, database, transaction, project)
+        return Setup(project, token, (*lost, *said))
+
+
+def _owner_token(
+    config: Config, database: Database, transaction: Transaction, project: Project
+) -> tuple[str | None, list[str]]:
+    """The token in the owner's file, a new one where that opens nothing; and what there is to say of it."""
+    written = read_token(config.token_file)
+    if written and _works(database, project, written):
+        return written, []
+    known = [token for token in tokens.tokens(transaction, project.id) if token.name == OWNER]
+    if known and all(token.revoked_at for token in known):
+        # Somebody did that on purpose: a restart must not undo it.
+        return None, [f"the owner's token was revoked; another: {_ANOTHER}"]
+    secret, _ = create_token(transaction, project, OWNER, OWNER)
+    # Before the commit: a kill leaves a file with a token that is not known, and the next start's is.
+    write_secret(config.token_file, secret)
+    return secret, [_replaced(config, token) for token in known if not token.revoked_at]
 
 
 _ANOTHER: Final = f"gitstore token create {DEFAULT} --role owner --name <name>"

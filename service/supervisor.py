@@ -51,8 +51,10 @@ class Signals:
         return bool(self.times) and self.times[-1] - self.times[0] > _IMPATIENT_SECONDS
 
     def install(self) -> None:
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._note)
+        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as nohup(1) makes it
+            signal.signal(signal.SIGHUP, self._note)
 
     @contextmanager
     def interrupting(self) -> Iterator[None]:

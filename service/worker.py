@@ -24,6 +24,8 @@ from gitstore.errors import Code, GitstoreError
 from service import logs
 from service.config import Config
 from service.database import check
+from service.incoming import following
+from service.outgoing import delivering
 from service.projects import Projects
 from sync import catalog, reconcile
 from sync.catalog import Project
@@ -82,6 +84,7 @@ class Worker:
         clock: Callable[[], float] = time.time,
         boot: str | None = None,
     ) -> None:
+        self._config = config
         self._database = database
         self._projects = Projects(config)
         self._seconds = float(config.reconcile_seconds)
@@ -93,6 +96,10 @@ class Worker:
 
     def run(self) -> None:
         """Do what is due, again and again. A Postgres that is away is told of once, and waited for."""
+        with delivering(self._config, self._database), following(self._config, self._database):
+            self._heal()
+
+    def _heal(self) -> None:
         pause, away = _FIRST_PAUSE, False
         while not self._stop.is_set():
             try:

@@ -25,7 +25,11 @@ class Markers:
         """A marker for each of `slugs`; the files that were made."""
         self._folder.mkdir(exist_ok=True)
         made = [self._folder / f"{slug}.{secrets.token_hex(8)}" for slug in slugs]
-        self.keep(made)
+        try:
+            self.keep(made)
+        except OSError:
+            self.remove(made)
+            raise
         return made
 
     @staticmethod

@@ -184,6 +184,8 @@ class _Change:
                 versions += [draft] if draft else []
                 facts = self._facts(row, draft, happened)
             self._write(row if position == 0 else None, kept, versions, facts)
+            if len(batches) > 1:
+                self._reading.forget()
         return facts
 
     def _derive(self, entry: LedgerEntry) -> VersionRow:
@@ -196,10 +198,14 @@ class _Change:
         number, standing = derive.basis(self._state), self._standing
         if number is None:
             return derive.titles_of(draft.definition if draft else None)
+        if standing is not None and number == (standing.current_number or standing.latest_number):
+            # The same version as before, so the same names: a save parses no other version for them.
+            return Titles(standing.name, standing.description)
         new = next((entry for entry in self._published if entry.version == number), None)
         if new is not None:
             self._basis = derive.published_row(self._reading, self._state.slug, new)
             return derive.titles_of(self._basis.definition)
+        # Moved back to a version that was mirrored long ago.
         commit = self._tx.value(_COMMIT_OF, id=version_id(standing.id, number)) if standing else None
         if commit is None:
             raise derive.contradiction(self._state.slug, f"the database lacks v{number}, which is current")

@@ -90,6 +90,7 @@ def _fill(tx: Transaction, reading: Reading, slug: str) -> int:
         for start in range(0, len(entries), BATCH):
             batch = [derive.published_row(reading, slug, e) for e in entries[start : start + BATCH]]
             cursor.executemany(UPSERT_VERSION, [version_values(version) for version in batch])
+            reading.forget()
         if draft is not None:
             cursor.execute(UPSERT_VERSION, version_values(draft))
     return len(entries) + (draft is not None)

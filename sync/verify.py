@@ -182,6 +182,7 @@ def _against_git(tx: Transaction, reading: Reading, slug: str) -> Iterator[Findi
         batch, unreadable = _readable(reading, slug, entries[start : start + BATCH])
         yield from unreadable
         yield from _compare_versions(tx, slug, batch, numbers)
+        reading.forget()
     if draft is not None:
         yield from _compare_versions(tx, slug, [draft], numbers)
     expected = {entry.version for entry in entries} | ({draft.version_number} if draft else set())

@@ -7,7 +7,8 @@ of gitstore_mirror around the store's own work:
 
 The locks are advisory and of the transaction: the repository's, shared, then each workflow's, exclusive, in
 the order of their keys. Maintenance takes the repository's exclusively, and so does a write of very many
-workflows, since Postgres' lock table is small.
+workflows, since Postgres' lock table is small. A writer that Postgres lost may still be at work for a moment,
+and is not to be taken for dead: so each holds the repository's lock file, too (gitstore/locks.py).
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final, LiteralString
 
+from gitstore import locks
 from gitstore.errors import Code, GitstoreError
 from gitstore.reading import Reading
 from gitstore.versions import check_slug
@@ -65,6 +67,7 @@ class MirroredWrites:
         self.reading = reading
         self.origin = origin
         self.markers = Markers(reading.path)
+        self._lock_file = reading.path / locks.FILE
         self._notify = notify
         self._patience = patience
 
@@ -85,14 +88,15 @@ class MirroredWrites:
             with self.database.as_mirror() as tx:
                 standings = self._lock(tx, touched)
                 facts += self._catch_up(tx, touched, standings)
-                marks = self.markers.put(touched)
                 before = [mirror.tips(self.reading, slug) for slug in touched]
-                begun = True
-                try:
-                    yield
-                except Exception as error:
-                    # A part may be written: it is mirrored, and then the refusal goes on.
-                    refusal = error
+                with locks.present(self._lock_file):
+                    marks = self.markers.put(touched)
+                    begun = True
+                    try:
+                        yield
+                    except Exception as error:
+                        # A part may be written: it is mirrored, and then the refusal goes on.
+                        refusal = error
                 written = before != [mirror.tips(self.reading, slug) for slug in touched]
                 facts += self._converge(tx, touched, standings, self.origin)
         except Exception as error:
@@ -128,7 +132,8 @@ class MirroredWrites:
         """Hold the repository against every writer."""
         with self.database.as_mirror() as tx:
             tx.run(_LOCK_EXCLUSIVE, repository=lock_key(self.reading, None))
-            yield
+            with locks.alone(self._lock_file):
+                yield
 
     def _lock(self, tx: Transaction, slugs: Sequence[str]) -> dict[str, Standing]:
         """Take the locks, then see where the rows stand, in one round trip."""

@@ -81,12 +81,13 @@ _CLAIM: Final[LiteralString] = """
         from mine cross join clock where d.id = mine.id
         returning d.*, mine.slow
     )
-    select c.id, c.project_id, c.subscription_id, c.event_id, c.type, c.tries, c.due_at as lease, c.slow,
-        s.url, e.workflow_id, coalesce(e.created_at, c.created_at) as at, coalesce(c.data, e.data) as data,
+    select c.id, c.project_id, p.slug as project, c.subscription_id, c.event_id, c.type, c.tries,
+        c.due_at as lease, c.slow, s.url, e.workflow_id, coalesce(e.created_at, c.created_at) as at, coalesce(c.data, e.data) as data,
         array(select k.sealed from gitstore.subscription_secrets k
               where k.subscription_id = s.id and (k.retires_at is null or k.retires_at > now)
               order by k.created_at desc) as sealed
     from claimed c cross join clock
+    join gitstore.projects p on p.id = c.project_id
     join gitstore.subscriptions s on s.id = c.subscription_id
     left join gitstore.events e on e.id = c.event_id
     order by at, c.id
@@ -112,11 +113,13 @@ _LAG: Final[LiteralString] = """
 class Due:
     """A delivery that was claimed, with all that it takes to send it.
 
-    `tries` counts the attempts before this one; the claim holds until `lease`; `slow` tells its lane.
+    `project` is the slug; `tries` counts the attempts before this one; the claim holds until `lease`; `slow`
+    tells its lane.
     """
 
     id: UUID
     project_id: UUID
+    project: str
     subscription_id: UUID
     event_id: UUID
     type: str

@@ -51,7 +51,7 @@ _PATIENCE: Final = 2.0  # seconds that an attempt has left when the courier is t
 class Told:
     """An attempt that was made, for logs and figures. `disabled`: the subscription is, by this."""
 
-    project_id: UUID
+    project: str
     subscription_id: UUID
     delivery_id: UUID
     type: str
@@ -211,7 +211,7 @@ class Sender:
                 if error.code not in (Code.UNAVAILABLE, Code.BUSY) or pause is None or self._stop.wait(pause):
                     raise
         told = Told(
-            project_id=due.project_id,
+            project=due.project,
             subscription_id=due.subscription_id,
             delivery_id=due.id,
             type=due.type,

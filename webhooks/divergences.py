@@ -14,7 +14,7 @@ from uuid import UUID, uuid4, uuid5
 
 from gitstore.definition import describe
 from gitstore.errors import Code, GitstoreError
-from gitstore.names import DraftRef, VersionRef, short
+from gitstore.names import DraftRef, VersionRef, full, show
 from gitstore.versions import workflow_id
 from sync import events
 from sync.db import Transaction
@@ -37,7 +37,7 @@ class Found:
 
     @property
     def ref(self) -> str:
-        return short(self.target)
+        return show(full(self.target))
 
     @property
     def number(self) -> int | None:

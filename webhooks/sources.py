@@ -8,22 +8,17 @@ and nobody reads it again but the worker. Syncing is webhooks/following.py's.
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, Final, LiteralString
-from urllib.parse import unquote
 from uuid import UUID, uuid4
 
 from gitstore.errors import Code, GitstoreError
-from gitstore.importing import Layout
+from gitstore.offers import Layout
 from gitstore.upstream import Credential
 from sync.db import Transaction
 from webhooks import signature
-from webhooks.addresses import Target, refused
-from webhooks.egress import Egress
 from webhooks.sealing import Sealer
 from webhooks.signature import Forge
 
@@ -35,34 +30,6 @@ LONGEST_POLL: Final = 86_400
 CHANNEL: Final = "gitstore_sources"
 WAKE: Final[LiteralString] = "select pg_notify('gitstore_sources', '')"
 """Tells the workers that something is due."""
-
-_URL: Final = re.compile(r"(https?)://(?:([^/@?#\\]*)@)?([^@?#\\]+)", re.IGNORECASE)
-_SECRET: Final = re.compile(r"[!-~]{12,256}")
-_VISIBLE: Final = re.compile(r"[!-~]{1,1000}")
-# What stands in a host's name where it is a forge's own, or named after what runs there.
-_NAMED: Final = {
-    "github": Forge.GITHUB,
-    "gitlab": Forge.GITLAB,
-    "gitea": Forge.GITEA,
-    "forgejo": Forge.FORGEJO,
-    "codeberg": Forge.FORGEJO,
-    "bitbucket": Forge.BITBUCKET,
-}
-# The user name beside an access token, which each forge wants differently, or does not look at.
-_TOKEN_USERS: Final = {
-    Forge.GITHUB: "x-access-token",
-    Forge.GITLAB: "oauth2",
-    Forge.BITBUCKET: "x-token-auth",
-}
-EVENTS: Final[Mapping[Forge, tuple[str, ...]]] = {
-    Forge.GITHUB: ("push", "create", "delete"),
-    Forge.GITEA: ("push", "create", "delete"),
-    Forge.FORGEJO: ("push", "create", "delete"),
-    Forge.GITLAB: ("Push events", "Tag push events"),
-    Forge.BITBUCKET: ("repo:push",),
-    Forge.ANY: ("every push",),
-}
-"""Which events a forge should send, as it calls them."""
 
 
 class Direction(StrEnum):
@@ -103,27 +70,6 @@ class Source:
     report: dict[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
-class Divergence:
-    """Where both sides have something different under one name; `version_number` is None for a draft."""
-
-    id: UUID
-    source_id: UUID
-    ref: str
-    slug: str
-    version_number: int | None
-    ours: str | None
-    theirs: str | None
-    code: str
-    reason: str
-    first_seen_at: datetime
-    last_seen_at: datetime
-    decision: str | None
-    decided_by: str | None
-    resolved_at: datetime | None
-    resolution: str | None
-
-
 _SELECT: Final[LiteralString] = """
     select id, project_id, url, forge, layout, direction, poll_seconds, paused, has_credential, created_at,
         due_at, tried_at, succeeded_at, failures, last_error, report
@@ -158,65 +104,6 @@ _ASK: Final[LiteralString] = """
     update gitstore.sources set due_at = now(), full_sync = true
     where project_id = %(project)s and id = %(id)s
 """
-_DIVERGENCES: Final[LiteralString] = """
-    select id, source_id, ref, slug, version_number, ours, theirs, code, reason, first_seen_at, last_seen_at,
-        decision, decided_by, resolved_at, resolution
-    from gitstore.divergences where project_id = %(project)s and source_id = %(source)s
-"""
-_OPEN: Final[LiteralString] = (
-    _DIVERGENCES + " and resolved_at is null order by slug, version_number limit %(limit)s"
-)
-_DIVERGENCE: Final[LiteralString] = _DIVERGENCES + " and id = %(id)s"
-_KEEP_OURS: Final[LiteralString] = """
-    update gitstore.divergences set resolved_at = now(), resolution = 'ours', decided_by = %(by)s
-    where id = %(id)s and resolved_at is null
-"""
-_TAKE_THEIRS: Final[LiteralString] = """
-    update gitstore.divergences set decision = 'theirs', decided_by = %(by)s
-    where id = %(id)s and resolved_at is null
-"""
-
-
-# What is given
-
-
-def address(url: str, egress: Egress) -> tuple[str, str | None]:
-    """(the URL as it is kept, the credential that stood in it). Raises `address_refused`.
-
-    A credential in a URL ends up in logs and on screens: it is taken out, and sealed like any other.
-    """
-    found = _URL.fullmatch(url)
-    if found is None:
-        raise refused("a source is an http:// or https:// URL of a repository, without ? and #")
-    scheme, user, rest = found.groups()
-    target: Target = egress.check(f"{scheme}://{rest}")
-    return str(target).rstrip("/"), unquote(user) if user else None
-
-
-def detected(url: str) -> Forge:
-    """The forge at `url`, as far as the host's name tells; `any` where it does not."""
-    host = url.partition("://")[2].partition("/")[0].lower()
-    return next((forge for word, forge in _NAMED.items() if word in host), Forge.ANY)
-
-
-def credential(given: str, forge: Forge) -> Credential:
-    """From `user:password`, or an access token alone."""
-    if not _VISIBLE.fullmatch(given):
-        raise GitstoreError(Code.MALFORMED, "a credential is user:password or an access token, visible ASCII")
-    user, colon, password = given.partition(":")
-    return Credential(user, password) if colon else Credential(_TOKEN_USERS.get(forge, "git"), given)
-
-
-def check_secret(secret: str, forge: Forge) -> str:
-    """Raise `malformed` unless `secret` will do for the webhook."""
-    if not _SECRET.fullmatch(secret):
-        raise GitstoreError(Code.MALFORMED, "the secret of a webhook is 12 to 256 visible ASCII characters")
-    if forge is Forge.ANY and not signature.is_standard_secret(secret):
-        raise GitstoreError(
-            Code.MALFORMED,
-            "a sender without a forge signs by Standard Webhooks: the secret is whsec_<base64>",
-        )
-    return secret
 
 
 # Rows
@@ -305,43 +192,6 @@ def ask(tx: Transaction, project_id: UUID, source_id: UUID) -> bool:
     asked = tx.run(_ASK, project=project_id, id=source_id) > 0
     tx.value(WAKE)
     return asked
-
-
-# Divergences
-
-
-def open_divergences(
-    tx: Transaction, project_id: UUID, source_id: UUID, limit: int = 1000
-) -> list[Divergence]:
-    """Those that nobody has resolved: by workflow and version, drafts last."""
-    return tx.rows(Divergence, _OPEN, project=project_id, source=source_id, limit=limit)
-
-
-def resolve(
-    tx: Transaction, project_id: UUID, source_id: UUID, divergence_id: UUID, take: str, by: str
-) -> Divergence:
-    """Decide about a draft that diverged: take "theirs" (the next sync does), or keep "ours".
-
-    Kept, it is left alone until the upstream's draft moves. Raises `not_found`, and `version_immutable` for
-    a version: nobody changes what is published.
-    """
-    values = {"project": project_id, "source": source_id, "id": divergence_id}
-    found = tx.row(Divergence, _DIVERGENCE, **values)
-    if found is None or found.resolved_at is not None:
-        raise GitstoreError(Code.NOT_FOUND, "there is no open divergence of that id")
-    if found.version_number is not None:
-        raise GitstoreError(
-            Code.VERSION_IMMUTABLE,
-            f"{found.ref}: a version can't be resolved by overwriting either side: publish the next number",
-            version=found.version_number,
-        )
-    if take == "theirs" and found.theirs is None:
-        raise GitstoreError(Code.MALFORMED, "the upstream has no such draft: there is nothing to take")
-    tx.run(_TAKE_THEIRS if take == "theirs" else _KEEP_OURS, id=divergence_id, by=by)
-    if take == "theirs":
-        ask(tx, project_id, source_id)
-    (decided,) = tx.rows(Divergence, _DIVERGENCE, **values)
-    return decided
 
 
 # Secrets

@@ -1,4 +1,4 @@
-"""One sync of a source: what is new upstream comes here, what is new here goes there, and what differs is told.
+"""One sync of a source: what is new there comes here, what is new here goes there, what differs is told.
 
 Nothing here overwrites or deletes, on either side. What a sync has met is in its `Result`; recording that is
 webhooks/following.py's.
@@ -11,14 +11,15 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 from uuid import UUID
 
-from gitstore import importing, names
+from gitstore import names, offers
 from gitstore.errors import Code, GitstoreError
-from gitstore.importing import Import, Layout, Offer, Outcome, Waiting
+from gitstore.importing import Import
 from gitstore.model import Limits, Person
 from gitstore.names import DraftRef, VersionRef
+from gitstore.offers import Layout, Offer, Outcome, Waiting
 from gitstore.policy import Effect
 from gitstore.store import Store
-from gitstore.upstream import Credential, Refs, Remote
+from gitstore.upstream import Refs, Remote
 from webhooks.divergences import DELETED, PUSH_REFUSED, Found, Known, reason
 from webhooks.sources import Direction
 
@@ -29,7 +30,7 @@ _AHEAD: Final = "the draft upstream is not the one that was pushed, nor behind t
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What is to be synced, and what is known of it: refs as git prints them -> ids, and divergences.
+    """What is to be synced, and what is known of it: refs by their full names -> ids, and divergences.
 
     `full` looks again at what is known to diverge.
     """
@@ -129,8 +130,8 @@ class Sync:
     def _compare(self) -> list[Offer]:
         """What has to be judged; everything else is as it was."""
         found = []
-        for offer in importing.offers(self._advertised, self._job.layout):
-            ref, ours = names.short(offer.target), self._held.get(offer.name)
+        for offer in offers.offers(self._advertised, self._job.layout):
+            ref, ours = names.show(offer.name), self._held.get(offer.name)
             self.result.seen[ref] = offer.theirs.decode()
             if ours == offer.theirs:
                 continue
@@ -151,16 +152,14 @@ class Sync:
             return is_draft and known is None and self._job.seen.get(ref) == theirs
         if known.kept:
             return True
-        moved = is_draft and known.ours != _text(ours)
-        return not (moved or known.decision or self._job.full)
+        return known.ours == _text(ours) and not (known.decision or self._job.full)
 
     def _compare_to_push(self, offer: Offer, ours: bytes) -> None:
         """Where nothing is fetched: a tag that differs, a draft that is not behind ours."""
-        ref = names.short(offer.target)
         if isinstance(offer.target, VersionRef):
             error = GitstoreError(Code.VERSION_IMMUTABLE, "")
             self._diverged(offer, ours, error.code, reason(offer.target, error))
-        elif not self._is_behind(offer.theirs, ours) and self._job.seen.get(ref) != offer.theirs.decode():
+        elif not self._is_behind(offer.theirs, ours):
             self._diverged(offer, ours, Code.NOT_FAST_FORWARD, _AHEAD)
 
     def _is_behind(self, theirs: bytes, ours: bytes) -> bool:
@@ -172,8 +171,7 @@ class Sync:
         gone = set(self._job.seen) - set(self.result.seen)
         gone |= {ref for ref, known in self._job.known.items() if known.code == DELETED and not known.kept}
         for ref in sorted(gone - set(self.result.seen)):
-            target = names.parse(names.TAGS + ref.encode())
-            ours = self._held.get(names.TAGS + ref.encode())
+            target, ours = names.parse(ref.encode()), self._held.get(ref.encode())
             if isinstance(target, VersionRef) and ours is not None:
                 why = f"v{target.number} was deleted upstream; what is published here stays"
                 self.result.found[ref] = Found(target, ours.decode(), None, DELETED, why)
@@ -186,28 +184,30 @@ class Sync:
             match names.parse(name):
                 case VersionRef(slug, number) if slug in before:
                     before[slug] = max(before[slug], number)
-        decided = [offer for offer in wanted if self._decided(offer)]
-        for offer in decided:
-            self._replace(offer)
-        for outcome in self._import.take([offer for offer in wanted if offer not in decided]):
+        decided = {offer.name: known for offer in wanted if (known := self._decided(offer))}
+        for offer in wanted:
+            if offer.name in decided:
+                self._replace(offer, decided[offer.name])
+        for outcome in self._import.take([offer for offer in wanted if offer.name not in decided]):
             if isinstance(outcome, Waiting):
                 self._wait(outcome)
             else:
                 self._note(outcome)
         for slug, numbers in self.result.published.items():
-            if missing := importing.gaps(numbers, before.get(slug, 0)):
+            if missing := offers.gaps(numbers, before.get(slug, 0)):
                 self.result.gaps[slug] = missing
 
     def _decided(self, offer: Offer) -> Known | None:
-        known = self._job.known.get(names.short(offer.target))
+        known = self._job.known.get(names.show(offer.name))
         if known is None or known.decision != "theirs" or known.theirs != offer.theirs.decode():
             return None
         ours = _text(self._held.get(offer.name))
         return known if ours is not None and known.ours == ours else None
 
-    def _replace(self, offer: Offer) -> None:
+    def _replace(self, offer: Offer, known: Known) -> None:
         try:
-            self._note(self._import.replace_draft(offer, self._held[offer.name]))
+            why = f"{known.decided_by or 'somebody'} decided to take the draft of {self._job.label}"
+            self._note(self._import.replace_draft(offer, self._held[offer.name], why))
         except GitstoreError as error:
             if error.code not in (Code.STALE_DRAFT, Code.BUSY, Code.INTEGRITY):
                 raise
@@ -230,7 +230,7 @@ class Sync:
     def _wait(self, waiting: Waiting) -> None:
         """A workflow that can't be written now: what is there for it is not taken for seen."""
         self._fail(GitstoreError(waiting.error.code, f"{waiting.slug}: {waiting.error.message}"))
-        for ref in [ref for ref in self.result.seen if _slug(ref) == waiting.slug]:
+        for ref in [ref for ref in self.result.seen if _is_of(ref, waiting.slug)]:
             self.result.untouched.add(ref)
             del self.result.seen[ref]
             if ref in self._job.seen:
@@ -244,7 +244,7 @@ class Sync:
     def _push(self, remote: Remote) -> None:
         planned = {
             offer.name: offer
-            for offer in importing.pushable(self._store, self._advertised, self._job.layout)
+            for offer in offers.pushable(self._store, self._advertised, self._job.layout)
             if self._may_push(offer)
         }
         if not planned:
@@ -257,7 +257,7 @@ class Sync:
 
         for name, refusal in remote.push(self._store.objects, choose).items():
             offer = planned[name]
-            ref, ours = names.short(offer.target), offer.theirs.decode()
+            ref, ours = names.show(offer.name), offer.theirs.decode()
             if refusal is None:
                 self.result.seen[ref] = ours
                 self.result.pushed.append(ref)
@@ -267,7 +267,7 @@ class Sync:
 
     def _may_push(self, offer: Offer) -> bool:
         """Not what was deleted there, and not what was refused there and is the same on both sides."""
-        ref, theirs = names.short(offer.target), _text(self._advertised.get(offer.name))
+        ref, theirs = names.show(offer.name), _text(self._advertised.get(offer.name))
         known, ours = self._job.known.get(ref), offer.theirs.decode()
         if theirs is None and ref in self._job.seen:
             is_new = isinstance(offer.target, DraftRef) and self._job.seen[ref] != ours
@@ -285,7 +285,6 @@ def _text(oid: bytes | None) -> str | None:
     return oid.decode() if oid is not None else None
 
 
-def _slug(ref: str) -> str:
-    """Of a ref as git prints it: drafts/<slug>, <slug>/v<N>."""
-    first, _, last = ref.partition("/")
-    return last if first == "drafts" and not last.startswith("v") else first
+def _is_of(ref: str, slug: str) -> bool:
+    target = names.parse(ref.encode())
+    return target is not None and target.slug == slug

@@ -14,6 +14,7 @@ from service.api.answers import answer
 from service.api.openapi import Responses, new_blueprint, refusal, says
 from service.api.schemas import Health
 from service.context import services
+from webhooks import deliveries
 
 blueprint = new_blueprint("health", "For whoever watches the service.", needs_token=False)
 _OK: Final = Health(status="ok")
@@ -43,10 +44,19 @@ def readyz() -> Response:
 def exposition() -> Response:
     """The figures, in Prometheus' text format."""
     here = services()
-    lag = here.projects.mirror_lag(time.time())
-    return _fresh(
-        Response(here.metrics.exposition(mirror_lag_seconds=lag), content_type=metrics.CONTENT_TYPE)
+    figures = here.metrics.exposition(
+        mirror_lag_seconds=here.projects.mirror_lag(time.time()), delivery_lag_seconds=_delivery_lag()
     )
+    return _fresh(Response(figures, content_type=metrics.CONTENT_TYPE))
+
+
+def _delivery_lag() -> float | None:
+    """None where the database is away: what is known without it is told all the same."""
+    try:
+        with services().database.as_mirror() as tx:
+            return deliveries.lag(tx)
+    except GitstoreError:
+        return None
 
 
 def _fresh(response: Response) -> Response:

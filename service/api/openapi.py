@@ -12,7 +12,7 @@ from flask_openapi3.openapi import OpenAPI
 from pydantic import BaseModel
 from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
-from service.api import diff_schemas, inputs, outgoing, schemas
+from service.api import diff_schemas, incoming, inputs, outgoing, schemas
 from service.api.bodies import JSON, YAML
 from service.errors import PROBLEM_JSON
 
@@ -44,6 +44,7 @@ _ANSWERS: Final = (
     schemas.VersionPage,
     schemas.Workflow,
     schemas.WorkflowPage,
+    *incoming.ANSWERS,
     *outgoing.ANSWERS,
 )
 _BODIES: Final = (
@@ -55,6 +56,7 @@ _BODIES: Final = (
     inputs.Revert,
     inputs.SaveDraft,
     inputs.Validate,
+    *incoming.BODIES,
     *outgoing.BODIES,
 )
 _METHODS: Final = ("get", "post", "put", "patch", "delete")
@@ -122,7 +124,7 @@ def takes_draft(
     model: type[BaseModel], *, required: bool = False, match: bool | None = None
 ) -> dict[str, Any]:
     """As `takes`, for bodies that hold a definition: the envelope `model`, or raw bytes."""
-    raw = {"schema": {"type": "string", "description": "a definition"}}
+    raw = {"schema": {"type": "object", "description": "a definition"}}
     envelope = {"anyOf": [{"$ref": _REF + model.__name__}, {"type": "object", "description": "a definition"}]}
     body = {
         "description": _DRAFT_BODIES,

@@ -25,7 +25,7 @@ _YAML: Final = "application/yaml"  # RFC 9512
 _DEFINITION: Final = {
     200: {
         "description": "The stored bytes, typed by the file's name; or JSON, if Accept prefers it.",
-        "content": {_YAML: {"schema": {"type": "string"}}, JSON: {"schema": {"type": "object"}}},
+        "content": {_YAML: {"schema": {"type": "object"}}, JSON: {"schema": {"type": "object"}}},
         "headers": {name: {"schema": {"type": "string"}} for name in ("ETag", "Cache-Control", "Vary")},
     },
     304: {"description": "Not Modified"},

@@ -45,7 +45,7 @@ create index receipts_received on gitstore.receipts (received_at);
 create table gitstore.upstream_refs (
     source_id uuid not null,
     project_id uuid not null,
-    ref text collate "C" not null,              -- as git prints it: <slug>/v<N>, drafts/<slug>
+    ref text collate "C" not null,
     oid text not null,
     primary key (source_id, ref),
     foreign key (source_id, project_id) references gitstore.sources (id, project_id) on delete cascade

@@ -150,6 +150,9 @@ def test_a_project_without_its_repository_is_not_opened(config: Config, database
     with pytest.raises(GitstoreError, match="is GITSTORE_DATA the folder") as caught:
         projects.open(made.project)
     assert caught.value.code is Code.INTEGRITY
+    again = set_up(config, database)
+    assert (again.token, len(again.said)) == (made.token, 1)
+    assert "is GITSTORE_DATA the folder" in again.said[0]
     assert not projects.path(made.project.id).exists()
 
 

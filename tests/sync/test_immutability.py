@@ -44,7 +44,7 @@ STATEMENTS: list[LiteralString] = [
     "on conflict (id) do update set message = 'x'",
     "update gitstore.events set data = '{}'",
     "delete from gitstore.events",
-    "truncate gitstore.events",
+    "truncate gitstore.events cascade",
     "update gitstore.audit_log set actor_name = 'somebody else'",
     "delete from gitstore.audit_log",
     "truncate gitstore.audit_log",

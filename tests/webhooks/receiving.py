@@ -135,7 +135,9 @@ def receiving(answers: Answers | None = None) -> Iterator[Receiver]:
 
 
 def wait_until(
-    holds: Callable[[], bool], seconds: float = PATIENCE, what: Callable[[], str] = lambda: "it did not come true"
+    holds: Callable[[], bool],
+    seconds: float = PATIENCE,
+    what: Callable[[], str] = lambda: "it did not come true",
 ) -> None:
     deadline = time.monotonic() + seconds
     while not holds():

@@ -50,9 +50,7 @@ class Post:
 
     def subscribe(self, url: str, *events: str) -> tuple[Subscription, str]:
         with self.database.as_user(self.house.claims) as tx:
-            return subscriptions.create(
-                tx, self.sealer, self.house.project, url, events or ABOUT_WORKFLOWS
-            )
+            return subscriptions.create(tx, self.sealer, self.house.project, url, events or ABOUT_WORKFLOWS)
 
     def state(self, subscription: Subscription) -> Subscription:
         with self.database.reading(self.house.claims) as tx:

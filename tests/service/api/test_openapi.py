@@ -12,7 +12,11 @@ from flask_openapi3.openapi import OpenAPI
 from hypothesis import HealthCheck, given, settings
 from hypothesis.strategies import DataObject, booleans, data, sampled_from
 from schemathesis import GenerationMode
-from schemathesis.specs.openapi.checks import ignored_auth
+from schemathesis.specs.openapi.checks import (
+    ignored_auth,
+    negative_data_rejection,
+    positive_data_acceptance,
+)
 
 from service.api.openapi import document as made
 from service.app import create_app
@@ -88,11 +92,19 @@ def test_the_document_is_the_same_for_every_application_of_the_process(house: Ho
 
 # What it says is what happens
 
-OPERATIONS = sorted(operation["operationId"] for _, _, operation in _operations(_made_without_a_database()))
+# That each endpoint asks for a token is test_access.py's matter. The document can't tell all that is refused
+# (a cursor of another list, a definition that doesn't parse), nor all that is let through (`limit` twice).
+NOT_HERE = [ignored_auth, positive_data_acceptance, negative_data_rejection]
+
+CASES = [
+    pytest.param(operation["operationId"], mode, id=f"{operation['operationId']}-{mode.value}")
+    for _, _, operation in _operations(_made_without_a_database())
+    for mode in GenerationMode
+    if mode is GenerationMode.POSITIVE or operation.get("parameters")  # else there is nothing to get wrong
+]
 
 
-@pytest.mark.parametrize("mode", list(GenerationMode), ids=lambda mode: mode.value)
-@pytest.mark.parametrize("operation", OPERATIONS)
+@pytest.mark.parametrize(("operation", "mode"), CASES)
 def test_answers_are_as_declared(house: House, owner: Client, operation: str, mode: GenerationMode) -> None:
     """Whatever fits or does not fit the document: declared statuses, media types, bodies; never a 5xx."""
     owner.create("a")
@@ -101,7 +113,7 @@ def test_answers_are_as_declared(house: House, owner: Client, operation: str, mo
     owner.post("/workflows/a/versions", json={"definition": definition("https://3.example/")})
     api = schemathesis.openapi.from_wsgi("/openapi.json", house.app)
 
-    @settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
+    @settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
     @given(data())
     def check(drawn: DataObject) -> None:
         case: Any = drawn.draw(api.find_operation_by_id(operation).as_strategy(generation_mode=mode))
@@ -111,8 +123,7 @@ def test_answers_are_as_declared(house: House, owner: Client, operation: str, mo
                 sampled_from(["1", "v2", "draft", "current", "latest"])
             )
         headers = {**(case.headers or {}), "Authorization": f"Bearer {owner.token}"}
-        # That every endpoint asks for a token is test_access.py's matter.
-        case.call_and_validate(headers=headers, excluded_checks=[ignored_auth])
+        case.call_and_validate(headers=headers, excluded_checks=NOT_HERE)
 
     check()
 

@@ -1,0 +1,62 @@
+"""POST /hooks/<source id>: the doorbell that an upstream's forge rings.
+
+Whoever rings is known by the signature alone. The answer is quick and says little; what the forge tells is
+not believed, but makes the source due, and the worker fetches.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Final
+
+from flask import Blueprint, Response, jsonify, request
+
+from gitstore.errors import Code, GitstoreError
+from gitstore.packs import too_large
+from service import logs
+from service.api.lookup import uuid_of
+from service.context import note, now, services
+from webhooks import receipts
+from webhooks.inbound import MOST_BYTES, Kind
+
+_SAID: Final = {Kind.CHANGED: "accepted", Kind.PING: "pong", Kind.IGNORED: "ignored"}
+_MOST_LOGGED: Final = 20  # changes of one delivery
+
+blueprint = Blueprint("hooks", __name__)
+
+
+@blueprint.post("/hooks/<source>")
+def ring(source: str) -> Response:
+    """Verify, remember, mark as due. Sent again, a delivery is answered the same and does nothing."""
+    started = time.perf_counter()
+    here = services()
+    named = uuid_of(source)
+    bell = receipts.bell(here.database, named) if named is not None else None
+    if bell is None:
+        raise GitstoreError(Code.NOT_FOUND, "there is no source of that id: is the webhook's URL whole?")
+    note(project=bell.project, source=str(bell.id))
+    received, new = receipts.take(here.database, here.sealer(), bell, request.headers.items(), _body(), now())
+    logs.action(
+        "rung",
+        project=bell.project,
+        source=str(bell.id),
+        kind=received.kind.value,
+        type=received.event or None,
+        delivery=received.delivery,
+        again=None if new else True,
+        changes=[str(change) for change in received.changes[:_MOST_LOGGED]] or None,
+        duration_ms=round((time.perf_counter() - started) * 1000, 1),
+    )
+    answer = jsonify(status=_SAID[received.kind])
+    answer.status_code = 202
+    answer.headers["Cache-Control"] = "no-store"
+    return answer
+
+
+def _body() -> bytes:
+    """The raw bytes; what is too long is refused before it is read, where its length is told."""
+    length = request.content_length
+    if length is not None and length > MOST_BYTES:
+        raise too_large("the body has", length, MOST_BYTES)
+    request.max_content_length = MOST_BYTES
+    return request.get_data(cache=False)

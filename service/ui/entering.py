@@ -1,0 +1,107 @@
+"""Who is at the page: a session -> a Visit, with which a view renders. Each view begins with `enter`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+from flask import Response, redirect, request
+
+from gitstore.errors import Code, GitstoreError
+from gitstore.model import Permission
+from service import auth
+from service.access import authorize, may
+from service.context import Caller, note, origin, services
+from service.ui import rendering, sessions
+from service.ui.sessions import Session
+
+SLACK = 64 * 1024
+"""Bytes of a form beside a definition."""
+
+
+@dataclass(frozen=True, slots=True)
+class Visit:
+    """Somebody who is signed in, with the permission that a view asked for."""
+
+    caller: Caller
+    session: Session
+
+    @property
+    def csrf(self) -> str:
+        return self.session.csrf
+
+    @property
+    def name(self) -> str:
+        return self.caller.principal.name
+
+    @property
+    def role(self) -> str:
+        return self.caller.principal.role.value
+
+    @property
+    def project(self) -> str:
+        return self.caller.principal.project_slug
+
+    @property
+    def edits(self) -> bool:
+        return may(self.caller.principal, Permission.EDIT)
+
+    @property
+    def publishes(self) -> bool:
+        return may(self.caller.principal, Permission.PUBLISH)
+
+    @property
+    def owns(self) -> bool:
+        return may(self.caller.principal, Permission.OWN)
+
+    def page(self, template: str, status: int = 200, **values: Any) -> Response:
+        return rendering.page(template, status, visit=self, **values)
+
+
+def enter(permission: Permission, what: str) -> Visit:
+    """Authenticate and authorize whoever sent this request; `what` as for `context.enter`.
+
+    Raises `unauthenticated`, and `forbidden` for a form that is not of this session.
+    """
+    here = services()
+    session = sessions.read(request, here)
+    if session is None or session.secret is None:
+        raise GitstoreError(Code.UNAUTHENTICATED, "sign in first")
+    principal = auth.session(here.database, session.secret)
+    note(principal=principal.name, project=principal.project_slug)
+    if request.method == "POST":
+        limit_form()
+        sessions.check(request, session)
+    authorize(principal, permission, what)
+    return Visit(Caller(here, principal, origin(principal, "page")), session)
+
+
+def limit_form() -> None:
+    """Before a form is read: each byte of a definition may be three in it (%0A)."""
+    most = 3 * services().config.limits.definition + SLACK
+    request.max_content_length = request.max_form_memory_size = most
+
+
+def field(name: str) -> str:
+    """A field of the form, without what no text in Git or Postgres can hold."""
+    return request.form.get(name, "").replace("\0", "").replace("\r\n", "\n")
+
+
+def go(endpoint: str, **values: Any) -> Response:
+    """See the page at `endpoint` next (303, so that a form is not sent twice)."""
+    return _redirect(rendering.url(endpoint, **values))
+
+
+def back(to: str) -> Response:
+    """See the page `to`, which came in with the request: one of ours, or the first."""
+    parts = urlsplit(to)
+    ours = to.startswith(sessions.PATH + "/") and not (parts.scheme or parts.netloc or "\\" in to)
+    return _redirect(to) if ours and to.isprintable() else go("list_workflows")
+
+
+def _redirect(to: str) -> Response:
+    made = redirect(to, 303, Response)
+    assert isinstance(made, Response)  # noqa: S101 - it is made of our class
+    made.headers["Cache-Control"] = "no-store"
+    return made

@@ -1,0 +1,99 @@
+"""Templates -> pages: what every page has around it, its headers, and how a refusal looks."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from functools import cache
+from importlib.resources import files
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from flask import Request, Response, request, url_for
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from gitstore.definition import describe
+from gitstore.errors import GitstoreError
+from service import errors
+from service.context import request_id, services
+from service.ui import wording
+
+THEMES: Final = ("system", "light", "dark")
+THEME_COOKIE: Final = "gitstore-theme"
+# Scripts and styles are files of ours: nothing inline, nothing from elsewhere.
+POLICY: Final = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
+    "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+)
+_HEADERS: Final = {
+    "Content-Security-Policy": POLICY,
+    # Not no-store: going back shall bring back what was typed.
+    "Cache-Control": "private, no-cache",
+    "Cross-Origin-Opener-Policy": "same-origin",
+}
+
+
+def page(template: str, status: int = 200, **values: Any) -> Response:
+    """A page of `service/templates`. Undefined names are errors, and everything is escaped."""
+    text = _environment().get_template(template).render(
+        {"theme": theme(request), "visit": None, "here": request.full_path.rstrip("?"), **values}
+    )  # fmt: skip
+    return Response(text, status, _HEADERS, content_type="text/html; charset=utf-8")
+
+
+def refusal(error: GitstoreError) -> Response:
+    """A refusal as a page: the words and the status are those of HTTP."""
+    answer = errors.refused(error)
+    made = page(
+        "refusal.html",
+        int(answer.status),
+        error=error,
+        status=answer.status,
+        problems=error.data.get("problems", ()),
+        request_id=request_id(),
+        slug=(request.view_args or {}).get("slug"),
+    )
+    made.headers.update(_without_challenge(answer.headers))
+    return made
+
+
+def url(endpoint: str, **values: Any) -> str:
+    """The path of a view. A proxy may have put ours below a folder of its own, as GITSTORE_PUBLIC_URL says."""
+    _scheme, _host, prefix, _query, _fragment = urlsplit(services().config.public_url)
+    return prefix + url_for("ui." + endpoint, **{key: v for key, v in values.items() if v is not None})
+
+
+def theme(request: Request) -> str:
+    chosen = request.cookies.get(THEME_COOKIE, "")
+    return chosen if chosen in THEMES else THEMES[0]
+
+
+def static_url(name: str) -> str:
+    """A static file's, which changes with its content: so browsers may keep it."""
+    return url("static_file", file=name, v=_version(name))
+
+
+def _without_challenge(headers: Mapping[str, str]) -> dict[str, str]:
+    return {name: value for name, value in headers.items() if name != "WWW-Authenticate"}
+
+
+@cache
+def _version(name: str) -> str:
+    return hashlib.sha256((files("service") / "static" / name).read_bytes()).hexdigest()[:12]
+
+
+@cache
+def _environment() -> Environment:
+    made = Environment(
+        loader=PackageLoader("service"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    made.globals.update(url=url, static=static_url, themes=THEMES)
+    made.filters.update(
+        ago=wording.ago, moment=wording.moment, whole=wording.whole, called=wording.called, first=wording.first_line,
+        describe=describe, count=wording.count,
+    )  # fmt: skip
+    return made

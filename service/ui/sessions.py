@@ -1,0 +1,95 @@
+"""Sessions of the page: a cookie that is signed and unreadable (Fernet), and the token of its forms.
+
+The cookie holds the SHA-256 of the access token that signed in, never the token: it opens nothing by itself,
+and at each request Postgres says whether the token is still in force and for which role. It is sealed with
+the key that seals everything else (`service/secret_key.py`). Nothing is kept on the server.
+
+SameSite is Lax, so that the address that a push prints works from a mail or a chat, too. No GET changes
+anything, and every form carries the session's own token against forgery (CSRF).
+"""
+
+from __future__ import annotations
+
+import hmac
+import secrets
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Final
+
+from flask import Request, Response
+
+from gitstore.errors import Code, GitstoreError
+from service.context import Services
+
+SECONDS: Final = 7 * 24 * 3600
+FIELD: Final = "csrf"
+HEADER: Final = "X-CSRF-Token"
+PATH: Final = "/ui"
+_PURPOSE: Final = "session of the page"
+_NAME: Final = "gitstore-session"
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """`secret` is the digest of the token that signed in, None before; `csrf` is what forms carry."""
+
+    csrf: str
+    secret: bytes | None = None
+
+    @classmethod
+    def new(cls, secret: bytes | None = None) -> Session:
+        """With a token for its forms that nobody knows: signing in makes a new one."""
+        return cls(secrets.token_urlsafe(24), secret)
+
+
+def read(request: Request, here: Services) -> Session | None:
+    """The session of a request; None where there is none, or it is over, or not of our making."""
+    sealed = request.cookies.get(name(here), "")
+    if not sealed.isascii() or not sealed:
+        return None
+    sealer = here.sealer()
+    with suppress(GitstoreError, ValueError):
+        begun, csrf, secret = sealer.open(_PURPOSE, sealed).split(" ")
+        if int(begun) + SECONDS > time.time():
+            return Session(csrf, bytes.fromhex(secret) or None)
+    return None
+
+
+def write(response: Response, here: Services, session: Session) -> None:
+    """Put the session into the browser that gets `response`."""
+    secret = (session.secret or b"").hex()
+    sealed = here.sealer().seal(_PURPOSE, f"{int(time.time())} {session.csrf} {secret}")
+    response.set_cookie(
+        name(here),
+        sealed,
+        max_age=SECONDS,
+        path=PATH,
+        secure=_is_secure(here),
+        httponly=True,
+        samesite="Lax",
+    )
+
+
+def forget(response: Response, here: Services) -> None:
+    response.delete_cookie(name(here), path=PATH, secure=_is_secure(here), httponly=True, samesite="Lax")
+
+
+def check(request: Request, session: Session | None) -> None:
+    """Raise `forbidden` unless the form, or the script, was given to this very session."""
+    given = request.headers.get(HEADER) or request.form.get(FIELD, "")
+    if session is None or not hmac.compare_digest(given.encode(), session.csrf.encode()):
+        raise GitstoreError(
+            Code.FORBIDDEN,
+            "this form is not of your session, or is older than it: go back, load the page again, and send it "
+            "once more",
+        )
+
+
+def name(here: Services) -> str:
+    """The cookie's. Browsers take one of that prefix from HTTPS alone."""
+    return f"__Secure-{_NAME}" if _is_secure(here) else _NAME
+
+
+def _is_secure(here: Services) -> bool:
+    return here.config.public_url.startswith("https:")

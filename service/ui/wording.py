@@ -1,0 +1,40 @@
+"""How times, versions and people are written on a page."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Final
+
+from gitstore.summarizing import count as count
+from service.context import now
+from sync.catalog import Version
+
+_UNITS: Final = (("year", 31_557_600), ("month", 2_629_800), ("day", 86_400), ("hour", 3_600), ("minute", 60))
+
+
+def ago(then: datetime) -> str:
+    """ "3 hours ago". What is ahead of our clock is "just now"."""
+    seconds = (now() - then).total_seconds()
+    for unit, size in _UNITS:
+        if seconds >= size:
+            return f"{count(int(seconds // size), unit)} ago"
+    return "just now"
+
+
+def moment(then: datetime) -> str:
+    """For the attribute `datetime`."""
+    return then.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+
+
+def whole(then: datetime) -> str:
+    """For a person who wants to know exactly."""
+    return then.astimezone(UTC).strftime("%-d %B %Y, %H:%M:%S UTC")
+
+
+def called(version: Version) -> str:
+    """What people call a version: "v3", or "draft"."""
+    return f"v{version.version_number}" if version.state == "published" else "draft"
+
+
+def first_line(text: str) -> str:
+    return text.strip().partition("\n")[0]

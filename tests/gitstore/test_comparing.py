@@ -1,0 +1,116 @@
+"""What changed, as the message of a commit that nobody wrote one for, and as what a pusher is told."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from uuid import UUID
+
+import pytest
+
+from gitstore import receive
+from gitstore.content import Content
+from gitstore.model import Person
+from gitstore.store import ANY, Store, Who
+from tests.gitstore.conftest import ENVIRONMENT
+from tests.gitstore.test_receive import Author, request, send
+
+PROJECT = UUID("0f8fad5b-d9cb-469f-a165-70867728950e")
+ANN = Who(Person("token:ci", "1@tokens.gitstore"), Person("Ann", "ann@example.test"))
+YAML = "nodes:\n- {id: a, type: webhook, position: {x: %s}, data: {label: %s}}\n"
+
+
+@pytest.fixture
+def store(bare: Path) -> Iterator[Store]:
+    made = Store(bare, PROJECT)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def author(tmp_path: Path) -> Author:
+    folder = tmp_path / "clone"
+    subprocess.run(["git", "init", "-q", str(folder)], check=True, env=ENVIRONMENT)
+    return Author(folder)
+
+
+def content(label: str, x: int = 0, more: str = "") -> Content:
+    return Content(raw=(YAML % (x, label) + more).encode())
+
+
+def test_a_save_without_a_message_says_what_it_changed(store: Store) -> None:
+    """Against the draft, or the latest version where none is open; if there is nothing to say, less."""
+
+    def save(made: Content, message: str = "") -> str:
+        saved = store.save_draft("a", made, ANN, expected=ANY, message=message)
+        return store.snapshot("a", saved.commit).message
+
+    created = store.create_workflow("a", content("one"), ANN)
+    assert store.snapshot("a", created.commit).message == "Create the draft"
+    assert save(content("two")) == "label of a changed"
+    assert save(content("three"), "Mine") == "Mine"
+    assert save(content("three", 7)) == "only the layout changed"
+    assert save(content("three", 7, "# why\n")) == "Save the draft"
+    store.publish("a", ANN)
+    opened = store.create_draft("a", content("four", 7), ANN)
+    assert store.snapshot("a", opened.commit).message == "label of a changed"
+    store.publish("a", ANN)
+    opened = store.create_draft("a", content("four", 7, "# more\n"), ANN)
+    assert store.snapshot("a", opened.commit).message == "Begin a draft"
+
+
+def test_a_save_on_top_of_what_does_not_parse_has_nothing_to_compare(store: Store, bare: Path) -> None:
+    """An import may have brought it."""
+    store.create_workflow("a", content("one"), ANN)
+    blob = subprocess.run(
+        ["git", "--git-dir", str(bare), "hash-object", "-w", "--stdin"],
+        input=b"nodes: [", capture_output=True, check=True,
+    ).stdout.strip()  # fmt: skip
+    made = Author(bare)
+    tree = made.git("mktree", input=b"100644 blob " + blob + b"\tworkflow.yaml\n")
+    before = (store.state("a").draft or "").encode()
+    made.git("update-ref", "refs/heads/drafts/a", made.commit_tree(tree, before).decode())
+    saved = store.save_draft("a", content("two"), ANN, expected=ANY)
+    assert store.snapshot("a", saved.commit).message == "Save the draft"
+
+
+def push(store: Store, author: Author, *labels: str) -> tuple[list[str], str]:
+    """Push versions 1, 2, ..., in one go; the report, and what the terminal shows."""
+    tips: list[bytes] = []
+    for label in labels:
+        tips.append(author.commit({"workflow.yaml": YAML % (0, label)}, *tips[-1:]))
+    commands = [(receive.ZERO, tip, b"refs/tags/a/v%d" % number) for number, tip in enumerate(tips, 1)]
+    return send(store, request(*commands, pack=author.pack(*tips)))
+
+
+def test_a_pusher_is_told_what_each_version_changes(store: Store, author: Author) -> None:
+    """The first one changes nothing that was there, and the last nothing that matters."""
+    _, said = push(store, author, "one", "two", "'two'")
+    assert said.splitlines() == [
+        "published a v1: http://gitstore.test/a/1",
+        "published a v2 (label of a changed): http://gitstore.test/a/2",
+        "published a v3: http://gitstore.test/a/3",
+    ]
+
+
+def test_words_that_fail_fail_no_push(store: Store, author: Author, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is done when they are looked for."""
+
+    def fail(*_: object) -> str:
+        raise RuntimeError
+
+    monkeypatch.setattr(receive, "what_changes", fail)
+    report, said = push(store, author, "one", "two")
+    assert report == ["unpack ok", "ok refs/tags/a/v1", "ok refs/tags/a/v2"]
+    assert "published a v2: http" in said
+
+
+def test_of_very_many_versions_only_the_first_say_what_they_change(
+    store: Store, author: Author, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody reads them all, and they take time."""
+    monkeypatch.setattr(receive, "_MOST_CHANGES", 2)
+    _, said = push(store, author, "one", "two", "three")
+    assert "published a v2 (label of a changed)" in said
+    assert "published a v3: http" in said

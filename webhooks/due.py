@@ -1,0 +1,148 @@
+"""Which sources are due, who syncs them (a lease), and what came of it: the rows. As the mirror."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final, LiteralString
+from uuid import UUID, uuid4
+
+from psycopg.types.json import Jsonb
+
+from gitstore.errors import GitstoreError
+from sync.db import Transaction
+
+LEASE_SECONDS: Final = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A source that is ours to sync, until `finish`."""
+
+    id: UUID
+    project_id: UUID
+    url: str
+    layout: str
+    direction: str
+    sealed_credential: str | None
+    full_sync: bool
+    failures: int
+    claim: UUID
+
+
+# Due once more when the lease ends: so one whose worker was killed is not forgotten until its next poll.
+_CLAIM: Final[LiteralString] = """
+    with next as (
+        select id, full_sync from gitstore.sources
+        where (claimed_until is null or claimed_until <= now())
+            and case when %(id)s::uuid is null then not paused and due_at <= now() else id = %(id)s end
+        order by due_at limit 1 for update skip locked
+    )
+    update gitstore.sources s set claim = %(claim)s, tried_at = now(), full_sync = false,
+        claimed_until = now() + make_interval(secs => %(lease)s),
+        due_at = now() + make_interval(secs => %(lease)s)
+    from next where s.id = next.id
+    returning s.id, s.project_id, s.url, s.layout, s.direction, s.sealed_credential, next.full_sync,
+        s.failures, s.claim
+"""
+# What rang meanwhile stays due.
+_RENEW: Final[LiteralString] = """
+    update gitstore.sources set claimed_until = now() + make_interval(secs => %(lease)s),
+        due_at = case when due_at <= now() then due_at else now() + make_interval(secs => %(lease)s) end
+    where id = %(id)s and claim = %(claim)s
+"""
+_OURS: Final[LiteralString] = """
+    select id from gitstore.sources where id = %(id)s and claim = %(claim)s for update
+"""
+_SUCCEEDED: Final[LiteralString] = """
+    update gitstore.sources set claim = null, claimed_until = null, succeeded_at = now(), failures = 0,
+        last_error = null, report = coalesce(%(report)s, report),
+        due_at = case when due_at <= now() then due_at else now() + make_interval(secs => poll_seconds) end
+    where id = %(id)s
+"""
+_FAILED: Final[LiteralString] = """
+    update gitstore.sources set claim = null, claimed_until = null, failures = failures + 1,
+        last_error = %(error)s, report = coalesce(%(report)s, report), full_sync = full_sync or %(full)s,
+        due_at = case when due_at <= now() then due_at else now() + make_interval(secs => %(pause)s) end
+    where id = %(id)s
+"""
+_RELEASE: Final[LiteralString] = """
+    update gitstore.sources set claim = null, claimed_until = null, due_at = now(),
+        full_sync = full_sync or %(full)s
+    where id = %(id)s and claim = %(claim)s
+"""
+_SECONDS_TO_NEXT: Final[LiteralString] = """
+    select extract(epoch from min(greatest(due_at, coalesce(claimed_until, due_at))) - now())::float8
+    from gitstore.sources where not paused
+"""
+_PUSH_DUE: Final[LiteralString] = """
+    update gitstore.sources s set due_at = now() from gitstore.events e
+    where e.id = any(%(ids)s) and e.type in ('workflow.version.published', 'workflow.draft.updated')
+        and s.project_id = e.project_id and s.direction <> 'pull' and not s.paused and s.due_at > now()
+"""
+_SEEN: Final[LiteralString] = "select ref, oid from gitstore.upstream_refs where source_id = %(id)s"
+_SEE: Final[LiteralString] = """
+    insert into gitstore.upstream_refs (source_id, project_id, ref, oid)
+    select %(id)s, %(project)s, ref, oid from unnest(%(refs)s::text[], %(oids)s::text[]) as new (ref, oid)
+    on conflict (source_id, ref) do update set oid = excluded.oid
+"""
+_UNSEE: Final[LiteralString] = """
+    delete from gitstore.upstream_refs where source_id = %(id)s and ref = any(%(refs)s)
+"""
+
+
+def claim(tx: Transaction, source_id: UUID | None = None) -> Claim | None:
+    """One that is due and nobody's, or the one with that id, due or not; None where there is none."""
+    return tx.row(Claim, _CLAIM, id=source_id, claim=uuid4(), lease=LEASE_SECONDS)
+
+
+def renew(tx: Transaction, ours: Claim) -> None:
+    tx.run(_RENEW, id=ours.id, claim=ours.claim, lease=LEASE_SECONDS)
+
+
+def release(tx: Transaction, ours: Claim) -> None:
+    """Give it back, undone."""
+    tx.run(_RELEASE, id=ours.id, claim=ours.claim, full=ours.full_sync)
+
+
+def holds(tx: Transaction, ours: Claim) -> bool:
+    """Whether it is still ours to record; if so, nobody else records until the transaction ends."""
+    return tx.value(_OURS, id=ours.id, claim=ours.claim) is not None
+
+
+def done(
+    tx: Transaction, ours: Claim, report: Mapping[str, Any] | None, error: GitstoreError | None, pause: float
+) -> None:
+    """Record how it went; after an `error`, it is due again in `pause` seconds."""
+    shown = Jsonb(dict(report)) if report is not None else None
+    if error is None:
+        tx.run(_SUCCEEDED, id=ours.id, report=shown)
+    else:
+        values = {"id": ours.id, "report": shown, "error": error.message, "full": ours.full_sync}
+        tx.run(_FAILED, **values, pause=pause)
+
+
+def seconds_to_next(tx: Transaction) -> float | None:
+    """Until another source is due; None where there is none."""
+    found = tx.value(_SECONDS_TO_NEXT)
+    return None if found is None else max(float(found), 0.0)
+
+
+def seen(tx: Transaction, ours: Claim) -> dict[str, str]:
+    """What the upstream was last seen to hold: ref -> id."""
+    return dict(tx.tuples(_SEEN, id=ours.id))
+
+
+def see(tx: Transaction, ours: Claim, before: Mapping[str, str], now: Mapping[str, str]) -> None:
+    """Let `now` be what it was last seen to hold."""
+    new = {ref: oid for ref, oid in now.items() if before.get(ref) != oid}
+    gone = [ref for ref in before if ref not in now]
+    if new:
+        tx.run(_SEE, id=ours.id, project=ours.project_id, refs=list(new), oids=list(new.values()))
+    if gone:
+        tx.run(_UNSEE, id=ours.id, refs=gone)
+
+
+def push_due(tx: Transaction, event_ids: list[UUID]) -> int:
+    """Mark as due the sources that what has happened here is to be pushed to; how many there are."""
+    return tx.run(_PUSH_DUE, ids=event_ids)

@@ -1,0 +1,227 @@
+"""Following sources: each is synced when it is due, by whichever worker claims it first.
+
+    claim (a lease) -> sync (webhooks/syncing.py), outside of any transaction -> finish, in one
+
+A source is due when its poll interval is over, when its webhook rang, when an event here is to be pushed
+there, or when somebody asked. Rung while it is being synced, it is due again right after. A worker that is
+killed loses its lease within a minute. What fails is tried again, at growing intervals.
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Final
+from uuid import UUID
+
+from gitstore.errors import Code, GitstoreError
+from gitstore.model import Limits
+from gitstore.offers import Layout
+from gitstore.store import Store
+from gitstore.upstream import Remote
+from sync import catalog
+from sync.audit import Origin
+from sync.catalog import Project
+from sync.db import Database, Transaction
+from webhooks import divergences, due, sources
+from webhooks.divergences import Found
+from webhooks.due import Claim
+from webhooks.egress import Egress, reason
+from webhooks.sealing import Sealer
+from webhooks.sources import Direction
+from webhooks.syncing import Job, Progress, Result, Sync
+
+RENEW_SECONDS: Final = 20
+EXCHANGE_SECONDS: Final = 900.0
+"""That a fetch and a push may take together."""
+_SLACK: Final = 64 * 2**20  # bytes of an exchange beside the pack
+_FIRST_PAUSE: Final = 5.0
+_LONGEST_PAUSE: Final = 3600.0
+
+OpenStore = Callable[[Project, Origin], AbstractContextManager[Store]]
+"""Opens a project's Store, each of whose writes is mirrored."""
+
+
+@dataclass(frozen=True, slots=True)
+class Means:
+    """What syncing works with. `tell` writes a line of the log; `limits` are those of imports."""
+
+    database: Database
+    open_store: OpenStore
+    egress: Egress
+    sealer: Sealer
+    limits: Limits
+    tell: Callable[..., None] = lambda _event, **_facts: None
+    clock: Callable[[], datetime] = lambda: datetime.now(UTC)
+    dice: Callable[[], float] = random.random
+
+
+class StoppingError(GitstoreError):
+    """The worker is to end: what was being synced is left to the next one."""
+
+    def __init__(self) -> None:
+        super().__init__(Code.UNAVAILABLE, "gitstore is stopping")
+
+
+class Follower:
+    """Syncs one source at a time. Safe to share between threads."""
+
+    def __init__(self, means: Means, stop: threading.Event) -> None:
+        self._means = means
+        self._stop = stop
+
+    def claim(self, source_id: UUID | None = None) -> Claim | None:
+        """One that is due and nobody's, or the one with that id, due or not; None where there is none."""
+        with self._means.database.as_mirror() as tx:
+            return due.claim(tx, source_id)
+
+    def sync(self, claim: Claim, progress: Progress | None = None) -> Result:
+        """Sync a source that was claimed, and record what came of it: also what went wrong, in words.
+
+        Raises `unavailable` where Postgres does not answer, or where this is to stop.
+        """
+        started = time.monotonic()
+        with self._means.database.as_mirror() as tx:
+            project = catalog.project_by_id(tx, claim.project_id)
+            job = _job(tx, claim)
+        if project is None:  # gone, with its sources, since it was claimed
+            return Result()
+        try:
+            with self._renewing(claim):
+                result = self._run(claim, job, project, progress or self._teller(project, job))
+        except StoppingError:
+            with self._means.database.as_mirror() as tx:
+                due.release(tx, claim)
+            raise
+        except GitstoreError as error:
+            result = Result(seen=dict(job.seen), untouched=set(job.known), error=error)
+        except Exception as error:  # whatever it is, the source is not stuck
+            self._means.tell(
+                "sync_failed", level="error", project=project.slug, source=job.label, exc_info=True
+            )
+            failure = GitstoreError(Code.INTERNAL, f"something went wrong here ({type(error).__name__})")
+            result = Result(seen=dict(job.seen), untouched=set(job.known), error=failure)
+        news = self._finish(claim, job, result)
+        self._tell(project, job, result, news, started)
+        return result
+
+    def _run(self, claim: Claim, job: Job, project: Project, progress: Progress) -> Result:
+        means = self._means
+        login = sources.opened_credential(means.sealer, claim.id, claim.sealed_credential)
+        origin = Origin(job.label, job.label, "worker")
+        size = means.limits.pack + _SLACK
+        try:
+            with (
+                means.egress.git_pool(seconds=EXCHANGE_SECONDS, most_bytes=size) as pool,
+                means.open_store(project, origin) as store,
+            ):
+                sync = Sync(job, store, means.limits, check=self._check, progress=progress)
+                return sync.run(lambda: Remote(claim.url, pool, login, explain=reason))
+        except GitstoreError as error:
+            if login is not None and login.password in error.message:  # what the other side said back
+                raise GitstoreError(error.code, error.message.replace(login.password, "***")) from error
+            raise
+
+    def _check(self) -> None:
+        if self._stop.is_set():
+            raise StoppingError
+
+    @contextmanager
+    def _renewing(self, claim: Claim) -> Iterator[None]:
+        """Hold the lease for as long as the block."""
+        done = threading.Event()
+
+        def renew() -> None:
+            while not done.wait(RENEW_SECONDS):
+                try:
+                    with self._means.database.as_mirror() as tx:
+                        due.renew(tx, claim)
+                except GitstoreError:
+                    continue  # to lose it does no harm: syncing twice is syncing once
+
+        thread = threading.Thread(target=renew, name="lease", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            done.set()
+            thread.join()
+
+    # What came of it
+
+    def _finish(self, claim: Claim, job: Job, result: Result) -> list[Found]:
+        """Record it all in one transaction. Where the source was deleted, or is somebody else's: nothing."""
+        report = {**result.report, "at": self._means.clock().isoformat()} if result.report else None
+        with self._means.database.as_mirror() as tx:
+            if not due.holds(tx, claim):
+                return []
+            due.see(tx, claim, job.seen, result.seen)
+            news = divergences.record(
+                tx, claim.project_id, claim.id, claim.url, result.found, result.untouched, self._means.clock()
+            )
+            due.done(tx, claim, report, result.error, self._pause(claim.failures))
+        return news
+
+    def _pause(self, failures: int) -> float:
+        """Seconds until the next try, after `failures` in a row before this one."""
+        pause = min(_FIRST_PAUSE * 2.0 ** min(failures, 20), _LONGEST_PAUSE)
+        return pause * (0.9 + 0.2 * self._means.dice())
+
+    def _tell(self, project: Project, job: Job, result: Result, news: list[Found], started: float) -> None:
+        tell, about = self._means.tell, {"project": project.slug, "principal": job.label}
+        for slug, numbers in result.published.items():
+            for number in numbers:
+                tell("published", **about, workflow=slug, version=number, door="source")
+        for slug, runs in result.gaps.items():
+            tell("gaps", level="warning", **about, workflow=slug, missing=[f"v{a}-v{b}" for a, b in runs])
+        for slug in result.saved:
+            tell("saved", **about, workflow=slug, door="source")
+        for one in news:
+            tell(
+                "diverged", level="warning", **about, workflow=one.target.slug, version=one.number,
+                ref=one.ref, code=one.code, reason=one.reason,
+            )  # fmt: skip
+        duration = round((time.monotonic() - started) * 1000, 1)
+        if result.error is not None:
+            code, why = result.error.code.value, result.error.message
+            tell("sync_failed", level="warning", **about, code=code, reason=why, duration_ms=duration)
+        elif result.report is not None or news:
+            tell("synced", **about, pushed=result.pushed or None, duration_ms=duration)
+
+    def _teller(self, project: Project, job: Job) -> Progress:
+        """Progress as lines of the log, a few at most for each hundred refs."""
+
+        def tell(done: int, total: int) -> None:
+            if total > 1:
+                self._means.tell("importing", project=project.slug, source=job.label, done=done, total=total)
+
+        return tell
+
+
+def _job(tx: Transaction, claim: Claim) -> Job:
+    return Job(
+        source_id=claim.id,
+        url=claim.url,
+        layout=Layout(claim.layout),
+        direction=Direction(claim.direction),
+        seen=due.seen(tx, claim),
+        known=divergences.known(tx, claim.id),
+        full=claim.full_sync,
+    )
+
+
+def import_limits(limits: Limits, size: int) -> Limits:
+    """What an import may cost, where its pack may have `size` bytes: definitions as ever, the rest more."""
+    return replace(
+        limits,
+        pack=size,
+        inflated=4 * size,
+        object=max(limits.object, size // 8),
+        pack_objects=5_000_000,
+        memory=max(limits.memory, min(size, 768 * 2**20)),
+    )

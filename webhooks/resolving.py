@@ -1,0 +1,86 @@
+"""Divergences as the owners of a project see them, and what a person may decide about one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final, LiteralString
+from uuid import UUID
+
+from gitstore.errors import Code, GitstoreError
+from sync.db import Transaction
+from webhooks import sources
+
+
+@dataclass(frozen=True, slots=True)
+class Divergence:
+    """Where both sides have something different under one name; `version_number` is None for a draft."""
+
+    id: UUID
+    source_id: UUID
+    ref: str
+    slug: str
+    version_number: int | None
+    ours: str | None
+    theirs: str | None
+    code: str
+    reason: str
+    first_seen_at: datetime
+    last_seen_at: datetime
+    decision: str | None
+    decided_by: str | None
+    resolved_at: datetime | None
+    resolution: str | None
+
+
+_DIVERGENCES: Final[LiteralString] = """
+    select id, source_id, ref, slug, version_number, ours, theirs, code, reason, first_seen_at, last_seen_at,
+        decision, decided_by, resolved_at, resolution
+    from gitstore.divergences where project_id = %(project)s and source_id = %(source)s
+"""
+_OPEN: Final[LiteralString] = (
+    _DIVERGENCES + " and resolved_at is null order by slug, version_number limit %(limit)s"
+)
+_DIVERGENCE: Final[LiteralString] = _DIVERGENCES + " and id = %(id)s"
+_KEEP_OURS: Final[LiteralString] = """
+    update gitstore.divergences set resolved_at = now(), resolution = 'ours', decided_by = %(by)s
+    where id = %(id)s and resolved_at is null
+"""
+_TAKE_THEIRS: Final[LiteralString] = """
+    update gitstore.divergences set decision = 'theirs', decided_by = %(by)s
+    where id = %(id)s and resolved_at is null
+"""
+
+
+def open_divergences(
+    tx: Transaction, project_id: UUID, source_id: UUID, limit: int = 1000
+) -> list[Divergence]:
+    """Those that nobody has resolved: by workflow and version, drafts last."""
+    return tx.rows(Divergence, _OPEN, project=project_id, source=source_id, limit=limit)
+
+
+def resolve(
+    tx: Transaction, project_id: UUID, source_id: UUID, divergence_id: UUID, take: str, by: str
+) -> Divergence:
+    """Decide about a draft that diverged: take "theirs" (the next sync does), or keep "ours".
+
+    Kept, it is left alone until the upstream's draft moves. Raises `not_found`, and `version_immutable` for
+    a version: nobody changes what is published.
+    """
+    values = {"project": project_id, "source": source_id, "id": divergence_id}
+    found = tx.row(Divergence, _DIVERGENCE, **values)
+    if found is None or found.resolved_at is not None:
+        raise GitstoreError(Code.NOT_FOUND, "there is no open divergence of that id")
+    if found.version_number is not None:
+        raise GitstoreError(
+            Code.VERSION_IMMUTABLE,
+            f"{found.ref}: a version can't be resolved by overwriting either side: publish the next number",
+            version=found.version_number,
+        )
+    if take == "theirs" and found.theirs is None:
+        raise GitstoreError(Code.MALFORMED, "the upstream has no such draft: there is nothing to take")
+    tx.run(_TAKE_THEIRS if take == "theirs" else _KEEP_OURS, id=divergence_id, by=by)
+    if take == "theirs":
+        sources.ask(tx, project_id, source_id)
+    (decided,) = tx.rows(Divergence, _DIVERGENCE, **values)
+    return decided
