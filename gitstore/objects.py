@@ -211,7 +211,7 @@ def ident(who: Person) -> bytes:
     """The line for `who`, without the characters that git gives a meaning (see git-commit(1))."""
     clean = {ord(char): None for char in "<>\n\r\0"}
     name = who.name.translate(clean).strip() or "unknown"
-    return f"{name} <{who.email.translate(clean).strip()}>".encode()
+    return f"{name} <{who.email.translate(clean).strip()}>".encode("utf-8", "replace")
 
 
 def new_commit(
@@ -224,5 +224,5 @@ def new_commit(
     made.author, made.committer = ident(author), ident(committer)
     made.author_time = made.commit_time = int(when.timestamp())
     made.author_timezone = made.commit_timezone = 0
-    made.message = message.replace("\0", "").rstrip("\n").encode() + b"\n"
+    made.message = message.replace("\0", "").rstrip("\n").encode("utf-8", "replace") + b"\n"
     return made

@@ -27,6 +27,7 @@ from gitstore.refs import Refs
 from gitstore.versions import is_slug
 
 FOLDER = b"workflows"
+_MOST_PARSED = 200  # definitions that are kept at a time
 
 
 class Reading:
@@ -177,6 +178,8 @@ class Reading:
             parsed = self._parse(blob, file_name)
             problems = parsed.problems
         except GitstoreError as error:
+            if error.code is not Code.DEFINITION_UNPARSABLE:
+                raise
             problems = tuple(error.data.get("problems", ()))
         return Snapshot(
             commit=commit,
@@ -199,6 +202,8 @@ class Reading:
         """Parsed once a `Reading`: a push judges, publishes and mirrors the same bytes."""
         key = (blob, file_name)
         if key not in self._parsed:
+            if len(self._parsed) >= _MOST_PARSED:
+                self.forget()
             try:
                 self._parsed[key] = definitions.parse(
                     self.objects.blob(blob), file_name, self.rules, self.limits

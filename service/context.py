@@ -34,6 +34,8 @@ from webhooks.egress import Egress
 from webhooks.sealing import Sealer
 
 EXTENSION: Final = "gitstore"
+PATIENCE: Final = 5.0
+"""Seconds for which a write that is in Git is held back for Postgres to follow, before HTTP says that it can't."""
 FACTS: Final = "gitstore.facts"
 """Where in the WSGI environment a request collects what its log line tells; `request_id` is always there."""
 
@@ -122,7 +124,7 @@ class Caller:
     def writing(self, project: Project) -> Iterator[Store]:
         """The project's Store; each write through it is mirrored before it returns."""
         here = self.services
-        with here.projects.mirrored(project, here.database, self.origin) as (store, _):
+        with here.projects.mirrored(project, here.database, self.origin, patience=PATIENCE) as (store, _):
             yield store
 
     def who(self, author: Person | None) -> Who:

@@ -57,11 +57,14 @@ class Projects:
 
     @contextmanager
     def mirrored(
-        self, project: Project, database: Database, origin: Origin = WORKER
+        self, project: Project, database: Database, origin: Origin = WORKER, *, patience: float = 0.0
     ) -> Iterator[tuple[Store, MirroredWrites]]:
-        """The project's Store, whose writes the database follows, and the means by which it does."""
+        """The project's Store, whose writes the database follows, and the means by which it does.
+
+        `patience`: the seconds for which a write tries to be mirrored, once it is in Git.
+        """
         with closing(self.open(project)) as store:
-            store.locks = writes = MirroredWrites(database, store, origin)
+            store.locks = writes = MirroredWrites(database, store, origin, patience=patience)
             yield store, writes
 
     def init(self, project: UUID) -> None:
