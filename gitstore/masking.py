@@ -45,6 +45,7 @@ class Masks:
 
     def __init__(self) -> None:
         self._known: dict[str | float, str] = {}
+        self._keys: dict[str, bool] = {}  # the same few stand in every node
 
     def of(self, secret: str | float) -> str:
         """The mask of one secret."""
@@ -52,26 +53,28 @@ class Masks:
 
     def value(self, found: Any, key: str = "", *, secret: bool = False) -> Any:
         """`found`, a JSON value, masked; it stands under `key`. Recurses as deep as it is."""
-        match found:
-            case dict():
-                value_is_secret = secret or _names_a_secret(found)
-                return {
-                    inner: self.value(
-                        item,
-                        inner,
-                        secret=secret or is_secret_key(inner) or (value_is_secret and inner == "value"),
-                    )
-                    for inner, item in found.items()
-                }
-            case list():
-                return [self.value(item, key, secret=secret) for item in found]
-            case None | bool() | "":
-                return found
-            case str() if not secret:
-                return self.text(found, is_header="header" in key.lower())
-            case str() | int() | float() if secret:
+        if isinstance(found, str):
+            if secret and found:
                 return self.of(found)
-        return found
+            return self.text(found, is_header="header" in key.lower())
+        if isinstance(found, dict):
+            named = _names_a_secret(found)
+            return {
+                inner: self.value(
+                    item, inner, secret=secret or self._is_secret(inner) or (named and inner == "value")
+                )
+                for inner, item in found.items()
+            }
+        if isinstance(found, list):
+            return [self.value(item, key, secret=secret) for item in found]
+        is_number = isinstance(found, (int, float)) and not isinstance(found, bool)
+        return self.of(found) if secret and is_number else found
+
+    def _is_secret(self, key: str) -> bool:
+        known = self._keys.get(key)
+        if known is None:
+            known = self._keys[key] = is_secret_key(key)
+        return known
 
     def text(self, found: str, *, is_header: bool = False) -> str:
         """A text with the secrets in it masked; as a whole, where they can't be told from the rest."""
@@ -93,7 +96,7 @@ class Masks:
         while (key := _KEY.search(text, at)) is not None:
             made.append(text[at : key.end()])
             at = key.end()
-            if is_secret_key(key["key"]) and (found := _VALUE.match(text, at)):
+            if self._is_secret(key["key"]) and (found := _VALUE.match(text, at)):
                 made.append(self._masked(found, found.lastgroup or "plain"))
                 at = found.end()
         return "".join([*made, text[at:]])

@@ -52,9 +52,10 @@ class Remote:
     ) -> None:
         self._explain = explain
         self._credential = credential
+        self._requests = _Requests(pool)
         self._client = Urllib3HttpGitClient(
             url,
-            pool_manager=pool,
+            pool_manager=self._requests,  # type: ignore[arg-type] # it asks for no more than this has
             username=credential.username if credential else None,
             password=credential.password if credential else None,
             quiet=True,
@@ -119,6 +120,8 @@ class Remote:
             raise
         except Exception as error:
             self._raise(error)
+        finally:
+            self._requests.close()
 
     def _raise(self, error: Exception) -> NoReturn:
         ours = _ours_behind(error)
@@ -145,6 +148,23 @@ class Remote:
         if type(error).__module__.startswith("urllib3"):
             return self._explain(error)
         return "the other side did not answer as git does"
+
+
+class _Requests:
+    """A pool, as far as dulwich uses one; closes the answers that dulwich leaves open where it raises."""
+
+    def __init__(self, pool: Any) -> None:
+        self._pool = pool
+        self._answers: list[Any] = []
+        self.headers: Mapping[str, str] = pool.headers
+
+    def request(self, method: str, url: str, **options: Any) -> Any:
+        self._answers.append(self._pool.request(method, url, **options))
+        return self._answers[-1]
+
+    def close(self) -> None:
+        while self._answers:
+            self._answers.pop().close()
 
 
 class _Haves:

@@ -97,7 +97,7 @@ def back(to: str) -> Response:
     """See the page `to`, which came in with the request: one of ours, or the first."""
     parts = urlsplit(to)
     ours = to.startswith(sessions.PATH + "/") and not (parts.scheme or parts.netloc or "\\" in to)
-    return _redirect(to) if ours and to.isprintable() else go("list_workflows")
+    return _redirect(rendering.prefix() + to) if ours and to.isprintable() else go("list_workflows")
 
 
 def _redirect(to: str) -> Response:

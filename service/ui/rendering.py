@@ -58,9 +58,13 @@ def refusal(error: GitstoreError) -> Response:
 
 
 def url(endpoint: str, **values: Any) -> str:
-    """The path of a view. A proxy may have put ours below a folder of its own, as GITSTORE_PUBLIC_URL says."""
-    _scheme, _host, prefix, _query, _fragment = urlsplit(services().config.public_url)
-    return prefix + url_for("ui." + endpoint, **{key: v for key, v in values.items() if v is not None})
+    """The path of a view."""
+    return prefix() + url_for("ui." + endpoint, **{key: v for key, v in values.items() if v is not None})
+
+
+def prefix() -> str:
+    """What a proxy has put in front of our paths, as GITSTORE_PUBLIC_URL says."""
+    return urlsplit(services().config.public_url).path
 
 
 def theme(request: Request) -> str:

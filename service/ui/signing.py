@@ -84,11 +84,10 @@ def static_file(file: str) -> Response:
 
 def _form(following: str, status: int, error: GitstoreError | None = None) -> Response:
     here = services()
-    session = sessions.read(request, here) or Session.new()
-    response = rendering.page(
-        "sign_in.html", status, csrf=session.csrf, following=following, error=error,
-        token_file=str(here.config.token_file),
-    )  # fmt: skip
+    known = sessions.read(request, here)
+    session = known or Session.new()
+    response = rendering.page("sign_in.html", status, csrf=session.csrf, following=following, error=error)
     response.headers["Cache-Control"] = "no-store"
-    sessions.write(response, here, session)
+    if known is None:
+        sessions.write(response, here, session)
     return response

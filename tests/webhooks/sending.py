@@ -6,15 +6,16 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
 from sync.db import Database
 from tests.sync.conftest import House
-from webhooks import subscriptions
+from webhooks import deliveries, subscriptions
 from webhooks.addresses import Allowed
-from webhooks.delivery import Courier, Means, Told
+from webhooks.deliveries import Room
+from webhooks.delivery import Courier, Means, Sender, Told
 from webhooks.egress import Egress, Lookup, lookup
 from webhooks.payload import ABOUT_WORKFLOWS
 from webhooks.sealing import Sealer, new_key
@@ -84,13 +85,20 @@ class Post:
         return [row for row in found if subscription in (None, row["subscription_id"])]
 
 
+class Clock:
+    """A time that passes when it is told to."""
+
+    def __init__(self, start: datetime | None = None) -> None:
+        self.time = start or datetime.now(UTC)
+
+    def __call__(self) -> datetime:
+        return self.time
+
+    def pass_(self, wait: timedelta) -> None:
+        self.time += wait
+
+
 def send_all(post: Post, **options: Any) -> list[Told]:
-    from datetime import timedelta
-
-    from webhooks import deliveries
-    from webhooks.deliveries import Room
-    from webhooks.delivery import Sender
-
     before = len(post.told)
     sender = Sender(post.means(), threading.Event(), **options)
     while True:

@@ -1,0 +1,287 @@
+"""A definition, or two that are compared, as a drawing: boxes and lines with their places, for the SVG.
+
+What comes in has its secrets masked already. Nothing here assumes a valid definition: what is no node is not
+drawn, an edge that leads nowhere neither; `problems` tells of them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from gitstore.diff import Diff
+from gitstore.elements import KINDS, Edge, Node, edge_at, mapping, mappings, node_at, string
+from gitstore.quoting import clip
+from service.ui.layout import HEIGHT, WIDTH, Rect, arrange, around
+
+HEAD: Final = 40  # of a container's box, above its children
+PAD: Final = 20
+_MARGIN: Final = 24
+_SMALLEST: Final = (760, 200)  # what is drawn of a small graph, so that its boxes are not blown up
+_FARTHEST: Final = 100_000  # a position beyond this is none
+_MOST_LETTERS: Final = 20
+_TITLES: Final = {
+    "webhook": "Webhook", "schedule": "Schedule", "httpCall": "HTTP call", "transform": "Transform",
+    "xmlJsonTransform": "XML ↔ JSON", "delay": "Delay", "conditional": "Condition", "branch": "Branch",
+    "loop": "Loop", "terminate": "End",
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Box:
+    """A node. `key` is unique in the drawing; `mark` is "", "added", "removed" or "changed"."""
+
+    key: str
+    id: str
+    title: str
+    label: str
+    kind: str
+    kind_title: str
+    detail: str
+    container: bool
+    rect: Rect
+    mark: str = ""
+    problems: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """An edge, as the `d` of a path; `x` and `y` are its middle."""
+
+    path: str
+    source: str
+    target: str
+    label: str
+    x: float
+    y: float
+    mark: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Graph:
+    """A drawing. Containers come before what is in them."""
+
+    boxes: tuple[Box, ...]
+    lines: tuple[Line, ...]
+    view: Rect
+
+    @property
+    def view_box(self) -> str:
+        return " ".join(f"{number:g}" for number in (self.view.x, self.view.y, self.view.width, self.view.height))
+
+    def by_id(self, name: str | None) -> Box | None:
+        """The box of the node with that id."""
+        return next((box for box in self.boxes if box.id == name), None) if name else None
+
+
+@dataclass(slots=True)
+class _Item:
+    node: Node
+    key: str
+    mark: str = ""
+
+
+def draw(value: Mapping[str, Any], prefix: str = "n", problems: Iterable[str | None] = ()) -> Graph:
+    """The drawing of one definition. `prefix` begins the keys; `problems` are the nodes that have one."""
+    items = [_Item(node_at(i, node), f"{prefix}{i}") for i, node in mappings(value.get("nodes"))]
+    edges = [(edge_at(i, edge), "") for i, edge in mappings(value.get("edges"))]
+    counted = list(problems)
+    drawn = _drawn(items, edges)
+    boxes = (replace(box, problems=counted.count(box.id) if box.id else 0) for box in drawn.boxes)
+    return replace(drawn, boxes=tuple(boxes))
+
+
+def draw_difference(old: Mapping[str, Any], new: Mapping[str, Any], found: Diff) -> Graph:
+    """Both in one drawing, with what was added, removed and changed marked. Keys are "n3" and, for what was
+    removed, "o3"."""
+    marks = {each.pointer: "added" for each in found.nodes.added}
+    marks |= {each.pointer: "changed" for each in (*found.nodes.changed, *found.renamed)}
+    gone = {each.pointer for each in found.nodes.removed}
+    items = [
+        _Item(node_at(i, node), f"n{i}", marks.get(f"/nodes/{i}", "")) for i, node in mappings(new.get("nodes"))
+    ]
+    items += [
+        _Item(node_at(i, node), f"o{i}", "removed")
+        for i, node in mappings(old.get("nodes"))
+        if f"/nodes/{i}" in gone
+    ]
+    lines = {each.pointer: "added" for each in found.edges.added}
+    lines |= {each.pointer: "changed" for each in found.edges.changed}
+    lost = {each.pointer for each in found.edges.removed}
+    edges = [
+        (edge_at(i, edge), lines.get(f"/edges/{i}", "")) for i, edge in mappings(new.get("edges"))
+    ]
+    edges += [
+        (edge_at(i, edge), "removed") for i, edge in mappings(old.get("edges")) if f"/edges/{i}" in lost
+    ]
+    return _drawn(items, edges)
+
+
+def _drawn(items: list[_Item], edges: list[tuple[Edge, str]]) -> Graph:
+    # Of several with one id the first is drawn with the edges; a new one hides what was removed.
+    keys: dict[str, str] = {}
+    for item in items:
+        if item.node.id is not None:
+            keys.setdefault(item.node.id, item.key)
+    ends = [
+        (edge, mark, keys[edge.source], keys[edge.target])
+        for edge, mark in edges
+        if edge.source in keys and edge.target in keys
+    ]
+    rects = _places(items, keys, [(a, b) for _, _, a, b in ends])
+    ordered = sorted(items, key=lambda item: not _is_container(item.node))
+    boxes = tuple(_box(item, rects[item.key]) for item in ordered)
+    lines = tuple(_line(edge, mark, rects, a, b) for edge, mark, a, b in ends)
+    return Graph(boxes, lines, _view(rects.values()))
+
+
+# Places
+
+
+def _places(items: list[_Item], keys: Mapping[str, str], edges: list[tuple[str, str]]) -> dict[str, Rect]:
+    """By key. What is in a container is arranged in it first, then the containers among the others."""
+    by_key = {item.key: item for item in items}
+    parents: dict[str, str] = {}
+    for item in items:
+        parent = keys.get(item.node.parent or string(item.node.value.get("parentId")) or "")
+        if parent is not None and parent != item.key and _is_container(by_key[parent].node):
+            parents[item.key] = parent
+    # One level is drawn: a container in a container stands beside it.
+    inside = {
+        key: parent for key, parent in parents.items() if parent not in parents and key not in parents.values()
+    }
+    sizes: dict[str, tuple[float, float]] = {}
+    within: dict[str, dict[str, Rect]] = {}
+    for item in items:
+        if item.key in inside:
+            continue
+        size: tuple[float, float] = (WIDTH, HEIGHT)
+        if _is_container(item.node):
+            children = [by_key[key] for key, parent in inside.items() if parent == item.key]
+            within[item.key] = _in_container(children, edges)
+            size = _container_size(item.node, within[item.key].values())
+        sizes[item.key] = size
+    given = {key: place for key in sizes if (place := _position(by_key[key].node)) is not None}
+    outer = [(inside.get(a, a), inside.get(b, b)) for a, b in edges]
+    found = arrange(sizes, given, outer)
+    for key, children_rects in within.items():
+        found |= {child: rect.moved(found[key].x, found[key].y) for child, rect in children_rects.items()}
+    return found
+
+
+def _in_container(children: list[_Item], edges: list[tuple[str, str]]) -> dict[str, Rect]:
+    """Places of a container's children, from its corner."""
+    sizes: dict[str, tuple[float, float]] = {child.key: (WIDTH, HEIGHT) for child in children}
+    given = {child.key: at for child in children if (at := _inner_position(child.node)) is not None}
+    placed = arrange(sizes, given, edges)
+    there = around(placed.values())
+    x, y = max(PAD - there.x, 0), max(PAD + HEAD - there.y, 0)
+    return {key: rect.moved(x, y) for key, rect in placed.items()}
+
+
+def _container_size(node: Node, children: Iterable[Rect]) -> tuple[float, float]:
+    given = mapping(node.data.get("dimensions"))
+    wide, high = (_number(given.get(side)) or 0.0 for side in ("width", "height"))
+    inner = list(children)
+    return (
+        max([wide, WIDTH + 2 * PAD, *(rect.right + PAD for rect in inner)]),
+        max([high, HEIGHT + 2 * PAD + HEAD, *(rect.bottom + PAD for rect in inner)]),
+    )
+
+
+def _position(node: Node) -> tuple[float, float] | None:
+    return _point(node.value.get("position"))
+
+
+def _inner_position(node: Node) -> tuple[float, float] | None:
+    """From the container's corner: what the editor keeps for that, or the position of a child of Svelte Flow."""
+    for found in (node.data.get("containerPosition"), node.value.get("containerPosition")):
+        if (place := _point(found)) is not None:
+            return place
+    return _position(node) if node.value.get("parentId") else None
+
+
+def _point(found: Any) -> tuple[float, float] | None:
+    at = mapping(found)
+    x, y = _number(at.get("x")), _number(at.get("y"))
+    return (x, y) if x is not None and y is not None else None
+
+
+def _number(found: Any) -> float | None:
+    if isinstance(found, bool) or not isinstance(found, (int, float)):
+        return None
+    return float(found) if math.isfinite(found) and abs(found) <= _FARTHEST else None
+
+
+def _view(rects: Iterable[Rect]) -> Rect:
+    found = around(rects)
+    wide, high = max(found.width + 2 * _MARGIN, _SMALLEST[0]), max(found.height + 2 * _MARGIN, _SMALLEST[1])
+    return Rect(found.x - (wide - found.width) / 2, found.y - (high - found.height) / 2, wide, high)
+
+
+# Boxes and lines
+
+
+def _is_container(node: Node) -> bool:
+    return node.is_container or node.value.get("type") == "loopContainer"
+
+
+def _box(item: _Item, rect: Rect) -> Box:
+    node = item.node
+    label = string(node.data.get("label")) or node.id or "(no id)"
+    kind = node.kind or "?"
+    return Box(
+        key=item.key,
+        id=node.id or "",
+        title=clip(label, 200),
+        label=clip(label, _MOST_LETTERS),
+        kind=kind if kind in KINDS else "other",
+        kind_title=_TITLES.get(kind, clip(kind, _MOST_LETTERS)),
+        detail=clip(_detail(node), 22),
+        container=_is_container(node),
+        rect=rect,
+        mark=item.mark,
+    )
+
+
+def _detail(node: Node) -> str:
+    """What tells one call from another at a glance."""
+    config = node.config or {}
+    if node.kind == "httpCall":
+        url = string(config.get("url")) or ""
+        try:
+            host = urlsplit(url).netloc.rpartition("@")[2]
+        except ValueError:
+            host = ""
+        return " ".join(part for part in (string(config.get("method")), host) if part)
+    if node.kind == "delay" and _number(config.get("duration")) is not None:
+        return f"{config['duration']} {string(config.get('unit')) or ''}".strip()
+    if node.kind == "schedule":
+        return string(config.get("cron")) or ""
+    return ""
+
+
+def _line(edge: Edge, mark: str, rects: Mapping[str, Rect], a: str, b: str) -> Line:
+    (x1, y1), (c1, d1), (c2, d2), (x2, y2) = _curve(rects[a], rects[b])
+    path = f"M{x1:.0f} {y1:.0f}C{c1:.0f} {d1:.0f} {c2:.0f} {d2:.0f} {x2:.0f} {y2:.0f}"
+    label = string(edge.value.get("label")) or string(edge.value.get("sourceHandle")) or ""
+    x, y = (x1 + 3 * c1 + 3 * c2 + x2) / 8, (y1 + 3 * d1 + 3 * d2 + y2) / 8
+    return Line(path, edge.source or "", edge.target or "", clip(label, 12), round(x), round(y), mark)
+
+
+Point = tuple[float, float]
+
+
+def _curve(a: Rect, b: Rect) -> tuple[Point, Point, Point, Point]:
+    """From the side of `a` that looks at `b`: to the right where `b` is, else down, else around."""
+    tip = 7  # of the arrow
+    if b.x >= a.right - 8 or b.y < a.bottom - 8:
+        start, end = (a.right, a.y + min(a.height / 2, 28)), (b.x - tip, b.y + min(b.height / 2, 28))
+        bend = max(abs(end[0] - start[0]) / 2, 36)
+        return start, (start[0] + bend, start[1]), (end[0] - bend, end[1]), end
+    start, end = (a.x + a.width / 2, a.bottom), (b.x + b.width / 2, b.y - tip)
+    bend = max((end[1] - start[1]) / 2, 24)
+    return start, (start[0], start[1] + bend), (end[0], end[1] - bend), end
