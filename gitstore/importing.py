@@ -150,7 +150,7 @@ class Import:
             return outcomes
         try:
             with store.locks.writing([slug]):
-                verdicts = judge([self._command(o) for o in sound], _ImportFacts(self), imported=True)
+                verdicts = self._judge([self._command(offer) for offer in sound], _ImportFacts(self))
                 self._write(verdicts)
                 outcomes += [self._outcome(o, v) for o, v in zip(sound, verdicts, strict=True)]
         except GitstoreError as error:
@@ -172,7 +172,7 @@ class Import:
             with self.store.locks.writing([slug]):
                 self._check_draft(offer, ours)
                 facts = _ImportFacts(self, without_draft=True)
-                (verdict,) = judge([Command(offer.name, None, offer.theirs)], facts, imported=True)
+                (verdict,) = self._judge([Command(offer.name, None, offer.theirs)], facts)
                 outcome = self._outcome(offer, verdict)
                 if verdict.refusal is None:
                     if not recording.discard(self.store, DraftRef(slug), ours, self._occasion(message)):
@@ -182,6 +182,14 @@ class Import:
             if error.code is not Code.PUBLISHED_NOT_MIRRORED:
                 raise
         return outcome
+
+    @staticmethod
+    def _judge(commands: Sequence[Command], facts: _ImportFacts) -> list[Verdict]:
+        verdicts = judge(commands, facts, imported=True)
+        for verdict in verdicts:
+            if verdict.refusal is not None and verdict.refusal.code in _WAITS:
+                raise verdict.refusal  # about the workflow, not about what the upstream has
+        return verdicts
 
     def _check_draft(self, offer: Offer, ours: bytes) -> None:
         if self.store.refs.read(offer.name) != ours:

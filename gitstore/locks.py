@@ -4,8 +4,9 @@ Every write of a ref happens inside `Locks.writing`. With Postgres, `sync/writin
 advisory locks that hold across machines, in the transaction that carries the rows: leaving the block
 mirrors what was written and commits.
 
-Beside its lock, every writer holds flock(2) on one file of the repository, which the kernel lets go of when
-the writer dies, however it dies. Whoever has that file alone knows that no lock file has an owner.
+Beside its lock, every writer is `present`: it shares flock(2) on one file of the repository, which the kernel
+lets go of when the writer dies, however it dies. Who has that file alone knows that no ref's lock file has
+an owner.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ from typing import Final, Protocol
 
 from gitstore.errors import Code, GitstoreError
 
-FILE: Final = "gitstore.lock"
+WRITERS: Final = "gitstore-writers"
+"""The file in a repository that all who write to it share."""
 _PATIENCE: Final = 10.0  # seconds, as long as for a lock of Postgres
 _PAUSE: Final = 0.01
 
@@ -43,17 +45,18 @@ class FileLocks:
     Coarse on purpose: a store without Postgres is a tool on somebody's desk.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, repository: Path) -> None:
+        self._path = repository / "gitstore.lock"
+        self._writers = repository / WRITERS
 
     @contextmanager
     def writing(self, slugs: Collection[str]) -> Iterator[None]:  # noqa: ARG002 - all of them
-        with _held(self._path, fcntl.LOCK_EX):
+        with _held(self._path, fcntl.LOCK_EX), present(self._writers):
             yield
 
     @contextmanager
     def maintenance(self) -> Iterator[None]:
-        with _held(self._path, fcntl.LOCK_EX):
+        with _held(self._path, fcntl.LOCK_EX), alone(self._writers):
             yield
 
 

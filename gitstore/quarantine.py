@@ -30,7 +30,7 @@ from gitstore.objects import Objects
 from gitstore.packs import measure, too_large
 
 PREFIX: Final = "tmp_objdir-incoming-"
-ALIVE: Final = "alive.lock"
+ALIVE: Final = "alive"
 UNPACK_LIMIT = 100  # objects; a larger pack is kept whole, as by git's receive.unpackLimit
 _CHUNK = 64 * 1024
 # What unpack-objects and index-pack say of an object that another one names, but that is nowhere.

@@ -23,7 +23,6 @@ from gitstore.comparing import what_changes
 from gitstore.content import STARTER, Content, File, put_file, put_folder, to_file
 from gitstore.errors import Code, GitstoreError
 from gitstore.judging import StoreFacts
-from gitstore.locks import FILE as LOCK_FILE
 from gitstore.locks import FileLocks, Locks
 from gitstore.model import LedgerKind, Limits, Person, Problem, Rules, WorkflowState
 from gitstore.objects import ident, new_commit
@@ -76,7 +75,7 @@ class Store(Reading):
         clock: Callable[[], datetime] = now,
     ) -> None:
         super().__init__(path, project, rules=rules, limits=limits)
-        self.locks: Locks = locks or FileLocks(path / LOCK_FILE)
+        self.locks: Locks = locks or FileLocks(path)
         self.clock = clock
 
     @staticmethod

@@ -1,8 +1,7 @@
 """Clearing away what killed processes left in a repository: lock files, half-written files, quarantines.
 
 A lock file says nothing of who made it, so it is removed only where nobody can be its owner: every writer of
-ours holds the repository's lock file (gitstore/locks.py) until it ends or dies, and the sweep takes that one
-alone. A quarantine has a lock file of its own, since a push fills it before it writes. What git makes when
+ours is present in the repository (gitstore/locks.py) until it ends or dies, and the sweep waits to be alone. A quarantine has a lock file of its own, since a push fills it before it writes. What git makes when
 somebody runs it by hand has no such witness: that goes by age.
 """
 
@@ -65,14 +64,14 @@ def _locks(repository: Path, slugs: Collection[str] | None) -> Iterator[Path]:
     if slugs is None:
         for folder, _, files in os.walk(repository / "refs"):
             yield from (Path(folder, name) for name in files if name.endswith(".lock"))
-        for folder in _fanout(repository):
-            yield from folder.glob("*.lock")
+        for fan in _fanout(repository):
+            yield from fan.glob("*.lock")
         return
     for slug in slugs:
-        for name in (names.draft(slug), names.ledger(slug)):
-            yield repository / (os.fsdecode(name) + ".lock")
-        yield from (repository / os.fsdecode(names.tags_of(slug))).glob("*.lock")
-        yield from (repository / os.fsdecode(names.superseded_of(slug))).glob("*.lock")
+        for ref in (names.draft(slug), names.ledger(slug)):
+            yield repository / (os.fsdecode(ref) + ".lock")
+        for prefix in (names.tags_of(slug), names.superseded_of(slug)):
+            yield from (repository / os.fsdecode(prefix)).glob("*.lock")
 
 
 def _of_git(repository: Path) -> Iterator[Path]:

@@ -31,6 +31,7 @@ from service.context import EXTENSION, Services, request_id
 from service.metrics import Metrics
 from service.projects import Projects
 from service.requests import ENDPOINT, Around
+from service.ui import rendering, routes
 from sync.db import Database
 from webhooks.egress import Egress
 
@@ -66,7 +67,7 @@ def create_app(config: Config, *, database: Database | None = None, metrics: Met
         health,
     ):
         register(app, noun.blueprint)
-    for page in (docs, git_http, hooks_http):
+    for page in (docs, git_http, hooks_http, routes):
         app.register_blueprint(page.blueprint)
     app.before_request(_prepare)
     app.register_error_handler(GitstoreError, _refused)
@@ -89,13 +90,18 @@ def _refuse_parameters(error: ValidationError) -> Response:
 def _refused(error: GitstoreError) -> Response:
     if error.code in (Code.INTERNAL, Code.CONFIG, Code.INTEGRITY, Code.OBJECTS_MISSING):
         logs.action("trouble", level="error", code=error.code.value, message=error.message, exc_info=True)
-    return errors.problem(error, request_id())
+    return _told(error)
 
 
 def _refused_by_flask(error: HTTPException) -> Response:
-    return errors.problem(errors.of_flask(error), request_id())
+    return _told(errors.of_flask(error))
 
 
 def _unexpected(error: Exception) -> Response:  # noqa: ARG001 - the log has it, by exc_info
     logs.action("failed", level="error", path=request.path, exc_info=True)
-    return errors.problem(errors.internal(), request_id())
+    return _told(errors.internal())
+
+
+def _told(error: GitstoreError) -> Response:
+    """A refusal as whoever asked can read it: a program, or a person at the page."""
+    return rendering.refusal(error) if routes.is_page(request.path) else errors.problem(error, request_id())

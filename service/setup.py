@@ -101,6 +101,15 @@ def create_project(
     return project
 
 
+def named_project(transaction: Transaction, slug: str) -> Project:
+    """The project; raises `project_not_found`, saying to the operator where to look."""
+    found = catalog.project(transaction, slug)
+    if found is None:
+        message = f"there is no project {slug!r}: see gitstore project list"
+        raise GitstoreError(Code.PROJECT_NOT_FOUND, message, project=slug)
+    return found
+
+
 def create_token(
     transaction: Transaction, project: Project, name: str, role: str, expires_at: datetime | None = None
 ) -> tuple[str, Token]:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import functools
+import importlib
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import IO, Any, Final, TextIO
 
 import click
@@ -15,13 +16,31 @@ from service import logs
 from service.config import Config
 from service.settings import SETTINGS, Setting
 
+WHERE: Final = ("DATABASE_URL", "GITSTORE_DATA")
+"""The settings that every command needs."""
+
 _SHOW_SECONDS: Final = 0.1
 
 Command = Callable[..., Any]
 
 
 class Commands(click.Group):
-    """Commands whose refusals are told in words, and nothing in a traceback."""
+    """Commands that are loaded when asked for, and whose refusals are told in words, not in a traceback.
+
+    `places` tells where each of them is, by its name, as module:name.
+    """
+
+    def __init__(self, *arguments: Any, places: Mapping[str, str], **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._places = places
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - as click calls it
+        return sorted(self._places)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        module, _, name = self._places.get(cmd_name, "").partition(":")
+        found: click.Command | None = getattr(importlib.import_module(module), name) if name else None
+        return found
 
     def invoke(self, ctx: click.Context) -> Any:
         try:

@@ -212,6 +212,9 @@ _BY_IDS: Final[LiteralString] = (
     where v.id = any(%(ids)s)
 """
 )
+_DEFINITIONS: Final[LiteralString] = """
+    select id, definition from gitstore.workflow_versions where id = any(%(ids)s)
+"""
 _CONDITIONS: Final[dict[str, LiteralString]] = {
     "number": " and v.version_number = %(number)s",
     "draft": " and v.state = 'draft'",
@@ -243,6 +246,11 @@ def versions(tx: Transaction, ids: Collection[UUID]) -> dict[UUID, Version]:
     """Those of the versions `ids` that there are, without their definitions, by id."""
     found = tx.rows(Version, _BY_IDS, ids=list(ids)) if ids else []
     return {version.id: version for version in found}
+
+
+def definitions(tx: Transaction, ids: Collection[UUID]) -> dict[UUID, dict[str, Any] | None]:
+    """The definitions of those of the versions `ids` that there are; None where one does not parse."""
+    return dict(tx.tuples(_DEFINITIONS, ids=list(ids))) if ids else {}
 
 
 def full_version(tx: Transaction, workflow_id: UUID, which: Which) -> FullVersion | None:

@@ -8,7 +8,7 @@ of gitstore_mirror around the store's own work:
 The locks are advisory and of the transaction: the repository's, shared, then each workflow's, exclusive, in
 the order of their keys. Maintenance takes the repository's exclusively, and so does a write of very many
 workflows, since Postgres' lock table is small. A writer that Postgres lost may still be at work for a moment,
-and is not to be taken for dead: so each holds the repository's lock file, too (gitstore/locks.py).
+and is not to be taken for dead: so each is `present` in the repository, too (gitstore/locks.py).
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ class MirroredWrites:
         self.reading = reading
         self.origin = origin
         self.markers = Markers(reading.path)
-        self._lock_file = reading.path / locks.FILE
+        self._writers = reading.path / locks.WRITERS
         self._notify = notify
         self._patience = patience
 
@@ -89,7 +89,7 @@ class MirroredWrites:
                 standings = self._lock(tx, touched)
                 facts += self._catch_up(tx, touched, standings)
                 before = [mirror.tips(self.reading, slug) for slug in touched]
-                with locks.present(self._lock_file):
+                with locks.present(self._writers):
                     marks = self.markers.put(touched)
                     begun = True
                     try:
@@ -132,7 +132,7 @@ class MirroredWrites:
         """Hold the repository against every writer."""
         with self.database.as_mirror() as tx:
             tx.run(_LOCK_EXCLUSIVE, repository=lock_key(self.reading, None))
-            with locks.alone(self._lock_file):
+            with locks.alone(self._writers):
                 yield
 
     def _lock(self, tx: Transaction, slugs: Sequence[str]) -> dict[str, Standing]:

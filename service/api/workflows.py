@@ -89,7 +89,7 @@ def validate_definition(path: inputs.WorkflowPath, query: inputs.Query) -> Respo
         project = caller.project(tx)
         slug = lookup.workflow(tx, caller, path.id).slug
     with caller.opened(project) as store:
-        return answer(_validation(store, slug, content))
+        return answer(validation(store, slug, content))
 
 
 def shown(
@@ -101,7 +101,8 @@ def shown(
     return model.of(row, versions, caller.principal.project_slug, caller.services.config.public_url, **more)
 
 
-def _validation(store: Store, slug: str, content: Content | None) -> Validation:
+def validation(store: Store, slug: str, content: Content | None) -> Validation:
+    """What is wrong with `content`, or without it with the open draft; for the API and the page."""
     try:
         parsed, warnings = _checked(store, slug, content)
     except GitstoreError as error:

@@ -10,6 +10,7 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
+from unicodedata import east_asian_width
 from urllib.parse import urlsplit
 
 from gitstore.diff import Diff
@@ -20,9 +21,10 @@ from service.ui.layout import HEIGHT, WIDTH, Rect, arrange, around
 HEAD: Final = 40  # of a container's box, above its children
 PAD: Final = 20
 _MARGIN: Final = 24
-_SMALLEST: Final = (760, 200)  # what is drawn of a small graph, so that its boxes are not blown up
+_SMALLEST: Final = (600, 200)  # what is drawn of a small graph, so that its boxes are not blown up
 _FARTHEST: Final = 100_000  # a position beyond this is none
-_MOST_LETTERS: Final = 20
+_LABEL: Final = 19  # letters that a box has room for
+_DETAIL: Final = 23
 _TITLES: Final = {
     "webhook": "Webhook", "schedule": "Schedule", "httpCall": "HTTP call", "transform": "Transform",
     "xmlJsonTransform": "XML ↔ JSON", "delay": "Delay", "conditional": "Condition", "branch": "Branch",
@@ -117,15 +119,19 @@ def draw_difference(old: Mapping[str, Any], new: Mapping[str, Any], found: Diff)
     edges += [
         (edge_at(i, edge), "removed") for i, edge in mappings(old.get("edges")) if f"/edges/{i}" in lost
     ]
-    return _drawn(items, edges)
+    return _drawn(items, edges, {each.before: each.after for each in found.renamed})
 
 
-def _drawn(items: list[_Item], edges: list[tuple[Edge, str]]) -> Graph:
+def _drawn(
+    items: list[_Item], edges: list[tuple[Edge, str]], renamed: Mapping[str, str] | None = None
+) -> Graph:
     # Of several with one id the first is drawn with the edges; a new one hides what was removed.
     keys: dict[str, str] = {}
     for item in items:
         if item.node.id is not None:
             keys.setdefault(item.node.id, item.key)
+    for before, after in (renamed or {}).items():
+        keys.setdefault(before, keys[after])
     ends = [
         (edge, mark, keys[edge.source], keys[edge.target])
         for edge, mark in edges
@@ -237,14 +243,24 @@ def _box(item: _Item, rect: Rect) -> Box:
         key=item.key,
         id=node.id or "",
         title=clip(label, 200),
-        label=clip(label, _MOST_LETTERS),
+        label=_fitting(label, _LABEL),
         kind=kind if kind in KINDS else "other",
-        kind_title=_TITLES.get(kind, clip(kind, _MOST_LETTERS)),
-        detail=clip(_detail(node), 22),
+        kind_title=_TITLES.get(kind, clip(kind, _DETAIL)),
+        detail=_fitting(_detail(node) or _TITLES.get(kind, kind), _DETAIL),
         container=_is_container(node),
         rect=rect,
         mark=item.mark,
     )
+
+
+def _fitting(text: str, room: int) -> str:
+    """`text` as far as there is room: wide letters (Chinese, emoji) take that of two."""
+    used = 0
+    for index, letter in enumerate(text):
+        used += 2 if east_asian_width(letter) in "WF" else 1
+        if used > room:
+            return text[:index].rstrip() + "…"
+    return text
 
 
 def _detail(node: Node) -> str:

@@ -13,7 +13,7 @@ from typing import Final, TypeVar
 
 K = TypeVar("K", bound=Hashable)
 
-WIDTH: Final = 200
+WIDTH: Final = 208
 HEIGHT: Final = 56
 GAP_X: Final = 72
 GAP_Y: Final = 28

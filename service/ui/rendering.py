@@ -13,7 +13,7 @@ from flask import Request, Response, request, url_for
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from gitstore.definition import describe
-from gitstore.errors import GitstoreError
+from gitstore.errors import Code, GitstoreError
 from service import errors
 from service.context import request_id, services
 from service.ui import wording
@@ -42,7 +42,11 @@ def page(template: str, status: int = 200, **values: Any) -> Response:
 
 
 def refusal(error: GitstoreError) -> Response:
-    """A refusal as a page: the words and the status are those of HTTP."""
+    """A refusal as a page: the words and the status are those of HTTP. Who is not signed in may do so."""
+    if error.code is Code.UNAUTHENTICATED and request.method in ("GET", "HEAD"):
+        made = Response(status=303, headers={"Cache-Control": "no-store"})
+        made.location = url("sign_in", next=request.full_path.rstrip("?"))
+        return made
     answer = errors.refused(error)
     made = page(
         "refusal.html",

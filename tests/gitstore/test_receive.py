@@ -93,7 +93,7 @@ def _sound(bare: Path, git: Git) -> Iterator[None]:
 
 
 def files(bare: Path) -> list[Path]:
-    return sorted(path for path in bare.rglob("*") if path.name != "gitstore.lock")
+    return sorted(path for path in bare.rglob("*") if path.name not in ("gitstore.lock", "gitstore-writers"))
 
 
 def request(

@@ -186,7 +186,7 @@ def test_postgres_away_is_waited_for(ram_path: Path, told: Callable[[], list[dic
             running = threading.Thread(target=house.worker().run)
             running.start()
             try:
-                until(lambda: bool(told()))
+                until(lambda: any(line["event"] == "postgres_away" for line in told()))
                 house.write(project, "a", marked=True)
                 server.start()
                 until(lambda: any(line["event"] == "postgres_back" for line in told()))

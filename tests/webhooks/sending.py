@@ -80,6 +80,11 @@ class Post:
     def rows(self, table: str) -> list[dict[str, Any]]:
         return self.house.rows(table)
 
+    def attempts(self) -> list[tuple[str, int | None]]:
+        """URL and status of all."""
+        with self.database.as_owner() as tx:
+            return tx.tuples("select url, status from gitstore.delivery_attempts order by started_at")  # type: ignore[return-value]
+
     def deliveries(self, subscription: UUID | None = None) -> list[dict[str, Any]]:
         found = self.rows("deliveries")
         return [row for row in found if subscription in (None, row["subscription_id"])]

@@ -95,6 +95,10 @@ class Following:
         assert claim is not None
         return self.follower.sync(claim)
 
+    def change(self, **given: Any) -> None:
+        with self.database.as_user(self.house.claims) as tx:
+            assert sources.change(tx, self.sealer, self.house.project, self.source.id, **given)
+
     def row(self) -> Source:
         with self.database.reading(self.house.claims) as tx:
             found = sources.source(tx, self.house.project, self.source.id)

@@ -55,7 +55,8 @@ def test_tags_become_versions_in_ascending_order_with_their_gaps(follow: Follow,
     rows = [row for row in following.house.rows("workflow_versions") if row["state"] == "published"]
     assert sorted(row["version_number"] for row in rows) == [1, 2, 10]
     published = following.ask(
-        "select data from gitstore.events where type = 'workflow.version.published' order by data->'version_number'"
+        "select data from gitstore.events where type = 'workflow.version.published' "
+        "order by data->'version_number'"
     )
     assert [row["data"]["version_number"] for row in published] == [1, 2, 10]
     row = following.row()
@@ -64,7 +65,7 @@ def test_tags_become_versions_in_ascending_order_with_their_gaps(follow: Follow,
 
 
 def test_the_ledger_keeps_who_published_upstream_when_and_why(follow: Follow, upstream: Upstream) -> None:
-    """The actor is the source; tagger, time and message are those of the tag, or of a lightweight one's commit."""
+    """The actor is the source; tagger, time and message are those of the tag, else those of the commit."""
     upstream.version("order-sync", 1, message="Ship the new warehouse")
     upstream.version("order-sync", 2, lightweight=True)
     following = follow()
@@ -138,7 +139,7 @@ def test_a_draft_discarded_here_does_not_come_back_until_it_moves_there(
 
 
 def test_the_layout_folders_takes_tags_on_any_commit(follow: Follow, upstream: Upstream) -> None:
-    """A team's repository: symlinks and submodules beside workflows/<slug>/ do no harm, branches are its own."""
+    """A team's repository: symlinks and submodules beside workflows/ do no harm, branches are its own."""
     (upstream.tree / "workflows").mkdir()
     (upstream.tree / "link").symlink_to("workflows")
     upstream.git("update-index", "--add", "--cacheinfo", f"160000,{'1' * 40},vendor/lib")
@@ -385,20 +386,20 @@ def test_a_failure_is_told_in_words_and_tried_again(follow: Follow, upstream: Up
     assert (following.row().failures, following.row().last_error) == (0, None)
 
 
-def test_a_credential_opens_and_its_absence_is_told(house: House, upstream: Upstream) -> None:
+def test_a_credential_opens_and_its_absence_is_told(follow: Follow, upstream: Upstream) -> None:
     """Never with the secret in the words."""
     upstream.version("order-sync", 1)
     upstream.password = "correct-horse"
-    following = Following(house, upstream.url)
+    following = follow()
     following.sync()
     assert following.row().last_error == "the other side asks for a credential (401)"
-    wrong = Following(house, upstream.url + "?"[:0] + "/", login=Credential("x", "battery-staple"))
-    wrong.sync()
-    (row,) = wrong.ask("select last_error from gitstore.sources where has_credential")
-    assert row["last_error"] == "the other side does not accept the credential (401)"
-    right = Following(house, upstream.url + "//", login=Credential("x", "correct-horse"))
-    assert right.sync().published == {"order-sync": [1]}
-    assert "correct-horse" not in repr(right.login) + str(right.told)
+    following.change(login=Credential("x", "battery-staple"))
+    following.sync()
+    assert following.row().last_error == "the other side does not accept the credential (401)"
+    following.change(login=Credential("x", "correct-horse"))
+    assert following.sync().published == {"order-sync": [1]}
+    rows = following.ask("select * from gitstore.sources")
+    assert "correct-horse" not in str([Credential("x", "correct-horse"), following.told, rows])
 
 
 def test_an_address_without_git_is_told(follow: Follow, upstream: Upstream) -> None:
@@ -446,4 +447,4 @@ def test_nothing_is_left_behind(follow: Follow, upstream: Upstream) -> None:
     following.sync()
     path = following.house.store.path
     assert not list((path / "objects").glob("tmp_*"))
-    assert not list(path.rglob("*.lock"))
+    assert not list((path / "refs").rglob("*.lock"))

@@ -78,7 +78,7 @@ class Upstream:
     def commit(self, path: str, content: str, message: str = "Change it") -> str:
         self.write(path, content)
         self.git("add", "-A")
-        self.git("commit", "-q", "-m", message)
+        self.git("commit", "-q", "--allow-empty", "-m", message)
         return self.git("rev-parse", "HEAD")
 
     def version(

@@ -1,0 +1,41 @@
+"""`gitstore worker`."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from contextlib import closing
+from typing import Final
+
+import click
+
+from service.config import Config
+from service.database import connection_string
+from service.lifeline import end_with
+from service.terminal import WHERE, with_config
+from service.worker import Worker
+from sync.db import Database
+
+LOGGING: Final = ("GITSTORE_LOG_FORMAT", "GITSTORE_LOG_LEVEL")
+
+
+@click.command()
+@click.option("--parent", type=int, hidden=True, help="End with this process, our parent.")
+@with_config(*WHERE, *LOGGING, "GITSTORE_RECONCILE_SECONDS")
+def worker(config: Config, parent: int | None) -> None:
+    """Do what is due in the background. `gitstore serve` runs one; more of them do no harm."""
+    if parent is not None:
+        end_with(parent)
+    stop = threading.Event()
+
+    def ask(*_: object) -> None:
+        # Not here: the main thread may be inside of stop.wait, and hold its lock.
+        threading.Thread(target=stop.set).start()
+
+    signal.signal(signal.SIGTERM, ask)
+    signal.signal(signal.SIGINT, ask)
+    with (
+        connection_string(config) as conninfo,
+        closing(Database(conninfo, max_connections=4, application="gitstore worker")) as database,
+    ):
+        Worker(config, database, stop).run()

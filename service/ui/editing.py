@@ -1,0 +1,187 @@
+"""The editor: a draft as text. What somebody typed is never lost, and never overwrites what they have not seen.
+
+The form carries what its author has seen: the draft's commit (`etag`, empty where none was open) and the
+version that it builds on (`base`). Where either has moved on, nothing is saved: the page shows theirs, yours
+and the difference, and takes the text once more, on top of theirs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from flask import Response, request
+
+from gitstore.content import Content, File
+from gitstore.errors import Code, GitstoreError
+from gitstore.model import Permission, WorkflowState
+from gitstore.packs import too_large
+from gitstore.store import Saved, Store
+from gitstore.versions import parse_number
+from service import errors
+from service.api import lookup
+from service.api.answers import answer
+from service.api.workflows import validation
+from service.ui.entering import Visit, enter, field, go
+from service.ui.texts import side_by_side
+from service.ui.workflows import base_of
+from sync.catalog import Project
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """What an editor begins with: `source` says in words what it is."""
+
+    text: str
+    etag: str
+    base: int
+    source: str
+    lossless: bool = True
+
+
+def edit(slug: str) -> Response:
+    visit = enter(Permission.EDIT, f"editing {slug[:80]}")
+    project, slug = _names(visit, slug)
+    with visit.caller.opened(project) as store:
+        lookup.existing(store, slug)
+        start = _start(store, slug)
+        found = validation(store, slug, Content(raw=start.text.encode())) if start.text else None
+    return visit.page(
+        "edit.html",
+        slug=slug,
+        start=start,
+        text=start.text,
+        message="",
+        problems=found.problems if found else [],
+        error=None,
+        said=request.args.get("said"),
+    )
+
+
+def save(slug: str) -> Response:
+    """Save the text of the form; 412 or 409 with both texts where somebody was faster."""
+    visit = enter(Permission.EDIT, f"saving the draft of {slug[:80]}")
+    caller = visit.caller
+    project, slug = _names(visit, slug)
+    limits = caller.services.config.limits
+    with caller.writing(project) as store:
+        lookup.existing(store, slug)
+        text = _with_newlines_of(store, slug, field("definition"))
+        try:
+            if len(text.encode()) > limits.definition:
+                raise too_large("the definition has", len(text.encode()), limits.definition)
+            with caller.acting("saved", slug):
+                _save(store, visit, slug, Content(raw=text.encode()))
+        except GitstoreError as error:
+            if error.code in (Code.STALE_DRAFT, Code.DRAFT_EXISTS, Code.BASE_MOVED):
+                return _conflict(visit, store, slug, text, error)
+            if errors.STATUS[error.code] >= 500:
+                raise
+            return _again(visit, slug, text, error)
+    return go("show_workflow", slug=slug, said="saved")
+
+
+def check(slug: str) -> Response:
+    """The problems of a text, for the editor's script; what POST /workflows/{id}/validate answers."""
+    visit = enter(Permission.READ, f"checking {slug[:80]}")
+    limits = visit.caller.services.config.limits
+    raw = request.get_data(cache=False)
+    if len(raw) > limits.definition:
+        raise too_large("the definition has", len(raw), limits.definition)
+    project, slug = _names(visit, slug)
+    with visit.caller.opened(project) as store:
+        return answer(validation(store, slug, Content(raw=raw)))
+
+
+def _names(visit: Visit, shown: str) -> tuple[Project, str]:
+    with visit.caller.reading() as tx:
+        return visit.caller.project(tx), lookup.workflow(tx, visit.caller, shown).slug
+
+
+def _start(store: Store, slug: str) -> Start:
+    """The open draft; without one, what runs, or the latest version."""
+    base, state = base_of(store, slug)
+    file, source = _standing(store, state)
+    text = file.raw.decode(errors="replace")
+    etag = state.draft if state.draft_open and state.draft else ""
+    return Start(text, etag, base, source, lossless=text.encode() == file.raw)
+
+
+def _standing(store: Store, state: WorkflowState) -> tuple[File, str]:
+    """The file that is edited, and what it is."""
+    if state.draft_open and state.draft:
+        return _file(store, state.slug, state.draft.encode()), "the open draft"
+    number = state.current or state.latest
+    held = store.version(state.slug, number).snapshot.commit if number else state.draft
+    words = f"v{number}, the version that runs" if state.current else f"v{number}, the latest version"
+    return _file(store, state.slug, (held or "").encode()), words if number else "the draft"
+
+
+def _file(store: Store, slug: str, commit: bytes) -> File:
+    name, blob, _ = store.locate(store.objects.commit(commit), slug)
+    return File(name, store.objects.blob(blob))
+
+
+def _with_newlines_of(store: Store, slug: str, text: str) -> str:
+    """`text` with the line ends of what it replaces: browsers send their own."""
+    file, _ = _standing(store, store.state(slug))
+    return text.replace("\n", "\r\n") if b"\r\n" in file.raw else text
+
+
+def _save(store: Store, visit: Visit, slug: str, content: Content) -> Saved:
+    """On top of what the author has seen; raises `stale_draft`, `draft_exists` or `base_moved`."""
+    etag, seen = field("etag"), parse_number(field("base")) or 0
+    base, state = base_of(store, slug)
+    who, message = visit.caller.who(None), field("message").strip()
+    if etag and not state.draft_open:
+        raise GitstoreError(
+            Code.STALE_DRAFT, f"the draft that you edited was published as v{state.latest}, or discarded"
+        )
+    if state.latest != seen:
+        raise GitstoreError(Code.BASE_MOVED, f"v{state.latest} was published after this draft began")
+    if not etag:
+        return store.create_draft(slug, content, who, message)
+    merged = state.latest if base != state.latest else None
+    return store.save_draft(slug, content, who, expected=etag, message=message, base_version=merged or None)
+
+
+def _conflict(visit: Visit, store: Store, slug: str, text: str, error: GitstoreError) -> Response:
+    """Theirs, yours and the difference. What is saved next goes on top of theirs."""
+    state = store.state(slug)
+    stale_draft = state.draft_open and state.draft != field("etag")
+    if stale_draft or not state.latest:
+        theirs, words = _standing(store, state)
+        who = store.snapshot(slug, state.draft or "").author.name if state.draft else ""
+    else:
+        version = store.version(slug, state.latest)
+        theirs, words = _file(store, slug, version.snapshot.commit.encode()), f"v{state.latest}"
+        who = version.published_by.name
+    shown = theirs.raw.decode(errors="replace")
+    etag = state.draft if state.draft_open and state.draft else ""
+    return visit.page(
+        "conflict.html",
+        int(errors.STATUS[error.code]),
+        slug=slug,
+        start=Start(shown, etag, state.latest, words),
+        who=who,
+        text=text,
+        rows=side_by_side(shown, text),
+        message=field("message"),
+        error=error,
+    )
+
+
+def _again(visit: Visit, slug: str, text: str, error: GitstoreError) -> Response:
+    """The editor as it was sent, with what is wrong."""
+    problems = [errors.problem_json(problem) for problem in error.data.get("problems", ())]
+    start = Start(text, field("etag"), parse_number(field("base")) or 0, "your text, not saved yet")
+    return visit.page(
+        "edit.html",
+        int(errors.STATUS[error.code]),
+        slug=slug,
+        start=start,
+        text=text,
+        message=field("message"),
+        problems=problems,
+        error=error,
+        said=None,
+    )

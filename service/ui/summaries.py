@@ -1,0 +1,65 @@
+"""One sentence for each version of a page of the history: what it changed of the one before.
+
+What two versions hold never changes, so what was said once is kept. What is new is said as long as there is
+time for it: the definitions may be large, and nobody waits for the page of a history.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from gitstore.diff import diff
+from gitstore.model import Rules
+from gitstore.summarizing import summary
+from sync import catalog
+from sync.catalog import Version
+from sync.db import Transaction
+
+FIRST: Final = "the first version"
+_SECONDS: Final = 0.25
+_MOST: Final = 20_000
+
+Key = tuple[Rules, str, str, str, str]
+
+
+class Summaries:
+    """The sentences of one process."""
+
+    def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
+        self._known: dict[Key, str] = {}
+        self._lock = threading.Lock()
+        self._clock = clock
+
+    def of(self, tx: Transaction, rows: Sequence[Version], rules: Rules) -> dict[int, str]:
+        """By number, for each of `rows` but the last; they are in the order of a history.
+
+        One for which there was no time is missing.
+        """
+        pairs = {new.version_number: (old, new) for new, old in zip(rows, rows[1:], strict=False)}
+        keys = {number: _key(rules, old, new) for number, (old, new) in pairs.items()}
+        lacking = [number for number, key in keys.items() if key not in self._known]
+        ids = {version.id for number in lacking for version in pairs[number]}
+        definitions = catalog.definitions(tx, ids)
+        deadline = self._clock() + _SECONDS
+        for number in lacking:
+            if self._clock() > deadline:
+                break
+            old, new = (definitions.get(version.id) for version in pairs[number])
+            if old is None or new is None:
+                self._keep(keys[number], "can't be read as a definition")
+            else:
+                self._keep(keys[number], summary(diff(old, new, rules)))
+        return {number: said for number, key in keys.items() if (said := self._known.get(key)) is not None}
+
+    def _keep(self, key: Key, said: str) -> None:
+        with self._lock:
+            while len(self._known) >= _MOST:
+                del self._known[next(iter(self._known))]
+            self._known[key] = said
+
+
+def _key(rules: Rules, old: Version, new: Version) -> Key:
+    return rules, old.blob_sha, old.file_name, new.blob_sha, new.file_name

@@ -1,0 +1,103 @@
+"""The history, and a version to look at."""
+
+from __future__ import annotations
+
+from typing import Final, cast
+
+from flask import Response, current_app, request
+
+from gitstore.errors import Code, GitstoreError
+from gitstore.model import Permission, Rules
+from service.api import lookup
+from service.ui.entering import Visit, enter
+from service.ui.reading import file_of, seen, text_of
+from service.ui.summaries import FIRST, Summaries
+from sync import catalog
+from sync.catalog import FullVersion, Workflow
+from sync.db import Transaction
+
+PAGE: Final = 25
+EXTENSION: Final = "gitstore.summaries"
+
+
+def show_history(slug: str) -> Response:
+    """The newest first. `compare` is a version that was chosen to be compared with another one."""
+    visit = enter(Permission.READ, f"reading {slug[:80]}")
+    caller, before = visit.caller, lookup.number_in(request.args.get("cursor"))
+    chosen = request.args.get("compare")
+    if chosen is not None:
+        lookup.which(chosen)
+    with caller.reading() as tx:
+        project, workflow = caller.project(tx), lookup.workflow(tx, caller, slug)
+        page = catalog.history(tx, workflow.id, before=before, limit=PAGE)
+        rows = list(page.rows)
+        older = catalog.history(tx, workflow.id, before=rows[-1].version_number, limit=1).rows if rows else []
+        summaries = cast(Summaries, current_app.extensions[EXTENSION])
+        said = summaries.of(tx, [*rows, *older], Rules(project.rules))
+    if rows and not older:
+        said[rows[-1].version_number] = FIRST
+    following = lookup.cursor_to(page.next) if page.next is not None else None
+    return visit.page(
+        "history.html",
+        workflow=workflow,
+        rows=[(row, said.get(row.version_number)) for row in rows],
+        first=rows[-1].version_number if rows and not older else None,
+        following=following,
+        chosen=chosen,
+    )
+
+
+def show_version(slug: str, version: str) -> Response:
+    visit = enter(Permission.READ, f"reading {slug[:80]}")
+    caller = visit.caller
+    with caller.reading() as tx:
+        project, workflow = caller.project(tx), lookup.workflow(tx, caller, slug)
+        row = find(tx, visit, workflow, version)
+        neighbours = catalog.history(tx, workflow.id, state="published", before=row.version_number, limit=1)
+        before = neighbours.rows[0] if neighbours.rows else None
+        summaries = cast(Summaries, current_app.extensions[EXTENSION])
+        change = summaries.of(tx, [row, before], Rules(project.rules)) if before else {}
+    with caller.opened(project) as store:
+        shown = seen(store, row, Rules(project.rules), "n", judged=not row.valid or row.state == "draft")
+        text = text_of(store, row, caller.services.config.limits)
+    return visit.page(
+        "version.html",
+        workflow=workflow,
+        version=row,
+        before=before,
+        change=change.get(row.version_number, None if before else FIRST),
+        shown=shown,
+        text=text,
+    )
+
+
+def download(slug: str, version: str) -> Response:
+    """The stored bytes, secrets included: who may read here may read them over the API, too."""
+    visit = enter(Permission.READ, f"reading {slug[:80]}")
+    caller = visit.caller
+    with caller.reading() as tx:
+        project, workflow = caller.project(tx), lookup.workflow(tx, caller, slug)
+        row = find(tx, visit, workflow, version)
+    with caller.opened(project) as store:
+        raw = file_of(store, row).raw
+    shown = f"v{row.version_number}" if row.state == "published" else "draft"
+    name = f"{workflow.slug}-{shown}.{row.file_name.rpartition('.')[2]}"
+    headers = {"Content-Disposition": f'attachment; filename="{name}"', "Cache-Control": "private, no-cache"}
+    return Response(raw, headers=headers, content_type="text/plain; charset=utf-8")
+
+
+def find(tx: Transaction, visit: Visit, workflow: Workflow, shown: str) -> FullVersion:
+    """The version that an address names; raises `version_not_found` or `not_published`."""
+    wanted = lookup.which(shown)
+    row = catalog.full_version(tx, workflow.id, wanted)
+    if row is None:
+        raise lookup.no_version(tx, visit.caller, workflow.slug, wanted)
+    return row
+
+
+def find_published(tx: Transaction, visit: Visit, workflow: Workflow, shown: str) -> FullVersion:
+    """As `find`, but not the draft."""
+    row = find(tx, visit, workflow, shown)
+    if row.state != "published":
+        raise GitstoreError(Code.VERSION_NOT_FOUND, "a published version is needed here, not the draft")
+    return row

@@ -1,0 +1,188 @@
+"""The list of workflows, a new one, and a workflow with its draft: publish, discard."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from flask import Response, request
+
+from gitstore.diff import diff
+from gitstore.errors import Code, GitstoreError
+from gitstore.model import Permission, Rules, WorkflowState
+from gitstore.store import Store
+from gitstore.summarizing import summary
+from gitstore.versions import check_slug, version_id
+from service import errors
+from service.api import lookup
+from service.api.bodies import validated
+from service.api.inputs import CreateWorkflow
+from service.ui.entering import Visit, enter, field, go
+from service.ui.reading import seen
+from sync import catalog
+from sync.catalog import FullVersion
+
+PAGE: Final = 50
+_RECENT: Final = 5
+
+
+def list_workflows() -> Response:
+    visit = enter(Permission.READ, "listing workflows")
+    caller, q = visit.caller, lookup.text(request.args.get("q", "").strip()[:200])
+    after = lookup.slug_in(request.args.get("cursor"))
+    with caller.reading() as tx:
+        page = catalog.workflows(tx, caller.project_id, q=q, after=after, limit=PAGE)
+        newest = {row.id: version_id(row.id, row.draft_number or row.latest_number) for row in page.rows}
+        versions = catalog.versions(tx, newest.values())
+    rows = [(row, versions.get(newest[row.id])) for row in page.rows]
+    following = lookup.cursor_to(page.next) if page.next is not None else None
+    return visit.page("workflows.html", rows=rows, q=q, following=following, said=request.args.get("said"))
+
+
+def new_workflow() -> Response:
+    return enter(Permission.EDIT, "creating a workflow").page("new_workflow.html", given={}, error=None)
+
+
+def create_workflow() -> Response:
+    visit = enter(Permission.EDIT, "creating a workflow")
+    caller = visit.caller
+    given = {name: field(name).strip() for name in ("slug", "name", "description")}
+    try:
+        body = validated(CreateWorkflow, {key: value for key, value in given.items() if value or key == "slug"})
+        slug = check_slug(body.slug)
+        with caller.reading() as tx:
+            project = caller.project(tx)
+        with caller.writing(project) as store, caller.acting("created", slug):
+            store.create_workflow(
+                slug, None, caller.who(None), name=body.name, description=body.description or ""
+            )
+    except GitstoreError as error:
+        return visit.page("new_workflow.html", int(errors.STATUS[error.code]), given=given, error=error)
+    return go("edit", slug=slug, said="created")
+
+
+def show_workflow(slug: str) -> Response:
+    return workflow_page(enter(Permission.READ, f"reading {slug[:80]}"), slug)
+
+
+def workflow_page(visit: Visit, slug: str, error: GitstoreError | None = None) -> Response:
+    """The workflow as it stands; `error` is why what was asked of it was not done."""
+    caller = visit.caller
+    with caller.reading() as tx:
+        project, workflow = caller.project(tx), lookup.workflow(tx, caller, slug)
+        draft = catalog.full_version(tx, workflow.id, "draft")
+        current = catalog.full_version(tx, workflow.id, "current")
+        latest = current
+        if workflow.latest_number and (current is None or current.version_number != workflow.latest_number):
+            latest = catalog.full_version(tx, workflow.id, "latest")
+        recent = catalog.history(tx, workflow.id, state="published", limit=_RECENT).rows
+    rules = Rules(project.rules)
+    with caller.opened(project) as store:
+        shown = {
+            "draft": seen(store, draft, rules, "d", judged=True) if draft else None,
+            "current": seen(store, current, rules, "c", judged=False) if current else None,
+            "overtaken": draft is not None and _is_overtaken(store, workflow.slug),
+        }
+    return visit.page(
+        "workflow.html",
+        int(errors.STATUS[error.code]) if error else 200,
+        workflow=workflow,
+        recent=recent,
+        change=_change(draft, current or latest, rules),
+        against=current or latest,
+        error=error,
+        said=request.args.get("said"),
+        **shown,
+    )
+
+
+def publish(slug: str) -> Response:
+    visit = enter(Permission.PUBLISH, f"publishing {slug[:80]}")
+    caller = visit.caller
+    with caller.reading() as tx:
+        project, slug = caller.project(tx), lookup.slug_of(tx, caller, slug)
+    try:
+        with (
+            caller.writing(project) as store,
+            caller.acting("published", slug, caller.services.metrics.published) as facts,
+        ):
+            lookup.existing(store, slug)
+            published = store.publish(
+                slug,
+                caller.who(None),
+                message=field("message").strip(),
+                activate=bool(field("activate")),
+                expected=field("etag") or None,
+            )
+            facts.update(version=published.number, new=published.new)
+    except GitstoreError as error:
+        return _refused(visit, slug, error)
+    return go("show_workflow", slug=slug, said="published" if published.new else "same")
+
+
+def ask_discard(slug: str) -> Response:
+    visit = enter(Permission.EDIT, f"discarding the draft of {slug[:80]}")
+    with visit.caller.reading() as tx:
+        workflow = lookup.workflow(tx, visit.caller, slug)
+        draft = catalog.version(tx, workflow.id, "draft")
+    if draft is None:
+        raise lookup.no_draft(workflow.slug)
+    return visit.page("discard.html", workflow=workflow, draft=draft)
+
+
+def discard(slug: str) -> Response:
+    visit = enter(Permission.EDIT, f"discarding the draft of {slug[:80]}")
+    caller = visit.caller
+    with caller.reading() as tx:
+        project, slug = caller.project(tx), lookup.slug_of(tx, caller, slug)
+    try:
+        with caller.writing(project) as store, caller.acting("discarded", slug):
+            lookup.existing(store, slug)
+            store.discard_draft(slug, caller.who(None), expected=field("etag") or None)
+    except GitstoreError as error:
+        return _refused(visit, slug, error)
+    if _exists(visit, slug):
+        return go("show_workflow", slug=slug, said="discarded")
+    return go("list_workflows", said="discarded")
+
+
+def _exists(visit: Visit, slug: str) -> bool:
+    """A workflow that never was more than a draft is gone with it."""
+    try:
+        with visit.caller.reading() as tx:
+            lookup.workflow(tx, visit.caller, slug)
+    except GitstoreError:
+        return False
+    return True
+
+
+def _refused(visit: Visit, slug: str, error: GitstoreError) -> Response:
+    """The workflow as it stands now, with the refusal; where there is none, the refusal alone."""
+    if error.code in (Code.WORKFLOW_NOT_FOUND, Code.INTEGRITY) or errors.STATUS[error.code] >= 500:
+        raise error
+    return workflow_page(visit, slug, error)
+
+
+def _change(draft: FullVersion | None, against: FullVersion | None, rules: Rules) -> str | None:
+    """What publishing would change of what runs; None where that can't be said."""
+    if draft is None or against is None or draft.definition is None or against.definition is None:
+        return None
+    return summary(diff(against.definition, draft.definition, rules))
+
+
+def _is_overtaken(store: Store, slug: str) -> bool:
+    """Whether a version was published that the open draft does not build on."""
+    return base_of(store, slug)[0] != store.state(slug).latest
+
+
+def base_of(store: Store, slug: str) -> tuple[int, WorkflowState]:
+    """(the latest version, if the open draft builds on it, else 0; the workflow's state).
+
+    Without an open draft, what is saved goes on top of the latest version.
+    """
+    state = store.state(slug)
+    if not state.draft_open or state.latest_commit is None or state.draft is None:
+        return state.latest, state
+    builds = store.objects.is_ancestor(state.latest_commit.encode(), state.draft.encode())
+    return (state.latest if builds else 0), state
+
+

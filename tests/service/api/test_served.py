@@ -1,0 +1,167 @@
+"""Through a real gunicorn on a real socket: what only a server shows."""
+
+from __future__ import annotations
+
+import json
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.service.api.conftest import House, definition, yaml
+from tests.service.running import environment
+
+ROOT = Path(__file__).parents[3]
+BODY_SECONDS = 1
+SERVE = f"""
+import sys; sys.path.insert(0, {str(ROOT)!r})
+from service import logs, requests
+from service.app import create_app
+from service.config import Config
+from service.web import Web
+requests.BODY_SECONDS = {BODY_SECONDS}
+logs.configure("json")
+Web(Config.from_env(), int(sys.argv[1]), create_app).run()
+"""
+
+
+@dataclass
+class Server:
+    """Raw HTTP/1.1 to it, one connection a request."""
+
+    address: tuple[str, int]
+    token: str
+
+    def head(self, method: str, path: str, *headers: str) -> bytes:
+        lines = [
+            f"{method} {path} HTTP/1.1",
+            "Host: x",
+            f"Authorization: Bearer {self.token}",
+            "Connection: close",
+        ]
+        return "\r\n".join([*lines, *headers, "", ""]).encode("latin-1")
+
+    def send(self, *parts: bytes, finish: bool = False) -> tuple[int, dict[str, str], bytes]:
+        """(status, headers by lower-case name, body); status 0 where the connection was just closed."""
+        with socket.create_connection(self.address, timeout=30) as connection:
+            for part in parts:
+                connection.sendall(part)
+            if finish:
+                connection.shutdown(socket.SHUT_WR)
+            answer = b""
+            while part := connection.recv(65_536):
+                answer += part
+        head, _, body = answer.partition(b"\r\n\r\n")
+        first, *rest = head.decode("latin-1").split("\r\n")
+        pairs = (line.partition(":") for line in rest)
+        headers = {name.lower(): value.strip() for name, _, value in pairs}
+        return int(first.split()[1]) if first else 0, headers, body
+
+
+@pytest.fixture
+def server(house: House) -> Iterator[Server]:
+    token = house.client("owner").token
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        settings = {"GITSTORE_DATA": str(house.config.data), "GITSTORE_WORKERS": "1", "GITSTORE_THREADS": "2"}
+        process = subprocess.Popen(
+            [sys.executable, "-P", "-c", SERVE, str(listener.fileno())],
+            env=environment(DATABASE_URL=house.config.database_url or "", **settings),
+            pass_fds=[listener.fileno()],
+            stderr=subprocess.PIPE,
+        )
+        found = Server(listener.getsockname(), token)
+    try:
+        assert found.send(found.head("GET", "/livez"))[0] == 200
+        yield found
+    finally:
+        process.terminate()
+        log = process.communicate(timeout=30)[1].decode()
+    assert process.returncode == 0, log
+    assert "Traceback" not in log, log
+
+
+def test_a_workflow_is_made_published_and_read(server: Server) -> None:
+    """The whole way, through the socket."""
+    body = json.dumps({"slug": "a", "definition": yaml().decode()}).encode()
+    headers = ("Content-Type: application/json", f"Content-Length: {len(body)}")
+    status, answered, _ = server.send(server.head("POST", "/workflows", *headers), body)
+    assert status == 201
+    assert answered["etag"]
+    assert answered["x-request-id"]
+    publish = server.head("POST", "/workflows/a/versions/publish", "Content-Length: 0")
+    assert server.send(publish)[0] == 201
+    assert server.send(publish)[0] == 200
+    status, answered, read = server.send(server.head("GET", "/workflows/a/versions/1/definition"))
+    assert (status, read) == (200, yaml())
+    assert answered["content-type"] == "application/yaml"
+    status, answered, read = server.send(server.head("HEAD", "/workflows/a/versions/1/definition"))
+    assert (status, read, answered["content-length"]) == (200, b"", str(len(yaml())))
+    status, _, read = server.send(
+        server.head("GET", "/workflows/a/versions/1/definition", f"If-None-Match: {answered['etag']}")
+    )
+    assert (status, read) == (304, b"")
+
+
+def test_a_chunked_body_is_read(server: Server) -> None:
+    """Without a length, and no further than the limit."""
+    chunked = ("Transfer-Encoding: chunked", "Content-Type: application/json")
+    body = json.dumps({"slug": "a", "definition": definition()}).encode()
+    chunks = b"".join(b"%x\r\n%s\r\n" % (len(part), part) for part in (body[:7], body[7:])) + b"0\r\n\r\n"
+    assert server.send(server.head("POST", "/workflows", *chunked), chunks)[0] == 201
+    endless = b"100000\r\n" + b" " * 0x100000 + b"\r\n"
+    status, _, answer = server.send(server.head("POST", "/workflows", *chunked), endless * 3 + b"0\r\n\r\n")
+    assert (status, json.loads(answer)["code"]) == (413, "too_large")
+    for broken in (b"zz\r\nx\r\n", b"5\r\nab", b"-1\r\n", b""):
+        status, _, _ = server.send(server.head("POST", "/workflows", *chunked), broken, finish=True)
+        assert status in (0, 400), broken
+
+
+def test_a_body_that_is_too_large_is_refused_before_it_is_sent(server: Server) -> None:
+    headers = ("Content-Type: application/json", "Content-Length: 999999999999")
+    status, _, answer = server.send(server.head("POST", "/workflows", *headers))
+    assert (status, json.loads(answer)["code"]) == (413, "too_large")
+
+
+def test_a_length_that_lies_is_refused(server: Server) -> None:
+    """What is no number, and what is more than comes."""
+    for length in ("-1", "x", "1,2", "+5", "0x5", ""):
+        headers = ("Content-Type: application/json", f"Content-Length: {length}")
+        status, _, _ = server.send(server.head("POST", "/workflows", *headers), b"{}", finish=True)
+        assert status in (0, 400), length
+    headers = ("Content-Type: application/json", "Content-Length: 100")
+    status, _, answer = server.send(server.head("POST", "/workflows", *headers), b'{"slug"', finish=True)
+    assert (status, json.loads(answer)["code"]) == (400, "malformed")
+
+
+def test_a_client_that_stalls_frees_its_thread(server: Server) -> None:
+    """More stalled bodies than threads: afterwards others are served, and the stalled are told."""
+    headers = ("Content-Type: application/json", "Content-Length: 100")
+    begun = time.monotonic()
+    with ThreadPoolExecutor(4) as pool:
+        stalled = list(
+            pool.map(lambda _: server.send(server.head("POST", "/workflows", *headers), b"{"), range(4))
+        )
+    assert {status for status, _, _ in stalled} == {400}
+    assert time.monotonic() - begun < 15 * BODY_SECONDS
+    assert server.send(server.head("GET", "/livez"))[0] == 200
+
+
+LINES = [
+    "GET /workflows/%00 HTTP/1.1", "GET /workflows/\xff HTTP/1.1", "GET //x HTTP/1.1", "GET * HTTP/1.1",
+    "GET http://evil.example/workflows/x HTTP/1.1", "GET /workflows/a?q=\xff HTTP/1.1", "GET / HTTP/9.9",
+    "GET /workflows?limit=%00 HTTP/1.1", "X" * 9000 + " / HTTP/1.1", "GET /" + "a" * 9000 + " HTTP/1.1",
+]  # fmt: skip
+
+
+def test_an_odd_request_line_does_no_harm(server: Server) -> None:
+    for line in LINES:
+        request = f"{line}\r\nHost: x\r\nAuthorization: Bearer {server.token}\r\nConnection: close\r\n\r\n"
+        status, _, _ = server.send(request.encode("latin-1"))
+        assert 200 <= status < 500 or status == 505, line
+    assert server.send(server.head("GET", "/livez"))[0] == 200

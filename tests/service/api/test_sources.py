@@ -1,0 +1,328 @@
+"""/sources and /hooks: following other repositories, over HTTP."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import random
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+
+from service.app import create_app
+from service.hooks_http import MOST_BYTES
+from tests.service.api.conftest import Client, House, Response, problem
+from webhooks import receipts
+from webhooks.addresses import Allowed
+
+SECRET = "It's-a-secret-to-everybody"
+URL = "http://git.example:8000/acme/flows.git"
+TAG = {"ref": "refs/tags/order-sync/v1", "before": "0" * 40, "after": "a" * 40}
+
+
+@pytest.fixture
+def house(house: House) -> House:
+    """Where git.example may be named, which resolves to nothing."""
+    config = replace(house.config, egress_allow=Allowed.parse("git.example:8000,git.example:80"))
+    return replace(house, app=create_app(config, database=house.database), config=config)
+
+
+def added(owner: Client, url: str = URL, **body: Any) -> dict[str, Any]:
+    made = owner.post("/sources", json={"url": url, "forge": "github", "secret": SECRET, **body})
+    assert made.status_code == 201, made.text
+    return dict(made.json)
+
+
+@pytest.fixture
+def source(owner: Client) -> dict[str, Any]:
+    return added(owner)
+
+
+def ring(
+    house: House, source: str, payload: object = TAG, *, event: str = "push", delivery: str = "d-1",
+    secret: str = SECRET, **headers: str,
+) -> Response:  # fmt: skip
+    """As GitHub does."""
+    body = payload if isinstance(payload, bytes) else json.dumps(payload).encode()
+    sent = {
+        "X-Hub-Signature-256": "sha256=" + hmac.digest(secret.encode(), body, hashlib.sha256).hex(),
+        "X-GitHub-Event": event,
+        "X-GitHub-Delivery": delivery,
+        "Content-Type": "application/json",
+        **headers,
+    }
+    return Client(house.app, "")("POST", f"/hooks/{source}", data=body, headers=sent)
+
+
+def due(house: House) -> int:
+    with house.database.as_owner() as tx:
+        return int(tx.value("select count(*) from gitstore.sources where due_at <= now()"))
+
+
+@pytest.fixture
+def quiet(house: House, source: dict[str, Any]) -> Iterator[str]:
+    """The id of a source that is not due."""
+    with house.database.as_owner() as tx:
+        tx.run("update gitstore.sources set due_at = now() + interval '1 hour', full_sync = false")
+    return source["id"]
+
+
+# Sources
+
+
+def test_the_answer_to_create_says_what_to_paste_into_the_forge(owner: Client) -> None:
+    """Where to send what, and the secret: this once."""
+    source = added(owner, credential="ghp_123456")
+    assert source["webhook"] == {
+        "url": f"https://gitstore.example/hooks/{source['id']}",
+        "secret": SECRET,
+        "content_type": "application/json",
+        "events": ["push", "create", "delete"],
+    }
+    assert (source["forge"], source["layout"], source["direction"]) == ("github", "refs", "pull")
+    assert (source["poll_seconds"], source["state"], source["has_credential"]) == (300, "new", True)
+    for path in (f"/sources/{source['id']}", "/sources"):
+        shown = owner.get(path)
+        assert SECRET not in shown.text
+        assert "ghp_123456" not in shown.text
+        assert shown.headers["Cache-Control"] == "private, no-cache"
+
+
+def test_a_secret_is_made_where_none_is_given(owner: Client) -> None:
+    """For a sender without a forge, one of Standard Webhooks."""
+    made = owner.post("/sources", json={"url": URL})
+    assert made.json["forge"] == "any"
+    assert made.json["webhook"]["secret"].startswith("whsec_")
+    refused = owner.post("/sources", json={"url": URL + "2", "secret": "not-a-standard-one"})
+    assert "Standard Webhooks" in problem(refused, 400, "malformed")["detail"]
+
+
+def test_nothing_secret_is_stored_as_it_is(house: House, owner: Client) -> None:
+    """Sealed with a key that is not in the database."""
+    added(owner, url="http://ann:ghp_123456@git.example:8000/x.git")
+    with house.database.as_owner() as tx:
+        ((row,),) = tx.tuples("select to_jsonb(s)::text from gitstore.sources s")
+        audited = tx.value("select string_agg(details::text, ' ') from gitstore.audit_log")
+    assert "ghp_123456" not in row + audited
+    assert SECRET not in row + audited
+
+
+def test_a_credential_in_the_url_is_moved_out_of_it(owner: Client) -> None:
+    """And given twice, it is refused."""
+    source = added(owner, url="http://ann:p%40ss@git.example:8000/x.git")
+    assert (source["url"], source["has_credential"]) == ("http://git.example:8000/x.git", True)
+    twice = {"url": "http://ann:pass@git.example:8000/y.git", "credential": "token"}
+    refused = owner.post("/sources", json=twice)
+    assert "pass" not in problem(refused, 400, "malformed")["detail"]
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "ext::sh -c touch% /tmp/x", "file:///etc", "/etc", "git@github.com:acme/flows.git", "ssh://git.example/x",
+        "git://git.example/x", "http://127.0.0.1/x", "http://[::1]/x", "http://169.254.169.254/x",
+        "http://localhost/x", "http://10.0.0.1/x.git", "https://git.example/x?y", "https://git.example/x#y",
+        "http://a@b@git.example/x", "http://", "https://ann:hunter2@10.0.0.1/x",
+    ],
+)  # fmt: skip
+def test_only_public_http_urls_are_taken(owner: Client, url: str) -> None:
+    """Through the address check; a password in it is not said back."""
+    refused = owner.post("/sources", json={"url": url})
+    assert "hunter2" not in refused.text
+    problem(refused, 422, "address_refused")
+
+
+def test_a_url_is_followed_once(owner: Client, source: dict[str, Any]) -> None:
+    """In whatever spelling."""
+    refused = owner.post("/sources", json={"url": "HTTP://u:p@Git.Example:8000/acme/flows.git/"})
+    problem(refused, 409, "source_exists")
+
+
+def test_the_forge_is_detected_from_the_host(house: House) -> None:
+    """Where its name says so."""
+    config = replace(house.config, egress_allow=Allowed.parse("gitlab.acme.example:80,codeberg.example:80"))
+    owner = Client(create_app(config, database=house.database), house.client().token)
+    for host, forge, event in (
+        ("gitlab.acme.example", "gitlab", "Tag push events"),
+        ("codeberg.example", "forgejo", "create"),
+    ):
+        made = owner.post("/sources", json={"url": f"http://{host}/x/y.git"})
+        assert made.json["forge"] == forge
+        assert event in made.json["webhook"]["events"]
+
+
+def test_a_source_is_changed_paused_and_removed(house: House, owner: Client, source: dict[str, Any]) -> None:
+    """Each change makes it due, each is in the audit log."""
+    path = f"/sources/{source['id']}"
+    changed = owner("PATCH", path, json={"poll_seconds": 60, "direction": "both", "paused": True}).json
+    assert (changed["poll_seconds"], changed["direction"], changed["state"]) == (60, "both", "paused")
+    assert changed["next_sync_at"] is None
+    assert owner("PATCH", path, json={"paused": False, "credential": "user:pass"}).json["has_credential"]
+    assert not owner("PATCH", path, json={"credential": ""}).json["has_credential"]
+    problem(owner("PATCH", path, json={"poll_seconds": 1}), 400, "malformed")
+    assert owner.post(f"{path}/sync").status_code == 202
+    assert owner.delete(path).status_code == 204
+    problem(owner.get(path), 404, "not_found")
+    with house.database.as_owner() as tx:
+        said = [action for (action,) in tx.tuples("select action from gitstore.audit_log order by at")]
+    assert [word for word in said if word.startswith("source.")] == [
+        "source.created", "source.changed", "source.changed", "source.changed", "source.deleted",
+    ]  # fmt: skip
+
+
+def test_a_new_secret_replaces_the_old_one(house: House, owner: Client, quiet: str) -> None:
+    """At once: the forge has to be told, too."""
+    owner("PATCH", f"/sources/{quiet}", json={"secret": "another-secret-of-it"})
+    problem(ring(house, quiet), 401, "bad_signature")
+    assert ring(house, quiet, secret="another-secret-of-it").status_code == 202
+
+
+@pytest.mark.parametrize("role", ["viewer", "editor", "publisher"])
+def test_sources_are_for_owners(house: House, source: dict[str, Any], role: str) -> None:
+    """Nobody else sees or changes them."""
+    caller, path = house.client(role), f"/sources/{source['id']}"
+    for method, where in (
+        ("GET", "/sources"), ("POST", "/sources"), ("GET", path), ("PATCH", path), ("DELETE", path),
+        ("POST", f"{path}/sync"), ("POST", f"{path}/divergences/{uuid4()}/resolve"),
+    ):  # fmt: skip
+        problem(caller(method, where, json={} if method in ("POST", "PATCH") else None), 403, "forbidden")
+
+
+def test_another_tenants_source_is_not_there(house: House, source: dict[str, Any]) -> None:
+    """404, as for one that nobody has; its URL may be followed by both."""
+    stranger = house.client(project=house.other)
+    for path in (f"/sources/{source['id']}", f"/sources/{uuid4()}", "/sources/x"):
+        problem(stranger.get(path), 404, "not_found")
+        problem(stranger.delete(path), 404, "not_found")
+        problem(stranger("PATCH", path, json={}), 404, "not_found")
+        problem(stranger.post(f"{path}/sync"), 404, "not_found")
+    assert stranger.get("/sources").json == {"sources": []}
+    assert stranger.post("/sources", json={"url": URL}).status_code == 201
+
+
+def test_resolving_what_is_not_there_is_404(owner: Client, source: dict[str, Any]) -> None:
+    """By an odd id, too."""
+    for named in (str(uuid4()), "x"):
+        path = f"/sources/{source['id']}/divergences/{named}/resolve"
+        problem(owner.post(path, json={"take": "ours"}), 404, "not_found")
+
+
+# Hooks
+
+
+def test_a_delivery_marks_its_source_as_due(house: House, quiet: str) -> None:
+    """And is answered at once, with nothing that a stranger could use."""
+    assert due(house) == 0
+    answer = ring(house, quiet)
+    assert (answer.status_code, answer.json) == (202, {"status": "accepted"})
+    assert due(house) == 1
+
+
+def test_a_replay_answers_the_same_and_does_nothing(house: House, quiet: str) -> None:
+    """The delivery's id is remembered."""
+    first = ring(house, quiet)
+    with house.database.as_owner() as tx:
+        tx.run("update gitstore.sources set due_at = now() + interval '1 hour'")
+    again = ring(house, quiet)
+    assert (again.status_code, again.data) == (first.status_code, first.data)
+    assert due(house) == 0
+    assert ring(house, quiet, delivery="d-2").status_code == 202
+    assert due(house) == 1
+
+
+@pytest.mark.parametrize(("event", "said"), [("ping", "pong"), ("issues", "ignored")])
+def test_pings_and_other_events_wake_nobody(house: House, quiet: str, event: str, said: str) -> None:
+    """They are 202 all the same: a forge must not think that something is broken."""
+    answer = ring(house, quiet, {"zen": "x"}, event=event)
+    assert (answer.status_code, answer.json) == (202, {"status": said})
+    assert due(house) == 0
+
+
+def test_a_bad_signature_is_401_and_remembers_nothing(house: House, quiet: str) -> None:
+    """Whatever is wrong with it: nothing happens, also not to the delivery's id."""
+    problem(ring(house, quiet, secret="something else"), 401, "bad_signature")
+    problem(ring(house, quiet, **{"X-Hub-Signature-256": ""}), 401, "bad_signature")
+    assert due(house) == 0
+    assert ring(house, quiet).status_code == 202
+    assert due(house) == 1
+
+
+@pytest.mark.parametrize("named", [f"{7:032x}", str(UUID(int=7)), "x", "..", "%00", "0" * 36, "{}", "a" * 5000])
+def test_an_unknown_source_is_404(house: House, source: dict[str, Any], named: str) -> None:
+    """Whatever its id looks like."""
+    assert ring(house, named).status_code == 404
+
+
+def test_a_body_that_is_too_large_is_refused_before_it_is_read(house: House, quiet: str) -> None:
+    """By its length; without one, after the first 3 MiB."""
+    body = b"{" + b" " * MOST_BYTES + b"}"
+    problem(ring(house, quiet, body), 413, "too_large")
+    sent = {"Content-Length": str(MOST_BYTES + 1)}
+    refused = Client(house.app, "")("POST", f"/hooks/{quiet}", data=b"{}", headers=sent)
+    problem(refused, 413, "too_large")
+    assert ring(house, quiet, b"{" + b" " * (MOST_BYTES - 2) + b"}").status_code == 202
+
+
+def test_no_json_is_400(house: House, quiet: str) -> None:
+    """Signed, but of no use."""
+    problem(ring(house, quiet, b"not json"), 400, "malformed")
+    assert due(house) == 0
+
+
+def test_ten_deliveries_are_one_fetch(house: House, quiet: str) -> None:
+    """The source is due once, however often it rings."""
+    for number in range(10):
+        assert ring(house, quiet, delivery=f"d-{number}").status_code == 202
+    with house.database.as_owner() as tx:
+        assert tx.value("select count(*) from gitstore.receipts") == 10
+    assert due(house) == 1
+
+
+def test_deliveries_in_any_order_and_number_leave_the_same_rows(house: House, quiet: str) -> None:
+    """100 of them, shuffled, doubled, replayed."""
+    rng = random.Random(7)  # noqa: S311
+    deliveries = [f"d-{number}" for number in range(100)] * 2
+    rng.shuffle(deliveries)
+    answers = {ring(house, quiet, delivery=delivery).data for delivery in [*deliveries, *deliveries[:50]]}
+    assert len(answers) == 1
+    with house.database.as_owner() as tx:
+        assert tx.value("select count(*) from gitstore.receipts") == 100
+    assert due(house) == 1
+
+
+def test_a_paused_source_is_answered_and_stays_quiet(house: House, owner: Client, quiet: str) -> None:
+    """The forge need not know."""
+    owner("PATCH", f"/sources/{quiet}", json={"paused": True})
+    with house.database.as_owner() as tx:
+        tx.run("update gitstore.sources set due_at = now() + interval '1 hour'")
+    assert ring(house, quiet).status_code == 202
+    assert due(house) == 0
+
+
+def test_old_receipts_are_forgotten(house: House, quiet: str) -> None:
+    """After 30 days; the others stay."""
+    ring(house, quiet)
+    ring(house, quiet, delivery="d-2")
+    with house.database.as_owner() as tx:
+        tx.run("update gitstore.receipts set received_at = now() - interval '31 days' where delivery = 'd-1'")
+    assert receipts.forget_old(house.database) == 1
+
+
+def test_receipts_are_nobodys_to_read(house: House, owner: Client, quiet: str) -> None:
+    """Nor what is sealed, nor what was seen upstream: not for the owners of the project either."""
+    ring(house, quiet)
+    with house.database.as_owner() as tx:
+        token = tx.value("select id from gitstore.access_tokens where role = 'owner' limit 1")
+    for query in (
+        "select * from gitstore.receipts", "select sealed_secret from gitstore.sources",
+        "select sealed_credential from gitstore.sources", "select * from gitstore.upstream_refs",
+    ):  # fmt: skip
+        with (
+            pytest.raises(Exception, match="does not allow"),
+            house.database.as_user({"sub": str(token)}) as tx,
+        ):
+            tx.tuples(query)  # type: ignore[arg-type]

@@ -1,0 +1,302 @@
+"""/subscriptions and /deliveries: what an owner does with webhooks, and what nobody else sees of it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from service.config import Config
+from tests.service.api.conftest import Client, House, problem
+from tests.webhooks.receiving import Receiver, receiving, say
+from webhooks import deliveries
+from webhooks.addresses import Allowed
+from webhooks.deliveries import Room
+from webhooks.delivery import Means, Sender
+
+URL = "https://example.com/hooks?x=1"
+TYPES = [
+    "workflow.version.published",
+    "workflow.draft.updated",
+    "workflow.current.changed",
+    "workflow.version.diverged",
+]
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    with receiving() as made:
+        yield made
+
+
+@pytest.fixture
+def config(config: Config, receiver: Receiver) -> Config:
+    """The service may reach our receiver."""
+    return replace(config, egress_allow=Allowed.parse(receiver.allow))
+
+
+def subscribe(owner: Client, url: str = URL, **body: Any) -> dict[str, Any]:
+    made = owner.post("/subscriptions", json={"url": url, **body})
+    assert made.status_code == 201, made.text
+    return dict(made.json or {})
+
+
+def deliver(house: House) -> int:
+    """What the worker does: send what is due."""
+    here = house.app.extensions["gitstore"]
+    sender = Sender(Means(house.database, here.egress, here.sealer()), threading.Event())
+    with house.database.as_mirror() as tx:
+        deliveries.fan_out(tx)
+        found = deliveries.claim(tx, Room(100, 100, 100, {}), timedelta(seconds=60))
+    for due in found:
+        sender.deliver(due)
+    return len(found)
+
+
+def test_subscribing_shows_the_secret_once(owner: Client) -> None:
+    """In the answer that made it, which nobody may keep; never again."""
+    made = owner.post("/subscriptions", json={"url": "https://Example.com/hooks"})
+    assert made.status_code == 201
+    assert made.headers["Cache-Control"] == "no-store"
+    body = dict(made.json or {})
+    secret = body.pop("secret")
+    assert secret.startswith("whsec_")
+    assert made.headers["Location"] == f"https://gitstore.example/subscriptions/{body['id']}"
+    assert (body["url"], body["events"], body["state"]) == ("https://example.com/hooks", TYPES, "active")
+    for path in ("/subscriptions", f"/subscriptions/{body['id']}"):
+        shown = owner.get(path)
+        assert secret not in shown.text
+        assert body["id"] in shown.text
+    assert owner.get(f"/subscriptions/{body['id']}").json == body
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://localhost/",
+        "http://0x7f.1/",
+        "http://169.254.169.254/",
+        "http://user@example.com/",
+        "ftp://a.b/",
+    ],
+)
+def test_a_url_that_may_not_be_reached_is_refused_at_once(owner: Client, url: str) -> None:
+    """As far as can be told without asking anybody; to change to one is refused, too."""
+    problem(owner.post("/subscriptions", json={"url": url}), 422, "address_refused")
+    made = subscribe(owner)
+    problem(owner("PATCH", f"/subscriptions/{made['id']}", json={"url": url}), 422, "address_refused")
+    assert (owner.get(f"/subscriptions/{made['id']}").json or {})["url"] == URL
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {},
+        {"url": ""},
+        {"url": 1},
+        {"url": URL, "events": []},
+        {"url": URL, "events": ["workflow.version.publish"]},
+        {"url": URL, "events": "workflow.version.published"},
+        {"url": URL, "secret": "mine"},
+        {"url": URL, "state": "paused"},
+        {"url": "https://example.com/" + "a" * 2000},
+        [],
+    ],
+)
+def test_what_is_malformed_is_refused(owner: Client, body: Any) -> None:
+    """With a pointer to what is wrong."""
+    problem(owner.post("/subscriptions", json=body), 400, "malformed")
+
+
+def test_it_is_changed_paused_and_made_active(owner: Client) -> None:
+    """What is absent stays."""
+    path = f"/subscriptions/{subscribe(owner)['id']}"
+    changed = owner("PATCH", path, json={"events": ["workflow.version.published"]}).json or {}
+    assert (changed["url"], changed["events"]) == (URL, ["workflow.version.published"])
+    assert (owner("PATCH", path, json={"state": "paused"}).json or {})["state"] == "paused"
+    changed = owner("PATCH", path, json={"url": "https://example.org/", "state": "active"}).json or {}
+    assert (changed["url"], changed["state"]) == ("https://example.org/", "active")
+    problem(owner("PATCH", path, json={"state": "disabled"}), 400, "malformed")
+
+
+def test_what_is_deleted_is_gone(owner: Client) -> None:
+    """For every endpoint."""
+    path = f"/subscriptions/{subscribe(owner)['id']}"
+    assert owner.delete(path).status_code == 204
+    problem(owner.get(path), 404, "not_found")
+    problem(owner("PATCH", path, json={"state": "paused"}), 404, "not_found")
+    problem(owner.post(f"{path}/rotate"), 404, "not_found")
+    problem(owner.post(f"{path}/test"), 404, "not_found")
+    problem(owner.delete(path), 404, "not_found")
+    assert owner.get("/subscriptions").json == {"subscriptions": []}
+
+
+def test_a_project_has_a_hundred_at_most(owner: Client, house: House) -> None:
+    """An event costs one delivery for each."""
+    with house.database.as_owner() as tx:
+        tx.run(
+            "insert into gitstore.subscriptions (project_id, url, events) "
+            "select %(project)s, 'https://example.com/', '{x}' from generate_series(1, 100)",
+            project=house.project.id,
+        )
+    problem(owner.post("/subscriptions", json={"url": URL}), 409, "limit_reached")
+
+
+def test_from_publishing_to_delivered(owner: Client, house: House, receiver: Receiver) -> None:
+    """Published by the API, delivered, verified with the secret of the answer, and shown with its attempt."""
+    made = subscribe(owner, receiver.url(), events=["workflow.version.published"])
+    owner.create()
+    owner.publish()
+    assert deliver(house) == 1
+    message = receiver.got[0].verified(made["secret"])
+    assert message["data"]["workflow"] == "order-sync"
+    page = owner.get(f"/deliveries?subscription={made['id']}&state=succeeded").json or {}
+    (one,) = page["deliveries"]
+    assert one["webhook_id"] == receiver.got[0].id
+    assert one["attempts"] == 1
+    full = owner.get(f"/deliveries/{one['id']}").json or {}
+    (attempt,) = full.pop("history")
+    assert full == one
+    assert (attempt["number"], attempt["status"], attempt["response"], attempt["error"]) == (
+        1,
+        200,
+        "ok",
+        None,
+    )
+    assert owner.get("/deliveries?state=failed").json == {"deliveries": [], "next_cursor": None}
+
+
+def test_a_failure_is_shown_and_can_be_delivered_again(
+    owner: Client, house: House, receiver: Receiver
+) -> None:
+    """Under the same id."""
+    receiver.answers = say(500, b"no")
+    subscribe(owner, receiver.url(), events=["workflow.version.published"])
+    owner.create()
+    owner.publish()
+    deliver(house)
+    (one,) = (owner.get("/deliveries?state=pending").json or {})["deliveries"]
+    assert (one["last_status"], one["last_error"]) == (500, "answered 500")
+    assert one["next_attempt_at"] > one["created_at"]
+    receiver.answers = None
+    again = owner.post(f"/deliveries/{one['id']}/redeliver")
+    assert again.status_code == 202
+    assert deliver(house) == 1
+    shown = owner.get(f"/deliveries/{one['id']}").json or {}
+    assert (shown["state"], shown["next_attempt_at"]) == ("succeeded", None)
+    assert [attempt["status"] for attempt in shown["history"]] == [500, 200]
+    assert len({got.id for got in receiver.got}) == 1
+
+
+def test_a_rotated_secret_overlaps(owner: Client, house: House, receiver: Receiver) -> None:
+    """Both sign what is delivered meanwhile; a test event shows it."""
+    made = subscribe(owner, receiver.url())
+    rotated = owner.post(f"/subscriptions/{made['id']}/rotate", json={"overlap_hours": 1})
+    assert rotated.headers["Cache-Control"] == "no-store"
+    tested = owner.post(f"/subscriptions/{made['id']}/test")
+    assert tested.status_code == 202
+    assert tested.headers["Location"].endswith(f"/deliveries/{(tested.json or {})['id']}")
+    deliver(house)
+    for secret in (made["secret"], (rotated.json or {})["secret"]):
+        assert receiver.got[0].verified(secret)["type"] == "webhook.test"
+    problem(owner.post(f"/subscriptions/{made['id']}/rotate", json={"overlap_hours": -1}), 400, "malformed")
+
+
+def test_deliveries_are_paged(owner: Client) -> None:
+    """The newest first, each once."""
+    made = subscribe(owner)
+    tests = [(owner.post(f"/subscriptions/{made['id']}/test").json or {})["id"] for _ in range(5)]
+    seen: list[str] = []
+    path = "/deliveries?limit=2"
+    for _ in range(3):
+        page = owner.get(path)
+        body = page.json or {}
+        seen += [one["id"] for one in body["deliveries"]]
+        path = f"/deliveries?limit=2&cursor={body['next_cursor']}"
+        assert ("Link" in page.headers) == (body["next_cursor"] is not None)
+    assert seen == tests[::-1]
+    for cursor in ("x", "", "MjAyNi0wMS0wMQ", "MjAyNi0wMS0wMSB4", "YWJj"):
+        problem(owner.get(f"/deliveries?cursor={cursor}"), 400, "malformed")
+
+
+@pytest.mark.parametrize("role", ["viewer", "editor", "publisher"])
+def test_it_is_for_owners(house: House, owner: Client, role: str) -> None:
+    """Reading too: the URL of a webhook is often a secret."""
+    made = subscribe(owner)
+    tested = owner.post(f"/subscriptions/{made['id']}/test").json or {}
+    other = house.client(role)
+    for method, path in every(made["id"], tested["id"]):
+        problem(other(method, path, json={} if method != "GET" else None), 403, "forbidden")
+
+
+def test_another_tenant_sees_none_of_it(house: House, owner: Client) -> None:
+    """What is another's is not there."""
+    made = subscribe(owner)
+    tested = owner.post(f"/subscriptions/{made['id']}/test").json or {}
+    stranger = house.client("owner", house.other)
+    for method, path in every(made["id"], tested["id"]):
+        if path.count("/") > 1:
+            problem(stranger(method, path, json={} if method != "GET" else None), 404, "not_found")
+    assert stranger.get("/subscriptions").json == {"subscriptions": []}
+    assert (stranger.get("/deliveries").json or {})["deliveries"] == []
+    assert (stranger.get(f"/deliveries?subscription={made['id']}").json or {})["deliveries"] == []
+    assert (owner.get(f"/subscriptions/{made['id']}").json or {})["state"] == "active"
+
+
+def every(subscription: str, delivery: str) -> list[tuple[str, str]]:
+    return [
+        ("GET", "/subscriptions"),
+        ("POST", "/subscriptions"),
+        ("GET", f"/subscriptions/{subscription}"),
+        ("PATCH", f"/subscriptions/{subscription}"),
+        ("POST", f"/subscriptions/{subscription}/rotate"),
+        ("POST", f"/subscriptions/{subscription}/test"),
+        ("DELETE", f"/subscriptions/{subscription}"),
+        ("GET", "/deliveries"),
+        ("GET", f"/deliveries/{delivery}"),
+        ("POST", f"/deliveries/{delivery}/redeliver"),
+    ]
+
+
+@pytest.mark.parametrize("shown", ["x", "0f8fad5b-d9cb-469f-a165-70867728950e", "%00", "a" * 300])
+def test_what_is_not_there_is_not_found(owner: Client, shown: str) -> None:
+    """Whatever it is called."""
+    for method, path in every(shown, shown):
+        if path.count("/") > 1:
+            problem(owner(method, path, json={} if method != "GET" else None), 404, "not_found")
+
+
+def test_every_change_is_in_the_books(owner: Client, house: House) -> None:
+    """Without URL or secret, which others read."""
+    made = subscribe(owner)
+    path = f"/subscriptions/{made['id']}"
+    owner("PATCH", path, json={"state": "paused"})
+    rotated = owner.post(f"{path}/rotate").json or {}
+    owner.delete(path)
+    with house.database.as_owner() as tx:
+        rows = tx.tuples("select action, object, details::text from gitstore.audit_log order by at")
+    noted = [row for row in rows if row[0].startswith("subscription.")]
+    assert [row[0].removeprefix("subscription.") for row in noted] == [
+        "created",
+        "changed",
+        "rotated",
+        "deleted",
+    ]
+    assert {row[1] for row in noted} == {made["id"]}
+    for secret in (made["secret"], rotated["secret"], "example.com"):
+        assert not any(secret in row[2] for row in noted)
+
+
+def test_the_figures_tell_the_lag(owner: Client, house: House, receiver: Receiver) -> None:
+    """0 where all is sent."""
+    line = "gitstore_delivery_lag_seconds "
+    assert f"{line}0.0\n" in owner.get("/metrics").text
+    made = subscribe(owner, receiver.url())
+    owner.post(f"/subscriptions/{made['id']}/test")
+    assert f"{line}0.0\n" not in owner.get("/metrics").text
+    deliver(house)
+    assert f"{line}0.0\n" in owner.get("/metrics").text

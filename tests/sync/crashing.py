@@ -1,0 +1,180 @@
+"""Killing a writer at a named place: a process that forks a child for each write, and has it kill itself.
+
+    python -m tests.sync.crashing <repository> <project> <conninfo>
+
+reads a line of JSON for each write, {"write": ..., "at": place, "nth": n}, and answers with one, {"killed": bool,
+"ended": what the write returned or said, "passed": how often each place was passed}. A place is where a
+function begins (`<name`) or has ended (`name>`); production code knows nothing of it.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Callable
+from datetime import UTC, datetime
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+from gitstore.content import Content
+from gitstore.errors import GitstoreError
+from gitstore.model import Person
+from gitstore.receive import Receiver
+from gitstore.recording import Occasion
+from gitstore.store import Store, Who
+from gitstore.telling import Telling
+from sync.db import Database
+from sync.writing import MirroredWrites
+
+ADA = Person("Ada", "ada@example.com")
+WHO = Who(ADA, ADA)
+
+# What the issue names, and a few more: name -> where it is looked up when it is called.
+PLACES = {
+    "marker": "sync.markers:Markers.keep",
+    "object": "gitstore.objects:Objects._write_one",
+    "object folder": "gitstore.objects:fsync_folder",
+    "unpacked": "gitstore.quarantine:Quarantine._unpack",
+    "moved in": "pathlib:Path.rename",
+    "admitted": "gitstore.quarantine:Quarantine.admit",
+    "lock": "gitstore.refs:Refs._lock",
+    "rename": "dulwich.file:_GitFile.close",
+    "ref folder": "gitstore.refs:fsync_folder",
+    "refs": "gitstore.refs:Refs.update",
+    "head": "gitstore.refs:Refs.point_head",
+    "deleted": "gitstore.refs:Refs.delete",
+    "row": "sync.mirror:_Change._write",
+    "event": "sync.events:values",
+    "audit": "sync.audit:values",
+    "commit": "sync.db:Database._commit",
+    "unmarked": "sync.markers:Markers.remove",
+}
+
+
+class Trap:
+    """Counts how often each place is passed, and kills this process at one of them."""
+
+    def __init__(self, at: str | None, nth: int) -> None:
+        self.passed: Counter[str] = Counter()
+        self._at, self._nth = at, nth
+
+    def install(self) -> None:
+        for name, place in PLACES.items():
+            module, _, path = place.partition(":")
+            owner: Any = importlib.import_module(module)
+            *holders, last = path.split(".")
+            for holder in holders:
+                owner = getattr(owner, holder)
+            raw = vars(owner)[last]
+            if isinstance(raw, staticmethod):
+                setattr(owner, last, staticmethod(self._around(name, raw.__func__)))
+            else:
+                setattr(owner, last, self._around(name, raw))
+
+    def _around(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(function)
+        def around(*arguments: Any, **named: Any) -> Any:
+            self.note(f"<{name}")
+            answer = function(*arguments, **named)
+            self.note(f"{name}>")
+            return answer
+
+        return around
+
+    def note(self, place: str) -> None:
+        self.passed[place] += 1
+        if place == self._at and self.passed[place] == self._nth:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def carry_out(store: Store, write: dict[str, Any]) -> object:
+    """The write; what the caller is told."""
+    slug = write["slug"]
+    match write["kind"]:
+        case "create":
+            return store.create_workflow(slug, Content(value=write["definition"]), WHO).commit
+        case "save":
+            content = Content(value=write["definition"])
+            return store.save_draft(slug, content, WHO, expected="*").commit
+        case "publish":
+            return store.publish(slug, WHO, message="Ship it").number
+        case "discard":
+            return store.discard_draft(slug, WHO)
+        case "revert":
+            return store.revert(slug, 1, WHO, expected="*").commit
+        case "current":
+            return store.move_current(slug, 1, WHO, hold=True)
+        case "push":
+            occasion = Occasion(ADA, datetime.now(UTC))
+            receiver = Receiver(store, occasion, lambda _: True, Telling(lambda *_: "http://x.test/"))
+            receipt = receiver.receive(BytesIO(Path(write["request"]).read_bytes()).read)
+            return [str(v.refusal) if v.refusal else "ok" for v in receipt.verdicts]
+    raise ValueError(write)
+
+
+class Killer:
+    """The test's end: asks the process for writes."""
+
+    def __init__(self, repository: Path, project: UUID, conninfo: str) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tests.sync.crashing", str(repository), str(project), conninfo],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        )  # fmt: skip
+
+    def write(self, write: dict[str, Any], at: str | None = None, nth: int = 1) -> dict[str, Any]:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(json.dumps({"write": write, "at": at, "nth": nth}) + "\n")
+        self._process.stdin.flush()
+        answer: dict[str, Any] = json.loads(self._process.stdout.readline())
+        return answer
+
+    def close(self) -> None:
+        with self._process:
+            assert self._process.stdin is not None
+            self._process.stdin.close()
+            self._process.wait(30)
+
+
+def _in_a_child(repository: Path, project: UUID, conninfo: str, asked: dict[str, Any]) -> dict[str, Any]:
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        # Whatever happens here must not come back into the loop of the parent.
+        try:
+            os.close(reading)
+            trap = Trap(asked["at"], asked["nth"])
+            trap.install()
+            store = Store(repository, project)
+            store.locks = MirroredWrites(Database(conninfo, max_connections=1), store)
+            try:
+                ended = carry_out(store, asked["write"])
+            except GitstoreError as error:
+                ended = f"{error.code}: {error.message}"
+            os.write(writing, json.dumps({"ended": ended, "passed": trap.passed}).encode())
+        finally:
+            os._exit(0)
+    os.close(writing)
+    with os.fdopen(reading, "rb") as answer:
+        said = answer.read()
+    _, status = os.waitpid(child, 0)
+    killed = os.WIFSIGNALED(status)
+    return {"killed": killed, **(json.loads(said) if said else {"ended": None, "passed": {}})}
+
+
+def main(repository: str, project: str, conninfo: str) -> None:
+    for line in sys.stdin:
+        answer = _in_a_child(Path(repository), UUID(project), conninfo, json.loads(line))
+        print(json.dumps(answer), flush=True)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
