@@ -174,12 +174,16 @@ class Database:
                     with suppress(psycopg.Error):
                         connection.execute("rollback")
                     raise
-                done = connection.execute("commit")
-                if done.statusmessage != "COMMIT":
-                    # Postgres answers ROLLBACK, without an error, where an error was swallowed on the way.
-                    raise GitstoreError(Code.INTERNAL, "the transaction had failed and was rolled back")
+                self._commit(connection)
             finally:
                 pool.putconn(connection)
+
+    @staticmethod
+    def _commit(connection: Connection[TupleRow]) -> None:
+        done = connection.execute("commit")
+        if done.statusmessage != "COMMIT":
+            # Postgres answers ROLLBACK, without an error, where an error was swallowed on the way.
+            raise GitstoreError(Code.INTERNAL, "the transaction had failed and was rolled back")
 
     def _begun(
         self, opening: LiteralString, values: tuple[str, ...]

@@ -43,6 +43,7 @@ EACH: Final = 4
 _SLOW_SECONDS: Final = 2.0
 _SLOW_FOR: Final = 600.0  # seconds that an attempt that was slow is remembered
 _POLL_SECONDS: Final = 10.0  # in case nobody told us
+_BREATH: Final = 0.02  # seconds from one look to the next: threads that end together are served together
 _PAUSES: Final = (0.5, 1.0, 2.0, 4.0, 8.0, 15.0)
 _PATIENCE: Final = 2.0  # seconds that an attempt has left when the courier is to stop
 
@@ -118,6 +119,7 @@ class Courier:
         failures = 0
         while not self._stop.is_set():
             self._wake.clear()
+            looked = time.monotonic()
             try:
                 pause = self.tick()
                 failures = 0
@@ -127,6 +129,7 @@ class Courier:
                 pause = _PAUSES[min(failures, len(_PAUSES) - 1)]
                 failures += 1
             self._wake.wait(pause)
+            self._stop.wait(max(looked + _BREATH - time.monotonic(), 0.0))
         for _ in workers:
             self._jobs.put(None)
         deadline = time.monotonic() + _PATIENCE

@@ -78,33 +78,33 @@ def record(
     tx: Transaction, due: Due, attempt: Attempt, verdict: Verdict, now: datetime | None = None
 ) -> bool:
     """Keep an attempt and what follows from it; whether the subscription is disabled by it."""
-    succeeded = verdict.ending is Ending.SUCCEEDED
-    why: str | None = None
-    if succeeded:
-        tx.run(_WELL, subscription=due.subscription_id)
-    else:
-        failing: timedelta | None = tx.value(
-            _UNWELL, subscription=due.subscription_id, quiet=verdict.quiet, now=now
-        )
-        if verdict.ending is Ending.GONE:
-            why = _GONE
-        elif failing is not None and failing >= DISABLED_AFTER and due.tries + 1 >= GRACE:
-            why = _FAILING
-    tx.run(
-        _RECORD,
-        id=due.id,
-        lease=due.lease,
-        now=now,
-        succeeded=succeeded,
-        delay=verdict.delay,
-        status=attempt.status,
-        error=verdict.error,
-        url=due.url,
-        started_at=attempt.started_at,
-        duration_ms=attempt.duration_ms,
-        response=_text(attempt.response),
+    values = {
+        "id": due.id,
+        "lease": due.lease,
+        "now": now,
+        "succeeded": verdict.ending is Ending.SUCCEEDED,
+        "delay": verdict.delay,
+        "status": attempt.status,
+        "error": verdict.error,
+        "url": due.url,
+        "started_at": attempt.started_at,
+        "duration_ms": attempt.duration_ms,
+        "response": _text(attempt.response),
+    }
+    if verdict.ending is Ending.SUCCEEDED:
+        with tx.connection.pipeline():  # one round trip
+            tx.connection.execute(_WELL, {"subscription": due.subscription_id})
+            tx.connection.execute(_RECORD, values)
+        return False
+    failing: timedelta | None = tx.value(
+        _UNWELL, subscription=due.subscription_id, quiet=verdict.quiet, now=now
     )
-    return why is not None and _disable(tx, due, why)
+    tx.run(_RECORD, **values)
+    if verdict.ending is Ending.GONE:
+        return _disable(tx, due, _GONE)
+    if failing is not None and failing >= DISABLED_AFTER and due.tries + 1 >= GRACE:
+        return _disable(tx, due, _FAILING)
+    return False
 
 
 def _disable(tx: Transaction, due: Due, why: str) -> bool:

@@ -112,7 +112,9 @@ def _items(found: Diff) -> Iterator[Item]:
         yield from (_altered(kind, altered) for altered in items.changed)
         if items.order is not None:
             yield Item("changed", f"{kind}s", "another order")
-    yield from (Item(_mark(change), "field", _path(change.pointer), "", (_field(change),)) for change in found.other)
+    yield from (
+        Item(_mark(change), "field", _path(change.pointer), "", (_field(change),)) for change in found.other
+    )
 
 
 def _element(mark: str, kind: str, element: Element, side: str) -> Item:

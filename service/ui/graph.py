@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 from gitstore.diff import Diff
 from gitstore.elements import KINDS, Edge, Node, edge_at, mapping, mappings, node_at, string
 from gitstore.quoting import clip
-from service.ui.layout import HEIGHT, WIDTH, Rect, arrange, around
+from service.ui.layout import HEIGHT, WIDTH, Rect, around, arrange
 
 HEAD: Final = 40  # of a container's box, above its children
 PAD: Final = 20
@@ -72,7 +72,9 @@ class Graph:
 
     @property
     def view_box(self) -> str:
-        return " ".join(f"{number:g}" for number in (self.view.x, self.view.y, self.view.width, self.view.height))
+        return " ".join(
+            f"{number:g}" for number in (self.view.x, self.view.y, self.view.width, self.view.height)
+        )
 
     def by_id(self, name: str | None) -> Box | None:
         """The box of the node with that id."""
@@ -103,7 +105,8 @@ def draw_difference(old: Mapping[str, Any], new: Mapping[str, Any], found: Diff)
     marks |= {each.pointer: "changed" for each in (*found.nodes.changed, *found.renamed)}
     gone = {each.pointer for each in found.nodes.removed}
     items = [
-        _Item(node_at(i, node), f"n{i}", marks.get(f"/nodes/{i}", "")) for i, node in mappings(new.get("nodes"))
+        _Item(node_at(i, node), f"n{i}", marks.get(f"/nodes/{i}", ""))
+        for i, node in mappings(new.get("nodes"))
     ]
     items += [
         _Item(node_at(i, node), f"o{i}", "removed")
@@ -113,9 +116,7 @@ def draw_difference(old: Mapping[str, Any], new: Mapping[str, Any], found: Diff)
     lines = {each.pointer: "added" for each in found.edges.added}
     lines |= {each.pointer: "changed" for each in found.edges.changed}
     lost = {each.pointer for each in found.edges.removed}
-    edges = [
-        (edge_at(i, edge), lines.get(f"/edges/{i}", "")) for i, edge in mappings(new.get("edges"))
-    ]
+    edges = [(edge_at(i, edge), lines.get(f"/edges/{i}", "")) for i, edge in mappings(new.get("edges"))]
     edges += [
         (edge_at(i, edge), "removed") for i, edge in mappings(old.get("edges")) if f"/edges/{i}" in lost
     ]
@@ -157,7 +158,9 @@ def _places(items: list[_Item], keys: Mapping[str, str], edges: list[tuple[str, 
             parents[item.key] = parent
     # One level is drawn: a container in a container stands beside it.
     inside = {
-        key: parent for key, parent in parents.items() if parent not in parents and key not in parents.values()
+        key: parent
+        for key, parent in parents.items()
+        if parent not in parents and key not in parents.values()
     }
     sizes: dict[str, tuple[float, float]] = {}
     within: dict[str, dict[str, Rect]] = {}

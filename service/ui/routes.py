@@ -7,7 +7,7 @@ from typing import Final
 from flask import Blueprint, Response
 from flask.blueprints import BlueprintSetupState
 
-from service.ui import compare, editing, moving, signing, versions, workflows
+from service.ui import compare, editing, moving, operations, signing, versions, workflows
 from service.ui.entering import go
 from service.ui.summaries import Summaries
 
@@ -37,6 +37,9 @@ for _path, _view in (
     (f"{_VERSION}/download", versions.download),
     (f"{_VERSION}/revert", moving.ask_revert),
     (f"{_VERSION}/current", moving.ask_current),
+    ("/ui/sources", operations.list_sources),
+    ("/ui/webhooks", operations.list_subscriptions),
+    ("/ui/deliveries/<id>", operations.show_delivery),
 ):
     blueprint.add_url_rule(_path, endpoint=_view.__name__, view_func=_view)
 for _path, _view in (
@@ -47,6 +50,9 @@ for _path, _view in (
     (f"{_ONE}/discard", workflows.discard),
     (f"{_VERSION}/revert", moving.revert),
     (f"{_VERSION}/current", moving.make_current),
+    ("/ui/sources/<id>/sync", operations.sync_source),
+    ("/ui/sources/<id>/divergences/<divergence>", operations.resolve_divergence),
+    ("/ui/deliveries/<id>/again", operations.send_again),
 ):
     blueprint.add_url_rule(_path, endpoint=_view.__name__, view_func=_view, methods=["POST"])
 

@@ -15,7 +15,8 @@ from markupsafe import Markup, escape
 from pygments import lex
 from pygments.lexer import Lexer
 from pygments.lexers.data import JsonLexer, YamlLexer
-from pygments.token import Comment, Keyword, Literal as LiteralToken, Name, Number, Punctuation, String, _TokenType
+from pygments.token import Comment, Keyword, Name, Number, Punctuation, String, _TokenType
+from pygments.token import Literal as LiteralToken
 
 from gitstore.alignment import align
 
@@ -54,7 +55,9 @@ def highlighted(text: str, file_name: str) -> Text:
                 lines.append(Markup().join(current))
                 current = []
             if part:
-                current.append(Markup("<i class={}>{}</i>").format(name, part) if name and part.strip() else escape(part))
+                current.append(
+                    Markup("<i class={}>{}</i>").format(name, part) if name and part.strip() else escape(part)
+                )
     if current and any(current):
         lines.append(Markup().join(current))
     return Text(lines, cut)

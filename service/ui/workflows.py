@@ -47,7 +47,9 @@ def create_workflow() -> Response:
     caller = visit.caller
     given = {name: field(name).strip() for name in ("slug", "name", "description")}
     try:
-        body = validated(CreateWorkflow, {key: value for key, value in given.items() if value or key == "slug"})
+        body = validated(
+            CreateWorkflow, {key: value for key, value in given.items() if value or key == "slug"}
+        )
         slug = check_slug(body.slug)
         with caller.reading() as tx:
             project = caller.project(tx)
@@ -184,5 +186,3 @@ def base_of(store: Store, slug: str) -> tuple[int, WorkflowState]:
         return state.latest, state
     builds = store.objects.is_ancestor(state.latest_commit.encode(), state.draft.encode())
     return (state.latest if builds else 0), state
-
-

@@ -40,7 +40,8 @@ _PATIENCE = 60.0
 def definition(label: str, url: str = "https://warehouse.example/shipments") -> str:
     """A valid definition: a webhook that calls `url`."""
     return (
-        f"name: {label}\nnodes:\n  - id: hook-1\n    type: webhook\n    data: {{label: Paid, config: {{}}}}\n"
+        f"name: {label}\nnodes:\n"
+        f"  - id: hook-1\n    type: webhook\n    data: {{label: Paid, config: {{}}}}\n"
         f"  - id: call-1\n    type: httpCall\n    data:\n      label: Ship\n"
         f"      config: {{url: '{url}', method: POST}}\nedges:\n  - {{id: e1, source: hook-1, target: call-1}}\n"
     )
@@ -57,9 +58,8 @@ class Service:
 
     def settings(self) -> dict[str, str]:
         settings = {"GITSTORE_DATA": str(self.data), "GITSTORE_BIND": "127.0.0.1:0", "GITSTORE_WORKERS": "1"}
-        inherited = {
-            key: value for key, value in os.environ.items() if not key.startswith(("GITSTORE", "DATABASE"))
-        }
+        ours = ("GITSTORE", "DATABASE")
+        inherited = {key: value for key, value in os.environ.items() if not key.startswith(ours)}
         return {**inherited, **settings, **self.environment}
 
     def start(self) -> Service:
@@ -204,8 +204,9 @@ class Author:
 
     def _run(self, arguments: tuple[str, ...], within: Path | None) -> Pushed:
         helper = '!f() { echo username=git; echo "password=$GITSTORE_TEST_TOKEN"; }; f'
-        who = {f"GIT_{role}_{key}": value for role in ("AUTHOR", "COMMITTER")
-               for key, value in (("NAME", self.name), ("EMAIL", f"{self.name.lower()}@example.test"))}  # fmt: skip
+        email = f"{self.name.lower()}@example.test"
+        who = {f"GIT_{role}_NAME": self.name for role in ("AUTHOR", "COMMITTER")}
+        who |= {f"GIT_{role}_EMAIL": email for role in ("AUTHOR", "COMMITTER")}
         done = subprocess.run(
             ["git", "-c", "credential.helper=", "-c", f"credential.helper={helper}",
              "-c", "advice.detachedHead=false", *arguments],

@@ -2,9 +2,9 @@
 
     python -m tests.sync.crashing <repository> <project> <conninfo>
 
-reads a line of JSON for each write, {"write": ..., "at": place, "nth": n}, and answers with one, {"killed": bool,
-"ended": what the write returned or said, "passed": how often each place was passed}. A place is where a
-function begins (`<name`) or has ended (`name>`); production code knows nothing of it.
+reads a line of JSON for each write, {"write": ..., "at": place, "nth": n}, and answers with one, {"killed":
+bool, "ended": what the write returned or said, "passed": how often each place was passed}. A place is where
+a function begins (`<name`) or has ended (`name>`); production code knows nothing of it.
 """
 
 from __future__ import annotations

@@ -46,7 +46,8 @@ def stranger(make_house: Callable[..., House]) -> Iterator[Claims]:
 def viewer(theirs: Post) -> Claims:
     user = uuid4()
     theirs.house.tamper(
-        "insert into gitstore.members (project_id, user_id, role) values (%(project)s, %(user)s, 'publisher')",
+        "insert into gitstore.members (project_id, user_id, role) "
+        "values (%(project)s, %(user)s, 'publisher')",
         project=theirs.house.project,
         user=user,
     )

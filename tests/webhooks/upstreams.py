@@ -6,6 +6,7 @@ import base64
 import os
 import subprocess
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -50,6 +51,7 @@ class Upstream:
         self.requests: list[str] = []
         self.password: str | None = None
         self.broken: int | None = None
+        self.delay = 0.0
         self._clock = TAGGED
         self._run("init", "-q", "--bare", "-b", "main", str(self.bare))
         self._run("--git-dir", str(self.bare), "config", "http.receivepack", "true")
@@ -128,6 +130,9 @@ class _Handler(BaseHTTPRequestHandler):
         upstream = self.server.upstream
         upstream.requests.append(f"{self.command} {self.path}")
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        deadline = time.monotonic() + upstream.delay
+        while upstream.delay and time.monotonic() < deadline:
+            time.sleep(0.02)
         if upstream.broken is not None:
             self._say(upstream.broken, b"out of order")
         elif upstream.password is not None and not self._authorized(upstream.password):

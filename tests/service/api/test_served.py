@@ -135,8 +135,11 @@ def test_a_length_that_lies_is_refused(server: Server) -> None:
         status, _, _ = server.send(server.head("POST", "/workflows", *headers), b"{}", finish=True)
         assert status in (0, 400), length
     headers = ("Content-Type: application/json", "Content-Length: 100")
-    status, _, answer = server.send(server.head("POST", "/workflows", *headers), b'{"slug"', finish=True)
+    status, _, answer = server.send(
+        server.head("POST", "/workflows", *headers), b'{"slug": "a"}', finish=True
+    )
     assert (status, json.loads(answer)["code"]) == (400, "malformed")
+    assert "13 of 100 bytes" in json.loads(answer)["detail"]
 
 
 def test_a_client_that_stalls_frees_its_thread(server: Server) -> None:

@@ -1,0 +1,99 @@
+// Zoom and pan of a graph, by its viewBox; a link to a node brings it into the middle.
+"use strict";
+
+const SMALLEST = 120; // units of the drawing that are shown at least
+
+function makeLive(frame) {
+  const svg = frame.querySelector("svg.drawing");
+  const whole = svg.getAttribute("viewBox").split(" ").map(Number);
+  let view = [...whole];
+
+  function show(next) {
+    const most = Math.max(whole[2], whole[3]) * 3;
+    const factor = Math.min(Math.max(next[2], SMALLEST), most) / next[2];
+    view = [next[0], next[1], next[2] * factor, next[3] * factor];
+    svg.setAttribute("viewBox", view.map((number) => Math.round(number * 10) / 10).join(" "));
+  }
+
+  // `x` and `y` say what stays where it is, as parts of the drawing's width and height.
+  function zoom(factor, x = 0.5, y = 0.5) {
+    const [left, top, width, height] = view;
+    show([left + width * x * (1 - factor), top + height * y * (1 - factor), width * factor, height * factor]);
+  }
+
+  const move = (x, y) => show([view[0] + view[2] * x, view[1] + view[3] * y, view[2], view[3]]);
+
+  function centre(box) {
+    const at = box.transform.baseVal.consolidate().matrix;
+    const card = box.querySelector(".card");
+    const width = Math.min(view[2], Math.max(whole[2] / 2, 640));
+    const height = (view[3] / view[2]) * width;
+    const x = at.e + card.width.baseVal.value / 2;
+    const y = at.f + card.height.baseVal.value / 2;
+    show([x - width / 2, y - height / 2, width, height]);
+  }
+
+  function units(event) {
+    const inverse = svg.getScreenCTM().inverse();
+    return new DOMPoint(event.clientX, event.clientY).matrixTransform(inverse);
+  }
+
+  let grip = null;
+  svg.addEventListener("pointerdown", (event) => {
+    if (event.button !== 0) return;
+    grip = units(event);
+    svg.setPointerCapture(event.pointerId);
+  });
+  svg.addEventListener("pointermove", (event) => {
+    if (!grip) return;
+    const at = units(event);
+    show([view[0] + grip.x - at.x, view[1] + grip.y - at.y, view[2], view[3]]);
+  });
+  for (const name of ["pointerup", "pointercancel"]) svg.addEventListener(name, () => { grip = null; });
+
+  // The wheel scrolls the page, as everywhere; with Ctrl or by pinching it zooms.
+  svg.addEventListener("wheel", (event) => {
+    if (!event.ctrlKey && !event.metaKey) return;
+    event.preventDefault();
+    const area = svg.getBoundingClientRect();
+    zoom(Math.exp(event.deltaY / 300), (event.clientX - area.x) / area.width, (event.clientY - area.y) / area.height);
+  }, { passive: false });
+
+  const keys = {
+    "+": () => zoom(0.8), "=": () => zoom(0.8), "-": () => zoom(1.25), "0": () => show([...whole]),
+    ArrowLeft: () => move(-0.1, 0), ArrowRight: () => move(0.1, 0), ArrowUp: () => move(0, -0.1), ArrowDown: () => move(0, 0.1),
+  };
+  svg.addEventListener("keydown", (event) => {
+    if (!(event.key in keys) || event.ctrlKey || event.metaKey || event.altKey) return;
+    event.preventDefault();
+    keys[event.key]();
+  });
+
+  const bar = document.createElement("div");
+  bar.className = "zoom";
+  for (const [text, label, act] of [["+", "Zoom in", keys["+"]], ["−", "Zoom out", keys["-"]], ["Fit", "Show the whole graph", keys["0"]]]) {
+    const button = document.createElement("button");
+    button.type = "button";
+    button.textContent = text;
+    button.setAttribute("aria-label", label);
+    button.addEventListener("click", act);
+    bar.append(button);
+  }
+  frame.append(bar);
+  svg.setAttribute("tabindex", "0");
+  svg.classList.add("live");
+  return centre;
+}
+
+const centres = new Map();
+for (const frame of document.querySelectorAll(".graph")) centres.set(frame, makeLive(frame));
+
+function showTarget() {
+  const box = document.getElementById(location.hash.slice(1));
+  const frame = box && box.closest(".graph");
+  if (!frame) return;
+  centres.get(frame)(box);
+  frame.scrollIntoView({ block: "center" });
+}
+addEventListener("hashchange", showTarget);
+showTarget();

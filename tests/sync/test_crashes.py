@@ -1,0 +1,216 @@
+"""Killed anywhere in a write: what was told is there, nothing is half there, the same write again works.
+
+The short form passes each place once; `-m soak` kills 1,000 times, at every passage of every place.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import subprocess
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from dulwich.objects import Blob, ShaFile, Tree
+from dulwich.protocol import pkt_line
+
+from gitstore import names
+from gitstore.objects import Objects, new_commit
+from gitstore.receive import CAPABILITIES, ZERO
+from gitstore.store import Store
+from gitstore.sweeping import sweep
+from sync import verify
+from sync.reconcile import reconcile
+from tests.sync.crashing import ADA, PLACES, Killer
+
+WRITES = ("create", "save", "publish", "push", "discard", "revert", "current")
+KILLS = int(os.environ.get("GITSTORE_TEST_KILLS", "1000"))
+RESTART_SECONDS = 5.0
+YAML = "nodes:\n- {id: a, type: webhook, data: {label: %s}}\n"
+
+
+@pytest.fixture
+def tmp_path(ram_path: Path) -> Path:
+    """A kill of a process loses nothing that was written, so nothing here needs a disk."""
+    return ram_path
+
+
+@pytest.fixture
+def killer(house: Any, conninfo: str) -> Iterator[Killer]:
+    with closing(Killer(house.store.path, house.project, conninfo)) as killer:
+        yield killer
+
+
+class Bench:
+    """Kills writes to workflow after workflow, and looks at what is left of each."""
+
+    def __init__(self, house: Any, killer: Killer, scratch: Path) -> None:
+        self.house, self.killer, self.scratch = house, killer, scratch
+        self.count = 0
+        self.slowest = 0.0
+        self.outcomes: Counter[str] = Counter()
+
+    def passages(self, kind: str) -> dict[str, int]:
+        """place -> how often a write of this kind passes it."""
+        answer = self.killer.write(self.prepared(kind))
+        assert not answer["killed"], answer
+        return dict(answer["passed"])
+
+    def prepared(self, kind: str) -> dict[str, Any]:
+        """A write of this kind, and a new workflow that it makes sense for."""
+        self.count += 1
+        slug = f"w{self.count}"
+        if kind not in ("create", "push"):
+            self.house.publish(slug)
+            self.house.save(slug, "https://draft.example/")
+        write = {"kind": kind, "slug": slug, "definition": self.house.definition(f"https://{slug}.example/")}
+        return {**write, "request": str(self.request(slug))} if kind == "push" else write
+
+    def request(self, slug: str) -> Path:
+        """A push of a draft and two versions, as a file."""
+        folder = self.scratch / slug
+        Store.init(folder)
+        made: list[ShaFile] = []
+        commits: list[bytes] = []
+        for label in ("one", "two"):
+            blob, tree = Blob.from_string((YAML % f"{slug}-{label}").encode()), Tree()
+            tree.add(b"workflow.yaml", 0o100644, blob.id)
+            commit = new_commit(
+                tree=tree.id, parents=commits[-1:], author=ADA, committer=ADA,
+                when=self.house.store.clock(), message=label,
+            )  # fmt: skip
+            made += [blob, tree, commit]
+            commits.append(commit.id)
+        with closing(Objects(folder / "objects")) as objects:
+            objects.write(made)
+        pack = subprocess.run(
+            ["git", "--git-dir", str(folder), "pack-objects", "--stdout", "-q"],
+            input=b"\n".join(item.id for item in made), capture_output=True, check=True,
+        ).stdout  # fmt: skip
+        refs = [names.tag(slug, 1), names.tag(slug, 2), names.draft(slug)]
+        lines = [
+            ZERO + b" " + oid + b" " + ref for oid, ref in zip([*commits, commits[1]], refs, strict=True)
+        ]
+        lines[0] += b"\0" + CAPABILITIES
+        path = self.scratch / f"{slug}.push"
+        path.write_bytes(b"".join(map(pkt_line, lines)) + pkt_line(None) + pack)
+        return path
+
+    def kill(self, kind: str, place: str, nth: int) -> None:
+        """Kill a write there, restart, look, and do the write again."""
+        write = self.prepared(kind)
+        before = self.standing(write["slug"])
+        answer = self.killer.write(write, place, nth)
+        assert answer["killed"], f"{kind} does not pass {place} {nth} times"
+        started = time.monotonic()
+        self.restart()
+        took = time.monotonic() - started
+        self.slowest = max(self.slowest, took)
+        assert took < RESTART_SECONDS
+        self.check(write["slug"], f"{kind} killed at {place} {nth}")
+        self.outcomes["done" if self.standing(write["slug"]) != before else "not done"] += 1
+        again = self.killer.write(write)["ended"]
+        self.check(write["slug"], f"{kind} again after {place} {nth}: {again}")
+        self.check_done(kind, write["slug"], again)
+
+    def restart(self) -> None:
+        """What the worker does when it starts."""
+        writes = self.house.writes
+        # No child of git is left here, so there is nothing to wait for.
+        sweep(self.house.store.path, writes.maintenance, time.time() + 3600, sleep=lambda _: None)
+        report = reconcile(writes)
+        assert report.failures == {}
+
+    def standing(self, slug: str) -> tuple[Any, ...]:
+        store = self.house.store
+        return store.version_tags(slug), store.refs.read(names.draft(slug)), store.exists(slug)
+
+    def check(self, slug: str, what: str) -> None:
+        """Rows equal refs, and each published version has its one event."""
+        house = self.house
+        with house.database.as_owner() as tx:
+            assert list(verify.differences(tx, house.store, slug)) == [], what
+            published = tx.tuples(
+                "select data::text from gitstore.events where workflow_id = %(id)s "
+                "and type = 'workflow.version.published'",
+                id=house.workflow_id(slug),
+            )
+        tags = house.store.version_tags(slug)
+        assert sorted(tags) == list(range(1, len(tags) + 1)), what
+        assert len(published) == len(tags), what
+
+    def check_done(self, kind: str, slug: str, again: Any) -> None:
+        """The write was done once, by the first or by the second try."""
+        store = self.house.store
+        expected = {"create": 0, "publish": 2, "push": 2}.get(kind, 1)
+        assert len(store.version_tags(slug)) == expected, (kind, again)
+        match kind:
+            case "push":
+                assert again == ["ok"] * 3
+            case "publish":
+                assert again == 2
+            case "discard":
+                assert store.refs.read(names.draft(slug)) is None
+            case "current":
+                state = store.state(slug)
+                assert (state.current, state.held) == (1, True)
+
+    def finish(self) -> None:
+        """The whole: nothing left over, git and gitstore find no fault."""
+        store = self.house.store
+        assert list(store.path.rglob("*.lock")) == []
+        assert list(store.path.rglob("tmp_*")) == []
+        assert list((store.path / "gitstore-pending").iterdir()) == []
+        assert list(verify.verify(self.house.database, store)) == []
+        self.house.git("fsck", "--strict", "--no-dangling")
+
+
+@pytest.fixture
+def bench(house: Any, killer: Killer, tmp_path: Path) -> Bench:
+    return Bench(house, killer, tmp_path / "scratch")
+
+
+@pytest.mark.parametrize("kind", WRITES)
+def test_a_write_that_is_killed_happened_or_not_and_works_again(bench: Bench, kind: str) -> None:
+    """At the first passage of each place that this kind of write passes."""
+    for place in bench.passages(kind):
+        bench.kill(kind, place, 1)
+    bench.finish()
+
+
+def test_the_places_are_where_the_issue_names_them(bench: Bench) -> None:
+    """All are passed by one write or another: a place that nobody passes tests nothing."""
+    passed: Counter[str] = Counter()
+    for kind in WRITES:
+        passed.update(bench.passages(kind))
+    assert set(passed) == {sign for name in PLACES for sign in (f"<{name}", f"{name}>")}
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(3600)
+def test_a_thousand_kills_lose_nothing(bench: Bench, capsys: pytest.CaptureFixture[str]) -> None:
+    """Over every passage of every place, in random order."""
+    chances = [
+        (kind, place, nth)
+        for kind in WRITES
+        for place, times in bench.passages(kind).items()
+        for nth in range(1, times + 1)
+    ]
+    draw = random.Random(3)  # noqa: S311
+    draw.shuffle(chances)
+    started = time.monotonic()
+    for turn in range(KILLS):
+        bench.kill(*chances[turn % len(chances)])
+        if turn % 50 == 49:
+            with capsys.disabled():
+                print(f"  {turn + 1} kills, {time.monotonic() - started:.0f} s, {dict(bench.outcomes)}")
+    bench.finish()
+    with capsys.disabled():
+        print(
+            f"  {KILLS} kills over {len(chances)} points, none lost; slowest recovery {bench.slowest:.2f} s"
+        )
