@@ -3,18 +3,21 @@
 Git writes the file sorted by name, so one ref is found by a binary search over a memory map, and a
 folder of refs by one search and a scan: microseconds at 100,000 tags, where a parse costs seconds.
 Format: git's `refs/packed-backend.c`, "# pack-refs with: peeled fully-peeled sorted", then lines
-`<oid> <ref>`, each optionally followed by `^<peeled oid>`.
+`<oid> <ref>`, each optionally followed by `^<peeled oid>`. A last line that is cut short names no ref: what
+is left of `refs/tags/a/v12` may look like another one.
 """
 
 from __future__ import annotations
 
 import mmap
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 
 OID_LENGTH = 40
+LINE = re.compile(rb"[0-9a-f]{40} refs/[^\0\n]+")
 
 
 class PackedRefs:
@@ -69,10 +72,9 @@ class PackedRefs:
     def _from(self, name: bytes) -> Iterator[tuple[bytes, bytes]]:
         """Every ref that is not below `name`, in order."""
         at = self._search(name)
-        while at < len(self._data):
-            end = self._line_end(at)
+        while (end := self._data.find(b"\n", at)) >= 0:
             line = self._data[at:end]
-            if line[:1] not in (b"#", b"^") and len(line) > OID_LENGTH + 1:
+            if LINE.fullmatch(line):
                 yield line[OID_LENGTH + 1 :], line[:OID_LENGTH]
             at = end + 1
 
@@ -103,5 +105,5 @@ class PackedRefs:
 
 def _sort(data: bytes) -> bytes:
     """A packed-refs file that some other tool left unsorted, put in order (peeled lines are dropped)."""
-    lines = [line for line in data.split(b"\n") if line[:1] not in (b"", b"#", b"^")]
+    lines = [line for line in data.split(b"\n")[:-1] if line[:1] not in (b"", b"#", b"^")]
     return b"".join(line + b"\n" for line in sorted(lines, key=lambda line: line[OID_LENGTH + 1 :]))

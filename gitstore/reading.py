@@ -97,7 +97,11 @@ class Reading:
 
     def ledger(self, slug: str) -> Iterator[LedgerEntry]:
         """Every entry, newest first, those that do not count included."""
-        return ledger.walk(self.objects, self.refs.read(names.ledger(slug)))
+        return self.ledger_from(self.refs.read(names.ledger(slug)))
+
+    def ledger_from(self, tip: bytes | None) -> Iterator[LedgerEntry]:
+        """As `ledger`, from an entry on, whether its ref names it or not."""
+        return ledger.walk(self.objects, tip)
 
     def counts(self, slug: str, entry: LedgerEntry) -> bool:
         """Whether what `entry` says happened: a publishing entry counts once the tag holds its id."""

@@ -186,6 +186,15 @@ class Refs:
                     ref=names.show(name),
                 ) from error
 
+    def restore(self, name: bytes, new: bytes) -> None:
+        """Let `name` hold `new`, whatever it holds now, and were it damaged: for `gitstore repair`."""
+        lock = self._lock(name)
+        try:
+            lock.write(new + b"\n")
+            self._commit([RefUpdate(name, None, new)], {name: lock})
+        finally:
+            lock.abort()
+
     def delete(self, name: bytes, old: bytes) -> bool:
         """Delete `name` if it holds `old`; the answer says whether it did.
 

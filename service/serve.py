@@ -10,22 +10,17 @@ everything.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import re
-import shutil
 import socket
-import stat
 import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 from typing import Final, TextIO
 
 from gitstore.children import git
@@ -34,6 +29,7 @@ from service import logs
 from service.config import METRICS_FOLDER, Config, misspelt
 from service.greeting import greeting, unused_slug
 from service.listening import answers, bound, listen
+from service.metrics_folder import metrics_folder
 from service.projects import make_data_folder
 from service.setup import Setup, set_up
 from service.supervisor import Signals, Stopped, Supervisor, end_at_once, start_child
@@ -108,7 +104,7 @@ def _begin(config: Config, stack: ExitStack, web: Sequence[str]) -> _Service:
     make_data_folder(config)
     listener = stack.enter_context(listen(config.bind))
     config = replace(config, bind=bound(config.bind, listener))
-    config = replace(config, metrics_folder=stack.enter_context(metrics_folder(config)))
+    config = replace(config, metrics_folder=stack.enter_context(metrics_folder()))
     child = _start_web(config, listener, stack, web)
     postgres = None
     database_url = config.database_url
@@ -186,25 +182,3 @@ def check_git() -> None:
         raise GitstoreError(
             Code.CONFIG, f"git {needed} or newer is needed, and this is {said.strip() or 'none'}"
         )
-
-
-@contextmanager
-def metrics_folder(config: Config) -> Iterator[Path]:
-    """An empty folder for the figures of this service's processes, for as long as the block.
-
-    Named after the address, which is ours alone: what a killed one left is found again and emptied.
-    """
-    name = hashlib.sha256(f"{config.data} {config.bind}".encode()).hexdigest()[:16]
-    folder = Path(tempfile.gettempdir()) / f"gitstore-metrics-{name}"
-    with suppress(FileExistsError):
-        folder.mkdir(mode=0o700)
-    status = folder.lstat()
-    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid() or status.st_mode & 0o077:
-        # In a folder that is open to all, somebody else was first.
-        folder = Path(tempfile.mkdtemp(prefix="gitstore-metrics-"))
-    for file in folder.iterdir():
-        file.unlink()
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)

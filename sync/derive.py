@@ -218,6 +218,32 @@ def everything(
     return workflow_row(reading, state, news, titles, draft, None), entries, draft
 
 
+def agreed(reading: Reading, slug: str) -> WorkflowState:
+    """Where `slug` stands by what tags and ledger agree on: `Reading.state`, where nothing contradicts."""
+    try:
+        return reading.state(slug)
+    except GitstoreError as error:
+        if error.code is not Code.INTEGRITY:
+            raise
+    published = story(reading, slug, None).published()
+    newest = reading.newest_counting(slug)
+    numbers = {entry.version for entry in published}
+    latest = max((number for number in numbers if number), default=0)
+    commit = reading.version(slug, latest, published[-1]).snapshot.commit if published else None
+    draft, tip = (reading.refs.read(name) for name in (names.draft(slug), names.ledger(slug)))
+    below = draft and commit and reading.objects.is_ancestor(draft, commit.encode())
+    return WorkflowState(
+        slug=slug,
+        draft=draft.decode() if draft else None,
+        ledger=tip.decode() if tip else None,
+        latest=latest,
+        latest_commit=commit,
+        current=newest.current if newest and newest.current in numbers else None,
+        held=newest.held if newest else False,
+        draft_open=draft is not None and not below,
+    )
+
+
 def contradiction(slug: str, what: str) -> GitstoreError:
     """Git and the database cannot both be right about `slug`."""
     return GitstoreError(Code.INTEGRITY, f"{slug}: {what}: run gitstore verify", workflow=slug)

@@ -81,7 +81,7 @@ def _rebuild_one(tx: Transaction, reading: Reading, progress: Progress | None) -
 
 def _fill(tx: Transaction, reading: Reading, slug: str) -> int:
     """Insert the rows of one workflow; how many versions it has."""
-    derived = derive.everything(reading, slug, agreed(reading, slug))
+    derived = derive.everything(reading, slug, derive.agreed(reading, slug))
     if derived is None:
         return 0
     row, entries, draft = derived
@@ -94,32 +94,6 @@ def _fill(tx: Transaction, reading: Reading, slug: str) -> int:
         if draft is not None:
             cursor.execute(UPSERT_VERSION, version_values(draft))
     return len(entries) + (draft is not None)
-
-
-def agreed(reading: Reading, slug: str) -> WorkflowState:
-    """Where `slug` stands by what tags and ledger agree on: `Reading.state`, where nothing contradicts."""
-    try:
-        return reading.state(slug)
-    except GitstoreError as error:
-        if error.code is not Code.INTEGRITY:
-            raise
-    published = derive.story(reading, slug, None).published()
-    newest = reading.newest_counting(slug)
-    numbers = {entry.version for entry in published}
-    latest = max((number for number in numbers if number), default=0)
-    commit = reading.version(slug, latest, published[-1]).snapshot.commit if published else None
-    draft, tip = (reading.refs.read(name) for name in (names.draft(slug), names.ledger(slug)))
-    below = draft and commit and reading.objects.is_ancestor(draft, commit.encode())
-    return WorkflowState(
-        slug=slug,
-        draft=draft.decode() if draft else None,
-        ledger=tip.decode() if tip else None,
-        latest=latest,
-        latest_commit=commit,
-        current=newest.current if newest and newest.current in numbers else None,
-        held=newest.held if newest else False,
-        draft_open=draft is not None and not below,
-    )
 
 
 def _refused(findings: Sequence[verify.Finding]) -> GitstoreError:

@@ -6,6 +6,7 @@ not taken for damage.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Final, LiteralString
@@ -13,8 +14,11 @@ from typing import Any, Final, LiteralString
 from psycopg.rows import dict_row
 from psycopg.types.json import Jsonb
 
+from gitstore import names
 from gitstore.errors import GitstoreError
+from gitstore.mending import fsck, packed_refs_damaged
 from gitstore.model import LedgerEntry, LedgerKind
+from gitstore.names import VersionRef
 from gitstore.reading import Reading
 from gitstore.versions import is_slug
 from sync import derive
@@ -25,11 +29,19 @@ from sync.writing import lock
 Progress = Callable[[int, int], None]
 
 REBUILD: Final = "gitstore rebuild makes the rows again from Git"
-ACCEPT: Final = "put the tag back, or take what Git and its ledger agree on: gitstore rebuild --accept-git"
+ACCEPT: Final = (
+    "gitstore repair puts back what is remembered; or, to take what Git and its ledger agree on: "
+    "gitstore rebuild --accept-git"
+)
 RECONCILE: Final = "a running gitstore adds it within a minute; otherwise gitstore rebuild"
-RESTORE: Final = "restore the objects from a clone or a backup (git fetch), then run gitstore verify again"
+RESTORE: Final = (
+    "gitstore repair brings refs back; objects, restore from a clone or a backup (git fetch), "
+    "then run gitstore verify again"
+)
 
+REPOSITORY: Final = "(repository)"
 BATCH: Final = 100
+_OID: Final = re.compile(r"\b[0-9a-f]{40}\b")
 
 SLUGS: Final[LiteralString] = "select slug from gitstore.workflows where project_id = %(project)s"
 _WORKFLOW: Final[LiteralString] = """
@@ -73,12 +85,27 @@ def verify(database: Database, reading: Reading, progress: Progress | None = Non
     with database.as_owner() as tx:
         known = {slug for (slug,) in tx.tuples(SLUGS, project=reading.project)}
     slugs = sorted(known | set(reading.slugs()))
+    said: list[str] = []
     for done, slug in enumerate(slugs):
         if progress is not None:
             progress(done, len(slugs))
-        yield from _verify_one(database, reading, slug)
+        for finding in _verify_one(database, reading, slug):
+            said.append(finding.what)
+            yield finding
+    yield from _by_git(reading, "\n".join(said))
     if progress is not None:
         progress(len(slugs), len(slugs))
+
+
+def _by_git(reading: Reading, said: str) -> Iterator[Finding]:
+    """What git itself finds wrong with refs and objects, beyond what was `said`."""
+    if packed_refs_damaged(reading.path):
+        yield Finding(REPOSITORY, None, "packed-refs is damaged, and git reads none of it", RESTORE)
+        return
+    for line in fsck(reading.path):
+        oids = _OID.findall(line)
+        if not oids or not any(oid in said for oid in oids):
+            yield Finding(REPOSITORY, None, f"git fsck: {line}", RESTORE)
 
 
 def _verify_one(database: Database, reading: Reading, slug: str) -> list[Finding]:
@@ -96,17 +123,33 @@ def differences(tx: Transaction, reading: Reading, slug: str) -> Iterator[Findin
     """Where Git, its ledger and the rows of one workflow differ."""
     contradicting = list(contradictions(tx, reading, slug))
     yield from contradicting
-    if not contradicting:
-        yield from _against_git(tx, reading, slug)
+    # What is said of a version or, without a number, of its ledger explains what else is odd about it.
+    explained = {finding.version for finding in contradicting}
+    for finding in _against_git(tx, reading, slug):
+        if not contradicting or (finding.version is not None and finding.version not in explained):
+            yield finding
 
 
 def contradictions(tx: Transaction, reading: Reading, slug: str) -> Iterator[Finding]:
     """What nobody can decide alone: Git against its ledger, or against what a row bears witness of."""
-    try:
-        yield from _git_against_ledger(reading, slug)
-        yield from _git_against_rows(tx, reading, slug)
-    except GitstoreError as error:
-        yield Finding(slug, None, error.message, RESTORE)
+    damaged = _damaged_tags(reading, slug)
+    for number in sorted(damaged):
+        yield Finding(slug, number, "its tag is damaged on disk", ACCEPT)
+    said: set[str] = set()
+    for differences in (_git_against_ledger(reading, slug), _git_against_rows(tx, reading, slug)):
+        try:
+            for finding in differences:
+                if finding.version not in damaged:
+                    yield finding
+        except GitstoreError as error:
+            if error.message not in said:
+                yield Finding(slug, None, error.message, RESTORE)
+            said.add(error.message)
+
+
+def _damaged_tags(reading: Reading, slug: str) -> set[int]:
+    _, damaged = reading.refs.survey(names.tags_of(slug))
+    return {ref.number for ref in map(names.parse, damaged) if isinstance(ref, VersionRef)}
 
 
 def _git_against_ledger(reading: Reading, slug: str) -> Iterator[Finding]:
@@ -118,7 +161,7 @@ def _git_against_ledger(reading: Reading, slug: str) -> Iterator[Finding]:
         number = entry.version if entry.kind is LedgerKind.PUBLISHED else None
         counts = number is None or tags.get(number) == entry.target
         if number is not None and (counts or number not in said):
-            if not counts and number not in tags and _presumed(number, newer):
+            if not counts and number not in tags and presumed(number, newer):
                 what = f"is published by the ledger ({entry.oid}), and its tag is gone"
                 yield Finding(slug, number, what, ACCEPT)
                 counts = True
@@ -133,7 +176,7 @@ def _git_against_ledger(reading: Reading, slug: str) -> Iterator[Finding]:
             yield Finding(slug, number, what, ACCEPT)
 
 
-def _presumed(number: int, newer: LedgerEntry | None) -> bool:
+def presumed(number: int, newer: LedgerEntry | None) -> bool:
     """Whether `newer`, the next entry that counts, was written knowing v<number>.
 
     Otherwise a kill between a publishing entry and its tag left it alone, and nothing was published.
@@ -162,7 +205,7 @@ def _against_git(tx: Transaction, reading: Reading, slug: str) -> Iterator[Findi
         there = cursor.execute(_WORKFLOW, {"project": reading.project, "slug": slug}).fetchone()
     numbers = {n: state for n, state, _ in tx.tuples(_NUMBERS, project=reading.project, slug=slug)}
     try:
-        derived = derive.everything(reading, slug)
+        derived = derive.everything(reading, slug, derive.agreed(reading, slug))
     except GitstoreError as error:
         yield Finding(slug, None, error.message, RESTORE)
         return

@@ -82,7 +82,8 @@ _CLAIM: Final[LiteralString] = """
         returning d.*, mine.slow
     )
     select c.id, c.project_id, p.slug as project, c.subscription_id, c.event_id, c.type, c.tries,
-        c.due_at as lease, c.slow, s.url, e.workflow_id, coalesce(e.created_at, c.created_at) as at, coalesce(c.data, e.data) as data,
+        c.due_at as lease, c.slow, s.url, e.workflow_id, coalesce(e.created_at, c.created_at) as at,
+        coalesce(c.data, e.data) as data,
         array(select k.sealed from gitstore.subscription_secrets k
               where k.subscription_id = s.id and (k.retires_at is null or k.retires_at > now)
               order by k.created_at desc) as sealed

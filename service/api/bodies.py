@@ -142,7 +142,10 @@ def _read(request: Request, most: int) -> bytes:
     # Werkzeug cuts a body off at its limit without a word, and takes one that ended early for complete, where
     # the server says that it ends bodies itself (as gunicorn does). So one byte more, and then both checks.
     request.max_content_length = most + 1
-    raw = request.get_data(cache=False)
+    try:
+        raw = request.get_data(cache=False)
+    except Exception as error:  # the server's own, such as gunicorn's about chunks
+        raise GitstoreError(Code.MALFORMED, "the body is damaged, or took too long to come") from error
     if len(raw) > most:
         raise too_large("the body has more than", most, most)
     if told is not None and len(raw) != told:

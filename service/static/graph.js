@@ -3,6 +3,13 @@
 
 const SMALLEST = 120; // units of the drawing that are shown at least
 
+// The left edge and the middle of a box, in units of the drawing.
+function place(box) {
+  const at = box.transform.baseVal.consolidate().matrix;
+  const card = box.querySelector(".card");
+  return { x: at.e, y: at.f + card.height.baseVal.value / 2, width: card.width.baseVal.value };
+}
+
 function makeLive(frame) {
   const svg = frame.querySelector("svg.drawing");
   const whole = svg.getAttribute("viewBox").split(" ").map(Number);
@@ -24,13 +31,10 @@ function makeLive(frame) {
   const move = (x, y) => show([view[0] + view[2] * x, view[1] + view[3] * y, view[2], view[3]]);
 
   function centre(box) {
-    const at = box.transform.baseVal.consolidate().matrix;
-    const card = box.querySelector(".card");
+    const at = place(box);
     const width = Math.min(view[2], Math.max(whole[2] / 2, 640));
     const height = (view[3] / view[2]) * width;
-    const x = at.e + card.width.baseVal.value / 2;
-    const y = at.f + card.height.baseVal.value / 2;
-    show([x - width / 2, y - height / 2, width, height]);
+    show([at.x + at.width / 2 - width / 2, at.y - height / 2, width, height]);
   }
 
   function units(event) {
@@ -80,6 +84,13 @@ function makeLive(frame) {
     bar.append(button);
   }
   frame.append(bar);
+  // Where the whole would be too small to read, its beginning is shown at first.
+  if (svg.clientWidth / whole[2] < 0.55) {
+    const first = [...svg.querySelectorAll(".box")].map(place).reduce((a, b) => (b.x < a.x ? b : a), { x: Infinity, y: 0 });
+    const width = svg.clientWidth / 0.8;
+    const height = (whole[3] / whole[2]) * width;
+    if (first.x < Infinity) show([first.x - 24, first.y - height / 2, width, height]);
+  }
   svg.setAttribute("tabindex", "0");
   svg.classList.add("live");
   return centre;

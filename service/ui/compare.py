@@ -153,7 +153,7 @@ def _mark(change: Change) -> str:
 
 def _path(pointer: str) -> str:
     steps = [step.replace("~1", "/").replace("~0", "~") for step in pointer.split("/")[1:]]
-    return clip(" › ".join(steps), 120)
+    return clip(" / ".join(steps), 120)
 
 
 def _shown(value: Any) -> str:

@@ -1,4 +1,4 @@
-"""The editor: a draft as text. What somebody typed is never lost, and never overwrites what they have not seen.
+"""The editor: a draft as text. What was typed is never lost, and never overwrites what nobody has seen.
 
 The form carries what its author has seen: the draft's commit (`etag`, empty where none was open) and the
 version that it builds on (`base`). Where either has moved on, nothing is saved: the page shows theirs, yours

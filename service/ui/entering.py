@@ -55,8 +55,8 @@ class Visit:
     def owns(self) -> bool:
         return may(self.caller.principal, Permission.OWN)
 
-    def page(self, template: str, status: int = 200, **values: Any) -> Response:
-        return rendering.page(template, status, visit=self, **values)
+    def page(self, template: str, code: int = 200, **values: Any) -> Response:
+        return rendering.page(template, code, visit=self, **values)
 
 
 def enter(permission: Permission, what: str) -> Visit:

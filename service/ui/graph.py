@@ -102,7 +102,8 @@ def draw_difference(old: Mapping[str, Any], new: Mapping[str, Any], found: Diff)
     """Both in one drawing, with what was added, removed and changed marked. Keys are "n3" and, for what was
     removed, "o3"."""
     marks = {each.pointer: "added" for each in found.nodes.added}
-    marks |= {each.pointer: "changed" for each in (*found.nodes.changed, *found.renamed)}
+    marks |= {each.pointer: "changed" for each in found.nodes.changed}
+    marks |= {each.pointer: "changed" for each in found.renamed}
     gone = {each.pointer for each in found.nodes.removed}
     items = [
         _Item(node_at(i, node), f"n{i}", marks.get(f"/nodes/{i}", ""))
@@ -206,7 +207,7 @@ def _position(node: Node) -> tuple[float, float] | None:
 
 
 def _inner_position(node: Node) -> tuple[float, float] | None:
-    """From the container's corner: what the editor keeps for that, or the position of a child of Svelte Flow."""
+    """From the container's corner: what the editor keeps for that, or `position`, as Svelte Flow has it."""
     for found in (node.data.get("containerPosition"), node.value.get("containerPosition")):
         if (place := _point(found)) is not None:
             return place
@@ -276,8 +277,6 @@ def _detail(node: Node) -> str:
         except ValueError:
             host = ""
         return " ".join(part for part in (string(config.get("method")), host) if part)
-    if node.kind == "delay" and _number(config.get("duration")) is not None:
-        return f"{config['duration']} {string(config.get('unit')) or ''}".strip()
     if node.kind == "schedule":
         return string(config.get("cron")) or ""
     return ""

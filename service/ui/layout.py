@@ -2,7 +2,7 @@
 
 Layers follow the edges from left to right: a node is one layer behind the last of those that lead to it.
 Within a layer nodes are in the order of their neighbours (the barycenter heuristic of Sugiyama et al., 1981).
-Nothing here assumes a valid graph: what is on a cycle is laid out as if the edge that closes it were not there.
+Nothing here assumes a valid graph: a cycle is laid out as if the edge that closes it were not there.
 """
 
 from __future__ import annotations

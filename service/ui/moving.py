@@ -1,4 +1,4 @@
-"""Going back: revert the draft to a version, or make a version current. Both ask first, naming the versions."""
+"""Going back: revert the draft to a version, or make a version current. Both ask first, and name versions."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def _ask_revert(visit: Visit, slug: str, version: str, error: GitstoreError | No
 
 
 def roll_back(slug: str) -> Response:
-    """The confirmation for the version before the current one: from the first page, two clicks in the night."""
+    """The question for the version before the current one: from the first page, two clicks in the night."""
     visit = enter(Permission.PUBLISH, f"moving current of {slug[:80]}")
     with visit.caller.reading() as tx:
         workflow = lookup.workflow(tx, visit.caller, slug)

@@ -29,20 +29,20 @@ def list_sources() -> Response:
     return visit.page("sources.html", rows=rows, open=open_, said=request.args.get("said"))
 
 
-def sync_source(id: str) -> Response:
+def sync_source(which: str) -> Response:
     """Sync it now. The worker does, in a moment."""
     visit = enter(Permission.OWN, "syncing a source")
-    caller, found = visit.caller, lookup.uuid_of(id)
+    caller, found = visit.caller, lookup.uuid_of(which)
     with caller.as_user() as tx:
         if found is None or not sources.ask(tx, caller.project_id, found):
-            raise GitstoreError(Code.NOT_FOUND, f"there is no source {id[:80]!r}")
+            raise GitstoreError(Code.NOT_FOUND, f"there is no source {which[:80]!r}")
     return go("list_sources", said="asked")
 
 
-def resolve_divergence(id: str, divergence: str) -> Response:
+def resolve_divergence(which: str, divergence: str) -> Response:
     """Decide about a draft that has gone different ways."""
     visit = enter(Permission.OWN, "resolving a divergence")
-    caller, source, named = visit.caller, lookup.uuid_of(id), lookup.uuid_of(divergence)
+    caller, source, named = visit.caller, lookup.uuid_of(which), lookup.uuid_of(divergence)
     take = field("take")
     if source is None or named is None or take not in ("ours", "theirs"):
         raise GitstoreError(Code.NOT_FOUND, "there is no open divergence of that id")
@@ -83,13 +83,13 @@ def list_subscriptions() -> Response:
     )
 
 
-def show_delivery(id: str) -> Response:
+def show_delivery(which: str) -> Response:
     visit = enter(Permission.OWN, "reading a delivery")
-    caller, found = visit.caller, lookup.uuid_of(id)
+    caller, found = visit.caller, lookup.uuid_of(which)
     with caller.reading() as tx:
         row = history.delivery(tx, caller.project_id, found) if found else None
         if row is None:
-            raise _unknown(id)
+            raise _unknown(which)
         attempts = history.attempts(tx, row.id)
         subscription = subscriptions.subscription(tx, caller.project_id, row.subscription_id)
     return visit.page(
@@ -101,16 +101,16 @@ def show_delivery(id: str) -> Response:
     )
 
 
-def send_again(id: str) -> Response:
+def send_again(which: str) -> Response:
     visit = enter(Permission.OWN, "sending a delivery again")
-    caller, found = visit.caller, lookup.uuid_of(id)
+    caller, found = visit.caller, lookup.uuid_of(which)
     with caller.as_user() as tx:
         row = history.redeliver(tx, caller.project_id, found) if found else None
         if row is None:
-            raise _unknown(id)
+            raise _unknown(which)
         audit.note(tx, caller.project_id, caller.origin, "delivery.again", str(row.id))
     logs.action("redelivered", **caller.said, delivery=str(row.id), subscription=str(row.subscription_id))
-    return go("show_delivery", id=str(row.id), said="again")
+    return go("show_delivery", which=str(row.id), said="again")
 
 
 def _unknown(shown: str) -> GitstoreError:

@@ -33,12 +33,12 @@ _HEADERS: Final = {
 }
 
 
-def page(template: str, status: int = 200, **values: Any) -> Response:
+def page(template: str, code: int = 200, **values: Any) -> Response:
     """A page of `service/templates`. Undefined names are errors, and everything is escaped."""
     text = _environment().get_template(template).render(
         {"theme": theme(request), "visit": None, "here": request.full_path.rstrip("?"), **values}
     )  # fmt: skip
-    return Response(text, status, _HEADERS, content_type="text/html; charset=utf-8")
+    return Response(text, code, _HEADERS, content_type="text/html; charset=utf-8")
 
 
 def refusal(error: GitstoreError) -> Response:
@@ -101,7 +101,7 @@ def _environment() -> Environment:
     )
     made.globals.update(url=url, static=static_url, themes=THEMES)
     made.filters.update(
-        ago=wording.ago, moment=wording.moment, whole=wording.whole, called=wording.called, first=wording.first_line,
-        describe=describe, count=wording.count,
+        ago=wording.ago, moment=wording.moment, whole=wording.whole, called=wording.called,
+        first=wording.first_line, describe=describe, count=wording.count,
     )  # fmt: skip
     return made

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
 from flask import Blueprint, Response
@@ -19,9 +20,7 @@ def first_page() -> Response:
     return go("list_workflows")
 
 
-blueprint = Blueprint("ui", __name__)
-signing.register(blueprint)
-for _path, _view in (
+_GET: Final[tuple[tuple[str, Callable[..., Response]], ...]] = (
     ("/", first_page),
     ("/ui", first_page),
     ("/ui/", first_page),
@@ -39,10 +38,9 @@ for _path, _view in (
     (f"{_VERSION}/current", moving.ask_current),
     ("/ui/sources", operations.list_sources),
     ("/ui/webhooks", operations.list_subscriptions),
-    ("/ui/deliveries/<id>", operations.show_delivery),
-):
-    blueprint.add_url_rule(_path, endpoint=_view.__name__, view_func=_view)
-for _path, _view in (
+    ("/ui/deliveries/<which>", operations.show_delivery),
+)
+_POST: Final[tuple[tuple[str, Callable[..., Response]], ...]] = (
     ("/ui/new-workflow", workflows.create_workflow),
     (f"{_ONE}/edit", editing.save),
     (f"{_ONE}/validate", editing.check),
@@ -50,11 +48,16 @@ for _path, _view in (
     (f"{_ONE}/discard", workflows.discard),
     (f"{_VERSION}/revert", moving.revert),
     (f"{_VERSION}/current", moving.make_current),
-    ("/ui/sources/<id>/sync", operations.sync_source),
-    ("/ui/sources/<id>/divergences/<divergence>", operations.resolve_divergence),
-    ("/ui/deliveries/<id>/again", operations.send_again),
-):
-    blueprint.add_url_rule(_path, endpoint=_view.__name__, view_func=_view, methods=["POST"])
+    ("/ui/sources/<which>/sync", operations.sync_source),
+    ("/ui/sources/<which>/divergences/<divergence>", operations.resolve_divergence),
+    ("/ui/deliveries/<which>/again", operations.send_again),
+)
+
+blueprint = Blueprint("ui", __name__)
+signing.register(blueprint)
+for _method, _rules in (("GET", _GET), ("POST", _POST)):
+    for _path, _view in _rules:
+        blueprint.add_url_rule(_path, _view.__name__, _view, methods=[_method])
 
 
 @blueprint.record_once

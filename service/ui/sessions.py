@@ -81,8 +81,8 @@ def check(request: Request, session: Session | None) -> None:
     if session is None or not hmac.compare_digest(given.encode(), session.csrf.encode()):
         raise GitstoreError(
             Code.FORBIDDEN,
-            "this form is not of your session, or is older than it: go back, load the page again, and send it "
-            "once more",
+            "this form is not of your session, or is older than it: go back, load the page again, and send "
+            "it once more",
         )
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import Final
 
 from gitstore.diff import diff
@@ -38,7 +39,7 @@ class Summaries:
 
         One for which there was no time is missing.
         """
-        pairs = {new.version_number: (old, new) for new, old in zip(rows, rows[1:], strict=False)}
+        pairs = {new.version_number: (old, new) for new, old in pairwise(rows)}
         keys = {number: _key(rules, old, new) for number, (old, new) in pairs.items()}
         lacking = [number for number, key in keys.items() if key not in self._known]
         ids = {version.id for number in lacking for version in pairs[number]}

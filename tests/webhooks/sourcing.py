@@ -142,8 +142,9 @@ class Following:
         return [row["data"] for row in self.ask(query)]
 
     def due(self) -> bool:
-        (row,) = self.ask("select due_at <= now() as due from gitstore.sources")
-        return bool(row["due"])
+        with self.database.as_owner() as tx:
+            query: LiteralString = "select due_at <= now() from gitstore.sources where id = %(id)s"
+            return bool(tx.value(query, id=self.source.id))
 
 
 def versions(following: Following, slug: str) -> list[int]:

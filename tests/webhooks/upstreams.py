@@ -1,4 +1,4 @@
-"""A real upstream: a bare repository of git's own, served by `git http-backend` on loopback, and an author."""
+"""A real upstream: a bare repository of git's own behind `git http-backend` on loopback, and its people."""
 
 from __future__ import annotations
 

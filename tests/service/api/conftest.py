@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,8 +26,8 @@ from sync.catalog import Project
 from sync.db import Database
 from sync.embedded import USER
 from sync.migrate import migrate
+from tests.conftest import database, temporary_folder
 
-MakeDatabase = Callable[..., str]
 Response = Any  # werkzeug's TestResponse, whose `json` would have to be checked for None each time
 
 YAML = """\
@@ -154,30 +154,27 @@ class House:
         return Projects(self.config).path((project or self.project).id)
 
 
-@pytest.fixture
-def conninfo(make_database: MakeDatabase, migrated_template: str) -> str:
-    return make_database(migrated_template)
+@contextmanager
+def opened(admin_conninfo: str, template: str) -> Iterator[House]:
+    """An application with two projects, `other` with the rules `any`, for as long as the block."""
+    with database(admin_conninfo, template) as conninfo, temporary_folder() as folder:
+        environ = {"GITSTORE_DATA": str(folder / "data"), "DATABASE_URL": conninfo}
+        config = Config.from_env({**environ, "GITSTORE_PUBLIC_URL": "https://gitstore.example"})
+        with closing(Database(conninfo, lock_seconds=5)) as connected:
+            with connected.as_owner() as tx:
+                projects = Projects(config)
+                project = create_project(tx, projects, uuid4(), "default", "Default")
+                other = create_project(tx, projects, uuid4(), "other", "Other", Rules.ANY)
+            yield House(create_app(config, database=connected), config, connected, project, other)
 
 
 @pytest.fixture
-def config(ram_path: Path, conninfo: str) -> Config:
-    environ = {"GITSTORE_DATA": str(ram_path / "data"), "DATABASE_URL": conninfo}
-    return Config.from_env({**environ, "GITSTORE_PUBLIC_URL": "https://gitstore.example"})
-
-
-@pytest.fixture
-def house(config: Config, conninfo: str, unexpected: list[Exception]) -> Iterator[House]:
-    """Two projects. A request that ends in `internal` fails the test at its end."""
-    database = Database(conninfo, lock_seconds=5)
-    try:
-        with database.as_owner() as tx:
-            projects = Projects(config)
-            project = create_project(tx, projects, uuid4(), "default", "Default")
-            other = create_project(tx, projects, uuid4(), "other", "Other", Rules.ANY)
-        yield House(create_app(config, database=database), config, database, project, other)
-    finally:
-        database.close()
-        shutil.rmtree(config.data, ignore_errors=True)
+def house(
+    postgres_admin_conninfo: str, migrated_template: str, unexpected: list[Exception]
+) -> Iterator[House]:
+    """A request that ends in `internal` fails the test at its end."""
+    with opened(postgres_admin_conninfo, migrated_template) as house:
+        yield house
     assert unexpected == []
 
 

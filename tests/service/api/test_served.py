@@ -9,12 +9,13 @@ import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from tests.service.api.conftest import House, definition, yaml
+from tests.service.api.conftest import House, definition, opened, yaml
 from tests.service.running import environment
 
 ROOT = Path(__file__).parents[3]
@@ -64,8 +65,15 @@ class Server:
         return int(first.split()[1]) if first else 0, headers, body
 
 
-@pytest.fixture
-def server(house: House) -> Iterator[Server]:
+@pytest.fixture(scope="module")
+def server(postgres_admin_conninfo: str, migrated_template: str) -> Iterator[Server]:
+    """One for all tests of a worker, as starting it takes seconds. Each has workflows of its own."""
+    with opened(postgres_admin_conninfo, migrated_template) as house, served(house) as found:
+        yield found
+
+
+@contextmanager
+def served(house: House) -> Iterator[Server]:
     token = house.client("owner").token
     with socket.create_server(("127.0.0.1", 0)) as listener:
         settings = {"GITSTORE_DATA": str(house.config.data), "GITSTORE_WORKERS": "1", "GITSTORE_THREADS": "2"}
@@ -111,7 +119,7 @@ def test_a_workflow_is_made_published_and_read(server: Server) -> None:
 def test_a_chunked_body_is_read(server: Server) -> None:
     """Without a length, and no further than the limit."""
     chunked = ("Transfer-Encoding: chunked", "Content-Type: application/json")
-    body = json.dumps({"slug": "a", "definition": definition()}).encode()
+    body = json.dumps({"slug": "b", "definition": definition()}).encode()
     chunks = b"".join(b"%x\r\n%s\r\n" % (len(part), part) for part in (body[:7], body[7:])) + b"0\r\n\r\n"
     assert server.send(server.head("POST", "/workflows", *chunked), chunks)[0] == 201
     endless = b"100000\r\n" + b" " * 0x100000 + b"\r\n"

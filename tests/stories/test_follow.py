@@ -1,0 +1,169 @@
+"""Two gitstores: one where workflows are published, one that follows it; webhooks and git between them."""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.stories.running import Author, Caller, Service, definition, wait_for
+
+LOOPBACK = {"GITSTORE_EGRESS_ALLOW": "127.0.0.0/8"}
+
+
+@dataclass
+class Pair:
+    """An upstream with an author, and a follower with its owner."""
+
+    upstream: Service
+    follower: Service
+    there: Caller
+    here: Caller
+    author: Author
+
+    def follow(self, **body: Any) -> dict[str, Any]:
+        """The follower's source, with the upstream's deliveries ringing at it."""
+        url = f"{self.upstream.url}/{self.there.project}.git"
+        made = self.here.call("POST", "/sources", {"url": url, "credential": self.there.token, **body})
+        assert made.status == 201, made.raw
+        hook = made.json["webhook"]["url"]
+        subscribed = self.there.call("POST", "/subscriptions", {"url": hook})
+        assert subscribed.status == 201, subscribed.raw
+        path = f"/sources/{made.json['id']}"
+        secret = subscribed.json["secret"]
+        assert self.here.call("PATCH", path, {"secret": secret}).status == 200
+        wait_for(lambda: self.source(made.json["id"])["state"] == "ok", "the first sync did not succeed")
+        return dict(made.json)
+
+    def source(self, id_: str) -> dict[str, Any]:
+        return dict(self.here.get(f"/sources/{id_}").json)
+
+    def publish(self, slug: str, number: int, url: str) -> None:
+        self.author.draft(slug, definition(f"Version {number}", url))
+        self.author.tag(slug, number)
+        pushed = self.author.push(f"drafts/{slug}", f"{slug}/v{number}")
+        assert pushed.ok, pushed.said
+
+
+@pytest.fixture(scope="module")
+def services(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Service, Service]]:
+    folder = tmp_path_factory.mktemp("pair")
+    pair = tuple(Service(folder / name, LOOPBACK).start() for name in ("upstream", "follower"))
+    yield pair[0], pair[1]
+    assert [service.stop() for service in pair] == [0, 0]
+
+
+@pytest.fixture
+def pair(services: tuple[Service, Service], tmp_path: Path, request: pytest.FixtureRequest) -> Pair:
+    upstream, follower = services
+    slug = request.node.name.replace("_", "-")[-60:].strip("-")
+    there, here = upstream.project(slug), follower.project(slug)
+    return Pair(upstream, follower, there, here, there.author(tmp_path / "author"))
+
+
+def test_a_version_published_upstream_is_live_here_within_moments(pair: Pair) -> None:
+    """Pushed there, delivered, fetched, readable here: the same bytes, the same tag, who and why."""
+    pair.follow()
+    pair.publish("order-sync", 1, "https://one.example/")
+    published = time.monotonic()
+    path = "/workflows/order-sync/versions/1"
+    answer = wait_for(lambda: (found := pair.here.get(path)).status == 200 and found, "it did not come")
+    seconds = time.monotonic() - published
+    assert pair.here.definition("order-sync", 1) == pair.there.definition("order-sync", 1)
+    ours, theirs = answer.json, pair.there.get(path).json
+    for same in ("commit", "digest", "message", "author"):
+        assert ours[same] == theirs[same]
+    assert ours["published_by"].startswith("source:127.0.0.1:")
+    assert pair.here.get("/workflows/order-sync/versions/current").json["version_number"] == 1
+    assert seconds < 20  # 2 s is the bar, on a machine that does nothing else (tests/bench)
+
+
+def test_a_draft_that_went_two_ways_is_decided_by_a_person(pair: Pair) -> None:
+    """Shown with both ids; nobody's work is lost, whatever is decided."""
+    source = pair.follow()
+    pair.author.draft("order-sync", definition("Theirs", "https://one.example/"))
+    pair.author.push("drafts/order-sync")
+    draft = "/workflows/order-sync/versions/draft"
+    wait_for(lambda: pair.here.get(draft).status == 200, "the draft did not come")
+    mine = definition("Mine", "https://mine.example/").encode()
+    saved = pair.here.call("PUT", draft, mine, headers={"If-Match": "*", "Content-Type": "application/yaml"})
+    assert saved.status == 200, saved.raw
+    theirs = pair.author.draft("order-sync", definition("Theirs", "https://two.example/"))
+    pair.author.push("drafts/order-sync")
+
+    def shown() -> list[dict[str, Any]]:
+        return list(pair.source(source["id"])["divergences"])
+
+    (one,) = wait_for(shown, "the divergence was not shown")
+    assert (one["ref"], one["theirs"], one["code"]) == (
+        "refs/heads/drafts/order-sync", theirs, "not_fast_forward",
+    )  # fmt: skip
+    assert pair.here.definition("order-sync", "draft") == mine
+    path = f"/sources/{source['id']}/divergences/{one['id']}/resolve"
+    assert pair.here.call("POST", path, {"take": "theirs"}).json["decision"] == "theirs"
+    wait_for(lambda: not shown(), "the decision was not carried out")
+    assert b"two.example" in pair.here.definition("order-sync", "draft")
+    kept = pair.here.author(pair.author.folder.parent / "mine")
+    kept.git("fetch", "-q", "origin", "refs/superseded/*:refs/superseded/*")
+    assert one["ours"] in kept.git("for-each-ref", "--format=%(objectname)", "refs/superseded")
+
+
+def test_both_ways(pair: Pair) -> None:
+    """What is published here goes there, by the rules of there."""
+    pair.follow(direction="both")
+    body = {"slug": "refunds", "definition": definition("Refunds")}
+    assert pair.here.call("POST", "/workflows", body).status == 201
+    assert pair.here.call("POST", "/workflows/refunds/versions/publish", {"message": "Begin"}).status == 201
+    answer = wait_for(
+        lambda: (found := pair.there.get("/workflows/refunds/versions/1")).status == 200 and found,
+        "the version was not pushed",
+    )
+    assert answer.json["commit"] == pair.here.get("/workflows/refunds/versions/1").json["commit"]
+    assert answer.json["message"] == "Begin"
+
+
+def test_the_operator_adds_and_syncs_a_source(pair: Pair, tmp_path: Path) -> None:
+    """At a terminal, beside the running service: what to paste, what came, what is missing."""
+    for number in (1, 2):
+        pair.publish("order-sync", number, f"https://{number}.example/")
+    token = tmp_path / "token"
+    token.write_text(pair.there.token + "\n")
+    url = f"{pair.upstream.url}/{pair.there.project}.git"
+    project = pair.here.project
+    said = pair.follower.cli("source", "add", project, url, "--credential-file", str(token)).stdout
+    assert f"URL     {pair.follower.url.rsplit(':', 1)[0]}" in said
+    assert "secret  whsec_" in said
+    assert pair.there.token not in said
+    wait_for(lambda: pair.here.get("/workflows/order-sync/versions/2").status == 200, "nothing came")
+    wait_for(
+        lambda: "nothing new" in pair.follower.cli("source", "sync", project).stdout, "the sync did not end"
+    )
+    shown = pair.follower.cli("source", "list", project).stdout
+    assert "pull" in shown
+    assert url in shown
+    refused = pair.follower.cli("source", "add", project, "ext::sh -c id", check=False)
+    assert refused.returncode == 1
+    assert refused.stderr.startswith("error: a source is an http:// or https:// URL")
+    assert "Traceback" not in refused.stderr
+
+
+def test_the_worker_ends_promptly_with_a_source_at_work(tmp_path: Path) -> None:
+    """SIGTERM while an upstream does not answer: gone within seconds, and tried again by the next."""
+    service = Service(tmp_path / "data", LOOPBACK).start()
+    owner = service.project("quick")
+    # Nobody ever answers there: the listen queue takes the connection, and that is all.
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}/x.git"
+        made = owner.call("POST", "/sources", {"url": url})
+        path = f"/sources/{made.json['id']}"
+        wait_for(lambda: owner.get(path).json["tried_at"], "it was not tried")
+        started = time.monotonic()
+        assert service.stop() == 0
+        assert time.monotonic() - started < 15
