@@ -13,6 +13,7 @@ of trailers (git-interpret-trailers(1)), which alone is read back:
     Gitstore-Object: <id>                 published: what the tag holds; draft-discarded: the head
     Gitstore-Tagger: Ann <ann@a.example>  published, where it came from upstream: who tagged it there
     Gitstore-Tagged: 2026-01-31T12:00:00+00:00                                      and when
+    Gitstore-After: v2                    published, where that left a gap: the latest version before
     Gitstore-Name: "Order sync"           created, as JSON
     Gitstore-Description: "..."           created, as JSON
     Gitstore-Latest: v3                   the state after this entry, so that the newest one tells all:
@@ -51,6 +52,7 @@ def compose(slug: str, entry: LedgerEntry) -> Commit:
         "Object": entry.target,
         "Tagger": ident(entry.tagger).decode() if entry.tagger is not None else None,
         "Tagged": entry.tagged_at.isoformat() if entry.tagged_at is not None else None,
+        "After": _show(entry.after or None) if entry.after is not None else None,
         "Name": json.dumps(entry.name, ensure_ascii=False) if entry.name is not None else None,
         "Description": json.dumps(entry.description, ensure_ascii=False) if entry.description else None,
         "Latest": _show(entry.latest or None),
@@ -91,6 +93,7 @@ def parse(commit: Commit) -> LedgerEntry:
             target=trailers.get("Object"),
             name=_unquote(trailers.get("Name")),
             description=_unquote(trailers.get("Description")),
+            after=_number(trailers["After"]) or 0 if "After" in trailers else None,
             tagger=person(trailers["Tagger"].encode()) if "Tagger" in trailers else None,
             tagged_at=datetime.fromisoformat(trailers["Tagged"]) if "Tagged" in trailers else None,
         )

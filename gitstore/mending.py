@@ -56,7 +56,9 @@ def fsck(repository: Path) -> Iterator[str]:
         env=environment(),
     )
     if done.returncode:
-        lines = done.stdout.decode("utf-8", "replace").splitlines()[:_MOST_SAID]
+        said = done.stdout.decode("utf-8", "replace").splitlines()
+        # A link to what is missing is two lines, beside the one that says so.
+        lines = [line for line in said if not line.startswith(("broken link from ", "  "))][:_MOST_SAID]
         yield from lines or [f"git fsck ended with status {done.returncode}"]
 
 

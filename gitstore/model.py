@@ -131,7 +131,8 @@ class LedgerEntry:
     `target` is the discarded head for DISCARDED. `latest`, `current` and `held` are the state after the
     fact, so that the newest counting entry alone tells it; `latest` is 0 and `current` None before the
     first publication. `name` and `description` are set for CREATED alone; `tagger` and `tagged_at`, who
-    published it upstream and when, for a PUBLISHED that was brought from there.
+    published it upstream and when, for a PUBLISHED that was brought from there; `after`, the latest version
+    before it, where that left a gap.
     """
 
     oid: str
@@ -149,6 +150,7 @@ class LedgerEntry:
     description: str | None = None
     tagger: Person | None = None
     tagged_at: datetime | None = None
+    after: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

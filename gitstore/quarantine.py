@@ -170,7 +170,7 @@ class Quarantine:
                 if oid not in complete and oid not in entered:
                     entered.add(oid)
                     waiting.append((oid, True))
-                    waiting.extend((below, False) for below in _references(self.objects.get(oid)))
+                    waiting.extend((below, False) for below in references(self.objects.get(oid)))
             elif oid not in self.objects:
                 raise GitstoreError(
                     Code.OBJECTS_MISSING, f"object {oid.decode()} is missing", oid=oid.decode()
@@ -203,7 +203,8 @@ class Quarantine:
             fsync_folder(folder)
 
 
-def _references(item: ShaFile) -> list[bytes]:
+def references(item: ShaFile) -> list[bytes]:
+    """The ids of what an object needs to be complete."""
     if isinstance(item, Commit):
         return [item.tree, *item.parents]
     if isinstance(item, Tag):

@@ -82,12 +82,14 @@ class Recorder:
         assert isinstance(verdict.target, VersionRef) and verdict.command.new  # noqa: S101, PT018
         number, oid = verdict.target.number, verdict.command.new
         held = self.newest.held if self.newest else False
+        latest = self.newest.latest if self.newest else 0
         current = self.newest.current if self.newest else None
         self.append(
             LedgerKind.PUBLISHED,
             version=number,
             target=oid.decode(),
             latest=number,
+            after=latest if number > latest + 1 else None,
             current=number if self.occasion.activate and not held else current,
             **(_as_told(self.reading.objects, oid) if self.occasion.imported else {}),
         )

@@ -1,8 +1,9 @@
 """Clearing away what killed processes left in a repository: lock files, half-written files, quarantines.
 
 A lock file says nothing of who made it, so it is removed only where nobody can be its owner: every writer of
-ours is present in the repository (gitstore/locks.py) until it ends or dies, and the sweep waits to be alone. A quarantine has a lock file of its own, since a push fills it before it writes. What git makes when
-somebody runs it by hand has no such witness: that goes by age.
+ours is present in the repository (gitstore/locks.py) until it ends or dies, and the sweep waits to be alone.
+A quarantine has a lock file of its own, since a push fills it before it writes. What git makes when somebody
+runs it by hand has no such witness: that goes by age.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ from service.setup import Setup
 from sync import catalog
 from sync.db import Database
 
-PAGE: Final = "/docs"
+PAGE: Final = "/"
 _YOU: Final = "git -c user.name=You -c user.email=you@example.com"
 _MOST: Final = 1000
 

@@ -1,8 +1,8 @@
 """The worker: does in the background what is due, one thing after the other.
 
-Due is: what markers say was under way when a process was stopped (at the start, and every
-GITSTORE_RECONCILE_SECONDS); a full pass over all workflows daily, and once after each boot of the machine,
-as markers do not survive a power cut. Several workers are fine: each thing is done under its locks, and to
+Due is: what markers say was under way when a process was stopped, and the lock files that it left (at the
+start, and every GITSTORE_RECONCILE_SECONDS); a full pass over all workflows daily, and once after each boot
+of the machine, as markers do not survive a power cut; git's own maintenance daily. Several workers are fine: each thing is done under its locks, and to
 do it twice is to do it once.
 """
 
@@ -16,12 +16,13 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Final
 from uuid import UUID
 
 from gitstore.errors import Code, GitstoreError
-from service import logs
+from service import logs, upkeep
 from service.config import Config
 from service.database import check
 from service.incoming import following
@@ -93,6 +94,7 @@ class Worker:
         self._clock = clock
         self._boot = boot or boot_id()
         self._told: dict[tuple[UUID, str], str] = {}
+        self._swept = False
 
     def run(self) -> None:
         """Do what is due, again and again. A Postgres that is away is told of once, and waited for."""
@@ -126,7 +128,9 @@ class Worker:
     def tick(self) -> None:
         """What is due now. Raises what hinders all of it: `unavailable`, `busy`, `config`."""
         self._database.ping()
-        self._each_project(reconcile.reconcile)
+        # Locks of killed writers first: they stop others. Once, everything; then, what markers tell of.
+        self._each_project(partial(_tidy_and_reconcile, everything=not self._swept))
+        self._swept = True
         state, now = State.read(self._state_file), self._clock()
         if state.full_pass_due(self._boot, now) and not self._stop.is_set():
             started = time.monotonic()
@@ -134,6 +138,11 @@ class Worker:
             if not self._stop.is_set():
                 state.passed(self._boot, now).write(self._state_file)
                 logs.action("full_pass", duration_ms=_since(started))
+        self._each_project(self._collect_garbage)
+
+    def _collect_garbage(self, writes: MirroredWrites) -> Report:
+        upkeep.collect_garbage(writes, self._stop.is_set)
+        return Report()
 
     def _each_project(self, heal: Callable[[MirroredWrites], Report]) -> None:
         with self._database.as_mirror() as transaction:
@@ -169,6 +178,11 @@ class Worker:
                 code=error.code.value,
                 reason=error.message,
             )
+
+
+def _tidy_and_reconcile(writes: MirroredWrites, *, everything: bool) -> Report:
+    upkeep.tidy(writes, everything=everything)
+    return reconcile.reconcile(writes)
 
 
 def boot_id() -> str:

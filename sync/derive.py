@@ -17,6 +17,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+from gitstore import names
 from gitstore.errors import Code, GitstoreError
 from gitstore.model import LedgerEntry, LedgerKind, Snapshot, Version, WorkflowState
 from gitstore.reading import Reading
@@ -219,7 +220,7 @@ def everything(
 
 
 def agreed(reading: Reading, slug: str) -> WorkflowState:
-    """Where `slug` stands by what tags and ledger agree on: `Reading.state`, where nothing contradicts."""
+    """Where `slug` stands, by what tags and ledger agree on: `Reading.state`, where nothing contradicts."""
     try:
         return reading.state(slug)
     except GitstoreError as error:
@@ -242,6 +243,13 @@ def agreed(reading: Reading, slug: str) -> WorkflowState:
         held=newest.held if newest else False,
         draft_open=draft is not None and not below,
     )
+
+
+def check_draft(known: str | None, held: str | None, slug: str, news: Story) -> None:
+    """Raise `integrity` where a draft is gone, and none of the entries since then discards one."""
+    gone = known is not None and held is None
+    if gone and not any(entry.kind is LedgerKind.DISCARDED for entry in news.entries):
+        raise contradiction(slug, f"the draft {known} is gone, and nobody discarded it")
 
 
 def contradiction(slug: str, what: str) -> GitstoreError:

@@ -120,6 +120,8 @@ def converge(tx: Transaction, reading: Reading, slug: str, standing: Standing | 
         what = f"the database knows v{standing.latest_number}, and the ledger does not"
         raise derive.contradiction(slug, what)
     news = derive.story(reading, slug, standing.ledger_oid if standing else None)
+    if standing is not None:
+        derive.check_draft(standing.draft_commit, state.draft, slug, news)
     if standing is not None and not news.entries and standing.draft_commit == state.draft:
         return []
     return _Change(tx, reading, state, news, standing).carry_out()

@@ -13,9 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Final, LiteralString
 
-from gitstore import names
 from gitstore.errors import Code, GitstoreError
-from gitstore.model import WorkflowState
 from gitstore.reading import Reading
 from gitstore.versions import is_slug
 from sync import derive, verify

@@ -1,5 +1,4 @@
-"""Bringing refs back from those who remember: the ledger says what each tag held, a row what ledger, draft and
-tag did.
+"""Bringing refs back from those who remember: the ledger what each tag held, a row what the ledger held, too.
 
 A ref is put back where the witnesses agree and the objects are there; what they contradict each other on is
 left for a person. Nothing is deleted: a ledger that was put in the place of the one that the database knows

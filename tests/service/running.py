@@ -84,7 +84,7 @@ class Running:
     @property
     def url(self) -> str:
         """Where it is, as it says itself."""
-        return self.said.partition("gitstore is ready: ")[2].partition(PAGE)[0]
+        return self.said.partition("gitstore is ready: ")[2].partition("\n")[0].removesuffix(PAGE)
 
     @property
     def port(self) -> int:

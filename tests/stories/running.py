@@ -43,7 +43,8 @@ def definition(label: str, url: str = "https://warehouse.example/shipments") -> 
         f"name: {label}\nnodes:\n"
         f"  - id: hook-1\n    type: webhook\n    data: {{label: Paid, config: {{}}}}\n"
         f"  - id: call-1\n    type: httpCall\n    data:\n      label: Ship\n"
-        f"      config: {{url: '{url}', method: POST}}\nedges:\n  - {{id: e1, source: hook-1, target: call-1}}\n"
+        f"      config: {{url: '{url}', method: POST}}\n"
+        "edges:\n  - {id: e1, source: hook-1, target: call-1}\n"
     )
 
 

@@ -83,7 +83,7 @@ class Post:
     def attempts(self) -> list[tuple[str, int | None]]:
         """URL and status of all."""
         with self.database.as_owner() as tx:
-            return tx.tuples("select url, status from gitstore.delivery_attempts order by started_at")  # type: ignore[return-value]
+            return tx.tuples("select url, status from gitstore.delivery_attempts order by started_at")
 
     def deliveries(self, subscription: UUID | None = None) -> list[dict[str, Any]]:
         found = self.rows("deliveries")

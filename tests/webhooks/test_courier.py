@@ -176,7 +176,7 @@ Courier(means, threading.Event(), threads=4, lease=timedelta(seconds=1)).run()
 def test_a_sender_that_is_killed_loses_nothing(house: House, receiver: Receiver, kills: int) -> None:
     """Killed in the middle of deliveries, again and again: each event arrives, under its own id, whole."""
     dice = random.Random(kills)  # noqa: S311
-    receiver.answers = lambda handler: (time.sleep(0.02), say(200)(handler))[1]
+    receiver.answers = take_a_moment
     post = Post(house, receiver.allow)
     key = new_key()
     post.sealer = Sealer([key])
@@ -206,6 +206,11 @@ def test_a_sender_that_is_killed_loses_nothing(house: House, receiver: Receiver,
     assert set(bodies) == wanted
     assert all(len(same) == 1 for same in bodies.values())
     assert len(post.rows("deliveries")) == len(wanted)
+
+
+def take_a_moment(handler: Handler) -> None:
+    time.sleep(0.02)
+    say(200)(handler)
 
 
 def end(child: subprocess.Popen[bytes]) -> None:

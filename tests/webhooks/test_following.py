@@ -294,6 +294,18 @@ def test_objects_that_git_refuses_block_the_tags_that_need_them_alone(
     assert len(upstream.requests) == 2  # what is refused is not fetched again and again
 
 
+def test_a_version_that_vanishes_here_before_a_gap_is_found(house: House, upstream: Upstream) -> None:
+    """By the ledger alone, without the rows: v5 was brought knowing v2."""
+    for number in (1, 2, 5):
+        upstream.version("order-sync", number)
+    Following(house, upstream.url).sync()
+    assert list(verify(house.database, house.store)) == []
+    house.git("update-ref", "-d", "refs/tags/order-sync/v2")
+    assert house.tamper("delete from gitstore.workflow_versions where version_number = 2")
+    found = [str(finding) for finding in verify(house.database, house.store)]
+    assert any("v2" in line and "its tag is gone" in line for line in found), found
+
+
 # Drafts that go different ways
 
 

@@ -6,6 +6,7 @@ import base64
 import hashlib
 import hmac
 import json
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -28,8 +29,8 @@ def mac(secret: str = PLAIN, body: bytes = BODY) -> str:
     return hmac.new(secret.encode(), body, hashlib.sha256).hexdigest()
 
 
-def standard(secret: str = STANDARD, at: datetime = NOW, body: bytes = BODY, **changed: str) -> Headers:
-    return list({**sign([secret], "msg_1", at, body), **changed}.items())
+def standard(secret: str = STANDARD, at: datetime = NOW, changed: Mapping[str, str] | None = None) -> Headers:
+    return list({**sign([secret], "msg_1", at, BODY), **(changed or {})}.items())
 
 
 # For each forge: its secret, and the headers that it sends.
@@ -53,7 +54,7 @@ GENUINE: dict[str, tuple[Forge, str, Headers]] = {
     "one of several signatures": (
         Forge.ANY,
         STANDARD,
-        standard(**{"webhook-signature": "v1,AAAA v1a,BBBB " + dict(standard())["webhook-signature"]}),
+        standard(changed={"webhook-signature": "v1,AAAA v1a,BBBB " + dict(standard())["webhook-signature"]}),
     ),
 }
 FORGED: dict[str, tuple[Forge, str, Headers]] = {
@@ -92,19 +93,23 @@ FORGED: dict[str, tuple[Forge, str, Headers]] = {
     "a hash of the token": (Forge.GITLAB, PLAIN, [("X-Gitlab-Token", mac())]),
     "too old": (Forge.ANY, STANDARD, standard(at=NOW - timedelta(seconds=301))),
     "too new": (Forge.ANY, STANDARD, standard(at=NOW + timedelta(seconds=301))),
-    "another time": (Forge.ANY, STANDARD, standard(**{"webhook-timestamp": str(int(NOW.timestamp()) - 1)})),
-    "another id": (Forge.ANY, STANDARD, standard(**{"webhook-id": "msg_2"})),
-    "no id": (Forge.ANY, STANDARD, standard(**{"webhook-id": ""})),
+    "another time": (
+        Forge.ANY,
+        STANDARD,
+        standard(changed={"webhook-timestamp": str(int(NOW.timestamp()) - 1)}),
+    ),
+    "another id": (Forge.ANY, STANDARD, standard(changed={"webhook-id": "msg_2"})),
+    "no id": (Forge.ANY, STANDARD, standard(changed={"webhook-id": ""})),
     "another version": (
         Forge.ANY,
         STANDARD,
-        standard(**{"webhook-signature": dict(standard())["webhook-signature"].replace("v1,", "v2,")}),
+        standard(changed={"webhook-signature": dict(standard())["webhook-signature"].replace("v1,", "v2,")}),
     ),
-    "not base64": (Forge.ANY, STANDARD, standard(**{"webhook-signature": "v1,***"})),
-    "no comma": (Forge.ANY, STANDARD, standard(**{"webhook-signature": "v1"})),
+    "not base64": (Forge.ANY, STANDARD, standard(changed={"webhook-signature": "v1,***"})),
+    "no comma": (Forge.ANY, STANDARD, standard(changed={"webhook-signature": "v1"})),
     "a secret that is none of the standard": (Forge.ANY, PLAIN, standard()),
     **{
-        f"the time {text!r}": (Forge.ANY, STANDARD, standard(**{"webhook-timestamp": text}))
+        f"the time {text!r}": (Forge.ANY, STANDARD, standard(changed={"webhook-timestamp": text}))
         for text in ("", "now", "1e9", "-1", "+1767268800", "01767268800", "1767268800.0", "9" * 30, "nan")
     },
 }
@@ -253,7 +258,9 @@ def check(vector: dict[str, Any], folder: Path) -> bool | None:
     """Whether a vector is judged as it should be; None where the body that it names is not there."""
     secret = vector["secret"]
     if "webhook-signature" in vector["scheme"]:
-        good = vector if "id" in vector else {"id": "msg_p5jXN8AQM9LWM0D4loKWxJek", "timestamp": 1614265330}
+        good: dict[str, Any] = (
+            vector if "id" in vector else {"id": "msg_p5jXN8AQM9LWM0D4loKWxJek", "timestamp": 1614265330}
+        )
         headers = [
             ("webhook-id", good["id"]),
             ("webhook-timestamp", str(good["timestamp"])),

@@ -57,7 +57,7 @@ def test_git_is_told_in_words_that_it_prints() -> None:
 
 @pytest.mark.parametrize(
     "path",
-    ["/", "/nowhere", "/workflows/", "//workflows", "/workflows/a/b", "/workflows/a/versions/1/x", "/%00",
+    ["/nowhere", "/workflows/", "/workflows/a/b", "/workflows/a/versions/1/x", "/%00",
      "/%ff%fe", "/workflows/../tokens", "/ui%0d%0aX: y", "/docs/../app.py", "/docs/x.js", "/.git/config"],
 )  # fmt: skip
 def test_an_address_with_nothing_at_it_is_not_found(owner: Client, path: str) -> None:

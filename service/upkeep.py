@@ -1,0 +1,76 @@
+"""What the worker does for a repository beside mirroring it: sweep what killed processes left, and git's gc.
+
+Neither stops the other, nor the mirror: what can't be done now, as somebody is at it, is done the next time.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Final
+
+from dulwich.file import FileLocked
+
+from gitstore.errors import Code, GitstoreError
+from gitstore.maintenance import collect, due
+from gitstore.mending import mend_packed_refs, packed_refs_damaged
+from gitstore.sweeping import sweep
+from service import logs
+from sync.writing import MirroredWrites
+
+GC_SECONDS: Final = 86_400.0
+
+
+def tidy(writes: MirroredWrites, *, everything: bool) -> None:
+    """Sweep: after what markers say was under way, or `everything`. Raises `unavailable`."""
+    path, project = writes.reading.path, writes.reading.path.stem
+    slugs = None if everything else list(writes.markers.pending())
+    try:
+        swept = sweep(path, writes.maintenance, time.time(), slugs)
+        if swept:
+            logs.action("swept", project=project, files=[str(one.relative_to(path)) for one in swept[:20]])
+        if everything and packed_refs_damaged(path):
+            with writes.maintenance():
+                kept = mend_packed_refs(path, f"{datetime.now(UTC):%Y%m%dT%H%M%S%f}")
+            if kept is not None:
+                advice = "git could read none of it: run gitstore repair"
+                logs.action(
+                    "packed_refs_mended", level="error", project=project, kept=kept.name, advice=advice
+                )
+    except (GitstoreError, OSError, FileLocked) as error:
+        _go_on(error, "sweep_failed", project)
+
+
+def collect_garbage(writes: MirroredWrites, stopping: Callable[[], bool]) -> None:
+    """git's maintenance, where a day has passed since the last. Raises `unavailable`."""
+    path, project = writes.reading.path, writes.reading.path.stem
+
+    def check() -> None:
+        if stopping():
+            raise _Stopping
+
+    if not due(path, time.time(), GC_SECONDS):
+        return
+    try:
+        done = collect(path, writes, check=check)
+    except _Stopping:
+        return
+    except (GitstoreError, OSError) as error:
+        _go_on(error, "gc_failed", project)
+        return
+    if done is not None:
+        logs.action(
+            "gc", project=project, pruned=done.pruned, packs=done.packs,
+            duration_ms=round(done.seconds * 1000, 1),
+        )  # fmt: skip
+
+
+class _Stopping(Exception):
+    """The worker is asked to end, in the middle of a run; what was done so far is complete."""
+
+
+def _go_on(error: Exception, what: str, project: str) -> None:
+    if isinstance(error, GitstoreError) and error.code is Code.UNAVAILABLE:
+        raise error
+    logs.action(what, level="warning", project=project, reason=str(error))

@@ -1,0 +1,145 @@
+"""What an import may that a push may not, and the other way round; without a network."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gitstore import ledger, names
+from gitstore.errors import Code
+from gitstore.model import LedgerEntry, LedgerKind, Person
+from gitstore.names import DraftRef, VersionRef
+from gitstore.offers import Layout, Offer, gaps, offers
+from gitstore.policy import Command, Effect, Verdict, judge
+from tests.gitstore.test_policy import DRAFT, Facts, oid, refused, tag
+
+
+def imported(facts: Facts, *commands: tuple[bytes, int | None, int]) -> list[Verdict]:
+    given_ = [Command(ref, None if old is None else oid(old), oid(new)) for ref, old, new in commands]
+    return judge(given_, facts, imported=True)
+
+
+def test_any_larger_number_is_taken_in_ascending_order() -> None:
+    """v12 and v5 after v3: both, v5 first."""
+    facts = Facts({tag(3): oid(3)}, latest=3)
+    verdicts = imported(facts, (tag(12), None, 12), (tag(5), None, 5))
+    assert [verdict.effect for verdict in verdicts] == [Effect.PUBLISH, Effect.PUBLISH]
+
+
+def test_a_smaller_number_fills_no_gap() -> None:
+    """v4 after v5 stays out, and says why."""
+    (verdict,) = imported(Facts({tag(5): oid(5)}, latest=5), (tag(4), None, 4))
+    error = refused(verdict)
+    assert error.code is Code.WRONG_NUMBER
+    assert error.message == "v4 comes below v5, the latest here, and gaps are never filled"
+
+
+def test_the_commit_of_an_import_may_have_another_history() -> None:
+    """It was published upstream, by the rules of there."""
+    (verdict,) = imported(Facts({tag(1): oid(1)}, latest=1), (tag(2), None, 100))
+    assert verdict.effect is Effect.PUBLISH
+
+
+def test_what_is_published_does_not_change_by_an_import_either() -> None:
+    """The one rule without an exception."""
+    (verdict,) = imported(Facts({tag(1): oid(1)}, latest=1), (tag(1), None, 2))
+    assert refused(verdict).code is Code.VERSION_IMMUTABLE
+
+
+def test_an_invalid_definition_blocks_its_version_alone() -> None:
+    """v2 is refused, v3 comes."""
+    facts = Facts({tag(1): oid(1)}, latest=1, invalid={oid(2)})
+    second, third = imported(facts, (tag(2), None, 2), (tag(3), None, 3))
+    assert refused(second).code is Code.DEFINITION_INVALID
+    assert third.effect is Effect.PUBLISH
+
+
+@pytest.mark.parametrize(
+    ("ours", "latest", "theirs", "effect"),
+    [
+        (None, None, 1, Effect.SAVE),  # there is none here
+        (1, None, 2, Effect.SAVE),  # ours is behind
+        (2, None, 1, Effect.NOTHING),  # ours is ahead
+        (None, 3, 2, Effect.NOTHING),  # theirs was published
+        (3, 3, 2, Effect.NOTHING),
+    ],
+)
+def test_a_draft_upstream_is_taken_as_far_as_ours_is_behind(
+    ours: int | None, latest: int | None, theirs: int, effect: Effect
+) -> None:
+    """What is here already is no step back."""
+    refs = {DRAFT: oid(ours)} if ours else {}
+    refs |= {tag(1): oid(latest)} if latest else {}
+    (verdict,) = imported(Facts(refs, latest=1 if latest else 0), (DRAFT, ours, theirs))
+    assert (verdict.effect, verdict.refusal) == (effect, None)
+
+
+def test_a_draft_that_went_another_way_is_refused() -> None:
+    """Nobody's work is overwritten."""
+    (verdict,) = imported(Facts({DRAFT: oid(2)}), (DRAFT, 2, 100))
+    assert refused(verdict).code is Code.NOT_FAST_FORWARD
+
+
+@given(st.sets(st.integers(1, 30)), st.integers(0, 30))
+def test_an_import_publishes_the_numbers_above_the_latest_and_no_others(
+    numbers: set[int], latest: int
+) -> None:
+    """Whatever is offered: ascending, each once."""
+    facts = Facts({tag(latest): oid(1)} if latest else {}, latest=latest)
+    verdicts = imported(facts, *((tag(number), None, 50) for number in numbers if number != latest))
+    done = {
+        v.target.number for v in verdicts if v.effect is Effect.PUBLISH and isinstance(v.target, VersionRef)
+    }
+    assert done == {number for number in numbers if number > latest}
+
+
+@given(st.sets(st.integers(1, 60)), st.integers(0, 60))
+def test_gaps_are_what_lies_between(numbers: set[int], after: int) -> None:
+    """Each missing number is in exactly one run."""
+    missing = [number for first, last in gaps(numbers, after) for number in range(first, last + 1)]
+    top = max([*numbers, after])
+    assert missing == [number for number in range(after + 1, top) if number not in numbers]
+
+
+def test_offers_are_the_refs_that_mean_something_in_order() -> None:
+    """By workflow, versions by number and then the draft; in folders, no drafts."""
+    advertised = {
+        names.tag("b", 1): oid(1),
+        names.tag("a", 10): oid(2),
+        names.tag("a", 9): oid(3),
+        names.draft("a"): oid(4),
+        names.TAGS + b"release-1": oid(5),
+        names.HEADS + b"main": oid(6),
+        b"HEAD": oid(6),
+    }
+    found = [offer.target for offer in offers(advertised, Layout.REFS)]
+    assert found == [VersionRef("a", 9), VersionRef("a", 10), DraftRef("a"), VersionRef("b", 1)]
+    assert DraftRef("a") not in [offer.target for offer in offers(advertised, Layout.FOLDERS)]
+    assert Offer(VersionRef("a", 9), oid(3)).name == names.tag("a", 9)
+
+
+TAGGERS = st.builds(
+    Person,
+    st.text(st.characters(codec="utf-8", exclude_characters="<>\n\r\0"), min_size=1).filter(
+        lambda n: n == n.strip() != ""
+    ),
+    st.just("ann@example.test"),
+)
+
+
+@given(tagger=TAGGERS, seconds=st.integers(0, 253_402_300_799), after=st.none() | st.integers(0, 6))
+def test_the_ledger_gives_back_who_tagged_upstream_and_when(
+    tagger: Person, seconds: int, after: int | None
+) -> None:
+    """And that an import left a gap."""
+    entry = LedgerEntry(
+        oid="", parent=None, kind=LedgerKind.PUBLISHED, actor=Person("source:x", "x@y"),
+        when=datetime(2026, 1, 1, tzinfo=UTC), message="Ship it", latest=8, current=8, held=False, version=8,
+        target="a" * 40, tagger=tagger, tagged_at=datetime.fromtimestamp(seconds, UTC), after=after,
+    )  # fmt: skip
+    commit = ledger.compose("a", entry)
+    assert ledger.parse(commit) == replace(entry, oid=commit.id.decode())

@@ -1,0 +1,16 @@
+"""The application of the API's tests, and people at its page."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.service.api.conftest import House, house, migrated_template, unexpected
+from tests.ui.visiting import Visitor, visitor
+
+__all__ = ["house", "migrated_template", "unexpected"]
+
+
+@pytest.fixture
+def ann(house: House) -> Visitor:
+    """An owner of the project, signed in. `ann.api` is the same person over HTTP."""
+    return visitor(house)

@@ -1,0 +1,247 @@
+"""The editor without a browser: what is saved, what is refused, and that nothing is lost or overwritten."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tests.service.api.conftest import House, definition, yaml
+from tests.ui.visiting import Answer, Visitor, visitor
+
+EDIT = "/ui/workflows/order-sync/edit"
+ONE = "/ui/workflows/order-sync"
+
+
+@pytest.fixture
+def draft(ann: Visitor) -> None:
+    """order-sync with an open draft of YAML."""
+    ann.api.create(definition=yaml().decode())
+
+
+def text_of(visitor: Visitor, which: str = "draft") -> str:
+    return str(visitor.api.get(f"/workflows/order-sync/versions/{which}/definition").text)
+
+
+def save(visitor: Visitor, form: Answer, text: str, **more: str) -> Answer:
+    page = form.page
+    seen = {"etag": page.value("etag"), "base": page.value("base")}
+    return visitor.post(EDIT, **{**seen, "definition": text, "message": "", **more})
+
+
+@pytest.mark.usefixtures("draft")
+def test_what_was_typed_is_saved_byte_for_byte(ann: Visitor) -> None:
+    """Browsers send CRLF: the file keeps its own line ends, comments and spaces."""
+    form = ann.get(EDIT)
+    assert form.page.value("definition") == yaml().decode()
+    text = yaml("https://b.example/").decode() + "\n# 'é' <b>&amp;\n\n"
+    answer = save(ann, form, text.replace("\n", "\r\n"), message="Another warehouse")
+    assert (answer.status, answer.location) == (303, f"{ONE}?said=saved")
+    assert text_of(ann) == text
+    assert ann.api.get("/workflows/order-sync/versions/draft").json["message"] == "Another warehouse"
+
+
+def test_a_file_with_crlf_keeps_it(ann: Visitor) -> None:
+    text = yaml().decode().replace("\n", "\r\n")
+    ann.api.create(definition=text)
+    form = ann.get(EDIT)
+    assert save(ann, form, form.page.value("definition") + "# more\r\n").status == 303
+    assert text_of(ann) == text + "# more\r\n"
+
+
+@pytest.mark.usefixtures("draft")
+def test_a_text_that_begins_with_a_line_break_keeps_it(ann: Visitor) -> None:
+    """HTML drops the first one of a textarea: the page writes one more."""
+    assert save(ann, ann.get(EDIT), "\n\n" + yaml().decode()).status == 303
+    assert ann.get(EDIT).html.count("<textarea") == 1
+    assert "\n\n\n# The warehouse" in ann.get(EDIT).html
+
+
+@pytest.mark.usefixtures("draft")
+def test_without_a_message_a_sentence_is_written(ann: Visitor) -> None:
+    save(ann, ann.get(EDIT), yaml("https://b.example/").decode())
+    assert ann.api.get("/workflows/order-sync/versions/draft").json["message"] == "url of call changed"
+
+
+@pytest.mark.usefixtures("draft")
+@pytest.mark.parametrize(
+    "text", ["", "nodes: [", "a: 1\na: 2\n", "<script>", "nodes: []\n---\nnodes: []", "[1]", "{" * 100]
+)
+def test_what_does_not_parse_is_shown_again_with_its_problems(ann: Visitor, text: str) -> None:
+    """Nothing is saved and nothing is lost; the next try needs no reload."""
+    before = text_of(ann)
+    form = ann.get(EDIT)
+    answer = save(ann, form, text, message="My <message>")
+    assert answer.status == 422
+    assert answer.page.value("definition") == text
+    assert answer.page.value("message") == "My <message>"
+    assert "Not saved." in answer.page.text
+    assert text_of(ann) == before
+    assert save(ann, answer, yaml("https://b.example/").decode()).status == 303
+
+
+@pytest.mark.usefixtures("draft")
+def test_a_definition_that_is_too_large_is_refused_and_not_lost(ann: Visitor) -> None:
+    text = "# " + "x" * 2**20
+    answer = save(ann, ann.get(EDIT), text)
+    assert answer.status == 413
+    assert answer.page.value("definition") == text
+    assert ann.post(EDIT, definition="x" * 5_000_000).status == 413
+
+
+@pytest.mark.usefixtures("draft")
+def test_a_large_definition_is_saved(ann: Visitor) -> None:
+    """1 MiB, each byte of which may be three in a form."""
+    text = yaml().decode() + "".join(f"# {'é' * 100}\n" for _ in range(4000))
+    assert save(ann, ann.get(EDIT), text).status == 303
+    assert text_of(ann) == text
+
+
+@pytest.mark.usefixtures("draft")
+def test_a_draft_with_problems_is_saved_and_they_are_told(ann: Visitor) -> None:
+    assert save(ann, ann.get(EDIT), "nodes:\n  - {id: a, type: httpCall, data: {config: {}}}\n").status == 303
+    page = ann.get(ONE).page
+    assert "2 problems would block publishing" in page.text
+    assert f"{EDIT}#L2" in page.links()
+    assert "#d0" in page.links()
+    assert ("post", f"{ONE}/publish") not in list(page.forms())
+
+
+def test_without_a_draft_one_begins_with_what_runs(ann: Visitor) -> None:
+    ann.api.create()
+    ann.api.publish()
+    ann.api.publish(url="https://two.example/")
+    ann.api.put("/workflows/order-sync/current", json={"version": 1})
+    form = ann.get(EDIT)
+    assert "This is v1, the version that runs" in form.page.text
+    assert form.page.value("definition") == text_of(ann, "1")
+    assert save(ann, form, yaml("https://three.example/").decode()).status == 303
+    assert ann.api.post("/workflows/order-sync/versions/publish").status_code == 201
+
+
+# Somebody was faster
+
+
+@pytest.fixture
+def bob(house: House) -> Visitor:
+    return visitor(house, "publisher")
+
+
+@pytest.mark.usefixtures("draft")
+def test_a_save_on_top_of_what_was_not_seen_is_412_and_shows_both(ann: Visitor, bob: Visitor) -> None:
+    """Theirs, yours and the difference; what is saved then goes on top of theirs."""
+    form = ann.get(EDIT)
+    assert save(bob, bob.get(EDIT), yaml("https://bob.example/").decode()).status == 303
+    mine = yaml("https://ann.example/").decode()
+    conflict = save(ann, form, mine, message="Mine")
+    assert conflict.status == 412
+    theirs, yours = conflict.page.all("textarea")
+    assert "https://bob.example/" in theirs.text
+    assert yours.text.removeprefix("\n") == mine
+    assert {mark.text for mark in conflict.page.all("mark")} == {"bob", "ann"}
+    assert conflict.page.value("message") == "Mine"
+    assert "bob.example" in text_of(ann)
+    assert save(ann, conflict, mine).status == 303
+    assert text_of(ann) == mine
+    log = ann.api.get("/workflows/order-sync/versions/draft").json
+    assert log["state"] == "draft"
+
+
+@pytest.mark.usefixtures("draft")
+def test_a_third_person_is_not_overwritten_either(ann: Visitor, bob: Visitor) -> None:
+    """Between seeing the conflict and saving, the draft moves again."""
+    form = ann.get(EDIT)
+    save(bob, bob.get(EDIT), yaml("https://bob.example/").decode())
+    conflict = save(ann, form, yaml("https://ann.example/").decode())
+    save(bob, bob.get(EDIT), yaml("https://bob2.example/").decode())
+    again = save(ann, conflict, yaml("https://ann.example/").decode())
+    assert again.status == 412
+    assert "bob2" in again.html
+
+
+@pytest.mark.usefixtures("draft")
+def test_a_draft_that_was_published_meanwhile_is_told(ann: Visitor, bob: Visitor) -> None:
+    """What was typed becomes a new draft on top of the new version, if the person wants it."""
+    form = ann.get(EDIT)
+    assert bob.api.post("/workflows/order-sync/versions/publish").status_code == 201
+    mine = yaml("https://ann.example/").decode()
+    conflict = save(ann, form, mine)
+    assert conflict.status == 412
+    assert "was published as v1" in conflict.page.text
+    assert save(ann, conflict, mine).status == 303
+    assert text_of(ann) == mine
+    assert ann.api.post("/workflows/order-sync/versions/publish").json["version_number"] == 2
+
+
+def test_a_version_published_while_no_draft_was_open_is_told(ann: Visitor, bob: Visitor) -> None:
+    ann.api.create()
+    ann.api.publish()
+    form = ann.get(EDIT)
+    bob.api.publish(url="https://bob.example/")
+    mine = yaml("https://ann.example/").decode()
+    conflict = save(ann, form, mine)
+    assert conflict.status == 409
+    assert "v2 was published" in conflict.page.text
+    assert "bob.example" in conflict.html
+    assert save(ann, conflict, mine).status == 303
+    assert ann.api.post("/workflows/order-sync/versions/publish").json["version_number"] == 3
+
+
+def test_a_draft_opened_meanwhile_is_told(ann: Visitor, bob: Visitor) -> None:
+    ann.api.create()
+    ann.api.publish()
+    form = ann.get(EDIT)
+    assert save(bob, bob.get(EDIT), yaml("https://bob.example/").decode()).status == 303
+    conflict = save(ann, form, yaml("https://ann.example/").decode())
+    assert conflict.status == 409
+    assert "bob.example" in conflict.html
+    assert save(ann, conflict, yaml("https://ann.example/").decode()).status == 303
+
+
+def test_a_draft_discarded_meanwhile_is_told(ann: Visitor, bob: Visitor) -> None:
+    ann.api.create()
+    ann.api.publish()
+    save(ann, ann.get(EDIT), yaml("https://ann1.example/").decode())
+    form = ann.get(EDIT)
+    assert bob.api.delete("/workflows/order-sync/versions/draft").status_code == 204
+    conflict = save(ann, form, yaml("https://ann2.example/").decode())
+    assert conflict.status == 412
+    assert save(ann, conflict, yaml("https://ann2.example/").decode()).status == 303
+
+
+# Problems as one types
+
+
+@pytest.mark.usefixtures("draft")
+def test_the_editor_asks_for_problems(ann: Visitor) -> None:
+    """As POST /workflows/{id}/validate, with the session and its token in a header."""
+    path = f"{ONE}/validate"
+
+    def ask(text: str, token: str) -> tuple[int, object]:
+        answer = ann.client.post(
+            path, data=text.encode(), base_url="https://gitstore.example", content_type="text/plain",
+            headers={"X-CSRF-Token": token}, buffered=True,
+        )  # fmt: skip
+        return answer.status_code, json.loads(answer.data) if answer.status_code == 200 else None
+
+    status, found = ask("nodes:\n  - {id: a}\n", ann.csrf)
+    assert status == 200
+    expected = ann.api.post(
+        "/workflows/order-sync/validate", data="nodes:\n  - {id: a}\n", type="application/yaml"
+    ).json
+    assert found == expected
+    assert ask("nodes: [", ann.csrf)[0] == 200
+    assert ask("", ann.csrf)[0] == 200
+    assert ask("nodes: []", "x")[0] == 403
+    assert ask("x" * (2**20 + 1), ann.csrf)[0] == 413
+    assert text_of(ann) == yaml().decode()
+
+
+def test_a_json_definition_stays_json(ann: Visitor) -> None:
+    ann.api.create(definition=json.dumps(definition(), indent=1))
+    form = ann.get(EDIT)
+    assert save(ann, form, json.dumps(definition("https://b.example/"))).status == 303
+    assert (
+        'filename="order-sync-draft.json"'
+        in ann.get(f"{ONE}/versions/draft/download").headers["Content-Disposition"]
+    )

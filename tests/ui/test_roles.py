@@ -1,0 +1,129 @@
+"""Every address of the page, for each role, strangers and the other tenant: what is offered and refused."""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+
+from service.access import NEEDED
+from service.auth import Role
+from tests.service.api.conftest import House
+from tests.ui.visiting import Visitor, visitor
+
+ONE = "/ui/workflows/order-sync"
+NO_ID = "6f1f7b5e-0000-4000-8000-000000000000"
+ADDRESSES: list[tuple[str, str, Role, int]] = [
+    ("GET", "/ui/workflows", Role.VIEWER, 200),
+    ("GET", ONE, Role.VIEWER, 200),
+    ("GET", f"{ONE}/versions", Role.VIEWER, 200),
+    ("GET", f"{ONE}/versions/1", Role.VIEWER, 200),
+    ("GET", f"{ONE}/versions/draft", Role.VIEWER, 200),
+    ("GET", f"{ONE}/versions/2/download", Role.VIEWER, 200),
+    ("GET", f"{ONE}/compare?from=1&to=2", Role.VIEWER, 200),
+    ("POST", f"{ONE}/validate", Role.VIEWER, 200),
+    ("GET", "/ui/new-workflow", Role.EDITOR, 200),
+    ("POST", "/ui/new-workflow", Role.EDITOR, 422),
+    ("GET", f"{ONE}/edit", Role.EDITOR, 200),
+    ("POST", f"{ONE}/edit", Role.EDITOR, 412),
+    ("GET", f"{ONE}/discard", Role.EDITOR, 200),
+    ("POST", f"{ONE}/discard", Role.EDITOR, 412),
+    ("GET", f"{ONE}/versions/1/revert", Role.EDITOR, 200),
+    ("POST", f"{ONE}/versions/1/revert", Role.EDITOR, 412),
+    ("POST", f"{ONE}/publish", Role.PUBLISHER, 412),
+    ("GET", f"{ONE}/roll-back", Role.PUBLISHER, 200),
+    ("GET", f"{ONE}/versions/1/current", Role.PUBLISHER, 200),
+    ("POST", f"{ONE}/versions/1/current", Role.PUBLISHER, 412),
+    ("GET", "/ui/sources", Role.OWNER, 200),
+    ("POST", f"/ui/sources/{NO_ID}/sync", Role.OWNER, 404),
+    ("POST", f"/ui/sources/{NO_ID}/divergences/{NO_ID}", Role.OWNER, 404),
+    ("GET", "/ui/webhooks", Role.OWNER, 200),
+    ("GET", f"/ui/deliveries/{NO_ID}", Role.OWNER, 404),
+    ("POST", f"/ui/deliveries/{NO_ID}/again", Role.OWNER, 404),
+]
+FORM = {"etag": "0" * 40, "definition": "nodes: []", "seen": "7", "slug": "NO"}
+
+
+@pytest.fixture
+def workflow(ann: Visitor) -> None:
+    """order-sync with v1, v2, which runs, and an open draft."""
+    ann.api.create()
+    ann.api.publish()
+    ann.api.publish(url="https://two.example/")
+    ann.api.post("/workflows/order-sync/versions", json={"from_version": 1})
+
+
+def call(person: Visitor, method: str, path: str) -> Any:
+    return person.get(path) if method == "GET" else person.post(path, **FORM)
+
+
+@pytest.mark.usefixtures("workflow")
+def test_what_a_role_may_not_do_is_refused(house: House) -> None:
+    """With 403 and the words that HTTP has for it."""
+    ranks = list(Role)
+    for role in ranks:
+        person = visitor(house, role.value)
+        for method, path, needed, status in ADDRESSES:
+            answer = call(person, method, path)
+            if ranks.index(role) >= ranks.index(needed):
+                assert answer.status == status, (role, method, path, answer.page.text)
+            else:
+                assert answer.status == 403, (role, method, path)
+                assert f"needs the role {needed}" in answer.page.text
+
+
+@pytest.mark.usefixtures("workflow")
+def test_what_a_role_may_not_do_is_not_offered(house: House) -> None:
+    """No link and no form of any page leads to a refusal."""
+    ranks = list(Role)
+    for role in ranks:
+        person = visitor(house, role.value)
+        pages = [
+            path for method, path, needed, status in ADDRESSES
+            if method == "GET" and status == 200 and "download" not in path
+            and ranks.index(role) >= ranks.index(needed)
+        ]  # fmt: skip
+        seen: set[tuple[str, str]] = set()
+        for path in pages:
+            page = person.get(path).page
+            seen |= {("GET", link.partition("#")[0]) for link in page.links() if link.startswith("/ui/")}
+            seen |= {(method.upper(), action) for method, action in page.forms()}
+        for method, path in sorted(seen - {("POST", "/ui/sign-out")}):
+            answer = call(person, method, path)
+            assert answer.status not in (403, 404, 405, 500), (role, method, path, answer.page.text)
+        if role is Role.VIEWER:
+            assert {urlsplit(path).path for method, path in seen if method == "POST"} == {
+                "/ui/sign-out",
+                "/ui/theme",
+            }
+
+
+@pytest.mark.usefixtures("workflow")
+def test_strangers_are_asked_to_sign_in(house: House) -> None:
+    client = house.app.test_client()
+    for method, path, _, _ in ADDRESSES:
+        answer = client.open(path, method=method, base_url="https://gitstore.example", buffered=True)
+        assert answer.status_code == (303 if method == "GET" else 401), path
+
+
+@pytest.mark.usefixtures("workflow")
+def test_the_other_tenant_finds_nothing(house: House) -> None:
+    """404 and never 403, as for what does not exist."""
+    stranger = visitor(house, "owner", house.other)
+    for method, path, _, _ in ADDRESSES:
+        if path.startswith(ONE):
+            mine, none = (
+                call(stranger, method, path),
+                call(stranger, method, path.replace("order-sync", "nothing-"[:7])),
+            )
+            assert mine.status == none.status == 404, (method, path)
+            assert (
+                mine.page.text.replace("order-sync", "nothing").split("Request")[0]
+                == none.page.text.split("Request")[0]
+            )
+    assert "order-sync" not in stranger.get("/ui/workflows").html
+
+
+def test_every_need_is_a_permissions() -> None:
+    assert {needed for _, _, needed, _ in ADDRESSES} == set(NEEDED.values())

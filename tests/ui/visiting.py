@@ -1,0 +1,136 @@
+"""Somebody at the page without a browser: Flask's client, with cookies, forms and what is in the answer."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from html.parser import HTMLParser
+from typing import Any
+
+from flask.testing import FlaskClient
+
+from tests.service.api.conftest import Client, House
+
+HOST = "https://gitstore.example"
+VOID = {"meta", "link", "input", "img", "br", "hr", "col", "rect", "circle", "path", "use", "ellipse"}
+
+
+@dataclass
+class Element:
+    tag: str
+    attributes: dict[str, str]
+    text: str = ""
+
+
+class Page(HTMLParser):
+    """What a browser would see: elements with their attributes and the text within them."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__(convert_charrefs=True)
+        self.elements: list[Element] = []
+        self._open: list[Element] = []
+        self.unclosed: list[str] = []
+        self.feed(html)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        element = Element(tag, {name: value or "" for name, value in attrs})
+        self.elements.append(element)
+        if tag not in VOID:
+            self._open.append(element)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append(Element(tag, {name: value or "" for name, value in attrs}))
+
+    def handle_endtag(self, tag: str) -> None:
+        if not self._open or self._open[-1].tag != tag:
+            self.unclosed.append(tag)
+        if any(element.tag == tag for element in self._open):
+            while self._open.pop().tag != tag:
+                pass
+
+    def handle_data(self, data: str) -> None:
+        for element in self._open:
+            element.text += data
+
+    def all(self, tag: str, **attributes: str) -> list[Element]:
+        return [
+            element for element in self.elements
+            if element.tag == tag and all(element.attributes.get(k) == v for k, v in attributes.items())
+        ]  # fmt: skip
+
+    @property
+    def text(self) -> str:
+        (main,) = self.all("main")
+        return " ".join(main.text.split())
+
+    def forms(self) -> Iterator[tuple[str, str]]:
+        """(method, action) of each form."""
+        for form in self.all("form"):
+            yield form.attributes.get("method", "get"), form.attributes.get("action", "")
+
+    def links(self) -> list[str]:
+        return [link.attributes["href"] for link in self.all("a") if "href" in link.attributes]
+
+    def value(self, name: str) -> str:
+        """Of the first field of that name; a textarea's is its text, without its first line break."""
+        for element in self.elements:
+            if element.attributes.get("name") == name:
+                if element.tag == "textarea":
+                    return element.text.removeprefix("\n")
+                return element.attributes.get("value", "")
+        raise AssertionError(f"no field {name}")
+
+
+@dataclass
+class Answer:
+    status: int
+    headers: Mapping[str, str]
+    html: str
+    location: str | None
+    page: Page = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.page = Page(self.html)
+
+
+@dataclass
+class Visitor:
+    """A browser with one cookie jar."""
+
+    client: FlaskClient
+    api: Client
+    csrf: str = ""
+
+    def get(self, path: str, **headers: str) -> Answer:
+        return self._answer(self.client.get(path, base_url=HOST, headers=headers, buffered=True))
+
+    def post(self, path: str, csrf: str | None = None, **fields: str) -> Answer:
+        """A form as the page would send it."""
+        data = {"csrf": self.csrf if csrf is None else csrf, **fields}
+        return self._answer(self.client.post(path, base_url=HOST, data=data, buffered=True))
+
+    def sign_in(self, token: str | None = None, following: str = "") -> Answer:
+        form = self.get("/ui/sign-in")
+        answer = self.post(
+            "/ui/sign-in", csrf=form.page.value("csrf"), token=token or self.api.token, next=following
+        )
+        if answer.status == 303:
+            self.csrf = self.get("/ui/workflows").page.value("csrf")
+        return answer
+
+    def _answer(self, response: Any) -> Answer:
+        return Answer(response.status_code, response.headers, response.text, response.headers.get("Location"))
+
+
+def visitor(house: House, role: str = "owner", project: Any = None) -> Visitor:
+    """Somebody signed in with a new token of that role."""
+    api = house.client(role, project)
+    made = Visitor(house.app.test_client(), api)
+    assert made.sign_in().status == 303
+    return made
+
+
+def secret_in(cookie: str) -> bool:
+    return re.search(r"gst_|[0-9a-f]{64}", cookie) is not None
