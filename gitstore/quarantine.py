@@ -24,6 +24,7 @@ from dulwich.objects import Commit, ShaFile, Tag, Tree
 from gitstore.children import command, environment, limit_memory
 from gitstore.durable import fsync_folder
 from gitstore.errors import Code, GitstoreError
+from gitstore.faults import of_child
 from gitstore.locks import present
 from gitstore.model import Limits
 from gitstore.objects import Objects
@@ -121,6 +122,8 @@ class Quarantine:
         if child.returncode != 0:
             said = complaint.decode("utf-8", "replace")[:_SAID].strip() or "git ended without a word"
             lines = said.splitlines()
+            if (fault := of_child(said)) is not None:
+                raise fault
             if any(words in said for words in _LINK_BROKEN):
                 what = "objects are missing that the pushed ones refer to"
                 raise GitstoreError(Code.OBJECTS_MISSING, what, lines=[what, *lines])

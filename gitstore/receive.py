@@ -132,6 +132,8 @@ class Receiver:
                 if any(command.new for command in request.commands):
                     held.receive(read, self._store.limits)
             except GitstoreError as refusal:
+                if refusal.code is Code.UNAVAILABLE:
+                    raise
                 return self._refuse_all(request, _in_a_shallow_clone(refusal) if request.shallow else refusal)
             verdicts = self._judge_and_write(request, held)
         self._telling.conclude(verdicts, self._changes(verdicts))

@@ -97,9 +97,9 @@ def _refused_by_flask(error: HTTPException) -> Response:
     return _told(errors.of_flask(error))
 
 
-def _unexpected(error: Exception) -> Response:  # noqa: ARG001 - the log has it, by exc_info
+def _unexpected(error: Exception) -> Response:
     logs.action("failed", level="error", path=request.path, exc_info=True)
-    return _told(errors.internal())
+    return _told(errors.of_unexpected(error))
 
 
 def _told(error: GitstoreError) -> Response:

@@ -15,10 +15,12 @@ from service.terminal import Commands
 # Where each command is. It is loaded when it is asked for: a start is not to wait for what it does not need.
 PLACES: Final = {
     "diff": "service.cli_diff:diff",
+    "gc": "service.cli_upkeep:gc",
     "migrate": "service.cli_upkeep:migrate",
     "openapi": "service.cli_upkeep:openapi",
     "project": "service.cli_projects:project",
     "rebuild": "service.cli_upkeep:rebuild",
+    "repair": "service.cli_upkeep:repair",
     "serve": "service.cli_serve:serve",
     "source": "service.cli_sources:source",
     "token": "service.cli_projects:token",

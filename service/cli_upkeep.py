@@ -1,9 +1,10 @@
-"""`gitstore migrate`, `verify`, `rebuild` and `openapi`."""
+"""`gitstore migrate`, `verify`, `repair`, `rebuild`, `gc` and `openapi`."""
 
 from __future__ import annotations
 
 import json
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from typing import Final, cast
@@ -11,6 +12,8 @@ from typing import Final, cast
 import click
 
 from gitstore.errors import Code, GitstoreError
+from gitstore.maintenance import collect
+from gitstore.sweeping import sweep
 from service.config import Config
 from service.database import connected, connection_string
 from service.projects import Projects
@@ -19,6 +22,7 @@ from service.terminal import WHERE, Progress, with_config
 from sync import catalog
 from sync import migrate as migrations
 from sync import rebuild as rebuilding
+from sync import repair as repairing
 from sync import verify as verifying
 from sync.catalog import Project
 from sync.db import Database
@@ -67,6 +71,42 @@ def rebuild(config: Config, project: str | None, accept_git: bool) -> None:
         stores = [stack.enter_context(closing(projects.open(one))) for one in wanted]
         made = rebuilding.rebuild(database, stores, accept_git=accept_git, progress=Progress("rebuilding"))
     click.echo(f"{_count(made, 'version')} in {_count(len(wanted), 'project')}")
+
+
+@click.command()
+@click.argument("project", required=False)
+@with_config(*WHERE)
+def repair(config: Config, project: str | None) -> None:
+    """Bring refs back that are gone, damaged or moved, from ledger and rows; status 1 if anything is left."""
+    projects, left = Projects(config), 0
+    with connected(config, _NAME) as database:
+        for one in _wanted(database, project):
+            with projects.mirrored(one, database) as (_, writes):
+                for line in repairing.repair(writes, Progress(f"repairing {one.slug}")):
+                    click.echo(f"{one.slug}: {line}")
+            for line in _differences(database, projects, one):
+                left += 1
+                click.echo(f"{one.slug}: still, {line}", err=True)
+    sys.exit(1 if left else 0)
+
+
+@click.command()
+@click.argument("project", required=False)
+@with_config(*WHERE)
+def gc(config: Config, project: str | None) -> None:
+    """Let git pack refs and objects, and prune what nothing refers to. The worker does so daily."""
+    projects = Projects(config)
+    with connected(config, _NAME) as database:
+        for one in _wanted(database, project):
+            with projects.mirrored(one, database) as (store, writes):
+                sweep(store.path, writes.maintenance, time.time())
+                done = collect(store.path, writes)
+            if done is None:
+                click.echo(f"{one.slug}: somebody else is at it", err=True)
+            else:
+                click.echo(
+                    f"{one.slug}: pruned {_count(done.pruned, 'object')}, {_count(done.packs, 'pack')}"
+                )
 
 
 @click.command()

@@ -35,7 +35,7 @@ from webhooks.sealing import Sealer
 
 EXTENSION: Final = "gitstore"
 PATIENCE: Final = 5.0
-"""Seconds for which HTTP waits for Postgres to follow a write that is in Git, before it says that it can't."""
+"""Seconds for which HTTP waits for Postgres to follow what is in Git, before it says that it can't."""
 FACTS: Final = "gitstore.facts"
 """Where in the WSGI environment a request collects what its log line tells; `request_id` is always there."""
 

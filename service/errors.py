@@ -17,6 +17,7 @@ from flask import Response
 from werkzeug.exceptions import HTTPException
 
 from gitstore.errors import Code, GitstoreError
+from gitstore.faults import of_system
 from gitstore.model import Problem
 
 PROBLEM_JSON: Final = "application/problem+json"
@@ -135,6 +136,11 @@ def of_flask(error: HTTPException) -> GitstoreError:
     )
     allowed = getattr(error, "valid_methods", None)
     return GitstoreError(code, message, **({"allow": list(allowed)} if allowed else {}))
+
+
+def of_unexpected(error: Exception) -> GitstoreError:
+    """What anybody is told about an error that is none of ours: a full disk is one, a mistake the other."""
+    return of_system(error) or internal()
 
 
 def internal() -> GitstoreError:

@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from typing import IO, Any, Final
 
 from flask import Blueprint, Response, request
-from werkzeug.exceptions import ClientDisconnected
+from werkzeug.exceptions import ClientDisconnected, HTTPException
 
 from gitstore import receive, upload
 from gitstore.errors import Code, GitstoreError
@@ -51,6 +51,14 @@ blueprint = Blueprint("git", __name__)
 @blueprint.errorhandler(GitstoreError)
 def refused(error: GitstoreError) -> Response:
     return errors.plain(error)
+
+
+@blueprint.errorhandler(Exception)
+def unexpected(error: Exception) -> Response:
+    if isinstance(error, HTTPException):
+        return errors.plain(errors.of_flask(error))
+    logs.action("failed", level="error", path=request.path, exc_info=True)
+    return errors.plain(errors.of_unexpected(error))
 
 
 @blueprint.get("/<project>.git/info/refs")

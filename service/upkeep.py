@@ -48,13 +48,13 @@ def collect_garbage(writes: MirroredWrites, stopping: Callable[[], bool]) -> Non
 
     def check() -> None:
         if stopping():
-            raise _Stopping
+            raise _StopError
 
     if not due(path, time.time(), GC_SECONDS):
         return
     try:
         done = collect(path, writes, check=check)
-    except _Stopping:
+    except _StopError:
         return
     except (GitstoreError, OSError) as error:
         _go_on(error, "gc_failed", project)
@@ -66,7 +66,7 @@ def collect_garbage(writes: MirroredWrites, stopping: Callable[[], bool]) -> Non
         )  # fmt: skip
 
 
-class _Stopping(Exception):
+class _StopError(Exception):
     """The worker is asked to end, in the middle of a run; what was done so far is complete."""
 
 

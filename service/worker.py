@@ -2,8 +2,8 @@
 
 Due is: what markers say was under way when a process was stopped, and the lock files that it left (at the
 start, and every GITSTORE_RECONCILE_SECONDS); a full pass over all workflows daily, and once after each boot
-of the machine, as markers do not survive a power cut; git's own maintenance daily. Several workers are fine: each thing is done under its locks, and to
-do it twice is to do it once.
+of the machine, as markers do not survive a power cut; git's own maintenance daily. Several workers are fine:
+each thing is done under its locks, and to do it twice is to do it once.
 """
 
 from __future__ import annotations

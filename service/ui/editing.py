@@ -136,6 +136,8 @@ def _save(store: Store, visit: Visit, slug: str, content: Content) -> Saved:
         raise GitstoreError(
             Code.STALE_DRAFT, f"the draft that you edited was published as v{state.latest}, or discarded"
         )
+    if etag and etag != state.draft:
+        raise GitstoreError(Code.STALE_DRAFT, "the draft was saved by somebody since you opened it")
     if state.latest != seen:
         raise GitstoreError(Code.BASE_MOVED, f"v{state.latest} was published after this draft began")
     if not etag:

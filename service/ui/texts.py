@@ -20,8 +20,8 @@ from pygments.token import Literal as LiteralToken
 
 from gitstore.alignment import align
 
-MOST_HIGHLIGHTED: Final = 24_000  # characters; more are shown plain
-MOST_SHOWN: Final = 60_000
+MOST_HIGHLIGHTED: Final = 12_000  # characters; more are shown plain
+MOST_SHOWN: Final = 48_000
 MOST_ROWS: Final = 400
 CONTEXT: Final = 3
 _LONGEST_LINE: Final = 600  # of which words are compared

@@ -36,5 +36,12 @@ def called(version: Version) -> str:
     return f"v{version.version_number}" if version.state == "published" else "draft"
 
 
+def sentence(text: str) -> str:
+    """A message as a sentence. One that begins with a name ("v3", "order-sync") keeps its first letter."""
+    word = text.partition(" ")[0]
+    begun = text[:1].upper() + text[1:] if word.isalpha() else text
+    return begun if begun.endswith((".", "?", "!")) else begun + "."
+
+
 def first_line(text: str) -> str:
     return text.strip().partition("\n")[0]

@@ -23,7 +23,7 @@ from urllib.parse import urlsplit
 from tests.stories.running import Caller, Service, wait_for
 from tests.webhooks.upstreams import Upstream, flow, upstream_in
 
-SECRET = "It's-a-secret-to-everybody"  # noqa: S105
+SECRET = "It's-a-secret-to-everybody"
 
 
 class Bell:
@@ -60,7 +60,7 @@ class Bell:
 def tell(what: str, seconds: list[float]) -> None:
     ordered = sorted(seconds)
     p99 = ordered[min(len(ordered) - 1, int(len(ordered) * 0.99))]
-    print(f"{what}: median {statistics.median(ordered) * 1000:.0f} ms, p99 {p99 * 1000:.0f} ms")  # noqa: T201
+    print(f"{what}: median {statistics.median(ordered) * 1000:.0f} ms, p99 {p99 * 1000:.0f} ms")
 
 
 def latency(owner: Caller, upstream: Upstream, bell: Bell, tags: int) -> list[float]:
@@ -99,14 +99,16 @@ def main() -> None:
         try:
             owner = service.project("bench")
             bell = Bell(owner, upstream.url)
+            there = lambda: owner.get("/sources").json["sources"][0]["state"] == "ok"  # noqa: E731
+            wait_for(there, "the worker is not there")
             tell("a webhook, until it is answered", [bell.ring() for _ in range(options.hooks)])
             seconds = latency(owner, upstream, bell, options.tags)
             tell("a tag upstream and its webhook, until the version is readable here", seconds)
             with upstream_in(Path(folder) / "b") as other:
                 taken = first_import(service.project("many"), other, options.many)
-            print(f"first import of {options.many} tags: {taken:.1f} s")  # noqa: T201
+            print(f"first import of {options.many} tags: {taken:.1f} s")
             lines = [line for line in service.log().splitlines() if "importing" in line]
-            print(f"lines of progress in the log: {len(lines)}; the last: {lines[-1][:200]}")  # noqa: T201
+            print(f"lines of progress in the log: {len(lines)}; the last: {lines[-1][:200]}")
         finally:
             service.stop()
 

@@ -13,7 +13,8 @@ from flask.testing import FlaskClient
 from tests.service.api.conftest import Client, House
 
 HOST = "https://gitstore.example"
-VOID = {"meta", "link", "input", "img", "br", "hr", "col", "rect", "circle", "path", "use", "ellipse"}
+BLOCKS = {"dt", "dd", "td", "th", "div", "p", "li", "button", "h1", "h2", "h3", "label", "span"}
+VOID = {"meta", "link", "input", "img", "br", "hr", "col", "rect", "circle", "path", "use", "ellipse", "li"}
 
 
 @dataclass
@@ -46,6 +47,8 @@ class Page(HTMLParser):
     def handle_endtag(self, tag: str) -> None:
         if not self._open or self._open[-1].tag != tag:
             self.unclosed.append(tag)
+        if tag in BLOCKS:
+            self.handle_data(" ")
         if any(element.tag == tag for element in self._open):
             while self._open.pop().tag != tag:
                 pass

@@ -1,0 +1,163 @@
+"""git's maintenance beside writers: refs and objects packed, leftovers pruned, nothing lost."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from uuid import UUID
+
+import pytest
+
+from gitstore import maintenance
+from gitstore.content import Content
+from gitstore.locks import FileLocks
+from gitstore.maintenance import collect, due
+from gitstore.model import Person
+from gitstore.objects import Objects
+from gitstore.quarantine import quarantine
+from gitstore.store import Store, Who
+from tests.gitstore.conftest import Git
+
+PROJECT = UUID("0f8fad5b-d9cb-469f-a165-70867728950e")
+WHO = Who(Person("Ann", "ann@example.test"), Person("Ann", "ann@example.test"))
+OLD = 10 * 86_400
+
+
+def age(bare: Path) -> None:
+    """Let every loose object be older than any grace."""
+    then = time.time() - OLD
+    for path in (bare / "objects").glob("??/*"):
+        os.utime(path, (then, then))
+
+
+def loose(bare: Path) -> set[str]:
+    return {path.parent.name + path.name for path in (bare / "objects").glob("??/*")}
+
+
+def publish(store: Store, slug: str, label: str) -> None:
+    value = {"nodes": [{"id": "a", "type": "webhook", "data": {"label": label}}]}
+    if store.exists(slug):
+        store.create_draft(slug, Content(value=value), WHO)
+    else:
+        store.create_workflow(slug, Content(value=value), WHO)
+    store.publish(slug, WHO)
+
+
+def test_everything_is_packed_and_still_there(bare: Path, git: Git) -> None:
+    """Refs and objects; what was published reads as before."""
+    store = Store(bare, PROJECT)
+    for label in ("one", "two", "three"):
+        publish(store, "a", label)
+    before = store.refs.below(b"refs/")
+    done = collect(bare, FileLocks(bare))
+    assert done is not None
+    assert (done.pruned, done.packs) == (0, 1)
+    assert loose(bare) == set()
+    assert not list((bare / "refs").rglob("v*"))
+    assert Store(bare, PROJECT).refs.below(b"refs/") == before
+    publish(store, "a", "four")
+    assert store.state("a").latest == 4
+    store.close()
+    git("fsck", "--strict")
+
+
+def test_only_what_is_old_and_unreachable_is_pruned(bare: Path, git: Git, commit: Callable[..., str]) -> None:
+    """Superseded drafts and ledgers are refs, and stay."""
+    store = Store(bare, PROJECT)
+    publish(store, "a", "one")
+    store.create_draft("a", Content(value={"nodes": []}), WHO)
+    store.discard_draft("a", WHO)
+    kept = loose(bare)
+    stray = commit(files={"workflow.yaml": "stray"})
+    strays = loose(bare) - kept
+    assert collect(bare, FileLocks(bare)) is not None
+    assert loose(bare) == strays
+    age(bare)
+    young = commit(stray, files={"workflow.yaml": "young"})
+    assert collect(bare, FileLocks(bare)) is not None
+    assert loose(bare) >= strays, "a young commit refers to it"
+    git("update-ref", "-d", "refs/heads/none")
+    age(bare)
+    done = collect(bare, FileLocks(bare), slice_size=2)
+    assert done is not None
+    assert done.pruned == len(strays) + 3
+    assert young not in loose(bare)
+    store.close()
+    git("fsck", "--strict")
+
+
+def test_what_a_ref_reaches_since_the_look_around_is_kept(
+    bare: Path, commit: Callable[..., str], monkeypatch: pytest.MonkeyPatch, git: Git
+) -> None:
+    """A writer made a leftover its own between the slices: it stays, with all that it refers to."""
+    one = commit(files={"workflow.yaml": "one"})
+    two = commit(files={"workflow.yaml": "two"})
+    age(bare)
+    real = maintenance._users_first
+
+    def meanwhile(objects: Objects, found: list[bytes]) -> list[bytes]:
+        order = real(objects, found)
+        git("update-ref", "refs/heads/drafts/a", one)
+        return order
+
+    monkeypatch.setattr(maintenance, "_users_first", meanwhile)
+    assert collect(bare, FileLocks(bare), slice_size=1) is not None
+    assert one in loose(bare)
+    assert two not in loose(bare)
+    git("fsck", "--strict")
+
+
+def test_users_go_before_what_they_use(bare: Path, commit: Callable[..., str]) -> None:
+    """So that at any time, what is there is complete."""
+    one = commit(files={"workflow.yaml": "one"})
+    two = commit(one, files={"workflow.yaml": "two"})
+    objects = Objects(bare / "objects")
+    found = [oid.encode() for oid in sorted(loose(bare))]
+    order = maintenance._users_first(objects, found)
+    assert sorted(order) == found
+    place = {oid: position for position, oid in enumerate(order)}
+    for oid in order:
+        assert all(place[below] > place[oid] for below in maintenance._below(objects, oid))
+    assert place[two.encode()] < place[one.encode()]
+    objects.close()
+
+
+def test_a_push_in_quarantine_outlives_it(bare: Path) -> None:
+    """Whatever its age: git's prune is only asked what it would do."""
+    with quarantine(bare) as held:
+        for folder in (bare / "objects").glob("tmp_objdir-*"):
+            os.utime(folder, (1, 1))
+        collect(bare, FileLocks(bare))
+        assert held.objects.folder.is_dir()
+
+
+def test_two_at_once_are_one(bare: Path) -> None:
+    """The second does nothing, and says so."""
+    with maintenance._only_one(bare):
+        assert collect(bare, FileLocks(bare)) is None
+
+
+def test_many_packs_become_one(bare: Path, monkeypatch: pytest.MonkeyPatch, git: Git) -> None:
+    monkeypatch.setattr(maintenance, "MOST_PACKS", 2)
+    store = Store(bare, PROJECT)
+    counts = []
+    for label in ("one", "two", "three"):
+        publish(store, "a", label)
+        done = collect(bare, FileLocks(bare))
+        assert done is not None
+        counts.append(done.packs)
+    assert counts == [1, 2, 1]
+    store.close()
+    git("fsck", "--strict")
+
+
+def test_it_is_due_once_a_day(bare: Path) -> None:
+    """Also after a clock that was ahead has been set right."""
+    now = time.time()
+    assert due(bare, now, 60)
+    collect(bare, FileLocks(bare))
+    assert not due(bare, now + 30, 60)
+    assert due(bare, now + 90, 60)
+    assert due(bare, now - 1000, 60)

@@ -1,0 +1,119 @@
+"""What killed processes left goes; what belongs to one that lives stays."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from gitstore.locks import WRITERS, FileLocks, present
+from gitstore.quarantine import PREFIX, quarantine
+from gitstore.sweeping import DAY, MINUTE, MOMENT, sweep
+
+LOCKS = ("refs/heads/drafts/a.lock", "refs/tags/a/v1.lock", "refs/ledger/a.lock", "objects/ab/cdef.lock")
+
+
+def swept(bare: Path, slugs: list[str] | None = None, *, later: float = 0.0) -> set[str]:
+    found = sweep(
+        bare, FileLocks(bare).maintenance, time.time() + later, slugs, sleep=lambda _: time.sleep(0.01)
+    )
+    return {os.fspath(path.relative_to(bare)) for path in found}
+
+
+def leave(bare: Path, *names: str) -> None:
+    for name in names:
+        (bare / name).parent.mkdir(parents=True, exist_ok=True)
+        (bare / name).touch()
+
+
+def test_lock_files_of_nobody_are_removed(bare: Path) -> None:
+    """Of refs and of objects; with nothing to sweep, nobody is held up."""
+    leave(bare, *LOCKS)
+    assert swept(bare) == set(LOCKS)
+
+    def never() -> None:
+        raise AssertionError
+
+    assert sweep(bare, never, time.time()) == []  # type: ignore[arg-type]
+
+
+def test_after_a_crash_of_one_writer_only_its_workflow_is_looked_at(bare: Path) -> None:
+    """So that it costs the same with very many others."""
+    leave(bare, *LOCKS, "refs/tags/b/v1.lock", "refs/superseded/a/20260101T000000.000000Z.lock")
+    assert swept(bare, ["a"]) == {
+        *LOCKS[:3], "refs/superseded/a/20260101T000000.000000Z.lock",
+    }  # fmt: skip
+    assert (bare / "refs/tags/b/v1.lock").exists()
+
+
+def test_the_sweep_waits_for_whoever_is_at_work(bare: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A lock of a writer that lives is not touched, however old: the sweep gives up for now."""
+    monkeypatch.setattr("gitstore.locks._PATIENCE", 0.05)
+    leave(bare, LOCKS[0])
+    with present(bare / WRITERS), pytest.raises(Exception, match="another process"):
+        swept(bare, later=DAY)
+    assert (bare / LOCKS[0]).exists()
+    assert swept(bare) == {LOCKS[0]}
+
+
+def test_a_lock_that_is_made_anew_meanwhile_is_another(bare: Path) -> None:
+    """What was seen at first was released: the one that is there now has just been taken."""
+    leave(bare, LOCKS[0])
+
+    def sleep(_: float) -> None:
+        (bare / "other").touch()
+        (bare / "other").replace(bare / LOCKS[0])
+
+    assert sweep(bare, FileLocks(bare).maintenance, time.time(), sleep=sleep) == []
+
+
+def test_what_git_leaves_goes_by_age(bare: Path) -> None:
+    """Locks of the top after a minute, half-written objects and packs after a day."""
+    top = {"packed-refs.lock", "HEAD.lock", "config.lock"}
+    half = {
+        "objects/pack/tmp_pack_x",
+        "objects/pack/.tmp-1-pack-2.idx",
+        "objects/ab/tmp_obj_y",
+        "objects/tmp_z",
+    }
+    leave(bare, *top, *half)
+    assert swept(bare) == set()
+    assert swept(bare, later=MINUTE) == top
+    assert swept(bare, later=DAY) == half
+
+
+def test_a_quarantine_goes_with_its_process_and_not_before(bare: Path) -> None:
+    """Its maker holds a lock in it, which the kernel lets go of when the maker is killed."""
+    with quarantine(bare):
+        assert swept(bare, later=DAY) == set()
+    making = (
+        "import sys; from pathlib import Path; from gitstore.quarantine import quarantine\n"
+        "with quarantine(Path(sys.argv[1])): print('made', flush=True); sys.stdin.read()"
+    )
+    child = subprocess.Popen(
+        [sys.executable, "-c", making, str(bare)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    with child:
+        assert child.stdout is not None
+        assert child.stdout.readline() == b"made\n"
+        assert swept(bare, later=DAY) == set()
+        child.send_signal(signal.SIGKILL)
+    (name,) = swept(bare, later=MOMENT)
+    assert name.startswith(f"objects/{PREFIX}")
+    assert list((bare / "objects").glob(f"{PREFIX}*")) == []
+
+
+def test_a_quarantine_that_was_not_even_begun_goes_after_a_minute(bare: Path) -> None:
+    leave(bare, f"objects/{PREFIX}x/incoming")
+    assert swept(bare) == set()
+    assert swept(bare, later=MINUTE) == {f"objects/{PREFIX}x"}
+
+
+def test_a_clock_that_went_back_makes_nothing_old(bare: Path) -> None:
+    leave(bare, "packed-refs.lock")
+    assert swept(bare, later=-DAY) == set()

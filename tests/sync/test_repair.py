@@ -1,0 +1,187 @@
+"""Refs that are gone, damaged or moved come back from those who remember; what is in dispute stays."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gitstore import names
+from gitstore.errors import Code, GitstoreError
+from sync import verify
+from sync.rebuild import rebuild
+from sync.repair import repair
+
+
+@pytest.fixture
+def tmp_path(ram_path: Path) -> Path:
+    return ram_path
+
+
+@pytest.fixture
+def shop(house: Any) -> Any:
+    for number in range(1, 4):
+        house.publish("order-sync", f"https://v{number}.example/")
+    house.save("order-sync", "https://draft.example/")
+    house.publish("invoices")
+    return house
+
+
+def refs(house: Any) -> dict[bytes, bytes]:
+    found: dict[bytes, bytes] = house.store.refs.below(names.PREFIX)
+    return found
+
+
+def findings(house: Any) -> list[str]:
+    return [str(finding) for finding in verify.verify(house.database, house.unmirrored())]
+
+
+def gone(path: Path) -> None:
+    path.unlink()
+
+
+def emptied(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def nulled(path: Path) -> None:
+    path.write_bytes(b"\0" * 41)
+
+
+DAMAGES = [gone, emptied, nulled]
+EVERY_REF = ["refs/tags/order-sync/v1", "refs/tags/order-sync/v3", "refs/ledger/order-sync",
+             "refs/heads/drafts/order-sync"]  # fmt: skip
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize("ref", EVERY_REF)
+def test_a_damaged_ref_is_found_stops_publishing_and_comes_back(
+    shop: Any, ref: str, damage: Callable[[Path], None]
+):
+    """Of its workflow, that is: the others go on. Afterwards everything is as it was."""
+    before, rows = refs(shop), shop.mirrored()
+    damage(shop.store.path / ref)
+    found = findings(shop)
+    assert found
+    assert all("order-sync" in line for line in found), found
+    if ref != "refs/tags/order-sync/v1":  # an old version does not matter to the next
+        with pytest.raises(GitstoreError) as refused:
+            shop.store.publish("order-sync", shop.who)
+        assert refused.value.code is Code.INTEGRITY
+    assert shop.publish("invoices", "https://next.example/") == 2
+    before |= {ref: oid for ref, oid in refs(shop).items() if b"invoices" in ref}
+    (said,) = repair(shop.writes)
+    assert f"{ref}: put back to {before[ref.encode()].decode()}" in said
+    assert refs(shop) == before
+    assert findings(shop) == []
+    assert [row for row in shop.rows("workflows") if row["slug"] == "order-sync"] == [
+        row for row in rows[0] if row["slug"] == "order-sync"
+    ]
+    assert shop.store.publish("order-sync", shop.who).number == 4
+    assert list(repair(shop.writes)) == []
+
+
+def test_a_tag_that_was_moved_by_hand_is_put_back(shop: Any):
+    before = refs(shop)
+    shop.git("update-ref", "refs/tags/order-sync/v2", shop.store.version_tags("order-sync")[1])
+    assert len(list(repair(shop.writes))) == 1
+    assert refs(shop) == before
+
+
+def test_all_tags_of_a_workflow_come_back_by_the_ledger_alone(shop: Any):
+    before = refs(shop)
+    for number in (1, 2):
+        shop.git("update-ref", "-d", f"refs/tags/order-sync/v{number}")
+    shop.tamper("update gitstore.workflows set current_version_id = null")
+    shop.tamper("delete from gitstore.workflow_versions where version_number < 3")
+    assert len(list(repair(shop.writes))) == 2
+    assert refs(shop) == before
+
+
+def test_a_rewritten_ledger_is_put_back_and_what_stood_there_is_kept(shop: Any):
+    shop.store.move_current("order-sync", 1, shop.who)
+    before = refs(shop)
+    shop.git("update-ref", "refs/ledger/order-sync", "refs/ledger/order-sync~2")
+    forged = refs(shop)[b"refs/ledger/order-sync"]
+    with pytest.raises(GitstoreError):
+        rebuild(shop.database, [shop.unmirrored()])
+    said = list(repair(shop.writes))
+    assert any("is kept as refs/superseded/order-sync/" in line for line in said)
+    after = refs(shop)
+    assert after[b"refs/ledger/order-sync"] == before[b"refs/ledger/order-sync"]
+    assert forged in {oid for ref, oid in after.items() if ref.startswith(b"refs/superseded/order-sync/")}
+    assert findings(shop) == []
+
+
+def test_packed_refs_cut_short_in_a_line_of_another_length_name_nothing(shop: Any):
+    """What is left of `.../v3` must not be taken for another ref."""
+    shop.git("pack-refs", "--all")
+    packed = shop.store.path / "packed-refs"
+    packed.write_bytes(packed.read_bytes()[: packed.read_bytes().rindex(b"order-sync/v3") + 6])
+    assert all(ref.endswith((b"order-sync", b"invoices", b"/v1", b"/v2", b"/v3")) for ref in refs(shop))
+
+
+@pytest.mark.parametrize("share", [0.2, 0.5, 0.8])
+def test_truncated_packed_refs_are_mended_and_every_ref_comes_back(shop: Any, share: float):
+    """git reads nothing before, everything after; the file as it was is kept."""
+    before = refs(shop)
+    shop.git("pack-refs", "--all")
+    packed = shop.store.path / "packed-refs"
+    packed.write_bytes(packed.read_bytes()[: int(packed.stat().st_size * share)])
+    assert any("packed-refs is damaged" in line for line in findings(shop))
+    said = list(repair(shop.writes))
+    assert "it is kept as packed-refs.damaged-" in said[0]
+    assert refs(shop) == before
+    assert findings(shop) == []
+    shop.git("fsck", "--strict", "--no-dangling")
+
+
+def test_a_torn_page_in_packed_refs_loses_no_ref(shop: Any):
+    before = refs(shop)
+    shop.git("pack-refs", "--all")
+    packed = shop.store.path / "packed-refs"
+    content = bytearray(packed.read_bytes())
+    content[200:400] = bytes(200)
+    packed.write_bytes(content)
+    list(repair(shop.writes))
+    assert refs(shop) == before
+    assert findings(shop) == []
+
+
+def test_what_has_no_objects_is_told_and_left(shop: Any):
+    oid = shop.store.version_tags("order-sync")[2]
+    (shop.store.path / "refs/tags/order-sync/v2").unlink()
+    (shop.store.path / "objects" / oid[:2] / oid[2:]).unlink()
+    shop.store.objects.close()
+    (said,) = repair(shop.writes)
+    assert said == f"refs/tags/order-sync/v2: not put back: object {oid} is missing"
+
+
+def test_what_a_kill_left_in_the_ledger_is_not_made_a_version(shop: Any):
+    shop.store.publish("order-sync", shop.who)
+    tip = refs(shop)[b"refs/ledger/order-sync"].decode()
+    stray = shop.git("commit-tree", f"{tip}^{{tree}}", "-p", tip, "-F", "-",
+                     given=shop.git("log", "-1", "--format=%B", tip).replace("v4", "v5") + "\n")  # fmt: skip
+    shop.git("update-ref", "refs/ledger/order-sync", stray)
+    assert list(repair(shop.writes)) == []
+    assert sorted(shop.store.version_tags("order-sync")) == [1, 2, 3, 4]
+
+
+def test_everything_that_was_tampered_with_is_told_in_one_pass(shop: Any):
+    """A tag, a row, a corrupt object, a stray file: each by name, each with what to do."""
+    shop.git("update-ref", "-d", "refs/tags/order-sync/v2")
+    shop.tamper(
+        "update gitstore.workflow_versions set message = 'x' where version_number = 3 and state = 'published'"
+    )
+    shop.tamper("update gitstore.workflow_versions set valid = false where workflow_id = %(id)s",
+                id=shop.workflow_id("invoices"))  # fmt: skip
+    blob = next(row for row in shop.rows("workflow_versions") if row["version_number"] == 1)["blob_sha"]
+    broken = shop.store.path / "objects" / blob[:2] / blob[2:]
+    broken.chmod(0o644)
+    broken.write_bytes(b"garbage")
+    told = findings(shop)
+    for expected in ("order-sync/v2: ", "order-sync/v3: message is x", "invoices/v1: valid is False", blob):
+        assert any(expected in line for line in told), (expected, told)
+    assert all(". " in line for line in told)

@@ -1,0 +1,159 @@
+"""A real browser: the system's Chromium, driven by Playwright; and what is looked for on each page."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+
+from tests.stories.running import Caller
+
+CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
+FLAGS = ["--no-sandbox", "--headless", "--disable-gpu", "--no-first-run", "--disable-background-networking",
+         "--disable-component-update", "--disable-sync"]  # fmt: skip
+SCREENSHOTS = Path(__file__).parents[2] / "screenshots"
+
+needs_chromium = pytest.mark.skipif(
+    CHROMIUM is None, reason="no Chromium: install Debian's `chromium`, or name one by the variable CHROMIUM"
+)
+
+# Text whose contrast with what is behind it is less than WCAG 2.1 AA asks for (1.4.3).
+_FAINT = """() => {
+  const canvas = document.createElement("canvas").getContext("2d", { willReadFrequently: true });
+  const rgba = (color) => {
+    canvas.clearRect(0, 0, 1, 1); canvas.fillStyle = color; canvas.fillRect(0, 0, 1, 1);
+    const [r, g, b, a] = canvas.getImageData(0, 0, 1, 1).data; return [r, g, b, a / 255];
+  };
+  const over = (top, under) => top.slice(0, 3).map((c, i) => c * top[3] + under[i] * (1 - top[3])).concat(1);
+  const light = (c) => c.slice(0, 3).map((v) => v / 255)
+    .map((v) => (v <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4))
+    .reduce((sum, v, i) => sum + v * [0.2126, 0.7152, 0.0722][i], 0);
+  const behind = (element) => {
+    const layers = [];
+    for (let at = element; at; at = at.parentElement) {
+      const card = at.matches("g.box") ? at.querySelector(":scope > .card") : null;
+      layers.push(rgba(card ? getComputedStyle(card).fill : getComputedStyle(at).backgroundColor));
+    }
+    return layers.reverse().reduce((under, top) => over(top, under), [255, 255, 255, 1]);
+  };
+  const found = [];
+  for (const element of document.querySelectorAll("body *")) {
+    const own = [...element.childNodes].some((node) => node.nodeType === 3 && node.textContent.trim());
+    const style = getComputedStyle(element);
+    if (!own || element.closest(".hidden, .skip, title, script, option, .mark-text, [hidden]")) continue;
+    if (!element.getClientRects().length || style.visibility === "hidden") continue;
+    const color = rgba(element.closest("svg") ? style.fill : style.color);
+    if (!color[3]) continue; // the text of the editor: what is painted below it is seen
+    const under = behind(element);
+    const [a, b] = [light(over(color, under)), light(under)].sort((x, y) => y - x);
+    const large = parseFloat(style.fontSize) >= 24 || (parseFloat(style.fontSize) >= 18.66 && style.fontWeight >= 700);
+    const ratio = (a + 0.05) / (b + 0.05);
+    if (ratio < (large ? 3 : 4.5)) found.push([element.tagName, element.className.baseVal ?? element.className,
+      element.textContent.trim().slice(0, 40), ratio.toFixed(2)].join(" "));
+  }
+  return found;
+}"""
+
+# What axe-core would say of names, roles, order and landmarks (axe-core can't be copied in).
+_INACCESSIBLE = """() => {
+  const found = [];
+  const visible = (e) => e.getClientRects().length && getComputedStyle(e).visibility !== "hidden";
+  const name = (e) => (e.getAttribute("aria-label")
+    || (e.getAttribute("aria-labelledby") || "").split(" ").map((id) => document.getElementById(id)?.textContent).join("")
+    || [...(e.labels || [])].map((l) => l.textContent).join("")
+    || (e.matches("input, select, textarea") ? "" : e.textContent) || e.getAttribute("title") || "").trim();
+  for (const e of document.querySelectorAll("a[href], button, input, select, textarea, summary"))
+    if (e.type !== "hidden" && visible(e) && !name(e)) found.push(`no name: ${e.outerHTML.slice(0, 120)}`);
+  for (const e of document.querySelectorAll("section, nav, table, svg[role]"))
+    if (!name(e) || (e.matches("nav, svg") && !e.hasAttribute("aria-label"))) found.push(`no name: ${e.outerHTML.slice(0, 80)}`);
+  let level = 0;
+  for (const e of document.querySelectorAll("h1, h2, h3, h4")) {
+    if (!visible(e)) continue;
+    const next = Number(e.tagName[1]);
+    if (next > level + 1) found.push(`heading ${e.tagName} after level ${level}: ${e.textContent}`);
+    level = next;
+  }
+  if (document.querySelectorAll("h1").length !== 1) found.push("not one h1");
+  for (const mark of ["main", "header", "footer"])
+    if (document.querySelectorAll(`body > ${mark}`).length !== 1) found.push(`not one ${mark}`);
+  const ids = [...document.querySelectorAll("[id]")].map((e) => e.id);
+  found.push(...ids.filter((id, index) => ids.indexOf(id) !== index).map((id) => `id twice: ${id}`));
+  for (const attribute of ["aria-labelledby", "aria-describedby", "for"])
+    for (const e of document.querySelectorAll(`[${attribute}]`))
+      for (const id of e.getAttribute(attribute).split(" "))
+        if (!document.getElementById(id)) found.push(`${attribute} of nothing: ${id}`);
+  for (const e of document.querySelectorAll("[tabindex]")) if (e.tabIndex > 0) found.push("tabindex above 0");
+  for (const e of document.querySelectorAll("th")) if (!e.hasAttribute("scope")) found.push(`th without scope: ${e.textContent}`);
+  if (!document.documentElement.lang || !document.title) found.push("no language or title");
+  for (const e of document.querySelectorAll("a[href^='#']"))
+    if (e.hash.length > 1 && !document.getElementById(e.hash.slice(1)) && !/^#L/.test(e.hash)) found.push(`leads nowhere: ${e.hash}`);
+  return found;
+}"""
+
+
+@dataclass
+class Tab:
+    """Somebody's tab, and what its console said that it should not have."""
+
+    page: Page
+    url: str
+    complaints: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.page.on("console", self._console)
+        self.page.on("pageerror", lambda error: self.complaints.append(f"{self.page.url}: {error}"))
+
+    def _console(self, message: object) -> None:
+        kind, text = getattr(message, "type", ""), getattr(message, "text", "")
+        # The status of a page that was refused on purpose is told as an error, too.
+        if kind in ("error", "warning") and "the server responded with a status of 4" not in text:
+            self.complaints.append(f"{self.page.url}: {text}")
+
+    def go(self, path: str) -> None:
+        self.page.goto(self.url + path)
+
+    def sign_in(self, token: str) -> None:
+        self.go("/")
+        self.page.get_by_label("Access token").fill(token)
+        self.page.get_by_role("button", name="Sign in").click()
+        self.page.get_by_role("heading", name="Workflows").wait_for()
+
+    def type(self, text: str) -> None:
+        self.page.get_by_label("Definition", exact=True).fill(text)
+
+    def problems(self) -> list[str]:
+        """What is wrong with the page as it stands, for people who see, hear or feel it."""
+        found = [*self.page.evaluate(_FAINT), *self.page.evaluate(_INACCESSIBLE), *self.complaints]
+        if self.page.evaluate("document.documentElement.scrollWidth > innerWidth"):
+            found.append("it is wider than the window")
+        return [f"{self.page.url}: {each}" for each in found]
+
+
+@contextmanager
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        try:
+            yield chromium
+        finally:
+            chromium.close()
+
+
+@contextmanager
+def tab(chromium: Browser, caller: Caller, **context: object) -> Iterator[Tab]:
+    """A browser of its own (cookies and all) for `caller`, signed in."""
+    made: BrowserContext = chromium.new_context(**context)  # type: ignore[arg-type] # as they come
+    made.set_default_timeout(20_000)
+    try:
+        opened = Tab(made.new_page(), caller.url)
+        opened.sign_in(caller.token)
+        yield opened
+        assert opened.complaints == []
+    finally:
+        made.close()

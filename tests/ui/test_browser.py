@@ -1,0 +1,328 @@
+"""People at the page, in a real browser, with a real service behind it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+from tests.stories.running import Caller, Service, definition
+from tests.ui import browsing
+from tests.ui.browsing import SCREENSHOTS, Tab, needs_chromium
+
+pytestmark = [needs_chromium, pytest.mark.xdist_group("browser")]
+
+WIDE: dict[str, Any] = {"viewport": {"width": 1280, "height": 860}}
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    running = Service(tmp_path_factory.mktemp("ui") / "data").start()
+    yield running
+    assert running.stop() == 0
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Browser]:
+    with browsing.browser() as found:
+        yield found
+
+
+@pytest.fixture
+def owner(service: Service) -> Caller:
+    return service.project(f"p-{uuid4().hex[:12]}")
+
+
+@pytest.fixture
+def ann(chromium: Browser, owner: Caller) -> Iterator[Tab]:
+    with browsing.tab(chromium, owner, **WIDE) as found:
+        yield found
+
+
+def publish(owner: Caller, *urls: str, slug: str = "order-sync") -> None:
+    """A version for each url."""
+    for url in urls:
+        body = {"definition": definition("Order sync", url)}
+        made = owner.call("POST", f"/workflows/{slug}/versions", body)
+        if made.status == 404:
+            made = owner.call("POST", "/workflows", {"slug": slug, **body})
+        assert made.status == 201, made.raw
+        done = owner.call("POST", f"/workflows/{slug}/versions/publish", {"message": f"Use {url}"})
+        assert done.status == 201, done.raw
+
+
+def urls(count: int) -> list[str]:
+    return [f"https://warehouse{number}.example/" for number in range(1, count + 1)]
+
+
+def test_from_the_sign_in_page_to_a_published_version_and_back(ann: Tab, owner: Caller) -> None:
+    """Create, edit, see problems, save, publish; see what changed between two versions; go back."""
+    page = ann.page
+    page.get_by_role("link", name="New workflow").click()
+    page.get_by_label("Name in addresses").fill("order-sync")
+    page.get_by_label("Title").fill("Order sync")
+    page.get_by_role("button", name="Create the workflow").click()
+    expect(page.get_by_role("heading", name="Edit")).to_be_visible()
+    ann.type("nodes:\n  - {id: call, type: httpCall, data: {label: Call, config: {method: POST}}}\n")
+    expect(page.locator("#problems")).to_contain_text("url is required")
+    expect(page.locator(".numbers b")).to_have_text("2")
+    page.locator("#problems").get_by_role("link", name="line 2").first.click()
+    assert "call" in page.evaluate("getSelection().toString() || document.activeElement.value.slice("
+                                   "document.activeElement.selectionStart, document.activeElement.selectionEnd)")  # fmt: skip
+    ann.type(definition("Order sync", "https://one.example/"))
+    expect(page.locator("#state")).to_have_text("valid")
+    page.get_by_role("button", name="Save the draft").click()
+    expect(page.get_by_role("status")).to_contain_text("The draft is saved.")
+    page.get_by_label("Why?").fill("The first one")
+    page.get_by_role("button", name="Publish v1").click()
+    expect(page.get_by_text("v1 runs")).to_be_visible()
+
+    publish(owner, *urls(4))
+    page.get_by_role("link", name="History").click()
+    page.get_by_role("link", name="Compare… v2 with another").click()
+    page.get_by_role("link", name="Compare with v5").click()
+    expect(page.locator("ins")).to_contain_text("https://warehouse4.example/")
+    expect(page.locator("del")).to_contain_text("https://warehouse1.example/")
+
+    page.get_by_role("link", name="History").click()
+    page.get_by_role("link", name="v2", exact=True).click()
+    page.get_by_role("link", name="Make v2 current").click()
+    expect(page.get_by_text("Runs now")).to_be_visible()
+    page.get_by_role("button", name="Let v2 run").click()
+    expect(page.get_by_text("v2 runs")).to_be_visible()
+    assert owner.get("/workflows/order-sync").json["current"]["version_number"] == 2
+
+
+def test_a_rollback_in_the_night_is_two_clicks(ann: Tab, owner: Caller) -> None:
+    publish(owner, *urls(3))
+    ann.go("/ui/workflows")
+    ann.page.get_by_role("link", name="Roll back order-sync").click()
+    ann.page.get_by_role("button", name="Let v2 run").click()
+    expect(ann.page.get_by_text("v2 runs")).to_be_visible()
+    assert owner.get("/workflows/order-sync").json["current"]["version_number"] == 2
+
+
+def test_reverting_leaves_what_runs(ann: Tab, owner: Caller) -> None:
+    publish(owner, *urls(2))
+    ann.go("/ui/workflows/order-sync/versions/1")
+    ann.page.get_by_role("link", name="Revert the draft to v1").click()
+    expect(ann.page.get_by_text("v2 runs on")).to_be_visible()
+    ann.page.get_by_role("button", name="Revert the draft to v1").click()
+    expect(ann.page.get_by_text("v2 runs", exact=True)).to_be_visible()
+    ann.page.get_by_role("link", name="Discard").click()
+    ann.page.get_by_role("button", name="Discard the draft").click()
+    expect(ann.page.get_by_role("status")).to_contain_text("discarded")
+
+
+def test_two_people_at_once_lose_nothing(
+    ann: Tab, chromium: Browser, owner: Caller, service: Service
+) -> None:
+    """The second one sees both, with what differs, and saves on top."""
+    owner.call(
+        "POST", "/workflows", {"slug": "order-sync", "definition": definition("A", "https://a.example/")}
+    )
+    with browsing.tab(chromium, service.caller(owner.project, "editor"), **WIDE) as bob:
+        for person in (ann, bob):
+            person.go("/ui/workflows/order-sync/edit")
+        bob.type(definition("A", "https://bob.example/"))
+        bob.page.get_by_role("button", name="Save the draft").click()
+        expect(bob.page.get_by_role("status")).to_contain_text("saved")
+        ann.type(definition("A", "https://ann.example/"))
+        ann.page.get_by_role("button", name="Save the draft").click()
+        expect(ann.page.get_by_role("heading", name="Somebody was faster")).to_be_visible()
+        assert "bob.example" in ann.page.get_by_label("Their definition").input_value()
+        mine = ann.page.get_by_label("Your definition")
+        assert "ann.example" in mine.input_value()
+        expect(ann.page.locator("mark")).to_have_text(["bob", "ann"])
+        assert [each for each in ann.problems() if "id twice" not in each] == []
+        mine.fill(definition("Both", "https://ann.example/"))
+        ann.page.get_by_role("button", name="Save mine on top of theirs").click()
+        expect(ann.page.get_by_role("status")).to_contain_text("saved")
+    assert b"Both" in owner.definition("order-sync", "draft")
+
+
+def test_leaving_with_unsaved_text_asks_and_keeps_it(ann: Tab, owner: Caller) -> None:
+    """And who was signed out meanwhile finds it again."""
+    publish(owner, *urls(1))
+    page = ann.page
+    ann.go("/ui/workflows/order-sync/edit")
+    before = page.get_by_label("Definition", exact=True).input_value()
+    page.get_by_label("Definition", exact=True).press_sequentially("# mine")
+    asked: list[str] = []
+    page.once("dialog", lambda dialog: (asked.append(dialog.type), dialog.dismiss()))
+    page.get_by_role("link", name="Cancel").click()
+    page.wait_for_timeout(300)
+    assert asked == ["beforeunload"]
+    assert page.url.endswith("/edit")
+
+    page.context.clear_cookies()
+    page.get_by_role("button", name="Save the draft").click()
+    expect(page.get_by_role("heading", name="Unauthorized")).to_be_visible()
+    page.get_by_role("link", name="Sign in").click()
+    page.get_by_label("Access token").fill(owner.token)
+    page.get_by_role("button", name="Sign in").click()
+    ann.go("/ui/workflows/order-sync/edit")
+    assert page.get_by_label("Definition", exact=True).input_value() == before
+    page.get_by_role("button", name="Bring it back").click()
+    assert "# mine" in page.get_by_label("Definition", exact=True).input_value()
+    page.once("dialog", lambda dialog: dialog.accept())
+    ann.go("/ui/workflows")
+
+
+def test_the_history_is_walked_by_keys_and_loads_on(ann: Tab, owner: Caller) -> None:
+    publish(owner, *urls(30))
+    page = ann.page
+    ann.go("/ui/workflows/order-sync/versions")
+    expect(page.locator("[data-history] tbody tr")).to_have_count(30)
+    for key in ("j", "j", "j", "k"):
+        page.keyboard.press(key)
+    expect(page.locator("tr[aria-selected=true]")).to_contain_text("v29")
+    page.keyboard.press("d")
+    expect(page).to_have_url(re.compile(r"compare\?to=29"))
+    page.go_back()
+    page.keyboard.press("j")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("heading", name="v30", level=1)).to_be_visible()
+
+
+def test_a_graph_is_zoomed_moved_and_leads_to_a_node(ann: Tab, owner: Caller) -> None:
+    publish(owner, *urls(2))
+    page = ann.page
+    ann.go("/ui/workflows/order-sync/compare?from=1&to=2")
+    svg = page.locator("svg.drawing")
+    whole = svg.get_attribute("viewBox")
+    page.get_by_role("button", name="Zoom in").click()
+    zoomed = svg.get_attribute("viewBox")
+    assert zoomed != whole
+    svg.focus()
+    page.keyboard.press("ArrowRight")
+    assert svg.get_attribute("viewBox") != zoomed
+    page.get_by_role("button", name="Show the whole graph").click()
+    assert svg.get_attribute("viewBox") == whole
+    page.locator(".changes a").first.click()
+    expect(page.locator("#n1 .card")).to_have_css("stroke-width", "3px")
+
+
+def test_it_works_without_javascript(chromium: Browser, owner: Caller) -> None:
+    publish(owner, *urls(2))
+    with browsing.tab(chromium, owner, java_script_enabled=False, **WIDE) as ann:
+        ann.go("/ui/workflows/order-sync/edit")
+        ann.type(definition("Order sync", "https://three.example/"))
+        ann.page.get_by_role("button", name="Save the draft").click()
+        ann.page.get_by_role("button", name="Publish v3").click()
+        expect(ann.page.get_by_text("v3 runs")).to_be_visible()
+
+
+def pages(owner: Caller) -> dict[str, str]:
+    """Something of everything to look at, and where it is."""
+    publish(owner, *urls(3))
+    broken = definition("Order sync", "https://four.example/").replace("https://four.example/", "")
+    owner.call("POST", "/workflows/order-sync/versions", {"definition": broken, "message": "Not yet"})
+    owner.call("POST", "/subscriptions", {"url": "https://subscriber.example/hooks"})
+    owner.call("POST", "/workflows", {"slug": "other", "description": "Waits for its first version."})
+    one = "/ui/workflows/order-sync"
+    return {
+        "workflows": "/ui/workflows", "new-workflow": "/ui/new-workflow", "workflow": one, "edit": f"{one}/edit",
+        "discard": f"{one}/discard", "history": f"{one}/versions", "choose": f"{one}/versions?compare=1",
+        "version": f"{one}/versions/2", "draft": f"{one}/versions/draft", "compare": f"{one}/compare?from=1&to=draft",
+        "revert": f"{one}/versions/1/revert", "current": f"{one}/versions/1/current", "sources": "/ui/sources",
+        "webhooks": "/ui/webhooks", "refusal": f"{one}/versions/99", "only-draft": "/ui/workflows/other",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("scheme", "width"), [("light", 1280), ("dark", 1280), ("light", 360), ("dark", 1900)]
+)
+def test_every_page_is_for_everybody(chromium: Browser, owner: Caller, scheme: str, width: int) -> None:
+    """No error in the console; names, roles, headings in order; contrast; nothing wider than the window."""
+    SCREENSHOTS.mkdir(exist_ok=True)
+    shown = {"color_scheme": scheme, "viewport": {"width": width, "height": 800}}
+    problems: list[str] = []
+    with browsing.tab(chromium, owner, **shown) as ann:
+        for name, path in pages(owner).items():
+            ann.go(path)
+            if name == "edit":
+                expect(ann.page.locator("#state")).not_to_have_text("")
+            shift = ann.page.evaluate(_SHIFT)
+            problems += [*ann.problems(), *([f"{path}: it shifts by {shift}"] if shift > 0.02 else [])]
+            ann.page.screenshot(path=_file(name, scheme, width), full_page=True)
+        ann.page.get_by_role("button", name="Sign out").click()
+        expect(ann.page.get_by_role("heading", name="Sign in")).to_be_visible()
+        problems += ann.problems()
+        ann.page.screenshot(path=_file("sign-in", scheme, width), full_page=True)
+    assert problems == []
+
+
+# The sum of layout shifts since the page began to load (web.dev/cls).
+_SHIFT = """() => new Promise((done) => {
+  new PerformanceObserver((list) => done(list.getEntries().reduce((sum, entry) => sum + entry.value, 0)))
+    .observe({ type: "layout-shift", buffered: true });
+  setTimeout(() => done(0), 100);
+})"""
+
+
+def _file(name: str, scheme: str, width: int) -> Path:
+    return SCREENSHOTS / f"{name}-{scheme}-{width}.png"
+
+
+def test_the_theme_is_chosen_against_the_system(ann: Tab) -> None:
+    def canvas(page: Page) -> str:
+        return str(page.evaluate("getComputedStyle(document.body).backgroundColor"))
+
+    light = canvas(ann.page)
+    ann.page.get_by_role("button", name="dark").click()
+    dark = canvas(ann.page)
+    assert dark != light
+    assert ann.problems() == []
+    ann.page.emulate_media(color_scheme="dark")
+    ann.page.get_by_role("button", name="light").click()
+    assert canvas(ann.page) == light
+
+
+def test_the_first_tab_stop_leads_past_the_head(ann: Tab) -> None:
+    """And what has the focus is always seen."""
+    ann.go("/ui/workflows")
+    ann.page.keyboard.press("Tab")
+    expect(ann.page.get_by_role("link", name="Skip to the content")).to_be_focused()
+    ann.page.keyboard.press("Enter")
+    order = []
+    for _ in range(4):
+        ann.page.keyboard.press("Tab")
+        order.append(
+            ann.page.evaluate("(document.activeElement.textContent || document.activeElement.id).trim()")
+        )
+        assert ann.page.evaluate("getComputedStyle(document.activeElement).outlineStyle") == "solid"
+    assert order[:3] == ["New workflow", "q", "Search"]
+
+
+def test_markup_of_people_is_text(ann: Tab, owner: Caller) -> None:
+    """Whatever names, messages, ids, labels and authors hold: nothing runs, and it is read as it was written."""
+    evil = "<img src=x onerror=\"document.title='pwned'\"><script>document.title='pwned'</script>'\"><svg onload=alert(1)>"
+    nodes = [
+        {"id": evil, "type": "webhook", "data": {"label": evil, "config": {}}},
+        {"id": "b", "type": "httpCall", "data": {"label": evil, "config": {"url": "https://x.example/" + "y" * 300, "method": evil}}},
+    ]  # fmt: skip
+    body = {
+        "slug": "evil", "name": evil[:200], "description": evil, "author": {"name": "Eve' onload='", "email": "e@x.y"},
+        "definition": {"name": evil, "nodes": nodes, "edges": [{"source": evil, "target": "b", "label": evil}]},
+    }  # fmt: skip
+    assert owner.call("POST", "/workflows", body).status == 201
+    assert owner.call("POST", "/workflows/evil/versions/publish", {"message": evil}).status == 201
+    nodes[1]["data"]["label"] = evil + "!"
+    changed = {"definition": {"name": evil, "nodes": nodes, "edges": []}, "message": evil}
+    assert owner.call("POST", "/workflows/evil/versions", changed).status == 201
+    ann.page.on("dialog", lambda dialog: ann.complaints.append(f"a dialog: {dialog.message}"))
+    one = "/ui/workflows/evil"
+    for path in ("/ui/workflows", f"/ui/workflows?q={evil[:20]}", one, f"{one}/edit", f"{one}/versions", f"{one}/versions/1",
+                 f"{one}/versions/draft", f"{one}/compare", f"{one}/discard", f"{one}/versions/1/revert",
+                 f"{one}/versions/1/current", f"{one}/versions/{evil[:30]}"):  # fmt: skip
+        ann.go(path)
+        ann.page.wait_for_timeout(100)
+        assert "pwned" not in ann.page.title().replace(evil, "").replace(evil[:200], "")
+        assert ann.page.locator("img, script:not([src]), [onload], [onerror]").count() == 0
+    assert ann.problems() == []
