@@ -16,8 +16,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 
+from gitstore.names import PREFIX
+
 OID_LENGTH = 40
-LINE = re.compile(rb"[0-9a-f]{40} refs/[^\0\n]+")
+LINE = re.compile(rb"[0-9a-f]{40} " + PREFIX + rb"[^\0\n]+")
 
 
 class PackedRefs:

@@ -102,6 +102,6 @@ def _environment() -> Environment:
     made.globals.update(url=url, static=static_url, themes=THEMES)
     made.filters.update(
         ago=wording.ago, moment=wording.moment, whole=wording.whole, called=wording.called,
-        first=wording.first_line, describe=describe, count=wording.count, sentence=wording.sentence,
+        headline=wording.headline, describe=describe, count=wording.count, sentence=wording.sentence,
     )  # fmt: skip
     return made

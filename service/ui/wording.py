@@ -43,5 +43,5 @@ def sentence(text: str) -> str:
     return begun if begun.endswith((".", "?", "!")) else begun + "."
 
 
-def first_line(text: str) -> str:
+def headline(text: str) -> str:
     return text.strip().partition("\n")[0]

@@ -1,5 +1,7 @@
-"""A database that goes away, a disk that is full, processes that are killed, clients that stall: and after it,
-everything that was acknowledged is there."""
+"""A database that goes away, a full disk, processes that are killed, clients that stall.
+
+Each is told in a clean way, heals by itself, and loses nothing that was acknowledged.
+"""
 
 from __future__ import annotations
 
@@ -59,7 +61,9 @@ def repository(service: Service) -> Path:
 
 def leftovers(service: Service) -> list[Path]:
     path = repository(service)
-    return [*(path / "objects").glob("tmp_*"), *path.rglob("refs/**/*.lock")]
+    locks = [Path(folder, name) for folder, _, files in os.walk(path / "refs") for name in files
+             if name.endswith(".lock")]  # fmt: skip
+    return [*(path / "objects").glob("tmp_*"), *locks]
 
 
 def check_sound(service: Service) -> None:
@@ -119,12 +123,12 @@ def kill_and_restart(service: Service, rounds: int) -> tuple[int, float]:
         started = time.monotonic()
         service.start()
         slowest = max(slowest, time.monotonic() - started)
-        owner = owner_of(service)
         for (slug, number), label in acknowledged.items():
-            assert owner.definition(slug, number) == definition(label).encode()
+            assert owner_of(service).definition(slug, number) == definition(label).encode()
         # Each can be written at once, or as soon as the worker has swept.
         for number in range(3):
-            wait_for(lambda n=number: save(owner, f"w{n}", "after") < 300, "a workflow stays locked")
+            slug = f"w{number}"
+            wait_for(lambda s=slug: save(owner_of(service), s, "after") < 300, f"{slug} stays locked")
     check_sound(service)
     wait_for(lambda: leftovers(service) == [], f"left over: {leftovers(service)}")
     return len(acknowledged), slowest
@@ -167,7 +171,7 @@ def test_postgres_killed_is_503_and_comes_back_by_itself(own_service: Service) -
     assert set(refused) <= {"unavailable", "busy", "published_not_mirrored"}
     with own_service.owning() as tx:
         used = tx.value("select count(*) from pg_stat_activity where application_name = 'gitstore web'")
-        idle = tx.value("select count(*) from pg_stat_activity where state like 'idle in transaction%'")
+        idle = tx.value("select count(*) from pg_stat_activity where state = 'idle in transaction'")
     assert used <= 16
     assert idle == 0
     check_sound(own_service)
@@ -209,7 +213,6 @@ def test_a_full_disk_is_a_clean_error_and_nothing_is_left(small_disk: Service, t
     assert save(owner, "a", "one") == 201
     assert owner.call("POST", "/workflows/a/versions/publish").status == 201
     ann = owner.author(tmp_path / "ann")
-    ann.git("fetch", "-q", "origin", "drafts/a:drafts/a")
     for leave in (0, 8 * 1024, 24 * 1024, 40 * 1024):
         filler = fill(small_disk, leave)
         answer = owner.call(
@@ -219,7 +222,7 @@ def test_a_full_disk_is_a_clean_error_and_nothing_is_left(small_disk: Service, t
         if answer.status == 503:
             assert answer.json["code"] == "unavailable"
             assert int(answer.headers["Retry-After"]) >= 1
-        ann.draft("a", definition(f"left {leave}") + f"# {os.urandom(30_000).hex()}\n")
+        ann.draft("a", definition(f"left {leave}") + f"# {os.urandom(40_000).hex()}\n")
         pushed = ann.push("drafts/a")
         assert not pushed.ok
         assert "the disk is full" in pushed.said

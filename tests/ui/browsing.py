@@ -52,10 +52,10 @@ _FAINT = """() => {
     if (!color[3]) continue; // the text of the editor: what is painted below it is seen
     const under = behind(element);
     const [a, b] = [light(over(color, under)), light(under)].sort((x, y) => y - x);
-    const large = parseFloat(style.fontSize) >= 24 || (parseFloat(style.fontSize) >= 18.66 && style.fontWeight >= 700);
+    const size = parseFloat(style.fontSize), large = size >= 24 || (size >= 18.66 && style.fontWeight >= 700);
     const ratio = (a + 0.05) / (b + 0.05);
-    if (ratio < (large ? 3 : 4.5)) found.push([element.tagName, element.className.baseVal ?? element.className,
-      element.textContent.trim().slice(0, 40), ratio.toFixed(2)].join(" "));
+    if (ratio >= (large ? 3 : 4.5)) continue;
+    found.push(`${element.tagName} ${element.textContent.trim().slice(0, 40)} ${ratio.toFixed(2)}`);
   }
   return found;
 }"""
@@ -64,14 +64,16 @@ _FAINT = """() => {
 _INACCESSIBLE = """() => {
   const found = [];
   const visible = (e) => e.getClientRects().length && getComputedStyle(e).visibility !== "hidden";
+  const text = (id) => document.getElementById(id)?.textContent;
   const name = (e) => (e.getAttribute("aria-label")
-    || (e.getAttribute("aria-labelledby") || "").split(" ").map((id) => document.getElementById(id)?.textContent).join("")
+    || (e.getAttribute("aria-labelledby") || "").split(" ").map(text).join("")
     || [...(e.labels || [])].map((l) => l.textContent).join("")
     || (e.matches("input, select, textarea") ? "" : e.textContent) || e.getAttribute("title") || "").trim();
   for (const e of document.querySelectorAll("a[href], button, input, select, textarea, summary"))
     if (e.type !== "hidden" && visible(e) && !name(e)) found.push(`no name: ${e.outerHTML.slice(0, 120)}`);
   for (const e of document.querySelectorAll("section, nav, table, svg[role]"))
-    if (!name(e) || (e.matches("nav, svg") && !e.hasAttribute("aria-label"))) found.push(`no name: ${e.outerHTML.slice(0, 80)}`);
+    if (!name(e) || (e.matches("nav, svg") && !e.hasAttribute("aria-label")))
+      found.push(`no name: ${e.outerHTML.slice(0, 80)}`);
   let level = 0;
   for (const e of document.querySelectorAll("h1, h2, h3, h4")) {
     if (!visible(e)) continue;
@@ -89,10 +91,10 @@ _INACCESSIBLE = """() => {
       for (const id of e.getAttribute(attribute).split(" "))
         if (!document.getElementById(id)) found.push(`${attribute} of nothing: ${id}`);
   for (const e of document.querySelectorAll("[tabindex]")) if (e.tabIndex > 0) found.push("tabindex above 0");
-  for (const e of document.querySelectorAll("th")) if (!e.hasAttribute("scope")) found.push(`th without scope: ${e.textContent}`);
+  for (const e of document.querySelectorAll("th:not([scope])")) found.push(`th without scope: ${e.textContent}`);
   if (!document.documentElement.lang || !document.title) found.push("no language or title");
   for (const e of document.querySelectorAll("a[href^='#']"))
-    if (e.hash.length > 1 && !document.getElementById(e.hash.slice(1)) && !/^#L/.test(e.hash)) found.push(`leads nowhere: ${e.hash}`);
+    if (!/^#(L\\d+)?$/.test(e.hash) && !text(e.hash.slice(1))) found.push(`leads nowhere: ${e.hash}`);
   return found;
 }"""
 

@@ -228,7 +228,7 @@ def test_static_files_are_kept_by_browsers_until_they_change(ann: Visitor) -> No
 def test_an_address_below_the_page_is_refused_as_a_page(ann: Visitor) -> None:
     """And others as problem+json, as ever."""
     assert ann.get("/ui/nothing").status == 404
-    assert ann.get("/ui/nothing").page.all("h1")[0].text == "Not Found"
+    assert ann.get("/ui/nothing").page.title() == "Not Found"
     assert ann.client.put("/ui/workflows", base_url=HOST).status_code == 405
     assert ann.client.get("/nothing", base_url=HOST).content_type == "application/problem+json"
 

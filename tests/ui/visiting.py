@@ -57,6 +57,9 @@ class Page(HTMLParser):
         for element in self._open:
             element.text += data
 
+    def title(self) -> str:
+        return self.all("h1")[0].text.strip()
+
     def all(self, tag: str, **attributes: str) -> list[Element]:
         return [
             element for element in self.elements

@@ -155,11 +155,11 @@ class House:
 
 
 @contextmanager
-def opened(admin_conninfo: str, template: str) -> Iterator[House]:
+def opened(admin_conninfo: str, template: str, **settings: str) -> Iterator[House]:
     """An application with two projects, `other` with the rules `any`, for as long as the block."""
     with database(admin_conninfo, template) as conninfo, temporary_folder() as folder:
         environ = {"GITSTORE_DATA": str(folder / "data"), "DATABASE_URL": conninfo}
-        config = Config.from_env({**environ, "GITSTORE_PUBLIC_URL": "https://gitstore.example"})
+        config = Config.from_env({**environ, "GITSTORE_PUBLIC_URL": "https://gitstore.example", **settings})
         with closing(Database(conninfo, lock_seconds=5)) as connected:
             with connected.as_owner() as tx:
                 projects = Projects(config)
@@ -169,11 +169,20 @@ def opened(admin_conninfo: str, template: str) -> Iterator[House]:
 
 
 @pytest.fixture
+def settings() -> dict[str, str]:
+    """Environment variables, for a test module to override."""
+    return {}
+
+
+@pytest.fixture
 def house(
-    postgres_admin_conninfo: str, migrated_template: str, unexpected: list[Exception]
+    postgres_admin_conninfo: str,
+    migrated_template: str,
+    settings: dict[str, str],
+    unexpected: list[Exception],
 ) -> Iterator[House]:
     """A request that ends in `internal` fails the test at its end."""
-    with opened(postgres_admin_conninfo, migrated_template) as house:
+    with opened(postgres_admin_conninfo, migrated_template, **settings) as house:
         yield house
     assert unexpected == []
 
