@@ -18,6 +18,7 @@ from dulwich.protocol import Protocol, pkt_line
 from gitstore import names, recording
 from gitstore.comparing import what_changes
 from gitstore.errors import Code, GitstoreError
+from gitstore.faults import of_system
 from gitstore.judging import StoreFacts
 from gitstore.model import Definition, Permission
 from gitstore.names import DraftRef, VersionRef
@@ -127,13 +128,20 @@ class Receiver:
         request = read_request(read, self._store.limits.commands)
         if request is None:
             return Receipt()
+        try:
+            return self._carry_out(request, read)
+        except OSError as error:
+            # Told in the report, as git shows nobody what comes with a status 503.
+            if (fault := of_system(error)) is None:
+                raise
+            return self._refuse_all(request, fault)
+
+    def _carry_out(self, request: Request, read: Callable[[int], bytes]) -> Receipt:
         with quarantine(self._store.path) as held:
             try:
                 if any(command.new for command in request.commands):
                     held.receive(read, self._store.limits)
             except GitstoreError as refusal:
-                if refusal.code is Code.UNAVAILABLE:
-                    raise
                 return self._refuse_all(request, _in_a_shallow_clone(refusal) if request.shallow else refusal)
             verdicts = self._judge_and_write(request, held)
         self._telling.conclude(verdicts, self._changes(verdicts))
@@ -170,6 +178,10 @@ class Receiver:
             with self._store.locks.writing(slugs):
                 verdicts = judge(request.commands, facts, atomic=b"atomic" in request.capabilities)
                 verdicts = self._write(verdicts, held, atomic=b"atomic" in request.capabilities)
+        except OSError as error:
+            if (fault := of_system(error)) is None:
+                raise
+            verdicts = [self._on_disk(command, fault) for command in request.commands]
         except GitstoreError as error:
             match error.code:
                 case Code.PUBLISHED_NOT_MIRRORED:
@@ -180,6 +192,11 @@ class Receiver:
                 case _:
                     raise
         return verdicts
+
+    def _on_disk(self, command: Command, fault: GitstoreError) -> Verdict:
+        """After a fault in the middle: what holds its value is done, the rest is to be pushed again."""
+        done = self._store.refs.read(command.ref) == command.new
+        return Verdict(command, None if done else fault, target=names.parse(command.ref))
 
     def _write(self, verdicts: list[Verdict], held: Quarantine, *, atomic: bool) -> list[Verdict]:
         """Write what was accepted, a workflow at a time (an atomic push at once); the final verdicts."""

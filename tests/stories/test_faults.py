@@ -115,7 +115,8 @@ def kill_and_restart(service: Service, rounds: int) -> tuple[int, float]:
     slowest = 0.0
     for _ in range(rounds):
         publishers = Publishers(service, 3)
-        time.sleep(draw.uniform(0.3, 1.0))
+        wait_for(lambda p=publishers: p.acknowledged, "nothing is published")
+        time.sleep(draw.uniform(0.0, 1.0))
         for process in family(service):
             process.kill()
         service.stop()

@@ -18,24 +18,32 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable
+from contextlib import closing
 from datetime import UTC, datetime
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+from dulwich.objects import Blob, ShaFile, Tree
+from dulwich.protocol import pkt_line
+
+from gitstore import names
 from gitstore.content import Content
 from gitstore.errors import GitstoreError
 from gitstore.model import Person
-from gitstore.receive import Receiver
+from gitstore.objects import Objects, new_commit
+from gitstore.receive import CAPABILITIES, ZERO, Receiver
 from gitstore.recording import Occasion
 from gitstore.store import Store, Who
 from gitstore.telling import Telling
 from sync.db import Database
 from sync.writing import MirroredWrites
 
+ROOT = Path(__file__).parents[2]
 ADA = Person("Ada", "ada@example.com")
 WHO = Who(ADA, ADA)
+YAML = "nodes:\n- {id: a, type: webhook, data: {label: %s}}\n"
 
 # What the issue names, and a few more: name -> where it is looked up when it is called.
 PLACES = {
@@ -118,6 +126,34 @@ def carry_out(store: Store, write: dict[str, Any]) -> object:
             receipt = receiver.receive(BytesIO(Path(write["request"]).read_bytes()).read)
             return [str(v.refusal) if v.refusal else "ok" for v in receipt.verdicts]
     raise ValueError(write)
+
+
+def push_request(folder: Path, slug: str) -> Path:
+    """A push of a draft and two versions, as a file in `folder`."""
+    Store.init(folder / slug)
+    made: list[ShaFile] = []
+    commits: list[bytes] = []
+    for label in ("one", "two"):
+        blob, tree = Blob.from_string((YAML % f"{slug}-{label}").encode()), Tree()
+        tree.add(b"workflow.yaml", 0o100644, blob.id)
+        commit = new_commit(
+            tree=tree.id, parents=commits[-1:], author=ADA, committer=ADA,
+            when=datetime(2026, 1, 1, tzinfo=UTC), message=label,
+        )  # fmt: skip
+        made += [blob, tree, commit]
+        commits.append(commit.id)
+    with closing(Objects(folder / slug / "objects")) as objects:
+        objects.write(made)
+    pack = subprocess.run(
+        ["git", "--git-dir", str(folder / slug), "pack-objects", "--stdout", "-q"],
+        input=b"\n".join(item.id for item in made), capture_output=True, check=True,
+    ).stdout  # fmt: skip
+    refs = [names.tag(slug, 1), names.tag(slug, 2), names.draft(slug)]
+    lines = [ZERO + b" " + oid + b" " + ref for oid, ref in zip([*commits, commits[1]], refs, strict=True)]
+    lines[0] += b"\0" + CAPABILITIES
+    path = folder / f"{slug}.push"
+    path.write_bytes(b"".join(map(pkt_line, lines)) + pkt_line(None) + pack)
+    return path
 
 
 class Killer:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import random
-import subprocess
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -16,22 +15,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from dulwich.objects import Blob, ShaFile, Tree
-from dulwich.protocol import pkt_line
-
 from gitstore import names
-from gitstore.objects import Objects, new_commit
-from gitstore.receive import CAPABILITIES, ZERO
-from gitstore.store import Store
 from gitstore.sweeping import sweep
 from sync import verify
 from sync.reconcile import reconcile
-from tests.sync.crashing import ADA, PLACES, Killer
+from tests.sync.crashing import PLACES, Killer, push_request
 
 WRITES = ("create", "save", "publish", "push", "discard", "revert", "current")
 KILLS = int(os.environ.get("GITSTORE_TEST_KILLS", "1000"))
 RESTART_SECONDS = 5.0
-YAML = "nodes:\n- {id: a, type: webhook, data: {label: %s}}\n"
 
 
 @pytest.fixture
@@ -69,37 +61,7 @@ class Bench:
             self.house.publish(slug)
             self.house.save(slug, "https://draft.example/")
         write = {"kind": kind, "slug": slug, "definition": self.house.definition(f"https://{slug}.example/")}
-        return {**write, "request": str(self.request(slug))} if kind == "push" else write
-
-    def request(self, slug: str) -> Path:
-        """A push of a draft and two versions, as a file."""
-        folder = self.scratch / slug
-        Store.init(folder)
-        made: list[ShaFile] = []
-        commits: list[bytes] = []
-        for label in ("one", "two"):
-            blob, tree = Blob.from_string((YAML % f"{slug}-{label}").encode()), Tree()
-            tree.add(b"workflow.yaml", 0o100644, blob.id)
-            commit = new_commit(
-                tree=tree.id, parents=commits[-1:], author=ADA, committer=ADA,
-                when=self.house.store.clock(), message=label,
-            )  # fmt: skip
-            made += [blob, tree, commit]
-            commits.append(commit.id)
-        with closing(Objects(folder / "objects")) as objects:
-            objects.write(made)
-        pack = subprocess.run(
-            ["git", "--git-dir", str(folder), "pack-objects", "--stdout", "-q"],
-            input=b"\n".join(item.id for item in made), capture_output=True, check=True,
-        ).stdout  # fmt: skip
-        refs = [names.tag(slug, 1), names.tag(slug, 2), names.draft(slug)]
-        lines = [
-            ZERO + b" " + oid + b" " + ref for oid, ref in zip([*commits, commits[1]], refs, strict=True)
-        ]
-        lines[0] += b"\0" + CAPABILITIES
-        path = self.scratch / f"{slug}.push"
-        path.write_bytes(b"".join(map(pkt_line, lines)) + pkt_line(None) + pack)
-        return path
+        return {**write, "request": str(push_request(self.scratch, slug))} if kind == "push" else write
 
     def kill(self, kind: str, place: str, nth: int) -> None:
         """Kill a write there, restart, look, and do the write again."""

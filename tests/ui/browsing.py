@@ -91,7 +91,7 @@ _INACCESSIBLE = """() => {
       for (const id of e.getAttribute(attribute).split(" "))
         if (!document.getElementById(id)) found.push(`${attribute} of nothing: ${id}`);
   for (const e of document.querySelectorAll("[tabindex]")) if (e.tabIndex > 0) found.push("tabindex above 0");
-  for (const e of document.querySelectorAll("th:not([scope])")) found.push(`th without scope: ${e.textContent}`);
+  for (const e of document.querySelectorAll("th:not([scope])")) found.push(`no scope: ${e.textContent}`);
   if (!document.documentElement.lang || !document.title) found.push("no language or title");
   for (const e of document.querySelectorAll("a[href^='#']"))
     if (!/^#(L\\d+)?$/.test(e.hash) && !text(e.hash.slice(1))) found.push(`leads nowhere: ${e.hash}`);

@@ -45,7 +45,10 @@ def ann(chromium: Browser, owner: Caller) -> Iterator[Tab]:
 
 
 # What is selected in the field that has the focus.
-_SELECTED = "(({value, selectionStart, selectionEnd}) => value.slice(selectionStart, selectionEnd))(document.activeElement)"
+_SELECTED = """() => {
+  const { value, selectionStart, selectionEnd } = document.activeElement;
+  return value.slice(selectionStart, selectionEnd);
+}"""
 
 
 def publish(owner: Caller, *urls: str, slug: str = "order-sync") -> None:
@@ -86,13 +89,13 @@ def test_from_the_sign_in_page_to_a_published_version_and_back(ann: Tab, owner: 
     expect(page.get_by_text("v1 runs")).to_be_visible()
 
     publish(owner, *urls(4))
-    page.get_by_role("link", name="History").click()
+    page.get_by_role("link", name="History", exact=True).click()
     page.get_by_role("link", name="Compare… v2 with another").click()
     page.get_by_role("link", name="Compare with v5").click()
     expect(page.locator("ins")).to_contain_text("https://warehouse4.example/")
     expect(page.locator("del")).to_contain_text("https://warehouse1.example/")
 
-    page.get_by_role("link", name="History").click()
+    page.get_by_role("link", name="History", exact=True).click()
     page.get_by_role("link", name="v2", exact=True).click()
     page.get_by_role("link", name="Make v2 current").click()
     expect(page.get_by_text("Runs now")).to_be_visible()
@@ -181,6 +184,8 @@ def test_the_history_is_walked_by_keys_and_loads_on(ann: Tab, owner: Caller) -> 
     publish(owner, *urls(30))
     page = ann.page
     ann.go("/ui/workflows/order-sync/versions")
+    expect(page.locator("[data-history] tbody tr")).to_have_count(25)
+    page.get_by_role("link", name="Older versions").scroll_into_view_if_needed()
     expect(page.locator("[data-history] tbody tr")).to_have_count(30)
     for key in ("j", "j", "j", "k"):
         page.keyboard.press(key)
@@ -315,7 +320,7 @@ def test_the_first_tab_stop_leads_past_the_head(ann: Tab) -> None:
 
 
 def test_markup_of_people_is_text(ann: Tab, owner: Caller) -> None:
-    """Whatever names, messages, ids, labels and authors hold: nothing runs, and it reads as it was written."""
+    """Whatever names, messages, ids, labels and authors hold: nothing runs, and it reads as written."""
     pwned = "document.title='pwned'"
     evil = f'<img src=x onerror="{pwned}"><script>{pwned}</script>\'"><svg onload=alert(1)>'
     config = {"url": "https://x.example/" + "y" * 300, "method": evil}

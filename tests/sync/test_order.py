@@ -1,0 +1,81 @@
+"""What must be on disk before what: held by looking at a writer's system calls, where strace is available."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.sync.crashing import ROOT, push_request
+
+pytestmark = pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
+
+_CALL = re.compile(r"(\w+)\((.*)\)\s+= (-?\d+)")
+_PATH = re.compile(r'"([^"]*)"')
+_FD = re.compile(r"^\d+<([^>]*)>")
+
+
+def traced(house: Any, conninfo: str, write: dict[str, Any], folder: Path) -> list[tuple[str, str]]:
+    """(what, path) of each write's durable step: `sync <file or folder>`, `name <new name>`, in order."""
+    out = folder / "trace"
+    child = subprocess.run(
+        ["strace", "-f", "-y", "-qq", "-o", str(out), "-s", "400",
+         "-e", "trace=fsync,fdatasync,rename,renameat,renameat2,link,linkat,mkdir,mkdirat",
+         sys.executable, "-m", "tests.sync.crashing", str(house.store.path), str(house.project), conninfo],
+        input=json.dumps({"write": write, "at": None, "nth": 0}) + "\n",
+        capture_output=True, text=True, check=True, cwd=ROOT,
+    )  # fmt: skip
+    assert json.loads(child.stdout)["ended"] is not None
+    steps = []
+    for line in out.read_text().splitlines():
+        found = _CALL.search(line)
+        if found is None or found[3].startswith("-"):
+            continue
+        call, arguments = found[1], found[2]
+        if call.endswith("sync"):
+            steps.append(("sync", (_FD.match(arguments) or ["", ""])[1]))
+        else:
+            steps.append(("made" if call.startswith("mkdir") else "name", _PATH.findall(arguments)[-1]))
+    base = str(house.store.path) + "/"
+    return [(what, path.removeprefix(base)) for what, path in steps if path.startswith(base[:-1])]
+
+
+def check_order(steps: list[tuple[str, str]], tag: str) -> None:
+    """Objects, their folders, the ledger and its folder, then the tag and its folder."""
+    place = steps.index(("name", tag))
+    objects = [path for what, path in steps if what == "name" and re.fullmatch(r"objects/../\w{38}", path)]
+    assert objects
+    for path in objects:
+        named = steps.index(("name", path))
+        assert named < place, f"{path} comes after the tag"
+        folder = str(Path(path).parent)
+        assert ("sync", folder) in steps[named:place], f"the folder of {path} is not synced before the tag"
+    for path in [path for what, path in steps if what == "made" and re.fullmatch(r"objects/..", path)]:
+        assert ("sync", "objects") in steps[steps.index(("made", path)) : place], f"{path} is not synced"
+    ledger = max(at for at, step in enumerate(steps) if step == ("name", "refs/ledger/a"))
+    assert ("sync", "refs/ledger") in steps[ledger:place]
+    for path in (tag, "refs/ledger/a"):
+        assert ("sync", f"{path}.lock") in steps[: steps.index(("name", path))], f"{path} is named unsynced"
+    assert ("sync", str(Path(tag).parent)) in steps[place:]
+
+
+def test_a_publication_is_on_disk_in_the_order_of_what_needs_what(house: Any, conninfo: str, tmp_path: Path):
+    house.save("a")
+    write = {"kind": "publish", "slug": "a", "definition": {}}
+    check_order(traced(house, conninfo, write, tmp_path), "refs/tags/a/v1")
+
+
+def test_so_is_a_push(house: Any, conninfo: str, tmp_path: Path):
+    """Moved in from the quarantine, whose files git has synced."""
+    request = push_request(tmp_path / "scratch", "a")
+    steps = traced(house, conninfo, {"kind": "push", "slug": "a", "request": str(request)}, tmp_path)
+    check_order(steps, "refs/tags/a/v1")
+    check_order(steps, "refs/tags/a/v2")
+    arrived = [path for what, path in steps if what == "sync" and "tmp_objdir-incoming-" in path]
+    assert len([path for path in arrived if "tmp_obj_" in path]) == 6

@@ -1,0 +1,151 @@
+"""Layout, graphs and texts: what is drawn and painted, by itself."""
+
+from __future__ import annotations
+
+from itertools import combinations
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gitstore.diff import diff
+from service.ui.graph import draw, draw_difference
+from service.ui.layout import Rect, arrange
+from service.ui.texts import highlighted, side_by_side
+
+SIZE = (208.0, 56.0)
+
+
+def overlapping(a: Rect, b: Rect) -> bool:
+    return a.x < b.right and b.x < a.right and a.y < b.bottom and b.y < a.bottom
+
+
+def node(name: str, kind: str = "httpCall", **more: Any) -> dict[str, Any]:
+    return {"id": name, "type": kind, "data": {"label": name.title(), "config": {}}, **more}
+
+
+names = st.integers(0, 12)
+
+
+@given(st.sets(names, min_size=1), st.lists(st.tuples(names, names), max_size=30))
+def test_layers_never_overlap_and_follow_the_edges(keys: set[int], edges: list[tuple[int, int]]) -> None:
+    """Cycles, loops and edges to nowhere included."""
+    found = arrange(dict.fromkeys(keys, SIZE), {}, edges)
+    assert set(found) == keys
+    assert not any(overlapping(a, b) for a, b in combinations(found.values(), 2))
+    forward = [(a, b) for a, b in edges if a < b and a in keys and b in keys]
+    placed = arrange(dict.fromkeys(keys, SIZE), {}, forward)
+    assert all(placed[a].right < placed[b].x for a, b in forward)
+
+
+@given(st.dictionaries(names, st.tuples(st.integers(-2000, 2000), st.integers(-2000, 2000)), min_size=1))
+def test_what_has_a_place_keeps_its_place_beside_the_others(places: dict[int, tuple[int, int]]) -> None:
+    """Where it is stretched, everything is alike: left stays left."""
+    found = arrange(
+        dict.fromkeys([*places, 99], SIZE), {k: (float(x), float(y)) for k, (x, y) in places.items()}, []
+    )
+    for a, b in combinations(places, 2):
+        assert (found[a].x < found[b].x) == (places[a][0] < places[b][0])
+        assert (found[a].y < found[b].y) == (places[a][1] < places[b][1])
+    assert not any(overlapping(found[99], found[key]) for key in places)
+
+
+def test_a_node_is_drawn_at_its_position() -> None:
+    drawn = draw({"nodes": [node("a", position={"x": 0, "y": 0}), node("b", position={"x": 300, "y": 80})]})
+    assert [(box.rect.x, box.rect.y) for box in drawn.boxes] == [(0, 0), (300, 80)]
+
+
+def test_a_container_is_a_box_around_its_children() -> None:
+    container = node("loop", "loopContainer", position={"x": 100, "y": 50})
+    container["data"] |= {
+        "isContainer": True,
+        "dimensions": {"width": 400, "height": 200},
+        "childNodes": ["in"],
+    }
+    child = node("in", parentId="loop", position={"x": 30, "y": 60})
+    child["data"]["parentContainer"] = "loop"
+    drawn = draw({"nodes": [child, container]})
+    outer, inner = drawn.boxes
+    assert (outer.id, outer.container, outer.rect) == ("loop", True, Rect(100, 50, 400, 200))
+    assert (inner.rect.x, inner.rect.y) == (130, 110)
+
+
+def test_no_value_is_too_odd_to_be_drawn() -> None:
+    """The pages show what was imported, too."""
+    place = {"x": "a", "y": None}
+    crossed = {"isContainer": 1, "parentContainer": "d", "dimensions": {"width": "a"}}
+    odd: list[Any] = [None, 7, "a", [], {}, {"id": 1}, {"id": "x", "data": 3, "position": place},
+                      {"id": "x", "position": {"x": 1e300, "y": True}}, {"id": "p", "parentId": "p"},
+                      {"id": "c", "data": crossed},
+                      {"id": "d", "data": {"isContainer": 1, "parentContainer": "c"}}]  # fmt: skip
+    edges: list[Any] = [None, {}, {"source": "x"}, {"source": "x", "target": "x"},
+                        {"source": "nope", "target": "x"}, {"source": "c", "target": "d", "label": 7}]  # fmt: skip
+    drawn = draw({"nodes": odd, "edges": edges})
+    assert len(drawn.boxes) == 7
+    assert len(drawn.lines) == 2
+    assert draw({"nodes": 7, "edges": "x"}).boxes == ()
+    assert draw({}).view.width > 0
+
+
+def test_what_differs_is_marked() -> None:
+    """Added, removed and changed, nodes and edges; a renamed node is changed and keeps its lines."""
+    nodes = [node("a", "webhook"), node("b"), node("gone", "delay"), node("same", "branch")]
+    edges = [{"source": "a", "target": "b"}, {"source": "b", "target": "gone"}]
+    old = {
+        "nodes": [*nodes, node("was", "transform")],
+        "edges": [*edges, {"source": "a", "target": "was"}],
+    }
+    changed = node("b")
+    changed["data"]["config"] = {"url": "https://x.example/"}
+    renamed = {**node("was", "transform"), "id": "is"}
+    new = {
+        "nodes": [node("a", "webhook"), changed, node("same", "branch"), node("new", "terminate"), renamed],
+        "edges": [
+            {"source": "a", "target": "b"},
+            {"source": "b", "target": "new"},
+            {"source": "a", "target": "is"},
+        ],
+    }
+    drawn = draw_difference(old, new, diff(old, new))
+    marks = {box.id: box.mark for box in drawn.boxes}
+    assert marks == {"a": "", "b": "changed", "same": "", "new": "added", "gone": "removed", "is": "changed"}
+    assert {(line.source, line.target): line.mark for line in drawn.lines} == {
+        ("a", "b"): "", ("b", "new"): "added", ("b", "gone"): "removed", ("a", "is"): "",
+    }  # fmt: skip
+    assert len({box.key for box in drawn.boxes}) == len(drawn.boxes)
+
+
+@given(st.text(max_size=200))
+def test_painting_changes_no_letter(text: str) -> None:
+    for name in ("workflow.yaml", "workflow.json"):
+        lines = highlighted(text, name).lines
+        shown = "\n".join(line.striptags() if "<i" not in line else line.unescape() for line in lines)
+        assert "<script" not in shown or "&lt;script" in "".join(lines)
+
+
+lines = st.lists(
+    st.sampled_from(["a: 1", "b: two words", "b: two others", "", "  c: [1, 2]", "d"]), max_size=40
+)
+
+
+@given(lines, lines)
+def test_side_by_side_shows_every_changed_line_once(old: list[str], new: list[str]) -> None:
+    rows = side_by_side("".join(line + "\n" for line in old), "".join(line + "\n" for line in new))
+    skipped = sum(row.count for row in rows if row.kind == "skip")
+    for side, count in ((0, len(old)), (1, len(new))):
+        shown = [each for row in rows if (each := (row.old, row.new)[side]) is not None]
+        assert len(shown) + skipped == count
+        assert ["".join(word for word, _ in each.words) for each in shown] == [
+            (old, new)[side][each.number - 1] for each in shown
+        ]
+    for row in rows:
+        if row.kind == "same":
+            assert row.old is not None
+            assert row.new is not None
+            assert row.old.words == row.new.words
+
+
+def test_words_that_differ_are_marked() -> None:
+    (row,) = side_by_side("url: https://a.example/x", "url: https://b.example/x")
+    assert row.old is not None
+    assert [word for word, differs in row.old.words if differs] == ["a"]

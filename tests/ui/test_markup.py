@@ -1,0 +1,126 @@
+"""Naughty strings in every place that people can write to: a page is made of our markup alone."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from service.ui.rendering import POLICY
+from tests.ui.visiting import Page, Visitor
+
+BLNS = Path(__file__).parents[3] / "shared" / "data" / "blns" / "data" / "blns.json"
+OURS = [
+    "<script>alert(1)</script>",
+    '"><img src=x onerror=alert(1)>',
+    "'onmouseover='alert(1)",
+    "</textarea><script>alert(1)//",
+    "</title><svg onload=alert(1)>",
+    "{{ 7 * 7 }}{% raw %}",
+    "javascript:alert(1)",
+    "&lt;b&gt;",
+    "]]><x>",
+    "<!--",
+    "\u202egnp.exe",
+    "</ol></main><main id=main>",
+]
+TAGS = frozenset(
+    """html head meta title link script body a header div svg circle path nav form input button main p h1 h2 h3
+    section span ul li label table thead tbody tr th td time del ins dl dt dd b q code i symbol defs marker
+    clippath ellipse g rect use text ol footer select option details summary pre textarea caption colgroup col
+    mark kbd""".split()  # noqa: SIM905 - it reads better
+)
+ONE = "/ui/workflows/naughty"
+PATHS = ("", "/edit", "/versions", "/versions/1", "/versions/draft", "/compare", "/discard",
+         "/versions/1/revert", "/versions/1/current", "/versions/1/download", "/versions?compare=1")  # fmt: skip
+
+
+def strings() -> list[str]:
+    """Ours, and those of the big list that have something that HTML has a meaning for."""
+    found = json.loads(BLNS.read_text()) if BLNS.exists() else []
+    naughty = [each for each in found if set(each) & set("<>\"'&`") and "\0" not in each and len(each) < 400]
+    return [
+        each for each in dict.fromkeys([*OURS, *naughty]) if each.encode("utf-8", "replace").decode() == each
+    ]
+
+
+def definition(naughty: list[str], more: str = "") -> dict[str, Any]:
+    nodes = [
+        {
+            "id": f"{index} {each}",
+            "type": ("webhook", "httpCall", each)[index % 3],
+            "data": {"label": each + more, "config": {"url": each, "method": each, each or "x": each}},
+        }
+        for index, each in enumerate(naughty)
+    ]
+    edges = [
+        {"source": a["id"], "target": b["id"], "sourceHandle": each}
+        for a, b, each in zip(nodes, nodes[1:], naughty, strict=False)
+    ]
+    return {"name": naughty[0], "nodes": nodes, "edges": edges}
+
+
+def check(page: Page) -> None:
+    for element in page.elements:
+        assert element.tag in TAGS, element
+        assert not [name for name in element.attributes if name.startswith("on") or name == "style"], element
+        assert not element.attributes.get("href", "").lower().startswith(("javascript:", "data:", "//")), (
+            element
+        )
+        if element.tag == "script":
+            assert element.text == ""
+    assert page.unclosed == []
+    assert len(page.all("main")) == len(page.all("body")) == len(page.all("h1")) == 1
+
+
+@pytest.mark.parametrize("part", range(8))
+def test_no_string_becomes_markup(ann: Visitor, part: int) -> None:
+    naughty = strings()[part::8]
+    text = "\n".join(naughty)[:9000]
+    author = {"name": "Eve ' \" onload=x &lt;", "email": "'\"@x.y"}
+    body = {"slug": "naughty", "description": text, "definition": definition(naughty), "author": author}
+    assert ann.api.post("/workflows", json=body).status_code == 201
+    revert = {"definition": {"nodes": [{"id": "a", "type": "webhook"}]}, "author": author, "message": text}
+    assert ann.api.put("/workflows/naughty/versions/draft", json=revert, match="*").status_code == 200
+    assert ann.api.post("/workflows/naughty/versions/publish", json={"message": text}).status_code == 201
+    draft = {"definition": definition(naughty, "!"), "message": text, "author": author}
+    assert ann.api.post("/workflows/naughty/versions", json=draft).status_code == 201
+    for path in PATHS:
+        answer = ann.get(ONE + path)
+        assert answer.status == 200, path
+        if path.endswith("download"):
+            assert answer.headers["Content-Type"].startswith("text/plain")
+            assert answer.headers["Content-Disposition"].startswith("attachment")
+        else:
+            assert answer.headers["Content-Security-Policy"] == POLICY
+            check(answer.page)
+    form = ann.get(f"{ONE}/edit").page
+    conflict = ann.post(f"{ONE}/edit", etag="0" * 40, base="1", definition=text, message=text)
+    assert conflict.status == 412
+    check(conflict.page)
+    fields = {"etag": form.value("etag"), "base": form.value("base")}
+    again = ann.post(f"{ONE}/edit", **fields, definition=text, message=text)
+    check(again.page)
+
+
+@pytest.mark.parametrize("part", range(4))
+def test_no_address_becomes_markup(ann: Visitor, part: int) -> None:
+    """Also what is asked for is shown, where it is not found."""
+    ann.api.create("naughty")
+    for each in strings()[part::4]:
+        for query in ({"q": each}, {"cursor": each}, {"said": each}):
+            check(
+                Page(
+                    ann.client.get(
+                        "/ui/workflows", query_string=query, base_url="https://gitstore.example"
+                    ).text
+                )
+            )
+        for names in ({"from": each}, {"to": each}, {"compare": each}):
+            answer = ann.client.get(f"{ONE}/compare", query_string=names, base_url="https://gitstore.example")
+            assert answer.status_code < 500
+            check(Page(answer.text))
+        tried = ann.post("/ui/new-workflow", slug=each, name=each, description=each)
+        check(tried.page)
