@@ -6,6 +6,8 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
+from dulwich.file import _GitFile
+
 
 def fsync_folder(folder: Path) -> None:
     """Make the names in `folder` durable."""
@@ -24,3 +26,15 @@ def make_folder(folder: Path) -> None:
     with suppress(FileExistsError):  # somebody else made it just now
         folder.mkdir()
     fsync_folder(folder.parent)
+
+
+def release(lock: _GitFile) -> None:
+    """Let go of a lock file that was not renamed into place; no effect on one that was.
+
+    On a full disk, dulwich's own abort fails on what it has not written yet, and leaves the lock for ever.
+    """
+    try:
+        lock.abort()
+    except OSError:
+        lock._closed = True
+        Path(os.fsdecode(lock._lockfilename)).unlink(missing_ok=True)

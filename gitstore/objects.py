@@ -29,8 +29,15 @@ T = TypeVar("T", bound=ShaFile)
 
 _UNREADABLE = (ChecksumMismatch, FileFormatException, ObjectFormatException, NotGitRepository, zlib.error,
                AssertionError, ValueError, IndexError, EOFError, OSError)  # fmt: skip
+# dulwich looks into the packs that it knows, then for a loose file: what git repacks in between is in neither.
+_LOOKS = 3
 _MOST_COMMITS = 1_000  # kept by an instance, which lives as long as a request
 _LAST_SECOND = 253_402_300_799  # 9999-12-31T23:59:59Z; git allows later dates, Python and Postgres do not
+
+_MOST_APART = 50_000
+# (a, b) where a is known to be no ancestor of b. Ids name a whole history, so this is true for ever and in
+# every repository.
+_APART: set[tuple[bytes, bytes]] = set()
 
 
 class Objects:
@@ -49,7 +56,7 @@ class Objects:
         self._store.close()
 
     def __contains__(self, oid: bytes) -> bool:
-        return ObjectID(oid) in self._store
+        return any(ObjectID(oid) in self._store for _ in range(_LOOKS))
 
     def packed_here(self) -> Iterator[bytes]:
         """The ids in this folder's own packs, alternates left out."""
@@ -61,18 +68,22 @@ class Objects:
 
     def get(self, oid: bytes) -> ShaFile:
         """The object `oid`, whatever its type."""
-        try:
-            return self._store[ObjectID(oid)]
-        except KeyError as error:
-            raise GitstoreError(
-                Code.OBJECTS_MISSING, f"object {oid.decode()} is missing", oid=oid.decode()
-            ) from error
-        except _UNREADABLE as error:
-            raise GitstoreError(
-                Code.INTEGRITY,
-                f"object {oid.decode()} is damaged on disk: run gitstore verify",
-                oid=oid.decode(),
-            ) from error
+        for looks_left in reversed(range(_LOOKS)):
+            try:
+                return self._store[ObjectID(oid)]
+            except KeyError as error:
+                if not looks_left:
+                    raise GitstoreError(
+                        Code.OBJECTS_MISSING, f"object {oid.decode()} is missing", oid=oid.decode()
+                    ) from error
+            except _UNREADABLE as error:
+                if not looks_left or not isinstance(error, FileNotFoundError):
+                    raise GitstoreError(
+                        Code.INTEGRITY,
+                        f"object {oid.decode()} is damaged on disk: run gitstore verify",
+                        oid=oid.decode(),
+                    ) from error
+        raise AssertionError("the last look returns or raises")
 
     def commit(self, oid: bytes) -> Commit:
         found = self._commits.get(oid)
@@ -137,6 +148,10 @@ class Objects:
         """
         if ancestor == descendant:
             return True
+        if any((parent, descendant) in _APART for parent in self.commit(ancestor).parents):
+            # It would bring its parent along. So a draft that grows by a commit is not walked again.
+            _note_apart(ancestor, descendant)
+            return False
         theirs, ours = 1, 2
         seen = {ancestor: theirs, descendant: ours}
         queue = sorted((-self._time(oid), oid) for oid in seen)
@@ -153,6 +168,7 @@ class Objects:
                 seen[parent] = flags
                 (hopeful.add if flags == ours else hopeful.discard)(parent)
                 heappush(queue, (-self._time(parent), parent))
+        _note_apart(ancestor, descendant)
         return False
 
     def _time(self, oid: bytes) -> int:
@@ -181,9 +197,20 @@ class Objects:
                 self._store.add_object(item)
             except (FileLocked, FileNotFoundError):
                 time.sleep(0.005)
+            except OSError:
+                # A full disk: dulwich leaves its lock file, and nobody else could write this object.
+                name = item.id.decode()
+                (self.folder / name[:2] / f"{name[2:]}.lock").unlink(missing_ok=True)
+                raise
             else:
                 return
         raise GitstoreError(Code.BUSY, f"object {item.id.decode()} is locked by another process: try again")
+
+
+def _note_apart(ancestor: bytes, descendant: bytes) -> None:
+    if len(_APART) >= _MOST_APART:
+        _APART.clear()
+    _APART.add((ancestor, descendant))
 
 
 def utc(seconds: int) -> datetime:

@@ -88,7 +88,8 @@ def _skip_stream(body: memoryview, at: int, declared: int) -> tuple[bytes, int]:
             if not chunk:
                 raise _malformed("it is cut short")
             out = inflater.decompress(chunk, _STEP)
-            at += len(chunk) - len(inflater.unconsumed_tail) - len(inflater.unused_data)
+            # At the end, the tail may repeat what is unused: it is the one or the other.
+            at += len(chunk) - len(inflater.unused_data if inflater.eof else inflater.unconsumed_tail)
             head = head or out[:32]
             inflated += len(out)
             if inflated > declared:

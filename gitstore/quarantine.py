@@ -14,7 +14,7 @@ import shutil
 import stat
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
@@ -42,6 +42,7 @@ _DURABLE = {
     "core.fsyncMethod": "fsync",
     "pack.threads": "1",
     "core.packedGitWindowSize": "1m",
+    "core.packedGitLimit": "32m",
     "core.deltaBaseCacheLimit": "16m",
 }
 
@@ -163,21 +164,31 @@ class Quarantine:
 
     def _walk(self, tips: Iterable[bytes], complete: dict[bytes, None]) -> None:
         """Add to `complete` every new object below `tips`, once all that it refers to is there."""
-        waiting = [(tip, False) for tip in tips]
         entered: set[bytes] = set()
+        waiting = [(tip, False) for tip in self._unknown(tips, complete)]
         while waiting:
             oid, below_done = waiting.pop()
             if below_done:
                 complete[oid] = None
-            elif oid in self._new:
-                if oid not in complete and oid not in entered:
-                    entered.add(oid)
-                    waiting.append((oid, True))
-                    waiting.extend((below, False) for below in references(self.objects.get(oid)))
+            elif oid not in complete and oid not in entered:
+                entered.add(oid)
+                waiting.append((oid, True))
+                # What is there already is looked up here and not kept: a tree may name it very often.
+                below = self._unknown(references(self.objects.get(oid)), complete)
+                waiting.extend((other, False) for other in below)
+
+    def _unknown(self, oids: Iterable[bytes], complete: Mapping[bytes, None]) -> list[bytes]:
+        """Those of `oids` that are new and not gone through yet. Raises `objects_missing`."""
+        found = []
+        for oid in dict.fromkeys(oids):
+            if oid in self._new:
+                if oid not in complete:
+                    found.append(oid)
             elif oid not in self.objects:
                 raise GitstoreError(
                     Code.OBJECTS_MISSING, f"object {oid.decode()} is missing", oid=oid.decode()
                 )
+        return found
 
     def admit(self, needed: Sequence[bytes]) -> None:
         """Move `needed` into the repository, in that order, durable on return.

@@ -26,7 +26,7 @@ from dulwich.refs import Ref, check_ref_format
 
 from gitstore import names
 from gitstore.children import command, environment
-from gitstore.durable import fsync_folder, make_folder
+from gitstore.durable import fsync_folder, make_folder, release
 from gitstore.errors import Code, GitstoreError
 from gitstore.packed_refs import PackedRefs
 
@@ -151,7 +151,7 @@ class Refs:
             self._commit(updates, held)
         finally:
             for lock in held.values():
-                lock.abort()  # no effect on those that were renamed into place
+                release(lock)
         return []
 
     def _commit(self, updates: Sequence[RefUpdate], held: Mapping[bytes, _GitFile]) -> None:
@@ -193,7 +193,7 @@ class Refs:
             lock.write(new + b"\n")
             self._commit([RefUpdate(name, None, new)], {name: lock})
         finally:
-            lock.abort()
+            release(lock)
 
     def delete(self, name: bytes, old: bytes) -> bool:
         """Delete `name` if it holds `old`; the answer says whether it did.
@@ -226,5 +226,11 @@ class Refs:
         """Let HEAD name `name`: a hint for clones, not a fact, so the last writer wins."""
         if self.head() == name:
             return
-        with suppress(FileLocked), GitFile(os.fspath(self._folder / "HEAD"), "wb", fsync=False) as file:
-            file.write(b"ref: " + name + b"\n")
+        # The refs have moved, and are not to look as if they had not, for want of a hint.
+        with suppress(FileLocked, OSError):
+            lock = GitFile(os.fspath(self._folder / "HEAD"), "wb", fsync=False)
+            try:
+                lock.write(b"ref: " + name + b"\n")
+                lock.close()
+            finally:
+                release(lock)

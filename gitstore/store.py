@@ -108,11 +108,7 @@ class Store(Reading):
     def create_draft(self, slug: str, content: Content | None, who: Who, message: str = "") -> Saved:
         """Open a draft on top of the latest version; without `content`, of the current version's."""
         with self.locks.writing([slug]):
-            state = self._existing(slug)
-            if state.draft_open:
-                raise self._stands(
-                    state, Code.DRAFT_EXISTS, "a draft is open: save it with If-Match, or discard it"
-                )
+            state = self._without_draft(slug)
             recorder = self._recorder(slug, who, message)
             if content is not None:
                 return self._save(recorder, content, who, message, "Begin a draft", state)
@@ -125,11 +121,7 @@ class Store(Reading):
     def create_draft_from(self, slug: str, number: int, who: Who, message: str = "") -> Saved:
         """Open a draft that holds what version `number` holds."""
         with self.locks.writing([slug]):
-            state = self._existing(slug)
-            if state.draft_open:
-                raise self._stands(
-                    state, Code.DRAFT_EXISTS, "a draft is open: save it with If-Match, or discard it"
-                )
+            state = self._without_draft(slug)
             recorder = self._recorder(slug, who, message)
             return self._restore(recorder, state, number, who, message or f"Copy v{number}")
 
@@ -238,6 +230,14 @@ class Store(Reading):
         if not self.exists(slug):
             raise GitstoreError(Code.WORKFLOW_NOT_FOUND, f"there is no workflow {slug[:80]!r}")
         return self.state(slug)
+
+    def _without_draft(self, slug: str) -> WorkflowState:
+        state = self._existing(slug)
+        if state.draft_open:
+            raise self._stands(
+                state, Code.DRAFT_EXISTS, "a draft is open: save it with If-Match, or discard it"
+            )
+        return state
 
     def _recorder(self, slug: str, who: Who, message: str) -> recording.Recorder:
         return recording.Recorder(self, slug, recording.Occasion(who.actor, self.clock(), message))

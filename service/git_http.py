@@ -9,14 +9,13 @@ from __future__ import annotations
 import gzip
 import tempfile
 import time
-import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from datetime import UTC, datetime
 from typing import IO, Any, Final
 
 from flask import Blueprint, Response, request
-from werkzeug.exceptions import ClientDisconnected, HTTPException
+from werkzeug.exceptions import HTTPException
 
 from gitstore import receive, upload
 from gitstore.errors import Code, GitstoreError
@@ -188,7 +187,8 @@ def _reader() -> Read:
         while size > 0:
             try:
                 part = stream.read(size)
-            except (EOFError, OSError, zlib.error, ClientDisconnected) as error:
+            except Exception as error:
+                # Each server has errors of its own for a body that stops short or is framed wrongly.
                 raise GitstoreError(Code.MALFORMED, "the request ended too early, or is damaged") from error
             if not part:
                 break

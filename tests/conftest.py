@@ -15,6 +15,7 @@ from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
 from sync.embedded import SUPERUSER, USER, EmbeddedPostgres
+from sync.migrate import migrate
 
 RAM_DISK = Path("/dev/shm")  # noqa: S108 (used through tempfile)
 ENOUGH = 2 << 30
@@ -76,3 +77,15 @@ def temporary_folder() -> Iterator[Path]:
     in_ram = RAM_DISK.is_dir() and shutil.disk_usage(RAM_DISK).free > ENOUGH
     with tempfile.TemporaryDirectory(prefix="gitstore-test-", dir=RAM_DISK if in_ram else None) as folder:
         yield Path(folder)
+
+
+@pytest.fixture(scope="session")
+def migrated_template(postgres_admin_conninfo: str) -> Iterator[str]:
+    """The name of a database with everything migrated, to be cloned and not to be used."""
+    name = f"template_{uuid4().hex}"
+    names = sql.Identifier(name), sql.Identifier(USER)
+    with psycopg.connect(postgres_admin_conninfo, autocommit=True) as admin:
+        admin.execute(sql.SQL("CREATE DATABASE {} OWNER {}").format(*names))
+        migrate(make_conninfo(postgres_admin_conninfo, user=USER, dbname=name))
+        yield name
+        admin.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(names[0]))

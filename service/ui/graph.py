@@ -21,7 +21,9 @@ from service.ui.layout import HEIGHT, WIDTH, Rect, around, arrange
 HEAD: Final = 40  # of a container's box, above its children
 PAD: Final = 20
 _MARGIN: Final = 24
-_SMALLEST: Final = (600, 200)  # what is drawn of a small graph, so that its boxes are not blown up
+_SMALLEST: Final = (1000, 220)  # what is drawn of a small graph, so that its boxes are not blown up
+_BESIDE: Final = (560, 200)
+_NARROW: Final = 700
 _FARTHEST: Final = 100_000  # a position beyond this is none
 _LABEL: Final = 19  # letters that a box has room for
 _DETAIL: Final = 23
@@ -75,6 +77,15 @@ class Graph:
         return " ".join(
             f"{number:g}" for number in (self.view.x, self.view.y, self.view.width, self.view.height)
         )
+
+    @property
+    def narrow(self) -> bool:
+        """Whether it can be read where it has half of the page."""
+        return around(box.rect for box in self.boxes).width <= _NARROW
+
+    def beside(self) -> Graph:
+        """The drawing for half of the page."""
+        return replace(self, view=_view((box.rect for box in self.boxes), _BESIDE))
 
     def by_id(self, name: str | None) -> Box | None:
         """The box of the node with that id."""
@@ -226,9 +237,9 @@ def _number(found: Any) -> float | None:
     return float(found) if math.isfinite(found) and abs(found) <= _FARTHEST else None
 
 
-def _view(rects: Iterable[Rect]) -> Rect:
+def _view(rects: Iterable[Rect], smallest: tuple[int, int] = _SMALLEST) -> Rect:
     found = around(rects)
-    wide, high = max(found.width + 2 * _MARGIN, _SMALLEST[0]), max(found.height + 2 * _MARGIN, _SMALLEST[1])
+    wide, high = max(found.width + 2 * _MARGIN, smallest[0]), max(found.height + 2 * _MARGIN, smallest[1])
     return Rect(found.x - (wide - found.width) / 2, found.y - (high - found.height) / 2, wide, high)
 
 

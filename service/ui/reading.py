@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from gitstore.content import File
 from gitstore.masked_text import masked_text
@@ -22,6 +22,14 @@ class Seen:
     version: Version
     graph: Graph | None
     problems: tuple[Problem, ...]
+
+    @property
+    def narrow(self) -> bool:
+        return self.graph is not None and self.graph.narrow
+
+    def beside(self) -> Seen:
+        """For half of the page."""
+        return replace(self, graph=self.graph.beside() if self.graph else None)
 
     @property
     def errors(self) -> list[Problem]:

@@ -23,8 +23,6 @@ from sync.catalog import FullVersion
 
 PAGE: Final = 50
 _RECENT: Final = 5
-_NARROW: Final = 760
-"""Drawings up to this width stand beside each other; wider ones would be too small to read."""
 
 
 def list_workflows() -> Response:
@@ -84,6 +82,9 @@ def workflow_page(visit: Visit, slug: str, error: GitstoreError | None = None) -
         mine = seen(store, draft, rules, "d", judged=True) if draft else None
         theirs = seen(store, current, rules, "c", judged=False) if current else None
         overtaken = draft is not None and _is_overtaken(store, workflow.slug)
+    small = mine is not None and theirs is not None and mine.narrow and theirs.narrow
+    if mine and theirs and small:
+        mine, theirs = mine.beside(), theirs.beside()
     return visit.page(
         "workflow.html",
         int(errors.STATUS[error.code]) if error else 200,
@@ -93,7 +94,7 @@ def workflow_page(visit: Visit, slug: str, error: GitstoreError | None = None) -
         against=current or latest,
         error=error,
         said=request.args.get("said"),
-        small=all(side and side.graph and side.graph.view.width <= _NARROW for side in (mine, theirs)),
+        small=small,
         draft=mine,
         current=theirs,
         overtaken=overtaken,

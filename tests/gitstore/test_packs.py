@@ -115,3 +115,10 @@ def test_whatever_the_bytes_the_answer_is_a_count_or_a_coded_refusal(body: bytes
         assert measure(pack(body, count=count), LIMITS) == count
     except GitstoreError as error:
         assert error.code in (Code.OBJECTS_REFUSED, Code.TOO_LARGE)
+
+
+def test_an_object_that_inflates_in_many_steps_ends_where_it_ends() -> None:
+    """Well compressed, and followed by others: the next one begins right behind it."""
+    large = b"a line like all the others\n" * 50_000
+    entries = [entry(3, len(large), zlib.compress(large)), entry(3, 5, zlib.compress(b"small"))]
+    assert measure(pack(*entries, *entries), LIMITS) == 4

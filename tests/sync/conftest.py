@@ -12,10 +12,8 @@ from pathlib import Path
 from typing import Any, LiteralString
 from uuid import UUID, uuid4
 
-import psycopg
 import pytest
 from psycopg import sql
-from psycopg.conninfo import make_conninfo
 from psycopg.rows import dict_row
 
 from gitstore.content import Content
@@ -26,22 +24,8 @@ from sync import tokens
 from sync.audit import Origin
 from sync.catalog import create_project
 from sync.db import Claims, Database, claims_of
-from sync.embedded import USER
 from sync.events import Fact
-from sync.migrate import migrate
 from sync.writing import MirroredWrites
-
-
-@pytest.fixture(scope="session")
-def migrated_template(postgres_admin_conninfo: str) -> Iterator[str]:
-    """The name of a database with everything migrated, to be cloned and not to be used."""
-    name = f"template_{uuid4().hex}"
-    names = sql.Identifier(name), sql.Identifier(USER)
-    with psycopg.connect(postgres_admin_conninfo, autocommit=True) as admin:
-        admin.execute(sql.SQL("CREATE DATABASE {} OWNER {}").format(*names))
-        migrate(make_conninfo(postgres_admin_conninfo, user=USER, dbname=name))
-        yield name
-        admin.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(names[0]))
 
 
 @pytest.fixture

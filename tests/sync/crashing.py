@@ -16,6 +16,8 @@ import os
 import signal
 import subprocess
 import sys
+import time
+import traceback
 from collections import Counter
 from collections.abc import Callable
 from contextlib import closing
@@ -30,7 +32,7 @@ from dulwich.protocol import pkt_line
 
 from gitstore import names
 from gitstore.content import Content
-from gitstore.errors import GitstoreError
+from gitstore.errors import Code, GitstoreError
 from gitstore.model import Person
 from gitstore.objects import Objects, new_commit
 from gitstore.receive import CAPABILITIES, ZERO, Receiver
@@ -120,6 +122,8 @@ def carry_out(store: Store, write: dict[str, Any]) -> object:
             return store.revert(slug, 1, WHO, expected="*").commit
         case "current":
             return store.move_current(slug, 1, WHO, hold=True)
+        case "publish many":
+            return publish_many(store, slug, write["label"], write["count"])
         case "push":
             occasion = Occasion(ADA, datetime.now(UTC))
             receiver = Receiver(store, occasion, lambda _: True, Telling(lambda *_: "http://x.test/"))
@@ -128,13 +132,36 @@ def carry_out(store: Store, write: dict[str, Any]) -> object:
     raise ValueError(write)
 
 
-def push_request(folder: Path, slug: str) -> Path:
+def publish_many(store: Store, slug: str, label: str, count: int) -> dict[str, Any]:
+    """Publish until `count` versions are ours: their numbers, and how long the slowest took in seconds."""
+    numbers: list[int] = []
+    slowest = 0.0
+    while len(numbers) < count:
+        value = {"nodes": [{"id": "a", "type": "webhook", "data": {"label": f"{label} {len(numbers)}"}}]}
+        try:
+            if store.state(slug).draft_open:
+                store.save_draft(slug, Content(value=value), WHO, expected="*")
+            else:
+                store.create_draft(slug, Content(value=value), WHO)
+            started = time.monotonic()
+            published = store.publish(slug, WHO)
+            slowest = max(slowest, time.monotonic() - started)
+        except GitstoreError as error:
+            # Somebody was faster with the draft.
+            if error.code not in (Code.DRAFT_EXISTS, Code.VERSION_NOT_FOUND):
+                raise
+        else:
+            numbers += [published.number] if published.new else []
+    return {"numbers": numbers, "slowest": slowest}
+
+
+def push_request(folder: Path, slug: str, author: str = "ada") -> Path:
     """A push of a draft and two versions, as a file in `folder`."""
-    Store.init(folder / slug)
+    Store.init(folder / f"{slug}-{author}")
     made: list[ShaFile] = []
     commits: list[bytes] = []
     for label in ("one", "two"):
-        blob, tree = Blob.from_string((YAML % f"{slug}-{label}").encode()), Tree()
+        blob, tree = Blob.from_string((YAML % f"{slug}-{author}-{label}").encode()), Tree()
         tree.add(b"workflow.yaml", 0o100644, blob.id)
         commit = new_commit(
             tree=tree.id, parents=commits[-1:], author=ADA, committer=ADA,
@@ -142,16 +169,16 @@ def push_request(folder: Path, slug: str) -> Path:
         )  # fmt: skip
         made += [blob, tree, commit]
         commits.append(commit.id)
-    with closing(Objects(folder / slug / "objects")) as objects:
+    with closing(Objects(folder / f"{slug}-{author}" / "objects")) as objects:
         objects.write(made)
     pack = subprocess.run(
-        ["git", "--git-dir", str(folder / slug), "pack-objects", "--stdout", "-q"],
+        ["git", "--git-dir", str(folder / f"{slug}-{author}"), "pack-objects", "--stdout", "-q"],
         input=b"\n".join(item.id for item in made), capture_output=True, check=True,
     ).stdout  # fmt: skip
     refs = [names.tag(slug, 1), names.tag(slug, 2), names.draft(slug)]
     lines = [ZERO + b" " + oid + b" " + ref for oid, ref in zip([*commits, commits[1]], refs, strict=True)]
     lines[0] += b"\0" + CAPABILITIES
-    path = folder / f"{slug}.push"
+    path = folder / f"{slug}-{author}.push"
     path.write_bytes(b"".join(map(pkt_line, lines)) + pkt_line(None) + pack)
     return path
 
@@ -194,7 +221,9 @@ def _in_a_child(repository: Path, project: UUID, conninfo: str, asked: dict[str,
             try:
                 ended = carry_out(store, asked["write"])
             except GitstoreError as error:
-                ended = f"{error.code}: {error.message}"
+                ended = f"{error.code}: {error.message}{f' ({error.__cause__!r})' if error.__cause__ else ''}"
+            except Exception:
+                ended = traceback.format_exc()
             os.write(writing, json.dumps({"ended": ended, "passed": trap.passed}).encode())
         finally:
             os._exit(0)

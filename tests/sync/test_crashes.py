@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from gitstore import names
 from gitstore.sweeping import sweep
 from sync import verify

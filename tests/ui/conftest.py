@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from tests.service.api.conftest import House, house, migrated_template, settings, unexpected
+from tests.service.api.conftest import House, house, settings, unexpected
 from tests.ui.visiting import Visitor, visitor
 
-__all__ = ["house", "migrated_template", "settings", "unexpected"]
+__all__ = ["house", "settings", "unexpected"]
 
 
 @pytest.fixture

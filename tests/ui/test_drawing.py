@@ -79,7 +79,7 @@ def test_no_value_is_too_odd_to_be_drawn() -> None:
                       {"id": "c", "data": crossed},
                       {"id": "d", "data": {"isContainer": 1, "parentContainer": "c"}}]  # fmt: skip
     edges: list[Any] = [None, {}, {"source": "x"}, {"source": "x", "target": "x"},
-                        {"source": "nope", "target": "x"}, {"source": "c", "target": "d", "label": 7}]  # fmt: skip
+                        {"source": "nope", "target": "x"}, {"source": "c", "target": "d"}]  # fmt: skip
     drawn = draw({"nodes": odd, "edges": edges})
     assert len(drawn.boxes) == 7
     assert len(drawn.lines) == 2

@@ -27,14 +27,15 @@ OURS = [
     "</ol></main><main id=main>",
 ]
 TAGS = frozenset(
-    """html head meta title link script body a header div svg circle path nav form input button main p h1 h2 h3
-    section span ul li label table thead tbody tr th td time del ins dl dt dd b q code i symbol defs marker
+    """html head meta title link script body a header div svg circle path nav form input button main p h1 h2
+    h3 section span ul li label table thead tbody tr th td time del ins dl dt dd b q code i symbol defs marker
     clippath ellipse g rect use text ol footer select option details summary pre textarea caption colgroup col
     mark kbd""".split()  # noqa: SIM905 - it reads better
 )
 ONE = "/ui/workflows/naughty"
 PATHS = ("", "/edit", "/versions", "/versions/1", "/versions/draft", "/compare", "/discard",
-         "/versions/1/revert", "/versions/1/current", "/versions/1/download", "/versions?compare=1")  # fmt: skip
+         "/versions/1/revert", "/versions/1/current", "/versions/1/download",
+         "/versions?compare=1")  # fmt: skip
 
 
 def strings() -> list[str]:

@@ -353,22 +353,22 @@ COPY = """
 """
 
 
-def many_versions(house: House, count: int) -> None:
+def many_versions(house: House, first: int, last: int) -> None:
     """Rows alone, as of an import: the pages read no more of them."""
     workflow = workflow_id(house.project.id, "order-sync")
     with house.database.as_owner() as tx:
         tx.run("alter table gitstore.workflow_versions disable trigger user")
-        for number in range(4, count + 1):
+        for number in range(first, last + 1):
             values = {"id": version_id(workflow, number), "number": number, "workflow": workflow}
             tx.run(COPY, **values, like=1 + number % 3, blob=f"{number:040}")
-        tx.run("update gitstore.workflows set latest_number = %(n)s where id = %(w)s", n=count, w=workflow)
+        tx.run("update gitstore.workflows set latest_number = %(n)s where id = %(w)s", n=last, w=workflow)
         tx.run("alter table gitstore.workflow_versions enable trigger user")
         tx.run("analyze gitstore.workflow_versions")
 
 
 @pytest.mark.usefixtures("published")
 def test_pages_are_light_and_fast_however_long_the_history_is(house: House, ann: Visitor) -> None:
-    """Under 100 KB, and as fast at 10,000 versions as at three, but for what else the machine does."""
+    """Under 100 KB, and as fast at 10,000 versions as at 40, but for what else the machine does."""
     paths = ["/ui/workflows", f"{ONE}/versions", f"{ONE}/compare?from=1&to=3", f"{ONE}/versions/3",
              f"{ONE}/versions/2/current"]  # fmt: skip
 
@@ -382,11 +382,12 @@ def test_pages_are_light_and_fast_however_long_the_history_is(house: House, ann:
             assert len(answer.html.encode()) < HEAVIEST
         return min(found)
 
+    many_versions(house, 4, 40)
     before = {path: seconds(path) for path in paths}
-    many_versions(house, 10_000)
+    many_versions(house, 41, 10_000)
     after = {path: seconds(path) for path in paths}
     for path in paths:
-        assert after[path] < max(3 * before[path], 0.1), (path, before[path], after[path])
+        assert after[path] < max(3 * before[path], 0.25), (path, before[path], after[path])
 
 
 def test_a_large_graph_is_light_enough(ann: Visitor) -> None:

@@ -14,7 +14,7 @@ from tests.service.api.conftest import Client, House
 
 HOST = "https://gitstore.example"
 BLOCKS = {"dt", "dd", "td", "th", "div", "p", "li", "button", "h1", "h2", "h3", "label", "span"}
-VOID = {"meta", "link", "input", "img", "br", "hr", "col", "rect", "circle", "path", "use", "ellipse", "li"}
+VOID = {"meta", "link", "input", "img", "br", "hr", "col", "rect", "circle", "path", "use", "ellipse"}
 
 
 @dataclass
@@ -38,13 +38,22 @@ class Page(HTMLParser):
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         element = Element(tag, {name: value or "" for name, value in attrs})
         self.elements.append(element)
+        if tag == "li":
+            self._end_item()
         if tag not in VOID:
             self._open.append(element)
 
     def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.elements.append(Element(tag, {name: value or "" for name, value in attrs}))
 
+    def _end_item(self) -> None:
+        """The end tag of an item may be left out (HTML, 13.1.2.4)."""
+        if self._open and self._open[-1].tag == "li":
+            self._open.pop()
+
     def handle_endtag(self, tag: str) -> None:
+        if tag in ("ol", "ul"):
+            self._end_item()
         if not self._open or self._open[-1].tag != tag:
             self.unclosed.append(tag)
         if tag in BLOCKS:

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.sync.conftest import conninfo, database, house, make_house, migrated_template
+from tests.sync.conftest import conninfo, database, house, make_house
 from tests.webhooks.receiving import Receiver, receiving
 
-__all__ = ["conninfo", "database", "house", "make_house", "migrated_template"]
+__all__ = ["conninfo", "database", "house", "make_house"]
 
 
 @pytest.fixture

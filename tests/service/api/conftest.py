@@ -10,11 +10,8 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-import psycopg
 import pytest
 from flask import Flask
-from psycopg import sql
-from psycopg.conninfo import make_conninfo
 
 from gitstore.model import Rules
 from service import app as composition
@@ -24,8 +21,6 @@ from service.projects import Projects
 from service.setup import create_project, create_token
 from sync.catalog import Project
 from sync.db import Database
-from sync.embedded import USER
-from sync.migrate import migrate
 from tests.conftest import database, temporary_folder
 
 Response = Any  # werkzeug's TestResponse, whose `json` would have to be checked for None each time
@@ -60,18 +55,6 @@ def definition(url: str = "https://a.example/", **top: Any) -> dict[str, Any]:
         },
     ]
     return {**top, "nodes": nodes, "edges": [{"id": "e", "source": "hook", "target": "call"}]}
-
-
-@pytest.fixture(scope="session")
-def migrated_template(postgres_admin_conninfo: str) -> Iterator[str]:
-    """The name of a database with everything migrated, to be cloned and not to be used."""
-    name = f"template_{uuid4().hex}"
-    names = sql.Identifier(name), sql.Identifier(USER)
-    with psycopg.connect(postgres_admin_conninfo, autocommit=True) as admin:
-        admin.execute(sql.SQL("CREATE DATABASE {} OWNER {}").format(*names))
-        migrate(make_conninfo(postgres_admin_conninfo, user=USER, dbname=name))
-        yield name
-        admin.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(names[0]))
 
 
 @dataclass

@@ -1,0 +1,92 @@
+"""Bodies that are no definition, or too much of one: refused with where and why, and nothing is saved."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.service.api.conftest import Client, House, problem, yaml
+
+DRAFT = "/workflows/order-sync/versions/draft"
+VERSIONS = "/workflows/order-sync/versions"
+
+
+@pytest.fixture
+def published(owner: Client) -> Client:
+    """order-sync with v1 published and no draft open."""
+    owner.create()
+    assert owner.publish().status_code == 201
+    return owner
+
+
+@pytest.mark.parametrize(
+    ("body", "media_type", "status", "code", "kind"),
+    [
+        (b"nodes: [", "application/yaml", 422, "definition_unparsable", "syntax"),
+        (b"[" * 60_000, "application/yaml", 422, "definition_unparsable", "too_deep"),
+        (b"a: 1\na: 2\n", "application/yaml", 422, "definition_unparsable", None),
+        (b"a: \xff\n", "application/yaml", 422, "definition_unparsable", "not_utf8"),
+        (b"a: b\0c\n", "application/yaml", 422, "definition_unparsable", "character_not_allowed"),
+        (b"- a\n", "application/yaml", 422, "definition_unparsable", "not_a_mapping"),
+        (b'{"nodes": [', "application/json", 400, "malformed", "syntax"),
+        (b'{"nodes": NaN}', "application/json", 400, "malformed", "syntax"),
+        (b'{"nodes": "\xff"}', "application/json", 400, "malformed", "not_utf8"),
+        (b"[" * 60_000, "application/json", 422, "definition_unparsable", "too_deep"),
+        (b'{"nodes": [], "nodes": []}', "application/json", 422, "definition_unparsable", None),
+        (b'{"nodes": "\\ud800"}', "application/json", 422, "definition_unparsable", "character_not_allowed"),
+        (b'{"name": "\\u0000"}', "application/json", 422, "definition_unparsable", "character_not_allowed"),
+        (b'{"nodes": 1e999}', "application/json", 422, "definition_unparsable", None),
+        (b'{"nodes": %s}' % (b"9" * 5000), "application/json", 422, "definition_unparsable", None),
+        (b"[]", "application/json", 400, "malformed", None),
+        (b"null", "application/json", 400, "malformed", None),
+        (b'"nodes: []"', "application/json", 400, "malformed", None),
+        (b"5", "application/json", 400, "malformed", None),
+        (b"nodes: []", "text/plain", 415, "unsupported_media_type", None),
+        (b"nodes: []", "", 415, "unsupported_media_type", None),
+        (b"definition=a", "application/x-www-form-urlencoded", 415, "unsupported_media_type", None),
+        (b"{}", "application/problem+json", 415, "unsupported_media_type", None),
+    ],
+)  # fmt: skip
+def test_a_body_that_is_no_definition_is_refused(
+    published: Client, body: bytes, media_type: str, status: int, code: str, kind: str | None
+) -> None:
+    """What is no JSON is malformed; what is JSON, and none that a definition may hold, is unparsable."""
+    refused = problem(published.post(VERSIONS, data=body, type=media_type), status, code)
+    if kind is not None:
+        assert refused["problems"][0]["code"] == kind
+        assert refused["problems"][0]["line"] is not None
+    problem(published.get(DRAFT), 404, "version_not_found")
+
+
+def test_an_alias_bomb_is_refused(published: Client) -> None:
+    lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x]"]
+    lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 9)]
+    body = "\n".join(lines).encode()
+    problem(published.post(VERSIONS, data=body, type="application/yaml"), 422, "definition_unparsable")
+
+
+def test_what_is_too_large_is_refused_before_it_is_read(published: Client, house: House) -> None:
+    most = house.config.limits.definition
+    refused = problem(
+        published.post(VERSIONS, data=b"#" * (most + 1), type="application/yaml"), 413, "too_large"
+    )
+    assert refused["limit"] == most
+    text = {"definition": "#" * (most + 1)}
+    assert problem(published.post(VERSIONS, json=text), 413, "too_large")["limit"] == most
+    huge = b'{"nodes": []' + b" " * (2 * most + 70_000) + b"}"
+    problem(published.post(VERSIONS, data=huge, type="application/json"), 413, "too_large")
+    long = b'{"nodes": []' + b" " * most + b"}"
+    problem(published.post(VERSIONS, data=long, type="application/json"), 413, "too_large")
+
+
+def test_a_definition_may_be_as_large_as_the_limit(published: Client, house: House) -> None:
+    most = house.config.limits.definition
+    body = yaml() + b"#" * (most - len(yaml()))
+    assert published.post(VERSIONS, data=body, type="application/yaml").status_code == 201
+    assert published.get(f"{DRAFT}/definition").data == body
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "br", "deflate", "gzip, identity", "x"])
+def test_an_encoded_body_is_not_taken(published: Client, encoding: str) -> None:
+    headers = {"Content-Encoding": encoding}
+    refused = published.post(VERSIONS, data=b"x", type="application/yaml", headers=headers)
+    problem(refused, 415, "unsupported_media_type")
