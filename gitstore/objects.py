@@ -29,7 +29,7 @@ T = TypeVar("T", bound=ShaFile)
 
 _UNREADABLE = (ChecksumMismatch, FileFormatException, ObjectFormatException, NotGitRepository, zlib.error,
                AssertionError, ValueError, IndexError, EOFError, OSError)  # fmt: skip
-# dulwich looks into the packs that it knows, then for a loose file: what git repacks in between is in neither.
+# dulwich looks into the packs that it knows, then for a loose file: what git packs in between is in neither.
 _LOOKS = 3
 _MOST_COMMITS = 1_000  # kept by an instance, which lives as long as a request
 _LAST_SECOND = 253_402_300_799  # 9999-12-31T23:59:59Z; git allows later dates, Python and Postgres do not
@@ -188,7 +188,7 @@ class Objects:
             self._write_one(item)
             folders.add(folder)
         for folder in folders:
-            fsync_folder(folder)
+            sync_fanout(folder)
 
     def _write_one(self, item: ShaFile) -> None:
         """Two writers of the same object meet in its lock, and git's gc may remove a folder beneath us."""
@@ -211,6 +211,12 @@ def _note_apart(ancestor: bytes, descendant: bytes) -> None:
     if len(_APART) >= _MOST_APART:
         _APART.clear()
     _APART.add((ancestor, descendant))
+
+
+def sync_fanout(folder: Path) -> None:
+    """Make what was put into `objects/xx` durable, unless git packed it, durably, and removed the folder."""
+    with suppress(FileNotFoundError):
+        fsync_folder(folder)
 
 
 def utc(seconds: int) -> datetime:

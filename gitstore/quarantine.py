@@ -27,7 +27,7 @@ from gitstore.errors import Code, GitstoreError
 from gitstore.faults import of_child
 from gitstore.locks import present
 from gitstore.model import Limits
-from gitstore.objects import Objects
+from gitstore.objects import Objects, sync_fanout
 from gitstore.packs import measure, too_large
 
 PREFIX: Final = "tmp_objdir-incoming-"
@@ -207,14 +207,25 @@ class Quarantine:
         for oid in needed:
             place = Path(oid[:2].decode(), oid[2:].decode())
             if (self._folder / place).exists():
-                folder = target / place.parent
-                if not folder.is_dir():
-                    folder.mkdir(exist_ok=True)
-                    fsync_folder(target)
-                (self._folder / place).rename(target / place)
-                folders.add(folder)
+                self._move_in(place, target)
+                folders.add(target / place.parent)
         for folder in folders:
-            fsync_folder(folder)
+            sync_fanout(folder)
+
+    def _move_in(self, place: Path, target: Path) -> None:
+        """git's repack removes a folder that it emptied, perhaps between our look and our move."""
+        while True:
+            folder = target / place.parent
+            if not folder.is_dir():
+                folder.mkdir(exist_ok=True)
+                fsync_folder(target)
+            try:
+                (self._folder / place).rename(target / place)
+            except FileNotFoundError:
+                if not (self._folder / place).exists():
+                    raise
+            else:
+                return
 
 
 def references(item: ShaFile) -> list[bytes]:

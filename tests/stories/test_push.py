@@ -200,7 +200,8 @@ def test_a_shallow_clone_can_push_on(ann: Author, owner: Caller, tmp_path: Path)
     for number in (1, 2):
         ann.draft("a", definition(f"v{number}"))
         ann.tag("a", number)
-    ann.push("drafts/a", "--tags")
+    pushed = ann.push("drafts/a", "--tags")
+    assert pushed.ok, pushed.said
     shallow = Author(tmp_path / "shallow", owner, "Eve")
     shallow.clone("--depth", "1", "--branch", "drafts/a")
     shallow.draft("a", definition("v3"))

@@ -51,7 +51,7 @@ YAML = "nodes:\n- {id: a, type: webhook, data: {label: %s}}\n"
 PLACES = {
     "marker": "sync.markers:Markers.keep",
     "object": "gitstore.objects:Objects._write_one",
-    "object folder": "gitstore.objects:fsync_folder",
+    "object folder": "gitstore.objects:sync_fanout",
     "unpacked": "gitstore.quarantine:Quarantine._unpack",
     "moved in": "pathlib:Path.rename",
     "admitted": "gitstore.quarantine:Quarantine.admit",

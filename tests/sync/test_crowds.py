@@ -38,7 +38,8 @@ def crowd(house: Any, conninfo: str) -> Iterator[list[Killer]]:
 
 
 def check_sound(house: Any) -> None:
-    assert list(verify.verify(house.database, house.unmirrored())) == []
+    with closing(house.unmirrored()) as store:
+        assert list(verify.verify(house.database, store)) == []
     house.git("fsck", "--strict", "--no-dangling")
 
 
