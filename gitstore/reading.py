@@ -116,8 +116,18 @@ class Reading:
     def state(self, slug: str) -> WorkflowState:
         """Where `slug` stands, at a cost that does not grow with its versions.
 
-        Raises `integrity` where the newest entries of the ledger and the tags contradict each other.
+        Raises `integrity` where the newest entries of the ledger and the tags contradict each other. Who
+        reads without the lock may meet a writer between the two: then the ledger moved, and is read again.
         """
+        while True:
+            tip = self.refs.read(names.ledger(slug))
+            try:
+                return self._state(slug)
+            except GitstoreError as error:
+                if error.code is not Code.INTEGRITY or self.refs.read(names.ledger(slug)) == tip:
+                    raise
+
+    def _state(self, slug: str) -> WorkflowState:
         entry = self.newest_counting(slug)
         latest = entry.latest if entry else 0
         commit = self._latest_commit(slug, latest)

@@ -117,7 +117,7 @@ def send(store: Store, body: bytes, may: Callable[..., bool] = lambda _: True) -
                 bands[packet[0]] += packet[1:]
         packets.clear()
         PktLineParser(packets.append).parse(bands[1])
-    return [line.decode().rstrip("\n") for line in packets if line], bands[2].decode()
+    return [line.decode("utf-8", "replace").rstrip("\n") for line in packets if line], bands[2].decode()
 
 
 def test_a_draft_and_its_tag_in_one_push(store: Store, author: Author) -> None:
