@@ -66,7 +66,8 @@ def translate(error: psycopg.Error) -> GitstoreError:
         return unavailable()
     if state == "42501":
         return GitstoreError(Code.FORBIDDEN, "the database does not allow that here")
-    if state in _UNMIGRATED:
+    # A role that `set local role` does not find is 22023, which may mean much else.
+    if state in _UNMIGRATED or (state == "22023" and (error.diag.message_primary or "").startswith("role ")):
         return GitstoreError(Code.CONFIG, "the database lacks what this gitstore needs: run gitstore migrate")
     return _internal()
 

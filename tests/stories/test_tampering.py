@@ -1,0 +1,143 @@
+"""Somebody with a shell on the server: what was published is not changed without everybody being told."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import psutil
+import pytest
+
+from sync.db import Transaction
+from tests.stories.running import Author, Caller, Service, definition
+
+
+@pytest.fixture
+def owner(own_service: Service) -> Caller:
+    owner = Caller(own_service.url, "default", own_service.owner_token)
+    for label in ("one", "two", "three"):
+        publish(owner, "a", label)
+    publish(owner, "b", "other")
+    return owner
+
+
+def publish(owner: Caller, slug: str, label: str) -> None:
+    body = {"definition": definition(label)}
+    if owner.get(f"/workflows/{slug}").status == 404:
+        assert owner.call("POST", "/workflows", {"slug": slug, **body}).status == 201
+    else:
+        assert owner.call("POST", f"/workflows/{slug}/versions", body).status == 201
+    assert owner.call("POST", f"/workflows/{slug}/versions/publish").status == 201
+
+
+def repository(service: Service) -> Path:
+    (found,) = (service.data / "repos").glob("*.git")
+    return found
+
+
+def git(service: Service, *arguments: str) -> str:
+    done = subprocess.run(
+        ["git", "--git-dir", str(repository(service)), *arguments], capture_output=True, text=True, check=True
+    )
+    return done.stdout.strip()
+
+
+def test_a_tag_that_was_removed_is_not_given_away_again(
+    own_service: Service, owner: Caller, tmp_path: Path
+) -> None:
+    """Neither by git nor by HTTP; the rest is readable; verify tells what to do, and repair does it."""
+    ann = owner.author(tmp_path / "ann")
+    before = git(own_service, "for-each-ref")
+    git(own_service, "update-ref", "-d", "refs/tags/a/v3")
+    commit = ann.draft("a", definition("mine"))
+    ann.git("tag", "-f", "a/v3", commit)
+    assert not ann.push("-f", "a/v3").ok
+    assert not ann.push("-f", "drafts/a").ok
+    owner.call("POST", "/workflows/a/versions", {"definition": definition("mine")})
+    refused = owner.call("POST", "/workflows/a/versions/publish")
+    assert (refused.status, refused.json["code"]) == (409, "integrity")
+    for number, label in ((1, "one"), (2, "two"), (3, "three")):
+        assert owner.definition("a", number) == definition(label).encode()
+    publish(owner, "b", "goes on")
+    found = own_service.cli("verify", check=False)
+    assert found.returncode == 1
+    assert "a/v3: " in found.stdout
+    assert "gitstore repair" in found.stdout
+    assert own_service.cli("rebuild", check=False).returncode == 1
+    assert own_service.cli("verify", check=False).returncode == 1, "rebuild does not launder it"
+    repaired = own_service.cli("repair")
+    assert "refs/tags/a/v3: put back to " in repaired.stdout
+    assert set(before.splitlines()) - set(git(own_service, "for-each-ref").splitlines()) <= {
+        line for line in before.splitlines() if line.endswith(("/b", "HEAD"))
+    }
+    assert own_service.cli("verify").returncode == 0
+
+
+def test_a_damaged_ref_and_a_corrupt_object_leave_the_others_readable(
+    own_service: Service, owner: Caller, tmp_path: Path
+) -> None:
+    """Over HTTP and by git."""
+    path = repository(own_service)
+    (path / "refs/tags/a/v2").write_bytes(b"\0" * 41)
+    blob = git(own_service, "rev-parse", "b/v1:workflow.yaml")
+    broken = path / "objects" / blob[:2] / blob[2:]
+    broken.chmod(0o644)
+    broken.write_bytes(b"torn")
+    for number, label in ((1, "one"), (2, "two"), (3, "three")):
+        assert owner.definition("a", number) == definition(label).encode()
+    damaged = owner.get("/workflows/b/versions/1/definition")
+    assert (damaged.status, damaged.json["code"]) == (409, "integrity")
+    # A full clone needs the corrupt blob, a fetch of the others does not.
+    clone = tmp_path / "clone"
+    subprocess.run(["git", "init", "-q", str(clone)], check=True)
+    author = Author(clone, owner)
+    author.git("fetch", "-q", author.remote, "refs/tags/a/v1:refs/tags/a/v1", "refs/tags/a/v3:refs/tags/a/v3")
+    assert author.git("show", "a/v3:workflow.yaml") + "\n" == definition("three")
+    told = own_service.cli("verify", check=False).stdout
+    assert "a/v2: its tag is damaged" in told
+    assert blob in told
+    still = own_service.cli("repair", check=False)
+    assert "refs/tags/a/v2: put back" in still.stdout
+    assert blob in still.stderr, "what can't be repaired is told again"
+
+
+def test_gc_by_hand_beside_the_service(own_service: Service, owner: Caller) -> None:
+    """Everything is packed, and goes on."""
+    assert "pruned no objects, 1 pack" in own_service.cli("gc").stdout
+    publish(owner, "a", "four")
+    for number, label in enumerate(("one", "two", "three", "four"), 1):
+        assert owner.definition("a", number) == definition(label).encode()
+    assert own_service.cli("verify").returncode == 0
+
+
+def test_no_secret_is_written_anywhere(own_service: Service, owner: Caller, tmp_path: Path) -> None:
+    """The token is in no log, no repository, no row but as a digest, no argument and no answer."""
+    ann = owner.author(tmp_path / "ann")
+    ann.draft("c", definition("pushed"))
+    assert ann.push("drafts/c").ok
+    wrong = owner.token[:-4] + "zzzz"
+    answers = [
+        Caller(owner.url, "default", wrong).get("/workflows").raw,
+        owner.get(f"/workflows/{owner.token}").raw.replace(f"/{owner.token}".encode(), b""),
+        owner.get("/workflows/a").raw,
+    ]
+    secret = owner.token
+    assert wrong.encode() not in b"".join(answers)
+    assert secret not in own_service.log()
+    for path in repository(own_service).rglob("*"):
+        if path.is_file():
+            assert secret.encode() not in path.read_bytes(), path
+    assert not (repository(own_service) / "logs").exists(), "a reflog"
+    with own_service.owning() as tx:
+        assert secret not in _everything(tx)
+    assert own_service.process is not None
+    top = psutil.Process(own_service.process.pid)
+    for process in (top, *top.children(recursive=True)):
+        assert secret not in " ".join(process.cmdline())
+
+
+def _everything(tx: Transaction) -> str:
+    """Every row of every table of ours, as text."""
+    tables = tx.tuples("select tablename from pg_tables where schemaname = 'gitstore'")
+    query = "select coalesce(string_agg(t::text, ' '), '') from gitstore.{} t"
+    return " ".join(str(tx.connection.execute(query.format(name).encode()).fetchone()) for (name,) in tables)
