@@ -154,10 +154,13 @@ class Builder:
             self._stack[-1].levels = max(self._stack[-1].levels, built.levels + 1)
         self._put(_copy(built.value), Mark(at))
 
+    def too_deep(self, at: int) -> Stop:
+        """The refusal of what is nested too deeply: `raise builder.too_deep(at)`."""
+        return self._refusals.stop(at, "too_deep", f"more than {self._limits.depth} levels deep")
+
     def _check_levels(self, more: int, at: int) -> None:
         if len(self._stack) + more > self._limits.depth:
-            message = f"more than {self._limits.depth} levels deep"
-            raise self._refusals.stop(at, "too_deep", message)
+            raise self.too_deep(at)
 
     def _spend(self, nodes: int, characters: int, at: int) -> None:
         self._nodes += nodes

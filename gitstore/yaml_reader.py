@@ -27,6 +27,9 @@ DEEPEST_FLOW = 1_000
 
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
+_NESTING = "maximum nesting depth"
+"""What a libyaml with a limit of its own says, which reads ahead of its events and so meets it before ours."""
+
 # What libyaml does not read (yaml_parser_update_buffer in its reader.c), found here to tell all at once.
 _UNREADABLE = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]")
 _TAG_DIRECTIVE = re.compile(r"(?<![^\r\n])%TAG")
@@ -78,6 +81,8 @@ class _Reader:
                 self._take(event)
         except yaml.MarkedYAMLError as error:
             at = _offset(error.problem_mark, self._at)
+            if _NESTING in (error.problem or ""):
+                raise self._builder.too_deep(at) from None
             raise self._refusals.stop(at, "syntax", _explain(error)) from None
         except (yaml.YAMLError, ValueError):
             # PyYAML decodes a tag's %-escapes, and lets the UnicodeDecodeError out.

@@ -330,6 +330,12 @@ def test_depth_is_limited(opening: str, closing: str, *, is_json: bool) -> None:
             assert refusals(text, is_json=is_json)[0].code == "too_deep"
 
 
+@pytest.mark.parametrize("is_json", [False, True])
+def test_very_deep_nesting_is_too_deep_whoever_meets_it_first(*, is_json: bool) -> None:
+    """A libyaml that has a limit of its own says so before its events reach ours."""
+    assert [found.code for found in refusals(b"[" * 60_000, is_json=is_json)] == ["too_deep"]
+
+
 def test_an_alias_counts_as_deep_as_what_it_names() -> None:
     """Depth can't be smuggled in by aliases."""
     deep = "&a " + "[" * 40 + "]" * 40

@@ -1,4 +1,4 @@
-"""Whatever comes: never a 5xx, and a refusal is a problem+json of a declared status."""
+"""Whatever comes: never a 5xx, and a refusal is a problem+json of a declared status (or a page)."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from werkzeug.test import TestResponse, create_environ, run_wsgi_app
 from werkzeug.wrappers import Request
 
+from service.ui.routes import is_page
 from tests.service.api.conftest import Client, definition, yaml
 
 REFUSALS = {400, 401, 403, 404, 405, 409, 412, 413, 415, 422, 428}
@@ -139,7 +140,9 @@ def check(response: Any) -> None:
     assert response.status_code < 500, response.text
     if response.status_code >= 400:
         assert response.status_code in REFUSALS, response.text
-        if not response.content_type.startswith("text/plain"):  # git's
+        if is_page(response.request.path):
+            assert response.content_type == "text/html; charset=utf-8"
+        elif not response.content_type.startswith("text/plain"):  # git's
             assert response.content_type == "application/problem+json"
     assert response.headers["X-Request-Id"]
 
