@@ -31,7 +31,8 @@ _UNREADABLE = (ChecksumMismatch, FileFormatException, ObjectFormatException, Not
                AssertionError, ValueError, IndexError, EOFError, OSError)  # fmt: skip
 # dulwich looks into the packs that it knows, then for a loose file: what git packs in between is in neither.
 _LOOKS = 3
-_MOST_COMMITS = 1_000  # kept by an instance, which lives as long as a request
+_LARGEST_KEPT = 256 * 2**10
+_MOST_KEPT = 4 * 2**20  # bytes of objects that an instance keeps, which lives as long as a request
 _LAST_SECOND = 253_402_300_799  # 9999-12-31T23:59:59Z; git allows later dates, Python and Postgres do not
 
 _MOST_APART = 50_000
@@ -49,7 +50,8 @@ class Objects:
             folder, fsync_object_files=True, alternates=[behind] if behind is not None else None
         )
         # The same few are asked for again and again while a request is judged, recorded and mirrored.
-        self._commits: dict[bytes, Commit] = {}
+        self._kept: dict[bytes, ShaFile] = {}
+        self._room = _MOST_KEPT
 
     def close(self) -> None:
         """Let go of packs and their file descriptors."""
@@ -67,7 +69,24 @@ class Objects:
     # Reading
 
     def get(self, oid: bytes) -> ShaFile:
-        """The object `oid`, whatever its type."""
+        """The object `oid`, whatever its type. Read only: it may be given out again."""
+        found = self._kept.get(oid)
+        if found is None:
+            found = self._read(oid)
+            self._keep(found)
+        return found
+
+    def _keep(self, item: ShaFile) -> None:
+        size = item.raw_length()
+        if size > _LARGEST_KEPT:
+            return  # dulwich makes 25 times its size of a tree that is looked into
+        if size > self._room:
+            self._kept.clear()
+            self._room = _MOST_KEPT
+        self._room -= size
+        self._kept[item.id] = item
+
+    def _read(self, oid: bytes) -> ShaFile:
         for looks_left in reversed(range(_LOOKS)):
             try:
                 return self._store[ObjectID(oid)]
@@ -86,12 +105,7 @@ class Objects:
         raise AssertionError("the last look returns or raises")
 
     def commit(self, oid: bytes) -> Commit:
-        found = self._commits.get(oid)
-        if found is None:
-            found = self._typed(oid, Commit)
-            if len(self._commits) < _MOST_COMMITS:
-                self._commits[oid] = found
-        return found
+        return self._typed(oid, Commit)
 
     def tree(self, oid: bytes) -> Tree:
         return self._typed(oid, Tree)
@@ -186,6 +200,7 @@ class Objects:
                     folder.mkdir()
                 fsync_folder(self.folder)
             self._write_one(item)
+            self._keep(item)
             folders.add(folder)
         for folder in folders:
             sync_fanout(folder)

@@ -53,7 +53,7 @@ class Reading:
     def through(self, objects: Objects) -> Reading:
         """The same repository with `objects`, a quarantine, in front; definitions parsed there are kept."""
         seen = Reading(self.path, self.project, rules=self.rules, limits=self.limits, objects=objects)
-        seen._parsed = self._parsed
+        seen.refs, seen._parsed = self.refs, self._parsed
         return seen
 
     def forget(self) -> None:

@@ -17,7 +17,7 @@ import re
 import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,10 +44,23 @@ class RefUpdate:
 
 
 class Refs:
-    """Reads and writes refs below `folder` (a bare repository). Holds no state: safe to share."""
+    """Reads and writes refs below `folder` (a bare repository). One for each thread."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self._seen: dict[bytes, bytes | None] | None = None
+
+    @contextmanager
+    def steady(self) -> Iterator[None]:
+        """Read each ref once, within the block: for who holds the lock of all that it reads.
+
+        What somebody without that lock writes meanwhile is met by the compare-and-swap, which asks the disk.
+        """
+        self._seen = {}
+        try:
+            yield
+        finally:
+            self._seen = None
 
     # Reading
 
@@ -56,6 +69,13 @@ class Refs:
 
         `name` may be anything that a pusher sends; what git-check-ref-format(1) does not allow is not there.
         """
+        if self._seen is None:
+            return self._read(name)
+        if name not in self._seen:
+            self._seen[name] = self._read(name)
+        return self._seen[name]
+
+    def _read(self, name: bytes) -> bytes | None:
         if not name.startswith(names.PREFIX) or not check_ref_format(Ref(name)):
             return None
         loose = self._read_loose(name)
@@ -140,10 +160,11 @@ class Refs:
         means that every ref holds its new value on disk. Raises `busy` where a lock cannot be had.
         """
         held: dict[bytes, _GitFile] = {}
+        self._forget()
         try:
             for update in sorted(updates, key=lambda update: update.name):
                 held[update.name] = self._lock(update.name)
-            moved = [update.name for update in updates if self.read(update.name) != update.old]
+            moved = [update.name for update in updates if self._read(update.name) != update.old]
             if moved:
                 return moved
             for update in updates:
@@ -153,6 +174,10 @@ class Refs:
             for lock in held.values():
                 release(lock)
         return []
+
+    def _forget(self) -> None:
+        if self._seen is not None:
+            self._seen.clear()
 
     def _commit(self, updates: Sequence[RefUpdate], held: Mapping[bytes, _GitFile]) -> None:
         """Rename the lock files into place; a folder is fsynced before the next folder's refs appear."""
@@ -188,6 +213,7 @@ class Refs:
 
     def restore(self, name: bytes, new: bytes) -> None:
         """Let `name` hold `new`, whatever it holds now, and were it damaged: for `gitstore repair`."""
+        self._forget()
         lock = self._lock(name)
         try:
             lock.write(new + b"\n")
@@ -200,6 +226,7 @@ class Refs:
 
         git does it: a packed ref means rewriting packed-refs under its lock.
         """
+        self._forget()
         done = subprocess.run(
             command(self._folder, "update-ref", "--no-deref", "-d", os.fsdecode(name), old.decode()),
             capture_output=True,

@@ -85,8 +85,7 @@ class MirroredWrites:
         refusal: Exception | None = None
         begun, written = False, True
         try:
-            with self.database.as_mirror() as tx:
-                standings = self._lock(tx, touched)
+            with self.database.as_mirror() as tx, self._locked(tx, touched) as standings:
                 facts += self._catch_up(tx, touched, standings)
                 before = [mirror.tips(self.reading, slug) for slug in touched]
                 with locks.present(self._writers):
@@ -118,8 +117,7 @@ class MirroredWrites:
     def mirror_again(self, slugs: Collection[str], origin: Origin | None = None) -> list[Fact]:
         """Let the rows of `slugs` catch up with Git, and clear their markers."""
         touched = sorted(set(slugs))
-        with self.database.as_mirror() as tx:
-            standings = self._lock(tx, touched)
+        with self.database.as_mirror() as tx, self._locked(tx, touched) as standings:
             # Under the lock, so they are of writers that were stopped, or lost the database.
             pending = self.markers.pending()
             facts = self._converge(tx, touched, standings, origin or self.origin)
@@ -135,11 +133,14 @@ class MirroredWrites:
             with locks.alone(self._writers):
                 yield
 
-    def _lock(self, tx: Transaction, slugs: Sequence[str]) -> dict[str, Standing]:
-        """Take the locks, then see where the rows stand, in one round trip."""
+    @contextmanager
+    def _locked(self, tx: Transaction, slugs: Sequence[str]) -> Iterator[dict[str, Standing]]:
+        """Take the locks, then see where the rows stand, in one round trip. The refs are steady until then."""
         with tx.connection.pipeline():
             lock(tx, self.reading, slugs)
-            return mirror.standings(tx, self.reading, slugs)
+            standings = mirror.standings(tx, self.reading, slugs)
+        with self.reading.refs.steady():
+            yield standings
 
     def _catch_up(self, tx: Transaction, slugs: Sequence[str], standings: dict[str, Standing]) -> list[Fact]:
         """Mirror what writers before us left undone; `standings` are brought up to date."""
