@@ -54,8 +54,10 @@ class Objects:
         self._room = _MOST_KEPT
 
     def close(self) -> None:
-        """Let go of packs and their file descriptors."""
+        """Let go of packs and their file descriptors, and of what was read."""
         self._store.close()
+        self._kept.clear()
+        self._room = _MOST_KEPT
 
     def __contains__(self, oid: bytes) -> bool:
         return any(ObjectID(oid) in self._store for _ in range(_LOOKS))

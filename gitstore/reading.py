@@ -212,19 +212,20 @@ class Reading:
         file_name, blob, _ = self.locate(self.objects.commit(commit), slug)
         return self._parse(blob, file_name)
 
+    def remember(self, blob: bytes, file_name: str, parsed: Definition | GitstoreError) -> None:
+        """Keep what was made of a blob: a write judges, publishes and mirrors the same bytes."""
+        if len(self._parsed) >= _MOST_PARSED:
+            self.forget()
+        self._parsed[blob, file_name] = parsed
+
     def _parse(self, blob: bytes, file_name: str) -> Definition:
-        """Parsed once a `Reading`: a push judges, publishes and mirrors the same bytes."""
-        key = (blob, file_name)
-        if key not in self._parsed:
-            if len(self._parsed) >= _MOST_PARSED:
-                self.forget()
+        found = self._parsed.get((blob, file_name))
+        if found is None:
             try:
-                self._parsed[key] = definitions.parse(
-                    self.objects.blob(blob), file_name, self.rules, self.limits
-                )
+                found = definitions.parse(self.objects.blob(blob), file_name, self.rules, self.limits)
             except GitstoreError as error:
-                self._parsed[key] = error
-        found = self._parsed[key]
+                found = error
+            self.remember(blob, file_name, found)
         if isinstance(found, GitstoreError):
             raise found
         return found

@@ -24,7 +24,7 @@ from gitstore.content import STARTER, Content, File, put_file, put_folder, to_fi
 from gitstore.errors import Code, GitstoreError
 from gitstore.judging import StoreFacts
 from gitstore.locks import FileLocks, Locks
-from gitstore.model import LedgerKind, Limits, Person, Problem, Rules, WorkflowState
+from gitstore.model import LedgerKind, Limits, Person, Problem, Rules, Version, WorkflowState
 from gitstore.objects import ident, new_commit
 from gitstore.policy import Command, Verdict, judge
 from gitstore.reading import FOLDER, Reading
@@ -47,18 +47,25 @@ class Who:
 
 @dataclass(frozen=True, slots=True)
 class Saved:
-    """A draft as it stands after a save: its commit, and what would block publishing it or was dropped."""
+    """A draft as it stands after a save: its commit, the number that it would be published as, and what
+    would block that or was dropped."""
 
     commit: str
+    number: int
     problems: tuple[Problem, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """The version that holds the content; `new` says whether this call made it."""
+    """The version that holds the content, and whether it runs; `new` says whether this call made it."""
 
-    number: int
+    version: Version
+    is_current: bool
     new: bool
+
+    @property
+    def number(self) -> int:
+        return self.version.number
 
 
 class Store(Reading):
@@ -192,7 +199,7 @@ class Store(Reading):
             if expected is not None:
                 self._check_expected(state, expected)
             if self._same_as_latest(state):
-                return Published(state.latest, new=False)
+                return Published(self.version(slug, state.latest), state.current == state.latest, new=False)
             ref, when = names.tag(slug, state.next_number), self.clock()
             # Judged as a lightweight tag, so that a refusal leaves no tag object behind.
             verdict = self._judge(Command(ref, None, state.draft.encode()))
@@ -201,7 +208,8 @@ class Store(Reading):
             occasion = recording.Occasion(who.actor, when, message, activate)
             published = replace(verdict, command=Command(ref, None, tag.id))
             self._write(recording.record(self, [published], occasion))
-            return Published(state.next_number, new=True)
+            made = self.version(slug, state.next_number)
+            return Published(made, activate and not state.held, new=True)
 
     def move_current(
         self, slug: str, number: int, who: Who, *, message: str = "", hold: bool = False
@@ -275,8 +283,9 @@ class Store(Reading):
     def _same_as_latest(self, state: WorkflowState) -> bool:
         if state.latest_commit is None or state.draft is None:
             return False
-        ours, latest = (self.snapshot(state.slug, commit) for commit in (state.draft, state.latest_commit))
-        return ours.tree == latest.tree
+        commits = (self.objects.commit(tip.encode()) for tip in (state.draft, state.latest_commit))
+        ours, latest = (self.locate(commit, state.slug)[2] for commit in commits)
+        return ours == latest
 
     def _base(self, state: WorkflowState | None) -> Commit | None:
         """The commit that a new state of the draft goes on top of."""
@@ -312,9 +321,10 @@ class Store(Reading):
         before_it = base.id if base is not None else None
         message = message or what_changes(self, recorder.slug, before_it, parsed) or otherwise
         made = put_file(self.objects, root, path, file)
+        self.remember(made[0].id, file.name, parsed)
         self.objects.write(made)
         commit = self._commit(recorder, state, made[-1].id, who, message, merged)
-        return Saved(commit, (*file.warnings, *parsed.problems))
+        return Saved(commit, _number(state), (*file.warnings, *parsed.problems))
 
     def _restore(
         self, recorder: recording.Recorder, state: WorkflowState, number: int, who: Who, message: str
@@ -331,7 +341,7 @@ class Store(Reading):
             self.objects.write(made)
             tree = made[-1].id
         commit = self._commit(recorder, state, tree, who, message)
-        return Saved(commit, self.snapshot(state.slug, commit).problems)
+        return Saved(commit, _number(state), self.snapshot(state.slug, commit).problems)
 
     def _commit(
         self,
@@ -386,3 +396,8 @@ class Store(Reading):
         moved = recording.write(self, [recorder])
         if moved:
             raise recording.raced(moved)
+
+
+def _number(state: WorkflowState | None) -> int:
+    """What a draft would be published as."""
+    return state.next_number if state is not None else 1

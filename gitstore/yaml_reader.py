@@ -28,7 +28,7 @@ DEEPEST_FLOW = 1_000
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 _NESTING = "maximum nesting depth"
-"""What a libyaml with a limit of its own says, which reads ahead of its events and so meets it before ours."""
+"""What a libyaml with a limit of its own says. It reads ahead of its events: it meets that before ours."""
 
 # What libyaml does not read (yaml_parser_update_buffer in its reader.c), found here to tell all at once.
 _UNREADABLE = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]")

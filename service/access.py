@@ -44,6 +44,6 @@ def check_project(principal: Principal, named: str | None) -> None:
 
     Another tenant's project and one that does not exist are the same to it.
     """
-    if named is None or named in (principal.project_slug, str(principal.project_id)):
+    if named is None or named in (principal.project.slug, str(principal.project.id)):
         return
     raise GitstoreError(Code.PROJECT_NOT_FOUND, f"there is no project {named[:80]!r}")

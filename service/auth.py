@@ -17,6 +17,7 @@ from gitstore.errors import Code, GitstoreError
 from gitstore.model import Person
 from service.credentials import digest, is_token
 from sync import tokens
+from sync.catalog import Project
 from sync.db import Claims, Database, claims_of
 
 
@@ -36,8 +37,7 @@ class Principal:
     id: UUID
     name: str
     kind: Literal["token"]
-    project_id: UUID
-    project_slug: str
+    project: Project
     role: Role
 
     @property
@@ -76,13 +76,10 @@ def session(database: Database, secret: bytes) -> Principal:
 
     Asked at every request, so that a session ends where its token does.
     """
-    with database.as_user({}) as transaction:
-        holder = tokens.authenticate(transaction, secret)
+    holder = tokens.authenticate(database, secret)
     if holder is None:
         raise _unknown("this access token is not known, or was revoked, or is past its time")
-    return Principal(
-        holder.id, holder.name, "token", holder.project_id, holder.project_slug, Role(holder.role)
-    )
+    return Principal(holder.id, holder.name, "token", holder.project, Role(holder.role))
 
 
 def _holder(database: Database, token: str) -> Principal:

@@ -17,8 +17,8 @@ from uuid import UUID, uuid4
 
 from flask import current_app, request
 
-from gitstore.errors import Code, GitstoreError
-from gitstore.model import Permission, Person
+from gitstore.errors import GitstoreError
+from gitstore.model import Permission, Person, Rules
 from gitstore.store import Store, Who
 from service import auth, logs
 from service.access import authorize, check_project
@@ -26,7 +26,6 @@ from service.auth import Principal
 from service.config import Config
 from service.metrics import Metrics
 from service.projects import Projects
-from sync import catalog
 from sync.audit import Origin
 from sync.catalog import Project
 from sync.db import Database, Transaction
@@ -93,13 +92,21 @@ class Caller:
     origin: Origin
 
     @property
+    def project(self) -> Project:
+        return self.principal.project
+
+    @property
     def project_id(self) -> UUID:
-        return self.principal.project_id
+        return self.project.id
+
+    @property
+    def rules(self) -> Rules:
+        return Rules(self.project.rules)
 
     @property
     def said(self) -> dict[str, Any]:
         """How a line of the log names the caller."""
-        return {"project": self.principal.project_slug, "principal": self.principal.name}
+        return {"project": self.project.slug, "principal": self.principal.name}
 
     def reading(self) -> AbstractContextManager[Transaction]:
         """A read-only transaction that sees what the caller may see."""
@@ -109,22 +116,15 @@ class Caller:
         """A transaction that may write what the caller may write, without Git."""
         return self.services.database.as_user(self.principal.claims)
 
-    def project(self, tx: Transaction) -> Project:
-        found = catalog.project_by_id(tx, self.project_id)
-        if found is None:
-            # The token was revoked since this request began.
-            raise GitstoreError(Code.UNAUTHENTICATED, "this access token is not known any more")
-        return found
-
-    def opened(self, project: Project) -> AbstractContextManager[Store]:
+    def opened(self) -> AbstractContextManager[Store]:
         """The project's Store, to read from."""
-        return closing(self.services.projects.open(project))
+        return closing(self.services.projects.open(self.project))
 
     @contextmanager
-    def writing(self, project: Project) -> Iterator[Store]:
+    def writing(self) -> Iterator[Store]:
         """The project's Store; each write through it is mirrored before it returns."""
-        here = self.services
-        with here.projects.mirrored(project, here.database, self.origin, patience=PATIENCE) as (store, _):
+        projects, database = self.services.projects, self.services.database
+        with projects.mirrored(self.project, database, self.origin, patience=PATIENCE) as (store, _):
             yield store
 
     def who(self, author: Person | None) -> Who:
@@ -161,7 +161,7 @@ def enter(permission: Permission, what: str, *, project: str | None = None) -> C
     """
     here = services()
     principal = auth.bearer(here.database, request.headers.get("Authorization"))
-    note(principal=principal.name, project=principal.project_slug)
+    note(principal=principal.name, project=principal.project.slug)
     check_project(principal, project)
     authorize(principal, permission, what)
     return Caller(here, principal, origin(principal, "http"))

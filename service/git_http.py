@@ -29,7 +29,6 @@ from gitstore.telling import Telling
 from service import access, auth, errors, logs
 from service.auth import Principal
 from service.context import note, origin, services
-from sync import catalog
 from sync.writing import MirroredWrites
 
 FETCH: Final = "git-upload-pack"
@@ -100,17 +99,13 @@ def _enter(project: str, service: str) -> tuple[Principal, Store]:
     """Authenticate, authorize, open. The store's writes are mirrored, on the principal's behalf."""
     here = services()
     principal = auth.basic(here.database, request.headers.get("Authorization"))
-    note(principal=principal.name, project=principal.project_slug)
+    note(principal=principal.name, project=principal.project.slug)
     access.check_project(principal, project)
     if service == PUSH:
         access.authorize(principal, Permission.EDIT, "pushing")
     else:
         access.authorize(principal, Permission.READ, "fetching")
-    with here.database.reading(principal.claims) as tx:
-        row = catalog.project_by_id(tx, principal.project_id)
-    if row is None:
-        raise GitstoreError(Code.PROJECT_NOT_FOUND, f"there is no project {project[:80]!r}")
-    store = here.projects.open(row)
+    store = here.projects.open(principal.project)
     store.locks = MirroredWrites(here.database, store, origin(principal, "git"))
     return principal, store
 
@@ -138,7 +133,7 @@ def _record(principal: Principal, receipt: Receipt, *, duration_ms: float) -> No
     metrics.pushed("refused" if any(verdict.refusal for verdict in receipt.verdicts) else "ok")
     who: dict[str, Any] = {
         "door": "git",
-        "project": principal.project_slug,
+        "project": principal.project.slug,
         "principal": principal.name,
         "duration_ms": duration_ms,
     }

@@ -154,9 +154,8 @@ def write_secret(path: Path, secret: str) -> None:
 
 
 def _works(database: Database, project: Project, secret: str) -> bool:
-    with database.as_user({}) as transaction:
-        holder = tokens.authenticate(transaction, digest(secret))
-    return holder is not None and holder.project_id == project.id
+    holder = tokens.authenticate(database, digest(secret))
+    return holder is not None and holder.project.id == project.id
 
 
 def _replaced(config: Config, token: Token) -> str:

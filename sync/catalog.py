@@ -7,7 +7,7 @@ empty page stands for "not there" and "not yours" alike. History never touches t
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Any, Final, Generic, Literal, LiteralString, TypeVar
 from uuid import UUID
@@ -15,6 +15,7 @@ from uuid import UUID
 from gitstore.model import Rules
 from gitstore.versions import HIGHEST_NUMBER
 from sync.db import Transaction
+from sync.derive import VersionRow
 
 T = TypeVar("T")
 
@@ -60,7 +61,7 @@ class Version:
     project_id: UUID
     slug: str
     version_number: int
-    state: State
+    state: str
     is_current: bool
     valid: bool
     commit_sha: str
@@ -75,6 +76,12 @@ class Version:
     published_by: str | None
     created_at: datetime
     published_at: datetime | None
+
+    @classmethod
+    def of(cls, row: VersionRow, slug: str, *, is_current: bool) -> Version:
+        """What the catalog tells of `row`: for who just wrote it, and knows it from Git."""
+        told = {field.name for field in fields(cls)} - {"slug", "is_current"}
+        return cls(slug=slug, is_current=is_current, **{name: getattr(row, name) for name in told})
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,14 +12,14 @@ import json
 import os
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, Final, LiteralString, TypeVar
 
 import psycopg
-from psycopg import ClientCursor, Connection
+from psycopg import ClientCursor, Connection, Cursor
 from psycopg.conninfo import make_conninfo
-from psycopg.rows import TupleRow, class_row
+from psycopg.rows import RowFactory, TupleRow, class_row, tuple_row
 from psycopg_pool import ConnectionPool, PoolTimeout
 
 from gitstore.errors import Code, GitstoreError
@@ -54,6 +54,11 @@ _BEGIN_AS_USER: Final[LiteralString] = """
     begin isolation level read committed; set local role gitstore_user;
     select set_config('request.jwt.claims', %s, true)
 """
+_ASK: Final[LiteralString] = """
+    begin isolation level read committed; set local role gitstore_user;
+    select set_config('request.jwt.claims', %(claims)s, true)
+"""
+_BEFORE_THE_ANSWER: Final = 3  # statements of `_ASK`
 _BEGIN_AS_MIRROR: Final[LiteralString] = """
     begin isolation level read committed; set local role gitstore_mirror
 """
@@ -150,6 +155,19 @@ class Database:
         with self._transaction(_BEGIN_AS_OWNER) as transaction:
             yield transaction
 
+    def ask(self, row: type[T], claims: Claims, query: LiteralString, **values: object) -> T | None:
+        """The first row of one statement, as by `as_user`; all of it in one round trip."""
+        with translated():
+            everything = f"{_ASK}; {query}; commit"
+            values["claims"] = json.dumps(dict(claims))
+            pool, connection, cursor = self._begun(everything, values, class_row(row))
+            try:
+                for _ in range(_BEFORE_THE_ANSWER):
+                    cursor.nextset()
+                return cursor.fetchone()
+            finally:
+                pool.putconn(connection)
+
     def ping(self) -> None:
         """Raise unless Postgres answers."""
         with self.as_owner() as transaction:
@@ -166,7 +184,7 @@ class Database:
     @contextmanager
     def _transaction(self, opening: LiteralString, *values: str) -> Iterator[Transaction]:
         with translated():
-            pool, connection = self._begun(opening, values)
+            pool, connection, _ = self._begun(opening, values, tuple_row)
             try:
                 try:
                     yield Transaction(connection)
@@ -186,9 +204,9 @@ class Database:
             raise GitstoreError(Code.INTERNAL, "the transaction had failed and was rolled back")
 
     def _begun(
-        self, opening: LiteralString, values: tuple[str, ...]
-    ) -> tuple[ConnectionPool[Connection[TupleRow]], Connection[TupleRow]]:
-        """A connection with a transaction begun on it.
+        self, statements: LiteralString, values: Sequence[str] | Mapping[str, object], row: RowFactory[T]
+    ) -> tuple[ConnectionPool[Connection[TupleRow]], Connection[TupleRow], Cursor[T]]:
+        """A connection on which `statements`, that begin a transaction, were executed, and their results.
 
         A pooled connection that broke since it was last used is replaced, once: nothing was done on it.
         """
@@ -197,15 +215,17 @@ class Database:
             connection = self._connection(pool)
             try:
                 # A client-side cursor: several statements with values in one round trip.
-                ClientCursor(connection).execute(opening, values)
+                cursor = ClientCursor(connection, row_factory=row).execute(statements, values)
             except BaseException as error:
+                with suppress(psycopg.Error):
+                    connection.execute("rollback")
                 pool.putconn(connection)
                 if last or not connection.broken or not isinstance(error, psycopg.OperationalError):
                     raise
                 pool.check()  # what broke one has most likely broken the others
             else:
                 break
-        return pool, connection
+        return pool, connection, cursor
 
     def _connection(self, pool: ConnectionPool[Connection[TupleRow]]) -> Connection[TupleRow]:
         """A connection from the pool; quick to give up where connecting fails rather than takes long."""

@@ -176,16 +176,13 @@ def draft_row(reading: Reading, state: WorkflowState) -> VersionRow | None:
     """The row of the draft, where one is open."""
     if not state.draft_open or state.draft is None:
         return None
-    snapshot = reading.snapshot(state.slug, state.draft)
-    return _row(
-        reading,
-        state.slug,
-        state.next_number,
-        snapshot,
-        state="draft",
-        ref_oid=state.draft,
-        message=snapshot.message,
-    )
+    return draft_of(reading, state.slug, state.draft, state.next_number)
+
+
+def draft_of(reading: Reading, slug: str, commit: str, number: int) -> VersionRow:
+    """The row of a draft at `commit`, whether it stands there any more or not."""
+    snapshot = reading.snapshot(slug, commit)
+    return _row(reading, slug, number, snapshot, state="draft", ref_oid=commit, message=snapshot.message)
 
 
 def basis(state: WorkflowState) -> int | None:

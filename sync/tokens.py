@@ -7,7 +7,8 @@ from datetime import datetime
 from typing import Final, LiteralString
 from uuid import UUID
 
-from sync.db import Transaction
+from sync.catalog import Project
+from sync.db import Database, Transaction
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,13 +27,27 @@ class Token:
 
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """Whose secret it is: a token that is neither expired nor revoked, and where it counts."""
+    """Whose secret it is: a token that is neither expired nor revoked, and the project where it counts."""
 
     id: UUID
-    project_id: UUID
-    project_slug: str
     name: str
     role: str
+    project: Project
+
+
+@dataclass(frozen=True, slots=True)
+class _Held:
+    """A row of gitstore.authenticate."""
+
+    id: UUID
+    name: str
+    role: str
+    project_id: UUID
+    project_slug: str
+    project_name: str
+    project_owner: UUID | None
+    project_rules: str
+    project_created_at: datetime
 
 
 _CREATE: Final[LiteralString] = """
@@ -48,9 +63,11 @@ _REVOKE: Final[LiteralString] = """
     update gitstore.access_tokens set revoked_at = now()
     where project_id = %(project)s and id = %(id)s and revoked_at is null
 """
-_AUTHENTICATE: Final[LiteralString] = (
-    "select id, project_id, project_slug, name, role from gitstore.authenticate(%(sha256)s)"
-)
+_AUTHENTICATE: Final[LiteralString] = """
+    select id, name, role, project_id, project_slug, project_name, project_owner, project_rules,
+        project_created_at
+    from gitstore.authenticate(%(sha256)s)
+"""
 
 
 def create(
@@ -72,9 +89,17 @@ def revoke(tx: Transaction, project_id: UUID, token_id: UUID) -> bool:
     return tx.run(_REVOKE, project=project_id, id=token_id) == 1
 
 
-def authenticate(tx: Transaction, sha256: bytes) -> Holder | None:
-    """Who holds the secret with this SHA-256; notes the use, at most once a minute.
-
-    Needs `Database.as_user({})`: nobody is known yet, and a read-only transaction can't note.
-    """
-    return tx.row(Holder, _AUTHENTICATE, sha256=sha256)
+def authenticate(database: Database, sha256: bytes) -> Holder | None:
+    """Who holds the secret with this SHA-256; notes the use, at most once a minute."""
+    held = database.ask(_Held, {}, _AUTHENTICATE, sha256=sha256)
+    if held is None:
+        return None
+    project = Project(
+        id=held.project_id,
+        slug=held.project_slug,
+        name=held.project_name,
+        owner=held.project_owner,
+        rules=held.project_rules,
+        created_at=held.project_created_at,
+    )
+    return Holder(held.id, held.name, held.role, project)

@@ -135,7 +135,7 @@ class MirroredWrites:
 
     @contextmanager
     def _locked(self, tx: Transaction, slugs: Sequence[str]) -> Iterator[dict[str, Standing]]:
-        """Take the locks, then see where the rows stand, in one round trip. The refs are steady until then."""
+        """Take the locks, then see where the rows stand, in one round trip. Refs are steady within."""
         with tx.connection.pipeline():
             lock(tx, self.reading, slugs)
             standings = mirror.standings(tx, self.reading, slugs)

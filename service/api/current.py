@@ -28,9 +28,8 @@ def move_current(path: inputs.WorkflowPath, query: inputs.Query) -> Response:
     body = read_json(request, inputs.MoveCurrent, caller.services.config.limits)
     if body.version is None:
         raise GitstoreError(Code.MALFORMED, "version is needed: the one that shall run")
-    with caller.reading() as tx:
-        project, slug = caller.project(tx), lookup.slug_of(tx, caller, path.id)
-    with caller.writing(project) as store, caller.acting("current_moved", slug) as facts:
+    slug = lookup.slug_of(caller, path.id)
+    with caller.writing() as store, caller.acting("current_moved", slug) as facts:
         lookup.existing(store, slug)
         number = lookup.number_of(store, slug, body.version)
         facts.update(version=number, held=bool(body.hold))
@@ -43,9 +42,8 @@ def move_current(path: inputs.WorkflowPath, query: inputs.Query) -> Response:
 def clear_current(path: inputs.WorkflowPath, query: inputs.Query) -> Response:
     """Let nothing run, until a version is published or made current."""
     caller = enter(Permission.PUBLISH, f"clearing current of {path.id[:80]}", project=query.project)
-    with caller.reading() as tx:
-        project, slug = caller.project(tx), lookup.slug_of(tx, caller, path.id)
-    with caller.writing(project) as store, caller.acting("current_cleared", slug):
+    slug = lookup.slug_of(caller, path.id)
+    with caller.writing() as store, caller.acting("current_cleared", slug):
         lookup.existing(store, slug)
         store.clear_current(slug, caller.who(None))
     return nothing()

@@ -7,7 +7,7 @@ from typing import Any, Final
 from flask import Response, request
 from pydantic import Field
 
-from gitstore.model import Permission, Rules
+from gitstore.model import Permission
 from gitstore.text_diff import text_diff
 from service.api import inputs, lookup
 from service.api.answers import CHANGING, answer
@@ -52,14 +52,14 @@ def read_diff(path: inputs.WorkflowPath, query: DiffQuery) -> Response:
     """What makes one version of another: nodes and edges, or lines of text. Secrets are masked."""
     caller = enter(Permission.READ, f"reading {path.id[:80]}", project=query.project)
     with caller.reading() as tx:
-        project, workflow = caller.project(tx), lookup.workflow(tx, caller, path.id)
+        workflow = lookup.workflow(tx, caller, path.id)
         versions = sides(tx, workflow, query.old, query.to)
     if request.accept_mimetypes.best_match([JSON, _TEXT], JSON) == _TEXT:
-        with caller.opened(project) as store:
+        with caller.opened() as store:
             old, new = files(store, versions)
         text = text_diff(old, new, caller.services.config.limits)
         headers = {"Cache-Control": CHANGING, "Vary": "Accept"}
         return Response(text, headers=headers, content_type=f"{_TEXT}; charset=utf-8")
-    found = compare(versions, Rules(project.rules), layout=query.layout)
+    found = compare(versions, caller.rules, layout=query.layout)
     made = Diff.of(found, versions, caller.services.config.public_url, layout=query.layout)
     return answer(made, vary="Accept")

@@ -10,7 +10,6 @@ from gitstore.content import Content
 from gitstore.errors import Code, GitstoreError
 from gitstore.model import Permission
 from gitstore.store import Saved, Store
-from gitstore.versions import version_id, workflow_id
 from service.api import inputs, lookup
 from service.api.answers import answer, nothing, workflow_url
 from service.api.bodies import author_of, read_draft, read_json
@@ -18,7 +17,7 @@ from service.api.conditions import expected
 from service.api.openapi import if_match, new_blueprint, says, says_nothing, takes, takes_draft
 from service.api.schemas import SavedDraft, problems_of
 from service.context import Caller, enter
-from sync import catalog
+from sync import catalog, derive
 
 blueprint = new_blueprint("drafts", "What the next version of a workflow will be, while it is being written.")
 
@@ -33,10 +32,9 @@ def create_draft(path: inputs.WorkflowPath, query: inputs.Query) -> Response:
     caller = enter(Permission.EDIT, f"creating a draft of {path.id[:80]}", project=query.project)
     content, body = read_draft(request, caller.services.config.limits, inputs.CreateDraft)
     _check_either(content is not None, body)
-    with caller.reading() as tx:
-        project, slug = caller.project(tx), lookup.slug_of(tx, caller, path.id)
+    slug = lookup.slug_of(caller, path.id)
     who, message = caller.who(author_of(body)), body.message or ""
-    with caller.writing(project) as store:
+    with caller.writing() as store:
         with caller.acting("saved", slug):
             lookup.existing(store, slug)
             if body.from_version is None:
@@ -57,9 +55,8 @@ def save_draft(path: inputs.WorkflowPath, query: inputs.Query) -> Response:
     caller = enter(Permission.EDIT, f"saving the draft of {path.id[:80]}", project=query.project)
     content, body = read_draft(request, caller.services.config.limits, inputs.SaveDraft)
     _check_either(content is not None, body)
-    with caller.reading() as tx:
-        project, slug = caller.project(tx), lookup.slug_of(tx, caller, path.id)
-    with caller.writing(project) as store:
+    slug = lookup.slug_of(caller, path.id)
+    with caller.writing() as store:
         with caller.acting("saved", slug):
             saved = _save(store, slug, caller, content, body)
         return _answer(caller, store, slug, saved, HTTPStatus.OK)
@@ -73,9 +70,8 @@ def save_draft(path: inputs.WorkflowPath, query: inputs.Query) -> Response:
 def discard_draft(path: inputs.WorkflowPath, query: inputs.Query) -> Response:
     """Discard the draft. Git keeps it, out of the way."""
     caller = enter(Permission.EDIT, f"discarding the draft of {path.id[:80]}", project=query.project)
-    with caller.reading() as tx:
-        project, slug = caller.project(tx), lookup.slug_of(tx, caller, path.id)
-    with caller.writing(project) as store, caller.acting("discarded", slug):
+    slug = lookup.slug_of(caller, path.id)
+    with caller.writing() as store, caller.acting("discarded", slug):
         lookup.existing(store, slug)
         store.discard_draft(slug, caller.who(None), expected=expected(request, lookup.draft_of(store, slug)))
     return nothing()
@@ -91,9 +87,8 @@ def revert(path: inputs.VersionPath, query: inputs.Query) -> Response:
     caller = enter(Permission.EDIT, f"reverting {path.id[:80]}", project=query.project)
     lookup.which(path.version)
     body = read_json(request, inputs.Revert, caller.services.config.limits)
-    with caller.reading() as tx:
-        project, slug = caller.project(tx), lookup.slug_of(tx, caller, path.id)
-    with caller.writing(project) as store:
+    slug = lookup.slug_of(caller, path.id)
+    with caller.writing() as store:
         with caller.acting("reverted", slug) as facts:
             lookup.existing(store, slug)
             facts["version"] = number = lookup.number_of(store, slug, path.version)
@@ -138,41 +133,10 @@ def _save(store: Store, slug: str, caller: Caller, content: Content | None, body
 
 
 def _answer(caller: Caller, store: Store, slug: str, saved: Saved, status: HTTPStatus) -> Response:
-    """The draft as this call saved it: its ETag is never that of somebody's later save."""
-    with caller.reading() as tx:
-        row = catalog.version(tx, lookup.id_of(caller, slug), "draft")
-    if row is None or row.commit_sha != saved.commit:
-        row = _as_saved(store, slug, saved.commit)
-    url = caller.services.config.public_url
-    made = SavedDraft.of(row, url, problems=problems_of(saved.problems))
+    """The draft as this call saved it, whatever was saved, published or discarded since then."""
+    row = derive.draft_of(store, slug, saved.commit, saved.number)
+    draft = catalog.Version.of(row, slug, is_current=False)
+    made = SavedDraft.of(draft, caller.services.config.public_url, problems=problems_of(saved.problems))
     location = f"{workflow_url(caller, slug)}/versions/draft"
     headers = {"location": location} if status is HTTPStatus.CREATED else {}
     return answer(made, status, etag=f'"{saved.commit}"', **headers)
-
-
-def _as_saved(store: Store, slug: str, commit: str) -> catalog.Version:
-    """What the row was, before somebody saved, published or discarded it behind us."""
-    found, number = store.snapshot(slug, commit), store.state(slug).next_number
-    workflow = workflow_id(store.project, slug)
-    return catalog.Version(
-        id=version_id(workflow, number),
-        workflow_id=workflow,
-        project_id=store.project,
-        slug=slug,
-        version_number=number,
-        state="draft",
-        is_current=False,
-        valid=found.definition is not None and found.definition.valid,
-        commit_sha=commit,
-        ref_oid=commit,
-        tree_sha=found.tree,
-        blob_sha=found.blob,
-        file_name=found.file_name,
-        digest=found.definition.digest if found.definition else None,
-        message=found.message,
-        author_name=found.author.name,
-        author_email=found.author.email,
-        published_by=None,
-        created_at=found.created_at,
-        published_at=None,
-    )

@@ -48,9 +48,12 @@ def workflow(tx: Transaction, caller: Caller, shown: str) -> catalog.Workflow:
     return found
 
 
-def slug_of(tx: Transaction, caller: Caller, shown: str) -> str:
+def slug_of(caller: Caller, shown: str) -> str:
     """The slug of the workflow, for the Store, which says whether there is one."""
-    return shown if is_slug(shown) else workflow(tx, caller, shown).slug
+    if is_slug(shown):
+        return shown
+    with caller.reading() as tx:
+        return workflow(tx, caller, shown).slug
 
 
 def existing(store: Store, slug: str) -> None:

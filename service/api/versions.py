@@ -16,7 +16,7 @@ from service.api.conditions import JSON_TAG, expected, not_modified
 from service.api.openapi import new_blueprint, refusals, says, takes
 from service.api.schemas import FullVersion, Version, VersionPage
 from service.context import enter
-from sync import catalog
+from sync import catalog, derive
 from sync.catalog import Which
 
 blueprint = new_blueprint("versions", "What was published of a workflow, which never changes.")
@@ -68,7 +68,6 @@ def read_definition(path: inputs.VersionPath, query: inputs.Query) -> Response:
     wanted, workflow = lookup.which(path.version), lookup.id_of(caller, path.id)
     find = catalog.full_version if _prefers_json() else catalog.version
     with caller.reading() as tx:
-        project = caller.project(tx)
         row = find(tx, workflow, wanted)
         if row is None or row.project_id != caller.project_id:
             raise lookup.no_version(tx, caller, path.id, wanted)
@@ -80,7 +79,7 @@ def read_definition(path: inputs.VersionPath, query: inputs.Query) -> Response:
         return Response(status=HTTPStatus.NOT_MODIFIED, headers=headers)
     if value is not None:
         return Response(json.dumps(value, ensure_ascii=False) + "\n", headers=headers, content_type=JSON)
-    with caller.opened(project) as store:
+    with caller.opened() as store:
         return Response(store.objects.blob(row.blob_sha.encode()), headers=headers, content_type=stored)
 
 
@@ -114,10 +113,9 @@ def publish(path: inputs.WorkflowPath, query: inputs.Query) -> Response:
     """Publish the draft as the next version. 200, if the latest version holds the same already."""
     caller = enter(Permission.PUBLISH, f"publishing {path.id[:80]}", project=query.project)
     body = read_json(request, inputs.Publish, caller.services.config.limits)
-    with caller.reading() as tx:
-        project, slug = caller.project(tx), lookup.slug_of(tx, caller, path.id)
+    slug = lookup.slug_of(caller, path.id)
     count = caller.services.metrics.published
-    with caller.writing(project) as store, caller.acting("published", slug, count) as facts:
+    with caller.writing() as store, caller.acting("published", slug, count) as facts:
         lookup.existing(store, slug)
         published = store.publish(
             slug,
@@ -127,11 +125,9 @@ def publish(path: inputs.WorkflowPath, query: inputs.Query) -> Response:
             expected=expected(request, lookup.draft_of(store, slug)),
         )
         facts.update(version=published.number, new=published.new)
-    with caller.reading() as tx:
-        row = catalog.version(tx, lookup.id_of(caller, slug), published.number)
-        if row is None:
-            raise lookup.no_version(tx, caller, slug, published.number)
-    made = Version.of(row, caller.services.config.public_url)
+        row = derive.row_of(store, published.version)
+    shown = catalog.Version.of(row, slug, is_current=published.is_current)
+    made = Version.of(shown, caller.services.config.public_url)
     location = f"{workflow_url(caller, slug)}/versions/{published.number}" if published.new else None
     status = HTTPStatus.CREATED if published.new else HTTPStatus.OK
     return answer(made, status, etag=tag_of(made), location=location)

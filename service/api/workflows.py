@@ -34,7 +34,7 @@ def list_workflows(query: inputs.WorkflowsQuery) -> Response:
             tx, caller.project_id, q=lookup.text(query.q), after=after, limit=query.limit
         )
         versions = catalog.versions(tx, summarized(page.rows))
-    project, url = caller.principal.project_slug, caller.services.config.public_url
+    project, url = caller.principal.project.slug, caller.services.config.public_url
     rows = [Workflow.of(row, versions, project, url) for row in page.rows]
     following = lookup.cursor_to(page.next) if page.next is not None else None
     found = WorkflowPage.model_construct(workflows=rows, next_cursor=following)
@@ -52,9 +52,7 @@ def create_workflow(query: inputs.Query) -> Response:
     limits = caller.services.config.limits
     body = read_json(request, inputs.CreateWorkflow, limits)
     slug, content = check_slug(body.slug), content_of(body.definition, limits)
-    with caller.reading() as tx:
-        project = caller.project(tx)
-    with caller.writing(project) as store, caller.acting("created", slug):
+    with caller.writing() as store, caller.acting("created", slug):
         saved = store.create_workflow(
             slug,
             content,
@@ -86,9 +84,8 @@ def validate_definition(path: inputs.WorkflowPath, query: inputs.Query) -> Respo
     caller = enter(Permission.READ, f"checking {path.id[:80]}", project=query.project)
     content, _ = read_draft(request, caller.services.config.limits, inputs.Validate)
     with caller.reading() as tx:
-        project = caller.project(tx)
         slug = lookup.workflow(tx, caller, path.id).slug
-    with caller.opened(project) as store:
+    with caller.opened() as store:
         return answer(validation(store, slug, content))
 
 
@@ -98,7 +95,7 @@ def shown(
     """The workflow as it stands in the catalog."""
     row = lookup.workflow(tx, caller, name)
     versions = catalog.versions(tx, summarized([row]))
-    return model.of(row, versions, caller.principal.project_slug, caller.services.config.public_url, **more)
+    return model.of(row, versions, caller.principal.project.slug, caller.services.config.public_url, **more)
 
 
 def validation(store: Store, slug: str, content: Content | None) -> Validation:

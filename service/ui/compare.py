@@ -55,13 +55,13 @@ def show_difference(slug: str) -> Response:
     caller, layout = visit.caller, request.args.get("layout") == "true"
     limits = caller.services.config.limits
     with caller.reading() as tx:
-        project, workflow = caller.project(tx), lookup.workflow(tx, caller, slug)
+        workflow = lookup.workflow(tx, caller, slug)
         versions = sides(tx, workflow, request.args.get("from") or None, request.args.get("to") or None)
         choices = catalog.history(tx, workflow.id, limit=_CHOICES).rows
-    with caller.opened(project) as store:
+    with caller.opened() as store:
         masks = Masks()
         old, new = (masked_text(file, masks, limits) for file in files(store, versions))
-    found = _found(versions, Rules(project.rules), layout=layout)
+    found = _found(versions, caller.rules, layout=layout)
     items = list(_items(found)) if found else []
     return visit.page(
         "compare.html",
@@ -71,7 +71,7 @@ def show_difference(slug: str) -> Response:
         choices=_with(choices, versions),
         layout=layout,
         sentence=summary(found) if found else None,
-        graph=_graph(versions, found) if found and Rules(project.rules) is Rules.MESHHOOK else None,
+        graph=_graph(versions, found) if found and caller.rules is Rules.MESHHOOK else None,
         items=items[:_MOST_ITEMS],
         more=max(len(items) - _MOST_ITEMS, 0),
         rows=side_by_side(old, new),

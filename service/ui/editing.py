@@ -24,7 +24,6 @@ from service.api.workflows import validation
 from service.ui.entering import Visit, enter, field, go
 from service.ui.texts import side_by_side
 from service.ui.workflows import base_of
-from sync.catalog import Project
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +39,8 @@ class Start:
 
 def edit(slug: str) -> Response:
     visit = enter(Permission.EDIT, f"editing {slug[:80]}")
-    project, slug = _names(visit, slug)
-    with visit.caller.opened(project) as store:
+    slug = _slug(visit, slug)
+    with visit.caller.opened() as store:
         lookup.existing(store, slug)
         start = _start(store, slug)
         found = validation(store, slug, Content(raw=start.text.encode())) if start.text else None
@@ -61,9 +60,9 @@ def save(slug: str) -> Response:
     """Save the text of the form; 412 or 409 with both texts where somebody was faster."""
     visit = enter(Permission.EDIT, f"saving the draft of {slug[:80]}")
     caller = visit.caller
-    project, slug = _names(visit, slug)
+    slug = _slug(visit, slug)
     limits = caller.services.config.limits
-    with caller.writing(project) as store:
+    with caller.writing() as store:
         lookup.existing(store, slug)
         text = _with_newlines_of(store, slug, field("definition"))
         try:
@@ -87,14 +86,14 @@ def check(slug: str) -> Response:
     raw = request.get_data(cache=False)
     if len(raw) > limits.definition:
         raise too_large("the definition has", len(raw), limits.definition)
-    project, slug = _names(visit, slug)
-    with visit.caller.opened(project) as store:
+    slug = _slug(visit, slug)
+    with visit.caller.opened() as store:
         return answer(validation(store, slug, Content(raw=raw)))
 
 
-def _names(visit: Visit, shown: str) -> tuple[Project, str]:
+def _slug(visit: Visit, shown: str) -> str:
     with visit.caller.reading() as tx:
-        return visit.caller.project(tx), lookup.workflow(tx, visit.caller, shown).slug
+        return lookup.workflow(tx, visit.caller, shown).slug
 
 
 def _start(store: Store, slug: str) -> Start:

@@ -41,7 +41,7 @@ class Visit:
 
     @property
     def project(self) -> str:
-        return self.caller.principal.project_slug
+        return self.caller.principal.project.slug
 
     @property
     def edits(self) -> bool:
@@ -69,7 +69,7 @@ def enter(permission: Permission, what: str) -> Visit:
     if session is None or session.secret is None:
         raise GitstoreError(Code.UNAUTHENTICATED, "sign in first")
     principal = auth.session(here.database, session.secret)
-    note(principal=principal.name, project=principal.project_slug)
+    note(principal=principal.name, project=principal.project.slug)
     if request.method == "POST":
         limit_form()
         sessions.check(request, session)

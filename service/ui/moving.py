@@ -29,10 +29,10 @@ def revert(slug: str, version: str) -> Response:
     visit = enter(Permission.EDIT, f"reverting {slug[:80]}")
     caller = visit.caller
     with caller.reading() as tx:
-        project, workflow = caller.project(tx), lookup.workflow(tx, caller, slug)
+        workflow = lookup.workflow(tx, caller, slug)
         number = find_published(tx, visit, workflow, version).version_number
     try:
-        with caller.writing(project) as store, caller.acting("reverted", workflow.slug) as facts:
+        with caller.writing() as store, caller.acting("reverted", workflow.slug) as facts:
             facts["version"] = number
             store.revert(
                 workflow.slug,
@@ -51,11 +51,11 @@ def revert(slug: str, version: str) -> Response:
 def _ask_revert(visit: Visit, slug: str, version: str, error: GitstoreError | None = None) -> Response:
     caller = visit.caller
     with caller.reading() as tx:
-        project, workflow = caller.project(tx), lookup.workflow(tx, caller, slug)
+        workflow = lookup.workflow(tx, caller, slug)
         row = find_published(tx, visit, workflow, version)
         draft = catalog.full_version(tx, workflow.id, "draft")
         base = draft or catalog.full_version(tx, workflow.id, "latest")
-    with caller.opened(project) as store:
+    with caller.opened() as store:
         head = lookup.draft_of(store, workflow.slug)
     return visit.page(
         "revert.html",
@@ -65,7 +65,7 @@ def _ask_revert(visit: Visit, slug: str, version: str, error: GitstoreError | No
         draft=draft,
         # The row may be behind by a moment; what the form expects is what the person has seen.
         etag=draft.commit_sha if draft else head,
-        change=_change(base, row, project.rules),
+        change=_change(base, row, caller.rules),
         error=error,
     )
 
@@ -91,10 +91,10 @@ def make_current(slug: str, version: str) -> Response:
     visit = enter(Permission.PUBLISH, f"moving current of {slug[:80]}")
     caller = visit.caller
     with caller.reading() as tx:
-        project, workflow = caller.project(tx), lookup.workflow(tx, caller, slug)
+        workflow = lookup.workflow(tx, caller, slug)
         number = find_published(tx, visit, workflow, version).version_number
     hold, seen = bool(field("hold")), parse_number(field("seen"))
-    with caller.writing(project) as store, caller.acting("current_moved", workflow.slug) as facts:
+    with caller.writing() as store, caller.acting("current_moved", workflow.slug) as facts:
         state = store.state(workflow.slug)
         facts.update(version=number, held=hold)
         if state.current == seen:
@@ -113,7 +113,7 @@ def make_current(slug: str, version: str) -> Response:
 def _ask_current(visit: Visit, slug: str, version: str, error: GitstoreError | None = None) -> Response:
     caller = visit.caller
     with caller.reading() as tx:
-        project, workflow = caller.project(tx), lookup.workflow(tx, caller, slug)
+        workflow = lookup.workflow(tx, caller, slug)
         row = find_published(tx, visit, workflow, version)
         current = catalog.full_version(tx, workflow.id, "current")
         others = _others(tx, workflow, row)
@@ -124,7 +124,7 @@ def _ask_current(visit: Visit, slug: str, version: str, error: GitstoreError | N
         version=row,
         current=current,
         others=others,
-        change=_change(current, row, project.rules),
+        change=_change(current, row, caller.rules),
         error=error,
         back=request.args.get("back"),
     )

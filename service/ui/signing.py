@@ -43,8 +43,8 @@ def signed_in() -> Response:
         principal = auth.bearer(here.database, f"Bearer {token}")
     except GitstoreError as error:
         return _form(following, int(errors.STATUS[error.code]), error)
-    note(principal=principal.name, project=principal.project_slug)
-    logs.action("signed_in", principal=principal.name, project=principal.project_slug)
+    note(principal=principal.name, project=principal.project.slug)
+    logs.action("signed_in", principal=principal.name, project=principal.project.slug)
     response = back(following)
     sessions.write(response, here, Session.new(digest(token)))
     return response

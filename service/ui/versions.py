@@ -7,7 +7,7 @@ from typing import Final, cast
 from flask import Response, current_app, request
 
 from gitstore.errors import Code, GitstoreError
-from gitstore.model import Permission, Rules
+from gitstore.model import Permission
 from service.api import lookup
 from service.ui.entering import Visit, enter
 from service.ui.reading import file_of, seen, text_of
@@ -28,12 +28,12 @@ def show_history(slug: str) -> Response:
     if chosen is not None:
         lookup.which(chosen)
     with caller.reading() as tx:
-        project, workflow = caller.project(tx), lookup.workflow(tx, caller, slug)
+        workflow = lookup.workflow(tx, caller, slug)
         page = catalog.history(tx, workflow.id, before=before, limit=PAGE)
         rows = list(page.rows)
         older = catalog.history(tx, workflow.id, before=rows[-1].version_number, limit=1).rows if rows else []
         summaries = cast(Summaries, current_app.extensions[EXTENSION])
-        said = summaries.of(tx, [*rows, *older], Rules(project.rules))
+        said = summaries.of(tx, [*rows, *older], caller.rules)
     if rows and not older:
         said[rows[-1].version_number] = FIRST
     following = lookup.cursor_to(page.next) if page.next is not None else None
@@ -51,14 +51,14 @@ def show_version(slug: str, version: str) -> Response:
     visit = enter(Permission.READ, f"reading {slug[:80]}")
     caller = visit.caller
     with caller.reading() as tx:
-        project, workflow = caller.project(tx), lookup.workflow(tx, caller, slug)
+        workflow = lookup.workflow(tx, caller, slug)
         row = find(tx, visit, workflow, version)
         neighbours = catalog.history(tx, workflow.id, state="published", before=row.version_number, limit=1)
         before = neighbours.rows[0] if neighbours.rows else None
         summaries = cast(Summaries, current_app.extensions[EXTENSION])
-        change = summaries.of(tx, [row, before], Rules(project.rules)) if before else {}
-    with caller.opened(project) as store:
-        shown = seen(store, row, Rules(project.rules), "n", judged=not row.valid or row.state == "draft")
+        change = summaries.of(tx, [row, before], caller.rules) if before else {}
+    with caller.opened() as store:
+        shown = seen(store, row, caller.rules, "n", judged=not row.valid or row.state == "draft")
         text = text_of(store, row, caller.services.config.limits)
     return visit.page(
         "version.html",
@@ -76,9 +76,9 @@ def download(slug: str, version: str) -> Response:
     visit = enter(Permission.READ, f"reading {slug[:80]}")
     caller = visit.caller
     with caller.reading() as tx:
-        project, workflow = caller.project(tx), lookup.workflow(tx, caller, slug)
+        workflow = lookup.workflow(tx, caller, slug)
         row = find(tx, visit, workflow, version)
-    with caller.opened(project) as store:
+    with caller.opened() as store:
         raw = file_of(store, row).raw
     shown = f"v{row.version_number}" if row.state == "published" else "draft"
     name = f"{workflow.slug}-{shown}.{row.file_name.rpartition('.')[2]}"

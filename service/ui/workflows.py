@@ -51,9 +51,7 @@ def create_workflow() -> Response:
             CreateWorkflow, {key: value for key, value in given.items() if value or key == "slug"}
         )
         slug = check_slug(body.slug)
-        with caller.reading() as tx:
-            project = caller.project(tx)
-        with caller.writing(project) as store, caller.acting("created", slug):
+        with caller.writing() as store, caller.acting("created", slug):
             store.create_workflow(
                 slug, None, caller.who(None), name=body.name, description=body.description or ""
             )
@@ -70,15 +68,15 @@ def workflow_page(visit: Visit, slug: str, error: GitstoreError | None = None) -
     """The workflow as it stands; `error` is why what was asked of it was not done."""
     caller = visit.caller
     with caller.reading() as tx:
-        project, workflow = caller.project(tx), lookup.workflow(tx, caller, slug)
+        workflow = lookup.workflow(tx, caller, slug)
         draft = catalog.full_version(tx, workflow.id, "draft")
         current = catalog.full_version(tx, workflow.id, "current")
         latest = current
         if workflow.latest_number and (current is None or current.version_number != workflow.latest_number):
             latest = catalog.full_version(tx, workflow.id, "latest")
         recent = catalog.history(tx, workflow.id, state="published", limit=_RECENT).rows
-    rules = Rules(project.rules)
-    with caller.opened(project) as store:
+    rules = caller.rules
+    with caller.opened() as store:
         mine = seen(store, draft, rules, "d", judged=True) if draft else None
         theirs = seen(store, current, rules, "c", judged=False) if current else None
         overtaken = draft is not None and _is_overtaken(store, workflow.slug)
@@ -104,11 +102,10 @@ def workflow_page(visit: Visit, slug: str, error: GitstoreError | None = None) -
 def publish(slug: str) -> Response:
     visit = enter(Permission.PUBLISH, f"publishing {slug[:80]}")
     caller = visit.caller
-    with caller.reading() as tx:
-        project, slug = caller.project(tx), lookup.slug_of(tx, caller, slug)
+    slug = lookup.slug_of(caller, slug)
     try:
         with (
-            caller.writing(project) as store,
+            caller.writing() as store,
             caller.acting("published", slug, caller.services.metrics.published) as facts,
         ):
             lookup.existing(store, slug)
@@ -138,10 +135,9 @@ def ask_discard(slug: str) -> Response:
 def discard(slug: str) -> Response:
     visit = enter(Permission.EDIT, f"discarding the draft of {slug[:80]}")
     caller = visit.caller
-    with caller.reading() as tx:
-        project, slug = caller.project(tx), lookup.slug_of(tx, caller, slug)
+    slug = lookup.slug_of(caller, slug)
     try:
-        with caller.writing(project) as store, caller.acting("discarded", slug):
+        with caller.writing() as store, caller.acting("discarded", slug):
             lookup.existing(store, slug)
             store.discard_draft(slug, caller.who(None), expected=field("etag") or None)
     except GitstoreError as error:

@@ -107,9 +107,11 @@ def test_an_object_that_is_damaged_or_missing_says_so(bare: Path) -> None:
     objects = Objects(bare / "objects")
     blob = Blob.from_string(b"hello" * 100)
     objects.write([blob])
+    objects.close()
     path = bare / "objects" / blob.id[:2].decode() / blob.id[2:].decode()
     path.chmod(0o644)
     path.write_bytes(path.read_bytes()[:10])
+    objects = Objects(bare / "objects")  # what it wrote itself, one does not read again
     with pytest.raises(GitstoreError, match=blob.id.decode()) as refusal:
         objects.blob(blob.id)
     assert refusal.value.code is Code.INTEGRITY
