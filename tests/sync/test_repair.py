@@ -177,7 +177,10 @@ def test_everything_that_was_tampered_with_is_told_in_one_pass(shop: Any):
     )
     shop.tamper("update gitstore.workflow_versions set valid = false where workflow_id = %(id)s",
                 id=shop.workflow_id("invoices"))  # fmt: skip
-    blob = next(row for row in shop.rows("workflow_versions") if row["version_number"] == 1)["blob_sha"]
+    ours = (
+        row for row in shop.rows("workflow_versions") if row["workflow_id"] == shop.workflow_id("order-sync")
+    )
+    blob = next(row["blob_sha"] for row in ours if row["version_number"] == 1)
     broken = shop.store.path / "objects" / blob[:2] / blob[2:]
     broken.chmod(0o644)
     broken.write_bytes(b"garbage")
