@@ -156,8 +156,6 @@ class Import:
         except GitstoreError as error:
             if error.code is not Code.PUBLISHED_NOT_MIRRORED:  # then it is on disk, and the rows will follow
                 raise
-        finally:
-            store.forget()
         return outcomes
 
     def replace_draft(self, offer: Offer, ours: bytes, message: str) -> Outcome:

@@ -23,15 +23,16 @@ from gitstore.model import (
     WorkflowState,
 )
 from gitstore.objects import Objects, person, text, utc
+from gitstore.parsed import Parsed
 from gitstore.refs import Refs
 from gitstore.versions import is_slug
 
 FOLDER = b"workflows"
-_MOST_PARSED = 200  # definitions that are kept at a time
 
 
 class Reading:
-    """One project's repository at `path`, read. `objects` may be a quarantine in front of it."""
+    """One project's repository at `path`, read. `objects` may be a quarantine in front of it; `parsed` may
+    be shared with others."""
 
     def __init__(
         self,
@@ -41,6 +42,7 @@ class Reading:
         rules: Rules = Rules.MESHHOOK,
         limits: Limits | None = None,
         objects: Objects | None = None,
+        parsed: Parsed | None = None,
     ) -> None:
         self.path = path
         self.project = project
@@ -48,17 +50,20 @@ class Reading:
         self.limits = limits or Limits()
         self.refs = Refs(path)
         self.objects = objects or Objects(path / "objects")
-        self._parsed: dict[tuple[bytes, str], Definition | GitstoreError] = {}
+        self._parsed = parsed or Parsed()
 
     def through(self, objects: Objects) -> Reading:
         """The same repository with `objects`, a quarantine, in front; definitions parsed there are kept."""
-        seen = Reading(self.path, self.project, rules=self.rules, limits=self.limits, objects=objects)
-        seen.refs, seen._parsed = self.refs, self._parsed
+        seen = Reading(
+            self.path,
+            self.project,
+            rules=self.rules,
+            limits=self.limits,
+            objects=objects,
+            parsed=self._parsed,
+        )
+        seen.refs = self.refs
         return seen
-
-    def forget(self) -> None:
-        """Let go of what was parsed: for a caller that goes through very many versions."""
-        self._parsed.clear()
 
     # Which workflows there are
 
@@ -212,22 +217,15 @@ class Reading:
         file_name, blob, _ = self.locate(self.objects.commit(commit), slug)
         return self._parse(blob, file_name)
 
-    def remember(self, blob: bytes, file_name: str, parsed: Definition | GitstoreError) -> None:
-        """Keep what was made of a blob: a write judges, publishes and mirrors the same bytes."""
-        if len(self._parsed) >= _MOST_PARSED:
-            self.forget()
-        self._parsed[blob, file_name] = parsed
+    def remember(self, blob: bytes, file_name: str, definition: Definition) -> None:
+        """`definition` is what parsing `blob` gives."""
+        self._parsed.put((self.project, self.rules, blob, file_name), definition)
 
     def _parse(self, blob: bytes, file_name: str) -> Definition:
-        found = self._parsed.get((blob, file_name))
+        found = self._parsed.get((self.project, self.rules, blob, file_name))
         if found is None:
-            try:
-                found = definitions.parse(self.objects.blob(blob), file_name, self.rules, self.limits)
-            except GitstoreError as error:
-                found = error
+            found = definitions.parse(self.objects.blob(blob), file_name, self.rules, self.limits)
             self.remember(blob, file_name, found)
-        if isinstance(found, GitstoreError):
-            raise found
         return found
 
     def locate(self, commit: Commit, slug: str) -> tuple[str, bytes, bytes]:

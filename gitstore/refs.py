@@ -62,6 +62,11 @@ class Refs:
         finally:
             self._seen = None
 
+    def look_again(self) -> None:
+        """Read from disk what is asked for next, although it was read before."""
+        if self._seen is not None:
+            self._seen.clear()
+
     # Reading
 
     def read(self, name: bytes) -> bytes | None:
@@ -160,7 +165,7 @@ class Refs:
         means that every ref holds its new value on disk. Raises `busy` where a lock cannot be had.
         """
         held: dict[bytes, _GitFile] = {}
-        self._forget()
+        self.look_again()
         try:
             for update in sorted(updates, key=lambda update: update.name):
                 held[update.name] = self._lock(update.name)
@@ -174,10 +179,6 @@ class Refs:
             for lock in held.values():
                 release(lock)
         return []
-
-    def _forget(self) -> None:
-        if self._seen is not None:
-            self._seen.clear()
 
     def _commit(self, updates: Sequence[RefUpdate], held: Mapping[bytes, _GitFile]) -> None:
         """Rename the lock files into place; a folder is fsynced before the next folder's refs appear."""
@@ -213,7 +214,7 @@ class Refs:
 
     def restore(self, name: bytes, new: bytes) -> None:
         """Let `name` hold `new`, whatever it holds now, and were it damaged: for `gitstore repair`."""
-        self._forget()
+        self.look_again()
         lock = self._lock(name)
         try:
             lock.write(new + b"\n")
@@ -226,7 +227,7 @@ class Refs:
 
         git does it: a packed ref means rewriting packed-refs under its lock.
         """
-        self._forget()
+        self.look_again()
         done = subprocess.run(
             command(self._folder, "update-ref", "--no-deref", "-d", os.fsdecode(name), old.decode()),
             capture_output=True,

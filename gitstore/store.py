@@ -26,6 +26,7 @@ from gitstore.judging import StoreFacts
 from gitstore.locks import FileLocks, Locks
 from gitstore.model import LedgerKind, Limits, Person, Problem, Rules, Version, WorkflowState
 from gitstore.objects import ident, new_commit
+from gitstore.parsed import Parsed
 from gitstore.policy import Command, Verdict, judge
 from gitstore.reading import FOLDER, Reading
 from gitstore.versions import check_slug
@@ -79,9 +80,10 @@ class Store(Reading):
         rules: Rules = Rules.MESHHOOK,
         limits: Limits | None = None,
         locks: Locks | None = None,
+        parsed: Parsed | None = None,
         clock: Callable[[], datetime] = now,
     ) -> None:
-        super().__init__(path, project, rules=rules, limits=limits)
+        super().__init__(path, project, rules=rules, limits=limits, parsed=parsed)
         self.locks: Locks = locks or FileLocks(path)
         self.clock = clock
 

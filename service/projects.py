@@ -13,6 +13,7 @@ from uuid import UUID
 from gitstore.durable import make_folder
 from gitstore.errors import Code, GitstoreError
 from gitstore.model import Rules
+from gitstore.parsed import Parsed
 from gitstore.store import Store
 from service.config import Config
 from sync.audit import WORKER, Origin
@@ -31,6 +32,7 @@ class Projects:
     def __init__(self, config: Config) -> None:
         self._folder = config.repositories
         self._limits = config.limits
+        self._parsed = Parsed()
 
     def path(self, project: UUID) -> Path:
         return self._folder / f"{project}.git"
@@ -43,7 +45,13 @@ class Projects:
         """
         if missing := self.missing(project):
             raise GitstoreError(Code.INTEGRITY, missing, project=project.slug)
-        return Store(self.path(project.id), project.id, rules=Rules(project.rules), limits=self._limits)
+        return Store(
+            self.path(project.id),
+            project.id,
+            rules=Rules(project.rules),
+            limits=self._limits,
+            parsed=self._parsed,
+        )
 
     def missing(self, project: Project) -> str | None:
         """What to say of a project whose repository is not there."""

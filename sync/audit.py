@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from typing import Final, LiteralString
 from uuid import UUID
 
-from psycopg.types.json import Jsonb
-
 from sync.db import Transaction
+from sync.rows import as_json
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,17 +31,17 @@ WORKER: Final = Origin("worker", "gitstore", "worker")
 INSERT: Final[LiteralString] = """
     insert into gitstore.audit_log
         (project_id, actor_id, actor_name, door, action, object, remote, request_id, details)
-    values (%(project)s, %(actor_id)s, %(actor_name)s, %(door)s, %(action)s, %(object)s, %(remote)s,
-        %(request_id)s, %(details)s)
+    select project_id, actor_id, actor_name, door, action, object, remote, request_id, details
+    from jsonb_populate_recordset(null::gitstore.audit_log, %(noted)s)
 """
 
 
 def values(
     project: UUID, origin: Origin, action: str, object_: str, details: Mapping[str, object] | None = None
 ) -> dict[str, object]:
-    """The values of `INSERT`."""
+    """A row, as `INSERT` takes a list of them."""
     return {
-        "project": project,
+        "project_id": project,
         "actor_id": origin.actor_id,
         "actor_name": origin.actor_name,
         "door": origin.door,
@@ -50,7 +49,7 @@ def values(
         "object": object_,
         "remote": origin.remote,
         "request_id": origin.request_id,
-        "details": Jsonb(dict(details or {})),
+        "details": dict(details or {}),
     }
 
 
@@ -63,4 +62,4 @@ def note(
     details: Mapping[str, object] | None = None,
 ) -> None:
     """Add a row. `action` is a word with a dot ("token.created"), `object_` what it was done to."""
-    tx.run(INSERT, **values(project, origin, action, object_, details))
+    tx.run(INSERT, noted=as_json([values(project, origin, action, object_, details)]))

@@ -61,7 +61,7 @@ class Version:
     project_id: UUID
     slug: str
     version_number: int
-    state: str
+    state: State
     is_current: bool
     valid: bool
     commit_sha: str

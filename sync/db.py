@@ -13,7 +13,8 @@ import os
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
+from dataclasses import dataclass
 from typing import Any, Final, LiteralString, TypeVar
 
 import psycopg
@@ -62,6 +63,11 @@ _BEFORE_THE_ANSWER: Final = 3  # statements of `_ASK`
 _BEGIN_AS_MIRROR: Final[LiteralString] = """
     begin isolation level read committed; set local role gitstore_mirror
 """
+# Each list is gone through in its order, which is the same for every writer: no deadlocks.
+_LOCKED: Final[LiteralString] = """;
+    select pg_advisory_xact_lock_shared(key) from unnest(%s::bigint[]) key;
+    select pg_advisory_xact_lock(key) from unnest(%s::bigint[]) key
+"""
 _BEGIN_AS_OWNER: Final[LiteralString] = """
     begin isolation level read committed; set local statement_timeout = 0
 """
@@ -72,6 +78,14 @@ Claims = Mapping[str, object]
 def claims_of(subject: object) -> Claims:
     """The claims of a principal: `subject` is a user's id or an access token's."""
     return {"sub": str(subject)}
+
+
+@dataclass(frozen=True, slots=True)
+class Locks:
+    """Keys of advisory locks that a transaction takes, in this order, and holds until it ends."""
+
+    shared: list[int]
+    exclusive: list[int]
 
 
 class Transaction:
@@ -144,15 +158,15 @@ class Database:
             yield transaction
 
     @contextmanager
-    def as_mirror(self) -> Iterator[Transaction]:
-        """A transaction that writes rows from Git."""
-        with self._transaction(_BEGIN_AS_MIRROR) as transaction:
+    def as_mirror(self, locks: Locks | None = None) -> Iterator[Transaction]:
+        """A transaction that writes rows from Git; it holds `locks` from its beginning."""
+        with self._locked(_BEGIN_AS_MIRROR, locks) as transaction:
             yield transaction
 
     @contextmanager
-    def as_owner(self) -> Iterator[Transaction]:
+    def as_owner(self, locks: Locks | None = None) -> Iterator[Transaction]:
         """A transaction of the tables' owner, for upkeep, without a time limit on statements."""
-        with self._transaction(_BEGIN_AS_OWNER) as transaction:
+        with self._locked(_BEGIN_AS_OWNER, locks) as transaction:
             yield transaction
 
     def ask(self, row: type[T], claims: Claims, query: LiteralString, **values: object) -> T | None:
@@ -181,8 +195,13 @@ class Database:
 
     # How they begin and end
 
+    def _locked(self, opening: LiteralString, locks: Locks | None) -> AbstractContextManager[Transaction]:
+        if locks is None:
+            return self._transaction(opening)
+        return self._transaction(opening + _LOCKED, locks.shared, locks.exclusive)
+
     @contextmanager
-    def _transaction(self, opening: LiteralString, *values: str) -> Iterator[Transaction]:
+    def _transaction(self, opening: LiteralString, *values: object) -> Iterator[Transaction]:
         with translated():
             pool, connection, _ = self._begun(opening, values, tuple_row)
             try:
@@ -204,7 +223,7 @@ class Database:
             raise GitstoreError(Code.INTERNAL, "the transaction had failed and was rolled back")
 
     def _begun(
-        self, statements: LiteralString, values: Sequence[str] | Mapping[str, object], row: RowFactory[T]
+        self, statements: LiteralString, values: Sequence[object] | Mapping[str, object], row: RowFactory[T]
     ) -> tuple[ConnectionPool[Connection[TupleRow]], Connection[TupleRow], Cursor[T]]:
         """A connection on which `statements`, that begin a transaction, were executed, and their results.
 

@@ -12,9 +12,10 @@ a version       created_at from its commit, published_at and published_by from i
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
 from gitstore import names
@@ -22,6 +23,9 @@ from gitstore.errors import Code, GitstoreError
 from gitstore.model import LedgerEntry, LedgerKind, Snapshot, Version, WorkflowState
 from gitstore.reading import Reading
 from gitstore.versions import version_id, workflow_id
+
+BATCH: Final = 100  # rows
+LARGEST_BATCH: Final = 4 * 2**20  # bytes of definitions; parsed, they take twenty times that
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,6 +187,20 @@ def draft_of(reading: Reading, slug: str, commit: str, number: int) -> VersionRo
     """The row of a draft at `commit`, whether it stands there any more or not."""
     snapshot = reading.snapshot(slug, commit)
     return _row(reading, slug, number, snapshot, state="draft", ref_oid=commit, message=snapshot.message)
+
+
+def batches(reading: Reading, rows: Iterable[VersionRow]) -> Iterator[list[VersionRow]]:
+    """`rows`, as many at a time as may be in memory together."""
+    batch: list[VersionRow] = []
+    size = 0
+    for row in rows:
+        batch.append(row)
+        size += len(reading.objects.blob(row.blob_sha.encode()))
+        if len(batch) == BATCH or size > LARGEST_BATCH:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
 
 
 def basis(state: WorkflowState) -> int | None:

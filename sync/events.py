@@ -6,18 +6,18 @@ or, for a draft, where its branch and the ledger stood. So a fact has one event,
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, Final, LiteralString
 from uuid import UUID, uuid5
 
-from psycopg.types.json import Jsonb
-
 from gitstore.model import LedgerEntry
 from gitstore.versions import version_id
+from sync.db import Transaction
 from sync.derive import VersionRow, WorkflowRow
+from sync.rows import as_json
 
 
 class EventType(StrEnum):
@@ -58,23 +58,31 @@ CHANNEL: Final = "gitstore_events"
 
 # Whoever listens is told, and the project's subscribers are to be (webhooks/deliveries.py): by one small row
 # here, however many they are.
-INSERT: Final[LiteralString] = """
-    with made as (
+MADE: Final[LiteralString] = """
+    made as (
         insert into gitstore.events (id, project_id, workflow_id, type, created_at, data)
-        values (%(id)s, %(project_id)s, %(workflow_id)s, %(type)s, %(created_at)s, %(data)s)
+        select id, project_id, workflow_id, type, created_at, data
+        from jsonb_populate_recordset(null::gitstore.events, %(events)s)
         on conflict (id) do nothing
         returning id, project_id
     ), queued as (
         insert into gitstore.event_queue (event_id)
         select made.id from made
         where exists (select from gitstore.subscriptions s where s.project_id = made.project_id)
+    ), told as materialized (
+        select pg_notify('gitstore_events', made.id::text) from made
     )
-    select pg_notify('gitstore_events', made.id::text) from made
 """
+_INSERT: Final[LiteralString] = "with " + MADE + " select count(*) from told"
+
+
+def insert(tx: Transaction, events: Sequence[Mapping[str, object]]) -> None:
+    """Add `events`, each with the keys of `values`, but for those that are there already."""
+    tx.run(_INSERT, events=as_json(events))
 
 
 def values(facts: Iterable[Fact]) -> list[dict[str, object]]:
-    """The values of `INSERT`."""
+    """The columns of events, as `insert` and `MADE` take them."""
     return [
         {
             "id": fact.id,
@@ -82,7 +90,7 @@ def values(facts: Iterable[Fact]) -> list[dict[str, object]]:
             "workflow_id": fact.workflow_id,
             "type": fact.type.value,
             "created_at": fact.at,
-            "data": Jsonb(fact.data),
+            "data": fact.data,
         }
         for fact in facts
     ]

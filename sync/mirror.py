@@ -10,22 +10,19 @@ The caller holds the workflow's lock (sync/writing.py), so that a `Standing` sta
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from dataclasses import asdict, dataclass, fields
-from typing import Any, Final, LiteralString
-
-from psycopg.types.json import Jsonb
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Final, LiteralString
 
 from gitstore import names
 from gitstore.model import LedgerEntry, LedgerKind, WorkflowState
 from gitstore.reading import Reading
 from gitstore.versions import version_id
-from sync import derive, events
+from sync import audit, derive, events, rows
+from sync.audit import WORKER, Origin
 from sync.db import Transaction
 from sync.derive import Story, Titles, VersionRow, WorkflowRow
 from sync.events import Fact
-
-BATCH: Final = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,39 +54,16 @@ STANDINGS: Final[LiteralString] = """
     ) top on true
     where w.project_id = %(project)s and w.slug = any(%(slugs)s)
 """
-UPSERT_WORKFLOW: Final[LiteralString] = """
-    insert into gitstore.workflows (id, project_id, slug, name, description, current_version_id, held,
-        created_at, updated_at, latest_number, given_name, given_description, draft_commit, ledger_oid)
-    values (%(id)s, %(project_id)s, %(slug)s, %(name)s, %(description)s, %(current_version_id)s, %(held)s,
-        %(created_at)s, %(updated_at)s, %(latest_number)s, %(given_name)s, %(given_description)s,
-        %(draft_commit)s, %(ledger_oid)s)
-    on conflict (id) do update set name = excluded.name, description = excluded.description,
-        current_version_id = excluded.current_version_id, held = excluded.held,
-        created_at = excluded.created_at, updated_at = excluded.updated_at,
-        latest_number = excluded.latest_number, given_name = excluded.given_name,
-        given_description = excluded.given_description, draft_commit = excluded.draft_commit,
-        ledger_oid = excluded.ledger_oid
-"""
-# A draft's row becomes the published one, and is derived anew when another commit takes its number.
-UPSERT_VERSION: Final[LiteralString] = """
-    insert into gitstore.workflow_versions as v (id, workflow_id, project_id, version_number, state,
-        created_at, published_at, commit_sha, ref_oid, tree_sha, blob_sha, file_name, digest, definition,
-        valid, message, author_name, author_email, published_by)
-    values (%(id)s, %(workflow_id)s, %(project_id)s, %(version_number)s, %(state)s, %(created_at)s,
-        %(published_at)s, %(commit_sha)s, %(ref_oid)s, %(tree_sha)s, %(blob_sha)s, %(file_name)s, %(digest)s,
-        %(definition)s, %(valid)s, %(message)s, %(author_name)s, %(author_email)s, %(published_by)s)
-    on conflict (id) do update set state = excluded.state, created_at = excluded.created_at,
-        published_at = excluded.published_at, commit_sha = excluded.commit_sha, ref_oid = excluded.ref_oid,
-        tree_sha = excluded.tree_sha, blob_sha = excluded.blob_sha, file_name = excluded.file_name,
-        digest = excluded.digest, definition = excluded.definition, valid = excluded.valid,
-        message = excluded.message, author_name = excluded.author_name,
-        author_email = excluded.author_email, published_by = excluded.published_by
-    where v.state = 'draft'
-"""
-_DELETE_DRAFT: Final[LiteralString] = """
-    delete from gitstore.workflow_versions where workflow_id = %(workflow)s and state = 'draft'
-        and version_number <> all(%(kept)s)
-"""
+# All that a batch of rows, with what happened, comes to. The count tells whether every version was taken.
+_WRITE: Final[LiteralString] = (
+    "with workflow as (" + rows.UPSERT_WORKFLOWS + "), "
+    "version as (" + rows.UPSERT_VERSIONS + " returning v.id), "
+    "noted as (" + audit.INSERT + "), " + events.MADE + " "
+    "select (select count(*) from version), (select count(*) from told)"
+)
+_DELETE_DRAFT: Final[LiteralString] = (
+    "delete from gitstore.workflow_versions where workflow_id = %(workflow)s and state = 'draft'"
+)
 _COMMIT_OF: Final[LiteralString] = "select commit_sha from gitstore.workflow_versions where id = %(id)s"
 
 
@@ -105,8 +79,11 @@ def tips(reading: Reading, slug: str) -> tuple[str | None, str | None]:
     return draft.decode() if draft else None, ledger.decode() if ledger else None
 
 
-def converge(tx: Transaction, reading: Reading, slug: str, standing: Standing | None) -> list[Fact]:
-    """Add to the rows of `slug` what Git says beyond `standing`; returns what happened, oldest first.
+def converge(
+    tx: Transaction, reading: Reading, slug: str, standing: Standing | None, origin: Origin
+) -> list[Fact]:
+    """Add to the rows of `slug` what Git says beyond `standing`, with its events, and to the audit log that
+    it came from `origin`; returns what happened, oldest first.
 
     Raises `integrity` where the two contradict each other.
     """
@@ -124,7 +101,7 @@ def converge(tx: Transaction, reading: Reading, slug: str, standing: Standing | 
         derive.check_draft(standing.draft_commit, state.draft, slug, news)
     if standing is not None and not news.entries and standing.draft_commit == state.draft:
         return []
-    return _Change(tx, reading, state, news, standing).carry_out()
+    return _Change(tx, reading, state, news, standing, origin).carry_out()
 
 
 def check(reading: Reading, standing: Standing) -> None:
@@ -158,12 +135,14 @@ class _Change:
         state: WorkflowState,
         news: Story,
         standing: Standing | None,
+        origin: Origin,
     ) -> None:
         self._tx = tx
         self._reading = reading
         self._state = state
         self._news = news
         self._standing = standing
+        self._origin = origin
         self._published = news.published()
         self._basis: VersionRow | None = None
 
@@ -174,21 +153,30 @@ class _Change:
         row = derive.workflow_row(
             self._reading, state, self._news, titles, draft, standing.row() if standing else None
         )
-        kept = [entry.version for entry in self._published] + ([draft.version_number] if draft else [])
+        self._drop_draft([entry.version for entry in self._published], draft)
         happened: dict[str, Fact] = {}
-        facts: list[Fact] = []
-        batches = _batches(self._published) or [[]]
-        for position, batch in enumerate(batches):
-            versions = [self._derive(entry) for entry in batch]
-            for entry, version in zip(batch, versions, strict=True):
-                happened[entry.oid] = events.published(row, version, entry)
-            if position == len(batches) - 1:
-                versions += [draft] if draft else []
-                facts = self._facts(row, draft, happened)
-            self._write(row if position == 0 else None, kept, versions, facts)
-            if len(batches) > 1:
-                self._reading.forget()
+        last: list[VersionRow] = []
+        for batch in derive.batches(self._reading, self._versions(row, happened)):
+            if last:
+                self._write(row, last, [])
+            last = batch
+        facts = self._facts(row, draft, happened)
+        self._write(row, [*last, draft] if draft else last, facts)
         return facts
+
+    def _versions(self, row: WorkflowRow, happened: dict[str, Fact]) -> Iterator[VersionRow]:
+        """The rows of what was published; each puts its event into `happened`, by its ledger entry."""
+        for entry in self._published:
+            version = self._derive(entry)
+            happened[entry.oid] = events.published(row, version, entry)
+            yield version
+
+    def _drop_draft(self, published: Sequence[int | None], draft: VersionRow | None) -> None:
+        """Delete the row of a draft that is gone, or has another number now."""
+        standing = self._standing
+        kept = [*published, draft.version_number] if draft else published
+        if standing is not None and standing.draft_number not in (None, *kept):
+            self._tx.run(_DELETE_DRAFT, workflow=standing.id)
 
     def _derive(self, entry: LedgerEntry) -> VersionRow:
         if self._basis is not None and self._basis.version_number == entry.version:
@@ -214,31 +202,25 @@ class _Change:
         parsed = self._reading.snapshot(self._state.slug, commit).definition
         return derive.titles_of(parsed.value if parsed else None)
 
-    def _write(
-        self,
-        row: WorkflowRow | None,
-        kept: Sequence[int | None],
-        versions: Sequence[VersionRow],
-        facts: Sequence[Fact],
-    ) -> None:
-        """One round trip. A version that stands there as published already is a contradiction."""
-        standing = self._standing
-        connection = self._tx.connection
-        cursor = connection.cursor()  # outlives the pipeline, in whose end the count arrives
-        with connection.pipeline():
-            if row is not None:
-                connection.execute(UPSERT_WORKFLOW, asdict(row))
-                if standing is not None and standing.draft_number not in (None, *kept):
-                    connection.execute(_DELETE_DRAFT, {"workflow": row.id, "kept": list(kept)})
-            if versions:
-                cursor.executemany(UPSERT_VERSION, [version_values(version) for version in versions])
-            if facts:
-                connection.cursor().executemany(events.INSERT, events.values(facts))
-        if versions and cursor.rowcount != len(versions):
+    def _write(self, row: WorkflowRow, versions: Sequence[VersionRow], facts: Sequence[Fact]) -> None:
+        """A version that stands there as published already is a contradiction."""
+        written = self._tx.value(
+            _WRITE,
+            workflows=rows.of([row]),
+            versions=rows.of(versions),
+            events=rows.as_json(events.values(facts)),
+            noted=rows.as_json([self._noted(fact) for fact in facts]),
+        )
+        if written != len(versions):
             numbers = ", ".join(f"v{version.version_number}" for version in versions)
             raise derive.contradiction(
                 self._state.slug, f"of {numbers}, the database holds some that the ledger has only now"
             )
+
+    def _noted(self, fact: Fact) -> dict[str, object]:
+        """The row of the audit log. What is mirrored later was done by whom Git names."""
+        by = replace(WORKER, actor_name=fact.actor) if self._origin is WORKER else self._origin
+        return audit.values(fact.project_id, by, fact.type.value, fact.object, {"event": str(fact.id)})
 
     def _facts(self, row: WorkflowRow, draft: VersionRow | None, published: dict[str, Fact]) -> list[Fact]:
         standing = self._standing
@@ -255,14 +237,3 @@ class _Change:
         if draft is not None and (standing is None or standing.draft_commit != draft.commit_sha):
             facts.append(events.draft_updated(row, draft))
         return facts
-
-
-def version_values(row: VersionRow) -> dict[str, Any]:
-    """The values of `UPSERT_VERSION`."""
-    values = {field.name: getattr(row, field.name) for field in fields(row)}
-    values["definition"] = Jsonb(row.definition) if row.definition is not None else None
-    return values
-
-
-def _batches(entries: Sequence[LedgerEntry]) -> list[Sequence[LedgerEntry]]:
-    return [entries[start : start + BATCH] for start in range(0, len(entries), BATCH)]

@@ -10,15 +10,13 @@ naming each contradiction, unless told to accept Git. Then a version is what a t
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
 from typing import Final, LiteralString
 
 from gitstore.errors import Code, GitstoreError
 from gitstore.reading import Reading
 from gitstore.versions import is_slug
-from sync import derive, verify
+from sync import derive, rows, verify
 from sync.db import Database, Transaction
-from sync.mirror import BATCH, UPSERT_VERSION, UPSERT_WORKFLOW, version_values
 from sync.reconcile import reconcile
 from sync.writing import MirroredWrites, lock_key
 
@@ -83,14 +81,11 @@ def _fill(tx: Transaction, reading: Reading, slug: str) -> int:
     if derived is None:
         return 0
     row, entries, draft = derived
-    tx.run(UPSERT_WORKFLOW, **asdict(row))
-    with tx.connection.cursor() as cursor:
-        for start in range(0, len(entries), BATCH):
-            batch = [derive.published_row(reading, slug, e) for e in entries[start : start + BATCH]]
-            cursor.executemany(UPSERT_VERSION, [version_values(version) for version in batch])
-            reading.forget()
-        if draft is not None:
-            cursor.execute(UPSERT_VERSION, version_values(draft))
+    tx.run(rows.UPSERT_WORKFLOWS, workflows=rows.of([row]))
+    for batch in derive.batches(reading, (derive.published_row(reading, slug, entry) for entry in entries)):
+        tx.run(rows.UPSERT_VERSIONS, versions=rows.of(batch))
+    if draft is not None:
+        tx.run(rows.UPSERT_VERSIONS, versions=rows.of([draft]))
     return len(entries) + (draft is not None)
 
 

@@ -19,7 +19,7 @@ from gitstore.reading import Reading
 from gitstore.versions import is_slug
 from sync import verify
 from sync.db import Transaction
-from sync.writing import MirroredWrites, lock
+from sync.writing import MirroredWrites, locks_of
 
 Progress = Callable[[int, int], None]
 
@@ -46,8 +46,7 @@ def repair(writes: MirroredWrites, progress: Progress | None = None) -> Iterator
     for done, slug in enumerate(slugs):
         if progress is not None:
             progress(done, len(slugs))
-        with writes.database.as_owner() as tx:
-            lock(tx, reading, [slug])
+        with writes.database.as_owner(locks_of(reading, [slug])) as tx:
             said = [*_Repair(tx, reading, slug).carry_out()]
         yield from said
         if said:

@@ -24,7 +24,7 @@ from gitstore.versions import is_slug
 from sync import derive
 from sync.db import Database, Transaction
 from sync.derive import VersionRow, WorkflowRow
-from sync.writing import lock
+from sync.writing import locks_of
 
 Progress = Callable[[int, int], None]
 
@@ -114,8 +114,7 @@ def _verify_one(database: Database, reading: Reading, slug: str) -> list[Finding
     with database.as_owner() as tx:
         if not list(differences(tx, reading, slug)):
             return []
-    with database.as_owner() as tx:
-        lock(tx, reading, [slug])
+    with database.as_owner(locks_of(reading, [slug])) as tx:
         return list(differences(tx, reading, slug))
 
 
@@ -230,7 +229,6 @@ def _against_git(tx: Transaction, reading: Reading, slug: str) -> Iterator[Findi
         batch, unreadable = _readable(reading, slug, entries[start : start + BATCH])
         yield from unreadable
         yield from _compare_versions(tx, slug, batch, numbers)
-        reading.forget()
     if draft is not None:
         yield from _compare_versions(tx, slug, [draft], numbers)
     expected = {entry.version for entry in entries} | ({draft.version_number} if draft else set())

@@ -17,17 +17,16 @@ import hashlib
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
-from typing import Final, LiteralString
+from typing import Final
 
 from gitstore import locks
 from gitstore.errors import Code, GitstoreError
 from gitstore.reading import Reading
 from gitstore.versions import check_slug
-from sync import audit, mirror
+from sync import mirror
 from sync.audit import WORKER, Origin
-from sync.db import Database, Transaction
+from sync.db import Database, Locks, Transaction
 from sync.events import Fact
 from sync.markers import Markers
 from sync.mirror import Standing
@@ -35,13 +34,6 @@ from sync.mirror import Standing
 MOST_LOCKS: Final = 64
 _PASSING: Final = (Code.UNAVAILABLE, Code.BUSY)
 _PAUSE: Final = 0.2  # seconds between two tries
-
-_LOCK_EXCLUSIVE: Final[LiteralString] = "select pg_advisory_xact_lock(%(repository)s)"
-_LOCK_SHARED: Final[LiteralString] = "select pg_advisory_xact_lock_shared(%(repository)s)"
-# unnest gives the keys in the order of the array, which is the same for every writer: no deadlocks.
-_LOCK_WORKFLOWS: Final[LiteralString] = (
-    "select pg_advisory_xact_lock(key) from unnest(%(keys)s::bigint[]) key"
-)
 
 Notify = Callable[[Sequence[Fact]], None]
 
@@ -85,7 +77,7 @@ class MirroredWrites:
         refusal: Exception | None = None
         begun, written = False, True
         try:
-            with self.database.as_mirror() as tx, self._locked(tx, touched) as standings:
+            with self._locked(touched) as (tx, standings):
                 facts += self._catch_up(tx, touched, standings)
                 before = [mirror.tips(self.reading, slug) for slug in touched]
                 with locks.present(self._writers):
@@ -96,6 +88,7 @@ class MirroredWrites:
                     except Exception as error:
                         # A part may be written: it is mirrored, and then the refusal goes on.
                         refusal = error
+                self.reading.refs.look_again()  # the body may have written by other means
                 written = before != [mirror.tips(self.reading, slug) for slug in touched]
                 facts += self._converge(tx, touched, standings, self.origin)
         except Exception as error:
@@ -117,7 +110,7 @@ class MirroredWrites:
     def mirror_again(self, slugs: Collection[str], origin: Origin | None = None) -> list[Fact]:
         """Let the rows of `slugs` catch up with Git, and clear their markers."""
         touched = sorted(set(slugs))
-        with self.database.as_mirror() as tx, self._locked(tx, touched) as standings:
+        with self._locked(touched) as (tx, standings):
             # Under the lock, so they are of writers that were stopped, or lost the database.
             pending = self.markers.pending()
             facts = self._converge(tx, touched, standings, origin or self.origin)
@@ -128,19 +121,14 @@ class MirroredWrites:
     @contextmanager
     def maintenance(self) -> Iterator[None]:
         """Hold the repository against every writer."""
-        with self.database.as_mirror() as tx:
-            tx.run(_LOCK_EXCLUSIVE, repository=lock_key(self.reading, None))
-            with locks.alone(self._writers):
-                yield
+        with self.database.as_mirror(locks_of(self.reading, None)), locks.alone(self._writers):
+            yield
 
     @contextmanager
-    def _locked(self, tx: Transaction, slugs: Sequence[str]) -> Iterator[dict[str, Standing]]:
-        """Take the locks, then see where the rows stand, in one round trip. Refs are steady within."""
-        with tx.connection.pipeline():
-            lock(tx, self.reading, slugs)
-            standings = mirror.standings(tx, self.reading, slugs)
-        with self.reading.refs.steady():
-            yield standings
+    def _locked(self, slugs: Sequence[str]) -> Iterator[tuple[Transaction, dict[str, Standing]]]:
+        """Hold the locks of `slugs`; the transaction, and where the rows stand. Refs are steady within."""
+        with self.database.as_mirror(locks_of(self.reading, slugs)) as tx, self.reading.refs.steady():
+            yield tx, mirror.standings(tx, self.reading, slugs)
 
     def _catch_up(self, tx: Transaction, slugs: Sequence[str], standings: dict[str, Standing]) -> list[Fact]:
         """Mirror what writers before us left undone; `standings` are brought up to date."""
@@ -153,23 +141,11 @@ class MirroredWrites:
         self, tx: Transaction, slugs: Sequence[str], standings: dict[str, Standing], origin: Origin
     ) -> list[Fact]:
         """Let the rows follow Git; raises `integrity` where they contradict it."""
-        facts = [
-            fact for slug in slugs for fact in mirror.converge(tx, self.reading, slug, standings.get(slug))
+        return [
+            fact
+            for slug in slugs
+            for fact in mirror.converge(tx, self.reading, slug, standings.get(slug), origin)
         ]
-        self._audit(tx, facts, origin)
-        return facts
-
-    def _audit(self, tx: Transaction, facts: Sequence[Fact], origin: Origin) -> None:
-        rows = []
-        for fact in facts:
-            # What is mirrored later was done by whom Git names.
-            by = replace(origin, actor_name=fact.actor) if origin is WORKER else origin
-            rows.append(
-                audit.values(fact.project_id, by, fact.type.value, fact.object, {"event": str(fact.id)})
-            )
-        if rows:
-            with tx.connection.cursor() as cursor:
-                cursor.executemany(audit.INSERT, rows)
 
     def _tell(self, facts: Sequence[Fact]) -> None:
         if facts and self._notify is not None:
@@ -198,14 +174,12 @@ class MirroredWrites:
         ) from error
 
 
-def lock(tx: Transaction, reading: Reading, slugs: Collection[str]) -> None:
-    """Take the locks of a write to `slugs`, until the transaction ends."""
+def locks_of(reading: Reading, slugs: Collection[str] | None) -> Locks:
+    """What a write to `slugs` holds; None stands for the whole repository, and so do very many."""
     repository = lock_key(reading, None)
-    if len(slugs) > MOST_LOCKS:
-        tx.connection.execute(_LOCK_EXCLUSIVE, {"repository": repository})
-        return
-    tx.connection.execute(_LOCK_SHARED, {"repository": repository})
-    tx.connection.execute(_LOCK_WORKFLOWS, {"keys": sorted(lock_key(reading, slug) for slug in slugs)})
+    if slugs is None or len(slugs) > MOST_LOCKS:
+        return Locks(shared=[], exclusive=[repository])
+    return Locks(shared=[repository], exclusive=sorted(lock_key(reading, slug) for slug in slugs))
 
 
 def lock_key(reading: Reading, slug: str | None) -> int:

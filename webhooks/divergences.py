@@ -119,8 +119,8 @@ def record(
     over = [ref for ref in before if ref not in found and ref not in untouched]
     tx.run(_CLOSE, source=source_id, refs=over)
     facts = [_fact(project_id, source_id, url, one, now) for one in news]
-    for values_ in events.values(facts):
-        tx.run(events.INSERT, **values_)
+    if facts:
+        events.insert(tx, events.values(facts))
     return news
 
 

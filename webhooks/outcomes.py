@@ -10,8 +10,6 @@ from datetime import datetime, timedelta
 from typing import Final, LiteralString
 from uuid import uuid4
 
-from psycopg.types.json import Jsonb
-
 from sync import audit, events
 from sync.audit import WORKER
 from sync.db import Transaction
@@ -126,9 +124,9 @@ def _disable(tx: Transaction, due: Due, why: str) -> bool:
         "workflow_id": None,
         "type": payload.DISABLED,
         "created_at": tx.value("select now()"),
-        "data": Jsonb(data),
+        "data": data,
     }
-    tx.run(events.INSERT, **event)
+    events.insert(tx, [event])
     audit.note(tx, due.project_id, WORKER, payload.DISABLED, str(due.subscription_id), {"reason": why})
     return True
 

@@ -80,7 +80,7 @@ class Version(Answer):
     @classmethod
     def of(cls, row: catalog.Version, public_url: str, **more: Any) -> Version:
         shown = str(row.version_number) if row.state == "published" else "draft"
-        return cls.model_construct(
+        return cls(
             id=row.id,
             workflow_id=row.workflow_id,
             workflow=row.slug,
@@ -91,7 +91,7 @@ class Version(Answer):
             commit=row.commit_sha,
             digest=row.digest,
             message=row.message,
-            author=Person.model_construct(name=row.author_name, email=row.author_email),
+            author=Person(name=row.author_name, email=row.author_email),
             published_by=row.published_by,
             created_at=_utc(row.created_at),
             published_at=_utc(row.published_at) if row.published_at else None,

@@ -21,8 +21,6 @@ from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from uuid import UUID, uuid4
 
-from psycopg.types.json import Jsonb
-
 from gitstore.model import Rules
 from sync import events
 from sync.catalog import create_project
@@ -56,11 +54,11 @@ def happen(database: Database, project: UUID) -> float:
         "workflow_id": uuid4(),
         "type": EventType.PUBLISHED.value,
         "created_at": "2026-01-01T00:00:00Z",
-        "data": Jsonb({"workflow": "order-sync", "message": "x" * 200}),
+        "data": {"workflow": "order-sync", "message": "x" * 200},
     }
     started = time.perf_counter()
     with database.as_mirror() as tx:
-        tx.run(events.INSERT, **values)
+        events.insert(tx, [values])
     return time.perf_counter() - started
 
 

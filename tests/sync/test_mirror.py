@@ -14,7 +14,7 @@ from gitstore.errors import Code, GitstoreError
 from gitstore.model import LedgerKind
 from gitstore.recording import Occasion, Recorder, write
 from gitstore.versions import version_id
-from sync import mirror
+from sync import derive
 from sync.events import EventType
 
 
@@ -118,7 +118,7 @@ def test_what_another_process_left_behind_is_mirrored_before_the_next_write(hous
 
 
 def test_many_versions_at_once_ascend_and_are_all_there(house: Any, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(mirror, "BATCH", 3)
+    monkeypatch.setattr(derive, "BATCH", 3)
     left = house.unmirrored()
     left.create_workflow("order-sync", Content(value=house.definition()), house.who)
     for number in range(1, 9):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import random
 import signal
 import subprocess
@@ -39,9 +38,9 @@ PUBLISHED = EventType.PUBLISHED.value
 def happen(house: House, count: int) -> set[str]:
     """Events, as if so many versions had been published; their ids."""
     ids = [uuid4() for _ in range(count)]
-    with house.database.as_mirror() as tx, tx.connection.cursor() as cursor:
-        cursor.executemany(
-            events.INSERT,
+    with house.database.as_mirror() as tx:
+        events.insert(
+            tx,
             [
                 {
                     "id": one,
@@ -49,7 +48,7 @@ def happen(house: House, count: int) -> set[str]:
                     "workflow_id": uuid4(),
                     "type": PUBLISHED,
                     "created_at": "2026-01-01T00:00:00Z",
-                    "data": json.dumps({"number": number}),
+                    "data": {"number": number},
                 }
                 for number, one in enumerate(ids)
             ],
