@@ -13,7 +13,7 @@ from uuid import UUID
 from gitstore.errors import GitstoreError
 from sync import events
 from sync.db import Database
-from webhooks import due, receipts, sources
+from webhooks import due, sources
 from webhooks.due import Claim
 from webhooks.following import Follower, StoppingError
 from webhooks.listening import Listener
@@ -23,7 +23,6 @@ THREADS: Final = 4
 _POLL_SECONDS: Final = 10.0  # in case nobody told us
 _PAUSES: Final = (0.5, 1.0, 2.0, 4.0, 8.0, 15.0)
 _PATIENCE: Final = 2.0  # seconds that a sync has left when the dispatcher is to stop
-_HOUSEKEEPING_SECONDS: Final = 3600.0
 
 
 class Dispatcher:
@@ -46,7 +45,6 @@ class Dispatcher:
         self._free = threading.BoundedSemaphore(threads)
         self._running: set[threading.Thread] = set()
         self._happened: queue.SimpleQueue[UUID] = queue.SimpleQueue()
-        self._tidied = time.monotonic()
 
     def run(self) -> None:
         """Sync what is due, again and again. A database that is away is waited for."""
@@ -81,7 +79,6 @@ class Dispatcher:
 
     def tick(self) -> float:
         """Begin what is due, as far as there is room; seconds until there is reason to look again."""
-        self._tidy()
         self._push_what_happened()
         while self._free.acquire(blocking=False):
             claim = None
@@ -125,8 +122,3 @@ class Dispatcher:
         if ids:
             with self._database.as_mirror() as tx:
                 due.push_due(tx, ids)
-
-    def _tidy(self) -> None:
-        if time.monotonic() - self._tidied > _HOUSEKEEPING_SECONDS:
-            self._tidied = time.monotonic()
-            receipts.forget_old(self._database)

@@ -16,7 +16,6 @@ import pytest
 from service.app import create_app
 from service.hooks_http import MOST_BYTES
 from tests.service.api.conftest import Client, House, Response, problem
-from webhooks import receipts
 from webhooks.addresses import Allowed
 
 SECRET = "It's-a-secret-to-everybody"
@@ -300,15 +299,6 @@ def test_a_paused_source_is_answered_and_stays_quiet(house: House, owner: Client
         tx.run("update gitstore.sources set due_at = now() + interval '1 hour'")
     assert ring(house, quiet).status_code == 202
     assert due(house) == 0
-
-
-def test_old_receipts_are_forgotten(house: House, quiet: str) -> None:
-    """After 30 days; the others stay."""
-    ring(house, quiet)
-    ring(house, quiet, delivery="d-2")
-    with house.database.as_owner() as tx:
-        tx.run("update gitstore.receipts set received_at = now() - interval '31 days' where delivery = 'd-1'")
-    assert receipts.forget_old(house.database) == 1
 
 
 def test_receipts_are_nobodys_to_read(house: House, owner: Client, quiet: str) -> None:
