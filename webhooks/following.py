@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from typing import Final
 from uuid import UUID
 
@@ -31,7 +32,7 @@ from sync.db import Database, Transaction
 from webhooks import divergences, due, sources
 from webhooks.divergences import Found
 from webhooks.due import Claim
-from webhooks.egress import Egress, reason
+from webhooks.egress import Egress
 from webhooks.sealing import Sealer
 from webhooks.sources import Direction
 from webhooks.syncing import Job, Progress, Result, Sync
@@ -39,6 +40,10 @@ from webhooks.syncing import Job, Progress, Result, Sync
 RENEW_SECONDS: Final = 20
 EXCHANGE_SECONDS: Final = 900.0
 """That a fetch and a push may take together."""
+STALL_SECONDS: Final = 60.0
+"""For which an upstream may say nothing: git itself tells every few seconds that it is at work."""
+REFS_SIZE: Final = 32 * 2**20
+"""Bytes of what an upstream says of its refs, all of which are held in memory: some 400,000 of them."""
 _SLACK: Final = 64 * 2**20  # bytes of an exchange beside the pack
 _FIRST_PAUSE: Final = 5.0
 _LONGEST_PAUSE: Final = 3600.0
@@ -117,11 +122,14 @@ class Follower:
         size = means.limits.pack + _SLACK
         try:
             with (
-                means.egress.git_pool(seconds=EXCHANGE_SECONDS, most_bytes=size) as pool,
+                means.egress.git_pool(
+                    seconds=EXCHANGE_SECONDS, most_bytes=size, stall=STALL_SECONDS, first=REFS_SIZE
+                ) as pool,
                 means.open_store(project, origin) as store,
             ):
                 sync = Sync(job, store, means.limits, check=self._check, progress=progress)
-                return sync.run(lambda: Remote(claim.url, pool, login, explain=reason))
+                connect = partial(Remote, claim.url, pool, login, explain=pool.explain, advertised=pool.go_on)
+                return sync.run(connect)
         except GitstoreError as error:
             if login is not None and login.password in error.message:  # what the other side said back
                 raise GitstoreError(error.code, error.message.replace(login.password, "***")) from error
