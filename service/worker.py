@@ -27,6 +27,7 @@ from service import logs, upkeep
 from service.config import Config
 from service.database import check
 from service.incoming import following
+from service.metrics import Metrics
 from service.outgoing import delivering
 from service.projects import Projects
 from sync import catalog, reconcile
@@ -101,7 +102,11 @@ class Worker:
 
     def run(self) -> None:
         """Do what is due, again and again. A Postgres that is away is told of once, and waited for."""
-        with delivering(self._config, self._database), following(self._config, self._database):
+        figures = Metrics(self._config.metrics_folder)
+        with (
+            delivering(self._config, self._database, figures),
+            following(self._config, self._database, figures),
+        ):
             self._heal()
 
     def _heal(self) -> None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import random
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -54,7 +54,8 @@ OpenStore = Callable[[Project, Origin], AbstractContextManager[Store]]
 
 @dataclass(frozen=True, slots=True)
 class Means:
-    """What syncing works with. `tell` writes a line of the log; `limits` are those of imports."""
+    """What syncing works with. `tell` writes a line of the log, `count` keeps the figures: "ok" or what went
+    wrong, and the codes of what diverged; `limits` are those of imports."""
 
     database: Database
     open_store: OpenStore
@@ -62,6 +63,7 @@ class Means:
     sealer: Sealer
     limits: Limits
     tell: Callable[..., None] = lambda _event, **_facts: None
+    count: Callable[[str, Sequence[str]], None] = lambda _outcome, _divergences: None
     clock: Callable[[], datetime] = lambda: datetime.now(UTC)
     dice: Callable[[], float] = random.random
 
@@ -112,6 +114,8 @@ class Follower:
             failure = GitstoreError(Code.INTERNAL, f"something went wrong here ({type(error).__name__})")
             result = Result(seen=dict(job.seen), untouched=set(job.known), error=failure)
         news = self._finish(claim, job, result)
+        outcome = result.error.code.value if result.error is not None else "ok"
+        self._means.count(outcome, [one.code for one in news])
         self._tell(project, job, result, news, started)
         return result
 
