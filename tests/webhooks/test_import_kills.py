@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import random
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,56 +10,13 @@ from typing import LiteralString
 
 import pytest
 
-from gitstore.sweeping import sweep
+from gitstore.sweeping import DAY, sweep
 from sync import reconcile
 from sync.verify import verify
 from tests.sync.conftest import House
 from tests.webhooks.sourcing import Following
-from tests.webhooks.test_courier import ROOT, end
 from tests.webhooks.upstreams import Upstream, upstream_in
-
-# A worker that dies at the nth fsync from when its sync begins: by then something was written, half.
-WORKER = """
-import os, signal, sys, threading
-from contextlib import contextmanager
-from pathlib import Path
-from uuid import UUID
-from gitstore.model import Limits
-from gitstore.store import Store
-from sync.db import Database
-from sync.writing import MirroredWrites
-from webhooks.addresses import Allowed
-from webhooks.egress import Egress
-from webhooks.following import Follower, Means, import_limits
-from webhooks.sealing import Sealer, new_key
-
-conninfo, path, source, nth = sys.argv[1:]
-left, fsync = int(nth), os.fsync
-database = Database(conninfo, max_connections=4)
-
-def dying(handle):
-    global left
-    left -= 1
-    if left == 0:
-        os.kill(os.getpid(), signal.SIGKILL)
-    fsync(handle)
-
-@contextmanager
-def open_store(project, origin):
-    store = Store(Path(path), project.id)
-    store.locks = MirroredWrites(database, store, origin)
-    yield store
-
-means = Means(database, open_store, Egress(Allowed.parse("127.0.0.0/8")), Sealer([new_key()]),
-              import_limits(Limits(), 2**28))
-follower = Follower(means, threading.Event())
-claim = follower.claim(UUID(source))
-assert claim is not None, "somebody is at it"
-os.fsync = dying
-result = follower.sync(claim)
-assert result.error is None, result.error
-os._exit(0)
-"""
+from tests.webhooks.working import work
 
 
 @pytest.fixture
@@ -83,10 +38,10 @@ def test_an_import_that_is_killed_is_completed_once(
     dice = random.Random(tags)  # noqa: S311
     died = 0
     for _ in range(kills):
-        died += work(following, dice.randint(1, 130)) == -9
+        died += work(following, dies_at=dice.randint(1, 130)).killed
         recover(house, following)
     assert died > 0
-    assert work(following, 0) == 0
+    assert not work(following).killed
     recover(house, following)
     assert sorted(house.store.version_tags("many")) == list(range(1, tags + 1))
     assert list(verify(house.database, house.store)) == []
@@ -105,24 +60,12 @@ def test_an_import_that_is_killed_is_completed_once(
     assert not house.writes.markers.pending()
 
 
-def work(following: Following, nth: int) -> int:
-    """A worker's sync; how it ended."""
-    command = [sys.executable, "-c", WORKER, following.database.conninfo,
-               str(following.house.store.path), str(following.source.id), str(nth)]  # fmt: skip
-    child = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE)
-    try:
-        _, complaint = child.communicate(timeout=300)
-    finally:
-        end(child)
-    assert child.returncode in (0, -9), complaint.decode()
-    return child.returncode
-
-
 def recover(house: House, following: Following) -> None:
     """What the next worker does at its start, once the lease of the killed one is over."""
     with house.database.as_owner() as tx:
         tx.run("update gitstore.sources set claimed_until = now() where claimed_until > now()")
-    sweep(house.store.path, house.writes.maintenance, time.time(), None)
+    # A day later: what a killed process wrote half is left alone until then.
+    sweep(house.store.path, house.writes.maintenance, time.time() + 2 * DAY, None)
     report = reconcile.reconcile(house.writes)
     assert report.failures == {}
     house.store.forget()
