@@ -8,10 +8,13 @@ import json
 import random
 from collections.abc import Iterator
 from dataclasses import replace
+from io import BytesIO
 from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
+from werkzeug.test import EnvironBuilder
+from werkzeug.wrappers import Response as WsgiResponse
 
 from service.app import create_app
 from service.hooks_http import MOST_BYTES
@@ -47,14 +50,19 @@ def ring(
 ) -> Response:  # fmt: skip
     """As GitHub does."""
     body = payload if isinstance(payload, bytes) else json.dumps(payload).encode()
-    sent = {
+    sent = {**signed(body, event=event, delivery=delivery, secret=secret), **headers}
+    return Client(house.app, "")("POST", f"/hooks/{source}", data=body, headers=sent)
+
+
+def signed(
+    body: bytes, *, event: str = "push", delivery: str = "d-1", secret: str = SECRET
+) -> dict[str, str]:
+    return {
         "X-Hub-Signature-256": "sha256=" + hmac.digest(secret.encode(), body, hashlib.sha256).hex(),
         "X-GitHub-Event": event,
         "X-GitHub-Delivery": delivery,
         "Content-Type": "application/json",
-        **headers,
     }
-    return Client(house.app, "")("POST", f"/hooks/{source}", data=body, headers=sent)
 
 
 def due(house: House) -> int:
@@ -263,6 +271,32 @@ def test_a_body_that_is_too_large_is_refused_before_it_is_read(house: House, qui
     body = b"{" + b" " * MOST_BYTES + b"}"
     problem(ring(house, quiet, body), 413, "too_large")
     assert ring(house, quiet, b"{" + b" " * (MOST_BYTES - 2) + b"}").status_code == 202
+
+
+@pytest.mark.parametrize(
+    ("size", "status"), [(MOST_BYTES, 202), (MOST_BYTES + 1, 413), (2 * MOST_BYTES, 413)]
+)
+def test_a_chunked_body_has_the_same_limit(house: House, quiet: str, size: int, status: int) -> None:
+    """Its length is not told: it is refused for it all the same, and not for its signature."""
+    body = b'{"a":"' + b"x" * (size - 8) + b'"}'
+    sent = EnvironBuilder(path=f"/hooks/{quiet}", method="POST", headers=signed(body)).get_environ()
+    sent.pop("CONTENT_LENGTH", None)
+    sent |= {"wsgi.input": BytesIO(body), "wsgi.input_terminated": True}  # as gunicorn de-chunks it
+    answer = WsgiResponse.from_app(house.app, sent)
+    assert answer.status_code == status, answer.text
+    if status == 413:
+        assert answer.json["detail"].startswith(f"the body has more than {MOST_BYTES:,} bytes")
+
+
+def test_a_body_that_was_cut_short_is_told_as_that(house: House, quiet: str) -> None:
+    """And not as a secret that is wrong: nobody is to look for it in the forge."""
+    body = json.dumps(TAG).encode()
+    answer = house.app.test_client().post(
+        f"/hooks/{quiet}", input_stream=BytesIO(body[:20]), headers=signed(body),
+        environ_overrides={"wsgi.input_terminated": True, "CONTENT_LENGTH": str(len(body))},
+    )  # fmt: skip
+    assert answer.status_code == 400
+    assert answer.json["detail"] == f"the body ended after 20 of {len(body)} bytes"
 
 
 def test_no_json_is_400(house: House, quiet: str) -> None:
