@@ -8,6 +8,7 @@ import json
 import random
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import UTC, datetime
 from io import BytesIO
 from typing import Any
 from uuid import UUID, uuid4
@@ -19,7 +20,10 @@ from werkzeug.wrappers import Response as WsgiResponse
 from service.app import create_app
 from service.hooks_http import MOST_BYTES
 from tests.service.api.conftest import Client, House, Response, problem
+from tests.webhooks.test_inbound import DATA, FORGES, event_of, real
+from tests.webhooks.test_inbound import signed as by_forge
 from webhooks.addresses import Allowed
+from webhooks.signature import Forge, sign
 
 SECRET = "It's-a-secret-to-everybody"
 URL = "http://git.example:8000/acme/flows.git"
@@ -256,6 +260,44 @@ def test_a_bad_signature_is_401_and_remembers_nothing(house: House, quiet: str) 
     assert due(house) == 0
     assert ring(house, quiet).status_code == 202
     assert due(house) == 1
+
+
+def test_every_real_payload_wakes_the_right_project(house: House, owner: Client) -> None:
+    """As its forge signs it: answered, and the project whose source it is, is due; the other never."""
+    stranger = house.client("owner", house.other)
+    names = {forge: added(owner, f"{URL[:-4]}-{forge}.git", forge=forge, secret=None) for forge in Forge}
+    theirs = added(stranger)["id"]
+    seen = 0
+    for path in [*real("webhooks-multi-goscm"), *real("webhooks-github-octokit")]:
+        folder, body = path.relative_to(DATA).parts, path.read_bytes()
+        forge = FORGES[folder[2]] if folder[0] == "webhooks-multi-goscm" else Forge.GITHUB
+        event = event_of(path, forge, body) if folder[0] == "webhooks-multi-goscm" else path.parent.name
+        made = names[forge]
+        headers = signed_by(forge, made["webhook"]["secret"], body, event, f"d-{seen}")
+        sleep(house)
+        answer = Client(house.app, "")("POST", f"/hooks/{made['id']}", data=body, headers=headers)
+        assert answer.status_code == 202, (path, answer.text)
+        woken = [made["id"]] if answer.json["status"] == "accepted" else []
+        assert awake(house) == woken, path
+        assert theirs not in woken
+        seen += 1
+    assert seen > 90
+
+
+def signed_by(forge: Forge, secret: str, body: bytes, event: str, delivery: str) -> dict[str, str]:
+    if forge is Forge.ANY:
+        return {"Content-Type": "application/json", **sign([secret], delivery, datetime.now(UTC), body)}
+    return dict(by_forge(forge, body, event, delivery, secret=secret)[0])
+
+
+def sleep(house: House) -> None:
+    with house.database.as_owner() as tx:
+        tx.run("update gitstore.sources set due_at = now() + interval '1 hour'")
+
+
+def awake(house: House) -> list[str]:
+    with house.database.as_owner() as tx:
+        return [str(id_) for (id_,) in tx.tuples("select id from gitstore.sources where due_at <= now()")]
 
 
 @pytest.mark.parametrize(
