@@ -174,8 +174,9 @@ class Follower:
                 return []
             due.see(tx, claim, job.seen, result.seen)
             news = divergences.record(
-                tx, claim.project_id, claim.id, claim.url, result.found, result.untouched, self._means.clock()
-            )
+                tx, claim.project_id, claim.id, claim.url, result.found, result.untouched,
+                {ref for ref, known in job.known.items() if known.decision}, self._means.clock(),
+            )  # fmt: skip
             due.done(tx, claim, report, result.error, self._pause(claim.failures))
         return news
 
