@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from contextlib import suppress
 from pathlib import Path
+from typing import BinaryIO
 
 from dulwich.file import _GitFile
 
@@ -16,6 +17,12 @@ def fsync_folder(folder: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def flush(file: BinaryIO) -> None:
+    """Make what was written to `file` durable."""
+    file.flush()
+    os.fsync(file.fileno())
 
 
 def make_folder(folder: Path) -> None:

@@ -48,6 +48,7 @@ class Import:
     _broken: dict[bytes, GitstoreError] = field(default_factory=dict)
     _admitted: list[bytes] = field(default_factory=list)
     _fetches: int = 0
+    _overflowed: bool = False
 
     # Objects
 
@@ -66,10 +67,13 @@ class Import:
             self._fetch_parts(remote, missing, error)
 
     def _fetch_parts(self, remote: Remote, tips: Sequence[bytes], error: GitstoreError) -> None:
-        """Objects of some tip are refused: fetch the halves, so that the others don't suffer for it."""
+        """Objects of some tip are refused: fetch the halves, so that the others don't suffer for it.
+
+        Where all of them together are too large, none is taken: the limit is one of an import.
+        """
         if error.code not in _OBJECTS_WRONG or not tips:
             raise error
-        if len(tips) == 1 or self._fetches >= _MOST_FETCHES:
+        if len(tips) == 1 or self._overflowed or self._fetches >= _MOST_FETCHES:
             self._broken.update(dict.fromkeys(tips, error))
             return
         middle = len(tips) // 2
@@ -100,7 +104,12 @@ class Import:
                         sink = spool.enter_context(held.incoming(self.limits))
                     return sink(chunk)
 
-                remote.fetch(self.layout.prefixes, chosen, self._haves(), write)
+                try:
+                    remote.fetch(self.layout.prefixes, chosen, self._haves(), write)
+                except GitstoreError as error:
+                    # More than may be fetched at all: to ask again, for less, would come to the same.
+                    self._overflowed |= error.code is Code.TOO_LARGE
+                    raise
             if tips:
                 self._admit(held, tips)
 

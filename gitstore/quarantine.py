@@ -13,7 +13,7 @@ import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
@@ -34,6 +34,7 @@ ALIVE: Final = "alive"
 UNPACK_LIMIT = 100  # objects; a larger pack is kept whole, as by git's receive.unpackLimit
 _CHUNK = 64 * 1024
 _GITLINK = b"160000 "
+_FOLDER = b"40000 "
 # What unpack-objects and index-pack say of an object that another one names, but that is nowhere.
 _LINK_BROKEN = ("object of unexpected type", "did not receive expected object", "unresolved delta")
 _SAID = 4096  # characters of a child's complaint that are passed on
@@ -174,8 +175,10 @@ class Quarantine:
                 entered.add(oid)
                 waiting.append((oid, True))
                 # What is there already is looked up here and not kept: a tree may name it very often.
-                below = self._unknown(references(self.objects.get(oid)), complete)
-                waiting.extend((other, False) for other in below)
+                below, files = _named_by(self.objects.get(oid))
+                # A file leads no further, and that it is one, git has checked: it need not be read.
+                complete.update(dict.fromkeys(self._unknown(files, complete)))
+                waiting.extend((other, False) for other in self._unknown(below, complete))
 
     def _unknown(self, oids: Iterable[bytes], complete: Mapping[bytes, None]) -> list[bytes]:
         """Those of `oids` that are new and not gone through yet. Raises `objects_missing`."""
@@ -230,18 +233,25 @@ class Quarantine:
 
 def references(item: ShaFile) -> list[bytes]:
     """The ids of what an object needs to be complete."""
+    below, files = _named_by(item)
+    return [*below, *files]
+
+
+def _named_by(item: ShaFile) -> tuple[Collection[bytes], Collection[bytes]]:
+    """As `references`: those that need something themselves, and the files of a tree."""
     if isinstance(item, Commit):
-        return [item.tree, *item.parents]
+        return [item.tree, *item.parents], ()
     if isinstance(item, Tag):
-        return [item.object[1]]
+        return [item.object[1]], ()
     if isinstance(item, Tree):
         return _entries(item.as_raw_string())
-    return []
+    return (), ()
 
 
-def _entries(tree: bytes) -> list[bytes]:
-    """What a tree names, each once. Not by dulwich, which makes 100 MB of a tree of 4."""
-    found: set[bytes] = set()
+def _entries(tree: bytes) -> tuple[set[bytes], set[bytes]]:
+    """The folders and the files that a tree names. Not by dulwich, which makes 100 MB of a tree of 4."""
+    folders: set[bytes] = set()
+    files: set[bytes] = set()
     at = 0
     while at < len(tree):
         end = tree.find(b"\0", at)
@@ -249,9 +259,10 @@ def _entries(tree: bytes) -> list[bytes]:
             raise GitstoreError(Code.INTEGRITY, "a tree is damaged on disk: run gitstore verify")
         # A submodule: its commit lives in another repository.
         if not tree.startswith(_GITLINK, at):
-            found.add(tree[end + 1 : end + 21])
+            kind = folders if tree.startswith(_FOLDER, at) else files
+            kind.add(tree[end + 1 : end + 21].hex().encode())
         at = end + 21
-    return [oid.hex().encode() for oid in found]
+    return folders, files - folders
 
 
 def _index_last(path: Path) -> tuple[bool, str]:

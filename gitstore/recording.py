@@ -21,6 +21,8 @@ from gitstore.policy import Effect, Verdict
 from gitstore.reading import Reading
 from gitstore.refs import RefUpdate
 
+_MANY = 50  # entries of the ledger; so many at once make a pack, rather than a file each
+
 
 @dataclass(frozen=True, slots=True)
 class Occasion:
@@ -140,7 +142,8 @@ def write(reading: Reading, recorders: Sequence[Recorder]) -> list[bytes]:
     """Write all that `recorders` hold or none; returns the refs that stood elsewhere than was expected."""
     commits = [commit for recorder in recorders for commit in recorder.commits]
     if commits:
-        reading.objects.write([ledger.EMPTY_TREE, *commits])
+        many = len(commits) > _MANY
+        (reading.objects.write_pack if many else reading.objects.write)([ledger.EMPTY_TREE, *commits])
     updates = [update for recorder in recorders for update in recorder.updates()]
     moved = reading.refs.update(updates) if updates else []
     if not moved:

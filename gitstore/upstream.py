@@ -39,7 +39,8 @@ class Remote:
     """The repository at `url` (http or https, without a user in it).
 
     `pool` is a urllib3 PoolManager, or what behaves like one. `explain` says in words why a connection
-    failed. Nothing is kept between calls.
+    failed; `advertised` is called once the refs are known, before objects come. Nothing is kept between
+    calls.
     """
 
     def __init__(
@@ -49,8 +50,10 @@ class Remote:
         credential: Credential | None = None,
         *,
         explain: Callable[[BaseException], str] = lambda _: "the connection failed",
+        advertised: Callable[[], None] = lambda: None,
     ) -> None:
         self._explain = explain
+        self._advertised = advertised
         self._credential = credential
         self._requests = _Requests(pool)
         self._client = Urllib3HttpGitClient(
@@ -76,6 +79,7 @@ class Remote:
 
         def wanted(advertised: Mapping[Any, Any]) -> list[ObjectID]:
             self._refuse_dumb()
+            self._advertised()
             refs = {bytes(name): bytes(oid) for name, oid in advertised.items()}
             return [ObjectID(oid) for oid in choose(refs)]
 
@@ -100,6 +104,7 @@ class Remote:
 
         def update(advertised: Mapping[Any, Any]) -> dict[Any, Any]:
             self._refuse_dumb()
+            self._advertised()
             wanted.update(choose({bytes(name): bytes(oid) for name, oid in advertised.items()}))
             return dict(wanted)
 

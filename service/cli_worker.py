@@ -21,7 +21,7 @@ LOGGING: Final = ("GITSTORE_LOG_FORMAT", "GITSTORE_LOG_LEVEL")
 
 @click.command()
 @click.option("--parent", type=int, hidden=True, help="End with this process, our parent.")
-@with_config(*WHERE, *LOGGING, "GITSTORE_RECONCILE_SECONDS")
+@with_config(*WHERE, *LOGGING, "GITSTORE_RECONCILE_SECONDS", "GITSTORE_KEEP_DAYS")
 def worker(config: Config, parent: int | None) -> None:
     """Do what is due in the background. `gitstore serve` runs one; more of them do no harm."""
     if parent is not None:
@@ -36,6 +36,7 @@ def worker(config: Config, parent: int | None) -> None:
     signal.signal(signal.SIGINT, ask)
     with (
         connection_string(config) as conninfo,
-        closing(Database(conninfo, max_connections=4, application="gitstore worker")) as database,
+        # One for each import that writes, and some for deliveries beside them; they open as they are needed.
+        closing(Database(conninfo, max_connections=16, application="gitstore worker")) as database,
     ):
         Worker(config, database, stop).run()

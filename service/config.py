@@ -35,6 +35,7 @@ class Config:
     workers: int
     threads: int
     reconcile_seconds: int
+    keep_days: int
     log_format: str
     log_level: str
     limits: Limits

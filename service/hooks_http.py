@@ -12,8 +12,8 @@ from typing import Final
 from flask import Blueprint, Response, jsonify, request
 
 from gitstore.errors import Code, GitstoreError
-from gitstore.packs import too_large
 from service import logs
+from service.api.bodies import read_body
 from service.api.lookup import uuid_of
 from service.context import note, now, services
 from webhooks import receipts
@@ -35,7 +35,8 @@ def ring(source: str) -> Response:
     if bell is None:
         raise GitstoreError(Code.NOT_FOUND, "there is no source of that id: is the webhook's URL whole?")
     note(project=bell.project, source=str(bell.id))
-    received, new = receipts.take(here.database, here.sealer(), bell, request.headers.items(), _body(), now())
+    body = read_body(request, MOST_BYTES)
+    received, new = receipts.take(here.database, here.sealer(), bell, request.headers.items(), body, now())
     logs.action(
         "rung",
         project=bell.project,
@@ -51,12 +52,3 @@ def ring(source: str) -> Response:
     answer.status_code = 202
     answer.headers["Cache-Control"] = "no-store"
     return answer
-
-
-def _body() -> bytes:
-    """The raw bytes; what is too long is refused before it is read, where its length is told."""
-    length = request.content_length
-    if length is not None and length > MOST_BYTES:
-        raise too_large("the body has", length, MOST_BYTES)
-    request.max_content_length = MOST_BYTES
-    return request.get_data(cache=False)

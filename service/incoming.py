@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from gitstore.errors import GitstoreError
 from gitstore.store import Store
 from service import logs, secret_key
 from service.config import Config
+from service.metrics import Metrics
 from service.projects import Projects
 from sync.audit import Origin
 from sync.catalog import Project
@@ -20,11 +21,11 @@ from webhooks.following import Follower, Means, import_limits
 
 
 @contextmanager
-def following(config: Config, database: Database) -> Iterator[None]:
+def following(config: Config, database: Database, metrics: Metrics) -> Iterator[None]:
     """Sync sources when they are due, in threads of their own, for the time of the block."""
     stop = threading.Event()
     try:
-        follower = follower_of(config, database, stop)
+        follower = follower_of(config, database, stop, metrics.synced)
     except GitstoreError as error:
         # What else the worker does goes on.
         logs.action("sources_off", level="error", reason=error.message)
@@ -41,8 +42,13 @@ def following(config: Config, database: Database) -> Iterator[None]:
         thread.join()
 
 
-def follower_of(config: Config, database: Database, stop: threading.Event) -> Follower:
-    """What syncs a source. Raises `config` where the secrets can't be opened."""
+def follower_of(
+    config: Config,
+    database: Database,
+    stop: threading.Event,
+    count: Callable[[str, Sequence[str]], None] = lambda _outcome, _divergences: None,
+) -> Follower:
+    """What syncs a source; `count` keeps the figures. Raises `config` where the secrets can't be opened."""
     projects = Projects(config)
 
     @contextmanager
@@ -57,6 +63,7 @@ def follower_of(config: Config, database: Database, stop: threading.Event) -> Fo
         sealer=secret_key.sealer(config),
         limits=import_limits(config.limits, config.max_import),
         tell=logs.action,
+        count=count,
     )
     return Follower(means, stop)
 

@@ -8,7 +8,7 @@ counts for itself.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -17,6 +17,8 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 from prometheus_client.registry import Collector
+
+from webhooks.figures import Figures
 
 CONTENT_TYPE: Final = CONTENT_TYPE_PLAIN_0_0_4
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
@@ -56,6 +58,24 @@ class Metrics:
             ("outcome",),
             registry=registry,
         )
+        self._syncs = Counter(
+            "gitstore_source_syncs_total",
+            "Syncs of sources by outcome: ok, or the code of what went wrong.",
+            ("outcome",),
+            registry=registry,
+        )
+        self._divergences = Counter(
+            "gitstore_divergences_total",
+            "Divergences found between a source and a project, by code.",
+            ("code",),
+            registry=registry,
+        )
+
+    def synced(self, outcome: str, divergences: Iterable[str] = ()) -> None:
+        """Count one sync; `divergences` are the codes of those that it found anew."""
+        self._syncs.labels(outcome).inc()
+        for code in divergences:
+            self._divergences.labels(code).inc()
 
     def delivered(self, outcome: str) -> None:
         self._deliveries.labels(outcome).inc()
@@ -72,34 +92,37 @@ class Metrics:
         self._pushes.labels(outcome).inc()
 
     def exposition(
-        self, *, mirror_lag_seconds: float | None = None, delivery_lag_seconds: float | None = None
+        self,
+        *,
+        mirror_lag_seconds: float | None = None,
+        delivery_lag_seconds: float | None = None,
+        standing: Figures | None = None,
     ) -> bytes:
         """Every figure, of all processes, in Prometheus' text format (CONTENT_TYPE).
 
-        The lags are measured by the caller at the scrape, as they grow just when nobody is there to update
-        them: the age of the oldest write that Git has and Postgres may lack, and how long the oldest delivery
-        has been due (0: none).
+        The lags, and how sources and deliveries are `standing`, are measured by the caller at the scrape, as
+        they grow just when nobody is there to update them; what is None is not told.
         """
         counted = self._registry
         if self._folder is not None:
             counted = CollectorRegistry()
             MultiProcessCollector(counted, path=str(self._folder))  # type: ignore[no-untyped-call]
-        text = generate_latest(counted)
-        for lag, name, meaning in (
-            (
-                mirror_lag_seconds,
+        gauges = [
+            _gauge(
                 "gitstore_mirror_lag_seconds",
                 "Age of the oldest write that Git has and Postgres may lack; 0 where there is none.",
+                mirror_lag_seconds,
             ),
-            (
-                delivery_lag_seconds,
+            _gauge(
                 "gitstore_delivery_lag_seconds",
                 "How long the oldest delivery that is not sent yet has been due; 0 where there is none.",
+                delivery_lag_seconds,
             ),
-        ):
-            if lag is not None:
-                text += generate_latest(_only(_Lag(lag, name, meaning)))
-        return text
+            *(_standing(standing) if standing is not None else ()),
+        ]
+        return generate_latest(counted) + generate_latest(
+            _only(gauge for gauge in gauges if gauge is not None)
+        )
 
 
 def forget_process(folder: Path | None, pid: int) -> None:
@@ -108,17 +131,42 @@ def forget_process(folder: Path | None, pid: int) -> None:
         mark_process_dead(pid, str(folder))  # type: ignore[no-untyped-call]
 
 
-class _Lag(Collector):
-    """A figure that nobody keeps. A Gauge would be one for each process, in the shared folder."""
+def _standing(now: Figures) -> Iterator[Metric | None]:
+    yield _by_state("gitstore_sources", "Sources, by state.", now.sources)
+    yield _gauge(
+        "gitstore_source_success_age_seconds",
+        "Time since the last sync that succeeded, of the source that waits longest for one (not paused).",
+        now.since_success,
+    )
+    yield _gauge("gitstore_divergences_open", "Divergences that nobody has resolved.", now.divergences)
+    yield _by_state(
+        "gitstore_subscriptions", "Subscriptions, by state; failing ones are active.", now.subscriptions
+    )
+    yield _gauge("gitstore_deliveries_pending", "Deliveries that have not ended, held ones too.", now.pending)
 
-    def __init__(self, seconds: float, name: str, meaning: str) -> None:
-        self._family = GaugeMetricFamily(name, meaning, seconds)
+
+def _gauge(name: str, meaning: str, value: float | None) -> Metric | None:
+    return None if value is None else GaugeMetricFamily(name, meaning, value)
+
+
+def _by_state(name: str, meaning: str, counts: Mapping[str, int]) -> Metric:
+    family = GaugeMetricFamily(name, meaning, labels=["state"])
+    for state, count in counts.items():
+        family.add_metric([state], count)
+    return family
+
+
+class _Measured(Collector):
+    """Figures that nobody keeps. A Gauge would be one for each process, in the shared folder."""
+
+    def __init__(self, found: Iterable[Metric]) -> None:
+        self._found = list(found)
 
     def collect(self) -> Iterator[Metric]:
-        yield self._family
+        return iter(self._found)
 
 
-def _only(collector: Collector) -> CollectorRegistry:
+def _only(found: Iterable[Metric]) -> CollectorRegistry:
     registry = CollectorRegistry()
-    registry.register(collector)
+    registry.register(_Measured(found))
     return registry

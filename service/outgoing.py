@@ -18,7 +18,7 @@ from webhooks.schedule import Ending
 
 
 @contextmanager
-def delivering(config: Config, database: Database) -> Iterator[None]:
+def delivering(config: Config, database: Database, metrics: Metrics) -> Iterator[None]:
     """Deliver, in threads of its own, for the time of the block."""
     try:
         sealer = secret_key.sealer(config)
@@ -27,7 +27,6 @@ def delivering(config: Config, database: Database) -> Iterator[None]:
         logs.action("deliveries_off", level="error", reason=error.message)
         yield
         return
-    metrics = Metrics(config.metrics_folder)
 
     def tell(told: Told) -> None:
         metrics.delivered(told.ending.value)

@@ -182,6 +182,14 @@ SETTINGS: Final = (
         _whole(1, 86_400),
         "reconcile_seconds",
     ),
+    Setting(
+        "GITSTORE_KEEP_DAYS",
+        "30",
+        "Days for which deliveries that have ended, with their attempts, and receipts of webhooks are kept.",
+        "a number of days from 1 to 3650",
+        _whole(1, 3650),
+        "keep_days",
+    ),
     Setting("GITSTORE_MAX_PACK", "16M", "Largest pack of a push, in bytes.", _SIZES, _size, "limits.pack"),
     Setting(
         "GITSTORE_MAX_PACK_OBJECTS",

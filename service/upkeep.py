@@ -1,13 +1,14 @@
-"""What the worker does for a repository beside mirroring it: sweep what killed processes left, and git's gc.
+"""What the worker does beside mirroring: sweep what killed processes left, git's gc, forget what is old.
 
-Neither stops the other, nor the mirror: what can't be done now, as somebody is at it, is done the next time.
+The first two are for a repository, and neither stops the other, nor the mirror: what can't be done now, as
+somebody is at it, is done the next time.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from dulwich.file import FileLocked
@@ -17,7 +18,9 @@ from gitstore.maintenance import collect, due
 from gitstore.mending import mend_packed_refs, packed_refs_damaged
 from gitstore.sweeping import sweep
 from service import logs
+from sync.db import Database
 from sync.writing import MirroredWrites
+from webhooks.pruning import prune
 
 GC_SECONDS: Final = 86_400.0
 
@@ -63,6 +66,17 @@ def collect_garbage(writes: MirroredWrites, stopping: Callable[[], bool]) -> Non
         logs.action(
             "gc", project=project, pruned=done.pruned, packs=done.packs,
             duration_ms=round(done.seconds * 1000, 1),
+        )  # fmt: skip
+
+
+def forget_old(database: Database, days: int, stopping: Callable[[], bool]) -> None:
+    """Deliveries that ended more than `days` ago, and receipts. Raises `unavailable`."""
+    started = time.monotonic()
+    pruned = prune(database, timedelta(days=days), stopping)
+    if pruned:
+        logs.action(
+            "forgotten", deliveries=pruned.deliveries, receipts=pruned.receipts, held=pruned.held or None,
+            duration_ms=round((time.monotonic() - started) * 1000, 1),
         )  # fmt: skip
 
 

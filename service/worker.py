@@ -2,8 +2,9 @@
 
 Due is: what markers say was under way when a process was stopped, and the lock files that it left (at the
 start, and every GITSTORE_RECONCILE_SECONDS); a full pass over all workflows daily, and once after each boot
-of the machine, as markers do not survive a power cut; git's own maintenance daily. Several workers are fine:
-each thing is done under its locks, and to do it twice is to do it once.
+of the machine, as markers do not survive a power cut; git's own maintenance daily; forgetting old deliveries
+and receipts, hourly. Several workers are fine: each thing is done under its locks, and to do it twice is to
+do it once.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from service import logs, upkeep
 from service.config import Config
 from service.database import check
 from service.incoming import following
+from service.metrics import Metrics
 from service.outgoing import delivering
 from service.projects import Projects
 from sync import catalog, reconcile
@@ -35,6 +37,7 @@ from sync.reconcile import Report
 from sync.writing import MirroredWrites
 
 FULL_PASS_SECONDS: Final = 86_400.0
+PRUNE_SECONDS: Final = 3600.0
 _BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
 _KEPT_BOOTS: Final = 20
 _FIRST_PAUSE: Final = 1.0
@@ -95,10 +98,15 @@ class Worker:
         self._boot = boot or boot_id()
         self._told: dict[tuple[UUID, str], str] = {}
         self._swept = False
+        self._prune_at = 0.0
 
     def run(self) -> None:
         """Do what is due, again and again. A Postgres that is away is told of once, and waited for."""
-        with delivering(self._config, self._database), following(self._config, self._database):
+        figures = Metrics(self._config.metrics_folder)
+        with (
+            delivering(self._config, self._database, figures),
+            following(self._config, self._database, figures),
+        ):
             self._heal()
 
     def _heal(self) -> None:
@@ -139,6 +147,9 @@ class Worker:
                 state.passed(self._boot, now).write(self._state_file)
                 logs.action("full_pass", duration_ms=_since(started))
         self._each_project(self._collect_garbage)
+        if self._clock() >= self._prune_at and not self._stop.is_set():
+            upkeep.forget_old(self._database, self._config.keep_days, self._stop.is_set)
+            self._prune_at = self._clock() + PRUNE_SECONDS
 
     def _collect_garbage(self, writes: MirroredWrites) -> Report:
         upkeep.collect_garbage(writes, self._stop.is_set)

@@ -1,5 +1,9 @@
-"""The loop that has sources synced: a few at a time, each in a thread of its own, so that none waits for
-another that is slow. It sleeps until it is told (NOTIFY) that something is due, or until the next one is."""
+"""The loop that has sources synced: a few at a time, each in a thread of its own.
+
+Those that take long or failed last time are a lane of their own, so that no other waits for them: an upstream
+that hangs is nobody else's trouble. It sleeps until it is told (NOTIFY) that something is due, or until the
+next one is.
+"""
 
 from __future__ import annotations
 
@@ -13,17 +17,21 @@ from uuid import UUID
 from gitstore.errors import GitstoreError
 from sync import events
 from sync.db import Database
-from webhooks import due, receipts, sources
-from webhooks.due import Claim
+from webhooks import due, sources
+from webhooks.due import Claim, Lanes
 from webhooks.following import Follower, StoppingError
 from webhooks.listening import Listener
 
-THREADS: Final = 4
+QUICK: Final = 4
+"""Syncs at a time, of those that are quick."""
+SLOW: Final = 4
+"""And of those that are not."""
 
 _POLL_SECONDS: Final = 10.0  # in case nobody told us
 _PAUSES: Final = (0.5, 1.0, 2.0, 4.0, 8.0, 15.0)
+_SLOW_SECONDS: Final = 10.0
+_SLOW_FOR: Final = 600.0  # seconds that a sync that was slow is remembered
 _PATIENCE: Final = 2.0  # seconds that a sync has left when the dispatcher is to stop
-_HOUSEKEEPING_SECONDS: Final = 3600.0
 
 
 class Dispatcher:
@@ -35,7 +43,9 @@ class Dispatcher:
         database: Database,
         stop: threading.Event,
         *,
-        threads: int = THREADS,
+        quick: int = QUICK,
+        slow: int = SLOW,
+        slow_seconds: float = _SLOW_SECONDS,
         trouble: Callable[[BaseException], None] = lambda _: None,
     ) -> None:
         self._follower = follower
@@ -43,10 +53,11 @@ class Dispatcher:
         self._stop = stop
         self._trouble = trouble
         self._wake = threading.Event()
-        self._free = threading.BoundedSemaphore(threads)
-        self._running: set[threading.Thread] = set()
+        self._quick, self._slow, self._slow_seconds = quick, slow, slow_seconds
+        self._lock = threading.Lock()
+        self._running: dict[threading.Thread, tuple[Claim, float]] = {}
+        self._slow_until: dict[UUID, float] = {}
         self._happened: queue.SimpleQueue[UUID] = queue.SimpleQueue()
-        self._tidied = time.monotonic()
 
     def run(self) -> None:
         """Sync what is due, again and again. A database that is away is waited for."""
@@ -71,7 +82,9 @@ class Dispatcher:
                 failures += 1
             self._wake.wait(pause)
         deadline = time.monotonic() + _PATIENCE
-        for thread in (*self._running, listener):
+        with self._lock:
+            running = list(self._running)
+        for thread in (*running, listener):
             # What takes longer is synced again by another, when its lease is over.
             thread.join(max(deadline - time.monotonic(), 0.0))
 
@@ -81,25 +94,42 @@ class Dispatcher:
 
     def tick(self) -> float:
         """Begin what is due, as far as there is room; seconds until there is reason to look again."""
-        self._tidy()
         self._push_what_happened()
-        while self._free.acquire(blocking=False):
-            claim = None
-            try:
-                claim = self._follower.claim()
-            finally:
-                if claim is None:
-                    self._free.release()
+        while True:
+            lanes, pause = self._room()
+            if not (lanes.quick or lanes.slow):
+                return pause
+            with self._database.as_mirror() as tx:
+                claim = due.claim(tx, lanes=lanes)
+                next_in = due.seconds_to_next(tx) if claim is None else None
             if claim is None:
-                with self._database.as_mirror() as tx:
-                    next_in = due.seconds_to_next(tx)
-                return _POLL_SECONDS if next_in is None else min(max(next_in, 0.05), _POLL_SECONDS)
+                return pause if next_in is None else min(max(next_in, 0.05), pause)
             thread = threading.Thread(target=self._sync, args=(claim,), name="sync", daemon=True)
-            self._running.add(thread)
+            with self._lock:
+                self._running[thread] = (claim, time.monotonic())
             thread.start()
-        return _POLL_SECONDS  # woken when a thread is free again
+
+    def _room(self) -> tuple[Lanes, float]:
+        """For what there is room, and the seconds until that may change by itself."""
+        with self._lock:
+            now = time.monotonic()
+            for claim, started in self._running.values():
+                if now - started >= self._slow_seconds:
+                    self._slow_until[claim.id] = now + _SLOW_FOR
+            self._slow_until = {key: until for key, until in self._slow_until.items() if until > now}
+            lane: dict[bool, list[float]] = {False: [], True: []}  # whether it is the slow one -> since when
+            for claim, started in self._running.values():
+                lane[claim.failures > 0 or claim.id in self._slow_until].append(started)
+            lanes = Lanes(
+                quick=len(lane[False]) < self._quick,
+                slow=len(lane[True]) < self._slow,
+                known_slow=list(self._slow_until),
+            )
+        waits = [max(started + self._slow_seconds - now, 0.05) for started in lane[False]]
+        return lanes, min([_POLL_SECONDS, *waits])
 
     def _sync(self, claim: Claim) -> None:
+        started = time.monotonic()
         try:
             self._follower.sync(claim)
         except StoppingError:
@@ -107,8 +137,10 @@ class Dispatcher:
         except Exception as error:  # the lease ends by itself, and another takes it on
             self._trouble(error)
         finally:
-            self._free.release()
-            self._running.discard(threading.current_thread())
+            with self._lock:
+                self._running.pop(threading.current_thread(), None)
+                if time.monotonic() - started < self._slow_seconds:
+                    self._slow_until.pop(claim.id, None)
             self._wake.set()
 
     def _heard(self, channel: str, payload: str) -> None:
@@ -125,8 +157,3 @@ class Dispatcher:
         if ids:
             with self._database.as_mirror() as tx:
                 due.push_due(tx, ids)
-
-    def _tidy(self) -> None:
-        if time.monotonic() - self._tidied > _HOUSEKEEPING_SECONDS:
-            self._tidied = time.monotonic()
-            receipts.forget_old(self._database)

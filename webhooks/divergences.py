@@ -71,11 +71,13 @@ _INSERT: Final[LiteralString] = """
         %(reason)s)
     on conflict (source_id, ref) where resolved_at is null do nothing
 """
-# What was decided was about the two sides as they stood: when one has moved, a person looks again.
+# What was decided was about the two sides as they stood: when one has moved, or it could not be carried out,
+# a person looks again.
 _UPDATE: Final[LiteralString] = """
     update gitstore.divergences set last_seen_at = now(), ours = %(ours)s, theirs = %(theirs)s,
         code = %(code)s, reason = %(reason)s,
-        decision = case when (ours, theirs) is not distinct from (%(ours)s, %(theirs)s) then decision end
+        decision = case when (ours, theirs) is not distinct from (%(ours)s, %(theirs)s) and not %(tried)s
+            then decision end
     where id = %(id)s
 """
 _CLOSE: Final[LiteralString] = """
@@ -96,9 +98,12 @@ def record(
     url: str,
     found: Mapping[str, Found],
     untouched: Collection[str],
+    tried: Collection[str],
     now: datetime,
 ) -> list[Found]:
     """Bring the rows up to date: `found` are open, `untouched` stay as they are, all others are over.
+
+    `tried` are those whose decision this sync knew of: where they are found again, it could not be done.
 
     Returns those that are new, or of which a side has moved: for each, there is an event.
     """
@@ -108,7 +113,7 @@ def record(
         row = before.get(ref)
         values = {"ours": one.ours, "theirs": one.theirs, "code": one.code, "reason": one.reason}
         if row is not None:
-            tx.run(_UPDATE, id=row.id, **values)
+            tx.run(_UPDATE, id=row.id, tried=ref in tried, **values)
         elif not tx.run(
             _INSERT, id=uuid4(), source=source_id, project=project_id, ref=ref, slug=one.target.slug,
             number=one.number, **values,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, LiteralString
 from uuid import UUID, uuid4
@@ -30,13 +30,30 @@ class Claim:
     claim: UUID
 
 
+@dataclass(frozen=True, slots=True)
+class Lanes:
+    """For which there is room: sources that are quick; those that failed last time or are `known_slow`."""
+
+    quick: bool = True
+    slow: bool = True
+    known_slow: Sequence[UUID] = ()
+
+
 # Due once more when the lease ends: so one whose worker was killed is not forgotten until its next poll.
+# However many sources of one project hang, those of others have their turn.
 _CLAIM: Final[LiteralString] = """
     with next as (
-        select id, full_sync from gitstore.sources
+        select s.id, s.full_sync from gitstore.sources s
+        cross join lateral (select s.failures > 0 or s.id = any(%(known_slow)s::uuid[]) as slow) lane
         where (claimed_until is null or claimed_until <= now())
-            and case when %(id)s::uuid is null then not paused and due_at <= now() else id = %(id)s end
-        order by due_at limit 1 for update skip locked
+            and case when %(id)s::uuid is not null then id = %(id)s else not paused and due_at <= now()
+                and case when lane.slow then %(slow)s else %(quick)s end
+                and case when lane.slow then 1 else 2 end > (
+                    select count(*) from gitstore.sources o
+                    where o.project_id = s.project_id and o.claimed_until > now()
+                        and (o.failures > 0 or o.id = any(%(known_slow)s::uuid[])) = lane.slow)
+                end
+        order by due_at limit 1 for update of s skip locked
     )
     update gitstore.sources s set claim = %(claim)s, tried_at = now(), full_sync = false,
         claimed_until = now() + make_interval(secs => %(lease)s),
@@ -71,9 +88,12 @@ _RELEASE: Final[LiteralString] = """
         full_sync = full_sync or %(full)s
     where id = %(id)s and claim = %(claim)s
 """
+# What is due already waits for room, not for time.
 _SECONDS_TO_NEXT: Final[LiteralString] = """
-    select extract(epoch from min(greatest(due_at, coalesce(claimed_until, due_at))) - now())::float8
-    from gitstore.sources where not paused
+    select extract(epoch from min(at) - now())::float8
+    from gitstore.sources
+    cross join lateral (select greatest(due_at, coalesce(claimed_until, due_at)) as at) next
+    where not paused and at > now()
 """
 _PUSH_DUE: Final[LiteralString] = """
     update gitstore.sources s set due_at = now() from gitstore.events e
@@ -91,9 +111,18 @@ _UNSEE: Final[LiteralString] = """
 """
 
 
-def claim(tx: Transaction, source_id: UUID | None = None) -> Claim | None:
+def claim(tx: Transaction, source_id: UUID | None = None, lanes: Lanes = Lanes()) -> Claim | None:
     """One that is due and nobody's, or the one with that id, due or not; None where there is none."""
-    return tx.row(Claim, _CLAIM, id=source_id, claim=uuid4(), lease=LEASE_SECONDS)
+    return tx.row(
+        Claim,
+        _CLAIM,
+        id=source_id,
+        claim=uuid4(),
+        lease=LEASE_SECONDS,
+        quick=lanes.quick,
+        slow=lanes.slow,
+        known_slow=list(lanes.known_slow),
+    )
 
 
 def renew(tx: Transaction, ours: Claim) -> None:
@@ -123,9 +152,9 @@ def done(
 
 
 def seconds_to_next(tx: Transaction) -> float | None:
-    """Until another source is due; None where there is none."""
-    found = tx.value(_SECONDS_TO_NEXT)
-    return None if found is None else max(float(found), 0.0)
+    """Until another source is due that is not due yet; None where there is none."""
+    found: float | None = tx.value(_SECONDS_TO_NEXT)
+    return found
 
 
 def seen(tx: Transaction, ours: Claim) -> dict[str, str]:

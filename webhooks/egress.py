@@ -84,7 +84,7 @@ class Egress:
         try:
             target = self.check(url)
             with (
-                closing(_Pool(self, self._tls, budget)) as pool,
+                closing(GitPool(self, self._tls, budget)) as pool,
                 closing(
                     pool.urlopen("POST", str(target), body=body, headers=dict(headers), redirect=False)
                 ) as response,
@@ -96,13 +96,16 @@ class Egress:
             raise GitstoreError(Code.UNREACHABLE, reason(error, budget)) from error
 
     @contextmanager
-    def git_pool(self, *, seconds: float, most_bytes: int) -> Iterator[urllib3.PoolManager]:
+    def git_pool(
+        self, *, seconds: float, most_bytes: int, stall: float | None = None, first: int | None = None
+    ) -> Iterator[GitPool]:
         """A pool for one fetch or push by dulwich's HTTP client, with a budget for all of it.
 
         Follows redirects of GET, each hop checked as the first; not from https to http. Besides urllib3's
-        errors, requests raise `address_refused` and `too_large`.
+        errors, requests raise `address_refused` and `too_large`. `stall` and `first` are the Budget's.
         """
-        with closing(_Pool(self, self._tls, Budget(seconds, most_bytes))) as pool:
+        budget = Budget(seconds, most_bytes, stall=stall, first=first)
+        with closing(GitPool(self, self._tls, budget)) as pool:
             yield pool
 
     def connect(self, host: str, port: int, budget: Budget) -> socket.socket:
@@ -164,7 +167,11 @@ def reason(error: BaseException, budget: Budget | None = None) -> str:
         root = behind
     match root:
         case TimeoutError() | urllib3.exceptions.TimeoutError():
-            return f"no complete answer within {budget.seconds:g} s" if budget else "no answer in time"
+            if budget is None:
+                return "no answer in time"
+            if budget.stall is not None and not budget.is_over:
+                return f"nothing came for {budget.stall:g} s"
+            return f"no complete answer within {budget.seconds:g} s"
         case socket.gaierror():
             return "the host name does not resolve"
         case ssl.SSLCertVerificationError():
@@ -241,14 +248,17 @@ class _TlsHostPool(HTTPSConnectionPool):
         return made
 
 
-class _Pool(urllib3.PoolManager):
-    """Connections of one exchange. urllib3's own, but for how it connects and what it follows."""
+class GitPool(urllib3.PoolManager):
+    """Connections of one exchange. urllib3's own, but for how it connects and what it follows.
+
+    `go_on` lets it receive what comes after the beginning (Budget). `explain` says why a request failed.
+    """
 
     def __init__(self, door: Egress, tls: ssl.SSLContext, budget: Budget) -> None:
         super().__init__(ssl_context=tls, retries=False)
         self.pool_classes_by_scheme = {"http": _HostPool, "https": _TlsHostPool}
         self._door = door
-        self._budget = budget
+        self.budget = budget
 
     def close(self) -> None:
         """At once, rather than when somebody collects the garbage."""
@@ -256,9 +266,15 @@ class _Pool(urllib3.PoolManager):
             self.pools[key].close()
         self.clear()
 
+    def go_on(self) -> None:
+        self.budget.go_on()
+
+    def explain(self, error: BaseException) -> str:
+        return reason(error, self.budget)
+
     def _new_pool(self, scheme: str, host: str, port: int, request_context: Any = None) -> HTTPConnectionPool:
         made = cast(_HostPool, super()._new_pool(scheme, host, port, request_context))
-        made.door, made.budget = self._door, self._budget
+        made.door, made.budget = self._door, self.budget
         return made
 
     def urlopen(  # type: ignore[override] # as PoolManager's own
@@ -266,11 +282,11 @@ class _Pool(urllib3.PoolManager):
     ) -> BaseHTTPResponse:
         """Each hop checked. Bodies come as they are: a small compressed one may be huge."""
         headers = {**(options.pop("headers", None) or self.headers), "Accept-Encoding": "identity"}
-        options.update(retries=False, preload_content=False, redirect=False)
+        options.update(retries=False, preload_content=False, redirect=False, decode_content=False)
         follow = redirect and method in ("GET", "HEAD")
         target, shown = self._door.check(url), url
         for _ in range(MOST_REDIRECTS + 1):
-            options["timeout"] = urllib3.Timeout(total=self._budget.remaining())
+            options["timeout"] = urllib3.Timeout(total=self.budget.remaining())
             response = super().urlopen(method, str(target), headers=headers, **options)
             location = response.headers.get("Location") if response.status in _REDIRECTS else None
             if not follow or not location:

@@ -12,10 +12,11 @@ from __future__ import annotations
 import random
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from typing import Final
 from uuid import UUID
 
@@ -31,7 +32,7 @@ from sync.db import Database, Transaction
 from webhooks import divergences, due, sources
 from webhooks.divergences import Found
 from webhooks.due import Claim
-from webhooks.egress import Egress, reason
+from webhooks.egress import Egress
 from webhooks.sealing import Sealer
 from webhooks.sources import Direction
 from webhooks.syncing import Job, Progress, Result, Sync
@@ -39,6 +40,10 @@ from webhooks.syncing import Job, Progress, Result, Sync
 RENEW_SECONDS: Final = 20
 EXCHANGE_SECONDS: Final = 900.0
 """That a fetch and a push may take together."""
+STALL_SECONDS: Final = 60.0
+"""For which an upstream may say nothing: git itself tells every few seconds that it is at work."""
+REFS_SIZE: Final = 32 * 2**20
+"""Bytes of what an upstream says of its refs, all of which are held in memory: some 400,000 of them."""
 _SLACK: Final = 64 * 2**20  # bytes of an exchange beside the pack
 _FIRST_PAUSE: Final = 5.0
 _LONGEST_PAUSE: Final = 3600.0
@@ -49,7 +54,8 @@ OpenStore = Callable[[Project, Origin], AbstractContextManager[Store]]
 
 @dataclass(frozen=True, slots=True)
 class Means:
-    """What syncing works with. `tell` writes a line of the log; `limits` are those of imports."""
+    """What syncing works with. `tell` writes a line of the log, `count` keeps the figures: "ok" or what went
+    wrong, and the codes of what diverged; `limits` are those of imports."""
 
     database: Database
     open_store: OpenStore
@@ -57,6 +63,7 @@ class Means:
     sealer: Sealer
     limits: Limits
     tell: Callable[..., None] = lambda _event, **_facts: None
+    count: Callable[[str, Sequence[str]], None] = lambda _outcome, _divergences: None
     clock: Callable[[], datetime] = lambda: datetime.now(UTC)
     dice: Callable[[], float] = random.random
 
@@ -107,6 +114,8 @@ class Follower:
             failure = GitstoreError(Code.INTERNAL, f"something went wrong here ({type(error).__name__})")
             result = Result(seen=dict(job.seen), untouched=set(job.known), error=failure)
         news = self._finish(claim, job, result)
+        outcome = result.error.code.value if result.error is not None else "ok"
+        self._means.count(outcome, [one.code for one in news])
         self._tell(project, job, result, news, started)
         return result
 
@@ -117,11 +126,14 @@ class Follower:
         size = means.limits.pack + _SLACK
         try:
             with (
-                means.egress.git_pool(seconds=EXCHANGE_SECONDS, most_bytes=size) as pool,
+                means.egress.git_pool(
+                    seconds=EXCHANGE_SECONDS, most_bytes=size, stall=STALL_SECONDS, first=REFS_SIZE
+                ) as pool,
                 means.open_store(project, origin) as store,
             ):
                 sync = Sync(job, store, means.limits, check=self._check, progress=progress)
-                return sync.run(lambda: Remote(claim.url, pool, login, explain=reason))
+                connect = partial(Remote, claim.url, pool, login, explain=pool.explain, advertised=pool.go_on)
+                return sync.run(connect)
         except GitstoreError as error:
             if login is not None and login.password in error.message:  # what the other side said back
                 raise GitstoreError(error.code, error.message.replace(login.password, "***")) from error
@@ -162,8 +174,9 @@ class Follower:
                 return []
             due.see(tx, claim, job.seen, result.seen)
             news = divergences.record(
-                tx, claim.project_id, claim.id, claim.url, result.found, result.untouched, self._means.clock()
-            )
+                tx, claim.project_id, claim.id, claim.url, result.found, result.untouched,
+                {ref for ref, known in job.known.items() if known.decision}, self._means.clock(),
+            )  # fmt: skip
             due.done(tx, claim, report, result.error, self._pause(claim.failures))
         return news
 

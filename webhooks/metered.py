@@ -15,19 +15,36 @@ from gitstore.errors import Code, GitstoreError
 
 
 class Budget:
-    """What an exchange may cost: seconds from now on, and bytes received, all of them together."""
+    """What an exchange may cost: seconds from now on, and bytes received, all of them together.
 
-    def __init__(self, seconds: float, size: int) -> None:
+    Nothing may come for `stall` seconds at most (None: as long as there is time). Of the bytes, `first` may
+    be received before `go_on` is called (None: all).
+    """
+
+    def __init__(
+        self, seconds: float, size: int, *, stall: float | None = None, first: int | None = None
+    ) -> None:
         self.seconds = seconds
+        self.stall = stall
         self._deadline = time.monotonic() + seconds
-        self._left = size
+        self._left = size if first is None else min(first, size)
+        self._later = size - self._left
 
     def remaining(self) -> float:
-        """Seconds. Raises TimeoutError where there are none left."""
+        """Seconds that the next operation may take. Raises TimeoutError where there are none left."""
         left = self._deadline - time.monotonic()
         if left <= 0:
             raise TimeoutError("the time for this exchange is up")
-        return left
+        return left if self.stall is None else min(left, self.stall)
+
+    @property
+    def is_over(self) -> bool:
+        return time.monotonic() >= self._deadline
+
+    def go_on(self) -> None:
+        """From now on the rest of the bytes may be received, too."""
+        self._left += self._later
+        self._later = 0
 
     def take(self, size: int) -> None:
         """Count `size` bytes; raises `too_large`."""

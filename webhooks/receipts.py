@@ -37,7 +37,6 @@ _REMEMBER: Final[LiteralString] = """
 _RING: Final[LiteralString] = """
     update gitstore.sources set due_at = now() where id = %(source)s and due_at > now() and not paused
 """
-_FORGET: Final[LiteralString] = "delete from gitstore.receipts where received_at < now() - interval '30 days'"
 
 
 def bell(database: Database, source_id: UUID) -> Bell | None:
@@ -62,9 +61,3 @@ def take(
         if new and received.kind is Kind.CHANGED and tx.run(_RING, source=found.id):
             tx.value(sources.WAKE)
     return received, new
-
-
-def forget_old(database: Database) -> int:
-    """Forget deliveries of more than 30 days ago: a replay of one costs a fetch, and no more."""
-    with database.as_mirror() as tx:
-        return tx.run(_FORGET)

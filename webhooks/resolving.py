@@ -10,6 +10,7 @@ from uuid import UUID
 from gitstore.errors import Code, GitstoreError
 from sync.db import Transaction
 from webhooks import sources
+from webhooks.sources import Direction
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +80,9 @@ def resolve(
         )
     if take == "theirs" and found.theirs is None:
         raise GitstoreError(Code.MALFORMED, "the upstream has no such draft: there is nothing to take")
+    followed = sources.source(tx, project_id, source_id)
+    if take == "theirs" and followed is not None and not Direction(followed.direction).pulls:
+        raise GitstoreError(Code.MALFORMED, "nothing is taken from this source: it is pushed to, and no more")
     tx.run(_TAKE_THEIRS if take == "theirs" else _KEEP_OURS, id=divergence_id, by=by)
     if take == "theirs":
         sources.ask(tx, project_id, source_id)

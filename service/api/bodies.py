@@ -42,7 +42,7 @@ def read_json(request: Request, model: type[M], limits: Limits) -> M:
 
     Raises `malformed` with every problem, `unsupported_media_type` or `too_large`.
     """
-    raw = _read(request, _most(limits))
+    raw = read_body(request, _most(limits))
     if not raw:
         return validated(model, {})
     if request.mimetype != JSON:
@@ -56,9 +56,9 @@ def read_draft(request: Request, limits: Limits, model: type[M]) -> tuple[Conten
     Raises as `read_json` does, and `definition_unparsable` for JSON that is well-formed and refused.
     """
     if request.mimetype in YAML:
-        raw = _read(request, limits.definition)
+        raw = read_body(request, limits.definition)
         return Content(raw=raw, json=False), validated(model, {})
-    raw = _read(request, _most(limits))
+    raw = read_body(request, _most(limits))
     if not raw:
         return None, validated(model, {})
     if request.mimetype != JSON:
@@ -129,7 +129,7 @@ def _most(limits: Limits) -> int:
     return _ESCAPED * limits.definition + SLACK
 
 
-def _read(request: Request, most: int) -> bytes:
+def read_body(request: Request, most: int) -> bytes:
     """The body, `most` bytes at most; more is refused before it is read, where its length is told."""
     encoding = request.headers.get("Content-Encoding", "").strip().lower()
     if encoding not in ("", "identity"):

@@ -6,9 +6,7 @@ from http import HTTPStatus
 
 from flask import Response, request
 
-from gitstore.errors import Code, GitstoreError
 from gitstore.model import Permission
-from service import logs
 from service.api import lookup
 from service.api.answers import answer, next_link
 from service.api.inputs import Query
@@ -23,7 +21,7 @@ from service.api.outgoing import (
     FullDelivery,
 )
 from service.context import enter
-from sync import audit
+from service.owning import subscriptions as owning
 from webhooks import history
 
 blueprint = new_blueprint("deliveries", "What was sent to subscribers, and what they answered.")
@@ -58,7 +56,7 @@ def get_delivery(path: DeliveryPath, query: Query) -> Response:
         row = history.delivery(tx, caller.project_id, found) if found else None
         attempts = history.attempts(tx, row.id) if row else []
     if row is None:
-        raise _unknown(path.id)
+        raise owning.no_delivery(path.id)
     return answer(FullDelivery.of(row, history=[Attempt.of(attempt) for attempt in attempts]))
 
 
@@ -66,15 +64,4 @@ def get_delivery(path: DeliveryPath, query: Query) -> Response:
 def redeliver(path: DeliveryPath, query: Query) -> Response:
     """Deliver it again, now, under the same `webhook-id`; a failure begins the schedule of retries anew."""
     caller = enter(Permission.OWN, "delivering again", project=query.project)
-    found = lookup.uuid_of(path.id)
-    with caller.as_user() as tx:
-        row = history.redeliver(tx, caller.project_id, found) if found else None
-        if row is None:
-            raise _unknown(path.id)
-        audit.note(tx, caller.project_id, caller.origin, "delivery.again", str(row.id))
-    logs.action("redelivered", **caller.said, delivery=str(row.id), subscription=str(row.subscription_id))
-    return answer(Delivery.of(row), HTTPStatus.ACCEPTED)
-
-
-def _unknown(shown: str) -> GitstoreError:
-    return GitstoreError(Code.NOT_FOUND, f"there is no delivery {shown[:80]!r} to a subscription that exists")
+    return answer(Delivery.of(owning.redeliver(caller, path.id)), HTTPStatus.ACCEPTED)

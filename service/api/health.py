@@ -15,6 +15,7 @@ from service.api.openapi import Responses, new_blueprint, refusal, says
 from service.api.schemas import Health
 from service.context import services
 from webhooks import deliveries
+from webhooks.figures import Figures, figures
 
 blueprint = new_blueprint("health", "For whoever watches the service.", needs_token=False)
 _OK: Final = Health(status="ok")
@@ -44,19 +45,20 @@ def readyz() -> Response:
 def exposition() -> Response:
     """The figures, in Prometheus' text format."""
     here = services()
-    figures = here.metrics.exposition(
-        mirror_lag_seconds=here.projects.mirror_lag(time.time()), delivery_lag_seconds=_delivery_lag()
+    lag, standing = _of_the_database()
+    told = here.metrics.exposition(
+        mirror_lag_seconds=here.projects.mirror_lag(time.time()), delivery_lag_seconds=lag, standing=standing
     )
-    return _fresh(Response(figures, content_type=metrics.CONTENT_TYPE))
+    return _fresh(Response(told, content_type=metrics.CONTENT_TYPE))
 
 
-def _delivery_lag() -> float | None:
-    """None where the database is away: what is known without it is told all the same."""
+def _of_the_database() -> tuple[float | None, Figures | None]:
+    """None where it is away: what is known without it is told all the same."""
     try:
         with services().database.as_mirror() as tx:
-            return deliveries.lag(tx)
+            return deliveries.lag(tx), figures(tx)
     except GitstoreError:
-        return None
+        return None, None
 
 
 def _fresh(response: Response) -> Response:

@@ -6,17 +6,15 @@ from http import HTTPStatus
 
 from flask import Response, request
 
-from gitstore.errors import Code, GitstoreError
 from gitstore.model import Permission
-from service import logs
-from service.api import inputs, lookup
+from service.api import inputs
 from service.api.answers import answer, nothing
 from service.api.bodies import read_json
 from service.api.openapi import new_blueprint, says, says_nothing, takes
 from service.api.schemas import NewToken, Token, TokenList
-from service.context import enter, now
-from service.credentials import digest, new_token
-from sync import audit, tokens
+from service.context import enter
+from service.owning import tokens as owning
+from sync import tokens
 
 blueprint = new_blueprint("tokens", "Access tokens, each bound to the project and a role.")
 
@@ -39,16 +37,7 @@ def create_token(query: inputs.Query) -> Response:
     """Create a token. Its secret is in this answer and nowhere else."""
     caller = enter(Permission.OWN, "creating a token", project=query.project)
     body = read_json(request, inputs.CreateToken, caller.services.config.limits)
-    if body.expires_at is not None and body.expires_at <= now():
-        raise GitstoreError(Code.MALFORMED, "expires_at is in the past")
-    secret = new_token()
-    with caller.as_user() as tx:
-        made = tokens.create(
-            tx, caller.project_id, body.name, body.role.value, digest(secret), body.expires_at
-        )
-        details = {"name": body.name, "role": body.role.value}
-        audit.note(tx, caller.project_id, caller.origin, "token.created", str(made.id), details)
-    logs.action("token_created", **caller.said, created=str(made.id), role=body.role.value)
+    made, secret = owning.create(caller, body)
     location = f"{caller.services.config.public_url}/tokens/{made.id}"
     response = answer(NewToken.of(made, token=secret), HTTPStatus.CREATED, location=location)
     response.headers["Cache-Control"] = "no-store"
@@ -59,11 +48,5 @@ def create_token(query: inputs.Query) -> Response:
 def revoke_token(path: inputs.TokenPath, query: inputs.Query) -> Response:
     """Revoke a token: from now on it opens nothing."""
     caller = enter(Permission.OWN, "revoking a token", project=query.project)
-    found = lookup.uuid_of(path.id)
-    with caller.as_user() as tx:
-        # Noted first: the last thing that a token does may be to revoke itself.
-        audit.note(tx, caller.project_id, caller.origin, "token.revoked", str(found))
-        if found is None or not tokens.revoke(tx, caller.project_id, found):
-            raise GitstoreError(Code.NOT_FOUND, f"there is no token {path.id[:80]!r} in force")
-    logs.action("token_revoked", **caller.said, revoked=str(found))
+    owning.revoke(caller, path.id)
     return nothing()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
@@ -98,6 +99,23 @@ def back(to: str) -> Response:
     parts = urlsplit(to)
     ours = to.startswith(sessions.PATH + "/") and not (parts.scheme or parts.netloc or "\\" in to)
     return _redirect(rendering.prefix() + to) if ours and to.isprintable() else go("list_workflows")
+
+
+def shown_once(
+    visit: Visit,
+    area: str,
+    title: str,
+    text: str,
+    values: Mapping[str, str],
+    *,
+    to: tuple[str, Mapping[str, str]],
+    about: str = "",
+) -> Response:
+    """The answer to a form that made a secret: it is nowhere else, and no browser may keep it."""
+    shown = {"title": title, "text": text, "values": values, "to": to, "about": about}
+    made = visit.page("shown_once.html", 201, area=area, **shown)
+    made.headers["Cache-Control"] = "no-store"
+    return made
 
 
 def _redirect(to: str) -> Response:

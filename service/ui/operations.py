@@ -6,12 +6,13 @@ from typing import Final
 
 from flask import Response, request
 
-from gitstore.errors import Code, GitstoreError
 from gitstore.model import Permission
-from service import logs
 from service.api import lookup
+from service.api.bodies import validated
+from service.api.incoming import Resolve
+from service.owning import sources as owning_sources
+from service.owning import subscriptions as owning
 from service.ui.entering import enter, field, go
-from sync import audit
 from webhooks import history, resolving, sources, subscriptions
 
 PAGE: Final = 50
@@ -31,27 +32,16 @@ def list_sources() -> Response:
 
 def sync_source(which: str) -> Response:
     """Sync it now. The worker does, in a moment."""
-    visit = enter(Permission.OWN, "syncing a source")
-    caller, found = visit.caller, lookup.uuid_of(which)
-    with caller.as_user() as tx:
-        if found is None or not sources.ask(tx, caller.project_id, found):
-            raise GitstoreError(Code.NOT_FOUND, f"there is no source {which[:80]!r}")
+    owning_sources.sync(enter(Permission.OWN, "syncing a source").caller, which)
     return go("list_sources", said="asked")
 
 
 def resolve_divergence(which: str, divergence: str) -> Response:
     """Decide about a draft that has gone different ways."""
     visit = enter(Permission.OWN, "resolving a divergence")
-    caller, source, named = visit.caller, lookup.uuid_of(which), lookup.uuid_of(divergence)
-    take = field("take")
-    if source is None or named is None or take not in ("ours", "theirs"):
-        raise GitstoreError(Code.NOT_FOUND, "there is no open divergence of that id")
-    with caller.as_user() as tx:
-        decided = resolving.resolve(tx, caller.project_id, source, named, take, caller.principal.name)
-        details = {"ref": decided.ref, "take": take}
-        audit.note(tx, caller.project_id, caller.origin, "divergence.resolved", str(source), details)
-    logs.action("resolved", **caller.said, source=str(source), ref=decided.ref, take=take)
-    return go("list_sources", said="resolved")
+    body = validated(Resolve, {"take": field("take")})
+    owning_sources.resolve(visit.caller, which, divergence, body.take)
+    return go("list_sources", said="kept" if body.take == "ours" else "resolved")
 
 
 def list_subscriptions() -> Response:
@@ -89,7 +79,7 @@ def show_delivery(which: str) -> Response:
     with caller.reading() as tx:
         row = history.delivery(tx, caller.project_id, found) if found else None
         if row is None:
-            raise _unknown(which)
+            raise owning.no_delivery(which)
         attempts = history.attempts(tx, row.id)
         subscription = subscriptions.subscription(tx, caller.project_id, row.subscription_id)
     return visit.page(
@@ -102,16 +92,5 @@ def show_delivery(which: str) -> Response:
 
 
 def send_again(which: str) -> Response:
-    visit = enter(Permission.OWN, "sending a delivery again")
-    caller, found = visit.caller, lookup.uuid_of(which)
-    with caller.as_user() as tx:
-        row = history.redeliver(tx, caller.project_id, found) if found else None
-        if row is None:
-            raise _unknown(which)
-        audit.note(tx, caller.project_id, caller.origin, "delivery.again", str(row.id))
-    logs.action("redelivered", **caller.said, delivery=str(row.id), subscription=str(row.subscription_id))
+    row = owning.redeliver(enter(Permission.OWN, "sending a delivery again").caller, which)
     return go("show_delivery", which=str(row.id), said="again")
-
-
-def _unknown(shown: str) -> GitstoreError:
-    return GitstoreError(Code.NOT_FOUND, f"there is no delivery {shown[:80]!r} to a subscription that exists")

@@ -8,7 +8,18 @@ from typing import Final
 from flask import Blueprint, Response
 from flask.blueprints import BlueprintSetupState
 
-from service.ui import compare, editing, moving, operations, signing, versions, workflows
+from service.ui import (
+    compare,
+    editing,
+    moving,
+    operations,
+    signing,
+    sourcing,
+    subscribing,
+    tokens,
+    versions,
+    workflows,
+)
 from service.ui.entering import go
 from service.ui.summaries import Summaries
 
@@ -37,7 +48,16 @@ _GET: Final[tuple[tuple[str, Callable[..., Response]], ...]] = (
     (f"{_VERSION}/revert", moving.ask_revert),
     (f"{_VERSION}/current", moving.ask_current),
     ("/ui/sources", operations.list_sources),
+    ("/ui/new-source", sourcing.new_source),
+    ("/ui/sources/<which>", sourcing.edit_source),
+    ("/ui/sources/<which>/remove", sourcing.ask_remove_source),
     ("/ui/webhooks", operations.list_subscriptions),
+    ("/ui/new-webhook", subscribing.new_subscription),
+    ("/ui/webhooks/<which>", subscribing.show_subscription),
+    ("/ui/webhooks/<which>/edit", subscribing.edit_subscription),
+    ("/ui/webhooks/<which>/delete", subscribing.ask_delete_subscription),
+    ("/ui/tokens", tokens.list_tokens),
+    ("/ui/tokens/<which>/revoke", tokens.ask_revoke_token),
     ("/ui/deliveries/<which>", operations.show_delivery),
 )
 _POST: Final[tuple[tuple[str, Callable[..., Response]], ...]] = (
@@ -50,7 +70,19 @@ _POST: Final[tuple[tuple[str, Callable[..., Response]], ...]] = (
     (f"{_VERSION}/current", moving.make_current),
     ("/ui/sources/<which>/sync", operations.sync_source),
     ("/ui/sources/<which>/divergences/<divergence>", operations.resolve_divergence),
+    ("/ui/new-source", sourcing.create_source),
+    ("/ui/sources/<which>", sourcing.change_source),
+    ("/ui/sources/<which>/pause", sourcing.pause_source),
+    ("/ui/sources/<which>/remove", sourcing.remove_source),
     ("/ui/deliveries/<which>/again", operations.send_again),
+    ("/ui/new-webhook", subscribing.create_subscription),
+    ("/ui/webhooks/<which>/edit", subscribing.change_subscription),
+    ("/ui/webhooks/<which>/state", subscribing.switch_subscription),
+    ("/ui/webhooks/<which>/test", subscribing.test_subscription),
+    ("/ui/webhooks/<which>/rotate", subscribing.rotate_secret),
+    ("/ui/webhooks/<which>/delete", subscribing.delete_subscription),
+    ("/ui/tokens", tokens.create_token),
+    ("/ui/tokens/<which>/revoke", tokens.revoke_token),
 )
 
 blueprint = Blueprint("ui", __name__)

@@ -102,6 +102,22 @@ def test_what_is_written_is_sound_to_git(bare: Path, git: Git) -> None:
     objects.close()
 
 
+def test_many_objects_are_one_pack(bare: Path, git: Git) -> None:
+    """Sound to git, read at once by who read before; nothing half-written is left beside it."""
+    objects, reader = Objects(bare / "objects"), Objects(bare / "objects")
+    blobs = [Blob.from_string(b"%d" % number) for number in range(300)]
+    assert blobs[0].id not in reader
+    objects.write_pack(blobs)
+    objects.write_pack(blobs)
+    assert all(blob.id in reader for blob in blobs)
+    assert reader.blob(blobs[7].id) == b"7"
+    assert git("count-objects", "-v").splitlines()[:4] == ["count: 0", "size: 0", "in-pack: 300", "packs: 1"]
+    assert sorted(path.suffix for path in (bare / "objects" / "pack").iterdir()) == [".idx", ".pack"]
+    git("fsck", "--strict")
+    reader.close()
+    objects.close()
+
+
 def test_an_object_that_is_damaged_or_missing_says_so(bare: Path) -> None:
     """A truncated file is `integrity`, an absent one `objects_missing`, each naming the id."""
     objects = Objects(bare / "objects")

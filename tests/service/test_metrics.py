@@ -13,6 +13,7 @@ import pytest
 from service.config import METRICS_FOLDER, Config
 from service.metrics import CONTENT_TYPE, Metrics, forget_process
 from service.metrics_folder import metrics_folder
+from webhooks.figures import Figures
 
 COUNT_TOGETHER = """
 import sys
@@ -60,6 +61,23 @@ def test_the_mirror_s_lag_is_told_as_it_is_measured() -> None:
     """At the scrape; where it is not known, it is not told."""
     assert figures(Metrics().exposition(mirror_lag_seconds=1.5))["gitstore_mirror_lag_seconds"] == 1.5
     assert b"mirror_lag" not in Metrics().exposition()
+
+
+def test_sources_and_deliveries_are_told_as_they_stand() -> None:
+    """Measured at the scrape, of all projects together; syncs and what diverged are counted."""
+    metrics = Metrics()
+    metrics.synced("ok", ["version_immutable", "version_immutable"])
+    metrics.synced("upstream_failed")
+    standing = Figures({"ok": 2, "failing": 1}, 90.5, 3, {"active": 4}, 5)
+    told = figures(metrics.exposition(standing=standing))
+    assert told['gitstore_source_syncs_total{outcome="ok"}'] == 1
+    assert told['gitstore_source_syncs_total{outcome="upstream_failed"}'] == 1
+    assert told['gitstore_divergences_total{code="version_immutable"}'] == 2
+    assert told['gitstore_sources{state="failing"}'] == 1
+    assert told["gitstore_source_success_age_seconds"] == 90.5
+    assert told["gitstore_divergences_open"] == 3
+    assert told['gitstore_subscriptions{state="active"}'] == 4
+    assert told["gitstore_deliveries_pending"] == 5
 
 
 def test_several_processes_count_together(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -22,17 +23,18 @@ import structlog
 from gitstore.content import Content
 from gitstore.model import Person, Rules
 from gitstore.store import Who
-from service import logs
+from service import logs, upkeep
 from service.config import Config
 from service.projects import Projects, make_data_folder
 from service.setup import create_project
-from service.worker import FULL_PASS_SECONDS, State, Worker, boot_id
+from service.worker import FULL_PASS_SECONDS, PRUNE_SECONDS, State, Worker, boot_id
 from sync.catalog import Project
 from sync.db import Database
 from sync.embedded import EmbeddedPostgres
 from sync.markers import Markers
 from sync.migrate import migrate
 from tests.service.running import GITSTORE, environment, until
+from webhooks.pruning import Pruned
 
 ADA = Person("Ada", "ada@example.com")
 DEFINITION = {"nodes": [{"id": "start", "type": "webhook", "data": {"label": "Start"}}]}
@@ -155,6 +157,27 @@ def test_what_was_done_is_remembered(tmp_path: Path) -> None:
     for broken in ("", "[]", "{", '{"full_passes": 3}', '{"full_passes": {"a": "b"}}', "\x00"):
         file.write_text(broken)
         assert State.read(file) == State()
+
+
+def test_what_is_old_is_forgotten_hourly(
+    house: House, told: Callable[[], list[dict[str, Any]]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From the start on, as old as the setting says."""
+    ages: list[timedelta] = []
+
+    def prune(_database: Database, age: timedelta, _stopping: Callable[[], bool]) -> Pruned:
+        ages.append(age)
+        return Pruned(deliveries=3, receipts=0, held=0)
+
+    monkeypatch.setattr(upkeep, "prune", prune)
+    worker = house.worker()
+    worker.tick()
+    worker.tick()
+    assert ages == [timedelta(days=30)]
+    house.now += PRUNE_SECONDS
+    worker.tick()
+    assert len(ages) == 2
+    assert [line["deliveries"] for line in told() if line["event"] == "forgotten"] == [3, 3]
 
 
 def test_a_project_that_is_broken_stops_no_other(

@@ -231,7 +231,10 @@ def pages(owner: Caller) -> dict[str, str]:
     publish(owner, *urls(3))
     broken = definition("Order sync", "https://four.example/").replace("https://four.example/", "")
     owner.call("POST", "/workflows/order-sync/versions", {"definition": broken, "message": "Not yet"})
-    owner.call("POST", "/subscriptions", {"url": "https://subscriber.example/hooks"})
+    made = owner.call("POST", "/subscriptions", {"url": "https://subscriber.example/hooks"}).json
+    sent = owner.call("POST", f"/subscriptions/{made['id']}/test").json
+    url = "https://git.example/acme/a-rather-long-name-of-a-repository-with-many-flows.git"
+    source = owner.call("POST", "/sources", {"url": url}).json
     owner.call("POST", "/workflows", {"slug": "other", "description": "Waits for its first version."})
     one = "/ui/workflows/order-sync"
     return {
@@ -248,7 +251,14 @@ def pages(owner: Caller) -> dict[str, str]:
         "revert": f"{one}/versions/1/revert",
         "current": f"{one}/versions/1/current",
         "sources": "/ui/sources",
+        "source": f"/ui/sources/{source['id']}",
+        "new-source": "/ui/new-source",
         "webhooks": "/ui/webhooks",
+        "webhook": f"/ui/webhooks/{made['id']}",
+        "new-webhook": "/ui/new-webhook",
+        "delete-webhook": f"/ui/webhooks/{made['id']}/delete",
+        "delivery": f"/ui/deliveries/{sent['id']}",
+        "tokens": "/ui/tokens",
         "refusal": f"{one}/versions/99",
         "only-draft": "/ui/workflows/other",
     }
@@ -270,6 +280,12 @@ def test_every_page_is_for_everybody(chromium: Browser, owner: Caller, scheme: s
             shift = ann.page.evaluate(_SHIFT)
             problems += [*ann.problems(), *([f"{path}: it shifts by {shift}"] if shift > 0.02 else [])]
             ann.page.screenshot(path=_file(name, scheme, width), full_page=True)
+        ann.go("/ui/tokens")
+        ann.page.get_by_label("Name").fill("engine")
+        ann.page.get_by_role("button", name="Make the token").click()
+        expect(ann.page.get_by_role("heading", name="A new access token")).to_be_visible()
+        problems += ann.problems()
+        ann.page.screenshot(path=_file("shown-once", scheme, width), full_page=True)
         ann.page.get_by_role("button", name="Sign out").click()
         expect(ann.page.get_by_role("heading", name="Sign in")).to_be_visible()
         problems += ann.problems()

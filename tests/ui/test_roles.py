@@ -38,11 +38,39 @@ ADDRESSES: list[tuple[str, str, Role, int]] = [
     ("GET", "/ui/sources", Role.OWNER, 200),
     ("POST", f"/ui/sources/{NO_ID}/sync", Role.OWNER, 404),
     ("POST", f"/ui/sources/{NO_ID}/divergences/{NO_ID}", Role.OWNER, 404),
+    ("GET", "/ui/new-source", Role.OWNER, 200),
+    ("POST", "/ui/new-source", Role.OWNER, 400),
+    ("GET", f"/ui/sources/{NO_ID}", Role.OWNER, 404),
+    ("POST", f"/ui/sources/{NO_ID}", Role.OWNER, 404),
+    ("POST", f"/ui/sources/{NO_ID}/pause", Role.OWNER, 404),
+    ("GET", f"/ui/sources/{NO_ID}/remove", Role.OWNER, 404),
+    ("POST", f"/ui/sources/{NO_ID}/remove", Role.OWNER, 404),
     ("GET", "/ui/webhooks", Role.OWNER, 200),
+    ("GET", "/ui/new-webhook", Role.OWNER, 200),
+    ("POST", "/ui/new-webhook", Role.OWNER, 400),
+    ("GET", f"/ui/webhooks/{NO_ID}", Role.OWNER, 404),
+    ("GET", f"/ui/webhooks/{NO_ID}/edit", Role.OWNER, 404),
+    ("POST", f"/ui/webhooks/{NO_ID}/edit", Role.OWNER, 404),
+    ("POST", f"/ui/webhooks/{NO_ID}/state", Role.OWNER, 404),
+    ("POST", f"/ui/webhooks/{NO_ID}/test", Role.OWNER, 404),
+    ("POST", f"/ui/webhooks/{NO_ID}/rotate", Role.OWNER, 404),
+    ("GET", f"/ui/webhooks/{NO_ID}/delete", Role.OWNER, 404),
+    ("POST", f"/ui/webhooks/{NO_ID}/delete", Role.OWNER, 404),
+    ("GET", "/ui/tokens", Role.OWNER, 200),
+    ("POST", "/ui/tokens", Role.OWNER, 400),
+    ("GET", f"/ui/tokens/{NO_ID}/revoke", Role.OWNER, 404),
+    ("POST", f"/ui/tokens/{NO_ID}/revoke", Role.OWNER, 404),
     ("GET", f"/ui/deliveries/{NO_ID}", Role.OWNER, 404),
     ("POST", f"/ui/deliveries/{NO_ID}/again", Role.OWNER, 404),
 ]
-FORM = {"etag": "0" * 40, "definition": "nodes: []", "seen": "7", "slug": "NO"}
+FORM = {
+    "state": "paused",
+    "take": "ours",
+    "etag": "0" * 40,
+    "definition": "nodes: []",
+    "seen": "7",
+    "slug": "NO",
+}
 
 
 @pytest.fixture

@@ -48,6 +48,7 @@ class Following:
     limits: Limits | None = None
     stop: threading.Event = field(default_factory=threading.Event)
     told: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
+    counted: list[tuple[str, list[str]]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.sealer = Sealer([new_key()])
@@ -58,6 +59,7 @@ class Following:
             sealer=self.sealer,
             limits=self.limits or import_limits(Limits(), 2**28),
             tell=lambda event, **facts: self.told.append((event, facts)),
+            count=lambda outcome, codes: self.counted.append((outcome, list(codes))),
         )
         self.follower = Follower(means, self.stop)
         with self.database.as_user(self.house.claims) as tx:

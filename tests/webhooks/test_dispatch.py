@@ -60,11 +60,11 @@ def ring(following: Following, delivery: str) -> None:
 
 
 @contextmanager
-def dispatching(following: Following) -> Iterator[Dispatcher]:
+def dispatching(following: Following, **options: Any) -> Iterator[Dispatcher]:
     """The loop of a worker; it is gone at the end, within moments."""
     trouble: list[BaseException] = []
     stop = threading.Event()
-    dispatcher = Dispatcher(following.follower, following.database, stop, trouble=trouble.append)
+    dispatcher = Dispatcher(following.follower, following.database, stop, trouble=trouble.append, **options)
     thread = threading.Thread(target=dispatcher.run)
     thread.start()
     try:
@@ -178,12 +178,15 @@ def test_a_bell_is_answered_within_moments(following: Following, upstream: Upstr
 def test_a_lost_webhook_is_made_good_by_the_poll(following: Following, upstream: Upstream) -> None:
     """GitHub tells nothing of ten tags in one push."""
     following.change(poll_seconds=10)
+    following.sync()
+    (row,) = following.ask("select extract(epoch from due_at - succeeded_at) as wait from gitstore.sources")
+    assert row["wait"] == 10
+    for number in range(1, 11):
+        upstream.commit("workflow.yaml", f"# {number}\n{FLOW}")
+        upstream.git("tag", f"order-sync/v{number}")
+    upstream.push("--tags")
+    run(following, "update gitstore.sources set due_at = now() + interval '1 second'")
     with dispatching(following):
-        until(lambda: following.row().succeeded_at, "the first sync did not happen")
-        for number in range(1, 11):
-            upstream.commit("workflow.yaml", f"# {number}\n{FLOW}")
-            upstream.git("tag", f"order-sync/v{number}")
-        upstream.push("--tags")
         until(lambda: versions(following, "order-sync") == list(range(1, 11)), "the poll found nothing")
 
 
@@ -209,6 +212,33 @@ def test_a_slow_upstream_delays_no_other(house: House, upstream: Upstream, ram_p
             until(lambda: versions(quick, "order-sync") == [1], "the quick one waited")
             assert time.monotonic() - started < slow.delay
             slow.delay = 0.0
+
+
+def test_many_upstreams_that_hang_leave_room_for_the_others(
+    make_house: Callable[..., House], upstream: Upstream, ram_path: Path
+) -> None:
+    """More of them than threads: those of one project have few, and those that are slow have their own."""
+    with upstream_in(ram_path / "hanging") as hanging:
+        hanging.delay = 60.0
+        for slug in ("first", "second", "third"):
+            house = make_house(slug)
+            for number in range(3):
+                Following(house, f"{hanging.url}?".replace(".git?", f"-{number}.git"))
+        good = Following(make_house("good"), upstream.url)
+        upstream.version("order-sync", 1)
+        query: LiteralString = """
+            update gitstore.sources set due_at = due_at - interval '10 s' where strpos(url, '-') > 0
+        """
+        run(good, query)
+        with dispatching(good, quick=2, slow=4, slow_seconds=0.3):
+            until(lambda: versions(good, "order-sync") == [1], "it waited for those that hang")
+            busy: LiteralString = """
+                select count(*) as busy from gitstore.sources where claimed_until > now() group by project_id
+            """
+            claimed = good.ask(busy)
+            assert claimed
+            assert max(row["busy"] for row in claimed) <= 3
+            hanging.delay = 0.0
 
 
 def test_shuffled_doubled_replayed_deliveries_end_in_the_same_rows(

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from gitstore.errors import GitstoreError
 from gitstore.model import LedgerKind, Limits
 from gitstore.offers import Layout
 from gitstore.upstream import Credential
@@ -17,6 +18,8 @@ from tests.sync.conftest import House
 from tests.webhooks.sourcing import Following, versions
 from tests.webhooks.upstreams import BROKEN, TAGGED, Upstream, flow, upstream_in
 from webhooks.following import import_limits
+from webhooks.sources import Direction
+from webhooks.syncing import Sync
 
 
 @pytest.fixture
@@ -356,6 +359,47 @@ def test_a_decision_is_about_what_was_seen(diverged: Following, upstream: Upstre
     diverged.sync()
     assert diverged.house.store.state("order-sync").draft == ours
     assert diverged.open()["order-sync"].decision is None
+
+
+def test_a_decision_that_can_t_be_carried_out_is_given_back(diverged: Following, upstream: Upstream) -> None:
+    """Theirs does not parse: ours stays, what is wrong is told, and a person may decide otherwise."""
+    ours = diverged.house.store.state("order-sync").draft
+    upstream.draft("order-sync", "nodes: [")
+    diverged.sync()
+    diverged.resolve("order-sync", "theirs")
+    diverged.sync()
+    one = diverged.open()["order-sync"]
+    assert (one.code, one.decision) == ("definition_unparsable", None)
+    assert diverged.house.store.state("order-sync").draft == ours
+    diverged.resolve("order-sync", "ours")
+    diverged.sync()
+    assert diverged.open() == {}
+
+
+def test_a_decision_made_during_a_sync_is_for_the_next_one(
+    diverged: Following, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The one under way does not know of it, and does not take it for one that can't be done."""
+    run = Sync.run
+
+    def decided_meanwhile(sync: Sync, connect: Any) -> Any:
+        result = run(sync, connect)
+        diverged.resolve("order-sync", "theirs")
+        return result
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Sync, "run", decided_meanwhile)
+        diverged.sync(full=True)
+    assert diverged.open()["order-sync"].decision == "theirs"
+    diverged.sync()
+    assert diverged.open() == {}
+
+
+def test_nothing_is_taken_from_a_source_that_is_only_pushed_to(diverged: Following) -> None:
+    """A decision that no sync would carry out is refused when it is made."""
+    diverged.change(direction=Direction.PUSH)
+    with pytest.raises(GitstoreError, match="nothing is taken from this source"):
+        diverged.resolve("order-sync", "theirs")
 
 
 def test_keep_ours_is_remembered_until_theirs_moves(diverged: Following, upstream: Upstream) -> None:

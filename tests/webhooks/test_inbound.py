@@ -27,9 +27,11 @@ DATA = Path(__file__).parents[3] / "shared" / "data"
 ZERO, A, B = "0" * 40, "a" * 40, "b" * 40
 
 
-def signed(forge: Forge, body: bytes, event: str, delivery: str = "d-1") -> tuple[list[tuple[str, str]], str]:
+def signed(
+    forge: Forge, body: bytes, event: str, delivery: str = "d-1", *, secret: str = SECRET
+) -> tuple[list[tuple[str, str]], str]:
     """The headers with which a forge sends `body`, and the secret that it was signed with."""
-    mac = hmac.digest(SECRET.encode(), body, hashlib.sha256).hex()
+    mac = hmac.digest(secret.encode(), body, hashlib.sha256).hex()
     plain = [("Content-Type", "application/json")]
     match forge:
         case Forge.GITHUB:
@@ -43,12 +45,12 @@ def signed(forge: Forge, body: bytes, event: str, delivery: str = "d-1") -> tupl
         case Forge.FORGEJO:
             own = [("X-Forgejo-Signature", mac), ("X-Forgejo-Event", event), ("X-Forgejo-Delivery", delivery)]
         case Forge.GITLAB:
-            own = [("X-Gitlab-Token", SECRET), ("X-Gitlab-Event", event), ("X-Gitlab-Event-UUID", delivery)]
+            own = [("X-Gitlab-Token", secret), ("X-Gitlab-Event", event), ("X-Gitlab-Event-UUID", delivery)]
         case Forge.BITBUCKET:
             own = [("X-Hub-Signature", f"sha256={mac}"), ("X-Event-Key", event), ("X-Request-UUID", delivery)]
         case Forge.ANY:
             return [*plain, *signature.sign([STANDARD], delivery, NOW, body).items()], STANDARD
-    return [*plain, *own], SECRET
+    return [*plain, *own], secret
 
 
 def read(forge: Forge, payload: Any, event: str) -> Received:

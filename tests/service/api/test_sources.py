@@ -8,16 +8,22 @@ import json
 import random
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import UTC, datetime
+from io import BytesIO
 from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
+from werkzeug.test import EnvironBuilder
+from werkzeug.wrappers import Response as WsgiResponse
 
 from service.app import create_app
 from service.hooks_http import MOST_BYTES
 from tests.service.api.conftest import Client, House, Response, problem
-from webhooks import receipts
+from tests.webhooks.test_inbound import DATA, FORGES, event_of, real
+from tests.webhooks.test_inbound import signed as by_forge
 from webhooks.addresses import Allowed
+from webhooks.signature import Forge, sign
 
 SECRET = "It's-a-secret-to-everybody"
 URL = "http://git.example:8000/acme/flows.git"
@@ -48,14 +54,19 @@ def ring(
 ) -> Response:  # fmt: skip
     """As GitHub does."""
     body = payload if isinstance(payload, bytes) else json.dumps(payload).encode()
-    sent = {
+    sent = {**signed(body, event=event, delivery=delivery, secret=secret), **headers}
+    return Client(house.app, "")("POST", f"/hooks/{source}", data=body, headers=sent)
+
+
+def signed(
+    body: bytes, *, event: str = "push", delivery: str = "d-1", secret: str = SECRET
+) -> dict[str, str]:
+    return {
         "X-Hub-Signature-256": "sha256=" + hmac.digest(secret.encode(), body, hashlib.sha256).hex(),
         "X-GitHub-Event": event,
         "X-GitHub-Delivery": delivery,
         "Content-Type": "application/json",
-        **headers,
     }
-    return Client(house.app, "")("POST", f"/hooks/{source}", data=body, headers=sent)
 
 
 def due(house: House) -> int:
@@ -251,6 +262,44 @@ def test_a_bad_signature_is_401_and_remembers_nothing(house: House, quiet: str) 
     assert due(house) == 1
 
 
+def test_every_real_payload_wakes_the_right_project(house: House, owner: Client) -> None:
+    """As its forge signs it: answered, and the project whose source it is, is due; the other never."""
+    stranger = house.client("owner", house.other)
+    names = {forge: added(owner, f"{URL[:-4]}-{forge}.git", forge=forge, secret=None) for forge in Forge}
+    theirs = added(stranger)["id"]
+    seen = 0
+    for path in [*real("webhooks-multi-goscm"), *real("webhooks-github-octokit")]:
+        folder, body = path.relative_to(DATA).parts, path.read_bytes()
+        forge = FORGES[folder[2]] if folder[0] == "webhooks-multi-goscm" else Forge.GITHUB
+        event = event_of(path, forge, body) if folder[0] == "webhooks-multi-goscm" else path.parent.name
+        made = names[forge]
+        headers = signed_by(forge, made["webhook"]["secret"], body, event, f"d-{seen}")
+        sleep(house)
+        answer = Client(house.app, "")("POST", f"/hooks/{made['id']}", data=body, headers=headers)
+        assert answer.status_code == 202, (path, answer.text)
+        woken = [made["id"]] if answer.json["status"] == "accepted" else []
+        assert awake(house) == woken, path
+        assert theirs not in woken
+        seen += 1
+    assert seen > 90
+
+
+def signed_by(forge: Forge, secret: str, body: bytes, event: str, delivery: str) -> dict[str, str]:
+    if forge is Forge.ANY:
+        return {"Content-Type": "application/json", **sign([secret], delivery, datetime.now(UTC), body)}
+    return dict(by_forge(forge, body, event, delivery, secret=secret)[0])
+
+
+def sleep(house: House) -> None:
+    with house.database.as_owner() as tx:
+        tx.run("update gitstore.sources set due_at = now() + interval '1 hour'")
+
+
+def awake(house: House) -> list[str]:
+    with house.database.as_owner() as tx:
+        return [str(id_) for (id_,) in tx.tuples("select id from gitstore.sources where due_at <= now()")]
+
+
 @pytest.mark.parametrize(
     "named", [f"{7:032x}", str(UUID(int=7)), "x", "..", "%00", "0" * 36, "{}", "a" * 5000]
 )
@@ -264,6 +313,32 @@ def test_a_body_that_is_too_large_is_refused_before_it_is_read(house: House, qui
     body = b"{" + b" " * MOST_BYTES + b"}"
     problem(ring(house, quiet, body), 413, "too_large")
     assert ring(house, quiet, b"{" + b" " * (MOST_BYTES - 2) + b"}").status_code == 202
+
+
+@pytest.mark.parametrize(
+    ("size", "status"), [(MOST_BYTES, 202), (MOST_BYTES + 1, 413), (2 * MOST_BYTES, 413)]
+)
+def test_a_chunked_body_has_the_same_limit(house: House, quiet: str, size: int, status: int) -> None:
+    """Its length is not told: it is refused for it all the same, and not for its signature."""
+    body = b'{"a":"' + b"x" * (size - 8) + b'"}'
+    sent = EnvironBuilder(path=f"/hooks/{quiet}", method="POST", headers=signed(body)).get_environ()
+    sent.pop("CONTENT_LENGTH", None)
+    sent |= {"wsgi.input": BytesIO(body), "wsgi.input_terminated": True}  # as gunicorn de-chunks it
+    answer = WsgiResponse.from_app(house.app, sent)
+    assert answer.status_code == status, answer.text
+    if status == 413:
+        assert answer.json["detail"].startswith(f"the body has more than {MOST_BYTES:,} bytes")
+
+
+def test_a_body_that_was_cut_short_is_told_as_that(house: House, quiet: str) -> None:
+    """And not as a secret that is wrong: nobody is to look for it in the forge."""
+    body = json.dumps(TAG).encode()
+    answer = house.app.test_client().post(
+        f"/hooks/{quiet}", input_stream=BytesIO(body[:20]), headers=signed(body),
+        environ_overrides={"wsgi.input_terminated": True, "CONTENT_LENGTH": str(len(body))},
+    )  # fmt: skip
+    assert answer.status_code == 400
+    assert answer.json["detail"] == f"the body ended after 20 of {len(body)} bytes"
 
 
 def test_no_json_is_400(house: House, quiet: str) -> None:
@@ -300,15 +375,6 @@ def test_a_paused_source_is_answered_and_stays_quiet(house: House, owner: Client
         tx.run("update gitstore.sources set due_at = now() + interval '1 hour'")
     assert ring(house, quiet).status_code == 202
     assert due(house) == 0
-
-
-def test_old_receipts_are_forgotten(house: House, quiet: str) -> None:
-    """After 30 days; the others stay."""
-    ring(house, quiet)
-    ring(house, quiet, delivery="d-2")
-    with house.database.as_owner() as tx:
-        tx.run("update gitstore.receipts set received_at = now() - interval '31 days' where delivery = 'd-1'")
-    assert receipts.forget_old(house.database) == 1
 
 
 def test_receipts_are_nobodys_to_read(house: House, owner: Client, quiet: str) -> None:

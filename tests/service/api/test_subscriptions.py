@@ -294,6 +294,10 @@ def test_the_figures_tell_the_lag(owner: Client, house: House, receiver: Receive
     assert f"{line}0.0\n" in owner.get("/metrics").text
     made = subscribe(owner, receiver.url())
     owner.post(f"/subscriptions/{made['id']}/test")
-    assert f"{line}0.0\n" not in owner.get("/metrics").text
+    shown = owner.get("/metrics").text
+    assert f"{line}0.0\n" not in shown
+    assert "gitstore_deliveries_pending 1.0\n" in shown
+    assert 'gitstore_subscriptions{state="active"} 1.0\n' in shown
+    assert "gitstore_source_success_age_seconds 0.0\n" in shown
     deliver(house)
     assert f"{line}0.0\n" in owner.get("/metrics").text

@@ -1,0 +1,127 @@
+"""From a `git push` to whoever wants to know: signed deliveries of a real service to a real receiver."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from standardwebhooks import Webhook, WebhookVerificationError
+
+from tests.stories.running import Caller, Service, definition, wait_for
+from tests.webhooks.receiving import Receiver, hang, receiving, say
+
+EVENT = "workflow.version.published"
+
+
+@pytest.fixture(scope="module")
+def telling(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """A service that may deliver to this machine."""
+    environment = {"GITSTORE_EGRESS_ALLOW": "127.0.0.0/8"}
+    running = Service(tmp_path_factory.mktemp("telling") / "data", environment).start()
+    yield running
+    assert running.stop() == 0
+
+
+@pytest.fixture
+def team(telling: Service, request: pytest.FixtureRequest) -> Caller:
+    return telling.project(request.node.name.replace("_", "-")[-60:].strip("-"))
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    with receiving() as made:
+        yield made
+
+
+def subscribe(team: Caller, receiver: Receiver, *events: str) -> dict[str, Any]:
+    made = team.call("POST", "/subscriptions", {"url": receiver.url(), "events": list(events or [EVENT])})
+    assert made.status == 201, made.raw
+    return dict(made.json)
+
+
+def deliveries(team: Caller, subscription: dict[str, Any], state: str) -> list[dict[str, Any]]:
+    path = f"/deliveries?subscription={subscription['id']}&state={state}"
+    return list(team.get(path).json["deliveries"])
+
+
+def test_a_pushed_tag_is_told_signed_and_can_be_told_again(
+    team: Caller, receiver: Receiver, tmp_path: Path
+) -> None:
+    """Published by git; what arrives the reference library verifies, and it says what a reader can fetch."""
+    subscription = subscribe(team, receiver)
+    ann = team.author(tmp_path / "ann")
+    ann.draft("order-sync", definition("Order sync"))
+    ann.tag("order-sync", 1, "Ship it")
+    assert ann.push("drafts/order-sync", "order-sync/v1").ok
+    (first,) = receiver.wait(1)
+    said = first.verified(subscription["secret"])
+    assert (said["type"], said["data"]["workflow"], said["data"]["version_number"]) == (
+        EVENT,
+        "order-sync",
+        1,
+    )
+    assert said["data"]["commit"] == ann.git("rev-parse", "order-sync/v1^{commit}")
+    assert team.get("/workflows/order-sync/versions/1").json["commit"] == said["data"]["commit"]
+    with pytest.raises(WebhookVerificationError):
+        Webhook(subscription["secret"]).verify(
+            first.body.replace(b"order-sync", b"order-sink"), first.headers
+        )
+    (delivery,) = wait_for(lambda: deliveries(team, subscription, "succeeded"), "it was not recorded")
+    assert delivery["webhook_id"] == first.id
+    again = team.call("POST", f"/deliveries/{delivery['id']}/redeliver")
+    assert again.status == 202
+    (_, second) = receiver.wait(2)
+    assert (second.id, second.verified(subscription["secret"])) == (first.id, said)
+    attempts = wait_for(
+        lambda: (
+            (found := team.get(f"/deliveries/{delivery['id']}").json["history"]) and len(found) == 2 and found
+        ),
+        "the second attempt was not recorded",
+    )
+    assert [attempt["status"] for attempt in attempts] == [200, 200]
+
+
+def test_a_dead_subscriber_delays_nobody(team: Caller, receiver: Receiver) -> None:
+    """It hangs, on each of ten events; the other has all of them long before the first one is given up."""
+    with receiving(hang) as dead:
+        subscribe(team, dead, "workflow.draft.updated")
+        well = subscribe(team, receiver, "workflow.draft.updated")
+        for number in range(10):
+            body = {"slug": f"flow-{number}", "definition": definition("Flow")}
+            assert team.call("POST", "/workflows", body).status == 201
+        told = {got.verified(well["secret"])["data"]["workflow"] for got in receiver.wait(10)}
+        assert told == {f"flow-{number}" for number in range(10)}
+        assert wait_for(lambda: dead.got, "nobody tried the other one")
+        assert deliveries(team, {"id": well["id"]}, "failed") == []
+
+
+def test_a_paused_one_is_told_when_it_goes_on_and_one_that_is_gone_no_more(
+    team: Caller, receiver: Receiver
+) -> None:
+    """Held meanwhile; 410 disables it, the others hear of that, and a person may make it active again."""
+    held = subscribe(team, receiver, "workflow.draft.updated", "subscription.disabled")
+    path = f"/subscriptions/{held['id']}"
+    assert team.call("PATCH", path, {"state": "paused"}).json["state"] == "paused"
+    with receiving(say(410)) as gone:
+        left = subscribe(team, gone, "workflow.draft.updated")
+        team.call("POST", "/workflows", {"slug": "one", "definition": definition("One")})
+        gone.wait(1)
+        row = wait_for(
+            lambda: (found := team.get(f"/subscriptions/{left['id']}").json)["state"] == "disabled" and found,
+            "it was not disabled",
+        )
+        assert row["reason"] == "it answered 410 Gone"
+        team.call("POST", "/workflows", {"slug": "two", "definition": definition("Two")})
+        # Both ends are seen: what was held is there, to be sent in its order, and nothing came too early.
+        wait_for(lambda: len(deliveries(team, held, "pending")) == 3, "it was not held")
+        assert receiver.got == []
+        assert team.call("PATCH", path, {"state": "active"}).status == 200
+        kinds = [got.verified(held["secret"])["type"] for got in receiver.wait(3)]
+        assert sorted(kinds) == ["subscription.disabled", "workflow.draft.updated", "workflow.draft.updated"]
+        assert len(gone.got) == 1
+        gone.answers = None
+        assert team.call("PATCH", f"/subscriptions/{left['id']}", {"state": "active"}).status == 200
+        team.call("POST", "/workflows", {"slug": "three", "definition": definition("Three")})
+        assert gone.wait(2)[1].verified(left["secret"])["data"]["workflow"] == "three"

@@ -1,0 +1,308 @@
+"""What owners do at the page: subscriptions, sources, divergences, tokens. The words are those of HTTP."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+
+from tests.service.api.conftest import House
+from tests.ui.visiting import Answer, Visitor, visitor
+from webhooks.payload import ABOUT_WORKFLOWS
+
+ADDRESS = "https://subscriber.example/hooks"
+REPOSITORY = "https://github.com/acme/flows.git"
+
+
+def shown(answer: Answer, pattern: str) -> str:
+    """The secret that an answer shows, which nobody may keep."""
+    assert answer.status == 201
+    assert answer.headers["Cache-Control"] == "no-store"
+    (found,) = {
+        code.text for code in answer.page.all("code") if re.fullmatch(pattern, code.text)
+    }  # fmt: skip
+    return found
+
+
+def subscription(ann: Visitor) -> dict[str, Any]:
+    (row,) = ann.api.get("/subscriptions").json["subscriptions"]
+    return dict(row)
+
+
+def source(ann: Visitor) -> dict[str, Any]:
+    (row,) = ann.api.get("/sources").json["sources"]
+    return dict(row)
+
+
+@pytest.fixture
+def subscribed(ann: Visitor) -> str:
+    """The page of a subscription."""
+    made = ann.api.post("/subscriptions", json={"url": ADDRESS}).json
+    return f"/ui/webhooks/{made['id']}"
+
+
+@pytest.fixture
+def followed(ann: Visitor) -> str:
+    """The page of a source."""
+    made = ann.api.post("/sources", json={"url": REPOSITORY, "credential": "a-token"}).json
+    return f"/ui/sources/{made['id']}"
+
+
+# Subscriptions
+
+
+def test_subscribing_shows_the_secret_once(ann: Visitor) -> None:
+    """In the answer to the form; the pages after it know it no more."""
+    form = ann.get("/ui/new-webhook").page
+    offered = [
+        box.attributes["value"] for box in form.all("input", name="events") if "checked" in box.attributes
+    ]
+    assert offered == list(ABOUT_WORKFLOWS)
+    answer = ann.post("/ui/new-webhook", url=ADDRESS, events="workflow.version.published")
+    secret = shown(answer, r"whsec_\S{43}=")
+    row = subscription(ann)
+    assert (row["url"], row["events"]) == (ADDRESS, ["workflow.version.published"])
+    for path in ("/ui/webhooks", f"/ui/webhooks/{row['id']}", f"/ui/webhooks/{row['id']}/edit"):
+        page = ann.get(path)
+        assert ADDRESS in page.html
+        assert secret not in page.html
+
+
+@pytest.mark.parametrize(
+    ("url", "events", "status"),
+    [("http://127.0.0.1/x", "workflow.draft.updated", 422), (ADDRESS, "no.such.event", 400), ("", "", 400)],
+)
+def test_what_can_t_be_subscribed_is_refused_as_by_http(
+    ann: Visitor, url: str, events: str, status: int
+) -> None:
+    """With its words, and with what was typed."""
+    answer = ann.post("/ui/new-webhook", url=url, events=events)
+    said = ann.api.post("/subscriptions", json={"url": url, "events": [events]}).json["detail"]
+    assert answer.status == status
+    assert said[1:] in answer.page.all("div", role="alert")[0].text
+    assert answer.page.value("url") == url
+    assert ann.api.get("/subscriptions").json["subscriptions"] == []
+
+
+def test_a_subscription_is_changed_paused_and_made_active(ann: Visitor, subscribed: str) -> None:
+    """Each says what it means for what happens meanwhile."""
+    answer = ann.post(f"{subscribed}/edit", url=f"{ADDRESS}/2", events="workflow.draft.updated")
+    assert answer.location == f"{subscribed}?said=changed"
+    assert subscription(ann)["url"] == f"{ADDRESS}/2"
+    refused = ann.post(f"{subscribed}/edit", url="http://10.0.0.1/", events="workflow.draft.updated")
+    assert (refused.status, refused.page.value("url")) == (422, "http://10.0.0.1/")
+    answer = ann.post(f"{subscribed}/state", state="paused")
+    assert subscription(ann)["state"] == "paused"
+    assert "Paused: what happens meanwhile is held" in ann.get(str(answer.location)).page.text
+    assert "Make active" in ann.get(subscribed).page.text
+    ann.post(f"{subscribed}/state", state="active")
+    assert subscription(ann)["state"] == "active"
+    assert ann.post(f"{subscribed}/state", state="disabled").status == 400
+
+
+def test_a_test_leads_to_its_delivery(ann: Visitor, subscribed: str) -> None:
+    """Where its attempts will be seen."""
+    answer = ann.post(f"{subscribed}/test")
+    assert answer.status == 303
+    page = ann.get(str(answer.location)).page
+    assert page.title() == "webhook.test"
+    assert "The test is on its way." in page.text
+
+
+def test_a_new_secret_is_shown_once(ann: Visitor, house: House, subscribed: str) -> None:
+    """Both sign meanwhile, and the page says for how long."""
+    answer = ann.post(f"{subscribed}/rotate")
+    assert shown(answer, r"whsec_\S{43}=")
+    assert "for 24 hours deliveries are signed with this secret and with the old one" in answer.page.text
+    with house.database.as_owner() as tx:
+        assert tx.value("select count(*) from gitstore.subscription_secrets") == 2
+
+
+def test_deleting_a_subscription_asks_first(ann: Visitor, subscribed: str) -> None:
+    """A link alone deletes nothing."""
+    question = ann.get(f"{subscribed}/delete").page
+    assert ADDRESS in question.text
+    assert subscription(ann)
+    assert ann.post(f"{subscribed}/delete").location == "/ui/webhooks?said=deleted"
+    assert ann.api.get("/subscriptions").json["subscriptions"] == []
+    assert ann.get(subscribed).status == 404
+
+
+# Sources
+
+
+def test_adding_a_source_says_what_to_paste(ann: Visitor) -> None:
+    """As HTTP and the terminal do: URL, secret, content type, events. No credential comes back."""
+    answer = ann.post(
+        "/ui/new-source", url=REPOSITORY, layout="folders", direction="both", credential="s3cret-token",
+        poll_seconds="60",
+    )  # fmt: skip
+    shown(answer, r"whsec_\S{43}=|[0-9A-Za-z_-]{32,}")
+    row = source(ann)
+    assert (row["forge"], row["layout"], row["direction"]) == ("github", "folders", "both")
+    assert (row["poll_seconds"], row["has_credential"]) == (60, True)
+    assert row["webhook_url"] in answer.page.text
+    assert "push, create, delete" in answer.page.text
+    for path in ("/ui/sources", f"/ui/sources/{row['id']}"):
+        assert "s3cret-token" not in ann.get(path).html
+
+
+@pytest.mark.parametrize(
+    ("given", "status"),
+    [
+        ({"url": "file:///etc"}, 422),
+        ({"url": REPOSITORY, "poll_seconds": "soon"}, 400),
+        ({"url": REPOSITORY, "poll_seconds": "1"}, 400),
+        ({"url": REPOSITORY, "secret": "short"}, 400),
+        ({"url": REPOSITORY, "forge": "sourceforge"}, 400),
+        ({}, 400),
+    ],
+)
+def test_what_is_no_source_is_refused_and_not_lost(ann: Visitor, given: dict[str, str], status: int) -> None:
+    """But for what is secret: that is typed again."""
+    answer = ann.post("/ui/new-source", **given)
+    assert answer.status == status
+    assert answer.page.value("url") == given.get("url", "")
+    assert "short" not in {each.attributes.get("value") for each in answer.page.all("input", type="password")}
+    assert ann.api.get("/sources").json["sources"] == []
+
+
+def test_a_source_is_changed_paused_and_goes_on(ann: Visitor, followed: str) -> None:
+    """What is left empty stays; the credential goes by a box of its own."""
+    form = ann.get(followed).page
+    assert [each.attributes["value"] for each in form.all("option") if "selected" in each.attributes] == [
+        "github", "refs", "pull",
+    ]  # fmt: skip
+    ann.post(followed, forge="gitlab", layout="folders", direction="pull", poll_seconds="120")
+    row = source(ann)
+    assert (row["forge"], row["layout"], row["poll_seconds"]) == ("gitlab", "folders", 120)
+    assert row["has_credential"]
+    ann.post(followed, forget="yes")
+    assert not source(ann)["has_credential"]
+    assert ann.post(f"{followed}/pause", paused="yes").location == "/ui/sources?said=source-paused"
+    assert source(ann)["paused"]
+    assert "Go on" in ann.get("/ui/sources").page.text
+    ann.post(f"{followed}/pause", paused="")
+    assert not source(ann)["paused"]
+    assert ann.post(followed, direction="sideways").status == 400
+
+
+def test_removing_a_source_asks_first(ann: Visitor, followed: str) -> None:
+    """What it brought stays, and the question says so."""
+    assert "What it brought stays." in ann.get(f"{followed}/remove").page.text
+    assert source(ann)
+    assert ann.post(f"{followed}/remove").location == "/ui/sources?said=removed"
+    assert ann.api.get("/sources").json["sources"] == []
+
+
+def diverge(house: House, source_id: str, ref: str, number: int | None) -> UUID:
+    """As a sync records it."""
+    made = uuid4()
+    with house.database.as_owner() as tx:
+        tx.run(
+            "insert into gitstore.divergences (id, source_id, project_id, ref, slug, version_number, ours, "
+            "theirs, code, reason) select %(id)s, id, project_id, %(ref)s, 'order-sync', %(number)s, "
+            "%(ours)s, %(theirs)s, 'not_fast_forward', 'they went different ways' from gitstore.sources "
+            "where id = %(source)s",
+            id=made, source=source_id, ref=ref, number=number, ours="1" * 40, theirs="2" * 40,
+        )  # fmt: skip
+    return made
+
+
+def test_a_draft_that_went_two_ways_is_decided(ann: Visitor, house: House, followed: str) -> None:
+    """Theirs by the next sync, which the page says until then; ours at once. No version is."""
+    source_id = source(ann)["id"]
+    one = diverge(house, source_id, "refs/heads/drafts/order-sync", None)
+    diverge(house, source_id, "refs/tags/order-sync/v1", 1)
+    page = ann.get("/ui/sources").page
+    assert [button.attributes["value"] for button in page.all("button", name="take")] == ["ours", "theirs"]
+    path = f"{followed}/divergences/{one}"
+    assert ann.post(path, take="theirs").location == "/ui/sources?said=resolved"
+    assert "theirs, decided by" in ann.get("/ui/sources").page.text
+    assert ann.post(path, take="ours").location == "/ui/sources?said=kept"
+    (left,) = ann.api.get(f"/sources/{source_id}").json["divergences"]
+    assert left["version_number"] == 1
+    assert ann.post(f"{followed}/divergences/{left['id']}", take="theirs").status == 409
+    assert ann.post(path, take="both").status == 400
+
+
+# Tokens
+
+
+def test_a_token_is_shown_once_and_opens_the_project(ann: Visitor, house: House) -> None:
+    """With the role that was chosen, until the end of its last day."""
+    answer = ann.post("/ui/tokens", name="engine", role="viewer", last_day="2999-12-31")
+    token = shown(answer, r"gst_\S{43}")
+    listed = {row["name"]: row for row in ann.api.get("/tokens").json["tokens"]}
+    assert (listed["engine"]["role"], listed["engine"]["expires_at"]) == ("viewer", "2999-12-31T23:59:59Z")
+    assert (
+        house.app.test_client().get("/workflows", headers={"Authorization": f"Bearer {token}"}).status_code
+        == 200
+    )
+    page = ann.get("/ui/tokens")
+    assert "engine" in page.page.text
+    assert token not in page.html
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"name": "", "role": "viewer"},
+        {"name": "x", "role": "god"},
+        {"name": "x", "role": "viewer", "last_day": "2001-01-01"},
+        {"name": "x", "role": "viewer", "last_day": "tomorrow"},
+    ],
+)
+def test_what_is_no_token_is_refused(ann: Visitor, given: dict[str, str]) -> None:
+    """With what was typed; nothing is made."""
+    before = len(ann.api.get("/tokens").json["tokens"])
+    answer = ann.post("/ui/tokens", **given)
+    assert answer.status == 400
+    assert answer.page.value("name") == given["name"]
+    assert len(ann.api.get("/tokens").json["tokens"]) == before
+
+
+def test_revoking_asks_first_and_then_opens_nothing(ann: Visitor, house: House) -> None:
+    """Also one's own: then the page asks who is there."""
+    other = visitor(house, "editor")
+    rows = ann.api.get("/tokens").json["tokens"]
+    ids = {row["id"] for row in rows if row["role"] == "editor"}
+    (theirs,) = ids
+    assert "editor" in ann.get(f"/ui/tokens/{theirs}/revoke").page.text
+    assert other.get("/ui/workflows").status == 200
+    assert ann.post(f"/ui/tokens/{theirs}/revoke").location == "/ui/tokens?said=revoked"
+    assert other.get("/ui/workflows").status == 303
+    assert ann.get(f"/ui/tokens/{theirs}/revoke").status == 404
+    own = next(
+        link.removesuffix("/revoke").rpartition("/")[2]
+        for link in ann.get("/ui/tokens").page.links() if link.endswith("/revoke")
+        and "signed in with" in ann.get(link).page.text
+    )  # fmt: skip
+    assert ann.post(f"/ui/tokens/{own}/revoke").status == 303
+    assert ann.get("/ui/tokens").location is not None
+
+
+# All of them
+
+
+def test_no_form_is_taken_without_its_token(ann: Visitor, subscribed: str, followed: str) -> None:
+    """Another site that sends one changes nothing (CSRF)."""
+    for path in (
+        "/ui/new-webhook", f"{subscribed}/edit", f"{subscribed}/state", f"{subscribed}/test",
+        f"{subscribed}/rotate", f"{subscribed}/delete", "/ui/new-source", followed, f"{followed}/pause",
+        f"{followed}/sync", f"{followed}/remove", "/ui/tokens",
+    ):  # fmt: skip
+        fields = {"url": ADDRESS, "events": "workflow.draft.updated", "state": "paused", "paused": "yes"}
+        assert ann.post(path, csrf="forged", name="x", role="owner", **fields).status == 403, path
+    assert (subscription(ann)["state"], source(ann)["paused"]) == ("active", False)
+
+
+def test_what_is_done_at_the_page_is_in_the_books(ann: Visitor, house: House, subscribed: str) -> None:
+    """As by HTTP, with the door that it came by."""
+    ann.post(f"{subscribed}/state", state="paused")
+    with house.database.as_owner() as tx:
+        found = tx.tuples("select action, door from gitstore.audit_log where action like 'subscription.%%' "
+                          "order by at", nothing=None)  # fmt: skip
+    assert found == [("subscription.created", "http"), ("subscription.changed", "page")]

@@ -1,0 +1,72 @@
+"""An import that is killed at any moment: the next one completes it, and nothing is there twice or left."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import LiteralString
+
+import pytest
+
+from gitstore.sweeping import DAY, sweep
+from sync import reconcile
+from sync.verify import verify
+from tests.sync.conftest import House
+from tests.webhooks.sourcing import Following
+from tests.webhooks.upstreams import Upstream, upstream_in
+from tests.webhooks.working import work
+
+
+@pytest.fixture
+def upstream(ram_path: Path) -> Iterator[Upstream]:
+    with upstream_in(ram_path / "upstream") as made:
+        yield made
+
+
+@pytest.mark.parametrize(
+    ("tags", "kills"), [(60, 2), pytest.param(1000, 60, marks=pytest.mark.soak)], ids=["short", "soak"]
+)
+@pytest.mark.timeout(1800)
+def test_an_import_that_is_killed_is_completed_once(
+    house: House, upstream: Upstream, tags: int, kills: int
+) -> None:
+    """Every version arrives once, with one event each, and verify finds nothing."""
+    upstream.many("many", tags)
+    following = Following(house, upstream.url)
+    dice = random.Random(tags)  # noqa: S311
+    died = 0
+    for _ in range(kills):
+        died += work(following, dies_at=dice.randint(1, min(tags, 130))).killed
+        recover(house, following)
+    assert died > 0
+    assert not work(following).killed
+    recover(house, following)
+    assert sorted(house.store.version_tags("many")) == list(range(1, tags + 1))
+    assert list(verify(house.database, house.store)) == []
+    published: LiteralString = """
+        select data ->> 'version_number' as number, count(*) as events from gitstore.events
+        where type = 'workflow.version.published' group by 1
+    """
+    assert {(row["number"], row["events"]) for row in following.ask(published)} == {
+        (str(number), 1) for number in range(1, tags + 1)
+    }
+    objects = house.store.path / "objects"
+    assert [path for path in house.store.path.rglob("*.lock") if path.name != "writers.lock"] == []
+    assert [*objects.glob("tmp_*"), *objects.glob("pack/tmp_*")] == []
+    following.sync()
+    assert following.open() == {}
+    assert not house.writes.markers.pending()
+
+
+def recover(house: House, following: Following) -> None:
+    """What the next worker does at its start, once the lease of the killed one is over."""
+    with house.database.as_owner() as tx:
+        tx.run("update gitstore.sources set claimed_until = now() where claimed_until > now()")
+    # A day later: what a killed process wrote half is left alone until then.
+    sweep(house.store.path, house.writes.maintenance, time.time() + 2 * DAY, None)
+    report = reconcile.reconcile(house.writes)
+    assert report.failures == {}
+    house.store.close()
+    assert following.row()

@@ -1,0 +1,115 @@
+"""A worker's sync in a process of its own: to be killed in the middle, or to see how large it gets."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+from gitstore.model import Limits
+from gitstore.store import Store
+from sync.audit import Origin
+from sync.catalog import Project
+from sync.db import Database
+from sync.writing import MirroredWrites
+from tests.webhooks.sourcing import LOOPBACK, Following
+from webhooks.egress import Egress
+from webhooks.following import Follower, Means, import_limits
+from webhooks.sealing import Sealer, new_key
+
+ROOT = Path(__file__).parents[2]
+
+
+@dataclass(frozen=True)
+class Done:
+    """`grown` is by how much memory of its own the process grew, in MiB; files that it maps aside."""
+
+    killed: bool
+    error: str | None = None
+    progress: tuple[tuple[int, int], ...] = ()
+    grown: float = 0.0
+
+
+def work(following: Following, *, dies_at: int = 0, size: int = 2**28, seconds: float = 600) -> Done:
+    """Sync once; kill it at its `dies_at`th fsync (0: never). `size` is the limit of an import."""
+    given = {
+        "conninfo": following.database.conninfo, "path": str(following.house.store.path),
+        "source": str(following.source.id), "dies_at": dies_at, "size": size,
+    }  # fmt: skip
+    command = [sys.executable, "-m", "tests.webhooks.working", json.dumps(given)]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as child:
+        try:
+            said, complaint = child.communicate(timeout=seconds)
+        finally:
+            child.kill()
+    assert child.returncode in (0, -signal.SIGKILL), complaint.decode()
+    if child.returncode:
+        return Done(killed=True)
+    told: dict[str, Any] = json.loads(said)
+    return Done(False, told["error"], tuple(map(tuple, told["progress"])), told["grown"])
+
+
+def _sync(given: dict[str, Any]) -> dict[str, Any]:
+    database = Database(given["conninfo"], max_connections=4)
+
+    @contextmanager
+    def open_store(project: Project, origin: Origin) -> Iterator[Store]:
+        store = Store(Path(given["path"]), project.id)
+        store.locks = MirroredWrites(database, store, origin)
+        yield store
+
+    limits = import_limits(Limits(), given["size"])
+    follower = Follower(
+        Means(database, open_store, Egress(LOOPBACK), Sealer([new_key()]), limits), threading.Event()
+    )
+    claim = follower.claim(UUID(given["source"]))
+    assert claim is not None, "somebody is at it"
+    progress: list[tuple[int, int]] = []
+    start = _anonymous()
+    most, stop = [start], threading.Event()
+
+    def look() -> None:
+        while not stop.wait(0.01):
+            most[0] = max(most[0], _anonymous())
+
+    watcher = threading.Thread(target=look)
+    watcher.start()
+    if given["dies_at"]:
+        _die_at(given["dies_at"])
+    result = follower.sync(claim, lambda done, total: progress.append((done, total)))
+    stop.set()
+    watcher.join()
+    error = result.error.message if result.error else None
+    return {"error": error, "progress": progress, "grown": most[0] - start}
+
+
+def _anonymous() -> float:
+    found = re.search(r"RssAnon:\s+(\d+) kB", Path("/proc/self/status").read_text())
+    return int(found[1]) / 1024 if found else 0.0
+
+
+def _die_at(nth: int) -> None:
+    """Die as by SIGKILL at the nth fsync from now on: by then something was written, half."""
+    fsync, left = os.fsync, [nth]
+
+    def dying(handle: int) -> None:
+        left[0] -= 1
+        if left[0] == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        fsync(handle)
+
+    os.fsync = dying  # type: ignore[assignment] # as dulwich calls it, too
+
+
+if __name__ == "__main__":
+    print(json.dumps(_sync(json.loads(sys.argv[1]))))
