@@ -28,6 +28,7 @@ def _as_before() -> Iterator[None]:
     """The log is a process's: the next test shall find it as this one did."""
     root = logging.getLogger()
     before = root.handlers[:], root.level
+    structlog.contextvars.clear_contextvars()  # of an answer that some other test never closed
     yield
     root.handlers[:], level = before
     root.setLevel(level)

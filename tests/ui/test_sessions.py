@@ -95,6 +95,7 @@ def test_over_plain_http_the_cookie_is_not_secure(house: House) -> None:
 
 # Forms of others
 
+SOMETHING = "6f1f7b5e-0000-4000-8000-000000000000"
 POSTS = [
     "/ui/sign-out",
     "/ui/new-workflow",
@@ -104,9 +105,21 @@ POSTS = [
     "/ui/workflows/order-sync/discard",
     "/ui/workflows/order-sync/versions/1/revert",
     "/ui/workflows/order-sync/versions/1/current",
-    "/ui/sources/6f1f7b5e-0000-4000-8000-000000000000/sync",
-    "/ui/sources/6f1f7b5e-0000-4000-8000-000000000000/divergences/6f1f7b5e-0000-4000-8000-000000000000",
-    "/ui/deliveries/6f1f7b5e-0000-4000-8000-000000000000/again",
+    "/ui/new-source",
+    f"/ui/sources/{SOMETHING}",
+    f"/ui/sources/{SOMETHING}/sync",
+    f"/ui/sources/{SOMETHING}/pause",
+    f"/ui/sources/{SOMETHING}/remove",
+    f"/ui/sources/{SOMETHING}/divergences/{SOMETHING}",
+    "/ui/new-webhook",
+    f"/ui/webhooks/{SOMETHING}/edit",
+    f"/ui/webhooks/{SOMETHING}/state",
+    f"/ui/webhooks/{SOMETHING}/test",
+    f"/ui/webhooks/{SOMETHING}/rotate",
+    f"/ui/webhooks/{SOMETHING}/delete",
+    f"/ui/deliveries/{SOMETHING}/again",
+    "/ui/tokens",
+    f"/ui/tokens/{SOMETHING}/revoke",
 ]
 
 
