@@ -8,8 +8,6 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-import psutil
-
 from sync.db import Database
 from sync.embedded import EmbeddedPostgres
 from tests.stories.running import PLAIN, Caller, Service, definition, wait_for
@@ -41,13 +39,6 @@ def rows(service: Service) -> list[Any]:
         database.close()
 
 
-def family(service: Service) -> list[psutil.Process]:
-    """The service's process and all below it."""
-    assert service.process is not None
-    top = psutil.Process(service.process.pid)
-    return [top, *top.children(recursive=True)]
-
-
 def test_everything_is_there_after_a_stop_a_kill_and_a_rebuild(own_service: Service) -> None:
     """Stopped with SIGTERM, then killed with all its processes: the same rows and bytes each time."""
     owner = owner_of(own_service)
@@ -65,9 +56,7 @@ def test_everything_is_there_after_a_stop_a_kill_and_a_rebuild(own_service: Serv
     assert own_service.owner_token == token
     assert rows(own_service) == before
 
-    for process in family(own_service):
-        process.kill()
-    own_service.stop()
+    own_service.kill()
     own_service.start()
     owner = owner_of(own_service)
     assert rows(own_service) == before
@@ -83,7 +72,7 @@ def test_everything_is_there_after_a_stop_a_kill_and_a_rebuild(own_service: Serv
 
 def test_a_supervisor_that_is_killed_leaves_nobody_behind(own_service: Service) -> None:
     """kill -9 of `serve` alone: its children end by themselves, and the next start works."""
-    children = family(own_service)[1:]
+    children = own_service.family()[1:]
     own_service.stop(signal.SIGKILL)
     wait_for(
         lambda: not any(child.is_running() and child.status() != "zombie" for child in children),
@@ -163,7 +152,7 @@ def test_no_secret_is_in_an_argument_or_in_the_log(own_service: Service) -> None
     owner = owner_of(own_service)
     owner.get("/workflows")
     owner.get(f"/workflows?token={own_service.owner_token}")
-    for process in family(own_service):
+    for process in own_service.family():
         assert own_service.owner_token not in " ".join(process.cmdline())
     assert own_service.owner_token not in own_service.log()
     assert (own_service.data / "owner-token").stat().st_mode & 0o777 == 0o600
