@@ -14,12 +14,12 @@ from typing import IO
 
 from dulwich.protocol import pkt_line
 
-from gitstore.children import command, environment
+from gitstore.children import FRUGAL, command, environment
 from gitstore.errors import Code, GitstoreError
 
 _CHUNK = 64 * 1024
 _PROTOCOL = re.compile(r"[a-z0-9=:.]{1,64}")
-_SETTINGS = {"uploadpack.allowFilter": "true", "pack.threads": "1", "core.quotePath": "false"}
+_SETTINGS = {**FRUGAL, "uploadpack.allowFilter": "true", "core.quotePath": "false"}
 
 
 def advertise(repository: Path, protocol: str) -> Iterator[bytes]:

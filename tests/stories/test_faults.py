@@ -17,8 +17,8 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
+from http.client import HTTPException
 from pathlib import Path
-from urllib.error import URLError
 from urllib.parse import urlsplit
 
 import psutil
@@ -97,7 +97,7 @@ class Publishers:
                     answer = owner.call("POST", f"/workflows/{slug}/versions/publish")
                     if answer.status == 201:
                         self.acknowledged[slug, answer.json["version_number"]] = label
-            except (OSError, URLError):
+            except (OSError, HTTPException):
                 return  # the service is gone
 
     def join(self) -> dict[tuple[str, int], str]:
