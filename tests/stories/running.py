@@ -254,6 +254,13 @@ class Author:
         self.git("tag", "-a", f"{slug}/v{number}", "-m", message)
 
 
+def everything(tx: Transaction) -> list[str]:
+    """Every row of every table of ours, as text."""
+    tables = tx.tuples("select tablename from pg_tables where schemaname = 'gitstore'")
+    query = "select coalesce(string_agg(t::text, ' '), '') from gitstore.{} t"
+    return [str(tx.connection.execute(query.format(name).encode()).fetchone()) for (name,) in tables]
+
+
 def wait_for(condition: Any, what: str) -> Any:
     """The first true answer of `condition`, which becomes true within a minute."""
     deadline = time.monotonic() + _PATIENCE
