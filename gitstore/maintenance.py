@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Final
 
 from gitstore import names
-from gitstore.children import command, environment
+from gitstore.children import FRUGAL, command, environment
 from gitstore.errors import Code, GitstoreError
 from gitstore.locks import Locks
 from gitstore.objects import Objects
@@ -36,13 +36,7 @@ MOST_PACKS: Final = 20
 
 _LISTED: Final = re.compile(rb"^([0-9a-f]{40}) ", re.MULTILINE)
 _STAMP: Final = "gitstore-gc"
-_SETTINGS: Final = {
-    "core.fsync": "all",
-    "pack.threads": "1",
-    "pack.windowMemory": "32m",
-    "core.packedGitWindowSize": "1m",
-    "core.packedGitLimit": "64m",
-}
+_SETTINGS: Final = {**FRUGAL, "core.fsync": "all"}
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
+from dulwich.refs import Ref, check_ref_format
+
 from gitstore.versions import is_slug, parse_version
 
 PREFIX = b"refs/"
@@ -66,6 +68,11 @@ def superseded(slug: str, when: datetime) -> bytes:
 def superseded_of(slug: str) -> bytes:
     """The folder of a workflow's discarded drafts."""
     return SUPERSEDED + slug.encode() + b"/"
+
+
+def is_ref(name: bytes) -> bool:
+    """Whether there may be a ref of that name: git-check-ref-format(1), below refs/."""
+    return name.startswith(PREFIX) and check_ref_format(Ref(name))
 
 
 def parse(ref: bytes) -> DraftRef | VersionRef | None:

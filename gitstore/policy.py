@@ -149,7 +149,8 @@ class _Judging:
     def judge(self, command: Command) -> Verdict:
         target = names.parse(command.ref)
         try:
-            if self.facts.holds(command.ref) == command.new:
+            # Of a name that no ref can have, nothing is true, and so it is not said to be gone either.
+            if names.is_ref(command.ref) and self.facts.holds(command.ref) == command.new:
                 return Verdict(command, target=target)
             match target:
                 case VersionRef():

@@ -20,7 +20,7 @@ from typing import Final
 
 from dulwich.objects import Commit, ShaFile, Tag, Tree
 
-from gitstore.children import command, environment, limit_memory
+from gitstore.children import FRUGAL, command, environment, limit_memory
 from gitstore.durable import fsync_folder
 from gitstore.errors import Code, GitstoreError
 from gitstore.faults import of_child
@@ -38,14 +38,7 @@ _FOLDER = b"40000 "
 # What unpack-objects and index-pack say of an object that another one names, but that is nowhere.
 _LINK_BROKEN = ("object of unexpected type", "did not receive expected object", "unresolved delta")
 _SAID = 4096  # characters of a child's complaint that are passed on
-_DURABLE = {
-    "core.fsync": "all",
-    "core.fsyncMethod": "fsync",
-    "pack.threads": "1",
-    "core.packedGitWindowSize": "1m",
-    "core.packedGitLimit": "32m",
-    "core.deltaBaseCacheLimit": "16m",
-}
+_DURABLE = {**FRUGAL, "core.fsync": "all", "core.fsyncMethod": "fsync", "core.packedGitLimit": "32m"}
 
 
 @contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import stat
 from collections.abc import Iterator
+from datetime import datetime, timedelta
 from pathlib import Path
 from uuid import UUID
 
@@ -97,6 +98,12 @@ class Reading:
                 case names.VersionRef(_, number):
                     found[number] = oid.decode()
         return found
+
+    def superseded(self, slug: str, when: datetime) -> bytes:
+        """The ref for a head discarded at `when`; after a jump of the clock there may be one already."""
+        while self.refs.read(name := names.superseded(slug, when)) is not None:
+            when += timedelta(microseconds=1)
+        return name
 
     # Where a workflow stands
 

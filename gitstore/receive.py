@@ -6,14 +6,12 @@ The protocol is git-receive-pack's (gitprotocol-pack(5), gitprotocol-http(5)); d
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from io import BytesIO
 
-from dulwich.errors import GitProtocolError
-from dulwich.protocol import Protocol, pkt_line
+from dulwich.protocol import pkt_line
 
 from gitstore import names, recording
 from gitstore.comparing import what_changes
@@ -22,32 +20,22 @@ from gitstore.faults import of_system
 from gitstore.judging import StoreFacts
 from gitstore.model import Definition, Permission
 from gitstore.names import DraftRef, VersionRef
-from gitstore.packs import too_large
 from gitstore.policy import Command, Effect, Verdict, judge
+from gitstore.push_head import ZERO, Request, read_request
 from gitstore.quarantine import Quarantine, quarantine
 from gitstore.reading import Reading
 from gitstore.recording import Occasion
 from gitstore.store import Store
 from gitstore.telling import Telling
 
-ZERO = b"0" * 40
 CAPABILITIES = (
     b"report-status delete-refs side-band-64k quiet atomic ofs-delta object-format=sha1 agent=gitstore"
 )
 
-_OID = re.compile(rb"[0-9a-f]{40}")
 _BAND_SIZE = 65_515  # side-band-64k: 65,520 with the length and the band's number
 _REPORT, _PROGRESS = 1, 2
+_MANY = 64  # workflows: for more, the whole repository is locked
 _MOST_CHANGES = 50  # versions of a push whose line says what they change
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """The commands of a push: `shallow` says that the pusher's clone lacks history."""
-
-    commands: tuple[Command, ...]
-    capabilities: frozenset[bytes]
-    shallow: bool
 
 
 @dataclass
@@ -71,41 +59,6 @@ def advertise(store: Reading) -> bytes:
     packets = [pkt_line(b"# service=git-receive-pack\n"), pkt_line(None)]
     packets += [pkt_line(line + b"\n") for line in lines]
     return b"".join([*packets, pkt_line(None)])
-
-
-def read_request(read: Callable[[int], bytes], most: int) -> Request | None:
-    """Read the commands of a push, up to the pack. None for git's empty probe.
-
-    Raises `malformed` for what is no push, `too_large` for more than `most` commands.
-    """
-    protocol = Protocol(read, lambda _: None)
-    commands: list[Command] = []
-    capabilities: frozenset[bytes] = frozenset()
-    shallow = False
-    try:
-        while (line := protocol.read_pkt_line()) is not None:
-            if line.startswith(b"shallow "):
-                shallow = True
-                continue
-            line, _, offered = line.partition(b"\0")
-            if not commands:
-                capabilities = frozenset(offered.split())
-            commands.append(_command(line.rstrip(b"\n")))
-            if len(commands) > most:
-                raise too_large("the push names more than", len(commands), most, unit="refs")
-    except (GitProtocolError, ValueError, OSError) as error:
-        raise GitstoreError(
-            Code.MALFORMED, "this is no git push: a packet is damaged or cut short"
-        ) from error
-    return Request(tuple(commands), capabilities, shallow) if commands else None
-
-
-def _command(line: bytes) -> Command:
-    old, _, rest = line.partition(b" ")
-    new, _, ref = rest.partition(b" ")
-    if not (_OID.fullmatch(old) and _OID.fullmatch(new) and ref):
-        raise GitstoreError(Code.MALFORMED, "this is no git push: a command is not `<old> <new> <ref>`")
-    return Command(ref, None if old == ZERO else old, None if new == ZERO else new)
 
 
 class Receiver:
@@ -173,11 +126,16 @@ class Receiver:
             facts.survey(command.new)
         targets = [names.parse(command.ref) for command in request.commands]
         slugs = sorted({target.slug for target in targets if target is not None})
+        atomic = b"atomic" in request.capabilities
         verdicts: list[Verdict] = []
         try:
+            if len(slugs) > _MANY:
+                verdicts = judge(request.commands, facts, atomic=atomic)
+                if all(verdict.refusal or verdict.effect is Effect.NOTHING for verdict in verdicts):
+                    return verdicts  # nobody else has to wait for so many to be refused
             with self._store.locks.writing(slugs):
-                verdicts = judge(request.commands, facts, atomic=b"atomic" in request.capabilities)
-                verdicts = self._write(verdicts, held, atomic=b"atomic" in request.capabilities)
+                verdicts = judge(request.commands, facts, atomic=atomic)
+                verdicts = self._write(verdicts, held, atomic=atomic)
         except OSError as error:
             if (fault := of_system(error)) is None:
                 raise
@@ -187,20 +145,28 @@ class Receiver:
                 case Code.PUBLISHED_NOT_MIRRORED:
                     # On disk, so it is ok; the rows follow by the next reconcile.
                     self._telling.mirrored_later()
-                case Code.INTEGRITY | Code.BUSY if not verdicts:
-                    verdicts = [Verdict(command, error) for command in request.commands]
+                case Code.INTEGRITY | Code.BUSY:
+                    verdicts = [self._on_disk(command, error) for command in request.commands]
                 case _:
                     raise
         return verdicts
 
     def _on_disk(self, command: Command, fault: GitstoreError) -> Verdict:
         """After a fault in the middle: what holds its value is done, the rest is to be pushed again."""
-        done = self._store.refs.read(command.ref) == command.new
+        try:
+            done = names.is_ref(command.ref) and self._store.refs.read(command.ref) == command.new
+        except GitstoreError:  # it is damaged, which may be the fault
+            done = False
         return Verdict(command, None if done else fault, target=names.parse(command.ref))
 
     def _write(self, verdicts: list[Verdict], held: Quarantine, *, atomic: bool) -> list[Verdict]:
         """Write what was accepted, a workflow at a time (an atomic push at once); the final verdicts."""
         accepted = [v for v in verdicts if v.refusal is None and v.target is not None]
+        for verdict in accepted:
+            # Before an object is there that nobody would need.
+            self._store.refs.check_place(verdict.command.ref)
+            if verdict.target is not None:
+                self._store.refs.check_place(names.ledger(verdict.target.slug))
         held.admit(held.needed_by(v.command.new for v in accepted if v.command.new))
         by_slug: dict[str, list[Verdict]] = {}
         for verdict in accepted:
@@ -238,11 +204,13 @@ class _PushFacts(StoreFacts):
         self._held = held
         self._shallow = shallow
         self._broken: dict[bytes, GitstoreError] = {}
+        self._surveyed: set[bytes] = set()
 
     def survey(self, tip: bytes | None) -> None:
         """Walk what `tip` needs, before any lock is taken."""
-        if tip is None:
+        if tip is None or tip in self._surveyed:
             return
+        self._surveyed.add(tip)
         try:
             self._held.check(tip)
         except GitstoreError as error:

@@ -99,7 +99,7 @@ class Recorder:
 
     def discard(self, head: bytes) -> None:
         self.append(LedgerKind.DISCARDED, target=head.decode())
-        self.move(names.superseded(self.slug, self.occasion.when), None, head)
+        self.move(self.reading.superseded(self.slug, self.occasion.when), None, head)
 
 
 def record(reading: Reading, verdicts: Sequence[Verdict], occasion: Occasion) -> Recorder:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+import stat
 import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,7 +23,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dulwich.file import FileLocked, GitFile, _GitFile
-from dulwich.refs import Ref, check_ref_format
 
 from gitstore import names
 from gitstore.children import command, environment
@@ -81,7 +81,7 @@ class Refs:
         return self._seen[name]
 
     def _read(self, name: bytes) -> bytes | None:
-        if not name.startswith(names.PREFIX) or not check_ref_format(Ref(name)):
+        if not names.is_ref(name):
             return None
         loose = self._read_loose(name)
         if loose is None:
@@ -189,7 +189,23 @@ class Refs:
             if not after or self._path(after[0].name).parent != folder:
                 fsync_folder(folder)
 
+    def check_place(self, name: bytes) -> None:
+        """Raise `integrity` where a folder stands in the place of `name`, or a file where a folder belongs.
+
+        Folders that are left empty are cleared away, as git does.
+        """
+        path = self._path(name)
+        try:
+            if stat.S_ISDIR(path.stat().st_mode):
+                for folder, _, _ in os.walk(path, topdown=False):
+                    Path(folder).rmdir()
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise _in_the_way(name) from error
+
     def _lock(self, name: bytes) -> _GitFile:
+        self.check_place(name)
         path = self._path(name)
         deadline = time.monotonic() + _LOCK_PATIENCE
         while True:
@@ -206,11 +222,7 @@ class Refs:
                     ) from error
                 time.sleep(0.005)
             except NotADirectoryError as error:
-                raise GitstoreError(
-                    Code.INTEGRITY,
-                    f"something stands where the folder of {names.show(name)} belongs: run gitstore verify",
-                    ref=names.show(name),
-                ) from error
+                raise _in_the_way(name) from error
 
     def restore(self, name: bytes, new: bytes) -> None:
         """Let `name` hold `new`, whatever it holds now, and were it damaged: for `gitstore repair`."""
@@ -262,3 +274,11 @@ class Refs:
                 lock.close()
             finally:
                 release(lock)
+
+
+def _in_the_way(name: bytes) -> GitstoreError:
+    return GitstoreError(
+        Code.INTEGRITY,
+        f"something else stands where {names.show(name)} or its folder belongs: run gitstore verify",
+        ref=names.show(name),
+    )

@@ -7,18 +7,19 @@ from __future__ import annotations
 
 import re
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
 from dulwich.protocol import pkt_line
 
-from gitstore.children import command, environment
+from gitstore.children import FRUGAL, command, environment
+from gitstore.errors import Code, GitstoreError
 
 _CHUNK = 64 * 1024
 _PROTOCOL = re.compile(r"[a-z0-9=:.]{1,64}")
-_SETTINGS = {"uploadpack.allowFilter": "true", "pack.threads": "1", "core.quotePath": "false"}
+_SETTINGS = {**FRUGAL, "uploadpack.allowFilter": "true", "core.quotePath": "false"}
 
 
 def advertise(repository: Path, protocol: str) -> Iterator[bytes]:
@@ -29,10 +30,18 @@ def advertise(repository: Path, protocol: str) -> Iterator[bytes]:
         yield from _output(child)
 
 
-def serve(repository: Path, protocol: str, request: IO[bytes]) -> Iterator[bytes]:
-    """The answer to one request, read from `request` (a real file, at its start)."""
+def serve(repository: Path, protocol: str, request: IO[bytes]) -> Generator[bytes]:
+    """The answer to one request, read from `request` (a real file, at its start).
+
+    Raises `malformed`, before anything else, for what git does not understand, and says nothing to.
+    """
     with _upload_pack(repository, protocol, "--stateless-rpc", request) as child:
-        yield from _output(child)
+        said = False
+        for chunk in _output(child):
+            said = True
+            yield chunk
+        if child.returncode and not said:
+            raise GitstoreError(Code.MALFORMED, "this is no git fetch: git does not understand it")
 
 
 def _is_v2(protocol: str) -> bool:

@@ -19,6 +19,7 @@ from werkzeug.exceptions import HTTPException
 from gitstore.errors import Code, GitstoreError
 from gitstore.faults import of_system
 from gitstore.model import Problem
+from service.logs import without_secrets
 
 PROBLEM_JSON: Final = "application/problem+json"
 RETRY_AFTER: Final = 2  # seconds, where a refusal does not say
@@ -115,6 +116,8 @@ def problem(error: GitstoreError, request_id: str = "") -> Response:
         "detail": error.message,
         "code": error.code.value,
     }
+    # A refusal repeats what it refuses, and may so carry a secret into somebody's log or bug report.
+    body = without_secrets(body)
     if request_id:
         body["instance"] = f"{_REQUEST}{request_id}"
     return Response(
@@ -125,7 +128,7 @@ def problem(error: GitstoreError, request_id: str = "") -> Response:
 def plain(error: GitstoreError) -> Response:
     """The answer for git, which prints text/plain in the terminal as `remote: ...`."""
     answer = refused(error, challenge="Basic")
-    text = error.message + "\n"
+    text = without_secrets(error.message) + "\n"
     return Response(text, int(answer.status), dict(answer.headers), content_type="text/plain; charset=utf-8")
 
 

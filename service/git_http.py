@@ -150,8 +150,21 @@ def _record(principal: Principal, receipt: Receipt, *, duration_ms: float) -> No
 
 
 def _served(store: Store, protocol: str, wants: IO[bytes]) -> Iterator[bytes]:
-    with wants:
-        yield from upload.serve(store.path, protocol, wants)
+    """The answer; what is wrong with the request is known, and raised, before its first byte."""
+
+    answer = upload.serve(store.path, protocol, wants)
+    try:
+        first = next(answer, b"")
+    except BaseException:
+        wants.close()
+        raise
+
+    def whole() -> Iterator[bytes]:
+        with wants, closing(answer):
+            yield first
+            yield from answer
+
+    return whole()
 
 
 def _answer(body: Iterable[bytes], content_type: str) -> Response:

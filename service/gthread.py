@@ -1,27 +1,153 @@
-"""gunicorn's worker with threads, in which a client that sends nothing takes none.
+"""gunicorn's worker with threads, in which a client that is slow holds up nobody.
 
-gunicorn lets a thread wait for the first bytes of a connection for 5 s, and for the rest of a request's head
-for good: some idle connections, and nobody is served. Here the poller waits for the first bytes, and the
-kernel ends a wait for more of them. Bodies have limits of their own (service/requests.py).
+gunicorn gives a thread to a connection from its first byte to the last of the answer: a few clients that send
+a byte now and then, or read one, and nobody is served. Here a thread is cheap, and what is scarce is a slot:
+so many requests are at work at once. Whoever waits for a client, to send or to read, has none meanwhile. A
+client that stalls, or sends less than anybody's line allows, is not waited for any longer.
 """
 
 from __future__ import annotations
 
 import socket
 import struct
-from typing import Any, Final
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Final
 
+from gunicorn.http.unreader import SocketUnreader  # type: ignore[import-untyped]
 from gunicorn.workers.gthread import _DEFER, TConn, ThreadWorker  # type: ignore[import-untyped]
 
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+
 HEAD_SECONDS: Final = 15
+SLOWEST: Final = 1024
+"""Bytes a second that a client has to send, on the average, beyond the wait for one that stalls."""
+CONNECTIONS: Final = 64
+"""Connections that a process serves at once: those at work, and those that wait for their clients."""
+
+
+class Slots:
+    """`most` requests at work at once, in this process. A thread has one slot, or none."""
+
+    def __init__(self, most: int) -> None:
+        self._free = threading.Semaphore(most)
+        self._mine = threading.local()
+
+    @contextmanager
+    def working(self) -> Iterator[None]:
+        self._free.acquire()
+        self._mine.held = True
+        try:
+            yield
+        finally:
+            self._mine.held = False
+            self._free.release()
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Let go of this thread's slot, if it has one, until the block ends."""
+        if not getattr(self._mine, "held", False):
+            yield
+            return
+        self._mine.held = False
+        self._free.release()
+        try:
+            yield
+        finally:
+            self._free.acquire()
+            self._mine.held = True
+
+
+class AtWork:
+    """A WSGI application whose calls, and each step of whose answers, take a slot."""
+
+    def __init__(self, inner: WSGIApplication, slots: Slots) -> None:
+        self._inner = inner
+        self._slots = slots
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        with self._slots.working():
+            return _Answer(self._inner(environ, start_response), self._slots)
+
+
+class _Answer:
+    """What is sent between two steps takes no slot."""
+
+    def __init__(self, body: Iterable[bytes], slots: Slots) -> None:
+        self._body = body
+        self._steps = iter(body)
+        self._slots = slots
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self
+
+    def __next__(self) -> bytes:
+        with self._slots.working():
+            return next(self._steps)
+
+    def close(self) -> None:
+        close = getattr(self._body, "close", None)
+        if close is not None:
+            close()
+
+
+class Patience(SocketUnreader):  # type: ignore[misc]
+    """Reads what a client sends, without a slot. Of one that takes too long nothing more comes."""
+
+    def __init__(self, sock: socket.socket, slots: Slots) -> None:
+        super().__init__(sock)
+        self._slots = slots
+        self._gone = False
+        self.begin()
+
+    def begin(self) -> None:
+        """A new request: what the client took for the last one is forgotten."""
+        self._waited, self._got = 0.0, 0
+
+    def chunk(self, *size: int | None) -> bytes:
+        most = self.sock.gettimeout() or HEAD_SECONDS
+        started = time.monotonic()
+        data = b""
+        with self._slots.waiting():
+            try:
+                data = b"" if self._gone else super().chunk(*size)
+            except (TimeoutError, BlockingIOError):
+                self._gone = True
+        self._waited += time.monotonic() - started
+        self._got += len(data)
+        if self._waited > most + self._got / SLOWEST:
+            self._gone = True
+        return data
 
 
 class Worker(ThreadWorker):  # type: ignore[misc]
-    """Whoever has sent the first byte of a request gets a thread."""
+    """Whoever has sent the first byte of a request gets a thread, and whoever has sent a head, a slot."""
+
+    most_at_work = 4
+
+    def init_process(self) -> None:
+        self.slots = Slots(self.most_at_work)
+        super().init_process()
+
+    def load_wsgi(self) -> None:
+        super().load_wsgi()
+        self.wsgi: WSGIApplication = AtWork(self.wsgi, self.slots)
 
     def handle(self, conn: TConn) -> Any:
         if not conn.initialized and not conn.wait_for_data(0):
             return _DEFER
         # Unlike a timeout of Python's, this outlives gunicorn's setblocking(True).
         conn.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("@ll", HEAD_SECONDS, 0))
+        conn.init()
+        if not isinstance(conn.parser.unreader, Patience):
+            conn.parser.unreader = Patience(conn.sock, self.slots)
+        conn.parser.unreader.begin()
         return super().handle(conn)
+
+
+def worker(most_at_work: int) -> type[Worker]:
+    """The class of a worker with so many slots, as gunicorn asks for a class."""
+    return type("Worker", (Worker,), {"most_at_work": most_at_work})

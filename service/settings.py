@@ -169,7 +169,7 @@ SETTINGS: Final = (
     Setting(
         "GITSTORE_THREADS",
         "4",
-        "Requests that each process serves at once.",
+        "Requests that each process works on at once. Who waits for a slow client is not counted.",
         "a number from 1 to 64",
         _whole(1, 64),
         "threads",

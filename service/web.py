@@ -47,9 +47,9 @@ class Web(BaseApplication):  # type: ignore[misc]
     def load_config(self) -> None:
         settings = {
             "bind": f"fd://{self._socket}",
-            "worker_class": gthread.Worker,
+            "worker_class": gthread.worker(self._config.threads),
             "workers": self._config.workers,
-            "threads": self._config.threads,
+            "threads": max(gthread.CONNECTIONS, 2 * self._config.threads),
             "timeout": _HEARTBEAT_SECONDS,
             "graceful_timeout": GRACEFUL_SECONDS,
             "keepalive": _KEEPALIVE_SECONDS,

@@ -94,7 +94,7 @@ class _Repair:
         if not self._knows(self._ledger.encode(), self._ledger):
             return  # what the database knows can't be read either
         if held:
-            beside = names.superseded(self._slug, datetime.now(UTC))
+            beside = self._reading.superseded(self._slug, datetime.now(UTC))
             self._reading.refs.restore(beside, held)
             yield f"{names.show(name)}: what stood there is kept as {names.show(beside)}"
         yield from self._restore(name, self._ledger)

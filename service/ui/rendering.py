@@ -14,7 +14,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from gitstore.definition import describe
 from gitstore.errors import Code, GitstoreError
-from service import errors
+from service import errors, logs
 from service.context import request_id, services
 from service.ui import wording
 
@@ -51,7 +51,7 @@ def refusal(error: GitstoreError) -> Response:
     made = page(
         "refusal.html",
         int(answer.status),
-        error=error,
+        error=GitstoreError(error.code, logs.without_secrets(error.message), **error.data),
         status=answer.status,
         problems=error.data.get("problems", ()),
         request_id=request_id(),

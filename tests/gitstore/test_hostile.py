@@ -41,36 +41,48 @@ DATES = st.sampled_from([b"0 +0000", b"1700000000 +0000", b"99999999999999999999
 
 @st.composite
 def pushes(draw: st.DrawFn) -> tuple[bytes, bytes]:
-    """(a tip, a pack) of a commit whose tree and lines are drawn, and perhaps torn afterwards."""
+    """(a tip, a pack) of a commit whose tree and lines are drawn, and perhaps torn afterwards.
+
+    One in three is as it should be: whoever refuses everything is not honest either.
+    """
+    sound = draw(st.integers(0, 2)) == 0
     good = (VALID % draw(st.text("abc", min_size=1, max_size=3))).encode()
     objects = [(BLOB, b"blob", good)]
     blob = oid(b"blob", good)
     entries = [(b"100644", b"workflow.yaml", blob)]
     targets = st.sampled_from([blob, bytes(20), oid(b"tree", b""), b"\xab" * 20])
-    for _ in range(draw(st.sampled_from([0, 0, 1, 2, 3]))):
+    for _ in range(0 if sound else draw(st.sampled_from([0, 0, 1, 2, 3]))):
         entries.append((draw(MODES), draw(NAMES), draw(targets)))
     if draw(st.booleans()):
         entries.sort(key=lambda entry: entry[1])
     tree = b"".join(mode + b" " + name + b"\0" + target for mode, name, target in entries)
     objects += [(TREE, b"tree", tree), (TREE, b"tree", b"")]
-    who = draw(
-        st.sampled_from([*[PERSON] * 8, b"A <a@b> " + draw(DATES), b"<> 1 +0000", b"", b"A <a\0b> 1 +0000"])
+    who = (
+        PERSON
+        if sound
+        else draw(
+            st.sampled_from(
+                [*[PERSON] * 8, b"A <a@b> " + draw(DATES), b"<> 1 +0000", b"", b"A <a\0b> 1 +0000"]
+            )
+        )
     )
     lines = [b"tree " + oid(b"tree", tree).hex().encode(), b"author " + who, b"committer " + draw(
         st.sampled_from([PERSON, who]))]  # fmt: skip
-    for _ in range(draw(st.sampled_from([0, 0, 0, 1, 2]))):
+    for _ in range(0 if sound else draw(st.sampled_from([0, 0, 0, 1, 2]))):
         lines.insert(draw(st.integers(0, len(lines))), draw(st.sampled_from(
             [b"parent " + b"0" * 40, b"parent " + b"ab" * 20, b"encoding latin-1", b"encoding x\0y",
              b"gpgsig x", lines[0], b"mergetag object"])))  # fmt: skip
-    commit = b"\n".join(lines) + b"\n\n" + draw(st.sampled_from([b"why\n", b"", b"\xff\0\n"]))
+    commit = (
+        b"\n".join(lines) + b"\n\n" + draw(st.sampled_from([b"why\n", b""] if sound else [b"", b"\xff\0\n"]))
+    )
     objects.append((COMMIT, b"commit", commit))
     tip = oid(b"commit", commit).hex().encode()
-    if draw(st.booleans()):
+    if not sound and draw(st.booleans()):
         tag = b"object " + tip + b"\ntype commit\ntag a/v1\ntagger " + who + b"\n\nx\n"
         objects.append((TAG, b"tag", tag))
         tip = oid(b"tag", tag).hex().encode()
     made = bytearray(pack(*(raw(kind, content) for kind, _, content in objects)))
-    if draw(st.integers(0, 3)) == 0:
+    if not sound and draw(st.integers(0, 3)) == 0:
         made[draw(st.integers(0, len(made) - 1))] ^= 1 << draw(st.integers(0, 7))
         if draw(st.booleans()):
             made[-20:] = sha1(bytes(made[:-20])).digest()
@@ -123,6 +135,7 @@ def push_them(bare: Path, git: Git, count: int) -> Counter[str]:
         check(bare, made, DRAFT + b"%d" % sum(seen.values()) if ref == DRAFT else ref, old, seen)
 
     pushed()
+    assert seen["ok"]
     git("fsck", "--strict", "--no-dangling")
     assert list((bare / "objects").glob("tmp_*")) == []
     return seen
@@ -142,19 +155,6 @@ def test_ten_thousand_pushes_that_are_made_up(
         total += push_them(bare, git, min(500, PUSHES - done))
         with capsys.disabled():
             print(f"\n  {sum(total.values())} pushes: {dict(total)}", end="")
-
-
-def test_ten_thousand_refs_in_one_push(bare: Path, git: Git) -> None:
-    """Each is answered; one more, and the push is refused with the limit."""
-    store = Store(bare, PROJECT)
-    lines = [(ZERO, b"ab" * 20, b"refs/tags/w%d/v1" % number) for number in range(10_000)]
-    report, _ = send(store, request(*lines, pack=pack()))
-    assert len(report) == 10_001
-    assert all(line.startswith("ng ") for line in report[1:])
-    with pytest.raises(GitstoreError, match="the limit is 10,000"):
-        send(store, request(*lines, (ZERO, b"ab" * 20, b"refs/tags/x/v1"), pack=pack()))
-    store.close()
-    git("fsck", "--strict")
 
 
 def test_a_bomb_of_zlib_is_no_news(bare: Path) -> None:

@@ -148,3 +148,18 @@ def test_head_names_what_it_was_pointed_at(refs: Refs, git: Git) -> None:
 def test_what_is_no_name_of_a_ref_is_not_there(refs: Refs, name: bytes) -> None:
     """Names as a hostile pusher sends them reach no file outside of the refs."""
     assert refs.read(name) is None
+
+
+def test_empty_folders_make_way_for_a_ref_and_others_are_told(bare: Path) -> None:
+    """As with git, which leaves folders behind; what is in a folder stays."""
+    refs = Refs(bare)
+    (bare / "refs/heads/drafts/a/b/c").mkdir(parents=True)
+    assert refs.update([RefUpdate(b"refs/heads/drafts/a", None, A)]) == []
+    assert refs.read(b"refs/heads/drafts/a") == A
+    stray = bare / "refs/heads/drafts/b/c/stray"
+    stray.parent.mkdir(parents=True)
+    stray.touch()
+    with pytest.raises(GitstoreError) as refusal:
+        refs.update([RefUpdate(b"refs/heads/drafts/b", None, A)])
+    assert refusal.value.code is Code.INTEGRITY
+    assert stray.exists()

@@ -11,12 +11,14 @@ import sys
 import time
 import urllib.request
 from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError
 from uuid import uuid4
+
+import psutil
 
 from gitstore.model import Rules
 from service.config import Config
@@ -89,6 +91,19 @@ class Service:
             status = self.process.wait(_PATIENCE)
         self.process = None
         return status
+
+    def family(self) -> list[psutil.Process]:
+        """Its process and all below it."""
+        assert self.process is not None
+        top = psutil.Process(self.process.pid)
+        return [top, *top.children(recursive=True)]
+
+    def kill(self) -> None:
+        """End all of them at once, with SIGKILL."""
+        for process in self.family():
+            with suppress(psutil.NoSuchProcess):  # a child of git that had ended
+                process.kill()
+        self.stop()
 
     def log(self) -> str:
         return (self.data.parent / f"{self.data.name}.log").read_text()
@@ -237,6 +252,13 @@ class Author:
 
     def tag(self, slug: str, number: int, message: str = "Ship it") -> None:
         self.git("tag", "-a", f"{slug}/v{number}", "-m", message)
+
+
+def everything(tx: Transaction) -> list[str]:
+    """Every row of every table of ours, as text."""
+    tables = tx.tuples("select tablename from pg_tables where schemaname = 'gitstore'")
+    query = "select coalesce(string_agg(t::text, ' '), '') from gitstore.{} t"
+    return [str(tx.connection.execute(query.format(name).encode()).fetchone()) for (name,) in tables]
 
 
 def wait_for(condition: Any, what: str) -> Any:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.stories.running import Author, Caller, Service, definition, wait_for
+from tests.stories.running import Author, Caller, Service, definition, everything, wait_for
 
 LOOPBACK = {"GITSTORE_EGRESS_ALLOW": "127.0.0.0/8"}
 
@@ -125,6 +125,38 @@ def test_both_ways(pair: Pair) -> None:
     )
     assert answer.json["commit"] == pair.here.get("/workflows/refunds/versions/1").json["commit"]
     assert answer.json["message"] == "Begin"
+
+
+def test_no_secret_of_a_source_or_a_subscription_is_written_anywhere(pair: Pair) -> None:
+    """Not in events and logs, in refs, reflogs and configuration, in rows, arguments and answers."""
+    source = pair.follow(direction="both")
+    pair.publish("order-sync", 1, "https://one.example/")
+    path = "/workflows/order-sync/versions/1"
+    wait_for(lambda: pair.here.get(path).status == 200, "it did not come")
+    body = {"slug": "refunds", "definition": definition("Refunds")}
+    pair.here.call("POST", "/workflows", body)
+    pair.here.call("POST", "/workflows/refunds/versions/publish")
+    wait_for(lambda: pair.there.get("/workflows/refunds/versions/1").status == 200, "it was not pushed")
+    rotated = pair.there.get("/subscriptions").json["subscriptions"][0]["id"]
+    secrets = [
+        *(pair.there.token, pair.here.token, source["webhook"]["secret"]),
+        pair.there.call("POST", f"/subscriptions/{rotated}/rotate").json["secret"],
+    ]
+    answers = [
+        pair.here.get(f"/sources/{source['id']}").raw,
+        *(pair.there.get(path).raw for path in ("/subscriptions", "/deliveries")),
+    ]
+    for service in (pair.upstream, pair.follower):
+        with service.owning() as tx:
+            answers += [rows.encode() for rows in everything(tx)]
+        answers.append(service.log().encode())
+        answers += [" ".join(process.cmdline()).encode() for process in service.family()]
+        for file in (service.data / "repos").rglob("*"):
+            if file.is_file():
+                answers.append(file.read_bytes())
+    for secret in secrets:
+        assert secret
+        assert not [answer for answer in answers if secret.encode() in answer], secret
 
 
 def test_the_operator_adds_and_syncs_a_source(pair: Pair, tmp_path: Path) -> None:

@@ -5,11 +5,17 @@ from __future__ import annotations
 import re
 import signal
 import subprocess
+import time
+from contextlib import closing
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
-import psutil
+import pytest
 
+from gitstore.content import Content
+from gitstore.model import Person
+from gitstore.store import ANY, Store, Who
 from sync.db import Database
 from sync.embedded import EmbeddedPostgres
 from tests.stories.running import PLAIN, Caller, Service, definition, wait_for
@@ -41,13 +47,6 @@ def rows(service: Service) -> list[Any]:
         database.close()
 
 
-def family(service: Service) -> list[psutil.Process]:
-    """The service's process and all below it."""
-    assert service.process is not None
-    top = psutil.Process(service.process.pid)
-    return [top, *top.children(recursive=True)]
-
-
 def test_everything_is_there_after_a_stop_a_kill_and_a_rebuild(own_service: Service) -> None:
     """Stopped with SIGTERM, then killed with all its processes: the same rows and bytes each time."""
     owner = owner_of(own_service)
@@ -65,9 +64,7 @@ def test_everything_is_there_after_a_stop_a_kill_and_a_rebuild(own_service: Serv
     assert own_service.owner_token == token
     assert rows(own_service) == before
 
-    for process in family(own_service):
-        process.kill()
-    own_service.stop()
+    own_service.kill()
     own_service.start()
     owner = owner_of(own_service)
     assert rows(own_service) == before
@@ -81,9 +78,42 @@ def test_everything_is_there_after_a_stop_a_kill_and_a_rebuild(own_service: Serv
     assert owner.definition("a", 3) == definition("three").encode()
 
 
+@pytest.mark.soak
+@pytest.mark.timeout(3600)
+def test_ten_thousand_versions_start_like_a_few(
+    own_service: Service, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """After a kill of all processes; everything is there."""
+    (repository,) = (own_service.data / "repos").glob("*.git")
+    ann = Person("Ann", "ann@example.test")
+    with closing(Store(repository, UUID(repository.stem))) as store:
+        for number in range(100):
+            store.create_workflow(f"w{number}", None, Who(ann, ann))
+            for turn in range(100):
+                content = Content(raw=definition(f"w{number} {turn}").encode())
+                if turn:
+                    store.create_draft(f"w{number}", content, Who(ann, ann))
+                else:
+                    store.save_draft(f"w{number}", content, Who(ann, ann), expected=ANY)
+                assert store.publish(f"w{number}", Who(ann, ann)).number == turn + 1
+    own_service.cli("rebuild")
+    own_service.kill()
+    for way in ("killed", "packed and killed"):
+        if "packed" in way:
+            own_service.cli("gc")
+            own_service.kill()
+        started = time.monotonic()
+        own_service.start()
+        took = time.monotonic() - started
+        with capsys.disabled():
+            print(f"\n  10,000 versions, {way}: serving after {took:.2f} s")
+        assert owner_of(own_service).definition("w99", 100) == definition("w99 99").encode()
+    assert own_service.cli("verify").returncode == 0
+
+
 def test_a_supervisor_that_is_killed_leaves_nobody_behind(own_service: Service) -> None:
     """kill -9 of `serve` alone: its children end by themselves, and the next start works."""
-    children = family(own_service)[1:]
+    children = own_service.family()[1:]
     own_service.stop(signal.SIGKILL)
     wait_for(
         lambda: not any(child.is_running() and child.status() != "zombie" for child in children),
@@ -163,7 +193,7 @@ def test_no_secret_is_in_an_argument_or_in_the_log(own_service: Service) -> None
     owner = owner_of(own_service)
     owner.get("/workflows")
     owner.get(f"/workflows?token={own_service.owner_token}")
-    for process in family(own_service):
+    for process in own_service.family():
         assert own_service.owner_token not in " ".join(process.cmdline())
     assert own_service.owner_token not in own_service.log()
     assert (own_service.data / "owner-token").stat().st_mode & 0o777 == 0o600

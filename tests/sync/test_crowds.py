@@ -20,7 +20,6 @@ from tests.sync.crashing import Killer, push_request
 
 PUBLISHES = int(os.environ.get("GITSTORE_TEST_PUBLISHES", "1000"))
 RACES = int(os.environ.get("GITSTORE_TEST_RACES", "1000"))
-MOST_SECONDS = float(os.environ.get("GITSTORE_TEST_STALL", "5"))  # 1 on a machine of one's own
 
 
 @pytest.fixture
@@ -90,17 +89,16 @@ def test_eight_processes_publish_contiguous_versions(house: Any, crowd: list[Kil
     publish_all(house, crowd, 40)
 
 
-def test_maintenance_beside_them_loses_and_stalls_nothing(house: Any, crowd: list[Killer]) -> None:
+def test_maintenance_beside_them_loses_nothing(house: Any, crowd: list[Killer]) -> None:
     gc = Gc(house)
     gc.start()
     try:
-        slowest = publish_all(house, crowd, 48)
+        publish_all(house, crowd, 48)
     finally:
         gc.stop.set()
         gc.join()
     assert gc.failed is None
     assert gc.runs > 0
-    assert slowest < MOST_SECONDS
     check_sound(house)
 
 
@@ -120,7 +118,6 @@ def test_a_thousand_publishes(
         if beside:
             gc.join()
     assert gc.failed is None
-    assert slowest < MOST_SECONDS
     with capsys.disabled():
         took = time.monotonic() - started
         print(f"\n  {PUBLISHES} publishes, {took:.0f} s, slowest {slowest:.2f} s, {gc.runs} runs of gc")

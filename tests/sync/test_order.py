@@ -22,7 +22,7 @@ _FD = re.compile(r"^\d+<([^>]*)>")
 
 
 def traced(house: Any, conninfo: str, write: dict[str, Any], folder: Path) -> list[tuple[str, str]]:
-    """(what, path) of each write's durable step: `sync <file or folder>`, `name <new name>`, in order."""
+    """(what, path) of each durable step: `sync <file or folder>`, `from <old>` and `name <new>`, in order."""
     out = folder / "trace"
     child = subprocess.run(
         ["strace", "-f", "-y", "-qq", "-o", str(out), "-s", "400",
@@ -40,8 +40,10 @@ def traced(house: Any, conninfo: str, write: dict[str, Any], folder: Path) -> li
         call, arguments = found[1], found[2]
         if call.endswith("sync"):
             steps.append(("sync", (_FD.match(arguments) or ["", ""])[1]))
+        elif call.startswith("mkdir"):
+            steps.append(("made", _PATH.findall(arguments)[-1]))
         else:
-            steps.append(("made" if call.startswith("mkdir") else "name", _PATH.findall(arguments)[-1]))
+            steps += zip(("from", "name"), _PATH.findall(arguments)[-2:], strict=True)
     base = str(house.store.path) + "/"
     return [(what, path.removeprefix(base)) for what, path in steps if path.startswith(base[:-1])]
 
@@ -54,6 +56,9 @@ def check_order(steps: list[tuple[str, str]], tag: str) -> None:
     for path in objects:
         named = steps.index(("name", path))
         assert named < place, f"{path} comes after the tag"
+        _, source = steps[named - 1]
+        # Files of the quarantine were written, synced and named by git, under other names.
+        assert "tmp_objdir-" in source or ("sync", source) in steps[:named], f"{path} is named unsynced"
         folder = str(Path(path).parent)
         assert ("sync", folder) in steps[named:place], f"the folder of {path} is not synced before the tag"
     for path in [path for what, path in steps if what == "made" and re.fullmatch(r"objects/..", path)]:
