@@ -40,7 +40,8 @@ class Lanes:
 
 
 # Due once more when the lease ends: so one whose worker was killed is not forgotten until its next poll.
-# However many sources of one project hang, those of others have their turn.
+# However many sources of one project hang, those of others have their turn. A receipt that is being written
+# holds the key of its source, and is no reason to pass it over: nobody would wake us again.
 _CLAIM: Final[LiteralString] = """
     with next as (
         select s.id, s.full_sync from gitstore.sources s
@@ -53,7 +54,7 @@ _CLAIM: Final[LiteralString] = """
                     where o.project_id = s.project_id and o.claimed_until > now()
                         and (o.failures > 0 or o.id = any(%(known_slow)s::uuid[])) = lane.slow)
                 end
-        order by due_at limit 1 for update of s skip locked
+        order by due_at limit 1 for no key update of s skip locked
     )
     update gitstore.sources s set claim = %(claim)s, tried_at = now(), full_sync = false,
         claimed_until = now() + make_interval(secs => %(lease)s),

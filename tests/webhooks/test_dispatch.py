@@ -92,6 +92,17 @@ def test_a_source_is_one_claimants_at_a_time(following: Following) -> None:
     assert second.claim != first.claim
 
 
+def test_a_delivery_that_is_being_taken_hides_no_source(following: Following) -> None:
+    """One that is due already, and whose forge rings again at this very moment: nobody wakes us once more."""
+    insert: LiteralString = """
+        insert into gitstore.receipts (source_id, project_id, delivery, event)
+        select id, project_id, 'd-1', 'push' from gitstore.sources
+    """
+    with following.database.as_mirror() as tx:
+        tx.run(insert)
+        assert following.follower.claim() is not None
+
+
 def test_eight_claimants_get_each_source_once(following: Following) -> None:
     """All at the same moment."""
     with ThreadPoolExecutor(8) as pool:
