@@ -225,8 +225,11 @@ _DEFINITIONS: Final[LiteralString] = """
 _CONDITIONS: Final[dict[str, LiteralString]] = {
     "number": " and v.version_number = %(number)s",
     "draft": " and v.state = 'draft'",
-    "current": " and v.id = w.current_version_id",
-    "latest": " and v.version_number = w.latest_number",
+    # By a subquery, so that one row is looked up by its key: joined, all versions may be gone through.
+    "current": " and v.id = (select n.current_version_id from gitstore.workflows n where n.id = %(workflow)s)",
+    "latest": """
+        and v.version_number = (select n.latest_number from gitstore.workflows n where n.id = %(workflow)s)
+    """,
 }
 
 

@@ -56,8 +56,9 @@ class Fact:
 CHANNEL: Final = "gitstore_events"
 """Where the id of each event is told when it is committed (NOTIFY)."""
 
-# Whoever listens is told, and the project's subscribers are to be (webhooks/deliveries.py): by one small row
-# here, however many they are.
+# Engines that listen are told of each event; the worker, on channels of its own, only where it has something to
+# do: the project's subscribers are to be told (by one small row here, however many they are), or a source takes
+# what is published here.
 MADE: Final[LiteralString] = """
     made as (
         insert into gitstore.events (id, project_id, workflow_id, type, created_at, data)
@@ -69,8 +70,15 @@ MADE: Final[LiteralString] = """
         insert into gitstore.event_queue (event_id)
         select made.id from made
         where exists (select from gitstore.subscriptions s where s.project_id = made.project_id)
+        returning event_id
     ), told as materialized (
         select pg_notify('gitstore_events', made.id::text) from made
+        union all
+        select pg_notify('gitstore_deliveries', '') from (select from queued limit 1) one
+        union all
+        select pg_notify('gitstore_sources', made.id::text) from made where exists (
+            select from gitstore.sources s
+            where s.project_id = made.project_id and s.direction <> 'pull' and not s.paused)
     )
 """
 _INSERT: Final[LiteralString] = "with " + MADE + " select count(*) from told"

@@ -112,7 +112,9 @@ class Courier:
 
     def run(self) -> None:
         """Send what is due, again and again. A database that is away is waited for."""
-        listener = Listener(self._means.database.conninfo, self._wake, self._stop)
+        listener = Listener(
+            self._means.database.conninfo, self._wake, self._stop, channels=(deliveries.CHANNEL,)
+        )
         workers = [threading.Thread(target=self._work, daemon=True) for _ in range(self._threads)]
         for thread in (*workers, listener):
             thread.start()

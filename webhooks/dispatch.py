@@ -15,7 +15,6 @@ from typing import Final
 from uuid import UUID
 
 from gitstore.errors import GitstoreError
-from sync import events
 from sync.db import Database
 from webhooks import due, sources
 from webhooks.due import Claim, Lanes
@@ -65,7 +64,7 @@ class Dispatcher:
             self._database.conninfo,
             self._wake,
             self._stop,
-            channels=(sources.CHANNEL, events.CHANNEL),
+            channels=(sources.CHANNEL,),
             heard=self._heard,
         )
         listener.start()
@@ -143,12 +142,12 @@ class Dispatcher:
                     self._slow_until.pop(claim.id, None)
             self._wake.set()
 
-    def _heard(self, channel: str, payload: str) -> None:
-        if channel == events.CHANNEL:
-            try:
-                self._happened.put(UUID(payload))
-            except ValueError:
-                return  # somebody else's, on our channel
+    def _heard(self, _channel: str, payload: str) -> None:
+        """Nothing, where a source is due; or the id of an event that may have to be pushed."""
+        try:
+            self._happened.put(UUID(payload))
+        except ValueError:
+            return
 
     def _push_what_happened(self) -> None:
         ids = []

@@ -8,9 +8,6 @@ from typing import Final, LiteralString
 
 import psycopg
 
-from sync import events
-from webhooks import deliveries
-
 _SLICE: Final = 0.5  # seconds after which it looks whether to stop
 _PAUSE: Final = 1.0
 
@@ -27,7 +24,7 @@ class Listener(threading.Thread):
         wake: threading.Event,
         stop: threading.Event,
         *,
-        channels: Sequence[LiteralString] = (events.CHANNEL, deliveries.CHANNEL),
+        channels: Sequence[LiteralString],
         heard: Callable[[str, str], None] = lambda _channel, _payload: None,
     ) -> None:
         super().__init__(name="listener", daemon=True)

@@ -19,7 +19,7 @@ from sync.events import EventType
 from tests.sync.conftest import House
 from tests.webhooks.receiving import Receiver, receiving, say
 from tests.webhooks.sending import Clock, Post
-from webhooks import deliveries, history, payload, subscriptions
+from webhooks import deliveries, history, payload, sources, subscriptions
 from webhooks.schedule import DELAYS, Ending
 from webhooks.sealing import Sealer, new_key
 from webhooks.subscriptions import Subscription
@@ -132,6 +132,21 @@ def test_engines_are_notified_of_the_event_s_id_when_it_is_committed(post: Post)
         told = [notice.payload for notice in engine.notifies(timeout=1)]
     assert sorted(told) == sorted(str(row["id"]) for row in post.rows("events"))
     assert events.CHANNEL == "gitstore_events"
+
+
+def test_the_worker_is_woken_only_where_somebody_is_to_be_told(post: Post) -> None:
+    """Most projects tell nobody, and a worker that looks at each save costs as much as the save."""
+    channels = (events.CHANNEL, deliveries.CHANNEL, sources.CHANNEL)
+    with psycopg.connect(post.database.conninfo, autocommit=True) as worker:
+        for channel in channels:
+            worker.execute(f"listen {channel}")  # type: ignore[arg-type]
+        post.house.publish("order-sync")
+        assert {notice.channel for notice in worker.notifies(timeout=0.2)} == {events.CHANNEL}
+        post.subscribe("https://a.example/")
+        list(worker.notifies(timeout=0.2))
+        post.house.publish("order-sync", "https://2.example/")
+        told = {notice.channel for notice in worker.notifies(timeout=0.2)}
+        assert told == {events.CHANNEL, deliveries.CHANNEL}
 
 
 # Failing
