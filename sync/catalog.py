@@ -226,7 +226,9 @@ _CONDITIONS: Final[dict[str, LiteralString]] = {
     "number": " and v.version_number = %(number)s",
     "draft": " and v.state = 'draft'",
     # By a subquery, so that one row is looked up by its key: joined, all versions may be gone through.
-    "current": " and v.id = (select n.current_version_id from gitstore.workflows n where n.id = %(workflow)s)",
+    "current": """
+        and v.id = (select n.current_version_id from gitstore.workflows n where n.id = %(workflow)s)
+    """,
     "latest": """
         and v.version_number = (select n.latest_number from gitstore.workflows n where n.id = %(workflow)s)
     """,

@@ -47,8 +47,8 @@ _SETTINGS: Final[LiteralString] = """
     select set_config('lock_timeout', %s, false), set_config('statement_timeout', %s, false),
            set_config('search_path', 'pg_catalog', false), set_config('timezone', 'UTC', false)
 """
-# What is read is read by a key, in the order of an index. A bitmap loses the order, and yet looks cheaper to a
-# planner that has no statistics so far: 200 ms for a page of history, right after an import of 100,000 versions.
+# What is read is read by a key, in the order of an index. A bitmap loses the order, and yet looks cheaper to
+# a planner that has no statistics so far: 200 ms for a page, right after an import of 100,000 versions.
 _BEGIN_READING: Final[LiteralString] = """
     begin isolation level read committed read only; set local role gitstore_user;
     set local enable_bitmapscan = off;

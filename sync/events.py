@@ -56,9 +56,9 @@ class Fact:
 CHANNEL: Final = "gitstore_events"
 """Where the id of each event is told when it is committed (NOTIFY)."""
 
-# Engines that listen are told of each event; the worker, on channels of its own, only where it has something to
-# do: the project's subscribers are to be told (by one small row here, however many they are), or a source takes
-# what is published here.
+# Engines that listen are told of each event; the worker, on channels of its own, only where it has something
+# to do: the project's subscribers are to be told (by one small row here, however many they are), or a source
+# takes what is published here.
 MADE: Final[LiteralString] = """
     made as (
         insert into gitstore.events (id, project_id, workflow_id, type, created_at, data)
