@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from gitstore.diff import diff
+from gitstore.difference.summarizing import summary
 from gitstore.errors import GitstoreError
 from gitstore.model import Definition
 from gitstore.reading import Reading
-from gitstore.summarizing import summary
 
 
 def what_changes(reading: Reading, slug: str, before: bytes | None, after: Definition) -> str:

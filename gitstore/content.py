@@ -9,9 +9,9 @@ from typing import Any
 from dulwich.objects import Blob, ObjectID, ShaFile, Tree
 
 from gitstore import definition
+from gitstore.disk.objects import Objects
 from gitstore.errors import GitstoreError
 from gitstore.model import Limits, Problem, Rules
-from gitstore.objects import Objects
 
 STARTER = {
     "nodes": [

@@ -13,11 +13,12 @@ from typing import Any
 
 import rfc8785
 
-from gitstore import meaning, parsing, yaml_reader, yaml_writer
 from gitstore.errors import Code, GitstoreError
+from gitstore.format import parsing, yaml_reader, yaml_writer
+from gitstore.format.quoting import quote
 from gitstore.model import Definition, Limits, Problem, Rules
-from gitstore.quoting import quote
-from gitstore.rules import check
+from gitstore.rules import meaning
+from gitstore.rules.checking import check
 
 FILE_NAMES = ("workflow.yaml", "workflow.yml", "workflow.json")
 

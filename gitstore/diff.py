@@ -18,9 +18,9 @@ from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from gitstore import delta
-from gitstore.alignment import Pair
-from gitstore.delta import (
+from gitstore.difference import delta
+from gitstore.difference.alignment import Pair
+from gitstore.difference.delta import (
     ABSENT,
     Change,
     Delta,
@@ -33,9 +33,9 @@ from gitstore.delta import (
     in_order,
     step,
 )
-from gitstore.elements import mapping, mappings, string
-from gitstore.meaning import meaning
 from gitstore.model import Rules
+from gitstore.rules.elements import mapping, mappings, string
+from gitstore.rules.meaning import meaning
 
 _ENDS = ("source", "target")
 

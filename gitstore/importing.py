@@ -14,13 +14,13 @@ from itertools import groupby
 from typing import Final
 
 from gitstore import names, recording
+from gitstore.disk.quarantine import Quarantine, quarantine
 from gitstore.errors import Code, GitstoreError
 from gitstore.judging import StoreFacts
 from gitstore.model import Definition, Limits, Person
 from gitstore.names import DraftRef, VersionRef
 from gitstore.offers import Layout, Offer, Outcome, Waiting
 from gitstore.policy import Command, Effect, Standing, Verdict, judge
-from gitstore.quarantine import Quarantine, quarantine
 from gitstore.recording import Occasion
 from gitstore.store import Store
 from gitstore.upstream import Refs, Remote

@@ -32,9 +32,9 @@ from datetime import datetime
 
 from dulwich.objects import Commit, Tree
 
+from gitstore.disk.objects import Objects, ident, new_commit, person, text, utc
 from gitstore.errors import Code, GitstoreError
 from gitstore.model import LedgerEntry, LedgerKind, Person
-from gitstore.objects import Objects, ident, new_commit, person, text, utc
 from gitstore.versions import parse_version
 
 COMMITTER = Person("gitstore", "gitstore@localhost")

@@ -13,8 +13,8 @@ from typing import Final
 from dulwich.errors import GitProtocolError
 from dulwich.protocol import Protocol
 
+from gitstore.disk.packs import too_large
 from gitstore.errors import Code, GitstoreError
-from gitstore.packs import too_large
 from gitstore.policy import Command
 
 ZERO: Final = b"0" * 40

@@ -12,6 +12,8 @@ from dulwich.objects import Commit, Tree
 
 from gitstore import definition as definitions
 from gitstore import ledger, names
+from gitstore.disk.objects import Objects, person, text, utc
+from gitstore.disk.refs import Refs
 from gitstore.errors import Code, GitstoreError
 from gitstore.model import (
     Definition,
@@ -23,9 +25,7 @@ from gitstore.model import (
     Version,
     WorkflowState,
 )
-from gitstore.objects import Objects, person, text, utc
 from gitstore.parsed import Parsed
-from gitstore.refs import Refs
 from gitstore.versions import is_slug
 
 FOLDER = b"workflows"

@@ -15,14 +15,14 @@ from dulwich.protocol import pkt_line
 
 from gitstore import names, recording
 from gitstore.comparing import what_changes
+from gitstore.disk.faults import of_system
+from gitstore.disk.quarantine import Quarantine, quarantine
 from gitstore.errors import Code, GitstoreError
-from gitstore.faults import of_system
 from gitstore.judging import StoreFacts
 from gitstore.model import Definition, Permission
 from gitstore.names import DraftRef, VersionRef
 from gitstore.policy import Command, Effect, Verdict, judge
 from gitstore.push_head import ZERO, Request, read_request
-from gitstore.quarantine import Quarantine, quarantine
 from gitstore.reading import Reading
 from gitstore.recording import Occasion
 from gitstore.store import Store

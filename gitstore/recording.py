@@ -13,13 +13,13 @@ from datetime import datetime
 from dulwich.objects import Commit
 
 from gitstore import ledger, names
+from gitstore.disk.objects import Objects, person, text, utc
+from gitstore.disk.refs import RefUpdate
 from gitstore.errors import Code, GitstoreError
 from gitstore.model import LedgerEntry, LedgerKind, Person
 from gitstore.names import DraftRef, VersionRef
-from gitstore.objects import Objects, person, text, utc
 from gitstore.policy import Effect, Verdict
 from gitstore.reading import Reading
-from gitstore.refs import RefUpdate
 
 _MANY = 50  # entries of the ledger; so many at once make a pack, rather than a file each
 

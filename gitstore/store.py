@@ -21,11 +21,11 @@ from gitstore import definition as definitions
 from gitstore import ledger, names, recording
 from gitstore.comparing import what_changes
 from gitstore.content import STARTER, Content, File, put_file, put_folder, to_file
+from gitstore.disk.objects import ident, new_commit
 from gitstore.errors import Code, GitstoreError
 from gitstore.judging import StoreFacts
 from gitstore.locks import FileLocks, Locks
 from gitstore.model import LedgerKind, Limits, Person, Problem, Rules, Version, WorkflowState
-from gitstore.objects import ident, new_commit
 from gitstore.parsed import Parsed
 from gitstore.policy import Command, Verdict, judge
 from gitstore.reading import FOLDER, Reading

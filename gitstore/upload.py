@@ -14,7 +14,7 @@ from typing import IO
 
 from dulwich.protocol import pkt_line
 
-from gitstore.children import FRUGAL, command, environment
+from gitstore.disk.children import FRUGAL, command, environment
 from gitstore.errors import Code, GitstoreError
 
 _CHUNK = 64 * 1024

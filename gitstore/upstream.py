@@ -18,8 +18,8 @@ from dulwich.client import HTTPUnauthorized, Urllib3HttpGitClient
 from dulwich.errors import GitProtocolError, HangupException, NotGitRepository, SendPackError
 from dulwich.objects import ObjectID
 
+from gitstore.disk.objects import Objects
 from gitstore.errors import Code, GitstoreError
-from gitstore.objects import Objects
 
 Refs = Mapping[bytes, bytes]
 """Names of refs -> the hex ids that they hold."""

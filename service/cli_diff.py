@@ -9,14 +9,14 @@ from typing import Any, Final
 
 import click
 
-from gitstore.delta import Change, Op
 from gitstore.diff import Altered, Diff, Element
-from gitstore.elements import mapping, string
+from gitstore.difference.delta import Change, Op
+from gitstore.difference.summarizing import summary
+from gitstore.difference.text_diff import text_diff
 from gitstore.errors import Code, GitstoreError
+from gitstore.format.quoting import INVISIBLE, clip, quote_exactly
 from gitstore.model import Rules
-from gitstore.quoting import INVISIBLE, clip, quote_exactly
-from gitstore.summarizing import summary
-from gitstore.text_diff import text_diff
+from gitstore.rules.elements import mapping, string
 from service.config import Config
 from service.database import connected
 from service.projects import DEFAULT, Projects

@@ -11,9 +11,9 @@ from typing import Final, cast
 
 import click
 
+from gitstore.disk.maintenance import collect
+from gitstore.disk.sweeping import sweep
 from gitstore.errors import Code, GitstoreError
-from gitstore.maintenance import collect
-from gitstore.sweeping import sweep
 from service.config import Config
 from service.database import connected, connection_string
 from service.projects import Projects

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from gitstore.content import File
 from gitstore.diff import Diff, diff
+from gitstore.difference.masking import masked
 from gitstore.errors import Code, GitstoreError
-from gitstore.masking import masked
 from gitstore.model import Rules
 from gitstore.reading import Reading
 from service.api.lookup import no_draft, not_published, which

@@ -16,8 +16,8 @@ from typing import Any, Final
 from flask import Response
 from werkzeug.exceptions import HTTPException
 
+from gitstore.disk.faults import of_system
 from gitstore.errors import Code, GitstoreError
-from gitstore.faults import of_system
 from gitstore.model import Problem
 from service.logs import without_secrets
 

@@ -18,9 +18,9 @@ from flask import Blueprint, Response, request
 from werkzeug.exceptions import HTTPException
 
 from gitstore import receive, upload
+from gitstore.disk.packs import too_large
 from gitstore.errors import Code, GitstoreError
 from gitstore.model import Permission
-from gitstore.packs import too_large
 from gitstore.policy import Effect
 from gitstore.receive import Receipt, Receiver
 from gitstore.recording import Occasion

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 from uuid import UUID
 
-from gitstore.durable import make_folder
+from gitstore.disk.durable import make_folder
 from gitstore.errors import Code, GitstoreError
 from gitstore.model import Rules
 from gitstore.parsed import Parsed

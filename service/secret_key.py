@@ -7,7 +7,7 @@ import tempfile
 from contextlib import suppress
 from pathlib import Path
 
-from gitstore.durable import fsync_folder
+from gitstore.disk.durable import fsync_folder
 from gitstore.errors import Code, GitstoreError
 from service.config import Config
 from webhooks.sealing import Sealer, keys_in, new_key

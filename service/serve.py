@@ -23,7 +23,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final, TextIO
 
-from gitstore.children import git
+from gitstore.disk.children import git
 from gitstore.errors import Code, GitstoreError
 from service import logs
 from service.config import METRICS_FOLDER, Config, misspelt

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final, LiteralString
 from uuid import UUID, uuid4
 
-from gitstore.durable import fsync_folder
+from gitstore.disk.durable import fsync_folder
 from gitstore.errors import Code, GitstoreError
 from gitstore.model import Rules
 from gitstore.versions import check_slug

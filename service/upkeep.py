@@ -13,10 +13,10 @@ from typing import Final
 
 from dulwich.file import FileLocked
 
+from gitstore.disk.maintenance import collect, due
+from gitstore.disk.mending import mend_packed_refs, packed_refs_damaged
+from gitstore.disk.sweeping import sweep
 from gitstore.errors import Code, GitstoreError
-from gitstore.maintenance import collect, due
-from gitstore.mending import mend_packed_refs, packed_refs_damaged
-from gitstore.sweeping import sweep
 from service import logs
 from sync.db import Database
 from sync.writing import MirroredWrites

@@ -12,8 +12,8 @@ from datetime import UTC, datetime
 from typing import Final, LiteralString
 
 from gitstore import names
+from gitstore.disk.mending import mend_packed_refs
 from gitstore.errors import Code, GitstoreError
-from gitstore.mending import mend_packed_refs
 from gitstore.model import LedgerEntry, LedgerKind
 from gitstore.reading import Reading
 from gitstore.versions import is_slug

@@ -15,8 +15,8 @@ from psycopg.rows import dict_row
 from psycopg.types.json import Jsonb
 
 from gitstore import names
+from gitstore.disk.mending import fsck, packed_refs_damaged
 from gitstore.errors import GitstoreError
-from gitstore.mending import fsck, packed_refs_damaged
 from gitstore.model import LedgerEntry, LedgerKind
 from gitstore.names import VersionRef
 from gitstore.reading import Reading

@@ -15,9 +15,9 @@ from pydantic import BaseModel, ValidationError
 
 from gitstore import definition
 from gitstore.content import Content
+from gitstore.disk.packs import too_large
 from gitstore.errors import Code, GitstoreError
 from gitstore.model import Limits, Person, Problem
-from gitstore.packs import too_large
 from service.api.inputs import Authored, SaveDraft
 
 M = TypeVar("M", bound=BaseModel)

@@ -7,8 +7,8 @@ from typing import Any, Final
 from flask import Response, request
 from pydantic import Field
 
+from gitstore.difference.text_diff import text_diff
 from gitstore.model import Permission
-from gitstore.text_diff import text_diff
 from service.api import inputs, lookup
 from service.api.answers import CHANGING, answer
 from service.api.bodies import JSON

@@ -7,9 +7,10 @@ from typing import Any
 
 from pydantic import ConfigDict, Field
 
-from gitstore import delta, diff
-from gitstore.elements import mapping, string
-from gitstore.summarizing import summary
+from gitstore import diff
+from gitstore.difference import delta
+from gitstore.difference.summarizing import summary
+from gitstore.rules.elements import mapping, string
 from service.api.schemas import Answer, Version
 from service.comparison import Sides
 

@@ -9,15 +9,15 @@ from typing import Any, Final
 
 from flask import Response, request
 
-from gitstore.delta import ABSENT, Change, Op
 from gitstore.diff import Altered, Diff, Element
-from gitstore.elements import mapping, string
+from gitstore.difference.delta import ABSENT, Change, Op
+from gitstore.difference.masked_text import masked_text
+from gitstore.difference.masking import Masks, masked
+from gitstore.difference.summarizing import summary
 from gitstore.errors import Code, GitstoreError
-from gitstore.masked_text import masked_text
-from gitstore.masking import Masks, masked
+from gitstore.format.quoting import clip
 from gitstore.model import Permission, Rules
-from gitstore.quoting import clip
-from gitstore.summarizing import summary
+from gitstore.rules.elements import mapping, string
 from service.api import lookup
 from service.comparison import Sides, compare, files, sides
 from service.ui.entering import enter

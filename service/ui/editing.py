@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from flask import Response, request
 
 from gitstore.content import Content, File
+from gitstore.disk.packs import too_large
 from gitstore.errors import Code, GitstoreError
 from gitstore.model import Permission, WorkflowState
-from gitstore.packs import too_large
 from gitstore.store import Saved, Store
 from gitstore.versions import parse_number
 from service import errors

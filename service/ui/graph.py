@@ -14,8 +14,8 @@ from unicodedata import east_asian_width
 from urllib.parse import urlsplit
 
 from gitstore.diff import Diff
-from gitstore.elements import KINDS, Edge, Node, edge_at, mapping, mappings, node_at, string
-from gitstore.quoting import clip
+from gitstore.format.quoting import clip
+from gitstore.rules.elements import KINDS, Edge, Node, edge_at, mapping, mappings, node_at, string
 from service.ui.layout import HEIGHT, WIDTH, Rect, around, arrange
 
 HEAD: Final = 40  # of a container's box, above its children

@@ -5,9 +5,9 @@ from __future__ import annotations
 from flask import Response, request
 
 from gitstore.diff import diff
+from gitstore.difference.summarizing import summary
 from gitstore.errors import Code, GitstoreError
 from gitstore.model import Permission, Rules
-from gitstore.summarizing import summary
 from gitstore.versions import parse_number
 from service import errors
 from service.api import lookup

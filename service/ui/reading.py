@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from gitstore.content import File
-from gitstore.masked_text import masked_text
-from gitstore.masking import Masks
+from gitstore.difference.masked_text import masked_text
+from gitstore.difference.masking import Masks
 from gitstore.model import Limits, Problem, Rules, Snapshot
 from gitstore.store import Store
 from service.ui.graph import Graph, draw

@@ -13,8 +13,8 @@ from itertools import pairwise
 from typing import Final
 
 from gitstore.diff import diff
+from gitstore.difference.summarizing import summary
 from gitstore.model import Rules
-from gitstore.summarizing import summary
 from sync import catalog
 from sync.catalog import Version
 from sync.db import Transaction

@@ -18,7 +18,7 @@ from pygments.lexers.data import JsonLexer, YamlLexer
 from pygments.token import Comment, Keyword, Name, Number, Punctuation, String, _TokenType
 from pygments.token import Literal as LiteralToken
 
-from gitstore.alignment import align
+from gitstore.difference.alignment import align
 
 MOST_HIGHLIGHTED: Final = 12_000  # characters; more are shown plain
 MOST_SHOWN: Final = 48_000

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Final
 
-from gitstore.summarizing import count as count
+from gitstore.difference.summarizing import count as count
 from service.context import now
 from sync.catalog import Version
 

@@ -7,10 +7,10 @@ from typing import Final
 from flask import Response, request
 
 from gitstore.diff import diff
+from gitstore.difference.summarizing import summary
 from gitstore.errors import Code, GitstoreError
 from gitstore.model import Permission, Rules, WorkflowState
 from gitstore.store import Store
-from gitstore.summarizing import summary
 from gitstore.versions import check_slug, version_id
 from service import errors
 from service.api import lookup

@@ -14,8 +14,9 @@ from typing import Any
 import pytest
 import yaml
 
-from gitstore import definition, parsing
+from gitstore import definition
 from gitstore.errors import GitstoreError
+from gitstore.format import parsing
 from gitstore.model import Limits, Rules
 
 DATA = Path(__file__).parents[3] / "shared" / "data"

@@ -14,15 +14,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gitstore.alignment import align, filled
 from gitstore.content import File
 from gitstore.definition import digest, dump, parse
-from gitstore.delta import ABSENT, Op, difference
 from gitstore.diff import Diff, apply, diff
-from gitstore.masking import Masks, is_secret_key, masked
+from gitstore.difference.alignment import align, filled
+from gitstore.difference.delta import ABSENT, Op, difference
+from gitstore.difference.masking import Masks, is_secret_key, masked
+from gitstore.difference.summarizing import LONGEST, summary
+from gitstore.difference.text_diff import text_diff
 from gitstore.model import Limits, Rules
-from gitstore.summarizing import LONGEST, summary
-from gitstore.text_diff import text_diff
 
 LIMITS = Limits()
 

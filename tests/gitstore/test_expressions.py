@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gitstore.expressions import explain_jmespath, is_http_url
+from gitstore.rules.expressions import explain_jmespath, is_http_url
 
 
 @pytest.mark.parametrize(

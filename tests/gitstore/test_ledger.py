@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gitstore import ledger
+from gitstore.disk.objects import Objects
 from gitstore.errors import Code, GitstoreError
 from gitstore.model import LedgerEntry, LedgerKind, Person
-from gitstore.objects import Objects
 from tests.gitstore.conftest import Git
 
 WHEN = datetime(2026, 11, 23, 12, tzinfo=UTC)

@@ -10,13 +10,13 @@ from uuid import UUID
 
 import pytest
 
-from gitstore import maintenance
 from gitstore.content import Content
+from gitstore.disk import maintenance
+from gitstore.disk.maintenance import collect, due
+from gitstore.disk.objects import Objects
+from gitstore.disk.quarantine import quarantine
 from gitstore.locks import FileLocks
-from gitstore.maintenance import collect, due
 from gitstore.model import Person
-from gitstore.objects import Objects
-from gitstore.quarantine import quarantine
 from gitstore.store import Store, Who
 from tests.gitstore.conftest import Git
 

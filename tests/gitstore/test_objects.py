@@ -12,9 +12,9 @@ from dulwich.objects import Blob
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from gitstore.disk.objects import Objects, ident, new_commit, person, text, utc
 from gitstore.errors import Code, GitstoreError
 from gitstore.model import Person
-from gitstore.objects import Objects, ident, new_commit, person, text, utc
 from tests.gitstore.conftest import Git
 
 EMPTY_TREE = b"4b825dc642cb6eb9a060e54bf8d69288fbee4904"
@@ -166,7 +166,7 @@ def test_racing_writers_of_one_object_all_succeed(bare: Path) -> None:
     """Many processes write the same blob at once; each returns, and the blob is whole."""
     script = (
         "import sys; from pathlib import Path; from dulwich.objects import Blob; "
-        "from gitstore.objects import Objects; o = Objects(Path(sys.argv[1])); "
+        "from gitstore.disk.objects import Objects; o = Objects(Path(sys.argv[1])); "
         "[o.write([Blob.from_string(b'%d' % n)]) for n in range(40)]"
     )
     import sys

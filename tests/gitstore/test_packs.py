@@ -13,9 +13,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gitstore.disk.packs import measure
 from gitstore.errors import Code, GitstoreError
 from gitstore.model import Limits
-from gitstore.packs import measure
 from tests.gitstore.conftest import Git
 
 LIMITS = Limits()

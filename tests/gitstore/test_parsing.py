@@ -10,8 +10,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from gitstore.format.parsing import Unparsable, read
 from gitstore.model import Limits, Problem
-from gitstore.parsing import Unparsable, read
 
 LIMITS = Limits()
 

@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gitstore import definition
-from gitstore.elements import KINDS
 from gitstore.model import Definition, Limits, Problem, Rules
-from gitstore.rules import check
+from gitstore.rules.checking import check
+from gitstore.rules.elements import KINDS
 
 WARNINGS = {"node_kind_unknown", "label_missing", "duplicate_edge", "editor_leftover"}
 PROBE = "probe"

@@ -33,9 +33,9 @@ from dulwich.protocol import pkt_line
 
 from gitstore import names
 from gitstore.content import Content
+from gitstore.disk.objects import Objects, new_commit
 from gitstore.errors import Code, GitstoreError
 from gitstore.model import Person
-from gitstore.objects import Objects, new_commit
 from gitstore.receive import CAPABILITIES, ZERO, Receiver
 from gitstore.recording import Occasion
 from gitstore.store import Store, Who
@@ -51,17 +51,17 @@ YAML = "nodes:\n- {id: a, type: webhook, data: {label: %s}}\n"
 # What the issue names, and a few more: name -> where it is looked up when it is called.
 PLACES = {
     "marker": "sync.markers:Markers.keep",
-    "object": "gitstore.objects:Objects._write_one",
-    "object folder": "gitstore.objects:sync_fanout",
-    "unpacked": "gitstore.quarantine:Quarantine._unpack",
+    "object": "gitstore.disk.objects:Objects._write_one",
+    "object folder": "gitstore.disk.objects:sync_fanout",
+    "unpacked": "gitstore.disk.quarantine:Quarantine._unpack",
     "moved in": "pathlib:Path.rename",
-    "admitted": "gitstore.quarantine:Quarantine.admit",
-    "lock": "gitstore.refs:Refs._lock",
+    "admitted": "gitstore.disk.quarantine:Quarantine.admit",
+    "lock": "gitstore.disk.refs:Refs._lock",
     "rename": "dulwich.file:_GitFile.close",
-    "ref folder": "gitstore.refs:fsync_folder",
-    "refs": "gitstore.refs:Refs.update",
-    "head": "gitstore.refs:Refs.point_head",
-    "deleted": "gitstore.refs:Refs.delete",
+    "ref folder": "gitstore.disk.refs:fsync_folder",
+    "refs": "gitstore.disk.refs:Refs.update",
+    "head": "gitstore.disk.refs:Refs.point_head",
+    "deleted": "gitstore.disk.refs:Refs.delete",
     "row": "sync.mirror:_Change._write",
     "event": "sync.events:values",
     "audit": "sync.audit:values",

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from gitstore import names
-from gitstore.sweeping import sweep
+from gitstore.disk.sweeping import sweep
 from sync import verify
 from sync.reconcile import reconcile
 from tests.sync.crashing import PLACES, Killer, push_request

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from gitstore.maintenance import collect
+from gitstore.disk.maintenance import collect
 from sync import verify
 from tests.sync.crashing import Killer, push_request
 

@@ -10,9 +10,9 @@ import pytest
 
 from gitstore import ledger, names, recording
 from gitstore.content import Content, put_file, to_file
+from gitstore.disk.objects import new_commit
 from gitstore.judging import StoreFacts
 from gitstore.model import Person
-from gitstore.objects import new_commit
 from gitstore.policy import Command, judge
 from gitstore.versions import version_id, workflow_id
 from service.context import EXTENSION

@@ -10,7 +10,7 @@ from typing import LiteralString
 
 import pytest
 
-from gitstore.sweeping import DAY, sweep
+from gitstore.disk.sweeping import DAY, sweep
 from sync import reconcile
 from sync.verify import verify
 from tests.sync.conftest import House

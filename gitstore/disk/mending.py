@@ -15,9 +15,9 @@ from typing import Final
 
 from dulwich.file import GitFile
 
-from gitstore.children import command, environment
-from gitstore.durable import fsync_folder
-from gitstore.packed_refs import LINE
+from gitstore.disk.children import command, environment
+from gitstore.disk.durable import fsync_folder
+from gitstore.disk.packed_refs import LINE
 
 _HEADER: Final = b"# pack-refs with:"
 _PEELED: Final = re.compile(rb"\^[0-9a-f]{40}")

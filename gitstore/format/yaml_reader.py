@@ -14,10 +14,10 @@ from typing import Any
 
 import yaml
 
-from gitstore import core_schema
-from gitstore.building import Builder, Built, Refusals, Stop
+from gitstore.format import core_schema
+from gitstore.format.building import Builder, Built, Refusals, Stop
+from gitstore.format.quoting import quote
 from gitstore.model import Limits
-from gitstore.quoting import quote
 
 MOST_TAG_DIRECTIVES = 64
 """libyaml compares each with all before it: a megabyte of them would take minutes."""

@@ -3,7 +3,7 @@
 The folder is an object store with the repository as its alternate. git unpacks into it under `--strict`
 (the checks of git-fsck(1)) and a memory limit, connectivity is walked, and only what an accepted ref needs
 is moved in. A name that starts with `tmp_objdir-` is one that git's prune clears away; a lock file in it
-tells whether its maker lives (gitstore/sweeping.py).
+tells whether its maker lives (gitstore/disk/sweeping.py).
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from typing import Final
 
 from dulwich.objects import Commit, ShaFile, Tag, Tree
 
-from gitstore.children import FRUGAL, command, environment, limit_memory
-from gitstore.durable import fsync_folder
+from gitstore.disk.children import FRUGAL, command, environment, limit_memory
+from gitstore.disk.durable import fsync_folder
+from gitstore.disk.faults import of_child
+from gitstore.disk.objects import Objects, sync_fanout
+from gitstore.disk.packs import measure, too_large
 from gitstore.errors import Code, GitstoreError
-from gitstore.faults import of_child
 from gitstore.locks import present
 from gitstore.model import Limits
-from gitstore.objects import Objects, sync_fanout
-from gitstore.packs import measure, too_large
 
 PREFIX: Final = "tmp_objdir-incoming-"
 ALIVE: Final = "alive"

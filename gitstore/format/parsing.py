@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from gitstore import json_reader, yaml_reader
-from gitstore.building import Mark, Refusals, Source, Stop
+from gitstore.format import json_reader, yaml_reader
+from gitstore.format.building import Mark, Refusals, Source, Stop
 from gitstore.model import Limits, Problem
 
 

@@ -24,7 +24,7 @@ from dulwich.object_store import DiskObjectStore
 from dulwich.objects import Blob, Commit, ObjectID, ShaFile, Tag, Tree
 from dulwich.pack import UnpackedObject, write_pack_index, write_pack_objects
 
-from gitstore.durable import flush, fsync_folder, make_folder
+from gitstore.disk.durable import flush, fsync_folder, make_folder
 from gitstore.errors import Code, GitstoreError
 from gitstore.model import Person
 

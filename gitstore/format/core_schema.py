@@ -9,7 +9,7 @@ import math
 import re
 from typing import Any
 
-from gitstore.quoting import quote
+from gitstore.format.quoting import quote
 
 TAG_PREFIX = "tag:yaml.org,2002:"
 LARGEST_INTEGER = 2**53 - 1

@@ -14,12 +14,12 @@ from typing import Any, Final
 
 import yaml
 
-from gitstore import parsing
-from gitstore.building import Mark
 from gitstore.content import File
-from gitstore.masking import Masks
+from gitstore.difference.masking import Masks
+from gitstore.format import parsing
+from gitstore.format.building import Mark
+from gitstore.format.yaml_reader import LOADER
 from gitstore.model import Limits
-from gitstore.yaml_reader import LOADER
 
 _JSON_SCALAR: Final = re.compile(r'"(?:[^"\\]++|\\.)*+"|[^\s,\]}]++', re.DOTALL)
 _COMMENT: Final = re.compile(r"#[^\n]*+")

@@ -10,11 +10,11 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from gitstore.delta import Change, Op
 from gitstore.diff import Altered, Diff, Items
-from gitstore.elements import mapping, string
-from gitstore.meaning import LAYOUT, LEFTOVERS
-from gitstore.quoting import clip, quote
+from gitstore.difference.delta import Change, Op
+from gitstore.format.quoting import clip, quote
+from gitstore.rules.elements import mapping, string
+from gitstore.rules.meaning import LAYOUT, LEFTOVERS
 
 LONGEST: Final = 200
 NOTHING: Final = "no change"

@@ -25,10 +25,10 @@ from pathlib import Path
 from dulwich.file import FileLocked, GitFile, _GitFile
 
 from gitstore import names
-from gitstore.children import command, environment
-from gitstore.durable import fsync_folder, make_folder, release
+from gitstore.disk.children import command, environment
+from gitstore.disk.durable import fsync_folder, make_folder, release
+from gitstore.disk.packed_refs import PackedRefs
 from gitstore.errors import Code, GitstoreError
-from gitstore.packed_refs import PackedRefs
 
 _OID = re.compile(rb"[0-9a-f]{40}")
 _LOCK_PATIENCE = 3.0  # seconds; git's own maintenance holds a ref's lock for microseconds

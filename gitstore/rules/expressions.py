@@ -10,7 +10,7 @@ import jmespath
 from jmespath.exceptions import IncompleteExpressionError, JMESPathError, LexerError, ParseError
 from jmespath.parser import Parser
 
-from gitstore.quoting import quote
+from gitstore.format.quoting import quote
 
 LONGEST_EXPRESSION = 16_384
 DEEPEST_EXPRESSION = 64

@@ -10,10 +10,10 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple
 
-from gitstore.alignment import align
 from gitstore.content import File
-from gitstore.masked_text import masked_text
-from gitstore.masking import Masks
+from gitstore.difference.alignment import align
+from gitstore.difference.masked_text import masked_text
+from gitstore.difference.masking import Masks
 from gitstore.model import Limits
 
 CONTEXT: Final = 3

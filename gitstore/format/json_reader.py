@@ -10,10 +10,10 @@ import re
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from gitstore import core_schema
-from gitstore.building import Builder, Refusals
+from gitstore.format import core_schema
+from gitstore.format.building import Builder, Refusals
+from gitstore.format.quoting import quote
 from gitstore.model import Limits
-from gitstore.quoting import quote
 
 _SPACE = re.compile(r"[ \t\n\r]*+")
 # Possessive, so that a megabyte of string can't backtrack. What a string may hold is json.loads' matter.

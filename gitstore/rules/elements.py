@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from gitstore.quoting import clip
+from gitstore.format.quoting import clip
 
 KINDS = frozenset(
     {

@@ -20,12 +20,12 @@ from pathlib import Path
 from typing import Final
 
 from gitstore import names
-from gitstore.children import FRUGAL, command, environment
+from gitstore.disk.children import FRUGAL, command, environment
+from gitstore.disk.objects import Objects
+from gitstore.disk.quarantine import references
+from gitstore.disk.refs import Refs
 from gitstore.errors import Code, GitstoreError
 from gitstore.locks import Locks
-from gitstore.objects import Objects
-from gitstore.quarantine import references
-from gitstore.refs import Refs
 
 GRACE: Final = 86_400.0
 """Seconds that an object which no ref reaches is kept: longer than any push takes."""

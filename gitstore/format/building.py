@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+from gitstore.format.quoting import quote
 from gitstore.model import Limits, Problem
-from gitstore.quoting import quote
 
 MOST_REFUSALS = 100
 """So many are listed at most: a megabyte of NULs is one mistake, not a million."""

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Final
 
 from gitstore import names
-from gitstore.quarantine import ALIVE, PREFIX
+from gitstore.disk.quarantine import ALIVE, PREFIX
 
 MOMENT: Final = 1.0
 """Seconds: a child of git may outlive the writer that started it by less."""

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from gitstore import meaning
-from gitstore.elements import KINDS, Finding, Node, mapping, missing
-from gitstore.expressions import explain_jmespath, is_http_url
-from gitstore.quoting import quote
+from gitstore.format.quoting import quote
+from gitstore.rules import meaning
+from gitstore.rules.elements import KINDS, Finding, Node, mapping, missing
+from gitstore.rules.expressions import explain_jmespath, is_http_url
 
 
 def check_node(node: Node, by_id: Mapping[str, Node]) -> Iterator[Finding]:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from enum import Enum, StrEnum
 from typing import Any, Final
 
-from gitstore.alignment import Pair, align, filled
+from gitstore.difference.alignment import Pair, align, filled
 
 
 class Absent(Enum):

@@ -11,11 +11,11 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from gitstore import meaning
-from gitstore.elements import Edge, Finding, Node, Path, edge_at, mappings, missing, node_at, string
-from gitstore.graph import cycles
-from gitstore.node_rules import check_node
-from gitstore.quoting import quote
+from gitstore.format.quoting import quote
+from gitstore.rules import meaning
+from gitstore.rules.elements import Edge, Finding, Node, Path, edge_at, mappings, missing, node_at, string
+from gitstore.rules.graph import cycles
+from gitstore.rules.node_rules import check_node
 
 _LONGEST_CYCLE = 20
 

@@ -11,7 +11,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from gitstore.quoting import INVISIBLE, quote_exactly
+from gitstore.format.quoting import INVISIBLE, quote_exactly
 
 LONGEST_KEY = 1000
 """A key before a colon may have 1024 characters (YAML 1.2.2, section 8.2.2); longer ones start with `?`."""

@@ -1,0 +1,1 @@
+"""What differs between two definitions, in structure, in words, and with secrets masked."""
