@@ -1,10 +1,14 @@
 """How long each endpoint takes: 8 clients, 1,000 versions, fsync on.
 
-    uv run python -m tests.bench.endpoints [--seconds 5] [--clients 8] [--versions 1000]
+    uv run python -m tests.bench.endpoints [--seconds 5] [--clients 8] [--versions 1000] [--every 0]
 
 Starts a service of its own in a temporary folder, fills it by `git push`, and prints the median, the 99th
-percentile and the rate of each endpoint, then of a small `git push` of a commit and its tag. The clients run
-on the same machine as the service, so they take their part of its cores.
+percentile and the rate of each endpoint, then of a small `git push` of a commit and its tag, beside one that
+has nothing to push, which is git's own share of it. The clients run on the same machine as the service, and
+take their part of its cores.
+
+As they are, the clients ask again as soon as they are answered: the machine is full, and a time is that of
+waiting for eight others. With `--every 0.2`, each asks five times a second, as people and engines do.
 """
 
 from __future__ import annotations
@@ -31,11 +35,12 @@ Call = Callable[["Client"], None]
 class Client:
     """One connection, kept alive, and a workflow of its own to write to."""
 
-    def __init__(self, owner: Caller, number: int) -> None:
+    def __init__(self, owner: Caller, number: int, middle: int) -> None:
         address = urlsplit(owner.url)
         self._connection = http.client.HTTPConnection(address.hostname or "", address.port)
         self._token = owner.token
         self.slug = f"client-{number}"
+        self.middle = middle
         self.turn = count(1)
 
     def call(self, method: str, path: str, body: object = None, **headers: str) -> http.client.HTTPResponse:
@@ -58,17 +63,17 @@ class Client:
 
 
 def get(path: str) -> Call:
-    return lambda client: client.call("GET", path) and None
+    return lambda client: client.call("GET", path.replace("{n}", str(client.middle))) and None
 
 
-ENDPOINTS: dict[str, Call] = {
+ENDPOINTS: dict[str, Call] = {  # "{n}" stands for a version in the middle
     "GET /workflows": get("/workflows"),
     "GET /workflows/{id}": get("/workflows/bench"),
     "GET history, newest page": get("/workflows/bench/versions?limit=20"),
     "GET history, 100 a page": get("/workflows/bench/versions?limit=100"),
-    "GET version 500": get("/workflows/bench/versions/500"),
+    "GET version": get("/workflows/bench/versions/{n}"),
     "GET current": get("/workflows/bench/versions/current"),
-    "GET definition of 500": get("/workflows/bench/versions/500/definition"),
+    "GET definition": get("/workflows/bench/versions/{n}/definition"),
     "GET current definition": get("/workflows/bench/versions/current/definition"),
     "POST validate": lambda client: (
         client.call("POST", "/workflows/bench/validate", {"definition": definition("x")}) and None
@@ -96,16 +101,20 @@ def fill(author: Author, versions: int) -> None:
     print(f"git push of {versions:,} versions at once: {time.perf_counter() - begun:.1f} s")
 
 
-def measure(call: Call, clients: list[Client], seconds: float) -> list[float]:
-    """The times of every call, in milliseconds, made by all clients at once."""
+def measure(call: Call, clients: list[Client], seconds: float, every: float = 0.0) -> list[float]:
+    """The times of every call, in milliseconds, of all clients at once; each begins one `every` seconds."""
     times: list[float] = []
-    until = time.perf_counter() + seconds
+    start = time.perf_counter()
 
     def run(client: Client) -> None:
-        while time.perf_counter() < until:
+        # Not all at the same moment.
+        due = start + every * clients.index(client) / len(clients)
+        while due < start + seconds and time.perf_counter() < start + seconds:
+            time.sleep(max(due - time.perf_counter(), 0.0))
             begun = time.perf_counter()
             call(client)
             times.append((time.perf_counter() - begun) * 1000)
+            due = max(due + every, time.perf_counter() if not every else 0.0)
 
     threads = [threading.Thread(target=run, args=(client,)) for client in clients]
     for thread in threads:
@@ -132,6 +141,12 @@ def measure_pushes(author: Author, pushes: int) -> None:
         assert author.push("drafts/pushed", f"pushed/v{number}").ok
         times.append((time.perf_counter() - begun) * 1000)
     show("git push, commit and tag", times, sum(times) / 1000)
+    times = []
+    for _ in range(pushes):
+        begun = time.perf_counter()
+        assert author.push("drafts/pushed").ok
+        times.append((time.perf_counter() - begun) * 1000)
+    show("git push, up to date", times, sum(times) / 1000)
 
 
 def main() -> None:
@@ -140,6 +155,7 @@ def main() -> None:
     parser.add_argument("--clients", type=int, default=8)
     parser.add_argument("--versions", type=int, default=1000)
     parser.add_argument("--pushes", type=int, default=30)
+    parser.add_argument("--every", type=float, default=0.0, metavar="SECONDS")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="gitstore-bench-") as folder:
         service = Service(Path(folder) / "data", {"GITSTORE_WORKERS": "2"}).start()
@@ -147,15 +163,16 @@ def main() -> None:
             owner = service.caller("default", "owner")
             author = owner.author(Path(folder) / "ann")
             fill(author, given.versions)
-            clients = [Client(owner, number) for number in range(given.clients)]
+            middle = max(given.versions // 2, 1)
+            clients = [Client(owner, number, middle) for number in range(given.clients)]
             for client in clients:
                 client.call("POST", "/workflows", {"slug": client.slug, "definition": definition("x")})
             print(f"{'':<28} {'median':>8} {'p99':>8} {'a second':>9}      (milliseconds)")
             for name, call in ENDPOINTS.items():
-                show(name, measure(call, clients, given.seconds), given.seconds)
+                show(name, measure(call, clients, given.seconds, given.every), given.seconds)
             for client in clients:
                 client.call("POST", f"/workflows/{client.slug}/versions/publish", {})
-            times = measure(Client.save_and_publish, clients, given.seconds)
+            times = measure(Client.save_and_publish, clients, given.seconds, given.every)
             show("POST draft + POST publish", times, given.seconds)
             measure_pushes(author, given.pushes)
         finally:
