@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from gitstore.model import Definition, Permission
-from gitstore.policy import Standing
+from gitstore.policy import Command, Standing, Verdict, judge
 from gitstore.reading import Reading
 
 
@@ -38,3 +38,11 @@ class StoreFacts:
 
     def definition(self, commit: bytes, slug: str) -> Definition:
         return self._reading.definition(commit, slug)
+
+
+def accepted(reading: Reading, command: Command) -> Verdict:
+    """What policy says of one command; raises its refusal. The principal was authorized by the caller."""
+    (verdict,) = judge([command], StoreFacts(reading))
+    if verdict.refusal is not None:
+        raise verdict.refusal
+    return verdict

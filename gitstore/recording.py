@@ -154,6 +154,12 @@ def write(reading: Reading, recorders: Sequence[Recorder]) -> list[bytes]:
     return moved
 
 
+def write_one(reading: Reading, recorder: Recorder) -> None:
+    """As `write`; raises `busy` where a ref stood elsewhere."""
+    if moved := write(reading, [recorder]):
+        raise raced(moved)
+
+
 def discard(reading: Reading, target: DraftRef, head: bytes, occasion: Occasion) -> bool:
     """Keep the draft's head as superseded, then delete the draft; False where it moved meanwhile."""
     name = names.draft(target.slug)

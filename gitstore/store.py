@@ -17,18 +17,17 @@ from uuid import UUID
 from dulwich.objects import Commit, ObjectID, Tag
 from dulwich.repo import Repo
 
-from gitstore import definition as definitions
-from gitstore import ledger, names, recording
-from gitstore.comparing import what_changes
-from gitstore.content import STARTER, Content, File, put_file, put_folder, to_file
-from gitstore.disk.objects import ident, new_commit
+from gitstore import names, recording
+from gitstore.content import STARTER, Content
+from gitstore.disk.objects import ident
+from gitstore.drafting import Drafting, Saved
 from gitstore.errors import Code, GitstoreError
-from gitstore.judging import StoreFacts
+from gitstore.judging import accepted
 from gitstore.locks import FileLocks, Locks
-from gitstore.model import LedgerKind, Limits, Person, Problem, Rules, Version, WorkflowState
+from gitstore.model import LedgerKind, Limits, Person, Rules, Version, WorkflowState
 from gitstore.parsed import Parsed
-from gitstore.policy import Command, Verdict, judge
-from gitstore.reading import FOLDER, Reading
+from gitstore.policy import Command
+from gitstore.reading import Reading
 from gitstore.versions import check_slug
 
 ANY: Final = "*"
@@ -44,16 +43,6 @@ class Who:
 
     actor: Person
     author: Person
-
-
-@dataclass(frozen=True, slots=True)
-class Saved:
-    """A draft as it stands after a save: its commit, the number that it would be published as, and what
-    would block that or was dropped."""
-
-    commit: str
-    number: int
-    problems: tuple[Problem, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,27 +101,27 @@ class Store(Reading):
             recorder = self._recorder(slug, who, "")
             # Also after a kill left a lone "created": this name is the one that was asked for.
             recorder.append(LedgerKind.CREATED, name=name, description=description)
-            return self._save(recorder, content or Content(value=starter), who, "", "Create the draft", None)
+            drafting = Drafting(self, recorder, None, who.author)
+            return drafting.save(content or Content(value=starter), "Create the draft")
 
     def create_draft(self, slug: str, content: Content | None, who: Who, message: str = "") -> Saved:
         """Open a draft on top of the latest version; without `content`, of the current version's."""
         with self.locks.writing([slug]):
             state = self._without_draft(slug)
-            recorder = self._recorder(slug, who, message)
             if content is not None:
-                return self._save(recorder, content, who, message, "Begin a draft", state)
+                return self._drafting(state, who, message).save(content, "Begin a draft")
             if state.current is None:
                 raise GitstoreError(
                     Code.NOT_PUBLISHED, f"{slug} has no current version to copy: send a definition"
                 )
-            return self._restore(recorder, state, state.current, who, message or f"Copy v{state.current}")
+            version = self._commit_of(slug, state.current)
+            return self._drafting(state, who, message).restore(version, f"Copy v{state.current}")
 
     def create_draft_from(self, slug: str, number: int, who: Who, message: str = "") -> Saved:
         """Open a draft that holds what version `number` holds."""
         with self.locks.writing([slug]):
-            state = self._without_draft(slug)
-            recorder = self._recorder(slug, who, message)
-            return self._restore(recorder, state, number, who, message or f"Copy v{number}")
+            drafting = self._drafting(self._without_draft(slug), who, message)
+            return drafting.restore(self._commit_of(slug, number), f"Copy v{number}")
 
     def save_draft(
         self,
@@ -150,8 +139,7 @@ class Store(Reading):
             self._check_open(state)
             self._check_expected(state, expected)
             merged = self._commit_of(slug, base_version) if base_version is not None else None
-            recorder = self._recorder(slug, who, message)
-            return self._save(recorder, content, who, message, "Save the draft", state, merged)
+            return self._drafting(state, who, message).save(content, "Save the draft", merged)
 
     def discard_draft(self, slug: str, who: Who, *, expected: str | None = None, message: str = "") -> None:
         """Discard the open draft; its head is kept as a superseded ref."""
@@ -160,7 +148,7 @@ class Store(Reading):
             self._check_open(state)
             self._check_expected(state, expected or ANY)
             head = (state.draft or "").encode()
-            verdict = self._judge(Command(names.draft(slug), head, None))
+            verdict = accepted(self, Command(names.draft(slug), head, None))
             occasion = recording.Occasion(who.actor, self.clock(), message)
             if not recording.discard(self, names.DraftRef(slug), verdict.command.old or head, occasion):
                 raise recording.raced([names.draft(slug)])
@@ -179,8 +167,8 @@ class Store(Reading):
                 )
             if expected is not None:
                 self._check_expected(state, expected)
-            recorder = self._recorder(slug, who, message)
-            return self._restore(recorder, state, number, who, message or f"Revert to v{number}")
+            version = self._commit_of(slug, number)
+            return self._drafting(state, who, message).restore(version, f"Revert to v{number}")
 
     # Versions
 
@@ -204,12 +192,12 @@ class Store(Reading):
                 return Published(self.version(slug, state.latest), state.current == state.latest, new=False)
             ref, when = names.tag(slug, state.next_number), self.clock()
             # Judged as a lightweight tag, so that a refusal leaves no tag object behind.
-            verdict = self._judge(Command(ref, None, state.draft.encode()))
+            verdict = accepted(self, Command(ref, None, state.draft.encode()))
             tag = self._tag(slug, state, who, message, when)
             self.objects.write([tag])
             occasion = recording.Occasion(who.actor, when, message, activate)
             published = replace(verdict, command=Command(ref, None, tag.id))
-            self._write(recording.record(self, [published], occasion))
+            recording.write_one(self, recording.record(self, [published], occasion))
             made = self.version(slug, state.next_number)
             return Published(made, activate and not state.held, new=True)
 
@@ -223,7 +211,7 @@ class Store(Reading):
             if (state.current, state.held) != (number, hold):
                 recorder = self._recorder(slug, who, message)
                 recorder.append(LedgerKind.CURRENT, version=number, current=number, held=hold)
-                self._write(recorder)
+                recording.write_one(self, recorder)
 
     def clear_current(self, slug: str, who: Who, *, message: str = "") -> None:
         """Let nothing run, until a version is published or made current."""
@@ -232,7 +220,7 @@ class Store(Reading):
             if state.current is not None or state.held:
                 recorder = self._recorder(slug, who, message)
                 recorder.append(LedgerKind.CLEARED, current=None, held=False)
-                self._write(recorder)
+                recording.write_one(self, recorder)
 
     # What they have in common
 
@@ -251,6 +239,9 @@ class Store(Reading):
 
     def _recorder(self, slug: str, who: Who, message: str) -> recording.Recorder:
         return recording.Recorder(self, slug, recording.Occasion(who.actor, self.clock(), message))
+
+    def _drafting(self, state: WorkflowState, who: Who, message: str) -> Drafting:
+        return Drafting(self, self._recorder(state.slug, who, message), state, who.author, message)
 
     def _check_open(self, state: WorkflowState) -> None:
         if not state.draft_open:
@@ -289,93 +280,6 @@ class Store(Reading):
         ours, latest = (self.locate(commit, state.slug)[2] for commit in commits)
         return ours == latest
 
-    def _base(self, state: WorkflowState | None) -> Commit | None:
-        """The commit that a new state of the draft goes on top of."""
-        if state is None:
-            return None
-        tip = state.draft if state.draft_open else state.latest_commit
-        return self.objects.commit(tip.encode()) if tip else None
-
-    def _save(
-        self,
-        recorder: recording.Recorder,
-        content: Content,
-        who: Who,
-        message: str,
-        otherwise: str,
-        state: WorkflowState | None,
-        merged: bytes | None = None,
-    ) -> Saved:
-        """Commit `content` as the draft, beside the files that stand there already.
-
-        Without a `message`, what changed is the message, or `otherwise` where there is nothing to compare.
-        """
-        base = self._base(state)
-        root = before = None
-        path: list[bytes] = []
-        if base is not None:
-            name, blob, folder = self.locate(base, recorder.slug)
-            root, before = self.objects.tree(base.tree), File(name, self.objects.blob(blob))
-            path = [] if folder == base.tree else [FOLDER, recorder.slug.encode()]
-        file = to_file(content, before, self.rules, self.limits)
-        # Before anything is written, so that what does not parse leaves nothing behind.
-        parsed = definitions.parse(file.raw, file.name, self.rules, self.limits)
-        before_it = base.id if base is not None else None
-        message = message or what_changes(self, recorder.slug, before_it, parsed) or otherwise
-        made = put_file(self.objects, root, path, file)
-        self.remember(made[0].id, file.name, parsed)
-        self.objects.write(made)
-        commit = self._commit(recorder, state, made[-1].id, who, message, merged)
-        return Saved(commit, _number(state), (*file.warnings, *parsed.problems))
-
-    def _restore(
-        self, recorder: recording.Recorder, state: WorkflowState, number: int, who: Who, message: str
-    ) -> Saved:
-        """Commit the content of version `number` on top of the draft (or of the latest version)."""
-        version = self.objects.commit(self._commit_of(state.slug, number))
-        base = self._base(state)
-        _, _, folder = self.locate(version, state.slug)
-        tree: bytes = version.tree
-        if base is not None and folder != tree and self.locate(base, state.slug)[2] != base.tree:
-            # A team's repository: the other workflows in the tree are not this one's to revert.
-            path = [FOLDER, state.slug.encode()]
-            made = put_folder(self.objects, self.objects.tree(base.tree), path, folder)
-            self.objects.write(made)
-            tree = made[-1].id
-        commit = self._commit(recorder, state, tree, who, message)
-        return Saved(commit, _number(state), self.snapshot(state.slug, commit).problems)
-
-    def _commit(
-        self,
-        recorder: recording.Recorder,
-        state: WorkflowState | None,
-        tree: bytes,
-        who: Who,
-        message: str,
-        merged: bytes | None = None,
-    ) -> str:
-        """Commit `tree` as the draft, unless the open draft holds just that; the draft's commit."""
-        slug, base = recorder.slug, self._base(state)
-        if merged is not None and (base is None or self.objects.is_ancestor(merged, base.id)):
-            merged = None
-        if state is not None and state.draft_open and base is not None and tree == base.tree and not merged:
-            return base.id.decode()
-        commit = new_commit(
-            tree=tree,
-            parents=[parent for parent in (base.id if base is not None else None, merged) if parent],
-            author=who.author,
-            committer=ledger.COMMITTER,
-            when=recorder.occasion.when,
-            message=message,
-        )
-        self.objects.write([commit])
-        before = self.refs.read(names.draft(slug))
-        self._judge(Command(names.draft(slug), before, commit.id))
-        recorder.create_unless_there()
-        recorder.move(names.draft(slug), before, commit.id)
-        self._write(recorder)
-        return commit.id.decode()
-
     def _tag(self, slug: str, state: WorkflowState, who: Who, message: str, when: datetime) -> Tag:
         tag = Tag()
         tag.name = f"{slug}/v{state.next_number}".encode()
@@ -386,20 +290,3 @@ class Store(Reading):
             message.replace("\0", "").strip() or f"Publish {slug} v{state.next_number}"
         ).encode() + b"\n"
         return tag
-
-    def _judge(self, command: Command) -> Verdict:
-        """What policy says of one command; raises its refusal. The principal was authorized by the caller."""
-        (verdict,) = judge([command], StoreFacts(self))
-        if verdict.refusal is not None:
-            raise verdict.refusal
-        return verdict
-
-    def _write(self, recorder: recording.Recorder) -> None:
-        moved = recording.write(self, [recorder])
-        if moved:
-            raise recording.raced(moved)
-
-
-def _number(state: WorkflowState | None) -> int:
-    """What a draft would be published as."""
-    return state.next_number if state is not None else 1

@@ -7,9 +7,10 @@ from http import HTTPStatus
 from flask import Response, request
 
 from gitstore.content import Content
+from gitstore.drafting import Saved
 from gitstore.errors import Code, GitstoreError
 from gitstore.model import Permission
-from gitstore.store import Saved, Store
+from gitstore.store import Store
 from service.api import inputs, lookup
 from service.api.answers import answer, nothing, workflow_url
 from service.api.bodies import author_of, read_draft, read_json

@@ -13,9 +13,10 @@ from flask import Response, request
 
 from gitstore.content import Content, File
 from gitstore.disk.packs import too_large
+from gitstore.drafting import Saved
 from gitstore.errors import Code, GitstoreError
 from gitstore.model import Permission, WorkflowState
-from gitstore.store import Saved, Store
+from gitstore.store import Store
 from gitstore.versions import parse_number
 from service import errors
 from service.api import lookup
