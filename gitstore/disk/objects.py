@@ -13,6 +13,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from hashlib import sha1
 from heapq import heappop, heappush
+from io import FileIO
 from pathlib import Path
 from typing import TypeVar
 from uuid import uuid4
@@ -52,6 +53,7 @@ class Objects:
         self._store = DiskObjectStore(
             folder, fsync_object_files=True, alternates=[behind] if behind is not None else None
         )
+        self._folders = [folder, *([behind] if behind is not None else [])]
         # The same few are asked for again and again while a request is judged, recorded and mirrored.
         self._kept: dict[bytes, ShaFile] = {}
         self._room = _MOST_KEPT
@@ -63,6 +65,8 @@ class Objects:
         self._room = _MOST_KEPT
 
     def __contains__(self, oid: bytes) -> bool:
+        if any(Path(path).exists() for path in self._paths(oid)):
+            return True
         return any(ObjectID(oid) in self._store for _ in range(_LOOKS))
 
     def packed_here(self) -> Iterator[bytes]:
@@ -94,7 +98,7 @@ class Objects:
     def _read(self, oid: bytes) -> ShaFile:
         for looks_left in reversed(range(_LOOKS)):
             try:
-                return self._store[ObjectID(oid)]
+                return self._loose(oid) or self._store[ObjectID(oid)]
             except KeyError as error:
                 if not looks_left:
                     raise GitstoreError(
@@ -108,6 +112,21 @@ class Objects:
                         oid=oid.decode(),
                     ) from error
         raise AssertionError("the last look returns or raises")
+
+    def _loose(self, oid: bytes) -> ShaFile | None:
+        """Without dulwich's store, which lists the folder of packs for each object that is in none."""
+        for path in self._paths(oid):
+            with suppress(FileNotFoundError), FileIO(path) as file:
+                found = ShaFile.from_file(file)
+                if found.id != oid:
+                    raise ChecksumMismatch(oid.decode(), found.id.decode())
+                return found
+        return None
+
+    def _paths(self, oid: bytes) -> Iterator[str]:
+        """Where `oid` is as a loose object, if it is one."""
+        name = oid.decode()
+        return (f"{folder}/{name[:2]}/{name[2:]}" for folder in self._folders)
 
     def commit(self, oid: bytes) -> Commit:
         return self._typed(oid, Commit)
