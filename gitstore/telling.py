@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from gitstore.definition import describe
 from gitstore.errors import Code, GitstoreError
 from gitstore.model import Definition, Problem
-from gitstore.names import DraftRef, VersionRef
+from gitstore.names import DraftRef, VersionRef, short
 from gitstore.policy import Effect, Verdict
 
 _MOST_PROBLEMS = 50  # in a terminal; HTTP gives them all
@@ -67,6 +67,19 @@ class Telling:
             whose = f"{verdict.target.slug}: " if refusal.code is Code.DEFINITION_UNPARSABLE else ""
             self.lines.append(whose + refusal.message)
             self._problems(problems)
+        if refusal.code is Code.BASE_MOVED and isinstance(verdict.target, VersionRef):
+            self._way_on(verdict.target, VersionRef(verdict.target.slug, refusal.data["base_version"]))
+
+    def _way_on(self, wanted: VersionRef, base: VersionRef) -> None:
+        """From a version that was refused because `base` came first: commands that can be pasted.
+
+        Forced, because both tags may stand in the pusher's clone: the one that was refused just now, and one
+        of the name of `base`, from an attempt that came too late.
+        """
+        ours, theirs = short(wanted), short(base)
+        self.lines.append(f"{ours} can't be published yet: take {theirs} in, then tag and push again")
+        self.lines.append(f"  git fetch -f origin tag {theirs} && git merge {theirs}")
+        self.lines.append(f"  git tag -f -a {ours} && git push origin {ours}")
 
     def _problems(self, problems: Sequence[Problem]) -> None:
         self.lines.extend("  " + describe(problem) for problem in problems[:_MOST_PROBLEMS])
