@@ -63,10 +63,10 @@ class Telling:
     def _refusal(self, verdict: Verdict, refusal: GitstoreError) -> None:
         problems = [problem for problem in refusal.data.get("problems", ()) if problem.error]
         if verdict.target is not None and problems:
-            # A parser knows the file, but not whose it is.
-            whose = f"{verdict.target.slug}: " if refusal.code is Code.DEFINITION_UNPARSABLE else ""
-            self.lines.append(whose + refusal.message)
-            self._problems(problems)
+            # A parser stops at the first problem, and its message tells it whole, but not whose file it is.
+            unparsable = refusal.code is Code.DEFINITION_UNPARSABLE
+            self.lines.append(f"{verdict.target.slug}: {refusal.message}" if unparsable else refusal.message)
+            self._problems([] if unparsable else problems)
         if refusal.code is Code.BASE_MOVED and isinstance(verdict.target, VersionRef):
             self._way_on(verdict.target, VersionRef(verdict.target.slug, refusal.data["base_version"]))
 
