@@ -62,6 +62,7 @@ class Code(StrEnum):
     PUBLISHED_NOT_MIRRORED = "published_not_mirrored"
     # Another repository.
     SOURCE_EXISTS = "source_exists"
+    SOURCE_PAUSED = "source_paused"
     UPSTREAM_FAILED = "upstream_failed"
     # The operator's.
     CONFIG = "config"

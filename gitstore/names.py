@@ -16,7 +16,7 @@ from datetime import datetime
 
 from dulwich.refs import Ref, check_ref_format
 
-from gitstore.versions import is_slug, parse_version
+from gitstore.versions import SLUG_RULE, is_slug, parse_version
 
 PREFIX = b"refs/"
 HEADS = b"refs/heads/"
@@ -25,7 +25,7 @@ TAGS = b"refs/tags/"
 LEDGERS = b"refs/ledger/"
 SUPERSEDED = b"refs/superseded/"
 
-ACCEPTED = "refs/heads/drafts/<slug> (a draft) and refs/tags/<slug>/v<N> (a version)"
+_ACCEPTED = "refs/heads/drafts/<slug> (a draft) and refs/tags/<slug>/v<N> (a version)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +89,12 @@ def parse(ref: bytes) -> DraftRef | VersionRef | None:
         number = parse_version(version)
         return VersionRef(slug, number) if is_slug(slug) and number is not None else None
     return None
+
+
+def accepted_instead(ref: bytes) -> str:
+    """What people may write, for somebody who tried `ref`; with the grammar, where only that is amiss."""
+    grammar = f"; a slug is {SLUG_RULE}" if ref.startswith((DRAFTS, TAGS)) else ""
+    return _ACCEPTED + grammar
 
 
 def full(ref: DraftRef | VersionRef) -> bytes:

@@ -119,7 +119,7 @@ def _refuse_beside(verdicts: dict[bytes, Verdict], refused: str, *, atomic: bool
             error = GitstoreError(
                 Code.DISCARD_NOT_ALONE,
                 f"{refused} was refused, so no draft is discarded: "
-                f"git push <remote> --delete {names.short(DraftRef(_slug(verdict)))}",
+                f"git push origin --delete {names.short(DraftRef(_slug(verdict)))}",
             )
         else:
             continue
@@ -161,7 +161,7 @@ class _Judging:
                     return self._discard(command, target)
         except GitstoreError as refusal:
             return Verdict(command, refusal, target=target)
-        what = f"{names.show(command.ref)} is not accepted here: push {names.ACCEPTED}"
+        what = f"{names.show(command.ref)} is not accepted here: push {names.accepted_instead(command.ref)}"
         return Verdict(command, GitstoreError(Code.REF_NOT_ACCEPTED, what))
 
     def _standing(self, slug: str) -> Standing:
@@ -263,6 +263,6 @@ def _wrong_number(target: VersionRef, following: int, commit: bytes) -> Gitstore
     return GitstoreError(
         Code.WRONG_NUMBER,
         f"the next version is v{following}: "
-        f"git tag -d {wrong} && git tag -a {right} {commit[:12].decode()} && git push <remote> {right}",
+        f"git tag -d {wrong} && git tag -a {right} {commit[:12].decode()} && git push origin {right}",
         next=following,
     )

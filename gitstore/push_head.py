@@ -49,7 +49,7 @@ def read_request(read: Callable[[int], bytes], most: int) -> Request | None:
         while (line := protocol.read_pkt_line()) is not None:
             size += len(line)
             if size > largest:
-                raise too_large("what comes before the pack has more than", size, largest)
+                raise too_large("what comes before the pack has more than", largest, largest)
             if line.startswith(b"shallow "):
                 shallow = True
                 continue

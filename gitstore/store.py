@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 from uuid import UUID
 
 from dulwich.objects import Commit, ObjectID, Tag
@@ -26,7 +26,7 @@ from gitstore.judging import accepted
 from gitstore.locks import FileLocks, Locks
 from gitstore.model import LedgerKind, Limits, Person, Rules, Version, WorkflowState
 from gitstore.parsed import Parsed
-from gitstore.policy import Command
+from gitstore.policy import Command, Verdict
 from gitstore.reading import Reading
 from gitstore.versions import check_slug
 
@@ -192,7 +192,7 @@ class Store(Reading):
                 return Published(self.version(slug, state.latest), state.current == state.latest, new=False)
             ref, when = names.tag(slug, state.next_number), self.clock()
             # Judged as a lightweight tag, so that a refusal leaves no tag object behind.
-            verdict = accepted(self, Command(ref, None, state.draft.encode()))
+            verdict = self._judge_publishing(state, Command(ref, None, state.draft.encode()))
             tag = self._tag(slug, state, who, message, when)
             self.objects.write([tag])
             occasion = recording.Occasion(who.actor, when, message, activate)
@@ -255,12 +255,11 @@ class Store(Reading):
                 state, Code.STALE_DRAFT, "the draft moved since you read it: read it again, then save on top"
             )
 
-    def _stands(self, state: WorkflowState, code: Code, message: str) -> GitstoreError:
+    def _stands(self, state: WorkflowState, code: Code, message: str, **facts: Any) -> GitstoreError:
         """A refusal that says what stands there now."""
-        facts = {}
         if state.draft is not None:
             snapshot = self.snapshot(state.slug, state.draft)
-            facts = {
+            facts |= {
                 "etag": f'"{state.draft}"',
                 "author": {"name": snapshot.author.name, "email": snapshot.author.email},
                 "time": snapshot.created_at.isoformat().replace("+00:00", "Z"),
@@ -290,3 +289,13 @@ class Store(Reading):
             message.replace("\0", "").strip() or f"Publish {slug} v{state.next_number}"
         ).encode() + b"\n"
         return tag
+
+    def _judge_publishing(self, state: WorkflowState, command: Command) -> Verdict:
+        """As `accepted`; where the base moved, with what stands there now, and the way on without git."""
+        try:
+            return accepted(self, command)
+        except GitstoreError as moved:
+            if moved.code is not Code.BASE_MOVED:
+                raise
+            otherwise = f"{moved.message}; or save the draft over HTTP with base_version {state.latest}"
+            raise self._stands(state, moved.code, otherwise, **moved.data) from moved

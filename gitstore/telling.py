@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from gitstore.definition import describe
 from gitstore.errors import Code, GitstoreError
 from gitstore.model import Definition, Problem
-from gitstore.names import DraftRef, VersionRef
+from gitstore.names import DraftRef, VersionRef, short
 from gitstore.policy import Effect, Verdict
 
 _MOST_PROBLEMS = 50  # in a terminal; HTTP gives them all
@@ -63,10 +63,23 @@ class Telling:
     def _refusal(self, verdict: Verdict, refusal: GitstoreError) -> None:
         problems = [problem for problem in refusal.data.get("problems", ()) if problem.error]
         if verdict.target is not None and problems:
-            # A parser knows the file, but not whose it is.
-            whose = f"{verdict.target.slug}: " if refusal.code is Code.DEFINITION_UNPARSABLE else ""
-            self.lines.append(whose + refusal.message)
-            self._problems(problems)
+            # A parser stops at the first problem, and its message tells it whole, but not whose file it is.
+            unparsable = refusal.code is Code.DEFINITION_UNPARSABLE
+            self.lines.append(f"{verdict.target.slug}: {refusal.message}" if unparsable else refusal.message)
+            self._problems([] if unparsable else problems)
+        if refusal.code is Code.BASE_MOVED and isinstance(verdict.target, VersionRef):
+            self._way_on(verdict.target, VersionRef(verdict.target.slug, refusal.data["base_version"]))
+
+    def _way_on(self, wanted: VersionRef, base: VersionRef) -> None:
+        """From a version that was refused because `base` came first: commands that can be pasted.
+
+        Forced, because both tags may stand in the pusher's clone: the one that was refused just now, and one
+        of the name of `base`, from an attempt that came too late.
+        """
+        ours, theirs = short(wanted), short(base)
+        self.lines.append(f"{ours} can't be published yet: take {theirs} in, then tag and push again")
+        self.lines.append(f"  git fetch -f origin tag {theirs} && git merge {theirs}")
+        self.lines.append(f"  git tag -f -a {ours} && git push origin {ours}")
 
     def _problems(self, problems: Sequence[Problem]) -> None:
         self.lines.extend("  " + describe(problem) for problem in problems[:_MOST_PROBLEMS])

@@ -18,6 +18,9 @@ from gitstore.errors import Code, GitstoreError
 SLUG_PATTERN = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
 HIGHEST_NUMBER = 2**31 - 1
 
+SLUG_RULE = "1 to 63 of a-z, 0-9 and '-', no '-' at either end, and not the shape of a UUID"
+"""What a person is told of the slug's grammar."""
+
 _SLUG = re.compile(SLUG_PATTERN)
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 _NUMBER = re.compile(r"[1-9][0-9]{0,9}")
@@ -33,8 +36,7 @@ def check_slug(text: str) -> str:
     if not is_slug(text):
         raise GitstoreError(
             Code.INVALID_NAME,
-            f"{text[:80]!r} is not a slug: use 1 to 63 of a-z, 0-9 and '-', no '-' at either end, "
-            "and not the shape of a UUID",
+            f"{text[:80]!r} is not a slug: use {SLUG_RULE}",
             slug=text[:80],
         )
     return text

@@ -55,7 +55,7 @@ def bearer(database: Database, authorization: str | None) -> Principal:
     """The principal of an Authorization header with a Bearer token; raises `unauthenticated`."""
     scheme, _, credentials = (authorization or "").partition(" ")
     if scheme.lower() != "bearer":
-        raise _unknown("send an access token: Authorization: Bearer gst_...")
+        raise _unknown("send an access token: Authorization: Bearer <token>")
     return _holder(database, credentials.strip())
 
 

@@ -6,7 +6,6 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, date, datetime, time, timedelta
-from enum import StrEnum
 from typing import Final
 from uuid import UUID, uuid4
 
@@ -19,18 +18,14 @@ from service.config import Config
 from service.database import connected
 from service.projects import Projects
 from service.setup import create_project, create_token, named_project, revoke_token
-from service.terminal import WHERE, table, with_config
+from service.terminal import WHERE, one_of, table, with_config
 from sync import catalog, tokens
 from sync.db import Transaction
 from sync.tokens import Token
 
 _NAME_LENGTH: Final = 100
-_DURATION: Final = re.compile(r"(\d{1,5})([hdw])", re.ASCII)
+_DURATION: Final = re.compile(r"([1-9]\d{0,4})([hdw])", re.ASCII)
 _UNITS: Final = {"h": timedelta(hours=1), "d": timedelta(days=1), "w": timedelta(weeks=1)}
-
-
-def _one_of(kinds: type[StrEnum]) -> click.Choice[str]:
-    return click.Choice([kind.value for kind in kinds])  # of an enum itself, click takes the names
 
 
 @click.group()
@@ -42,7 +37,7 @@ def project() -> None:
 @click.argument("slug")
 @click.option("--name", help="What people call it; without it, the slug.")
 @click.option(
-    "--rules", type=_one_of(Rules), default=Rules.MESHHOOK.value, help="What its definitions must obey."
+    "--rules", type=one_of(Rules), default=Rules.MESHHOOK.value, help="What its definitions must obey."
 )
 @with_config(*WHERE)
 def project_create(config: Config, slug: str, name: str | None, rules: str) -> None:
@@ -70,7 +65,7 @@ def token() -> None:
 
 @token.command("create")
 @click.argument("project")
-@click.option("--role", type=_one_of(Role), required=True, help="What it may do.")
+@click.option("--role", type=one_of(Role), required=True, help="What it may do.")
 @click.option("--name", required=True, help="Whose it is: the name under which its deeds are recorded.")
 @click.option("--expires", metavar="WHEN", help="12h, 30d, 8w, or a date such as 2027-01-31.")
 @with_config(*WHERE)

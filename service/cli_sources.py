@@ -19,7 +19,7 @@ from service.config import Config
 from service.database import connected
 from service.incoming import follower_of
 from service.setup import OPERATOR
-from service.terminal import Progress, table, with_config
+from service.terminal import Progress, one_of, table, with_config
 from sync import audit, catalog
 from sync.catalog import Project
 from sync.db import Database, Transaction
@@ -41,10 +41,10 @@ def source() -> None:
 @source.command("add")
 @click.argument("project")
 @click.argument("url")
-@click.option("--forge", type=click.Choice(list(Forge)), help="Who sends webhooks; else what the URL tells.")
-@click.option("--layout", type=click.Choice(list(Layout)), default=Layout.REFS, show_default=True,
+@click.option("--forge", type=one_of(Forge), help="Who sends webhooks; else what the URL tells.")
+@click.option("--layout", type=one_of(Layout), default=Layout.REFS.value, show_default=True,
               help="The same refs as here, or workflows/<slug>/ of one repository.")  # fmt: skip
-@click.option("--direction", type=click.Choice(list(Direction)), default=Direction.PULL, show_default=True,
+@click.option("--direction", type=one_of(Direction), default=Direction.PULL.value, show_default=True,
               help="Which way versions and drafts go.")  # fmt: skip
 @click.option("--credential-file", type=click.File("r", encoding="utf-8"), metavar="FILE",
               help="Holds user:password, or an access token; - is standard input.")  # fmt: skip

@@ -78,15 +78,18 @@ def rebuild(config: Config, project: str | None, accept_git: bool) -> None:
 @with_config(*WHERE)
 def repair(config: Config, project: str | None) -> None:
     """Bring refs back that are gone, damaged or moved, from ledger and rows; status 1 if anything is left."""
-    projects, left = Projects(config), 0
+    projects, done, left = Projects(config), 0, 0
     with connected(config, _NAME) as database:
         for one in _wanted(database, project):
             with projects.mirrored(one, database) as (_, writes):
                 for line in repairing.repair(writes, Progress(f"repairing {one.slug}")):
+                    done += 1
                     click.echo(f"{one.slug}: {line}")
             for line in _differences(database, projects, one):
                 left += 1
                 click.echo(f"{one.slug}: still, {line}", err=True)
+    if not done and not left:
+        click.echo("nothing to repair")
     sys.exit(1 if left else 0)
 
 

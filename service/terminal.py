@@ -7,6 +7,7 @@ import importlib
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from enum import StrEnum
 from typing import IO, Any, Final, TextIO
 
 import click
@@ -95,6 +96,11 @@ def with_config(*names: str) -> Callable[[Command], Command]:
 def option_name(setting: Setting) -> str:
     """The option of the command line that overrides a setting."""
     return f"--{_parameter(setting).replace('_', '-')}"
+
+
+def one_of(kinds: type[StrEnum]) -> click.Choice[str]:
+    """What takes the values of an enum, as the API does: of the enum itself, click takes the names."""
+    return click.Choice([kind.value for kind in kinds])
 
 
 class Progress:

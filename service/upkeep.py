@@ -1,7 +1,7 @@
 """What the worker does beside mirroring: sweep what killed processes left, git's gc, forget what is old.
 
-The first two are for a repository, and neither stops the other, nor the mirror: what can't be done now, as
-somebody is at it, is done the next time.
+The first two are for a repository, whose project the caller lets every line of the log tell. Neither stops
+the other, nor the mirror: what can't be done now, as somebody is at it, is done the next time.
 """
 
 from __future__ import annotations
@@ -27,27 +27,25 @@ GC_SECONDS: Final = 86_400.0
 
 def tidy(writes: MirroredWrites, *, everything: bool) -> None:
     """Sweep: after what markers say was under way, or `everything`. Raises `unavailable`."""
-    path, project = writes.reading.path, writes.reading.path.stem
+    path = writes.reading.path
     slugs = None if everything else list(writes.markers.pending())
     try:
         swept = sweep(path, writes.maintenance, time.time(), slugs)
         if swept:
-            logs.action("swept", project=project, files=[str(one.relative_to(path)) for one in swept[:20]])
+            logs.action("swept", files=[str(one.relative_to(path)) for one in swept[:20]])
         if everything and packed_refs_damaged(path):
             with writes.maintenance():
                 kept = mend_packed_refs(path, f"{datetime.now(UTC):%Y%m%dT%H%M%S%f}")
             if kept is not None:
                 advice = "git could read none of it: run gitstore repair"
-                logs.action(
-                    "packed_refs_mended", level="error", project=project, kept=kept.name, advice=advice
-                )
+                logs.action("packed_refs_mended", level="error", kept=kept.name, advice=advice)
     except (GitstoreError, OSError, FileLocked) as error:
-        _go_on(error, "sweep_failed", project)
+        _go_on(error, "sweep_failed")
 
 
 def collect_garbage(writes: MirroredWrites, stopping: Callable[[], bool]) -> None:
     """git's maintenance, where a day has passed since the last. Raises `unavailable`."""
-    path, project = writes.reading.path, writes.reading.path.stem
+    path = writes.reading.path
 
     def check() -> None:
         if stopping():
@@ -60,11 +58,11 @@ def collect_garbage(writes: MirroredWrites, stopping: Callable[[], bool]) -> Non
     except _StopError:
         return
     except (GitstoreError, OSError) as error:
-        _go_on(error, "gc_failed", project)
+        _go_on(error, "gc_failed")
         return
     if done is not None:
         logs.action(
-            "gc", project=project, pruned=done.pruned, packs=done.packs,
+            "gc", pruned=done.pruned, packs=done.packs,
             duration_ms=round(done.seconds * 1000, 1),
         )  # fmt: skip
 
@@ -84,7 +82,7 @@ class _StopError(Exception):
     """The worker is asked to end, in the middle of a run; what was done so far is complete."""
 
 
-def _go_on(error: Exception, what: str, project: str) -> None:
+def _go_on(error: Exception, what: str) -> None:
     if isinstance(error, GitstoreError) and error.code is Code.UNAVAILABLE:
         raise error
-    logs.action(what, level="warning", project=project, reason=str(error))
+    logs.action(what, level="warning", reason=str(error))

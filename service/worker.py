@@ -163,7 +163,8 @@ class Worker:
                 return
             started = time.monotonic()
             try:
-                with self._projects.mirrored(project, self._database) as (_, writes):
+                mirrored = self._projects.mirrored(project, self._database)
+                with logs.about(project=project.slug), mirrored as (_, writes):
                     report = heal(writes)
             except GitstoreError as error:
                 if error.code in (Code.UNAVAILABLE, Code.CONFIG):

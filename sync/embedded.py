@@ -34,6 +34,7 @@ _READY_SECONDS = 120.0  # a crash may leave 1 GiB of WAL to replay
 _MEMORY_SECONDS = 10.0
 _STOP = ((signal.SIGINT, 20.0), (signal.SIGQUIT, 10.0), (signal.SIGKILL, 10.0))
 
+_UNQUOTABLE = frozenset('"$\\`\n')  # initdb starts `postgres` by a shell, with only "" around its path
 _INITDB = (
     f"--username={SUPERUSER}",
     "--encoding=UTF8",
@@ -188,6 +189,7 @@ class EmbeddedPostgres:
     def _init(self, runner: Runner) -> None:
         """initdb beside the cluster's place, then rename: what is killed halfway is done again."""
         folder = self._folder.path
+        _check_quotable(runner.home, folder)
         made = Path(tempfile.mkdtemp(prefix="initdb-", dir=folder))
         if runner.user:
             os.chown(made, runner.user.uid, runner.user.gid, follow_symlinks=False)
@@ -246,3 +248,14 @@ class EmbeddedPostgres:
     def _failure(self, message: str) -> GitstoreError:
         said = self._folder.log_tail(self._log_start) or "nothing"
         return GitstoreError(Code.UNAVAILABLE, f"{message}\n{self._folder.log} says:\n{said}")
+
+
+def _check_quotable(*paths: Path) -> None:
+    """Raise CONFIG for a path that initdb would have its shell read as something else."""
+    for path in paths:
+        if found := _UNQUOTABLE & set(str(path)):
+            raise GitstoreError(
+                Code.CONFIG,
+                f"initdb can't work in {path}, for the {min(found)!r} in its name: rename the folder, "
+                "or set DATABASE_URL to a Postgres of your own",
+            )

@@ -125,7 +125,7 @@ def _malformed(why: str) -> GitstoreError:
 
 
 def too_large(what: str, size: int, limit: int, unit: str = "bytes") -> GitstoreError:
-    """A refusal by a limit; `size` may be what was seen so far."""
+    """A refusal by a limit; `size` is the limit where `what` says that there is more than that."""
     return GitstoreError(
         Code.TOO_LARGE, f"{what} {size:,} {unit}; the limit is {limit:,}", size=size, limit=limit
     )

@@ -86,7 +86,7 @@ class Quarantine:
                 nonlocal size
                 size += len(chunk)
                 if size > limits.pack:
-                    raise too_large("the pack has more than", size, limits.pack)
+                    raise too_large("the pack has more than", limits.pack, limits.pack)
                 return file.write(chunk)
 
             yield write

@@ -15,6 +15,7 @@ from service.context import Caller
 
 IMMUTABLE = "private, immutable, max-age=31536000"
 CHANGING = "private, no-cache"
+_SPELT = {"etag": "ETag"}  # as RFC 9110 does; a program may compare by letter
 
 
 def answer(model: BaseModel, status: int = HTTPStatus.OK, **headers: str | None) -> Response:
@@ -23,19 +24,32 @@ def answer(model: BaseModel, status: int = HTTPStatus.OK, **headers: str | None)
     response.headers["Cache-Control"] = CHANGING
     for name, value in headers.items():
         if value is not None:
-            response.headers[name.replace("_", "-").title()] = value
+            response.headers[_SPELT.get(name) or name.replace("_", "-").title()] = value
+    return response
+
+
+def unchanged(tag: str) -> Response:
+    """304 Not Modified: the caller has what `tag` names (RFC 9110 section 15.4.5)."""
+    response = Response(status=HTTPStatus.NOT_MODIFIED, headers={"ETag": tag, "Cache-Control": CHANGING})
+    del response.headers["Content-Type"]
     return response
 
 
 def nothing() -> Response:
-    """204 No Content."""
-    return Response(status=HTTPStatus.NO_CONTENT)
+    """204 No Content, and so of no type."""
+    response = Response(status=HTTPStatus.NO_CONTENT)
+    del response.headers["Content-Type"]
+    return response
 
 
 def tag_of(version: Version) -> str:
-    """The entity tag of a version's JSON: for a draft its commit, which If-Match takes."""
+    """The entity tag of a version's JSON: for a draft its commit, which If-Match takes.
+
+    Else with the number, too: a commit may be published twice, and `latest` and `current` lead to either.
+    """
+    number = f"-v{version.version_number}" if version.state == "published" else ""
     suffix = "-current" if version.is_current else ""
-    return f'"{version.commit}{suffix}"'
+    return f'"{version.commit}{number}{suffix}"'
 
 
 def workflow_url(caller: Caller, slug: str) -> str:

@@ -73,18 +73,20 @@ Definition = Annotated[
         }
     ),
 ]
+_VERSIONS: Final = (
+    {"type": "integer", "minimum": 1, "maximum": HIGHEST_NUMBER},
+    {"type": "string", "pattern": f"^({_NUMBER}|current|latest)$"},
+)
+_VERSIONS_ARE: Final = "`3`, `v3`, `current` or `latest`"
 WhichVersion = Annotated[
     Any,
     AfterValidator(_which),
-    WithJsonSchema(
-        {
-            "anyOf": [
-                {"type": "integer", "minimum": 1, "maximum": HIGHEST_NUMBER},
-                {"type": "string", "pattern": f"^({_NUMBER}|current|latest)$"},
-            ],
-            "description": "`3`, `v3`, `current` or `latest`",
-        }
-    ),
+    WithJsonSchema({"anyOf": [*_VERSIONS], "description": _VERSIONS_ARE}),
+]
+FromVersion = Annotated[
+    Any,
+    AfterValidator(_which),
+    WithJsonSchema({"anyOf": [*_VERSIONS, {"type": "null"}], "description": _VERSIONS_ARE}),
 ]
 Text = Annotated[str, StringConstraints(max_length=LONGEST_TEXT)]
 
@@ -123,7 +125,7 @@ class CreateDraft(Explained):
     """Without `definition` and `from_version`: a copy of the current version."""
 
     definition: Definition = None
-    from_version: WhichVersion = None
+    from_version: FromVersion = None
 
 
 class SaveDraft(CreateDraft):

@@ -88,7 +88,7 @@ def delete_source(path: SourcePath, query: Query) -> Response:
     return nothing()
 
 
-@blueprint.post("/sources/<id>/sync", responses=says(202, Source))
+@blueprint.post("/sources/<id>/sync", responses=says(202, Source, refuses=(409,)))
 def sync_source(path: SourcePath, query: Query) -> Response:
     """Sync it now, and look again at what is known to differ. The worker does, in a moment."""
     caller = enter(Permission.OWN, "syncing a source", project=query.project)

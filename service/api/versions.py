@@ -10,10 +10,10 @@ from flask import Response, request
 
 from gitstore.model import Permission
 from service.api import inputs, lookup
-from service.api.answers import CHANGING, IMMUTABLE, answer, next_link, tag_of, workflow_url
+from service.api.answers import CHANGING, IMMUTABLE, answer, next_link, tag_of, unchanged, workflow_url
 from service.api.bodies import JSON, author_of, read_json
 from service.api.conditions import JSON_TAG, expected, not_modified
-from service.api.openapi import new_blueprint, refusals, says, takes
+from service.api.openapi import Responses, new_blueprint, refusals, says, takes
 from service.api.schemas import FullVersion, Version, VersionPage
 from service.context import enter
 from sync import catalog, derive
@@ -22,13 +22,14 @@ from sync.catalog import Which
 blueprint = new_blueprint("versions", "What was published of a workflow, which never changes.")
 
 _YAML: Final = "application/yaml"  # RFC 9512
+_NOT_MODIFIED: Final[Responses] = {304: {"description": "Not Modified"}}
 _DEFINITION: Final = {
     200: {
         "description": "The stored bytes, typed by the file's name; or JSON, if Accept prefers it.",
         "content": {_YAML: {"schema": {"type": "object"}}, JSON: {"schema": {"type": "object"}}},
         "headers": {name: {"schema": {"type": "string"}} for name in ("ETag", "Cache-Control", "Vary")},
     },
-    304: {"description": "Not Modified"},
+    **_NOT_MODIFIED,
     **refusals(409),
 }
 
@@ -48,7 +49,9 @@ def list_versions(path: inputs.WorkflowPath, query: inputs.HistoryQuery) -> Resp
     return answer(VersionPage.model_construct(versions=rows, next_cursor=following), link=link)
 
 
-@blueprint.get("/workflows/<id>/versions/<version>", responses=says(200, FullVersion, "ETag"))
+@blueprint.get(
+    "/workflows/<id>/versions/<version>", responses={**says(200, FullVersion, "ETag"), **_NOT_MODIFIED}
+)
 def read_version(path: inputs.VersionPath, query: inputs.Query) -> Response:
     """One version, with its definition as JSON."""
     caller = enter(Permission.READ, f"reading {path.id[:80]}", project=query.project)
@@ -58,6 +61,9 @@ def read_version(path: inputs.VersionPath, query: inputs.Query) -> Response:
         if row is None or row.project_id != caller.project_id:
             raise lookup.no_version(tx, caller, path.id, wanted)
     made = FullVersion.of(row, caller.services.config.public_url, definition=row.definition)
+    # A draft's tag is its commit alone, for If-Match, and its number may change beside that.
+    if made.state == "published" and not_modified(request, tag_of(made)):
+        return unchanged(tag_of(made))
     return answer(made, etag=tag_of(made))
 
 

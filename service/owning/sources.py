@@ -89,6 +89,10 @@ def sync(caller: Caller, shown: str) -> Source:
     """Let the worker sync it now, and look again at what is known to differ."""
     with caller.as_user() as tx:
         row = named(tx, caller, shown)
+        if row.paused:
+            raise GitstoreError(
+                Code.SOURCE_PAUSED, "the source is paused: let it go on, and it is synced at once"
+            )
         sources.ask(tx, caller.project_id, row.id)
         return named(tx, caller, shown)
 

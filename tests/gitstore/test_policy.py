@@ -198,6 +198,13 @@ def test_any_other_ref_is_refused_saying_what_is_accepted(ref: bytes) -> None:
         assert "refs/heads/drafts/<slug>" in error.message
 
 
+@pytest.mark.parametrize("ref", [b"refs/heads/drafts/Order", b"refs/tags/a_b/v1"])
+def test_a_name_that_is_no_slug_is_refused_saying_what_one_is(ref: bytes) -> None:
+    """So that nobody has to guess what is wrong with a draft that looks like one."""
+    error = refused(one(Facts({}), ref, None, 1))
+    assert "a slug is 1 to 63 of a-z, 0-9 and '-'" in error.message
+
+
 def test_roles() -> None:
     """An editor saves, a publisher publishes, a viewer does neither."""
     editor = Facts(allowed=frozenset({Permission.READ, Permission.EDIT}))

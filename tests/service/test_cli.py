@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
@@ -150,6 +151,23 @@ def test_a_token_may_end_with_a_day(house: House) -> None:
     )
     assert "that is past" in house(*create, "2001-01-01", status=2).stderr
     assert "not like 12h" in house(*create, "soon", status=2).stderr
+    assert "not like 12h" in house(*create, "0d", status=2).stderr
+
+
+def test_the_kinds_of_a_source_are_written_as_in_the_api(house: House) -> None:
+    """In the help as well as on the line."""
+    house("project", "create", "team")
+    kinds = ("--forge", "gitea", "--layout", "folders", "--direction", "both")
+    said = house("source", "add", "team", "https://forge.example/a.git", *kinds).stdout
+    assert "both https://forge.example/a.git (folders)" in said
+    assert "(gitea)" in said
+    shown = house("source", "add", "--help").stdout
+    assert {"[refs|folders]", "[pull|push|both]"} <= set(re.findall(r"\[[a-z|]+\]", shown))
+
+
+def test_a_repair_with_nothing_to_do_says_so(house: House) -> None:
+    house("project", "create", "team")
+    assert house("repair").stdout == "nothing to repair\n"
 
 
 def test_a_revoked_token_opens_nothing(house: House) -> None:

@@ -112,6 +112,16 @@ def test_what_a_crash_left_is_mirrored_at_the_start(
     assert [line["project"] for line in told() if line["event"] == "reconciled"] == ["one", "other"]
 
 
+def test_upkeep_names_a_project_as_every_other_line_does(
+    house: House, told: Callable[[], list[dict[str, Any]]]
+) -> None:
+    """By its slug, so that one search finds all that happened to it."""
+    house.project("one")
+    house.project("other")
+    house.worker().tick()
+    assert [line["project"] for line in told() if line["event"] == "gc"] == ["one", "other"]
+
+
 def test_a_full_pass_finds_what_no_marker_tells_of(house: House) -> None:
     """Daily, and once a boot: markers do not survive a power cut."""
     project = house.project()

@@ -220,15 +220,25 @@ class Author:
         """`git push origin <arguments>`."""
         return self._run(("push", "origin", *arguments), None)
 
+    def paste(self, line: str) -> None:
+        """A line of the terminal, into a shell; whatever wants an editor is told "Ship it"."""
+        done = self._done(["sh", "-ec", line], self.folder, GIT_EDITOR="echo Ship it >")
+        assert done.ok, done.said
+
     def _run(self, arguments: tuple[str, ...], within: Path | None) -> Pushed:
+        return self._done(["git", *arguments], within or self.folder)
+
+    def _done(self, command: list[str], where: Path, **environment: str) -> Pushed:
         helper = '!f() { echo username=git; echo "password=$GITSTORE_TEST_TOKEN"; }; f'
         email = f"{self.name.lower()}@example.test"
         who = {f"GIT_{role}_NAME": self.name for role in ("AUTHOR", "COMMITTER")}
         who |= {f"GIT_{role}_EMAIL": email for role in ("AUTHOR", "COMMITTER")}
+        config = (("credential.helper", ""), ("credential.helper", helper), ("advice.detachedHead", "false"))
+        for number, (key, value) in enumerate(config):
+            who |= {f"GIT_CONFIG_KEY_{number}": key, f"GIT_CONFIG_VALUE_{number}": value}
+        who |= {"GIT_CONFIG_COUNT": str(len(config)), "GITSTORE_TEST_TOKEN": self.caller.token}
         done = subprocess.run(
-            ["git", "-c", "credential.helper=", "-c", f"credential.helper={helper}",
-             "-c", "advice.detachedHead=false", *arguments],
-            cwd=within or self.folder, env={**PLAIN, **who, "GITSTORE_TEST_TOKEN": self.caller.token},
+            command, cwd=where, env={**PLAIN, **who, **environment},
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False, timeout=_PATIENCE,
         )  # fmt: skip
         return Pushed(done.returncode == 0, done.stdout)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -149,6 +150,30 @@ def test_a_tag_whose_base_moved_is_refused_until_it_is_merged(
     ann.git("tag", "-d", "a/v3")
     ann.tag("a", 3)
     assert ann.push("drafts/a", "a/v3").ok
+    assert owner.definition("a", "current") == definition("ann").encode()
+
+
+def test_the_way_on_from_a_moved_base_can_be_pasted(ann: Author, owner: Caller, tmp_path: Path) -> None:
+    """As it stands in the terminal, though Ann's clone has another v2, of an attempt that came too late."""
+    ann.draft("a", definition("one"))
+    ann.tag("a", 1)
+    ann.push("drafts/a", "a/v1")
+    bob = owner.author(tmp_path / "bob", "Bob")
+    bob.git("checkout", "-q", "drafts/a")
+    (bob.folder / "notes.md").write_text("Bob's\n")
+    bob.git("add", "notes.md")
+    bob.git("commit", "-qm", "Take notes")
+    bob.tag("a", 2)
+    assert bob.push("drafts/a", "a/v2").ok
+    ann.draft("a", definition("ann"))
+    ann.tag("a", 2)
+    assert not ann.push("a/v2").ok  # by her own git
+    ann.tag("a", 3)
+    said = ann.push("a/v3").said
+    ways = [line.strip() for line in re.findall(r"remote:   (git .*)", said)]
+    assert len(ways) == 2, said
+    for way in ways:
+        ann.paste(way)
     assert owner.definition("a", "current") == definition("ann").encode()
 
 

@@ -580,6 +580,14 @@ def test_a_place_where_no_folder_can_be_is_a_coded_error(ram_path: Path) -> None
     assert refused.value.code is Code.CONFIG
 
 
+@pytest.mark.parametrize("name", ["a$b", "a`b", 'a"b', "a\\b"])
+def test_a_path_that_initdb_would_misread_is_told(ram_path: Path, name: str) -> None:
+    """It hands the path to a shell in double quotes alone; what it says of that leads nobody on."""
+    with pytest.raises(GitstoreError, match="rename the folder") as refused:
+        EmbeddedPostgres(ram_path / name / "postgres").start()
+    assert refused.value.code is Code.CONFIG
+
+
 def test_a_server_that_is_about_to_start_is_not_found_yet(
     folder: Path, start: Callable[..., EmbeddedPostgres]
 ) -> None:

@@ -183,9 +183,11 @@ def test_a_source_is_changed_paused_and_goes_on(ann: Visitor, followed: str) -> 
     assert not source(ann)["has_credential"]
     assert ann.post(f"{followed}/pause", paused="yes").location == "/ui/sources?said=source-paused"
     assert source(ann)["paused"]
+    assert "Sync now" not in ann.get("/ui/sources").page.text
     assert "Go on" in ann.get("/ui/sources").page.text
     ann.post(f"{followed}/pause", paused="")
     assert not source(ann)["paused"]
+    assert "Sync now" in ann.get("/ui/sources").page.text
     assert ann.post(followed, direction="sideways").status == 400
 
 

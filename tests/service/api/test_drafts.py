@@ -258,6 +258,9 @@ def test_a_base_that_moved_is_taken_into_account_by_its_number(published: Client
     published.post(f"{VERSIONS}/publish")
     refused = problem(published.post(f"{VERSIONS}/publish"), 409, "base_moved")
     assert refused["base_version"] == 2
+    assert {"etag": tag, "latest": 2}.items() <= refused.items()
+    assert set(refused) >= {"author", "time"}
+    assert "save the draft over HTTP with base_version 2" in refused["detail"]
     saved = published.put(
         DRAFT, json={"definition": definition("https://merged.example/"), "base_version": 2}, match=tag
     )

@@ -6,6 +6,7 @@ import re
 from html.parser import HTMLParser
 from typing import Any, cast
 
+import jsonschema_rs
 import pytest
 import schemathesis
 from flask_openapi3.openapi import OpenAPI
@@ -51,6 +52,16 @@ def test_the_document_is_valid(document: dict[str, Any]) -> None:
     assert names <= set(document["components"]["schemas"])
     with pytest.raises(Exception, match="Failed validating"):
         schemathesis.openapi.from_dict({**document, "paths": {"/x": {"get": 5}}}).validate()
+
+
+def test_every_default_is_one_that_its_schema_takes(document: dict[str, Any]) -> None:
+    """Generators of clients refuse a document where it is not."""
+    schemas = document["components"]["schemas"]
+    for name, schema in schemas.items():
+        for field, of in schema.get("properties", {}).items():
+            if "default" in of:
+                whole = {**of, "components": {"schemas": schemas}}
+                assert jsonschema_rs.is_valid(whole, of["default"]), f"{name}.{field}: {of}"
 
 
 def test_every_route_is_in_the_document_and_needs_a_token(house: House, document: dict[str, Any]) -> None:

@@ -172,6 +172,8 @@ def test_a_source_is_changed_paused_and_removed(house: House, owner: Client, sou
     changed = owner("PATCH", path, json={"poll_seconds": 60, "direction": "both", "paused": True}).json
     assert (changed["poll_seconds"], changed["direction"], changed["state"]) == (60, "both", "paused")
     assert changed["next_sync_at"] is None
+    refused = problem(owner.post(f"{path}/sync"), 409, "source_paused")  # the worker would pass it over
+    assert "let it go on" in refused["detail"]
     assert owner("PATCH", path, json={"paused": False, "credential": "user:pass"}).json["has_credential"]
     assert not owner("PATCH", path, json={"credential": ""}).json["has_credential"]
     problem(owner("PATCH", path, json={"poll_seconds": 1}), 400, "malformed")

@@ -280,6 +280,28 @@ def test_who_has_it_already_is_told_so(three: Client) -> None:
     assert three.get(path, headers=as_json).status_code == 200
 
 
+def test_who_has_a_version_as_json_is_told_so(three: Client) -> None:
+    """Until another one is current, or it runs no more; and of a draft never, as its number may change."""
+    path = f"{VERSIONS}/current"
+    found = three.get(path)
+    tag = found.headers["ETag"]
+    assert ("ETag", tag) in list(found.headers)  # spelt as in RFC 9110
+    same = three.get(path, headers={"If-None-Match": tag})
+    assert (same.status_code, same.data, same.headers["ETag"]) == (304, b"", tag)
+    assert three.get(f"{VERSIONS}/3", headers={"If-None-Match": tag}).status_code == 304
+    assert three.delete(f"{WORKFLOW}/current").headers.get("Content-Type") is None
+    assert three.get(f"{VERSIONS}/3", headers={"If-None-Match": tag}).status_code == 200
+    draft = three.post(VERSIONS, json={"from_version": 1}).headers["ETag"]
+    assert three.get(f"{VERSIONS}/draft", headers={"If-None-Match": draft}).status_code == 200
+
+
+def test_two_versions_of_one_commit_are_told_apart(three: Client) -> None:
+    """Else a reader of `latest` would take the second for the first."""
+    tags = [three.get(f"{VERSIONS}/{which}").headers["ETag"] for which in (3, "latest")]
+    assert tags[0] == tags[1]
+    assert tags[0].endswith('-v3-current"')
+
+
 def test_head_is_get_without_the_body(three: Client) -> None:
     for path in (WORKFLOW, VERSIONS, f"{VERSIONS}/3", f"{VERSIONS}/3/definition", "/workflows", "/livez"):
         got, headed = three.get(path), three("HEAD", path)
