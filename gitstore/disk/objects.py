@@ -167,10 +167,13 @@ class Objects:
         """
         if ancestor == descendant:
             return True
-        if any((parent, descendant) in _APART for parent in self.commit(ancestor).parents):
+        above = self.commit(ancestor).parents
+        if descendant in above or any((parent, descendant) in _APART for parent in above):
             # It would bring its parent along. So a draft that grows by a commit is not walked again.
             _note_apart(ancestor, descendant)
             return False
+        if ancestor in self.commit(descendant).parents:
+            return True  # the usual case, whatever the dates say
         theirs, ours = 1, 2
         seen = {ancestor: theirs, descendant: ours}
         queue = sorted((-self._time(oid), oid) for oid in seen)
