@@ -94,7 +94,7 @@ class Objects:
     def _read(self, oid: bytes) -> ShaFile:
         for looks_left in reversed(range(_LOOKS)):
             try:
-                return self._store[ObjectID(oid)]
+                return self._loose(ObjectID(oid)) or self._store[ObjectID(oid)]
             except KeyError as error:
                 if not looks_left:
                     raise GitstoreError(
@@ -108,6 +108,18 @@ class Objects:
                         oid=oid.decode(),
                     ) from error
         raise AssertionError("the last look returns or raises")
+
+    def _loose(self, oid: ObjectID) -> ShaFile | None:
+        """Looked for first, unlike by dulwich: what a write asks for is new, and no pack need be opened.
+
+        None where it is damaged, too: there may be another in a pack.
+        """
+        for store in (self._store, *self._store.alternates):
+            with suppress(*_UNREADABLE):
+                found = store._get_loose_object(oid) if isinstance(store, DiskObjectStore) else None
+                if found is not None:
+                    return ShaFile.from_raw_string(found.type_num, found.as_raw_string(), verify_sha=oid)
+        return None
 
     def commit(self, oid: bytes) -> Commit:
         return self._typed(oid, Commit)
