@@ -29,6 +29,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from datetime import datetime
+from functools import lru_cache
 
 from dulwich.objects import Commit, Tree
 
@@ -72,8 +73,12 @@ def compose(slug: str, entry: LedgerEntry) -> Commit:
     )
 
 
+@lru_cache(maxsize=16)
 def parse(commit: Commit) -> LedgerEntry:
-    """Read an entry back. Raises `integrity` for a commit that gitstore did not write."""
+    """Read an entry back; the newest few are asked for again and again while one write is carried out.
+
+    Raises `integrity` for a commit that gitstore did not write.
+    """
     oid = commit.id.decode()
     paragraphs = text(commit.message).rstrip("\n").split("\n\n")
     lines = [line.partition(": ") for line in paragraphs[-1].split("\n")]

@@ -11,6 +11,7 @@ See git-check-ref-format(1) for what Git itself allows.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -25,6 +26,7 @@ TAGS = b"refs/tags/"
 LEDGERS = b"refs/ledger/"
 SUPERSEDED = b"refs/superseded/"
 
+_PLAIN = re.compile(rb"refs(/[A-Za-z0-9-]+)+")
 _ACCEPTED = "refs/heads/drafts/<slug> (a draft) and refs/tags/<slug>/v<N> (a version)"
 
 
@@ -72,6 +74,8 @@ def superseded_of(slug: str) -> bytes:
 
 def is_ref(name: bytes) -> bool:
     """Whether there may be a ref of that name: git-check-ref-format(1), below refs/."""
+    if _PLAIN.fullmatch(name):
+        return True  # nearly every one is, and looking at each byte takes its time
     return name.startswith(PREFIX) and check_ref_format(Ref(name))
 
 

@@ -142,8 +142,11 @@ def write(reading: Reading, recorders: Sequence[Recorder]) -> list[bytes]:
     """Write all that `recorders` hold or none; returns the refs that stood elsewhere than was expected."""
     commits = [commit for recorder in recorders for commit in recorder.commits]
     if commits:
+        # The entry that begins a ledger brings the tree of all: it is durable before the ledger is there.
+        begins = any(not commit.parents for commit in commits)
         many = len(commits) > _MANY
-        (reading.objects.write_pack if many else reading.objects.write)([ledger.EMPTY_TREE, *commits])
+        new = [ledger.EMPTY_TREE, *commits] if begins else commits
+        (reading.objects.write_pack if many else reading.objects.write)(new)
     updates = [update for recorder in recorders for update in recorder.updates()]
     moved = reading.refs.update(updates) if updates else []
     if not moved:

@@ -114,13 +114,15 @@ class Objects:
         raise AssertionError("the last look returns or raises")
 
     def _loose(self, oid: bytes) -> ShaFile | None:
-        """Without dulwich's store, which lists the folder of packs for each object that is in none."""
+        """Looked for first, unlike by dulwich: what a write asks for is new, and no pack need be opened.
+
+        None where it is damaged, too: there may be another in a pack; if not, dulwich meets it again.
+        """
         for path in self._paths(oid):
-            with suppress(FileNotFoundError), FileIO(path) as file:
+            with suppress(*_UNREADABLE), FileIO(path) as file:
                 found = ShaFile.from_file(file)
-                if found.id != oid:
-                    raise ChecksumMismatch(oid.decode(), found.id.decode())
-                return found
+                if found.id == oid:
+                    return found
         return None
 
     def _paths(self, oid: bytes) -> Iterator[str]:
@@ -186,10 +188,13 @@ class Objects:
         """
         if ancestor == descendant:
             return True
-        if any((parent, descendant) in _APART for parent in self.commit(ancestor).parents):
+        above = self.commit(ancestor).parents
+        if descendant in above or any((parent, descendant) in _APART for parent in above):
             # It would bring its parent along. So a draft that grows by a commit is not walked again.
             _note_apart(ancestor, descendant)
             return False
+        if ancestor in self.commit(descendant).parents:
+            return True  # the usual case, whatever the dates say
         theirs, ours = 1, 2
         seen = {ancestor: theirs, descendant: ours}
         queue = sorted((-self._time(oid), oid) for oid in seen)

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from uuid import UUID, uuid5
 
 import pytest
+from dulwich.refs import Ref, check_ref_format
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -73,6 +74,12 @@ def test_names_are_read_back(slug: str, number: int) -> None:
 def test_any_bytes_are_parsed_or_not(raw: bytes) -> None:
     """No ref that a pusher can send raises."""
     assert names.parse(raw) is None or names.show(raw).startswith("refs/")
+
+
+@given(st.text("aB9/-._@{ ~^:?*[\\\n\0ä").map(str.encode))
+def test_a_name_is_a_refs_where_git_says_so(name: bytes) -> None:
+    """git-check-ref-format(1), as dulwich reads it."""
+    assert names.is_ref(b"refs/" + name) == check_ref_format(Ref(b"refs/" + name))
 
 
 def test_git_accepts_every_name_that_is_made() -> None:

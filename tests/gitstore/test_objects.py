@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from dulwich.object_store import DiskObjectStore
 from dulwich.objects import Blob
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -179,3 +180,30 @@ def test_racing_writers_of_one_object_all_succeed(bare: Path) -> None:
     objects = Objects(bare / "objects")
     assert all(objects.blob(Blob.from_string(b"%d" % n).id) == b"%d" % n for n in range(40))
     objects.close()
+
+
+def test_a_loose_object_is_read_without_opening_a_pack(bare: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each request opens the repository anew; with 15 packs, that was a quarter of a publication."""
+    objects = Objects(bare / "objects")
+    blob = Blob.from_string(b"new")
+    objects.write([blob])
+    objects.close()
+    monkeypatch.setattr(DiskObjectStore, "get_raw", None)
+    reading = Objects(bare / "objects")
+    assert reading.blob(blob.id) == b"new"
+    reading.close()
+
+
+def test_where_the_loose_copy_is_damaged_the_packed_one_is_read(bare: Path) -> None:
+    """As git does."""
+    objects = Objects(bare / "objects")
+    blob = Blob.from_string(b"twice")
+    objects.write([blob])
+    objects.write_pack([blob])
+    objects.close()
+    loose = bare / "objects" / blob.id[:2].decode() / blob.id[2:].decode()
+    loose.chmod(0o644)
+    loose.write_bytes(b"")
+    reading = Objects(bare / "objects")
+    assert reading.blob(blob.id) == b"twice"
+    reading.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -120,6 +121,21 @@ def test_publishing_twice_is_publishing_once(store: Store) -> None:
     version = store.version("a", 1)
     assert (version.message, version.published_by, version.published_at) == ("Go", ANN.actor, NOW)
     assert store.state("a").draft_open is False
+
+
+def test_publishing_syncs_four_files_and_their_folders(
+    store: Store, bare: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The tag and the ledger's entry, as objects and as refs: each fsync is half a millisecond, or more."""
+    for number in range(256):
+        (bare / "objects" / f"{number:02x}").mkdir(exist_ok=True)
+    publish(store, "a", "one")
+    store.create_draft("a", yaml("two"), ANN)
+    synced: list[int] = []
+    fsync = os.fsync
+    monkeypatch.setattr(os, "fsync", lambda handle: (synced.append(handle), fsync(handle)))
+    store.publish("a", ANN)
+    assert len(synced) == 8
 
 
 def test_an_invalid_draft_is_not_published(store: Store, bare: Path) -> None:

@@ -1,0 +1,62 @@
+"""What a ratio's other side is served by: another WSGI application in gunicorn as service/web.py sets it up.
+
+    python -m tests.bench.beside <module:maker> <pid of the bench> <fd of the listening socket>
+
+Same worker class, same processes and threads, same data folder and Postgres as the service beside it, and a
+folder of metrics of its own. So what is compared is what the applications do.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from service import web
+from service.config import METRICS_FOLDER, Config
+from service.listening import answers
+from service.metrics_folder import metrics_folder
+from service.settings import Bind
+from sync.embedded import EmbeddedPostgres
+from tests.stories.running import Service, wait_for
+
+
+@contextmanager
+def beside(service: Service, maker: str) -> Iterator[str]:
+    """The URL at which the application that `maker` (module:name) makes is served, until the block ends."""
+    conninfo = EmbeddedPostgres(Config.from_env(service.settings()).postgres_folder).conninfo()
+    with socket.create_server(("127.0.0.1", 0), backlog=2048) as listener, metrics_folder() as figures:
+        port = listener.getsockname()[1]
+        settings = {**service.settings(), "GITSTORE_BIND": f"127.0.0.1:{port}", METRICS_FOLDER: str(figures)}
+        command = [
+            sys.executable,
+            "-m",
+            "tests.bench.beside",
+            maker,
+            str(os.getpid()),
+            str(listener.fileno()),
+        ]
+        log = service.data.parent / f"{maker.partition(':')[0]}.log"
+        with log.open("a") as file:
+            child = subprocess.Popen(
+                command, env=settings, stdin=subprocess.PIPE, stdout=file, stderr=file,
+                pass_fds=[listener.fileno()],
+            )  # fmt: skip
+        listener.close()
+        try:
+            assert child.stdin is not None
+            with child.stdin:
+                child.stdin.write(json.dumps(conninfo).encode() + b"\n")
+            wait_for(lambda: answers(Bind("127.0.0.1", port), 5), f"{maker} does not answer: see {log}")
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            child.terminate()
+            child.wait()
+
+
+if __name__ == "__main__":
+    web.main(sys.argv[2:], sys.argv[1])

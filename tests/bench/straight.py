@@ -1,0 +1,192 @@
+"""The same rows without Git: the service's own Flask application, and routes that go straight to Postgres.
+
+    POST /straight/<slug>/draft     the row of a draft, its event and its line of the audit log
+    POST /straight/<slug>/publish   the row of a version, its two events and their lines of the audit log
+    GET  /straight/<slug>/versions  a page of the history: one statement, as `json` prints what it gives
+
+Run by tests/bench/beside.py. A caller is authenticated and authorized as everywhere, and the writes are one
+transaction, which takes the workflow's lock, looks where it stands, and writes with the mirror's own
+statement. The page is the bare SQL: no transaction, no row-level security, no model.
+"""
+
+from __future__ import annotations
+
+import json
+from contextlib import AbstractContextManager
+from dataclasses import replace
+from datetime import UTC, datetime
+from functools import cache
+from hashlib import sha1
+from typing import Final, LiteralString
+from uuid import uuid4
+from zlib import crc32
+
+from flask import Blueprint, Flask, Response, request
+from psycopg_pool import ConnectionPool
+
+from gitstore.definition import parse
+from gitstore.model import LedgerEntry, LedgerKind, Limits, Permission, Person, Rules
+from gitstore.versions import version_id, workflow_id
+from service import app as product
+from service.api.answers import answer
+from service.api.schemas import Version
+from service.config import Config
+from service.context import Caller, enter
+from sync import audit, catalog, events, mirror, rows
+from sync.db import Locks, Transaction
+from sync.derive import VersionRow, WorkflowRow
+from sync.embedded import SUPERUSER
+from sync.events import Fact
+from sync.mirror import STANDINGS, Standing
+from tests.stories.running import definition
+
+MAKER = "tests.bench.straight:create_app"
+PAGE: Final[LiteralString] = """
+    select v.id, v.workflow_id, v.version_number, v.state, v.valid, v.commit_sha, v.digest, v.message,
+        v.author_name, v.author_email, v.published_by, v.created_at, v.published_at
+    from gitstore.workflow_versions v
+    where v.workflow_id = %s and v.version_number < %s order by v.version_number desc limit %s
+"""
+_CONTENT: Final = parse(definition("Straight").encode(), "workflow.yaml", Rules.MESHHOOK, Limits())
+
+blueprint = Blueprint("straight", __name__)
+
+
+def create_app(config: Config) -> Flask:
+    app = product.create_app(config)
+    app.register_blueprint(blueprint)
+    return app
+
+
+@blueprint.post("/straight/<slug>/draft")
+def draft(slug: str) -> Response:
+    caller = enter(Permission.EDIT, "saving")
+    with _held(caller, slug) as tx:
+        before = _standing(tx, caller, slug)
+        row = replace(before, draft_commit=_made_up(), updated_at=datetime.now(UTC))
+        made = _version(row, row.latest_number + 1, "draft", _person(caller))
+        _write(tx, caller, row, made, [events.draft_updated(row, made)])
+    return _told(caller, made, row, current=False)
+
+
+@blueprint.post("/straight/<slug>/publish")
+def publish(slug: str) -> Response:
+    caller = enter(Permission.PUBLISH, "publishing")
+    with _held(caller, slug) as tx:
+        before = _standing(tx, caller, slug)
+        number = before.latest_number + 1
+        entry = _entry(caller, number)
+        row = replace(
+            before,
+            latest_number=number,
+            current_version_id=version_id(before.id, number),
+            ledger_oid=entry.oid,
+            updated_at=entry.when,
+        )
+        made = _version(row, number, "published", _person(caller))
+        facts = [
+            events.published(row, made, entry),
+            events.current_changed(row, before.latest_number or None, entry),
+        ]
+        _write(tx, caller, row, made, facts)
+    return _told(caller, made, row, current=True)
+
+
+@blueprint.get("/straight/<slug>/versions")
+def history(slug: str) -> Response:
+    caller = enter(Permission.READ, "reading")
+    before, limit = (int(request.args[name]) for name in ("before", "limit"))
+    with _pool(caller.services.database.conninfo).connection() as connection:
+        found = connection.execute(PAGE, [workflow_id(caller.project_id, slug), before, limit]).fetchall()
+    return Response(json.dumps(found, default=str), content_type="application/json")
+
+
+@cache
+def _pool(conninfo: str) -> ConnectionPool:
+    """Connections that are nobody's but the embedded Postgres' superuser's, with autocommit."""
+    kwargs = {"autocommit": True, "user": SUPERUSER}
+    return ConnectionPool(conninfo, kwargs=kwargs, min_size=1, max_size=16, open=True)
+
+
+def _held(caller: Caller, slug: str) -> AbstractContextManager[Transaction]:
+    return caller.services.database.as_mirror(Locks(shared=[], exclusive=[crc32(slug.encode())]))
+
+
+def _standing(tx: Transaction, caller: Caller, slug: str) -> WorkflowRow:
+    found = tx.row(Standing, STANDINGS, project=caller.project_id, slugs=[slug])
+    if found is not None:
+        return found.row()
+    now, identity = datetime.now(UTC), workflow_id(caller.project_id, slug)
+    return WorkflowRow(
+        identity, caller.project_id, slug, slug, "", None, False, now, now, 0, None, None, None, _made_up()
+    )
+
+
+def _version(row: WorkflowRow, number: int, state: str, who: Person) -> VersionRow:
+    now = datetime.now(UTC)
+    published = state == "published"
+    return VersionRow(
+        id=version_id(row.id, number),
+        workflow_id=row.id,
+        project_id=row.project_id,
+        version_number=number,
+        state=state,
+        created_at=now,
+        published_at=now if published else None,
+        commit_sha=row.draft_commit or _made_up(),
+        ref_oid=_made_up(),
+        tree_sha=_made_up(),
+        blob_sha=_made_up(),
+        file_name="workflow.yaml",
+        digest=_CONTENT.digest,
+        definition=_CONTENT.value,
+        valid=True,
+        message=f"Publish {row.slug} v{number}",
+        author_name=who.name,
+        author_email=who.email,
+        published_by=who.name if published else None,
+    )
+
+
+def _entry(caller: Caller, number: int) -> LedgerEntry:
+    return LedgerEntry(
+        oid=_made_up(),
+        parent=None,
+        kind=LedgerKind.PUBLISHED,
+        actor=_person(caller),
+        when=datetime.now(UTC),
+        message="",
+        latest=number,
+        current=number,
+        held=False,
+        version=number,
+    )
+
+
+def _write(tx: Transaction, caller: Caller, row: WorkflowRow, made: VersionRow, facts: list[Fact]) -> None:
+    noted = [
+        audit.values(caller.project_id, caller.origin, fact.type.value, fact.object, {"event": str(fact.id)})
+        for fact in facts
+    ]
+    written = tx.value(
+        mirror._WRITE,
+        workflows=rows.of([row]),
+        versions=rows.of([made]),
+        events=rows.as_json(events.values(facts)),
+        noted=rows.as_json(noted),
+    )
+    assert written == 1
+
+
+def _told(caller: Caller, made: VersionRow, row: WorkflowRow, *, current: bool) -> Response:
+    shown = catalog.Version.of(made, row.slug, is_current=current)
+    return answer(Version.of(shown, caller.services.config.public_url), 201)
+
+
+def _person(caller: Caller) -> Person:
+    return caller.principal.person
+
+
+def _made_up() -> str:
+    """An object id that names nothing."""
+    return sha1(uuid4().bytes).hexdigest()
