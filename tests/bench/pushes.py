@@ -97,7 +97,7 @@ class Work:
 
 
 class Wire:
-    """A pusher without git: one connection, kept alive."""
+    """A pusher without git: a connection for each push, as git makes."""
 
     def __init__(self, server: Server) -> None:
         address = urlsplit(server.url)
@@ -107,6 +107,7 @@ class Wire:
 
     def push(self, body: bytes, *, refs: int = 2) -> None:
         """Look, then push: git's two requests."""
+        self._connection.close()
         self._ask("GET", "/info/refs?service=git-receive-pack", None)
         said = self._ask("POST", "/git-receive-pack", body)
         assert said.count(b"ok refs/") == refs, said
@@ -118,9 +119,6 @@ class Wire:
         said = answer.read()
         assert answer.status == 200, said
         return said
-
-    def close(self) -> None:
-        self._connection.close()
 
 
 def at_once(turns: Sequence[Sequence[Callable[[], None]]]) -> float:
