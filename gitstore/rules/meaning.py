@@ -40,8 +40,14 @@ LAYOUT = Keys(
 
 
 def meaning(value: dict[str, Any]) -> dict[str, Any]:
-    """`value` without layout and leftovers: what a run depends on. `value` itself is not changed."""
-    return _without(LAYOUT | LEFTOVERS, value)
+    """`value` without layout and leftovers: what a run depends on. `value` itself is not changed.
+
+    No edges are none, whether that is said or left out.
+    """
+    meant = _without(LAYOUT | LEFTOVERS, value)
+    if meant.get("edges") == []:
+        del meant["edges"]
+    return meant
 
 
 def without_leftovers(value: dict[str, Any]) -> dict[str, Any]:

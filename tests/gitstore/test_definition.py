@@ -196,6 +196,14 @@ def test_a_bad_json_body_is_malformed(raw: bytes) -> None:
 # The digest
 
 
+def test_no_edges_are_none_whether_said_or_left_out() -> None:
+    """DEFINITION: absent = []. The same meaning has the same digest."""
+    one = {"nodes": [{"id": "a", "type": "webhook"}]}
+    assert definition.digest({**one, "edges": []}, Rules.MESHHOOK) == definition.digest(one, Rules.MESHHOOK)
+    assert definition.digest({**one, "edges": []}, Rules.ANY) != definition.digest(one, Rules.ANY)
+    assert definition.digest({**one, "edges": None}, Rules.MESHHOOK) != definition.digest(one, Rules.MESHHOOK)
+
+
 def test_the_digest_is_the_hash_of_canonical_json() -> None:
     """RFC 8785: keys sorted as UTF-16, numbers as ECMAScript writes them, no white space."""
     value = {"\ufb33": 1.0, "😀": 1e21, "a": -0.0, "é": "\u2028\x1f"}
