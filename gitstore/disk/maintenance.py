@@ -33,6 +33,8 @@ SLICE: Final = 500
 """Objects removed under one hold of the lock: some 20 ms."""
 MOST_PACKS: Final = 20
 """Packs beyond which they are made one."""
+MOST_LOOSE_REFS: Final = 500
+"""Tags in files of their own beyond which they are packed: each push and fetch opens them all."""
 
 _LISTED: Final = re.compile(rb"^([0-9a-f]{40}) ", re.MULTILINE)
 _STAMP: Final = "gitstore-gc"
@@ -49,11 +51,22 @@ class Collected:
 
 
 def due(repository: Path, now: float, every: float) -> bool:
-    """Whether the last run that ended well is longer ago than `every` seconds, or lies in the future."""
+    """Whether the last run that ended well is longer ago than `every` seconds, or lies in the future; or many
+    refs have come since then."""
     try:
-        return not 0 <= now - (repository / _STAMP).stat().st_mtime < every
+        since = now - (repository / _STAMP).stat().st_mtime
     except FileNotFoundError:
         return True
+    return not 0 <= since < every or _has_many_loose_refs(repository)
+
+
+def _has_many_loose_refs(repository: Path) -> bool:
+    count = 0
+    for _, _, files in os.walk(repository / os.fsdecode(names.TAGS)):
+        count += len(files)
+        if count > MOST_LOOSE_REFS:
+            return True
+    return False
 
 
 def collect(

@@ -161,3 +161,18 @@ def test_it_is_due_once_a_day(bare: Path) -> None:
     assert not due(bare, now + 30, 60)
     assert due(bare, now + 90, 60)
     assert due(bare, now - 1000, 60)
+
+
+def test_a_run_is_due_when_many_tags_have_come(bare: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In files of their own, they are what takes a push's time; packed, they are not."""
+    store = Store(bare, PROJECT)
+    publish(store, "a", "zero")
+    assert collect(bare, store.locks) is not None
+    now = time.time() + 1
+    monkeypatch.setattr(maintenance, "MOST_LOOSE_REFS", 1)
+    for label in ("one", "two"):
+        assert not due(bare, now, 60)
+        publish(store, "a", label)
+    assert due(bare, now, 60)
+    assert collect(bare, store.locks) is not None
+    assert not due(bare, now, 60)
