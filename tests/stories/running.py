@@ -271,6 +271,13 @@ def everything(tx: Transaction) -> list[str]:
     return [str(tx.connection.execute(query.format(name).encode()).fetchone()) for (name,) in tables]
 
 
+def contents(folder: Path) -> Iterator[tuple[Path, bytes]]:
+    """Every file below `folder`; one that git's maintenance takes away meanwhile holds nothing any more."""
+    for path in folder.rglob("*"):
+        with suppress(FileNotFoundError, IsADirectoryError):
+            yield path, path.read_bytes()
+
+
 def wait_for(condition: Any, what: str) -> Any:
     """The first true answer of `condition`, which becomes true within a minute."""
     deadline = time.monotonic() + _PATIENCE

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.stories.running import Author, Caller, Service, definition, everything, wait_for
+from tests.stories.running import Author, Caller, Service, contents, definition, everything, wait_for
 
 LOOPBACK = {"GITSTORE_EGRESS_ALLOW": "127.0.0.0/8"}
 
@@ -151,9 +151,7 @@ def test_no_secret_of_a_source_or_a_subscription_is_written_anywhere(pair: Pair)
             answers += [rows.encode() for rows in everything(tx)]
         answers.append(service.log().encode())
         answers += [" ".join(process.cmdline()).encode() for process in service.family()]
-        for file in (service.data / "repos").rglob("*"):
-            if file.is_file():
-                answers.append(file.read_bytes())
+        answers += [content for _, content in contents(service.data / "repos")]
     for secret in secrets:
         assert secret
         assert not [answer for answer in answers if secret.encode() in answer], secret
