@@ -23,6 +23,8 @@ from gitstore.errors import Code, GitstoreError
 
 WRITERS: Final = "gitstore-writers"
 """The file in a repository that all who write to it share."""
+MOST_WORKFLOWS: Final = 64
+"""So many are locked one by one; for more, the whole repository is."""
 _PATIENCE: Final = 10.0  # seconds, as long as for a lock of Postgres
 _PAUSE: Final = 0.01
 

@@ -19,6 +19,7 @@ from gitstore.disk.faults import of_system
 from gitstore.disk.quarantine import Quarantine, quarantine
 from gitstore.errors import Code, GitstoreError
 from gitstore.judging import StoreFacts
+from gitstore.locks import MOST_WORKFLOWS
 from gitstore.model import Definition, Permission
 from gitstore.names import DraftRef, VersionRef
 from gitstore.policy import Command, Effect, Verdict, judge
@@ -34,7 +35,6 @@ CAPABILITIES = (
 
 _BAND_SIZE = 65_515  # side-band-64k: 65,520 with the length and the band's number
 _REPORT, _PROGRESS = 1, 2
-_MANY = 64  # workflows: for more, the whole repository is locked
 _MOST_CHANGES = 50  # versions of a push whose line says what they change
 
 
@@ -129,7 +129,7 @@ class Receiver:
         atomic = b"atomic" in request.capabilities
         verdicts: list[Verdict] = []
         try:
-            if len(slugs) > _MANY:
+            if len(slugs) > MOST_WORKFLOWS:
                 verdicts = judge(request.commands, facts, atomic=atomic)
                 if all(verdict.refusal or verdict.effect is Effect.NOTHING for verdict in verdicts):
                     return verdicts  # nobody else has to wait for so many to be refused

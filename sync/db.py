@@ -12,7 +12,7 @@ import json
 import os
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Final, LiteralString, TypeVar
@@ -52,24 +52,20 @@ _SETTINGS: Final[LiteralString] = """
 _BEGIN_READING: Final[LiteralString] = """
     begin isolation level read committed read only; set local role gitstore_user;
     set local enable_bitmapscan = off;
-    select set_config('request.jwt.claims', %s, true)
+    select set_config('request.jwt.claims', %(claims)s, true)
 """
 _BEGIN_AS_USER: Final[LiteralString] = """
     begin isolation level read committed; set local role gitstore_user;
-    select set_config('request.jwt.claims', %s, true)
-"""
-_ASK: Final[LiteralString] = """
-    begin isolation level read committed; set local role gitstore_user;
     select set_config('request.jwt.claims', %(claims)s, true)
 """
-_BEFORE_THE_ANSWER: Final = 3  # statements of `_ASK`
+_BEFORE_THE_ANSWER: Final = 3  # statements of `_BEGIN_AS_USER`
 _BEGIN_AS_MIRROR: Final[LiteralString] = """
     begin isolation level read committed; set local role gitstore_mirror
 """
 # Each list is gone through in its order, which is the same for every writer: no deadlocks.
 _LOCKED: Final[LiteralString] = """;
-    select pg_advisory_xact_lock_shared(key) from unnest(%s::bigint[]) key;
-    select pg_advisory_xact_lock(key) from unnest(%s::bigint[]) key
+    select pg_advisory_xact_lock_shared(key) from unnest(%(shared)s::bigint[]) key;
+    select pg_advisory_xact_lock(key) from unnest(%(exclusive)s::bigint[]) key
 """
 _BEGIN_AS_OWNER: Final[LiteralString] = """
     begin isolation level read committed; set local statement_timeout = 0
@@ -151,13 +147,13 @@ class Database:
     @contextmanager
     def reading(self, claims: Claims) -> Iterator[Transaction]:
         """A read-only transaction that sees what the principal with `claims` may see."""
-        with self._transaction(_BEGIN_READING, json.dumps(dict(claims))) as transaction:
+        with self._transaction(_BEGIN_READING, claims=json.dumps(dict(claims))) as transaction:
             yield transaction
 
     @contextmanager
     def as_user(self, claims: Claims) -> Iterator[Transaction]:
         """A transaction that may do what the principal with `claims` may do."""
-        with self._transaction(_BEGIN_AS_USER, json.dumps(dict(claims))) as transaction:
+        with self._transaction(_BEGIN_AS_USER, claims=json.dumps(dict(claims))) as transaction:
             yield transaction
 
     @contextmanager
@@ -175,7 +171,7 @@ class Database:
     def ask(self, row: type[T], claims: Claims, query: LiteralString, **values: object) -> T | None:
         """The first row of one statement, as by `as_user`; all of it in one round trip."""
         with translated():
-            everything = f"{_ASK}; {query}; commit"
+            everything = f"{_BEGIN_AS_USER}; {query}; commit"
             values["claims"] = json.dumps(dict(claims))
             pool, connection, cursor = self._begun(everything, values, class_row(row))
             try:
@@ -201,10 +197,10 @@ class Database:
     def _locked(self, opening: LiteralString, locks: Locks | None) -> AbstractContextManager[Transaction]:
         if locks is None:
             return self._transaction(opening)
-        return self._transaction(opening + _LOCKED, locks.shared, locks.exclusive)
+        return self._transaction(opening + _LOCKED, shared=locks.shared, exclusive=locks.exclusive)
 
     @contextmanager
-    def _transaction(self, opening: LiteralString, *values: object) -> Iterator[Transaction]:
+    def _transaction(self, opening: LiteralString, **values: object) -> Iterator[Transaction]:
         with translated():
             pool, connection, _ = self._begun(opening, values, tuple_row)
             try:
@@ -226,7 +222,7 @@ class Database:
             raise GitstoreError(Code.INTERNAL, "the transaction had failed and was rolled back")
 
     def _begun(
-        self, statements: LiteralString, values: Sequence[object] | Mapping[str, object], row: RowFactory[T]
+        self, statements: LiteralString, values: Mapping[str, object], row: RowFactory[T]
     ) -> tuple[ConnectionPool[Connection[TupleRow]], Connection[TupleRow], Cursor[T]]:
         """A connection on which `statements`, that begin a transaction, were executed, and their results.
 

@@ -31,7 +31,6 @@ from sync.events import Fact
 from sync.markers import Markers
 from sync.mirror import Standing
 
-MOST_LOCKS: Final = 64
 _PASSING: Final = (Code.UNAVAILABLE, Code.BUSY)
 _PAUSE: Final = 0.2  # seconds between two tries
 
@@ -177,7 +176,7 @@ class MirroredWrites:
 def locks_of(reading: Reading, slugs: Collection[str] | None) -> Locks:
     """What a write to `slugs` holds; None stands for the whole repository, and so do very many."""
     repository = lock_key(reading, None)
-    if slugs is None or len(slugs) > MOST_LOCKS:
+    if slugs is None or len(slugs) > locks.MOST_WORKFLOWS:
         return Locks(shared=[], exclusive=[repository])
     return Locks(shared=[repository], exclusive=sorted(lock_key(reading, slug) for slug in slugs))
 

@@ -12,10 +12,11 @@ import pytest
 
 from gitstore.content import Content
 from gitstore.errors import Code, GitstoreError
+from gitstore.locks import MOST_WORKFLOWS
 from gitstore.store import Store
 from sync.db import Database
 from sync.reconcile import reconcile
-from sync.writing import MOST_LOCKS, MirroredWrites, lock_key
+from sync.writing import MirroredWrites, lock_key
 
 
 def cut_off(admin_conninfo: str) -> None:
@@ -94,7 +95,7 @@ def test_crossing_sets_do_not_deadlock(house: Any):
 
 
 def test_very_many_workflows_take_the_whole_repository(house: Any):
-    many = [f"w{number}" for number in range(MOST_LOCKS + 1)]
+    many = [f"w{number}" for number in range(MOST_WORKFLOWS + 1)]
     with house.writes.writing(many):
         with house.database.as_owner() as tx:
             query = """select count(*) from pg_locks join pg_database on pg_database.oid = database
