@@ -32,7 +32,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import count
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -153,16 +153,16 @@ class Bench:
         pushers, each, rounds = self._options.pushers, self._options.pushes, 5
 
         work = Work(self._folder / "by-git.git", "git", pushers, each * (rounds + 1))
-        by_git = lambda to, push: lambda: work.by_git(to, push)  # noqa: E731
-        turns = [[[by_git(to, one) for one in mine] for mine in work.pushes] for to in (here, there)]
+        turns = [
+            [[partial(work.by_git, to, one) for one in mine] for mine in work.pushes] for to in (here, there)
+        ]
         yield pushed("push of commit and tag, by git", turns, each)
 
         raw = Work(self._folder / "raw.git", "raw", pushers, each * (rounds + 1))
         bodies = [[raw.body(push) for push in mine] for mine in raw.pushes]
         wires = [[Wire(to) for _ in bodies] for to in (here, there)]
-        on = lambda wire, body: lambda: wire.push(body)  # noqa: E731
         turns = [
-            [[on(wire, body) for body in mine] for wire, mine in zip(side, bodies, strict=True)]
+            [[partial(wire.push, body) for body in mine] for wire, mine in zip(side, bodies, strict=True)]
             for side in wires
         ]
         yield pushed("push of commit and tag, as two requests", turns, each)

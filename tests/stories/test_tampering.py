@@ -103,8 +103,9 @@ def test_a_damaged_ref_and_a_corrupt_object_leave_the_others_readable(
 
 def test_gc_by_hand_beside_the_service(own_service: Service, owner: Caller) -> None:
     """Everything is packed, and goes on."""
-    done = lambda: "pruned no objects, 1 pack" in own_service.cli("gc").stdout  # noqa: E731
-    wait_for(done, "the worker's own does not end")
+    wait_for(
+        lambda: "pruned no objects, 1 pack" in own_service.cli("gc").stdout, "the worker's own does not end"
+    )
     publish(owner, "a", "four")
     for number, label in enumerate(("one", "two", "three", "four"), 1):
         assert owner.definition("a", number) == definition(label).encode()
