@@ -98,6 +98,14 @@ class Service:
         top = psutil.Process(self.process.pid)
         return [top, *top.children(recursive=True)]
 
+    def arguments(self) -> str:
+        """What `ps` shows of all of them, a process a line."""
+        lines = []
+        for process in self.family():
+            with suppress(psutil.NoSuchProcess):  # a child that has ended, reaped or not yet
+                lines.append(" ".join(process.cmdline()))
+        return "\n".join(lines)
+
     def kill(self) -> None:
         """End all of them at once, with SIGKILL."""
         for process in self.family():
@@ -264,6 +272,13 @@ class Author:
         self.git("tag", "-a", f"{slug}/v{number}", "-m", message)
 
 
+def runs(process: psutil.Process) -> bool:
+    """Whether it still does anything: a zombie that nobody has reaped does not."""
+    with suppress(psutil.NoSuchProcess):
+        return process.status() != psutil.STATUS_ZOMBIE
+    return False
+
+
 def everything(tx: Transaction) -> list[str]:
     """Every row of every table of ours, as text."""
     tables = tx.tuples("select tablename from pg_tables where schemaname = 'gitstore'")
@@ -273,9 +288,10 @@ def everything(tx: Transaction) -> list[str]:
 
 def contents(folder: Path) -> Iterator[tuple[Path, bytes]]:
     """Every file below `folder`; one that git's maintenance takes away meanwhile holds nothing any more."""
-    for path in folder.rglob("*"):
-        with suppress(FileNotFoundError, IsADirectoryError):
-            yield path, path.read_bytes()
+    for within, _, names in os.walk(folder):  # unlike rglob it passes over folders that vanish
+        for path in (Path(within, name) for name in names):
+            with suppress(FileNotFoundError):
+                yield path, path.read_bytes()
 
 
 def wait_for(condition: Any, what: str) -> Any:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import subprocess
-from contextlib import suppress
 from pathlib import Path
 
-import psutil
 import pytest
 
 from tests.stories.running import Author, Caller, Service, contents, definition, everything, wait_for
@@ -136,6 +134,4 @@ def test_no_secret_is_written_anywhere(own_service: Service, owner: Caller, tmp_
     assert not (repository(own_service) / "logs").exists(), "a reflog"
     with own_service.owning() as tx:
         assert secret not in " ".join(everything(tx))
-    for process in own_service.family():
-        with suppress(psutil.NoSuchProcess):  # a child of git's that has ended
-            assert secret not in " ".join(process.cmdline())
+    assert secret not in own_service.arguments()
