@@ -22,7 +22,8 @@ GITSTORE = (sys.executable, "-P", "-m", "service.cli")
 
 # `gitstore serve` with the stub in the application's place.
 _STUB = f"""
-import sys
+import signal, sys
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # whatever ran the tests: nohup(1) lets its children ignore it
 web = "import sys; sys.path.insert(0, {str(ROOT)!r}); from service.web import main; " \\
     "main(sys.argv[1:], 'tests.service.stub:create_app')"
 from service import logs
