@@ -68,6 +68,7 @@ class Web(BaseApplication):  # type: ignore[misc]
 
     def _child_exit(self, _arbiter: Arbiter, worker: Worker) -> None:
         forget_process(self._config.metrics_folder, worker.pid)
+        worker.loads.leave(worker.age)
 
 
 class _Log(Logger):  # type: ignore[misc]
