@@ -33,9 +33,12 @@ def check(value: dict[str, Any]) -> Iterator[Finding]:
     for node in nodes:
         yield from check_node(node, by_id)
     for edge in edges:
-        yield from _check_edge(edge, by_id)
+        yield from _check_edge(edge)
+        if missing(nodes_value) or isinstance(nodes_value, list):  # else nobody knows which nodes there are
+            yield from _check_ends(edge, by_id)
     yield from _check_edges_twice(edges)
-    yield from _check_graph(nodes, edges, by_id)
+    if missing(edges_value) or isinstance(edges_value, list):  # else nobody knows what leads where
+        yield from _check_graph(nodes, edges, by_id)
 
 
 def _check_lists(nodes: Any, edges: Any) -> Iterator[Finding]:
@@ -51,7 +54,7 @@ def _check_lists(nodes: Any, edges: Any) -> Iterator[Finding]:
                 yield Finding(f"{key}_not_a_mapping", f"a {key} must be a mapping", (f"{key}s", index))
 
 
-def _check_edge(edge: Edge, by_id: Mapping[str, Node]) -> Iterator[Finding]:
+def _check_edge(edge: Edge) -> Iterator[Finding]:
     if not missing(edge.value.get("id")) and not isinstance(edge.value["id"], str):
         yield edge.finding("id_not_a_string", "id must be a string", "id")
     for end, name in (("source", edge.source), ("target", edge.target)):
@@ -59,18 +62,18 @@ def _check_edge(edge: Edge, by_id: Mapping[str, Node]) -> Iterator[Finding]:
             yield edge.finding(f"edge_{end}_missing", f"{end} is required", end)
         elif name is None:
             yield edge.finding("id_not_a_string", f"{end} must be a string", end)
-        elif name not in by_id:
-            yield edge.finding(f"edge_{end}_unknown", f"{end} {quote(name)} names no node", end)
     if edge.source is not None and edge.source == edge.target:
         yield edge.finding("edge_self_loop", f"{quote(edge.source)} leads to itself")
     for key in edge.value:
         if key in meaning.LEFTOVERS.edge:
             yield edge.finding("editor_leftover", f"{key} is left over from the editor", key, error=False)
-    yield from _check_crossing(edge, by_id)
 
 
-def _check_crossing(edge: Edge, by_id: Mapping[str, Node]) -> Iterator[Finding]:
-    """Both ends must be in the same container, or both in none."""
+def _check_ends(edge: Edge, by_id: Mapping[str, Node]) -> Iterator[Finding]:
+    """Both ends must be nodes, in the same container, or both in none."""
+    for end, name in (("source", edge.source), ("target", edge.target)):
+        if name is not None and name not in by_id:
+            yield edge.finding(f"edge_{end}_unknown", f"{end} {quote(name)} names no node", end)
     source, target = by_id.get(edge.source or ""), by_id.get(edge.target or "")
     if source is not None and target is not None and source.parent != target.parent:
         inner = source.parent or target.parent or ""

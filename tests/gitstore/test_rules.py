@@ -77,8 +77,10 @@ FINE = chain(node("a"), node("b", "httpCall", config=AN_HTTP_CALL), node("c", "t
 BROKEN: list[tuple[str, dict[str, Any], str]] = [
     ("nodes_not_a_list", {"nodes": {}}, "/nodes"),
     ("nodes_not_a_list", {"nodes": "x"}, "/nodes"),
+    ("nodes_not_a_list", {"nodes": {"a": {}, "b": {}}, "edges": [edge("a", "b")]}, "/nodes"),
     ("edges_not_a_list", graph(node("a"), edges={"x": 1}), "/edges"),
     ("edges_not_a_list", graph(node("a"), edges=0), "/edges"),
+    ("edges_not_a_list", graph(node("a"), node("b"), edges="a -> b"), "/edges"),
     ("node_not_a_mapping", graph(node("a"), "x"), "/nodes/1"),
     ("node_not_a_mapping", graph(None, node("a")), "/nodes/0"),
     ("edge_not_a_mapping", graph(node("a"), edges=(["x"],)), "/edges/0"),
