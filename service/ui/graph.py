@@ -25,8 +25,8 @@ _SMALLEST: Final = (1000, 220)  # what is drawn of a small graph, so that its bo
 _BESIDE: Final = (560, 200)
 _NARROW: Final = 700
 _FARTHEST: Final = 100_000  # a position beyond this is none
-_LABEL: Final = 19  # letters that a box has room for
-_DETAIL: Final = 23
+_LABEL: Final = 17  # letters that a box has room for, of a wide font
+_DETAIL: Final = 19
 _TITLES: Final = {
     "webhook": "Webhook", "schedule": "Schedule", "httpCall": "HTTP call", "transform": "Transform",
     "xmlJsonTransform": "XML ↔ JSON", "delay": "Delay", "conditional": "Condition", "branch": "Branch",
