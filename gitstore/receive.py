@@ -167,7 +167,9 @@ class Receiver:
             self._store.refs.check_place(verdict.command.ref)
             if verdict.target is not None:
                 self._store.refs.check_place(names.ledger(verdict.target.slug))
-        held.admit(held.needed_by(v.command.new for v in accepted if v.command.new))
+        needed = held.needed_by(v.command.new for v in accepted if v.command.new)
+        held.admit(needed)
+        self._store.objects.adopt(held.objects, needed)
         by_slug: dict[str, list[Verdict]] = {}
         for verdict in accepted:
             if verdict.target is not None:

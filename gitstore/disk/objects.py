@@ -95,6 +95,12 @@ class Objects:
         self._room -= size
         self._kept[item.id] = item
 
+    def adopt(self, other: Objects, oids: Iterable[bytes]) -> None:
+        """What `other` has read of `oids`, which are here by now, need not be read again."""
+        for oid in oids:
+            if (item := other._kept.get(oid)) is not None:
+                self._keep(item)
+
     def _read(self, oid: bytes) -> ShaFile:
         for looks_left in reversed(range(_LOOKS)):
             try:
