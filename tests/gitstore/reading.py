@@ -4,11 +4,32 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from gitstore import definition
-from gitstore.model import Limits, Rules
+from gitstore.format.parsing import Unparsable, read
+from gitstore.model import Limits, Problem, Rules
 
 LIMITS = Limits()
 
 
 def parse(raw: bytes, file_name: str = "workflow.yaml", rules: Rules = Rules.MESHHOOK) -> Any:
     return definition.parse(raw, file_name, rules, LIMITS)
+
+
+def yaml_value(text: str | bytes, limits: Limits = LIMITS) -> Any:
+    return read(text.encode() if isinstance(text, str) else text, limits, is_json=False).value
+
+
+def json_value(text: str | bytes, limits: Limits = LIMITS) -> Any:
+    return read(text.encode() if isinstance(text, str) else text, limits, is_json=True).value
+
+
+def refusals(text: str | bytes, *, is_json: bool = False, limits: Limits = LIMITS) -> list[Problem]:
+    with pytest.raises(Unparsable) as caught:
+        read(text.encode() if isinstance(text, str) else text, limits, is_json=is_json)
+    return caught.value.problems
+
+
+def places(problems: list[Problem]) -> list[tuple[str, int | None, int | None]]:
+    return [(problem.code, problem.line, problem.column) for problem in problems]
