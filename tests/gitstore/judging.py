@@ -1,0 +1,31 @@
+"""Small graphs to break a rule with, or to keep it, and what is said of them."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import Any
+
+from gitstore import definition
+from gitstore.model import Definition, Limits, Rules
+
+
+def judge(value: dict[str, Any]) -> Definition:
+    """`value` written as YAML and read again, so that places are those of a real file."""
+    return definition.parse(definition.dump(value, "w.yaml", Rules.ANY), "w.yaml", Rules.MESHHOOK, Limits())
+
+
+def node(name: str, kind: str = "webhook", **data: Any) -> dict[str, Any]:
+    return {"id": name, "type": kind, "data": {"label": name, **data}}
+
+
+def edge(source: str, target: str, **more: Any) -> dict[str, Any]:
+    return {"source": source, "target": target, **more}
+
+
+def graph(*nodes: Any, edges: Any = ()) -> dict[str, Any]:
+    return {"nodes": list(nodes), "edges": list(edges) if isinstance(edges, tuple) else edges}
+
+
+def chain(*nodes: dict[str, Any]) -> dict[str, Any]:
+    """The nodes one after another, so that none is unconnected."""
+    return graph(*nodes, edges=tuple(edge(one["id"], other["id"]) for one, other in pairwise(nodes)))
