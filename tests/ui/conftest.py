@@ -14,3 +14,12 @@ __all__ = ["house", "settings", "unexpected"]
 def ann(house: House) -> Visitor:
     """An owner of the project, signed in. `ann.api` is the same person over HTTP."""
     return visitor(house)
+
+
+@pytest.fixture
+def published(ann: Visitor) -> None:
+    """order-sync with v1, v2 and v3, which runs; no draft is open."""
+    ann.api.create(name="Order sync", description="Copies orders.")
+    ann.api.publish(message="First")
+    ann.api.publish(url="https://two.example/", message="Second")
+    ann.api.publish(url="https://three.example/", message="Third")

@@ -1,0 +1,183 @@
+"""Publishing at the page, rolling back, reverting, discarding: nothing is done that was not seen."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from gitstore import ledger, names, recording
+from gitstore.content import Content, put_file, to_file
+from gitstore.disk.objects import new_commit
+from gitstore.judging import StoreFacts
+from gitstore.model import Person
+from gitstore.policy import Command, judge
+from service.context import EXTENSION
+from sync import catalog
+from tests.service.api.conftest import definition
+from tests.ui.visiting import Visitor
+
+ONE = "/ui/workflows/order-sync"
+
+
+def current(ann: Visitor) -> Any:
+    return ann.api.get("/workflows/order-sync").json["current"]["version_number"]
+
+
+# Publishing
+
+
+@pytest.mark.usefixtures("published")
+def test_the_workflow_says_what_publishing_would_change(ann: Visitor) -> None:
+    ann.api.post("/workflows/order-sync/versions", json={"definition": definition("https://four.example/")})
+    page = ann.get(ONE).page
+    assert "url of call changed — that is what publishing would change of v3, which runs." in page.text
+    answer = ann.post(f"{ONE}/publish", etag=page.value("etag"), message="Fourth", activate="yes")
+    assert answer.location == f"{ONE}?said=published"
+    assert current(ann) == 4
+    assert ann.api.get("/workflows/order-sync/versions/4").json["message"] == "Fourth"
+
+
+@pytest.mark.usefixtures("published")
+def test_publishing_without_letting_it_run(ann: Visitor) -> None:
+    ann.api.post("/workflows/order-sync/versions", json={"definition": definition("https://four.example/")})
+    ann.post(f"{ONE}/publish", etag=ann.get(ONE).page.value("etag"), message="")
+    assert current(ann) == 3
+    assert "latest is v4" in ann.get("/ui/workflows").page.text
+
+
+@pytest.mark.usefixtures("published")
+def test_a_draft_that_moved_is_not_published_unseen(ann: Visitor) -> None:
+    """412, with the page as it stands now."""
+    ann.api.post("/workflows/order-sync/versions", json={"definition": definition("https://four.example/")})
+    form = ann.get(ONE).page
+    ann.api.put(
+        "/workflows/order-sync/versions/draft",
+        json={"definition": definition("https://x.example/")},
+        match="*",
+    )
+    answer = ann.post(f"{ONE}/publish", etag=form.value("etag"), message="")
+    assert answer.status == 412
+    assert "The draft moved since you read it" in answer.page.text
+    assert current(ann) == 3
+
+
+@pytest.mark.usefixtures("published")
+def test_a_draft_that_a_version_overtook_says_so(ann: Visitor) -> None:
+    """And the editor, after showing both, puts it right."""
+    ann.api.post("/workflows/order-sync/versions", json={"definition": definition("https://mine.example/")})
+    house_store_publish(ann)
+    page = ann.get(ONE).page
+    assert "v4 was published after this draft began." in page.text
+    answer = ann.post(f"{ONE}/publish", etag=page.value("etag"), message="")
+    assert answer.status == 409
+    form = ann.get(f"{ONE}/edit").page
+    mine = form.value("definition")
+    fields = {"etag": form.value("etag"), "base": form.value("base"), "definition": mine}
+    conflict = ann.post(f"{ONE}/edit", **fields)
+    assert conflict.status == 409
+    assert "theirs.example" in conflict.html
+    fields = {"etag": conflict.page.value("etag"), "base": conflict.page.value("base"), "definition": mine}
+    assert ann.post(f"{ONE}/edit", **fields).status == 303
+    assert "was published after" not in ann.get(ONE).page.text
+    assert ann.api.post("/workflows/order-sync/versions/publish").json["version_number"] == 5
+
+
+def house_store_publish(ann: Visitor) -> None:
+    """Publish v4 beside the open draft, as a tag that is pushed does."""
+    here = ann.client.application.extensions[EXTENSION]
+    with here.database.as_owner() as tx:
+        project = catalog.project(tx, "default")
+    with here.projects.mirrored(project, here.database) as (store, _), store.locks.writing(["order-sync"]):
+        state = store.state("order-sync")
+        file = to_file(Content(value=definition("https://theirs.example/")), None, store.rules, store.limits)
+        made = put_file(store.objects, None, [], file)
+        commit = new_commit(
+            tree=made[-1].id, parents=[state.latest_commit.encode()], author=Person("Bob", "b@x.y"),
+            committer=ledger.COMMITTER, when=datetime.now(UTC), message="Theirs",
+        )  # fmt: skip
+        store.objects.write([*made, commit])
+        (verdict,) = judge([Command(names.tag("order-sync", 4), None, commit.id)], StoreFacts(store))
+        assert verdict.refusal is None
+        occasion = recording.Occasion(Person("Bob", "b@x.y"), datetime.now(UTC), "", True)
+        assert not recording.write(store, [recording.record(store, [verdict], occasion)])
+
+
+# Going back
+
+
+@pytest.mark.usefixtures("published")
+def test_a_rollback_is_two_clicks_from_the_first_page(ann: Visitor) -> None:
+    """A link and a button: the question names both versions, and has a reason at hand."""
+    (link,) = [link for link in ann.get("/ui/workflows").page.links() if link.endswith("/roll-back")]
+    page = ann.get(link).page
+    assert "Make v2 current?" in page.text
+    assert "Runs now v3 Third" in page.text
+    assert "Will run v2 Second" in page.text
+    assert "url of call changed" in page.text
+    (action,) = [action for method, action in page.forms() if action.endswith("/current")]
+    answer = ann.post(action, seen=page.value("seen"), message=page.value("message"))
+    assert answer.location == f"{ONE}?said=moved"
+    assert current(ann) == 2
+    assert "another version runs now" in ann.get(answer.location or "").page.text
+
+
+@pytest.mark.usefixtures("published")
+def test_a_version_is_held(ann: Visitor) -> None:
+    page = ann.get(f"{ONE}/versions/1/current").page
+    ann.post(f"{ONE}/versions/1/current", seen=page.value("seen"), message="v3 fails", hold="yes")
+    ann.api.publish(url="https://four.example/")
+    assert current(ann) == 1
+    ann.api.post("/workflows/order-sync/versions", json={"definition": definition("https://five.example/")})
+    assert "v1 is held: publishing does not change what runs" in ann.get(ONE).page.text
+
+
+@pytest.mark.usefixtures("published")
+def test_what_was_moved_meanwhile_is_not_moved_unseen(ann: Visitor) -> None:
+    page = ann.get(f"{ONE}/versions/1/current").page
+    ann.api.put("/workflows/order-sync/current", json={"version": 2})
+    answer = ann.post(f"{ONE}/versions/1/current", seen=page.value("seen"), message="")
+    assert answer.status == 412
+    assert "now v2 runs" in answer.page.text
+    assert current(ann) == 2
+
+
+@pytest.mark.usefixtures("published")
+def test_reverting_makes_a_draft_and_leaves_what_runs(ann: Visitor) -> None:
+    page = ann.get(f"{ONE}/versions/1/revert").page
+    assert "v3 runs on until the draft is published" in page.text
+    answer = ann.post(f"{ONE}/versions/1/revert", etag=page.value("etag"), message=page.value("message"))
+    assert answer.location == f"{ONE}?said=reverted"
+    assert current(ann) == 3
+    draft = ann.api.get("/workflows/order-sync/versions/draft").json
+    assert draft["message"] == "Revert to v1"
+    assert draft["definition"] == ann.api.get("/workflows/order-sync/versions/1").json["definition"]
+
+
+@pytest.mark.usefixtures("published")
+def test_reverting_covers_no_draft_that_was_not_seen(ann: Visitor) -> None:
+    form = ann.get(f"{ONE}/versions/1/revert").page
+    ann.api.post("/workflows/order-sync/versions", json={"definition": definition("https://four.example/")})
+    answer = ann.post(f"{ONE}/versions/1/revert", etag=form.value("etag"), message="")
+    assert answer.status == 412
+    assert "A draft is open" in answer.page.text
+    again = ann.post(f"{ONE}/versions/1/revert", etag=answer.page.value("etag"), message="")
+    assert again.status == 303
+
+
+@pytest.mark.usefixtures("published")
+def test_discarding_asks_first(ann: Visitor) -> None:
+    assert ann.get(f"{ONE}/discard").status == 404
+    ann.api.post("/workflows/order-sync/versions", json={"definition": definition("https://four.example/")})
+    page = ann.get(f"{ONE}/discard").page
+    assert "v3 runs on" in page.text
+    assert ann.post(f"{ONE}/discard", etag=page.value("etag")).location == f"{ONE}?said=discarded"
+    assert ann.api.get("/workflows/order-sync/versions/draft").status_code == 404
+
+
+def test_discarding_the_only_draft_leads_to_the_list(ann: Visitor) -> None:
+    ann.api.create()
+    answer = ann.post(f"{ONE}/discard", etag=ann.get(f"{ONE}/discard").page.value("etag"))
+    assert answer.status == 303
+    assert ann.get(answer.location or "").status == 200
