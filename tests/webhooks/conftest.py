@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.sync.conftest import conninfo, database, house, make_house
+from tests.sync.conftest import House, conninfo, database, house, make_house
 from tests.webhooks.receiving import Receiver, receiving
+from tests.webhooks.sending import Post
 
 __all__ = ["conninfo", "database", "house", "make_house"]
 
@@ -18,6 +19,12 @@ def receiver() -> Iterator[Receiver]:
     """A subscriber on loopback."""
     with receiving() as made:
         yield made
+
+
+@pytest.fixture
+def post(house: House, receiver: Receiver) -> Post:
+    """The project, with deliveries to that subscriber."""
+    return Post(house, receiver.allow)
 
 
 @pytest.fixture
