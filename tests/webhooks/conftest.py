@@ -1,15 +1,19 @@
-"""The database, and a project with a repository in it, as tests of `sync` have them."""
+"""The project and its database, as tests of `sync` have them; whom it tells, and whom it follows."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from sync.verify import verify
 from tests.sync.conftest import House, conninfo, database, house, make_house
 from tests.webhooks.receiving import Receiver, receiving
 from tests.webhooks.sending import Post
+from tests.webhooks.sourcing import Follow, Following
+from tests.webhooks.upstreams import Upstream, upstream_in
 
 __all__ = ["conninfo", "database", "house", "make_house"]
 
@@ -25,6 +29,24 @@ def receiver() -> Iterator[Receiver]:
 def post(house: House, receiver: Receiver) -> Post:
     """The project, with deliveries to that subscriber."""
     return Post(house, receiver.allow)
+
+
+@pytest.fixture
+def upstream(ram_path: Path) -> Iterator[Upstream]:
+    """What a team has elsewhere, on loopback."""
+    with upstream_in(ram_path / "upstream") as made:
+        yield made
+
+
+@pytest.fixture
+def follow(house: House, upstream: Upstream) -> Iterator[Follow]:
+    """Makes the house follow the upstream; whatever the test did, rows and Git agree at the end."""
+
+    def make(**options: Any) -> Following:
+        return Following(house, upstream.url, **options)
+
+    yield make
+    assert [str(finding) for finding in verify(house.database, house.store)] == []
 
 
 @pytest.fixture

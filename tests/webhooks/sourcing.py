@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, LiteralString
@@ -147,6 +147,9 @@ class Following:
         with self.database.as_owner() as tx:
             query: LiteralString = "select due_at <= now() from gitstore.sources where id = %(id)s"
             return bool(tx.value(query, id=self.source.id))
+
+
+Follow = Callable[..., Following]
 
 
 def versions(following: Following, slug: str) -> list[int]:
