@@ -1,10 +1,11 @@
-"""A migrated database per test, cloned from one that is migrated once a worker."""
+"""A migrated database per test, cloned from one that is migrated once a worker; and servers of its own."""
 
 from __future__ import annotations
 
 import secrets
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import count
@@ -24,6 +25,7 @@ from sync import tokens
 from sync.audit import Origin
 from sync.catalog import create_project
 from sync.db import Claims, Database, claims_of
+from sync.embedded import EmbeddedPostgres
 from sync.events import Fact
 from sync.writing import MirroredWrites
 
@@ -156,3 +158,23 @@ def house(make_house: Callable[..., House]) -> Iterator[House]:
     house = make_house()
     yield house
     house.store.close()
+
+
+@pytest.fixture
+def folder(ram_path: Path) -> Path:
+    """Where an embedded Postgres is to live; not there yet."""
+    return ram_path / "postgres"
+
+
+@pytest.fixture
+def start() -> Iterator[Callable[..., EmbeddedPostgres]]:
+    """Starts embedded servers that are stopped at the end."""
+    with ExitStack() as servers:
+
+        def start_one(folder: Path, settings: Mapping[str, str] | None = None) -> EmbeddedPostgres:
+            server = EmbeddedPostgres(folder, settings=settings)
+            servers.callback(server.stop)
+            server.start()
+            return server
+
+        yield start_one

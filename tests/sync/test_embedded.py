@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import importlib.metadata
 import os
-import pwd
 import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, closing, contextmanager
+from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import NoReturn
 
@@ -24,136 +22,9 @@ from gitstore.errors import Code, GitstoreError
 from sync import embedded_binaries
 from sync.embedded import EmbeddedPostgres
 from sync.embedded_folder import until
+from tests.sync.keeping import NO_TOOLS, answer_of, is_alive, keeper, pid_of_server, read, write
 
-CHECKOUT = Path(__file__).parents[2]
-NO_TOOLS = {"PATH": "/nonexistent"}
-"""Neither unshare nor setpriv: root has to switch to another user, and nothing ends an orphan."""
-
-NAMELESS = 54321
-"""A user without a passwd entry, as containers have them."""
-
-as_root = pytest.mark.skipif(os.geteuid() != 0, reason="what root does needs root")
 on_linux = pytest.mark.skipif(sys.platform != "linux", reason="needs PR_SET_PDEATHSIG and /proc")
-
-# Starts a server, prints where it is (or the error), and keeps it until its standard input ends.
-KEEPER = """
-import os, sys
-from pathlib import Path
-from gitstore.errors import GitstoreError
-from sync.embedded import EmbeddedPostgres
-server = EmbeddedPostgres(Path(sys.argv[1]))
-try:
-    print(server.start(), flush=True)
-except GitstoreError as error:
-    sys.exit(f"{error.code}: {error} {error.data}")
-if sys.argv[2:] == ["fork"]:
-    if not os.fork():
-        server.stop()
-        os._exit(0)
-    os.wait()
-    print(server.poll(), flush=True)
-sys.stdin.read()
-server.stop()
-"""
-
-
-@pytest.fixture
-def folder(ram_path: Path) -> Path:
-    return ram_path / "postgres"
-
-
-@pytest.fixture
-def start() -> Iterator[Callable[..., EmbeddedPostgres]]:
-    """Starts servers that are stopped at the end."""
-    with ExitStack() as servers:
-
-        def start_one(folder: Path, settings: Mapping[str, str] | None = None) -> EmbeddedPostgres:
-            server = EmbeddedPostgres(folder, settings=settings)
-            servers.callback(server.stop)
-            server.start()
-            return server
-
-        yield start_one
-
-
-@contextmanager
-def keeper(
-    folder: Path, *arguments: str, uid: int | None = None, env: Mapping[str, str] | None = None
-) -> Iterator[subprocess.Popen[str]]:
-    """Another process that starts the folder's server."""
-    process = subprocess.Popen(
-        [python_for(uid), "-c", KEEPER, str(folder), *arguments],
-        cwd=CHECKOUT,
-        env={**os.environ, **(env or {}), "PYTHONPATH": os.pathsep.join([str(CHECKOUT), *site_packages()])},
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        user=uid,
-        group=uid,
-        extra_groups=None if uid is None else [],
-    )
-    with process:
-        yield process
-        if process.poll() is None:
-            process.communicate(timeout=30)
-
-
-def site_packages() -> list[str]:
-    return [path for path in sys.path if path.endswith("site-packages")]
-
-
-def python_for(uid: int | None) -> str:
-    """An interpreter that the user can run: ours may lie in root's home."""
-    if uid is None:
-        return sys.executable
-    other = f"/usr/bin/python{sys.version_info.major}.{sys.version_info.minor}"
-    for python in (sys.executable, other):
-        with_modules = [python, "-c", "import encodings, subprocess"]
-        try:
-            subprocess.run(with_modules, check=True, capture_output=True, user=uid, extra_groups=[])
-        except (OSError, subprocess.CalledProcessError):
-            continue
-        return python
-    pytest.skip(f"no Python that user {uid} can run")
-
-
-def answer_of(process: subprocess.Popen[str]) -> str:
-    """The conninfo that a keeper prints."""
-    assert process.stdout is not None
-    answer = process.stdout.readline().strip()
-    assert answer, process.communicate()[1]
-    return answer
-
-
-def write(conninfo: str) -> None:
-    with psycopg.connect(conninfo) as connection:
-        connection.execute("CREATE TABLE kept AS SELECT 42 AS answer")
-
-
-def read(conninfo: str) -> int:
-    with psycopg.connect(conninfo) as connection:
-        row = connection.execute("SELECT answer FROM kept").fetchone()
-    assert row
-    return int(row[0])
-
-
-def pid_of_server(folder: Path) -> int:
-    return int((folder / "data/postmaster.pid").read_text().split()[0])
-
-
-def is_alive(pid: int) -> bool:
-    """Whether the process runs; a zombie doesn't."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
-
-
-def needs_user_namespaces() -> None:
-    probe = ["unshare", "--user", "--map-user=65534", "--map-group=65534", "--", "true"]
-    if not shutil.which("unshare") or subprocess.run(probe, capture_output=True, check=False).returncode:
-        pytest.skip("user namespaces aren't allowed here")
 
 
 # Starting and stopping
@@ -364,180 +235,6 @@ def test_of_two_first_starts_at_once_one_wins(folder: Path) -> None:
         write(answer_of(winner))
 
 
-# Places
-
-
-@pytest.mark.parametrize("name", ["a" * 120, "with, comma", "with space", "ümlaut"])
-def test_a_path_that_no_socket_can_have_gets_a_short_one(
-    ram_path: Path, name: str, monkeypatch: pytest.MonkeyPatch, start: Callable[..., EmbeddedPostgres]
-) -> None:
-    """The socket's folder is private, found by other processes, and gone afterwards."""
-    (ram_path / "t").mkdir()
-    monkeypatch.setattr(tempfile, "tempdir", str(ram_path / "t"))
-    server = start(ram_path / name / "postgres")
-    (short,) = (ram_path / "t").iterdir()
-    assert short.stat().st_mode & 0o777 == 0o700
-    monkeypatch.setattr(tempfile, "tempdir", "/elsewhere")
-    write(EmbeddedPostgres(ram_path / name / "postgres").conninfo())
-    monkeypatch.setattr(tempfile, "tempdir", str(ram_path / "t"))
-    server.stop()
-    assert not short.exists()
-
-
-@pytest.mark.parametrize("trick", ["link", "open", pytest.param("foreign", marks=as_root)])
-def test_a_socket_folder_that_is_not_ours_is_refused(
-    ram_path: Path, trick: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Everybody may make folders in the temp dir: one that somebody else prepared isn't used."""
-    temp, evil = ram_path / "t", ram_path / "evil"
-    temp.mkdir()
-    evil.mkdir(mode=0o700)
-    monkeypatch.setattr(tempfile, "tempdir", str(temp))
-    server = EmbeddedPostgres(ram_path / ("a" * 120))
-    server.start()
-    (short,) = temp.iterdir()
-    server.stop()
-    (evil / ".s.PGSQL.5432").write_text("the socket of another server")
-    if trick == "link":
-        short.symlink_to(evil)
-    else:
-        short.mkdir(mode=0o777 if trick == "open" else 0o700)
-        if trick == "open":
-            short.chmod(0o777)
-        else:
-            os.chown(short, 12345, 12345)
-    with pytest.raises(GitstoreError, match="private folder") as refused:
-        server.start()
-    assert refused.value.code is Code.CONFIG
-    assert [path.name for path in evil.iterdir()] == [".s.PGSQL.5432"]
-
-
-@as_root
-def test_root_can_keep_the_data_at_home(
-    folder: Path, ram_path: Path, start: Callable[..., EmbeddedPostgres]
-) -> None:
-    """In a user namespace Postgres takes root for another user, and every file stays root's."""
-    needs_user_namespaces()
-    ram_path.chmod(0o700)
-    write(start(folder).conninfo())
-    assert {path.lstat().st_uid for path in [folder, *folder.rglob("*")]} == {0}
-
-
-@as_root
-def test_root_without_namespaces_switches_to_another_user(
-    folder: Path, ram_path: Path, monkeypatch: pytest.MonkeyPatch, start: Callable[..., EmbeddedPostgres]
-) -> None:
-    """The folder becomes that user's, and stays so when namespaces are allowed again."""
-    ram_path.chmod(0o755)
-    with monkeypatch.context() as without_tools:
-        without_tools.setenv("PATH", NO_TOOLS["PATH"])
-        server = start(folder)
-        write(server.conninfo())
-        owner = Path(f"/proc/{pid_of_server(folder)}").stat().st_uid
-        assert owner == folder.stat().st_uid != 0
-        server.stop()
-    assert read(start(folder).conninfo()) == 42
-    assert Path(f"/proc/{pid_of_server(folder)}").stat().st_uid == owner
-
-
-@as_root
-def test_a_cluster_of_root_is_handed_over_where_namespaces_are_forbidden_later(
-    folder: Path, ram_path: Path, monkeypatch: pytest.MonkeyPatch, start: Callable[..., EmbeddedPostgres]
-) -> None:
-    needs_user_namespaces()
-    ram_path.chmod(0o755)
-    server = start(folder)
-    write(server.conninfo())
-    server.stop()
-    monkeypatch.setenv("PATH", NO_TOOLS["PATH"])
-    assert read(start(folder).conninfo()) == 42
-
-
-@as_root
-def test_root_without_namespaces_is_told_which_folder_is_closed(
-    folder: Path, ram_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """In root's own home another user can't run the server: the error says where, and what to do."""
-    ram_path.chmod(0o700)
-    monkeypatch.setenv("PATH", NO_TOOLS["PATH"])
-    with pytest.raises(GitstoreError) as refused:
-        EmbeddedPostgres(folder).start()
-    assert refused.value.code is Code.CONFIG
-    for part in (f"{ram_path} is closed to", "DATABASE_URL", "GITSTORE_DATA"):
-        assert part in refused.value.message
-    assert folder.stat().st_uid == 0
-
-
-@as_root
-def test_binaries_in_a_closed_home_are_copied(
-    folder: Path, ram_path: Path, monkeypatch: pytest.MonkeyPatch, start: Callable[..., EmbeddedPostgres]
-) -> None:
-    """A virtual environment in root's home is of no use to the user who runs the server."""
-    ram_path.chmod(0o755)
-    home = embedded_binaries.find_binaries()
-    closed = ram_path / "root"
-    closed.mkdir(mode=0o700)
-    (closed / "site").symlink_to(home.parents[1])
-    monkeypatch.setattr(
-        embedded_binaries, "find_binaries", lambda: closed / "site" / home.relative_to(home.parents[1])
-    )
-    monkeypatch.setenv("PATH", NO_TOOLS["PATH"])
-    server = start(folder)
-    program = Path(f"/proc/{pid_of_server(folder)}/exe").readlink()
-    assert program.is_relative_to(folder)
-    server.stop()
-    server.start()
-
-
-@as_root
-@pytest.mark.parametrize("env", [{}, NO_TOOLS], ids=["pdeathsig", "without"])
-def test_an_ordinary_user_runs_it_as_it_is(
-    folder: Path, ram_path: Path, env: dict[str, str], start: Callable[..., EmbeddedPostgres]
-) -> None:
-    """Nobody special needs nothing special; root may run that user's folder, and leaves it usable."""
-    ram_path.chmod(0o755)
-    folder.mkdir()
-    nobody = pwd.getpwnam("nobody").pw_uid
-    os.chown(folder, nobody, nobody)
-    with keeper(folder, uid=nobody, env=env) as process:
-        write(answer_of(process))
-        assert Path(f"/proc/{pid_of_server(folder)}").stat().st_uid == nobody
-    assert process.returncode == 0
-    server = start(folder)
-    assert read(server.conninfo()) == 42
-    assert Path(f"/proc/{pid_of_server(folder)}").stat().st_uid == nobody
-    server.stop()
-    with keeper(folder, uid=nobody, env=env) as process:
-        assert read(answer_of(process)) == 42
-    assert {path.lstat().st_uid for path in [folder, *folder.rglob("*")]} == {nobody}
-
-
-@as_root
-def test_a_user_without_a_name_gets_one_in_a_namespace(folder: Path, ram_path: Path) -> None:
-    """initdb wants a passwd entry, which the user of a container often lacks."""
-    needs_user_namespaces()
-    ram_path.chmod(0o755)
-    folder.mkdir()
-    os.chown(folder, NAMELESS, NAMELESS)
-    with keeper(folder, uid=NAMELESS, env=NO_TOOLS) as process:
-        assert process.communicate()[1].startswith("unavailable: initdb ended with status 1")
-    with keeper(folder, uid=NAMELESS) as process:
-        write(answer_of(process))
-        assert Path(f"/proc/{pid_of_server(folder)}").stat().st_uid == NAMELESS
-
-
-@as_root
-def test_another_user_is_told_whose_folder_it_is(
-    folder: Path, ram_path: Path, start: Callable[..., EmbeddedPostgres]
-) -> None:
-    ram_path.chmod(0o755)
-    start(folder)
-    with keeper(folder, uid=NAMELESS) as process:
-        error = process.communicate()[1]
-    assert error.startswith("config: the embedded Postgres can't use")
-    assert "Traceback" not in error
-
-
 # What can't work
 
 
@@ -570,21 +267,6 @@ def test_a_cluster_of_another_major_version_is_left_alone(
     (folder / "data/PG_VERSION").write_text("17\n")
     with pytest.raises(GitstoreError, match="was made by Postgres 17") as refused:
         start(folder)
-    assert refused.value.code is Code.CONFIG
-
-
-def test_a_place_where_no_folder_can_be_is_a_coded_error(ram_path: Path) -> None:
-    (ram_path / "file").write_text("")
-    with pytest.raises(GitstoreError, match="can't use") as refused:
-        EmbeddedPostgres(ram_path / "file/postgres").start()
-    assert refused.value.code is Code.CONFIG
-
-
-@pytest.mark.parametrize("name", ["a$b", "a`b", 'a"b', "a\\b"])
-def test_a_path_that_initdb_would_misread_is_told(ram_path: Path, name: str) -> None:
-    """It hands the path to a shell in double quotes alone; what it says of that leads nobody on."""
-    with pytest.raises(GitstoreError, match="rename the folder") as refused:
-        EmbeddedPostgres(ram_path / name / "postgres").start()
     assert refused.value.code is Code.CONFIG
 
 
