@@ -11,11 +11,17 @@ from uuid import uuid4
 
 import psycopg
 import pytest
+from hypothesis import HealthCheck, settings
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
 from sync.embedded import SUPERUSER, USER, EmbeddedPostgres
 from sync.migrate import migrate
+
+# How fast a machine is says nothing of the code. Where a fixture's folder serves all examples, that is meant.
+NOT_ASKED = [HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
+settings.register_profile("gitstore", deadline=None, suppress_health_check=NOT_ASKED)
+settings.load_profile("gitstore")
 
 RAM_DISK = Path("/dev/shm")  # noqa: S108 (used through tempfile)
 ENOUGH = 2 << 30

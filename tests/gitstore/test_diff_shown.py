@@ -203,7 +203,7 @@ def test_a_file_that_does_not_parse_has_a_text_diff_all_the_same() -> None:
 _LINES = st.lists(st.sampled_from(["a", "b", "c", "d", "", "  e: 1"]), max_size=25)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(_LINES, _LINES, st.booleans(), st.booleans())
 def test_git_applies_a_text_diff(
     tmp_path_factory: pytest.TempPathFactory, old: list[str], new: list[str], open_old: bool, open_new: bool

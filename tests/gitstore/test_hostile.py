@@ -127,7 +127,7 @@ def inventory(bare: Path) -> set[str]:
 def push_them(bare: Path, git: Git, count: int) -> Counter[str]:
     seen: Counter[str] = Counter()
 
-    @settings(max_examples=count, deadline=None, database=None,
+    @settings(max_examples=count, database=None,
               suppress_health_check=list(HealthCheck))  # fmt: skip
     @given(pushes(), st.sampled_from([*REFS, *[DRAFT] * 20]), st.sampled_from([*[ZERO] * 6, b"ab" * 20]))
     def pushed(made: tuple[bytes, bytes], ref: bytes, old: bytes) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from dulwich.object_store import DiskObjectStore
 from dulwich.objects import Blob
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gitstore.disk.objects import Objects, ident, new_commit, person, text, utc
@@ -24,7 +24,7 @@ GRAPHS = st.lists(
 )
 
 
-@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(max_examples=30)
 @given(graph=GRAPHS)
 def test_ancestry_is_what_git_says_whatever_the_dates(bare: Path, graph: list[tuple[int, set[int]]]) -> None:
     """Random graphs with random commit dates: every pair is answered as the parents' closure says."""

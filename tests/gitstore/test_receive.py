@@ -16,7 +16,7 @@ from uuid import UUID
 
 import pytest
 from dulwich.protocol import PktLineParser, pkt_line
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gitstore import receive
@@ -303,7 +303,7 @@ def test_limits_of_a_pack_are_told(bare: Path, author: Author) -> None:
         store.close()
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60)
 @given(data=st.data())
 def test_a_mutated_push_is_answered_honestly(
     store: Store, author: Author, bare: Path, data: st.DataObject

@@ -29,12 +29,6 @@ PATIENCE = 30.0
 
 
 @pytest.fixture
-def upstream(ram_path: Path) -> Iterator[Upstream]:
-    with upstream_in(ram_path / "upstream") as made:
-        yield made
-
-
-@pytest.fixture
 def following(house: House, upstream: Upstream) -> Following:
     return Following(house, upstream.url)
 

@@ -2,25 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from pathlib import Path
-
-import pytest
+from collections.abc import Callable
 
 from tests.sync.conftest import House
 from tests.webhooks.receiving import Receiver, say
 from tests.webhooks.sending import Post
 from tests.webhooks.sourcing import Following
 from tests.webhooks.test_courier import happen
-from tests.webhooks.upstreams import Upstream, flow, upstream_in
+from tests.webhooks.upstreams import Upstream, flow
 from webhooks import subscriptions
 from webhooks.figures import Figures, figures
-
-
-@pytest.fixture
-def upstream(ram_path: Path) -> Iterator[Upstream]:
-    with upstream_in(ram_path / "upstream") as made:
-        yield made
 
 
 def told(house: House) -> Figures:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Iterator
-from pathlib import Path
 from typing import LiteralString
 
 import pytest
@@ -15,14 +13,8 @@ from sync import reconcile
 from sync.verify import verify
 from tests.sync.conftest import House
 from tests.webhooks.sourcing import Following
-from tests.webhooks.upstreams import Upstream, upstream_in
+from tests.webhooks.upstreams import Upstream
 from tests.webhooks.working import work
-
-
-@pytest.fixture
-def upstream(ram_path: Path) -> Iterator[Upstream]:
-    with upstream_in(ram_path / "upstream") as made:
-        yield made
 
 
 @pytest.mark.parametrize(

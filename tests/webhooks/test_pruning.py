@@ -20,11 +20,6 @@ from webhooks.pruning import Pruned, prune
 MONTH = timedelta(days=30)
 
 
-@pytest.fixture
-def post(house: House, receiver: Receiver) -> Post:
-    return Post(house, receiver.allow)
-
-
 def run(post: Post | Following, query: LiteralString) -> None:
     with post.database.as_owner() as tx:
         tx.run(query)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -11,19 +10,11 @@ import pytest
 from gitstore.offers import Layout
 from sync.verify import verify
 from tests.sync.conftest import House
-from tests.webhooks.sourcing import Following
-from tests.webhooks.upstreams import Upstream, flow, upstream_in
+from tests.webhooks.sourcing import Follow, Following
+from tests.webhooks.upstreams import Upstream, flow
 from webhooks.sources import Direction
 
 REFUSE = "#!/bin/sh\necho 'tags are protected here' >&2\nexit 1\n"
-
-Follow = Callable[..., Following]
-
-
-@pytest.fixture
-def upstream(ram_path: Path) -> Iterator[Upstream]:
-    with upstream_in(ram_path / "upstream") as made:
-        yield made
 
 
 @pytest.fixture

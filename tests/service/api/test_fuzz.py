@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import unquote_to_bytes
 
 import pytest
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from werkzeug.test import TestResponse, create_environ, run_wsgi_app
 from werkzeug.wrappers import Request
@@ -18,9 +18,7 @@ from service.ui.routes import is_page
 from tests.service.api.conftest import Client, definition, yaml
 
 REFUSALS = {400, 401, 403, 404, 405, 409, 412, 413, 415, 422, 428}
-SETTINGS = settings(
-    max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+SETTINGS = settings(max_examples=100)
 
 # Bytes of a path, percent-encoded: every one of them, and often what our own paths are made of.
 _OURS = "workflows a versions draft publish 1 v2 current latest definition revert validate tokens ui hooks"

@@ -124,7 +124,7 @@ def test_answers_are_as_declared(house: House, owner: Client, operation: str, mo
     owner.post("/workflows/a/versions", json={"definition": definition("https://3.example/")})
     api = schemathesis.openapi.from_wsgi("/openapi.json", house.app)
 
-    @settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
+    @settings(max_examples=15, suppress_health_check=list(HealthCheck), derandomize=True)
     @given(data())
     def check(drawn: DataObject) -> None:
         case: Any = drawn.draw(api.find_operation_by_id(operation).as_strategy(generation_mode=mode))
