@@ -36,7 +36,8 @@ from gitstore.content import Content
 from gitstore.disk.objects import Objects, new_commit
 from gitstore.errors import Code, GitstoreError
 from gitstore.model import Person
-from gitstore.receive import CAPABILITIES, ZERO, Receiver
+from gitstore.push_head import ZERO
+from gitstore.receive import CAPABILITIES, Receiver
 from gitstore.recording import Occasion
 from gitstore.store import Store, Who
 from gitstore.telling import Telling
@@ -118,11 +119,13 @@ def carry_out(store: Store, write: dict[str, Any]) -> object:
         case "publish":
             return store.publish(slug, WHO, message="Ship it").number
         case "discard":
-            return store.discard_draft(slug, WHO)
+            store.discard_draft(slug, WHO)
+            return None
         case "revert":
             return store.revert(slug, 1, WHO, expected="*").commit
         case "current":
-            return store.move_current(slug, 1, WHO, hold=True)
+            store.move_current(slug, 1, WHO, hold=True)
+            return None
         case "publish many":
             return publish_many(store, slug, write["label"], write["count"])
         case "push":

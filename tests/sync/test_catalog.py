@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -10,10 +9,12 @@ import pytest
 from gitstore.errors import Code, GitstoreError
 from gitstore.model import Rules
 from sync import catalog
+from sync.db import Database
+from tests.sync.conftest import House
 
 
 @pytest.fixture
-def shop(house: Any) -> Any:
+def shop(house: House) -> House:
     for number in range(1, 6):
         house.publish("order-sync", f"https://v{number}.example/")
     house.store.move_current("order-sync", 2, house.who)
@@ -21,7 +22,7 @@ def shop(house: Any) -> Any:
     return house
 
 
-def test_history_is_the_open_draft_then_the_newest_version_first(shop: Any):
+def test_history_is_the_open_draft_then_the_newest_version_first(shop: House) -> None:
     with shop.database.reading(shop.claims) as tx:
         page = catalog.history(tx, shop.workflow_id("order-sync"))
     assert [(row.version_number, row.state) for row in page.rows] == [
@@ -32,18 +33,19 @@ def test_history_is_the_open_draft_then_the_newest_version_first(shop: Any):
     assert [row.version_number for row in page.rows if row.is_current] == [2]
 
 
-def test_pages_join_without_a_gap_and_without_a_row_twice(shop: Any):
+def test_pages_join_without_a_gap_and_without_a_row_twice(shop: House) -> None:
     seen: list[int] = []
-    before = None
+    before: int | None = None
     with shop.database.reading(shop.claims) as tx:
         for _ in range(3):
             page = catalog.history(tx, shop.workflow_id("order-sync"), before=before, limit=2)
             seen += [row.version_number for row in page.rows]
+            assert not isinstance(page.next, str)
             before = page.next
     assert (seen, before) == ([6, 5, 4, 3, 2, 1], None)
 
 
-def test_history_by_state(shop: Any):
+def test_history_by_state(shop: House) -> None:
     workflow = shop.workflow_id("order-sync")
     with shop.database.reading(shop.claims) as tx:
         drafts = catalog.history(tx, workflow, state="draft", limit=1)
@@ -54,21 +56,19 @@ def test_history_by_state(shop: Any):
     assert published.next == 3
 
 
-def test_a_version_by_number_draft_current_and_latest(shop: Any):
+def test_a_version_by_number_draft_current_and_latest(shop: House) -> None:
     workflow = shop.workflow_id("order-sync")
     with shop.database.reading(shop.claims) as tx:
         found = {
             which: catalog.version(tx, workflow, which) for which in (1, 2, 5, "draft", "current", "latest")
         }
         missing = [catalog.version(tx, workflow, number) for number in (0, 6, 7, 2**40)]
-    assert {which: row.version_number for which, row in found.items() if row} == {
-        **{1: 1, 2: 2, 5: 5},
-        **{"draft": 6, "current": 2, "latest": 5},
-    }
+    numbers: dict[catalog.Which, int] = {1: 1, 2: 2, 5: 5, "draft": 6, "current": 2, "latest": 5}
+    assert {which: row.version_number for which, row in found.items() if row} == numbers
     assert missing == [None] * 4, "6 is the draft, which has no number yet"
 
 
-def test_a_full_version_has_the_definition(shop: Any):
+def test_a_full_version_has_the_definition(shop: House) -> None:
     with shop.database.reading(shop.claims) as tx:
         version = catalog.full_version(tx, shop.workflow_id("order-sync"), "current")
     assert version is not None
@@ -76,7 +76,7 @@ def test_a_full_version_has_the_definition(shop: Any):
     assert version.slug == "order-sync"
 
 
-def test_a_workflow_by_id_and_by_slug_is_the_same(shop: Any):
+def test_a_workflow_by_id_and_by_slug_is_the_same(shop: House) -> None:
     with shop.database.reading(shop.claims) as tx:
         by_id = catalog.workflow(tx, shop.workflow_id("order-sync"))
         by_slug = catalog.workflow_by_slug(tx, shop.project, "order-sync")
@@ -86,17 +86,17 @@ def test_a_workflow_by_id_and_by_slug_is_the_same(shop: Any):
     assert (by_id.current_number, by_id.latest_number, by_id.draft_number) == (2, 5, 6)
 
 
-def test_what_was_never_published_has_no_current_and_no_latest(house: Any):
+def test_what_was_never_published_has_no_current_and_no_latest(house: House) -> None:
     house.save("order-sync")
     with house.database.reading(house.claims) as tx:
         workflow = catalog.workflow_by_slug(tx, house.project, "order-sync")
         for which in ("current", "latest"):
-            assert catalog.version(tx, house.workflow_id("order-sync"), which) is None  # type: ignore[arg-type]
+            assert catalog.version(tx, house.workflow_id("order-sync"), which) is None
     assert workflow is not None
     assert (workflow.current_number, workflow.latest_number, workflow.draft_number) == (None, 0, 1)
 
 
-def test_workflows_are_listed_by_slug_in_pages(house: Any):
+def test_workflows_are_listed_by_slug_in_pages(house: House) -> None:
     for slug in ("b", "a-b", "a", "a0"):
         house.save(slug)
     with house.database.reading(house.claims) as tx:
@@ -123,21 +123,21 @@ def test_workflows_are_listed_by_slug_in_pages(house: Any):
     ],
 )
 def test_search_looks_in_slug_name_and_description_and_takes_text_as_it_is(
-    shelf: Any, q: str, found: list[str]
-):
+    shelf: House, q: str, found: list[str]
+) -> None:
     with shelf.database.reading(shelf.claims) as tx:
         assert [row.slug for row in catalog.workflows(tx, shelf.project, q=q).rows] == found
 
 
 @pytest.fixture
-def shelf(house: Any) -> Any:
+def shelf(house: House) -> House:
     house.save("order-sync", name="Orders", description="To the Warehouse")
     house.save("sale", name="100% a_b back\\slash")
     house.save("hundred", name="1000 Größen", description="")
     return house
 
 
-def test_a_project_is_made_once(database: Any):
+def test_a_project_is_made_once(database: Database) -> None:
     with database.as_owner() as tx:
         made = catalog.create_project(tx, uuid4(), "shop", "Shop", Rules.ANY)
         assert catalog.project(tx, "shop") == made == catalog.project_by_id(tx, made.id)
@@ -146,12 +146,12 @@ def test_a_project_is_made_once(database: Any):
     assert refused.value.code is Code.PROJECT_EXISTS
 
 
-def test_history_asks_for_no_definition():
+def test_history_asks_for_no_definition() -> None:
     """A megabyte each: what is not asked for is not fetched from where Postgres keeps large values."""
     assert all("definition" not in query for query in catalog._HISTORY.values())
 
 
-def test_history_is_read_from_the_index_whatever_the_policies_add(shop: Any):
+def test_history_is_read_from_the_index_whatever_the_policies_add(shop: House) -> None:
     with shop.database.reading(shop.claims) as tx:
         tx.run("set local enable_seqscan = off")
         tx.run("set local enable_sort = off")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from typing import Any
 
 import pytest
 
@@ -12,12 +11,13 @@ from gitstore.content import Content
 from sync import catalog, verify
 from sync.rebuild import rebuild
 from sync.reconcile import full_pass
+from tests.sync.conftest import House
 
 JUMPS = [datetime(year, 6, 1, tzinfo=UTC) for year in (2030, 2020, 2030, 1999, 2026, 2026)]
 
 
 @pytest.fixture
-def house(house: Any) -> Any:
+def house(house: House) -> House:
     """Whose clock jumps at every look, ahead and back, and sometimes stands still."""
 
     def jumping() -> Iterator[datetime]:
@@ -29,7 +29,7 @@ def house(house: Any) -> Any:
     return house
 
 
-def numbers(house: Any) -> list[int]:
+def numbers(house: House) -> list[int]:
     """Of the history, a page at a time."""
     found: list[int] = []
     with house.database.reading(house.claims) as tx:
@@ -40,7 +40,7 @@ def numbers(house: Any) -> list[int]:
     return found
 
 
-def test_versions_are_in_the_order_of_their_numbers(house: Any) -> None:
+def test_versions_are_in_the_order_of_their_numbers(house: House) -> None:
     """In the history, as the latest and as the current one; the rows are what Git makes of them."""
     for number in range(1, 8):
         assert house.publish("a", f"https://v{number}.example/") == number
@@ -58,7 +58,7 @@ def test_versions_are_in_the_order_of_their_numbers(house: Any) -> None:
     assert house.mirrored() == before
 
 
-def test_what_is_discarded_at_the_same_time_is_kept_all_the_same(house: Any) -> None:
+def test_what_is_discarded_at_the_same_time_is_kept_all_the_same(house: House) -> None:
     """Each under a name of its own, though the name is made of the time."""
     house.store.clock = lambda: JUMPS[0]
     heads = set()

@@ -21,6 +21,7 @@ from gitstore import names
 from gitstore.disk.sweeping import sweep
 from sync import verify
 from sync.reconcile import reconcile
+from tests.sync.conftest import House
 from tests.sync.crashing import PLACES, Killer, push_request
 
 WRITES = ("create", "save", "publish", "push", "discard", "revert", "current")
@@ -34,7 +35,7 @@ def tmp_path(ram_path: Path) -> Path:
 
 
 @pytest.fixture
-def killer(house: Any, conninfo: str) -> Iterator[Killer]:
+def killer(house: House, conninfo: str) -> Iterator[Killer]:
     with closing(Killer(house.store.path, house.project, conninfo)) as killer:
         yield killer
 
@@ -42,7 +43,7 @@ def killer(house: Any, conninfo: str) -> Iterator[Killer]:
 class Bench:
     """Kills writes to workflow after workflow, and looks at what is left of each."""
 
-    def __init__(self, house: Any, killer: Killer, scratch: Path) -> None:
+    def __init__(self, house: House, killer: Killer, scratch: Path) -> None:
         self.house, self.killer, self.scratch = house, killer, scratch
         self.count = 0
         self.slowest = 0.0
@@ -135,7 +136,7 @@ class Bench:
 
 
 @pytest.fixture
-def bench(house: Any, killer: Killer, tmp_path: Path) -> Bench:
+def bench(house: House, killer: Killer, tmp_path: Path) -> Bench:
     return Bench(house, killer, tmp_path / "scratch")
 
 

@@ -10,12 +10,12 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from gitstore.disk.maintenance import collect
 from sync import verify
+from tests.sync.conftest import House
 from tests.sync.crashing import Killer, push_request
 
 PUBLISHES = int(os.environ.get("GITSTORE_TEST_PUBLISHES", "1000"))
@@ -28,7 +28,7 @@ def tmp_path(ram_path: Path) -> Path:
 
 
 @pytest.fixture
-def crowd(house: Any, conninfo: str) -> Iterator[list[Killer]]:
+def crowd(house: House, conninfo: str) -> Iterator[list[Killer]]:
     """Eight processes that write to the house."""
     with ExitStack() as stack:
         yield [
@@ -36,13 +36,13 @@ def crowd(house: Any, conninfo: str) -> Iterator[list[Killer]]:
         ]
 
 
-def check_sound(house: Any) -> None:
+def check_sound(house: House) -> None:
     with closing(house.unmirrored()) as store:
         assert list(verify.verify(house.database, store)) == []
     house.git("fsck", "--strict", "--no-dangling")
 
 
-def publish_all(house: Any, crowd: list[Killer], count: int) -> float:
+def publish_all(house: House, crowd: list[Killer], count: int) -> float:
     """All processes publish versions of one workflow: exactly `count` of them. The slowest, in seconds."""
     house.store.create_workflow("a", None, house.who)
     writes = [
@@ -67,7 +67,7 @@ def publish_all(house: Any, crowd: list[Killer], count: int) -> float:
 class Gc(threading.Thread):
     """git's maintenance, again and again, with no grace to speak of."""
 
-    def __init__(self, house: Any) -> None:
+    def __init__(self, house: House) -> None:
         super().__init__()
         self.house = house
         self.runs = 0
@@ -85,11 +85,11 @@ class Gc(threading.Thread):
             time.sleep(0.05)
 
 
-def test_eight_processes_publish_contiguous_versions(house: Any, crowd: list[Killer]) -> None:
+def test_eight_processes_publish_contiguous_versions(house: House, crowd: list[Killer]) -> None:
     publish_all(house, crowd, 40)
 
 
-def test_maintenance_beside_them_loses_nothing(house: Any, crowd: list[Killer]) -> None:
+def test_maintenance_beside_them_loses_nothing(house: House, crowd: list[Killer]) -> None:
     gc = Gc(house)
     gc.start()
     try:
@@ -106,7 +106,7 @@ def test_maintenance_beside_them_loses_nothing(house: Any, crowd: list[Killer]) 
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("beside", [False, True], ids=["alone", "beside gc"])
 def test_a_thousand_publishes(
-    house: Any, crowd: list[Killer], beside: bool, capsys: pytest.CaptureFixture[str]
+    house: House, crowd: list[Killer], beside: bool, capsys: pytest.CaptureFixture[str]
 ) -> None:
     gc, started = Gc(house), time.monotonic()
     if beside:
@@ -123,7 +123,7 @@ def test_a_thousand_publishes(
         print(f"\n  {PUBLISHES} publishes, {took:.0f} s, slowest {slowest:.2f} s, {gc.runs} runs of gc")
 
 
-def race(house: Any, crowd: list[Killer], folder: Path, slug: str) -> None:
+def race(house: House, crowd: list[Killer], folder: Path, slug: str) -> None:
     """All push other content under the same tags: one wins, every other is told why not."""
     requests = [push_request(folder, slug, f"p{number}") for number in range(len(crowd))]
     writes = [{"kind": "push", "slug": slug, "request": str(path)} for path in requests]
@@ -138,7 +138,7 @@ def race(house: Any, crowd: list[Killer], folder: Path, slug: str) -> None:
     assert sorted(house.store.version_tags(slug)) == [1, 2]
 
 
-def test_a_race_for_a_tag_has_one_winner(house: Any, crowd: list[Killer], tmp_path: Path) -> None:
+def test_a_race_for_a_tag_has_one_winner(house: House, crowd: list[Killer], tmp_path: Path) -> None:
     for number in range(5):
         race(house, crowd, tmp_path / "scratch", f"r{number}")
     check_sound(house)
@@ -147,7 +147,7 @@ def test_a_race_for_a_tag_has_one_winner(house: Any, crowd: list[Killer], tmp_pa
 @pytest.mark.soak
 @pytest.mark.timeout(3600)
 def test_a_thousand_races(
-    house: Any, crowd: list[Killer], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    house: House, crowd: list[Killer], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     started = time.monotonic()
     for number in range(RACES):

@@ -21,7 +21,7 @@ from sync.embedded import EmbeddedPostgres
 WHO = "select current_user, nullif(current_setting('request.jwt.claims', true), '')"
 
 
-def test_each_transaction_is_its_role_and_the_claims_last_as_long_as_it(conninfo: str):
+def test_each_transaction_is_its_role_and_the_claims_last_as_long_as_it(conninfo: str) -> None:
     database = Database(conninfo, max_connections=1)
     someone = uuid4()
     with database.reading(claims_of(someone)) as tx:
@@ -36,7 +36,9 @@ def test_each_transaction_is_its_role_and_the_claims_last_as_long_as_it(conninfo
 
 
 @pytest.mark.parametrize("fails_with", [ValueError, KeyboardInterrupt])
-def test_claims_do_not_outlive_a_transaction_that_failed(conninfo: str, fails_with: type[BaseException]):
+def test_claims_do_not_outlive_a_transaction_that_failed(
+    conninfo: str, fails_with: type[BaseException]
+) -> None:
     database = Database(conninfo, max_connections=1)
     with pytest.raises(fails_with), database.as_user(claims_of(uuid4())):
         raise fails_with
@@ -45,25 +47,25 @@ def test_claims_do_not_outlive_a_transaction_that_failed(conninfo: str, fails_wi
     database.close()
 
 
-def test_claims_with_quotes_and_unicode_arrive_as_they_are(database: Database):
+def test_claims_with_quotes_and_unicode_arrive_as_they_are(database: Database) -> None:
     strange = "o'brien\\ \"; drop table x; -- %s %(a)s \N{SNOWMAN}"
     with database.reading({"sub": strange}) as tx:
         assert tx.value("select current_setting('request.jwt.claims')::jsonb ->> 'sub'") == strange
         assert tx.value("select gitstore.visible_projects()") == []
 
 
-def test_a_subject_that_is_no_uuid_is_nobody(database: Database):
+def test_a_subject_that_is_no_uuid_is_nobody(database: Database) -> None:
     for subject in ("", "me", "00000000-0000-0000-0000-00000000000g", None, 7):
         with database.reading({"sub": subject}) as tx:
             assert tx.value("select gitstore.visible_projects()") == []
 
 
-def test_reading_cannot_write(database: Database):
+def test_reading_cannot_write(database: Database) -> None:
     with pytest.raises(GitstoreError), database.reading({}) as tx:
         tx.run("create temporary table t (id int)")
 
 
-def test_what_a_failed_transaction_did_is_undone(database: Database):
+def test_what_a_failed_transaction_did_is_undone(database: Database) -> None:
     with pytest.raises(ValueError, match="no"), database.as_owner() as tx:  # noqa: PT012
         tx.run("create table gitstore.scratch (id int)")
         raise ValueError("no")
@@ -71,7 +73,7 @@ def test_what_a_failed_transaction_did_is_undone(database: Database):
         assert tx.value("select to_regclass('gitstore.scratch')") is None
 
 
-def test_a_swallowed_error_is_not_taken_for_a_commit(database: Database):
+def test_a_swallowed_error_is_not_taken_for_a_commit(database: Database) -> None:
     with (
         pytest.raises(GitstoreError, match="rolled back"),
         database.as_owner() as tx,
@@ -82,7 +84,7 @@ def test_a_swallowed_error_is_not_taken_for_a_commit(database: Database):
 
 def test_connections_that_were_cut_while_idle_are_replaced_unnoticed(
     database: Database, postgres_admin_conninfo: str
-):
+) -> None:
     def ping(_: int) -> None:
         database.ping()
         time.sleep(0.02)
@@ -97,7 +99,7 @@ def test_connections_that_were_cut_while_idle_are_replaced_unnoticed(
 
 def test_a_connection_cut_in_the_middle_is_unavailable_and_the_next_request_works(
     database: Database, postgres_admin_conninfo: str
-):
+) -> None:
     with pytest.raises(GitstoreError) as refused, database.as_owner() as tx:  # noqa: PT012
         pid = tx.value("select pg_backend_pid()")
         with psycopg.connect(postgres_admin_conninfo, autocommit=True) as admin:
@@ -108,7 +110,7 @@ def test_a_connection_cut_in_the_middle_is_unavailable_and_the_next_request_work
     database.ping()
 
 
-def test_a_stopped_server_is_a_quick_refusal_and_a_started_one_is_found_again(tmp_path: Path):
+def test_a_stopped_server_is_a_quick_refusal_and_a_started_one_is_found_again(tmp_path: Path) -> None:
     server = EmbeddedPostgres(tmp_path / "postgres")
     database = Database(server.start(), max_connections=4)
     try:
@@ -127,7 +129,7 @@ def test_a_stopped_server_is_a_quick_refusal_and_a_started_one_is_found_again(tm
         server.stop()
 
 
-def test_a_wait_for_a_lock_ends_as_busy(conninfo: str):
+def test_a_wait_for_a_lock_ends_as_busy(conninfo: str) -> None:
     database = Database(conninfo, lock_seconds=0.2)
     with database.as_mirror() as first:
         first.run("select pg_advisory_xact_lock(1)")
@@ -137,7 +139,7 @@ def test_a_wait_for_a_lock_ends_as_busy(conninfo: str):
     assert (refused.value.code, refused.value.data) == (Code.BUSY, {"retry_after": 1})
 
 
-def test_a_statement_that_takes_too_long_ends_as_busy(conninfo: str):
+def test_a_statement_that_takes_too_long_ends_as_busy(conninfo: str) -> None:
     database = Database(conninfo, statement_seconds=0.1)
     with pytest.raises(GitstoreError) as refused, database.reading({}) as tx:
         tx.run("select pg_sleep(5)")
@@ -147,7 +149,7 @@ def test_a_statement_that_takes_too_long_ends_as_busy(conninfo: str):
     assert refused.value.code is Code.BUSY
 
 
-def test_more_requests_than_connections_wait_for_one(conninfo: str):
+def test_more_requests_than_connections_wait_for_one(conninfo: str) -> None:
     database = Database(conninfo, max_connections=2)
 
     def work(_: int) -> None:
@@ -160,14 +162,14 @@ def test_more_requests_than_connections_wait_for_one(conninfo: str):
 
 
 @pytest.mark.parametrize("value", ["a\0b", "half \ud800 pair"])
-def test_text_that_postgres_cannot_hold_is_malformed(database: Database, value: str):
+def test_text_that_postgres_cannot_hold_is_malformed(database: Database, value: str) -> None:
     with pytest.raises(GitstoreError) as refused, database.reading({}) as tx:
         tx.value("select %(value)s::text", value=value)
     assert refused.value.code is Code.MALFORMED
 
 
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
-def test_a_forked_child_has_connections_of_its_own(database: Database):
+def test_a_forked_child_has_connections_of_its_own(database: Database) -> None:
     database.ping()
     child = os.fork()
     if child == 0:
@@ -183,7 +185,7 @@ def test_a_forked_child_has_connections_of_its_own(database: Database):
         database.ping()
 
 
-def test_a_pool_opens_once_however_many_ask_first(make_database: Callable[..., str]):
+def test_a_pool_opens_once_however_many_ask_first(make_database: Callable[..., str]) -> None:
     database = Database(make_database(), max_connections=4)
     start = threading.Barrier(4)
 

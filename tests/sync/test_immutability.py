@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, LiteralString
+from typing import LiteralString
 from uuid import uuid4
 
 import pytest
@@ -17,6 +17,7 @@ from gitstore.versions import workflow_id
 from sync import verify
 from sync.catalog import create_project
 from sync.db import Transaction
+from tests.sync.conftest import House
 
 COLUMNS = [
     *("id", "workflow_id", "project_id", "version_number", "state", "created_at", "published_at"),
@@ -26,20 +27,20 @@ COLUMNS = [
 
 
 @pytest.fixture
-def published(house: Any) -> Any:
+def published(house: House) -> House:
     house.publish("order-sync")
     house.save("order-sync", "https://b.example/")
     return house
 
 
-def test_the_columns_tried_below_are_all_there_are(published: Any):
+def test_the_columns_tried_below_are_all_there_are(published: House) -> None:
     assert list(published.rows("workflow_versions")[0]) == COLUMNS
 
 
-def test_no_column_of_a_published_row_changes_by_the_mirror(published: Any):
+def test_no_column_of_a_published_row_changes_by_the_mirror(published: House) -> None:
     before = published.rows("workflow_versions")
     for column in COLUMNS:
-        statement: Any = f"update gitstore.workflow_versions set {column} = default where state = 'published'"  # noqa: S608
+        statement = f"update gitstore.workflow_versions set {column} = default where state = 'published'"  # noqa: S608
         with pytest.raises(GitstoreError) as refused, published.database.as_mirror() as tx:
             tx.run(statement)
         assert refused.value.code is Code.INTEGRITY, column
@@ -79,7 +80,7 @@ TABLES = ("projects", "workflows", "workflow_versions", "events", "audit_log")
 
 
 @contextmanager
-def acting_as(house: Any, role: str) -> Iterator[Transaction]:
+def acting_as(house: House, role: str) -> Iterator[Transaction]:
     """A transaction as a role of the runtime, with the claims of an owner of the project."""
     with house.database.as_owner() as tx:
         tx.run("select set_config('request.jwt.claims', %(claims)s, true)", claims=json.dumps(house.claims))
@@ -88,7 +89,7 @@ def acting_as(house: Any, role: str) -> Iterator[Transaction]:
 
 
 @pytest.mark.parametrize("role", RUNTIME)
-def test_no_statement_of_a_runtime_role_changes_the_record(published: Any, role: str):
+def test_no_statement_of_a_runtime_role_changes_the_record(published: House, role: str) -> None:
     before = [published.rows(table) for table in TABLES]
     for statement in STATEMENTS + BESIDE:
         with pytest.raises(GitstoreError) as refused, acting_as(published, role) as tx:
@@ -97,7 +98,7 @@ def test_no_statement_of_a_runtime_role_changes_the_record(published: Any, role:
     assert [published.rows(table) for table in TABLES] == before
 
 
-def test_no_mistake_of_the_owner_changes_the_record(published: Any):
+def test_no_mistake_of_the_owner_changes_the_record(published: House) -> None:
     before = [published.rows(table) for table in TABLES]
     for statement in STATEMENTS[:10]:
         with pytest.raises(GitstoreError) as refused, published.database.as_owner() as tx:
@@ -106,7 +107,7 @@ def test_no_mistake_of_the_owner_changes_the_record(published: Any):
     assert [published.rows(table) for table in TABLES] == before
 
 
-def test_a_project_with_a_record_is_not_deleted_to_be_made_again(published: Any):
+def test_a_project_with_a_record_is_not_deleted_to_be_made_again(published: House) -> None:
     """Not by its owner, not past the triggers; its name is taken, and another project has other ids."""
     with pytest.raises(GitstoreError), published.database.as_owner() as tx:
         tx.run("delete from gitstore.projects")
@@ -119,7 +120,7 @@ def test_a_project_with_a_record_is_not_deleted_to_be_made_again(published: Any)
     assert list(verify.verify(published.database, published.store)) == []
 
 
-def test_saying_upkeep_helps_nobody_but_the_owner(published: Any):
+def test_saying_upkeep_helps_nobody_but_the_owner(published: House) -> None:
     statement: LiteralString = "delete from gitstore.workflow_versions where state = 'published'"
     upkeep: LiteralString = "do $$ begin perform set_config('gitstore.upkeep', 'on', true); "
     with pytest.raises(GitstoreError) as refused, published.database.as_mirror() as tx:
@@ -129,23 +130,23 @@ def test_saying_upkeep_helps_nobody_but_the_owner(published: Any):
     assert published.tamper(statement) == 1
 
 
-def test_not_even_upkeep_truncates(published: Any):
+def test_not_even_upkeep_truncates(published: House) -> None:
     with pytest.raises(GitstoreError):
         published.tamper("truncate gitstore.workflow_versions cascade")
 
 
-def test_a_draft_is_free_to_change_and_to_go(published: Any):
+def test_a_draft_is_free_to_change_and_to_go(published: House) -> None:
     with published.database.as_mirror() as tx:
         assert tx.run("update gitstore.workflow_versions set message = 'x' where state = 'draft'") == 1
         assert tx.run("delete from gitstore.workflow_versions where state = 'draft'") == 1
 
 
-def test_a_row_says_published_by_all_signs_or_none(published: Any):
+def test_a_row_says_published_by_all_signs_or_none(published: House) -> None:
     with pytest.raises(GitstoreError), published.database.as_mirror() as tx:
         tx.run("update gitstore.workflow_versions set state = 'published' where state = 'draft'")
 
 
-def test_a_workflow_has_one_draft(published: Any):
+def test_a_workflow_has_one_draft(published: House) -> None:
     with pytest.raises(GitstoreError), published.database.as_mirror() as tx:
         tx.run("""
             insert into gitstore.workflow_versions
@@ -156,6 +157,6 @@ def test_a_workflow_has_one_draft(published: Any):
         """)
 
 
-def test_a_version_belongs_to_the_project_of_its_workflow(published: Any):
+def test_a_version_belongs_to_the_project_of_its_workflow(published: House) -> None:
     with pytest.raises(GitstoreError), published.database.as_mirror() as tx:
         tx.run("update gitstore.workflow_versions set project_id = gen_random_uuid() where state = 'draft'")

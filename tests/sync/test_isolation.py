@@ -6,7 +6,7 @@ import secrets
 from collections.abc import Callable
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
-from typing import Any, LiteralString
+from typing import LiteralString
 from uuid import UUID, uuid4
 
 import psycopg
@@ -16,6 +16,7 @@ from gitstore.errors import Code, GitstoreError
 from sync import audit, catalog, tokens
 from sync.audit import Origin
 from sync.db import Claims, Database, Transaction, claims_of
+from tests.sync.conftest import House
 
 COUNTS: dict[str, LiteralString] = {
     "projects": "select count(*) from gitstore.projects",
@@ -31,7 +32,7 @@ OWNERS = ("members", "access_tokens", "audit_log")
 
 
 @pytest.fixture
-def ours(make_house: Callable[..., Any]) -> Any:
+def ours(make_house: Callable[..., House]) -> House:
     house = make_house("ours")
     house.publish("order-sync")
     add_member(house, uuid4(), "viewer")
@@ -39,7 +40,7 @@ def ours(make_house: Callable[..., Any]) -> Any:
 
 
 @pytest.fixture
-def theirs(make_house: Callable[..., Any]) -> Any:
+def theirs(make_house: Callable[..., House]) -> House:
     house = make_house("theirs")
     house.publish("payroll")
     house.save("payroll", "https://secret.example/")
@@ -47,7 +48,7 @@ def theirs(make_house: Callable[..., Any]) -> Any:
     return house
 
 
-def add_member(house: Any, user: UUID, role: str) -> Claims:
+def add_member(house: House, user: UUID, role: str) -> Claims:
     house.tamper(
         "insert into gitstore.members (project_id, user_id, role) values (%(project)s, %(user)s, %(role)s)",
         project=house.project,
@@ -57,7 +58,7 @@ def add_member(house: Any, user: UUID, role: str) -> Claims:
     return claims_of(user)
 
 
-def token(house: Any, role: str, expires_at: datetime | None = None) -> UUID:
+def token(house: House, role: str, expires_at: datetime | None = None) -> UUID:
     with house.database.as_owner() as tx:
         return tokens.create(tx, house.project, role, role, secrets.token_bytes(32), expires_at).id
 
@@ -67,12 +68,12 @@ def counts(database: Database, claims: Claims) -> dict[str, int]:
         return {table: tx.value(query) for table, query in COUNTS.items()}
 
 
-def test_nobody_sees_nothing(ours: Any, theirs: Any):
+def test_nobody_sees_nothing(ours: House, theirs: House) -> None:
     for claims in ({}, claims_of(uuid4()), claims_of(ours.project), {"role": "service_role"}):
         assert set(counts(ours.database, claims).values()) == {0}
 
 
-def test_an_owner_sees_all_of_the_own_project_and_nothing_of_another(ours: Any, theirs: Any):
+def test_an_owner_sees_all_of_the_own_project_and_nothing_of_another(ours: House, theirs: House) -> None:
     claims = ours.claims
     with ours.database.reading(claims) as tx:
         assert [project.slug for project in catalog.projects(tx)] == ["ours"]
@@ -82,7 +83,7 @@ def test_an_owner_sees_all_of_the_own_project_and_nothing_of_another(ours: Any, 
 
 
 @pytest.mark.parametrize("role", ["viewer", "editor", "publisher"])
-def test_others_of_a_project_see_its_workflows_but_not_its_tokens_and_log(ours: Any, role: str):
+def test_others_of_a_project_see_its_workflows_but_not_its_tokens_and_log(ours: House, role: str) -> None:
     for claims in (claims_of(token(ours, role)), add_member(ours, uuid4(), role)):
         seen = counts(ours.database, claims)
         assert all(seen[table] > 0 for table in READABLE)
@@ -90,7 +91,7 @@ def test_others_of_a_project_see_its_workflows_but_not_its_tokens_and_log(ours: 
         assert seen["members"] <= 1  # oneself
 
 
-def test_the_projects_owner_needs_no_membership(ours: Any):
+def test_the_projects_owner_needs_no_membership(ours: House) -> None:
     owner = uuid4()
     ours.tamper(
         "update gitstore.projects set owner = %(owner)s where id = %(id)s", owner=owner, id=ours.project
@@ -99,7 +100,7 @@ def test_the_projects_owner_needs_no_membership(ours: Any):
     assert all(counts(ours.database, claims_of(owner)).values())
 
 
-def test_a_revoked_or_expired_token_sees_nothing(ours: Any):
+def test_a_revoked_or_expired_token_sees_nothing(ours: House) -> None:
     expired = token(ours, "owner", datetime.now(UTC) - timedelta(seconds=1))
     revoked = token(ours, "owner")
     with ours.database.as_user(ours.claims) as tx:
@@ -108,7 +109,9 @@ def test_a_revoked_or_expired_token_sees_nothing(ours: Any):
         assert set(counts(ours.database, claims_of(gone)).values()) == {0}
 
 
-def test_claims_do_not_leak_to_the_next_transaction_of_a_connection(conninfo: str, ours: Any, theirs: Any):
+def test_claims_do_not_leak_to_the_next_transaction_of_a_connection(
+    conninfo: str, ours: House, theirs: House
+) -> None:
     database = Database(conninfo, max_connections=1)
     for _ in range(8):  # past the point where statements are prepared
         assert counts(database, ours.claims)["workflows"] == 1
@@ -117,7 +120,7 @@ def test_claims_do_not_leak_to_the_next_transaction_of_a_connection(conninfo: st
     database.close()
 
 
-def test_asking_for_another_tenants_workflow_is_asking_for_nothing(ours: Any, theirs: Any):
+def test_asking_for_another_tenants_workflow_is_asking_for_nothing(ours: House, theirs: House) -> None:
     payroll = theirs.workflow_id("payroll")
     with ours.database.reading(ours.claims) as tx:
         assert catalog.project(tx, "theirs") is None
@@ -127,7 +130,7 @@ def test_asking_for_another_tenants_workflow_is_asking_for_nothing(ours: Any, th
         assert catalog.workflows(tx, theirs.project).rows == []
         assert catalog.history(tx, payroll).rows == []
         for which in (1, "draft", "current", "latest"):
-            assert catalog.full_version(tx, payroll, which) is None  # type: ignore[arg-type]
+            assert catalog.full_version(tx, payroll, which) is None
         assert tokens.tokens(tx, theirs.project) == []
 
 
@@ -176,7 +179,7 @@ WRITES: list[LiteralString] = [
 ]
 
 
-def test_a_request_writes_nothing_but_tokens_and_the_log_not_even_as_owner(ours: Any):
+def test_a_request_writes_nothing_but_tokens_and_the_log_not_even_as_owner(ours: House) -> None:
     for statement in WRITES:
         assert refused(
             ours.database,
@@ -185,7 +188,7 @@ def test_a_request_writes_nothing_but_tokens_and_the_log_not_even_as_owner(ours:
         ), statement
 
 
-def test_tokens_are_made_and_revoked_by_owners_of_the_project_alone(ours: Any, theirs: Any):
+def test_tokens_are_made_and_revoked_by_owners_of_the_project_alone(ours: House, theirs: House) -> None:
     def make(tx: Transaction) -> object:
         return tokens.create(tx, ours.project, "n", "viewer", secrets.token_bytes(32))
 
@@ -197,19 +200,24 @@ def test_tokens_are_made_and_revoked_by_owners_of_the_project_alone(ours: Any, t
     assert not refused(ours.database, ours.claims, lambda tx: tokens.revoke(tx, ours.project, target))
 
 
-def test_the_log_takes_what_one_did_oneself_in_ones_own_project(ours: Any, theirs: Any):
+def test_the_log_takes_what_one_did_oneself_in_ones_own_project(ours: House, theirs: House) -> None:
     viewer = token(ours, "viewer")
 
     def note(project: UUID, actor: object) -> Callable[[Transaction], object]:
         origin = Origin(str(actor), "somebody", "http")
-        return lambda tx: audit.note(tx, project, origin, "x.done", "x") or True
+
+        def noted(tx: Transaction) -> bool:
+            audit.note(tx, project, origin, "x.done", "x")
+            return True
+
+        return noted
 
     assert not refused(ours.database, claims_of(viewer), note(ours.project, viewer))
     assert refused(ours.database, claims_of(viewer), note(ours.project, uuid4()))
     assert refused(ours.database, claims_of(viewer), note(theirs.project, viewer))
 
 
-def test_the_same_slug_in_two_projects_is_two_workflows(ours: Any, theirs: Any):
+def test_the_same_slug_in_two_projects_is_two_workflows(ours: House, theirs: House) -> None:
     ours.publish("payroll")
     with ours.database.reading(ours.claims) as tx:
         found = catalog.workflow_by_slug(tx, ours.project, "payroll")
@@ -217,7 +225,7 @@ def test_the_same_slug_in_two_projects_is_two_workflows(ours: Any, theirs: Any):
     assert found.id != theirs.workflow_id("payroll")
 
 
-def test_no_unique_key_lets_one_tenant_ask_what_another_has(database: Database):
+def test_no_unique_key_lets_one_tenant_ask_what_another_has(database: Database) -> None:
     """Inserting is asking: of the tables that a request may insert into, each unique key is harmless."""
     query: LiteralString = """
         select i.indrelid::regclass::text, pg_get_indexdef(i.indexrelid) from pg_index i
@@ -238,7 +246,7 @@ def test_no_unique_key_lets_one_tenant_ask_what_another_has(database: Database):
     assert [key for key in found if key[1] not in harmless] == []
 
 
-def test_the_mirror_can_neither_read_tokens_nor_delete_workflows_nor_change_rights(ours: Any):
+def test_the_mirror_can_neither_read_tokens_nor_delete_workflows_nor_change_rights(ours: House) -> None:
     statements: list[LiteralString] = [
         "select id from gitstore.access_tokens",
         "select * from gitstore.members",
@@ -255,17 +263,17 @@ def test_the_mirror_can_neither_read_tokens_nor_delete_workflows_nor_change_righ
 
 
 def test_another_role_reads_by_the_same_claims_once_it_is_granted_select(
-    ours: Any, theirs: Any, postgres_admin_conninfo: str, conninfo: str
-):
+    ours: House, theirs: House, postgres_admin_conninfo: str, conninfo: str
+) -> None:
     """Supabase's `authenticated`, which inherits nothing."""
     name = f"authenticated_{uuid4().hex[:8]}"
     with psycopg.connect(postgres_admin_conninfo, autocommit=True) as admin:
-        admin.execute(f"create role {name} nologin noinherit")  # type: ignore[arg-type]
-        admin.execute(f"grant {name} to gitstore")  # type: ignore[arg-type]
+        admin.execute(f"create role {name} nologin noinherit")
+        admin.execute(f"grant {name} to gitstore")
     with psycopg.connect(conninfo) as connection:
         grants = "grant usage on schema gitstore to {0}; grant select on gitstore.workflows, "
         grants += "gitstore.workflow_versions to {0}; set role {0}"
-        connection.execute(grants.format(name))  # type: ignore[arg-type]
+        connection.execute(grants.format(name))
         read = "select count(*) from gitstore.workflows"
         assert connection.execute(read).fetchone() == (0,)
         sub = f'{{"sub": "{ours.claims["sub"]}", "role": "authenticated"}}'
@@ -275,12 +283,12 @@ def test_another_role_reads_by_the_same_claims_once_it_is_granted_select(
         with pytest.raises(psycopg.errors.InsufficientPrivilege):
             connection.execute("select * from gitstore.audit_log")
     with psycopg.connect(conninfo, autocommit=True) as connection:
-        connection.execute(f"drop owned by {name}")  # type: ignore[arg-type]
+        connection.execute(f"drop owned by {name}")
     with psycopg.connect(postgres_admin_conninfo, autocommit=True) as admin:
-        admin.execute(f"drop role {name}")  # type: ignore[arg-type]
+        admin.execute(f"drop role {name}")
 
 
-def test_authentication_finds_live_tokens_and_notes_their_use_once_a_minute(ours: Any):
+def test_authentication_finds_live_tokens_and_notes_their_use_once_a_minute(ours: House) -> None:
     secret = secrets.token_bytes(32)
     with ours.database.as_owner() as tx:
         made = tokens.create(tx, ours.project, "ci", "publisher", secret)
@@ -310,7 +318,7 @@ def test_authentication_finds_live_tokens_and_notes_their_use_once_a_minute(ours
     assert login(secret) is None
 
 
-def test_authentication_does_not_wait_for_a_session_that_holds_the_token(ours: Any):
+def test_authentication_does_not_wait_for_a_session_that_holds_the_token(ours: House) -> None:
     secret = secrets.token_bytes(32)
     with ours.database.as_owner() as tx:
         made = tokens.create(tx, ours.project, "ci", "viewer", secret)

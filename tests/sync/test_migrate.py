@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from pathlib import Path
 
 import psycopg
 import pytest
@@ -18,36 +19,38 @@ from sync.migrate import Migration, migrate, shipped
 MakeDatabase = Callable[..., str]
 
 
-def test_the_shipped_migrations_are_numbered_from_one_without_a_gap():
+def test_the_shipped_migrations_are_numbered_from_one_without_a_gap() -> None:
     assert [migration.number for migration in shipped()] == list(range(1, len(shipped()) + 1))
 
 
-def test_migrating_twice_applies_each_file_once(make_database: MakeDatabase):
+def test_migrating_twice_applies_each_file_once(make_database: MakeDatabase) -> None:
     conninfo = make_database()
     assert migrate(conninfo) == [migration.name for migration in shipped()]
     assert migrate(conninfo) == []
 
 
-def test_processes_that_migrate_at_once_share_the_work(make_database: MakeDatabase):
+def test_processes_that_migrate_at_once_share_the_work(make_database: MakeDatabase) -> None:
     conninfo = make_database()
     with ThreadPoolExecutor(4) as threads:
         applied = [name for names in threads.map(migrate, [conninfo] * 4) for name in names]
     assert sorted(applied) == [migration.name for migration in shipped()]
 
 
-def test_two_databases_of_one_cluster_migrate_at_once_though_they_share_roles(make_database: MakeDatabase):
+def test_two_databases_of_one_cluster_migrate_at_once_though_they_share_roles(
+    make_database: MakeDatabase,
+) -> None:
     with ThreadPoolExecutor(4) as threads:
         done = list(threads.map(migrate, [make_database() for _ in range(4)]))
     assert done == [[migration.name for migration in shipped()]] * 4
 
 
-def test_the_owner_of_the_database_is_no_superuser_and_needs_none(conninfo: str):
+def test_the_owner_of_the_database_is_no_superuser_and_needs_none(conninfo: str) -> None:
     with psycopg.connect(conninfo) as connection:
         query = "select rolsuper, rolbypassrls from pg_roles where rolname = current_user"
         assert connection.execute(query).fetchone() == (False, False)
 
 
-def test_no_role_of_ours_is_more_than_it_should_be(conninfo: str):
+def test_no_role_of_ours_is_more_than_it_should_be(conninfo: str) -> None:
     with psycopg.connect(conninfo) as connection:
         query = """select rolname, rolsuper or rolbypassrls or rolcanlogin or rolcreaterole from pg_roles
                    where rolname like 'gitstore\\_%' order by rolname"""
@@ -58,7 +61,7 @@ def test_no_role_of_ours_is_more_than_it_should_be(conninfo: str):
         ]
 
 
-def test_row_level_security_is_forced_on_every_table_with_a_project(conninfo: str):
+def test_row_level_security_is_forced_on_every_table_with_a_project(conninfo: str) -> None:
     with psycopg.connect(conninfo) as connection:
         query = """select relname from pg_class where relnamespace = 'gitstore'::regnamespace
                    and relkind = 'r' and not (relrowsecurity and relforcerowsecurity)"""
@@ -67,11 +70,11 @@ def test_row_level_security_is_forced_on_every_table_with_a_project(conninfo: st
 
 def test_a_user_who_may_not_create_roles_is_told_what_to_run(
     make_database: MakeDatabase, postgres_admin_conninfo: str
-):
+) -> None:
     name = make_conninfo(make_database()).split("dbname=")[1].split()[0]
     with psycopg.connect(postgres_admin_conninfo, autocommit=True) as admin:
         admin.execute("create role meek login")
-        admin.execute(f"alter database {name} owner to meek")  # type: ignore[arg-type]
+        admin.execute(f"alter database {name} owner to meek")
         try:
             with pytest.raises(GitstoreError, match="grant gitstore_user, gitstore_mirror") as refused:
                 migrate(make_conninfo(postgres_admin_conninfo, user="meek", dbname=name))
@@ -79,7 +82,7 @@ def test_a_user_who_may_not_create_roles_is_told_what_to_run(
             admin.execute("grant gitstore_user, gitstore_mirror, gitstore_lookup to meek")
             migrate(make_conninfo(postgres_admin_conninfo, user="meek", dbname=name))
         finally:
-            admin.execute(f"alter database {name} owner to gitstore")  # type: ignore[arg-type]
+            admin.execute(f"alter database {name} owner to gitstore")
             admin.execute("revoke gitstore_user, gitstore_mirror, gitstore_lookup from meek")
             owned = make_conninfo(postgres_admin_conninfo, dbname=name)
             with psycopg.connect(owned, autocommit=True) as there:
@@ -87,7 +90,7 @@ def test_a_user_who_may_not_create_roles_is_told_what_to_run(
             admin.execute("drop role meek")
 
 
-def test_a_changed_file_stops_the_start_and_is_named(make_database: MakeDatabase):
+def test_a_changed_file_stops_the_start_and_is_named(make_database: MakeDatabase) -> None:
     conninfo = make_database()
     first, second = Migration(1, "0001_a.sql", "select 1"), Migration(2, "0002_b.sql", "select 2")
     migrate(conninfo, [first, second])
@@ -97,7 +100,7 @@ def test_a_changed_file_stops_the_start_and_is_named(make_database: MakeDatabase
     assert migrate(conninfo, [first, second]) == []
 
 
-def test_a_database_of_a_newer_gitstore_is_refused(make_database: MakeDatabase):
+def test_a_database_of_a_newer_gitstore_is_refused(make_database: MakeDatabase) -> None:
     conninfo = make_database()
     first, second = Migration(1, "0001_a.sql", "select 1"), Migration(2, "0002_b.sql", "select 2")
     migrate(conninfo, [first, second])
@@ -105,7 +108,7 @@ def test_a_database_of_a_newer_gitstore_is_refused(make_database: MakeDatabase):
         migrate(conninfo, [first])
 
 
-def test_a_file_squeezed_in_before_applied_ones_is_refused(make_database: MakeDatabase):
+def test_a_file_squeezed_in_before_applied_ones_is_refused(make_database: MakeDatabase) -> None:
     conninfo = make_database()
     first, second = Migration(1, "0001_a.sql", "select 1"), Migration(2, "0002_b.sql", "select 2")
     migrate(conninfo, [second])
@@ -113,7 +116,7 @@ def test_a_file_squeezed_in_before_applied_ones_is_refused(make_database: MakeDa
         migrate(conninfo, [first, second])
 
 
-def test_a_file_that_fails_leaves_nothing_and_can_be_tried_again(make_database: MakeDatabase):
+def test_a_file_that_fails_leaves_nothing_and_can_be_tried_again(make_database: MakeDatabase) -> None:
     conninfo = make_database()
     broken = Migration(1, "0001_a.sql", "create table gitstore.half (id int); select 1 / 0")
     with pytest.raises(GitstoreError):
@@ -121,12 +124,14 @@ def test_a_file_that_fails_leaves_nothing_and_can_be_tried_again(make_database: 
     assert migrate(conninfo, [replace(broken, text="create table gitstore.half (id int)")]) == ["0001_a.sql"]
 
 
-def test_line_ends_of_a_checkout_do_not_change_the_checksum():
+def test_line_ends_of_a_checkout_do_not_change_the_checksum() -> None:
     for migration in shipped():
         assert "\r" not in migration.text
 
 
-def test_a_database_without_migrations_is_an_error_that_names_the_command(make_database: MakeDatabase):
+def test_a_database_without_migrations_is_an_error_that_names_the_command(
+    make_database: MakeDatabase,
+) -> None:
     database = Database(make_database())
     with pytest.raises(GitstoreError, match="gitstore migrate") as refused, database.reading({}) as tx:
         projects(tx)
@@ -134,7 +139,7 @@ def test_a_database_without_migrations_is_an_error_that_names_the_command(make_d
     assert refused.value.code is Code.CONFIG
 
 
-def test_a_server_that_is_not_there_is_unavailable(tmp_path):
+def test_a_server_that_is_not_there_is_unavailable(tmp_path: Path) -> None:
     with pytest.raises(GitstoreError) as refused:
         migrate(f"host={tmp_path} dbname=none")
     assert refused.value.code is Code.UNAVAILABLE

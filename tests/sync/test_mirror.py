@@ -16,6 +16,7 @@ from gitstore.recording import Occasion, Recorder, write
 from gitstore.versions import version_id
 from sync import derive
 from sync.events import EventType
+from tests.sync.conftest import House
 
 
 @contextmanager
@@ -25,19 +26,19 @@ def refused(match: str) -> Iterator[None]:
     assert error.value.code is Code.INTEGRITY
 
 
-def workflow(house: Any, slug: str = "order-sync") -> dict[str, Any]:
+def workflow(house: House, slug: str = "order-sync") -> dict[str, Any]:
     return next(row for row in house.rows("workflows") if row["slug"] == slug)
 
 
-def versions(house: Any) -> dict[int, dict[str, Any]]:
+def versions(house: House) -> dict[int, dict[str, Any]]:
     return {row["version_number"]: row for row in house.rows("workflow_versions")}
 
 
-def kinds(house: Any) -> list[tuple[str, str]]:
+def kinds(house: House) -> list[tuple[str, str]]:
     return [(fact.type.value.removeprefix("workflow."), fact.object) for fact in house.facts]
 
 
-def test_a_draft_becomes_the_published_row_and_keeps_its_id(house: Any):
+def test_a_draft_becomes_the_published_row_and_keeps_its_id(house: House) -> None:
     commit = house.save("order-sync")
     draft = versions(house)[1]
     assert (draft["state"], draft["published_at"], draft["ref_oid"]) == ("draft", None, commit)
@@ -50,7 +51,7 @@ def test_a_draft_becomes_the_published_row_and_keeps_its_id(house: Any):
     assert workflow(house)["current_version_id"] == published["id"]
 
 
-def test_the_facts_of_a_life_are_told_once_in_order_each_with_an_event_and_an_audit_row(house: Any):
+def test_the_facts_of_a_life_are_told_once_in_order_each_with_an_event_and_an_audit_row(house: House) -> None:
     house.publish("order-sync")
     house.publish("order-sync", "https://b.example/", activate=False)
     house.store.move_current("order-sync", 2, house.who, hold=True)
@@ -76,7 +77,7 @@ def test_the_facts_of_a_life_are_told_once_in_order_each_with_an_event_and_an_au
     }
 
 
-def test_saying_again_that_current_is_held_changes_no_current(house: Any):
+def test_saying_again_that_current_is_held_changes_no_current(house: House) -> None:
     house.publish("order-sync")
     house.facts.clear()
     house.store.move_current("order-sync", 1, house.who, hold=True)
@@ -84,7 +85,7 @@ def test_saying_again_that_current_is_held_changes_no_current(house: Any):
     assert workflow(house)["held"] is True
 
 
-def test_a_held_current_stays_when_a_version_is_published(house: Any):
+def test_a_held_current_stays_when_a_version_is_published(house: House) -> None:
     house.publish("order-sync")
     house.store.move_current("order-sync", 1, house.who, hold=True)
     house.publish("order-sync", "https://b.example/")
@@ -92,7 +93,7 @@ def test_a_held_current_stays_when_a_version_is_published(house: Any):
     assert (row["latest_number"], row["current_version_id"]) == (2, versions(house)[1]["id"])
 
 
-def test_converging_again_adds_nothing(house: Any):
+def test_converging_again_adds_nothing(house: House) -> None:
     house.publish("order-sync")
     house.save("order-sync", "https://b.example/")
     before = house.mirrored(), house.rows("events"), house.rows("audit_log")
@@ -100,7 +101,7 @@ def test_converging_again_adds_nothing(house: Any):
     assert (house.mirrored(), house.rows("events"), house.rows("audit_log")) == before
 
 
-def test_what_another_process_left_behind_is_mirrored_before_the_next_write(house: Any):
+def test_what_another_process_left_behind_is_mirrored_before_the_next_write(house: House) -> None:
     left = house.unmirrored()
     left.create_workflow("order-sync", Content(value=house.definition()), house.who, name="Orders")
     left.publish("order-sync", house.who)
@@ -117,7 +118,9 @@ def test_what_another_process_left_behind_is_mirrored_before_the_next_write(hous
     assert log["drafts/order-sync"] == ("http", "ada's token")
 
 
-def test_many_versions_at_once_ascend_and_are_all_there(house: Any, monkeypatch: pytest.MonkeyPatch):
+def test_many_versions_at_once_ascend_and_are_all_there(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(derive, "BATCH", 3)
     left = house.unmirrored()
     left.create_workflow("order-sync", Content(value=house.definition()), house.who)
@@ -132,11 +135,12 @@ def test_many_versions_at_once_ascend_and_are_all_there(house: Any, monkeypatch:
     assert published == list(range(1, 9))
 
 
-def test_a_publication_that_was_killed_before_its_tag_never_happened(house: Any):
+def test_a_publication_that_was_killed_before_its_tag_never_happened(house: House) -> None:
     """The ledger entry is written, its tag is not; then somebody publishes after all."""
     house.publish("order-sync")
     house.save("order-sync", "https://b.example/")
     head = house.store.refs.read(names.draft("order-sync"))
+    assert head is not None
     recorder = Recorder(house.store, "order-sync", Occasion(house.who.actor, house.store.clock()))
     recorder.append(LedgerKind.PUBLISHED, version=2, target=head.decode(), latest=2, current=2)
     write(house.store, [recorder])
@@ -154,7 +158,7 @@ def test_a_publication_that_was_killed_before_its_tag_never_happened(house: Any)
     assert versions(house)[2]["ref_oid"] == head.decode()
 
 
-def test_a_created_entry_left_alone_by_a_kill_is_no_workflow(house: Any):
+def test_a_created_entry_left_alone_by_a_kill_is_no_workflow(house: House) -> None:
     recorder = Recorder(house.store, "order-sync", Occasion(house.who.actor, house.store.clock()))
     recorder.append(LedgerKind.CREATED, name="Orders")
     write(house.store, [recorder])
@@ -162,7 +166,7 @@ def test_a_created_entry_left_alone_by_a_kill_is_no_workflow(house: Any):
     assert house.rows("workflows") == []
 
 
-def test_a_larger_number_takes_the_draft_to_the_number_behind_it(house: Any):
+def test_a_larger_number_takes_the_draft_to_the_number_behind_it(house: House) -> None:
     """An import may bring any N."""
     house.publish("order-sync")
     house.save("order-sync", "https://b.example/")
@@ -178,10 +182,11 @@ def test_a_larger_number_takes_the_draft_to_the_number_behind_it(house: Any):
     }
 
 
-def test_the_draft_is_derived_anew_when_another_commit_takes_its_number(house: Any):
+def test_the_draft_is_derived_anew_when_another_commit_takes_its_number(house: House) -> None:
     house.publish("order-sync")
     draft = house.save("order-sync", "https://b.example/")
     base = house.store.state("order-sync").latest_commit
+    assert base is not None
     tree = house.git("rev-parse", f"{base}^{{tree}}")
     other = house.git(
         *("-c", "user.name=Eve", "-c", "user.email=eve@example.com"),
@@ -196,7 +201,7 @@ def test_the_draft_is_derived_anew_when_another_commit_takes_its_number(house: A
     assert (versions(house)[3]["commit_sha"], versions(house)[3]["state"]) == (draft, "draft")
 
 
-def test_a_discarded_draft_has_no_row(house: Any):
+def test_a_discarded_draft_has_no_row(house: House) -> None:
     house.publish("order-sync")
     house.save("order-sync", "https://b.example/")
     house.store.discard_draft("order-sync", house.who)
@@ -205,7 +210,7 @@ def test_a_discarded_draft_has_no_row(house: Any):
     assert house.facts[-1].data["discarded"] is True
 
 
-def test_a_workflow_whose_only_draft_is_discarded_stays(house: Any):
+def test_a_workflow_whose_only_draft_is_discarded_stays(house: House) -> None:
     house.save("order-sync", name="Orders")
     house.store.discard_draft("order-sync", house.who)
     assert versions(house) == {}
@@ -213,13 +218,13 @@ def test_a_workflow_whose_only_draft_is_discarded_stays(house: Any):
 
 
 class TestNames:
-    def test_the_name_given_at_creation_wins(self, house: Any):
+    def test_the_name_given_at_creation_wins(self, house: House) -> None:
         content = Content(value=house.definition(name="From the file", description="File"))
         house.store.create_workflow("order-sync", content, house.who, name="Given", description="Said")
         house.store.publish("order-sync", house.who)
         assert (workflow(house)["name"], workflow(house)["description"]) == ("Given", "Said")
 
-    def test_else_the_current_version_names_it_and_a_rollback_renames_it(self, house: Any):
+    def test_else_the_current_version_names_it_and_a_rollback_renames_it(self, house: House) -> None:
         house.save("order-sync", name="One", description="First")
         assert workflow(house)["name"] == "One"
         house.store.publish("order-sync", house.who)
@@ -233,18 +238,18 @@ class TestNames:
         assert workflow(house)["name"] == "Two", "nothing runs: the latest names it"
 
     @pytest.mark.parametrize("name", ["", "   ", 7, None, ["x"]])
-    def test_what_is_no_name_leaves_the_slug(self, house: Any, name: object):
+    def test_what_is_no_name_leaves_the_slug(self, house: House, name: object) -> None:
         house.save("order-sync", name=name)
         assert workflow(house)["name"] == "order-sync"
 
-    def test_a_given_name_with_a_nul_is_stored_without_it(self, house: Any):
+    def test_a_given_name_with_a_nul_is_stored_without_it(self, house: House) -> None:
         content = Content(value=house.definition())
         house.store.create_workflow("order-sync", content, house.who, name="a\0b")
         assert workflow(house)["name"] == "a\ufffdb"
 
 
 class TestContradictions:
-    def test_a_tag_that_was_moved_stops_every_write_to_the_workflow(self, house: Any):
+    def test_a_tag_that_was_moved_stops_every_write_to_the_workflow(self, house: House) -> None:
         house.publish("order-sync")
         house.publish("order-sync", "https://b.example/")
         house.publish("invoices")
@@ -256,33 +261,33 @@ class TestContradictions:
         assert house.mirrored() == before
         house.publish("invoices", "https://b.example/")
 
-    def test_a_tag_that_is_gone_stops_it(self, house: Any):
+    def test_a_tag_that_is_gone_stops_it(self, house: House) -> None:
         house.publish("order-sync")
         house.git("update-ref", "-d", "refs/tags/order-sync/v1")
         with refused("order-sync"):
             house.save("order-sync", "https://c.example/")
 
-    def test_a_ledger_that_was_cut_back_stops_it(self, house: Any):
+    def test_a_ledger_that_was_cut_back_stops_it(self, house: House) -> None:
         house.publish("order-sync")
         house.store.move_current("order-sync", 1, house.who, hold=True)
         house.git("update-ref", "refs/ledger/order-sync", "refs/ledger/order-sync^")
         with refused("knows the ledger entry"):
             house.save("order-sync", "https://c.example/")
 
-    def test_refs_that_are_all_gone_stop_it(self, house: Any):
+    def test_refs_that_are_all_gone_stop_it(self, house: House) -> None:
         house.publish("order-sync")
         for ref in ("heads/drafts/order-sync", "ledger/order-sync", "tags/order-sync/v1"):
             house.git("update-ref", "-d", f"refs/{ref}")
         with refused("the database knows v1"):
             house.save("order-sync")
 
-    def test_a_tag_made_by_hand_stops_it(self, house: Any):
+    def test_a_tag_made_by_hand_stops_it(self, house: House) -> None:
         house.publish("order-sync")
         house.git("update-ref", "refs/tags/order-sync/v2", house.store.version_tags("order-sync")[1])
         with refused("v2"):
             house.save("order-sync", "https://c.example/")
 
-    def test_a_published_row_that_git_does_not_know_stops_it(self, house: Any):
+    def test_a_published_row_that_git_does_not_know_stops_it(self, house: House) -> None:
         house.publish("order-sync")
         house.tamper("""
             insert into gitstore.workflow_versions
@@ -293,7 +298,7 @@ class TestContradictions:
         with refused("v1 is the latest, and v2 is"):
             house.save("order-sync", "https://c.example/")
 
-    def test_a_row_that_forgot_where_it_stood_is_not_written_over(self, house: Any):
+    def test_a_row_that_forgot_where_it_stood_is_not_written_over(self, house: House) -> None:
         house.publish("order-sync")
         house.tamper("update gitstore.workflows set ledger_oid = null")
         before = house.rows("workflow_versions")
@@ -301,17 +306,18 @@ class TestContradictions:
             house.save("order-sync", "https://c.example/")
         assert house.rows("workflow_versions") == before
 
-    def test_a_damaged_ref_file_stops_it(self, house: Any):
+    def test_a_damaged_ref_file_stops_it(self, house: House) -> None:
         house.publish("order-sync")
         (house.store.path / "refs" / "ledger" / "order-sync").write_bytes(b"\0" * 41)
         with refused("damaged"):
             house.save("order-sync", "https://c.example/")
 
 
-def test_a_version_that_does_not_parse_is_a_row_without_definition(house: Any):
+def test_a_version_that_does_not_parse_is_a_row_without_definition(house: House) -> None:
     """An import records what was, valid or not."""
     house.publish("order-sync")
     base = house.store.state("order-sync").latest_commit
+    assert base is not None
     (house.store.path / "broken").write_text("nodes: [\n")
     blob = house.git("hash-object", "-w", "broken")
     (house.store.path / "broken.tree").write_text(f"100644 blob {blob}\tworkflow.yaml\n")

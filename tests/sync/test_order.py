@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from tests.sync.conftest import House
 from tests.sync.crashing import ROOT, push_request
 
 pytestmark = pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
@@ -21,7 +22,7 @@ _PATH = re.compile(r'"([^"]*)"')
 _FD = re.compile(r"^\d+<([^>]*)>")
 
 
-def traced(house: Any, conninfo: str, write: dict[str, Any], folder: Path) -> list[tuple[str, str]]:
+def traced(house: House, conninfo: str, write: dict[str, Any], folder: Path) -> list[tuple[str, str]]:
     """(what, path) of each durable step: `sync <file or folder>`, `from <old>` and `name <new>`, in order."""
     out = folder / "trace"
     child = subprocess.run(
@@ -70,13 +71,15 @@ def check_order(steps: list[tuple[str, str]], tag: str) -> None:
     assert ("sync", str(Path(tag).parent)) in steps[place:]
 
 
-def test_a_publication_is_on_disk_in_the_order_of_what_needs_what(house: Any, conninfo: str, tmp_path: Path):
+def test_a_publication_is_on_disk_in_the_order_of_what_needs_what(
+    house: House, conninfo: str, tmp_path: Path
+) -> None:
     house.save("a")
     write = {"kind": "publish", "slug": "a", "definition": {}}
     check_order(traced(house, conninfo, write, tmp_path), "refs/tags/a/v1")
 
 
-def test_so_is_a_push(house: Any, conninfo: str, tmp_path: Path):
+def test_so_is_a_push(house: House, conninfo: str, tmp_path: Path) -> None:
     """Moved in from the quarantine, whose files git has synced."""
     request = push_request(tmp_path / "scratch", "a")
     steps = traced(house, conninfo, {"kind": "push", "slug": "a", "request": str(request)}, tmp_path)

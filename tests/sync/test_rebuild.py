@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import fields
-from typing import Any
 
 import pytest
 
@@ -15,10 +14,11 @@ from gitstore.model import LedgerKind
 from gitstore.recording import Occasion, Recorder, write
 from sync import derive, rebuild, rows, verify
 from sync.derive import VersionRow, WorkflowRow
+from tests.sync.conftest import House
 
 
 @pytest.fixture
-def shop(house: Any) -> Any:
+def shop(house: House) -> House:
     """Every state that rows can be in, reached step by step, each step mirrored on its own."""
     for number in range(1, 6):
         house.publish(
@@ -40,16 +40,19 @@ def shop(house: Any) -> Any:
     return house
 
 
-def killed(house: Any, slug: str, number: int) -> None:
+def killed(house: House, slug: str, number: int) -> None:
     """A publication that ended between its ledger entry and its tag."""
     head = house.store.refs.read(names.draft(slug))
+    assert head is not None
     recorder = Recorder(house.store, slug, Occasion(house.who.actor, house.store.clock()))
     recorder.append(LedgerKind.PUBLISHED, version=number, target=head.decode(), latest=number)
     write(house.store, [recorder])
     house.writes.mirror_again([slug])
 
 
-def test_every_row_equals_what_stood_there_and_nothing_happened(shop: Any, monkeypatch: pytest.MonkeyPatch):
+def test_every_row_equals_what_stood_there_and_nothing_happened(
+    shop: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(derive, "BATCH", 2)
     before, events, log = shop.mirrored(), shop.rows("events"), shop.rows("audit_log")
     steps: list[tuple[int, int]] = []
@@ -62,7 +65,7 @@ def test_every_row_equals_what_stood_there_and_nothing_happened(shop: Any, monke
     shop.publish("order-sync", "https://after.example/")
 
 
-def test_rows_that_are_all_gone_come_back(shop: Any):
+def test_rows_that_are_all_gone_come_back(shop: House) -> None:
     before = shop.mirrored()
     shop.tamper("update gitstore.workflows set current_version_id = null")
     shop.tamper("delete from gitstore.workflow_versions")
@@ -71,7 +74,7 @@ def test_rows_that_are_all_gone_come_back(shop: Any):
     assert shop.mirrored() == before
 
 
-def test_rows_edited_by_hand_are_put_right(shop: Any):
+def test_rows_edited_by_hand_are_put_right(shop: House) -> None:
     before = shop.mirrored()
     shop.tamper(
         "update gitstore.workflow_versions set message = 'x', definition = null, published_by = 'Eve'"
@@ -82,7 +85,7 @@ def test_rows_edited_by_hand_are_put_right(shop: Any):
     assert shop.mirrored() == before
 
 
-def test_only_the_projects_named_are_rebuilt(make_house: Callable[..., Any]):
+def test_only_the_projects_named_are_rebuilt(make_house: Callable[..., House]) -> None:
     ours, theirs = make_house("ours"), make_house("theirs")
     for house in (ours, theirs):
         house.publish("order-sync")
@@ -96,7 +99,7 @@ def test_only_the_projects_named_are_rebuilt(make_house: Callable[..., Any]):
     assert {row["name"] for row in ours.rows("workflows")} == {"order-sync"}
 
 
-def test_what_a_killed_writer_left_is_mirrored_with_its_events_before(shop: Any):
+def test_what_a_killed_writer_left_is_mirrored_with_its_events_before(shop: House) -> None:
     left = shop.unmirrored()
     shop.writes.markers.put(["named"])
     left.create_draft("named", Content(value=shop.definition("https://b.example/")), shop.who)
@@ -106,7 +109,7 @@ def test_what_a_killed_writer_left_is_mirrored_with_its_events_before(shop: Any)
     assert len(shop.rows("events")) == events + 2
 
 
-CONTRADICTIONS: dict[str, Callable[[Any], object]] = {
+CONTRADICTIONS: dict[str, Callable[[House], object]] = {
     "the newest tag moved": lambda shop: shop.git(
         "update-ref", "refs/tags/order-sync/v5", "refs/tags/order-sync/v1"
     ),
@@ -124,7 +127,7 @@ CONTRADICTIONS: dict[str, Callable[[Any], object]] = {
 
 
 @pytest.mark.parametrize("what", CONTRADICTIONS)
-def test_a_contradiction_is_not_hidden_unless_git_is_accepted(shop: Any, what: str):
+def test_a_contradiction_is_not_hidden_unless_git_is_accepted(shop: House, what: str) -> None:
     CONTRADICTIONS[what](shop)
     before = shop.mirrored()
     with pytest.raises(GitstoreError, match="--accept-git") as refused:
@@ -134,7 +137,8 @@ def test_a_contradiction_is_not_hidden_unless_git_is_accepted(shop: Any, what: s
     assert shop.mirrored() == before
     rebuild.rebuild(shop.database, [shop.unmirrored()], accept_git=True)
     tags, ledger = shop.store.version_tags("order-sync"), list(shop.store.ledger("order-sync"))
-    agreed = {entry.version for entry in ledger if entry.target and tags.get(entry.version) == entry.target}
+    told = [(entry.version, entry.target) for entry in ledger if entry.version and entry.target]
+    agreed = {version for version, target in told if tags.get(version) == target}
     rows = [
         row for row in shop.rows("workflow_versions") if row["workflow_id"] == shop.workflow_id("order-sync")
     ]
@@ -143,7 +147,9 @@ def test_a_contradiction_is_not_hidden_unless_git_is_accepted(shop: Any, what: s
     assert [row for row in shop.rows("workflows") if row["slug"] != "order-sync"] == others
 
 
-def test_a_failure_on_the_way_leaves_the_rows_as_they_were(shop: Any, monkeypatch: pytest.MonkeyPatch):
+def test_a_failure_on_the_way_leaves_the_rows_as_they_were(
+    shop: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
     before = shop.mirrored()
     fresh = shop.unmirrored()
     blob = next(row for row in before[1] if row["version_number"] == 3)["blob_sha"]
@@ -153,7 +159,7 @@ def test_a_failure_on_the_way_leaves_the_rows_as_they_were(shop: Any, monkeypatc
     assert shop.mirrored() == before
 
 
-def test_rebuilding_excludes_writers(shop: Any, monkeypatch: pytest.MonkeyPatch):
+def test_rebuilding_excludes_writers(shop: House, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[Code] = []
 
     def meanwhile(*_: object) -> list[verify.Finding]:
@@ -167,7 +173,7 @@ def test_rebuilding_excludes_writers(shop: Any, monkeypatch: pytest.MonkeyPatch)
     assert seen == [Code.BUSY]
 
 
-def test_the_mirror_and_rebuild_write_the_same_columns():
+def test_the_mirror_and_rebuild_write_the_same_columns() -> None:
     for query, row in ((rows.UPSERT_VERSIONS, VersionRow), (rows.UPSERT_WORKFLOWS, WorkflowRow)):
         columns = query.split("(")[1].split(")")[0].replace("\n", "").split(",")
         assert [column.strip() for column in columns] == [field.name for field in fields(row)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from pathlib import Path
 
 import pytest
 
@@ -11,9 +11,10 @@ from gitstore.errors import Code, GitstoreError
 from sync.db import Database
 from sync.reconcile import full_pass, reconcile
 from sync.writing import MirroredWrites
+from tests.sync.conftest import House
 
 
-def behind(house: Any, *slugs: str) -> None:
+def behind(house: House, *slugs: str) -> None:
     """Workflows in Git that the rows know nothing of."""
     left = house.unmirrored()
     for slug in slugs:
@@ -21,20 +22,20 @@ def behind(house: Any, *slugs: str) -> None:
         left.publish(slug, house.who)
 
 
-def test_without_markers_reconcile_looks_at_nothing(house: Any):
+def test_without_markers_reconcile_looks_at_nothing(house: House) -> None:
     behind(house, "a")
     assert reconcile(house.writes).facts == []
     assert house.rows("workflows") == []
 
 
-def test_a_marker_is_enough(house: Any):
+def test_a_marker_is_enough(house: House) -> None:
     behind(house, "a", "b")
     house.writes.markers.put(["b"])
     assert {fact.slug for fact in reconcile(house.writes).facts} == {"b"}
     assert house.writes.markers.pending() == {}
 
 
-def test_a_full_pass_finds_what_no_marker_names(house: Any):
+def test_a_full_pass_finds_what_no_marker_names(house: House) -> None:
     house.publish("there")
     behind(house, "a", "b")
     steps: list[tuple[int, int]] = []
@@ -45,14 +46,14 @@ def test_a_full_pass_finds_what_no_marker_names(house: Any):
     assert full_pass(house.writes).facts == []
 
 
-def test_a_full_pass_finds_a_draft_that_moved(house: Any):
+def test_a_full_pass_finds_a_draft_that_moved(house: House) -> None:
     house.publish("a")
     left = house.unmirrored()
     left.create_draft("a", Content(value=house.definition("https://b.example/")), house.who)
     assert [fact.object for fact in full_pass(house.writes).facts] == ["drafts/a"]
 
 
-def test_a_workflow_that_contradicts_itself_is_reported_and_the_rest_is_mirrored(house: Any):
+def test_a_workflow_that_contradicts_itself_is_reported_and_the_rest_is_mirrored(house: House) -> None:
     house.publish("a")
     behind(house, "b")
     house.git("update-ref", "-d", "refs/tags/a/v1")
@@ -65,7 +66,7 @@ def test_a_workflow_that_contradicts_itself_is_reported_and_the_rest_is_mirrored
     assert list(house.writes.markers.pending()) == ["a"]
 
 
-def test_rows_whose_refs_are_gone_are_reported_and_kept(house: Any):
+def test_rows_whose_refs_are_gone_are_reported_and_kept(house: House) -> None:
     house.publish("a")
     for ref in ("heads/drafts/a", "ledger/a", "tags/a/v1"):
         house.git("update-ref", "-d", f"refs/{ref}")
@@ -73,15 +74,16 @@ def test_rows_whose_refs_are_gone_are_reported_and_kept(house: Any):
     assert len(house.rows("workflow_versions")) == 1
 
 
-def test_refs_that_are_no_workflow_are_left_alone(house: Any):
+def test_refs_that_are_no_workflow_are_left_alone(house: House) -> None:
     house.publish("a")
     commit = house.store.state("a").draft
+    assert commit is not None
     house.git("update-ref", "refs/heads/drafts/Not-A-Slug", commit)
     report = full_pass(house.writes)
     assert (report.facts, report.failures) == ([], {})
 
 
-def test_postgres_away_ends_the_healing_and_leaves_the_markers(house: Any, tmp_path: Any):
+def test_postgres_away_ends_the_healing_and_leaves_the_markers(house: House, tmp_path: Path) -> None:
     away = Database(f"host={tmp_path} dbname=none")
     writes = MirroredWrites(away, house.store)
     writes.markers.put(["a", "b"])

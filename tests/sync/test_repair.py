@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -13,6 +12,7 @@ from gitstore.errors import Code, GitstoreError
 from sync import verify
 from sync.rebuild import rebuild
 from sync.repair import repair
+from tests.sync.conftest import House
 
 
 @pytest.fixture
@@ -21,7 +21,7 @@ def tmp_path(ram_path: Path) -> Path:
 
 
 @pytest.fixture
-def shop(house: Any) -> Any:
+def shop(house: House) -> House:
     for number in range(1, 4):
         house.publish("order-sync", f"https://v{number}.example/")
     house.save("order-sync", "https://draft.example/")
@@ -29,12 +29,12 @@ def shop(house: Any) -> Any:
     return house
 
 
-def refs(house: Any) -> dict[bytes, bytes]:
+def refs(house: House) -> dict[bytes, bytes]:
     found: dict[bytes, bytes] = house.store.refs.below(names.PREFIX)
     return found
 
 
-def findings(house: Any) -> list[str]:
+def findings(house: House) -> list[str]:
     return [str(finding) for finding in verify.verify(house.database, house.unmirrored())]
 
 
@@ -58,8 +58,8 @@ EVERY_REF = ["refs/tags/order-sync/v1", "refs/tags/order-sync/v3", "refs/ledger/
 @pytest.mark.parametrize("damage", DAMAGES)
 @pytest.mark.parametrize("ref", EVERY_REF)
 def test_a_damaged_ref_is_found_stops_publishing_and_comes_back(
-    shop: Any, ref: str, damage: Callable[[Path], None]
-):
+    shop: House, ref: str, damage: Callable[[Path], None]
+) -> None:
     """Of its workflow, that is: the others go on. Afterwards everything is as it was."""
     before, rows = refs(shop), shop.mirrored()
     damage(shop.store.path / ref)
@@ -83,14 +83,14 @@ def test_a_damaged_ref_is_found_stops_publishing_and_comes_back(
     assert list(repair(shop.writes)) == []
 
 
-def test_a_tag_that_was_moved_by_hand_is_put_back(shop: Any):
+def test_a_tag_that_was_moved_by_hand_is_put_back(shop: House) -> None:
     before = refs(shop)
     shop.git("update-ref", "refs/tags/order-sync/v2", shop.store.version_tags("order-sync")[1])
     assert len(list(repair(shop.writes))) == 1
     assert refs(shop) == before
 
 
-def test_all_tags_of_a_workflow_come_back_by_the_ledger_alone(shop: Any):
+def test_all_tags_of_a_workflow_come_back_by_the_ledger_alone(shop: House) -> None:
     before = refs(shop)
     for number in (1, 2):
         shop.git("update-ref", "-d", f"refs/tags/order-sync/v{number}")
@@ -100,7 +100,7 @@ def test_all_tags_of_a_workflow_come_back_by_the_ledger_alone(shop: Any):
     assert refs(shop) == before
 
 
-def test_a_rewritten_ledger_is_put_back_and_what_stood_there_is_kept(shop: Any):
+def test_a_rewritten_ledger_is_put_back_and_what_stood_there_is_kept(shop: House) -> None:
     shop.store.move_current("order-sync", 1, shop.who)
     before = refs(shop)
     shop.git("update-ref", "refs/ledger/order-sync", "refs/ledger/order-sync~2")
@@ -115,7 +115,7 @@ def test_a_rewritten_ledger_is_put_back_and_what_stood_there_is_kept(shop: Any):
     assert findings(shop) == []
 
 
-def test_packed_refs_cut_short_in_a_line_of_another_length_name_nothing(shop: Any):
+def test_packed_refs_cut_short_in_a_line_of_another_length_name_nothing(shop: House) -> None:
     """What is left of `.../v3` must not be taken for another ref."""
     shop.git("pack-refs", "--all")
     packed = shop.store.path / "packed-refs"
@@ -124,7 +124,7 @@ def test_packed_refs_cut_short_in_a_line_of_another_length_name_nothing(shop: An
 
 
 @pytest.mark.parametrize("share", [0.2, 0.5, 0.8])
-def test_truncated_packed_refs_are_mended_and_every_ref_comes_back(shop: Any, share: float):
+def test_truncated_packed_refs_are_mended_and_every_ref_comes_back(shop: House, share: float) -> None:
     """git reads nothing before, everything after; the file as it was is kept."""
     before = refs(shop)
     shop.git("pack-refs", "--all")
@@ -138,7 +138,7 @@ def test_truncated_packed_refs_are_mended_and_every_ref_comes_back(shop: Any, sh
     shop.git("fsck", "--strict", "--no-dangling")
 
 
-def test_a_torn_page_in_packed_refs_loses_no_ref(shop: Any):
+def test_a_torn_page_in_packed_refs_loses_no_ref(shop: House) -> None:
     before = refs(shop)
     shop.git("pack-refs", "--all")
     packed = shop.store.path / "packed-refs"
@@ -150,7 +150,7 @@ def test_a_torn_page_in_packed_refs_loses_no_ref(shop: Any):
     assert findings(shop) == []
 
 
-def test_what_has_no_objects_is_told_and_left(shop: Any):
+def test_what_has_no_objects_is_told_and_left(shop: House) -> None:
     oid = shop.store.version_tags("order-sync")[2]
     (shop.store.path / "refs/tags/order-sync/v2").unlink()
     (shop.store.path / "objects" / oid[:2] / oid[2:]).unlink()
@@ -159,7 +159,7 @@ def test_what_has_no_objects_is_told_and_left(shop: Any):
     assert said == f"refs/tags/order-sync/v2: not put back: object {oid} is missing"
 
 
-def test_what_a_kill_left_in_the_ledger_is_not_made_a_version(shop: Any):
+def test_what_a_kill_left_in_the_ledger_is_not_made_a_version(shop: House) -> None:
     shop.store.publish("order-sync", shop.who)
     tip = refs(shop)[b"refs/ledger/order-sync"].decode()
     stray = shop.git("commit-tree", f"{tip}^{{tree}}", "-p", tip, "-F", "-",
@@ -169,7 +169,7 @@ def test_what_a_kill_left_in_the_ledger_is_not_made_a_version(shop: Any):
     assert sorted(shop.store.version_tags("order-sync")) == [1, 2, 3, 4]
 
 
-def test_everything_that_was_tampered_with_is_told_in_one_pass(shop: Any):
+def test_everything_that_was_tampered_with_is_told_in_one_pass(shop: House) -> None:
     """A tag, a row, a corrupt object, a stray file: each by name, each with what to do."""
     shop.git("update-ref", "-d", "refs/tags/order-sync/v2")
     shop.tamper(

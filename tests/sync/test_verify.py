@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, LiteralString
+from typing import LiteralString
 
 import pytest
 
@@ -12,10 +12,11 @@ from gitstore.recording import Occasion, Recorder, write
 from sync import verify
 from sync.rebuild import rebuild
 from sync.verify import ACCEPT, REBUILD, RECONCILE, RESTORE
+from tests.sync.conftest import House
 
 
 @pytest.fixture
-def shop(house: Any) -> Any:
+def shop(house: House) -> House:
     for number in range(1, 4):
         house.publish("order-sync", f"https://v{number}.example/")
     house.save("order-sync", "https://draft.example/")
@@ -23,15 +24,15 @@ def shop(house: Any) -> Any:
     return house
 
 
-def findings(house: Any) -> list[verify.Finding]:
+def findings(house: House) -> list[verify.Finding]:
     return list(verify.verify(house.database, house.store))
 
 
-def told(house: Any) -> list[tuple[str, int | None, str]]:
+def told(house: House) -> list[tuple[str, int | None, str]]:
     return [(finding.workflow, finding.version, finding.advice) for finding in findings(house)]
 
 
-def test_a_sound_project_has_no_difference(shop: Any):
+def test_a_sound_project_has_no_difference(shop: House) -> None:
     shop.store.move_current("order-sync", 1, shop.who, hold=True)
     shop.save("new-one")
     steps: list[tuple[int, int]] = []
@@ -39,7 +40,7 @@ def test_a_sound_project_has_no_difference(shop: Any):
     assert steps == [(0, 3), (1, 3), (2, 3), (3, 3)]
 
 
-def test_batches_make_no_difference(shop: Any, monkeypatch: pytest.MonkeyPatch):
+def test_batches_make_no_difference(shop: House, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(verify, "BATCH", 2)
     assert findings(shop) == []
 
@@ -61,10 +62,10 @@ VERSION_EDITS: dict[str, LiteralString] = {
 }
 
 
-def test_each_column_edited_by_hand_is_found(shop: Any):
+def test_each_column_edited_by_hand_is_found(shop: House) -> None:
     for column, value in VERSION_EDITS.items():
         condition = "version_number = 2 and state = 'published'"
-        edit: Any = f"update gitstore.workflow_versions set {column} = {value} where {condition}"  # noqa: S608
+        edit = f"update gitstore.workflow_versions set {column} = {value} where {condition}"  # noqa: S608
         assert shop.tamper(edit) == 1
         (finding,) = findings(shop)
         assert (finding.workflow, finding.version, finding.advice) == ("order-sync", 2, REBUILD)
@@ -85,21 +86,21 @@ WORKFLOW_EDITS: list[LiteralString] = [
 ]
 
 
-def test_each_column_of_a_workflow_edited_by_hand_is_found(shop: Any):
+def test_each_column_of_a_workflow_edited_by_hand_is_found(shop: House) -> None:
     for edit in WORKFLOW_EDITS:
-        statement: Any = f"update gitstore.workflows set {edit} where slug = 'invoices'"  # noqa: S608
+        statement = f"update gitstore.workflows set {edit} where slug = 'invoices'"  # noqa: S608
         shop.tamper(statement)
         assert [finding.advice for finding in findings(shop)] == [REBUILD], edit
         rebuild(shop.database, [shop.store])
     assert findings(shop) == []
 
 
-def test_a_row_that_is_gone_is_found(shop: Any):
+def test_a_row_that_is_gone_is_found(shop: House) -> None:
     shop.tamper("delete from gitstore.workflow_versions where version_number = 2")
     assert told(shop) == [("order-sync", 2, RECONCILE)]
 
 
-def test_a_row_that_should_not_be_is_found(shop: Any):
+def test_a_row_that_should_not_be_is_found(shop: House) -> None:
     shop.tamper(
         """
         insert into gitstore.workflow_versions
@@ -112,7 +113,7 @@ def test_a_row_that_should_not_be_is_found(shop: Any):
     assert told(shop) == [("invoices", 9, REBUILD)]
 
 
-def test_a_published_row_that_git_does_not_know_asks_for_a_person(shop: Any):
+def test_a_published_row_that_git_does_not_know_asks_for_a_person(shop: House) -> None:
     shop.tamper(
         """
         insert into gitstore.workflow_versions
@@ -126,7 +127,7 @@ def test_a_published_row_that_git_does_not_know_asks_for_a_person(shop: Any):
     assert told(shop) == [("invoices", 9, ACCEPT)]
 
 
-def test_a_workflow_that_was_not_mirrored_yet_is_found(shop: Any):
+def test_a_workflow_that_was_not_mirrored_yet_is_found(shop: House) -> None:
     left = shop.unmirrored()
     left.create_workflow("late", Content(value=shop.definition()), shop.who)
     left.create_draft("invoices", Content(value=shop.definition("https://b.example/")), shop.who)
@@ -135,7 +136,7 @@ def test_a_workflow_that_was_not_mirrored_yet_is_found(shop: Any):
 
 
 @pytest.mark.parametrize("version", [2, 3])
-def test_a_moved_tag_is_found_with_both_witnesses(shop: Any, version: int):
+def test_a_moved_tag_is_found_with_both_witnesses(shop: House, version: int) -> None:
     tags = shop.store.version_tags("order-sync")
     shop.git("update-ref", f"refs/tags/order-sync/v{version}", tags[1])
     found = [finding for finding in findings(shop) if finding.version == version]
@@ -144,32 +145,32 @@ def test_a_moved_tag_is_found_with_both_witnesses(shop: Any, version: int):
 
 
 @pytest.mark.parametrize("version", [2, 3])
-def test_a_tag_that_is_gone_is_found(shop: Any, version: int):
+def test_a_tag_that_is_gone_is_found(shop: House, version: int) -> None:
     shop.git("update-ref", "-d", f"refs/tags/order-sync/v{version}")
     found = findings(shop)
     assert {finding.version for finding in found} == {version}
     assert any("it has no tag" in finding.what for finding in found)
 
 
-def test_a_tag_that_is_gone_is_found_by_the_ledger_alone(shop: Any):
+def test_a_tag_that_is_gone_is_found_by_the_ledger_alone(shop: House) -> None:
     shop.git("update-ref", "-d", "refs/tags/order-sync/v2")
     shop.tamper("update gitstore.workflows set current_version_id = null")
     shop.tamper("delete from gitstore.workflow_versions")
     assert any("is published by the ledger" in finding.what for finding in findings(shop))
 
 
-def test_a_tag_that_the_ledger_does_not_know_is_found(shop: Any):
+def test_a_tag_that_the_ledger_does_not_know_is_found(shop: House) -> None:
     shop.git("update-ref", "refs/tags/invoices/v2", shop.store.version_tags("invoices")[1])
     assert [(f.version, f.advice) for f in findings(shop)] == [(2, ACCEPT)]
 
 
-def test_a_rewritten_ledger_is_found(shop: Any):
+def test_a_rewritten_ledger_is_found(shop: House) -> None:
     shop.store.move_current("order-sync", 1, shop.who)
     shop.git("update-ref", "refs/ledger/order-sync", "refs/ledger/order-sync^")
     assert told(shop) == [("order-sync", None, ACCEPT)]
 
 
-def test_a_publication_killed_before_its_tag_is_no_difference(shop: Any):
+def test_a_publication_killed_before_its_tag_is_no_difference(shop: House) -> None:
     head = shop.store.state("order-sync").draft
     recorder = Recorder(shop.store, "order-sync", Occasion(shop.who.actor, shop.store.clock()))
     recorder.append(LedgerKind.PUBLISHED, version=4, target=head, latest=4, current=4)
@@ -179,7 +180,7 @@ def test_a_publication_killed_before_its_tag_is_no_difference(shop: Any):
     assert findings(shop) == []
 
 
-def test_a_missing_object_is_found_and_named(shop: Any):
+def test_a_missing_object_is_found_and_named(shop: House) -> None:
     blob = next(row for row in shop.rows("workflow_versions") if row["version_number"] == 2)["blob_sha"]
     (shop.store.path / "objects" / blob[:2] / blob[2:]).unlink()
     fresh = shop.unmirrored()
@@ -188,11 +189,11 @@ def test_a_missing_object_is_found_and_named(shop: Any):
     assert blob in finding.what
 
 
-def test_a_damaged_ref_file_is_found(shop: Any):
+def test_a_damaged_ref_file_is_found(shop: House) -> None:
     (shop.store.path / "refs" / "ledger" / "invoices").write_bytes(b"")
     assert ("invoices", None, RESTORE) in told(shop)
 
 
-def test_a_finding_reads_as_a_sentence_with_what_to_do():
+def test_a_finding_reads_as_a_sentence_with_what_to_do() -> None:
     finding = verify.Finding("order-sync", 3, "has no row", REBUILD)
     assert str(finding) == "order-sync/v3: has no row. gitstore rebuild makes the rows again from Git"

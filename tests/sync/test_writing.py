@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from typing import Any
+from pathlib import Path
 
 import psycopg
 import pytest
@@ -17,6 +17,7 @@ from gitstore.store import Store
 from sync.db import Database
 from sync.reconcile import reconcile
 from sync.writing import MirroredWrites, lock_key
+from tests.sync.conftest import House
 
 
 def cut_off(admin_conninfo: str) -> None:
@@ -27,12 +28,12 @@ def cut_off(admin_conninfo: str) -> None:
         )
 
 
-def second(house: Any) -> MirroredWrites:
+def second(house: House) -> MirroredWrites:
     """Another process' way to the same project."""
     return MirroredWrites(house.database, Store(house.store.path, house.project))
 
 
-def test_two_writers_of_one_workflow_exclude_each_other(house: Any):
+def test_two_writers_of_one_workflow_exclude_each_other(house: House) -> None:
     order: list[str] = []
     inside = threading.Event()
 
@@ -51,17 +52,17 @@ def test_two_writers_of_one_workflow_exclude_each_other(house: Any):
     assert order == ["first", "second"]
 
 
-def test_writers_of_different_workflows_do_not_wait_for_each_other(house: Any):
+def test_writers_of_different_workflows_do_not_wait_for_each_other(house: House) -> None:
     with house.writes.writing(["order-sync"]), second(house).writing(["invoices", "payroll"]):
         pass
 
 
-def test_the_same_slug_of_another_project_is_another_lock(make_house: Callable[..., Any]):
+def test_the_same_slug_of_another_project_is_another_lock(make_house: Callable[..., House]) -> None:
     with make_house("one").writes.writing(["order-sync"]), make_house("two").writes.writing(["order-sync"]):
         pass
 
 
-def test_a_writer_that_waits_too_long_is_told_busy(house: Any):
+def test_a_writer_that_waits_too_long_is_told_busy(house: House) -> None:
     with (
         house.writes.writing(["order-sync"]),
         pytest.raises(GitstoreError) as refused,
@@ -71,7 +72,7 @@ def test_a_writer_that_waits_too_long_is_told_busy(house: Any):
     assert refused.value.code is Code.BUSY
 
 
-def test_crossing_sets_do_not_deadlock(house: Any):
+def test_crossing_sets_do_not_deadlock(house: House) -> None:
     failures: list[Exception] = []
 
     def write(slugs: list[str]) -> None:
@@ -94,7 +95,7 @@ def test_crossing_sets_do_not_deadlock(house: Any):
     assert failures == []
 
 
-def test_very_many_workflows_take_the_whole_repository(house: Any):
+def test_very_many_workflows_take_the_whole_repository(house: House) -> None:
     many = [f"w{number}" for number in range(MOST_WORKFLOWS + 1)]
     with house.writes.writing(many):
         with house.database.as_owner() as tx:
@@ -105,20 +106,20 @@ def test_very_many_workflows_take_the_whole_repository(house: Any):
             pytest.fail("got in")
 
 
-def test_maintenance_waits_for_writers_and_keeps_them_out(house: Any):
+def test_maintenance_waits_for_writers_and_keeps_them_out(house: House) -> None:
     with house.writes.writing(["a"]), pytest.raises(GitstoreError), second(house).maintenance():
         pytest.fail("got in")
     with house.writes.maintenance(), pytest.raises(GitstoreError), second(house).writing(["a"]):
         pytest.fail("got in")
 
 
-def test_keys_use_all_of_64_bits_and_differ(house: Any):
+def test_keys_use_all_of_64_bits_and_differ(house: House) -> None:
     keys = {lock_key(house.store, slug) for slug in (None, "a", "b", "ab")}
     assert len(keys) == 4
     assert max(abs(key) for key in keys) > 2**48
 
 
-def test_a_name_that_is_no_slug_reaches_neither_disk_nor_database(house: Any):
+def test_a_name_that_is_no_slug_reaches_neither_disk_nor_database(house: House) -> None:
     for slug in ("../../etc", "a/b", "A", "", "a.b", "x" * 64):
         with pytest.raises(GitstoreError) as refused, house.writes.writing([slug]):
             pytest.fail("got in")
@@ -126,13 +127,13 @@ def test_a_name_that_is_no_slug_reaches_neither_disk_nor_database(house: Any):
     assert house.writes.markers.pending() == {}
 
 
-def test_a_marker_stands_while_a_write_is_under_way_and_goes_with_the_commit(house: Any):
+def test_a_marker_stands_while_a_write_is_under_way_and_goes_with_the_commit(house: House) -> None:
     with house.writes.writing(["order-sync"]):
         assert list(house.writes.markers.pending()) == ["order-sync"]
     assert house.writes.markers.pending() == {}
 
 
-def test_a_refused_write_leaves_no_marker_and_its_reason_goes_on(house: Any):
+def test_a_refused_write_leaves_no_marker_and_its_reason_goes_on(house: House) -> None:
     house.publish("order-sync")
     with pytest.raises(GitstoreError) as refused:
         house.store.save_draft("order-sync", Content(value={}), house.who, expected="0" * 40)
@@ -140,7 +141,7 @@ def test_a_refused_write_leaves_no_marker_and_its_reason_goes_on(house: Any):
     assert house.writes.markers.pending() == {}
 
 
-def test_what_a_write_did_before_it_failed_is_mirrored_and_the_failure_goes_on(house: Any):
+def test_what_a_write_did_before_it_failed_is_mirrored_and_the_failure_goes_on(house: House) -> None:
     left = house.unmirrored()
     with pytest.raises(ZeroDivisionError), house.writes.writing(["order-sync"]):  # noqa: PT012
         left.create_workflow("order-sync", Content(value=house.definition()), house.who)
@@ -149,7 +150,7 @@ def test_what_a_write_did_before_it_failed_is_mirrored_and_the_failure_goes_on(h
     assert house.writes.markers.pending() == {}
 
 
-def test_a_killed_write_leaves_its_marker_and_reconcile_adds_rows_and_events_once(house: Any):
+def test_a_killed_write_leaves_its_marker_and_reconcile_adds_rows_and_events_once(house: House) -> None:
     left = house.unmirrored()
     with pytest.raises(KeyboardInterrupt), house.writes.writing(["order-sync"]):  # noqa: PT012
         left.create_workflow("order-sync", Content(value=house.definition()), house.who)
@@ -164,7 +165,9 @@ def test_a_killed_write_leaves_its_marker_and_reconcile_adds_rows_and_events_onc
     assert house.writes.markers.pending() == {}
 
 
-def test_postgres_away_at_the_start_is_unavailable_and_nothing_is_written(house: Any, tmp_path: Any):
+def test_postgres_away_at_the_start_is_unavailable_and_nothing_is_written(
+    house: House, tmp_path: Path
+) -> None:
     away = Database(f"host={tmp_path} dbname=none")
     house.store.locks = MirroredWrites(away, house.store)
     with pytest.raises(GitstoreError) as refused:
@@ -176,8 +179,8 @@ def test_postgres_away_at_the_start_is_unavailable_and_nothing_is_written(house:
 
 
 def test_postgres_lost_after_the_write_is_told_and_mirroring_again_heals(
-    house: Any, postgres_admin_conninfo: str
-):
+    house: House, postgres_admin_conninfo: str
+) -> None:
     left = house.unmirrored()
     with pytest.raises(GitstoreError) as refused, house.writes.writing(["order-sync"]):  # noqa: PT012
         left.create_workflow("order-sync", Content(value=house.definition()), house.who)
@@ -194,7 +197,7 @@ def test_postgres_lost_after_the_write_is_told_and_mirroring_again_heals(
     assert house.writes.markers.pending() == {}
 
 
-def test_with_patience_a_lost_connection_goes_unnoticed(house: Any, postgres_admin_conninfo: str):
+def test_with_patience_a_lost_connection_goes_unnoticed(house: House, postgres_admin_conninfo: str) -> None:
     patient = MirroredWrites(house.database, house.store, house.writes.origin, house.facts.extend, patience=5)
     left = house.unmirrored()
     with patient.writing(["order-sync"]):
@@ -206,7 +209,7 @@ def test_with_patience_a_lost_connection_goes_unnoticed(house: Any, postgres_adm
     assert house.writes.markers.pending() == {}
 
 
-def test_patience_ends(house: Any, tmp_path: Any):
+def test_patience_ends(house: House, tmp_path: Path) -> None:
     impatient = MirroredWrites(house.database, house.store, patience=0.5)
     began = time.monotonic()
     with pytest.raises(GitstoreError) as refused, impatient.writing(["order-sync"]):  # noqa: PT012
@@ -223,15 +226,15 @@ def test_patience_ends(house: Any, tmp_path: Any):
 
 
 def test_postgres_lost_beside_a_write_that_wrote_nothing_is_nobodys_trouble(
-    house: Any, postgres_admin_conninfo: str
-):
+    house: House, postgres_admin_conninfo: str
+) -> None:
     house.publish("order-sync")
     with house.writes.writing(["order-sync"]):
         cut_off(postgres_admin_conninfo)
     assert house.writes.markers.pending() == {}
 
 
-def test_postgres_lost_under_a_refusal_leaves_the_refusal(house: Any, postgres_admin_conninfo: str):
+def test_postgres_lost_under_a_refusal_leaves_the_refusal(house: House, postgres_admin_conninfo: str) -> None:
     left = house.unmirrored()
     with pytest.raises(ZeroDivisionError), house.writes.writing(["order-sync"]):  # noqa: PT012
         left.create_workflow("order-sync", Content(value=house.definition()), house.who)
@@ -241,8 +244,8 @@ def test_postgres_lost_under_a_refusal_leaves_the_refusal(house: Any, postgres_a
 
 
 def test_a_marker_that_somebody_cleared_meanwhile_comes_back_when_postgres_is_lost(
-    house: Any, postgres_admin_conninfo: str
-):
+    house: House, postgres_admin_conninfo: str
+) -> None:
     """A writer that lost its connection has lost its locks: reconcile may run beside it."""
     left = house.unmirrored()
     with pytest.raises(GitstoreError), house.writes.writing(["order-sync"]):  # noqa: PT012
@@ -253,7 +256,7 @@ def test_a_marker_that_somebody_cleared_meanwhile_comes_back_when_postgres_is_lo
     assert list(house.writes.markers.pending()) == ["order-sync"]
 
 
-def test_what_happened_is_told_after_the_commit_and_not_before(house: Any):
+def test_what_happened_is_told_after_the_commit_and_not_before(house: House) -> None:
     seen: list[int] = []
     house.writes._notify = lambda facts: seen.append(len(house.rows("events")) - len(facts))
     house.publish("order-sync")
