@@ -17,10 +17,11 @@ from dulwich.objects import Blob, Commit, Tree
 
 from gitstore.disk.objects import new_commit
 from gitstore.model import Person
+from gitstore.push_head import ZERO
 from gitstore.store import now
 from tests.gitstore.conftest import Git
 from tests.gitstore.test_packs import entry, pack, varint
-from tests.gitstore.test_receive import DRAFT, VALID, ZERO, request
+from tests.gitstore.test_receive import DRAFT, VALID, request
 
 ROOT = Path(__file__).parents[2]
 MOST = 256  # MiB, the process and its largest child together

@@ -12,6 +12,7 @@ import pytest
 from gitstore import receive
 from gitstore.content import Content
 from gitstore.model import Person
+from gitstore.push_head import ZERO
 from gitstore.store import ANY, Store, Who
 from tests.gitstore.conftest import ENVIRONMENT
 from tests.gitstore.test_receive import Author, request, send
@@ -80,7 +81,7 @@ def push(store: Store, author: Author, *labels: str) -> tuple[list[str], str]:
     tips: list[bytes] = []
     for label in labels:
         tips.append(author.commit({"workflow.yaml": YAML % (0, label)}, *tips[-1:]))
-    commands = [(receive.ZERO, tip, b"refs/tags/a/v%d" % number) for number, tip in enumerate(tips, 1)]
+    commands = [(ZERO, tip, b"refs/tags/a/v%d" % number) for number, tip in enumerate(tips, 1)]
     return send(store, request(*commands, pack=author.pack(*tips)))
 
 

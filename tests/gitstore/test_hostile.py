@@ -16,11 +16,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gitstore.errors import Code, GitstoreError
+from gitstore.push_head import ZERO
 from gitstore.store import Store
 from tests.gitstore.conftest import Git
 from tests.gitstore.test_bombs import BLOB, COMMIT, TREE, oid, raw
 from tests.gitstore.test_packs import pack
-from tests.gitstore.test_receive import DRAFT, PROJECT, VALID, ZERO, request, send
+from tests.gitstore.test_receive import DRAFT, PROJECT, VALID, request, send
 
 PUSHES = int(os.environ.get("GITSTORE_TEST_PUSHES", "10000"))
 TAG = 4

@@ -19,10 +19,10 @@ from dulwich.protocol import PktLineParser, pkt_line
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gitstore import receive
 from gitstore.errors import Code, GitstoreError
 from gitstore.model import Limits, Person
-from gitstore.receive import CAPABILITIES, ZERO, Receiver
+from gitstore.push_head import ZERO, read_request
+from gitstore.receive import CAPABILITIES, Receiver
 from gitstore.recording import Occasion
 from gitstore.store import Store
 from gitstore.telling import Telling
@@ -262,7 +262,7 @@ def test_a_push_that_is_not_atomic_keeps_what_was_fine(store: Store, author: Aut
 
 def test_the_empty_probe_of_git_is_answered_with_nothing(store: Store) -> None:
     """git sends a flush packet to learn whether it is authorized."""
-    assert receive.read_request(BytesIO(b"0000").read, 10) is None
+    assert read_request(BytesIO(b"0000").read, 10) is None
 
 
 @pytest.mark.parametrize(

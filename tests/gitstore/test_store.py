@@ -133,7 +133,12 @@ def test_publishing_syncs_four_files_and_their_folders(
     store.create_draft("a", yaml("two"), ANN)
     synced: list[int] = []
     fsync = os.fsync
-    monkeypatch.setattr(os, "fsync", lambda handle: (synced.append(handle), fsync(handle)))
+
+    def noted(handle: int) -> None:
+        synced.append(handle)
+        fsync(handle)
+
+    monkeypatch.setattr(os, "fsync", noted)
     store.publish("a", ANN)
     assert len(synced) == 8
 
