@@ -128,7 +128,7 @@ def test_the_worker_is_woken_only_where_somebody_is_to_be_told(post: Post) -> No
     channels = (events.CHANNEL, deliveries.CHANNEL, sources.CHANNEL)
     with psycopg.connect(post.database.conninfo, autocommit=True) as worker:
         for channel in channels:
-            worker.execute(f"listen {channel}")  # type: ignore[arg-type]
+            worker.execute(f"listen {channel}")
         post.house.publish("order-sync")
         assert {notice.channel for notice in worker.notifies(timeout=0.2)} == {events.CHANNEL}
         post.subscribe("https://a.example/")

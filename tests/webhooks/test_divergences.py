@@ -183,6 +183,7 @@ def test_a_diverged_draft_is_left_alone(diverged: Following, upstream: Upstream)
 def test_take_theirs_replaces_the_draft_and_keeps_ours(diverged: Following, upstream: Upstream) -> None:
     """A person decides; the old draft is superseded, the ledger says who decided."""
     ours = diverged.open()["order-sync"].ours
+    assert ours is not None
     diverged.resolve("order-sync", "theirs")
     assert diverged.due()
     diverged.sync()

@@ -199,17 +199,18 @@ class _Handler(BaseHTTPRequestHandler):
             ["git", "http-backend"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL, env=environ,
         ) as child:  # fmt: skip
+            output = child.stdout
             assert child.stdin is not None
-            assert child.stdout is not None
+            assert output is not None
             with suppress(BrokenPipeError), child.stdin:
                 child.stdin.write(body)
-            head = list(iter(lambda: child.stdout.readline().strip().decode(), ""))
-            headers = [tuple(line.split(": ", 1)) for line in head]
+            head = list(iter(lambda: output.readline().strip().decode(), ""))
+            headers = [(name, value) for name, _, value in (line.partition(": ") for line in head)]
             status = next((int(value[:3]) for name, value in headers if name == "Status"), 200)
             others = [header for header in headers if header[0] != "Status"]
             try:
-                self._say(status, b"", *others)  # type: ignore[arg-type] # pairs
-                shutil.copyfileobj(child.stdout, self.wfile, 2**16)
+                self._say(status, b"", *others)
+                shutil.copyfileobj(output, self.wfile, 2**16)
             finally:
                 child.kill()
 
