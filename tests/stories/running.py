@@ -13,6 +13,7 @@ import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
+from email.message import Message
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError
@@ -155,7 +156,7 @@ class Answer:
     """What HTTP answered."""
 
     status: int
-    headers: Mapping[str, str]
+    headers: Message
     raw: bytes
 
     @property

@@ -150,7 +150,7 @@ def test_the_printed_lines_publish_a_workflow(tmp_path: Path) -> None:
     service.start()
     try:
         for turn in range(2):
-            printed = []
+            printed: list[str] = []
             assert service.process is not None
             assert service.process.stdout is not None
             while len(printed) < 5:
