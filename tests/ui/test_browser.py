@@ -9,7 +9,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Dialog, Page, expect
 
 from tests.stories.running import Caller, Service, definition
 from tests.ui import browsing
@@ -160,7 +160,12 @@ def test_leaving_with_unsaved_text_asks_and_keeps_it(ann: Tab, owner: Caller) ->
     before = page.get_by_label("Definition", exact=True).input_value()
     page.get_by_label("Definition", exact=True).press_sequentially("# mine")
     asked: list[str] = []
-    page.once("dialog", lambda dialog: (asked.append(dialog.type), dialog.dismiss()))
+
+    def stay(dialog: Dialog) -> None:
+        asked.append(dialog.type)
+        dialog.dismiss()
+
+    page.once("dialog", stay)
     page.get_by_role("link", name="Cancel").click()
     page.wait_for_timeout(300)
     assert asked == ["beforeunload"]
@@ -340,7 +345,7 @@ def test_markup_of_people_is_text(ann: Tab, owner: Caller) -> None:
     pwned = "document.title='pwned'"
     evil = f'<img src=x onerror="{pwned}"><script>{pwned}</script>\'"><svg onload=alert(1)>'
     config = {"url": "https://x.example/" + "y" * 300, "method": evil}
-    nodes = [
+    nodes: list[dict[str, Any]] = [
         {"id": evil, "type": "webhook", "data": {"label": evil, "config": {}}},
         {"id": "b", "type": "httpCall", "data": {"label": evil, "config": config}},
     ]
