@@ -32,7 +32,7 @@ def many_versions(repository: Path, slug: str, count: int) -> None:
     first = ledger.compose(slug, entry)
     new: list[ShaFile] = [ledger.EMPTY_TREE, first]
     told, parents = first.id.decode(), list[bytes]()
-    lines = []
+    lines: list[tuple[bytes, bytes, bytes]] = []
     for number in range(1, count + 1):
         when = BEGUN + timedelta(seconds=number)
         commit = new_commit(

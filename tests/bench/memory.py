@@ -21,9 +21,9 @@ from gitstore.disk.objects import new_commit
 from gitstore.push_head import ZERO
 from gitstore.store import Store, now
 from tests.bench.many import ANN
-from tests.gitstore.test_bombs import BLOB, BOMBS, COMMIT, DRAFT, ROOT, TREE, raw
+from tests.gitstore.test_bombs import BLOB, BOMBS, COMMIT, ROOT, TREE, raw
 from tests.gitstore.test_packs import pack
-from tests.gitstore.test_receive import request
+from tests.gitstore.test_receive import DRAFT, request
 from tests.stories.running import Service, definition
 
 MIB = 2**20

@@ -29,7 +29,7 @@ import statistics
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -169,9 +169,9 @@ class Bench:
 
     def many(self) -> Iterator[Line]:
         large, small = Client(self.large), Client(self._filled("small", 10))
-        turns = [publishing(client, "flow") for client in (large, small)]
+        most, few = publishing(large, "flow"), publishing(small, "flow")
         what = f"publish with {self._options.versions:,} versions / with 10"
-        yield compared(what, *turns, self._options.rounds, 1.2)
+        yield compared(what, most, few, self._options.rounds, 1.2)
 
     def history(self) -> Iterator[Line]:
         here, there = Client(self.large), Client(self.large, self.straight)
@@ -181,18 +181,18 @@ class Bench:
                 path = f"/workflows/flow/versions?limit={limit}"
                 path += f"&cursor={cursor_to(before)}" if where == "deep" else ""
                 bare = f"/straight/flow/versions?limit={limit}&before={before}"
-                turns = [asking(here, path), asking(there, bare)]
-                yield compared(f"history, {limit} {where} / bare SQL", *turns, self._options.rounds, 2)
+                ours, theirs = asking(here, path), asking(there, bare)
+                yield compared(f"history, {limit} {where} / bare SQL", ours, theirs, self._options.rounds, 2)
 
     def clone(self) -> Iterator[Line]:
         owner = self._filled("tags", self._options.tags, mirrored=False)
         repository = self._repository("tags")
         here = Server(f"{owner.url}/tags.git", owner.token)
         there = Server(f"{self.backend}/repos/{repository.name}", owner.token)
-        turns = [self._git(to, "ls-remote") for to in (here, there)]
-        yield compared(f"ls-remote of {self._options.tags:,} tags", *turns, 20, 1.2)
-        turns = [self._git(to, "clone", "-q", "--bare") for to in (here, there)]
-        yield compared(f"clone of {self._options.tags:,} tags", *turns, 7, 1.2)
+        ours, theirs = (self._git(to, "ls-remote") for to in (here, there))
+        yield compared(f"ls-remote of {self._options.tags:,} tags", ours, theirs, 20, 1.2)
+        ours, theirs = (self._git(to, "clone", "-q", "--bare") for to in (here, there))
+        yield compared(f"clone of {self._options.tags:,} tags", ours, theirs, 7, 1.2)
 
     def _git(self, server: Server, *command: str) -> Turn:
         target = self._folder / "cloned.git"
@@ -251,7 +251,7 @@ def compared(what: str, ours: Turn, theirs: Turn, rounds: int, bar: float) -> Li
     return Line(what, f"{here:.2f} ms", f"{there:.2f} ms", here / there, bar)
 
 
-def pushed(what: str, turns: list[list[list[Callable[[], None]]]], each: int) -> Line:
+def pushed(what: str, turns: Sequence[Sequence[Sequence[Callable[[], None]]]], each: int) -> Line:
     """Round by round, `each` pushes of every pusher; the first round warms up."""
     rates: list[list[float]] = [[], []]
     for start in range(0, len(turns[0][0]), each):
