@@ -81,7 +81,7 @@ MADE: Final[LiteralString] = """
             where s.project_id = made.project_id and s.direction <> 'pull' and not s.paused)
     )
 """
-_INSERT: Final[LiteralString] = "with " + MADE + " select count(*) from told"
+_INSERT: Final[LiteralString] = "with " + MADE + " select count(*) from told"  # noqa: S608 - of constants
 
 
 def insert(tx: Transaction, events: Sequence[Mapping[str, object]]) -> None:

@@ -56,7 +56,7 @@ STANDINGS: Final[LiteralString] = """
 """
 # All that a batch of rows, with what happened, comes to. The count tells whether every version was taken.
 _WRITE: Final[LiteralString] = (
-    "with workflow as (" + rows.UPSERT_WORKFLOWS + "), "
+    "with workflow as (" + rows.UPSERT_WORKFLOWS + "), "  # noqa: S608 - of constants
     "version as (" + rows.UPSERT_VERSIONS + " returning v.id), "
     "noted as (" + audit.INSERT + "), " + events.MADE + " "
     "select (select count(*) from version), (select count(*) from told)"
