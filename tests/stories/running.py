@@ -273,13 +273,6 @@ class Author:
         self.git("tag", "-a", f"{slug}/v{number}", "-m", message)
 
 
-def runs(process: psutil.Process) -> bool:
-    """Whether it still does anything: a zombie that nobody has reaped does not."""
-    with suppress(psutil.NoSuchProcess):
-        return process.status() != psutil.STATUS_ZOMBIE
-    return False
-
-
 def everything(tx: Transaction) -> list[str]:
     """Every row of every table of ours, as text."""
     tables = tx.tuples("select tablename from pg_tables where schemaname = 'gitstore'")

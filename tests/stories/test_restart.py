@@ -18,7 +18,8 @@ from gitstore.model import Person
 from gitstore.store import ANY, Store, Who
 from sync.db import Database
 from sync.embedded import EmbeddedPostgres
-from tests.stories.running import PLAIN, Caller, Service, definition, runs, wait_for
+from tests.service.running import alive
+from tests.stories.running import PLAIN, Caller, Service, definition, wait_for
 
 
 def owner_of(service: Service) -> Caller:
@@ -115,7 +116,7 @@ def test_a_supervisor_that_is_killed_leaves_nobody_behind(own_service: Service) 
     """kill -9 of `serve` alone: its children end by themselves, and the next start works."""
     children = own_service.family()[1:]
     own_service.stop(signal.SIGKILL)
-    wait_for(lambda: not any(runs(child) for child in children), "still there")
+    wait_for(lambda: not any(alive(child.pid) for child in children), "still there")
     own_service.start()
     assert owner_of(own_service).get("/readyz").status == 200
 
