@@ -1,0 +1,20 @@
+# Shortcuts. Everything works without make, too: each line is the command.
+.PHONY: check fast test soak bench
+
+check:  ## linters and types
+	uv run ruff check .
+	uv run ruff format --check .
+	uv run mypy
+
+fast:  ## the tests of the core and of the documents
+	uv run pytest tests/gitstore tests/test_house.py tests/test_readme.py
+
+test: check  ## the whole suite
+	uv run pytest
+
+soak:  ## long sequences: kills, crowds and corpora, minutes to hours
+	uv run pytest -m soak -n 0
+
+bench:  ## each endpoint, then the ratios to plain Postgres and to git http-backend
+	uv run python -m tests.bench.endpoints
+	uv run python -m tests.bench.ratios
