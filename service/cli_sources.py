@@ -23,10 +23,9 @@ from service.terminal import Progress, one_of, table, with_config
 from sync import audit, catalog
 from sync.catalog import Project
 from sync.db import Database, Transaction
-from webhooks import forges, resolving, sources
+from webhooks import resolving, source_input, sources
 from webhooks.egress import Egress
-from webhooks.forges import EVENTS
-from webhooks.signature import Forge
+from webhooks.forges import Forge
 from webhooks.sources import LONGEST_POLL, POLL_SECONDS, SHORTEST_POLL, Direction, Source
 
 WHERE: Final = ("DATABASE_URL", "GITSTORE_DATA")
@@ -57,7 +56,7 @@ def add(config: Config, project: str, url: str, **options: Any) -> None:
     """Let PROJECT follow the Git repository at URL; say what to paste into its forge."""
     credential, secret = (_read(options[name]) for name in ("credential_file", "secret_file"))
     egress = Egress(config.egress_allow)
-    new = forges.given(egress, url, forge=options["forge"], credential=credential, secret=secret)
+    new = source_input.check_source(egress, url, forge=options["forge"], credential=credential, secret=secret)
     with _owning(config) as (_, tx):
         made, secret = sources.create(
             tx,
@@ -77,7 +76,7 @@ def add(config: Config, project: str, url: str, **options: Any) -> None:
     click.echo(f"a webhook of the repository ({made.forge}), content type application/json:")
     click.echo(f"  URL     {config.public_url}/hooks/{made.id}")
     click.echo(f"  secret  {secret}")
-    click.echo(f"  events  {', '.join(EVENTS[Forge(made.forge)])}")
+    click.echo(f"  events  {', '.join(Forge(made.forge).profile.subscribe_to)}")
     click.echo(f"the first import: gitstore source sync {project}, or let the worker do it", err=True)
 
 

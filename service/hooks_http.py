@@ -20,7 +20,6 @@ from webhooks import receipts
 from webhooks.inbound import MOST_BYTES, Kind
 
 _SAID: Final = {Kind.CHANGED: "accepted", Kind.PING: "pong", Kind.IGNORED: "ignored"}
-_MOST_LOGGED: Final = 20  # changes of one delivery
 
 blueprint = Blueprint("hooks", __name__)
 
@@ -45,7 +44,6 @@ def ring(source: str) -> Response:
         type=received.event or None,
         delivery=received.delivery,
         again=None if new else True,
-        changes=[str(change) for change in received.changes[:_MOST_LOGGED]] or None,
         duration_ms=round((time.perf_counter() - started) * 1000, 1),
     )
     answer = jsonify(status=_SAID[received.kind])

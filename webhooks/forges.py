@@ -1,110 +1,145 @@
-"""What a person says of a source (its URL, a credential, a secret), and what differs from forge to forge."""
+"""Forges: how each one signs its webhooks, names its events and accepts a token. One entry for each.
+
+To add a forge, add a member of `Forge` here and a sample delivery to tests/webhooks/test_inbound.py.
+
+Sources: https://docs.github.com/webhooks/using-webhooks/validating-webhook-deliveries,
+https://docs.gitea.com/usage/webhooks, https://forgejo.org/docs/latest/user/webhooks/,
+https://docs.gitlab.com/user/project/integrations/webhooks/,
+https://support.atlassian.com/bitbucket-cloud/docs/manage-webhooks/, and, for `any`,
+https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md.
+"""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Final
-from urllib.parse import unquote
+from dataclasses import dataclass, field
+from enum import StrEnum
 
-from gitstore.errors import Code, GitstoreError
-from gitstore.upstream import Credential
-from webhooks import signature
-from webhooks.addresses import Target, refused
-from webhooks.egress import Egress
-from webhooks.signature import Forge
-
-_URL: Final = re.compile(r"(https?)://(?:([^/@?#\\]*)@)?([^@?#\\]+)", re.IGNORECASE)
-_SECRET: Final = re.compile(r"[!-~]{12,256}")
-_VISIBLE: Final = re.compile(r"[!-~]{1,1000}")
-# What stands in a host's name where it is a forge's own, or named after what runs there.
-_NAMED: Final = {
-    "github": Forge.GITHUB,
-    "gitlab": Forge.GITLAB,
-    "gitea": Forge.GITEA,
-    "forgejo": Forge.FORGEJO,
-    "codeberg": Forge.FORGEJO,
-    "bitbucket": Forge.BITBUCKET,
-}
-# The user name beside an access token, which each forge wants differently, or does not look at.
-_TOKEN_USERS: Final = {
-    Forge.GITHUB: "x-access-token",
-    Forge.GITLAB: "oauth2",
-    Forge.BITBUCKET: "x-token-auth",
-}
-EVENTS: Final[Mapping[Forge, tuple[str, ...]]] = {
-    Forge.GITHUB: ("push", "create", "delete"),
-    Forge.GITEA: ("push", "create", "delete"),
-    Forge.FORGEJO: ("push", "create", "delete"),
-    Forge.GITLAB: ("Push events", "Tag push events"),
-    Forge.BITBUCKET: ("repo:push",),
-    Forge.ANY: ("every push",),
-}
-"""Which events a forge should send, as it calls them."""
+WEBHOOK_ID = "webhook-id"
+"""The header of Standard Webhooks that identifies a message."""
 
 
 @dataclass(frozen=True, slots=True)
-class Given:
-    """What somebody said of a new source, checked. `secret` is None where one is to be made."""
+class Profile:
+    """What differs from forge to forge. Header names are in lower case.
 
-    url: str
-    forge: Forge
-    login: Credential | None
-    secret: str | None
+    `title`              the name for people
+    `hosts`              words that identify the forge in a host's name
+    `hmac_headers`       header -> the prefix before the hex HMAC-SHA256 of the raw body
+    `token_header`       the header that holds the secret itself
+    `standard`           deliveries may be signed per Standard Webhooks
+    `event_headers`      headers that name the event; the first one present counts
+    `delivery_headers`   headers that identify the delivery, the same for every retry
+    `ref_events`         events that report changed refs; without `event_headers`, every delivery does
+    `ping_events`        events that only test the webhook
+    `subscribe_to`       the events to select in the forge's settings, by the names used there
+    `token_user`         the user name that goes with an access token
+    """
+
+    title: str
+    hosts: tuple[str, ...] = ()
+    hmac_headers: Mapping[str, str] = field(default_factory=dict)
+    token_header: str | None = None
+    standard: bool = False
+    event_headers: tuple[str, ...] = ()
+    delivery_headers: tuple[str, ...] = ()
+    ref_events: frozenset[str] = frozenset()
+    ping_events: frozenset[str] = frozenset()
+    subscribe_to: tuple[str, ...] = ()
+    token_user: str = "git"  # noqa: S105 - a user name
 
 
-def given(
-    egress: Egress, url: str, *, forge: str | None, credential: str | None, secret: str | None
-) -> Given:
-    """Check and complete it. Raises `address_refused`, `malformed`."""
-    bare, in_url = address(url, egress)
-    kind = Forge(forge) if forge else detected(bare)
-    if credential and in_url:
-        raise GitstoreError(Code.MALFORMED, "a credential is given twice: leave it out of the URL")
-    login = credential or in_url
-    return Given(
-        bare,
-        kind,
-        login_of(login, kind) if login else None,
-        check_secret(secret, kind) if secret else None,
+class Forge(StrEnum):
+    """The sender of a source's webhooks. The value is the name in the API and in the database."""
+
+    profile: Profile
+
+    def __new__(cls, name: str, profile: Profile | None = None) -> Forge:
+        # The default is for type checkers: Forge("github") looks a member up and creates none.
+        member = str.__new__(cls, name)
+        member._value_ = name
+        member.profile = profile or Profile(name)
+        return member
+
+    GITHUB = (
+        "github",
+        Profile(
+            "GitHub",
+            hosts=("github",),
+            hmac_headers={"x-hub-signature-256": "sha256="},
+            event_headers=("x-github-event",),
+            delivery_headers=("x-github-delivery",),
+            ref_events=frozenset({"push", "create", "delete"}),
+            ping_events=frozenset({"ping"}),
+            subscribe_to=("push", "create", "delete"),
+            token_user="x-access-token",  # noqa: S106 - a user name
+        ),
+    )
+    GITLAB = (
+        "gitlab",
+        Profile(
+            "GitLab",
+            hosts=("gitlab",),
+            token_header="x-gitlab-token",  # noqa: S106 - the name of a header
+            standard=True,
+            event_headers=("x-gitlab-event",),
+            # Idempotency-Key is the same for every retry; several hooks share the UUID of an event.
+            delivery_headers=(WEBHOOK_ID, "idempotency-key", "x-gitlab-event-uuid"),
+            ref_events=frozenset({"Push Hook", "Tag Push Hook", "System Hook"}),
+            subscribe_to=("Push events", "Tag push events"),
+            token_user="oauth2",  # noqa: S106 - a user name
+        ),
+    )
+    GITEA = (
+        "gitea",
+        Profile(
+            "Gitea",
+            hosts=("gitea",),
+            hmac_headers={"x-gitea-signature": ""},
+            event_headers=("x-gitea-event",),
+            delivery_headers=("x-gitea-delivery",),
+            ref_events=frozenset({"push", "create", "delete"}),
+            subscribe_to=("push", "create", "delete"),
+        ),
+    )
+    FORGEJO = (
+        "forgejo",
+        Profile(
+            "Forgejo",
+            hosts=("forgejo", "codeberg"),
+            hmac_headers={"x-forgejo-signature": "", "x-gitea-signature": ""},
+            event_headers=("x-forgejo-event", "x-gitea-event"),
+            delivery_headers=("x-forgejo-delivery", "x-gitea-delivery"),
+            ref_events=frozenset({"push", "create", "delete"}),
+            subscribe_to=("push", "create", "delete"),
+        ),
+    )
+    BITBUCKET = (
+        "bitbucket",
+        Profile(
+            "Bitbucket",
+            hosts=("bitbucket",),
+            hmac_headers={"x-hub-signature": "sha256="},
+            event_headers=("x-event-key",),
+            delivery_headers=("x-request-uuid", "x-request-id"),
+            ref_events=frozenset({"repo:push", "repo:refs_changed"}),
+            ping_events=frozenset({"diagnostics:ping"}),
+            subscribe_to=("repo:push",),
+            token_user="x-token-auth",  # noqa: S106 - a user name
+        ),
+    )
+    ANY = (
+        "any",
+        Profile(
+            "another sender, signed per Standard Webhooks",
+            standard=True,
+            delivery_headers=(WEBHOOK_ID,),
+            subscribe_to=("every push",),
+        ),
     )
 
 
-def address(url: str, egress: Egress) -> tuple[str, str | None]:
-    """(the URL as it is kept, the credential that stood in it). Raises `address_refused`.
-
-    A credential in a URL ends up in logs and on screens: it is taken out, and sealed like any other.
-    """
-    found = _URL.fullmatch(url)
-    if found is None:
-        raise refused("a source is an http:// or https:// URL of a repository, without ? and #")
-    scheme, user, rest = found.groups()
-    target: Target = egress.check(f"{scheme}://{rest}")
-    return str(target).rstrip("/"), unquote(user) if user else None
-
-
-def detected(url: str) -> Forge:
-    """The forge at `url`, as far as the host's name tells; `any` where it does not."""
+def detect(url: str) -> Forge:
+    """Return the forge that the host of `url` is named after, or `any`."""
     host = url.partition("://")[2].partition("/")[0].lower()
-    return next((forge for word, forge in _NAMED.items() if word in host), Forge.ANY)
-
-
-def login_of(given: str, forge: Forge) -> Credential:
-    """From `user:password`, or an access token alone."""
-    if not _VISIBLE.fullmatch(given):
-        raise GitstoreError(Code.MALFORMED, "a credential is user:password or an access token, visible ASCII")
-    user, colon, password = given.partition(":")
-    return Credential(user, password) if colon else Credential(_TOKEN_USERS.get(forge, "git"), given)
-
-
-def check_secret(secret: str, forge: Forge) -> str:
-    """Raise `malformed` unless `secret` will do for the webhook."""
-    if not _SECRET.fullmatch(secret):
-        raise GitstoreError(Code.MALFORMED, "the secret of a webhook is 12 to 256 visible ASCII characters")
-    if forge is Forge.ANY and not signature.is_standard_secret(secret):
-        raise GitstoreError(
-            Code.MALFORMED,
-            "a sender without a forge signs by Standard Webhooks: the secret is whsec_<base64>",
-        )
-    return secret
+    return next((forge for forge in Forge if any(word in host for word in forge.profile.hosts)), Forge.ANY)

@@ -9,9 +9,10 @@ from uuid import UUID
 
 from sync.db import Database
 from webhooks import inbound, sources
+from webhooks.forges import Forge
 from webhooks.inbound import Kind, Received
 from webhooks.sealing import Sealer
-from webhooks.signature import Forge, Headers
+from webhooks.signature import Headers
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +51,8 @@ def take(
 ) -> tuple[Received, bool]:
     """Verify and read a delivery; remember it and mark its source as due, in one transaction.
 
-    The answer says what it was, and whether it was new: sent again, it does nothing. Raises `bad_signature`,
-    `malformed`.
+    Returns the delivery, and whether it is new: one that is sent again changes nothing. Raises
+    `bad_signature`.
     """
     secret = sealer.open(sources.secret_purpose(found.id), found.sealed_secret)
     received = inbound.receive(headers, body, secret, Forge(found.forge), now)

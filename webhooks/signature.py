@@ -1,20 +1,11 @@
-"""Signatures of webhooks: how ours are made, and how each forge's are checked. The one home of both.
+"""Webhook signatures: sign our deliveries per Standard Webhooks, and verify those of each forge.
 
-| forge     | header                                     | holds                                       |
-|-----------|--------------------------------------------|---------------------------------------------|
-| GitHub    | X-Hub-Signature-256: sha256=<hex>          | HMAC-SHA256 of the raw body                 |
-| Gitea     | X-Gitea-Signature: <hex>                   | the same                                    |
-| Forgejo   | X-Forgejo-Signature: <hex>, or Gitea's     | the same                                    |
-| Bitbucket | X-Hub-Signature: sha256=<hex>              | the same                                    |
-| GitLab    | X-Gitlab-Token: <the secret>               | the secret itself; newer: Standard Webhooks |
-| any       | webhook-id, webhook-timestamp,             | HMAC-SHA256 of <id>.<timestamp>.<raw body>, |
-|           | webhook-signature: v1,<base64> v1,<base64> | within 5 minutes of now                     |
+`webhooks.forges` has the headers. The HMAC-SHA256 covers the raw body; per Standard Webhooks it covers
+`<id>.<timestamp>.<raw body>`, and the timestamp must be within 5 minutes of now. GitLab may send the secret
+itself.
 
-(https://docs.github.com/webhooks/using-webhooks/validating-webhook-deliveries and its like at the others;
-https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md.)
-
-What is checked is bytes, before anybody parses them, in constant time. A header that is sent twice counts as
-a wrong one: two programs may disagree on which of them holds.
+Bytes are verified before they are parsed, in constant time. A header that is sent twice is refused, because
+two programs may disagree on which value counts.
 """
 
 from __future__ import annotations
@@ -25,17 +16,17 @@ import hashlib
 import hmac
 import re
 import secrets
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from enum import StrEnum
 from typing import Final
 
 from standardwebhooks import Webhook
 
 from gitstore.errors import Code, GitstoreError
+from webhooks.forges import WEBHOOK_ID, Forge
 
 TOLERANCE: Final = timedelta(minutes=5)
-ID: Final = "webhook-id"
+ID: Final = WEBHOOK_ID
 TIMESTAMP: Final = "webhook-timestamp"
 SIGNATURE: Final = "webhook-signature"
 
@@ -45,83 +36,62 @@ _MOST_SIGNATURES: Final = 16
 _HEX: Final = re.compile(r"[0-9A-Fa-f]{64}")
 _SECONDS: Final = re.compile(r"0|[1-9][0-9]{0,11}")
 _SENT_ID: Final = re.compile(r"[!-~]{1,256}")
-_GITLAB_TOKEN: Final = "x-gitlab-token"  # noqa: S105 (the name of a header)
 
-
-class Forge(StrEnum):
-    """Who sends: the way in which it signs."""
-
-    GITHUB = "github"
-    GITEA = "gitea"
-    FORGEJO = "forgejo"
-    GITLAB = "gitlab"
-    BITBUCKET = "bitbucket"
-    ANY = "any"
-
-
-# The headers with the HMAC of the body, and what stands before it. Where there are several, each one that is
-# sent must hold.
-_OF_BODY: Final[dict[Forge, dict[str, str]]] = {
-    Forge.GITHUB: {"x-hub-signature-256": "sha256="},
-    Forge.GITEA: {"x-gitea-signature": ""},
-    Forge.FORGEJO: {"x-forgejo-signature": "", "x-gitea-signature": ""},
-    Forge.BITBUCKET: {"x-hub-signature": "sha256="},
-    Forge.GITLAB: {},
-    Forge.ANY: {},
-}
 _SIGNING: Final = frozenset(
-    {SIGNATURE, _GITLAB_TOKEN, "x-hub-signature"}.union(*(names for names in _OF_BODY.values()))
+    {SIGNATURE}
+    | {header for forge in Forge for header in forge.profile.hmac_headers}
+    | {forge.profile.token_header for forge in Forge if forge.profile.token_header}
 )
 
 Headers = Iterable[tuple[str, str]]
 """Names in any case, and values as WSGI gives them: bytes as Latin-1."""
 
 
-# Ours, and those of others that use the standard
+# Standard Webhooks
 
 
 def new_secret(random: Callable[[int], bytes] = secrets.token_bytes) -> str:
-    """A new secret as Standard Webhooks writes one: `whsec_` and 32 random bytes in base64."""
+    """Return a new secret in the form of Standard Webhooks: `whsec_` and 32 random bytes in base64."""
     return _PREFIX + base64.b64encode(random(_KEY_BYTES)).decode()
 
 
 def is_standard_secret(secret: str) -> bool:
-    """Whether `secret` is one that Standard Webhooks can sign with: `whsec_` and base64 of something."""
+    """Return whether `secret` has the form of Standard Webhooks: `whsec_` and base64."""
     return _key(secret) is not None
 
 
 def sign(keys: Sequence[str], message_id: str, now: datetime, body: bytes) -> dict[str, str]:
-    """The headers of a message of ours, signed with each of `keys` (more than one while a secret rotates).
+    """Return the headers of a delivery, signed with each of `keys` (several while a secret rotates).
 
-    `now` is the time of this attempt; `body` is UTF-8, as our JSON is.
+    `now` is the time of this attempt, and `body` is UTF-8.
     """
-    at, text = now.astimezone(UTC), body.decode()  # the library takes any time for one in UTC
+    at, text = now.astimezone(UTC), body.decode()  # the library reads every time as UTC
     signatures = [Webhook(key).sign(message_id, at, text) for key in keys]
     return {ID: message_id, TIMESTAMP: str(int(now.timestamp())), SIGNATURE: " ".join(signatures)}
 
 
-# Theirs
+# Forges
 
 
 def verify(forge: Forge, headers: Headers, body: bytes, secret: str | None, now: datetime) -> None:
-    """Raise `bad_signature` unless somebody who knows `secret` has sent this.
+    """Raise `bad_signature` unless a holder of `secret` signed this delivery.
 
-    Without a secret, raises where there is a signature: its sender believes that it is checked.
+    Without a secret, a signed delivery is refused: its sender believes that the signature is checked.
     """
-    sent = _Sent(headers)
+    sent, profile = _Sent(headers), forge.profile
     if not secret:
         if sent.names & _SIGNING:
-            raise _bad("it is signed, and no secret is known here: give this source its webhook secret")
-    elif forge is Forge.GITLAB and (SIGNATURE not in sent.names or not is_standard_secret(secret)):
-        _verify_token(sent, secret)
-    elif forge in (Forge.GITLAB, Forge.ANY):
-        _verify_standard(sent, body, secret, now)
+            raise _bad("it is signed, and this source has no secret: set its webhook secret")
+    elif profile.hmac_headers:
+        _verify_body(sent, profile.hmac_headers, body, secret)
+    elif profile.token_header and (SIGNATURE not in sent.names or not is_standard_secret(secret)):
+        _verify_token(sent, profile.token_header, secret)
     else:
-        _verify_body(sent, _OF_BODY[forge], body, secret)
+        _verify_standard(sent, body, secret, now)
 
 
 class _Sent:
-    """The headers of a request, each of which may be asked for once."""
+    """The headers of a request. Raises `bad_signature` for one that is missing or sent twice."""
 
     def __init__(self, headers: Headers) -> None:
         self._values: dict[str, list[str]] = {}
@@ -136,7 +106,7 @@ class _Sent:
         return values[0].strip()
 
 
-def _verify_body(sent: _Sent, headers: dict[str, str], body: bytes, secret: str) -> None:
+def _verify_body(sent: _Sent, headers: Mapping[str, str], body: bytes, secret: str) -> None:
     wanted = hmac.digest(secret.encode(), body, hashlib.sha256)
     present = [name for name in headers if name in sent.names] or list(headers)[:1]
     for name in present:
@@ -144,38 +114,38 @@ def _verify_body(sent: _Sent, headers: dict[str, str], body: bytes, secret: str)
         if not value.startswith(prefix) or not _HEX.fullmatch(value[len(prefix) :]):
             raise _bad(f"the header {name} is not {prefix}<64 hex digits>")
         if not hmac.compare_digest(bytes.fromhex(value[len(prefix) :]), wanted):
-            raise _bad(f"{name} does not match: is the secret the same on both sides?")
+            raise _bad(f"{name} does not match: check that both sides have the same secret")
 
 
-def _verify_token(sent: _Sent, secret: str) -> None:
+def _verify_token(sent: _Sent, header: str, secret: str) -> None:
     try:
-        given = sent.one(_GITLAB_TOKEN).encode("latin-1")
+        given = sent.one(header).encode("latin-1")
     except UnicodeEncodeError:
-        raise _bad(f"the header {_GITLAB_TOKEN} is not what a server passes on") from None
-    # Of the digests, so that not even the length shows.
+        raise _bad(f"the header {header} has characters that HTTP does not allow") from None
+    # Digests are compared, so that the time does not depend on the length either.
     ours, theirs = (hashlib.sha256(value).digest() for value in (secret.encode(), given))
     if not hmac.compare_digest(ours, theirs):
-        raise _bad(f"{_GITLAB_TOKEN} does not match: is the secret the same on both sides?")
+        raise _bad(f"{header} does not match: check that both sides have the same secret")
 
 
 def _verify_standard(sent: _Sent, body: bytes, secret: str, now: datetime) -> None:
-    """By our clock and on strict forms; what is signed, and how, is the library's."""
+    """Verify by our clock and with strict forms; the library computes the signature."""
     if not is_standard_secret(secret):
-        raise _bad("the secret known here is none of Standard Webhooks, which begin with whsec_")
+        raise _bad("the secret of this source does not have the form of Standard Webhooks, whsec_<base64>")
     message_id, seconds, signatures = (sent.one(name) for name in (ID, TIMESTAMP, SIGNATURE))
     if not _SENT_ID.fullmatch(message_id) or not _SECONDS.fullmatch(seconds):
         raise _bad(f"{ID} or {TIMESTAMP} is malformed")
     if abs(int(seconds) - now.timestamp()) > TOLERANCE.total_seconds():
-        raise _bad(f"{TIMESTAMP} is more than 5 minutes away from now: is the clock right on both sides?")
+        raise _bad(f"{TIMESTAMP} is more than 5 minutes from now: check the clocks of both sides")
     try:
         text = body.decode()
     except UnicodeDecodeError:
-        raise _bad("the body is not UTF-8, which Standard Webhooks sign") from None
+        raise _bad("the body is not UTF-8, as Standard Webhooks require") from None
     wanted = Webhook(secret).sign(message_id, datetime.fromtimestamp(int(seconds), UTC), text)
     given = [found.encode("latin-1", "replace") for found in signatures.split(" ", _MOST_SIGNATURES)]
-    # All of them are looked at: which one matched does not show.
+    # All are compared, so that the time does not depend on which one matches.
     if not sum(hmac.compare_digest(found, wanted.encode()) for found in given[:_MOST_SIGNATURES]):
-        raise _bad(f"no {SIGNATURE} matches: is the secret the same on both sides?")
+        raise _bad(f"no {SIGNATURE} matches: check that both sides have the same secret")
 
 
 def _key(secret: str) -> bytes | None:

@@ -19,8 +19,8 @@ from gitstore.offers import Layout
 from gitstore.upstream import Credential
 from sync.db import Transaction
 from webhooks import signature
+from webhooks.forges import Forge
 from webhooks.sealing import Sealer
-from webhooks.signature import Forge
 
 MOST: Final = 20
 """Sources that a project may have: each is asked every few minutes."""

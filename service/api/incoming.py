@@ -12,12 +12,11 @@ from service.api.inputs import Body, Parameters
 from service.api.schemas import Answer
 from webhooks import resolving, sources
 from webhooks.addresses import LONGEST_URL
-from webhooks.forges import EVENTS
-from webhooks.signature import Forge
+from webhooks.forges import Forge
 from webhooks.sources import LONGEST_POLL, POLL_SECONDS, SHORTEST_POLL
 
 Url = Annotated[str, StringConstraints(min_length=1, max_length=LONGEST_URL)]
-ForgeName = Literal["github", "gitea", "forgejo", "gitlab", "bitbucket", "any"]
+ForgeName = Annotated[Forge, Field(strict=False)]
 LayoutName = Literal["refs", "folders"]
 DirectionName = Literal["pull", "push", "both"]
 Secret = Annotated[str, StringConstraints(max_length=1000)]
@@ -84,7 +83,7 @@ class DivergencePath(SourcePath):
 class Source(Answer):
     id: UUID
     url: str
-    forge: ForgeName
+    forge: Forge
     layout: LayoutName
     direction: DirectionName
     poll_seconds: int
@@ -109,7 +108,7 @@ class Source(Answer):
         return cls.model_construct(
             id=row.id,
             url=row.url,
-            forge=row.forge,
+            forge=Forge(row.forge),
             layout=row.layout,
             direction=row.direction,
             poll_seconds=row.poll_seconds,
@@ -142,7 +141,7 @@ class Webhook(Answer):
             url=hook_url(public_url, row.id),
             secret=secret,
             content_type="application/json",
-            events=list(EVENTS[Forge(row.forge)]),
+            events=list(Forge(row.forge).profile.subscribe_to),
         )
 
 

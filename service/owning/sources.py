@@ -12,9 +12,9 @@ from service.api.incoming import ChangeSource, CreateSource
 from service.context import Caller
 from sync import audit
 from sync.db import Transaction
-from webhooks import forges, resolving, sources
+from webhooks import resolving, source_input, sources
+from webhooks.forges import Forge
 from webhooks.resolving import Divergence
-from webhooks.signature import Forge
 from webhooks.sources import POLL_SECONDS, Direction, Source
 
 
@@ -29,7 +29,7 @@ def named(tx: Transaction, caller: Caller, shown: str) -> Source:
 
 def create(caller: Caller, body: CreateSource) -> tuple[Source, str]:
     """The new one, and the secret of its webhook, which nobody can read again."""
-    new = forges.given(
+    new = source_input.check_source(
         caller.services.egress, body.url, forge=body.forge, credential=body.credential, secret=body.secret
     )
     with caller.as_user() as tx:
@@ -59,9 +59,9 @@ def change(caller: Caller, shown: str, body: ChangeSource) -> Source:
             caller.services.sealer(),
             caller.project_id,
             row.id,
-            login=forges.login_of(body.credential, forge) if body.credential else None,
+            login=source_input.read_credential(body.credential, forge) if body.credential else None,
             forget_login=body.credential == "",
-            secret=forges.check_secret(body.secret, forge) if body.secret else None,
+            secret=source_input.check_secret(body.secret, forge) if body.secret else None,
             forge=body.forge,
             layout=body.layout,
             direction=body.direction,

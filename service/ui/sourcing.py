@@ -14,17 +14,10 @@ from service.api.bodies import validated
 from service.api.incoming import ChangeSource, CreateSource, Webhook
 from service.owning import sources as owning
 from service.ui.entering import Visit, enter, field, go, shown_once
-from webhooks.signature import Forge
+from webhooks.forges import Forge
 from webhooks.sources import LONGEST_POLL, POLL_SECONDS, SHORTEST_POLL, Direction, Source
 
-FORGES: Final = {
-    Forge.GITHUB: "GitHub",
-    Forge.GITLAB: "GitLab",
-    Forge.GITEA: "Gitea",
-    Forge.FORGEJO: "Forgejo",
-    Forge.BITBUCKET: "Bitbucket",
-    Forge.ANY: "another, signed per Standard Webhooks",
-}
+FORGES: Final = {forge: forge.profile.title for forge in Forge}
 LAYOUTS: Final = {
     Layout.REFS: "the same branches and tags as here",
     Layout.FOLDERS: "many workflows in one repository, in workflows/<slug>/",

@@ -24,10 +24,10 @@ from webhooks import receipts, resolving, sources
 from webhooks.addresses import Allowed
 from webhooks.egress import Egress
 from webhooks.following import Follower, Means, import_limits
+from webhooks.forges import Forge
 from webhooks.receipts import Bell
 from webhooks.resolving import Divergence
 from webhooks.sealing import Sealer, new_key
-from webhooks.signature import Forge
 from webhooks.sources import Direction, Source
 from webhooks.syncing import Result
 

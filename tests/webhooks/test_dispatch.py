@@ -22,7 +22,7 @@ from tests.webhooks.upstreams import Upstream, upstream_in
 from webhooks import receipts
 from webhooks.dispatch import Dispatcher
 from webhooks.following import StoppingError
-from webhooks.signature import Forge
+from webhooks.forges import Forge
 from webhooks.sources import Direction
 
 PATIENCE = 30.0

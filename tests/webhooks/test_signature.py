@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 from standardwebhooks import Webhook
 
 from gitstore.errors import Code, GitstoreError
-from webhooks.signature import Forge, Headers, is_standard_secret, new_secret, sign, verify
+from webhooks.forges import Forge
+from webhooks.signature import Headers, is_standard_secret, new_secret, sign, verify
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 BODY = '{"ref": "refs/tags/a/v1", "name": "Ä"}'.encode()
