@@ -10,7 +10,7 @@ of trailers (git-interpret-trailers(1)), which alone is read back:
 
     Gitstore-Event: published
     Gitstore-Version: v3                  published, current-moved
-    Gitstore-Object: <id>                 published: what the tag holds; draft-discarded: the head
+    Gitstore-Object: <id>                 published: what the tag holds; of a draft: its head
     Gitstore-Tagger: Ann <ann@a.example>  published, where it came from upstream: who tagged it there
     Gitstore-Tagged: 2026-01-31T12:00:00+00:00                                      and when
     Gitstore-After: v2                    published, where that left a gap: the latest version before
@@ -149,6 +149,8 @@ def _subject(slug: str, entry: LedgerEntry) -> str:
             return f"Cleared current of {slug}"
         case LedgerKind.DISCARDED:
             return f"Discarded the draft of {slug}"
+        case LedgerKind.RESTORED:
+            return f"Restored the draft of {slug}"
 
 
 def _show(number: int | None) -> str:

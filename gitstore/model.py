@@ -121,6 +121,7 @@ class LedgerKind(StrEnum):
     CURRENT = "current-moved"
     CLEARED = "current-cleared"
     DISCARDED = "draft-discarded"
+    RESTORED = "draft-restored"
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,9 +129,9 @@ class LedgerEntry:
     """One commit of refs/ledger/<slug>: a fact, and the state of the workflow after it.
 
     `version` and `target` (hex id that the tag holds) are set for PUBLISHED; `version` also for CURRENT;
-    `target` is the discarded head for DISCARDED. `latest`, `current` and `held` are the state after the
-    fact, so that the newest counting entry alone tells it; `latest` is 0 and `current` None before the
-    first publication. `name` and `description` are set for CREATED alone; `tagger` and `tagged_at`, who
+    `target` is the draft's head for DISCARDED and RESTORED. `latest`, `current` and `held` are the state
+    after the fact, so that the newest counting entry alone tells it; `latest` is 0 and `current` None before
+    the first publication. `name` and `description` are set for CREATED alone; `tagger` and `tagged_at`, who
     published it upstream and when, for a PUBLISHED that was brought from there; `after`, the latest version
     before it, where that left a gap.
     """
@@ -151,6 +152,15 @@ class LedgerEntry:
     tagger: Person | None = None
     tagged_at: datetime | None = None
     after: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Superseded:
+    """A discarded draft: when it was discarded (UTC), and its head as a hex object id, kept by `ref`."""
+
+    at: datetime
+    commit: str
+    ref: bytes
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 
 from dulwich.refs import Ref, check_ref_format
 
@@ -27,6 +27,8 @@ LEDGERS = b"refs/ledger/"
 SUPERSEDED = b"refs/superseded/"
 
 _PLAIN = re.compile(rb"refs(/[A-Za-z0-9-]+)+")
+_TIME = "%Y%m%dT%H%M%S.%fZ"
+_LONGEST_TIME = 32
 _ACCEPTED = "refs/heads/drafts/<slug> (a draft) and refs/tags/<slug>/v<N> (a version)"
 
 
@@ -64,7 +66,18 @@ def ledger(slug: str) -> bytes:
 
 def superseded(slug: str, when: datetime) -> bytes:
     """Where the head of a draft discarded at `when` (UTC) is kept."""
-    return superseded_of(slug) + when.strftime("%Y%m%dT%H%M%S.%fZ").encode()
+    return superseded_of(slug) + when.strftime(_TIME).encode()
+
+
+def superseded_at(ref: bytes) -> datetime | None:
+    """When (UTC) the head that `ref` keeps was discarded; None where `superseded` did not make that name."""
+    _, _, time = ref.rpartition(b"/")
+    if not ref.startswith(SUPERSEDED) or len(time) > _LONGEST_TIME:
+        return None
+    try:
+        return datetime.strptime(show(time), _TIME).replace(tzinfo=UTC)
+    except ValueError:
+        return None
 
 
 def superseded_of(slug: str) -> bytes:

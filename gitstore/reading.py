@@ -22,6 +22,7 @@ from gitstore.model import (
     Limits,
     Rules,
     Snapshot,
+    Superseded,
     Version,
     WorkflowState,
 )
@@ -104,6 +105,23 @@ class Reading:
         while self.refs.read(name := names.superseded(slug, when)) is not None:
             when += timedelta(microseconds=1)
         return name
+
+    def discarded(self, slug: str) -> Iterator[Superseded]:
+        """The discarded drafts of `slug` that can be restored, newest first.
+
+        A superseded ref may also keep a replaced ledger, which holds no definition and is left out.
+        """
+        for ref, oid in reversed(self.refs.below(names.superseded_of(slug)).items()):
+            when = names.superseded_at(ref)
+            if when is not None and self._holds_definition(slug, oid):
+                yield Superseded(when, oid.decode(), ref)
+
+    def _holds_definition(self, slug: str, oid: bytes) -> bool:
+        try:
+            self.locate(self.objects.commit(oid), slug)
+        except GitstoreError:
+            return False
+        return True
 
     # Where a workflow stands
 

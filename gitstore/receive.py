@@ -193,7 +193,7 @@ class Receiver:
         target, head = verdict.target, verdict.command.old
         if not isinstance(target, DraftRef) or head is None:
             return False
-        return recording.discard(self._store, target, head, self._occasion)
+        return recording.discard(self._store, target, head, self._occasion) is not None
 
 
 class _PushFacts(StoreFacts):

@@ -97,20 +97,30 @@ class Recorder:
         )
         self.move(names.tag(self.slug, number), None, oid)
 
-    def discard(self, head: bytes) -> None:
+    def discard(self, head: bytes) -> bytes:
+        """Record that the draft at `head` is discarded; the name of the superseded ref that keeps it."""
         self.append(LedgerKind.DISCARDED, target=head.decode())
-        self.move(self.reading.superseded(self.slug, self.occasion.when), None, head)
+        kept = self.reading.superseded(self.slug, self.occasion.when)
+        self.move(kept, None, head)
+        return kept
+
+    def restore(self, head: bytes) -> None:
+        """Record that the discarded draft at `head` is restored; the caller moves the draft."""
+        self.append(LedgerKind.RESTORED, target=head.decode())
 
 
 def record(reading: Reading, verdicts: Sequence[Verdict], occasion: Occasion) -> Recorder:
     """What the accepted saves and publications of one workflow come to, in the order policy took them."""
     slug = next(verdict.target.slug for verdict in verdicts if verdict.target)
     recorder = Recorder(reading, slug, occasion)
+    known = recorder.newest is not None
     recorder.create_unless_there()
     before = draft = reading.refs.read(names.draft(slug))
     for verdict in verdicts:
         if verdict.effect is Effect.SAVE:
             draft = verdict.command.new
+            if known and before is None and draft is not None and _was_discarded(reading, slug, draft):
+                recorder.restore(draft)
     # A draft that the push itself names is told "ok" for the value pushed, so it goes no further.
     named = any(isinstance(verdict.target, DraftRef) for verdict in verdicts)
     published = [verdict for verdict in verdicts if verdict.effect is Effect.PUBLISH]
@@ -121,6 +131,11 @@ def record(reading: Reading, verdicts: Sequence[Verdict], occasion: Occasion) ->
     if draft is not None:
         recorder.move(names.draft(slug), before, draft)
     return recorder
+
+
+def _was_discarded(reading: Reading, slug: str, head: bytes) -> bool:
+    """Whether a superseded ref of `slug` keeps `head`: then a draft that begins there is a restored one."""
+    return head in reading.refs.below(names.superseded_of(slug)).values()
 
 
 def _as_told(objects: Objects, oid: bytes) -> dict[str, object]:
@@ -163,20 +178,23 @@ def write_one(reading: Reading, recorder: Recorder) -> None:
         raise raced(moved)
 
 
-def discard(reading: Reading, target: DraftRef, head: bytes, occasion: Occasion) -> bool:
-    """Keep the draft's head as superseded, then delete the draft; False where it moved meanwhile."""
+def discard(reading: Reading, target: DraftRef, head: bytes, occasion: Occasion) -> bytes | None:
+    """Keep the draft's head by a superseded ref, then delete the draft; that ref's name.
+
+    None where the draft moved meanwhile: then it stays.
+    """
     name = names.draft(target.slug)
     recorder = Recorder(reading, target.slug, occasion)
-    recorder.discard(head)
+    kept = recorder.discard(head)
     if write(reading, [recorder]) or not reading.refs.delete(name, head):
-        return False
+        return None
     if reading.refs.head() == name:
         drafts = reading.refs.below(names.DRAFTS)
         if drafts:
             reading.refs.point_head(
                 max(drafts, key=lambda ref: reading.objects.commit(drafts[ref]).commit_time)
             )
-    return True
+    return kept
 
 
 def raced(refs: Sequence[bytes]) -> GitstoreError:

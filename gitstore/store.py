@@ -24,7 +24,7 @@ from gitstore.drafting import Drafting, Saved
 from gitstore.errors import Code, GitstoreError
 from gitstore.judging import accepted
 from gitstore.locks import FileLocks, Locks
-from gitstore.model import LedgerKind, Limits, Person, Rules, Version, WorkflowState
+from gitstore.model import LedgerKind, Limits, Person, Rules, Superseded, Version, WorkflowState
 from gitstore.parsed import Parsed
 from gitstore.policy import Command, Verdict
 from gitstore.reading import Reading
@@ -141,8 +141,10 @@ class Store(Reading):
             merged = self._commit_of(slug, base_version) if base_version is not None else None
             return self._drafting(state, who, message).save(content, "Save the draft", merged)
 
-    def discard_draft(self, slug: str, who: Who, *, expected: str | None = None, message: str = "") -> None:
-        """Discard the open draft; its head is kept as a superseded ref."""
+    def discard_draft(
+        self, slug: str, who: Who, *, expected: str | None = None, message: str = ""
+    ) -> Superseded:
+        """Discard the open draft; what is kept of it, for `restore_draft`."""
         with self.locks.writing([slug]):
             state = self._existing(slug)
             self._check_open(state)
@@ -150,8 +152,35 @@ class Store(Reading):
             head = (state.draft or "").encode()
             verdict = accepted(self, Command(names.draft(slug), head, None))
             occasion = recording.Occasion(who.actor, self.clock(), message)
-            if not recording.discard(self, names.DraftRef(slug), verdict.command.old or head, occasion):
+            kept = recording.discard(self, names.DraftRef(slug), verdict.command.old or head, occasion)
+            if kept is None:
                 raise recording.raced([names.draft(slug)])
+            return Superseded(names.superseded_at(kept) or occasion.when, head.decode(), kept)
+
+    def restore_draft(self, slug: str, who: Who, *, at: datetime | None = None) -> Saved:
+        """Open the draft that was discarded at `at` (UTC), or the newest discarded one, again.
+
+        It is that very commit, unless a version was published from it or over it meanwhile: then its content
+        is committed on top of the latest version. Raises `draft_exists` where a draft is open, and
+        `version_not_found` where no such draft was discarded.
+        """
+        with self.locks.writing([slug]):
+            state = self._without_draft(slug)
+            found = next((one for one in self.discarded(slug) if at in (None, one.at)), None)
+            if found is None:
+                when = f" at {at.isoformat()}" if at is not None else ""
+                raise GitstoreError(Code.VERSION_NOT_FOUND, f"no draft of {slug} was discarded{when}")
+            name, head = names.draft(slug), found.commit.encode()
+            latest = state.latest_commit.encode() if state.latest_commit else None
+            if state.draft is None and not (latest and self.objects.is_ancestor(head, latest)):
+                verdict = accepted(self, Command(name, None, head))
+                occasion = recording.Occasion(who.actor, self.clock())
+                recording.write_one(self, recording.record(self, [verdict], occasion))
+                problems = verdict.definition.problems if verdict.definition else ()
+                return Saved(found.commit, state.next_number, problems)
+            drafting = self._drafting(state, who, "")
+            drafting.recorder.restore(head)
+            return drafting.restore(head, f"Restore the draft discarded at {found.at.isoformat()}")
 
     def revert(
         self, slug: str, number: int, who: Who, *, expected: str | None = None, message: str = ""

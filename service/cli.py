@@ -15,6 +15,7 @@ from service.terminal import Commands
 # Where each command is. It is loaded when it is asked for: a start is not to wait for what it does not need.
 PLACES: Final = {
     "diff": "service.cli_diff:diff",
+    "draft": "service.cli_drafts:draft",
     "gc": "service.cli_upkeep:gc",
     "migrate": "service.cli_upkeep:migrate",
     "openapi": "service.cli_upkeep:openapi",

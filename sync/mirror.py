@@ -234,6 +234,8 @@ class _Change:
                 current = entry.current
             if entry.kind is LedgerKind.DISCARDED:
                 facts.append(events.draft_discarded(row, entry))
-        if draft is not None and (standing is None or standing.draft_commit != draft.commit_sha):
+        # A draft that was discarded and restored since then stands where it stood.
+        discarded = any(entry.kind is LedgerKind.DISCARDED for entry in self._news.entries)
+        if draft is not None and (standing is None or discarded or standing.draft_commit != draft.commit_sha):
             facts.append(events.draft_updated(row, draft))
         return facts

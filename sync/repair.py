@@ -82,9 +82,10 @@ class _Repair:
             return  # without it, nobody knows what was meant to be
         for number, oid in sorted(self._tags(entries).items()):
             yield from self._restore(names.tag(self._slug, number), oid)
-        discarded = {entry.target for entry in entries if entry.kind is LedgerKind.DISCARDED}
+        ends = (LedgerKind.DISCARDED, LedgerKind.RESTORED)
+        newest = next((e.kind for e in entries if e.kind in ends and e.target == self._draft), None)
         held = self._read(names.draft(self._slug))
-        if held in (None, b"") and self._draft is not None and self._draft not in discarded:
+        if held in (None, b"") and self._draft is not None and newest is not LedgerKind.DISCARDED:
             yield from self._restore(names.draft(self._slug), self._draft)
 
     def _restore_ledger(self) -> Iterator[str]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from http import HTTPStatus
+from itertools import islice
+from typing import Final
 
 from flask import Response, request
 
@@ -16,9 +18,11 @@ from service.api.answers import answer, nothing, workflow_url
 from service.api.bodies import author_of, read_draft, read_json
 from service.api.conditions import expected
 from service.api.openapi import if_match, new_blueprint, says, says_nothing, takes, takes_draft
-from service.api.schemas import SavedDraft, problems_of
+from service.api.schemas import SavedDraft, SupersededDraft, SupersededList, problems_of
 from service.context import Caller, enter
 from sync import catalog, derive
+
+_MOST_SUPERSEDED: Final = 100
 
 blueprint = new_blueprint("drafts", "What the next version of a workflow will be, while it is being written.")
 
@@ -65,17 +69,50 @@ def save_draft(path: inputs.WorkflowPath, query: inputs.Query) -> Response:
 
 @blueprint.delete(
     "/workflows/<id>/versions/draft",
-    responses=says_nothing(409, 412),
+    responses=says_nothing(409, 412, headers=("Link",)),
     openapi_extensions=if_match(needed=False),
 )
 def discard_draft(path: inputs.WorkflowPath, query: inputs.Query) -> Response:
-    """Discard the draft. Git keeps it, out of the way."""
+    """Discard the draft. Git keeps it; the header Link names the call that restores it, and its `at`."""
     caller = enter(Permission.EDIT, f"discarding the draft of {path.id[:80]}", project=query.project)
     slug = lookup.slug_of(caller, path.id)
     with caller.writing() as store, caller.acting("discarded", slug):
         lookup.existing(store, slug)
-        store.discard_draft(slug, caller.who(None), expected=expected(request, lookup.draft_of(store, slug)))
-    return nothing()
+        seen = expected(request, lookup.draft_of(store, slug))
+        kept = store.discard_draft(slug, caller.who(None), expected=seen)
+    restore, at = f"{workflow_url(caller, slug)}/versions/draft/restore", kept.at.isoformat()
+    response = nothing()
+    response.headers["Link"] = f'<{restore}>; rel="restore"; at="{at.replace("+00:00", "Z")}"'
+    return response
+
+
+@blueprint.get("/workflows/<id>/versions/draft/superseded", responses=says(200, SupersededList))
+def list_superseded(path: inputs.WorkflowPath, query: inputs.Query) -> Response:
+    """The discarded drafts that can be restored, the newest first."""
+    caller = enter(Permission.READ, f"reading {path.id[:80]}", project=query.project)
+    slug = lookup.slug_of(caller, path.id)
+    with caller.opened() as store:
+        lookup.existing(store, slug)
+        newest = islice(store.discarded(slug), _MOST_SUPERSEDED)
+        found = [SupersededDraft.of(kept, store.snapshot(slug, kept.commit)) for kept in newest]
+    return answer(SupersededList(superseded=found))
+
+
+@blueprint.post(
+    "/workflows/<id>/versions/draft/restore",
+    responses=says(201, SavedDraft, "ETag", "Location", refuses=(409, 413, 415, 422)),
+    openapi_extensions=takes(inputs.RestoreDraft),
+)
+def restore_draft(path: inputs.WorkflowPath, query: inputs.Query) -> Response:
+    """Open a discarded draft again: the one that was discarded `at` that time, or the last one."""
+    caller = enter(Permission.EDIT, f"restoring the draft of {path.id[:80]}", project=query.project)
+    body = read_json(request, inputs.RestoreDraft, caller.services.config.limits)
+    slug = lookup.slug_of(caller, path.id)
+    with caller.writing() as store:
+        with caller.acting("restored", slug):
+            lookup.existing(store, slug)
+            saved = store.restore_draft(slug, caller.who(None), at=body.at)
+        return _answer(caller, store, slug, saved, HTTPStatus.CREATED)
 
 
 @blueprint.post(

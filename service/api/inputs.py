@@ -88,6 +88,11 @@ FromVersion = Annotated[
     AfterValidator(_which),
     WithJsonSchema({"anyOf": [*_VERSIONS, {"type": "null"}], "description": _VERSIONS_ARE}),
 ]
+Moment = Annotated[
+    datetime | None,
+    BeforeValidator(_time),
+    WithJsonSchema({"anyOf": [{"type": "string", "format": "date-time"}, {"type": "null"}]}),
+]
 Text = Annotated[str, StringConstraints(max_length=LONGEST_TEXT)]
 
 
@@ -144,6 +149,12 @@ class Revert(Explained):
     """Why, and for whom."""
 
 
+class RestoreDraft(Body):
+    """Without `at`: the draft that was discarded last."""
+
+    at: Moment = None
+
+
 class MoveCurrent(Body):
     version: WhichVersion
     message: Text | None = None
@@ -159,11 +170,7 @@ class Validate(Body):
 class CreateToken(Body):
     name: Annotated[str, StringConstraints(min_length=1, max_length=100), AfterValidator(_plain)]
     role: Role = Field(strict=False)
-    expires_at: Annotated[
-        datetime | None,
-        BeforeValidator(_time),
-        WithJsonSchema({"anyOf": [{"type": "string", "format": "date-time"}, {"type": "null"}]}),
-    ] = None
+    expires_at: Moment = None
 
 
 # Parameters

@@ -38,6 +38,7 @@ _ANSWERS: Final = (
     schemas.NewToken,
     schemas.Problem,
     schemas.SavedDraft,
+    schemas.SupersededList,
     schemas.TokenList,
     schemas.Validation,
     schemas.Version,
@@ -53,6 +54,7 @@ _BODIES: Final = (
     inputs.CreateWorkflow,
     inputs.MoveCurrent,
     inputs.Publish,
+    inputs.RestoreDraft,
     inputs.Revert,
     inputs.SaveDraft,
     inputs.Validate,
@@ -97,9 +99,13 @@ def says(
     return {status: answer, **(refusals(*refuses) if needs_token else {})}
 
 
-def says_nothing(*refuses: int) -> Responses:
-    """204, beside refusals."""
-    return {204: {"description": HTTPStatus.NO_CONTENT.phrase}, **refusals(*refuses)}
+def says_nothing(*refuses: int, headers: tuple[str, ...] = ()) -> Responses:
+    """204 with these headers, beside refusals."""
+    answer = {
+        "description": HTTPStatus.NO_CONTENT.phrase,
+        "headers": {name: {"schema": {"type": "string"}} for name in headers},
+    }
+    return {204: answer, **refusals(*refuses)}
 
 
 def refusals(*statuses: int) -> Responses:

@@ -10,6 +10,8 @@ from uuid import UUID
 from pydantic import BaseModel, ConfigDict, Field
 
 from gitstore.model import Problem as Found
+from gitstore.model import Snapshot, Superseded
+from gitstore.names import show
 from gitstore.versions import version_id
 from service import errors
 from service.auth import Role
@@ -106,6 +108,32 @@ class FullVersion(Version):
 
 class SavedDraft(Version):
     problems: list[DefinitionProblem] = Field(description="what would block publishing, and warnings")
+
+
+class SupersededDraft(Answer):
+    """A discarded draft that can be restored."""
+
+    at: datetime = Field(description="when it was discarded: `at` of the call that restores it")
+    commit: str
+    ref: str = Field(description="the ref that git can fetch it by")
+    author: Person
+    message: str
+    created_at: datetime
+
+    @classmethod
+    def of(cls, kept: Superseded, snapshot: Snapshot) -> SupersededDraft:
+        return cls(
+            at=kept.at,
+            commit=kept.commit,
+            ref=show(kept.ref),
+            author=Person(name=snapshot.author.name, email=snapshot.author.email),
+            message=snapshot.message,
+            created_at=snapshot.created_at,
+        )
+
+
+class SupersededList(Answer):
+    superseded: list[SupersededDraft] = Field(description="the newest first, a hundred at most")
 
 
 class VersionPage(Answer):

@@ -66,6 +66,7 @@ _POST: Final[tuple[tuple[str, Callable[..., Response]], ...]] = (
     (f"{_ONE}/validate", editing.check),
     (f"{_ONE}/publish", workflows.publish),
     (f"{_ONE}/discard", workflows.discard),
+    (f"{_ONE}/restore", workflows.restore),
     (f"{_VERSION}/revert", moving.revert),
     (f"{_VERSION}/current", moving.make_current),
     ("/ui/sources/<which>/sync", operations.sync_source),

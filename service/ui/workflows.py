@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Final
 
 from flask import Response, request
@@ -10,12 +11,14 @@ from gitstore.diff import diff
 from gitstore.difference.summarizing import summary
 from gitstore.errors import Code, GitstoreError
 from gitstore.model import Permission, Rules, WorkflowState
+from gitstore.names import superseded_at
 from gitstore.store import Store
 from gitstore.versions import check_slug, version_id
 from service import errors
 from service.api import lookup
 from service.api.bodies import validated
 from service.api.inputs import CreateWorkflow
+from service.api.schemas import SupersededDraft
 from service.ui.entering import Visit, enter, field, go
 from service.ui.reading import seen
 from sync import catalog
@@ -80,6 +83,7 @@ def workflow_page(visit: Visit, slug: str, error: GitstoreError | None = None) -
         mine = seen(store, draft, rules, "d", judged=True) if draft else None
         theirs = seen(store, current, rules, "c", judged=False) if current else None
         overtaken = draft is not None and _is_overtaken(store, workflow.slug)
+        kept = None if draft else _discarded(store, workflow.slug, latest)
     small = mine is not None and theirs is not None and mine.narrow and theirs.narrow
     if mine and theirs and small:
         mine, theirs = mine.beside(), theirs.beside()
@@ -96,6 +100,7 @@ def workflow_page(visit: Visit, slug: str, error: GitstoreError | None = None) -
         draft=mine,
         current=theirs,
         overtaken=overtaken,
+        kept=kept,
     )
 
 
@@ -145,6 +150,41 @@ def discard(slug: str) -> Response:
     if _exists(visit, slug):
         return go("show_workflow", slug=slug, said="discarded")
     return go("list_workflows", said="discarded")
+
+
+def restore(slug: str) -> Response:
+    """Open the discarded draft that the page showed again."""
+    visit = enter(Permission.EDIT, f"restoring the draft of {slug[:80]}")
+    caller = visit.caller
+    slug = lookup.slug_of(caller, slug)
+    try:
+        with caller.writing() as store, caller.acting("restored", slug):
+            lookup.existing(store, slug)
+            store.restore_draft(slug, caller.who(None), at=_discarded_at())
+    except GitstoreError as error:
+        return _refused(visit, slug, error)
+    return go("show_workflow", slug=slug, said="restored")
+
+
+def _discarded_at() -> datetime:
+    """When the draft that the form names was discarded."""
+    at = superseded_at(field("ref").encode())
+    if at is None:
+        raise GitstoreError(Code.MALFORMED, "the form names no discarded draft: load the page again")
+    return at
+
+
+def _discarded(store: Store, slug: str, latest: FullVersion | None) -> SupersededDraft | None:
+    """The draft that was discarded last, unless a version was published from it or since then."""
+    kept = next(store.discarded(slug), None)
+    if kept is None:
+        return None
+    if latest is not None and (
+        store.objects.is_ancestor(kept.commit.encode(), latest.commit_sha.encode())
+        or (latest.published_at is not None and latest.published_at > kept.at)
+    ):
+        return None
+    return SupersededDraft.of(kept, store.snapshot(slug, kept.commit))
 
 
 def _exists(visit: Visit, slug: str) -> bool:

@@ -6,7 +6,7 @@ import os
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from uuid import UUID
 
@@ -195,6 +195,55 @@ def test_a_discarded_draft_is_kept(store: Store) -> None:
     assert refusal(store.publish, "a", ANN).code is Code.NO_DRAFT
     assert refusal(store.discard_draft, "a", ANN).code is Code.VERSION_NOT_FOUND
     assert store.create_draft("a", yaml("again"), ANN)
+
+
+def test_a_discarded_draft_is_restored(store: Store) -> None:
+    """The very commit, by its time or as the last one; not over an open draft; the ledger has an entry."""
+    store.clock = iter(NOW + timedelta(minutes=minute) for minute in range(100)).__next__
+    commits: list[str] = []
+    kept = []
+    for label in ("one", "two"):
+        open_ = store.create_draft if commits else store.create_workflow
+        commits.append(open_("a", yaml(label), ANN).commit)
+        kept.append(store.discard_draft("a", ANN))
+    assert [(one.at, one.commit) for one in store.discarded("a")] == [
+        (one.at, one.commit) for one in reversed(kept)
+    ]
+    assert store.restore_draft("a", ANN).commit == commits[1] == store.state("a").draft
+    assert refusal(store.restore_draft, "a", ANN).code is Code.DRAFT_EXISTS
+    store.discard_draft("a", ANN)
+    assert store.restore_draft("a", ANN, at=kept[0].at).commit == commits[0]
+    entry = next(store.ledger("a"))
+    assert (entry.kind, entry.target, entry.actor) == (LedgerKind.RESTORED, commits[0], ANN.actor)
+    store.discard_draft("a", ANN)
+    assert refusal(store.restore_draft, "a", ANN, at=NOW).code is Code.VERSION_NOT_FOUND
+    assert refusal(store.restore_draft, "b", ANN).code is Code.WORKFLOW_NOT_FOUND
+
+
+def test_a_draft_is_restored_on_top_of_what_was_published_since(store: Store) -> None:
+    """Where its branch went on to a version, its content comes back by a new commit; its ledger entry too."""
+    discarded = store.create_workflow("a", yaml("one"), ANN)
+    store.discard_draft("a", ANN)
+    publish(store, "a", "two")
+    restored = store.restore_draft("a", ANN)
+    assert restored.commit != discarded.commit
+    assert text(store, "a", restored.commit) == text(store, "a", discarded.commit)
+    state = store.state("a")
+    assert (state.draft, state.draft_open) == (restored.commit, True)
+    entry = next(store.ledger("a"))
+    assert (entry.kind, entry.target) == (LedgerKind.RESTORED, discarded.commit)
+    assert store.publish("a", ANN).number == 2
+
+
+def test_only_drafts_are_restored(store: Store, git: Git) -> None:
+    """A superseded ref that keeps a ledger, or has a name of another form, is none."""
+    store.create_workflow("a", yaml("one"), ANN)
+    ledger = git("rev-parse", "refs/ledger/a")
+    draft = git("rev-parse", "refs/heads/drafts/a")
+    git("update-ref", "refs/superseded/a/20260101T000000.000000Z", ledger)
+    for name in ("latest", "20261301T000000.000000Z", "9" * 200):
+        git("update-ref", f"refs/superseded/a/{name}", draft)
+    assert list(store.discarded("a")) == []
 
 
 def test_a_base_that_moved_is_refused_until_it_is_taken_into_account(store: Store, git: Git) -> None:

@@ -19,7 +19,7 @@ from click.testing import CliRunner, Result
 
 from gitstore import names
 from gitstore.content import Content
-from gitstore.model import Person
+from gitstore.model import LedgerKind, Person
 from gitstore.store import Store, Who
 from service.cli import commands
 from service.config import Config
@@ -272,3 +272,32 @@ def test_commands_work_beside_the_service_and_without_it(ram_path: Path) -> None
     assert [line.split()[0] for line in listed.stdout.splitlines()] == ["slug", "default", "team"]
     assert listed.stderr == ""
     assert gitstore("verify", settings=settings).stderr == "no differences in 2 projects\n"
+
+
+def test_discarded_drafts_are_listed_and_restored(house: House) -> None:
+    """On behalf of the operator; not over an open draft, nor one that was never discarded."""
+    house("project", "create", "team-a")
+    who, commits = Who(ADA, ADA), []
+    with closing(house.publish("team-a", "a")) as store:
+        for label in ("One", "Two"):
+            draft = {**DEFINITION, "name": label}
+            commits.append(store.create_draft("a", Content(value=draft), who).commit)
+            assert "a draft is open" in house("draft", "restore", "team-a", "a", status=1).stderr
+            store.discard_draft("a", who)
+        _, newest, oldest = house("draft", "list", "team-a", "a").stdout.splitlines()
+        assert commits[1] in newest
+        assert commits[0] in oldest
+        restored = house("draft", "restore", "team-a", "a", "--at", oldest.split()[0])
+        assert restored.stdout == f"restored the draft of a: {commits[0]}\n"
+        entry = next(store.ledger("a"))
+    assert (entry.kind, entry.actor.name) == (LedgerKind.RESTORED, "operator")
+    noted = (
+        "select actor_name, door from gitstore.audit_log where object = 'drafts/a' order by at desc limit 1"
+    )
+    assert house.sql(noted) == [("operator", "cli")]
+    assert house.sql("select commit_sha from gitstore.workflow_versions where state = 'draft'") == [
+        (commits[0],)
+    ]
+    assert "no project 'nowhere'" in house("draft", "restore", "nowhere", "a", status=1).stderr
+    assert "no workflow 'b'" in house("draft", "restore", "team-a", "b", status=1).stderr
+    assert "not like 2026-01-31" in house("draft", "restore", "team-a", "a", "--at", "soon", status=2).stderr

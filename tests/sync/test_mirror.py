@@ -210,6 +210,18 @@ def test_a_discarded_draft_has_no_row(house: House) -> None:
     assert house.facts[-1].data["discarded"] is True
 
 
+def test_a_restored_draft_has_its_row_again(house: House) -> None:
+    """And an event as for a draft that was updated, also where both are mirrored at once."""
+    first = house.save("order-sync")
+    store = house.unmirrored()
+    store.discard_draft("order-sync", house.who)
+    store.restore_draft("order-sync", house.who)
+    assert store.state("order-sync").draft == first
+    house.writes.mirror_again(["order-sync"])
+    assert versions(house)[1]["commit_sha"] == first
+    assert [fact.data["discarded"] for fact in house.facts[-2:]] == [True, False]
+
+
 def test_a_workflow_whose_only_draft_is_discarded_stays(house: House) -> None:
     house.save("order-sync", name="Orders")
     house.store.discard_draft("order-sync", house.who)

@@ -176,6 +176,25 @@ def test_discarding_asks_first(ann: Visitor) -> None:
     assert ann.api.get("/workflows/order-sync/versions/draft").status_code == 404
 
 
+@pytest.mark.usefixtures("published")
+def test_a_discarded_draft_is_restored(ann: Visitor) -> None:
+    """The page offers it until a version is published, and refuses where a draft is open."""
+    draft = "/workflows/order-sync/versions/draft"
+    ann.api.post("/workflows/order-sync/versions", json={"definition": definition("https://four.example/")})
+    ann.post(f"{ONE}/discard", etag=ann.get(f"{ONE}/discard").page.value("etag"))
+    page = ann.get(ONE).page
+    assert "Discarded draft of" in page.text
+    ref = page.value("ref")
+    assert ann.post(f"{ONE}/restore", ref=ref).location == f"{ONE}?said=restored"
+    assert ann.api.get(draft).status_code == 200
+    again = ann.post(f"{ONE}/restore", ref=ref)
+    assert again.status == 409
+    assert "A draft is open" in again.page.text
+    assert "Discarded draft of" not in again.page.text
+    ann.api.publish()
+    assert "Discarded draft of" not in ann.get(ONE).page.text
+
+
 def test_discarding_the_only_draft_leads_to_the_list(ann: Visitor) -> None:
     ann.api.create()
     answer = ann.post(f"{ONE}/discard", etag=ann.get(f"{ONE}/discard").page.value("etag"))

@@ -29,6 +29,7 @@ ADDRESSES: list[tuple[str, str, Role, int]] = [
     ("POST", f"{ONE}/edit", Role.EDITOR, 412),
     ("GET", f"{ONE}/discard", Role.EDITOR, 200),
     ("POST", f"{ONE}/discard", Role.EDITOR, 412),
+    ("POST", f"{ONE}/restore", Role.EDITOR, 400),
     ("GET", f"{ONE}/versions/1/revert", Role.EDITOR, 200),
     ("POST", f"{ONE}/versions/1/revert", Role.EDITOR, 412),
     ("POST", f"{ONE}/publish", Role.PUBLISHER, 412),

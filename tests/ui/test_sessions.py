@@ -103,6 +103,7 @@ POSTS = [
     "/ui/workflows/order-sync/validate",
     "/ui/workflows/order-sync/publish",
     "/ui/workflows/order-sync/discard",
+    "/ui/workflows/order-sync/restore",
     "/ui/workflows/order-sync/versions/1/revert",
     "/ui/workflows/order-sync/versions/1/current",
     "/ui/new-source",

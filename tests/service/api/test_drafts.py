@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from typing import Any
@@ -313,6 +314,40 @@ def test_a_discarded_draft_is_gone_and_kept_in_git(published: Client, house: Hou
     with Repo(str(house.repository())) as repo:
         kept = [repo.refs[ref] for ref in repo.refs.allkeys() if ref.startswith(b"refs/superseded/")]
     assert tag.strip('"').encode() in kept
+
+
+def test_a_discarded_draft_is_restored(published: Client, house: House) -> None:
+    """By what the answer of the discard names, and as the list shows it; not over an open draft."""
+    made = published.post(VERSIONS).headers["ETag"]
+    link = published.delete(DRAFT).headers["Link"]
+    found = re.fullmatch(r'<https://gitstore\.example(.*)>; rel="restore"; at="(.*)"', link)
+    assert found
+    restore, at = found.groups()
+    (kept,) = published.get(f"{DRAFT}/superseded").json["superseded"]
+    assert (kept["at"], f'"{kept["commit"]}"') == (at, made)
+    assert kept["ref"].startswith("refs/superseded/order-sync/")
+    restored = published.post(restore, json={"at": at})
+    assert restored.status_code == 201
+    assert (restored.headers["ETag"], restored.headers["Location"]) == (
+        made,
+        f"https://gitstore.example{DRAFT}",
+    )
+    assert published.get(DRAFT).json["commit"] == restored.json["commit"]
+    stands = problem(published.post(restore), 409, "draft_exists")
+    assert stands["etag"] == made
+    published.delete(DRAFT)
+    problem(published.post(restore, json={"at": "2020-01-01T00:00:00Z"}), 404, "version_not_found")
+    for wrong in ("yesterday", "2020-01-01T00:00:00", 1):
+        problem(published.post(restore, json={"at": wrong}), 400, "malformed")
+    assert published.post(restore).status_code == 201
+    problem(published.get("/workflows/nothing/versions/draft/superseded"), 404, "workflow_not_found")
+    problem(published.post("/workflows/nothing/versions/draft/restore"), 404, "workflow_not_found")
+    with house.database.as_owner() as tx:
+        noted = tx.tuples(
+            "select door from gitstore.audit_log where action = 'workflow.draft.updated' "
+            "and object = 'drafts/order-sync' order by id desc limit 1"
+        )
+    assert noted == [("http",)]
 
 
 def test_going_back_makes_a_new_commit_with_the_old_content(published: Client) -> None:
