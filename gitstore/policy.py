@@ -4,6 +4,10 @@ A set of commands is judged together: drafts first, then version tags in the ord
 against what the ones before it leave behind, and discards last. So `git push --tags` of v1 ... v11 works in
 whatever order git sends them, and so does a draft and its tag in one push.
 
+A push discards one draft and nothing else: `git push --prune` and `--mirror` delete from the remote all that
+the clone lacks, which is seldom meant. More needs the exact count of discards, which the pusher gives as a
+push option. And a discard is refused where another command of the push is.
+
 What is imported from an upstream was published there, and was judged there. So any larger number is taken,
 and gaps stay; the commit need not descend from the version before it. Everything else holds as for a push:
 above all, what is published here does not change.
@@ -21,6 +25,7 @@ from gitstore import names
 from gitstore.errors import Code, GitstoreError
 from gitstore.model import Definition, Permission
 from gitstore.names import DraftRef, VersionRef
+from gitstore.push_options import DISCARD
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +50,8 @@ class Effect(StrEnum):
 class Verdict:
     """What becomes of a command: a refusal, or an effect.
 
-    `commit` is what the new value peels to, `definition` what it holds, for SAVE and PUBLISH.
+    `commit` is what the new value peels to, `definition` what it holds, for SAVE and PUBLISH. `kept` is the
+    superseded ref that keeps the draft's head, for a DISCARD that was carried out.
     """
 
     command: Command
@@ -54,6 +60,7 @@ class Verdict:
     target: DraftRef | VersionRef | None = None
     commit: bytes = b""
     definition: Definition | None = None
+    kept: bytes = b""
 
 
 @dataclass(slots=True)
@@ -92,10 +99,18 @@ class Facts(Protocol):
 
 
 def judge(
-    commands: Sequence[Command], facts: Facts, *, atomic: bool = False, imported: bool = False
+    commands: Sequence[Command],
+    facts: Facts,
+    *,
+    atomic: bool = False,
+    imported: bool = False,
+    no_discards: str | None = None,
 ) -> list[Verdict]:
-    """A verdict for each of `commands`, in their order."""
-    judging = _Judging(facts, imported)
+    """A verdict for each of `commands`, in their order.
+
+    `no_discards` is what `discards_refused` returns for the whole push, of which `commands` may be a part.
+    """
+    judging = _Judging(facts, imported, no_discards)
     verdicts = {command.ref: judging.judge(command) for command in sorted(commands, key=_order)}
     for ref, times in Counter(command.ref for command in commands).items():
         if times > 1:
@@ -105,6 +120,19 @@ def judge(
     if refused:
         _refuse_beside(verdicts, names.show(refused[0]), atomic=atomic)
     return [verdicts[command.ref] for command in commands]
+
+
+def discards_refused(commands: Sequence[Command], announced: int | None) -> str | None:
+    """Return why a push of `commands` may discard no draft, or None where it may.
+
+    `announced` is the count of discards that the pusher gave, None where there was none.
+    """
+    count = sum(
+        command.new is None and isinstance(names.parse(command.ref), DraftRef) for command in commands
+    )
+    if announced is None:
+        return None if len(commands) == 1 else "a push discards one draft and nothing else"
+    return None if announced == count else f"{DISCARD.name} is {announced}, and the push discards {count}"
 
 
 def _refuse_beside(verdicts: dict[bytes, Verdict], refused: str, *, atomic: bool) -> None:
@@ -118,12 +146,16 @@ def _refuse_beside(verdicts: dict[bytes, Verdict], refused: str, *, atomic: bool
         elif verdict.effect is Effect.DISCARD:
             error = GitstoreError(
                 Code.DISCARD_NOT_ALONE,
-                f"{refused} was refused, so no draft is discarded: "
-                f"git push origin --delete {names.short(DraftRef(_slug(verdict)))}",
+                f"{refused} was refused, so no draft is discarded: {_deletion(_slug(verdict))}",
             )
         else:
             continue
         verdicts[ref] = replace(verdict, refusal=error)
+
+
+def _deletion(slug: str) -> str:
+    """The command that discards one draft and nothing else."""
+    return f"git push origin --delete {names.short(DraftRef(slug))}"
 
 
 def _slug(verdict: Verdict) -> str:
@@ -144,6 +176,7 @@ def _order(command: Command) -> tuple[int, str, int]:
 class _Judging:
     facts: Facts
     imported: bool = False
+    no_discards: str | None = None
     standings: dict[str, Standing] = field(default_factory=dict)
 
     def judge(self, command: Command) -> Verdict:
@@ -205,6 +238,9 @@ class _Judging:
         self._need(Permission.EDIT, "discarding a draft", "editor")
         standing = self._standing(target.slug)
         self._check_fresh(command, standing)
+        if self.no_discards is not None:
+            message = f"not discarded, as {self.no_discards}: {_deletion(target.slug)}"
+            raise GitstoreError(Code.DISCARD_NOT_ALONE, message)
         standing.draft = None
         return Verdict(command, None, Effect.DISCARD, target)
 

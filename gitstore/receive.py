@@ -22,15 +22,17 @@ from gitstore.judging import StoreFacts
 from gitstore.locks import MOST_WORKFLOWS
 from gitstore.model import Definition, Permission
 from gitstore.names import DraftRef, VersionRef
-from gitstore.policy import Command, Effect, Verdict, judge
+from gitstore.policy import Command, Effect, Verdict, discards_refused, judge
 from gitstore.push_head import ZERO, Request, read_request
+from gitstore.push_options import CAPABILITY, PushOptions, read_options
 from gitstore.reading import Reading
 from gitstore.recording import Occasion
 from gitstore.store import Store
 from gitstore.telling import Telling
 
 CAPABILITIES = (
-    b"report-status delete-refs side-band-64k quiet atomic ofs-delta object-format=sha1 agent=gitstore"
+    b"report-status delete-refs side-band-64k quiet atomic ofs-delta push-options object-format=sha1 "
+    b"agent=gitstore"
 )
 
 _BAND_SIZE = 65_515  # side-band-64k: 65,520 with the length and the band's number
@@ -90,13 +92,18 @@ class Receiver:
             return self._refuse_all(request, fault)
 
     def _carry_out(self, request: Request, read: Callable[[int], bytes]) -> Receipt:
+        try:
+            options = read_options(read) if CAPABILITY in request.capabilities else PushOptions()
+        except GitstoreError as refusal:
+            return self._refuse_all(request, refusal)
+        self._telling.ignored_options(options.ignored)
         with quarantine(self._store.path) as held:
             try:
                 if any(command.new for command in request.commands):
                     held.receive(read, self._store.limits)
             except GitstoreError as refusal:
                 return self._refuse_all(request, _in_a_shallow_clone(refusal) if request.shallow else refusal)
-            verdicts = self._judge_and_write(request, held)
+            verdicts = self._judge_and_write(request, held, options)
         self._telling.conclude(verdicts, self._changes(verdicts))
         return Receipt(verdicts, _answer(request, b"unpack ok", verdicts, self._telling.lines))
 
@@ -120,21 +127,22 @@ class Receiver:
         unpack = b"unpack " + _one_line(refusal.message)
         return Receipt(verdicts, _answer(request, unpack, verdicts, self._telling.lines))
 
-    def _judge_and_write(self, request: Request, held: Quarantine) -> list[Verdict]:
+    def _judge_and_write(self, request: Request, held: Quarantine, options: PushOptions) -> list[Verdict]:
         facts = _PushFacts(self._store.through(held.objects), self._may, held, shallow=request.shallow)
         for command in request.commands:
             facts.survey(command.new)
         targets = [names.parse(command.ref) for command in request.commands]
         slugs = sorted({target.slug for target in targets if target is not None})
         atomic = b"atomic" in request.capabilities
+        no_discards = discards_refused(request.commands, options.discard)
         verdicts: list[Verdict] = []
         try:
             if len(slugs) > MOST_WORKFLOWS:
-                verdicts = judge(request.commands, facts, atomic=atomic)
+                verdicts = judge(request.commands, facts, atomic=atomic, no_discards=no_discards)
                 if all(verdict.refusal or verdict.effect is Effect.NOTHING for verdict in verdicts):
                     return verdicts  # nobody else has to wait for so many to be refused
             with self._store.locks.writing(slugs):
-                verdicts = judge(request.commands, facts, atomic=atomic)
+                verdicts = judge(request.commands, facts, atomic=atomic, no_discards=no_discards)
                 verdicts = self._write(verdicts, held, atomic=atomic)
         except OSError as error:
             if (fault := of_system(error)) is None:
@@ -184,16 +192,21 @@ class Receiver:
             moved = recording.write(self._store, batch)
             if moved:
                 failed.update((update.name, recording.raced(moved)) for r in batch for update in r.refs)
-        for verdict in accepted:
-            if verdict.effect is Effect.DISCARD and not failed and not self._discard(verdict):
-                failed[verdict.command.ref] = recording.raced([verdict.command.ref])
-        return [replace(v, refusal=failed.get(v.command.ref, v.refusal)) for v in verdicts]
+        kept: dict[bytes, bytes] = {}
+        for ref, verdict in [(v.command.ref, v) for v in accepted if v.effect is Effect.DISCARD]:
+            name = None if failed else self._discard(verdict)
+            if name is None:
+                failed[ref] = recording.raced([*failed] or [ref])
+            else:
+                kept[ref] = name
+        refs = [(v.command.ref, v) for v in verdicts]
+        return [replace(v, refusal=failed.get(ref, v.refusal), kept=kept.get(ref, b"")) for ref, v in refs]
 
-    def _discard(self, verdict: Verdict) -> bool:
+    def _discard(self, verdict: Verdict) -> bytes | None:
         target, head = verdict.target, verdict.command.old
         if not isinstance(target, DraftRef) or head is None:
-            return False
-        return recording.discard(self._store, target, head, self._occasion) is not None
+            return None
+        return recording.discard(self._store, target, head, self._occasion)
 
 
 class _PushFacts(StoreFacts):

@@ -7,10 +7,12 @@ from collections.abc import Callable, Mapping, Sequence
 from gitstore.definition import describe
 from gitstore.errors import Code, GitstoreError
 from gitstore.model import Definition, Problem
-from gitstore.names import DraftRef, VersionRef, short
+from gitstore.names import DraftRef, VersionRef, draft, short, show
 from gitstore.policy import Effect, Verdict
+from gitstore.push_options import DISCARD, OPTIONS
 
 _MOST_PROBLEMS = 50  # in a terminal; HTTP gives them all
+_MOST_DISCARDS = 100  # that a printed command names
 
 
 class Telling:
@@ -33,10 +35,18 @@ class Telling:
                 case DraftRef(slug), Effect.SAVE:
                     self._saved(slug, verdict.definition)
                 case DraftRef(slug), Effect.DISCARD:
-                    self.lines.append(f"{slug}: draft discarded (kept as superseded)")
+                    self.lines.append(f"{slug}: draft discarded; this restores it:")
+                    self.lines.append(f"  {restoration(slug, verdict.kept)}")
                 case VersionRef(slug, number) as version, Effect.PUBLISH:
                     what = f" ({changes[version]})" if changes.get(version) else ""
                     self.lines.append(f"published {slug} v{number}{what}: {self._url_of(slug, number)}")
+        self._discards_refused(verdicts)
+
+    def ignored_options(self, options: Sequence[str]) -> None:
+        """Report the push options that are unknown here, with the ones that are known."""
+        if options:
+            known = ", ".join(f"{option.name}={option.expected}" for option in OPTIONS)
+            self.lines.append(f"unknown push options are ignored: {', '.join(options)} (known: {known})")
 
     def refused_objects(self, refusal: GitstoreError) -> None:
         self.lines.extend(refusal.data.get("lines", [refusal.message]))
@@ -70,6 +80,22 @@ class Telling:
         if refusal.code is Code.BASE_MOVED and isinstance(verdict.target, VersionRef):
             self._way_on(verdict.target, VersionRef(verdict.target.slug, refusal.data["base_version"]))
 
+    def _discards_refused(self, verdicts: Sequence[Verdict]) -> None:
+        """Print the command for several discards that were refused; for one, the reason of its ref has it."""
+        drafts = [
+            short(verdict.target)
+            for verdict in verdicts
+            if verdict.target and verdict.refusal and verdict.refusal.code is Code.DISCARD_NOT_ALONE
+        ]
+        if len(drafts) < 2:
+            return
+        option = f"-o {DISCARD.name}={len(drafts)}"
+        self.lines.append(f"{len(drafts)} drafts were not discarded; to discard all of them:")
+        if len(drafts) <= _MOST_DISCARDS:
+            self.lines.append(f"  git push {option} origin --delete {' '.join(sorted(drafts))}")
+        else:
+            self.lines.append(f"  push their deletions, and nothing else, with {option}")
+
     def _way_on(self, wanted: VersionRef, base: VersionRef) -> None:
         """From a version that was refused because `base` came first: commands that can be pasted.
 
@@ -85,6 +111,11 @@ class Telling:
         self.lines.extend("  " + describe(problem) for problem in problems[:_MOST_PROBLEMS])
         if len(problems) > _MOST_PROBLEMS:
             self.lines.append(f"  and {len(problems) - _MOST_PROBLEMS} more")
+
+
+def restoration(slug: str, kept: bytes) -> str:
+    """The command that pushes the discarded head which the ref `kept` holds as the draft of `slug` again."""
+    return f"git fetch origin {show(kept)} && git push origin FETCH_HEAD:{show(draft(slug))}"
 
 
 def _count(number: int, what: str) -> str:

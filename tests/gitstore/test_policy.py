@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from gitstore.errors import Code, GitstoreError
 from gitstore.model import Definition, Permission, Problem
-from gitstore.policy import Command, Effect, Standing, Verdict, judge
+from gitstore.policy import Command, Effect, Standing, Verdict, discards_refused, judge
 
 DRAFT = b"refs/heads/drafts/a"
 EVERYTHING = frozenset(Permission)
@@ -124,8 +124,42 @@ def test_a_discard_falls_with_any_refusal_of_the_push() -> None:
     assert refused(verdicts[0]).code is Code.DISCARD_NOT_ALONE
     assert refused(verdicts[1]).code is Code.REF_NOT_ACCEPTED
     assert verdicts[2].effect is Effect.SAVE
-    both = judge([Command(ref, value, None) for ref, value in facts.refs.items()], facts)
-    assert [verdict.effect for verdict in both] == [Effect.DISCARD, Effect.DISCARD]
+
+
+B = b"refs/heads/drafts/b"
+
+
+@pytest.mark.parametrize(
+    ("commands", "announced", "discards"),
+    [
+        ([(DRAFT, 2, None)], None, True),
+        ([(DRAFT, 2, None), (B, 1, None)], None, False),
+        ([(DRAFT, 2, None), (B, 1, 2)], None, False),
+        ([(DRAFT, 2, None), (tag(1, "b"), None, 1)], None, False),
+        ([(DRAFT, 2, None), (B, 1, None)], 2, True),
+        ([(DRAFT, 2, None), (B, 1, None)], 1, False),
+        ([(DRAFT, 2, None), (B, 1, None)], 3, False),
+        ([(DRAFT, 2, None), (B, 1, 2)], 1, True),
+        ([(DRAFT, 2, None), (B, 1, 2), (tag(1, "b"), None, 2)], 1, True),
+        ([(DRAFT, 2, None)], 0, False),
+        ([(DRAFT, 2, None), (B, 1, 0)], 1, False),
+        ([(DRAFT, 1, None), (B, 1, None)], 2, False),
+    ],
+    ids=str,
+)
+def test_a_push_discards_one_draft_and_nothing_else_or_what_it_announces(
+    commands: list[tuple[bytes, int | None, int | None]], announced: int | None, discards: bool
+) -> None:
+    """The exact count permits more, and company; a discard is refused wherever another command is."""
+    facts = Facts({DRAFT: oid(2), B: oid(1)})
+    given = [
+        Command(ref, None if old is None else oid(old), None if new is None else oid(new))
+        for ref, old, new in commands
+    ]
+    verdicts = judge(given, facts, no_discards=discards_refused(given, announced))
+    for verdict in (verdict for verdict in verdicts if verdict.command.new is None):
+        assert (verdict.refusal is None) is discards
+        assert discards or refused(verdict).code in (Code.DISCARD_NOT_ALONE, Code.STALE_DRAFT)
 
 
 def test_the_next_number_publishes() -> None:

@@ -6,7 +6,7 @@ What stock git says and prints is told in tests/stories.
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import sha1
@@ -97,11 +97,16 @@ def files(bare: Path) -> list[Path]:
 
 
 def request(
-    *commands: tuple[bytes, bytes, bytes], pack: bytes = b"", capabilities: bytes = CAPABILITIES
+    *commands: tuple[bytes, bytes, bytes],
+    pack: bytes = b"",
+    capabilities: bytes = CAPABILITIES,
+    options: Sequence[bytes] = (),
 ) -> bytes:
+    """As git writes it: without `options`, the section of options and its capability are left out."""
     lines = [b" ".join(command) for command in commands]
-    lines[0] += b"\0" + capabilities
-    return b"".join(pkt_line(line) for line in lines) + pkt_line(None) + pack
+    lines[0] += b"\0" + (capabilities if options else capabilities.replace(b" push-options", b""))
+    section = b"".join(pkt_line(option) for option in options) + pkt_line(None) if options else b""
+    return b"".join(pkt_line(line) for line in lines) + pkt_line(None) + section + pack
 
 
 def send(store: Store, body: bytes, may: Callable[..., bool] = lambda _: True) -> tuple[list[str], str]:
@@ -310,7 +315,8 @@ def test_a_mutated_push_is_answered_honestly(
 ) -> None:
     """Bytes flipped, cut or doubled anywhere in a sound push: a refusal, or an ok that is true."""
     one = author.commit({"workflow.yaml": VALID % "one"})
-    body = bytearray(request((ZERO, one, DRAFT), pack=author.pack(one)))
+    options = [b"gitstore.discard=1", b"other"]
+    body = bytearray(request((ZERO, one, DRAFT), pack=author.pack(one), options=options))
     for _ in range(data.draw(st.integers(1, 4))):
         at = data.draw(st.integers(0, len(body) - 1))
         match data.draw(st.sampled_from(["flip", "cut", "double"])):

@@ -229,6 +229,10 @@ class Author:
         """`git push origin <arguments>`."""
         return self._run(("push", "origin", *arguments), None)
 
+    def run(self, *arguments: str) -> Pushed:
+        """`git <arguments>`, which may fail."""
+        return self._run(arguments, None)
+
     def paste(self, line: str) -> None:
         """A line of the terminal, into a shell; whatever wants an editor is told "Ship it"."""
         done = self._done(["sh", "-ec", line], self.folder, GIT_EDITOR="echo Ship it >")

@@ -188,7 +188,7 @@ def push_request(folder: Path, slug: str, author: str = "ada") -> Path:
     lines = [ZERO + b" " + oid + b" " + ref for oid, ref in zip([*commits, commits[1]], refs, strict=True)]
     lines[0] += b"\0" + CAPABILITIES
     path = folder / f"{slug}-{author}.push"
-    path.write_bytes(b"".join(map(pkt_line, lines)) + pkt_line(None) + pack)
+    path.write_bytes(b"".join(map(pkt_line, lines)) + pkt_line(None) * 2 + pack)  # no push options
     return path
 
 
