@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -63,18 +63,25 @@ def set_up(config: Config, database: Database, *, new_id: Callable[[], UUID] = u
 def _owner_token(
     config: Config, database: Database, transaction: Transaction, project: Project
 ) -> tuple[str | None, list[str]]:
-    """The token in the owner's file, a new one where that opens nothing; and what there is to say of it."""
+    """The token in the owner's file, and what there is to say of it.
+
+    One is made where the project never had any. A lost one is not replaced: it is still in force, and would
+    stay so beside the second.
+    """
     written = read_token(config.token_file)
     if written and _works(database, project, written):
         return written, []
     known = [token for token in tokens.tokens(transaction, project.id) if token.name == OWNER]
-    if known and all(token.revoked_at for token in known):
+    in_force = [token for token in known if not token.revoked_at]
+    if in_force:
+        return None, [_lost(config, in_force)]
+    if known:
         # Somebody did that on purpose: a restart must not undo it.
         return None, [f"the owner's token was revoked; another: {_ANOTHER}"]
     secret, _ = create_token(transaction, project, OWNER, OWNER)
     # Before the commit: a kill leaves a file with a token that is not known, and the next start's is.
     write_secret(config.token_file, secret)
-    return secret, [_replaced(config, token) for token in known if not token.revoked_at]
+    return secret, []
 
 
 _ANOTHER: Final = f"gitstore token create {DEFAULT} --role owner --name <name>"
@@ -158,10 +165,11 @@ def _works(database: Database, project: Project, secret: str) -> bool:
     return holder is not None and holder.project.id == project.id
 
 
-def _replaced(config: Config, token: Token) -> str:
+def _lost(config: Config, in_force: Sequence[Token]) -> str:
+    revoking = " && ".join(f"gitstore token revoke {token.id}" for token in in_force)
     return (
-        f"{config.token_file.name} was missing, or held no token of this database: it has a new one. The "
-        f"older one still works; if it is lost: gitstore token revoke {token.id}"
+        f"{config.token_file} is missing, or holds no token of this database. The owner's token is still in "
+        f"force, and no other is made. If it is lost: {_ANOTHER} && {revoking}"
     )
 
 

@@ -86,19 +86,26 @@ def test_many_at_once_make_one(config: Config, database: Database) -> None:
         assert connection.execute("select count(*) from gitstore.access_tokens").fetchone() == (1,)
 
 
-def test_a_token_whose_file_is_gone_gets_a_second(config: Config, database: Database) -> None:
-    """And it is told which one still works."""
+@pytest.mark.parametrize("text", [None, "", f"gst_{'0' * 43}\n"])
+def test_a_token_whose_file_is_lost_gets_no_second(
+    config: Config, database: Database, text: str | None
+) -> None:
+    """It is still in force; what is printed makes another one and revokes it."""
     first = set_up(config, database)
     config.token_file.unlink()
+    if text is not None:
+        config.token_file.write_text(text)
     second = set_up(config, database)
-    assert second.token != first.token
-    assert holder(database, first.token) == holder(database, second.token) == "owner"
+    assert second.token is None
+    assert holder(database, first.token) == "owner"
+    assert config.token_file.exists() is (text is not None)
     (said,) = second.said
+    assert "gitstore token create default --role owner --name <name>" in said
     revoked = UUID(said.rpartition("gitstore token revoke ")[2])
     with database.as_owner() as transaction:
+        assert len(tokens.tokens(transaction, first.project.id)) == 1
         revoke_token(transaction, revoked)
     assert holder(database, first.token) is None
-    assert holder(database, second.token) == "owner"
 
 
 @pytest.mark.parametrize("text", ["", "not a token\n", f"gst_{'0' * 43}\n", "\xff"])
