@@ -50,7 +50,7 @@ def create_app(config: Config, *, database: Database | None = None, metrics: Met
         Projects(config),
         figures,
         Egress(config.egress_allow),
-        cache(partial(secret_key.sealer, config)),
+        cache(partial(secret_key.sealer, config, database)),
     )
     app.url_map.merge_slashes = False  # //x is not /x: no redirects
     app.validation_error_callback = _refuse_parameters

@@ -22,6 +22,7 @@ PLACES: Final = {
     "project": "service.cli_projects:project",
     "rebuild": "service.cli_upkeep:rebuild",
     "repair": "service.cli_upkeep:repair",
+    "secrets": "service.cli_secrets:secrets",
     "serve": "service.cli_serve:serve",
     "source": "service.cli_sources:source",
     "token": "service.cli_projects:token",

@@ -57,10 +57,10 @@ def add(config: Config, project: str, url: str, **options: Any) -> None:
     credential, secret = (_read(options[name]) for name in ("credential_file", "secret_file"))
     egress = Egress(config.egress_allow)
     new = source_input.check_source(egress, url, forge=options["forge"], credential=credential, secret=secret)
-    with _owning(config) as (_, tx):
+    with _owning(config) as (database, tx):
         made, secret = sources.create(
             tx,
-            secret_key.sealer(config),
+            secret_key.checked_sealer(config, database),
             _named(tx, project).id,
             new.url,
             forge=new.forge,

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import signal
 import threading
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from typing import Final
 
 import click
 
+from gitstore.errors import Code, GitstoreError
 from service.config import Config
 from service.database import connection_string
 from service.lifeline import end_with
+from service.secret_key import checked_sealer
 from service.terminal import WHERE, with_config
 from service.worker import Worker
 from sync.db import Database
@@ -39,4 +42,17 @@ def worker(config: Config, parent: int | None) -> None:
         # One for each import that writes, and some for deliveries beside them; they open as they are needed.
         closing(Database(conninfo, max_connections=16, application="gitstore worker")) as database,
     ):
+        if parent is None:  # else `gitstore serve` has checked them
+            with _waiting():
+                checked_sealer(config, database)
         Worker(config, database, stop).run()
+
+
+@contextmanager
+def _waiting() -> Iterator[None]:
+    """Pass over a Postgres that is away: the worker waits for it."""
+    try:
+        yield
+    except GitstoreError as error:
+        if error.code is not Code.UNAVAILABLE:
+            raise

@@ -60,7 +60,7 @@ def follower_of(
         database=database,
         open_store=open_store,
         egress=Egress(config.egress_allow),
-        sealer=secret_key.sealer(config),
+        sealer=secret_key.sealer(config, database),
         limits=import_limits(config.limits, config.max_import),
         tell=logs.action,
         count=count,

@@ -21,7 +21,7 @@ from webhooks.schedule import Ending
 def delivering(config: Config, database: Database, metrics: Metrics) -> Iterator[None]:
     """Deliver, in threads of its own, for the time of the block."""
     try:
-        sealer = secret_key.sealer(config)
+        sealer = secret_key.sealer(config, database)
     except GitstoreError as error:
         # What else the worker does goes on.
         logs.action("deliveries_off", level="error", reason=error.message)

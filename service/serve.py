@@ -31,6 +31,7 @@ from service.greeting import greeting, unused_slug
 from service.listening import answers, bound, listen
 from service.metrics_folder import metrics_folder
 from service.projects import make_data_folder
+from service.secret_key import checked_sealer
 from service.setup import Setup, set_up
 from service.supervisor import Signals, Stopped, Supervisor, end_at_once, start_child
 from sync.db import Database
@@ -116,6 +117,7 @@ def _begin(config: Config, stack: ExitStack, web: Sequence[str]) -> _Service:
         logs.action("migrated", migration=name)
     config = replace(config, database_url=database_url)
     with closing(Database(database_url, max_connections=4, application="gitstore serve")) as database:
+        checked_sealer(config, database)
         setup = set_up(config, database)
         slug = unused_slug(database, setup)
     _tell(child, database_url)

@@ -245,7 +245,8 @@ SETTINGS: Final = (
         "GITSTORE_SECRET_KEY",
         "",
         "Seals the secrets of subscriptions and sources in the database. Several, with commas between: the "
-        "first seals, all open. Without it, one is made in the data folder, in the file `secret-key`.",
+        "first seals, all open. Without it, one is made in the data folder, in the file `secret-key`. Keep a "
+        "copy: without its key, no secret can be opened.",
         "32 random bytes in URL-safe base64, as `openssl rand -base64 32 | tr +/ -_` makes them",
         _secret_key,
         "secret_key",

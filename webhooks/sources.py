@@ -205,15 +205,16 @@ def secret_purpose(source_id: UUID) -> str:
 def opened_credential(sealer: Sealer, source_id: UUID, sealed: str | None) -> Credential | None:
     if sealed is None:
         return None
-    user, password = json.loads(sealer.open(_credential_purpose(source_id), sealed))
+    user, password = json.loads(sealer.open(credential_purpose(source_id), sealed))
     return Credential(user, password)
 
 
 def _sealed_credential(sealer: Sealer, source_id: UUID, login: Credential | None) -> str | None:
     if login is None:
         return None
-    return sealer.seal(_credential_purpose(source_id), json.dumps([login.username, login.password]))
+    return sealer.seal(credential_purpose(source_id), json.dumps([login.username, login.password]))
 
 
-def _credential_purpose(source_id: UUID) -> str:
+def credential_purpose(source_id: UUID) -> str:
+    """What its credential is sealed for."""
     return f"source {source_id} credential"

@@ -113,7 +113,7 @@ def create(
         raise GitstoreError(Code.LIMIT_REACHED, f"a project has {MOST} subscriptions at most", limit=MOST)
     made = uuid4()
     tx.run(_CREATE, id=made, project=project_id, url=url, events=list(events))
-    secret = _sign_with(tx, sealer, made, project_id)
+    secret = sign_with(tx, sealer, made, project_id)
     found = subscription(tx, project_id, made)
     assert found is not None  # noqa: S101 - of this transaction
     return found, secret
@@ -152,7 +152,7 @@ def rotate(
         return None
     tx.run(_RETIRE_SECRETS, id=subscription_id, overlap=overlap)
     tx.run(_FORGET_SECRETS, id=subscription_id, kept=MOST_SECRETS - 1)
-    return _sign_with(tx, sealer, subscription_id, project_id)
+    return sign_with(tx, sealer, subscription_id, project_id)
 
 
 def delete(tx: Transaction, project_id: UUID, subscription_id: UUID) -> bool:
@@ -174,7 +174,8 @@ def purpose(subscription_id: UUID) -> str:
     return f"subscription {subscription_id}"
 
 
-def _sign_with(tx: Transaction, sealer: Sealer, subscription_id: UUID, project_id: UUID) -> str:
+def sign_with(tx: Transaction, sealer: Sealer, subscription_id: UUID, project_id: UUID) -> str:
+    """Add a new secret that signs from now on; the secret."""
     secret = signature.new_secret()
     sealed = sealer.seal(purpose(subscription_id), secret)
     values = {"secret_id": uuid4(), "id": subscription_id, "project": project_id, "sealed": sealed}

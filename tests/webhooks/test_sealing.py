@@ -11,6 +11,7 @@ import pytest
 from gitstore.errors import Code, GitstoreError
 from service.config import Config
 from service.secret_key import sealer
+from sync.db import Database
 from webhooks.sealing import Sealer, keys_in, new_key
 
 
@@ -53,36 +54,36 @@ def config(folder: Path, key: str = "") -> Config:
     return Config.from_env({"GITSTORE_DATA": str(folder), "GITSTORE_SECRET_KEY": key})
 
 
-def test_without_a_setting_a_key_is_made_once(tmp_path: Path) -> None:
+def test_without_a_setting_a_key_is_made_once(tmp_path: Path, database: Database) -> None:
     """In the data folder, for nobody else to read; processes that start together get the same."""
     made: list[str] = []
     threads = [
-        threading.Thread(target=lambda: made.append(sealer(config(tmp_path)).seal("p", "x")))
+        threading.Thread(target=lambda: made.append(sealer(config(tmp_path), database).seal("p", "x")))
         for _ in range(8)
     ]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert [sealer(config(tmp_path)).open("p", sealed) for sealed in made] == ["x"] * 8
+    assert [sealer(config(tmp_path), database).open("p", sealed) for sealed in made] == ["x"] * 8
     (file,) = tmp_path.iterdir()
     assert file.name == "secret-key"
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
 
 
-def test_a_key_of_the_settings_leaves_the_folder_alone(tmp_path: Path) -> None:
+def test_a_key_of_the_settings_leaves_the_folder_alone(tmp_path: Path, database: Database) -> None:
     """And it is the one that is used."""
     key = new_key()
-    assert Sealer([key]).open("p", sealer(config(tmp_path, key)).seal("p", "x")) == "x"
+    assert Sealer([key]).open("p", sealer(config(tmp_path, key), database).seal("p", "x")) == "x"
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("text", ["", "nonsense", "\u00e4"])
-def test_a_broken_key_file_is_told_and_never_replaced(tmp_path: Path, text: str) -> None:
+def test_a_broken_key_file_is_told_and_never_replaced(tmp_path: Path, database: Database, text: str) -> None:
     """A new key in its place would make every secret unreadable."""
     file = tmp_path / "secret-key"
     file.write_text(text)
     with pytest.raises(GitstoreError) as caught:
-        sealer(config(tmp_path))
+        sealer(config(tmp_path), database)
     assert caught.value.code is Code.CONFIG
     assert file.read_text() == text
