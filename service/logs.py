@@ -18,15 +18,21 @@ from typing import Any, Final, TextIO
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
+from gitstore.format.quoting import CUT, clip
+
 HIDDEN: Final = "***"
 _SECRET_KEYS: Final = frozenset(
     {"authorization", "cookie", "credential", "database_url", "password", "secret", "sha256", "token"}
 )
+MOST_LOGGED: Final = 20_000
+"""Characters of one text that a log line or a refusal repeats."""
+# Linear: each alternative begins with a fixed text, and its classes exclude what begins the next match. A
+# password that `clip` cut off has no @ after it.
 _SECRETS: Final = re.compile(
-    r"(?P<token>gst_|whsec_)[\w+/=-]+"
-    r"|(?P<scheme>\b(?:Basic|Bearer)\s+)[\w.~+/=-]+"
-    r"|(?P<url>\w+://[^\s:/@]*:)[^\s/@]*(?=@)"
-    r"|(?P<conninfo>\bpassword\s*=\s*)('[^']*'|[^\s&]+)",
+    r"(?P<token>gst_|whsec_)[\w+/=-]++"
+    r"|(?P<scheme>\b(?:Basic|Bearer)\s++)[\w.~+/=-]++"
+    rf"|(?P<url>://[^\s:/@]*+:)[^\s/@]*+(?:(?=@)|(?<={CUT})\Z)"
+    r"|(?P<conninfo>\bpassword\s*+=\s*+)(?:'[^']*+'|[^\s&]++)",
     re.IGNORECASE,
 )
 _CONTROL: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
@@ -112,14 +118,14 @@ def hide_secrets(_logger: WrappedLogger, _method: str, event: EventDict) -> Even
 def without_secrets(value: Any) -> Any:
     """`value` with every secret in it, at any depth, replaced."""
     if isinstance(value, str):
-        return _SECRETS.sub(_hide, value)
+        return _SECRETS.sub(_hide, clip(value, MOST_LOGGED))
     if isinstance(value, Mapping):
         return {k: HIDDEN if str(k).lower() in _SECRET_KEYS else without_secrets(v) for k, v in value.items()}
     if isinstance(value, list | tuple | set | frozenset):
         return [without_secrets(item) for item in value]
     if value is None or isinstance(value, bool | int | float):
         return value
-    return _SECRETS.sub(_hide, str(value))
+    return _SECRETS.sub(_hide, clip(str(value), MOST_LOGGED))
 
 
 def _hide(found: re.Match[str]) -> str:

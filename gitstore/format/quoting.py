@@ -4,6 +4,12 @@ from __future__ import annotations
 
 import json
 import re
+from typing import Final
+
+MOST_ECHOED: Final = 200
+"""Characters that a message repeats of a text which a client sent."""
+
+CUT: Final = "…"
 
 # What would act instead of being seen, or be read differently by another parser: control characters, the
 # other line breaks of Unicode, byte order marks, non-characters, and what reorders text (Trojan Source).
@@ -21,5 +27,6 @@ def quote(text: str, most: int = 80) -> str:
     return quote_exactly(clip(text, most))
 
 
-def clip(text: str, most: int) -> str:
-    return text if len(text) <= most else text[:most] + "…"
+def clip(text: str, most: int = MOST_ECHOED) -> str:
+    """`text`, cut after `most` characters. What a message repeats of a client's text goes through here."""
+    return text if len(text) <= most else text[:most] + CUT

@@ -16,13 +16,17 @@ LONGEST_EXPRESSION = 16_384
 DEEPEST_EXPRESSION = 64
 _LONGEST_CACHED = 1_024
 
-# A string or quoted name, or a `literal`, in which a backslash escapes.
-_QUOTED = re.compile(r"""'(?:[^'\\]++|\\.)*+'|"(?:[^"\\]++|\\.)*+"|`((?:[^`\\]++|\\.)*+)`""", re.DOTALL)
+# A string or quoted name, or a `literal`, in which a backslash escapes. One that is not closed reaches to the
+# end, so that the text is not read again from each quote in it.
+_QUOTED = re.compile(
+    r"""'(?:[^'\\]++|\\.?)*+(?:'|\Z) | "(?:[^"\\]++|\\.?)*+(?:"|\Z)
+        | `((?:[^`\\]++|\\.?)*+)(?:`|(?P<open>\Z))""",
+    re.DOTALL | re.VERBOSE,
+)
 
-_TEMPLATE = re.compile(r"\{\{.*?\}\}", re.DOTALL)
 _STAND_IN = "\0"
 _NOT_IN_URL = re.compile(r"[\s\x00-\x1f\x7f]")
-_HTTP = re.compile(r"https?://([^/?#\\]+)", re.IGNORECASE)
+_HTTP = re.compile(r"https?://([^/?#\\]++)", re.IGNORECASE)
 _AUTHORITY = re.compile(r"(?:[^@\s]*@)?(?:\[([^\]]*)\]|([^\s:@\[\]<>^|%{}\"`]+))(?::([0-9]{0,5}))?")
 
 
@@ -55,7 +59,7 @@ def _quote_literal(found: re.Match[str]) -> str:
     Catching warnings is not thread-safe, so it gets the second.
     """
     literal = found[1]
-    if literal is None or _is_json(literal.replace("\\`", "`")):
+    if literal is None or found["open"] is not None or _is_json(literal.replace("\\`", "`")):
         return found[0]
     quoted = f'"{literal.lstrip()}"'
     return f"`{quoted}`" if _is_json(quoted.replace("\\`", "`")) else found[0]
@@ -96,14 +100,27 @@ def _reason(error: JMESPathError) -> str:
 
 def is_http_url(text: str) -> bool:
     """Whether `text` is an http(s) URL. `{{template}}` may stand in any part of it, the whole included."""
-    if _NOT_IN_URL.search(_TEMPLATE.sub("", text)):
+    if _NOT_IN_URL.search(_with_templates_as("", text)):
         return False
-    literal = _TEMPLATE.sub(_STAND_IN, text)
+    literal = _with_templates_as(_STAND_IN, text)
     start, template, _ = literal.partition(_STAND_IN)
     if template and any(scheme.startswith(start.lower()) for scheme in ("http://", "https://")):
         return True
     found = _HTTP.match(literal)
     return found is not None and (_STAND_IN in found[1] or _is_authority(found[1]))
+
+
+def _with_templates_as(stand_in: str, text: str) -> str:
+    """`text` with `stand_in` in place of each template.
+
+    `str.find` rather than a regular expression: `{{.*?}}` reads the rest of the text for each `{{` that is
+    not closed.
+    """
+    pieces, at = [], 0
+    while (start := text.find("{{", at)) >= 0 and (end := text.find("}}", start + 2)) >= 0:
+        pieces += [text[at:start], stand_in]
+        at = end + 2
+    return "".join([*pieces, text[at:]])
 
 
 def _is_authority(text: str) -> bool:
