@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from gitstore.diff import diff
-from gitstore.difference.summarizing import summary
+from gitstore.difference.summarizing import NOTHING, summary_of
 from gitstore.errors import GitstoreError
 from gitstore.model import Definition
 from gitstore.reading import Reading
@@ -17,5 +16,5 @@ def what_changes(reading: Reading, slug: str, before: bytes | None, after: Defin
         old = reading.definition(before, slug)
     except GitstoreError:
         return ""  # an import may hold what does not parse
-    found = diff(old.value, after.value, reading.rules)
-    return "" if found.empty and not found.unseen else summary(found)
+    said = summary_of(old.value, after.value, reading.rules)
+    return "" if said == NOTHING else said

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import stat
 from dataclasses import dataclass
 from typing import Any
@@ -10,8 +11,7 @@ from dulwich.objects import Blob, ObjectID, ShaFile, Tree
 
 from gitstore import definition
 from gitstore.disk.objects import Objects
-from gitstore.errors import GitstoreError
-from gitstore.model import Limits, Problem, Rules
+from gitstore.model import Problem, Rules
 
 STARTER = {
     "nodes": [
@@ -47,10 +47,10 @@ class File:
     warnings: tuple[Problem, ...] = ()
 
 
-def to_file(content: Content, before: File | None, rules: Rules, limits: Limits) -> File:
+def to_file(content: Content, before: File | None, rules: Rules) -> File:
     """The file that `content` is saved as, beside or instead of `before`."""
     if content.raw is not None:
-        return File(_name_for(content, before, limits), content.raw)
+        return File(_name_for(content, before), content.raw)
     name = before.name if before else definition.FILE_NAMES[0]
     raw = definition.dump(content.value or {}, name, rules)
     if before is not None and definition.has_comments(before.raw, before.name):
@@ -59,22 +59,27 @@ def to_file(content: Content, before: File | None, rules: Rules, limits: Limits)
     return File(name, raw)
 
 
-def _name_for(content: Content, before: File | None, limits: Limits) -> str:
+def _name_for(content: Content, before: File | None) -> str:
     raw = content.raw or b""
-    if content.json if content.json is not None else _reads_as_json(raw, limits):
+    if content.json if content.json is not None else _reads_as_json(raw):
         return "workflow.json"
     return before.name if before and before.name != "workflow.json" else definition.FILE_NAMES[0]
 
 
-def _reads_as_json(raw: bytes, limits: Limits) -> bool:
+def _reads_as_json(raw: bytes) -> bool:
     """JSON is nearly YAML, so text that reads as JSON was meant as JSON; `{a: 1}` was not."""
     if raw.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] != b"{":
         return False
     try:
-        definition.parse_json(raw, limits)
-    except GitstoreError:
+        json.loads(raw, parse_constant=_no_constant)
+    except (ValueError, RecursionError):
         return False
     return True
+
+
+def _no_constant(name: str) -> None:
+    """RFC 8259 has no NaN and no Infinity; in YAML they are plain text."""
+    raise ValueError(name)
 
 
 def put_file(objects: Objects, root: Tree | None, path: list[bytes], file: File) -> list[ShaFile]:

@@ -16,9 +16,10 @@ import rfc8785
 from gitstore.errors import Code, GitstoreError
 from gitstore.format import parsing, yaml_reader, yaml_writer
 from gitstore.format.quoting import quote
-from gitstore.model import Definition, Limits, Problem, Rules
+from gitstore.model import Definition, Limits, Problem, Problems, Rules, listed
 from gitstore.rules import meaning
 from gitstore.rules.checking import check
+from gitstore.rules.elements import Finding
 
 FILE_NAMES = ("workflow.yaml", "workflow.yml", "workflow.json")
 
@@ -40,7 +41,7 @@ def parse(raw: bytes, file_name: str, rules: Rules, limits: Limits) -> Definitio
     except parsing.Unparsable as error:
         message = f"{file_name} can't be read: {error.summary}"
         raise GitstoreError(Code.DEFINITION_UNPARSABLE, message, problems=error.problems) from None
-    problems = _problems(document) if rules is Rules.MESHHOOK else ()
+    problems = _problems(document) if rules is Rules.MESHHOOK else Problems()
     return Definition(raw, value, digest(value, rules), problems)
 
 
@@ -111,15 +112,17 @@ def _root(document: parsing.Document) -> dict[str, Any]:
     raise parsing.Unparsable([Problem("not_a_mapping", message, line=line, column=column)])
 
 
-def _problems(document: parsing.Document) -> tuple[Problem, ...]:
-    """What the rules find, in document order. A pointer ends where the document does: it always resolves."""
-    found = []
-    for finding in check(document.value):
-        steps, at = document.locate(finding.path)
-        line, column = document.source.place(at)
-        pointer = "".join(f"/{step}" for step in finding.path[:steps])
-        problem = Problem(
-            finding.code, finding.message, pointer, finding.node, line, column, error=finding.error
-        )
-        found.append((at, problem))
-    return tuple(problem for _, problem in sorted(found, key=lambda pair: pair[0]))
+def _problems(document: parsing.Document) -> Problems:
+    """What the rules find, in document order."""
+    found = sorted(check(document.value), key=lambda finding: document.locate(finding.path)[1])
+    errors = sum(finding.error for finding in found)
+    shown = [_located(document, finding) for finding in listed(found)]
+    return Problems.counted(shown, errors, len(found) - errors)
+
+
+def _located(document: parsing.Document, finding: Finding) -> Problem:
+    """The finding with its place. A pointer ends where the document does: it always resolves."""
+    steps, at = document.locate(finding.path)
+    line, column = document.source.place(at)
+    pointer = "".join(f"/{step}" for step in finding.path[:steps])
+    return Problem(finding.code, finding.message, pointer, finding.node, line, column, error=finding.error)

@@ -13,7 +13,7 @@ means, has its digest, and is `b` itself where layout was asked for.
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -24,8 +24,8 @@ from gitstore.difference.delta import (
     ABSENT,
     Change,
     Delta,
+    Flattener,
     InList,
-    changes,
     difference,
     fingerprint,
     in_list,
@@ -104,10 +104,15 @@ class Diff:
 def diff(
     a: dict[str, Any], b: dict[str, Any], rules: Rules = Rules.MESHHOOK, *, layout: bool = False
 ) -> Diff:
-    """What makes `b` of `a`, values of parsed definitions, which are not changed."""
+    """What makes `b` of `a`, values of parsed definitions, which are not changed.
+
+    Raises `too_large` where the pointers of what differs are.
+    """
+    flattener = Flattener()
     if rules is Rules.ANY:
         found = difference(a, b)
-        return Diff((), Items(), Items(), tuple(changes(found)), unseen=False, delta=found)
+        other_changes = tuple(flattener.changes(found))
+        return Diff((), Items(), Items(), other_changes, unseen=False, delta=found)
     old, new = meaning(a), meaning(b)
     renamed = tuple(_renamed(old, new))
     if layout:
@@ -122,7 +127,7 @@ def diff(
         between = None
         if key in _IDENTITIES and isinstance(ours, list) and isinstance(theirs, list):
             between = in_list(ours, theirs, _pairs(ours, theirs, _IDENTITIES[key]))
-            items[key] = _items(between, ours, theirs, "/" + key)
+            items[key] = _items(between, ours, theirs, "/" + key, flattener)
         every[key] = between if between and after is not ABSENT else difference(before, after)
         other[key] = None if between else every[key]
     all_of_it = in_mapping(every)
@@ -130,7 +135,7 @@ def diff(
         renamed=renamed,
         nodes=items.get("nodes", Items()),
         edges=items.get("edges", Items()),
-        other=tuple(changes(in_mapping(other))),
+        other=tuple(flattener.changes(in_mapping(other))),
         unseen=not (layout or all_of_it or renamed) and difference(a, b) is not None,
         delta=all_of_it,
     )
@@ -188,14 +193,14 @@ def _by_identity(
     return known, rest
 
 
-def _items(between: InList | None, a: list[Any], b: list[Any], pointer: str) -> Items:
+def _items(between: InList | None, a: list[Any], b: list[Any], pointer: str, flattener: Flattener) -> Items:
     if between is None:
         return Items()
     return Items(
         added=tuple(Element(pointer + step(j), b[j]) for j in between.added),
         removed=tuple(Element(pointer + step(i), a[i]) for i in between.removed),
         changed=tuple(
-            Altered(pointer + step(i), pointer + step(j), b[j], tuple(changes(inner)))
+            Altered(pointer + step(i), pointer + step(j), b[j], tuple(flattener.changes(inner)))
             for (i, j), inner in sorted(between.changed.items(), key=lambda item: item[0][1])
         ),
         order=between.order,
@@ -208,18 +213,15 @@ def _items(between: InList | None, a: list[Any], b: list[Any], pointer: str) -> 
 def _renamed(a: dict[str, Any], b: dict[str, Any]) -> Iterator[Renamed]:
     """Nodes of `b` that have an id of their own, new there, and the content of a node whose id is gone."""
     ids_a, ids_b = _unique_ids(a), _unique_ids(b)
-    gone: dict[Hashable, list[str]] = {}
-    for name, (_, node) in ids_a.items():
-        if name not in ids_b:
-            gone.setdefault(_content(node), []).append(name)
     taken = {_node_identity(node) for _, node in mappings(a.get("nodes"))}
     left = {_node_identity(node) for _, node in mappings(b.get("nodes"))}
+    gone: dict[Hashable, deque[str]] = {}
+    for name, (_, node) in ids_a.items():
+        if name not in left:
+            gone.setdefault(_content(node), deque()).append(name)
     for name, (index, node) in ids_b.items():
-        if name in taken:
-            continue
-        before = next((each for each in gone.get(_content(node), ()) if each not in left), None)
-        if before is not None:
-            left.add(before)
+        if name not in taken and (candidates := gone.get(_content(node))):
+            before = candidates.popleft()
             yield Renamed(before, name, f"/nodes/{ids_a[before][0]}", f"/nodes/{index}")
 
 

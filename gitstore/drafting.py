@@ -5,7 +5,7 @@ It is judged as if it had been pushed, and recorded. Used under the workflow's l
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from dulwich.objects import Commit
 
@@ -15,7 +15,7 @@ from gitstore.comparing import what_changes
 from gitstore.content import Content, File, put_file, put_folder, to_file
 from gitstore.disk.objects import new_commit
 from gitstore.judging import accepted
-from gitstore.model import Person, Problem, WorkflowState
+from gitstore.model import Person, Problems, WorkflowState
 from gitstore.policy import Command
 from gitstore.reading import FOLDER, Reading
 from gitstore.recording import Recorder
@@ -28,7 +28,7 @@ class Saved:
 
     commit: str
     number: int
-    problems: tuple[Problem, ...] = ()
+    problems: Problems = field(default_factory=Problems)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,7 @@ class Drafting:
             name, blob, folder = reading.locate(base, slug)
             root, before = reading.objects.tree(base.tree), File(name, reading.objects.blob(blob))
             path = [] if folder == base.tree else [FOLDER, slug.encode()]
-        file = to_file(content, before, reading.rules, reading.limits)
+        file = to_file(content, before, reading.rules)
         # Before anything is written, so that what does not parse leaves nothing behind.
         parsed = definitions.parse(file.raw, file.name, reading.rules, reading.limits)
         changed = self.message or what_changes(reading, slug, base.id if base is not None else None, parsed)
@@ -61,7 +61,7 @@ class Drafting:
         reading.remember(made[0].id, file.name, parsed)
         reading.objects.write(made)
         commit = self._commit(base, made[-1].id, changed or otherwise, merged)
-        return Saved(commit, self._number, (*file.warnings, *parsed.problems))
+        return Saved(commit, self._number, parsed.problems.after(file.warnings))
 
     def restore(self, version: bytes, otherwise: str) -> Saved:
         """Commit what the commit `version` holds; `otherwise` is the message where there is none."""

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, Final, Protocol, TypeVar
 
 
 class Rules(StrEnum):
@@ -32,11 +33,78 @@ class Problem:
     error: bool = True
 
 
+MOST_PROBLEMS: Final = 100
+"""Problems that any answer lists: JSON, a page, the terminal of a push. Beyond, they are counted."""
+
+
+class Graded(Protocol):
+    """What is an error, or else a warning."""
+
+    @property
+    def error(self) -> bool: ...
+
+
+G = TypeVar("G", bound=Graded)
+
+
+def listed(found: Sequence[G]) -> Sequence[G]:
+    """Those of `found` that an answer lists: MOST_PROBLEMS, warnings as far as the errors leave room."""
+    if len(found) <= MOST_PROBLEMS:
+        return found
+    warnings = max(MOST_PROBLEMS - sum(each.error for each in found), 0)
+    room = {True: MOST_PROBLEMS, False: warnings}
+    kept = []
+    for each in found:
+        if room[each.error]:
+            room[each.error] -= 1
+            kept.append(each)
+    return kept
+
+
+class Problems(tuple[Problem, ...]):
+    """Problems as they are listed, in document order: at most MOST_PROBLEMS, errors before warnings.
+
+    `errors` and `warnings` count all of them, those that are not listed included.
+    """
+
+    errors: int = 0
+    warnings: int = 0
+
+    @classmethod
+    def of(cls, found: Iterable[Problem]) -> Problems:
+        """List `found`, which is in document order."""
+        if isinstance(found, Problems):
+            return found
+        every = tuple(found)
+        errors = sum(problem.error for problem in every)
+        return cls.counted(every, errors, len(every) - errors)
+
+    @classmethod
+    def counted(cls, found: Sequence[Problem], errors: int, warnings: int) -> Problems:
+        """List `found`, of which there may be more: `errors` and `warnings` say how many."""
+        made = cls(listed(found))
+        made.errors, made.warnings = errors, warnings
+        return made
+
+    def after(self, first: Sequence[Problem]) -> Problems:
+        """The same with warnings about the whole file before them."""
+        return self.counted((*first, *self), self.errors, self.warnings + len(first)) if first else self
+
+    @property
+    def total(self) -> int:
+        return self.errors + self.warnings
+
+    @property
+    def more(self) -> int:
+        """How many are not listed."""
+        return self.total - len(self)
+
+
 @dataclass(frozen=True, slots=True)
 class Limits:
     """DESIGN section 4: what a definition and a push may cost. Sizes are bytes.
 
-    `memory` is the address space of the child that unpacks.
+    `memory` is the address space of the child that unpacks, `cpu` the seconds of CPU time of one request.
     """
 
     pack: int = 16 * 2**20
@@ -48,6 +116,7 @@ class Limits:
     definition: int = 2**20
     depth: int = 64
     nodes: int = 50_000
+    cpu: int = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +130,7 @@ class Definition:
     raw: bytes
     value: dict[str, Any]
     digest: str
-    problems: tuple[Problem, ...] = field(default=())
+    problems: Problems = field(default_factory=Problems)
 
     @property
     def errors(self) -> tuple[Problem, ...]:
@@ -73,7 +142,7 @@ class Definition:
 
     @property
     def valid(self) -> bool:
-        return not self.errors
+        return not self.problems.errors
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +176,7 @@ class Snapshot:
     blob: str
     file_name: str
     definition: Definition | None
-    problems: tuple[Problem, ...]
+    problems: Problems
     author: Person
     message: str
     created_at: datetime

@@ -23,6 +23,7 @@ from typing import Protocol
 
 from gitstore import names
 from gitstore.errors import Code, GitstoreError
+from gitstore.format.quoting import clip
 from gitstore.model import Definition, Permission
 from gitstore.names import DraftRef, VersionRef
 from gitstore.push_options import DISCARD
@@ -114,11 +115,12 @@ def judge(
     verdicts = {command.ref: judging.judge(command) for command in sorted(commands, key=_order)}
     for ref, times in Counter(command.ref for command in commands).items():
         if times > 1:
-            error = GitstoreError(Code.REF_NOT_ACCEPTED, f"{names.show(ref)} is named twice in this push")
+            what = f"{clip(names.show(ref))} is named twice in this push"
+            error = GitstoreError(Code.REF_NOT_ACCEPTED, what)
             verdicts[ref] = replace(verdicts[ref], refusal=error)
     refused = [ref for ref, verdict in verdicts.items() if verdict.refusal]
     if refused:
-        _refuse_beside(verdicts, names.show(refused[0]), atomic=atomic)
+        _refuse_beside(verdicts, clip(names.show(refused[0])), atomic=atomic)
     return [verdicts[command.ref] for command in commands]
 
 
@@ -194,7 +196,8 @@ class _Judging:
                     return self._discard(command, target)
         except GitstoreError as refusal:
             return Verdict(command, refusal, target=target)
-        what = f"{names.show(command.ref)} is not accepted here: push {names.accepted_instead(command.ref)}"
+        shown = clip(names.show(command.ref))
+        what = f"{shown} is not accepted here: push {names.accepted_instead(command.ref)}"
         return Verdict(command, GitstoreError(Code.REF_NOT_ACCEPTED, what))
 
     def _standing(self, slug: str) -> Standing:
@@ -265,11 +268,11 @@ class _Judging:
             self._check_base(standing, commit, slug)
         definition = self.facts.definition(commit, slug)
         if not definition.valid:
-            count = len(definition.errors)
+            count = definition.problems.errors
             raise GitstoreError(
                 Code.DEFINITION_INVALID,
                 f"{slug} can't be published: {count} problem{'s'[: count != 1]}",
-                problems=list(definition.problems),
+                problems=definition.problems,
             )
         standing.latest, standing.latest_commit = number, commit
         return Verdict(command, None, Effect.PUBLISH, target, commit, definition)

@@ -6,6 +6,7 @@ import stat
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Final
 from uuid import UUID
 
 from dulwich.objects import Commit, Tree
@@ -15,11 +16,13 @@ from gitstore import ledger, names
 from gitstore.disk.objects import Objects, person, text, utc
 from gitstore.disk.refs import Refs
 from gitstore.errors import Code, GitstoreError
+from gitstore.format.quoting import clip
 from gitstore.model import (
     Definition,
     LedgerEntry,
     LedgerKind,
     Limits,
+    Problems,
     Rules,
     Snapshot,
     Superseded,
@@ -30,6 +33,8 @@ from gitstore.parsed import Parsed
 from gitstore.versions import is_slug
 
 FOLDER = b"workflows"
+LONGEST_MESSAGE: Final = 10_000
+"""Characters that are read of a commit's or tag's message: as many as one sent over HTTP may have."""
 
 
 class Reading:
@@ -200,7 +205,7 @@ class Reading:
             number=number,
             ref_oid=held.decode(),
             snapshot=self.snapshot(slug, commit.decode()),
-            message=message or entry.message,
+            message=clip(message or entry.message, LONGEST_MESSAGE),
             published_by=entry.actor,
             published_at=entry.when,
         )
@@ -224,7 +229,7 @@ class Reading:
         except GitstoreError as error:
             if error.code is not Code.DEFINITION_UNPARSABLE:
                 raise
-            problems = tuple(error.data.get("problems", ()))
+            problems = Problems.of(error.data.get("problems", ()))
         return Snapshot(
             commit=commit,
             tree=folder.decode(),
@@ -233,7 +238,7 @@ class Reading:
             definition=parsed,
             problems=problems,
             author=person(found.author, found.encoding),
-            message=text(found.message, found.encoding).strip(),
+            message=clip(text(found.message, found.encoding).strip(), LONGEST_MESSAGE),
             created_at=utc(found.commit_time),
         )
 

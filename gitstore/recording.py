@@ -12,10 +12,11 @@ from datetime import datetime
 
 from dulwich.objects import Commit
 
-from gitstore import ledger, names
+from gitstore import budget, ledger, names
 from gitstore.disk.objects import Objects, person, text, utc
 from gitstore.disk.refs import RefUpdate
 from gitstore.errors import Code, GitstoreError
+from gitstore.format.quoting import clip
 from gitstore.model import LedgerEntry, LedgerKind, Person
 from gitstore.names import DraftRef, VersionRef
 from gitstore.policy import Effect, Verdict
@@ -163,6 +164,8 @@ def write(reading: Reading, recorders: Sequence[Recorder]) -> list[bytes]:
         new = [ledger.EMPTY_TREE, *commits] if begins else commits
         (reading.objects.write_pack if many else reading.objects.write)(new)
     updates = [update for recorder in recorders for update in recorder.updates()]
+    if updates:
+        budget.lift()
     moved = reading.refs.update(updates) if updates else []
     if not moved:
         for recorder in recorders:
@@ -200,4 +203,4 @@ def discard(reading: Reading, target: DraftRef, head: bytes, occasion: Occasion)
 def raced(refs: Sequence[bytes]) -> GitstoreError:
     """Somebody wrote a ref without asking for its lock; nothing was written here."""
     shown = ", ".join(names.show(ref) for ref in refs)
-    return GitstoreError(Code.BUSY, f"{shown} moved at this very moment: try again", refs=shown)
+    return GitstoreError(Code.BUSY, f"{clip(shown)} moved at this very moment: try again", refs=shown)

@@ -22,9 +22,10 @@ from gitstore.content import STARTER, Content
 from gitstore.disk.objects import ident
 from gitstore.drafting import Drafting, Saved
 from gitstore.errors import Code, GitstoreError
+from gitstore.format.quoting import clip
 from gitstore.judging import accepted
 from gitstore.locks import FileLocks, Locks
-from gitstore.model import LedgerKind, Limits, Person, Rules, Superseded, Version, WorkflowState
+from gitstore.model import LedgerKind, Limits, Person, Problems, Rules, Superseded, Version, WorkflowState
 from gitstore.parsed import Parsed
 from gitstore.policy import Command, Verdict
 from gitstore.reading import Reading
@@ -176,7 +177,7 @@ class Store(Reading):
                 verdict = accepted(self, Command(name, None, head))
                 occasion = recording.Occasion(who.actor, self.clock())
                 recording.write_one(self, recording.record(self, [verdict], occasion))
-                problems = verdict.definition.problems if verdict.definition else ()
+                problems = verdict.definition.problems if verdict.definition else Problems()
                 return Saved(found.commit, state.next_number, problems)
             drafting = self._drafting(state, who, "")
             drafting.recorder.restore(head)
@@ -255,7 +256,7 @@ class Store(Reading):
 
     def _existing(self, slug: str) -> WorkflowState:
         if not self.exists(slug):
-            raise GitstoreError(Code.WORKFLOW_NOT_FOUND, f"there is no workflow {slug[:80]!r}")
+            raise GitstoreError(Code.WORKFLOW_NOT_FOUND, f"there is no workflow {clip(slug)!r}")
         return self.state(slug)
 
     def _without_draft(self, slug: str) -> WorkflowState:

@@ -6,12 +6,11 @@ from collections.abc import Callable, Mapping, Sequence
 
 from gitstore.definition import describe
 from gitstore.errors import Code, GitstoreError
-from gitstore.model import Definition, Problem
+from gitstore.model import Definition, Problem, Problems
 from gitstore.names import DraftRef, VersionRef, draft, short, show
 from gitstore.policy import Effect, Verdict
 from gitstore.push_options import DISCARD, OPTIONS
 
-_MOST_PROBLEMS = 50  # in a terminal; HTTP gives them all
 _MOST_DISCARDS = 100  # that a printed command names
 
 
@@ -62,21 +61,23 @@ class Telling:
         parts = [(name, definition.value.get(name + "s")) for name in ("node", "edge")]
         sizes = [_count(len(part), name) for name, part in parts if isinstance(part, list)]
         self.lines.append(", ".join([f"{slug}: draft saved", *sizes]))
-        errors, warnings = definition.errors, definition.warnings
+        errors, warnings = definition.problems.errors, definition.problems.warnings
         if errors:
-            self.lines.append(f"{slug}: {_count(len(errors), 'problem')} would block publishing")
-            self._problems(errors)
+            self.lines.append(f"{slug}: {_count(errors, 'problem')} would block publishing")
+            self._problems(definition.errors, errors)
         if warnings:
-            self.lines.append(f"{slug}: {_count(len(warnings), 'warning')}")
-            self._problems(warnings)
+            self.lines.append(f"{slug}: {_count(warnings, 'warning')}")
+            self._problems(definition.warnings, warnings)
 
     def _refusal(self, verdict: Verdict, refusal: GitstoreError) -> None:
-        problems = [problem for problem in refusal.data.get("problems", ()) if problem.error]
+        found = Problems.of(refusal.data.get("problems", ()))
+        problems = [problem for problem in found if problem.error]
         if verdict.target is not None and problems:
             # A parser stops at the first problem, and its message tells it whole, but not whose file it is.
             unparsable = refusal.code is Code.DEFINITION_UNPARSABLE
             self.lines.append(f"{verdict.target.slug}: {refusal.message}" if unparsable else refusal.message)
-            self._problems([] if unparsable else problems)
+            if not unparsable:
+                self._problems(problems, found.errors)
         if refusal.code is Code.BASE_MOVED and isinstance(verdict.target, VersionRef):
             self._way_on(verdict.target, VersionRef(verdict.target.slug, refusal.data["base_version"]))
 
@@ -107,10 +108,10 @@ class Telling:
         self.lines.append(f"  git fetch -f origin tag {theirs} && git merge {theirs}")
         self.lines.append(f"  git tag -f -a {ours} && git push origin {ours}")
 
-    def _problems(self, problems: Sequence[Problem]) -> None:
-        self.lines.extend("  " + describe(problem) for problem in problems[:_MOST_PROBLEMS])
-        if len(problems) > _MOST_PROBLEMS:
-            self.lines.append(f"  and {len(problems) - _MOST_PROBLEMS} more")
+    def _problems(self, problems: Sequence[Problem], total: int) -> None:
+        self.lines.extend("  " + describe(problem) for problem in problems)
+        if total > len(problems):
+            self.lines.append(f"  and {total - len(problems)} more")
 
 
 def restoration(slug: str, kept: bytes) -> str:

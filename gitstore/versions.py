@@ -14,6 +14,7 @@ from collections.abc import Iterable
 from uuid import UUID, uuid5
 
 from gitstore.errors import Code, GitstoreError
+from gitstore.format.quoting import clip
 
 SLUG_PATTERN = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
 HIGHEST_NUMBER = 2**31 - 1
@@ -36,8 +37,8 @@ def check_slug(text: str) -> str:
     if not is_slug(text):
         raise GitstoreError(
             Code.INVALID_NAME,
-            f"{text[:80]!r} is not a slug: use {SLUG_RULE}",
-            slug=text[:80],
+            f"{clip(text)!r} is not a slug: use {SLUG_RULE}",
+            slug=clip(text),
         )
     return text
 

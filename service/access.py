@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Final
 
 from gitstore.errors import Code, GitstoreError
+from gitstore.format.quoting import clip
 from gitstore.model import Permission
 from service.auth import Principal, Role
 
@@ -46,4 +47,4 @@ def check_project(principal: Principal, named: str | None) -> None:
     """
     if named is None or named in (principal.project.slug, str(principal.project.id)):
         return
-    raise GitstoreError(Code.PROJECT_NOT_FOUND, f"there is no project {named[:80]!r}")
+    raise GitstoreError(Code.PROJECT_NOT_FOUND, f"there is no project {clip(named)!r}")

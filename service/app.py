@@ -73,7 +73,7 @@ def create_app(config: Config, *, database: Database | None = None, metrics: Met
     app.register_error_handler(GitstoreError, _refused)
     app.register_error_handler(HTTPException, _refused_by_flask)
     app.register_error_handler(Exception, _unexpected)
-    app.wsgi_app = Around(app.wsgi_app, figures)  # type: ignore[method-assign]
+    app.wsgi_app = Around(app.wsgi_app, figures, config.limits.cpu)  # type: ignore[method-assign]
     return app
 
 

@@ -11,6 +11,7 @@ from typing import Final
 import click
 
 from gitstore.errors import Code, GitstoreError
+from gitstore.format.quoting import clip
 from gitstore.model import Person
 from gitstore.names import show
 from gitstore.store import Store, Who
@@ -64,7 +65,7 @@ def _opened(config: Config, project: str, slug: str) -> Iterator[Store]:
             tenant = named_project(transaction, project)
         with Projects(config).mirrored(tenant, database, OPERATOR) as (store, _):
             if not store.exists(slug):
-                raise GitstoreError(Code.WORKFLOW_NOT_FOUND, f"{project} has no workflow {slug[:80]!r}")
+                raise GitstoreError(Code.WORKFLOW_NOT_FOUND, f"{project} has no workflow {clip(slug)!r}")
             yield store
 
 

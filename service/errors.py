@@ -18,7 +18,7 @@ from werkzeug.exceptions import HTTPException
 
 from gitstore.disk.faults import of_system
 from gitstore.errors import Code, GitstoreError
-from gitstore.model import Problem
+from gitstore.model import Problem, Problems
 from service.logs import without_secrets
 
 PROBLEM_JSON: Final = "application/problem+json"
@@ -109,8 +109,12 @@ def refused(error: GitstoreError, *, challenge: str = "Bearer") -> Refused:
 def problem(error: GitstoreError, request_id: str = "") -> Response:
     """The answer as application/problem+json."""
     answer = refused(error)
+    data = dict(error.data)
+    if "problems" in data:
+        data["problems"] = Problems.of(data["problems"])
+        data["problems_total"] = data["problems"].total
     body = {
-        **{key: _jsonable(value) for key, value in error.data.items()},
+        **{key: _jsonable(value) for key, value in data.items()},
         "type": f"{_TYPE}{error.code}",
         "title": error.code.replace("_", " ").capitalize(),
         "status": int(answer.status),

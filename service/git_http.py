@@ -17,9 +17,10 @@ from typing import IO, Any, Final
 from flask import Blueprint, Response, request
 from werkzeug.exceptions import HTTPException
 
-from gitstore import receive, upload
+from gitstore import names, receive, upload
 from gitstore.disk.packs import too_large
 from gitstore.errors import Code, GitstoreError
+from gitstore.format.quoting import clip
 from gitstore.model import Permission
 from gitstore.policy import Effect
 from gitstore.receive import Receipt, Receiver
@@ -139,7 +140,7 @@ def _record(principal: Principal, receipt: Receipt, *, duration_ms: float) -> No
     }
     for verdict in receipt.verdicts[:_MOST_LOGGED]:
         if verdict.refusal is not None:
-            ref = verdict.command.ref.decode("utf-8", "backslashreplace")
+            ref = clip(names.show(verdict.command.ref))
             logs.action("refused", **who, ref=ref, code=verdict.refusal.code.value)
         elif verdict.target is not None and verdict.effect is not Effect.NOTHING:
             version = getattr(verdict.target, "number", None)
@@ -187,7 +188,7 @@ def _reader() -> Read:
             stream = gzip.GzipFile(fileobj=stream, mode="rb")  # type: ignore[assignment]
         case other:
             raise GitstoreError(
-                Code.UNSUPPORTED_MEDIA_TYPE, f"the content encoding {other[:40]!r} is not understood"
+                Code.UNSUPPORTED_MEDIA_TYPE, f"the content encoding {clip(other)!r} is not understood"
             )
 
     def read(size: int) -> bytes:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from werkzeug.wsgi import ClosingIterator
 
+from gitstore import budget
 from service import logs
 from service.context import FACTS, request_id_from
 from service.metrics import Metrics
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 BODY_SECONDS: Final = 15
 GIT_SECONDS: Final = 60
+_PUSH_SHARE: Final = 4  # a push may hold many definitions
 ENDPOINT: Final = "gitstore.endpoint"
 """Where in the WSGI environment Flask leaves the name of the route."""
 
@@ -40,9 +42,11 @@ _HEADERS: Final = {
 class Around:
     """The WSGI application that wraps Flask's."""
 
-    def __init__(self, inner: WSGIApplication, metrics: Metrics) -> None:
+    def __init__(self, inner: WSGIApplication, metrics: Metrics, cpu: int) -> None:
+        """`cpu` is the budget of a request, in seconds of CPU time."""
         self._inner = inner
         self._metrics = metrics
+        self._cpu = cpu
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         started = time.perf_counter()
@@ -76,7 +80,8 @@ class Around:
         about = ExitStack()
         about.enter_context(logs.about(request_id=facts["request_id"]))
         try:
-            return ClosingIterator(self._inner(environ, start), finish)
+            with budget.limited(self._cpu * (_PUSH_SHARE if _is_git(environ) else 1)):
+                return ClosingIterator(self._inner(environ, start), finish)
         except BaseException:
             finish()
             raise
@@ -86,8 +91,11 @@ def _limit_time(environ: WSGIEnvironment) -> None:
     """Let a client that stalls in its body free this thread again."""
     connection = environ.get("gunicorn.socket")
     if connection is not None:
-        is_git = environ.get("PATH_INFO", "").endswith(_GIT_PATHS)
-        connection.settimeout(GIT_SECONDS if is_git else BODY_SECONDS)
+        connection.settimeout(GIT_SECONDS if _is_git(environ) else BODY_SECONDS)
+
+
+def _is_git(environ: WSGIEnvironment) -> bool:
+    return str(environ.get("PATH_INFO", "")).endswith(_GIT_PATHS)
 
 
 def _path(environ: WSGIEnvironment) -> str:

@@ -242,6 +242,15 @@ SETTINGS: Final = (
         "limits.nodes",
     ),
     Setting(
+        "GITSTORE_MAX_CPU",
+        "5",
+        "Most seconds of CPU time that one request may take for reading, checking, comparing and showing "
+        "definitions; a push may take four times as much.",
+        "a number of seconds from 1 to 600",
+        _whole(1, 600),
+        "limits.cpu",
+    ),
+    Setting(
         "GITSTORE_SECRET_KEY",
         "",
         "Seals the secrets of subscriptions and sources in the database. Several, with commas between: the "

@@ -14,6 +14,7 @@ from uuid import UUID, uuid4, uuid5
 
 from gitstore.definition import describe
 from gitstore.errors import Code, GitstoreError
+from gitstore.model import Problems
 from gitstore.names import DraftRef, VersionRef, full, show
 from gitstore.versions import workflow_id
 from sync import events
@@ -164,7 +165,8 @@ def reason(target: DraftRef | VersionRef, error: GitstoreError) -> str:
             return (
                 "the draft here and the one upstream have gone different ways: merge them, or decide for one"
             )
-    problems = [problem for problem in error.data.get("problems", ()) if problem.error]
-    shown = "; ".join(describe(problem) for problem in problems[:_MOST_PROBLEMS])
-    more = f" and {len(problems) - _MOST_PROBLEMS} more" if len(problems) > _MOST_PROBLEMS else ""
+    problems = Problems.of(error.data.get("problems", ()))
+    errors = [problem for problem in problems if problem.error][:_MOST_PROBLEMS]
+    shown = "; ".join(describe(problem) for problem in errors)
+    more = f" and {problems.errors - len(errors)} more" if problems.errors > len(errors) else ""
     return error.message + (f": {shown}{more}" if shown else "")

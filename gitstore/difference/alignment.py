@@ -11,6 +11,8 @@ from bisect import bisect_left
 from collections import Counter
 from collections.abc import Hashable, Iterator, Sequence
 
+from gitstore import budget
+
 Pair = tuple[int, int]
 """(index in the older sequence, index in the newer one)."""
 
@@ -49,6 +51,7 @@ def _aligned(
         yield end_a, end_b
     if start_a == end_a or start_b == end_b:
         return
+    budget.check()
     anchors = _anchors(a, b, range(start_a, end_a), range(start_b, end_b))
     if not anchors or not levels:
         if (end_a - start_a) * (end_b - start_b) <= _LARGEST_TABLE:

@@ -16,7 +16,9 @@ from dataclasses import dataclass
 from enum import Enum, StrEnum
 from typing import Any, Final
 
+from gitstore import budget
 from gitstore.difference.alignment import Pair, align, filled
+from gitstore.errors import Code, GitstoreError
 
 
 class Absent(Enum):
@@ -26,6 +28,10 @@ class Absent(Enum):
 
 
 ABSENT: Final = Absent.ABSENT
+
+
+MOST_CHARACTERS: Final = 8 * 2**20
+"""Characters of all pointers of one comparison, into the older and the newer definition."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +89,7 @@ class Change:
 
 def difference(a: Any, b: Any) -> Delta | None:
     """What makes `b` of `a`; None where they mean the same."""
+    budget.check()
     if isinstance(a, (dict, list)) and a == b and marshal.dumps(a, 2) == marshal.dumps(b, 2):
         return None  # Nearly all that is compared is equal, and this is fast. For == alone, 1 is true.
     if isinstance(a, dict) and isinstance(b, dict):
@@ -130,27 +137,48 @@ def apply(delta: Delta | None, a: Any) -> Any:
             return result
 
 
-def changes(delta: Delta | None, old: str = "", new: str = "") -> list[Change]:
-    """`delta` as changes of leaves, each with its pointer. `old` and `new` are the pointers of the values."""
-    found: list[Change] = []
-    if delta is not None:
-        _collect(delta, old, new, found)
-    return found
+class Flattener:
+    """Turns deltas into changes of leaves, each with its pointer, for one comparison.
 
+    A long key above many changes is in the pointer of each of them, so the pointers of a small definition can
+    be gigabytes: raises `too_large` beyond MOST_CHARACTERS of them.
+    """
 
-def _collect(delta: Delta, old: str, new: str, found: list[Change]) -> None:
-    if isinstance(delta, Leaf):
-        found.append(_change(old if delta.after is ABSENT else new, delta.before, delta.after))
-    elif isinstance(delta, InMapping):
-        for key, inner in delta.keys.items():
-            _collect(inner, old + step(key), new + step(key), found)
-    else:
-        found += [_change(old + step(i), item, ABSENT) for i, item in delta.removed.items()]
-        for (i, j), inner in sorted(delta.changed.items(), key=lambda item: item[0][1]):
-            _collect(inner, old + step(i), new + step(j), found)
-        found += [_change(new + step(j), ABSENT, item) for j, item in delta.added.items()]
-        if delta.order is not None:
-            found.append(Change(Op.REORDER, new, sorted(delta.order), list(delta.order)))
+    def __init__(self) -> None:
+        self._characters = 0
+
+    def changes(self, delta: Delta | None) -> list[Change]:
+        """The changes in `delta`, whose pointers begin at its values."""
+        found: list[Change] = []
+        if delta is not None:
+            self._collect(delta, "", "", found)
+        return found
+
+    def _collect(self, delta: Delta, old: str, new: str, found: list[Change]) -> None:
+        self._spend(len(old) + len(new))
+        if isinstance(delta, Leaf):
+            found.append(_change(old if delta.after is ABSENT else new, delta.before, delta.after))
+        elif isinstance(delta, InMapping):
+            for key, inner in delta.keys.items():
+                self._collect(inner, old + step(key), new + step(key), found)
+        else:
+            self._spend(len(old) * len(delta.removed) + len(new) * len(delta.added))
+            found += [_change(old + step(i), item, ABSENT) for i, item in delta.removed.items()]
+            for (i, j), inner in sorted(delta.changed.items(), key=lambda item: item[0][1]):
+                self._collect(inner, old + step(i), new + step(j), found)
+            found += [_change(new + step(j), ABSENT, item) for j, item in delta.added.items()]
+            if delta.order is not None:
+                found.append(Change(Op.REORDER, new, sorted(delta.order), list(delta.order)))
+
+    def _spend(self, characters: int) -> None:
+        self._characters += characters
+        if self._characters > MOST_CHARACTERS:
+            raise GitstoreError(
+                Code.TOO_LARGE,
+                f"the JSON Pointers of what differs have more than {MOST_CHARACTERS:,} characters: "
+                "compare the texts",
+                limit=MOST_CHARACTERS,
+            )
 
 
 def step(key: str | int) -> str:

@@ -14,6 +14,8 @@ import re
 from typing import Any, Final
 from urllib.parse import unquote_plus
 
+from gitstore import budget
+
 _SECRET_WORDS: Final = re.compile(
     "token|passw(?:or)?d|passphrase|secret|authorization|apikey|accesskey|privatekey|credential|cookie|bearer"
 )
@@ -58,6 +60,7 @@ class Masks:
                 return self.of(found)
             return self.text(found, is_header="header" in key.lower())
         if isinstance(found, dict):
+            budget.check()
             named = _names_a_secret(found)
             return {
                 inner: self.value(

@@ -8,16 +8,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from typing import Final
+from typing import Any, Final
 
-from gitstore.diff import Altered, Diff, Items
+from gitstore.diff import Altered, Diff, Items, diff
 from gitstore.difference.delta import Change, Op
+from gitstore.errors import Code, GitstoreError
 from gitstore.format.quoting import clip, quote
+from gitstore.model import Rules
 from gitstore.rules.elements import mapping, string
 from gitstore.rules.meaning import LAYOUT, LEFTOVERS
 
 LONGEST: Final = 200
 NOTHING: Final = "no change"
+TOO_MUCH: Final = "more changed than can be listed"
 
 _MOST_NAMED: Final = 3  # nodes, and keys of a node, that are called by their names
 _LONGEST_NAME: Final = 40
@@ -26,12 +29,22 @@ _PLAIN_NAME: Final = re.compile(r"[\w./$-]+")
 _DONE: Final = {Op.ADD: "added", Op.REMOVE: "removed", Op.REPLACE: "changed", Op.REORDER: "reordered"}
 
 
-def summary(diff: Diff) -> str:
+def summary_of(a: dict[str, Any], b: dict[str, Any], rules: Rules) -> str:
+    """What `b` changes of `a`, values of parsed definitions; TOO_MUCH where that costs too much to list."""
+    try:
+        return summary(diff(a, b, rules))
+    except GitstoreError as error:
+        if error.code is not Code.TOO_LARGE:
+            raise
+        return TOO_MUCH
+
+
+def summary(found: Diff) -> str:
     """What the difference is, for people: a commit's message, a line in a terminal, a row of the history."""
-    if diff.empty:
-        return "only the layout changed" if diff.unseen else NOTHING
-    named = ", ".join(_phrases(diff, named=True))
-    return named if len(named) <= LONGEST else ", ".join(_phrases(diff, named=False))
+    if found.empty:
+        return "only the layout changed" if found.unseen else NOTHING
+    named = ", ".join(_phrases(found, named=True))
+    return named if len(named) <= LONGEST else ", ".join(_phrases(found, named=False))
 
 
 def _phrases(diff: Diff, *, named: bool) -> Iterator[str]:

@@ -7,7 +7,7 @@ has masks in it is for people and does not apply.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final, NamedTuple
 
 from gitstore.content import File
@@ -23,20 +23,20 @@ _LINE: Final = re.compile(r"[^\n]*+\n|[^\n]++")
 _NO_NEWLINE: Final = "\n\\ No newline at end of file\n"
 
 
-class _Line(NamedTuple):
-    """A line of the diff: " ", "-" or "+", and how many lines of either file come before it."""
+class _Gap(NamedTuple):
+    """Lines that differ: old[start_old:end_old] became new[start_new:end_new]. Either may be empty."""
 
-    sign: str
-    old: int
-    new: int
-    text: str
+    start_old: int
+    end_old: int
+    start_new: int
+    end_new: int
 
 
 def text_diff(a: File, b: File, limits: Limits) -> str:
     """The difference of two files as a unified diff; "" where there is none."""
     masks = Masks()
     old, new = (_LINE.findall(masked_text(file, masks, limits)) for file in (a, b))
-    hunks = [line for hunk in _hunks(list(_lines(old, new))) for line in _shown(hunk)]
+    hunks = [line for hunk in _hunks(_gaps(old, new)) for line in _shown(hunk, old, new)]
     head = [f"diff --git a/{a.name} b/{b.name}\n"]
     if a.name != b.name:
         head += [f"rename from {a.name}\n", f"rename to {b.name}\n"]
@@ -45,36 +45,45 @@ def text_diff(a: File, b: File, limits: Limits) -> str:
     return "".join(head + hunks) if hunks or a.name != b.name else ""
 
 
-def _lines(old: Sequence[str], new: Sequence[str]) -> Iterator[_Line]:
+def _gaps(old: Sequence[str], new: Sequence[str]) -> Iterator[_Gap]:
     at_old = at_new = 0
     for i, j in (*align(old, new), (len(old), len(new))):
-        yield from (_Line("-", k, at_new, old[k]) for k in range(at_old, i))
-        yield from (_Line("+", i, k, new[k]) for k in range(at_new, j))
-        if i < len(old):
-            yield _Line(" ", i, j, old[i])
+        if i > at_old or j > at_new:
+            yield _Gap(at_old, i, at_new, j)
         at_old, at_new = i + 1, j + 1
 
 
-def _hunks(lines: Sequence[_Line]) -> Iterator[Sequence[_Line]]:
-    """The changed lines with their context; what touches is one hunk."""
-    start = end = 0
-    for index, line in enumerate(lines):
-        if line.sign == " ":
-            continue
-        if end and index - CONTEXT > end:
-            yield lines[start:end]
-            start = end = 0
-        start = start if end else max(index - CONTEXT, 0)
-        end = min(index + CONTEXT + 1, len(lines))
-    if end:
-        yield lines[start:end]
+def _hunks(gaps: Iterable[_Gap]) -> Iterator[list[_Gap]]:
+    """The gaps whose context touches are one hunk."""
+    hunk: list[_Gap] = []
+    for gap in gaps:
+        if hunk and gap.start_old - hunk[-1].end_old > 2 * CONTEXT:
+            yield hunk
+            hunk = []
+        hunk.append(gap)
+    if hunk:
+        yield hunk
 
 
-def _shown(hunk: Sequence[_Line]) -> Iterator[str]:
-    old, new = (sum(line.sign in signs for line in hunk) for signs in (" -", " +"))
-    yield f"@@ -{_range(hunk[0].old, old)} +{_range(hunk[0].new, new)} @@\n"
-    for line in hunk:
-        yield line.sign + line.text + ("" if line.text.endswith("\n") else _NO_NEWLINE)
+def _shown(hunk: Sequence[_Gap], old: Sequence[str], new: Sequence[str]) -> Iterator[str]:
+    """The header of a hunk and its lines, with what is around them."""
+    first, last = hunk[0], hunk[-1]
+    before = min(CONTEXT, first.start_old)
+    after = min(CONTEXT, len(old) - last.end_old)
+    start_old, start_new = first.start_old - before, first.start_new - before
+    end_old, end_new = last.end_old + after, last.end_new + after
+    yield f"@@ -{_range(start_old, end_old - start_old)} +{_range(start_new, end_new - start_new)} @@\n"
+    at = start_old
+    for gap in hunk:
+        yield from (_line(" ", line) for line in old[at : gap.start_old])
+        yield from (_line("-", line) for line in old[gap.start_old : gap.end_old])
+        yield from (_line("+", line) for line in new[gap.start_new : gap.end_new])
+        at = gap.end_old
+    yield from (_line(" ", line) for line in old[at:end_old])
+
+
+def _line(sign: str, text: str) -> str:
+    return sign + text + ("" if text.endswith("\n") else _NO_NEWLINE)
 
 
 def _range(before: int, count: int) -> str:

@@ -27,6 +27,7 @@ from dulwich.pack import UnpackedObject, write_pack_index, write_pack_objects
 
 from gitstore.disk.durable import flush, fsync_folder, make_folder
 from gitstore.errors import Code, GitstoreError
+from gitstore.format.quoting import clip
 from gitstore.model import Person
 
 T = TypeVar("T", bound=ShaFile)
@@ -37,6 +38,7 @@ _UNREADABLE = (ChecksumMismatch, FileFormatException, ObjectFormatException, Not
 _LOOKS = 3
 _LARGEST_KEPT = 256 * 2**10
 _MOST_KEPT = 4 * 2**20  # bytes of objects that an instance keeps, which lives as long as a request
+_LONGEST_ADDRESS = 254  # characters, as over HTTP
 _LAST_SECOND = 253_402_300_799  # 9999-12-31T23:59:59Z; git allows later dates, Python and Postgres do not
 
 _MOST_APART = 50_000
@@ -310,7 +312,7 @@ def text(raw: bytes | None, encoding: bytes | None = None) -> str:
 def person(line: bytes | None, encoding: bytes | None = None) -> Person:
     """`Name <address>` of an author or tagger line."""
     name, _, address = text(line, encoding).partition("<")
-    return Person(name.strip(), address.partition(">")[0].strip())
+    return Person(clip(name.strip()), clip(address.partition(">")[0].strip(), _LONGEST_ADDRESS))
 
 
 def ident(who: Person) -> bytes:

@@ -13,12 +13,11 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+from gitstore import budget
 from gitstore.format.quoting import quote
-from gitstore.model import Limits, Problem
+from gitstore.model import MOST_PROBLEMS, Limits, Problem
 
-MOST_REFUSALS = 100
-"""So many are listed at most: a megabyte of NULs is one mistake, not a million."""
-
+_BETWEEN_CHECKS = 0xFF  # nodes, as a mask
 _FORBIDDEN = re.compile(r"[\x00\ud800-\udfff]")
 _LINE_BREAK = re.compile(r"\r\n|\r|\n")
 _REFUSED_KEY = object()
@@ -55,7 +54,7 @@ class Refusals:
     def add(self, at: int, code: str, message: str) -> None:
         """Note one; raises `Stop` when there are enough of them."""
         self._found.append((at, code, message))
-        if len(self._found) >= MOST_REFUSALS:
+        if len(self._found) >= MOST_PROBLEMS:
             raise Stop
 
     def stop(self, at: int, code: str, message: str) -> Stop:
@@ -163,6 +162,8 @@ class Builder:
             raise self.too_deep(at)
 
     def _spend(self, nodes: int, characters: int, at: int) -> None:
+        if not self._nodes & _BETWEEN_CHECKS:
+            budget.check()
         self._nodes += nodes
         self._characters += characters
         if self._nodes > self._limits.nodes:

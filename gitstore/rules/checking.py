@@ -11,11 +11,12 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from gitstore import budget
 from gitstore.format.quoting import quote
 from gitstore.rules import meaning
 from gitstore.rules.elements import Edge, Finding, Node, Path, edge_at, mappings, missing, node_at, string
 from gitstore.rules.graph import cycles
-from gitstore.rules.node_rules import check_node
+from gitstore.rules.node_rules import check_expressions, check_node
 
 _LONGEST_CYCLE = 20
 
@@ -31,8 +32,11 @@ def check(value: dict[str, Any]) -> Iterator[Finding]:
         if node.id is not None:
             by_id.setdefault(node.id, node)
     for node in nodes:
+        budget.check()
         yield from check_node(node, by_id)
+    yield from check_expressions(nodes)
     for edge in edges:
+        budget.check()
         yield from _check_edge(edge)
         if missing(nodes_value) or isinstance(nodes_value, list):  # else nobody knows which nodes there are
             yield from _check_ends(edge, by_id)

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from gitstore import budget
 from gitstore.format.quoting import quote
 from gitstore.rules import meaning
 from gitstore.rules.elements import KINDS, Finding, Node, mapping, missing
 from gitstore.rules.expressions import explain_jmespath, is_http_url
+
+MOST_EXPRESSIONS = 131_072
+"""Characters of all expressions of a definition."""
+_TOO_MUCH = f"the expressions of a definition have more than {MOST_EXPRESSIONS:,} characters in all"
+_EXPRESSIONS = {"transform": "expression", "conditional": "condition", "loop": "items"}
 
 
 def check_node(node: Node, by_id: Mapping[str, Node]) -> Iterator[Finding]:
@@ -67,11 +73,9 @@ def _check_config(node: Node) -> Iterator[Finding]:
             if missing(node.config.get("condition")):
                 message = "condition is required for a conditional"
                 yield node.config_finding("condition_missing", message, "condition")
-            yield from _check_expression(node, node.config, "condition")
         case "loop":
             if missing(node.config.get("items")):
                 yield node.config_finding("loop_items_missing", "items is required for a loop", "items")
-            yield from _check_expression(node, node.config, "items")
 
 
 def _check_http_call(node: Node, config: dict[str, Any]) -> Iterator[Finding]:
@@ -88,7 +92,6 @@ def _check_transform(node: Node, config: dict[str, Any]) -> Iterator[Finding]:
     if missing(config.get("expression")) and missing(config.get("template")):
         message = "an expression or a template is required for a transform"
         yield node.finding("transform_empty", message, "data", "config")
-    yield from _check_expression(node, config, "expression")
 
 
 def _check_delay(node: Node, config: dict[str, Any]) -> Iterator[Finding]:
@@ -98,13 +101,22 @@ def _check_delay(node: Node, config: dict[str, Any]) -> Iterator[Finding]:
         yield node.config_finding("delay_duration_invalid", message, "duration")
 
 
-def _check_expression(node: Node, config: dict[str, Any], name: str) -> Iterator[Finding]:
-    expression = config.get(name)
-    if missing(expression):
-        return
-    why = explain_jmespath(expression) if isinstance(expression, str) else "it is not a string"
-    if why is not None:
-        yield node.config_finding("expression_invalid", f"{name} is not JMESPath: {why}", name)
+def check_expressions(nodes: Iterable[Node]) -> Iterator[Finding]:
+    """Whether expressions are JMESPath. Parsing takes 3 µs a character: MOST_EXPRESSIONS are."""
+    left = MOST_EXPRESSIONS
+    for node in nodes:
+        name = _EXPRESSIONS.get(node.kind or "")
+        expression = node.config.get(name) if node.config and name else None
+        if name is None or missing(expression):
+            continue
+        if not isinstance(expression, str):
+            why: str | None = "it is not a string"
+        else:
+            left -= len(expression)
+            why = explain_jmespath(expression) if left >= 0 else _TOO_MUCH
+        budget.check()
+        if why is not None:
+            yield node.config_finding("expression_invalid", f"{name} is not JMESPath: {why}", name)
 
 
 def _check_container(node: Node, by_id: Mapping[str, Node]) -> Iterator[Finding]:

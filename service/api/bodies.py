@@ -17,7 +17,8 @@ from gitstore import definition
 from gitstore.content import Content
 from gitstore.disk.packs import too_large
 from gitstore.errors import Code, GitstoreError
-from gitstore.model import Limits, Person, Problem
+from gitstore.format.quoting import clip
+from gitstore.model import Limits, Person, Problem, Problems
 from service.api.inputs import Authored, SaveDraft
 
 M = TypeVar("M", bound=BaseModel)
@@ -90,7 +91,7 @@ def _definition_or_envelope(raw: bytes, limits: Limits) -> Any:
         return definition.parse_json(raw, limits)
     except GitstoreError as error:
         problems = error.data.get("problems", ())
-        if any(problem.code in _GRAMMAR for problem in problems):
+        if error.code is not Code.MALFORMED or any(problem.code in _GRAMMAR for problem in problems):
             raise
         # JSON by RFC 8259, but for duplicate keys, levels, numbers: what a definition must not have.
         raise GitstoreError(Code.DEFINITION_UNPARSABLE, error.message, problems=problems) from error
@@ -108,14 +109,14 @@ def validated(model: type[M], value: Any) -> M:
 
 def malformed(error: ValidationError, where: str = "the body") -> GitstoreError:
     """What pydantic found wrong with a body, a path or a query."""
-    problems = [
+    problems = Problems.of(
         Problem(
             found["type"],
             found["msg"].removeprefix("Value error, "),
-            "".join("/" + _STEP.sub(_escape, str(step)) for step in found["loc"]),
+            "".join("/" + _STEP.sub(_escape, clip(str(step))) for step in found["loc"]),
         )
         for found in error.errors(include_url=False, include_context=False, include_input=False)
-    ]
+    )
     first = problems[0]
     message = f"{where} is not as documented: {first.pointer or '/'}: {first.message}"
     return GitstoreError(Code.MALFORMED, message, problems=problems)
@@ -154,7 +155,7 @@ def read_body(request: Request, most: int) -> bytes:
 
 
 def _unsupported(request: Request, *accepted: str) -> GitstoreError:
-    given = request.mimetype[:100] or "nothing"
+    given = clip(request.mimetype) or "nothing"
     return GitstoreError(
         Code.UNSUPPORTED_MEDIA_TYPE,
         f"Content-Type is {given}: send {' or '.join(accepted)}",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from flask import Response, request
 
 from gitstore.errors import Code, GitstoreError
+from gitstore.format.quoting import clip
 from gitstore.model import Permission
 from service.api import inputs, lookup
 from service.api.answers import answer, nothing
@@ -24,7 +25,7 @@ blueprint = new_blueprint("current", "The version that the engine runs.")
 )
 def move_current(path: inputs.WorkflowPath, query: inputs.Query) -> Response:
     """Let a version run. Held, publishing does not move it."""
-    caller = enter(Permission.PUBLISH, f"moving current of {path.id[:80]}", project=query.project)
+    caller = enter(Permission.PUBLISH, f"moving current of {clip(path.id)}", project=query.project)
     body = read_json(request, inputs.MoveCurrent, caller.services.config.limits)
     if body.version is None:
         raise GitstoreError(Code.MALFORMED, "version is needed: the one that shall run")
@@ -41,7 +42,7 @@ def move_current(path: inputs.WorkflowPath, query: inputs.Query) -> Response:
 @blueprint.delete("/workflows/<id>/current", responses=says_nothing(409))
 def clear_current(path: inputs.WorkflowPath, query: inputs.Query) -> Response:
     """Let nothing run, until a version is published or made current."""
-    caller = enter(Permission.PUBLISH, f"clearing current of {path.id[:80]}", project=query.project)
+    caller = enter(Permission.PUBLISH, f"clearing current of {clip(path.id)}", project=query.project)
     slug = lookup.slug_of(caller, path.id)
     with caller.writing() as store, caller.acting("current_cleared", slug):
         lookup.existing(store, slug)

@@ -8,6 +8,7 @@ from flask import Response, request
 from pydantic import Field
 
 from gitstore.difference.text_diff import text_diff
+from gitstore.format.quoting import clip
 from gitstore.model import Permission
 from service.api import inputs, lookup
 from service.api.answers import CHANGING, answer
@@ -50,7 +51,7 @@ class DiffQuery(inputs.Query):
 @blueprint.get("/workflows/<id>/diff", responses=_ANSWERS)
 def read_diff(path: inputs.WorkflowPath, query: DiffQuery) -> Response:
     """What makes one version of another: nodes and edges, or lines of text. Secrets are masked."""
-    caller = enter(Permission.READ, f"reading {path.id[:80]}", project=query.project)
+    caller = enter(Permission.READ, f"reading {clip(path.id)}", project=query.project)
     with caller.reading() as tx:
         workflow = lookup.workflow(tx, caller, path.id)
         versions = sides(tx, workflow, query.old, query.to)

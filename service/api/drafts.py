@@ -11,6 +11,7 @@ from flask import Response, request
 from gitstore.content import Content
 from gitstore.drafting import Saved
 from gitstore.errors import Code, GitstoreError
+from gitstore.format.quoting import clip
 from gitstore.model import Permission
 from gitstore.store import Store
 from service.api import inputs, lookup
@@ -34,7 +35,7 @@ blueprint = new_blueprint("drafts", "What the next version of a workflow will be
 )
 def create_draft(path: inputs.WorkflowPath, query: inputs.Query) -> Response:
     """Create a draft: of a definition, of an older version, or of the current one."""
-    caller = enter(Permission.EDIT, f"creating a draft of {path.id[:80]}", project=query.project)
+    caller = enter(Permission.EDIT, f"creating a draft of {clip(path.id)}", project=query.project)
     content, body = read_draft(request, caller.services.config.limits, inputs.CreateDraft)
     _check_either(content is not None, body)
     slug = lookup.slug_of(caller, path.id)
@@ -57,7 +58,7 @@ def create_draft(path: inputs.WorkflowPath, query: inputs.Query) -> Response:
 )
 def save_draft(path: inputs.WorkflowPath, query: inputs.Query) -> Response:
     """Save the draft. If-Match says which state of it was edited, so that nobody's work is overwritten."""
-    caller = enter(Permission.EDIT, f"saving the draft of {path.id[:80]}", project=query.project)
+    caller = enter(Permission.EDIT, f"saving the draft of {clip(path.id)}", project=query.project)
     content, body = read_draft(request, caller.services.config.limits, inputs.SaveDraft)
     _check_either(content is not None, body)
     slug = lookup.slug_of(caller, path.id)
@@ -74,7 +75,7 @@ def save_draft(path: inputs.WorkflowPath, query: inputs.Query) -> Response:
 )
 def discard_draft(path: inputs.WorkflowPath, query: inputs.Query) -> Response:
     """Discard the draft. Git keeps it; the header Link names the call that restores it, and its `at`."""
-    caller = enter(Permission.EDIT, f"discarding the draft of {path.id[:80]}", project=query.project)
+    caller = enter(Permission.EDIT, f"discarding the draft of {clip(path.id)}", project=query.project)
     slug = lookup.slug_of(caller, path.id)
     with caller.writing() as store, caller.acting("discarded", slug):
         lookup.existing(store, slug)
@@ -89,7 +90,7 @@ def discard_draft(path: inputs.WorkflowPath, query: inputs.Query) -> Response:
 @blueprint.get("/workflows/<id>/versions/draft/superseded", responses=says(200, SupersededList))
 def list_superseded(path: inputs.WorkflowPath, query: inputs.Query) -> Response:
     """The discarded drafts that can be restored, the newest first."""
-    caller = enter(Permission.READ, f"reading {path.id[:80]}", project=query.project)
+    caller = enter(Permission.READ, f"reading {clip(path.id)}", project=query.project)
     slug = lookup.slug_of(caller, path.id)
     with caller.opened() as store:
         lookup.existing(store, slug)
@@ -105,7 +106,7 @@ def list_superseded(path: inputs.WorkflowPath, query: inputs.Query) -> Response:
 )
 def restore_draft(path: inputs.WorkflowPath, query: inputs.Query) -> Response:
     """Open a discarded draft again: the one that was discarded `at` that time, or the last one."""
-    caller = enter(Permission.EDIT, f"restoring the draft of {path.id[:80]}", project=query.project)
+    caller = enter(Permission.EDIT, f"restoring the draft of {clip(path.id)}", project=query.project)
     body = read_json(request, inputs.RestoreDraft, caller.services.config.limits)
     slug = lookup.slug_of(caller, path.id)
     with caller.writing() as store:
@@ -122,7 +123,7 @@ def restore_draft(path: inputs.WorkflowPath, query: inputs.Query) -> Response:
 )
 def revert(path: inputs.VersionPath, query: inputs.Query) -> Response:
     """Let the draft hold what a version holds, by a new commit. An open draft needs If-Match."""
-    caller = enter(Permission.EDIT, f"reverting {path.id[:80]}", project=query.project)
+    caller = enter(Permission.EDIT, f"reverting {clip(path.id)}", project=query.project)
     lookup.which(path.version)
     body = read_json(request, inputs.Revert, caller.services.config.limits)
     slug = lookup.slug_of(caller, path.id)
@@ -174,7 +175,7 @@ def _answer(caller: Caller, store: Store, slug: str, saved: Saved, status: HTTPS
     """The draft as this call saved it, whatever was saved, published or discarded since then."""
     row = derive.draft_of(store, slug, saved.commit, saved.number)
     draft = catalog.Version.of(row, slug, is_current=False)
-    made = SavedDraft.of(draft, caller.services.config.public_url, problems=problems_of(saved.problems))
+    made = SavedDraft.of(draft, caller.services.config.public_url, **problems_of(saved.problems))
     location = f"{workflow_url(caller, slug)}/versions/draft"
     headers = {"location": location} if status is HTTPStatus.CREATED else {}
     return answer(made, status, etag=f'"{saved.commit}"', **headers)

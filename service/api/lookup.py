@@ -15,6 +15,7 @@ from uuid import UUID
 
 from gitstore import names
 from gitstore.errors import Code, GitstoreError
+from gitstore.format.quoting import clip
 from gitstore.store import Store
 from gitstore.versions import is_slug, parse_number, parse_version, workflow_id
 from service.context import Caller
@@ -77,7 +78,7 @@ def draft_of(store: Store, slug: str) -> str | None:
 
 
 def unknown_workflow(shown: str) -> GitstoreError:
-    return GitstoreError(Code.WORKFLOW_NOT_FOUND, f"there is no workflow {shown[:80]!r}")
+    return GitstoreError(Code.WORKFLOW_NOT_FOUND, f"there is no workflow {clip(shown)!r}")
 
 
 # Versions
@@ -90,7 +91,7 @@ def which(shown: str) -> Which:
     found = parse_number(shown) or parse_version(shown)
     if found is None:
         raise GitstoreError(
-            Code.VERSION_NOT_FOUND, f"{shown[:80]!r} is no version: use 3, v3, draft, current or latest"
+            Code.VERSION_NOT_FOUND, f"{clip(shown)!r} is no version: use 3, v3, draft, current or latest"
         )
     return found
 

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Literal
 from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from gitstore.model import Problem as Found
-from gitstore.model import Snapshot, Superseded
+from gitstore.model import MOST_PROBLEMS, Problems, Snapshot, Superseded
 from gitstore.names import show
 from gitstore.versions import version_id
 from service import errors
@@ -36,8 +35,19 @@ class DefinitionProblem(Answer):
     column: int | None
 
 
-def problems_of(found: Iterable[Found]) -> list[DefinitionProblem]:
-    return [DefinitionProblem.model_validate(errors.problem_json(problem)) for problem in found]
+class Judged(Answer):
+    """What is wrong with a definition."""
+
+    problems: list[DefinitionProblem] = Field(
+        description=f"what would block publishing, and warnings: {MOST_PROBLEMS} at most"
+    )
+    problems_total: int = Field(description="how many there are, those that are not listed included")
+
+
+def problems_of(found: Problems) -> dict[str, Any]:
+    """The fields of `Judged`."""
+    listed = [DefinitionProblem.model_validate(errors.problem_json(problem)) for problem in found]
+    return {"problems": listed, "problems_total": found.total}
 
 
 class Problem(BaseModel):
@@ -51,7 +61,8 @@ class Problem(BaseModel):
     detail: str
     code: str = Field(description="stable: what programs read")
     instance: str | None = None
-    problems: list[DefinitionProblem] | None = None
+    problems: list[DefinitionProblem] | None = Field(None, description=f"{MOST_PROBLEMS} at most")
+    problems_total: int | None = Field(None, description="how many problems there are, listed or not")
     etag: str | None = None
 
 
@@ -106,8 +117,8 @@ class FullVersion(Version):
     definition: dict[str, Any] | None = Field(description="null where an imported one does not parse")
 
 
-class SavedDraft(Version):
-    problems: list[DefinitionProblem] = Field(description="what would block publishing, and warnings")
+class SavedDraft(Judged, Version):
+    """The draft as it was saved."""
 
 
 class SupersededDraft(Answer):
@@ -183,8 +194,8 @@ class Workflow(Answer):
         )
 
 
-class CreatedWorkflow(Workflow):
-    problems: list[DefinitionProblem] = Field(description="what would block publishing, and warnings")
+class CreatedWorkflow(Judged, Workflow):
+    """The workflow as it was created, with its first draft."""
 
 
 class WorkflowPage(Answer):
@@ -192,10 +203,9 @@ class WorkflowPage(Answer):
     next_cursor: str | None
 
 
-class Validation(Answer):
+class Validation(Judged):
     valid: bool
     digest: str | None
-    problems: list[DefinitionProblem]
 
 
 class Token(Answer):

@@ -8,6 +8,7 @@ from typing import Final
 
 from flask import Response, request
 
+from gitstore.format.quoting import clip
 from gitstore.model import Permission
 from service.api import inputs, lookup
 from service.api.answers import CHANGING, IMMUTABLE, answer, next_link, tag_of, unchanged, workflow_url
@@ -37,7 +38,7 @@ _DEFINITION: Final = {
 @blueprint.get("/workflows/<id>/versions", responses=says(200, VersionPage, "Link"))
 def list_versions(path: inputs.WorkflowPath, query: inputs.HistoryQuery) -> Response:
     """The history: an open draft, then the newest version first. Metadata only."""
-    caller = enter(Permission.READ, f"reading {path.id[:80]}", project=query.project)
+    caller = enter(Permission.READ, f"reading {clip(path.id)}", project=query.project)
     before = lookup.number_in(query.cursor)
     with caller.reading() as tx:
         workflow = lookup.workflow(tx, caller, path.id)
@@ -54,7 +55,7 @@ def list_versions(path: inputs.WorkflowPath, query: inputs.HistoryQuery) -> Resp
 )
 def read_version(path: inputs.VersionPath, query: inputs.Query) -> Response:
     """One version, with its definition as JSON."""
-    caller = enter(Permission.READ, f"reading {path.id[:80]}", project=query.project)
+    caller = enter(Permission.READ, f"reading {clip(path.id)}", project=query.project)
     wanted, workflow = lookup.which(path.version), lookup.id_of(caller, path.id)
     with caller.reading() as tx:
         row = catalog.full_version(tx, workflow, wanted)
@@ -70,7 +71,7 @@ def read_version(path: inputs.VersionPath, query: inputs.Query) -> Response:
 @blueprint.get("/workflows/<id>/versions/<version>/definition", responses=_DEFINITION)
 def read_definition(path: inputs.VersionPath, query: inputs.Query) -> Response:
     """The definition of a version, byte for byte as it was saved."""
-    caller = enter(Permission.READ, f"reading {path.id[:80]}", project=query.project)
+    caller = enter(Permission.READ, f"reading {clip(path.id)}", project=query.project)
     wanted, workflow = lookup.which(path.version), lookup.id_of(caller, path.id)
     find = catalog.full_version if _prefers_json() else catalog.version
     with caller.reading() as tx:
@@ -117,7 +118,7 @@ def _headers(row: catalog.Version, wanted: Which, *, as_json: bool) -> dict[str,
 )
 def publish(path: inputs.WorkflowPath, query: inputs.Query) -> Response:
     """Publish the draft as the next version. 200, if the latest version holds the same already."""
-    caller = enter(Permission.PUBLISH, f"publishing {path.id[:80]}", project=query.project)
+    caller = enter(Permission.PUBLISH, f"publishing {clip(path.id)}", project=query.project)
     body = read_json(request, inputs.Publish, caller.services.config.limits)
     slug = lookup.slug_of(caller, path.id)
     count = caller.services.metrics.published

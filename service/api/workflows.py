@@ -9,7 +9,8 @@ from flask import Response, request
 from gitstore import definition
 from gitstore.content import Content, to_file
 from gitstore.errors import Code, GitstoreError
-from gitstore.model import Definition, Permission, Problem
+from gitstore.format.quoting import clip
+from gitstore.model import Definition, Permission, Problem, Problems
 from gitstore.store import Store
 from gitstore.versions import check_slug
 from service.api import inputs, lookup
@@ -61,7 +62,7 @@ def create_workflow(query: inputs.Query) -> Response:
             description=body.description or "",
         )
     with caller.reading() as tx:
-        made = shown(tx, caller, slug, CreatedWorkflow, problems=problems_of(saved.problems))
+        made = shown(tx, caller, slug, CreatedWorkflow, **problems_of(saved.problems))
     location = workflow_url(caller, slug)
     return answer(made, HTTPStatus.CREATED, etag=f'"{saved.commit}"', location=location)
 
@@ -69,7 +70,7 @@ def create_workflow(query: inputs.Query) -> Response:
 @blueprint.get("/workflows/<id>", responses=says(200, Workflow))
 def read_workflow(path: inputs.WorkflowPath, query: inputs.Query) -> Response:
     """One workflow, with its current and its draft version."""
-    caller = enter(Permission.READ, f"reading {path.id[:80]}", project=query.project)
+    caller = enter(Permission.READ, f"reading {clip(path.id)}", project=query.project)
     with caller.reading() as tx:
         return answer(shown(tx, caller, path.id))
 
@@ -81,7 +82,7 @@ def read_workflow(path: inputs.WorkflowPath, query: inputs.Query) -> Response:
 )
 def validate_definition(path: inputs.WorkflowPath, query: inputs.Query) -> Response:
     """Check a definition, or without one the draft as it is saved. Changes nothing."""
-    caller = enter(Permission.READ, f"checking {path.id[:80]}", project=query.project)
+    caller = enter(Permission.READ, f"checking {clip(path.id)}", project=query.project)
     content, _ = read_draft(request, caller.services.config.limits, inputs.Validate)
     with caller.reading() as tx:
         slug = lookup.workflow(tx, caller, path.id).slug
@@ -105,15 +106,16 @@ def validation(store: Store, slug: str, content: Content | None) -> Validation:
     except GitstoreError as error:
         if error.code is not Code.DEFINITION_UNPARSABLE:
             raise
-        found: list[Problem] = error.data.get("problems", [])
-        return Validation(valid=False, digest=None, problems=problems_of(found))
-    problems = problems_of([*warnings, *parsed.problems])
-    return Validation(valid=parsed.valid, digest=parsed.digest, problems=problems)
+        found = Problems.of(error.data.get("problems", ()))
+        return Validation(valid=False, digest=None, **problems_of(found))
+    return Validation(
+        valid=parsed.valid, digest=parsed.digest, **problems_of(parsed.problems.after(warnings))
+    )
 
 
 def _checked(store: Store, slug: str, content: Content | None) -> tuple[Definition, tuple[Problem, ...]]:
     """The definition, and warnings about how it would be saved."""
     if content is None:
         return store.definition(lookup.open_draft(store, slug).encode(), slug), ()
-    file = to_file(content, None, store.rules, store.limits)
+    file = to_file(content, None, store.rules)
     return definition.parse(file.raw, file.name, store.rules, store.limits), file.warnings

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from gitstore.errors import Code, GitstoreError
+from gitstore.format.quoting import clip
 from gitstore.offers import Layout
 from service import logs
 from service.api import lookup
@@ -110,7 +111,7 @@ def resolve(caller: Caller, shown: str, divergence: str, take: str) -> Divergenc
 
 
 def _unknown(shown: str) -> GitstoreError:
-    return GitstoreError(Code.NOT_FOUND, f"there is no source {shown[:80]!r}")
+    return GitstoreError(Code.NOT_FOUND, f"there is no source {clip(shown)!r}")
 
 
 def _note(tx: Transaction, caller: Caller, action: str, row: Source, details: dict[str, Any]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 from gitstore.errors import Code, GitstoreError
+from gitstore.format.quoting import clip
 from service import logs
 from service.api import lookup
 from service.api.outgoing import ChangeSubscription, CreateSubscription
@@ -91,11 +92,13 @@ def redeliver(caller: Caller, shown: str) -> Delivery:
 
 
 def no_delivery(shown: str) -> GitstoreError:
-    return GitstoreError(Code.NOT_FOUND, f"there is no delivery {shown[:80]!r} to a subscription that exists")
+    return GitstoreError(
+        Code.NOT_FOUND, f"there is no delivery {clip(shown)!r} to a subscription that exists"
+    )
 
 
 def _unknown(shown: str) -> GitstoreError:
-    return GitstoreError(Code.NOT_FOUND, f"there is no subscription {shown[:80]!r}")
+    return GitstoreError(Code.NOT_FOUND, f"there is no subscription {clip(shown)!r}")
 
 
 def _note(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from gitstore.errors import Code, GitstoreError
+from gitstore.format.quoting import clip
 from service import logs
 from service.api import lookup
 from service.api.inputs import CreateToken
@@ -34,5 +35,5 @@ def revoke(caller: Caller, shown: str) -> None:
         # Noted first: the last thing that a token does may be to revoke itself.
         audit.note(tx, caller.project_id, caller.origin, "token.revoked", str(found))
         if found is None or not tokens.revoke(tx, caller.project_id, found):
-            raise GitstoreError(Code.NOT_FOUND, f"there is no token {shown[:80]!r} in force")
+            raise GitstoreError(Code.NOT_FOUND, f"there is no token {clip(shown)!r} in force")
     logs.action("token_revoked", **caller.said, revoked=str(found))

@@ -72,7 +72,14 @@ function item(problem) {
 
 function tell(found) {
   wrong = new Set(found.problems.map((problem) => problem.line));
-  list.replaceChildren(...found.problems.slice(0, 100).map(item));
+  list.replaceChildren(...found.problems.map(item));
+  const left = found.problems_total - found.problems.length;
+  if (left > 0) {
+    const row = document.createElement("li");
+    row.className = "muted";
+    row.textContent = `and ${left} more`;
+    list.append(row);
+  }
   if (!found.problems.length) {
     const row = document.createElement("li");
     row.className = "muted";
@@ -80,7 +87,8 @@ function tell(found) {
     list.append(row);
   }
   const errors = found.problems.filter((problem) => problem.severity === "error").length;
-  state.textContent = errors ? `${errors} problem${errors > 1 ? "s" : ""}` : "valid";
+  const plus = left > 0 ? "+" : "";
+  state.textContent = errors ? `${errors}${plus} problem${errors > 1 ? "s" : ""}` : "valid";
   draw();
 }
 

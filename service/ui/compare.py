@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Any, Final
 
 from flask import Response, request
@@ -27,6 +28,7 @@ from sync import catalog
 
 _CHOICES: Final = 50
 _MOST_ITEMS: Final = 150
+_MOST_FIELDS: Final = 500  # of all items
 _LONGEST_VALUE: Final = 160
 
 
@@ -41,17 +43,25 @@ class Field:
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One thing that changed; `key` is the box of the drawing that shows it, "" where none does."""
+    """One thing that changed; `key` is the box of the drawing that shows it, "" where none does.
+
+    `more` counts the fields that are not listed.
+    """
 
     mark: str
     what: str
     name: str
     key: str = ""
     fields: tuple[Field, ...] = ()
+    more: int = 0
+
+
+Listed = tuple[Item, Sequence[Change]]
+"""What changed, and the changes that become its fields if it is listed."""
 
 
 def show_difference(slug: str) -> Response:
-    visit = enter(Permission.READ, f"reading {slug[:80]}")
+    visit = enter(Permission.READ, f"reading {clip(slug)}")
     caller, layout = visit.caller, request.args.get("layout") == "true"
     limits = caller.services.config.limits
     with caller.reading() as tx:
@@ -62,7 +72,7 @@ def show_difference(slug: str) -> Response:
         masks = Masks()
         old, new = (masked_text(file, masks, limits) for file in files(store, versions))
     found = _found(versions, caller.rules, layout=layout)
-    items = list(_items(found)) if found else []
+    items, more = _listed(found) if found else ([], 0)
     return visit.page(
         "compare.html",
         workflow=workflow,
@@ -72,18 +82,18 @@ def show_difference(slug: str) -> Response:
         layout=layout,
         sentence=summary(found) if found else None,
         graph=_graph(versions, found) if found and caller.rules is Rules.MESHHOOK else None,
-        items=items[:_MOST_ITEMS],
-        more=max(len(items) - _MOST_ITEMS, 0),
+        items=items,
+        more=more,
         rows=side_by_side(old, new),
     )
 
 
 def _found(versions: Sides, rules: Rules, *, layout: bool) -> Diff | None:
-    """None where a side does not parse: then the texts are all there is to compare."""
+    """None where a side does not parse, or where too much differs: then the texts are compared alone."""
     try:
         return compare(versions, rules, layout=layout)
     except GitstoreError as error:
-        if error.code is not Code.DEFINITION_UNPARSABLE:
+        if error.code not in (Code.DEFINITION_UNPARSABLE, Code.TOO_LARGE):
             raise
         return None
 
@@ -102,19 +112,28 @@ def _with(choices: Sequence[catalog.Version], versions: Sides) -> list[catalog.V
 # The list of changes
 
 
-def _items(found: Diff) -> Iterator[Item]:
+def _listed(found: Diff) -> tuple[list[Item], int]:
+    """(the first _MOST_ITEMS with _MOST_FIELDS fields between them, how many items there are beyond)."""
+    every, room = _items(found), _MOST_FIELDS
+    shown = []
+    for item, changes in islice(every, _MOST_ITEMS):
+        fields = tuple(_field(change) for change in changes[:room])
+        room -= len(fields)
+        shown.append(replace(item, fields=(*item.fields, *fields), more=len(changes) - len(fields)))
+    return shown, sum(1 for _ in every)
+
+
+def _items(found: Diff) -> Iterator[Listed]:
     for each in found.renamed:
-        field = Field("id", each.before, each.after)
-        yield Item("changed", "node", each.after, _key(each.pointer, "n"), (field,))
+        field = Field("id", clip(each.before, _LONGEST_VALUE), clip(each.after, _LONGEST_VALUE))
+        yield Item("changed", "node", clip(each.after, 120), _key(each.pointer, "n"), (field,)), ()
     for kind, items in (("node", found.nodes), ("edge", found.edges)):
-        yield from (_element("added", kind, element, "n") for element in items.added)
-        yield from (_element("removed", kind, element, "o") for element in items.removed)
-        yield from (_altered(kind, altered) for altered in items.changed)
+        yield from ((_element("added", kind, element, "n"), ()) for element in items.added)
+        yield from ((_element("removed", kind, element, "o"), ()) for element in items.removed)
+        yield from ((_altered(kind, altered), altered.changes) for altered in items.changed)
         if items.order is not None:
-            yield Item("changed", f"{kind}s", "another order")
-    yield from (
-        Item(_mark(change), "field", _path(change.pointer), "", (_field(change),)) for change in found.other
-    )
+            yield Item("changed", f"{kind}s", "another order"), ()
+    yield from ((Item(_mark(change), "field", _path(change.pointer)), (change,)) for change in found.other)
 
 
 def _element(mark: str, kind: str, element: Element, side: str) -> Item:
@@ -123,17 +142,22 @@ def _element(mark: str, kind: str, element: Element, side: str) -> Item:
 
 
 def _altered(kind: str, altered: Altered) -> Item:
-    fields = tuple(_field(change) for change in altered.changes)
     key = _key(altered.pointer, "n") if kind == "node" else ""
-    return Item("changed", kind, _name(kind, altered.value), key, fields)
+    return Item("changed", kind, _name(kind, altered.value), key)
 
 
 def _name(kind: str, value: Any) -> str:
     found = mapping(value)
     if kind == "edge":
-        return f"{clip(str(found.get('source')), 60)} → {clip(str(found.get('target')), 60)}"
-    label, name = string(mapping(found.get("data")).get("label")), string(found.get("id")) or "a node"
+        return f"{_end(found, 'source')} → {_end(found, 'target')}"
+    label = clip(string(mapping(found.get("data")).get("label")) or "", 120)
+    name = clip(string(found.get("id")) or "a node", 120)
     return clip(f"{label} ({name})" if label and label != name else name, 120)
+
+
+def _end(edge: dict[str, Any], end: str) -> str:
+    name = edge.get(end)
+    return clip(name, 60) if isinstance(name, str) else "?"
 
 
 def _key(pointer: str, side: str) -> str:
@@ -152,7 +176,7 @@ def _mark(change: Change) -> str:
 
 
 def _path(pointer: str) -> str:
-    steps = [step.replace("~1", "/").replace("~0", "~") for step in pointer.split("/")[1:]]
+    steps = [step.replace("~1", "/").replace("~0", "~") for step in clip(pointer, 300).split("/")[1:]]
     return clip(" / ".join(steps), 120)
 
 

@@ -15,7 +15,8 @@ from gitstore.content import Content, File
 from gitstore.disk.packs import too_large
 from gitstore.drafting import Saved
 from gitstore.errors import Code, GitstoreError
-from gitstore.model import Permission, WorkflowState
+from gitstore.format.quoting import clip
+from gitstore.model import Permission, Problems, WorkflowState
 from gitstore.store import Store
 from gitstore.versions import parse_number
 from service import errors
@@ -39,7 +40,7 @@ class Start:
 
 
 def edit(slug: str) -> Response:
-    visit = enter(Permission.EDIT, f"editing {slug[:80]}")
+    visit = enter(Permission.EDIT, f"editing {clip(slug)}")
     slug = _slug(visit, slug)
     with visit.caller.opened() as store:
         lookup.existing(store, slug)
@@ -52,6 +53,7 @@ def edit(slug: str) -> Response:
         text=start.text,
         message="",
         problems=found.problems if found else [],
+        problems_total=found.problems_total if found else 0,
         error=None,
         said=request.args.get("said"),
     )
@@ -59,7 +61,7 @@ def edit(slug: str) -> Response:
 
 def save(slug: str) -> Response:
     """Save the text of the form; 412 or 409 with both texts where somebody was faster."""
-    visit = enter(Permission.EDIT, f"saving the draft of {slug[:80]}")
+    visit = enter(Permission.EDIT, f"saving the draft of {clip(slug)}")
     caller = visit.caller
     slug = _slug(visit, slug)
     limits = caller.services.config.limits
@@ -82,7 +84,7 @@ def save(slug: str) -> Response:
 
 def check(slug: str) -> Response:
     """The problems of a text, for the editor's script; what POST /workflows/{id}/validate answers."""
-    visit = enter(Permission.READ, f"checking {slug[:80]}")
+    visit = enter(Permission.READ, f"checking {clip(slug)}")
     limits = visit.caller.services.config.limits
     raw = request.get_data(cache=False)
     if len(raw) > limits.definition:
@@ -174,7 +176,7 @@ def _conflict(visit: Visit, store: Store, slug: str, text: str, error: GitstoreE
 
 def _again(visit: Visit, slug: str, text: str, error: GitstoreError) -> Response:
     """The editor as it was sent, with what is wrong."""
-    problems = [errors.problem_json(problem) for problem in error.data.get("problems", ())]
+    problems = Problems.of(error.data.get("problems", ()))
     start = Start(text, field("etag"), parse_number(field("base")) or 0, "your text, not saved yet")
     return visit.page(
         "edit.html",
@@ -183,7 +185,8 @@ def _again(visit: Visit, slug: str, text: str, error: GitstoreError) -> Response
         start=start,
         text=text,
         message=field("message"),
-        problems=problems,
+        problems=[errors.problem_json(problem) for problem in problems],
+        problems_total=problems.total,
         error=error,
         said=None,
     )

@@ -7,6 +7,7 @@ drawn, an edge that leads nowhere neither; `problems` tells of them.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
@@ -18,6 +19,10 @@ from gitstore.format.quoting import clip
 from gitstore.rules.elements import KINDS, Edge, Node, edge_at, mapping, mappings, node_at, string
 from service.ui.layout import HEIGHT, WIDTH, Rect, around, arrange
 
+MOST_BOXES: Final = 1_000
+"""Nodes that are drawn of one definition, or of two that are compared."""
+MOST_LINES: Final = 2_000
+"""Edges that are drawn between them."""
 HEAD: Final = 40  # of a container's box, above its children
 PAD: Final = 20
 _MARGIN: Final = 24
@@ -66,11 +71,12 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Graph:
-    """A drawing. Containers come before what is in them."""
+    """A drawing. Containers come before what is in them. `left_out` counts the nodes beyond MOST_BOXES."""
 
     boxes: tuple[Box, ...]
     lines: tuple[Line, ...]
     view: Rect
+    left_out: int = 0
 
     @property
     def view_box(self) -> str:
@@ -103,9 +109,9 @@ def draw(value: Mapping[str, Any], prefix: str = "n", problems: Iterable[str | N
     """The drawing of one definition. `prefix` begins the keys; `problems` are the nodes that have one."""
     items = [_Item(node_at(i, node), f"{prefix}{i}") for i, node in mappings(value.get("nodes"))]
     edges = [(edge_at(i, edge), "") for i, edge in mappings(value.get("edges"))]
-    counted = list(problems)
+    counts = Counter(problems)
     drawn = _drawn(items, edges)
-    boxes = (replace(box, problems=counted.count(box.id) if box.id else 0) for box in drawn.boxes)
+    boxes = (replace(box, problems=counts[box.id] if box.id else 0) for box in drawn.boxes)
     return replace(drawn, boxes=tuple(boxes))
 
 
@@ -138,23 +144,27 @@ def draw_difference(old: Mapping[str, Any], new: Mapping[str, Any], found: Diff)
 def _drawn(
     items: list[_Item], edges: list[tuple[Edge, str]], renamed: Mapping[str, str] | None = None
 ) -> Graph:
+    left_out = max(len(items) - MOST_BOXES, 0)
+    if left_out:  # a stable sort: what is marked comes first, the rest keeps its order
+        items = sorted(items, key=lambda item: not item.mark)[:MOST_BOXES]
     # Of several with one id the first is drawn with the edges; a new one hides what was removed.
     keys: dict[str, str] = {}
     for item in items:
         if item.node.id is not None:
             keys.setdefault(item.node.id, item.key)
     for before, after in (renamed or {}).items():
-        keys.setdefault(before, keys[after])
+        if after in keys:
+            keys.setdefault(before, keys[after])
     ends = [
         (edge, mark, keys[edge.source], keys[edge.target])
         for edge, mark in edges
         if edge.source in keys and edge.target in keys
-    ]
+    ][:MOST_LINES]
     rects = _places(items, keys, [(a, b) for _, _, a, b in ends])
     ordered = sorted(items, key=lambda item: not _is_container(item.node))
     boxes = tuple(_box(item, rects[item.key]) for item in ordered)
     lines = tuple(_line(edge, mark, rects, a, b) for edge, mark, a, b in ends)
-    return Graph(boxes, lines, _view(rects.values()))
+    return Graph(boxes, lines, _view(rects.values()), left_out)
 
 
 # Places
@@ -169,11 +179,17 @@ def _places(items: list[_Item], keys: Mapping[str, str], edges: list[tuple[str, 
         if parent is not None and parent != item.key and _is_container(by_key[parent].node):
             parents[item.key] = parent
     # One level is drawn: a container in a container stands beside it.
+    containers = set(parents.values())
     inside = {
-        key: parent
-        for key, parent in parents.items()
-        if parent not in parents and key not in parents.values()
+        key: parent for key, parent in parents.items() if parent not in parents and key not in containers
     }
+    children: dict[str, list[_Item]] = {}
+    for key, parent in inside.items():
+        children.setdefault(parent, []).append(by_key[key])
+    inner: dict[str, list[tuple[str, str]]] = {}
+    for a, b in edges:
+        if a in inside and inside[a] == inside.get(b):
+            inner.setdefault(inside[a], []).append((a, b))
     sizes: dict[str, tuple[float, float]] = {}
     within: dict[str, dict[str, Rect]] = {}
     for item in items:
@@ -181,8 +197,7 @@ def _places(items: list[_Item], keys: Mapping[str, str], edges: list[tuple[str, 
             continue
         size: tuple[float, float] = (WIDTH, HEIGHT)
         if _is_container(item.node):
-            children = [by_key[key] for key, parent in inside.items() if parent == item.key]
-            within[item.key] = _in_container(children, edges)
+            within[item.key] = _in_container(children.get(item.key, []), inner.get(item.key, []))
             size = _container_size(item.node, within[item.key].values())
         sizes[item.key] = size
     given = {key: place for key in sizes if (place := _position(by_key[key].node)) is not None}
@@ -256,8 +271,8 @@ def _box(item: _Item, rect: Rect) -> Box:
     kind = node.kind or "?"
     return Box(
         key=item.key,
-        id=node.id or "",
-        title=clip(label, 200),
+        id=clip(node.id or ""),
+        title=clip(label),
         label=_fitting(label, _LABEL),
         kind=kind if kind in KINDS else "other",
         kind_title=_TITLES.get(kind, clip(kind, _DETAIL)),
@@ -271,7 +286,7 @@ def _box(item: _Item, rect: Rect) -> Box:
 def _fitting(text: str, room: int) -> str:
     """`text` as far as there is room: wide letters (Chinese, emoji) take that of two."""
     used = 0
-    for index, letter in enumerate(text):
+    for index, letter in enumerate(text[: room + 1]):
         used += 2 if east_asian_width(letter) in "WF" else 1
         if used > room:
             return text[:index].rstrip() + "…"
@@ -282,7 +297,7 @@ def _detail(node: Node) -> str:
     """What tells one call from another at a glance."""
     config = node.config or {}
     if node.kind == "httpCall":
-        url = string(config.get("url")) or ""
+        url = clip(string(config.get("url")) or "")
         try:
             host = urlsplit(url).netloc.rpartition("@")[2]
         except ValueError:
@@ -298,7 +313,8 @@ def _line(edge: Edge, mark: str, rects: Mapping[str, Rect], a: str, b: str) -> L
     path = f"M{x1:.0f} {y1:.0f}C{c1:.0f} {d1:.0f} {c2:.0f} {d2:.0f} {x2:.0f} {y2:.0f}"
     label = string(edge.value.get("label")) or string(edge.value.get("sourceHandle")) or ""
     x, y = (x1 + 3 * c1 + 3 * c2 + x2) / 8, (y1 + 3 * d1 + 3 * d2 + y2) / 8
-    return Line(path, edge.source or "", edge.target or "", clip(label, 12), round(x), round(y), mark)
+    ends = clip(edge.source or ""), clip(edge.target or "")
+    return Line(path, *ends, clip(label, 12), round(x), round(y), mark)
 
 
 Point = tuple[float, float]

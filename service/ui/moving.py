@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from flask import Response, request
 
-from gitstore.diff import diff
-from gitstore.difference.summarizing import summary
+from gitstore.difference.summarizing import summary_of
 from gitstore.errors import Code, GitstoreError
+from gitstore.format.quoting import clip
 from gitstore.model import Permission, Rules
 from gitstore.versions import parse_number
 from service import errors
@@ -21,12 +21,12 @@ _CHOICES = 12
 
 
 def ask_revert(slug: str, version: str) -> Response:
-    return _ask_revert(enter(Permission.EDIT, f"reverting {slug[:80]}"), slug, version)
+    return _ask_revert(enter(Permission.EDIT, f"reverting {clip(slug)}"), slug, version)
 
 
 def revert(slug: str, version: str) -> Response:
     """The draft becomes what the version holds. The live workflow stays as it is."""
-    visit = enter(Permission.EDIT, f"reverting {slug[:80]}")
+    visit = enter(Permission.EDIT, f"reverting {clip(slug)}")
     caller = visit.caller
     with caller.reading() as tx:
         workflow = lookup.workflow(tx, caller, slug)
@@ -72,7 +72,7 @@ def _ask_revert(visit: Visit, slug: str, version: str, error: GitstoreError | No
 
 def roll_back(slug: str) -> Response:
     """The question for the version before the current one: from the first page, two clicks in the night."""
-    visit = enter(Permission.PUBLISH, f"moving current of {slug[:80]}")
+    visit = enter(Permission.PUBLISH, f"moving current of {clip(slug)}")
     with visit.caller.reading() as tx:
         workflow = lookup.workflow(tx, visit.caller, slug)
         before = workflow.current_number if workflow.current_number is not None else None
@@ -83,12 +83,12 @@ def roll_back(slug: str) -> Response:
 
 
 def ask_current(slug: str, version: str) -> Response:
-    return _ask_current(enter(Permission.PUBLISH, f"moving current of {slug[:80]}"), slug, version)
+    return _ask_current(enter(Permission.PUBLISH, f"moving current of {clip(slug)}"), slug, version)
 
 
 def make_current(slug: str, version: str) -> Response:
     """Let the version run, unless something else was made current since the person looked."""
-    visit = enter(Permission.PUBLISH, f"moving current of {slug[:80]}")
+    visit = enter(Permission.PUBLISH, f"moving current of {clip(slug)}")
     caller = visit.caller
     with caller.reading() as tx:
         workflow = lookup.workflow(tx, caller, slug)
@@ -139,4 +139,4 @@ def _others(tx: Transaction, workflow: Workflow, row: FullVersion) -> list[catal
 def _change(old: FullVersion | None, new: FullVersion, rules: str) -> str | None:
     if old is None or old.definition is None or new.definition is None:
         return None
-    return summary(diff(old.definition, new.definition, Rules(rules)))
+    return summary_of(old.definition, new.definition, Rules(rules))

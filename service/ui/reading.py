@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from gitstore.content import File
 from gitstore.difference.masked_text import masked_text
 from gitstore.difference.masking import Masks
-from gitstore.model import Limits, Problem, Rules, Snapshot
+from gitstore.model import Limits, Problems, Rules, Snapshot
 from gitstore.store import Store
 from service.ui.graph import Graph, draw
 from service.ui.texts import Text, highlighted
@@ -21,7 +20,7 @@ class Seen:
 
     version: Version
     graph: Graph | None
-    problems: tuple[Problem, ...]
+    problems: Problems
 
     @property
     def narrow(self) -> bool:
@@ -31,25 +30,17 @@ class Seen:
         """For half of the page."""
         return replace(self, graph=self.graph.beside() if self.graph else None)
 
-    @property
-    def errors(self) -> list[Problem]:
-        return [problem for problem in self.problems if problem.error]
-
-    @property
-    def warnings(self) -> list[Problem]:
-        return [problem for problem in self.problems if not problem.error]
-
 
 def seen(store: Store, version: FullVersion, rules: Rules, prefix: str, *, judged: bool) -> Seen:
     """`version`, with its problems where it is `judged`. Keys of its boxes begin with `prefix`."""
-    problems: Sequence[Problem] = ()
+    problems = Problems()
     if judged:
         problems = snapshot(store, version).problems
     graph = None
     if version.definition is not None and rules is Rules.MESHHOOK:
         shown = Masks().value(version.definition)
         graph = draw(shown, prefix, [problem.node for problem in problems if problem.error])
-    return Seen(version, graph, tuple(problems))
+    return Seen(version, graph, problems)
 
 
 def snapshot(store: Store, version: Version) -> Snapshot:

@@ -14,6 +14,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from gitstore.definition import describe
 from gitstore.errors import Code, GitstoreError
+from gitstore.model import Problems
 from service import errors, logs
 from service.context import request_id, services
 from service.ui import wording
@@ -53,7 +54,7 @@ def refusal(error: GitstoreError) -> Response:
         int(answer.status),
         error=GitstoreError(error.code, logs.without_secrets(error.message), **error.data),
         status=answer.status,
-        problems=error.data.get("problems", ()),
+        problems=Problems.of(error.data.get("problems", ())),
         request_id=request_id(),
         slug=(request.view_args or {}).get("slug"),
     )

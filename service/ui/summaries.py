@@ -12,8 +12,7 @@ from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Final
 
-from gitstore.diff import diff
-from gitstore.difference.summarizing import summary
+from gitstore.difference.summarizing import summary_of
 from gitstore.model import Rules
 from sync import catalog
 from sync.catalog import Version
@@ -52,7 +51,7 @@ class Summaries:
             if old is None or new is None:
                 self._keep(keys[number], "can't be read as a definition")
             else:
-                self._keep(keys[number], summary(diff(old, new, rules)))
+                self._keep(keys[number], summary_of(old, new, rules))
         return {number: said for number, key in keys.items() if (said := self._known.get(key)) is not None}
 
     def _keep(self, key: Key, said: str) -> None:

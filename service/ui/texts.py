@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final, Literal, NamedTuple
 
 from markupsafe import Markup, escape
 from pygments import lex
@@ -19,12 +19,16 @@ from pygments.token import Comment, Keyword, Name, Number, Punctuation, String, 
 from pygments.token import Literal as LiteralToken
 
 from gitstore.difference.alignment import align
+from gitstore.format.quoting import clip
 
 MOST_HIGHLIGHTED: Final = 12_000  # characters; more are shown plain
 MOST_SHOWN: Final = 48_000
+MOST_LINES: Final = 4_000
 MOST_ROWS: Final = 400
 CONTEXT: Final = 3
+MOST_COMPARED: Final = 20_000  # lines of each side
 _LONGEST_LINE: Final = 600  # of which words are compared
+_LONGEST_SHOWN: Final = 2_000
 _WORD: Final = re.compile(r"\w+|\s+|[^\w\s]")
 _CLASSES: Final[tuple[tuple[_TokenType, str], ...]] = (
     (Comment, "c"), (Name.Tag, "k"), (Name.Attribute, "k"), (Number, "m"), (Keyword, "m"),
@@ -43,6 +47,8 @@ class Text:
 def highlighted(text: str, file_name: str) -> Text:
     """The lines of `text`. The longer it is, the plainer: a page has its weight, too."""
     shown = text[:MOST_SHOWN].rsplit("\n", 1)[0] if len(text) > MOST_SHOWN else text
+    if shown.count("\n") > MOST_LINES:
+        shown = "\n".join(shown.split("\n", MOST_LINES)[:MOST_LINES])
     cut = len(text) - len(shown)
     if len(shown) > MOST_HIGHLIGHTED:
         return Text([escape(line) for line in _lines(shown)], cut)
@@ -90,10 +96,19 @@ class Row:
 
 def side_by_side(old: str, new: str) -> list[Row]:
     """The changed lines with what is around them. The last row says how many are left out, if any."""
-    rows = _folded(list(_rows(_lines(old), _lines(new))))
-    if len(rows) <= MOST_ROWS:
-        return rows
-    return [*rows[:MOST_ROWS], Row("cut", count=len(rows) - MOST_ROWS)]
+    a, b = _lines(old), _lines(new)
+    left_out = max(len(a), len(b), MOST_COMPARED) - MOST_COMPARED
+    rows: list[Row] = []
+    room = MOST_SHOWN
+    for place, count in _folded(list(_places(a[:MOST_COMPARED], b[:MOST_COMPARED]))):
+        if len(rows) == MOST_ROWS or room <= 0:
+            left_out += count
+        elif place is None:
+            rows.append(Row("skip", count=count))
+        else:
+            rows.append(_row(a, b, place))
+            room -= sum(len(word) for side in (rows[-1].old, rows[-1].new) if side for word, _ in side.words)
+    return [*rows, Row("cut", count=left_out)] if left_out else rows
 
 
 def _lines(text: str) -> list[str]:
@@ -101,38 +116,50 @@ def _lines(text: str) -> list[str]:
     return lines[:-1] if lines and not lines[-1] else lines
 
 
-def _rows(old: Sequence[str], new: Sequence[str]) -> Iterator[Row]:
+class _Place(NamedTuple):
+    """A row before its text is read: the index of its line on each side, -1 where a side has none."""
+
+    kind: Literal["same", "changed", "added", "removed"]
+    old: int
+    new: int
+
+
+def _places(old: Sequence[str], new: Sequence[str]) -> Iterator[_Place]:
     at_old = at_new = 0
     for i, j in (*align(old, new), (len(old), len(new))):
-        yield from _gap(old, new, range(at_old, i), range(at_new, j))
+        # Lines that differ: those at the same place face each other.
+        faced = min(i - at_old, j - at_new)
+        yield from (_Place("changed", at_old + n, at_new + n) for n in range(faced))
+        yield from (_Place("removed", n, -1) for n in range(at_old + faced, i))
+        yield from (_Place("added", -1, n) for n in range(at_new + faced, j))
         if i < len(old):
-            yield Row("same", Side(i + 1, ((old[i], False),)), Side(j + 1, ((new[j], False),)))
+            yield _Place("same", i, j)
         at_old, at_new = i + 1, j + 1
 
 
-def _gap(old: Sequence[str], new: Sequence[str], gone: range, come: range) -> Iterator[Row]:
-    """Lines that differ: those at the same place face each other."""
-    for i, j in zip(gone, come, strict=False):
-        left, right = _compared(old[i], new[j])
-        yield Row("changed", Side(i + 1, left), Side(j + 1, right))
-    for i in gone[len(come) :]:
-        yield Row("removed", Side(i + 1, ((old[i], False),)), None)
-    for j in come[len(gone) :]:
-        yield Row("added", None, Side(j + 1, ((new[j], False),)))
+def _row(old: Sequence[str], new: Sequence[str], place: _Place) -> Row:
+    left, right = ("" if at < 0 else lines[at] for lines, at in ((old, place.old), (new, place.new)))
+    words = _compared(left, right) if place.kind == "changed" else None
+    a, b = words or (((clip(left, _LONGEST_SHOWN), False),), ((clip(right, _LONGEST_SHOWN), False),))
+    return Row(
+        place.kind,
+        Side(place.old + 1, a) if place.old >= 0 else None,
+        Side(place.new + 1, b) if place.new >= 0 else None,
+    )
 
 
 Words = tuple[tuple[str, bool], ...]
 
 
-def _compared(old: str, new: str) -> tuple[Words, Words]:
-    """The words of two lines, the differing ones marked; none where hardly any is the same."""
+def _compared(old: str, new: str) -> tuple[Words, Words] | None:
+    """The words of two lines, the differing ones marked; None where hardly any is the same."""
     if max(len(old), len(new)) > _LONGEST_LINE:
-        return ((old, False),), ((new, False),)
+        return None
     a, b = _WORD.findall(old), _WORD.findall(new)
     pairs = align(a, b)
     same = sum(len(a[i]) for i, _ in pairs if not a[i].isspace())
     if same * 4 < min(len(old.strip()), len(new.strip())):
-        return ((old, False),), ((new, False),)
+        return None
     return _marked(a, {i for i, _ in pairs}), _marked(b, {j for _, j in pairs})
 
 
@@ -147,19 +174,21 @@ def _marked(words: Sequence[str], same: set[int]) -> Words:
     return tuple(runs)
 
 
-def _folded(rows: list[Row]) -> list[Row]:
-    """Without the equal lines that are far from every change."""
-    near = [False] * len(rows)
-    for index, row in enumerate(rows):
-        if row.kind != "same":
-            for close in range(max(index - CONTEXT, 0), min(index + CONTEXT + 1, len(rows))):
-                near[close] = True
-    found: list[Row] = []
-    for row, shown in zip(rows, near, strict=True):
-        if shown:
-            found.append(row)
-        elif found and found[-1].kind == "skip":
-            found[-1] = Row("skip", count=found[-1].count + 1)
-        else:
-            found.append(Row("skip", count=1))
-    return found
+def _folded(places: list[_Place]) -> Iterator[tuple[_Place | None, int]]:
+    """The places near a change, and None with their number for the equal lines between them."""
+    near = bytearray(len(places))
+    for index, place in enumerate(places):
+        if place.kind != "same":
+            first, last = max(index - CONTEXT, 0), min(index + CONTEXT + 1, len(places))
+            near[first:last] = b"\1" * (last - first)
+    skipped = 0
+    for place, shown in zip(places, near, strict=True):
+        if not shown:
+            skipped += 1
+            continue
+        if skipped:
+            yield None, skipped
+            skipped = 0
+        yield place, 1
+    if skipped:
+        yield None, skipped

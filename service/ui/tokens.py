@@ -7,6 +7,7 @@ from typing import Any
 from flask import Response, request
 
 from gitstore.errors import Code, GitstoreError
+from gitstore.format.quoting import clip
 from gitstore.model import Permission
 from service import errors
 from service.api import lookup
@@ -50,7 +51,7 @@ def ask_revoke_token(which: str) -> Response:
     with caller.reading() as tx:
         row = next((each for each in tokens.tokens(tx, caller.project_id) if each.id == found), None)
     if row is None or row.revoked_at is not None:
-        raise GitstoreError(Code.NOT_FOUND, f"there is no token {which[:80]!r} in force")
+        raise GitstoreError(Code.NOT_FOUND, f"there is no token {clip(which)!r} in force")
     own = row.id == caller.principal.id
     return visit.page(
         "ask.html",

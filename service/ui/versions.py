@@ -7,6 +7,7 @@ from typing import Final, cast
 from flask import Response, current_app, request
 
 from gitstore.errors import Code, GitstoreError
+from gitstore.format.quoting import clip
 from gitstore.model import Permission
 from service.api import lookup
 from service.ui.entering import Visit, enter
@@ -22,7 +23,7 @@ EXTENSION: Final = "gitstore.summaries"
 
 def show_history(slug: str) -> Response:
     """The newest first. `compare` is a version that was chosen to be compared with another one."""
-    visit = enter(Permission.READ, f"reading {slug[:80]}")
+    visit = enter(Permission.READ, f"reading {clip(slug)}")
     caller, before = visit.caller, lookup.number_in(request.args.get("cursor"))
     chosen = request.args.get("compare")
     if chosen is not None:
@@ -48,7 +49,7 @@ def show_history(slug: str) -> Response:
 
 
 def show_version(slug: str, version: str) -> Response:
-    visit = enter(Permission.READ, f"reading {slug[:80]}")
+    visit = enter(Permission.READ, f"reading {clip(slug)}")
     caller = visit.caller
     with caller.reading() as tx:
         workflow = lookup.workflow(tx, caller, slug)
@@ -73,7 +74,7 @@ def show_version(slug: str, version: str) -> Response:
 
 def download(slug: str, version: str) -> Response:
     """The stored bytes, secrets included: who may read here may read them over the API, too."""
-    visit = enter(Permission.READ, f"reading {slug[:80]}")
+    visit = enter(Permission.READ, f"reading {clip(slug)}")
     caller = visit.caller
     with caller.reading() as tx:
         workflow = lookup.workflow(tx, caller, slug)

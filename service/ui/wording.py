@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import Final
 
 from gitstore.difference.summarizing import count as count
+from gitstore.format.quoting import clip
 from service.context import now
 from sync.catalog import Version
 
@@ -44,4 +45,4 @@ def sentence(text: str) -> str:
 
 
 def headline(text: str) -> str:
-    return text.strip().partition("\n")[0]
+    return clip(text.strip().partition("\n")[0])

@@ -7,9 +7,9 @@ from typing import Final
 
 from flask import Response, request
 
-from gitstore.diff import diff
-from gitstore.difference.summarizing import summary
+from gitstore.difference.summarizing import summary_of
 from gitstore.errors import Code, GitstoreError
+from gitstore.format.quoting import clip
 from gitstore.model import Permission, Rules, WorkflowState
 from gitstore.names import superseded_at
 from gitstore.store import Store
@@ -64,7 +64,7 @@ def create_workflow() -> Response:
 
 
 def show_workflow(slug: str) -> Response:
-    return workflow_page(enter(Permission.READ, f"reading {slug[:80]}"), slug)
+    return workflow_page(enter(Permission.READ, f"reading {clip(slug)}"), slug)
 
 
 def workflow_page(visit: Visit, slug: str, error: GitstoreError | None = None) -> Response:
@@ -105,7 +105,7 @@ def workflow_page(visit: Visit, slug: str, error: GitstoreError | None = None) -
 
 
 def publish(slug: str) -> Response:
-    visit = enter(Permission.PUBLISH, f"publishing {slug[:80]}")
+    visit = enter(Permission.PUBLISH, f"publishing {clip(slug)}")
     caller = visit.caller
     slug = lookup.slug_of(caller, slug)
     try:
@@ -128,7 +128,7 @@ def publish(slug: str) -> Response:
 
 
 def ask_discard(slug: str) -> Response:
-    visit = enter(Permission.EDIT, f"discarding the draft of {slug[:80]}")
+    visit = enter(Permission.EDIT, f"discarding the draft of {clip(slug)}")
     with visit.caller.reading() as tx:
         workflow = lookup.workflow(tx, visit.caller, slug)
         draft = catalog.version(tx, workflow.id, "draft")
@@ -138,7 +138,7 @@ def ask_discard(slug: str) -> Response:
 
 
 def discard(slug: str) -> Response:
-    visit = enter(Permission.EDIT, f"discarding the draft of {slug[:80]}")
+    visit = enter(Permission.EDIT, f"discarding the draft of {clip(slug)}")
     caller = visit.caller
     slug = lookup.slug_of(caller, slug)
     try:
@@ -154,7 +154,7 @@ def discard(slug: str) -> Response:
 
 def restore(slug: str) -> Response:
     """Open the discarded draft that the page showed again."""
-    visit = enter(Permission.EDIT, f"restoring the draft of {slug[:80]}")
+    visit = enter(Permission.EDIT, f"restoring the draft of {clip(slug)}")
     caller = visit.caller
     slug = lookup.slug_of(caller, slug)
     try:
@@ -208,7 +208,7 @@ def _change(draft: FullVersion | None, against: FullVersion | None, rules: Rules
     """What publishing would change of what runs; None where that can't be said."""
     if draft is None or against is None or draft.definition is None or against.definition is None:
         return None
-    return summary(diff(against.definition, draft.definition, rules))
+    return summary_of(against.definition, draft.definition, rules)
 
 
 def _is_overtaken(store: Store, slug: str) -> bool:

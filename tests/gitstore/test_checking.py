@@ -109,7 +109,7 @@ def test_a_huge_id_is_cut() -> None:
     name = "x" * 400_000
     value = graph(node(name, "loop", isContainer=True, childNodes=[str(n) for n in range(10_000)]))
     problems = judge(value).problems
-    assert len(problems) == 10_001
+    assert problems.total == 10_001
     assert sum(len(p.message) + len(p.node or "") for p in problems) < 5_000_000
 
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gitstore.errors import Code, GitstoreError
-from gitstore.model import Definition, Permission, Problem
+from gitstore.model import Definition, Permission, Problem, Problems
 from gitstore.policy import Command, Effect, Standing, Verdict, discards_refused, judge
 
 DRAFT = b"refs/heads/drafts/a"
@@ -59,7 +59,7 @@ class Facts:
         return older <= newer and (older >= 100) == (newer >= 100)
 
     def definition(self, commit: bytes, slug: str) -> Definition:
-        problems = (Problem("x", "is wrong"),) if commit in self.invalid else ()
+        problems = Problems.of([Problem("x", "is wrong")] if commit in self.invalid else [])
         return Definition(b"", {}, "sha256:", problems)
 
 

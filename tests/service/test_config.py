@@ -29,6 +29,7 @@ WRONG = {
     "GITSTORE_MAX_DEFINITION": "-1",
     "GITSTORE_MAX_DEPTH": "100000",
     "GITSTORE_MAX_NODES": "\u0663",
+    "GITSTORE_MAX_CPU": "0",
     "GITSTORE_SECRET_KEY": "correct horse battery staple",
     "GITSTORE_EGRESS_ALLOW": "localhost",
     "GITSTORE_LOG_FORMAT": "xml",

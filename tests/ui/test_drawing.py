@@ -5,13 +5,15 @@ from __future__ import annotations
 from itertools import combinations
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from gitstore.diff import diff
-from service.ui.graph import draw, draw_difference
+from service.ui.compare import _listed
+from service.ui.graph import MOST_BOXES, draw, draw_difference
 from service.ui.layout import Rect, arrange
-from service.ui.texts import highlighted, side_by_side
+from service.ui.texts import MOST_ROWS, highlighted, side_by_side
 
 SIZE = (208.0, 56.0)
 
@@ -149,3 +151,53 @@ def test_words_that_differ_are_marked() -> None:
     (row,) = side_by_side("url: https://a.example/x", "url: https://b.example/x")
     assert row.old is not None
     assert [word for word, differs in row.old.words if differs] == ["a"]
+
+
+# Limits
+
+
+def test_a_large_graph_is_drawn_in_part() -> None:
+    """The first nodes, or of a difference those that changed, and the number of the rest."""
+    old = {"nodes": [node(f"n{n}") for n in range(MOST_BOXES + 500)]}
+    drawn = draw(old)
+    assert (len(drawn.boxes), drawn.left_out) == (MOST_BOXES, 500)
+    new = {"nodes": [*old["nodes"][:-1], node(f"n{MOST_BOXES + 499}", "delay"), node("new")]}
+    both = draw_difference(old, new, diff(old, new))
+    assert both.left_out == 501
+    assert {box.id: box.mark for box in both.boxes if box.mark} == {
+        f"n{MOST_BOXES + 499}": "changed",
+        "new": "added",
+    }
+
+
+def test_a_list_of_changes_has_a_limit() -> None:
+    """Of items, and of the fields of all items together; the rest is counted."""
+    old, new = ({"nodes": [node("a", x=[side] * 20_000)]} for side in (0, 1))
+    (item,), more = _listed(diff(old, new))
+    assert (len(item.fields) + item.more, more) == (20_000, 0)
+    assert len(item.fields) <= 500
+    many = {"nodes": [node(f"n{n}") for n in range(5_000)]}
+    items, more = _listed(diff({"nodes": []}, many))
+    assert len(items) + more == 5_000
+    assert len(items) < 200
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("a\n" * 50_000, "b\n" * 50_000),
+        ("".join(f"{n}\n" for n in range(50_000)), "".join(f"{n + 1}\n" for n in range(50_000))),
+        ("x" * 1_000_000, "y" * 1_000_000),
+        ("", "\n" * 1_000_000),
+        ("a b " * 140 + "\n" + "c d\n" * 9_000, "a c " * 140 + "\n" + "d e\n" * 9_000),
+    ],
+)
+def test_texts_side_by_side_are_cut(old: str, new: str) -> None:
+    """By rows and by characters; the last row counts the lines that are left out."""
+    rows = side_by_side(old, new)
+    words = [word for row in rows for side in (row.old, row.new) if side for word, _ in side.words]
+    assert len(rows) <= MOST_ROWS + 1
+    assert sum(map(len, words)) < 60_000
+    lines = max(len(old.splitlines()), len(new.splitlines()))
+    assert sum(row.count or 1 for row in rows) >= lines
+    assert len(highlighted(new, "workflow.yaml").lines) <= 4_001

@@ -91,7 +91,7 @@ def house_store_publish(ann: Visitor) -> None:
         project = catalog.project(tx, "default")
     with here.projects.mirrored(project, here.database) as (store, _), store.locks.writing(["order-sync"]):
         state = store.state("order-sync")
-        file = to_file(Content(value=definition("https://theirs.example/")), None, store.rules, store.limits)
+        file = to_file(Content(value=definition("https://theirs.example/")), None, store.rules)
         made = put_file(store.objects, None, [], file)
         commit = new_commit(
             tree=made[-1].id, parents=[state.latest_commit.encode()], author=Person("Bob", "b@x.y"),

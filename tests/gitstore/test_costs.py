@@ -1,0 +1,152 @@
+"""What a definition may cost: how much of it is listed, and how long it may be worked on."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from gitstore import budget, definition
+from gitstore.content import File
+from gitstore.diff import diff
+from gitstore.difference.masking import Masks
+from gitstore.difference.summarizing import TOO_MUCH, summary_of
+from gitstore.difference.text_diff import text_diff
+from gitstore.errors import Code, GitstoreError
+from gitstore.model import MOST_PROBLEMS, Definition, Limits, Problem, Problems, Rules
+from gitstore.names import DraftRef
+from gitstore.policy import Command, Effect, Verdict
+from gitstore.rules.node_rules import MOST_EXPRESSIONS
+from gitstore.telling import Telling
+
+LIMITS = Limits()
+LONG = "k" * 200_000
+
+
+def judged(value: dict[str, Any], name: str = "workflow.json") -> Definition:
+    return definition.parse(json.dumps(value).encode(), name, Rules.MESHHOOK, LIMITS)
+
+
+def labelled(count: int) -> list[dict[str, Any]]:
+    """Nodes without an error; each has two warnings."""
+    return [{"id": f"n{n}", "type": "robot", "data": {"parentContainer": ""}} for n in range(count)]
+
+
+@pytest.mark.parametrize(
+    ("errors", "warnings", "listed"),
+    [(0, 3, (0, 3)), (2, 200, (2, 98)), (150, 60, (100, 0)), (100, 1, (100, 0)), (30, 70, (30, 70))],
+)
+def test_at_most_a_hundred_problems_are_listed(errors: int, warnings: int, listed: tuple[int, int]) -> None:
+    """Errors before warnings where not all fit, in document order; all are counted."""
+    every = [Problem("x", str(n), line=n, error=n % 2 == 1) for n in range(2 * max(errors, warnings))]
+    some = [p for p in every if (p.line or 0) < 2 * (errors if p.error else warnings)]
+    found = Problems.of(some)
+    assert (found.errors, found.warnings, found.total) == (errors, warnings, errors + warnings)
+    assert (sum(p.error for p in found), sum(not p.error for p in found)) == listed
+    assert found.more == errors + warnings - sum(listed)
+    assert [p.line for p in found] == sorted(p.line or 0 for p in found)
+    assert Problems.of(found) is found
+
+
+@pytest.mark.parametrize("name", ["workflow.json", "workflow.yaml"])
+def test_an_error_behind_many_warnings_is_listed_and_blocks(name: str) -> None:
+    """It is the last of 1,001 nodes."""
+    nodes = [*labelled(1_000), {"id": "last", "type": "delay", "data": {"label": "x", "config": {}}}]
+    ways = [{"source": "n0", "target": node["id"]} for node in nodes[1:]]
+    problems = judged({"nodes": nodes, "edges": ways}, name).problems
+    assert not judged({"nodes": nodes, "edges": ways}, name).valid
+    assert [p.node for p in problems if p.error] == ["last"]
+    assert (len(problems), problems.errors, problems.warnings) == (MOST_PROBLEMS, 1, 2_000)
+
+
+def test_a_cycle_is_one_problem_whatever_its_length() -> None:
+    """It names some of its nodes."""
+    ways = [{"source": f"n{n}", "target": f"n{(n + 1) % 3_000}"} for n in range(3_000)]
+    problems = judged({"nodes": labelled(3_000), "edges": ways}).problems
+    assert [p.code for p in problems if p.error] == ["no_trigger", "cycle"]
+    assert max(len(p.message) for p in problems) < 2_000
+
+
+def test_a_pusher_reads_how_many_more_there_are() -> None:
+    """As many lines as HTTP lists problems, of errors and of warnings together."""
+    telling = Telling(lambda slug, number: f"{slug}/{number}")
+    found = judged({"nodes": [{}] * 500})
+    command = Command(b"refs/heads/drafts/a", None, b"a" * 40)
+    telling.conclude([Verdict(command, None, Effect.SAVE, DraftRef("a"), b"", found)], {})
+    problems = found.problems
+    assert f"a: {problems.errors} problems would block publishing" in telling.lines
+    assert f"  and {problems.errors - MOST_PROBLEMS} more" in telling.lines
+    assert len(telling.lines) < MOST_PROBLEMS + 10
+
+
+def test_expressions_are_parsed_up_to_a_limit() -> None:
+    """What comes after it is refused unread, by its own name."""
+    each = "a" * 10_000
+    transform = {"type": "transform", "data": {"label": "x", "config": {"expression": each}}}
+    count = MOST_EXPRESSIONS // len(each) + 2
+    nodes = [{**transform, "id": f"n{n}"} for n in range(count)]
+    refused = [p for p in judged({"nodes": nodes}).problems if p.code == "expression_invalid"]
+    assert [p.node for p in refused] == [f"n{count - 2}", f"n{count - 1}"]
+    assert all(f"{MOST_EXPRESSIONS:,}" in p.message for p in refused)
+
+
+# Comparing
+
+
+@pytest.mark.parametrize("rules", list(Rules))
+@pytest.mark.parametrize(
+    "values",
+    [
+        ({LONG: [0] * 500}, {LONG: [1] * 500}),
+        ({LONG: {}}, {LONG: {str(n): n for n in range(500)}}),
+        ({LONG: {str(n): n for n in range(500)}}, {LONG: {}, "x": 1}),
+        ({LONG: list(range(500))}, {LONG: ["x"]}),
+        ({"nodes": [{"id": "a", LONG: [0] * 500}]}, {"nodes": [{"id": "a", LONG: [1] * 500}]}),
+    ],
+)
+def test_pointers_have_a_limit(values: tuple[dict[str, Any], dict[str, Any]], rules: Rules) -> None:
+    """A long key above many changes stands in the pointer of each: 400 KB would be 100 MB."""
+    a, b = values
+    with pytest.raises(GitstoreError, match="Pointers") as caught:
+        diff(a, b, rules)
+    assert caught.value.code is Code.TOO_LARGE
+    assert summary_of(a, b, rules) == TOO_MUCH
+
+
+# The budget
+
+
+def large() -> bytes:
+    return json.dumps({"nodes": labelled(2_000)}).encode()
+
+
+@pytest.mark.parametrize(
+    "work",
+    [
+        lambda: definition.parse(large(), "workflow.json", Rules.ANY, LIMITS),
+        lambda: definition.parse(large(), "workflow.yaml", Rules.MESHHOOK, LIMITS),
+        lambda: definition.parse_json(large(), LIMITS),
+        lambda: diff({"nodes": labelled(500)}, {"nodes": labelled(600)}),
+        lambda: Masks().value({"nodes": labelled(500)}),
+        lambda: text_diff(File("workflow.yaml", b"- a\n- b\n"), File("workflow.yaml", b"- c\n- b\n"), LIMITS),
+    ],
+)
+def test_work_ends_with_its_budget(work: Any) -> None:
+    """Reading, checking, comparing and masking alike; without a budget nothing is refused."""
+    work()
+    with pytest.raises(GitstoreError, match="GITSTORE_MAX_CPU") as caught, budget.limited(0):
+        work()
+    assert caught.value.code is Code.TOO_LARGE
+    work()
+
+
+def test_what_is_being_written_is_carried_through() -> None:
+    """Once it is lifted, a budget that is used up refuses no more; the next request has its own."""
+    with budget.limited(0):
+        with pytest.raises(GitstoreError):
+            budget.check()
+        budget.lift()
+        budget.check()
+    with budget.limited(0), pytest.raises(GitstoreError):
+        budget.check()
