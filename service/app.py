@@ -31,6 +31,7 @@ from service.context import EXTENSION, Services, request_id
 from service.metrics import Metrics
 from service.projects import Projects
 from service.requests import ENDPOINT, Around
+from service.scraping import Scraper
 from service.ui import rendering, routes
 from sync.db import Database
 from webhooks.egress import Egress
@@ -43,12 +44,14 @@ def create_app(config: Config, *, database: Database | None = None, metrics: Met
             raise GitstoreError(Code.CONFIG, "DATABASE_URL is needed: gitstore serve sets it")
         database = Database(config.database_url, application="gitstore web")
     figures = metrics or Metrics(config.metrics_folder)
+    projects = Projects(config)
     app = new_app("gitstore", version("gitstore"))
     app.extensions[EXTENSION] = Services(
         config,
         database,
-        Projects(config),
+        projects,
         figures,
+        Scraper(figures, projects, database),
         Egress(config.egress_allow),
         cache(partial(secret_key.sealer, config, database)),
     )

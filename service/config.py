@@ -41,6 +41,8 @@ class Config:
     limits: Limits
     max_import: int = 2**30
     secret_key: str | None = None
+    metrics_token: str | None = None
+    metrics_bind: Bind | None = None
     egress_allow: Allowed | None = None
     metrics_folder: Path | None = None
     """Where the processes of one `serve` leave their figures for each other; it sets this, not a person."""
@@ -141,4 +143,7 @@ def _contradictions(values: Mapping[str, Any]) -> dict[str, str]:
         if low > high:
             name, other = f"GITSTORE_MAX_{smaller.upper()}", f"GITSTORE_MAX_{larger.upper()}"
             wrong[name] = f"{name} is {low} bytes: expected at most {other}, which is {high} bytes"
+    if values["metrics_bind"] == values["bind"] and values["bind"].port:
+        name = "GITSTORE_METRICS_BIND"
+        wrong[name] = f"{name} is {values['bind']}, the address of GITSTORE_BIND: expected another port"
     return wrong

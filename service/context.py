@@ -26,6 +26,7 @@ from service.auth import Principal
 from service.config import Config
 from service.metrics import Metrics
 from service.projects import Projects
+from service.scraping import Scraper
 from sync.audit import Origin
 from sync.catalog import Project
 from sync.db import Database, Transaction
@@ -49,6 +50,7 @@ class Services:
     database: Database
     projects: Projects
     metrics: Metrics
+    scraper: Scraper
     egress: Egress
     sealer: Callable[[], Sealer]
     """Made at first use: its key may be."""

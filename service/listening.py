@@ -17,10 +17,10 @@ _PATIENCE: Final = 1.0  # seconds in which what is left of a killed service lets
 _TICK: Final = 0.05
 
 
-def listen(bind: Bind) -> socket.socket:
+def listen(bind: Bind, setting: str = "GITSTORE_BIND") -> socket.socket:
     """A socket that listens at `bind`. Connections wait in it until they are served.
 
-    Raises `config`, naming GITSTORE_BIND, where nothing can listen there.
+    Raises `config`, naming the `setting` that `bind` is of, where nothing can listen there.
     """
     deadline = time.monotonic() + _PATIENCE
     while True:
@@ -28,7 +28,7 @@ def listen(bind: Bind) -> socket.socket:
             return _listen(bind)
         except OSError as error:
             if error.errno != errno.EADDRINUSE or time.monotonic() > deadline:
-                raise _refusal(bind, error) from error
+                raise _refusal(bind, error, setting) from error
         time.sleep(_TICK)
 
 
@@ -63,14 +63,14 @@ def _listen(bind: Bind) -> socket.socket:
     return listener
 
 
-def _refusal(bind: Bind, error: OSError) -> GitstoreError:
+def _refusal(bind: Bind, error: OSError, setting: str) -> GitstoreError:
     if error.errno == errno.EADDRINUSE:
-        what = "another program listens there: stop it, or set GITSTORE_BIND to another port"
+        what = f"another program listens there: stop it, or set {setting} to another port"
     elif error.errno == errno.EACCES:
-        what = "ports below 1024 are root's: set GITSTORE_BIND to a higher one"
+        what = f"ports below 1024 are root's: set {setting} to a higher one"
     else:
-        what = f"{error.strerror or error}: set GITSTORE_BIND to an address of this machine"
-    return GitstoreError(Code.CONFIG, f"GITSTORE_BIND is {bind}, and {what}", setting="GITSTORE_BIND")
+        what = f"{error.strerror or error}: set {setting} to an address of this machine"
+    return GitstoreError(Code.CONFIG, f"{setting} is {bind}, and {what}", setting=setting)
 
 
 def _reachable(bind: Bind) -> tuple[str, int]:

@@ -30,7 +30,7 @@ from service.config import METRICS_FOLDER, Config, misspelt
 from service.greeting import greeting, unused_slug
 from service.listening import answers, bound, listen
 from service.metrics_folder import metrics_folder
-from service.projects import make_data_folder
+from service.projects import Projects, make_data_folder
 from service.secret_key import checked_sealer
 from service.setup import Setup, set_up
 from service.supervisor import Signals, Stopped, Supervisor, end_at_once, start_child
@@ -106,6 +106,10 @@ def _begin(config: Config, stack: ExitStack, web: Sequence[str]) -> _Service:
     listener = stack.enter_context(listen(config.bind))
     config = replace(config, bind=bound(config.bind, listener))
     config = replace(config, metrics_folder=stack.enter_context(metrics_folder()))
+    metrics_listener = None
+    if config.metrics_bind is not None:
+        metrics_listener = stack.enter_context(listen(config.metrics_bind, "GITSTORE_METRICS_BIND"))
+        config = replace(config, metrics_bind=bound(config.metrics_bind, metrics_listener))
     child = _start_web(config, listener, stack, web)
     postgres = None
     database_url = config.database_url
@@ -121,6 +125,8 @@ def _begin(config: Config, stack: ExitStack, web: Sequence[str]) -> _Service:
         setup = set_up(config, database)
         slug = unused_slug(database, setup)
     _tell(child, database_url)
+    if metrics_listener is not None:
+        _serve_metrics(config, metrics_listener, stack)
     return _Service(config, child, postgres, setup, slug)
 
 
@@ -134,6 +140,18 @@ def _start_web(
     stack.callback(end_at_once, child)
     listener.close()  # when gunicorn ends, nothing listens any more
     return child
+
+
+def _serve_metrics(config: Config, listener: socket.socket, stack: ExitStack) -> None:
+    """Serve GITSTORE_METRICS_BIND from this process, which outlives a worker that hangs."""
+    from service import scraping  # only where it is used: it loads Flask
+    from service.metrics import Metrics
+
+    database = Database(config.database_url or "", max_connections=1, application="gitstore metrics")
+    stack.callback(database.close)
+    scraper = scraping.Scraper(Metrics(config.metrics_folder), Projects(config), database)
+    stack.enter_context(scraping.serving(listener, config, scraper))
+    logs.action("metrics", url=f"http://{config.metrics_bind}/metrics")
 
 
 def _environment(config: Config) -> dict[str, str]:

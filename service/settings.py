@@ -21,6 +21,7 @@ from webhooks.sealing import keys_in
 _UNITS: Final = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30}
 _SIZE: Final = re.compile(r"(\d+)\s*([kmg]?)(?:ib)?", re.IGNORECASE | re.ASCII)
 _BIND: Final = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\s:/@]+):(\d{1,5})", re.ASCII)
+_TOKEN: Final = re.compile(r"[!-~]{16,200}", re.ASCII)
 _ANYWHERE: Final = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}  # noqa: S104 (what people write, not what we bind)
 
 
@@ -117,6 +118,12 @@ def _database_url(text: str) -> str:
         raise ValueError("not a connection string") from error
     if not found:
         raise ValueError("it names nothing")
+    return text
+
+
+def _token(text: str) -> str:
+    if not _TOKEN.fullmatch(text):
+        raise ValueError("too short, or not to be sent in a header")
     return text
 
 
@@ -260,6 +267,24 @@ SETTINGS: Final = (
         _secret_key,
         "secret_key",
         secret=True,
+    ),
+    Setting(
+        "GITSTORE_METRICS_TOKEN",
+        "",
+        "The Bearer token that `/metrics` requires. Access tokens of projects never open it.",
+        "16 to 200 visible ASCII characters, such as `openssl rand -hex 24` makes",
+        _token,
+        "metrics_token",
+        secret=True,
+    ),
+    Setting(
+        "GITSTORE_METRICS_BIND",
+        "",
+        "A listening address of its own for `/metrics`, which is then 404 at the service's. Without this and "
+        "GITSTORE_METRICS_TOKEN, only clients of this machine that no proxy forwards are answered.",
+        "host:port, such as 127.0.0.1:9090",
+        _bind,
+        "metrics_bind",
     ),
     Setting(
         "GITSTORE_EGRESS_ALLOW",

@@ -1,27 +1,26 @@
-"""/livez, /readyz and /metrics: for whoever watches the service. They need no token."""
+"""/livez, /readyz and /metrics: for monitoring. None takes an access token."""
 
 from __future__ import annotations
 
 import os
-import time
 from typing import Final
 
-from flask import Response
+from flask import Response, request
 
 from gitstore.errors import Code, GitstoreError
-from service import metrics
+from service import scraping
 from service.api.answers import answer
 from service.api.openapi import Responses, new_blueprint, refusal, says
 from service.api.schemas import Health
 from service.context import services
-from webhooks import deliveries
-from webhooks.figures import Figures, figures
 
 blueprint = new_blueprint("health", "For whoever watches the service.", needs_token=False)
 _OK: Final = Health(status="ok")
 _HEALTH: Final = says(200, Health, needs_token=False)
-_FIGURES: Final[Responses] = {
-    200: {"description": "OK", "content": {"text/plain": {"schema": {"type": "string"}}}}
+_METRICS: Final[Responses] = {
+    200: {"description": "OK", "content": {"text/plain": {"schema": {"type": "string"}}}},
+    401: refusal(401),
+    404: refusal(404),
 }
 
 
@@ -41,24 +40,12 @@ def readyz() -> Response:
     return _fresh(answer(_OK))
 
 
-@blueprint.get("/metrics", responses=_FIGURES)
+@blueprint.get("/metrics", responses=_METRICS)
 def exposition() -> Response:
-    """The figures, in Prometheus' text format."""
+    """The metrics, in Prometheus' text format. It takes GITSTORE_METRICS_TOKEN, no access token."""
     here = services()
-    lag, standing = _of_the_database()
-    told = here.metrics.exposition(
-        mirror_lag_seconds=here.projects.mirror_lag(time.time()), delivery_lag_seconds=lag, standing=standing
-    )
-    return _fresh(Response(told, content_type=metrics.CONTENT_TYPE))
-
-
-def _of_the_database() -> tuple[float | None, Figures | None]:
-    """None where it is away: what is known without it is told all the same."""
-    try:
-        with services().database.as_mirror() as tx:
-            return deliveries.lag(tx), figures(tx)
-    except GitstoreError:
-        return None, None
+    scraping.authorize(here.config, request.environ)
+    return here.scraper.answer()
 
 
 def _fresh(response: Response) -> Response:

@@ -47,10 +47,11 @@ def test_one_process_counts_for_itself() -> None:
     metrics.pushed("ok")
     told = figures(metrics.exposition())
     prefix = "gitstore_request_duration_seconds"
-    assert told[f'{prefix}_count{{endpoint="workflows.list",method="GET",status="200"}}'] == 1
-    assert told[f'{prefix}_bucket{{endpoint="workflows.list",le="0.0025",method="GET",status="200"}}'] == 0
-    assert told[f'{prefix}_bucket{{endpoint="workflows.list",le="0.005",method="GET",status="200"}}'] == 1
-    assert told[f'{prefix}_count{{endpoint="none",method="other",status="404"}}'] == 1
+    assert told[f'{prefix}_count{{area="workflows"}}'] == 1
+    assert told[f'{prefix}_bucket{{area="workflows",le="0.0025"}}'] == 0
+    assert told[f'{prefix}_bucket{{area="workflows",le="0.01"}}'] == 1
+    assert told['gitstore_requests_total{area="workflows",method="GET",status="2xx"}'] == 1
+    assert told['gitstore_requests_total{area="none",method="other",status="4xx"}'] == 1
     assert told['gitstore_publishes_total{door="push",outcome="published"}'] == 1
     assert told['gitstore_publishes_total{door="http",outcome="base_moved"}'] == 1
     assert told['gitstore_pushes_total{outcome="ok"}'] == 1
@@ -91,7 +92,7 @@ def test_several_processes_count_together(tmp_path: Path) -> None:
     told = figures(Metrics(tmp_path).exposition(mirror_lag_seconds=0))
     assert told['gitstore_pushes_total{outcome="ok"}'] == 3
     prefix = "gitstore_request_duration_seconds"
-    assert told[f'{prefix}_count{{endpoint="workflows.list",method="GET",status="200"}}'] == 3
+    assert told[f'{prefix}_count{{area="workflows"}}'] == 3
 
 
 def test_what_a_killed_service_left_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

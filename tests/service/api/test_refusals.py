@@ -174,7 +174,7 @@ def test_publishes_and_requests_are_counted(owner: Client) -> None:
     assert figures.content_type.startswith("text/plain")
     assert 'gitstore_publishes_total{door="http",outcome="published"} 1.0' in figures.text
     assert 'gitstore_publishes_total{door="http",outcome="definition_invalid"} 1.0' in figures.text
-    assert 'endpoint="versions.publish",method="POST",status="201"' in figures.text
+    assert 'gitstore_requests_total{area="versions",method="POST",status="2xx"}' in figures.text
     assert "gitstore_mirror_lag_seconds 0.0" in figures.text
 
 

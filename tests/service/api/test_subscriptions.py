@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from service import scraping
 from tests.service.api.conftest import Client, House, problem
 from tests.webhooks.receiving import Receiver, receiving, say
 from webhooks import deliveries
@@ -288,8 +289,11 @@ def test_every_change_is_in_the_books(owner: Client, house: House) -> None:
         assert not any(secret in row[2] for row in noted)
 
 
-def test_the_figures_tell_the_lag(owner: Client, house: House, receiver: Receiver) -> None:
+def test_the_figures_tell_the_lag(
+    owner: Client, house: House, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """0 where all is sent."""
+    monkeypatch.setattr(scraping, "GAUGES_SECONDS", 0.0)
     line = "gitstore_delivery_lag_seconds "
     assert f"{line}0.0\n" in owner.get("/metrics").text
     made = subscribe(owner, receiver.url())

@@ -1,0 +1,179 @@
+"""`/metrics`: who may read it, what a scrape answers, and its listener at GITSTORE_METRICS_BIND.
+
+The figures are of all projects together, so an access token of one project opens nothing here.
+"""
+
+from __future__ import annotations
+
+import hmac
+import ipaddress
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from socketserver import ThreadingMixIn
+from typing import TYPE_CHECKING, Any, Final
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
+
+from flask import Response
+from werkzeug.wrappers import Request
+
+from gitstore.errors import Code, GitstoreError
+from service import errors
+from service.config import Config
+from service.metrics import CONTENT_TYPE, Metrics
+from service.projects import Projects
+from sync.db import Database
+from webhooks import deliveries
+from webhooks.figures import Figures, figures
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+
+GAUGES_SECONDS: Final = 5.0
+"""For how long what was measured is answered again: scrapes may be frequent, and each would ask Postgres."""
+
+_FORWARDED: Final = ("HTTP_FORWARDED", "HTTP_X_FORWARDED_FOR", "HTTP_X_REAL_IP")
+_STALLED_SECONDS: Final = 10
+_THREADS: Final = 16  # scrapes at once; further connections are closed
+
+
+def authorize(config: Config, environ: Mapping[str, Any], *, own_listener: bool = False) -> None:
+    """Raise unless the request may read the metrics: `unauthenticated`, or `not_found` where it never may.
+
+    A client counts as local by its TCP peer address, and only where no proxy says that it forwards another.
+    """
+    if config.metrics_bind is not None and not own_listener:
+        raise GitstoreError(Code.NOT_FOUND, "metrics are served at GITSTORE_METRICS_BIND")
+    if config.metrics_token is not None:
+        scheme, _, given = environ.get("HTTP_AUTHORIZATION", "").partition(" ")
+        expected = config.metrics_token.encode()
+        if scheme.lower() != "bearer" or not hmac.compare_digest(given.strip().encode("latin-1"), expected):
+            raise GitstoreError(Code.UNAUTHENTICATED, "send Authorization: Bearer <GITSTORE_METRICS_TOKEN>")
+    elif not (own_listener or _is_local(environ)):
+        raise GitstoreError(
+            Code.NOT_FOUND,
+            "metrics are served to this machine only: set GITSTORE_METRICS_TOKEN or GITSTORE_METRICS_BIND",
+        )
+
+
+def _is_local(environ: Mapping[str, Any]) -> bool:
+    try:
+        peer = ipaddress.ip_address(environ.get("REMOTE_ADDR", ""))
+    except ValueError:
+        return False
+    mapped = getattr(peer, "ipv4_mapped", None)
+    return (mapped or peer).is_loopback and not any(name in environ for name in _FORWARDED)
+
+
+class Scraper:
+    """Answers scrapes with the counters of all processes, and gauges that are at most GAUGES_SECONDS old."""
+
+    def __init__(
+        self,
+        metrics: Metrics,
+        projects: Projects,
+        database: Database,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._metrics = metrics
+        self._projects = projects
+        self._database = database
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._gauges: dict[str, Any] = {}
+        self._expires = 0.0
+
+    def answer(self) -> Response:
+        answer = Response(self._metrics.exposition(**self._measured()), content_type=CONTENT_TYPE)
+        answer.headers["Cache-Control"] = "no-store"
+        return answer
+
+    def _measured(self) -> dict[str, Any]:
+        """The arguments of `Metrics.exposition`. Concurrent scrapes measure once."""
+        with self._lock:
+            if self._clock() >= self._expires:
+                lag, standing = self._of_the_database()
+                self._gauges = {
+                    "mirror_lag_seconds": self._projects.mirror_lag(time.time()),
+                    "delivery_lag_seconds": lag,
+                    "standing": standing,
+                }
+                self._expires = self._clock() + GAUGES_SECONDS
+            return self._gauges
+
+    def _of_the_database(self) -> tuple[float | None, Figures | None]:
+        """None where it is unavailable: the other metrics are served all the same."""
+        try:
+            with self._database.as_mirror() as tx:
+                return deliveries.lag(tx), figures(tx)
+        except GitstoreError:
+            return None, None
+
+
+@contextmanager
+def serving(listener: socket.socket, config: Config, scraper: Scraper) -> Iterator[None]:
+    """Serve `/metrics`, and nothing else, at `listener` in a thread of this process, within the block."""
+
+    def app(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        return _answered(config, scraper, Request(environ))(environ, start_response)
+
+    server = _Server(listener, app)
+    thread = threading.Thread(target=server.serve_forever, name="metrics", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        server.shutdown()
+        thread.join()
+
+
+class _Handler(WSGIRequestHandler):
+    timeout = _STALLED_SECONDS
+
+    def log_message(self, *_arguments: object) -> None:
+        """A scrape is not logged."""
+
+
+class _Server(ThreadingMixIn, WSGIServer):
+    """The standard library's server, at a socket that listens already, with a bound for its threads."""
+
+    daemon_threads = True
+
+    def __init__(self, listener: socket.socket, app: WSGIApplication) -> None:
+        super().__init__(("", 0), _Handler, bind_and_activate=False)
+        self.socket.close()
+        self.socket = listener
+        self.server_name, self.server_port = listener.getsockname()[:2]
+        self.setup_environ()
+        self.set_app(app)
+        self._room = threading.Semaphore(_THREADS)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        if self._room.acquire(blocking=False):
+            super().process_request(request, client_address)
+        else:
+            self.shutdown_request(request)
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self._room.release()
+
+
+def _answered(config: Config, scraper: Scraper, request: Request) -> Response:
+    try:
+        _check_target(request)
+        authorize(config, request.environ, own_listener=True)
+        return scraper.answer()
+    except GitstoreError as error:
+        return errors.problem(error)
+
+
+def _check_target(request: Request) -> None:
+    if request.path != "/metrics":
+        raise GitstoreError(Code.NOT_FOUND, "only /metrics is served here")
+    if request.method not in ("GET", "HEAD"):
+        raise GitstoreError(Code.METHOD_NOT_ALLOWED, "only GET is served here", allow=["GET", "HEAD"])
