@@ -58,6 +58,7 @@ class Code(StrEnum):
     UNREACHABLE = "unreachable"
     # Not now.
     BUSY = "busy"
+    TOO_MANY_REQUESTS = "too_many_requests"
     UNAVAILABLE = "unavailable"
     PUBLISHED_NOT_MIRRORED = "published_not_mirrored"
     # Another repository.

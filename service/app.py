@@ -28,6 +28,7 @@ from service.api.bodies import malformed
 from service.api.openapi import new_app, register
 from service.config import Config
 from service.context import EXTENSION, Services, request_id
+from service.fairness import FairShares
 from service.metrics import Metrics
 from service.projects import Projects
 from service.requests import ENDPOINT, Around
@@ -45,6 +46,7 @@ def create_app(config: Config, *, database: Database | None = None, metrics: Met
         database = Database(config.database_url, application="gitstore web")
     figures = metrics or Metrics(config.metrics_folder)
     projects = Projects(config)
+    shares = FairShares(config.threads, config.metrics_folder, figures.heavy)
     app = new_app("gitstore", version("gitstore"))
     app.extensions[EXTENSION] = Services(
         config,
@@ -52,6 +54,7 @@ def create_app(config: Config, *, database: Database | None = None, metrics: Met
         projects,
         figures,
         Scraper(figures, projects, database),
+        shares,
         Egress(config.egress_allow),
         cache(partial(secret_key.sealer, config, database)),
     )
@@ -76,7 +79,8 @@ def create_app(config: Config, *, database: Database | None = None, metrics: Met
     app.register_error_handler(GitstoreError, _refused)
     app.register_error_handler(HTTPException, _refused_by_flask)
     app.register_error_handler(Exception, _unexpected)
-    app.wsgi_app = Around(app.wsgi_app, figures, config.limits.cpu)  # type: ignore[method-assign]
+    around = Around(shares.places.around(app.wsgi_app), figures, config.limits.cpu)
+    app.wsgi_app = around  # type: ignore[method-assign]
     return app
 
 

@@ -20,10 +20,11 @@ from flask import current_app, request
 from gitstore.errors import GitstoreError
 from gitstore.model import Permission, Person, Rules
 from gitstore.store import Store, Who
-from service import auth, logs
+from service import auth, fairness, logs
 from service.access import authorize, check_project
 from service.auth import Principal
 from service.config import Config
+from service.fairness import FairShares
 from service.metrics import Metrics
 from service.projects import Projects
 from service.scraping import Scraper
@@ -51,6 +52,7 @@ class Services:
     projects: Projects
     metrics: Metrics
     scraper: Scraper
+    shares: FairShares
     egress: Egress
     sealer: Callable[[], Sealer]
     """Made at first use: its key may be."""
@@ -83,6 +85,22 @@ def note(**facts: object) -> None:
 def origin(principal: Principal, door: str) -> Origin:
     """Where this request comes from, for the audit log."""
     return Origin(str(principal.id), principal.name, door, request.remote_addr, request_id() or None)
+
+
+def admit(principal: Principal | None, *, definitions: int = 0) -> None:
+    """Wait for this request's turn, where it is heavy; the turn lasts until its answer is sent.
+
+    `definitions` is the size in bytes of the stored definitions that it works on. Raises `too_many_requests`.
+    """
+    environ = request.environ
+    heavy = fairness.is_heavy(request.endpoint, request.content_length or 0, definitions)
+    if not heavy or fairness.LEASE in environ:
+        return
+    tenant, credential = fairness.ANONYMOUS, str(request.remote_addr)
+    if principal is not None:
+        tenant, credential = str(principal.project.id), str(principal.id)
+    is_gone = environ.get(fairness.DISCONNECTED, lambda: False)
+    environ[fairness.LEASE] = services().shares.admit(tenant, credential, is_gone)
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +184,7 @@ def enter(permission: Permission, what: str, *, project: str | None = None) -> C
     note(principal=principal.name, project=principal.project.slug)
     check_project(principal, project)
     authorize(principal, permission, what)
+    admit(principal)
     return Caller(here, principal, origin(principal, "http"))
 
 

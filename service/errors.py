@@ -66,6 +66,7 @@ STATUS: Final[Mapping[Code, HTTPStatus]] = {
     Code.ADDRESS_REFUSED: HTTPStatus.UNPROCESSABLE_ENTITY,
     Code.UNREACHABLE: HTTPStatus.UNPROCESSABLE_ENTITY,
     Code.BUSY: HTTPStatus.SERVICE_UNAVAILABLE,
+    Code.TOO_MANY_REQUESTS: HTTPStatus.TOO_MANY_REQUESTS,
     Code.UNAVAILABLE: HTTPStatus.SERVICE_UNAVAILABLE,
     Code.PUBLISHED_NOT_MIRRORED: HTTPStatus.SERVICE_UNAVAILABLE,
     Code.SOURCE_EXISTS: HTTPStatus.CONFLICT,
@@ -99,7 +100,7 @@ def refused(error: GitstoreError, *, challenge: str = "Bearer") -> Refused:
     headers: dict[str, str] = {"Cache-Control": "no-store"}
     if status is HTTPStatus.UNAUTHORIZED:
         headers["WWW-Authenticate"] = f"{challenge} {REALM}"
-    if status is HTTPStatus.SERVICE_UNAVAILABLE:
+    if status in (HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.TOO_MANY_REQUESTS):
         headers["Retry-After"] = str(error.data.get("retry_after", RETRY_AFTER))
     if "allow" in error.data:
         headers["Allow"] = ", ".join(sorted(error.data["allow"]))

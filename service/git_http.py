@@ -29,7 +29,7 @@ from gitstore.store import Store
 from gitstore.telling import Telling
 from service import access, auth, errors, logs
 from service.auth import Principal
-from service.context import note, origin, services
+from service.context import admit, note, origin, services
 from sync.writing import MirroredWrites
 
 FETCH: Final = "git-upload-pack"
@@ -106,6 +106,7 @@ def _enter(project: str, service: str) -> tuple[Principal, Store]:
         access.authorize(principal, Permission.EDIT, "pushing")
     else:
         access.authorize(principal, Permission.READ, "fetching")
+    admit(principal)
     store = here.projects.open(principal.project)
     store.locks = MirroredWrites(here.database, store, origin(principal, "git"))
     return principal, store

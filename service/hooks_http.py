@@ -15,7 +15,7 @@ from gitstore.errors import Code, GitstoreError
 from service import logs
 from service.api.bodies import read_body
 from service.api.lookup import uuid_of
-from service.context import note, now, services
+from service.context import admit, note, now, services
 from webhooks import receipts
 from webhooks.inbound import MOST_BYTES, Kind
 
@@ -34,6 +34,7 @@ def ring(source: str) -> Response:
     if bell is None:
         raise GitstoreError(Code.NOT_FOUND, "there is no source of that id: is the webhook's URL whole?")
     note(project=bell.project, source=str(bell.id))
+    admit(None)
     body = read_body(request, MOST_BYTES)
     received, new = receipts.take(here.database, here.sealer(), bell, request.headers.items(), body, now())
     logs.action(

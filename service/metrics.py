@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, Metric, generate_latest
 from prometheus_client.core import GaugeMetricFamily
@@ -21,6 +21,9 @@ from prometheus_client.registry import Collector
 from webhooks.figures import Figures
 
 CONTENT_TYPE: Final = CONTENT_TYPE_PLAIN_0_0_4
+Outcome = Literal["immediate", "queued", "refused"]
+"""How a heavy request was admitted (service/admission.py)."""
+
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 # Seconds. The promise is 50 ms at the 99th percentile, and a clone of everything may take minutes. Each
 # bucket is a series of every area, and reading a series takes some 6 microseconds for each process.
@@ -44,6 +47,12 @@ class Metrics:
             "gitstore_requests_total",
             "Requests by area of the service, method and class of status (2xx to 5xx).",
             ("area", "method", "status"),
+            registry=registry,
+        )
+        self._heavy = Counter(
+            "gitstore_heavy_requests_total",
+            "Heavy requests by outcome: immediate, queued (started after a wait), refused (429).",
+            ("outcome",),
             registry=registry,
         )
         self._publishes = Counter(
@@ -92,6 +101,9 @@ class Metrics:
         area = _area(endpoint)
         self._requests.labels(area).observe(seconds)
         self._statuses.labels(area, method if method in _METHODS else "other", f"{status // 100}xx").inc()
+
+    def heavy(self, outcome: Outcome) -> None:
+        self._heavy.labels(outcome).inc()
 
     def published(self, *, door: str, outcome: str = "published") -> None:
         self._publishes.labels(door, outcome).inc()

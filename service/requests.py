@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 from werkzeug.wsgi import ClosingIterator
 
 from gitstore import budget
-from service import logs
+from service import fairness, logs
 from service.context import FACTS, request_id_from
 from service.metrics import Metrics
 
@@ -64,6 +64,7 @@ class Around:
             return start_response(line, headers, *rest)
 
         def finish() -> None:
+            fairness.release(environ)
             seconds = time.perf_counter() - started
             endpoint, method = environ.get(ENDPOINT), environ["REQUEST_METHOD"]
             self._metrics.request(endpoint=endpoint, method=method, status=status, seconds=seconds)

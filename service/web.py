@@ -21,7 +21,7 @@ from gunicorn.arbiter import Arbiter  # type: ignore[import-untyped]
 from gunicorn.glogging import Logger  # type: ignore[import-untyped]
 from gunicorn.workers.base import Worker  # type: ignore[import-untyped]
 
-from service import gthread, logs
+from service import fairness, gthread, logs
 from service.config import Config
 from service.lifeline import end_with
 from service.metrics import forget_process
@@ -47,7 +47,7 @@ class Web(BaseApplication):  # type: ignore[misc]
     def load_config(self) -> None:
         settings = {
             "bind": f"fd://{self._socket}",
-            "worker_class": gthread.worker(self._config.threads),
+            "worker_class": gthread.worker(self._config.threads + fairness.QUEUED),
             "workers": self._config.workers,
             "threads": max(gthread.CONNECTIONS, 2 * self._config.threads),
             "timeout": _HEARTBEAT_SECONDS,

@@ -222,6 +222,10 @@ _BY_IDS: Final[LiteralString] = (
 _DEFINITIONS: Final[LiteralString] = """
     select id, definition from gitstore.workflow_versions where id = any(%(ids)s)
 """
+_DEFINITION_BYTES: Final[LiteralString] = """
+    select coalesce(sum(octet_length(definition::text)), 0)
+    from gitstore.workflow_versions where id = any(%(ids)s)
+"""
 _CONDITIONS: Final[dict[str, LiteralString]] = {
     "number": " and v.version_number = %(number)s",
     "draft": " and v.state = 'draft'",
@@ -263,6 +267,11 @@ def versions(tx: Transaction, ids: Collection[UUID]) -> dict[UUID, Version]:
 def definitions(tx: Transaction, ids: Collection[UUID]) -> dict[UUID, dict[str, Any] | None]:
     """The definitions of those of the versions `ids` that there are; None where one does not parse."""
     return dict(tx.tuples(_DEFINITIONS, ids=list(ids))) if ids else {}
+
+
+def definition_bytes(tx: Transaction, ids: Collection[UUID]) -> int:
+    """The bytes that the definitions of those of the versions `ids` that there are have as JSON, together."""
+    return int(tx.value(_DEFINITION_BYTES, ids=list(ids)))
 
 
 def full_version(tx: Transaction, workflow_id: UUID, which: Which) -> FullVersion | None:

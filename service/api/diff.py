@@ -55,6 +55,7 @@ def read_diff(path: inputs.WorkflowPath, query: DiffQuery) -> Response:
     with caller.reading() as tx:
         workflow = lookup.workflow(tx, caller, path.id)
         versions = sides(tx, workflow, query.old, query.to)
+    lookup.admit(caller, workflow.slug, *(each.version_number for each in versions))
     if request.accept_mimetypes.best_match([JSON, _TEXT], JSON) == _TEXT:
         with caller.opened() as store:
             old, new = files(store, versions)

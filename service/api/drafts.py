@@ -47,6 +47,7 @@ def create_draft(path: inputs.WorkflowPath, query: inputs.Query) -> Response:
                 saved = store.create_draft(slug, content, who, message)
             else:
                 number = lookup.number_of(store, slug, body.from_version)
+                lookup.admit(caller, slug, number)
                 saved = store.create_draft_from(slug, number, who, message)
         return _answer(caller, store, slug, saved, HTTPStatus.CREATED)
 
@@ -131,6 +132,7 @@ def revert(path: inputs.VersionPath, query: inputs.Query) -> Response:
         with caller.acting("reverted", slug) as facts:
             lookup.existing(store, slug)
             facts["version"] = number = lookup.number_of(store, slug, path.version)
+            lookup.admit(caller, slug, number)
             saved = store.revert(
                 slug,
                 number,
@@ -168,6 +170,7 @@ def _save(store: Store, slug: str, caller: Caller, content: Content | None, body
         )
     lookup.open_draft(store, slug)
     number = lookup.number_of(store, slug, body.from_version)
+    lookup.admit(caller, slug, number)
     return store.revert(slug, number, who, expected=seen, message=message)
 
 

@@ -17,7 +17,8 @@ from gitstore import names
 from gitstore.errors import Code, GitstoreError
 from gitstore.format.quoting import clip
 from gitstore.store import Store
-from gitstore.versions import is_slug, parse_number, parse_version, workflow_id
+from gitstore.versions import is_slug, parse_number, parse_version, version_id, workflow_id
+from service import context
 from service.context import Caller
 from sync import catalog
 from sync.catalog import Which
@@ -109,6 +110,18 @@ def number_of(store: Store, slug: str, given: int | str) -> int:
     if not state.latest:
         raise GitstoreError(Code.VERSION_NOT_FOUND, f"{slug} has no version yet")
     return state.latest if wanted == "latest" else state.current or state.latest
+
+
+def admit(caller: Caller, slug: str, *numbers: int | None) -> None:
+    """Wait for the turn of a request that parses or compares these versions, where they are large.
+
+    Before the work, and outside of a transaction. Raises `too_many_requests`.
+    """
+    workflow = workflow_id(caller.project_id, slug)
+    ids = [version_id(workflow, number) for number in numbers if number]
+    with caller.reading() as tx:
+        size = catalog.definition_bytes(tx, ids)
+    context.admit(caller.principal, definitions=size)
 
 
 def no_version(tx: Transaction, caller: Caller, shown: str, wanted: Which) -> GitstoreError:

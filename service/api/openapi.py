@@ -62,8 +62,8 @@ _BODIES: Final = (
     *outgoing.BODIES,
 )
 _METHODS: Final = ("get", "post", "put", "patch", "delete")
-# What any endpoint may answer to a caller that it does not know, or when Postgres is away.
-_ALWAYS: Final = (400, 401, 403, 404, 503)
+# What any endpoint may answer to a caller that it does not know, when it is busy, or when Postgres is away.
+_ALWAYS: Final = (400, 401, 403, 404, 429, 503)
 
 Responses = dict[str | int | HTTPStatus, type[BaseModel] | dict[Any, Any] | None]
 

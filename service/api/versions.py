@@ -124,6 +124,7 @@ def publish(path: inputs.WorkflowPath, query: inputs.Query) -> Response:
     count = caller.services.metrics.published
     with caller.writing() as store, caller.acting("published", slug, count) as facts:
         lookup.existing(store, slug)
+        lookup.admit(caller, slug, store.state(slug).latest + 1)
         published = store.publish(
             slug,
             caller.who(author_of(body)),

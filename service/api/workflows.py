@@ -85,7 +85,10 @@ def validate_definition(path: inputs.WorkflowPath, query: inputs.Query) -> Respo
     caller = enter(Permission.READ, f"checking {clip(path.id)}", project=query.project)
     content, _ = read_draft(request, caller.services.config.limits, inputs.Validate)
     with caller.reading() as tx:
-        slug = lookup.workflow(tx, caller, path.id).slug
+        workflow = lookup.workflow(tx, caller, path.id)
+    slug = workflow.slug
+    if content is None:
+        lookup.admit(caller, slug, workflow.draft_number)
     with caller.opened() as store:
         return answer(validation(store, slug, content))
 

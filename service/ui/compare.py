@@ -68,6 +68,7 @@ def show_difference(slug: str) -> Response:
         workflow = lookup.workflow(tx, caller, slug)
         versions = sides(tx, workflow, request.args.get("from") or None, request.args.get("to") or None)
         choices = catalog.history(tx, workflow.id, limit=_CHOICES).rows
+    lookup.admit(caller, workflow.slug, *(each.version_number for each in versions))
     with caller.opened() as store:
         masks = Masks()
         old, new = (masked_text(file, masks, limits) for file in files(store, versions))

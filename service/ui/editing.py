@@ -44,6 +44,10 @@ def edit(slug: str) -> Response:
     slug = _slug(visit, slug)
     with visit.caller.opened() as store:
         lookup.existing(store, slug)
+        state = store.state(slug)
+        lookup.admit(
+            visit.caller, slug, state.latest + 1 if state.draft_open else state.current or state.latest
+        )
         start = _start(store, slug)
         found = validation(store, slug, Content(raw=start.text.encode())) if start.text else None
     return visit.page(

@@ -13,7 +13,7 @@ from gitstore.errors import Code, GitstoreError
 from gitstore.model import Permission
 from service import auth
 from service.access import authorize, may
-from service.context import Caller, note, origin, services
+from service.context import Caller, admit, note, origin, services
 from service.ui import rendering, sessions
 from service.ui.sessions import Session
 
@@ -71,6 +71,7 @@ def enter(permission: Permission, what: str) -> Visit:
         raise GitstoreError(Code.UNAUTHENTICATED, "sign in first")
     principal = auth.session(here.database, session.secret)
     note(principal=principal.name, project=principal.project.slug)
+    admit(principal)
     if request.method == "POST":
         limit_form()
         sessions.check(request, session)

@@ -32,6 +32,7 @@ def revert(slug: str, version: str) -> Response:
         workflow = lookup.workflow(tx, caller, slug)
         number = find_published(tx, visit, workflow, version).version_number
     try:
+        lookup.admit(caller, workflow.slug, number)
         with caller.writing() as store, caller.acting("reverted", workflow.slug) as facts:
             facts["version"] = number
             store.revert(
@@ -55,6 +56,7 @@ def _ask_revert(visit: Visit, slug: str, version: str, error: GitstoreError | No
         row = find_published(tx, visit, workflow, version)
         draft = catalog.full_version(tx, workflow.id, "draft")
         base = draft or catalog.full_version(tx, workflow.id, "latest")
+    lookup.admit(caller, workflow.slug, row.version_number, base.version_number if base else None)
     with caller.opened() as store:
         head = lookup.draft_of(store, workflow.slug)
     return visit.page(
@@ -117,6 +119,7 @@ def _ask_current(visit: Visit, slug: str, version: str, error: GitstoreError | N
         row = find_published(tx, visit, workflow, version)
         current = catalog.full_version(tx, workflow.id, "current")
         others = _others(tx, workflow, row)
+    lookup.admit(caller, workflow.slug, row.version_number, workflow.current_number)
     return visit.page(
         "make_current.html",
         int(errors.STATUS[error.code]) if error else 200,

@@ -56,6 +56,8 @@ def show_version(slug: str, version: str) -> Response:
         row = find(tx, visit, workflow, version)
         neighbours = catalog.history(tx, workflow.id, state="published", before=row.version_number, limit=1)
         before = neighbours.rows[0] if neighbours.rows else None
+    lookup.admit(caller, workflow.slug, row.version_number, before.version_number if before else None)
+    with caller.reading() as tx:
         summaries = cast(Summaries, current_app.extensions[EXTENSION])
         change = summaries.of(tx, [row, before], caller.rules) if before else {}
     with caller.opened() as store:

@@ -78,6 +78,8 @@ def workflow_page(visit: Visit, slug: str, error: GitstoreError | None = None) -
         if workflow.latest_number and (current is None or current.version_number != workflow.latest_number):
             latest = catalog.full_version(tx, workflow.id, "latest")
         recent = catalog.history(tx, workflow.id, state="published", limit=_RECENT).rows
+    shown = (workflow.draft_number, workflow.current_number, workflow.latest_number)
+    lookup.admit(caller, workflow.slug, *set(shown))
     rules = caller.rules
     with caller.opened() as store:
         mine = seen(store, draft, rules, "d", judged=True) if draft else None
@@ -114,6 +116,7 @@ def publish(slug: str) -> Response:
             caller.acting("published", slug, caller.services.metrics.published) as facts,
         ):
             lookup.existing(store, slug)
+            lookup.admit(caller, slug, store.state(slug).latest + 1)
             published = store.publish(
                 slug,
                 caller.who(None),

@@ -162,6 +162,8 @@ for endpoint in [None, *app.view_functions]:
     for method in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "BREW", "X" * 9):
         for status in (200, 304, 404, 503):
             metrics.request(endpoint=endpoint, method=method, status=status, seconds=0.01)
+for outcome in ("immediate", "queued", "refused"):
+    metrics.heavy(outcome)
 """
 
 

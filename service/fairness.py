@@ -1,0 +1,292 @@
+"""Fair shares: how many requests work at once, and heavy ones one at a time for each credential.
+
+A request is heavy, by what is known before the work (the only place that says so):
+
+- one of git, fetch or push, whatever its size: a small pack may unpack to a large one;
+- one with a body larger than LARGE;
+- one that parses or compares stored definitions which are together larger than LARGE: its view asks
+  (`lookup.admit`), as it knows which.
+
+A process works on `threads` requests at once, and at most half of them are heavy, so that light ones always
+find a thread. A credential has one heavy request at work, over all processes. Further ones wait, without a
+place among the `threads`, and start in turn between tenants. The queue is bounded: what does not fit, or
+waits too long, is refused with 429. When it is full, a tenant with fewer requests in it displaces the newest
+one of the tenant with the most.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from gitstore.errors import Code, GitstoreError
+from service.metrics import Outcome
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+
+LARGE: Final = 16 * 1024
+"""Bytes of a body, or of stored definitions: up to here a request costs some 20 ms of CPU at most."""
+GIT: Final = frozenset({"git.info_refs", "git.fetch", "git.push"})
+"""Routes whose requests are all heavy."""
+QUEUED: Final = 32
+"""Heavy requests that wait in a process. Each takes a thread of the server, but no place at work."""
+QUEUED_EACH: Final = 16
+"""Of them, those of one credential."""
+WAIT_SECONDS: Final = 10.0
+LEASE_SECONDS: Final = 60.0
+"""After which a request no longer counts as heavy: a large clone, mostly, whose client reads slowly."""
+RETRY_AFTER: Final = 2
+ANONYMOUS: Final = "anonymous"
+"""The tenant of every request without a credential. It has one heavy request at work in a process."""
+
+_POLL_SECONDS: Final = 0.05  # another process does not signal that it released a credential
+_LOCK_FILES: Final = 4096  # two credentials with the same file take turns as if they were one
+
+
+def is_heavy(endpoint: str | None, body: int, definitions: int) -> bool:
+    """Whether a request is heavy by its route, and by the bytes of its body and of stored definitions."""
+    return endpoint in GIT or body > LARGE or definitions > LARGE
+
+
+class Places:
+    """`most` requests at work at once; further ones wait, and start in the order in which they came."""
+
+    def __init__(self, most: int) -> None:
+        self._free = most
+        self._lock = threading.Lock()
+        self._queue: deque[threading.Lock] = deque()
+
+    def take(self) -> None:
+        with self._lock:
+            if self._free:
+                self._free -= 1
+                return
+            turn = threading.Lock()
+            turn.acquire()
+            self._queue.append(turn)
+        turn.acquire()  # released by `give`, which passes its place on
+
+    def give(self) -> None:
+        with self._lock:
+            if self._queue:
+                self._queue.popleft().release()
+            else:
+                self._free += 1
+
+    def around(self, inner: WSGIApplication) -> WSGIApplication:
+        """`inner` with a place for its call and for each step of its answer, but not while a step is sent."""
+
+        def app(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+            self.take()
+            try:
+                return _Answer(inner(environ, start_response), self)
+            finally:
+                self.give()
+
+        return app
+
+
+class _Answer:
+    """The body of an answer, each step of which takes a place."""
+
+    def __init__(self, body: Iterable[bytes], places: Places) -> None:
+        self._steps = iter(body)
+        self._places = places
+        self.close: Callable[[], None] = getattr(body, "close", lambda: None)
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self
+
+    def __next__(self) -> bytes:
+        self._places.take()
+        try:
+            return next(self._steps)
+        finally:
+            self._places.give()
+
+
+@dataclass(eq=False)
+class Lease:
+    """The right to do heavy work, until `release`; before it is `granted`, the wait for it."""
+
+    tenant: str
+    credential: str
+    _shares: FairShares
+    granted: threading.Event = field(default_factory=threading.Event)
+    refused: bool = False
+    started: float = 0.0
+    lock: int | None = None
+    """The descriptor of the lock file that keeps other processes from the credential."""
+
+    def release(self) -> None:
+        """End the work, or the wait. Nothing, where that is done."""
+        self._shares.release(self)
+
+
+class FairShares:
+    """The heavy requests of one process. `folder` is shared by the processes of a service (None: alone)."""
+
+    def __init__(
+        self,
+        threads: int,
+        folder: Path | None,
+        count: Callable[[Outcome], None],
+        *,
+        wait_seconds: float = WAIT_SECONDS,
+        lease_seconds: float = LEASE_SECONDS,
+    ) -> None:
+        self.places = Places(threads)
+        self._most = max(threads // 2, 1)
+        self._folder = folder / "credentials" if folder is not None else None
+        if self._folder is not None:
+            self._folder.mkdir(exist_ok=True)
+        self._count = count
+        self._wait_seconds = wait_seconds
+        self._lease_seconds = lease_seconds
+        self._lock = threading.Lock()
+        self._running: list[Lease] = []
+        self._waiting: dict[str, deque[Lease]] = {}
+        self._polled = 0.0
+
+    def admit(self, tenant: str, credential: str, is_gone: Callable[[], bool] = lambda: False) -> Lease:
+        """Wait for the turn of a heavy request that has a place at work.
+
+        `is_gone` tells whether its client has disconnected. Raises `too_many_requests`.
+        """
+        lease = Lease(tenant, credential, self)
+        with self._lock:
+            self._enqueue(lease)
+            self._grant()
+        outcome: Outcome = "immediate"
+        if not lease.granted.is_set() and not lease.refused:
+            outcome = "queued"
+            self.places.give()
+            try:
+                self._wait(lease, is_gone)
+            finally:
+                self.places.take()
+        with self._lock:
+            if lease.granted.is_set():
+                self._count(outcome)
+                return lease
+            self._leave_queue(lease)
+        self._count("refused")
+        raise GitstoreError(
+            Code.TOO_MANY_REQUESTS,
+            "too many large requests at once: send those of one token one after the other, and retry in "
+            f"{RETRY_AFTER} s",
+            retry_after=RETRY_AFTER,
+        )
+
+    def release(self, lease: Lease) -> None:
+        with self._lock:
+            self._end(lease)
+            self._grant()
+
+    def _wait(self, lease: Lease, is_gone: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + self._wait_seconds
+        while not lease.granted.wait(_POLL_SECONDS):
+            now = time.monotonic()
+            with self._lock:
+                if now > self._polled + _POLL_SECONDS:  # one thread polls for all that wait
+                    self._polled = now
+                    self._grant()
+                if lease.refused or now > deadline or is_gone():
+                    return
+
+    # With the lock held
+
+    def _enqueue(self, lease: Lease) -> None:
+        mine = self._waiting.get(lease.tenant, ())
+        if sum(each.credential == lease.credential for each in mine) >= QUEUED_EACH:
+            lease.refused = True
+            return
+        if sum(map(len, self._waiting.values())) >= QUEUED:
+            longest = max(self._waiting.values(), key=len)
+            if len(longest) < len(mine) + 2:
+                lease.refused = True
+                return
+            displaced = longest[-1]
+            displaced.refused = True
+            self._leave_queue(displaced)
+        self._waiting.setdefault(lease.tenant, deque()).append(lease)
+
+    def _leave_queue(self, lease: Lease) -> None:
+        queue = self._waiting.get(lease.tenant, deque())
+        with suppress(ValueError):  # it has left
+            queue.remove(lease)
+        if not queue:
+            self._waiting.pop(lease.tenant, None)
+
+    def _grant(self) -> None:
+        """Start what may start: the first tenant's first, and then it is the last tenant."""
+        now = time.monotonic()
+        for lease in list(self._running):
+            if now - lease.started > self._lease_seconds:
+                self._end(lease)
+        while len(self._running) < self._most and (found := self._next()) is not None:
+            found.started = now
+            self._running.append(found)
+            self._leave_queue(found)
+            if found.tenant in self._waiting:
+                self._waiting[found.tenant] = self._waiting.pop(found.tenant)
+            found.granted.set()
+
+    def _next(self) -> Lease | None:
+        """The next request whose credential is free, and is taken for it."""
+        busy = {each.credential for each in self._running}
+        anonymous = any(each.tenant == ANONYMOUS for each in self._running)
+        for tenant, queue in self._waiting.items():
+            if tenant == ANONYMOUS and anonymous:
+                continue
+            for lease in queue:
+                if lease.credential in busy:
+                    continue
+                if self._lock_credential(lease):
+                    return lease
+                busy.add(lease.credential)
+        return None
+
+    def _lock_credential(self, lease: Lease) -> bool:
+        """Keep other processes from it. The kernel releases a lock whose process has ended."""
+        if self._folder is None:
+            return True
+        name = int.from_bytes(hashlib.sha256(lease.credential.encode()).digest()[:4]) % _LOCK_FILES
+        handle = os.open(self._folder / f"{name:x}", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(handle)
+            return False
+        lease.lock = handle
+        return True
+
+    def _end(self, lease: Lease) -> None:
+        if lease in self._running:
+            self._running.remove(lease)
+        if lease.lock is not None:
+            os.close(lease.lock)
+            lease.lock = None
+
+
+DISCONNECTED: Final = "gitstore.disconnected"
+"""Where in the WSGI environment a server leaves a function that tells whether the client has disconnected."""
+LEASE: Final = "gitstore.lease"
+"""Where in the WSGI environment the lease of a heavy request is, until its answer is sent."""
+
+
+def release(environ: dict[str, Any]) -> None:
+    """Release the lease of a request that is over, if it has one."""
+    lease = environ.pop(LEASE, None)
+    if lease is not None:
+        lease.release()
