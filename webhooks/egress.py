@@ -17,6 +17,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from functools import cache
 from ipaddress import ip_address
 from typing import Any, Final, cast
 from urllib.parse import urljoin
@@ -68,7 +69,7 @@ class Egress:
     ) -> None:
         self.allowed = allowed or Allowed()
         self._resolve = resolve
-        self._tls = tls or ssl.create_default_context()
+        self._tls = tls or _system_trust()
         self._tls.sslsocket_class = TlsSocket
 
     def check(self, url: str) -> Target:
@@ -183,6 +184,12 @@ def reason(error: BaseException, budget: Budget | None = None) -> str:
         case OSError() if root.strerror:
             return f"the connection failed: {root.strerror}"
     return "the other side did not answer in HTTP, or broke off"
+
+
+@cache
+def _system_trust() -> ssl.SSLContext:
+    """The system's trusted certificates. Loading them takes some 40 ms of CPU: once a process is enough."""
+    return ssl.create_default_context()
 
 
 def _behind(error: BaseException) -> BaseException | None:
