@@ -1,5 +1,5 @@
 # Shortcuts. Everything works without make, too: each line is the command.
-.PHONY: check fast test soak bench
+.PHONY: check fast test full soak bench
 
 check:  ## linters and types
 	uv run ruff check .
@@ -11,6 +11,9 @@ fast:  ## the tests of the core and of the documents
 
 test: check  ## the whole suite
 	uv run pytest
+
+full: check  ## the whole suite, with every example of the property tests
+	uv run pytest --hypothesis-profile=full
 
 soak:  ## long sequences: kills, crowds and corpora, minutes to hours
 	uv run pytest -m soak -n 0

@@ -1,10 +1,14 @@
-"""A real Postgres for every test that asks for one: a server per worker, a database per test."""
+"""A real Postgres for every test that asks for one: a server per worker, a database per test.
+
+And what holds for the whole run: profiles of property tests, where temporary folders are, no proxy.
+"""
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from uuid import uuid4
@@ -20,20 +24,59 @@ from sync.migrate import migrate
 
 # How fast a machine is says nothing of the code. Where a fixture's folder serves all examples, that is meant.
 NOT_ASKED = [HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
-settings.register_profile("gitstore", deadline=None, suppress_health_check=NOT_ASKED)
-settings.load_profile("gitstore")
+FULL = 100
+settings.register_profile("full", deadline=None, suppress_health_check=NOT_ASKED, max_examples=FULL)
+settings.register_profile("fast", settings.get_profile("full"), max_examples=FULL // 5)
+settings.load_profile("fast")  # `--hypothesis-profile=full` replaces it
 
 RAM_DISK = Path("/dev/shm")  # noqa: S108 (used through tempfile)
 ENOUGH = 2 << 30
+
+
+def has_ram_disk() -> bool:
+    return RAM_DISK.is_dir() and shutil.disk_usage(RAM_DISK).free > ENOUGH
+
+
+if has_ram_disk():
+    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(RAM_DISK))  # where pytest makes tmp_path
+
+
+def examples(full: int) -> settings:
+    """Settings of a property test: `full` examples in the profile `full`, in proportion in others."""
+    return settings(max_examples=max(full * settings().max_examples // FULL, 1))
+
+
+@pytest.hookimpl(wrapper=True, optionalhook=True)
+def pytest_xdist_auto_num_workers() -> Generator[None, int, int]:
+    """Run three workers on two cores: a test that waits for its children or for a socket uses none."""
+    return (yield) * 3 // 2
+
 
 MakeDatabase = Callable[..., str]
 """`make_database(template: str | None = None)`: the conninfo, as `gitstore`, of a new database it owns."""
 
 
 @pytest.fixture(scope="session")
-def postgres() -> Iterator[EmbeddedPostgres]:
+def cluster() -> Iterator[Path]:
+    """The folder of an embedded Postgres that has run and was stopped, for `copy_cluster`."""
+    with temporary_folder() as folder:
+        server = EmbeddedPostgres(folder / "postgres")
+        server.start()
+        server.stop()
+        yield folder / "postgres"
+
+
+def copy_cluster(cluster: Path, folder: Path) -> None:
+    """Let `folder` be that of a second start, which runs no initdb: that takes a second of CPU."""
+    folder.parent.mkdir(mode=0o711, parents=True, exist_ok=True)  # as make_data_folder does
+    shutil.copytree(cluster / "data", folder / "data")
+
+
+@pytest.fixture(scope="session")
+def postgres(cluster: Path) -> Iterator[EmbeddedPostgres]:
     """This worker's server. fsync is on, but costs little in RAM: a new database takes 15 ms, not 300."""
     with temporary_folder() as folder:
+        copy_cluster(cluster, folder / "postgres")
         server = EmbeddedPostgres(folder / "postgres", settings={"max_wal_size": "256MB"})
         server.start()
         try:
@@ -80,8 +123,9 @@ def database(admin_conninfo: str, template: str | None = None) -> Iterator[str]:
 @contextmanager
 def temporary_folder() -> Iterator[Path]:
     """A folder for a short while, in RAM if possible: there, fsync is free."""
-    in_ram = RAM_DISK.is_dir() and shutil.disk_usage(RAM_DISK).free > ENOUGH
-    with tempfile.TemporaryDirectory(prefix="gitstore-test-", dir=RAM_DISK if in_ram else None) as folder:
+    with tempfile.TemporaryDirectory(
+        prefix="gitstore-test-", dir=RAM_DISK if has_ram_disk() else None
+    ) as folder:
         yield Path(folder)
 
 

@@ -7,7 +7,7 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from gitstore.definition import digest
@@ -16,6 +16,7 @@ from gitstore.difference.alignment import align, filled
 from gitstore.difference.delta import difference
 from gitstore.difference.summarizing import LONGEST, summary
 from gitstore.model import Rules
+from tests.conftest import examples
 from tests.gitstore.drawing import edge, graph, node
 
 _SCALARS = st.one_of(
@@ -82,7 +83,7 @@ def test_nothing_differs_from_itself(a: dict[str, Any], rules: Rules, layout: bo
     assert summary(found) == "no change"
 
 
-@settings(max_examples=400)
+@examples(400)
 @given(_DEFINITIONS, _DEFINITIONS, st.sampled_from(Rules), st.booleans())
 def test_a_difference_applied_gives_the_other(
     a: dict[str, Any], b: dict[str, Any], rules: Rules, layout: bool

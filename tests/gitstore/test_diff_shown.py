@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from gitstore.content import File
@@ -19,6 +19,7 @@ from gitstore.difference.masking import Masks, is_secret_key, masked
 from gitstore.difference.summarizing import summary
 from gitstore.difference.text_diff import text_diff
 from gitstore.model import Limits
+from tests.conftest import examples
 from tests.gitstore.drawing import graph, node
 
 LIMITS = Limits()
@@ -126,7 +127,7 @@ def _told(found: Diff) -> Any:
     return {**asdict(replace(found, delta=None)), "delta": repr(found.delta)}
 
 
-@settings(max_examples=200)
+@examples(200)
 @given(_with_secrets(), st.sampled_from(["workflow.yaml", "workflow.json"]))
 def test_no_form_of_a_difference_tells_a_secret(
     case: tuple[list[dict[str, Any]], list[str]], name: str
@@ -203,7 +204,7 @@ def test_a_file_that_does_not_parse_has_a_text_diff_all_the_same() -> None:
 _LINES = st.lists(st.sampled_from(["a", "b", "c", "d", "", "  e: 1"]), max_size=25)
 
 
-@settings(max_examples=60)
+@examples(60)
 @given(_LINES, _LINES, st.booleans(), st.booleans())
 def test_git_applies_a_text_diff(
     tmp_path_factory: pytest.TempPathFactory, old: list[str], new: list[str], open_old: bool, open_new: bool

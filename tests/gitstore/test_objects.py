@@ -10,12 +10,13 @@ from pathlib import Path
 import pytest
 from dulwich.object_store import DiskObjectStore
 from dulwich.objects import Blob
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from gitstore.disk.objects import Objects, ident, new_commit, person, text, utc
 from gitstore.errors import Code, GitstoreError
 from gitstore.model import Person
+from tests.conftest import examples
 from tests.gitstore.conftest import Git
 
 EMPTY_TREE = b"4b825dc642cb6eb9a060e54bf8d69288fbee4904"
@@ -24,7 +25,7 @@ GRAPHS = st.lists(
 )
 
 
-@settings(max_examples=30)
+@examples(30)
 @given(graph=GRAPHS)
 def test_ancestry_is_what_git_says_whatever_the_dates(bare: Path, graph: list[tuple[int, set[int]]]) -> None:
     """Random graphs with random commit dates: every pair is answered as the parents' closure says."""

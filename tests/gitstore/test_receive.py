@@ -16,7 +16,7 @@ from uuid import UUID
 
 import pytest
 from dulwich.protocol import PktLineParser, pkt_line
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from gitstore.errors import Code, GitstoreError
@@ -26,6 +26,7 @@ from gitstore.receive import CAPABILITIES, Receiver
 from gitstore.recording import Occasion
 from gitstore.store import Store
 from gitstore.telling import Telling
+from tests.conftest import examples
 from tests.gitstore.conftest import ENVIRONMENT, Git
 
 PROJECT = UUID("0f8fad5b-d9cb-469f-a165-70867728950e")
@@ -308,7 +309,7 @@ def test_limits_of_a_pack_are_told(bare: Path, author: Author) -> None:
         store.close()
 
 
-@settings(max_examples=60)
+@examples(60)
 @given(data=st.data())
 def test_a_mutated_push_is_answered_honestly(
     store: Store, author: Author, bare: Path, data: st.DataObject

@@ -14,6 +14,7 @@ from pathlib import Path
 from service.config import METRICS_FOLDER
 from service.greeting import PAGE
 from service.settings import SETTINGS
+from tests.conftest import copy_cluster
 
 ROOT = Path(__file__).parents[2]
 PATIENCE = 60.0  # seconds: for what happens at once on a machine that has nothing else to do
@@ -54,10 +55,16 @@ class Running:
     """A `gitstore serve` in `folder`, on a free port."""
 
     def __init__(
-        self, folder: Path, command: tuple[str, ...] = (*GITSTORE, "serve"), **settings: str
+        self,
+        folder: Path,
+        command: tuple[str, ...] = (*GITSTORE, "serve"),
+        cluster: Path | None = None,
+        **settings: str,
     ) -> None:
         self.folder = folder
         self.data = folder / "data"
+        if cluster is not None:
+            copy_cluster(cluster, self.data / "postgres")
         self.out = folder / "out"
         self.err = folder / "err"
         defaults = {"GITSTORE_DATA": str(self.data), "GITSTORE_BIND": "127.0.0.1:0", "GITSTORE_WORKERS": "1"}
@@ -157,10 +164,16 @@ def alive(pid: int) -> bool:
 
 @contextmanager
 def running(
-    folder: Path, command: tuple[str, ...] = (*GITSTORE, "serve"), **settings: str
+    folder: Path,
+    command: tuple[str, ...] = (*GITSTORE, "serve"),
+    cluster: Path | None = None,
+    **settings: str,
 ) -> Iterator[Running]:
-    """Run it for as long as the block; whatever becomes of it, nothing is left running."""
-    service = Running(folder, command, **settings)
+    """Run it for as long as the block; whatever becomes of it, nothing is left running.
+
+    With a `cluster` (the fixture), it finds a copy of that instead of running initdb.
+    """
+    service = Running(folder, command, cluster, **settings)
     try:
         yield service
     finally:

@@ -261,9 +261,9 @@ def test_a_command_line_that_is_not_understood_is_2(house: House) -> None:
     house("token", "create", "team", "--role", "boss", "--name", "x", status=2)
 
 
-def test_commands_work_beside_the_service_and_without_it(ram_path: Path) -> None:
+def test_commands_work_beside_the_service_and_without_it(ram_path: Path, cluster: Path) -> None:
     """Through its embedded Postgres while it runs; with that of the data folder, for a moment, when not."""
-    with running(ram_path, STUB) as service:
+    with running(ram_path, STUB, cluster) as service:
         service.ready()
         settings = {"GITSTORE_DATA": str(service.data)}
         assert gitstore("project", "create", "team", settings=settings).returncode == 0

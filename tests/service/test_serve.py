@@ -44,16 +44,16 @@ def given(folder: Path, make_database: Callable[..., str]) -> Iterator[Running]:
 
 
 @pytest.fixture
-def embedded(folder: Path) -> Iterator[Running]:
-    """A service with a Postgres of its own."""
-    with running(folder, STUB) as service:
+def embedded(folder: Path, cluster: Path) -> Iterator[Running]:
+    """A service with a Postgres of its own, whose cluster was there."""
+    with running(folder, STUB, cluster) as service:
         yield service.ready()
 
 
 @pytest.fixture(scope="module")
-def shared() -> Iterator[Running]:
+def shared(cluster: Path) -> Iterator[Running]:
     """A service with a Postgres of its own, for tests that look at it and leave it as it is."""
-    with temporary_folder() as folder, running(folder, STUB, GITSTORE_WORKER="4") as service:
+    with temporary_folder() as folder, running(folder, STUB, cluster, GITSTORE_WORKER="4") as service:
         yield service.ready()
 
 
@@ -71,14 +71,15 @@ def postgres_of(service: Running) -> EmbeddedPostgres:
     return EmbeddedPostgres(service.data / "postgres")
 
 
-def test_it_starts_everything_and_ends_it(embedded: Running) -> None:
+def test_it_starts_everything_and_ends_it(folder: Path) -> None:
     """On an empty machine: Postgres, HTTP, the worker. SIGTERM ends all of it, and that is a success."""
-    assert get(embedded.url) == b"here\n"
-    assert {embedded.child("postgres -D"), embedded.child("service.web"), embedded.child("worker")}
-    assert [slug for _, slug in projects(postgres_of(embedded).conninfo())] == ["default"]
-    assert embedded.stop() == 0
-    until(embedded.gone)
-    assert not postgres_of(embedded).running()
+    with running(folder, STUB) as service:
+        assert get(service.ready().url) == b"here\n"
+        assert {service.child("postgres -D"), service.child("service.web"), service.child("worker")}
+        assert [slug for _, slug in projects(postgres_of(service).conninfo())] == ["default"]
+        assert service.stop() == 0
+        until(service.gone)
+        assert not postgres_of(service).running()
 
 
 def test_the_owner_s_token_is_for_the_owner_alone(shared: Running) -> None:

@@ -13,17 +13,17 @@ from tests.stories.running import Author, Caller, Service
 
 
 @pytest.fixture(scope="session")
-def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+def service(tmp_path_factory: pytest.TempPathFactory, cluster: Path) -> Iterator[Service]:
     """A service that stories share; each has a project of its own in it."""
-    running = Service(tmp_path_factory.mktemp("story") / "data").start()
+    running = Service(tmp_path_factory.mktemp("story") / "data", cluster=cluster).start()
     yield running
     assert running.stop() == 0
 
 
 @pytest.fixture
-def own_service(tmp_path: Path) -> Iterator[Service]:
+def own_service(tmp_path: Path, cluster: Path) -> Iterator[Service]:
     """A service of the story's own, to be stopped and killed."""
-    running = Service(tmp_path / "data").start()
+    running = Service(tmp_path / "data", cluster=cluster).start()
     yield running
     if running.process is not None:
         running.stop(signal.SIGTERM)

@@ -28,6 +28,7 @@ from service.setup import create_project, create_token
 from sync import catalog
 from sync.db import Database, Transaction
 from sync.embedded import EmbeddedPostgres
+from tests.conftest import copy_cluster
 
 PLAIN = {
     "PATH": os.defpath + os.pathsep + "/usr/local/bin",
@@ -53,10 +54,14 @@ def definition(label: str, url: str = "https://warehouse.example/shipments") -> 
 
 @dataclass
 class Service:
-    """`gitstore serve` with its own data folder, on a port that the system chose."""
+    """`gitstore serve` with its own data folder, on a port that the system chose.
+
+    With a `cluster` (the fixture), its first start finds a copy of that instead of running initdb.
+    """
 
     data: Path
     environment: Mapping[str, str] = field(default_factory=dict)
+    cluster: Path | None = None
     process: subprocess.Popen[str] | None = None
     url: str = ""
 
@@ -68,6 +73,8 @@ class Service:
 
     def start(self) -> Service:
         """Start it and wait until it says that it is ready."""
+        if self.cluster is not None and not (self.data / "postgres/data").exists():
+            copy_cluster(self.cluster, self.data / "postgres")
         log = (self.data.parent / f"{self.data.name}.log").open("a")
         with log:
             self.process = subprocess.Popen(

@@ -231,16 +231,16 @@ def on_small_disk(folder: Path, size: str, start: Callable[[], Service]) -> Iter
 
 
 @pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Service]:
+def small_disk(tmp_path: Path, cluster: Path) -> Iterator[Service]:
     """Its repositories are on it."""
-    service = Service(tmp_path / "data")
+    service = Service(tmp_path / "data", cluster=cluster)
     yield from on_small_disk(service.data / "repos", "4m", service.start)
 
 
 @pytest.fixture
-def small_database(tmp_path: Path) -> Iterator[Service]:
+def small_database(tmp_path: Path, cluster: Path) -> Iterator[Service]:
     """Its Postgres is on it."""
-    service = Service(tmp_path / "data")
+    service = Service(tmp_path / "data", cluster=cluster)
     yield from on_small_disk(service.data / "postgres", "200m", service.start)
 
 
@@ -309,9 +309,9 @@ def test_a_database_without_room_is_503_and_goes_on_when_there_is(small_database
 
 
 @pytest.fixture
-def narrow(tmp_path: Path) -> Iterator[Service]:
+def narrow(tmp_path: Path, cluster: Path) -> Iterator[Service]:
     """A service that works on one request at a time."""
-    service = Service(tmp_path / "data", {"GITSTORE_THREADS": "1"}).start()
+    service = Service(tmp_path / "data", {"GITSTORE_THREADS": "1"}, cluster).start()
     yield service
     service.stop(signal.SIGTERM)
 

@@ -51,9 +51,9 @@ class Pair:
 
 
 @pytest.fixture(scope="module")
-def services(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Service, Service]]:
+def services(tmp_path_factory: pytest.TempPathFactory, cluster: Path) -> Iterator[tuple[Service, Service]]:
     folder = tmp_path_factory.mktemp("pair")
-    pair = tuple(Service(folder / name, LOOPBACK).start() for name in ("upstream", "follower"))
+    pair = tuple(Service(folder / name, LOOPBACK, cluster).start() for name in ("upstream", "follower"))
     yield pair[0], pair[1]
     assert [service.stop() for service in pair] == [0, 0]
 
@@ -182,9 +182,9 @@ def test_the_operator_adds_and_syncs_a_source(pair: Pair, tmp_path: Path) -> Non
     assert "Traceback" not in refused.stderr
 
 
-def test_the_worker_ends_promptly_with_a_source_at_work(tmp_path: Path) -> None:
+def test_the_worker_ends_promptly_with_a_source_at_work(tmp_path: Path, cluster: Path) -> None:
     """SIGTERM while an upstream does not answer: gone within seconds, and tried again by the next."""
-    service = Service(tmp_path / "data", LOOPBACK).start()
+    service = Service(tmp_path / "data", LOOPBACK, cluster).start()
     owner = service.project("quick")
     # Nobody ever answers there: the listen queue takes the connection, and that is all.
     with socket.socket() as silent:

@@ -148,9 +148,9 @@ def test_the_printed_lines_publish_a_workflow(tmp_path: Path) -> None:
     """Pasted as they are into sh, without any configuration of git; twice, in a folder with a space."""
     service = Service(tmp_path / "some data" / "store")
     service.data.parent.mkdir()
-    service.start()
     try:
         for turn in range(2):
+            service.start()
             printed: list[str] = []
             assert service.process is not None
             assert service.process.stdout is not None
@@ -169,7 +169,6 @@ def test_the_printed_lines_publish_a_workflow(tmp_path: Path) -> None:
             owner = owner_of(service)
             assert owner.get(f"/workflows/{slug}/versions/current").json["version_number"] == 1
             service.stop()
-            service.start()
     finally:
         service.stop()
 

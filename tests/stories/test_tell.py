@@ -16,10 +16,10 @@ EVENT = "workflow.version.published"
 
 
 @pytest.fixture(scope="module")
-def telling(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+def telling(tmp_path_factory: pytest.TempPathFactory, cluster: Path) -> Iterator[Service]:
     """A service that may deliver to this machine."""
     environment = {"GITSTORE_EGRESS_ALLOW": "127.0.0.0/8"}
-    running = Service(tmp_path_factory.mktemp("telling") / "data", environment).start()
+    running = Service(tmp_path_factory.mktemp("telling") / "data", environment, cluster).start()
     yield running
     assert running.stop() == 0
 

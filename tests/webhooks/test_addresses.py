@@ -6,10 +6,11 @@ import socket
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from gitstore.errors import Code, GitstoreError
+from tests.conftest import examples
 from webhooks.addresses import Allowed, is_public, target_of
 
 # Hosts that mean this machine, the network around it, or nothing.
@@ -128,7 +129,7 @@ def test_what_is_public_is_taken(url: str, shown: str) -> None:
 
 @given(st.integers(0, 2**32 - 1).map(IPv4Address))
 @example(IPv4Address("8.8.8.8"))
-@settings(max_examples=200)
+@examples(200)
 def test_no_ipv4_address_is_public_that_python_calls_otherwise(address: IPv4Address) -> None:
     """The second opinion; ours is stricter in places."""
     if is_public(address):
@@ -148,7 +149,7 @@ V6 = st.one_of(
 
 
 @given(V6)
-@settings(max_examples=200)
+@examples(200)
 def test_no_ipv6_address_is_public_that_python_calls_otherwise(address: IPv6Address) -> None:
     """Nor any that carries another address in it."""
     if is_public(address):
@@ -166,7 +167,7 @@ FORMS = st.sampled_from(["{}", "0x{:x}", "0X{:X}", "0{:o}", "{:03}"])
 
 
 @given(parts=st.lists(st.tuples(NUMBERS, FORMS), min_size=1, max_size=5), dot=st.booleans())
-@settings(max_examples=200)
+@examples(200)
 def test_what_the_resolver_takes_for_an_address_is_never_taken_for_a_name(
     parts: list[tuple[int, str]], dot: bool
 ) -> None:
@@ -182,7 +183,7 @@ def test_what_the_resolver_takes_for_an_address_is_never_taken_for_a_name(
 
 
 @given(st.text(max_size=60), st.text(max_size=20))
-@settings(max_examples=200)
+@examples(200)
 def test_any_text_is_a_target_or_a_refusal(host: str, path: str) -> None:
     """Nothing else comes of it."""
     for url in (host, f"http://{host}", f"https://{host}/{path}", f"http://example.com{host}"):

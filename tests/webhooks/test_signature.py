@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from standardwebhooks import Webhook
 
 from gitstore.errors import Code, GitstoreError
+from tests.conftest import examples
 from webhooks.forges import Forge
 from webhooks.signature import Headers, is_standard_secret, new_secret, sign, verify
 
@@ -160,7 +161,7 @@ def test_without_both_there_is_nothing_to_check(forge: Forge) -> None:
 
 
 @given(data=st.data(), case=st.sampled_from(sorted(GENUINE)))
-@settings(max_examples=300)
+@examples(300)
 def test_a_flipped_bit_is_refused(data: st.DataObject, case: str) -> None:
     """Any bit of the body, of the signature or of the secret. (A token does not cover the body.)"""
     forge, secret, headers = GENUINE[case]
@@ -220,7 +221,7 @@ def base64_key(secret: str) -> bytes:
     secret=st.sampled_from([PLAIN, STANDARD, "whsec_====", "whsec_!"]),
     body=st.binary(max_size=40),
 )
-@settings(max_examples=300)
+@examples(300)
 def test_nonsense_is_a_refusal_and_nothing_else(
     headers: list[tuple[str, str]], forge: Forge, secret: str, body: bytes
 ) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import unquote_to_bytes
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from werkzeug.test import TestResponse, create_environ, run_wsgi_app
 from werkzeug.wrappers import Request
@@ -18,7 +18,6 @@ from service.ui.routes import is_page
 from tests.service.api.conftest import Client, definition, yaml
 
 REFUSALS = {400, 401, 403, 404, 405, 409, 412, 413, 415, 422, 428}
-SETTINGS = settings(max_examples=100)
 
 # Bytes of a path, percent-encoded: every one of them, and often what our own paths are made of.
 _OURS = "workflows a versions draft publish 1 v2 current latest definition revert validate tokens ui hooks"
@@ -145,7 +144,6 @@ def check(response: Any) -> None:
     assert response.headers["X-Request-Id"]
 
 
-@SETTINGS
 @given(method=methods, path=paths, query=queries, headers=headers)
 @example(method="GET", path="/workflows/a", query="project=%00", headers={"Host": "a b"})
 @example(method="GET", path="/workflows", query="limit=" + "9" * 5000, headers={"Host": "["})
@@ -160,7 +158,6 @@ def test_no_path_query_or_header_is_too_odd(
     check(sent(there, method, path, query, headers))
 
 
-@SETTINGS
 @given(write=writes, body=bodies, media_type=types, match=st.none() | st.just("*") | values)
 def test_no_body_is_too_odd(
     there: Client, write: tuple[str, str], body: bytes, media_type: str, match: str | None
@@ -169,7 +166,6 @@ def test_no_body_is_too_odd(
     check(there(method, path, data=body, type=media_type, match=match))
 
 
-@SETTINGS
 @given(authorization=values | basic)
 def test_no_credential_is_too_odd(there: Client, authorization: str) -> None:
     stranger = Client(there.app, "")
@@ -177,7 +173,6 @@ def test_no_credential_is_too_odd(there: Client, authorization: str) -> None:
         assert stranger.get(path, headers={"Authorization": authorization}).status_code == 401
 
 
-@SETTINGS
 @given(accept=values, none_match=values)
 def test_no_accept_and_no_condition_is_too_odd(there: Client, accept: str, none_match: str) -> None:
     path = "/workflows/a/versions/1/definition"
