@@ -8,8 +8,11 @@ URL, no argument and no history. Names and addresses are theirs to change.
 from __future__ import annotations
 
 import shlex
+from contextlib import suppress
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Final
+from urllib.parse import urlsplit
 
 from service.config import Config
 from service.projects import DEFAULT
@@ -41,6 +44,8 @@ def five_lines(url: str, token_file: Path, slug: str) -> list[str]:
     # The empty helper first: the ones of this machine are asked nothing, and are not given the token to keep.
     helper = f'!f() {{ echo username=git; echo "password=$(cat {shlex.quote(str(token_file))})"; }}; f'
     clone = f"git clone -c credential.helper= -c credential.helper={shlex.quote(helper)}"
+    if _is_loopback(url):
+        clone += " -c http.proxy="  # git takes http_proxy for loopback addresses, too
     folder = shlex.quote(slug)
     name = slug.replace("-", " ").capitalize()
     return [
@@ -51,6 +56,13 @@ def five_lines(url: str, token_file: Path, slug: str) -> list[str]:
         f"git push origin drafts/{slug}",
         f"{_YOU} tag -a {slug}/v1 -m 'The first version' && git push origin {slug}/v1",
     ]
+
+
+def _is_loopback(url: str) -> bool:
+    host = urlsplit(url).hostname or ""
+    with suppress(ValueError):
+        return ip_address(host).is_loopback
+    return host == "localhost"
 
 
 def unused_slug(database: Database, setup: Setup) -> str:

@@ -318,6 +318,24 @@ def test_the_lines_can_be_pasted_whatever_the_folder_is_called() -> None:
     assert shlex.split(helper.partition("$(cat ")[2].rpartition(")")[0])[0] == str(file)
 
 
+@pytest.mark.parametrize(
+    ("url", "direct"),
+    [
+        ("http://127.0.0.1:8080", True),
+        ("http://127.9.8.7", True),
+        ("http://[::1]:8080/below", True),
+        ("http://localhost:8080", True),
+        ("https://gitstore.example", False),
+        ("http://10.0.0.1:8080", False),
+        ("http://127.0.0.1.example", False),
+    ],
+)
+def test_the_lines_use_no_proxy_for_this_machine_alone(url: str, direct: bool) -> None:
+    """git asks the proxy of http_proxy even for loopback addresses, where no proxy can reach this service."""
+    first, *_ = five_lines(url, Path("token"), "hello")
+    assert ("http.proxy=" in shlex.split(first.partition(" && ")[0])) == direct
+
+
 def test_the_token_is_shown_on_a_terminal_alone(tmp_path: Path) -> None:
     """Elsewhere, output is kept."""
     config = Config.from_env({"GITSTORE_DATA": str(tmp_path)})
