@@ -21,6 +21,7 @@ from psycopg.conninfo import make_conninfo
 
 from sync.embedded import SUPERUSER, USER, EmbeddedPostgres
 from sync.migrate import migrate
+from tests.installation import Installation, install, is_open
 
 # How fast a machine is says nothing of the code. Where a fixture's folder serves all examples, that is meant.
 NOT_ASKED = [HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
@@ -31,12 +32,16 @@ settings.load_profile("fast")  # `--hypothesis-profile=full` replaces it
 
 RAM_DISK = Path("/dev/shm")  # noqa: S108 (used through tempfile)
 ENOUGH = 2 << 30
+SHARED = (Path("/tmp"), Path("/var/tmp"))  # noqa: S108 (used through tempfile)
 
 
 def has_ram_disk() -> bool:
     return RAM_DISK.is_dir() and shutil.disk_usage(RAM_DISK).free > ENOUGH
 
 
+# Tests talk to loopback alone, and urllib asks a proxy even there.
+for name in [name for name in os.environ if name.lower().endswith("_proxy")]:
+    del os.environ[name]
 if has_ram_disk():
     os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(RAM_DISK))  # where pytest makes tmp_path
 
@@ -91,6 +96,13 @@ def postgres_admin_conninfo(postgres: EmbeddedPostgres) -> str:
     return postgres.conninfo(user=SUPERUSER, dbname=SUPERUSER)
 
 
+@pytest.fixture(scope="session")
+def installation() -> Iterator[Installation]:
+    """What children of another user run: they may be unable to enter the checkout."""
+    with temporary_folder(shared=True) as folder:
+        yield install(folder / "with a space, and ümlaut")
+
+
 @pytest.fixture
 def ram_path() -> Iterator[Path]:
     """Like tmp_path, but in RAM where there is enough, with a short name, and gone at the end."""
@@ -121,11 +133,16 @@ def database(admin_conninfo: str, template: str | None = None) -> Iterator[str]:
 
 
 @contextmanager
-def temporary_folder() -> Iterator[Path]:
-    """A folder for a short while, in RAM if possible: there, fsync is free."""
-    with tempfile.TemporaryDirectory(
-        prefix="gitstore-test-", dir=RAM_DISK if has_ram_disk() else None
-    ) as folder:
+def temporary_folder(*, shared: bool = False) -> Iterator[Path]:
+    """A folder for a short while, in RAM if possible: there, fsync is free.
+
+    Every user may enter a `shared` one, whatever TMPDIR is.
+    """
+    places = [RAM_DISK] * has_ram_disk() + [Path(tempfile.gettempdir()), *SHARED]
+    place = next(place for place in places if not shared or is_open(place))
+    with tempfile.TemporaryDirectory(prefix="gitstore-test-", dir=place) as folder:
+        if shared:
+            Path(folder).chmod(0o755)
         yield Path(folder)
 
 

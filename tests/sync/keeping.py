@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 import psycopg
-import pytest
 
-CHECKOUT = Path(__file__).parents[2]
+from tests.installation import HERE, Installation
+
 NO_TOOLS = {"PATH": "/nonexistent"}
 """Neither unshare nor setpriv: root has to switch to another user, and nothing ends an orphan."""
 
@@ -40,13 +39,17 @@ server.stop()
 
 @contextmanager
 def keeper(
-    folder: Path, *arguments: str, uid: int | None = None, env: Mapping[str, str] | None = None
+    folder: Path,
+    *arguments: str,
+    uid: int | None = None,
+    installation: Installation = HERE,
+    env: Mapping[str, str] | None = None,
 ) -> Iterator[subprocess.Popen[str]]:
-    """Another process that starts the folder's server."""
+    """Another process that starts the folder's server; another user's needs an `installation` it can read."""
     process = subprocess.Popen(
-        [python_for(uid), "-c", KEEPER, str(folder), *arguments],
-        cwd=CHECKOUT,
-        env={**os.environ, **(env or {}), "PYTHONPATH": os.pathsep.join([str(CHECKOUT), *site_packages()])},
+        [str(installation.python), "-c", KEEPER, str(folder), *arguments],
+        cwd="/",
+        env={**os.environ, **(env or {}), **installation.environment},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -59,25 +62,6 @@ def keeper(
         yield process
         if process.poll() is None:
             process.communicate(timeout=30)
-
-
-def site_packages() -> list[str]:
-    return [path for path in sys.path if path.endswith("site-packages")]
-
-
-def python_for(uid: int | None) -> str:
-    """An interpreter that the user can run: ours may lie in root's home."""
-    if uid is None:
-        return sys.executable
-    other = f"/usr/bin/python{sys.version_info.major}.{sys.version_info.minor}"
-    for python in (sys.executable, other):
-        with_modules = [python, "-c", "import encodings, subprocess"]
-        try:
-            subprocess.run(with_modules, check=True, capture_output=True, user=uid, extra_groups=[])
-        except (OSError, subprocess.CalledProcessError):
-            continue
-        return python
-    pytest.skip(f"no Python that user {uid} can run")
 
 
 def answer_of(process: subprocess.Popen[str]) -> str:

@@ -7,7 +7,7 @@ import pwd
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -15,12 +15,21 @@ import pytest
 from gitstore.errors import Code, GitstoreError
 from sync import embedded_binaries
 from sync.embedded import EmbeddedPostgres
+from tests.conftest import temporary_folder
+from tests.installation import Installation
 from tests.sync.keeping import NO_TOOLS, answer_of, keeper, pid_of_server, read, write
 
 NAMELESS = 54321
 """A user without a passwd entry, as containers have them."""
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="what root does needs root")
+
+
+@pytest.fixture
+def ram_path() -> Iterator[Path]:
+    """Here, a folder that other users may enter, wherever TMPDIR is."""
+    with temporary_folder(shared=True) as folder:
+        yield folder
 
 
 def needs_user_namespaces() -> None:
@@ -108,10 +117,9 @@ def test_root_can_keep_the_data_at_home(
 
 @as_root
 def test_root_without_namespaces_switches_to_another_user(
-    folder: Path, ram_path: Path, monkeypatch: pytest.MonkeyPatch, start: Callable[..., EmbeddedPostgres]
+    folder: Path, monkeypatch: pytest.MonkeyPatch, start: Callable[..., EmbeddedPostgres]
 ) -> None:
     """The folder becomes that user's, and stays so when namespaces are allowed again."""
-    ram_path.chmod(0o755)
     with monkeypatch.context() as without_tools:
         without_tools.setenv("PATH", NO_TOOLS["PATH"])
         server = start(folder)
@@ -125,10 +133,9 @@ def test_root_without_namespaces_switches_to_another_user(
 
 @as_root
 def test_a_cluster_of_root_is_handed_over_where_namespaces_are_forbidden_later(
-    folder: Path, ram_path: Path, monkeypatch: pytest.MonkeyPatch, start: Callable[..., EmbeddedPostgres]
+    folder: Path, monkeypatch: pytest.MonkeyPatch, start: Callable[..., EmbeddedPostgres]
 ) -> None:
     needs_user_namespaces()
-    ram_path.chmod(0o755)
     server = start(folder)
     write(server.conninfo())
     server.stop()
@@ -156,7 +163,6 @@ def test_binaries_in_a_closed_home_are_copied(
     folder: Path, ram_path: Path, monkeypatch: pytest.MonkeyPatch, start: Callable[..., EmbeddedPostgres]
 ) -> None:
     """A virtual environment in root's home is of no use to the user who runs the server."""
-    ram_path.chmod(0o755)
     home = embedded_binaries.find_binaries()
     closed = ram_path / "root"
     closed.mkdir(mode=0o700)
@@ -175,14 +181,13 @@ def test_binaries_in_a_closed_home_are_copied(
 @as_root
 @pytest.mark.parametrize("env", [{}, NO_TOOLS], ids=["pdeathsig", "without"])
 def test_an_ordinary_user_runs_it_as_it_is(
-    folder: Path, ram_path: Path, env: dict[str, str], start: Callable[..., EmbeddedPostgres]
+    folder: Path, env: dict[str, str], installation: Installation, start: Callable[..., EmbeddedPostgres]
 ) -> None:
     """Nobody special needs nothing special; root may run that user's folder, and leaves it usable."""
-    ram_path.chmod(0o755)
     folder.mkdir()
     nobody = pwd.getpwnam("nobody").pw_uid
     os.chown(folder, nobody, nobody)
-    with keeper(folder, uid=nobody, env=env) as process:
+    with keeper(folder, uid=nobody, installation=installation, env=env) as process:
         write(answer_of(process))
         assert Path(f"/proc/{pid_of_server(folder)}").stat().st_uid == nobody
     assert process.returncode == 0
@@ -190,32 +195,30 @@ def test_an_ordinary_user_runs_it_as_it_is(
     assert read(server.conninfo()) == 42
     assert Path(f"/proc/{pid_of_server(folder)}").stat().st_uid == nobody
     server.stop()
-    with keeper(folder, uid=nobody, env=env) as process:
+    with keeper(folder, uid=nobody, installation=installation, env=env) as process:
         assert read(answer_of(process)) == 42
     assert {path.lstat().st_uid for path in [folder, *folder.rglob("*")]} == {nobody}
 
 
 @as_root
-def test_a_user_without_a_name_gets_one_in_a_namespace(folder: Path, ram_path: Path) -> None:
+def test_a_user_without_a_name_gets_one_in_a_namespace(folder: Path, installation: Installation) -> None:
     """initdb wants a passwd entry, which the user of a container often lacks."""
     needs_user_namespaces()
-    ram_path.chmod(0o755)
     folder.mkdir()
     os.chown(folder, NAMELESS, NAMELESS)
-    with keeper(folder, uid=NAMELESS, env=NO_TOOLS) as process:
+    with keeper(folder, uid=NAMELESS, installation=installation, env=NO_TOOLS) as process:
         assert process.communicate()[1].startswith("unavailable: initdb ended with status 1")
-    with keeper(folder, uid=NAMELESS) as process:
+    with keeper(folder, uid=NAMELESS, installation=installation) as process:
         write(answer_of(process))
         assert Path(f"/proc/{pid_of_server(folder)}").stat().st_uid == NAMELESS
 
 
 @as_root
 def test_another_user_is_told_whose_folder_it_is(
-    folder: Path, ram_path: Path, start: Callable[..., EmbeddedPostgres]
+    folder: Path, installation: Installation, start: Callable[..., EmbeddedPostgres]
 ) -> None:
-    ram_path.chmod(0o755)
     start(folder)
-    with keeper(folder, uid=NAMELESS) as process:
+    with keeper(folder, uid=NAMELESS, installation=installation) as process:
         error = process.communicate()[1]
     assert error.startswith("config: the embedded Postgres can't use")
     assert "Traceback" not in error
