@@ -86,8 +86,6 @@ def create_app(config: Config, *, database: Database | None = None, metrics: Met
 
 def _prepare() -> None:
     request.environ[ENDPOINT] = request.endpoint
-    # The server has de-chunked the body already.
-    request.environ.pop("HTTP_TRANSFER_ENCODING", None)
 
 
 def _refuse_parameters(error: ValidationError) -> Response:

@@ -35,8 +35,7 @@ from sync.writing import MirroredWrites
 FETCH: Final = "git-upload-pack"
 PUSH: Final = "git-receive-pack"
 
-_FETCH_LIMIT: Final = 32 * 2**20  # bytes of wants and haves
-_DRAIN_LIMIT: Final = 256 * 2**20  # bytes of a refused push that are read away, so that git reads our answer
+FETCH_LIMIT: Final = 32 * 2**20  # bytes of wants and haves
 _CHUNK: Final = 64 * 1024
 _MOST_LOGGED: Final = 50  # refs of one push
 _DONE: Final = {Effect.SAVE: "saved", Effect.PUBLISH: "published", Effect.DISCARD: "discarded"}
@@ -113,7 +112,6 @@ def _enter(project: str, service: str) -> tuple[Principal, Store]:
 
 
 def _receive(principal: Principal, store: Store) -> Receipt:
-    read = _reader()
     page = f"{services().config.public_url}/ui/workflows/{{}}/versions/{{}}"
     receiver = Receiver(
         store,
@@ -121,10 +119,7 @@ def _receive(principal: Principal, store: Store) -> Receipt:
         lambda permission: access.may(principal, permission),
         Telling(page.format),
     )
-    try:
-        return receiver.receive(read)
-    finally:
-        _drain(read)
+    return receiver.receive(_reader())
 
 
 def _record(principal: Principal, receipt: Receipt, *, duration_ms: float) -> None:
@@ -197,8 +192,9 @@ def _reader() -> Read:
         while size > 0:
             try:
                 part = stream.read(size)
-            except Exception as error:
-                # Each server has errors of its own for a body that stops short or is framed wrongly.
+            except GitstoreError:
+                raise
+            except Exception as error:  # gzip's, and the system's
                 raise GitstoreError(Code.MALFORMED, "the request ended too early, or is damaged") from error
             if not part:
                 break
@@ -209,25 +205,15 @@ def _reader() -> Read:
     return read
 
 
-def _drain(read: Read) -> None:
-    """Read what is left of a push that was refused early: git sends it all before it reads the answer."""
-    left = _DRAIN_LIMIT
-    try:
-        while left > 0 and (chunk := read(_CHUNK)):
-            left -= len(chunk)
-    except GitstoreError:
-        return  # the connection is gone, and with it the need
-
-
 def _spool(read: Read) -> IO[bytes]:
     """The body as a file, for git to read as its standard input."""
     file = tempfile.TemporaryFile()  # noqa: SIM115 - closed by who serves it
     size = 0
     while chunk := read(_CHUNK):
         size += len(chunk)
-        if size > _FETCH_LIMIT:
+        if size > FETCH_LIMIT:
             file.close()
-            raise too_large("the request has more than", size, _FETCH_LIMIT)
+            raise too_large("the request has more than", size, FETCH_LIMIT)
         file.write(chunk)
     file.seek(0)
     return file

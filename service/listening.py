@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import errno
 import http.client
+import resource
 import socket
 import time
 from contextlib import closing
 from typing import Final
 
 from gitstore.errors import Code, GitstoreError
+from service import logs
 from service.settings import Bind
 
+OPEN_FILES: Final = 5120
+"""Of each process: its connections, and what it opens beside them."""
+
+_SPARE_FILES: Final = 1024
 _BACKLOG: Final = 2048
 _PATIENCE: Final = 1.0  # seconds in which what is left of a killed service lets go of the port
 _TICK: Final = 0.05
@@ -30,6 +36,31 @@ def listen(bind: Bind, setting: str = "GITSTORE_BIND") -> socket.socket:
             if error.errno != errno.EADDRINUSE or time.monotonic() > deadline:
                 raise _refusal(bind, error, setting) from error
         time.sleep(_TICK)
+
+
+def allow_connections() -> None:
+    """Raise this process's limit of open files, which its children inherit, as far as it is needed.
+
+    A lower hard limit is logged: each process that serves then takes fewer connections.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = OPEN_FILES if hard == resource.RLIM_INFINITY else min(OPEN_FILES, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    if wanted < OPEN_FILES:
+        logs.action(
+            "few_open_files",
+            level="warning",
+            limit=wanted,
+            advice=f"raise the hard limit of open files (ulimit -Hn) to {OPEN_FILES}",
+        )
+
+
+def connections() -> int:
+    """How many connections a process may hold within its limit of open files."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = OPEN_FILES if soft == resource.RLIM_INFINITY else min(OPEN_FILES, soft)
+    return max(most - _SPARE_FILES, 64)
 
 
 def bound(bind: Bind, listener: socket.socket) -> Bind:

@@ -1,4 +1,4 @@
-"""Around every request: its id, its time limit, its log line and figures, and headers for browsers.
+"""Around every request: its id, its log line and figures, and headers for browsers.
 
 A WSGI application around Flask's, so that nothing is left out, and so that the line is told when the last
 byte of the answer is.
@@ -21,8 +21,6 @@ from service.metrics import Metrics
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
-BODY_SECONDS: Final = 15
-GIT_SECONDS: Final = 60
 _PUSH_SHARE: Final = 4  # a push may hold many definitions
 ENDPOINT: Final = "gitstore.endpoint"
 """Where in the WSGI environment Flask leaves the name of the route."""
@@ -52,7 +50,6 @@ class Around:
         started = time.perf_counter()
         facts: dict[str, Any] = {"request_id": request_id_from(environ.get("HTTP_X_REQUEST_ID"))}
         environ[FACTS] = facts
-        _limit_time(environ)
         status = 500
 
         def start(line: str, headers: list[tuple[str, str]], *rest: Any) -> Callable[[bytes], object]:
@@ -86,13 +83,6 @@ class Around:
         except BaseException:
             finish()
             raise
-
-
-def _limit_time(environ: WSGIEnvironment) -> None:
-    """Let a client that stalls in its body free this thread again."""
-    connection = environ.get("gunicorn.socket")
-    if connection is not None:
-        connection.settimeout(GIT_SECONDS if _is_git(environ) else BODY_SECONDS)
 
 
 def _is_git(environ: WSGIEnvironment) -> bool:

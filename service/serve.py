@@ -1,11 +1,11 @@
 """`gitstore serve`: everything that has to be there before the first request, then the watch over it.
 
-    data folder; socket; gunicorn, loading; Postgres; migrations; project and token; gunicorn, serving;
+    data folder; socket; web server, loading; Postgres; migrations; project and token; web server, serving;
     the greeting; the worker
 
-The processes: this one, and as its children the embedded Postgres, gunicorn (service/web.py), which forks
-the workers that serve, and `gitstore worker`. Killed at any point, all of them end, and the next start finds
-everything.
+The processes: this one, and as its children the embedded Postgres, the web server (service/web.py), which
+forks the processes that serve, and `gitstore worker`. Killed at any point, all of them end, and the next
+start finds everything.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from gitstore.errors import Code, GitstoreError
 from service import logs
 from service.config import METRICS_FOLDER, Config, misspelt
 from service.greeting import greeting, unused_slug
-from service.listening import answers, bound, listen
+from service.listening import allow_connections, answers, bound, listen
 from service.metrics_folder import metrics_folder
 from service.projects import Projects, make_data_folder
 from service.secret_key import checked_sealer
@@ -66,8 +66,10 @@ def serve(config: Config, out: TextIO, *, web: Sequence[str] = WEB, worker: Sequ
                 start_worker = partial(
                     start_child, (*worker, "--parent", str(os.getpid())), service.environment
                 )
-                supervisor = Supervisor(signals, service.postgres, service.web, start_worker)
+                start_web = partial(_restarted_web, service, web)
+                supervisor = Supervisor(signals, service.postgres, service.web, start_web, start_worker)
                 stack.callback(supervisor.stop)
+                stack.callback(service.listener.close)  # first: who connects while it stops is refused
                 _wait_until_ready(service)
         except Stopped:
             return 0
@@ -75,10 +77,10 @@ def serve(config: Config, out: TextIO, *, web: Sequence[str] = WEB, worker: Sequ
         with suppress(OSError):  # nobody reads it
             out.write(greeting(service.config, service.setup, service.slug, terminal=out.isatty()))
             out.flush()
-        status = supervisor.watch()
+        supervisor.watch()
         logs.action("stopping")
     logs.action("stopped")
-    return status
+    return 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +88,7 @@ class _Service:
     """What was begun; `config` names the Postgres and the port that are used."""
 
     config: Config
+    listener: socket.socket
     web: subprocess.Popen[bytes]
     postgres: EmbeddedPostgres | None
     setup: Setup
@@ -110,7 +113,9 @@ def _begin(config: Config, stack: ExitStack, web: Sequence[str]) -> _Service:
     if config.metrics_bind is not None:
         metrics_listener = stack.enter_context(listen(config.metrics_bind, "GITSTORE_METRICS_BIND"))
         config = replace(config, metrics_bind=bound(config.metrics_bind, metrics_listener))
-    child = _start_web(config, listener, stack, web)
+    allow_connections()
+    child = _start_web(config, listener, web)
+    stack.callback(end_at_once, child)
     postgres = None
     database_url = config.database_url
     if database_url is None:
@@ -127,18 +132,20 @@ def _begin(config: Config, stack: ExitStack, web: Sequence[str]) -> _Service:
     _tell(child, database_url)
     if metrics_listener is not None:
         _serve_metrics(config, metrics_listener, stack)
-    return _Service(config, child, postgres, setup, slug)
+    return _Service(config, listener, child, postgres, setup, slug)
 
 
-def _start_web(
-    config: Config, listener: socket.socket, stack: ExitStack, web: Sequence[str]
-) -> subprocess.Popen[bytes]:
-    """Let gunicorn load the application, which takes as long as Postgres does."""
+def _start_web(config: Config, listener: socket.socket, web: Sequence[str]) -> subprocess.Popen[bytes]:
+    """Let the web server load the application, which takes as long as Postgres does."""
     descriptor = listener.fileno()
     arguments = (*web, str(os.getpid()), str(descriptor))
-    child = start_child(arguments, _environment(config), stdin=subprocess.PIPE, keep=[descriptor])
-    stack.callback(end_at_once, child)
-    listener.close()  # when gunicorn ends, nothing listens any more
+    return start_child(arguments, _environment(config), stdin=subprocess.PIPE, keep=[descriptor])
+
+
+def _restarted_web(service: _Service, web: Sequence[str]) -> subprocess.Popen[bytes]:
+    """A web server in the place of one that ended, on the same socket."""
+    child = _start_web(service.config, service.listener, web)
+    _tell(child, service.config.database_url or "")
     return child
 
 
@@ -160,7 +167,7 @@ def _environment(config: Config) -> dict[str, str]:
 
 
 def _tell(child: subprocess.Popen[bytes], database_url: str) -> None:
-    """Let gunicorn begin to serve."""
+    """Let the web server begin to serve."""
     if child.stdin is not None:
         with suppress(BrokenPipeError):  # it has ended, and that is noticed next
             child.stdin.write(json.dumps(database_url).encode() + b"\n")
@@ -171,7 +178,7 @@ def _wait_until_ready(service: _Service) -> None:
     deadline = time.monotonic() + _READY_SECONDS
     while not answers(service.config.bind, _ANSWER_SECONDS):
         if (status := service.web.poll()) is not None:
-            raise GitstoreError(Code.UNAVAILABLE, f"gunicorn ended with status {status}: see the log above")
+            raise GitstoreError(Code.UNAVAILABLE, f"the web server ended with {status}: see the log")
         if time.monotonic() > deadline:
             raise GitstoreError(Code.UNAVAILABLE, f"no answer from the service after {_READY_SECONDS:g} s")
         time.sleep(_TICK)

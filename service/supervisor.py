@@ -1,8 +1,8 @@
 """The children of `gitstore serve`, and what becomes of them.
 
-gunicorn's end is the end of everything; the worker and the embedded Postgres are started again. SIGTERM,
-SIGHUP and Ctrl-C stop them in order: gunicorn and the worker, then Postgres. The children are in sessions of
-their own, so that a terminal's Ctrl-C reaches this process alone.
+A child that ends is started again: the web server, the worker, the embedded Postgres. SIGTERM, SIGHUP and
+Ctrl-C stop them in order: the web server and the worker, then Postgres. The children are in sessions of their
+own, so that a terminal's Ctrl-C reaches this process alone.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ GRACEFUL_SECONDS: Final = 30
 
 _TICK: Final = 0.05
 _WORKER_SECONDS: Final = 10.0  # that the worker may take to end
-_MORE_SECONDS: Final = 5.0  # that gunicorn may take beyond its grace
+_MORE_SECONDS: Final = 5.0  # that the web server may take beyond its grace
 _LONGEST_PAUSE: Final = 30.0
 _STEADY_SECONDS: Final = 60.0  # after which a child counts as running well
 _IMPATIENT_SECONDS: Final = 1.0  # one Ctrl-C may come twice, by way of `uv run`
@@ -138,32 +138,30 @@ def end_at_once(child: subprocess.Popen[bytes]) -> None:
 
 @dataclass
 class Supervisor:
-    """Watches over the children until a signal comes, or gunicorn ends."""
+    """Watches over the children until a signal comes."""
 
     signals: Signals
     postgres: Postgres | None
     web: subprocess.Popen[bytes]
+    start_web: Callable[[], subprocess.Popen[bytes]]
     start_worker: Callable[[], subprocess.Popen[bytes]]
     worker: subprocess.Popen[bytes] | None = None
+    _web_retry: Retry = field(default_factory=Retry)
     _worker_retry: Retry = field(default_factory=Retry)
     _postgres_retry: Retry = field(default_factory=Retry)
 
-    def watch(self) -> int:
-        """The exit status of the service."""
+    def watch(self) -> None:
+        """Until a signal comes. Clients that connect while there is no web server wait for the next one."""
         self._worker_retry.due = 0.0
         while not self.signals.stop:
-            status = self.web.poll()
-            if status is not None:
-                logs.action("web_ended", level="error", status=status, consequence="the service stops")
-                return 1
             now = time.monotonic()
+            self._look_after_web(now)
             self._look_after_worker(now)
             try:
                 self._look_after_postgres(now)
             except Stopped:
                 break
             time.sleep(_TICK)
-        return 0
 
     def stop(self) -> None:
         """End the children: requests are finished, for at most GRACEFUL_SECONDS; then Postgres is stopped."""
@@ -175,6 +173,14 @@ class Supervisor:
             self._end("worker", self.worker, _WORKER_SECONDS)
         if self.postgres is not None:
             self.postgres.stop()
+
+    def _look_after_web(self, now: float) -> None:
+        if (status := self.web.poll()) is not None and self._web_retry.due is None:
+            logs.action("web_ended", level="error", status=status)
+            self._web_retry.after_end(now)
+        if self._web_retry.is_due(now):
+            self._web_retry.begin(now)
+            self.web = self.start_web()
 
     def _look_after_worker(self, now: float) -> None:
         if self.worker is not None and self.worker.poll() is not None:

@@ -43,7 +43,7 @@ def read_json(request: Request, model: type[M], limits: Limits) -> M:
 
     Raises `malformed` with every problem, `unsupported_media_type` or `too_large`.
     """
-    raw = read_body(request, _most(limits))
+    raw = read_body(request, most_json(limits))
     if not raw:
         return validated(model, {})
     if request.mimetype != JSON:
@@ -59,7 +59,7 @@ def read_draft(request: Request, limits: Limits, model: type[M]) -> tuple[Conten
     if request.mimetype in YAML:
         raw = read_body(request, limits.definition)
         return Content(raw=raw, json=False), validated(model, {})
-    raw = read_body(request, _most(limits))
+    raw = read_body(request, most_json(limits))
     if not raw:
         return None, validated(model, {})
     if request.mimetype != JSON:
@@ -126,7 +126,8 @@ def _escape(found: re.Match[str]) -> str:
     return "~0" if found[0] == "~" else "~1"
 
 
-def _most(limits: Limits) -> int:
+def most_json(limits: Limits) -> int:
+    """The most bytes of a JSON body."""
     return _ESCAPED * limits.definition + SLACK
 
 
@@ -141,11 +142,14 @@ def read_body(request: Request, most: int) -> bytes:
     if told is not None and told > most:
         raise too_large("the body has", told, most)
     # Werkzeug cuts a body off at its limit without a word, and takes one that ended early for complete, where
-    # the server says that it ends bodies itself (as gunicorn does). So one byte more, and then both checks.
+    # the server says that it ends bodies itself (as service/bridge.py does). So one byte more, and then both
+    # checks.
     request.max_content_length = most + 1
     try:
         raw = request.get_data(cache=False)
-    except Exception as error:  # the server's own, such as gunicorn's about chunks
+    except GitstoreError:
+        raise
+    except Exception as error:
         raise GitstoreError(Code.MALFORMED, "the body is damaged, or took too long to come") from error
     if len(raw) > most:
         raise too_large("the body has more than", most, most)

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from flask import Response, redirect, request
 
 from gitstore.errors import Code, GitstoreError
-from gitstore.model import Permission
+from gitstore.model import Limits, Permission
 from service import auth
 from service.access import authorize, may
 from service.context import Caller, admit, note, origin, services
@@ -79,9 +79,14 @@ def enter(permission: Permission, what: str) -> Visit:
     return Visit(Caller(here, principal, origin(principal, "page")), session)
 
 
+def most_form(limits: Limits) -> int:
+    """The most bytes of a form: each byte of a definition may be three in it (%0A)."""
+    return 3 * limits.definition + SLACK
+
+
 def limit_form() -> None:
-    """Before a form is read: each byte of a definition may be three in it (%0A)."""
-    most = 3 * services().config.limits.definition + SLACK
+    """Limit the form of this request, before it is read."""
+    most = most_form(services().config.limits)
     request.max_content_length = request.max_form_memory_size = most
 
 

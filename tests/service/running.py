@@ -133,6 +133,11 @@ class Running:
         until(one)
         return found[0]
 
+    def children(self, pid: int) -> list[int]:
+        """The pids of the children of the process `pid`."""
+        self.tree()
+        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
     def gone(self) -> bool:
         """Whether none of the processes seen below this one lives on."""
         return not any(alive(pid) for pid in self._seen)

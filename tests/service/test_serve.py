@@ -158,12 +158,24 @@ def test_a_postgres_that_dies_is_started_again(embedded: Running) -> None:
     assert embedded.stop() == 0
 
 
-def test_without_http_there_is_no_service(given: Running) -> None:
-    """Where gunicorn itself dies, everything ends, with status 1 and a line that says why."""
-    os.kill(given.child("service.web"), signal.SIGKILL)
-    assert given.process.wait(60) == 1
+def test_a_web_server_that_dies_is_started_again(given: Running) -> None:
+    """On the same socket: a client that connects meanwhile waits for the next one."""
+    web = given.child("import main")
+    os.kill(web, signal.SIGKILL)
+    assert get(given.url) == b"here\n"
+    assert given.child("import main") != web
     assert "web_ended" in given.log
-    until(given.gone)
+    assert given.stop() == 0
+
+
+def test_a_process_that_serves_and_dies_is_replaced(given: Running) -> None:
+    """Its parent stays."""
+    web = given.child("import main")
+    (serving,) = given.children(web)
+    os.kill(serving, signal.SIGKILL)
+    assert get(given.url) == b"here\n"
+    until(lambda: given.children(web) not in ([], [serving]))
+    assert "web_process_ended" in given.log
 
 
 def test_an_application_that_does_not_load_ends_the_start(
@@ -174,7 +186,7 @@ def test_an_application_that_does_not_load_ends_the_start(
     with running(folder, broken, DATABASE_URL=make_database()) as service:
         assert service.process.wait(60) == 1
         assert "has no attribute 'nothing'" in service.log
-        assert "gunicorn ended with status" in service.log
+        assert "the web server ended with" in service.log
 
 
 def test_a_taken_port_is_told_before_anything_is_started(folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""Through a real gunicorn on a real socket: what only a server shows."""
+"""Through the real server on a real socket: what only a server shows."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ ROOT = Path(__file__).parents[3]
 BODY_SECONDS = 1
 SERVE = f"""
 import sys; sys.path.insert(0, {str(ROOT)!r})
-from service import logs, requests
+from service import admission, logs
 from service.app import create_app
 from service.config import Config
 from service.web import Web
-requests.BODY_SECONDS = {BODY_SECONDS}
+admission.BODY_SECONDS = {BODY_SECONDS}
 logs.configure("json")
-Web(Config.from_env(), int(sys.argv[1]), create_app).run()
+sys.exit(Web(Config.from_env(), int(sys.argv[1]), create_app).run())
 """
 
 

@@ -318,7 +318,7 @@ def test_a_chunked_body_has_the_same_limit(house: House, quiet: str, size: int, 
     headers = Headers(signed(body))
     sent = EnvironBuilder(path=f"/hooks/{quiet}", method="POST", headers=headers).get_environ()
     sent.pop("CONTENT_LENGTH", None)
-    sent |= {"wsgi.input": BytesIO(body), "wsgi.input_terminated": True}  # as gunicorn de-chunks it
+    sent |= {"wsgi.input": BytesIO(body), "wsgi.input_terminated": True}  # as the server de-chunks it
     answer = WsgiResponse.from_app(house.app, sent)
     assert answer.status_code == status, answer.get_data(as_text=True)
     if status == 413:

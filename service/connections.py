@@ -1,0 +1,275 @@
+"""The connections of one serving process: their deadlines, and which one goes when there are too many.
+
+A `Connection` wraps uvicorn's protocol and uses nothing but asyncio's own interface. It knows for what the
+connection waits: for the head of a request, for a body, for the client to read the answer, or for us. The
+first three have a deadline, so a client that stalls costs a socket for a while, and never a thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Any, Final, cast
+
+from service import logs
+
+HEAD_SECONDS: Final = 15.0
+"""From the opening of a connection, or from an answer, to the next complete head of a request."""
+SLOWEST: Final = 1024
+"""Bytes per second that a client has to send, or to read, on average, beyond a grace period."""
+MOST_HEAD: Final = 64 * 1024
+"""Bytes of the head of a request."""
+MOST_UNSENT: Final = 128 * 2**20
+"""Bytes of answers that a process holds for slow readers."""
+
+_UNREAD: Final = int(HEAD_SECONDS) * SLOWEST  # bytes that asyncio may still hold when an answer is complete
+_SWEEP_SECONDS: Final = 1.0
+_TOO_LARGE: Final = (
+    b"HTTP/1.1 431 Request Header Fields Too Large\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+)
+
+
+class Connections:
+    """The open connections of a process. Beyond `most`, the one that has waited longest is closed."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._open: dict[Any, Connection] = {}
+        self._waiting: OrderedDict[Connection, None] = OrderedDict()  # the one that has waited longest first
+        self._unsent = 0
+        self._stalled = self._evicted = 0
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def at(self, address: Any) -> Connection | None:
+        """The connection of the client at (host, port), unless it has ended."""
+        return self._open.get(tuple(address))
+
+    def opened(self, connection: Connection) -> None:
+        self._open[connection.address] = connection
+        self.wait(connection)
+        if len(self._open) > self._most:
+            self._evict(next(iter(self._waiting)))
+
+    def closed(self, connection: Connection) -> None:
+        self._open.pop(connection.address, None)
+        self._waiting.pop(connection, None)
+        self.hold(connection, 0)
+
+    def wait(self, connection: Connection) -> None:
+        """From now on, the connection waits for its client."""
+        self._waiting[connection] = None
+        self._waiting.move_to_end(connection)
+
+    def work(self, connection: Connection) -> None:
+        """From now on, the client waits for us."""
+        self._waiting.pop(connection, None)
+
+    def hold(self, connection: Connection, size: int) -> None:
+        """`size` bytes are held in memory until the client has read its answer."""
+        self._unsent += size - connection.unsent
+        connection.unsent = size
+        while self._unsent > MOST_UNSENT:
+            slowest = next((waiting for waiting in self._waiting if waiting.unsent), connection)
+            self._evict(slowest)
+
+    async def watch(self) -> None:
+        """Close, once a second, the connections whose deadline has passed; log how many."""
+        clock = asyncio.get_running_loop().time
+        while True:
+            await asyncio.sleep(_SWEEP_SECONDS)
+            now = clock()
+            for connection in [waiting for waiting in self._waiting if waiting.deadline < now]:
+                self._stalled += 1
+                connection.expire()
+            if self._stalled or self._evicted:
+                logs.action("connections_closed", stalled=self._stalled, evicted=self._evicted or None)
+                self._stalled = self._evicted = 0
+
+    def _evict(self, connection: Connection) -> None:
+        self._evicted += 1
+        self.closed(connection)  # asyncio reports it later
+        connection.abort()
+
+
+class Connection(asyncio.Protocol):
+    """One connection. `inner` is the protocol that speaks HTTP."""
+
+    def __init__(self, inner: asyncio.Protocol, connections: Connections) -> None:
+        self._inner = inner
+        self._connections = connections
+        self._clock = asyncio.get_running_loop().time
+        self._writable = asyncio.Event()
+        self._writable.set()
+        self._in_request = False
+        self._whole = False
+        self._receiving = False
+        self._lingering = False
+        self._head = 0
+        self._ended = False
+        self.reading: asyncio.Timeout | None = None
+        """Ends the wait for more of a body."""
+        self.address: Any = None
+        self.deadline = self._clock() + HEAD_SECONDS
+        self.unsent = 0
+        self.lost = False
+
+    # What asyncio calls
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+        self._transport.set_write_buffer_limits(high=_UNREAD)
+        self.address = tuple(transport.get_extra_info("peername", ())[:2])
+        self._inner.connection_made(_Lingering(self._transport, self._close))
+        self._connections.opened(self)
+
+    def data_received(self, data: bytes) -> None:
+        if self._lingering:
+            return
+        if not self._in_request:
+            if self._head > MOST_HEAD:
+                self._transport.write(_TOO_LARGE)
+                self._linger()
+                return
+            self._head += len(data)
+        self._receiving = True
+        self._inner.data_received(data)
+        self._receiving = False
+
+    def eof_received(self) -> bool | None:
+        """A client that has sent everything may still read: its answer is sent before the connection ends."""
+        self._ended = True
+        if self._lingering or not self._in_request:
+            return None
+        self.interrupt()
+        return True
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self.lost = True
+        self._writable.set()
+        self._connections.closed(self)
+        self._inner.connection_lost(error)
+
+    def pause_writing(self) -> None:
+        self._writable.clear()
+        self._inner.pause_writing()
+
+    def resume_writing(self) -> None:
+        self._writable.set()
+        self._inner.resume_writing()
+
+    # What the bridge calls
+
+    @property
+    def ended(self) -> bool:
+        """Whether the client has closed its side: no more of a body comes."""
+        return self._ended
+
+    def begin(self, seconds: float) -> None:
+        """A head is complete; its body, if any, may take `seconds`, and more the more of it comes."""
+        self._in_request, self._whole = True, False
+        self.deadline = self._clock() + seconds
+
+    def got(self, size: int) -> None:
+        """`size` bytes of the body have come."""
+        self.deadline += size / SLOWEST
+
+    def work(self, *, whole: bool) -> None:
+        """Nothing more is read of the request: it waits for its turn, and for its answer."""
+        self._whole = whole
+        self._connections.work(self)
+
+    def end(self) -> None:
+        """The answer is complete."""
+        self._in_request, self._head = False, 0
+        self.deadline = self._clock() + HEAD_SECONDS
+        if not self.lost:
+            self._connections.wait(self)
+            self._connections.hold(self, 0)
+            if self._ended:
+                asyncio.get_running_loop().call_soon(self._close_unless_in_request)
+
+    async def sent(self, unsent: int) -> None:
+        """Wait until the client has read what was sent. `unsent` bytes are held for it meanwhile."""
+        if self._writable.is_set():
+            return
+        self.deadline = self._clock() + HEAD_SECONDS + _UNREAD / SLOWEST
+        self._connections.wait(self)
+        self._connections.hold(self, unsent)
+        await self._writable.wait()
+        self._connections.work(self)
+
+    def expire(self) -> None:
+        """The deadline has passed."""
+        if self.reading is not None:
+            self.interrupt()
+        else:
+            self.abort()
+
+    def interrupt(self) -> None:
+        """End the wait for more of the body, if there is one."""
+        if self.reading is not None and not self.reading.expired():
+            self.reading.reschedule(0)
+
+    def abort(self) -> None:
+        self._transport.abort()
+
+    def _close_unless_in_request(self) -> None:
+        if not self._in_request:
+            self._transport.close()
+
+    def _close(self) -> None:
+        """Close the connection; where the client may still be sending, only our side (RFC 9112 section 9.6).
+
+        Closed with unread data, it would be reset, and the client might not see the answer.
+        """
+        unread = (self._in_request and not self._whole) or self._receiving  # or else not HTTP
+        if unread and not self._ended:
+            self._linger()
+        else:
+            self._transport.close()
+
+    def _linger(self) -> None:
+        self._lingering = True
+        self._transport.write_eof()
+        self._transport.resume_reading()
+
+
+class _Lingering(asyncio.Transport):
+    """`transport`, but for how it is closed."""
+
+    def __init__(self, transport: asyncio.Transport, close: Callable[[], None]) -> None:
+        super().__init__()
+        self._transport = transport
+        self._close = close
+        self._closing = False
+
+    def close(self) -> None:
+        self._closing = True
+        self._close()
+
+    def is_closing(self) -> bool:
+        return self._closing or self._transport.is_closing()
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        if data:
+            self._transport.write(data)
+
+    def abort(self) -> None:
+        self._transport.abort()
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        return self._transport.get_extra_info(name, default)
+
+    def pause_reading(self) -> None:
+        self._transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        self._transport.resume_reading()
+
+
+def wrapped(http: Callable[..., asyncio.Protocol], connections: Connections) -> Callable[..., Connection]:
+    """A factory of protocols like `http`, each of them wrapped in a Connection."""
+    return lambda **arguments: Connection(http(**arguments), connections)

@@ -1,0 +1,355 @@
+"""The web server in front of a small WSGI application: clients that stall, limits, and the rules of HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from service import connections
+from service.bridge import FREE, Allowance
+from service.web import Server
+from tests.bench.stalled import KINDS, stalling
+from tests.service.running import until
+
+PIECE = b"x" * 65_536
+CREDENTIAL = "Authorization: known"
+
+
+@dataclass
+class Site:
+    """A WSGI application, and what it has seen."""
+
+    go: threading.Event = field(default_factory=threading.Event)
+    order: list[str] = field(default_factory=list)
+    seen: dict[str, Any] = field(default_factory=dict)
+    made: int = 0
+    closed: int = 0
+
+    def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        path = environ["PATH_INFO"]
+        self.order.append(path)
+        self.seen = environ
+        if path == "/stream":
+            start_response("200 OK", [("Content-Type", "text/plain")])
+            return self.stream()
+        if path == "/large":
+            start_response("200 OK", [("Content-Length", str(64 * len(PIECE)))])
+            return [PIECE * 64]
+        if path == "/wait":
+            self.go.wait(20)
+        if path == "/fails":
+            raise ValueError(path)
+        if path == "/304":
+            start_response("304 Not Modified", [("ETag", '"x"')])
+            return []
+        body = f"{len(environ['wsgi.input'].read()) if path == '/read' else path}".encode()
+        start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", str(len(body)))])
+        return [body]
+
+    def stream(self) -> Iterator[bytes]:
+        try:
+            for number in range(10_000):
+                if number == 1:
+                    self.go.wait(20)
+                self.made += 1
+                yield PIECE
+        finally:
+            self.closed += 1
+
+
+@dataclass
+class Client:
+    """Raw HTTP to the server."""
+
+    site: Site
+    address: tuple[str, int]
+
+    def open(self) -> socket.socket:
+        return socket.create_connection(self.address, timeout=20)
+
+    def send(self, *parts: bytes | str, finish: bool = False) -> bytes:
+        """Everything that comes back until the server closes the connection."""
+        with self.open() as connection:
+            for part in parts:
+                connection.sendall(part.encode("latin-1") if isinstance(part, str) else part)
+            if finish:
+                connection.shutdown(socket.SHUT_WR)
+            return rest(connection)
+
+    def get(self, path: str) -> bytes:
+        return self.send(request(f"GET {path}"))
+
+
+def request(line: str, *headers: str, close: bool = True) -> str:
+    ends = ["Connection: close"] if close else []
+    return "\r\n".join([f"{line} HTTP/1.1", "Host: x", *headers, *ends, "", ""])
+
+
+def rest(connection: socket.socket) -> bytes:
+    got = b""
+    while part := connection.recv(65_536):
+        got += part
+    return got
+
+
+@contextmanager
+def serving(*, threads: int = 1, most: int = 1000) -> Iterator[Client]:
+    """A server of its own, in a thread; with a credential, a client may send 1 MiB."""
+    site = Site()
+    allowance = {"known": Allowance(2**20, 2**20)}
+    server = Server(
+        site, lambda environ: allowance.get(environ.get("HTTP_AUTHORIZATION", "")), threads=threads, most=most
+    )
+    with socket.create_server(("127.0.0.1", 0), backlog=2048) as listener:
+        serve = server.serve(os.dup(listener.fileno()), lambda: None)
+        running = threading.Thread(target=lambda: asyncio.run(serve))
+        running.start()
+        try:
+            yield Client(site, listener.getsockname())
+        finally:
+            site.go.set()
+            server.stop()
+            running.join(60)
+            assert not running.is_alive()
+
+
+@pytest.fixture
+def client(monkeypatch: pytest.MonkeyPatch) -> Iterator[Client]:
+    monkeypatch.setattr(connections, "_SWEEP_SECONDS", 0.05)
+    with serving() as found:
+        yield found
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_clients_that_stall_hold_up_no_other(client: Client, kind: str) -> None:
+    """200 of each kind, and a single thread."""
+    client.site.go.set()
+    with stalling(kind, 200, client.address):
+        for number in range(20):
+            assert client.get(f"/{number}").endswith(b"\r\n\r\n/%d" % number)
+
+
+@pytest.mark.parametrize("sent", ["", "GET / HT", "GET / HTTP/1.1\r\nHost: x\r\nX: "])
+def test_a_head_that_stalls_is_let_go(client: Client, monkeypatch: pytest.MonkeyPatch, sent: str) -> None:
+    """Also one that trickles, and one that is kept alive without another request."""
+    monkeypatch.setattr(connections, "HEAD_SECONDS", 0.3)
+    assert client.send(sent) == b""
+    with client.open() as connection:
+        connection.settimeout(0.01)
+        with pytest.raises(OSError, match=r"reset|pipe"):
+            trickle(connection)
+    assert client.send(request("GET /a", close=False)).endswith(b"/a")
+
+
+def trickle(connection: socket.socket) -> None:
+    while True:
+        connection.sendall(b"x")
+        time.sleep(0.05)
+
+
+def test_a_body_that_stalls_is_let_go(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is answered, and the application never sees it."""
+    monkeypatch.setattr("service.admission.BODY_SECONDS", 0.2)
+    for part in ("Content-Length: 9\r\n\r\nabc", "Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n"):
+        answer = client.send(f"POST /read HTTP/1.1\r\nHost: x\r\n{part}")
+        assert answer.startswith(b"HTTP/1.1 400 ")
+        assert b'"code": "malformed"' in answer
+    assert client.site.order == []
+
+
+def test_when_there_are_too_many_the_one_that_waits_longest_goes() -> None:
+    """Idle connections do not keep others out, wherever they come from; a request at work is left alone."""
+    with serving(threads=2, most=20) as client, ExitStack() as idle, client.open() as busy:
+        busy.sendall(request("GET /wait").encode())
+        until(lambda: client.site.order == ["/wait"])
+        held = [idle.enter_context(client.open()) for _ in range(60)]
+        assert client.get("/a").endswith(b"/a")
+        assert held[0].recv(1) == b""
+        held[-1].sendall(request("GET /b").encode())
+        assert rest(held[-1]).endswith(b"/b")
+        client.site.go.set()
+        assert rest(busy).endswith(b"/wait")
+
+
+def test_requests_are_served_in_order_of_arrival(client: Client) -> None:
+    """Whatever connection they come on."""
+    with ExitStack() as stack:
+        sockets = [stack.enter_context(client.open()) for _ in range(6)]
+        sockets[0].sendall(request("GET /wait").encode())
+        until(lambda: client.site.order == ["/wait"])
+        for number, connection in enumerate(sockets[1:]):
+            connection.sendall(request(f"GET /{number}").encode())
+            time.sleep(0.02)  # two sockets that become ready at once have no order
+        client.site.go.set()
+        assert all(rest(connection) for connection in sockets)
+    assert client.site.order == ["/wait", "/0", "/1", "/2", "/3", "/4"]
+
+
+@pytest.mark.parametrize("expect", [[], ["Expect: 100-continue"]])
+def test_a_large_body_needs_a_credential(client: Client, expect: list[str]) -> None:
+    """Without, the application sees the head alone, and the client is not asked to go on."""
+    size = FREE + 1
+    chunks = b"%x\r\n%s\r\n0\r\n\r\n" % (size, b"x" * size)
+    for headers, body in (
+        ([f"Content-Length: {size}"], b"x" * size),
+        (["Transfer-Encoding: chunked"], chunks),
+    ):
+        head = request("POST /any", *headers, *expect)
+        sent = (head,) if expect and "Length" in headers[0] else (head, body)
+        answer = client.send(*sent)
+        assert answer.endswith(b"\r\n\r\n/any"), answer
+        if "Length" in headers[0]:
+            assert b"100 Continue" not in answer
+        answer = client.send(request("POST /read", *headers, CREDENTIAL, *expect), body)
+        assert answer.endswith(b"\r\n\r\n%d" % size), answer
+        assert (b"100 Continue" in answer) == bool(expect)
+        assert client.site.seen["CONTENT_LENGTH"] == str(size)
+        assert "HTTP_TRANSFER_ENCODING" not in client.site.seen
+
+
+def test_what_is_not_to_be_sent_can_not_be_read(client: Client) -> None:
+    """An application that tries is told why, and its client has an answer."""
+    answer = client.send(request("POST /read", f"Content-Length: {FREE + 1}"))
+    assert answer.startswith(b"HTTP/1.1 500 ")  # this application does not handle it
+
+
+def test_a_body_beyond_its_allowance_is_read_away(client: Client) -> None:
+    """Up to a limit: the client sends all of it before it reads the answer."""
+    size = 3 * 2**19
+    answer = client.send(request("POST /read", f"Content-Length: {size}", CREDENTIAL), b"x" * size)
+    assert answer.endswith(b"\r\n\r\n%d" % (2**20 + 1))
+
+
+def test_a_half_closed_client_has_its_answer(client: Client) -> None:
+    """Where its request is complete; and is told where it is not."""
+    assert client.send(request("GET /a", close=False), finish=True).endswith(b"/a")
+    answer = client.send(request("POST /read", "Content-Length: 9", close=False), b"abc", finish=True)
+    assert b"the body ended after 3 of 9 bytes" in answer
+
+
+def test_an_answer_is_streamed(client: Client) -> None:
+    """What is there is sent before the rest is made."""
+    with client.open() as connection:
+        connection.sendall(request("GET /stream").encode())
+        assert connection.recv(65_536).startswith(b"HTTP/1.1 200 OK")
+        assert client.site.made == 1
+
+
+def test_a_reader_that_is_slow_is_waited_for_without_a_thread(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No more is made than its buffers hold, and when it reads nothing for long, it is let go."""
+    client.site.go.set()
+    with client.open() as connection:
+        connection.sendall(request("GET /stream").encode())
+        until(lambda: client.site.made > 10)
+        made = -1
+        while made != client.site.made:
+            made = client.site.made
+            time.sleep(0.3)
+        assert made < 1000
+        assert client.get("/a").endswith(b"/a")
+        assert client.site.closed == 0
+        monkeypatch.setattr(connections, "HEAD_SECONDS", -15.0)
+        for _ in range(200):
+            connection.recv(65_536)
+        until(lambda: client.site.closed == 1)
+
+
+def test_a_client_that_goes_away_ends_its_answer(client: Client) -> None:
+    client.site.go.set()
+    with client.open() as connection:
+        connection.sendall(request("GET /stream").encode())
+        connection.recv(1)
+    until(lambda: client.site.closed == 1)
+    assert client.site.made < 1000
+
+
+def test_answers_that_are_not_read_are_bounded(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of all that a process holds; the one that has waited longest goes."""
+    monkeypatch.setattr(connections, "MOST_UNSENT", 5 * 64 * len(PIECE))
+    with ExitStack() as stack:
+        held = [stack.enter_context(client.open()) for _ in range(12)]
+        for connection in held:
+            connection.sendall(request("GET /large").encode())
+        until(lambda: client.site.order == ["/large"] * 12)
+        assert client.get("/a").endswith(b"/a")
+        whole = 64 * len(PIECE)
+        assert len(rest(held[0])) < whole
+        assert len(rest(held[-1])) > whole
+
+
+def test_requests_may_be_pipelined(client: Client) -> None:
+    sent = request("GET /a", close=False) + request("GET /b", close=False) + request("GET /c")
+    answer = client.send(sent)
+    assert [part for part in (b"/a", b"/b", b"/c") if part in answer] == [b"/a", b"/b", b"/c"]
+    assert answer.count(b"HTTP/1.1 200 OK") == 3
+
+
+def test_some_answers_have_no_body(client: Client) -> None:
+    for line in ("HEAD /a", "GET /304"):
+        head, _, body = client.send(request(line)).partition(b"\r\n\r\n")
+        assert head
+        assert body == b""
+
+
+def test_an_error_is_500_and_no_more(client: Client) -> None:
+    answer = client.get("/fails")
+    assert answer.startswith(b"HTTP/1.1 500 ")
+    assert b"ValueError" not in answer
+    assert client.get("/a").endswith(b"/a")
+
+
+@pytest.mark.parametrize(
+    ("sent", "status"),
+    [
+        ("GET\r\n\r\n", 400),
+        ("GET / HTTP/1.1\r\n\r\n", 400),
+        ("GET / HTTP/1.1\r\nHost: x\r\nX\r\n\r\n", 400),
+        ("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n", 400),
+        ("POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: gzip\r\n\r\n", 400),
+        ("\x16\x03\x01\x02\x00\x01\x00\x01", 400),
+        (f"GET / HTTP/1.1\r\nHost: x\r\nX: {'a' * 100_000}\r\nConnection: close\r\n\r\n", 431),
+        (f"GET /{'a' * 900_000}", 431),
+    ],
+)
+def test_a_bad_request_is_refused(client: Client, sent: str, status: int) -> None:
+    answer = client.send(sent, finish=status == 400)
+    assert answer.startswith(b"HTTP/1.1 4")
+    assert status in (int(answer[9:12]), 400)
+    assert client.site.order == []
+
+
+def test_headers_of_a_client_are_not_believed(client: Client) -> None:
+    """Neither about a proxy, nor under another's name; and the server does not name itself."""
+    forged = ("X-Forwarded-For: 9.9.9.9", "X-Forwarded-Proto: https", "Forwarded: for=9.9.9.9", "A_B: 1")
+    twice = ("A-C: 1", "a-c: 2", "Cookie: a=1", "Cookie: b=2")
+    answer = client.send(request("GET /%C3%A4?q=%41", *forged, *twice))
+    assert b"\r\nserver:" not in answer.lower()
+    seen = client.site.seen
+    assert (seen["REMOTE_ADDR"], seen["wsgi.url_scheme"]) == ("127.0.0.1", "http")
+    assert "HTTP_A_B" not in seen
+    assert (seen["HTTP_A_C"], seen["HTTP_COOKIE"]) == ("1,2", "a=1; b=2")
+    assert (seen["PATH_INFO"], seen["QUERY_STRING"]) == ("/\xc3\xa4", "q=%41")
+    client.send("GET http://evil.example/a?b HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+    assert client.site.seen["PATH_INFO"] == "/a"
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("kind", KINDS)
+def test_thousands_that_stall_hold_up_no_other(kind: str) -> None:
+    """How long a healthy client waits is shown by tests.bench.stalled."""
+    with serving(threads=4, most=5000) as client:
+        client.site.go.set()
+        with stalling(kind, 2000, client.address), closing(client.open()) as connection:
+            connection.sendall(request("GET /a").encode())
+            assert rest(connection).endswith(b"/a")
