@@ -176,7 +176,7 @@ SETTINGS: Final = (
     Setting(
         "GITSTORE_THREADS",
         "4",
-        "Requests that each process works on at once. Who waits for a slow client is not counted.",
+        "Requests that each process works on at once. One that waits for its client is not counted.",
         "a number from 1 to 64",
         _whole(1, 64),
         "threads",

@@ -39,7 +39,8 @@ from service.listening import connections
 from service.metrics import forget_process
 from service.supervisor import GRACEFUL_SECONDS, Retry
 
-_HEARTBEAT_SECONDS: Final = 60.0  # without a sign of life, after which a process is killed
+HANGS_SECONDS: Final = 60.0
+"""After which a process without a sign of life is killed."""
 _TICK: Final = 0.05
 _NOT_MADE: Final = 3  # the exit status of a process that could not make its application
 
@@ -95,7 +96,7 @@ class Web:
             ended, status = os.waitpid(process.pid, os.WNOHANG)
             if ended:
                 self._ended(process, os.waitstatus_to_exitcode(status), now)
-            elif now - self._alive[process.number] > _HEARTBEAT_SECONDS:
+            elif now - self._alive[process.number] > HANGS_SECONDS:
                 logs.action("web_process_hangs", level="error", pid=process.pid, consequence="it is killed")
                 os.kill(process.pid, signal.SIGKILL)
         elif not self._stopping and process.retry.is_due(now):

@@ -1,8 +1,8 @@
-"""What a ratio's other side is served by: another WSGI application in gunicorn as service/web.py sets it up.
+"""What a ratio's other side is served by: another WSGI application behind service/web.py.
 
     python -m tests.bench.beside <module:maker> <pid of the bench> <fd of the listening socket>
 
-Same worker class, same processes and threads, same data folder and Postgres as the service beside it, and a
+Same processes and threads, same data folder and Postgres as the service beside it, and a
 folder of metrics of its own. So what is compared is what the applications do.
 """
 

@@ -4,7 +4,7 @@
         [--versions 100000] [--tags 10000] [--rounds 200] [--pushers 8] [--pushes 10]
 
 Without names, all of them. Both sides of a line take turns, on the same machine and disk, in the same minute;
-what is shown are medians. The other side is served by gunicorn as the service is (tests/bench/beside.py):
+what is shown are medians. The other side is served as the service is (tests/bench/beside.py):
 
 publish   `POST .../publish` over HTTP, against the same rows written by the same Flask application without
           Git (straight.py)

@@ -178,6 +178,18 @@ def test_a_process_that_serves_and_dies_is_replaced(given: Running) -> None:
     assert "web_process_ended" in given.log
 
 
+def test_a_process_that_hangs_is_replaced(folder: Path, make_database: Callable[..., str]) -> None:
+    """As one that is stopped, or stuck in C code: it shows no sign of life."""
+    impatient = STUB[-1].replace(
+        "from service.web import", "from service import web; web.HANGS_SECONDS = 3; from service.web import"
+    )
+    with running(folder, (*STUB[:-1], impatient), DATABASE_URL=make_database()) as service:
+        (serving,) = service.ready().children(service.child("import main"))
+        os.kill(serving, signal.SIGSTOP)
+        assert get(service.url) == b"here\n"
+        assert "web_process_hangs" in service.log
+
+
 def test_an_application_that_does_not_load_ends_the_start(
     folder: Path, make_database: Callable[..., str]
 ) -> None:
