@@ -76,42 +76,49 @@ class Bridge:
         if connection is None:
             return  # it has ended
         environ = environ_of(scope)
-        environ[DISCONNECTED] = lambda: connection.lost
+        environ[DISCONNECTED] = lambda: connection.lost or connection.ended
         connection.begin(self._seconds(environ["PATH_INFO"]))
         body = _Body(connection, receive)
         try:
-            if sum(len(name) + len(value) + 4 for name, value in scope["headers"]) > MOST_HEAD:
-                await _refuse(send, Response("the head of the request is too large\n", 431))
-            elif await self._read(environ, body):
+            refusal = await self._read(scope, environ, body)
+            if refusal is None:
                 connection.work(whole=body.whole)
                 await self._answer(environ, connection, send, close=not body.whole)
             else:
-                await _refuse(send, errors.problem(body.problem(environ.get("CONTENT_LENGTH"))))
+                await _refuse(send, refusal)
         finally:
             connection.end()
             body.close()
 
-    async def _read(self, environ: WSGIEnvironment, body: _Body) -> bool:
-        """Read the body into `environ`. False: it stalled, or was cut short."""
+    async def _read(self, scope: Mapping[str, Any], environ: WSGIEnvironment, body: _Body) -> Response | None:
+        """Read the body into `environ`. The answer, where the application is not asked for one."""
+        if sum(len(name) + len(value) + 4 for name, value in scope["headers"]) > MOST_HEAD:
+            return Response("the head of the request is too large\n", 431)
+        try:
+            await self._read_body(environ, body)
+        except GitstoreError as error:
+            return errors.problem(error)
+        except OSError as error:  # the file of the body
+            return errors.problem(errors.of_unexpected(error))
+        return None
+
+    async def _read_body(self, environ: WSGIEnvironment, body: _Body) -> None:
         length = int(environ.get("CONTENT_LENGTH") or 0)
         chunked = environ.pop("HTTP_TRANSFER_ENCODING", None) is not None
         environ["wsgi.input"] = body.file
         if not length and not chunked:
             body.whole = True
-            return True
+            return
         allowance: Allowance | None = Allowance(FREE)
         if length > FREE or (chunked and not await body.fits(FREE)):
-            if body.cut:
-                return False
             allowance = await self._run(Context(), lambda: self._admit(environ))
         if allowance is None or length > allowance.keep + allowance.discard:
             environ["wsgi.input"] = _Refused()
-            return True
+            return
         await body.read(allowance)
         if chunked and body.whole:
             environ["CONTENT_LENGTH"] = str(body.size)
         body.file.seek(0)
-        return not body.cut
 
     async def _answer(
         self, environ: WSGIEnvironment, connection: Connection, send: Send, *, close: bool
@@ -162,44 +169,35 @@ class _Body:
         self.file: IO[bytes] = tempfile.SpooledTemporaryFile(_IN_MEMORY)  # noqa: SIM115 - closed by the bridge
         self.size = 0
         self.whole = False
-        self.cut = False
 
     async def fits(self, size: int) -> bool:
-        """Read until more than `size` bytes are there. Whether the body ends before."""
-        while not self.whole and not self.cut and self.size <= size:
-            await self._more(Allowance(2**62))
+        """Read until more than `size` bytes are there, or the end. Whether the end is there."""
+        await self.read(Allowance(size), keep_all=True)
         return self.whole
 
-    async def read(self, allowance: Allowance) -> None:
-        """Read on to the end, or to the limit."""
-        while not self.whole and not self.cut and self.size <= allowance.keep + allowance.discard:
-            await self._more(allowance)
+    async def read(self, allowance: Allowance, *, keep_all: bool = False) -> None:
+        """Read to the end, or beyond the limit. Raises `malformed` where the body stalls or is cut short."""
+        while not self.whole and self.size <= allowance.keep + allowance.discard:
+            message = await self._next()
+            data = message["body"]
+            self._connection.got(len(data))
+            self.file.write(data if keep_all else data[: max(allowance.keep + 1 - self.size, 0)])
+            self.size += len(data)
+            self.whole = not message["more_body"]
 
-    async def _more(self, allowance: Allowance) -> None:
+    async def _next(self) -> Message:
         connection = self._connection
         try:
             async with asyncio.timeout(0 if connection.ended else None) as connection.reading:
                 message = await self._receive()
         except TimeoutError:
-            self.cut = True
-            return
+            how = "ended" if connection.ended else "was not sent in time: it ended"
+            raise GitstoreError(Code.MALFORMED, f"the body {how} after {self.size:,} bytes") from None
         finally:
             connection.reading = None
         if message["type"] == "http.disconnect":
-            self.cut = True
-            return
-        data = message["body"]
-        connection.got(len(data))
-        kept = data[: max(allowance.keep + 1 - self.size, 0)]
-        self.file.write(kept)
-        self.size += len(data)
-        self.whole = not message["more_body"]
-
-    def problem(self, length: str | None) -> GitstoreError:
-        """Why it was cut; `length` is what the client declared."""
-        of = f"of {int(length):,} " if length else ""
-        reason = "ended" if self._connection.ended else "was not sent in time: it ended"
-        return GitstoreError(Code.MALFORMED, f"the body {reason} after {self.size:,} {of}bytes")
+            raise GitstoreError(Code.MALFORMED, f"the connection ended after {self.size:,} bytes")
+        return message
 
     def close(self) -> None:
         self.file.close()

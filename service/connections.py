@@ -23,7 +23,7 @@ MOST_HEAD: Final = 64 * 1024
 MOST_UNSENT: Final = 128 * 2**20
 """Bytes of answers that a process holds for slow readers."""
 
-_UNREAD: Final = int(HEAD_SECONDS) * SLOWEST  # bytes that asyncio may still hold when an answer is complete
+_BUFFER: Final = 16 * 1024  # bytes of an answer that asyncio holds before its client is waited for
 _SWEEP_SECONDS: Final = 1.0
 _TOO_LARGE: Final = (
     b"HTTP/1.1 431 Request Header Fields Too Large\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
@@ -120,7 +120,7 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
-        self._transport.set_write_buffer_limits(high=_UNREAD)
+        self._transport.set_write_buffer_limits(high=_BUFFER)
         self.address = tuple(transport.get_extra_info("peername", ())[:2])
         self._inner.connection_made(_Lingering(self._transport, self._close))
         self._connections.opened(self)
@@ -184,7 +184,7 @@ class Connection(asyncio.Protocol):
     def end(self) -> None:
         """The answer is complete."""
         self._in_request, self._head = False, 0
-        self.deadline = self._clock() + HEAD_SECONDS
+        self._allow_for_unread()
         if not self.lost:
             self._connections.wait(self)
             self._connections.hold(self, 0)
@@ -195,7 +195,7 @@ class Connection(asyncio.Protocol):
         """Wait until the client has read what was sent. `unsent` bytes are held for it meanwhile."""
         if self._writable.is_set():
             return
-        self.deadline = self._clock() + HEAD_SECONDS + _UNREAD / SLOWEST
+        self._allow_for_unread()
         self._connections.wait(self)
         self._connections.hold(self, unsent)
         await self._writable.wait()
@@ -215,6 +215,10 @@ class Connection(asyncio.Protocol):
 
     def abort(self) -> None:
         self._transport.abort()
+
+    def _allow_for_unread(self) -> None:
+        unread = self._transport.get_write_buffer_size()
+        self.deadline = self._clock() + HEAD_SECONDS + unread / SLOWEST
 
     def _close_unless_in_request(self) -> None:
         if not self._in_request:
