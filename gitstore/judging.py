@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from gitstore.disk.quarantine import Quarantine
+from gitstore.errors import Code, GitstoreError
 from gitstore.model import Definition, Permission
 from gitstore.policy import Command, Standing, Verdict, judge
 from gitstore.reading import Reading
@@ -38,6 +40,56 @@ class StoreFacts:
 
     def definition(self, commit: bytes, slug: str) -> Definition:
         return self._reading.definition(commit, slug)
+
+
+class PushFacts(StoreFacts):
+    """Facts with the quarantine in front: a tip whose objects are not all there has none."""
+
+    def __init__(
+        self, reading: Reading, may: Callable[[Permission], bool], held: Quarantine, *, shallow: bool
+    ) -> None:
+        super().__init__(reading, may)
+        self.reading = reading
+        self._definitions: dict[tuple[bytes, str], Definition] = {}
+        self._held = held
+        self._shallow = shallow
+        self._broken: dict[bytes, GitstoreError] = {}
+        self._surveyed: set[bytes] = set()
+
+    def survey(self, tip: bytes | None) -> None:
+        """Walk what `tip` needs, before any lock is taken."""
+        if tip is None or tip in self._surveyed:
+            return
+        self._surveyed.add(tip)
+        try:
+            self._held.check(tip)
+        except GitstoreError as error:
+            self._broken[tip] = in_a_shallow_clone(error) if self._shallow else error
+
+    def peel(self, oid: bytes) -> bytes:
+        self._check(oid)
+        return super().peel(oid)
+
+    def draft_commit(self, oid: bytes) -> None:
+        self._check(oid)
+        super().draft_commit(oid)
+
+    def definition(self, commit: bytes, slug: str) -> Definition:
+        """Parsed once, although a push of several slices is judged twice."""
+        if (commit, slug) not in self._definitions:
+            self._definitions[commit, slug] = super().definition(commit, slug)
+        return self._definitions[commit, slug]
+
+    def _check(self, oid: bytes) -> None:
+        if oid in self._broken:
+            raise self._broken[oid]
+
+
+def in_a_shallow_clone(error: GitstoreError) -> GitstoreError:
+    """Missing objects, of a pusher whose clone lacks history, are that history."""
+    if error.code is not Code.OBJECTS_MISSING:
+        return error
+    return GitstoreError(Code.SHALLOW, "shallow clone: git fetch --unshallow, then push")
 
 
 def accepted(reading: Reading, command: Command) -> Verdict:

@@ -23,8 +23,10 @@ from gitstore.errors import Code, GitstoreError
 
 WRITERS: Final = "gitstore-writers"
 """The file in a repository that all who write to it share."""
-MOST_WORKFLOWS: Final = 64
-"""So many are locked one by one; for more, the whole repository is."""
+MOST_WORKFLOWS: Final = 200
+"""Workflows that one write may lock; each lock takes a place in Postgres' lock table."""
+EXCLUSIVE_PATIENCE: Final = 0.2
+"""Seconds that one attempt waits for the whole repository: new writers queue behind it meanwhile."""
 _PATIENCE: Final = 10.0  # seconds, as long as for a lock of Postgres
 _PAUSE: Final = 0.01
 
@@ -37,7 +39,7 @@ class Locks(Protocol):
         ...
 
     def maintenance(self) -> AbstractContextManager[None]:
-        """Hold the repository against every writer."""
+        """Hold the repository against every writer. Raises `busy` where writers left no time for it."""
         ...
 
 
@@ -68,8 +70,19 @@ def present(path: Path) -> AbstractContextManager[None]:
 
 
 def alone(path: Path) -> AbstractContextManager[None]:
-    """Be the only one, once all who are `present` have left. Raises `busy`."""
-    return _held(path, fcntl.LOCK_EX, _PATIENCE)
+    """Be the only one, once all who are `present` have left. Raises `busy`, soon: writers wait meanwhile."""
+    return _held(path, fcntl.LOCK_EX, EXCLUSIVE_PATIENCE)
+
+
+def check_count(workflows: int) -> None:
+    """Raise `too_large` where one write would lock more than MOST_WORKFLOWS."""
+    if workflows > MOST_WORKFLOWS:
+        raise GitstoreError(
+            Code.TOO_LARGE,
+            f"an atomic push changes at most {MOST_WORKFLOWS} workflows, and this one names {workflows}: "
+            "push without --atomic, or in several pushes",
+            limit=MOST_WORKFLOWS,
+        )
 
 
 @contextmanager

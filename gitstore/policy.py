@@ -137,6 +137,15 @@ def discards_refused(commands: Sequence[Command], announced: int | None) -> str 
     return None if announced == count else f"{DISCARD.name} is {announced}, and the push discards {count}"
 
 
+def settle_discards(verdicts: Sequence[Verdict]) -> list[Verdict]:
+    """Refuse the discards among `verdicts`, those of a whole push, where anything else of it is refused."""
+    by_ref = {verdict.command.ref: verdict for verdict in verdicts}
+    refused = next((ref for ref, verdict in by_ref.items() if verdict.refusal), None)
+    if refused is not None:
+        _refuse_beside(by_ref, names.show(refused), atomic=False)
+    return [by_ref[verdict.command.ref] for verdict in verdicts]
+
+
 def _refuse_beside(verdicts: dict[bytes, Verdict], refused: str, *, atomic: bool) -> None:
     """What falls because another command of the push was refused: everything of an atomic push, and
     discards always, so that `git push --mirror` destroys nothing."""

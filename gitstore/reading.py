@@ -247,6 +247,11 @@ class Reading:
         file_name, blob, _ = self.locate(self.objects.commit(commit), slug)
         return self._parse(blob, file_name)
 
+    def recall(self, slug: str, commit: bytes, definition: Definition) -> None:
+        """`definition` is what `commit` holds for `slug`: keep it for whoever reads it next."""
+        file_name, blob, _ = self.locate(self.objects.commit(commit), slug)
+        self.remember(blob, file_name, definition)
+
     def remember(self, blob: bytes, file_name: str, definition: Definition) -> None:
         """`definition` is what parsing `blob` gives."""
         self._parsed.put((self.project, self.rules, blob, file_name), definition)

@@ -6,7 +6,8 @@ The protocol is git-receive-pack's (gitprotocol-pack(5), gitprotocol-http(5)); d
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from io import BytesIO
@@ -18,15 +19,16 @@ from gitstore.comparing import what_changes
 from gitstore.disk.faults import of_system
 from gitstore.disk.quarantine import Quarantine, quarantine
 from gitstore.errors import Code, GitstoreError
-from gitstore.judging import StoreFacts
-from gitstore.locks import MOST_WORKFLOWS
+from gitstore.judging import PushFacts, in_a_shallow_clone
+from gitstore.locks import check_count
 from gitstore.model import Definition, Permission
 from gitstore.names import DraftRef, VersionRef
-from gitstore.policy import Command, Effect, Verdict, discards_refused, judge
+from gitstore.policy import Command, Effect, Verdict, discards_refused, judge, settle_discards
 from gitstore.push_head import ZERO, Request, read_request
 from gitstore.push_options import CAPABILITY, PushOptions, read_options
 from gitstore.reading import Reading
-from gitstore.recording import Occasion
+from gitstore.recording import Occasion, Prepared
+from gitstore.slices import Slice, divide
 from gitstore.store import Store
 from gitstore.telling import Telling
 
@@ -73,6 +75,8 @@ class Receiver:
         self._occasion = occasion
         self._may = may
         self._telling = telling
+        self._prepared = Prepared()
+        self._no_discards: str | None = None
 
     def receive(self, read: Callable[[int], bytes]) -> Receipt:
         """Carry out the push that `read` yields.
@@ -102,7 +106,7 @@ class Receiver:
                 if any(command.new for command in request.commands):
                     held.receive(read, self._store.limits)
             except GitstoreError as refusal:
-                return self._refuse_all(request, _in_a_shallow_clone(refusal) if request.shallow else refusal)
+                return self._refuse_all(request, in_a_shallow_clone(refusal) if request.shallow else refusal)
             verdicts = self._judge_and_write(request, held, options)
         self._telling.conclude(verdicts, self._changes(verdicts))
         return Receipt(verdicts, _answer(request, b"unpack ok", verdicts, self._telling.lines))
@@ -128,36 +132,129 @@ class Receiver:
         return Receipt(verdicts, _answer(request, unpack, verdicts, self._telling.lines))
 
     def _judge_and_write(self, request: Request, held: Quarantine, options: PushOptions) -> list[Verdict]:
-        facts = _PushFacts(self._store.through(held.objects), self._may, held, shallow=request.shallow)
+        facts = PushFacts(self._store.through(held.objects), self._may, held, shallow=request.shallow)
         for command in request.commands:
             facts.survey(command.new)
-        targets = [names.parse(command.ref) for command in request.commands]
-        slugs = sorted({target.slug for target in targets if target is not None})
-        atomic = b"atomic" in request.capabilities
-        no_discards = discards_refused(request.commands, options.discard)
+        self._no_discards = discards_refused(request.commands, options.discard)
+        if b"atomic" in request.capabilities:
+            return self._at_once(request.commands, facts, held)
+        return self._in_slices(request.commands, facts, held)
+
+    def _judge(self, commands: Sequence[Command], facts: PushFacts, *, atomic: bool = False) -> list[Verdict]:
+        return judge(commands, facts, atomic=atomic, no_discards=self._no_discards)
+
+    def _at_once(self, commands: Sequence[Command], facts: PushFacts, held: Quarantine) -> list[Verdict]:
+        """Carry out an atomic push in one unit of work."""
+        slices = divide(commands)
+        slugs = sorted({slug for part in slices for slug in part.slugs})
+        try:
+            check_count(len(slugs))
+        except GitstoreError as refusal:
+            self._telling.refused_objects(refusal)
+            return [Verdict(command, refusal) for command in commands]
+        if len(slices) > 1:
+            verdicts = self._judge(commands, facts, atomic=True)
+            if not any(map(_is_pending, verdicts)):
+                return verdicts  # no other writer has to wait for so many to be refused
+        return self._unit(Slice(tuple(slugs), tuple(commands)), facts, held, atomic=True)[0]
+
+    def _in_slices(self, commands: Sequence[Command], facts: PushFacts, held: Quarantine) -> list[Verdict]:
+        """Carry out a plain push, a slice at a time.
+
+        Several slices are judged as a whole before any lock is taken: what is refused there stays refused,
+        and definitions are parsed and ledger entries composed while no other writer waits. Discards come
+        last, since any refusal refuses them, too.
+        """
+        slices = divide(commands)
+        if len(slices) < 2:
+            whole = Slice(slices[0].slugs if slices else (), tuple(commands))
+            if any(command.new is None for command in commands):
+                return self._unit(whole, facts, held)[0]
+            final = self._write_slices([whole], facts, held)
+            return [final[command.ref] for command in commands]
+        with self._store.refs.steady():
+            verdicts = self._judge(commands, facts)
+            self._prepare(verdicts, facts)
+        # A workflow in the hands of another writer may look like a contradiction for a moment.
+        unsure = {v.command for v in verdicts if v.refusal is not None and v.refusal.code is Code.INTEGRITY}
+        wanted = unsure | {v.command for v in verdicts if _is_written(v)}
+        parts = divide(v.command for v in verdicts if v.refusal is None or v.command in unsure)
+        parts = [part for part in parts if not wanted.isdisjoint(part.commands)]
+        final = {verdict.command.ref: verdict for verdict in verdicts}
+        final |= self._write_slices(parts, facts, held, discards=False)
+        final = {verdict.command.ref: verdict for verdict in settle_discards(list(final.values()))}
+        discards = [v.command for v in final.values() if _is_pending(v) and v.effect is Effect.DISCARD]
+        final |= self._write_slices(divide(discards), facts, held)
+        return [final[command.ref] for command in commands]
+
+    def _prepare(self, verdicts: Sequence[Verdict], facts: PushFacts) -> None:
+        """Write the ledger entries that `verdicts` come to, if nothing changes until the locks are held."""
+        for group in _by_workflow(verdicts):
+            recording.record(facts.reading, group, self._occasion, self._prepared)
+        self._prepared.write(self._store.objects)
+
+    def _write_slices(
+        self, parts: Sequence[Slice], facts: PushFacts, held: Quarantine, *, discards: bool = True
+    ) -> dict[bytes, Verdict]:
+        """The verdicts on what `parts` name, by ref. Raises `unavailable` before anything is written."""
+        final: dict[bytes, Verdict] = {}
+        waiting = deque(parts)
+        stopped: GitstoreError | None = None
+        while waiting:
+            part = waiting.popleft()
+            if stopped is not None:
+                verdicts = [self._on_disk(command, stopped) for command in part.commands]
+            else:
+                try:
+                    verdicts, stopped = self._unit(part, facts, held, discards=discards)
+                except GitstoreError as error:
+                    if not final:
+                        raise
+                    stopped = error
+                    verdicts = [self._on_disk(command, error) for command in part.commands]
+                if stopped is not None and (rest := part.without_contradiction(stopped)) is not None:
+                    # Rows of one workflow contradict Git: that is nothing to the others.
+                    waiting.appendleft(rest)
+                    verdicts = [v for v in verdicts if v.command not in rest.commands]
+                    stopped = None
+            for verdict in verdicts:
+                if discards or verdict.effect is not Effect.DISCARD:
+                    # The first slice that names a draft decides on it.
+                    final.setdefault(verdict.command.ref, verdict)
+        return final
+
+    def _unit(
+        self,
+        part: Slice,
+        facts: PushFacts,
+        held: Quarantine,
+        *,
+        atomic: bool = False,
+        discards: bool = True,
+    ) -> tuple[list[Verdict], GitstoreError | None]:
+        """Judge and write `part` under the locks of its workflows: one unit of work.
+
+        Also returns the fault that stopped it, if any. Raises `unavailable`, where nothing was written.
+        """
         verdicts: list[Verdict] = []
         try:
-            if len(slugs) > MOST_WORKFLOWS:
-                verdicts = judge(request.commands, facts, atomic=atomic, no_discards=no_discards)
-                if all(verdict.refusal or verdict.effect is Effect.NOTHING for verdict in verdicts):
-                    return verdicts  # nobody else has to wait for so many to be refused
-            with self._store.locks.writing(slugs):
-                verdicts = judge(request.commands, facts, atomic=atomic, no_discards=no_discards)
-                verdicts = self._write(verdicts, held, atomic=atomic)
+            with self._store.locks.writing(part.slugs):
+                verdicts = self._judge(part.commands, facts, atomic=atomic)
+                verdicts = self._write(verdicts, held, atomic=atomic, discards=discards)
         except OSError as error:
             if (fault := of_system(error)) is None:
                 raise
-            verdicts = [self._on_disk(command, fault) for command in request.commands]
+            return [self._on_disk(command, fault) for command in part.commands], fault
         except GitstoreError as error:
             match error.code:
                 case Code.PUBLISHED_NOT_MIRRORED:
                     # On disk, so it is ok; the rows follow by the next reconcile.
                     self._telling.mirrored_later()
                 case Code.INTEGRITY | Code.BUSY:
-                    verdicts = [self._on_disk(command, error) for command in request.commands]
+                    return [self._on_disk(command, error) for command in part.commands], error
                 case _:
                     raise
-        return verdicts
+        return verdicts, None
 
     def _on_disk(self, command: Command, fault: GitstoreError) -> Verdict:
         """After a fault in the middle: what holds its value is done, the rest is to be pushed again."""
@@ -167,8 +264,10 @@ class Receiver:
             done = False
         return Verdict(command, None if done else fault, target=names.parse(command.ref))
 
-    def _write(self, verdicts: list[Verdict], held: Quarantine, *, atomic: bool) -> list[Verdict]:
-        """Write what was accepted, a workflow at a time (an atomic push at once); the final verdicts."""
+    def _write(
+        self, verdicts: list[Verdict], held: Quarantine, *, atomic: bool, discards: bool
+    ) -> list[Verdict]:
+        """Write what was accepted, `discards` where they are wanted; the final verdicts."""
         accepted = [v for v in verdicts if v.refusal is None and v.target is not None]
         for verdict in accepted:
             # Before an object is there that nobody would need.
@@ -178,22 +277,16 @@ class Receiver:
         needed = held.needed_by(v.command.new for v in accepted if v.command.new)
         held.admit(needed)
         self._store.objects.adopt(held.objects, needed)
-        by_slug: dict[str, list[Verdict]] = {}
         for verdict in accepted:
-            if verdict.target is not None:
-                by_slug.setdefault(verdict.target.slug, []).append(verdict)
+            if verdict.target is not None and verdict.definition is not None:
+                self._store.recall(verdict.target.slug, verdict.commit, verdict.definition)
         recorders = [
-            recording.record(self._store, group, self._occasion)
-            for group in by_slug.values()
-            if any(v.effect in (Effect.SAVE, Effect.PUBLISH) for v in group)
+            recording.record(self._store, group, self._occasion, self._prepared)
+            for group in _by_workflow(accepted)
         ]
-        failed: dict[bytes, GitstoreError] = {}
-        for batch in [recorders] if atomic else [[recorder] for recorder in recorders]:
-            moved = recording.write(self._store, batch)
-            if moved:
-                failed.update((update.name, recording.raced(moved)) for r in batch for update in r.refs)
+        failed = self._write_refs(recorders, atomic=atomic)
         kept: dict[bytes, bytes] = {}
-        for ref, verdict in [(v.command.ref, v) for v in accepted if v.effect is Effect.DISCARD]:
+        for ref, verdict in [(v.command.ref, v) for v in accepted if discards and v.effect is Effect.DISCARD]:
             name = None if failed else self._discard(verdict)
             if name is None:
                 failed[ref] = recording.raced([*failed] or [ref])
@@ -202,6 +295,23 @@ class Receiver:
         refs = [(v.command.ref, v) for v in verdicts]
         return [replace(v, refusal=failed.get(ref, v.refusal), kept=kept.get(ref, b"")) for ref, v in refs]
 
+    def _write_refs(
+        self, recorders: Sequence[recording.Recorder], *, atomic: bool
+    ) -> dict[bytes, GitstoreError]:
+        """Write all of `recorders` at once; ref -> reason of what failed.
+
+        A ref that another process moved without a lock fails its own workflow, or an atomic push.
+        """
+        moved = recording.write(self._store, recorders)
+        if not moved:
+            return {}
+        if atomic or len(recorders) == 1:
+            return {update.name: recording.raced(moved) for r in recorders for update in r.refs}
+        failed: dict[bytes, GitstoreError] = {}
+        for recorder in recorders:
+            failed |= self._write_refs([recorder], atomic=atomic)
+        return failed
+
     def _discard(self, verdict: Verdict) -> bytes | None:
         target, head = verdict.target, verdict.command.old
         if not isinstance(target, DraftRef) or head is None:
@@ -209,46 +319,21 @@ class Receiver:
         return recording.discard(self._store, target, head, self._occasion)
 
 
-class _PushFacts(StoreFacts):
-    """Facts with the quarantine in front: a tip whose objects are not all there has none."""
-
-    def __init__(
-        self, reading: Reading, may: Callable[[Permission], bool], held: Quarantine, *, shallow: bool
-    ) -> None:
-        super().__init__(reading, may)
-        self._held = held
-        self._shallow = shallow
-        self._broken: dict[bytes, GitstoreError] = {}
-        self._surveyed: set[bytes] = set()
-
-    def survey(self, tip: bytes | None) -> None:
-        """Walk what `tip` needs, before any lock is taken."""
-        if tip is None or tip in self._surveyed:
-            return
-        self._surveyed.add(tip)
-        try:
-            self._held.check(tip)
-        except GitstoreError as error:
-            self._broken[tip] = _in_a_shallow_clone(error) if self._shallow else error
-
-    def peel(self, oid: bytes) -> bytes:
-        self._check(oid)
-        return super().peel(oid)
-
-    def draft_commit(self, oid: bytes) -> None:
-        self._check(oid)
-        super().draft_commit(oid)
-
-    def _check(self, oid: bytes) -> None:
-        if oid in self._broken:
-            raise self._broken[oid]
+def _is_pending(verdict: Verdict) -> bool:
+    return verdict.refusal is None and verdict.effect is not Effect.NOTHING
 
 
-def _in_a_shallow_clone(error: GitstoreError) -> GitstoreError:
-    """Missing objects, of a pusher whose clone lacks history, are that history."""
-    if error.code is not Code.OBJECTS_MISSING:
-        return error
-    return GitstoreError(Code.SHALLOW, "shallow clone: git fetch --unshallow, then push")
+def _is_written(verdict: Verdict) -> bool:
+    return verdict.refusal is None and verdict.effect in (Effect.SAVE, Effect.PUBLISH)
+
+
+def _by_workflow(verdicts: Iterable[Verdict]) -> list[list[Verdict]]:
+    """What was accepted for each workflow, of those that something is written to."""
+    groups: dict[str, list[Verdict]] = {}
+    for verdict in verdicts:
+        if verdict.refusal is None and verdict.target is not None:
+            groups.setdefault(verdict.target.slug, []).append(verdict)
+    return [group for group in groups.values() if any(map(_is_written, group))]
 
 
 def _answer(request: Request, unpack: bytes, verdicts: Sequence[Verdict], lines: Sequence[str]) -> bytes:

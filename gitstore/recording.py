@@ -39,6 +39,33 @@ class Occasion:
     imported: bool = False
 
 
+class Prepared:
+    """Ledger entries that were composed, and made durable in one pack, before any lock was taken.
+
+    A workflow that changed meanwhile gets other entries, which are written as usual.
+    """
+
+    def __init__(self) -> None:
+        self._commits: dict[tuple[str, LedgerEntry], Commit] = {}
+        self._durable: set[bytes] = set()
+
+    def compose(self, slug: str, entry: LedgerEntry) -> Commit:
+        found = self._commits.get((slug, entry))
+        if found is None:
+            found = self._commits[slug, entry] = ledger.compose(slug, entry)
+        return found
+
+    def write(self, objects: Objects) -> None:
+        """Make every entry composed so far durable."""
+        if self._commits:
+            objects.write_pack([ledger.EMPTY_TREE, *self._commits.values()])
+            self._durable.update(commit.id for commit in self._commits.values())
+
+    def missing(self, commits: Sequence[Commit]) -> list[Commit]:
+        """Those of `commits` that are still to be written."""
+        return [commit for commit in commits if commit.id not in self._durable]
+
+
 @dataclass
 class Recorder:
     """Collects the change of one workflow, then writes it. Used under the workflow's lock.
@@ -49,6 +76,7 @@ class Recorder:
     reading: Reading
     slug: str
     occasion: Occasion
+    prepared: Prepared = field(default_factory=Prepared)
     commits: list[Commit] = field(default_factory=list)
     refs: list[RefUpdate] = field(default_factory=list)
 
@@ -61,7 +89,7 @@ class Recorder:
         """Add an entry of `kind`; `facts` are fields of LedgerEntry."""
         entry = ledger.draft_entry(self.newest, self._tip, kind, self.occasion.actor, self.occasion.when)
         entry = replace(entry, **{"message": self.occasion.message, **facts})  # type: ignore[arg-type]
-        commit = ledger.compose(self.slug, entry)
+        commit = self.prepared.compose(self.slug, entry)
         self.commits.append(commit)
         self._tip = commit.id.decode()
         self.newest = replace(entry, oid=self._tip)
@@ -110,10 +138,12 @@ class Recorder:
         self.append(LedgerKind.RESTORED, target=head.decode())
 
 
-def record(reading: Reading, verdicts: Sequence[Verdict], occasion: Occasion) -> Recorder:
+def record(
+    reading: Reading, verdicts: Sequence[Verdict], occasion: Occasion, prepared: Prepared | None = None
+) -> Recorder:
     """What the accepted saves and publications of one workflow come to, in the order policy took them."""
     slug = next(verdict.target.slug for verdict in verdicts if verdict.target)
-    recorder = Recorder(reading, slug, occasion)
+    recorder = Recorder(reading, slug, occasion, prepared or Prepared())
     known = recorder.newest is not None
     recorder.create_unless_there()
     before = draft = reading.refs.read(names.draft(slug))
@@ -156,23 +186,29 @@ def _number(verdict: Verdict) -> int:
 
 def write(reading: Reading, recorders: Sequence[Recorder]) -> list[bytes]:
     """Write all that `recorders` hold or none; returns the refs that stood elsewhere than was expected."""
-    commits = [commit for recorder in recorders for commit in recorder.commits]
+    commits = [c for recorder in recorders for c in recorder.prepared.missing(recorder.commits)]
     if commits:
         # The entry that begins a ledger brings the tree of all: it is durable before the ledger is there.
         begins = any(not commit.parents for commit in commits)
         many = len(commits) > _MANY
         new = [ledger.EMPTY_TREE, *commits] if begins else commits
         (reading.objects.write_pack if many else reading.objects.write)(new)
-    updates = [update for recorder in recorders for update in recorder.updates()]
+    for recorder in recorders:
+        reading.objects.keep(recorder.commits)
+    # By kind, so that the folder that many workflows share is synced once: ledgers, tags, the rest.
+    updates = sorted((u for recorder in recorders for u in recorder.updates()), key=_kind)
     if updates:
         budget.lift()
     moved = reading.refs.update(updates) if updates else []
-    if not moved:
-        for recorder in recorders:
-            name = names.draft(recorder.slug)
-            if any(update.name == name for update in recorder.refs):
-                reading.refs.point_head(name)
+    drafts = [update.name for update in updates if update.name.startswith(names.DRAFTS)]
+    if drafts and not moved:
+        reading.refs.point_head(drafts[-1])
     return moved
+
+
+def _kind(update: RefUpdate) -> int:
+    kinds = (names.LEDGERS, names.TAGS)
+    return next((rank for rank, prefix in enumerate(kinds) if update.name.startswith(prefix)), len(kinds))
 
 
 def write_one(reading: Reading, recorder: Recorder) -> None:

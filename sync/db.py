@@ -67,6 +67,12 @@ _LOCKED: Final[LiteralString] = """;
     select pg_advisory_xact_lock_shared(key) from unnest(%(shared)s::bigint[]) key;
     select pg_advisory_xact_lock(key) from unnest(%(exclusive)s::bigint[]) key
 """
+# As above, for locks that are to be had soon or not at all; other locks are waited for as usual.
+_LOCKED_SOON: Final[LiteralString] = (
+    "; select set_config('lock_timeout', %(patience)s, true)"
+    + _LOCKED
+    + "; select set_config('lock_timeout', %(usual)s, true)"
+)
 _BEGIN_AS_OWNER: Final[LiteralString] = """
     begin isolation level read committed; set local statement_timeout = 0
 """
@@ -81,10 +87,14 @@ def claims_of(subject: object) -> Claims:
 
 @dataclass(frozen=True, slots=True)
 class Locks:
-    """Keys of advisory locks that a transaction takes, in this order, and holds until it ends."""
+    """Keys of advisory locks that a transaction takes, in this order, and holds until it ends.
+
+    `patience` is how many seconds it waits for each; None stands for the database's `lock_seconds`.
+    """
 
     shared: list[int]
     exclusive: list[int]
+    patience: float | None = None
 
 
 class Transaction:
@@ -134,6 +144,7 @@ class Database:
         application: str = "gitstore",
     ) -> None:
         self.conninfo = make_conninfo(conninfo, **{**_CONNECTION, "application_name": application})
+        self.lock_seconds = lock_seconds
         self._max = max_connections
         self._settings = (f"{int(lock_seconds * 1000)}ms", f"{int(statement_seconds * 1000)}ms")
         self._lock = threading.Lock()
@@ -197,7 +208,11 @@ class Database:
     def _locked(self, opening: LiteralString, locks: Locks | None) -> AbstractContextManager[Transaction]:
         if locks is None:
             return self._transaction(opening)
-        return self._transaction(opening + _LOCKED, shared=locks.shared, exclusive=locks.exclusive)
+        keys = {"shared": locks.shared, "exclusive": locks.exclusive}
+        if locks.patience is None:
+            return self._transaction(opening + _LOCKED, **keys)
+        patience, usual = f"{int(locks.patience * 1000)}ms", self._settings[0]
+        return self._transaction(opening + _LOCKED_SOON, **keys, patience=patience, usual=usual)
 
     @contextmanager
     def _transaction(self, opening: LiteralString, **values: object) -> Iterator[Transaction]:

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Final, LiteralString
+from uuid import UUID
 
 from gitstore import names
 from gitstore.model import LedgerEntry, LedgerKind, WorkflowState
@@ -54,12 +55,12 @@ STANDINGS: Final[LiteralString] = """
     ) top on true
     where w.project_id = %(project)s and w.slug = any(%(slugs)s)
 """
-# All that a batch of rows, with what happened, comes to. The count tells whether every version was taken.
+# All that a batch of rows, with what happened, comes to. The ids tell which versions were taken.
 _WRITE: Final[LiteralString] = (
     "with workflow as (" + rows.UPSERT_WORKFLOWS + "), "  # noqa: S608 - of constants
     "version as (" + rows.UPSERT_VERSIONS + " returning v.id), "
     "noted as (" + audit.INSERT + "), " + events.MADE + " "
-    "select (select count(*) from version), (select count(*) from told)"
+    "select (select array_agg(id) from version), (select count(*) from told)"
 )
 _DELETE_DRAFT: Final[LiteralString] = (
     "delete from gitstore.workflow_versions where workflow_id = %(workflow)s and state = 'draft'"
@@ -79,11 +80,64 @@ def tips(reading: Reading, slug: str) -> tuple[str | None, str | None]:
     return draft.decode() if draft else None, ledger.decode() if ledger else None
 
 
+class Batch:
+    """Rows of one or several workflows, with what happened, that are written in one statement.
+
+    It is written when it is full (`derive.BATCH` rows, or as many bytes of definitions as may be in memory)
+    and by `flush`, which the caller calls last.
+    """
+
+    def __init__(self, tx: Transaction, reading: Reading) -> None:
+        self.tx = tx
+        self._reading = reading
+        self._clear()
+
+    def _clear(self) -> None:
+        self._workflows: dict[UUID, WorkflowRow] = {}
+        self._versions: list[VersionRow] = []
+        self._facts: list[Fact] = []
+        self._noted: list[dict[str, object]] = []
+        self._size = 0
+
+    def add_workflow(
+        self, row: WorkflowRow, facts: Sequence[Fact], noted: Sequence[dict[str, object]]
+    ) -> None:
+        self._workflows[row.id] = row
+        self._facts += facts
+        self._noted += noted
+
+    def add_version(self, workflow: WorkflowRow, version: VersionRow) -> None:
+        self._workflows[workflow.id] = workflow
+        self._versions.append(version)
+        self._size += len(self._reading.objects.blob(version.blob_sha.encode()))
+        if len(self._versions) >= derive.BATCH or self._size > derive.LARGEST_BATCH:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what was added. Raises `integrity` where a version stands there as published already."""
+        if self._workflows:
+            written = self.tx.value(
+                _WRITE,
+                workflows=rows.of(list(self._workflows.values())),
+                versions=rows.of(self._versions),
+                events=rows.as_json(events.values(self._facts)),
+                noted=rows.as_json(self._noted),
+            )
+            known = {row.id for row in self._versions} - set(written or ())
+            for version in self._versions:
+                if version.id in known:
+                    raise derive.contradiction(
+                        self._workflows[version.workflow_id].slug,
+                        f"the database holds v{version.version_number}, which the ledger has only now",
+                    )
+        self._clear()
+
+
 def converge(
-    tx: Transaction, reading: Reading, slug: str, standing: Standing | None, origin: Origin
+    batch: Batch, reading: Reading, slug: str, standing: Standing | None, origin: Origin
 ) -> list[Fact]:
-    """Add to the rows of `slug` what Git says beyond `standing`, with its events, and to the audit log that
-    it came from `origin`; returns what happened, oldest first.
+    """Add to `batch` what Git says of `slug` beyond `standing`, with its events and entries of the audit log,
+    which name `origin`; returns what happened, oldest first.
 
     Raises `integrity` where the two contradict each other.
     """
@@ -101,7 +155,7 @@ def converge(
         derive.check_draft(standing.draft_commit, state.draft, slug, news)
     if standing is not None and not news.entries and standing.draft_commit == state.draft:
         return []
-    return _Change(tx, reading, state, news, standing, origin).carry_out()
+    return _Change(batch, reading, state, news, standing, origin).carry_out()
 
 
 def check(reading: Reading, standing: Standing) -> None:
@@ -130,14 +184,15 @@ class _Change:
 
     def __init__(
         self,
-        tx: Transaction,
+        batch: Batch,
         reading: Reading,
         state: WorkflowState,
         news: Story,
         standing: Standing | None,
         origin: Origin,
     ) -> None:
-        self._tx = tx
+        self._batch = batch
+        self._tx = batch.tx
         self._reading = reading
         self._state = state
         self._news = news
@@ -155,13 +210,12 @@ class _Change:
         )
         self._drop_draft([entry.version for entry in self._published], draft)
         happened: dict[str, Fact] = {}
-        last: list[VersionRow] = []
-        for batch in derive.batches(self._reading, self._versions(row, happened)):
-            if last:
-                self._write(row, last, [])
-            last = batch
+        for version in self._versions(row, happened):
+            self._batch.add_version(row, version)
+        if draft is not None:
+            self._batch.add_version(row, draft)
         facts = self._facts(row, draft, happened)
-        self._write(row, [*last, draft] if draft else last, facts)
+        self._batch.add_workflow(row, facts, [self._noted(fact) for fact in facts])
         return facts
 
     def _versions(self, row: WorkflowRow, happened: dict[str, Fact]) -> Iterator[VersionRow]:
@@ -201,21 +255,6 @@ class _Change:
             raise derive.contradiction(self._state.slug, f"the database lacks v{number}, which is current")
         parsed = self._reading.snapshot(self._state.slug, commit).definition
         return derive.titles_of(parsed.value if parsed else None)
-
-    def _write(self, row: WorkflowRow, versions: Sequence[VersionRow], facts: Sequence[Fact]) -> None:
-        """A version that stands there as published already is a contradiction."""
-        written = self._tx.value(
-            _WRITE,
-            workflows=rows.of([row]),
-            versions=rows.of(versions),
-            events=rows.as_json(events.values(facts)),
-            noted=rows.as_json([self._noted(fact) for fact in facts]),
-        )
-        if written != len(versions):
-            numbers = ", ".join(f"v{version.version_number}" for version in versions)
-            raise derive.contradiction(
-                self._state.slug, f"of {numbers}, the database holds some that the ledger has only now"
-            )
 
     def _noted(self, fact: Fact) -> dict[str, object]:
         """The row of the audit log. What is mirrored later was done by whom Git names."""

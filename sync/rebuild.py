@@ -18,12 +18,12 @@ from gitstore.versions import is_slug
 from sync import derive, rows, verify
 from sync.db import Database, Transaction
 from sync.reconcile import reconcile
-from sync.writing import MirroredWrites, lock_key
+from sync.writing import MirroredWrites, exclusive
 
 Progress = Callable[[int, int], None]
 
 _BEGIN: Final[LiteralString] = """
-    select set_config('gitstore.upkeep', 'on', true), pg_advisory_xact_lock(%(repository)s)
+    select set_config('gitstore.upkeep', 'on', true)
 """
 _DELETE_VERSIONS: Final[LiteralString] = (
     "delete from gitstore.workflow_versions where project_id = %(project)s"
@@ -44,10 +44,10 @@ def rebuild(
     """
     for reading in readings:
         reconcile(MirroredWrites(database, reading))
-    with database.as_owner() as tx:
+    with exclusive(database.as_owner, readings, database.lock_seconds) as tx:
+        tx.run(_BEGIN)
         findings: list[verify.Finding] = []
         for reading in readings:
-            tx.run(_BEGIN, repository=lock_key(reading, None))
             findings += contradictions(tx, reading)
         if findings and not accept_git:
             raise _refused(findings)

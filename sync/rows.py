@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
-from functools import partial
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any, Final, LiteralString
 
 from psycopg.types.json import Jsonb
@@ -66,4 +66,9 @@ def of(rows: Sequence[WorkflowRow | VersionRow]) -> Jsonb:
 
 def columns(row: DataclassInstance) -> dict[str, Any]:
     """column -> value. Unlike `asdict`, it does not copy what is in a definition."""
-    return {field.name: getattr(row, field.name) for field in fields(row)}
+    return {name: getattr(row, name) for name in _names(type(row))}
+
+
+@cache
+def _names(kind: type[DataclassInstance]) -> tuple[str, ...]:
+    return tuple(field.name for field in fields(kind))

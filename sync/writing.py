@@ -6,9 +6,11 @@ of gitstore_mirror around the store's own work:
     locks; rows catch up; marker; [the store writes objects, ledger, refs]; rows, events, audit; commit
 
 The locks are advisory and of the transaction: the repository's, shared, then each workflow's, exclusive, in
-the order of their keys. Maintenance takes the repository's exclusively, and so does a write of very many
-workflows, since Postgres' lock table is small. A writer that Postgres lost may still be at work for a moment,
-and is not to be taken for dead: so each is `present` in the repository, too (gitstore/locks.py).
+the order of their keys. One write locks at most `locks.MOST_WORKFLOWS`, since Postgres' lock table is small.
+Maintenance and rebuild take the repository's exclusively (`exclusive`): in short attempts with pauses between
+them, as Postgres queues every new writer behind an exclusive lock that waits. A writer that Postgres lost may
+still be at work for a moment, and is not to be taken for dead: so each is `present` in the repository, too
+(gitstore/locks.py).
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -119,8 +121,9 @@ class MirroredWrites:
 
     @contextmanager
     def maintenance(self) -> Iterator[None]:
-        """Hold the repository against every writer."""
-        with self.database.as_mirror(locks_of(self.reading, None)), locks.alone(self._writers):
+        """Hold the repository against every writer. Raises `busy` where writers left no time for it."""
+        everything = exclusive(self.database.as_mirror, [self.reading], self.database.lock_seconds)
+        with everything, locks.alone(self._writers):
             yield
 
     @contextmanager
@@ -140,11 +143,14 @@ class MirroredWrites:
         self, tx: Transaction, slugs: Sequence[str], standings: dict[str, Standing], origin: Origin
     ) -> list[Fact]:
         """Let the rows follow Git; raises `integrity` where they contradict it."""
-        return [
+        batch = mirror.Batch(tx, self.reading)
+        facts = [
             fact
             for slug in slugs
-            for fact in mirror.converge(tx, self.reading, slug, standings.get(slug), origin)
+            for fact in mirror.converge(batch, self.reading, slug, standings.get(slug), origin)
         ]
+        batch.flush()
+        return facts
 
     def _tell(self, facts: Sequence[Fact]) -> None:
         if facts and self._notify is not None:
@@ -173,12 +179,38 @@ class MirroredWrites:
         ) from error
 
 
-def locks_of(reading: Reading, slugs: Collection[str] | None) -> Locks:
-    """What a write to `slugs` holds; None stands for the whole repository, and so do very many."""
-    repository = lock_key(reading, None)
-    if slugs is None or len(slugs) > locks.MOST_WORKFLOWS:
-        return Locks(shared=[], exclusive=[repository])
-    return Locks(shared=[repository], exclusive=sorted(lock_key(reading, slug) for slug in slugs))
+@contextmanager
+def exclusive(
+    begin: Callable[[Locks], AbstractContextManager[Transaction]], readings: Sequence[Reading], seconds: float
+) -> Iterator[Transaction]:
+    """Hold the repositories of `readings` against every writer, in a transaction that `begin` opens.
+
+    Raises `busy` after `seconds`. No attempt waits longer than `EXCLUSIVE_PATIENCE` for a lock, and a longer
+    pause follows each, in which the writers that queued behind it go on.
+    """
+    keys = sorted(lock_key(reading, None) for reading in readings)
+    wanted = Locks(shared=[], exclusive=keys, patience=locks.EXCLUSIVE_PATIENCE)
+    deadline, pause = time.monotonic() + seconds, _PAUSE
+    while True:
+        with ExitStack() as held:
+            try:
+                tx = held.enter_context(begin(wanted))
+            except GitstoreError as error:
+                if error.code is not Code.BUSY or time.monotonic() > deadline:
+                    raise
+            else:
+                yield tx
+                return
+        pause *= 2
+        time.sleep(pause)
+
+
+def locks_of(reading: Reading, slugs: Collection[str]) -> Locks:
+    """The locks of a write to `slugs`. Raises `too_large`."""
+    locks.check_count(len(slugs))
+    return Locks(
+        shared=[lock_key(reading, None)], exclusive=sorted(lock_key(reading, slug) for slug in slugs)
+    )
 
 
 def lock_key(reading: Reading, slug: str | None) -> int:

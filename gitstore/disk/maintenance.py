@@ -13,7 +13,7 @@ import os
 import re
 import subprocess
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -124,12 +124,15 @@ def _prune(
         order = _users_first(objects, found)
     finally:
         objects.close()
+    kept: set[bytes] = set()
     for start in range(0, len(order), slice_size):
         check()
+        # What moved so far is walked without the lock, so that little is left to walk under it.
+        before = refs.below(names.PREFIX)
+        kept |= _newly_reached(repository, seen, before)
         with locks.maintenance():
-            now = refs.below(names.PREFIX)
-            moved = {oid for name, oid in now.items() if seen.get(name) != oid}
-            kept = _reached(repository, moved, seen.values()) if moved else set()
+            seen = refs.below(names.PREFIX)
+            kept |= _newly_reached(repository, before, seen)
             yield sum(_remove(repository, oid, grace) for oid in order[start : start + slice_size]
                       if oid not in kept)  # fmt: skip
 
@@ -159,9 +162,13 @@ def _below(objects: Objects, oid: bytes) -> list[bytes]:
         return []  # damaged, or gone: what it refers to is nothing to anybody by it
 
 
-def _reached(repository: Path, tips: Iterable[bytes], before: Iterable[bytes]) -> set[bytes]:
-    """The objects that `tips` reach, and those that refs held before did not."""
-    revisions = b"".join([*(b"^" + oid + b"\n" for oid in set(before)), *(oid + b"\n" for oid in tips)])
+def _newly_reached(repository: Path, before: Mapping[bytes, bytes], now: Mapping[bytes, bytes]) -> set[bytes]:
+    """The objects that the refs `now` reach, and those that moved since `before` did not reach then."""
+    tips = {oid for name, oid in now.items() if before.get(name) != oid}
+    if not tips:
+        return set()
+    known = set(before.values())
+    revisions = b"".join([*(b"^" + oid + b"\n" for oid in known), *(oid + b"\n" for oid in tips)])
     said = _run(repository, "rev-list", "--objects", "--no-object-names", "--stdin", given=revisions)
     return set(said.split())
 

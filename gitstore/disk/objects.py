@@ -56,6 +56,8 @@ class Objects:
             folder, fsync_object_files=True, alternates=[behind] if behind is not None else None
         )
         self._folders = [folder, *([behind] if behind is not None else [])]
+        self.mostly_packed = False
+        """Whether packs are looked into before loose files: what is asked for came in a pack."""
         # The same few are asked for again and again while a request is judged, recorded and mirrored.
         self._kept: dict[bytes, ShaFile] = {}
         self._room = _MOST_KEPT
@@ -87,9 +89,14 @@ class Objects:
             self._keep(found)
         return found
 
+    def keep(self, items: Iterable[ShaFile]) -> None:
+        """Keep `items`, which were written, so that they are not read again."""
+        for item in items:
+            self._keep(item)
+
     def _keep(self, item: ShaFile) -> None:
         size = item.raw_length()
-        if size > _LARGEST_KEPT:
+        if size > _LARGEST_KEPT or item.id in self._kept:
             return  # dulwich makes 25 times its size of a tree that is looked into
         if size > self._room:
             self._kept.clear()
@@ -106,7 +113,8 @@ class Objects:
     def _read(self, oid: bytes) -> ShaFile:
         for looks_left in reversed(range(_LOOKS)):
             try:
-                return self._loose(oid) or self._store[ObjectID(oid)]
+                first = None if self.mostly_packed else self._loose(oid)
+                return first or self._store[ObjectID(oid)]
             except KeyError as error:
                 if not looks_left:
                     raise GitstoreError(

@@ -15,11 +15,21 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
+from typing import NamedTuple
 
 from gitstore.names import PREFIX
 
 OID_LENGTH = 40
 LINE = re.compile(rb"[0-9a-f]{40} " + PREFIX + rb"[^\0\n]+")
+
+
+class _Stamp(NamedTuple):
+    """What tells a file from the one that replaced it."""
+
+    device: int
+    inode: int
+    modified: int
+    size: int
 
 
 class PackedRefs:
@@ -28,12 +38,14 @@ class PackedRefs:
     def __init__(self, path: Path) -> None:
         self._map: mmap.mmap | None = None
         self._data: mmap.mmap | bytes = b""
+        self._stamp: _Stamp | None = None
         try:
             handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         except FileNotFoundError:
             return
         try:
-            if os.fstat(handle).st_size:
+            self._stamp = _stamp(os.fstat(handle))
+            if self._stamp.size:
                 self._data = self._map = mmap.mmap(handle, 0, access=mmap.ACCESS_READ)
         finally:
             os.close(handle)
@@ -52,6 +64,13 @@ class PackedRefs:
         self._data = b""
         if self._map is not None:
             self._map.close()
+
+    def is_of(self, path: Path) -> bool:
+        """Whether `path` still is the file that the snapshot was taken of."""
+        try:
+            return _stamp(path.stat()) == self._stamp
+        except FileNotFoundError:
+            return self._stamp is None
 
     def get(self, name: bytes) -> bytes | None:
         """The hex id that `name` holds, or None."""
@@ -103,6 +122,10 @@ class PackedRefs:
     def _line_end(self, at: int) -> int:
         end = self._data.find(b"\n", at)
         return len(self._data) if end < 0 else end
+
+
+def _stamp(status: os.stat_result) -> _Stamp:
+    return _Stamp(status.st_dev, status.st_ino, status.st_mtime_ns, status.st_size)
 
 
 def _sort(data: bytes) -> bytes:

@@ -63,8 +63,10 @@ class Quarantine:
         self._repository = repository
         self._folder = folder
         self.objects = Objects(folder, behind=repository / "objects")
+        self._exploded: set[bytes] = set()
         self._new: set[bytes] = set()
         self._complete: dict[bytes, None] = {}
+        self._admitted: set[bytes] = set()
 
     def receive(self, read: Callable[[int], bytes], limits: Limits) -> None:
         """Read a pack to its end, check its sizes, let git unpack and check it.
@@ -96,7 +98,9 @@ class Quarantine:
             if count := measure(memoryview(pack), limits):
                 self._unpack(pack, limits, exploded=count <= UNPACK_LIMIT)
         spool.unlink()
-        self._new = set(self._loose()) | set(self._packed())
+        self._exploded = set(self._loose())
+        self.objects.mostly_packed = not self._exploded
+        self._new = self._exploded | set(self._packed())
 
     def _unpack(self, pack: bytes | mmap.mmap, limits: Limits, *, exploded: bool) -> None:
         how = (
@@ -151,7 +155,10 @@ class Quarantine:
         self._walk([tip], self._complete)
 
     def needed_by(self, tips: Iterable[bytes]) -> list[bytes]:
-        """The new objects that `tips` need, themselves included, each after what it refers to."""
+        """The new objects that `tips` need, themselves included, each after what it refers to.
+
+        Without those that were admitted before.
+        """
         order: dict[bytes, None] = {}
         self._walk(tips, order)
         return list(order)
@@ -178,7 +185,7 @@ class Quarantine:
         found = []
         for oid in dict.fromkeys(oids):
             if oid in self._new:
-                if oid not in complete:
+                if oid not in complete and oid not in self._admitted:
                     found.append(oid)
             elif oid not in self.objects:
                 raise GitstoreError(
@@ -201,12 +208,13 @@ class Quarantine:
             fsync_folder(target / "pack")
         folders = set()
         for oid in needed:
-            place = Path(oid[:2].decode(), oid[2:].decode())
-            if (self._folder / place).exists():
+            if oid in self._exploded:
+                place = Path(oid[:2].decode(), oid[2:].decode())
                 self._move_in(place, target)
                 folders.add(target / place.parent)
         for folder in folders:
             sync_fanout(folder)
+        self._admitted.update(needed)
 
     def _move_in(self, place: Path, target: Path) -> None:
         """git's repack removes a folder that it emptied, perhaps between our look and our move."""

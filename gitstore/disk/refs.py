@@ -17,17 +17,18 @@ import re
 import stat
 import subprocess
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from io import FileIO
+from itertools import groupby
 from pathlib import Path
 
 from dulwich.file import FileLocked, GitFile, _GitFile
 
 from gitstore import names
 from gitstore.disk.children import command, environment
-from gitstore.disk.durable import fsync_folder, make_folder, release
+from gitstore.disk.durable import flush_all, fsync_folder, make_folders, release
 from gitstore.disk.packed_refs import PackedRefs
 from gitstore.errors import Code, GitstoreError
 
@@ -53,6 +54,8 @@ class Refs:
         # each was half of the time that an advertisement took.
         self._root = os.fsencode(folder) + b"/"
         self._seen: dict[bytes, bytes | None] | None = None
+        self._snapshot: PackedRefs | None = None
+        self._packed_path = folder / "packed-refs"
 
     @contextmanager
     def steady(self) -> Iterator[None]:
@@ -65,6 +68,7 @@ class Refs:
             yield
         finally:
             self._seen = None
+            self._close_snapshot()
 
     def look_again(self) -> None:
         """Read from disk what is asked for next, although it was read before."""
@@ -89,9 +93,8 @@ class Refs:
             return None
         loose = self._read_loose(name)
         if loose is None:
-            with self._packed() as packed:
-                loose = packed.get(name)
-        if loose is None:
+            loose = self._read_packed(name)
+        if loose is None and self._seen is None:
             # Packed between the two looks: git removes the loose file after it has written packed-refs.
             loose = self._read_loose(name)
         return loose
@@ -122,8 +125,23 @@ class Refs:
             found.pop(name, None)
         return dict(sorted(found.items())), sorted(damaged)
 
+    def _read_packed(self, name: bytes) -> bytes | None:
+        """The value in packed-refs. Within `steady`, the file is mapped once, until git replaces it."""
+        if self._seen is None:
+            with self._packed() as packed:
+                return packed.get(name)
+        if self._snapshot is None or not self._snapshot.is_of(self._packed_path):
+            self._close_snapshot()
+            self._snapshot = self._packed()
+        return self._snapshot.get(name)
+
+    def _close_snapshot(self) -> None:
+        if self._snapshot is not None:
+            self._snapshot.close()
+            self._snapshot = None
+
     def _packed(self) -> PackedRefs:
-        return PackedRefs(self._folder / "packed-refs")
+        return PackedRefs(self._packed_path)
 
     def _path(self, name: bytes) -> Path:
         return self._folder / os.fsdecode(name)
@@ -172,6 +190,7 @@ class Refs:
         held: dict[bytes, _GitFile] = {}
         self.look_again()
         try:
+            self._make_folders(update.name for update in updates)
             for update in sorted(updates, key=lambda update: update.name):
                 held[update.name] = self._lock(update.name)
             moved = [update.name for update in updates if self._read(update.name) != update.old]
@@ -179,6 +198,7 @@ class Refs:
                 return moved
             for update in updates:
                 held[update.name].write(update.new + b"\n")
+            flush_all([held[update.name] for update in updates])
             self._commit(updates, held)
         finally:
             for lock in held.values():
@@ -187,36 +207,37 @@ class Refs:
 
     def _commit(self, updates: Sequence[RefUpdate], held: Mapping[bytes, _GitFile]) -> None:
         """Rename the lock files into place; a folder is fsynced before the next folder's refs appear."""
-        for position, update in enumerate(updates):
-            held[update.name].close()
-            folder = self._path(update.name).parent
-            after = updates[position + 1 :]
-            if not after or self._path(after[0].name).parent != folder:
-                fsync_folder(folder)
+        for folder, group in groupby(updates, key=lambda update: _folder(update.name)):
+            for update in group:
+                held[update.name].close()
+            fsync_folder(self._path(folder))
 
     def check_place(self, name: bytes) -> None:
         """Raise `integrity` where a folder stands in the place of `name`, or a file where a folder belongs.
 
         Folders that are left empty are cleared away, as git does.
         """
-        path = self._path(name)
+        path = self._root + name
         try:
-            if stat.S_ISDIR(path.stat().st_mode):
-                for folder, _, _ in os.walk(path, topdown=False):
+            if stat.S_ISDIR(os.stat(path).st_mode):  # noqa: PTH116 - of bytes, see `_root`
+                for folder, _, _ in os.walk(self._path(name), topdown=False):
                     Path(folder).rmdir()
         except FileNotFoundError:
             return
         except OSError as error:
             raise _in_the_way(name) from error
 
+    def _make_folders(self, refs: Iterable[bytes]) -> None:
+        with suppress(NotADirectoryError):  # which is an error of the ref that is then locked
+            make_folders(map(self._path, dict.fromkeys(map(_folder, refs))))
+
     def _lock(self, name: bytes) -> _GitFile:
         self.check_place(name)
-        path = self._path(name)
         deadline = time.monotonic() + _LOCK_PATIENCE
         while True:
             try:
-                make_folder(path.parent)
-                return GitFile(os.fspath(path), "wb")
+                # Not synced when it is closed: `flush_all` has done so, for all of a set at once.
+                return GitFile(self._root + name, "wb", fsync=False)
             except (FileLocked, FileNotFoundError) as error:
                 # Another writer, or git removing a folder that it just emptied.
                 if time.monotonic() > deadline:
@@ -226,6 +247,7 @@ class Refs:
                         ref=names.show(name),
                     ) from error
                 time.sleep(0.005)
+                self._make_folders([name])
             except NotADirectoryError as error:
                 raise _in_the_way(name) from error
 
@@ -235,6 +257,7 @@ class Refs:
         lock = self._lock(name)
         try:
             lock.write(new + b"\n")
+            flush_all([lock])
             self._commit([RefUpdate(name, None, new)], {name: lock})
         finally:
             release(lock)
@@ -279,6 +302,10 @@ class Refs:
                 lock.close()
             finally:
                 release(lock)
+
+
+def _folder(name: bytes) -> bytes:
+    return name.rpartition(b"/")[0]
 
 
 def _in_the_way(name: bytes) -> GitstoreError:

@@ -63,7 +63,7 @@ PLACES = {
     "refs": "gitstore.disk.refs:Refs.update",
     "head": "gitstore.disk.refs:Refs.point_head",
     "deleted": "gitstore.disk.refs:Refs.delete",
-    "row": "sync.mirror:_Change._write",
+    "row": "sync.mirror:Batch.flush",
     "event": "sync.events:values",
     "audit": "sync.audit:values",
     "commit": "sync.db:Database._commit",

@@ -95,15 +95,73 @@ def test_crossing_sets_do_not_deadlock(house: House) -> None:
     assert failures == []
 
 
-def test_very_many_workflows_take_the_whole_repository(house: House) -> None:
-    many = [f"w{number}" for number in range(MOST_WORKFLOWS + 1)]
+def advisory_locks(house: House) -> list[str]:
+    """The modes of the advisory locks that are held or waited for in the house's database."""
+    with house.database.as_owner() as tx:
+        query = """select mode from pg_locks join pg_database on pg_database.oid = database
+                   where locktype = 'advisory' and datname = current_database()"""
+        return [mode for (mode,) in tx.tuples(query)]
+
+
+def test_many_workflows_are_locked_one_by_one_and_never_the_repository(house: House) -> None:
+    many = [f"w{number}" for number in range(MOST_WORKFLOWS)]
     with house.writes.writing(many):
-        with house.database.as_owner() as tx:
-            query = """select count(*) from pg_locks join pg_database on pg_database.oid = database
-                       where locktype = 'advisory' and datname = current_database()"""
-            assert tx.value(query) == 1
-        with pytest.raises(GitstoreError), second(house).writing(["something-else"]):
-            pytest.fail("got in")
+        assert advisory_locks(house).count("ExclusiveLock") == MOST_WORKFLOWS
+        with second(house).writing(["something-else"]):
+            pass
+    with pytest.raises(GitstoreError) as refused, house.writes.writing([*many, "one-more"]):
+        pytest.fail("got in")
+    assert refused.value.code is Code.TOO_LARGE
+    assert refused.value.data == {"limit": MOST_WORKFLOWS}
+
+
+def test_an_exclusive_lock_that_waits_refuses_no_other_writer(house: House) -> None:
+    """Postgres queues them behind it; each attempt is short, and a pause follows."""
+    refused: list[Code] = []
+    writes = 0
+
+    def maintain() -> None:
+        try:
+            with second(house).maintenance():
+                refused.append(Code.INTERNAL)
+        except GitstoreError as error:
+            refused.append(error.code)
+
+    thread = threading.Thread(target=maintain)
+    with house.writes.writing(["busy-for-long"]):
+        thread.start()
+        while thread.is_alive():
+            with second(house).writing(["something-else"]):
+                writes += 1
+    assert refused == [Code.BUSY]
+    assert writes > 1
+
+
+def test_maintenance_takes_its_turn_between_writers_without_end(house: House) -> None:
+    stop = threading.Event()
+    failures: list[Exception] = []
+
+    def write(slug: str) -> None:
+        writes = second(house)
+        try:
+            while not stop.is_set():
+                with writes.writing([slug]):
+                    time.sleep(0.02)
+        except Exception as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=write, args=(f"w{number}",)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    try:
+        for _ in range(5):
+            with second(house).maintenance():
+                assert advisory_locks(house).count("ExclusiveLock") >= 1
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+    assert failures == []
 
 
 def test_maintenance_waits_for_writers_and_keeps_them_out(house: House) -> None:

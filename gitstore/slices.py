@@ -1,0 +1,76 @@
+"""Dividing a push into slices, each of which is one unit of work under the locks of its own workflows.
+
+A plain push is not atomic, so it need not hold all of its workflows at once: it takes them in the order of
+their slugs, a slice at a time, and other writers wait no longer than one slice takes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Final
+
+from gitstore import names
+from gitstore.errors import Code, GitstoreError
+from gitstore.names import VersionRef
+from gitstore.policy import Command
+
+MOST_WORKFLOWS: Final = 64
+MOST_COMMANDS: Final = 256
+"""Of one slice. Some 100 ms of work, so that nobody waits much longer for a workflow's lock."""
+
+
+@dataclass(frozen=True, slots=True)
+class Slice:
+    """Commands of a push, and the workflows that they touch, sorted."""
+
+    slugs: tuple[str, ...]
+    commands: tuple[Command, ...]
+
+    def without_contradiction(self, fault: GitstoreError) -> Slice | None:
+        """The rest, where `fault` is that rows and Git contradict each other on one workflow of several."""
+        slug = fault.data.get("workflow") if fault.code is Code.INTEGRITY else None
+        if slug not in self.slugs or len(self.slugs) == 1:
+            return None
+        rest = [c for c in self.commands if (found := names.parse(c.ref)) is None or found.slug != slug]
+        return Slice(tuple(other for other in self.slugs if other != slug), tuple(rest))
+
+
+def divide(commands: Iterable[Command]) -> list[Slice]:
+    """The slices of `commands` in the order of (slug, number), without those that name no workflow.
+
+    The versions of one workflow may take several slices. The command on its draft is in each of them, as it
+    decides whether publishing moves the draft along.
+    """
+    slices: list[Slice] = []
+    slugs: list[str] = []
+    taken: list[Command] = []
+    for slug, part in _parts(commands):
+        if taken and (len(slugs) == MOST_WORKFLOWS or len(taken) + len(part) > MOST_COMMANDS):
+            slices.append(Slice(tuple(slugs), tuple(taken)))
+            slugs, taken = [], []
+        slugs.append(slug)
+        taken += part
+    return [*slices, Slice(tuple(slugs), tuple(taken))] if taken else slices
+
+
+def _parts(commands: Iterable[Command]) -> Iterator[tuple[str, list[Command]]]:
+    """(slug, commands), each few enough for a slice."""
+    keyed = [
+        (target.slug, target.number if isinstance(target, VersionRef) else 0, command)
+        for command in commands
+        if (target := names.parse(command.ref)) is not None
+    ]
+    keyed.sort(key=lambda item: item[:2])
+    for slug, group in groupby(keyed, key=lambda item: item[0]):
+        drafts: list[Command] = []
+        tags: list[Command] = []
+        for _, number, command in group:
+            (tags if number else drafts).append(command)
+        yield from ((slug, [*drafts, *part]) for part in _pieces(tags, MOST_COMMANDS - len(drafts)))
+
+
+def _pieces(commands: Sequence[Command], size: int) -> Iterator[Sequence[Command]]:
+    """`commands`, at most `size` at a time; one empty piece where there are none."""
+    return (commands[start : start + size] for start in range(0, max(len(commands), 1), size))

@@ -1,0 +1,333 @@
+"""Large pushes beside other writers: a plain one goes in slices, an atomic one locks at most 200 workflows.
+
+Most tests make slices small rather than pushes large; `-m soak` pushes the full sizes.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Collection, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, closing, contextmanager
+from pathlib import Path
+
+import pytest
+
+from gitstore import names, slices
+from gitstore.content import Content
+from gitstore.disk.sweeping import sweep
+from gitstore.errors import Code, GitstoreError
+from gitstore.store import Store
+from sync import verify
+from sync.reconcile import reconcile
+from sync.writing import MirroredWrites
+from tests.sync.conftest import House
+from tests.sync.crashing import Killer
+from tests.sync.large_push import LargePush, push
+
+MANY = [f"w-{number:04}" for number in range(130)]
+
+
+@pytest.fixture
+def tmp_path(ram_path: Path) -> Path:
+    return ram_path
+
+
+@pytest.fixture
+def small_slices(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(slices, "MOST_WORKFLOWS", 4)
+    monkeypatch.setattr(slices, "MOST_COMMANDS", 8)
+
+
+class Watched:
+    """`Locks` that note which workflows each unit of work took. `before` is called as each begins."""
+
+    def __init__(self, writes: MirroredWrites, before: Callable[[int], None] = lambda _: None) -> None:
+        self._writes = writes
+        self._before = before
+        self.taken: list[list[str]] = []
+
+    @contextmanager
+    def writing(self, slugs: Collection[str]) -> Iterator[None]:
+        self._before(len(self.taken))
+        self.taken.append(list(slugs))
+        with self._writes.writing(slugs):
+            yield
+
+    def maintenance(self) -> AbstractContextManager[None]:
+        return self._writes.maintenance()
+
+
+def another(house: House) -> Store:
+    """Another process' way to the same project."""
+    store = Store(house.store.path, house.project, clock=house.store.clock)
+    store.locks = MirroredWrites(house.database, store)
+    return store
+
+
+def draft_of(slug: str) -> str:
+    return names.show(names.draft(slug))
+
+
+def check_sound(house: House) -> None:
+    with closing(house.unmirrored()) as store:
+        assert list(verify.verify(house.database, store)) == []
+    assert house.writes.markers.pending() == {}
+    house.git("fsck", "--strict", "--no-dangling")
+
+
+def test_a_plain_push_takes_64_workflows_at_a_time_in_order(house: House) -> None:
+    watched = Watched(house.writes)
+    house.store.locks = watched
+    said = push(house.store, LargePush().drafts(reversed(MANY)).request())
+    assert set(said.values()) == {"ok"}
+    assert watched.taken == [MANY[:64], MANY[64:128], MANY[128:]]
+    assert [row["slug"] for row in sorted(house.rows("workflows"), key=lambda row: row["slug"])] == MANY
+    assert len(house.rows("events")) == len(MANY)
+    check_sound(house)
+
+
+def test_each_slice_is_committed_before_the_next_begins(
+    house: House, small_slices: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows: list[int] = []
+    house.store.locks = Watched(house.writes, lambda _: rows.append(len(house.rows("workflows"))))
+    push(house.store, LargePush().drafts(MANY[:10]).request())
+    assert rows == [0, 4, 8]
+
+
+def test_many_versions_of_one_workflow_go_in_slices_and_leave_the_named_draft_alone(
+    house: House, small_slices: None
+) -> None:
+    large = LargePush()
+    commits = large.versions("a", 20)
+    large.put(names.draft("a"), commits[2])
+    watched = Watched(house.writes)
+    house.store.locks = watched
+    assert set(push(house.store, large.request(backwards=True)).values()) == {"ok"}
+    assert watched.taken == [["a"]] * 3
+    assert sorted(house.store.version_tags("a")) == list(range(1, 21))
+    assert house.store.refs.read(names.draft("a")) == commits[2]
+    published = [row for row in house.rows("events") if row["type"] == "workflow.version.published"]
+    assert len(published) == 20
+    check_sound(house)
+
+
+def test_what_is_refused_before_any_lock_is_refused_alone(house: House, small_slices: None) -> None:
+    large = LargePush().drafts(MANY[:9])
+    large.put(b"refs/heads/main", large.commit("x"))
+    large.put(names.tag("w-0003", 7), large.commit("y"))
+    said = push(house.store, large.request())
+    assert said.pop("refs/heads/main") == "ref_not_accepted"
+    assert said.pop("refs/tags/w-0003/v7") == "wrong_number"
+    assert set(said.values()) == {"ok"}
+    check_sound(house)
+
+
+def test_a_refusal_in_any_slice_leaves_every_draft_that_the_push_would_discard(
+    house: House, small_slices: None
+) -> None:
+    kept = house.save("a")
+    large = LargePush().drafts(MANY[:9])
+    large.put(names.draft("a"), b"0" * 40, kept.encode())
+    large.put(names.tag("w-0008", 7), large.commit("y"))
+    said = push(house.store, large.request())
+    assert said.pop(draft_of("a")) == "discard_not_alone"
+    assert house.store.refs.read(names.draft("a")) == kept.encode()
+    assert [said[draft_of(slug)] for slug in MANY[:9]] == ["ok"] * 9
+    check_sound(house)
+
+
+def test_a_draft_that_moves_between_judging_and_its_slice_is_stale(house: House, small_slices: None) -> None:
+    beside = another(house)
+
+    def meanwhile(number: int) -> None:
+        if number == 1:
+            beside.create_workflow(MANY[5], Content(value=house.definition()), house.who)
+
+    house.store.locks = Watched(house.writes, meanwhile)
+    said = push(house.store, LargePush().drafts(MANY[:9]).request())
+    beside.close()
+    assert said.pop(draft_of(MANY[5])) == "stale_draft"
+    assert set(said.values()) == {"ok"}
+    check_sound(house)
+
+
+@pytest.mark.parametrize("size", [3, 9])
+def test_a_workflow_whose_rows_contradict_git_stops_no_other(
+    house: House, small_slices: None, size: int
+) -> None:
+    house.publish(MANY[1])
+    house.tamper("update gitstore.workflows set latest_number = 9")
+    slugs = [MANY[0], *MANY[2 : size + 1]]
+    large = LargePush().drafts(slugs)
+    large.put(names.draft(MANY[1]), large.commit("new"), house.store.refs.read(names.draft(MANY[1])) or b"")
+    large.put(names.tag(MANY[1], 2), large.commit("new"))
+    said = push(house.store, large.request())
+    assert {said[draft_of(slug)] for slug in slugs} == {"ok"}
+    assert "ok" not in {said[draft_of(MANY[1])], said[f"refs/tags/{MANY[1]}/v2"]}
+
+
+@pytest.mark.parametrize("code", [Code.UNAVAILABLE, Code.BUSY])
+def test_a_fault_between_slices_leaves_the_finished_ones_and_is_the_reason_of_the_rest(
+    house: House, small_slices: None, code: Code
+) -> None:
+    def fail(number: int) -> None:
+        if number == 2:
+            raise GitstoreError(code, "not now")
+
+    request = LargePush().drafts(MANY[:12]).request()
+    house.store.locks = Watched(house.writes, fail)
+    said = push(house.store, request)
+    assert [said[draft_of(slug)] for slug in MANY[:12]] == ["ok"] * 8 + [code.value] * 4
+    assert list(house.store.refs.below(names.DRAFTS)) == [names.draft(slug) for slug in MANY[:8]]
+    house.store.locks = house.writes
+    assert set(push(house.store, request).values()) == {"ok"}
+    check_sound(house)
+
+
+def test_a_database_that_is_away_from_the_start_refuses_the_push_as_a_whole(
+    house: House, small_slices: None
+) -> None:
+    def fail(_: int) -> None:
+        raise GitstoreError(Code.UNAVAILABLE, "not now")
+
+    house.store.locks = Watched(house.writes, fail)
+    with pytest.raises(GitstoreError) as refused:
+        push(house.store, LargePush().drafts(MANY[:9]).request())
+    assert refused.value.code is Code.UNAVAILABLE
+    assert house.store.refs.below(names.PREFIX) == {}
+
+
+def test_killed_between_slices_the_finished_ones_stand_and_the_same_push_completes(
+    house: House, conninfo: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "push"
+    path.write_bytes(LargePush().drafts(MANY).request())
+    write = {"kind": "push", "slug": "", "request": str(path)}
+    with closing(Killer(house.store.path, house.project, conninfo)) as killer:
+        assert killer.write(write, "unmarked>", 1)["killed"]
+        assert list(house.store.refs.below(names.DRAFTS)) == [names.draft(slug) for slug in MANY[:64]]
+        assert len(house.rows("workflows")) == 64
+        # Again, in the middle of a slice, between its refs and its rows.
+        assert killer.write(write, "refs>", 1)["killed"]
+        sweep(house.store.path, house.writes.maintenance, time.time() + 3600, sleep=lambda _: None)
+        assert reconcile(house.writes).failures == {}
+        assert killer.write(write)["ended"] == ["ok"] * len(MANY)
+    assert len(house.rows("events")) == len(MANY)
+    check_sound(house)
+
+
+def test_two_large_pushes_at_once_in_opposite_order_do_not_deadlock(house: House, small_slices: None) -> None:
+    """They write the same workflows: of each, one push wins, and the other is told that it is stale."""
+    requests = [
+        LargePush().drafts(MANY[:24], "forwards").request(),
+        LargePush().drafts(MANY[:24], "backwards").request(backwards=True),
+    ]
+    stores = [another(house), another(house)]
+    with ThreadPoolExecutor(2) as pool:
+        answers = list(pool.map(push, stores, requests))
+    for store in stores:
+        store.close()
+    for slug in MANY[:24]:
+        assert sorted(answer[draft_of(slug)] for answer in answers) == ["ok", "stale_draft"]
+    check_sound(house)
+
+
+def test_saves_beside_a_large_push_go_on(house: House, small_slices: None) -> None:
+    """To a workflow of the push and to one that it does not name: none is refused."""
+    for slug in ("beside", MANY[20]):
+        house.save(slug)
+    done = threading.Event()
+    saves: list[str] = []
+
+    def save(slug: str) -> None:
+        store = another(house)
+        try:
+            while not done.is_set() or slug not in saves:
+                content = Content(value=house.definition(f"https://{len(saves)}.example/"))
+                store.save_draft(slug, content, house.who, expected="*")
+                saves.append(slug)
+        finally:
+            store.close()
+
+    large = LargePush().drafts(MANY[:40])
+    large.put(
+        names.draft(MANY[20]), large.commit("late"), house.store.refs.read(names.draft(MANY[20])) or b""
+    )
+    store = another(house)
+    with ThreadPoolExecutor(2) as pool:
+        savers = [pool.submit(save, slug) for slug in ("beside", MANY[20])]
+        said = push(store, large.request())
+        done.set()
+        for saver in savers:
+            saver.result()
+    store.close()
+    assert said.pop(draft_of(MANY[20])) in ("stale_draft", "not_fast_forward")
+    assert set(said.values()) == {"ok"}
+    check_sound(house)
+
+
+def test_an_atomic_push_of_200_workflows_is_one_unit_of_work(house: House) -> None:
+    large = LargePush()
+    tip = large.commit("all")
+    slugs = [f"a-{number:03}" for number in range(200)]
+    for slug in slugs:
+        large.put(names.draft(slug), tip)
+    watched = Watched(house.writes)
+    house.store.locks = watched
+    assert set(push(house.store, large.request(atomic=True)).values()) == {"ok"}
+    assert watched.taken == [slugs]
+    check_sound(house)
+
+
+def test_an_atomic_push_of_201_is_refused_with_the_limit_and_the_way_out(house: House) -> None:
+    large = LargePush()
+    tip = large.commit("all")
+    for number in range(201):
+        large.put(names.draft(f"a-{number:03}"), tip)
+    house.store.locks = watched = Watched(house.writes)
+    assert set(push(house.store, large.request(atomic=True)).values()) == {"too_large"}
+    assert watched.taken == []
+    assert house.store.refs.below(names.PREFIX) == {}
+    assert list((house.store.path / "objects").glob("??/*")) == []
+    assert set(push(house.store, large.request()).values()) == {"ok"}
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("shape", ["drafts", "versions of one", "a version of each"])
+def test_the_full_sizes(house: House, shape: str, capsys: pytest.CaptureFixture[str]) -> None:
+    large = LargePush()
+    match shape:
+        case "drafts":
+            large.drafts(f"w-{number:05}" for number in range(5000))
+        case "versions of one":
+            large.versions("a", 10_000)
+        case _:
+            for number in range(10_000):
+                large.versions(f"w-{number:05}", 1)
+    request = large.request()
+    done = threading.Event()
+    slowest = 0.0
+
+    def save() -> None:
+        nonlocal slowest
+        with closing(another(house)) as store:
+            while not done.is_set():
+                began = time.monotonic()
+                store.create_workflow(f"beside-{began}".replace(".", "-"), None, house.who)
+                slowest = max(slowest, time.monotonic() - began)
+
+    with ThreadPoolExecutor(1) as pool:
+        saver = pool.submit(save)
+        began = time.monotonic()
+        said = push(house.store, request)
+        took = time.monotonic() - began
+        done.set()
+        saver.result()
+    assert set(said.values()) == {"ok"}
+    check_sound(house)
+    with capsys.disabled():
+        print(f"\n  {len(said)} refs, {shape}: {took:.1f} s; slowest write beside it {slowest:.2f} s")
