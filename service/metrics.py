@@ -9,11 +9,12 @@ counts for itself.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, Metric, generate_latest
-from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 from prometheus_client.registry import Collector
@@ -24,6 +25,20 @@ CONTENT_TYPE: Final = CONTENT_TYPE_PLAIN_0_0_4
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 # Seconds. The promise is 50 ms at the 99th percentile, and a clone of everything may take minutes.
 _BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10, 30, 120)
+
+
+@dataclass(frozen=True, slots=True)
+class Background:
+    """How far behind the background work is, in seconds. None is what is not known.
+
+    `beats` are the ages of the last heartbeats, by loop of the worker; `replaced` counts the workers that
+    were replaced, by reason.
+    """
+
+    deliveries: float | None = None
+    sources: float | None = None
+    beats: Mapping[str, float] | None = None
+    replaced: Mapping[str, int] | None = None
 
 
 class Metrics:
@@ -95,7 +110,7 @@ class Metrics:
         self,
         *,
         mirror_lag_seconds: float | None = None,
-        delivery_lag_seconds: float | None = None,
+        background: Background = Background(),
         standing: Figures | None = None,
     ) -> bytes:
         """Every figure, of all processes, in Prometheus' text format (CONTENT_TYPE).
@@ -113,11 +128,7 @@ class Metrics:
                 "Age of the oldest write that Git has and Postgres may lack; 0 where there is none.",
                 mirror_lag_seconds,
             ),
-            _gauge(
-                "gitstore_delivery_lag_seconds",
-                "How long the oldest delivery that is not sent yet has been due; 0 where there is none.",
-                delivery_lag_seconds,
-            ),
+            *_behind(background),
             *(_standing(standing) if standing is not None else ()),
         ]
         return generate_latest(counted) + generate_latest(
@@ -129,6 +140,37 @@ def forget_process(folder: Path | None, pid: int) -> None:
     """A process that counted there has ended. What it counted stays."""
     if folder is not None:
         mark_process_dead(pid, str(folder))  # type: ignore[no-untyped-call]
+
+
+def _behind(now: Background) -> Iterator[Metric | None]:
+    yield _gauge(
+        "gitstore_delivery_lag_seconds",
+        "How long the oldest delivery that is not sent yet has been due; 0 where there is none.",
+        now.deliveries,
+    )
+    yield _gauge(
+        "gitstore_source_lag_seconds",
+        "How long the oldest source that is not being synced has been due; 0 where there is none.",
+        now.sources,
+    )
+    if now.beats is not None:
+        beats = GaugeMetricFamily(
+            "gitstore_worker_beat_age_seconds",
+            "Time since the last heartbeat of each loop of the background worker.",
+            labels=["loop"],
+        )
+        for loop, age in now.beats.items():
+            beats.add_metric([loop], age)
+        yield beats
+    if now.replaced is not None:
+        replaced = CounterMetricFamily(
+            "gitstore_worker_replacements",
+            "Background workers that were replaced, by reason: ended by themselves, or stalled.",
+            labels=["reason"],
+        )
+        for reason, count in now.replaced.items():
+            replaced.add_metric([reason], count)
+        yield replaced
 
 
 def _standing(now: Figures) -> Iterator[Metric | None]:

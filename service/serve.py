@@ -28,12 +28,13 @@ from gitstore.errors import Code, GitstoreError
 from service import logs
 from service.config import METRICS_FOLDER, Config, misspelt
 from service.greeting import greeting, unused_slug
+from service.heartbeats import Heartbeats
 from service.listening import answers, bound, listen
 from service.metrics_folder import metrics_folder
 from service.projects import make_data_folder
 from service.secret_key import checked_sealer
 from service.setup import Setup, set_up
-from service.supervisor import Signals, Stopped, Supervisor, end_at_once, start_child
+from service.supervisor import Signals, Stopped, Supervisor, WatchedWorker, end_at_once, start_child
 from sync.db import Database
 from sync.embedded import EmbeddedPostgres
 from sync.migrate import migrate
@@ -66,7 +67,8 @@ def serve(config: Config, out: TextIO, *, web: Sequence[str] = WEB, worker: Sequ
                 start_worker = partial(
                     start_child, (*worker, "--parent", str(os.getpid())), service.environment
                 )
-                supervisor = Supervisor(signals, service.postgres, service.web, start_worker)
+                watched = WatchedWorker(start_worker, service.beats)
+                supervisor = Supervisor(signals, service.postgres, service.web, watched)
                 stack.callback(supervisor.stop)
                 _wait_until_ready(service)
         except Stopped:
@@ -88,6 +90,7 @@ class _Service:
     config: Config
     web: subprocess.Popen[bytes]
     postgres: EmbeddedPostgres | None
+    beats: Heartbeats
     setup: Setup
     slug: str
 
@@ -105,7 +108,9 @@ def _begin(config: Config, stack: ExitStack, web: Sequence[str]) -> _Service:
     make_data_folder(config)
     listener = stack.enter_context(listen(config.bind))
     config = replace(config, bind=bound(config.bind, listener))
-    config = replace(config, metrics_folder=stack.enter_context(metrics_folder()))
+    folder = stack.enter_context(metrics_folder())
+    config = replace(config, metrics_folder=folder)
+    beats = stack.enter_context(closing(Heartbeats(folder)))
     child = _start_web(config, listener, stack, web)
     postgres = None
     database_url = config.database_url
@@ -121,7 +126,7 @@ def _begin(config: Config, stack: ExitStack, web: Sequence[str]) -> _Service:
         setup = set_up(config, database)
         slug = unused_slug(database, setup)
     _tell(child, database_url)
-    return _Service(config, child, postgres, setup, slug)
+    return _Service(config, child, postgres, beats, setup, slug)
 
 
 def _start_web(
