@@ -153,7 +153,8 @@ class WatchedWorker:
     process: subprocess.Popen[bytes] | None = None
     _retry: Retry = field(default_factory=lambda: Retry(due=0.0))
     _looked: float = 0.0
-    _since: float = 0.0  # before that time, no loop is late
+    _started: float = 0.0
+    _since: float = 0.0  # silence counts from then on
 
     def look(self, now: float) -> None:
         """Replace it where that is necessary. To be called often; `now` is of the monotonic clock."""
@@ -163,7 +164,7 @@ class WatchedWorker:
         if self._retry.is_due(now):
             self._retry.begin(now)
             self.beats.begin(now)
-            self._since = now + _START_SECONDS
+            self._started = self._since = now
             self.process = self.start()
 
     def _look_at(self, process: subprocess.Popen[bytes], now: float) -> None:
@@ -173,15 +174,21 @@ class WatchedWorker:
             return
         if now - self._looked > _OWN_STALL_SECONDS:
             # This process was stopped, or the machine was: the worker has as long as ever from now on.
-            self._since = max(self._since, now)
+            self._since = now
         ages = self.beats.ages(now)
-        loops = [loop for loop, age in ages.items() if min(age, now - self._since) > self.stall_seconds]
+        loops = [loop for loop, age in ages.items() if self._is_silent(age, now)]
         if loops:
             seconds = round(max(ages[loop] for loop in loops), 1)
             logs.action("worker_stalled", level="error", loops=loops, seconds=seconds, killed=True)
             process.kill()
             process.wait()
             self._replace("stalled", now)
+
+    def _is_silent(self, age: float, now: float) -> bool:
+        """Whether the last beat of a loop, `age` ago, is too long ago; the first one has more time."""
+        has_begun = now - age > self._started + 0.001
+        allowed = self.stall_seconds if has_begun else self.stall_seconds + _START_SECONDS
+        return min(age, now - self._since) > allowed
 
     def _replace(self, ending: str, now: float) -> None:
         self.beats.count(ending)

@@ -80,8 +80,6 @@ class Watch:
         self.until((self.folder / "ready").exists)
         (self.folder / "ready").unlink()
         assert self.worker.process is not None
-        # What it may take to start is over.
-        self.worker._since = time.monotonic()
         return self.worker.process.pid
 
     def harm(self, how: str) -> None:
