@@ -121,7 +121,7 @@ class Remote:
     def _translated(self) -> Iterator[None]:
         try:
             yield
-        except GitstoreError:
+        except (GitstoreError, MemoryError):
             raise
         except Exception as error:
             self._raise(error)

@@ -17,7 +17,7 @@ from gitstore.offers import Layout
 from service import secret_key
 from service.config import Config
 from service.database import connected
-from service.incoming import follower_of
+from service.incoming import means_of
 from service.setup import OPERATOR
 from service.terminal import Progress, one_of, table, with_config
 from sync import audit, catalog
@@ -25,6 +25,7 @@ from sync.catalog import Project
 from sync.db import Database, Transaction
 from webhooks import resolving, source_input, sources
 from webhooks.egress import Egress
+from webhooks.following import Follower
 from webhooks.forges import Forge
 from webhooks.sources import LONGEST_POLL, POLL_SECONDS, SHORTEST_POLL, Direction, Source
 
@@ -115,7 +116,7 @@ def sync(config: Config, project: str, source_id: UUID | None) -> None:
 
 
 def _sync(config: Config, database: Database, row: Source) -> bool:
-    follower = follower_of(config, database, threading.Event())
+    follower = Follower(means_of(config, database), threading.Event())
     claim = follower.claim(row.id)
     if claim is None:
         click.echo(f"{row.url}: a worker is at it right now: gitstore source list shows what comes of it")
@@ -141,9 +142,8 @@ def _sync(config: Config, database: Database, row: Source) -> bool:
 
 
 def _row(row: Source, differences: int) -> tuple[object, ...]:
-    state = "paused" if row.paused else "failing" if row.failures else "ok" if row.succeeded_at else "new"
     last = row.succeeded_at.strftime("%Y-%m-%dT%H:%M:%SZ") if row.succeeded_at else None
-    return row.id, row.direction, row.layout, state, last, differences, row.url
+    return row.id, row.direction, row.layout, row.state, last, differences, row.url
 
 
 def _read(file: Any) -> str | None:

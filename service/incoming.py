@@ -1,37 +1,58 @@
-"""What syncs sources, in the worker and for one command: with our settings and our log."""
+"""What syncs sources, in the worker and for one command: with our settings and our log.
+
+The worker syncs each source in a child process (service/isolation.py): what an upstream sends is fetched and
+parsed there.
+"""
 
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from functools import partial
+from typing import Final
 
-from gitstore.errors import GitstoreError
+from gitstore.errors import Code, GitstoreError
 from gitstore.store import Store
 from service import logs, secret_key
 from service.config import Config
+from service.isolation import Channel, CrashError, Isolation, Limits, StopError, Work
 from service.metrics import Metrics
 from service.projects import Projects
 from sync.audit import Origin
 from sync.catalog import Project
 from sync.db import Database
 from webhooks.dispatch import Dispatcher
+from webhooks.due import Claim
 from webhooks.egress import Egress
-from webhooks.following import Follower, Means, import_limits
+from webhooks.following import Follower, Means, StoppingError, import_limits
+from webhooks.pulse import Beat
+from webhooks.syncing import Progress, Result
+
+LIMITS: Final = Limits(memory=2**30, step=300, whole=7200)
+"""Of a sync. Its longest steps are git's check of the largest pack, and the walk over its objects."""
 
 
 @contextmanager
-def following(config: Config, database: Database, metrics: Metrics) -> Iterator[None]:
-    """Sync sources when they are due, in threads of their own, for the time of the block."""
+def following(
+    config: Config, database: Database, metrics: Metrics, beat: Beat, off: Callable[[], None]
+) -> Iterator[None]:
+    """Sync sources when they are due, in threads of their own, for the time of the block.
+
+    The loop calls `beat`; `off` is called where there is none, as the secrets can't be opened.
+    """
     stop = threading.Event()
     try:
-        follower = follower_of(config, database, stop, metrics.synced)
+        means = means_of(config, database, metrics.synced)
     except GitstoreError as error:
         # What else the worker does goes on.
         logs.action("sources_off", level="error", reason=error.message)
+        off()
         yield
         return
-    dispatcher = Dispatcher(follower, database, stop, trouble=_trouble)
+    follower = IsolatedFollower(config, means, stop, Isolation(LIMITS))
+    dispatcher = Dispatcher(follower, database, stop, trouble=_trouble, beat=beat)
     thread = threading.Thread(target=dispatcher.run, name="dispatcher")
     thread.start()
     try:
@@ -42,13 +63,77 @@ def following(config: Config, database: Database, metrics: Metrics) -> Iterator[
         thread.join()
 
 
-def follower_of(
+class IsolatedFollower(Follower):
+    """Syncs each source in a child process, whose end by a crash or a limit is recorded as a crash.
+
+    `work` is what the child does; it is passed in for tests.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        means: Means,
+        stop: threading.Event,
+        isolation: Isolation,
+        work: Work | None = None,
+    ) -> None:
+        super().__init__(means, stop)
+        self._config = config
+        self._counted = means.count
+        self._stop_asked = stop
+        self._isolation = isolation
+        self._work = work or sync_in_child
+
+    def is_stuck(self) -> bool:
+        return self._isolation.is_stuck()
+
+    def sync(self, claim: Claim, progress: Progress | None = None) -> Result:  # noqa: ARG002
+        """Sync a source that was claimed. The result is empty: what came of it is in the rows and the log."""
+        run = partial(self._isolation.run, stop=self._stop_asked, heard=self._count)
+        try:
+            with self.holding(claim):  # here too: a child that hangs does not renew its lease
+                run(self._work, self._config, claim)
+        except StopError:
+            self.release(claim)
+            raise StoppingError from None
+        except CrashError as error:
+            self.record_crash(claim, f"the sync {error}")
+        return Result()
+
+    def _count(self, message: tuple[str, dict[str, int]]) -> None:
+        outcome, divergences = message
+        self._counted(outcome, list(Counter(divergences).elements()))
+
+
+def sync_in_child(channel: Channel, stop: threading.Event, config: Config, claim: Claim) -> None:
+    """Sync a source, in a child process: `work` for Isolation."""
+    logs.configure(config.log_format, config.log_level)
+
+    def count(outcome: str, divergences: Sequence[str]) -> None:
+        channel.tell((outcome, dict(Counter(divergences))))
+
+    with closing(connected_in_child(config)) as database:
+        means = means_of(config, database, count, channel.alive)
+        try:
+            Follower(means, stop).sync(claim)
+        except StoppingError as error:
+            raise StopError from error
+
+
+def connected_in_child(config: Config) -> Database:
+    """Return the database of a worker, for one piece of its work."""
+    if config.database_url is None:
+        raise GitstoreError(Code.CONFIG, "DATABASE_URL is needed: the worker sets it")
+    return Database(config.database_url, max_connections=4, application="gitstore worker child")
+
+
+def means_of(
     config: Config,
     database: Database,
-    stop: threading.Event,
     count: Callable[[str, Sequence[str]], None] = lambda _outcome, _divergences: None,
-) -> Follower:
-    """What syncs a source; `count` keeps the figures. Raises `config` where the secrets can't be opened."""
+    alive: Callable[[], None] = lambda: None,
+) -> Means:
+    """Return what syncs sources; `count` keeps the figures. Raises `config` where secrets can't be opened."""
     projects = Projects(config)
 
     @contextmanager
@@ -56,7 +141,7 @@ def follower_of(
         with projects.mirrored(project, database, origin) as (store, _):
             yield store
 
-    means = Means(
+    return Means(
         database=database,
         open_store=open_store,
         egress=Egress(config.egress_allow),
@@ -64,8 +149,8 @@ def follower_of(
         limits=import_limits(config.limits, config.max_import),
         tell=logs.action,
         count=count,
+        alive=alive,
     )
-    return Follower(means, stop)
 
 
 def _trouble(error: BaseException) -> None:

@@ -9,11 +9,12 @@ counts for itself.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, Metric, generate_latest
-from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 from prometheus_client.registry import Collector
@@ -30,11 +31,25 @@ _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "O
 _BUCKETS: Final = (0.0025, 0.01, 0.025, 0.05, 0.1, 0.25, 1, 2.5, 10, 120)
 
 
+@dataclass(frozen=True, slots=True)
+class Background:
+    """How far behind the background work is, in seconds. None is what is not known.
+
+    `beats` are the ages of the last heartbeats, by loop of the worker; `replaced` counts the workers that
+    were replaced, by reason.
+    """
+
+    deliveries: float | None = None
+    sources: float | None = None
+    beats: Mapping[str, float] | None = None
+    replaced: Mapping[str, int] | None = None
+
+
 class Metrics:
     """What one application counts. `folder` is where several processes count together (None: alone)."""
 
     def __init__(self, folder: Path | None = None) -> None:
-        self._folder = folder
+        self.folder = folder
         self._registry = registry = CollectorRegistry()
         self._requests = Histogram(
             "gitstore_request_duration_seconds",
@@ -115,7 +130,7 @@ class Metrics:
         self,
         *,
         mirror_lag_seconds: float | None = None,
-        delivery_lag_seconds: float | None = None,
+        background: Background = Background(),
         standing: Figures | None = None,
     ) -> bytes:
         """Every figure, of all processes, in Prometheus' text format (CONTENT_TYPE).
@@ -124,20 +139,16 @@ class Metrics:
         they grow just when nobody is there to update them; what is None is not told.
         """
         counted = self._registry
-        if self._folder is not None:
+        if self.folder is not None:
             counted = CollectorRegistry()
-            MultiProcessCollector(counted, path=str(self._folder))  # type: ignore[no-untyped-call]
+            MultiProcessCollector(counted, path=str(self.folder))  # type: ignore[no-untyped-call]
         gauges = [
             _gauge(
                 "gitstore_mirror_lag_seconds",
                 "Age of the oldest write that Git has and Postgres may lack; 0 where there is none.",
                 mirror_lag_seconds,
             ),
-            _gauge(
-                "gitstore_delivery_lag_seconds",
-                "How long the oldest delivery that is not sent yet has been due; 0 where there is none.",
-                delivery_lag_seconds,
-            ),
+            *_behind(background),
             *(_standing(standing) if standing is not None else ()),
         ]
         return generate_latest(counted) + generate_latest(
@@ -157,6 +168,37 @@ def forget_process(folder: Path | None, pid: int) -> None:
     """A process that counted there has ended. What it counted stays."""
     if folder is not None:
         mark_process_dead(pid, str(folder))  # type: ignore[no-untyped-call]
+
+
+def _behind(now: Background) -> Iterator[Metric | None]:
+    yield _gauge(
+        "gitstore_delivery_lag_seconds",
+        "How long the oldest delivery that is not sent yet has been due; 0 where there is none.",
+        now.deliveries,
+    )
+    yield _gauge(
+        "gitstore_source_lag_seconds",
+        "How long the oldest source that is not being synced has been due; 0 where there is none.",
+        now.sources,
+    )
+    if now.beats is not None:
+        beats = GaugeMetricFamily(
+            "gitstore_worker_beat_age_seconds",
+            "Time since the last heartbeat of each loop of the background worker.",
+            labels=["loop"],
+        )
+        for loop, age in now.beats.items():
+            beats.add_metric([loop], age)
+        yield beats
+    if now.replaced is not None:
+        replaced = CounterMetricFamily(
+            "gitstore_worker_replacements",
+            "Background workers that were replaced, by reason: ended by themselves, or stalled.",
+            labels=["reason"],
+        )
+        for reason, count in now.replaced.items():
+            replaced.add_metric([reason], count)
+        yield replaced
 
 
 def _standing(now: Figures) -> Iterator[Metric | None]:

@@ -3,45 +3,66 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import replace
 from importlib.metadata import version
+from typing import Final
 
 from gitstore.errors import GitstoreError
 from service import logs, secret_key
 from service.config import Config
+from service.incoming import connected_in_child
+from service.isolation import Channel, CrashError, Isolation, Limits, StopError
 from service.metrics import Metrics
 from sync.db import Database
-from webhooks.delivery import Courier, Means, Told
+from webhooks import crashes, deliveries
+from webhooks.deliveries import Due
+from webhooks.delivery import Courier, Means, Sender, Told
 from webhooks.egress import Egress
+from webhooks.pulse import Beat
 from webhooks.schedule import Ending
+
+LIMITS: Final = Limits(memory=2**29, step=45, whole=45)
+"""Of a delivery that is sent in a child process: they end it before its lease does."""
 
 
 @contextmanager
-def delivering(config: Config, database: Database, metrics: Metrics) -> Iterator[None]:
-    """Deliver, in threads of its own, for the time of the block."""
-    try:
-        sealer = secret_key.sealer(config, database)
-    except GitstoreError as error:
-        # What else the worker does goes on.
-        logs.action("deliveries_off", level="error", reason=error.message)
-        yield
-        return
+def delivering(
+    config: Config, database: Database, metrics: Metrics, beat: Beat, off: Callable[[], None]
+) -> Iterator[None]:
+    """Deliver, in threads of its own, for the time of the block.
+
+    The loop calls `beat`; `off` is called where there is none, as the secrets can't be opened.
+    """
 
     def tell(told: Told) -> None:
         metrics.delivered(told.ending.value)
         _log(told)
 
-    means = Means(
-        database=database,
-        egress=Egress(config.egress_allow),
-        sealer=sealer,
-        agent=f"gitstore/{version('gitstore')}",
-        tell=tell,
-        trouble=_trouble,
-    )
-    stop = threading.Event()
-    courier = Courier(means, stop)
+    try:
+        means = _means(config, database, tell)
+    except GitstoreError as error:
+        # What else the worker does goes on.
+        logs.action("deliveries_off", level="error", reason=error.message)
+        off()
+        yield
+        return
+    stop, isolation = threading.Event(), Isolation(LIMITS)
+
+    def send_alone(due: Due) -> None:
+        try:
+            isolation.run(deliver_in_child, config, due, stop=stop, heard=metrics.delivered)
+        except StopError:
+            with database.as_mirror() as tx:
+                deliveries.release(tx, [due.id])
+        except CrashError as error:
+            reason = f"the attempt {error}"
+            with database.as_mirror() as tx:
+                count = deliveries.crash(tx, due, reason)
+            _log_crash(due, count or 0, reason)
+
+    courier = Courier(replace(means, crashed=_log_crash, send_alone=send_alone), stop, beat=beat)
     thread = threading.Thread(target=courier.run, name="courier")
     thread.start()
     try:
@@ -50,6 +71,41 @@ def delivering(config: Config, database: Database, metrics: Metrics) -> Iterator
         stop.set()
         courier.wake()
         thread.join()
+
+
+def deliver_in_child(channel: Channel, stop: threading.Event, config: Config, due: Due) -> None:
+    """Send a delivery, in a child process: `work` for Isolation."""
+    logs.configure(config.log_format, config.log_level)
+
+    def tell(told: Told) -> None:
+        channel.tell(told.ending.value)
+        _log(told)
+
+    with closing(connected_in_child(config)) as database:
+        Sender(_means(config, database, tell), stop).deliver(due)
+
+
+def _means(config: Config, database: Database, tell: Callable[[Told], None]) -> Means:
+    return Means(
+        database=database,
+        egress=Egress(config.egress_allow),
+        sealer=secret_key.sealer(config, database),
+        agent=f"gitstore/{version('gitstore')}",
+        tell=tell,
+        trouble=_trouble,
+    )
+
+
+def _log_crash(due: Due, count: int, reason: str) -> None:
+    logs.action(
+        "delivery_poisoned" if count >= crashes.MOST else "delivery_crashed",
+        level="error",
+        project=due.project,
+        subscription=str(due.subscription_id),
+        delivery=str(due.id),
+        crashes=count,
+        reason=reason,
+    )
 
 
 def _log(told: Told) -> None:

@@ -20,12 +20,12 @@ from flask import Response
 from werkzeug.wrappers import Request
 
 from gitstore.errors import Code, GitstoreError
-from service import errors
+from service import errors, heartbeats
 from service.config import Config
-from service.metrics import CONTENT_TYPE, Metrics
+from service.metrics import CONTENT_TYPE, Background, Metrics
 from service.projects import Projects
 from sync.db import Database
-from webhooks import deliveries
+from webhooks import deliveries, due
 from webhooks.figures import Figures, figures
 
 if TYPE_CHECKING:
@@ -94,22 +94,23 @@ class Scraper:
         """The arguments of `Metrics.exposition`. Concurrent scrapes measure once."""
         with self._lock:
             if self._clock() >= self._expires:
-                lag, standing = self._of_the_database()
+                background, standing = self._background()
                 self._gauges = {
                     "mirror_lag_seconds": self._projects.mirror_lag(time.time()),
-                    "delivery_lag_seconds": lag,
+                    "background": background,
                     "standing": standing,
                 }
                 self._expires = self._clock() + GAUGES_SECONDS
             return self._gauges
 
-    def _of_the_database(self) -> tuple[float | None, Figures | None]:
-        """None where it is unavailable: the other metrics are served all the same."""
+    def _background(self) -> tuple[Background, Figures | None]:
+        """What Postgres knows is None where it is unavailable: the other metrics are served all the same."""
+        beats, replaced = heartbeats.read(self._metrics.folder) or (None, None)
         try:
             with self._database.as_mirror() as tx:
-                return deliveries.lag(tx), figures(tx)
+                return Background(deliveries.lag(tx), due.lag(tx), beats, replaced), figures(tx)
         except GitstoreError:
-            return None, None
+            return Background(None, None, beats, replaced), None
 
 
 @contextmanager

@@ -28,12 +28,13 @@ from gitstore.errors import Code, GitstoreError
 from service import logs
 from service.config import METRICS_FOLDER, Config, misspelt
 from service.greeting import greeting, unused_slug
+from service.heartbeats import Heartbeats
 from service.listening import allow_connections, answers, bound, listen
 from service.metrics_folder import metrics_folder
 from service.projects import Projects, make_data_folder
 from service.secret_key import checked_sealer
 from service.setup import Setup, set_up
-from service.supervisor import Signals, Stopped, Supervisor, end_at_once, start_child
+from service.supervisor import Signals, Stopped, Supervisor, WatchedWorker, end_at_once, start_child
 from sync.db import Database
 from sync.embedded import EmbeddedPostgres
 from sync.migrate import migrate
@@ -66,8 +67,9 @@ def serve(config: Config, out: TextIO, *, web: Sequence[str] = WEB, worker: Sequ
                 start_worker = partial(
                     start_child, (*worker, "--parent", str(os.getpid())), service.environment
                 )
+                watched = WatchedWorker(start_worker, service.beats)
                 start_web = partial(_restarted_web, service, web)
-                supervisor = Supervisor(signals, service.postgres, service.web, start_web, start_worker)
+                supervisor = Supervisor(signals, service.postgres, service.web, start_web, watched)
                 stack.callback(supervisor.stop)
                 stack.callback(service.listener.close)  # first: who connects while it stops is refused
                 _wait_until_ready(service)
@@ -91,6 +93,7 @@ class _Service:
     listener: socket.socket
     web: subprocess.Popen[bytes]
     postgres: EmbeddedPostgres | None
+    beats: Heartbeats
     setup: Setup
     slug: str
 
@@ -108,7 +111,9 @@ def _begin(config: Config, stack: ExitStack, web: Sequence[str]) -> _Service:
     make_data_folder(config)
     listener = stack.enter_context(listen(config.bind))
     config = replace(config, bind=bound(config.bind, listener))
-    config = replace(config, metrics_folder=stack.enter_context(metrics_folder()))
+    folder = stack.enter_context(metrics_folder())
+    config = replace(config, metrics_folder=folder)
+    beats = stack.enter_context(closing(Heartbeats(folder)))
     metrics_listener = None
     if config.metrics_bind is not None:
         metrics_listener = stack.enter_context(listen(config.metrics_bind, "GITSTORE_METRICS_BIND"))
@@ -132,7 +137,7 @@ def _begin(config: Config, stack: ExitStack, web: Sequence[str]) -> _Service:
     _tell(child, database_url)
     if metrics_listener is not None:
         _serve_metrics(config, metrics_listener, stack)
-    return _Service(config, listener, child, postgres, setup, slug)
+    return _Service(config, listener, child, postgres, beats, setup, slug)
 
 
 def _start_web(config: Config, listener: socket.socket, web: Sequence[str]) -> subprocess.Popen[bytes]:

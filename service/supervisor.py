@@ -1,8 +1,9 @@
 """The children of `gitstore serve`, and what becomes of them.
 
-A child that ends is started again: the web server, the worker, the embedded Postgres. SIGTERM, SIGHUP and
-Ctrl-C stop them in order: the web server and the worker, then Postgres. The children are in sessions of their
-own, so that a terminal's Ctrl-C reaches this process alone.
+A child that ends is started again: the web server, the worker, the embedded Postgres. The worker is also
+replaced where one of its loops has stopped (service/heartbeats.py). SIGTERM, SIGHUP and Ctrl-C stop them in
+order: the web server and the worker, then Postgres. The children are in sessions of their own, so that a
+terminal's Ctrl-C reaches this process alone.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from typing import Final, Protocol
 
 from gitstore.errors import GitstoreError
 from service import logs
+from service.heartbeats import STALL_SECONDS, Heartbeats
 
 GRACEFUL_SECONDS: Final = 30
 """How long a request that is being served may take to end when the service stops."""
@@ -27,6 +29,8 @@ _WORKER_SECONDS: Final = 10.0  # that the worker may take to end
 _MORE_SECONDS: Final = 5.0  # that the web server may take beyond its grace
 _LONGEST_PAUSE: Final = 30.0
 _STEADY_SECONDS: Final = 60.0  # after which a child counts as running well
+_START_SECONDS: Final = 40.0  # that the worker may take, beyond a stall, until its loops run
+_OWN_STALL_SECONDS: Final = 5.0  # between two looks of ours, which then tell nothing of the worker
 _IMPATIENT_SECONDS: Final = 1.0  # one Ctrl-C may come twice, by way of `uv run`
 
 
@@ -137,6 +141,62 @@ def end_at_once(child: subprocess.Popen[bytes]) -> None:
 
 
 @dataclass
+class WatchedWorker:
+    """The background worker: started again when it has ended, killed and started again when it has stalled.
+
+    It has stalled when one of its loops has not beaten for `stall_seconds`: the process is stopped, or hangs.
+    """
+
+    start: Callable[[], subprocess.Popen[bytes]]
+    beats: Heartbeats
+    stall_seconds: float = STALL_SECONDS
+    process: subprocess.Popen[bytes] | None = None
+    _retry: Retry = field(default_factory=lambda: Retry(due=0.0))
+    _looked: float = 0.0
+    _started: float = 0.0
+    _since: float = 0.0  # silence counts from then on
+
+    def look(self, now: float) -> None:
+        """Replace it where that is necessary. To be called often; `now` is of the monotonic clock."""
+        if self.process is not None:
+            self._look_at(self.process, now)
+        self._looked = now
+        if self._retry.is_due(now):
+            self._retry.begin(now)
+            self.beats.begin(now)
+            self._started = self._since = now
+            self.process = self.start()
+
+    def _look_at(self, process: subprocess.Popen[bytes], now: float) -> None:
+        if process.poll() is not None:
+            logs.action("worker_ended", level="error", status=process.returncode)
+            self._replace("ended", now)
+            return
+        if now - self._looked > _OWN_STALL_SECONDS:
+            # This process was stopped, or the machine was: the worker has as long as ever from now on.
+            self._since = now
+        ages = self.beats.ages(now)
+        loops = [loop for loop, age in ages.items() if self._is_silent(age, now)]
+        if loops:
+            seconds = round(max(ages[loop] for loop in loops), 1)
+            logs.action("worker_stalled", level="error", loops=loops, seconds=seconds, killed=True)
+            process.kill()
+            process.wait()
+            self._replace("stalled", now)
+
+    def _is_silent(self, age: float, now: float) -> bool:
+        """Whether the last beat of a loop, `age` ago, is too long ago; the first one has more time."""
+        has_begun = now - age > self._started + 0.001
+        allowed = self.stall_seconds if has_begun else self.stall_seconds + _START_SECONDS
+        return min(age, now - self._since) > allowed
+
+    def _replace(self, ending: str, now: float) -> None:
+        self.beats.count(ending)
+        self.process = None
+        self._retry.after_end(now)
+
+
+@dataclass
 class Supervisor:
     """Watches over the children until a signal comes."""
 
@@ -144,19 +204,16 @@ class Supervisor:
     postgres: Postgres | None
     web: subprocess.Popen[bytes]
     start_web: Callable[[], subprocess.Popen[bytes]]
-    start_worker: Callable[[], subprocess.Popen[bytes]]
-    worker: subprocess.Popen[bytes] | None = None
+    worker: WatchedWorker
     _web_retry: Retry = field(default_factory=Retry)
-    _worker_retry: Retry = field(default_factory=Retry)
     _postgres_retry: Retry = field(default_factory=Retry)
 
     def watch(self) -> None:
         """Until a signal comes. Clients that connect while there is no web server wait for the next one."""
-        self._worker_retry.due = 0.0
         while not self.signals.stop:
             now = time.monotonic()
             self._look_after_web(now)
-            self._look_after_worker(now)
+            self.worker.look(now)
             try:
                 self._look_after_postgres(now)
             except Stopped:
@@ -165,12 +222,13 @@ class Supervisor:
 
     def stop(self) -> None:
         """End the children: requests are finished, for at most GRACEFUL_SECONDS; then Postgres is stopped."""
-        children = [self.web, *([self.worker] if self.worker else [])]
+        worker = self.worker.process
+        children = [self.web, *([worker] if worker else [])]
         for child in children:
             child.terminate()
-        self._end("web", self.web, GRACEFUL_SECONDS + _MORE_SECONDS)
-        if self.worker is not None:
-            self._end("worker", self.worker, _WORKER_SECONDS)
+        _end("web", self.web, self.signals, GRACEFUL_SECONDS + _MORE_SECONDS)
+        if worker is not None:
+            end_worker(worker, self.signals)
         if self.postgres is not None:
             self.postgres.stop()
 
@@ -181,15 +239,6 @@ class Supervisor:
         if self._web_retry.is_due(now):
             self._web_retry.begin(now)
             self.web = self.start_web()
-
-    def _look_after_worker(self, now: float) -> None:
-        if self.worker is not None and self.worker.poll() is not None:
-            logs.action("worker_ended", level="error", status=self.worker.returncode)
-            self.worker = None
-            self._worker_retry.after_end(now)
-        if self._worker_retry.is_due(now):
-            self._worker_retry.begin(now)
-            self.worker = self.start_worker()
 
     def _look_after_postgres(self, now: float) -> None:
         if self.postgres is None:
@@ -208,15 +257,21 @@ class Supervisor:
             else:
                 logs.action("postgres_started_again")
 
-    def _end(self, name: str, child: subprocess.Popen[bytes], seconds: float) -> None:
-        deadline, hurried = time.monotonic() + seconds, False
-        while child.poll() is None:
-            if time.monotonic() > deadline:
-                logs.action("killed", level="error", child=name, after_seconds=seconds)
-                child.kill()
-                child.wait()
-            elif self.signals.hurry and not hurried:
-                hurried = True
-                child.send_signal(signal.SIGQUIT)
-                deadline = min(deadline, time.monotonic() + _MORE_SECONDS)
-            time.sleep(_TICK)
+
+def end_worker(worker: subprocess.Popen[bytes], signals: Signals) -> None:
+    """Wait for the end of a worker that was told to end; kill it where that takes too long."""
+    _end("worker", worker, signals, _WORKER_SECONDS)
+
+
+def _end(name: str, child: subprocess.Popen[bytes], signals: Signals, seconds: float) -> None:
+    deadline, hurried = time.monotonic() + seconds, False
+    while child.poll() is None:
+        if time.monotonic() > deadline:
+            logs.action("killed", level="error", child=name, after_seconds=seconds)
+            child.kill()
+            child.wait()
+        elif signals.hurry and not hurried:
+            hurried = True
+            child.send_signal(signal.SIGQUIT)
+            deadline = min(deadline, time.monotonic() + _MORE_SECONDS)
+        time.sleep(_TICK)

@@ -5,6 +5,11 @@ start, and every GITSTORE_RECONCILE_SECONDS); a full pass over all workflows dai
 of the machine, as markers do not survive a power cut; git's own maintenance daily; forgetting old deliveries
 and receipts, hourly. Several workers are fine: each thing is done under its locks, and to do it twice is to
 do it once.
+
+Each round of it is done in a child process (service/isolation.py). What a child died of is passed over for a
+while, and given up after three crashes in a row, so that one project's upkeep can't keep that of others from
+being done. The loop here beats (service/heartbeats.py), as those that sync and deliver do, for the process
+that watches this one (service/supervisor.py).
 """
 
 from __future__ import annotations
@@ -15,18 +20,20 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 from uuid import UUID
 
 from gitstore.errors import Code, GitstoreError
 from service import logs, upkeep
 from service.config import Config
 from service.database import check
-from service.incoming import following
+from service.heartbeats import Heartbeats
+from service.incoming import connected_in_child, following
+from service.isolation import Channel, CrashError, Isolation, Limits, StopError
 from service.metrics import Metrics
 from service.outgoing import delivering
 from service.projects import Projects
@@ -35,7 +42,11 @@ from sync.catalog import Project
 from sync.db import Database
 from sync.reconcile import Report
 from sync.writing import MirroredWrites
+from webhooks import crashes, pulse
+from webhooks.pulse import Beat
 
+LIMITS: Final = Limits(memory=2**30, step=900, whole=21_600)
+"""Of a round of upkeep. Its longest steps are git's, which packs a large repository."""
 FULL_PASS_SECONDS: Final = 86_400.0
 PRUNE_SECONDS: Final = 3600.0
 _BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
@@ -76,8 +87,44 @@ class State:
         Path(file.name).replace(path)
 
 
+@dataclass
+class Crashes:
+    """Of one step of upkeep, in a row; `again` is the monotonic time from which on it may be tried."""
+
+    count: int = 0
+    again: float = 0.0
+
+    def may_try(self) -> bool:
+        return self.count < crashes.MOST and time.monotonic() >= self.again
+
+    def add(self) -> None:
+        self.again = time.monotonic() + crashes.PAUSE_SECONDS * self.count
+        self.count += 1
+
+
+@dataclass
+class Memory:
+    """What one round of upkeep leaves to the next.
+
+    `told` is the last failure of each workflow that was logged, by project and slug; `crashed` are the steps
+    that a child died of, by their names and the slugs of projects.
+    """
+
+    told: dict[tuple[UUID, str], str] = field(default_factory=dict)
+    swept: bool = False
+    prune_at: float = 0.0
+    crashed: dict[tuple[str, str], Crashes] = field(default_factory=dict)
+
+    def may_try(self, step: tuple[str, str]) -> bool:
+        return step not in self.crashed or self.crashed[step].may_try()
+
+
 class Worker:
-    """Runs until `stop` is set. `clock` tells seconds since 1970, `boot` names this boot of the machine."""
+    """Runs until `stop` is set. `clock` tells seconds since 1970, `boot` names this boot of the machine.
+
+    `beats` are those of the process that watches this one. `begin` is called with each step of upkeep and the
+    slug of its project, `alive` often.
+    """
 
     def __init__(
         self,
@@ -87,6 +134,10 @@ class Worker:
         *,
         clock: Callable[[], float] = time.time,
         boot: str | None = None,
+        beats: Heartbeats | None = None,
+        memory: Memory | None = None,
+        begin: Callable[[str, str], None] = lambda _step, _project: None,
+        alive: Callable[[], None] = lambda: None,
     ) -> None:
         self._config = config
         self._database = database
@@ -96,34 +147,72 @@ class Worker:
         self._stop = stop
         self._clock = clock
         self._boot = boot or boot_id()
-        self._told: dict[tuple[UUID, str], str] = {}
-        self._swept = False
-        self._prune_at = 0.0
+        self._beats = beats
+        self._begin = begin
+        self._alive = alive
+        self.memory = memory or Memory()
 
     def run(self) -> None:
         """Do what is due, again and again. A Postgres that is away is told of once, and waited for."""
         figures = Metrics(self._config.metrics_folder)
         with (
-            delivering(self._config, self._database, figures),
-            following(self._config, self._database, figures),
+            delivering(self._config, self._database, figures, *self._beat("delivery")),
+            following(self._config, self._database, figures, *self._beat("sync")),
         ):
             self._heal()
 
+    def _beat(self, loop: str) -> tuple[Beat, Callable[[], None]]:
+        """Return what notes that a loop is alive, and what notes that it does not run."""
+        if self._beats is None:
+            return pulse.silent, pulse.silent
+        return partial(self._beats.beat, loop), partial(self._beats.off, loop)
+
     def _heal(self) -> None:
+        beat, _ = self._beat("upkeep")
+        isolation = Isolation(LIMITS)
         pause, away = _FIRST_PAUSE, False
         while not self._stop.is_set():
             try:
-                self.tick()
+                self._tick_in_child(isolation, beat)
+            except StopError:
+                return
             except GitstoreError as error:
                 if not away:
                     self._tell_away(error)
-                self._stop.wait(pause)
+                pulse.wait(self._stop, pause, beat)
                 pause, away = min(pause * 2, _LONGEST_PAUSE), True
             else:
                 if away:
                     logs.action("postgres_back")
                 pause, away = _FIRST_PAUSE, False
-                self._stop.wait(self._seconds)
+                pulse.wait(self._stop, self._seconds, beat)
+
+    def _tick_in_child(self, isolation: Isolation, beat: Beat) -> None:
+        under_way = ("start", "")
+
+        def heard(message: Any) -> None:
+            nonlocal under_way
+            if isinstance(message, Memory):
+                self.memory = message
+            else:
+                under_way = message
+
+        work = (tick_in_child, self._config, self._boot, self.memory)
+        try:
+            isolation.run(*work, stop=self._stop, heard=heard, beat=beat)
+        except CrashError as error:
+            found = self.memory.crashed.setdefault(under_way, Crashes())
+            found.add()
+            given_up = found.count >= crashes.MOST
+            logs.action(
+                "upkeep_given_up" if given_up else "upkeep_crashed",
+                level="error",
+                step=under_way[0],
+                project=under_way[1] or None,
+                crashes=found.count,
+                reason=f"it {error}",
+                advice="restart the worker to try it again" if given_up else None,
+            )
 
     def _tell_away(self, error: GitstoreError) -> None:
         cause: str | None = None
@@ -136,31 +225,51 @@ class Worker:
     def tick(self) -> None:
         """What is due now. Raises what hinders all of it: `unavailable`, `busy`, `config`."""
         self._database.ping()
+        memory = self.memory
         # Locks of killed writers first: they stop others. Once, everything; then, what markers tell of.
-        self._each_project(partial(_tidy_and_reconcile, everything=not self._swept))
-        self._swept = True
+        self._each_project("reconcile", partial(self._tidy_and_reconcile, everything=not memory.swept))
+        memory.swept = True
         state, now = State.read(self._state_file), self._clock()
         if state.full_pass_due(self._boot, now) and not self._stop.is_set():
             started = time.monotonic()
-            self._each_project(reconcile.full_pass)
+            self._each_project("full_pass", partial(reconcile.full_pass, progress=self._progress))
             if not self._stop.is_set():
                 state.passed(self._boot, now).write(self._state_file)
                 logs.action("full_pass", duration_ms=_since(started))
-        self._each_project(self._collect_garbage)
-        if self._clock() >= self._prune_at and not self._stop.is_set():
-            upkeep.forget_old(self._database, self._config.keep_days, self._stop.is_set)
-            self._prune_at = self._clock() + PRUNE_SECONDS
+        self._each_project("gc", self._collect_garbage)
+        prune = ("forget", "")
+        if self._clock() >= memory.prune_at and memory.may_try(prune) and not self._stopping():
+            self._begin(*prune)
+            upkeep.forget_old(self._database, self._config.keep_days, self._stopping)
+            memory.prune_at = self._clock() + PRUNE_SECONDS
+            memory.crashed.pop(prune, None)
+
+    def _tidy_and_reconcile(self, writes: MirroredWrites, *, everything: bool) -> Report:
+        upkeep.tidy(writes, everything=everything)
+        return reconcile.reconcile(writes, self._progress)
 
     def _collect_garbage(self, writes: MirroredWrites) -> Report:
-        upkeep.collect_garbage(writes, self._stop.is_set)
+        upkeep.collect_garbage(writes, self._stopping)
         return Report()
 
-    def _each_project(self, heal: Callable[[MirroredWrites], Report]) -> None:
+    def _stopping(self) -> bool:
+        """Whether to stop. Asked at each step of what takes long, and so a sign of progress."""
+        self._alive()
+        return self._stop.is_set()
+
+    def _progress(self, _done: int, _total: int) -> None:
+        self._alive()
+
+    def _each_project(self, name: str, heal: Callable[[MirroredWrites], Report]) -> None:
         with self._database.as_mirror() as transaction:
             projects = catalog.projects(transaction)
         for project in projects:
-            if self._stop.is_set():
+            if self._stopping():
                 return
+            step = (name, project.slug)
+            if not self.memory.may_try(step):
+                continue
+            self._begin(*step)
             started = time.monotonic()
             try:
                 mirrored = self._projects.mirrored(project, self._database)
@@ -170,18 +279,21 @@ class Worker:
                 if error.code in (Code.UNAVAILABLE, Code.CONFIG):
                     raise
                 self._tell_failures(project, {"": error})
+            except MemoryError:  # of the process, which is to end by it
+                raise
             except Exception:  # one project that is broken in a new way stops no other
                 logs.action("reconcile_failed", level="error", project=project.slug, exc_info=True)
             else:
                 _tell(project, report, started)
                 self._tell_failures(project, report.failures)
+            self.memory.crashed.pop(step, None)
 
     def _tell_failures(self, project: Project, failures: Mapping[str, GitstoreError]) -> None:
         """Each once, until it changes: a contradiction stays until a person puts it right."""
         for slug, error in failures.items():
-            if self._told.get((project.id, slug)) == error.message:
+            if self.memory.told.get((project.id, slug)) == error.message:
                 continue
-            self._told[project.id, slug] = error.message
+            self.memory.told[project.id, slug] = error.message
             logs.action(
                 "reconcile_failed",
                 level="error",
@@ -192,9 +304,21 @@ class Worker:
             )
 
 
-def _tidy_and_reconcile(writes: MirroredWrites, *, everything: bool) -> Report:
-    upkeep.tidy(writes, everything=everything)
-    return reconcile.reconcile(writes)
+def tick_in_child(channel: Channel, stop: threading.Event, config: Config, boot: str, memory: Memory) -> None:
+    """Do a round of upkeep, in a child process: `work` for Isolation."""
+    logs.configure(config.log_format, config.log_level)
+    with closing(connected_in_child(config)) as database:
+        worker = Worker(
+            config,
+            database,
+            stop,
+            boot=boot,
+            memory=memory,
+            begin=lambda step, project: channel.tell((step, project)),
+            alive=channel.alive,
+        )
+        worker.tick()
+    channel.tell(memory)
 
 
 def boot_id() -> str:

@@ -17,6 +17,7 @@ from typing import Any, Final, LiteralString
 from uuid import UUID
 
 from sync.db import Transaction
+from webhooks import crashes
 
 CHANNEL: Final = "gitstore_deliveries"
 """Where it is told (NOTIFY) that something is due that is no new event."""
@@ -57,7 +58,7 @@ _CLAIM: Final[LiteralString] = """
                 order by d.subscription_id limit 1)
         from waiting where waiting.id is not null
     ), due as materialized (
-        select found.id, found.due_at, lane.slow,
+        select found.id, found.due_at, found.claimed, lane.slow,
             row_number() over (partition by lane.slow order by found.due_at) as place
         from waiting
         cross join clock
@@ -67,22 +68,41 @@ _CLAIM: Final[LiteralString] = """
         ) lane
         left join unnest(%(busy)s::uuid[], %(counts)s::int[]) as sending (id, count) on sending.id = s.id
         cross join lateral (
-            select d.id, d.due_at from gitstore.deliveries d
-            where d.subscription_id = s.id and d.due_at <= now
+            select d.id, d.due_at, d.claimed from gitstore.deliveries d
+            where d.subscription_id = s.id and d.due_at <= now and d.crashes = 0
             order by d.due_at
             limit greatest(case when lane.slow then 1 else %(each)s end - coalesce(sending.count, 0), 0)
             for update skip locked
         ) found
     ), mine as materialized (
-        select id, slow from due where place <= case when slow then %(slow_room)s else %(room)s end
+        select id, claimed, slow from due where place <= case when slow then %(slow_room)s else %(room)s end
         order by due_at limit %(room)s
     ), claimed as (
-        update gitstore.deliveries d set due_at = now + %(lease)s
+        update gitstore.deliveries d set due_at = now + %(lease)s, claimed = true
         from mine cross join clock where d.id = mine.id
-        returning d.*, mine.slow
+        returning d.*, mine.slow, mine.claimed as crashed
     )
+"""
+# Those that crashed before, one at a time.
+_ALONE: Final[LiteralString] = """
+    with clock (now) as materialized (
+        select coalesce(%(now)s, clock_timestamp())
+    ), mine as materialized (
+        select d.id, d.claimed from gitstore.deliveries d cross join clock
+        join gitstore.subscriptions s on s.id = d.subscription_id
+            and (s.quiet_until is null or s.quiet_until <= now)
+        where d.crashes > 0 and d.due_at <= now
+        order by d.crashes, d.due_at limit 1 for update of d skip locked
+    ), claimed as (
+        update gitstore.deliveries d set due_at = now + %(lease)s, claimed = true
+        from mine cross join clock where d.id = mine.id
+        returning d.*, true as slow, mine.claimed as crashed
+    )
+"""
+_SELECT: Final[LiteralString] = """
     select c.id, c.project_id, p.slug as project, c.subscription_id, c.event_id, c.type, c.tries,
-        c.due_at as lease, c.slow, s.url, e.workflow_id, coalesce(e.created_at, c.created_at) as at,
+        c.due_at as lease, c.slow, c.crashes, c.crashed, s.url, e.workflow_id,
+        coalesce(e.created_at, c.created_at) as at,
         coalesce(c.data, e.data) as data,
         array(select k.sealed from gitstore.subscription_secrets k
               where k.subscription_id = s.id and (k.retires_at is null or k.retires_at > now)
@@ -93,6 +113,21 @@ _CLAIM: Final[LiteralString] = """
     left join gitstore.events e on e.id = c.event_id
     order by at, c.id
 """
+_CRASH: Final[LiteralString] = """
+    with crash as (
+        select d.id, d.crashes + 1 as crashes, d.crashes + 1 >= %(most)s as poison,
+            coalesce(%(now)s, clock_timestamp()) as now
+        from gitstore.deliveries d where d.id = %(id)s and d.due_at = %(lease)s and d.claimed
+    )
+    update gitstore.deliveries d set claimed = false, crashes = crash.crashes,
+        state = case when poison then 'poison' else d.state end,
+        last_error = case when poison then %(given_up)s else %(error)s end,
+        due_at = case when not poison then now + make_interval(secs => %(pause)s * d.crashes) end,
+        ended_at = case when poison then now end
+    from crash where d.id = crash.id
+    returning d.crashes
+"""
+_RELEASE: Final[LiteralString] = "update gitstore.deliveries set claimed = false where id = any(%(ids)s)"
 # Seconds; null where nothing will be due by itself. What is due already waits for room, not for time.
 _NEXT: Final[LiteralString] = """
     select extract(epoch from least(
@@ -115,7 +150,8 @@ class Due:
     """A delivery that was claimed, with all that it takes to send it.
 
     `project` is the slug; `tries` counts the attempts before this one; the claim holds until `lease`; `slow`
-    tells its lane.
+    tells its lane. `crashes` counts the processes that ended while they sent it; `crashed` is whether the one
+    that had claimed it before is another of them.
     """
 
     id: UUID
@@ -127,6 +163,8 @@ class Due:
     tries: int
     lease: datetime
     slow: bool
+    crashes: int
+    crashed: bool
     url: str
     workflow_id: UUID | None
     at: datetime
@@ -151,10 +189,13 @@ def fan_out(tx: Transaction, now: datetime | None = None) -> int:
 
 
 def claim(tx: Transaction, room: Room, lease: timedelta, now: datetime | None = None) -> list[Due]:
-    """Take what is due, as much as there is room for, the longest due first."""
+    """Take what is due, as much as there is room for, the longest due first.
+
+    What `crashed` is not to be sent: hand it to `crash`.
+    """
     return tx.rows(
         Due,
-        _CLAIM,
+        _CLAIM + _SELECT,
         now=now,
         lease=lease,
         room=room.threads,
@@ -164,6 +205,31 @@ def claim(tx: Transaction, room: Room, lease: timedelta, now: datetime | None = 
         counts=list(room.sending.values()),
         slow=list(room.slow),
     )
+
+
+def claim_alone(tx: Transaction, lease: timedelta, now: datetime | None = None) -> Due | None:
+    """Take one of those that are due and crashed before, or None. As for `claim`, it may have `crashed`."""
+    return tx.row(Due, _ALONE + _SELECT, now=now, lease=lease)
+
+
+def crash(tx: Transaction, due: Due, reason: str, now: datetime | None = None) -> int | None:
+    """Count a crash of the process that sent `due`; how many there are. None where another has it by now."""
+    found: int | None = tx.value(
+        _CRASH,
+        id=due.id,
+        lease=due.lease,
+        now=now,
+        most=crashes.MOST,
+        pause=crashes.PAUSE_SECONDS,
+        error=reason,
+        given_up=crashes.given_up(reason, "redeliver it to try again"),
+    )
+    return found
+
+
+def release(tx: Transaction, ids: Sequence[UUID]) -> None:
+    """Give up claims on purpose: when their leases end, that is no crash."""
+    tx.run(_RELEASE, ids=list(ids))
 
 
 def seconds_to_next(tx: Transaction) -> float | None:

@@ -5,6 +5,10 @@ sends one, outside of any transaction, and records what became of it. A subscrib
 deliveries waiting and nobody else's: few of one subscription are sent at a time, of one that was slow or
 failed one, and all of those together have half of the threads. The loop sleeps until it is told (NOTIFY)
 that something has happened, until a thread is free again, or until the next attempt is due.
+
+A delivery that a process died of is sent by itself, in a child process where there is one to be had
+(`Means.send_alone`). The loop calls `beat` every few seconds, as long as its threads end their attempts in
+time.
 """
 
 from __future__ import annotations
@@ -21,11 +25,12 @@ from uuid import UUID
 
 from gitstore.errors import Code, GitstoreError
 from sync.db import Database
-from webhooks import deliveries, outcomes, payload, signature
+from webhooks import crashes, deliveries, outcomes, payload, pulse, signature
 from webhooks.deliveries import Due, Room
 from webhooks.egress import Egress
 from webhooks.listening import Listener
 from webhooks.outcomes import Attempt
+from webhooks.pulse import Beat
 from webhooks.schedule import Ending, Outcome, judge
 from webhooks.sealing import Sealer
 from webhooks.subscriptions import purpose
@@ -45,6 +50,7 @@ _SLOW_FOR: Final = 600.0  # seconds that an attempt that was slow is remembered
 _POLL_SECONDS: Final = 10.0  # in case nobody told us
 _BREATH: Final = 0.02  # seconds from one look to the next: threads that end together are served together
 _PAUSES: Final = (0.5, 1.0, 2.0, 4.0, 8.0, 15.0)
+_STUCK_SECONDS: Final = 120.0  # beyond what an attempt, and recording it while Postgres is away, may take
 _PATIENCE: Final = 2.0  # seconds that an attempt has left when the courier is to stop
 
 
@@ -66,8 +72,9 @@ class Told:
 
 @dataclass(frozen=True, slots=True)
 class Means:
-    """What a courier works with. `clock` and `dice` are passed in for tests; without `now` to give, the
-    database's clock says what is due."""
+    """What a courier works with. `send_alone` sends a delivery in a process of its own; `crashed` is called
+    for one whose process ended, with the number of its crashes and a reason. `clock` and `dice` are passed in
+    for tests; without `now` to give, the database's clock says what is due."""
 
     database: Database
     egress: Egress
@@ -75,6 +82,8 @@ class Means:
     agent: str = "gitstore"
     tell: Callable[[Told], None] = lambda _: None
     trouble: Callable[[BaseException], None] = lambda _: None
+    crashed: Callable[[Due, int, str], None] = lambda _due, _crashes, _reason: None
+    send_alone: Callable[[Due], None] | None = None
     now: Callable[[], datetime] | None = None
     dice: Callable[[], float] = random.random
 
@@ -97,9 +106,11 @@ class Courier:
         each: int = EACH,
         lease: timedelta = LEASE,
         seconds: float = SECONDS,
+        beat: Beat = pulse.silent,
     ) -> None:
         self._means = means
         self._stop = stop
+        self._beat_now = beat
         self._each = each
         self._lease = lease
         self._threads = threads
@@ -130,7 +141,7 @@ class Courier:
                     self._means.trouble(error)
                 pause = _PAUSES[min(failures, len(_PAUSES) - 1)]
                 failures += 1
-            self._wake.wait(pause)
+            pulse.wait(self._wake, pause, self._beat)
             self._stop.wait(max(looked + _BREATH - time.monotonic(), 0.0))
         for _ in workers:
             self._jobs.put(None)
@@ -138,6 +149,7 @@ class Courier:
         for thread in (*workers, listener):
             # What takes longer is sent again by another, under the same id, when its lease is over.
             thread.join(max(deadline - time.monotonic(), 0.0))
+        self._release()
 
     def wake(self) -> None:
         """Look now: something is due, or the courier is to stop."""
@@ -149,13 +161,42 @@ class Courier:
         with self._means.database.as_mirror() as tx:
             made = deliveries.fan_out(tx, now)
             claimed = deliveries.claim(tx, room, self._lease, now) if room.threads else []
+            if len(claimed) < room.threads and not self._sends_one_alone():
+                alone = deliveries.claim_alone(tx, self._lease, now)
+                claimed += [alone] if alone else []
             next_in = deliveries.seconds_to_next(tx) if not (made or claimed) else 0.0
+            ended = [due for due in claimed if due.crashed]
+            counts = [deliveries.crash(tx, due, crashes.WORKER_ENDED, now) for due in ended]
+        for due, count in zip(ended, counts, strict=True):
+            self._means.crashed(due, count or 0, crashes.WORKER_ENDED)
+        mine = [due for due in claimed if not due.crashed]
         with self._lock:
             started = time.monotonic()
-            self._sending.update({due.id: (due, started) for due in claimed})
-        for due in claimed:
+            self._sending.update({due.id: (due, started) for due in mine})
+        for due in mine:
             self._jobs.put(due)
         return min(_POLL_SECONDS, next_in if next_in is not None else _POLL_SECONDS)
+
+    def _beat(self) -> None:
+        with self._lock:
+            oldest = min((started for _, started in self._sending.values()), default=time.monotonic())
+        if time.monotonic() - oldest < _STUCK_SECONDS:
+            self._beat_now()
+
+    def _sends_one_alone(self) -> bool:
+        with self._lock:
+            return any(due.crashes for due, _ in self._sending.values())
+
+    def _release(self) -> None:
+        """What was not sent, as this is to stop, did not crash."""
+        with self._lock:
+            left = list(self._sending)
+        try:
+            if left:
+                with self._means.database.as_mirror() as tx:
+                    deliveries.release(tx, left)
+        except GitstoreError as error:
+            self._means.trouble(error)
 
     def _room(self) -> Room:
         with self._lock:
@@ -179,7 +220,10 @@ class Courier:
                 continue
             started = time.monotonic()
             try:
-                self._sender.deliver(due)
+                if due.crashes and self._means.send_alone is not None:
+                    self._means.send_alone(due)
+                else:
+                    self._sender.deliver(due)
             except Exception as error:  # whatever it is, this thread goes on
                 self._means.trouble(error)
             with self._lock:

@@ -3,6 +3,9 @@
 Those that take long or failed last time are a lane of their own, so that no other waits for them: an upstream
 that hangs is nobody else's trouble. It sleeps until it is told (NOTIFY) that something is due, or until the
 next one is.
+
+`beat` is called from within the loop, every few seconds, unless a sync is found to be stuck beyond what its
+own limits allow: so whatever stops the loop or its threads can be noticed from outside.
 """
 
 from __future__ import annotations
@@ -16,10 +19,11 @@ from uuid import UUID
 
 from gitstore.errors import GitstoreError
 from sync.db import Database
-from webhooks import due, sources
+from webhooks import due, pulse, sources
 from webhooks.due import Claim, Lanes
 from webhooks.following import Follower, StoppingError
 from webhooks.listening import Listener
+from webhooks.pulse import Beat
 
 QUICK: Final = 4
 """Syncs at a time, of those that are quick."""
@@ -46,11 +50,13 @@ class Dispatcher:
         slow: int = SLOW,
         slow_seconds: float = _SLOW_SECONDS,
         trouble: Callable[[BaseException], None] = lambda _: None,
+        beat: Beat = pulse.silent,
     ) -> None:
         self._follower = follower
         self._database = database
         self._stop = stop
         self._trouble = trouble
+        self._beat_now = beat
         self._wake = threading.Event()
         self._quick, self._slow, self._slow_seconds = quick, slow, slow_seconds
         self._lock = threading.Lock()
@@ -79,7 +85,7 @@ class Dispatcher:
                     self._trouble(error)
                 pause = _PAUSES[min(failures, len(_PAUSES) - 1)]
                 failures += 1
-            self._wake.wait(pause)
+            pulse.wait(self._wake, pause, self._beat)
         deadline = time.monotonic() + _PATIENCE
         with self._lock:
             running = list(self._running)
@@ -91,10 +97,16 @@ class Dispatcher:
         """Look now: something is due, or the dispatcher is to stop."""
         self._wake.set()
 
+    def _beat(self) -> None:
+        if not self._follower.is_stuck():
+            self._beat_now()
+
     def tick(self) -> float:
         """Begin what is due, as far as there is room; seconds until there is reason to look again."""
         self._push_what_happened()
+        self._follower.note_ended_leases()
         while True:
+            self._beat()
             lanes, pause = self._room()
             if not (lanes.quick or lanes.slow):
                 return pause

@@ -11,8 +11,10 @@ from psycopg.types.json import Jsonb
 
 from gitstore.errors import GitstoreError
 from sync.db import Transaction
+from webhooks import crashes
 
 LEASE_SECONDS: Final = 60
+_WAY_OUT: Final = "sync it, or change it, to try again"
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +30,22 @@ class Claim:
     full_sync: bool
     failures: int
     claim: UUID
+
+
+@dataclass(frozen=True, slots=True)
+class Crashed:
+    """A source whose process ended in the middle of a sync; `project` is the slug."""
+
+    id: UUID
+    project: str
+    url: str
+    crashes: int
+    last_error: str
+
+    @property
+    def poisoned(self) -> bool:
+        """Whether it was given up by this."""
+        return self.crashes >= crashes.MOST
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +65,8 @@ _CLAIM: Final[LiteralString] = """
         select s.id, s.full_sync from gitstore.sources s
         cross join lateral (select s.failures > 0 or s.id = any(%(known_slow)s::uuid[]) as slow) lane
         where (claimed_until is null or claimed_until <= now())
-            and case when %(id)s::uuid is not null then id = %(id)s else not paused and due_at <= now()
+            and case when %(id)s::uuid is not null then id = %(id)s
+                else not paused and poisoned_at is null and due_at <= now()
                 and case when lane.slow then %(slow)s else %(quick)s end
                 and case when lane.slow then 1 else 2 end > (
                     select count(*) from gitstore.sources o
@@ -63,6 +82,18 @@ _CLAIM: Final[LiteralString] = """
     returning s.id, s.project_id, s.url, s.layout, s.direction, s.sealed_credential, next.full_sync,
         s.failures, s.claim
 """
+# All is looked at again: what was asked of the process that ended is not known any more.
+_CRASH: Final[LiteralString] = """
+    update gitstore.sources s set claim = null, claimed_until = null, full_sync = true,
+        failures = failures + 1, crashes = crashes + 1,
+        poisoned_at = case when crashes + 1 >= %(most)s then now() end,
+        last_error = case when crashes + 1 >= %(most)s then %(given_up)s else %(error)s end,
+        due_at = now() + make_interval(secs => %(pause)s * crashes)
+    from gitstore.projects p where p.id = s.project_id
+"""
+_CRASHED: Final[LiteralString] = " returning s.id, p.slug as project, s.url, s.crashes, s.last_error"
+_THOSE_WITH_ENDED_LEASES: Final[LiteralString] = _CRASH + " and s.claimed_until <= now()" + _CRASHED
+_THIS_ONE: Final[LiteralString] = _CRASH + " and s.id = %(id)s and s.claim = %(claim)s" + _CRASHED
 # What rang meanwhile stays due.
 _RENEW: Final[LiteralString] = """
     update gitstore.sources set claimed_until = now() + make_interval(secs => %(lease)s),
@@ -74,13 +105,14 @@ _OURS: Final[LiteralString] = """
 """
 _SUCCEEDED: Final[LiteralString] = """
     update gitstore.sources set claim = null, claimed_until = null, succeeded_at = now(), failures = 0,
-        last_error = null, report = coalesce(%(report)s, report),
+        crashes = 0, poisoned_at = null, last_error = null, report = coalesce(%(report)s, report),
         due_at = case when due_at <= now() then due_at else now() + make_interval(secs => poll_seconds) end
     where id = %(id)s
 """
 _FAILED: Final[LiteralString] = """
     update gitstore.sources set claim = null, claimed_until = null, failures = failures + 1,
-        last_error = %(error)s, report = coalesce(%(report)s, report), full_sync = full_sync or %(full)s,
+        crashes = 0, poisoned_at = null, last_error = %(error)s, report = coalesce(%(report)s, report),
+        full_sync = full_sync or %(full)s,
         due_at = case when due_at <= now() then due_at else now() + make_interval(secs => %(pause)s) end
     where id = %(id)s
 """
@@ -94,7 +126,12 @@ _SECONDS_TO_NEXT: Final[LiteralString] = """
     select extract(epoch from min(at) - now())::float8
     from gitstore.sources
     cross join lateral (select greatest(due_at, coalesce(claimed_until, due_at)) as at) next
-    where not paused and at > now()
+    where not paused and poisoned_at is null and at > now()
+"""
+_LAG: Final[LiteralString] = """
+    select extract(epoch from now() - min(due_at))::float8 from gitstore.sources
+    where not paused and poisoned_at is null and due_at <= now()
+        and (claimed_until is null or claimed_until <= now())
 """
 _PUSH_DUE: Final[LiteralString] = """
     update gitstore.sources s set due_at = now() from gitstore.events e
@@ -124,6 +161,21 @@ def claim(tx: Transaction, source_id: UUID | None = None, lanes: Lanes = Lanes()
         slow=lanes.slow,
         known_slow=list(lanes.known_slow),
     )
+
+
+def leases_ended(tx: Transaction) -> list[Crashed]:
+    """Count a crash for each source whose lease ended by itself, and let it be claimed again."""
+    return tx.rows(Crashed, _THOSE_WITH_ENDED_LEASES, **_crash(crashes.WORKER_ENDED))
+
+
+def crashed(tx: Transaction, ours: Claim, reason: str) -> Crashed | None:
+    """Count a crash of the process that synced; None where the lease is another's by now."""
+    return tx.row(Crashed, _THIS_ONE, id=ours.id, claim=ours.claim, **_crash(reason))
+
+
+def _crash(reason: str) -> dict[str, object]:
+    told = crashes.given_up(reason, _WAY_OUT)
+    return {"most": crashes.MOST, "pause": crashes.PAUSE_SECONDS, "error": reason, "given_up": told}
 
 
 def renew(tx: Transaction, ours: Claim) -> None:
@@ -156,6 +208,11 @@ def seconds_to_next(tx: Transaction) -> float | None:
     """Until another source is due that is not due yet; None where there is none."""
     found: float | None = tx.value(_SECONDS_TO_NEXT)
     return found
+
+
+def lag(tx: Transaction) -> float:
+    """Return the seconds since the oldest source that is not being synced was due; 0 where there is none."""
+    return float(tx.value(_LAG) or 0.0)
 
 
 def seen(tx: Transaction, ours: Claim) -> dict[str, str]:

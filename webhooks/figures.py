@@ -8,13 +8,13 @@ from typing import Final, LiteralString
 
 from sync.db import Transaction
 
-SOURCE_STATES: Final = ("new", "ok", "failing", "paused")
+SOURCE_STATES: Final = ("new", "ok", "failing", "paused", "poison")
 SUBSCRIPTION_STATES: Final = ("active", "failing", "paused", "disabled")
 
 # A source that never succeeded has been waiting for it since it was made.
 _SOURCES: Final[LiteralString] = """
-    select case when paused then 'paused' when failures > 0 then 'failing'
-            when succeeded_at is null then 'new' else 'ok' end,
+    select case when paused then 'paused' when poisoned_at is not null then 'poison'
+            when failures > 0 then 'failing' when succeeded_at is null then 'new' else 'ok' end,
         count(*), extract(epoch from now() - min(coalesce(succeeded_at, created_at)))::float8
     from gitstore.sources group by 1
 """
@@ -28,9 +28,8 @@ _PENDING: Final[LiteralString] = "select count(*) from gitstore.deliveries where
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """`since_success` is of the source, among those that are not paused, that waits longest for one; seconds.
-
-    0 where there is no source.
+    """`since_success`: seconds, of the source that waits longest for one, among those that are neither paused
+    nor poison; 0 where there is none.
     """
 
     sources: Mapping[str, int]
@@ -43,7 +42,7 @@ class Figures:
 def figures(tx: Transaction) -> Figures:
     """As the mirror."""
     found = tx.tuples(_SOURCES)
-    waits = [float(seconds) for state, _, seconds in found if state != "paused"]
+    waits = [float(seconds) for state, _, seconds in found if state not in ("paused", "poison")]
     return Figures(
         sources=dict.fromkeys(SOURCE_STATES, 0) | {state: count for state, count, _ in found},
         since_success=max([0.0, *waits]),

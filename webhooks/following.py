@@ -31,7 +31,7 @@ from sync.catalog import Project
 from sync.db import Database, Transaction
 from webhooks import divergences, due, sources
 from webhooks.divergences import Found
-from webhooks.due import Claim
+from webhooks.due import Claim, Crashed
 from webhooks.egress import Egress
 from webhooks.sealing import Sealer
 from webhooks.sources import Direction
@@ -55,7 +55,8 @@ OpenStore = Callable[[Project, Origin], AbstractContextManager[Store]]
 @dataclass(frozen=True, slots=True)
 class Means:
     """What syncing works with. `tell` writes a line of the log, `count` keeps the figures: "ok" or what went
-    wrong, and the codes of what diverged; `limits` are those of imports."""
+    wrong, and the codes of what diverged; `limits` are those of imports. `alive` is called often, at each
+    step of a sync."""
 
     database: Database
     open_store: OpenStore
@@ -64,6 +65,7 @@ class Means:
     limits: Limits
     tell: Callable[..., None] = lambda _event, **_facts: None
     count: Callable[[str, Sequence[str]], None] = lambda _outcome, _divergences: None
+    alive: Callable[[], None] = lambda: None
     clock: Callable[[], datetime] = lambda: datetime.now(UTC)
     dice: Callable[[], float] = random.random
 
@@ -84,8 +86,32 @@ class Follower:
 
     def claim(self, source_id: UUID | None = None) -> Claim | None:
         """One that is due and nobody's, or the one with that id, due or not; None where there is none."""
+        self.note_ended_leases()
         with self._means.database.as_mirror() as tx:
             return due.claim(tx, source_id)
+
+    def note_ended_leases(self) -> None:
+        """Count, and tell, the crashes of workers that ended in the middle of a sync."""
+        with self._means.database.as_mirror() as tx:
+            ended = due.leases_ended(tx)
+        for one in ended:
+            self._tell_crash(one)
+
+    def is_stuck(self) -> bool:
+        """Return whether a sync hangs in a way that none of its limits ends."""
+        return False
+
+    def record_crash(self, claim: Claim, reason: str) -> None:
+        """Record that the process that synced `claim` ended, or was killed, in the middle of it."""
+        with self._means.database.as_mirror() as tx:
+            one = due.crashed(tx, claim, reason)
+        if one is not None:
+            self._tell_crash(one)
+
+    def release(self, claim: Claim) -> None:
+        """Give a claim back, undone, for the next worker to take."""
+        with self._means.database.as_mirror() as tx:
+            due.release(tx, claim)
 
     def sync(self, claim: Claim, progress: Progress | None = None) -> Result:
         """Sync a source that was claimed, and record what came of it: also what went wrong, in words.
@@ -99,11 +125,12 @@ class Follower:
         if project is None:  # gone, with its sources, since it was claimed
             return Result()
         try:
-            with self._renewing(claim):
+            with self.holding(claim):
                 result = self._run(claim, job, project, progress or self._teller(project, job))
         except StoppingError:
-            with self._means.database.as_mirror() as tx:
-                due.release(tx, claim)
+            self.release(claim)
+            raise
+        except MemoryError:  # of the process, which is to end by it
             raise
         except GitstoreError as error:
             result = Result(seen=dict(job.seen), untouched=set(job.known), error=error)
@@ -140,11 +167,12 @@ class Follower:
             raise
 
     def _check(self) -> None:
+        self._means.alive()
         if self._stop.is_set():
             raise StoppingError
 
     @contextmanager
-    def _renewing(self, claim: Claim) -> Iterator[None]:
+    def holding(self, claim: Claim) -> Iterator[None]:
         """Hold the lease for as long as the block."""
         done = threading.Event()
 
@@ -205,6 +233,13 @@ class Follower:
             tell("sync_failed", level="warning", **about, code=code, reason=why, duration_ms=duration)
         elif result.report is not None or news:
             tell("synced", **about, pushed=result.pushed or None, duration_ms=duration)
+
+    def _tell_crash(self, one: Crashed) -> None:
+        self._means.count("crashed", [])
+        self._means.tell(
+            "source_poisoned" if one.poisoned else "sync_crashed", level="error", project=one.project,
+            source=str(one.id), url=one.url, crashes=one.crashes, reason=one.last_error,
+        )  # fmt: skip
 
     def _teller(self, project: Project, job: Job) -> Progress:
         """Progress as lines of the log, a few at most for each hundred refs."""

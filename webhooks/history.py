@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Final, Literal, LiteralString
+from typing import Final, Literal, LiteralString, get_args
 from uuid import UUID, uuid4
 
 from psycopg.types.json import Jsonb
@@ -13,7 +13,8 @@ from sync.db import Transaction
 from webhooks import payload
 from webhooks.subscriptions import WAKE, Subscription
 
-State = Literal["pending", "succeeded", "failed"]
+State = Literal["pending", "succeeded", "failed", "poison"]
+STATES: Final[tuple[State, ...]] = get_args(State)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +66,8 @@ _ATTEMPTS: Final[LiteralString] = """
 """
 # The attempts of before stay; the schedule begins anew.
 _AGAIN: Final[LiteralString] = """
-    update gitstore.deliveries set state = 'pending', due_at = now(), tries = 0, ended_at = null
+    update gitstore.deliveries set state = 'pending', due_at = now(), tries = 0, ended_at = null,
+        claimed = false, crashes = 0
     where project_id = %(project)s and id = %(id)s and exists (
         select from gitstore.subscriptions s
         where s.id = subscription_id and s.state in ('active', 'paused', 'disabled'))

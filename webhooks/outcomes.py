@@ -38,7 +38,8 @@ _UNWELL: Final[LiteralString] = """
 _RECORD: Final[LiteralString] = """
     with recorded as (
         update gitstore.deliveries set
-            attempts = attempts + 1, tries = tries + 1, last_status = %(status)s, last_error = %(error)s,
+            attempts = attempts + 1, tries = tries + 1, claimed = false, crashes = 0,
+            last_status = %(status)s, last_error = %(error)s,
             state = case when %(succeeded)s then 'succeeded'
                 when due_at = %(lease)s and %(delay)s::interval is null then 'failed' else state end,
             ended_at = case when %(succeeded)s or (due_at = %(lease)s and %(delay)s::interval is null)

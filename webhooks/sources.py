@@ -11,7 +11,7 @@ import json
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, Final, LiteralString
+from typing import Any, Final, Literal, LiteralString
 from uuid import UUID, uuid4
 
 from gitstore.errors import Code, GitstoreError
@@ -30,6 +30,9 @@ LONGEST_POLL: Final = 86_400
 CHANNEL: Final = "gitstore_sources"
 WAKE: Final[LiteralString] = "select pg_notify('gitstore_sources', '')"
 """Tells the workers that something is due."""
+
+
+State = Literal["new", "ok", "failing", "paused", "poison"]
 
 
 class Direction(StrEnum):
@@ -66,13 +69,25 @@ class Source:
     tried_at: datetime | None
     succeeded_at: datetime | None
     failures: int
+    poisoned_at: datetime | None
     last_error: str | None
     report: dict[str, Any]
+
+    @property
+    def state(self) -> State:
+        """`poison`: its syncs crashed, and it is not synced until an owner asks for that or changes it."""
+        if self.paused:
+            return "paused"
+        if self.poisoned_at:
+            return "poison"
+        if self.failures:
+            return "failing"
+        return "ok" if self.succeeded_at else "new"
 
 
 _SELECT: Final[LiteralString] = """
     select id, project_id, url, forge, layout, direction, poll_seconds, paused, has_credential, created_at,
-        due_at, tried_at, succeeded_at, failures, last_error, report
+        due_at, tried_at, succeeded_at, failures, poisoned_at, last_error, report
     from gitstore.sources where project_id = %(project)s
 """
 _LIST: Final[LiteralString] = _SELECT + " order by created_at, id"
@@ -88,7 +103,7 @@ _CHANGE: Final[LiteralString] = """
     update gitstore.sources set forge = coalesce(%(forge)s, forge), layout = coalesce(%(layout)s, layout),
         direction = coalesce(%(direction)s, direction),
         poll_seconds = coalesce(%(poll_seconds)s, poll_seconds), paused = coalesce(%(paused)s, paused),
-        due_at = now(), full_sync = true
+        due_at = now(), full_sync = true, crashes = 0, poisoned_at = null
     where project_id = %(project)s and id = %(id)s
 """
 _SET_CREDENTIAL: Final[LiteralString] = """
@@ -101,7 +116,7 @@ _SEAL: Final[LiteralString] = """
 """
 _DELETE: Final[LiteralString] = "delete from gitstore.sources where project_id = %(project)s and id = %(id)s"
 _ASK: Final[LiteralString] = """
-    update gitstore.sources set due_at = now(), full_sync = true
+    update gitstore.sources set due_at = now(), full_sync = true, crashes = 0, poisoned_at = null
     where project_id = %(project)s and id = %(id)s
 """
 

@@ -8,13 +8,16 @@ from typing import Final
 from flask import Response, request
 
 from gitstore.errors import Code, GitstoreError
-from service import scraping
+from service import heartbeats, scraping
 from service.api.answers import answer
 from service.api.openapi import Responses, new_blueprint, refusal, says
-from service.api.schemas import Health
+from service.api.schemas import Health, Ready
 from service.context import services
+from webhooks import deliveries, due
 
 blueprint = new_blueprint("health", "For whoever watches the service.", needs_token=False)
+LATE_SECONDS: Final = 300.0
+"""For which background work may have been due before /readyz calls it late."""
 _OK: Final = Health(status="ok")
 _HEALTH: Final = says(200, Health, needs_token=False)
 _METRICS: Final[Responses] = {
@@ -30,14 +33,25 @@ def livez() -> Response:
     return _fresh(answer(_OK))
 
 
-@blueprint.get("/readyz", responses={**_HEALTH, 503: refusal(503)})
+@blueprint.get("/readyz", responses={**says(200, Ready, needs_token=False), 503: refusal(503)})
 def readyz() -> Response:
-    """The database answers, and the repositories can be written."""
+    """The database answers, and the repositories can be written.
+
+    Background work that is late is told, with 200: what is published can be read all the same.
+    """
     here = services()
-    here.database.ping()
+    with here.database.as_mirror() as tx:
+        late = max(deliveries.lag(tx), due.lag(tx)) > LATE_SECONDS
     if not os.access(here.config.repositories, os.R_OK | os.W_OK | os.X_OK):
         raise GitstoreError(Code.UNAVAILABLE, "the folder of the repositories can't be written to")
-    return _fresh(answer(_OK))
+    worker = "late" if late else "ok"
+    beats = heartbeats.read(here.config.metrics_folder)
+    if beats is None:
+        worker = "late" if late else "unknown"
+    elif max(beats[0].values(), default=0.0) > heartbeats.STALL_SECONDS:
+        worker = "stalled"
+    status = "degraded" if worker in ("late", "stalled") else "ok"
+    return _fresh(answer(Ready.model_construct(status=status, worker=worker)))
 
 
 @blueprint.get("/metrics", responses=_METRICS)

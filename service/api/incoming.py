@@ -90,12 +90,15 @@ class Source(Answer):
     paused: bool
     has_credential: bool
     webhook_url: str = Field(description="where the forge is to send its webhooks")
-    state: Literal["new", "ok", "failing", "paused"]
+    state: sources.State = Field(
+        description="`poison`: three syncs in a row crashed; it is not synced until it is changed, or its "
+        "sync is asked for"
+    )
     last_error: str | None = Field(description="null where the last sync succeeded")
     failures: int = Field(description="in a row")
     tried_at: datetime | None
     succeeded_at: datetime | None
-    next_sync_at: datetime | None = Field(description="null while it is paused")
+    next_sync_at: datetime | None = Field(description="null while it is paused or poison")
     report: dict[str, Any] = Field(
         description="the last sync that brought anything: `published`, `gaps` (runs of numbers that the "
         "upstream lacks, by workflow), `drafts`, `pushed`, `at`"
@@ -104,7 +107,6 @@ class Source(Answer):
 
     @classmethod
     def of(cls, row: sources.Source, public_url: str, **more: Any) -> Source:
-        healthy = "ok" if row.succeeded_at else "new"
         return cls.model_construct(
             id=row.id,
             url=row.url,
@@ -115,12 +117,12 @@ class Source(Answer):
             paused=row.paused,
             has_credential=row.has_credential,
             webhook_url=hook_url(public_url, row.id),
-            state="paused" if row.paused else "failing" if row.failures else healthy,
+            state=row.state,
             last_error=row.last_error,
             failures=row.failures,
             tried_at=_utc(row.tried_at),
             succeeded_at=_utc(row.succeeded_at),
-            next_sync_at=None if row.paused else _utc(row.due_at),
+            next_sync_at=None if row.state in ("paused", "poison") else _utc(row.due_at),
             report=row.report,
             created_at=_utc(row.created_at),
             **more,

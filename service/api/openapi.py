@@ -35,6 +35,7 @@ _ANSWERS: Final = (
     schemas.CreatedWorkflow,
     schemas.FullVersion,
     schemas.Health,
+    schemas.Ready,
     schemas.NewToken,
     schemas.Problem,
     schemas.SavedDraft,

@@ -71,7 +71,7 @@ class DeliveryPath(Parameters):
 
 class DeliveriesQuery(PageQuery):
     subscription: UUID | None = Field(None, description="the id of the subscription that they are for")
-    state: Literal["pending", "succeeded", "failed"] | None = None
+    state: history.State | None = None
 
 
 # Answers
@@ -119,7 +119,10 @@ class Delivery(Answer):
     subscription_id: UUID
     webhook_id: UUID = Field(description="the event's id: the same on every attempt, and in `webhook-id`")
     type: str = Field(examples=list(ABOUT_WORKFLOWS[:1]))
-    state: Literal["pending", "succeeded", "failed"]
+    state: history.State = Field(
+        description="`poison`: the process that sent it ended three times in a row; it is not tried again "
+        "until it is redelivered"
+    )
     attempts: int
     last_status: int | None
     last_error: str | None

@@ -243,6 +243,16 @@ class Health(Answer):
     status: Literal["ok"]
 
 
+class Ready(Answer):
+    status: Literal["ok", "degraded"] = Field(
+        description="`degraded`: requests are served, and background work is late"
+    )
+    worker: Literal["ok", "late", "stalled", "unknown"] = Field(
+        description="`late`: a source or a delivery has been due for over five minutes; `stalled`: a loop of "
+        "the background worker does not respond; `unknown`: `gitstore serve` did not start this process"
+    )
+
+
 def summarized(rows: Sequence[catalog.Workflow]) -> list[UUID]:
     """The ids of the versions that `Workflow.of` shows of `rows`."""
     return [found for row in rows for found in _summarized(row) if found]

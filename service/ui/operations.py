@@ -16,7 +16,6 @@ from service.ui.entering import enter, field, go
 from webhooks import history, resolving, sources, subscriptions
 
 PAGE: Final = 50
-_STATES: Final = ("pending", "succeeded", "failed")
 
 
 def list_sources() -> Response:
@@ -55,7 +54,7 @@ def list_subscriptions() -> Response:
             tx,
             caller.project_id,
             subscription_id=of_one,
-            state=state if state in _STATES else None,  # type: ignore[arg-type] # one of them
+            state=state if state in history.STATES else None,
             before=lookup.moment_in(request.args.get("cursor")),
             limit=PAGE,
         )
@@ -68,7 +67,7 @@ def list_subscriptions() -> Response:
         following=place,
         state=state,
         of_one=of_one,
-        states=_STATES,
+        states=history.STATES,
         said=request.args.get("said"),
     )
 

@@ -211,7 +211,11 @@ def test_postgres_away_is_waited_for(ram_path: Path, told: Callable[[], list[dic
     url = server.start()
     try:
         migrate(url)
-        settings = {"GITSTORE_DATA": str(ram_path), "GITSTORE_RECONCILE_SECONDS": "1"}
+        settings = {
+            "DATABASE_URL": url,
+            "GITSTORE_DATA": str(ram_path),
+            "GITSTORE_RECONCILE_SECONDS": "1",
+        }
         with closing(Database(url, max_connections=2)) as database:
             house = House(Config.from_env(settings), database)
             project = house.project()
@@ -283,11 +287,12 @@ def test_a_database_that_is_not_migrated_is_waited_for(
     """As one that is away: whoever serves migrates it."""
     url = make_database()
     with closing(Database(url, max_connections=2)) as database:
-        house = House(Config.from_env({"GITSTORE_DATA": str(tmp_path)}), database)
+        house = House(Config.from_env({"DATABASE_URL": url, "GITSTORE_DATA": str(tmp_path)}), database)
         running = threading.Thread(target=house.worker().run)
         running.start()
         try:
-            until(lambda: any("run gitstore migrate" in line.get("reason", "") for line in told()))
+            until(lambda: any(line["event"] == "postgres_away" for line in told()))
+            assert any("run gitstore migrate" in line.get("reason", "") for line in told())
             migrate(url)
             until(lambda: any(line["event"] == "postgres_back" for line in told()))
         finally:

@@ -191,6 +191,27 @@ def test_a_source_is_changed_paused_and_goes_on(ann: Visitor, followed: str) -> 
     assert ann.post(followed, direction="sideways").status == 400
 
 
+def test_what_was_given_up_says_why_and_how_to_go_on(house: House, ann: Visitor, followed: str) -> None:
+    """A source whose syncs crashed, and a delivery: both with a button that tries again."""
+    ann.api.post("/subscriptions", json={"url": ADDRESS})
+    ann.api.post(f"/subscriptions/{subscription(ann)['id']}/test")
+    with house.database.as_owner() as tx:
+        tx.run("update gitstore.sources set crashes = 3, failures = 3, poisoned_at = now(), "
+               "last_error = 'the sync ran wild'")  # fmt: skip
+        tx.run("update gitstore.deliveries set state = 'poison', crashes = 3, due_at = null, "
+               "ended_at = now(), last_error = 'the attempt ran wild'")  # fmt: skip
+    told = ann.get("/ui/sources").page.text
+    assert "poison" in told
+    assert "not synced any more: sync it now, or change it, to try again" in told
+    assert "the sync ran wild" in told
+    assert ann.post(f"{followed}/sync").status == 303
+    assert source(ann)["state"] == "failing"
+    sent = ann.get("/ui/webhooks?state=poison").page.text
+    assert "the attempt ran wild" in sent
+    (row,) = ann.api.get("/deliveries?state=poison").json["deliveries"]
+    assert "The attempt ran wild." in ann.get(f"/ui/deliveries/{row['id']}").page.text
+
+
 def test_removing_a_source_asks_first(ann: Visitor, followed: str) -> None:
     """What it brought stays, and the question says so."""
     assert "What it brought stays." in ann.get(f"{followed}/remove").page.text

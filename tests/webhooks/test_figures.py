@@ -22,7 +22,7 @@ def told(house: House) -> Figures:
 def test_without_any_all_are_nought(house: House) -> None:
     """Each state is named all the same: a figure that appears only when it hurts is no use to an alarm."""
     found = told(house)
-    assert found.sources == {"new": 0, "ok": 0, "failing": 0, "paused": 0}
+    assert found.sources == {"new": 0, "ok": 0, "failing": 0, "paused": 0, "poison": 0}
     assert found.subscriptions == {"active": 0, "failing": 0, "paused": 0, "disabled": 0}
     assert (found.since_success, found.divergences, found.pending) == (0.0, 0, 0)
 
@@ -35,7 +35,7 @@ def test_sources_tell_who_fails_and_for_how_long(
     upstream.version("order-sync", 1)
     one.sync()
     assert one.counted == [("ok", [])]
-    assert told(one.house).sources == {"new": 1, "ok": 1, "failing": 0, "paused": 0}
+    assert told(one.house).sources == {"new": 1, "ok": 1, "failing": 0, "paused": 0, "poison": 0}
     with one.database.as_owner() as tx:
         tx.run(
             "update gitstore.sources set created_at = now() - interval '1 hour' where succeeded_at is null"
@@ -46,7 +46,7 @@ def test_sources_tell_who_fails_and_for_how_long(
     assert other.counted == [("upstream_failed", [])]
     assert told(one.house).sources["failing"] == 1
     other.change(paused=True)
-    assert told(one.house).sources == {"new": 0, "ok": 1, "failing": 0, "paused": 1}
+    assert told(one.house).sources == {"new": 0, "ok": 1, "failing": 0, "paused": 1, "poison": 0}
     assert told(one.house).since_success < 600
 
 

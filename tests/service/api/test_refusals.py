@@ -204,7 +204,7 @@ def test_when_the_database_is_away_nothing_is_written(house: House, owner: Clien
 
 
 def test_ready_means_that_repositories_can_be_written(house: House, owner: Client) -> None:
-    assert owner.get("/readyz").json == {"status": "ok"}
+    assert owner.get("/readyz").json == {"status": "ok", "worker": "unknown"}
     house.config.repositories.rename(house.config.repositories.with_suffix(".away"))
     problem(owner.get("/readyz"), 503, "unavailable")
 

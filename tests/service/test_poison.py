@@ -1,0 +1,162 @@
+"""One tenant's source that ends its process each time, and another tenant's that goes on being synced."""
+
+from __future__ import annotations
+
+import re
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from uuid import UUID, uuid4
+
+import pytest
+
+from gitstore.model import Rules
+from service.config import Config
+from service.incoming import IsolatedFollower, means_of
+from service.isolation import Isolation, Limits
+from service.projects import Projects, make_data_folder
+from service.setup import create_project
+from sync.db import Database
+from sync.migrate import migrate
+from tests.service.isolated import sync_badly
+from tests.service.running import until
+from tests.webhooks.upstreams import Upstream, upstream_in
+from webhooks import sources
+from webhooks.dispatch import Dispatcher
+from webhooks.forges import Forge
+from webhooks.sources import Source
+
+
+class Tenants:
+    """Two projects of one database, each with a source; the worker's loop that syncs both."""
+
+    def __init__(self, config: Config, database: Database) -> None:
+        self.config, self.database = config, database
+        self.stop = threading.Event()
+        self.means = means_of(config, database)
+        self.trouble: list[BaseException] = []
+
+    def source(self, slug: str, url: str) -> tuple[UUID, UUID]:
+        """A new project with one source; the ids of both."""
+        with self.database.as_owner() as tx:
+            project = create_project(tx, Projects(self.config), uuid4(), slug, slug, Rules.MESHHOOK)
+            made, _ = sources.create(tx, self.means.sealer, project.id, url, forge=Forge.ANY)
+        return project.id, made.id
+
+    def row(self, ids: tuple[UUID, UUID]) -> Source:
+        with self.database.as_owner() as tx:
+            found = sources.source(tx, *ids)
+        assert found is not None
+        return found
+
+    def published(self, ids: tuple[UUID, UUID]) -> int:
+        with self.database.as_owner() as tx:
+            query = "select count(*) from gitstore.workflow_versions where project_id = %(id)s"
+            return int(tx.value(query, id=ids[0]))
+
+    def due(self, ids: tuple[UUID, UUID]) -> None:
+        """Let its pause be over."""
+        with self.database.as_owner() as tx:
+            tx.run("update gitstore.sources set due_at = now() where id = %(id)s", id=ids[1])
+
+    @contextmanager
+    def dispatching(self, limits: Limits) -> Iterator[Dispatcher]:
+        follower = IsolatedFollower(self.config, self.means, self.stop, Isolation(limits), sync_badly)
+        dispatcher = Dispatcher(follower, self.database, self.stop, trouble=self.trouble.append)
+        thread = threading.Thread(target=dispatcher.run)
+        thread.start()
+        try:
+            yield dispatcher
+        finally:
+            self.stop.set()
+            dispatcher.wake()
+            thread.join(20)
+        assert not thread.is_alive()
+        assert self.trouble == []
+
+
+@pytest.fixture
+def tenants(tmp_path: Path, make_database: Callable[..., str]) -> Iterator[Tenants]:
+    url = make_database()
+    migrate(url)
+    settings = {
+        "DATABASE_URL": url,
+        "GITSTORE_DATA": str(tmp_path / "data"),
+        "GITSTORE_EGRESS_ALLOW": "127.0.0.0/8",
+    }
+    config = Config.from_env(settings)
+    make_data_folder(config)
+    with closing(Database(url, max_connections=8)) as database:
+        yield Tenants(config, database)
+
+
+@pytest.fixture
+def upstream(ram_path: Path) -> Iterator[Upstream]:
+    with upstream_in(ram_path / "upstream") as made:
+        yield made
+
+
+@pytest.mark.parametrize(
+    ("harm", "reason"),
+    [
+        ("hog", "the sync needed more than 256 MiB of memory"),
+        ("match", "the sync (used 1 seconds of CPU time without|made no) progress"),
+    ],
+)
+def test_a_source_that_ends_its_process_is_given_up_alone(
+    tenants: Tenants, upstream: Upstream, harm: str, reason: str
+) -> None:
+    """After three times, with the reason; meanwhile and afterwards the other tenant's versions arrive."""
+    bad = tenants.source("bad", f"{upstream.url}?{harm}")
+    good = tenants.source("good", upstream.url)
+    with tenants.dispatching(Limits(memory=2**28, step=1, whole=60)) as dispatcher:
+        for crashes in (1, 2, 3):
+            upstream.version("order-sync", crashes)
+            for ids in (bad, good):
+                tenants.due(ids)
+            dispatcher.wake()
+            until(lambda crashes=crashes: tenants.published(good) == crashes)  # type: ignore[misc]
+            until(lambda crashes=crashes: tenants.row(bad).failures == crashes)  # type: ignore[misc]
+    row = tenants.row(bad)
+    assert row.state == "poison"
+    assert row.last_error is not None
+    assert re.match(reason + ".*; given up after 3 crashes in a row", row.last_error)
+    assert tenants.row(good).state == "ok"
+
+
+def test_a_sync_in_a_child_does_what_one_here_does(tenants: Tenants, upstream: Upstream) -> None:
+    """It brings versions, keeps the figures, and is found in the rows; a failure is one, and no crash."""
+    counted: list[tuple[str, list[str]]] = []
+    tenants.means = means_of(
+        tenants.config, tenants.database, lambda outcome, codes: counted.append((outcome, list(codes)))
+    )
+    upstream.version("order-sync", 1)
+    upstream.version("broken", 1, content="nodes: []\n")
+    good = tenants.source("good", upstream.url)
+    with tenants.dispatching(Limits(2**30, 60, 60)) as dispatcher:
+        until(lambda: tenants.row(good).succeeded_at is not None)
+        assert tenants.published(good) == 1
+        upstream.broken = 500
+        tenants.due(good)
+        dispatcher.wake()
+        until(lambda: tenants.row(good).failures == 1)
+    assert counted == [("ok", ["definition_invalid"]), ("upstream_failed", [])]
+    assert "http resp 500" in (tenants.row(good).last_error or "")
+    with tenants.database.as_owner() as tx:
+        assert tx.value("select max(crashes) from gitstore.sources") == 0
+
+
+def test_a_sync_stops_with_the_worker(tenants: Tenants, upstream: Upstream) -> None:
+    """Within moments, though the upstream hangs; its claim is given back, and no crash is counted."""
+    upstream.delay = 60.0
+    slow = tenants.source("slow", upstream.url)
+    with tenants.dispatching(Limits(2**30, 60, 60)):
+        until(lambda: bool(upstream.requests))
+        started = time.monotonic()
+    assert time.monotonic() - started < 10
+    upstream.delay = 0.0
+    with tenants.database.as_owner() as tx:
+        assert tx.tuples("select claim, claimed_until, crashes from gitstore.sources") == [(None, None, 0)]
+    assert tenants.row(slow).failures == 0
