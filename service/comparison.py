@@ -49,7 +49,7 @@ def files(reading: Reading, versions: Sides) -> tuple[File, File]:
 
 def shown(version: catalog.Version) -> str:
     """What people call a version: "v3", or "draft"."""
-    return f"v{version.version_number}" if version.state == "published" else "draft"
+    return "draft" if version.state == "draft" else f"v{version.version_number}"
 
 
 def _version(tx: Transaction, workflow: Workflow, wanted: Which) -> FullVersion:

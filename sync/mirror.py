@@ -61,9 +61,10 @@ _WRITE: Final[LiteralString] = (
     "noted as (" + audit.INSERT + "), " + events.MADE + " "
     "select (select count(*) from version), (select count(*) from told)"
 )
-_DELETE_DRAFT: Final[LiteralString] = (
-    "delete from gitstore.workflow_versions where workflow_id = %(workflow)s and state = 'draft'"
-)
+_DISCARD_DRAFT: Final[LiteralString] = """
+    update gitstore.workflow_versions set state = 'discarded'
+    where workflow_id = %(workflow)s and state = 'draft'
+"""
 _COMMIT_OF: Final[LiteralString] = "select commit_sha from gitstore.workflow_versions where id = %(id)s"
 
 
@@ -153,7 +154,7 @@ class _Change:
         row = derive.workflow_row(
             self._reading, state, self._news, titles, draft, standing.row() if standing else None
         )
-        self._drop_draft([entry.version for entry in self._published], draft)
+        self._discard_draft([entry.version for entry in self._published], draft)
         happened: dict[str, Fact] = {}
         last: list[VersionRow] = []
         for batch in derive.batches(self._reading, self._versions(row, happened)):
@@ -171,12 +172,12 @@ class _Change:
             happened[entry.oid] = events.published(row, version, entry)
             yield version
 
-    def _drop_draft(self, published: Sequence[int | None], draft: VersionRow | None) -> None:
-        """Delete the row of a draft that is gone, or has another number now."""
+    def _discard_draft(self, published: Sequence[int | None], draft: VersionRow | None) -> None:
+        """Mark the row of a draft that is gone, or has another number now, as discarded."""
         standing = self._standing
         kept = [*published, draft.version_number] if draft else published
         if standing is not None and standing.draft_number not in (None, *kept):
-            self._tx.run(_DELETE_DRAFT, workflow=standing.id)
+            self._tx.run(_DISCARD_DRAFT, workflow=standing.id)
 
     def _derive(self, entry: LedgerEntry) -> VersionRow:
         if self._basis is not None and self._basis.version_number == entry.version:

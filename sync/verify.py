@@ -214,7 +214,8 @@ def _against_git(tx: Transaction, reading: Reading, slug: str) -> Iterator[Findi
         yield Finding(slug, None, error.message, RESTORE)
         return
     if derived is None:
-        if there is not None:
+        # Once that is accepted, the row names no refs, and its versions are lost.
+        if there is not None and (there["ledger_oid"] or there["draft_commit"] or there["latest_number"]):
             yield Finding(slug, None, "has rows, and Git knows no such workflow", ACCEPT)
         return
     row, entries, draft = derived
@@ -232,7 +233,8 @@ def _against_git(tx: Transaction, reading: Reading, slug: str) -> Iterator[Findi
     if draft is not None:
         yield from _compare_versions(tx, slug, [draft], numbers)
     expected = {entry.version for entry in entries} | ({draft.version_number} if draft else set())
-    for number in sorted(set(numbers) - expected):
+    kept = {number for number, state in numbers.items() if state in ("lost", "discarded")}
+    for number in sorted(set(numbers) - expected - kept):
         yield Finding(slug, number, f"has a row ({numbers[number]}) that nothing in Git calls for", REBUILD)
 
 

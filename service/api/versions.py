@@ -63,7 +63,7 @@ def read_version(path: inputs.VersionPath, query: inputs.Query) -> Response:
             raise lookup.no_version(tx, caller, path.id, wanted)
     made = FullVersion.of(row, caller.services.config.public_url, definition=row.definition)
     # A draft's tag is its commit alone, for If-Match, and its number may change beside that.
-    if made.state == "published" and not_modified(request, tag_of(made)):
+    if made.state != "draft" and not_modified(request, tag_of(made)):
         return unchanged(tag_of(made))
     return answer(made, etag=tag_of(made))
 
