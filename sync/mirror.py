@@ -18,7 +18,7 @@ from gitstore import names
 from gitstore.model import LedgerEntry, LedgerKind, WorkflowState
 from gitstore.reading import Reading
 from gitstore.versions import version_id
-from sync import audit, derive, events, rows
+from sync import audit, derive, events, marks, rows
 from sync.audit import WORKER, Origin
 from sync.db import Transaction
 from sync.derive import Story, Titles, VersionRow, WorkflowRow
@@ -58,6 +58,7 @@ STANDINGS: Final[LiteralString] = """
 _WRITE: Final[LiteralString] = (
     "with workflow as (" + rows.UPSERT_WORKFLOWS + "), "  # noqa: S608 - of constants
     "version as (" + rows.UPSERT_VERSIONS + " returning v.id), "
+    "marked as (" + marks.RAISE + "), "
     "noted as (" + audit.INSERT + "), " + events.MADE + " "
     "select (select count(*) from version), (select count(*) from told)"
 )
@@ -209,6 +210,7 @@ class _Change:
             _WRITE,
             workflows=rows.of([row]),
             versions=rows.of(versions),
+            marks=marks.values(self._reading, {row.slug: _highest(versions)}),
             events=rows.as_json(events.values(facts)),
             noted=rows.as_json([self._noted(fact) for fact in facts]),
         )
@@ -240,3 +242,8 @@ class _Change:
         if draft is not None and (standing is None or discarded or standing.draft_commit != draft.commit_sha):
             facts.append(events.draft_updated(row, draft))
         return facts
+
+
+def _highest(versions: Sequence[VersionRow]) -> int:
+    """The highest number that is published among `versions`; 0 where none is."""
+    return max((version.version_number for version in versions if version.published_at), default=0)

@@ -17,7 +17,7 @@ from uuid import UUID, uuid5
 from gitstore.errors import Code, GitstoreError
 from gitstore.reading import Reading
 from gitstore.versions import is_slug, version_id, workflow_id
-from sync import derive, rows, verify
+from sync import derive, marks, rows, verify
 from sync.db import Database, Transaction
 from sync.reconcile import reconcile
 from sync.writing import MirroredWrites, lock_key
@@ -92,6 +92,8 @@ def _rebuild_one(tx: Transaction, reading: Reading, progress: Progress | None) -
 def _correct(tx: Transaction, reading: Reading, slug: str) -> int:
     """Write the rows of one workflow that differ; return how many versions Git has, its draft included."""
     workflow = workflow_id(reading.project, slug)
+    marks.raise_to_rows(tx, workflow)
+    marks.load(tx, reading, [slug])
     derived = derive.everything(reading, slug, derive.agreed(reading, slug))
     if derived is None:
         tx.run(_RETIRE, workflow=workflow, kept=[])
@@ -106,6 +108,7 @@ def _correct(tx: Transaction, reading: Reading, slug: str) -> int:
         tx.run(rows.CORRECT_VERSIONS, versions=rows.of(batch))
     if draft is not None:
         tx.run(rows.CORRECT_VERSIONS, versions=rows.of([draft]))
+    marks.raise_to_rows(tx, workflow)
     return len(numbers)
 
 

@@ -21,7 +21,7 @@ from gitstore.model import LedgerEntry, LedgerKind
 from gitstore.names import VersionRef
 from gitstore.reading import Reading
 from gitstore.versions import is_slug
-from sync import derive
+from sync import derive, marks
 from sync.db import Database, Transaction
 from sync.derive import VersionRow, WorkflowRow
 from sync.writing import locks_of
@@ -120,6 +120,7 @@ def _verify_one(database: Database, reading: Reading, slug: str) -> list[Finding
 
 def differences(tx: Transaction, reading: Reading, slug: str) -> Iterator[Finding]:
     """Where Git, its ledger and the rows of one workflow differ."""
+    marks.load(tx, reading, [slug])
     contradicting = list(contradictions(tx, reading, slug))
     yield from contradicting
     # What is said of a version or, without a number, of its ledger explains what else is odd about it.
@@ -208,6 +209,11 @@ def _against_git(tx: Transaction, reading: Reading, slug: str) -> Iterator[Findi
     with tx.connection.cursor(row_factory=dict_row) as cursor:
         there = cursor.execute(_WORKFLOW, {"project": reading.project, "slug": slug}).fetchone()
     numbers = {n: state for n, state, _ in tx.tuples(_NUMBERS, project=reading.project, slug=slug)}
+    published = [number for number, state in numbers.items() if state in ("published", "lost")]
+    if max(published, default=0) > (mark := reading.floors.get(slug, 0)):
+        held = f"v{mark}" if mark else "missing"
+        what = f"v{max(published)} was published, and the mark of its numbers is {held}"
+        yield Finding(slug, None, what, REBUILD)
     try:
         derived = derive.everything(reading, slug, derive.agreed(reading, slug))
     except GitstoreError as error:
