@@ -15,10 +15,11 @@ from dataclasses import dataclass, fields, replace
 from typing import Final, LiteralString
 
 from gitstore import names
+from gitstore.disk.raw import ShaFile
 from gitstore.model import LedgerEntry, LedgerKind, WorkflowState
 from gitstore.reading import Reading
 from gitstore.versions import version_id
-from sync import audit, derive, events, marks, rows
+from sync import audit, derive, events, git_objects, marks, rows
 from sync.audit import WORKER, Origin
 from sync.db import Transaction
 from sync.derive import Story, Titles, VersionRow, WorkflowRow
@@ -162,9 +163,22 @@ class _Change:
             if last:
                 self._write(row, last, [])
             last = batch
+        git_objects.keep(self._tx, self._reading.project, self._brought())
         facts = self._facts(row, draft, happened)
         self._write(row, [*last, draft] if draft else last, facts)
         return facts
+
+    def _brought(self) -> Iterator[ShaFile]:
+        """The objects that are new with this change, the draft's left out."""
+        standing, newest = self._standing, self._news.newest
+        top = standing.top_ref if standing else None
+        before = self._reading.objects.peel(top.encode())[0] if top and self._published else None
+        for entry in self._published:
+            target = entry.target or ""
+            yield from git_objects.of_publication(self._reading, self._state.slug, target, before)
+            before = self._reading.objects.peel(target.encode())[0]
+        known = standing.ledger_oid if standing else None
+        yield from git_objects.of_ledger(self._reading, newest.oid if newest else None, known)
 
     def _versions(self, row: WorkflowRow, happened: dict[str, Fact]) -> Iterator[VersionRow]:
         """The rows of what was published; each puts its event into `happened`, by its ledger entry."""

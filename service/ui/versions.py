@@ -60,7 +60,7 @@ def show_version(slug: str, version: str) -> Response:
     with caller.reading() as tx:
         summaries = cast(Summaries, current_app.extensions[EXTENSION])
         change = summaries.of(tx, [row, before], caller.rules) if before else {}
-    with caller.opened() as store:
+    with caller.opened() as store, lookup.reading_definition(row):
         shown = seen(store, row, caller.rules, "n", judged=not row.valid or row.state == "draft")
         text = text_of(store, row, caller.services.config.limits)
     return visit.page(
@@ -81,7 +81,7 @@ def download(slug: str, version: str) -> Response:
     with caller.reading() as tx:
         workflow = lookup.workflow(tx, caller, slug)
         row = find(tx, visit, workflow, version)
-    with caller.opened() as store:
+    with caller.opened() as store, lookup.reading_definition(row):
         raw = file_of(store, row).raw
     shown = "draft" if row.state == "draft" else f"v{row.version_number}"
     name = f"{workflow.slug}-{shown}.{row.file_name.rpartition('.')[2]}"
