@@ -11,11 +11,15 @@ naming each contradiction, unless told to accept Git. Then a version is what a t
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 from typing import Final, LiteralString
 from uuid import UUID, uuid5
 
+from gitstore import ledger, names
 from gitstore.errors import Code, GitstoreError
+from gitstore.model import LedgerKind
 from gitstore.reading import Reading
+from gitstore.recording import Occasion, Recorder, write_one
 from gitstore.versions import is_slug, version_id, workflow_id
 from sync import derive, marks, rows, verify
 from sync.db import Database, Transaction
@@ -24,8 +28,13 @@ from sync.writing import MirroredWrites, lock_key
 
 Progress = Callable[[int, int], None]
 
-_BEGIN: Final[LiteralString] = """
-    select set_config('gitstore.upkeep', 'on', true), pg_advisory_xact_lock(%(repository)s)
+_UPKEEP: Final[LiteralString] = "select set_config('gitstore.upkeep', 'on', true)"
+_LOCK: Final[LiteralString] = "select pg_advisory_xact_lock(%(repository)s)"
+_KNOWN: Final[LiteralString] = """
+    select v.version_number, v.state, v.ref_oid, v.published_by, v.published_at
+    from gitstore.workflow_versions v join gitstore.workflows w on w.id = v.workflow_id
+    where w.project_id = %(project)s and w.slug = %(slug)s and v.state in ('draft', 'published')
+    order by v.version_number
 """
 _ROWS: Final[LiteralString] = """
     select id, version_number from gitstore.workflow_versions where workflow_id = %(workflow)s
@@ -59,16 +68,41 @@ def rebuild(
     with database.as_owner() as tx:
         findings: list[verify.Finding] = []
         for reading in readings:
-            tx.run(_BEGIN, repository=lock_key(reading, None))
+            begin_upkeep(tx)
+            tx.run(_LOCK, repository=lock_key(reading, None))
             findings += contradictions(tx, reading)
         if findings and not accept_git:
             raise _refused(findings)
+        if findings:
+            for reading in readings:
+                _accept_losses(reading)
         return sum(_rebuild_one(tx, reading, progress) for reading in readings)
+
+
+def begin_upkeep(tx: Transaction) -> None:
+    """Let the owner change what is recorded, until the transaction ends."""
+    tx.run(_UPKEEP)
 
 
 def contradictions(tx: Transaction, reading: Reading) -> list[verify.Finding]:
     """What rebuilding a project would hide."""
     return [finding for slug in _slugs(tx, reading) for finding in verify.contradictions(tx, reading, slug)]
+
+
+def losses(tx: Transaction, reading: Reading) -> list[str]:
+    """What accepting Git would give up or rewrite, a line for each published version and each draft."""
+    found = []
+    for slug in _slugs(tx, reading):
+        entries = derive.story(reading, slug, None).published() if is_slug(slug) else []
+        agreed = {entry.version: entry.target for entry in entries}
+        draft = reading.refs.read(names.draft(slug)) if is_slug(slug) else None
+        for number, state, ref, by, at in tx.tuples(_KNOWN, project=reading.project, slug=slug):
+            if state == "draft" and (draft is None or draft.decode() != ref):
+                found.append(f"{slug}: the draft {ref}: Git has {draft.decode() if draft else 'none'}")
+            elif state == "published" and agreed.get(number) != ref:
+                becomes = f"is rewritten as {agreed[number]}" if number in agreed else "becomes lost"
+                found.append(f"{slug}/v{number}, published by {by} on {at:%Y-%m-%d} as {ref}: {becomes}")
+    return found
 
 
 def _slugs(tx: Transaction, reading: Reading) -> list[str]:
@@ -77,20 +111,36 @@ def _slugs(tx: Transaction, reading: Reading) -> list[str]:
     return sorted(known | set(reading.slugs()))
 
 
+def _accept_losses(reading: Reading) -> None:
+    """Let a ledger whose latest version has no tag any more state what is left, so that writing goes on."""
+    for slug in filter(is_slug, reading.slugs()):
+        newest, left = reading.newest_counting(slug), derive.agreed(reading, slug)
+        if newest is None or newest.latest <= left.latest:
+            continue
+        occasion = Occasion(ledger.COMMITTER, datetime.now(UTC), "What the repository has lost was given up")
+        recorder = Recorder(reading, slug, occasion)
+        kind = LedgerKind.CLEARED if left.current is None else LedgerKind.CURRENT
+        recorder.append(kind, version=left.current, latest=left.latest, current=left.current, held=left.held)
+        write_one(reading, recorder)
+
+
 def _rebuild_one(tx: Transaction, reading: Reading, progress: Progress | None) -> int:
     slugs = [slug for slug in _slugs(tx, reading) if is_slug(slug)]
     count = 0
     for done, slug in enumerate(slugs):
         if progress is not None:
             progress(done, len(slugs))
-        count += _correct(tx, reading, slug)
+        count += correct(tx, reading, slug)
     if progress is not None:
         progress(len(slugs), len(slugs))
     return count
 
 
-def _correct(tx: Transaction, reading: Reading, slug: str) -> int:
-    """Write the rows of one workflow that differ; return how many versions Git has, its draft included."""
+def correct(tx: Transaction, reading: Reading, slug: str) -> int:
+    """Write the rows of one workflow that differ; return how many versions Git has, its draft included.
+
+    As the owner, during upkeep (`begin_upkeep`), under the workflow's lock.
+    """
     workflow = workflow_id(reading.project, slug)
     marks.raise_to_rows(tx, workflow)
     marks.load(tx, reading, [slug])
