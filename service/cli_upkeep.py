@@ -8,6 +8,7 @@ import time
 from collections.abc import Collection, Iterator
 from contextlib import ExitStack, closing
 from typing import Final, cast
+from uuid import UUID
 
 import click
 
@@ -20,7 +21,7 @@ from service.database import connected, connection_string
 from service.projects import Projects
 from service.setup import OPERATOR, named_project
 from service.terminal import WHERE, Progress, Refused, with_config
-from sync import catalog
+from sync import audit, catalog
 from sync import migrate as migrations
 from sync import rebuild as rebuilding
 from sync import repair as repairing
@@ -88,29 +89,38 @@ def rebuild(config: Config, project: str | None, accept_git: bool, project_name:
         database = stack.enter_context(connected(config, _NAME))
         wanted = _wanted(database, project)
         stores = [stack.enter_context(closing(projects.open(one))) for one in wanted]
+        lost: dict[UUID, list[str]] = {}
         if accept_git:
             for one, store in zip(wanted, stores, strict=True):
-                _confirm_losses(database, one, store, project_name)
+                lost[one.id] = _confirmed_losses(database, one, store, project_name)
         made = rebuilding.rebuild(database, stores, accept_git=accept_git, progress=Progress("rebuilding"))
+        with database.as_owner() as transaction:
+            for one in wanted:
+                if lines := lost.get(one.id):
+                    facts = {"count": len(lines), "lost": lines[:_MOST_NOTES]}
+                    audit.note(transaction, one.id, OPERATOR, "project.losses_accepted", one.slug, facts)
     click.echo(f"{_count(made, 'version')} in {_count(len(wanted), 'project')}")
 
 
-def _confirm_losses(database: Database, project: Project, store: Store, named: Collection[str]) -> None:
+def _confirmed_losses(
+    database: Database, project: Project, store: Store, named: Collection[str]
+) -> list[str]:
     """List what accepting Git gives up, and ask for the project's name, unless it was `named`."""
     with database.as_owner() as transaction:
         lost = rebuilding.losses(transaction, store)
     if not lost:
-        return
+        return lost
     click.echo(f"To accept what Git has would give up, in the project {project.slug}:", err=True)
     for line in lost:
         click.echo(f"  {line}", err=True)
     if project.slug in named:
-        return
+        return lost
     if not sys.stdin.isatty():
         message = f"nothing was changed; to confirm: gitstore rebuild {project.slug} --accept-git "
         raise Refused(GitstoreError(Code.CONFIG, message + f"--project-name {project.slug}"))
     if click.prompt("Type the project's name to confirm", default="", show_default=False) != project.slug:
         raise Refused(GitstoreError(Code.CONFIG, "that is not its name: nothing was changed"))
+    return lost
 
 
 @click.command()

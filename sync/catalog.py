@@ -211,7 +211,7 @@ _PAGE: Final[LiteralString] = (
     " and v.version_number < %(before)s order by v.version_number desc limit %(limit)s"
 )
 _HISTORY: Final[dict[State | None, LiteralString]] = {
-    # The draft is numbered latest + 1, so that it comes first by itself.
+    # The draft is numbered above every version, so that it comes first by itself.
     None: _COLUMNS + _FROM + " and v.state <> 'discarded'" + _PAGE,
     "published": _COLUMNS + _FROM + " and v.state = 'published'" + _PAGE,
     "draft": _COLUMNS + _FROM + " and v.state = 'draft'" + _PAGE,
