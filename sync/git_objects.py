@@ -9,6 +9,7 @@ names the versions that can't be brought back from here.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from graphlib import TopologicalSorter
 from itertools import chain, islice
@@ -21,6 +22,7 @@ from gitstore.disk.raw import ShaFile, object_of
 from gitstore.disk.reach import brought
 from gitstore.errors import Code, GitstoreError
 from gitstore.reading import Reading
+from gitstore.versions import workflow_id
 from sync.db import Transaction
 
 LARGEST: Final = 2**20  # bytes of one object
@@ -46,6 +48,17 @@ _DELETE: Final[LiteralString] = """
 _LOAD: Final[LiteralString] = """
     select oid, kind, bytes from gitstore.git_objects
     where project_id = %(project)s and oid = any(%(oids)s) and bytes is not null
+"""
+_PUBLISHED: Final[LiteralString] = """
+    select v.ref_oid, exists (
+        select from gitstore.git_objects o where o.project_id = v.project_id and o.oid = v.ref_oid)
+    from gitstore.workflow_versions v
+    where v.workflow_id = %(workflow)s and v.state = 'published' order by v.version_number
+"""
+_LEDGER: Final[LiteralString] = """
+    select w.ledger_oid from gitstore.workflows w
+    where w.id = %(workflow)s and w.ledger_oid is not null and not exists (
+        select from gitstore.git_objects o where o.project_id = w.project_id and o.oid = w.ledger_oid)
 """
 
 
@@ -73,13 +86,16 @@ def of_publication(reading: Reading, slug: str, target: str, before: bytes | Non
 
 
 def of_ledger(reading: Reading, tip: str | None, known: str | None) -> Iterator[ShaFile]:
-    """Yield the ledger entries from `tip` back to `known`, which is left out."""
-    for entry in reading.ledger_from(tip.encode() if tip else None):
-        if entry.oid == known:
-            return
-        yield reading.objects.get(entry.oid.encode())
-        if entry.parent is None:
-            yield ledger.EMPTY_TREE
+    """Yield the ledger entries from `tip` back to `known`, itself left out, or to one that is damaged."""
+    try:
+        for entry in reading.ledger_from(tip.encode() if tip else None):
+            if entry.oid == known:
+                return
+            yield reading.objects.get(entry.oid.encode())
+            if entry.parent is None:
+                yield ledger.EMPTY_TREE
+    except GitstoreError:
+        return
 
 
 def keep(tx: Transaction, project: UUID, objects: Iterable[ShaFile]) -> int:
@@ -95,6 +111,20 @@ def keep(tx: Transaction, project: UUID, objects: Iterable[ShaFile]) -> int:
             new += _insert(tx, project, batch)
             batch, size = {}, 0
     return new + (_insert(tx, project, batch) if batch else 0)
+
+
+def keep_missing(tx: Transaction, reading: Reading, slug: str) -> int:
+    """Insert what is not kept yet of a workflow's versions and ledger; return how many versions that were."""
+    workflow, count = workflow_id(reading.project, slug), 0
+    before: bytes | None = None
+    for target, is_kept in tx.tuples(_PUBLISHED, workflow=workflow):
+        if not is_kept:
+            count += keep(tx, reading.project, of_publication(reading, slug, target, before)) > 0
+        with suppress(GitstoreError):
+            before = reading.objects.peel(target.encode())[0]
+    for (tip,) in tx.tuples(_LEDGER, workflow=workflow):
+        keep(tx, reading.project, of_ledger(reading, tip, None))
+    return count
 
 
 def _insert(tx: Transaction, project: UUID, batch: dict[str, tuple[str, bytes | None]]) -> int:

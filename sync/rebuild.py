@@ -21,7 +21,7 @@ from gitstore.model import LedgerKind
 from gitstore.reading import Reading
 from gitstore.recording import Occasion, Recorder, write_one
 from gitstore.versions import is_slug, version_id, workflow_id
-from sync import derive, marks, rows, verify
+from sync import derive, git_objects, marks, rows, verify
 from sync.db import Database, Transaction
 from sync.reconcile import reconcile
 from sync.writing import MirroredWrites, lock_key
@@ -159,6 +159,7 @@ def correct(tx: Transaction, reading: Reading, slug: str) -> int:
     if draft is not None:
         tx.run(rows.CORRECT_VERSIONS, versions=rows.of([draft]))
     marks.raise_to_rows(tx, workflow)
+    git_objects.keep_missing(tx, reading, slug)
     return len(numbers)
 
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
-from itertools import pairwise
 from typing import Any, Final, LiteralString
 
 from gitstore import names, recording
@@ -43,17 +42,6 @@ _PUBLISHED: Final[LiteralString] = """
 _LOST: Final[LiteralString] = """
     select version_number, ref_oid, message, published_by, published_at from gitstore.workflow_versions
     where workflow_id = %(workflow)s and state = 'lost' order by version_number
-"""
-_NOT_KEPT: Final[LiteralString] = """
-    select v.version_number, v.ref_oid from gitstore.workflow_versions v
-    where v.workflow_id = %(workflow)s and v.state = 'published' and not exists (
-        select from gitstore.git_objects o where o.project_id = v.project_id and o.oid = v.ref_oid)
-    order by v.version_number
-"""
-_LEDGER_NOT_KEPT: Final[LiteralString] = """
-    select w.ledger_oid from gitstore.workflows w
-    where w.id = %(workflow)s and w.ledger_oid is not null and not exists (
-        select from gitstore.git_objects o where o.project_id = w.project_id and o.oid = w.ledger_oid)
 """
 
 
@@ -141,7 +129,8 @@ class _Repair:
         yield from self._restore_draft(entries)
         if lost and not any(verify.contradictions(self._tx, self._reading, self._slug)):
             yield from self._publish_again(lost, entries)
-        yield from self._keep_objects()
+        if count := git_objects.keep_missing(self._tx, self._reading, self._slug):
+            yield f"{self._slug}: stored the objects of {count} version{'s'[: count != 1]} in the database"
 
     def _restore_ledger(self) -> Iterator[str]:
         name, held = names.ledger(self._slug), self._read(names.ledger(self._slug))
@@ -232,7 +221,8 @@ class _Repair:
             return
         objects = self._reading.objects
         (objects.write_pack if len(missing) > _MANY else objects.write)(missing)
-        yield f"{names.show(name)}: {len(missing)} objects written back from the database"
+        count = f"{len(missing)} object{'s'[: len(missing) != 1]}"
+        yield f"{names.show(name)}: {count} written back from the database"
 
     def _is_whole(self, tip: bytes) -> bool:
         """Whether Git has `tip` and, where that is a version or a draft, its definition."""
@@ -288,21 +278,6 @@ class _Repair:
             latest=max(before, number),
             after=before if number != before + 1 else None,
         )
-
-    def _keep_objects(self) -> Iterator[str]:
-        """Store in the database what it lacks of the objects of versions and of the ledger."""
-        project, objects = self._reading.project, self._reading.objects
-        earlier = {number: before for before, number in pairwise([0, *sorted(self._rows)])}
-        count = 0
-        for number, oid in self._tx.tuples(_NOT_KEPT, workflow=self._workflow):
-            below = earlier.get(number, 0)
-            before = objects.peel(self._rows[below].encode())[0] if below else None
-            brought = git_objects.of_publication(self._reading, self._slug, oid, before)
-            count += git_objects.keep(self._tx, project, brought) > 0
-        for (tip,) in self._tx.tuples(_LEDGER_NOT_KEPT, workflow=self._workflow):
-            git_objects.keep(self._tx, project, git_objects.of_ledger(self._reading, tip, None))
-        if count:
-            yield f"{self._slug}: stored the objects of {count} versions in the database"
 
     def _read(self, name: bytes) -> bytes | None:
         """What the ref holds; b"" where it is damaged."""

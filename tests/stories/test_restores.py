@@ -117,7 +117,8 @@ def follow(service: Service, said: str, command: str) -> str:
 
 def goes_on_with_v7(service: Service, tmp_path: Path, backups: Backups, *, kept: range = range(1, 7)) -> None:
     """By git: v4 to v6 are refused, naming v7, and v7 is published; what there was is what it was."""
-    service.start()
+    if service.process is None:
+        service.start()
     owner = Caller(service.url, "default", service.owner_token)
     for number in kept:
         assert owner.definition("a", number) == definition(f"v{number}").encode()
@@ -201,8 +202,7 @@ def test_a_database_that_is_gone(
     assert service.process.stdout is not None
     note = next(line for line in service.process.stdout if line.startswith("note: "))
     assert f"{backups.project}.git is older" in note
-    assert "7 versions" not in follow(service, note, "rebuild")
-    service.stop()
+    assert "6 versions in 1 project" in follow(service, note, "rebuild")
     goes_on_with_v7(service, tmp_path, backups)
 
 

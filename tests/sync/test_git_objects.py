@@ -167,7 +167,7 @@ def test_a_missing_object_of_a_version_is_written_back(shop: House) -> None:
     shop.store.objects.close()
     assert any(blob in line for line in findings(shop))
     (said,) = repair(shop.writes)
-    assert said == "refs/tags/order-sync/v2: 1 objects written back from the database"
+    assert said == "refs/tags/order-sync/v2: 1 object written back from the database"
     assert findings(shop) == []
 
 
@@ -234,11 +234,18 @@ def test_repair_stores_what_an_older_gitstore_did_not(shop: House) -> None:
     shop.tamper("delete from gitstore.git_objects")
     assert len(list(verify.unrecoverable(shop.database, shop.store))) == 7
     assert sorted(repair(shop.writes)) == [
-        "invoices: stored the objects of 1 versions in the database",
+        "invoices: stored the objects of 1 version in the database",
         "order-sync: stored the objects of 6 versions in the database",
     ]
     assert set(kept(shop)) >= by_git(shop, *all_tips(shop))
     assert list(verify.unrecoverable(shop.database, shop.store)) == []
+
+
+def test_rebuild_into_an_empty_database_stores_the_objects_too(shop: House) -> None:
+    before = kept(shop)
+    shop.tamper("delete from gitstore.git_objects")
+    rebuild(shop.database, [shop.unmirrored()])
+    assert kept(shop) == before
 
 
 def test_a_newer_repository_is_mirrored_by_repair(shop: House) -> None:
