@@ -27,6 +27,7 @@ class Code(StrEnum):
     PROJECT_NOT_FOUND = "project_not_found"
     WORKFLOW_NOT_FOUND = "workflow_not_found"
     VERSION_NOT_FOUND = "version_not_found"
+    VERSION_LOST = "version_lost"
     NOT_PUBLISHED = "not_published"
     METHOD_NOT_ALLOWED = "method_not_allowed"
     # It stands in the way of something else.

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 from typing import Final
 
@@ -245,7 +245,7 @@ class _ImportFacts(StoreFacts):
                 f"{slug}: v{stray} has a tag that the ledger does not know: run gitstore verify",
                 workflow=slug,
             )
-        return Standing(None, found.latest, found.latest_commit) if self._without_draft else found
+        return replace(found, draft=None) if self._without_draft else found
 
     def definition(self, commit: bytes, slug: str) -> Definition:
         if self._layout is Layout.FOLDERS:

@@ -24,6 +24,7 @@ class StoreFacts:
             draft=state.draft.encode() if state.draft else None,
             latest=state.latest,
             latest_commit=state.latest_commit.encode() if state.latest_commit else None,
+            floor=state.floor,
         )
 
     def holds(self, ref: bytes) -> bytes | None:

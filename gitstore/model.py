@@ -8,6 +8,8 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, Final, Protocol, TypeVar
 
+from gitstore.versions import next_number
+
 
 class Rules(StrEnum):
     """What a project's definitions must obey."""
@@ -234,7 +236,11 @@ class Superseded:
 
 @dataclass(frozen=True, slots=True)
 class WorkflowState:
-    """Where a workflow stands in Git: its refs and what its ledger says. Ids are hex, None where absent."""
+    """Where a workflow stands in Git: its refs and what its ledger says. Ids are hex, None where absent.
+
+    `floor` is the highest number that was ever given out, as far as the unit of work knows; it is above
+    `latest` where the repository has lost versions.
+    """
 
     slug: str
     draft: str | None
@@ -244,10 +250,11 @@ class WorkflowState:
     current: int | None
     held: bool
     draft_open: bool
+    floor: int = 0
 
     @property
     def next_number(self) -> int:
-        return self.latest + 1
+        return next_number(self.latest, self.floor)
 
 
 @dataclass(frozen=True, slots=True)

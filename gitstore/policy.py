@@ -27,6 +27,7 @@ from gitstore.format.quoting import clip
 from gitstore.model import Definition, Permission
 from gitstore.names import DraftRef, VersionRef
 from gitstore.push_options import DISCARD
+from gitstore.versions import next_number
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,11 +67,21 @@ class Verdict:
 
 @dataclass(slots=True)
 class Standing:
-    """Where a workflow stands, and, while a set is judged, where the set so far will leave it."""
+    """Where a workflow stands, and, while a set is judged, where the set so far will leave it.
+
+    `floor` is the highest number that was ever given out: a number is never used twice, also where its
+    version is not in the repository any more.
+    """
 
     draft: bytes | None
     latest: int
     latest_commit: bytes | None
+    floor: int = 0
+
+    @property
+    def following(self) -> int:
+        """The number of the next version."""
+        return next_number(self.latest, self.floor)
 
 
 class Facts(Protocol):
@@ -259,7 +270,7 @@ class _Judging:
     def _publish(self, command: Command, target: VersionRef) -> Verdict:
         slug, number = target.slug, target.number
         standing = self._standing(slug)
-        following = standing.latest + 1
+        following = standing.following
         if command.new is None or self.facts.holds(command.ref) is not None:
             raise GitstoreError(
                 Code.VERSION_IMMUTABLE,
@@ -270,9 +281,9 @@ class _Judging:
         self._need(Permission.PUBLISH, "publishing", "publisher")
         commit = self.facts.peel(command.new)
         if self.imported:
-            _check_above(number, standing.latest)
+            _check_above(number, standing)
         elif number != following:
-            raise _wrong_number(target, following, commit)
+            raise _wrong_number(target, standing, commit)
         else:
             self._check_base(standing, commit, slug)
         definition = self.facts.definition(commit, slug)
@@ -297,20 +308,27 @@ class _Judging:
             )
 
 
-def _check_above(number: int, latest: int) -> None:
-    if number <= latest:
-        raise GitstoreError(
-            Code.WRONG_NUMBER,
-            f"v{number} comes below v{latest}, the latest here, and gaps are never filled",
-            next=latest + 1,
-        )
+def _check_above(number: int, standing: Standing) -> None:
+    if number >= standing.following:
+        return
+    why = f"v{number} comes below v{standing.latest}, the latest here, and gaps are never filled"
+    if number > standing.latest:
+        why = _taken(number, standing.floor)
+    raise GitstoreError(Code.WRONG_NUMBER, why, next=standing.following)
 
 
-def _wrong_number(target: VersionRef, following: int, commit: bytes) -> GitstoreError:
+def _wrong_number(target: VersionRef, standing: Standing, commit: bytes) -> GitstoreError:
+    following = standing.following
     wrong, right = names.short(target), names.short(VersionRef(target.slug, following))
+    taken = standing.latest < target.number <= standing.floor
     return GitstoreError(
         Code.WRONG_NUMBER,
-        f"the next version is v{following}: "
+        (f"{_taken(target.number, standing.floor)}; " if taken else "")
+        + f"the next version is v{following}: "
         f"git tag -d {wrong} && git tag -a {right} {commit[:12].decode()} && git push origin {right}",
         next=following,
     )
+
+
+def _taken(number: int, floor: int) -> str:
+    return f"v{number} is taken: numbers up to v{floor} were given out before, and none is used twice"

@@ -30,7 +30,7 @@ from gitstore.model import (
     WorkflowState,
 )
 from gitstore.parsed import Parsed
-from gitstore.versions import is_slug
+from gitstore.versions import is_slug, next_number
 
 FOLDER = b"workflows"
 LONGEST_MESSAGE: Final = 10_000
@@ -55,6 +55,8 @@ class Reading:
         self.project = project
         self.rules = rules
         self.limits = limits or Limits()
+        # slug -> the highest number that was ever given out, as far as the unit of work knows.
+        self.floors: dict[str, int] = {}
         self.refs = Refs(path)
         self.objects = objects or Objects(path / "objects")
         self._parsed = parsed or Parsed()
@@ -69,7 +71,7 @@ class Reading:
             objects=objects,
             parsed=self._parsed,
         )
-        seen.refs = self.refs
+        seen.refs, seen.floors = self.refs, self.floors
         return seen
 
     # Which workflows there are
@@ -177,11 +179,13 @@ class Reading:
             current=entry.current if entry else None,
             held=entry.held if entry else False,
             draft_open=draft is not None and not (commit and self.objects.is_ancestor(draft, commit)),
+            floor=self.floors.get(slug, 0),
         )
 
     def _latest_commit(self, slug: str, latest: int) -> bytes | None:
-        if self.refs.read(names.tag(slug, latest + 1)) is not None:
-            raise _contradiction(slug, f"v{latest + 1} has a tag that the ledger does not know")
+        for number in {latest + 1, next_number(latest, self.floors.get(slug, 0))}:
+            if self.refs.read(names.tag(slug, number)) is not None:
+                raise _contradiction(slug, f"v{number} has a tag that the ledger does not know")
         if not latest:
             return None
         held = self.refs.read(names.tag(slug, latest))
@@ -209,6 +213,11 @@ class Reading:
             published_by=entry.actor,
             published_at=entry.when,
         )
+
+    def predecessor(self, slug: str, number: int) -> int:
+        """Return the version that was the latest when v<number> was published; 0 for the first."""
+        entry = next((e for e in self._published(slug) if e.version == number), None)
+        return number - 1 if entry is None or entry.after is None else entry.after
 
     def _published(self, slug: str) -> Iterator[LedgerEntry]:
         return (e for e in self.ledger(slug) if e.kind is LedgerKind.PUBLISHED and self.counts(slug, e))

@@ -120,7 +120,8 @@ class Receiver:
                 case VersionRef(slug, number) as version, Definition() as after:
                     # The push is done: what becomes of these words must not make it look undone.
                     with suppress(Exception):
-                        tag = self._store.refs.read(names.tag(slug, number - 1)) if number > 1 else None
+                        previous = self._store.predecessor(slug, number)
+                        tag = self._store.refs.read(names.tag(slug, previous)) if previous else None
                         before = self._store.objects.peel(tag)[0] if tag else None
                         found[version] = what_changes(self._store, slug, before, after)
         return found

@@ -10,7 +10,6 @@ made from the repository alone.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 from uuid import UUID, uuid5
 
 from gitstore.errors import Code, GitstoreError
@@ -64,6 +63,6 @@ def version_id(workflow: UUID, number: int) -> UUID:
     return uuid5(workflow, f"v{number}")
 
 
-def next_number(known: Iterable[int]) -> int:
-    """The number of the next version: one more than the highest that tags, ledger and rows know."""
-    return max(known, default=0) + 1
+def next_number(latest: int, floor: int) -> int:
+    """Return the number of the next version: above the latest, and above every number ever given out."""
+    return max(latest, floor) + 1

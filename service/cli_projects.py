@@ -39,11 +39,18 @@ def project() -> None:
 @click.option(
     "--rules", type=one_of(Rules), default=Rules.MESHHOOK.value, help="What its definitions must obey."
 )
+@click.option(
+    "--repository", type=click.UUID, metavar="ID", help="The id of a repository that is there already."
+)
 @with_config(*WHERE)
-def project_create(config: Config, slug: str, name: str | None, rules: str) -> None:
+def project_create(config: Config, slug: str, name: str | None, rules: str, repository: UUID | None) -> None:
     """Make the project SLUG."""
+    projects = Projects(config)
     with _owning(config) as transaction:
-        made = create_project(transaction, Projects(config), uuid4(), slug, name or slug, Rules(rules))
+        if repository is not None and repository not in projects.unclaimed(catalog.projects(transaction)):
+            message = f"{projects.path(repository)} is no repository, or belongs to another project"
+            raise click.BadParameter(message, param_hint="--repository")
+        made = create_project(transaction, projects, repository or uuid4(), slug, name or slug, Rules(rules))
     click.echo(f"created the project {made.slug}: {config.public_url}/{made.slug}.git")
     click.echo(f"a token for it: gitstore token create {made.slug} --role owner --name <name>", err=True)
 

@@ -13,7 +13,7 @@ from gitstore.difference.masking import masked
 from gitstore.errors import Code, GitstoreError
 from gitstore.model import Rules
 from gitstore.reading import Reading
-from service.api.lookup import no_draft, not_published, which
+from service.api.lookup import no_draft, not_published, reading_definition, which
 from sync import catalog
 from sync.catalog import FullVersion, Which, Workflow
 from sync.db import Transaction
@@ -43,13 +43,18 @@ def compare(versions: Sides, rules: Rules, *, layout: bool) -> Diff:
 
 def files(reading: Reading, versions: Sides) -> tuple[File, File]:
     """The stored files of two versions."""
-    old, new = (File(each.file_name, reading.objects.blob(each.blob_sha.encode())) for each in versions)
-    return old, new
+    old, new = versions
+    return _file(reading, old), _file(reading, new)
+
+
+def _file(reading: Reading, version: FullVersion) -> File:
+    with reading_definition(version):
+        return File(version.file_name, reading.objects.blob(version.blob_sha.encode()))
 
 
 def shown(version: catalog.Version) -> str:
     """What people call a version: "v3", or "draft"."""
-    return f"v{version.version_number}" if version.state == "published" else "draft"
+    return "draft" if version.state == "draft" else f"v{version.version_number}"
 
 
 def _version(tx: Transaction, workflow: Workflow, wanted: Which) -> FullVersion:

@@ -17,6 +17,7 @@ from uuid import UUID, uuid4
 
 from flask import current_app, request
 
+from gitstore.disk.raw import ShaFile
 from gitstore.errors import GitstoreError
 from gitstore.model import Permission, Person, Rules
 from gitstore.store import Store, Who
@@ -28,6 +29,7 @@ from service.fairness import FairShares
 from service.metrics import Metrics
 from service.projects import Projects
 from service.scraping import Scraper
+from sync import git_objects
 from sync.audit import Origin
 from sync.catalog import Project
 from sync.db import Database, Transaction
@@ -136,9 +138,16 @@ class Caller:
         """A transaction that may write what the caller may write, without Git."""
         return self.services.database.as_user(self.principal.claims)
 
-    def opened(self) -> AbstractContextManager[Store]:
-        """The project's Store, to read from."""
-        return closing(self.services.projects.open(self.project))
+    @contextmanager
+    def opened(self) -> Iterator[Store]:
+        """The project's Store, to read from; objects that Git lacks are read from Postgres."""
+        with closing(self.services.projects.open(self.project)) as store:
+            store.objects.elsewhere = self._kept
+            yield store
+
+    def _kept(self, oid: bytes) -> ShaFile | None:
+        with self.reading() as tx:
+            return git_objects.load(tx, self.project_id, [oid]).get(oid)
 
     @contextmanager
     def writing(self) -> Iterator[Store]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import closing, contextmanager, suppress
 from itertools import chain
 from pathlib import Path
@@ -53,6 +53,14 @@ class Projects:
             parsed=self._parsed,
         )
 
+    def unclaimed(self, known: Collection[Project]) -> list[UUID]:
+        """The ids of repositories that belong to none of the `known` projects."""
+        found = []
+        for path in sorted(self._folder.glob("*.git")):
+            with suppress(ValueError):
+                found.append(UUID(path.stem))
+        return [identity for identity in found if identity not in {project.id for project in known}]
+
     def missing(self, project: Project) -> str | None:
         """What to say of a project whose repository is not there."""
         path = self.path(project.id)
@@ -60,7 +68,8 @@ class Projects:
             return None
         return (
             f"the repository of the project {project.slug} is not at {path}: is GITSTORE_DATA the folder "
-            "that this database belongs to?"
+            "that this database belongs to? If it is, and the repository is lost, the database has what was "
+            f"published: gitstore repair {project.slug} --new-repository"
         )
 
     @contextmanager

@@ -52,12 +52,33 @@ def set_up(config: Config, database: Database, *, new_id: Callable[[], UUID] = u
     projects = Projects(config)
     with database.as_owner() as transaction:
         transaction.value(_LOCK)
-        project = catalog.project(transaction, DEFAULT)
+        known = catalog.projects(transaction)
+        project, found = catalog.project(transaction, DEFAULT), []
+        unclaimed = projects.unclaimed(known)
         if project is None:
-            project = create_project(transaction, projects, new_id(), DEFAULT, "Default")
+            # A new database beside the only repository of an older one, which was lost.
+            only = unclaimed.pop() if not known and len(unclaimed) == 1 else None
+            project = create_project(transaction, projects, only or new_id(), DEFAULT, "Default")
+            if only:
+                found.append(_adopted(only))
         lost = [line for one in catalog.projects(transaction) if (line := projects.missing(one))]
         token, said = _owner_token(config, database, transaction, project)
-        return Setup(project, token, (*lost, *said))
+        return Setup(project, token, (*found, *map(_unclaimed, unclaimed), *lost, *said))
+
+
+def _adopted(repository: UUID) -> str:
+    return (
+        f"this database is new, and the repository {repository}.git is older: it is the project {DEFAULT} "
+        "now. Tokens, sources and subscriptions are lost; to make the rows of its workflows again: "
+        f"gitstore rebuild {DEFAULT}"
+    )
+
+
+def _unclaimed(repository: UUID) -> str:
+    return (
+        f"the repository {repository}.git belongs to no project of this database: gitstore project create "
+        f"<slug> --repository {repository}, then gitstore rebuild <slug>"
+    )
 
 
 def _owner_token(

@@ -20,7 +20,8 @@ from sync.derive import VersionRow
 T = TypeVar("T")
 
 Which = int | Literal["draft", "current", "latest"]
-State = Literal["draft", "published"]
+State = Literal["draft", "published", "lost"]
+"""What a caller sees; rows of discarded drafts are never shown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +55,10 @@ class Workflow:
 
 @dataclass(frozen=True, slots=True)
 class Version:
-    """A version without its definition. `ref_oid` is what the tag (or the draft's branch) holds."""
+    """A version without its definition. `ref_oid` is what the tag (or the draft's branch) holds.
+
+    A `lost` version was published, and Git has it no more.
+    """
 
     id: UUID
     workflow_id: UUID
@@ -207,10 +211,11 @@ _PAGE: Final[LiteralString] = (
     " and v.version_number < %(before)s order by v.version_number desc limit %(limit)s"
 )
 _HISTORY: Final[dict[State | None, LiteralString]] = {
-    # The draft is numbered latest + 1, so that it comes first by itself.
-    None: _COLUMNS + _FROM + _PAGE,
+    # The draft is numbered above every version, so that it comes first by itself.
+    None: _COLUMNS + _FROM + " and v.state <> 'discarded'" + _PAGE,
     "published": _COLUMNS + _FROM + " and v.state = 'published'" + _PAGE,
     "draft": _COLUMNS + _FROM + " and v.state = 'draft'" + _PAGE,
+    "lost": _COLUMNS + _FROM + " and v.state = 'lost'" + _PAGE,
 }
 _BY_IDS: Final[LiteralString] = (
     _COLUMNS
@@ -254,7 +259,7 @@ def history(
 
 
 def version(tx: Transaction, workflow_id: UUID, which: Which) -> Version | None:
-    """One version without its definition. A number finds a published version alone, never the draft."""
+    """One version without its definition. A number finds a published or lost version, never the draft."""
     return tx.row(Version, _COLUMNS + _FROM + _condition(which), workflow=workflow_id, number=which)
 
 
@@ -282,5 +287,5 @@ def full_version(tx: Transaction, workflow_id: UUID, which: Which) -> FullVersio
 
 def _condition(which: Which) -> LiteralString:
     if isinstance(which, int):
-        return _CONDITIONS["number"] + " and v.state = 'published'"
+        return _CONDITIONS["number"] + " and v.state in ('published', 'lost')"
     return _CONDITIONS[which]

@@ -257,6 +257,7 @@ def agreed(reading: Reading, slug: str) -> WorkflowState:
         current=newest.current if newest and newest.current in numbers else None,
         held=newest.held if newest else False,
         draft_open=draft is not None and not below,
+        floor=reading.floors.get(slug, 0),
     )
 
 

@@ -12,14 +12,16 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
+from itertools import chain
 from typing import Final, LiteralString
 from uuid import UUID
 
 from gitstore import names
+from gitstore.disk.raw import ShaFile
 from gitstore.model import LedgerEntry, LedgerKind, WorkflowState
 from gitstore.reading import Reading
 from gitstore.versions import version_id
-from sync import audit, derive, events, rows
+from sync import audit, derive, events, git_objects, marks, rows
 from sync.audit import WORKER, Origin
 from sync.db import Transaction
 from sync.derive import Story, Titles, VersionRow, WorkflowRow
@@ -59,12 +61,14 @@ STANDINGS: Final[LiteralString] = """
 _WRITE: Final[LiteralString] = (
     "with workflow as (" + rows.UPSERT_WORKFLOWS + "), "  # noqa: S608 - of constants
     "version as (" + rows.UPSERT_VERSIONS + " returning v.id), "
+    "marked as (" + marks.RAISE + "), "
     "noted as (" + audit.INSERT + "), " + events.MADE + " "
     "select (select array_agg(id) from version), (select count(*) from told)"
 )
-_DELETE_DRAFT: Final[LiteralString] = (
-    "delete from gitstore.workflow_versions where workflow_id = %(workflow)s and state = 'draft'"
-)
+_DISCARD_DRAFT: Final[LiteralString] = """
+    update gitstore.workflow_versions set state = 'discarded'
+    where workflow_id = %(workflow)s and state = 'draft'
+"""
 _COMMIT_OF: Final[LiteralString] = "select commit_sha from gitstore.workflow_versions where id = %(id)s"
 
 
@@ -97,6 +101,7 @@ class Batch:
         self._versions: list[VersionRow] = []
         self._facts: list[Fact] = []
         self._noted: list[dict[str, object]] = []
+        self._objects: list[Iterator[ShaFile]] = []
         self._size = 0
 
     def add_workflow(
@@ -113,13 +118,19 @@ class Batch:
         if len(self._versions) >= derive.BATCH or self._size > derive.LARGEST_BATCH:
             self.flush()
 
+    def add_objects(self, objects: Iterator[ShaFile]) -> None:
+        """Keep `objects`, which are read when the batch is written."""
+        self._objects.append(objects)
+
     def flush(self) -> None:
         """Write what was added. Raises `integrity` where a version stands there as published already."""
+        git_objects.keep(self.tx, self._reading.project, chain.from_iterable(self._objects))
         if self._workflows:
             written = self.tx.value(
                 _WRITE,
                 workflows=rows.of(list(self._workflows.values())),
                 versions=rows.of(self._versions),
+                marks=marks.values(self._reading, self._highest()),
                 events=rows.as_json(events.values(self._facts)),
                 noted=rows.as_json(self._noted),
             )
@@ -131,6 +142,15 @@ class Batch:
                         f"the database holds v{version.version_number}, which the ledger has only now",
                     )
         self._clear()
+
+    def _highest(self) -> dict[str, int]:
+        """Return the highest number that is published among the versions, by slug."""
+        highest: dict[str, int] = {}
+        for version in self._versions:
+            if version.published_at is not None:
+                slug = self._workflows[version.workflow_id].slug
+                highest[slug] = max(highest.get(slug, 0), version.version_number)
+        return highest
 
 
 def converge(
@@ -208,15 +228,28 @@ class _Change:
         row = derive.workflow_row(
             self._reading, state, self._news, titles, draft, standing.row() if standing else None
         )
-        self._drop_draft([entry.version for entry in self._published], draft)
+        self._discard_draft([entry.version for entry in self._published], draft)
         happened: dict[str, Fact] = {}
         for version in self._versions(row, happened):
             self._batch.add_version(row, version)
         if draft is not None:
             self._batch.add_version(row, draft)
+        self._batch.add_objects(self._brought())
         facts = self._facts(row, draft, happened)
         self._batch.add_workflow(row, facts, [self._noted(fact) for fact in facts])
         return facts
+
+    def _brought(self) -> Iterator[ShaFile]:
+        """The objects that are new with this change, the draft's left out."""
+        standing, newest = self._standing, self._news.newest
+        top = standing.top_ref if standing else None
+        before = self._reading.objects.peel(top.encode())[0] if top and self._published else None
+        for entry in self._published:
+            target = entry.target or ""
+            yield from git_objects.of_publication(self._reading, self._state.slug, target, before)
+            before = self._reading.objects.peel(target.encode())[0]
+        known = standing.ledger_oid if standing else None
+        yield from git_objects.of_ledger(self._reading, newest.oid if newest else None, known)
 
     def _versions(self, row: WorkflowRow, happened: dict[str, Fact]) -> Iterator[VersionRow]:
         """The rows of what was published; each puts its event into `happened`, by its ledger entry."""
@@ -225,12 +258,12 @@ class _Change:
             happened[entry.oid] = events.published(row, version, entry)
             yield version
 
-    def _drop_draft(self, published: Sequence[int | None], draft: VersionRow | None) -> None:
-        """Delete the row of a draft that is gone, or has another number now."""
+    def _discard_draft(self, published: Sequence[int | None], draft: VersionRow | None) -> None:
+        """Mark the row of a draft that is gone, or has another number now, as discarded."""
         standing = self._standing
         kept = [*published, draft.version_number] if draft else published
         if standing is not None and standing.draft_number not in (None, *kept):
-            self._tx.run(_DELETE_DRAFT, workflow=standing.id)
+            self._tx.run(_DISCARD_DRAFT, workflow=standing.id)
 
     def _derive(self, entry: LedgerEntry) -> VersionRow:
         if self._basis is not None and self._basis.version_number == entry.version:

@@ -1,6 +1,7 @@
 """Makes the rows of `workflows` and `workflow_versions` again, from Git alone, in one transaction.
 
-Afterwards every row equals what stood there, unless it was wrong. No event is emitted: nothing happened.
+Only rows that differ are written, and none is deleted, as tables of a host may refer to them: a published
+row that Git does not call for becomes `lost`, a draft's `discarded`. No event is emitted: nothing happened.
 What was under way when a process was killed is mirrored before, with its events.
 
 Where Git contradicts its ledger, or what a row bears witness of, rebuilding would hide it: that is refused,
@@ -10,25 +11,44 @@ naming each contradiction, unless told to accept Git. Then a version is what a t
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 from typing import Final, LiteralString
+from uuid import UUID, uuid5
 
+from gitstore import ledger, names
 from gitstore.errors import Code, GitstoreError
+from gitstore.model import LedgerKind
 from gitstore.reading import Reading
-from gitstore.versions import is_slug
-from sync import derive, rows, verify
+from gitstore.recording import Occasion, Recorder, write_one
+from gitstore.versions import is_slug, version_id, workflow_id
+from sync import derive, git_objects, marks, rows, verify
 from sync.db import Database, Transaction
 from sync.reconcile import reconcile
 from sync.writing import MirroredWrites, exclusive
 
 Progress = Callable[[int, int], None]
 
-_BEGIN: Final[LiteralString] = """
-    select set_config('gitstore.upkeep', 'on', true)
+_UPKEEP: Final[LiteralString] = "select set_config('gitstore.upkeep', 'on', true)"
+_KNOWN: Final[LiteralString] = """
+    select v.version_number, v.state, v.ref_oid, v.published_by, v.published_at
+    from gitstore.workflow_versions v join gitstore.workflows w on w.id = v.workflow_id
+    where w.project_id = %(project)s and w.slug = %(slug)s and v.state in ('draft', 'published')
+    order by v.version_number
 """
-_DELETE_VERSIONS: Final[LiteralString] = (
-    "delete from gitstore.workflow_versions where project_id = %(project)s"
-)
-_DELETE_WORKFLOWS: Final[LiteralString] = "delete from gitstore.workflows where project_id = %(project)s"
+_ROWS: Final[LiteralString] = """
+    select id, version_number from gitstore.workflow_versions where workflow_id = %(workflow)s
+"""
+_CORRECT_ID: Final[LiteralString] = "update gitstore.workflow_versions set id = %(new)s where id = %(old)s"
+_RETIRE: Final[LiteralString] = """
+    update gitstore.workflow_versions set state = case state when 'draft' then 'discarded' else 'lost' end
+    where workflow_id = %(workflow)s and state in ('draft', 'published') and id <> all(%(kept)s)
+"""
+_FORGET: Final[LiteralString] = """
+    update gitstore.workflows
+    set current_version_id = null, held = false, latest_number = 0, draft_commit = null, ledger_oid = null
+    where id = %(workflow)s and (current_version_id is not null or held or latest_number <> 0
+        or draft_commit is not null or ledger_oid is not null)
+"""
 
 
 def rebuild(
@@ -45,48 +65,115 @@ def rebuild(
     for reading in readings:
         reconcile(MirroredWrites(database, reading))
     with exclusive(database.as_owner, readings, database.lock_seconds) as tx:
-        tx.run(_BEGIN)
+        begin_upkeep(tx)
         findings: list[verify.Finding] = []
         for reading in readings:
             findings += contradictions(tx, reading)
         if findings and not accept_git:
             raise _refused(findings)
+        if findings:
+            for reading in readings:
+                _accept_losses(reading)
         return sum(_rebuild_one(tx, reading, progress) for reading in readings)
+
+
+def begin_upkeep(tx: Transaction) -> None:
+    """Let the owner change what is recorded, until the transaction ends."""
+    tx.run(_UPKEEP)
 
 
 def contradictions(tx: Transaction, reading: Reading) -> list[verify.Finding]:
     """What rebuilding a project would hide."""
+    return [finding for slug in _slugs(tx, reading) for finding in verify.contradictions(tx, reading, slug)]
+
+
+def losses(tx: Transaction, reading: Reading) -> list[str]:
+    """What accepting Git would give up or rewrite, a line for each published version and each draft."""
+    found = []
+    for slug in _slugs(tx, reading):
+        entries = derive.story(reading, slug, None).published() if is_slug(slug) else []
+        agreed = {entry.version: entry.target for entry in entries}
+        draft = reading.refs.read(names.draft(slug)) if is_slug(slug) else None
+        for number, state, ref, by, at in tx.tuples(_KNOWN, project=reading.project, slug=slug):
+            if state == "draft" and (draft is None or draft.decode() != ref):
+                found.append(f"{slug}: the draft {ref}: Git has {draft.decode() if draft else 'none'}")
+            elif state == "published" and agreed.get(number) != ref:
+                becomes = f"is rewritten as {agreed[number]}" if number in agreed else "becomes lost"
+                found.append(f"{slug}/v{number}, published by {by} on {at:%Y-%m-%d} as {ref}: {becomes}")
+    return found
+
+
+def _slugs(tx: Transaction, reading: Reading) -> list[str]:
+    """Every workflow of a project that has a row or refs."""
     known = {slug for (slug,) in tx.tuples(verify.SLUGS, project=reading.project)}
-    slugs = sorted(known | set(reading.slugs()))
-    return [finding for slug in slugs for finding in verify.contradictions(tx, reading, slug)]
+    return sorted(known | set(reading.slugs()))
+
+
+def _accept_losses(reading: Reading) -> None:
+    """Let a ledger whose latest version has no tag any more state what is left, so that writing goes on."""
+    for slug in filter(is_slug, reading.slugs()):
+        newest, left = reading.newest_counting(slug), derive.agreed(reading, slug)
+        if newest is None or newest.latest <= left.latest:
+            continue
+        occasion = Occasion(ledger.COMMITTER, datetime.now(UTC), "What the repository has lost was given up")
+        recorder = Recorder(reading, slug, occasion)
+        kind = LedgerKind.CLEARED if left.current is None else LedgerKind.CURRENT
+        recorder.append(kind, version=left.current, latest=left.latest, current=left.current, held=left.held)
+        write_one(reading, recorder)
 
 
 def _rebuild_one(tx: Transaction, reading: Reading, progress: Progress | None) -> int:
-    tx.run(_DELETE_VERSIONS, project=reading.project)
-    tx.run(_DELETE_WORKFLOWS, project=reading.project)
-    slugs = [slug for slug in reading.slugs() if is_slug(slug)]
+    slugs = [slug for slug in _slugs(tx, reading) if is_slug(slug)]
     count = 0
     for done, slug in enumerate(slugs):
         if progress is not None:
             progress(done, len(slugs))
-        count += _fill(tx, reading, slug)
+        count += correct(tx, reading, slug)
     if progress is not None:
         progress(len(slugs), len(slugs))
     return count
 
 
-def _fill(tx: Transaction, reading: Reading, slug: str) -> int:
-    """Insert the rows of one workflow; how many versions it has."""
+def correct(tx: Transaction, reading: Reading, slug: str) -> int:
+    """Write the rows of one workflow that differ; return how many versions Git has, its draft included.
+
+    As the owner, during upkeep (`begin_upkeep`), under the workflow's lock.
+    """
+    workflow = workflow_id(reading.project, slug)
+    marks.raise_to_rows(tx, workflow)
+    marks.load(tx, reading, [slug])
     derived = derive.everything(reading, slug, derive.agreed(reading, slug))
     if derived is None:
+        tx.run(_RETIRE, workflow=workflow, kept=[])
+        tx.run(_FORGET, workflow=workflow)
         return 0
     row, entries, draft = derived
+    numbers = [*(entry.version or 0 for entry in entries), *([draft.version_number] if draft else [])]
+    _correct_ids(tx, workflow)
+    tx.run(_RETIRE, workflow=workflow, kept=[version_id(workflow, number) for number in numbers])
     tx.run(rows.UPSERT_WORKFLOWS, workflows=rows.of([row]))
     for batch in derive.batches(reading, (derive.published_row(reading, slug, entry) for entry in entries)):
-        tx.run(rows.UPSERT_VERSIONS, versions=rows.of(batch))
+        tx.run(rows.CORRECT_VERSIONS, versions=rows.of(batch))
     if draft is not None:
-        tx.run(rows.UPSERT_VERSIONS, versions=rows.of([draft]))
-    return len(entries) + (draft is not None)
+        tx.run(rows.CORRECT_VERSIONS, versions=rows.of([draft]))
+    marks.raise_to_rows(tx, workflow)
+    git_objects.keep_missing(tx, reading, slug)
+    return len(numbers)
+
+
+def _correct_ids(tx: Transaction, workflow: UUID) -> None:
+    """Give rows that were edited by hand the id of their number, so that they are updated like the others."""
+    right = {
+        identity: version_id(workflow, number)
+        for identity, number in tx.tuples(_ROWS, workflow=workflow)
+        if identity != version_id(workflow, number)
+    }
+    # In two steps, as two rows may have each other's id.
+    between = {identity: uuid5(identity, "corrected") for identity in right}
+    for old, new in between.items():
+        tx.run(_CORRECT_ID, old=old, new=new)
+    for old, new in right.items():
+        tx.run(_CORRECT_ID, old=between[old], new=new)
 
 
 def _refused(findings: Sequence[verify.Finding]) -> GitstoreError:

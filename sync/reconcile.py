@@ -48,7 +48,7 @@ def full_pass(writes: MirroredWrites, progress: Progress | None = None) -> Repor
         }
     # Refs after rows: what is written meanwhile is looked at once too often rather than not at all.
     tips = writes.reading.tips()
-    gone = [slug for slug in rows if slug not in tips]
+    gone = [slug for slug, tip in rows.items() if slug not in tips and tip != (None, None)]
     report = _heal(writes, [slug for slug, tip in tips.items() if rows.get(slug) != tip], progress)
     for slug in gone:
         report.failures[slug] = derive.contradiction(slug, "it has rows, and no refs any more")

@@ -25,7 +25,8 @@ UPSERT_WORKFLOWS: Final[LiteralString] = """
         created_at, updated_at, latest_number, given_name, given_description, draft_commit, ledger_oid)
     select id, project_id, slug, name, description, current_version_id, held,
         created_at, updated_at, latest_number, given_name, given_description, draft_commit, ledger_oid
-    from jsonb_populate_recordset(null::gitstore.workflows, %(workflows)s)
+    from jsonb_populate_recordset(null::gitstore.workflows, %(workflows)s) given
+    where not exists (select from gitstore.workflows w where w.id = given.id and w is not distinct from given)
     on conflict (id) do update set name = excluded.name, description = excluded.description,
         current_version_id = excluded.current_version_id, held = excluded.held,
         created_at = excluded.created_at, updated_at = excluded.updated_at,
@@ -33,23 +34,36 @@ UPSERT_WORKFLOWS: Final[LiteralString] = """
         given_description = excluded.given_description, draft_commit = excluded.draft_commit,
         ledger_oid = excluded.ledger_oid
 """
-# A draft's row becomes the published one, and is derived anew when another commit takes its number.
-UPSERT_VERSIONS: Final[LiteralString] = """
+_PUT_VERSIONS: Final[LiteralString] = """
     insert into gitstore.workflow_versions as v (id, workflow_id, project_id, version_number, state,
         created_at, published_at, commit_sha, ref_oid, tree_sha, blob_sha, file_name, digest, definition,
         valid, message, author_name, author_email, published_by)
     select id, workflow_id, project_id, version_number, state,
         created_at, published_at, commit_sha, ref_oid, tree_sha, blob_sha, file_name, digest, definition,
         valid, message, author_name, author_email, published_by
-    from jsonb_populate_recordset(null::gitstore.workflow_versions, %(versions)s)
+    from jsonb_populate_recordset(null::gitstore.workflow_versions, %(versions)s) given
+"""
+_ON_CONFLICT: Final[LiteralString] = """
     on conflict (id) do update set state = excluded.state, created_at = excluded.created_at,
         published_at = excluded.published_at, commit_sha = excluded.commit_sha, ref_oid = excluded.ref_oid,
         tree_sha = excluded.tree_sha, blob_sha = excluded.blob_sha, file_name = excluded.file_name,
         digest = excluded.digest, definition = excluded.definition, valid = excluded.valid,
         message = excluded.message, author_name = excluded.author_name,
         author_email = excluded.author_email, published_by = excluded.published_by
-    where v.state = 'draft'
 """
+# A draft's row becomes the published one, and is derived anew when another commit takes its number.
+UPSERT_VERSIONS: Final[LiteralString] = (
+    _PUT_VERSIONS + _ON_CONFLICT + " where v.state in ('draft', 'discarded')"
+)
+# Filtered before the insert, so that a row that is right is not written and fires no trigger of the host.
+CORRECT_VERSIONS: Final[LiteralString] = (
+    _PUT_VERSIONS  # noqa: S608 - of constants
+    + """
+    where not exists (
+        select from gitstore.workflow_versions x where x.id = given.id and x is not distinct from given)
+"""
+    + _ON_CONFLICT
+)
 
 _dumps = partial(json.dumps, default=str, ensure_ascii=False)
 

@@ -21,7 +21,7 @@ from gitstore.model import LedgerEntry, LedgerKind
 from gitstore.names import VersionRef
 from gitstore.reading import Reading
 from gitstore.versions import is_slug
-from sync import derive
+from sync import derive, git_objects, marks
 from sync.db import Database, Transaction
 from sync.derive import VersionRow, WorkflowRow
 from sync.writing import locks_of
@@ -30,14 +30,15 @@ Progress = Callable[[int, int], None]
 
 REBUILD: Final = "gitstore rebuild makes the rows again from Git"
 ACCEPT: Final = (
-    "gitstore repair puts back what is remembered; or, to take what Git and its ledger agree on: "
-    "gitstore rebuild --accept-git"
+    "Run gitstore repair, which puts back what is remembered; to take what Git and its ledger agree on "
+    "instead: gitstore rebuild --accept-git"
 )
-RECONCILE: Final = "a running gitstore adds it within a minute; otherwise gitstore rebuild"
+RECONCILE: Final = "Run gitstore repair, which adds it now; a running gitstore does so within a day"
 RESTORE: Final = (
-    "gitstore repair brings refs back; objects, restore from a clone or a backup (git fetch), "
-    "then run gitstore verify again"
+    "Run gitstore repair, which brings back refs, and the objects that the database keeps; get others from a "
+    "clone or a backup (git fetch), then run gitstore verify again"
 )
+RENEW: Final = "Run gitstore repair, which stores it anew from Git"
 
 REPOSITORY: Final = "(repository)"
 BATCH: Final = 100
@@ -51,6 +52,11 @@ _NUMBERS: Final[LiteralString] = """
     select v.version_number, v.state, v.ref_oid
     from gitstore.workflow_versions v join gitstore.workflows w on w.id = v.workflow_id
     where w.project_id = %(project)s and w.slug = %(slug)s
+"""
+_TO_KEEP: Final[LiteralString] = """
+    select w.slug, v.version_number, v.ref_oid
+    from gitstore.workflow_versions v join gitstore.workflows w on w.id = v.workflow_id
+    where w.project_id = %(project)s and v.state in ('published', 'lost') order by w.slug, v.version_number
 """
 _TIPS: Final[LiteralString] = """
     select draft_commit, ledger_oid from gitstore.workflows where project_id = %(project)s and slug = %(slug)s
@@ -93,8 +99,24 @@ def verify(database: Database, reading: Reading, progress: Progress | None = Non
             said.append(finding.what)
             yield finding
     yield from _by_git(reading, "\n".join(said))
+    with database.as_owner() as tx:
+        damaged = git_objects.survey(tx, reading.project).damaged
+    for oid in damaged:
+        yield Finding(REPOSITORY, None, f"the bytes of object {oid} in the database are damaged", RENEW)
     if progress is not None:
         progress(len(slugs), len(slugs))
+
+
+def unrecoverable(database: Database, reading: Reading) -> Iterator[str]:
+    """Yield a line for each version that could not be brought back from the database alone, with the reason.
+
+    None of them is a difference.
+    """
+    with database.as_owner() as tx:
+        kept = git_objects.survey(tx, reading.project)
+        for slug, number, ref in tx.tuples(_TO_KEEP, project=reading.project):
+            if why := kept.lacks(ref):
+                yield f"{slug}/v{number}: {why}"
 
 
 def _by_git(reading: Reading, said: str) -> Iterator[Finding]:
@@ -120,6 +142,7 @@ def _verify_one(database: Database, reading: Reading, slug: str) -> list[Finding
 
 def differences(tx: Transaction, reading: Reading, slug: str) -> Iterator[Finding]:
     """Where Git, its ledger and the rows of one workflow differ."""
+    marks.load(tx, reading, [slug])
     contradicting = list(contradictions(tx, reading, slug))
     yield from contradicting
     # What is said of a version or, without a number, of its ledger explains what else is odd about it.
@@ -132,18 +155,26 @@ def differences(tx: Transaction, reading: Reading, slug: str) -> Iterator[Findin
 def contradictions(tx: Transaction, reading: Reading, slug: str) -> Iterator[Finding]:
     """What nobody can decide alone: Git against its ledger, or against what a row bears witness of."""
     damaged = _damaged_tags(reading, slug)
+    given_up = _given_up(tx, reading, slug)
     for number in sorted(damaged):
         yield Finding(slug, number, "its tag is damaged on disk", ACCEPT)
     said: set[str] = set()
     for differences in (_git_against_ledger(reading, slug), _git_against_rows(tx, reading, slug)):
         try:
             for finding in differences:
-                if finding.version not in damaged:
+                if finding.version not in damaged | given_up:
                     yield finding
         except GitstoreError as error:
             if error.message not in said:
                 yield Finding(slug, None, error.message, RESTORE)
             said.add(error.message)
+
+
+def _given_up(tx: Transaction, reading: Reading, slug: str) -> set[int]:
+    """Versions that are known to be lost: that their tags are gone is no news."""
+    numbers = tx.tuples(_NUMBERS, project=reading.project, slug=slug)
+    lost = {number for number, state, _ in numbers if state == "lost"}
+    return lost - set(reading.version_tags(slug)) if lost else set()
 
 
 def _damaged_tags(reading: Reading, slug: str) -> set[int]:
@@ -208,13 +239,19 @@ def _against_git(tx: Transaction, reading: Reading, slug: str) -> Iterator[Findi
     with tx.connection.cursor(row_factory=dict_row) as cursor:
         there = cursor.execute(_WORKFLOW, {"project": reading.project, "slug": slug}).fetchone()
     numbers = {n: state for n, state, _ in tx.tuples(_NUMBERS, project=reading.project, slug=slug)}
+    published = [number for number, state in numbers.items() if state in ("published", "lost")]
+    if max(published, default=0) > (mark := reading.floors.get(slug, 0)):
+        held = f"v{mark}" if mark else "missing"
+        what = f"v{max(published)} was published, and the mark of its numbers is {held}"
+        yield Finding(slug, None, what, REBUILD)
     try:
         derived = derive.everything(reading, slug, derive.agreed(reading, slug))
     except GitstoreError as error:
         yield Finding(slug, None, error.message, RESTORE)
         return
     if derived is None:
-        if there is not None:
+        # Once that is accepted, the row names no refs, and its versions are lost.
+        if there is not None and (there["ledger_oid"] or there["draft_commit"] or there["latest_number"]):
             yield Finding(slug, None, "has rows, and Git knows no such workflow", ACCEPT)
         return
     row, entries, draft = derived
@@ -232,7 +269,8 @@ def _against_git(tx: Transaction, reading: Reading, slug: str) -> Iterator[Findi
     if draft is not None:
         yield from _compare_versions(tx, slug, [draft], numbers)
     expected = {entry.version for entry in entries} | ({draft.version_number} if draft else set())
-    for number in sorted(set(numbers) - expected):
+    kept = {number for number, state in numbers.items() if state in ("lost", "discarded")}
+    for number in sorted(set(numbers) - expected - kept):
         yield Finding(slug, number, f"has a row ({numbers[number]}) that nothing in Git calls for", REBUILD)
 
 

@@ -26,7 +26,7 @@ from gitstore import locks
 from gitstore.errors import Code, GitstoreError
 from gitstore.reading import Reading
 from gitstore.versions import check_slug
-from sync import mirror
+from sync import marks, mirror
 from sync.audit import WORKER, Origin
 from sync.db import Database, Locks, Transaction
 from sync.events import Fact
@@ -130,6 +130,7 @@ class MirroredWrites:
     def _locked(self, slugs: Sequence[str]) -> Iterator[tuple[Transaction, dict[str, Standing]]]:
         """Hold the locks of `slugs`; the transaction, and where the rows stand. Refs are steady within."""
         with self.database.as_mirror(locks_of(self.reading, slugs)) as tx, self.reading.refs.steady():
+            marks.load(tx, self.reading, slugs)
             yield tx, mirror.standings(tx, self.reading, slugs)
 
     def _catch_up(self, tx: Transaction, slugs: Sequence[str], standings: dict[str, Standing]) -> list[Fact]:

@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from hashlib import sha1
 from heapq import heappop, heappush
 from io import FileIO
+from itertools import islice
 from pathlib import Path
 from typing import TypeVar
 from uuid import uuid4
@@ -41,6 +42,7 @@ _MOST_KEPT = 4 * 2**20  # bytes of objects that an instance keeps, which lives a
 _LONGEST_ADDRESS = 254  # characters, as over HTTP
 _LAST_SECOND = 253_402_300_799  # 9999-12-31T23:59:59Z; git allows later dates, Python and Postgres do not
 
+_THEIRS, _OURS = 1, 2  # from which of two tips a commit is reached
 _MOST_APART = 50_000
 # (a, b) where a is known to be no ancestor of b. Ids name a whole history, so this is true for ever and in
 # every repository.
@@ -61,6 +63,8 @@ class Objects:
         # The same few are asked for again and again while a request is judged, recorded and mirrored.
         self._kept: dict[bytes, ShaFile] = {}
         self._room = _MOST_KEPT
+        self.elsewhere: Callable[[bytes], ShaFile | None] = lambda _oid: None
+        """Where a reader gets an object that is missing here, if anywhere. A writer leaves it as it is."""
 
     def close(self) -> None:
         """Let go of packs and their file descriptors, and of what was read."""
@@ -117,6 +121,8 @@ class Objects:
                 return first or self._store[ObjectID(oid)]
             except KeyError as error:
                 if not looks_left:
+                    if (found := self.elsewhere(oid)) is not None:
+                        return found
                     raise GitstoreError(
                         Code.OBJECTS_MISSING, f"object {oid.decode()} is missing", oid=oid.decode()
                     ) from error
@@ -211,10 +217,30 @@ class Objects:
             return False
         if ancestor in self.commit(descendant).parents:
             return True  # the usual case, whatever the dates say
-        theirs, ours = 1, 2
-        seen = {ancestor: theirs, descendant: ours}
+        seen = {ancestor: _THEIRS, descendant: _OURS}
+        if any(oid == ancestor and seen[oid] & _OURS for oid in self._walk(seen)):
+            return True
+        _note_apart(ancestor, descendant)
+        return False
+
+    def commits_beyond(self, tip: bytes, known: bytes | None, most: int) -> list[bytes]:
+        """Return the commits that `tip` reaches and `known` does not, `tip` first.
+
+        Commit dates that are wrong may add a few that `known` reaches, too. The walk ends after `most` steps.
+        """
+        seen = {known: _THEIRS} if known is not None else {}
+        seen[tip] = seen.get(tip, 0) | _OURS
+        for _ in islice(self._walk(seen), most):
+            pass
+        return [oid for oid, flags in seen.items() if flags == _OURS]
+
+    def _walk(self, seen: dict[bytes, int]) -> Iterator[bytes]:
+        """Walk the histories of `seen` (commit -> `_OURS`, `_THEIRS`) together, newest first.
+
+        Yields each commit whose flags changed, until none is left that is ours alone.
+        """
         queue = sorted((-self._time(oid), oid) for oid in seen)
-        hopeful = {descendant}  # queued, and reached from the descendant's side alone
+        hopeful = {oid for oid, flags in seen.items() if flags == _OURS}  # queued, and ours alone
         while hopeful:
             _, oid = heappop(queue)
             hopeful.discard(oid)
@@ -222,13 +248,10 @@ class Objects:
                 flags = seen.get(parent, 0) | seen[oid]
                 if flags == seen.get(parent):
                     continue
-                if parent == ancestor and flags & ours:
-                    return True
                 seen[parent] = flags
-                (hopeful.add if flags == ours else hopeful.discard)(parent)
+                (hopeful.add if flags == _OURS else hopeful.discard)(parent)
                 heappush(queue, (-self._time(parent), parent))
-        _note_apart(ancestor, descendant)
-        return False
+                yield parent
 
     def _time(self, oid: bytes) -> int:
         return int(self.commit(oid).commit_time)

@@ -47,7 +47,7 @@ def tag_of(version: Version) -> str:
 
     Else with the number, too: a commit may be published twice, and `latest` and `current` lead to either.
     """
-    number = f"-v{version.version_number}" if version.state == "published" else ""
+    number = "" if version.state == "draft" else f"-v{version.version_number}"
     suffix = "-current" if version.is_current else ""
     return f'"{version.commit}{number}{suffix}"'
 

@@ -22,7 +22,7 @@ blueprint = new_blueprint("diff", "What differs between two versions of a workfl
 
 _TEXT: Final = "text/x-diff"
 _WHICH: Final = "^(v?[1-9][0-9]{0,9}|draft|current|latest)$"
-_ANSWERS: Final = says(200, Diff, "Vary", refuses=(409, 422))
+_ANSWERS: Final = says(200, Diff, "Vary", refuses=(409, 410, 422))
 _OK: Final[Any] = _ANSWERS[200]
 _OK["description"] = "As JSON; or what `git diff` would give between the stored files, if Accept prefers it."
 _OK["content"][_TEXT] = {"schema": {"type": "string"}}

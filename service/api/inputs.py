@@ -204,7 +204,7 @@ class WorkflowsQuery(PageQuery):
 
 
 class HistoryQuery(PageQuery):
-    state: Literal["draft", "published"] | None = None
+    state: Literal["draft", "published", "lost"] | None = None
 
 
 class WorkflowPath(Parameters):

@@ -9,6 +9,8 @@ from __future__ import annotations
 import base64
 import binascii
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from typing import Final
 from uuid import UUID
@@ -135,6 +137,26 @@ def no_version(tx: Transaction, caller: Caller, shown: str, wanted: Which) -> Gi
         Code.VERSION_NOT_FOUND,
         f"{slug} has no version yet" if wanted == "latest" else f"{slug} has no version v{wanted}",
     )
+
+
+@contextmanager
+def reading_definition(row: catalog.Version) -> Iterator[None]:
+    """Raise `version_lost`, with the facts, where the block does not find an object of a lost version."""
+    try:
+        yield
+    except GitstoreError as error:
+        if row.state != "lost" or error.code is not Code.OBJECTS_MISSING:
+            raise
+        raise GitstoreError(
+            Code.VERSION_LOST,
+            f"v{row.version_number} of {row.slug} was published, and its definition is neither in the "
+            "repository nor in the database: an operator may have it in a clone or a backup",
+            version_number=row.version_number,
+            commit=row.commit_sha,
+            digest=row.digest,
+            published_at=row.published_at,
+            published_by=row.published_by,
+        ) from error
 
 
 def no_draft(slug: str) -> GitstoreError:

@@ -72,13 +72,15 @@ class Person(Answer):
 
 
 class Version(Answer):
-    """A published version, or the open draft, which is numbered as the next version."""
+    """A version that was published, or the open draft, which is numbered as the next version."""
 
     id: UUID
     workflow_id: UUID
     workflow: str = Field(description="the workflow's slug")
     version_number: int
-    state: Literal["draft", "published"]
+    state: Literal["draft", "published", "lost"] = Field(
+        description="`lost`: it was published, and the repository has it no more; its number stays taken"
+    )
     is_current: bool = Field(description="whether it is the one that the engine runs")
     valid: bool
     commit: str
@@ -92,7 +94,7 @@ class Version(Answer):
 
     @classmethod
     def of(cls, row: catalog.Version, public_url: str, **more: Any) -> Version:
-        shown = str(row.version_number) if row.state == "published" else "draft"
+        shown = "draft" if row.state == "draft" else str(row.version_number)
         return cls(
             id=row.id,
             workflow_id=row.workflow_id,

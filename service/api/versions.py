@@ -16,7 +16,7 @@ from service.api.bodies import JSON, author_of, read_json
 from service.api.conditions import JSON_TAG, expected, not_modified
 from service.api.openapi import Responses, new_blueprint, refusals, says, takes
 from service.api.schemas import FullVersion, Version, VersionPage
-from service.context import enter
+from service.context import Caller, enter
 from sync import catalog, derive
 from sync.catalog import Which
 
@@ -31,7 +31,7 @@ _DEFINITION: Final = {
         "headers": {name: {"schema": {"type": "string"}} for name in ("ETag", "Cache-Control", "Vary")},
     },
     **_NOT_MODIFIED,
-    **refusals(409),
+    **refusals(409, 410),
 }
 
 
@@ -51,7 +51,8 @@ def list_versions(path: inputs.WorkflowPath, query: inputs.HistoryQuery) -> Resp
 
 
 @blueprint.get(
-    "/workflows/<id>/versions/<version>", responses={**says(200, FullVersion, "ETag"), **_NOT_MODIFIED}
+    "/workflows/<id>/versions/<version>",
+    responses={**says(200, FullVersion, "ETag", refuses=(409, 410)), **_NOT_MODIFIED},
 )
 def read_version(path: inputs.VersionPath, query: inputs.Query) -> Response:
     """One version, with its definition as JSON."""
@@ -61,9 +62,11 @@ def read_version(path: inputs.VersionPath, query: inputs.Query) -> Response:
         row = catalog.full_version(tx, workflow, wanted)
         if row is None or row.project_id != caller.project_id:
             raise lookup.no_version(tx, caller, path.id, wanted)
+    if row.state == "lost":
+        _stored(caller, row)  # its JSON is served where its bytes are
     made = FullVersion.of(row, caller.services.config.public_url, definition=row.definition)
     # A draft's tag is its commit alone, for If-Match, and its number may change beside that.
-    if made.state == "published" and not_modified(request, tag_of(made)):
+    if made.state != "draft" and not_modified(request, tag_of(made)):
         return unchanged(tag_of(made))
     return answer(made, etag=tag_of(made))
 
@@ -84,10 +87,17 @@ def read_definition(path: inputs.VersionPath, query: inputs.Query) -> Response:
     headers = _headers(row, wanted, as_json=value is not None)
     if not_modified(request, headers["ETag"]):
         return Response(status=HTTPStatus.NOT_MODIFIED, headers=headers)
+    if row.state == "lost":
+        _stored(caller, row)
     if value is not None:
         return Response(json.dumps(value, ensure_ascii=False) + "\n", headers=headers, content_type=JSON)
-    with caller.opened() as store:
-        return Response(store.objects.blob(row.blob_sha.encode()), headers=headers, content_type=stored)
+    return Response(_stored(caller, row), headers=headers, content_type=stored)
+
+
+def _stored(caller: Caller, row: catalog.Version) -> bytes:
+    """The bytes of a definition; raises `version_lost` where they are nowhere."""
+    with caller.opened() as store, lookup.reading_definition(row):
+        return store.objects.blob(row.blob_sha.encode())
 
 
 def _prefers_json() -> bool:

@@ -60,7 +60,7 @@ def show_version(slug: str, version: str) -> Response:
     with caller.reading() as tx:
         summaries = cast(Summaries, current_app.extensions[EXTENSION])
         change = summaries.of(tx, [row, before], caller.rules) if before else {}
-    with caller.opened() as store:
+    with caller.opened() as store, lookup.reading_definition(row):
         shown = seen(store, row, caller.rules, "n", judged=not row.valid or row.state == "draft")
         text = text_of(store, row, caller.services.config.limits)
     return visit.page(
@@ -81,9 +81,9 @@ def download(slug: str, version: str) -> Response:
     with caller.reading() as tx:
         workflow = lookup.workflow(tx, caller, slug)
         row = find(tx, visit, workflow, version)
-    with caller.opened() as store:
+    with caller.opened() as store, lookup.reading_definition(row):
         raw = file_of(store, row).raw
-    shown = f"v{row.version_number}" if row.state == "published" else "draft"
+    shown = "draft" if row.state == "draft" else f"v{row.version_number}"
     name = f"{workflow.slug}-{shown}.{row.file_name.rpartition('.')[2]}"
     headers = {"Content-Disposition": f'attachment; filename="{name}"', "Cache-Control": "private, no-cache"}
     return Response(raw, headers=headers, content_type="text/plain; charset=utf-8")
@@ -101,6 +101,10 @@ def find(tx: Transaction, visit: Visit, workflow: Workflow, shown: str) -> FullV
 def find_published(tx: Transaction, visit: Visit, workflow: Workflow, shown: str) -> FullVersion:
     """As `find`, but not the draft."""
     row = find(tx, visit, workflow, shown)
+    if row.state == "lost":
+        raise GitstoreError(
+            Code.VERSION_NOT_FOUND, f"v{row.version_number} is lost: ask an operator for gitstore repair"
+        )
     if row.state != "published":
         raise GitstoreError(Code.VERSION_NOT_FOUND, "a published version is needed here, not the draft")
     return row

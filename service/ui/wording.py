@@ -34,7 +34,7 @@ def whole(then: datetime) -> str:
 
 def called(version: Version) -> str:
     """What people call a version: "v3", or "draft"."""
-    return f"v{version.version_number}" if version.state == "published" else "draft"
+    return "draft" if version.state == "draft" else f"v{version.version_number}"
 
 
 def sentence(text: str) -> str:

@@ -168,10 +168,12 @@ def _write(tx: Transaction, caller: Caller, row: WorkflowRow, made: VersionRow, 
         audit.values(caller.project_id, caller.origin, fact.type.value, fact.object, {"event": str(fact.id)})
         for fact in facts
     ]
+    mark = {"workflow_id": row.id, "project_id": row.project_id, "highest": made.version_number}
     written = tx.value(
         mirror._WRITE,
         workflows=rows.of([row]),
         versions=rows.of([made]),
+        marks=rows.as_json([mark] if made.published_at else []),
         events=rows.as_json(events.values(facts)),
         noted=rows.as_json(noted),
     )

@@ -54,16 +54,27 @@ def git(bare: Path) -> Git:
 
 @pytest.fixture
 def commit(git: Git) -> Callable[..., str]:
-    """`commit(*parents, files=..., when=...)` makes a commit in the bare repository; its id."""
+    """`commit(*parents, files=..., when=...)` makes a commit in the bare repository; its id.
+
+    Names of `files` may hold slashes.
+    """
+
+    def tree(files: dict[str, str]) -> str:
+        folders: dict[str, dict[str, str]] = {}
+        listing = []
+        for path, content in files.items():
+            name, _, below = path.partition("/")
+            if below:
+                folders.setdefault(name, {})[below] = content
+            else:
+                blob = git("hash-object", "-w", "--stdin", input=content)
+                listing.append(f"100644 blob {blob}\t{path}\n")
+        listing += [f"040000 tree {tree(below)}\t{name}\n" for name, below in folders.items()]
+        return git("mktree", input="".join(listing))
 
     def make(*parents: str, files: dict[str, str] | None = None, when: int = 1_700_000_000) -> str:
-        listing = []
-        for path, content in (files or {}).items():
-            blob = git("hash-object", "-w", "--stdin", input=content)
-            listing.append(f"100644 blob {blob}\t{path}\n")
-        tree = git("mktree", input="".join(listing))
         dates = {"GIT_AUTHOR_DATE": f"@{when} +0000", "GIT_COMMITTER_DATE": f"@{when} +0000"}
         flags = [part for parent in parents for part in ("-p", parent)]
-        return git("commit-tree", tree, *flags, "-m", f"at {when}", env=dates)
+        return git("commit-tree", tree(files or {}), *flags, "-m", f"at {when}", env=dates)
 
     return make

@@ -96,5 +96,6 @@ def test_ids_are_made_from_names_alone() -> None:
     workflow = versions.workflow_id(project, "a")
     assert workflow == uuid5(project, "a")
     assert versions.version_id(workflow, 3) == uuid5(workflow, "v3")
-    assert versions.next_number([]) == 1
-    assert versions.next_number([3, 1]) == 4
+    assert versions.next_number(0, 0) == 1
+    assert versions.next_number(3, 1) == 4
+    assert versions.next_number(3, 6) == 7

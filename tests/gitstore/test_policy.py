@@ -31,6 +31,7 @@ class Facts:
 
     refs: dict[bytes, bytes] = field(default_factory=dict)
     latest: int = 0
+    floor: int = 0
     allowed: frozenset[Permission] = EVERYTHING
     invalid: set[bytes] = field(default_factory=set)
 
@@ -42,6 +43,7 @@ class Facts:
             self.refs.get(f"refs/heads/drafts/{slug}".encode()),
             self.latest,
             self.refs.get(tag(self.latest, slug)),
+            self.floor,
         )
 
     def holds(self, ref: bytes) -> bytes | None:
@@ -176,6 +178,29 @@ def test_another_number_is_refused_with_the_right_commands(number: int) -> None:
     assert error.code is Code.WRONG_NUMBER
     right = 3 if number != 2 else 1
     assert f"git tag -d a/v{number} && git tag -a a/v{right}" in error.message
+
+
+@pytest.mark.parametrize("number", [4, 5, 6, 8])
+def test_a_number_that_was_given_out_is_not_given_out_again(number: int) -> None:
+    """Where the repository has lost v4 to v6: by a push, and by an import; the refusal names v7."""
+    facts = Facts({tag(3): oid(1)}, latest=3, floor=6)
+    error = refused(one(facts, tag(number), None, 3))
+    assert (error.code, error.data["next"]) == (Code.WRONG_NUMBER, 7)
+    assert "git tag -a a/v7" in error.message
+    assert ("numbers up to v6 were given out before" in error.message) == (number <= 6)
+    (imported,) = judge([Command(tag(number), None, oid(3))], facts, imported=True)
+    if number > 6:
+        assert imported.effect is Effect.PUBLISH
+    else:
+        assert "none is used twice" in refused(imported).message
+
+
+def test_numbers_go_on_above_the_floor() -> None:
+    facts = Facts({tag(3): oid(1)}, latest=3, floor=6)
+    verdicts = judge([Command(tag(8), None, oid(3)), Command(tag(7), None, oid(2))], facts)
+    assert [verdict.effect for verdict in verdicts] == [Effect.PUBLISH] * 2
+    error = refused(one(facts, tag(3), None, 2))
+    assert error.message == "v3 is published and can't change; the next version is v7"
 
 
 @pytest.mark.parametrize("new", [None, 1, 3])

@@ -212,7 +212,11 @@ def test_rebuild_does_not_hide_a_contradiction(house: House) -> None:
     tag.write_text(commit + "\n")
     assert "order-sync/v1" in house("verify", status=1).stdout
     assert "order-sync/v1" in house("rebuild", status=1).stderr
-    house("rebuild", "--accept-git")
+    refused = house("rebuild", "--accept-git", status=1)
+    assert "order-sync/v1, published by Ada on " in refused.stderr
+    assert "--project-name team" in refused.stderr
+    house("rebuild", "--accept-git", "--project-name", "other", status=1)
+    house("rebuild", "--accept-git", "--project-name", "team")
 
 
 def test_a_repository_that_is_gone_is_a_difference(house: House) -> None:

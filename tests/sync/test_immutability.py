@@ -50,6 +50,7 @@ def test_no_column_of_a_published_row_changes_by_the_mirror(published: House) ->
 STATEMENTS: list[LiteralString] = [
     "update gitstore.workflow_versions set message = message where state = 'published'",
     "delete from gitstore.workflow_versions where state = 'published'",
+    "update gitstore.workflow_versions set state = 'lost' where state = 'published'",
     "truncate gitstore.workflow_versions cascade",
     "insert into gitstore.workflow_versions select * from gitstore.workflow_versions "
     "on conflict (id) do update set message = 'x'",
@@ -100,7 +101,7 @@ def test_no_statement_of_a_runtime_role_changes_the_record(published: House, rol
 
 def test_no_mistake_of_the_owner_changes_the_record(published: House) -> None:
     before = [published.rows(table) for table in TABLES]
-    for statement in STATEMENTS[:10]:
+    for statement in STATEMENTS[:11]:
         with pytest.raises(GitstoreError) as refused, published.database.as_owner() as tx:
             tx.run(statement)
         assert refused.value.code in (Code.INTEGRITY, Code.FORBIDDEN), statement
@@ -121,12 +122,11 @@ def test_a_project_with_a_record_is_not_deleted_to_be_made_again(published: Hous
 
 
 def test_saying_upkeep_helps_nobody_but_the_owner(published: House) -> None:
-    statement: LiteralString = "delete from gitstore.workflow_versions where state = 'published'"
+    statement: LiteralString = "update gitstore.workflow_versions set message = 'x' where state = 'published'"
     upkeep: LiteralString = "do $$ begin perform set_config('gitstore.upkeep', 'on', true); "
     with pytest.raises(GitstoreError) as refused, published.database.as_mirror() as tx:
         tx.run(upkeep + statement + "; end $$")
     assert refused.value.code is Code.INTEGRITY
-    published.tamper("update gitstore.workflows set current_version_id = null")
     assert published.tamper(statement) == 1
 
 
@@ -135,10 +135,35 @@ def test_not_even_upkeep_truncates(published: House) -> None:
         published.tamper("truncate gitstore.workflow_versions cascade")
 
 
-def test_a_draft_is_free_to_change_and_to_go(published: House) -> None:
+def test_a_draft_is_free_to_change_and_is_not_deleted(published: House) -> None:
     with published.database.as_mirror() as tx:
         assert tx.run("update gitstore.workflow_versions set message = 'x' where state = 'draft'") == 1
-        assert tx.run("delete from gitstore.workflow_versions where state = 'draft'") == 1
+    with pytest.raises(GitstoreError) as refused, published.database.as_mirror() as tx:
+        tx.run("delete from gitstore.workflow_versions where state = 'draft'")
+    assert refused.value.code is Code.FORBIDDEN
+
+
+def test_a_lost_version_changes_no_more_than_a_published_one(published: House) -> None:
+    """Only upkeep marks a version as lost, and takes that back."""
+    lose: LiteralString = "update gitstore.workflow_versions set state = 'lost' where state = 'published'"
+    assert published.tamper(lose) == 1
+    before = published.rows("workflow_versions")
+    changes: list[LiteralString] = [
+        "update gitstore.workflow_versions set state = 'published' where state = 'lost'",
+        "update gitstore.workflow_versions set state = 'draft', published_at = null, published_by = null "
+        "where state = 'lost'",
+        "update gitstore.workflow_versions set definition = '{}' where state = 'lost'",
+        "delete from gitstore.workflow_versions where state = 'lost'",
+    ]
+    for role in RUNTIME:
+        for statement in changes:
+            with pytest.raises(GitstoreError) as refused, acting_as(published, role) as tx:
+                tx.run(statement)
+            assert refused.value.code in (Code.INTEGRITY, Code.FORBIDDEN), statement
+    with pytest.raises(GitstoreError), published.database.as_owner() as tx:
+        tx.run(changes[0])
+    assert published.rows("workflow_versions") == before
+    assert published.tamper(changes[0]) == 1
 
 
 def test_a_row_says_published_by_all_signs_or_none(published: House) -> None:

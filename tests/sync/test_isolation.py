@@ -26,8 +26,9 @@ COUNTS: dict[str, LiteralString] = {
     "workflow_versions": "select count(*) from gitstore.workflow_versions",
     "events": "select count(*) from gitstore.events",
     "audit_log": "select count(*) from gitstore.audit_log",
+    "git_objects": "select count(*) from gitstore.git_objects",
 }
-READABLE = ("projects", "workflows", "workflow_versions", "events")
+READABLE = ("projects", "workflows", "workflow_versions", "events", "git_objects")
 OWNERS = ("members", "access_tokens", "audit_log")
 
 
@@ -77,7 +78,7 @@ def test_an_owner_sees_all_of_the_own_project_and_nothing_of_another(ours: House
     claims = ours.claims
     with ours.database.reading(claims) as tx:
         assert [project.slug for project in catalog.projects(tx)] == ["ours"]
-        for table in ("workflows", "workflow_versions", "events", "audit_log", "members", "access_tokens"):
+        for table in (*READABLE[1:], "audit_log", "members", "access_tokens"):
             found = tx.tuples(f"select distinct project_id from gitstore.{table}")  # noqa: S608
             assert found == [(ours.project,)], table
 

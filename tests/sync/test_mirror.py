@@ -14,7 +14,7 @@ from gitstore.errors import Code, GitstoreError
 from gitstore.model import LedgerKind
 from gitstore.recording import Occasion, Recorder, write
 from gitstore.versions import version_id
-from sync import derive
+from sync import catalog, derive
 from sync.events import EventType
 from tests.sync.conftest import House
 
@@ -177,7 +177,7 @@ def test_a_larger_number_takes_the_draft_to_the_number_behind_it(house: House) -
     write(house.store, [recorder])
     house.writes.mirror_again(["order-sync"])
     assert {number: row["state"] for number, row in versions(house).items()} == {
-        **{1: "published", 10: "published"},
+        **{1: "published", 2: "discarded", 10: "published"},
         11: "draft",
     }
 
@@ -201,13 +201,32 @@ def test_the_draft_is_derived_anew_when_another_commit_takes_its_number(house: H
     assert (versions(house)[3]["commit_sha"], versions(house)[3]["state"]) == (draft, "draft")
 
 
-def test_a_discarded_draft_has_no_row(house: House) -> None:
+def test_the_row_of_a_discarded_draft_is_kept_and_used_again(house: House) -> None:
     house.publish("order-sync")
     house.save("order-sync", "https://b.example/")
     house.store.discard_draft("order-sync", house.who)
-    assert sorted(versions(house)) == [1]
-    assert workflow(house)["draft_commit"] is None
+    row = versions(house)[2]
+    assert (row["state"], workflow(house)["draft_commit"]) == ("discarded", None)
     assert house.facts[-1].data["discarded"] is True
+    commit = house.save("order-sync", "https://c.example/")
+    again = versions(house)[2]
+    assert (again["id"], again["state"], again["commit_sha"]) == (row["id"], "draft", commit)
+    house.store.discard_draft("order-sync", house.who)
+    house.publish("order-sync", "https://d.example/")
+    assert (versions(house)[2]["id"], versions(house)[2]["state"]) == (row["id"], "published")
+
+
+def test_a_discarded_draft_is_shown_nowhere(house: House) -> None:
+    house.save("order-sync")
+    house.store.discard_draft("order-sync", house.who)
+    workflow_id = house.workflow_id("order-sync")
+    with house.database.reading(house.claims) as tx:
+        assert catalog.history(tx, workflow_id).rows == []
+        assert catalog.history(tx, workflow_id, state="draft").rows == []
+        assert [catalog.version(tx, workflow_id, which) for which in (1, "draft", "latest")] == [None] * 3
+        found = catalog.workflow(tx, workflow_id)
+        assert found is not None
+        assert found.draft_number is None
 
 
 def test_a_restored_draft_has_its_row_again(house: House) -> None:
@@ -225,7 +244,7 @@ def test_a_restored_draft_has_its_row_again(house: House) -> None:
 def test_a_workflow_whose_only_draft_is_discarded_stays(house: House) -> None:
     house.save("order-sync", name="Orders")
     house.store.discard_draft("order-sync", house.who)
-    assert versions(house) == {}
+    assert [row["state"] for row in versions(house).values()] == ["discarded"]
     assert (workflow(house)["name"], workflow(house)["latest_number"]) == ("order-sync", 0)
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import fields
+from typing import Any, LiteralString
+from uuid import uuid4
 
 import pytest
 
@@ -12,7 +14,8 @@ from gitstore.content import Content
 from gitstore.errors import Code, GitstoreError
 from gitstore.model import LedgerKind
 from gitstore.recording import Occasion, Recorder, write
-from sync import derive, rebuild, rows, verify
+from gitstore.versions import version_id
+from sync import derive, rebuild, reconcile, rows, verify
 from sync.derive import VersionRow, WorkflowRow
 from tests.sync.conftest import House
 
@@ -59,7 +62,8 @@ def test_every_row_equals_what_stood_there_and_nothing_happened(
     count = rebuild.rebuild(shop.database, [shop.unmirrored()], progress=lambda *step: steps.append(step))
     assert shop.mirrored() == before
     assert (shop.rows("events"), shop.rows("audit_log")) == (events, log)
-    assert count == len(before[1]) == 11
+    discarded = [row for row in before[1] if row["state"] == "discarded"]
+    assert (count, len(before[1]), len(discarded)) == (11, 12, 1)
     assert steps[-1] == (5, 5)
     assert list(verify.verify(shop.database, shop.store)) == []
     shop.publish("order-sync", "https://after.example/")
@@ -71,7 +75,9 @@ def test_rows_that_are_all_gone_come_back(shop: House) -> None:
     shop.tamper("delete from gitstore.workflow_versions")
     shop.tamper("delete from gitstore.workflows")
     rebuild.rebuild(shop.database, [shop.unmirrored()])
-    assert shop.mirrored() == before
+    workflows, versions = shop.mirrored()
+    assert workflows == before[0]
+    assert versions == [row for row in before[1] if row["state"] != "discarded"], "Git does not call for it"
 
 
 def test_rows_edited_by_hand_are_put_right(shop: House) -> None:
@@ -143,6 +149,8 @@ def test_a_contradiction_is_not_hidden_unless_git_is_accepted(shop: House, what:
         row for row in shop.rows("workflow_versions") if row["workflow_id"] == shop.workflow_id("order-sync")
     ]
     assert {row["version_number"] for row in rows if row["state"] == "published"} == agreed
+    known = {row["version_number"] for row in before[1] if row["id"] in {row["id"] for row in rows}}
+    assert {row["version_number"] for row in rows} >= known, "no row is deleted"
     others = [row for row in before[0] if row["slug"] != "order-sync"]
     assert [row for row in shop.rows("workflows") if row["slug"] != "order-sync"] == others
 
@@ -173,7 +181,83 @@ def test_rebuilding_excludes_writers(shop: House, monkeypatch: pytest.MonkeyPatc
     assert seen == [Code.BUSY]
 
 
+HOST: LiteralString = """
+    create schema host;
+    create table host.runs (
+        version_id uuid references gitstore.workflow_versions on delete cascade,
+        workflow_id uuid references gitstore.workflows on delete cascade);
+    insert into host.runs select id, workflow_id from gitstore.workflow_versions;
+    create table host.fired (what text);
+    create function host.fire() returns trigger language plpgsql security definer as
+        $$ begin insert into host.fired values (tg_op || ' ' || tg_table_name); return new; end $$;
+    create trigger fire before insert or update or delete on gitstore.workflow_versions
+        for each row execute function host.fire();
+    create trigger fire before insert or update or delete on gitstore.workflows
+        for each row execute function host.fire();
+"""
+
+
+def test_rows_of_a_host_that_refer_to_versions_lose_nothing(shop: House) -> None:
+    """With `on delete cascade`, over a rebuild, over a loss that is accepted, and over a discarded draft."""
+    with shop.database.as_owner() as tx:
+        tx.connection.execute(HOST.encode())
+        count = tx.value("select count(*) from host.runs")
+    rebuild.rebuild(shop.database, [shop.unmirrored()])
+    shop.store.discard_draft("order-sync", shop.who)
+    refs = [line.split()[1] for line in shop.git("for-each-ref", "--format=x %(refname)").splitlines()]
+    for ref in refs:
+        if "/order-sync" in ref:
+            shop.git("update-ref", "-d", ref)
+    rebuild.rebuild(shop.database, [shop.unmirrored()], accept_git=True)
+    with shop.database.as_owner() as tx:
+        assert tx.value("select count(*) from host.runs") == count == 12
+    ours = [r for r in shop.rows("workflow_versions") if r["workflow_id"] == shop.workflow_id("order-sync")]
+    assert [row["state"] for row in sorted(ours, key=lambda row: row["version_number"])] == [
+        *["lost"] * 5,
+        "discarded",
+    ]
+    assert list(verify.verify(shop.database, shop.unmirrored())) == []
+    assert reconcile.full_pass(shop.writes).failures == {}
+
+
+def test_a_row_that_is_right_is_not_written(shop: House) -> None:
+    """No dead rows, and no trigger of a host for nothing; one for a row that differs."""
+    with shop.database.as_owner() as tx:
+        tx.connection.execute(HOST.encode())
+
+    def written() -> list[tuple[Any, ...]]:
+        with shop.database.as_owner() as tx:
+            return [
+                *tx.tuples("select id, xmin::text, ctid::text from gitstore.workflow_versions order by id"),
+                *tx.tuples("select id, xmin::text, ctid::text from gitstore.workflows order by id"),
+            ]
+
+    before = written()
+    rebuild.rebuild(shop.database, [shop.unmirrored()])
+    assert written() == before
+    with shop.database.as_owner() as tx:
+        assert tx.tuples("select what from host.fired") == []
+    shop.tamper("update gitstore.workflow_versions set message = 'x' where version_number = 5")
+    shop.tamper("delete from host.fired")
+    rebuild.rebuild(shop.database, [shop.unmirrored()])
+    with shop.database.as_owner() as tx:
+        fired = tx.tuples("select what from host.fired order by what")
+    assert fired == [("INSERT workflow_versions",), ("UPDATE workflow_versions",)]
+
+
+def test_rows_whose_ids_were_exchanged_get_their_own_again(shop: House) -> None:
+    before = shop.mirrored()
+    one, two = (version_id(shop.workflow_id("reverted"), number) for number in (1, 2))
+    shop.tamper("update gitstore.workflows set current_version_id = null")
+    for old, new in ((one, uuid4()), (two, one)):
+        shop.tamper("update gitstore.workflow_versions set id = %(new)s where id = %(old)s", old=old, new=new)
+    assert {f.advice for f in verify.verify(shop.database, shop.unmirrored())} == {verify.REBUILD}
+    rebuild.rebuild(shop.database, [shop.unmirrored()])
+    assert shop.mirrored() == before
+
+
 def test_the_mirror_and_rebuild_write_the_same_columns() -> None:
-    for query, row in ((rows.UPSERT_VERSIONS, VersionRow), (rows.UPSERT_WORKFLOWS, WorkflowRow)):
+    versions = ((rows.UPSERT_VERSIONS, VersionRow), (rows.CORRECT_VERSIONS, VersionRow))
+    for query, row in (*versions, (rows.UPSERT_WORKFLOWS, WorkflowRow)):
         columns = query.split("(")[1].split(")")[0].replace("\n", "").split(",")
         assert [column.strip() for column in columns] == [field.name for field in fields(row)]

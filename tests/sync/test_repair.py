@@ -155,8 +155,11 @@ def test_what_has_no_objects_is_told_and_left(shop: House) -> None:
     (shop.store.path / "refs/tags/order-sync/v2").unlink()
     (shop.store.path / "objects" / oid[:2] / oid[2:]).unlink()
     shop.store.objects.close()
+    shop.tamper("delete from gitstore.git_objects where oid = %(oid)s", oid=oid)
     (said,) = repair(shop.writes)
-    assert said == f"refs/tags/order-sync/v2: not put back: object {oid} is missing"
+    assert said == (
+        f"refs/tags/order-sync/v2: not put back: object {oid} is missing in Git, and not kept in the database"
+    )
 
 
 def test_what_a_kill_left_in_the_ledger_is_not_made_a_version(shop: House) -> None:

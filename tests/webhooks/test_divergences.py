@@ -9,6 +9,7 @@ import pytest
 from gitstore.errors import GitstoreError
 from gitstore.model import LedgerKind
 from gitstore.offers import Layout
+from sync import marks
 from sync.verify import verify
 from tests.sync.conftest import House
 from tests.webhooks.sourcing import Follow, Following, versions
@@ -82,6 +83,23 @@ def test_what_is_refused_blocks_only_itself(follow: Follow, upstream: Upstream) 
     }
     assert "can't be published: 1 problem: " in following.open()["order-sync/v2"].reason
     assert following.row().last_error is None
+
+
+def test_a_number_that_was_given_out_before_does_not_come(follow: Follow, upstream: Upstream) -> None:
+    """Also where its version is not in the repository any more: the mark in the database remembers it."""
+    upstream.version("order-sync", 1)
+    following = follow()
+    following.sync()
+    with following.house.database.as_owner() as tx:
+        marks.raise_to(tx, following.house.store, "order-sync", 6)
+    for number in (4, 6, 7):
+        upstream.version("order-sync", number)
+    assert following.sync().published == {"order-sync": [7]}
+    assert {ref: one.code for ref, one in following.open().items()} == {
+        "order-sync/v4": "wrong_number",
+        "order-sync/v6": "wrong_number",
+    }
+    assert "numbers up to v6 were given out before" in following.open()["order-sync/v4"].reason
 
 
 def test_a_number_below_the_latest_is_never_filled_in(follow: Follow, upstream: Upstream) -> None:

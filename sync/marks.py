@@ -1,0 +1,65 @@
+"""Number marks: the highest version number of each workflow that was ever given out.
+
+A mark is raised in the transaction that writes the published row, and never lowered, so that a repository
+that was restored from a backup does not give out a number twice. The store takes it as a floor
+(`Reading.floors`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Final, LiteralString
+from uuid import UUID
+
+from psycopg.types.json import Jsonb
+
+from gitstore.reading import Reading
+from gitstore.versions import workflow_id
+from sync.db import Transaction
+from sync.rows import as_json
+
+RAISE: Final[LiteralString] = """
+    insert into gitstore.number_marks as m (workflow_id, project_id, highest)
+    select workflow_id, project_id, highest
+    from jsonb_populate_recordset(null::gitstore.number_marks, %(marks)s)
+    on conflict (workflow_id) do update set highest = excluded.highest where m.highest < excluded.highest
+"""
+_RAISE_TO_ROWS: Final[LiteralString] = """
+    insert into gitstore.number_marks as m (workflow_id, project_id, highest)
+    select workflow_id, project_id, max(version_number) from gitstore.workflow_versions
+    where workflow_id = %(workflow)s and state in ('published', 'lost') group by workflow_id, project_id
+    on conflict (workflow_id) do update set highest = excluded.highest where m.highest < excluded.highest
+"""
+_MARKS: Final[LiteralString] = """
+    select workflow_id, highest from gitstore.number_marks where workflow_id = any(%(ids)s)
+"""
+
+
+def load(tx: Transaction, reading: Reading, slugs: Collection[str]) -> None:
+    """Put the marks of `slugs` into `reading.floors`."""
+    ids = {workflow_id(reading.project, slug): slug for slug in slugs}
+    for identity, highest in tx.tuples(_MARKS, ids=list(ids)):
+        reading.floors[ids[identity]] = highest
+
+
+def values(reading: Reading, highest: Mapping[str, int]) -> Jsonb:
+    """The parameter `marks` of `RAISE`. `highest` has a number for each slug; 0 leaves the mark as it is."""
+    project = reading.project
+    return as_json(
+        [
+            {"workflow_id": workflow_id(project, slug), "project_id": project, "highest": number}
+            for slug, number in highest.items()
+            if number
+        ]
+    )
+
+
+def raise_to_rows(tx: Transaction, workflow: UUID) -> None:
+    """Raise the mark of a workflow to its highest row that was published."""
+    tx.run(_RAISE_TO_ROWS, workflow=workflow)
+
+
+def raise_to(tx: Transaction, reading: Reading, slug: str, number: int) -> None:
+    """Raise the mark of `slug` to `number`, unless it is there or above."""
+    tx.run(RAISE, marks=values(reading, {slug: number}))
+    reading.floors[slug] = max(reading.floors.get(slug, 0), number)

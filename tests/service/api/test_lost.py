@@ -1,0 +1,97 @@
+"""A version that the repository lost: listed as lost, served from the database, or gone with the facts."""
+
+from __future__ import annotations
+
+import shutil
+
+import pytest
+
+from gitstore.store import Store
+from tests.service.api.conftest import Client, House, definition, problem, yaml
+
+WORKFLOW = "/workflows/order-sync"
+VERSIONS = f"{WORKFLOW}/versions"
+
+
+@pytest.fixture
+def lost(house: House, owner: Client) -> Client:
+    """v1 and v2 of order-sync are lost with the repository; the rows say so."""
+    raw = {"data": yaml(), "type": "application/yaml"}
+    owner.create()
+    assert owner.put(f"{VERSIONS}/draft", match="*", **raw).status_code == 200
+    owner.publish()
+    owner.publish(url="https://b.example/")
+    path = house.repository()
+    shutil.rmtree(path)
+    Store.init(path)
+    with house.database.as_owner() as tx:
+        tx.run("select set_config('gitstore.upkeep', 'on', true)")
+        tx.run("update gitstore.workflow_versions set state = 'lost' where state = 'published'")
+        tx.run(
+            "update gitstore.workflows set latest_number = 0, current_version_id = null, "
+            "draft_commit = null, ledger_oid = null"
+        )
+    return owner
+
+
+def forget(house: House) -> None:
+    with house.database.as_owner() as tx:
+        tx.run("select set_config('gitstore.upkeep', 'on', true)")
+        tx.run("delete from gitstore.git_objects")
+
+
+def test_lost_versions_are_listed_as_lost(lost: Client) -> None:
+    found = lost.get(VERSIONS).json["versions"]
+    assert [(one["version_number"], one["state"]) for one in found] == [(2, "lost"), (1, "lost")]
+    assert [one["version_number"] for one in lost.get(f"{VERSIONS}?state=lost").json["versions"]] == [2, 1]
+    for state in ("published", "draft"):
+        assert lost.get(f"{VERSIONS}?state={state}").json["versions"] == []
+    assert lost.get(WORKFLOW).json["current"] is None
+
+
+def test_a_lost_version_is_served_where_its_bytes_are_kept(house: House, lost: Client) -> None:
+    """Byte for byte, to a viewer, too."""
+    for client in (lost, house.client("viewer")):
+        raw = client.get(f"{VERSIONS}/1/definition")
+        assert (raw.status_code, raw.data) == (200, yaml())
+        assert client.get(f"{VERSIONS}/1").json["definition"]["name"] == "Order sync"
+        asked = client.get(f"{VERSIONS}/2/definition", headers={"Accept": "application/json"})
+        assert asked.json == definition("https://b.example/")
+        assert client.get(f"{WORKFLOW}/diff?from=1&to=2").status_code == 200
+        text = client.get(f"{WORKFLOW}/diff?from=1&to=2", headers={"Accept": "text/x-diff"})
+        assert (text.status_code, "b.example" in text.text) == (200, True)
+
+
+@pytest.mark.parametrize("path", ["/1", "/2", "/v1/definition", "/2/definition"])
+def test_a_lost_version_that_is_kept_nowhere_is_gone_with_the_facts(
+    house: House, lost: Client, path: str
+) -> None:
+    listed = {one["version_number"]: one for one in lost.get(VERSIONS).json["versions"]}
+    forget(house)
+    for accept in ("application/yaml", "application/json"):
+        found = problem(lost.get(f"{VERSIONS}{path}", headers={"Accept": accept}), 410, "version_lost")
+        known = listed[found["version_number"]]
+        for fact in ("commit", "digest", "published_at", "published_by"):
+            assert found[fact] == known[fact]
+
+
+def test_the_text_difference_to_what_is_kept_nowhere_is_gone_too(house: House, lost: Client) -> None:
+    forget(house)
+    text = lost.get(f"{WORKFLOW}/diff?from=1&to=2", headers={"Accept": "text/x-diff"})
+    problem(text, 410, "version_lost")
+
+
+def test_another_tenant_reads_no_object(house: House, lost: Client) -> None:
+    stranger = house.client("owner", house.other)
+    for path in ("/1", "/1/definition"):
+        problem(stranger.get(f"{VERSIONS}{path}"), 404, "workflow_not_found")
+
+
+def test_nothing_is_done_with_a_lost_version(lost: Client) -> None:
+    """It can't run, and no draft is made of it, until an operator brings it back."""
+    problem(lost.put(f"{WORKFLOW}/current", json={"version": 1}), 404, "workflow_not_found")
+    problem(lost.post(f"{VERSIONS}/1/revert"), 404, "workflow_not_found")
+    again = lost.post("/workflows", json={"slug": "order-sync", "definition": definition()})
+    assert again.status_code == 201
+    problem(lost.put(f"{WORKFLOW}/current", json={"version": 1}), 404, "version_not_found")
+    assert lost.publish().json["version_number"] == 3

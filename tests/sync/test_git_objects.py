@@ -1,0 +1,274 @@
+"""Objects of publications in Postgres: complete, unchangeable, and enough to write lost versions back."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any, LiteralString
+
+import pytest
+
+from gitstore import ledger
+from gitstore.content import Content
+from gitstore.errors import Code, GitstoreError
+from gitstore.store import Store
+from sync import git_objects, verify
+from sync.rebuild import rebuild
+from sync.repair import repair, start_above
+from tests.sync.conftest import House
+from tests.sync.test_immutability import RUNTIME, acting_as
+from tests.sync.test_marks import put_back, states
+
+REWRITES: list[LiteralString] = [
+    "update gitstore.git_objects set bytes = 'x'",
+    "update gitstore.git_objects set bytes = null",
+    "delete from gitstore.git_objects",
+    "truncate gitstore.git_objects",
+]
+
+
+@pytest.fixture
+def tmp_path(ram_path: Path) -> Path:
+    return ram_path
+
+
+@pytest.fixture
+def shop(house: House) -> House:
+    """Six versions by several saves each, with a held current; another workflow; no draft is open."""
+    for number in range(1, 7):
+        house.save("order-sync", f"https://v{number}.example/a")
+        house.publish("order-sync", f"https://v{number}.example/", message=f"No. {number}")
+    house.store.move_current("order-sync", 2, house.who, hold=True)
+    house.publish("invoices")
+    return house
+
+
+def kept(house: House) -> dict[str, Any]:
+    with house.database.as_owner() as tx:
+        return dict(tx.tuples("select oid, bytes from gitstore.git_objects"))
+
+
+def by_git(house: House, *tips: str) -> set[str]:
+    """Every object that `tips` need, as git lists them."""
+    return {line.split()[0] for line in house.git("rev-list", "--objects", *tips).splitlines()}
+
+
+def refs(house: House) -> dict[str, str]:
+    lines = house.git("for-each-ref", "--format=%(refname) %(objectname)").splitlines()
+    return dict(tuple(line.split()) for line in lines if not line.startswith("refs/superseded/"))  # type: ignore[misc]
+
+
+def all_tips(house: House) -> list[str]:
+    return [ref for ref in refs(house) if ref.startswith(("refs/tags/", "refs/ledger/"))]
+
+
+def empty(house: House) -> None:
+    """The repository's folder is gone, and an empty one is in its place."""
+    house.store.objects.close()
+    shutil.rmtree(house.store.path)
+    Store.init(house.store.path)
+
+
+def findings(house: House) -> list[str]:
+    return [str(finding) for finding in verify.verify(house.database, house.unmirrored())]
+
+
+def test_each_publication_brings_all_that_it_needs(shop: House) -> None:
+    assert set(kept(shop)) >= by_git(shop, *all_tips(shop))
+    assert ledger.EMPTY_TREE.id.decode() in kept(shop)
+    assert list(verify.unrecoverable(shop.database, shop.store)) == []
+
+
+def test_drafts_are_left_to_git(shop: House) -> None:
+    before = kept(shop)
+    shop.save("invoices", "https://draft.example/")
+    assert kept(shop) == before
+
+
+def test_what_is_mirrored_later_is_kept_too(house: House) -> None:
+    left = house.unmirrored()
+    left.create_workflow("order-sync", Content(value=house.definition()), house.who)
+    left.publish("order-sync", house.who)
+    left.create_draft("order-sync", Content(value=house.definition("https://b.example/")), house.who)
+    left.publish("order-sync", house.who)
+    assert kept(house) == {}
+    house.writes.mirror_again(["order-sync"])
+    assert set(kept(house)) >= by_git(house, *all_tips(house))
+
+
+def test_an_object_that_is_too_large_is_recorded_without_its_bytes(house: House) -> None:
+    house.store.create_workflow("order-sync", Content(value=house.definition()), house.who)
+    (house.store.path / "large").write_bytes(b"x" * (git_objects.LARGEST + 1))
+    blob = house.git("hash-object", "-w", "large")
+    head = house.git("rev-parse", "refs/heads/drafts/order-sync")
+    tree = house.git("ls-tree", head) + f"\n100644 blob {blob}\tlarge.bin\n"
+    made = house.git(
+        *("-c", "user.name=Ann", "-c", "user.email=ann@a.example", "commit-tree", "-p", head, "-m", "Large"),
+        house.git("mktree", given=tree),
+    )
+    house.git("update-ref", "refs/heads/drafts/order-sync", made)
+    house.store.publish("order-sync", house.who)
+    assert kept(house)[blob] is None
+    (line,) = verify.unrecoverable(house.database, house.store)
+    assert line == f"order-sync/v1: object {blob} is larger than 1 MiB"
+    assert findings(house) == [], "which is no difference"
+
+
+@pytest.mark.parametrize("role", RUNTIME)
+def test_no_statement_of_a_runtime_role_changes_an_object(shop: House, role: str) -> None:
+    before = kept(shop)
+    for statement in REWRITES:
+        with pytest.raises(GitstoreError) as refused, acting_as(shop, role) as tx:
+            tx.run(statement)
+        assert refused.value.code in (Code.INTEGRITY, Code.FORBIDDEN), statement
+    assert kept(shop) == before
+
+
+def test_bytes_that_were_edited_are_found_never_used_and_replaced(shop: House) -> None:
+    oid = refs(shop)["refs/tags/order-sync/v2"]
+    assert shop.tamper("update gitstore.git_objects set bytes = bytes || 'x' where oid = %(oid)s", oid=oid)
+    with shop.database.as_owner() as tx:
+        assert git_objects.load(tx, shop.project, [oid.encode()]) == {}
+    (found,) = findings(shop)
+    assert oid in found
+    assert "gitstore repair" in found
+    assert any(line.startswith("order-sync/v2: ") for line in verify.unrecoverable(shop.database, shop.store))
+    (said,) = repair(shop.writes)
+    assert oid in said
+    assert findings(shop) == []
+    assert list(verify.unrecoverable(shop.database, shop.store)) == []
+
+
+@pytest.mark.parametrize("number", [0, 1, 3, 5])
+def test_versions_that_the_repository_lost_come_back_under_the_same_ids(shop: House, number: int) -> None:
+    """An older repository, or an empty one, under a newer database."""
+    before, rows = refs(shop), shop.mirrored()
+    if number:
+        put_back(shop, "order-sync", number)
+        shop.git("reflog", "expire", "--all", "--expire=now")
+        shop.git("prune", "--expire=now")
+        shop.store.objects.close()
+    else:
+        empty(shop)
+    assert any("gitstore repair" in line for line in findings(shop))
+    assert [line for line in list(repair(shop.writes)) if "written back from the database" in line]
+    assert refs(shop) == before
+    assert shop.mirrored() == rows
+    assert findings(shop) == []
+    shop.git("fsck", "--strict", "--no-dangling")
+    assert list(repair(shop.writes)) == []
+    assert shop.publish("order-sync", "https://next.example/") == 7
+    assert len([r for r in shop.rows("events") if r["type"] == "workflow.version.published"]) == 8, "no twins"
+
+
+def test_a_missing_object_of_a_version_is_written_back(shop: House) -> None:
+    blob = shop.git("rev-parse", "order-sync/v2:workflow.yaml")
+    (shop.store.path / "objects" / blob[:2] / blob[2:]).unlink()
+    shop.store.objects.close()
+    assert any(blob in line for line in findings(shop))
+    (said,) = repair(shop.writes)
+    assert said == "refs/tags/order-sync/v2: 1 object written back from the database"
+    assert findings(shop) == []
+
+
+@pytest.mark.parametrize("published", [False, True], ids=["at once", "after the next version"])
+def test_a_version_that_was_given_up_is_published_again_as_it_was(shop: House, published: bool) -> None:
+    put_back(shop, "order-sync", 3)
+    shop.git("prune", "--expire=now")
+    shop.store.objects.close()
+    before = {row["id"]: row for row in shop.rows("workflow_versions")}
+    tags = {name: oid for name, oid in refs(shop).items() if name.startswith("refs/tags/")}
+    rebuild(shop.database, [shop.unmirrored()], accept_git=True)
+    assert [number for number, state in states(shop, "order-sync").items() if state == "lost"] == [4, 5, 6]
+    if published:
+        assert shop.publish("order-sync", "https://v7.example/") == 7
+    events = shop.rows("events")
+    said = list(repair(shop.writes))
+    assert [line for line in said if "published again" in line]
+    assert findings(shop) == []
+    after = {row["id"]: row for row in shop.rows("workflow_versions")}
+    assert {identity: after[identity] for identity in before} == before
+    assert {name: oid for name, oid in refs(shop).items() if name in tags} == tags
+    assert shop.rows("events") == events
+    assert list(repair(shop.writes)) == []
+    assert shop.publish("order-sync", "https://next.example/") == 7 + published
+    rebuild(shop.database, [shop.unmirrored()])
+    assert findings(shop) == []
+    assert list(verify.unrecoverable(shop.database, shop.store)) == []
+
+
+def test_a_workflow_that_was_given_up_as_a_whole_comes_back(shop: House) -> None:
+    shop.store.create_workflow(
+        "named", Content(value=shop.definition()), shop.who, name="Given", description="Said"
+    )
+    shop.store.publish("named", shop.who)
+    before = {row["id"]: row for row in shop.rows("workflow_versions")}
+    empty(shop)
+    rebuild(shop.database, [shop.unmirrored()], accept_git=True)
+    list(repair(shop.writes))
+    assert {row["id"]: row for row in shop.rows("workflow_versions")} == before
+    names = {row["slug"]: (row["name"], row["description"]) for row in shop.rows("workflows")}
+    assert names["named"] == ("Given", "Said")
+    assert findings(shop) == []
+
+
+def test_what_is_kept_nowhere_stays_lost_and_is_told(shop: House) -> None:
+    oid = refs(shop)["refs/tags/order-sync/v5"]
+    put_back(shop, "order-sync", 3)
+    shop.git("prune", "--expire=now")
+    shop.store.objects.close()
+    shop.tamper("delete from gitstore.git_objects where oid = %(oid)s", oid=oid)
+    said = list(repair(shop.writes))
+    why = f"object {oid} is missing in Git, and not kept in the database"
+    assert f"refs/tags/order-sync/v5: not put back: {why}" in said
+    assert any("refs/tags/order-sync/v6: put back" in line for line in said)
+    assert {line.partition(":")[0] for line in findings(shop)} == {"order-sync/v5"}
+    rebuild(shop.database, [shop.unmirrored()], accept_git=True)
+    assert states(shop, "order-sync")[5] == "lost"
+    assert findings(shop) == []
+    assert list(repair(shop.writes)) == [f"refs/tags/order-sync/v5: still lost: {why}"]
+    assert shop.publish("order-sync", "https://next.example/") == 7
+
+
+def test_repair_stores_what_an_older_gitstore_did_not(shop: House) -> None:
+    shop.tamper("delete from gitstore.git_objects")
+    assert len(list(verify.unrecoverable(shop.database, shop.store))) == 7
+    assert sorted(repair(shop.writes)) == [
+        "invoices: stored the objects of 1 version in the database",
+        "order-sync: stored the objects of 6 versions in the database",
+    ]
+    assert set(kept(shop)) >= by_git(shop, *all_tips(shop))
+    assert list(verify.unrecoverable(shop.database, shop.store)) == []
+
+
+def test_rebuild_into_an_empty_database_stores_the_objects_too(shop: House) -> None:
+    before = kept(shop)
+    shop.tamper("delete from gitstore.git_objects")
+    rebuild(shop.database, [shop.unmirrored()])
+    assert kept(shop) == before
+
+
+def test_a_newer_repository_is_mirrored_by_repair(shop: House) -> None:
+    left = shop.unmirrored()
+    left.create_draft("invoices", Content(value=shop.definition("https://b.example/")), shop.who)
+    left.publish("invoices", shop.who)
+    assert any("gitstore repair, which adds it now" in line for line in findings(shop))
+    assert list(repair(shop.writes)) == ["invoices: its rows were behind Git, and follow now"]
+    assert findings(shop) == []
+
+
+def test_a_number_to_start_above_is_taken_from_a_person(shop: House) -> None:
+    """Also with an open draft, and for a workflow of which nothing is left."""
+    shop.save("invoices", "https://draft.example/")
+    assert start_above(shop.writes, "invoices", 6, shop.writes.origin) == 7
+    assert states(shop, "invoices") == {1: "published", 2: "discarded", 7: "draft"}
+    assert start_above(shop.writes, "invoices", 3, shop.writes.origin) == 7, "a mark is not lowered"
+    assert findings(shop) == []
+    assert shop.store.publish("invoices", shop.who).number == 7
+    assert start_above(shop.writes, "gone", 4, shop.writes.origin) == 5
+    assert shop.publish("gone") == 5
+    assert findings(shop) == []
+    for slug, number in (("No Slug", 1), ("a", 0), ("a", 2**31 - 1), ("a", -1)):
+        with pytest.raises(GitstoreError) as refused:
+            start_above(shop.writes, slug, number, shop.writes.origin)
+        assert refused.value.code is Code.MALFORMED
