@@ -62,7 +62,7 @@ def verify(config: Config, project: str | None) -> None:
             for line in _differences(database, projects, one):
                 count += 1
                 click.echo(f"{one.slug}: {line}")
-            _tell_unrecoverable(database, projects, one)
+            _note_unrecoverable(database, projects, one)
     click.echo(f"{_count(count, 'difference')} in {_count(len(wanted), 'project')}", err=True)
     sys.exit(1 if count else 0)
 
@@ -143,7 +143,7 @@ def _confirmed_losses(
 def repair(
     config: Config, project: str | None, new_repository: bool, start_above: tuple[tuple[str, int], ...]
 ) -> None:
-    """Bring back what a repository lost: refs from ledger and rows, and versions from the database.
+    """Restore what a repository lost: refs from ledger and rows, and versions from the database.
 
     Exit status 1 if anything is left.
     """
@@ -224,8 +224,8 @@ def _differences(database: Database, projects: Projects, project: Project) -> It
         yield error.message
 
 
-def _tell_unrecoverable(database: Database, projects: Projects, project: Project) -> None:
-    """Tell which versions are in Git alone: a note, as that is no difference."""
+def _note_unrecoverable(database: Database, projects: Projects, project: Project) -> None:
+    """Print a note for each version that is in Git alone; that is no difference."""
     if projects.missing(project):
         return
     with closing(projects.open(project)) as store:
@@ -234,8 +234,8 @@ def _tell_unrecoverable(database: Database, projects: Projects, project: Project
         click.echo(f"note: {project.slug}: {line}", err=True)
     if lines:
         click.echo(
-            f"note: {project.slug}: {_count(len(lines), 'version')} could not be brought back from the "
-            "database alone; gitstore repair stores what Git has, objects up to 1 MiB each",
+            f"note: {project.slug}: {_count(len(lines), 'version')} could not be restored from the database "
+            "alone; gitstore repair stores what Git has, objects up to 1 MiB each",
             err=True,
         )
 

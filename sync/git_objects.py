@@ -2,8 +2,8 @@
 
 Each publication's commits, trees, blobs and tag are inserted in the transaction of its row, and each ledger
 entry in that of its fact. Drafts are not kept: Git alone has them. An object larger than `LARGEST` is
-recorded without its bytes; of a publication that brings very much, the rest is left out. `gitstore verify`
-names the versions that can't be brought back from here.
+recorded without its bytes; of a very large publication, the rest is left out. `gitstore verify` names the
+versions that can't be restored from here.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from uuid import UUID
 from gitstore import ledger
 from gitstore.disk.quarantine import references
 from gitstore.disk.raw import ShaFile, object_of
-from gitstore.disk.reach import brought
+from gitstore.disk.reach import new_objects
 from gitstore.errors import Code, GitstoreError
 from gitstore.reading import Reading
 from gitstore.versions import workflow_id
@@ -63,7 +63,7 @@ _LEDGER: Final[LiteralString] = """
 
 
 def of_publication(reading: Reading, slug: str, target: str, before: bytes | None) -> Iterator[ShaFile]:
-    """Yield what a version brings: `target` is what its tag holds, `before` the previous version's commit.
+    """Yield the objects that a version adds: `target` is what its tag holds, `before` the previous commit.
 
     What it takes to serve the definition comes first. Ends early, after `MOST_OBJECTS` or `MOST_BYTES`, and
     where an object can't be read: keeping a copy must not stop a publication.
@@ -74,7 +74,7 @@ def of_publication(reading: Reading, slug: str, target: str, before: bytes | Non
         commit, _ = objects.peel(target.encode())
         _, blob, folder = reading.locate(objects.commit(commit), slug)
         first = [target.encode(), commit, objects.commit(commit).tree, folder, blob]
-        more = brought(objects, commit, before, steps=MOST_OBJECTS, size=MOST_BYTES)
+        more = new_objects(objects, commit, before, steps=MOST_OBJECTS, size=MOST_BYTES)
         for oid in chain(first, islice(more, MOST_OBJECTS)):
             found = objects.get(oid)
             left -= found.raw_length()

@@ -234,12 +234,12 @@ class _Change:
             self._batch.add_version(row, version)
         if draft is not None:
             self._batch.add_version(row, draft)
-        self._batch.add_objects(self._brought())
+        self._batch.add_objects(self._new_objects())
         facts = self._facts(row, draft, happened)
         self._batch.add_workflow(row, facts, [self._noted(fact) for fact in facts])
         return facts
 
-    def _brought(self) -> Iterator[ShaFile]:
+    def _new_objects(self) -> Iterator[ShaFile]:
         """The objects that are new with this change, the draft's left out."""
         standing, newest = self._standing, self._news.newest
         top = standing.top_ref if standing else None

@@ -1,8 +1,8 @@
-"""Bringing back what a repository lost, from those who remember.
+"""Restoring what a repository lost.
 
 The ledger knows what each tag held, a row what the ledger held, too, and the database has the objects of
 every publication (sync/git_objects.py). A ref is put back where the witnesses agree and its objects are there
-or can be written back; what they contradict each other on is left for a person. Nothing is deleted: a ledger
+or can be written back; where they contradict each other, a person has to decide. Nothing is deleted: a ledger
 that was put in the place of the one that the database knows is kept as a superseded ref. A version that was
 given up as `lost` is published again as it was. Afterwards the rows catch up.
 """
@@ -46,7 +46,7 @@ _LOST: Final[LiteralString] = """
 
 
 def repair(writes: MirroredWrites, progress: Progress | None = None) -> Iterator[str]:
-    """Bring back every version and ref of a project that can be; yields what was done, a sentence each."""
+    """Restore every version and ref of a project that can be; yield what was done, a sentence each."""
     reading = writes.reading
     with writes.maintenance():
         kept = mend_packed_refs(reading.path, f"{datetime.now(UTC):%Y%m%dT%H%M%S%f}")
@@ -137,7 +137,7 @@ class _Repair:
         if self._ledger is None or self._knows(held, self._ledger):
             return
         try:
-            yield from self._bring_back(name, self._ledger.encode())
+            yield from self._write_back(name, self._ledger.encode())
         except GitstoreError:
             return  # what the database knows can't be read either
         if not self._knows(self._ledger.encode(), self._ledger):
@@ -194,7 +194,7 @@ class _Repair:
         """Put `name` back to `oid`, whose objects are written back first, where Git lacks them."""
         held = self._read(name)
         try:
-            yield from self._bring_back(name, oid.encode())
+            yield from self._write_back(name, oid.encode())
             if held == oid.encode():
                 return
             commit = self._reading.objects.peel(oid.encode())[0]
@@ -212,7 +212,7 @@ class _Repair:
         before = "it was gone" if held is None else f"it held {held.decode() or 'no object id'}"
         yield f"{names.show(name)}: put back to {oid} ({before})"
 
-    def _bring_back(self, name: bytes, tip: bytes) -> Iterator[str]:
+    def _write_back(self, name: bytes, tip: bytes) -> Iterator[str]:
         """Write what Git lacks of `tip` from the database. Raises `objects_missing`."""
         if self._is_whole(tip):
             return
@@ -250,7 +250,7 @@ class _Repair:
             held = self._read(name)
             try:
                 if held is None:
-                    yield from self._bring_back(name, oid.encode())
+                    yield from self._write_back(name, oid.encode())
                     self._reading.snapshot(self._slug, self._reading.objects.peel(oid.encode())[0].decode())
                     recorder = Recorder(self._reading, self._slug, Occasion(Person(by, ""), at, message))
                     if (number, oid) not in recorded:

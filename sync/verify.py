@@ -35,7 +35,7 @@ ACCEPT: Final = (
 )
 RECONCILE: Final = "Run gitstore repair, which adds it now; a running gitstore does so within a day"
 RESTORE: Final = (
-    "Run gitstore repair, which brings back refs, and the objects that the database keeps; get others from a "
+    "Run gitstore repair, which restores refs, and the objects that the database keeps; get others from a "
     "clone or a backup (git fetch), then run gitstore verify again"
 )
 RENEW: Final = "Run gitstore repair, which stores it anew from Git"
@@ -108,7 +108,7 @@ def verify(database: Database, reading: Reading, progress: Progress | None = Non
 
 
 def unrecoverable(database: Database, reading: Reading) -> Iterator[str]:
-    """Yield a line for each version that could not be brought back from the database alone, with the reason.
+    """Yield a line for each version that could not be restored from the database alone, with the reason.
 
     None of them is a difference.
     """

@@ -1,4 +1,4 @@
-"""Which objects a commit brings: its history beyond a known commit, with the trees and files in it."""
+"""Objects that a commit adds: its history beyond a known commit, with the trees and files in it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,9 @@ Entries = dict[bytes, tuple[bytes, bytes]]
 """name -> (mode, hex id), of a tree."""
 
 
-def brought(objects: Objects, tip: bytes, known: bytes | None, *, steps: int, size: int) -> Iterator[bytes]:
+def new_objects(
+    objects: Objects, tip: bytes, known: bytes | None, *, steps: int, size: int
+) -> Iterator[bytes]:
     """Yield the ids of what the commit `tip` needs beyond the commit `known`, newest commits first.
 
     No id comes twice; a few may be reachable from `known`, too. To bound the cost, the walk ends after

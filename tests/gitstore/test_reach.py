@@ -1,4 +1,4 @@
-"""What a commit brings beyond another one: as `git rev-list --objects` lists it, at a bounded cost."""
+"""Objects that a commit adds to another one: as `git rev-list --objects` lists it, at a bounded cost."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 
 from gitstore.disk.objects import Objects
 from gitstore.disk.raw import object_of
-from gitstore.disk.reach import brought
+from gitstore.disk.reach import new_objects
 from tests.gitstore.conftest import Git
 
 FILES = {"workflow.yaml": "one", "docs/a/deep.md": "deep", "docs/b.md": "b"}
@@ -18,7 +18,7 @@ FILES = {"workflow.yaml": "one", "docs/a/deep.md": "deep", "docs/b.md": "b"}
 def found(bare: Path, tip: str, known: str | None, *, steps: int = 1000, size: int = 2**20) -> list[str]:
     objects = Objects(bare / "objects")
     base = known.encode() if known else None
-    oids = [oid.decode() for oid in brought(objects, tip.encode(), base, steps=steps, size=size)]
+    oids = [oid.decode() for oid in new_objects(objects, tip.encode(), base, steps=steps, size=size)]
     objects.close()
     return oids
 

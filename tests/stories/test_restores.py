@@ -1,4 +1,4 @@
-"""What is restored from a backup, or lost: each command says what to do next, and doing it works.
+"""Restores from a backup, and losses: each command prints the next step, and following it works.
 
 In each story v1 to v6 of `a` were published, and a backup was made after v3. Afterwards v1 to v6 are what
 they were, byte for byte under the same ids, or known to be lost; and the next version is v7.
@@ -96,10 +96,10 @@ def restored(tmp_path: Path, backups: Backups) -> Iterator[Callable[[Path | None
         service.stop()
 
 
-def advice(said: str, command: str) -> list[str]:
-    """The arguments of `gitstore <command> ...` in a sentence, as somebody would paste them."""
-    found = re.search(rf"gitstore ({command}\b[^.,;:\n]*)", said)
-    assert found, said
+def advice(output: str, command: str) -> list[str]:
+    """The arguments of `gitstore <command> ...` in a sentence, as a shell would split them."""
+    found = re.search(rf"gitstore ({command}\b[^.,;:\n]*)", output)
+    assert found, output
     return shlex.split(found[1])
 
 
@@ -110,9 +110,9 @@ def gitstore(service: Service, *arguments: str, status: int = 0) -> Result:
     return done
 
 
-def follow(service: Service, said: str, command: str) -> str:
-    """Run what `said` advises; all that it said."""
-    return gitstore(service, *advice(said, command)).output
+def follow(service: Service, output: str, command: str) -> str:
+    """Run the command that `output` advises; return what it printed."""
+    return gitstore(service, *advice(output, command)).output
 
 
 def goes_on_with_v7(service: Service, tmp_path: Path, backups: Backups, *, kept: range = range(1, 7)) -> None:
@@ -142,12 +142,12 @@ def goes_on_with_v7(service: Service, tmp_path: Path, backups: Backups, *, kept:
 def test_an_older_repository_under_a_newer_database(
     tmp_path: Path, backups: Backups, restored: Callable[..., Service]
 ) -> None:
-    """verify says repair; repair brings v4 to v6 back."""
+    """verify advises repair, and repair restores v4 to v6."""
     service = restored(backups.old_repository, backups.new_database)
     found = gitstore(service, "verify", status=1)
-    said = follow(service, found.stdout, "repair")
-    assert "refs/tags/a/v6: put back to" in said
-    assert "still" not in said
+    output = follow(service, found.stdout, "repair")
+    assert "refs/tags/a/v6: put back to" in output
+    assert "still" not in output
     goes_on_with_v7(service, tmp_path, backups)
 
 
@@ -187,16 +187,16 @@ def test_a_repository_that_is_gone(
 ) -> None:
     service = restored(None, backups.new_database)
     found = gitstore(service, "verify", status=1)
-    said = follow(service, found.stdout, "repair")
-    assert "made an empty repository" in said
-    assert "refs/tags/a/v1: put back to" in said
+    output = follow(service, found.stdout, "repair")
+    assert "made an empty repository" in output
+    assert "refs/tags/a/v1: put back to" in output
     goes_on_with_v7(service, tmp_path, backups)
 
 
 def test_a_database_that_is_gone(
     tmp_path: Path, backups: Backups, restored: Callable[..., Service], make_database: MakeDatabase
 ) -> None:
-    """The start says which repository is there, and how its rows are made again."""
+    """The start names the repository that is there, and the command that makes its rows again."""
     service = restored(backups.new_repository, make_database()).start()
     assert service.process is not None
     assert service.process.stdout is not None
@@ -209,13 +209,13 @@ def test_a_database_that_is_gone(
 def test_both_restored_to_an_older_state(
     tmp_path: Path, backups: Backups, restored: Callable[..., Service]
 ) -> None:
-    """Nobody can know of v4 to v6: repair says so, and takes a number to start above."""
+    """v4 to v6 are unknown: repair points that out, and takes a number to start above."""
     service = restored(backups.old_repository, backups.old_database)
     gitstore(service, "verify")
-    said = gitstore(service, "repair").stderr
-    assert "clones or upstreams" in said
+    output = gitstore(service, "repair").stderr
+    assert "clones or upstreams" in output
     command = [
-        {"PROJECT": "default", "WORKFLOW": "a", "NUMBER": "6"}.get(w, w) for w in advice(said, "repair")
+        {"PROJECT": "default", "WORKFLOW": "a", "NUMBER": "6"}.get(w, w) for w in advice(output, "repair")
     ]
     assert "the next version of a is v7" in gitstore(service, *command).stdout
     goes_on_with_v7(service, tmp_path, backups, kept=range(1, 4))

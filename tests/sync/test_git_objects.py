@@ -73,7 +73,7 @@ def findings(house: House) -> list[str]:
     return [str(finding) for finding in verify.verify(house.database, house.unmirrored())]
 
 
-def test_each_publication_brings_all_that_it_needs(shop: House) -> None:
+def test_each_publication_stores_all_that_it_needs(shop: House) -> None:
     assert set(kept(shop)) >= by_git(shop, *all_tips(shop))
     assert ledger.EMPTY_TREE.id.decode() in kept(shop)
     assert list(verify.unrecoverable(shop.database, shop.store)) == []

@@ -15,7 +15,7 @@ VERSIONS = f"{WORKFLOW}/versions"
 
 @pytest.fixture
 def lost(house: House, owner: Client) -> Client:
-    """v1 and v2 of order-sync are lost with the repository; the rows say so."""
+    """v1 and v2 of order-sync are lost with the repository; their rows are marked."""
     raw = {"data": yaml(), "type": "application/yaml"}
     owner.create()
     assert owner.put(f"{VERSIONS}/draft", match="*", **raw).status_code == 200
@@ -34,7 +34,7 @@ def lost(house: House, owner: Client) -> Client:
     return owner
 
 
-def forget(house: House) -> None:
+def drop_objects(house: House) -> None:
     with house.database.as_owner() as tx:
         tx.run("select set_config('gitstore.upkeep', 'on', true)")
         tx.run("delete from gitstore.git_objects")
@@ -67,7 +67,7 @@ def test_a_lost_version_that_is_kept_nowhere_is_gone_with_the_facts(
     house: House, lost: Client, path: str
 ) -> None:
     listed = {one["version_number"]: one for one in lost.get(VERSIONS).json["versions"]}
-    forget(house)
+    drop_objects(house)
     for accept in ("application/yaml", "application/json"):
         found = problem(lost.get(f"{VERSIONS}{path}", headers={"Accept": accept}), 410, "version_lost")
         known = listed[found["version_number"]]
@@ -76,7 +76,7 @@ def test_a_lost_version_that_is_kept_nowhere_is_gone_with_the_facts(
 
 
 def test_the_text_difference_to_what_is_kept_nowhere_is_gone_too(house: House, lost: Client) -> None:
-    forget(house)
+    drop_objects(house)
     text = lost.get(f"{WORKFLOW}/diff?from=1&to=2", headers={"Accept": "text/x-diff"})
     problem(text, 410, "version_lost")
 
@@ -88,7 +88,7 @@ def test_another_tenant_reads_no_object(house: House, lost: Client) -> None:
 
 
 def test_nothing_is_done_with_a_lost_version(lost: Client) -> None:
-    """It can't run, and no draft is made of it, until an operator brings it back."""
+    """It can't run, and no draft is made of it, until an operator restores it."""
     problem(lost.put(f"{WORKFLOW}/current", json={"version": 1}), 404, "workflow_not_found")
     problem(lost.post(f"{VERSIONS}/1/revert"), 404, "workflow_not_found")
     again = lost.post("/workflows", json={"slug": "order-sync", "definition": definition()})
