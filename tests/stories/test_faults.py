@@ -240,7 +240,7 @@ def small_disk(tmp_path: Path, cluster: Path) -> Iterator[Service]:
 @pytest.fixture
 def small_database(tmp_path: Path, cluster: Path) -> Iterator[Service]:
     """Its Postgres is on it."""
-    service = Service(tmp_path / "data", cluster=cluster)
+    service = Service(tmp_path / "data", {"GITSTORE_RECONCILE_SECONDS": "1"}, cluster)
     yield from on_small_disk(service.data / "postgres", "200m", service.start)
 
 
