@@ -7,7 +7,7 @@ check:  ## linters and types
 	uv run mypy
 
 fast:  ## the tests of the core and of the documents
-	uv run pytest tests/gitstore tests/test_house.py tests/test_readme.py
+	uv run pytest tests/gitstore tests/test_house.py tests/test_documents.py
 
 test: check  ## the whole suite
 	uv run pytest

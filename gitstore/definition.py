@@ -1,6 +1,6 @@
 """Workflow definitions: bytes -> value and problems, the digest of what a value means, and value -> bytes.
 
-The format and its rules are DEFINITION.md's. Bytes are kept as they came: all that is made of them is a view.
+docs/definition.md describes the format and its rules. Bytes are kept as they are; values are views of them.
 """
 
 from __future__ import annotations

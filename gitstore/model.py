@@ -104,7 +104,7 @@ class Problems(tuple[Problem, ...]):
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """DESIGN section 4: what a definition and a push may cost. Sizes are bytes.
+    """Limits on a definition and on a push (docs/operations.md). Sizes are bytes.
 
     `memory` is the address space of the child that unpacks, `cpu` the seconds of CPU time of one request.
     """

@@ -22,6 +22,7 @@ from gitstore.disk.packs import too_large
 from gitstore.errors import Code, GitstoreError
 from gitstore.format.quoting import clip
 from gitstore.model import Permission
+from gitstore.names import VersionRef
 from gitstore.policy import Effect
 from gitstore.receive import Receipt, Receiver
 from gitstore.recording import Occasion
@@ -144,6 +145,8 @@ def _record(principal: Principal, receipt: Receipt, *, duration_ms: float) -> No
     for verdict in receipt.verdicts:
         if verdict.refusal is None and verdict.effect is Effect.PUBLISH:
             metrics.published(door="git")
+        elif verdict.refusal is not None and isinstance(verdict.target, VersionRef):
+            metrics.published(door="git", outcome=verdict.refusal.code.value)
 
 
 def _served(store: Store, protocol: str, wants: IO[bytes]) -> Iterator[bytes]:

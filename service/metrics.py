@@ -53,7 +53,7 @@ class Metrics:
         self._registry = registry = CollectorRegistry()
         self._requests = Histogram(
             "gitstore_request_duration_seconds",
-            "Time from the request to the last byte of its answer.",
+            "Time from a request to the last byte of its answer.",
             ("area",),
             buckets=_BUCKETS,
             registry=registry,
@@ -72,13 +72,13 @@ class Metrics:
         )
         self._publishes = Counter(
             "gitstore_publishes_total",
-            "Versions published, or not, by door (http, push) and outcome (published, or a refusal's code).",
+            "Attempts to publish, by door (git, http, page) and outcome (published, or an error code).",
             ("door", "outcome"),
             registry=registry,
         )
         self._pushes = Counter(
             "gitstore_pushes_total",
-            "Pushes by outcome: ok, refused (at least one ref), failed.",
+            "Pushes by outcome: ok, or refused (at least one ref).",
             ("outcome",),
             registry=registry,
         )
@@ -91,7 +91,7 @@ class Metrics:
         )
         self._syncs = Counter(
             "gitstore_source_syncs_total",
-            "Syncs of sources by outcome: ok, or the code of what went wrong.",
+            "Synchronizations of sources, by outcome: ok, or an error code.",
             ("outcome",),
             registry=registry,
         )
@@ -145,7 +145,7 @@ class Metrics:
         gauges = [
             _gauge(
                 "gitstore_mirror_lag_seconds",
-                "Age of the oldest write that Git has and Postgres may lack; 0 where there is none.",
+                "Age of the oldest write that Postgres has not mirrored yet; 0 if there is none.",
                 mirror_lag_seconds,
             ),
             *_behind(background),
@@ -173,12 +173,12 @@ def forget_process(folder: Path | None, pid: int) -> None:
 def _behind(now: Background) -> Iterator[Metric | None]:
     yield _gauge(
         "gitstore_delivery_lag_seconds",
-        "How long the oldest delivery that is not sent yet has been due; 0 where there is none.",
+        "Time for which the oldest unsent delivery has been due; 0 if there is none.",
         now.deliveries,
     )
     yield _gauge(
         "gitstore_source_lag_seconds",
-        "How long the oldest source that is not being synced has been due; 0 where there is none.",
+        "Time for which the oldest waiting source has been due; 0 if there is none.",
         now.sources,
     )
     if now.beats is not None:
@@ -193,7 +193,7 @@ def _behind(now: Background) -> Iterator[Metric | None]:
     if now.replaced is not None:
         replaced = CounterMetricFamily(
             "gitstore_worker_replacements",
-            "Background workers that were replaced, by reason: ended by themselves, or stalled.",
+            "Replacements of the background worker, by reason: ended, or stalled.",
             labels=["reason"],
         )
         for reason, count in now.replaced.items():
@@ -205,14 +205,16 @@ def _standing(now: Figures) -> Iterator[Metric | None]:
     yield _by_state("gitstore_sources", "Sources, by state.", now.sources)
     yield _gauge(
         "gitstore_source_success_age_seconds",
-        "Time since the last sync that succeeded, of the source that waits longest for one (not paused).",
+        "Age of the oldest last successful synchronization among the sources that are not paused.",
         now.since_success,
     )
-    yield _gauge("gitstore_divergences_open", "Divergences that nobody has resolved.", now.divergences)
+    yield _gauge("gitstore_divergences_open", "Unresolved divergences.", now.divergences)
     yield _by_state(
         "gitstore_subscriptions", "Subscriptions, by state; failing ones are active.", now.subscriptions
     )
-    yield _gauge("gitstore_deliveries_pending", "Deliveries that have not ended, held ones too.", now.pending)
+    yield _gauge(
+        "gitstore_deliveries_pending", "Deliveries that have not ended, including held ones.", now.pending
+    )
 
 
 def _gauge(name: str, meaning: str, value: float | None) -> Metric | None:

@@ -1,6 +1,6 @@
 """The table of settings: what each is called, what it means, and how its text becomes a value.
 
-`service/config.py` reads them; the README's table is made from this one.
+`service/config.py` reads them; a test compares the table in docs/operations.md with this one.
 """
 
 from __future__ import annotations

@@ -72,7 +72,7 @@ class Runner:
 
 
 def find_binaries() -> Path:
-    """The folder of the package's Postgres. Its Python layer is never imported: see FACTS.
+    """The folder of the package's Postgres. Its Python layer is never imported (docs/decisions).
 
     Raises CONFIG when the package isn't installed.
     """

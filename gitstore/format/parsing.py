@@ -1,6 +1,6 @@
 """The border of definitions and JSON bodies: hostile bytes in, a value under limits out.
 
-DEFINITION.md, "Parsing is a border", says what is refused. Nothing in here recurses before depth is known.
+docs/definition.md, "Parsing", lists what is refused. Nothing here recurses before the depth is known.
 """
 
 from __future__ import annotations

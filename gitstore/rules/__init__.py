@@ -1,1 +1,1 @@
-"""DEFINITION's rules: what a workflow's graph must be, and what of it has meaning."""
+"""The rules on a workflow's graph, and which parts of a definition have meaning."""

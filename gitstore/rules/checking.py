@@ -1,4 +1,4 @@
-"""The rules of DEFINITION.md: what blocks publishing a workflow, and what is worth a warning.
+"""The rules of docs/definition.md: errors, which block publishing, and warnings.
 
 `check` takes any mapping that parses, whatever is in it. A rule's code stands where it is reported; the
 message says what is wrong without saying where, since `Problem.pointer` and `Problem.node` do. The rules

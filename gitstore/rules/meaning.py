@@ -1,7 +1,7 @@
 """Which parts of a definition mean something: not the layout, and not what the editor leaves behind.
 
-DEFINITION.md, "Editor leftovers" and "Layout", names the keys. Nothing here assumes a valid definition: what
-doesn't have the shape of nodes and edges is kept as it is.
+docs/definition.md, "Editor leftovers and layout", lists the keys. Nothing here assumes a valid definition:
+whatever does not have the shape of nodes and edges is kept unchanged.
 """
 
 from __future__ import annotations

@@ -90,7 +90,7 @@ DIFFERENT = {
     "Y2GN": "a colon in an anchor",
 }
 
-# Tags that are not the core schema's are refused (DEFINITION.md).
+# Tags that are not the core schema's are refused (docs/definition.md).
 FOREIGN_TAGS = frozenset(
     ["2XXW", "565N", "6CK3", "7FWL", "C4HZ", "CC74", "CUP7", "J7PZ", "M5C3", "P76L", "UGM3", "Z67P", "Z9M4"]
 )

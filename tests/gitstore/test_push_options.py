@@ -11,13 +11,11 @@ from dulwich.protocol import pkt_line
 
 from gitstore.errors import Code, GitstoreError
 from gitstore.push_head import ZERO
-from gitstore.push_options import OPTIONS, PushOptions, read_options
+from gitstore.push_options import PushOptions, read_options
 from gitstore.store import Store
 from tests.gitstore.test_receive import DRAFT, VALID, Author, author, files, request, send, store
 
 __all__ = ["author", "store"]  # fixtures
-
-README = (Path(__file__).parents[2] / "README.md").read_text()
 
 
 def read(*options: bytes) -> PushOptions:
@@ -95,9 +93,3 @@ def test_a_push_with_options_and_a_pack_and_one_without(store: Store, author: Au
     (kept,) = store.discarded("a")
     fetch = f"git fetch origin {kept.ref.decode()} && git push origin FETCH_HEAD:refs/heads/drafts/a"
     assert fetch in said
-
-
-def test_the_readme_lists_every_option() -> None:
-    """With its value and its meaning, word for word."""
-    for option in OPTIONS:
-        assert f"| `{option.name}={option.expected}` | {option.meaning} |" in README

@@ -1,4 +1,4 @@
-"""Every rule of DEFINITION.md, broken and kept."""
+"""Every rule of docs/definition.md, broken and kept."""
 
 from __future__ import annotations
 
@@ -147,7 +147,7 @@ def test_a_broken_rule_is_told(code: str, value: dict[str, Any], pointer: str) -
 
 
 def test_every_rule_is_broken_by_some_example() -> None:
-    """The table above has every code of DEFINITION.md."""
+    """The table above has every code of the rules."""
     assert {code for code, _, _ in BROKEN} == {
         *(
             "nodes_not_a_list",

@@ -42,7 +42,7 @@ def test_one_process_counts_for_itself() -> None:
     metrics, other = Metrics(), Metrics()
     metrics.request(endpoint="workflows.list", method="GET", status=200, seconds=0.003)
     metrics.request(endpoint=None, method="BREW", status=404, seconds=0.5)
-    metrics.published(door="push")
+    metrics.published(door="git")
     metrics.published(door="http", outcome="base_moved")
     metrics.pushed("ok")
     told = figures(metrics.exposition())
@@ -52,7 +52,7 @@ def test_one_process_counts_for_itself() -> None:
     assert told[f'{prefix}_bucket{{area="workflows",le="0.01"}}'] == 1
     assert told['gitstore_requests_total{area="workflows",method="GET",status="2xx"}'] == 1
     assert told['gitstore_requests_total{area="none",method="other",status="4xx"}'] == 1
-    assert told['gitstore_publishes_total{door="push",outcome="published"}'] == 1
+    assert told['gitstore_publishes_total{door="git",outcome="published"}'] == 1
     assert told['gitstore_publishes_total{door="http",outcome="base_moved"}'] == 1
     assert told['gitstore_pushes_total{outcome="ok"}'] == 1
     assert not any(value for name, value in figures(other.exposition()).items() if "_created" not in name)

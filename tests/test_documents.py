@@ -1,0 +1,139 @@
+"""The documents agree with the code and with each other."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from gitstore.push_options import OPTIONS
+from service.settings import SETTINGS
+from sync.events import EventType
+
+ROOT = Path(__file__).parent.parent
+DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
+PACKAGES = ("gitstore", "sync", "webhooks", "service")
+SOURCES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
+LOGGING = {"action", "tell", "_tell", "acting", "_go_on"}
+"""The calls that name a log event: as their first argument, or their second."""
+
+
+def text(name: str) -> str:
+    return (ROOT / name).read_text()
+
+
+def settings_table() -> str:
+    rows = ["| variable | default | meaning |", "|---|---|---|"]
+    for setting in SETTINGS:
+        default = f"`{setting.default}`" if setting.default else ""
+        rows.append(f"| `{setting.name}` | {default} | {setting.meaning} |")
+    return "\n".join(rows)
+
+
+def column(document: str, heading: str) -> set[str]:
+    """The names in the first column of the table below a header row."""
+    table = text(document).partition(heading)[2].partition("\n\n")[0]
+    return {name for row in table.splitlines()[2:] for name in re.findall(r"`([^`]+)`", row.split("|")[1])}
+
+
+def log_events() -> Iterator[str]:
+    """Every constant that a call which logs passes as the event."""
+    for path in SOURCES:
+        for call in ast.walk(ast.parse(path.read_text())):
+            if isinstance(call, ast.Call):
+                function = call.func
+                name = function.attr if isinstance(function, ast.Attribute) else getattr(function, "id", "")
+                if name in LOGGING:
+                    for argument in call.args[: 2 if name == "_go_on" else 1]:
+                        yield from constants(argument)
+
+
+def constants(argument: ast.expr) -> Iterator[str]:
+    match argument:
+        case ast.Constant(value=str(event)):
+            yield event
+        case ast.IfExp(body=body, orelse=orelse):
+            yield from constants(body)
+            yield from constants(orelse)
+
+
+def test_the_readme_has_the_two_commands() -> None:
+    """As one line each, so that a newcomer can paste them."""
+    assert "\n    pip install uv && uv run gitstore serve\n" in text("README.md")
+    assert "\n    pip install uv && uv run pytest\n" in text("README.md")
+
+
+def test_the_readme_is_short() -> None:
+    """Reference material belongs in docs/."""
+    assert len(text("README.md").splitlines()) <= 170
+
+
+def test_every_setting_has_its_row() -> None:
+    """docs/operations.md has the default and the meaning of each setting, as the code has them."""
+    assert settings_table() in text("docs/operations.md")
+
+
+def test_every_push_option_has_its_row() -> None:
+    """docs/git.md lists the push options that the code knows."""
+    for option in OPTIONS:
+        assert f"| `{option.name}={option.expected}` | {option.meaning} |" in text("docs/git.md")
+
+
+def test_every_endpoint_has_its_row() -> None:
+    """docs/api.md lists each path and method of the OpenAPI document, and no others."""
+    done = subprocess.run(
+        [sys.executable, "-m", "service.cli", "openapi"], capture_output=True, check=True, text=True
+    )
+    described = {
+        (method.upper(), re.sub(r"\{[^}]+\}", "{}", path))
+        for path, operations in json.loads(done.stdout)["paths"].items()
+        for method in operations
+    }
+    listed = set()
+    for row in re.findall(r"^\| (`(?:GET|POST|PUT|PATCH|DELETE).*?) \|", text("docs/api.md"), re.MULTILINE):
+        path = ""
+        for method, given in re.findall(r"`(GET|POST|PUT|PATCH|DELETE) ?(\S*?)`", row):
+            path = given or path
+            listed.add((method, re.sub(r"\{[^}]+\}", "{}", path)))
+    assert listed == described
+
+
+def test_every_event_has_its_row() -> None:
+    """docs/api.md lists the events that subscriptions receive."""
+    assert {kind.value for kind in EventType} <= column("docs/api.md", "| event | sent when |")
+
+
+def test_every_log_event_has_its_row() -> None:
+    """docs/operations.md lists the log events of the code, and no others but the request's own line."""
+    listed = column("docs/operations.md", "| event | meaning |")
+    logged = set(log_events())
+    assert len(logged) > 50
+    assert sorted(logged - listed) == []
+    source = "".join(path.read_text() for path in SOURCES)
+    assert not [event for event in listed if f'"{event}"' not in source]
+
+
+def test_every_metric_has_its_row() -> None:
+    """docs/operations.md lists the series of service/metrics.py."""
+    named = set(re.findall(r'"(gitstore_[a-z_]+)"', text("service/metrics.py")))
+    listed = column("docs/operations.md", "| series | labels | meaning |")
+    assert len(named) > 15
+    assert listed == {name + "_total" if name.endswith("replacements") else name for name in named}
+
+
+def test_every_link_resolves() -> None:
+    """Relative links between documents lead to files of the repository."""
+    for path in DOCUMENTS:
+        for target in re.findall(r"\]\((?!https?://)([\w./-]+)[)#]", path.read_text()):
+            assert (path.parent / target).exists(), f"{path.name} links to {target}"
+
+
+def test_every_document_named_in_code_exists() -> None:
+    """Docstrings, comments and messages cite no document that is not in the repository."""
+    for path in SOURCES:
+        for name in re.findall(r"\bdocs/[\w/-]+\.md\b|\b[A-Z]{4,}\.md\b", path.read_text()):
+            assert (ROOT / name).exists(), f"{path}: {name}"
