@@ -53,7 +53,7 @@ def create_app(config: Config, *, database: Database | None = None, metrics: Met
         database,
         projects,
         figures,
-        Scraper(figures, projects, database),
+        Scraper(figures, projects, database, config.metrics_folder),
         shares,
         Egress(config.egress_allow),
         cache(partial(secret_key.sealer, config, database)),

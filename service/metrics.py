@@ -49,7 +49,7 @@ class Metrics:
     """What one application counts. `folder` is where several processes count together (None: alone)."""
 
     def __init__(self, folder: Path | None = None) -> None:
-        self.folder = folder
+        self._folder = folder
         self._registry = registry = CollectorRegistry()
         self._requests = Histogram(
             "gitstore_request_duration_seconds",
@@ -139,9 +139,9 @@ class Metrics:
         they grow just when nobody is there to update them; what is None is not told.
         """
         counted = self._registry
-        if self.folder is not None:
+        if self._folder is not None:
             counted = CollectorRegistry()
-            MultiProcessCollector(counted, path=str(self.folder))  # type: ignore[no-untyped-call]
+            MultiProcessCollector(counted, path=str(self._folder))  # type: ignore[no-untyped-call]
         gauges = [
             _gauge(
                 "gitstore_mirror_lag_seconds",

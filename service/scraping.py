@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from socketserver import ThreadingMixIn
 from typing import TYPE_CHECKING, Any, Final
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
@@ -75,11 +76,14 @@ class Scraper:
         metrics: Metrics,
         projects: Projects,
         database: Database,
+        folder: Path | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        """`folder` holds the heartbeats of the worker, if one is watched here."""
         self._metrics = metrics
         self._projects = projects
         self._database = database
+        self._folder = folder
         self._clock = clock
         self._lock = threading.Lock()
         self._gauges: dict[str, Any] = {}
@@ -105,7 +109,7 @@ class Scraper:
 
     def _background(self) -> tuple[Background, Figures | None]:
         """What Postgres knows is None where it is unavailable: the other metrics are served all the same."""
-        beats, replaced = heartbeats.read(self._metrics.folder) or (None, None)
+        beats, replaced = heartbeats.read(self._folder) or (None, None)
         try:
             with self._database.as_mirror() as tx:
                 return Background(deliveries.lag(tx), due.lag(tx), beats, replaced), figures(tx)

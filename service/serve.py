@@ -161,7 +161,8 @@ def _serve_metrics(config: Config, listener: socket.socket, stack: ExitStack) ->
 
     database = Database(config.database_url or "", max_connections=1, application="gitstore metrics")
     stack.callback(database.close)
-    scraper = scraping.Scraper(Metrics(config.metrics_folder), Projects(config), database)
+    folder = config.metrics_folder
+    scraper = scraping.Scraper(Metrics(folder), Projects(config), database, folder)
     stack.enter_context(scraping.serving(listener, config, scraper))
     logs.action("metrics", url=f"http://{config.metrics_bind}/metrics")
 

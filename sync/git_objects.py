@@ -1,9 +1,9 @@
 """Raw Git objects in Postgres: enough to write every publication back to a repository that lost it.
 
 Each publication's commits, trees, blobs and tag are inserted in the transaction of its row, and each ledger
-entry in that of its fact. Drafts are not kept: Git alone has them. An object larger than `LARGEST` is
-recorded without its bytes; of a very large publication, the rest is left out. `gitstore verify` names the
-versions that can't be restored from here.
+entry in that of its fact. Drafts are not kept: Git alone has them. Files larger than `LARGEST` are skipped
+without being read, and a very large publication is kept in part. `gitstore verify` names the versions that
+can't be restored from here.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import Final, LiteralString
 from uuid import UUID
 
 from gitstore import ledger
+from gitstore.disk.children import larger
 from gitstore.disk.quarantine import references
 from gitstore.disk.raw import ShaFile, object_of
 from gitstore.disk.reach import new_objects
@@ -28,6 +29,7 @@ from sync.db import Transaction
 LARGEST: Final = 2**20  # bytes of one object
 MOST_OBJECTS: Final = 20_000  # of one publication
 MOST_BYTES: Final = 64 * 2**20  # of one publication
+_SURELY_SMALL: Final = 64 * 2**10  # bytes of a loose object on disk, below which its size is not asked for
 _BATCH: Final = 4 * 2**20  # bytes that one statement inserts
 _MOST_ROWS: Final = 2_000  # that one statement inserts
 
@@ -75,14 +77,24 @@ def of_publication(reading: Reading, slug: str, target: str, before: bytes | Non
         _, blob, folder = reading.locate(objects.commit(commit), slug)
         first = [target.encode(), commit, objects.commit(commit).tree, folder, blob]
         more = new_objects(objects, commit, before, steps=MOST_OBJECTS, size=MOST_BYTES)
-        for oid in chain(first, islice(more, MOST_OBJECTS)):
-            found = objects.get(oid)
-            left -= found.raw_length()
-            yield found
+        found = [(oid, is_file) for oid, is_file in islice(more, MOST_OBJECTS) if oid not in first]
+        large = larger(reading.path, list(_unsure(reading, found)), LARGEST)
+        for oid in chain(first, (oid for oid, _ in found if oid not in large)):
+            item = objects.get(oid)
+            left -= item.raw_length()
+            yield item
             if left < 0:
                 return
     except GitstoreError:
         return
+
+
+def _unsure(reading: Reading, found: Iterable[tuple[bytes, bool]]) -> Iterator[bytes]:
+    """Yield the files that may be large: those in packs, and loose ones that take some space on disk."""
+    for oid, is_file in found:
+        size = reading.objects.loose_size(oid) if is_file else 0
+        if size is None or size > _SURELY_SMALL:
+            yield oid
 
 
 def of_ledger(reading: Reading, tip: str | None, known: str | None) -> Iterator[ShaFile]:

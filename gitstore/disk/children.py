@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import resource
 import shutil
-from collections.abc import Mapping
+import subprocess
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Final
@@ -53,6 +54,21 @@ def command(repository: Path, *arguments: str, config: Mapping[str, str] | None 
     """The argument list for `git <arguments>` in the bare `repository`."""
     settings = [part for key, value in (config or {}).items() for part in ("-c", f"{key}={value}")]
     return [git(), "--git-dir", os.fspath(repository), *settings, *arguments]
+
+
+def larger(repository: Path, oids: Sequence[bytes], size: int) -> set[bytes]:
+    """Return those of the objects `oids` whose content has more than `size` bytes, without reading them."""
+    if not oids:
+        return set()
+    child = subprocess.run(
+        command(repository, "cat-file", "--batch-check=%(objectname) %(objectsize)"),
+        input=b"".join(oid + b"\n" for oid in oids),
+        env=environment(),
+        capture_output=True,
+        check=False,
+    )
+    lines = (line.split() for line in child.stdout.splitlines())
+    return {oid for oid, length in lines if length.isdigit() and int(length) > size}
 
 
 def limit_memory(pid: int, size: int) -> None:

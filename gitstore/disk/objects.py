@@ -152,6 +152,13 @@ class Objects:
         name = oid.decode()
         return (f"{folder}/{name[:2]}/{name[2:]}" for folder in self._folders)
 
+    def loose_size(self, oid: bytes) -> int | None:
+        """Return the size on disk (bytes, compressed) of a loose object, or None where it is in a pack."""
+        for path in self._paths(oid):
+            with suppress(FileNotFoundError):
+                return Path(path).stat().st_size
+        return None
+
     def commit(self, oid: bytes) -> Commit:
         return self._typed(oid, Commit)
 

@@ -17,15 +17,16 @@ Entries = dict[bytes, tuple[bytes, bytes]]
 
 def new_objects(
     objects: Objects, tip: bytes, known: bytes | None, *, steps: int, size: int
-) -> Iterator[bytes]:
-    """Yield the ids of what the commit `tip` needs beyond the commit `known`, newest commits first.
+) -> Iterator[tuple[bytes, bool]]:
+    """Yield what the commit `tip` needs beyond the commit `known`, newest commits first.
 
-    No id comes twice; a few may be reachable from `known`, too. To bound the cost, the walk ends after
-    `steps` commits, and once trees of `size` bytes were read: then ids are missing.
+    Each item is an id, and whether it is of a file. No id comes twice; a few may be reachable from `known`,
+    too. To bound the cost, the walk ends after `steps` commits, and once trees of `size` bytes were read:
+    then ids are missing.
     """
     trees = _Trees(objects, size)
     for oid in objects.commits_beyond(tip, known, steps):
-        yield oid
+        yield oid, False
         commit = objects.commit(oid)
         before = [objects.commit(parent).tree for parent in commit.parents[:_PARENTS]]
         yield from trees.new(commit.tree, before)
@@ -42,7 +43,7 @@ class _Trees:
         self._done: set[bytes] = set()
         self._last: dict[bytes, Entries] = {}
 
-    def new(self, tree: bytes, before: list[bytes]) -> Iterator[bytes]:
+    def new(self, tree: bytes, before: list[bytes]) -> Iterator[tuple[bytes, bool]]:
         """Yield `tree` and what is in it, but for what a tree of `before` has at the same path."""
         waiting = [(tree, before)]
         while waiting and self.left >= 0:
@@ -50,7 +51,7 @@ class _Trees:
             if folder in old or folder in self._done:
                 continue
             self._done.add(folder)
-            yield folder
+            yield folder, False
             others = [self._entries(other) for other in old]
             for name, (mode, oid) in self._entries(folder).items():
                 held = [entries[name] for entries in others if name in entries]
@@ -60,7 +61,7 @@ class _Trees:
                     waiting.append((oid, [other for kind, other in held if kind == _FOLDER]))
                 elif oid not in self._done:
                     self._done.add(oid)
-                    yield oid
+                    yield oid, True
 
     def _entries(self, tree: bytes) -> Entries:
         if tree not in self._last:

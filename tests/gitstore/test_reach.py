@@ -18,7 +18,7 @@ FILES = {"workflow.yaml": "one", "docs/a/deep.md": "deep", "docs/b.md": "b"}
 def found(bare: Path, tip: str, known: str | None, *, steps: int = 1000, size: int = 2**20) -> list[str]:
     objects = Objects(bare / "objects")
     base = known.encode() if known else None
-    oids = [oid.decode() for oid in new_objects(objects, tip.encode(), base, steps=steps, size=size)]
+    oids = [oid.decode() for oid, _ in new_objects(objects, tip.encode(), base, steps=steps, size=size)]
     objects.close()
     return oids
 

@@ -59,7 +59,9 @@ class LargePush:
         return commits
 
     def request(self, *, atomic: bool = False, backwards: bool = False) -> bytes:
-        capabilities = CAPABILITIES if atomic else CAPABILITIES.replace(b" atomic", b"")
+        capabilities = CAPABILITIES.replace(b" push-options", b"")
+        if not atomic:
+            capabilities = capabilities.replace(b" atomic", b"")
         lines = [b" ".join((old, new, ref)) for ref, (old, new) in self.refs.items()]
         if backwards:
             lines.reverse()

@@ -12,6 +12,7 @@ import pytest
 
 from service.app import create_app
 from service.heartbeats import STALL_SECONDS, Heartbeats
+from service.scraping import Scraper
 from tests.service.api.conftest import Client, House
 from tests.service.api.test_sources import added
 from webhooks.addresses import Allowed
@@ -30,7 +31,9 @@ def house(house: House, tmp_path: Path) -> House:
     allowed = Allowed.parse("git.example:8000,127.0.0.1:1")
     config = replace(house.config, metrics_folder=tmp_path, egress_allow=allowed)
     made = create_app(replace(config, metrics_folder=None), database=house.database)
-    made.extensions["gitstore"] = replace(made.extensions["gitstore"], config=config)
+    services = made.extensions["gitstore"]
+    scraper = Scraper(services.metrics, services.projects, house.database, tmp_path)
+    made.extensions["gitstore"] = replace(services, config=config, scraper=scraper)
     return replace(house, app=made, config=config)
 
 
