@@ -7,7 +7,7 @@ The protocol is git-receive-pack's (gitprotocol-pack(5), gitprotocol-http(5)); d
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from io import BytesIO
@@ -178,7 +178,7 @@ class Receiver:
             self._prepare(verdicts, facts)
         # A workflow in the hands of another writer may look like a contradiction for a moment.
         unsure = {v.command for v in verdicts if v.refusal is not None and v.refusal.code is Code.INTEGRITY}
-        wanted = unsure | {v.command for v in verdicts if _is_written(v)}
+        wanted = unsure | {v.command for v in verdicts if recording.is_written(v)}
         parts = divide(v.command for v in verdicts if v.refusal is None or v.command in unsure)
         parts = [part for part in parts if not wanted.isdisjoint(part.commands)]
         final = {verdict.command.ref: verdict for verdict in verdicts}
@@ -190,8 +190,9 @@ class Receiver:
 
     def _prepare(self, verdicts: Sequence[Verdict], facts: PushFacts) -> None:
         """Write the ledger entries that `verdicts` come to, if nothing changes until the locks are held."""
-        for group in _by_workflow(verdicts):
-            recording.record(facts.reading, group, self._occasion, self._prepared)
+        for group in recording.by_workflow(verdicts):
+            with suppress(GitstoreError):  # which is met again, and reported, under the lock
+                recording.record(facts.reading, group, self._occasion, self._prepared)
         self._prepared.write(self._store.objects)
 
     def _write_slices(
@@ -283,7 +284,7 @@ class Receiver:
                 self._store.recall(verdict.target.slug, verdict.commit, verdict.definition)
         recorders = [
             recording.record(self._store, group, self._occasion, self._prepared)
-            for group in _by_workflow(accepted)
+            for group in recording.by_workflow(accepted)
         ]
         failed = self._write_refs(recorders, atomic=atomic)
         kept: dict[bytes, bytes] = {}
@@ -322,19 +323,6 @@ class Receiver:
 
 def _is_pending(verdict: Verdict) -> bool:
     return verdict.refusal is None and verdict.effect is not Effect.NOTHING
-
-
-def _is_written(verdict: Verdict) -> bool:
-    return verdict.refusal is None and verdict.effect in (Effect.SAVE, Effect.PUBLISH)
-
-
-def _by_workflow(verdicts: Iterable[Verdict]) -> list[list[Verdict]]:
-    """What was accepted for each workflow, of those that something is written to."""
-    groups: dict[str, list[Verdict]] = {}
-    for verdict in verdicts:
-        if verdict.refusal is None and verdict.target is not None:
-            groups.setdefault(verdict.target.slug, []).append(verdict)
-    return [group for group in groups.values() if any(map(_is_written, group))]
 
 
 def _answer(request: Request, unpack: bytes, verdicts: Sequence[Verdict], lines: Sequence[str]) -> bytes:

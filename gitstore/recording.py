@@ -1,4 +1,4 @@
-"""Carrying out what policy accepted: the ledger entries, then the refs, in one compare-and-swap a workflow.
+"""Carrying out what policy accepted: the ledger entries, then the refs, in one compare-and-swap.
 
 The order on disk is objects, ledger, tags, draft: killed between two of them, what is there is what
 happened, and the same request again completes it.
@@ -6,7 +6,7 @@ happened, and the same request again completes it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
@@ -136,6 +136,19 @@ class Recorder:
     def restore(self, head: bytes) -> None:
         """Record that the discarded draft at `head` is restored; the caller moves the draft."""
         self.append(LedgerKind.RESTORED, target=head.decode())
+
+
+def is_written(verdict: Verdict) -> bool:
+    return verdict.refusal is None and verdict.effect in (Effect.SAVE, Effect.PUBLISH)
+
+
+def by_workflow(verdicts: Iterable[Verdict]) -> list[list[Verdict]]:
+    """What was accepted for each workflow, of those that something is written to."""
+    groups: dict[str, list[Verdict]] = {}
+    for verdict in verdicts:
+        if verdict.refusal is None and verdict.target is not None:
+            groups.setdefault(verdict.target.slug, []).append(verdict)
+    return [group for group in groups.values() if any(map(is_written, group))]
 
 
 def record(

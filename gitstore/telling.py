@@ -51,9 +51,9 @@ class Telling:
         self.lines.extend(refusal.data.get("lines", [refusal.message]))
 
     def mirrored_later(self) -> None:
-        self.lines.append(
-            "the database is away: what you pushed is safe and will be mirrored when it is back"
-        )
+        line = "the database is away: what you pushed is safe and will be mirrored when it is back"
+        if line not in self.lines:  # of one slice after the other
+            self.lines.append(line)
 
     def _saved(self, slug: str, definition: Definition | None) -> None:
         if definition is None:
