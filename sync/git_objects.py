@@ -33,10 +33,13 @@ _SURELY_SMALL: Final = 64 * 2**10  # bytes of a loose object on disk, below whic
 _BATCH: Final = 4 * 2**20  # bytes that one statement inserts
 _MOST_ROWS: Final = 2_000  # that one statement inserts
 
+_EMPTY: Final = ledger.EMPTY_TREE  # of every ledger entry; not kept, as writers would wait for each other's
+# In the order of ids, so that two writers with objects in common do not deadlock.
 _INSERT: Final[LiteralString] = """
     insert into gitstore.git_objects (project_id, oid, kind, bytes)
     select %(project)s, oid, kind, bytes
     from unnest(%(oids)s::text[], %(kinds)s::text[], %(contents)s::bytea[]) as given (oid, kind, bytes)
+    order by oid
     on conflict (project_id, oid) do nothing
 """
 # Blobs first: what refers to them is looked at with all of them known.
@@ -104,8 +107,6 @@ def of_ledger(reading: Reading, tip: str | None, known: str | None) -> Iterator[
             if entry.oid == known:
                 return
             yield reading.objects.get(entry.oid.encode())
-            if entry.parent is None:
-                yield ledger.EMPTY_TREE
     except GitstoreError:
         return
 
@@ -144,10 +145,12 @@ def _insert(tx: Transaction, project: UUID, batch: dict[str, tuple[str, bytes | 
     return tx.run(_INSERT, project=project, oids=list(batch), kinds=list(kinds), contents=list(contents))
 
 
-def load(tx: Transaction, project: UUID, oids: Iterable[bytes]) -> dict[bytes, ShaFile]:
+def load(tx: Transaction, project: UUID, oids: Collection[bytes]) -> dict[bytes, ShaFile]:
     """Return those of the objects `oids` whose bytes are kept, and make their id."""
     rows = tx.tuples(_LOAD, project=project, oids=[oid.decode() for oid in oids])
     found = {oid.encode(): object_of(oid, kind, content) for oid, kind, content in rows}
+    if _EMPTY.id in oids:
+        found[_EMPTY.id] = _EMPTY
     return {oid: item for oid, item in found.items() if item is not None}
 
 
@@ -212,7 +215,7 @@ def survey(tx: Transaction, project: UUID) -> Kept:
     """Read every object that is kept of a project, and make its id anew from its bytes."""
     damaged: list[str] = []
     below: dict[bytes, list[bytes]] = {}
-    lacks: dict[bytes, str] = {}
+    lacks: dict[bytes, str] = {_EMPTY.id: ""}
     with tx.connection.cursor(name="git_objects") as cursor:
         for oid, kind, content in cursor.execute(_ALL, {"project": project}):
             key = str(oid).encode()

@@ -10,11 +10,11 @@ import re
 import shlex
 import shutil
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 import pytest
 from click.testing import CliRunner, Result
@@ -26,27 +26,32 @@ from gitstore.store import Who
 from service.cli import commands
 from service.config import Config
 from service.projects import Projects
-from service.setup import create_project
+from service.setup import create_project, create_token
+from sync import catalog
+from sync.catalog import Project
 from sync.db import Database
 from tests.stories.running import Caller, Service, definition
 
+PROJECTS = ("older", "newer", "accepted", "gone")
 ANN = Person("Ann", "ann@example.test")
 MakeDatabase = Callable[..., str]
 
 
 @dataclass(frozen=True)
 class Backups:
-    """The repository as it was after v3 and after v6, and a database of each time."""
+    """The repositories of each project as they were after v3 and after v6, and a database of each time."""
 
-    project: UUID
-    old_repository: Path
-    new_repository: Path
+    projects: Mapping[str, Project]
+    old_repositories: Path
+    new_repositories: Path
     old_database: str
     new_database: str
 
-    @property
-    def tags(self) -> str:
-        return show(self.new_repository)
+    def old(self, project: str) -> Path:
+        return self.old_repositories / f"{self.projects[project].id}.git"
+
+    def new(self, project: str) -> Path:
+        return self.new_repositories / f"{self.projects[project].id}.git"
 
 
 def show(repository: Path) -> str:
@@ -59,41 +64,43 @@ def show(repository: Path) -> str:
 def backups(tmp_path: Path, make_database: MakeDatabase, migrated_template: str) -> Backups:
     conninfo = make_database(migrated_template)
     config = Config.from_env({"GITSTORE_DATA": str(tmp_path / "was"), "DATABASE_URL": conninfo})
-    projects, who = Projects(config), Who(ANN, ANN)
+    repositories, who = Projects(config), Who(ANN, ANN)
     with closing(Database(conninfo)) as database, database.as_owner() as tx:
-        project = create_project(tx, projects, uuid4(), "default", "Default")
+        projects = {slug: create_project(tx, repositories, uuid4(), slug, slug) for slug in PROJECTS}
 
     def publish(numbers: range) -> None:
-        with closing(Database(conninfo)) as database, projects.mirrored(project, database) as (store, _):
-            for number in numbers:
-                content = Content(raw=definition(f"v{number}").encode())
-                (store.create_workflow if number == 1 else store.create_draft)("a", content, who)
-                store.publish("a", who, message=f"No. {number}")
+        with closing(Database(conninfo)) as database:
+            for project in projects.values():
+                with repositories.mirrored(project, database) as (store, _):
+                    for number in numbers:
+                        content = Content(raw=definition(f"v{number}").encode())
+                        (store.create_workflow if number == 1 else store.create_draft)("a", content, who)
+                        store.publish("a", who, message=f"No. {number}")
 
     publish(range(1, 4))
-    repository = projects.path(project.id)
-    old = Path(shutil.copytree(repository, tmp_path / "old.git"))
+    old = Path(shutil.copytree(config.repositories, tmp_path / "old"))
     old_database = make_database(str(conninfo_to_dict(conninfo)["dbname"]))
     publish(range(4, 7))
-    return Backups(project.id, old, repository, old_database, conninfo)
+    return Backups(projects, old, config.repositories, old_database, conninfo)
 
 
 @pytest.fixture
-def restored(tmp_path: Path, backups: Backups) -> Iterator[Callable[[Path | None, str], Service]]:
-    """Makes a data folder of a repository, for a database; nothing runs yet."""
+def restored(tmp_path: Path) -> Iterator[Callable[..., Service]]:
+    """Makes a data folder of repositories, for a database; nothing runs yet."""
     services: list[Service] = []
 
-    def restore(repository: Path | None, database: str) -> Service:
+    def restore(database: str, *repositories: Path) -> Service:
         service = Service(tmp_path / "data", {"DATABASE_URL": database})
         (service.data / "repos").mkdir(parents=True)
-        if repository is not None:
-            shutil.copytree(repository, service.data / "repos" / f"{backups.project}.git")
+        for repository in repositories:
+            shutil.copytree(repository, service.data / "repos" / repository.name)
         services.append(service)
         return service
 
     yield restore
     for service in services:
-        service.stop()
+        if service.process is not None:
+            service.kill()
 
 
 def advice(output: str, command: str) -> list[str]:
@@ -110,19 +117,23 @@ def gitstore(service: Service, *arguments: str, status: int = 0) -> Result:
     return done
 
 
-def follow(service: Service, output: str, command: str) -> str:
-    """Run the command that `output` advises; return what it printed."""
-    return gitstore(service, *advice(output, command)).output
+def follow(service: Service, output: str, command: str, *more: str) -> str:
+    """Run the command that `output` advises, of one project where `more` names it; return what it printed."""
+    return gitstore(service, *advice(output, command), *more).output
 
 
-def goes_on_with_v7(service: Service, tmp_path: Path, backups: Backups, *, kept: range = range(1, 7)) -> None:
+def goes_on_with_v7(
+    service: Service, project: str, folder: Path, backups: Backups, *, kept: range = range(1, 7)
+) -> Caller:
     """By git: v4 to v6 are refused, naming v7, and v7 is published; what there was is what it was."""
-    if service.process is None:
-        service.start()
-    owner = Caller(service.url, "default", service.owner_token)
+    with closing(Database(service.environment["DATABASE_URL"])) as database, database.as_owner() as tx:
+        row = catalog.project(tx, project)
+        assert row is not None
+        secret, _ = create_token(tx, row, "Ann", "owner")
+    owner = Caller(service.url, project, secret)
     for number in kept:
         assert owner.definition("a", number) == definition(f"v{number}").encode()
-    ann = owner.author(tmp_path / "ann")
+    ann = owner.author(folder / f"ann-{project}")
     ann.draft("a", definition("next"))
     assert ann.push("drafts/a").ok
     if 4 not in kept:
@@ -132,90 +143,74 @@ def goes_on_with_v7(service: Service, tmp_path: Path, backups: Backups, *, kept:
         assert "the next version is v7: git tag -d a/v4 && git tag -a a/v7" in refused.said
     ann.tag("a", 7)
     assert ann.push("a/v7").ok
-    tags = show(service.data / "repos" / f"{backups.project}.git")
+    tags = show(service.data / "repos" / f"{row.id}.git")
+    was = show(backups.new_repositories / f"{row.id}.git").splitlines()
     assert [line for line in tags.splitlines() if not line.endswith("a/v7")] == [
-        line for line in backups.tags.splitlines() if int(line.rpartition("/v")[2]) in kept
+        line for line in was if int(line.rpartition("/v")[2]) in kept
     ]
-    gitstore(service, "verify")
+    gitstore(service, "verify", project)
+    return owner
 
 
-def test_an_older_repository_under_a_newer_database(
-    tmp_path: Path, backups: Backups, restored: Callable[..., Service]
-) -> None:
-    """verify advises repair, and repair restores v4 to v6."""
-    service = restored(backups.old_repository, backups.new_database)
-    found = gitstore(service, "verify", status=1)
-    output = follow(service, found.stdout, "repair")
+def test_a_newer_database(tmp_path: Path, backups: Backups, restored: Callable[..., Service]) -> None:
+    """Above an older repository that is repaired, one that is accepted, and one that is gone."""
+    service = restored(backups.new_database, backups.old("older"), backups.old("accepted"))
+    # verify advises repair, and repair restores v4 to v6.
+    found = gitstore(service, "verify", "older", status=1)
+    output = follow(service, found.stdout, "repair", "older")
     assert "refs/tags/a/v6: put back to" in output
     assert "still" not in output
-    goes_on_with_v7(service, tmp_path, backups)
-
-
-def test_an_older_repository_that_is_accepted(
-    tmp_path: Path, backups: Backups, restored: Callable[..., Service]
-) -> None:
-    """What is given up is listed and has to be confirmed; its numbers stay taken, and it is served."""
-    service = restored(backups.old_repository, backups.new_database)
-    refused = gitstore(service, "rebuild", "--accept-git", status=1)
+    # What is given up is listed and has to be confirmed; its numbers stay taken.
+    refused = gitstore(service, "rebuild", "accepted", "--accept-git", status=1)
     for number in (4, 5, 6):
         assert f"a/v{number}, published by Ann on" in refused.stderr
-    gitstore(service, "verify", status=1)
+    gitstore(service, "verify", "accepted", status=1)
     follow(service, refused.stderr, "rebuild")
-    goes_on_with_v7(service, tmp_path, backups, kept=range(1, 4))
-    owner = Caller(service.url, "default", service.owner_token)
+    # A repository that is gone is made again.
+    found = gitstore(service, "verify", "gone", status=1)
+    output = follow(service, found.stdout, "repair")
+    assert "made an empty repository" in output
+    assert "refs/tags/a/v1: put back to" in output
+    service.start()
+    goes_on_with_v7(service, "older", tmp_path, backups)
+    goes_on_with_v7(service, "gone", tmp_path, backups)
+    owner = goes_on_with_v7(service, "accepted", tmp_path, backups, kept=range(1, 4))
     listed = owner.get("/workflows/a/versions").json["versions"]
     assert [(one["version_number"], one["state"]) for one in listed] == [
         (7, "published"), *((n, "lost") for n in (6, 5, 4)), *((n, "published") for n in (3, 2, 1))
     ]  # fmt: skip
     assert owner.definition("a", 5) == definition("v5").encode()
-    assert "a/v5: published again as" in gitstore(service, "repair").stdout
+    assert "a/v5: published again as" in gitstore(service, "repair", "accepted").stdout
     assert owner.get("/workflows/a/versions/5").json["state"] == "published"
 
 
-def test_a_newer_repository_under_an_older_database(
-    tmp_path: Path, backups: Backups, restored: Callable[..., Service]
-) -> None:
-    service = restored(backups.new_repository, backups.old_database)
-    found = gitstore(service, "verify", status=1)
+def test_an_older_database(tmp_path: Path, backups: Backups, restored: Callable[..., Service]) -> None:
+    """Below a newer repository, and beside one that is as old."""
+    service = restored(backups.old_database, backups.new("newer"), backups.old("older"))
+    found = gitstore(service, "verify", "newer", status=1)
     assert "a: its rows are behind Git" in found.stdout
-    assert "a: its rows were behind Git, and follow now" in follow(service, found.stdout, "repair")
-    goes_on_with_v7(service, tmp_path, backups)
-
-
-def test_a_repository_that_is_gone(
-    tmp_path: Path, backups: Backups, restored: Callable[..., Service]
-) -> None:
-    service = restored(None, backups.new_database)
-    found = gitstore(service, "verify", status=1)
-    output = follow(service, found.stdout, "repair")
-    assert "made an empty repository" in output
-    assert "refs/tags/a/v1: put back to" in output
-    goes_on_with_v7(service, tmp_path, backups)
+    output = follow(service, found.stdout, "repair", "newer")
+    assert "a: its rows were behind Git, and follow now" in output
+    # v4 to v6 are unknown: repair points that out, and takes a number to start above.
+    gitstore(service, "verify", "older")
+    output = gitstore(service, "repair", "older").stderr
+    assert "clones or upstreams" in output
+    named = {"PROJECT": "older", "WORKFLOW": "a", "NUMBER": "6"}
+    command = [named.get(word, word) for word in advice(output, "repair")]
+    assert "the next version of a is v7" in gitstore(service, *command).stdout
+    service.start()
+    goes_on_with_v7(service, "newer", tmp_path, backups)
+    goes_on_with_v7(service, "older", tmp_path, backups, kept=range(1, 4))
 
 
 def test_a_database_that_is_gone(
     tmp_path: Path, backups: Backups, restored: Callable[..., Service], make_database: MakeDatabase
 ) -> None:
     """The start names the repository that is there, and the command that makes its rows again."""
-    service = restored(backups.new_repository, make_database()).start()
+    service = restored(make_database(), backups.new("older")).start()
     assert service.process is not None
     assert service.process.stdout is not None
     note = next(line for line in service.process.stdout if line.startswith("note: "))
-    assert f"{backups.project}.git is older" in note
+    assert f"{backups.new('older').name} is older" in note
     assert "6 versions in 1 project" in follow(service, note, "rebuild")
-    goes_on_with_v7(service, tmp_path, backups)
-
-
-def test_both_restored_to_an_older_state(
-    tmp_path: Path, backups: Backups, restored: Callable[..., Service]
-) -> None:
-    """v4 to v6 are unknown: repair points that out, and takes a number to start above."""
-    service = restored(backups.old_repository, backups.old_database)
-    gitstore(service, "verify")
-    output = gitstore(service, "repair").stderr
-    assert "clones or upstreams" in output
-    command = [
-        {"PROJECT": "default", "WORKFLOW": "a", "NUMBER": "6"}.get(w, w) for w in advice(output, "repair")
-    ]
-    assert "the next version of a is v7" in gitstore(service, *command).stdout
-    goes_on_with_v7(service, tmp_path, backups, kept=range(1, 4))
+    goes_on_with_v7(service, "default", tmp_path, backups)
