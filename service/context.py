@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from typing import Any, Final, cast
 from uuid import UUID, uuid4
 
-from flask import current_app, request
+from flask import abort, current_app, request
 
 from gitstore.disk.raw import ShaFile
 from gitstore.errors import GitstoreError
@@ -37,6 +37,8 @@ from webhooks.egress import Egress
 from webhooks.sealing import Sealer
 
 EXTENSION: Final = "gitstore"
+FORKS: Final = "gitstore.forks"
+"""The extension that is the fork server of this process (service/forking.py), where it has one."""
 PATIENCE: Final = 5.0
 """Seconds for which HTTP waits for Postgres to follow what is in Git, before it says that it can't."""
 FACTS: Final = "gitstore.facts"
@@ -93,6 +95,7 @@ def admit(principal: Principal | None, *, definitions: int = 0) -> None:
     """Wait for this request's turn, where it is heavy; the turn lasts until its answer is sent.
 
     `definitions` is the size in bytes of the stored definitions that it works on. Raises `too_many_requests`.
+    Does not return where the request is answered by a process of its own: that begins the view again.
     """
     environ = request.environ
     heavy = fairness.is_heavy(request.endpoint, request.content_length or 0, definitions)
@@ -103,6 +106,11 @@ def admit(principal: Principal | None, *, definitions: int = 0) -> None:
         tenant, credential = str(principal.project.id), str(principal.id)
     is_gone = environ.get(fairness.DISCONNECTED, lambda: False)
     environ[fairness.LEASE] = services().shares.admit(tenant, credential, is_gone)
+    forks = current_app.extensions.get(FORKS)
+    if forks is not None and fairness.is_apart(request.endpoint, request.content_length or 0):
+        answer = forks.run(environ)
+        if answer is not None:
+            abort(answer)
 
 
 @dataclass(frozen=True, slots=True)

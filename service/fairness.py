@@ -58,6 +58,11 @@ def is_heavy(endpoint: str | None, body: int, definitions: int) -> bool:
     return endpoint in GIT or body > LARGE or definitions > LARGE
 
 
+def is_apart(endpoint: str | None, body: int) -> bool:
+    """Whether a heavy request gets a process of its own: not where git's own process does the work."""
+    return endpoint not in GIT or (endpoint == "git.push" and body > LARGE)
+
+
 class Places:
     """`most` requests at work at once; further ones wait, and start in the order in which they came."""
 

@@ -78,11 +78,16 @@ class Around:
         about = ExitStack()
         about.enter_context(logs.about(request_id=facts["request_id"]))
         try:
-            with budget.limited(self._cpu * (_PUSH_SHARE if _is_git(environ) else 1)):
+            with budget.limited(cpu_seconds(environ, self._cpu)):
                 return ClosingIterator(self._inner(environ, start), finish)
         except BaseException:
             finish()
             raise
+
+
+def cpu_seconds(environ: WSGIEnvironment, cpu: int) -> int:
+    """The budget of a request, where that of most requests is `cpu`."""
+    return cpu * (_PUSH_SHARE if _is_git(environ) else 1)
 
 
 def _is_git(environ: WSGIEnvironment) -> bool:

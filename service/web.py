@@ -30,7 +30,7 @@ from typing import Any, Final
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from service import admission, fairness, logs
+from service import admission, fairness, forking, logs
 from service.bridge import Admit, Bridge
 from service.config import Config
 from service.connections import HEAD_SECONDS, MOST_HEAD, Connections, wrapped
@@ -136,6 +136,7 @@ class Web:
             # What is there now stays: the collector need not look at it again.
             gc.collect()
             gc.freeze()
+            forking.start(app)
             threads = self._config.threads + fairness.QUEUED  # those that wait in the queue take one each
             server = Server(app, admission.of(app), threads=threads, most=connections())
             asyncio.run(server.serve(self._descriptor, self._beat(number)))

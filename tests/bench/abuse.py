@@ -25,11 +25,11 @@ import tempfile
 import threading
 import time
 from base64 import b64encode
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from itertools import count
+from itertools import chain, count
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -171,7 +171,7 @@ class Load:
         self._address = urlsplit(url)
         self._seconds = seconds
         self._numbers = count(1)
-        self.times: list[float] = []
+        self.times: dict[str, list[float]] = defaultdict(list)
         self.answers: Counter[str] = Counter()
 
     def run(self, clients: list[Client], rate: float, each: int) -> None:
@@ -197,8 +197,9 @@ class Load:
             if time.perf_counter() > start + self._seconds:
                 break
             begun = time.perf_counter()
-            said = self._send(connection, client.requests[turn % len(client.requests)])
-            self.times.append((time.perf_counter() - begun) * 1000)
+            request = client.requests[turn % len(client.requests)]
+            said = self._send(connection, request)
+            self.times[f"{request.method} {request.path}"].append((time.perf_counter() - begun) * 1000)
             self.answers[f"{client.name}: {said}"] += 1
             if not said.isdigit():
                 connection.close()
@@ -259,7 +260,7 @@ def measure(url: str, name: str, tenant: Client, clients: list[Client], given: a
     load = Load(url, given.seconds)
     load.run([tenant] * TENANT_CLIENTS, TENANT_RATE, 1)
     beside.join()
-    times = sorted(load.times)
+    times = sorted(chain.from_iterable(load.times.values()))
     p99 = times[int(len(times) * 0.99)]
     errors = {
         said: times for said, times in load.answers.items() if said.split(": ")[1] not in ("200", "201")
@@ -269,6 +270,8 @@ def measure(url: str, name: str, tenant: Client, clients: list[Client], given: a
         f"{p99:>8.1f} p99 {times[-1]:>8.1f} longest   errors: {errors or 'none'}",
         flush=True,
     )
+    for path, each in load.times.items():
+        print(f"    {path:<50} {statistics.median(each):>8.1f} median {max(each):>8.1f} longest")
     return p99
 
 
