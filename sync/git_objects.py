@@ -1,9 +1,9 @@
 """Raw Git objects in Postgres: enough to write every publication back to a repository that lost it.
 
 Each publication's commits, trees, blobs and tag are inserted in the transaction of its row, and each ledger
-entry in that of its fact. Drafts are not kept: Git alone has them. Files larger than `LARGEST` are skipped
-without being read, and a very large publication is kept in part. `gitstore verify` names the versions that
-can't be restored from here.
+entry in that of its fact. Drafts are not kept: Git alone has them. A file larger than `LARGEST` is
+recorded without its bytes, and is not read; a very large publication is kept in part. `gitstore verify` names
+the versions that can't be restored from here.
 """
 
 from __future__ import annotations
@@ -67,7 +67,17 @@ _LEDGER: Final[LiteralString] = """
 """
 
 
-def of_publication(reading: Reading, slug: str, target: str, before: bytes | None) -> Iterator[ShaFile]:
+@dataclass(frozen=True, slots=True)
+class Oversized:
+    """A file that is recorded without its bytes."""
+
+    id: bytes
+
+
+Item = ShaFile | Oversized
+
+
+def of_publication(reading: Reading, slug: str, target: str, before: bytes | None) -> Iterator[Item]:
     """Yield the objects that a version adds: `target` is what its tag holds, `before` the previous commit.
 
     What it takes to serve the definition comes first. Ends early, after `MOST_OBJECTS` or `MOST_BYTES`, and
@@ -82,7 +92,10 @@ def of_publication(reading: Reading, slug: str, target: str, before: bytes | Non
         more = new_objects(objects, commit, before, steps=MOST_OBJECTS, size=MOST_BYTES)
         found = [(oid, is_file) for oid, is_file in islice(more, MOST_OBJECTS) if oid not in first]
         large = larger(reading.path, list(_unsure(reading, found)), LARGEST)
-        for oid in chain(first, (oid for oid, _ in found if oid not in large)):
+        for oid in chain(first, (oid for oid, _ in found)):
+            if oid in large:
+                yield Oversized(oid)
+                continue
             item = objects.get(oid)
             left -= item.raw_length()
             yield item
@@ -111,15 +124,18 @@ def of_ledger(reading: Reading, tip: str | None, known: str | None) -> Iterator[
         return
 
 
-def keep(tx: Transaction, project: UUID, objects: Iterable[ShaFile]) -> int:
+def keep(tx: Transaction, project: UUID, objects: Iterable[Item]) -> int:
     """Insert `objects`, unless they are there; return how many were new. One statement, but for very much."""
     new = 0
     batch: dict[str, tuple[str, bytes | None]] = {}
     size = 0
     for found in objects:
-        content = found.as_raw_string() if found.raw_length() <= LARGEST else None
-        batch[found.id.decode()] = (found.type_name.decode(), content)
-        size += len(content or b"")
+        if isinstance(found, Oversized):
+            batch[found.id.decode()] = ("blob", None)
+        else:
+            content = found.as_raw_string() if found.raw_length() <= LARGEST else None
+            batch[found.id.decode()] = (found.type_name.decode(), content)
+            size += len(content or b"")
         if size > _BATCH or len(batch) == _MOST_ROWS:
             new += _insert(tx, project, batch)
             batch, size = {}, 0

@@ -17,7 +17,6 @@ from typing import Final, LiteralString
 from uuid import UUID
 
 from gitstore import names
-from gitstore.disk.raw import ShaFile
 from gitstore.model import LedgerEntry, LedgerKind, WorkflowState
 from gitstore.reading import Reading
 from gitstore.versions import version_id
@@ -101,7 +100,7 @@ class Batch:
         self._versions: list[VersionRow] = []
         self._facts: list[Fact] = []
         self._noted: list[dict[str, object]] = []
-        self._objects: list[Iterator[ShaFile]] = []
+        self._objects: list[Iterator[git_objects.Item]] = []
         self._size = 0
 
     def add_workflow(
@@ -118,7 +117,7 @@ class Batch:
         if len(self._versions) >= derive.BATCH or self._size > derive.LARGEST_BATCH:
             self.flush()
 
-    def add_objects(self, objects: Iterator[ShaFile]) -> None:
+    def add_objects(self, objects: Iterator[git_objects.Item]) -> None:
         """Keep `objects`, which are read when the batch is written."""
         self._objects.append(objects)
 
@@ -239,7 +238,7 @@ class _Change:
         self._batch.add_workflow(row, facts, [self._noted(fact) for fact in facts])
         return facts
 
-    def _new_objects(self) -> Iterator[ShaFile]:
+    def _new_objects(self) -> Iterator[git_objects.Item]:
         """The objects that are new with this change, the draft's left out."""
         standing, newest = self._standing, self._news.newest
         top = standing.top_ref if standing else None

@@ -177,7 +177,7 @@ def _write(tx: Transaction, caller: Caller, row: WorkflowRow, made: VersionRow, 
         events=rows.as_json(events.values(facts)),
         noted=rows.as_json(noted),
     )
-    assert written == 1
+    assert written == [made.id]
 
 
 def _told(caller: Caller, made: VersionRow, row: WorkflowRow, *, current: bool) -> Response:
