@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import logging
+import os
 import signal
 import subprocess
 import threading
@@ -33,7 +34,7 @@ from sync.db import Database
 from sync.embedded import EmbeddedPostgres
 from sync.markers import Markers
 from sync.migrate import migrate
-from tests.service.running import GITSTORE, environment, until
+from tests.service.running import GITSTORE, alive, environment, until
 from webhooks.pruning import Pruned
 
 ADA = Person("Ada", "ada@example.com")
@@ -252,6 +253,27 @@ def test_the_command_ends_when_it_is_told_to(house: House) -> None:
         worker.wait()
     assert worker.returncode == 0
     assert "Traceback" not in said
+
+
+def test_the_command_replaces_a_child_that_dies(house: House) -> None:
+    """Run alone, it watches the process that does the work; told to end, it leaves nothing running."""
+    settings = {"DATABASE_URL": house.database.conninfo, "GITSTORE_DATA": str(house.config.data)}
+    watching = subprocess.Popen([*GITSTORE, "worker"], env=environment(**settings), stderr=subprocess.PIPE)
+    listed = Path(f"/proc/{watching.pid}/task/{watching.pid}/children")
+    try:
+        until(lambda: len(listed.read_text().split()) == 1)
+        (first,) = listed.read_text().split()
+        os.kill(int(first), signal.SIGKILL)
+        until(lambda: listed.read_text().split() not in ([], [first]))
+        (second,) = listed.read_text().split()
+        watching.send_signal(signal.SIGTERM)
+        said = watching.communicate(timeout=60)[1].decode()
+    finally:
+        watching.kill()
+        watching.wait()
+    assert watching.returncode == 0
+    assert said.count("worker_ended") == 1
+    assert not alive(int(second))
 
 
 def test_a_worker_ends_with_its_parent(house: House) -> None:
