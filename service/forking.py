@@ -124,6 +124,8 @@ def _packed(environ: WSGIEnvironment) -> IO[bytes] | None:
     while length > 0 and (part := body.read(min(length, _CHUNK))):
         file.write(part)
         length -= len(part)
+    if environ.get("CONTENT_LENGTH"):
+        body.seek(0)  # for the view of this process, where no other one takes the request
     file.seek(0)
     return file
 

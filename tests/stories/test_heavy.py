@@ -14,7 +14,7 @@ import pytest
 from service import forking
 from tests.stories.running import Answer, Author, Caller, Service, definition, wait_for
 
-NODES = 9_000
+NODES = 5_000
 
 
 def large(nodes: int = NODES) -> dict[str, object]:
