@@ -39,6 +39,7 @@ CAPABILITIES = (
 
 _BAND_SIZE = 65_515  # side-band-64k: 65,520 with the length and the band's number
 _REPORT, _PROGRESS = 1, 2
+_UNSURE = frozenset({Code.INTEGRITY, Code.WRONG_NUMBER})
 _MOST_CHANGES = 50  # versions of a push whose line says what they change
 
 
@@ -176,8 +177,9 @@ class Receiver:
         with self._store.refs.steady():
             verdicts = self._judge(commands, facts)
             self._prepare(verdicts, facts)
-        # A workflow in the hands of another writer may look like a contradiction for a moment.
-        unsure = {v.command for v in verdicts if v.refusal is not None and v.refusal.code is Code.INTEGRITY}
+        # Judged again under the lock: another writer's refs may look like a contradiction for a moment, and
+        # the numbers that were given out before a restore are known only there.
+        unsure = {v.command for v in verdicts if v.refusal is not None and v.refusal.code in _UNSURE}
         wanted = unsure | {v.command for v in verdicts if recording.is_written(v)}
         parts = divide(v.command for v in verdicts if v.refusal is None or v.command in unsure)
         parts = [part for part in parts if not wanted.isdisjoint(part.commands)]

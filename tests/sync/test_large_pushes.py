@@ -19,7 +19,7 @@ from gitstore.content import Content
 from gitstore.disk.sweeping import sweep
 from gitstore.errors import Code, GitstoreError
 from gitstore.store import Store
-from sync import verify
+from sync import marks, verify
 from sync.reconcile import reconcile
 from sync.writing import MirroredWrites
 from tests.sync.conftest import House
@@ -267,6 +267,20 @@ def test_saves_beside_a_large_push_go_on(house: House, small_slices: None) -> No
     assert said.pop(draft_of(MANY[20])) in ("stale_draft", "not_fast_forward")
     assert set(said.values()) == {"ok"}
     check_sound(house)
+
+
+def test_a_large_push_follows_the_number_marks(house: House) -> None:
+    """A number that was given out before a restore is refused, and the one above it is published."""
+    with house.database.as_mirror() as tx:
+        marks.raise_to(tx, house.store, "w-0007", 6)
+        marks.raise_to(tx, house.store, "w-0008", 6)
+    house.store.floors.clear()
+    large = LargePush().drafts(MANY)
+    large.put(names.tag("w-0007", 7), large.commit("w-0007"))
+    large.put(names.tag("w-0008", 1), large.commit("w-0008"))
+    said = push(house.store, large.request())
+    assert said.pop("refs/tags/w-0008/v1") == "wrong_number"
+    assert set(said.values()) == {"ok"}
 
 
 def test_an_atomic_push_of_200_workflows_is_one_unit_of_work(house: House) -> None:
