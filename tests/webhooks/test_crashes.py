@@ -169,17 +169,17 @@ class Alone:
         self.at_a_time = 0
         self.dies = False
 
-    def send(self, due: Due) -> None:
+    def send(self, item: Due) -> None:
         self.at_a_time += 1
         assert self.at_a_time == 1
-        self.sent.append(due.id)
+        self.sent.append(item.id)
         if self.dies:
             with self.post.database.as_mirror() as tx:
-                deliveries.crash(tx, due, "the attempt was ended by the signal SIGKILL")
+                deliveries.crash(tx, item, "the attempt was ended by the signal SIGKILL")
         else:
             with self.post.database.as_mirror() as tx:
                 tx.run("update gitstore.deliveries set state = 'succeeded', due_at = null, ended_at = now(), "
-                       "crashes = 0, claimed = false where id = %(id)s", id=due.id)  # fmt: skip
+                       "crashes = 0, claimed = false where id = %(id)s", id=item.id)  # fmt: skip
         time.sleep(0.02)
         self.at_a_time -= 1
 
@@ -189,7 +189,7 @@ class Alone:
         means = replace(
             self.post.means(),
             send_alone=self.send,
-            crashed=lambda due, count, _reason: self.crashed.append((due.id, count)),
+            crashed=lambda item, count, _reason: self.crashed.append((item.id, count)),
         )
         courier = Courier(means, stop, threads=4)
         thread = threading.Thread(target=courier.run)
@@ -205,7 +205,7 @@ class Alone:
 def test_what_a_worker_died_of_is_sent_alone(house: House, post: Post, receiver: Receiver) -> None:
     """One by one, while what came since is sent as ever."""
     happen(house, 5)
-    lost = {due.id for due in claim_deliveries(house.database)}
+    lost = {item.id for item in claim_deliveries(house.database)}
     assert len(lost) == 5
     let_deliveries_be_due(house)
     new = happen(house, 5)
@@ -274,7 +274,7 @@ def test_a_courier_that_stops_has_not_crashed(house: House) -> None:
             bad.wait(1)
         assert not any(row["claimed"] for row in post.rows("deliveries"))
         let_deliveries_be_due(house)
-        assert [due.crashed for due in claim_deliveries(house.database)] == [False] * 3
+        assert [item.crashed for item in claim_deliveries(house.database)] == [False] * 3
 
 
 # Heartbeats
