@@ -10,7 +10,7 @@ from typing import Any
 from dulwich.objects import Blob, ObjectID, ShaFile, Tree
 
 from gitstore import definition
-from gitstore.disk.objects import Objects
+from gitstore.git.objects import Objects
 from gitstore.model import Problem, Rules
 
 STARTER = {

@@ -33,8 +33,8 @@ from functools import lru_cache
 
 from dulwich.objects import Commit, Tree
 
-from gitstore.disk.objects import Objects, ident, new_commit, person, text, utc
 from gitstore.errors import Code, GitstoreError
+from gitstore.git.objects import Objects, ident, new_commit, person, text, utc
 from gitstore.model import LedgerEntry, LedgerKind, Person
 from gitstore.versions import parse_version
 

@@ -1,6 +1,6 @@
 """The lock that a writer holds, as an interface, and the file lock for a store that stands alone.
 
-Every write of a ref happens inside `Locks.writing`. With Postgres, `sync/writing.py` implements it by
+Every write of a ref happens inside `Locks.writing`. With Postgres, `sync/unit_of_work.py` implements it by
 advisory locks that hold across machines, in the transaction that carries the rows: leaving the block
 mirrors what was written and commits.
 

@@ -22,11 +22,11 @@ from enum import StrEnum
 from typing import Protocol
 
 from gitstore import names
+from gitstore.definition.quoting import clip
 from gitstore.errors import Code, GitstoreError
-from gitstore.format.quoting import clip
 from gitstore.model import Definition, Permission
 from gitstore.names import DraftRef, VersionRef
-from gitstore.push_options import DISCARD
+from gitstore.push.options import DISCARD
 from gitstore.versions import next_number
 
 
@@ -66,7 +66,7 @@ class Verdict:
 
 
 @dataclass(slots=True)
-class Standing:
+class WorkflowTip:
     """Where a workflow stands, and, while a set is judged, where the set so far will leave it.
 
     `floor` is the highest number that was ever given out: a number is never used twice, also where its
@@ -89,7 +89,7 @@ class Facts(Protocol):
 
     def may(self, permission: Permission) -> bool: ...
 
-    def standing(self, slug: str) -> Standing:
+    def standing(self, slug: str) -> WorkflowTip:
         """Raises `integrity` where tags and ledger contradict each other."""
         ...
 
@@ -199,7 +199,7 @@ class _Judging:
     facts: Facts
     imported: bool = False
     no_discards: str | None = None
-    standings: dict[str, Standing] = field(default_factory=dict)
+    standings: dict[str, WorkflowTip] = field(default_factory=dict)
 
     def judge(self, command: Command) -> Verdict:
         target = names.parse(command.ref)
@@ -220,7 +220,7 @@ class _Judging:
         what = f"{shown} is not accepted here: push {names.accepted_instead(command.ref)}"
         return Verdict(command, GitstoreError(Code.REF_NOT_ACCEPTED, what))
 
-    def _standing(self, slug: str) -> Standing:
+    def _standing(self, slug: str) -> WorkflowTip:
         if slug not in self.standings:
             self.standings[slug] = self.facts.standing(slug)
         return self.standings[slug]
@@ -229,7 +229,7 @@ class _Judging:
         if not self.facts.may(permission):
             raise GitstoreError(Code.FORBIDDEN, f"{doing} needs the role {role}")
 
-    def _check_fresh(self, command: Command, standing: Standing) -> None:
+    def _check_fresh(self, command: Command, standing: WorkflowTip) -> None:
         if command.old != standing.draft:
             raise GitstoreError(Code.STALE_DRAFT, "the draft moved since you fetched; pull, then push again")
 
@@ -250,7 +250,7 @@ class _Judging:
         standing.draft = new
         return Verdict(command, None, Effect.SAVE, target, new, definition)
 
-    def _is_here(self, standing: Standing, commit: bytes) -> bool:
+    def _is_here(self, standing: WorkflowTip, commit: bytes) -> bool:
         """Whether a draft upstream is behind ours, or behind what is published: then ours stays."""
         return any(
             tip is not None and self.facts.is_ancestor(commit, tip)
@@ -297,7 +297,7 @@ class _Judging:
         standing.latest, standing.latest_commit = number, commit
         return Verdict(command, None, Effect.PUBLISH, target, commit, definition)
 
-    def _check_base(self, standing: Standing, commit: bytes, slug: str) -> None:
+    def _check_base(self, standing: WorkflowTip, commit: bytes, slug: str) -> None:
         latest, base = standing.latest, standing.latest_commit
         if base is not None and not self.facts.is_ancestor(base, commit):
             raise GitstoreError(
@@ -308,7 +308,7 @@ class _Judging:
             )
 
 
-def _check_above(number: int, standing: Standing) -> None:
+def _check_above(number: int, standing: WorkflowTip) -> None:
     if number >= standing.following:
         return
     why = f"v{number} comes below v{standing.latest}, the latest here, and gaps are never filled"
@@ -317,7 +317,7 @@ def _check_above(number: int, standing: Standing) -> None:
     raise GitstoreError(Code.WRONG_NUMBER, why, next=standing.following)
 
 
-def _wrong_number(target: VersionRef, standing: Standing, commit: bytes) -> GitstoreError:
+def _wrong_number(target: VersionRef, standing: WorkflowTip, commit: bytes) -> GitstoreError:
     following = standing.following
     wrong, right = names.short(target), names.short(VersionRef(target.slug, following))
     taken = standing.latest < target.number <= standing.floor

@@ -17,18 +17,18 @@ from uuid import UUID
 from dulwich.objects import Commit, ObjectID, Tag
 from dulwich.repo import Repo
 
-from gitstore import names, recording
+from gitstore import changes, names
 from gitstore.content import STARTER, Content
-from gitstore.disk.objects import ident
-from gitstore.drafting import Drafting, Saved
+from gitstore.definition.cache import DefinitionCache
+from gitstore.definition.quoting import clip
+from gitstore.drafts import DraftWriter, Saved
 from gitstore.errors import Code, GitstoreError
-from gitstore.format.quoting import clip
-from gitstore.judging import accepted
+from gitstore.git.objects import ident
 from gitstore.locks import FileLocks, Locks
 from gitstore.model import LedgerKind, Limits, Person, Problems, Rules, Superseded, Version, WorkflowState
-from gitstore.parsed import Parsed
 from gitstore.policy import Command, Verdict
-from gitstore.reading import Reading
+from gitstore.policy_facts import accepted
+from gitstore.repository import Repository
 from gitstore.versions import check_slug
 
 ANY: Final = "*"
@@ -39,7 +39,7 @@ def now() -> datetime:
 
 
 @dataclass(frozen=True, slots=True)
-class Who:
+class Actors:
     """On whose behalf: `actor` is the authenticated principal, `author` who made the content."""
 
     actor: Person
@@ -59,7 +59,7 @@ class Published:
         return self.version.number
 
 
-class Store(Reading):
+class Store(Repository):
     """One project's repository, written through a lock."""
 
     def __init__(
@@ -70,7 +70,7 @@ class Store(Reading):
         rules: Rules = Rules.MESHHOOK,
         limits: Limits | None = None,
         locks: Locks | None = None,
-        parsed: Parsed | None = None,
+        parsed: DefinitionCache | None = None,
         clock: Callable[[], datetime] = now,
     ) -> None:
         super().__init__(path, project, rules=rules, limits=limits, parsed=parsed)
@@ -91,7 +91,13 @@ class Store(Reading):
     # Drafts
 
     def create_workflow(
-        self, slug: str, content: Content | None, who: Who, *, name: str | None = None, description: str = ""
+        self,
+        slug: str,
+        content: Content | None,
+        who: Actors,
+        *,
+        name: str | None = None,
+        description: str = "",
     ) -> Saved:
         """A new workflow with its first draft (a one-node starter without `content`)."""
         check_slug(slug)
@@ -102,10 +108,10 @@ class Store(Reading):
             recorder = self._recorder(slug, who, "")
             # Also after a kill left a lone "created": this name is the one that was asked for.
             recorder.append(LedgerKind.CREATED, name=name, description=description)
-            drafting = Drafting(self, recorder, None, who.author)
+            drafting = DraftWriter(self, recorder, None, who.author)
             return drafting.save(content or Content(value=starter), "Create the draft")
 
-    def create_draft(self, slug: str, content: Content | None, who: Who, message: str = "") -> Saved:
+    def create_draft(self, slug: str, content: Content | None, who: Actors, message: str = "") -> Saved:
         """Open a draft on top of the latest version; without `content`, of the current version's."""
         with self.locks.writing([slug]):
             state = self._without_draft(slug)
@@ -118,7 +124,7 @@ class Store(Reading):
             version = self._commit_of(slug, state.current)
             return self._drafting(state, who, message).restore(version, f"Copy v{state.current}")
 
-    def create_draft_from(self, slug: str, number: int, who: Who, message: str = "") -> Saved:
+    def create_draft_from(self, slug: str, number: int, who: Actors, message: str = "") -> Saved:
         """Open a draft that holds what version `number` holds."""
         with self.locks.writing([slug]):
             drafting = self._drafting(self._without_draft(slug), who, message)
@@ -128,7 +134,7 @@ class Store(Reading):
         self,
         slug: str,
         content: Content,
-        who: Who,
+        who: Actors,
         *,
         expected: str,
         message: str = "",
@@ -143,7 +149,7 @@ class Store(Reading):
             return self._drafting(state, who, message).save(content, "Save the draft", merged)
 
     def discard_draft(
-        self, slug: str, who: Who, *, expected: str | None = None, message: str = ""
+        self, slug: str, who: Actors, *, expected: str | None = None, message: str = ""
     ) -> Superseded:
         """Discard the open draft; what is kept of it, for `restore_draft`."""
         with self.locks.writing([slug]):
@@ -152,13 +158,13 @@ class Store(Reading):
             self._check_expected(state, expected or ANY)
             head = (state.draft or "").encode()
             verdict = accepted(self, Command(names.draft(slug), head, None))
-            occasion = recording.Occasion(who.actor, self.clock(), message)
-            kept = recording.discard(self, names.DraftRef(slug), verdict.command.old or head, occasion)
+            occasion = changes.Authorship(who.actor, self.clock(), message)
+            kept = changes.discard(self, names.DraftRef(slug), verdict.command.old or head, occasion)
             if kept is None:
-                raise recording.raced([names.draft(slug)])
+                raise changes.concurrent_update([names.draft(slug)])
             return Superseded(names.superseded_at(kept) or occasion.when, head.decode(), kept)
 
-    def restore_draft(self, slug: str, who: Who, *, at: datetime | None = None) -> Saved:
+    def restore_draft(self, slug: str, who: Actors, *, at: datetime | None = None) -> Saved:
         """Open the draft that was discarded at `at` (UTC), or the newest discarded one, again.
 
         It is that very commit, unless a version was published from it or over it meanwhile: then its content
@@ -175,8 +181,8 @@ class Store(Reading):
             latest = state.latest_commit.encode() if state.latest_commit else None
             if state.draft is None and not (latest and self.objects.is_ancestor(head, latest)):
                 verdict = accepted(self, Command(name, None, head))
-                occasion = recording.Occasion(who.actor, self.clock())
-                recording.write_one(self, recording.record(self, [verdict], occasion))
+                occasion = changes.Authorship(who.actor, self.clock())
+                changes.write_one(self, changes.record(self, [verdict], occasion))
                 problems = verdict.definition.problems if verdict.definition else Problems()
                 return Saved(found.commit, state.next_number, problems)
             drafting = self._drafting(state, who, "")
@@ -184,7 +190,7 @@ class Store(Reading):
             return drafting.restore(head, f"Restore the draft discarded at {found.at.isoformat()}")
 
     def revert(
-        self, slug: str, number: int, who: Who, *, expected: str | None = None, message: str = ""
+        self, slug: str, number: int, who: Actors, *, expected: str | None = None, message: str = ""
     ) -> Saved:
         """Let the draft hold what version `number` holds, by a new commit on top."""
         with self.locks.writing([slug]):
@@ -205,7 +211,7 @@ class Store(Reading):
     def publish(
         self,
         slug: str,
-        who: Who,
+        who: Actors,
         *,
         message: str = "",
         activate: bool = True,
@@ -225,14 +231,14 @@ class Store(Reading):
             verdict = self._judge_publishing(state, Command(ref, None, state.draft.encode()))
             tag = self._tag(slug, state, who, message, when)
             self.objects.write([tag])
-            occasion = recording.Occasion(who.actor, when, message, activate)
+            occasion = changes.Authorship(who.actor, when, message, activate)
             published = replace(verdict, command=Command(ref, None, tag.id))
-            recording.write_one(self, recording.record(self, [published], occasion))
+            changes.write_one(self, changes.record(self, [published], occasion))
             made = self.version(slug, state.next_number)
             return Published(made, activate and not state.held, new=True)
 
     def move_current(
-        self, slug: str, number: int, who: Who, *, message: str = "", hold: bool = False
+        self, slug: str, number: int, who: Actors, *, message: str = "", hold: bool = False
     ) -> None:
         """Let version `number` run; held, publishing does not move it."""
         with self.locks.writing([slug]):
@@ -241,16 +247,16 @@ class Store(Reading):
             if (state.current, state.held) != (number, hold):
                 recorder = self._recorder(slug, who, message)
                 recorder.append(LedgerKind.CURRENT, version=number, current=number, held=hold)
-                recording.write_one(self, recorder)
+                changes.write_one(self, recorder)
 
-    def clear_current(self, slug: str, who: Who, *, message: str = "") -> None:
+    def clear_current(self, slug: str, who: Actors, *, message: str = "") -> None:
         """Let nothing run, until a version is published or made current."""
         with self.locks.writing([slug]):
             state = self._existing(slug)
             if state.current is not None or state.held:
                 recorder = self._recorder(slug, who, message)
                 recorder.append(LedgerKind.CLEARED, current=None, held=False)
-                recording.write_one(self, recorder)
+                changes.write_one(self, recorder)
 
     # What they have in common
 
@@ -267,11 +273,11 @@ class Store(Reading):
             )
         return state
 
-    def _recorder(self, slug: str, who: Who, message: str) -> recording.Recorder:
-        return recording.Recorder(self, slug, recording.Occasion(who.actor, self.clock(), message))
+    def _recorder(self, slug: str, who: Actors, message: str) -> changes.ChangeSet:
+        return changes.ChangeSet(self, slug, changes.Authorship(who.actor, self.clock(), message))
 
-    def _drafting(self, state: WorkflowState, who: Who, message: str) -> Drafting:
-        return Drafting(self, self._recorder(state.slug, who, message), state, who.author, message)
+    def _drafting(self, state: WorkflowState, who: Actors, message: str) -> DraftWriter:
+        return DraftWriter(self, self._recorder(state.slug, who, message), state, who.author, message)
 
     def _check_open(self, state: WorkflowState) -> None:
         if not state.draft_open:
@@ -309,7 +315,7 @@ class Store(Reading):
         ours, latest = (self.locate(commit, state.slug)[2] for commit in commits)
         return ours == latest
 
-    def _tag(self, slug: str, state: WorkflowState, who: Who, message: str, when: datetime) -> Tag:
+    def _tag(self, slug: str, state: WorkflowState, who: Actors, message: str, when: datetime) -> Tag:
         tag = Tag()
         tag.name = f"{slug}/v{state.next_number}".encode()
         tag.object = (Commit, ObjectID((state.draft or "").encode()))

@@ -12,8 +12,8 @@ from __future__ import annotations
 import re
 from uuid import UUID, uuid5
 
+from gitstore.definition.quoting import clip
 from gitstore.errors import Code, GitstoreError
-from gitstore.format.quoting import clip
 
 SLUG_PATTERN = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
 HIGHEST_NUMBER = 2**31 - 1

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from typing import Final
 
+from gitstore.definition.quoting import clip
 from gitstore.errors import Code, GitstoreError
-from gitstore.format.quoting import clip
 from gitstore.model import Permission
 from service.auth import Principal, Role
 

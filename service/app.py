@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from werkzeug.exceptions import HTTPException
 
 from gitstore.errors import Code, GitstoreError
-from service import errors, git_http, hooks_http, logs, secret_key
+from service import errors, git_http, hooks_http, logs
 from service.api import (
     current,
     deliveries,
@@ -30,8 +30,9 @@ from service.config import Config
 from service.context import EXTENSION, Services, request_id
 from service.fairness import FairShares
 from service.metrics import Metrics
+from service.middleware import ENDPOINT, RequestMiddleware
 from service.projects import Projects
-from service.requests import ENDPOINT, Around
+from service.run import secret_key
 from service.scraping import Scraper
 from service.ui import rendering, routes
 from sync.db import Database
@@ -44,16 +45,16 @@ def create_app(config: Config, *, database: Database | None = None, metrics: Met
         if config.database_url is None:
             raise GitstoreError(Code.CONFIG, "DATABASE_URL is needed: gitstore serve sets it")
         database = Database(config.database_url, application="gitstore web")
-    figures = metrics or Metrics(config.metrics_folder)
+    gauges = metrics or Metrics(config.metrics_folder)
     projects = Projects(config)
-    shares = FairShares(config.threads, config.metrics_folder, figures.heavy)
+    shares = FairShares(config.threads, config.metrics_folder, gauges.heavy)
     app = new_app("gitstore", version("gitstore"))
     app.extensions[EXTENSION] = Services(
         config,
         database,
         projects,
-        figures,
-        Scraper(figures, projects, database, config.metrics_folder),
+        gauges,
+        Scraper(gauges, projects, database, config.metrics_folder),
         shares,
         Egress(config.egress_allow),
         cache(partial(secret_key.sealer, config, database)),
@@ -79,7 +80,7 @@ def create_app(config: Config, *, database: Database | None = None, metrics: Met
     app.register_error_handler(GitstoreError, _refused)
     app.register_error_handler(HTTPException, _refused_by_flask)
     app.register_error_handler(Exception, _unexpected)
-    around = Around(shares.places.around(app.wsgi_app), figures, config.limits.cpu)
+    around = RequestMiddleware(shares.places.around(app.wsgi_app), gauges, config.limits.cpu)
     app.wsgi_app = around  # type: ignore[method-assign]
     return app
 

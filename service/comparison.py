@@ -8,12 +8,12 @@ says what publishing the draft would change of what runs, or what the latest ver
 from __future__ import annotations
 
 from gitstore.content import File
-from gitstore.diff import Diff, diff
-from gitstore.difference.masking import masked
+from gitstore.diff.masking import masked
+from gitstore.diff.structure import Diff, diff
 from gitstore.errors import Code, GitstoreError
 from gitstore.model import Rules
-from gitstore.reading import Reading
-from service.api.lookup import no_draft, not_published, reading_definition, which
+from gitstore.repository import Repository
+from service.lookup import no_draft, not_published, reading_definition, which
 from sync import catalog
 from sync.catalog import FullVersion, Which, Workflow
 from sync.db import Transaction
@@ -41,13 +41,13 @@ def compare(versions: Sides, rules: Rules, *, layout: bool) -> Diff:
     return diff(old, new, rules, layout=layout)
 
 
-def files(reading: Reading, versions: Sides) -> tuple[File, File]:
+def files(reading: Repository, versions: Sides) -> tuple[File, File]:
     """The stored files of two versions."""
     old, new = versions
     return _file(reading, old), _file(reading, new)
 
 
-def _file(reading: Reading, version: FullVersion) -> File:
+def _file(reading: Repository, version: FullVersion) -> File:
     with reading_definition(version):
         return File(version.file_name, reading.objects.blob(version.blob_sha.encode()))
 

@@ -17,10 +17,10 @@ from uuid import UUID, uuid4
 
 from flask import abort, current_app, request
 
-from gitstore.disk.raw import ShaFile
 from gitstore.errors import GitstoreError
+from gitstore.git.raw import ShaFile
 from gitstore.model import Permission, Person, Rules
-from gitstore.store import Store, Who
+from gitstore.store import Actors, Store
 from service import auth, fairness, logs
 from service.access import authorize, check_project
 from service.auth import Principal
@@ -34,11 +34,11 @@ from sync.audit import Origin
 from sync.catalog import Project
 from sync.db import Database, Transaction
 from webhooks.egress import Egress
-from webhooks.sealing import Sealer
+from webhooks.secrets import Sealer
 
 EXTENSION: Final = "gitstore"
 FORKS: Final = "gitstore.forks"
-"""The extension that is the fork server of this process (service/forking.py), where it has one."""
+"""The extension that is the fork server of this process (service/run/forking.py), where it has one."""
 PATIENCE: Final = 5.0
 """Seconds for which HTTP waits for Postgres to follow what is in Git, before it says that it can't."""
 FACTS: Final = "gitstore.facts"
@@ -164,9 +164,9 @@ class Caller:
         with projects.mirrored(self.project, database, self.origin, patience=PATIENCE) as (store, _):
             yield store
 
-    def who(self, author: Person | None) -> Who:
+    def who(self, author: Person | None) -> Actors:
         """On whose behalf: the caller, or the person that the caller says it acts for."""
-        return Who(self.principal.person, author or self.principal.person)
+        return Actors(self.principal.person, author or self.principal.person)
 
     @contextmanager
     def acting(

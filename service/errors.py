@@ -16,8 +16,8 @@ from typing import Any, Final
 from flask import Response
 from werkzeug.exceptions import HTTPException
 
-from gitstore.disk.faults import of_system
 from gitstore.errors import Code, GitstoreError
+from gitstore.git.io_errors import of_system
 from gitstore.model import Problem, Problems
 from service.logs import without_secrets
 

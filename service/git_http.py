@@ -1,6 +1,6 @@
 """/<project>.git: the smart HTTP protocol of git (gitprotocol-http(5)), for clone, fetch and push.
 
-The adapter between Flask and `gitstore.receive` and `gitstore.upload`. What a person in a terminal should
+The adapter between Flask and `push/receive.py` and `upload_pack.py`. What a person in a terminal should
 read is answered as text/plain, which git prints as `remote: ...`.
 """
 
@@ -17,21 +17,22 @@ from typing import IO, Any, Final
 from flask import Blueprint, Response, request
 from werkzeug.exceptions import HTTPException
 
-from gitstore import names, receive, upload
-from gitstore.disk.packs import too_large
+from gitstore import names, upload_pack
+from gitstore.changes import Authorship
+from gitstore.definition.quoting import clip
 from gitstore.errors import Code, GitstoreError
-from gitstore.format.quoting import clip
+from gitstore.git.packs import too_large
 from gitstore.model import Permission
 from gitstore.names import VersionRef
 from gitstore.policy import Effect
-from gitstore.receive import Receipt, Receiver
-from gitstore.recording import Occasion
+from gitstore.push import receive
+from gitstore.push.receive import Receipt, Receiver
+from gitstore.push.report import PushReport
 from gitstore.store import Store
-from gitstore.telling import Telling
 from service import access, auth, errors, logs
 from service.auth import Principal
 from service.context import admit, note, origin, services
-from sync.writing import MirroredWrites
+from sync.unit_of_work import MirrorUnitOfWork
 
 FETCH: Final = "git-upload-pack"
 PUSH: Final = "git-receive-pack"
@@ -72,7 +73,7 @@ def info_refs(project: str) -> Response:
         if service == PUSH:
             body: Iterable[bytes] = [receive.advertise(store)]
         else:
-            body = upload.advertise(store.path, request.headers.get("Git-Protocol", ""))
+            body = upload_pack.advertise(store.path, request.headers.get("Git-Protocol", ""))
         return _answer(body, f"application/x-{service}-advertisement")
 
 
@@ -108,7 +109,7 @@ def _enter(project: str, service: str) -> tuple[Principal, Store]:
         access.authorize(principal, Permission.READ, "fetching")
     admit(principal)
     store = here.projects.open(principal.project)
-    store.locks = MirroredWrites(here.database, store, origin(principal, "git"))
+    store.locks = MirrorUnitOfWork(here.database, store, origin(principal, "git"))
     return principal, store
 
 
@@ -116,9 +117,9 @@ def _receive(principal: Principal, store: Store) -> Receipt:
     page = f"{services().config.public_url}/ui/workflows/{{}}/versions/{{}}"
     receiver = Receiver(
         store,
-        Occasion(principal.person, datetime.now(UTC)),
+        Authorship(principal.person, datetime.now(UTC)),
         lambda permission: access.may(principal, permission),
-        Telling(page.format),
+        PushReport(page.format),
     )
     return receiver.receive(_reader())
 
@@ -152,7 +153,7 @@ def _record(principal: Principal, receipt: Receipt, *, duration_ms: float) -> No
 def _served(store: Store, protocol: str, wants: IO[bytes]) -> Iterator[bytes]:
     """The answer; what is wrong with the request is known, and raised, before its first byte."""
 
-    answer = upload.serve(store.path, protocol, wants)
+    answer = upload_pack.serve(store.path, protocol, wants)
     try:
         first = next(answer, b"")
     except BaseException:

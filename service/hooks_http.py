@@ -14,8 +14,8 @@ from flask import Blueprint, Response, jsonify, request
 from gitstore.errors import Code, GitstoreError
 from service import logs
 from service.api.bodies import read_body
-from service.api.lookup import uuid_of
 from service.context import admit, note, now, services
+from service.lookup import uuid_of
 from webhooks import receipts
 from webhooks.inbound import MOST_BYTES, Kind
 

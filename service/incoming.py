@@ -1,6 +1,6 @@
 """What syncs sources, in the worker and for one command: with our settings and our log.
 
-The worker syncs each source in a child process (service/isolation.py): what an upstream sends is fetched and
+The worker syncs each source in a child process (isolation.py): what an upstream sends is fetched and
 parsed there.
 """
 
@@ -15,20 +15,21 @@ from typing import Final
 
 from gitstore.errors import Code, GitstoreError
 from gitstore.store import Store
-from service import logs, secret_key
+from service import logs
 from service.config import Config
-from service.isolation import Channel, CrashError, Isolation, Limits, StopError, Work
 from service.metrics import Metrics
 from service.projects import Projects
+from service.run import secret_key
+from service.run.isolation import Channel, CrashError, Isolation, Limits, StopError, Work
 from sync.audit import Origin
 from sync.catalog import Project
 from sync.db import Database
-from webhooks.dispatch import Dispatcher
-from webhooks.due import Claim
 from webhooks.egress import Egress
-from webhooks.following import Follower, Means, StoppingError, import_limits
 from webhooks.pulse import Beat
-from webhooks.syncing import Progress, Result
+from webhooks.ref_sync import Progress, Result
+from webhooks.source_leases import Claim
+from webhooks.source_loop import SyncLoop
+from webhooks.source_sync import Means, SourceSync, StoppingError, import_limits
 
 LIMITS: Final = Limits(memory=2**30, step=300, whole=7200)
 """Of a sync. Its longest steps are git's check of the largest pack, and the walk over its objects."""
@@ -52,7 +53,7 @@ def following(
         yield
         return
     follower = IsolatedFollower(config, means, stop, Isolation(LIMITS))
-    dispatcher = Dispatcher(follower, database, stop, trouble=_trouble, beat=beat)
+    dispatcher = SyncLoop(follower, database, stop, trouble=_trouble, beat=beat)
     thread = threading.Thread(target=dispatcher.run, name="dispatcher")
     thread.start()
     try:
@@ -63,7 +64,7 @@ def following(
         thread.join()
 
 
-class IsolatedFollower(Follower):
+class IsolatedFollower(SourceSync):
     """Syncs each source in a child process, whose end by a crash or a limit is recorded as a crash.
 
     `work` is what the child does; it is passed in for tests.
@@ -115,7 +116,7 @@ def sync_in_child(channel: Channel, stop: threading.Event, config: Config, claim
     with closing(connected_in_child(config)) as database:
         means = means_of(config, database, count, channel.alive)
         try:
-            Follower(means, stop).sync(claim)
+            SourceSync(means, stop).sync(claim)
         except StoppingError as error:
             raise StopError from error
 

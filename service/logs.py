@@ -18,7 +18,7 @@ from typing import Any, Final, TextIO
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
-from gitstore.format.quoting import CUT, clip
+from gitstore.definition.quoting import CUT, clip
 
 HIDDEN: Final = "***"
 _SECRET_KEYS: Final = frozenset(

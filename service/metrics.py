@@ -19,11 +19,11 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 from prometheus_client.registry import Collector
 
-from webhooks.figures import Figures
+from webhooks.gauges import Gauges
 
 CONTENT_TYPE: Final = CONTENT_TYPE_PLAIN_0_0_4
 Outcome = Literal["immediate", "queued", "refused"]
-"""How a heavy request was admitted (service/admission.py)."""
+"""How a heavy request was admitted (service/run/admission.py)."""
 
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 # Seconds. The promise is 50 ms at the 99th percentile, and a clone of everything may take minutes. Each
@@ -131,7 +131,7 @@ class Metrics:
         *,
         mirror_lag_seconds: float | None = None,
         background: Background = Background(),
-        standing: Figures | None = None,
+        standing: Gauges | None = None,
     ) -> bytes:
         """Every figure, of all processes, in Prometheus' text format (CONTENT_TYPE).
 
@@ -201,7 +201,7 @@ def _behind(now: Background) -> Iterator[Metric | None]:
         yield replaced
 
 
-def _standing(now: Figures) -> Iterator[Metric | None]:
+def _standing(now: Gauges) -> Iterator[Metric | None]:
     yield _by_state("gitstore_sources", "Sources, by state.", now.sources)
     yield _gauge(
         "gitstore_source_success_age_seconds",

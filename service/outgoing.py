@@ -10,18 +10,19 @@ from importlib.metadata import version
 from typing import Final
 
 from gitstore.errors import GitstoreError
-from service import logs, secret_key
+from service import logs
 from service.config import Config
 from service.incoming import connected_in_child
-from service.isolation import Channel, CrashError, Isolation, Limits, StopError
 from service.metrics import Metrics
+from service.run import secret_key
+from service.run.isolation import Channel, CrashError, Isolation, Limits, StopError
 from sync.db import Database
-from webhooks import crashes, deliveries
-from webhooks.deliveries import Due
-from webhooks.delivery import Courier, Means, Sender, Told
+from webhooks import crashes, delivery_queue
+from webhooks.delivery_queue import Due
 from webhooks.egress import Egress
 from webhooks.pulse import Beat
-from webhooks.schedule import Ending
+from webhooks.retry import Ending
+from webhooks.sender import AttemptEvent, DeliveryAttempt, DeliveryLoop, Means
 
 LIMITS: Final = Limits(memory=2**29, step=45, whole=45)
 """Of a delivery that is sent in a child process: they end it before its lease does."""
@@ -36,7 +37,7 @@ def delivering(
     The loop calls `beat`; `off` is called where there is none, as the secrets can't be opened.
     """
 
-    def tell(told: Told) -> None:
+    def tell(told: AttemptEvent) -> None:
         metrics.delivered(told.ending.value)
         _log(told)
 
@@ -55,14 +56,14 @@ def delivering(
             isolation.run(deliver_in_child, config, due, stop=stop, heard=metrics.delivered)
         except StopError:
             with database.as_mirror() as tx:
-                deliveries.release(tx, [due.id])
+                delivery_queue.release(tx, [due.id])
         except CrashError as error:
             reason = f"the attempt {error}"
             with database.as_mirror() as tx:
-                count = deliveries.crash(tx, due, reason)
+                count = delivery_queue.crash(tx, due, reason)
             _log_crash(due, count or 0, reason)
 
-    courier = Courier(replace(means, crashed=_log_crash, send_alone=send_alone), stop, beat=beat)
+    courier = DeliveryLoop(replace(means, crashed=_log_crash, send_alone=send_alone), stop, beat=beat)
     thread = threading.Thread(target=courier.run, name="courier")
     thread.start()
     try:
@@ -77,15 +78,15 @@ def deliver_in_child(channel: Channel, stop: threading.Event, config: Config, du
     """Send a delivery, in a child process: `work` for Isolation."""
     logs.configure(config.log_format, config.log_level)
 
-    def tell(told: Told) -> None:
+    def tell(told: AttemptEvent) -> None:
         channel.tell(told.ending.value)
         _log(told)
 
     with closing(connected_in_child(config)) as database:
-        Sender(_means(config, database, tell), stop).deliver(due)
+        DeliveryAttempt(_means(config, database, tell), stop).deliver(due)
 
 
-def _means(config: Config, database: Database, tell: Callable[[Told], None]) -> Means:
+def _means(config: Config, database: Database, tell: Callable[[AttemptEvent], None]) -> Means:
     return Means(
         database=database,
         egress=Egress(config.egress_allow),
@@ -108,7 +109,7 @@ def _log_crash(due: Due, count: int, reason: str) -> None:
     )
 
 
-def _log(told: Told) -> None:
+def _log(told: AttemptEvent) -> None:
     delivered = told.ending is Ending.SUCCEEDED
     logs.action(
         "delivered" if delivered else "delivery_failed",

@@ -10,17 +10,17 @@ from pathlib import Path
 from typing import Final
 from uuid import UUID
 
-from gitstore.disk.durable import make_folder
+from gitstore.definition.cache import DefinitionCache
 from gitstore.errors import Code, GitstoreError
+from gitstore.git.files import make_folder
 from gitstore.model import Rules
-from gitstore.parsed import Parsed
 from gitstore.store import Store
 from service.config import Config
 from sync.audit import WORKER, Origin
 from sync.catalog import Project
 from sync.db import Database
 from sync.markers import Markers
-from sync.writing import MirroredWrites
+from sync.unit_of_work import MirrorUnitOfWork
 
 DEFAULT: Final = "default"
 """The project that a new gitstore has."""
@@ -32,7 +32,7 @@ class Projects:
     def __init__(self, config: Config) -> None:
         self._folder = config.repositories
         self._limits = config.limits
-        self._parsed = Parsed()
+        self._parsed = DefinitionCache()
 
     def path(self, project: UUID) -> Path:
         return self._folder / f"{project}.git"
@@ -75,13 +75,13 @@ class Projects:
     @contextmanager
     def mirrored(
         self, project: Project, database: Database, origin: Origin = WORKER, *, patience: float = 0.0
-    ) -> Iterator[tuple[Store, MirroredWrites]]:
+    ) -> Iterator[tuple[Store, MirrorUnitOfWork]]:
         """The project's Store, whose writes the database follows, and the means by which it does.
 
         `patience`: the seconds for which a write tries to be mirrored, once it is in Git.
         """
         with closing(self.open(project)) as store:
-            store.locks = writes = MirroredWrites(database, store, origin, patience=patience)
+            store.locks = writes = MirrorUnitOfWork(database, store, origin, patience=patience)
             yield store, writes
 
     def init(self, project: UUID) -> None:

@@ -21,13 +21,14 @@ from flask import Response
 from werkzeug.wrappers import Request
 
 from gitstore.errors import Code, GitstoreError
-from service import errors, heartbeats
+from service import errors
 from service.config import Config
 from service.metrics import CONTENT_TYPE, Background, Metrics
 from service.projects import Projects
+from service.run import heartbeats
 from sync.db import Database
-from webhooks import deliveries, due
-from webhooks.figures import Figures, figures
+from webhooks import delivery_queue, source_leases
+from webhooks.gauges import Gauges, gauges
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -107,12 +108,12 @@ class Scraper:
                 self._expires = self._clock() + GAUGES_SECONDS
             return self._gauges
 
-    def _background(self) -> tuple[Background, Figures | None]:
+    def _background(self) -> tuple[Background, Gauges | None]:
         """What Postgres knows is None where it is unavailable: the other metrics are served all the same."""
         beats, replaced = heartbeats.read(self._folder) or (None, None)
         try:
             with self._database.as_mirror() as tx:
-                return Background(deliveries.lag(tx), due.lag(tx), beats, replaced), figures(tx)
+                return Background(delivery_queue.lag(tx), source_leases.lag(tx), beats, replaced), gauges(tx)
         except GitstoreError:
             return Background(None, None, beats, replaced), None
 

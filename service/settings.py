@@ -16,7 +16,7 @@ import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
 from webhooks.addresses import Allowed
-from webhooks.sealing import keys_in
+from webhooks.secrets import keys_in
 
 _UNITS: Final = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30}
 _SIZE: Final = re.compile(r"(\d+)\s*([kmg]?)(?:ib)?", re.IGNORECASE | re.ASCII)

@@ -13,19 +13,19 @@ from typing import Final
 
 from dulwich.file import FileLocked
 
-from gitstore.disk.maintenance import collect, due
-from gitstore.disk.mending import mend_packed_refs, packed_refs_damaged
-from gitstore.disk.sweeping import sweep
 from gitstore.errors import Code, GitstoreError
+from gitstore.git.cleanup import sweep
+from gitstore.git.maintenance import collect, due
+from gitstore.git.recovery import mend_packed_refs, packed_refs_damaged
 from service import logs
 from sync.db import Database
-from sync.writing import MirroredWrites
-from webhooks.pruning import prune
+from sync.unit_of_work import MirrorUnitOfWork
+from webhooks.retention import prune
 
 GC_SECONDS: Final = 86_400.0
 
 
-def tidy(writes: MirroredWrites, *, everything: bool) -> None:
+def tidy(writes: MirrorUnitOfWork, *, everything: bool) -> None:
     """Sweep: after what markers say was under way, or `everything`. Raises `unavailable`."""
     path = writes.reading.path
     slugs = None if everything else list(writes.markers.pending())
@@ -43,7 +43,7 @@ def tidy(writes: MirroredWrites, *, everything: bool) -> None:
         _go_on(error, "sweep_failed")
 
 
-def collect_garbage(writes: MirroredWrites, stopping: Callable[[], bool]) -> None:
+def collect_garbage(writes: MirrorUnitOfWork, stopping: Callable[[], bool]) -> None:
     """git's maintenance, where a day has passed since the last. Raises `unavailable`."""
     path = writes.reading.path
 

@@ -6,10 +6,10 @@ of the machine, as markers do not survive a power cut; git's own maintenance dai
 and receipts, hourly. Several workers are fine: each thing is done under its locks, and to do it twice is to
 do it once.
 
-Each round of it is done in a child process (service/isolation.py). What a child died of is passed over for a
+Each round of it is done in a child process (isolation.py). What a child died of is passed over for a
 while, and given up after three crashes in a row, so that one project's upkeep can't keep that of others from
-being done. The loop here beats (service/heartbeats.py), as those that sync and deliver do, for the process
-that watches this one (service/supervisor.py).
+being done. The loop here beats (heartbeats.py), as those that sync and deliver do, for the process
+that watches this one (service/run/supervisor.py).
 """
 
 from __future__ import annotations
@@ -30,18 +30,18 @@ from uuid import UUID
 from gitstore.errors import Code, GitstoreError
 from service import logs, upkeep
 from service.config import Config
-from service.database import check
-from service.heartbeats import Heartbeats
 from service.incoming import connected_in_child, following
-from service.isolation import Channel, CrashError, Isolation, Limits, StopError
 from service.metrics import Metrics
 from service.outgoing import delivering
 from service.projects import Projects
+from service.run.database import check
+from service.run.heartbeats import Heartbeats
+from service.run.isolation import Channel, CrashError, Isolation, Limits, StopError
 from sync import catalog, reconcile
 from sync.catalog import Project
 from sync.db import Database
 from sync.reconcile import Report
-from sync.writing import MirroredWrites
+from sync.unit_of_work import MirrorUnitOfWork
 from webhooks import crashes, pulse
 from webhooks.pulse import Beat
 
@@ -154,10 +154,10 @@ class Worker:
 
     def run(self) -> None:
         """Do what is due, again and again. A Postgres that is away is told of once, and waited for."""
-        figures = Metrics(self._config.metrics_folder)
+        gauges = Metrics(self._config.metrics_folder)
         with (
-            delivering(self._config, self._database, figures, *self._beat("delivery")),
-            following(self._config, self._database, figures, *self._beat("sync")),
+            delivering(self._config, self._database, gauges, *self._beat("delivery")),
+            following(self._config, self._database, gauges, *self._beat("sync")),
         ):
             self._heal()
 
@@ -244,11 +244,11 @@ class Worker:
             memory.prune_at = self._clock() + PRUNE_SECONDS
             memory.crashed.pop(prune, None)
 
-    def _tidy_and_reconcile(self, writes: MirroredWrites, *, everything: bool) -> Report:
+    def _tidy_and_reconcile(self, writes: MirrorUnitOfWork, *, everything: bool) -> Report:
         upkeep.tidy(writes, everything=everything)
         return reconcile.reconcile(writes, self._progress)
 
-    def _collect_garbage(self, writes: MirroredWrites) -> Report:
+    def _collect_garbage(self, writes: MirrorUnitOfWork) -> Report:
         upkeep.collect_garbage(writes, self._stopping)
         return Report()
 
@@ -260,7 +260,7 @@ class Worker:
     def _progress(self, _done: int, _total: int) -> None:
         self._alive()
 
-    def _each_project(self, name: str, heal: Callable[[MirroredWrites], Report]) -> None:
+    def _each_project(self, name: str, heal: Callable[[MirrorUnitOfWork], Report]) -> None:
         with self._database.as_mirror() as transaction:
             projects = catalog.projects(transaction)
         for project in projects:

@@ -24,7 +24,7 @@ from psycopg.rows import RowFactory, TupleRow, class_row, tuple_row
 from psycopg_pool import ConnectionPool, PoolTimeout
 
 from gitstore.errors import Code, GitstoreError
-from sync.failures import translated, unavailable
+from sync.errors import translated, unavailable
 
 T = TypeVar("T")
 

@@ -21,7 +21,7 @@ from uuid import UUID
 from gitstore import names
 from gitstore.errors import Code, GitstoreError
 from gitstore.model import LedgerEntry, LedgerKind, Snapshot, Version, WorkflowState
-from gitstore.reading import Reading
+from gitstore.repository import Repository
 from gitstore.versions import version_id, workflow_id
 
 BATCH: Final = 100  # rows
@@ -74,7 +74,7 @@ class VersionRow:
 
 
 @dataclass(frozen=True, slots=True)
-class Story:
+class LedgerDelta:
     """The part of a ledger that is new: the entries that count, oldest first, the newest of each version.
 
     `base` is the entry that was known already; `oldest` the first of all, where the walk went that far.
@@ -102,7 +102,7 @@ class Titles:
     description: str | None = None
 
 
-def story(reading: Reading, slug: str, until: str | None) -> Story:
+def ledger_delta(reading: Repository, slug: str, until: str | None) -> LedgerDelta:
     """What the ledger says since the entry `until` (None: from the beginning).
 
     Raises `integrity` where `until` is not in the chain: somebody rewrote the ledger.
@@ -113,7 +113,7 @@ def story(reading: Reading, slug: str, until: str | None) -> Story:
     for entry in reading.ledger(slug):
         oldest = entry
         if entry.oid == until:
-            return Story(tuple(reversed(entries)), entry, None)
+            return LedgerDelta(tuple(reversed(entries)), entry, None)
         if entry.kind is LedgerKind.PUBLISHED and entry.version is not None:
             if entry.version in seen or not reading.counts(slug, entry):
                 continue
@@ -121,13 +121,13 @@ def story(reading: Reading, slug: str, until: str | None) -> Story:
         entries.append(entry)
     if until is not None:
         raise contradiction(slug, f"the database knows the ledger entry {until}, and the ledger does not")
-    return Story(tuple(reversed(entries)), None, oldest)
+    return LedgerDelta(tuple(reversed(entries)), None, oldest)
 
 
 def workflow_row(
-    reading: Reading,
+    reading: Repository,
     state: WorkflowState,
-    news: Story,
+    news: LedgerDelta,
     titles: Titles,
     draft: VersionRow | None,
     before: WorkflowRow | None,
@@ -157,12 +157,12 @@ def workflow_row(
     )
 
 
-def published_row(reading: Reading, slug: str, entry: LedgerEntry) -> VersionRow:
+def published_row(reading: Repository, slug: str, entry: LedgerEntry) -> VersionRow:
     """The row of the version that the counting `entry` published."""
     return row_of(reading, reading.version(slug, entry.version or 0, entry))
 
 
-def row_of(reading: Reading, version: Version) -> VersionRow:
+def row_of(reading: Repository, version: Version) -> VersionRow:
     return _row(
         reading,
         version.slug,
@@ -176,20 +176,20 @@ def row_of(reading: Reading, version: Version) -> VersionRow:
     )
 
 
-def draft_row(reading: Reading, state: WorkflowState) -> VersionRow | None:
+def draft_row(reading: Repository, state: WorkflowState) -> VersionRow | None:
     """The row of the draft, where one is open."""
     if not state.draft_open or state.draft is None:
         return None
     return draft_of(reading, state.slug, state.draft, state.next_number)
 
 
-def draft_of(reading: Reading, slug: str, commit: str, number: int) -> VersionRow:
+def draft_of(reading: Repository, slug: str, commit: str, number: int) -> VersionRow:
     """The row of a draft at `commit`, whether it stands there any more or not."""
     snapshot = reading.snapshot(slug, commit)
     return _row(reading, slug, number, snapshot, state="draft", ref_oid=commit, message=snapshot.message)
 
 
-def batches(reading: Reading, rows: Iterable[VersionRow]) -> Iterator[list[VersionRow]]:
+def batches(reading: Repository, rows: Iterable[VersionRow]) -> Iterator[list[VersionRow]]:
     """`rows`, as many at a time as may be in memory together."""
     batch: list[VersionRow] = []
     size = 0
@@ -218,14 +218,14 @@ def titles_of(definition: dict[str, Any] | None) -> Titles:
 
 
 def everything(
-    reading: Reading, slug: str, state: WorkflowState | None = None
+    reading: Repository, slug: str, state: WorkflowState | None = None
 ) -> tuple[WorkflowRow, list[LedgerEntry], VersionRow | None] | None:
     """All of a workflow, from Git alone: its row, the publications (each gives a `published_row`), and the
     row of an open draft. None where there is no such workflow."""
     if not reading.exists(slug):
         return None
     state = state or reading.state(slug)
-    news = story(reading, slug, None)
+    news = ledger_delta(reading, slug, None)
     entries = news.published()
     draft = draft_row(reading, state)
     named_after = next((entry for entry in entries if entry.version == basis(state)), None)
@@ -234,14 +234,14 @@ def everything(
     return workflow_row(reading, state, news, titles, draft, None), entries, draft
 
 
-def agreed(reading: Reading, slug: str) -> WorkflowState:
-    """Where `slug` stands, by what tags and ledger agree on: `Reading.state`, where nothing contradicts."""
+def agreed(reading: Repository, slug: str) -> WorkflowState:
+    """Where `slug` stands, by what tags and ledger agree on: as `Repository.state`."""
     try:
         return reading.state(slug)
     except GitstoreError as error:
         if error.code is not Code.INTEGRITY:
             raise
-    published = story(reading, slug, None).published()
+    published = ledger_delta(reading, slug, None).published()
     newest = reading.newest_counting(slug)
     numbers = {entry.version for entry in published}
     latest = max((number for number in numbers if number), default=0)
@@ -261,7 +261,7 @@ def agreed(reading: Reading, slug: str) -> WorkflowState:
     )
 
 
-def check_draft(known: str | None, held: str | None, slug: str, news: Story) -> None:
+def check_draft(known: str | None, held: str | None, slug: str, news: LedgerDelta) -> None:
     """Raise `integrity` where a draft is gone, and none of the entries since then discards one."""
     gone = known is not None and held is None
     if gone and not any(entry.kind is LedgerKind.DISCARDED for entry in news.entries):
@@ -274,7 +274,7 @@ def contradiction(slug: str, what: str) -> GitstoreError:
 
 
 def _row(
-    reading: Reading,
+    reading: Repository,
     slug: str,
     number: int,
     snapshot: Snapshot,
@@ -313,7 +313,7 @@ def _row(
     )
 
 
-def _given(news: Story, before: WorkflowRow | None) -> Titles:
+def _given(news: LedgerDelta, before: WorkflowRow | None) -> Titles:
     created = [entry for entry in news.entries if entry.kind is LedgerKind.CREATED]
     if created:
         name, description = created[-1].name, created[-1].description

@@ -17,12 +17,12 @@ from typing import Final, LiteralString
 from uuid import UUID
 
 from gitstore import ledger
-from gitstore.disk.children import larger
-from gitstore.disk.quarantine import references
-from gitstore.disk.raw import ShaFile, object_of
-from gitstore.disk.reach import new_objects
 from gitstore.errors import Code, GitstoreError
-from gitstore.reading import Reading
+from gitstore.git.process import larger
+from gitstore.git.quarantine import references
+from gitstore.git.raw import ShaFile, object_of
+from gitstore.git.reach import new_objects
+from gitstore.repository import Repository
 from gitstore.versions import workflow_id
 from sync.db import Transaction
 
@@ -77,7 +77,7 @@ class Oversized:
 Item = ShaFile | Oversized
 
 
-def of_publication(reading: Reading, slug: str, target: str, before: bytes | None) -> Iterator[Item]:
+def of_publication(reading: Repository, slug: str, target: str, before: bytes | None) -> Iterator[Item]:
     """Yield the objects that a version adds: `target` is what its tag holds, `before` the previous commit.
 
     What it takes to serve the definition comes first. Ends early, after `MOST_OBJECTS` or `MOST_BYTES`, and
@@ -105,7 +105,7 @@ def of_publication(reading: Reading, slug: str, target: str, before: bytes | Non
         return
 
 
-def _unsure(reading: Reading, found: Iterable[tuple[bytes, bool]]) -> Iterator[bytes]:
+def _unsure(reading: Repository, found: Iterable[tuple[bytes, bool]]) -> Iterator[bytes]:
     """Yield the files that may be large: those in packs, and loose ones that take some space on disk."""
     for oid, is_file in found:
         size = reading.objects.loose_size(oid) if is_file else 0
@@ -113,7 +113,7 @@ def _unsure(reading: Reading, found: Iterable[tuple[bytes, bool]]) -> Iterator[b
             yield oid
 
 
-def of_ledger(reading: Reading, tip: str | None, known: str | None) -> Iterator[ShaFile]:
+def of_ledger(reading: Repository, tip: str | None, known: str | None) -> Iterator[ShaFile]:
     """Yield the ledger entries from `tip` back to `known`, itself left out, or to one that is damaged."""
     try:
         for entry in reading.ledger_from(tip.encode() if tip else None):
@@ -142,7 +142,7 @@ def keep(tx: Transaction, project: UUID, objects: Iterable[Item]) -> int:
     return new + (_insert(tx, project, batch) if batch else 0)
 
 
-def keep_missing(tx: Transaction, reading: Reading, slug: str) -> int:
+def keep_missing(tx: Transaction, reading: Repository, slug: str) -> int:
     """Insert what is not kept yet of a workflow's versions and ledger; return how many versions that were."""
     workflow, count = workflow_id(reading.project, slug), 0
     before: bytes | None = None
@@ -170,7 +170,7 @@ def load(tx: Transaction, project: UUID, oids: Collection[bytes]) -> dict[bytes,
     return {oid: item for oid, item in found.items() if item is not None}
 
 
-def missing_below(tx: Transaction, reading: Reading, tip: bytes) -> list[ShaFile]:
+def missing_below(tx: Transaction, reading: Repository, tip: bytes) -> list[ShaFile]:
     """Return what Git lacks of what `tip` needs, each object after those that it refers to.
 
     What is in the repository has all that it needs, but for what belongs to the version `tip` itself, which
@@ -248,7 +248,7 @@ def survey(tx: Transaction, project: UUID) -> Kept:
     return Kept(damaged, below, lacks)
 
 
-def renew(tx: Transaction, reading: Reading, damaged: Collection[str]) -> None:
+def renew(tx: Transaction, reading: Repository, damaged: Collection[str]) -> None:
     """Replace the bytes of `damaged` objects by those that Git has. As the owner, during upkeep."""
     tx.run(_DELETE, project=reading.project, oids=list(damaged))
     found = (oid.encode() for oid in damaged)

@@ -2,7 +2,7 @@
 
 A mark is raised in the transaction that writes the published row, and never lowered, so that a repository
 that was restored from a backup does not give out a number twice. The store takes it as a floor
-(`Reading.floors`).
+(`Repository.floors`).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from uuid import UUID
 
 from psycopg.types.json import Jsonb
 
-from gitstore.reading import Reading
+from gitstore.repository import Repository
 from gitstore.versions import workflow_id
 from sync.db import Transaction
 from sync.rows import as_json
@@ -35,14 +35,14 @@ _MARKS: Final[LiteralString] = """
 """
 
 
-def load(tx: Transaction, reading: Reading, slugs: Collection[str]) -> None:
+def load(tx: Transaction, reading: Repository, slugs: Collection[str]) -> None:
     """Put the marks of `slugs` into `reading.floors`."""
     ids = {workflow_id(reading.project, slug): slug for slug in slugs}
     for identity, highest in tx.tuples(_MARKS, ids=list(ids)):
         reading.floors[ids[identity]] = highest
 
 
-def values(reading: Reading, highest: Mapping[str, int]) -> Jsonb:
+def values(reading: Repository, highest: Mapping[str, int]) -> Jsonb:
     """The parameter `marks` of `RAISE`. `highest` has a number for each slug; 0 leaves the mark as it is."""
     project = reading.project
     return as_json(
@@ -59,7 +59,7 @@ def raise_to_rows(tx: Transaction, workflow: UUID) -> None:
     tx.run(_RAISE_TO_ROWS, workflow=workflow)
 
 
-def raise_to(tx: Transaction, reading: Reading, slug: str, number: int) -> None:
+def raise_to(tx: Transaction, reading: Repository, slug: str, number: int) -> None:
     """Raise the mark of `slug` to `number`, unless it is there or above."""
     tx.run(RAISE, marks=values(reading, {slug: number}))
     reading.floors[slug] = max(reading.floors.get(slug, 0), number)

@@ -20,7 +20,7 @@ import psycopg
 from psycopg import Connection
 
 from gitstore.errors import Code, GitstoreError
-from sync.failures import translate, translated
+from sync.errors import translate, translated
 
 OLDEST: Final = 150000  # Postgres 15
 

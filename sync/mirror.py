@@ -5,7 +5,7 @@ events, in the caller's transaction. Twice is once, and the cost is that of what
 entries, never all versions. It never changes a published row. Where rows and Git contradict each other
 (a tag that is gone or moved, a ledger that was rewritten), it raises `integrity` and touches nothing.
 
-The caller holds the workflow's lock (sync/writing.py), so that a `Standing` stays true until it writes.
+The caller holds the workflow's lock (unit_of_work.py), so that a `MirroredState` stays true until it writes.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from uuid import UUID
 
 from gitstore import names
 from gitstore.model import LedgerEntry, LedgerKind, WorkflowState
-from gitstore.reading import Reading
+from gitstore.repository import Repository
 from gitstore.versions import version_id
 from sync import audit, derive, events, git_objects, marks, rows
 from sync.audit import WORKER, Origin
 from sync.db import Transaction
-from sync.derive import Story, Titles, VersionRow, WorkflowRow
+from sync.derive import LedgerDelta, Titles, VersionRow, WorkflowRow
 from sync.events import Fact
 
 
 @dataclass(frozen=True, slots=True)
-class Standing(WorkflowRow):
+class MirroredState(WorkflowRow):
     """The row of a workflow, and what its versions' rows say of its newest ones."""
 
     current_number: int | None
@@ -71,13 +71,13 @@ _DISCARD_DRAFT: Final[LiteralString] = """
 _COMMIT_OF: Final[LiteralString] = "select commit_sha from gitstore.workflow_versions where id = %(id)s"
 
 
-def standings(tx: Transaction, reading: Reading, slugs: Collection[str]) -> dict[str, Standing]:
+def mirrored_states(tx: Transaction, reading: Repository, slugs: Collection[str]) -> dict[str, MirroredState]:
     """What the rows of `slugs` say; those without a row are absent."""
-    found = tx.rows(Standing, STANDINGS, project=reading.project, slugs=list(slugs))
+    found = tx.rows(MirroredState, STANDINGS, project=reading.project, slugs=list(slugs))
     return {standing.slug: standing for standing in found}
 
 
-def tips(reading: Reading, slug: str) -> tuple[str | None, str | None]:
+def tips(reading: Repository, slug: str) -> tuple[str | None, str | None]:
     """Where the draft and the ledger of `slug` stand: nothing happens to a workflow without one moving."""
     draft, ledger = (reading.refs.read(name) for name in (names.draft(slug), names.ledger(slug)))
     return draft.decode() if draft else None, ledger.decode() if ledger else None
@@ -90,7 +90,7 @@ class Batch:
     and by `flush`, which the caller calls last.
     """
 
-    def __init__(self, tx: Transaction, reading: Reading) -> None:
+    def __init__(self, tx: Transaction, reading: Repository) -> None:
         self.tx = tx
         self._reading = reading
         self._clear()
@@ -153,7 +153,7 @@ class Batch:
 
 
 def converge(
-    batch: Batch, reading: Reading, slug: str, standing: Standing | None, origin: Origin
+    batch: Batch, reading: Repository, slug: str, standing: MirroredState | None, origin: Origin
 ) -> list[Fact]:
     """Add to `batch` what Git says of `slug` beyond `standing`, with its events and entries of the audit log,
     which name `origin`; returns what happened, oldest first.
@@ -169,7 +169,7 @@ def converge(
     if standing is not None and standing.latest_number > state.latest:
         what = f"the database knows v{standing.latest_number}, and the ledger does not"
         raise derive.contradiction(slug, what)
-    news = derive.story(reading, slug, standing.ledger_oid if standing else None)
+    news = derive.ledger_delta(reading, slug, standing.ledger_oid if standing else None)
     if standing is not None:
         derive.check_draft(standing.draft_commit, state.draft, slug, news)
     if standing is not None and not news.entries and standing.draft_commit == state.draft:
@@ -177,7 +177,7 @@ def converge(
     return _Change(batch, reading, state, news, standing, origin).carry_out()
 
 
-def check(reading: Reading, standing: Standing) -> None:
+def check(reading: Repository, standing: MirroredState) -> None:
     """Raise `integrity` where the rows of a workflow contradict each other or their newest version's tag.
 
     Costs the same at any number of versions; the whole of them is `gitstore verify`'s.
@@ -204,10 +204,10 @@ class _Change:
     def __init__(
         self,
         batch: Batch,
-        reading: Reading,
+        reading: Repository,
         state: WorkflowState,
-        news: Story,
-        standing: Standing | None,
+        news: LedgerDelta,
+        standing: MirroredState | None,
         origin: Origin,
     ) -> None:
         self._batch = batch

@@ -15,7 +15,7 @@ from gitstore.versions import is_slug
 from sync import derive
 from sync.audit import WORKER
 from sync.events import Fact
-from sync.writing import MirroredWrites
+from sync.unit_of_work import MirrorUnitOfWork
 
 Progress = Callable[[int, int], None]
 
@@ -32,7 +32,7 @@ class Report:
     failures: dict[str, GitstoreError] = field(default_factory=dict)
 
 
-def reconcile(writes: MirroredWrites, progress: Progress | None = None) -> Report:
+def reconcile(writes: MirrorUnitOfWork, progress: Progress | None = None) -> Report:
     """Mirror the workflows that have markers. Waits for writers at work on them.
 
     Raises `unavailable` where Postgres does not answer.
@@ -40,7 +40,7 @@ def reconcile(writes: MirroredWrites, progress: Progress | None = None) -> Repor
     return _heal(writes, writes.markers.pending(), progress)
 
 
-def full_pass(writes: MirroredWrites, progress: Progress | None = None) -> Report:
+def full_pass(writes: MirrorUnitOfWork, progress: Progress | None = None) -> Report:
     """Mirror every workflow of the project whose row does not say what its refs say."""
     with writes.database.as_mirror() as tx:
         rows = {
@@ -55,14 +55,14 @@ def full_pass(writes: MirroredWrites, progress: Progress | None = None) -> Repor
     return report
 
 
-def _heal(writes: MirroredWrites, slugs: Iterable[str], progress: Progress | None) -> Report:
+def _heal(writes: MirrorUnitOfWork, slugs: Iterable[str], progress: Progress | None) -> Report:
     report = Report()
     wanted = [slug for slug in sorted(set(slugs)) if is_slug(slug)]
     for done, slug in enumerate(wanted):
         if progress is not None:
             progress(done, len(wanted))
         try:
-            report.facts.extend(writes.mirror_again([slug], WORKER))
+            report.facts.extend(writes.mirror_now([slug], WORKER))
         except GitstoreError as error:
             if error.code in (Code.UNAVAILABLE, Code.CONFIG):
                 raise

@@ -19,7 +19,7 @@ from hypothesis import HealthCheck, settings
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
-from sync.embedded import SUPERUSER, USER, EmbeddedPostgres
+from sync.embedded.server import SUPERUSER, USER, EmbeddedPostgres
 from sync.migrate import migrate
 from tests.installation import Installation, install, is_open
 

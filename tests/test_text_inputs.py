@@ -28,22 +28,22 @@ from werkzeug.test import EnvironBuilder
 
 from gitstore import definition, names
 from gitstore.content import Content, File, to_file
-from gitstore.diff import diff
-from gitstore.difference.masked_text import masked_text
-from gitstore.difference.masking import Masks
-from gitstore.difference.summarizing import summary
-from gitstore.difference.text_diff import text_diff
+from gitstore.definition.quoting import MOST_ECHOED
+from gitstore.diff.masked_text import masked_text
+from gitstore.diff.masking import Masks
+from gitstore.diff.structure import diff
+from gitstore.diff.summary import summary
+from gitstore.diff.text import text_diff
 from gitstore.errors import Code, GitstoreError
-from gitstore.format.quoting import MOST_ECHOED
 from gitstore.model import Limits, Problem, Rules
-from gitstore.push_head import ZERO, read_request
+from gitstore.push.request import ZERO, read_request
 from gitstore.versions import is_slug
-from service import credentials, errors, logs
-from service.api import conditions, lookup
+from service import credentials, errors, logs, lookup
+from service.api import conditions
 from service.api.bodies import validated
 from service.api.inputs import CreateToken, CreateWorkflow, SaveDraft
 from service.context import request_id_from
-from service.ui import wording
+from service.ui import filters
 from service.ui.graph import Graph, draw
 from service.ui.texts import Row, highlighted, side_by_side
 from webhooks import inbound, signature, source_input
@@ -195,7 +195,7 @@ INPUTS: dict[str, dict[str, Callable[[str], object]]] = {
         "highlighted JSON": lambda text: highlighted(text, "workflow.json"),
         "a drawing": lambda text: draw({"nodes": [{"id": text, "data": {"label": text}}], "edges": []}),
         "cron": lambda text: draw(node("schedule", cron=text)),
-        "sentences": lambda text: (wording.sentence(text), wording.headline(text)),
+        "sentences": lambda text: (filters.sentence(text), filters.headline(text)),
         "the log and refusals": refused,
         "the log's traceback": lambda text: logs._visible(logs.without_secrets(text), keep_lines=False),
     },

@@ -5,7 +5,7 @@ of its addresses is checked (webhooks/addresses.py), and one of those very addre
 Host, SNI and certificate go by the name. Between check and connection nobody is asked again. No proxy of the
 environment stands between, and no redirect is followed unchecked.
 
-Time and size are limited in sum (webhooks/metered.py): a peer that drips gains nothing by it.
+Time and size are limited in sum (webhooks/io_budget.py): a peer that drips gains nothing by it.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from urllib3.response import BaseHTTPResponse
 
 from gitstore.errors import Code, GitstoreError
 from webhooks.addresses import Address, Allowed, Target, is_public, refused, target_of
-from webhooks.metered import Budget, PlainSocket, TlsSocket
+from webhooks.io_budget import Budget, PlainSocket, TlsSocket
 
 MOST_REDIRECTS: Final = 5
 _CONNECT_SECONDS: Final = 5.0  # for one address, where there are several

@@ -16,7 +16,7 @@ from sync import audit
 from sync.audit import Origin
 from sync.db import Transaction
 from webhooks import signature, sources, subscriptions
-from webhooks.sealing import Sealer
+from webhooks.secrets import Sealer
 
 Kind = Literal["signing secret", "webhook secret", "credential"]
 

@@ -11,12 +11,12 @@ from sync.db import Database
 from webhooks import inbound, sources
 from webhooks.forges import Forge
 from webhooks.inbound import Kind, Received
-from webhooks.sealing import Sealer
+from webhooks.secrets import Sealer
 from webhooks.signature import Headers
 
 
 @dataclass(frozen=True, slots=True)
-class Bell:
+class HookTarget:
     """What is needed to know whose delivery it is."""
 
     id: UUID
@@ -40,14 +40,14 @@ _RING: Final[LiteralString] = """
 """
 
 
-def bell(database: Database, source_id: UUID) -> Bell | None:
+def bell(database: Database, source_id: UUID) -> HookTarget | None:
     """The source with that id, whoever's it is."""
     with database.as_mirror() as tx:
-        return tx.row(Bell, _BELL, id=source_id)
+        return tx.row(HookTarget, _BELL, id=source_id)
 
 
 def take(
-    database: Database, sealer: Sealer, found: Bell, headers: Headers, body: bytes, now: datetime
+    database: Database, sealer: Sealer, found: HookTarget, headers: Headers, body: bytes, now: datetime
 ) -> tuple[Received, bool]:
     """Verify and read a delivery; remember it and mark its source as due, in one transaction.
 

@@ -8,7 +8,7 @@ from typing import Final
 from urllib.parse import unquote
 
 from gitstore.errors import Code, GitstoreError
-from gitstore.upstream import Credential
+from gitstore.upstream.remote import Credential
 from webhooks import signature
 from webhooks.addresses import Target, refused
 from webhooks.egress import Egress

@@ -2,7 +2,7 @@
 
 `Database.as_user(claims)` opens the transactions that these functions take; row-level security lets the
 project's owners alone read and change. What is secret (the credential, the secret of the webhook) is sealed,
-and nobody reads it again but the worker. Syncing is webhooks/following.py's.
+and nobody reads it again but the worker. Syncing is webhooks/source_sync.py's.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from typing import Any, Final, Literal, LiteralString
 from uuid import UUID, uuid4
 
 from gitstore.errors import Code, GitstoreError
-from gitstore.offers import Layout
-from gitstore.upstream import Credential
+from gitstore.upstream.refs import Layout
+from gitstore.upstream.remote import Credential
 from sync.db import Transaction
 from webhooks import signature
 from webhooks.forges import Forge
-from webhooks.sealing import Sealer
+from webhooks.secrets import Sealer
 
 MOST: Final = 20
 """Sources that a project may have: each is asked every few minutes."""

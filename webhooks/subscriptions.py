@@ -15,7 +15,7 @@ from uuid import UUID, uuid4
 from gitstore.errors import Code, GitstoreError
 from sync.db import Transaction
 from webhooks import signature
-from webhooks.sealing import Sealer
+from webhooks.secrets import Sealer
 
 MOST: Final = 100
 """Subscriptions that a project may have: an event costs one delivery for each."""

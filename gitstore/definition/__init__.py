@@ -13,13 +13,12 @@ from typing import Any
 
 import rfc8785
 
+from gitstore.definition import meaning, parsing, yaml_reader, yaml_writer
+from gitstore.definition.quoting import quote
+from gitstore.definition.rules.elements import Finding
+from gitstore.definition.rules.graph_rules import check
 from gitstore.errors import Code, GitstoreError
-from gitstore.format import parsing, yaml_reader, yaml_writer
-from gitstore.format.quoting import quote
 from gitstore.model import Definition, Limits, Problem, Problems, Rules, listed
-from gitstore.rules import meaning
-from gitstore.rules.checking import check
-from gitstore.rules.elements import Finding
 
 FILE_NAMES = ("workflow.yaml", "workflow.yml", "workflow.json")
 

@@ -9,9 +9,9 @@ from flask import Request, Response
 from pydantic import BaseModel
 
 from service.api.bodies import JSON
-from service.api.lookup import cursor_to
 from service.api.schemas import Version
 from service.context import Caller
+from service.lookup import cursor_to
 
 IMMUTABLE = "private, immutable, max-age=31536000"
 CHANGING = "private, no-cache"

@@ -15,9 +15,9 @@ from pydantic import BaseModel, ValidationError
 
 from gitstore import definition
 from gitstore.content import Content
-from gitstore.disk.packs import too_large
+from gitstore.definition.quoting import clip
 from gitstore.errors import Code, GitstoreError
-from gitstore.format.quoting import clip
+from gitstore.git.packs import too_large
 from gitstore.model import Limits, Person, Problem, Problems
 from service.api.inputs import Authored, SaveDraft
 
@@ -142,7 +142,7 @@ def read_body(request: Request, most: int) -> bytes:
     if told is not None and told > most:
         raise too_large("the body has", told, most)
     # Werkzeug cuts a body off at its limit without a word, and takes one that ended early for complete, where
-    # the server says that it ends bodies itself (as service/bridge.py does). So one byte more, and then both
+    # the server says that it ends bodies itself (as bridge.py does). So one byte more, and then both
     # checks.
     request.max_content_length = most + 1
     try:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from flask import Response, request
 
+from gitstore.definition.quoting import clip
 from gitstore.errors import Code, GitstoreError
-from gitstore.format.quoting import clip
 from gitstore.model import Permission
-from service.api import inputs, lookup
+from service import lookup
+from service.api import inputs
 from service.api.answers import answer, nothing
 from service.api.bodies import read_json
 from service.api.openapi import new_blueprint, says, says_nothing, takes

@@ -7,12 +7,12 @@ from http import HTTPStatus
 from flask import Response, request
 
 from gitstore.model import Permission
-from service.api import lookup
+from service import lookup
+from service.actions import subscriptions as owning
 from service.api.answers import answer, next_link
 from service.api.inputs import Query
-from service.api.lookup import cursor_to, moment_in
 from service.api.openapi import new_blueprint, says
-from service.api.outgoing import (
+from service.api.subscription_schemas import (
     Attempt,
     DeliveriesQuery,
     Delivery,
@@ -21,8 +21,8 @@ from service.api.outgoing import (
     FullDelivery,
 )
 from service.context import enter
-from service.owning import subscriptions as owning
-from webhooks import history
+from service.lookup import cursor_to, moment_in
+from webhooks import delivery_log
 
 blueprint = new_blueprint("deliveries", "What was sent to subscribers, and what they answered.")
 
@@ -32,7 +32,7 @@ def list_deliveries(query: DeliveriesQuery) -> Response:
     """Deliveries, the newest first: of one subscription, or in one state."""
     caller = enter(Permission.OWN, "listing deliveries", project=query.project)
     with caller.reading() as tx:
-        rows, following = history.deliveries(
+        rows, following = delivery_log.deliveries(
             tx,
             caller.project_id,
             subscription_id=query.subscription,
@@ -53,8 +53,8 @@ def get_delivery(path: DeliveryPath, query: Query) -> Response:
     caller = enter(Permission.OWN, "reading a delivery", project=query.project)
     found = lookup.uuid_of(path.id)
     with caller.reading() as tx:
-        row = history.delivery(tx, caller.project_id, found) if found else None
-        attempts = history.attempts(tx, row.id) if row else []
+        row = delivery_log.delivery(tx, caller.project_id, found) if found else None
+        attempts = delivery_log.attempts(tx, row.id) if row else []
     if row is None:
         raise owning.no_delivery(path.id)
     return answer(FullDelivery.of(row, history=[Attempt.of(attempt) for attempt in attempts]))

@@ -7,10 +7,11 @@ from typing import Any, Final
 from flask import Response, request
 from pydantic import Field
 
-from gitstore.difference.text_diff import text_diff
-from gitstore.format.quoting import clip
+from gitstore.definition.quoting import clip
+from gitstore.diff.text import text_diff
 from gitstore.model import Permission
-from service.api import inputs, lookup
+from service import lookup
+from service.api import inputs
 from service.api.answers import CHANGING, answer
 from service.api.bodies import JSON
 from service.api.diff_schemas import Diff

@@ -7,10 +7,9 @@ from typing import Any
 
 from pydantic import ConfigDict, Field
 
-from gitstore import diff
-from gitstore.difference import delta
-from gitstore.difference.summarizing import summary
-from gitstore.rules.elements import mapping, string
+from gitstore.definition.rules.elements import mapping, string
+from gitstore.diff import structure, values
+from gitstore.diff.summary import summary
 from service.api.schemas import Answer, Version
 from service.comparison import Sides
 
@@ -20,7 +19,7 @@ _ABSENT = "null where it has none"
 class DiffChange(Answer):
     """Something else stands at `pointer`. Values that look like secrets are masked as `[secret 1]`."""
 
-    op: delta.Op = Field(
+    op: values.Op = Field(
         description="of `reorder`, `before` and `after` have the old indices of what was kept"
     )
     pointer: str = Field(
@@ -111,7 +110,7 @@ class Diff(Answer):
     other: list[DiffChange] = Field(description="what else changed")
 
     @classmethod
-    def of(cls, found: diff.Diff, versions: Sides, public_url: str, *, layout: bool) -> Diff:
+    def of(cls, found: structure.Diff, versions: Sides, public_url: str, *, layout: bool) -> Diff:
         old, new = (Version.of(version, public_url) for version in versions)
         return cls.model_construct(
             old=old,
@@ -125,7 +124,7 @@ class Diff(Answer):
         )
 
 
-def _nodes(found: diff.Diff) -> DiffNodes:
+def _nodes(found: structure.Diff) -> DiffNodes:
     nodes = found.nodes
     added, removed = (
         [
@@ -146,7 +145,7 @@ def _nodes(found: diff.Diff) -> DiffNodes:
     )
 
 
-def _edges(edges: diff.Items) -> DiffEdges:
+def _edges(edges: structure.Items) -> DiffEdges:
     added, removed = (
         [
             DiffEdge.model_construct(**_ends(each.value), pointer=each.pointer, value=each.value)
@@ -158,11 +157,11 @@ def _edges(edges: diff.Items) -> DiffEdges:
     return DiffEdges.model_construct(added=added, removed=removed, changed=changed, order=_order(edges))
 
 
-def _altered(each: diff.Altered) -> dict[str, Any]:
+def _altered(each: structure.Altered) -> dict[str, Any]:
     return {"old_pointer": each.old_pointer, "pointer": each.pointer, "changes": _changes(each.changes)}
 
 
-def _changes(changes: Iterable[delta.Change]) -> list[DiffChange]:
+def _changes(changes: Iterable[values.Change]) -> list[DiffChange]:
     return [
         DiffChange.model_construct(
             op=each.op, pointer=each.pointer, before=_value(each.before), after=_value(each.after)
@@ -172,7 +171,7 @@ def _changes(changes: Iterable[delta.Change]) -> list[DiffChange]:
 
 
 def _value(value: Any) -> Any:
-    return None if value is delta.ABSENT else value
+    return None if value is values.ABSENT else value
 
 
 def _id(node: Any) -> str | None:
@@ -185,5 +184,5 @@ def _ends(edge: Any) -> dict[str, Any]:
     return {key: found.get(key.replace("_handle", "Handle")) for key in keys}
 
 
-def _order(items: diff.Items) -> list[int] | None:
+def _order(items: structure.Items) -> list[int] | None:
     return None if items.order is None else list(items.order)

@@ -9,12 +9,13 @@ from typing import Final
 from flask import Response, request
 
 from gitstore.content import Content
-from gitstore.drafting import Saved
+from gitstore.definition.quoting import clip
+from gitstore.drafts import Saved
 from gitstore.errors import Code, GitstoreError
-from gitstore.format.quoting import clip
 from gitstore.model import Permission
 from gitstore.store import Store
-from service.api import inputs, lookup
+from service import lookup
+from service.api import inputs
 from service.api.answers import answer, nothing, workflow_url
 from service.api.bodies import author_of, read_draft, read_json
 from service.api.conditions import expected

@@ -8,12 +8,13 @@ from typing import Final
 from flask import Response, request
 
 from gitstore.errors import Code, GitstoreError
-from service import heartbeats, scraping
+from service import scraping
 from service.api.answers import answer
 from service.api.openapi import Responses, new_blueprint, refusal, says
 from service.api.schemas import Health, Ready
 from service.context import services
-from webhooks import deliveries, due
+from service.run import heartbeats
+from webhooks import delivery_queue, source_leases
 
 blueprint = new_blueprint("health", "For whoever watches the service.", needs_token=False)
 LATE_SECONDS: Final = 300.0
@@ -41,7 +42,7 @@ def readyz() -> Response:
     """
     here = services()
     with here.database.as_mirror() as tx:
-        late = max(deliveries.lag(tx), due.lag(tx)) > LATE_SECONDS
+        late = max(delivery_queue.lag(tx), source_leases.lag(tx)) > LATE_SECONDS
     if not os.access(here.config.repositories, os.R_OK | os.W_OK | os.X_OK):
         raise GitstoreError(Code.UNAVAILABLE, "the folder of the repositories can't be written to")
     worker = "late" if late else "ok"

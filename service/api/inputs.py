@@ -19,7 +19,7 @@ from pydantic import (
     WithJsonSchema,
 )
 
-from gitstore.format.quoting import INVISIBLE
+from gitstore.definition.quoting import INVISIBLE
 from gitstore.versions import HIGHEST_NUMBER, SLUG_PATTERN
 from service.auth import Role
 

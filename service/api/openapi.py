@@ -12,7 +12,7 @@ from flask_openapi3.openapi import OpenAPI
 from pydantic import BaseModel
 from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
-from service.api import diff_schemas, incoming, inputs, outgoing, schemas
+from service.api import diff_schemas, inputs, schemas, source_schemas, subscription_schemas
 from service.api.bodies import JSON, YAML
 from service.errors import PROBLEM_JSON
 
@@ -46,8 +46,8 @@ _ANSWERS: Final = (
     schemas.VersionPage,
     schemas.Workflow,
     schemas.WorkflowPage,
-    *incoming.ANSWERS,
-    *outgoing.ANSWERS,
+    *source_schemas.ANSWERS,
+    *subscription_schemas.ANSWERS,
 )
 _BODIES: Final = (
     inputs.CreateDraft,
@@ -59,8 +59,8 @@ _BODIES: Final = (
     inputs.Revert,
     inputs.SaveDraft,
     inputs.Validate,
-    *incoming.BODIES,
-    *outgoing.BODIES,
+    *source_schemas.BODIES,
+    *subscription_schemas.BODIES,
 )
 _METHODS: Final = ("get", "post", "put", "patch", "delete")
 # What any endpoint may answer to a caller that it does not know, when it is busy, or when Postgres is away.

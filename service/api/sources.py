@@ -7,9 +7,12 @@ from http import HTTPStatus
 from flask import Response, request
 
 from gitstore.model import Permission
+from service.actions import sources as owning
 from service.api.answers import answer, nothing
 from service.api.bodies import read_json
-from service.api.incoming import (
+from service.api.inputs import Query
+from service.api.openapi import new_blueprint, says, says_nothing, takes
+from service.api.source_schemas import (
     ChangeSource,
     CreateSource,
     Divergence,
@@ -22,11 +25,8 @@ from service.api.incoming import (
     SourcePath,
     Webhook,
 )
-from service.api.inputs import Query
-from service.api.openapi import new_blueprint, says, says_nothing, takes
 from service.context import Caller, enter
-from service.owning import sources as owning
-from webhooks import resolving, sources
+from webhooks import divergence_decisions, sources
 
 blueprint = new_blueprint("sources", "Other repositories: followed, and pushed to.")
 
@@ -63,7 +63,7 @@ def get_source(path: SourcePath, query: Query) -> Response:
     caller = enter(Permission.OWN, "reading a source", project=query.project)
     with caller.reading() as tx:
         row = owning.named(tx, caller, path.id)
-        open_ = resolving.open_divergences(tx, caller.project_id, row.id)
+        open_ = divergence_decisions.open_divergences(tx, caller.project_id, row.id)
     told = [Divergence.of(one) for one in open_]
     return answer(FullSource.of(row, caller.services.config.public_url, divergences=told))
 

@@ -8,11 +8,12 @@ from http import HTTPStatus
 from flask import Response, request
 
 from gitstore.model import Permission
+from service.actions import subscriptions as owning
 from service.api.answers import answer, nothing
 from service.api.bodies import read_json
 from service.api.inputs import Query
 from service.api.openapi import new_blueprint, says, says_nothing, takes
-from service.api.outgoing import (
+from service.api.subscription_schemas import (
     ChangeSubscription,
     CreateSubscription,
     Delivery,
@@ -24,7 +25,6 @@ from service.api.outgoing import (
     SubscriptionPath,
 )
 from service.context import enter
-from service.owning import subscriptions as owning
 from webhooks import subscriptions
 
 blueprint = new_blueprint("subscriptions", "Webhooks out, signed per Standard Webhooks.")

@@ -7,13 +7,13 @@ from http import HTTPStatus
 from flask import Response, request
 
 from gitstore.model import Permission
+from service.actions import tokens as owning
 from service.api import inputs
 from service.api.answers import answer, nothing
 from service.api.bodies import read_json
 from service.api.openapi import new_blueprint, says, says_nothing, takes
 from service.api.schemas import NewToken, Token, TokenList
 from service.context import enter
-from service.owning import tokens as owning
 from sync import tokens
 
 blueprint = new_blueprint("tokens", "Access tokens, each bound to the project and a role.")

@@ -8,9 +8,10 @@ from typing import Final
 
 from flask import Response, request
 
-from gitstore.format.quoting import clip
+from gitstore.definition.quoting import clip
 from gitstore.model import Permission
-from service.api import inputs, lookup
+from service import lookup
+from service.api import inputs
 from service.api.answers import CHANGING, IMMUTABLE, answer, next_link, tag_of, unchanged, workflow_url
 from service.api.bodies import JSON, author_of, read_json
 from service.api.conditions import JSON_TAG, expected, not_modified

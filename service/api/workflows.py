@@ -8,12 +8,13 @@ from flask import Response, request
 
 from gitstore import definition
 from gitstore.content import Content, to_file
+from gitstore.definition.quoting import clip
 from gitstore.errors import Code, GitstoreError
-from gitstore.format.quoting import clip
 from gitstore.model import Definition, Permission, Problem, Problems
 from gitstore.store import Store
 from gitstore.versions import check_slug
-from service.api import inputs, lookup
+from service import lookup
+from service.api import inputs
 from service.api.answers import answer, next_link, workflow_url
 from service.api.bodies import author_of, content_of, read_draft, read_json
 from service.api.openapi import new_blueprint, says, takes, takes_draft

@@ -10,20 +10,20 @@ from typing import Any, Final
 
 from flask import Response, request
 
-from gitstore.diff import Altered, Diff, Element
-from gitstore.difference.delta import ABSENT, Change, Op
-from gitstore.difference.masked_text import masked_text
-from gitstore.difference.masking import Masks, masked
-from gitstore.difference.summarizing import summary
+from gitstore.definition.quoting import clip
+from gitstore.definition.rules.elements import mapping, string
+from gitstore.diff.masked_text import masked_text
+from gitstore.diff.masking import Masks, masked
+from gitstore.diff.structure import Altered, Diff, Element
+from gitstore.diff.summary import summary
+from gitstore.diff.values import ABSENT, Change, Op
 from gitstore.errors import Code, GitstoreError
-from gitstore.format.quoting import clip
 from gitstore.model import Permission, Rules
-from gitstore.rules.elements import mapping, string
-from service.api import lookup
+from service import lookup
 from service.comparison import Sides, compare, files, sides
-from service.ui.entering import enter
 from service.ui.graph import Graph, draw_difference
 from service.ui.texts import side_by_side
+from service.ui.visit import enter
 from sync import catalog
 
 _CHOICES: Final = 50

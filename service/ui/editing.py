@@ -12,19 +12,18 @@ from dataclasses import dataclass
 from flask import Response, request
 
 from gitstore.content import Content, File
-from gitstore.disk.packs import too_large
-from gitstore.drafting import Saved
+from gitstore.definition.quoting import clip
+from gitstore.drafts import Saved
 from gitstore.errors import Code, GitstoreError
-from gitstore.format.quoting import clip
+from gitstore.git.packs import too_large
 from gitstore.model import Permission, Problems, WorkflowState
 from gitstore.store import Store
 from gitstore.versions import parse_number
-from service import errors
-from service.api import lookup
+from service import errors, lookup
 from service.api.answers import answer
 from service.api.workflows import validation
-from service.ui.entering import Visit, enter, field, go
 from service.ui.texts import side_by_side
+from service.ui.visit import Visit, enter, field, go
 from service.ui.workflows import base_of
 
 

@@ -14,9 +14,9 @@ from typing import Any, Final
 from unicodedata import east_asian_width
 from urllib.parse import urlsplit
 
-from gitstore.diff import Diff
-from gitstore.format.quoting import clip
-from gitstore.rules.elements import KINDS, Edge, Node, edge_at, mapping, mappings, node_at, string
+from gitstore.definition.quoting import clip
+from gitstore.definition.rules.elements import KINDS, Edge, Node, edge_at, mapping, mappings, node_at, string
+from gitstore.diff.structure import Diff
 from service.ui.layout import HEIGHT, WIDTH, Rect, around, arrange
 
 MOST_BOXES: Final = 1_000

@@ -17,7 +17,7 @@ from gitstore.errors import Code, GitstoreError
 from gitstore.model import Problems
 from service import errors, logs
 from service.context import request_id, services
-from service.ui import wording
+from service.ui import filters
 
 THEMES: Final = ("system", "light", "dark")
 THEME_COOKIE: Final = "gitstore-theme"
@@ -102,7 +102,7 @@ def _environment() -> Environment:
     )
     made.globals.update(url=url, static=static_url, themes=THEMES)
     made.filters.update(
-        ago=wording.ago, moment=wording.moment, whole=wording.whole, called=wording.called,
-        headline=wording.headline, describe=describe, count=wording.count, sentence=wording.sentence,
+        ago=filters.ago, moment=filters.moment, whole=filters.whole, called=filters.called,
+        headline=filters.headline, describe=describe, count=filters.count, sentence=filters.sentence,
     )  # fmt: skip
     return made

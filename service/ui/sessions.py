@@ -2,7 +2,7 @@
 
 The cookie holds the SHA-256 of the access token that signed in, never the token: it opens nothing by itself,
 and at each request Postgres says whether the token is still in force and for which role. It is sealed with
-the key that seals everything else (`service/secret_key.py`). Nothing is kept on the server.
+the key that seals everything else (`service/run/secret_key.py`). Nothing is kept on the server.
 
 SameSite is Lax, so that the address that a push prints works from a mail or a chat, too. No GET changes
 anything, and every form carries the session's own token against forgery (CSRF).

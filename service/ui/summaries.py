@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Final
 
-from gitstore.difference.summarizing import summary_of
+from gitstore.diff.summary import summary_of
 from gitstore.model import Rules
 from sync import catalog
 from sync.catalog import Version

@@ -18,8 +18,8 @@ from pygments.lexers.data import JsonLexer, YamlLexer
 from pygments.token import Comment, Keyword, Name, Number, Punctuation, String, _TokenType
 from pygments.token import Literal as LiteralToken
 
-from gitstore.difference.alignment import align
-from gitstore.format.quoting import clip
+from gitstore.definition.quoting import clip
+from gitstore.diff.alignment import align
 
 MOST_HIGHLIGHTED: Final = 12_000  # characters; more are shown plain
 MOST_SHOWN: Final = 48_000

@@ -6,17 +6,16 @@ from typing import Any
 
 from flask import Response, request
 
+from gitstore.definition.quoting import clip
 from gitstore.errors import Code, GitstoreError
-from gitstore.format.quoting import clip
 from gitstore.model import Permission
-from service import errors
-from service.api import lookup
+from service import errors, lookup
+from service.actions import tokens as owning
 from service.api.bodies import validated
 from service.api.inputs import CreateToken
 from service.auth import Role
 from service.context import now
-from service.owning import tokens as owning
-from service.ui.entering import Visit, enter, field, go, shown_once
+from service.ui.visit import Visit, enter, field, go, shown_once
 from sync import tokens
 
 

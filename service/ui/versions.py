@@ -6,13 +6,13 @@ from typing import Final, cast
 
 from flask import Response, current_app, request
 
+from gitstore.definition.quoting import clip
 from gitstore.errors import Code, GitstoreError
-from gitstore.format.quoting import clip
 from gitstore.model import Permission
-from service.api import lookup
-from service.ui.entering import Visit, enter
-from service.ui.reading import file_of, seen, text_of
+from service import lookup
 from service.ui.summaries import FIRST, Summaries
+from service.ui.version_view import file_of, seen, text_of
+from service.ui.visit import Visit, enter
 from sync import catalog
 from sync.catalog import FullVersion, Workflow
 from sync.db import Transaction

@@ -7,20 +7,19 @@ from typing import Final
 
 from flask import Response, request
 
-from gitstore.difference.summarizing import summary_of
+from gitstore.definition.quoting import clip
+from gitstore.diff.summary import summary_of
 from gitstore.errors import Code, GitstoreError
-from gitstore.format.quoting import clip
 from gitstore.model import Permission, Rules, WorkflowState
 from gitstore.names import superseded_at
 from gitstore.store import Store
 from gitstore.versions import check_slug, version_id
-from service import errors
-from service.api import lookup
+from service import errors, lookup
 from service.api.bodies import validated
 from service.api.inputs import CreateWorkflow
 from service.api.schemas import SupersededDraft
-from service.ui.entering import Visit, enter, field, go
-from service.ui.reading import seen
+from service.ui.version_view import seen
+from service.ui.visit import Visit, enter, field, go
 from sync import catalog
 from sync.catalog import FullVersion
 

@@ -1,5 +1,5 @@
 -- Deliveries that have ended, with their attempts, are kept for GITSTORE_KEEP_DAYS and then forgotten, by the
--- worker, in slices (webhooks/pruning.py). Until then what an attempt met is not unsaid, as before.
+-- worker, in slices (webhooks/retention.py). Until then what an attempt met is not unsaid, as before.
 
 create index deliveries_ended on gitstore.deliveries (ended_at) where ended_at is not null;
 create index deliveries_kept_back on gitstore.deliveries (created_at) where state = 'pending' and due_at is null;

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gitstore.disk.children import environment, git
+from gitstore.git.process import environment, git
 from service.config import Config
 
 if TYPE_CHECKING:

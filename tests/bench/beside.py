@@ -1,4 +1,4 @@
-"""What a ratio's other side is served by: another WSGI application behind service/web.py.
+"""What a ratio's other side is served by: another WSGI application behind service/run/web.py.
 
     python -m tests.bench.beside <module:maker> <pid of the bench> <fd of the listening socket>
 
@@ -16,12 +16,12 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from service import web
 from service.config import METRICS_FOLDER, Config
-from service.listening import answers
-from service.metrics_folder import metrics_folder
+from service.run import web
+from service.run.listener_socket import answers
+from service.run.metrics_folder import metrics_folder
 from service.settings import Bind
-from sync.embedded import EmbeddedPostgres
+from sync.embedded.server import EmbeddedPostgres
 from tests.stories.running import Service, wait_for
 
 

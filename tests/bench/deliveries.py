@@ -25,21 +25,21 @@ from gitstore.model import Rules
 from sync import events
 from sync.catalog import create_project
 from sync.db import Database
-from sync.embedded import EmbeddedPostgres
+from sync.embedded.server import EmbeddedPostgres
 from sync.events import EventType
 from sync.migrate import migrate
 from tests.webhooks.receiving import Receiver, receiving
 from tests.webhooks.test_courier import ROOT
 from webhooks import subscriptions
-from webhooks.sealing import Sealer, new_key
+from webhooks.secrets import Sealer, new_key
 
 COURIER = """
 import sys, threading
 from sync.db import Database
 from webhooks.addresses import Allowed
-from webhooks.delivery import Courier, Means
+from webhooks.sender import Courier, Means
 from webhooks.egress import Egress
-from webhooks.sealing import Sealer
+from webhooks.secrets import Sealer
 conninfo, allow, key = sys.argv[1:]
 means = Means(Database(conninfo, max_connections=4), Egress(Allowed.parse(allow)), Sealer([key]))
 Courier(means, threading.Event()).run()

@@ -26,7 +26,7 @@ from tests.webhooks.upstreams import Upstream, flow, upstream_in
 SECRET = "It's-a-secret-to-everybody"
 
 
-class Bell:
+class HookTarget:
     """The forge of the upstream, as GitHub signs."""
 
     def __init__(self, owner: Caller, url: str) -> None:
@@ -63,7 +63,7 @@ def tell(what: str, seconds: list[float]) -> None:
     print(f"{what}: median {statistics.median(ordered) * 1000:.0f} ms, p99 {p99 * 1000:.0f} ms")
 
 
-def latency(owner: Caller, upstream: Upstream, bell: Bell, tags: int) -> list[float]:
+def latency(owner: Caller, upstream: Upstream, bell: HookTarget, tags: int) -> list[float]:
     """From the webhook that follows a push, to the version being readable."""
     found = []
     for number in range(1, tags + 1):
@@ -98,7 +98,7 @@ def main() -> None:
         service = Service(Path(folder) / "data", {"GITSTORE_EGRESS_ALLOW": "127.0.0.0/8"}).start()
         try:
             owner = service.project("bench")
-            bell = Bell(owner, upstream.url)
+            bell = HookTarget(owner, upstream.url)
             there = lambda: owner.get("/sources").json["sources"][0]["state"] == "ok"  # noqa: E731
             wait_for(there, "the worker is not there")
             tell("a webhook, until it is answered", [bell.ring() for _ in range(options.hooks)])

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from gitstore import names
-from gitstore.push_head import ZERO
+from gitstore.push.request import ZERO
 from tests.bench.pushes import Server, Wire
 from tests.stories.running import Caller, Service, definition
 from tests.sync.large_push import LargePush

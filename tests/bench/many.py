@@ -14,7 +14,7 @@ from typing import Final
 from dulwich.objects import Blob, Commit, ObjectID, ShaFile, Tag, Tree
 
 from gitstore import ledger, names
-from gitstore.disk.objects import Objects, ident, new_commit
+from gitstore.git.objects import Objects, ident, new_commit
 from gitstore.model import LedgerEntry, LedgerKind, Person
 from tests.stories.running import definition
 

@@ -17,8 +17,8 @@ import psutil
 from dulwich.objects import Blob, Tree
 
 from gitstore import names
-from gitstore.disk.objects import new_commit
-from gitstore.push_head import ZERO
+from gitstore.git.objects import new_commit
+from gitstore.push.request import ZERO
 from gitstore.store import Store, now
 from tests.bench.many import ANN
 from tests.gitstore.test_bombs import BLOB, BOMBS, COMMIT, ROOT, TREE, raw
@@ -82,7 +82,7 @@ def watched(service: Service) -> Iterator[Peak]:
 
 def _serves(process: psutil.Process) -> bool:
     with suppress(psutil.NoSuchProcess):
-        return "service.web" in process.cmdline()
+        return "service.run.web" in process.cmdline()
     return False
 
 

@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 from dulwich.protocol import pkt_line
 
 from gitstore import names
-from gitstore.push_head import ZERO
+from gitstore.push.request import ZERO
 from tests.stories.running import PLAIN, definition
 
 _CAPABILITIES = b"report-status side-band-64k agent=git/bench"

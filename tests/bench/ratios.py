@@ -37,7 +37,7 @@ from itertools import count
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from service.api.lookup import cursor_to
+from service.lookup import cursor_to
 from sync import catalog
 from tests.bench import backend, memory, straight
 from tests.bench.beside import beside

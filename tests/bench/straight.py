@@ -35,9 +35,9 @@ from service.context import Caller, enter
 from sync import audit, catalog, events, mirror, rows
 from sync.db import Locks, Transaction
 from sync.derive import VersionRow, WorkflowRow
-from sync.embedded import SUPERUSER
+from sync.embedded.server import SUPERUSER
 from sync.events import Fact
-from sync.mirror import STANDINGS, Standing
+from sync.mirror import STANDINGS, MirroredState
 from tests.stories.running import definition
 
 MAKER = "tests.bench.straight:create_app"
@@ -113,7 +113,7 @@ def _held(caller: Caller, slug: str) -> AbstractContextManager[Transaction]:
 
 
 def _standing(tx: Transaction, caller: Caller, slug: str) -> WorkflowRow:
-    found = tx.row(Standing, STANDINGS, project=caller.project_id, slugs=[slug])
+    found = tx.row(MirroredState, STANDINGS, project=caller.project_id, slugs=[slug])
     if found is not None:
         return found.row()
     now, identity = datetime.now(UTC), workflow_id(caller.project_id, slug)

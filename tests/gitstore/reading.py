@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from gitstore import definition
-from gitstore.format.parsing import Unparsable, read
+from gitstore.definition.parsing import Unparsable, read
 from gitstore.model import Limits, Problem, Rules
 
 LIMITS = Limits()

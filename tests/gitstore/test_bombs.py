@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 from dulwich.objects import Blob, Commit, Tree
 
-from gitstore.disk.objects import new_commit
+from gitstore.git.objects import new_commit
 from gitstore.model import Person
-from gitstore.push_head import ZERO
+from gitstore.push.request import ZERO
 from gitstore.store import now
 from tests.gitstore.conftest import Git
 from tests.gitstore.test_packs import entry, pack, varint

@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gitstore import definition
+from gitstore.definition.rules.elements import KINDS
+from gitstore.definition.rules.graph_rules import check
 from gitstore.model import Limits, Problem, Rules
-from gitstore.rules.checking import check
-from gitstore.rules.elements import KINDS
 from tests.gitstore.judging import chain, edge, graph, judge, node
 
 

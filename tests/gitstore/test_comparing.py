@@ -9,16 +9,16 @@ from uuid import UUID
 
 import pytest
 
-from gitstore import receive
 from gitstore.content import Content
 from gitstore.model import Person
-from gitstore.push_head import ZERO
-from gitstore.store import ANY, Store, Who
+from gitstore.push import receive
+from gitstore.push.request import ZERO
+from gitstore.store import ANY, Actors, Store
 from tests.gitstore.conftest import ENVIRONMENT
 from tests.gitstore.test_receive import Author, request, send
 
 PROJECT = UUID("0f8fad5b-d9cb-469f-a165-70867728950e")
-ANN = Who(Person("token:ci", "1@tokens.gitstore"), Person("Ann", "ann@example.test"))
+ANN = Actors(Person("token:ci", "1@tokens.gitstore"), Person("Ann", "ann@example.test"))
 YAML = "nodes:\n- {id: a, type: webhook, position: {x: %s}, data: {label: %s}}\n"
 
 

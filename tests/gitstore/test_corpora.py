@@ -15,8 +15,8 @@ import pytest
 import yaml
 
 from gitstore import definition
+from gitstore.definition import parsing
 from gitstore.errors import GitstoreError
-from gitstore.format import parsing
 from gitstore.model import Limits, Rules
 
 DATA = Path(__file__).parents[3] / "shared" / "data"

@@ -9,16 +9,16 @@ import pytest
 
 from gitstore import budget, definition
 from gitstore.content import File
-from gitstore.diff import diff
-from gitstore.difference.masking import Masks
-from gitstore.difference.summarizing import TOO_MUCH, summary_of
-from gitstore.difference.text_diff import text_diff
+from gitstore.definition.rules.node_rules import MOST_EXPRESSIONS
+from gitstore.diff.masking import Masks
+from gitstore.diff.structure import diff
+from gitstore.diff.summary import TOO_MUCH, summary_of
+from gitstore.diff.text import text_diff
 from gitstore.errors import Code, GitstoreError
 from gitstore.model import MOST_PROBLEMS, Definition, Limits, Problem, Problems, Rules
 from gitstore.names import DraftRef
 from gitstore.policy import Command, Effect, Verdict
-from gitstore.rules.node_rules import MOST_EXPRESSIONS
-from gitstore.telling import Telling
+from gitstore.push.report import PushReport
 
 LIMITS = Limits()
 LONG = "k" * 200_000
@@ -70,7 +70,7 @@ def test_a_cycle_is_one_problem_whatever_its_length() -> None:
 
 def test_a_pusher_reads_how_many_more_there_are() -> None:
     """As many lines as HTTP lists problems, of errors and of warnings together."""
-    telling = Telling(lambda slug, number: f"{slug}/{number}")
+    telling = PushReport(lambda slug, number: f"{slug}/{number}")
     found = judged({"nodes": [{}] * 500})
     command = Command(b"refs/heads/drafts/a", None, b"a" * 40)
     telling.conclude([Verdict(command, None, Effect.SAVE, DraftRef("a"), b"", found)], {})

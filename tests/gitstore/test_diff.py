@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from gitstore.definition import digest, parse
-from gitstore.diff import Diff, apply, diff
-from gitstore.difference.delta import ABSENT, Op
-from gitstore.difference.summarizing import LONGEST, summary
+from gitstore.diff.structure import Diff, apply, diff
+from gitstore.diff.summary import LONGEST, summary
+from gitstore.diff.values import ABSENT, Op
 from gitstore.model import Limits, Rules
 from tests.gitstore.drawing import edge, graph, node
 

@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gitstore.definition import digest
-from gitstore.diff import apply, diff
-from gitstore.difference.alignment import align, filled
-from gitstore.difference.delta import difference
-from gitstore.difference.summarizing import LONGEST, summary
+from gitstore.diff.alignment import align, filled
+from gitstore.diff.structure import apply, diff
+from gitstore.diff.summary import LONGEST, summary
+from gitstore.diff.values import difference
 from gitstore.model import Rules
 from tests.conftest import examples
 from tests.gitstore.drawing import edge, graph, node

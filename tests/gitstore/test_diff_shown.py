@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 
 from gitstore.content import File
 from gitstore.definition import dump
-from gitstore.diff import Diff, diff
-from gitstore.difference.masking import Masks, is_secret_key, masked
-from gitstore.difference.summarizing import summary
-from gitstore.difference.text_diff import text_diff
+from gitstore.diff.masking import Masks, is_secret_key, masked
+from gitstore.diff.structure import Diff, diff
+from gitstore.diff.summary import summary
+from gitstore.diff.text import text_diff
 from gitstore.model import Limits
 from tests.conftest import examples
 from tests.gitstore.drawing import graph, node

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gitstore.rules.expressions import explain_jmespath, is_http_url
+from gitstore.definition.rules.expressions import explain_jmespath, is_http_url
 
 
 @pytest.mark.parametrize(

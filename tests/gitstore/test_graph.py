@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gitstore.rules.graph import cycles
+from gitstore.definition.rules.cycles import cycles
 
 SIZE = 50_000
 

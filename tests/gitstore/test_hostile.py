@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gitstore.errors import Code, GitstoreError
-from gitstore.push_head import ZERO
+from gitstore.push.request import ZERO
 from gitstore.store import Store
 from tests.gitstore.conftest import Git
 from tests.gitstore.test_bombs import BLOB, COMMIT, TREE, oid, raw

@@ -13,8 +13,8 @@ from gitstore import ledger, names
 from gitstore.errors import Code
 from gitstore.model import LedgerEntry, LedgerKind, Person
 from gitstore.names import DraftRef, VersionRef
-from gitstore.offers import Layout, Offer, gaps, offers
 from gitstore.policy import Command, Effect, Verdict, judge
+from gitstore.upstream.refs import Layout, RemoteRef, gaps, match_refs
 from tests.gitstore.test_policy import DRAFT, Facts, oid, refused, tag
 
 
@@ -116,10 +116,10 @@ def test_offers_are_the_refs_that_mean_something_in_order() -> None:
         names.HEADS + b"main": oid(6),
         b"HEAD": oid(6),
     }
-    found = [offer.target for offer in offers(advertised, Layout.REFS)]
+    found = [offer.target for offer in match_refs(advertised, Layout.REFS)]
     assert found == [VersionRef("a", 9), VersionRef("a", 10), DraftRef("a"), VersionRef("b", 1)]
-    assert DraftRef("a") not in [offer.target for offer in offers(advertised, Layout.FOLDERS)]
-    assert Offer(VersionRef("a", 9), oid(3)).name == names.tag("a", 9)
+    assert DraftRef("a") not in [offer.target for offer in match_refs(advertised, Layout.FOLDERS)]
+    assert RemoteRef(VersionRef("a", 9), oid(3)).name == names.tag("a", 9)
 
 
 TAGGERS = st.builds(

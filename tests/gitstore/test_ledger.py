@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gitstore import ledger
-from gitstore.disk.objects import Objects
 from gitstore.errors import Code, GitstoreError
+from gitstore.git.objects import Objects
 from gitstore.model import LedgerEntry, LedgerKind, Person
 from tests.gitstore.conftest import Git
 

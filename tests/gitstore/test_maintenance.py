@@ -11,17 +11,17 @@ from uuid import UUID
 import pytest
 
 from gitstore.content import Content
-from gitstore.disk import maintenance
-from gitstore.disk.maintenance import collect, due
-from gitstore.disk.objects import Objects
-from gitstore.disk.quarantine import quarantine
+from gitstore.git import maintenance
+from gitstore.git.maintenance import collect, due
+from gitstore.git.objects import Objects
+from gitstore.git.quarantine import quarantine
 from gitstore.locks import FileLocks
 from gitstore.model import Person
-from gitstore.store import Store, Who
+from gitstore.store import Actors, Store
 from tests.gitstore.conftest import Git
 
 PROJECT = UUID("0f8fad5b-d9cb-469f-a165-70867728950e")
-WHO = Who(Person("Ann", "ann@example.test"), Person("Ann", "ann@example.test"))
+WHO = Actors(Person("Ann", "ann@example.test"), Person("Ann", "ann@example.test"))
 OLD = 10 * 86_400
 
 

@@ -13,8 +13,8 @@ from dulwich.objects import Blob
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gitstore.disk.objects import Objects, ident, new_commit, person, text, utc
 from gitstore.errors import Code, GitstoreError
+from gitstore.git.objects import Objects, ident, new_commit, person, text, utc
 from gitstore.model import Person
 from tests.conftest import examples
 from tests.gitstore.conftest import Git
@@ -168,7 +168,7 @@ def test_racing_writers_of_one_object_all_succeed(bare: Path) -> None:
     """Many processes write the same blob at once; each returns, and the blob is whole."""
     script = (
         "import sys; from pathlib import Path; from dulwich.objects import Blob; "
-        "from gitstore.disk.objects import Objects; o = Objects(Path(sys.argv[1])); "
+        "from gitstore.git.objects import Objects; o = Objects(Path(sys.argv[1])); "
         "[o.write([Blob.from_string(b'%d' % n)]) for n in range(40)]"
     )
     import sys

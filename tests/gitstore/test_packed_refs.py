@@ -7,7 +7,7 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gitstore.disk.packed_refs import PackedRefs
+from gitstore.git.packed_refs import PackedRefs
 
 NAMES = st.lists(st.from_regex(r"refs/[a-c]{1,3}/[a-c0-3-]{1,4}", fullmatch=True), unique=True, max_size=40)
 

@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gitstore.disk.packs import measure
 from gitstore.errors import Code, GitstoreError
+from gitstore.git.packs import measure
 from gitstore.model import Limits
 from tests.gitstore.conftest import Git
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from gitstore.format.parsing import read
+from gitstore.definition.parsing import read
 from tests.gitstore.reading import LIMITS, json_value, places, refusals, yaml_value
 
 # What YAML means

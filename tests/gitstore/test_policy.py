@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from gitstore.errors import Code, GitstoreError
 from gitstore.model import Definition, Permission, Problem, Problems
-from gitstore.policy import Command, Effect, Standing, Verdict, discards_refused, judge
+from gitstore.policy import Command, Effect, Verdict, WorkflowTip, discards_refused, judge
 
 DRAFT = b"refs/heads/drafts/a"
 EVERYTHING = frozenset(Permission)
@@ -38,8 +38,8 @@ class Facts:
     def may(self, permission: Permission) -> bool:
         return permission in self.allowed
 
-    def standing(self, slug: str) -> Standing:
-        return Standing(
+    def standing(self, slug: str) -> WorkflowTip:
+        return WorkflowTip(
             self.refs.get(f"refs/heads/drafts/{slug}".encode()),
             self.latest,
             self.refs.get(tag(self.latest, slug)),

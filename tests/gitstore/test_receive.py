@@ -19,18 +19,18 @@ from dulwich.protocol import PktLineParser, pkt_line
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gitstore.changes import Authorship
 from gitstore.errors import Code, GitstoreError
 from gitstore.model import Limits, Person
-from gitstore.push_head import ZERO, read_request
-from gitstore.receive import CAPABILITIES, Receiver
-from gitstore.recording import Occasion
+from gitstore.push.receive import CAPABILITIES, Receiver
+from gitstore.push.report import PushReport
+from gitstore.push.request import ZERO, read_request
 from gitstore.store import Store
-from gitstore.telling import Telling
 from tests.conftest import examples
 from tests.gitstore.conftest import ENVIRONMENT, Git
 
 PROJECT = UUID("0f8fad5b-d9cb-469f-a165-70867728950e")
-OCCASION = Occasion(Person("token:ci", "1@tokens.gitstore"), datetime(2026, 11, 23, tzinfo=UTC))
+OCCASION = Authorship(Person("token:ci", "1@tokens.gitstore"), datetime(2026, 11, 23, tzinfo=UTC))
 VALID = "nodes:\n- {id: a, type: webhook, data: {label: %s}}\n"
 DRAFT = b"refs/heads/drafts/a"
 EMPTY_PACK = b"PACK" + (2).to_bytes(4) + (0).to_bytes(4)
@@ -112,7 +112,7 @@ def request(
 
 def send(store: Store, body: bytes, may: Callable[..., bool] = lambda _: True) -> tuple[list[str], str]:
     """(report lines, what the terminal shows)."""
-    telling = Telling(lambda slug, number: f"http://gitstore.test/{slug}/{number}")
+    telling = PushReport(lambda slug, number: f"http://gitstore.test/{slug}/{number}")
     receipt = Receiver(store, OCCASION, may, telling).receive(BytesIO(body).read)
     bands = {1: b"", 2: b""}
     packets: list[bytes | None] = []

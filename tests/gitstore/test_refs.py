@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from gitstore.disk.refs import Refs, RefUpdate
 from gitstore.errors import Code, GitstoreError
+from gitstore.git.refs import Refs, RefUpdate
 from tests.gitstore.conftest import Git
 
 DRAFT = b"refs/heads/drafts/a"

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from gitstore.rules.elements import KINDS
+from gitstore.definition.rules.elements import KINDS
 from tests.gitstore.judging import chain, edge, graph, judge, node
 
 WARNINGS = {"node_kind_unknown", "label_missing", "duplicate_edge", "editor_leftover"}

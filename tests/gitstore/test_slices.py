@@ -6,10 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gitstore import names, slices
+from gitstore import names
 from gitstore.errors import Code, GitstoreError
 from gitstore.policy import Command
-from gitstore.slices import MOST_COMMANDS, MOST_WORKFLOWS, Slice, divide
+from gitstore.push import slices
+from gitstore.push.slices import MOST_COMMANDS, MOST_WORKFLOWS, Slice, divide
 
 OID = b"1" * 40
 

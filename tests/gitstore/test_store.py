@@ -15,11 +15,11 @@ import pytest
 from gitstore.content import Content
 from gitstore.errors import Code, GitstoreError
 from gitstore.model import LedgerKind, Person, Rules
-from gitstore.store import ANY, Store, Who
+from gitstore.store import ANY, Actors, Store
 from tests.gitstore.conftest import Git
 
 PROJECT = UUID("0f8fad5b-d9cb-469f-a165-70867728950e")
-ANN = Who(Person("token:ci", "1@tokens.gitstore"), Person("Ann", "ann@example.test"))
+ANN = Actors(Person("token:ci", "1@tokens.gitstore"), Person("Ann", "ann@example.test"))
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
 
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from gitstore.disk.quarantine import PREFIX, quarantine
-from gitstore.disk.sweeping import DAY, MINUTE, MOMENT, sweep
+from gitstore.git.cleanup import DAY, MINUTE, MOMENT, sweep
+from gitstore.git.quarantine import PREFIX, quarantine
 from gitstore.locks import WRITERS, FileLocks, present
 
 LOCKS = ("refs/heads/drafts/a.lock", "refs/tags/a/v1.lock", "refs/ledger/a.lock", "objects/ab/cdef.lock")
@@ -92,7 +92,7 @@ def test_a_quarantine_goes_with_its_process_and_not_before(bare: Path) -> None:
     with quarantine(bare):
         assert swept(bare, later=DAY) == set()
     making = (
-        "import sys; from pathlib import Path; from gitstore.disk.quarantine import quarantine\n"
+        "import sys; from pathlib import Path; from gitstore.git.quarantine import quarantine\n"
         "with quarantine(Path(sys.argv[1])): print('made', flush=True); sys.stdin.read()"
     )
     child = subprocess.Popen(

@@ -13,8 +13,8 @@ from pathlib import Path
 from gitstore.errors import Code, GitstoreError
 from service.config import Config
 from service.incoming import sync_in_child
-from service.isolation import Channel, StopError
-from webhooks.due import Claim
+from service.run.isolation import Channel, StopError
+from webhooks.source_leases import Claim
 
 
 def answer(channel: Channel, _stop: threading.Event, secret: str) -> None:

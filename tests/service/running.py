@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from service.config import METRICS_FOLDER
-from service.greeting import PAGE
+from service.run.welcome import PAGE
 from service.settings import SETTINGS
 from tests.conftest import copy_cluster
 
@@ -25,11 +25,11 @@ GITSTORE = (sys.executable, "-P", "-m", "service.cli")
 _STUB = f"""
 import signal, sys
 signal.signal(signal.SIGHUP, signal.SIG_DFL)  # whatever ran the tests: nohup(1) lets its children ignore it
-web = "import sys; sys.path.insert(0, {str(ROOT)!r}); from service.web import main; " \\
+web = "import sys; sys.path.insert(0, {str(ROOT)!r}); from service.run.web import main; " \\
     "main(sys.argv[1:], 'tests.service.stub:create_app')"
 from service import logs
 from service.config import Config
-from service.serve import WORKER, serve
+from service.run.serve import WORKER, serve
 config = Config.from_env()
 logs.configure(config.log_format, config.log_level)
 sys.exit(serve(config, sys.stdout, web=(sys.executable, "-P", "-c", web), worker=WORKER))

@@ -20,8 +20,8 @@ from click.testing import CliRunner, Result
 from gitstore import names
 from gitstore.content import Content
 from gitstore.model import LedgerKind, Person
-from gitstore.store import Store, Who
-from service.cli import commands
+from gitstore.store import Actors, Store
+from service.cli.main import commands
 from service.config import Config
 from service.credentials import digest, is_token
 from service.projects import Projects
@@ -56,7 +56,7 @@ class House:
     def publish(self, project: str, slug: str) -> Store:
         """Publish a version of `slug` with no database in sight; its store, for the caller to close."""
         store = self.store(project)
-        who = Who(ADA, ADA)
+        who = Actors(ADA, ADA)
         store.create_workflow(slug, Content(value=DEFINITION), who)
         store.publish(slug, who)
         return store
@@ -281,7 +281,7 @@ def test_commands_work_beside_the_service_and_without_it(ram_path: Path, cluster
 def test_discarded_drafts_are_listed_and_restored(house: House) -> None:
     """On behalf of the operator; not over an open draft, nor one that was never discarded."""
     house("project", "create", "team-a")
-    who, commits = Who(ADA, ADA), []
+    who, commits = Actors(ADA, ADA), []
     with closing(house.publish("team-a", "a")) as store:
         for label in ("One", "Two"):
             draft = {**DEFINITION, "name": label}

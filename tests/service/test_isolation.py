@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from gitstore.errors import Code, GitstoreError
-from service.isolation import CrashError, Isolation, Limits, StopError, Work
+from service.run.isolation import CrashError, Isolation, Limits, StopError, Work
 from tests.service import isolated
 
 LIMITS = Limits(memory=2**29, step=1, whole=30)

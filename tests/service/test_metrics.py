@@ -12,8 +12,8 @@ import pytest
 
 from service.config import METRICS_FOLDER, Config
 from service.metrics import CONTENT_TYPE, Metrics, forget_process
-from service.metrics_folder import metrics_folder
-from webhooks.figures import Figures
+from service.run.metrics_folder import metrics_folder
+from webhooks.gauges import Gauges
 
 COUNT_TOGETHER = """
 import sys
@@ -26,7 +26,7 @@ metrics.request(endpoint="workflows.list", method="GET", status=200, seconds=0.0
 
 KILLED = """
 import os
-from service.metrics_folder import metrics_folder
+from service.run.metrics_folder import metrics_folder
 with metrics_folder():
     os._exit(9)
 """
@@ -69,7 +69,7 @@ def test_sources_and_deliveries_are_told_as_they_stand() -> None:
     metrics = Metrics()
     metrics.synced("ok", ["version_immutable", "version_immutable"])
     metrics.synced("upstream_failed")
-    standing = Figures({"ok": 2, "failing": 1}, 90.5, 3, {"active": 4}, 5)
+    standing = Gauges({"ok": 2, "failing": 1}, 90.5, 3, {"active": 4}, 5)
     told = figures(metrics.exposition(standing=standing))
     assert told['gitstore_source_syncs_total{outcome="ok"}'] == 1
     assert told['gitstore_source_syncs_total{outcome="upstream_failed"}'] == 1

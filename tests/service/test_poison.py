@@ -15,17 +15,17 @@ import pytest
 from gitstore.model import Rules
 from service.config import Config
 from service.incoming import IsolatedFollower, means_of
-from service.isolation import Isolation, Limits
 from service.projects import Projects, make_data_folder
-from service.setup import create_project
+from service.run.bootstrap import create_project
+from service.run.isolation import Isolation, Limits
 from sync.db import Database
 from sync.migrate import migrate
 from tests.service.isolated import sync_badly
 from tests.service.running import until
 from tests.webhooks.upstreams import Upstream, upstream_in
 from webhooks import sources
-from webhooks.dispatch import Dispatcher
 from webhooks.forges import Forge
+from webhooks.source_loop import SyncLoop
 from webhooks.sources import Source
 
 
@@ -62,9 +62,9 @@ class Tenants:
             tx.run("update gitstore.sources set due_at = now() where id = %(id)s", id=ids[1])
 
     @contextmanager
-    def dispatching(self, limits: Limits) -> Iterator[Dispatcher]:
+    def dispatching(self, limits: Limits) -> Iterator[SyncLoop]:
         follower = IsolatedFollower(self.config, self.means, self.stop, Isolation(limits), sync_badly)
-        dispatcher = Dispatcher(follower, self.database, self.stop, trouble=self.trouble.append)
+        dispatcher = SyncLoop(follower, self.database, self.stop, trouble=self.trouble.append)
         thread = threading.Thread(target=dispatcher.run)
         thread.start()
         try:

@@ -14,18 +14,18 @@ import pytest
 from click.testing import CliRunner, Result
 
 from gitstore.errors import Code, GitstoreError
-from gitstore.upstream import Credential
-from service import secret_key
-from service.cli import commands
+from gitstore.upstream.remote import Credential
+from service.cli.main import commands
 from service.config import Config
 from service.projects import Projects, make_data_folder
-from service.setup import create_project, set_up
+from service.run import secret_key
+from service.run.bootstrap import create_project, set_up
 from sync.db import Database
 from tests.service.running import environment, gitstore
 from webhooks import sources, subscriptions
 from webhooks.forges import Forge
 from webhooks.lost_secrets import lost
-from webhooks.sealing import Sealer, new_key
+from webhooks.secrets import Sealer, new_key
 
 EVENT = "workflow.version.published"
 

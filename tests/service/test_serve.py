@@ -22,10 +22,10 @@ import pytest
 
 from service.config import Config
 from service.credentials import is_token
-from service.greeting import five_lines, greeting
-from service.setup import Setup
+from service.run.bootstrap import Setup
+from service.run.welcome import five_lines, greeting
 from sync.catalog import Project
-from sync.embedded import EmbeddedPostgres
+from sync.embedded.server import EmbeddedPostgres
 from tests.conftest import temporary_folder
 from tests.service.running import STUB, Running, alive, gitstore, running, until
 
@@ -75,7 +75,7 @@ def test_it_starts_everything_and_ends_it(folder: Path) -> None:
     """On an empty machine: Postgres, HTTP, the worker. SIGTERM ends all of it, and that is a success."""
     with running(folder, STUB) as service:
         assert get(service.ready().url) == b"here\n"
-        assert {service.child("postgres -D"), service.child("service.web"), service.child("worker")}
+        assert {service.child("postgres -D"), service.child("service.run.web"), service.child("worker")}
         assert [slug for _, slug in projects(postgres_of(service).conninfo())] == ["default"]
         assert service.stop() == 0
         until(service.gone)
@@ -181,7 +181,8 @@ def test_a_process_that_serves_and_dies_is_replaced(given: Running) -> None:
 def test_a_process_that_hangs_is_replaced(folder: Path, make_database: Callable[..., str]) -> None:
     """As one that is stopped, or stuck in C code: it shows no sign of life."""
     impatient = STUB[-1].replace(
-        "from service.web import", "from service import web; web.HANGS_SECONDS = 3; from service.web import"
+        "from service.run.web import",
+        "from service.run import web; web.HANGS_SECONDS = 3; from service.run.web import",
     )
     with running(folder, (*STUB[:-1], impatient), DATABASE_URL=make_database()) as service:
         (serving,) = service.ready().children(service.child("import main"))

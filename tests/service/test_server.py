@@ -16,9 +16,9 @@ from typing import Any
 import pytest
 
 from gitstore.errors import Code, GitstoreError
-from service import connections
-from service.bridge import FREE, Allowance
-from service.web import Server
+from service.run import connections
+from service.run.bridge import FREE, Allowance
+from service.run.web import Server
 from tests.bench.stalled import KINDS, stalling
 from tests.service.running import until
 
@@ -164,7 +164,7 @@ def trickle(connection: socket.socket) -> None:
 
 def test_a_body_that_stalls_is_let_go(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is answered, and the application never sees it."""
-    monkeypatch.setattr("service.admission.BODY_SECONDS", 0.2)
+    monkeypatch.setattr("service.run.admission.BODY_SECONDS", 0.2)
     for part in ("Content-Length: 9\r\n\r\nabc", "Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n"):
         answer = client.send(f"POST /read HTTP/1.1\r\nHost: x\r\n{part}")
         assert answer.startswith(b"HTTP/1.1 400 ")

@@ -16,7 +16,7 @@ from gitstore.errors import Code, GitstoreError
 from service.config import Config
 from service.credentials import digest, is_token, new_token
 from service.projects import Projects, make_data_folder
-from service.setup import Setup, read_token, revoke_token, set_up, write_secret
+from service.run.bootstrap import Setup, read_token, revoke_token, set_up, write_secret
 from sync import tokens
 from sync.db import Database
 from sync.migrate import migrate

@@ -15,16 +15,16 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from service import heartbeats
-from service.heartbeats import LOOPS, Heartbeats
-from service.supervisor import WatchedWorker
+from service.run import heartbeats
+from service.run.heartbeats import LOOPS, Heartbeats
+from service.run.supervisor import WatchedWorker
 from tests.service.running import ROOT, until
 
 # A worker with the heartbeats of the real one, that does harm once a file tells which.
 STUB = """
 import re, signal, sys, threading, time, os
 from pathlib import Path
-from service.heartbeats import LOOPS, Heartbeats
+from service.run.heartbeats import LOOPS, Heartbeats
 folder = Path(sys.argv[1])
 beats, lock, off = Heartbeats(folder), threading.Lock(), set()
 

@@ -23,19 +23,19 @@ import structlog
 
 from gitstore.content import Content
 from gitstore.model import Person, Rules
-from gitstore.store import Who
+from gitstore.store import Actors
 from service import logs, upkeep
 from service.config import Config
 from service.projects import Projects, make_data_folder
-from service.setup import create_project
+from service.run.bootstrap import create_project
 from service.worker import FULL_PASS_SECONDS, PRUNE_SECONDS, State, Worker, boot_id
 from sync.catalog import Project
 from sync.db import Database
-from sync.embedded import EmbeddedPostgres
+from sync.embedded.server import EmbeddedPostgres
 from sync.markers import Markers
 from sync.migrate import migrate
 from tests.service.running import GITSTORE, alive, environment, until
-from webhooks.pruning import Pruned
+from webhooks.retention import Pruned
 
 ADA = Person("Ada", "ada@example.com")
 DEFINITION = {"nodes": [{"id": "start", "type": "webhook", "data": {"label": "Start"}}]}
@@ -79,7 +79,7 @@ class House:
         with closing(self.projects.open(project)) as store:
             if marked:
                 Markers(store.path).put([slug])
-            store.create_workflow(slug, Content(value=DEFINITION), Who(ADA, ADA))
+            store.create_workflow(slug, Content(value=DEFINITION), Actors(ADA, ADA))
 
     def mirrored(self) -> list[str]:
         with self.database.as_owner() as transaction:

@@ -24,10 +24,10 @@ import psutil
 from gitstore.model import Rules
 from service.config import Config
 from service.projects import Projects
-from service.setup import create_project, create_token
+from service.run.bootstrap import create_project, create_token
 from sync import catalog
 from sync.db import Database, Transaction
-from sync.embedded import EmbeddedPostgres
+from sync.embedded.server import EmbeddedPostgres
 from tests.conftest import copy_cluster
 
 PLAIN = {

@@ -26,7 +26,7 @@ import psycopg
 import pytest
 
 from service.config import Config
-from sync.embedded import SUPERUSER, EmbeddedPostgres
+from sync.embedded.server import SUPERUSER, EmbeddedPostgres
 from tests.stories.running import Caller, Service, definition, wait_for
 
 ROUNDS = int(os.environ.get("GITSTORE_TEST_ROUNDS", "30"))

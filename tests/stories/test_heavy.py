@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 import psutil
 import pytest
 
-from service import forking
+from service.run import forking
 from tests.stories.running import Answer, Author, Caller, Service, definition, wait_for
 
 NODES = 5_000

@@ -18,7 +18,7 @@ from urllib.error import HTTPError
 import pytest
 from dulwich.protocol import PktLineParser, pkt_line
 
-from gitstore.disk.maintenance import collect
+from gitstore.git.maintenance import collect
 from gitstore.locks import FileLocks
 from sync import catalog
 from tests.stories.running import Answer, Author, Caller, Service, definition, wait_for

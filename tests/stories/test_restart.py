@@ -15,9 +15,9 @@ import pytest
 
 from gitstore.content import Content
 from gitstore.model import Person
-from gitstore.store import ANY, Store, Who
+from gitstore.store import ANY, Actors, Store
 from sync.db import Database
-from sync.embedded import EmbeddedPostgres
+from sync.embedded.server import EmbeddedPostgres
 from tests.service.running import alive
 from tests.stories.running import PLAIN, Caller, Service, definition, wait_for
 
@@ -89,14 +89,14 @@ def test_ten_thousand_versions_start_like_a_few(
     ann = Person("Ann", "ann@example.test")
     with closing(Store(repository, UUID(repository.stem))) as store:
         for number in range(100):
-            store.create_workflow(f"w{number}", None, Who(ann, ann))
+            store.create_workflow(f"w{number}", None, Actors(ann, ann))
             for turn in range(100):
                 content = Content(raw=definition(f"w{number} {turn}").encode())
                 if turn:
-                    store.create_draft(f"w{number}", content, Who(ann, ann))
+                    store.create_draft(f"w{number}", content, Actors(ann, ann))
                 else:
-                    store.save_draft(f"w{number}", content, Who(ann, ann), expected=ANY)
-                assert store.publish(f"w{number}", Who(ann, ann)).number == turn + 1
+                    store.save_draft(f"w{number}", content, Actors(ann, ann), expected=ANY)
+                assert store.publish(f"w{number}", Actors(ann, ann)).number == turn + 1
     own_service.cli("rebuild")
     own_service.kill()
     for way in ("killed", "packed and killed"):

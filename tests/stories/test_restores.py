@@ -22,11 +22,11 @@ from psycopg.conninfo import conninfo_to_dict
 
 from gitstore.content import Content
 from gitstore.model import Person
-from gitstore.store import Who
-from service.cli import commands
+from gitstore.store import Actors
+from service.cli.main import commands
 from service.config import Config
 from service.projects import Projects
-from service.setup import create_project, create_token
+from service.run.bootstrap import create_project, create_token
 from sync import catalog
 from sync.catalog import Project
 from sync.db import Database
@@ -64,7 +64,7 @@ def show(repository: Path) -> str:
 def backups(tmp_path: Path, make_database: MakeDatabase, migrated_template: str) -> Backups:
     conninfo = make_database(migrated_template)
     config = Config.from_env({"GITSTORE_DATA": str(tmp_path / "was"), "DATABASE_URL": conninfo})
-    repositories, who = Projects(config), Who(ANN, ANN)
+    repositories, who = Projects(config), Actors(ANN, ANN)
     with closing(Database(conninfo)) as database, database.as_owner() as tx:
         projects = {slug: create_project(tx, repositories, uuid4(), slug, slug) for slug in PROJECTS}
 

@@ -19,15 +19,15 @@ from psycopg.rows import dict_row
 
 from gitstore.content import Content
 from gitstore.model import Person, Rules
-from gitstore.store import Store, Who
+from gitstore.store import Actors, Store
 from gitstore.versions import workflow_id
 from sync import tokens
 from sync.audit import Origin
 from sync.catalog import create_project
 from sync.db import Claims, Database, claims_of
-from sync.embedded import EmbeddedPostgres
+from sync.embedded.server import EmbeddedPostgres
 from sync.events import Fact
-from sync.writing import MirroredWrites
+from sync.unit_of_work import MirrorUnitOfWork
 
 
 @pytest.fixture
@@ -49,7 +49,7 @@ class House:
 
     database: Database
     store: Store
-    writes: MirroredWrites
+    writes: MirrorUnitOfWork
     facts: list[Fact]
     _token: UUID | None = None
 
@@ -67,7 +67,7 @@ class House:
         return self.rows("workflows"), self.rows("workflow_versions")
 
     @property
-    def who(self) -> Who:
+    def who(self) -> Actors:
         return WHO
 
     @staticmethod
@@ -115,7 +115,7 @@ class House:
 
 
 ADA = Person("Ada", "ada@example.com")
-WHO = Who(actor=ADA, author=ADA)
+WHO = Actors(actor=ADA, author=ADA)
 
 
 def definition(url: str = "https://a.example/", **top: Any) -> dict[str, Any]:
@@ -146,7 +146,7 @@ def make_house(database: Database, tmp_path: Path) -> Callable[..., House]:
         store = Store(path, project, clock=ticking())
         facts: list[Fact] = []
         origin = Origin(str(uuid4()), "ada's token", "http", "127.0.0.1", "r-1")
-        writes = MirroredWrites(database, store, origin, facts.extend)
+        writes = MirrorUnitOfWork(database, store, origin, facts.extend)
         store.locks = writes
         return House(database, store, writes, facts)
 

@@ -32,37 +32,37 @@ from dulwich.objects import Blob, ShaFile, Tree
 from dulwich.protocol import pkt_line
 
 from gitstore import names
+from gitstore.changes import Authorship
 from gitstore.content import Content
-from gitstore.disk.objects import Objects, new_commit
 from gitstore.errors import Code, GitstoreError
+from gitstore.git.objects import Objects, new_commit
 from gitstore.model import Person
-from gitstore.push_head import ZERO
-from gitstore.receive import CAPABILITIES, Receiver
-from gitstore.recording import Occasion
-from gitstore.store import Store, Who
-from gitstore.telling import Telling
+from gitstore.push.receive import CAPABILITIES, Receiver
+from gitstore.push.report import PushReport
+from gitstore.push.request import ZERO
+from gitstore.store import Actors, Store
 from sync.db import Database
-from sync.writing import MirroredWrites
+from sync.unit_of_work import MirrorUnitOfWork
 
 ROOT = Path(__file__).parents[2]
 ADA = Person("Ada", "ada@example.com")
-WHO = Who(ADA, ADA)
+WHO = Actors(ADA, ADA)
 YAML = "nodes:\n- {id: a, type: webhook, data: {label: %s}}\n"
 
 # What the issue names, and a few more: name -> where it is looked up when it is called.
 PLACES = {
     "marker": "sync.markers:Markers.keep",
-    "object": "gitstore.disk.objects:Objects._write_one",
-    "object folder": "gitstore.disk.objects:sync_fanout",
-    "unpacked": "gitstore.disk.quarantine:Quarantine._unpack",
+    "object": "gitstore.git.objects:Objects._write_one",
+    "object folder": "gitstore.git.objects:sync_fanout",
+    "unpacked": "gitstore.git.quarantine:Quarantine._unpack",
     "moved in": "pathlib:Path.rename",
-    "admitted": "gitstore.disk.quarantine:Quarantine.admit",
-    "lock": "gitstore.disk.refs:Refs._lock",
+    "admitted": "gitstore.git.quarantine:Quarantine.admit",
+    "lock": "gitstore.git.refs:Refs._lock",
     "rename": "dulwich.file:_GitFile.close",
-    "ref folder": "gitstore.disk.refs:fsync_folder",
-    "refs": "gitstore.disk.refs:Refs.update",
-    "head": "gitstore.disk.refs:Refs.point_head",
-    "deleted": "gitstore.disk.refs:Refs.delete",
+    "ref folder": "gitstore.git.refs:fsync_folder",
+    "refs": "gitstore.git.refs:Refs.update",
+    "head": "gitstore.git.refs:Refs.point_head",
+    "deleted": "gitstore.git.refs:Refs.delete",
     "row": "sync.mirror:Batch.flush",
     "event": "sync.events:values",
     "audit": "sync.audit:values",
@@ -129,8 +129,8 @@ def carry_out(store: Store, write: dict[str, Any]) -> object:
         case "publish many":
             return publish_many(store, slug, write["label"], write["count"])
         case "push":
-            occasion = Occasion(ADA, datetime.now(UTC))
-            receiver = Receiver(store, occasion, lambda _: True, Telling(lambda *_: "http://x.test/"))
+            occasion = Authorship(ADA, datetime.now(UTC))
+            receiver = Receiver(store, occasion, lambda _: True, PushReport(lambda *_: "http://x.test/"))
             receipt = receiver.receive(BytesIO(Path(write["request"]).read_bytes()).read)
             return [str(v.refusal) if v.refusal else "ok" for v in receipt.verdicts]
     raise ValueError(write)
@@ -226,7 +226,7 @@ def _in_a_child(repository: Path, project: UUID, conninfo: str, asked: dict[str,
             trap = Trap(asked["at"], asked["nth"])
             trap.install()
             store = Store(repository, project)
-            store.locks = MirroredWrites(Database(conninfo, max_connections=1), store)
+            store.locks = MirrorUnitOfWork(Database(conninfo, max_connections=1), store)
             try:
                 ended = carry_out(store, asked["write"])
             except GitstoreError as error:

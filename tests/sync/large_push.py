@@ -12,13 +12,13 @@ from dulwich.pack import write_pack_objects
 from dulwich.protocol import pkt_line
 
 from gitstore import names
-from gitstore.disk.objects import new_commit
+from gitstore.changes import Authorship
+from gitstore.git.objects import new_commit
 from gitstore.model import Person
-from gitstore.push_head import ZERO
-from gitstore.receive import CAPABILITIES, Receiver
-from gitstore.recording import Occasion
+from gitstore.push.receive import CAPABILITIES, Receiver
+from gitstore.push.report import PushReport
+from gitstore.push.request import ZERO
 from gitstore.store import Store
-from gitstore.telling import Telling
 
 ANN = Person("Ann", "ann@example.test")
 _YAML = "nodes:\n- {id: a, type: webhook, data: {label: %s}}\n"
@@ -73,7 +73,9 @@ class LargePush:
 
 def push(store: Store, request: bytes) -> dict[str, str]:
     """Push `request` into `store`: ref -> "ok", or the code of the refusal."""
-    receiver = Receiver(store, Occasion(ANN, store.clock()), lambda _: True, Telling(lambda *_: "http://x/"))
+    receiver = Receiver(
+        store, Authorship(ANN, store.clock()), lambda _: True, PushReport(lambda *_: "http://x/")
+    )
     receipt = receiver.receive(BytesIO(request).read)
     return {
         names.show(verdict.command.ref): verdict.refusal.code.value if verdict.refusal else "ok"

@@ -8,8 +8,9 @@ from datetime import UTC, datetime
 import pytest
 
 from gitstore.content import Content
-from sync import catalog, verify
-from sync.rebuild import rebuild
+from sync import catalog
+from sync.integrity import verify
+from sync.integrity.rebuild import rebuild
 from sync.reconcile import full_pass
 from tests.sync.conftest import House
 

@@ -18,8 +18,8 @@ from typing import Any
 import pytest
 
 from gitstore import names
-from gitstore.disk.sweeping import sweep
-from sync import verify
+from gitstore.git.cleanup import sweep
+from sync.integrity import verify
 from sync.reconcile import reconcile
 from tests.sync.conftest import House
 from tests.sync.crashing import PLACES, Killer, push_request

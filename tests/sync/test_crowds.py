@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from gitstore.disk.maintenance import collect
-from sync import verify
+from gitstore.git.maintenance import collect
+from sync.integrity import verify
 from tests.sync.conftest import House
 from tests.sync.crashing import Killer, push_request
 

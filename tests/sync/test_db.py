@@ -16,7 +16,7 @@ import pytest
 
 from gitstore.errors import Code, GitstoreError
 from sync.db import Database, claims_of
-from sync.embedded import EmbeddedPostgres
+from sync.embedded.server import EmbeddedPostgres
 
 WHO = "select current_user, nullif(current_setting('request.jwt.claims', true), '')"
 

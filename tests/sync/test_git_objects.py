@@ -12,9 +12,10 @@ from gitstore import ledger
 from gitstore.content import Content
 from gitstore.errors import Code, GitstoreError
 from gitstore.store import Store
-from sync import git_objects, verify
-from sync.rebuild import rebuild
-from sync.repair import repair, start_above
+from sync import git_objects
+from sync.integrity import verify
+from sync.integrity.rebuild import rebuild
+from sync.integrity.repair import repair, start_above
 from tests.sync.conftest import House
 from tests.sync.test_immutability import RUNTIME, acting_as
 from tests.sync.test_marks import put_back, states
@@ -92,7 +93,7 @@ def test_what_is_mirrored_later_is_kept_too(house: House) -> None:
     left.create_draft("order-sync", Content(value=house.definition("https://b.example/")), house.who)
     left.publish("order-sync", house.who)
     assert kept(house) == {}
-    house.writes.mirror_again(["order-sync"])
+    house.writes.mirror_now(["order-sync"])
     assert set(kept(house)) >= by_git(house, *all_tips(house))
 
 

@@ -14,9 +14,9 @@ from psycopg import sql
 from gitstore.errors import Code, GitstoreError
 from gitstore.model import Rules
 from gitstore.versions import workflow_id
-from sync import verify
 from sync.catalog import create_project
 from sync.db import Transaction
+from sync.integrity import verify
 from tests.sync.conftest import House
 
 COLUMNS = [

@@ -14,14 +14,16 @@ from pathlib import Path
 
 import pytest
 
-from gitstore import names, slices
+from gitstore import names
 from gitstore.content import Content
-from gitstore.disk.sweeping import sweep
 from gitstore.errors import Code, GitstoreError
+from gitstore.git.cleanup import sweep
+from gitstore.push import slices
 from gitstore.store import Store
-from sync import marks, verify
+from sync import marks
+from sync.integrity import verify
 from sync.reconcile import reconcile
-from sync.writing import MirroredWrites
+from sync.unit_of_work import MirrorUnitOfWork
 from tests.sync.conftest import House
 from tests.sync.crashing import Killer
 from tests.sync.large_push import LargePush, push
@@ -43,7 +45,7 @@ def small_slices(monkeypatch: pytest.MonkeyPatch) -> None:
 class Watched:
     """`Locks` that note which workflows each unit of work took. `before` is called as each begins."""
 
-    def __init__(self, writes: MirroredWrites, before: Callable[[int], None] = lambda _: None) -> None:
+    def __init__(self, writes: MirrorUnitOfWork, before: Callable[[int], None] = lambda _: None) -> None:
         self._writes = writes
         self._before = before
         self.taken: list[list[str]] = []
@@ -62,7 +64,7 @@ class Watched:
 def another(house: House) -> Store:
     """Another process' way to the same project."""
     store = Store(house.store.path, house.project, clock=house.store.clock)
-    store.locks = MirroredWrites(house.database, store)
+    store.locks = MirrorUnitOfWork(house.database, store)
     return store
 
 

@@ -9,8 +9,8 @@ import pytest
 
 from gitstore.errors import Code, GitstoreError
 from gitstore.names import ledger, tag
-from sync import verify
-from sync.rebuild import rebuild
+from sync.integrity import verify
+from sync.integrity.rebuild import rebuild
 from tests.sync.conftest import House
 from tests.sync.test_immutability import RUNTIME, acting_as
 

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from gitstore import names
+from gitstore.changes import Authorship, ChangeSet, write
 from gitstore.content import Content
 from gitstore.errors import Code, GitstoreError
 from gitstore.model import LedgerKind
-from gitstore.recording import Occasion, Recorder, write
 from gitstore.versions import version_id
 from sync import catalog, derive
 from sync.events import EventType
@@ -97,7 +97,7 @@ def test_converging_again_adds_nothing(house: House) -> None:
     house.publish("order-sync")
     house.save("order-sync", "https://b.example/")
     before = house.mirrored(), house.rows("events"), house.rows("audit_log")
-    assert house.writes.mirror_again(["order-sync"]) == []
+    assert house.writes.mirror_now(["order-sync"]) == []
     assert (house.mirrored(), house.rows("events"), house.rows("audit_log")) == before
 
 
@@ -129,7 +129,7 @@ def test_many_versions_at_once_ascend_and_are_all_there(
         left.create_draft(
             "order-sync", Content(value=house.definition(f"https://{number}.example/")), house.who
         )
-    house.writes.mirror_again(["order-sync"])
+    house.writes.mirror_now(["order-sync"])
     assert sorted(versions(house)) == list(range(1, 10))
     published = [fact.version_number for fact in house.facts if fact.type is EventType.PUBLISHED]
     assert published == list(range(1, 9))
@@ -141,28 +141,28 @@ def test_a_publication_that_was_killed_before_its_tag_never_happened(house: Hous
     house.save("order-sync", "https://b.example/")
     head = house.store.refs.read(names.draft("order-sync"))
     assert head is not None
-    recorder = Recorder(house.store, "order-sync", Occasion(house.who.actor, house.store.clock()))
+    recorder = ChangeSet(house.store, "order-sync", Authorship(house.who.actor, house.store.clock()))
     recorder.append(LedgerKind.PUBLISHED, version=2, target=head.decode(), latest=2, current=2)
     write(house.store, [recorder])
     before = house.mirrored()
-    assert house.writes.mirror_again(["order-sync"]) == []
+    assert house.writes.mirror_now(["order-sync"]) == []
     assert house.mirrored() == before
     # A lightweight tag, so that the dead entry names the very same object.
-    recorder = Recorder(house.store, "order-sync", Occasion(house.who.actor, house.store.clock()))
+    recorder = ChangeSet(house.store, "order-sync", Authorship(house.who.actor, house.store.clock()))
     recorder.append(LedgerKind.PUBLISHED, version=2, target=head.decode(), latest=2, current=2)
     recorder.move(names.tag("order-sync", 2), None, head)
     write(house.store, [recorder])
-    facts = house.writes.mirror_again(["order-sync"])
+    facts = house.writes.mirror_now(["order-sync"])
     assert [fact.type for fact in facts] == [EventType.PUBLISHED, EventType.CURRENT_CHANGED]
     assert versions(house)[2]["published_at"] == recorder.occasion.when
     assert versions(house)[2]["ref_oid"] == head.decode()
 
 
 def test_a_created_entry_left_alone_by_a_kill_is_no_workflow(house: House) -> None:
-    recorder = Recorder(house.store, "order-sync", Occasion(house.who.actor, house.store.clock()))
+    recorder = ChangeSet(house.store, "order-sync", Authorship(house.who.actor, house.store.clock()))
     recorder.append(LedgerKind.CREATED, name="Orders")
     write(house.store, [recorder])
-    assert house.writes.mirror_again(["order-sync"]) == []
+    assert house.writes.mirror_now(["order-sync"]) == []
     assert house.rows("workflows") == []
 
 
@@ -171,11 +171,11 @@ def test_a_larger_number_takes_the_draft_to_the_number_behind_it(house: House) -
     house.publish("order-sync")
     house.save("order-sync", "https://b.example/")
     old = versions(house)[1]["ref_oid"]
-    recorder = Recorder(house.store, "order-sync", Occasion(house.who.actor, house.store.clock()))
+    recorder = ChangeSet(house.store, "order-sync", Authorship(house.who.actor, house.store.clock()))
     recorder.append(LedgerKind.PUBLISHED, version=10, target=old, latest=10, current=10)
     recorder.move(names.tag("order-sync", 10), None, old.encode())
     write(house.store, [recorder])
-    house.writes.mirror_again(["order-sync"])
+    house.writes.mirror_now(["order-sync"])
     assert {number: row["state"] for number, row in versions(house).items()} == {
         **{1: "published", 2: "discarded", 10: "published"},
         11: "draft",
@@ -192,11 +192,11 @@ def test_the_draft_is_derived_anew_when_another_commit_takes_its_number(house: H
         *("-c", "user.name=Eve", "-c", "user.email=eve@example.com"),
         *("commit-tree", tree, "-p", base, "-m", "Another way"),
     )
-    recorder = Recorder(house.store, "order-sync", Occasion(house.who.actor, house.store.clock()))
+    recorder = ChangeSet(house.store, "order-sync", Authorship(house.who.actor, house.store.clock()))
     recorder.append(LedgerKind.PUBLISHED, version=2, target=other, latest=2, current=2)
     recorder.move(names.tag("order-sync", 2), None, other.encode())
     write(house.store, [recorder])
-    house.writes.mirror_again(["order-sync"])
+    house.writes.mirror_now(["order-sync"])
     assert (versions(house)[2]["commit_sha"], versions(house)[2]["author_name"]) == (other, "Eve")
     assert (versions(house)[3]["commit_sha"], versions(house)[3]["state"]) == (draft, "draft")
 
@@ -236,7 +236,7 @@ def test_a_restored_draft_has_its_row_again(house: House) -> None:
     store.discard_draft("order-sync", house.who)
     store.restore_draft("order-sync", house.who)
     assert store.state("order-sync").draft == first
-    house.writes.mirror_again(["order-sync"])
+    house.writes.mirror_now(["order-sync"])
     assert versions(house)[1]["commit_sha"] == first
     assert [fact.data["discarded"] for fact in house.facts[-2:]] == [True, False]
 
@@ -363,10 +363,10 @@ def test_a_version_that_does_not_parse_is_a_row_without_definition(house: House)
         *("-c", "user.name=Eve", "-c", "user.email=eve@example.com"),
         *("commit-tree", tree, "-p", base, "-m", "Broken"),
     )
-    recorder = Recorder(house.store, "order-sync", Occasion(house.who.actor, house.store.clock()))
+    recorder = ChangeSet(house.store, "order-sync", Authorship(house.who.actor, house.store.clock()))
     recorder.append(LedgerKind.PUBLISHED, version=2, target=commit, latest=2, current=2)
     recorder.move(names.tag("order-sync", 2), None, commit.encode())
     write(house.store, [recorder])
-    house.writes.mirror_again(["order-sync"])
+    house.writes.mirror_now(["order-sync"])
     row = versions(house)[2]
     assert (row["valid"], row["definition"], row["digest"]) == (False, None, None)

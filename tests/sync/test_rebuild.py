@@ -10,13 +10,14 @@ from uuid import uuid4
 import pytest
 
 from gitstore import names
+from gitstore.changes import Authorship, ChangeSet, write
 from gitstore.content import Content
 from gitstore.errors import Code, GitstoreError
 from gitstore.model import LedgerKind
-from gitstore.recording import Occasion, Recorder, write
 from gitstore.versions import version_id
-from sync import derive, rebuild, reconcile, rows, verify
+from sync import derive, reconcile, rows
 from sync.derive import VersionRow, WorkflowRow
+from sync.integrity import rebuild, verify
 from tests.sync.conftest import House
 
 
@@ -47,10 +48,10 @@ def killed(house: House, slug: str, number: int) -> None:
     """A publication that ended between its ledger entry and its tag."""
     head = house.store.refs.read(names.draft(slug))
     assert head is not None
-    recorder = Recorder(house.store, slug, Occasion(house.who.actor, house.store.clock()))
+    recorder = ChangeSet(house.store, slug, Authorship(house.who.actor, house.store.clock()))
     recorder.append(LedgerKind.PUBLISHED, version=number, target=head.decode(), latest=number)
     write(house.store, [recorder])
-    house.writes.mirror_again([slug])
+    house.writes.mirror_now([slug])
 
 
 def test_every_row_equals_what_stood_there_and_nothing_happened(

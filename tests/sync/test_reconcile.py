@@ -10,7 +10,7 @@ from gitstore.content import Content
 from gitstore.errors import Code, GitstoreError
 from sync.db import Database
 from sync.reconcile import full_pass, reconcile
-from sync.writing import MirroredWrites
+from sync.unit_of_work import MirrorUnitOfWork
 from tests.sync.conftest import House
 
 
@@ -85,7 +85,7 @@ def test_refs_that_are_no_workflow_are_left_alone(house: House) -> None:
 
 def test_postgres_away_ends_the_healing_and_leaves_the_markers(house: House, tmp_path: Path) -> None:
     away = Database(f"host={tmp_path} dbname=none")
-    writes = MirroredWrites(away, house.store)
+    writes = MirrorUnitOfWork(away, house.store)
     writes.markers.put(["a", "b"])
     with pytest.raises(GitstoreError) as refused:
         reconcile(writes)

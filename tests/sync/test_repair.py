@@ -9,9 +9,9 @@ import pytest
 
 from gitstore import names
 from gitstore.errors import Code, GitstoreError
-from sync import verify
-from sync.rebuild import rebuild
-from sync.repair import repair
+from sync.integrity import verify
+from sync.integrity.rebuild import rebuild
+from sync.integrity.repair import repair
 from tests.sync.conftest import House
 
 

@@ -6,12 +6,12 @@ from typing import LiteralString
 
 import pytest
 
+from gitstore.changes import Authorship, ChangeSet, write
 from gitstore.content import Content
 from gitstore.model import LedgerKind
-from gitstore.recording import Occasion, Recorder, write
-from sync import verify
-from sync.rebuild import rebuild
-from sync.verify import ACCEPT, REBUILD, RECONCILE, RESTORE
+from sync.integrity import verify
+from sync.integrity.rebuild import rebuild
+from sync.integrity.verify import ACCEPT, REBUILD, RECONCILE, RESTORE
 from tests.sync.conftest import House
 
 
@@ -172,7 +172,7 @@ def test_a_rewritten_ledger_is_found(shop: House) -> None:
 
 def test_a_publication_killed_before_its_tag_is_no_difference(shop: House) -> None:
     head = shop.store.state("order-sync").draft
-    recorder = Recorder(shop.store, "order-sync", Occasion(shop.who.actor, shop.store.clock()))
+    recorder = ChangeSet(shop.store, "order-sync", Authorship(shop.who.actor, shop.store.clock()))
     recorder.append(LedgerKind.PUBLISHED, version=4, target=head, latest=4, current=4)
     write(shop.store, [recorder])
     assert findings(shop) == []

@@ -16,7 +16,7 @@ from gitstore.locks import MOST_WORKFLOWS
 from gitstore.store import Store
 from sync.db import Database
 from sync.reconcile import reconcile
-from sync.writing import MirroredWrites, lock_key
+from sync.unit_of_work import MirrorUnitOfWork, lock_key
 from tests.sync.conftest import House
 
 
@@ -28,9 +28,9 @@ def cut_off(admin_conninfo: str) -> None:
         )
 
 
-def second(house: House) -> MirroredWrites:
+def second(house: House) -> MirrorUnitOfWork:
     """Another process' way to the same project."""
-    return MirroredWrites(house.database, Store(house.store.path, house.project))
+    return MirrorUnitOfWork(house.database, Store(house.store.path, house.project))
 
 
 def test_two_writers_of_one_workflow_exclude_each_other(house: House) -> None:
@@ -227,7 +227,7 @@ def test_postgres_away_at_the_start_is_unavailable_and_nothing_is_written(
     house: House, tmp_path: Path
 ) -> None:
     away = Database(f"host={tmp_path} dbname=none")
-    house.store.locks = MirroredWrites(away, house.store)
+    house.store.locks = MirrorUnitOfWork(away, house.store)
     with pytest.raises(GitstoreError) as refused:
         house.save("order-sync")
     away.close()
@@ -248,7 +248,7 @@ def test_postgres_lost_after_the_write_is_told_and_mirroring_again_heals(
     assert refused.value.data["latest"] == {"order-sync": 1}
     assert list(house.writes.markers.pending()) == ["order-sync"]
     assert house.rows("workflow_versions") == []
-    facts = house.writes.mirror_again(["order-sync"])
+    facts = house.writes.mirror_now(["order-sync"])
     assert [fact.object for fact in facts] == ["order-sync/v1", "order-sync/v1"]
     assert house.facts == facts
     assert house.rows("audit_log")[0]["request_id"] == "r-1"
@@ -256,7 +256,9 @@ def test_postgres_lost_after_the_write_is_told_and_mirroring_again_heals(
 
 
 def test_with_patience_a_lost_connection_goes_unnoticed(house: House, postgres_admin_conninfo: str) -> None:
-    patient = MirroredWrites(house.database, house.store, house.writes.origin, house.facts.extend, patience=5)
+    patient = MirrorUnitOfWork(
+        house.database, house.store, house.writes.origin, house.facts.extend, patience=5
+    )
     left = house.unmirrored()
     with patient.writing(["order-sync"]):
         left.create_workflow("order-sync", Content(value=house.definition()), house.who)
@@ -268,7 +270,7 @@ def test_with_patience_a_lost_connection_goes_unnoticed(house: House, postgres_a
 
 
 def test_patience_ends(house: House, tmp_path: Path) -> None:
-    impatient = MirroredWrites(house.database, house.store, patience=0.5)
+    impatient = MirrorUnitOfWork(house.database, house.store, patience=0.5)
     began = time.monotonic()
     with pytest.raises(GitstoreError) as refused, impatient.writing(["order-sync"]):  # noqa: PT012
         house.unmirrored().create_workflow("order-sync", Content(value=house.definition()), house.who)

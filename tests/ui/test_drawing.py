@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gitstore.diff import diff
+from gitstore.diff.structure import diff
 from service.ui.compare import _listed
 from service.ui.graph import MOST_BOXES, draw, draw_difference
 from service.ui.layout import Rect, arrange

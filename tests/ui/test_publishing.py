@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from gitstore import ledger, names, recording
+from gitstore import changes, ledger, names
 from gitstore.content import Content, put_file, to_file
-from gitstore.disk.objects import new_commit
-from gitstore.judging import StoreFacts
+from gitstore.git.objects import new_commit
 from gitstore.model import Person
 from gitstore.policy import Command, judge
+from gitstore.policy_facts import RepositoryFacts
 from service.context import EXTENSION
 from sync import catalog
 from tests.service.api.conftest import definition
@@ -98,10 +98,10 @@ def house_store_publish(ann: Visitor) -> None:
             committer=ledger.COMMITTER, when=datetime.now(UTC), message="Theirs",
         )  # fmt: skip
         store.objects.write([*made, commit])
-        (verdict,) = judge([Command(names.tag("order-sync", 4), None, commit.id)], StoreFacts(store))
+        (verdict,) = judge([Command(names.tag("order-sync", 4), None, commit.id)], RepositoryFacts(store))
         assert verdict.refusal is None
-        occasion = recording.Occasion(Person("Bob", "b@x.y"), datetime.now(UTC), "", True)
-        assert not recording.write(store, [recording.record(store, [verdict], occasion)])
+        occasion = changes.Authorship(Person("Bob", "b@x.y"), datetime.now(UTC), "", True)
+        assert not changes.write(store, [changes.record(store, [verdict], occasion)])
 
 
 # Going back

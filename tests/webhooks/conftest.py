@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from sync.verify import verify
+from sync.integrity.verify import verify
 from tests.sync.conftest import House, conninfo, database, house, make_house
 from tests.webhooks.receiving import Receiver, receiving
 from tests.webhooks.sending import Post

@@ -12,13 +12,13 @@ from uuid import UUID
 
 from sync.db import Database
 from tests.sync.conftest import House
-from webhooks import deliveries, subscriptions
+from webhooks import delivery_queue, subscriptions
 from webhooks.addresses import Allowed
-from webhooks.deliveries import Room
-from webhooks.delivery import Courier, Means, Sender, Told
+from webhooks.delivery_queue import Room
 from webhooks.egress import Egress, Lookup, lookup
 from webhooks.payload import ABOUT_WORKFLOWS
-from webhooks.sealing import Sealer, new_key
+from webhooks.secrets import Sealer, new_key
+from webhooks.sender import AttemptEvent, DeliveryAttempt, DeliveryLoop, Means
 from webhooks.subscriptions import Subscription
 
 
@@ -29,7 +29,7 @@ class Post:
     house: House
     allow: str
     sealer: Sealer = field(default_factory=lambda: Sealer([new_key()]))
-    told: list[Told] = field(default_factory=list)
+    told: list[AttemptEvent] = field(default_factory=list)
     troubles: list[BaseException] = field(default_factory=list)
     now: Callable[[], datetime] | None = None
     resolve: Lookup = lookup
@@ -60,10 +60,10 @@ class Post:
         return found
 
     @contextmanager
-    def courier(self, **options: Any) -> Iterator[Courier]:
+    def courier(self, **options: Any) -> Iterator[DeliveryLoop]:
         """A courier at work, for the time of the block."""
         stop = threading.Event()
-        made = Courier(self.means(), stop, **options)
+        made = DeliveryLoop(self.means(), stop, **options)
         thread = threading.Thread(target=made.run)
         thread.start()
         try:
@@ -73,7 +73,7 @@ class Post:
             made.wake()
             thread.join()
 
-    def once(self, **options: Any) -> list[Told]:
+    def once(self, **options: Any) -> list[AttemptEvent]:
         """Send all that is due now, one after the other; what was told."""
         return send_all(self, **options)
 
@@ -103,14 +103,14 @@ class Clock:
         self.time += wait
 
 
-def send_all(post: Post, **options: Any) -> list[Told]:
+def send_all(post: Post, **options: Any) -> list[AttemptEvent]:
     before = len(post.told)
-    sender = Sender(post.means(), threading.Event(), **options)
+    sender = DeliveryAttempt(post.means(), threading.Event(), **options)
     while True:
         now = post.now() if post.now else None
         with post.database.as_mirror() as tx:
-            deliveries.fan_out(tx, now)
-            found = deliveries.claim(tx, Room(100, 100, 100, {}), timedelta(seconds=60), now)
+            delivery_queue.fan_out(tx, now)
+            found = delivery_queue.claim(tx, Room(100, 100, 100, {}), timedelta(seconds=60), now)
         if not found:
             return post.told[before:]
         for due in found:

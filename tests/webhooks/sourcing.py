@@ -12,24 +12,24 @@ from uuid import UUID
 from psycopg.rows import dict_row
 
 from gitstore.model import Limits
-from gitstore.offers import Layout
 from gitstore.store import Store
-from gitstore.upstream import Credential
+from gitstore.upstream.refs import Layout
+from gitstore.upstream.remote import Credential
 from sync.audit import Origin
 from sync.catalog import Project
 from sync.db import Database
-from sync.writing import MirroredWrites
+from sync.unit_of_work import MirrorUnitOfWork
 from tests.sync.conftest import House
-from webhooks import receipts, resolving, sources
+from webhooks import divergence_decisions, receipts, sources
 from webhooks.addresses import Allowed
+from webhooks.divergence_decisions import Divergence
 from webhooks.egress import Egress
-from webhooks.following import Follower, Means, import_limits
 from webhooks.forges import Forge
-from webhooks.receipts import Bell
-from webhooks.resolving import Divergence
-from webhooks.sealing import Sealer, new_key
+from webhooks.receipts import HookTarget
+from webhooks.ref_sync import Result
+from webhooks.secrets import Sealer, new_key
+from webhooks.source_sync import Means, SourceSync, import_limits
 from webhooks.sources import Direction, Source
-from webhooks.syncing import Result
 
 LOOPBACK = Allowed.parse("127.0.0.0/8")
 SECRET = "It's-a-secret-to-everybody"
@@ -61,7 +61,7 @@ class Following:
             tell=lambda event, **facts: self.told.append((event, facts)),
             count=lambda outcome, codes: self.counted.append((outcome, list(codes))),
         )
-        self.follower = Follower(means, self.stop)
+        self.follower = SourceSync(means, self.stop)
         with self.database.as_user(self.house.claims) as tx:
             self.source, self.secret = sources.create(
                 tx,
@@ -82,7 +82,7 @@ class Following:
     @contextmanager
     def _open(self, project: Project, origin: Origin) -> Iterator[Store]:
         store = Store(self.house.store.path, project.id, clock=self.house.store.clock)
-        store.locks = MirroredWrites(self.database, store, origin)
+        store.locks = MirrorUnitOfWork(self.database, store, origin)
         try:
             yield store
         finally:
@@ -110,15 +110,15 @@ class Following:
     def open(self) -> dict[str, Divergence]:
         """The open divergences, by the ref without `refs/...`."""
         with self.database.reading(self.house.claims) as tx:
-            found = resolving.open_divergences(tx, self.house.project, self.source.id)
+            found = divergence_decisions.open_divergences(tx, self.house.project, self.source.id)
         return {one.ref.split("/", 2)[2].removeprefix("drafts/"): one for one in found}
 
     def resolve(self, ref: str, take: str) -> Divergence:
         with self.database.as_user(self.house.claims) as tx:
             one = self.open()[ref].id
-            return resolving.resolve(tx, self.house.project, self.source.id, one, take, "ada")
+            return divergence_decisions.resolve(tx, self.house.project, self.source.id, one, take, "ada")
 
-    def bell(self) -> Bell:
+    def bell(self) -> HookTarget:
         found = receipts.bell(self.database, self.source.id)
         assert found is not None
         return found

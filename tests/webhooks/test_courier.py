@@ -29,7 +29,7 @@ from tests.webhooks.receiving import (
     wait_until,
 )
 from tests.webhooks.sending import Post
-from webhooks.sealing import Sealer, new_key
+from webhooks.secrets import Sealer, new_key
 
 ROOT = Path(__file__).parents[2]
 PUBLISHED = EventType.PUBLISHED.value
@@ -159,9 +159,9 @@ import sys, threading
 from datetime import timedelta
 from sync.db import Database
 from webhooks.addresses import Allowed
-from webhooks.delivery import Courier, Means
+from webhooks.sender import Courier, Means
 from webhooks.egress import Egress
-from webhooks.sealing import Sealer
+from webhooks.secrets import Sealer
 conninfo, allow, key = sys.argv[1:]
 means = Means(Database(conninfo, max_connections=4), Egress(Allowed.parse(allow)), Sealer([key]))
 Courier(means, threading.Event(), threads=4, lease=timedelta(seconds=1)).run()

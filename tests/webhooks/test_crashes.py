@@ -20,10 +20,10 @@ from tests.webhooks.sending import Post
 from tests.webhooks.sourcing import Following
 from tests.webhooks.test_courier import PUBLISHED, happen
 from tests.webhooks.upstreams import Upstream
-from webhooks import crashes, deliveries, due, history, pulse, sources
-from webhooks.deliveries import Due
-from webhooks.delivery import Courier
-from webhooks.dispatch import Dispatcher
+from webhooks import crashes, delivery_log, delivery_queue, pulse, source_leases, sources
+from webhooks.delivery_queue import Due
+from webhooks.sender import DeliveryLoop
+from webhooks.source_loop import SyncLoop
 
 # Sources
 
@@ -66,8 +66,8 @@ def test_a_source_is_given_up_after_three_crashes(following: Following) -> None:
     assert following.follower.claim() is None
     assert [event for event, _ in following.told] == ["sync_crashed", "sync_crashed", "source_poisoned"]
     with following.database.as_mirror() as tx:
-        assert due.seconds_to_next(tx) is None
-        assert due.lag(tx) == 0
+        assert source_leases.seconds_to_next(tx) is None
+        assert source_leases.lag(tx) == 0
 
 
 def test_the_second_retry_waits(following: Following) -> None:
@@ -151,8 +151,8 @@ def post(house: House, receiver: Receiver) -> Post:
 
 def claim_deliveries(database: Database) -> list[Due]:
     with database.as_mirror() as tx:
-        deliveries.fan_out(tx)
-        return deliveries.claim(tx, deliveries.Room(10, 10, 10, {}), timedelta(seconds=60))
+        delivery_queue.fan_out(tx)
+        return delivery_queue.claim(tx, delivery_queue.Room(10, 10, 10, {}), timedelta(seconds=60))
 
 
 def let_deliveries_be_due(house: House) -> None:
@@ -175,7 +175,7 @@ class Alone:
         self.sent.append(item.id)
         if self.dies:
             with self.post.database.as_mirror() as tx:
-                deliveries.crash(tx, item, "the attempt was ended by the signal SIGKILL")
+                delivery_queue.crash(tx, item, "the attempt was ended by the signal SIGKILL")
         else:
             with self.post.database.as_mirror() as tx:
                 tx.run("update gitstore.deliveries set state = 'succeeded', due_at = null, ended_at = now(), "
@@ -184,14 +184,14 @@ class Alone:
         self.at_a_time -= 1
 
     @contextmanager
-    def courier(self) -> Iterator[Courier]:
+    def courier(self) -> Iterator[DeliveryLoop]:
         stop = threading.Event()
         means = replace(
             self.post.means(),
             send_alone=self.send,
             crashed=lambda item, count, _reason: self.crashed.append((item.id, count)),
         )
-        courier = Courier(means, stop, threads=4)
+        courier = DeliveryLoop(means, stop, threads=4)
         thread = threading.Thread(target=courier.run)
         thread.start()
         try:
@@ -239,7 +239,7 @@ def test_a_delivery_is_given_up_after_three_crashes(house: House, post: Post) ->
     assert (row["due_at"], row["crashes"]) == (None, 3)
     assert len(alone.sent) == 2
     with house.database.as_user(house.claims) as tx:
-        again = history.redeliver(tx, house.project, row["id"])
+        again = delivery_log.redeliver(tx, house.project, row["id"])
     assert again is not None
     assert again.state == "pending"
     assert [told.ending for told in post.once()] == ["succeeded"]
@@ -255,8 +255,8 @@ def test_a_failed_attempt_ends_a_run_of_crashes(house: House) -> None:
     (lost,) = claim_deliveries(house.database)
     assert lost.crashed
     with house.database.as_mirror() as tx:
-        assert deliveries.crash(tx, lost, crashes.WORKER_ENDED) == 1
-        assert deliveries.crash(tx, lost, crashes.WORKER_ENDED) is None
+        assert delivery_queue.crash(tx, lost, crashes.WORKER_ENDED) == 1
+        assert delivery_queue.crash(tx, lost, crashes.WORKER_ENDED) is None
     assert claim_deliveries(house.database) == []
     with post.courier(threads=1):
         wait_until(lambda: bool(post.told))
@@ -292,9 +292,9 @@ def loop_of(kind: str, following: Following, beats: list[float]) -> tuple[Any, t
         beats.append(time.monotonic())
 
     if kind == "sync":
-        return Dispatcher(following.follower, following.database, stop, beat=beat), stop
+        return SyncLoop(following.follower, following.database, stop, beat=beat), stop
     means = Post(following.house, "127.0.0.1:1").means()
-    return Courier(means, stop, threads=2, beat=beat), stop
+    return DeliveryLoop(means, stop, threads=2, beat=beat), stop
 
 
 @pytest.mark.parametrize("kind", ["sync", "delivery"])
@@ -327,7 +327,7 @@ def test_a_courier_whose_thread_is_stuck_does_not_beat(
     house: House, monkeypatch: pytest.MonkeyPatch, receiver: Receiver
 ) -> None:
     """Beyond what an attempt may take: the loop goes on, and yet the worker is of no use."""
-    monkeypatch.setattr("webhooks.delivery._STUCK_SECONDS", 0.2)
+    monkeypatch.setattr("webhooks.sender._STUCK_SECONDS", 0.2)
     receiver.answers = hang
     post = Post(house, receiver.allow)
     post.subscribe(receiver.url(), PUBLISHED)

@@ -19,8 +19,8 @@ from sync.events import EventType
 from tests.sync.conftest import House
 from tests.webhooks.receiving import Receiver, say
 from tests.webhooks.sending import Clock, Post
-from webhooks import deliveries, payload, sources
-from webhooks.schedule import Ending
+from webhooks import delivery_queue, payload, sources
+from webhooks.retry import Ending
 
 PUBLISHED = EventType.PUBLISHED.value
 
@@ -88,7 +88,7 @@ def test_an_event_is_queued_in_its_own_transaction_and_taken_out_once(post: Post
     def fan_out(undo: bool) -> None:
         with suppress(psycopg.Error, GitstoreError), post.database.as_mirror() as tx:
             barrier.wait()
-            deliveries.fan_out(tx)
+            delivery_queue.fan_out(tx)
             if undo:
                 tx.value("select 1 / 0")
 
@@ -98,7 +98,7 @@ def test_an_event_is_queued_in_its_own_transaction_and_taken_out_once(post: Post
     for thread in threads:
         thread.join()
     with post.database.as_mirror() as tx:
-        deliveries.fan_out(tx)
+        delivery_queue.fan_out(tx)
     published = {row["id"] for row in post.rows("events") if row["type"] == PUBLISHED}
     assert sorted(row["event_id"] for row in post.rows("deliveries")) == sorted(published)
     with post.database.as_owner() as tx:
@@ -125,7 +125,7 @@ def test_engines_are_notified_of_the_event_s_id_when_it_is_committed(post: Post)
 
 def test_the_worker_is_woken_only_where_somebody_is_to_be_told(post: Post) -> None:
     """Most projects tell nobody, and a worker that looks at each save costs as much as the save."""
-    channels = (events.CHANNEL, deliveries.CHANNEL, sources.CHANNEL)
+    channels = (events.CHANNEL, delivery_queue.CHANNEL, sources.CHANNEL)
     with psycopg.connect(post.database.conninfo, autocommit=True) as worker:
         for channel in channels:
             worker.execute(f"listen {channel}")
@@ -135,7 +135,7 @@ def test_the_worker_is_woken_only_where_somebody_is_to_be_told(post: Post) -> No
         list(worker.notifies(timeout=0.2))
         post.house.publish("order-sync", "https://2.example/")
         told = {notice.channel for notice in worker.notifies(timeout=0.2)}
-        assert told == {events.CHANNEL, deliveries.CHANNEL}
+        assert told == {events.CHANNEL, delivery_queue.CHANNEL}
 
 
 # Claims
@@ -147,13 +147,13 @@ def test_what_is_claimed_is_nobody_else_s_until_the_lease_ends(house: House, rec
     post = Post(house, receiver.allow, now=clock)
     post.subscribe(receiver.url(), PUBLISHED)
     house.publish("a")
-    room = deliveries.Room(10, 10, 10, {})
+    room = delivery_queue.Room(10, 10, 10, {})
     lease = timedelta(seconds=60)
 
     def claimed() -> list[UUID]:
         with post.database.as_mirror() as tx:
-            deliveries.fan_out(tx, clock.time)
-            return [due.event_id for due in deliveries.claim(tx, room, lease, clock.time)]
+            delivery_queue.fan_out(tx, clock.time)
+            return [due.event_id for due in delivery_queue.claim(tx, room, lease, clock.time)]
 
     first = claimed()
     assert len(first) == 1
@@ -173,15 +173,15 @@ def test_a_claim_takes_few_of_each_and_keeps_room_for_those_that_are_well(
         house.publish(f"w{number}")
     house.tamper("update gitstore.subscriptions set failing_since = now() where id <> %(id)s", id=busy.id)
     with post.database.as_mirror() as tx:
-        deliveries.fan_out(tx)
-        taken = deliveries.claim(tx, deliveries.Room(8, 4, 3, {}), timedelta(seconds=60))
+        delivery_queue.fan_out(tx)
+        taken = delivery_queue.claim(tx, delivery_queue.Room(8, 4, 3, {}), timedelta(seconds=60))
     count = Counter(due.subscription_id for due in taken)
     assert count.pop(busy.id) == 3
     assert set(count) <= {one.id for one in failing}
     assert set(count.values()) == {1}
     assert sum(count.values()) == 4
     with post.database.as_mirror() as tx:
-        more = deliveries.claim(tx, deliveries.Room(8, 0, 3, {busy.id: 2}), timedelta(seconds=60))
+        more = delivery_queue.claim(tx, delivery_queue.Room(8, 0, 3, {busy.id: 2}), timedelta(seconds=60))
     assert [due.subscription_id for due in more] == [busy.id]
 
 
@@ -212,7 +212,7 @@ def test_the_lag_is_that_of_the_oldest_that_is_due(post: Post, receiver: Receive
 
     def lag() -> float:
         with post.database.as_mirror() as tx:
-            return deliveries.lag(tx)
+            return delivery_queue.lag(tx)
 
     assert lag() == 0
     post.subscribe(receiver.url(), PUBLISHED)

@@ -20,9 +20,9 @@ from tests.webhooks.sourcing import SECRET, Following, versions
 from tests.webhooks.test_inbound import signed
 from tests.webhooks.upstreams import Upstream, upstream_in
 from webhooks import receipts
-from webhooks.dispatch import Dispatcher
-from webhooks.following import StoppingError
 from webhooks.forges import Forge
+from webhooks.source_loop import SyncLoop
+from webhooks.source_sync import StoppingError
 from webhooks.sources import Direction
 
 PATIENCE = 30.0
@@ -54,11 +54,11 @@ def ring(following: Following, delivery: str) -> None:
 
 
 @contextmanager
-def dispatching(following: Following, **options: Any) -> Iterator[Dispatcher]:
+def dispatching(following: Following, **options: Any) -> Iterator[SyncLoop]:
     """The loop of a worker; it is gone at the end, within moments."""
     trouble: list[BaseException] = []
     stop = threading.Event()
-    dispatcher = Dispatcher(following.follower, following.database, stop, trouble=trouble.append, **options)
+    dispatcher = SyncLoop(following.follower, following.database, stop, trouble=trouble.append, **options)
     thread = threading.Thread(target=dispatcher.run)
     thread.start()
     try:

@@ -8,14 +8,14 @@ import pytest
 
 from gitstore.errors import GitstoreError
 from gitstore.model import LedgerKind
-from gitstore.offers import Layout
+from gitstore.upstream.refs import Layout
 from sync import marks
-from sync.verify import verify
+from sync.integrity.verify import verify
 from tests.sync.conftest import House
 from tests.webhooks.sourcing import Follow, Following, versions
 from tests.webhooks.upstreams import BROKEN, Upstream, flow
+from webhooks.ref_sync import Sync
 from webhooks.sources import Direction
-from webhooks.syncing import Sync
 
 # What does not come
 

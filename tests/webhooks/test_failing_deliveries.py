@@ -11,8 +11,8 @@ from sync.events import EventType
 from tests.sync.conftest import House
 from tests.webhooks.receiving import Receiver, receiving, say
 from tests.webhooks.sending import Clock, Post
-from webhooks import history, payload
-from webhooks.schedule import DELAYS, Ending
+from webhooks import delivery_log, payload
+from webhooks.retry import DELAYS, Ending
 
 PUBLISHED = EventType.PUBLISHED.value
 
@@ -39,7 +39,7 @@ def test_a_failure_is_tried_again_on_schedule_under_the_same_id(house: House, re
     assert (row["state"], row["attempts"], row["due_at"]) == ("failed", 10, None)
     assert row["last_error"] == "answered 500; that was the last attempt"
     with post.database.reading(house.claims) as tx:
-        kept = history.attempts(tx, row["id"])
+        kept = delivery_log.attempts(tx, row["id"])
     assert [attempt.number for attempt in kept] == list(range(1, 11))
     assert {(a.status, a.error, a.response) for a in kept[:9]} == {
         (500, "answered 500", "\N{REPLACEMENT CHARACTER}\N{REPLACEMENT CHARACTER}out of order")
@@ -53,7 +53,7 @@ def test_of_an_answer_16_kib_are_kept(post: Post, receiver: Receiver) -> None:
     post.house.publish("order-sync")
     post.once()
     with post.database.reading(post.house.claims) as tx:
-        (attempt,) = history.attempts(tx, post.deliveries()[0]["id"])
+        (attempt,) = delivery_log.attempts(tx, post.deliveries()[0]["id"])
     assert attempt.response == "x" * 16384
 
 

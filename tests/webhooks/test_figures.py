@@ -11,12 +11,12 @@ from tests.webhooks.sourcing import Following
 from tests.webhooks.test_courier import happen
 from tests.webhooks.upstreams import Upstream, flow
 from webhooks import subscriptions
-from webhooks.figures import Figures, figures
+from webhooks.gauges import Gauges, gauges
 
 
-def told(house: House) -> Figures:
+def told(house: House) -> Gauges:
     with house.database.as_mirror() as tx:
-        return figures(tx)
+        return gauges(tx)
 
 
 def test_without_any_all_are_nought(house: House) -> None:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from gitstore.model import LedgerKind, Limits
-from gitstore.offers import Layout
-from gitstore.upstream import Credential
+from gitstore.upstream.refs import Layout
+from gitstore.upstream.remote import Credential
 from tests.sync.conftest import House
 from tests.webhooks.sourcing import Follow, Following, versions
 from tests.webhooks.upstreams import TAGGED, Upstream, flow
-from webhooks.following import import_limits
+from webhooks.source_sync import import_limits
 
 # What comes
 

@@ -13,8 +13,8 @@ from gitstore.model import Limits
 from tests.sync.conftest import House
 from tests.webhooks.receiving import Handler, Receiver, hang
 from tests.webhooks.sourcing import Following, versions
-from webhooks import following as module
-from webhooks.following import import_limits
+from webhooks import source_sync as module
+from webhooks.source_sync import import_limits
 
 OID = b"1" * 40
 LIMITS = import_limits(Limits(), 200_000)

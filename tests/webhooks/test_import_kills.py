@@ -8,9 +8,9 @@ from typing import LiteralString
 
 import pytest
 
-from gitstore.disk.sweeping import DAY, sweep
+from gitstore.git.cleanup import DAY, sweep
 from sync import reconcile
-from sync.verify import verify
+from sync.integrity.verify import verify
 from tests.sync.conftest import House
 from tests.webhooks.sourcing import Following
 from tests.webhooks.upstreams import Upstream

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from sync.verify import verify
+from sync.integrity.verify import verify
 from tests.sync.conftest import House
 from tests.webhooks.sourcing import Following, versions
 from tests.webhooks.upstreams import Upstream, upstream_in

@@ -14,8 +14,8 @@ from tests.webhooks.sending import Post
 from tests.webhooks.sourcing import Following
 from tests.webhooks.test_courier import happen
 from tests.webhooks.test_dispatch import ring
-from webhooks import history, subscriptions
-from webhooks.pruning import Pruned, prune
+from webhooks import delivery_log, subscriptions
+from webhooks.retention import Pruned, prune
 
 MONTH = timedelta(days=30)
 
@@ -57,7 +57,7 @@ def test_what_is_still_to_be_sent_stays_however_old(post: Post, receiver: Receiv
     age(post)
     (row,) = post.deliveries()
     with post.database.as_user(post.house.claims) as tx:
-        assert history.redeliver(tx, post.house.project, row["id"])
+        assert delivery_log.redeliver(tx, post.house.project, row["id"])
     assert not prune(post.database, MONTH)
     assert [row["state"] for row in post.deliveries()] == ["pending"]
 

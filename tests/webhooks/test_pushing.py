@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from gitstore.offers import Layout
-from sync.verify import verify
+from gitstore.upstream.refs import Layout
+from sync.integrity.verify import verify
 from tests.sync.conftest import House
 from tests.webhooks.sourcing import Follow, Following
 from tests.webhooks.upstreams import Upstream, flow

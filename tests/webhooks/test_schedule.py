@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from webhooks.schedule import DELAYS, Ending, Outcome, judge, retry_after
+from webhooks.retry import DELAYS, Ending, Outcome, judge, retry_after
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 

@@ -10,9 +10,9 @@ import pytest
 
 from gitstore.errors import Code, GitstoreError
 from service.config import Config
-from service.secret_key import sealer
+from service.run.secret_key import sealer
 from sync.db import Database
-from webhooks.sealing import Sealer, keys_in, new_key
+from webhooks.secrets import Sealer, keys_in, new_key
 
 
 def test_what_is_sealed_can_be_opened_again() -> None:

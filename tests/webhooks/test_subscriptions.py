@@ -12,9 +12,9 @@ from sync.events import EventType
 from tests.sync.conftest import House
 from tests.webhooks.receiving import Receiver, say
 from tests.webhooks.sending import Post
-from webhooks import deliveries, history, payload, subscriptions
-from webhooks.schedule import Ending
-from webhooks.sealing import Sealer, new_key
+from webhooks import delivery_log, delivery_queue, payload, subscriptions
+from webhooks.retry import Ending
+from webhooks.secrets import Sealer, new_key
 from webhooks.subscriptions import Subscription
 
 PUBLISHED = EventType.PUBLISHED.value
@@ -30,7 +30,7 @@ def test_while_paused_deliveries_are_held(post: Post, receiver: Receiver) -> Non
     subscription, _ = post.subscribe(receiver.url(), PUBLISHED)
     post.house.publish("a")
     with post.database.as_mirror() as tx:
-        deliveries.fan_out(tx)
+        delivery_queue.fan_out(tx)
     change(post, subscription, state="paused")
     post.house.publish("b")
     assert post.once() == []
@@ -146,12 +146,12 @@ def test_a_delivery_can_be_sent_again(house: House, receiver: Receiver) -> None:
     assert [told.ending for told in post.once()] == [Ending.SUCCEEDED]
     assert len({got.id for got in receiver.got}) == 1
     with post.database.reading(house.claims) as tx:
-        assert [attempt.status for attempt in history.attempts(tx, row["id"])] == [200, 500, 200]
+        assert [attempt.status for attempt in delivery_log.attempts(tx, row["id"])] == [200, 500, 200]
 
 
 def again(post: Post, delivery: UUID) -> None:
     with post.database.as_user(post.house.claims) as tx:
-        assert history.redeliver(tx, post.house.project, delivery)
+        assert delivery_log.redeliver(tx, post.house.project, delivery)
 
 
 def test_a_test_goes_to_one_subscription_alone(post: Post, receiver: Receiver) -> None:
@@ -160,7 +160,7 @@ def test_a_test_goes_to_one_subscription_alone(post: Post, receiver: Receiver) -
     post.subscribe(receiver.url("/two"))
     change(post, subscription, state="paused")
     with post.database.as_user(post.house.claims) as tx:
-        made = history.test(tx, post.state(subscription))
+        made = delivery_log.test(tx, post.state(subscription))
     post.once()
     (got,) = receiver.got
     assert (got.path, got.id) == ("/one", str(made.event_id))
@@ -173,7 +173,7 @@ def test_what_is_deleted_gets_nothing_more(post: Post, receiver: Receiver) -> No
     subscription, _ = post.subscribe(receiver.url(), PUBLISHED)
     post.house.publish("a")
     with post.database.as_mirror() as tx:
-        deliveries.fan_out(tx)
+        delivery_queue.fan_out(tx)
     with post.database.as_user(post.house.claims) as tx:
         assert subscriptions.delete(tx, post.house.project, subscription.id)
         assert not subscriptions.delete(tx, post.house.project, subscription.id)
@@ -184,4 +184,4 @@ def test_what_is_deleted_gets_nothing_more(post: Post, receiver: Receiver) -> No
     assert (row["state"], row["last_error"]) == ("failed", "the subscription was deleted")
     assert post.rows("subscription_secrets") == []
     with post.database.as_user(post.house.claims) as tx:
-        assert history.redeliver(tx, post.house.project, row["id"]) is None
+        assert delivery_log.redeliver(tx, post.house.project, row["id"]) is None

@@ -12,7 +12,7 @@ from gitstore.errors import Code, GitstoreError
 from sync.db import Claims, claims_of
 from tests.sync.conftest import House
 from tests.webhooks.sending import Post
-from webhooks import deliveries, history
+from webhooks import delivery_log, delivery_queue
 
 COUNTS: dict[str, LiteralString] = {
     "subscriptions": "select count(*) from gitstore.subscriptions",
@@ -29,7 +29,7 @@ def theirs(make_house: Callable[..., House]) -> Iterator[Post]:
     post = Post(house, "")
     made, _ = post.subscribe("http://10.0.0.1/secret-path")
     with post.database.as_user(house.claims) as tx:
-        history.test(tx, made)
+        delivery_log.test(tx, made)
     post.once()
     yield post
     house.store.close()
@@ -123,7 +123,7 @@ def test_a_delivery_of_one_s_own_to_another_s_subscription_can_not_be_made(
             subscription=subscription,
         )
     with theirs.database.as_mirror() as tx:
-        assert deliveries.lag(tx) == 0
+        assert delivery_queue.lag(tx) == 0
     ours.store.close()
 
 

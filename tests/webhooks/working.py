@@ -21,11 +21,11 @@ from gitstore.store import Store
 from sync.audit import Origin
 from sync.catalog import Project
 from sync.db import Database
-from sync.writing import MirroredWrites
+from sync.unit_of_work import MirrorUnitOfWork
 from tests.webhooks.sourcing import LOOPBACK, Following
 from webhooks.egress import Egress
-from webhooks.following import Follower, Means, import_limits
-from webhooks.sealing import Sealer, new_key
+from webhooks.secrets import Sealer, new_key
+from webhooks.source_sync import Means, SourceSync, import_limits
 
 ROOT = Path(__file__).parents[2]
 
@@ -65,11 +65,11 @@ def _sync(given: dict[str, Any]) -> dict[str, Any]:
     @contextmanager
     def open_store(project: Project, origin: Origin) -> Iterator[Store]:
         store = Store(Path(given["path"]), project.id)
-        store.locks = MirroredWrites(database, store, origin)
+        store.locks = MirrorUnitOfWork(database, store, origin)
         yield store
 
     limits = import_limits(Limits(), given["size"])
-    follower = Follower(
+    follower = SourceSync(
         Means(database, open_store, Egress(LOOPBACK), Sealer([new_key()]), limits), threading.Event()
     )
     claim = follower.claim(UUID(given["source"]))

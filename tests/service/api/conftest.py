@@ -18,7 +18,7 @@ from service import app as composition
 from service.app import create_app
 from service.config import Config
 from service.projects import Projects
-from service.setup import create_project, create_token
+from service.run.bootstrap import create_project, create_token
 from sync.catalog import Project
 from sync.db import Database
 from tests.conftest import database, temporary_folder

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from service.app import create_app
-from service.heartbeats import STALL_SECONDS, Heartbeats
+from service.run.heartbeats import STALL_SECONDS, Heartbeats
 from service.scraping import Scraper
 from tests.service.api.conftest import Client, House
 from tests.service.api.test_sources import added

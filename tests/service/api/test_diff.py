@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from service.cli import commands
+from service.cli.main import commands
 from tests.service.api.conftest import Client, House, definition, problem, yaml
 
 DIFF = "/workflows/order-sync/diff"

@@ -14,7 +14,7 @@ from dulwich.repo import Repo
 
 from gitstore.content import Content
 from gitstore.model import Person
-from gitstore.store import Store, Who
+from gitstore.store import Actors, Store
 from service.api import drafts
 from tests.service.api.conftest import Client, House, definition, problem, yaml
 
@@ -277,8 +277,10 @@ def _publish_beside(house: House) -> None:
     with Repo(str(house.repository())) as repo, closing(Store(house.repository(), house.project.id)) as store:
         mine = repo.refs[draft]
         repo.refs[draft] = ObjectID(store.objects.peel(repo.refs[Ref(b"refs/tags/order-sync/v1")])[0])
-        store.create_draft("order-sync", Content(value=definition("https://beside.example/")), Who(ada, ada))
-        store.publish("order-sync", Who(ada, ada))
+        store.create_draft(
+            "order-sync", Content(value=definition("https://beside.example/")), Actors(ada, ada)
+        )
+        store.publish("order-sync", Actors(ada, ada))
         repo.refs[draft] = mine
 
 

@@ -25,7 +25,7 @@ from service.api.openapi import document as made
 from service.app import create_app
 from service.config import Config
 from service.projects import Projects
-from service.setup import create_project
+from service.run.bootstrap import create_project
 from tests.conftest import examples
 from tests.service.api.conftest import Client, House, definition, opened
 

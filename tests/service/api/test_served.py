@@ -27,7 +27,7 @@ import sys; sys.path.insert(0, {str(ROOT)!r})
 from service import admission, logs
 from service.app import create_app
 from service.config import Config
-from service.web import Web
+from service.run.web import Web
 admission.BODY_SECONDS = {BODY_SECONDS}
 logs.configure("json")
 sys.exit(Web(Config.from_env(), int(sys.argv[1]), create_app).run())

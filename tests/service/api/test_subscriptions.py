@@ -12,9 +12,9 @@ import pytest
 from service import scraping
 from tests.service.api.conftest import Client, House, problem
 from tests.webhooks.receiving import Receiver, receiving, say
-from webhooks import deliveries
-from webhooks.deliveries import Room
-from webhooks.delivery import Means, Sender
+from webhooks import delivery_queue
+from webhooks.delivery_queue import Room
+from webhooks.sender import DeliveryAttempt, Means
 
 URL = "https://example.com/hooks?x=1"
 TYPES = [
@@ -46,10 +46,10 @@ def subscribe(owner: Client, url: str = URL, **body: Any) -> dict[str, Any]:
 def deliver(house: House) -> int:
     """What the worker does: send what is due."""
     here = house.app.extensions["gitstore"]
-    sender = Sender(Means(house.database, here.egress, here.sealer()), threading.Event())
+    sender = DeliveryAttempt(Means(house.database, here.egress, here.sealer()), threading.Event())
     with house.database.as_mirror() as tx:
-        deliveries.fan_out(tx)
-        found = deliveries.claim(tx, Room(100, 100, 100, {}), timedelta(seconds=60))
+        delivery_queue.fan_out(tx)
+        found = delivery_queue.claim(tx, Room(100, 100, 100, {}), timedelta(seconds=60))
     for due in found:
         sender.deliver(due)
     return len(found)

@@ -9,7 +9,7 @@ import pytest
 
 from gitstore.content import Content
 from gitstore.model import Person
-from gitstore.store import Store, Who
+from gitstore.store import Actors, Store
 from gitstore.versions import workflow_id
 from tests.service.api.conftest import Client, House, definition, problem, yaml
 
@@ -222,7 +222,7 @@ def test_what_a_kill_left_unmirrored_is_mirrored_by_the_next_write(owner: Client
     """The workflow is in Git and not in Postgres: it can't be made again, and saving goes on from it."""
     store = Store(house.repository(), house.project.id)
     ada = Person("Ada", "ada@example.com")
-    store.create_workflow("left", Content(value=definition()), Who(ada, ada))
+    store.create_workflow("left", Content(value=definition()), Actors(ada, ada))
     store.close()
     problem(owner.get("/workflows/left"), 404, "workflow_not_found")
     problem(owner.post("/workflows", json={"slug": "left"}), 409, "workflow_exists")

@@ -1,0 +1,255 @@
+"""Carrying out what policy accepted: the ledger entries, then the refs, in one compare-and-swap.
+
+The order on disk is objects, ledger, tags, draft: killed between two of them, what is there is what
+happened, and the same request again completes it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+
+from dulwich.objects import Commit
+
+from gitstore import budget, ledger, names
+from gitstore.definition.quoting import clip
+from gitstore.errors import Code, GitstoreError
+from gitstore.git.objects import Objects, person, text, utc
+from gitstore.git.refs import RefUpdate
+from gitstore.model import LedgerEntry, LedgerKind, Person
+from gitstore.names import DraftRef, VersionRef
+from gitstore.policy import Effect, Verdict
+from gitstore.repository import Repository
+
+_MANY = 50  # entries of the ledger; so many at once make a pack, rather than a file each
+
+
+@dataclass(frozen=True, slots=True)
+class Authorship:
+    """Who, when and why: what the ledger keeps of a change.
+
+    Of an `imported` version, it keeps the reason and the tagger that its tag, or its commit, tells.
+    """
+
+    actor: Person
+    when: datetime
+    message: str = ""
+    activate: bool = True
+    imported: bool = False
+
+
+class Prepared:
+    """Ledger entries that were composed, and made durable in one pack, before any lock was taken.
+
+    A workflow that changed meanwhile gets other entries, which are written as usual.
+    """
+
+    def __init__(self) -> None:
+        self._commits: dict[tuple[str, LedgerEntry], Commit] = {}
+        self._durable: set[bytes] = set()
+
+    def compose(self, slug: str, entry: LedgerEntry) -> Commit:
+        found = self._commits.get((slug, entry))
+        if found is None:
+            found = self._commits[slug, entry] = ledger.compose(slug, entry)
+        return found
+
+    def write(self, objects: Objects) -> None:
+        """Make every entry composed so far durable."""
+        if self._commits:
+            objects.write_pack([ledger.EMPTY_TREE, *self._commits.values()])
+            self._durable.update(commit.id for commit in self._commits.values())
+
+    def missing(self, commits: Sequence[Commit]) -> list[Commit]:
+        """Those of `commits` that are still to be written."""
+        return [commit for commit in commits if commit.id not in self._durable]
+
+
+@dataclass
+class ChangeSet:
+    """Collects the change of one workflow, then writes it. Used under the workflow's lock.
+
+    `append` adds a ledger entry on top of what is there, `move` a ref; `updates` gives all of it as one set.
+    """
+
+    reading: Repository
+    slug: str
+    occasion: Authorship
+    prepared: Prepared = field(default_factory=Prepared)
+    commits: list[Commit] = field(default_factory=list)
+    refs: list[RefUpdate] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._before = self.reading.refs.read(names.ledger(self.slug))
+        self._tip = self._before.decode() if self._before else None
+        self.newest = self.reading.newest_counting(self.slug)
+
+    def append(self, kind: LedgerKind, **facts: object) -> LedgerEntry:
+        """Add an entry of `kind`; `facts` are fields of LedgerEntry."""
+        entry = ledger.draft_entry(self.newest, self._tip, kind, self.occasion.actor, self.occasion.when)
+        entry = replace(entry, **{"message": self.occasion.message, **facts})  # type: ignore[arg-type]
+        commit = self.prepared.compose(self.slug, entry)
+        self.commits.append(commit)
+        self._tip = commit.id.decode()
+        self.newest = replace(entry, oid=self._tip)
+        return self.newest
+
+    def create_unless_there(self, name: str | None = None, description: str | None = None) -> None:
+        if self.newest is None:
+            self.append(LedgerKind.CREATED, name=name, description=description)
+
+    def move(self, name: bytes, old: bytes | None, new: bytes) -> None:
+        if old != new:
+            self.refs.append(RefUpdate(name, old, new))
+
+    def updates(self) -> list[RefUpdate]:
+        """Every ref update, the ledger's first."""
+        if self._tip is None or not self.commits:
+            return self.refs
+        return [RefUpdate(names.ledger(self.slug), self._before, self._tip.encode()), *self.refs]
+
+    def publish(self, verdict: Verdict) -> None:
+        assert isinstance(verdict.target, VersionRef) and verdict.command.new  # noqa: S101, PT018
+        number, oid = verdict.target.number, verdict.command.new
+        held = self.newest.held if self.newest else False
+        latest = self.newest.latest if self.newest else 0
+        current = self.newest.current if self.newest else None
+        self.append(
+            LedgerKind.PUBLISHED,
+            version=number,
+            target=oid.decode(),
+            latest=number,
+            after=latest if number > latest + 1 else None,
+            current=number if self.occasion.activate and not held else current,
+            **(_as_told(self.reading.objects, oid) if self.occasion.imported else {}),
+        )
+        self.move(names.tag(self.slug, number), None, oid)
+
+    def discard(self, head: bytes) -> bytes:
+        """Record that the draft at `head` is discarded; the name of the superseded ref that keeps it."""
+        self.append(LedgerKind.DISCARDED, target=head.decode())
+        kept = self.reading.superseded(self.slug, self.occasion.when)
+        self.move(kept, None, head)
+        return kept
+
+    def restore(self, head: bytes) -> None:
+        """Record that the discarded draft at `head` is restored; the caller moves the draft."""
+        self.append(LedgerKind.RESTORED, target=head.decode())
+
+
+def is_written(verdict: Verdict) -> bool:
+    return verdict.refusal is None and verdict.effect in (Effect.SAVE, Effect.PUBLISH)
+
+
+def by_workflow(verdicts: Iterable[Verdict]) -> list[list[Verdict]]:
+    """What was accepted for each workflow, of those that something is written to."""
+    groups: dict[str, list[Verdict]] = {}
+    for verdict in verdicts:
+        if verdict.refusal is None and verdict.target is not None:
+            groups.setdefault(verdict.target.slug, []).append(verdict)
+    return [group for group in groups.values() if any(map(is_written, group))]
+
+
+def record(
+    reading: Repository, verdicts: Sequence[Verdict], occasion: Authorship, prepared: Prepared | None = None
+) -> ChangeSet:
+    """What the accepted saves and publications of one workflow come to, in the order policy took them."""
+    slug = next(verdict.target.slug for verdict in verdicts if verdict.target)
+    recorder = ChangeSet(reading, slug, occasion, prepared or Prepared())
+    known = recorder.newest is not None
+    recorder.create_unless_there()
+    before = draft = reading.refs.read(names.draft(slug))
+    for verdict in verdicts:
+        if verdict.effect is Effect.SAVE:
+            draft = verdict.command.new
+            if known and before is None and draft is not None and _was_discarded(reading, slug, draft):
+                recorder.restore(draft)
+    # A draft that the push itself names is told "ok" for the value pushed, so it goes no further.
+    named = any(isinstance(verdict.target, DraftRef) for verdict in verdicts)
+    published = [verdict for verdict in verdicts if verdict.effect is Effect.PUBLISH]
+    for verdict in sorted(published, key=_number):
+        recorder.publish(verdict)
+        if draft is not None and not named and reading.objects.is_ancestor(draft, verdict.commit):
+            draft = verdict.commit
+    if draft is not None:
+        recorder.move(names.draft(slug), before, draft)
+    return recorder
+
+
+def _was_discarded(reading: Repository, slug: str, head: bytes) -> bool:
+    """Whether a superseded ref of `slug` keeps `head`: then a draft that begins there is a restored one."""
+    return head in reading.refs.below(names.superseded_of(slug)).values()
+
+
+def _as_told(objects: Objects, oid: bytes) -> dict[str, object]:
+    """What an annotated tag, or the commit of a lightweight one, says of who published it, when and why."""
+    commit, tag = objects.peel(oid)
+    if tag is not None and tag.tagger is not None:
+        who, when = person(tag.tagger), utc(tag.tag_time or 0)
+        return {"message": text(tag.message).strip(), "tagger": who, "tagged_at": when}
+    found = objects.commit(commit)
+    who, when = person(found.committer, found.encoding), utc(found.commit_time)
+    return {"message": text(found.message, found.encoding).strip(), "tagger": who, "tagged_at": when}
+
+
+def _number(verdict: Verdict) -> int:
+    return verdict.target.number if isinstance(verdict.target, VersionRef) else 0
+
+
+def write(reading: Repository, recorders: Sequence[ChangeSet]) -> list[bytes]:
+    """Write all that `recorders` hold or none; returns the refs that stood elsewhere than was expected."""
+    commits = [c for recorder in recorders for c in recorder.prepared.missing(recorder.commits)]
+    if commits:
+        # The entry that begins a ledger brings the tree of all: it is durable before the ledger is there.
+        begins = any(not commit.parents for commit in commits)
+        many = len(commits) > _MANY
+        new = [ledger.EMPTY_TREE, *commits] if begins else commits
+        (reading.objects.write_pack if many else reading.objects.write)(new)
+    for recorder in recorders:
+        reading.objects.keep(recorder.commits)
+    # By kind, so that the folder that many workflows share is synced once: ledgers, tags, the rest.
+    updates = sorted((u for recorder in recorders for u in recorder.updates()), key=_kind)
+    if updates:
+        budget.lift()
+    moved = reading.refs.update(updates) if updates else []
+    drafts = [update.name for update in updates if update.name.startswith(names.DRAFTS)]
+    if drafts and not moved:
+        reading.refs.point_head(drafts[-1])
+    return moved
+
+
+def _kind(update: RefUpdate) -> int:
+    kinds = (names.LEDGERS, names.TAGS)
+    return next((rank for rank, prefix in enumerate(kinds) if update.name.startswith(prefix)), len(kinds))
+
+
+def write_one(reading: Repository, recorder: ChangeSet) -> None:
+    """As `write`; raises `busy` where a ref stood elsewhere."""
+    if moved := write(reading, [recorder]):
+        raise concurrent_update(moved)
+
+
+def discard(reading: Repository, target: DraftRef, head: bytes, occasion: Authorship) -> bytes | None:
+    """Keep the draft's head by a superseded ref, then delete the draft; that ref's name.
+
+    None where the draft moved meanwhile: then it stays.
+    """
+    name = names.draft(target.slug)
+    recorder = ChangeSet(reading, target.slug, occasion)
+    kept = recorder.discard(head)
+    if write(reading, [recorder]) or not reading.refs.delete(name, head):
+        return None
+    if reading.refs.head() == name:
+        drafts = reading.refs.below(names.DRAFTS)
+        if drafts:
+            reading.refs.point_head(
+                max(drafts, key=lambda ref: reading.objects.commit(drafts[ref]).commit_time)
+            )
+    return kept
+
+
+def concurrent_update(refs: Sequence[bytes]) -> GitstoreError:
+    """Somebody wrote a ref without asking for its lock; nothing was written here."""
+    shown = ", ".join(names.show(ref) for ref in refs)
+    return GitstoreError(Code.BUSY, f"{clip(shown)} moved at this very moment: try again", refs=shown)

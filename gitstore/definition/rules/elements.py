@@ -1,0 +1,134 @@
+"""The nodes and edges of a definition, read leniently, and what a rule finds about them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from gitstore.definition.quoting import clip
+
+KINDS = frozenset(
+    {
+        "webhook",
+        "schedule",
+        "httpCall",
+        "transform",
+        "xmlJsonTransform",
+        "delay",
+        "conditional",
+        "branch",
+        "loop",
+        "terminate",
+    }
+)
+"""The kinds of node that MeshHook's editor offers."""
+
+_OTHER_NAMES = {"loopContainer": "loop", "http_call": "httpCall"}
+_LONGEST_ID = 200
+
+Path = tuple[str | int, ...]
+"""Where in the definition: ("nodes", 3, "data"). What is missing has a path too."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """A `Problem` before it is known where its path stands in the text."""
+
+    code: str
+    message: str
+    path: Path
+    node: str | None = None
+    error: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A node that is a mapping, read leniently: `id` and `kind` are None and `data` is {} where it has none.
+
+    `config` is None where there is none; a config that is not a mapping is one without any field. `children`
+    are the ids in `data.childNodes`.
+    """
+
+    path: Path
+    value: dict[str, Any]
+    id: str | None
+    kind: str | None
+    data: dict[str, Any]
+    config: dict[str, Any] | None
+    children: frozenset[str]
+
+    def finding(self, code: str, message: str, *below: str | int, error: bool = True) -> Finding:
+        node = None if self.id is None else clip(self.id, _LONGEST_ID)
+        return Finding(code, message, (*self.path, *below), node, error)
+
+    def config_finding(self, code: str, message: str, name: str) -> Finding:
+        return self.finding(code, message, "data", "config", name)
+
+    @property
+    def is_container(self) -> bool:
+        return bool(self.data.get("isContainer"))
+
+    @property
+    def parent(self) -> str | None:
+        """The id of the container that the node says it is in."""
+        return string(self.data.get("parentContainer"))
+
+
+@dataclass(frozen=True, slots=True)
+class Edge:
+    """An edge that is a mapping; `source` and `target` are None unless they are ids."""
+
+    path: Path
+    value: dict[str, Any]
+    source: str | None
+    target: str | None
+
+    def finding(self, code: str, message: str, *below: str, error: bool = True) -> Finding:
+        return Finding(code, message, (*self.path, *below), None, error)
+
+
+def missing(value: Any) -> bool:
+    """Absent, null or an empty string."""
+    return value is None or value == ""
+
+
+def string(value: Any) -> str | None:
+    return value if isinstance(value, str) and value else None
+
+
+def mapping(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def mappings(items: Any) -> Iterator[tuple[int, dict[str, Any]]]:
+    if isinstance(items, list):
+        yield from ((index, item) for index, item in enumerate(items) if isinstance(item, dict))
+
+
+def node_at(index: int, value: dict[str, Any]) -> Node:
+    data = mapping(value.get("data"))
+    config, listed = data.get("config"), data.get("childNodes")
+    children = listed if isinstance(listed, list) else []
+    return Node(
+        path=("nodes", index),
+        value=value,
+        id=string(value.get("id")),
+        kind=_kind(value, data),
+        data=data,
+        config=None if missing(config) else mapping(config),
+        children=frozenset(child for child in children if isinstance(child, str)),
+    )
+
+
+def _kind(value: dict[str, Any], data: dict[str, Any]) -> str | None:
+    """The kind of a node: `type` if it names a kind, else `data.type`."""
+    names = [string(value.get("type")), string(data.get("type"))]
+    for name in names:
+        if name is not None and _OTHER_NAMES.get(name, name) in KINDS:
+            return _OTHER_NAMES.get(name, name)
+    return names[1] or names[0]
+
+
+def edge_at(index: int, value: dict[str, Any]) -> Edge:
+    return Edge(("edges", index), value, string(value.get("source")), string(value.get("target")))

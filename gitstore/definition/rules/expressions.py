@@ -1,0 +1,136 @@
+"""The small languages inside a node's config: JMESPath expressions and URLs with templates in them."""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import re
+
+import jmespath
+from jmespath.exceptions import IncompleteExpressionError, JMESPathError, LexerError, ParseError
+from jmespath.parser import Parser
+
+from gitstore.definition.quoting import quote
+
+LONGEST_EXPRESSION = 16_384
+DEEPEST_EXPRESSION = 64
+_LONGEST_CACHED = 1_024
+
+# A string or quoted name, or a `literal`, in which a backslash escapes. One that is not closed reaches to the
+# end, so that the text is not read again from each quote in it.
+_QUOTED = re.compile(
+    r"""'(?:[^'\\]++|\\.?)*+(?:'|\Z) | "(?:[^"\\]++|\\.?)*+(?:"|\Z)
+        | `((?:[^`\\]++|\\.?)*+)(?:`|(?P<open>\Z))""",
+    re.DOTALL | re.VERBOSE,
+)
+
+_STAND_IN = "\0"
+_NOT_IN_URL = re.compile(r"[\s\x00-\x1f\x7f]")
+_HTTP = re.compile(r"https?://([^/?#\\]++)", re.IGNORECASE)
+_AUTHORITY = re.compile(r"(?:[^@\s]*@)?(?:\[([^\]]*)\]|([^\s:@\[\]<>^|%{}\"`]+))(?::([0-9]{0,5}))?")
+
+
+def explain_jmespath(expression: str) -> str | None:
+    """Why `expression` is not JMESPath, or None where it is."""
+    if len(expression) > LONGEST_EXPRESSION:
+        return f"it is longer than {LONGEST_EXPRESSION} characters"
+    expression = _QUOTED.sub(_quote_literal, expression)
+    if _depth(expression) > DEEPEST_EXPRESSION:
+        return f"it is nested more than {DEEPEST_EXPRESSION} levels deep"
+    try:
+        jmespath.compile(expression)
+    except JMESPathError as error:
+        return _reason(error)
+    except RecursionError:
+        return "it is nested too deeply"
+    except (ValueError, IndexError, KeyError, TypeError, AttributeError):
+        # The library's own slips on broken input, such as int() of thousands of digits.
+        return "it can't be read"
+    if len(expression) > _LONGEST_CACHED:
+        # The library keeps the 512 latest syntax trees whatever their size.
+        Parser.purge()
+    return None
+
+
+def _quote_literal(found: re.Match[str]) -> str:
+    r"""`success` as `"success"`, which JEP-12 asks for and MeshHook's placeholders don't have.
+
+    The library accepts the first form with a PendingDeprecationWarning, an error where warnings are errors.
+    Catching warnings is not thread-safe, so it gets the second.
+    """
+    literal = found[1]
+    if literal is None or found["open"] is not None or _is_json(literal.replace("\\`", "`")):
+        return found[0]
+    quoted = f'"{literal.lstrip()}"'
+    return f"`{quoted}`" if _is_json(quoted.replace("\\`", "`")) else found[0]
+
+
+def _is_json(text: str) -> bool:
+    try:
+        json.loads(text)
+    except (ValueError, RecursionError):
+        return False
+    return True
+
+
+def _depth(expression: str) -> int:
+    """How deep brackets are nested, those in literals left out."""
+    depth = deepest = 0
+    for character in _QUOTED.sub("", expression):
+        if character in "([{":
+            depth += 1
+            deepest = max(deepest, depth)
+        elif character in ")]}":
+            depth -= 1
+    return deepest
+
+
+def _reason(error: JMESPathError) -> str:
+    if isinstance(error, IncompleteExpressionError):
+        return "it ends too early"
+    if isinstance(error, LexerError):
+        return f"{quote(str(error.lexer_value), 40)} is not expected"
+    if isinstance(error, ParseError):
+        kind = error.token_type
+        return (
+            "it ends too early" if kind == "EOF" else f"{quote(str(error.token_value), 40)} is not expected"
+        )
+    return "it can't be read"
+
+
+def is_http_url(text: str) -> bool:
+    """Whether `text` is an http(s) URL. `{{template}}` may stand in any part of it, the whole included."""
+    if _NOT_IN_URL.search(_with_templates_as("", text)):
+        return False
+    literal = _with_templates_as(_STAND_IN, text)
+    start, template, _ = literal.partition(_STAND_IN)
+    if template and any(scheme.startswith(start.lower()) for scheme in ("http://", "https://")):
+        return True
+    found = _HTTP.match(literal)
+    return found is not None and (_STAND_IN in found[1] or _is_authority(found[1]))
+
+
+def _with_templates_as(stand_in: str, text: str) -> str:
+    """`text` with `stand_in` in place of each template.
+
+    `str.find` rather than a regular expression: `{{.*?}}` reads the rest of the text for each `{{` that is
+    not closed.
+    """
+    pieces, at = [], 0
+    while (start := text.find("{{", at)) >= 0 and (end := text.find("}}", start + 2)) >= 0:
+        pieces += [text[at:start], stand_in]
+        at = end + 2
+    return "".join([*pieces, text[at:]])
+
+
+def _is_authority(text: str) -> bool:
+    found = _AUTHORITY.fullmatch(text)
+    if found is None or int(found[3] or 0) > 65535:
+        return False
+    if found[1] is None:
+        return True
+    try:
+        ipaddress.IPv6Address(found[1])
+    except ValueError:
+        return False
+    return True

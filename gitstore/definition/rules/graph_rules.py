@@ -1,0 +1,137 @@
+"""The rules of docs/definition.md: errors, which block publishing, and warnings.
+
+`check` takes any mapping that parses, whatever is in it. A rule's code stands where it is reported; the
+message says what is wrong without saying where, since `Problem.pointer` and `Problem.node` do. The rules
+about one node are in `node_rules`, those about edges and the graph as a whole are here.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from gitstore import budget
+from gitstore.definition import meaning
+from gitstore.definition.quoting import quote
+from gitstore.definition.rules.cycles import cycles
+from gitstore.definition.rules.elements import (
+    Edge,
+    Finding,
+    Node,
+    Path,
+    edge_at,
+    mappings,
+    missing,
+    node_at,
+    string,
+)
+from gitstore.definition.rules.node_rules import check_expressions, check_node
+
+_LONGEST_CYCLE = 20
+
+
+def check(value: dict[str, Any]) -> Iterator[Finding]:
+    """Everything that the rules find, errors and warnings, in no particular order."""
+    nodes_value, edges_value = value.get("nodes"), value.get("edges")
+    yield from _check_lists(nodes_value, edges_value)
+    nodes = [node_at(index, node) for index, node in mappings(nodes_value)]
+    edges = [edge_at(index, edge) for index, edge in mappings(edges_value)]
+    by_id: dict[str, Node] = {}
+    for node in nodes:
+        if node.id is not None:
+            by_id.setdefault(node.id, node)
+    for node in nodes:
+        budget.check()
+        yield from check_node(node, by_id)
+    yield from check_expressions(nodes)
+    for edge in edges:
+        budget.check()
+        yield from _check_edge(edge)
+        if missing(nodes_value) or isinstance(nodes_value, list):  # else nobody knows which nodes there are
+            yield from _check_ends(edge, by_id)
+    yield from _check_edges_twice(edges)
+    if missing(edges_value) or isinstance(edges_value, list):  # else nobody knows what leads where
+        yield from _check_graph(nodes, edges, by_id)
+
+
+def _check_lists(nodes: Any, edges: Any) -> Iterator[Finding]:
+    if missing(nodes) or nodes == []:
+        yield Finding("no_nodes", "there is no node", ("nodes",))
+    elif not isinstance(nodes, list):
+        yield Finding("nodes_not_a_list", "nodes must be a list", ("nodes",))
+    if not missing(edges) and not isinstance(edges, list):
+        yield Finding("edges_not_a_list", "edges must be a list", ("edges",))
+    for key, items in (("node", nodes), ("edge", edges)):
+        for index, item in enumerate(items if isinstance(items, list) else []):
+            if not isinstance(item, dict):
+                yield Finding(f"{key}_not_a_mapping", f"a {key} must be a mapping", (f"{key}s", index))
+
+
+def _check_edge(edge: Edge) -> Iterator[Finding]:
+    if not missing(edge.value.get("id")) and not isinstance(edge.value["id"], str):
+        yield edge.finding("id_not_a_string", "id must be a string", "id")
+    for end, name in (("source", edge.source), ("target", edge.target)):
+        if missing(edge.value.get(end)):
+            yield edge.finding(f"edge_{end}_missing", f"{end} is required", end)
+        elif name is None:
+            yield edge.finding("id_not_a_string", f"{end} must be a string", end)
+    if edge.source is not None and edge.source == edge.target:
+        yield edge.finding("edge_self_loop", f"{quote(edge.source)} leads to itself")
+    for key in edge.value:
+        if key in meaning.LEFTOVERS.edge:
+            yield edge.finding("editor_leftover", f"{key} is left over from the editor", key, error=False)
+
+
+def _check_ends(edge: Edge, by_id: Mapping[str, Node]) -> Iterator[Finding]:
+    """Both ends must be nodes, in the same container, or both in none."""
+    for end, name in (("source", edge.source), ("target", edge.target)):
+        if name is not None and name not in by_id:
+            yield edge.finding(f"edge_{end}_unknown", f"{end} {quote(name)} names no node", end)
+    source, target = by_id.get(edge.source or ""), by_id.get(edge.target or "")
+    if source is not None and target is not None and source.parent != target.parent:
+        inner = source.parent or target.parent or ""
+        message = f"it crosses the border of the container {quote(inner)}"
+        yield edge.finding("edge_crosses_container", message)
+
+
+def _check_edges_twice(edges: list[Edge]) -> Iterator[Finding]:
+    ids: dict[str, Path] = {}
+    ways: dict[tuple[str, ...], Path] = {}
+    for edge in edges:
+        name = string(edge.value.get("id"))
+        if name is not None and (first := ids.setdefault(name, edge.path)) is not edge.path:
+            message = f"edges[{first[1]}] has the same id {quote(name)}"
+            yield edge.finding("edge_id_duplicate", message, "id")
+        if edge.source is None or edge.target is None:
+            continue
+        handles = (repr(edge.value.get("sourceHandle") or None), repr(edge.value.get("targetHandle") or None))
+        if (first := ways.setdefault((edge.source, edge.target, *handles), edge.path)) is not edge.path:
+            message = f"edges[{first[1]}] joins the same nodes"
+            yield edge.finding("duplicate_edge", message, error=False)
+
+
+def _check_graph(nodes: list[Node], edges: list[Edge], by_id: Mapping[str, Node]) -> Iterator[Finding]:
+    sources, targets = Counter(e.source for e in edges), Counter(e.target for e in edges)
+    for node in nodes:
+        apart = node.id is not None and node.id not in sources and node.id not in targets
+        inside = node.is_container or node.parent is not None or not missing(node.value.get("parentId"))
+        if apart and not inside and len(nodes) > 1:
+            yield node.finding("node_unconnected", "no edge leads here or away from here")
+    if nodes and all(node.id is not None and node.id in targets for node in nodes):
+        message = "every node has an incoming edge: a run has nowhere to start"
+        yield Finding("no_trigger", message, ("nodes",))
+    leads_to: dict[str, list[str]] = {name: [] for name in by_id}
+    for edge in edges:
+        if edge.source in leads_to and edge.target in leads_to:
+            leads_to[edge.source].append(edge.target)
+    for cycle in cycles(leads_to):
+        yield by_id[cycle[0]].finding("cycle", f"the graph has a cycle: {_show_cycle(cycle)}")
+
+
+def _show_cycle(cycle: list[str]) -> str:
+    names = [quote(name) for name in [*cycle, cycle[0]]]
+    if len(names) > _LONGEST_CYCLE:
+        left_out = len(names) - _LONGEST_CYCLE
+        names[_LONGEST_CYCLE - 1 : -1] = [f"… {left_out} more …"]
+    return " → ".join(names)

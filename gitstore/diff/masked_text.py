@@ -1,0 +1,133 @@
+"""Secrets in a definition's file, masked where they stand, with every line kept.
+
+They are found in the parsed value, so that quoting, escapes and line breaks hide none: a scalar with a secret
+in it is written anew from its masked value. In a file that does not parse (an import) secrets are looked for
+line by line, as well as that can be done.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from typing import Any, Final
+
+import yaml
+
+from gitstore.content import File
+from gitstore.definition import parsing
+from gitstore.definition.builder import Mark
+from gitstore.definition.yaml_reader import LOADER
+from gitstore.diff.masking import Masks
+from gitstore.model import Limits
+
+_JSON_SCALAR: Final = re.compile(r'"(?:[^"\\]++|\\.)*+"|[^\s,\]}]++', re.DOTALL)
+_COMMENT: Final = re.compile(r"#[^\n]*+")
+_BLOCK: Final = re.compile(r"[|>][-+0-9]*")
+# libyaml takes these for line breaks, and the reader hides them from it: offsets stay what they are.
+_HIDE: Final = str.maketrans("\x85\u2028\u2029", "xxx")
+
+Span = tuple[int, int, str]
+"""(start, end, what is shown instead)."""
+
+
+def masked_text(file: File, masks: Masks, limits: Limits) -> str:
+    """The text of `file` with `masks` in place of its secrets."""
+    is_json = file.name.endswith(".json")
+    try:
+        document = parsing.read(file.raw, limits, is_json=is_json)
+    except parsing.Unparsable:
+        return masks.pairs(masks.addresses(file.raw.decode(errors="replace")))
+    text, value = document.source.text, document.value
+    writer = _Json(text, masks) if is_json else _Yaml(text, masks)
+    made, at = [], 0
+    for start, end, instead in sorted(writer.spans(value, masks.value(value), document.marks)):
+        made += [text[at:start], instead]
+        at = end
+    return "".join([*made, text[at:]])
+
+
+class _Json:
+    """What is to be masked in a JSON text."""
+
+    def __init__(self, text: str, masks: Masks) -> None:
+        self._text = text
+        self._masks = masks
+
+    def spans(self, value: Any, masked: Any, mark: Mark) -> Iterator[Span]:
+        """Where the document's text differs when `value` is shown as `masked`."""
+        return self._scalars(value, masked, mark)
+
+    def _scalars(self, value: Any, masked: Any, mark: Mark) -> Iterator[Span]:
+        """Recurses as deep as the values are."""
+        for step, inner in mark.within.items():
+            yield from self._scalars(value[step], masked[step], inner)
+        if isinstance(value, (dict, list)) or value == masked:
+            return
+        end = self._end(mark.at)
+        if end is not None:
+            yield mark.at, end, self._instead(self._text[mark.at : end], value, str(masked))
+
+    def _end(self, start: int) -> int | None:
+        """Where the scalar that starts there ends."""
+        found = _JSON_SCALAR.match(self._text, start)
+        return found.end() if found else None
+
+    def _instead(self, source: str, value: Any, masked: str) -> str:
+        """The scalar written anew, with nothing of `source` but its quotes, line breaks and margins."""
+        body = source.rstrip()
+        rest = source[len(body) :]
+        if "\n" in body:
+            lines = _block(body, str(value), masked) or [
+                margin + self._masks.of(value) for margin in map(_margin, body.split("\n"))
+            ]
+            return "\n".join(lines) + rest
+        if body[:1] == '"':
+            return json.dumps(masked, ensure_ascii=False) + rest
+        if body[:1] == "'":
+            return "'" + masked.replace("'", "''") + "'" + rest
+        return masked.replace("\n", " ") + rest
+
+
+class _Yaml(_Json):
+    """What is to be masked in a YAML text: comments, too, for what is commented out may be a secret."""
+
+    def __init__(self, text: str, masks: Masks) -> None:
+        super().__init__(text, masks)
+        # Of every scalar, keys included. An alias is none: what it stands for is masked where it is written.
+        self._ends = {
+            event.start_mark.index: event.end_mark.index
+            for event in yaml.parse(text.translate(_HIDE), Loader=LOADER)
+            if isinstance(event, yaml.ScalarEvent) and event.start_mark and event.end_mark
+        }
+
+    def spans(self, value: Any, masked: Any, mark: Mark) -> Iterator[Span]:
+        yield from self._scalars(value, masked, mark)
+        yield from self._comments()
+
+    def _end(self, start: int) -> int | None:
+        return self._ends.get(start)
+
+    def _comments(self) -> Iterator[Span]:
+        at = 0
+        for start, end in (*sorted(self._ends.items()), (len(self._text), 0)):
+            for found in _COMMENT.finditer(self._text, at, max(start, at)):
+                shown = self._masks.pairs(self._masks.addresses(found[0]))
+                if shown != found[0]:
+                    yield found.start(), found.end(), shown
+            at = max(at, end)
+
+
+def _block(source: str, value: str, masked: str) -> list[str] | None:
+    """The lines of a literal block with `masked` in it, where its lines are those of `value`; else None."""
+    head, *lines = source.split("\n")
+    old, new = value.rstrip("\n").split("\n"), masked.rstrip("\n").split("\n")
+    margin = _margin(lines[0])
+    indented = [margin + line if line else line for line in old]
+    if _BLOCK.fullmatch(head) is None or lines != indented or len(old) != len(new):
+        return None
+    return [head, *(margin + line if line else line for line in new)]
+
+
+def _margin(line: str) -> str:
+    return line[: len(line) - len(line.lstrip(" "))]

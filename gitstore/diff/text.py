@@ -1,0 +1,92 @@
+"""What `git diff` gives between two stored definitions, with the secrets in them masked.
+
+The format is git's (git-diff(1), "Generating patch text with -p"), without the `index` line: a patch that
+has masks in it is for people and does not apply.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Final, NamedTuple
+
+from gitstore.content import File
+from gitstore.diff.alignment import align
+from gitstore.diff.masked_text import masked_text
+from gitstore.diff.masking import Masks
+from gitstore.model import Limits
+
+CONTEXT: Final = 3
+"""Lines around a change."""
+
+_LINE: Final = re.compile(r"[^\n]*+\n|[^\n]++")
+_NO_NEWLINE: Final = "\n\\ No newline at end of file\n"
+
+
+class _Gap(NamedTuple):
+    """Lines that differ: old[start_old:end_old] became new[start_new:end_new]. Either may be empty."""
+
+    start_old: int
+    end_old: int
+    start_new: int
+    end_new: int
+
+
+def text_diff(a: File, b: File, limits: Limits) -> str:
+    """The difference of two files as a unified diff; "" where there is none."""
+    masks = Masks()
+    old, new = (_LINE.findall(masked_text(file, masks, limits)) for file in (a, b))
+    hunks = [line for hunk in _hunks(_gaps(old, new)) for line in _shown(hunk, old, new)]
+    head = [f"diff --git a/{a.name} b/{b.name}\n"]
+    if a.name != b.name:
+        head += [f"rename from {a.name}\n", f"rename to {b.name}\n"]
+    if hunks:
+        head += [f"--- a/{a.name}\n", f"+++ b/{b.name}\n"]
+    return "".join(head + hunks) if hunks or a.name != b.name else ""
+
+
+def _gaps(old: Sequence[str], new: Sequence[str]) -> Iterator[_Gap]:
+    at_old = at_new = 0
+    for i, j in (*align(old, new), (len(old), len(new))):
+        if i > at_old or j > at_new:
+            yield _Gap(at_old, i, at_new, j)
+        at_old, at_new = i + 1, j + 1
+
+
+def _hunks(gaps: Iterable[_Gap]) -> Iterator[list[_Gap]]:
+    """The gaps whose context touches are one hunk."""
+    hunk: list[_Gap] = []
+    for gap in gaps:
+        if hunk and gap.start_old - hunk[-1].end_old > 2 * CONTEXT:
+            yield hunk
+            hunk = []
+        hunk.append(gap)
+    if hunk:
+        yield hunk
+
+
+def _shown(hunk: Sequence[_Gap], old: Sequence[str], new: Sequence[str]) -> Iterator[str]:
+    """The header of a hunk and its lines, with what is around them."""
+    first, last = hunk[0], hunk[-1]
+    before = min(CONTEXT, first.start_old)
+    after = min(CONTEXT, len(old) - last.end_old)
+    start_old, start_new = first.start_old - before, first.start_new - before
+    end_old, end_new = last.end_old + after, last.end_new + after
+    yield f"@@ -{_range(start_old, end_old - start_old)} +{_range(start_new, end_new - start_new)} @@\n"
+    at = start_old
+    for gap in hunk:
+        yield from (_line(" ", line) for line in old[at : gap.start_old])
+        yield from (_line("-", line) for line in old[gap.start_old : gap.end_old])
+        yield from (_line("+", line) for line in new[gap.start_new : gap.end_new])
+        at = gap.end_old
+    yield from (_line(" ", line) for line in old[at:end_old])
+
+
+def _line(sign: str, text: str) -> str:
+    return sign + text + ("" if text.endswith("\n") else _NO_NEWLINE)
+
+
+def _range(before: int, count: int) -> str:
+    """Lines from 1; of no lines, the one before them."""
+    first = before + 1 if count else before
+    return str(first) if count == 1 else f"{first},{count}"

@@ -1,0 +1,229 @@
+"""The difference of two JSON values, as a tree that can be applied, and as a flat list of changes.
+
+Lists are matched item by item: by `id` or `name` where every item is a mapping that has one of its own, else
+by content and position. `diff.py` says which nodes and edges of a graph are the same ones.
+
+Values are compared as RFC 8785 writes them: 1 and 1.0 are equal, 1 and true are not. Recursion goes as deep
+as the values, which the parser has bounded.
+"""
+
+from __future__ import annotations
+
+import json
+import marshal
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum, StrEnum
+from typing import Any, Final
+
+from gitstore import budget
+from gitstore.diff.alignment import Pair, align, filled
+from gitstore.errors import Code, GitstoreError
+
+
+class Absent(Enum):
+    """What a mapping has under a key that it has not."""
+
+    ABSENT = "absent"
+
+
+ABSENT: Final = Absent.ABSENT
+
+
+MOST_CHARACTERS: Final = 8 * 2**20
+"""Characters of all pointers of one comparison, into the older and the newer definition."""
+
+
+@dataclass(frozen=True, slots=True)
+class Leaf:
+    """Something else stands here. Either side may be ABSENT, not both."""
+
+    before: Any
+    after: Any
+
+
+@dataclass(frozen=True, slots=True)
+class InMapping:
+    """What differs under each key."""
+
+    keys: Mapping[str, Delta]
+
+
+@dataclass(frozen=True, slots=True)
+class InList:
+    """What differs in a list.
+
+    `removed` is by index in the older list, `added` by index in the newer one, `changed` by both. `order` has
+    the older indices of what was kept, in their new order; None where that is the old order.
+    """
+
+    removed: Mapping[int, Any]
+    added: Mapping[int, Any]
+    changed: Mapping[Pair, Delta]
+    order: tuple[int, ...] | None = None
+
+
+Delta = Leaf | InMapping | InList
+
+
+class Op(StrEnum):
+    ADD = "add"
+    REMOVE = "remove"
+    REPLACE = "replace"
+    REORDER = "reorder"
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One difference. `pointer` (RFC 6901) leads into the newer value, that of a removal into the older one.
+
+    `before` is ABSENT for an addition, `after` for a removal. Of a reordered list, `before` has the old
+    indices of what was kept, in the old order, and `after` the same in the new one.
+    """
+
+    op: Op
+    pointer: str
+    before: Any
+    after: Any
+
+
+def difference(a: Any, b: Any) -> Delta | None:
+    """What makes `b` of `a`; None where they mean the same."""
+    budget.check()
+    if isinstance(a, (dict, list)) and a == b and marshal.dumps(a, 2) == marshal.dumps(b, 2):
+        return None  # Nearly all that is compared is equal, and this is fast. For == alone, 1 is true.
+    if isinstance(a, dict) and isinstance(b, dict):
+        return in_mapping({key: difference(a.get(key, ABSENT), b.get(key, ABSENT)) for key in {**a, **b}})
+    if isinstance(a, list) and isinstance(b, list):
+        return in_list(a, b, _pairs(a, b))
+    return None if a == b and isinstance(a, bool) == isinstance(b, bool) else Leaf(a, b)
+
+
+def in_mapping(keys: Mapping[str, Delta | None]) -> InMapping | None:
+    """`keys` that differ, None where none does. Sorted: Postgres gives them in another order than Git."""
+    found = {key: delta for key, delta in sorted(keys.items(), key=_key) if delta is not None}
+    return InMapping(found) if found else None
+
+
+def in_list(a: Sequence[Any], b: Sequence[Any], pairs: Sequence[Pair]) -> InList | None:
+    """The difference of two lists, None where there is none. `pairs` says which items are the same ones."""
+    kept = [i for i, _ in sorted(pairs, key=lambda pair: pair[1])]
+    left, right = set(kept), {j for _, j in pairs}
+    removed = {i: item for i, item in enumerate(a) if i not in left}
+    added = {j: item for j, item in enumerate(b) if j not in right}
+    compared = {(i, j): difference(a[i], b[j]) for i, j in pairs}
+    changed = {pair: delta for pair, delta in compared.items() if delta is not None}
+    order = tuple(kept) if kept != sorted(kept) else None
+    return InList(removed, added, changed, order) if removed or added or changed or order else None
+
+
+def apply(delta: Delta | None, a: Any) -> Any:
+    """`a` with `delta` carried out, which was made from it (or from it without its layout)."""
+    match delta:
+        case None:
+            return a
+        case Leaf(_, after):
+            return after
+        case InMapping(keys):
+            made = {**a, **{key: apply(inner, a.get(key, ABSENT)) for key, inner in keys.items()}}
+            return {key: value for key, value in made.items() if value is not ABSENT}
+        case InList(removed, added, changed, order):
+            items = [] if a is ABSENT else a
+            kept = order if order is not None else [i for i in range(len(items)) if i not in removed]
+            inner = {i: delta for (i, _), delta in changed.items()}
+            result = [apply(inner.get(i), items[i]) for i in kept]
+            for j in sorted(added):
+                result.insert(j, added[j])
+            return result
+
+
+class Flattener:
+    """Turns deltas into changes of leaves, each with its pointer, for one comparison.
+
+    A long key above many changes is in the pointer of each of them, so the pointers of a small definition can
+    be gigabytes: raises `too_large` beyond MOST_CHARACTERS of them.
+    """
+
+    def __init__(self) -> None:
+        self._characters = 0
+
+    def changes(self, delta: Delta | None) -> list[Change]:
+        """The changes in `delta`, whose pointers begin at its values."""
+        found: list[Change] = []
+        if delta is not None:
+            self._collect(delta, "", "", found)
+        return found
+
+    def _collect(self, delta: Delta, old: str, new: str, found: list[Change]) -> None:
+        self._spend(len(old) + len(new))
+        if isinstance(delta, Leaf):
+            found.append(_change(old if delta.after is ABSENT else new, delta.before, delta.after))
+        elif isinstance(delta, InMapping):
+            for key, inner in delta.keys.items():
+                self._collect(inner, old + step(key), new + step(key), found)
+        else:
+            self._spend(len(old) * len(delta.removed) + len(new) * len(delta.added))
+            found += [_change(old + step(i), item, ABSENT) for i, item in delta.removed.items()]
+            for (i, j), inner in sorted(delta.changed.items(), key=lambda item: item[0][1]):
+                self._collect(inner, old + step(i), new + step(j), found)
+            found += [_change(new + step(j), ABSENT, item) for j, item in delta.added.items()]
+            if delta.order is not None:
+                found.append(Change(Op.REORDER, new, sorted(delta.order), list(delta.order)))
+
+    def _spend(self, characters: int) -> None:
+        self._characters += characters
+        if self._characters > MOST_CHARACTERS:
+            raise GitstoreError(
+                Code.TOO_LARGE,
+                f"the JSON Pointers of what differs have more than {MOST_CHARACTERS:,} characters: "
+                "compare the texts",
+                limit=MOST_CHARACTERS,
+            )
+
+
+def step(key: str | int) -> str:
+    """One step of a JSON Pointer."""
+    if isinstance(key, int):
+        return f"/{key}"
+    return "/" + (key.replace("~", "~0").replace("/", "~1") if "~" in key or "/" in key else key)
+
+
+def fingerprint(value: Any) -> Hashable:
+    """Equal for equal values, and as good as never for others."""
+    if isinstance(value, (dict, list)):
+        return json.dumps(value, sort_keys=True)
+    return (isinstance(value, bool), value)
+
+
+def _key(item: tuple[str, Any]) -> str:
+    return item[0]
+
+
+def _change(pointer: str, before: Any, after: Any) -> Change:
+    op = Op.ADD if before is ABSENT else Op.REMOVE if after is ABSENT else Op.REPLACE
+    return Change(op, pointer, before, after)
+
+
+def _pairs(a: list[Any], b: list[Any]) -> list[Pair]:
+    for key in ("id", "name"):
+        in_a, in_b = _by(key, a), _by(key, b)
+        if in_a is not None and in_b is not None:
+            return [(in_a[name], j) for name, j in in_b.items() if name in in_a]
+    return in_order(a, b)
+
+
+def in_order(a: Sequence[Any], b: Sequence[Any]) -> list[Pair]:
+    """Items of the same content, and between them those at the same position."""
+    same = align([fingerprint(item) for item in a], [fingerprint(item) for item in b])
+    return filled(same, len(a), len(b))
+
+
+def _by(key: str, items: Sequence[Any]) -> dict[Hashable, int] | None:
+    """index by `key`, where each item is a mapping with one of its own under that key."""
+    found: dict[Hashable, int] = {}
+    for index, item in enumerate(items):
+        name = item.get(key) if isinstance(item, dict) else None
+        if isinstance(name, bool) or not isinstance(name, (str, int)) or name in found:
+            return None
+        found[name] = index
+    return found

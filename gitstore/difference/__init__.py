@@ -1,1 +1,0 @@
-"""What differs between two definitions, in structure, in words, and with secrets masked."""

@@ -1,1 +1,0 @@
-"""One bare repository on disk: refs, objects, packs, and git as a child that looks after them."""

@@ -1,0 +1,115 @@
+"""A new state of a draft: content, or what a version holds, committed on top of what stands there.
+
+It is judged as if it had been pushed, and recorded. Used under the workflow's lock.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from dulwich.objects import Commit
+
+from gitstore import changes, ledger, names
+from gitstore import definition as definitions
+from gitstore.changes import ChangeSet
+from gitstore.commit_summary import what_changes
+from gitstore.content import Content, File, put_file, put_folder, to_file
+from gitstore.git.objects import new_commit
+from gitstore.model import Person, Problems, WorkflowState
+from gitstore.policy import Command
+from gitstore.policy_facts import accepted
+from gitstore.repository import FOLDER, Repository
+
+
+@dataclass(frozen=True, slots=True)
+class Saved:
+    """A draft as it stands after a save: its commit, the number that it would be published as, and what
+    would block that or was dropped."""
+
+    commit: str
+    number: int
+    problems: Problems = field(default_factory=Problems)
+
+
+@dataclass(frozen=True, slots=True)
+class DraftWriter:
+    """One save of the draft of `recorder.slug`, by `author`. `state` is None where the workflow is new."""
+
+    reading: Repository
+    recorder: ChangeSet
+    state: WorkflowState | None
+    author: Person
+    message: str = ""
+
+    def save(self, content: Content, otherwise: str, merged: bytes | None = None) -> Saved:
+        """Commit `content`, beside the files that stand there already; `merged` is a second parent.
+
+        Without a message, what changed is the message, or `otherwise` where there is nothing to compare.
+        """
+        reading, slug, base = self.reading, self.recorder.slug, self._base()
+        root = before = None
+        path: list[bytes] = []
+        if base is not None:
+            name, blob, folder = reading.locate(base, slug)
+            root, before = reading.objects.tree(base.tree), File(name, reading.objects.blob(blob))
+            path = [] if folder == base.tree else [FOLDER, slug.encode()]
+        file = to_file(content, before, reading.rules)
+        # Before anything is written, so that what does not parse leaves nothing behind.
+        parsed = definitions.parse(file.raw, file.name, reading.rules, reading.limits)
+        changed = self.message or what_changes(reading, slug, base.id if base is not None else None, parsed)
+        made = put_file(reading.objects, root, path, file)
+        reading.remember(made[0].id, file.name, parsed)
+        reading.objects.write(made)
+        commit = self._commit(base, made[-1].id, changed or otherwise, merged)
+        return Saved(commit, self._number, parsed.problems.after(file.warnings))
+
+    def restore(self, version: bytes, otherwise: str) -> Saved:
+        """Commit what the commit `version` holds; `otherwise` is the message where there is none."""
+        reading, slug, base = self.reading, self.recorder.slug, self._base()
+        held = reading.objects.commit(version)
+        _, _, folder = reading.locate(held, slug)
+        tree: bytes = held.tree
+        if base is not None and folder != tree and reading.locate(base, slug)[2] != base.tree:
+            # A team's repository: the other workflows in the tree are not this one's to revert.
+            path = [FOLDER, slug.encode()]
+            made = put_folder(reading.objects, reading.objects.tree(base.tree), path, folder)
+            reading.objects.write(made)
+            tree = made[-1].id
+        commit = self._commit(base, tree, self.message or otherwise)
+        return Saved(commit, self._number, reading.snapshot(slug, commit).problems)
+
+    @property
+    def _number(self) -> int:
+        return self.state.next_number if self.state is not None else 1
+
+    def _base(self) -> Commit | None:
+        """The commit that it goes on top of: the open draft's, else the latest version's."""
+        if self.state is None:
+            return None
+        tip = self.state.draft if self.state.draft_open else self.state.latest_commit
+        return self.reading.objects.commit(tip.encode()) if tip else None
+
+    def _commit(self, base: Commit | None, tree: bytes, message: str, merged: bytes | None = None) -> str:
+        """Commit `tree`, unless the open draft holds just that; the draft's commit."""
+        reading, recorder = self.reading, self.recorder
+        if merged is not None and (base is None or reading.objects.is_ancestor(merged, base.id)):
+            merged = None
+        is_open = self.state is not None and self.state.draft_open
+        if is_open and base is not None and tree == base.tree and not merged:
+            return base.id.decode()
+        commit = new_commit(
+            tree=tree,
+            parents=[parent for parent in (base.id if base is not None else None, merged) if parent],
+            author=self.author,
+            committer=ledger.COMMITTER,
+            when=recorder.occasion.when,
+            message=message,
+        )
+        reading.objects.write([commit])
+        name = names.draft(recorder.slug)
+        before = reading.refs.read(name)
+        accepted(reading, Command(name, before, commit.id))
+        recorder.create_unless_there()
+        recorder.move(name, before, commit.id)
+        changes.write_one(reading, recorder)
+        return commit.id.decode()

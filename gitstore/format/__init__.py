@@ -1,1 +1,0 @@
-"""The border of definitions: text in, a value under limits out, and a value written as text."""

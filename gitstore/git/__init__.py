@@ -1,0 +1,1 @@
+"""The bare repository on disk: refs, objects, quarantine, maintenance."""

@@ -1,0 +1,204 @@
+"""git's own maintenance beside writers: pack-refs and repack hold up nobody; prune alone takes the lock.
+
+prune's long part, finding what no ref reaches, is done without the lock. What it found is then removed in
+slices, each under the lock and after a look at the refs that moved meanwhile: what they reach now stays. An
+object goes before what it refers to, so that at any time what is there has all that it refers to: a push
+whose objects are in quarantine may rely on it.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from gitstore import names
+from gitstore.errors import Code, GitstoreError
+from gitstore.git.objects import Objects
+from gitstore.git.process import FRUGAL, command, environment
+from gitstore.git.quarantine import references
+from gitstore.git.refs import Refs
+from gitstore.locks import Locks
+
+GRACE: Final = 86_400.0
+"""Seconds that an object which no ref reaches is kept: longer than any push takes."""
+SLICE: Final = 500
+"""Objects removed under one hold of the lock: some 20 ms."""
+MOST_PACKS: Final = 20
+"""Packs beyond which they are made one."""
+MOST_LOOSE_REFS: Final = 500
+"""Tags in files of their own beyond which they are packed: each push and fetch opens them all."""
+
+_LISTED: Final = re.compile(rb"^([0-9a-f]{40}) ", re.MULTILINE)
+_STAMP: Final = "gitstore-gc"
+_SETTINGS: Final = {**FRUGAL, "core.fsync": "all"}
+
+
+@dataclass(frozen=True, slots=True)
+class Collected:
+    """What one run did."""
+
+    pruned: int
+    packs: int
+    seconds: float
+
+
+def due(repository: Path, now: float, every: float) -> bool:
+    """Whether the last run that ended well is longer ago than `every` seconds, or lies in the future; or many
+    refs have come since then."""
+    try:
+        since = now - (repository / _STAMP).stat().st_mtime
+    except FileNotFoundError:
+        return True
+    return not 0 <= since < every or _has_many_loose_refs(repository)
+
+
+def _has_many_loose_refs(repository: Path) -> bool:
+    count = 0
+    for _, _, files in os.walk(repository / os.fsdecode(names.TAGS)):
+        count += len(files)
+        if count > MOST_LOOSE_REFS:
+            return True
+    return False
+
+
+def collect(
+    repository: Path,
+    locks: Locks,
+    *,
+    grace: float = GRACE,
+    check: Callable[[], None] = lambda: None,
+    slice_size: int = SLICE,
+) -> Collected | None:
+    """Pack refs, repack, prune. None where another process is at it.
+
+    `check` is called between the steps, and ends the run by raising: every step is complete in itself.
+    """
+    started = time.monotonic()
+    with _only_one(repository) as first:
+        if not first:
+            return None
+        for step in (("pack-refs", "--all", "--prune"), ("repack", "-d", "-l", "-q")):
+            _run(repository, *step)
+            check()
+        if _packs(repository) > MOST_PACKS:
+            # Nothing is dropped: what no ref reaches becomes loose, for prune to see.
+            _run(repository, "repack", "-A", "-d", "-l", "-q")
+            check()
+        pruned = sum(_prune(repository, locks, grace, check, slice_size))
+        (repository / _STAMP).touch()
+        return Collected(pruned, _packs(repository), time.monotonic() - started)
+
+
+@contextmanager
+def _only_one(repository: Path) -> Iterator[bool]:
+    handle = os.open(repository / f"{_STAMP}.running", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+            return
+        yield True
+    finally:
+        os.close(handle)
+
+
+def _prune(
+    repository: Path, locks: Locks, grace: float, check: Callable[[], None], slice_size: int
+) -> Iterator[int]:
+    """How many objects each slice removed."""
+    refs = Refs(repository)
+    seen = refs.below(names.PREFIX)
+    said = _run(repository, "prune", "-n", f"--expire={max(int(grace), 1)}.seconds.ago")
+    found = _LISTED.findall(said)
+    objects = Objects(repository / "objects")
+    try:
+        order = _users_first(objects, found)
+    finally:
+        objects.close()
+    kept: set[bytes] = set()
+    for start in range(0, len(order), slice_size):
+        check()
+        # What moved so far is walked without the lock, so that little is left to walk under it.
+        before = refs.below(names.PREFIX)
+        kept |= _newly_reached(repository, seen, before)
+        with locks.maintenance():
+            seen = refs.below(names.PREFIX)
+            kept |= _newly_reached(repository, before, seen)
+            yield sum(_remove(repository, oid, grace) for oid in order[start : start + slice_size]
+                      if oid not in kept)  # fmt: skip
+
+
+def _users_first(objects: Objects, found: Sequence[bytes]) -> list[bytes]:
+    """`found`, each before what it refers to."""
+    candidates = set(found)
+    done: dict[bytes, None] = {}
+    entered: set[bytes] = set()
+    for first in found:
+        waiting = [(first, False)]
+        while waiting:
+            oid, below_done = waiting.pop()
+            if below_done:
+                done[oid] = None
+            elif oid in candidates and oid not in entered:
+                entered.add(oid)
+                waiting.append((oid, True))
+                waiting += [(below, False) for below in _below(objects, oid)]
+    return list(reversed(done))
+
+
+def _below(objects: Objects, oid: bytes) -> list[bytes]:
+    try:
+        return references(objects.get(oid))
+    except GitstoreError:
+        return []  # damaged, or gone: what it refers to is nothing to anybody by it
+
+
+def _newly_reached(repository: Path, before: Mapping[bytes, bytes], now: Mapping[bytes, bytes]) -> set[bytes]:
+    """The objects that the refs `now` reach, and those that moved since `before` did not reach then."""
+    tips = {oid for name, oid in now.items() if before.get(name) != oid}
+    if not tips:
+        return set()
+    known = set(before.values())
+    revisions = b"".join([*(b"^" + oid + b"\n" for oid in known), *(oid + b"\n" for oid in tips)])
+    said = _run(repository, "rev-list", "--objects", "--no-object-names", "--stdin", given=revisions)
+    return set(said.split())
+
+
+def _remove(repository: Path, oid: bytes, grace: float) -> bool:
+    """Remove a loose object, unless somebody wrote it anew, which makes it young."""
+    name = oid.decode()
+    path = repository / "objects" / name[:2] / name[2:]
+    try:
+        if time.time() - path.stat().st_mtime < grace:
+            return False
+        path.unlink()
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def _packs(repository: Path) -> int:
+    return sum(1 for _ in (repository / "objects" / "pack").glob("*.pack"))
+
+
+def _run(repository: Path, *arguments: str, given: bytes = b"") -> bytes:
+    done = subprocess.run(
+        command(repository, *arguments, config=_SETTINGS),
+        input=given,
+        capture_output=True,
+        check=False,
+        env=environment(),
+    )
+    if done.returncode:
+        said = done.stderr.decode("utf-8", "replace").strip()[:500]
+        raise GitstoreError(Code.BUSY, f"git {arguments[0]} did not succeed: {said}")
+    return done.stdout

@@ -1,0 +1,277 @@
+"""Where a pushed pack waits until it is judged: a folder that git's own checks fill, and that vanishes.
+
+The folder is an object store with the repository as its alternate. git unpacks into it under `--strict`
+(the checks of git-fsck(1)) and a memory limit, connectivity is walked, and only what an accepted ref needs
+is moved in. A name that starts with `tmp_objdir-` is one that git's prune clears away; a lock file in it
+tells whether its maker lives (gitstore/git/cleanup.py).
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from dulwich.objects import Commit, ShaFile, Tag, Tree
+
+from gitstore.errors import Code, GitstoreError
+from gitstore.git.files import fsync_folder
+from gitstore.git.io_errors import of_child
+from gitstore.git.objects import Objects, sync_fanout
+from gitstore.git.packs import measure, too_large
+from gitstore.git.process import FRUGAL, command, environment, limit_memory
+from gitstore.locks import present
+from gitstore.model import Limits
+
+PREFIX: Final = "tmp_objdir-incoming-"
+ALIVE: Final = "alive"
+UNPACK_LIMIT = 100  # objects; a larger pack is kept whole, as by git's receive.unpackLimit
+_CHUNK = 64 * 1024
+_GITLINK = b"160000 "
+_FOLDER = b"40000 "
+# What unpack-objects and index-pack say of an object that another one names, but that is nowhere.
+_LINK_BROKEN = ("object of unexpected type", "did not receive expected object", "unresolved delta")
+_SAID = 4096  # characters of a child's complaint that are passed on
+_DURABLE = {**FRUGAL, "core.fsync": "all", "core.fsyncMethod": "fsync", "core.packedGitLimit": "32m"}
+
+
+@contextmanager
+def quarantine(repository: Path) -> Iterator[Quarantine]:
+    """A quarantine in front of the bare `repository`, gone with all that it holds at the end."""
+    folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=repository / "objects"))
+    try:
+        with present(folder / ALIVE):
+            held = Quarantine(repository, folder)
+            try:
+                yield held
+            finally:
+                held.objects.close()
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+class Quarantine:
+    """Objects that are not in the repository yet; `objects` reads them and what is behind them."""
+
+    def __init__(self, repository: Path, folder: Path) -> None:
+        self._repository = repository
+        self._folder = folder
+        self.objects = Objects(folder, behind=repository / "objects")
+        self._exploded: set[bytes] = set()
+        self._new: set[bytes] = set()
+        self._complete: dict[bytes, None] = {}
+        self._admitted: set[bytes] = set()
+
+    def receive(self, read: Callable[[int], bytes], limits: Limits) -> None:
+        """Read a pack to its end, check its sizes, let git unpack and check it.
+
+        Raises `too_large` or `objects_refused`, the latter with git's own words in `lines`.
+        """
+        with self.incoming(limits) as write:
+            while chunk := read(_CHUNK):
+                write(chunk)
+
+    @contextmanager
+    def incoming(self, limits: Limits) -> Iterator[Callable[[bytes], int]]:
+        """As `receive`, of a pack that is written piece by piece until the block ends."""
+        spool = self._folder / "incoming"
+        size = 0
+        with spool.open("wb") as file:
+
+            def write(chunk: bytes) -> int:
+                nonlocal size
+                size += len(chunk)
+                if size > limits.pack:
+                    raise too_large("the pack has more than", limits.pack, limits.pack)
+                return file.write(chunk)
+
+            yield write
+        with spool.open("rb") as whole:
+            # Mapped: an import may be larger than the memory that there is. Nothing can't be mapped.
+            pack = mmap.mmap(whole.fileno(), 0, access=mmap.ACCESS_READ) if size else b""
+            if count := measure(memoryview(pack), limits):
+                self._unpack(pack, limits, exploded=count <= UNPACK_LIMIT)
+        spool.unlink()
+        self._exploded = set(self._loose())
+        self.objects.mostly_packed = not self._exploded
+        self._new = self._exploded | set(self._packed())
+
+    def _unpack(self, pack: bytes | mmap.mmap, limits: Limits, *, exploded: bool) -> None:
+        how = (
+            ("unpack-objects", "-q", "--strict")
+            if exploded
+            else ("index-pack", "--strict", "--stdin", "--fix-thin")
+        )
+        with subprocess.Popen(
+            command(self._repository, *how, config=_DURABLE),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            env=self._environment(),
+        ) as child:
+            # It waits for its input, so the limit is there before the first byte is.
+            limit_memory(child.pid, limits.memory)
+            _, complaint = child.communicate(pack)  # type: ignore[arg-type] # any buffer will do
+        if child.returncode != 0:
+            said = complaint.decode("utf-8", "replace")[:_SAID].strip() or "git ended without a word"
+            lines = said.splitlines()
+            if (fault := of_child(said)) is not None:
+                raise fault
+            if any(words in said for words in _LINK_BROKEN):
+                what = "objects are missing that the pushed ones refer to"
+                raise GitstoreError(Code.OBJECTS_MISSING, what, lines=[what, *lines])
+            raise GitstoreError(Code.OBJECTS_REFUSED, _reason(said), lines=lines)
+
+    def _environment(self) -> dict[str, str]:
+        """That of a git child which writes here, and reads what is behind, too."""
+        return environment(
+            {
+                "GIT_OBJECT_DIRECTORY": os.fspath(self._folder),
+                "GIT_ALTERNATE_OBJECT_DIRECTORIES": os.fspath(self._repository / "objects"),
+            }
+        )
+
+    def _loose(self) -> Iterator[bytes]:
+        for folder in self._folder.iterdir():
+            if len(folder.name) == 2:
+                for item in folder.iterdir():
+                    yield (folder.name + item.name).encode()
+
+    def _packed(self) -> Iterator[bytes]:
+        return self.objects.packed_here()
+
+    def check(self, tip: bytes) -> None:
+        """Walk what `tip` needs. Raises `objects_missing` where it is neither here nor in the repository.
+
+        What is in the repository has all it needs: nothing else is ever moved in. What one tip needs is
+        not walked again for the next.
+        """
+        self._walk([tip], self._complete)
+
+    def needed_by(self, tips: Iterable[bytes]) -> list[bytes]:
+        """The new objects that `tips` need, themselves included, each after what it refers to.
+
+        Without those that were admitted before.
+        """
+        order: dict[bytes, None] = {}
+        self._walk(tips, order)
+        return list(order)
+
+    def _walk(self, tips: Iterable[bytes], complete: dict[bytes, None]) -> None:
+        """Add to `complete` every new object below `tips`, once all that it refers to is there."""
+        entered: set[bytes] = set()
+        waiting = [(tip, False) for tip in self._unknown(tips, complete)]
+        while waiting:
+            oid, below_done = waiting.pop()
+            if below_done:
+                complete[oid] = None
+            elif oid not in complete and oid not in entered:
+                entered.add(oid)
+                waiting.append((oid, True))
+                # What is there already is looked up here and not kept: a tree may name it very often.
+                below, files = _named_by(self.objects.get(oid))
+                # A file leads no further, and that it is one, git has checked: it need not be read.
+                complete.update(dict.fromkeys(self._unknown(files, complete)))
+                waiting.extend((other, False) for other in self._unknown(below, complete))
+
+    def _unknown(self, oids: Iterable[bytes], complete: Mapping[bytes, None]) -> list[bytes]:
+        """Those of `oids` that are new and not gone through yet. Raises `objects_missing`."""
+        found = []
+        for oid in dict.fromkeys(oids):
+            if oid in self._new:
+                if oid not in complete and oid not in self._admitted:
+                    found.append(oid)
+            elif oid not in self.objects:
+                raise GitstoreError(
+                    Code.OBJECTS_MISSING, f"object {oid.decode()} is missing", oid=oid.decode()
+                )
+        return found
+
+    def admit(self, needed: Sequence[bytes]) -> None:
+        """Move `needed` into the repository, in that order, durable on return.
+
+        Killed in the middle, an object that is there still has all that it refers to. A pack goes in whole.
+        """
+        if not needed:
+            return
+        target = self._repository / "objects"
+        packs = sorted((self._folder / "pack").glob("pack-*"), key=_index_last)
+        for path in packs:
+            path.rename(target / "pack" / path.name)
+        if packs:
+            fsync_folder(target / "pack")
+        folders = set()
+        for oid in needed:
+            if oid in self._exploded:
+                place = Path(oid[:2].decode(), oid[2:].decode())
+                self._move_in(place, target)
+                folders.add(target / place.parent)
+        for folder in folders:
+            sync_fanout(folder)
+        self._admitted.update(needed)
+
+    def _move_in(self, place: Path, target: Path) -> None:
+        """git's repack removes a folder that it emptied, perhaps between our look and our move."""
+        while True:
+            folder = target / place.parent
+            if not folder.is_dir():
+                folder.mkdir(exist_ok=True)
+                fsync_folder(target)
+            try:
+                (self._folder / place).rename(target / place)
+            except FileNotFoundError:
+                if not (self._folder / place).exists():
+                    raise
+            else:
+                return
+
+
+def references(item: ShaFile) -> list[bytes]:
+    """The ids of what an object needs to be complete."""
+    below, files = _named_by(item)
+    return [*below, *files]
+
+
+def _named_by(item: ShaFile) -> tuple[Collection[bytes], Collection[bytes]]:
+    """As `references`: those that need something themselves, and the files of a tree."""
+    if isinstance(item, Commit):
+        return [item.tree, *item.parents], ()
+    if isinstance(item, Tag):
+        return [item.object[1]], ()
+    if isinstance(item, Tree):
+        return _entries(item.as_raw_string())
+    return (), ()
+
+
+def _entries(tree: bytes) -> tuple[set[bytes], set[bytes]]:
+    """The folders and the files that a tree names. Not by dulwich, which makes 100 MB of a tree of 4."""
+    folders: set[bytes] = set()
+    files: set[bytes] = set()
+    at = 0
+    while at < len(tree):
+        end = tree.find(b"\0", at)
+        if end < 0:
+            raise GitstoreError(Code.INTEGRITY, "a tree is damaged on disk: run gitstore verify")
+        # A submodule: its commit lives in another repository.
+        if not tree.startswith(_GITLINK, at):
+            kind = folders if tree.startswith(_FOLDER, at) else files
+            kind.add(tree[end + 1 : end + 21].hex().encode())
+        at = end + 21
+    return folders, files - folders
+
+
+def _index_last(path: Path) -> tuple[bool, str]:
+    """A pack is there once its index is, so the index comes last."""
+    return path.suffix == ".idx", path.name
+
+
+def _reason(said: str) -> str:
+    """The line of git's complaint that a person needs."""
+    lines = [line for line in said.splitlines() if line.startswith(("error: ", "fatal: "))] or [said]
+    return "git refuses the objects: " + lines[0].partition(": ")[2]

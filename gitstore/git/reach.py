@@ -1,0 +1,86 @@
+"""Objects that a commit adds: its history beyond a known commit, with the trees and files in it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from gitstore.errors import Code, GitstoreError
+from gitstore.git.objects import Objects
+
+_FOLDER = b"40000"
+_GITLINK = b"160000"
+_PARENTS = 2  # that a tree is compared with; more would only leave out more of what is there already
+
+Entries = dict[bytes, tuple[bytes, bytes]]
+"""name -> (mode, hex id), of a tree."""
+
+
+def new_objects(
+    objects: Objects, tip: bytes, known: bytes | None, *, steps: int, size: int
+) -> Iterator[tuple[bytes, bool]]:
+    """Yield what the commit `tip` needs beyond the commit `known`, newest commits first.
+
+    Each item is an id, and whether it is of a file. No id comes twice; a few may be reachable from `known`,
+    too. To bound the cost, the walk ends after `steps` commits, and once trees of `size` bytes were read:
+    then ids are missing.
+    """
+    trees = _Trees(objects, size)
+    for oid in objects.commits_beyond(tip, known, steps):
+        yield oid, False
+        commit = objects.commit(oid)
+        before = [objects.commit(parent).tree for parent in commit.parents[:_PARENTS]]
+        yield from trees.new(commit.tree, before)
+        if trees.left < 0:
+            return
+
+
+class _Trees:
+    """Trees of one walk, each read as rarely as possible. `left` is how many bytes of them may be read."""
+
+    def __init__(self, objects: Objects, size: int) -> None:
+        self.left = size
+        self._objects = objects
+        self._done: set[bytes] = set()
+        self._last: dict[bytes, Entries] = {}
+
+    def new(self, tree: bytes, before: list[bytes]) -> Iterator[tuple[bytes, bool]]:
+        """Yield `tree` and what is in it, but for what a tree of `before` has at the same path."""
+        waiting = [(tree, before)]
+        while waiting and self.left >= 0:
+            folder, old = waiting.pop()
+            if folder in old or folder in self._done:
+                continue
+            self._done.add(folder)
+            yield folder, False
+            others = [self._entries(other) for other in old]
+            for name, (mode, oid) in self._entries(folder).items():
+                held = [entries[name] for entries in others if name in entries]
+                if mode == _GITLINK or any(oid == other for _, other in held):
+                    continue
+                if mode == _FOLDER:
+                    waiting.append((oid, [other for kind, other in held if kind == _FOLDER]))
+                elif oid not in self._done:
+                    self._done.add(oid)
+                    yield oid, True
+
+    def _entries(self, tree: bytes) -> Entries:
+        if tree not in self._last:
+            raw = self._objects.tree(tree).as_raw_string()
+            self.left -= len(raw)
+            if len(self._last) > _PARENTS:
+                del self._last[next(iter(self._last))]
+            self._last[tree] = _parse(raw)
+        return self._last[tree]
+
+
+def _parse(raw: bytes) -> Entries:
+    """Not by dulwich, whose entries take 25 times the size of the tree."""
+    found: Entries = {}
+    at = 0
+    while at < len(raw):
+        space, end = raw.find(b" ", at), raw.find(b"\0", at)
+        if not at < space < end:
+            raise GitstoreError(Code.INTEGRITY, "a tree is damaged on disk: run gitstore verify")
+        found[raw[space + 1 : end]] = (raw[at:space], raw[end + 1 : end + 21].hex().encode())
+        at = end + 21
+    return found

@@ -1,0 +1,316 @@
+"""The refs of one bare repository, on disk, and the only writes of them.
+
+Every write is a compare-and-swap: all locks of a set are taken first (git's own `<ref>.lock` files, so
+git beside us is excluded too), all old values are read again under them, and only then is anything
+written. Files and folders are fsynced in the order in which refs are named, so that after a power cut a
+ref on disk implies those named before it.
+
+Format: gitrepository-layout(5). A ref is a loose file, else a line of packed-refs. Symbolic refs other
+than HEAD are not used here; one made by hand counts as damaged.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import stat
+import subprocess
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from io import FileIO
+from itertools import groupby
+from pathlib import Path
+
+from dulwich.file import FileLocked, GitFile, _GitFile
+
+from gitstore import names
+from gitstore.errors import Code, GitstoreError
+from gitstore.git.files import flush_all, fsync_folder, make_folders, release
+from gitstore.git.packed_refs import PackedRefs
+from gitstore.git.process import command, environment
+
+_OID = re.compile(rb"[0-9a-f]{40}")
+_LOCK_PATIENCE = 3.0  # seconds; git's own maintenance holds a ref's lock for microseconds
+
+
+@dataclass(frozen=True, slots=True)
+class RefUpdate:
+    """Set `name` to `new` if it holds `old`; None as `old` means that it must not exist."""
+
+    name: bytes
+    old: bytes | None
+    new: bytes
+
+
+class Refs:
+    """Reads and writes refs below `folder` (a bare repository). One for each thread."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        # Names are bytes, and so are paths where there may be one for each of very many refs: a Path for
+        # each was half of the time that an advertisement took.
+        self._root = os.fsencode(folder) + b"/"
+        self._seen: dict[bytes, bytes | None] | None = None
+        self._snapshot: PackedRefs | None = None
+        self._packed_path = folder / "packed-refs"
+
+    @contextmanager
+    def cached_reads(self) -> Iterator[None]:
+        """Read each ref once, within the block: for who holds the lock of all that it reads.
+
+        What somebody without that lock writes meanwhile is met by the compare-and-swap, which asks the disk.
+        """
+        self._seen = {}
+        try:
+            yield
+        finally:
+            self._seen = None
+            self._close_snapshot()
+
+    def invalidate(self) -> None:
+        """Read from disk what is asked for next, although it was read before."""
+        if self._seen is not None:
+            self._seen.clear()
+
+    # Reading
+
+    def read(self, name: bytes) -> bytes | None:
+        """The hex id that `name` holds, or None. Raises `integrity` where the file is damaged.
+
+        `name` may be anything that a pusher sends; what git-check-ref-format(1) does not allow is not there.
+        """
+        if self._seen is None:
+            return self._read(name)
+        if name not in self._seen:
+            self._seen[name] = self._read(name)
+        return self._seen[name]
+
+    def _read(self, name: bytes) -> bytes | None:
+        if not names.is_ref(name):
+            return None
+        loose = self._read_loose(name)
+        if loose is None:
+            loose = self._read_packed(name)
+        if loose is None and self._seen is None:
+            # Packed between the two looks: git removes the loose file after it has written packed-refs.
+            loose = self._read_loose(name)
+        return loose
+
+    def below(self, prefix: bytes) -> dict[bytes, bytes]:
+        """Every ref below `prefix` (a folder, ending in "/") with its hex id, sorted; no damaged ones."""
+        found, _ = self.survey(prefix)
+        return found
+
+    def survey(self, prefix: bytes) -> tuple[dict[bytes, bytes], list[bytes]]:
+        """As `below`, and the names of the refs whose files are damaged."""
+        found: dict[bytes, bytes] = {}
+        damaged = []
+        loose = {}
+        for name in self._walk(prefix):
+            try:
+                value = self._read_loose(name)
+            except GitstoreError:
+                damaged.append(name)
+                continue
+            if value is not None:
+                loose[name] = value
+        # Packed after loose, so that a ref packed meanwhile is seen in one of the two.
+        with self._packed() as packed:
+            found.update(packed.scan(prefix))
+        found.update(loose)
+        for name in damaged:
+            found.pop(name, None)
+        return dict(sorted(found.items())), sorted(damaged)
+
+    def _read_packed(self, name: bytes) -> bytes | None:
+        """The value in packed-refs. Within `cached_reads`, the file is mapped once, until git replaces it."""
+        if self._seen is None:
+            with self._packed() as packed:
+                return packed.get(name)
+        if self._snapshot is None or not self._snapshot.is_of(self._packed_path):
+            self._close_snapshot()
+            self._snapshot = self._packed()
+        return self._snapshot.get(name)
+
+    def _close_snapshot(self) -> None:
+        if self._snapshot is not None:
+            self._snapshot.close()
+            self._snapshot = None
+
+    def _packed(self) -> PackedRefs:
+        return PackedRefs(self._packed_path)
+
+    def _path(self, name: bytes) -> Path:
+        return self._folder / os.fsdecode(name)
+
+    def _read_loose(self, name: bytes) -> bytes | None:
+        try:
+            with FileIO(self._root + name) as file:
+                content = file.read()
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+            return None
+        except OSError as error:
+            if error.errno == errno.ENAMETOOLONG:
+                return None
+            raise
+        value = content.rstrip()
+        if _OID.fullmatch(value) is None:
+            raise GitstoreError(
+                Code.INTEGRITY,
+                f"{names.show(name)} is damaged on disk ({len(content)} bytes, not an object id): "
+                "run gitstore verify",
+                ref=names.show(name),
+            )
+        return value
+
+    def _walk(self, prefix: bytes) -> Iterator[bytes]:
+        """Names of the loose refs below `prefix`, without lock files."""
+        try:
+            entries = sorted(os.scandir(self._root + prefix), key=lambda entry: entry.name)
+        except (FileNotFoundError, NotADirectoryError):
+            return
+        for entry in entries:
+            name = prefix + entry.name
+            if entry.is_dir(follow_symlinks=False):
+                yield from self._walk(name + b"/")
+            elif not entry.name.endswith(b".lock"):
+                yield name
+
+    # Writing
+
+    def update(self, updates: Sequence[RefUpdate]) -> list[bytes]:
+        """Write all of `updates` or none, in their order.
+
+        Returns the names that did not hold their old value (then nothing was written); an empty list
+        means that every ref holds its new value on disk. Raises `busy` where a lock cannot be had.
+        """
+        held: dict[bytes, _GitFile] = {}
+        self.invalidate()
+        try:
+            self._make_folders(update.name for update in updates)
+            for update in sorted(updates, key=lambda update: update.name):
+                held[update.name] = self._lock(update.name)
+            moved = [update.name for update in updates if self._read(update.name) != update.old]
+            if moved:
+                return moved
+            for update in updates:
+                held[update.name].write(update.new + b"\n")
+            flush_all([held[update.name] for update in updates])
+            self._commit(updates, held)
+        finally:
+            for lock in held.values():
+                release(lock)
+        return []
+
+    def _commit(self, updates: Sequence[RefUpdate], held: Mapping[bytes, _GitFile]) -> None:
+        """Rename the lock files into place; a folder is fsynced before the next folder's refs appear."""
+        for folder, group in groupby(updates, key=lambda update: _folder(update.name)):
+            for update in group:
+                held[update.name].close()
+            fsync_folder(self._path(folder))
+
+    def check_place(self, name: bytes) -> None:
+        """Raise `integrity` where a folder stands in the place of `name`, or a file where a folder belongs.
+
+        Folders that are left empty are cleared away, as git does.
+        """
+        path = self._root + name
+        try:
+            if stat.S_ISDIR(os.stat(path).st_mode):  # noqa: PTH116 - of bytes, see `_root`
+                for folder, _, _ in os.walk(self._path(name), topdown=False):
+                    Path(folder).rmdir()
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise _in_the_way(name) from error
+
+    def _make_folders(self, refs: Iterable[bytes]) -> None:
+        with suppress(NotADirectoryError):  # which is an error of the ref that is then locked
+            make_folders(map(self._path, dict.fromkeys(map(_folder, refs))))
+
+    def _lock(self, name: bytes) -> _GitFile:
+        self.check_place(name)
+        deadline = time.monotonic() + _LOCK_PATIENCE
+        while True:
+            try:
+                # Not synced when it is closed: `flush_all` has done so, for all of a set at once.
+                return GitFile(self._root + name, "wb", fsync=False)
+            except (FileLocked, FileNotFoundError) as error:
+                # Another writer, or git removing a folder that it just emptied.
+                if time.monotonic() > deadline:
+                    raise GitstoreError(
+                        Code.BUSY,
+                        f"{names.show(name)} is locked by another process: try again",
+                        ref=names.show(name),
+                    ) from error
+                time.sleep(0.005)
+                self._make_folders([name])
+            except NotADirectoryError as error:
+                raise _in_the_way(name) from error
+
+    def restore(self, name: bytes, new: bytes) -> None:
+        """Let `name` hold `new`, whatever it holds now, and were it damaged: for `gitstore repair`."""
+        self.invalidate()
+        lock = self._lock(name)
+        try:
+            lock.write(new + b"\n")
+            flush_all([lock])
+            self._commit([RefUpdate(name, None, new)], {name: lock})
+        finally:
+            release(lock)
+
+    def delete(self, name: bytes, old: bytes) -> bool:
+        """Delete `name` if it holds `old`; the answer says whether it did.
+
+        git does it: a packed ref means rewriting packed-refs under its lock.
+        """
+        self.invalidate()
+        done = subprocess.run(
+            command(self._folder, "update-ref", "--no-deref", "-d", os.fsdecode(name), old.decode()),
+            capture_output=True,
+            check=False,
+            env=environment(),
+        )
+        if done.returncode == 0:
+            with suppress(FileNotFoundError):  # git removes a folder that it emptied
+                fsync_folder(self._path(name).parent)
+            fsync_folder(self._folder)
+        return done.returncode == 0 and self.read(name) is None
+
+    # HEAD
+
+    def head(self) -> bytes | None:
+        """The ref that HEAD names."""
+        try:
+            content = (self._folder / "HEAD").read_bytes()
+        except FileNotFoundError:
+            return None
+        return content[5:].strip() if content.startswith(b"ref: ") else None
+
+    def point_head(self, name: bytes) -> None:
+        """Let HEAD name `name`: a hint for clones, not a fact, so the last writer wins."""
+        if self.head() == name:
+            return
+        # The refs have moved, and are not to look as if they had not, for want of a hint.
+        with suppress(FileLocked, OSError):
+            lock = GitFile(os.fspath(self._folder / "HEAD"), "wb", fsync=False)
+            try:
+                lock.write(b"ref: " + name + b"\n")
+                lock.close()
+            finally:
+                release(lock)
+
+
+def _folder(name: bytes) -> bytes:
+    return name.rpartition(b"/")[0]
+
+
+def _in_the_way(name: bytes) -> GitstoreError:
+    return GitstoreError(
+        Code.INTEGRITY,
+        f"something else stands where {names.show(name)} or its folder belongs: run gitstore verify",
+        ref=names.show(name),
+    )

@@ -1,0 +1,1 @@
+"""git push: reading the request, judging it in slices, and the report."""

@@ -1,0 +1,356 @@
+"""git push: read the commands, quarantine the objects, judge, write, and answer honestly.
+
+The protocol is git-receive-pack's (gitprotocol-pack(5), gitprotocol-http(5)); dulwich frames its packets.
+"ok" is said of a ref only when it holds the pushed value on disk.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from io import BytesIO
+
+from dulwich.protocol import pkt_line
+
+from gitstore import changes, names
+from gitstore.changes import Authorship, Prepared
+from gitstore.commit_summary import what_changes
+from gitstore.errors import Code, GitstoreError
+from gitstore.git.io_errors import of_system
+from gitstore.git.quarantine import Quarantine, quarantine
+from gitstore.locks import check_count
+from gitstore.model import Definition, Permission
+from gitstore.names import DraftRef, VersionRef
+from gitstore.policy import Command, Effect, Verdict, discards_refused, judge, settle_discards
+from gitstore.policy_facts import PushFacts, in_a_shallow_clone
+from gitstore.push.options import CAPABILITY, PushOptions, read_options
+from gitstore.push.report import PushReport
+from gitstore.push.request import ZERO, Request, read_request
+from gitstore.push.slices import Slice, divide
+from gitstore.repository import Repository
+from gitstore.store import Store
+
+CAPABILITIES = (
+    b"report-status delete-refs side-band-64k quiet atomic ofs-delta push-options object-format=sha1 "
+    b"agent=gitstore"
+)
+
+_BAND_SIZE = 65_515  # side-band-64k: 65,520 with the length and the band's number
+_REPORT, _PROGRESS = 1, 2
+_UNSURE = frozenset({Code.INTEGRITY, Code.WRONG_NUMBER})
+_MOST_CHANGES = 50  # versions of a push whose line says what they change
+
+
+@dataclass
+class Receipt:
+    """What became of a push: a verdict for each command, and the bytes to answer with."""
+
+    verdicts: list[Verdict] = field(default_factory=list)
+    answer: bytes = b""
+
+
+def advertise(store: Repository) -> bytes:
+    """The ref advertisement for a pusher: every ref that it may name, the ledgers included.
+
+    Ledgers are there so that `git push --mirror` asks to delete them, is refused, and so discards nothing.
+    """
+    refs: dict[bytes, bytes] = {}
+    for prefix in (names.DRAFTS, names.LEDGERS, names.TAGS):
+        refs.update(store.refs.below(prefix))
+    lines = [oid + b" " + name for name, oid in sorted(refs.items())] or [ZERO + b" capabilities^{}"]
+    lines[0] += b"\0" + CAPABILITIES
+    packets = [pkt_line(b"# service=git-receive-pack\n"), pkt_line(None)]
+    packets += [pkt_line(line + b"\n") for line in lines]
+    return b"".join([*packets, pkt_line(None)])
+
+
+class Receiver:
+    """One push into `store`. `occasion` says who pushes; `may` what they are allowed."""
+
+    def __init__(
+        self, store: Store, occasion: Authorship, may: Callable[[Permission], bool], telling: PushReport
+    ) -> None:
+        self._store = store
+        self._occasion = occasion
+        self._may = may
+        self._telling = telling
+        self._prepared = Prepared()
+        self._no_discards: str | None = None
+
+    def receive(self, read: Callable[[int], bytes]) -> Receipt:
+        """Carry out the push that `read` yields.
+
+        Raises what concerns the request as a whole (`malformed`, `unavailable` before anything is written);
+        everything else is told in the receipt's answer.
+        """
+        request = read_request(read, self._store.limits.commands)
+        if request is None:
+            return Receipt()
+        try:
+            return self._carry_out(request, read)
+        except OSError as error:
+            # Told in the report, as git shows nobody what comes with a status 503.
+            if (fault := of_system(error)) is None:
+                raise
+            return self._refuse_all(request, fault)
+
+    def _carry_out(self, request: Request, read: Callable[[int], bytes]) -> Receipt:
+        try:
+            options = read_options(read) if CAPABILITY in request.capabilities else PushOptions()
+        except GitstoreError as refusal:
+            return self._refuse_all(request, refusal)
+        self._telling.ignored_options(options.ignored)
+        with quarantine(self._store.path) as held:
+            try:
+                if any(command.new for command in request.commands):
+                    held.receive(read, self._store.limits)
+            except GitstoreError as refusal:
+                return self._refuse_all(request, in_a_shallow_clone(refusal) if request.shallow else refusal)
+            verdicts = self._judge_and_write(request, held, options)
+        self._telling.conclude(verdicts, self._changes(verdicts))
+        return Receipt(verdicts, _answer(request, b"unpack ok", verdicts, self._telling.lines))
+
+    def _changes(self, verdicts: Sequence[Verdict]) -> dict[VersionRef, str]:
+        """What each version that was published changes, in words. Of very many, nobody reads them."""
+        found: dict[VersionRef, str] = {}
+        published = [v for v in verdicts if v.refusal is None and v.effect is Effect.PUBLISH]
+        for verdict in published[:_MOST_CHANGES]:
+            match verdict.target, verdict.definition:
+                case VersionRef(slug, number) as version, Definition() as after:
+                    # The push is done: what becomes of these words must not make it look undone.
+                    with suppress(Exception):
+                        previous = self._store.predecessor(slug, number)
+                        tag = self._store.refs.read(names.tag(slug, previous)) if previous else None
+                        before = self._store.objects.peel(tag)[0] if tag else None
+                        found[version] = what_changes(self._store, slug, before, after)
+        return found
+
+    def _refuse_all(self, request: Request, refusal: GitstoreError) -> Receipt:
+        verdicts = [Verdict(command, refusal) for command in request.commands]
+        self._telling.refused_objects(refusal)
+        unpack = b"unpack " + _one_line(refusal.message)
+        return Receipt(verdicts, _answer(request, unpack, verdicts, self._telling.lines))
+
+    def _judge_and_write(self, request: Request, held: Quarantine, options: PushOptions) -> list[Verdict]:
+        facts = PushFacts(self._store.through(held.objects), self._may, held, shallow=request.shallow)
+        for command in request.commands:
+            facts.survey(command.new)
+        self._no_discards = discards_refused(request.commands, options.discard)
+        if b"atomic" in request.capabilities:
+            return self._at_once(request.commands, facts, held)
+        return self._in_slices(request.commands, facts, held)
+
+    def _judge(self, commands: Sequence[Command], facts: PushFacts, *, atomic: bool = False) -> list[Verdict]:
+        return judge(commands, facts, atomic=atomic, no_discards=self._no_discards)
+
+    def _at_once(self, commands: Sequence[Command], facts: PushFacts, held: Quarantine) -> list[Verdict]:
+        """Carry out an atomic push in one unit of work."""
+        slices = divide(commands)
+        slugs = sorted({slug for part in slices for slug in part.slugs})
+        try:
+            check_count(len(slugs))
+        except GitstoreError as refusal:
+            self._telling.refused_objects(refusal)
+            return [Verdict(command, refusal) for command in commands]
+        if len(slices) > 1:
+            verdicts = self._judge(commands, facts, atomic=True)
+            if not any(map(_is_pending, verdicts)):
+                return verdicts  # no other writer has to wait for so many to be refused
+        return self._unit(Slice(tuple(slugs), tuple(commands)), facts, held, atomic=True)[0]
+
+    def _in_slices(self, commands: Sequence[Command], facts: PushFacts, held: Quarantine) -> list[Verdict]:
+        """Carry out a plain push, a slice at a time.
+
+        Several slices are judged as a whole before any lock is taken: what is refused there stays refused,
+        and definitions are parsed and ledger entries composed while no other writer waits. Discards come
+        last, since any refusal refuses them, too.
+        """
+        slices = divide(commands)
+        if len(slices) < 2:
+            whole = Slice(slices[0].slugs if slices else (), tuple(commands))
+            if any(command.new is None for command in commands):
+                return self._unit(whole, facts, held)[0]
+            final = self._write_slices([whole], facts, held)
+            return [final[command.ref] for command in commands]
+        with self._store.refs.cached_reads():
+            verdicts = self._judge(commands, facts)
+            self._prepare(verdicts, facts)
+        # Judged again under the lock: another writer's refs may look like a contradiction for a moment, and
+        # the numbers that were given out before a restore are known only there.
+        unsure = {v.command for v in verdicts if v.refusal is not None and v.refusal.code in _UNSURE}
+        wanted = unsure | {v.command for v in verdicts if changes.is_written(v)}
+        parts = divide(v.command for v in verdicts if v.refusal is None or v.command in unsure)
+        parts = [part for part in parts if not wanted.isdisjoint(part.commands)]
+        final = {verdict.command.ref: verdict for verdict in verdicts}
+        final |= self._write_slices(parts, facts, held, discards=False)
+        final = {verdict.command.ref: verdict for verdict in settle_discards(list(final.values()))}
+        discards = [v.command for v in final.values() if _is_pending(v) and v.effect is Effect.DISCARD]
+        final |= self._write_slices(divide(discards), facts, held)
+        return [final[command.ref] for command in commands]
+
+    def _prepare(self, verdicts: Sequence[Verdict], facts: PushFacts) -> None:
+        """Write the ledger entries that `verdicts` come to, if nothing changes until the locks are held."""
+        for group in changes.by_workflow(verdicts):
+            with suppress(GitstoreError):  # which is met again, and reported, under the lock
+                changes.record(facts.reading, group, self._occasion, self._prepared)
+        self._prepared.write(self._store.objects)
+
+    def _write_slices(
+        self, parts: Sequence[Slice], facts: PushFacts, held: Quarantine, *, discards: bool = True
+    ) -> dict[bytes, Verdict]:
+        """The verdicts on what `parts` name, by ref. Raises `unavailable` before anything is written."""
+        final: dict[bytes, Verdict] = {}
+        waiting = deque(parts)
+        stopped: GitstoreError | None = None
+        while waiting:
+            part = waiting.popleft()
+            if stopped is not None:
+                verdicts = [self._on_disk(command, stopped) for command in part.commands]
+            else:
+                try:
+                    verdicts, stopped = self._unit(part, facts, held, discards=discards)
+                except GitstoreError as error:
+                    if not final:
+                        raise
+                    stopped = error
+                    verdicts = [self._on_disk(command, error) for command in part.commands]
+                if stopped is not None and (rest := part.without_contradiction(stopped)) is not None:
+                    # Rows of one workflow contradict Git: that is nothing to the others.
+                    waiting.appendleft(rest)
+                    verdicts = [v for v in verdicts if v.command not in rest.commands]
+                    stopped = None
+            for verdict in verdicts:
+                if discards or verdict.effect is not Effect.DISCARD:
+                    # The first slice that names a draft decides on it.
+                    final.setdefault(verdict.command.ref, verdict)
+        return final
+
+    def _unit(
+        self,
+        part: Slice,
+        facts: PushFacts,
+        held: Quarantine,
+        *,
+        atomic: bool = False,
+        discards: bool = True,
+    ) -> tuple[list[Verdict], GitstoreError | None]:
+        """Judge and write `part` under the locks of its workflows: one unit of work.
+
+        Also returns the fault that stopped it, if any. Raises `unavailable`, where nothing was written.
+        """
+        verdicts: list[Verdict] = []
+        try:
+            with self._store.locks.writing(part.slugs):
+                verdicts = self._judge(part.commands, facts, atomic=atomic)
+                verdicts = self._write(verdicts, held, atomic=atomic, discards=discards)
+        except OSError as error:
+            if (fault := of_system(error)) is None:
+                raise
+            return [self._on_disk(command, fault) for command in part.commands], fault
+        except GitstoreError as error:
+            match error.code:
+                case Code.PUBLISHED_NOT_MIRRORED:
+                    # On disk, so it is ok; the rows follow by the next reconcile.
+                    self._telling.mirrored_later()
+                case Code.INTEGRITY | Code.BUSY:
+                    return [self._on_disk(command, error) for command in part.commands], error
+                case _:
+                    raise
+        return verdicts, None
+
+    def _on_disk(self, command: Command, fault: GitstoreError) -> Verdict:
+        """After a fault in the middle: what holds its value is done, the rest is to be pushed again."""
+        try:
+            done = names.is_ref(command.ref) and self._store.refs.read(command.ref) == command.new
+        except GitstoreError:  # it is damaged, which may be the fault
+            done = False
+        return Verdict(command, None if done else fault, target=names.parse(command.ref))
+
+    def _write(
+        self, verdicts: list[Verdict], held: Quarantine, *, atomic: bool, discards: bool
+    ) -> list[Verdict]:
+        """Write what was accepted, `discards` where they are wanted; the final verdicts."""
+        accepted = [v for v in verdicts if v.refusal is None and v.target is not None]
+        for verdict in accepted:
+            # Before an object is there that nobody would need.
+            self._store.refs.check_place(verdict.command.ref)
+            if verdict.target is not None:
+                self._store.refs.check_place(names.ledger(verdict.target.slug))
+        needed = held.needed_by(v.command.new for v in accepted if v.command.new)
+        held.admit(needed)
+        self._store.objects.adopt(held.objects, needed)
+        for verdict in accepted:
+            if verdict.target is not None and verdict.definition is not None:
+                self._store.recall(verdict.target.slug, verdict.commit, verdict.definition)
+        recorders = [
+            changes.record(self._store, group, self._occasion, self._prepared)
+            for group in changes.by_workflow(accepted)
+        ]
+        failed = self._write_refs(recorders, atomic=atomic)
+        kept: dict[bytes, bytes] = {}
+        for ref, verdict in [(v.command.ref, v) for v in accepted if discards and v.effect is Effect.DISCARD]:
+            name = None if failed else self._discard(verdict)
+            if name is None:
+                failed[ref] = changes.concurrent_update([*failed] or [ref])
+            else:
+                kept[ref] = name
+        refs = [(v.command.ref, v) for v in verdicts]
+        return [replace(v, refusal=failed.get(ref, v.refusal), kept=kept.get(ref, b"")) for ref, v in refs]
+
+    def _write_refs(
+        self, recorders: Sequence[changes.ChangeSet], *, atomic: bool
+    ) -> dict[bytes, GitstoreError]:
+        """Write all of `recorders` at once; ref -> reason of what failed.
+
+        A ref that another process moved without a lock fails its own workflow, or an atomic push.
+        """
+        moved = changes.write(self._store, recorders)
+        if not moved:
+            return {}
+        if atomic or len(recorders) == 1:
+            return {update.name: changes.concurrent_update(moved) for r in recorders for update in r.refs}
+        failed: dict[bytes, GitstoreError] = {}
+        for recorder in recorders:
+            failed |= self._write_refs([recorder], atomic=atomic)
+        return failed
+
+    def _discard(self, verdict: Verdict) -> bytes | None:
+        target, head = verdict.target, verdict.command.old
+        if not isinstance(target, DraftRef) or head is None:
+            return None
+        return changes.discard(self._store, target, head, self._occasion)
+
+
+def _is_pending(verdict: Verdict) -> bool:
+    return verdict.refusal is None and verdict.effect is not Effect.NOTHING
+
+
+def _answer(request: Request, unpack: bytes, verdicts: Sequence[Verdict], lines: Sequence[str]) -> bytes:
+    """The report, with `lines` before it where the pusher reads the side band."""
+    report = BytesIO()
+    report.write(pkt_line(unpack + b"\n"))
+    for verdict in verdicts:
+        ref = verdict.command.ref
+        if verdict.refusal is None:
+            report.write(pkt_line(b"ok " + ref + b"\n"))
+        else:
+            report.write(pkt_line(b"ng " + ref + b" " + _one_line(verdict.refusal.message) + b"\n"))
+    report.write(pkt_line(None))
+    wanted = report.getvalue() if b"report-status" in request.capabilities else b""
+    if b"side-band-64k" not in request.capabilities:
+        return wanted
+    said = "".join(line + "\n" for line in lines).encode("utf-8", "replace")
+    return _band(_PROGRESS, said) + _band(_REPORT, wanted) + pkt_line(None)
+
+
+def _band(number: int, data: bytes) -> bytes:
+    pieces = range(0, len(data), _BAND_SIZE)
+    return b"".join(pkt_line(bytes([number]) + data[at : at + _BAND_SIZE]) for at in pieces)
+
+
+def _one_line(message: str) -> bytes:
+    """A reason as git prints it: one line, without control characters."""
+    printable = "".join(char if char.isprintable() else " " for char in message)
+    return printable[:900].encode("utf-8", "replace")

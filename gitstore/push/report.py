@@ -1,0 +1,132 @@
+"""What a pusher reads in the terminal, as `remote: ...`. The same words as over HTTP and on the page."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+from gitstore.definition import describe
+from gitstore.errors import Code, GitstoreError
+from gitstore.model import Definition, Problem, Problems
+from gitstore.names import DraftRef, VersionRef, draft, short, show
+from gitstore.policy import Effect, Verdict
+from gitstore.push.options import DISCARD, OPTIONS
+
+_MOST_DISCARDS = 100  # that a printed command names
+
+
+class PushReport:
+    """Collects lines about a push. `url_of(slug, number)` is where a person looks at a version."""
+
+    def __init__(self, url_of: Callable[[str, int], str]) -> None:
+        self._url_of = url_of
+        self.lines: list[str] = []
+
+    def conclude(self, verdicts: Sequence[Verdict], changes: Mapping[VersionRef, str]) -> None:
+        """Tell what became of each command: drafts, then versions in their order.
+
+        `changes` says of a published version what it changes of the one before, where there is one.
+        """
+        for verdict in sorted(verdicts, key=_order):
+            if verdict.refusal is not None:
+                self._refusal(verdict, verdict.refusal)
+                continue
+            match verdict.target, verdict.effect:
+                case DraftRef(slug), Effect.SAVE:
+                    self._saved(slug, verdict.definition)
+                case DraftRef(slug), Effect.DISCARD:
+                    self.lines.append(f"{slug}: draft discarded; this restores it:")
+                    self.lines.append(f"  {restoration(slug, verdict.kept)}")
+                case VersionRef(slug, number) as version, Effect.PUBLISH:
+                    what = f" ({changes[version]})" if changes.get(version) else ""
+                    self.lines.append(f"published {slug} v{number}{what}: {self._url_of(slug, number)}")
+        self._discards_refused(verdicts)
+
+    def ignored_options(self, options: Sequence[str]) -> None:
+        """Report the push options that are unknown here, with the ones that are known."""
+        if options:
+            known = ", ".join(f"{option.name}={option.expected}" for option in OPTIONS)
+            self.lines.append(f"unknown push options are ignored: {', '.join(options)} (known: {known})")
+
+    def refused_objects(self, refusal: GitstoreError) -> None:
+        self.lines.extend(refusal.data.get("lines", [refusal.message]))
+
+    def mirrored_later(self) -> None:
+        line = "the database is away: what you pushed is safe and will be mirrored when it is back"
+        if line not in self.lines:  # of one slice after the other
+            self.lines.append(line)
+
+    def _saved(self, slug: str, definition: Definition | None) -> None:
+        if definition is None:
+            return
+        parts = [(name, definition.value.get(name + "s")) for name in ("node", "edge")]
+        sizes = [_count(len(part), name) for name, part in parts if isinstance(part, list)]
+        self.lines.append(", ".join([f"{slug}: draft saved", *sizes]))
+        errors, warnings = definition.problems.errors, definition.problems.warnings
+        if errors:
+            self.lines.append(f"{slug}: {_count(errors, 'problem')} would block publishing")
+            self._problems(definition.errors, errors)
+        if warnings:
+            self.lines.append(f"{slug}: {_count(warnings, 'warning')}")
+            self._problems(definition.warnings, warnings)
+
+    def _refusal(self, verdict: Verdict, refusal: GitstoreError) -> None:
+        found = Problems.of(refusal.data.get("problems", ()))
+        problems = [problem for problem in found if problem.error]
+        if verdict.target is not None and problems:
+            # A parser stops at the first problem, and its message tells it whole, but not whose file it is.
+            unparsable = refusal.code is Code.DEFINITION_UNPARSABLE
+            self.lines.append(f"{verdict.target.slug}: {refusal.message}" if unparsable else refusal.message)
+            if not unparsable:
+                self._problems(problems, found.errors)
+        if refusal.code is Code.BASE_MOVED and isinstance(verdict.target, VersionRef):
+            self._way_on(verdict.target, VersionRef(verdict.target.slug, refusal.data["base_version"]))
+
+    def _discards_refused(self, verdicts: Sequence[Verdict]) -> None:
+        """Print the command for several discards that were refused; for one, the reason of its ref has it."""
+        drafts = [
+            short(verdict.target)
+            for verdict in verdicts
+            if verdict.target and verdict.refusal and verdict.refusal.code is Code.DISCARD_NOT_ALONE
+        ]
+        if len(drafts) < 2:
+            return
+        option = f"-o {DISCARD.name}={len(drafts)}"
+        self.lines.append(f"{len(drafts)} drafts were not discarded; to discard all of them:")
+        if len(drafts) <= _MOST_DISCARDS:
+            self.lines.append(f"  git push {option} origin --delete {' '.join(sorted(drafts))}")
+        else:
+            self.lines.append(f"  push their deletions, and nothing else, with {option}")
+
+    def _way_on(self, wanted: VersionRef, base: VersionRef) -> None:
+        """From a version that was refused because `base` came first: commands that can be pasted.
+
+        Forced, because both tags may stand in the pusher's clone: the one that was refused just now, and one
+        of the name of `base`, from an attempt that came too late.
+        """
+        ours, theirs = short(wanted), short(base)
+        self.lines.append(f"{ours} can't be published yet: take {theirs} in, then tag and push again")
+        self.lines.append(f"  git fetch -f origin tag {theirs} && git merge {theirs}")
+        self.lines.append(f"  git tag -f -a {ours} && git push origin {ours}")
+
+    def _problems(self, problems: Sequence[Problem], total: int) -> None:
+        self.lines.extend("  " + describe(problem) for problem in problems)
+        if total > len(problems):
+            self.lines.append(f"  and {total - len(problems)} more")
+
+
+def restoration(slug: str, kept: bytes) -> str:
+    """The command that pushes the discarded head which the ref `kept` holds as the draft of `slug` again."""
+    return f"git fetch origin {show(kept)} && git push origin FETCH_HEAD:{show(draft(slug))}"
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'s' if number != 1 else ''}"
+
+
+def _order(verdict: Verdict) -> tuple[bool, str, int]:
+    match verdict.target:
+        case VersionRef(slug, number):
+            return (True, slug, number)
+        case DraftRef(slug):
+            return (False, slug, 0)
+    return (True, "~", 0)

@@ -1,0 +1,315 @@
+"""What a bare repository says of its workflows: refs, ledgers and commits put together. Writes nothing."""
+
+from __future__ import annotations
+
+import stat
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Final
+from uuid import UUID
+
+from dulwich.objects import Commit, Tree
+
+from gitstore import definition as definitions
+from gitstore import ledger, names
+from gitstore.definition.cache import DefinitionCache
+from gitstore.definition.quoting import clip
+from gitstore.errors import Code, GitstoreError
+from gitstore.git.objects import Objects, person, text, utc
+from gitstore.git.refs import Refs
+from gitstore.model import (
+    Definition,
+    LedgerEntry,
+    LedgerKind,
+    Limits,
+    Problems,
+    Rules,
+    Snapshot,
+    Superseded,
+    Version,
+    WorkflowState,
+)
+from gitstore.versions import is_slug, next_number
+
+FOLDER = b"workflows"
+LONGEST_MESSAGE: Final = 10_000
+"""Characters that are read of a commit's or tag's message: as many as one sent over HTTP may have."""
+
+
+class Repository:
+    """One project's repository at `path`, read. `objects` may be a quarantine in front of it; `parsed` may
+    be shared with others."""
+
+    def __init__(
+        self,
+        path: Path,
+        project: UUID,
+        *,
+        rules: Rules = Rules.MESHHOOK,
+        limits: Limits | None = None,
+        objects: Objects | None = None,
+        parsed: DefinitionCache | None = None,
+    ) -> None:
+        self.path = path
+        self.project = project
+        self.rules = rules
+        self.limits = limits or Limits()
+        # slug -> the highest number that was ever given out, as far as the unit of work knows.
+        self.floors: dict[str, int] = {}
+        self.refs = Refs(path)
+        self.objects = objects or Objects(path / "objects")
+        self._parsed = parsed or DefinitionCache()
+
+    def through(self, objects: Objects) -> Repository:
+        """The same repository with `objects`, a quarantine, in front; definitions parsed there are kept."""
+        seen = Repository(
+            self.path,
+            self.project,
+            rules=self.rules,
+            limits=self.limits,
+            objects=objects,
+            parsed=self._parsed,
+        )
+        seen.refs, seen.floors = self.refs, self.floors
+        return seen
+
+    # Which workflows there are
+
+    def tips(self) -> dict[str, tuple[str | None, str | None]]:
+        """slug -> (draft, ledger): the tips of every workflow that has either."""
+        found: dict[str, list[str | None]] = {}
+        for position, prefix in enumerate((names.DRAFTS, names.LEDGERS)):
+            for ref, oid in self.refs.below(prefix).items():
+                slug = names.show(ref[len(prefix) :])
+                found.setdefault(slug, [None, None])[position] = oid.decode()
+        return {slug: (tips[0], tips[1]) for slug, tips in sorted(found.items())}
+
+    def slugs(self) -> list[str]:
+        """Every workflow that has a draft, a ledger or a version."""
+        tagged = {names.show(ref[len(names.TAGS) :]).partition("/")[0] for ref in self.refs.below(names.TAGS)}
+        return sorted(tagged | set(self.tips()))
+
+    def exists(self, slug: str) -> bool:
+        """Whether there is such a workflow. A lone ledger entry "created", left by a kill, makes none."""
+        if not is_slug(slug):
+            return False
+        if self.refs.read(names.draft(slug)) or self.refs.read(names.tag(slug, 1)):
+            return True
+        return any(e.kind is not LedgerKind.CREATED and self.counts(slug, e) for e in self.ledger(slug))
+
+    def version_tags(self, slug: str) -> dict[int, str]:
+        """number -> what the tag holds, for every version of `slug`. Lists them all."""
+        found = {}
+        for ref, oid in self.refs.below(names.tags_of(slug)).items():
+            match names.parse(ref):
+                case names.VersionRef(_, number):
+                    found[number] = oid.decode()
+        return found
+
+    def superseded(self, slug: str, when: datetime) -> bytes:
+        """The ref for a head discarded at `when`; after a jump of the clock there may be one already."""
+        while self.refs.read(name := names.superseded(slug, when)) is not None:
+            when += timedelta(microseconds=1)
+        return name
+
+    def discarded(self, slug: str) -> Iterator[Superseded]:
+        """The discarded drafts of `slug` that can be restored, newest first.
+
+        A superseded ref may also keep a replaced ledger, which holds no definition and is left out.
+        """
+        for ref, oid in reversed(self.refs.below(names.superseded_of(slug)).items()):
+            when = names.superseded_at(ref)
+            if when is not None and self._holds_definition(slug, oid):
+                yield Superseded(when, oid.decode(), ref)
+
+    def _holds_definition(self, slug: str, oid: bytes) -> bool:
+        try:
+            self.locate(self.objects.commit(oid), slug)
+        except GitstoreError:
+            return False
+        return True
+
+    # Where a workflow stands
+
+    def ledger(self, slug: str) -> Iterator[LedgerEntry]:
+        """Every entry, newest first, those that do not count included."""
+        return self.ledger_from(self.refs.read(names.ledger(slug)))
+
+    def ledger_from(self, tip: bytes | None) -> Iterator[LedgerEntry]:
+        """As `ledger`, from an entry on, whether its ref names it or not."""
+        return ledger.walk(self.objects, tip)
+
+    def counts(self, slug: str, entry: LedgerEntry) -> bool:
+        """Whether what `entry` says happened: a publishing entry counts once the tag holds its id."""
+        if entry.kind is not LedgerKind.PUBLISHED or entry.version is None:
+            return True
+        held = self.refs.read(names.tag(slug, entry.version))
+        return held is not None and held.decode() == entry.target
+
+    def newest_counting(self, slug: str) -> LedgerEntry | None:
+        return next((entry for entry in self.ledger(slug) if self.counts(slug, entry)), None)
+
+    def state(self, slug: str) -> WorkflowState:
+        """Where `slug` stands, at a cost that does not grow with its versions.
+
+        Raises `integrity` where the newest entries of the ledger and the tags contradict each other. Who
+        reads without the lock may meet a writer between the two: then the ledger moved, and is read again.
+        """
+        while True:
+            tip = self.refs.read(names.ledger(slug))
+            try:
+                return self._state(slug)
+            except GitstoreError as error:
+                if error.code is not Code.INTEGRITY or self.refs.read(names.ledger(slug)) == tip:
+                    raise
+
+    def _state(self, slug: str) -> WorkflowState:
+        entry = self.newest_counting(slug)
+        latest = entry.latest if entry else 0
+        commit = self._latest_commit(slug, latest)
+        draft = self.refs.read(names.draft(slug))
+        tip = self.refs.read(names.ledger(slug))
+        return WorkflowState(
+            slug=slug,
+            draft=draft.decode() if draft else None,
+            ledger=tip.decode() if tip else None,
+            latest=latest,
+            latest_commit=commit.decode() if commit else None,
+            current=entry.current if entry else None,
+            held=entry.held if entry else False,
+            draft_open=draft is not None and not (commit and self.objects.is_ancestor(draft, commit)),
+            floor=self.floors.get(slug, 0),
+        )
+
+    def _latest_commit(self, slug: str, latest: int) -> bytes | None:
+        for number in {latest + 1, next_number(latest, self.floors.get(slug, 0))}:
+            if self.refs.read(names.tag(slug, number)) is not None:
+                raise _contradiction(slug, f"v{number} has a tag that the ledger does not know")
+        if not latest:
+            return None
+        held = self.refs.read(names.tag(slug, latest))
+        if held is None:
+            raise _contradiction(slug, f"the ledger says that v{latest} is published, but its tag is gone")
+        return self.objects.peel(held)[0]
+
+    def version(self, slug: str, number: int, entry: LedgerEntry | None = None) -> Version:
+        """A published version. `entry` is its counting ledger entry, where the caller has it at hand."""
+        held = self.refs.read(names.tag(slug, number))
+        if held is None:
+            raise GitstoreError(Code.VERSION_NOT_FOUND, f"{slug} has no version v{number}")
+        if entry is None:
+            entry = next((e for e in self._published(slug) if e.version == number), None)
+        if entry is None:
+            raise _contradiction(slug, f"v{number} has a tag that the ledger does not know")
+        commit, tag = self.objects.peel(held)
+        message = text(tag.message).strip() if tag is not None else ""
+        return Version(
+            slug=slug,
+            number=number,
+            ref_oid=held.decode(),
+            snapshot=self.snapshot(slug, commit.decode()),
+            message=clip(message or entry.message, LONGEST_MESSAGE),
+            published_by=entry.actor,
+            published_at=entry.when,
+        )
+
+    def predecessor(self, slug: str, number: int) -> int:
+        """Return the version that was the latest when v<number> was published; 0 for the first."""
+        entry = next((e for e in self._published(slug) if e.version == number), None)
+        return number - 1 if entry is None or entry.after is None else entry.after
+
+    def _published(self, slug: str) -> Iterator[LedgerEntry]:
+        return (e for e in self.ledger(slug) if e.kind is LedgerKind.PUBLISHED and self.counts(slug, e))
+
+    # What a commit holds
+
+    def snapshot(self, slug: str, commit: str) -> Snapshot:
+        """The definition of `slug` in `commit` and who made it.
+
+        Raises `definition_missing`; a definition that does not parse is a snapshot without one.
+        """
+        found = self.objects.commit(commit.encode())
+        file_name, blob, folder = self.locate(found, slug)
+        parsed: Definition | None = None
+        try:
+            parsed = self._parse(blob, file_name)
+            problems = parsed.problems
+        except GitstoreError as error:
+            if error.code is not Code.DEFINITION_UNPARSABLE:
+                raise
+            problems = Problems.of(error.data.get("problems", ()))
+        return Snapshot(
+            commit=commit,
+            tree=folder.decode(),
+            blob=blob.decode(),
+            file_name=file_name,
+            definition=parsed,
+            problems=problems,
+            author=person(found.author, found.encoding),
+            message=clip(text(found.message, found.encoding).strip(), LONGEST_MESSAGE),
+            created_at=utc(found.commit_time),
+        )
+
+    def definition(self, commit: bytes, slug: str) -> Definition:
+        """The parsed definition; raises `definition_missing` or `definition_unparsable`."""
+        file_name, blob, _ = self.locate(self.objects.commit(commit), slug)
+        return self._parse(blob, file_name)
+
+    def recall(self, slug: str, commit: bytes, definition: Definition) -> None:
+        """`definition` is what `commit` holds for `slug`: keep it for whoever reads it next."""
+        file_name, blob, _ = self.locate(self.objects.commit(commit), slug)
+        self.remember(blob, file_name, definition)
+
+    def remember(self, blob: bytes, file_name: str, definition: Definition) -> None:
+        """`definition` is what parsing `blob` gives."""
+        self._parsed.put((self.project, self.rules, blob, file_name), definition)
+
+    def _parse(self, blob: bytes, file_name: str) -> Definition:
+        found = self._parsed.get((self.project, self.rules, blob, file_name))
+        if found is None:
+            found = definitions.parse(self.objects.blob(blob), file_name, self.rules, self.limits)
+            self.remember(blob, file_name, found)
+        return found
+
+    def locate(self, commit: Commit, slug: str) -> tuple[str, bytes, bytes]:
+        """(file name, blob, folder's tree) of the definition: at the root, else in workflows/<slug>/."""
+        root = self.objects.tree(commit.tree)
+        found = self._definition_in(root)
+        if found is None:
+            folder = self._subtree(self._subtree(root, FOLDER), slug.encode())
+            found = self._definition_in(folder)
+        if found is None:
+            raise GitstoreError(
+                Code.DEFINITION_MISSING,
+                f"no definition: the commit needs a file {', '.join(definitions.FILE_NAMES)} "
+                f"at its root or in workflows/{slug}/",
+            )
+        return found
+
+    def _subtree(self, tree: Tree | None, name: bytes) -> Tree | None:
+        if tree is None or name not in tree or not stat.S_ISDIR(tree[name][0]):
+            return None
+        return self.objects.tree(tree[name][1])
+
+    @staticmethod
+    def _definition_in(tree: Tree | None) -> tuple[str, bytes, bytes] | None:
+        if tree is None:
+            return None
+        there = [name for name in definitions.FILE_NAMES if name.encode() in tree]
+        if not there:
+            return None
+        if len(there) > 1:
+            raise GitstoreError(
+                Code.DEFINITION_MISSING, f"{' and '.join(there)} stand side by side: keep exactly one of them"
+            )
+        mode, blob = tree[there[0].encode()]
+        if not stat.S_ISREG(mode):
+            raise GitstoreError(Code.DEFINITION_MISSING, f"{there[0]} is not a regular file")
+        return there[0], blob, tree.id
+
+
+def _contradiction(slug: str, what: str) -> GitstoreError:
+    return GitstoreError(
+        Code.INTEGRITY, f"{slug}: {what}: nothing is published until gitstore verify finds no difference"
+    )

@@ -1,0 +1,78 @@
+"""git fetch and clone, by git's own `upload-pack --stateless-rpc` (protocol v2, partial clones, shallow).
+
+See gitprotocol-http(5) and gitprotocol-v2(5).
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+from dulwich.protocol import pkt_line
+
+from gitstore.errors import Code, GitstoreError
+from gitstore.git.process import FRUGAL, command, environment
+
+_CHUNK = 64 * 1024
+_PROTOCOL = re.compile(r"[a-z0-9=:.]{1,64}")
+_SETTINGS = {**FRUGAL, "uploadpack.allowFilter": "true", "core.quotePath": "false"}
+
+
+def advertise(repository: Path, protocol: str) -> Iterator[bytes]:
+    """The ref advertisement. `protocol` is the request's Git-Protocol header, "" where there is none."""
+    if not _is_v2(protocol):
+        yield pkt_line(b"# service=git-upload-pack\n") + pkt_line(None)
+    with _upload_pack(repository, protocol, "--http-backend-info-refs", subprocess.DEVNULL) as child:
+        yield from _output(child)
+
+
+def serve(repository: Path, protocol: str, request: IO[bytes]) -> Generator[bytes]:
+    """The answer to one request, read from `request` (a real file, at its start).
+
+    Raises `malformed`, before anything else, for what git does not understand, and says nothing to.
+    """
+    with _upload_pack(repository, protocol, "--stateless-rpc", request) as child:
+        said = False
+        for chunk in _output(child):
+            said = True
+            yield chunk
+        if child.returncode and not said:
+            raise GitstoreError(Code.MALFORMED, "this is no git fetch: git does not understand it")
+
+
+def _is_v2(protocol: str) -> bool:
+    return "version=2" in protocol.split(":")
+
+
+@contextmanager
+def _upload_pack(
+    repository: Path, protocol: str, mode: str, stdin: IO[bytes] | int
+) -> Iterator[subprocess.Popen[bytes]]:
+    """The child; ended at once when the client goes away before it has everything."""
+    extra = {"GIT_PROTOCOL": protocol} if _PROTOCOL.fullmatch(protocol) else {}
+    modes = dict.fromkeys(("--stateless-rpc", mode))
+    # upload-pack takes the repository as its argument, where the others take --git-dir.
+    arguments = command(repository, "upload-pack", *modes, "--strict", str(repository), config=_SETTINGS)
+    with subprocess.Popen(
+        arguments,
+        stdin=stdin,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        env=environment(extra),
+    ) as child:
+        try:
+            yield child
+        finally:
+            if child.poll() is None:
+                child.kill()
+
+
+def _output(child: subprocess.Popen[bytes]) -> Iterator[bytes]:
+    if child.stdout is not None:
+        while chunk := child.stdout.read1(_CHUNK):  # type: ignore[attr-defined]
+            yield chunk
+    child.wait()

@@ -1,0 +1,1 @@
+"""Another repository: fetch from it, push to it, and import what it holds."""

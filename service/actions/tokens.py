@@ -1,0 +1,38 @@
+"""Access tokens: make one, and revoke it."""
+
+from __future__ import annotations
+
+from gitstore.definition.quoting import clip
+from gitstore.errors import Code, GitstoreError
+from service import logs, lookup
+from service.api.inputs import CreateToken
+from service.context import Caller, now
+from service.credentials import digest, new_token
+from sync import audit, tokens
+from sync.tokens import Token
+
+
+def create(caller: Caller, body: CreateToken) -> tuple[Token, str]:
+    """The new one, and its secret, which is stored nowhere."""
+    if body.expires_at is not None and body.expires_at <= now():
+        raise GitstoreError(Code.MALFORMED, "expires_at is in the past")
+    secret = new_token()
+    with caller.as_user() as tx:
+        made = tokens.create(
+            tx, caller.project_id, body.name, body.role.value, digest(secret), body.expires_at
+        )
+        details = {"name": body.name, "role": body.role.value}
+        audit.note(tx, caller.project_id, caller.origin, "token.created", str(made.id), details)
+    logs.action("token_created", **caller.said, created=str(made.id), role=body.role.value)
+    return made, secret
+
+
+def revoke(caller: Caller, shown: str) -> None:
+    """From now on it opens nothing. Raises `not_found` where it is not in force."""
+    found = lookup.uuid_of(shown)
+    with caller.as_user() as tx:
+        # Noted first: the last thing that a token does may be to revoke itself.
+        audit.note(tx, caller.project_id, caller.origin, "token.revoked", str(found))
+        if found is None or not tokens.revoke(tx, caller.project_id, found):
+            raise GitstoreError(Code.NOT_FOUND, f"there is no token {clip(shown)!r} in force")
+    logs.action("token_revoked", **caller.said, revoked=str(found))

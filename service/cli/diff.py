@@ -1,0 +1,111 @@
+"""`gitstore diff`: what differs between two versions, for a person at a terminal."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from contextlib import closing
+from typing import Any, Final
+
+import click
+
+from gitstore.definition.quoting import INVISIBLE, clip, quote_exactly
+from gitstore.definition.rules.elements import mapping, string
+from gitstore.diff.structure import Altered, Diff, Element
+from gitstore.diff.summary import summary
+from gitstore.diff.text import text_diff
+from gitstore.diff.values import Change, Op
+from gitstore.errors import Code, GitstoreError
+from gitstore.model import Rules
+from service.cli.terminal import with_config
+from service.config import Config
+from service.projects import DEFAULT, Projects
+from service.run.database import connected
+from sync import catalog
+
+_LONGEST_VALUE: Final = 500
+_COLOURS: Final = {"+": "green", "-": "red", "@": "cyan", "~": "yellow"}
+
+
+@click.command("diff")
+@click.argument("workflow")
+@click.argument("old", metavar="[FROM]", required=False)
+@click.argument("new", metavar="[TO]", required=False)
+@click.option("--project", default=DEFAULT, show_default=True, help="The project of the workflow.")
+@click.option("--layout", is_flag=True, help="Tell of positions, sizes and the editor's leftovers, too.")
+@click.option("--text", is_flag=True, help="The lines that differ in the stored files.")
+@with_config("DATABASE_URL", "GITSTORE_DATA")
+def diff(
+    config: Config, workflow: str, old: str | None, new: str | None, project: str, layout: bool, text: bool
+) -> None:
+    """Show what makes one version of WORKFLOW another.
+
+    FROM and TO are 3, v3, current, latest or draft. Without TO: the open draft, else the latest version.
+    Without FROM: the version before TO where TO is a number or the current version, else the current version.
+    """
+    # Here, as it needs Flask, which takes a moment to load.
+    from service.comparison import compare, files, shown, sides
+
+    with connected(config, "gitstore cli") as database, database.as_owner() as tx:
+        tenant = catalog.project(tx, project)
+        if tenant is None:
+            message = f"there is no project {project!r}: see gitstore project list"
+            raise GitstoreError(Code.PROJECT_NOT_FOUND, message, project=project)
+        found = catalog.workflow_by_slug(tx, tenant.id, workflow)
+        if found is None:
+            raise GitstoreError(Code.WORKFLOW_NOT_FOUND, f"{project} has no workflow {workflow!r}")
+        versions = sides(tx, found, old, new)
+    if text:
+        with closing(Projects(config).open(tenant)) as store:
+            _tell(text_diff(*files(store, versions), config.limits).split("\n")[:-1])
+        return
+    difference = compare(versions, Rules(tenant.rules), layout=layout)
+    click.echo(f"{found.slug} {shown(versions[0])} -> {shown(versions[1])}: {summary(difference)}")
+    _tell(_lines(difference))
+
+
+def _tell(lines: Iterable[str]) -> None:
+    """Lines in the colours of their signs, which click leaves out where no terminal is.
+
+    Nothing that a definition holds may act on the terminal.
+    """
+    for line in lines:
+        visible = INVISIBLE.sub(lambda found: "\t" if found[0] == "\t" else "?", line)
+        click.echo(click.style(visible, fg=_COLOURS.get(visible[:1])))
+
+
+def _lines(found: Diff) -> Iterator[str]:
+    for renamed in found.renamed:
+        yield f"~ node {quote_exactly(renamed.before)} renamed to {quote_exactly(renamed.after)}"
+    for what, items in (("node", found.nodes), ("edge", found.edges)):
+        yield from (f"- {what} {_name(each, what)}" for each in items.removed)
+        yield from (f"+ {what} {_name(each, what)}" for each in items.added)
+        for each in items.changed:
+            yield f"~ {what} {_name(each, what)}"
+            yield from _changes(each.changes)
+        if items.order is not None:
+            yield f"~ {what}s in another order"
+    yield from _changes(found.other)
+
+
+def _changes(changes: Iterable[Change]) -> Iterator[str]:
+    for change in changes:
+        how = " in another order" if change.op is Op.REORDER else ""
+        yield f"    {change.pointer or 'all of it'}{how}"
+        if change.op in (Op.REMOVE, Op.REPLACE):
+            yield f"-     {_value(change.before)}"
+        if change.op in (Op.ADD, Op.REPLACE):
+            yield f"+     {_value(change.after)}"
+
+
+def _name(item: Element | Altered, what: str) -> str:
+    value = mapping(item.value)
+    if what == "edge" and "source" in value and "target" in value:
+        return f"{_value(value['source'])} -> {_value(value['target'])}"
+    name = string(value.get("id"))
+    return item.pointer if name is None else quote_exactly(name)
+
+
+def _value(value: Any) -> str:
+    shown = quote_exactly(value) if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return clip(shown, _LONGEST_VALUE)

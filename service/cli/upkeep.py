@@ -1,0 +1,244 @@
+"""`gitstore migrate`, `verify`, `repair`, `rebuild`, `gc` and `openapi`."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Collection, Iterator
+from contextlib import ExitStack, closing
+from typing import Final, cast
+from uuid import UUID
+
+import click
+
+from gitstore.errors import Code, GitstoreError
+from gitstore.git.cleanup import sweep
+from gitstore.git.maintenance import collect
+from gitstore.store import Store
+from service.cli.terminal import WHERE, Progress, Refused, with_config
+from service.config import Config
+from service.projects import Projects
+from service.run.bootstrap import OPERATOR, named_project
+from service.run.database import connected, connection_string
+from sync import audit, catalog
+from sync import migrate as migrations
+from sync.catalog import Project
+from sync.db import Database
+from sync.integrity import rebuild as rebuilding
+from sync.integrity import repair as repairing
+from sync.integrity import verify as verifying
+
+_NAME: Final = "gitstore cli"
+_MOST_NOTES: Final = 20
+_UNKNOWN_NUMBERS: Final = (
+    "If both the database and the repository were restored from backups, version numbers that were given out "
+    "since then are unknown here: fetch the tags from clones or upstreams, or, before anything is published, "
+    "run gitstore repair PROJECT --start-above WORKFLOW NUMBER"
+)
+
+
+@click.command()
+@with_config(*WHERE)
+def migrate(config: Config) -> None:
+    """Bring the database up to date. `gitstore serve` does so by itself."""
+    with connection_string(config, make=True) as conninfo:
+        applied = migrations.migrate(conninfo)
+    for name in applied:
+        click.echo(f"applied {name}")
+    if not applied:
+        click.echo("the database is up to date")
+
+
+@click.command()
+@click.argument("project", required=False)
+@with_config(*WHERE)
+def verify(config: Config, project: str | None) -> None:
+    """Compare rows with tags and ledger, and tags with their objects; exit status 1 on any difference."""
+    projects, count = Projects(config), 0
+    with connected(config, _NAME) as database:
+        wanted = _wanted(database, project)
+        for one in wanted:
+            for line in _differences(database, projects, one):
+                count += 1
+                click.echo(f"{one.slug}: {line}")
+            _note_unrecoverable(database, projects, one)
+    click.echo(f"{_count(count, 'difference')} in {_count(len(wanted), 'project')}", err=True)
+    sys.exit(1 if count else 0)
+
+
+@click.command()
+@click.argument("project", required=False)
+@click.option(
+    "--accept-git",
+    is_flag=True,
+    help="Where rows bear witness of something else, believe Git: what it lacks is given up, once that is "
+    "confirmed with the project's name.",
+)
+@click.option(
+    "--project-name", multiple=True, metavar="NAME", help="Confirm --accept-git for the project NAME."
+)
+@with_config(*WHERE)
+def rebuild(config: Config, project: str | None, accept_git: bool, project_name: tuple[str, ...]) -> None:
+    """Make the rows of workflows and versions again, from Git alone: of PROJECT, or of all.
+
+    Rows that differ are written, and none is deleted.
+    """
+    projects = Projects(config)
+    with ExitStack() as stack:
+        database = stack.enter_context(connected(config, _NAME))
+        wanted = _wanted(database, project)
+        stores = [stack.enter_context(closing(projects.open(one))) for one in wanted]
+        lost: dict[UUID, list[str]] = {}
+        if accept_git:
+            for one, store in zip(wanted, stores, strict=True):
+                lost[one.id] = _confirmed_losses(database, one, store, project_name)
+        made = rebuilding.rebuild(database, stores, accept_git=accept_git, progress=Progress("rebuilding"))
+        with database.as_owner() as transaction:
+            for one in wanted:
+                if lines := lost.get(one.id):
+                    facts = {"count": len(lines), "lost": lines[:_MOST_NOTES]}
+                    audit.note(transaction, one.id, OPERATOR, "project.losses_accepted", one.slug, facts)
+    click.echo(f"{_count(made, 'version')} in {_count(len(wanted), 'project')}")
+
+
+def _confirmed_losses(
+    database: Database, project: Project, store: Store, named: Collection[str]
+) -> list[str]:
+    """List what accepting Git gives up, and ask for the project's name, unless it was `named`."""
+    with database.as_owner() as transaction:
+        lost = rebuilding.losses(transaction, store)
+    if not lost:
+        return lost
+    click.echo(f"To accept what Git has would give up, in the project {project.slug}:", err=True)
+    for line in lost:
+        click.echo(f"  {line}", err=True)
+    if project.slug in named:
+        return lost
+    if not sys.stdin.isatty():
+        message = f"nothing was changed; to confirm: gitstore rebuild {project.slug} --accept-git "
+        raise Refused(GitstoreError(Code.CONFIG, message + f"--project-name {project.slug}"))
+    if click.prompt("Type the project's name to confirm", default="", show_default=False) != project.slug:
+        raise Refused(GitstoreError(Code.CONFIG, "that is not its name: nothing was changed"))
+    return lost
+
+
+@click.command()
+@click.argument("project", required=False)
+@click.option(
+    "--new-repository",
+    is_flag=True,
+    help="Where a project's repository is gone, make it again from the database.",
+)
+@click.option(
+    "--start-above",
+    nargs=2,
+    type=(str, int),
+    multiple=True,
+    metavar="WORKFLOW NUMBER",
+    help="Let the next version of WORKFLOW be above NUMBER: for numbers that neither Git nor the database "
+    "remembers.",
+)
+@with_config(*WHERE)
+def repair(
+    config: Config, project: str | None, new_repository: bool, start_above: tuple[tuple[str, int], ...]
+) -> None:
+    """Restore what a repository lost: refs from ledger and rows, and versions from the database.
+
+    Exit status 1 if anything is left.
+    """
+    projects, done, left = Projects(config), 0, 0
+    with connected(config, _NAME) as database:
+        wanted = _wanted(database, project)
+        if start_above and len(wanted) != 1:
+            raise click.UsageError("--start-above needs PROJECT, as there are several")
+        for one in wanted:
+            if new_repository and projects.missing(one):
+                projects.init(one.id)
+                click.echo(f"{one.slug}: made an empty repository at {projects.path(one.id)}")
+            with projects.mirrored(one, database) as (store, writes):
+                for line in repairing.repair(writes, Progress(f"repairing {one.slug}")):
+                    done += 1
+                    click.echo(f"{one.slug}: {line}")
+                for slug, number in start_above:
+                    following = repairing.start_above(writes, slug, number, OPERATOR)
+                    unknown = "" if store.exists(slug) else " (there is no such workflow yet)"
+                    click.echo(f"{one.slug}: the next version of {slug} is v{following}{unknown}")
+            for line in _differences(database, projects, one):
+                left += 1
+                click.echo(f"{one.slug}: still, {line}", err=True)
+    if not done and not left:
+        click.echo("nothing to repair")
+    if not left:
+        click.echo(_UNKNOWN_NUMBERS, err=True)
+    sys.exit(1 if left else 0)
+
+
+@click.command()
+@click.argument("project", required=False)
+@with_config(*WHERE)
+def gc(config: Config, project: str | None) -> None:
+    """Let git pack refs and objects, and prune what nothing refers to. The worker does so daily."""
+    projects = Projects(config)
+    with connected(config, _NAME) as database:
+        for one in _wanted(database, project):
+            with projects.mirrored(one, database) as (store, writes):
+                sweep(store.path, writes.maintenance, time.time())
+                done = collect(store.path, writes)
+            if done is None:
+                click.echo(f"{one.slug}: somebody else is at it", err=True)
+            else:
+                click.echo(
+                    f"{one.slug}: pruned {_count(done.pruned, 'object')}, {_count(done.packs, 'pack')}"
+                )
+
+
+@click.command()
+@with_config(*WHERE)
+def openapi(config: Config) -> None:
+    """Print the OpenAPI document of the HTTP API."""
+    # Here, as no other command needs Flask, which takes a moment to load.
+    from flask_openapi3.openapi import OpenAPI
+
+    from service.api.openapi import document
+    from service.app import create_app
+
+    app = create_app(config, database=Database("", application=_NAME))  # which is never connected to
+    click.echo(json.dumps(document(cast(OpenAPI, app)), indent=2))
+
+
+def _wanted(database: Database, slug: str | None) -> list[Project]:
+    """The project that was named, or all."""
+    with database.as_owner() as transaction:
+        return catalog.projects(transaction) if slug is None else [named_project(transaction, slug)]
+
+
+def _differences(database: Database, projects: Projects, project: Project) -> Iterator[str]:
+    try:
+        with closing(projects.open(project)) as store:
+            progress = Progress(f"verifying {project.slug}")
+            yield from map(str, verifying.verify(database, store, progress))
+    except GitstoreError as error:
+        if error.code is not Code.INTEGRITY:
+            raise
+        yield error.message
+
+
+def _note_unrecoverable(database: Database, projects: Projects, project: Project) -> None:
+    """Print a note for each version that is in Git alone; that is no difference."""
+    if projects.missing(project):
+        return
+    with closing(projects.open(project)) as store:
+        lines = list(verifying.unrecoverable(database, store))
+    for line in lines[:_MOST_NOTES]:
+        click.echo(f"note: {project.slug}: {line}", err=True)
+    if lines:
+        click.echo(
+            f"note: {project.slug}: {_count(len(lines), 'version')} could not be restored from the database "
+            "alone; gitstore repair stores what Git has, objects up to 1 MiB each",
+            err=True,
+        )
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number or 'no'} {what}{'' if number == 1 else 's'}"

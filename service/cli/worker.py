@@ -1,0 +1,107 @@
+"""`gitstore worker`."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import replace
+from functools import partial
+from typing import Final
+
+import click
+
+from gitstore.errors import Code, GitstoreError
+from service.cli.terminal import WHERE, with_config
+from service.config import METRICS_FOLDER, Config
+from service.run.database import connection_string
+from service.run.heartbeats import Heartbeats
+from service.run.lifeline import die_with_parent
+from service.run.metrics_folder import metrics_folder
+from service.run.secret_key import checked_sealer
+from service.run.serve import WORKER
+from service.run.supervisor import Signals, WatchedWorker, end_worker, start_child
+from service.worker import Worker
+from sync.db import Database
+
+LOGGING: Final = ("GITSTORE_LOG_FORMAT", "GITSTORE_LOG_LEVEL")
+_STATEMENT_SECONDS: Final = 15.0
+"""Of the loops' own statements, which are short: less than what counts as a stall."""
+_TICK: Final = 0.1
+
+
+@click.command()
+@click.option("--parent", type=int, hidden=True, help="Work, and end with this process, our parent.")
+@with_config(*WHERE, *LOGGING, "GITSTORE_RECONCILE_SECONDS", "GITSTORE_KEEP_DAYS")
+def worker(config: Config, parent: int | None) -> None:
+    """Do what is due in the background. `gitstore serve` runs one; more of them do no harm.
+
+    The process watches a child that does the work, and replaces it where it ends or does not respond.
+    """
+    if parent is None:
+        _watch(config)
+    else:
+        die_with_parent(parent)
+        _work(config)
+
+
+def _watch(config: Config) -> None:
+    signals = Signals()
+    signals.install()
+    with (
+        connection_string(config) as conninfo,
+        metrics_folder() as folder,
+        closing(Heartbeats(folder)) as beats,
+    ):
+        with _waiting(), closing(Database(conninfo, max_connections=1)) as database:
+            checked_sealer(config, database)
+        config = replace(config, database_url=conninfo)
+        environment = config.environment(**{METRICS_FOLDER: str(folder)})
+        start = partial(start_child, (*WORKER, "--parent", str(os.getpid())), environment)
+        watched = WatchedWorker(start, beats)
+        try:
+            while not signals.stop:
+                watched.look(time.monotonic())
+                time.sleep(_TICK)
+        finally:
+            if watched.process is not None:
+                watched.process.terminate()
+                end_worker(watched.process, signals)
+
+
+def _work(config: Config) -> None:
+    stop = threading.Event()
+
+    def ask(*_: object) -> None:
+        # Not here: the main thread may be inside of stop.wait, and hold its lock.
+        threading.Thread(target=stop.set).start()
+
+    signal.signal(signal.SIGTERM, ask)
+    signal.signal(signal.SIGINT, ask)
+    beats = Heartbeats(config.metrics_folder) if config.metrics_folder is not None else None
+    with (
+        connection_string(config) as conninfo,
+        # One for each import that writes, and some for deliveries beside them; they open as they are needed.
+        closing(
+            Database(
+                conninfo,
+                max_connections=16,
+                statement_seconds=_STATEMENT_SECONDS,
+                application="gitstore worker",
+            )
+        ) as database,
+    ):
+        Worker(replace(config, database_url=conninfo), database, stop, beats=beats).run()
+
+
+@contextmanager
+def _waiting() -> Iterator[None]:
+    """Pass over a Postgres that is away: the worker waits for it."""
+    try:
+        yield
+    except GitstoreError as error:
+        if error.code is not Code.UNAVAILABLE:
+            raise

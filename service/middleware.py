@@ -1,0 +1,98 @@
+"""Around every request: its id, its log line and figures, and headers for browsers.
+
+A WSGI application around Flask's, so that nothing is left out, and so that the line is told when the last
+byte of the answer is.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any, Final
+
+from werkzeug.wsgi import ClosingIterator
+
+from gitstore import budget
+from service import fairness, logs
+from service.context import FACTS, request_id_from
+from service.metrics import Metrics
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+
+_PUSH_SHARE: Final = 4  # a push may hold many definitions
+ENDPOINT: Final = "gitstore.endpoint"
+"""Where in the WSGI environment Flask leaves the name of the route."""
+
+_GIT_PATHS: Final = ("/info/refs", "/git-upload-pack", "/git-receive-pack")
+
+# An answer is data, whatever is in it: no browser shall run, frame or guess at it. A page says otherwise.
+_HEADERS: Final = {
+    "X-Content-Type-Options": "nosniff",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'; sandbox",
+    "Referrer-Policy": "no-referrer",
+    "X-Frame-Options": "DENY",
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
+
+
+class RequestMiddleware:
+    """The WSGI application that wraps Flask's."""
+
+    def __init__(self, inner: WSGIApplication, metrics: Metrics, cpu: int) -> None:
+        """`cpu` is the budget of a request, in seconds of CPU time."""
+        self._inner = inner
+        self._metrics = metrics
+        self._cpu = cpu
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        started = time.perf_counter()
+        facts: dict[str, Any] = {"request_id": request_id_from(environ.get("HTTP_X_REQUEST_ID"))}
+        environ[FACTS] = facts
+        status = 500
+
+        def start(line: str, headers: list[tuple[str, str]], *rest: Any) -> Callable[[bytes], object]:
+            nonlocal status
+            status = int(line[:3])
+            there = {name.lower() for name, _ in headers}
+            ours = {**_HEADERS, "X-Request-Id": facts["request_id"]}
+            headers.extend((name, value) for name, value in ours.items() if name.lower() not in there)
+            return start_response(line, headers, *rest)
+
+        def finish() -> None:
+            fairness.release(environ)
+            seconds = time.perf_counter() - started
+            endpoint, method = environ.get(ENDPOINT), environ["REQUEST_METHOD"]
+            self._metrics.request(endpoint=endpoint, method=method, status=status, seconds=seconds)
+            logs.request(
+                method=method,
+                path=_path(environ),
+                status=status,
+                duration_ms=seconds * 1000,
+                endpoint=endpoint,
+                **{name: fact for name, fact in facts.items() if name != "request_id"},
+            )
+            about.close()
+
+        about = ExitStack()
+        about.enter_context(logs.about(request_id=facts["request_id"]))
+        try:
+            with budget.limited(cpu_seconds(environ, self._cpu)):
+                return ClosingIterator(self._inner(environ, start), finish)
+        except BaseException:
+            finish()
+            raise
+
+
+def cpu_seconds(environ: WSGIEnvironment, cpu: int) -> int:
+    """The budget of a request, where that of most requests is `cpu`."""
+    return cpu * (_PUSH_SHARE if _is_git(environ) else 1)
+
+
+def _is_git(environ: WSGIEnvironment) -> bool:
+    return str(environ.get("PATH_INFO", "")).endswith(_GIT_PATHS)
+
+
+def _path(environ: WSGIEnvironment) -> str:
+    return str(environ.get("PATH_INFO", "")).encode("latin-1", "replace").decode("utf-8", "replace")[:1000]

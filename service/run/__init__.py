@@ -1,0 +1,1 @@
+"""The processes of `gitstore serve`: supervisor, web server, embedded Postgres, start-up."""

@@ -1,0 +1,79 @@
+"""Which request may send a large body, how large, and in what time: decided from its head alone.
+
+The limits that the views have stand beside them; a body that is larger than its view's limit is cut off here
+and refused there.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
+
+from flask import Request
+
+from gitstore.errors import Code, GitstoreError
+from service import auth
+from service.api.bodies import most_json
+from service.context import EXTENSION, Services
+from service.git_http import FETCH, FETCH_LIMIT, PUSH
+from service.lookup import uuid_of
+from service.run.bridge import Admit, Allowance
+from service.ui import sessions, visit
+from webhooks import receipts
+from webhooks.inbound import MOST_BYTES
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIEnvironment
+
+BODY_SECONDS: Final = 15.0
+GIT_SECONDS: Final = 60.0
+_HOOKS: Final = "/hooks/"
+_GIT: Final = (f"/{FETCH}", f"/{PUSH}")
+_DRAINED: Final = 256 * 2**20  # bytes of a push beyond its limit: git sends all before it reads the answer
+_COMMAND: Final = 512  # bytes of a push beside its pack, for each ref
+
+
+def seconds(path: str) -> float:
+    """The time that the body of a request may take, beside that for its size."""
+    return GIT_SECONDS if path.endswith(_GIT) else BODY_SECONDS
+
+
+def of(app: Any) -> Admit:
+    """The decision for `app`; one that has no services (of a test, of a bench) gets any body."""
+    here: Services | None = getattr(app, "extensions", {}).get(EXTENSION)
+    return (lambda _environ: Allowance(MOST_BYTES)) if here is None else partial(admit, here)
+
+
+def admit(here: Services, environ: WSGIEnvironment) -> Allowance | None:
+    """What the request may send: nothing unless its credential is in force."""
+    path: str = environ["PATH_INFO"]
+    if path.startswith(_HOOKS):
+        source = uuid_of(path.removeprefix(_HOOKS))
+        known = source is not None and receipts.bell(here.database, source) is not None
+        return Allowance(MOST_BYTES) if known else None
+    try:
+        return _with_credential(here, path, environ)
+    except GitstoreError as error:
+        if error.code is Code.UNAUTHENTICATED:
+            return None
+        raise
+
+
+def _with_credential(here: Services, path: str, environ: WSGIEnvironment) -> Allowance | None:
+    limits = here.config.limits
+    authorization = environ.get("HTTP_AUTHORIZATION")
+    if path.endswith(_GIT):
+        auth.basic(here.database, authorization)
+        if path.endswith(FETCH):
+            return Allowance(FETCH_LIMIT)
+        # A compressed body may be a little larger than its content.
+        most = limits.pack + limits.pack // 256 + limits.commands * _COMMAND + 2**20
+        return Allowance(most, _DRAINED)
+    if path.startswith(sessions.PATH):
+        session = sessions.read(Request(environ), here)
+        if session is None or session.secret is None:
+            return None
+        auth.session(here.database, session.secret)
+        return Allowance(visit.most_form(limits))
+    auth.bearer(here.database, authorization)
+    return Allowance(most_json(limits))

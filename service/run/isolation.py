@@ -1,0 +1,235 @@
+"""Work that may go wrong in any way, done in a child process under limits of memory and time.
+
+What comes from outside may use up memory, or hold Python's lock for hours; in a child, that ends the child
+and nothing else. Children are forked by a small server process without threads (multiprocessing's
+forkserver), which has loaded our modules: that takes some 10 ms, where a new interpreter takes a second.
+Arguments, secrets among them, go through an inherited pipe.
+
+The kernel enforces the limits of memory and CPU time (setrlimit); the thread that waits for a child, that of
+time.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import resource
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import ForkServerProcess
+from typing import Any, Final
+
+from gitstore.errors import Code, GitstoreError
+from service import logs
+from service.run.lifeline import die_with_parent
+from webhooks import pulse
+from webhooks.pulse import Beat
+
+_TICK: Final = 0.5
+_PATIENCE: Final = 1.5  # seconds that a child has left when it is asked to stop
+_START_SECONDS: Final = 60.0  # beyond what the first one takes, which loads our modules, on a busy machine
+_TELL_SECONDS: Final = 1.0
+_NO_MEMORY: Final = 77  # an exit status of ours
+_PRELOADED: Final = ["service.worker"]
+# Whenever multiprocessing starts a child it looks at all others, which two threads must not do at once.
+_LOCK: Final = threading.Lock()
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Of one child: bytes of memory of its own; seconds, and seconds of CPU time, between two signs of
+    progress (`step`), and seconds in all (`whole`)."""
+
+    memory: int
+    step: int
+    whole: int
+
+
+class CrashError(Exception):
+    """A child ended, or was killed, before its work was done. The text says why, as of "it"."""
+
+
+class StopError(Exception):
+    """The work was stopped because `stop` was set."""
+
+
+class Channel:
+    """What the work in a child tells the process that waits for it."""
+
+    def __init__(self, connection: Connection[Any, Any], limits: Limits) -> None:
+        self._connection = connection
+        self._limits = limits
+        self._next = 0.0
+
+    def alive(self) -> None:
+        """Note a sign of progress, which allows for the next step. To be called often."""
+        now = time.monotonic()
+        if now >= self._next:
+            self._next = now + _TELL_SECONDS
+            _limit(resource.RLIMIT_CPU, int(time.process_time()) + self._limits.step)
+            self._connection.send(("alive",))
+
+    def tell(self, message: object) -> None:
+        """Send `message` to `heard`."""
+        self._connection.send(("told", message))
+
+    def end(self, *how: str) -> None:
+        """Send how the work ended: the last message."""
+        self._connection.send(how)
+
+
+Work = Callable[..., None]
+"""`work(channel, stop, *arguments)`, a function of a module. It raises StopError soon once `stop` is set."""
+
+
+class Isolation:
+    """Runs work in children, one for each call. Safe to share between threads."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._context = multiprocessing.get_context("forkserver")
+        self._context.set_forkserver_preload(_PRELOADED)
+        self._starting: float | None = None
+
+    def is_stuck(self) -> bool:
+        """Return whether the server process that starts children does not respond."""
+        since = self._starting
+        return since is not None and time.monotonic() - since > _START_SECONDS
+
+    def run(
+        self,
+        work: Work,
+        *arguments: object,
+        stop: threading.Event,
+        heard: Callable[[Any], None],
+        beat: Beat = pulse.silent,
+    ) -> None:
+        """Do `work` and wait for its end. `heard` is called, here, with what it tells; `beat` while waiting.
+
+        Raises StopError, CrashError, and a GitstoreError that the work raised.
+        """
+        with self._child(work, arguments) as (process, connection):
+            self._watch(process, connection, stop, heard, beat)
+
+    @contextmanager
+    def _child(
+        self, work: Work, arguments: tuple[object, ...]
+    ) -> Iterator[tuple[ForkServerProcess, Connection[Any, Any]]]:
+        ours, theirs = self._context.Pipe()
+        process = self._context.Process(
+            target=_child, args=(theirs, self._limits, work, arguments), daemon=True
+        )
+        with _LOCK:
+            self._starting = time.monotonic()
+            process.start()
+            self._starting = None
+        theirs.close()
+        try:
+            yield process, ours
+        finally:
+            with _LOCK:
+                if process.exitcode is None:
+                    process.kill()
+            ours.close()
+
+    def _watch(
+        self,
+        process: ForkServerProcess,
+        connection: Connection[Any, Any],
+        stop: threading.Event,
+        heard: Callable[[Any], None],
+        beat: Beat,
+    ) -> None:
+        begun = heard_of = time.monotonic()
+        asked: float | None = None
+        while True:
+            beat()
+            ready = wait([connection, process.sentinel], _TICK)
+            now = time.monotonic()
+            try:
+                while connection.poll():
+                    heard_of = now
+                    if _take(connection.recv(), heard):
+                        return
+            except (EOFError, OSError):
+                raise CrashError(self._reason(process)) from None
+            if process.sentinel in ready and not connection.poll():
+                raise CrashError(self._reason(process))
+            if asked is None and stop.is_set():
+                asked = now
+                process.terminate()
+            if asked is not None and now - asked > _PATIENCE:
+                raise StopError
+            if now - heard_of > self._limits.step + _TELL_SECONDS:
+                raise CrashError(f"made no progress for {self._limits.step} seconds")
+            if now - begun > self._limits.whole:
+                raise CrashError(f"took longer than {self._limits.whole} seconds")
+
+    def _reason(self, process: ForkServerProcess) -> str:
+        deadline = time.monotonic() + _PATIENCE
+        while True:
+            with _LOCK:
+                status = process.exitcode
+            if status is not None or time.monotonic() > deadline:
+                break
+            time.sleep(0.01)
+        if status == _NO_MEMORY:
+            return f"needed more than {self._limits.memory // 2**20} MiB of memory"
+        if status == -signal.SIGXCPU:
+            return f"used {self._limits.step} seconds of CPU time without progress"
+        if status is not None and status < 0:
+            return f"was ended by the signal {signal.Signals(-status).name}"
+        return f"ended with the status {status}"
+
+
+def _take(message: Any, heard: Callable[[Any], None]) -> bool:
+    """Handle a message; whether it is the last one. Raises what ended the work."""
+    match message:
+        case ("told", told):
+            heard(told)
+        case ("done",):
+            return True
+        case ("stopped",):
+            raise StopError
+        case ("refused", code, text):
+            raise GitstoreError(Code(code), text)
+        case ("failed", text):
+            raise CrashError(text)
+    return False
+
+
+def _child(
+    connection: Connection[Any, Any], limits: Limits, work: Work, arguments: tuple[object, ...]
+) -> None:
+    die_with_parent(os.getppid())
+    stop = threading.Event()
+    # Not in the handler: the main thread may hold the lock of the event.
+    signal.signal(signal.SIGTERM, lambda *_: threading.Thread(target=stop.set).start())
+    _limit(resource.RLIMIT_CORE, 0)
+    _limit(resource.RLIMIT_DATA, limits.memory)
+    channel = Channel(connection, limits)
+    channel.alive()
+    try:
+        work(channel, stop, *arguments)
+    except StopError:
+        channel.end("stopped")
+    except GitstoreError as error:
+        channel.end("refused", error.code.value, error.message)
+    except MemoryError:
+        os._exit(_NO_MEMORY)
+    except Exception as error:
+        logs.action("child_failed", level="error", exc_info=True)
+        channel.end("failed", f"failed by an internal error ({type(error).__name__})")
+    else:
+        channel.end("done")
+
+
+def _limit(what: int, size: int) -> None:
+    """Set a soft limit; git, which is started below, has limits of its own."""
+    hard = resource.getrlimit(what)[1]
+    resource.setrlimit(what, (size if hard == resource.RLIM_INFINITY else min(size, hard), hard))

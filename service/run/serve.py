@@ -1,0 +1,217 @@
+"""`gitstore serve`: everything that has to be there before the first request, then the watch over it.
+
+    data folder; socket; web server, loading; Postgres; migrations; project and token; web server, serving;
+    the greeting; the worker
+
+The processes: this one, and as its children the embedded Postgres, the web server (service/run/web.py), which
+forks the processes that serve, and `gitstore worker`. Killed at any point, all of them end, and the next
+start finds everything.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack, closing, suppress
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Final, TextIO
+
+from gitstore.errors import Code, GitstoreError
+from gitstore.git.process import git
+from service import logs
+from service.config import METRICS_FOLDER, Config, misspelt
+from service.projects import Projects, make_data_folder
+from service.run.bootstrap import Setup, set_up
+from service.run.heartbeats import Heartbeats
+from service.run.listener_socket import allow_connections, answers, bound, listen
+from service.run.metrics_folder import metrics_folder
+from service.run.secret_key import checked_sealer
+from service.run.supervisor import Signals, Stopped, Supervisor, WatchedWorker, end_at_once, start_child
+from service.run.welcome import greeting, unused_slug
+from sync.db import Database
+from sync.embedded.server import EmbeddedPostgres
+from sync.migrate import migrate
+
+OLDEST_GIT: Final = (2, 36)
+_DATABASE_SECONDS: Final = 60.0  # that a given Postgres may take to be there
+_READY_SECONDS: Final = 60.0
+_ANSWER_SECONDS: Final = 5.0
+_TICK: Final = 0.02
+_DATABASE_TICK: Final = 0.25
+
+# -P: what lies in the folder where somebody starts us is not looked at for modules.
+WEB: Final = (sys.executable, "-P", "-m", "service.run.web")
+WORKER: Final = (sys.executable, "-P", "-m", "service.cli", "worker")
+
+
+def serve(config: Config, out: TextIO, *, web: Sequence[str] = WEB, worker: Sequence[str] = WORKER) -> int:
+    """Serve until a signal says stop; the exit status. The greeting goes to `out`, the log to stderr.
+
+    `web` and `worker` are the commands of the two children. Raises `config` or `unavailable` where the
+    service can't begin.
+    """
+    begun = time.monotonic()
+    signals = Signals()
+    signals.install()
+    with ExitStack() as stack:
+        try:
+            with signals.interrupting():
+                service = _begin(config, stack, web)
+                start_worker = partial(
+                    start_child, (*worker, "--parent", str(os.getpid())), service.environment
+                )
+                watched = WatchedWorker(start_worker, service.beats)
+                start_web = partial(_restarted_web, service, web)
+                supervisor = Supervisor(signals, service.postgres, service.web, start_web, watched)
+                stack.callback(supervisor.stop)
+                stack.callback(service.listener.close)  # first: who connects while it stops is refused
+                _wait_until_ready(service)
+        except Stopped:
+            return 0
+        logs.action("ready", url=service.config.public_url, seconds=round(time.monotonic() - begun, 2))
+        with suppress(OSError):  # nobody reads it
+            out.write(greeting(service.config, service.setup, service.slug, terminal=out.isatty()))
+            out.flush()
+        supervisor.watch()
+        logs.action("stopping")
+    logs.action("stopped")
+    return 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Service:
+    """What was begun; `config` names the Postgres and the port that are used."""
+
+    config: Config
+    listener: socket.socket
+    web: subprocess.Popen[bytes]
+    postgres: EmbeddedPostgres | None
+    beats: Heartbeats
+    setup: Setup
+    slug: str
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """For children."""
+        return _environment(self.config)
+
+
+def _begin(config: Config, stack: ExitStack, web: Sequence[str]) -> _Service:
+    """Everything up to the first request. What has to be undone is put on `stack`."""
+    check_git()
+    for given, meant in misspelt().items():
+        logs.action("unknown_setting", level="warning", given=given, meant=meant)
+    make_data_folder(config)
+    listener = stack.enter_context(listen(config.bind))
+    config = replace(config, bind=bound(config.bind, listener))
+    folder = stack.enter_context(metrics_folder())
+    config = replace(config, metrics_folder=folder)
+    beats = stack.enter_context(closing(Heartbeats(folder)))
+    metrics_listener = None
+    if config.metrics_bind is not None:
+        metrics_listener = stack.enter_context(listen(config.metrics_bind, "GITSTORE_METRICS_BIND"))
+        config = replace(config, metrics_bind=bound(config.metrics_bind, metrics_listener))
+    allow_connections()
+    child = _start_web(config, listener, web)
+    stack.callback(end_at_once, child)
+    postgres = None
+    database_url = config.database_url
+    if database_url is None:
+        postgres = EmbeddedPostgres(config.postgres_folder)
+        stack.callback(postgres.stop)
+        database_url = postgres.start()
+    for name in _migrated(database_url):
+        logs.action("migrated", migration=name)
+    config = replace(config, database_url=database_url)
+    with closing(Database(database_url, max_connections=4, application="gitstore serve")) as database:
+        checked_sealer(config, database)
+        setup = set_up(config, database)
+        slug = unused_slug(database, setup)
+    _tell(child, database_url)
+    if metrics_listener is not None:
+        _serve_metrics(config, metrics_listener, stack)
+    return _Service(config, listener, child, postgres, beats, setup, slug)
+
+
+def _start_web(config: Config, listener: socket.socket, web: Sequence[str]) -> subprocess.Popen[bytes]:
+    """Let the web server load the application, which takes as long as Postgres does."""
+    descriptor = listener.fileno()
+    arguments = (*web, str(os.getpid()), str(descriptor))
+    return start_child(arguments, _environment(config), stdin=subprocess.PIPE, keep=[descriptor])
+
+
+def _restarted_web(service: _Service, web: Sequence[str]) -> subprocess.Popen[bytes]:
+    """A web server in the place of one that ended, on the same socket."""
+    child = _start_web(service.config, service.listener, web)
+    _tell(child, service.config.database_url or "")
+    return child
+
+
+def _serve_metrics(config: Config, listener: socket.socket, stack: ExitStack) -> None:
+    """Serve GITSTORE_METRICS_BIND from this process, which outlives a worker that hangs."""
+    from service import scraping  # only where it is used: it loads Flask
+    from service.metrics import Metrics
+
+    database = Database(config.database_url or "", max_connections=1, application="gitstore metrics")
+    stack.callback(database.close)
+    folder = config.metrics_folder
+    scraper = scraping.Scraper(Metrics(folder), Projects(config), database, folder)
+    stack.enter_context(scraping.serving(listener, config, scraper))
+    logs.action("metrics", url=f"http://{config.metrics_bind}/metrics")
+
+
+def _environment(config: Config) -> dict[str, str]:
+    """What a child is told. The worker counts where those count who serve, and are asked."""
+    return config.environment(**{METRICS_FOLDER: str(config.metrics_folder)})
+
+
+def _tell(child: subprocess.Popen[bytes], database_url: str) -> None:
+    """Let the web server begin to serve."""
+    if child.stdin is not None:
+        with suppress(BrokenPipeError):  # it has ended, and that is noticed next
+            child.stdin.write(json.dumps(database_url).encode() + b"\n")
+            child.stdin.close()
+
+
+def _wait_until_ready(service: _Service) -> None:
+    deadline = time.monotonic() + _READY_SECONDS
+    while not answers(service.config.bind, _ANSWER_SECONDS):
+        if (status := service.web.poll()) is not None:
+            raise GitstoreError(Code.UNAVAILABLE, f"the web server ended with {status}: see the log")
+        if time.monotonic() > deadline:
+            raise GitstoreError(Code.UNAVAILABLE, f"no answer from the service after {_READY_SECONDS:g} s")
+        time.sleep(_TICK)
+
+
+def _migrated(conninfo: str) -> list[str]:
+    """Bring the database up to date, once it is there: it may be starting beside us."""
+    deadline = time.monotonic() + _DATABASE_SECONDS
+    told = False
+    while True:
+        try:
+            return migrate(conninfo)
+        except GitstoreError as error:
+            if error.code is not Code.UNAVAILABLE or time.monotonic() > deadline:
+                raise
+            if not told:
+                logs.action("waiting_for_postgres", level="warning", cause=logs.cause_of(error))
+                told = True
+        time.sleep(_DATABASE_TICK)
+
+
+def check_git() -> None:
+    """Raise `config` unless there is a git that is new enough."""
+    said = subprocess.run([git(), "version"], capture_output=True, text=True, check=False).stdout
+    found = re.search(r"(\d+)\.(\d+)", said)
+    if found is None or (int(found[1]), int(found[2])) < OLDEST_GIT:
+        needed = ".".join(map(str, OLDEST_GIT))
+        raise GitstoreError(
+            Code.CONFIG, f"git {needed} or newer is needed, and this is {said.strip() or 'none'}"
+        )

@@ -1,0 +1,221 @@
+"""The process that serves HTTP, a child of `gitstore serve`, and the processes that it forks.
+
+    python -m service.run.web <pid of serve> <fd of the listening socket>
+
+The settings come by its environment. The application's modules are loaded here, once, and shared by the
+forked processes; each makes its own application, and serves the same socket with uvicorn. Loading takes as
+long as Postgres needs to start: `serve` writes the database's URL to stdin, as a line of JSON, when that is
+ready.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import importlib
+import json
+import logging
+import mmap
+import os
+import signal
+import socket
+import sys
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from service import fairness, logs
+from service.config import Config
+from service.metrics import forget_process
+from service.run import admission, forking
+from service.run.bridge import Admit, Bridge
+from service.run.connections import HEAD_SECONDS, MOST_HEAD, Connections, wrapped
+from service.run.lifeline import die_with_parent
+from service.run.listener_socket import connections
+from service.run.supervisor import GRACEFUL_SECONDS, Retry
+
+HANGS_SECONDS: Final = 60.0
+"""After which a process without a sign of life is killed."""
+_TICK: Final = 0.05
+_NOT_MADE: Final = 3  # the exit status of a process that could not make its application
+
+MakeApp = Callable[[Config], Any]
+"""Makes the WSGI application."""
+
+
+@dataclass
+class _Process:
+    """One place among the serving processes, and the process that has it."""
+
+    number: int
+    pid: int | None = None
+    retry: Retry = field(default_factory=lambda: Retry(due=0.0))
+
+
+class Web:
+    """The parent of the processes that serve: starts them, replaces those that end, stops them."""
+
+    def __init__(self, config: Config, descriptor: int, make_app: MakeApp) -> None:
+        self._config = config
+        self._descriptor = descriptor
+        self._make_app = make_app
+        self._processes = [_Process(number) for number in range(config.workers)]
+        self._alive = memoryview(mmap.mmap(-1, 8 * config.workers)).cast("d")
+        self._stopping = False
+        self._status = 0
+
+    def run(self) -> int:
+        """Serve until SIGTERM or SIGINT, or until the application can't be made. The exit status."""
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
+            signal.signal(number, self._stop)
+        while not self._stopping or any(process.pid for process in self._processes):
+            for process in self._processes:
+                self._look_after(process)
+            time.sleep(_TICK)
+        return self._status
+
+    def _stop(self, number: int, _frame: object) -> None:
+        if not self._stopping:
+            self._stopping = True
+            os.close(
+                self._descriptor
+            )  # when the last process that serves has closed its own, nothing listens
+        for process in self._processes:
+            if process.pid is not None:
+                with suppress(ProcessLookupError):
+                    os.kill(process.pid, signal.SIGKILL if number == signal.SIGQUIT else signal.SIGTERM)
+
+    def _look_after(self, process: _Process) -> None:
+        now = time.monotonic()
+        if process.pid is not None:
+            ended, status = os.waitpid(process.pid, os.WNOHANG)
+            if ended:
+                self._ended(process, os.waitstatus_to_exitcode(status), now)
+            elif now - self._alive[process.number] > HANGS_SECONDS:
+                logs.action("web_process_hangs", level="error", pid=process.pid, consequence="it is killed")
+                os.kill(process.pid, signal.SIGKILL)
+        elif not self._stopping and process.retry.is_due(now):
+            self._start(process, now)
+
+    def _start(self, process: _Process, now: float) -> None:
+        process.retry.begin(now)
+        self._alive[process.number] = now
+        parent = os.getpid()
+        # A signal between fork and the next line would be lost.
+        signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM, signal.SIGINT))
+        try:
+            process.pid = os.fork() or None
+            if process.pid is None:
+                self._serve(parent, process.number)
+        finally:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGTERM, signal.SIGINT))
+
+    def _ended(self, process: _Process, status: int, now: float) -> None:
+        forget_process(self._config.metrics_folder, process.pid or 0)
+        if not self._stopping:
+            logs.action("web_process_ended", level="error", pid=process.pid, status=status)
+        process.pid = None
+        process.retry.after_end(now)
+        if status == _NOT_MADE and not self._stopping:
+            self._status = status
+            self._stop(signal.SIGTERM, None)
+
+    def _serve(self, parent: int, number: int) -> None:
+        """What a forked process does. It never returns."""
+        try:
+            for numbered in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
+                signal.signal(numbered, signal.SIG_DFL)
+            die_with_parent(parent)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGTERM, signal.SIGINT))
+            app = self._make_app(self._config)
+            # What is there now stays: the collector need not look at it again.
+            gc.collect()
+            gc.freeze()
+            forking.start(app)
+            threads = self._config.threads + fairness.QUEUED  # those that wait in the queue take one each
+            server = Server(app, admission.of(app), threads=threads, most=connections())
+            asyncio.run(server.serve(self._descriptor, self._beat(number)))
+        except BaseException:
+            traceback.print_exc()
+            os._exit(_NOT_MADE)
+        os._exit(0)
+
+    def _beat(self, number: int) -> Callable[[], None]:
+        def beat() -> None:
+            self._alive[number] = time.monotonic()
+
+        return beat
+
+
+class _Listener(socket.socket):
+    """A socket that listens already: the queue of waiting connections keeps its length."""
+
+    def listen(self, backlog: int = 0) -> None: ...
+
+
+class Server:
+    """uvicorn, told everything by arguments, in front of the WSGI application `app`."""
+
+    def __init__(self, app: Any, admit: Admit, *, threads: int, most: int) -> None:
+        self._connections = Connections(most)
+        bridge = Bridge(app, admit, self._connections, threads, admission.seconds)
+        self._uvicorn = uvicorn.Server(
+            uvicorn.Config(
+                bridge,
+                http=wrapped(H11Protocol, self._connections),  # type: ignore[arg-type]
+                ws="none",
+                lifespan="off",
+                loop="asyncio",
+                interface="asgi3",
+                backlog=1,  # connections accepted at a time, so that another process gets its share
+                h11_max_incomplete_event_size=8 * MOST_HEAD,  # more than asyncio reads at a time
+                timeout_keep_alive=int(2 * HEAD_SECONDS),
+                timeout_graceful_shutdown=GRACEFUL_SECONDS,
+                log_config=None,
+                log_level=logging.ERROR,
+                access_log=False,
+                server_header=False,
+                proxy_headers=False,
+            )
+        )
+
+    async def serve(self, descriptor: int, beat: Callable[[], None]) -> None:
+        """Serve the listening socket `descriptor` until SIGTERM or `stop`. `beat` is called every second."""
+        tasks = [asyncio.create_task(work) for work in (self._connections.watch(), _every_second(beat))]
+        await self._uvicorn.serve([_Listener(fileno=descriptor)])
+        for task in tasks:
+            task.cancel()
+
+    def stop(self) -> None:
+        """Finish the requests in flight, then end."""
+        self._uvicorn.should_exit = True
+
+
+async def _every_second(beat: Callable[[], None]) -> None:
+    while True:
+        beat()
+        await asyncio.sleep(1)
+
+
+def main(arguments: Sequence[str], make_app: str = "service.app:create_app") -> None:
+    """Serve until SIGTERM. `make_app` is where the application's maker is found, as module:name."""
+    parent, descriptor = (int(argument) for argument in arguments)
+    die_with_parent(parent)
+    module, _, name = make_app.partition(":")
+    maker: MakeApp = getattr(importlib.import_module(module), name)
+    line = sys.stdin.readline()
+    if not line:
+        return  # it did not come to that
+    config = Config.from_env(overrides={"DATABASE_URL": json.loads(line)})
+    logs.configure(config.log_format, config.log_level)
+    sys.exit(Web(config, descriptor, maker).run())
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

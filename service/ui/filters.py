@@ -1,0 +1,48 @@
+"""How times, versions and people are written on a page."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Final
+
+from gitstore.definition.quoting import clip
+from gitstore.diff.summary import count as count
+from service.context import now
+from sync.catalog import Version
+
+_UNITS: Final = (("year", 31_557_600), ("month", 2_629_800), ("day", 86_400), ("hour", 3_600), ("minute", 60))
+
+
+def ago(then: datetime) -> str:
+    """ "3 hours ago". What is ahead of our clock is "just now"."""
+    seconds = (now() - then).total_seconds()
+    for unit, size in _UNITS:
+        if seconds >= size:
+            return f"{count(int(seconds // size), unit)} ago"
+    return "just now"
+
+
+def moment(then: datetime) -> str:
+    """For the attribute `datetime`."""
+    return then.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+
+
+def whole(then: datetime) -> str:
+    """For a person who wants to know exactly."""
+    return then.astimezone(UTC).strftime("%-d %B %Y, %H:%M:%S UTC")
+
+
+def called(version: Version) -> str:
+    """What people call a version: "v3", or "draft"."""
+    return "draft" if version.state == "draft" else f"v{version.version_number}"
+
+
+def sentence(text: str) -> str:
+    """A message as a sentence. One that begins with a name ("v3", "order-sync") keeps its first letter."""
+    word = text.partition(" ")[0]
+    begun = text[:1].upper() + text[1:] if word.isalpha() else text
+    return begun if begun.endswith((".", "?", "!")) else begun + "."
+
+
+def headline(text: str) -> str:
+    return clip(text.strip().partition("\n")[0])

@@ -1,0 +1,144 @@
+"""Going back: revert the draft to a version, or make a version current. Both ask first, and name versions."""
+
+from __future__ import annotations
+
+from flask import Response, request
+
+from gitstore.definition.quoting import clip
+from gitstore.diff.summary import summary_of
+from gitstore.errors import Code, GitstoreError
+from gitstore.model import Permission, Rules
+from gitstore.versions import parse_number
+from service import errors, lookup
+from service.ui.versions import find_published
+from service.ui.visit import Visit, enter, field, go
+from sync import catalog
+from sync.catalog import FullVersion, Workflow
+from sync.db import Transaction
+
+_CHOICES = 12
+
+
+def ask_revert(slug: str, version: str) -> Response:
+    return _ask_revert(enter(Permission.EDIT, f"reverting {clip(slug)}"), slug, version)
+
+
+def revert(slug: str, version: str) -> Response:
+    """The draft becomes what the version holds. The live workflow stays as it is."""
+    visit = enter(Permission.EDIT, f"reverting {clip(slug)}")
+    caller = visit.caller
+    with caller.reading() as tx:
+        workflow = lookup.workflow(tx, caller, slug)
+        number = find_published(tx, visit, workflow, version).version_number
+    try:
+        lookup.admit(caller, workflow.slug, number)
+        with caller.writing() as store, caller.acting("reverted", workflow.slug) as facts:
+            facts["version"] = number
+            store.revert(
+                workflow.slug,
+                number,
+                caller.who(None),
+                expected=field("etag") or None,
+                message=field("message").strip(),
+            )
+    except GitstoreError as error:
+        if error.code not in (Code.STALE_DRAFT, Code.PRECONDITION_REQUIRED):
+            raise
+        return _ask_revert(visit, slug, str(number), error)
+    return go("show_workflow", slug=workflow.slug, said="reverted")
+
+
+def _ask_revert(visit: Visit, slug: str, version: str, error: GitstoreError | None = None) -> Response:
+    caller = visit.caller
+    with caller.reading() as tx:
+        workflow = lookup.workflow(tx, caller, slug)
+        row = find_published(tx, visit, workflow, version)
+        draft = catalog.full_version(tx, workflow.id, "draft")
+        base = draft or catalog.full_version(tx, workflow.id, "latest")
+    lookup.admit(caller, workflow.slug, row.version_number, base.version_number if base else None)
+    with caller.opened() as store:
+        head = lookup.draft_of(store, workflow.slug)
+    return visit.page(
+        "revert.html",
+        int(errors.STATUS[error.code]) if error else 200,
+        workflow=workflow,
+        version=row,
+        draft=draft,
+        # The row may be behind by a moment; what the form expects is what the person has seen.
+        etag=draft.commit_sha if draft else head,
+        change=_change(base, row, caller.rules),
+        error=error,
+    )
+
+
+def roll_back(slug: str) -> Response:
+    """The question for the version before the current one: from the first page, two clicks in the night."""
+    visit = enter(Permission.PUBLISH, f"moving current of {clip(slug)}")
+    with visit.caller.reading() as tx:
+        workflow = lookup.workflow(tx, visit.caller, slug)
+        before = workflow.current_number if workflow.current_number is not None else None
+        rows = catalog.history(tx, workflow.id, state="published", before=before, limit=1).rows
+    if not rows:
+        raise GitstoreError(Code.VERSION_NOT_FOUND, f"{workflow.slug} has no earlier version to go back to")
+    return _ask_current(visit, slug, str(rows[0].version_number))
+
+
+def ask_current(slug: str, version: str) -> Response:
+    return _ask_current(enter(Permission.PUBLISH, f"moving current of {clip(slug)}"), slug, version)
+
+
+def make_current(slug: str, version: str) -> Response:
+    """Let the version run, unless something else was made current since the person looked."""
+    visit = enter(Permission.PUBLISH, f"moving current of {clip(slug)}")
+    caller = visit.caller
+    with caller.reading() as tx:
+        workflow = lookup.workflow(tx, caller, slug)
+        number = find_published(tx, visit, workflow, version).version_number
+    hold, seen = bool(field("hold")), parse_number(field("seen"))
+    with caller.writing() as store, caller.acting("current_moved", workflow.slug) as facts:
+        state = store.state(workflow.slug)
+        facts.update(version=number, held=hold)
+        if state.current == seen:
+            store.move_current(
+                workflow.slug, number, caller.who(None), message=field("message").strip(), hold=hold
+            )
+    if state.current != seen:
+        runs = f"v{state.current} runs" if state.current else "nothing runs"
+        error = GitstoreError(
+            Code.STALE_DRAFT, f"what runs was changed meanwhile: now {runs}. Nothing was done; look again"
+        )
+        return _ask_current(visit, slug, str(number), error)
+    return go("show_workflow", slug=workflow.slug, said="held" if hold else "moved")
+
+
+def _ask_current(visit: Visit, slug: str, version: str, error: GitstoreError | None = None) -> Response:
+    caller = visit.caller
+    with caller.reading() as tx:
+        workflow = lookup.workflow(tx, caller, slug)
+        row = find_published(tx, visit, workflow, version)
+        current = catalog.full_version(tx, workflow.id, "current")
+        others = _others(tx, workflow, row)
+    lookup.admit(caller, workflow.slug, row.version_number, workflow.current_number)
+    return visit.page(
+        "make_current.html",
+        int(errors.STATUS[error.code]) if error else 200,
+        workflow=workflow,
+        version=row,
+        current=current,
+        others=others,
+        change=_change(current, row, caller.rules),
+        error=error,
+        back=request.args.get("back"),
+    )
+
+
+def _others(tx: Transaction, workflow: Workflow, row: FullVersion) -> list[catalog.Version]:
+    """The newest versions that may be meant instead."""
+    found = catalog.history(tx, workflow.id, state="published", limit=_CHOICES).rows
+    return [each for each in found if not each.is_current and each.id != row.id]
+
+
+def _change(old: FullVersion | None, new: FullVersion, rules: str) -> str | None:
+    if old is None or old.definition is None or new.definition is None:
+        return None
+    return summary_of(old.definition, new.definition, Rules(rules))

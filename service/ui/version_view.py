@@ -1,0 +1,57 @@
+"""What several pages show of a version: its drawing, its text and its problems, with secrets masked."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from gitstore.content import File
+from gitstore.diff.masked_text import masked_text
+from gitstore.diff.masking import Masks
+from gitstore.model import Limits, Problems, Rules, Snapshot
+from gitstore.store import Store
+from service.ui.graph import Graph, draw
+from service.ui.texts import Text, highlighted
+from sync.catalog import FullVersion, Version
+
+
+@dataclass(frozen=True, slots=True)
+class VersionView:
+    """One version as people look at it. `graph` is None where there is no graph to draw."""
+
+    version: Version
+    graph: Graph | None
+    problems: Problems
+
+    @property
+    def narrow(self) -> bool:
+        return self.graph is not None and self.graph.narrow
+
+    def beside(self) -> VersionView:
+        """For half of the page."""
+        return replace(self, graph=self.graph.beside() if self.graph else None)
+
+
+def seen(store: Store, version: FullVersion, rules: Rules, prefix: str, *, judged: bool) -> VersionView:
+    """`version`, with its problems where it is `judged`. Keys of its boxes begin with `prefix`."""
+    problems = Problems()
+    if judged:
+        problems = snapshot(store, version).problems
+    graph = None
+    if version.definition is not None and rules is Rules.MESHHOOK:
+        shown = Masks().value(version.definition)
+        graph = draw(shown, prefix, [problem.node for problem in problems if problem.error])
+    return VersionView(version, graph, problems)
+
+
+def snapshot(store: Store, version: Version) -> Snapshot:
+    """What the version's commit holds, read from Git: with lines and columns."""
+    return store.snapshot(version.slug, version.commit_sha)
+
+
+def file_of(store: Store, version: Version) -> File:
+    return File(version.file_name, store.objects.blob(version.blob_sha.encode()))
+
+
+def text_of(store: Store, version: Version, limits: Limits) -> Text:
+    file = file_of(store, version)
+    return highlighted(masked_text(file, Masks(), limits), file.name)

@@ -1,0 +1,261 @@
+"""The embedded Postgres: a server as a child of our own, for those who bring no DATABASE_URL.
+
+It listens on one Unix socket, on no port, and trusts whoever reaches that socket: its folder is open to one
+user and root. `peer` could find out no more than that, and sees another name for us in each of the ways in
+which the server is run (embedded_binaries.py). The service connects as `gitstore`, who owns the database and
+may create roles but is no superuser, as with a Postgres of one's own; `postgres` is the superuser.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+
+import psycopg
+from psycopg import sql
+from psycopg.conninfo import make_conninfo
+
+from gitstore.errors import Code, GitstoreError
+from sync.embedded.binaries import ELSEWHERE, MAJOR, Runner, choose_runner
+from sync.embedded.folder import PORT, Folder, until
+
+DATABASE = USER = "gitstore"
+SUPERUSER = "postgres"
+
+_READY_SECONDS = 120.0  # a crash may leave 1 GiB of WAL to replay
+_MEMORY_SECONDS = 10.0
+_STOP = ((signal.SIGINT, 20.0), (signal.SIGQUIT, 10.0), (signal.SIGKILL, 10.0))
+
+_UNQUOTABLE = frozenset('"$\\`\n')  # initdb starts `postgres` by a shell, with only "" around its path
+_INITDB = (
+    f"--username={SUPERUSER}",
+    "--encoding=UTF8",
+    "--locale=C",
+    "--locale-provider=builtin",
+    "--builtin-locale=C.UTF-8",
+    "--auth-local=trust",
+    "--auth-host=reject",
+    "--set=dynamic_shared_memory_type=mmap",
+    "--no-instructions",
+)
+_DEFAULTS = {
+    "shared_buffers": "64MB",
+    "max_connections": "100",
+    "timezone": "UTC",
+    "log_timezone": "UTC",
+    "cluster_name": "gitstore",
+    # In the cluster itself: /dev/shm is 64 MiB in a container, is emptied when a user of systemd logs out,
+    # and keeps what a killed server had there.
+    "dynamic_shared_memory_type": "mmap",
+    "log_checkpoints": "off",
+    # Neither statements nor row values in the log: they are the tenants' data.
+    "log_error_verbosity": "terse",
+    "log_min_error_statement": "panic",
+}
+
+
+class EmbeddedPostgres:
+    """A Postgres of our own on a Unix socket in `folder` (the data folder's `postgres/`).
+
+    One process at a time runs the server of a folder, as its direct child, and the server ends with it even
+    when it is killed. Others of the same user find the server with `running` and `conninfo`. In a child made
+    by fork, `stop` does nothing: the server is the parent's. `settings` go before our defaults, but not
+    before what keeps the data and the socket safe.
+    """
+
+    def __init__(self, folder: Path, *, settings: Mapping[str, str] | None = None) -> None:
+        self._folder = Folder(folder)
+        self._settings = dict(settings or {})
+        self._maker = os.getpid()
+        self._child: subprocess.Popen[bytes] | None = None
+        self._spawner: ThreadPoolExecutor | None = None
+        self._log_start = 0
+
+    def start(self) -> str:
+        """Start the server, wait until it answers, and return the conninfo of the database `gitstore`.
+
+        Raises CONFIG when a person has to change something first, UNAVAILABLE when the server fails.
+        """
+        if self._child and self._child.poll() is None:
+            return self.conninfo()
+        try:
+            self._folder.take()
+            self._end_orphan()
+            self._run(choose_runner(self._folder.path))
+            self._make_database()
+            return self.conninfo()
+        except OSError as error:
+            self.stop()
+            message = f"the embedded Postgres can't use {self._folder.path} ({error}): {ELSEWHERE}"
+            raise GitstoreError(Code.CONFIG, message) from error
+        except psycopg.Error as error:
+            self.stop()
+            raise self._failure(f"the embedded Postgres doesn't answer: {error}") from error
+        except BaseException:
+            self.stop()
+            raise
+
+    def stop(self) -> None:
+        """End the server: transactions are rolled back, data is flushed. To stop twice is to stop once."""
+        if os.getpid() != self._maker:
+            return
+        if child := self._child:
+            for signum, seconds in _STOP:
+                child.send_signal(signum)  # does nothing when it has ended
+                if until(lambda: child.poll() is not None, seconds):
+                    break
+        if self._spawner:
+            self._spawner.shutdown()
+            self._spawner = None
+        self._folder.release()
+
+    def poll(self) -> int | None:
+        """The exit status of the server once it has ended (negative: the signal that killed it)."""
+        return self._child.poll() if self._child else None
+
+    def conninfo(self, *, user: str = USER, dbname: str = DATABASE) -> str:
+        """The libpq connection string of this folder's server, whichever process runs it.
+
+        Raises UNAVAILABLE when none does, CONFIG when the folder or the socket isn't safely ours.
+        """
+        pid_file = self._folder.pid_file()
+        if not pid_file or not pid_file.ready or not pid_file.socket_folder.exists():
+            raise GitstoreError(
+                Code.UNAVAILABLE,
+                f"no embedded Postgres runs in {self._folder.path}: start `gitstore serve`, "
+                "or set DATABASE_URL",
+            )
+        self._folder.check_private(pid_file.socket_folder)
+        return make_conninfo("", host=str(pid_file.socket_folder), port=PORT, user=user, dbname=dbname)
+
+    def running(self) -> bool:
+        """Whether a server of this folder, started by whomever, is alive and answers."""
+        if not self._folder.postmaster():
+            return False
+        with suppress(psycopg.Error, GitstoreError, OSError):
+            psycopg.connect(self.conninfo(user=SUPERUSER, dbname=SUPERUSER), connect_timeout=5).close()
+            return True
+        return False
+
+    def _end_orphan(self) -> None:
+        """Stop a server whose parent was killed, and forget one that is gone. The folder is ours: we may."""
+        if pid := self._folder.postmaster():
+            for signum, seconds in _STOP[:2]:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signum)
+                if until(lambda: self._folder.postmaster() != pid, seconds):
+                    break
+            else:
+                raise self._failure(f"the embedded Postgres of an earlier start, process {pid}, doesn't stop")
+        self._folder.forget_postmaster()
+
+    def _run(self, runner: Runner) -> None:
+        self._folder.sweep()
+        self._folder.rotate_log()
+        if not self._folder.data.exists():
+            self._init(runner)
+        made_by = (self._folder.data / "PG_VERSION").read_text().strip()
+        if made_by != MAJOR:
+            raise GitstoreError(
+                Code.CONFIG,
+                f"{self._folder.data} was made by Postgres {made_by} and this is {MAJOR}: dump it with the "
+                f"old one and restore it here, or {ELSEWHERE}",
+            )
+        fixed = {
+            "listen_addresses": "",
+            "port": str(PORT),
+            "unix_socket_directories": str(self._folder.make_socket_folder()),
+            "unix_socket_permissions": "0700",
+            "fsync": "on",
+        }
+        arguments = ["-D", str(self._folder.data)]
+        for name, value in (_DEFAULTS | self._settings | fixed).items():
+            arguments += ["-c", f"{name}={value}"]
+        deadline = time.monotonic() + _MEMORY_SECONDS
+        while failure := self._try_to_run(runner, arguments):
+            # The last children of a killed server may still hold its memory; they notice within moments.
+            if "shared memory block" not in failure.message or time.monotonic() > deadline:
+                raise failure
+            time.sleep(0.05)
+
+    def _init(self, runner: Runner) -> None:
+        """initdb beside the cluster's place, then rename: what is killed halfway is done again."""
+        folder = self._folder.path
+        _check_quotable(runner.home, folder)
+        made = Path(tempfile.mkdtemp(prefix="initdb-", dir=folder))
+        if runner.user:
+            os.chown(made, runner.user.uid, runner.user.gid, follow_symlinks=False)
+        initdb = self._spawn(runner, "initdb", ["--pgdata", str(made), *_INITDB])
+        try:
+            status = initdb.wait()
+        except BaseException:  # a Ctrl-C of ours, which it doesn't get itself
+            initdb.kill()
+            initdb.wait()
+            raise
+        if status:
+            raise self._failure(f"initdb ended with status {status}: {ELSEWHERE}")
+        made.rename(self._folder.data)
+        fd = os.open(folder, os.O_RDONLY)
+        os.fsync(fd)
+        os.close(fd)
+
+    def _try_to_run(self, runner: Runner, arguments: Sequence[str]) -> GitstoreError | None:
+        """Start the server and wait until it is ready. What went wrong, if something did."""
+        self._child = child = self._spawn(runner, "postgres", arguments)
+
+        def settled() -> bool:
+            # The pid file is how pg_ctl knows, too; attempts to connect would fill the log with refusals.
+            pid_file = self._folder.pid_file()
+            ready = pid_file and pid_file.ready and pid_file.pid == child.pid
+            return bool(ready) or child.poll() is not None
+
+        if not until(settled, _READY_SECONDS):
+            return self._failure(f"the embedded Postgres isn't ready after {_READY_SECONDS:g} s")
+        if (status := child.poll()) is not None:
+            return self._failure(f"the embedded Postgres ended with status {status} instead of starting")
+        return None
+
+    def _spawn(self, runner: Runner, program: str, arguments: Sequence[str]) -> subprocess.Popen[bytes]:
+        log = self._folder.open_log()
+        self._log_start = os.fstat(log).st_size
+        try:
+            if threading.current_thread() is threading.main_thread():
+                return runner.popen(program, arguments, log)
+            # A child is told of its parent's death when the *thread* that forked it ends: keep one for it.
+            self._spawner = self._spawner or ThreadPoolExecutor(1, "embedded-postgres")
+            return self._spawner.submit(runner.popen, program, arguments, log).result()
+        finally:
+            os.close(log)
+
+    def _make_database(self) -> None:
+        """Create the role and the database where missing: an earlier start may have been killed before."""
+        role, database = sql.Identifier(USER), sql.Identifier(DATABASE)
+        superuser = self.conninfo(user=SUPERUSER, dbname=SUPERUSER)
+        with psycopg.connect(superuser, autocommit=True, connect_timeout=30) as connection:
+            if not connection.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", [USER]).fetchone():
+                connection.execute(sql.SQL("CREATE ROLE {} LOGIN CREATEROLE").format(role))
+            if not connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", [DATABASE]).fetchone():
+                connection.execute(sql.SQL("CREATE DATABASE {} OWNER {}").format(database, role))
+
+    def _failure(self, message: str) -> GitstoreError:
+        said = self._folder.log_tail(self._log_start) or "nothing"
+        return GitstoreError(Code.UNAVAILABLE, f"{message}\n{self._folder.log} says:\n{said}")
+
+
+def _check_quotable(*paths: Path) -> None:
+    """Raise CONFIG for a path that initdb would have its shell read as something else."""
+    for path in paths:
+        if found := _UNQUOTABLE & set(str(path)):
+            raise GitstoreError(
+                Code.CONFIG,
+                f"initdb can't work in {path}, for the {min(found)!r} in its name: rename the folder, "
+                "or set DATABASE_URL to a Postgres of your own",
+            )

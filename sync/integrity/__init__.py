@@ -1,0 +1,1 @@
+"""Agreement of rows and Git: verify, rebuild, repair."""

@@ -1,0 +1,190 @@
+"""Makes the rows of `workflows` and `workflow_versions` again, from Git alone, in one transaction.
+
+Only rows that differ are written, and none is deleted, as tables of a host may refer to them: a published
+row that Git does not call for becomes `lost`, a draft's `discarded`. No event is emitted: nothing happened.
+What was under way when a process was killed is mirrored before, with its events.
+
+Where Git contradicts its ledger, or what a row bears witness of, rebuilding would hide it: that is refused,
+naming each contradiction, unless told to accept Git. Then a version is what a tag and the ledger agree on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from typing import Final, LiteralString
+from uuid import UUID, uuid5
+
+from gitstore import ledger, names
+from gitstore.changes import Authorship, ChangeSet, write_one
+from gitstore.errors import Code, GitstoreError
+from gitstore.model import LedgerKind
+from gitstore.repository import Repository
+from gitstore.versions import is_slug, version_id, workflow_id
+from sync import derive, git_objects, marks, rows
+from sync.db import Database, Transaction
+from sync.integrity import verify
+from sync.reconcile import reconcile
+from sync.unit_of_work import MirrorUnitOfWork, exclusive
+
+Progress = Callable[[int, int], None]
+
+_UPKEEP: Final[LiteralString] = "select set_config('gitstore.upkeep', 'on', true)"
+_KNOWN: Final[LiteralString] = """
+    select v.version_number, v.state, v.ref_oid, v.published_by, v.published_at
+    from gitstore.workflow_versions v join gitstore.workflows w on w.id = v.workflow_id
+    where w.project_id = %(project)s and w.slug = %(slug)s and v.state in ('draft', 'published')
+    order by v.version_number
+"""
+_ROWS: Final[LiteralString] = """
+    select id, version_number from gitstore.workflow_versions where workflow_id = %(workflow)s
+"""
+_CORRECT_ID: Final[LiteralString] = "update gitstore.workflow_versions set id = %(new)s where id = %(old)s"
+_RETIRE: Final[LiteralString] = """
+    update gitstore.workflow_versions set state = case state when 'draft' then 'discarded' else 'lost' end
+    where workflow_id = %(workflow)s and state in ('draft', 'published') and id <> all(%(kept)s)
+"""
+_FORGET: Final[LiteralString] = """
+    update gitstore.workflows
+    set current_version_id = null, held = false, latest_number = 0, draft_commit = null, ledger_oid = null
+    where id = %(workflow)s and (current_version_id is not null or held or latest_number <> 0
+        or draft_commit is not null or ledger_oid is not null)
+"""
+
+
+def rebuild(
+    database: Database,
+    readings: Sequence[Repository],
+    *,
+    accept_git: bool = False,
+    progress: Progress | None = None,
+) -> int:
+    """Rebuild the projects of `readings`; returns how many versions there are now, drafts included.
+
+    Raises `integrity` with `findings` (a list of str) where Git contradicts its ledger or a row.
+    """
+    for reading in readings:
+        reconcile(MirrorUnitOfWork(database, reading))
+    with exclusive(database.as_owner, readings, database.lock_seconds) as tx:
+        begin_upkeep(tx)
+        findings: list[verify.Finding] = []
+        for reading in readings:
+            findings += contradictions(tx, reading)
+        if findings and not accept_git:
+            raise _refused(findings)
+        if findings:
+            for reading in readings:
+                _accept_losses(reading)
+        return sum(_rebuild_one(tx, reading, progress) for reading in readings)
+
+
+def begin_upkeep(tx: Transaction) -> None:
+    """Let the owner change what is recorded, until the transaction ends."""
+    tx.run(_UPKEEP)
+
+
+def contradictions(tx: Transaction, reading: Repository) -> list[verify.Finding]:
+    """What rebuilding a project would hide."""
+    return [finding for slug in _slugs(tx, reading) for finding in verify.contradictions(tx, reading, slug)]
+
+
+def losses(tx: Transaction, reading: Repository) -> list[str]:
+    """What accepting Git would give up or rewrite, a line for each published version and each draft."""
+    found = []
+    for slug in _slugs(tx, reading):
+        entries = derive.ledger_delta(reading, slug, None).published() if is_slug(slug) else []
+        agreed = {entry.version: entry.target for entry in entries}
+        draft = reading.refs.read(names.draft(slug)) if is_slug(slug) else None
+        for number, state, ref, by, at in tx.tuples(_KNOWN, project=reading.project, slug=slug):
+            if state == "draft" and (draft is None or draft.decode() != ref):
+                found.append(f"{slug}: the draft {ref}: Git has {draft.decode() if draft else 'none'}")
+            elif state == "published" and agreed.get(number) != ref:
+                becomes = f"is rewritten as {agreed[number]}" if number in agreed else "becomes lost"
+                found.append(f"{slug}/v{number}, published by {by} on {at:%Y-%m-%d} as {ref}: {becomes}")
+    return found
+
+
+def _slugs(tx: Transaction, reading: Repository) -> list[str]:
+    """Every workflow of a project that has a row or refs."""
+    known = {slug for (slug,) in tx.tuples(verify.SLUGS, project=reading.project)}
+    return sorted(known | set(reading.slugs()))
+
+
+def _accept_losses(reading: Repository) -> None:
+    """Let a ledger whose latest version has no tag any more state what is left, so that writing goes on."""
+    for slug in filter(is_slug, reading.slugs()):
+        newest, left = reading.newest_counting(slug), derive.agreed(reading, slug)
+        if newest is None or newest.latest <= left.latest:
+            continue
+        occasion = Authorship(
+            ledger.COMMITTER, datetime.now(UTC), "What the repository has lost was given up"
+        )
+        recorder = ChangeSet(reading, slug, occasion)
+        kind = LedgerKind.CLEARED if left.current is None else LedgerKind.CURRENT
+        recorder.append(kind, version=left.current, latest=left.latest, current=left.current, held=left.held)
+        write_one(reading, recorder)
+
+
+def _rebuild_one(tx: Transaction, reading: Repository, progress: Progress | None) -> int:
+    slugs = [slug for slug in _slugs(tx, reading) if is_slug(slug)]
+    count = 0
+    for done, slug in enumerate(slugs):
+        if progress is not None:
+            progress(done, len(slugs))
+        count += correct(tx, reading, slug)
+    if progress is not None:
+        progress(len(slugs), len(slugs))
+    return count
+
+
+def correct(tx: Transaction, reading: Repository, slug: str) -> int:
+    """Write the rows of one workflow that differ; return how many versions Git has, its draft included.
+
+    As the owner, during upkeep (`begin_upkeep`), under the workflow's lock.
+    """
+    workflow = workflow_id(reading.project, slug)
+    marks.raise_to_rows(tx, workflow)
+    marks.load(tx, reading, [slug])
+    derived = derive.everything(reading, slug, derive.agreed(reading, slug))
+    if derived is None:
+        tx.run(_RETIRE, workflow=workflow, kept=[])
+        tx.run(_FORGET, workflow=workflow)
+        return 0
+    row, entries, draft = derived
+    numbers = [*(entry.version or 0 for entry in entries), *([draft.version_number] if draft else [])]
+    _correct_ids(tx, workflow)
+    tx.run(_RETIRE, workflow=workflow, kept=[version_id(workflow, number) for number in numbers])
+    tx.run(rows.UPSERT_WORKFLOWS, workflows=rows.of([row]))
+    for batch in derive.batches(reading, (derive.published_row(reading, slug, entry) for entry in entries)):
+        tx.run(rows.CORRECT_VERSIONS, versions=rows.of(batch))
+    if draft is not None:
+        tx.run(rows.CORRECT_VERSIONS, versions=rows.of([draft]))
+    marks.raise_to_rows(tx, workflow)
+    git_objects.keep_missing(tx, reading, slug)
+    return len(numbers)
+
+
+def _correct_ids(tx: Transaction, workflow: UUID) -> None:
+    """Give rows that were edited by hand the id of their number, so that they are updated like the others."""
+    right = {
+        identity: version_id(workflow, number)
+        for identity, number in tx.tuples(_ROWS, workflow=workflow)
+        if identity != version_id(workflow, number)
+    }
+    # In two steps, as two rows may have each other's id.
+    between = {identity: uuid5(identity, "corrected") for identity in right}
+    for old, new in between.items():
+        tx.run(_CORRECT_ID, old=old, new=new)
+    for old, new in right.items():
+        tx.run(_CORRECT_ID, old=between[old], new=new)
+
+
+def _refused(findings: Sequence[verify.Finding]) -> GitstoreError:
+    shown = [str(finding) for finding in findings]
+    return GitstoreError(
+        Code.INTEGRITY,
+        "Git and what was recorded contradict each other, and rebuilding would hide it:\n  "
+        + "\n  ".join(shown)
+        + "\nTo make the rows from what Git and its ledger agree on: gitstore rebuild --accept-git",
+        findings=shown,
+    )

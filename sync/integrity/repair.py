@@ -1,0 +1,288 @@
+"""Restoring what a repository lost.
+
+The ledger knows what each tag held, a row what the ledger held, too, and the database has the objects of
+every publication (sync/git_objects.py). A ref is put back where the witnesses agree and its objects are there
+or can be written back; where they contradict each other, a person has to decide. Nothing is deleted: a ledger
+that was put in the place of the one that the database knows is kept as a superseded ref. A version that was
+given up as `lost` is published again as it was. Afterwards the rows catch up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime
+from typing import Any, Final, LiteralString
+
+from gitstore import changes, names
+from gitstore.changes import Authorship, ChangeSet
+from gitstore.errors import Code, GitstoreError
+from gitstore.git.recovery import mend_packed_refs
+from gitstore.git.refs import RefUpdate
+from gitstore.model import LedgerEntry, LedgerKind, Person
+from gitstore.repository import Repository
+from gitstore.versions import HIGHEST_NUMBER, is_slug, workflow_id
+from sync import audit, derive, git_objects, marks
+from sync.audit import Origin
+from sync.db import Transaction
+from sync.integrity import rebuild, verify
+from sync.reconcile import full_pass
+from sync.unit_of_work import MirrorUnitOfWork, locks_of
+
+Progress = Callable[[int, int], None]
+
+_MANY: Final = 50  # objects; so many at once make a pack, rather than a file each
+
+_WORKFLOW: Final[LiteralString] = """
+    select draft_commit, ledger_oid, given_name, given_description from gitstore.workflows
+    where project_id = %(project)s and slug = %(slug)s
+"""
+_PUBLISHED: Final[LiteralString] = """
+    select version_number, ref_oid from gitstore.workflow_versions
+    where workflow_id = %(workflow)s and state = 'published'
+"""
+_LOST: Final[LiteralString] = """
+    select version_number, ref_oid, message, published_by, published_at from gitstore.workflow_versions
+    where workflow_id = %(workflow)s and state = 'lost' order by version_number
+"""
+
+
+def repair(writes: MirrorUnitOfWork, progress: Progress | None = None) -> Iterator[str]:
+    """Restore every version and ref of a project that can be; yield what was done, a sentence each."""
+    reading = writes.reading
+    with writes.maintenance():
+        kept = mend_packed_refs(reading.path, f"{datetime.now(UTC):%Y%m%dT%H%M%S%f}")
+    if kept is not None:
+        yield f"cut what is damaged out of packed-refs; it is kept as {kept.name}"
+    yield from _renew_objects(writes)
+    with writes.database.as_owner() as tx:
+        known = {slug for (slug,) in tx.tuples(verify.SLUGS, project=reading.project)}
+    slugs = sorted(slug for slug in known | set(reading.slugs()) if is_slug(slug))
+    for done, slug in enumerate(slugs):
+        if progress is not None:
+            progress(done, len(slugs))
+        with writes.database.as_owner(locks_of(reading, [slug])) as tx:
+            rebuild.begin_upkeep(tx)
+            marks.load(tx, reading, [slug])
+            said = [*_Repair(tx, reading, slug).carry_out()]
+        yield from said
+    if progress is not None:
+        progress(len(slugs), len(slugs))
+    report = full_pass(writes)
+    for slug in sorted({fact.slug for fact in report.facts}):
+        yield f"{slug}: its rows were behind Git, and follow now"
+    for slug, error in report.failures.items():
+        yield f"{slug}: its rows can't follow yet: {error.message}"
+
+
+def start_above(writes: MirrorUnitOfWork, slug: str, number: int, origin: Origin) -> int:
+    """Let the next version of `slug` be above `number`; return what its number will be.
+
+    For what neither Git nor the database remembers: both were restored to an older state.
+    """
+    if not is_slug(slug) or not 0 < number < HIGHEST_NUMBER:
+        message = f"a workflow's slug and a number from 1 to {HIGHEST_NUMBER - 1} are needed"
+        raise GitstoreError(Code.MALFORMED, message)
+    reading = writes.reading
+    with writes.database.as_owner(locks_of(reading, [slug])) as tx:
+        rebuild.begin_upkeep(tx)
+        marks.load(tx, reading, [slug])
+        marks.raise_to(tx, reading, slug, number)
+        if not list(verify.contradictions(tx, reading, slug)):
+            rebuild.correct(tx, reading, slug)  # an open draft has another number now
+        audit.note(tx, reading.project, origin, "workflow.numbers_raised", slug, {"above": number})
+        return derive.agreed(reading, slug).next_number
+
+
+def _renew_objects(writes: MirrorUnitOfWork) -> Iterator[str]:
+    """Replace damaged bytes in the database by what Git has."""
+    with writes.database.as_owner() as tx:
+        damaged = git_objects.survey(tx, writes.reading.project).damaged
+        if damaged:
+            rebuild.begin_upkeep(tx)
+            git_objects.renew(tx, writes.reading, damaged)
+    for oid in damaged:
+        yield f"object {oid}: its bytes in the database were damaged, and were replaced where Git has them"
+
+
+class _Repair:
+    """One workflow, under its lock. The ledger first: it is the tags' witness."""
+
+    def __init__(self, tx: Transaction, reading: Repository, slug: str) -> None:
+        self._tx = tx
+        self._reading = reading
+        self._slug = slug
+        self._workflow = workflow_id(reading.project, slug)
+        row = tx.tuples(_WORKFLOW, project=reading.project, slug=slug)
+        self._draft, self._ledger, *self._given = row[0] if row else (None, None, None, None)
+        self._rows = dict(tx.tuples(_PUBLISHED, workflow=self._workflow))
+
+    def carry_out(self) -> Iterator[str]:
+        yield from self._restore_ledger()
+        try:
+            entries = list(self._reading.ledger(self._slug))
+        except GitstoreError:
+            return  # without it, nobody knows what was meant to be
+        lost = self._tx.tuples(_LOST, workflow=self._workflow)
+        given_up = {number for number, *_ in lost}
+        for number, oid in sorted(self._tags(entries).items()):
+            if number not in given_up:
+                yield from self._restore(names.tag(self._slug, number), oid)
+        yield from self._restore_draft(entries)
+        if lost and not any(verify.contradictions(self._tx, self._reading, self._slug)):
+            yield from self._publish_again(lost, entries)
+        if count := git_objects.keep_missing(self._tx, self._reading, self._slug):
+            yield f"{self._slug}: stored the objects of {count} version{'s'[: count != 1]} in the database"
+
+    def _restore_ledger(self) -> Iterator[str]:
+        name, held = names.ledger(self._slug), self._read(names.ledger(self._slug))
+        if self._ledger is None or self._knows(held, self._ledger):
+            return
+        try:
+            yield from self._write_back(name, self._ledger.encode())
+        except GitstoreError:
+            return  # what the database knows can't be read either
+        if not self._knows(self._ledger.encode(), self._ledger):
+            return
+        if held:
+            beside = self._reading.superseded(self._slug, datetime.now(UTC))
+            self._reading.refs.restore(beside, held)
+            yield f"{names.show(name)}: what stood there is kept as {names.show(beside)}"
+        yield from self._restore(name, self._ledger)
+
+    def _knows(self, tip: bytes | None, entry: str) -> bool:
+        """Whether the whole ledger below `tip` can be read, with `entry` in it."""
+        try:
+            return entry in {found.oid for found in self._reading.ledger_from(tip or None)}
+        except GitstoreError:
+            return False
+
+    def _tags(self, entries: list[LedgerEntry]) -> dict[int, str]:
+        """What each version's tag is to hold: what its row knows and the ledger does not deny; without a row,
+        what entries that came after it were written knowing."""
+        tags = self._reading.version_tags(self._slug)
+        found: dict[int, str] = {}
+        newer: LedgerEntry | None = None
+        for entry in entries:
+            number, target = entry.version, entry.target
+            if entry.kind is LedgerKind.PUBLISHED and number is not None and target is not None:
+                known = self._rows.get(number, tags.get(number))
+                if known is None and number not in found and verify.presumed(number, newer):
+                    known = target
+                if known != target:
+                    continue  # what a kill left, or what a person has to decide
+                found.setdefault(number, target)
+            newer = entry
+        return found
+
+    def _restore_draft(self, entries: Sequence[LedgerEntry]) -> Iterator[str]:
+        """Put the draft's branch back where it is gone, damaged, or behind what the database knows."""
+        name, known = names.draft(self._slug), self._draft
+        held = self._read(name)
+        ends = (LedgerKind.DISCARDED, LedgerKind.RESTORED)
+        newest = next((e.kind for e in entries if e.kind in ends and e.target == known), None)
+        if known is None or newest is LedgerKind.DISCARDED:
+            return
+        if not held or self._is_behind(held, known.encode()):
+            yield from self._restore(name, known)
+
+    def _is_behind(self, held: bytes, known: bytes) -> bool:
+        try:
+            return held != known and self._reading.objects.is_ancestor(held, known)
+        except GitstoreError:
+            return False  # Git lacks one of the two
+
+    def _restore(self, name: bytes, oid: str) -> Iterator[str]:
+        """Put `name` back to `oid`, whose objects are written back first, where Git lacks them."""
+        held = self._read(name)
+        try:
+            yield from self._write_back(name, oid.encode())
+            if held == oid.encode():
+                return
+            commit = self._reading.objects.peel(oid.encode())[0]
+            if not name.startswith(names.LEDGERS):
+                self._reading.snapshot(self._slug, commit.decode())
+        except GitstoreError as error:
+            yield f"{names.show(name)}: not put back: {error.message}"
+            return
+        if held == b"":
+            self._reading.refs.restore(name, oid.encode())
+        elif self._reading.refs.update([RefUpdate(name, held, oid.encode())]):
+            raise changes.concurrent_update([name])
+        if name.startswith(names.DRAFTS) and self._read(self._reading.refs.head() or b"") is None:
+            self._reading.refs.point_head(name)
+        before = "it was gone" if held is None else f"it held {held.decode() or 'no object id'}"
+        yield f"{names.show(name)}: put back to {oid} ({before})"
+
+    def _write_back(self, name: bytes, tip: bytes) -> Iterator[str]:
+        """Write what Git lacks of `tip` from the database. Raises `objects_missing`."""
+        if self._is_whole(tip):
+            return
+        missing = git_objects.missing_below(self._tx, self._reading, tip)
+        if not missing:
+            return
+        objects = self._reading.objects
+        (objects.write_pack if len(missing) > _MANY else objects.write)(missing)
+        count = f"{len(missing)} object{'s'[: len(missing) != 1]}"
+        yield f"{names.show(name)}: {count} written back from the database"
+
+    def _is_whole(self, tip: bytes) -> bool:
+        """Whether Git has `tip` and, where that is a version or a draft, its definition."""
+        objects = self._reading.objects
+        if tip not in objects:
+            return False
+        try:
+            commit = objects.commit(objects.peel(tip)[0])
+            return self._reading.locate(commit, self._slug)[1] in objects
+        except GitstoreError as error:
+            # Damage, or no definition: nothing that could be written back.
+            return error.code is not Code.OBJECTS_MISSING
+
+    def _publish_again(
+        self, lost: Sequence[tuple[Any, ...]], entries: Sequence[LedgerEntry]
+    ) -> Iterator[str]:
+        """Publish again, as they were, those of the `lost` versions that can be brought back.
+
+        Corrects rows, so there must be no contradiction that this would hide.
+        """
+        recorded = {(entry.version, entry.target) for entry in entries if entry.kind is LedgerKind.PUBLISHED}
+        found = False
+        for number, oid, message, by, at in lost:
+            name = names.tag(self._slug, number)
+            held = self._read(name)
+            try:
+                if held is None:
+                    yield from self._write_back(name, oid.encode())
+                    self._reading.snapshot(self._slug, self._reading.objects.peel(oid.encode())[0].decode())
+                    recorder = ChangeSet(self._reading, self._slug, Authorship(Person(by, ""), at, message))
+                    if (number, oid) not in recorded:
+                        self._record(recorder, number, oid)
+                    recorder.move(name, None, oid.encode())
+                    changes.write_one(self._reading, recorder)
+                elif held != oid.encode():
+                    continue
+            except GitstoreError as error:
+                yield f"{names.show(name)}: still lost: {error.message}"
+                continue
+            found = True
+            yield f"{names.show(name)}: published again as {oid}, by {by}, as it was on {at:%Y-%m-%d}"
+        if found:
+            rebuild.correct(self._tx, self._reading, self._slug)
+
+    def _record(self, recorder: ChangeSet, number: int, oid: str) -> None:
+        """Append to the ledger that the version was published, as of then."""
+        recorder.create_unless_there(*self._given)
+        before = recorder.newest.latest if recorder.newest else 0
+        recorder.append(
+            LedgerKind.PUBLISHED,
+            version=number,
+            target=oid,
+            latest=max(before, number),
+            after=before if number != before + 1 else None,
+        )
+
+    def _read(self, name: bytes) -> bytes | None:
+        """What the ref holds; b"" where it is damaged."""
+        try:
+            return self._reading.refs.read(name)
+        except GitstoreError:
+            return b""

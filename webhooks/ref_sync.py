@@ -1,0 +1,291 @@
+"""One sync of a source: what is new there comes here, what is new here goes there, what differs is told.
+
+Nothing here overwrites or deletes, on either side. What a sync has met is in its `Result`; recording that is
+webhooks/source_sync.py's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+from uuid import UUID
+
+from gitstore import names
+from gitstore.errors import Code, GitstoreError
+from gitstore.model import Limits, Person
+from gitstore.names import DraftRef, VersionRef
+from gitstore.policy import Effect
+from gitstore.store import Store
+from gitstore.upstream import refs
+from gitstore.upstream.importer import UpstreamImport
+from gitstore.upstream.refs import Blocked, Layout, Outcome, RemoteRef
+from gitstore.upstream.remote import Refs, Remote
+from webhooks.divergences import DELETED, PUSH_REFUSED, Found, Known, reason
+from webhooks.sources import Direction
+
+Progress = Callable[[int, int], None]
+
+_AHEAD: Final = "the draft upstream is not the one that was pushed, nor behind the one here"
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What is to be synced, and what is known of it: refs by their full names -> ids, and divergences.
+
+    `full` looks again at what is known to diverge.
+    """
+
+    source_id: UUID
+    url: str
+    layout: Layout
+    direction: Direction
+    seen: Mapping[str, str]
+    known: Mapping[str, Known]
+    full: bool = False
+
+    @property
+    def label(self) -> str:
+        """The source, as people and the ledger name it."""
+        return "source:" + self.url.partition("://")[2]
+
+    @property
+    def actor(self) -> Person:
+        return Person(self.label, f"{self.source_id}@sources.gitstore")
+
+
+@dataclass
+class Result:
+    """What a sync has met. `seen` is what the upstream holds now; `untouched` are divergences as they were.
+
+    `error` is what stopped it, or a part of it; the rest was done.
+    """
+
+    seen: dict[str, str] = field(default_factory=dict)
+    found: dict[str, Found] = field(default_factory=dict)
+    untouched: set[str] = field(default_factory=set)
+    published: dict[str, list[int]] = field(default_factory=dict)
+    saved: list[str] = field(default_factory=list)
+    pushed: list[str] = field(default_factory=list)
+    gaps: dict[str, list[tuple[int, int]]] = field(default_factory=dict)
+    error: GitstoreError | None = None
+
+    @property
+    def report(self) -> dict[str, Any] | None:
+        """What it brought, for people; None where that is nothing."""
+        if not (self.published or self.saved or self.pushed):
+            return None
+        return {
+            "published": {slug: len(numbers) for slug, numbers in self.published.items()},
+            "gaps": self.gaps,
+            "drafts": self.saved,
+            "pushed": self.pushed,
+        }
+
+
+class Sync:
+    """One sync of `job` with the project's `store`. `check` stops it by raising."""
+
+    def __init__(
+        self,
+        job: Job,
+        store: Store,
+        limits: Limits,
+        *,
+        check: Callable[[], None] = lambda: None,
+        progress: Progress = lambda _done, _total: None,
+    ) -> None:
+        self._job = job
+        self._store = store
+        self._import = UpstreamImport(store, job.layout, job.actor, limits, check, progress)
+        self._advertised: dict[bytes, bytes] = {}
+        self._held: dict[bytes, bytes] = {}
+        self.result = Result()
+
+    def run(self, connect: Callable[[], Remote]) -> Result:
+        """Raises what stops all of it; what concerns a ref or a workflow is in the result."""
+        wanted: list[RemoteRef] = []
+
+        def choose(advertised: Refs) -> list[RemoteRef]:
+            self._advertised.update(advertised)
+            self._held = {
+                name: oid
+                for prefix in self._job.layout.prefixes
+                for name, oid in self._store.refs.below(prefix).items()
+            }
+            wanted.extend(self._compare())
+            return wanted
+
+        self._import.fetch(connect(), choose)
+        self._note_deleted()
+        self._take(wanted)
+        if self._job.direction.pushes:
+            try:
+                self._push(connect())
+            except GitstoreError as error:
+                self._fail(error)
+        return self.result
+
+    # What is there, and what is known of it
+
+    def _compare(self) -> list[RemoteRef]:
+        """What has to be judged; everything else is as it was."""
+        found = []
+        for offer in refs.match_refs(self._advertised, self._job.layout):
+            ref, ours = names.show(offer.name), self._held.get(offer.name)
+            self.result.seen[ref] = offer.theirs.decode()
+            if ours == offer.theirs:
+                continue
+            if self._is_settled(ref, ours, offer):
+                self.result.untouched.add(ref)
+            elif self._job.direction.pulls:
+                found.append(offer)
+            elif ours is not None:
+                self._compare_to_push(offer, ours)
+        return found
+
+    def _is_settled(self, ref: str, ours: bytes | None, offer: RemoteRef) -> bool:
+        """Whether this was judged before, and nothing has moved since."""
+        known, theirs = self._job.known.get(ref), offer.theirs.decode()
+        is_draft = isinstance(offer.target, DraftRef)
+        if known is None or known.theirs != theirs:
+            # A draft that was taken over and discarded here since does not come back until it moves there.
+            return is_draft and known is None and self._job.seen.get(ref) == theirs
+        if known.kept:
+            return True
+        return known.ours == _text(ours) and not (known.decision or self._job.full)
+
+    def _compare_to_push(self, offer: RemoteRef, ours: bytes) -> None:
+        """Where nothing is fetched: a tag that differs, a draft that is not behind ours."""
+        if isinstance(offer.target, VersionRef):
+            error = GitstoreError(Code.VERSION_IMMUTABLE, "")
+            self._diverged(offer, ours, error.code, reason(offer.target, error))
+        elif not self._is_behind(offer.theirs, ours):
+            self._diverged(offer, ours, Code.NOT_FAST_FORWARD, _AHEAD)
+
+    def _is_behind(self, theirs: bytes, ours: bytes) -> bool:
+        objects = self._store.objects
+        return theirs in objects and objects.is_ancestor(theirs, ours)
+
+    def _note_deleted(self) -> None:
+        """Versions that were there and are gone: they stay here, and that is told."""
+        gone = set(self._job.seen) - set(self.result.seen)
+        gone |= {ref for ref, known in self._job.known.items() if known.code == DELETED and not known.kept}
+        for ref in sorted(gone - set(self.result.seen)):
+            target, ours = names.parse(ref.encode()), self._held.get(ref.encode())
+            if isinstance(target, VersionRef) and ours is not None:
+                why = f"v{target.number} was deleted upstream; what is published here stays"
+                self.result.found[ref] = Found(target, ours.decode(), None, DELETED, why)
+
+    # From there to here
+
+    def _take(self, wanted: list[RemoteRef]) -> None:
+        before = {offer.target.slug: 0 for offer in wanted}
+        for name in self._held:
+            match names.parse(name):
+                case VersionRef(slug, number) if slug in before:
+                    before[slug] = max(before[slug], number)
+        decided = {offer.name: known for offer in wanted if (known := self._decided(offer))}
+        for offer in wanted:
+            if offer.name in decided:
+                self._replace(offer, decided[offer.name])
+        for outcome in self._import.take([offer for offer in wanted if offer.name not in decided]):
+            if isinstance(outcome, Blocked):
+                self._wait(outcome)
+            else:
+                self._note(outcome)
+        for slug, numbers in self.result.published.items():
+            if missing := refs.gaps(numbers, before.get(slug, 0)):
+                self.result.gaps[slug] = missing
+
+    def _decided(self, offer: RemoteRef) -> Known | None:
+        known = self._job.known.get(names.show(offer.name))
+        if known is None or known.decision != "theirs" or known.theirs != offer.theirs.decode():
+            return None
+        ours = _text(self._held.get(offer.name))
+        return known if ours is not None and known.ours == ours else None
+
+    def _replace(self, offer: RemoteRef, known: Known) -> None:
+        try:
+            why = f"{known.decided_by or 'somebody'} decided to take the draft of {self._job.label}"
+            self._note(self._import.replace_draft(offer, self._held[offer.name], why))
+        except GitstoreError as error:
+            if error.code not in (Code.STALE_DRAFT, Code.BUSY, Code.INTEGRITY):
+                raise
+            self._wait(Blocked(offer.target.slug, error))
+
+    def _note(self, outcome: Outcome) -> None:
+        offer, refusal = outcome.offer, outcome.refusal
+        match outcome.effect, offer.target:
+            case Effect.PUBLISH, VersionRef(slug, number):
+                self.result.published.setdefault(slug, []).append(number)
+            case Effect.SAVE, DraftRef(slug):
+                self.result.saved.append(slug)
+        if refusal is not None:
+            self._diverged(offer, outcome.ours, refusal.code, reason(offer.target, refusal))
+
+    def _diverged(self, offer: RemoteRef, ours: bytes | None, code: str, why: str) -> None:
+        found = Found(offer.target, _text(ours), offer.theirs.decode(), str(code), why)
+        self.result.found[found.ref] = found
+
+    def _wait(self, waiting: Blocked) -> None:
+        """A workflow that can't be written now: what is there for it is not taken for seen."""
+        self._fail(GitstoreError(waiting.error.code, f"{waiting.slug}: {waiting.error.message}"))
+        for ref in [ref for ref in self.result.seen if _is_of(ref, waiting.slug)]:
+            self.result.untouched.add(ref)
+            del self.result.seen[ref]
+            if ref in self._job.seen:
+                self.result.seen[ref] = self._job.seen[ref]
+
+    def _fail(self, error: GitstoreError) -> None:
+        self.result.error = self.result.error or error
+
+    # From here to there
+
+    def _push(self, remote: Remote) -> None:
+        planned = {
+            offer.name: offer
+            for offer in refs.pushable(self._store, self._advertised, self._job.layout)
+            if self._may_push(offer)
+        }
+        if not planned:
+            return
+
+        def choose(advertised: Refs) -> dict[bytes, bytes]:
+            # What moved since we looked is looked at again by the next sync.
+            same = [name for name in planned if advertised.get(name) == self._advertised.get(name)]
+            return {name: planned[name].theirs for name in same}
+
+        for name, refusal in remote.push(self._store.objects, choose).items():
+            offer = planned[name]
+            ref, ours = names.show(offer.name), offer.theirs.decode()
+            if refusal is None:
+                self.result.seen[ref] = ours
+                self.result.pushed.append(ref)
+            else:
+                theirs, why = _text(self._advertised.get(name)), f"the upstream refused it: {refusal}"
+                self.result.found[ref] = Found(offer.target, ours, theirs, PUSH_REFUSED, why)
+
+    def _may_push(self, offer: RemoteRef) -> bool:
+        """Not what was deleted there, and not what was refused there and is the same on both sides."""
+        ref, theirs = names.show(offer.name), _text(self._advertised.get(offer.name))
+        known, ours = self._job.known.get(ref), offer.theirs.decode()
+        if theirs is None and ref in self._job.seen:
+            is_new = isinstance(offer.target, DraftRef) and self._job.seen[ref] != ours
+            if not is_new:
+                return False
+        if ref in self.result.found:
+            return False
+        if known is not None and (known.ours, known.theirs) == (ours, theirs) and not self._job.full:
+            self.result.untouched.add(ref)
+            return False
+        return True
+
+
+def _text(oid: bytes | None) -> str | None:
+    return oid.decode() if oid is not None else None
+
+
+def _is_of(ref: str, slug: str) -> bool:
+    target = names.parse(ref.encode())
+    return target is not None and target.slug == slug

@@ -1,0 +1,275 @@
+"""Following sources: each is synced when it is due, by whichever worker claims it first.
+
+    claim (a lease) -> sync (webhooks/ref_sync.py), outside of any transaction -> finish, in one
+
+A source is due when its poll interval is over, when its webhook rang, when an event here is to be pushed
+there, or when somebody asked. Rung while it is being synced, it is due again right after. A worker that is
+killed loses its lease within a minute. What fails is tried again, at growing intervals.
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from functools import partial
+from typing import Final
+from uuid import UUID
+
+from gitstore.errors import Code, GitstoreError
+from gitstore.model import Limits
+from gitstore.store import Store
+from gitstore.upstream.refs import Layout
+from gitstore.upstream.remote import Remote
+from sync import catalog
+from sync.audit import Origin
+from sync.catalog import Project
+from sync.db import Database, Transaction
+from webhooks import divergences, source_leases, sources
+from webhooks.divergences import Found
+from webhooks.egress import Egress
+from webhooks.ref_sync import Job, Progress, Result, Sync
+from webhooks.secrets import Sealer
+from webhooks.source_leases import Claim, Crashed
+from webhooks.sources import Direction
+
+RENEW_SECONDS: Final = 20
+EXCHANGE_SECONDS: Final = 900.0
+"""That a fetch and a push may take together."""
+STALL_SECONDS: Final = 60.0
+"""For which an upstream may say nothing: git itself tells every few seconds that it is at work."""
+REFS_SIZE: Final = 32 * 2**20
+"""Bytes of what an upstream says of its refs, all of which are held in memory: some 400,000 of them."""
+_SLACK: Final = 64 * 2**20  # bytes of an exchange beside the pack
+_FIRST_PAUSE: Final = 5.0
+_LONGEST_PAUSE: Final = 3600.0
+
+OpenStore = Callable[[Project, Origin], AbstractContextManager[Store]]
+"""Opens a project's Store, each of whose writes is mirrored."""
+
+
+@dataclass(frozen=True, slots=True)
+class Means:
+    """What syncing works with. `tell` writes a line of the log, `count` keeps the figures: "ok" or what went
+    wrong, and the codes of what diverged; `limits` are those of imports. `alive` is called often, at each
+    step of a sync."""
+
+    database: Database
+    open_store: OpenStore
+    egress: Egress
+    sealer: Sealer
+    limits: Limits
+    tell: Callable[..., None] = lambda _event, **_facts: None
+    count: Callable[[str, Sequence[str]], None] = lambda _outcome, _divergences: None
+    alive: Callable[[], None] = lambda: None
+    clock: Callable[[], datetime] = lambda: datetime.now(UTC)
+    dice: Callable[[], float] = random.random
+
+
+class StoppingError(GitstoreError):
+    """The worker is to end: what was being synced is left to the next one."""
+
+    def __init__(self) -> None:
+        super().__init__(Code.UNAVAILABLE, "gitstore is stopping")
+
+
+class SourceSync:
+    """Syncs one source at a time. Safe to share between threads."""
+
+    def __init__(self, means: Means, stop: threading.Event) -> None:
+        self._means = means
+        self._stop = stop
+
+    def claim(self, source_id: UUID | None = None) -> Claim | None:
+        """One that is due and nobody's, or the one with that id, due or not; None where there is none."""
+        self.note_ended_leases()
+        with self._means.database.as_mirror() as tx:
+            return source_leases.claim(tx, source_id)
+
+    def note_ended_leases(self) -> None:
+        """Count, and tell, the crashes of workers that ended in the middle of a sync."""
+        with self._means.database.as_mirror() as tx:
+            ended = source_leases.leases_ended(tx)
+        for one in ended:
+            self._tell_crash(one)
+
+    def is_stuck(self) -> bool:
+        """Return whether a sync hangs in a way that none of its limits ends."""
+        return False
+
+    def record_crash(self, claim: Claim, reason: str) -> None:
+        """Record that the process that synced `claim` ended, or was killed, in the middle of it."""
+        with self._means.database.as_mirror() as tx:
+            one = source_leases.crashed(tx, claim, reason)
+        if one is not None:
+            self._tell_crash(one)
+
+    def release(self, claim: Claim) -> None:
+        """Give a claim back, undone, for the next worker to take."""
+        with self._means.database.as_mirror() as tx:
+            source_leases.release(tx, claim)
+
+    def sync(self, claim: Claim, progress: Progress | None = None) -> Result:
+        """Sync a source that was claimed, and record what came of it: also what went wrong, in words.
+
+        Raises `unavailable` where Postgres does not answer, or where this is to stop.
+        """
+        started = time.monotonic()
+        with self._means.database.as_mirror() as tx:
+            project = catalog.project_by_id(tx, claim.project_id)
+            job = _job(tx, claim)
+        if project is None:  # gone, with its sources, since it was claimed
+            return Result()
+        try:
+            with self.holding(claim):
+                result = self._run(claim, job, project, progress or self._teller(project, job))
+        except StoppingError:
+            self.release(claim)
+            raise
+        except MemoryError:  # of the process, which is to end by it
+            raise
+        except GitstoreError as error:
+            result = Result(seen=dict(job.seen), untouched=set(job.known), error=error)
+        except Exception as error:  # whatever it is, the source is not stuck
+            self._means.tell(
+                "sync_failed", level="error", project=project.slug, source=job.label, exc_info=True
+            )
+            failure = GitstoreError(Code.INTERNAL, f"something went wrong here ({type(error).__name__})")
+            result = Result(seen=dict(job.seen), untouched=set(job.known), error=failure)
+        news = self._finish(claim, job, result)
+        outcome = result.error.code.value if result.error is not None else "ok"
+        self._means.count(outcome, [one.code for one in news])
+        self._tell(project, job, result, news, started)
+        return result
+
+    def _run(self, claim: Claim, job: Job, project: Project, progress: Progress) -> Result:
+        means = self._means
+        login = sources.opened_credential(means.sealer, claim.id, claim.sealed_credential)
+        origin = Origin(job.label, job.label, "worker")
+        size = means.limits.pack + _SLACK
+        try:
+            with (
+                means.egress.git_pool(
+                    seconds=EXCHANGE_SECONDS, most_bytes=size, stall=STALL_SECONDS, first=REFS_SIZE
+                ) as pool,
+                means.open_store(project, origin) as store,
+            ):
+                sync = Sync(job, store, means.limits, check=self._check, progress=progress)
+                connect = partial(Remote, claim.url, pool, login, explain=pool.explain, advertised=pool.go_on)
+                return sync.run(connect)
+        except GitstoreError as error:
+            if login is not None and login.password in error.message:  # what the other side said back
+                raise GitstoreError(error.code, error.message.replace(login.password, "***")) from error
+            raise
+
+    def _check(self) -> None:
+        self._means.alive()
+        if self._stop.is_set():
+            raise StoppingError
+
+    @contextmanager
+    def holding(self, claim: Claim) -> Iterator[None]:
+        """Hold the lease for as long as the block."""
+        done = threading.Event()
+
+        def renew() -> None:
+            while not done.wait(RENEW_SECONDS):
+                try:
+                    with self._means.database.as_mirror() as tx:
+                        source_leases.renew(tx, claim)
+                except GitstoreError:
+                    continue  # to lose it does no harm: syncing twice is syncing once
+
+        thread = threading.Thread(target=renew, name="lease", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            done.set()
+            thread.join()
+
+    # What came of it
+
+    def _finish(self, claim: Claim, job: Job, result: Result) -> list[Found]:
+        """Record it all in one transaction. Where the source was deleted, or is somebody else's: nothing."""
+        report = {**result.report, "at": self._means.clock().isoformat()} if result.report else None
+        with self._means.database.as_mirror() as tx:
+            if not source_leases.holds(tx, claim):
+                return []
+            source_leases.see(tx, claim, job.seen, result.seen)
+            news = divergences.record(
+                tx, claim.project_id, claim.id, claim.url, result.found, result.untouched,
+                {ref for ref, known in job.known.items() if known.decision}, self._means.clock(),
+            )  # fmt: skip
+            source_leases.done(tx, claim, report, result.error, self._pause(claim.failures))
+        return news
+
+    def _pause(self, failures: int) -> float:
+        """Seconds until the next try, after `failures` in a row before this one."""
+        pause = min(_FIRST_PAUSE * 2.0 ** min(failures, 20), _LONGEST_PAUSE)
+        return pause * (0.9 + 0.2 * self._means.dice())
+
+    def _tell(self, project: Project, job: Job, result: Result, news: list[Found], started: float) -> None:
+        tell, about = self._means.tell, {"project": project.slug, "principal": job.label}
+        for slug, numbers in result.published.items():
+            for number in numbers:
+                tell("published", **about, workflow=slug, version=number, door="source")
+        for slug, runs in result.gaps.items():
+            tell("gaps", level="warning", **about, workflow=slug, missing=[f"v{a}-v{b}" for a, b in runs])
+        for slug in result.saved:
+            tell("saved", **about, workflow=slug, door="source")
+        for one in news:
+            tell(
+                "diverged", level="warning", **about, workflow=one.target.slug, version=one.number,
+                ref=one.ref, code=one.code, reason=one.reason,
+            )  # fmt: skip
+        duration = round((time.monotonic() - started) * 1000, 1)
+        if result.error is not None:
+            code, why = result.error.code.value, result.error.message
+            tell("sync_failed", level="warning", **about, code=code, reason=why, duration_ms=duration)
+        elif result.report is not None or news:
+            tell("synced", **about, pushed=result.pushed or None, duration_ms=duration)
+
+    def _tell_crash(self, one: Crashed) -> None:
+        self._means.count("crashed", [])
+        self._means.tell(
+            "source_poisoned" if one.poisoned else "sync_crashed", level="error", project=one.project,
+            source=str(one.id), url=one.url, crashes=one.crashes, reason=one.last_error,
+        )  # fmt: skip
+
+    def _teller(self, project: Project, job: Job) -> Progress:
+        """Progress as lines of the log, a few at most for each hundred refs."""
+
+        def tell(done: int, total: int) -> None:
+            if total > 1:
+                self._means.tell("importing", project=project.slug, source=job.label, done=done, total=total)
+
+        return tell
+
+
+def _job(tx: Transaction, claim: Claim) -> Job:
+    return Job(
+        source_id=claim.id,
+        url=claim.url,
+        layout=Layout(claim.layout),
+        direction=Direction(claim.direction),
+        seen=source_leases.seen(tx, claim),
+        known=divergences.known(tx, claim.id),
+        full=claim.full_sync,
+    )
+
+
+def import_limits(limits: Limits, size: int) -> Limits:
+    """What an import may cost, where its pack may have `size` bytes: definitions as ever, the rest more."""
+    return replace(
+        limits,
+        pack=size,
+        inflated=4 * size,
+        object=max(limits.object, size // 8),
+        pack_objects=5_000_000,
+        memory=max(limits.memory, min(size, 768 * 2**20)),
+    )
