@@ -2,13 +2,13 @@
 
     <repository>/gitstore-pending/<slug>.<random>
 
-A writer makes one before it touches a ref and removes it after the commit that carries the rows. So what a
-killed process left undone is found at the cost of what was under way, not of what exists. They are not
-fsynced: after a power cut a full pass runs.
+A writer creates one before it touches a ref and removes it after the commit that carries the rows. The writes
+that a kill interrupted are therefore found without comparing everything. Markers are not fsynced: after a
+power failure, a full pass runs.
 
-A marker is one more name (a hard link) of the file that every writer of the repository has open: a name costs
-a fraction of what a file does to make and to remove, above all where ext4 runs without its journal and looks
-for an inode that was not freed just now.
+A marker is a hard link to the file that every writer of the repository has open. A link costs a fraction of
+creating and removing a file, above all on ext4 without a journal, which searches for an inode that was not
+freed recently.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from gitstore.locks import WRITERS
 
 
 class Markers:
-    """The markers of the repository at `repository`."""
+    """The markers of one repository."""
 
     def __init__(self, repository: Path) -> None:
         self._folder = repository / "gitstore-pending"
         self._file = repository / WRITERS
 
     def put(self, slugs: Collection[str]) -> list[Path]:
-        """A marker for each of `slugs`; the files that were made."""
+        """Create a marker for each of `slugs`, and return their paths."""
         self._folder.mkdir(exist_ok=True)
         made = [self._folder / f"{slug}.{secrets.token_hex(8)}" for slug in slugs]
         try:
@@ -40,15 +40,15 @@ class Markers:
         return made
 
     def keep(self, paths: Iterable[Path]) -> None:
-        """See that they are there (again)."""
+        """Create the markers that do not exist (any more)."""
         for path in paths:
             try:
                 path.hardlink_to(self._file)
-            except OSError:  # it is there, or the file is not, or there are no (more) links to be had
+            except OSError:  # it exists, or the file does not, or the file system allows no more links
                 path.touch()
 
     def pending(self) -> dict[str, list[Path]]:
-        """slug -> its markers: of writers at work, and of those that were stopped."""
+        """Return slug -> its markers, of active writers and of interrupted ones."""
         found: dict[str, list[Path]] = {}
         with suppress(FileNotFoundError):
             for path in sorted(self._folder.iterdir()):

@@ -1,11 +1,11 @@
 """The mirror: makes the rows of a workflow equal to its refs and its ledger.
 
-It converges: it compares what the rows say with where Git stands, and adds what they lack, with its
-events, in the caller's transaction. Twice is once, and the cost is that of what is new: the newest ledger
-entries, never all versions. It never changes a published row. Where rows and Git contradict each other
-(a tag that is gone or moved, a ledger that was rewritten), it raises `integrity` and touches nothing.
+It converges: it compares the rows with the refs and adds the missing rows and their events in the caller's
+transaction. Running it twice changes nothing more. Its cost depends on the new ledger entries, not on the
+number of versions. It never changes a published row. Where rows and Git contradict each other (a tag that is
+gone or moved, a ledger that was rewritten), it raises `integrity` and writes nothing.
 
-The caller holds the workflow's lock (unit_of_work.py), so that a `MirroredState` stays true until it writes.
+The caller holds the workflow's lock (unit_of_work.py), so that a `MirroredState` stays true until the write.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from sync.events import Fact
 
 @dataclass(frozen=True, slots=True)
 class MirroredState(WorkflowRow):
-    """The row of a workflow, and what its versions' rows say of its newest ones."""
+    """The row of a workflow, with the numbers and refs of its current, newest and draft versions."""
 
     current_number: int | None
     top_number: int | None
@@ -56,7 +56,7 @@ STANDINGS: Final[LiteralString] = """
     ) top on true
     where w.project_id = %(project)s and w.slug = any(%(slugs)s)
 """
-# All that a batch of rows, with what happened, comes to. The ids tell which versions were taken.
+# Writes a batch of rows with their events and audit rows. The returned ids are of the versions written.
 _WRITE: Final[LiteralString] = (
     "with workflow as (" + rows.UPSERT_WORKFLOWS + "), "  # noqa: S608 - of constants
     "version as (" + rows.UPSERT_VERSIONS + " returning v.id), "
@@ -72,19 +72,19 @@ _COMMIT_OF: Final[LiteralString] = "select commit_sha from gitstore.workflow_ver
 
 
 def mirrored_states(tx: Transaction, reading: Repository, slugs: Collection[str]) -> dict[str, MirroredState]:
-    """What the rows of `slugs` say; those without a row are absent."""
+    """Return the mirrored state of each of `slugs` that has a row."""
     found = tx.rows(MirroredState, STANDINGS, project=reading.project, slugs=list(slugs))
     return {standing.slug: standing for standing in found}
 
 
 def tips(reading: Repository, slug: str) -> tuple[str | None, str | None]:
-    """Where the draft and the ledger of `slug` stand: nothing happens to a workflow without one moving."""
+    """Return the tips of the draft and the ledger of `slug`. Every change of a workflow moves one of them."""
     draft, ledger = (reading.refs.read(name) for name in (names.draft(slug), names.ledger(slug)))
     return draft.decode() if draft else None, ledger.decode() if ledger else None
 
 
 class Batch:
-    """Rows of one or several workflows, with what happened, that are written in one statement.
+    """Rows of one or several workflows, with their events, that are written in one statement.
 
     It is written when it is full (`derive.BATCH` rows, or as many bytes of definitions as may be in memory)
     and by `flush`, which the caller calls last.
@@ -118,11 +118,11 @@ class Batch:
             self.flush()
 
     def add_objects(self, objects: Iterator[git_objects.Item]) -> None:
-        """Keep `objects`, which are read when the batch is written."""
+        """Add Git objects to store in Postgres. They are read when the batch is written."""
         self._objects.append(objects)
 
     def flush(self) -> None:
-        """Write what was added. Raises `integrity` where a version stands there as published already."""
+        """Write the batch. Raises `integrity` where a version's row is published already."""
         git_objects.keep(self.tx, self._reading.project, chain.from_iterable(self._objects))
         if self._workflows:
             written = self.tx.value(
@@ -143,7 +143,7 @@ class Batch:
         self._clear()
 
     def _highest(self) -> dict[str, int]:
-        """Return the highest number that is published among the versions, by slug."""
+        """Return the highest published number of each slug in the batch."""
         highest: dict[str, int] = {}
         for version in self._versions:
             if version.published_at is not None:
@@ -155,10 +155,10 @@ class Batch:
 def converge(
     batch: Batch, reading: Repository, slug: str, standing: MirroredState | None, origin: Origin
 ) -> list[Fact]:
-    """Add to `batch` what Git says of `slug` beyond `standing`, with its events and entries of the audit log,
-    which name `origin`; returns what happened, oldest first.
+    """Add the rows, events and audit rows that `slug` lacks beyond `standing` to `batch`.
 
-    Raises `integrity` where the two contradict each other.
+    Returns the facts, oldest first; audit rows name `origin`. Raises `integrity` where rows and Git
+    contradict each other.
     """
     if standing is not None:
         check(reading, standing)
@@ -180,7 +180,7 @@ def converge(
 def check(reading: Repository, standing: MirroredState) -> None:
     """Raise `integrity` where the rows of a workflow contradict each other or their newest version's tag.
 
-    Costs the same at any number of versions; the whole of them is `gitstore verify`'s.
+    Constant cost at any number of versions; `gitstore verify` compares all of them.
     """
     slug, latest = standing.slug, standing.latest_number
     if (standing.top_number or 0) != latest:
@@ -199,7 +199,7 @@ def check(reading: Repository, standing: MirroredState) -> None:
 
 
 class _Change:
-    """What one workflow's rows lack, and the way to add it."""
+    """The rows that one workflow lacks."""
 
     def __init__(
         self,
@@ -239,7 +239,7 @@ class _Change:
         return facts
 
     def _new_objects(self) -> Iterator[git_objects.Item]:
-        """The objects that are new with this change, the draft's left out."""
+        """Yield the objects of new publications and ledger entries; objects of drafts are not stored."""
         standing, newest = self._standing, self._news.newest
         top = standing.top_ref if standing else None
         before = self._reading.objects.peel(top.encode())[0] if top and self._published else None
@@ -251,14 +251,14 @@ class _Change:
         yield from git_objects.of_ledger(self._reading, newest.oid if newest else None, known)
 
     def _versions(self, row: WorkflowRow, happened: dict[str, Fact]) -> Iterator[VersionRow]:
-        """The rows of what was published; each puts its event into `happened`, by its ledger entry."""
+        """Yield the rows of new publications, and add their facts to `happened` by ledger entry."""
         for entry in self._published:
             version = self._derive(entry)
             happened[entry.oid] = events.published(row, version, entry)
             yield version
 
     def _discard_draft(self, published: Sequence[int | None], draft: VersionRow | None) -> None:
-        """Mark the row of a draft that is gone, or has another number now, as discarded."""
+        """Mark the row of a draft as discarded where the draft is gone or has another number."""
         standing = self._standing
         kept = [*published, draft.version_number] if draft else published
         if standing is not None and standing.draft_number not in (None, *kept):
@@ -270,18 +270,18 @@ class _Change:
         return derive.published_row(self._reading, self._state.slug, entry)
 
     def _titles(self, draft: VersionRow | None) -> Titles:
-        """What the definition that the workflow is called after calls itself."""
+        """Return the name and description in the definition that supplies the workflow's title."""
         number, standing = derive.basis(self._state), self._standing
         if number is None:
             return derive.titles_of(draft.definition if draft else None)
         if standing is not None and number == (standing.current_number or standing.latest_number):
-            # The same version as before, so the same names: a save parses no other version for them.
+            # The title comes from the same version as before: a save need not parse it again.
             return Titles(standing.name, standing.description)
         new = next((entry for entry in self._published if entry.version == number), None)
         if new is not None:
             self._basis = derive.published_row(self._reading, self._state.slug, new)
             return derive.titles_of(self._basis.definition)
-        # Moved back to a version that was mirrored long ago.
+        # Current moved back to a version that was mirrored earlier.
         commit = self._tx.value(_COMMIT_OF, id=version_id(standing.id, number)) if standing else None
         if commit is None:
             raise derive.contradiction(self._state.slug, f"the database lacks v{number}, which is current")
@@ -289,7 +289,7 @@ class _Change:
         return derive.titles_of(parsed.value if parsed else None)
 
     def _noted(self, fact: Fact) -> dict[str, object]:
-        """The row of the audit log. What is mirrored later was done by whom Git names."""
+        """Return the audit row of a fact. For a fact that is mirrored later, Git names the actor."""
         by = replace(WORKER, actor_name=fact.actor) if self._origin is WORKER else self._origin
         return audit.values(fact.project_id, by, fact.type.value, fact.object, {"event": str(fact.id)})
 

@@ -1,7 +1,7 @@
-"""Healing what a crash left behind: rows that lag behind Git catch up. Only ever adds.
+"""Reconciliation: mirror the rows that lag behind Git after a crash. Rows are only added.
 
-`reconcile` looks where markers say that something was under way; `full_pass` compares every workflow with
-its row, by one query and one listing of refs. One workflow that can't be mirrored stops no other.
+`reconcile` visits the workflows that have markers; `full_pass` compares every workflow with its row, by one
+query and one listing of refs. A workflow that can't be mirrored does not stop the others.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ _ROWS: Final[LiteralString] = """
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What was mirrored, oldest first in each workflow, and why the rest was not: slug -> reason."""
+    """The mirrored facts, oldest first in each workflow, and the failures: slug -> error."""
 
     facts: list[Fact] = field(default_factory=list)
     failures: dict[str, GitstoreError] = field(default_factory=dict)
 
 
 def reconcile(writes: MirrorUnitOfWork, progress: Progress | None = None) -> Report:
-    """Mirror the workflows that have markers. Waits for writers at work on them.
+    """Mirror the workflows that have markers. Waits for their active writers.
 
     Raises `unavailable` where Postgres does not answer.
     """
@@ -41,12 +41,12 @@ def reconcile(writes: MirrorUnitOfWork, progress: Progress | None = None) -> Rep
 
 
 def full_pass(writes: MirrorUnitOfWork, progress: Progress | None = None) -> Report:
-    """Mirror every workflow of the project whose row does not say what its refs say."""
+    """Mirror every workflow of the project whose row differs from its refs."""
     with writes.database.as_mirror() as tx:
         rows = {
             slug: (draft, ledger) for slug, draft, ledger in tx.tuples(_ROWS, project=writes.reading.project)
         }
-    # Refs after rows: what is written meanwhile is looked at once too often rather than not at all.
+    # Refs are listed after rows, so that a concurrent write is visited once too often and never missed.
     tips = writes.reading.tips()
     gone = [slug for slug, tip in rows.items() if slug not in tips and tip != (None, None)]
     report = _heal(writes, [slug for slug, tip in tips.items() if rows.get(slug) != tip], progress)

@@ -1,15 +1,15 @@
-"""Writing with a mirror: the locks that hold across machines, and the rows that follow each write.
+"""The unit of work of a write with a database: locks that hold across machines, and the rows of the write.
 
-`MirrorUnitOfWork` is what a Store takes as its `locks` where there is a database. A write is one transaction
-of gitstore_mirror around the store's own work:
+A Store takes a `MirrorUnitOfWork` as its `locks`. One write is one transaction of the role gitstore_mirror
+around the store's own work:
 
     locks; rows catch up; marker; [the store writes objects, ledger, refs]; rows, events, audit; commit
 
-The locks are advisory and of the transaction: the repository's, shared, then each workflow's, exclusive, in
+The locks are advisory locks of the transaction: the repository's, shared, then each workflow's, exclusive, in
 the order of their keys. One write locks at most `locks.MOST_WORKFLOWS`, since Postgres' lock table is small.
-Maintenance and rebuild take the repository's exclusively (`exclusive`): in short attempts with pauses between
-them, as Postgres queues every new writer behind an exclusive lock that waits. A writer that Postgres lost may
-still be at work for a moment, and is not to be taken for dead: so each is `present` in the repository, too
+Maintenance and rebuild take the repository's lock exclusively (`exclusive`), in short attempts with pauses,
+because Postgres queues every new writer behind a waiting exclusive lock. A writer that has lost its Postgres
+connection may still run for a moment, so each writer also holds a shared file lock in the repository
 (gitstore/locks.py).
 """
 
@@ -40,11 +40,12 @@ Notify = Callable[[Sequence[Fact]], None]
 
 
 class MirrorUnitOfWork:
-    """`gitstore.locks.Locks` for one project, on whose behalf `origin` says.
+    """`gitstore.locks.Locks` for one project. Audit rows name `origin`.
 
-    `reading` is the Store that takes this as its locks: it shares what it has parsed. `notify` is called
-    with what happened, once it is committed. `patience` is for how many seconds a write whose rows could
-    not follow tries again, before it says so: a push need not wait, a caller over HTTP is better served.
+    `reading` is the Store that takes this as its locks; both share one cache of definitions. `notify` is
+    called with the facts of a write after its commit. `patience` is the time in seconds for which a write
+    whose rows could not follow is mirrored again before `published_not_mirrored` is raised: 0 for a push,
+    which may report ok at once, and more for HTTP.
     """
 
     def __init__(
@@ -66,11 +67,11 @@ class MirrorUnitOfWork:
 
     @contextmanager
     def writing(self, slugs: Collection[str]) -> Iterator[None]:
-        """Hold `slugs` for a write; on leaving, mirror it.
+        """Hold the locks of `slugs` for a write, and mirror it at the end.
 
-        Raises `unavailable` or `busy`, and `integrity`, before anything is written. Raises
-        `published_not_mirrored` where the write is in Git and its rows could not follow. What the body
-        raises passes through, after what it wrote until then was mirrored.
+        Raises `unavailable`, `busy` or `integrity` before anything is written, and `published_not_mirrored`
+        where Git has the write and its rows could not follow. An exception of the body is raised again after
+        the refs that it wrote were mirrored.
         """
         touched = [check_slug(slug) for slug in sorted(set(slugs))]
         marks: list[Path] = []
@@ -87,9 +88,9 @@ class MirrorUnitOfWork:
                     try:
                         yield
                     except Exception as error:
-                        # A part may be written: it is mirrored, and then the refusal goes on.
+                        # A part may be written: mirror it, then raise the refusal.
                         refusal = error
-                self.reading.refs.invalidate()  # the body may have written by other means
+                self.reading.refs.invalidate()  # the body may have written without this cache
                 written = before != [mirror.tips(self.reading, slug) for slug in touched]
                 facts += self._converge(tx, touched, mirrored_states, self.origin)
         except Exception as error:
@@ -97,7 +98,7 @@ class MirrorUnitOfWork:
                 raise
             facts = []
             if written:
-                # Somebody who took over our locks, when the database lost us, may have cleared them.
+                # A writer that took over the locks of a lost connection may have removed the markers.
                 self.markers.keep(marks)
                 if refusal is not None:
                     raise refusal from error
@@ -109,10 +110,10 @@ class MirrorUnitOfWork:
             raise refusal
 
     def mirror_now(self, slugs: Collection[str], origin: Origin | None = None) -> list[Fact]:
-        """Let the rows of `slugs` catch up with Git, and clear their markers."""
+        """Mirror the rows of `slugs` and remove their markers. Return the facts that were missing."""
         touched = sorted(set(slugs))
         with self._locked(touched) as (tx, mirrored_states):
-            # Under the lock, so they are of writers that were stopped, or lost the database.
+            # Read under the lock: they belong to writers that were killed or lost the database.
             pending = self.markers.pending()
             facts = self._converge(tx, touched, mirrored_states, origin or self.origin)
         self.markers.remove(path for slug in touched for path in pending.get(slug, ()))
@@ -121,14 +122,14 @@ class MirrorUnitOfWork:
 
     @contextmanager
     def maintenance(self) -> Iterator[None]:
-        """Hold the repository against every writer. Raises `busy` where writers left no time for it."""
+        """Hold the exclusive lock of the repository. Raises `busy` if writers never leave it free."""
         everything = exclusive(self.database.as_mirror, [self.reading], self.database.lock_seconds)
         with everything, locks.alone(self._writers):
             yield
 
     @contextmanager
     def _locked(self, slugs: Sequence[str]) -> Iterator[tuple[Transaction, dict[str, MirroredState]]]:
-        """Hold the locks of `slugs`; the transaction, and where the rows stand. Refs are steady within."""
+        """Hold the locks of `slugs`, with cached refs. Yield the transaction and the mirrored states."""
         with self.database.as_mirror(locks_of(self.reading, slugs)) as tx, self.reading.refs.cached_reads():
             marks.load(tx, self.reading, slugs)
             yield tx, mirror.mirrored_states(tx, self.reading, slugs)
@@ -136,7 +137,7 @@ class MirrorUnitOfWork:
     def _catch_up(
         self, tx: Transaction, slugs: Sequence[str], mirrored_states: dict[str, MirroredState]
     ) -> list[Fact]:
-        """Mirror what writers before us left undone; `mirrored_states` are brought up to date."""
+        """Mirror the unmirrored writes of earlier writers, and update `mirrored_states`."""
         facts = self._converge(tx, slugs, mirrored_states, WORKER)
         if facts:
             mirrored_states.update(mirror.mirrored_states(tx, self.reading, slugs))
@@ -145,7 +146,7 @@ class MirrorUnitOfWork:
     def _converge(
         self, tx: Transaction, slugs: Sequence[str], mirrored_states: dict[str, MirroredState], origin: Origin
     ) -> list[Fact]:
-        """Let the rows follow Git; raises `integrity` where they contradict it."""
+        """Mirror `slugs`. Raises `integrity` where rows contradict Git."""
         batch = mirror.Batch(tx, self.reading)
         facts = [
             fact
@@ -160,7 +161,7 @@ class MirrorUnitOfWork:
             self._notify(facts)
 
     def _follow_later(self, slugs: Sequence[str], error: Exception) -> None:
-        """Mirror a write whose transaction was lost; raise `published_not_mirrored` if it takes too long."""
+        """Mirror a write whose transaction was lost. Raises `published_not_mirrored` after `patience`."""
         deadline = time.monotonic() + self._patience
         while time.monotonic() < deadline:
             try:
@@ -188,10 +189,10 @@ def exclusive(
     readings: Sequence[Repository],
     seconds: float,
 ) -> Iterator[Transaction]:
-    """Hold the repositories of `readings` against every writer, in a transaction that `begin` opens.
+    """Hold the exclusive locks of the repositories of `readings`, in a transaction that `begin` opens.
 
-    Raises `busy` after `seconds`. No attempt waits longer than `EXCLUSIVE_PATIENCE` for a lock, and a longer
-    pause follows each, in which the writers that queued behind it go on.
+    Raises `busy` after `seconds`. No attempt waits longer than `EXCLUSIVE_PATIENCE` for a lock, and each is
+    followed by a longer pause, in which the writers that were queued behind it proceed.
     """
     keys = sorted(lock_key(reading, None) for reading in readings)
     wanted = Locks(shared=[], exclusive=keys, patience=locks.EXCLUSIVE_PATIENCE)
@@ -211,7 +212,7 @@ def exclusive(
 
 
 def locks_of(reading: Repository, slugs: Collection[str]) -> Locks:
-    """The locks of a write to `slugs`. Raises `too_large`."""
+    """Return the locks of a write to `slugs`. Raises `too_large`."""
     locks.check_count(len(slugs))
     return Locks(
         shared=[lock_key(reading, None)], exclusive=sorted(lock_key(reading, slug) for slug in slugs)
@@ -219,6 +220,6 @@ def locks_of(reading: Repository, slugs: Collection[str]) -> Locks:
 
 
 def lock_key(reading: Repository, slug: str | None) -> int:
-    """The 64-bit key of a workflow's lock, or of the repository's."""
+    """Return the 64-bit key of a workflow's lock, or of the repository's without a slug."""
     name = f"gitstore {reading.project}" + (f" {slug}" if slug is not None else "")
     return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big", signed=True)
