@@ -1,1 +1,1 @@
-"""The store: names, rules, Git. Knows neither Flask nor Postgres."""
+"""The version store: names, rules and Git. Independent of Flask and Postgres."""

@@ -1,9 +1,9 @@
-"""The CPU time that one request may take, checked in the loops that a definition drives.
+"""The CPU time budget of one request, checked in the loops that a definition drives.
 
-Sizes, nodes and levels bound each definition by themselves (`gitstore.model.Limits`), the same on every
-machine. The budget is what holds if a combination of inputs costs more than those limits foresee. It counts
-the time of this thread only, so that a request is not refused because others are busy. Without `limited`
-around it (a rebuild, the worker, the command line) nothing is refused.
+Sizes, node counts and nesting depth bound each definition on their own (`gitstore.model.Limits`), equally
+on every machine. The budget covers combinations of inputs that cost more than those limits foresee. It
+counts the CPU time of the current thread only, so load from other requests never causes a refusal. Outside
+`limited` (a rebuild, the worker, the command line) nothing is refused.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _current: ContextVar[_Budget | None] = ContextVar("gitstore_budget", default=Non
 
 @contextmanager
 def limited(seconds: float) -> Iterator[None]:
-    """Let `check` raise `too_large` once this thread has taken `seconds` of CPU time from here on."""
+    """Make `check` raise `too_large` once this thread has used `seconds` more of CPU time."""
     token = _current.set(_Budget(seconds, time.thread_time() + seconds))
     try:
         yield
@@ -37,7 +37,7 @@ def limited(seconds: float) -> Iterator[None]:
 
 
 def check() -> None:
-    """Raise `too_large` where the budget is used up."""
+    """Raise `too_large` if the budget is exhausted."""
     budget = _current.get()
     if budget is not None and time.thread_time() > budget.end:
         raise GitstoreError(
@@ -49,5 +49,5 @@ def check() -> None:
 
 
 def lift() -> None:
-    """End the budget of this request: what is being written is carried through."""
+    """Remove the budget of this request, so that a write in progress always completes."""
     _current.set(None)

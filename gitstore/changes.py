@@ -1,7 +1,7 @@
-"""Carrying out what policy accepted: the ledger entries, then the refs, in one compare-and-swap.
+"""Apply accepted commands: write the ledger entries, then the refs in one compare-and-swap.
 
-The order on disk is objects, ledger, tags, draft: killed between two of them, what is there is what
-happened, and the same request again completes it.
+The order on disk is objects, ledger, tags, draft. After a kill between two steps the repository holds a
+valid prefix of the change, and repeating the same request completes it.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from gitstore.names import DraftRef, VersionRef
 from gitstore.policy import Effect, Verdict
 from gitstore.repository import Repository
 
-_MANY = 50  # entries of the ledger; so many at once make a pack, rather than a file each
+_MANY = 50  # ledger entries; more than this are written as one pack instead of one file each
 
 
 @dataclass(frozen=True, slots=True)
 class Authorship:
-    """Who, when and why: what the ledger keeps of a change.
+    """Actor, time and reason of a change, as recorded in the ledger.
 
-    Of an `imported` version, it keeps the reason and the tagger that its tag, or its commit, tells.
+    For an `imported` version, the reason and the tagger come from its tag, or else from its commit.
     """
 
     actor: Person
@@ -40,9 +40,9 @@ class Authorship:
 
 
 class Prepared:
-    """Ledger entries that were composed, and made durable in one pack, before any lock was taken.
+    """Ledger entries composed and made durable in one pack before any lock is taken.
 
-    A workflow that changed meanwhile gets other entries, which are written as usual.
+    If a workflow changes in between, its entries differ and are written the usual way.
     """
 
     def __init__(self) -> None:
@@ -62,15 +62,16 @@ class Prepared:
             self._durable.update(commit.id for commit in self._commits.values())
 
     def missing(self, commits: Sequence[Commit]) -> list[Commit]:
-        """Those of `commits` that are still to be written."""
+        """Return those of `commits` that are not yet written."""
         return [commit for commit in commits if commit.id not in self._durable]
 
 
 @dataclass
 class ChangeSet:
-    """Collects the change of one workflow, then writes it. Used under the workflow's lock.
+    """Collects the changes of one workflow to be written together. Requires the workflow's lock.
 
-    `append` adds a ledger entry on top of what is there, `move` a ref; `updates` gives all of it as one set.
+    `append` adds a ledger entry on top of the existing ones, `move` moves a ref, and `updates` returns all
+    ref updates as one set.
     """
 
     reading: Repository
@@ -104,7 +105,7 @@ class ChangeSet:
             self.refs.append(RefUpdate(name, old, new))
 
     def updates(self) -> list[RefUpdate]:
-        """Every ref update, the ledger's first."""
+        """Return every ref update, the ledger's first."""
         if self._tip is None or not self.commits:
             return self.refs
         return [RefUpdate(names.ledger(self.slug), self._before, self._tip.encode()), *self.refs]
@@ -127,7 +128,7 @@ class ChangeSet:
         self.move(names.tag(self.slug, number), None, oid)
 
     def discard(self, head: bytes) -> bytes:
-        """Record that the draft at `head` is discarded; the name of the superseded ref that keeps it."""
+        """Record the discard of the draft at `head`; return the name of the superseded ref that keeps it."""
         self.append(LedgerKind.DISCARDED, target=head.decode())
         kept = self.reading.superseded(self.slug, self.occasion.when)
         self.move(kept, None, head)
@@ -143,7 +144,7 @@ def is_written(verdict: Verdict) -> bool:
 
 
 def by_workflow(verdicts: Iterable[Verdict]) -> list[list[Verdict]]:
-    """What was accepted for each workflow, of those that something is written to."""
+    """Group the accepted verdicts by workflow, leaving out workflows without a write."""
     groups: dict[str, list[Verdict]] = {}
     for verdict in verdicts:
         if verdict.refusal is None and verdict.target is not None:
@@ -154,7 +155,7 @@ def by_workflow(verdicts: Iterable[Verdict]) -> list[list[Verdict]]:
 def record(
     reading: Repository, verdicts: Sequence[Verdict], occasion: Authorship, prepared: Prepared | None = None
 ) -> ChangeSet:
-    """What the accepted saves and publications of one workflow come to, in the order policy took them."""
+    """Build the change set of one workflow's accepted saves and publications, in policy's order."""
     slug = next(verdict.target.slug for verdict in verdicts if verdict.target)
     recorder = ChangeSet(reading, slug, occasion, prepared or Prepared())
     known = recorder.newest is not None
@@ -165,7 +166,7 @@ def record(
             draft = verdict.command.new
             if known and before is None and draft is not None and _was_discarded(reading, slug, draft):
                 recorder.restore(draft)
-    # A draft that the push itself names is told "ok" for the value pushed, so it goes no further.
+    # A draft named in the push was reported "ok" for the pushed value, so it must not be moved further.
     named = any(isinstance(verdict.target, DraftRef) for verdict in verdicts)
     published = [verdict for verdict in verdicts if verdict.effect is Effect.PUBLISH]
     for verdict in sorted(published, key=_number):
@@ -178,12 +179,12 @@ def record(
 
 
 def _was_discarded(reading: Repository, slug: str, head: bytes) -> bool:
-    """Whether a superseded ref of `slug` keeps `head`: then a draft that begins there is a restored one."""
+    """Return whether a superseded ref of `slug` keeps `head`: a draft starting there is a restored one."""
     return head in reading.refs.below(names.superseded_of(slug)).values()
 
 
 def _as_told(objects: Objects, oid: bytes) -> dict[str, object]:
-    """What an annotated tag, or the commit of a lightweight one, says of who published it, when and why."""
+    """Return publisher, time and reason from an annotated tag, or from the commit of a lightweight tag."""
     commit, tag = objects.peel(oid)
     if tag is not None and tag.tagger is not None:
         who, when = person(tag.tagger), utc(tag.tag_time or 0)
@@ -198,17 +199,17 @@ def _number(verdict: Verdict) -> int:
 
 
 def write(reading: Repository, recorders: Sequence[ChangeSet]) -> list[bytes]:
-    """Write all that `recorders` hold or none; returns the refs that stood elsewhere than was expected."""
+    """Write all of `recorders` or nothing; return the refs whose old value did not match."""
     commits = [c for recorder in recorders for c in recorder.prepared.missing(recorder.commits)]
     if commits:
-        # The entry that begins a ledger brings the tree of all: it is durable before the ledger is there.
+        # The first entry of a ledger includes the empty tree, which must be durable before the ledger ref.
         begins = any(not commit.parents for commit in commits)
         many = len(commits) > _MANY
         new = [ledger.EMPTY_TREE, *commits] if begins else commits
         (reading.objects.write_pack if many else reading.objects.write)(new)
     for recorder in recorders:
         reading.objects.keep(recorder.commits)
-    # By kind, so that the folder that many workflows share is synced once: ledgers, tags, the rest.
+    # Sort by kind so that a directory shared by many workflows is synced once: ledgers, tags, the rest.
     updates = sorted((u for recorder in recorders for u in recorder.updates()), key=_kind)
     if updates:
         budget.lift()
@@ -225,15 +226,15 @@ def _kind(update: RefUpdate) -> int:
 
 
 def write_one(reading: Repository, recorder: ChangeSet) -> None:
-    """As `write`; raises `busy` where a ref stood elsewhere."""
+    """Write one change set as `write` does; raise `busy` if a ref has another value than expected."""
     if moved := write(reading, [recorder]):
         raise concurrent_update(moved)
 
 
 def discard(reading: Repository, target: DraftRef, head: bytes, occasion: Authorship) -> bytes | None:
-    """Keep the draft's head by a superseded ref, then delete the draft; that ref's name.
+    """Keep the draft's head under a superseded ref, then delete the draft; return that ref's name.
 
-    None where the draft moved meanwhile: then it stays.
+    Return None, and keep the draft, if it moved concurrently.
     """
     name = names.draft(target.slug)
     recorder = ChangeSet(reading, target.slug, occasion)
@@ -250,6 +251,6 @@ def discard(reading: Repository, target: DraftRef, head: bytes, occasion: Author
 
 
 def concurrent_update(refs: Sequence[bytes]) -> GitstoreError:
-    """Somebody wrote a ref without asking for its lock; nothing was written here."""
+    """Return the `busy` error for `refs` that another writer moved without the lock; nothing was written."""
     shown = ", ".join(names.show(ref) for ref in refs)
     return GitstoreError(Code.BUSY, f"{clip(shown)} moved at this very moment: try again", refs=shown)

@@ -1,4 +1,4 @@
-"""What a commit changes of another, in one sentence, for messages that nobody wrote."""
+"""One-sentence summaries of a change, used as the default commit message."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from gitstore.repository import Repository
 
 
 def what_changes(reading: Repository, slug: str, before: bytes | None, after: Definition) -> str:
-    """What `after` changes of what the commit `before` holds; "" where nothing differs or can be compared."""
+    """Summarize the change from the commit `before` to `after`; "" if they are equal or not comparable."""
     if before is None:
         return ""
     try:
         old = reading.definition(before, slug)
     except GitstoreError:
-        return ""  # an import may hold what does not parse
+        return ""  # an imported version may hold a definition that does not parse
     said = summary_of(old.value, after.value, reading.rules)
     return "" if said == NOTHING else said

@@ -1,4 +1,4 @@
-"""What a draft is saved as: the bytes that came in, or an object written in the file's own format."""
+"""The file content of a draft: the bytes received, or an object serialized in the file's own format."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ STARTER = {
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """A definition on its way in: `raw` bytes to be kept as they are, or else `value`, an object.
+    """An incoming definition: `raw` bytes stored unchanged, or else `value`, an object to serialize.
 
-    `json` says which file raw bytes belong in; None means that their own look decides.
+    `json` selects the file for raw bytes; with None, the format is detected from the bytes.
     """
 
     raw: bytes | None = None
@@ -48,7 +48,7 @@ class File:
 
 
 def to_file(content: Content, before: File | None, rules: Rules) -> File:
-    """The file that `content` is saved as, beside or instead of `before`."""
+    """Return the file to save for `content`, given the existing file `before`, if any."""
     if content.raw is not None:
         return File(_name_for(content, before), content.raw)
     name = before.name if before else definition.FILE_NAMES[0]
@@ -67,7 +67,7 @@ def _name_for(content: Content, before: File | None) -> str:
 
 
 def _reads_as_json(raw: bytes) -> bool:
-    """JSON is nearly YAML, so text that reads as JSON was meant as JSON; `{a: 1}` was not."""
+    """JSON is almost a subset of YAML, so treat text that parses as JSON as JSON; `{a: 1}` is YAML."""
     if raw.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] != b"{":
         return False
     try:
@@ -78,15 +78,15 @@ def _reads_as_json(raw: bytes) -> bool:
 
 
 def _no_constant(name: str) -> None:
-    """RFC 8259 has no NaN and no Infinity; in YAML they are plain text."""
+    """Reject NaN and Infinity, which RFC 8259 lacks; in YAML they are plain text."""
     raise ValueError(name)
 
 
 def put_file(objects: Objects, root: Tree | None, path: list[bytes], file: File) -> list[ShaFile]:
-    """New objects that put `file` into the folder `path` of `root`, in place of the definition there.
+    """Return new objects that put `file` into the folder `path` of `root`, replacing the definition there.
 
-    What else stands in the tree is kept. The last of the list is the new root; what is referred to
-    comes before what refers to it.
+    All other tree entries are kept. Objects come before the objects that refer to them; the last one is the
+    new root.
     """
     folder = _folder(objects, root, path)
     for name in definition.FILE_NAMES:
@@ -98,7 +98,7 @@ def put_file(objects: Objects, root: Tree | None, path: list[bytes], file: File)
 
 
 def put_folder(objects: Objects, root: Tree | None, path: list[bytes], folder: bytes) -> list[ShaFile]:
-    """New trees that let `path` of `root` be the tree `folder`; the last of them is the new root."""
+    """Return new trees that set `path` of `root` to the tree `folder`; the last one is the new root."""
     made: list[ShaFile] = []
     for depth in range(len(path) - 1, -1, -1):
         tree = _folder(objects, root, path[:depth])
@@ -109,7 +109,7 @@ def put_folder(objects: Objects, root: Tree | None, path: list[bytes], folder: b
 
 
 def _folder(objects: Objects, root: Tree | None, path: list[bytes]) -> Tree:
-    """A copy of the tree at `path` of `root`, empty where there is none."""
+    """Return a copy of the tree at `path` of `root`, or an empty tree if it does not exist."""
     found = root
     for name in path:
         there = found is not None and name in found and stat.S_ISDIR(found[name][0])

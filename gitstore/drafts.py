@@ -1,6 +1,6 @@
-"""A new state of a draft: content, or what a version holds, committed on top of what stands there.
+"""Write a new state of a draft: new content, or the content of a version, committed on top of the base.
 
-It is judged as if it had been pushed, and recorded. Used under the workflow's lock.
+The change is judged as a push would be, and recorded in the ledger. Requires the workflow's lock.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from gitstore.repository import FOLDER, Repository
 
 @dataclass(frozen=True, slots=True)
 class Saved:
-    """A draft as it stands after a save: its commit, the number that it would be published as, and what
-    would block that or was dropped."""
+    """A draft after a save: its commit, the version number it would be published as, and its problems
+    (those that block publishing, and warnings such as dropped comments)."""
 
     commit: str
     number: int
@@ -33,7 +33,7 @@ class Saved:
 
 @dataclass(frozen=True, slots=True)
 class DraftWriter:
-    """One save of the draft of `recorder.slug`, by `author`. `state` is None where the workflow is new."""
+    """One save of the draft of `recorder.slug` by `author`. `state` is None for a new workflow."""
 
     reading: Repository
     recorder: ChangeSet
@@ -42,9 +42,9 @@ class DraftWriter:
     message: str = ""
 
     def save(self, content: Content, otherwise: str, merged: bytes | None = None) -> Saved:
-        """Commit `content`, beside the files that stand there already; `merged` is a second parent.
+        """Commit `content` next to the other files of the tree; `merged` becomes a second parent.
 
-        Without a message, what changed is the message, or `otherwise` where there is nothing to compare.
+        Without a message, the message is a summary of the change, or `otherwise` if nothing can be compared.
         """
         reading, slug, base = self.reading, self.recorder.slug, self._base()
         root = before = None
@@ -54,7 +54,7 @@ class DraftWriter:
             root, before = reading.objects.tree(base.tree), File(name, reading.objects.blob(blob))
             path = [] if folder == base.tree else [FOLDER, slug.encode()]
         file = to_file(content, before, reading.rules)
-        # Before anything is written, so that what does not parse leaves nothing behind.
+        # Parse before anything is written, so that an unparsable definition leaves nothing behind.
         parsed = definitions.parse(file.raw, file.name, reading.rules, reading.limits)
         changed = self.message or what_changes(reading, slug, base.id if base is not None else None, parsed)
         made = put_file(reading.objects, root, path, file)
@@ -64,13 +64,13 @@ class DraftWriter:
         return Saved(commit, self._number, parsed.problems.after(file.warnings))
 
     def restore(self, version: bytes, otherwise: str) -> Saved:
-        """Commit what the commit `version` holds; `otherwise` is the message where there is none."""
+        """Commit the content of the commit `version`; `otherwise` is the message if none was given."""
         reading, slug, base = self.reading, self.recorder.slug, self._base()
         held = reading.objects.commit(version)
         _, _, folder = reading.locate(held, slug)
         tree: bytes = held.tree
         if base is not None and folder != tree and reading.locate(base, slug)[2] != base.tree:
-            # A team's repository: the other workflows in the tree are not this one's to revert.
+            # A repository of several workflows: restoring this one must not revert the others in the tree.
             path = [FOLDER, slug.encode()]
             made = put_folder(reading.objects, reading.objects.tree(base.tree), path, folder)
             reading.objects.write(made)
@@ -83,14 +83,14 @@ class DraftWriter:
         return self.state.next_number if self.state is not None else 1
 
     def _base(self) -> Commit | None:
-        """The commit that it goes on top of: the open draft's, else the latest version's."""
+        """Return the commit to build on: the open draft's, else the latest version's."""
         if self.state is None:
             return None
         tip = self.state.draft if self.state.draft_open else self.state.latest_commit
         return self.reading.objects.commit(tip.encode()) if tip else None
 
     def _commit(self, base: Commit | None, tree: bytes, message: str, merged: bytes | None = None) -> str:
-        """Commit `tree`, unless the open draft holds just that; the draft's commit."""
+        """Commit `tree` and return the draft's commit; no new commit if the open draft already holds it."""
         reading, recorder = self.reading, self.recorder
         if merged is not None and (base is None or reading.objects.is_ancestor(merged, base.id)):
             merged = None

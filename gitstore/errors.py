@@ -1,7 +1,7 @@
-"""Coded errors with data. No HTTP here: `service/errors.py` maps a code to a status, once.
+"""Coded errors with data. No HTTP here: `service/errors.py` is the only mapping from code to status.
 
-An error is a code (stable, what programs read), a message (what a person reads: what is wrong, and
-what to do next) and data (what the message was made of, JSON-able, never a secret).
+An error has a code (stable, for programs), a message (for people: what failed, and what to do next) and
+data (the values the message was built from, JSON-able, never a secret).
 """
 
 from __future__ import annotations
@@ -11,18 +11,18 @@ from typing import Any
 
 
 class Code(StrEnum):
-    """Every way in which gitstore says no. The value is the `code` of a problem+json."""
+    """Every error code of gitstore. The value is the `code` member of a problem+json."""
 
-    # What was asked is not well-formed.
+    # The request is malformed.
     MALFORMED = "malformed"
     INVALID_NAME = "invalid_name"
     UNSUPPORTED_MEDIA_TYPE = "unsupported_media_type"
     TOO_LARGE = "too_large"
-    # Who asks.
+    # Authentication and authorization.
     UNAUTHENTICATED = "unauthenticated"
     FORBIDDEN = "forbidden"
     BAD_SIGNATURE = "bad_signature"
-    # What is asked for is not there (or is another tenant's).
+    # The object does not exist (or belongs to another tenant).
     NOT_FOUND = "not_found"
     PROJECT_NOT_FOUND = "project_not_found"
     WORKFLOW_NOT_FOUND = "workflow_not_found"
@@ -30,7 +30,7 @@ class Code(StrEnum):
     VERSION_LOST = "version_lost"
     NOT_PUBLISHED = "not_published"
     METHOD_NOT_ALLOWED = "method_not_allowed"
-    # It stands in the way of something else.
+    # Conflict with the current state.
     PROJECT_EXISTS = "project_exists"
     WORKFLOW_EXISTS = "workflow_exists"
     DRAFT_EXISTS = "draft_exists"
@@ -40,11 +40,11 @@ class Code(StrEnum):
     STALE_DRAFT = "stale_draft"
     PRECONDITION_REQUIRED = "precondition_required"
     LIMIT_REACHED = "limit_reached"
-    # The definition.
+    # Definitions.
     DEFINITION_UNPARSABLE = "definition_unparsable"
     DEFINITION_INVALID = "definition_invalid"
     DEFINITION_MISSING = "definition_missing"
-    # A push.
+    # Pushes.
     NOT_FAST_FORWARD = "not_fast_forward"
     WRONG_NUMBER = "wrong_number"
     VERSION_IMMUTABLE = "version_immutable"
@@ -54,28 +54,28 @@ class Code(StrEnum):
     SHALLOW = "shallow"
     OBJECTS_MISSING = "objects_missing"
     OBJECTS_REFUSED = "objects_refused"
-    # An address outside.
+    # Outside addresses.
     ADDRESS_REFUSED = "address_refused"
     UNREACHABLE = "unreachable"
-    # Not now.
+    # Temporary failures.
     BUSY = "busy"
     TOO_MANY_REQUESTS = "too_many_requests"
     UNAVAILABLE = "unavailable"
     PUBLISHED_NOT_MIRRORED = "published_not_mirrored"
-    # Another repository.
+    # Sources: other repositories.
     SOURCE_EXISTS = "source_exists"
     SOURCE_PAUSED = "source_paused"
     UPSTREAM_FAILED = "upstream_failed"
-    # The operator's.
+    # For the operator.
     CONFIG = "config"
     INTERNAL = "internal"
 
 
 class GitstoreError(Exception):
-    """An expected refusal.
+    """An expected error.
 
-    `data` holds JSON-able facts by name, for example `etag` and `author` of what stands there now, or
-    `problems`, a list of `gitstore.model.Problem`, of a definition.
+    `data` holds JSON-able facts by name, for example `etag` and `author` of the current state, or `problems`,
+    a list of `gitstore.model.Problem` about a definition.
     """
 
     def __init__(self, code: Code, message: str, **data: Any) -> None:

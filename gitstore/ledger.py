@@ -1,8 +1,8 @@
 """The ledger of a workflow: refs/ledger/<slug>, a chain of commits that only gitstore appends to.
 
 An entry is a commit on the empty tree. Its author is the authenticated principal, its committer date the
-server's clock. The message is a subject for people, the reason (any text, or none), and a last paragraph
-of trailers (git-interpret-trailers(1)), which alone is read back:
+server's clock. The message consists of a subject line for people, an optional reason (any text), and a last
+paragraph of trailers (git-interpret-trailers(1)). Only the reason and the trailers are parsed:
 
     Published order-sync v3
 
@@ -10,18 +10,18 @@ of trailers (git-interpret-trailers(1)), which alone is read back:
 
     Gitstore-Event: published
     Gitstore-Version: v3                  published, current-moved
-    Gitstore-Object: <id>                 published: what the tag holds; of a draft: its head
-    Gitstore-Tagger: Ann <ann@a.example>  published, where it came from upstream: who tagged it there
-    Gitstore-Tagged: 2026-01-31T12:00:00+00:00                                      and when
-    Gitstore-After: v2                    published, where that left a gap: the latest version before
+    Gitstore-Object: <id>                 published: the object id in the tag; for a draft: its head
+    Gitstore-Tagger: Ann <ann@a.example>  published, if imported from upstream: the tagger there
+    Gitstore-Tagged: 2026-01-31T12:00:00+00:00                           and the time of tagging
+    Gitstore-After: v2                    published, if it left a gap: the latest version before
     Gitstore-Name: "Order sync"           created, as JSON
     Gitstore-Description: "..."           created, as JSON
-    Gitstore-Latest: v3                   the state after this entry, so that the newest one tells all:
-    Gitstore-Current: v3                  "none" where there is none
+    Gitstore-Latest: v3                   the state after this entry, so that the newest entry is sufficient:
+    Gitstore-Current: v3                  "none" if unset
     Gitstore-Held: no
 
-An entry is written just before its ref. A publishing entry counts once the tag holds its id; what a kill
-left behind never counts, and the next entry states what really stood there.
+An entry is written just before its ref. A publishing entry counts once the tag holds its object id. An entry
+left behind by a kill never counts, and the next entry records the actual state.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ _NONE = "none"
 
 
 def compose(slug: str, entry: LedgerEntry) -> Commit:
-    """The commit that records `entry` (whose `oid` is not read) on top of `entry.parent`."""
+    """Return the commit that records `entry` (ignoring its `oid`) on top of `entry.parent`."""
     trailers: dict[str, str | None] = {
         "Event": entry.kind.value,
         "Version": _show(entry.version) if entry.version is not None else None,
@@ -75,7 +75,7 @@ def compose(slug: str, entry: LedgerEntry) -> Commit:
 
 @lru_cache(maxsize=16)
 def parse(commit: Commit) -> LedgerEntry:
-    """Read an entry back; the newest few are asked for again and again while one write is carried out.
+    """Parse an entry; cached, because one write reads the newest few entries repeatedly.
 
     Raises `integrity` for a commit that gitstore did not write.
     """
@@ -109,7 +109,7 @@ def parse(commit: Commit) -> LedgerEntry:
 
 
 def walk(objects: Objects, tip: bytes | None) -> Iterator[LedgerEntry]:
-    """Every entry from `tip` back to the first, newest first."""
+    """Yield every entry from `tip` back to the first, newest first."""
     while tip is not None:
         entry = parse(objects.commit(tip))
         yield entry
@@ -119,9 +119,9 @@ def walk(objects: Objects, tip: bytes | None) -> Iterator[LedgerEntry]:
 def draft_entry(
     previous: LedgerEntry | None, parent: str | None, kind: LedgerKind, actor: Person, when: datetime
 ) -> LedgerEntry:
-    """An entry of `kind` that leaves the state of `previous` (the newest counting one) as it is.
+    """Return an entry of `kind` that keeps the state of `previous` (the newest counting entry) unchanged.
 
-    `parent` is the tip of the chain, which may hold entries that do not count. Adjust with
+    `parent` is the tip of the chain, which may contain entries that do not count. Adjust the result with
     `dataclasses.replace`.
     """
     return LedgerEntry(

@@ -1,12 +1,12 @@
-"""The lock that a writer holds, as an interface, and the file lock for a store that stands alone.
+"""The writer lock as an interface, and a file lock for a store without Postgres.
 
-Every write of a ref happens inside `Locks.writing`. With Postgres, `sync/unit_of_work.py` implements it by
-advisory locks that hold across machines, in the transaction that carries the rows: leaving the block
-mirrors what was written and commits.
+Every ref write happens inside `Locks.writing`. With Postgres, `sync/unit_of_work.py` implements it by
+advisory locks, which hold across machines, in the transaction that carries the rows: leaving the block
+mirrors the changes and commits.
 
-Beside its lock, every writer is `present`: it shares flock(2) on one file of the repository, which the kernel
-lets go of when the writer dies, however it dies. Who has that file alone knows that no ref's lock file has
-an owner.
+In addition, every writer is `present`: it holds a shared flock(2) on one file of the repository, which the
+kernel releases when the process dies, for whatever reason. A process that holds that file exclusively can
+therefore treat every ref lock file as stale.
 """
 
 from __future__ import annotations
@@ -22,31 +22,31 @@ from typing import Final, Protocol
 from gitstore.errors import Code, GitstoreError
 
 WRITERS: Final = "gitstore-writers"
-"""The file in a repository that all who write to it share."""
+"""The file in a repository on which all its writers hold a shared lock."""
 MOST_WORKFLOWS: Final = 200
-"""Workflows that one write may lock; each lock takes a place in Postgres' lock table."""
+"""Workflows that one write may lock; each lock takes an entry in Postgres' lock table."""
 EXCLUSIVE_PATIENCE: Final = 0.2
-"""Seconds that one attempt waits for the whole repository: new writers queue behind it meanwhile."""
-_PATIENCE: Final = 10.0  # seconds, as long as for a lock of Postgres
+"""Seconds that one attempt waits for the exclusive lock; new writers queue behind it during that time."""
+_PATIENCE: Final = 10.0  # seconds, equal to the lock timeout of Postgres
 _PAUSE: Final = 0.01
 
 
 class Locks(Protocol):
-    """Who may write to which workflows of one project, one at a time."""
+    """Mutual exclusion between the writers of one project's workflows."""
 
     def writing(self, slugs: Collection[str]) -> AbstractContextManager[None]:
-        """Hold the workflows `slugs` against every other writer, and the repository against maintenance."""
+        """Lock the workflows `slugs` against all other writers, and the repository against maintenance."""
         ...
 
     def maintenance(self) -> AbstractContextManager[None]:
-        """Hold the repository against every writer. Raises `busy` where writers left no time for it."""
+        """Lock the repository against all writers. Raises `busy` if writers left no gap for it."""
         ...
 
 
 class FileLocks:
-    """`Locks` for one machine and no database: one flock(2) for the repository.
+    """`Locks` for one machine without a database: one flock(2) for the whole repository.
 
-    Coarse on purpose: a store without Postgres is a tool on somebody's desk.
+    Deliberately coarse: a store without Postgres is a single-user tool.
     """
 
     def __init__(self, repository: Path) -> None:
@@ -65,17 +65,17 @@ class FileLocks:
 
 
 def present(path: Path) -> AbstractContextManager[None]:
-    """Be one of those who write, for as long as the block or the process lasts. Raises `busy`."""
+    """Take the shared writer lock until the block or the process ends. Raises `busy`."""
     return _held(path, fcntl.LOCK_SH, _PATIENCE)
 
 
 def alone(path: Path) -> AbstractContextManager[None]:
-    """Be the only one, once all who are `present` have left. Raises `busy`, soon: writers wait meanwhile."""
+    """Take the exclusive writer lock once all shared holders have left. Raises `busy` soon: writers wait."""
     return _held(path, fcntl.LOCK_EX, EXCLUSIVE_PATIENCE)
 
 
 def check_count(workflows: int) -> None:
-    """Raise `too_large` where one write would lock more than MOST_WORKFLOWS."""
+    """Raise `too_large` if one write would lock more than MOST_WORKFLOWS."""
     if workflows > MOST_WORKFLOWS:
         raise GitstoreError(
             Code.TOO_LARGE,
@@ -87,7 +87,7 @@ def check_count(workflows: int) -> None:
 
 @contextmanager
 def _held(path: Path, how: int, patience: float | None = None) -> Iterator[None]:
-    """Hold `path`, waited for in turn, or for as many seconds as there is `patience`."""
+    """Hold a lock on `path`; wait without limit, or for `patience` seconds if given."""
     handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         if patience is None:

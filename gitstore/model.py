@@ -1,4 +1,4 @@
-"""Frozen dataclasses that the rooms hand to each other. Git data is bytes where it is opaque, str above."""
+"""Frozen dataclasses shared by all packages. Opaque Git data is bytes; everything above Git is str."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from gitstore.versions import next_number
 
 
 class Rules(StrEnum):
-    """What a project's definitions must obey."""
+    """The rule set that a project's definitions must satisfy."""
 
     MESHHOOK = "meshhook"
     ANY = "any"
@@ -20,10 +20,10 @@ class Rules(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """Something about a definition that a person should know.
+    """An error or warning about a definition.
 
-    `pointer` is an RFC 6901 JSON Pointer, `node` the id of the node it is about, `line` and `column`
-    count from 1; each is None where it has no meaning. An `error` blocks publishing, a warning does not.
+    `pointer` is an RFC 6901 JSON Pointer, `node` the id of the node concerned, `line` and `column` count
+    from 1; each is None where not applicable. An `error` blocks publishing, a warning does not.
     """
 
     code: str
@@ -36,11 +36,11 @@ class Problem:
 
 
 MOST_PROBLEMS: Final = 100
-"""Problems that any answer lists: JSON, a page, the terminal of a push. Beyond, they are counted."""
+"""Problems listed in any output: JSON, a page, the terminal of a push. Any beyond are only counted."""
 
 
 class Graded(Protocol):
-    """What is an error, or else a warning."""
+    """An item that is either an error or a warning."""
 
     @property
     def error(self) -> bool: ...
@@ -50,7 +50,7 @@ G = TypeVar("G", bound=Graded)
 
 
 def listed(found: Sequence[G]) -> Sequence[G]:
-    """Those of `found` that an answer lists: MOST_PROBLEMS, warnings as far as the errors leave room."""
+    """Return the items of `found` to list: at most MOST_PROBLEMS; warnings fill the places errors leave."""
     if len(found) <= MOST_PROBLEMS:
         return found
     warnings = max(MOST_PROBLEMS - sum(each.error for each in found), 0)
@@ -64,9 +64,9 @@ def listed(found: Sequence[G]) -> Sequence[G]:
 
 
 class Problems(tuple[Problem, ...]):
-    """Problems as they are listed, in document order: at most MOST_PROBLEMS, errors before warnings.
+    """The listed problems in document order: at most MOST_PROBLEMS, errors taking precedence over warnings.
 
-    `errors` and `warnings` count all of them, those that are not listed included.
+    `errors` and `warnings` count all problems, including those not listed.
     """
 
     errors: int = 0
@@ -83,13 +83,13 @@ class Problems(tuple[Problem, ...]):
 
     @classmethod
     def counted(cls, found: Sequence[Problem], errors: int, warnings: int) -> Problems:
-        """List `found`, of which there may be more: `errors` and `warnings` say how many."""
+        """List `found`, which may be incomplete: `errors` and `warnings` are the full counts."""
         made = cls(listed(found))
         made.errors, made.warnings = errors, warnings
         return made
 
     def after(self, first: Sequence[Problem]) -> Problems:
-        """The same with warnings about the whole file before them."""
+        """Return a copy with `first`, warnings about the whole file, in front."""
         return self.counted((*first, *self), self.errors, self.warnings + len(first)) if first else self
 
     @property
@@ -98,15 +98,15 @@ class Problems(tuple[Problem, ...]):
 
     @property
     def more(self) -> int:
-        """How many are not listed."""
+        """The number of problems not listed."""
         return self.total - len(self)
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Limits on a definition and on a push (docs/operations.md). Sizes are bytes.
+    """Limits on a definition and on a push (docs/operations.md). Sizes are in bytes.
 
-    `memory` is the address space of the child that unpacks, `cpu` the seconds of CPU time of one request.
+    `memory` is the address space of the process that unpacks; `cpu` is in seconds of CPU time per request.
     """
 
     pack: int = 16 * 2**20
@@ -125,8 +125,8 @@ class Limits:
 class Definition:
     """A parsed definition.
 
-    `value` is the mapping itself, `problems` errors and warnings in document order, `digest` "sha256:<hex>"
-    of its canonical JSON without layout and editor leftovers.
+    `value` is the mapping itself, `problems` its errors and warnings in document order, `digest`
+    "sha256:<hex>" of its canonical JSON without layout and editor-only fields.
     """
 
     raw: bytes
@@ -156,7 +156,7 @@ class Person:
 
 
 class Permission(StrEnum):
-    """What a principal may do in a project; `service/access.py` says which role has which."""
+    """A permission of a principal in a project; `service/access.py` maps roles to permissions."""
 
     READ = "read"
     EDIT = "edit"
@@ -166,10 +166,10 @@ class Permission(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """What a commit holds for one workflow.
+    """The state of one workflow in a commit.
 
     `commit`, `tree` (the folder with the definition) and `blob` (the definition) are hex object ids.
-    `definition` is None where the file does not parse (an import), and `problems` say why.
+    `definition` is None if the file does not parse (an import); `problems` then gives the reasons.
     `created_at` is the commit's committer date, UTC.
     """
 
@@ -185,7 +185,7 @@ class Snapshot:
 
 
 class LedgerKind(StrEnum):
-    """What a ledger entry says happened."""
+    """The kind of event that a ledger entry records."""
 
     CREATED = "created"
     PUBLISHED = "published"
@@ -197,14 +197,14 @@ class LedgerKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class LedgerEntry:
-    """One commit of refs/ledger/<slug>: a fact, and the state of the workflow after it.
+    """One commit of refs/ledger/<slug>: an event, and the state of the workflow after it.
 
-    `version` and `target` (hex id that the tag holds) are set for PUBLISHED; `version` also for CURRENT;
+    `version` and `target` (the hex id that the tag holds) are set for PUBLISHED; `version` also for CURRENT;
     `target` is the draft's head for DISCARDED and RESTORED. `latest`, `current` and `held` are the state
-    after the fact, so that the newest counting entry alone tells it; `latest` is 0 and `current` None before
-    the first publication. `name` and `description` are set for CREATED alone; `tagger` and `tagged_at`, who
-    published it upstream and when, for a PUBLISHED that was brought from there; `after`, the latest version
-    before it, where that left a gap.
+    after the event, so that the newest counting entry is sufficient; `latest` is 0 and `current` None before
+    the first publication. `name` and `description` are set for CREATED only; `tagger` and `tagged_at`,
+    the upstream publisher and time, for a PUBLISHED that was imported; `after`, the previous latest version,
+    if the publication left a gap.
     """
 
     oid: str
@@ -227,7 +227,7 @@ class LedgerEntry:
 
 @dataclass(frozen=True, slots=True)
 class Superseded:
-    """A discarded draft: when it was discarded (UTC), and its head as a hex object id, kept by `ref`."""
+    """A discarded draft: the time of the discard (UTC), and its head as a hex object id, kept by `ref`."""
 
     at: datetime
     commit: str
@@ -236,10 +236,10 @@ class Superseded:
 
 @dataclass(frozen=True, slots=True)
 class WorkflowState:
-    """Where a workflow stands in Git: its refs and what its ledger says. Ids are hex, None where absent.
+    """The state of a workflow in Git: its refs and the state in its ledger. Ids are hex, None if absent.
 
-    `floor` is the highest number that was ever given out, as far as the unit of work knows; it is above
-    `latest` where the repository has lost versions.
+    `floor` is the highest number ever assigned, as far as the unit of work knows; it exceeds `latest` if the
+    repository has lost versions.
     """
 
     slug: str
@@ -259,7 +259,7 @@ class WorkflowState:
 
 @dataclass(frozen=True, slots=True)
 class Version:
-    """A published version: what its tag holds and what the ledger says of it."""
+    """A published version: the content of its tag and the facts of its ledger entry."""
 
     slug: str
     number: int

@@ -1,12 +1,12 @@
-"""Every ref that gitstore knows, and the only file that spells them.
+"""All refs that gitstore uses; the only module that spells their names.
 
     refs/heads/drafts/<slug>                  the draft of a workflow
     refs/tags/<slug>/v<N>                     a published version
-    refs/ledger/<slug>                        what happened to the workflow, appended to by gitstore alone
-    refs/superseded/<slug>/<time>             the head of a draft that was discarded, kept
+    refs/ledger/<slug>                        the workflow's history, appended to by gitstore alone
+    refs/superseded/<slug>/<time>             the kept head of a discarded draft
 
-Names are bytes, as in Git; slugs and numbers are str and int, as above Git.
-See git-check-ref-format(1) for what Git itself allows.
+Names are bytes, as in Git; slugs and numbers are str and int, as everywhere above Git.
+See git-check-ref-format(1) for the names that Git itself allows.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class DraftRef:
 
 @dataclass(frozen=True, slots=True)
 class VersionRef:
-    """The tag that is version `number` of `slug`."""
+    """The tag of version `number` of `slug`."""
 
     slug: str
     number: int
@@ -56,7 +56,7 @@ def tag(slug: str, number: int) -> bytes:
 
 
 def tags_of(slug: str) -> bytes:
-    """The folder of a workflow's version tags."""
+    """Return the prefix of a workflow's version tags."""
     return TAGS + slug.encode() + b"/"
 
 
@@ -65,12 +65,12 @@ def ledger(slug: str) -> bytes:
 
 
 def superseded(slug: str, when: datetime) -> bytes:
-    """Where the head of a draft discarded at `when` (UTC) is kept."""
+    """Return the ref that keeps the head of a draft discarded at `when` (UTC)."""
     return superseded_of(slug) + when.strftime(_TIME).encode()
 
 
 def superseded_at(ref: bytes) -> datetime | None:
-    """When (UTC) the head that `ref` keeps was discarded; None where `superseded` did not make that name."""
+    """Return the discard time (UTC) from a superseded ref; None if `superseded` did not create that name."""
     _, _, time = ref.rpartition(b"/")
     if not ref.startswith(SUPERSEDED) or len(time) > _LONGEST_TIME:
         return None
@@ -81,19 +81,19 @@ def superseded_at(ref: bytes) -> datetime | None:
 
 
 def superseded_of(slug: str) -> bytes:
-    """The folder of a workflow's discarded drafts."""
+    """Return the prefix of a workflow's discarded drafts."""
     return SUPERSEDED + slug.encode() + b"/"
 
 
 def is_ref(name: bytes) -> bool:
-    """Whether there may be a ref of that name: git-check-ref-format(1), below refs/."""
+    """Return whether `name` is a valid ref name: git-check-ref-format(1), below refs/."""
     if _PLAIN.fullmatch(name):
-        return True  # nearly every one is, and looking at each byte takes its time
+        return True  # the common case; the full check examines each byte and is slow
     return name.startswith(PREFIX) and check_ref_format(Ref(name))
 
 
 def parse(ref: bytes) -> DraftRef | VersionRef | None:
-    """What a ref that people may write names; None for every other ref."""
+    """Parse a ref that users may write; return None for every other ref."""
     try:
         text = ref.decode("ascii")
     except UnicodeDecodeError:
@@ -109,21 +109,21 @@ def parse(ref: bytes) -> DraftRef | VersionRef | None:
 
 
 def accepted_instead(ref: bytes) -> str:
-    """What people may write, for somebody who tried `ref`; with the grammar, where only that is amiss."""
+    """Describe the refs that users may write, for a refusal of `ref`; with the slug grammar if relevant."""
     grammar = f"; a slug is {SLUG_RULE}" if ref.startswith((DRAFTS, TAGS)) else ""
     return _ACCEPTED + grammar
 
 
 def full(ref: DraftRef | VersionRef) -> bytes:
-    """The name of what `parse` has read."""
+    """Return the full ref name of a parsed ref; the inverse of `parse`."""
     return draft(ref.slug) if isinstance(ref, DraftRef) else tag(ref.slug, ref.number)
 
 
 def show(ref: bytes) -> str:
-    """A ref as a person reads it, whatever bytes it holds."""
+    """Return a ref as printable text, whatever bytes it holds."""
     return ref.decode("utf-8", "backslashreplace")
 
 
 def short(ref: DraftRef | VersionRef) -> str:
-    """As git prints it: `drafts/<slug>`, `<slug>/v<N>`."""
+    """Return the short form that git prints: `drafts/<slug>`, `<slug>/v<N>`."""
     return f"drafts/{ref.slug}" if isinstance(ref, DraftRef) else f"{ref.slug}/v{ref.number}"

@@ -1,16 +1,16 @@
-"""Every rule on a ref update, for a push and for HTTP alike. Pure: what it needs to know is passed in.
+"""Every rule on a ref update, for pushes and HTTP alike. Pure: all facts are passed in.
 
-A set of commands is judged together: drafts first, then version tags in the order of (slug, number), each
-against what the ones before it leave behind, and discards last. So `git push --tags` of v1 ... v11 works in
-whatever order git sends them, and so does a draft and its tag in one push.
+A set of commands is judged together: drafts first, then version tags ordered by (slug, number), each against
+the state that the commands before it leave, and discards last. So `git push --tags` of v1 ... v11 works in
+any order that git sends, and so does a draft together with its tag in one push.
 
-A push discards one draft and nothing else: `git push --prune` and `--mirror` delete from the remote all that
-the clone lacks, which is seldom meant. More needs the exact count of discards, which the pusher gives as a
-push option. And a discard is refused where another command of the push is.
+A push discards one draft and nothing else: `git push --prune` and `--mirror` delete every remote ref that
+the clone lacks, which is rarely intended. To discard more, the pusher gives the exact count of discards as a
+push option. A discard is refused if another command of the push is refused.
 
-What is imported from an upstream was published there, and was judged there. So any larger number is taken,
-and gaps stay; the commit need not descend from the version before it. Everything else holds as for a push:
-above all, what is published here does not change.
+An imported version was published, and judged, upstream. Therefore any larger number is accepted, and gaps
+remain; the commit need not descend from the version before it. All other rules of a push apply: above all, a
+version published here does not change.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from gitstore.versions import next_number
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """One line of a push: `ref` shall go from `old` to `new`. None stands for "not there"."""
+    """One command of a push: update `ref` from `old` to `new`. None means that the ref does not exist."""
 
     ref: bytes
     old: bytes | None
@@ -40,7 +40,7 @@ class Command:
 
 
 class Effect(StrEnum):
-    """What an accepted command comes to."""
+    """The effect of an accepted command."""
 
     NOTHING = "nothing"
     SAVE = "save"
@@ -50,10 +50,10 @@ class Effect(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What becomes of a command: a refusal, or an effect.
+    """The result for a command: a refusal, or an effect.
 
-    `commit` is what the new value peels to, `definition` what it holds, for SAVE and PUBLISH. `kept` is the
-    superseded ref that keeps the draft's head, for a DISCARD that was carried out.
+    For SAVE and PUBLISH, `commit` is the new value peeled to a commit and `definition` its content. For a
+    DISCARD that was carried out, `kept` is the superseded ref that keeps the draft's head.
     """
 
     command: Command
@@ -67,10 +67,10 @@ class Verdict:
 
 @dataclass(slots=True)
 class WorkflowTip:
-    """Where a workflow stands, and, while a set is judged, where the set so far will leave it.
+    """The tips of a workflow; while a set is judged, the tips that the commands so far will leave.
 
-    `floor` is the highest number that was ever given out: a number is never used twice, also where its
-    version is not in the repository any more.
+    `floor` is the highest number ever assigned: a number is never reused, even if its version is no longer in
+    the repository.
     """
 
     draft: bytes | None
@@ -85,28 +85,28 @@ class WorkflowTip:
 
 
 class Facts(Protocol):
-    """What the rules ask about the repository, the pushed objects and the pusher."""
+    """The facts about the repository, the pushed objects and the pusher that the rules depend on."""
 
     def may(self, permission: Permission) -> bool: ...
 
     def standing(self, slug: str) -> WorkflowTip:
-        """Raises `integrity` where tags and ledger contradict each other."""
+        """Return the workflow's tips; raise `integrity` if tags and ledger contradict each other."""
         ...
 
     def holds(self, ref: bytes) -> bytes | None: ...
 
     def peel(self, oid: bytes) -> bytes:
-        """The commit that a version's tag holds; raises what is wrong with it."""
+        """Return the commit that a version's tag holds; raise the error found in it."""
         ...
 
     def draft_commit(self, oid: bytes) -> None:
-        """Raises unless `oid` is a commit."""
+        """Raise unless `oid` is a commit."""
         ...
 
     def is_ancestor(self, ancestor: bytes, descendant: bytes) -> bool: ...
 
     def definition(self, commit: bytes, slug: str) -> Definition:
-        """Raises `definition_missing` or `definition_unparsable`."""
+        """Return the parsed definition; raise `definition_missing` or `definition_unparsable`."""
         ...
 
 
@@ -118,9 +118,9 @@ def judge(
     imported: bool = False,
     no_discards: str | None = None,
 ) -> list[Verdict]:
-    """A verdict for each of `commands`, in their order.
+    """Return a verdict for each of `commands`, in their order.
 
-    `no_discards` is what `discards_refused` returns for the whole push, of which `commands` may be a part.
+    `no_discards` is the result of `discards_refused` for the whole push, of which `commands` may be a part.
     """
     judging = _Judging(facts, imported, no_discards)
     verdicts = {command.ref: judging.judge(command) for command in sorted(commands, key=_order)}
@@ -136,9 +136,9 @@ def judge(
 
 
 def discards_refused(commands: Sequence[Command], announced: int | None) -> str | None:
-    """Return why a push of `commands` may discard no draft, or None where it may.
+    """Return the reason why a push of `commands` may discard no draft, or None if it may.
 
-    `announced` is the count of discards that the pusher gave, None where there was none.
+    `announced` is the count of discards that the pusher gave as a push option, or None.
     """
     count = sum(
         command.new is None and isinstance(names.parse(command.ref), DraftRef) for command in commands
@@ -149,7 +149,7 @@ def discards_refused(commands: Sequence[Command], announced: int | None) -> str 
 
 
 def settle_discards(verdicts: Sequence[Verdict]) -> list[Verdict]:
-    """Refuse the discards among `verdicts`, those of a whole push, where anything else of it is refused."""
+    """Refuse the discards among `verdicts`, those of a whole push, if any other command of it is refused."""
     by_ref = {verdict.command.ref: verdict for verdict in verdicts}
     refused = next((ref for ref, verdict in by_ref.items() if verdict.refusal), None)
     if refused is not None:
@@ -158,8 +158,8 @@ def settle_discards(verdicts: Sequence[Verdict]) -> list[Verdict]:
 
 
 def _refuse_beside(verdicts: dict[bytes, Verdict], refused: str, *, atomic: bool) -> None:
-    """What falls because another command of the push was refused: everything of an atomic push, and
-    discards always, so that `git push --mirror` destroys nothing."""
+    """Refuse the commands that depend on a refused one: every command of an atomic push, and always the
+    discards, so that `git push --mirror` destroys nothing."""
     for ref, verdict in verdicts.items():
         if verdict.refusal:
             continue
@@ -176,7 +176,7 @@ def _refuse_beside(verdicts: dict[bytes, Verdict], refused: str, *, atomic: bool
 
 
 def _deletion(slug: str) -> str:
-    """The command that discards one draft and nothing else."""
+    """Return the git command that discards one draft and nothing else."""
     return f"git push origin --delete {names.short(DraftRef(slug))}"
 
 
@@ -204,7 +204,7 @@ class _Judging:
     def judge(self, command: Command) -> Verdict:
         target = names.parse(command.ref)
         try:
-            # Of a name that no ref can have, nothing is true, and so it is not said to be gone either.
+            # An invalid ref name cannot exist, so do not report it as already deleted either.
             if names.is_ref(command.ref) and self.facts.holds(command.ref) == command.new:
                 return Verdict(command, target=target)
             match target:
@@ -251,7 +251,7 @@ class _Judging:
         return Verdict(command, None, Effect.SAVE, target, new, definition)
 
     def _is_here(self, standing: WorkflowTip, commit: bytes) -> bool:
-        """Whether a draft upstream is behind ours, or behind what is published: then ours stays."""
+        """Return whether an upstream draft is behind ours or behind the latest version: then ours stays."""
         return any(
             tip is not None and self.facts.is_ancestor(commit, tip)
             for tip in (standing.draft, standing.latest_commit)

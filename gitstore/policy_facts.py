@@ -1,4 +1,4 @@
-"""The facts that `policy.judge` asks for, read from a repository (a quarantine in front of it included)."""
+"""The facts that `policy.judge` needs, read from a repository, optionally through a quarantine."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from gitstore.repository import Repository
 
 
 class RepositoryFacts:
-    """`policy.Facts` from `reading`. `may` tells what the pusher is allowed; by default everything."""
+    """`policy.Facts` from `reading`. `may` checks the pusher's permissions; by default all are granted."""
 
     def __init__(self, reading: Repository, may: Callable[[Permission], bool] = lambda _: True) -> None:
         self._reading = reading
@@ -44,7 +44,7 @@ class RepositoryFacts:
 
 
 class PushFacts(RepositoryFacts):
-    """Facts with the quarantine in front: a tip whose objects are not all there has none."""
+    """Facts read through the quarantine; a tip with missing or damaged objects raises instead."""
 
     def __init__(
         self, reading: Repository, may: Callable[[Permission], bool], held: Quarantine, *, shallow: bool
@@ -58,7 +58,7 @@ class PushFacts(RepositoryFacts):
         self._surveyed: set[bytes] = set()
 
     def survey(self, tip: bytes | None) -> None:
-        """Walk what `tip` needs, before any lock is taken."""
+        """Check the objects that `tip` needs, before any lock is taken."""
         if tip is None or tip in self._surveyed:
             return
         self._surveyed.add(tip)
@@ -76,7 +76,7 @@ class PushFacts(RepositoryFacts):
         super().draft_commit(oid)
 
     def definition(self, commit: bytes, slug: str) -> Definition:
-        """Parsed once, although a push of several slices is judged twice."""
+        """Return the parsed definition; cached, because a push of several slices is judged twice."""
         if (commit, slug) not in self._definitions:
             self._definitions[commit, slug] = super().definition(commit, slug)
         return self._definitions[commit, slug]
@@ -87,14 +87,14 @@ class PushFacts(RepositoryFacts):
 
 
 def in_a_shallow_clone(error: GitstoreError) -> GitstoreError:
-    """Missing objects, of a pusher whose clone lacks history, are that history."""
+    """Convert `objects_missing` to `shallow`: objects missing from a shallow clone's push are its history."""
     if error.code is not Code.OBJECTS_MISSING:
         return error
     return GitstoreError(Code.SHALLOW, "shallow clone: git fetch --unshallow, then push")
 
 
 def accepted(reading: Repository, command: Command) -> Verdict:
-    """What policy says of one command; raises its refusal. The principal was authorized by the caller."""
+    """Judge one command and raise its refusal. The caller has authorized the principal."""
     (verdict,) = judge([command], RepositoryFacts(reading))
     if verdict.refusal is not None:
         raise verdict.refusal

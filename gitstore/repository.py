@@ -1,4 +1,4 @@
-"""What a bare repository says of its workflows: refs, ledgers and commits put together. Writes nothing."""
+"""Read-only view of one project's repository: refs, ledgers and commits combined."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ from gitstore.versions import is_slug, next_number
 
 FOLDER = b"workflows"
 LONGEST_MESSAGE: Final = 10_000
-"""Characters that are read of a commit's or tag's message: as many as one sent over HTTP may have."""
+"""Characters read of a commit or tag message: the same limit as for messages sent over HTTP."""
 
 
 class Repository:
-    """One project's repository at `path`, read. `objects` may be a quarantine in front of it; `parsed` may
-    be shared with others."""
+    """One project's repository at `path`, read-only. `objects` may be a quarantine in front of it; the cache
+    `parsed` may be shared."""
 
     def __init__(
         self,
@@ -55,14 +55,14 @@ class Repository:
         self.project = project
         self.rules = rules
         self.limits = limits or Limits()
-        # slug -> the highest number that was ever given out, as far as the unit of work knows.
+        # slug -> the highest number ever assigned, as far as the unit of work knows.
         self.floors: dict[str, int] = {}
         self.refs = Refs(path)
         self.objects = objects or Objects(path / "objects")
         self._parsed = parsed or DefinitionCache()
 
     def through(self, objects: Objects) -> Repository:
-        """The same repository with `objects`, a quarantine, in front; definitions parsed there are kept."""
+        """Return this repository read through `objects`, a quarantine; the definition cache is shared."""
         seen = Repository(
             self.path,
             self.project,
@@ -74,10 +74,10 @@ class Repository:
         seen.refs, seen.floors = self.refs, self.floors
         return seen
 
-    # Which workflows there are
+    # Workflows
 
     def tips(self) -> dict[str, tuple[str | None, str | None]]:
-        """slug -> (draft, ledger): the tips of every workflow that has either."""
+        """Return slug -> (draft, ledger): the tips of every workflow that has either."""
         found: dict[str, list[str | None]] = {}
         for position, prefix in enumerate((names.DRAFTS, names.LEDGERS)):
             for ref, oid in self.refs.below(prefix).items():
@@ -86,12 +86,12 @@ class Repository:
         return {slug: (tips[0], tips[1]) for slug, tips in sorted(found.items())}
 
     def slugs(self) -> list[str]:
-        """Every workflow that has a draft, a ledger or a version."""
+        """Return every workflow that has a draft, a ledger or a version."""
         tagged = {names.show(ref[len(names.TAGS) :]).partition("/")[0] for ref in self.refs.below(names.TAGS)}
         return sorted(tagged | set(self.tips()))
 
     def exists(self, slug: str) -> bool:
-        """Whether there is such a workflow. A lone ledger entry "created", left by a kill, makes none."""
+        """Return whether the workflow exists; a lone ledger entry "created", left by a kill, is ignored."""
         if not is_slug(slug):
             return False
         if self.refs.read(names.draft(slug)) or self.refs.read(names.tag(slug, 1)):
@@ -99,7 +99,7 @@ class Repository:
         return any(e.kind is not LedgerKind.CREATED and self.counts(slug, e) for e in self.ledger(slug))
 
     def version_tags(self, slug: str) -> dict[int, str]:
-        """number -> what the tag holds, for every version of `slug`. Lists them all."""
+        """Return number -> object id in the tag, for every version of `slug`. Lists all tags."""
         found = {}
         for ref, oid in self.refs.below(names.tags_of(slug)).items():
             match names.parse(ref):
@@ -108,13 +108,13 @@ class Repository:
         return found
 
     def superseded(self, slug: str, when: datetime) -> bytes:
-        """The ref for a head discarded at `when`; after a jump of the clock there may be one already."""
+        """Return an unused ref for a head discarded at `when`; after a clock jump the first may be taken."""
         while self.refs.read(name := names.superseded(slug, when)) is not None:
             when += timedelta(microseconds=1)
         return name
 
     def discarded(self, slug: str) -> Iterator[Superseded]:
-        """The discarded drafts of `slug` that can be restored, newest first.
+        """Yield the discarded drafts of `slug` that can be restored, newest first.
 
         A superseded ref may also keep a replaced ledger, which holds no definition and is left out.
         """
@@ -130,18 +130,18 @@ class Repository:
             return False
         return True
 
-    # Where a workflow stands
+    # State of a workflow
 
     def ledger(self, slug: str) -> Iterator[LedgerEntry]:
-        """Every entry, newest first, those that do not count included."""
+        """Yield every ledger entry, newest first, including entries that do not count."""
         return self.ledger_from(self.refs.read(names.ledger(slug)))
 
     def ledger_from(self, tip: bytes | None) -> Iterator[LedgerEntry]:
-        """As `ledger`, from an entry on, whether its ref names it or not."""
+        """Yield the entries from `tip` back, as `ledger` does; no ref needs to point at `tip`."""
         return ledger.walk(self.objects, tip)
 
     def counts(self, slug: str, entry: LedgerEntry) -> bool:
-        """Whether what `entry` says happened: a publishing entry counts once the tag holds its id."""
+        """Return whether `entry` took effect: a publishing entry counts once the tag holds its object id."""
         if entry.kind is not LedgerKind.PUBLISHED or entry.version is None:
             return True
         held = self.refs.read(names.tag(slug, entry.version))
@@ -151,10 +151,10 @@ class Repository:
         return next((entry for entry in self.ledger(slug) if self.counts(slug, entry)), None)
 
     def state(self, slug: str) -> WorkflowState:
-        """Where `slug` stands, at a cost that does not grow with its versions.
+        """Return the state of `slug`, at a cost independent of its number of versions.
 
-        Raises `integrity` where the newest entries of the ledger and the tags contradict each other. Who
-        reads without the lock may meet a writer between the two: then the ledger moved, and is read again.
+        Raises `integrity` if the newest ledger entries and the tags contradict each other. A reader without
+        the lock may run between a writer's two updates: the ledger has then moved, and is read again.
         """
         while True:
             tip = self.refs.read(names.ledger(slug))
@@ -194,7 +194,7 @@ class Repository:
         return self.objects.peel(held)[0]
 
     def version(self, slug: str, number: int, entry: LedgerEntry | None = None) -> Version:
-        """A published version. `entry` is its counting ledger entry, where the caller has it at hand."""
+        """Return a published version. Pass its counting ledger entry as `entry` to avoid a lookup."""
         held = self.refs.read(names.tag(slug, number))
         if held is None:
             raise GitstoreError(Code.VERSION_NOT_FOUND, f"{slug} has no version v{number}")
@@ -215,19 +215,19 @@ class Repository:
         )
 
     def predecessor(self, slug: str, number: int) -> int:
-        """Return the version that was the latest when v<number> was published; 0 for the first."""
+        """Return the latest version at the time v<number> was published; 0 for the first."""
         entry = next((e for e in self._published(slug) if e.version == number), None)
         return number - 1 if entry is None or entry.after is None else entry.after
 
     def _published(self, slug: str) -> Iterator[LedgerEntry]:
         return (e for e in self.ledger(slug) if e.kind is LedgerKind.PUBLISHED and self.counts(slug, e))
 
-    # What a commit holds
+    # Content of a commit
 
     def snapshot(self, slug: str, commit: str) -> Snapshot:
-        """The definition of `slug` in `commit` and who made it.
+        """Return the definition of `slug` in `commit`, with the commit's metadata.
 
-        Raises `definition_missing`; a definition that does not parse is a snapshot without one.
+        Raises `definition_missing`; if the definition does not parse, the snapshot's `definition` is None.
         """
         found = self.objects.commit(commit.encode())
         file_name, blob, folder = self.locate(found, slug)
@@ -252,17 +252,17 @@ class Repository:
         )
 
     def definition(self, commit: bytes, slug: str) -> Definition:
-        """The parsed definition; raises `definition_missing` or `definition_unparsable`."""
+        """Return the parsed definition; raise `definition_missing` or `definition_unparsable`."""
         file_name, blob, _ = self.locate(self.objects.commit(commit), slug)
         return self._parse(blob, file_name)
 
     def recall(self, slug: str, commit: bytes, definition: Definition) -> None:
-        """`definition` is what `commit` holds for `slug`: keep it for whoever reads it next."""
+        """Cache `definition` as the content of `commit` for `slug`."""
         file_name, blob, _ = self.locate(self.objects.commit(commit), slug)
         self.remember(blob, file_name, definition)
 
     def remember(self, blob: bytes, file_name: str, definition: Definition) -> None:
-        """`definition` is what parsing `blob` gives."""
+        """Cache `definition` as the result of parsing `blob`."""
         self._parsed.put((self.project, self.rules, blob, file_name), definition)
 
     def _parse(self, blob: bytes, file_name: str) -> Definition:
@@ -273,7 +273,7 @@ class Repository:
         return found
 
     def locate(self, commit: Commit, slug: str) -> tuple[str, bytes, bytes]:
-        """(file name, blob, folder's tree) of the definition: at the root, else in workflows/<slug>/."""
+        """Return the (file name, blob, folder tree) of the definition: at the root or in workflows/<slug>/."""
         root = self.objects.tree(commit.tree)
         found = self._definition_in(root)
         if found is None:

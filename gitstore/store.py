@@ -1,8 +1,8 @@
-"""Store: draft, save, publish, revert, for one project. What `git push` does, for callers with no git.
+"""Store: draft, save, publish, revert, for one project; the operations of `git push` for callers without git.
 
-Every method that writes takes the workflow's lock, asks `policy.judge` as a push does, and records. The
-caller has authenticated and authorized. `expected` is the draft's commit that the caller has seen (If-Match):
-a hex id, ANY for whatever is there, or None where the caller does not say.
+Every writing method takes the workflow's lock, asks `policy.judge` as a push does, and records the change.
+The caller has authenticated and authorized the principal. `expected` is the draft's commit that the caller
+has seen (If-Match): a hex id, ANY for any state, or None if the caller gave none.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def now() -> datetime:
 
 @dataclass(frozen=True, slots=True)
 class Actors:
-    """On whose behalf: `actor` is the authenticated principal, `author` who made the content."""
+    """The authenticated principal (`actor`) and the author of the content (`author`)."""
 
     actor: Person
     author: Person
@@ -48,7 +48,7 @@ class Actors:
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """The version that holds the content, and whether it runs; `new` says whether this call made it."""
+    """The version with the content, and whether it is current; `new` is False if it already existed."""
 
     version: Version
     is_current: bool
@@ -60,7 +60,7 @@ class Published:
 
 
 class Store(Repository):
-    """One project's repository, written through a lock."""
+    """One project's repository, written under a lock."""
 
     def __init__(
         self,
@@ -79,7 +79,7 @@ class Store(Repository):
 
     @staticmethod
     def init(path: Path) -> None:
-        """Make the bare repository at `path`, unless it is there."""
+        """Create the bare repository at `path` unless it exists."""
         if (path / "HEAD").exists():
             return
         path.mkdir(parents=True, exist_ok=True)
@@ -99,20 +99,20 @@ class Store(Repository):
         name: str | None = None,
         description: str = "",
     ) -> Saved:
-        """A new workflow with its first draft (a one-node starter without `content`)."""
+        """Create a workflow with its first draft (a one-node starter without `content`)."""
         check_slug(slug)
         with self.locks.writing([slug]):
             if self.exists(slug):
                 raise GitstoreError(Code.WORKFLOW_EXISTS, f"the workflow {slug} exists already", slug=slug)
             starter = {**({"name": name} if name else {}), **STARTER}
             recorder = self._recorder(slug, who, "")
-            # Also after a kill left a lone "created": this name is the one that was asked for.
+            # Also after a kill left a lone "created" entry: the name of this request is the one that counts.
             recorder.append(LedgerKind.CREATED, name=name, description=description)
             drafting = DraftWriter(self, recorder, None, who.author)
             return drafting.save(content or Content(value=starter), "Create the draft")
 
     def create_draft(self, slug: str, content: Content | None, who: Actors, message: str = "") -> Saved:
-        """Open a draft on top of the latest version; without `content`, of the current version's."""
+        """Open a draft on top of the latest version; without `content`, copy the current version's."""
         with self.locks.writing([slug]):
             state = self._without_draft(slug)
             if content is not None:
@@ -125,7 +125,7 @@ class Store(Repository):
             return self._drafting(state, who, message).restore(version, f"Copy v{state.current}")
 
     def create_draft_from(self, slug: str, number: int, who: Actors, message: str = "") -> Saved:
-        """Open a draft that holds what version `number` holds."""
+        """Open a draft with the content of version `number`."""
         with self.locks.writing([slug]):
             drafting = self._drafting(self._without_draft(slug), who, message)
             return drafting.restore(self._commit_of(slug, number), f"Copy v{number}")
@@ -140,7 +140,7 @@ class Store(Repository):
         message: str = "",
         base_version: int | None = None,
     ) -> Saved:
-        """Save the open draft. `base_version`, taken into account by the author, becomes a second parent."""
+        """Save the open draft. `base_version`, which the author has merged, becomes a second parent."""
         with self.locks.writing([slug]):
             state = self._existing(slug)
             self._check_open(state)
@@ -151,7 +151,7 @@ class Store(Repository):
     def discard_draft(
         self, slug: str, who: Actors, *, expected: str | None = None, message: str = ""
     ) -> Superseded:
-        """Discard the open draft; what is kept of it, for `restore_draft`."""
+        """Discard the open draft; return its superseded ref, for `restore_draft`."""
         with self.locks.writing([slug]):
             state = self._existing(slug)
             self._check_open(state)
@@ -165,11 +165,11 @@ class Store(Repository):
             return Superseded(names.superseded_at(kept) or occasion.when, head.decode(), kept)
 
     def restore_draft(self, slug: str, who: Actors, *, at: datetime | None = None) -> Saved:
-        """Open the draft that was discarded at `at` (UTC), or the newest discarded one, again.
+        """Reopen the draft discarded at `at` (UTC), or the most recently discarded one.
 
-        It is that very commit, unless a version was published from it or over it meanwhile: then its content
-        is committed on top of the latest version. Raises `draft_exists` where a draft is open, and
-        `version_not_found` where no such draft was discarded.
+        The draft gets the same commit, unless a version has since been published from or over it: then its
+        content is committed on top of the latest version. Raises `draft_exists` if a draft is open, and
+        `version_not_found` if no such draft was discarded.
         """
         with self.locks.writing([slug]):
             state = self._without_draft(slug)
@@ -192,7 +192,7 @@ class Store(Repository):
     def revert(
         self, slug: str, number: int, who: Actors, *, expected: str | None = None, message: str = ""
     ) -> Saved:
-        """Let the draft hold what version `number` holds, by a new commit on top."""
+        """Set the draft to the content of version `number`, by a new commit on top."""
         with self.locks.writing([slug]):
             state = self._existing(slug)
             if state.draft_open and expected is None:
@@ -217,7 +217,7 @@ class Store(Repository):
         activate: bool = True,
         expected: str | None = None,
     ) -> Published:
-        """Publish the draft as the next version, by an annotated tag. Twice is once."""
+        """Publish the draft as the next version, by an annotated tag. Idempotent."""
         with self.locks.writing([slug]):
             state = self._existing(slug)
             if state.draft is None:
@@ -240,7 +240,7 @@ class Store(Repository):
     def move_current(
         self, slug: str, number: int, who: Actors, *, message: str = "", hold: bool = False
     ) -> None:
-        """Let version `number` run; held, publishing does not move it."""
+        """Make version `number` current; with `hold`, publishing does not move the current version."""
         with self.locks.writing([slug]):
             state = self._existing(slug)
             self._commit_of(slug, number)
@@ -250,7 +250,7 @@ class Store(Repository):
                 changes.write_one(self, recorder)
 
     def clear_current(self, slug: str, who: Actors, *, message: str = "") -> None:
-        """Let nothing run, until a version is published or made current."""
+        """Unset the current version, until a version is published or made current."""
         with self.locks.writing([slug]):
             state = self._existing(slug)
             if state.current is not None or state.held:
@@ -258,7 +258,7 @@ class Store(Repository):
                 recorder.append(LedgerKind.CLEARED, current=None, held=False)
                 changes.write_one(self, recorder)
 
-    # What they have in common
+    # Helpers
 
     def _existing(self, slug: str) -> WorkflowState:
         if not self.exists(slug):
@@ -292,7 +292,7 @@ class Store(Repository):
             )
 
     def _stands(self, state: WorkflowState, code: Code, message: str, **facts: Any) -> GitstoreError:
-        """A refusal that says what stands there now."""
+        """Return an error with the current state of the draft as data."""
         if state.draft is not None:
             snapshot = self.snapshot(state.slug, state.draft)
             facts |= {
@@ -327,7 +327,7 @@ class Store(Repository):
         return tag
 
     def _judge_publishing(self, state: WorkflowState, command: Command) -> Verdict:
-        """As `accepted`; where the base moved, with what stands there now, and the way on without git."""
+        """Judge as `accepted` does; if the base moved, add the current state and the remedy without git."""
         try:
             return accepted(self, command)
         except GitstoreError as moved:

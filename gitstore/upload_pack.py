@@ -1,4 +1,5 @@
-"""git fetch and clone, by git's own `upload-pack --stateless-rpc` (protocol v2, partial clones, shallow).
+"""git fetch and clone, served by git's own `upload-pack --stateless-rpc` (protocol v2, partial and shallow
+clones).
 
 See gitprotocol-http(5) and gitprotocol-v2(5).
 """
@@ -23,7 +24,7 @@ _SETTINGS = {**FRUGAL, "uploadpack.allowFilter": "true", "core.quotePath": "fals
 
 
 def advertise(repository: Path, protocol: str) -> Iterator[bytes]:
-    """The ref advertisement. `protocol` is the request's Git-Protocol header, "" where there is none."""
+    """Yield the ref advertisement. `protocol` is the request's Git-Protocol header, "" if absent."""
     if not _is_v2(protocol):
         yield pkt_line(b"# service=git-upload-pack\n") + pkt_line(None)
     with _upload_pack(repository, protocol, "--http-backend-info-refs", subprocess.DEVNULL) as child:
@@ -31,9 +32,9 @@ def advertise(repository: Path, protocol: str) -> Iterator[bytes]:
 
 
 def serve(repository: Path, protocol: str, request: IO[bytes]) -> Generator[bytes]:
-    """The answer to one request, read from `request` (a real file, at its start).
+    """Yield the response to one request, read from `request` (a real file, positioned at its start).
 
-    Raises `malformed`, before anything else, for what git does not understand, and says nothing to.
+    Raises `malformed`, before any output, if git fails without output because it cannot parse the request.
     """
     with _upload_pack(repository, protocol, "--stateless-rpc", request) as child:
         said = False
@@ -52,10 +53,10 @@ def _is_v2(protocol: str) -> bool:
 def _upload_pack(
     repository: Path, protocol: str, mode: str, stdin: IO[bytes] | int
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """The child; ended at once when the client goes away before it has everything."""
+    """Run git upload-pack; kill it as soon as the client disconnects early."""
     extra = {"GIT_PROTOCOL": protocol} if _PROTOCOL.fullmatch(protocol) else {}
     modes = dict.fromkeys(("--stateless-rpc", mode))
-    # upload-pack takes the repository as its argument, where the others take --git-dir.
+    # upload-pack takes the repository as an argument, where other commands take --git-dir.
     arguments = command(repository, "upload-pack", *modes, "--strict", str(repository), config=_SETTINGS)
     with subprocess.Popen(
         arguments,

@@ -1,10 +1,10 @@
-"""The grammar of slugs and versions, the ids made from them, and which number comes next.
+"""The grammar of slugs and versions, the ids derived from them, and the next version number.
 
     slug     = [a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?     not shaped like a UUID
     version  = "v" N      N = 1, 2, 3 ... without a leading zero, at most 2^31 - 1 (Postgres' integer)
 
-A workflow's id is uuid5(project id, slug); a version's is uuid5(workflow id, "v<N>"). So the ids can be
-made from the repository alone.
+A workflow's id is uuid5(project id, slug); a version's is uuid5(workflow id, "v<N>"). The ids can therefore
+be derived from the repository alone.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ SLUG_PATTERN = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
 HIGHEST_NUMBER = 2**31 - 1
 
 SLUG_RULE = "1 to 63 of a-z, 0-9 and '-', no '-' at either end, and not the shape of a UUID"
-"""What a person is told of the slug's grammar."""
+"""The slug grammar as shown in messages."""
 
 _SLUG = re.compile(SLUG_PATTERN)
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
@@ -27,12 +27,12 @@ _NUMBER = re.compile(r"[1-9][0-9]{0,9}")
 
 
 def is_slug(text: str) -> bool:
-    """Whether `text` may name a workflow or a project."""
+    """Return whether `text` is a valid slug of a workflow or a project."""
     return _SLUG.fullmatch(text) is not None and _UUID.fullmatch(text) is None
 
 
 def check_slug(text: str) -> str:
-    """Return `text`, or raise `invalid_name` saying what a slug is."""
+    """Return `text`, or raise `invalid_name` with the slug grammar."""
     if not is_slug(text):
         raise GitstoreError(
             Code.INVALID_NAME,
@@ -43,7 +43,7 @@ def check_slug(text: str) -> str:
 
 
 def parse_number(text: str) -> int | None:
-    """The number in `3`, or None where `text` is no version number."""
+    """Return the number in `3`, or None if `text` is not a version number."""
     if _NUMBER.fullmatch(text) is None:
         return None
     number = int(text)
@@ -51,7 +51,7 @@ def parse_number(text: str) -> int | None:
 
 
 def parse_version(text: str) -> int | None:
-    """The number in `v3` (the form of tags), or None."""
+    """Return the number in `v3` (the form of tags), or None."""
     return parse_number(text[1:]) if text.startswith("v") else None
 
 
