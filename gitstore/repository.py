@@ -273,7 +273,7 @@ class Repository:
         return found
 
     def locate(self, commit: Commit, slug: str) -> tuple[str, bytes, bytes]:
-        """Return the (file name, blob, folder tree) of the definition: at the root or in workflows/<slug>/."""
+        """Return the definition's (file name, blob, folder tree): at the root or in workflows/<slug>/."""
         root = self.objects.tree(commit.tree)
         found = self._definition_in(root)
         if found is None:

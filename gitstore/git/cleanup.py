@@ -1,9 +1,9 @@
-"""Clearing away what killed processes left in a repository: lock files, half-written files, quarantines.
+"""Remove files that killed processes left in a repository: lock files, partial files, quarantines.
 
-A lock file says nothing of who made it, so it is removed only where nobody can be its owner: every writer of
-ours is present in the repository (gitstore/locks.py) until it ends or dies, and the sweep waits to be alone.
-A quarantine has a lock file of its own, since a push fills it before it writes. What git makes when somebody
-runs it by hand has no such witness: that goes by age.
+A lock file does not identify its owner, so it is removed only if it cannot have one: every gitstore writer
+holds the shared writer lock (gitstore/locks.py) until it ends or dies, and the sweep waits for the exclusive
+one. A quarantine has a lock file of its own, since a push fills it before it writes. Files of a manually run
+git have no such lock and are judged by age.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from gitstore import names
 from gitstore.git.quarantine import ALIVE, PREFIX
 
 MOMENT: Final = 1.0
-"""Seconds: a child of git may outlive the writer that started it by less."""
+"""Seconds: the most by which a git child process outlives the writer that started it."""
 MINUTE: Final = 60.0
-"""Seconds that git, run by hand, may hold packed-refs, HEAD or the configuration."""
+"""Seconds that a manually run git may hold packed-refs, HEAD or the configuration."""
 DAY: Final = 86_400.0
-"""Seconds after which even a file of a slow repack belongs to nobody."""
+"""Seconds after which even a file of a slow repack is considered abandoned."""
 
 _TOP: Final = ("packed-refs.lock", "packed-refs.new", "HEAD.lock", "config.lock", "shallow.lock")
 
@@ -40,18 +40,18 @@ def sweep(
     *,
     sleep: Callable[[float], object] = time.sleep,
 ) -> list[Path]:
-    """Remove what nobody owns; what was removed. `now` is as time.time() tells.
+    """Remove abandoned files and return their paths. `now` is a time.time() value.
 
-    With `slugs`, only what writers of these workflows may have left is looked for, at no cost for the others.
-    `hold` is `Locks.maintenance`, entered only where a lock stays for longer than writers at work keep one;
-    what it raises passes through.
+    With `slugs`, only files that writers of these workflows may have left are examined, at no cost for
+    others. `hold` is `Locks.maintenance`; it is entered only if a lock file outlives the time that active
+    writers keep one. Its errors propagate.
     """
     removed: list[Path] = []
     if found := _stamped(_locks(repository, slugs)):
         sleep(MOMENT)
         if stale := found & _stamped(path for path, _ in found):
             with hold():
-                # All writers have left, so those that are there still are nobody's.
+                # All writers have left, so the lock files that remain have no owner.
                 removed += _remove(path for path, _ in stale & _stamped(path for path, _ in stale))
     removed += _remove(path for path in _of_git(repository) if _older(path, now, MINUTE))
     if slugs is None:
@@ -61,7 +61,7 @@ def sweep(
 
 
 def _locks(repository: Path, slugs: Collection[str] | None) -> Iterator[Path]:
-    """Lock files of refs and, where everything is looked at, of objects."""
+    """Yield the lock files of refs and, in a full sweep, of objects."""
     if slugs is None:
         for folder, _, files in os.walk(repository / "refs"):
             yield from (Path(folder, name) for name in files if name.endswith(".lock"))
@@ -98,11 +98,11 @@ def _quarantines(repository: Path) -> Iterator[Path]:
 
 
 def _abandoned(quarantine: Path, now: float) -> bool:
-    """Whether the process that made it is gone."""
+    """Return whether the process that created the quarantine is gone."""
     try:
         handle = os.open(quarantine / ALIVE, os.O_RDWR | os.O_CLOEXEC)
     except FileNotFoundError:
-        return _older(quarantine, now, MINUTE)  # killed before it was made, or of an older gitstore
+        return _older(quarantine, now, MINUTE)  # killed before it made the lock file, or an older gitstore's
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -128,7 +128,7 @@ def _remove(paths: Iterable[Path]) -> list[Path]:
 
 
 def _stamped(paths: Iterable[Path]) -> set[tuple[Path, int]]:
-    """Those of `paths` that are there, each with its inode: one that is made anew is another."""
+    """Return the existing `paths`, each with its inode, so that a recreated file counts as another file."""
     found = set()
     for path in paths:
         with suppress(FileNotFoundError, NotADirectoryError):
@@ -137,7 +137,7 @@ def _stamped(paths: Iterable[Path]) -> set[tuple[Path, int]]:
 
 
 def _older(path: Path, now: float, seconds: float) -> bool:
-    """Whether it is there, and has been for so long. What comes from the future does not count as old."""
+    """Return whether `path` exists and has for `seconds`. A modification time in the future is not old."""
     try:
         status = path.lstat()
     except (FileNotFoundError, NotADirectoryError):

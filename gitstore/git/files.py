@@ -1,4 +1,4 @@
-"""What it takes for a file to be there after a power cut: fsync of the file and of its folder."""
+"""Durable files: fsync of a file and of its folder, so that both survive a power cut."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from typing import BinaryIO, Final
 
 from dulwich.file import _GitFile
 
-_MANY: Final = 16  # files, below which threads cost more than they save
+_MANY: Final = 16  # files; below this number threads cost more than they save
 _AT_ONCE: Final = 8
 
 
 def fsync_folder(folder: Path) -> None:
-    """Make the names in `folder` durable."""
+    """Make the directory entries of `folder` durable."""
     handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(handle)
@@ -25,13 +25,13 @@ def fsync_folder(folder: Path) -> None:
 
 
 def flush(file: BinaryIO) -> None:
-    """Make what was written to `file` durable."""
+    """Make the content written to `file` durable."""
     file.flush()
     os.fsync(file.fileno())
 
 
 def flush_all(files: Sequence[_GitFile]) -> None:
-    """Make what was written to `files` durable. Of many, several at once, so that the disk may join them."""
+    """Make the content of `files` durable; many are synced concurrently, so the disk can merge writes."""
     for file in files:
         file.flush()
     handles = [file.fileno() for file in files]
@@ -48,17 +48,17 @@ def _sync(handles: Iterable[int]) -> None:
 
 
 def make_folder(folder: Path) -> None:
-    """Make `folder` and its parents, each durable in its own parent."""
+    """Create `folder` and its parents, each durable in its own parent."""
     make_folders([folder])
 
 
 def make_folders(folders: Iterable[Path]) -> None:
-    """As `make_folder`, of several: a parent that they share is synced once."""
+    """Create several folders as `make_folder` does; a shared parent is synced once."""
     parents = set()
     for folder in folders:
         if not folder.is_dir():
             make_folder(folder.parent)
-            with suppress(FileExistsError):  # another process made it just now
+            with suppress(FileExistsError):  # created by another process in between
                 folder.mkdir()
             parents.add(folder.parent)
     for parent in parents:
@@ -66,9 +66,9 @@ def make_folders(folders: Iterable[Path]) -> None:
 
 
 def release(lock: _GitFile) -> None:
-    """Let go of a lock file that was not renamed into place; no effect on one that was.
+    """Release a lock file that was not renamed into place; no effect on one that was.
 
-    On a full disk, dulwich's own abort fails on what it has not written yet, and leaves the lock for ever.
+    On a full disk, dulwich's own abort fails on its unwritten buffer and leaves the lock file forever.
     """
     try:
         lock.abort()

@@ -1,7 +1,7 @@
-"""What a disk that is full, or fails, means: `unavailable`, now and for a while. The one place that says so.
+"""Translate a full or failing disk to `unavailable`. The only home of that rule.
 
-An OSError is translated where a request or a command ends (service/errors.py); what git says of the same
-thing is recognized here, too, since its children meet the same disk.
+An OSError is translated at the boundary of a request or a command (service/errors.py). git's messages about
+the same faults are recognized here, too, since its processes use the same disk.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Final
 
 from gitstore.errors import Code, GitstoreError
 
-RETRY_AFTER: Final = 30  # seconds: room is made by people
+RETRY_AFTER: Final = 30  # seconds: people have to free the space
 
 _FAULTS: Final = {
     errno.ENOSPC: "the disk is full",
@@ -29,7 +29,7 @@ _DISK: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)
 
 
 def of_system(error: BaseException | None) -> GitstoreError | None:
-    """`unavailable`, where `error`, or what caused it, is a fault of the machine and not of the program."""
+    """Return `unavailable` if `error`, or its cause, is a fault of the machine rather than of the program."""
     seen: set[int] = set()
     while error is not None and id(error) not in seen:
         seen.add(id(error))
@@ -42,7 +42,7 @@ def of_system(error: BaseException | None) -> GitstoreError | None:
 
 
 def of_child(said: str) -> GitstoreError | None:
-    """`unavailable`, where git's complaint is about the machine."""
+    """Return `unavailable` if git's error message is about the machine."""
     return next((unavailable(number) for number in _DISK if os.strerror(number) in said), None)
 
 

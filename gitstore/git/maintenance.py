@@ -1,9 +1,9 @@
-"""git's own maintenance beside writers: pack-refs and repack hold up nobody; prune alone takes the lock.
+"""git's own maintenance, concurrent with writers: pack-refs and repack take no lock, only prune does.
 
-prune's long part, finding what no ref reaches, is done without the lock. What it found is then removed in
-slices, each under the lock and after a look at the refs that moved meanwhile: what they reach now stays. An
-object goes before what it refers to, so that at any time what is there has all that it refers to: a push
-whose objects are in quarantine may rely on it.
+The long part of prune, finding the unreachable objects, runs without the lock. They are then removed in
+slices, each under the lock and after checking the refs that moved in between: objects reachable by now are
+kept. An object is removed before the objects it refers to, so that every remaining object is complete at any
+time: a push whose objects are in quarantine may rely on it.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ from gitstore.git.refs import Refs
 from gitstore.locks import Locks
 
 GRACE: Final = 86_400.0
-"""Seconds that an object which no ref reaches is kept: longer than any push takes."""
+"""Seconds that an unreachable object is kept: longer than any push takes."""
 SLICE: Final = 500
-"""Objects removed under one hold of the lock: some 20 ms."""
+"""Objects removed during one hold of the lock: some 20 ms."""
 MOST_PACKS: Final = 20
-"""Packs beyond which they are made one."""
+"""Number of packs beyond which they are combined into one."""
 MOST_LOOSE_REFS: Final = 500
-"""Tags in files of their own beyond which they are packed: each push and fetch opens them all."""
+"""Number of loose tags beyond which they are packed: each push and fetch opens every one."""
 
 _LISTED: Final = re.compile(rb"^([0-9a-f]{40}) ", re.MULTILINE)
 _STAMP: Final = "gitstore-gc"
@@ -43,7 +43,7 @@ _SETTINGS: Final = {**FRUGAL, "core.fsync": "all"}
 
 @dataclass(frozen=True, slots=True)
 class Collected:
-    """What one run did."""
+    """The result of one maintenance run."""
 
     pruned: int
     packs: int
@@ -51,8 +51,11 @@ class Collected:
 
 
 def due(repository: Path, now: float, every: float) -> bool:
-    """Whether the last run that ended well is longer ago than `every` seconds, or lies in the future; or many
-    refs have come since then."""
+    """Return whether maintenance is due.
+
+    It is if the last successful run was more than `every` seconds ago or lies in the future, or if many refs
+    were added since.
+    """
     try:
         since = now - (repository / _STAMP).stat().st_mtime
     except FileNotFoundError:
@@ -77,9 +80,9 @@ def collect(
     check: Callable[[], None] = lambda: None,
     slice_size: int = SLICE,
 ) -> Collected | None:
-    """Pack refs, repack, prune. None where another process is at it.
+    """Pack refs, repack, prune. Return None if another process is already doing so.
 
-    `check` is called between the steps, and ends the run by raising: every step is complete in itself.
+    `check` is called between the steps and ends the run by raising: every step is complete in itself.
     """
     started = time.monotonic()
     with _only_one(repository) as first:
@@ -89,7 +92,7 @@ def collect(
             _run(repository, *step)
             check()
         if _packs(repository) > MOST_PACKS:
-            # Nothing is dropped: what no ref reaches becomes loose, for prune to see.
+            # Nothing is dropped: unreachable objects become loose, where prune finds them.
             _run(repository, "repack", "-A", "-d", "-l", "-q")
             check()
         pruned = sum(_prune(repository, locks, grace, check, slice_size))
@@ -114,7 +117,7 @@ def _only_one(repository: Path) -> Iterator[bool]:
 def _prune(
     repository: Path, locks: Locks, grace: float, check: Callable[[], None], slice_size: int
 ) -> Iterator[int]:
-    """How many objects each slice removed."""
+    """Yield the number of objects that each slice removed."""
     refs = Refs(repository)
     seen = refs.below(names.PREFIX)
     said = _run(repository, "prune", "-n", f"--expire={max(int(grace), 1)}.seconds.ago")
@@ -127,7 +130,7 @@ def _prune(
     kept: set[bytes] = set()
     for start in range(0, len(order), slice_size):
         check()
-        # What moved so far is walked without the lock, so that little is left to walk under it.
+        # Walk the refs that moved so far without the lock, so that little is left to walk under it.
         before = refs.below(names.PREFIX)
         kept |= _newly_reached(repository, seen, before)
         with locks.maintenance():
@@ -138,7 +141,7 @@ def _prune(
 
 
 def _users_first(objects: Objects, found: Sequence[bytes]) -> list[bytes]:
-    """`found`, each before what it refers to."""
+    """Return `found` sorted so that each object comes before the objects it refers to."""
     candidates = set(found)
     done: dict[bytes, None] = {}
     entered: set[bytes] = set()
@@ -159,11 +162,11 @@ def _below(objects: Objects, oid: bytes) -> list[bytes]:
     try:
         return references(objects.get(oid))
     except GitstoreError:
-        return []  # damaged, or gone: what it refers to is nothing to anybody by it
+        return []  # damaged or gone, so it keeps no other object reachable
 
 
 def _newly_reached(repository: Path, before: Mapping[bytes, bytes], now: Mapping[bytes, bytes]) -> set[bytes]:
-    """The objects that the refs `now` reach, and those that moved since `before` did not reach then."""
+    """Return the objects reachable from refs of `now` that moved, minus those reachable from `before`."""
     tips = {oid for name, oid in now.items() if before.get(name) != oid}
     if not tips:
         return set()
@@ -174,7 +177,7 @@ def _newly_reached(repository: Path, before: Mapping[bytes, bytes], now: Mapping
 
 
 def _remove(repository: Path, oid: bytes, grace: float) -> bool:
-    """Remove a loose object, unless somebody wrote it anew, which makes it young."""
+    """Remove a loose object unless it was rewritten, and is therefore young."""
     name = oid.decode()
     path = repository / "objects" / name[:2] / name[2:]
     try:

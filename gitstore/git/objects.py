@@ -1,7 +1,7 @@
 """The objects of one bare repository: typed reading, durable writing, ancestry.
 
-Ids are hex bytes, as in Git. An object that is not there raises `objects_missing`, one that cannot be
-read `integrity`; no other error leaves this file for a damaged repository.
+Ids are hex bytes, as in Git. A missing object raises `objects_missing`, an unreadable one `integrity`; a
+damaged repository causes no other error from this module.
 """
 
 from __future__ import annotations
@@ -35,17 +35,17 @@ T = TypeVar("T", bound=ShaFile)
 
 _UNREADABLE = (ChecksumMismatch, FileFormatException, ObjectFormatException, NotGitRepository, zlib.error,
                AssertionError, ValueError, IndexError, EOFError, OSError)  # fmt: skip
-# dulwich looks into the packs that it knows, then for a loose file: what git packs in between is in neither.
+# dulwich searches the packs it knows, then loose files: an object packed by git in between is in neither.
 _LOOKS = 3
 _LARGEST_KEPT = 256 * 2**10
-_MOST_KEPT = 4 * 2**20  # bytes of objects that an instance keeps, which lives as long as a request
-_LONGEST_ADDRESS = 254  # characters, as over HTTP
+_MOST_KEPT = 4 * 2**20  # bytes of objects cached by one instance, which lives for one request
+_LONGEST_ADDRESS = 254  # characters, the same limit as over HTTP
 _LAST_SECOND = 253_402_300_799  # 9999-12-31T23:59:59Z; git allows later dates, Python and Postgres do not
 
-_THEIRS, _OURS = 1, 2  # from which of two tips a commit is reached
+_THEIRS, _OURS = 1, 2  # flags of a commit: from which of two tips it is reachable
 _MOST_APART = 50_000
-# (a, b) where a is known to be no ancestor of b. Ids name a whole history, so this is true for ever and in
-# every repository.
+# (a, b) where a is known not to be an ancestor of b. An id identifies a whole history, so the entry holds
+# forever and in every repository.
 _APART: set[tuple[bytes, bytes]] = set()
 
 
@@ -59,15 +59,15 @@ class Objects:
         )
         self._folders = [folder, *([behind] if behind is not None else [])]
         self.mostly_packed = False
-        """Whether packs are looked into before loose files: what is asked for came in a pack."""
-        # The same few are asked for again and again while a request is judged, recorded and mirrored.
+        """Whether to search packs before loose files, because the requested objects arrived in a pack."""
+        # A request reads the same few objects repeatedly while it is judged, recorded and mirrored.
         self._kept: dict[bytes, ShaFile] = {}
         self._room = _MOST_KEPT
         self.elsewhere: Callable[[bytes], ShaFile | None] = lambda _oid: None
-        """Where a reader gets an object that is missing here, if anywhere. A writer leaves it as it is."""
+        """A reader's fallback source of objects that are missing here. Writers keep the default: none."""
 
     def close(self) -> None:
-        """Let go of packs and their file descriptors, and of what was read."""
+        """Close packs and their file descriptors, and clear the cache."""
         self._store.close()
         self._kept.clear()
         self._room = _MOST_KEPT
@@ -78,7 +78,7 @@ class Objects:
         return any(ObjectID(oid) in self._store for _ in range(_LOOKS))
 
     def packed_here(self) -> Iterator[bytes]:
-        """The ids in this folder's own packs, alternates left out."""
+        """Yield the ids in this folder's own packs, without alternates."""
         for pack in self._store.packs:
             for oid in pack:
                 yield bytes(oid)
@@ -86,7 +86,7 @@ class Objects:
     # Reading
 
     def get(self, oid: bytes) -> ShaFile:
-        """The object `oid`, whatever its type. Read only: it may be given out again."""
+        """Return the object `oid` of any type. Do not modify it: it is cached and shared."""
         found = self._kept.get(oid)
         if found is None:
             found = self._read(oid)
@@ -94,14 +94,14 @@ class Objects:
         return found
 
     def keep(self, items: Iterable[ShaFile]) -> None:
-        """Keep `items`, which were written, so that they are not read again."""
+        """Cache `items`, which have just been written, so that they are not read from disk."""
         for item in items:
             self._keep(item)
 
     def _keep(self, item: ShaFile) -> None:
         size = item.raw_length()
         if size > _LARGEST_KEPT or item.id in self._kept:
-            return  # dulwich makes 25 times its size of a tree that is looked into
+            return  # dulwich uses 25 times the size of a tree once its entries are read
         if size > self._room:
             self._kept.clear()
             self._room = _MOST_KEPT
@@ -109,7 +109,7 @@ class Objects:
         self._kept[item.id] = item
 
     def adopt(self, other: Objects, oids: Iterable[bytes]) -> None:
-        """What `other` has read of `oids`, which are here by now, need not be read again."""
+        """Take over the cache entries of `other` for `oids`, which now exist here."""
         for oid in oids:
             if (item := other._kept.get(oid)) is not None:
                 self._keep(item)
@@ -136,9 +136,9 @@ class Objects:
         raise AssertionError("the last look returns or raises")
 
     def _loose(self, oid: bytes) -> ShaFile | None:
-        """Looked for first, unlike by dulwich: what a write asks for is new, and no pack need be opened.
+        """Read a loose object first, unlike dulwich: a write asks for new objects, so no pack need be opened.
 
-        None where it is damaged, too: there may be another in a pack; if not, dulwich meets it again.
+        Return None for a damaged one, too: a pack may hold another copy; if not, dulwich reports the damage.
         """
         for path in self._paths(oid):
             with suppress(*_UNREADABLE), FileIO(path) as file:
@@ -148,12 +148,12 @@ class Objects:
         return None
 
     def _paths(self, oid: bytes) -> Iterator[str]:
-        """Where `oid` is as a loose object, if it is one."""
+        """Return the candidate paths of `oid` as a loose object."""
         name = oid.decode()
         return (f"{folder}/{name[:2]}/{name[2:]}" for folder in self._folders)
 
     def loose_size(self, oid: bytes) -> int | None:
-        """Return the size on disk (bytes, compressed) of a loose object, or None where it is in a pack."""
+        """Return the size on disk (bytes, compressed) of a loose object, or None if it is in a pack."""
         for path in self._paths(oid):
             with suppress(FileNotFoundError):
                 return Path(path).stat().st_size
@@ -169,7 +169,7 @@ class Objects:
         return self._typed(oid, Blob).data
 
     def peel(self, oid: bytes) -> tuple[bytes, Tag | None]:
-        """The commit that a version's tag holds, and the tag object where it is an annotated one.
+        """Return the commit that a version's tag holds, and the tag object if the tag is annotated.
 
         Raises `ref_not_accepted` for anything but a commit or one tag object on a commit.
         """
@@ -203,27 +203,28 @@ class Objects:
         ofs_delta: bool = False,
         progress: Callable[[bytes], None] | None = None,
     ) -> tuple[int, Iterator[UnpackedObject]]:
-        """What `want` needs beyond `have`, as dulwich's client takes it; `have` may name what is not here."""
+        """Return the objects of `want` beyond `have` for dulwich's client; `have` may hold unknown ids."""
         return self._store.generate_pack_data(have, want, progress=progress, ofs_delta=ofs_delta)
 
     # Ancestry
 
     def is_ancestor(self, ancestor: bytes, descendant: bytes) -> bool:
-        """Whether `ancestor` is `descendant` or can be reached from it by parents.
+        """Return whether `ancestor` is `descendant` or reachable from it through parents.
 
-        Both histories are walked together, newest first. What the ancestor's side reaches is not looked
-        at again from the other, so a short fork costs its own length and not the whole history's; commit
-        dates decide the order only, never the answer.
+        Both histories are walked together, newest first. Commits reached from the ancestor's side are not
+        visited again from the other, so a short fork costs its own length and not that of the whole history.
+        Commit dates only decide the order, never the result.
         """
         if ancestor == descendant:
             return True
         above = self.commit(ancestor).parents
         if descendant in above or any((parent, descendant) in _APART for parent in above):
-            # It would bring its parent along. So a draft that grows by a commit is not walked again.
+            # If `ancestor` were reachable, so would its parent be. So a draft growing by one commit is not
+            # re-walked.
             _note_apart(ancestor, descendant)
             return False
         if ancestor in self.commit(descendant).parents:
-            return True  # the usual case, whatever the dates say
+            return True  # the usual case, regardless of dates
         seen = {ancestor: _THEIRS, descendant: _OURS}
         if any(oid == ancestor and seen[oid] & _OURS for oid in self._walk(seen)):
             return True
@@ -231,9 +232,10 @@ class Objects:
         return False
 
     def commits_beyond(self, tip: bytes, known: bytes | None, most: int) -> list[bytes]:
-        """Return the commits that `tip` reaches and `known` does not, `tip` first.
+        """Return the commits reachable from `tip` and not from `known`, `tip` first.
 
-        Commit dates that are wrong may add a few that `known` reaches, too. The walk ends after `most` steps.
+        Wrong commit dates may add a few that are reachable from `known`, too. The walk ends after `most`
+        steps.
         """
         seen = {known: _THEIRS} if known is not None else {}
         seen[tip] = seen.get(tip, 0) | _OURS
@@ -244,10 +246,10 @@ class Objects:
     def _walk(self, seen: dict[bytes, int]) -> Iterator[bytes]:
         """Walk the histories of `seen` (commit -> `_OURS`, `_THEIRS`) together, newest first.
 
-        Yields each commit whose flags changed, until none is left that is ours alone.
+        Yields each commit whose flags changed, until no queued commit has `_OURS` alone.
         """
         queue = sorted((-self._time(oid), oid) for oid in seen)
-        hopeful = {oid for oid, flags in seen.items() if flags == _OURS}  # queued, and ours alone
+        hopeful = {oid for oid, flags in seen.items() if flags == _OURS}  # queued with `_OURS` alone
         while hopeful:
             _, oid = heappop(queue)
             hopeful.discard(oid)
@@ -266,7 +268,7 @@ class Objects:
     # Writing
 
     def write(self, new: Iterable[ShaFile]) -> None:
-        """Write loose objects, each after what it refers to (the caller's order), durable on return."""
+        """Write loose objects in the caller's order (referenced objects first), durable on return."""
         folders = set()
         for item in new:
             folder = self.folder / item.id[:2].decode()
@@ -281,7 +283,7 @@ class Objects:
             sync_fanout(folder)
 
     def write_pack(self, new: Sequence[ShaFile]) -> None:
-        """As `write`, of very many: one pack costs two fsyncs, a loose object each two of its own."""
+        """Write many objects as one pack, which costs two fsyncs in total; each loose object costs two."""
         folder = self.folder / "pack"
         make_folder(folder)
         name = f"pack-{sha1(b''.join(sorted(item.id for item in new))).hexdigest()}"  # noqa: S324 - as git's
@@ -294,7 +296,7 @@ class Objects:
                 index = sorted((bytes(oid), offset, crc) for oid, (offset, crc) in entries.items())
                 write_pack_index(file, index, checksum)
                 flush(file)
-            # A pack is there once its index is, so the index comes last.
+            # A pack exists once its index does, so the index comes last.
             for path, suffix in zip(temporary, (".pack", ".idx"), strict=True):
                 path.chmod(0o444)
                 path.rename(folder / f"{name}{suffix}")
@@ -304,14 +306,15 @@ class Objects:
                 path.unlink(missing_ok=True)
 
     def _write_one(self, item: ShaFile) -> None:
-        """Two writers of the same object meet in its lock, and git's gc may remove a folder beneath us."""
+        """Write one object; retry if another writer holds its lock, or if git's gc removed the folder."""
         for _ in range(200):
             try:
                 self._store.add_object(item)
             except (FileLocked, FileNotFoundError):
                 time.sleep(0.005)
             except OSError:
-                # A full disk: dulwich leaves its lock file, and nobody else could write this object.
+                # On a full disk, dulwich leaves its lock file, which would block every later write of this
+                # object.
                 name = item.id.decode()
                 (self.folder / name[:2] / f"{name[2:]}.lock").unlink(missing_ok=True)
                 raise
@@ -327,18 +330,18 @@ def _note_apart(ancestor: bytes, descendant: bytes) -> None:
 
 
 def sync_fanout(folder: Path) -> None:
-    """Make what was put into `objects/xx` durable, unless git packed it, durably, and removed the folder."""
+    """Make new entries of `objects/xx` durable, unless git packed them (durably) and removed the folder."""
     with suppress(FileNotFoundError):
         fsync_folder(folder)
 
 
 def utc(seconds: int) -> datetime:
-    """A Git date as a time that Python and Postgres can hold."""
+    """Convert a Git date to a time within the range of Python and Postgres."""
     return datetime.fromtimestamp(min(max(seconds, 0), _LAST_SECOND), UTC)
 
 
 def text(raw: bytes | None, encoding: bytes | None = None) -> str:
-    """Text of a commit or tag for people and Postgres: decoded, and without NUL, whatever was written."""
+    """Decode the text of a commit or tag for display and Postgres: invalid bytes and NUL are replaced."""
     raw = raw or b""
     try:
         decoded = raw.decode((encoding or b"utf-8").decode("ascii"))
@@ -348,13 +351,13 @@ def text(raw: bytes | None, encoding: bytes | None = None) -> str:
 
 
 def person(line: bytes | None, encoding: bytes | None = None) -> Person:
-    """`Name <address>` of an author or tagger line."""
+    """Parse `Name <address>` of an author or tagger line."""
     name, _, address = text(line, encoding).partition("<")
     return Person(clip(name.strip()), clip(address.partition(">")[0].strip(), _LONGEST_ADDRESS))
 
 
 def ident(who: Person) -> bytes:
-    """The line for `who`, without the characters that git gives a meaning (see git-commit(1))."""
+    """Format the author line for `who`, without characters that are special to git (see git-commit(1))."""
     clean = {ord(char): None for char in "<>\n\r\0"}
     name = who.name.translate(clean).strip() or "unknown"
     return f"{name} <{who.email.translate(clean).strip()}>".encode("utf-8", "replace")
@@ -363,7 +366,7 @@ def ident(who: Person) -> bytes:
 def new_commit(
     *, tree: bytes, parents: list[bytes], author: Person, committer: Person, when: datetime, message: str
 ) -> Commit:
-    """A commit made here, in UTC."""
+    """Create a commit with dates in UTC."""
     made = Commit()
     made.tree = ObjectID(tree)
     made.parents = [ObjectID(parent) for parent in parents]

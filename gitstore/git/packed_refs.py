@@ -1,10 +1,10 @@
 """Look-ups in a packed-refs file without parsing it.
 
-Git writes the file sorted by name, so one ref is found by a binary search over a memory map, and a
-folder of refs by one search and a scan: microseconds at 100,000 tags, where a parse costs seconds.
+Git writes the file sorted by name, so one ref is found by a binary search over a memory map, and a folder of
+refs by one search and a scan: microseconds at 100,000 tags, where a parse costs seconds.
 Format: git's `refs/packed-backend.c`, "# pack-refs with: peeled fully-peeled sorted", then lines
-`<oid> <ref>`, each optionally followed by `^<peeled oid>`. A last line that is cut short names no ref: what
-is left of `refs/tags/a/v12` may look like another one.
+`<oid> <ref>`, each optionally followed by `^<peeled oid>`. A truncated last line is not a ref: the rest of
+`refs/tags/a/v12` may look like another ref.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ LINE = re.compile(rb"[0-9a-f]{40} " + PREFIX + rb"[^\0\n]+")
 
 
 class _Stamp(NamedTuple):
-    """What tells a file from the one that replaced it."""
+    """Identifies a file, to distinguish it from one that replaced it."""
 
     device: int
     inode: int
@@ -33,7 +33,7 @@ class _Stamp(NamedTuple):
 
 
 class PackedRefs:
-    """A snapshot of packed-refs, taken when the object is made. Close it, or use it as a context."""
+    """A snapshot of packed-refs, taken at construction. Close it, or use it as a context manager."""
 
     def __init__(self, path: Path) -> None:
         self._map: mmap.mmap | None = None
@@ -66,20 +66,20 @@ class PackedRefs:
             self._map.close()
 
     def is_of(self, path: Path) -> bool:
-        """Whether `path` still is the file that the snapshot was taken of."""
+        """Return whether `path` is still the file that the snapshot was taken from."""
         try:
             return _stamp(path.stat()) == self._stamp
         except FileNotFoundError:
             return self._stamp is None
 
     def get(self, name: bytes) -> bytes | None:
-        """The hex id that `name` holds, or None."""
+        """Return the hex id of the ref `name`, or None."""
         for found, oid in self._from(name):
             return oid if found == name else None
         return None
 
     def scan(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
-        """(name, hex id) of every ref whose name starts with `prefix`, in order."""
+        """Yield (name, hex id) of every ref whose name starts with `prefix`, in order."""
         for name, oid in self._from(prefix):
             if not name.startswith(prefix):
                 return
@@ -91,7 +91,7 @@ class PackedRefs:
         return not self._data or (header.startswith(b"#") and b" sorted" in header)
 
     def _from(self, name: bytes) -> Iterator[tuple[bytes, bytes]]:
-        """Every ref that is not below `name`, in order."""
+        """Yield every ref whose name sorts at or after `name`, in order."""
         at = self._search(name)
         while (end := self._data.find(b"\n", at)) >= 0:
             line = self._data[at:end]
@@ -100,12 +100,12 @@ class PackedRefs:
             at = end + 1
 
     def _search(self, name: bytes) -> int:
-        """The offset of the first ref line whose name is not below `name`."""
+        """Return the offset of the first ref line whose name sorts at or after `name`."""
         low, high = 0, len(self._data)  # both are the start of a line, or the end
         while low < high:
             start = self._data.rfind(b"\n", 0, (low + high) // 2) + 1
             start = max(start, low)
-            # From the middle to the next line that names a ref, past header and peeled lines.
+            # Advance from the middle to the next ref line, past header and peeled lines.
             at = start
             while at < high and self._data[at : at + 1] in (b"#", b"^"):
                 at = self._line_end(at) + 1
@@ -129,6 +129,6 @@ def _stamp(status: os.stat_result) -> _Stamp:
 
 
 def _sort(data: bytes) -> bytes:
-    """A packed-refs file that some other tool left unsorted, put in order (peeled lines are dropped)."""
+    """Sort a packed-refs file that another tool left unsorted (peeled lines are dropped)."""
     lines = [line for line in data.split(b"\n")[:-1] if line[:1] not in (b"", b"#", b"^")]
     return b"".join(line + b"\n" for line in sorted(lines, key=lambda line: line[OID_LENGTH + 1 :]))

@@ -1,8 +1,9 @@
-"""How large a pushed pack is once inflated, found out without inflating it.
+"""Measure the inflated size of a pushed pack without inflating it.
 
-A pack of 236 bytes can expand to 1 GiB by a delta, 1 MB of zlib to as much. Each entry declares what it
-will become, a delta in its first bytes, so the sizes are summed up before git unpacks anything. zlib
-streams are run through in small steps, their output thrown away, and may not exceed what was declared.
+A pack of 236 bytes can expand to 1 GiB through a delta, and 1 MB of zlib data to as much. Each entry declares
+its inflated size, a delta in its first bytes, so the sizes are summed before git unpacks anything. zlib
+streams are decompressed in small steps, their output is discarded, and they must not exceed the declared
+size.
 
 Format: gitformat-pack(5).
 """
@@ -21,10 +22,10 @@ _HEADER, _TRAILER = 12, 20
 
 
 def measure(pack: bytes | memoryview, limits: Limits) -> int:
-    """The number of objects in `pack`.
+    """Return the number of objects in `pack`.
 
-    Raises `too_large` where an object, their sum or their number is over `limits`, `objects_refused` where
-    the pack is not well-formed or its checksum is wrong.
+    Raises `too_large` if an object, the sum of all or their number exceeds `limits`, `objects_refused` if the
+    pack is malformed or its checksum is wrong.
     """
     view = memoryview(pack)
     if len(view) < _HEADER + _TRAILER or bytes(view[:8]) != b"PACK\0\0\0\2":
@@ -47,7 +48,7 @@ def measure(pack: bytes | memoryview, limits: Limits) -> int:
 
 
 def _measure_entry(body: memoryview, at: int, limits: Limits) -> tuple[int, int]:
-    """(offset of the next entry, inflated size) of the entry at `at`."""
+    """Return (offset of the next entry, inflated size) of the entry at `at`."""
     kind, size, at = _entry_header(body, at)
     if size > limits.object:
         raise too_large("an object of the pack has", size, limits.object)
@@ -65,7 +66,7 @@ def _measure_entry(body: memoryview, at: int, limits: Limits) -> tuple[int, int]
 
 
 def _entry_header(body: memoryview, at: int) -> tuple[int, int, int]:
-    """(type, declared size, offset behind) of an entry's header."""
+    """Return (type, declared size, end offset) of an entry's header."""
     first = _byte(body, at)
     size, shift, at = first & 15, 4, at + 1
     more = first & 128
@@ -79,7 +80,7 @@ def _entry_header(body: memoryview, at: int) -> tuple[int, int, int]:
 
 
 def _skip_stream(body: memoryview, at: int, declared: int) -> tuple[bytes, int]:
-    """(first bytes, offset behind) of the zlib stream at `at`, which must inflate to `declared` bytes."""
+    """Return (first bytes, end offset) of the zlib stream at `at`, which must inflate to `declared` bytes."""
     inflater = zlib.decompressobj()
     head, inflated = b"", 0
     try:
@@ -88,7 +89,7 @@ def _skip_stream(body: memoryview, at: int, declared: int) -> tuple[bytes, int]:
             if not chunk:
                 raise _malformed("it is cut short")
             out = inflater.decompress(chunk, _STEP)
-            # At the end, the tail may repeat what is unused: it is the one or the other.
+            # At the end of the stream, unconsumed_tail may repeat unused_data, so subtract only one of them.
             at += len(chunk) - len(inflater.unused_data if inflater.eof else inflater.unconsumed_tail)
             head = head or out[:32]
             inflated += len(out)
@@ -102,7 +103,7 @@ def _skip_stream(body: memoryview, at: int, declared: int) -> tuple[bytes, int]:
 
 
 def _varint(data: memoryview | bytes, at: int) -> tuple[int, int]:
-    """A little-endian number of 7 bits a byte, and the offset behind it."""
+    """Return a little-endian base-128 number and its end offset."""
     value = shift = 0
     while True:
         byte = _byte(data, at)
@@ -125,7 +126,7 @@ def _malformed(why: str) -> GitstoreError:
 
 
 def too_large(what: str, size: int, limit: int, unit: str = "bytes") -> GitstoreError:
-    """A refusal by a limit; `size` is the limit where `what` says that there is more than that."""
+    """Return a `too_large` error; `size` equals the limit if `what` already says that it is exceeded."""
     return GitstoreError(
         Code.TOO_LARGE, f"{what} {size:,} {unit}; the limit is {limit:,}", size=size, limit=limit
     )

@@ -1,4 +1,4 @@
-"""How git is run as a child: from a list, without the user's configuration, under limits."""
+"""Run git as a child process: argument lists, no user configuration, resource limits."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ FRUGAL: Final[Mapping[str, str]] = {
     "core.packedGitLimit": "64m",
     "core.deltaBaseCacheLimit": "16m",
 }
-"""Settings under which git takes 50 MiB for packs of objects as large as they may be, where it took 115."""
+"""Settings that reduce git's memory for packs of the largest accepted objects from 115 to 50 MiB."""
 
 
 @cache
 def git() -> str:
-    """The path of the git binary. Raises `config` where there is none."""
+    """Return the path of the git binary. Raises `config` if git is not installed."""
     found = shutil.which("git")
     if found is None:
         raise GitstoreError(Code.CONFIG, "git is not on PATH: install git 2.36 or newer")
@@ -34,7 +34,7 @@ def git() -> str:
 
 
 def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
-    """The environment of a git child: no configuration but the repository's, no prompts, plain English."""
+    """Return the environment of a git child: only the repository's configuration, no prompts, C locale."""
     return {
         "PATH": os.defpath,
         "HOME": os.devnull,
@@ -42,7 +42,7 @@ def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
         "GIT_CONFIG_NOSYSTEM": "1",
         "GIT_CONFIG_GLOBAL": os.devnull,
         "GIT_TERMINAL_PROMPT": "0",
-        # A data folder on a volume may belong to another uid than ours; whoever may start us may read it.
+        # A data folder on a volume may belong to another uid; a user who can start gitstore may read it.
         "GIT_CONFIG_COUNT": "1",
         "GIT_CONFIG_KEY_0": "safe.directory",
         "GIT_CONFIG_VALUE_0": "*",
@@ -51,7 +51,7 @@ def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
 
 
 def command(repository: Path, *arguments: str, config: Mapping[str, str] | None = None) -> list[str]:
-    """The argument list for `git <arguments>` in the bare `repository`."""
+    """Return the argument list for `git <arguments>` in the bare `repository`."""
     settings = [part for key, value in (config or {}).items() for part in ("-c", f"{key}={value}")]
     return [git(), "--git-dir", os.fspath(repository), *settings, *arguments]
 
@@ -72,6 +72,6 @@ def larger(repository: Path, oids: Sequence[bytes], size: int) -> set[bytes]:
 
 
 def limit_memory(pid: int, size: int) -> None:
-    """Bound the address space of a child that has not been fed yet to `size` bytes, where the system can."""
+    """Limit the address space of a child that has no input yet to `size` bytes, if the system supports it."""
     if hasattr(resource, "prlimit"):
         resource.prlimit(pid, resource.RLIMIT_AS, (size, size))

@@ -1,9 +1,9 @@
-"""Where a pushed pack waits until it is judged: a folder that git's own checks fill, and that vanishes.
+"""Quarantine of a pushed pack until it is judged: a temporary object store, checked by git.
 
-The folder is an object store with the repository as its alternate. git unpacks into it under `--strict`
-(the checks of git-fsck(1)) and a memory limit, connectivity is walked, and only what an accepted ref needs
-is moved in. A name that starts with `tmp_objdir-` is one that git's prune clears away; a lock file in it
-tells whether its maker lives (gitstore/git/cleanup.py).
+The folder is an object store with the repository as its alternate. git unpacks into it with `--strict` (the
+checks of git-fsck(1)) under a memory limit, connectivity is checked, and only the objects that an accepted
+ref needs are moved into the repository. git's prune removes folders whose name starts with `tmp_objdir-`; a
+lock file inside shows whether the process that created it is alive (gitstore/git/cleanup.py).
 """
 
 from __future__ import annotations
@@ -31,19 +31,19 @@ from gitstore.model import Limits
 
 PREFIX: Final = "tmp_objdir-incoming-"
 ALIVE: Final = "alive"
-UNPACK_LIMIT = 100  # objects; a larger pack is kept whole, as by git's receive.unpackLimit
+UNPACK_LIMIT = 100  # objects; a larger pack is kept as a pack, as by git's receive.unpackLimit
 _CHUNK = 64 * 1024
 _GITLINK = b"160000 "
 _FOLDER = b"40000 "
-# What unpack-objects and index-pack say of an object that another one names, but that is nowhere.
+# Messages of unpack-objects and index-pack about a referenced object that does not exist.
 _LINK_BROKEN = ("object of unexpected type", "did not receive expected object", "unresolved delta")
-_SAID = 4096  # characters of a child's complaint that are passed on
+_SAID = 4096  # characters of git's error output that are passed on
 _DURABLE = {**FRUGAL, "core.fsync": "all", "core.fsyncMethod": "fsync", "core.packedGitLimit": "32m"}
 
 
 @contextmanager
 def quarantine(repository: Path) -> Iterator[Quarantine]:
-    """A quarantine in front of the bare `repository`, gone with all that it holds at the end."""
+    """Open a quarantine in front of the bare `repository`; it is deleted with its content on exit."""
     folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=repository / "objects"))
     try:
         with present(folder / ALIVE):
@@ -57,7 +57,7 @@ def quarantine(repository: Path) -> Iterator[Quarantine]:
 
 
 class Quarantine:
-    """Objects that are not in the repository yet; `objects` reads them and what is behind them."""
+    """Objects not yet in the repository; `objects` reads them and the repository's own."""
 
     def __init__(self, repository: Path, folder: Path) -> None:
         self._repository = repository
@@ -69,9 +69,9 @@ class Quarantine:
         self._admitted: set[bytes] = set()
 
     def receive(self, read: Callable[[int], bytes], limits: Limits) -> None:
-        """Read a pack to its end, check its sizes, let git unpack and check it.
+        """Read a pack to its end, check its sizes, and have git unpack and check it.
 
-        Raises `too_large` or `objects_refused`, the latter with git's own words in `lines`.
+        Raises `too_large` or `objects_refused`, the latter with git's own messages in `lines`.
         """
         with self.incoming(limits) as write:
             while chunk := read(_CHUNK):
@@ -79,7 +79,7 @@ class Quarantine:
 
     @contextmanager
     def incoming(self, limits: Limits) -> Iterator[Callable[[bytes], int]]:
-        """As `receive`, of a pack that is written piece by piece until the block ends."""
+        """As `receive`, for a pack that is written in chunks until the block ends."""
         spool = self._folder / "incoming"
         size = 0
         with spool.open("wb") as file:
@@ -93,7 +93,7 @@ class Quarantine:
 
             yield write
         with spool.open("rb") as whole:
-            # Mapped: an import may be larger than the memory that there is. Nothing can't be mapped.
+            # mmap: an import may exceed the memory. An empty file cannot be mapped.
             pack = mmap.mmap(whole.fileno(), 0, access=mmap.ACCESS_READ) if size else b""
             if count := measure(memoryview(pack), limits):
                 self._unpack(pack, limits, exploded=count <= UNPACK_LIMIT)
@@ -115,7 +115,7 @@ class Quarantine:
             stderr=subprocess.PIPE,
             env=self._environment(),
         ) as child:
-            # It waits for its input, so the limit is there before the first byte is.
+            # The child waits for input, so the limit applies before the first byte.
             limit_memory(child.pid, limits.memory)
             _, complaint = child.communicate(pack)  # type: ignore[arg-type] # any buffer will do
         if child.returncode != 0:
@@ -129,7 +129,7 @@ class Quarantine:
             raise GitstoreError(Code.OBJECTS_REFUSED, _reason(said), lines=lines)
 
     def _environment(self) -> dict[str, str]:
-        """That of a git child which writes here, and reads what is behind, too."""
+        """Return the environment of a git child that writes here and also reads the repository."""
         return environment(
             {
                 "GIT_OBJECT_DIRECTORY": os.fspath(self._folder),
@@ -147,24 +147,24 @@ class Quarantine:
         return self.objects.packed_here()
 
     def check(self, tip: bytes) -> None:
-        """Walk what `tip` needs. Raises `objects_missing` where it is neither here nor in the repository.
+        """Check that every object `tip` needs exists. Raises `objects_missing` otherwise.
 
-        What is in the repository has all it needs: nothing else is ever moved in. What one tip needs is
-        not walked again for the next.
+        Objects in the repository are complete, since nothing else is ever moved in. Objects already checked
+        for one tip are not checked again for the next.
         """
         self._walk([tip], self._complete)
 
     def needed_by(self, tips: Iterable[bytes]) -> list[bytes]:
-        """The new objects that `tips` need, themselves included, each after what it refers to.
+        """Return the new objects that `tips` need, themselves included, referenced objects first.
 
-        Without those that were admitted before.
+        Objects admitted earlier are left out.
         """
         order: dict[bytes, None] = {}
         self._walk(tips, order)
         return list(order)
 
     def _walk(self, tips: Iterable[bytes], complete: dict[bytes, None]) -> None:
-        """Add to `complete` every new object below `tips`, once all that it refers to is there."""
+        """Add to `complete` every new object reachable from `tips`, after all objects it refers to."""
         entered: set[bytes] = set()
         waiting = [(tip, False) for tip in self._unknown(tips, complete)]
         while waiting:
@@ -174,14 +174,14 @@ class Quarantine:
             elif oid not in complete and oid not in entered:
                 entered.add(oid)
                 waiting.append((oid, True))
-                # What is there already is looked up here and not kept: a tree may name it very often.
+                # Existing objects are looked up here and not queued: a tree may name the same one very often.
                 below, files = _named_by(self.objects.get(oid))
-                # A file leads no further, and that it is one, git has checked: it need not be read.
+                # A blob has no references, and git has checked that it is a blob: it need not be read.
                 complete.update(dict.fromkeys(self._unknown(files, complete)))
                 waiting.extend((other, False) for other in self._unknown(below, complete))
 
     def _unknown(self, oids: Iterable[bytes], complete: Mapping[bytes, None]) -> list[bytes]:
-        """Those of `oids` that are new and not gone through yet. Raises `objects_missing`."""
+        """Return those of `oids` that are new and not yet walked. Raises `objects_missing`."""
         found = []
         for oid in dict.fromkeys(oids):
             if oid in self._new:
@@ -196,7 +196,8 @@ class Quarantine:
     def admit(self, needed: Sequence[bytes]) -> None:
         """Move `needed` into the repository, in that order, durable on return.
 
-        Killed in the middle, an object that is there still has all that it refers to. A pack goes in whole.
+        After a kill in the middle, every object in the repository is still complete. A pack is moved as a
+        whole.
         """
         if not needed:
             return
@@ -217,7 +218,7 @@ class Quarantine:
         self._admitted.update(needed)
 
     def _move_in(self, place: Path, target: Path) -> None:
-        """git's repack removes a folder that it emptied, perhaps between our look and our move."""
+        """Move one loose object; retry if git's repack removes the empty folder just before the rename."""
         while True:
             folder = target / place.parent
             if not folder.is_dir():
@@ -233,13 +234,13 @@ class Quarantine:
 
 
 def references(item: ShaFile) -> list[bytes]:
-    """The ids of what an object needs to be complete."""
+    """Return the ids of the objects that an object refers to."""
     below, files = _named_by(item)
     return [*below, *files]
 
 
 def _named_by(item: ShaFile) -> tuple[Collection[bytes], Collection[bytes]]:
-    """As `references`: those that need something themselves, and the files of a tree."""
+    """Return the references of an object, split into objects with references of their own, and blobs."""
     if isinstance(item, Commit):
         return [item.tree, *item.parents], ()
     if isinstance(item, Tag):
@@ -250,7 +251,7 @@ def _named_by(item: ShaFile) -> tuple[Collection[bytes], Collection[bytes]]:
 
 
 def _entries(tree: bytes) -> tuple[set[bytes], set[bytes]]:
-    """The folders and the files that a tree names. Not by dulwich, which makes 100 MB of a tree of 4."""
+    """Return the folders and files that a tree names. dulwich's parser needs 100 MB for a tree of 4 MB."""
     folders: set[bytes] = set()
     files: set[bytes] = set()
     at = 0
@@ -258,7 +259,7 @@ def _entries(tree: bytes) -> tuple[set[bytes], set[bytes]]:
         end = tree.find(b"\0", at)
         if end < 0:
             raise GitstoreError(Code.INTEGRITY, "a tree is damaged on disk: run gitstore verify")
-        # A submodule: its commit lives in another repository.
+        # A submodule's commit is in another repository.
         if not tree.startswith(_GITLINK, at):
             kind = folders if tree.startswith(_FOLDER, at) else files
             kind.add(tree[end + 1 : end + 21].hex().encode())
@@ -267,11 +268,11 @@ def _entries(tree: bytes) -> tuple[set[bytes], set[bytes]]:
 
 
 def _index_last(path: Path) -> tuple[bool, str]:
-    """A pack is there once its index is, so the index comes last."""
+    """Sort key for moving packs: a pack exists once its index does, so the index comes last."""
     return path.suffix == ".idx", path.name
 
 
 def _reason(said: str) -> str:
-    """The line of git's complaint that a person needs."""
+    """Return the relevant line of git's error output."""
     lines = [line for line in said.splitlines() if line.startswith(("error: ", "fatal: "))] or [said]
     return "git refuses the objects: " + lines[0].partition(": ")[2]

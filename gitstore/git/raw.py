@@ -1,4 +1,4 @@
-"""Raw objects, as another store keeps them: kind, content without Git's header, and the id that they make."""
+"""Raw objects from another store: kind, content without Git's header, and the resulting id."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _KINDS: Final[dict[str, type[ShaFile]]] = {"commit": Commit, "tree": Tree, "blob
 
 
 def object_of(oid: str, kind: str, content: bytes) -> ShaFile | None:
-    """Return the object, or None where `content` does not make the id `oid`."""
+    """Return the object, or None if `content` does not hash to the id `oid`."""
     header = f"{kind} {len(content)}\0".encode()
     if sha1(header + content).hexdigest() != oid:  # noqa: S324 - Git's ids
         return None

@@ -9,20 +9,20 @@ from gitstore.git.objects import Objects
 
 _FOLDER = b"40000"
 _GITLINK = b"160000"
-_PARENTS = 2  # that a tree is compared with; more would only leave out more of what is there already
+_PARENTS = 2  # parents that a tree is compared with; more would only exclude more of the known objects
 
 Entries = dict[bytes, tuple[bytes, bytes]]
-"""name -> (mode, hex id), of a tree."""
+"""Entries of a tree: name -> (mode, hex id)."""
 
 
 def new_objects(
     objects: Objects, tip: bytes, known: bytes | None, *, steps: int, size: int
 ) -> Iterator[tuple[bytes, bool]]:
-    """Yield what the commit `tip` needs beyond the commit `known`, newest commits first.
+    """Yield the objects that the commit `tip` needs beyond the commit `known`, newest commits first.
 
-    Each item is an id, and whether it is of a file. No id comes twice; a few may be reachable from `known`,
-    too. To bound the cost, the walk ends after `steps` commits, and once trees of `size` bytes were read:
-    then ids are missing.
+    Each item is (id, whether it is a file). No id is repeated; a few may also be reachable from `known`. To
+    bound the cost, the walk ends after `steps` commits or once trees of `size` bytes have been read: the
+    result is then incomplete.
     """
     trees = _Trees(objects, size)
     for oid in objects.commits_beyond(tip, known, steps):
@@ -35,7 +35,7 @@ def new_objects(
 
 
 class _Trees:
-    """Trees of one walk, each read as rarely as possible. `left` is how many bytes of them may be read."""
+    """Trees of one walk, each read as rarely as possible. `left` is the remaining budget in bytes."""
 
     def __init__(self, objects: Objects, size: int) -> None:
         self.left = size
@@ -44,7 +44,7 @@ class _Trees:
         self._last: dict[bytes, Entries] = {}
 
     def new(self, tree: bytes, before: list[bytes]) -> Iterator[tuple[bytes, bool]]:
-        """Yield `tree` and what is in it, but for what a tree of `before` has at the same path."""
+        """Yield `tree` and its content, except entries that a tree of `before` has at the same path."""
         waiting = [(tree, before)]
         while waiting and self.left >= 0:
             folder, old = waiting.pop()
@@ -74,7 +74,7 @@ class _Trees:
 
 
 def _parse(raw: bytes) -> Entries:
-    """Not by dulwich, whose entries take 25 times the size of the tree."""
+    """Parse a tree. dulwich is not used: its entries take 25 times the size of the tree."""
     found: Entries = {}
     at = 0
     while at < len(raw):

@@ -1,7 +1,8 @@
-"""What a power cut or a bad disk does to a repository: found, and, where that loses nothing more, put right.
+"""Detect damage from a power cut or a failing disk, and repair it where no further data is lost.
 
-git reads none of a packed-refs file with one line that is damaged: no clone, no fetch. So such lines are cut
-out, and the file as it was is kept beside it; what they held is brought back by `gitstore repair`.
+git reads no ref from a packed-refs file with one damaged line, so clone and fetch fail. Such lines are
+removed, and a copy of the original file is kept in the same folder; `gitstore repair` restores the refs they
+held.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from gitstore.git.process import command, environment
 
 _HEADER: Final = b"# pack-refs with:"
 _PEELED: Final = re.compile(rb"\^[0-9a-f]{40}")
-_MOST_SAID: Final = 1_000  # lines of git fsck
+_MOST_SAID: Final = 1_000  # lines of git fsck output
 
 
 def packed_refs_damaged(repository: Path) -> bool:
@@ -30,9 +31,9 @@ def packed_refs_damaged(repository: Path) -> bool:
 
 
 def mend_packed_refs(repository: Path, label: str) -> Path | None:
-    """Cut damaged lines out of packed-refs. The file as it was, kept under a name with `label`, or None.
+    """Remove damaged lines from packed-refs; return a copy of the original, named with `label`, or None.
 
-    Under `Locks.maintenance`. Raises `FileLocked` where git is at it.
+    Requires `Locks.maintenance`. Raises `FileLocked` if git holds the file.
     """
     data = _packed_refs(repository)
     if data is None or (sound := _sound_part(data)) == data:
@@ -46,7 +47,7 @@ def mend_packed_refs(repository: Path, label: str) -> Path | None:
 
 
 def fsck(repository: Path) -> Iterator[str]:
-    """What `git fsck --strict` finds wrong, a line each."""
+    """Yield the problems that `git fsck --strict` reports, one per line."""
     done = subprocess.run(
         command(repository, "fsck", "--strict", "--full", "--no-dangling", "--no-progress"),
         stdin=subprocess.DEVNULL,
@@ -57,7 +58,7 @@ def fsck(repository: Path) -> Iterator[str]:
     )
     if done.returncode:
         said = done.stdout.decode("utf-8", "replace").splitlines()
-        # A link to what is missing is two lines, beside the one that says so.
+        # Drop the two lines about a broken link; a third line already reports the missing object.
         lines = [line for line in said if not line.startswith(("broken link from ", "  "))][:_MOST_SAID]
         yield from lines or [f"git fsck ended with status {done.returncode}"]
 
@@ -70,7 +71,7 @@ def _packed_refs(repository: Path) -> bytes | None:
 
 
 def _sound_part(data: bytes) -> bytes:
-    """The lines that git understands; without its header, as these are in order still, where it is lost."""
+    """Return the valid lines; without the header if it is damaged, which is safe since they are in order."""
     *lines, _torn = data.split(b"\n")
     kept: list[bytes] = []
     named = False

@@ -1,12 +1,12 @@
-"""The refs of one bare repository, on disk, and the only writes of them.
+"""The refs of one bare repository on disk, and the only code that writes them.
 
-Every write is a compare-and-swap: all locks of a set are taken first (git's own `<ref>.lock` files, so
-git beside us is excluded too), all old values are read again under them, and only then is anything
-written. Files and folders are fsynced in the order in which refs are named, so that after a power cut a
-ref on disk implies those named before it.
+Every write is a compare-and-swap: all locks of a set are taken first (git's own `<ref>.lock` files, which
+also exclude a concurrent git), all old values are re-read under them, and only then is anything written.
+Files and folders are fsynced in the order in which refs are given, so that after a power cut a ref on disk
+implies those before it.
 
-Format: gitrepository-layout(5). A ref is a loose file, else a line of packed-refs. Symbolic refs other
-than HEAD are not used here; one made by hand counts as damaged.
+Format: gitrepository-layout(5). A ref is a loose file, or else a line of packed-refs. Symbolic refs other
+than HEAD are not used; one created by hand counts as damaged.
 """
 
 from __future__ import annotations
@@ -46,12 +46,12 @@ class RefUpdate:
 
 
 class Refs:
-    """Reads and writes refs below `folder` (a bare repository). One for each thread."""
+    """Reads and writes refs below `folder` (a bare repository). Use one instance per thread."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        # Names are bytes, and so are paths where there may be one for each of very many refs: a Path for
-        # each was half of the time that an advertisement took.
+        # Names are bytes, and so are the paths of very many refs: creating a Path for each took half the time
+        # of an advertisement.
         self._root = os.fsencode(folder) + b"/"
         self._seen: dict[bytes, bytes | None] | None = None
         self._snapshot: PackedRefs | None = None
@@ -59,9 +59,9 @@ class Refs:
 
     @contextmanager
     def cached_reads(self) -> Iterator[None]:
-        """Read each ref once, within the block: for who holds the lock of all that it reads.
+        """Cache reads within the block, for a caller that holds the lock of all refs it reads.
 
-        What somebody without that lock writes meanwhile is met by the compare-and-swap, which asks the disk.
+        A write by a process without that lock is caught by the compare-and-swap, which reads from disk.
         """
         self._seen = {}
         try:
@@ -71,16 +71,16 @@ class Refs:
             self._close_snapshot()
 
     def invalidate(self) -> None:
-        """Read from disk what is asked for next, although it was read before."""
+        """Clear the read cache, so that the next reads come from disk."""
         if self._seen is not None:
             self._seen.clear()
 
     # Reading
 
     def read(self, name: bytes) -> bytes | None:
-        """The hex id that `name` holds, or None. Raises `integrity` where the file is damaged.
+        """Return the hex id that `name` holds, or None. Raises `integrity` if the file is damaged.
 
-        `name` may be anything that a pusher sends; what git-check-ref-format(1) does not allow is not there.
+        `name` may be any bytes a pusher sends; names that git-check-ref-format(1) rejects do not exist.
         """
         if self._seen is None:
             return self._read(name)
@@ -95,17 +95,17 @@ class Refs:
         if loose is None:
             loose = self._read_packed(name)
         if loose is None and self._seen is None:
-            # Packed between the two looks: git removes the loose file after it has written packed-refs.
+            # Packed between the two reads: git removes the loose file after it has written packed-refs.
             loose = self._read_loose(name)
         return loose
 
     def below(self, prefix: bytes) -> dict[bytes, bytes]:
-        """Every ref below `prefix` (a folder, ending in "/") with its hex id, sorted; no damaged ones."""
+        """Return ref -> hex id below `prefix` (a folder, ending in "/"), sorted, without damaged refs."""
         found, _ = self.survey(prefix)
         return found
 
     def survey(self, prefix: bytes) -> tuple[dict[bytes, bytes], list[bytes]]:
-        """As `below`, and the names of the refs whose files are damaged."""
+        """Return the refs as `below` does, and the names of the refs whose files are damaged."""
         found: dict[bytes, bytes] = {}
         damaged = []
         loose = {}
@@ -117,7 +117,7 @@ class Refs:
                 continue
             if value is not None:
                 loose[name] = value
-        # Packed after loose, so that a ref packed meanwhile is seen in one of the two.
+        # Read packed after loose, so that a ref packed in between is found in one of the two.
         with self._packed() as packed:
             found.update(packed.scan(prefix))
         found.update(loose)
@@ -126,7 +126,7 @@ class Refs:
         return dict(sorted(found.items())), sorted(damaged)
 
     def _read_packed(self, name: bytes) -> bytes | None:
-        """The value in packed-refs. Within `cached_reads`, the file is mapped once, until git replaces it."""
+        """Return the value in packed-refs. In `cached_reads`, the file stays mapped until git replaces it."""
         if self._seen is None:
             with self._packed() as packed:
                 return packed.get(name)
@@ -167,7 +167,7 @@ class Refs:
         return value
 
     def _walk(self, prefix: bytes) -> Iterator[bytes]:
-        """Names of the loose refs below `prefix`, without lock files."""
+        """Yield the names of the loose refs below `prefix`, without lock files."""
         try:
             entries = sorted(os.scandir(self._root + prefix), key=lambda entry: entry.name)
         except (FileNotFoundError, NotADirectoryError):
@@ -184,8 +184,8 @@ class Refs:
     def update(self, updates: Sequence[RefUpdate]) -> list[bytes]:
         """Write all of `updates` or none, in their order.
 
-        Returns the names that did not hold their old value (then nothing was written); an empty list
-        means that every ref holds its new value on disk. Raises `busy` where a lock cannot be had.
+        Returns the names that did not hold their old value (then nothing was written); an empty list means
+        that every ref holds its new value on disk. Raises `busy` if a lock cannot be acquired.
         """
         held: dict[bytes, _GitFile] = {}
         self.invalidate()
@@ -213,9 +213,9 @@ class Refs:
             fsync_folder(self._path(folder))
 
     def check_place(self, name: bytes) -> None:
-        """Raise `integrity` where a folder stands in the place of `name`, or a file where a folder belongs.
+        """Raise `integrity` if `name` is a folder, or if a file is in the place of one of its folders.
 
-        Folders that are left empty are cleared away, as git does.
+        Empty folders are removed, as git does.
         """
         path = self._root + name
         try:
@@ -228,7 +228,7 @@ class Refs:
             raise _in_the_way(name) from error
 
     def _make_folders(self, refs: Iterable[bytes]) -> None:
-        with suppress(NotADirectoryError):  # which is an error of the ref that is then locked
+        with suppress(NotADirectoryError):  # reported for the ref that is then locked
             make_folders(map(self._path, dict.fromkeys(map(_folder, refs))))
 
     def _lock(self, name: bytes) -> _GitFile:
@@ -236,10 +236,10 @@ class Refs:
         deadline = time.monotonic() + _LOCK_PATIENCE
         while True:
             try:
-                # Not synced when it is closed: `flush_all` has done so, for all of a set at once.
+                # No fsync on close: `flush_all` has already synced all files of the set at once.
                 return GitFile(self._root + name, "wb", fsync=False)
             except (FileLocked, FileNotFoundError) as error:
-                # Another writer, or git removing a folder that it just emptied.
+                # Held by another writer, or the folder was just emptied and removed by git.
                 if time.monotonic() > deadline:
                     raise GitstoreError(
                         Code.BUSY,
@@ -252,7 +252,7 @@ class Refs:
                 raise _in_the_way(name) from error
 
     def restore(self, name: bytes, new: bytes) -> None:
-        """Let `name` hold `new`, whatever it holds now, and were it damaged: for `gitstore repair`."""
+        """Set `name` to `new` regardless of its value, even if damaged: for `gitstore repair`."""
         self.invalidate()
         lock = self._lock(name)
         try:
@@ -263,9 +263,9 @@ class Refs:
             release(lock)
 
     def delete(self, name: bytes, old: bytes) -> bool:
-        """Delete `name` if it holds `old`; the answer says whether it did.
+        """Delete `name` if it holds `old`; return whether it was deleted.
 
-        git does it: a packed ref means rewriting packed-refs under its lock.
+        Delegated to git: deleting a packed ref means rewriting packed-refs under its lock.
         """
         self.invalidate()
         done = subprocess.run(
@@ -283,7 +283,7 @@ class Refs:
     # HEAD
 
     def head(self) -> bytes | None:
-        """The ref that HEAD names."""
+        """Return the ref that HEAD points to."""
         try:
             content = (self._folder / "HEAD").read_bytes()
         except FileNotFoundError:
@@ -291,10 +291,10 @@ class Refs:
         return content[5:].strip() if content.startswith(b"ref: ") else None
 
     def point_head(self, name: bytes) -> None:
-        """Let HEAD name `name`: a hint for clones, not a fact, so the last writer wins."""
+        """Point HEAD to `name`: a hint for clones, not a fact, so the last writer wins."""
         if self.head() == name:
             return
-        # The refs have moved, and are not to look as if they had not, for want of a hint.
+        # The refs have already moved; a failure to set this hint must not look like a failed write.
         with suppress(FileLocked, OSError):
             lock = GitFile(os.fspath(self._folder / "HEAD"), "wb", fsync=False)
             try:

@@ -50,9 +50,9 @@ OPTIONS: Final = (DISCARD,)
 
 @dataclass(frozen=True, slots=True)
 class PushOptions:
-    """The options of one push: `discard` is the announced count of discards, None where there is none.
+    """The options of one push: `discard` is the announced count of discards, or None.
 
-    `ignored` are the unknown options, as they may be printed.
+    `ignored` are the unknown options, in printable form.
     """
 
     discard: int | None = None

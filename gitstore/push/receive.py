@@ -1,7 +1,7 @@
-"""git push: read the commands, quarantine the objects, judge, write, and answer honestly.
+"""git push: read the commands, quarantine the objects, judge, write, and report the actual result.
 
 The protocol is git-receive-pack's (gitprotocol-pack(5), gitprotocol-http(5)); dulwich frames its packets.
-"ok" is said of a ref only when it holds the pushed value on disk.
+"ok" is reported for a ref only when it holds the pushed value on disk.
 """
 
 from __future__ import annotations
@@ -40,21 +40,21 @@ CAPABILITIES = (
 _BAND_SIZE = 65_515  # side-band-64k: 65,520 with the length and the band's number
 _REPORT, _PROGRESS = 1, 2
 _UNSURE = frozenset({Code.INTEGRITY, Code.WRONG_NUMBER})
-_MOST_CHANGES = 50  # versions of a push whose line says what they change
+_MOST_CHANGES = 50  # published versions of one push for which the report summarizes the change
 
 
 @dataclass
 class Receipt:
-    """What became of a push: a verdict for each command, and the bytes to answer with."""
+    """The result of a push: a verdict for each command, and the response bytes."""
 
     verdicts: list[Verdict] = field(default_factory=list)
     answer: bytes = b""
 
 
 def advertise(store: Repository) -> bytes:
-    """The ref advertisement for a pusher: every ref that it may name, the ledgers included.
+    """Return the ref advertisement for a pusher: every ref that it may name, including ledgers.
 
-    Ledgers are there so that `git push --mirror` asks to delete them, is refused, and so discards nothing.
+    Ledgers are included so that `git push --mirror` asks to delete them, is refused, and so discards nothing.
     """
     refs: dict[bytes, bytes] = {}
     for prefix in (names.DRAFTS, names.LEDGERS, names.TAGS):
@@ -67,7 +67,7 @@ def advertise(store: Repository) -> bytes:
 
 
 class Receiver:
-    """One push into `store`. `occasion` says who pushes; `may` what they are allowed."""
+    """One push into `store`. `occasion` identifies the pusher; `may` checks the pusher's permissions."""
 
     def __init__(
         self, store: Store, occasion: Authorship, may: Callable[[Permission], bool], telling: PushReport
@@ -82,8 +82,8 @@ class Receiver:
     def receive(self, read: Callable[[int], bytes]) -> Receipt:
         """Carry out the push that `read` yields.
 
-        Raises what concerns the request as a whole (`malformed`, `unavailable` before anything is written);
-        everything else is told in the receipt's answer.
+        Raises errors about the request as a whole (`malformed`; `unavailable` before anything is written);
+        all others are reported in the receipt's response.
         """
         request = read_request(read, self._store.limits.commands)
         if request is None:
@@ -91,7 +91,7 @@ class Receiver:
         try:
             return self._carry_out(request, read)
         except OSError as error:
-            # Told in the report, as git shows nobody what comes with a status 503.
+            # Report it in the response, because git does not display the body of a 503.
             if (fault := of_system(error)) is None:
                 raise
             return self._refuse_all(request, fault)
@@ -113,13 +113,13 @@ class Receiver:
         return Receipt(verdicts, _answer(request, b"unpack ok", verdicts, self._telling.lines))
 
     def _changes(self, verdicts: Sequence[Verdict]) -> dict[VersionRef, str]:
-        """What each version that was published changes, in words. Of very many, nobody reads them."""
+        """Summarize the change of each published version, up to a limit: more would not be read."""
         found: dict[VersionRef, str] = {}
         published = [v for v in verdicts if v.refusal is None and v.effect is Effect.PUBLISH]
         for verdict in published[:_MOST_CHANGES]:
             match verdict.target, verdict.definition:
                 case VersionRef(slug, number) as version, Definition() as after:
-                    # The push is done: what becomes of these words must not make it look undone.
+                    # The push is complete: a failed summary must not make it look failed.
                     with suppress(Exception):
                         previous = self._store.predecessor(slug, number)
                         tag = self._store.refs.read(names.tag(slug, previous)) if previous else None
@@ -157,15 +157,15 @@ class Receiver:
         if len(slices) > 1:
             verdicts = self._judge(commands, facts, atomic=True)
             if not any(map(_is_pending, verdicts)):
-                return verdicts  # no other writer has to wait for so many to be refused
+                return verdicts  # refused without locking so many workflows against other writers
         return self._unit(Slice(tuple(slugs), tuple(commands)), facts, held, atomic=True)[0]
 
     def _in_slices(self, commands: Sequence[Command], facts: PushFacts, held: Quarantine) -> list[Verdict]:
-        """Carry out a plain push, a slice at a time.
+        """Carry out a non-atomic push, one slice at a time.
 
-        Several slices are judged as a whole before any lock is taken: what is refused there stays refused,
-        and definitions are parsed and ledger entries composed while no other writer waits. Discards come
-        last, since any refusal refuses them, too.
+        Several slices are judged as a whole before any lock is taken: a refusal there is final, and
+        definitions are parsed and ledger entries composed while no other writer waits. Discards come last,
+        because any refusal also refuses them.
         """
         slices = divide(commands)
         if len(slices) < 2:
@@ -191,16 +191,16 @@ class Receiver:
         return [final[command.ref] for command in commands]
 
     def _prepare(self, verdicts: Sequence[Verdict], facts: PushFacts) -> None:
-        """Write the ledger entries that `verdicts` come to, if nothing changes until the locks are held."""
+        """Write the ledger entries for `verdicts`, valid if nothing changes until the locks are held."""
         for group in changes.by_workflow(verdicts):
-            with suppress(GitstoreError):  # which is met again, and reported, under the lock
+            with suppress(GitstoreError):  # it recurs under the lock and is reported there
                 changes.record(facts.reading, group, self._occasion, self._prepared)
         self._prepared.write(self._store.objects)
 
     def _write_slices(
         self, parts: Sequence[Slice], facts: PushFacts, held: Quarantine, *, discards: bool = True
     ) -> dict[bytes, Verdict]:
-        """The verdicts on what `parts` name, by ref. Raises `unavailable` before anything is written."""
+        """Return the verdicts on `parts` by ref. Raises `unavailable` before anything is written."""
         final: dict[bytes, Verdict] = {}
         waiting = deque(parts)
         stopped: GitstoreError | None = None
@@ -217,7 +217,7 @@ class Receiver:
                     stopped = error
                     verdicts = [self._on_disk(command, error) for command in part.commands]
                 if stopped is not None and (rest := part.without_contradiction(stopped)) is not None:
-                    # Rows of one workflow contradict Git: that is nothing to the others.
+                    # The rows of one workflow contradict Git: the other workflows are not affected.
                     waiting.appendleft(rest)
                     verdicts = [v for v in verdicts if v.command not in rest.commands]
                     stopped = None
@@ -238,7 +238,7 @@ class Receiver:
     ) -> tuple[list[Verdict], GitstoreError | None]:
         """Judge and write `part` under the locks of its workflows: one unit of work.
 
-        Also returns the fault that stopped it, if any. Raises `unavailable`, where nothing was written.
+        Also returns the fault that stopped it, if any. Raises `unavailable` if nothing was written.
         """
         verdicts: list[Verdict] = []
         try:
@@ -252,7 +252,7 @@ class Receiver:
         except GitstoreError as error:
             match error.code:
                 case Code.PUBLISHED_NOT_MIRRORED:
-                    # On disk, so it is ok; the rows follow by the next reconcile.
+                    # It is on disk, so it is ok; the next reconcile updates the rows.
                     self._telling.mirrored_later()
                 case Code.INTEGRITY | Code.BUSY:
                     return [self._on_disk(command, error) for command in part.commands], error
@@ -261,20 +261,20 @@ class Receiver:
         return verdicts, None
 
     def _on_disk(self, command: Command, fault: GitstoreError) -> Verdict:
-        """After a fault in the middle: what holds its value is done, the rest is to be pushed again."""
+        """Return the verdict after a partial failure: ok for a ref with its new value, else `fault`."""
         try:
             done = names.is_ref(command.ref) and self._store.refs.read(command.ref) == command.new
-        except GitstoreError:  # it is damaged, which may be the fault
+        except GitstoreError:  # a damaged ref, which may be the fault itself
             done = False
         return Verdict(command, None if done else fault, target=names.parse(command.ref))
 
     def _write(
         self, verdicts: list[Verdict], held: Quarantine, *, atomic: bool, discards: bool
     ) -> list[Verdict]:
-        """Write what was accepted, `discards` where they are wanted; the final verdicts."""
+        """Write the accepted commands, discards only if `discards`; return the final verdicts."""
         accepted = [v for v in verdicts if v.refusal is None and v.target is not None]
         for verdict in accepted:
-            # Before an object is there that nobody would need.
+            # Check before any object is moved in that would then be unused.
             self._store.refs.check_place(verdict.command.ref)
             if verdict.target is not None:
                 self._store.refs.check_place(names.ledger(verdict.target.slug))
@@ -302,9 +302,9 @@ class Receiver:
     def _write_refs(
         self, recorders: Sequence[changes.ChangeSet], *, atomic: bool
     ) -> dict[bytes, GitstoreError]:
-        """Write all of `recorders` at once; ref -> reason of what failed.
+        """Write all of `recorders` at once; return ref -> error for the failures.
 
-        A ref that another process moved without a lock fails its own workflow, or an atomic push.
+        A ref that another process moved without a lock fails its own workflow, or the whole atomic push.
         """
         moved = changes.write(self._store, recorders)
         if not moved:
@@ -328,7 +328,7 @@ def _is_pending(verdict: Verdict) -> bool:
 
 
 def _answer(request: Request, unpack: bytes, verdicts: Sequence[Verdict], lines: Sequence[str]) -> bytes:
-    """The report, with `lines` before it where the pusher reads the side band."""
+    """Return the report, preceded by `lines` if the pusher supports the side band."""
     report = BytesIO()
     report.write(pkt_line(unpack + b"\n"))
     for verdict in verdicts:
@@ -351,6 +351,6 @@ def _band(number: int, data: bytes) -> bytes:
 
 
 def _one_line(message: str) -> bytes:
-    """A reason as git prints it: one line, without control characters."""
+    """Return a reason in the form that git prints: one line, without control characters."""
     printable = "".join(char if char.isprintable() else " " for char in message)
     return printable[:900].encode("utf-8", "replace")

@@ -1,4 +1,4 @@
-"""What a pusher reads in the terminal, as `remote: ...`. The same words as over HTTP and on the page."""
+"""The `remote: ...` lines in a pusher's terminal, with the same wording as over HTTP and in the UI."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from gitstore.names import DraftRef, VersionRef, draft, short, show
 from gitstore.policy import Effect, Verdict
 from gitstore.push.options import DISCARD, OPTIONS
 
-_MOST_DISCARDS = 100  # that a printed command names
+_MOST_DISCARDS = 100  # drafts in one printed command
 
 
 class PushReport:
-    """Collects lines about a push. `url_of(slug, number)` is where a person looks at a version."""
+    """Collects lines about a push. `url_of(slug, number)` returns the URL of a version's page."""
 
     def __init__(self, url_of: Callable[[str, int], str]) -> None:
         self._url_of = url_of
         self.lines: list[str] = []
 
     def conclude(self, verdicts: Sequence[Verdict], changes: Mapping[VersionRef, str]) -> None:
-        """Tell what became of each command: drafts, then versions in their order.
+        """Report the result of each command: drafts, then versions in their order.
 
-        `changes` says of a published version what it changes of the one before, where there is one.
+        `changes` maps a published version to a summary of its change against the previous one, if any.
         """
         for verdict in sorted(verdicts, key=_order):
             if verdict.refusal is not None:
@@ -42,7 +42,7 @@ class PushReport:
         self._discards_refused(verdicts)
 
     def ignored_options(self, options: Sequence[str]) -> None:
-        """Report the push options that are unknown here, with the ones that are known."""
+        """Report the unknown push options, and list the known ones."""
         if options:
             known = ", ".join(f"{option.name}={option.expected}" for option in OPTIONS)
             self.lines.append(f"unknown push options are ignored: {', '.join(options)} (known: {known})")
@@ -52,7 +52,7 @@ class PushReport:
 
     def mirrored_later(self) -> None:
         line = "the database is away: what you pushed is safe and will be mirrored when it is back"
-        if line not in self.lines:  # of one slice after the other
+        if line not in self.lines:  # every slice may report it
             self.lines.append(line)
 
     def _saved(self, slug: str, definition: Definition | None) -> None:
@@ -73,7 +73,7 @@ class PushReport:
         found = Problems.of(refusal.data.get("problems", ()))
         problems = [problem for problem in found if problem.error]
         if verdict.target is not None and problems:
-            # A parser stops at the first problem, and its message tells it whole, but not whose file it is.
+            # A parser stops at the first problem, and its message is complete except for the file's workflow.
             unparsable = refusal.code is Code.DEFINITION_UNPARSABLE
             self.lines.append(f"{verdict.target.slug}: {refusal.message}" if unparsable else refusal.message)
             if not unparsable:
@@ -82,7 +82,7 @@ class PushReport:
             self._way_on(verdict.target, VersionRef(verdict.target.slug, refusal.data["base_version"]))
 
     def _discards_refused(self, verdicts: Sequence[Verdict]) -> None:
-        """Print the command for several discards that were refused; for one, the reason of its ref has it."""
+        """Print the command for several refused discards; for a single one, the ref's own reason has it."""
         drafts = [
             short(verdict.target)
             for verdict in verdicts
@@ -98,10 +98,10 @@ class PushReport:
             self.lines.append(f"  push their deletions, and nothing else, with {option}")
 
     def _way_on(self, wanted: VersionRef, base: VersionRef) -> None:
-        """From a version that was refused because `base` came first: commands that can be pasted.
+        """Print commands to paste after a version was refused because `base` was published first.
 
-        Forced, because both tags may stand in the pusher's clone: the one that was refused just now, and one
-        of the name of `base`, from an attempt that came too late.
+        Forced, because the pusher's clone may have both tags: the one just refused, and one with the name of
+        `base` from an earlier, late attempt.
         """
         ours, theirs = short(wanted), short(base)
         self.lines.append(f"{ours} can't be published yet: take {theirs} in, then tag and push again")
@@ -115,7 +115,7 @@ class PushReport:
 
 
 def restoration(slug: str, kept: bytes) -> str:
-    """The command that pushes the discarded head which the ref `kept` holds as the draft of `slug` again."""
+    """Return the command that pushes the discarded head in the ref `kept` as the draft of `slug` again."""
     return f"git fetch origin {show(kept)} && git push origin FETCH_HEAD:{show(draft(slug))}"
 
 

@@ -1,6 +1,6 @@
-"""What comes before the pack of a push: its commands, read within limits (gitprotocol-pack(5)).
+"""The commands that precede the pack of a push, read within limits (gitprotocol-pack(5)).
 
-Nothing of it is trusted: a squeezed body of some kilobytes may hold lines for hours, or names for gigabytes.
+All of it is untrusted: a compressed body of some kilobytes may hold lines for hours, or names of gigabytes.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from gitstore.policy import Command
 ZERO: Final = b"0" * 40
 
 _OID: Final = re.compile(rb"[0-9a-f]{40}")
-_MOST_REF: Final = 1024  # bytes of a ref's name: ours have less than 100
-_MOST_LINE: Final = 512  # bytes that the head may have for each ref, `shallow` lines included
-_SMALL: Final = 256 * 1024  # bytes that it may have anyway
+_MOST_REF: Final = 1024  # bytes of a ref's name: valid ones have less than 100
+_MOST_LINE: Final = 512  # bytes allowed before the pack for each ref, `shallow` lines included
+_SMALL: Final = 256 * 1024  # bytes allowed in any case
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """The commands of a push: `shallow` says that the pusher's clone lacks history."""
+    """The commands of a push; `shallow` means that the pusher's clone lacks history."""
 
     commands: tuple[Command, ...]
     capabilities: frozenset[bytes]
@@ -35,10 +35,10 @@ class Request:
 
 
 def read_request(read: Callable[[int], bytes], most: int) -> Request | None:
-    """Read the commands of a push, up to the pack. None for git's empty probe.
+    """Read the commands of a push, up to the pack. Return None for git's empty probe.
 
-    Raises `malformed` for what is no push, `too_large` for more than `most` commands, or than so many take:
-    a body that is squeezed small may hold `shallow` lines for hours.
+    Raises `malformed` if it is not a push, `too_large` for more than `most` commands, or for more bytes than
+    so many take: a compressed body may hold `shallow` lines for hours.
     """
     protocol = Protocol(read, lambda _: None)
     commands: list[Command] = []

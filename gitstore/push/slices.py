@@ -1,7 +1,7 @@
-"""Dividing a push into slices, each of which is one unit of work under the locks of its own workflows.
+"""Divide a push into slices, each of which is one unit of work under the locks of its own workflows.
 
-A plain push is not atomic, so it need not hold all of its workflows at once: it takes them in the order of
-their slugs, a slice at a time, and other writers wait no longer than one slice takes.
+A non-atomic push need not lock all of its workflows at once: it locks them in the order of their slugs, a
+slice at a time, and other writers wait no longer than one slice takes.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from gitstore.policy import Command
 
 MOST_WORKFLOWS: Final = 64
 MOST_COMMANDS: Final = 256
-"""Of one slice. Some 100 ms of work, so that nobody waits much longer for a workflow's lock."""
+"""Limit of one slice: some 100 ms of work, which bounds the wait for a workflow's lock."""
 
 
 @dataclass(frozen=True, slots=True)
 class Slice:
-    """Commands of a push, and the workflows that they touch, sorted."""
+    """Commands of a push, and the workflows that they affect, sorted."""
 
     slugs: tuple[str, ...]
     commands: tuple[Command, ...]
 
     def without_contradiction(self, fault: GitstoreError) -> Slice | None:
-        """The rest, where `fault` is that rows and Git contradict each other on one workflow of several."""
+        """Return the rest if rows and Git contradict each other on one of several workflows, else None."""
         slug = fault.data.get("workflow") if fault.code is Code.INTEGRITY else None
         if slug not in self.slugs or len(self.slugs) == 1:
             return None
@@ -38,10 +38,10 @@ class Slice:
 
 
 def divide(commands: Iterable[Command]) -> list[Slice]:
-    """The slices of `commands` in the order of (slug, number), without those that name no workflow.
+    """Return the slices of `commands` ordered by (slug, number), without commands that name no workflow.
 
-    The versions of one workflow may take several slices. The command on its draft is in each of them, as it
-    decides whether publishing moves the draft along.
+    The versions of one workflow may take several slices. The command on its draft is in each of them, because
+    it decides whether publishing moves the draft.
     """
     slices: list[Slice] = []
     slugs: list[str] = []
@@ -56,7 +56,7 @@ def divide(commands: Iterable[Command]) -> list[Slice]:
 
 
 def _parts(commands: Iterable[Command]) -> Iterator[tuple[str, list[Command]]]:
-    """(slug, commands), each few enough for a slice."""
+    """Yield (slug, commands), each small enough for a slice."""
     keyed = [
         (target.slug, target.number if isinstance(target, VersionRef) else 0, command)
         for command in commands
@@ -72,5 +72,5 @@ def _parts(commands: Iterable[Command]) -> Iterator[tuple[str, list[Command]]]:
 
 
 def _pieces(commands: Sequence[Command], size: int) -> Iterator[Sequence[Command]]:
-    """`commands`, at most `size` at a time; one empty piece where there are none."""
+    """Yield `commands`, at most `size` at a time; one empty piece if there are none."""
     return (commands[start : start + size] for start in range(0, max(len(commands), 1), size))
