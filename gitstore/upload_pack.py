@@ -1,5 +1,6 @@
-"""git fetch and clone, served by git's own `upload-pack --stateless-rpc` (protocol v2, partial and shallow
-clones).
+"""Serve git fetch and clone by git's own `upload-pack --stateless-rpc`.
+
+Supports protocol v2, partial clones and shallow clones.
 
 See gitprotocol-http(5) and gitprotocol-v2(5).
 """

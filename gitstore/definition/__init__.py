@@ -1,6 +1,6 @@
-"""Workflow definitions: bytes -> value and problems, the digest of what a value means, and value -> bytes.
+"""Workflow definitions: bytes -> value and problems, the digest of a value's meaning, and value -> bytes.
 
-docs/definition.md describes the format and its rules. Bytes are kept as they are; values are views of them.
+docs/definition.md describes the format and its rules. Bytes are stored unchanged; values are views of them.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ from gitstore.model import Definition, Limits, Problem, Problems, Rules, listed
 FILE_NAMES = ("workflow.yaml", "workflow.yml", "workflow.json")
 
 _ENVELOPE = Limits(depth=8, nodes=1_000)
-"""What a JSON body may have around a definition, on top of the definition's own limits."""
+"""Allowance for a JSON body around a definition, on top of the definition's own limits."""
 
 _LIST_ITEM = re.compile(r"/(nodes|edges)/([0-9]+)(?:/|$)")
 
 
 def parse(raw: bytes, file_name: str, rules: Rules, limits: Limits) -> Definition:
-    """The definition in `raw`, the content of a file called `file_name`.
+    """Parse the definition in `raw`, the content of a file called `file_name`.
 
-    Its problems are what `rules` find, in document order. Raises `definition_unparsable` and nothing else,
-    with every refusal as data `problems`.
+    Its problems are the findings of `rules`, in document order. Raises only `definition_unparsable`, with
+    every syntax error as data `problems`.
     """
     try:
         document = parsing.read(raw, limits, is_json=_is_json(file_name))
@@ -45,9 +45,9 @@ def parse(raw: bytes, file_name: str, rules: Rules, limits: Limits) -> Definitio
 
 
 def parse_json(raw: bytes, limits: Limits) -> Any:
-    """Any JSON value, under the guards of a definition. Raises `malformed`, with line and column.
+    """Parse any JSON value under the limits of a definition. Raises `malformed`, with line and column.
 
-    The size of a body is its reader's concern; what may stand around a definition in it is allowed for.
+    The caller limits the size of the body; the limits include an allowance for the parts around a definition.
     """
     around = replace(
         limits,
@@ -63,19 +63,19 @@ def parse_json(raw: bytes, limits: Limits) -> Any:
 
 
 def canonical(value: dict[str, Any], rules: Rules = Rules.MESHHOOK) -> bytes:
-    """What `value` means, as canonical JSON (RFC 8785); MeshHook's rules leave layout and leftovers out."""
+    """Return `value`'s meaning as canonical JSON (RFC 8785); MeshHook's rules omit layout and leftovers."""
     return rfc8785.dumps(meaning.meaning(value) if rules is Rules.MESHHOOK else value)
 
 
 def digest(value: dict[str, Any], rules: Rules) -> str:
-    """ "sha256:<hex>" of `canonical`: the same for the same meaning, whatever the formatting."""
+    """Return "sha256:<hex>" of `canonical`: equal for equal meaning, regardless of formatting."""
     return "sha256:" + hashlib.sha256(canonical(value, rules)).hexdigest()
 
 
 def dump(value: dict[str, Any], file_name: str, rules: Rules = Rules.MESHHOOK) -> bytes:
-    """`value`, as it came out of `parse` or `parse_json`, as the content of a file called `file_name`.
+    """Serialize `value`, as returned by `parse` or `parse_json`, for a file called `file_name`.
 
-    `parse` makes the same value of it, but for the editor's leftovers, which MeshHook's rules drop.
+    `parse` returns the same value from it, except for editor leftovers, which MeshHook's rules drop.
     """
     kept = meaning.without_leftovers(value) if rules is Rules.MESHHOOK else value
     if _is_json(file_name):
@@ -84,12 +84,12 @@ def dump(value: dict[str, Any], file_name: str, rules: Rules = Rules.MESHHOOK) -
 
 
 def has_comments(raw: bytes, file_name: str) -> bool:
-    """Whether the file, which parses, has comments that `dump` would drop."""
+    """Return whether the file, which parses, has comments that `dump` would drop."""
     return not _is_json(file_name) and b"#" in raw and yaml_reader.has_comments(raw.decode(errors="replace"))
 
 
 def describe(problem: Problem) -> str:
-    """One line for every door: `nodes[3] "call-api": url is required for an HTTP call`."""
+    """Format a problem on one line: `nodes[3] "call-api": url is required for an HTTP call`."""
     item = _LIST_ITEM.match(problem.pointer or "")
     if item is not None:
         node = "" if problem.node is None else " " + quote(problem.node)
@@ -112,7 +112,7 @@ def _root(document: parsing.Document) -> dict[str, Any]:
 
 
 def _problems(document: parsing.Document) -> Problems:
-    """What the rules find, in document order."""
+    """Return the findings of the rules, in document order."""
     found = sorted(check(document.value), key=lambda finding: document.locate(finding.path)[1])
     errors = sum(finding.error for finding in found)
     shown = [_located(document, finding) for finding in listed(found)]
@@ -120,7 +120,7 @@ def _problems(document: parsing.Document) -> Problems:
 
 
 def _located(document: parsing.Document, finding: Finding) -> Problem:
-    """The finding with its place. A pointer ends where the document does: it always resolves."""
+    """Add the position to a finding. The pointer ends at the last existing step, so it always resolves."""
     steps, at = document.locate(finding.path)
     line, column = document.source.place(at)
     pointer = "".join(f"/{step}" for step in finding.path[:steps])

@@ -1,8 +1,8 @@
-"""Builds a value from a flat stream of nodes, under limits, and remembers where each node stood.
+"""Build a value from a flat stream of nodes, under limits, and record the position of each node.
 
-Both readers (`yaml_reader`, `json_reader`) drive a `Builder`: open, scalar, close. It keeps its own stack, so
-that nothing here or in the readers recurses, and it stops as soon as a limit is passed, before the value is
-there. What is refused is collected in `SyntaxErrors`, so that one run tells everything that is wrong.
+Both readers (`yaml_reader`, `json_reader`) drive a `Builder`: open, scalar, close. It has its own stack, so
+that nothing here or in the readers recurses, and it stops as soon as a limit is exceeded, before the value is
+complete. Errors are collected in `SyntaxErrors`, so that one run reports all of them.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ from gitstore import budget
 from gitstore.definition.quoting import quote
 from gitstore.model import MOST_PROBLEMS, Limits, Problem
 
-_BETWEEN_CHECKS = 0xFF  # nodes, as a mask
+_BETWEEN_CHECKS = 0xFF  # nodes between two budget checks, as a mask
 _FORBIDDEN = re.compile(r"[\x00\ud800-\udfff]")
 _LINE_BREAK = re.compile(r"\r\n|\r|\n")
 _REFUSED_KEY = object()
 
 
-class AbortParse(Exception):  # noqa: N818 - not an error but the end of reading; what is wrong is in `SyntaxErrors`
-    """Reading can't go on."""
+class AbortParse(Exception):  # noqa: N818 - not an error but the end of reading; the errors are in `SyntaxErrors`
+    """Reading cannot continue."""
 
 
 class Source:
-    """A document's text, which knows the line and column (from 1, in characters) of an offset."""
+    """A document's text, which maps an offset to line and column (from 1, in characters)."""
 
     def __init__(self, text: str) -> None:
         self.text = text
@@ -43,7 +43,7 @@ class Source:
 
 
 class SyntaxErrors:
-    """What is wrong with the text of a document, by offset."""
+    """The errors in the text of a document, by offset."""
 
     def __init__(self) -> None:
         self._found: list[tuple[int, str, str]] = []
@@ -52,18 +52,18 @@ class SyntaxErrors:
         return bool(self._found)
 
     def add(self, at: int, code: str, message: str) -> None:
-        """Note one; raises `AbortParse` when there are enough of them."""
+        """Record an error; raise `AbortParse` at MOST_PROBLEMS of them."""
         self._found.append((at, code, message))
         if len(self._found) >= MOST_PROBLEMS:
             raise AbortParse
 
     def stop(self, at: int, code: str, message: str) -> AbortParse:
-        """Note one after which reading can't go on: `raise refusals.stop(…)`."""
+        """Record an error after which reading cannot continue: `raise refusals.stop(…)`."""
         self._found.append((at, code, message))
         return AbortParse()
 
     def problems(self, source: Source) -> list[Problem]:
-        """All of them as problems, in document order."""
+        """Return all errors as problems, in document order."""
         found = []
         for at, code, message in sorted(self._found, key=lambda refusal: refusal[0]):
             line, column = source.place(at)
@@ -73,10 +73,10 @@ class SyntaxErrors:
 
 @dataclass(slots=True)
 class Mark:
-    """Where a node starts, and the marks of what is in it.
+    """The start offset of a node, and the marks of its children.
 
-    A tree beside the value, rather than a table by JSON Pointer: with long keys at many levels, the
-    pointers of a small document can be gigabytes.
+    A tree parallel to the value, rather than a table by JSON Pointer: with long keys at many levels, the
+    pointers of a small document can take gigabytes.
     """
 
     at: int
@@ -85,7 +85,7 @@ class Mark:
 
 @dataclass(slots=True)
 class NodeCost:
-    """A node that is there, and what a copy of it costs: nodes, levels, and characters of text."""
+    """A complete node, and the cost of a copy of it: nodes, levels, and characters of text."""
 
     value: Any
     nodes: int = 0
@@ -95,7 +95,7 @@ class NodeCost:
 
 @dataclass(slots=True)
 class _Open:
-    """A mapping or list that is being filled. `key` is the key whose value comes next, None before it."""
+    """A mapping or list being filled. `key` is the key whose value comes next, None before a key."""
 
     container: dict[str, Any] | list[Any]
     mark: Mark
@@ -146,7 +146,7 @@ class Builder:
         return NodeCost(done.container, nodes, done.levels, characters)
 
     def repeat(self, built: NodeCost, at: int) -> None:
-        """Put a copy of what is there already. It costs what it would cost if it were written out."""
+        """Add a copy of a complete node. It costs as much as if it were written out."""
         self._check_levels(built.levels, at)
         self._spend(built.nodes, built.characters, at)
         if self._stack:
@@ -154,7 +154,7 @@ class Builder:
         self._put(_copy(built.value), Mark(at))
 
     def too_deep(self, at: int) -> AbortParse:
-        """The refusal of what is nested too deeply: `raise builder.too_deep(at)`."""
+        """Return the error for too deep nesting: `raise builder.too_deep(at)`."""
         return self._refusals.stop(at, "too_deep", f"more than {self._limits.depth} levels deep")
 
     def _check_levels(self, more: int, at: int) -> None:
@@ -170,7 +170,8 @@ class Builder:
             message = f"more than {self._limits.nodes} nodes, aliases written out"
             raise self._refusals.stop(at, "too_many_nodes", message)
         if self._characters > self._limits.definition:
-            # Only aliases can do that: a shared text costs nothing here, but is written out in every JSON.
+            # Only aliases can exceed this: a shared text costs nothing here, but is written out in every
+            # JSON.
             message = f"more than {self._limits.definition} characters, aliases written out"
             raise self._refusals.stop(at, "too_large", message)
 
@@ -191,7 +192,7 @@ class Builder:
             inside.key = None
 
     def _key(self, mapping: dict[str, Any], key: Any, at: int) -> object:
-        """`key`, or a placeholder that makes `_put` drop the value of a key that is refused."""
+        """Return `key`, or a placeholder that makes `_put` drop the value of a refused key."""
         if not isinstance(key, str):
             self._refusals.add(at, "key_not_a_string", "a key must be a string: put it in quotes")
         elif key in mapping:
@@ -202,7 +203,7 @@ class Builder:
 
 
 def _copy(value: Any) -> Any:
-    """A copy that shares no list or mapping. Recurses at most `Limits.depth` times."""
+    """Return a copy that shares no list or mapping. Recurses at most `Limits.depth` times."""
     if isinstance(value, dict):
         return {key: _copy(inner) for key, inner in value.items()}
     if isinstance(value, list):

@@ -1,5 +1,6 @@
-"""Definitions that were parsed, kept for who needs the same next: a write judges, compares and mirrors them,
-and the next write compares with what this one left. Safe to share between threads and repositories.
+"""Cache of parsed definitions, safe to share between threads and repositories.
+
+A write judges, compares and mirrors the same definitions, and the next write compares with its result.
 """
 
 from __future__ import annotations
@@ -12,14 +13,14 @@ from uuid import UUID
 from gitstore.model import Definition, Rules
 
 ROOM: Final = 2**20
-"""Bytes of definitions, which take some twenty times that in memory when they are parsed."""
+"""Bytes of cached definitions, which take some twenty times that in memory once parsed."""
 
 Key = tuple[UUID, Rules, bytes, str]
-"""Project, rules, blob and file name. A definition is read only: it is given to many."""
+"""Project, rules, blob and file name. Do not modify a cached definition: it is shared."""
 
 
 class DefinitionCache:
-    """The definitions asked for last, as far as there is room for them, and the very last in any case."""
+    """The most recently used definitions that fit into `room`, and the very last one in any case."""
 
     def __init__(self, room: int = ROOM) -> None:
         self._room = room

@@ -1,6 +1,6 @@
 """JSON text (RFC 8259, strictly) -> value, with a loop and a stack instead of recursion.
 
-The standard library's parser recurses, keeps the last of two equal keys, takes NaN, and knows no positions.
+The standard library's parser recurses, keeps the last of duplicate keys, accepts NaN, and has no positions.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from gitstore.definition.quoting import quote
 from gitstore.model import Limits
 
 _SPACE = re.compile(r"[ \t\n\r]*+")
-# Possessive, so that a megabyte of string can't backtrack. What a string may hold is json.loads' matter.
+# Possessive, so that a megabyte of string cannot backtrack. json.loads validates the content of strings.
 _TOKEN = re.compile(
     r"""(?P<punctuation>[][{},:])
       | (?P<string>"(?:[^"\\]++|\\.)*+")
@@ -26,7 +26,7 @@ _TOKEN = re.compile(
 )
 _WORDS = {"true": True, "false": False, "null": None}
 
-# What may come next, by kind of token. The names are what a person is told.
+# The tokens that may come next, by kind. The names are used in messages.
 _VALUE = ("a value", frozenset({"[", "{", "string", "number", "word"}))
 _FIRST_ITEM = ("a value or ]", _VALUE[1] | {"]"})
 _FIRST_KEY = ("a key in double quotes or }", frozenset({"string", "}"}))
@@ -46,7 +46,7 @@ class _Token(NamedTuple):
 
 
 def read(text: str, limits: Limits, refusals: SyntaxErrors) -> Builder:
-    """Read the one value in `text`. Raises `AbortParse` where reading can't go on."""
+    """Read the one value in `text`. Raises `AbortParse` if reading cannot continue."""
     builder = Builder(limits, refusals)
     inside: list[str] = []
     expected = _VALUE

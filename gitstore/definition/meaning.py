@@ -1,7 +1,7 @@
-"""Which parts of a definition mean something: not the layout, and not what the editor leaves behind.
+"""The meaningful parts of a definition: without layout and without the editor's leftovers.
 
 docs/definition.md, "Editor leftovers and layout", lists the keys. Nothing here assumes a valid definition:
-whatever does not have the shape of nodes and edges is kept unchanged.
+anything without the shape of nodes and edges is kept unchanged.
 """
 
 from __future__ import annotations
@@ -26,23 +26,24 @@ _SELECTION = frozenset({"selected", "dragging", "measured"})
 
 LEFTOVERS = Keys(
     node=_SELECTION,
-    # These hold live answers, and Git never forgets.
+    # These hold live responses, and Git keeps them forever.
     data=frozenset({"testResult", "loopOutput", "loopInput"}),
     edge=_SELECTION,
 )
 
 LAYOUT = Keys(
     node=frozenset({"position", "width", "height", "style", "zIndex", "extent", "containerPosition"}),
-    # The editor writes containerPosition in here; older files have it on the node.
+    # The editor writes containerPosition here; older files have it on the node.
     data=frozenset({"style", "dimensions", "containerPosition"}),
     edge=frozenset({"id", "type", "animated", "style"}),
 )
 
 
 def meaning(value: dict[str, Any]) -> dict[str, Any]:
-    """`value` without layout and leftovers: what a run depends on. `value` itself is not changed.
+    """Return `value` without layout and leftovers: the parts a run depends on. `value` itself is not
+    modified.
 
-    No edges are none, whether that is said or left out.
+    Absent and empty edges are equal.
     """
     meant = _without(LAYOUT | LEFTOVERS, value)
     if meant.get("edges") == []:
@@ -51,7 +52,7 @@ def meaning(value: dict[str, Any]) -> dict[str, Any]:
 
 
 def without_leftovers(value: dict[str, Any]) -> dict[str, Any]:
-    """`value` as it is written to a file. `value` itself is not changed."""
+    """Return `value` as it is written to a file. `value` itself is not modified."""
     return _without(LEFTOVERS, value)
 
 

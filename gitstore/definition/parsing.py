@@ -1,6 +1,6 @@
-"""The border of definitions and JSON bodies: hostile bytes in, a value under limits out.
+"""The entry point for definitions and JSON bodies: untrusted bytes in, a value under limits out.
 
-docs/definition.md, "Parsing", lists what is refused. Nothing here recurses before the depth is known.
+docs/definition.md, "Parsing", lists the refusals. Nothing here recurses before the depth is known.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from gitstore.definition.builder import AbortParse, Mark, Source, SyntaxErrors
 from gitstore.model import Limits, Problem
 
 
-class Unparsable(Exception):  # noqa: N818 - says what the bytes are
-    """`problems` are all the refusals that were found, in document order, at least one."""
+class Unparsable(Exception):  # noqa: N818 - named after the state of the bytes
+    """Unparsable input. `problems` are all syntax errors found, in document order, at least one."""
 
     def __init__(self, problems: list[Problem]) -> None:
         super().__init__(problems[0].message)
@@ -32,14 +32,14 @@ class Unparsable(Exception):  # noqa: N818 - says what the bytes are
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """A value, and where each part of it stands in the text."""
+    """A value, and the position of each of its parts in the text."""
 
     value: Any
     source: Source
     marks: Mark
 
     def locate(self, path: Sequence[str | int]) -> tuple[int, int]:
-        """(how many steps of `path` the document has, the offset where they end)."""
+        """Return (the number of steps of `path` that exist in the document, the offset of the last one)."""
         mark = self.marks
         for steps, step in enumerate(path):
             inner = mark.within.get(step)
@@ -50,7 +50,7 @@ class Document:
 
 
 def read(raw: bytes, limits: Limits, *, is_json: bool) -> Document:
-    """Parse UTF-8 `raw`, with or without a byte order mark. Raises `Unparsable`, and nothing else."""
+    """Parse UTF-8 `raw`, with or without a byte order mark. Raises only `Unparsable`."""
     refusals = SyntaxErrors()
     source = Source("")
     try:

@@ -1,6 +1,6 @@
-"""What a YAML scalar means: the core schema of YAML 1.2.2, section 10.3.
+"""Resolve YAML scalars by the core schema of YAML 1.2.2, section 10.3.
 
-PyYAML's own resolver is YAML 1.1's, where `no` is false, `010` is eight and `12:30:00` is 45000.
+PyYAML's own resolver implements YAML 1.1, where `no` is false, `010` is eight and `12:30:00` is 45000.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from gitstore.definition.quoting import quote
 
 TAG_PREFIX = "tag:yaml.org,2002:"
 LARGEST_INTEGER = 2**53 - 1
-"""Beyond it JSON numbers lose precision (RFC 8785, section 3.2.2.3; RFC 7493, section 2.2)."""
+"""Beyond this, JSON numbers lose precision (RFC 8785, section 3.2.2.3; RFC 7493, section 2.2)."""
 
 _NULL = re.compile(r"null|Null|NULL|~|")
 _TRUE = re.compile(r"true|True|TRUE")
@@ -27,8 +27,8 @@ _MAY_MEAN_MORE = frozenset("-+.0123456789nN~tTfF")
 _NO_MATCH = object()
 
 
-class Refused(Exception):  # noqa: N818 - the name says what happened to the scalar
-    """A scalar that has no value here. `code` is a problem's code, the message is for people."""
+class Refused(Exception):  # noqa: N818 - named after the result for the scalar
+    """A scalar without a valid value. `code` is a problem's code, the message is for people."""
 
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message)
@@ -36,7 +36,7 @@ class Refused(Exception):  # noqa: N818 - the name says what happened to the sca
 
 
 def resolve(text: str) -> Any:
-    """The value of a plain scalar. Raises `Refused` for a number that JSON can't hold."""
+    """Return the value of a plain scalar. Raises `Refused` for a number that JSON cannot represent."""
     if text and text[0] not in _MAY_MEAN_MORE:
         return text
     value = _literal(text)
@@ -46,7 +46,7 @@ def resolve(text: str) -> Any:
 
 
 def construct(tag: str, text: str) -> Any:
-    """The value of a scalar with an explicit `tag`. Raises `Refused`."""
+    """Return the value of a scalar with an explicit `tag`. Raises `Refused`."""
     name = tag.removeprefix(TAG_PREFIX)
     if tag in ("!", TAG_PREFIX + "str"):
         return text
@@ -66,16 +66,16 @@ def unknown_tag(tag: str, what: str) -> Refused:
 
 
 def integer(text: str) -> int:
-    """An integer of decimal digits. Raises `Refused` when it is past ±(2^53 - 1)."""
+    """Return an integer from decimal digits. Raises `Refused` beyond ±(2^53 - 1)."""
     digits = text.lstrip("-+").lstrip("0") or "0"
-    # Python refuses to convert thousands of digits, so count them before.
+    # Python refuses to convert thousands of digits, so count them first.
     if len(digits) <= 16 and (value := int(digits)) <= LARGEST_INTEGER:
         return -value if text[0] == "-" else value
     raise _too_large()
 
 
 def real(text: str) -> float:
-    """A floating-point number. Raises `Refused` when it is too large for one."""
+    """Return a floating-point number. Raises `Refused` if it is too large for one."""
     value = float(text)
     if math.isfinite(value):
         return value

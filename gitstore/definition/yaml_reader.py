@@ -1,8 +1,8 @@
 """YAML text -> value, from libyaml's events.
 
-libyaml does the syntax; tags, scalars, aliases, keys and limits are ours. Measured with libyaml 0.2.5:
-composing 60 KB of `[` overflows the C stack, walking events does not, and stopping at a level costs only what
-was read until then (a megabyte of `[`: 30 ms; walked to its end it would take half an hour).
+libyaml handles the syntax; tags, scalars, aliases, keys and limits are handled here. Measured with libyaml
+0.2.5: composing 60 KB of `[` overflows the C stack, iterating over events does not, and stopping at a level
+costs only the text read until then (a megabyte of `[`: 30 ms; reading it to its end would take half an hour).
 """
 
 from __future__ import annotations
@@ -20,17 +20,18 @@ from gitstore.definition.quoting import quote
 from gitstore.model import Limits
 
 MOST_TAG_DIRECTIVES = 64
-"""libyaml compares each with all before it: a megabyte of them would take minutes."""
+"""libyaml compares each directive with all before it: a megabyte of them would take minutes."""
 
 DEEPEST_FLOW = 1_000
-"""libyaml's scanner takes time quadratic in this."""
+"""Limit of flow nesting; the time of libyaml's scanner is quadratic in it."""
 
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 _NESTING = "maximum nesting depth"
-"""What a libyaml with a limit of its own says. It reads ahead of its events: it meets that before ours."""
+"""The message of a libyaml with a nesting limit of its own. It reads ahead, so its limit applies first."""
 
-# What libyaml does not read (yaml_parser_update_buffer in its reader.c), found here to tell all at once.
+# Characters that libyaml rejects (yaml_parser_update_buffer in its reader.c), found here to report all at
+# once.
 _UNREADABLE = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]")
 _TAG_DIRECTIVE = re.compile(r"(?<![^\r\n])%TAG")
 # Line breaks for libyaml, as in YAML 1.1; ordinary characters in YAML 1.2.
@@ -38,7 +39,7 @@ _OLD_BREAKS = "\x85\u2028\u2029"
 
 
 def read(text: str, limits: Limits, refusals: SyntaxErrors) -> Builder:
-    """Read the one document in `text`. Raises `AbortParse` where reading can't go on."""
+    """Read the one document in `text`. Raises `AbortParse` if reading cannot continue."""
     _check_characters(text, refusals)
     if refusals:
         raise AbortParse
@@ -57,7 +58,7 @@ def _check_characters(text: str, refusals: SyntaxErrors) -> None:
 
 @dataclass(slots=True)
 class _Anchor:
-    """What an anchor names; None while that is still open, when an alias to it would hold itself."""
+    """The node of an anchor; None while the node is still open, when an alias to it would be recursive."""
 
     built: NodeCost | None = None
 
@@ -85,7 +86,7 @@ class _Reader:
                 raise self._builder.too_deep(at) from None
             raise self._refusals.stop(at, "syntax", _explain(error)) from None
         except (yaml.YAMLError, ValueError):
-            # PyYAML decodes a tag's %-escapes, and lets the UnicodeDecodeError out.
+            # PyYAML decodes the %-escapes of a tag, and its UnicodeDecodeError propagates.
             raise self._refusals.stop(self._at, "syntax", "this is not YAML") from None
         return self._builder
 
@@ -116,7 +117,7 @@ class _Reader:
         self._open.append(self._name(event))
 
     def _name(self, event: yaml.NodeEvent) -> _Anchor:
-        """A place for what `event` starts, known by its anchor where it has one."""
+        """Return the anchor record for the node of `event`, registered if the node has an anchor."""
         anchor = _Anchor()
         if event.anchor is not None:
             self._anchors[event.anchor] = anchor
@@ -143,9 +144,9 @@ class _Reader:
 
 
 def _hide_old_breaks(text: str) -> tuple[str, dict[int, str]]:
-    """`text` with characters that it doesn't use in place of `_OLD_BREAKS`, and the table that restores them.
+    """Replace `_OLD_BREAKS` in `text` by unused characters; return the text and the table that restores them.
 
-    One character for one, so that offsets stay what they are.
+    One character is replaced by one, so that offsets are unchanged.
     """
     there = [character for character in _OLD_BREAKS if character in text]
     if not there:
@@ -154,14 +155,14 @@ def _hide_old_breaks(text: str) -> tuple[str, dict[int, str]]:
     unused = (chr(code) for code in range(0x10FFFD, 0x10000, -1) if chr(code) not in used)
     stand_ins = list(islice(unused, len(there)))
     if len(stand_ins) < len(there):
-        return text, {}  # it would take 4 MB of all characters that there are
+        return text, {}  # such a text contains all existing characters, which takes 4 MB
     hide = {ord(character): stand_in for character, stand_in in zip(there, stand_ins, strict=True)}
     restore = {ord(stand_in): character for character, stand_in in zip(there, stand_ins, strict=True)}
     return text.translate(hide), restore
 
 
 def _offset(mark: Any, otherwise: int) -> int:
-    """The offset of a mark, where there is one (the stubs say that there may be none)."""
+    """Return the offset of a mark, or `otherwise` if it is None (which the type stubs allow)."""
     return otherwise if mark is None else mark.index
 
 
@@ -171,9 +172,10 @@ def _explain(error: yaml.MarkedYAMLError) -> str:
 
 
 def has_comments(text: str) -> bool:
-    """Whether there is a comment in `text`, a document that `read` accepts. True where that can't be told.
+    """Return whether `text`, a document that `read` accepts, has a comment. True if that cannot be
+    determined.
 
-    libyaml drops comments, so they are looked for between its tokens.
+    libyaml drops comments, so they are searched for between its tokens.
     """
     text, _ = _hide_old_breaks(text.removeprefix("\ufeff"))
     end = depth = 0
@@ -192,7 +194,7 @@ def has_comments(text: str) -> bool:
 
 
 def _has_header_comment(token: yaml.Token, text: str) -> bool:
-    """Whether `token` is a block scalar with a comment on its first line: `key: |  # why`."""
+    """Return whether `token` is a block scalar with a comment on its first line: `key: |  # why`."""
     if not isinstance(token, yaml.ScalarToken) or token.style not in ("|", ">"):
         return False
     first_line = text[token.start_mark.index : token.end_mark.index].partition("\n")[0]

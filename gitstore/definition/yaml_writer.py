@@ -1,8 +1,8 @@
-"""Writes a value as YAML in one fixed, readable form.
+"""Write a value as YAML in one fixed, readable form.
 
-Block style, two spaces a level, keys in the order given, one line a scalar but for texts of several lines,
-which become `|` blocks. A string is plain only where common parsers, those of YAML 1.1 included, read it as
-that string. What `yaml_reader` makes of the text is the value again.
+Block style, two spaces per level, keys in the given order, one line per scalar except for multi-line texts,
+which become `|` blocks. A string is plain only if common parsers, including those of YAML 1.1, read it as
+that string. `yaml_reader` parses the text back to the same value.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ from gitstore.definition.quoting import INVISIBLE, quote_exactly
 LONGEST_KEY = 1000
 """A key before a colon may have 1024 characters (YAML 1.2.2, section 8.2.2); longer ones start with `?`."""
 
-# Words that YAML 1.1 or 1.2 read as something else than a string, in any case. YAML 1.1 names `y` and `n`
-# too, but its parsers don't follow it there, and `y` is in every node's position.
+# Words that YAML 1.1 or 1.2 do not read as strings, in any case. YAML 1.1 also lists `y` and `n`, but its
+# parsers do not follow it there, and `y` is in every node's position.
 _WORDS = frozenset({"null", "true", "false", "yes", "no", "on", "off"})
 
 
 def write(value: dict[str, Any]) -> str:
-    """`value`, a JSON mapping without NUL and lone surrogates, as a document that ends in a line break."""
+    """Return `value`, a JSON mapping without NUL or lone surrogates, as a document ending in a newline."""
     return "\n".join(_block(value, "") if value else ["{}"]) + "\n"
 
 
 def _block(collection: dict[str, Any] | list[Any], indent: str) -> Iterator[str]:
-    """The lines of a collection that is not empty. Recurses as deep as `collection` is."""
+    """Yield the lines of a non-empty collection. Recurses as deep as `collection`."""
     if isinstance(collection, list):
         for item in collection:
             yield from _hang(indent + "-", item, indent, compact=True)
@@ -41,9 +41,9 @@ def _block(collection: dict[str, Any] | list[Any], indent: str) -> Iterator[str]
 
 
 def _hang(head: str, value: Any, indent: str, *, compact: bool) -> Iterator[str]:
-    """The lines of `head` with `value` after it, on its line where it fits there.
+    """Yield the lines of `head` followed by `value`, on the same line if it fits there.
 
-    `compact` lets a collection begin on that line too: `- id: hook-1`.
+    With `compact`, a collection also begins on that line: `- id: hook-1`.
     """
     below = indent + "  "
     if isinstance(value, (dict, list)) and value:
@@ -62,13 +62,13 @@ def _hang(head: str, value: Any, indent: str, *, compact: bool) -> Iterator[str]
 
 
 def _fits_block(text: str) -> bool:
-    """Whether `text` has several lines, and none that could be lost or misread in a block."""
+    """Return whether `text` has several lines, all of which a block preserves exactly."""
     characters = text.replace("\n", "").replace("\t", "")
     return "\n" in text and characters.strip(" ") != "" and not INVISIBLE.search(characters)
 
 
 def _block_header(text: str) -> str:
-    """The indentation, where the first line doesn't show it, and what becomes of line breaks at the end."""
+    """Return the indentation indicator, if the first line needs one, and the chomping indicator."""
     indentation = "2" if text[0] in " \t\n" else ""
     if not text.endswith("\n"):
         return indentation + "-"
@@ -94,7 +94,7 @@ def _string(text: str) -> str:
 
 
 def _is_plain(text: str) -> bool:
-    """Whether `text` needs no quotes: a letter first, so never a number, a date or an indicator."""
+    """Return whether `text` needs no quotes: a letter first, so never a number, a date or an indicator."""
     return (
         (text[:1].isalpha() or text[:1] in ("_", "/"))
         and text[-1] not in " :"

@@ -1,1 +1,1 @@
-"""The difference of two definitions: its structure, a summary, and the texts."""
+"""The difference of two definitions: its structure, a summary, and the text diff."""

@@ -1,8 +1,8 @@
-"""Which items of two sequences are the same ones, in the same order: patience, then a common subsequence.
+"""Align equal items of two sequences in order: patience diff, then longest common subsequence.
 
-Items that occur once on both sides are anchors; what lies between two anchors is looked at again by itself.
-(Bram Cohen, "Patience Diff Advantages", 2010.) The cost is bounded whatever the items are: levels are, and
-only a small gap gets the quadratic table.
+Items that occur once on both sides are anchors; the gap between two anchors is aligned recursively. (Bram
+Cohen, "Patience Diff Advantages", 2010.) The cost is bounded for any input: the number of levels is limited,
+and only a small gap is solved by the quadratic table.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ Pair = tuple[int, int]
 """(index in the older sequence, index in the newer one)."""
 
 _MOST_LEVELS = 8
-_LARGEST_TABLE = 4096  # cells, so that the shorter side of a gap has 64 items at most
+_LARGEST_TABLE = 4096  # cells; the shorter side of a gap then has 64 items at most
 
 
 def align(a: Sequence[Hashable], b: Sequence[Hashable]) -> list[Pair]:
-    """Pairs of equal items, ascending on both sides."""
+    """Return pairs of equal items, ascending on both sides."""
     if set(a).isdisjoint(b):
         return []
     return sorted(_aligned(a, b, (0, len(a)), (0, len(b)), _MOST_LEVELS))
 
 
 def filled(pairs: Sequence[Pair], a: int, b: int) -> list[Pair]:
-    """`pairs`, and between them what stands at the same position of a gap. `a` and `b` are lengths."""
+    """Add to `pairs` the items at the same position of each gap. `a` and `b` are the lengths."""
     found: list[Pair] = []
     at = (0, 0)
     for i, j in (*pairs, (a, b)):
@@ -65,12 +65,12 @@ def _aligned(
 
 
 def _anchors(a: Sequence[Hashable], b: Sequence[Hashable], in_a: range, in_b: range) -> list[Pair]:
-    """The longest ascending run of the items that occur once in each part."""
+    """Return the longest ascending run of the items that occur once in each part."""
     times_a, times_b = Counter(a[i] for i in in_a), Counter(b[j] for j in in_b)
     at = {b[j]: j for j in in_b}
     unique = [(i, at[a[i]]) for i in in_a if times_a[a[i]] == 1 and times_b[a[i]] == 1]
-    ends: list[int] = []  # the smallest j that a run of each length can end with
-    members: list[int] = []  # which of `unique` that is
+    ends: list[int] = []  # the smallest j that ends a run of each length
+    members: list[int] = []  # the index in `unique` of that end
     before: list[int | None] = []
     for index, (_, j) in enumerate(unique):
         length = bisect_left(ends, j)
@@ -84,7 +84,7 @@ def _anchors(a: Sequence[Hashable], b: Sequence[Hashable], in_a: range, in_b: ra
 
 
 def _common(a: Sequence[Hashable], b: Sequence[Hashable], in_a: range, in_b: range) -> Iterator[Pair]:
-    """A longest common subsequence, by the table of its lengths."""
+    """Yield a longest common subsequence, from the table of its lengths."""
     lengths = [[0] * (len(in_b) + 1) for _ in range(len(in_a) + 1)]
     for row in range(len(in_a) - 1, -1, -1):
         for column in range(len(in_b) - 1, -1, -1):

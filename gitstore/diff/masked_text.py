@@ -1,8 +1,8 @@
-"""Secrets in a definition's file, masked where they stand, with every line kept.
+"""Mask the secrets in a definition's file in place, keeping every line.
 
-They are found in the parsed value, so that quoting, escapes and line breaks hide none: a scalar with a secret
-in it is written anew from its masked value. In a file that does not parse (an import) secrets are looked for
-line by line, as well as that can be done.
+Secrets are found in the parsed value, so that quoting, escapes and line breaks hide none: a scalar that
+contains a secret is rewritten from its masked value. In a file that does not parse (an import), secrets are
+searched for line by line, on a best-effort basis.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ from gitstore.model import Limits
 _JSON_SCALAR: Final = re.compile(r'"(?:[^"\\]++|\\.)*+"|[^\s,\]}]++', re.DOTALL)
 _COMMENT: Final = re.compile(r"#[^\n]*+")
 _BLOCK: Final = re.compile(r"[|>][-+0-9]*")
-# libyaml takes these for line breaks, and the reader hides them from it: offsets stay what they are.
+# libyaml treats these as line breaks; the reader replaces them, which keeps offsets unchanged.
 _HIDE: Final = str.maketrans("\x85\u2028\u2029", "xxx")
 
 Span = tuple[int, int, str]
-"""(start, end, what is shown instead)."""
+"""(start, end, replacement)."""
 
 
 def masked_text(file: File, masks: Masks, limits: Limits) -> str:
-    """The text of `file` with `masks` in place of its secrets."""
+    """Return the text of `file` with its secrets replaced by `masks`."""
     is_json = file.name.endswith(".json")
     try:
         document = parsing.read(file.raw, limits, is_json=is_json)
@@ -48,18 +48,18 @@ def masked_text(file: File, masks: Masks, limits: Limits) -> str:
 
 
 class _Json:
-    """What is to be masked in a JSON text."""
+    """Finds the spans to mask in a JSON text."""
 
     def __init__(self, text: str, masks: Masks) -> None:
         self._text = text
         self._masks = masks
 
     def spans(self, value: Any, masked: Any, mark: Mark) -> Iterator[Span]:
-        """Where the document's text differs when `value` is shown as `masked`."""
+        """Yield the spans of the document's text to replace so that `value` is displayed as `masked`."""
         return self._scalars(value, masked, mark)
 
     def _scalars(self, value: Any, masked: Any, mark: Mark) -> Iterator[Span]:
-        """Recurses as deep as the values are."""
+        """Yield the spans of masked scalars. Recurses as deep as the value."""
         for step, inner in mark.within.items():
             yield from self._scalars(value[step], masked[step], inner)
         if isinstance(value, (dict, list)) or value == masked:
@@ -69,12 +69,12 @@ class _Json:
             yield mark.at, end, self._instead(self._text[mark.at : end], value, str(masked))
 
     def _end(self, start: int) -> int | None:
-        """Where the scalar that starts there ends."""
+        """Return the end of the scalar that starts at `start`."""
         found = _JSON_SCALAR.match(self._text, start)
         return found.end() if found else None
 
     def _instead(self, source: str, value: Any, masked: str) -> str:
-        """The scalar written anew, with nothing of `source` but its quotes, line breaks and margins."""
+        """Rewrite the scalar, keeping nothing of `source` but its quotes, line breaks and margins."""
         body = source.rstrip()
         rest = source[len(body) :]
         if "\n" in body:
@@ -90,11 +90,11 @@ class _Json:
 
 
 class _Yaml(_Json):
-    """What is to be masked in a YAML text: comments, too, for what is commented out may be a secret."""
+    """Finds the spans to mask in a YAML text, comments included: a commented-out value may be a secret."""
 
     def __init__(self, text: str, masks: Masks) -> None:
         super().__init__(text, masks)
-        # Of every scalar, keys included. An alias is none: what it stands for is masked where it is written.
+        # Every scalar, keys included. Aliases are not scalars: their target is masked at its anchor.
         self._ends = {
             event.start_mark.index: event.end_mark.index
             for event in yaml.parse(text.translate(_HIDE), Loader=LOADER)
@@ -119,7 +119,7 @@ class _Yaml(_Json):
 
 
 def _block(source: str, value: str, masked: str) -> list[str] | None:
-    """The lines of a literal block with `masked` in it, where its lines are those of `value`; else None."""
+    """Return a literal block's lines with the masked value; None if its lines are not those of `value`."""
     head, *lines = source.split("\n")
     old, new = value.rstrip("\n").split("\n"), masked.rstrip("\n").split("\n")
     margin = _margin(lines[0])

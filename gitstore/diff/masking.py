@@ -1,10 +1,10 @@
-"""Secrets in definitions, masked for people's eyes: `[secret 1]`, `[secret 2]` in the order they are met.
+"""Mask the secrets in definitions for display: `[secret 1]`, `[secret 2]` in order of appearance.
 
-A secret is what stands under a key that looks like one ("token", "x-api-key", "Authorization"), also in a
-JSON text, in the user part and the query of a URL, and in a pair `{name: Authorization, value: ...}`. Within
-one `Masks` equal secrets have equal masks and different ones have different masks, so that comparing what
-is masked tells that a secret changed without telling either of them. Booleans, null and empty strings are
-not hidden. What is under an innocent key is shown: nobody can tell that it is a secret.
+A secret is a value under a key that looks like one ("token", "x-api-key", "Authorization"), also in a JSON
+text, in the user part and the query of a URL, and in a pair `{name: Authorization, value: ...}`. Within one
+`Masks`, equal secrets have equal masks and different ones different masks, so that a comparison of masked
+values shows that a secret changed without revealing it. Booleans, null and empty strings are not masked.
+Values under other keys are not masked: they cannot be recognised as secrets.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _SECRET_KEYS: Final = frozenset({"auth", "pwd", "pass", "signature", "sig"})
 _IN_QUERIES: Final = frozenset({"key", "code"})
 _NOT_LETTERS: Final = re.compile(r"[^a-z0-9]")
 
-# Classes leave out what begins the next match, so that each search is linear in the text.
+# Character classes exclude the start of the next match, so that each search is linear in the text.
 _USER: Final = re.compile(r"://(?P<secret>[^/?#\s]+)@")
 _PARAMETER: Final = re.compile(r"[?&;#](?P<key>[^=&#?;\s]++)=(?P<secret>(?:\{\{[^{}]*+\}\}|[^&#\s\"'<>])++)")
 _KEY: Final = re.compile(
@@ -37,7 +37,7 @@ _VALUE: Final = re.compile(
 
 
 def is_secret_key(key: str) -> bool:
-    """Whether what stands under `key` is likely to be a secret."""
+    """Return whether the value under `key` is likely to be a secret."""
     letters = _NOT_LETTERS.sub("", key.lower())
     return letters in _SECRET_KEYS or _SECRET_WORDS.search(letters) is not None
 
@@ -47,14 +47,14 @@ class Masks:
 
     def __init__(self) -> None:
         self._known: dict[str | float, str] = {}
-        self._keys: dict[str, bool] = {}  # the same few stand in every node
+        self._keys: dict[str, bool] = {}  # cache: all nodes have the same few keys
 
     def of(self, secret: str | float) -> str:
-        """The mask of one secret."""
+        """Return the mask of one secret."""
         return self._known.setdefault(secret, f"[secret {len(self._known) + 1}]")
 
     def value(self, found: Any, key: str = "", *, secret: bool = False) -> Any:
-        """`found`, a JSON value, masked; it stands under `key`. Recurses as deep as it is."""
+        """Return the JSON value `found`, under the key `key`, masked. Recurses as deep as the value."""
         if isinstance(found, str):
             if secret and found:
                 return self.of(found)
@@ -80,7 +80,7 @@ class Masks:
         return known
 
     def text(self, found: str, *, is_header: bool = False) -> str:
-        """A text with the secrets in it masked; as a whole, where they can't be told from the rest."""
+        """Mask the secrets in a text, or the whole text if they cannot be separated from the rest."""
         is_json = found.lstrip()[:1] in ("{", "[")
         masked = self.addresses(found)
         if not (is_json or is_header):
@@ -89,12 +89,12 @@ class Masks:
         return masked if not is_json or self._covers(found, masked) else self.of(found)
 
     def addresses(self, text: str) -> str:
-        """`text` with the user part and the secret parameters of its URLs masked."""
+        """Mask the user part and the secret parameters of the URLs in `text`."""
         masked = _USER.sub(self._masked, text) if "://" in text else text
         return _PARAMETER.sub(self._parameter, masked) if "=" in masked else masked
 
     def pairs(self, text: str) -> str:
-        """`text` with each `secret key: value` in it masked: to the end of the line, if without quotes."""
+        """Mask the value of each `secret key: value` in `text`; without quotes, to the end of the line."""
         made, at = [], 0
         while (key := _KEY.search(text, at)) is not None:
             made.append(text[at : key.end()])
@@ -105,7 +105,7 @@ class Masks:
         return "".join([*made, text[at:]])
 
     def _covers(self, found: str, masked: str) -> bool:
-        """Whether `masked` hides all secrets of `found`. Of what is no JSON after all nobody can tell."""
+        """Return whether `masked` hides all secrets of `found`. True if `found` is not JSON after all."""
         try:
             value = json.loads(found)
         except (ValueError, RecursionError):
@@ -116,7 +116,7 @@ class Masks:
             return False
 
     def _masked(self, found: re.Match[str], group: str = "secret") -> str:
-        """The match with `group` masked; a word of JSON, and nothing, hide nothing."""
+        """Return the match with `group` masked; JSON literals and empty values stay as they are."""
         start, end = found.start(group) - found.start(), found.end(group) - found.start()
         if start == end or group == "word":
             return found[0]
@@ -128,12 +128,12 @@ class Masks:
 
 
 def masked(a: Any, b: Any) -> tuple[Any, Any]:
-    """Two JSON values with the same masks for the same secrets, to be compared with each other."""
+    """Mask two JSON values with the same masks for the same secrets, so that they can be compared."""
     masks = Masks()
     return masks.value(a), masks.value(b)
 
 
 def _names_a_secret(found: dict[str, Any]) -> bool:
-    """Whether this is a pair of a secret's name and its value, as headers are often written."""
+    """Return whether a mapping is a pair of a secret's name and its value, a common form of headers."""
     names = (found.get("name"), found.get("key"))
     return "value" in found and any(isinstance(name, str) and is_secret_key(name) for name in names)

@@ -1,14 +1,14 @@
-"""The difference of two definitions, told in nodes and edges.
+"""The difference of two definitions in terms of nodes and edges.
 
-Nodes are the same by `id`, edges by (source, sourceHandle, target, targetHandle); the n-th of several with
-one identity is the n-th of them on the other side. A node whose id is new and whose content is not was
-renamed, and what names it (edges, containers, children) follows. What has no identity, not being a mapping or
-lacking its id, is matched by content and position. A project with the rules `any` has no graph: there
-everything is a change of keys (`delta.py`).
+Nodes are identified by `id`, edges by (source, sourceHandle, target, targetHandle); the n-th of several with
+one identity corresponds to the n-th of them on the other side. A node with a new id and unchanged content was
+renamed, and the references to it (edges, containers, children) follow. Items without an identity (not a
+mapping, or without an id) are matched by content and position. A project with the rules `any` has no graph:
+there everything is a change of keys (`values.py`).
 
-Layout and the editor's leftovers (`meaning.py`) are left out unless asked for. The order of nodes and edges
-does not matter to a run, but the digest sees it, and so does this: `apply(diff(a, b), a)` means what `b`
-means, has its digest, and is `b` itself where layout was asked for.
+Layout and editor leftovers (`meaning.py`) are left out unless requested. The order of nodes and edges does
+not matter to a run, but it changes the digest and is therefore part of the difference: `apply(diff(a, b), a)`
+means what `b` means, has its digest, and equals `b` if layout was requested.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _ENDS = ("source", "target")
 
 @dataclass(frozen=True, slots=True)
 class Element:
-    """A node or edge that was added or removed. `pointer` leads into the definition that has it."""
+    """A node or edge that was added or removed. `pointer` refers to the definition that contains it."""
 
     pointer: str
     value: Any
@@ -50,7 +50,7 @@ class Element:
 
 @dataclass(frozen=True, slots=True)
 class Altered:
-    """A node or edge of both definitions. `value` is the newer one, pointers of `changes` begin at it."""
+    """A changed node or edge. `value` is the newer one; pointers of `changes` are relative to it."""
 
     old_pointer: str
     pointer: str
@@ -60,9 +60,9 @@ class Altered:
 
 @dataclass(frozen=True, slots=True)
 class Items:
-    """What became of the nodes, or of the edges.
+    """The changes of the nodes, or of the edges.
 
-    `order` has the old indices of what was kept, in the new order; None where that is the old order.
+    `order` has the old indices of the kept items, in the new order; None if the order is unchanged.
     """
 
     added: tuple[Element, ...] = ()
@@ -73,7 +73,7 @@ class Items:
 
 @dataclass(frozen=True, slots=True)
 class Renamed:
-    """A node that got another id. `old_pointer` and `pointer` lead to it."""
+    """A node with a new id. `old_pointer` and `pointer` refer to the node."""
 
     before: str
     after: str
@@ -83,10 +83,10 @@ class Renamed:
 
 @dataclass(frozen=True, slots=True)
 class Diff:
-    """What makes one definition of another.
+    """The difference between two definitions.
 
-    `other` are changes beside nodes and edges; all of them, with the rules `any`. `unseen` says that what
-    was left out (layout, leftovers) differs while nothing else does.
+    `other` are changes outside of nodes and edges; with the rules `any`, all changes. `unseen` is True if
+    only the parts that are left out (layout, leftovers) differ.
     """
 
     renamed: tuple[Renamed, ...]
@@ -104,9 +104,9 @@ class Diff:
 def diff(
     a: dict[str, Any], b: dict[str, Any], rules: Rules = Rules.MESHHOOK, *, layout: bool = False
 ) -> Diff:
-    """What makes `b` of `a`, values of parsed definitions, which are not changed.
+    """Return the difference from `a` to `b`, values of parsed definitions, which are not modified.
 
-    Raises `too_large` where the pointers of what differs are.
+    Raises `too_large` if the pointers of the differences are too long in total.
     """
     flattener = Flattener()
     if rules is Rules.ANY:
@@ -142,12 +142,12 @@ def diff(
 
 
 def apply(found: Diff, a: dict[str, Any]) -> dict[str, Any]:
-    """What `found`, made as `diff(a, b)`, makes of `a`: a definition that means what `b` means."""
+    """Apply `found`, the result of `diff(a, b)`, to `a`: return a definition that means what `b` means."""
     made: dict[str, Any] = values.apply(found.delta, _rename(a, found.renamed))
     return made
 
 
-# What is the same node, the same edge
+# Identity of nodes and edges
 
 
 def _node_identity(node: Any) -> Hashable:
@@ -155,7 +155,7 @@ def _node_identity(node: Any) -> Hashable:
 
 
 def _edge_identity(edge: Any) -> Hashable:
-    """None for what has no two ends."""
+    """Return the identity of an edge; None if it lacks an end."""
     ends = [string(mapping(edge).get(end)) for end in _ENDS]
     if None in ends:
         return None
@@ -169,7 +169,7 @@ _IDENTITIES: Final[Mapping[str, Callable[[Any], Hashable]]] = {
 
 
 def _pairs(a: list[Any], b: list[Any], identity: Callable[[Any], Hashable]) -> list[Pair]:
-    """Which items are the same ones: by identity, and without one by content and position."""
+    """Match the items by identity, and those without one by content and position."""
     (known_a, rest_a), (known_b, rest_b) = (_by_identity(items, identity) for items in (a, b))
     pairs = [(i, known_b[name]) for name, i in known_a.items() if name in known_b]
     matched = in_order([a[i] for i in rest_a], [b[j] for j in rest_b])
@@ -179,7 +179,7 @@ def _pairs(a: list[Any], b: list[Any], identity: Callable[[Any], Hashable]) -> l
 def _by_identity(
     items: list[Any], identity: Callable[[Any], Hashable]
 ) -> tuple[dict[Hashable, int], list[int]]:
-    """(index by identity and how many of the same come before, indices of what has no identity)."""
+    """Return (index by identity and count of equal ones before, indices of items without identity)."""
     seen: Counter[Hashable] = Counter()
     known: dict[Hashable, int] = {}
     rest: list[int] = []
@@ -211,7 +211,7 @@ def _items(between: InList | None, a: list[Any], b: list[Any], pointer: str, fla
 
 
 def _renamed(a: dict[str, Any], b: dict[str, Any]) -> Iterator[Renamed]:
-    """Nodes of `b` that have an id of their own, new there, and the content of a node whose id is gone."""
+    """Yield the nodes of `b` with a unique new id and the content of a node whose id is gone."""
     ids_a, ids_b = _unique_ids(a), _unique_ids(b)
     taken = {_node_identity(node) for _, node in mappings(a.get("nodes"))}
     left = {_node_identity(node) for _, node in mappings(b.get("nodes"))}
@@ -226,7 +226,7 @@ def _renamed(a: dict[str, Any], b: dict[str, Any]) -> Iterator[Renamed]:
 
 
 def _unique_ids(value: dict[str, Any]) -> dict[str, tuple[int, dict[str, Any]]]:
-    """(index, node) by id, without ids that several nodes have."""
+    """Return (index, node) by id, without ids that several nodes share."""
     found: dict[str, tuple[int, dict[str, Any]]] = {}
     times: Counter[str] = Counter()
     for index, node in mappings(value.get("nodes")):
@@ -241,7 +241,7 @@ def _content(node: dict[str, Any]) -> Hashable:
 
 
 def _rename(value: dict[str, Any], renamed: Sequence[Renamed]) -> dict[str, Any]:
-    """`value` with the new ids, wherever a node is named. `value` itself is not changed."""
+    """Return `value` with the new ids in every reference to a node. `value` itself is not modified."""
     if not renamed:
         return value
     names = {each.before: each.after for each in renamed}

@@ -1,7 +1,7 @@
 """A difference in one sentence: "2 nodes added, url of call-api changed, 1 edge removed".
 
-It names ids and keys, never values, and is one line of at most `LONGEST` characters whatever they are: where
-the names would be too many or too long, it counts.
+It contains ids and keys, never values, and is one line of at most `LONGEST` characters for any input: if the
+names would be too many or too long, they are replaced by counts.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ LONGEST: Final = 200
 NOTHING: Final = "no change"
 TOO_MUCH: Final = "more changed than can be listed"
 
-_MOST_NAMED: Final = 3  # nodes, and keys of a node, that are called by their names
+_MOST_NAMED: Final = 3  # nodes, and keys of a node, that are listed by name
 _LONGEST_NAME: Final = 40
 _UNSEEN: Final = LAYOUT | LEFTOVERS
 _PLAIN_NAME: Final = re.compile(r"[\w./$-]+")
@@ -30,7 +30,7 @@ _DONE: Final = {Op.ADD: "added", Op.REMOVE: "removed", Op.REPLACE: "changed", Op
 
 
 def summary_of(a: dict[str, Any], b: dict[str, Any], rules: Rules) -> str:
-    """What `b` changes of `a`, values of parsed definitions; TOO_MUCH where that costs too much to list."""
+    """Summarize the change from `a` to `b`, parsed definitions; TOO_MUCH if listing it costs too much."""
     try:
         return summary(diff(a, b, rules))
     except GitstoreError as error:
@@ -40,7 +40,7 @@ def summary_of(a: dict[str, Any], b: dict[str, Any], rules: Rules) -> str:
 
 
 def summary(found: Diff) -> str:
-    """What the difference is, for people: a commit's message, a line in a terminal, a row of the history."""
+    """Summarize a difference for people: a commit's message, a line in a terminal, a row of the history."""
     if found.empty:
         return "only the layout changed" if found.unseen else NOTHING
     named = ", ".join(_phrases(found, named=True))
@@ -100,7 +100,7 @@ def _nodes(altered: Sequence[Altered], *, named: bool) -> Iterator[str]:
 
 
 def _keys(other: Sequence[Change], *, named: bool) -> Iterator[str]:
-    """Phrases for what is not in the graph, by their paths: "name changed, steps.0.url changed"."""
+    """Yield phrases for changes outside of the graph, by their paths: "name changed, steps.0.url changed"."""
     if not named or len(other) > _MOST_NAMED:
         if other:
             yield f"{count(len(other), 'other field')} changed"
@@ -110,7 +110,7 @@ def _keys(other: Sequence[Change], *, named: bool) -> Iterator[str]:
 
 
 def _seen(altered: Altered, kind: str) -> Altered:
-    """`altered` without the changes that are of layout or leftovers."""
+    """Return `altered` without its changes of layout or leftovers."""
     changes = tuple(change for change in altered.changes if not _is_unseen(change.pointer, kind))
     return Altered(altered.old_pointer, altered.pointer, altered.value, changes)
 
@@ -123,7 +123,7 @@ def _is_unseen(pointer: str, kind: str) -> bool:
 
 
 def _field(pointer: str) -> str:
-    """The key of a node that a person knows it by: "url" for /data/config/url."""
+    """Return the key by which users know a node's field: "url" for /data/config/url."""
     steps = _steps(pointer)
     for around in ("data", "config"):
         if len(steps) > 1 and steps[0] == around:
@@ -132,7 +132,7 @@ def _field(pointer: str) -> str:
 
 
 def _done(change: Change, field: str) -> str:
-    """Whether the field itself came or went, or something in it."""
+    """Return the verb for a field: added or removed if the field itself was, else "changed"."""
     return _DONE[change.op] if _steps(change.pointer)[-1] == field else "changed"
 
 
@@ -141,7 +141,7 @@ def _steps(pointer: str) -> list[str]:
 
 
 def _name(name: str) -> str:
-    """`name` so that it can stand in a line of text."""
+    """Return `name`, quoted unless it is plain, for use in a line of text."""
     return clip(name, _LONGEST_NAME) if _PLAIN_NAME.fullmatch(name) else quote(name, _LONGEST_NAME)
 
 

@@ -1,7 +1,7 @@
-"""What `git diff` gives between two stored definitions, with the secrets in them masked.
+"""The `git diff` of two stored definitions, with their secrets masked.
 
-The format is git's (git-diff(1), "Generating patch text with -p"), without the `index` line: a patch that
-has masks in it is for people and does not apply.
+The format is git's (git-diff(1), "Generating patch text with -p"), without the `index` line: a patch with
+masks is for reading and cannot be applied.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from gitstore.diff.masking import Masks
 from gitstore.model import Limits
 
 CONTEXT: Final = 3
-"""Lines around a change."""
+"""Lines of context around a change."""
 
 _LINE: Final = re.compile(r"[^\n]*+\n|[^\n]++")
 _NO_NEWLINE: Final = "\n\\ No newline at end of file\n"
@@ -33,7 +33,7 @@ class _Gap(NamedTuple):
 
 
 def text_diff(a: File, b: File, limits: Limits) -> str:
-    """The difference of two files as a unified diff; "" where there is none."""
+    """Return the difference of two files as a unified diff; "" if they are equal."""
     masks = Masks()
     old, new = (_LINE.findall(masked_text(file, masks, limits)) for file in (a, b))
     hunks = [line for hunk in _hunks(_gaps(old, new)) for line in _shown(hunk, old, new)]
@@ -54,7 +54,7 @@ def _gaps(old: Sequence[str], new: Sequence[str]) -> Iterator[_Gap]:
 
 
 def _hunks(gaps: Iterable[_Gap]) -> Iterator[list[_Gap]]:
-    """The gaps whose context touches are one hunk."""
+    """Group the gaps whose contexts overlap or touch into hunks."""
     hunk: list[_Gap] = []
     for gap in gaps:
         if hunk and gap.start_old - hunk[-1].end_old > 2 * CONTEXT:
@@ -66,7 +66,7 @@ def _hunks(gaps: Iterable[_Gap]) -> Iterator[list[_Gap]]:
 
 
 def _shown(hunk: Sequence[_Gap], old: Sequence[str], new: Sequence[str]) -> Iterator[str]:
-    """The header of a hunk and its lines, with what is around them."""
+    """Yield the header of a hunk and its lines, with context."""
     first, last = hunk[0], hunk[-1]
     before = min(CONTEXT, first.start_old)
     after = min(CONTEXT, len(old) - last.end_old)
@@ -87,6 +87,6 @@ def _line(sign: str, text: str) -> str:
 
 
 def _range(before: int, count: int) -> str:
-    """Lines from 1; of no lines, the one before them."""
+    """Format a range with lines counted from 1; for an empty range, the line before it."""
     first = before + 1 if count else before
     return str(first) if count == 1 else f"{first},{count}"

@@ -1,10 +1,10 @@
 """The difference of two JSON values, as a tree that can be applied, and as a flat list of changes.
 
-Lists are matched item by item: by `id` or `name` where every item is a mapping that has one of its own, else
-by content and position. `diff.py` says which nodes and edges of a graph are the same ones.
+Lists are matched item by item: by `id` or `name` if every item is a mapping with a unique one, else by
+content and position. `structure.py` decides which nodes and edges of a graph correspond.
 
-Values are compared as RFC 8785 writes them: 1 and 1.0 are equal, 1 and true are not. Recursion goes as deep
-as the values, which the parser has bounded.
+Values are compared in the form of RFC 8785: 1 and 1.0 are equal, 1 and true are not. Recursion is as deep as
+the values, whose depth the parser has limited.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from gitstore.errors import Code, GitstoreError
 
 
 class Absent(Enum):
-    """What a mapping has under a key that it has not."""
+    """The value of a mapping under a key that it lacks."""
 
     ABSENT = "absent"
 
@@ -36,7 +36,7 @@ MOST_CHARACTERS: Final = 8 * 2**20
 
 @dataclass(frozen=True, slots=True)
 class Leaf:
-    """Something else stands here. Either side may be ABSENT, not both."""
+    """A replaced value. Either side may be ABSENT, not both."""
 
     before: Any
     after: Any
@@ -44,17 +44,17 @@ class Leaf:
 
 @dataclass(frozen=True, slots=True)
 class InMapping:
-    """What differs under each key."""
+    """The differences under each key."""
 
     keys: Mapping[str, Delta]
 
 
 @dataclass(frozen=True, slots=True)
 class InList:
-    """What differs in a list.
+    """The differences of a list.
 
     `removed` is by index in the older list, `added` by index in the newer one, `changed` by both. `order` has
-    the older indices of what was kept, in their new order; None where that is the old order.
+    the older indices of the kept items, in their new order; None if the order is unchanged.
     """
 
     removed: Mapping[int, Any]
@@ -75,10 +75,10 @@ class Op(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One difference. `pointer` (RFC 6901) leads into the newer value, that of a removal into the older one.
+    """One difference. `pointer` (RFC 6901) refers to the newer value; for a removal, to the older one.
 
-    `before` is ABSENT for an addition, `after` for a removal. Of a reordered list, `before` has the old
-    indices of what was kept, in the old order, and `after` the same in the new one.
+    `before` is ABSENT for an addition, `after` for a removal. For a reordered list, `before` has the old
+    indices of the kept items in the old order, and `after` the same indices in the new order.
     """
 
     op: Op
@@ -88,10 +88,10 @@ class Change:
 
 
 def difference(a: Any, b: Any) -> Delta | None:
-    """What makes `b` of `a`; None where they mean the same."""
+    """Return the difference from `a` to `b`; None if they mean the same."""
     budget.check()
     if isinstance(a, (dict, list)) and a == b and marshal.dumps(a, 2) == marshal.dumps(b, 2):
-        return None  # Nearly all that is compared is equal, and this is fast. For == alone, 1 is true.
+        return None  # The usual case, and fast. == alone treats 1 as true.
     if isinstance(a, dict) and isinstance(b, dict):
         return in_mapping({key: difference(a.get(key, ABSENT), b.get(key, ABSENT)) for key in {**a, **b}})
     if isinstance(a, list) and isinstance(b, list):
@@ -100,13 +100,13 @@ def difference(a: Any, b: Any) -> Delta | None:
 
 
 def in_mapping(keys: Mapping[str, Delta | None]) -> InMapping | None:
-    """`keys` that differ, None where none does. Sorted: Postgres gives them in another order than Git."""
+    """Return the keys that differ, or None. Sorted: Postgres returns them in another order than Git."""
     found = {key: delta for key, delta in sorted(keys.items(), key=_key) if delta is not None}
     return InMapping(found) if found else None
 
 
 def in_list(a: Sequence[Any], b: Sequence[Any], pairs: Sequence[Pair]) -> InList | None:
-    """The difference of two lists, None where there is none. `pairs` says which items are the same ones."""
+    """Return the difference of two lists, or None. `pairs` are the indices of corresponding items."""
     kept = [i for i, _ in sorted(pairs, key=lambda pair: pair[1])]
     left, right = set(kept), {j for _, j in pairs}
     removed = {i: item for i, item in enumerate(a) if i not in left}
@@ -118,7 +118,7 @@ def in_list(a: Sequence[Any], b: Sequence[Any], pairs: Sequence[Pair]) -> InList
 
 
 def apply(delta: Delta | None, a: Any) -> Any:
-    """`a` with `delta` carried out, which was made from it (or from it without its layout)."""
+    """Return `a` with `delta` applied, which was computed from `a` (or from `a` without its layout)."""
     match delta:
         case None:
             return a
@@ -138,17 +138,17 @@ def apply(delta: Delta | None, a: Any) -> Any:
 
 
 class Flattener:
-    """Turns deltas into changes of leaves, each with its pointer, for one comparison.
+    """Flattens deltas to changes of leaves, each with its pointer, for one comparison.
 
-    A long key above many changes is in the pointer of each of them, so the pointers of a small definition can
-    be gigabytes: raises `too_large` beyond MOST_CHARACTERS of them.
+    A long key above many changes is part of the pointer of each, so the pointers of a small definition can
+    take gigabytes: raises `too_large` beyond MOST_CHARACTERS in total.
     """
 
     def __init__(self) -> None:
         self._characters = 0
 
     def changes(self, delta: Delta | None) -> list[Change]:
-        """The changes in `delta`, whose pointers begin at its values."""
+        """Return the changes in `delta`, with pointers relative to its values."""
         found: list[Change] = []
         if delta is not None:
             self._collect(delta, "", "", found)
@@ -182,14 +182,14 @@ class Flattener:
 
 
 def step(key: str | int) -> str:
-    """One step of a JSON Pointer."""
+    """Return one step of a JSON Pointer."""
     if isinstance(key, int):
         return f"/{key}"
     return "/" + (key.replace("~", "~0").replace("/", "~1") if "~" in key or "/" in key else key)
 
 
 def fingerprint(value: Any) -> Hashable:
-    """Equal for equal values, and as good as never for others."""
+    """Return a key that is equal for equal values, and virtually never for different ones."""
     if isinstance(value, (dict, list)):
         return json.dumps(value, sort_keys=True)
     return (isinstance(value, bool), value)
@@ -213,13 +213,13 @@ def _pairs(a: list[Any], b: list[Any]) -> list[Pair]:
 
 
 def in_order(a: Sequence[Any], b: Sequence[Any]) -> list[Pair]:
-    """Items of the same content, and between them those at the same position."""
+    """Pair items of equal content, and between those, items at the same position."""
     same = align([fingerprint(item) for item in a], [fingerprint(item) for item in b])
     return filled(same, len(a), len(b))
 
 
 def _by(key: str, items: Sequence[Any]) -> dict[Hashable, int] | None:
-    """index by `key`, where each item is a mapping with one of its own under that key."""
+    """Return index by `key`, or None unless every item is a mapping with a unique value under that key."""
     found: dict[Hashable, int] = {}
     for index, item in enumerate(items):
         name = item.get(key) if isinstance(item, dict) else None

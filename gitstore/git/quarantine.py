@@ -79,7 +79,7 @@ class Quarantine:
 
     @contextmanager
     def incoming(self, limits: Limits) -> Iterator[Callable[[bytes], int]]:
-        """As `receive`, for a pack that is written in chunks until the block ends."""
+        """Receive a pack as `receive` does, but written in chunks until the block ends."""
         spool = self._folder / "incoming"
         size = 0
         with spool.open("wb") as file:

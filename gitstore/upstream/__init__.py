@@ -1,1 +1,1 @@
-"""Another repository: fetch from it, push to it, and import what it holds."""
+"""Upstream repositories: fetch from them, push to them, and import their refs."""

@@ -1,8 +1,8 @@
-"""Taking over what an upstream has: its version tags, and in the layout `refs` its drafts.
+"""Import an upstream's version tags and, in the layout `refs`, its drafts.
 
-Objects come into a quarantine, where git checks them as it does for a push, and are moved in once everything
-that their tips need is there. Then `policy.judge` decides on each ref, workflow by workflow, under its lock,
-versions in ascending order. What is refused blocks only itself.
+Objects are fetched into a quarantine, where git checks them as for a push, and are moved in once everything
+that their tips need is present. Then `policy.judge` decides on each ref, one workflow at a time under its
+lock, versions in ascending order. A refused ref blocks only itself.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from gitstore.store import Store
 from gitstore.upstream.refs import Blocked, Layout, Outcome, RemoteRef
 from gitstore.upstream.remote import Refs, Remote
 
-BATCH: Final = 100  # versions that one transaction takes over
-_MOST_FETCHES: Final = 40  # of one import, where objects are refused and the rest is not to suffer for it
+BATCH: Final = 100  # versions imported by one transaction
+_MOST_FETCHES: Final = 40  # per import, when refused objects are isolated from the rest
 _OBJECTS_WRONG: Final = (Code.OBJECTS_REFUSED, Code.OBJECTS_MISSING, Code.TOO_LARGE)
-# Why a whole workflow has to wait, rather than a ref of it being refused.
+# Errors that block a whole workflow for now, rather than refuse one of its refs.
 _WAITS: Final = (Code.INTEGRITY, Code.BUSY)
 
 
@@ -36,7 +36,7 @@ _WAITS: Final = (Code.INTEGRITY, Code.BUSY)
 class UpstreamImport:
     """One import into `store`, on behalf of `actor`.
 
-    `check` is called often, and stops the import by raising. `progress` hears how many refs are done.
+    `check` is called often and stops the import by raising. `progress` receives (refs done, refs in total).
     """
 
     store: Store
@@ -53,7 +53,7 @@ class UpstreamImport:
     # Objects
 
     def fetch(self, remote: Remote, choose: Callable[[Refs], Sequence[RemoteRef]]) -> None:
-        """Bring here the objects of what `choose` picks, given what the upstream advertises."""
+        """Fetch the objects of the refs that `choose` selects from the upstream's advertisement."""
         missing: list[bytes] = []
 
         def chosen(advertised: Refs) -> list[bytes]:
@@ -67,9 +67,10 @@ class UpstreamImport:
             self._fetch_parts(remote, missing, error)
 
     def _fetch_parts(self, remote: Remote, tips: Sequence[bytes], error: GitstoreError) -> None:
-        """Objects of some tip are refused: fetch the halves, so that the others don't suffer for it.
+        """Fetch the tips in halves after objects of some tip were refused, so that the other tips are
+        imported.
 
-        Where all of them together are too large, none is taken: the limit is one of an import.
+        If the objects are too large in total, none is imported: the limit is one of the whole import.
         """
         if error.code not in _OBJECTS_WRONG or not tips:
             raise error
@@ -107,20 +108,20 @@ class UpstreamImport:
                 try:
                     remote.fetch(self.layout.prefixes, chosen, self._haves(), write)
                 except GitstoreError as error:
-                    # More than may be fetched at all: to ask again, for less, would come to the same.
+                    # The limit of the whole import is exceeded: retrying with fewer tips would not help.
                     self._overflowed |= error.code is Code.TOO_LARGE
                     raise
             if tips:
                 self._admit(held, tips)
 
     def _admit(self, held: Quarantine, tips: Sequence[bytes]) -> None:
-        """Move everything in, provided that `tips` lack nothing."""
+        """Move all fetched objects in, provided that `tips` are complete."""
         self.check()
         held.admit(held.needed_by(tips))
         self._admitted.extend(tips)
 
     def _haves(self) -> Iterator[bytes]:
-        """Commits that are here: what was just fetched, then the newest of each workflow."""
+        """Yield commits that exist here: first the fetched tips, then the newest of each workflow."""
         newest: dict[str, tuple[int, bytes]] = {}
         for name, oid in self.store.refs.below(names.TAGS).items():
             match names.parse(name):
@@ -132,12 +133,12 @@ class UpstreamImport:
             try:
                 yield self.store.objects.peel(oid)[0]
             except GitstoreError:
-                continue  # a damaged one, or no commit: then it is no help either
+                continue  # damaged or not a commit, so of no use here
 
     # Refs
 
     def take(self, wanted: Sequence[RemoteRef]) -> Iterator[Outcome | Blocked]:
-        """Judge `wanted`, whose objects were fetched, and write what is accepted."""
+        """Judge `wanted`, whose objects were fetched, and write the accepted ones."""
         done = 0
         self.progress(done, len(wanted))
         for slug, group in groupby(wanted, key=lambda offer: offer.target.slug):
@@ -163,14 +164,15 @@ class UpstreamImport:
                 self._write(verdicts)
                 outcomes += [self._outcome(o, v) for o, v in zip(sound, verdicts, strict=True)]
         except GitstoreError as error:
-            if error.code is not Code.PUBLISHED_NOT_MIRRORED:  # then it is on disk, and the rows will follow
+            if error.code is not Code.PUBLISHED_NOT_MIRRORED:  # on disk; the rows follow
                 raise
         return outcomes
 
     def replace_draft(self, offer: RemoteRef, ours: bytes, message: str) -> Outcome:
-        """Let the draft be what the upstream has; the one that is here, `ours`, is kept as superseded.
+        """Replace the draft by the upstream's; the local draft, `ours`, is kept as superseded.
 
-        A person decided so, as `message` says. Raises `stale_draft` where the draft has moved since.
+        This is a person's decision, recorded with the reason `message`. Raises `stale_draft` if the draft has
+        moved since.
         """
         slug, outcome = offer.target.slug, self._outcome(offer)
         if self._is_broken(offer):
@@ -195,7 +197,7 @@ class UpstreamImport:
         verdicts = judge(commands, facts, imported=True)
         for verdict in verdicts:
             if verdict.refusal is not None and verdict.refusal.code in _WAITS:
-                raise verdict.refusal  # about the workflow, not about what the upstream has
+                raise verdict.refusal  # about the workflow, not about the upstream's refs
         return verdicts
 
     def _check_draft(self, offer: RemoteRef, ours: bytes) -> None:
@@ -225,7 +227,7 @@ class UpstreamImport:
 
 
 class _ImportFacts(RepositoryFacts):
-    """Facts about what was fetched. `without_draft`: as if the draft here had been discarded already."""
+    """Facts about fetched refs. With `without_draft`, as if the local draft were already discarded."""
 
     def __init__(self, importing: UpstreamImport, *, without_draft: bool = False) -> None:
         super().__init__(importing.store)
@@ -237,7 +239,8 @@ class _ImportFacts(RepositoryFacts):
 
     def standing(self, slug: str) -> WorkflowTip:
         found = super().standing(slug)
-        # Any larger number may come, so that a tag which the ledger does not know may stand anywhere above.
+        # An import accepts any larger number, so a tag unknown to the ledger may have any number above the
+        # latest.
         stray = max(self._reading.version_tags(slug), default=0)
         if stray > found.latest:
             raise GitstoreError(
@@ -260,7 +263,7 @@ class _ImportFacts(RepositoryFacts):
 
 
 def _batches(group: list[RemoteRef]) -> list[list[RemoteRef]]:
-    """Versions a hundred at a time; the draft after them, by itself, as it is the newest."""
+    """Split the refs into batches of BATCH versions; the draft comes last, alone, as it is the newest."""
     versions = [offer for offer in group if isinstance(offer.target, VersionRef)]
     drafts = [offer for offer in group if isinstance(offer.target, DraftRef)]
     found = [versions[start : start + BATCH] for start in range(0, len(versions), BATCH)]

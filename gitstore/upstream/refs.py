@@ -1,8 +1,8 @@
-"""What two repositories have to say to each other: refs of an upstream that mean something here, and back.
+"""Match the refs of an upstream to local drafts and versions, in both directions.
 
-Layouts: in `refs`, the upstream holds the same refs as this repository. In `folders`, a team keeps its
-definitions in workflows/<slug>/ of one repository, and tags <slug>/v<N> on any commit of it; its branches are
-its own.
+Layouts: with `refs`, the upstream has the same refs as this repository. With `folders`, a team keeps its
+definitions in workflows/<slug>/ of one repository and tags <slug>/v<N> on any commit of it; its branches are
+not considered.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ from gitstore.upstream.remote import Refs
 
 
 class Layout(StrEnum):
-    """How an upstream keeps workflows."""
+    """The way an upstream stores workflows."""
 
     REFS = "refs"
     FOLDERS = "folders"
 
     @property
     def prefixes(self) -> tuple[bytes, ...]:
-        """Where the refs that are followed stand."""
+        """The prefixes of the refs that are followed."""
         return (names.TAGS,) if self is Layout.FOLDERS else (names.TAGS, names.DRAFTS)
 
 
 @dataclass(frozen=True, slots=True)
 class RemoteRef:
-    """A ref of the upstream that means something here, and what it holds there."""
+    """A ref of the upstream that is a draft or a version here, and its value there."""
 
     target: DraftRef | VersionRef
     theirs: bytes
@@ -45,7 +45,7 @@ class RemoteRef:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of an offer: an effect, or a refusal beside what the ref holds here."""
+    """The result for a remote ref: an effect, or a refusal with the local value of the ref."""
 
     offer: RemoteRef
     effect: Effect = Effect.NOTHING
@@ -55,14 +55,14 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Blocked:
-    """A workflow none of whose refs could be taken now, and why."""
+    """A workflow whose refs cannot be imported for now, and the error."""
 
     slug: str
     error: GitstoreError
 
 
 def match_refs(advertised: Refs, layout: Layout) -> list[RemoteRef]:
-    """What of `advertised` means something here: by workflow, its versions in order, its draft last."""
+    """Select the drafts and versions in `advertised`, by workflow: its versions in order, then its draft."""
     found = []
     for name, oid in advertised.items():
         target = names.parse(name) if name.startswith(layout.prefixes) else None
@@ -80,7 +80,7 @@ def _order(offer: RemoteRef) -> tuple[str, bool, int]:
 
 
 def gaps(numbers: Iterable[int], after: int) -> list[tuple[int, int]]:
-    """The runs of numbers that are missing between `after` and the highest of `numbers`."""
+    """Return the runs of missing numbers, (first, last), between `after` and the highest of `numbers`."""
     missing = []
     for number in sorted(numbers):
         if number > after + 1:
@@ -90,7 +90,7 @@ def gaps(numbers: Iterable[int], after: int) -> list[tuple[int, int]]:
 
 
 def pushable(store: Store, advertised: Mapping[bytes, bytes], layout: Layout) -> list[RemoteRef]:
-    """The refs that are here and that the upstream lacks, or has an older draft of. Never by force."""
+    """Return the local refs that the upstream lacks, or has an older draft of. Never forces an update."""
     found = []
     for prefix in layout.prefixes:
         for name, oid in store.refs.below(prefix).items():
@@ -103,7 +103,7 @@ def pushable(store: Store, advertised: Mapping[bytes, bytes], layout: Layout) ->
 
 
 def _is_new(store: Store, target: DraftRef | VersionRef) -> bool:
-    """A version, or a draft that is open: one that was published need not be seen there any more."""
+    """Return whether a missing ref is to be pushed: a version or an open draft, not a published draft."""
     try:
         return isinstance(target, VersionRef) or store.state(target.slug).draft_open
     except GitstoreError:

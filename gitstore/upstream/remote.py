@@ -1,10 +1,10 @@
-"""The wire to another repository: what it advertises, a fetch of objects, a push of refs.
+"""The connection to another repository: its ref advertisement, a fetch of objects, a push of refs.
 
-Smart HTTP by dulwich's client, on connections that the caller has checked. Whatever is at the other end,
-even one that means harm, only coded errors leave this file: `upstream_failed` says in words what went wrong
-(a reason that a user of the project may read), and what the connections raise as ours passes through.
+Smart HTTP through dulwich's client, on connections that the caller has checked. Even a malicious server
+causes only coded errors from this module: `upstream_failed` with the reason (readable by users of the
+project), or a GitstoreError that the connections raised.
 
-gitprotocol-http(5), gitprotocol-v2(5). A server of the "dumb" protocol is not followed: it has no limits.
+gitprotocol-http(5), gitprotocol-v2(5). The "dumb" protocol is refused, because it has no limits.
 """
 
 from __future__ import annotations
@@ -22,25 +22,24 @@ from gitstore.errors import Code, GitstoreError
 from gitstore.git.objects import Objects
 
 Refs = Mapping[bytes, bytes]
-"""Names of refs -> the hex ids that they hold."""
+"""Ref name -> hex id."""
 
-_SAID = 300  # characters of the other side's words that are passed on
+_SAID = 300  # characters of the server's message that are passed on
 
 
 @dataclass(frozen=True, slots=True)
 class Credential:
-    """User and password of HTTP Basic, as forges take access tokens, too."""
+    """User and password for HTTP Basic; forges accept access tokens this way, too."""
 
     username: str
     password: str = field(repr=False)
 
 
 class Remote:
-    """The repository at `url` (http or https, without a user in it).
+    """The repository at `url` (http or https, without credentials in it).
 
-    `pool` is a urllib3 PoolManager, or what behaves like one. `explain` says in words why a connection
-    failed; `advertised` is called once the refs are known, before objects come. Nothing is kept between
-    calls.
+    `pool` is a urllib3 PoolManager or compatible. `explain` describes why a connection failed; `advertised`
+    is called after the ref advertisement, before objects are transferred. Keeps no state between calls.
     """
 
     def __init__(
@@ -71,9 +70,9 @@ class Remote:
         haves: Iterable[bytes],
         write: Callable[[bytes], int],
     ) -> None:
-        """Give the refs below `prefixes` to `choose`, and a pack of the objects that it wants to `write`.
+        """Pass the refs below `prefixes` to `choose`, and a pack of the objects it selects to `write`.
 
-        `haves` are commits that are here, the likeliest to be known there first. Where nothing is wanted,
+        `haves` are commits that exist here, the ones most likely known there first. If nothing is selected,
         nothing is written.
         """
 
@@ -95,10 +94,10 @@ class Remote:
     def push(
         self, objects: Objects, choose: Callable[[Refs], Mapping[bytes, bytes]]
     ) -> dict[bytes, str | None]:
-        """Push the refs that `choose` names with their new values, given what is there now.
+        """Push the refs that `choose` returns with their new values, given the current refs there.
 
-        The server compares: a ref that moved meanwhile is refused. Returns ref -> None, or why it was
-        refused; a server that does not report is believed.
+        The server compares: a ref that moved in between is refused. Returns ref -> None, or the reason of the
+        refusal; without a report from the server, success is assumed.
         """
         wanted: dict[bytes, bytes] = {}
 
@@ -156,7 +155,7 @@ class Remote:
 
 
 class _Requests:
-    """A pool, as far as dulwich uses one; closes the answers that dulwich leaves open where it raises."""
+    """The part of a pool that dulwich uses; closes the responses that dulwich leaves open when it raises."""
 
     def __init__(self, pool: Any) -> None:
         self._pool = pool
@@ -173,7 +172,7 @@ class _Requests:
 
 
 class _Haves:
-    """What `fetch_pack` asks for commits; it tells us what is common, which we do not need."""
+    """The graph walker that `fetch_pack` asks for commits; acknowledgements are not needed here."""
 
     def __init__(self, commits: Iterable[bytes]) -> None:
         self._commits = iter(commits)
@@ -183,14 +182,14 @@ class _Haves:
         return None if found is None else ObjectID(found)
 
     def ack(self, oid: ObjectID) -> None:
-        """The other side has it."""
+        """Ignore that the server has `oid`."""
 
     def nak(self) -> None:
-        """The other side knows none of them."""
+        """Ignore that the server has none of the commits."""
 
 
 def _ours_behind(error: BaseException | None) -> GitstoreError | None:
-    """One of ours that a library has wrapped on its way."""
+    """Return the GitstoreError that a library has wrapped, or None."""
     seen = 0
     while error is not None and seen < 20:
         if isinstance(error, GitstoreError):
@@ -205,7 +204,7 @@ def _text(arguments: Sequence[object]) -> str:
 
 
 def _line(said: str | None) -> str | None:
-    """What a stranger says, as one line without control characters."""
+    """Return a remote message as one line without control characters."""
     if said is None:
         return None
     return "".join(char if char.isprintable() else " " for char in said).strip()[:_SAID]

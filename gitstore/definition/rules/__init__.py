@@ -1,1 +1,1 @@
-"""The rules on a workflow's graph, and which parts of a definition have meaning."""
+"""The rules on a workflow's nodes, edges and graph."""

@@ -6,14 +6,14 @@ from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 
 Graph = Mapping[str, Sequence[str]]
-"""node -> the nodes that its edges lead to. Every node is a key."""
+"""node -> the successors of the node. Every node is a key."""
 
 
 def cycles(graph: Graph) -> Iterator[list[str]]:
-    """One cycle for each knot of nodes that all reach each other; the first of its nodes is not repeated.
+    """Yield one cycle for each strongly connected component, without repeating its first node.
 
-    It starts at the knot's first node in the order of `graph`, and is as short as one through it can be. An
-    edge from a node to itself is no cycle here.
+    It starts at the component's first node in the order of `graph`, and is a shortest cycle through that
+    node. An edge from a node to itself is not a cycle here.
     """
     order = {node: position for position, node in enumerate(graph)}
     for knot in _components(graph):
@@ -22,7 +22,7 @@ def cycles(graph: Graph) -> Iterator[list[str]]:
 
 
 def _components(graph: Graph) -> Iterator[set[str]]:
-    """The strongly connected components: Tarjan's algorithm, with a stack of its own."""
+    """Yield the strongly connected components by Tarjan's algorithm, with an explicit stack."""
     index: dict[str, int] = {}
     low: dict[str, int] = {}
     waiting: list[str] = []
@@ -61,7 +61,7 @@ def _unwind(waiting: list[str], node: str) -> set[str]:
 
 
 def _cycle_through(start: str, graph: Graph, knot: set[str]) -> list[str]:
-    """The shortest way from `start` back to it: breadth first, inside of `knot`."""
+    """Return a shortest cycle from `start`: breadth-first search inside of `knot`."""
     came_from: dict[str, str] = {}
     queue = deque([start])
     while queue:

@@ -1,4 +1,4 @@
-"""The nodes and edges of a definition, read leniently, and what a rule finds about them."""
+"""The nodes and edges of a definition, read leniently, and the findings of rules about them."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ _OTHER_NAMES = {"loopContainer": "loop", "http_call": "httpCall"}
 _LONGEST_ID = 200
 
 Path = tuple[str | int, ...]
-"""Where in the definition: ("nodes", 3, "data"). What is missing has a path too."""
+"""A path in the definition: ("nodes", 3, "data"). A missing element has a path, too."""
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """A `Problem` before it is known where its path stands in the text."""
+    """A `Problem` before the position of its path in the text is known."""
 
     code: str
     message: str
@@ -44,10 +44,10 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """A node that is a mapping, read leniently: `id` and `kind` are None and `data` is {} where it has none.
+    """A node that is a mapping, read leniently: `id` and `kind` are None and `data` is {} if absent.
 
-    `config` is None where there is none; a config that is not a mapping is one without any field. `children`
-    are the ids in `data.childNodes`.
+    `config` is None if absent; a config that is not a mapping counts as an empty one. `children` are the ids
+    in `data.childNodes`.
     """
 
     path: Path
@@ -71,7 +71,7 @@ class Node:
 
     @property
     def parent(self) -> str | None:
-        """The id of the container that the node says it is in."""
+        """The id of the container that the node names as its parent."""
         return string(self.data.get("parentContainer"))
 
 
@@ -89,7 +89,7 @@ class Edge:
 
 
 def missing(value: Any) -> bool:
-    """Absent, null or an empty string."""
+    """Return whether a value is absent, null or an empty string."""
     return value is None or value == ""
 
 
@@ -122,7 +122,7 @@ def node_at(index: int, value: dict[str, Any]) -> Node:
 
 
 def _kind(value: dict[str, Any], data: dict[str, Any]) -> str | None:
-    """The kind of a node: `type` if it names a kind, else `data.type`."""
+    """Return the kind of a node: `type` if it is a known kind, else `data.type`."""
     names = [string(value.get("type")), string(data.get("type"))]
     for name in names:
         if name is not None and _OTHER_NAMES.get(name, name) in KINDS:

@@ -1,4 +1,4 @@
-"""The small languages inside a node's config: JMESPath expressions and URLs with templates in them."""
+"""The small languages inside a node's config: JMESPath expressions and URLs with templates."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ LONGEST_EXPRESSION = 16_384
 DEEPEST_EXPRESSION = 64
 _LONGEST_CACHED = 1_024
 
-# A string or quoted name, or a `literal`, in which a backslash escapes. One that is not closed reaches to the
-# end, so that the text is not read again from each quote in it.
+# A string, a quoted name or a `literal`, with backslash escapes. An unclosed one extends to the end, so that
+# the text is not scanned again from each quote in it.
 _QUOTED = re.compile(
     r"""'(?:[^'\\]++|\\.?)*+(?:'|\Z) | "(?:[^"\\]++|\\.?)*+(?:"|\Z)
         | `((?:[^`\\]++|\\.?)*+)(?:`|(?P<open>\Z))""",
@@ -31,7 +31,7 @@ _AUTHORITY = re.compile(r"(?:[^@\s]*@)?(?:\[([^\]]*)\]|([^\s:@\[\]<>^|%{}\"`]+))
 
 
 def explain_jmespath(expression: str) -> str | None:
-    """Why `expression` is not JMESPath, or None where it is."""
+    """Return the reason why `expression` is not JMESPath, or None if it is."""
     if len(expression) > LONGEST_EXPRESSION:
         return f"it is longer than {LONGEST_EXPRESSION} characters"
     expression = _QUOTED.sub(_quote_literal, expression)
@@ -44,19 +44,19 @@ def explain_jmespath(expression: str) -> str | None:
     except RecursionError:
         return "it is nested too deeply"
     except (ValueError, IndexError, KeyError, TypeError, AttributeError):
-        # The library's own slips on broken input, such as int() of thousands of digits.
+        # The library's own faults on malformed input, such as int() of thousands of digits.
         return "it can't be read"
     if len(expression) > _LONGEST_CACHED:
-        # The library keeps the 512 latest syntax trees whatever their size.
+        # The library caches the 512 latest syntax trees regardless of their size.
         Parser.purge()
     return None
 
 
 def _quote_literal(found: re.Match[str]) -> str:
-    r"""`success` as `"success"`, which JEP-12 asks for and MeshHook's placeholders don't have.
+    r"""Rewrite `success` to `"success"`, which JEP-12 requires and MeshHook's placeholders lack.
 
     The library accepts the first form with a PendingDeprecationWarning, an error where warnings are errors.
-    Catching warnings is not thread-safe, so it gets the second.
+    Catching warnings is not thread-safe, so the library receives the second form.
     """
     literal = found[1]
     if literal is None or found["open"] is not None or _is_json(literal.replace("\\`", "`")):
@@ -74,7 +74,7 @@ def _is_json(text: str) -> bool:
 
 
 def _depth(expression: str) -> int:
-    """How deep brackets are nested, those in literals left out."""
+    """Return the nesting depth of brackets, ignoring those in literals."""
     depth = deepest = 0
     for character in _QUOTED.sub("", expression):
         if character in "([{":
@@ -99,7 +99,7 @@ def _reason(error: JMESPathError) -> str:
 
 
 def is_http_url(text: str) -> bool:
-    """Whether `text` is an http(s) URL. `{{template}}` may stand in any part of it, the whole included."""
+    """Return whether `text` is an http(s) URL. `{{template}}` may be any part of it, or the whole."""
     if _NOT_IN_URL.search(_with_templates_as("", text)):
         return False
     literal = _with_templates_as(_STAND_IN, text)
@@ -111,9 +111,9 @@ def is_http_url(text: str) -> bool:
 
 
 def _with_templates_as(stand_in: str, text: str) -> str:
-    """`text` with `stand_in` in place of each template.
+    """Replace each template in `text` by `stand_in`.
 
-    `str.find` rather than a regular expression: `{{.*?}}` reads the rest of the text for each `{{` that is
+    `str.find` rather than a regular expression: `{{.*?}}` scans the rest of the text for each `{{` that is
     not closed.
     """
     pieces, at = [], 0

@@ -1,8 +1,8 @@
 """The rules of docs/definition.md: errors, which block publishing, and warnings.
 
-`check` takes any mapping that parses, whatever is in it. A rule's code stands where it is reported; the
-message says what is wrong without saying where, since `Problem.pointer` and `Problem.node` do. The rules
-about one node are in `node_rules`, those about edges and the graph as a whole are here.
+`check` accepts any mapping that parses, with any content. A rule's code is defined where it is reported; the
+message describes the problem without its location, since `Problem.pointer` and `Problem.node` have that. The
+rules about one node are in `node_rules`, those about edges and the whole graph are here.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _LONGEST_CYCLE = 20
 
 
 def check(value: dict[str, Any]) -> Iterator[Finding]:
-    """Everything that the rules find, errors and warnings, in no particular order."""
+    """Yield all findings of the rules, errors and warnings, in no particular order."""
     nodes_value, edges_value = value.get("nodes"), value.get("edges")
     yield from _check_lists(nodes_value, edges_value)
     nodes = [node_at(index, node) for index, node in mappings(nodes_value)]
@@ -48,10 +48,10 @@ def check(value: dict[str, Any]) -> Iterator[Finding]:
     for edge in edges:
         budget.check()
         yield from _check_edge(edge)
-        if missing(nodes_value) or isinstance(nodes_value, list):  # else nobody knows which nodes there are
+        if missing(nodes_value) or isinstance(nodes_value, list):  # else the set of nodes is unknown
             yield from _check_ends(edge, by_id)
     yield from _check_edges_twice(edges)
-    if missing(edges_value) or isinstance(edges_value, list):  # else nobody knows what leads where
+    if missing(edges_value) or isinstance(edges_value, list):  # else the set of edges is unknown
         yield from _check_graph(nodes, edges, by_id)
 
 
@@ -84,7 +84,7 @@ def _check_edge(edge: Edge) -> Iterator[Finding]:
 
 
 def _check_ends(edge: Edge, by_id: Mapping[str, Node]) -> Iterator[Finding]:
-    """Both ends must be nodes, in the same container, or both in none."""
+    """Check that both ends are nodes in the same container, or both in none."""
     for end, name in (("source", edge.source), ("target", edge.target)):
         if name is not None and name not in by_id:
             yield edge.finding(f"edge_{end}_unknown", f"{end} {quote(name)} names no node", end)

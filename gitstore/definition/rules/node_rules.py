@@ -1,4 +1,4 @@
-"""The rules about one node: its id and kind, what its kind asks of its config, and containers."""
+"""The rules about one node: its id and kind, the config that its kind requires, and containers."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from gitstore.definition.rules.elements import KINDS, Finding, Node, mapping, mi
 from gitstore.definition.rules.expressions import explain_jmespath, is_http_url
 
 MOST_EXPRESSIONS = 131_072
-"""Characters of all expressions of a definition."""
+"""Characters of all expressions of a definition in total."""
 _TOO_MUCH = f"the expressions of a definition have more than {MOST_EXPRESSIONS:,} characters in all"
 _EXPRESSIONS = {"transform": "expression", "conditional": "condition", "loop": "items"}
 
 
 def check_node(node: Node, by_id: Mapping[str, Node]) -> Iterator[Finding]:
-    """What is wrong with `node`; `by_id` holds the first node of each id."""
+    """Yield the findings about `node`; `by_id` has the first node of each id."""
     yield from _check_identity(node, by_id)
     yield from _check_kind(node)
     yield from _check_leftovers(node)
@@ -59,7 +59,7 @@ def _check_leftovers(node: Node) -> Iterator[Finding]:
 
 
 def _check_config(node: Node) -> Iterator[Finding]:
-    """What the kind of a node asks of its config."""
+    """Check the config that the kind of a node requires."""
     if node.config is None:
         return
     match node.kind:
@@ -102,7 +102,7 @@ def _check_delay(node: Node, config: dict[str, Any]) -> Iterator[Finding]:
 
 
 def check_expressions(nodes: Iterable[Node]) -> Iterator[Finding]:
-    """Whether expressions are JMESPath. Parsing takes 3 µs a character: MOST_EXPRESSIONS are."""
+    """Check that expressions are JMESPath. Parsing takes 3 µs per character: MOST_EXPRESSIONS bound it."""
     left = MOST_EXPRESSIONS
     for node in nodes:
         name = _EXPRESSIONS.get(node.kind or "")
