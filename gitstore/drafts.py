@@ -23,8 +23,11 @@ from gitstore.repository import FOLDER, Repository
 
 @dataclass(frozen=True, slots=True)
 class Saved:
-    """A draft after a save: its commit, the version number it would be published as, and its problems
-    (those that block publishing, and warnings such as dropped comments)."""
+    """A draft after a save.
+
+    `number` is the version number it would be published as; `problems` block publishing or are warnings, for
+    example about dropped comments.
+    """
 
     commit: str
     number: int

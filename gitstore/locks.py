@@ -5,8 +5,8 @@ advisory locks, which hold across machines, in the transaction that carries the 
 mirrors the changes and commits.
 
 In addition, every writer is `present`: it holds a shared flock(2) on one file of the repository, which the
-kernel releases when the process dies, for whatever reason. A process that holds that file exclusively can
-therefore treat every ref lock file as stale.
+kernel releases however the process ends. A process that holds that file exclusively can therefore treat
+every ref lock file as stale.
 """
 
 from __future__ import annotations

@@ -120,7 +120,7 @@ def full(ref: DraftRef | VersionRef) -> bytes:
 
 
 def show(ref: bytes) -> str:
-    """Return a ref as printable text, whatever bytes it holds."""
+    """Return a ref as text for people; bytes that are not UTF-8 are escaped."""
     return ref.decode("utf-8", "backslashreplace")
 
 

@@ -158,8 +158,11 @@ def settle_discards(verdicts: Sequence[Verdict]) -> list[Verdict]:
 
 
 def _refuse_beside(verdicts: dict[bytes, Verdict], refused: str, *, atomic: bool) -> None:
-    """Refuse the commands that depend on a refused one: every command of an atomic push, and always the
-    discards, so that `git push --mirror` destroys nothing."""
+    """Refuse the commands that depend on a refused one.
+
+    These are all commands of an atomic push and, in any push, the discards, so that `git push --mirror`
+    destroys nothing.
+    """
     for ref, verdict in verdicts.items():
         if verdict.refusal:
             continue

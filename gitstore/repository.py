@@ -38,8 +38,10 @@ LONGEST_MESSAGE: Final = 10_000
 
 
 class Repository:
-    """One project's repository at `path`, read-only. `objects` may be a quarantine in front of it; the cache
-    `parsed` may be shared."""
+    """One project's repository at `path`, read-only.
+
+    `objects` may be a quarantine in front of it; the cache `parsed` may be shared.
+    """
 
     def __init__(
         self,

@@ -170,8 +170,7 @@ class Builder:
             message = f"more than {self._limits.nodes} nodes, aliases written out"
             raise self._refusals.stop(at, "too_many_nodes", message)
         if self._characters > self._limits.definition:
-            # Only aliases can exceed this: a shared text costs nothing here, but is written out in every
-            # JSON.
+            # Only aliases can exceed this: a shared text is free here, but is written out in every JSON.
             message = f"more than {self._limits.definition} characters, aliases written out"
             raise self._refusals.stop(at, "too_large", message)
 

@@ -40,10 +40,9 @@ LAYOUT = Keys(
 
 
 def meaning(value: dict[str, Any]) -> dict[str, Any]:
-    """Return `value` without layout and leftovers: the parts a run depends on. `value` itself is not
-    modified.
+    """Return `value` without layout and leftovers: the parts that a run depends on.
 
-    Absent and empty edges are equal.
+    `value` itself is not modified. Absent and empty edges give the same result.
     """
     meant = _without(LAYOUT | LEFTOVERS, value)
     if meant.get("edges") == []:

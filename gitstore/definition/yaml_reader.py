@@ -30,8 +30,7 @@ LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _NESTING = "maximum nesting depth"
 """The message of a libyaml with a nesting limit of its own. It reads ahead, so its limit applies first."""
 
-# Characters that libyaml rejects (yaml_parser_update_buffer in its reader.c), found here to report all at
-# once.
+# Characters that libyaml rejects (yaml_parser_update_buffer in its reader.c); found here to report them all.
 _UNREADABLE = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]")
 _TAG_DIRECTIVE = re.compile(r"(?<![^\r\n])%TAG")
 # Line breaks for libyaml, as in YAML 1.1; ordinary characters in YAML 1.2.
@@ -172,10 +171,10 @@ def _explain(error: yaml.MarkedYAMLError) -> str:
 
 
 def has_comments(text: str) -> bool:
-    """Return whether `text`, a document that `read` accepts, has a comment. True if that cannot be
-    determined.
+    """Return whether `text`, a document that `read` accepts, has a comment.
 
-    libyaml drops comments, so they are searched for between its tokens.
+    Returns True if that cannot be determined. libyaml drops comments, so the text between its tokens is
+    searched for them.
     """
     text, _ = _hide_old_breaks(text.removeprefix("\ufeff"))
     end = depth = 0

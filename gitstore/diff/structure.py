@@ -8,7 +8,7 @@ there everything is a change of keys (`values.py`).
 
 Layout and editor leftovers (`meaning.py`) are left out unless requested. The order of nodes and edges does
 not matter to a run, but it changes the digest and is therefore part of the difference: `apply(diff(a, b), a)`
-means what `b` means, has its digest, and equals `b` if layout was requested.
+has the meaning and the digest of `b`, and equals `b` if layout was requested.
 """
 
 from __future__ import annotations
@@ -142,7 +142,7 @@ def diff(
 
 
 def apply(found: Diff, a: dict[str, Any]) -> dict[str, Any]:
-    """Apply `found`, the result of `diff(a, b)`, to `a`: return a definition that means what `b` means."""
+    """Apply `found`, the result of `diff(a, b)`, to `a`: return a definition with the meaning of `b`."""
     made: dict[str, Any] = values.apply(found.delta, _rename(a, found.renamed))
     return made
 

@@ -137,7 +137,7 @@ def _stamped(paths: Iterable[Path]) -> set[tuple[Path, int]]:
 
 
 def _older(path: Path, now: float, seconds: float) -> bool:
-    """Return whether `path` exists and has for `seconds`. A modification time in the future is not old."""
+    """Return whether `path` exists and is `seconds` old or more; a time in the future counts as new."""
     try:
         status = path.lstat()
     except (FileNotFoundError, NotADirectoryError):

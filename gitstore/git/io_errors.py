@@ -1,4 +1,4 @@
-"""Translate a full or failing disk to `unavailable`. The only home of that rule.
+"""Translate a full or failing disk to `unavailable`; no other module has that rule.
 
 An OSError is translated at the boundary of a request or a command (service/errors.py). git's messages about
 the same faults are recognized here, too, since its processes use the same disk.

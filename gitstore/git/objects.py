@@ -219,8 +219,8 @@ class Objects:
             return True
         above = self.commit(ancestor).parents
         if descendant in above or any((parent, descendant) in _APART for parent in above):
-            # If `ancestor` were reachable, so would its parent be. So a draft growing by one commit is not
-            # re-walked.
+            # A reachable `ancestor` would make its parent reachable, too. This saves walking the history
+            # again for a draft that grows by one commit.
             _note_apart(ancestor, descendant)
             return False
         if ancestor in self.commit(descendant).parents:
@@ -234,8 +234,7 @@ class Objects:
     def commits_beyond(self, tip: bytes, known: bytes | None, most: int) -> list[bytes]:
         """Return the commits reachable from `tip` and not from `known`, `tip` first.
 
-        Wrong commit dates may add a few that are reachable from `known`, too. The walk ends after `most`
-        steps.
+        Wrong commit dates may add a few reachable from `known`, too. The walk ends after `most` steps.
         """
         seen = {known: _THEIRS} if known is not None else {}
         seen[tip] = seen.get(tip, 0) | _OURS
@@ -313,8 +312,7 @@ class Objects:
             except (FileLocked, FileNotFoundError):
                 time.sleep(0.005)
             except OSError:
-                # On a full disk, dulwich leaves its lock file, which would block every later write of this
-                # object.
+                # On a full disk, dulwich leaves its lock file, which would block later writes of this object.
                 name = item.id.decode()
                 (self.folder / name[:2] / f"{name[2:]}.lock").unlink(missing_ok=True)
                 raise

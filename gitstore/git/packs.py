@@ -2,8 +2,7 @@
 
 A pack of 236 bytes can expand to 1 GiB through a delta, and 1 MB of zlib data to as much. Each entry declares
 its inflated size, a delta in its first bytes, so the sizes are summed before git unpacks anything. zlib
-streams are decompressed in small steps, their output is discarded, and they must not exceed the declared
-size.
+streams are decompressed in small steps and discarded, and must not exceed the declared size.
 
 Format: gitformat-pack(5).
 """

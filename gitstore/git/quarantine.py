@@ -196,8 +196,7 @@ class Quarantine:
     def admit(self, needed: Sequence[bytes]) -> None:
         """Move `needed` into the repository, in that order, durable on return.
 
-        After a kill in the middle, every object in the repository is still complete. A pack is moved as a
-        whole.
+        After a kill in the middle, every object in the repository is still complete. A pack moves whole.
         """
         if not needed:
             return

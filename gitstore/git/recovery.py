@@ -1,8 +1,7 @@
 """Detect damage from a power cut or a failing disk, and repair it where no further data is lost.
 
 git reads no ref from a packed-refs file with one damaged line, so clone and fetch fail. Such lines are
-removed, and a copy of the original file is kept in the same folder; `gitstore repair` restores the refs they
-held.
+removed, and a copy of the original file is kept in the same folder; `gitstore repair` restores the refs.
 """
 
 from __future__ import annotations

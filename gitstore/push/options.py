@@ -31,7 +31,7 @@ def _count(text: str) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """One option. `read` converts the text after "="; it raises ValueError for what is not `expected`."""
+    """One option. `read` converts the text after "="; it raises ValueError unless the text is `expected`."""
 
     name: str
     expected: str

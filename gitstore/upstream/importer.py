@@ -67,8 +67,7 @@ class UpstreamImport:
             self._fetch_parts(remote, missing, error)
 
     def _fetch_parts(self, remote: Remote, tips: Sequence[bytes], error: GitstoreError) -> None:
-        """Fetch the tips in halves after objects of some tip were refused, so that the other tips are
-        imported.
+        """Fetch the tips in halves after objects of some tip were refused, to import the other tips.
 
         If the objects are too large in total, none is imported: the limit is one of the whole import.
         """
@@ -239,8 +238,7 @@ class _ImportFacts(RepositoryFacts):
 
     def standing(self, slug: str) -> WorkflowTip:
         found = super().standing(slug)
-        # An import accepts any larger number, so a tag unknown to the ledger may have any number above the
-        # latest.
+        # An import accepts any larger number, so a tag unknown to the ledger may have any higher number.
         stray = max(self._reading.version_tags(slug), default=0)
         if stray > found.latest:
             raise GitstoreError(

@@ -57,7 +57,7 @@ class Remote:
         self._requests = _Requests(pool)
         self._client = Urllib3HttpGitClient(
             url,
-            pool_manager=self._requests,  # type: ignore[arg-type] # it asks for no more than this has
+            pool_manager=self._requests,  # type: ignore[arg-type] # dulwich uses only these members
             username=credential.username if credential else None,
             password=credential.password if credential else None,
             quiet=True,
