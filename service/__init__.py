@@ -1,1 +1,1 @@
-"""Every door: HTTP, git over HTTP, the command line, the worker. Puts the other packages together."""
+"""Entry points: HTTP, Git over HTTP, command line and worker. This package connects the other packages."""

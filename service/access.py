@@ -1,8 +1,9 @@
-"""Who may do what: the roles, and where a principal's say ends. The one home of authorization.
+"""Authorization: the roles, their permissions, and the boundary of a principal's project.
 
-    viewer < editor < publisher < owner         each may what the ones before it may
+    viewer < editor < publisher < owner         each role includes the permissions of the roles before it
 
-Postgres' row-level security says the same again, from the claims alone, for what is read.
+This is the only place that authorizes. Postgres' row-level security repeats the rules for reads, from the
+claims alone.
 """
 
 from __future__ import annotations
@@ -24,12 +25,15 @@ _RANK: Final = {role: rank for rank, role in enumerate(Role)}
 
 
 def may(principal: Principal, permission: Permission) -> bool:
-    """Whether the principal has `permission` in its project."""
+    """Return whether the principal has `permission` in its project."""
     return _RANK[principal.role] >= _RANK[NEEDED[permission]]
 
 
 def authorize(principal: Principal, permission: Permission, what: str) -> None:
-    """Raise `forbidden` unless the principal may; `what`, as "publishing order-sync", is for people."""
+    """Raise `forbidden` unless the principal has the permission.
+
+    `what`, such as "publishing order-sync", appears in the message.
+    """
     if not may(principal, permission):
         needed = NEEDED[permission]
         raise GitstoreError(
@@ -41,9 +45,9 @@ def authorize(principal: Principal, permission: Permission, what: str) -> None:
 
 
 def check_project(principal: Principal, named: str | None) -> None:
-    """Raise `project_not_found` where `named`, a slug or an id, is not the principal's own project.
+    """Raise `project_not_found` unless `named`, a slug or an id, is the principal's own project, or None.
 
-    Another tenant's project and one that does not exist are the same to it.
+    Another tenant's project and one that does not exist give the same error.
     """
     if named is None or named in (principal.project.slug, str(principal.project.id)):
         return

@@ -1,4 +1,4 @@
-"""The composition root: config -> the Flask application and everything that a request needs."""
+"""Composition root: build the Flask application and its services from the config."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ from webhooks.egress import Egress
 
 
 def create_app(config: Config, *, database: Database | None = None, metrics: Metrics | None = None) -> Flask:
-    """The application. `config.database_url` names the database, unless a `database` is given."""
+    """Return the application, which uses `database` if given, else the one at `config.database_url`."""
     if database is None:
         if config.database_url is None:
             raise GitstoreError(Code.CONFIG, "DATABASE_URL is needed: gitstore serve sets it")
@@ -59,7 +59,7 @@ def create_app(config: Config, *, database: Database | None = None, metrics: Met
         Egress(config.egress_allow),
         cache(partial(secret_key.sealer, config, database)),
     )
-    app.url_map.merge_slashes = False  # //x is not /x: no redirects
+    app.url_map.merge_slashes = False  # no redirect from //x to /x
     app.validation_error_callback = _refuse_parameters
     for noun in (
         workflows,
@@ -109,5 +109,5 @@ def _unexpected(error: Exception) -> Response:
 
 
 def _told(error: GitstoreError) -> Response:
-    """A refusal as whoever asked can read it: a program, or a person at the page."""
+    """Render an error in the form that fits the client: an API client, git, or a browser."""
     return rendering.refusal(error) if routes.is_page(request.path) else errors.problem(error, request_id())

@@ -1,7 +1,7 @@
-"""Who asks: the access token in a request's Authorization header, or a session of the page -> Principal.
+"""Authentication: access token in the Authorization header, or browser session -> Principal.
 
-As Bearer (RFC 6750) for the API, as the password of HTTP Basic (RFC 7617, any user name) for git. The API
-takes no Basic: browsers send that by themselves, for pages of others too.
+The token is a Bearer token (RFC 6750) for the API, and the password of HTTP Basic (RFC 7617, any user name)
+for git. The API does not accept Basic: browsers send it automatically, for pages of other sites, too.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from sync.db import Claims, Database, claims_of
 
 
 class Role(StrEnum):
-    """What a token, or a member of a project, is there for; from the least to the most."""
+    """Role of a token or of a project member, in ascending order of permissions."""
 
     VIEWER = "viewer"
     EDITOR = "editor"
@@ -32,7 +32,7 @@ class Role(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """Who is acting, in the one project that its credential is bound to."""
+    """Authenticated actor, in the one project that its credential is bound to."""
 
     id: UUID
     name: str
@@ -42,17 +42,17 @@ class Principal:
 
     @property
     def claims(self) -> Claims:
-        """What row-level security decides by."""
+        """Claims that row-level security evaluates."""
         return claims_of(self.id)
 
     @property
     def person(self) -> Person:
-        """How the ledger and commits name it."""
+        """Identity of the principal in the ledger and in commits."""
         return Person(f"{self.kind}:{self.name}", f"{self.id}@tokens.gitstore")
 
 
 def bearer(database: Database, authorization: str | None) -> Principal:
-    """The principal of an Authorization header with a Bearer token; raises `unauthenticated`."""
+    """Return the principal of an Authorization header with a Bearer token; raises `unauthenticated`."""
     scheme, _, credentials = (authorization or "").partition(" ")
     if scheme.lower() != "bearer":
         raise _unknown("send an access token: Authorization: Bearer <token>")
@@ -60,7 +60,7 @@ def bearer(database: Database, authorization: str | None) -> Principal:
 
 
 def basic(database: Database, authorization: str | None) -> Principal:
-    """The principal of an Authorization header with Basic credentials; raises `unauthenticated`."""
+    """Return the principal of an Authorization header with Basic credentials; raises `unauthenticated`."""
     scheme, _, credentials = (authorization or "").partition(" ")
     if scheme.lower() != "basic":
         raise _unknown("an access token is needed: give it as the password, with any user name")
@@ -72,9 +72,9 @@ def basic(database: Database, authorization: str | None) -> Principal:
 
 
 def session(database: Database, secret: bytes) -> Principal:
-    """The principal of a session of the page, which remembers the token's digest; raises `unauthenticated`.
+    """Return the principal of a browser session, which stores the token's digest; raises `unauthenticated`.
 
-    Asked at every request, so that a session ends where its token does.
+    Called at every request, so that a session ends when its token does.
     """
     holder = tokens.authenticate(database, secret)
     if holder is None:

@@ -1,8 +1,8 @@
-"""Which two versions of a workflow are compared, for the API, the command line and the pages alike.
+"""Selection of the two versions of a workflow to compare, for the API, the command line and the pages.
 
-Without `to`, that is the open draft, else the latest version. Without `from`, it is the version before `to`
-where `to` is a number or the current version itself, and else the current version. So nothing named at all
-says what publishing the draft would change of what runs, or what the latest version changed.
+`to` defaults to the open draft, else the latest version. `from` defaults to the version before `to` if `to`
+is a number or the current version itself, else to the current version. So with neither given, the diff shows
+how publishing the draft would change the current version, or the changes of the latest version.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from sync.catalog import FullVersion, Which, Workflow
 from sync.db import Transaction
 
 Sides = tuple[FullVersion, FullVersion]
-"""The version that is compared, and the one that it is compared to: from, to."""
+"""The two versions of a comparison: from, to."""
 
 
 def sides(tx: Transaction, workflow: Workflow, old: str | None, new: str | None) -> Sides:
-    """The versions that `old` and `new` name, as "3", "v3", "current", "latest" or "draft".
+    """Return the versions that `old` and `new` name, as "3", "v3", "current", "latest" or "draft".
 
     Raises `version_not_found` and `not_published`.
     """
@@ -36,13 +36,13 @@ def sides(tx: Transaction, workflow: Workflow, old: str | None, new: str | None)
 
 
 def compare(versions: Sides, rules: Rules, *, layout: bool) -> Diff:
-    """The difference of two versions with their secrets masked; raises `definition_unparsable`."""
+    """Return the difference of two versions with their secrets masked; raises `definition_unparsable`."""
     old, new = masked(*map(_definition, versions))
     return diff(old, new, rules, layout=layout)
 
 
 def files(reading: Repository, versions: Sides) -> tuple[File, File]:
-    """The stored files of two versions."""
+    """Return the stored files of two versions."""
     old, new = versions
     return _file(reading, old), _file(reading, new)
 
@@ -53,7 +53,7 @@ def _file(reading: Repository, version: FullVersion) -> File:
 
 
 def shown(version: catalog.Version) -> str:
-    """What people call a version: "v3", or "draft"."""
+    """Return the display name of a version: "v3", or "draft"."""
     return "draft" if version.state == "draft" else f"v{version.version_number}"
 
 

@@ -1,8 +1,8 @@
-"""What the service was told: the only place that reads the environment.
+"""Configuration: the only module that reads the environment.
 
-Every setting is an environment variable of one table (`service/settings.py`). An option of the command
-line that overrides one is read by the same rules. An empty variable is an unset one. What makes no sense
-stops the start: all of it at once, each with its name and what was expected.
+Every setting is an environment variable of one table (`service/settings.py`). A command-line option that
+overrides a setting is parsed by the same rules. An empty variable counts as unset. Invalid settings abort the
+start: all are reported at once, each with its name and the expected value.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from gitstore.model import Limits
 from service.settings import SETTINGS, Bind, Setting
 from webhooks.addresses import Allowed
 
-METRICS_FOLDER: Final = "PROMETHEUS_MULTIPROC_DIR"  # the client library's own, read when it is imported
+METRICS_FOLDER: Final = "PROMETHEUS_MULTIPROC_DIR"  # the client library's own variable, read at import
 _URL: Final = re.compile(r"(\w+)://(?:([^:@/]*)(?::.*)?@)?([^@?#]*)", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """What the service was told. `database_url` is None for the embedded Postgres."""
+    """Values of all settings. `database_url` is None for the embedded Postgres."""
 
     database_url: str | None
     data: Path
@@ -45,7 +45,8 @@ class Config:
     metrics_bind: Bind | None = None
     egress_allow: Allowed | None = None
     metrics_folder: Path | None = None
-    """Where the processes of one `serve` leave their figures for each other; it sets this, not a person."""
+    """Folder in which the processes of one `serve` share their metrics; set by `serve`, not by the operator.
+    """
 
     @classmethod
     def from_env(
@@ -53,8 +54,8 @@ class Config:
     ) -> Config:
         """Read every setting from `environ` (the process's own by default).
 
-        `overrides`, of the command line, are texts by the setting's name; None is one not given.
-        Raises `config`, naming every setting that makes no sense, as a person reads it and in `settings`.
+        `overrides` maps names of settings to texts of command-line options; None is an option not given.
+        Raises `config`, which names every invalid setting in its message and in `settings`.
         """
         given = {**(os.environ if environ is None else environ)}
         given.update({name: text for name, text in (overrides or {}).items() if text is not None})
@@ -80,7 +81,7 @@ class Config:
 
     @property
     def public_url(self) -> str:
-        """The address that links and printed commands begin with, without a slash at the end."""
+        """Base URL of links and printed commands, without a trailing slash."""
         return self.given_public_url or self.bind.url
 
     @property
@@ -89,27 +90,27 @@ class Config:
 
     @property
     def postgres_folder(self) -> Path:
-        """The embedded Postgres' own."""
+        """Folder of the embedded Postgres."""
         return self.data / "postgres"
 
     @property
     def secret_key_file(self) -> Path:
-        """Where a key is made, unless GITSTORE_SECRET_KEY is one."""
+        """File in which a generated key is kept, unless GITSTORE_SECRET_KEY holds the key."""
         return self.data / "secret-key"
 
     @property
     def token_file(self) -> Path:
-        """Where the first owner's token is written."""
+        """File that holds the first owner's token."""
         return self.data / "owner-token"
 
     def environment(self, **extra: str) -> dict[str, str]:
-        """The environment of a child of ours: this process's, with every setting as it is here."""
+        """Return the environment of a child process: this one, with the present settings."""
         texts = {setting.name: _text(self, setting.field) for setting in SETTINGS}
         return {**os.environ, **texts, **extra}
 
 
 def misspelt(environ: Mapping[str, str] | None = None) -> dict[str, str]:
-    """Variables that are no settings but look like one: name -> the setting that may be meant.
+    """Return variables that resemble a setting but are none: name -> the setting that may be meant.
 
     Not an error: Kubernetes itself sets GITSTORE_PORT for a service of that name.
     """
@@ -120,7 +121,7 @@ def misspelt(environ: Mapping[str, str] | None = None) -> dict[str, str]:
 
 
 def _shown(setting: Setting, text: str) -> str:
-    """What was given, without what may be a secret."""
+    """Return the given text for an error message, or a substitute if it may be a secret."""
     if found := _URL.match(text):
         scheme, user, rest = found.groups()
         return repr(f"{scheme}://{user + ':***@' if user is not None else ''}{rest}"[:200])
@@ -136,7 +137,7 @@ def _text(config: Config, field: str) -> str:
 
 
 def _contradictions(values: Mapping[str, Any]) -> dict[str, str]:
-    """Settings that make sense alone but not together."""
+    """Return errors of settings that are valid alone but not together."""
     wrong = {}
     for smaller, larger in (("definition", "object"), ("object", "inflated")):
         low, high = values[f"limits.{smaller}"], values[f"limits.{larger}"]

@@ -1,7 +1,7 @@
-"""What a request has at hand: the services that create_app put together, and who is calling.
+"""Request context: the services built by create_app, and the caller.
 
-A view begins with `enter`, which authenticates and authorizes; the `Caller` it gets reads rows as that
-principal, and opens the project's Store for one write.
+A view begins with `enter`, which authenticates and authorizes; the `Caller` that it returns reads rows as
+that principal, and opens the project's Store for one write.
 """
 
 from __future__ import annotations
@@ -38,18 +38,18 @@ from webhooks.secrets import Sealer
 
 EXTENSION: Final = "gitstore"
 FORKS: Final = "gitstore.forks"
-"""The extension that is the fork server of this process (service/run/forking.py), where it has one."""
+"""Flask extension that holds this process's fork server (service/run/forking.py), if it has one."""
 PATIENCE: Final = 5.0
-"""Seconds for which HTTP waits for Postgres to follow what is in Git, before it says that it can't."""
+"""Seconds for which HTTP waits for Postgres to mirror a Git write before it reports a failure."""
 FACTS: Final = "gitstore.facts"
-"""Where in the WSGI environment a request collects what its log line tells; `request_id` is always there."""
+"""WSGI environment key for the fields of a request's log line; `request_id` is always present."""
 
 _SANE_REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._~:+/=@-]{1,128}")
 
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """Made once a process by create_app."""
+    """Services that create_app builds once per process."""
 
     config: Config
     database: Database
@@ -59,11 +59,11 @@ class Services:
     shares: FairShares
     egress: Egress
     sealer: Callable[[], Sealer]
-    """Made at first use: its key may be."""
+    """Created at first use, which may also create its key."""
 
 
 def services() -> Services:
-    """Those of the application that serves this request."""
+    """Return the services of the application that serves this request."""
     return cast(Services, current_app.extensions[EXTENSION])
 
 
@@ -72,30 +72,30 @@ def now() -> datetime:
 
 
 def request_id_from(header: str | None) -> str:
-    """The request id that a client or a proxy gave, where it is sane, else a new one."""
+    """Return the request id given by a client or a proxy if it is valid, else a new one."""
     return header if header is not None and _SANE_REQUEST_ID.fullmatch(header) else str(uuid4())
 
 
 def request_id() -> str:
-    """This request's."""
+    """Return the id of this request."""
     return str(request.environ.get(FACTS, {}).get("request_id", ""))
 
 
 def note(**facts: object) -> None:
-    """Let this request's log line tell `facts`."""
+    """Add `facts` to this request's log line."""
     request.environ.setdefault(FACTS, {}).update(facts)
 
 
 def origin(principal: Principal, door: str) -> Origin:
-    """Where this request comes from, for the audit log."""
+    """Return the origin of this request for the audit log."""
     return Origin(str(principal.id), principal.name, door, request.remote_addr, request_id() or None)
 
 
 def admit(principal: Principal | None, *, definitions: int = 0) -> None:
-    """Wait for this request's turn, where it is heavy; the turn lasts until its answer is sent.
+    """Wait for this request's turn if it is heavy; the turn lasts until its answer is sent.
 
     `definitions` is the size in bytes of the stored definitions that it works on. Raises `too_many_requests`.
-    Does not return where the request is answered by a process of its own: that begins the view again.
+    Does not return if a process of its own answers the request: that process starts the view again.
     """
     environ = request.environ
     heavy = fairness.is_heavy(request.endpoint, request.content_length or 0, definitions)
@@ -115,7 +115,7 @@ def admit(principal: Principal | None, *, definitions: int = 0) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """An authenticated principal with the permission that a view asked for."""
+    """Authenticated principal with the permission that a view requires."""
 
     services: Services
     principal: Principal
@@ -135,20 +135,20 @@ class Caller:
 
     @property
     def said(self) -> dict[str, Any]:
-        """How a line of the log names the caller."""
+        """Log fields that identify the caller."""
         return {"project": self.project.slug, "principal": self.principal.name}
 
     def reading(self) -> AbstractContextManager[Transaction]:
-        """A read-only transaction that sees what the caller may see."""
+        """Return a read-only transaction with the caller's access to rows."""
         return self.services.database.reading(self.principal.claims)
 
     def as_user(self) -> AbstractContextManager[Transaction]:
-        """A transaction that may write what the caller may write, without Git."""
+        """Return a transaction with the caller's read and write access to rows, without Git."""
         return self.services.database.as_user(self.principal.claims)
 
     @contextmanager
     def opened(self) -> Iterator[Store]:
-        """The project's Store, to read from; objects that Git lacks are read from Postgres."""
+        """Open the project's Store for reading; objects missing in Git are read from Postgres."""
         with closing(self.services.projects.open(self.project)) as store:
             store.objects.elsewhere = self._kept
             yield store
@@ -159,22 +159,23 @@ class Caller:
 
     @contextmanager
     def writing(self) -> Iterator[Store]:
-        """The project's Store; each write through it is mirrored before it returns."""
+        """Open the project's Store for writing; each write is mirrored before it returns."""
         projects, database = self.services.projects, self.services.database
         with projects.mirrored(self.project, database, self.origin, patience=PATIENCE) as (store, _):
             yield store
 
     def who(self, author: Person | None) -> Actors:
-        """On whose behalf: the caller, or the person that the caller says it acts for."""
+        """Return the actors of a change: the caller, or the person on whose behalf the caller acts."""
         return Actors(self.principal.person, author or self.principal.person)
 
     @contextmanager
     def acting(
         self, action: str, workflow: str, count: Callable[..., None] | None = None
     ) -> Iterator[dict[str, Any]]:
-        """Log the key action that the block is: done, with the facts put into what is given, or refused.
+        """Log the key action of the block: as done, with the facts that the block puts in the dict, or as
+        refused.
 
-        `count` is told the door and the outcome, unless a fact `new` says that nothing was.
+        `count` is called with the door and the outcome, unless a fact `new` reports that nothing was new.
         """
         facts: dict[str, Any] = {}
         who = {**self.said, "workflow": workflow}
@@ -192,9 +193,9 @@ class Caller:
 
 
 def enter(permission: Permission, what: str, *, project: str | None = None) -> Caller:
-    """Authenticate and authorize the caller of the API for `what` (words for people: "publishing x").
+    """Authenticate and authorize an API caller for `what` (a phrase for messages: "publishing x").
 
-    `project` is what `?project=` says. Raises `unauthenticated`, `project_not_found` or `forbidden`.
+    `project` is the value of `?project=`. Raises `unauthenticated`, `project_not_found` or `forbidden`.
     """
     here = services()
     principal = auth.bearer(here.database, request.headers.get("Authorization"))

@@ -1,7 +1,7 @@
-"""What a refusal looks like outside: code -> status and headers, as problem+json (RFC 9457) or as plain text.
+"""Errors as HTTP answers: code -> status and headers, as problem+json (RFC 9457) or as plain text.
 
-The only place that knows status codes of refusals. Anything but an expected refusal is `internal` to the
-caller, and a trace to the operator.
+The only place that maps errors to status codes. Any unexpected error is `internal` to the caller, and a
+traceback in the log for the operator.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from gitstore.model import Problem, Problems
 from service.logs import without_secrets
 
 PROBLEM_JSON: Final = "application/problem+json"
-RETRY_AFTER: Final = 2  # seconds, where a refusal does not say
+RETRY_AFTER: Final = 2  # seconds, if the error has no value of its own
 REALM: Final = 'realm="gitstore"'
 _TYPE: Final = "urn:gitstore:problem:"
 _REQUEST: Final = "urn:gitstore:request:"
@@ -77,7 +77,7 @@ STATUS: Final[Mapping[Code, HTTPStatus]] = {
     Code.INTERNAL: HTTPStatus.INTERNAL_SERVER_ERROR,
 }
 
-# What Flask and Werkzeug refuse by themselves, by status.
+# Errors that Flask and Werkzeug raise themselves, by status.
 _REFUSED_BY_FLASK: Final[Mapping[int, tuple[Code, str]]] = {
     404: (Code.NOT_FOUND, "there is nothing at this address: /docs lists what there is"),
     405: (Code.METHOD_NOT_ALLOWED, "this address does not do that: the header Allow lists what it does"),
@@ -88,7 +88,7 @@ _REFUSED_BY_FLASK: Final[Mapping[int, tuple[Code, str]]] = {
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """A refusal as HTTP says it: what both forms of the answer are made of."""
+    """HTTP form of an error, from which both forms of the answer are made."""
 
     error: GitstoreError
     status: HTTPStatus
@@ -96,7 +96,10 @@ class Refused:
 
 
 def refused(error: GitstoreError, *, challenge: str = "Bearer") -> Refused:
-    """`challenge` is the scheme of a 401's WWW-Authenticate (RFC 9110 section 11.6.1)."""
+    """Return the HTTP form of an error.
+
+    `challenge` is the scheme of a 401's WWW-Authenticate (RFC 9110 section 11.6.1).
+    """
     status = STATUS[error.code]
     headers: dict[str, str] = {"Cache-Control": "no-store"}
     if status is HTTPStatus.UNAUTHORIZED:
@@ -109,7 +112,7 @@ def refused(error: GitstoreError, *, challenge: str = "Bearer") -> Refused:
 
 
 def problem(error: GitstoreError, request_id: str = "") -> Response:
-    """The answer as application/problem+json."""
+    """Return the answer as application/problem+json."""
     answer = refused(error)
     data = dict(error.data)
     if "problems" in data:
@@ -123,7 +126,7 @@ def problem(error: GitstoreError, request_id: str = "") -> Response:
         "detail": error.message,
         "code": error.code.value,
     }
-    # A refusal repeats what it refuses, and may so carry a secret into somebody's log or bug report.
+    # An error repeats the refused input, and could so carry a secret into a log or a bug report.
     body = without_secrets(body)
     if request_id:
         body["instance"] = f"{_REQUEST}{request_id}"
@@ -133,14 +136,14 @@ def problem(error: GitstoreError, request_id: str = "") -> Response:
 
 
 def plain(error: GitstoreError) -> Response:
-    """The answer for git, which prints text/plain in the terminal as `remote: ...`."""
+    """Return the answer for git, which prints text/plain in the terminal as `remote: ...`."""
     answer = refused(error, challenge="Basic")
     text = without_secrets(error.message) + "\n"
     return Response(text, int(answer.status), dict(answer.headers), content_type="text/plain; charset=utf-8")
 
 
 def of_flask(error: HTTPException) -> GitstoreError:
-    """What Flask refused by itself, as one of ours."""
+    """Convert an error that Flask raised itself to a GitstoreError."""
     code, message = _REFUSED_BY_FLASK.get(
         error.code or 400, (Code.MALFORMED, "the request is malformed, or was cut short")
     )
@@ -149,12 +152,12 @@ def of_flask(error: HTTPException) -> GitstoreError:
 
 
 def of_unexpected(error: Exception) -> GitstoreError:
-    """What anybody is told about an error that is none of ours: a full disk is one, a mistake the other."""
+    """Convert an unexpected exception: a full disk has its own code, a bug is `internal`."""
     return of_system(error) or internal()
 
 
 def internal() -> GitstoreError:
-    """What anybody is told about an error that nobody expected."""
+    """Return the error that the caller gets for an unexpected exception."""
     return GitstoreError(Code.INTERNAL, _INTERNAL)
 
 
@@ -174,7 +177,7 @@ def _jsonable(value: Any) -> Any:
 
 
 def problem_json(found: Problem) -> dict[str, object]:
-    """A problem of a definition. An "error" blocks publishing, a "warning" does not."""
+    """Return a problem of a definition as JSON. An "error" blocks publishing, a "warning" does not."""
     return {
         "code": found.code,
         "message": found.message,

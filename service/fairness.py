@@ -1,17 +1,17 @@
-"""Fair shares: how many requests work at once, and heavy ones one at a time for each credential.
+"""Fair scheduling: limits on concurrent requests, and one heavy request at a time per credential.
 
-A request is heavy, by what is known before the work (the only place that says so):
+A request is heavy by criteria known before the work (defined only here):
 
-- one of git, fetch or push, whatever its size: a small pack may unpack to a large one;
-- one with a body larger than LARGE;
-- one that parses or compares stored definitions which are together larger than LARGE: its view asks
-  (`lookup.admit`), as it knows which.
+- it is a git request, fetch or push, of any size: a small pack may unpack to a large one;
+- its body is larger than LARGE;
+- it parses or compares stored definitions which are together larger than LARGE: its view, which knows them,
+  asks (`lookup.admit`).
 
 A process works on `threads` requests at once, and at most half of them are heavy, so that light ones always
-find a thread. A credential has one heavy request at work, over all processes. Further ones wait, without a
-place among the `threads`, and start in turn between tenants. The queue is bounded: what does not fit, or
-waits too long, is refused with 429. When it is full, a tenant with fewer requests in it displaces the newest
-one of the tenant with the most.
+find a thread. A credential has one heavy request running, over all processes. Further ones wait, without
+occupying one of the `threads`, and start round-robin between tenants. The queue is bounded: requests that do
+not fit, or wait too long, are refused with 429. When it is full, a request of a tenant with fewer queued
+requests displaces the newest request of the tenant with the most.
 """
 
 from __future__ import annotations
@@ -35,36 +35,36 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
 LARGE: Final = 16 * 1024
-"""Bytes of a body, or of stored definitions: up to here a request costs some 20 ms of CPU at most."""
+"""Bytes of a body, or of stored definitions: up to this size a request costs at most about 20 ms of CPU."""
 GIT: Final = frozenset({"git.info_refs", "git.fetch", "git.push"})
 """Routes whose requests are all heavy."""
 QUEUED: Final = 32
-"""Heavy requests that wait in a process. Each takes a thread of the server, but no place at work."""
+"""Heavy requests that wait in a process. Each occupies a thread of the server, but no place at work."""
 QUEUED_EACH: Final = 16
-"""Of them, those of one credential."""
+"""Maximum of these for one credential."""
 WAIT_SECONDS: Final = 10.0
 LEASE_SECONDS: Final = 60.0
-"""After which a request no longer counts as heavy: a large clone, mostly, whose client reads slowly."""
+"""Time after which a request no longer counts as heavy: mostly a large clone with a slow client."""
 RETRY_AFTER: Final = 2
 ANONYMOUS: Final = "anonymous"
-"""The tenant of every request without a credential. It has one heavy request at work in a process."""
+"""Tenant of every request without a credential. It runs one heavy request at a time in a process."""
 
 _POLL_SECONDS: Final = 0.05  # another process does not signal that it released a credential
-_LOCK_FILES: Final = 4096  # two credentials with the same file take turns as if they were one
+_LOCK_FILES: Final = 4096  # two credentials that hash to the same file take turns like one credential
 
 
 def is_heavy(endpoint: str | None, body: int, definitions: int) -> bool:
-    """Whether a request is heavy by its route, and by the bytes of its body and of stored definitions."""
+    """Return whether a request is heavy by its route, or by the bytes of its body and definitions."""
     return endpoint in GIT or body > LARGE or definitions > LARGE
 
 
 def is_apart(endpoint: str | None, body: int) -> bool:
-    """Whether a heavy request gets a process of its own: not where git's own process does the work."""
+    """Return whether a heavy request gets its own process; not if git's process does the work."""
     return endpoint not in GIT or (endpoint == "git.push" and body > LARGE)
 
 
 class Places:
-    """`most` requests at work at once; further ones wait, and start in the order in which they came."""
+    """Limit of `most` concurrent requests; further ones wait, and start in order of arrival."""
 
     def __init__(self, most: int) -> None:
         self._free = most
@@ -89,7 +89,9 @@ class Places:
                 self._free += 1
 
     def around(self, inner: WSGIApplication) -> WSGIApplication:
-        """`inner` with a place for its call and for each step of its answer, but not while a step is sent."""
+        """Wrap `inner` so that its call and each step of its answer hold a place, but not the sending of a
+        step.
+        """
 
         def app(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
             self.take()
@@ -102,7 +104,7 @@ class Places:
 
 
 class _Answer:
-    """The body of an answer, each step of which takes a place."""
+    """Body of an answer; producing each step holds a place."""
 
     def __init__(self, body: Iterable[bytes], places: Places) -> None:
         self._steps = iter(body)
@@ -122,7 +124,7 @@ class _Answer:
 
 @dataclass(eq=False)
 class Lease:
-    """The right to do heavy work, until `release`; before it is `granted`, the wait for it."""
+    """Right to do heavy work, until `release`; before it is `granted`, its entry in the queue."""
 
     tenant: str
     credential: str
@@ -131,15 +133,17 @@ class Lease:
     refused: bool = False
     started: float = 0.0
     lock: int | None = None
-    """The descriptor of the lock file that keeps other processes from the credential."""
+    """Descriptor of the lock file that excludes other processes from the credential."""
 
     def release(self) -> None:
-        """End the work, or the wait. Nothing, where that is done."""
+        """End the work, or the wait. Does nothing if it has already ended."""
         self._shares.release(self)
 
 
 class FairShares:
-    """The heavy requests of one process. `folder` is shared by the processes of a service (None: alone)."""
+    """Heavy requests of one process. `folder` is shared by the processes of a service (None: a single
+    process).
+    """
 
     def __init__(
         self,
@@ -164,9 +168,9 @@ class FairShares:
         self._polled = 0.0
 
     def admit(self, tenant: str, credential: str, is_gone: Callable[[], bool] = lambda: False) -> Lease:
-        """Wait for the turn of a heavy request that has a place at work.
+        """Wait for the turn of a heavy request that holds a place at work.
 
-        `is_gone` tells whether its client has disconnected. Raises `too_many_requests`.
+        `is_gone` returns whether its client has disconnected. Raises `too_many_requests`.
         """
         lease = Lease(tenant, credential, self)
         with self._lock:
@@ -203,13 +207,13 @@ class FairShares:
         while not lease.granted.wait(_POLL_SECONDS):
             now = time.monotonic()
             with self._lock:
-                if now > self._polled + _POLL_SECONDS:  # one thread polls for all that wait
+                if now > self._polled + _POLL_SECONDS:  # one thread polls for all waiting requests
                     self._polled = now
                     self._grant()
                 if lease.refused or now > deadline or is_gone():
                     return
 
-    # With the lock held
+    # Called with the lock held
 
     def _enqueue(self, lease: Lease) -> None:
         mine = self._waiting.get(lease.tenant, ())
@@ -228,13 +232,13 @@ class FairShares:
 
     def _leave_queue(self, lease: Lease) -> None:
         queue = self._waiting.get(lease.tenant, deque())
-        with suppress(ValueError):  # it has left
+        with suppress(ValueError):  # already removed
             queue.remove(lease)
         if not queue:
             self._waiting.pop(lease.tenant, None)
 
     def _grant(self) -> None:
-        """Start what may start: the first tenant's first, and then it is the last tenant."""
+        """Start every request that may start: the first tenant's first; then rotate the tenants."""
         now = time.monotonic()
         for lease in list(self._running):
             if now - lease.started > self._lease_seconds:
@@ -248,7 +252,7 @@ class FairShares:
             found.granted.set()
 
     def _next(self) -> Lease | None:
-        """The next request whose credential is free, and is taken for it."""
+        """Return the next request whose credential is free, and lock the credential for it."""
         busy = {each.credential for each in self._running}
         anonymous = any(each.tenant == ANONYMOUS for each in self._running)
         for tenant, queue in self._waiting.items():
@@ -263,7 +267,7 @@ class FairShares:
         return None
 
     def _lock_credential(self, lease: Lease) -> bool:
-        """Keep other processes from it. The kernel releases a lock whose process has ended."""
+        """Exclude other processes from the credential. The kernel releases the lock when the process ends."""
         if self._folder is None:
             return True
         name = int.from_bytes(hashlib.sha256(lease.credential.encode()).digest()[:4]) % _LOCK_FILES
@@ -285,13 +289,13 @@ class FairShares:
 
 
 DISCONNECTED: Final = "gitstore.disconnected"
-"""Where in the WSGI environment a server leaves a function that tells whether the client has disconnected."""
+"""WSGI environment key of a function that returns whether the client has disconnected; set by the server."""
 LEASE: Final = "gitstore.lease"
-"""Where in the WSGI environment the lease of a heavy request is, until its answer is sent."""
+"""WSGI environment key of a heavy request's lease, present until its answer is sent."""
 
 
 def release(environ: dict[str, Any]) -> None:
-    """Release the lease of a request that is over, if it has one."""
+    """Release the lease of a finished request, if it has one."""
     lease = environ.pop(LEASE, None)
     if lease is not None:
         lease.release()

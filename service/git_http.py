@@ -1,7 +1,7 @@
 """/<project>.git: the smart HTTP protocol of git (gitprotocol-http(5)), for clone, fetch and push.
 
-The adapter between Flask and `push/receive.py` and `upload_pack.py`. What a person in a terminal should
-read is answered as text/plain, which git prints as `remote: ...`.
+The adapter between Flask and `push/receive.py` and `upload_pack.py`. Messages for the user's terminal are
+sent as text/plain, which git prints as `remote: ...`.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ def push(project: str) -> Response:
 
 
 def _enter(project: str, service: str) -> tuple[Principal, Store]:
-    """Authenticate, authorize, open. The store's writes are mirrored, on the principal's behalf."""
+    """Authenticate, authorize and open the Store, whose writes are mirrored on the principal's behalf."""
     here = services()
     principal = auth.basic(here.database, request.headers.get("Authorization"))
     note(principal=principal.name, project=principal.project.slug)
@@ -125,7 +125,7 @@ def _receive(principal: Principal, store: Store) -> Receipt:
 
 
 def _record(principal: Principal, receipt: Receipt, *, duration_ms: float) -> None:
-    """The counters, and a line of the log for each ref: the key actions of a push."""
+    """Update the counters, and log a line for each ref: the key actions of a push."""
     if not receipt.verdicts:
         return
     metrics = services().metrics
@@ -151,7 +151,7 @@ def _record(principal: Principal, receipt: Receipt, *, duration_ms: float) -> No
 
 
 def _served(store: Store, protocol: str, wants: IO[bytes]) -> Iterator[bytes]:
-    """The answer; what is wrong with the request is known, and raised, before its first byte."""
+    """Return the answer; errors in the request are raised before its first byte."""
 
     answer = upload_pack.serve(store.path, protocol, wants)
     try:
@@ -179,7 +179,10 @@ def _check_content_type(service: str) -> None:
 
 
 def _reader() -> Read:
-    """Reads exactly as many bytes of the body as are asked for, or all that is left. Unpacks gzip."""
+    """Return a reader that returns exactly the requested number of bytes of the body, or all that is left.
+
+    It unpacks gzip.
+    """
     stream: IO[bytes] = request.stream
     match request.content_encoding:
         case None | "" | "identity":
@@ -198,7 +201,7 @@ def _reader() -> Read:
                 part = stream.read(size)
             except GitstoreError:
                 raise
-            except Exception as error:  # gzip's, and the system's
+            except Exception as error:  # from gzip, or an OSError
                 raise GitstoreError(Code.MALFORMED, "the request ended too early, or is damaged") from error
             if not part:
                 break
@@ -210,7 +213,7 @@ def _reader() -> Read:
 
 
 def _spool(read: Read) -> IO[bytes]:
-    """The body as a file, for git to read as its standard input."""
+    """Write the body to a file, which git reads as its standard input."""
     file = tempfile.TemporaryFile()  # noqa: SIM115 - closed by who serves it
     size = 0
     while chunk := read(_CHUNK):

@@ -1,7 +1,7 @@
-"""POST /hooks/<source id>: the doorbell that an upstream's forge rings.
+"""POST /hooks/<source id>: webhook endpoint for an upstream's forge.
 
-Whoever rings is known by the signature alone. The answer is quick and says little; what the forge tells is
-not believed, but makes the source due, and the worker fetches.
+The signature alone authenticates the sender. The answer is fast and short; the payload is not trusted, but
+marks the source as due, and the worker fetches.
 """
 
 from __future__ import annotations
@@ -26,7 +26,10 @@ blueprint = Blueprint("hooks", __name__)
 
 @blueprint.post("/hooks/<source>")
 def ring(source: str) -> Response:
-    """Verify, remember, mark as due. Sent again, a delivery is answered the same and does nothing."""
+    """Verify and record the delivery, and mark the source as due.
+
+    A repeated delivery gets the same answer and has no effect.
+    """
     started = time.perf_counter()
     here = services()
     named = uuid_of(source)

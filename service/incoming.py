@@ -1,7 +1,6 @@
-"""What syncs sources, in the worker and for one command: with our settings and our log.
+"""Build the source follower for the worker and the CLI, with the service's settings and log.
 
-The worker syncs each source in a child process (isolation.py): what an upstream sends is fetched and
-parsed there.
+The worker syncs each source in a child process (isolation.py), which fetches and parses the upstream's data.
 """
 
 from __future__ import annotations
@@ -32,22 +31,22 @@ from webhooks.source_loop import SyncLoop
 from webhooks.source_sync import Means, SourceSync, StoppingError, import_limits
 
 LIMITS: Final = Limits(memory=2**30, step=300, whole=7200)
-"""Of a sync. Its longest steps are git's check of the largest pack, and the walk over its objects."""
+"""Limits of a sync. Its longest steps are git's check of the largest pack, and the walk over its objects."""
 
 
 @contextmanager
 def following(
     config: Config, database: Database, metrics: Metrics, beat: Beat, off: Callable[[], None]
 ) -> Iterator[None]:
-    """Sync sources when they are due, in threads of their own, for the time of the block.
+    """Sync sources when they are due, in threads of this loop, until the block ends.
 
-    The loop calls `beat`; `off` is called where there is none, as the secrets can't be opened.
+    The loop calls `beat`; `off` is called if no loop starts because the secrets cannot be decrypted.
     """
     stop = threading.Event()
     try:
         means = means_of(config, database, metrics.synced)
     except GitstoreError as error:
-        # What else the worker does goes on.
+        # The worker's other tasks continue.
         logs.action("sources_off", level="error", reason=error.message)
         off()
         yield
@@ -65,9 +64,9 @@ def following(
 
 
 class IsolatedFollower(SourceSync):
-    """Syncs each source in a child process, whose end by a crash or a limit is recorded as a crash.
+    """Sync of each source in a child process; a child that crashes or reaches a limit is recorded as a crash.
 
-    `work` is what the child does; it is passed in for tests.
+    `work` is the function that the child runs; tests pass their own.
     """
 
     def __init__(
@@ -89,7 +88,7 @@ class IsolatedFollower(SourceSync):
         return self._isolation.is_stuck()
 
     def sync(self, claim: Claim, progress: Progress | None = None) -> Result:  # noqa: ARG002
-        """Sync a source that was claimed. The result is empty: what came of it is in the rows and the log."""
+        """Sync a leased source. The result is empty: the outcome is in the rows and in the log."""
         run = partial(self._isolation.run, stop=self._stop_asked, heard=self._count)
         try:
             with self.holding(claim):  # here too: a child that hangs does not renew its lease
@@ -122,7 +121,7 @@ def sync_in_child(channel: Channel, stop: threading.Event, config: Config, claim
 
 
 def connected_in_child(config: Config) -> Database:
-    """Return the database of a worker, for one piece of its work."""
+    """Return the worker's database, for one task in a child process."""
     if config.database_url is None:
         raise GitstoreError(Code.CONFIG, "DATABASE_URL is needed: the worker sets it")
     return Database(config.database_url, max_connections=4, application="gitstore worker child")
@@ -134,7 +133,10 @@ def means_of(
     count: Callable[[str, Sequence[str]], None] = lambda _outcome, _divergences: None,
     alive: Callable[[], None] = lambda: None,
 ) -> Means:
-    """Return what syncs sources; `count` keeps the figures. Raises `config` where secrets can't be opened."""
+    """Return the follower's dependencies; `count` updates the metrics.
+
+    Raises `config` if the secrets cannot be decrypted.
+    """
     projects = Projects(config)
 
     @contextmanager

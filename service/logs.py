@@ -1,9 +1,9 @@
-"""The log: one structured line per request and per key action, on stderr.
+"""Structured log on stderr: one line per request and per key action.
 
     action("published", project="default", workflow="order-sync", version=3, principal="ci", duration_ms=4.1)
 
-Readable on a terminal, JSON elsewhere, times in UTC (RFC 3339). What looks like a secret never gets
-through, whoever passes it, and no text of a stranger reaches a terminal with its control characters.
+Readable text on a terminal, JSON elsewhere, times in UTC (RFC 3339). Text that looks like a secret is always
+masked, whichever code logs it, and control characters of untrusted text never reach a terminal.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ _SECRET_KEYS: Final = frozenset(
     {"authorization", "cookie", "credential", "database_url", "password", "secret", "sha256", "token"}
 )
 MOST_LOGGED: Final = 20_000
-"""Characters of one text that a log line or a refusal repeats."""
-# Linear: each alternative begins with a fixed text, and its classes exclude what begins the next match. A
+"""Maximum characters of one text that a log line or an error repeats."""
+# Linear: each alternative begins with a fixed text, and its classes exclude the start of the next match. A
 # password that `clip` cut off has no @ after it.
 _SECRETS: Final = re.compile(
     r"(?P<token>gst_|whsec_)[\w+/=-]++"
@@ -39,7 +39,7 @@ _CONTROL: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u
 
 
 def configure(log_format: str = "auto", level: str = "info", stream: TextIO | None = None) -> None:
-    """Send the log, and that of the libraries, to `stream` (stderr). A process calls it once, at its start.
+    """Send the log, and that of the libraries, to `stream` (stderr). Call once per process, at its start.
 
     `log_format` and `level` are as in the settings.
     """
@@ -68,14 +68,14 @@ def configure(log_format: str = "auto", level: str = "info", stream: TextIO | No
     )
     root = logging.getLogger()
     root.handlers = [handler]
-    # Of the libraries only what is wrong: what they do is our business to tell.
+    # Only warnings and errors of the libraries: our own code logs their actions.
     root.setLevel(max(_LEVELS[level], logging.WARNING) if level != "debug" else logging.DEBUG)
-    # A line for each attempt to connect: the one who asked is told, and tells.
+    # The pool logs a line for each connection attempt; its caller gets the error, and logs it.
     logging.getLogger("psycopg.pool").setLevel(logging.NOTSET if level == "debug" else logging.ERROR)
 
 
 def action(event: str, *, level: str = "info", **facts: Any) -> None:
-    """One line: `event` happened. A fact that is None is left out. `exc_info=True` adds the traceback."""
+    """Log that `event` happened. A fact that is None is left out. `exc_info=True` adds the traceback."""
     told = {name: fact for name, fact in facts.items() if fact is not None}
     getattr(structlog.get_logger(), level)(event, **told)
 
@@ -83,7 +83,7 @@ def action(event: str, *, level: str = "info", **facts: Any) -> None:
 def request(
     *, method: str, path: str, status: int, duration_ms: float, endpoint: str | None = None, **facts: Any
 ) -> None:
-    """The line of one request, told when its answer is complete. `path` is without the query."""
+    """Log one request, once its answer is complete. `path` is without the query."""
     level = "error" if status >= 500 and status != 503 else "info"
     action(
         "request",
@@ -99,24 +99,24 @@ def request(
 
 @contextmanager
 def about(**facts: Any) -> Iterator[None]:
-    """Every line of this thread tells these facts, until the block ends: `about(request_id=...)`."""
+    """Add these facts to every line that this thread logs within the block: `about(request_id=...)`."""
     with structlog.contextvars.bound_contextvars(**facts):
         yield
 
 
 def cause_of(error: BaseException) -> str | None:
-    """What is behind a refusal, in one line: what the driver said, for the operator's eyes."""
+    """Return the cause of an error, such as the driver's message, as one line for the operator."""
     lines = str(error.__cause__ or "").strip().splitlines()
     return lines[0] if lines else None
 
 
 def hide_secrets(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
-    """A processor of structlog: values under the name of a secret, and what looks like one anywhere."""
+    """Mask values of secret-named keys, and text that looks like a secret anywhere (structlog processor)."""
     return {key: HIDDEN if key.lower() in _SECRET_KEYS else without_secrets(v) for key, v in event.items()}
 
 
 def without_secrets(value: Any) -> Any:
-    """`value` with every secret in it, at any depth, replaced."""
+    """Return `value` with every secret in it, at any depth, replaced."""
     if isinstance(value, str):
         return _SECRETS.sub(_hide, clip(value, MOST_LOGGED))
     if isinstance(value, Mapping):
@@ -137,7 +137,7 @@ def _escape_controls(_logger: WrappedLogger, _method: str, event: EventDict) -> 
 
 
 def _visible(value: Any, keep_lines: bool) -> Any:
-    """Text without what would move the cursor or paint: escapes in its place."""
+    """Return text with escapes in the place of characters that would move the cursor or change colours."""
     if not isinstance(value, str):
         return value
     text = value if keep_lines else value.replace("\n", "\\n")
@@ -145,7 +145,7 @@ def _visible(value: Any, keep_lines: bool) -> Any:
 
 
 def _in_order(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
-    """What every line has comes first."""
+    """Move the fields common to all lines to the front."""
     return {**{key: event[key] for key in ("timestamp", "level", "event")}, **event}
 
 
@@ -161,7 +161,7 @@ def _rendering(readable: bool, terminal: bool) -> list[Processor]:
 
 
 class _Lines:
-    """Writes each line at once and whole. A log that nobody reads any more (EPIPE) stops nothing."""
+    """Writer of whole lines, unbuffered. A log whose reader is gone (EPIPE) does not stop the process."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream

@@ -1,7 +1,6 @@
-"""What `{id}`, `{version}` and `cursor` mean: names from outside -> what the catalog and the Store know.
+"""Resolution of `{id}`, `{version}` and `cursor`: external names -> objects of the catalog and the Store.
 
-A name that could not be one is "not found" like one that is not there, or is another tenant's, and never
-reaches Postgres or Git.
+An invalid name is "not found" like a missing object or another tenant's, and never reaches Postgres or Git.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ def uuid_of(text: str) -> UUID | None:
 
 
 def id_of(caller: Caller, shown: str) -> UUID:
-    """The id of the workflow that `shown`, an id or a slug, names; whether there is one or not."""
+    """Return the id of the workflow that `shown`, an id or a slug, names; the workflow need not exist."""
     found = uuid_of(shown)
     if found is None and is_slug(shown):
         found = workflow_id(caller.project_id, shown)
@@ -45,7 +44,7 @@ def id_of(caller: Caller, shown: str) -> UUID:
 
 
 def workflow(tx: Transaction, caller: Caller, shown: str) -> catalog.Workflow:
-    """The workflow; raises `workflow_not_found`."""
+    """Return the workflow; raises `workflow_not_found`."""
     found = catalog.workflow(tx, id_of(caller, shown))
     if found is None or found.project_id != caller.project_id:
         raise unknown_workflow(shown)
@@ -53,7 +52,7 @@ def workflow(tx: Transaction, caller: Caller, shown: str) -> catalog.Workflow:
 
 
 def slug_of(caller: Caller, shown: str) -> str:
-    """The slug of the workflow, for the Store, which says whether there is one."""
+    """Return the slug of the workflow for the Store, which checks that the workflow exists."""
     if is_slug(shown):
         return shown
     with caller.reading() as tx:
@@ -67,7 +66,7 @@ def existing(store: Store, slug: str) -> None:
 
 
 def open_draft(store: Store, slug: str) -> str:
-    """The commit of the open draft; raises `version_not_found` where none is open."""
+    """Return the commit of the open draft; raises `version_not_found` if none is open."""
     state = store.state(slug)
     if not state.draft_open or state.draft is None:
         raise no_draft(slug)
@@ -75,7 +74,7 @@ def open_draft(store: Store, slug: str) -> str:
 
 
 def draft_of(store: Store, slug: str) -> str | None:
-    """The commit of the draft's branch, None where there is none."""
+    """Return the commit of the draft's branch, or None if it does not exist."""
     found = store.refs.read(names.draft(slug))
     return found.decode() if found else None
 
@@ -88,7 +87,7 @@ def unknown_workflow(shown: str) -> GitstoreError:
 
 
 def which(shown: str) -> Which:
-    """What `{version}` names: a number, "draft", "current" or "latest"; raises `version_not_found`."""
+    """Parse `{version}`: a number, "draft", "current" or "latest"; raises `version_not_found`."""
     if shown in ("draft", "current", "latest"):
         return shown  # type: ignore[return-value] # mypy does not narrow str to these
     found = parse_number(shown) or parse_version(shown)
@@ -100,7 +99,7 @@ def which(shown: str) -> Which:
 
 
 def number_of(store: Store, slug: str, given: int | str) -> int:
-    """The number of the published version that a body names; raises `malformed` for what can't be one."""
+    """Return the number of the published version that a body names; raises `malformed` if it is invalid."""
     wanted = which(str(given))
     if isinstance(wanted, int):
         return wanted
@@ -115,9 +114,9 @@ def number_of(store: Store, slug: str, given: int | str) -> int:
 
 
 def admit(caller: Caller, slug: str, *numbers: int | None) -> None:
-    """Wait for the turn of a request that parses or compares these versions, where they are large.
+    """Wait for the turn of a request that parses or compares these versions, if they are large.
 
-    Before the work, and outside of a transaction. Raises `too_many_requests`.
+    Call before the work, and outside of a transaction. Raises `too_many_requests`.
     """
     workflow = workflow_id(caller.project_id, slug)
     ids = [version_id(workflow, number) for number in numbers if number]
@@ -127,7 +126,7 @@ def admit(caller: Caller, slug: str, *numbers: int | None) -> None:
 
 
 def no_version(tx: Transaction, caller: Caller, shown: str, wanted: Which) -> GitstoreError:
-    """Why a version was not found: there may be no such workflow."""
+    """Return the error for a missing version, or for a missing workflow."""
     slug = workflow(tx, caller, shown).slug
     if wanted == "current":
         return not_published(slug)
@@ -141,7 +140,7 @@ def no_version(tx: Transaction, caller: Caller, shown: str, wanted: Which) -> Gi
 
 @contextmanager
 def reading_definition(row: catalog.Version) -> Iterator[None]:
-    """Raise `version_lost`, with the facts, where the block does not find an object of a lost version."""
+    """Raise `version_lost`, with its data, if the block misses an object of a lost version."""
     try:
         yield
     except GitstoreError as error:
@@ -173,7 +172,7 @@ def not_published(slug: str) -> GitstoreError:
 
 
 def text(query: str | None) -> str:
-    """What to search for; raises `malformed` for what no text in Postgres can hold."""
+    """Return the text to search for; raises `malformed` for text that Postgres cannot store."""
     found = query or ""
     if "\0" in found:
         raise GitstoreError(Code.MALFORMED, "q: a text with NUL in it is found nowhere")
@@ -181,12 +180,12 @@ def text(query: str | None) -> str:
 
 
 def cursor_to(place: str | int) -> str:
-    """An opaque cursor that continues a list behind `place`."""
+    """Return an opaque cursor that continues a list after `place`."""
     return base64.urlsafe_b64encode(str(place).encode()).rstrip(b"=").decode()
 
 
 def slug_in(cursor: str | None) -> str:
-    """The slug that a list of workflows continues behind; "" at its beginning."""
+    """Return the slug after which a list of workflows continues; "" at its beginning."""
     if cursor is None:
         return ""
     place = _place(cursor)
@@ -196,7 +195,7 @@ def slug_in(cursor: str | None) -> str:
 
 
 def number_in(cursor: str | None) -> int | None:
-    """The version number that a history continues below; None at its beginning."""
+    """Return the version number below which a history continues; None at its beginning."""
     if cursor is None:
         return None
     number = parse_number(_place(cursor))
@@ -206,7 +205,7 @@ def number_in(cursor: str | None) -> int | None:
 
 
 def moment_in(cursor: str | None) -> tuple[datetime, UUID] | None:
-    """The time and the id that a list by time continues behind; None at its beginning."""
+    """Return the time and the id after which a list by time continues; None at its beginning."""
     if cursor is None:
         return None
     at, _, last = _place(cursor).partition(" ")

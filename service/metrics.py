@@ -1,9 +1,9 @@
-"""The figures at `/metrics`, for Prometheus.
+"""Metrics at `/metrics`, for Prometheus.
 
-Several processes serve, and each scrape is answered by one of them: what they count stands in memory-mapped
-files of a shared folder, which `gitstore serve` makes, empty, before the client library is imported (it
-reads the folder's name from the environment at import). Without that folder, as in tests, each process
-counts for itself.
+Several processes serve, and one of them answers each scrape: their counters are in memory-mapped files of a
+shared folder, which `gitstore serve` creates, empty, before the client library is imported (it reads the
+folder's name from the environment at import). Without that folder, as in tests, each process counts for
+itself.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ from webhooks.gauges import Gauges
 
 CONTENT_TYPE: Final = CONTENT_TYPE_PLAIN_0_0_4
 Outcome = Literal["immediate", "queued", "refused"]
-"""How a heavy request was admitted (service/run/admission.py)."""
+"""Outcome of the admission of a heavy request (service/run/admission.py)."""
 
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
-# Seconds. The promise is 50 ms at the 99th percentile, and a clone of everything may take minutes. Each
-# bucket is a series of every area, and reading a series takes some 6 microseconds for each process.
+# Seconds. The target is 50 ms at the 99th percentile, and a full clone may take minutes. Each bucket is one
+# more series per area, and reading a series takes about 6 microseconds for each process.
 _BUCKETS: Final = (0.0025, 0.01, 0.025, 0.05, 0.1, 0.25, 1, 2.5, 10, 120)
 
 
 @dataclass(frozen=True, slots=True)
 class Background:
-    """How far behind the background work is, in seconds. None is what is not known.
+    """Lag of the background work, in seconds; None is unknown.
 
     `beats` are the ages of the last heartbeats, by loop of the worker; `replaced` counts the workers that
     were replaced, by reason.
@@ -46,7 +46,7 @@ class Background:
 
 
 class Metrics:
-    """What one application counts. `folder` is where several processes count together (None: alone)."""
+    """Counters of one application. Several processes share them in `folder` (None: a single process)."""
 
     def __init__(self, folder: Path | None = None) -> None:
         self._folder = folder
@@ -103,7 +103,7 @@ class Metrics:
         )
 
     def synced(self, outcome: str, divergences: Iterable[str] = ()) -> None:
-        """Count one sync; `divergences` are the codes of those that it found anew."""
+        """Count one sync; `divergences` are the codes of its new divergences."""
         self._syncs.labels(outcome).inc()
         for code in divergences:
             self._divergences.labels(code).inc()
@@ -112,7 +112,7 @@ class Metrics:
         self._deliveries.labels(outcome).inc()
 
     def request(self, *, endpoint: str | None, method: str, status: int, seconds: float) -> None:
-        """Count one request. `endpoint` is Flask's name of the route, None where no route matches."""
+        """Count one request. `endpoint` is Flask's name of the route, None if no route matches."""
         area = _area(endpoint)
         self._requests.labels(area).observe(seconds)
         self._statuses.labels(area, method if method in _METHODS else "other", f"{status // 100}xx").inc()
@@ -133,10 +133,10 @@ class Metrics:
         background: Background = Background(),
         standing: Gauges | None = None,
     ) -> bytes:
-        """Every figure, of all processes, in Prometheus' text format (CONTENT_TYPE).
+        """Return all metrics of all processes in Prometheus' text format (CONTENT_TYPE).
 
-        The lags, and how sources and deliveries are `standing`, are measured by the caller at the scrape, as
-        they grow just when nobody is there to update them; what is None is not told.
+        The caller measures the lags, and the gauges of sources and deliveries (`standing`), at scrape time:
+        they grow exactly when no process runs that could update them. Values that are None are left out.
         """
         counted = self._registry
         if self._folder is not None:
@@ -157,7 +157,7 @@ class Metrics:
 
 
 def _area(endpoint: str | None) -> str:
-    """The part of the service that a route belongs to: its blueprint. Each operation of git is its own."""
+    """Return the area of a route: its blueprint. Each operation of git is an area of its own."""
     if endpoint is None:
         return "none"
     area = endpoint.partition(".")[0]
@@ -165,7 +165,7 @@ def _area(endpoint: str | None) -> str:
 
 
 def forget_process(folder: Path | None, pid: int) -> None:
-    """A process that counted there has ended. What it counted stays."""
+    """Remove the live state of a process that has ended. Its counts are kept."""
     if folder is not None:
         mark_process_dead(pid, str(folder))  # type: ignore[no-untyped-call]
 
@@ -229,7 +229,7 @@ def _by_state(name: str, meaning: str, counts: Mapping[str, int]) -> Metric:
 
 
 class _Measured(Collector):
-    """Figures that nobody keeps. A Gauge would be one for each process, in the shared folder."""
+    """Gauges computed at scrape time. A library Gauge would be one per process, in the shared folder."""
 
     def __init__(self, found: Iterable[Metric]) -> None:
         self._found = list(found)

@@ -1,7 +1,7 @@
-"""Around every request: its id, its log line and figures, and headers for browsers.
+"""WSGI middleware for every request: its id, its log line and metrics, and headers for browsers.
 
-A WSGI application around Flask's, so that nothing is left out, and so that the line is told when the last
-byte of the answer is.
+A WSGI application around Flask's, so that no request is missed, and so that the line is logged when the last
+byte of the answer is sent.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
 
 _PUSH_SHARE: Final = 4  # a push may hold many definitions
 ENDPOINT: Final = "gitstore.endpoint"
-"""Where in the WSGI environment Flask leaves the name of the route."""
+"""WSGI environment key in which Flask leaves the name of the route."""
 
 _GIT_PATHS: Final = ("/info/refs", "/git-upload-pack", "/git-receive-pack")
 
-# An answer is data, whatever is in it: no browser shall run, frame or guess at it. A page says otherwise.
+# An answer is data, whatever its content: no browser may run, frame or sniff it. Pages override this.
 _HEADERS: Final = {
     "X-Content-Type-Options": "nosniff",
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'; sandbox",
@@ -41,7 +41,7 @@ class RequestMiddleware:
     """The WSGI application that wraps Flask's."""
 
     def __init__(self, inner: WSGIApplication, metrics: Metrics, cpu: int) -> None:
-        """`cpu` is the budget of a request, in seconds of CPU time."""
+        """Wrap `inner`. `cpu` is the budget of a request, in seconds of CPU time."""
         self._inner = inner
         self._metrics = metrics
         self._cpu = cpu
@@ -86,7 +86,7 @@ class RequestMiddleware:
 
 
 def cpu_seconds(environ: WSGIEnvironment, cpu: int) -> int:
-    """The budget of a request, where that of most requests is `cpu`."""
+    """Return the CPU budget of a request in seconds; `cpu` is that of most requests."""
     return cpu * (_PUSH_SHARE if _is_git(environ) else 1)
 
 

@@ -1,4 +1,4 @@
-"""Webhooks out, in the worker: the courier, with our settings, our log and our figures."""
+"""Build the delivery loop of outgoing webhooks for the worker, with our settings, log and metrics."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ from webhooks.retry import Ending
 from webhooks.sender import AttemptEvent, DeliveryAttempt, DeliveryLoop, Means
 
 LIMITS: Final = Limits(memory=2**29, step=45, whole=45)
-"""Of a delivery that is sent in a child process: they end it before its lease does."""
+"""Limits of a delivery sent in a child process: they end it before its lease expires."""
 
 
 @contextmanager
 def delivering(
     config: Config, database: Database, metrics: Metrics, beat: Beat, off: Callable[[], None]
 ) -> Iterator[None]:
-    """Deliver, in threads of its own, for the time of the block.
+    """Send deliveries, in threads of this loop, until the block ends.
 
-    The loop calls `beat`; `off` is called where there is none, as the secrets can't be opened.
+    The loop calls `beat`; `off` is called if no loop starts because the secrets cannot be decrypted.
     """
 
     def tell(told: AttemptEvent) -> None:
@@ -44,7 +44,7 @@ def delivering(
     try:
         means = _means(config, database, tell)
     except GitstoreError as error:
-        # What else the worker does goes on.
+        # The worker's other tasks continue.
         logs.action("deliveries_off", level="error", reason=error.message)
         off()
         yield

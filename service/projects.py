@@ -1,4 +1,4 @@
-"""Where each project's repository is, and how its Store is opened."""
+"""Location of each project's repository, and opening of its Store."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from sync.markers import Markers
 from sync.unit_of_work import MirrorUnitOfWork
 
 DEFAULT: Final = "default"
-"""The project that a new gitstore has."""
+"""Slug of the project that a new gitstore has."""
 
 
 class Projects:
-    """The repositories of a data folder, `<data>/repos/<project id>.git`."""
+    """Repositories of a data folder, `<data>/repos/<project id>.git`."""
 
     def __init__(self, config: Config) -> None:
         self._folder = config.repositories
@@ -38,9 +38,9 @@ class Projects:
         return self._folder / f"{project}.git"
 
     def open(self, project: Project) -> Store:
-        """The project's Store, for the caller to close, and to give the locks of its database.
+        """Return the project's Store; the caller closes it, and gives it the locks of its database.
 
-        Raises `integrity` where the project has no repository: an empty one in its place would look as if
+        Raises `integrity` if the project has no repository: an empty one in its place would look as if
         nothing had ever been published.
         """
         if missing := self.missing(project):
@@ -54,7 +54,7 @@ class Projects:
         )
 
     def unclaimed(self, known: Collection[Project]) -> list[UUID]:
-        """The ids of repositories that belong to none of the `known` projects."""
+        """Return the ids of repositories that belong to none of the `known` projects."""
         found = []
         for path in sorted(self._folder.glob("*.git")):
             with suppress(ValueError):
@@ -62,7 +62,7 @@ class Projects:
         return [identity for identity in found if identity not in {project.id for project in known}]
 
     def missing(self, project: Project) -> str | None:
-        """What to say of a project whose repository is not there."""
+        """Return the message about a project whose repository is missing, else None."""
         path = self.path(project.id)
         if (path / "HEAD").is_file():
             return None
@@ -76,23 +76,23 @@ class Projects:
     def mirrored(
         self, project: Project, database: Database, origin: Origin = WORKER, *, patience: float = 0.0
     ) -> Iterator[tuple[Store, MirrorUnitOfWork]]:
-        """The project's Store, whose writes the database follows, and the means by which it does.
+        """Open the project's Store with a mirror unit of work, through which the database follows its writes.
 
-        `patience`: the seconds for which a write tries to be mirrored, once it is in Git.
+        `patience`: the seconds for which a write that is in Git retries to be mirrored.
         """
         with closing(self.open(project)) as store:
             store.locks = writes = MirrorUnitOfWork(database, store, origin, patience=patience)
             yield store, writes
 
     def init(self, project: UUID) -> None:
-        """Make the empty repository of a project. Before its row, so that no project is without one."""
+        """Create the empty repository of a project. Call it before inserting the row."""
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         Store.init(self.path(project))
 
     def mirror_lag(self, now: float) -> float:
-        """Seconds since the oldest write that Postgres may not have followed (0: there is none).
+        """Return the seconds since the oldest write that Postgres may not have mirrored (0: none pending).
 
-        `now` is as time.time() tells. Writers at work count, too: they are a matter of milliseconds.
+        `now` is in seconds as of time.time(). Writes in progress count, too: they last milliseconds.
         """
         oldest = now
         for repository in self._folder.glob("*.git"):
@@ -103,10 +103,10 @@ class Projects:
 
 
 def make_data_folder(config: Config) -> None:
-    """Make the data folder, for nobody else to read. Raises `config` where that can't be.
+    """Create the data folder, readable by this user only. Raises `config` if that fails.
 
-    Root's lets others through (and no more), for its embedded Postgres may have to run as somebody else;
-    each thing in it is closed to them.
+    Root's data folder can be traversed by others (but not listed), as its embedded Postgres may have to run
+    as another user; each entry in it is closed to them.
     """
     try:
         if not config.data.is_dir():

@@ -1,6 +1,6 @@
-"""`/metrics`: who may read it, what a scrape answers, and its listener at GITSTORE_METRICS_BIND.
+"""`/metrics`: its access rules, the answer to a scrape, and its listener at GITSTORE_METRICS_BIND.
 
-The figures are of all projects together, so an access token of one project opens nothing here.
+The metrics cover all projects together, so an access token of one project gives no access here.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
 GAUGES_SECONDS: Final = 5.0
-"""For how long what was measured is answered again: scrapes may be frequent, and each would ask Postgres."""
+"""Seconds for which measured gauges are reused: scrapes may be frequent, and each would query Postgres."""
 
 _FORWARDED: Final = ("HTTP_FORWARDED", "HTTP_X_FORWARDED_FOR", "HTTP_X_REAL_IP")
 _STALLED_SECONDS: Final = 10
@@ -42,9 +42,9 @@ _THREADS: Final = 16  # scrapes at once; further connections are closed
 
 
 def authorize(config: Config, environ: Mapping[str, Any], *, own_listener: bool = False) -> None:
-    """Raise unless the request may read the metrics: `unauthenticated`, or `not_found` where it never may.
+    """Raise unless the request may read the metrics: `unauthenticated`, or `not_found` if it never may.
 
-    A client counts as local by its TCP peer address, and only where no proxy says that it forwards another.
+    A client counts as local by its TCP peer address, and only if no proxy header names another client.
     """
     if config.metrics_bind is not None and not own_listener:
         raise GitstoreError(Code.NOT_FOUND, "metrics are served at GITSTORE_METRICS_BIND")
@@ -80,7 +80,7 @@ class Scraper:
         folder: Path | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`folder` holds the heartbeats of the worker, if one is watched here."""
+        """Build a scraper. `folder` holds the heartbeats of the worker, if this service watches one."""
         self._metrics = metrics
         self._projects = projects
         self._database = database
@@ -96,7 +96,7 @@ class Scraper:
         return answer
 
     def _measured(self) -> dict[str, Any]:
-        """The arguments of `Metrics.exposition`. Concurrent scrapes measure once."""
+        """Return the arguments of `Metrics.exposition`. Concurrent scrapes measure once."""
         with self._lock:
             if self._clock() >= self._expires:
                 background, standing = self._background()
@@ -109,7 +109,9 @@ class Scraper:
             return self._gauges
 
     def _background(self) -> tuple[Background, Gauges | None]:
-        """What Postgres knows is None where it is unavailable: the other metrics are served all the same."""
+        """Return the gauges; those of Postgres are None if it is unavailable, and the others are still
+        served.
+        """
         beats, replaced = heartbeats.read(self._folder) or (None, None)
         try:
             with self._database.as_mirror() as tx:
@@ -139,11 +141,11 @@ class _Handler(WSGIRequestHandler):
     timeout = _STALLED_SECONDS
 
     def log_message(self, *_arguments: object) -> None:
-        """A scrape is not logged."""
+        """Do not log scrapes."""
 
 
 class _Server(ThreadingMixIn, WSGIServer):
-    """The standard library's server, at a socket that listens already, with a bound for its threads."""
+    """The standard library's server on an already listening socket, with a limit on its threads."""
 
     daemon_threads = True
 

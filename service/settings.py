@@ -1,4 +1,4 @@
-"""The table of settings: what each is called, what it means, and how its text becomes a value.
+"""Table of settings: name, meaning, and parser of each.
 
 `service/config.py` reads them; a test compares the table in docs/operations.md with this one.
 """
@@ -27,7 +27,7 @@ _ANYWHERE: Final = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}  # noqa: S104 (what p
 
 @dataclass(frozen=True, slots=True)
 class Bind:
-    """Where the service listens. Port 0 is any free one."""
+    """Listening address of the service. Port 0 is any free port."""
 
     host: str
     port: int
@@ -37,14 +37,14 @@ class Bind:
 
     @property
     def url(self) -> str:
-        """The address at which a person of this machine reaches it."""
+        """URL of the service on this machine."""
         host = _ANYWHERE.get(self.host) or (f"[{self.host}]" if ":" in self.host else self.host)
         return f"http://{host}:{self.port}"
 
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """One environment variable. `read` makes its value, or raises ValueError; `expected` says of what."""
+    """One environment variable. `read` parses its value, or raises ValueError; `expected` describes it."""
 
     name: str
     default: str
@@ -55,7 +55,7 @@ class Setting:
     secret: bool = False
 
 
-# How a value is read
+# Parsers of values
 
 
 def _whole(low: int, high: int) -> Callable[[str], int]:

@@ -1,7 +1,7 @@
-"""What the worker does beside mirroring: sweep what killed processes left, git's gc, forget what is old.
+"""Maintenance by the worker besides mirroring: cleanup after killed processes, git's gc, and retention.
 
-The first two are for a repository, whose project the caller lets every line of the log tell. Neither stops
-the other, nor the mirror: what can't be done now, as somebody is at it, is done the next time.
+The first two work on one repository; the caller adds its project to every log line. A failure of one stops
+neither the other nor the mirror: work that is blocked by another process is done at the next run.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ GC_SECONDS: Final = 86_400.0
 
 
 def tidy(writes: MirrorUnitOfWork, *, everything: bool) -> None:
-    """Sweep: after what markers say was under way, or `everything`. Raises `unavailable`."""
+    """Clean up: after the writes that markers record as unfinished, or `everything`. Raises `unavailable`."""
     path = writes.reading.path
     slugs = None if everything else list(writes.markers.pending())
     try:
@@ -44,7 +44,7 @@ def tidy(writes: MirrorUnitOfWork, *, everything: bool) -> None:
 
 
 def collect_garbage(writes: MirrorUnitOfWork, stopping: Callable[[], bool]) -> None:
-    """git's maintenance, where a day has passed since the last. Raises `unavailable`."""
+    """Run git's maintenance if a day has passed since the last run. Raises `unavailable`."""
     path = writes.reading.path
 
     def check() -> None:
@@ -68,7 +68,7 @@ def collect_garbage(writes: MirrorUnitOfWork, stopping: Callable[[], bool]) -> N
 
 
 def forget_old(database: Database, days: int, stopping: Callable[[], bool]) -> None:
-    """Deliveries that ended more than `days` ago, and receipts. Raises `unavailable`."""
+    """Delete deliveries that ended more than `days` ago, and old receipts. Raises `unavailable`."""
     started = time.monotonic()
     pruned = prune(database, timedelta(days=days), stopping)
     if pruned:
@@ -79,7 +79,7 @@ def forget_old(database: Database, days: int, stopping: Callable[[], bool]) -> N
 
 
 class _StopError(Exception):
-    """The worker is asked to end, in the middle of a run; what was done so far is complete."""
+    """The worker was asked to end in the middle of a run; the work done so far is complete."""
 
 
 def _go_on(error: Exception, what: str) -> None:

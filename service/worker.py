@@ -1,15 +1,15 @@
-"""The worker: does in the background what is due, one thing after the other.
+"""Background worker: runs the tasks that are due, one after the other.
 
-Due is: what markers say was under way when a process was stopped, and the lock files that it left (at the
-start, and every GITSTORE_RECONCILE_SECONDS); a full pass over all workflows daily, and once after each boot
-of the machine, as markers do not survive a power cut; git's own maintenance daily; forgetting old deliveries
-and receipts, hourly. Several workers are fine: each thing is done under its locks, and to do it twice is to
-do it once.
+Tasks: recovery of writes that markers record as unfinished after a process was stopped, and of the lock files
+that it left (at the start, and every GITSTORE_RECONCILE_SECONDS); a full pass over all workflows daily, and
+once after each boot of the machine, as markers do not survive a power cut; git's own maintenance daily;
+retention of old deliveries and receipts, hourly. Several workers may run: each task takes its locks and is
+idempotent.
 
-Each round of it is done in a child process (isolation.py). What a child died of is passed over for a
-while, and given up after three crashes in a row, so that one project's upkeep can't keep that of others from
-being done. The loop here beats (heartbeats.py), as those that sync and deliver do, for the process
-that watches this one (service/run/supervisor.py).
+Each round runs in a child process (isolation.py). A task that crashed its child is skipped for a while, and
+given up after three crashes in a row, so that one project's maintenance cannot block that of others. The loop
+here sends heartbeats (heartbeats.py), as do those that sync and deliver, to the process that watches this one
+(service/run/supervisor.py).
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ from webhooks import crashes, pulse
 from webhooks.pulse import Beat
 
 LIMITS: Final = Limits(memory=2**30, step=900, whole=21_600)
-"""Of a round of upkeep. Its longest steps are git's, which packs a large repository."""
+"""Limits of a round of maintenance. Its longest steps are git's, when it packs a large repository."""
 FULL_PASS_SECONDS: Final = 86_400.0
 PRUNE_SECONDS: Final = 3600.0
 _BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
@@ -57,17 +57,17 @@ _LONGEST_PAUSE: Final = 30.0
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """When a full pass was last completed in which boot of a machine: boot id -> seconds since 1970.
+    """Times of the last completed full pass, by boot of a machine: boot id -> seconds since 1970.
 
-    Machines that share the data folder share the file; those that are started anew again and again (as
-    containers are) have the boot of their host.
+    Machines that share the data folder share the file; containers, which start often, have the boot id of
+    their host.
     """
 
     passes: dict[str, float] = field(default_factory=dict)
 
     @classmethod
     def read(cls, path: Path) -> State:
-        """What the file says; nothing, where it is missing or broken: then a full pass is due."""
+        """Read the file; empty if it is missing or damaged, which makes a full pass due."""
         with suppress(OSError, ValueError, AttributeError):
             passes = json.loads(path.read_text()).get("full_passes", {})
             return cls({str(boot): float(at) for boot, at in passes.items()})
@@ -89,7 +89,7 @@ class State:
 
 @dataclass
 class Crashes:
-    """Of one step of upkeep, in a row; `again` is the monotonic time from which on it may be tried."""
+    """Consecutive crashes of one maintenance step; `again` is the monotonic time of its next attempt."""
 
     count: int = 0
     again: float = 0.0
@@ -104,10 +104,10 @@ class Crashes:
 
 @dataclass
 class Memory:
-    """What one round of upkeep leaves to the next.
+    """State that one round of maintenance passes to the next.
 
-    `told` is the last failure of each workflow that was logged, by project and slug; `crashed` are the steps
-    that a child died of, by their names and the slugs of projects.
+    `told` is the last logged failure of each workflow, by project and slug; `crashed` are the steps that
+    crashed a child, by their names and the slugs of projects.
     """
 
     told: dict[tuple[UUID, str], str] = field(default_factory=dict)
@@ -120,10 +120,11 @@ class Memory:
 
 
 class Worker:
-    """Runs until `stop` is set. `clock` tells seconds since 1970, `boot` names this boot of the machine.
+    """Worker that runs until `stop` is set.
 
-    `beats` are those of the process that watches this one. `begin` is called with each step of upkeep and the
-    slug of its project, `alive` often.
+    `clock` returns seconds since 1970, `boot` identifies this boot of the machine. `beats` are those of the
+    process that watches this one. `begin` is called with each step of maintenance and the slug of its
+    project, `alive` often.
     """
 
     def __init__(
@@ -153,7 +154,7 @@ class Worker:
         self.memory = memory or Memory()
 
     def run(self) -> None:
-        """Do what is due, again and again. A Postgres that is away is told of once, and waited for."""
+        """Run due tasks in a loop. An unavailable Postgres is logged once, and waited for."""
         gauges = Metrics(self._config.metrics_folder)
         with (
             delivering(self._config, self._database, gauges, *self._beat("delivery")),
@@ -162,7 +163,7 @@ class Worker:
             self._heal()
 
     def _beat(self, loop: str) -> tuple[Beat, Callable[[], None]]:
-        """Return what notes that a loop is alive, and what notes that it does not run."""
+        """Return a function that records a heartbeat of a loop, and one that records that it does not run."""
         if self._beats is None:
             return pulse.silent, pulse.silent
         return partial(self._beats.beat, loop), partial(self._beats.off, loop)
@@ -223,10 +224,10 @@ class Worker:
         logs.action("postgres_away", level="warning", reason=error.message, cause=cause)
 
     def tick(self) -> None:
-        """What is due now. Raises what hinders all of it: `unavailable`, `busy`, `config`."""
+        """Run the tasks due now. Raises errors that prevent all of them: `unavailable`, `busy`, `config`."""
         self._database.ping()
         memory = self.memory
-        # Locks of killed writers first: they stop others. Once, everything; then, what markers tell of.
+        # Locks of killed writers first, as they block others. Everything once; then only marked writes.
         self._each_project("reconcile", partial(self._tidy_and_reconcile, everything=not memory.swept))
         memory.swept = True
         state, now = State.read(self._state_file), self._clock()
@@ -253,7 +254,7 @@ class Worker:
         return Report()
 
     def _stopping(self) -> bool:
-        """Whether to stop. Asked at each step of what takes long, and so a sign of progress."""
+        """Return whether to stop. Called at each step of long work, and so also a sign of progress."""
         self._alive()
         return self._stop.is_set()
 
@@ -279,9 +280,9 @@ class Worker:
                 if error.code in (Code.UNAVAILABLE, Code.CONFIG):
                     raise
                 self._tell_failures(project, {"": error})
-            except MemoryError:  # of the process, which is to end by it
+            except MemoryError:  # of this process, which has to end
                 raise
-            except Exception:  # one project that is broken in a new way stops no other
+            except Exception:  # a project that fails in an unknown way must not stop the others
                 logs.action("reconcile_failed", level="error", project=project.slug, exc_info=True)
             else:
                 _tell(project, report, started)
@@ -289,7 +290,7 @@ class Worker:
             self.memory.crashed.pop(step, None)
 
     def _tell_failures(self, project: Project, failures: Mapping[str, GitstoreError]) -> None:
-        """Each once, until it changes: a contradiction stays until a person puts it right."""
+        """Log each failure once, until it changes: a contradiction lasts until an operator resolves it."""
         for slug, error in failures.items():
             if self.memory.told.get((project.id, slug)) == error.message:
                 continue
@@ -305,7 +306,7 @@ class Worker:
 
 
 def tick_in_child(channel: Channel, stop: threading.Event, config: Config, boot: str, memory: Memory) -> None:
-    """Do a round of upkeep, in a child process: `work` for Isolation."""
+    """Run a round of maintenance, in a child process: `work` for Isolation."""
     logs.configure(config.log_format, config.log_level)
     with closing(connected_in_child(config)) as database:
         worker = Worker(
@@ -322,7 +323,7 @@ def tick_in_child(channel: Channel, stop: threading.Event, config: Config, boot:
 
 
 def boot_id() -> str:
-    """What names this boot of the machine; where the system does not say, every start counts as one."""
+    """Return an id of this boot of the machine; if the system has none, every start counts as a boot."""
     with suppress(OSError):
         return _BOOT_ID.read_text().strip()
     return f"started-{os.getpid()}-{time.time_ns()}"
