@@ -1,7 +1,6 @@
-"""Which request may send a large body, how large, and in what time: decided from its head alone.
+"""Admission of large request bodies: whether, how large, and in what time, decided from the head alone.
 
-The limits that the views have stand beside them; a body that is larger than its view's limit is cut off here
-and refused there.
+The views have limits of their own; a body that exceeds its view's limit is cut off here and refused there.
 """
 
 from __future__ import annotations
@@ -30,22 +29,22 @@ GIT_SECONDS: Final = 60.0
 _HOOKS: Final = "/hooks/"
 _GIT: Final = (f"/{FETCH}", f"/{PUSH}")
 _DRAINED: Final = 256 * 2**20  # bytes of a push beyond its limit: git sends all before it reads the answer
-_COMMAND: Final = 512  # bytes of a push beside its pack, for each ref
+_COMMAND: Final = 512  # bytes of a push besides its pack, for each ref
 
 
 def seconds(path: str) -> float:
-    """The time that the body of a request may take, beside that for its size."""
+    """Return the seconds that a request's body may take, in addition to the time for its size."""
     return GIT_SECONDS if path.endswith(_GIT) else BODY_SECONDS
 
 
 def of(app: Any) -> Admit:
-    """The decision for `app`; one that has no services (of a test, of a bench) gets any body."""
+    """Return the admission function for `app`; an app without services (test, bench) gets any body."""
     here: Services | None = getattr(app, "extensions", {}).get(EXTENSION)
     return (lambda _environ: Allowance(MOST_BYTES)) if here is None else partial(admit, here)
 
 
 def admit(here: Services, environ: WSGIEnvironment) -> Allowance | None:
-    """What the request may send: nothing unless its credential is in force."""
+    """Return the allowance of the request: no body unless its credential is active."""
     path: str = environ["PATH_INFO"]
     if path.startswith(_HOOKS):
         source = uuid_of(path.removeprefix(_HOOKS))

@@ -1,7 +1,7 @@
-"""What a new gitstore needs before it serves: the project `default`, and a token for its owner.
+"""Set-up of a new gitstore: the project `default`, and a token for its owner.
 
-Doing it again changes nothing. Several processes may do it at once: one does it, in a transaction under an
-advisory lock, and the others find it done.
+Idempotent. Several processes may run it at once: one does the work, in a transaction under an advisory lock,
+and the others find it done.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from sync.db import Database, Transaction
 from sync.tokens import Token
 
 OWNER: Final = "owner"
-"""The name, and the role, of the first token."""
+"""Name and role of the first token."""
 OPERATOR: Final = Origin("operator", "operator", "cli")
 
 _LOCK: Final[LiteralString] = "select pg_advisory_xact_lock(hashtextextended('gitstore setup', 0))"
@@ -37,9 +37,9 @@ _LOCK: Final[LiteralString] = "select pg_advisory_xact_lock(hashtextextended('gi
 
 @dataclass(frozen=True, slots=True)
 class Setup:
-    """What stands after it: `token` is what the owner's file holds, None where it no longer works.
+    """Result of the set-up: `token` is the content of the owner's file, None if it no longer works.
 
-    `said` are lines that a person should read.
+    `said` are lines for the operator.
     """
 
     project: Project
@@ -48,7 +48,7 @@ class Setup:
 
 
 def set_up(config: Config, database: Database, *, new_id: Callable[[], UUID] = uuid4) -> Setup:
-    """Make what is missing: the project `default`, its repository, the owner's token and its file."""
+    """Create whatever is missing: the project `default`, its repository, the owner's token and its file."""
     projects = Projects(config)
     with database.as_owner() as transaction:
         transaction.value(_LOCK)
@@ -56,7 +56,7 @@ def set_up(config: Config, database: Database, *, new_id: Callable[[], UUID] = u
         project, found = catalog.project(transaction, DEFAULT), []
         unclaimed = projects.unclaimed(known)
         if project is None:
-            # A new database beside the only repository of an older one, which was lost.
+            # A new database, with the only repository of an older database that was lost.
             only = unclaimed.pop() if not known and len(unclaimed) == 1 else None
             project = create_project(transaction, projects, only or new_id(), DEFAULT, "Default")
             if only:
@@ -84,10 +84,10 @@ def _unclaimed(repository: UUID) -> str:
 def _owner_token(
     config: Config, database: Database, transaction: Transaction, project: Project
 ) -> tuple[str | None, list[str]]:
-    """The token in the owner's file, and what there is to say of it.
+    """Return the token in the owner's file, and messages about it for the operator.
 
-    One is made where the project never had any. A lost one is not replaced: it is still in force, and would
-    stay so beside the second.
+    A token is created if the project never had any. A lost one is not replaced: it is still active, and would
+    remain so along with the second.
     """
     written = read_token(config.token_file)
     if written and _works(database, project, written):
@@ -97,10 +97,10 @@ def _owner_token(
     if in_force:
         return None, [_lost(config, in_force)]
     if known:
-        # Somebody did that on purpose: a restart must not undo it.
+        # Revoked on purpose: a restart must not undo it.
         return None, [f"the owner's token was revoked; another: {_ANOTHER}"]
     secret, _ = create_token(transaction, project, OWNER, OWNER)
-    # Before the commit: a kill leaves a file with a token that is not known, and the next start's is.
+    # Before the commit: a kill leaves a file with an unknown token, and the next start overwrites it.
     write_secret(config.token_file, secret)
     return secret, []
 
@@ -116,7 +116,7 @@ def create_project(
     name: str,
     rules: Rules = Rules.MESHHOOK,
 ) -> Project:
-    """A project and its repository, which comes first so that no project is without one.
+    """Create a project and its repository; the repository comes first, so no project lacks one.
 
     Raises `invalid_name`; `project_exists`, at the latest when the transaction ends.
     """
@@ -130,7 +130,7 @@ def create_project(
 
 
 def named_project(transaction: Transaction, slug: str) -> Project:
-    """The project; raises `project_not_found`, saying to the operator where to look."""
+    """Return the project; raises `project_not_found`, with a hint for the operator."""
     found = catalog.project(transaction, slug)
     if found is None:
         message = f"there is no project {slug!r}: see gitstore project list"
@@ -141,7 +141,7 @@ def named_project(transaction: Transaction, slug: str) -> Project:
 def create_token(
     transaction: Transaction, project: Project, name: str, role: str, expires_at: datetime | None = None
 ) -> tuple[str, Token]:
-    """A new token of the project: the secret, which nothing keeps, and its row."""
+    """Create a token of the project; return the secret, which is not stored, and the token's row."""
     secret = new_token()
     token = tokens.create(transaction, project.id, name, role, digest(secret), expires_at)
     _note(transaction, project, "token.created", str(token.id), {"name": name, "role": role})
@@ -149,7 +149,7 @@ def create_token(
 
 
 def revoke_token(transaction: Transaction, token_id: UUID) -> Project | None:
-    """Revoke a token of whichever project; that project, or None where there is no such token in force."""
+    """Revoke a token of any project; return that project, or None if there is no such active token."""
     for project in catalog.projects(transaction):
         if tokens.revoke(transaction, project.id, token_id):
             _note(transaction, project, "token.revoked", str(token_id), {})
@@ -158,7 +158,7 @@ def revoke_token(transaction: Transaction, token_id: UUID) -> Project | None:
 
 
 def read_token(path: Path) -> str | None:
-    """The token in the file, None where there is none."""
+    """Return the token in the file, or None if there is no token."""
     try:
         text = path.read_text(encoding="ascii").strip()
     except (FileNotFoundError, UnicodeDecodeError):
@@ -167,7 +167,7 @@ def read_token(path: Path) -> str | None:
 
 
 def write_secret(path: Path, secret: str) -> None:
-    """Write one line that only its owner may read: whole or not at all, and there after a power cut."""
+    """Write one line readable by its owner only: atomically, and durable across a power cut."""
     handle, made = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)  # with mode 0600
     try:
         with os.fdopen(handle, "w", encoding="ascii") as file:

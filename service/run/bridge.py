@@ -1,8 +1,8 @@
-"""The ASGI application around the WSGI application: what waits for a client waits here, and costs no thread.
+"""ASGI application around the WSGI application: waiting for clients happens here, and occupies no thread.
 
-A request is read whole, then waits for one of a few threads, in order of arrival. The answer is made step by
-step in these threads, and sent in between, as fast as its client reads. A body of more than `FREE` bytes is
-read only with the permission of `Admit`; without it, the application sees the head alone.
+A request is read whole, then waits for one of a few threads, in order of arrival. The answer is produced step
+by step in these threads, and sent in between, as fast as its client reads. A body of more than `FREE` bytes
+is read only with the permission of `Admit`; without it, the application gets the head alone.
 """
 
 from __future__ import annotations
@@ -34,17 +34,17 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
 FREE: Final = 64 * 1024
-"""Bytes of a body that are read from anyone."""
+"""Bytes of a body that are read from any client."""
 
-_IN_MEMORY: Final = 512 * 1024  # bytes of a body; beyond, it is in a file
+_IN_MEMORY: Final = 512 * 1024  # bytes of a body; a larger one is spooled to a file
 _STEP: Final = 64 * 1024  # bytes of an answer
 _CLOSE: Final = (b"connection", b"close")
-_STREAM: Final = 4 * 2**20  # what an answer of unknown length counts for while it is sent: it has a process
+_STREAM: Final = 4 * 2**20  # size assumed for an answer of unknown length while it is sent: it has a process
 
 
 @dataclass(frozen=True, slots=True)
 class Allowance:
-    """How many bytes of a body are kept, and how many more are read and discarded. None: the head must do."""
+    """Bytes of a body to keep, and further bytes to read and discard. None: use the head alone."""
 
     keep: int
     discard: int = 0
@@ -91,7 +91,7 @@ class Bridge:
             body.close()
 
     async def _read(self, scope: Mapping[str, Any], environ: WSGIEnvironment, body: _Body) -> Response | None:
-        """Read the body into `environ`. The answer, where the application is not asked for one."""
+        """Read the body into `environ`. Return an answer if the application is not to be called."""
         if sum(len(name) + len(value) + 4 for name, value in scope["headers"]) > MOST_HEAD:
             return Response("the head of the request is too large\n", 431)
         try:
@@ -138,7 +138,7 @@ class Bridge:
                 await self._run(context, answer.close)
 
     def _run(self, context: Context, work: Callable[[], T]) -> Awaitable[T]:
-        """Do `work` in a thread, in turn. All steps of a request share a context, as in one thread."""
+        """Run `work` in a thread, in turn. All steps of a request share a context, as in one thread."""
         return asyncio.get_running_loop().run_in_executor(self._threads, context.run, work)
 
 
@@ -161,7 +161,7 @@ async def _refuse(send: Send, answer: Response) -> None:
 
 
 class _Body:
-    """The body of a request, as it comes in."""
+    """Body of a request, as it arrives."""
 
     def __init__(self, connection: Connection, receive: Receive) -> None:
         self._connection = connection
@@ -171,12 +171,12 @@ class _Body:
         self.whole = False
 
     async def fits(self, size: int) -> bool:
-        """Read until more than `size` bytes are there, or the end. Whether the end is there."""
+        """Read until more than `size` bytes have arrived, or the end. Return whether the end was reached."""
         await self.read(Allowance(size), keep_all=True)
         return self.whole
 
     async def read(self, allowance: Allowance, *, keep_all: bool = False) -> None:
-        """Read to the end, or beyond the limit. Raises `malformed` where the body stalls or is cut short."""
+        """Read to the end, or beyond the limit. Raises `malformed` if the body stalls or is cut short."""
         while not self.whole and self.size <= allowance.keep + allowance.discard:
             message = await self._next()
             data = message["body"]
@@ -204,7 +204,7 @@ class _Body:
 
 
 class _Refused(io.RawIOBase):
-    """In the place of a body that nobody may send."""
+    """Input stream in place of a body that is not admitted."""
 
     def readable(self) -> bool:
         return True
@@ -214,7 +214,7 @@ class _Refused(io.RawIOBase):
 
 
 class _Answer:
-    """The answer of a WSGI application (PEP 3333), made step by step. Each step may be in another thread."""
+    """Answer of a WSGI application (PEP 3333), produced step by step. Each step may run in another thread."""
 
     def __init__(self, app: WSGIApplication, environ: WSGIEnvironment) -> None:
         self._app = app
@@ -228,18 +228,18 @@ class _Answer:
         self.closed = False
 
     def start(self) -> tuple[bytes, bool]:
-        """The status and the headers, and the first part of the body as `step` makes it."""
+        """Return the status and the headers, and the first part of the body as `step` returns it."""
         self._body = self._app(self._environ, self._start_response)
         self._parts = iter(self._body)
         return self.step()
 
     def step(self) -> tuple[bytes, bool]:
-        """The next part of the body, and whether it is the last."""
+        """Return the next part of the body, and whether it is the last."""
         found = self._written
         try:
             for part in self._parts:
                 found.append(part)
-                # Of an answer without a length, each part is sent at once: git reports its progress.
+                # Each part of an answer without a length is sent at once: git reports its progress.
                 if self._length is None or sum(map(len, found)) >= _STEP:
                     break
             else:
@@ -268,7 +268,7 @@ class _Answer:
 
 
 def environ_of(scope: Mapping[str, Any]) -> WSGIEnvironment:
-    """The WSGI environment (PEP 3333) of an ASGI scope."""
+    """Return the WSGI environment (PEP 3333) of an ASGI scope."""
     target: bytes = scope["raw_path"]
     if not target.startswith(b"/") and b"://" in target:  # as to a proxy: RFC 9112 section 3.2.2
         target = urlsplit(target).path or b"/"
@@ -293,7 +293,7 @@ def environ_of(scope: Mapping[str, Any]) -> WSGIEnvironment:
     }
     for name, value in scope["headers"]:
         if b"_" in name:
-            continue  # it would pass for another one
+            continue  # would collide with another header's name
         key = name.decode("latin-1").upper().replace("-", "_")
         if key not in ("CONTENT_TYPE", "CONTENT_LENGTH"):
             key = f"HTTP_{key}"

@@ -1,8 +1,8 @@
-"""The connections of one serving process: their deadlines, and which one goes when there are too many.
+"""Connections of one serving process: their deadlines, and eviction when there are too many.
 
-A `Connection` wraps uvicorn's protocol and uses nothing but asyncio's own interface. It knows for what the
-connection waits: for the head of a request, for a body, for the client to read the answer, or for us. The
-first three have a deadline, so a client that stalls costs a socket for a while, and never a thread.
+A `Connection` wraps uvicorn's protocol and uses only asyncio's public interface. It knows its current wait:
+for the head of a request, for a body, for the client to read the answer, or for the application. The first
+three have a deadline, so a client that stalls occupies a socket for a limited time, and never a thread.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from typing import Any, Final, cast
 from service import logs
 
 HEAD_SECONDS: Final = 15.0
-"""From the opening of a connection, or from an answer, to the next complete head of a request."""
+"""Seconds from the opening of a connection, or from an answer, to the next complete request head."""
 SLOWEST: Final = 1024
-"""Bytes per second that a client has to send, or to read, on average, beyond a grace period."""
+"""Minimum average rate, in bytes per second, at which a client sends or reads after a grace period."""
 MOST_HEAD: Final = 64 * 1024
 """Bytes of the head of a request."""
 MOST_UNSENT: Final = 128 * 2**20
 """Bytes of answers that a process holds for slow readers."""
 
-_BUFFER: Final = 16 * 1024  # bytes of an answer that asyncio holds before its client is waited for
+_BUFFER: Final = 16 * 1024  # bytes of an answer that asyncio buffers before the sender waits for its client
 _SWEEP_SECONDS: Final = 1.0
 _TOO_LARGE: Final = (
     b"HTTP/1.1 431 Request Header Fields Too Large\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
@@ -36,7 +36,7 @@ class Connections:
     def __init__(self, most: int) -> None:
         self._most = most
         self._open: dict[Any, Connection] = {}
-        self._waiting: OrderedDict[Connection, None] = OrderedDict()  # the one that has waited longest first
+        self._waiting: OrderedDict[Connection, None] = OrderedDict()  # longest wait first
         self._unsent = 0
         self._stalled = self._evicted = 0
 
@@ -44,7 +44,7 @@ class Connections:
         return len(self._open)
 
     def at(self, address: Any) -> Connection | None:
-        """The connection of the client at (host, port), unless it has ended."""
+        """Return the connection of the client at (host, port), or None if it has ended."""
         return self._open.get(tuple(address))
 
     def opened(self, connection: Connection) -> None:
@@ -59,16 +59,16 @@ class Connections:
         self.hold(connection, 0)
 
     def wait(self, connection: Connection) -> None:
-        """From now on, the connection waits for its client."""
+        """Record that the connection waits for its client from now on."""
         self._waiting[connection] = None
         self._waiting.move_to_end(connection)
 
     def work(self, connection: Connection) -> None:
-        """From now on, the client waits for us."""
+        """Record that the client waits for the application from now on."""
         self._waiting.pop(connection, None)
 
     def hold(self, connection: Connection, size: int) -> None:
-        """`size` bytes are held in memory until the client has read its answer."""
+        """Count `size` bytes as held in memory until the client has read its answer."""
         self._unsent += size - connection.unsent
         connection.unsent = size
         while self._unsent > MOST_UNSENT:
@@ -76,7 +76,7 @@ class Connections:
             self._evict(slowest)
 
     async def watch(self) -> None:
-        """Close, once a second, the connections whose deadline has passed; log how many."""
+        """Close, once a second, the connections whose deadline has passed; log their number."""
         clock = asyncio.get_running_loop().time
         while True:
             await asyncio.sleep(_SWEEP_SECONDS)
@@ -95,7 +95,7 @@ class Connections:
 
 
 class Connection(asyncio.Protocol):
-    """One connection. `inner` is the protocol that speaks HTTP."""
+    """One connection. `inner` is the protocol that parses HTTP."""
 
     def __init__(self, inner: asyncio.Protocol, connections: Connections) -> None:
         self._inner = inner
@@ -110,13 +110,13 @@ class Connection(asyncio.Protocol):
         self._head = 0
         self._ended = False
         self.reading: asyncio.Timeout | None = None
-        """Ends the wait for more of a body."""
+        """Timeout of the wait for more of a body."""
         self.address: Any = None
         self.deadline = self._clock() + HEAD_SECONDS
         self.unsent = 0
         self.lost = False
 
-    # What asyncio calls
+    # Callbacks of asyncio
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
@@ -139,7 +139,7 @@ class Connection(asyncio.Protocol):
         self._receiving = False
 
     def eof_received(self) -> bool | None:
-        """A client that has sent everything may still read: its answer is sent before the connection ends."""
+        """Keep the connection open: a client that has sent everything may still read its answer."""
         self._ended = True
         if self._lingering or not self._in_request:
             return None
@@ -160,29 +160,29 @@ class Connection(asyncio.Protocol):
         self._writable.set()
         self._inner.resume_writing()
 
-    # What the bridge calls
+    # Called by the bridge
 
     @property
     def ended(self) -> bool:
-        """Whether the client has closed its side: no more of a body comes."""
+        """Whether the client has closed its side, so that no more of a body arrives."""
         return self._ended
 
     def begin(self, seconds: float) -> None:
-        """A head is complete; its body, if any, may take `seconds`, and more the more of it comes."""
+        """Start a request whose head is complete; its body may take `seconds`, plus time for its size."""
         self._in_request, self._whole = True, False
         self.deadline = self._clock() + seconds
 
     def got(self, size: int) -> None:
-        """`size` bytes of the body have come."""
+        """Record that `size` bytes of the body have arrived."""
         self.deadline += size / SLOWEST
 
     def work(self, *, whole: bool) -> None:
-        """Nothing more is read of the request: it waits for its turn, and for its answer."""
+        """Stop reading the request: from now on it waits for its turn, and for its answer."""
         self._whole = whole
         self._connections.work(self)
 
     def end(self) -> None:
-        """The answer is complete."""
+        """Record that the answer is complete."""
         self._in_request, self._head = False, 0
         self._allow_for_unread()
         if not self.lost:
@@ -192,7 +192,7 @@ class Connection(asyncio.Protocol):
                 asyncio.get_running_loop().call_soon(self._close_unless_in_request)
 
     async def sent(self, unsent: int) -> None:
-        """Wait until the client has read what was sent. `unsent` bytes are held for it meanwhile."""
+        """Wait until the client has read the sent data. `unsent` bytes are held for it until then."""
         if self._writable.is_set():
             return
         self._allow_for_unread()
@@ -202,14 +202,14 @@ class Connection(asyncio.Protocol):
         self._connections.work(self)
 
     def expire(self) -> None:
-        """The deadline has passed."""
+        """Handle a deadline that has passed."""
         if self.reading is not None:
             self.interrupt()
         else:
             self.abort()
 
     def interrupt(self) -> None:
-        """End the wait for more of the body, if there is one."""
+        """End the wait for more of the body, if any."""
         if self.reading is not None and not self.reading.expired():
             self.reading.reschedule(0)
 
@@ -225,11 +225,11 @@ class Connection(asyncio.Protocol):
             self._transport.close()
 
     def _close(self) -> None:
-        """Close the connection; where the client may still be sending, only our side (RFC 9112 section 9.6).
+        """Close the connection; only our side if the client may still be sending (RFC 9112 section 9.6).
 
-        Closed with unread data, it would be reset, and the client might not see the answer.
+        Closed with unread data, it would be reset, and the client might not receive the answer.
         """
-        unread = (self._in_request and not self._whole) or self._receiving  # or else not HTTP
+        unread = (self._in_request and not self._whole) or self._receiving  # otherwise not HTTP
         if unread and not self._ended:
             self._linger()
         else:
@@ -242,7 +242,7 @@ class Connection(asyncio.Protocol):
 
 
 class _Lingering(asyncio.Transport):
-    """`transport`, but for how it is closed."""
+    """`transport` with another way of closing."""
 
     def __init__(self, transport: asyncio.Transport, close: Callable[[], None]) -> None:
         super().__init__()
@@ -275,5 +275,5 @@ class _Lingering(asyncio.Transport):
 
 
 def wrapped(http: Callable[..., asyncio.Protocol], connections: Connections) -> Callable[..., Connection]:
-    """A factory of protocols like `http`, each of them wrapped in a Connection."""
+    """Return a factory of protocols like `http`, each wrapped in a Connection."""
     return lambda **arguments: Connection(http(**arguments), connections)

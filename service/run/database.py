@@ -1,4 +1,4 @@
-"""Which Postgres: the one of DATABASE_URL, else the embedded one, whoever runs it."""
+"""Selection of Postgres: the one at DATABASE_URL, else the embedded one, started by any process."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ _TICK: Final = 0.1
 
 @contextmanager
 def connection_string(config: Config, *, make: bool = False) -> Iterator[str]:
-    """The Postgres of this gitstore, as a connection string that holds until the end of the block.
+    """Yield a connection string to this gitstore's Postgres, valid until the end of the block.
 
-    Where `gitstore serve` runs the embedded one, that; where nobody does, it runs for as long as the block.
-    Raises `config` where there is none yet, unless it may be made (`make`).
+    The embedded server that `gitstore serve` runs is used; if none is running, one is started for the
+    duration of the block. Raises `config` if none has been created yet, unless `make` allows to create it.
     """
     if config.database_url is not None:
         yield config.database_url
@@ -41,12 +41,12 @@ def connection_string(config: Config, *, make: bool = False) -> Iterator[str]:
     try:
         yield _found_or_started(server)
     finally:
-        server.stop()  # one that another process runs goes on
+        server.stop()  # a server that another process runs is left running
 
 
 @contextmanager
 def connected(config: Config, application: str) -> Iterator[Database]:
-    """The database, for one command. Raises `unavailable`, caused by what the driver says, at once."""
+    """Open the database for one command. Raises `unavailable` at once, caused by the driver's error."""
     with connection_string(config) as conninfo:
         check(conninfo)
         with closing(Database(conninfo, max_connections=4, application=application)) as database:
@@ -54,7 +54,7 @@ def connected(config: Config, application: str) -> Iterator[Database]:
 
 
 def check(conninfo: str) -> None:
-    """Raise `unavailable` unless Postgres answers. A pool would only say that it took too long."""
+    """Raise `unavailable` unless Postgres answers. A pool would only report a timeout."""
     with translated():
         psycopg.connect(conninfo, connect_timeout=CONNECT_SECONDS).close()
 
@@ -65,7 +65,7 @@ def _found_or_started(server: EmbeddedPostgres) -> str:
         try:
             return server.start()
         except GitstoreError as error:
-            # Somebody has just taken it, and it is about to answer; or to be let go.
+            # Another process has just locked it, and is about to start it, or to stop it.
             if "pid" not in error.data or time.monotonic() > deadline:
                 raise
         time.sleep(_TICK)

@@ -1,11 +1,11 @@
-"""Heavy requests in processes of their own, so that light ones do not wait for the interpreter.
+"""Heavy requests in processes of their own, so that light ones do not wait for the interpreter (GIL).
 
-A serving process forks a fork server before it starts a thread. For each heavy request that one forks a
-process, which runs the application on the request at a lower priority, within limits of CPU time and memory,
-passes the answer back and ends. A process that is killed at a limit is answered with 413.
+A serving process forks a fork server before it starts a thread. For each heavy request the fork server forks
+a process, which runs the application on the request at a lower priority, within limits of CPU time and
+memory, passes the answer back and exits. A request whose process is killed at a limit is answered with 413.
 
-What a thread hands over are two descriptors: a file with the request (its WSGI environment as JSON, then its
-body) and a socket for the answer (a head as JSON, then the body in frames).
+A thread passes two descriptors: a file with the request (its WSGI environment as JSON, then its body) and a
+socket for the answer (a head as JSON, then the body in frames).
 """
 
 from __future__ import annotations
@@ -39,11 +39,11 @@ if TYPE_CHECKING:
 
 NICE: Final = 10
 MEMORY: Final = 2**30
-"""Bytes of private memory that a heavy request may take."""
+"""Bytes of private memory that a heavy request may use."""
 SECONDS: Final = 120
-"""For which it may last."""
+"""Maximum duration of a heavy request."""
 
-_MORE_CPU: Final = 2  # seconds beyond the budget, which refuses in words
+_MORE_CPU: Final = 2  # seconds beyond the budget, whose own error has a message
 _HEAD: Final = struct.Struct("!I")
 _CHUNK: Final = 64 * 1024
 _STEP: Final = 2**20  # bytes of a frame, at most
@@ -56,7 +56,7 @@ def start(app: Any) -> None:
 
 
 class ForkServer:
-    """As the serving process sees it."""
+    """Client side of the fork server, in the serving process."""
 
     def __init__(self, app: Flask) -> None:
         self._lock = threading.Lock()
@@ -68,9 +68,9 @@ class ForkServer:
         theirs.close()
 
     def run(self, environ: WSGIEnvironment) -> Response | None:
-        """The answer to a request; None where the fork server is gone, or the body can not be read again.
+        """Return the answer to a request; None if the fork server is gone, or the body cannot be reread.
 
-        Raises `too_large` where the process reached a limit.
+        Raises `too_large` if the process reached a limit.
         """
         request = _packed(environ)
         if request is None:
@@ -95,7 +95,7 @@ class ForkServer:
 
 
 class _Body:
-    """The frames of an answer, up to an empty one."""
+    """Frames of an answer, up to an empty one."""
 
     def __init__(self, stream: IO[bytes]) -> None:
         self._stream = stream
@@ -109,7 +109,7 @@ class _Body:
 
 
 def _packed(environ: WSGIEnvironment) -> IO[bytes] | None:
-    """The request as a file; None where its body can't be read from its beginning."""
+    """Return the request as a file; None if its body cannot be read from its beginning."""
     body = environ["wsgi.input"]
     length = int(environ.get("CONTENT_LENGTH") or 0)
     if length:
@@ -131,7 +131,7 @@ def _packed(environ: WSGIEnvironment) -> IO[bytes] | None:
 
 
 def _frame(stream: IO[bytes]) -> bytes:
-    """The next frame; raises EOFError where it is not complete."""
+    """Return the next frame; raises EOFError if it is incomplete."""
     size = stream.read(_HEAD.size)
     if len(size) == _HEAD.size:
         frame = stream.read(*_HEAD.unpack(size))
@@ -174,7 +174,7 @@ def _serve(app: Flask, control: socket.socket, parent: int) -> NoReturn:
 
 
 def _close_others(kept: int) -> None:
-    """Close what the serving process has open: its listening socket above all."""
+    """Close the descriptors inherited from the serving process, above all its listening socket."""
     os.closerange(3, kept)
     os.closerange(kept + 1, min(resource.getrlimit(resource.RLIMIT_NOFILE)[0], 2**16))
 
@@ -233,7 +233,7 @@ def _send(connection: socket.socket, frame: bytes) -> None:
 
 
 class _Counts:
-    """In the place of the metrics: the serving process counts what was counted here."""
+    """Stand-in for the metrics: the serving process counts these events."""
 
     def __init__(self) -> None:
         self.calls: list[tuple[str, tuple[Any, ...], dict[str, Any]]] = []

@@ -1,9 +1,9 @@
-"""The heartbeats of the background worker: when each of its loops was last alive, in a small file.
+"""Heartbeats of the background worker: the last beat of each of its loops, in a small file.
 
-The process that watches the worker makes the file; the worker writes a time for each loop, from inside that
+The process that watches the worker creates the file; the worker writes a time for each loop, from inside that
 loop; the processes that serve HTTP read them, for /readyz and /metrics. Times are of the monotonic clock,
-which all processes of a machine share. The file lies beside the figures of /metrics, on this machine, and is
-a few bytes that are overwritten in place.
+which all processes of a machine share. The file lies in the folder of the metrics, on this machine, and is a
+few bytes that are overwritten in place.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from typing import Final
 
 LOOPS: Final = ("sync", "delivery", "upkeep")
 ENDINGS: Final = ("ended", "stalled")
-"""Why a worker was replaced: it ended by itself, or it did not respond and was killed."""
+"""Reasons for the replacement of a worker: it exited by itself, or it did not respond and was killed."""
 STALL_SECONDS: Final = 20.0
-"""Without a beat of one loop, after which the worker is replaced."""
+"""Seconds without a beat of one loop, after which the worker is replaced."""
 
 _FILE: Final = "worker-heartbeats"
 _SLOTS: Final = struct.Struct(f"={len(LOOPS) + len(ENDINGS)}d")
@@ -30,7 +30,7 @@ _OFF: Final = math.inf
 
 
 class Heartbeats:
-    """The file below `folder`. A loop that does not run here, as its settings do not allow it, is `off`."""
+    """Heartbeat file below `folder`. A loop that the settings do not allow to run is `off`."""
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / _FILE
@@ -42,19 +42,19 @@ class Heartbeats:
         os.close(self._handle)
 
     def beat(self, loop: str) -> None:
-        """Note that `loop` is alive now. For the thread of that loop."""
+        """Record that `loop` is alive now. Called by the thread of that loop."""
         self._write(LOOPS.index(loop), time.monotonic())
 
     def off(self, loop: str) -> None:
         self._write(LOOPS.index(loop), _OFF)
 
     def begin(self, at: float) -> None:
-        """Let every loop count as alive at `at`: a worker is started."""
+        """Count every loop as alive at `at`, when a worker is started."""
         for number in range(len(LOOPS)):
             self._write(number, at)
 
     def count(self, ending: str) -> None:
-        """Count a worker that was replaced. For the process that watches it alone."""
+        """Count a worker that was replaced. Called only by the process that watches it."""
         number = len(LOOPS) + ENDINGS.index(ending)
         self._write(number, _SLOTS.unpack(os.pread(self._handle, _SLOTS.size, 0))[number] + 1)
 
@@ -67,9 +67,9 @@ class Heartbeats:
 
 
 def read(folder: Path | None) -> tuple[Mapping[str, float], Mapping[str, int]] | None:
-    """Return the seconds since each loop's last beat, and how often the worker was replaced, by reason.
+    """Return the seconds since each loop's last beat, and the number of replacements by reason.
 
-    None where no worker is watched by this service.
+    None if this service does not watch a worker.
     """
     with suppress(OSError, struct.error):
         if folder is not None:

@@ -1,12 +1,12 @@
-"""Work that may go wrong in any way, done in a child process under limits of memory and time.
+"""Isolation of risky work in a child process under limits of memory and time.
 
-What comes from outside may use up memory, or hold Python's lock for hours; in a child, that ends the child
-and nothing else. Children are forked by a small server process without threads (multiprocessing's
-forkserver), which has loaded our modules: that takes some 10 ms, where a new interpreter takes a second.
-Arguments, secrets among them, go through an inherited pipe.
+Outside input may exhaust memory, or hold Python's GIL for hours; in a child process, this ends only the
+child. Children are forked by a small server process without threads (multiprocessing's forkserver), which has
+loaded our modules: that takes about 10 ms, whereas a new interpreter takes a second. Arguments, secrets among
+them, are passed through an inherited pipe.
 
-The kernel enforces the limits of memory and CPU time (setrlimit); the thread that waits for a child, that of
-time.
+The kernel enforces the limits of memory and CPU time (setrlimit); the thread that waits for the child
+enforces that of elapsed time.
 """
 
 from __future__ import annotations
@@ -32,18 +32,21 @@ from webhooks.pulse import Beat
 
 _TICK: Final = 0.5
 _PATIENCE: Final = 1.5  # seconds that a child has left when it is asked to stop
-_START_SECONDS: Final = 60.0  # beyond what the first one takes, which loads our modules, on a busy machine
+_START_SECONDS: Final = 60.0  # beyond the time of the first start, which loads our modules, on a busy machine
 _TELL_SECONDS: Final = 1.0
-_NO_MEMORY: Final = 77  # an exit status of ours
+_NO_MEMORY: Final = 77  # an exit status of our own
 _PRELOADED: Final = ["service.worker"]
-# Whenever multiprocessing starts a child it looks at all others, which two threads must not do at once.
+# Starting a child, multiprocessing polls all other children, which two threads must not do at once.
 _LOCK: Final = threading.Lock()
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Of one child: bytes of memory of its own; seconds, and seconds of CPU time, between two signs of
-    progress (`step`), and seconds in all (`whole`)."""
+    """Limits of one child.
+
+    Bytes of its private memory; seconds, and seconds of CPU time, between two signs of progress (`step`), and
+    seconds in all (`whole`).
+    """
 
     memory: int
     step: int
@@ -51,7 +54,7 @@ class Limits:
 
 
 class CrashError(Exception):
-    """A child ended, or was killed, before its work was done. The text says why, as of "it"."""
+    """A child exited, or was killed, before its work was done. The text is the reason, with subject "it"."""
 
 
 class StopError(Exception):
@@ -59,7 +62,7 @@ class StopError(Exception):
 
 
 class Channel:
-    """What the work in a child tells the process that waits for it."""
+    """Channel from the work in a child to the process that waits for it."""
 
     def __init__(self, connection: Connection[Any, Any], limits: Limits) -> None:
         self._connection = connection
@@ -67,7 +70,7 @@ class Channel:
         self._next = 0.0
 
     def alive(self) -> None:
-        """Note a sign of progress, which allows for the next step. To be called often."""
+        """Report progress, which restarts the limits of a step. To be called often."""
         now = time.monotonic()
         if now >= self._next:
             self._next = now + _TELL_SECONDS
@@ -79,12 +82,12 @@ class Channel:
         self._connection.send(("told", message))
 
     def end(self, *how: str) -> None:
-        """Send how the work ended: the last message."""
+        """Send the outcome of the work: the last message."""
         self._connection.send(how)
 
 
 Work = Callable[..., None]
-"""`work(channel, stop, *arguments)`, a function of a module. It raises StopError soon once `stop` is set."""
+"""`work(channel, stop, *arguments)`, a module-level function. Raises StopError soon after `stop` is set."""
 
 
 class Isolation:
@@ -109,9 +112,10 @@ class Isolation:
         heard: Callable[[Any], None],
         beat: Beat = pulse.silent,
     ) -> None:
-        """Do `work` and wait for its end. `heard` is called, here, with what it tells; `beat` while waiting.
+        """Run `work` and wait for its end; `beat` is called while waiting.
 
-        Raises StopError, CrashError, and a GitstoreError that the work raised.
+        `heard` is called, in this process, with each message of the work. Raises StopError, CrashError, and a
+        GitstoreError that the work raised.
         """
         with self._child(work, arguments) as (process, connection):
             self._watch(process, connection, stop, heard, beat)
@@ -188,7 +192,7 @@ class Isolation:
 
 
 def _take(message: Any, heard: Callable[[Any], None]) -> bool:
-    """Handle a message; whether it is the last one. Raises what ended the work."""
+    """Handle a message; return whether it is the last one. Raises the error that ended the work."""
     match message:
         case ("told", told):
             heard(told)

@@ -1,4 +1,4 @@
-"""A child that ends with its parent, however the parent ends: `kill -9` gives it no time to say so."""
+"""Kill this process when its parent dies (PR_SET_PDEATHSIG), even by `kill -9`."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ _LOOK_SECONDS: Final = 0.5
 
 
 def die_with_parent(parent: int) -> None:
-    """End this process, at once, when `parent` (its pid) has ended. For a child to call at its own start.
+    """Kill this process at once when `parent` (its pid) dies. A child calls this at its own start.
 
-    The kernel tells by a signal where it can, which is kept across exec and not across fork. SIGKILL: what
-    a crash of the parent leaves undone is made good by whoever comes next, as after any crash.
+    Where supported, the kernel sends a signal; the setting survives exec but not fork. SIGKILL: work that a
+    crash of the parent leaves unfinished is recovered by the next process, as after any crash.
     """
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     else:
         threading.Thread(target=_watch, args=(parent,), name="lifeline", daemon=True).start()
-    # It may have ended before we asked.
+    # The parent may have died before the request.
     _end_unless_child_of(parent)
 
 

@@ -1,4 +1,4 @@
-"""The socket of the service: bound before anything is started, so that a taken port is said at once."""
+"""Listening socket of the service: bound before any child starts, so that a taken port is reported early."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from service import logs
 from service.settings import Bind
 
 OPEN_FILES: Final = 5120
-"""Of each process: its connections, and what it opens beside them."""
+"""Open files of each process: its connections, and the other files that it opens."""
 
 _SPARE_FILES: Final = 1024
 _BACKLOG: Final = 2048
-_PATIENCE: Final = 1.0  # seconds in which what is left of a killed service lets go of the port
+_PATIENCE: Final = 1.0  # seconds in which the remains of a killed service release the port
 _TICK: Final = 0.05
 
 
 def listen(bind: Bind, setting: str = "GITSTORE_BIND") -> socket.socket:
-    """A socket that listens at `bind`. Connections wait in it until they are served.
+    """Return a socket that listens at `bind`. Connections queue in it until they are served.
 
-    Raises `config`, naming the `setting` that `bind` is of, where nothing can listen there.
+    Raises `config`, naming the `setting` that `bind` is from, if it cannot listen there.
     """
     deadline = time.monotonic() + _PATIENCE
     while True:
@@ -39,9 +39,9 @@ def listen(bind: Bind, setting: str = "GITSTORE_BIND") -> socket.socket:
 
 
 def allow_connections() -> None:
-    """Raise this process's limit of open files, which its children inherit, as far as it is needed.
+    """Raise this process's limit of open files, which its children inherit, as far as needed.
 
-    A lower hard limit is logged: each process that serves then takes fewer connections.
+    A lower hard limit is logged: each serving process then accepts fewer connections.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = OPEN_FILES if hard == resource.RLIM_INFINITY else min(OPEN_FILES, hard)
@@ -57,19 +57,19 @@ def allow_connections() -> None:
 
 
 def connections() -> int:
-    """How many connections a process may hold within its limit of open files."""
+    """Return the number of connections that a process may hold within its limit of open files."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     most = OPEN_FILES if soft == resource.RLIM_INFINITY else min(OPEN_FILES, soft)
     return max(most - _SPARE_FILES, 64)
 
 
 def bound(bind: Bind, listener: socket.socket) -> Bind:
-    """`bind` with the port that the socket has got."""
+    """Return `bind` with the port that the socket is bound to."""
     return Bind(bind.host, listener.getsockname()[1])
 
 
 def answers(bind: Bind, seconds: float) -> bool:
-    """Whether an HTTP answer, of whatever status, comes from `bind` in time."""
+    """Return whether an HTTP answer, of any status, comes from `bind` in time."""
     host, port = _reachable(bind)
     try:
         with closing(http.client.HTTPConnection(host, port, timeout=seconds)) as connection:

@@ -1,7 +1,8 @@
-"""The folder in which the processes of one `gitstore serve` count together (see service/metrics.py).
+"""Folder in which the processes of one `gitstore serve` share their counters (see service/metrics.py).
 
-Counting must be cheap, so it is on this machine, not on a data folder that may be another's. Each service
-has a new one, and holds a lock in it: what a killed one left behind is told by that lock, and removed.
+Counting must be cheap, so the folder is on this machine, not on a data folder that may be remote. Each
+service has a new one, and holds a lock in it: a folder left by a killed service is recognised by its free
+lock, and removed.
 """
 
 from __future__ import annotations
@@ -21,13 +22,13 @@ _LOCK: Final = "lock"
 
 @contextmanager
 def metrics_folder() -> Iterator[Path]:
-    """An empty folder, for nobody else to read, that goes with the block."""
+    """Yield an empty folder, accessible to this user only, which is removed after the block."""
     place = Path(tempfile.gettempdir())
     for left in place.glob(f"{_PREFIX}*"):
-        with suppress(OSError):  # somebody else's, or somebody else was faster
+        with suppress(OSError):  # another user's, or already removed by another process
             _remove_unless_held(left)
     folder = Path(tempfile.mkdtemp(prefix=_PREFIX))
-    # Under another name until it is held: a lock that is there and free is that of a dead one.
+    # Under another name until it is locked: a folder with a free lock is that of a dead service.
     made = folder / f"new-{_LOCK}"
     handle = os.open(made, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:

@@ -1,7 +1,7 @@
-"""The key that seals the secrets in the database: of the settings, or made once in the data folder.
+"""Key that seals the secrets in the database: from the settings, or generated once in the data folder.
 
-A key is made only where nothing is sealed: a new one in the place of a lost one would open nothing, and the
-loss would go unnoticed until the next delivery.
+A key is generated only while nothing is sealed: a new key in place of a lost one would decrypt nothing, and
+the loss would go unnoticed until the next delivery.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from webhooks.secrets import Sealer, keys_in, new_key
 
 
 def sealer(config: Config, database: Database) -> Sealer:
-    """Return what seals and opens secrets here; its key is made where there is none and nothing is sealed.
+    """Return the sealer of the service; generate its key if it has none and nothing is sealed.
 
-    Raises `config` where the key's file is missing or damaged.
+    Raises `config` if the key's file is missing or damaged.
     """
     found = sealer_at_hand(config)
     if found is not None:
@@ -39,7 +39,7 @@ def sealer(config: Config, database: Database) -> Sealer:
 
 
 def checked_sealer(config: Config, database: Database) -> Sealer:
-    """As `sealer`; raises `config` also where it does not open every secret in the database."""
+    """As `sealer`; raises `config` also if it cannot decrypt every secret in the database."""
     with database.as_owner() as transaction:
         found = lost(transaction, sealer_at_hand(config))
     if found:
@@ -48,7 +48,7 @@ def checked_sealer(config: Config, database: Database) -> Sealer:
 
 
 def made_sealer(config: Config) -> Sealer:
-    """As `sealer`, but a missing key is made whatever is sealed: for what is sealed from now on."""
+    """As `sealer`, but always generate a missing key: for secrets that are sealed from now on."""
     found = sealer_at_hand(config)
     if found is None:
         _make(config.secret_key_file)
@@ -58,7 +58,7 @@ def made_sealer(config: Config) -> Sealer:
 
 
 def sealer_at_hand(config: Config) -> Sealer | None:
-    """What seals and opens with the present keys, None where there are none.
+    """Return a sealer with the existing keys, or None if there are no keys.
 
     Raises `config` for a damaged file.
     """
@@ -78,7 +78,10 @@ def sealer_at_hand(config: Config) -> Sealer | None:
 
 
 def explanation(config: Config, found: Sequence[Lost]) -> str:
-    """What can't be opened, why, and the ways on; for the operator, as it counts all projects."""
+    """Return the operator's message: secrets that cannot be decrypted, the reason, and remedies.
+
+    For the operator only, as it counts all projects.
+    """
     nouns = ("subscription", "source")
     counts = [(len({one.owner for one in found if one.noun == noun}), noun) for noun in nouns]
     affected = " and ".join(count(number, noun) for number, noun in counts if number)
@@ -98,7 +101,7 @@ def explanation(config: Config, found: Sequence[Lost]) -> str:
 
 
 def _make(path: Path) -> None:
-    """Whole or not at all, and once: where several processes do it at a time, the first one's stays."""
+    """Create the file atomically, and once: of several concurrent processes, the first one's file is kept."""
     handle, made = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)  # with mode 0600
     try:
         with os.fdopen(handle, "w", encoding="ascii") as file:
@@ -107,7 +110,7 @@ def _make(path: Path) -> None:
             os.fsync(file.fileno())
         with suppress(FileExistsError):
             os.link(made, path)
-            # It seals the cookies of the page, too.
+            # The key also seals the session cookies of the pages.
             ended = "those of an earlier key have ended: sign in again"
             logs.action("secret_key_made", file=str(path), sessions=ended)
     finally:

@@ -1,11 +1,11 @@
-"""`gitstore serve`: everything that has to be there before the first request, then the watch over it.
+"""`gitstore serve`: start everything that the first request needs, then supervise it.
 
     data folder; socket; web server, loading; Postgres; migrations; project and token; web server, serving;
     the greeting; the worker
 
 The processes: this one, and as its children the embedded Postgres, the web server (service/run/web.py), which
-forks the processes that serve, and `gitstore worker`. Killed at any point, all of them end, and the next
-start finds everything.
+forks the processes that serve, and `gitstore worker`. If this process is killed at any point, all of them
+end, and the next start recovers everything.
 """
 
 from __future__ import annotations
@@ -40,22 +40,22 @@ from sync.embedded.server import EmbeddedPostgres
 from sync.migrate import migrate
 
 OLDEST_GIT: Final = (2, 36)
-_DATABASE_SECONDS: Final = 60.0  # that a given Postgres may take to be there
+_DATABASE_SECONDS: Final = 60.0  # within which a given Postgres must become reachable
 _READY_SECONDS: Final = 60.0
 _ANSWER_SECONDS: Final = 5.0
 _TICK: Final = 0.02
 _DATABASE_TICK: Final = 0.25
 
-# -P: what lies in the folder where somebody starts us is not looked at for modules.
+# -P: modules in the current folder are not imported.
 WEB: Final = (sys.executable, "-P", "-m", "service.run.web")
 WORKER: Final = (sys.executable, "-P", "-m", "service.cli", "worker")
 
 
 def serve(config: Config, out: TextIO, *, web: Sequence[str] = WEB, worker: Sequence[str] = WORKER) -> int:
-    """Serve until a signal says stop; the exit status. The greeting goes to `out`, the log to stderr.
+    """Serve until a stop signal; return the exit status. The greeting goes to `out`, the log to stderr.
 
-    `web` and `worker` are the commands of the two children. Raises `config` or `unavailable` where the
-    service can't begin.
+    `web` and `worker` are the commands of the two children. Raises `config` or `unavailable` if the service
+    cannot start.
     """
     begun = time.monotonic()
     signals = Signals()
@@ -71,12 +71,12 @@ def serve(config: Config, out: TextIO, *, web: Sequence[str] = WEB, worker: Sequ
                 start_web = partial(_restarted_web, service, web)
                 supervisor = Supervisor(signals, service.postgres, service.web, start_web, watched)
                 stack.callback(supervisor.stop)
-                stack.callback(service.listener.close)  # first: who connects while it stops is refused
+                stack.callback(service.listener.close)  # first: new clients are refused from then on
                 _wait_until_ready(service)
         except Stopped:
             return 0
         logs.action("ready", url=service.config.public_url, seconds=round(time.monotonic() - begun, 2))
-        with suppress(OSError):  # nobody reads it
+        with suppress(OSError):  # the reader is gone
             out.write(greeting(service.config, service.setup, service.slug, terminal=out.isatty()))
             out.flush()
         supervisor.watch()
@@ -87,7 +87,7 @@ def serve(config: Config, out: TextIO, *, web: Sequence[str] = WEB, worker: Sequ
 
 @dataclass(frozen=True, slots=True)
 class _Service:
-    """What was begun; `config` names the Postgres and the port that are used."""
+    """Started service; `config` has the Postgres and the port in use."""
 
     config: Config
     listener: socket.socket
@@ -99,12 +99,12 @@ class _Service:
 
     @property
     def environment(self) -> dict[str, str]:
-        """For children."""
+        """Environment of the children."""
         return _environment(self.config)
 
 
 def _begin(config: Config, stack: ExitStack, web: Sequence[str]) -> _Service:
-    """Everything up to the first request. What has to be undone is put on `stack`."""
+    """Start everything up to the first request. Cleanup is registered on `stack`."""
     check_git()
     for given, meant in misspelt().items():
         logs.action("unknown_setting", level="warning", given=given, meant=meant)
@@ -141,14 +141,14 @@ def _begin(config: Config, stack: ExitStack, web: Sequence[str]) -> _Service:
 
 
 def _start_web(config: Config, listener: socket.socket, web: Sequence[str]) -> subprocess.Popen[bytes]:
-    """Let the web server load the application, which takes as long as Postgres does."""
+    """Start the web server, which loads the application while Postgres starts."""
     descriptor = listener.fileno()
     arguments = (*web, str(os.getpid()), str(descriptor))
     return start_child(arguments, _environment(config), stdin=subprocess.PIPE, keep=[descriptor])
 
 
 def _restarted_web(service: _Service, web: Sequence[str]) -> subprocess.Popen[bytes]:
-    """A web server in the place of one that ended, on the same socket."""
+    """Start a web server on the same socket in place of one that ended."""
     child = _start_web(service.config, service.listener, web)
     _tell(child, service.config.database_url or "")
     return child
@@ -156,7 +156,7 @@ def _restarted_web(service: _Service, web: Sequence[str]) -> subprocess.Popen[by
 
 def _serve_metrics(config: Config, listener: socket.socket, stack: ExitStack) -> None:
     """Serve GITSTORE_METRICS_BIND from this process, which outlives a worker that hangs."""
-    from service import scraping  # only where it is used: it loads Flask
+    from service import scraping  # imported only if used: it loads Flask
     from service.metrics import Metrics
 
     database = Database(config.database_url or "", max_connections=1, application="gitstore metrics")
@@ -168,14 +168,14 @@ def _serve_metrics(config: Config, listener: socket.socket, stack: ExitStack) ->
 
 
 def _environment(config: Config) -> dict[str, str]:
-    """What a child is told. The worker counts where those count who serve, and are asked."""
+    """Return the environment of a child. The worker shares the counters of the processes that serve."""
     return config.environment(**{METRICS_FOLDER: str(config.metrics_folder)})
 
 
 def _tell(child: subprocess.Popen[bytes], database_url: str) -> None:
     """Let the web server begin to serve."""
     if child.stdin is not None:
-        with suppress(BrokenPipeError):  # it has ended, and that is noticed next
+        with suppress(BrokenPipeError):  # it has ended, which is noticed next
             child.stdin.write(json.dumps(database_url).encode() + b"\n")
             child.stdin.close()
 
@@ -191,7 +191,7 @@ def _wait_until_ready(service: _Service) -> None:
 
 
 def _migrated(conninfo: str) -> list[str]:
-    """Bring the database up to date, once it is there: it may be starting beside us."""
+    """Migrate the database, once it is reachable: it may be starting at the same time."""
     deadline = time.monotonic() + _DATABASE_SECONDS
     told = False
     while True:
@@ -207,7 +207,7 @@ def _migrated(conninfo: str) -> list[str]:
 
 
 def check_git() -> None:
-    """Raise `config` unless there is a git that is new enough."""
+    """Raise `config` unless a sufficiently new git is installed."""
     said = subprocess.run([git(), "version"], capture_output=True, text=True, check=False).stdout
     found = re.search(r"(\d+)\.(\d+)", said)
     if found is None or (int(found[1]), int(found[2])) < OLDEST_GIT:

@@ -1,9 +1,9 @@
-"""The children of `gitstore serve`, and what becomes of them.
+"""Supervision of the children of `gitstore serve`: restart and shutdown.
 
-A child that ends is started again: the web server, the worker, the embedded Postgres. The worker is also
-replaced where one of its loops has stopped (heartbeats.py). SIGTERM, SIGHUP and Ctrl-C stop them in
-order: the web server and the worker, then Postgres. The children are in sessions of their own, so that a
-terminal's Ctrl-C reaches this process alone.
+A child that exits is restarted: the web server, the worker, the embedded Postgres. The worker is also
+replaced if one of its loops has stalled (heartbeats.py). SIGTERM, SIGHUP and Ctrl-C stop them in order: the
+web server and the worker, then Postgres. The children are in sessions of their own, so that a terminal's
+Ctrl-C reaches this process alone.
 """
 
 from __future__ import annotations
@@ -22,24 +22,24 @@ from service import logs
 from service.run.heartbeats import STALL_SECONDS, Heartbeats
 
 GRACEFUL_SECONDS: Final = 30
-"""How long a request that is being served may take to end when the service stops."""
+"""Seconds that a request in progress may take to finish when the service stops."""
 
 _TICK: Final = 0.05
 _WORKER_SECONDS: Final = 10.0  # that the worker may take to end
-_MORE_SECONDS: Final = 5.0  # that the web server may take beyond its grace
+_MORE_SECONDS: Final = 5.0  # that the web server may take beyond its grace period
 _LONGEST_PAUSE: Final = 30.0
 _STEADY_SECONDS: Final = 60.0  # after which a child counts as running well
 _START_SECONDS: Final = 40.0  # that the worker may take, beyond a stall, until its loops run
-_OWN_STALL_SECONDS: Final = 5.0  # between two looks of ours, which then tell nothing of the worker
-_IMPATIENT_SECONDS: Final = 1.0  # one Ctrl-C may come twice, by way of `uv run`
+_OWN_STALL_SECONDS: Final = 5.0  # between two checks: this process was suspended, not the worker
+_IMPATIENT_SECONDS: Final = 1.0  # one Ctrl-C may arrive twice, by way of `uv run`
 
 
 class Stopped(BaseException):
-    """A signal asked to stop, while something was under way that it may interrupt."""
+    """A signal requested a stop during an operation that it may interrupt."""
 
 
 class Signals:
-    """SIGTERM, SIGINT and SIGHUP, noted; raised only where that was asked for."""
+    """SIGTERM, SIGINT and SIGHUP, recorded; raised only within `interrupting`."""
 
     def __init__(self) -> None:
         self.times: list[float] = []
@@ -51,18 +51,18 @@ class Signals:
 
     @property
     def hurry(self) -> bool:
-        """Whether somebody asked again."""
+        """Whether a second stop was requested."""
         return bool(self.times) and self.times[-1] - self.times[0] > _IMPATIENT_SECONDS
 
     def install(self) -> None:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._note)
-        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as nohup(1) makes it
+        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup(1) ignores it
             signal.signal(signal.SIGHUP, self._note)
 
     @contextmanager
     def interrupting(self) -> Iterator[None]:
-        """Within, a signal raises Stopped: for what waits for long."""
+        """Raise Stopped on a signal within the block: for long waits."""
         if self.stop:
             raise Stopped
         self._raises = True
@@ -79,7 +79,7 @@ class Signals:
 
 
 class Postgres(Protocol):
-    """What of `sync.embedded.EmbeddedPostgres` is used here."""
+    """The part of `sync.embedded.EmbeddedPostgres` that is used here."""
 
     def start(self) -> str: ...
 
@@ -90,7 +90,7 @@ class Postgres(Protocol):
 
 @dataclass
 class Retry:
-    """When a child that ends may be started again: at once, then after 1, 2, 4 ... seconds."""
+    """Backoff of a child that exits: restart at once, then after 1, 2, 4 ... seconds."""
 
     started: float = 0.0
     due: float | None = None
@@ -117,9 +117,9 @@ def start_child(
     stdin: int = subprocess.DEVNULL,
     keep: Collection[int] = (),
 ) -> subprocess.Popen[bytes]:
-    """Start one; the descriptors `keep` stay open in it.
+    """Start a child; the descriptors `keep` stay open in it.
 
-    From the main thread: a child is told of its parent's death when the thread that forked it ends.
+    Call from the main thread: the kernel signals a parent's death when the thread that forked the child ends.
     """
     return subprocess.Popen(
         arguments,
@@ -131,7 +131,7 @@ def start_child(
 
 
 def end_at_once(child: subprocess.Popen[bytes]) -> None:
-    """Kill a child that is not serving; nothing where it has ended."""
+    """Kill a child that is not serving; does nothing if it has ended."""
     if child.stdin is not None:
         with suppress(BrokenPipeError):
             child.stdin.close()
@@ -142,9 +142,10 @@ def end_at_once(child: subprocess.Popen[bytes]) -> None:
 
 @dataclass
 class WatchedWorker:
-    """The background worker: started again when it has ended, killed and started again when it has stalled.
+    """The background worker: restarted when it has exited, killed and restarted when it has stalled.
 
-    It has stalled when one of its loops has not beaten for `stall_seconds`: the process is stopped, or hangs.
+    It has stalled when one of its loops has not sent a heartbeat for `stall_seconds`: the process is stopped,
+    or hangs.
     """
 
     start: Callable[[], subprocess.Popen[bytes]]
@@ -154,10 +155,10 @@ class WatchedWorker:
     _retry: Retry = field(default_factory=lambda: Retry(due=0.0))
     _looked: float = 0.0
     _started: float = 0.0
-    _since: float = 0.0  # silence counts from then on
+    _since: float = 0.0  # silence counts from this time on
 
     def look(self, now: float) -> None:
-        """Replace it where that is necessary. To be called often; `now` is of the monotonic clock."""
+        """Replace the worker if necessary. To be called often; `now` is of the monotonic clock."""
         if self.process is not None:
             self._look_at(self.process, now)
         self._looked = now
@@ -173,7 +174,7 @@ class WatchedWorker:
             self._replace("ended", now)
             return
         if now - self._looked > _OWN_STALL_SECONDS:
-            # This process was stopped, or the machine was: the worker has as long as ever from now on.
+            # This process, or the machine, was suspended: the worker gets its full time again.
             self._since = now
         ages = self.beats.ages(now)
         loops = [loop for loop, age in ages.items() if self._is_silent(age, now)]
@@ -185,7 +186,7 @@ class WatchedWorker:
             self._replace("stalled", now)
 
     def _is_silent(self, age: float, now: float) -> bool:
-        """Whether the last beat of a loop, `age` ago, is too long ago; the first one has more time."""
+        """Return whether the last beat of a loop, `age` ago, is too old; the first beat has more time."""
         has_begun = now - age > self._started + 0.001
         allowed = self.stall_seconds if has_begun else self.stall_seconds + _START_SECONDS
         return min(age, now - self._since) > allowed
@@ -198,7 +199,7 @@ class WatchedWorker:
 
 @dataclass
 class Supervisor:
-    """Watches over the children until a signal comes."""
+    """Supervises the children until a signal arrives."""
 
     signals: Signals
     postgres: Postgres | None
@@ -209,7 +210,7 @@ class Supervisor:
     _postgres_retry: Retry = field(default_factory=Retry)
 
     def watch(self) -> None:
-        """Until a signal comes. Clients that connect while there is no web server wait for the next one."""
+        """Run until a signal arrives. Clients that connect without a web server wait for the next one."""
         while not self.signals.stop:
             now = time.monotonic()
             self._look_after_web(now)
@@ -221,7 +222,7 @@ class Supervisor:
             time.sleep(_TICK)
 
     def stop(self) -> None:
-        """End the children: requests are finished, for at most GRACEFUL_SECONDS; then Postgres is stopped."""
+        """Stop the children: requests finish, within GRACEFUL_SECONDS at most; then Postgres is stopped."""
         worker = self.worker.process
         children = [self.web, *([worker] if worker else [])]
         for child in children:
@@ -259,7 +260,7 @@ class Supervisor:
 
 
 def end_worker(worker: subprocess.Popen[bytes], signals: Signals) -> None:
-    """Wait for the end of a worker that was told to end; kill it where that takes too long."""
+    """Wait for the end of a worker that was asked to stop; kill it if that takes too long."""
     _end("worker", worker, signals, _WORKER_SECONDS)
 
 

@@ -1,11 +1,11 @@
-"""The process that serves HTTP, a child of `gitstore serve`, and the processes that it forks.
+"""Web server process, a child of `gitstore serve`, and the processes that it forks.
 
     python -m service.run.web <pid of serve> <fd of the listening socket>
 
-The settings come by its environment. The application's modules are loaded here, once, and shared by the
-forked processes; each makes its own application, and serves the same socket with uvicorn. Loading takes as
-long as Postgres needs to start: `serve` writes the database's URL to stdin, as a line of JSON, when that is
-ready.
+The settings are passed in its environment. The application's modules are loaded here, once, and shared by the
+forked processes; each builds its own application, and serves the same socket with uvicorn. Loading takes as
+long as Postgres needs to start: `serve` writes the database's URL to stdin, as a line of JSON, when Postgres
+is ready.
 """
 
 from __future__ import annotations
@@ -41,17 +41,17 @@ from service.run.listener_socket import connections
 from service.run.supervisor import GRACEFUL_SECONDS, Retry
 
 HANGS_SECONDS: Final = 60.0
-"""After which a process without a sign of life is killed."""
+"""Seconds after which a process without a sign of life is killed."""
 _TICK: Final = 0.05
-_NOT_MADE: Final = 3  # the exit status of a process that could not make its application
+_NOT_MADE: Final = 3  # exit status of a process that could not build its application
 
 MakeApp = Callable[[Config], Any]
-"""Makes the WSGI application."""
+"""Builds the WSGI application."""
 
 
 @dataclass
 class _Process:
-    """One place among the serving processes, and the process that has it."""
+    """One slot among the serving processes, and the process in it."""
 
     number: int
     pid: int | None = None
@@ -59,7 +59,7 @@ class _Process:
 
 
 class Web:
-    """The parent of the processes that serve: starts them, replaces those that end, stops them."""
+    """Parent of the processes that serve: starts them, replaces those that end, stops them."""
 
     def __init__(self, config: Config, descriptor: int, make_app: MakeApp) -> None:
         self._config = config
@@ -71,7 +71,7 @@ class Web:
         self._status = 0
 
     def run(self) -> int:
-        """Serve until SIGTERM or SIGINT, or until the application can't be made. The exit status."""
+        """Serve until SIGTERM or SIGINT, or until the application cannot be built; return the exit status."""
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
             signal.signal(number, self._stop)
         while not self._stopping or any(process.pid for process in self._processes):
@@ -85,7 +85,7 @@ class Web:
             self._stopping = True
             os.close(
                 self._descriptor
-            )  # when the last process that serves has closed its own, nothing listens
+            )  # nothing listens once the last serving process has closed its own copy
         for process in self._processes:
             if process.pid is not None:
                 with suppress(ProcessLookupError):
@@ -127,18 +127,18 @@ class Web:
             self._stop(signal.SIGTERM, None)
 
     def _serve(self, parent: int, number: int) -> None:
-        """What a forked process does. It never returns."""
+        """Run a forked process. Never returns."""
         try:
             for numbered in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
                 signal.signal(numbered, signal.SIG_DFL)
             die_with_parent(parent)
             signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGTERM, signal.SIGINT))
             app = self._make_app(self._config)
-            # What is there now stays: the collector need not look at it again.
+            # Objects loaded so far are permanent: the collector need not scan them again.
             gc.collect()
             gc.freeze()
             forking.start(app)
-            threads = self._config.threads + fairness.QUEUED  # those that wait in the queue take one each
+            threads = self._config.threads + fairness.QUEUED  # requests in the queue take one each
             server = Server(app, admission.of(app), threads=threads, most=connections())
             asyncio.run(server.serve(self._descriptor, self._beat(number)))
         except BaseException:
@@ -154,13 +154,13 @@ class Web:
 
 
 class _Listener(socket.socket):
-    """A socket that listens already: the queue of waiting connections keeps its length."""
+    """Socket that is already listening: the length of its backlog is kept."""
 
     def listen(self, backlog: int = 0) -> None: ...
 
 
 class Server:
-    """uvicorn, told everything by arguments, in front of the WSGI application `app`."""
+    """uvicorn, configured by arguments only, in front of the WSGI application `app`."""
 
     def __init__(self, app: Any, admit: Admit, *, threads: int, most: int) -> None:
         self._connections = Connections(most)
@@ -204,14 +204,14 @@ async def _every_second(beat: Callable[[], None]) -> None:
 
 
 def main(arguments: Sequence[str], make_app: str = "service.app:create_app") -> None:
-    """Serve until SIGTERM. `make_app` is where the application's maker is found, as module:name."""
+    """Serve until SIGTERM. `make_app` is the path of the application factory, as module:name."""
     parent, descriptor = (int(argument) for argument in arguments)
     die_with_parent(parent)
     module, _, name = make_app.partition(":")
     maker: MakeApp = getattr(importlib.import_module(module), name)
     line = sys.stdin.readline()
     if not line:
-        return  # it did not come to that
+        return  # serve closed the pipe: it ended before Postgres was ready
     config = Config.from_env(overrides={"DATABASE_URL": json.loads(line)})
     logs.configure(config.log_format, config.log_level)
     sys.exit(Web(config, descriptor, maker).run())

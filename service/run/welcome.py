@@ -1,8 +1,8 @@
-"""What `gitstore serve` prints when it is ready: where it is, and five lines that publish a workflow.
+"""Output of `gitstore serve` when it is ready: its address, and five lines that publish a workflow.
 
-The lines can be pasted as they are, into any POSIX shell of this machine, without any configuration of git:
-the clone reads the owner's token from its file whenever git asks for a password, so that it stands in no
-URL, no argument and no history. Names and addresses are theirs to change.
+The lines can be pasted as they are into any POSIX shell of this machine, without any configuration of git:
+the clone reads the owner's token from its file whenever git asks for a password, so that it appears in no
+URL, no argument and no history. Names and addresses may be changed.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _MOST: Final = 1000
 
 
 def greeting(config: Config, setup: Setup, slug: str, *, terminal: bool) -> str:
-    """The whole text. The token itself is shown on a terminal alone: elsewhere, output is kept."""
+    """Return the whole text. The token itself is shown on a terminal only: other output is kept."""
     lines = [f"gitstore is ready: {config.public_url}{PAGE}", ""]
     lines += [f"note: {said}" for said in setup.said]
     if setup.token is None:
@@ -40,12 +40,12 @@ def greeting(config: Config, setup: Setup, slug: str, *, terminal: bool) -> str:
 
 
 def five_lines(url: str, token_file: Path, slug: str) -> list[str]:
-    """The commands that clone, write, commit, push and publish the workflow `slug`."""
-    # The empty helper first: the ones of this machine are asked nothing, and are not given the token to keep.
+    """Return the commands that clone, write, commit, push and publish the workflow `slug`."""
+    # The empty helper first: it disables the machine's own helpers, which would store the token.
     helper = f'!f() {{ echo username=git; echo "password=$(cat {shlex.quote(str(token_file))})"; }}; f'
     clone = f"git clone -c credential.helper= -c credential.helper={shlex.quote(helper)}"
     if _is_loopback(url):
-        clone += " -c http.proxy="  # git takes http_proxy for loopback addresses, too
+        clone += " -c http.proxy="  # git uses http_proxy for loopback addresses, too
     folder = shlex.quote(slug)
     name = slug.replace("-", " ").capitalize()
     return [
@@ -66,7 +66,7 @@ def _is_loopback(url: str) -> bool:
 
 
 def unused_slug(database: Database, setup: Setup) -> str:
-    """A name for the workflow that the lines publish: they are printed at every start, and work each time."""
+    """Return an unused name for the workflow of the lines, which are printed at every start."""
     with database.as_owner() as transaction:
         for number in range(1, _MOST):
             slug = "hello" if number == 1 else f"hello-{number}"
