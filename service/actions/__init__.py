@@ -1,5 +1,4 @@
-"""What owners do to what stands beside their workflows, by HTTP and at the page alike.
+"""Owners' actions on the objects around their workflows, shared by the API and the pages.
 
-Each act is the row, the audit log and the line of the log, together; what it raises is said in the same
-words by both doors.
+Each action combines the row, the audit log and the log line; its errors have the same text in both.
 """

@@ -1,4 +1,4 @@
-"""Sources: add, change, remove, sync; decide about a draft that went different ways."""
+"""Actions on sources: create, change, remove, sync; resolve the divergence of a draft."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from webhooks.sources import POLL_SECONDS, Direction, Source
 
 
 def named(tx: Transaction, caller: Caller, shown: str) -> Source:
-    """The one with the id `shown`. Raises `not_found`."""
+    """Return the source with the id `shown`. Raises `not_found`."""
     found = lookup.uuid_of(shown)
     row = sources.source(tx, caller.project_id, found) if found else None
     if row is None:
@@ -28,7 +28,7 @@ def named(tx: Transaction, caller: Caller, shown: str) -> Source:
 
 
 def create(caller: Caller, body: CreateSource) -> tuple[Source, str]:
-    """The new one, and the secret of its webhook, which nobody can read again."""
+    """Create a source; return it and the secret of its webhook, which cannot be read again."""
     new = source_input.check_source(
         caller.services.egress, body.url, forge=body.forge, credential=body.credential, secret=body.secret
     )
@@ -76,7 +76,7 @@ def change(caller: Caller, shown: str, body: ChangeSource) -> Source:
 
 
 def delete(caller: Caller, shown: str) -> None:
-    """Follow it no more. What it brought stays."""
+    """Stop following the source. Imported versions are kept."""
     with caller.as_user() as tx:
         row = named(tx, caller, shown)
         if not sources.delete(tx, caller.project_id, row.id):
@@ -86,7 +86,7 @@ def delete(caller: Caller, shown: str) -> None:
 
 
 def sync(caller: Caller, shown: str) -> Source:
-    """Let the worker sync it now, and look again at what is known to differ."""
+    """Let the worker sync it now, and check known divergences again."""
     with caller.as_user() as tx:
         row = named(tx, caller, shown)
         if row.paused:

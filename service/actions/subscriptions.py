@@ -1,4 +1,4 @@
-"""Subscriptions and deliveries: subscribe, change, rotate, test, delete; send again."""
+"""Actions on subscriptions and deliveries: create, change, rotate, test, delete; redeliver."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from webhooks.subscriptions import Subscription
 
 
 def named(tx: Transaction, caller: Caller, shown: str) -> Subscription:
-    """The one with the id `shown`. Raises `not_found`."""
+    """Return the subscription with the id `shown`. Raises `not_found`."""
     found = lookup.uuid_of(shown)
     row = subscriptions.subscription(tx, caller.project_id, found) if found else None
     if row is None:
@@ -27,7 +27,7 @@ def named(tx: Transaction, caller: Caller, shown: str) -> Subscription:
 
 
 def create(caller: Caller, body: CreateSubscription) -> tuple[Subscription, str]:
-    """The new one, and the secret that nobody can read again."""
+    """Create a subscription; return it and its secret, which cannot be read again."""
     url = str(caller.services.egress.check(body.url))
     events = body.events or ABOUT_WORKFLOWS
     with caller.as_user() as tx:
@@ -61,7 +61,7 @@ def delete(caller: Caller, shown: str) -> None:
 
 
 def rotate(caller: Caller, shown: str, overlap: timedelta) -> tuple[Subscription, str]:
-    """The subscription, and its new secret; those of before sign too until `overlap` has passed."""
+    """Return the subscription, and its new secret; older ones sign too until `overlap` has passed."""
     with caller.as_user() as tx:
         row = named(tx, caller, shown)
         secret = subscriptions.rotate(tx, caller.services.sealer(), caller.project_id, row.id, overlap)
@@ -73,7 +73,7 @@ def rotate(caller: Caller, shown: str, overlap: timedelta) -> tuple[Subscription
 
 
 def test(caller: Caller, shown: str) -> Delivery:
-    """Deliver a test event to it, and to no other."""
+    """Deliver a test event to this subscription only."""
     with caller.as_user() as tx:
         return delivery_log.test(tx, named(tx, caller, shown))
 

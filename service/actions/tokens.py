@@ -1,4 +1,4 @@
-"""Access tokens: make one, and revoke it."""
+"""Actions on access tokens: create and revoke."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sync.tokens import Token
 
 
 def create(caller: Caller, body: CreateToken) -> tuple[Token, str]:
-    """The new one, and its secret, which is stored nowhere."""
+    """Create a token; return it and its secret, which is not stored."""
     if body.expires_at is not None and body.expires_at <= now():
         raise GitstoreError(Code.MALFORMED, "expires_at is in the past")
     secret = new_token()
@@ -28,10 +28,10 @@ def create(caller: Caller, body: CreateToken) -> tuple[Token, str]:
 
 
 def revoke(caller: Caller, shown: str) -> None:
-    """From now on it opens nothing. Raises `not_found` where it is not in force."""
+    """Revoke the token: it stops working immediately. Raises `not_found` if it is not active."""
     found = lookup.uuid_of(shown)
     with caller.as_user() as tx:
-        # Noted first: the last thing that a token does may be to revoke itself.
+        # Recorded first: the last action of a token may be to revoke itself.
         audit.note(tx, caller.project_id, caller.origin, "token.revoked", str(found))
         if found is None or not tokens.revoke(tx, caller.project_id, found):
             raise GitstoreError(Code.NOT_FOUND, f"there is no token {clip(shown)!r} in force")

@@ -1,4 +1,4 @@
-"""Making answers: JSON, entity tags, and links to the next page."""
+"""Building of answers: JSON, entity tags, and links to the next page."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from service.lookup import cursor_to
 
 IMMUTABLE = "private, immutable, max-age=31536000"
 CHANGING = "private, no-cache"
-_SPELT = {"etag": "ETag"}  # as RFC 9110 does; a program may compare by letter
+_SPELT = {"etag": "ETag"}  # spelt as in RFC 9110; some clients compare case-sensitively
 
 
 def answer(model: BaseModel, status: int = HTTPStatus.OK, **headers: str | None) -> Response:
-    """`model` as JSON. A header is named as in `cache_control`; one that is None is left out."""
+    """Return `model` as JSON. A header's key is spelt as in `cache_control`; None omits the header."""
     response = Response(model.model_dump_json() + "\n", status, content_type=JSON)
     response.headers["Cache-Control"] = CHANGING
     for name, value in headers.items():
@@ -29,23 +29,24 @@ def answer(model: BaseModel, status: int = HTTPStatus.OK, **headers: str | None)
 
 
 def unchanged(tag: str) -> Response:
-    """304 Not Modified: the caller has what `tag` names (RFC 9110 section 15.4.5)."""
+    """Return 304 Not Modified: the client has the representation of `tag` (RFC 9110 section 15.4.5)."""
     response = Response(status=HTTPStatus.NOT_MODIFIED, headers={"ETag": tag, "Cache-Control": CHANGING})
     del response.headers["Content-Type"]
     return response
 
 
 def nothing() -> Response:
-    """204 No Content, and so of no type."""
+    """Return 204 No Content, without a content type."""
     response = Response(status=HTTPStatus.NO_CONTENT)
     del response.headers["Content-Type"]
     return response
 
 
 def tag_of(version: Version) -> str:
-    """The entity tag of a version's JSON: for a draft its commit, which If-Match takes.
+    """Return the entity tag of a version's JSON: for a draft its commit, which If-Match accepts.
 
-    Else with the number, too: a commit may be published twice, and `latest` and `current` lead to either.
+    Otherwise the number is included: a commit may be published twice, and `latest` and `current` may name
+    either.
     """
     number = "" if version.state == "draft" else f"-v{version.version_number}"
     suffix = "-current" if version.is_current else ""
@@ -57,7 +58,7 @@ def workflow_url(caller: Caller, slug: str) -> str:
 
 
 def next_link(request: Request, caller: Caller, path: str, place: str | int | None) -> str | None:
-    """The header Link to the page behind `place` (RFC 8288), with this page's own query."""
+    """Return the Link header of the page after `place` (RFC 8288), with this page's own query."""
     if place is None:
         return None
     query = {name: value for name, value in request.args.items() if name != "cursor"}

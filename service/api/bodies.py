@@ -1,8 +1,8 @@
-"""Reading request bodies: their size before their bytes, their media type before their content.
+"""Parsing of request bodies: the size is checked before the bytes, the media type before the content.
 
-A draft comes as its own bytes (YAML or JSON, kept as they are) or in an envelope, a JSON object around it.
-A JSON object is an envelope if it has a key of `SaveDraft` and no `nodes`, or no key at all; any other is
-the definition itself. So a definition for the rules `any` that has such a key is to be sent in an envelope.
+A draft is sent as its own bytes (YAML or JSON, stored unchanged) or in an envelope, a JSON object around it.
+A JSON object is an envelope if it has a key of `SaveDraft` and no `nodes`, or no key at all; any other is the
+definition itself. So a definition for the rules `any` that has such a key must be sent in an envelope.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ M = TypeVar("M", bound=BaseModel)
 JSON: Final = "application/json"
 YAML: Final = ("application/yaml", "text/yaml", "application/x-yaml", "text/x-yaml")
 SLACK: Final = 64 * 1024
-"""Bytes of a JSON body beside a definition."""
+"""Bytes of a JSON body in addition to a definition."""
 
-_ESCAPED: Final = 2  # a text grows by its escapes as a JSON string; not more than this, if it is text
+_ESCAPED: Final = 2  # growth of a text by the escapes of a JSON string; at most this factor for real text
 _GRAMMAR: Final = frozenset({"syntax", "not_utf8"})
 _ENVELOPE: Final = frozenset(SaveDraft.model_fields)
 _STEP: Final = re.compile(r"[~/]")
@@ -39,7 +39,7 @@ def author_of(body: Authored) -> Person | None:
 
 
 def read_json(request: Request, model: type[M], limits: Limits) -> M:
-    """The body as a `model`. No body is an empty object.
+    """Return the body as a `model`. A missing body counts as an empty object.
 
     Raises `malformed` with every problem, `unsupported_media_type` or `too_large`.
     """
@@ -52,9 +52,9 @@ def read_json(request: Request, model: type[M], limits: Limits) -> M:
 
 
 def read_draft(request: Request, limits: Limits, model: type[M]) -> tuple[Content | None, M]:
-    """The content of a draft, where the body has one, and the envelope as a `model`, empty for raw bytes.
+    """Return a draft's content, if the body has one, and the envelope as a `model`, empty for raw bytes.
 
-    Raises as `read_json` does, and `definition_unparsable` for JSON that is well-formed and refused.
+    Raises as `read_json` does, and `definition_unparsable` for well-formed JSON that is refused.
     """
     if request.mimetype in YAML:
         raw = read_body(request, limits.definition)
@@ -73,7 +73,7 @@ def read_draft(request: Request, limits: Limits, model: type[M]) -> tuple[Conten
 
 
 def content_of(given: Any, limits: Limits) -> Content | None:
-    """The content that the `definition` of an envelope is: text is kept as it is."""
+    """Return the content in the `definition` of an envelope; text is kept unchanged."""
     if isinstance(given, str):
         raw = given.encode()
         check_size(raw, limits)
@@ -93,12 +93,13 @@ def _definition_or_envelope(raw: bytes, limits: Limits) -> Any:
         problems = error.data.get("problems", ())
         if error.code is not Code.MALFORMED or any(problem.code in _GRAMMAR for problem in problems):
             raise
-        # JSON by RFC 8259, but for duplicate keys, levels, numbers: what a definition must not have.
+        # Valid JSON by RFC 8259, except for duplicate keys, levels and numbers that a definition must not
+        # have.
         raise GitstoreError(Code.DEFINITION_UNPARSABLE, error.message, problems=problems) from error
 
 
 def validated(model: type[M], value: Any) -> M:
-    """`value` as a `model`; raises `malformed` with every problem."""
+    """Return `value` as a `model`; raises `malformed` with every problem."""
     if not isinstance(value, dict):
         raise GitstoreError(Code.MALFORMED, "the body must be a JSON object")
     try:
@@ -108,7 +109,7 @@ def validated(model: type[M], value: Any) -> M:
 
 
 def malformed(error: ValidationError, where: str = "the body") -> GitstoreError:
-    """What pydantic found wrong with a body, a path or a query."""
+    """Convert pydantic's errors about a body, a path or a query to `malformed`."""
     problems = Problems.of(
         Problem(
             found["type"],
@@ -127,12 +128,12 @@ def _escape(found: re.Match[str]) -> str:
 
 
 def most_json(limits: Limits) -> int:
-    """The most bytes of a JSON body."""
+    """Return the maximum size of a JSON body in bytes."""
     return _ESCAPED * limits.definition + SLACK
 
 
 def read_body(request: Request, most: int) -> bytes:
-    """The body, `most` bytes at most; more is refused before it is read, where its length is told."""
+    """Return the body, at most `most` bytes; a larger declared length is refused before reading."""
     encoding = request.headers.get("Content-Encoding", "").strip().lower()
     if encoding not in ("", "identity"):
         raise GitstoreError(
@@ -141,8 +142,8 @@ def read_body(request: Request, most: int) -> bytes:
     told = request.content_length
     if told is not None and told > most:
         raise too_large("the body has", told, most)
-    # Werkzeug cuts a body off at its limit without a word, and takes one that ended early for complete, where
-    # the server says that it ends bodies itself (as bridge.py does). So one byte more, and then both
+    # Werkzeug truncates a body at its limit silently, and takes a body that ended early for complete if the
+    # server declares that it terminates the input itself (as bridge.py does). So one byte more, and then both
     # checks.
     request.max_content_length = most + 1
     try:

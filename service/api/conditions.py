@@ -11,7 +11,7 @@ from flask import Request
 from gitstore.store import ANY
 
 JSON_TAG: Final = "-json"
-"""What the ETag of a definition as JSON ends in, where it is not stored as JSON."""
+"""Suffix of the ETag of a definition as JSON, if it is not stored as JSON."""
 
 _ITEM: Final = re.compile(r'[ \t,]*+(?:(W/)?"([^"]*+)"|([^ \t,"]++))[ \t]*+(?=,|$)')
 _END: Final = re.compile(r"[ \t,]*+")
@@ -19,10 +19,10 @@ _NO_COMMIT: Final = "another"
 
 
 def expected(request: Request, draft: str | None) -> str | None:
-    """What If-Match expects of the draft, whose commit is `draft` now: a commit, ANY, or None if not sent.
+    """Return the draft's state that If-Match expects: a commit, ANY, or None if the header is not sent.
 
-    By strong comparison: a weak tag never matches. The tag of the definition as JSON is taken for the
-    draft's. Tags without quotes, as people type them, are taken, too.
+    `draft` is the draft's present commit. By strong comparison: a weak tag never matches. The tag of the
+    definition as JSON counts as the draft's. Tags without quotes, as users type them, are accepted, too.
     """
     header = request.headers.get("If-Match", "").strip()
     if not header:
@@ -34,13 +34,13 @@ def expected(request: Request, draft: str | None) -> str | None:
 
 
 def not_modified(request: Request, tag: str) -> bool:
-    """Whether If-None-Match names `tag` (with its quotes), by weak comparison."""
+    """Return whether If-None-Match contains `tag` (with its quotes), by weak comparison."""
     header = request.headers.get("If-None-Match", "").strip()
     return header == "*" or tag.strip('"') in {found for _, found in _tags(header)}
 
 
 def _tags(header: str) -> Iterator[tuple[bool, str]]:
-    """(weak, tag) for each tag of a list; none at all, where the list is damaged."""
+    """Yield (weak, tag) for each tag of a list; nothing for a malformed list."""
     at, found = 0, []
     while item := _ITEM.match(header, at):
         found.append((item[1] is not None, item[2] if item[2] is not None else item[3]))

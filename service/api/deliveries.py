@@ -1,4 +1,4 @@
-"""/deliveries: what was sent to subscribers, with every attempt. For the project's owners."""
+"""/deliveries: deliveries to subscribers, with every attempt. For the project's owners."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""/workflows/{id}/diff: what differs between two versions."""
+"""/workflows/{id}/diff: the difference between two versions."""
 
 from __future__ import annotations
 

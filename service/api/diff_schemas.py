@@ -1,4 +1,4 @@
-"""What the API says of a difference, as pydantic models: `Diff.of` makes one from `gitstore.diff`."""
+"""API schemas of a difference, as pydantic models: `Diff.of` builds one from `gitstore.diff`."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""/openapi.json, and /docs: the page that shows it, with what flask-openapi3-swagger brings along.
+"""/openapi.json, and /docs: the page that shows it, with the assets of flask-openapi3-swagger.
 
-The page needs no network, and runs nothing but scripts from here: ours is a file of its own, since the
-plugin's own page has it inline.
+The page needs no network, and runs only scripts from this server: ours is a separate file, since the plugin's
+own page has it inline.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from service.api.openapi import document
 blueprint = Blueprint("docs", __name__)
 
 _FILES: Final = str(files("flask_openapi3_swagger") / "templates" / "swagger")
-# Swagger UI has pictures in its style sheet (data:); it needs nothing else that is not a file from here.
+# Swagger UI has images in its style sheet (data:); everything else it needs is a file from this server.
 _POLICY: Final = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
     "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"

@@ -145,7 +145,7 @@ def revert(path: inputs.VersionPath, query: inputs.Query) -> Response:
 
 
 def _check_either(has_content: bool, body: inputs.CreateDraft) -> None:
-    """Raise `malformed` for a body that says two things at once, or for a save that says none."""
+    """Raise `malformed` for a body that gives two sources of content, or for a save without content."""
     taken = body.from_version is not None
     if has_content and taken:
         raise GitstoreError(Code.MALFORMED, "send a definition or from_version, not both")
@@ -176,7 +176,7 @@ def _save(store: Store, slug: str, caller: Caller, content: Content | None, body
 
 
 def _answer(caller: Caller, store: Store, slug: str, saved: Saved, status: HTTPStatus) -> Response:
-    """The draft as this call saved it, whatever was saved, published or discarded since then."""
+    """Return the draft as this call saved it, even if it was saved, published or discarded since then."""
     row = derive.draft_of(store, slug, saved.commit, saved.number)
     draft = catalog.Version.of(row, slug, is_current=False)
     made = SavedDraft.of(draft, caller.services.config.public_url, **problems_of(saved.problems))

@@ -1,4 +1,4 @@
-"""/livez, /readyz and /metrics: for monitoring. None takes an access token."""
+"""/livez, /readyz and /metrics: for monitoring. None accepts an access token."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from webhooks import delivery_queue, source_leases
 
 blueprint = new_blueprint("health", "For whoever watches the service.", needs_token=False)
 LATE_SECONDS: Final = 300.0
-"""For which background work may have been due before /readyz calls it late."""
+"""Seconds for which background work may be overdue before /readyz reports it as late."""
 _OK: Final = Health(status="ok")
 _HEALTH: Final = says(200, Health, needs_token=False)
 _METRICS: Final[Responses] = {

@@ -1,6 +1,6 @@
-"""What the API takes, as pydantic models: bodies of requests, and parameters of paths and queries.
+"""Input of the API, as pydantic models: request bodies, and parameters of paths and queries.
 
-The OpenAPI document is made from these. `service/api/bodies.py` reads bodies into them.
+The OpenAPI document is generated from these. `service/api/bodies.py` parses bodies into them.
 """
 
 from __future__ import annotations
@@ -185,7 +185,7 @@ class Query(Parameters):
 
     @classmethod
     def model_json_schema(cls, *_: Any, **options: Any) -> dict[str, Any]:
-        """Made once: flask-openapi3 asks for it in every request."""
+        """Return the schema, computed once: flask-openapi3 requests it for every request."""
         return cls._schema(**options)
 
     @classmethod

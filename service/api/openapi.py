@@ -1,4 +1,4 @@
-"""What the endpoints declare about themselves, and the OpenAPI 3.1 document that is made of it."""
+"""Declarations of the endpoints, and the OpenAPI 3.1 document generated from them."""
 
 from __future__ import annotations
 
@@ -63,14 +63,14 @@ _BODIES: Final = (
     *subscription_schemas.BODIES,
 )
 _METHODS: Final = ("get", "post", "put", "patch", "delete")
-# What any endpoint may answer to a caller that it does not know, when it is busy, or when Postgres is away.
+# Possible answers of any endpoint to an unknown caller, under load, or while Postgres is unavailable.
 _ALWAYS: Final = (400, 401, 403, 404, 429, 503)
 
 Responses = dict[str | int | HTTPStatus, type[BaseModel] | dict[Any, Any] | None]
 
 
 def new_blueprint(noun: str, about: str, *, needs_token: bool = True) -> APIBlueprint:
-    """Where the endpoints of a noun are registered."""
+    """Return the blueprint on which the endpoints of a noun are registered."""
     return APIBlueprint(
         noun,
         __name__,
@@ -91,7 +91,7 @@ def says(
     refuses: tuple[int, ...] = (),
     needs_token: bool = True,
 ) -> Responses:
-    """An answer with a `model` as JSON and these headers, beside refusals."""
+    """Declare an answer with a `model` as JSON and these headers, in addition to errors."""
     answer = {
         "description": HTTPStatus(status).phrase,
         "content": {JSON: {"schema": {"$ref": _REF + model.__name__}}},
@@ -101,7 +101,7 @@ def says(
 
 
 def says_nothing(*refuses: int, headers: tuple[str, ...] = ()) -> Responses:
-    """204 with these headers, beside refusals."""
+    """Declare 204 with these headers, in addition to errors."""
     answer = {
         "description": HTTPStatus.NO_CONTENT.phrase,
         "headers": {name: {"schema": {"type": "string"}} for name in headers},
@@ -110,7 +110,7 @@ def says_nothing(*refuses: int, headers: tuple[str, ...] = ()) -> Responses:
 
 
 def refusals(*statuses: int) -> Responses:
-    """The problem+json answers of an endpoint: `statuses`, and those that all have who need a token."""
+    """Declare an endpoint's problem+json answers: `statuses`, and those of every endpoint with a token."""
     return {status: refusal(status) for status in sorted({*statuses, *_ALWAYS})}
 
 
@@ -122,7 +122,7 @@ def refusal(status: int) -> dict[str, Any]:
 
 
 def takes(model: type[BaseModel], *, required: bool = False, match: bool | None = None) -> dict[str, Any]:
-    """The operation's JSON body; `match` is as in `if_match`."""
+    """Declare the operation's JSON body; `match` is as in `if_match`."""
     content = {JSON: {"schema": {"$ref": _REF + model.__name__}}}
     return {"requestBody": {"content": content, "required": required}, **if_match(needed=match)}
 
@@ -130,7 +130,7 @@ def takes(model: type[BaseModel], *, required: bool = False, match: bool | None 
 def takes_draft(
     model: type[BaseModel], *, required: bool = False, match: bool | None = None
 ) -> dict[str, Any]:
-    """As `takes`, for bodies that hold a definition: the envelope `model`, or raw bytes."""
+    """As `takes`, for bodies with a definition: the envelope `model`, or raw bytes."""
     raw = {"schema": {"type": "object", "description": "a definition"}}
     envelope = {"anyOf": [{"$ref": _REF + model.__name__}, {"type": "object", "description": "a definition"}]}
     body = {
@@ -142,16 +142,16 @@ def takes_draft(
 
 
 IF_MATCH: Final = "x-if-match"
-"""Until the document is made: whether the operation needs, or honours, If-Match."""
+"""Temporary key, until the document is generated: whether the operation requires or honours If-Match."""
 
 
 def if_match(*, needed: bool | None) -> dict[str, Any]:
-    """Whether the operation needs If-Match (True), honours it (False), or does not look at it (None)."""
+    """Declare that the operation requires If-Match (True), honours it (False), or ignores it (None)."""
     return {} if needed is None else {IF_MATCH: needed}
 
 
 def new_app(name: str, version: str, description: str = _INFO) -> OpenAPI:
-    """A Flask application that collects what its blueprints declare. It serves no page of its own."""
+    """Return a Flask application that collects its blueprints' declarations. It serves no page of its own."""
     return OpenAPI(
         name,
         info=Info(title="gitstore", version=version, description=description),
@@ -165,7 +165,7 @@ def new_app(name: str, version: str, description: str = _INFO) -> OpenAPI:
 
 
 def register(app: OpenAPI, blueprint: APIBlueprint) -> None:
-    """Register the endpoints of a noun. Nouns may share a path, which `register_api` alone would forget."""
+    """Register the endpoints of a noun. Nouns may share a path, which `register_api` alone would lose."""
     for path, item in blueprint.paths.items():
         there = app.paths.get(path)
         for method in _METHODS:
@@ -176,7 +176,7 @@ def register(app: OpenAPI, blueprint: APIBlueprint) -> None:
 
 
 def document(app: OpenAPI) -> dict[str, Any]:
-    """The OpenAPI document of everything that is registered with `app`."""
+    """Return the OpenAPI document of all endpoints registered with `app`."""
     made: dict[str, Any] = app.api_doc
     models: list[tuple[type[BaseModel], JsonSchemaMode]] = [(model, "serialization") for model in _ANSWERS]
     models += [(model, "validation") for model in _BODIES]
@@ -185,7 +185,7 @@ def document(app: OpenAPI) -> dict[str, Any]:
     for item in made["paths"].values():
         for operation in item.values():
             if JSON in operation["responses"]["400"]["content"]:
-                del operation["responses"]["400"]  # flask-openapi3's own, where nothing can be malformed
+                del operation["responses"]["400"]  # flask-openapi3's own, if no input can be malformed
             needed = operation.pop(IF_MATCH, None)
             if needed is not None:
                 operation.setdefault("parameters", []).append(_if_match_parameter(needed))

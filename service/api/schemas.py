@@ -1,4 +1,4 @@
-"""What the API says, as pydantic models: the OpenAPI document is made from them; `of` makes one from rows."""
+"""Output of the API, as pydantic models for the OpenAPI document; `of` builds a model from rows."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Judged(Answer):
 
 
 def problems_of(found: Problems) -> dict[str, Any]:
-    """The fields of `Judged`."""
+    """Return the fields of `Judged`."""
     listed = [DefinitionProblem.model_validate(errors.problem_json(problem)) for problem in found]
     return {"problems": listed, "problems_total": found.total}
 
@@ -177,7 +177,7 @@ class Workflow(Answer):
         public_url: str,
         **more: Any,
     ) -> Workflow:
-        """`versions` holds the rows of `summarized`, by id."""
+        """Build a workflow from its row. `versions` holds the rows of `summarized`, by id."""
         current, draft = (versions.get(found) if found else None for found in _summarized(row))
         return cls.model_construct(
             id=row.id,
@@ -256,7 +256,7 @@ class Ready(Answer):
 
 
 def summarized(rows: Sequence[catalog.Workflow]) -> list[UUID]:
-    """The ids of the versions that `Workflow.of` shows of `rows`."""
+    """Return the ids of the versions that `Workflow.of` shows for `rows`."""
     return [found for row in rows for found in _summarized(row) if found]
 
 

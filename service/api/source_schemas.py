@@ -1,4 +1,4 @@
-"""What the API takes and says about sources, as pydantic models."""
+"""Input and output of the API for sources, as pydantic models."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""/sources: the repositories that the project follows, or that follow it. For its owners."""
+"""/sources: the repositories that the project pulls from, or pushes to. For its owners."""
 
 from __future__ import annotations
 

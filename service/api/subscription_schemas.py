@@ -1,4 +1,4 @@
-"""What the API takes and says about webhooks out, as pydantic models: subscriptions and deliveries."""
+"""Input and output of the API for outgoing webhooks, as pydantic models: subscriptions and deliveries."""
 
 from __future__ import annotations
 

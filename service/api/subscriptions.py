@@ -1,4 +1,4 @@
-"""/subscriptions: who is told of what happens in the project, by webhooks. For its owners."""
+"""/subscriptions: webhook subscriptions to events of the project. For its owners."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""/workflows/{id}/versions: the history, and a version to read or to publish."""
+"""/workflows/{id}/versions: the history, and reading and publishing of a version."""
 
 from __future__ import annotations
 
@@ -64,9 +64,9 @@ def read_version(path: inputs.VersionPath, query: inputs.Query) -> Response:
         if row is None or row.project_id != caller.project_id:
             raise lookup.no_version(tx, caller, path.id, wanted)
     if row.state == "lost":
-        _stored(caller, row)  # its JSON is served where its bytes are
+        _stored(caller, row)  # its JSON is served if its bytes exist
     made = FullVersion.of(row, caller.services.config.public_url, definition=row.definition)
-    # A draft's tag is its commit alone, for If-Match, and its number may change beside that.
+    # A draft's tag is its commit alone, for If-Match, and its number may change independently.
     if made.state != "draft" and not_modified(request, tag_of(made)):
         return unchanged(tag_of(made))
     return answer(made, etag=tag_of(made))
@@ -83,7 +83,7 @@ def read_definition(path: inputs.VersionPath, query: inputs.Query) -> Response:
         if row is None or row.project_id != caller.project_id:
             raise lookup.no_version(tx, caller, path.id, wanted)
     stored = JSON if row.file_name.endswith(".json") else _YAML
-    # What does not parse has no form but its bytes.
+    # A definition that does not parse is served as its bytes only.
     value = row.definition if isinstance(row, catalog.FullVersion) and stored != JSON else None
     headers = _headers(row, wanted, as_json=value is not None)
     if not_modified(request, headers["ETag"]):
@@ -96,7 +96,7 @@ def read_definition(path: inputs.VersionPath, query: inputs.Query) -> Response:
 
 
 def _stored(caller: Caller, row: catalog.Version) -> bytes:
-    """The bytes of a definition; raises `version_lost` where they are nowhere."""
+    """Return the bytes of a definition; raises `version_lost` if no copy exists."""
     with caller.opened() as store, lookup.reading_definition(row):
         return store.objects.blob(row.blob_sha.encode())
 
@@ -110,7 +110,7 @@ def _prefers_json() -> bool:
 
 
 def _headers(row: catalog.Version, wanted: Which, *, as_json: bool) -> dict[str, str]:
-    """A draft's tag is its commit, so that If-Match takes it; a version's is that of its bytes alone."""
+    """Return the headers. A draft's tag is its commit, for If-Match; a version's is its blob's alone."""
     tag = row.commit_sha if row.state == "draft" else row.blob_sha
     return {
         "ETag": f'"{tag}{JSON_TAG if as_json else ""}"',

@@ -97,14 +97,14 @@ def validate_definition(path: inputs.WorkflowPath, query: inputs.Query) -> Respo
 def shown(
     tx: Transaction, caller: Caller, name: str, model: type[Workflow] = Workflow, **more: object
 ) -> Workflow:
-    """The workflow as it stands in the catalog."""
+    """Return the workflow as the catalog has it."""
     row = lookup.workflow(tx, caller, name)
     versions = catalog.versions(tx, summarized([row]))
     return model.of(row, versions, caller.principal.project.slug, caller.services.config.public_url, **more)
 
 
 def validation(store: Store, slug: str, content: Content | None) -> Validation:
-    """What is wrong with `content`, or without it with the open draft; for the API and the page."""
+    """Validate `content`, or the open draft if None; for the API and the page."""
     try:
         parsed, warnings = _checked(store, slug, content)
     except GitstoreError as error:
@@ -118,7 +118,7 @@ def validation(store: Store, slug: str, content: Content | None) -> Validation:
 
 
 def _checked(store: Store, slug: str, content: Content | None) -> tuple[Definition, tuple[Problem, ...]]:
-    """The definition, and warnings about how it would be saved."""
+    """Return the definition, and warnings about the form in which it would be saved."""
     if content is None:
         return store.definition(lookup.open_draft(store, slug).encode(), slug), ()
     file = to_file(content, None, store.rules)

@@ -1,4 +1,4 @@
-"""`gitstore diff`: what differs between two versions, for a person at a terminal."""
+"""`gitstore diff`: the difference between two versions, for a terminal."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def diff(
     FROM and TO are 3, v3, current, latest or draft. Without TO: the open draft, else the latest version.
     Without FROM: the version before TO where TO is a number or the current version, else the current version.
     """
-    # Here, as it needs Flask, which takes a moment to load.
+    # Imported here, as it needs Flask, which is slow to load.
     from service.comparison import compare, files, shown, sides
 
     with connected(config, "gitstore cli") as database, database.as_owner() as tx:
@@ -65,9 +65,9 @@ def diff(
 
 
 def _tell(lines: Iterable[str]) -> None:
-    """Lines in the colours of their signs, which click leaves out where no terminal is.
+    """Print lines in the colours of their signs, which click omits if the output is not a terminal.
 
-    Nothing that a definition holds may act on the terminal.
+    No content of a definition may control the terminal.
     """
     for line in lines:
         visible = INVISIBLE.sub(lambda found: "\t" if found[0] == "\t" else "?", line)

@@ -1,4 +1,4 @@
-"""`gitstore draft`: discarded drafts, listed and restored by the operator."""
+"""`gitstore draft`: list and restore discarded drafts, for the operator."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def restore(config: Config, project: str, slug: str, at: str | None) -> None:
 
 @contextmanager
 def _opened(config: Config, project: str, slug: str) -> Iterator[Store]:
-    """The project's Store, whose writes are mirrored; raises `workflow_not_found`."""
+    """Open the project's Store, whose writes are mirrored; raises `workflow_not_found`."""
     with connected(config, "gitstore cli") as database:
         with database.as_owner() as transaction:
             tenant = named_project(transaction, project)
@@ -70,7 +70,7 @@ def _opened(config: Config, project: str, slug: str) -> Iterator[Store]:
 
 
 def _moment(text: str | None) -> datetime | None:
-    """ISO 8601, as `list` and the names of refs write it; UTC where no zone is given."""
+    """Parse ISO 8601, as in the output of `list` and in ref names; UTC if no zone is given."""
     if text is None:
         return None
     try:

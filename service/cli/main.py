@@ -1,7 +1,7 @@
-"""The `gitstore` command. Every command works beside a running `gitstore serve`, and without one.
+"""The `gitstore` command. Every command works with or without a running `gitstore serve`.
 
-Results go to stdout; progress, and what is wrong, to stderr. The exit status is 0; 1 where something is
-wrong, or differs; 2 where the command line is not understood.
+Results go to stdout; progress and errors to stderr. The exit status is 0; 1 for an error or a difference; 2
+for an invalid command line.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import click
 
 from service.cli.terminal import Commands
 
-# Where each command is. It is loaded when it is asked for: a start is not to wait for what it does not need.
+# Location of each command. It is loaded on use, so that start-up does not wait for unused modules.
 PLACES: Final = {
     "diff": "service.cli.diff:diff",
     "draft": "service.cli.drafts:draft",
@@ -41,7 +41,7 @@ def commands() -> None:
 
 
 def main() -> None:
-    """The entry point."""
+    """Entry point of the `gitstore` command."""
     commands(prog_name="gitstore")
 
 

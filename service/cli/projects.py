@@ -1,4 +1,4 @@
-"""`gitstore project` and `gitstore token`: the tenants, and who may do what there."""
+"""`gitstore project` and `gitstore token`: the tenants, and their access tokens."""
 
 from __future__ import annotations
 
@@ -112,18 +112,18 @@ def token_revoke(config: Config, token_id: UUID) -> None:
     click.echo(f"revoked {token_id} of {found.slug}")
 
 
-# What they have in common
+# Helpers
 
 
 @contextmanager
 def _owning(config: Config) -> Iterator[Transaction]:
-    """A transaction of the tables' owner: whoever runs this may do everything anyway."""
+    """Return a transaction of the tables' owner: an operator of this command has full access anyway."""
     with connected(config, "gitstore cli") as database, database.as_owner() as transaction:
         yield transaction
 
 
 def _expiry(text: str | None, now: datetime) -> datetime | None:
-    """When a token ends. A day that is named is a part of its life, in UTC."""
+    """Return the expiry of a token. A date includes that whole day, in UTC."""
     if text is None:
         return None
     if found := _DURATION.fullmatch(text):
@@ -138,7 +138,7 @@ def _expiry(text: str | None, now: datetime) -> datetime | None:
 
 
 def _moment(text: str) -> datetime:
-    """ISO 8601; raises ValueError or, at the end of the calendar, OverflowError."""
+    """Parse ISO 8601; raises ValueError or, at the end of the calendar, OverflowError."""
     try:
         day = date.fromisoformat(text)
     except ValueError:

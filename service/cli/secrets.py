@@ -1,4 +1,4 @@
-"""`gitstore secrets`: what the key at hand does not open, and giving it up."""
+"""`gitstore secrets`: list secrets that the present key cannot decrypt, and discard them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`gitstore source`: the repositories that a project follows, for the operator at a terminal."""
+"""`gitstore source`: the repositories that a project follows, for the operator."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ def _sync(config: Config, database: Database, row: Source) -> bool:
     if claim is None:
         click.echo(f"{row.url}: a worker is at it right now: gitstore source list shows what comes of it")
         return True
-    # Who asks for it by hand wants to know again what is known to differ.
+    # A manual sync also rechecks known divergences.
     result = follower.sync(replace(claim, full_sync=True), Progress(f"importing from {row.url}"))
     for slug, numbers in result.published.items():
         click.echo(f"{row.url}: {slug}: {len(numbers)} new, the latest is v{max(numbers)}")

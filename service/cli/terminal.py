@@ -1,4 +1,4 @@
-"""What the commands have in common: options for settings, how refusals are told, progress, tables."""
+"""Common parts of the commands: options for settings, error output, progress, tables."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from service.config import Config
 from service.settings import SETTINGS, Setting
 
 WHERE: Final = ("DATABASE_URL", "GITSTORE_DATA")
-"""The settings that every command needs."""
+"""Settings that every command needs."""
 
 _SHOW_SECONDS: Final = 0.1
 
@@ -26,9 +26,9 @@ Command = Callable[..., Any]
 
 
 class Commands(click.Group):
-    """Commands that are loaded when asked for, and whose refusals are told in words, not in a traceback.
+    """Command group that loads commands on use, and prints errors as messages, not as tracebacks.
 
-    `places` tells where each of them is, by its name, as module:name.
+    `places` maps the name of each command to its location, as module:name.
     """
 
     def __init__(self, *arguments: Any, places: Mapping[str, str], **options: Any) -> None:
@@ -54,7 +54,7 @@ class Commands(click.Group):
 
 
 class Refused(click.ClickException):
-    """A GitstoreError on its way to the terminal; exit status 1."""
+    """A GitstoreError shown on the terminal; exit status 1."""
 
     def __init__(self, error: GitstoreError) -> None:
         super().__init__(error.message)
@@ -69,7 +69,7 @@ class Refused(click.ClickException):
 
 
 def with_config(*names: str) -> Callable[[Command], Command]:
-    """Give a command the settings `names` (all of them without names) as options, and a Config."""
+    """Decorate a command with the settings `names` (by default all) as options, and with a Config."""
     chosen = [setting for setting in SETTINGS if not names or setting.name in names]
 
     def decorate(command: Command) -> Command:
@@ -94,17 +94,17 @@ def with_config(*names: str) -> Callable[[Command], Command]:
 
 
 def option_name(setting: Setting) -> str:
-    """The option of the command line that overrides a setting."""
+    """Return the command-line option that overrides a setting."""
     return f"--{_parameter(setting).replace('_', '-')}"
 
 
 def one_of(kinds: type[StrEnum]) -> click.Choice[str]:
-    """What takes the values of an enum, as the API does: of the enum itself, click takes the names."""
+    """Return a choice of an enum's values, as in the API; click's own choice of an enum takes its names."""
     return click.Choice([kind.value for kind in kinds])
 
 
 class Progress:
-    """How far long work is: one line on stderr, a terminal's alone, written over and cleared at the end."""
+    """Progress of long work: one line on stderr, on a terminal only, overwritten, and cleared at the end."""
 
     def __init__(self, what: str, stream: TextIO | None = None) -> None:
         self._what = what
@@ -122,7 +122,7 @@ class Progress:
 
 
 def table(heads: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """Rows in columns, each as wide as it must be; what is None is empty."""
+    """Return rows as columns, each as wide as necessary; None is an empty cell."""
     cells = [list(heads), *([_cell(value) for value in row] for row in rows)]
     widths = [max(len(row[column]) for row in cells) for column in range(len(heads))]
     lines = ("  ".join(map(str.ljust, row, widths)).rstrip() for row in cells)

@@ -105,7 +105,7 @@ def rebuild(config: Config, project: str | None, accept_git: bool, project_name:
 def _confirmed_losses(
     database: Database, project: Project, store: Store, named: Collection[str]
 ) -> list[str]:
-    """List what accepting Git gives up, and ask for the project's name, unless it was `named`."""
+    """List the losses of accepting Git's state, and ask for the project's name, unless it was `named`."""
     with database.as_owner() as transaction:
         lost = rebuilding.losses(transaction, store)
     if not lost:
@@ -197,18 +197,18 @@ def gc(config: Config, project: str | None) -> None:
 @with_config(*WHERE)
 def openapi(config: Config) -> None:
     """Print the OpenAPI document of the HTTP API."""
-    # Here, as no other command needs Flask, which takes a moment to load.
+    # Imported here, as no other command needs Flask, which is slow to load.
     from flask_openapi3.openapi import OpenAPI
 
     from service.api.openapi import document
     from service.app import create_app
 
-    app = create_app(config, database=Database("", application=_NAME))  # which is never connected to
+    app = create_app(config, database=Database("", application=_NAME))  # never connected
     click.echo(json.dumps(document(cast(OpenAPI, app)), indent=2))
 
 
 def _wanted(database: Database, slug: str | None) -> list[Project]:
-    """The project that was named, or all."""
+    """Return the named project, or all."""
     with database.as_owner() as transaction:
         return catalog.projects(transaction) if slug is None else [named_project(transaction, slug)]
 
@@ -225,7 +225,7 @@ def _differences(database: Database, projects: Projects, project: Project) -> It
 
 
 def _note_unrecoverable(database: Database, projects: Projects, project: Project) -> None:
-    """Print a note for each version that is in Git alone; that is no difference."""
+    """Print a note for each version that exists only in Git; this is not a difference."""
     if projects.missing(project):
         return
     with closing(projects.open(project)) as store:

@@ -29,7 +29,7 @@ from sync.db import Database
 
 LOGGING: Final = ("GITSTORE_LOG_FORMAT", "GITSTORE_LOG_LEVEL")
 _STATEMENT_SECONDS: Final = 15.0
-"""Of the loops' own statements, which are short: less than what counts as a stall."""
+"""Timeout of the loops' own statements, which are short: less than the time that counts as a stall."""
 _TICK: Final = 0.1
 
 
@@ -84,7 +84,7 @@ def _work(config: Config) -> None:
     beats = Heartbeats(config.metrics_folder) if config.metrics_folder is not None else None
     with (
         connection_string(config) as conninfo,
-        # One for each import that writes, and some for deliveries beside them; they open as they are needed.
+        # One for each import that writes, and some for deliveries; they are opened on demand.
         closing(
             Database(
                 conninfo,
@@ -99,7 +99,7 @@ def _work(config: Config) -> None:
 
 @contextmanager
 def _waiting() -> Iterator[None]:
-    """Pass over a Postgres that is away: the worker waits for it."""
+    """Ignore an unavailable Postgres: the worker waits for it."""
     try:
         yield
     except GitstoreError as error:
