@@ -22,7 +22,7 @@ from sync.db import Claims, Database, claims_of
 
 
 class Role(StrEnum):
-    """Role of a token or of a project member, in ascending order of permissions."""
+    """What a token, or a member of a project, is there for; from the least to the most."""
 
     VIEWER = "viewer"
     EDITOR = "editor"

@@ -1,5 +1,5 @@
-"""The page: what people see of gitstore in a browser. Server-rendered; a file for each group of addresses.
+"""Server-rendered web pages of gitstore; one module for each group of URLs.
 
-A view authenticates and authorizes (`entering.enter`), parses, calls the core once and renders. Nothing here
-decides what may be done: a button that is not offered is refused by the server all the same.
+A view authenticates and authorizes (`visit.enter`), parses, calls the core once and renders. The pages do not
+decide permissions: the server refuses an action even if its button is hidden.
 """

@@ -1,4 +1,4 @@
-"""Two versions beside each other: the graph, the list of changes, and the texts. Secrets are masked."""
+"""Comparison of two versions: the graph, the list of changes, and the texts. Secrets are masked."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _LONGEST_VALUE: Final = 160
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """One value that came, went or changed. A side is None where it has none."""
+    """One value that was added, removed or changed. A side without the value is None."""
 
     name: str
     before: str | None
@@ -43,7 +43,7 @@ class Field:
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One thing that changed; `key` is the box of the drawing that shows it, "" where none does.
+    """One changed object; `key` is its box in the drawing, or "" if it has none.
 
     `more` counts the fields that are not listed.
     """
@@ -57,7 +57,7 @@ class Item:
 
 
 Listed = tuple[Item, Sequence[Change]]
-"""What changed, and the changes that become its fields if it is listed."""
+"""A changed object, and the changes that become its fields if it is listed."""
 
 
 def show_difference(slug: str) -> Response:
@@ -90,7 +90,7 @@ def show_difference(slug: str) -> Response:
 
 
 def _found(versions: Sides, rules: Rules, *, layout: bool) -> Diff | None:
-    """None where a side does not parse, or where too much differs: then the texts are compared alone."""
+    """Return the diff; None, to compare only texts, if a side does not parse or the diff is too large."""
     try:
         return compare(versions, rules, layout=layout)
     except GitstoreError as error:
@@ -105,16 +105,16 @@ def _graph(versions: Sides, found: Diff) -> Graph:
 
 
 def _with(choices: Sequence[catalog.Version], versions: Sides) -> list[catalog.Version]:
-    """What can be chosen: the newest versions, and those that are shown."""
+    """Return the versions to choose from: the newest versions, and those that are shown."""
     known = {row.id: row for row in (*choices, *versions)}
     return sorted(known.values(), key=lambda row: row.version_number, reverse=True)
 
 
-# The list of changes
+# List of changes
 
 
 def _listed(found: Diff) -> tuple[list[Item], int]:
-    """(the first _MOST_ITEMS with _MOST_FIELDS fields between them, how many items there are beyond)."""
+    """Return the first _MOST_ITEMS items, with _MOST_FIELDS fields in all, and the number of further items."""
     every, room = _items(found), _MOST_FIELDS
     shown = []
     for item, changes in islice(every, _MOST_ITEMS):

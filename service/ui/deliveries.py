@@ -1,4 +1,4 @@
-"""For owners: the repositories that are followed, who is told of what, and what was sent to them."""
+"""Pages for owners: sources, webhook subscriptions, and their deliveries."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ def list_sources() -> Response:
 
 
 def sync_source(which: str) -> Response:
-    """Sync it now. The worker does, in a moment."""
+    """Sync the source now. The worker does so within moments."""
     owning_sources.sync(enter(Permission.OWN, "syncing a source").caller, which)
     return go("list_sources", said="asked")
 
 
 def resolve_divergence(which: str, divergence: str) -> Response:
-    """Decide about a draft that has gone different ways."""
+    """Resolve a divergence of a draft."""
     visit = enter(Permission.OWN, "resolving a divergence")
     body = validated(Resolve, {"take": field("take")})
     owning_sources.resolve(visit.caller, which, divergence, body.take)
@@ -45,7 +45,7 @@ def resolve_divergence(which: str, divergence: str) -> Response:
 
 
 def list_subscriptions() -> Response:
-    """The subscriptions, and below them what was sent, the newest first."""
+    """Show the subscriptions, and below them the deliveries, newest first."""
     visit = enter(Permission.OWN, "listing subscriptions")
     caller, state = visit.caller, request.args.get("state")
     of_one = lookup.uuid_of(request.args.get("subscription", ""))

@@ -1,8 +1,8 @@
-"""The editor: a draft as text. What was typed is never lost, and never overwrites what nobody has seen.
+"""Editor of a draft as text. Typed text is never lost, and never overwrites a state its author has not seen.
 
-The form carries what its author has seen: the draft's commit (`etag`, empty where none was open) and the
-version that it builds on (`base`). Where either has moved on, nothing is saved: the page shows theirs, yours
-and the difference, and takes the text once more, on top of theirs.
+The form carries the state that its author has seen: the draft's commit (`etag`, empty if none was open) and
+the version that it builds on (`base`). If either has changed, nothing is saved: the page shows theirs, yours
+and the difference, and accepts the text once more, on top of theirs.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from service.ui.workflows import base_of
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """What an editor begins with: `source` says in words what it is."""
+    """Initial state of an editor: `source` describes its origin for the user."""
 
     text: str
     etag: str
@@ -63,7 +63,7 @@ def edit(slug: str) -> Response:
 
 
 def save(slug: str) -> Response:
-    """Save the text of the form; 412 or 409 with both texts where somebody was faster."""
+    """Save the text of the form; 412 or 409 with both texts if someone else saved first."""
     visit = enter(Permission.EDIT, f"saving the draft of {clip(slug)}")
     caller = visit.caller
     slug = _slug(visit, slug)
@@ -86,7 +86,7 @@ def save(slug: str) -> Response:
 
 
 def check(slug: str) -> Response:
-    """The problems of a text, for the editor's script; what POST /workflows/{id}/validate answers."""
+    """Return the problems of a text, for the editor's script, as POST /workflows/{id}/validate does."""
     visit = enter(Permission.READ, f"checking {clip(slug)}")
     limits = visit.caller.services.config.limits
     raw = request.get_data(cache=False)
@@ -103,7 +103,7 @@ def _slug(visit: Visit, shown: str) -> str:
 
 
 def _start(store: Store, slug: str) -> Start:
-    """The open draft; without one, what runs, or the latest version."""
+    """Return the open draft; without one, the current version, else the latest."""
     base, state = base_of(store, slug)
     file, source = _standing(store, state)
     text = file.raw.decode(errors="replace")
@@ -112,7 +112,7 @@ def _start(store: Store, slug: str) -> Start:
 
 
 def _standing(store: Store, state: WorkflowState) -> tuple[File, str]:
-    """The file that is edited, and what it is."""
+    """Return the file to edit, and its description."""
     if state.draft_open and state.draft:
         return _file(store, state.slug, state.draft.encode()), "the open draft"
     number = state.current or state.latest
@@ -127,13 +127,16 @@ def _file(store: Store, slug: str, commit: bytes) -> File:
 
 
 def _with_newlines_of(store: Store, slug: str, text: str) -> str:
-    """`text` with the line ends of what it replaces: browsers send their own."""
+    """Return `text` with the line ends of the text that it replaces: browsers send their own."""
     file, _ = _standing(store, store.state(slug))
     return text.replace("\n", "\r\n") if b"\r\n" in file.raw else text
 
 
 def _save(store: Store, visit: Visit, slug: str, content: Content) -> Saved:
-    """On top of what the author has seen; raises `stale_draft`, `draft_exists` or `base_moved`."""
+    """Save on top of the state that the author has seen.
+
+    Raises `stale_draft`, `draft_exists` or `base_moved`.
+    """
     etag, seen = field("etag"), parse_number(field("base")) or 0
     base, state = base_of(store, slug)
     who, message = visit.caller.who(None), field("message").strip()
@@ -152,7 +155,7 @@ def _save(store: Store, visit: Visit, slug: str, content: Content) -> Saved:
 
 
 def _conflict(visit: Visit, store: Store, slug: str, text: str, error: GitstoreError) -> Response:
-    """Theirs, yours and the difference. What is saved next goes on top of theirs."""
+    """Show theirs, yours and the difference. The next save goes on top of theirs."""
     state = store.state(slug)
     stale_draft = state.draft_open and state.draft != field("etag")
     if stale_draft or not state.latest:
@@ -178,7 +181,7 @@ def _conflict(visit: Visit, store: Store, slug: str, text: str, error: GitstoreE
 
 
 def _again(visit: Visit, slug: str, text: str, error: GitstoreError) -> Response:
-    """The editor as it was sent, with what is wrong."""
+    """Show the editor with the submitted text and its errors."""
     problems = Problems.of(error.data.get("problems", ()))
     start = Start(text, field("etag"), parse_number(field("base")) or 0, "your text, not saved yet")
     return visit.page(

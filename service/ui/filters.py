@@ -1,4 +1,4 @@
-"""How times, versions and people are written on a page."""
+"""Template filters: display of times, versions and messages."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _UNITS: Final = (("year", 31_557_600), ("month", 2_629_800), ("day", 86_400), ("
 
 
 def ago(then: datetime) -> str:
-    """ "3 hours ago". What is ahead of our clock is "just now"."""
+    """Return an age such as "3 hours ago". A time ahead of our clock is "just now"."""
     seconds = (now() - then).total_seconds()
     for unit, size in _UNITS:
         if seconds >= size:
@@ -23,22 +23,22 @@ def ago(then: datetime) -> str:
 
 
 def moment(then: datetime) -> str:
-    """For the attribute `datetime`."""
+    """Return the time for the attribute `datetime`."""
     return then.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
 def whole(then: datetime) -> str:
-    """For a person who wants to know exactly."""
+    """Return the exact time for display."""
     return then.astimezone(UTC).strftime("%-d %B %Y, %H:%M:%S UTC")
 
 
 def called(version: Version) -> str:
-    """What people call a version: "v3", or "draft"."""
+    """Return the display name of a version: "v3", or "draft"."""
     return "draft" if version.state == "draft" else f"v{version.version_number}"
 
 
 def sentence(text: str) -> str:
-    """A message as a sentence. One that begins with a name ("v3", "order-sync") keeps its first letter."""
+    """Return a message as a sentence; a first word that is a name ("v3", "order-sync") is unchanged."""
     word = text.partition(" ")[0]
     begun = text[:1].upper() + text[1:] if word.isalpha() else text
     return begun if begun.endswith((".", "?", "!")) else begun + "."

@@ -1,7 +1,7 @@
-"""A definition, or two that are compared, as a drawing: boxes and lines with their places, for the SVG.
+"""Drawing of a definition, or of two compared ones: boxes and lines with their positions, for the SVG.
 
-What comes in has its secrets masked already. Nothing here assumes a valid definition: what is no node is not
-drawn, an edge that leads nowhere neither; `problems` tells of them.
+Secrets in the input are already masked. No validity is assumed: a node that is malformed is not drawn, nor is
+an edge without both of its ends; `problems` report them.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ from gitstore.diff.structure import Diff
 from service.ui.layout import HEIGHT, WIDTH, Rect, around, arrange
 
 MOST_BOXES: Final = 1_000
-"""Nodes that are drawn of one definition, or of two that are compared."""
+"""Maximum nodes drawn of one definition, or of two that are compared."""
 MOST_LINES: Final = 2_000
-"""Edges that are drawn between them."""
+"""Maximum edges drawn between them."""
 HEAD: Final = 40  # of a container's box, above its children
 PAD: Final = 20
 _MARGIN: Final = 24
-_SMALLEST: Final = (1000, 220)  # what is drawn of a small graph, so that its boxes are not blown up
+_SMALLEST: Final = (1000, 220)  # minimum view, so that the boxes of a small graph are not enlarged
 _BESIDE: Final = (560, 200)
 _NARROW: Final = 700
-_FARTHEST: Final = 100_000  # a position beyond this is none
-_LABEL: Final = 17  # letters that a box has room for, of a wide font
+_FARTHEST: Final = 100_000  # a position beyond this is ignored
+_LABEL: Final = 17  # letters of a wide font that fit in a box
 _DETAIL: Final = 19
 _TITLES: Final = {
     "webhook": "Webhook", "schedule": "Schedule", "httpCall": "HTTP call", "transform": "Transform",
@@ -41,7 +41,7 @@ _TITLES: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Box:
-    """A node. `key` is unique in the drawing; `mark` is "", "added", "removed" or "changed"."""
+    """Box of a node. `key` is unique in the drawing; `mark` is "", "added", "removed" or "changed"."""
 
     key: str
     id: str
@@ -58,7 +58,7 @@ class Box:
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """An edge, as the `d` of a path; `x` and `y` are its middle."""
+    """Line of an edge, as the `d` of a path; `x` and `y` are its middle."""
 
     path: str
     source: str
@@ -71,7 +71,7 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Graph:
-    """A drawing. Containers come before what is in them. `left_out` counts the nodes beyond MOST_BOXES."""
+    """Complete drawing. Containers precede their children. `left_out` counts the nodes beyond MOST_BOXES."""
 
     boxes: tuple[Box, ...]
     lines: tuple[Line, ...]
@@ -86,15 +86,15 @@ class Graph:
 
     @property
     def narrow(self) -> bool:
-        """Whether it can be read where it has half of the page."""
+        """Whether the drawing is readable at half the width of the page."""
         return around(box.rect for box in self.boxes).width <= _NARROW
 
     def beside(self) -> Graph:
-        """The drawing for half of the page."""
+        """Return the drawing for half the width of the page."""
         return replace(self, view=_view((box.rect for box in self.boxes), _BESIDE))
 
     def by_id(self, name: str | None) -> Box | None:
-        """The box of the node with that id."""
+        """Return the box of the node with that id, or None."""
         return next((box for box in self.boxes if box.id == name), None) if name else None
 
 
@@ -106,7 +106,7 @@ class _Item:
 
 
 def draw(value: Mapping[str, Any], prefix: str = "n", problems: Iterable[str | None] = ()) -> Graph:
-    """The drawing of one definition. `prefix` begins the keys; `problems` are the nodes that have one."""
+    """Draw one definition. `prefix` begins the keys; `problems` are the ids of nodes, one per problem."""
     items = [_Item(node_at(i, node), f"{prefix}{i}") for i, node in mappings(value.get("nodes"))]
     edges = [(edge_at(i, edge), "") for i, edge in mappings(value.get("edges"))]
     counts = Counter(problems)
@@ -116,8 +116,10 @@ def draw(value: Mapping[str, Any], prefix: str = "n", problems: Iterable[str | N
 
 
 def draw_difference(old: Mapping[str, Any], new: Mapping[str, Any], found: Diff) -> Graph:
-    """Both in one drawing, with what was added, removed and changed marked. Keys are "n3" and, for what was
-    removed, "o3"."""
+    """Draw both definitions in one drawing, and mark the nodes added, removed and changed.
+
+    Keys are "n3" and, for removed nodes, "o3".
+    """
     marks = {each.pointer: "added" for each in found.nodes.added}
     marks |= {each.pointer: "changed" for each in found.nodes.changed}
     marks |= {each.pointer: "changed" for each in found.renamed}
@@ -145,9 +147,9 @@ def _drawn(
     items: list[_Item], edges: list[tuple[Edge, str]], renamed: Mapping[str, str] | None = None
 ) -> Graph:
     left_out = max(len(items) - MOST_BOXES, 0)
-    if left_out:  # a stable sort: what is marked comes first, the rest keeps its order
+    if left_out:  # a stable sort: marked nodes come first, the others keep their order
         items = sorted(items, key=lambda item: not item.mark)[:MOST_BOXES]
-    # Of several with one id the first is drawn with the edges; a new one hides what was removed.
+    # Of several nodes with one id, the first gets the edges; a new node takes precedence over a removed one.
     keys: dict[str, str] = {}
     for item in items:
         if item.node.id is not None:
@@ -167,18 +169,18 @@ def _drawn(
     return Graph(boxes, lines, _view(rects.values()), left_out)
 
 
-# Places
+# Positions
 
 
 def _places(items: list[_Item], keys: Mapping[str, str], edges: list[tuple[str, str]]) -> dict[str, Rect]:
-    """By key. What is in a container is arranged in it first, then the containers among the others."""
+    """Return positions by key: first within each container, then of the containers among the others."""
     by_key = {item.key: item for item in items}
     parents: dict[str, str] = {}
     for item in items:
         parent = keys.get(item.node.parent or string(item.node.value.get("parentId")) or "")
         if parent is not None and parent != item.key and _is_container(by_key[parent].node):
             parents[item.key] = parent
-    # One level is drawn: a container in a container stands beside it.
+    # One level is drawn: a container in a container is drawn next to it.
     containers = set(parents.values())
     inside = {
         key: parent for key, parent in parents.items() if parent not in parents and key not in containers
@@ -209,7 +211,7 @@ def _places(items: list[_Item], keys: Mapping[str, str], edges: list[tuple[str, 
 
 
 def _in_container(children: list[_Item], edges: list[tuple[str, str]]) -> dict[str, Rect]:
-    """Places of a container's children, from its corner."""
+    """Return positions of a container's children, relative to its corner."""
     sizes: dict[str, tuple[float, float]] = {child.key: (WIDTH, HEIGHT) for child in children}
     given = {child.key: at for child in children if (at := _inner_position(child.node)) is not None}
     placed = arrange(sizes, given, edges)
@@ -233,7 +235,7 @@ def _position(node: Node) -> tuple[float, float] | None:
 
 
 def _inner_position(node: Node) -> tuple[float, float] | None:
-    """From the container's corner: what the editor keeps for that, or `position`, as Svelte Flow has it."""
+    """Return the position in the container: the editor's own field, or `position`, as Svelte Flow has it."""
     for found in (node.data.get("containerPosition"), node.value.get("containerPosition")):
         if (place := _point(found)) is not None:
             return place
@@ -284,7 +286,7 @@ def _box(item: _Item, rect: Rect) -> Box:
 
 
 def _fitting(text: str, room: int) -> str:
-    """`text` as far as there is room: wide letters (Chinese, emoji) take that of two."""
+    """Return as much of `text` as fits: wide letters (Chinese, emoji) take the room of two."""
     used = 0
     for index, letter in enumerate(text[: room + 1]):
         used += 2 if east_asian_width(letter) in "WF" else 1
@@ -294,7 +296,7 @@ def _fitting(text: str, room: int) -> str:
 
 
 def _detail(node: Node) -> str:
-    """What tells one call from another at a glance."""
+    """Return a short detail that distinguishes similar nodes."""
     config = node.config or {}
     if node.kind == "httpCall":
         url = clip(string(config.get("url")) or "")
@@ -321,7 +323,9 @@ Point = tuple[float, float]
 
 
 def _curve(a: Rect, b: Rect) -> tuple[Point, Point, Point, Point]:
-    """From the side of `a` that looks at `b`: to the right where `b` is, else down, else around."""
+    """Return a curve from the side of `a` that faces `b`: to the right if `b` is there, else down, else
+    around.
+    """
     tip = 7  # of the arrow
     if b.x >= a.right - 8 or b.y < a.bottom - 8:
         start, end = (a.right, a.y + min(a.height / 2, 28)), (b.x - tip, b.y + min(b.height / 2, 28))

@@ -1,8 +1,8 @@
-"""Where the boxes of a graph go: at their `position`, and in layers where they have none.
+"""Graph layout: boxes keep their `position`, and those without one are arranged in layers.
 
-Layers follow the edges from left to right: a node is one layer behind the last of those that lead to it.
-Within a layer nodes are in the order of their neighbours (the barycenter heuristic of Sugiyama et al., 1981).
-Nothing here assumes a valid graph: a cycle is laid out as if the edge that closes it were not there.
+Layers follow the edges from left to right: a node is one layer after the last of its predecessors. Within a
+layer nodes are ordered by their neighbours (the barycenter heuristic of Sugiyama et al., 1981). No validity
+is assumed: a cycle is laid out as if it lacked the edge that closes it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ HEIGHT: Final = 56
 GAP_X: Final = 72
 GAP_Y: Final = 28
 _SWEEPS: Final = 4
-_MOST_STRETCHED: Final = 150  # boxes that are looked at pair by pair
+_MOST_STRETCHED: Final = 150  # boxes that are compared pairwise
 _LARGEST_STRETCH: Final = 2.5
 
 
@@ -42,7 +42,7 @@ class Rect:
 
 
 def around(rects: Iterable[Rect]) -> Rect:
-    """The smallest that holds them all."""
+    """Return the smallest rectangle that contains them all."""
     found = list(rects) or [Rect(0, 0)]
     x, y = min(r.x for r in found), min(r.y for r in found)
     return Rect(x, y, max(r.right for r in found) - x, max(r.bottom for r in found) - y)
@@ -53,7 +53,7 @@ def arrange(
     given: Mapping[K, tuple[float, float]],
     edges: Iterable[tuple[K, K]],
 ) -> dict[K, Rect]:
-    """A place for every box of `sizes`: those of `given` as they are, the others in layers below them."""
+    """Return a position for every box: those of `given` unchanged, the others in layers below them."""
     placed = _stretched({key: Rect(*given[key], *sizes[key]) for key in sizes if key in given})
     rest = [key for key in sizes if key not in given]
     if not rest:
@@ -67,7 +67,7 @@ def arrange(
 
 
 def _stretched(placed: dict[K, Rect]) -> dict[K, Rect]:
-    """Further apart, where the editor's boxes are smaller than ours, so that none lies on another."""
+    """Spread the boxes, if the editor's boxes are smaller than ours, so that they do not overlap."""
     rects = list(placed.values())
     if len(rects) > _MOST_STRETCHED:
         return placed
@@ -101,7 +101,7 @@ def _layered(
 
 
 def _without_cycles(keys: Sequence[K], edges: Sequence[tuple[K, K]]) -> list[tuple[K, K]]:
-    """The edges without those that close a cycle, found depth first."""
+    """Return the edges without those that close a cycle in a depth-first search."""
     after: dict[K, list[K]] = {key: [] for key in keys}
     for a, b in edges:
         after[a].append(b)
@@ -130,7 +130,7 @@ def _layers(keys: Sequence[K], after: Mapping[K, list[K]], before: Mapping[K, li
     left = {key: len(before[key]) for key in keys}
     rank = dict.fromkeys(keys, 0)
     ready = [key for key in keys if not left[key]]
-    for key in ready:  # grows while it is walked through
+    for key in ready:  # grows during the iteration
         for child in after[key]:
             rank[child] = max(rank[child], rank[key] + 1)
             left[child] -= 1

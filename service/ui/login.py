@@ -1,4 +1,4 @@
-"""/ui/sign-in and out, the theme, and the static files: what works without being signed in."""
+"""/ui/sign-in and out, the theme, and the static files: all that works without a session."""
 
 from __future__ import annotations
 
@@ -29,7 +29,10 @@ def register(blueprint: Blueprint) -> None:
 
 
 def sign_in() -> Response:
-    """The form. It has a session of its own, so that nobody else's form can sign you in as somebody."""
+    """Show the form.
+
+    It has a session of its own, so that a foreign form cannot sign the user in as another user (login CSRF).
+    """
     return _form(request.args.get("next", ""), 200)
 
 
@@ -51,7 +54,7 @@ def signed_in() -> Response:
 
 
 def sign_out() -> Response:
-    """Forgets the session here. The token stays in force: revoking it ends all of its sessions."""
+    """Delete the session here. The token stays active: revoking it ends all of its sessions."""
     here = services()
     limit_form()
     sessions.check(request, sessions.read(request, here))
@@ -62,7 +65,7 @@ def sign_out() -> Response:
 
 
 def choose_theme() -> Response:
-    """Light, dark, or what the system says. It is no secret, and needs no form of ours."""
+    """Set the theme: light, dark, or the system's. It is no secret, and needs no CSRF token."""
     limit_form()
     chosen = request.form.get("theme", "")
     response = back(request.form.get("next", ""))

@@ -1,4 +1,4 @@
-"""Templates -> pages: what every page has around it, its headers, and how a refusal looks."""
+"""Rendering of templates to pages: the common frame, the headers, and the error page."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ from service.ui import filters
 
 THEMES: Final = ("system", "light", "dark")
 THEME_COOKIE: Final = "gitstore-theme"
-# Scripts and styles are files of ours: nothing inline, nothing from elsewhere.
+# Scripts and styles are our own files: nothing inline, nothing from other origins.
 POLICY: Final = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
     "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 )
 _HEADERS: Final = {
     "Content-Security-Policy": POLICY,
-    # Not no-store: going back shall bring back what was typed.
+    # Not no-store: going back must restore typed text.
     "Cache-Control": "private, no-cache",
     "Cross-Origin-Opener-Policy": "same-origin",
 }
 
 
 def page(template: str, code: int = 200, **values: Any) -> Response:
-    """A page of `service/templates`. Undefined names are errors, and everything is escaped."""
+    """Return a page of `service/templates`. Undefined names are errors, and everything is escaped."""
     text = _environment().get_template(template).render(
         {"theme": theme(request), "visit": None, "here": request.full_path.rstrip("?"), **values}
     )  # fmt: skip
@@ -43,7 +43,7 @@ def page(template: str, code: int = 200, **values: Any) -> Response:
 
 
 def refusal(error: GitstoreError) -> Response:
-    """A refusal as a page: the words and the status are those of HTTP. Who is not signed in may do so."""
+    """Return an error as a page, with the message and status of HTTP, or redirect to the sign-in page."""
     if error.code is Code.UNAUTHENTICATED and request.method in ("GET", "HEAD"):
         made = Response(status=303, headers={"Cache-Control": "no-store"})
         made.location = url("sign_in", next=request.full_path.rstrip("?"))
@@ -63,12 +63,12 @@ def refusal(error: GitstoreError) -> Response:
 
 
 def url(endpoint: str, **values: Any) -> str:
-    """The path of a view."""
+    """Return the path of a view."""
     return prefix() + url_for("ui." + endpoint, **{key: v for key, v in values.items() if v is not None})
 
 
 def prefix() -> str:
-    """What a proxy has put in front of our paths, as GITSTORE_PUBLIC_URL says."""
+    """Return the path prefix that a proxy adds to our paths, from GITSTORE_PUBLIC_URL."""
     return urlsplit(services().config.public_url).path
 
 
@@ -78,7 +78,7 @@ def theme(request: Request) -> str:
 
 
 def static_url(name: str) -> str:
-    """A static file's, which changes with its content: so browsers may keep it."""
+    """Return the URL of a static file, which changes with its content, so that browsers may cache it."""
     return url("static_file", file=name, v=_version(name))
 
 

@@ -1,4 +1,4 @@
-"""Going back: revert the draft to a version, or make a version current. Both ask first, and name versions."""
+"""Rollback: revert the draft to a version, or make a version current. Both ask first, and name versions."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def ask_revert(slug: str, version: str) -> Response:
 
 
 def revert(slug: str, version: str) -> Response:
-    """The draft becomes what the version holds. The live workflow stays as it is."""
+    """Set the draft to the version's content. The live workflow is unchanged."""
     visit = enter(Permission.EDIT, f"reverting {clip(slug)}")
     caller = visit.caller
     with caller.reading() as tx:
@@ -64,7 +64,7 @@ def _ask_revert(visit: Visit, slug: str, version: str, error: GitstoreError | No
         workflow=workflow,
         version=row,
         draft=draft,
-        # The row may be behind by a moment; what the form expects is what the person has seen.
+        # The row may lag by a moment; the form expects the state that the user has seen.
         etag=draft.commit_sha if draft else head,
         change=_change(base, row, caller.rules),
         error=error,
@@ -72,7 +72,7 @@ def _ask_revert(visit: Visit, slug: str, version: str, error: GitstoreError | No
 
 
 def roll_back(slug: str) -> Response:
-    """The question for the version before the current one: from the first page, two clicks in the night."""
+    """Confirmation page for rolling back to the previous version: two clicks from the first page."""
     visit = enter(Permission.PUBLISH, f"moving current of {clip(slug)}")
     with visit.caller.reading() as tx:
         workflow = lookup.workflow(tx, visit.caller, slug)
@@ -88,7 +88,7 @@ def ask_current(slug: str, version: str) -> Response:
 
 
 def make_current(slug: str, version: str) -> Response:
-    """Let the version run, unless something else was made current since the person looked."""
+    """Make the version current, unless the current version has changed since the page was shown."""
     visit = enter(Permission.PUBLISH, f"moving current of {clip(slug)}")
     caller = visit.caller
     with caller.reading() as tx:
@@ -133,7 +133,7 @@ def _ask_current(visit: Visit, slug: str, version: str, error: GitstoreError | N
 
 
 def _others(tx: Transaction, workflow: Workflow, row: FullVersion) -> list[catalog.Version]:
-    """The newest versions that may be meant instead."""
+    """Return the newest versions as alternatives."""
     found = catalog.history(tx, workflow.id, state="published", limit=_CHOICES).rows
     return [each for each in found if not each.is_current and each.id != row.id]
 

@@ -1,4 +1,4 @@
-"""The addresses of the page. `/ui/workflows/<slug>/versions/<version>` is the one that a push prints."""
+"""URLs of the pages. A push prints `/ui/workflows/<slug>/versions/<version>`."""
 
 from __future__ import annotations
 
@@ -99,5 +99,5 @@ def _prepare(state: BlueprintSetupState) -> None:
 
 
 def is_page(path: str) -> bool:
-    """Whether what is refused at this path is told as a page."""
+    """Return whether an error at this path is shown as a page."""
     return path == "/ui" or path.startswith("/ui/")

@@ -1,11 +1,11 @@
-"""Sessions of the page: a cookie that is signed and unreadable (Fernet), and the token of its forms.
+"""Browser sessions: a signed and encrypted cookie (Fernet), and the CSRF token of its forms.
 
-The cookie holds the SHA-256 of the access token that signed in, never the token: it opens nothing by itself,
-and at each request Postgres says whether the token is still in force and for which role. It is sealed with
-the key that seals everything else (`service/run/secret_key.py`). Nothing is kept on the server.
+The cookie holds the SHA-256 of the access token that signed in, never the token: it grants nothing by itself,
+and at each request Postgres checks whether the token is still active, and its role. It is sealed with the key
+that seals all other secrets (`service/run/secret_key.py`). The server stores no session state.
 
-SameSite is Lax, so that the address that a push prints works from a mail or a chat, too. No GET changes
-anything, and every form carries the session's own token against forgery (CSRF).
+SameSite is Lax, so that the URL that a push prints works from a mail or a chat, too. No GET changes anything,
+and every form carries the session's own token against forgery (CSRF).
 """
 
 from __future__ import annotations
@@ -32,19 +32,19 @@ _NAME: Final = "gitstore-session"
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """`secret` is the digest of the token that signed in, None before; `csrf` is what forms carry."""
+    """`secret` is the digest of the token that signed in, None before sign-in; `csrf` is the forms' token."""
 
     csrf: str
     secret: bytes | None = None
 
     @classmethod
     def new(cls, secret: bytes | None = None) -> Session:
-        """With a token for its forms that nobody knows: signing in makes a new one."""
+        """Return a session with a fresh CSRF token: signing in creates a new one."""
         return cls(secrets.token_urlsafe(24), secret)
 
 
 def read(request: Request, here: Services) -> Session | None:
-    """The session of a request; None where there is none, or it is over, or not of our making."""
+    """Return the session of a request; None if it is missing, expired, or not issued by this service."""
     sealed = request.cookies.get(name(here), "")
     if not sealed.isascii() or not sealed:
         return None
@@ -57,7 +57,7 @@ def read(request: Request, here: Services) -> Session | None:
 
 
 def write(response: Response, here: Services, session: Session) -> None:
-    """Put the session into the browser that gets `response`."""
+    """Set the session's cookie on `response`."""
     secret = (session.secret or b"").hex()
     sealed = here.sealer().seal(_PURPOSE, f"{int(time.time())} {session.csrf} {secret}")
     response.set_cookie(
@@ -76,7 +76,7 @@ def forget(response: Response, here: Services) -> None:
 
 
 def check(request: Request, session: Session | None) -> None:
-    """Raise `forbidden` unless the form, or the script, was given to this very session."""
+    """Raise `forbidden` unless the form, or the script, was issued to this very session."""
     given = request.headers.get(HEADER) or request.form.get(FIELD, "")
     if session is None or not hmac.compare_digest(given.encode(), session.csrf.encode()):
         raise GitstoreError(
@@ -87,7 +87,7 @@ def check(request: Request, session: Session | None) -> None:
 
 
 def name(here: Services) -> str:
-    """The cookie's. Browsers take one of that prefix from HTTPS alone."""
+    """Return the cookie's name. Browsers accept the secure prefix over HTTPS only."""
     return f"__Secure-{_NAME}" if _is_secure(here) else _NAME
 
 

@@ -1,4 +1,4 @@
-"""For owners: a source and what is done to it. What to paste into its forge is shown once."""
+"""Pages for owners: a source and its actions. The values to paste into its forge are shown once."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def edit_source(which: str) -> Response:
 
 
 def change_source(which: str) -> Response:
-    """What is empty stays as it is; a credential is removed by the box that says so."""
+    """Change the source. Empty fields are unchanged; a checkbox removes the credential."""
     visit = enter(Permission.OWN, "changing a source")
     given = {name: value for name, value in _given().items() if name != "url"}
     if field("forget"):
@@ -81,7 +81,7 @@ def change_source(which: str) -> Response:
 
 
 def pause_source(which: str) -> Response:
-    """Pause it, or go on."""
+    """Pause or resume the source."""
     paused = bool(field("paused"))
     visit = enter(Permission.OWN, "changing a source")
     owning.change(visit.caller, which, validated(ChangeSource, {"paused": paused}))
@@ -118,7 +118,7 @@ def _as_it_is(row: Source) -> dict[str, Any]:
 
 
 def _given() -> dict[str, Any]:
-    """What was filled in. A number that is none is left for the model to refuse."""
+    """Return the filled-in fields. A malformed number is passed on, for the model to refuse."""
     given: dict[str, Any] = {name: text for name in _FIELDS if (text := field(name).strip())}
     seconds = str(given.get("poll_seconds", ""))
     if seconds.isascii() and seconds.isdigit():

@@ -1,4 +1,4 @@
-"""For owners: a subscription and what is done to it. The secret is shown once, in the answer that made it."""
+"""Pages for owners: a subscription and its actions. The secret is shown once, when it is created."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def change_subscription(which: str) -> Response:
 
 
 def switch_subscription(which: str) -> Response:
-    """Pause it, or make it active (again)."""
+    """Pause or reactivate the subscription."""
     visit = enter(Permission.OWN, "changing a subscription")
     row = owning.change(visit.caller, which, validated(ChangeSubscription, {"state": field("state")}))
     return go("show_subscription", which=which, said=row.state)

@@ -1,7 +1,7 @@
-"""One sentence for each version of a page of the history: what it changed of the one before.
+"""Summaries of the versions on a page of the history: one sentence about the changes of each.
 
-What two versions hold never changes, so what was said once is kept. What is new is said as long as there is
-time for it: the definitions may be large, and nobody waits for the page of a history.
+Published versions are immutable, so summaries are cached for good. New ones are computed within a time limit:
+definitions may be large, and a history page must not be slow.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Key = tuple[Rules, str, str, str, str]
 
 
 class Summaries:
-    """The sentences of one process."""
+    """Cache of one process's summaries."""
 
     def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
         self._known: dict[Key, str] = {}
@@ -34,9 +34,9 @@ class Summaries:
         self._clock = clock
 
     def of(self, tx: Transaction, rows: Sequence[Version], rules: Rules) -> dict[int, str]:
-        """By number, for each of `rows` but the last; they are in the order of a history.
+        """Return summaries by number, for each of `rows`, in the order of a history, but the last.
 
-        One for which there was no time is missing.
+        Those beyond the time limit are missing.
         """
         pairs = {new.version_number: (old, new) for new, old in pairwise(rows)}
         keys = {number: _key(rules, old, new) for number, (old, new) in pairs.items()}

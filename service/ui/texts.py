@@ -1,7 +1,6 @@
-"""Texts of definitions for reading: highlighted lines, and two of them side by side.
+"""Display of definitions as text: highlighted lines, and two texts side by side.
 
-Pygments reads the text; of its many kinds of token a few are coloured. Everything that comes out as Markup
-was escaped here.
+Pygments tokenizes the text; of its many token types a few are coloured. All Markup returned was escaped here.
 """
 
 from __future__ import annotations
@@ -21,13 +20,13 @@ from pygments.token import Literal as LiteralToken
 from gitstore.definition.quoting import clip
 from gitstore.diff.alignment import align
 
-MOST_HIGHLIGHTED: Final = 12_000  # characters; more are shown plain
+MOST_HIGHLIGHTED: Final = 12_000  # characters; longer texts are shown plain
 MOST_SHOWN: Final = 48_000
 MOST_LINES: Final = 4_000
 MOST_ROWS: Final = 400
 CONTEXT: Final = 3
 MOST_COMPARED: Final = 20_000  # lines of each side
-_LONGEST_LINE: Final = 600  # of which words are compared
+_LONGEST_LINE: Final = 600  # characters of a line whose words are compared
 _LONGEST_SHOWN: Final = 2_000
 _WORD: Final = re.compile(r"\w+|\s+|[^\w\s]")
 _CLASSES: Final[tuple[tuple[_TokenType, str], ...]] = (
@@ -38,14 +37,14 @@ _CLASSES: Final[tuple[tuple[_TokenType, str], ...]] = (
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """Lines to be shown. `cut` says how many characters are not among them."""
+    """Lines to show. `cut` is the number of characters that are omitted."""
 
     lines: list[Markup]
     cut: int = 0
 
 
 def highlighted(text: str, file_name: str) -> Text:
-    """The lines of `text`. The longer it is, the plainer: a page has its weight, too."""
+    """Return the lines of `text`. Long texts are shown plain or cut, to limit the size of the page."""
     shown = text[:MOST_SHOWN].rsplit("\n", 1)[0] if len(text) > MOST_SHOWN else text
     if shown.count("\n") > MOST_LINES:
         shown = "\n".join(shown.split("\n", MOST_LINES)[:MOST_LINES])
@@ -78,7 +77,7 @@ def _is_of(kind: _TokenType, family: _TokenType) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Side:
-    """A line of one side: its number, and its words, each with whether it differs from the other side's."""
+    """Line of one side: its number, and its words, each with whether it differs from the other side's."""
 
     number: int
     words: tuple[tuple[str, bool], ...]
@@ -86,7 +85,7 @@ class Side:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """Two lines side by side; None where a side has none. "skip": `count` equal lines that are not shown."""
+    """Two lines side by side; a missing side is None. "skip": `count` equal lines that are not shown."""
 
     kind: Literal["same", "changed", "added", "removed", "skip", "cut"]
     old: Side | None = None
@@ -95,7 +94,7 @@ class Row:
 
 
 def side_by_side(old: str, new: str) -> list[Row]:
-    """The changed lines with what is around them. The last row says how many are left out, if any."""
+    """Return the changed lines with their context. The last row counts the omitted ones, if any."""
     a, b = _lines(old), _lines(new)
     left_out = max(len(a), len(b), MOST_COMPARED) - MOST_COMPARED
     rows: list[Row] = []
@@ -117,7 +116,7 @@ def _lines(text: str) -> list[str]:
 
 
 class _Place(NamedTuple):
-    """A row before its text is read: the index of its line on each side, -1 where a side has none."""
+    """Row before its text is read: the index of its line on each side, -1 for a missing side."""
 
     kind: Literal["same", "changed", "added", "removed"]
     old: int
@@ -127,7 +126,7 @@ class _Place(NamedTuple):
 def _places(old: Sequence[str], new: Sequence[str]) -> Iterator[_Place]:
     at_old = at_new = 0
     for i, j in (*align(old, new), (len(old), len(new))):
-        # Lines that differ: those at the same place face each other.
+        # Differing lines at the same offset are paired.
         faced = min(i - at_old, j - at_new)
         yield from (_Place("changed", at_old + n, at_new + n) for n in range(faced))
         yield from (_Place("removed", n, -1) for n in range(at_old + faced, i))
@@ -152,7 +151,7 @@ Words = tuple[tuple[str, bool], ...]
 
 
 def _compared(old: str, new: str) -> tuple[Words, Words] | None:
-    """The words of two lines, the differing ones marked; None where hardly any is the same."""
+    """Return the words of two lines, the differing ones marked; None if the lines have hardly any in common."""
     if max(len(old), len(new)) > _LONGEST_LINE:
         return None
     a, b = _WORD.findall(old), _WORD.findall(new)
@@ -175,7 +174,7 @@ def _marked(words: Sequence[str], same: set[int]) -> Words:
 
 
 def _folded(places: list[_Place]) -> Iterator[tuple[_Place | None, int]]:
-    """The places near a change, and None with their number for the equal lines between them."""
+    """Yield the places near a change, and None with their number for the equal lines between them."""
     near = bytearray(len(places))
     for index, place in enumerate(places):
         if place.kind != "same":

@@ -1,4 +1,4 @@
-"""For owners: the project's access tokens. A new one is shown once."""
+"""Pages for owners: the project's access tokens. A new one is shown once."""
 
 from __future__ import annotations
 

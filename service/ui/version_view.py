@@ -1,4 +1,4 @@
-"""What several pages show of a version: its drawing, its text and its problems, with secrets masked."""
+"""View of a version that several pages share: its drawing, text and problems, with secrets masked."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from sync.catalog import FullVersion, Version
 
 @dataclass(frozen=True, slots=True)
 class VersionView:
-    """One version as people look at it. `graph` is None where there is no graph to draw."""
+    """One version for display. `graph` is None if it has no graph to draw."""
 
     version: Version
     graph: Graph | None
@@ -27,12 +27,12 @@ class VersionView:
         return self.graph is not None and self.graph.narrow
 
     def beside(self) -> VersionView:
-        """For half of the page."""
+        """Return the view for half the width of the page."""
         return replace(self, graph=self.graph.beside() if self.graph else None)
 
 
 def seen(store: Store, version: FullVersion, rules: Rules, prefix: str, *, judged: bool) -> VersionView:
-    """`version`, with its problems where it is `judged`. Keys of its boxes begin with `prefix`."""
+    """Return the view of `version`, with its problems if `judged`. Keys of its boxes begin with `prefix`."""
     problems = Problems()
     if judged:
         problems = snapshot(store, version).problems
@@ -44,7 +44,7 @@ def seen(store: Store, version: FullVersion, rules: Rules, prefix: str, *, judge
 
 
 def snapshot(store: Store, version: Version) -> Snapshot:
-    """What the version's commit holds, read from Git: with lines and columns."""
+    """Return the content of the version's commit, read from Git: with lines and columns."""
     return store.snapshot(version.slug, version.commit_sha)
 
 

@@ -1,4 +1,4 @@
-"""The history, and a version to look at."""
+"""Pages of the history and of one version."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ EXTENSION: Final = "gitstore.summaries"
 
 
 def show_history(slug: str) -> Response:
-    """The newest first. `compare` is a version that was chosen to be compared with another one."""
+    """Show the history, newest first. `compare` is a version selected for comparison with another one."""
     visit = enter(Permission.READ, f"reading {clip(slug)}")
     caller, before = visit.caller, lookup.number_in(request.args.get("cursor"))
     chosen = request.args.get("compare")
@@ -75,7 +75,7 @@ def show_version(slug: str, version: str) -> Response:
 
 
 def download(slug: str, version: str) -> Response:
-    """The stored bytes, secrets included: who may read here may read them over the API, too."""
+    """Return the stored bytes, secrets included: a reader may read them over the API, too."""
     visit = enter(Permission.READ, f"reading {clip(slug)}")
     caller = visit.caller
     with caller.reading() as tx:
@@ -90,7 +90,7 @@ def download(slug: str, version: str) -> Response:
 
 
 def find(tx: Transaction, visit: Visit, workflow: Workflow, shown: str) -> FullVersion:
-    """The version that an address names; raises `version_not_found` or `not_published`."""
+    """Return the version that a URL names; raises `version_not_found` or `not_published`."""
     wanted = lookup.which(shown)
     row = catalog.full_version(tx, workflow.id, wanted)
     if row is None:

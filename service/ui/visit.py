@@ -1,4 +1,4 @@
-"""Who is at the page: a session -> a Visit, with which a view renders. Each view begins with `enter`."""
+"""Page requests: session -> Visit, with which a view renders. Each view begins with `enter`."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from service.ui import rendering, sessions
 from service.ui.sessions import Session
 
 SLACK = 64 * 1024
-"""Bytes of a form beside a definition."""
+"""Bytes of a form in addition to a definition."""
 
 
 @dataclass(frozen=True, slots=True)
 class Visit:
-    """Somebody who is signed in, with the permission that a view asked for."""
+    """Signed-in user with the permission that a view requires."""
 
     caller: Caller
     session: Session
@@ -61,7 +61,7 @@ class Visit:
 
 
 def enter(permission: Permission, what: str) -> Visit:
-    """Authenticate and authorize whoever sent this request; `what` as for `context.enter`.
+    """Authenticate and authorize the sender of this request; `what` as for `context.enter`.
 
     Raises `unauthenticated`, and `forbidden` for a form that is not of this session.
     """
@@ -80,28 +80,28 @@ def enter(permission: Permission, what: str) -> Visit:
 
 
 def most_form(limits: Limits) -> int:
-    """The most bytes of a form: each byte of a definition may be three in it (%0A)."""
+    """Return the maximum size of a form: each byte of a definition may become three (%0A)."""
     return 3 * limits.definition + SLACK
 
 
 def limit_form() -> None:
-    """Limit the form of this request, before it is read."""
+    """Limit the size of this request's form, before it is read."""
     most = most_form(services().config.limits)
     request.max_content_length = request.max_form_memory_size = most
 
 
 def field(name: str) -> str:
-    """A field of the form, without what no text in Git or Postgres can hold."""
+    """Return a field of the form with LF line ends and without NUL, which Git and Postgres cannot hold."""
     return request.form.get(name, "").replace("\0", "").replace("\r\n", "\n")
 
 
 def go(endpoint: str, **values: Any) -> Response:
-    """See the page at `endpoint` next (303, so that a form is not sent twice)."""
+    """Redirect to the page at `endpoint` (303, so that a form is not sent twice)."""
     return _redirect(rendering.url(endpoint, **values))
 
 
 def back(to: str) -> Response:
-    """See the page `to`, which came in with the request: one of ours, or the first."""
+    """Redirect to the path `to` of the request if it is one of ours, else to the list of workflows."""
     parts = urlsplit(to)
     ours = to.startswith(sessions.PATH + "/") and not (parts.scheme or parts.netloc or "\\" in to)
     return _redirect(rendering.prefix() + to) if ours and to.isprintable() else go("list_workflows")
@@ -117,7 +117,7 @@ def shown_once(
     to: tuple[str, Mapping[str, str]],
     about: str = "",
 ) -> Response:
-    """The answer to a form that made a secret: it is nowhere else, and no browser may keep it."""
+    """Answer a form that created a secret: it is shown only here, and browsers must not store it."""
     shown = {"title": title, "text": text, "values": values, "to": to, "about": about}
     made = visit.page("shown_once.html", 201, area=area, **shown)
     made.headers["Cache-Control"] = "no-store"

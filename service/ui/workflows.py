@@ -1,4 +1,4 @@
-"""The list of workflows, a new one, and a workflow with its draft: publish, discard."""
+"""Pages: the list of workflows, a new one, and a workflow with its draft: publish, discard."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def show_workflow(slug: str) -> Response:
 
 
 def workflow_page(visit: Visit, slug: str, error: GitstoreError | None = None) -> Response:
-    """The workflow as it stands; `error` is why what was asked of it was not done."""
+    """Show the workflow as it is; `error` is the reason why the requested action failed."""
     caller = visit.caller
     with caller.reading() as tx:
         workflow = lookup.workflow(tx, caller, slug)
@@ -155,7 +155,7 @@ def discard(slug: str) -> Response:
 
 
 def restore(slug: str) -> Response:
-    """Open the discarded draft that the page showed again."""
+    """Reopen the discarded draft that the page showed."""
     visit = enter(Permission.EDIT, f"restoring the draft of {clip(slug)}")
     caller = visit.caller
     slug = lookup.slug_of(caller, slug)
@@ -169,7 +169,7 @@ def restore(slug: str) -> Response:
 
 
 def _discarded_at() -> datetime:
-    """When the draft that the form names was discarded."""
+    """Return the time at which the form's draft was discarded."""
     at = superseded_at(field("ref").encode())
     if at is None:
         raise GitstoreError(Code.MALFORMED, "the form names no discarded draft: load the page again")
@@ -177,7 +177,7 @@ def _discarded_at() -> datetime:
 
 
 def _discarded(store: Store, slug: str, latest: FullVersion | None) -> SupersededDraft | None:
-    """The draft that was discarded last, unless a version was published from it or since then."""
+    """Return the last discarded draft, unless a version was published from it or since then."""
     kept = next(store.discarded(slug), None)
     if kept is None:
         return None
@@ -190,7 +190,7 @@ def _discarded(store: Store, slug: str, latest: FullVersion | None) -> Supersede
 
 
 def _exists(visit: Visit, slug: str) -> bool:
-    """A workflow that never was more than a draft is gone with it."""
+    """Return whether the workflow exists: discarding its draft removes one that was never published."""
     try:
         with visit.caller.reading() as tx:
             lookup.workflow(tx, visit.caller, slug)
@@ -200,28 +200,28 @@ def _exists(visit: Visit, slug: str) -> bool:
 
 
 def _refused(visit: Visit, slug: str, error: GitstoreError) -> Response:
-    """The workflow as it stands now, with the refusal; where there is none, the refusal alone."""
+    """Show the workflow as it is now, with the error; if it does not exist, raise the error alone."""
     if error.code in (Code.WORKFLOW_NOT_FOUND, Code.INTEGRITY) or errors.STATUS[error.code] >= 500:
         raise error
     return workflow_page(visit, slug, error)
 
 
 def _change(draft: FullVersion | None, against: FullVersion | None, rules: Rules) -> str | None:
-    """What publishing would change of what runs; None where that can't be said."""
+    """Return a summary of the change that publishing would make; None if it cannot be computed."""
     if draft is None or against is None or draft.definition is None or against.definition is None:
         return None
     return summary_of(against.definition, draft.definition, rules)
 
 
 def _is_overtaken(store: Store, slug: str) -> bool:
-    """Whether a version was published that the open draft does not build on."""
+    """Return whether a version was published that the open draft does not build on."""
     return base_of(store, slug)[0] != store.state(slug).latest
 
 
 def base_of(store: Store, slug: str) -> tuple[int, WorkflowState]:
-    """(the latest version, if the open draft builds on it, else 0; the workflow's state).
+    """Return the latest version, or 0 if the open draft does not build on it, and the workflow's state.
 
-    Without an open draft, what is saved goes on top of the latest version.
+    Without an open draft, a save goes on top of the latest version.
     """
     state = store.state(slug)
     if not state.draft_open or state.latest_commit is None or state.draft is None:
