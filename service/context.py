@@ -165,17 +165,17 @@ class Caller:
             yield store
 
     def who(self, author: Person | None) -> Actors:
-        """Return the actors of a change: the caller, or the person on whose behalf the caller acts."""
+        """Return the actors of a change: the caller as actor, and `author`, by default the caller."""
         return Actors(self.principal.person, author or self.principal.person)
 
     @contextmanager
     def acting(
         self, action: str, workflow: str, count: Callable[..., None] | None = None
     ) -> Iterator[dict[str, Any]]:
-        """Log the key action of the block: as done, with the facts that the block puts in the dict, or as
-        refused.
+        """Log the key action of the block as done, or as refused.
 
-        `count` is called with the door and the outcome, unless a fact `new` reports that nothing was new.
+        The block adds its facts to the yielded dict. `count` is called with the door and the outcome, unless
+        a fact `new` reports that nothing was new.
         """
         facts: dict[str, Any] = {}
         who = {**self.said, "workflow": workflow}

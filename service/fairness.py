@@ -89,8 +89,9 @@ class Places:
                 self._free += 1
 
     def around(self, inner: WSGIApplication) -> WSGIApplication:
-        """Wrap `inner` so that its call and each step of its answer hold a place, but not the sending of a
-        step.
+        """Wrap `inner` so that its call and each step of its answer hold a place.
+
+        No place is held while a step is sent.
         """
 
         def app(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
@@ -141,8 +142,9 @@ class Lease:
 
 
 class FairShares:
-    """Heavy requests of one process. `folder` is shared by the processes of a service (None: a single
-    process).
+    """Heavy requests of one process.
+
+    `folder` is shared by the processes of a service (None: a single process).
     """
 
     def __init__(

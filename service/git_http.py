@@ -214,7 +214,7 @@ def _reader() -> Read:
 
 def _spool(read: Read) -> IO[bytes]:
     """Write the body to a file, which git reads as its standard input."""
-    file = tempfile.TemporaryFile()  # noqa: SIM115 - closed by who serves it
+    file = tempfile.TemporaryFile()  # noqa: SIM115 - closed by its caller
     size = 0
     while chunk := read(_CHUNK):
         size += len(chunk)

@@ -38,7 +38,7 @@ LIMITS: Final = Limits(memory=2**30, step=300, whole=7200)
 def following(
     config: Config, database: Database, metrics: Metrics, beat: Beat, off: Callable[[], None]
 ) -> Iterator[None]:
-    """Sync sources when they are due, in threads of this loop, until the block ends.
+    """Sync sources when they are due, in separate threads, until the block ends.
 
     The loop calls `beat`; `off` is called if no loop starts because the secrets cannot be decrypted.
     """

@@ -32,7 +32,7 @@ LIMITS: Final = Limits(memory=2**29, step=45, whole=45)
 def delivering(
     config: Config, database: Database, metrics: Metrics, beat: Beat, off: Callable[[], None]
 ) -> Iterator[None]:
-    """Send deliveries, in threads of this loop, until the block ends.
+    """Send deliveries, in separate threads, until the block ends.
 
     The loop calls `beat`; `off` is called if no loop starts because the secrets cannot be decrypted.
     """

@@ -109,8 +109,9 @@ class Scraper:
             return self._gauges
 
     def _background(self) -> tuple[Background, Gauges | None]:
-        """Return the gauges; those of Postgres are None if it is unavailable, and the others are still
-        served.
+        """Return the gauges; those from Postgres are None while it is unavailable.
+
+        The other metrics are served all the same.
         """
         beats, replaced = heartbeats.read(self._folder) or (None, None)
         try:

@@ -80,7 +80,7 @@ def new_blueprint(noun: str, about: str, *, needs_token: bool = True) -> APIBlue
     )
 
 
-def _name(*, name: str, path: str, method: str) -> str:  # noqa: ARG001 - what flask-openapi3 passes
+def _name(*, name: str, path: str, method: str) -> str:  # noqa: ARG001 - passed by flask-openapi3
     return name
 
 

@@ -25,7 +25,7 @@ def connection_string(config: Config, *, make: bool = False) -> Iterator[str]:
     """Yield a connection string to this gitstore's Postgres, valid until the end of the block.
 
     The embedded server that `gitstore serve` runs is used; if none is running, one is started for the
-    duration of the block. Raises `config` if none has been created yet, unless `make` allows to create it.
+    duration of the block. Raises `config` if none has been created yet, unless `make` is set.
     """
     if config.database_url is not None:
         yield config.database_url

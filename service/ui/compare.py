@@ -114,7 +114,7 @@ def _with(choices: Sequence[catalog.Version], versions: Sides) -> list[catalog.V
 
 
 def _listed(found: Diff) -> tuple[list[Item], int]:
-    """Return the first _MOST_ITEMS items, with _MOST_FIELDS fields in all, and the number of further items."""
+    """Return the first _MOST_ITEMS items, with _MOST_FIELDS fields in all, and the number of others."""
     every, room = _items(found), _MOST_FIELDS
     shown = []
     for item, changes in islice(every, _MOST_ITEMS):

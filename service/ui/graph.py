@@ -323,8 +323,9 @@ Point = tuple[float, float]
 
 
 def _curve(a: Rect, b: Rect) -> tuple[Point, Point, Point, Point]:
-    """Return a curve from the side of `a` that faces `b`: to the right if `b` is there, else down, else
-    around.
+    """Return a curve from the side of `a` that faces `b`.
+
+    To the right if `b` is there, else down, else around.
     """
     tip = 7  # of the arrow
     if b.x >= a.right - 8 or b.y < a.bottom - 8:

@@ -151,7 +151,7 @@ Words = tuple[tuple[str, bool], ...]
 
 
 def _compared(old: str, new: str) -> tuple[Words, Words] | None:
-    """Return the words of two lines, the differing ones marked; None if the lines have hardly any in common."""
+    """Return the words of two lines, the differing ones marked; None if they have little in common."""
     if max(len(old), len(new)) > _LONGEST_LINE:
         return None
     a, b = _WORD.findall(old), _WORD.findall(new)

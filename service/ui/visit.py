@@ -126,6 +126,6 @@ def shown_once(
 
 def _redirect(to: str) -> Response:
     made = redirect(to, 303, Response)
-    assert isinstance(made, Response)  # noqa: S101 - it is made of our class
+    assert isinstance(made, Response)  # noqa: S101 - an instance of our class
     made.headers["Cache-Control"] = "no-store"
     return made
