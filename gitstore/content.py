@@ -9,7 +9,7 @@ from typing import Any
 
 from dulwich.objects import Blob, ObjectID, ShaFile, Tree
 
-from gitstore import definition
+from gitstore.definition import document
 from gitstore.git.objects import Objects
 from gitstore.model import Problem, Rules
 
@@ -51,9 +51,9 @@ def to_file(content: Content, before: File | None, rules: Rules) -> File:
     """Return the file to save for `content`, given the existing file `before`, if any."""
     if content.raw is not None:
         return File(_name_for(content, before), content.raw)
-    name = before.name if before else definition.FILE_NAMES[0]
-    raw = definition.dump(content.value or {}, name, rules)
-    if before is not None and definition.has_comments(before.raw, before.name):
+    name = before.name if before else document.FILE_NAMES[0]
+    raw = document.dump(content.value or {}, name, rules)
+    if before is not None and document.has_comments(before.raw, before.name):
         what = "comments of the file are gone, since it was written from an object: send text to keep them"
         return File(name, raw, (Problem("comments_dropped", what, error=False),))
     return File(name, raw)
@@ -63,7 +63,7 @@ def _name_for(content: Content, before: File | None) -> str:
     raw = content.raw or b""
     if content.json if content.json is not None else _reads_as_json(raw):
         return "workflow.json"
-    return before.name if before and before.name != "workflow.json" else definition.FILE_NAMES[0]
+    return before.name if before and before.name != "workflow.json" else document.FILE_NAMES[0]
 
 
 def _reads_as_json(raw: bytes) -> bool:
@@ -89,7 +89,7 @@ def put_file(objects: Objects, root: Tree | None, path: list[bytes], file: File)
     new root.
     """
     folder = _folder(objects, root, path)
-    for name in definition.FILE_NAMES:
+    for name in document.FILE_NAMES:
         if name.encode() in folder:
             del folder[name.encode()]
     blob = Blob.from_string(file.raw)

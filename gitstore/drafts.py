@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 from dulwich.objects import Commit
 
 from gitstore import changes, ledger, names
-from gitstore import definition as definitions
 from gitstore.changes import ChangeSet
 from gitstore.commit_summary import what_changes
 from gitstore.content import Content, File, put_file, put_folder, to_file
+from gitstore.definition import document as definitions
 from gitstore.git.objects import new_commit
 from gitstore.model import Person, Problems, WorkflowState
 from gitstore.policy import Command

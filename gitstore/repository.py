@@ -11,8 +11,8 @@ from uuid import UUID
 
 from dulwich.objects import Commit, Tree
 
-from gitstore import definition as definitions
 from gitstore import ledger, names
+from gitstore.definition import document as definitions
 from gitstore.definition.cache import DefinitionCache
 from gitstore.definition.quoting import clip
 from gitstore.errors import Code, GitstoreError

@@ -26,8 +26,9 @@ from flask import Request
 from pydantic import ValidationError
 from werkzeug.test import EnvironBuilder
 
-from gitstore import definition, names
+from gitstore import names
 from gitstore.content import Content, File, to_file
+from gitstore.definition import document
 from gitstore.definition.quoting import MOST_ECHOED
 from gitstore.diff.masked_text import masked_text
 from gitstore.diff.masking import Masks
@@ -81,7 +82,7 @@ def node(kind: str, **config: Any) -> dict[str, Any]:
 
 def parsed(value: dict[str, Any]) -> None:
     """Through the whole of a definition's checks."""
-    definition.parse(json.dumps(value).encode(), "workflow.json", Rules.MESHHOOK, LIMITS)
+    document.parse(json.dumps(value).encode(), "workflow.json", Rules.MESHHOOK, LIMITS)
 
 
 def yaml(text: str) -> File:
@@ -166,16 +167,16 @@ def from_a_form(request: Request) -> object:
 
 INPUTS: dict[str, dict[str, Callable[[str], object]]] = {
     "definitions": {
-        "YAML": lambda text: definition.parse(text.encode(), "workflow.yaml", Rules.MESHHOOK, LIMITS),
-        "JSON": lambda text: definition.parse(text.encode(), "workflow.json", Rules.MESHHOOK, LIMITS),
-        "a JSON body": lambda text: definition.parse_json(text.encode(), LIMITS),
+        "YAML": lambda text: document.parse(text.encode(), "workflow.yaml", Rules.MESHHOOK, LIMITS),
+        "JSON": lambda text: document.parse(text.encode(), "workflow.json", Rules.MESHHOOK, LIMITS),
+        "a JSON body": lambda text: document.parse_json(text.encode(), LIMITS),
         "text of either": lambda text: to_file(Content(raw=("{" + text).encode()), None, Rules.MESHHOOK),
         "a URL": lambda text: parsed(node("httpCall", url=text)),
         "the rest of a URL": lambda text: parsed(node("httpCall", url="http://" + text)),
         "an expression": lambda text: parsed(node("transform", expression=text)),
         "names": lambda text: parsed({text: 1, "nodes": [{"id": text, "type": text, "data": {text: text}}]}),
-        "comments": lambda text: definition.has_comments(text.encode(), "workflow.yaml"),
-        "writing": lambda text: definition.dump({"a": text, text: [text]}, "workflow.yaml"),
+        "comments": lambda text: document.has_comments(text.encode(), "workflow.yaml"),
+        "writing": lambda text: document.dump({"a": text, text: [text]}, "workflow.yaml"),
     },
     "comparing": {
         "masks": lambda text: Masks().text(text, is_header=True),
@@ -251,7 +252,7 @@ def containers(count: int) -> Graph:
 def cycle(count: int) -> None:
     edges = [{"source": f"n{n}", "target": f"n{(n + 1) % count}"} for n in range(count)]
     value = json.dumps({"nodes": [{"id": f"n{n}"} for n in range(count)], "edges": edges})
-    definition.parse(value.encode(), "workflow.json", Rules.MESHHOOK, LIMITS)
+    document.parse(value.encode(), "workflow.json", Rules.MESHHOOK, LIMITS)
 
 
 def unknown_keys(count: int) -> None:
@@ -331,9 +332,9 @@ LONG = "x" * 100_000
     "refuse",
     [
         lambda: validated(SaveDraft, {LONG: 1}),
-        lambda: definition.parse_json(f'{{"{LONG}": 1, "{LONG}": 2}}'.encode(), LIMITS),
-        lambda: definition.parse(f"a: *{LONG}".encode(), "workflow.yaml", Rules.ANY, LIMITS),
-        lambda: definition.parse(f"a: !{LONG} b".encode(), "workflow.yaml", Rules.ANY, LIMITS),
+        lambda: document.parse_json(f'{{"{LONG}": 1, "{LONG}": 2}}'.encode(), LIMITS),
+        lambda: document.parse(f"a: *{LONG}".encode(), "workflow.yaml", Rules.ANY, LIMITS),
+        lambda: document.parse(f"a: !{LONG} b".encode(), "workflow.yaml", Rules.ANY, LIMITS),
         lambda: lookup.which(LONG),
         lambda: lookup.id_of(None, LONG),  # type: ignore[arg-type] # it is no slug, so nobody is asked
         lambda: target_of("http://" + LONG),

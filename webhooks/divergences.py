@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import Final, LiteralString
 from uuid import UUID, uuid4, uuid5
 
-from gitstore.definition import describe
+from gitstore.definition.document import describe
 from gitstore.errors import Code, GitstoreError
 from gitstore.model import Problems
 from gitstore.names import DraftRef, VersionRef, full, show

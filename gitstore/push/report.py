@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from gitstore.definition import describe
+from gitstore.definition.document import describe
 from gitstore.errors import Code, GitstoreError
 from gitstore.model import Definition, Problem, Problems
 from gitstore.names import DraftRef, VersionRef, draft, short, show

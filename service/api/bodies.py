@@ -13,8 +13,8 @@ from typing import Any, Final, TypeVar
 from flask import Request
 from pydantic import BaseModel, ValidationError
 
-from gitstore import definition
 from gitstore.content import Content
+from gitstore.definition import document
 from gitstore.definition.quoting import clip
 from gitstore.errors import Code, GitstoreError
 from gitstore.git.packs import too_large
@@ -48,7 +48,7 @@ def read_json(request: Request, model: type[M], limits: Limits) -> M:
         return validated(model, {})
     if request.mimetype != JSON:
         raise _unsupported(request, JSON)
-    return validated(model, definition.parse_json(raw, limits))
+    return validated(model, document.parse_json(raw, limits))
 
 
 def read_draft(request: Request, limits: Limits, model: type[M]) -> tuple[Content | None, M]:
@@ -88,7 +88,7 @@ def check_size(raw: bytes, limits: Limits) -> None:
 
 def _definition_or_envelope(raw: bytes, limits: Limits) -> Any:
     try:
-        return definition.parse_json(raw, limits)
+        return document.parse_json(raw, limits)
     except GitstoreError as error:
         problems = error.data.get("problems", ())
         if error.code is not Code.MALFORMED or any(problem.code in _GRAMMAR for problem in problems):

@@ -6,8 +6,8 @@ from http import HTTPStatus
 
 from flask import Response, request
 
-from gitstore import definition
 from gitstore.content import Content, to_file
+from gitstore.definition import document
 from gitstore.definition.quoting import clip
 from gitstore.errors import Code, GitstoreError
 from gitstore.model import Definition, Permission, Problem, Problems
@@ -122,4 +122,4 @@ def _checked(store: Store, slug: str, content: Content | None) -> tuple[Definiti
     if content is None:
         return store.definition(lookup.open_draft(store, slug).encode(), slug), ()
     file = to_file(content, None, store.rules)
-    return definition.parse(file.raw, file.name, store.rules, store.limits), file.warnings
+    return document.parse(file.raw, file.name, store.rules, store.limits), file.warnings

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from flask import Request, Response, request, url_for
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from gitstore.definition import describe
+from gitstore.definition.document import describe
 from gitstore.errors import Code, GitstoreError
 from gitstore.model import Problems
 from service import errors, logs

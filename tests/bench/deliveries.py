@@ -37,12 +37,12 @@ COURIER = """
 import sys, threading
 from sync.db import Database
 from webhooks.addresses import Allowed
-from webhooks.sender import Courier, Means
+from webhooks.sender import DeliveryLoop, Means
 from webhooks.egress import Egress
 from webhooks.secrets import Sealer
 conninfo, allow, key = sys.argv[1:]
 means = Means(Database(conninfo, max_connections=4), Egress(Allowed.parse(allow)), Sealer([key]))
-Courier(means, threading.Event()).run()
+DeliveryLoop(means, threading.Event()).run()
 """
 
 

@@ -24,7 +24,7 @@ from zlib import crc32
 from flask import Blueprint, Flask, Response, request
 from psycopg_pool import ConnectionPool
 
-from gitstore.definition import parse
+from gitstore.definition.document import parse
 from gitstore.model import LedgerEntry, LedgerKind, Limits, Permission, Person, Rules
 from gitstore.versions import version_id, workflow_id
 from service import app as product

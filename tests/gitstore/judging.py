@@ -5,13 +5,13 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import Any
 
-from gitstore import definition
+from gitstore.definition import document
 from gitstore.model import Definition, Limits, Rules
 
 
 def judge(value: dict[str, Any]) -> Definition:
     """`value` written as YAML and read again, so that places are those of a real file."""
-    return definition.parse(definition.dump(value, "w.yaml", Rules.ANY), "w.yaml", Rules.MESHHOOK, Limits())
+    return document.parse(document.dump(value, "w.yaml", Rules.ANY), "w.yaml", Rules.MESHHOOK, Limits())
 
 
 def node(name: str, kind: str = "webhook", **data: Any) -> dict[str, Any]:

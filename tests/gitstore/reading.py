@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from gitstore import definition
+from gitstore.definition import document
 from gitstore.definition.parsing import Unparsable, read
 from gitstore.model import Limits, Problem, Rules
 
@@ -14,7 +14,7 @@ LIMITS = Limits()
 
 
 def parse(raw: bytes, file_name: str = "workflow.yaml", rules: Rules = Rules.MESHHOOK) -> Any:
-    return definition.parse(raw, file_name, rules, LIMITS)
+    return document.parse(raw, file_name, rules, LIMITS)
 
 
 def yaml_value(text: str | bytes, limits: Limits = LIMITS) -> Any:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gitstore import definition
+from gitstore.definition import document
 from gitstore.definition.rules.elements import KINDS
 from gitstore.definition.rules.graph_rules import check
 from gitstore.model import Limits, Problem, Rules
@@ -49,8 +49,8 @@ edges:
   - {source: start, target: call-api}
   - {source: call-api, target: waits}
 """
-    found = definition.parse(raw, "workflow.yaml", Rules.MESHHOOK, Limits())
-    assert [(definition.describe(problem), problem.line, problem.column) for problem in found.problems] == [
+    found = document.parse(raw, "workflow.yaml", Rules.MESHHOOK, Limits())
+    assert [(document.describe(problem), problem.line, problem.column) for problem in found.problems] == [
         ('nodes[1] "call-api": url is required for an HTTP call', 7, 15),
         ('nodes[2] "wait": no edge leads here or away from here', 8, 5),
         ('nodes[2] "wait": duration must be a number greater than 0', 13, 19),
@@ -64,7 +64,7 @@ def test_the_order_is_the_document_s() -> None:
     """Also where edges come first, and in JSON."""
     raw = b'{"edges": [{"source": "a", "target": "x"}], "nodes": [{"id": "a", "type": "robot"}]}'
     for file_name in ("workflow.json", "workflow.yaml"):
-        problems = definition.parse(raw, file_name, Rules.MESHHOOK, Limits()).problems
+        problems = document.parse(raw, file_name, Rules.MESHHOOK, Limits()).problems
         assert [problem.code for problem in problems] == [
             "edge_target_unknown",
             "label_missing",
@@ -202,8 +202,8 @@ def test_no_value_is_too_strange_for_the_rules(value: dict[str, Any]) -> None:
     for problem in found.problems:
         assert problem.pointer is not None
         resolve(found.value, problem.pointer)
-        assert "\n" not in definition.describe(problem)
-    written = definition.parse(definition.dump(value, "w.json"), "w.json", Rules.MESHHOOK, Limits())
+        assert "\n" not in document.describe(problem)
+    written = document.parse(document.dump(value, "w.json"), "w.json", Rules.MESHHOOK, Limits())
     assert "editor_leftover" not in {problem.code for problem in written.problems}
     assert written.digest == found.digest
 

@@ -14,8 +14,7 @@ from typing import Any
 import pytest
 import yaml
 
-from gitstore import definition
-from gitstore.definition import parsing
+from gitstore.definition import document, parsing
 from gitstore.errors import GitstoreError
 from gitstore.model import Limits, Rules
 
@@ -177,26 +176,26 @@ def test_argo_s_workflows_are_read_and_written(path: Path) -> None:
     """Every file of one document parses without rules, and reads back the same from either format."""
     if path.stem == "k8s-patch-json-workflow":  # it has the key "annotations" twice: Argo runs half of it
         with pytest.raises(GitstoreError, match='duplicate key "annotations"'):
-            definition.parse(path.read_bytes(), "workflow.yaml", Rules.ANY, LIMITS)
+            document.parse(path.read_bytes(), "workflow.yaml", Rules.ANY, LIMITS)
         return
-    found = definition.parse(path.read_bytes(), "workflow.yaml", Rules.ANY, LIMITS)
-    for file_name in definition.FILE_NAMES:
-        written = definition.dump(found.value, file_name, Rules.ANY)
-        again = definition.parse(written, file_name, Rules.ANY, LIMITS)
+    found = document.parse(path.read_bytes(), "workflow.yaml", Rules.ANY, LIMITS)
+    for file_name in document.FILE_NAMES:
+        written = document.dump(found.value, file_name, Rules.ANY)
+        again = document.parse(written, file_name, Rules.ANY, LIMITS)
         assert json.dumps(again.value) == json.dumps(found.value)
         assert again.digest == found.digest
-        assert not definition.has_comments(written, file_name)
+        assert not document.has_comments(written, file_name)
 
 
 @needs("blns")
-@pytest.mark.parametrize("file_name", definition.FILE_NAMES)
+@pytest.mark.parametrize("file_name", document.FILE_NAMES)
 def test_naughty_strings_survive(file_name: str) -> None:
     """As values, as keys, and as items, in every format, digest included."""
     strings = json.loads((DATA / "blns" / "data" / "blns.json").read_text())
     value = {"list": strings, "keys": {text: text for text in strings}, "lines": "\n".join(strings) + "\n"}
-    found = definition.parse(definition.dump(value, file_name), file_name, Rules.MESHHOOK, LIMITS)
+    found = document.parse(document.dump(value, file_name), file_name, Rules.MESHHOOK, LIMITS)
     assert found.value == value
-    assert found.digest == definition.digest(value, Rules.MESHHOOK)
+    assert found.digest == document.digest(value, Rules.MESHHOOK)
 
 
 @needs("blns")

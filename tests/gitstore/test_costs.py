@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from gitstore import budget, definition
+from gitstore import budget
 from gitstore.content import File
+from gitstore.definition import document
 from gitstore.definition.rules.node_rules import MOST_EXPRESSIONS
 from gitstore.diff.masking import Masks
 from gitstore.diff.structure import diff
@@ -25,7 +26,7 @@ LONG = "k" * 200_000
 
 
 def judged(value: dict[str, Any], name: str = "workflow.json") -> Definition:
-    return definition.parse(json.dumps(value).encode(), name, Rules.MESHHOOK, LIMITS)
+    return document.parse(json.dumps(value).encode(), name, Rules.MESHHOOK, LIMITS)
 
 
 def labelled(count: int) -> list[dict[str, Any]]:
@@ -124,9 +125,9 @@ def large() -> bytes:
 @pytest.mark.parametrize(
     "work",
     [
-        lambda: definition.parse(large(), "workflow.json", Rules.ANY, LIMITS),
-        lambda: definition.parse(large(), "workflow.yaml", Rules.MESHHOOK, LIMITS),
-        lambda: definition.parse_json(large(), LIMITS),
+        lambda: document.parse(large(), "workflow.json", Rules.ANY, LIMITS),
+        lambda: document.parse(large(), "workflow.yaml", Rules.MESHHOOK, LIMITS),
+        lambda: document.parse_json(large(), LIMITS),
         lambda: diff({"nodes": labelled(500)}, {"nodes": labelled(600)}),
         lambda: Masks().value({"nodes": labelled(500)}),
         lambda: text_diff(File("workflow.yaml", b"- a\n- b\n"), File("workflow.yaml", b"- c\n- b\n"), LIMITS),

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gitstore import definition
+from gitstore.definition import document
 from gitstore.errors import Code, GitstoreError
 from gitstore.model import Problem, Rules
 from tests.gitstore.reading import LIMITS, parse
@@ -43,7 +43,7 @@ def test_a_definition_is_read() -> None:
     assert found.valid
 
 
-@pytest.mark.parametrize("file_name", definition.FILE_NAMES)
+@pytest.mark.parametrize("file_name", document.FILE_NAMES)
 @pytest.mark.parametrize(
     ("raw", "message"),
     [
@@ -74,7 +74,7 @@ def test_the_message_names_the_first_of_all_refusals() -> None:
         "workflow.yaml can't be read: "
         'duplicate key "a" (the first of 3 problems), line 3, column 1'
     )  # fmt: skip
-    assert [definition.describe(problem) for problem in caught.value.data["problems"]] == [
+    assert [document.describe(problem) for problem in caught.value.data["problems"]] == [
         'line 3, column 1: duplicate key "a"',
         'line 4, column 1: duplicate key "b"',
         "line 4, column 4: .nan is not a finite number: put it in quotes",
@@ -97,7 +97,7 @@ def test_any_mapping_will_do_without_rules() -> None:
     assert not parse(b"nodes: 1").valid
 
 
-@given(st.binary(max_size=100), st.sampled_from(definition.FILE_NAMES), st.sampled_from(list(Rules)))
+@given(st.binary(max_size=100), st.sampled_from(document.FILE_NAMES), st.sampled_from(list(Rules)))
 def test_any_bytes_are_a_definition_or_refused(raw: bytes, file_name: str, rules: Rules) -> None:
     """Nothing but a coded error comes out."""
     _parse_or_refuse(raw, file_name, rules)
@@ -106,8 +106,8 @@ def test_any_bytes_are_a_definition_or_refused(raw: bytes, file_name: str, rules
 @given(st.data())
 def test_a_damaged_file_is_a_definition_or_refused(data: st.DataObject) -> None:
     """A few bytes changed, dropped or put in: nothing but a coded error comes out."""
-    file_name = data.draw(st.sampled_from(definition.FILE_NAMES))
-    raw = bytearray(definition.dump(parse(SMALL).value, file_name))
+    file_name = data.draw(st.sampled_from(document.FILE_NAMES))
+    raw = bytearray(document.dump(parse(SMALL).value, file_name))
     for _ in range(data.draw(st.integers(1, 4))):
         at = data.draw(st.integers(0, len(raw)))
         raw[at : at + data.draw(st.integers(0, 3))] = data.draw(
@@ -119,7 +119,7 @@ def test_a_damaged_file_is_a_definition_or_refused(data: st.DataObject) -> None:
 
 def _parse_or_refuse(raw: bytes, file_name: str, rules: Rules) -> None:
     try:
-        found = definition.parse(raw, file_name, rules, LIMITS)
+        found = document.parse(raw, file_name, rules, LIMITS)
     except GitstoreError as refused:
         found = None
         code, problems = refused.code, refused.data["problems"]
@@ -127,8 +127,8 @@ def _parse_or_refuse(raw: bytes, file_name: str, rules: Rules) -> None:
         assert code is Code.DEFINITION_UNPARSABLE
         assert problems
     else:
-        assert definition.dump(found.value, file_name, rules)
-        assert all(definition.describe(problem) for problem in found.problems)
+        assert document.dump(found.value, file_name, rules)
+        assert all(document.describe(problem) for problem in found.problems)
 
 
 # JSON bodies
@@ -136,14 +136,14 @@ def _parse_or_refuse(raw: bytes, file_name: str, rules: Rules) -> None:
 
 def test_a_json_body_may_be_any_value() -> None:
     """Under the guards of a definition, with room around one."""
-    assert definition.parse_json(b'{"message": "x", "definition": null}', LIMITS) == {
+    assert document.parse_json(b'{"message": "x", "definition": null}', LIMITS) == {
         "message": "x",
         "definition": None,
     }
-    assert definition.parse_json(b"[1]", LIMITS) == [1]
+    assert document.parse_json(b"[1]", LIMITS) == [1]
     deep = b"[" * 64 + b"]" * 64
-    assert definition.parse_json(b'{"definition": ' + deep + b"}", LIMITS)
-    assert definition.parse_json(b'"' + b"x" * 2**21 + b'"', LIMITS)
+    assert document.parse_json(b'{"definition": ' + deep + b"}", LIMITS)
+    assert document.parse_json(b'"' + b"x" * 2**21 + b'"', LIMITS)
 
 
 @pytest.mark.parametrize(
@@ -152,7 +152,7 @@ def test_a_json_body_may_be_any_value() -> None:
 def test_a_bad_json_body_is_malformed(raw: bytes) -> None:
     """The message tells the place."""
     with pytest.raises(GitstoreError, match=r"line \d+, column \d+$") as caught:
-        definition.parse_json(raw, LIMITS)
+        document.parse_json(raw, LIMITS)
     assert caught.value.code is Code.MALFORMED
 
 
@@ -180,7 +180,7 @@ def test_a_bad_json_body_is_malformed(raw: bytes) -> None:
 )
 def test_a_problem_is_told_in_one_line(problem: Problem, line: str) -> None:
     """Where, then what; nothing in it can move a terminal's cursor."""
-    assert definition.describe(problem) == line
+    assert document.describe(problem) == line
 
 
 # Cost
@@ -214,11 +214,11 @@ def workflow(nodes: int) -> dict[str, Any]:
     }
 
 
-@pytest.mark.parametrize("file_name", definition.FILE_NAMES)
+@pytest.mark.parametrize("file_name", document.FILE_NAMES)
 @pytest.mark.parametrize("nodes", [50, 1400])
 def test_what_is_written_is_read_at_any_size(nodes: int, file_name: str) -> None:
     """20 KB and nearly a megabyte."""
-    raw = definition.dump(workflow(nodes), file_name)
+    raw = document.dump(workflow(nodes), file_name)
     assert parse(raw, file_name).valid
 
 
@@ -227,7 +227,7 @@ def test_reading_is_thread_safe() -> None:
     value = workflow(20)
     for node in value["nodes"]:
         node["data"] |= {"type": "conditional", "config": {"condition": "status == `success`"}}
-    raw = definition.dump(value, "workflow.yaml")
+    raw = document.dump(value, "workflow.yaml")
     failed: list[BaseException] = []
 
     def read_often() -> None:

@@ -11,7 +11,7 @@ import yaml
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
-from gitstore import definition
+from gitstore.definition import document
 from gitstore.model import Rules
 from tests.gitstore.reading import parse
 
@@ -52,17 +52,17 @@ def same(one: Any, other: Any) -> bool:
 def test_no_edges_are_none_whether_said_or_left_out() -> None:
     """DEFINITION: absent = []. The same meaning has the same digest."""
     one = {"nodes": [{"id": "a", "type": "webhook"}]}
-    assert definition.digest({**one, "edges": []}, Rules.MESHHOOK) == definition.digest(one, Rules.MESHHOOK)
-    assert definition.digest({**one, "edges": []}, Rules.ANY) != definition.digest(one, Rules.ANY)
-    assert definition.digest({**one, "edges": None}, Rules.MESHHOOK) != definition.digest(one, Rules.MESHHOOK)
+    assert document.digest({**one, "edges": []}, Rules.MESHHOOK) == document.digest(one, Rules.MESHHOOK)
+    assert document.digest({**one, "edges": []}, Rules.ANY) != document.digest(one, Rules.ANY)
+    assert document.digest({**one, "edges": None}, Rules.MESHHOOK) != document.digest(one, Rules.MESHHOOK)
 
 
 def test_the_digest_is_the_hash_of_canonical_json() -> None:
     """RFC 8785: keys sorted as UTF-16, numbers as ECMAScript writes them, no white space."""
     value = {"\ufb33": 1.0, "😀": 1e21, "a": -0.0, "é": "\u2028\x1f"}
     expected = '{"a":0,"é":"\u2028\\u001f","😀":1e+21,"\ufb33":1}'.encode()
-    assert definition.canonical(value) == expected
-    assert definition.digest(value, Rules.ANY) == "sha256:" + hashlib.sha256(expected).hexdigest()
+    assert document.canonical(value) == expected
+    assert document.digest(value, Rules.ANY) == "sha256:" + hashlib.sha256(expected).hexdigest()
 
 
 def shuffled(value: Any, rng: random.Random) -> Any:
@@ -75,10 +75,10 @@ def shuffled(value: Any, rng: random.Random) -> Any:
 def test_formatting_and_key_order_are_no_difference(value: dict[str, Any], rng: random.Random) -> None:
     """YAML or JSON, in any order of keys: the same digest."""
     digests = {
-        parse(definition.dump(shuffled(value, rng), file_name, Rules.ANY), file_name, Rules.ANY).digest
-        for file_name in definition.FILE_NAMES
+        parse(document.dump(shuffled(value, rng), file_name, Rules.ANY), file_name, Rules.ANY).digest
+        for file_name in document.FILE_NAMES
     }
-    assert digests == {definition.digest(value, Rules.ANY)}
+    assert digests == {document.digest(value, Rules.ANY)}
 
 
 LAID_OUT: dict[str, Any] = {
@@ -127,8 +127,8 @@ def test_layout_and_leftovers_are_no_difference() -> None:
         "nodes": [{"id": "loop-1", "type": "loopContainer", "data": {"label": "x"}}],
         "edges": [{"source": "a", "target": "b"}],
     }
-    assert definition.digest(LAID_OUT, Rules.MESHHOOK) == definition.digest(bare, Rules.MESHHOOK)
-    assert definition.digest(LAID_OUT, Rules.ANY) != definition.digest(bare, Rules.ANY)
+    assert document.digest(LAID_OUT, Rules.MESHHOOK) == document.digest(bare, Rules.MESHHOOK)
+    assert document.digest(LAID_OUT, Rules.ANY) != document.digest(bare, Rules.ANY)
 
 
 @pytest.mark.parametrize(
@@ -145,13 +145,13 @@ def test_layout_and_leftovers_are_no_difference() -> None:
 )
 def test_what_a_run_depends_on_is_a_difference(one: dict[str, Any], other: dict[str, Any]) -> None:
     """Layout is known by its place, not by its name alone."""
-    assert definition.digest(one, Rules.MESHHOOK) != definition.digest(other, Rules.MESHHOOK)
+    assert document.digest(one, Rules.MESHHOOK) != document.digest(other, Rules.MESHHOOK)
 
 
 # Writing
 
 
-@given(MAPPINGS, st.sampled_from(definition.FILE_NAMES))
+@given(MAPPINGS, st.sampled_from(document.FILE_NAMES))
 @example({"": {"": []}, "a": [[], {}, [[1, [2]], {"b": [{}]}]]}, "workflow.yaml")
 @example({"x" * 2000: {"y" * 2000: ["z" * 2000]}}, "workflow.yaml")
 @example({"a": "x\n \n", "b": " x\ny", "c": "x\n\n\n", "d": "\n\nx", "e": "x \n y "}, "workflow.yaml")
@@ -161,17 +161,17 @@ def test_what_a_run_depends_on_is_a_difference(one: dict[str, Any], other: dict[
 )
 def test_what_is_written_reads_back_the_same(value: dict[str, Any], file_name: str) -> None:
     """Values, types and the order of keys."""
-    written = definition.dump(value, file_name, Rules.ANY)
+    written = document.dump(value, file_name, Rules.ANY)
     assert same(parse(written, file_name, Rules.ANY).value, value), written.decode()
     assert written.endswith(b"\n")
-    assert not definition.has_comments(written, file_name)
+    assert not document.has_comments(written, file_name)
 
 
 @given(st.dictionaries(TEXT, TEXT, max_size=5))
 def test_other_parsers_read_strings_as_strings(value: dict[str, str]) -> None:
     """PyYAML, whose YAML is 1.1, reads the same strings: none of them looks like something else to it."""
     assume("\ufeff" not in str(value))
-    assert yaml.safe_load(definition.dump(value, "workflow.yaml", Rules.ANY)) == value
+    assert yaml.safe_load(document.dump(value, "workflow.yaml", Rules.ANY)) == value
 
 
 def test_the_written_form_is_fixed() -> None:
@@ -198,7 +198,7 @@ def test_the_written_form_is_fixed() -> None:
         ],
         "edges": [],
     }
-    assert definition.dump(value, "workflow.yml").decode() == (
+    assert document.dump(value, "workflow.yml").decode() == (
         """\
 name: Order sync
 nodes:
@@ -226,26 +226,25 @@ edges: []
 """
     )
     assert (
-        definition.dump({"a": ["é", {}]}, "workflow.json").decode()
-        == '{\n  "a": [\n    "é",\n    {}\n  ]\n}\n'
+        document.dump({"a": ["é", {}]}, "workflow.json").decode() == '{\n  "a": [\n    "é",\n    {}\n  ]\n}\n'
     )
-    assert definition.dump({}, "workflow.yaml") == b"{}\n"
+    assert document.dump({}, "workflow.yaml") == b"{}\n"
 
 
 def test_what_can_not_be_seen_is_escaped() -> None:
     """A reviewer sees what runs: no hidden control, mark or change of direction in the file."""
-    written = definition.dump({"a": "x\u202ey\ufeffz\x85\x1b"}, "workflow.yaml")
+    written = document.dump({"a": "x\u202ey\ufeffz\x85\x1b"}, "workflow.yaml")
     assert written == b'a: "x\\u202ey\\ufeffz\\u0085\\u001b"\n'
 
 
 def test_leftovers_are_not_written() -> None:
     """The editor's live answers stay out of Git; layout stays in the file. Other rules drop nothing."""
-    written = definition.dump(LAID_OUT, "workflow.yaml")
+    written = document.dump(LAID_OUT, "workflow.yaml")
     node = parse(written).value["nodes"][0]
     assert set(node) == set(LAID_OUT["nodes"][0]) - {"selected", "dragging", "measured"}
     assert set(node["data"]) == {"label", "style", "dimensions", "containerPosition"}
     assert b"secret" not in written
-    assert b"secret" in definition.dump(LAID_OUT, "workflow.yaml", Rules.ANY)
+    assert b"secret" in document.dump(LAID_OUT, "workflow.yaml", Rules.ANY)
     assert LAID_OUT["nodes"][0]["selected"] is True
 
 
@@ -272,11 +271,11 @@ def test_leftovers_are_not_written() -> None:
 )
 def test_comments_are_found(text: str, expected: bool) -> None:
     """A `#` in a text is none. What doesn't parse may have some."""
-    assert definition.has_comments(text.encode(), "workflow.yaml") is expected
-    assert not definition.has_comments(text.encode(), "workflow.json")
+    assert document.has_comments(text.encode(), "workflow.yaml") is expected
+    assert not document.has_comments(text.encode(), "workflow.json")
 
 
 def test_looking_for_comments_in_hostile_bytes_costs_little() -> None:
     """The file should have been parsed before; nothing happens if it wasn't."""
     for raw in (b"#" + b"[" * 2**20, b"[" * 2**20 + b"#", b"#\xff\0", b"#\n" * 2**19, b"!<%ff> '#'"):
-        assert definition.has_comments(raw, "workflow.yaml")
+        assert document.has_comments(raw, "workflow.yaml")

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from gitstore.definition import digest, parse
+from gitstore.definition.document import digest, parse
 from gitstore.diff.structure import Diff, apply, diff
 from gitstore.diff.summary import LONGEST, summary
 from gitstore.diff.values import ABSENT, Op

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gitstore.definition import digest
+from gitstore.definition.document import digest
 from gitstore.diff.alignment import align, filled
 from gitstore.diff.structure import apply, diff
 from gitstore.diff.summary import LONGEST, summary

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gitstore.content import File
-from gitstore.definition import dump
+from gitstore.definition.document import dump
 from gitstore.diff.masking import Masks, is_secret_key, masked
 from gitstore.diff.structure import Diff, diff
 from gitstore.diff.summary import summary

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from gitstore import definition as definitions
+from gitstore.definition import document as definitions
 from gitstore.errors import GitstoreError
 from gitstore.model import Limits, Rules
 from tests.stories.running import Author, Caller, Service

@@ -20,7 +20,7 @@ KEEPER = """
 import os, sys
 from pathlib import Path
 from gitstore.errors import GitstoreError
-from sync.embedded import EmbeddedPostgres
+from sync.embedded.server import EmbeddedPostgres
 server = EmbeddedPostgres(Path(sys.argv[1]))
 try:
     print(server.start(), flush=True)

@@ -159,12 +159,12 @@ import sys, threading
 from datetime import timedelta
 from sync.db import Database
 from webhooks.addresses import Allowed
-from webhooks.sender import Courier, Means
+from webhooks.sender import DeliveryLoop, Means
 from webhooks.egress import Egress
 from webhooks.secrets import Sealer
 conninfo, allow, key = sys.argv[1:]
 means = Means(Database(conninfo, max_connections=4), Egress(Allowed.parse(allow)), Sealer([key]))
-Courier(means, threading.Event(), threads=4, lease=timedelta(seconds=1)).run()
+DeliveryLoop(means, threading.Event(), threads=4, lease=timedelta(seconds=1)).run()
 """
 
 
