@@ -1,4 +1,4 @@
-"""The audit log: who did what to which object, by which door, when and from where. Rows are only added."""
+"""The append-only audit log: actor, action, object, interface, time and remote address of each change."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from sync.rows import as_json
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Where an action comes from.
+    """The origin of an action.
 
-    `actor_id` is an access token's or a user's id, or a word for a program ("operator", "worker"); `door`
-    is http, git, page, cli or worker; `remote` the address of the other side.
+    `actor_id` is the id of an access token or a user, or a word for a program ("operator", "worker"); `door`
+    is the interface: http, git, page, cli or worker; `remote` is the address of the peer.
     """
 
     actor_id: str
@@ -39,7 +39,7 @@ INSERT: Final[LiteralString] = """
 def values(
     project: UUID, origin: Origin, action: str, object_: str, details: Mapping[str, object] | None = None
 ) -> dict[str, object]:
-    """A row, as `INSERT` takes a list of them."""
+    """Return the columns of a row; `INSERT` takes a list of these."""
     return {
         "project_id": project,
         "actor_id": origin.actor_id,
@@ -61,5 +61,5 @@ def note(
     object_: str,
     details: Mapping[str, object] | None = None,
 ) -> None:
-    """Add a row. `action` is a word with a dot ("token.created"), `object_` what it was done to."""
+    """Insert a row. `action` is a dotted name ("token.created"), `object_` the object of the action."""
     tx.run(INSERT, noted=as_json([values(project, origin, action, object_, details)]))

@@ -1,7 +1,7 @@
-"""What the API reads: projects, workflows and versions, as row-level security lets the caller see them.
+"""Queries of the API: projects, workflows and versions that row-level security lets the caller see.
 
-Each function takes an open transaction (`Database.reading(claims)`) and gives frozen rows; None or an
-empty page stands for "not there" and "not yours" alike. History never touches the definitions.
+Each function takes an open transaction (`Database.reading(claims)`) and returns frozen rows. None or an
+empty page means either "not found" or "not permitted". `history` never reads definitions.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ T = TypeVar("T")
 
 Which = int | Literal["draft", "current", "latest"]
 State = Literal["draft", "published", "lost"]
-"""What a caller sees; rows of discarded drafts are never shown."""
+"""States visible to callers; rows of discarded drafts are never returned."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +36,11 @@ class Project:
 
 @dataclass(frozen=True, slots=True)
 class Workflow:
-    """`current_number` is None where nothing runs, `latest_number` 0 before the first publication,
-    `draft_number` None where no draft is open."""
+    """A workflow with the numbers of its current and latest version and its draft.
+
+    `current_number` is None without a current version, `latest_number` is 0 before the first publication,
+    `draft_number` is None without an open draft.
+    """
 
     id: UUID
     project_id: UUID
@@ -55,9 +58,9 @@ class Workflow:
 
 @dataclass(frozen=True, slots=True)
 class Version:
-    """A version without its definition. `ref_oid` is what the tag (or the draft's branch) holds.
+    """A version without its definition. `ref_oid` is the object id that its tag or the draft's branch holds.
 
-    A `lost` version was published, and Git has it no more.
+    A `lost` version was published but is missing from Git.
     """
 
     id: UUID
@@ -83,21 +86,21 @@ class Version:
 
     @classmethod
     def of(cls, row: VersionRow, slug: str, *, is_current: bool) -> Version:
-        """What the catalog tells of `row`: for who just wrote it, and knows it from Git."""
+        """Make a version from `row`, for a caller that has just written the row and derived it from Git."""
         told = {field.name for field in fields(cls)} - {"slug", "is_current"}
         return cls(slug=slug, is_current=is_current, **{name: getattr(row, name) for name in told})
 
 
 @dataclass(frozen=True, slots=True)
 class FullVersion(Version):
-    """`definition` is None where an imported one does not parse."""
+    """A version with its definition, which is None if it was imported and does not parse."""
 
     definition: dict[str, Any] | None
 
 
 @dataclass(frozen=True, slots=True)
 class Page(Generic[T]):
-    """`next` continues the list (a slug, or a version number), None at its end."""
+    """A page of rows. `next` is the key of the next page (a slug or a version number), or None."""
 
     rows: Sequence[T]
     next: str | int | None
@@ -117,7 +120,7 @@ _CREATE_PROJECT: Final[LiteralString] = """
 
 
 def projects(tx: Transaction) -> list[Project]:
-    """Every project that the transaction sees: as the mirror or the owner, all of them."""
+    """Return every project that the transaction sees: all of them for the mirror and the owner."""
     return tx.rows(Project, _PROJECTS)
 
 
@@ -132,7 +135,7 @@ def project_by_id(tx: Transaction, project_id: UUID) -> Project | None:
 def create_project(
     tx: Transaction, project_id: UUID, slug: str, name: str, rules: Rules, owner: UUID | None = None
 ) -> Project:
-    """Only as the owner of the tables: slugs of projects are unique across tenants.
+    """Insert a project. Requires the tables' owner, since slugs of projects are unique across tenants.
 
     Raises `project_exists` when the transaction ends.
     """
@@ -181,7 +184,7 @@ def workflow_by_slug(tx: Transaction, project_id: UUID, slug: str) -> Workflow |
 def workflows(
     tx: Transaction, project_id: UUID, *, q: str = "", after: str = "", limit: int = 20
 ) -> Page[Workflow]:
-    """By slug, from the one behind `after` on; `q` is looked for in slug, name and description."""
+    """Return workflows in the order of slugs, after `after`; `q` filters by slug, name and description."""
     if q:
         query, pattern = _SEARCH, f"%{escape_like(q)}%"
     else:
@@ -191,7 +194,7 @@ def workflows(
 
 
 def escape_like(text: str) -> str:
-    """`text` as a LIKE pattern that matches it alone."""
+    """Escape `text` as a LIKE pattern that matches it literally."""
     return text.replace("\\", r"\\").replace("%", r"\%").replace("_", r"\_")
 
 
@@ -211,7 +214,7 @@ _PAGE: Final[LiteralString] = (
     " and v.version_number < %(before)s order by v.version_number desc limit %(limit)s"
 )
 _HISTORY: Final[dict[State | None, LiteralString]] = {
-    # The draft is numbered above every version, so that it comes first by itself.
+    # The draft has a higher number than every version, so it sorts first.
     None: _COLUMNS + _FROM + " and v.state <> 'discarded'" + _PAGE,
     "published": _COLUMNS + _FROM + " and v.state = 'published'" + _PAGE,
     "draft": _COLUMNS + _FROM + " and v.state = 'draft'" + _PAGE,
@@ -234,7 +237,7 @@ _DEFINITION_BYTES: Final[LiteralString] = """
 _CONDITIONS: Final[dict[str, LiteralString]] = {
     "number": " and v.version_number = %(number)s",
     "draft": " and v.state = 'draft'",
-    # By a subquery, so that one row is looked up by its key: joined, all versions may be gone through.
+    # A subquery looks one row up by its key; a join may scan all versions.
     "current": """
         and v.id = (select n.current_version_id from gitstore.workflows n where n.id = %(workflow)s)
     """,
@@ -252,35 +255,35 @@ def history(
     before: int | None = None,
     limit: int = 20,
 ) -> Page[Version]:
-    """An open draft, then the newest version first, those below the number `before`."""
+    """Return the open draft, then the versions, newest first; only numbers below `before`."""
     below = before if before is not None else HIGHEST_NUMBER + 1
     found = tx.rows(Version, _HISTORY[state], workflow=workflow_id, before=below, limit=limit + 1)
     return Page(found[:limit], found[limit - 1].version_number if len(found) > limit else None)
 
 
 def version(tx: Transaction, workflow_id: UUID, which: Which) -> Version | None:
-    """One version without its definition. A number finds a published or lost version, never the draft."""
+    """Return a version without its definition, or None. A number matches published and lost versions only."""
     return tx.row(Version, _COLUMNS + _FROM + _condition(which), workflow=workflow_id, number=which)
 
 
 def versions(tx: Transaction, ids: Collection[UUID]) -> dict[UUID, Version]:
-    """Those of the versions `ids` that there are, without their definitions, by id."""
+    """Return the existing versions among `ids`, without their definitions, by id."""
     found = tx.rows(Version, _BY_IDS, ids=list(ids)) if ids else []
     return {version.id: version for version in found}
 
 
 def definitions(tx: Transaction, ids: Collection[UUID]) -> dict[UUID, dict[str, Any] | None]:
-    """The definitions of those of the versions `ids` that there are; None where one does not parse."""
+    """Return the definitions of the existing versions among `ids`, by id; None if one does not parse."""
     return dict(tx.tuples(_DEFINITIONS, ids=list(ids))) if ids else {}
 
 
 def definition_bytes(tx: Transaction, ids: Collection[UUID]) -> int:
-    """The bytes that the definitions of those of the versions `ids` that there are have as JSON, together."""
+    """Return the total size in bytes, as JSON, of the definitions of the existing versions among `ids`."""
     return int(tx.value(_DEFINITION_BYTES, ids=list(ids)))
 
 
 def full_version(tx: Transaction, workflow_id: UUID, which: Which) -> FullVersion | None:
-    """As `version`, with its definition."""
+    """Return a version as `version` does, with its definition."""
     query = _COLUMNS + ", v.definition" + _FROM + _condition(which)
     return tx.row(FullVersion, query, workflow=workflow_id, number=which)
 

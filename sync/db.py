@@ -1,9 +1,9 @@
-"""Connections to Postgres: a pool, and transactions that act as somebody.
+"""Connections to Postgres: a pool, and transactions that each run under a role.
 
-Nobody acts as the user of DATABASE_URL, except for upkeep: a request is `gitstore_user` with the claims
-of its principal, so that row-level security decides what it sees; the mirror is `gitstore_mirror`. Role
-and claims are set for the transaction alone (`set local`), in the round trip that begins it; the form of
-the claims is PostgREST's (https://docs.postgrest.org/en/stable/references/transactions.html).
+Only upkeep runs as the user of DATABASE_URL. A request runs as `gitstore_user` with the claims of its
+principal, so that row-level security decides which rows it sees; the mirror runs as `gitstore_mirror`. Role
+and claims are set for the transaction alone (`set local`), in the round trip that begins it; the claims have
+the form of PostgREST's (https://docs.postgrest.org/en/stable/references/transactions.html).
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ CONNECT_SECONDS: Final = 3
 LOCK_SECONDS: Final = 10
 STATEMENT_SECONDS: Final = 30
 _PATIENCE: Final = 3.0  # seconds that a request waits for a connection
-_SLICE: Final = 0.25  # seconds after which it looks whether connecting fails
+_SLICE: Final = 0.25  # seconds between checks for failed connection attempts
 
-# A server that vanished without a word is noticed after about 25 s, between statements and within one.
+# A silently lost server is detected after about 25 s, both between statements and within one.
 _CONNECTION: Final[Mapping[str, Any]] = {
     "connect_timeout": CONNECT_SECONDS,
     "keepalives_idle": 15,
@@ -42,13 +42,13 @@ _CONNECTION: Final[Mapping[str, Any]] = {
     "keepalives_count": 2,
     "tcp_user_timeout": 25_000,
 }
-# The search path holds nothing of ours: every name in our SQL is spelled out.
+# The search path excludes the schema gitstore: all names in the SQL of this package are qualified.
 _SETTINGS: Final[LiteralString] = """
     select set_config('lock_timeout', %s, false), set_config('statement_timeout', %s, false),
            set_config('search_path', 'pg_catalog', false), set_config('timezone', 'UTC', false)
 """
-# What is read is read by a key, in the order of an index. A bitmap loses the order, and yet looks cheaper to
-# a planner that has no statistics so far: 200 ms for a page, right after an import of 100,000 versions.
+# All reads are by key, in the order of an index. A bitmap scan loses that order, yet looks cheaper to a
+# planner without statistics: 200 ms for a page, right after an import of 100,000 versions.
 _BEGIN_READING: Final[LiteralString] = """
     begin isolation level read committed read only; set local role gitstore_user;
     set local enable_bitmapscan = off;
@@ -62,12 +62,12 @@ _BEFORE_THE_ANSWER: Final = 3  # statements of `_BEGIN_AS_USER`
 _BEGIN_AS_MIRROR: Final[LiteralString] = """
     begin isolation level read committed; set local role gitstore_mirror
 """
-# Each list is gone through in its order, which is the same for every writer: no deadlocks.
+# Keys are locked in the order of each list, which is the same for every writer, so deadlocks are impossible.
 _LOCKED: Final[LiteralString] = """;
     select pg_advisory_xact_lock_shared(key) from unnest(%(shared)s::bigint[]) key;
     select pg_advisory_xact_lock(key) from unnest(%(exclusive)s::bigint[]) key
 """
-# As above, for locks that are to be had soon or not at all; other locks are waited for as usual.
+# As above, with a shorter lock_timeout for the advisory locks alone; later locks have the usual one.
 _LOCKED_SOON: Final[LiteralString] = (
     "; select set_config('lock_timeout', %(patience)s, true)"
     + _LOCKED
@@ -81,15 +81,15 @@ Claims = Mapping[str, object]
 
 
 def claims_of(subject: object) -> Claims:
-    """The claims of a principal: `subject` is a user's id or an access token's."""
+    """Return the claims of a principal; `subject` is the id of a user or of an access token."""
     return {"sub": str(subject)}
 
 
 @dataclass(frozen=True, slots=True)
 class Locks:
-    """Keys of advisory locks that a transaction takes, in this order, and holds until it ends.
+    """Keys of the advisory locks that a transaction acquires, in this order, and holds until it ends.
 
-    `patience` is how many seconds it waits for each; None stands for the database's `lock_seconds`.
+    `patience` is the timeout for each lock in seconds; None means the database's `lock_seconds`.
     """
 
     shared: list[int]
@@ -98,18 +98,18 @@ class Locks:
 
 
 class Transaction:
-    """An open transaction: typed rows out of SQL that stands in the source as it is."""
+    """An open transaction that runs literal SQL and returns typed rows."""
 
     def __init__(self, connection: Connection[TupleRow]) -> None:
         self.connection = connection
 
     def rows(self, row: type[T], query: LiteralString, **values: object) -> list[T]:
-        """Every row, as `row(**columns)`."""
+        """Return all rows, each as `row(**columns)`."""
         with self.connection.cursor(row_factory=class_row(row)) as cursor:
             return cursor.execute(query, values).fetchall()
 
     def row(self, row: type[T], query: LiteralString, **values: object) -> T | None:
-        """The first row, or None."""
+        """Return the first row as `row(**columns)`, or None."""
         with self.connection.cursor(row_factory=class_row(row)) as cursor:
             return cursor.execute(query, values).fetchone()
 
@@ -117,12 +117,12 @@ class Transaction:
         return self.connection.execute(query, values).fetchall()
 
     def value(self, query: LiteralString, **values: object) -> Any:
-        """The first column of the first row, or None."""
+        """Return the first column of the first row, or None."""
         found = self.connection.execute(query, values).fetchone()
         return found[0] if found else None
 
     def run(self, query: LiteralString, **values: object) -> int:
-        """How many rows it touched."""
+        """Execute a statement and return the number of affected rows."""
         return self.connection.execute(query, values).rowcount
 
 
@@ -130,8 +130,8 @@ class Database:
     """Postgres at `conninfo` (a URL or key=value pairs). Safe to share between threads.
 
     The pool opens at first use, so a process may be forked before that; after a fork, the child opens its
-    own. Every method raises `unavailable` where Postgres does not answer, `busy` where a lock or a
-    statement took too long.
+    own. Every method raises `unavailable` if Postgres does not answer, `busy` if a lock or a statement timed
+    out.
     """
 
     def __init__(
@@ -157,30 +157,30 @@ class Database:
 
     @contextmanager
     def reading(self, claims: Claims) -> Iterator[Transaction]:
-        """A read-only transaction that sees what the principal with `claims` may see."""
+        """Open a read-only transaction with the rights of the principal with `claims`."""
         with self._transaction(_BEGIN_READING, claims=json.dumps(dict(claims))) as transaction:
             yield transaction
 
     @contextmanager
     def as_user(self, claims: Claims) -> Iterator[Transaction]:
-        """A transaction that may do what the principal with `claims` may do."""
+        """Open a read-write transaction with the rights of the principal with `claims`."""
         with self._transaction(_BEGIN_AS_USER, claims=json.dumps(dict(claims))) as transaction:
             yield transaction
 
     @contextmanager
     def as_mirror(self, locks: Locks | None = None) -> Iterator[Transaction]:
-        """A transaction that writes rows from Git; it holds `locks` from its beginning."""
+        """Open a transaction that writes rows derived from Git; it holds `locks` from its beginning."""
         with self._locked(_BEGIN_AS_MIRROR, locks) as transaction:
             yield transaction
 
     @contextmanager
     def as_owner(self, locks: Locks | None = None) -> Iterator[Transaction]:
-        """A transaction of the tables' owner, for upkeep, without a time limit on statements."""
+        """Open a transaction of the tables' owner, for upkeep, without a statement timeout."""
         with self._locked(_BEGIN_AS_OWNER, locks) as transaction:
             yield transaction
 
     def ask(self, row: type[T], claims: Claims, query: LiteralString, **values: object) -> T | None:
-        """The first row of one statement, as by `as_user`; all of it in one round trip."""
+        """Run one statement as `as_user` does, in a single round trip; return its first row, or None."""
         with translated():
             everything = f"{_BEGIN_AS_USER}; {query}; commit"
             values["claims"] = json.dumps(dict(claims))
@@ -193,7 +193,7 @@ class Database:
                 pool.putconn(connection)
 
     def ping(self) -> None:
-        """Raise unless Postgres answers."""
+        """Raise `unavailable` unless Postgres answers."""
         with self.as_owner() as transaction:
             transaction.value("select 1")
 
@@ -203,7 +203,7 @@ class Database:
                 self._pool.close()
             self._pool = None
 
-    # How they begin and end
+    # Begin and end of transactions
 
     def _locked(self, opening: LiteralString, locks: Locks | None) -> AbstractContextManager[Transaction]:
         if locks is None:
@@ -233,15 +233,15 @@ class Database:
     def _commit(connection: Connection[TupleRow]) -> None:
         done = connection.execute("commit")
         if done.statusmessage != "COMMIT":
-            # Postgres answers ROLLBACK, without an error, where an error was swallowed on the way.
+            # After a statement error that the caller ignored, Postgres answers ROLLBACK without an error.
             raise GitstoreError(Code.INTERNAL, "the transaction had failed and was rolled back")
 
     def _begun(
         self, statements: LiteralString, values: Mapping[str, object], row: RowFactory[T]
     ) -> tuple[ConnectionPool[Connection[TupleRow]], Connection[TupleRow], Cursor[T]]:
-        """A connection on which `statements`, that begin a transaction, were executed, and their results.
+        """Execute `statements`, which begin a transaction; return pool, connection and results.
 
-        A pooled connection that broke since it was last used is replaced, once: nothing was done on it.
+        A pooled connection that has broken since its last use is replaced once; nothing was executed on it.
         """
         pool = self._open()
         for last in (False, True):
@@ -255,13 +255,13 @@ class Database:
                 pool.putconn(connection)
                 if last or not connection.broken or not isinstance(error, psycopg.OperationalError):
                     raise
-                pool.check()  # what broke one has most likely broken the others
+                pool.check()  # the other pooled connections have most likely broken, too
             else:
                 break
         return pool, connection, cursor
 
     def _connection(self, pool: ConnectionPool[Connection[TupleRow]]) -> Connection[TupleRow]:
-        """A connection from the pool; quick to give up where connecting fails rather than takes long."""
+        """Return a pooled connection; raise `unavailable` on a timeout, or at once if connecting fails."""
         failures = self._failures
         deadline = time.monotonic() + _PATIENCE
         while True:
@@ -276,7 +276,7 @@ class Database:
             return self._pool
         with self._lock:
             if self._pool is None or self._process != os.getpid():
-                # A parent's pool is kept, untouched: collecting it would say goodbye on its sockets.
+                # Keep a reference to the parent's pool: collecting it would send Terminate on its sockets.
                 self._inherited.append(self._pool)
                 self._pool = ConnectionPool(
                     self.conninfo,
@@ -284,7 +284,7 @@ class Database:
                     configure=self._configure,
                     min_size=1,
                     max_size=self._max,
-                    reconnect_timeout=0,  # the next request tries again, rather than a timer
+                    reconnect_timeout=0,  # the next request reconnects, not a timer
                     reconnect_failed=self._note_failure,
                     open=True,
                     name="gitstore",

@@ -1,13 +1,13 @@
-"""What the rows of a workflow must be, as a function of Git. The mirror, verify and rebuild all ask here.
+"""Derivation of a workflow's rows from Git: one set of functions for the mirror, verify and rebuild.
 
-name            the name given when it was created (the newest such ledger entry), else the `name` of
-                the definition of the current version, else of the latest, else of the draft; the slug
-description     likewise, else ''
-created_at      the oldest ledger entry's time; without a ledger, the draft commit's
-updated_at      the newest counting ledger entry's time, or the open draft commit's where that is later
-ledger_oid      the newest counting entry: what a kill left at the tip is not taken for read
-a version       created_at from its commit, published_at and published_by from its ledger entry (the
-                newest that counts, where a retry wrote a second), the message from the tag or the ledger
+name            the name given at creation (in the newest `created` ledger entry), else the `name` of the
+                definition of the current version, else of the latest, else of the draft, else the slug
+description     in the same order, else ''
+created_at      the time of the oldest ledger entry; without a ledger, that of the draft commit
+updated_at      the time of the newest entry that counts, or of the open draft's commit if that is later
+ledger_oid      the newest entry that counts; an entry left at the tip by a killed process is not recorded
+a version       created_at from its commit; published_at and published_by from its ledger entry (the
+                newest that counts, if a retry wrote a second one); the message from the tag or the ledger
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from gitstore.repository import Repository
 from gitstore.versions import version_id, workflow_id
 
 BATCH: Final = 100  # rows
-LARGEST_BATCH: Final = 4 * 2**20  # bytes of definitions; parsed, they take twenty times that
+LARGEST_BATCH: Final = 4 * 2**20  # bytes of definitions; parsed, they take twenty times as much memory
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,9 +75,10 @@ class VersionRow:
 
 @dataclass(frozen=True, slots=True)
 class LedgerDelta:
-    """The part of a ledger that is new: the entries that count, oldest first, the newest of each version.
+    """The new entries of a ledger: those that count, oldest first, and only the newest of each version.
 
-    `base` is the entry that was known already; `oldest` the first of all, where the walk went that far.
+    `base` is the entry that was already known; `oldest` is the first entry of the ledger, or None if the walk
+    ended before it.
     """
 
     entries: tuple[LedgerEntry, ...]
@@ -89,23 +90,23 @@ class LedgerDelta:
         return self.entries[-1] if self.entries else self.base
 
     def published(self) -> list[LedgerEntry]:
-        """The publications, by number."""
+        """Return the publication entries in the order of their version numbers."""
         found = [entry for entry in self.entries if entry.kind is LedgerKind.PUBLISHED]
         return sorted(found, key=lambda entry: entry.version or 0)
 
 
 @dataclass(frozen=True, slots=True)
 class Titles:
-    """What a definition calls itself."""
+    """Name and description as a definition states them."""
 
     name: str | None = None
     description: str | None = None
 
 
 def ledger_delta(reading: Repository, slug: str, until: str | None) -> LedgerDelta:
-    """What the ledger says since the entry `until` (None: from the beginning).
+    """Return the ledger entries after the entry `until` (None: all entries).
 
-    Raises `integrity` where `until` is not in the chain: somebody rewrote the ledger.
+    Raises `integrity` if `until` is not in the chain, which means that the ledger was rewritten.
     """
     entries: list[LedgerEntry] = []
     seen: set[int] = set()
@@ -132,11 +133,14 @@ def workflow_row(
     draft: VersionRow | None,
     before: WorkflowRow | None,
 ) -> WorkflowRow:
-    """`draft` is the row of the open draft, `before` the row as it stood when `news` began."""
+    """Return the row of a workflow.
+
+    `draft` is the row of the open draft, `before` the row as of the beginning of `news`.
+    """
     identity = workflow_id(reading.project, state.slug)
     given = _given(news, before)
     times = [moment for moment in (_when(news.newest), draft.created_at if draft else None) if moment]
-    # A walk that did not reach the oldest entry began at one that `before` knew.
+    # A walk that ended before the oldest entry ended at one that `before` already includes.
     known = before.created_at if before is not None and news.base is not None else None
     created = _when(news.oldest) or known or min(times)
     return WorkflowRow(
@@ -158,7 +162,7 @@ def workflow_row(
 
 
 def published_row(reading: Repository, slug: str, entry: LedgerEntry) -> VersionRow:
-    """The row of the version that the counting `entry` published."""
+    """Return the row of the version published by `entry`, which counts."""
     return row_of(reading, reading.version(slug, entry.version or 0, entry))
 
 
@@ -177,20 +181,20 @@ def row_of(reading: Repository, version: Version) -> VersionRow:
 
 
 def draft_row(reading: Repository, state: WorkflowState) -> VersionRow | None:
-    """The row of the draft, where one is open."""
+    """Return the row of the open draft, or None."""
     if not state.draft_open or state.draft is None:
         return None
     return draft_of(reading, state.slug, state.draft, state.next_number)
 
 
 def draft_of(reading: Repository, slug: str, commit: str, number: int) -> VersionRow:
-    """The row of a draft at `commit`, whether it stands there any more or not."""
+    """Return the row of a draft at `commit`, which need not be the tip of its branch any longer."""
     snapshot = reading.snapshot(slug, commit)
     return _row(reading, slug, number, snapshot, state="draft", ref_oid=commit, message=snapshot.message)
 
 
 def batches(reading: Repository, rows: Iterable[VersionRow]) -> Iterator[list[VersionRow]]:
-    """`rows`, as many at a time as may be in memory together."""
+    """Yield `rows` in batches, limited in number and in bytes of definitions, to bound memory."""
     batch: list[VersionRow] = []
     size = 0
     for row in rows:
@@ -204,7 +208,7 @@ def batches(reading: Repository, rows: Iterable[VersionRow]) -> Iterator[list[Ve
 
 
 def basis(state: WorkflowState) -> int | None:
-    """The version that a workflow is called after: the current, else the latest one."""
+    """Return the number of the version that names the workflow: the current, else the latest, else None."""
     return state.current if state.current is not None else state.latest or None
 
 
@@ -220,8 +224,11 @@ def titles_of(definition: dict[str, Any] | None) -> Titles:
 def everything(
     reading: Repository, slug: str, state: WorkflowState | None = None
 ) -> tuple[WorkflowRow, list[LedgerEntry], VersionRow | None] | None:
-    """All of a workflow, from Git alone: its row, the publications (each gives a `published_row`), and the
-    row of an open draft. None where there is no such workflow."""
+    """Derive a whole workflow from Git alone, or return None if it does not exist.
+
+    Returns its row, its publication entries (`published_row` makes a row of each), and the row of the open
+    draft or None.
+    """
     if not reading.exists(slug):
         return None
     state = state or reading.state(slug)
@@ -235,7 +242,7 @@ def everything(
 
 
 def agreed(reading: Repository, slug: str) -> WorkflowState:
-    """Where `slug` stands, by what tags and ledger agree on: as `Repository.state`."""
+    """Return `Repository.state` of `slug`; if tags and ledger differ, the state that they agree on."""
     try:
         return reading.state(slug)
     except GitstoreError as error:
@@ -262,14 +269,14 @@ def agreed(reading: Repository, slug: str) -> WorkflowState:
 
 
 def check_draft(known: str | None, held: str | None, slug: str, news: LedgerDelta) -> None:
-    """Raise `integrity` where a draft is gone, and none of the entries since then discards one."""
+    """Raise `integrity` if the draft at `known` is missing and no entry of `news` discards it."""
     gone = known is not None and held is None
     if gone and not any(entry.kind is LedgerKind.DISCARDED for entry in news.entries):
         raise contradiction(slug, f"the draft {known} is gone, and nobody discarded it")
 
 
 def contradiction(slug: str, what: str) -> GitstoreError:
-    """Git and the database cannot both be right about `slug`."""
+    """Return an `integrity` error: Git and the database contradict each other about `slug`."""
     return GitstoreError(Code.INTEGRITY, f"{slug}: {what}: run gitstore verify", workflow=slug)
 
 
@@ -288,7 +295,7 @@ def _row(
     identity = workflow_id(reading.project, slug)
     parsed = snapshot.definition
     if parsed is None:
-        # It does not parse, which is a fact; or it can't be read, which is damage: then this raises.
+        # A definition that does not parse is valid data; one that cannot be read is damage and raises here.
         reading.objects.blob(snapshot.blob.encode())
     return VersionRow(
         id=version_id(identity, number),
@@ -326,5 +333,5 @@ def _when(entry: LedgerEntry | None) -> datetime | None:
 
 
 def _storable(value: str | None) -> str | None:
-    """Text that JSON escapes may have brought, as Postgres can hold it; None for nothing."""
+    """Replace NUL and lone surrogates (JSON escapes that Postgres cannot store); return None if empty."""
     return value.replace("\0", "\ufffd").encode("utf-8", "replace").decode() if value else None

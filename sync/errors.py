@@ -1,7 +1,7 @@
-"""What Postgres' errors mean to gitstore: the one border where the driver's exceptions are translated.
+"""Translation of the driver's exceptions into GitstoreError, in this one module.
 
-By SQLSTATE (Postgres' documentation, appendix A) and, for a broken rule, by the constraint's name. What
-the driver said stays in `__cause__`: it may name hosts and users, so it is for the log alone.
+Errors are mapped by SQLSTATE (Postgres' documentation, appendix A) and, for a violated constraint, by its
+name. The driver's message stays in `__cause__`: it may name hosts and users, so it is for the log alone.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ _BUSY: Final = {
     "40001": "two writers stood in each other's way",  # serialization_failure
     "57014": "the database took too long",  # query_canceled: statement_timeout passed
 }
-# Classes 08 (connection), 53 (resources: full disk, too many connections), 57P (shutting down, starting
-# up, crashed) and 58 (input and output); 25006: a standby, right after a failover.
+# Classes 08 (connection), 53 (resources: disk full, too many connections), 57P (shutdown, startup, crash)
+# and 58 (I/O errors); 25006: a read-only standby, right after a failover.
 _AWAY: Final = ("08", "53", "57P", "58", "25006")
-# 42P01, 3F000, 42883, 42703, 42704: a table, schema, function, column or role that the migrations make.
+# 42P01, 3F000, 42883, 42703, 42704: a missing table, schema, function, column or role of the migrations.
 _UNMIGRATED: Final = frozenset({"42P01", "3F000", "42883", "42703", "42704"})
 
 _CONSTRAINTS: Final = {
@@ -40,25 +40,25 @@ _CONSTRAINTS: Final = {
 
 
 def unavailable() -> GitstoreError:
-    """The database does not answer; nothing was done."""
+    """Return an `unavailable` error: the database does not answer, and nothing was executed."""
     return GitstoreError(
         Code.UNAVAILABLE, "the database does not answer: try again in a moment", retry_after=RETRY_AFTER
     )
 
 
 def translate(error: psycopg.Error) -> GitstoreError:
-    """The GitstoreError that an error of the driver, or of its pool, is."""
+    """Return the GitstoreError for an error of the driver or of its pool."""
     state = error.sqlstate
     constraint = error.diag.constraint_name or ""
     if constraint in _CONSTRAINTS:
         code, message = _CONSTRAINTS[constraint]
         return GitstoreError(code, message)
     if state is None:
-        # Without a SQLSTATE: the connection broke or was refused, or the driver refused a value.
+        # No SQLSTATE: the connection failed or was refused, or the driver rejected a value.
         if isinstance(error, psycopg.OperationalError):
             return unavailable()
         return _unstorable() if isinstance(error, psycopg.DataError) else _internal()
-    if state in ("22021", "22P05"):  # bytes, or an escape in JSON, that are no text
+    if state in ("22021", "22P05"):  # invalid text: in its bytes or in a JSON escape
         return _unstorable()
     if state in _BUSY:
         return GitstoreError(Code.BUSY, f"{_BUSY[state]}: try again", retry_after=1)
@@ -66,7 +66,7 @@ def translate(error: psycopg.Error) -> GitstoreError:
         return unavailable()
     if state == "42501":
         return GitstoreError(Code.FORBIDDEN, "the database does not allow that here")
-    # A role that `set local role` does not find is 22023, which may mean much else.
+    # `set local role` reports a missing role as 22023, a code with many other meanings.
     if state in _UNMIGRATED or (state == "22023" and (error.diag.message_primary or "").startswith("role ")):
         return GitstoreError(Code.CONFIG, "the database lacks what this gitstore needs: run gitstore migrate")
     return _internal()
@@ -82,10 +82,10 @@ def _internal() -> GitstoreError:
 
 @contextmanager
 def translated() -> Iterator[None]:
-    """Let no error of the driver past this block."""
+    """Translate every error of the driver that is raised in this block."""
     try:
         yield
     except psycopg.Error as error:
         raise translate(error) from error
-    except UnicodeEncodeError as error:  # the driver's, from a value with a lone surrogate
+    except UnicodeEncodeError as error:  # raised by the driver for a value with a lone surrogate
         raise _unstorable() from error

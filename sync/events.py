@@ -1,7 +1,8 @@
-"""What happened to a workflow, as an event: a row that is inserted in the transaction of the fact itself.
+"""Events of workflows: rows that are inserted in the transaction of the fact itself.
 
-An event's id is uuid5(workflow id, "<type> <what>"), where <what> is the ledger entry that states the fact
-or, for a draft, where its branch and the ledger stood. So a fact has one event, however often it is met.
+An event's id is uuid5(workflow id, "<type> <what>"), where <what> is the ledger entry that records the fact
+or, for a draft, the tips of its branch and of the ledger. A fact therefore has one event, however often it is
+processed.
 """
 
 from __future__ import annotations
@@ -29,10 +30,10 @@ class EventType(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Fact:
-    """One event. `at` is when it happened, `actor` the name of who did it, as Git knows it.
+    """One event. `at` is the time of the fact, `actor` the name of its actor in Git.
 
-    `version_number` is None where `current` was cleared; for a draft it is the number that it would get.
-    `data` is JSON-able.
+    `version_number` is None if the current version was cleared; for a draft it is the number that publishing
+    would assign. `data` is JSON-serializable.
     """
 
     id: UUID
@@ -47,18 +48,18 @@ class Fact:
 
     @property
     def object(self) -> str:
-        """What it happened to, as git names it."""
+        """The object of the event as git names it: a draft, a version, or a slug."""
         if self.type is EventType.DRAFT_UPDATED:
             return f"drafts/{self.slug}"
         return f"{self.slug}/v{self.version_number}" if self.version_number else self.slug
 
 
 CHANNEL: Final = "gitstore_events"
-"""Where the id of each event is told when it is committed (NOTIFY)."""
+"""The NOTIFY channel on which the id of each event is sent when it is committed."""
 
-# Engines that listen are told of each event; the worker, on channels of its own, only where it has something
-# to do: the project's subscribers are to be told (by one small row here, however many they are), or a source
-# takes what is published here.
+# Engines that listen are notified of each event. The worker has channels of its own and is notified only of
+# work: deliveries to the project's subscribers (one small row here, however many there are), or a source to
+# which published versions are pushed.
 MADE: Final[LiteralString] = """
     made as (
         insert into gitstore.events (id, project_id, workflow_id, type, created_at, data)
@@ -85,12 +86,12 @@ _INSERT: Final[LiteralString] = "with " + MADE + " select count(*) from told"  #
 
 
 def insert(tx: Transaction, events: Sequence[Mapping[str, object]]) -> None:
-    """Add `events`, each with the keys of `values`, but for those that are there already."""
+    """Insert `events`, each with the keys of `values`; skip events that already exist."""
     tx.run(_INSERT, events=as_json(events))
 
 
 def values(facts: Iterable[Fact]) -> list[dict[str, object]]:
-    """The columns of events, as `insert` and `MADE` take them."""
+    """Return the columns of `facts` as `insert` and `MADE` take them."""
     return [
         {
             "id": fact.id,

@@ -1,9 +1,9 @@
-"""Raw Git objects in Postgres: enough to write every publication back to a repository that lost it.
+"""Raw Git objects in Postgres: enough to restore every publication to a repository that has lost it.
 
-Each publication's commits, trees, blobs and tag are inserted in the transaction of its row, and each ledger
-entry in that of its fact. Drafts are not kept: Git alone has them. A file larger than `LARGEST` is
-recorded without its bytes, and is not read; a very large publication is kept in part. `gitstore verify` names
-the versions that can't be restored from here.
+The commits, trees, blobs and tag of each publication are inserted in the transaction of its row, and each
+ledger entry in that of its fact. Drafts are stored in Git alone. A file larger than `LARGEST` is not read and
+is recorded without its bytes; a very large publication is stored in part. `gitstore verify` lists the
+versions that cannot be restored from these rows.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ from sync.db import Transaction
 LARGEST: Final = 2**20  # bytes of one object
 MOST_OBJECTS: Final = 20_000  # of one publication
 MOST_BYTES: Final = 64 * 2**20  # of one publication
-_SURELY_SMALL: Final = 64 * 2**10  # bytes of a loose object on disk, below which its size is not asked for
-_BATCH: Final = 4 * 2**20  # bytes that one statement inserts
-_MOST_ROWS: Final = 2_000  # that one statement inserts
+_SURELY_SMALL: Final = 64 * 2**10  # bytes on disk of a loose object; below, its size is not queried
+_BATCH: Final = 4 * 2**20  # bytes inserted by one statement
+_MOST_ROWS: Final = 2_000  # inserted by one statement
 
-_EMPTY: Final = ledger.EMPTY_TREE  # of every ledger entry; not kept, as writers would wait for each other's
-# In the order of ids, so that two writers with objects in common do not deadlock.
+_EMPTY: Final = ledger.EMPTY_TREE  # of every ledger entry; not stored, since writers would block each other
+# Inserted in the order of ids, so that two writers of the same objects do not deadlock.
 _INSERT: Final[LiteralString] = """
     insert into gitstore.git_objects (project_id, oid, kind, bytes)
     select %(project)s, oid, kind, bytes
@@ -42,7 +42,7 @@ _INSERT: Final[LiteralString] = """
     order by oid
     on conflict (project_id, oid) do nothing
 """
-# Blobs first: what refers to them is looked at with all of them known.
+# Blobs first, so that all of them are known when the objects that refer to them are read.
 _ALL: Final[LiteralString] = """
     select oid, kind, bytes from gitstore.git_objects where project_id = %(project)s
     order by kind <> 'blob'
@@ -69,7 +69,7 @@ _LEDGER: Final[LiteralString] = """
 
 @dataclass(frozen=True, slots=True)
 class Oversized:
-    """A file that is recorded without its bytes."""
+    """A file recorded without its bytes."""
 
     id: bytes
 
@@ -78,10 +78,10 @@ Item = ShaFile | Oversized
 
 
 def of_publication(reading: Repository, slug: str, target: str, before: bytes | None) -> Iterator[Item]:
-    """Yield the objects that a version adds: `target` is what its tag holds, `before` the previous commit.
+    """Yield the objects that a version adds; its tag holds `target`, and `before` is the previous commit.
 
-    What it takes to serve the definition comes first. Ends early, after `MOST_OBJECTS` or `MOST_BYTES`, and
-    where an object can't be read: keeping a copy must not stop a publication.
+    The objects needed to serve the definition come first. Ends early after `MOST_OBJECTS` or `MOST_BYTES`, or
+    at an object that cannot be read: a failed copy must not block a publication.
     """
     objects = reading.objects
     left = MOST_BYTES
@@ -106,7 +106,7 @@ def of_publication(reading: Repository, slug: str, target: str, before: bytes | 
 
 
 def _unsure(reading: Repository, found: Iterable[tuple[bytes, bool]]) -> Iterator[bytes]:
-    """Yield the files that may be large: those in packs, and loose ones that take some space on disk."""
+    """Yield the files that may be large: those in packs, and loose ones above `_SURELY_SMALL` on disk."""
     for oid, is_file in found:
         size = reading.objects.loose_size(oid) if is_file else 0
         if size is None or size > _SURELY_SMALL:
@@ -114,7 +114,7 @@ def _unsure(reading: Repository, found: Iterable[tuple[bytes, bool]]) -> Iterato
 
 
 def of_ledger(reading: Repository, tip: str | None, known: str | None) -> Iterator[ShaFile]:
-    """Yield the ledger entries from `tip` back to `known`, itself left out, or to one that is damaged."""
+    """Yield the ledger entries from `tip` back to `known` (excluded), or to the first damaged one."""
     try:
         for entry in reading.ledger_from(tip.encode() if tip else None):
             if entry.oid == known:
@@ -125,7 +125,7 @@ def of_ledger(reading: Repository, tip: str | None, known: str | None) -> Iterat
 
 
 def keep(tx: Transaction, project: UUID, objects: Iterable[Item]) -> int:
-    """Insert `objects`, unless they are there; return how many were new. One statement, but for very much."""
+    """Insert the `objects` not yet stored, in as few statements as size permits; return how many were new."""
     new = 0
     batch: dict[str, tuple[str, bytes | None]] = {}
     size = 0
@@ -143,7 +143,7 @@ def keep(tx: Transaction, project: UUID, objects: Iterable[Item]) -> int:
 
 
 def keep_missing(tx: Transaction, reading: Repository, slug: str) -> int:
-    """Insert what is not kept yet of a workflow's versions and ledger; return how many versions that were."""
+    """Insert the missing objects of a workflow's versions and ledger; return the number of such versions."""
     workflow, count = workflow_id(reading.project, slug), 0
     before: bytes | None = None
     for target, is_kept in tx.tuples(_PUBLISHED, workflow=workflow):
@@ -162,7 +162,7 @@ def _insert(tx: Transaction, project: UUID, batch: dict[str, tuple[str, bytes | 
 
 
 def load(tx: Transaction, project: UUID, oids: Collection[bytes]) -> dict[bytes, ShaFile]:
-    """Return those of the objects `oids` whose bytes are kept, and make their id."""
+    """Return the objects among `oids` that are stored with their bytes and match their id, by id."""
     rows = tx.tuples(_LOAD, project=project, oids=[oid.decode() for oid in oids])
     found = {oid.encode(): object_of(oid, kind, content) for oid, kind, content in rows}
     if _EMPTY.id in oids:
@@ -171,10 +171,10 @@ def load(tx: Transaction, project: UUID, oids: Collection[bytes]) -> dict[bytes,
 
 
 def missing_below(tx: Transaction, reading: Repository, tip: bytes) -> list[ShaFile]:
-    """Return what Git lacks of what `tip` needs, each object after those that it refers to.
+    """Return the objects reachable from `tip` that Git lacks, each after the objects that it refers to.
 
-    What is in the repository has all that it needs, but for what belongs to the version `tip` itself, which
-    is looked at. Raises `objects_missing` where an object is not kept here either.
+    Objects in the repository are assumed complete, except those of the version `tip` itself, which are
+    checked. Raises `objects_missing` if an object is not stored in the database either.
     """
     found: dict[bytes, ShaFile] = {}
     seen = {tip}
@@ -196,20 +196,20 @@ def missing_below(tx: Transaction, reading: Repository, tip: bytes) -> list[ShaF
 
 
 def _of_version(item: ShaFile) -> list[bytes]:
-    """What an object that Git has refers to, but for a commit's parents, which are whole by themselves."""
+    """Return the references of an object in Git, except a commit's parents, which are assumed complete."""
     return references(item)[:1] if item.type_name == b"commit" else references(item)
 
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """What is kept of a project: whose bytes do not make their id, and what each object still lacks."""
+    """The stored objects of a project: those whose bytes do not match their id, and the gaps below each."""
 
     damaged: list[str]
     _below: dict[bytes, list[bytes]]
     _lacks: dict[bytes, str]
 
     def lacks(self, tip: str) -> str | None:
-        """Return why the object `tip` and what it needs can't be written back, or None where they can."""
+        """Return why `tip` and the objects reachable from it cannot be restored, or None if they can."""
         waiting = [(tip.encode(), False)]
         while waiting:
             oid, below_done = waiting.pop()
@@ -219,7 +219,7 @@ class Kept:
             if below is None:
                 self._lacks[oid] = f"object {oid.decode()} is not kept"
             elif below_done:
-                # Those that lack nothing are no longer looked into.
+                # All objects below are recorded by now; those that lack nothing are skipped.
                 self._lacks[oid] = next((why for one in below if (why := self._lacks[one])), "")
             else:
                 waiting.append((oid, True))
@@ -228,7 +228,7 @@ class Kept:
 
 
 def survey(tx: Transaction, project: UUID) -> Kept:
-    """Read every object that is kept of a project, and make its id anew from its bytes."""
+    """Read every stored object of a project, and check its bytes against its id."""
     damaged: list[str] = []
     below: dict[bytes, list[bytes]] = {}
     lacks: dict[bytes, str] = {_EMPTY.id: ""}
@@ -243,13 +243,13 @@ def survey(tx: Transaction, project: UUID) -> Kept:
             elif kind == "blob":
                 lacks[key] = ""
             else:
-                # Files that are there need no second look.
+                # Files that are stored need no further check.
                 below[key] = [other for other in references(item) if lacks.get(other) != ""]
     return Kept(damaged, below, lacks)
 
 
 def renew(tx: Transaction, reading: Repository, damaged: Collection[str]) -> None:
-    """Replace the bytes of `damaged` objects by those that Git has. As the owner, during upkeep."""
+    """Replace the bytes of `damaged` objects by those in Git. Requires the tables' owner, during upkeep."""
     tx.run(_DELETE, project=reading.project, oids=list(damaged))
     found = (oid.encode() for oid in damaged)
     keep(tx, reading.project, (reading.objects.get(oid) for oid in found if oid in reading.objects))

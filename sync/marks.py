@@ -1,7 +1,7 @@
-"""Number marks: the highest version number of each workflow that was ever given out.
+"""Number marks: the highest version number ever assigned in each workflow.
 
-A mark is raised in the transaction that writes the published row, and never lowered, so that a repository
-that was restored from a backup does not give out a number twice. The store takes it as a floor
+A mark is raised in the transaction that writes the published row and is never lowered, so that a repository
+restored from a backup does not assign a number twice. The store takes the mark as a floor
 (`Repository.floors`).
 """
 
@@ -36,14 +36,14 @@ _MARKS: Final[LiteralString] = """
 
 
 def load(tx: Transaction, reading: Repository, slugs: Collection[str]) -> None:
-    """Put the marks of `slugs` into `reading.floors`."""
+    """Load the marks of `slugs` into `reading.floors`."""
     ids = {workflow_id(reading.project, slug): slug for slug in slugs}
     for identity, highest in tx.tuples(_MARKS, ids=list(ids)):
         reading.floors[ids[identity]] = highest
 
 
 def values(reading: Repository, highest: Mapping[str, int]) -> Jsonb:
-    """The parameter `marks` of `RAISE`. `highest` has a number for each slug; 0 leaves the mark as it is."""
+    """Return the parameter `marks` of `RAISE`. `highest` maps slug -> number; 0 leaves the mark unchanged."""
     project = reading.project
     return as_json(
         [
@@ -55,11 +55,11 @@ def values(reading: Repository, highest: Mapping[str, int]) -> Jsonb:
 
 
 def raise_to_rows(tx: Transaction, workflow: UUID) -> None:
-    """Raise the mark of a workflow to its highest row that was published."""
+    """Raise the mark of a workflow to the highest number among its published and lost rows."""
     tx.run(_RAISE_TO_ROWS, workflow=workflow)
 
 
 def raise_to(tx: Transaction, reading: Repository, slug: str, number: int) -> None:
-    """Raise the mark of `slug` to `number`, unless it is there or above."""
+    """Raise the mark of `slug` to `number`, unless it is already as high."""
     tx.run(RAISE, marks=values(reading, {slug: number}))
     reading.floors[slug] = max(reading.floors.get(slug, 0), number)

@@ -1,10 +1,10 @@
 """Migrations: numbered SQL files, applied in order, once, each in a transaction of its own.
 
-    migrations/0001_roles.sql ...       the number, and a word on what it does
+    migrations/0001_roles.sql ...       the number, and a short name
 
-The table gitstore.migrations keeps the checksum of what was applied. An advisory lock lets one process at a
-time do it; another waits, then finds nothing left to do. No superuser is needed: an owner of the database
-who may create roles.
+The table gitstore.migrations records the checksum of each applied file. An advisory lock serializes
+processes: one that has waited finds nothing left to apply. A superuser is not required; the database's owner
+with the right to create roles (CREATEROLE) suffices.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ _RECORD: Final[LiteralString] = "insert into gitstore.migrations (number, name, 
 
 @dataclass(frozen=True, slots=True)
 class Migration:
-    """One file. `sha256` is of its text with LF line ends, whatever the checkout made of them."""
+    """One migration file. `sha256` covers its text with LF line ends, regardless of those of the checkout."""
 
     number: int
     name: str
@@ -56,7 +56,7 @@ class Migration:
 
 
 def shipped() -> list[Migration]:
-    """The migrations of this gitstore, in order."""
+    """Return the migrations of this release, in order."""
     found = []
     for file in resources.files("sync").joinpath("migrations").iterdir():
         match = _NAME.fullmatch(file.name)
@@ -67,10 +67,10 @@ def shipped() -> list[Migration]:
 
 
 def migrate(conninfo: str, migrations: Sequence[Migration] | None = None) -> list[str]:
-    """Bring the database up to date; returns the names of what was applied.
+    """Apply the missing migrations to the database at `conninfo`; return their file names.
 
-    Raises `config` where the database and this gitstore do not fit each other, `unavailable` where
-    Postgres does not answer.
+    Raises `config` if the database and this release are incompatible, `unavailable` if Postgres does not
+    answer.
     """
     with translated(), psycopg.connect(conninfo, autocommit=True, connect_timeout=5) as connection:
         if connection.info.server_version < OLDEST:
@@ -79,7 +79,7 @@ def migrate(conninfo: str, migrations: Sequence[Migration] | None = None) -> lis
         connection.execute("select set_config('lock_timeout', %s, false)", (_WAIT,))
         connection.execute("select pg_advisory_lock(%s)", (_LOCK,))
         connection.execute("select set_config('lock_timeout', '10s', false)")
-        # The lock goes with the connection.
+        # Closing the connection releases the lock.
         return _apply(connection, shipped() if migrations is None else migrations)
 
 
@@ -100,7 +100,7 @@ def _apply(connection: Connection[tuple[object, ...]], migrations: Sequence[Migr
 
 
 def _check(applied: dict[int, tuple[str, str]], migrations: Sequence[Migration]) -> None:
-    """Raise `config` unless what was applied is a beginning of `migrations`, unchanged."""
+    """Raise `config` unless the applied migrations are an unchanged prefix of `migrations`."""
     known = {migration.number: migration for migration in migrations}
     newest = max(applied, default=0)
     for number, (name, sha256) in applied.items():
@@ -135,7 +135,7 @@ def _apply_one(connection: Connection[tuple[object, ...]], migration: Migration)
         except psycopg.errors.InsufficientPrivilege as error:
             raise _not_allowed(migration.name, error) from error
         except psycopg.errors.InternalError_ as error:
-            # "tuple concurrently updated": a migration of another database was granting the same roles.
+            # "tuple concurrently updated": a concurrent migration of another database granted the same roles.
             if attempt == _TRIES:
                 raise translate(error) from error
         else:

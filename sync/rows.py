@@ -1,8 +1,7 @@
-"""Rows on their way into Postgres: each set of them is one parameter, as JSON, whose keys are the columns.
+"""Upserts of workflow and version rows: each set of rows is one JSON parameter, keyed by column.
 
-So everything that one write comes to, of however many versions, is one statement and one round trip, and
-neither the driver nor Postgres' planner is asked about sixty parameters (which was
-1.7 ms of a save).
+A write of any number of versions is therefore one statement and one round trip, and neither the driver nor
+Postgres' planner handles sixty parameters (which took 1.7 ms of a save).
 """
 
 from __future__ import annotations
@@ -51,11 +50,11 @@ _ON_CONFLICT: Final[LiteralString] = """
         message = excluded.message, author_name = excluded.author_name,
         author_email = excluded.author_email, published_by = excluded.published_by
 """
-# A draft's row becomes the published one, and is derived anew when another commit takes its number.
+# A draft's row becomes the published one; it is replaced when another commit takes its number.
 UPSERT_VERSIONS: Final[LiteralString] = (
     _PUT_VERSIONS + _ON_CONFLICT + " where v.state in ('draft', 'discarded')"
 )
-# Filtered before the insert, so that a row that is right is not written and fires no trigger of the host.
+# Correct rows are filtered out before the insert: they are not written and fire no trigger of the host.
 CORRECT_VERSIONS: Final[LiteralString] = (
     _PUT_VERSIONS  # noqa: S608 - of constants
     + """
@@ -69,17 +68,17 @@ _dumps = partial(json.dumps, default=str, ensure_ascii=False)
 
 
 def as_json(rows: Sequence[Mapping[str, Any]]) -> Jsonb:
-    """`rows` as a parameter. Ids and times are written as Postgres reads them."""
+    """Return `rows` as one JSON parameter. UUIDs and times are serialized as text that Postgres parses."""
     return Jsonb(rows, dumps=_dumps)
 
 
 def of(rows: Sequence[WorkflowRow | VersionRow]) -> Jsonb:
-    """Rows of a table as a parameter, a key for each column."""
+    """Return rows of one table as one JSON parameter, with a key for each column."""
     return as_json([columns(row) for row in rows])
 
 
 def columns(row: DataclassInstance) -> dict[str, Any]:
-    """column -> value. Unlike `asdict`, it does not copy what is in a definition."""
+    """Return column -> value. Unlike `asdict`, it does not copy the contents of a definition."""
     return {name: getattr(row, name) for name in _names(type(row))}
 
 

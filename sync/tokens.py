@@ -1,4 +1,4 @@
-"""Access tokens: rows about secrets that only their holders know. The secret itself never comes here."""
+"""Access tokens: rows with the SHA-256 of secrets that only their holders have; never the secret itself."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sync.db import Database, Transaction
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """A token as its project's owner sees it."""
+    """A token as visible to its project's owners."""
 
     id: UUID
     project_id: UUID
@@ -27,7 +27,7 @@ class Token:
 
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """Whose secret it is: a token that is neither expired nor revoked, and the project where it counts."""
+    """The holder of a secret: a token that is neither expired nor revoked, and the project it belongs to."""
 
     id: UUID
     name: str
@@ -37,7 +37,7 @@ class Holder:
 
 @dataclass(frozen=True, slots=True)
 class _Held:
-    """A row of gitstore.authenticate."""
+    """A row returned by gitstore.authenticate."""
 
     id: UUID
     name: str
@@ -73,24 +73,24 @@ _AUTHENTICATE: Final[LiteralString] = """
 def create(
     tx: Transaction, project_id: UUID, name: str, role: str, sha256: bytes, expires_at: datetime | None = None
 ) -> Token:
-    """As one of the project's owners, or the tables' owner."""
+    """Insert a token. Requires an owner of the project or the tables' owner."""
     values = {"project": project_id, "name": name, "role": role, "sha256": sha256, "expires_at": expires_at}
     (made,) = tx.rows(Token, _CREATE, **values)
     return made
 
 
 def tokens(tx: Transaction, project_id: UUID) -> list[Token]:
-    """All of a project's tokens, the oldest first, to its owners; to others none."""
+    """Return all tokens of a project, oldest first; an empty list unless the caller is an owner."""
     return tx.rows(Token, _LIST, project=project_id)
 
 
 def revoke(tx: Transaction, project_id: UUID, token_id: UUID) -> bool:
-    """Whether there was such a token, still in force."""
+    """Revoke a token; return False if it does not exist or is already revoked."""
     return tx.run(_REVOKE, project=project_id, id=token_id) == 1
 
 
 def authenticate(database: Database, sha256: bytes) -> Holder | None:
-    """Who holds the secret with this SHA-256; notes the use, at most once a minute."""
+    """Return the holder of the secret with this SHA-256, or None; record the use, at most once a minute."""
     held = database.ask(_Held, {}, _AUTHENTICATE, sha256=sha256)
     if held is None:
         return None
