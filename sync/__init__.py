@@ -1,1 +1,1 @@
-"""Git to Postgres: the mirror, its database and what is read from it. Imports only `gitstore`."""
+"""Mirror of Git in Postgres: the mirror, its database and the queries. Imports only `gitstore`."""

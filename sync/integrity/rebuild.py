@@ -1,11 +1,12 @@
-"""Makes the rows of `workflows` and `workflow_versions` again, from Git alone, in one transaction.
+"""Rebuilding the rows of `workflows` and `workflow_versions` from Git alone, in one transaction.
 
 Only rows that differ are written, and none is deleted, as tables of a host may refer to them: a published
-row that Git does not call for becomes `lost`, a draft's `discarded`. No event is emitted: nothing happened.
-What was under way when a process was killed is mirrored before, with its events.
+row without a counterpart in Git becomes `lost`, a draft's row `discarded`. No event is emitted, since no fact
+is new. Writes that a killed process left incomplete are mirrored first, with their events.
 
-Where Git contradicts its ledger, or what a row bears witness of, rebuilding would hide it: that is refused,
-naming each contradiction, unless told to accept Git. Then a version is what a tag and the ledger agree on.
+If Git contradicts its ledger or a recorded row, a rebuild would hide the contradiction. It is refused, and
+each contradiction is listed, unless `accept_git` is set. Then a version is what its tag and the ledger agree
+on.
 """
 
 from __future__ import annotations
@@ -59,9 +60,10 @@ def rebuild(
     accept_git: bool = False,
     progress: Progress | None = None,
 ) -> int:
-    """Rebuild the projects of `readings`; returns how many versions there are now, drafts included.
+    """Rebuild the projects of `readings`; return the resulting number of versions, drafts included.
 
-    Raises `integrity` with `findings` (a list of str) where Git contradicts its ledger or a row.
+    Raises `integrity` with `findings` (a list of str) if Git contradicts its ledger or a row and `accept_git`
+    is not set.
     """
     for reading in readings:
         reconcile(MirrorUnitOfWork(database, reading))
@@ -79,17 +81,17 @@ def rebuild(
 
 
 def begin_upkeep(tx: Transaction) -> None:
-    """Let the owner change what is recorded, until the transaction ends."""
+    """Permit the tables' owner to change immutable rows until the transaction ends."""
     tx.run(_UPKEEP)
 
 
 def contradictions(tx: Transaction, reading: Repository) -> list[verify.Finding]:
-    """What rebuilding a project would hide."""
+    """Return the contradictions that rebuilding a project would hide."""
     return [finding for slug in _slugs(tx, reading) for finding in verify.contradictions(tx, reading, slug)]
 
 
 def losses(tx: Transaction, reading: Repository) -> list[str]:
-    """What accepting Git would give up or rewrite, a line for each published version and each draft."""
+    """Return a line for each published version and draft that accepting Git would discard or rewrite."""
     found = []
     for slug in _slugs(tx, reading):
         entries = derive.ledger_delta(reading, slug, None).published() if is_slug(slug) else []
@@ -105,13 +107,13 @@ def losses(tx: Transaction, reading: Repository) -> list[str]:
 
 
 def _slugs(tx: Transaction, reading: Repository) -> list[str]:
-    """Every workflow of a project that has a row or refs."""
+    """Return the sorted slugs of all workflows of a project that have a row or refs."""
     known = {slug for (slug,) in tx.tuples(verify.SLUGS, project=reading.project)}
     return sorted(known | set(reading.slugs()))
 
 
 def _accept_losses(reading: Repository) -> None:
-    """Let a ledger whose latest version has no tag any more state what is left, so that writing goes on."""
+    """Append the remaining state to ledgers whose latest version has lost its tag, to permit new writes."""
     for slug in filter(is_slug, reading.slugs()):
         newest, left = reading.newest_counting(slug), derive.agreed(reading, slug)
         if newest is None or newest.latest <= left.latest:
@@ -138,9 +140,9 @@ def _rebuild_one(tx: Transaction, reading: Repository, progress: Progress | None
 
 
 def correct(tx: Transaction, reading: Repository, slug: str) -> int:
-    """Write the rows of one workflow that differ; return how many versions Git has, its draft included.
+    """Write the rows of one workflow that differ; return its number of versions in Git, draft included.
 
-    As the owner, during upkeep (`begin_upkeep`), under the workflow's lock.
+    Requires the tables' owner, during upkeep (`begin_upkeep`), and the workflow's lock.
     """
     workflow = workflow_id(reading.project, slug)
     marks.raise_to_rows(tx, workflow)
@@ -165,13 +167,13 @@ def correct(tx: Transaction, reading: Repository, slug: str) -> int:
 
 
 def _correct_ids(tx: Transaction, workflow: UUID) -> None:
-    """Give rows that were edited by hand the id of their number, so that they are updated like the others."""
+    """Reset the ids of manually edited rows to those of their numbers, so that upserts find them."""
     right = {
         identity: version_id(workflow, number)
         for identity, number in tx.tuples(_ROWS, workflow=workflow)
         if identity != version_id(workflow, number)
     }
-    # In two steps, as two rows may have each other's id.
+    # In two steps, since two rows may have swapped ids.
     between = {identity: uuid5(identity, "corrected") for identity in right}
     for old, new in between.items():
         tx.run(_CORRECT_ID, old=old, new=new)

@@ -1,10 +1,10 @@
-"""Restoring what a repository lost.
+"""Repair of a repository that has lost refs or objects.
 
-The ledger knows what each tag held, a row what the ledger held, too, and the database has the objects of
-every publication (sync/git_objects.py). A ref is put back where the witnesses agree and its objects are there
-or can be written back; where they contradict each other, a person has to decide. Nothing is deleted: a ledger
-that was put in the place of the one that the database knows is kept as a superseded ref. A version that was
-given up as `lost` is published again as it was. Afterwards the rows catch up.
+The ledger records the target of each tag, rows record the tips of the ledger as well, and the database has
+the objects of every publication (sync/git_objects.py). A ref is restored if these records agree and its
+objects exist or can be written back; a contradiction is left for a person to decide. Nothing is deleted: a
+ledger that replaced the one recorded in the database is kept as a superseded ref. A version recorded as
+`lost` is published again as it was. Finally, the rows are mirrored.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from sync.unit_of_work import MirrorUnitOfWork, locks_of
 
 Progress = Callable[[int, int], None]
 
-_MANY: Final = 50  # objects; so many at once make a pack, rather than a file each
+_MANY: Final = 50  # objects; more than this are written as one pack, not as loose files
 
 _WORKFLOW: Final[LiteralString] = """
     select draft_commit, ledger_oid, given_name, given_description from gitstore.workflows
@@ -47,7 +47,7 @@ _LOST: Final[LiteralString] = """
 
 
 def repair(writes: MirrorUnitOfWork, progress: Progress | None = None) -> Iterator[str]:
-    """Restore every version and ref of a project that can be; yield what was done, a sentence each."""
+    """Restore all recoverable versions and refs of a project; yield a sentence for each action."""
     reading = writes.reading
     with writes.maintenance():
         kept = mend_packed_refs(reading.path, f"{datetime.now(UTC):%Y%m%dT%H%M%S%f}")
@@ -75,9 +75,10 @@ def repair(writes: MirrorUnitOfWork, progress: Progress | None = None) -> Iterat
 
 
 def start_above(writes: MirrorUnitOfWork, slug: str, number: int, origin: Origin) -> int:
-    """Let the next version of `slug` be above `number`; return what its number will be.
+    """Raise the number mark of `slug` to `number`; return the number of its next version, which is higher.
 
-    For what neither Git nor the database remembers: both were restored to an older state.
+    For versions that neither Git nor the database records, since both were restored to an older state. Raises
+    `malformed` for an invalid slug or number.
     """
     if not is_slug(slug) or not 0 < number < HIGHEST_NUMBER:
         message = f"a workflow's slug and a number from 1 to {HIGHEST_NUMBER - 1} are needed"
@@ -88,13 +89,13 @@ def start_above(writes: MirrorUnitOfWork, slug: str, number: int, origin: Origin
         marks.load(tx, reading, [slug])
         marks.raise_to(tx, reading, slug, number)
         if not list(verify.contradictions(tx, reading, slug)):
-            rebuild.correct(tx, reading, slug)  # an open draft has another number now
+            rebuild.correct(tx, reading, slug)  # the number of an open draft has changed
         audit.note(tx, reading.project, origin, "workflow.numbers_raised", slug, {"above": number})
         return derive.agreed(reading, slug).next_number
 
 
 def _renew_objects(writes: MirrorUnitOfWork) -> Iterator[str]:
-    """Replace damaged bytes in the database by what Git has."""
+    """Replace damaged objects in the database by those in Git."""
     with writes.database.as_owner() as tx:
         damaged = git_objects.survey(tx, writes.reading.project).damaged
         if damaged:
@@ -105,7 +106,7 @@ def _renew_objects(writes: MirrorUnitOfWork) -> Iterator[str]:
 
 
 class _Repair:
-    """One workflow, under its lock. The ledger first: it is the tags' witness."""
+    """Repair of one workflow, under its lock. The ledger is restored first: it records the tags' targets."""
 
     def __init__(self, tx: Transaction, reading: Repository, slug: str) -> None:
         self._tx = tx
@@ -121,7 +122,7 @@ class _Repair:
         try:
             entries = list(self._reading.ledger(self._slug))
         except GitstoreError:
-            return  # without it, nobody knows what was meant to be
+            return  # without the ledger, the intended state is unknown
         lost = self._tx.tuples(_LOST, workflow=self._workflow)
         given_up = {number for number, *_ in lost}
         for number, oid in sorted(self._tags(entries).items()):
@@ -140,7 +141,7 @@ class _Repair:
         try:
             yield from self._write_back(name, self._ledger.encode())
         except GitstoreError:
-            return  # what the database knows can't be read either
+            return  # the ledger that the database records cannot be read either
         if not self._knows(self._ledger.encode(), self._ledger):
             return
         if held:
@@ -150,15 +151,18 @@ class _Repair:
         yield from self._restore(name, self._ledger)
 
     def _knows(self, tip: bytes | None, entry: str) -> bool:
-        """Whether the whole ledger below `tip` can be read, with `entry` in it."""
+        """Return whether the whole ledger at `tip` is readable and contains `entry`."""
         try:
             return entry in {found.oid for found in self._reading.ledger_from(tip or None)}
         except GitstoreError:
             return False
 
     def _tags(self, entries: list[LedgerEntry]) -> dict[int, str]:
-        """What each version's tag is to hold: what its row knows and the ledger does not deny; without a row,
-        what entries that came after it were written knowing."""
+        """Return the target that each version's tag must hold, by number.
+
+        This is the target that its row (or its existing tag) and the ledger agree on; without either, the
+        target in the ledger, if a later entry presupposes the publication.
+        """
         tags = self._reading.version_tags(self._slug)
         found: dict[int, str] = {}
         newer: LedgerEntry | None = None
@@ -169,13 +173,13 @@ class _Repair:
                 if known is None and number not in found and verify.presumed(number, newer):
                     known = target
                 if known != target:
-                    continue  # what a kill left, or what a person has to decide
+                    continue  # left by a killed process, or a conflict for a person to decide
                 found.setdefault(number, target)
             newer = entry
         return found
 
     def _restore_draft(self, entries: Sequence[LedgerEntry]) -> Iterator[str]:
-        """Put the draft's branch back where it is gone, damaged, or behind what the database knows."""
+        """Restore the draft's branch if it is missing, damaged, or behind the commit that the row records."""
         name, known = names.draft(self._slug), self._draft
         held = self._read(name)
         ends = (LedgerKind.DISCARDED, LedgerKind.RESTORED)
@@ -189,10 +193,10 @@ class _Repair:
         try:
             return held != known and self._reading.objects.is_ancestor(held, known)
         except GitstoreError:
-            return False  # Git lacks one of the two
+            return False  # one of the two is missing in Git
 
     def _restore(self, name: bytes, oid: str) -> Iterator[str]:
-        """Put `name` back to `oid`, whose objects are written back first, where Git lacks them."""
+        """Restore the ref `name` to `oid`, after writing back the objects that Git lacks."""
         held = self._read(name)
         try:
             yield from self._write_back(name, oid.encode())
@@ -214,7 +218,7 @@ class _Repair:
         yield f"{names.show(name)}: put back to {oid} ({before})"
 
     def _write_back(self, name: bytes, tip: bytes) -> Iterator[str]:
-        """Write what Git lacks of `tip` from the database. Raises `objects_missing`."""
+        """Write the objects of `tip` that Git lacks from the database. Raises `objects_missing`."""
         if self._is_whole(tip):
             return
         missing = git_objects.missing_below(self._tx, self._reading, tip)
@@ -226,7 +230,7 @@ class _Repair:
         yield f"{names.show(name)}: {count} written back from the database"
 
     def _is_whole(self, tip: bytes) -> bool:
-        """Whether Git has `tip` and, where that is a version or a draft, its definition."""
+        """Return whether Git has `tip` and, if that is a version or a draft, its definition."""
         objects = self._reading.objects
         if tip not in objects:
             return False
@@ -234,15 +238,15 @@ class _Repair:
             commit = objects.commit(objects.peel(tip)[0])
             return self._reading.locate(commit, self._slug)[1] in objects
         except GitstoreError as error:
-            # Damage, or no definition: nothing that could be written back.
+            # Damage or a missing definition: no object to write back.
             return error.code is not Code.OBJECTS_MISSING
 
     def _publish_again(
         self, lost: Sequence[tuple[Any, ...]], entries: Sequence[LedgerEntry]
     ) -> Iterator[str]:
-        """Publish again, as they were, those of the `lost` versions that can be brought back.
+        """Publish the recoverable versions among `lost` again, as they were.
 
-        Corrects rows, so there must be no contradiction that this would hide.
+        This corrects rows, so the caller must have checked for contradictions, which it would hide.
         """
         recorded = {(entry.version, entry.target) for entry in entries if entry.kind is LedgerKind.PUBLISHED}
         found = False
@@ -269,7 +273,7 @@ class _Repair:
             rebuild.correct(self._tx, self._reading, self._slug)
 
     def _record(self, recorder: ChangeSet, number: int, oid: str) -> None:
-        """Append to the ledger that the version was published, as of then."""
+        """Append the publication of the version to the ledger, with its original actor and time."""
         recorder.create_unless_there(*self._given)
         before = recorder.newest.latest if recorder.newest else 0
         recorder.append(
@@ -281,7 +285,7 @@ class _Repair:
         )
 
     def _read(self, name: bytes) -> bytes | None:
-        """What the ref holds; b"" where it is damaged."""
+        """Return the object id that the ref holds, None if it is missing, b"" if it is damaged."""
         try:
             return self._reading.refs.read(name)
         except GitstoreError:

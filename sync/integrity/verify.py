@@ -1,7 +1,7 @@
-"""Does everything agree? Tags with the ledger and with their objects, rows with both. Changes nothing.
+"""Read-only verification: tags against the ledger and their objects, and rows against both.
 
-What differs is looked at again under the workflow's lock before it is told, so that a writer at work is
-not taken for damage.
+A difference is checked again under the workflow's lock before it is reported, so that a concurrent write is
+not reported as damage.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ _TO_KEEP: Final[LiteralString] = """
 _TIPS: Final[LiteralString] = """
     select draft_commit, ledger_oid from gitstore.workflows where project_id = %(project)s and slug = %(slug)s
 """
-# Definitions are compared by Postgres: 1e2 and 100 are the same jsonb.
+# Postgres compares the definitions: 1e2 and 100 are the same jsonb.
 _VERSIONS: Final[LiteralString] = """
     select v.id, v.workflow_id, v.project_id, v.version_number, v.state, v.created_at, v.published_at,
         v.commit_sha, v.ref_oid, v.tree_sha, v.blob_sha, v.file_name, v.digest, v.valid, v.message,
@@ -74,7 +74,7 @@ _VERSIONS: Final[LiteralString] = """
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One difference: where, what, and what to do about it."""
+    """One difference: its place, a description, and advice on how to resolve it."""
 
     workflow: str
     version: int | None
@@ -87,7 +87,7 @@ class Finding:
 
 
 def verify(database: Database, reading: Repository, progress: Progress | None = None) -> Iterator[Finding]:
-    """Every difference in one project. None means that all is well."""
+    """Yield every difference in one project; nothing if there are no differences."""
     with database.as_owner() as tx:
         known = {slug for (slug,) in tx.tuples(SLUGS, project=reading.project)}
     slugs = sorted(known | set(reading.slugs()))
@@ -110,7 +110,7 @@ def verify(database: Database, reading: Repository, progress: Progress | None = 
 def unrecoverable(database: Database, reading: Repository) -> Iterator[str]:
     """Yield a line for each version that could not be restored from the database alone, with the reason.
 
-    None of them is a difference.
+    These lines are not differences.
     """
     with database.as_owner() as tx:
         kept = git_objects.survey(tx, reading.project)
@@ -120,7 +120,7 @@ def unrecoverable(database: Database, reading: Repository) -> Iterator[str]:
 
 
 def _by_git(reading: Repository, said: str) -> Iterator[Finding]:
-    """What git itself finds wrong with refs and objects, beyond what was `said`."""
+    """Yield errors in refs and objects that git reports, except those of objects named in `said`."""
     if packed_refs_damaged(reading.path):
         yield Finding(REPOSITORY, None, "packed-refs is damaged, and git reads none of it", RESTORE)
         return
@@ -141,11 +141,11 @@ def _verify_one(database: Database, reading: Repository, slug: str) -> list[Find
 
 
 def differences(tx: Transaction, reading: Repository, slug: str) -> Iterator[Finding]:
-    """Where Git, its ledger and the rows of one workflow differ."""
+    """Yield the differences between Git, its ledger and the rows of one workflow."""
     marks.load(tx, reading, [slug])
     contradicting = list(contradictions(tx, reading, slug))
     yield from contradicting
-    # What is said of a version or, without a number, of its ledger explains what else is odd about it.
+    # A contradiction about a version (or, without a number, the ledger) explains other differences about it.
     explained = {finding.version for finding in contradicting}
     for finding in _against_git(tx, reading, slug):
         if not contradicting or (finding.version is not None and finding.version not in explained):
@@ -153,7 +153,7 @@ def differences(tx: Transaction, reading: Repository, slug: str) -> Iterator[Fin
 
 
 def contradictions(tx: Transaction, reading: Repository, slug: str) -> Iterator[Finding]:
-    """What nobody can decide alone: Git against its ledger, or against what a row bears witness of."""
+    """Yield the conflicts that need a person's decision: Git against its ledger, or against recorded rows."""
     damaged = _damaged_tags(reading, slug)
     given_up = _given_up(tx, reading, slug)
     for number in sorted(damaged):
@@ -171,7 +171,7 @@ def contradictions(tx: Transaction, reading: Repository, slug: str) -> Iterator[
 
 
 def _given_up(tx: Transaction, reading: Repository, slug: str) -> set[int]:
-    """Versions that are known to be lost: that their tags are gone is no news."""
+    """Return the versions already recorded as lost; their missing tags are not reported again."""
     numbers = tx.tuples(_NUMBERS, project=reading.project, slug=slug)
     lost = {number for number, state, _ in numbers if state == "lost"}
     return lost - set(reading.version_tags(slug)) if lost else set()
@@ -183,7 +183,7 @@ def _damaged_tags(reading: Repository, slug: str) -> set[int]:
 
 
 def _git_against_ledger(reading: Repository, slug: str) -> Iterator[Finding]:
-    """Tags that the ledger does not know or knows otherwise, and publications whose tag is gone."""
+    """Yield tags that the ledger lacks or records with another target, and publications without their tag."""
     tags = reading.version_tags(slug)
     said: dict[int, LedgerEntry] = {}
     newer: LedgerEntry | None = None
@@ -207,9 +207,9 @@ def _git_against_ledger(reading: Repository, slug: str) -> Iterator[Finding]:
 
 
 def presumed(number: int, newer: LedgerEntry | None) -> bool:
-    """Whether `newer`, the next entry that counts, was written knowing v<number>.
+    """Return whether `newer`, the next entry that counts, presupposes that v<number> was published.
 
-    Otherwise a kill between a publishing entry and its tag left it alone, and nothing was published.
+    Otherwise the process was killed between the publishing entry and its tag, and nothing was published.
     """
     if newer is None:
         return False
@@ -219,7 +219,7 @@ def presumed(number: int, newer: LedgerEntry | None) -> bool:
 
 
 def _git_against_rows(tx: Transaction, reading: Repository, slug: str) -> Iterator[Finding]:
-    """Published rows that bear witness of another tag or another ledger."""
+    """Yield published rows that record another tag, and workflow rows that record another ledger or draft."""
     tags = reading.version_tags(slug)
     for number, state, ref in tx.tuples(_NUMBERS, project=reading.project, slug=slug):
         if state == "published" and tags.get(number) != ref:
@@ -235,7 +235,7 @@ def _git_against_rows(tx: Transaction, reading: Repository, slug: str) -> Iterat
 
 
 def _against_git(tx: Transaction, reading: Repository, slug: str) -> Iterator[Finding]:
-    """Rows that are not what Git makes of them. Git does not contradict itself."""
+    """Yield rows that differ from those derived from Git, that is from what tags and ledger agree on."""
     with tx.connection.cursor(row_factory=dict_row) as cursor:
         there = cursor.execute(_WORKFLOW, {"project": reading.project, "slug": slug}).fetchone()
     numbers = {n: state for n, state, _ in tx.tuples(_NUMBERS, project=reading.project, slug=slug)}
@@ -250,7 +250,7 @@ def _against_git(tx: Transaction, reading: Repository, slug: str) -> Iterator[Fi
         yield Finding(slug, None, error.message, RESTORE)
         return
     if derived is None:
-        # Once that is accepted, the row names no refs, and its versions are lost.
+        # After `rebuild --accept-git`, the row names no refs and its versions are lost.
         if there is not None and (there["ledger_oid"] or there["draft_commit"] or there["latest_number"]):
             yield Finding(slug, None, "has rows, and Git knows no such workflow", ACCEPT)
         return
@@ -277,7 +277,7 @@ def _against_git(tx: Transaction, reading: Repository, slug: str) -> Iterator[Fi
 def _readable(
     reading: Repository, slug: str, entries: Sequence[LedgerEntry]
 ) -> tuple[list[VersionRow], list[Finding]]:
-    """The rows that `entries` call for, and those whose objects can't be read."""
+    """Return the rows derived from `entries`, and a finding for each entry whose objects cannot be read."""
     rows, unreadable = [], []
     for entry in entries:
         try:
