@@ -31,7 +31,7 @@ MOST_OBJECTS: Final = 20_000  # of one publication
 MOST_BYTES: Final = 64 * 2**20  # of one publication
 _SURELY_SMALL: Final = 64 * 2**10  # bytes on disk of a loose object; below, its size is not queried
 _BATCH: Final = 4 * 2**20  # bytes inserted by one statement
-_MOST_ROWS: Final = 2_000  # inserted by one statement
+_MOST_ROWS: Final = 2_000  # rows inserted by one statement
 
 _EMPTY: Final = ledger.EMPTY_TREE  # of every ledger entry; not stored, since writers would block each other
 # Inserted in the order of ids, so that two writers of the same objects do not deadlock.

@@ -147,7 +147,7 @@ class EmbeddedPostgres:
         return False
 
     def _end_orphan(self) -> None:
-        """Stop a server whose parent was killed, and remove its pid file. Requires the folder's lock."""
+        """Stop a server whose parent was killed, and remove a stale pid file. Requires the folder's lock."""
         if pid := self._folder.postmaster():
             for signum, seconds in _STOP[:2]:
                 with suppress(ProcessLookupError):

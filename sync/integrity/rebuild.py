@@ -5,8 +5,8 @@ row without a counterpart in Git becomes `lost`, a draft's row `discarded`. No e
 is new. Writes that a killed process left incomplete are mirrored first, with their events.
 
 If Git contradicts its ledger or a recorded row, a rebuild would hide the contradiction. It is refused, and
-each contradiction is listed, unless `accept_git` is set. Then a version is what its tag and the ledger agree
-on.
+each contradiction is listed, unless `accept_git` is set. Then the versions are those on which tags and ledger
+agree.
 """
 
 from __future__ import annotations

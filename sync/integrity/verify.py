@@ -153,7 +153,7 @@ def differences(tx: Transaction, reading: Repository, slug: str) -> Iterator[Fin
 
 
 def contradictions(tx: Transaction, reading: Repository, slug: str) -> Iterator[Finding]:
-    """Yield the conflicts that need a person's decision: Git against its ledger, or against recorded rows."""
+    """Yield contradictions of Git with its ledger or with recorded rows, which a rebuild must not hide."""
     damaged = _damaged_tags(reading, slug)
     given_up = _given_up(tx, reading, slug)
     for number in sorted(damaged):
