@@ -62,12 +62,12 @@ _BEFORE_THE_ANSWER: Final = 3  # statements of `_BEGIN_AS_USER`
 _BEGIN_AS_MIRROR: Final[LiteralString] = """
     begin isolation level read committed; set local role gitstore_mirror
 """
-# Keys are locked in the order of each list, which is the same for every writer, so deadlocks are impossible.
+# Keys are locked in the order of each list, which is the same for every writer, to avoid deadlocks.
 _LOCKED: Final[LiteralString] = """;
     select pg_advisory_xact_lock_shared(key) from unnest(%(shared)s::bigint[]) key;
     select pg_advisory_xact_lock(key) from unnest(%(exclusive)s::bigint[]) key
 """
-# As above, with a shorter lock_timeout for the advisory locks alone; later locks have the usual one.
+# As above, with a lock_timeout of their own for the advisory locks; later locks have the usual one.
 _LOCKED_SOON: Final[LiteralString] = (
     "; select set_config('lock_timeout', %(patience)s, true)"
     + _LOCKED

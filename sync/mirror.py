@@ -305,7 +305,7 @@ class _Change:
                 current = entry.current
             if entry.kind is LedgerKind.DISCARDED:
                 facts.append(events.draft_discarded(row, entry))
-        # A draft that was discarded and restored since then stands where it stood.
+        # A draft that was discarded and restored since then has an unchanged commit.
         discarded = any(entry.kind is LedgerKind.DISCARDED for entry in self._news.entries)
         if draft is not None and (standing is None or discarded or standing.draft_commit != draft.commit_sha):
             facts.append(events.draft_updated(row, draft))
