@@ -1,1 +1,1 @@
-"""Webhooks in and out: signatures, deliveries to subscribers, following another repository."""
+"""Inbound and outbound webhooks: signatures, deliveries to subscribers, and synchronization of sources."""

@@ -1,14 +1,14 @@
-"""Which addresses outside may be reached: the grammar of URLs, and what counts as public. Pure.
+"""Allowed outbound addresses: the grammar of URLs and the definition of a public address. Pure.
 
-A URL is taken only in the one spelling that every program reads alike: http or https, a host in ASCII (an
-internationalized name in its xn-- form) or an address in its usual form, no user, no zone, no dot at the
-end. So what we check is what is connected to, whoever reads it. On ports below 1024 only 80 and 443 speak
-HTTP: what is behind the others must not be talked to by way of us.
+A URL is accepted only in a spelling that all programs parse alike: http or https, a host in ASCII (an
+internationalized name in its xn-- form) or an address in its usual form, no user, no zone, no trailing dot.
+The checked host is therefore the one that is connected to, regardless of the parser. Of the ports below 1024
+only 80 and 443 are accepted, so that requests cannot reach services of other protocols.
 
-Public is what the IANA registries of special-purpose addresses leave over
-(https://www.iana.org/assignments/iana-ipv4-special-registry, .../iana-ipv6-special-registry): written out
-here, since `ipaddress.is_global` changes with Python's patch releases and takes multicast for global. All
-addresses that carry another inside (IPv4-mapped, NAT64, 6to4, Teredo) are left out with the rest.
+Public addresses are those outside the blocks of the IANA registries of special-purpose addresses
+(https://www.iana.org/assignments/iana-ipv4-special-registry, .../iana-ipv6-special-registry). The blocks are
+listed here, since `ipaddress.is_global` changes with Python's patch releases and classifies multicast as
+global. Addresses that embed another address (IPv4-mapped, NAT64, 6to4, Teredo) are not public.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _AUTHORITY: Final = re.compile(
     r"(?:\[(?P<v6>[0-9A-Fa-f:.]+)\]|(?P<name>[^:\[\]@]+))(?::(?P<port>[1-9][0-9]{0,4}))?"
 )
 _LABEL: Final = re.compile(r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?")
-# Where the last label is a number, all of it is read as an IPv4 address, in many ways
+# A host whose last label is a number is parsed as an IPv4 address, in one of many forms
 # (https://url.spec.whatwg.org/#ends-in-a-number-checker; inet_aton(3)).
 _NUMBER: Final = re.compile(r"[0-9]+|0x[0-9a-f]*")
 
@@ -60,7 +60,7 @@ _NOT_PUBLIC_V4: Final = tuple(
         "240.0.0.0/4",  # reserved, broadcast
     )
 )
-_PUBLIC_V6: Final = IPv6Network("2000::/3")  # all that is given out as global unicast
+_PUBLIC_V6: Final = IPv6Network("2000::/3")  # all allocated global unicast
 _NOT_PUBLIC_V6: Final = tuple(
     IPv6Network(block)
     for block in (
@@ -75,7 +75,7 @@ _NOT_PUBLIC_V6: Final = tuple(
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A URL that is well-formed. `host` is in lower case, an IPv6 address without its brackets."""
+    """A well-formed URL. `host` is in lower case; an IPv6 address has no brackets."""
 
     scheme: str
     host: str
@@ -84,7 +84,7 @@ class Target:
 
     @property
     def literal(self) -> Address | None:
-        """The address that the host is, None where it is a name."""
+        """The host as an address, or None if it is a name."""
         try:
             return ip_address(self.host)
         except ValueError:
@@ -102,9 +102,10 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class Allowed:
-    """What may be reached although it is not public: for development, and for a network of one's own.
+    """Exceptions for targets that are not public, for development and for private networks.
 
-    A host (as URLs write it) with its port, whatever it resolves to; or whole networks.
+    `hosts` are pairs of a host, as written in URLs, and a port; they apply to any address to which the host
+    resolves. `networks` are whole networks.
     """
 
     hosts: frozenset[tuple[str, int]] = frozenset()
@@ -112,7 +113,7 @@ class Allowed:
 
     @classmethod
     def parse(cls, text: str) -> Allowed:
-        """From `host:port` and networks with commas between them. Raises ValueError."""
+        """Parse comma-separated `host:port` entries and networks. Raises ValueError."""
         hosts, networks = set(), []
         for entry in filter(None, (part.strip() for part in text.split(","))):
             if "/" in entry:
@@ -125,7 +126,7 @@ class Allowed:
         return cls(frozenset(hosts), tuple(networks))
 
     def __str__(self) -> str:
-        """As `parse` reads it."""
+        """Return the text form that `parse` accepts."""
         hosts = (f"[{host}]:{port}" if ":" in host else f"{host}:{port}" for host, port in sorted(self.hosts))
         return ",".join([*hosts, *map(str, self.networks)])
 
@@ -137,9 +138,9 @@ class Allowed:
 
 
 def target_of(url: str, allowed: Allowed = Allowed()) -> Target:
-    """What `url` means; raises `address_refused` for what is malformed, ambiguous or plainly not public.
+    """Parse `url`. Raises `address_refused` for a malformed, ambiguous or evidently non-public URL.
 
-    A name says nothing yet about where it leads: that is checked when it is connected to.
+    The addresses of a host name are checked when a connection is opened.
     """
     if len(url) > LONGEST_URL or not _VISIBLE.fullmatch(url):
         raise refused("a URL is visible ASCII characters, 2000 at most (a name in its xn-- form)")
@@ -162,7 +163,7 @@ def target_of(url: str, allowed: Allowed = Allowed()) -> Target:
 
 
 def is_public(address: Address) -> bool:
-    """Whether `address` is one of the open internet's, for one host, in its own right."""
+    """Return whether `address` is a public unicast address that embeds no other address."""
     if isinstance(address, IPv4Address):
         return not any(address in block for block in _NOT_PUBLIC_V4)
     if address.scope_id is not None or address not in _PUBLIC_V6:
@@ -191,7 +192,7 @@ def _host(found: re.Match[str]) -> str:
     name: str = found["name"]
     labels = name.split(".")
     if _NUMBER.fullmatch(labels[-1] or (labels[-2] if len(labels) > 1 else "")):
-        return str(IPv4Address(name))  # four decimal numbers, and no other way to write them
+        return str(IPv4Address(name))  # four decimal numbers; other forms are refused
     if len(name) > 253 or not all(_LABEL.fullmatch(label) for label in labels):
         raise ValueError("a name is labels of letters, digits and hyphens, with dots between them")
     return name

@@ -1,6 +1,6 @@
-"""What becomes of a delivery by an attempt, in rows: the attempt, the next one, the subscription's state.
+"""Record delivery attempts: the attempt's row, the next attempt's time and the subscription's state.
 
-Locks are taken in one order, the subscription's row and then its deliveries', by everybody.
+Every transaction locks the subscription's row first and then the rows of its deliveries.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ _UNWELL: Final[LiteralString] = """
     where id = %(subscription)s
     returning coalesce(%(now)s, clock_timestamp()) - failing_since
 """
-# Of an attempt whose lease has run out, or whose delivery was held meanwhile, the attempt alone is kept,
-# unless it succeeded: that is the end of it.
+# If the lease has expired, or the delivery was held during the attempt, only the attempt is recorded. A
+# successful attempt ends the delivery in every case.
 _RECORD: Final[LiteralString] = """
     with recorded as (
         update gitstore.deliveries set
@@ -65,7 +65,7 @@ _DISABLE: Final[LiteralString] = """
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """What is kept of one: `response` is the beginning of the answer's body."""
+    """The stored result of an attempt. `response` is the beginning of the response body."""
 
     started_at: datetime
     duration_ms: int
@@ -76,7 +76,7 @@ class Attempt:
 def record(
     tx: Transaction, due: Due, attempt: Attempt, verdict: Verdict, now: datetime | None = None
 ) -> bool:
-    """Keep an attempt and what follows from it; whether the subscription is disabled by it."""
+    """Record an attempt and its consequences. Return whether it disabled the subscription."""
     values = {
         "id": due.id,
         "lease": due.lease,
@@ -107,7 +107,7 @@ def record(
 
 
 def _disable(tx: Transaction, due: Due, why: str) -> bool:
-    """Disable a subscription, in the books and by an event; False where somebody else did."""
+    """Disable a subscription, with an audit row and an event. Return False if already disabled or deleted."""
     found = tx.tuples(_DISABLE, subscription=due.subscription_id, reason=why)
     if not found:
         return False
@@ -133,7 +133,7 @@ def _disable(tx: Transaction, due: Due, why: str) -> bool:
 
 
 def _text(response: bytes | None) -> str | None:
-    """What Postgres can hold as text of it."""
+    """Return the response as text that Postgres can store: invalid UTF-8 and NUL become U+FFFD."""
     return (
         None
         if response is None

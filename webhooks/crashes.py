@@ -1,7 +1,7 @@
-"""When work that ends its process is given up: the limits and the words that sources and deliveries share.
+"""Limits and messages, shared by sources and deliveries, for abandoning work that crashes its process.
 
-A crash is a process that ended, or was killed, in the middle of the work: it hung, or needed more memory or
-CPU time than it may have. A failure that was recorded is none, and ends a run of crashes.
+A crash is a process that exited or was killed during the work, because it hung or exceeded its limit of
+memory or CPU time. A recorded failure is not a crash and resets the count of consecutive crashes.
 """
 
 from __future__ import annotations
@@ -9,12 +9,12 @@ from __future__ import annotations
 from typing import Final
 
 MOST: Final = 3
-"""Crashes in a row after which a source or a delivery is given up."""
+"""Consecutive crashes after which a source or a delivery is abandoned."""
 PAUSE_SECONDS: Final = 60.0
-"""Before the second retry, and so much longer before each one after it. The first follows at once."""
+"""Delay before the second retry; each later retry adds this again. The first retry is immediate."""
 WORKER_ENDED: Final = "the worker was killed or stopped responding during this work"
 
 
 def given_up(reason: str, way_out: str) -> str:
-    """Return the reason of a source or a delivery that is given up."""
+    """Return the reason that is stored with an abandoned source or delivery."""
     return f"{reason}; given up after {MOST} crashes in a row: {way_out}"

@@ -1,4 +1,4 @@
-"""Deliveries as their project's owners see them: what was sent, with every attempt; and sending it again."""
+"""Delivery log for the owners of a project: deliveries with their attempts, redelivery and test events."""
 
 from __future__ import annotations
 
@@ -19,7 +19,10 @@ STATES: Final[tuple[State, ...]] = get_args(State)
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """`event_id` is what subscribers see as webhook-id; `due_at` is None where it has ended or is held."""
+    """A delivery to one subscription.
+
+    `event_id` is sent to subscribers as webhook-id. `due_at` is None if the delivery has ended or is held.
+    """
 
     id: UUID
     subscription_id: UUID
@@ -36,7 +39,7 @@ class Delivery:
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One attempt: `status` is None where there was no answer, `error` where it succeeded."""
+    """An attempt. `status` is None without a response, and `error` is None after a success."""
 
     number: int
     url: str
@@ -48,7 +51,7 @@ class Attempt:
 
 
 Place = tuple[datetime, UUID]
-"""Where a page ended: the last one's created_at and id."""
+"""The position of a page's end: created_at and id of its last delivery."""
 
 _SELECT: Final[LiteralString] = """
     select id, subscription_id, event_id, type, state, due_at, attempts, last_status, last_error, created_at,
@@ -64,7 +67,7 @@ _ATTEMPTS: Final[LiteralString] = """
     select number, url, started_at, duration_ms, status, error, response
     from gitstore.delivery_attempts where delivery_id = %(id)s order by number
 """
-# The attempts of before stay; the schedule begins anew.
+# Earlier attempts are kept; the retry schedule restarts.
 _AGAIN: Final[LiteralString] = """
     update gitstore.deliveries set state = 'pending', due_at = now(), tries = 0, ended_at = null,
         claimed = false, crashes = 0
@@ -88,7 +91,7 @@ def deliveries(
     before: Place | None = None,
     limit: int = 20,
 ) -> tuple[list[Delivery], Place | None]:
-    """A project's, the newest first, and where the next page begins."""
+    """Return a page of a project's deliveries, newest first, and the position of the next page or None."""
     query = _SELECT + _BEFORE + (_OF_ONE if subscription_id else "") + (_IN_STATE if state else "") + _ORDER
     at, last = before or _NEWEST
     found = tx.rows(
@@ -110,12 +113,15 @@ def delivery(tx: Transaction, project_id: UUID, delivery_id: UUID) -> Delivery |
 
 
 def attempts(tx: Transaction, delivery_id: UUID) -> list[Attempt]:
-    """All of them, the oldest first."""
+    """Return the attempts of a delivery, oldest first."""
     return tx.rows(Attempt, _ATTEMPTS, id=delivery_id)
 
 
 def redeliver(tx: Transaction, project_id: UUID, delivery_id: UUID) -> Delivery | None:
-    """Send it again, now, under the same id, even to a paused subscription; None where there is none."""
+    """Send a delivery again at once with the same id, even to a paused subscription.
+
+    Returns None if the delivery does not exist or its subscription was deleted.
+    """
     if not tx.run(_AGAIN, project=project_id, id=delivery_id):
         return None
     tx.value(WAKE)

@@ -1,11 +1,11 @@
-"""Deliveries as rows: made from events, and claimed by workers on any machine.
+"""Queue of deliveries: rows created from events and claimed by workers on any machine.
 
-An event becomes deliveries in the transaction that takes it out of the queue. A claim moves due_at to where
-its lease ends: a worker that is killed between sending and recording lets the delivery be due again then, and
-it is sent once more, under the same id. Times are the database's, which all machines share, unless `now` is
-given.
+The transaction that removes an event from the queue creates its deliveries. A claim sets due_at to the end of
+its lease. If a worker is killed between sending and recording, the delivery is due again at that time and is
+sent once more with the same id. Times come from the database's clock, which all machines share, unless `now`
+is given.
 
-Locks are taken in one order, the subscription's row and then its deliveries', by everybody.
+Every transaction locks the subscription's row first and then the rows of its deliveries.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from sync.db import Transaction
 from webhooks import crashes
 
 CHANNEL: Final = "gitstore_deliveries"
-"""Where it is told (NOTIFY) that something is due that is no new event."""
+"""NOTIFY channel for deliveries that become due without a new event."""
 FAN_OUT: Final = 500
 
-# The lock on the subscriptions lets nobody pause one between here and the commit.
+# The lock on the subscriptions prevents a pause between this statement and the commit.
 _FAN_OUT: Final[LiteralString] = """
     with taken as materialized (
         delete from gitstore.event_queue where event_id in (
@@ -44,8 +44,9 @@ _FAN_OUT: Final[LiteralString] = """
     from wanted
     on conflict (subscription_id, event_id) do nothing
 """
-# `waiting` hops from one subscription to the next in the index. One that was slow or failed has its turn by
-# itself, and all of those share `slow_room`, so that however many there are, there is room for the others.
+# `waiting` skips from one subscription to the next in the index. A slow or failing subscription gets one
+# attempt at a time, and all such subscriptions share `slow_room`, so that any number of them leaves capacity
+# for the others.
 _CLAIM: Final[LiteralString] = """
     with recursive clock (now) as materialized (
         select coalesce(%(now)s, clock_timestamp())
@@ -83,7 +84,7 @@ _CLAIM: Final[LiteralString] = """
         returning d.*, mine.slow, mine.claimed as crashed
     )
 """
-# Those that crashed before, one at a time.
+# Deliveries that crashed before are claimed one at a time.
 _ALONE: Final[LiteralString] = """
     with clock (now) as materialized (
         select coalesce(%(now)s, clock_timestamp())
@@ -128,7 +129,7 @@ _CRASH: Final[LiteralString] = """
     returning d.crashes
 """
 _RELEASE: Final[LiteralString] = "update gitstore.deliveries set claimed = false where id = any(%(ids)s)"
-# Seconds; null where nothing will be due by itself. What is due already waits for room, not for time.
+# Seconds, or null without a future due time. Deliveries that are already due wait for capacity, not for time.
 _NEXT: Final[LiteralString] = """
     select extract(epoch from least(
         (select min(due_at) from gitstore.deliveries where due_at > clock_timestamp()),
@@ -147,11 +148,11 @@ _LAG: Final[LiteralString] = """
 
 @dataclass(frozen=True, slots=True)
 class Due:
-    """A delivery that was claimed, with all that it takes to send it.
+    """A claimed delivery with everything needed to send it.
 
-    `project` is the slug; `tries` counts the attempts before this one; the claim holds until `lease`; `slow`
-    tells its lane. `crashes` counts the processes that ended while they sent it; `crashed` is whether the one
-    that had claimed it before is another of them.
+    `project` is the slug; `tries` counts the attempts before this one; the claim is valid until `lease`;
+    `slow` is the lane. `crashes` counts the processes that ended while sending it; `crashed` is whether the
+    previous claim ended in a crash that is not counted yet.
     """
 
     id: UUID
@@ -174,7 +175,7 @@ class Due:
 
 @dataclass(frozen=True, slots=True)
 class Room:
-    """What a worker can take on. `sending` counts what it sends now, by subscription."""
+    """A worker's free capacity. `sending` counts its attempts in progress by subscription id."""
 
     threads: int
     slow_threads: int
@@ -184,14 +185,14 @@ class Room:
 
 
 def fan_out(tx: Transaction, now: datetime | None = None) -> int:
-    """Make deliveries of the events that are queued, FAN_OUT at most; how many deliveries."""
+    """Create deliveries for at most FAN_OUT queued events. Return the number of deliveries."""
     return tx.run(_FAN_OUT, limit=FAN_OUT, now=now)
 
 
 def claim(tx: Transaction, room: Room, lease: timedelta, now: datetime | None = None) -> list[Due]:
-    """Take what is due, as much as there is room for, the longest due first.
+    """Claim due deliveries, oldest due time first, up to the capacity `room`.
 
-    What `crashed` is not to be sent: hand it to `crash`.
+    A delivery that has `crashed` set must not be sent: pass it to `crash`.
     """
     return tx.rows(
         Due,
@@ -208,12 +209,15 @@ def claim(tx: Transaction, room: Room, lease: timedelta, now: datetime | None = 
 
 
 def claim_alone(tx: Transaction, lease: timedelta, now: datetime | None = None) -> Due | None:
-    """Take one of those that are due and crashed before, or None. As for `claim`, it may have `crashed`."""
+    """Claim one due delivery that crashed before, or return None. `crashed` may be set, as with `claim`."""
     return tx.row(Due, _ALONE + _SELECT, now=now, lease=lease)
 
 
 def crash(tx: Transaction, due: Due, reason: str, now: datetime | None = None) -> int | None:
-    """Count a crash of the process that sent `due`; how many there are. None where another has it by now."""
+    """Record a crash of the process that sent `due`. Return the number of crashes.
+
+    Returns None if the claim has passed to another worker.
+    """
     found: int | None = tx.value(
         _CRASH,
         id=due.id,
@@ -228,16 +232,16 @@ def crash(tx: Transaction, due: Due, reason: str, now: datetime | None = None) -
 
 
 def release(tx: Transaction, ids: Sequence[UUID]) -> None:
-    """Give up claims on purpose: when their leases end, that is no crash."""
+    """Release claims deliberately, so that the end of their leases does not count as a crash."""
     tx.run(_RELEASE, ids=list(ids))
 
 
 def seconds_to_next(tx: Transaction) -> float | None:
-    """Until something will be due by itself; None where nothing will."""
+    """Return the seconds until the next due time, or None without one."""
     found: float | None = tx.value(_NEXT)
     return found
 
 
 def lag(tx: Transaction) -> float:
-    """Seconds since the oldest delivery that is not sent yet was due; 0 where there is none."""
+    """Return the seconds since the oldest unsent delivery became due, or 0 without one."""
     return float(tx.value(_LAG) or 0.0)

@@ -1,4 +1,4 @@
-"""Divergences as the owners of a project see them, and what a person may decide about one."""
+"""Divergences of a source for the owners of a project, and their resolution by a person."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from webhooks.sources import Direction
 
 @dataclass(frozen=True, slots=True)
 class Divergence:
-    """Where both sides have something different under one name; `version_number` is None for a draft."""
+    """A ref that differs between the project and the source. `version_number` is None for a draft."""
 
     id: UUID
     source_id: UUID
@@ -56,17 +56,18 @@ _TAKE_THEIRS: Final[LiteralString] = """
 def open_divergences(
     tx: Transaction, project_id: UUID, source_id: UUID, limit: int = 1000
 ) -> list[Divergence]:
-    """Those that nobody has resolved: by workflow and version, drafts last."""
+    """Return the unresolved divergences, ordered by workflow and version, drafts last."""
     return tx.rows(Divergence, _OPEN, project=project_id, source=source_id, limit=limit)
 
 
 def resolve(
     tx: Transaction, project_id: UUID, source_id: UUID, divergence_id: UUID, take: str, by: str
 ) -> Divergence:
-    """Decide about a draft that diverged: take "theirs" (the next sync does), or keep "ours".
+    """Resolve a diverged draft: take "theirs", which the next sync does, or keep "ours".
 
-    Kept, it is left alone until the upstream's draft moves. Raises `not_found`, and `version_immutable` for
-    a version: nobody changes what is published.
+    After "ours" the draft is not reported again until the upstream's draft moves. Raises `not_found`,
+    `version_immutable` for a published version, and `malformed` if there is no upstream draft to take or the
+    source is push-only.
     """
     values = {"project": project_id, "source": source_id, "id": divergence_id}
     found = tx.row(Divergence, _DIVERGENCE, **values)

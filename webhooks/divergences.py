@@ -1,7 +1,7 @@
-"""Recording where the two sides of a source differ: rows, each told once as an event. As the mirror.
+"""Record divergences between a source and the project: a row and one event each. Runs as the mirror role.
 
-A divergence is open until both sides agree again, or a person has decided. What it says is brought up to
-date while it is open; when one of the sides moves, that is a new fact and a new event.
+A divergence is open until both sides agree again or a person has decided. An open row is updated by each
+sync; if one of the sides moves, a new event is recorded.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from sync.events import EventType, Fact
 
 DELETED: Final = "deleted_upstream"
 PUSH_REFUSED: Final = "push_refused"
-_MOST_PROBLEMS: Final = 3  # that a reason names
+_MOST_PROBLEMS: Final = 3  # listed in a reason
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """One that a sync has met. Ids are hex, None where there is no such ref on that side."""
+    """A divergence found by a sync. Ids are hex, or None if the ref does not exist on that side."""
 
     target: DraftRef | VersionRef
     ours: str | None
@@ -47,7 +47,7 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """One that is recorded: open, or, with `kept`, settled by a person in favour of ours."""
+    """A recorded divergence: open or, if `kept`, resolved by a person in favour of our side."""
 
     id: UUID
     ref: str
@@ -72,8 +72,8 @@ _INSERT: Final[LiteralString] = """
         %(reason)s)
     on conflict (source_id, ref) where resolved_at is null do nothing
 """
-# What was decided was about the two sides as they stood: when one has moved, or it could not be carried out,
-# a person looks again.
+# A decision applies to the ids of both sides at its time. If one side has moved, or the decision could not be
+# carried out, it is cleared and a person has to decide again.
 _UPDATE: Final[LiteralString] = """
     update gitstore.divergences set last_seen_at = now(), ours = %(ours)s, theirs = %(theirs)s,
         code = %(code)s, reason = %(reason)s,
@@ -88,7 +88,7 @@ _CLOSE: Final[LiteralString] = """
 
 
 def known(tx: Transaction, source_id: UUID) -> dict[str, Known]:
-    """By ref: the open one, else the newest that was settled in favour of ours."""
+    """Return by ref the open divergence, otherwise the newest one that was resolved in favour of our side."""
     return {row.ref: row for row in tx.rows(Known, _KNOWN, source=source_id)}
 
 
@@ -102,11 +102,12 @@ def record(
     tried: Collection[str],
     now: datetime,
 ) -> list[Found]:
-    """Bring the rows up to date: `found` are open, `untouched` stay as they are, all others are over.
+    """Update the rows: open those in `found`, keep those in `untouched`, and close all others.
 
-    `tried` are those whose decision this sync knew of: where they are found again, it could not be done.
+    `tried` are the refs whose decision this sync tried to carry out. The decision of such a ref failed if the
+    ref is in `found` again.
 
-    Returns those that are new, or of which a side has moved: for each, there is an event.
+    Returns the new divergences and those of which a side has moved. An event is recorded for each.
     """
     before = {ref: row for ref, row in known(tx, source_id).items() if not row.kept}
     news = []
@@ -157,7 +158,7 @@ def _fact(project_id: UUID, source_id: UUID, url: str, one: Found, now: datetime
 
 
 def reason(target: DraftRef | VersionRef, error: GitstoreError) -> str:
-    """Why a ref of the upstream is not taken over, for whoever looks at it here."""
+    """Return the reason for which a ref of the upstream was not imported, as text for the project's users."""
     match error.code, target:
         case Code.VERSION_IMMUTABLE, VersionRef(_, number):
             return f"v{number} is published here with another content, and can't change"

@@ -1,11 +1,11 @@
-"""Egress: the one place that opens outbound connections.
+"""Egress: the only module that opens outbound connections.
 
-Whoever may name a URL must not reach by it what only this machine reaches. So a name is resolved once, each
-of its addresses is checked (webhooks/addresses.py), and one of those very addresses is connected to, while
-Host, SNI and certificate go by the name. Between check and connection nobody is asked again. No proxy of the
-environment stands between, and no redirect is followed unchecked.
+A user-supplied URL must not reach hosts that only this machine can reach (SSRF). A name is therefore resolved
+once, each of its addresses is checked (webhooks/addresses.py), and the connection is opened to one of these
+addresses, while Host, SNI and certificate use the name. The name is not resolved again between check and
+connection. Proxies of the environment are ignored, and no redirect is followed unchecked.
 
-Time and size are limited in sum (webhooks/io_budget.py): a peer that drips gains nothing by it.
+Time and size are limited in total (webhooks/io_budget.py), which also stops a peer that sends very slowly.
 """
 
 from __future__ import annotations
@@ -33,24 +33,24 @@ from webhooks.addresses import Address, Allowed, Target, is_public, refused, tar
 from webhooks.io_budget import Budget, PlainSocket, TlsSocket
 
 MOST_REDIRECTS: Final = 5
-_CONNECT_SECONDS: Final = 5.0  # for one address, where there are several
-_HEADERS: Final = 64 * 1024  # bytes that an answer may have beside what is kept of its body
+_CONNECT_SECONDS: Final = 5.0  # for each address of a name
+_HEADERS: Final = 64 * 1024  # bytes of a response in addition to the stored part of its body
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 _SECRET_HEADERS: Final = frozenset({"authorization", "cookie", "proxy-authorization"})
 
 Lookup = Callable[[str, int], Sequence[str]]
-"""The addresses of a name, as text; raises OSError. The port is for the resolver's sake."""
+"""Callback that resolves a name and a port to addresses, as text. Raises OSError."""
 
 
 def lookup(host: str, port: int) -> list[str]:
-    """The system's resolver."""
+    """Resolve a name with the system's resolver. Raises OSError."""
     found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     return list(dict.fromkeys(str(entry[4][0]) for entry in found))
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a subscriber answered: `body` is its beginning, `headers` have names in lower case."""
+    """A subscriber's response. `body` is its beginning; names in `headers` are in lower case."""
 
     status: int
     headers: Mapping[str, str]
@@ -58,7 +58,10 @@ class Answer:
 
 
 class Egress:
-    """The door. Safe to share between threads; `resolve` and `tls` are passed in for tests."""
+    """Client for outbound connections. Safe to share between threads.
+
+    `resolve` and `tls` are passed in for tests.
+    """
 
     def __init__(
         self,
@@ -73,13 +76,13 @@ class Egress:
         self._tls.sslsocket_class = TlsSocket
 
     def check(self, url: str) -> Target:
-        """What can be said of `url` without asking anybody; raises `address_refused`."""
+        """Check and parse `url` without resolving its host. Raises `address_refused`."""
         return target_of(url, self.allowed)
 
     def post(self, url: str, body: bytes, headers: Mapping[str, str], *, seconds: float, keep: int) -> Answer:
-        """POST `body`; the answer with `keep` bytes of its body. Follows no redirect.
+        """POST `body`. Return the response with at most `keep` bytes of its body. Follows no redirect.
 
-        Raises `address_refused`, or `unreachable` with the reason in words for whoever named the URL.
+        Raises `address_refused`, or `unreachable` with a reason for the user who entered the URL.
         """
         budget = Budget(seconds, keep + _HEADERS)
         try:
@@ -100,17 +103,18 @@ class Egress:
     def git_pool(
         self, *, seconds: float, most_bytes: int, stall: float | None = None, first: int | None = None
     ) -> Iterator[GitPool]:
-        """A pool for one fetch or push by dulwich's HTTP client, with a budget for all of it.
+        """Return a pool for one fetch or push by dulwich's HTTP client, with a budget for the whole exchange.
 
-        Follows redirects of GET, each hop checked as the first; not from https to http. Besides urllib3's
-        errors, requests raise `address_refused` and `too_large`. `stall` and `first` are the Budget's.
+        Follows redirects of GET, with each hop checked like the first, but not from https to http. Besides
+        urllib3's errors, requests raise `address_refused` and `too_large`. `Budget` defines `stall` and
+        `first`.
         """
         budget = Budget(seconds, most_bytes, stall=stall, first=first)
         with closing(GitPool(self, self._tls, budget)) as pool:
             yield pool
 
     def connect(self, host: str, port: int, budget: Budget) -> socket.socket:
-        """A connection to one of the checked addresses of `host`; raises OSError or `address_refused`."""
+        """Connect to one of the checked addresses of `host`. Raises OSError or `address_refused`."""
         failure: OSError | None = None
         for address in self._addresses(host, port, budget):
             family = socket.AF_INET if address.version == 4 else socket.AF_INET6
@@ -129,7 +133,7 @@ class Egress:
         raise failure or OSError("the name has no address")
 
     def _addresses(self, host: str, port: int, budget: Budget) -> list[Address]:
-        """All of them, or none: where one is not public, somebody plays with the name."""
+        """Resolve and check the host. All addresses must be public: a mixed answer suggests DNS rebinding."""
         target = Target("http", host, port, "/")
         literal = target.literal
         texts = [str(literal)] if literal else self._resolve_within(host, port, budget.remaining())
@@ -137,12 +141,15 @@ class Egress:
         if not self.allowed.host(target):
             for address, text in zip(found, texts, strict=True):
                 if not self.allowed.address(address) and ("%" in text or not is_public(address)):
-                    # Which one, is nothing that an outsider should learn of our network.
+                    # The message omits the address, which would disclose the internal network.
                     raise refused(f"{host} leads to an address that is not public")
         return found
 
     def _resolve_within(self, host: str, port: int, seconds: float) -> Sequence[str]:
-        """What the resolver says, if it says it in time: the system's has a patience of its own."""
+        """Resolve `host` within `seconds`, in a thread, since the system's resolver has its own timeout.
+
+        Raises TimeoutError and the errors of the resolver.
+        """
         answers: queue.SimpleQueue[Sequence[str] | BaseException] = queue.SimpleQueue()
 
         def ask() -> None:
@@ -162,7 +169,7 @@ class Egress:
 
 
 def reason(error: BaseException, budget: Budget | None = None) -> str:
-    """Why an exchange failed, in words that its own user may read."""
+    """Return the reason of a failed exchange as text that is safe to show to the user."""
     root = error
     while (behind := _behind(root)) is not None:
         root = behind
@@ -188,29 +195,32 @@ def reason(error: BaseException, budget: Budget | None = None) -> str:
 
 @cache
 def _system_trust() -> ssl.SSLContext:
-    """The system's trusted certificates. Loading them takes some 40 ms of CPU: once a process is enough."""
+    """Return a TLS context with the system's trusted certificates.
+
+    Cached for the process, since loading them takes some 40 ms of CPU.
+    """
     return ssl.create_default_context()
 
 
 def _behind(error: BaseException) -> BaseException | None:
-    """What `error` wraps. urllib3 does so without chaining, at times: then it is an argument."""
+    """Return the error that `error` wraps. urllib3 sometimes passes it as an argument instead of chaining."""
     context = None if error.__suppress_context__ else error.__context__
     return error.__cause__ or context or next((a for a in error.args if isinstance(a, BaseException)), None)
 
 
 def _beginning(response: BaseHTTPResponse, size: int) -> bytes:
-    """The first `size` bytes of the body as they come over the wire; fewer where it breaks off or drips."""
+    """Return the first `size` raw bytes of the body, or fewer if it is cut short or too slow."""
     kept = b""
     try:
         while len(kept) < size and (part := response.read1(size - len(kept), decode_content=False)):
             kept += part
     except (HTTPError, OSError, GitstoreError):
-        # The status, which decides, is there already.
+        # The status is already known, and it alone determines the outcome.
         pass
     return kept
 
 
-# How urllib3 is made to connect by way of the door
+# urllib3 classes that connect through Egress
 
 
 class _Connection(HTTPConnection):
@@ -256,9 +266,9 @@ class _TlsHostPool(HTTPSConnectionPool):
 
 
 class GitPool(urllib3.PoolManager):
-    """Connections of one exchange. urllib3's own, but for how it connects and what it follows.
+    """Connection pool of one exchange: urllib3's PoolManager with checked connections and redirects.
 
-    `go_on` lets it receive what comes after the beginning (Budget). `explain` says why a request failed.
+    `go_on` allows the bytes beyond the budget's `first`. `explain` returns the reason of a failed request.
     """
 
     def __init__(self, door: Egress, tls: ssl.SSLContext, budget: Budget) -> None:
@@ -268,7 +278,7 @@ class GitPool(urllib3.PoolManager):
         self.budget = budget
 
     def close(self) -> None:
-        """At once, rather than when somebody collects the garbage."""
+        """Close all connections at once instead of at garbage collection."""
         for key in self.pools.keys():  # noqa: SIM118 (it can't be iterated over)
             self.pools[key].close()
         self.clear()
@@ -287,7 +297,10 @@ class GitPool(urllib3.PoolManager):
     def urlopen(  # type: ignore[override] # as PoolManager's own
         self, method: str, url: str, redirect: bool = True, **options: Any
     ) -> BaseHTTPResponse:
-        """Each hop checked. Bodies come as they are: a small compressed one may be huge."""
+        """Send a request and check each redirect.
+
+        Bodies are requested uncompressed and not decoded: a small compressed body may be huge.
+        """
         headers = {**(options.pop("headers", None) or self.headers), "Accept-Encoding": "identity"}
         options.update(retries=False, preload_content=False, redirect=False, decode_content=False)
         follow = redirect and method in ("GET", "HEAD")
@@ -297,7 +310,7 @@ class GitPool(urllib3.PoolManager):
             response = super().urlopen(method, str(target), headers=headers, **options)
             location = response.headers.get("Location") if response.status in _REDIRECTS else None
             if not follow or not location:
-                # Where it came from: dulwich goes on from there. urllib3 leaves the path alone in it.
+                # dulwich continues from the final URL. urllib3 sets only the path in `response.url`.
                 response.url = shown
                 return response
             response.close()

@@ -1,4 +1,4 @@
-"""Forges: how each one signs its webhooks, names its events and accepts a token. One entry for each.
+"""Forges: one entry each for the signature scheme, event names and token authentication.
 
 To add a forge, add a member of `Forge` here and a sample delivery to tests/webhooks/test_inbound.py.
 
@@ -21,9 +21,9 @@ WEBHOOK_ID = "webhook-id"
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """What differs from forge to forge. Header names are in lower case.
+    """The properties of a forge. Header names are in lower case.
 
-    `title`              the name for people
+    `title`              the display name
     `hosts`              words that identify the forge in a host's name
     `hmac_headers`       header -> the prefix before the hex HMAC-SHA256 of the raw body
     `token_header`       the header that holds the secret itself

@@ -1,4 +1,4 @@
-"""How sources and deliveries stand, in figures for whoever watches the service: of all projects together."""
+"""Gauges of sources, divergences, subscriptions and deliveries for monitoring, over all projects."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from sync.db import Transaction
 SOURCE_STATES: Final = ("new", "ok", "failing", "paused", "poison")
 SUBSCRIPTION_STATES: Final = ("active", "failing", "paused", "disabled")
 
-# A source that never succeeded has been waiting for it since it was made.
+# For a source that never succeeded, the age counts from its creation.
 _SOURCES: Final[LiteralString] = """
     select case when paused then 'paused' when poisoned_at is not null then 'poison'
             when failures > 0 then 'failing' when succeeded_at is null then 'new' else 'ok' end,
@@ -28,8 +28,10 @@ _PENDING: Final[LiteralString] = "select count(*) from gitstore.deliveries where
 
 @dataclass(frozen=True, slots=True)
 class Gauges:
-    """`since_success`: seconds, of the source that waits longest for one, among those that are neither paused
-    nor poison; 0 where there is none.
+    """The values of the gauges.
+
+    `since_success` is the longest time in seconds since a source's last successful sync, over the sources
+    that are neither paused nor poison; 0 without such sources. `pending` counts deliveries.
     """
 
     sources: Mapping[str, int]
@@ -40,7 +42,7 @@ class Gauges:
 
 
 def gauges(tx: Transaction) -> Gauges:
-    """As the mirror."""
+    """Return the current values. `tx` runs as the mirror role."""
     found = tx.tuples(_SOURCES)
     waits = [float(seconds) for state, _, seconds in found if state not in ("paused", "poison")]
     return Gauges(

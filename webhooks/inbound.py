@@ -1,4 +1,4 @@
-"""Inbound webhooks: (headers, body, secret, forge) -> what kind of delivery it is. Pure.
+"""Inbound webhooks: (headers, body, secret, forge) -> a classified delivery. Pure.
 
 The signature over the raw bytes is verified, and the event is read from its header. The payload is not
 parsed: a delivery only marks its source as due, and the refs themselves are fetched. A forged delivery could

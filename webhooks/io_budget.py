@@ -1,7 +1,7 @@
-"""Sockets that keep to a budget of time and bytes, in sum, whatever reads from them.
+"""Sockets with a total budget of time and bytes for a whole exchange.
 
-A timeout of urllib3's, or of a socket, is one of each single read: a peer that sends a byte a second, in its
-headers, its body or the handshake, holds a thread for ever by it. Here every operation has what is left.
+A timeout of urllib3 or of a socket applies to each single read, so a peer that sends one byte a second in its
+headers, its body or the handshake can occupy a thread forever. Here each operation gets the remaining time.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from gitstore.errors import Code, GitstoreError
 
 
 class Budget:
-    """What an exchange may cost: seconds from now on, and bytes received, all of them together.
+    """Total limits of an exchange: `seconds` from its creation and `size` bytes received.
 
-    Nothing may come for `stall` seconds at most (None: as long as there is time). Of the bytes, `first` may
-    be received before `go_on` is called (None: all).
+    `stall` is the longest silence in seconds (None: limited by the total time only). `first` is the number of
+    bytes that may be received before `go_on` is called (None: all).
     """
 
     def __init__(
@@ -31,7 +31,7 @@ class Budget:
         self._later = size - self._left
 
     def remaining(self) -> float:
-        """Seconds that the next operation may take. Raises TimeoutError where there are none left."""
+        """Return the seconds that the next operation may take. Raises TimeoutError if no time is left."""
         left = self._deadline - time.monotonic()
         if left <= 0:
             raise TimeoutError("the time for this exchange is up")
@@ -42,19 +42,19 @@ class Budget:
         return time.monotonic() >= self._deadline
 
     def go_on(self) -> None:
-        """From now on the rest of the bytes may be received, too."""
+        """Allow the bytes beyond `first` to be received."""
         self._left += self._later
         self._later = 0
 
     def take(self, size: int) -> None:
-        """Count `size` bytes; raises `too_large`."""
+        """Count `size` received bytes. Raises `too_large` beyond the limit."""
         self._left -= size
         if self._left < 0:
             raise GitstoreError(Code.TOO_LARGE, "the other side sends more than is accepted")
 
 
 class _Metered(socket.socket if TYPE_CHECKING else object):  # type: ignore[misc]
-    """A socket each of whose operations has what is left of the budget, and no more."""
+    """A socket whose operations are limited to the remaining budget."""
 
     budget: Budget | None = None
 

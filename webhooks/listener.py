@@ -1,4 +1,4 @@
-"""Being told by Postgres that something has happened (LISTEN), on a connection of its own."""
+"""Receive Postgres notifications (LISTEN) on a dedicated connection."""
 
 from __future__ import annotations
 
@@ -8,14 +8,15 @@ from typing import Final, LiteralString
 
 import psycopg
 
-_SLICE: Final = 0.5  # seconds after which it looks whether to stop
+_SLICE: Final = 0.5  # seconds between checks of the stop event
 _PAUSE: Final = 1.0
 
 
 class Listener(threading.Thread):
-    """Sets `wake` at each notification, after each time that it may have missed some, and at its end.
+    """Thread that sets `wake` at each notification, after each (re)connection, and when it ends.
 
-    `heard` is called with the channel and the payload of each, before.
+    A connection sets `wake` because earlier notifications may have been missed. `heard` is called with the
+    channel and the payload of each notification before `wake` is set.
     """
 
     def __init__(
@@ -39,7 +40,7 @@ class Listener(threading.Thread):
             try:
                 self._listen()
             except psycopg.Error:
-                # The courier looks from time to time anyway, and tells what is wrong.
+                # The loops also poll, and they report the database error.
                 self._stop_asked.wait(_PAUSE)
         self._wake.set()
 

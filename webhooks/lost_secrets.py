@@ -1,7 +1,7 @@
-"""Sealed secrets that no key at hand opens: which ones there are, and giving them up.
+"""Find and reset sealed secrets that cannot be decrypted with the configured keys.
 
-A key is lost with its file, or replaced by a wrong setting. What was sealed with it then stays in the rows,
-and can be opened again once the key is back. `reset` is for a key that will not come back.
+A key is lost with its file or replaced by a wrong setting. Secrets sealed with it stay in the rows and can be
+decrypted again once the key is restored. `reset` is for a key that is lost for good.
 """
 
 from __future__ import annotations
@@ -23,9 +23,10 @@ Kind = Literal["signing secret", "webhook secret", "credential"]
 
 @dataclass(frozen=True, slots=True)
 class Lost:
-    """A secret that can't be opened: of the subscription (a signing secret) or source `owner`.
+    """A secret that cannot be decrypted.
 
-    `row` is the row that holds it, `project` the project's slug.
+    `owner` is the id of its subscription (for a signing secret) or source, `row` the id of the row that
+    stores it, and `project` the project's slug.
     """
 
     kind: Kind
@@ -68,7 +69,7 @@ _ENTER: Final = "its credential was lost with the key that sealed it: enter it a
 
 
 def lost(tx: Transaction, sealer: Sealer | None) -> list[Lost]:
-    """Every secret in use that `sealer` does not open; all of them without one."""
+    """Return each secret in use that `sealer` cannot decrypt. Without a sealer, return all of them."""
     return list(_lost(tx, sealer))
 
 
@@ -91,10 +92,10 @@ def _opens(sealer: Sealer | None, purpose: str, sealed: str) -> bool:
 
 
 def reset(tx: Transaction, sealer: Sealer, found: Sequence[Lost], origin: Origin) -> Iterator[str]:
-    """Give up the secrets `found`, with an audit row each; yield what their owners have to do, a line each.
+    """Discard the secrets `found`, with an audit row for each. Yield one line of instructions per secret.
 
-    A subscription without another secret gets a random one and is paused, so that its deliveries are held
-    until its owner has rotated it. A source without its credential is paused.
+    A subscription that has no other secret gets a random one and is paused, so that its deliveries are held
+    until its owner has rotated the secret. A source that loses its credential is paused.
     """
     gone = [one.row for one in found]
     for one in found:

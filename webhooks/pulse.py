@@ -1,4 +1,4 @@
-"""How a loop that waits shows that it is alive: it beats before each wait, and at least every two seconds."""
+"""Heartbeat of a waiting loop: one beat before each wait, and at least one every two seconds."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from typing import Final
 BEAT_SECONDS: Final = 2.0
 
 Beat = Callable[[], None]
-"""Notes that the loop that calls it is alive, now."""
+"""Callback that records that the calling loop is alive."""
 
 
 def silent() -> None:
-    """Do nothing: the beat of a loop that is not watched."""
+    """Do nothing: the heartbeat of an unsupervised loop."""
 
 
 def wait(event: threading.Event, seconds: float, beat: Beat) -> None:
-    """Wait for `event`, for at most `seconds`, in the thread of the loop."""
+    """Wait for `event`, for at most `seconds`, with heartbeats. Call it in the loop's own thread."""
     deadline = time.monotonic() + seconds
     while True:
         beat()

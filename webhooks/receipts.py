@@ -1,4 +1,4 @@
-"""Deliveries that forges make: which were taken, and the source that each marks as due. As the mirror."""
+"""Receipts of deliveries from forges. A new delivery marks its source as due. Runs as the mirror role."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from webhooks.signature import Headers
 
 @dataclass(frozen=True, slots=True)
 class HookTarget:
-    """What is needed to know whose delivery it is."""
+    """The fields of a source that are needed to verify a delivery to it. `project` is the slug."""
 
     id: UUID
     project_id: UUID
@@ -34,14 +34,14 @@ _REMEMBER: Final[LiteralString] = """
     insert into gitstore.receipts (source_id, project_id, delivery, event)
     values (%(source)s, %(project)s, %(delivery)s, %(event)s) on conflict do nothing
 """
-# One that is due already stays as it is: ten deliveries, one fetch.
+# A source that is already due is left unchanged, so that ten deliveries cause one fetch.
 _RING: Final[LiteralString] = """
     update gitstore.sources set due_at = now() where id = %(source)s and due_at > now() and not paused
 """
 
 
 def bell(database: Database, source_id: UUID) -> HookTarget | None:
-    """The source with that id, whoever's it is."""
+    """Return the source with this id, in any project, or None."""
     with database.as_mirror() as tx:
         return tx.row(HookTarget, _BELL, id=source_id)
 
@@ -49,10 +49,9 @@ def bell(database: Database, source_id: UUID) -> HookTarget | None:
 def take(
     database: Database, sealer: Sealer, found: HookTarget, headers: Headers, body: bytes, now: datetime
 ) -> tuple[Received, bool]:
-    """Verify and read a delivery; remember it and mark its source as due, in one transaction.
+    """Verify a delivery, then record it and mark its source as due in one transaction.
 
-    Returns the delivery, and whether it is new: one that is sent again changes nothing. Raises
-    `bad_signature`.
+    Returns the delivery and whether it is new; a repeated delivery changes nothing. Raises `bad_signature`.
     """
     secret = sealer.open(sources.secret_purpose(found.id), found.sealed_secret)
     received = inbound.receive(headers, body, secret, Forge(found.forge), now)

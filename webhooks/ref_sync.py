@@ -1,7 +1,8 @@
-"""One sync of a source: what is new there comes here, what is new here goes there, what differs is told.
+"""One sync of a source: import new refs of the upstream, push new local refs and report divergences.
 
-Nothing here overwrites or deletes, on either side. What a sync has met is in its `Result`; recording that is
-webhooks/source_sync.py's.
+A sync does not overwrite or delete a ref on either side, except a draft for which a person decided to take
+the upstream's; the local draft is then kept as superseded. The findings of a sync are in its `Result`, which
+webhooks/source_sync.py records.
 """
 
 from __future__ import annotations
@@ -31,9 +32,10 @@ _AHEAD: Final = "the draft upstream is not the one that was pushed, nor behind t
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What is to be synced, and what is known of it: refs by their full names -> ids, and divergences.
+    """The input of a sync.
 
-    `full` looks again at what is known to diverge.
+    `seen` maps the full names of the upstream's refs to ids as of the last sync; `known` maps refs to their
+    recorded divergences. `full` examines known divergences again.
     """
 
     source_id: UUID
@@ -46,7 +48,7 @@ class Job:
 
     @property
     def label(self) -> str:
-        """The source, as people and the ledger name it."""
+        """The name of the source in logs and in the ledger."""
         return "source:" + self.url.partition("://")[2]
 
     @property
@@ -56,9 +58,10 @@ class Job:
 
 @dataclass
 class Result:
-    """What a sync has met. `seen` is what the upstream holds now; `untouched` are divergences as they were.
+    """The findings of a sync.
 
-    `error` is what stopped it, or a part of it; the rest was done.
+    `seen` maps the upstream's current refs to ids; `found` are divergences, `untouched` unchanged ones.
+    `error` is the first error that stopped the sync or a part of it; the other parts were completed.
     """
 
     seen: dict[str, str] = field(default_factory=dict)
@@ -72,7 +75,7 @@ class Result:
 
     @property
     def report(self) -> dict[str, Any] | None:
-        """What it brought, for people; None where that is nothing."""
+        """The changes that the sync made, as JSON, or None if it made none."""
         if not (self.published or self.saved or self.pushed):
             return None
         return {
@@ -84,7 +87,7 @@ class Result:
 
 
 class Sync:
-    """One sync of `job` with the project's `store`. `check` stops it by raising."""
+    """A sync of `job` with the project's `store`. `check` raises to stop it."""
 
     def __init__(
         self,
@@ -103,7 +106,7 @@ class Sync:
         self.result = Result()
 
     def run(self, connect: Callable[[], Remote]) -> Result:
-        """Raises what stops all of it; what concerns a ref or a workflow is in the result."""
+        """Sync and return the result. Raises errors of the whole sync; the result holds all others."""
         wanted: list[RemoteRef] = []
 
         def choose(advertised: Refs) -> list[RemoteRef]:
@@ -126,10 +129,10 @@ class Sync:
                 self._fail(error)
         return self.result
 
-    # What is there, and what is known of it
+    # Comparing the advertised refs with local and recorded ones
 
     def _compare(self) -> list[RemoteRef]:
-        """What has to be judged; everything else is as it was."""
+        """Return the refs to import. Record the refs that the upstream holds and unchanged divergences."""
         found = []
         for offer in refs.match_refs(self._advertised, self._job.layout):
             ref, ours = names.show(offer.name), self._held.get(offer.name)
@@ -145,18 +148,18 @@ class Sync:
         return found
 
     def _is_settled(self, ref: str, ours: bytes | None, offer: RemoteRef) -> bool:
-        """Whether this was judged before, and nothing has moved since."""
+        """Return whether a ref needs no new verdict: it has not moved since the last sync or decision."""
         known, theirs = self._job.known.get(ref), offer.theirs.decode()
         is_draft = isinstance(offer.target, DraftRef)
         if known is None or known.theirs != theirs:
-            # A draft that was taken over and discarded here since does not come back until it moves there.
+            # A draft that was imported and then discarded here is not imported again until it moves upstream.
             return is_draft and known is None and self._job.seen.get(ref) == theirs
         if known.kept:
             return True
         return known.ours == _text(ours) and not (known.decision or self._job.full)
 
     def _compare_to_push(self, offer: RemoteRef, ours: bytes) -> None:
-        """Where nothing is fetched: a tag that differs, a draft that is not behind ours."""
+        """Record a divergence of a push-only source: a differing tag or a draft that is not behind ours."""
         if isinstance(offer.target, VersionRef):
             error = GitstoreError(Code.VERSION_IMMUTABLE, "")
             self._diverged(offer, ours, error.code, reason(offer.target, error))
@@ -168,7 +171,7 @@ class Sync:
         return theirs in objects and objects.is_ancestor(theirs, ours)
 
     def _note_deleted(self) -> None:
-        """Versions that were there and are gone: they stay here, and that is told."""
+        """Record a divergence for each version that was deleted upstream. The version is kept here."""
         gone = set(self._job.seen) - set(self.result.seen)
         gone |= {ref for ref, known in self._job.known.items() if known.code == DELETED and not known.kept}
         for ref in sorted(gone - set(self.result.seen)):
@@ -177,7 +180,7 @@ class Sync:
                 why = f"v{target.number} was deleted upstream; what is published here stays"
                 self.result.found[ref] = Found(target, ours.decode(), None, DELETED, why)
 
-    # From there to here
+    # Importing
 
     def _take(self, wanted: list[RemoteRef]) -> None:
         before = {offer.target.slug: 0 for offer in wanted}
@@ -229,7 +232,7 @@ class Sync:
         self.result.found[found.ref] = found
 
     def _wait(self, waiting: Blocked) -> None:
-        """A workflow that can't be written now: what is there for it is not taken for seen."""
+        """Record a workflow that cannot be written now. Its refs keep their last seen ids, for a retry."""
         self._fail(GitstoreError(waiting.error.code, f"{waiting.slug}: {waiting.error.message}"))
         for ref in [ref for ref in self.result.seen if _is_of(ref, waiting.slug)]:
             self.result.untouched.add(ref)
@@ -240,7 +243,7 @@ class Sync:
     def _fail(self, error: GitstoreError) -> None:
         self.result.error = self.result.error or error
 
-    # From here to there
+    # Pushing
 
     def _push(self, remote: Remote) -> None:
         planned = {
@@ -252,7 +255,7 @@ class Sync:
             return
 
         def choose(advertised: Refs) -> dict[bytes, bytes]:
-            # What moved since we looked is looked at again by the next sync.
+            # The next sync handles refs that moved since the first advertisement.
             same = [name for name in planned if advertised.get(name) == self._advertised.get(name)]
             return {name: planned[name].theirs for name in same}
 
@@ -267,7 +270,10 @@ class Sync:
                 self.result.found[ref] = Found(offer.target, ours, theirs, PUSH_REFUSED, why)
 
     def _may_push(self, offer: RemoteRef) -> bool:
-        """Not what was deleted there, and not what was refused there and is the same on both sides."""
+        """Return whether to push a ref.
+
+        A ref that was deleted upstream is not pushed, nor one that diverges and has not moved since.
+        """
         ref, theirs = names.show(offer.name), _text(self._advertised.get(offer.name))
         known, ours = self._job.known.get(ref), offer.theirs.decode()
         if theirs is None and ref in self._job.seen:

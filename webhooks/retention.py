@@ -1,9 +1,9 @@
-"""Forgetting what is old: deliveries that have ended, with their attempts, and receipts. As the mirror.
+"""Retention: prune old ended deliveries, their attempts and old receipts. Runs as the mirror role.
 
-In slices, each a transaction of its own, so that nobody waits for it and a stop is never far. Rows that
-somebody holds, as to send a delivery again, are passed over until the next time. What is still to be sent
-stays, however old; but what is held for a subscription that stays paused ends as failed, since otherwise
-it would grow for ever.
+Rows are deleted in slices, one transaction each, so that locks are short and a shutdown is prompt. Locked
+rows, for example of a delivery that is being redelivered, are skipped until the next run. A delivery that is
+still to be sent is kept at any age. A delivery that is held for a paused subscription fails at the age limit;
+otherwise held deliveries would accumulate without bound.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _DELIVERIES: Final[LiteralString] = """
 
 @dataclass(frozen=True, slots=True)
 class Pruned:
-    """How many rows were forgotten. `held` counts deliveries that were given up for being held too long."""
+    """Numbers of pruned rows. `held` counts deliveries that failed because they were held too long."""
 
     deliveries: int
     receipts: int
@@ -55,9 +55,10 @@ class Pruned:
 def prune(
     database: Database, age: timedelta, stopping: Callable[[], bool] = lambda: False, *, slice_: int = SLICE
 ) -> Pruned:
-    """Forget what is older than `age`; a day at least. A receipt that is forgotten costs a fetch, no more.
+    """Prune rows older than `age`, which is a day at least. Return the numbers of rows.
 
-    Where it is `stopping`, the rest is left to the next time.
+    A repeated delivery whose receipt was pruned causes a redundant fetch only. Once `stopping` returns True,
+    the remaining rows are left to the next run.
     """
     why = f"it was held for {age.days} days, as its subscription is paused"
 

@@ -1,8 +1,8 @@
-"""What an attempt's outcome means, and when the next one is due. Pure.
+"""Retry policy: the verdict on an attempt and the time of the next one. Pure.
 
-The schedule is the one that Standard Webhooks recommends; a delay is lengthened at random, so that what
-failed together is not tried together again. A Retry-After (RFC 9110 section 10.2.3) can make it longer, up
-to a day.
+The schedule is the one that Standard Webhooks recommends. Random jitter lengthens each delay, so that
+deliveries that failed together are not retried together. A Retry-After header (RFC 9110 section 10.2.3) can
+lengthen a delay further, up to a day.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ DELAYS: Final = (
 JITTER: Final = 0.1
 DISABLED_AFTER: Final = timedelta(days=5)
 GRACE: Final = 4
-"""Attempts that a delivery has before it can disable its subscription: an old failure and a new one with
-nothing in between are not yet five days of failure."""
+"""Attempts that a delivery needs before it can disable its subscription. An old failure and a new one without
+attempts in between do not prove five days of failure."""
 LONGEST_WAIT: Final = timedelta(hours=24)
 
 
 class Ending(StrEnum):
-    """What becomes of a delivery by an attempt."""
+    """The effect of an attempt on its delivery."""
 
     SUCCEEDED = "succeeded"
     RETRY = "retry"
@@ -44,7 +44,7 @@ class Ending(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What an attempt met: the answer's status and Retry-After, or why there is none, in words."""
+    """The outcome of an attempt: the response's status and Retry-After, or an error message."""
 
     status: int | None = None
     error: str | None = None
@@ -53,7 +53,11 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """`delay` is until the next attempt; for `quiet`, the subscriber asked to be left alone altogether."""
+    """The decision about a delivery.
+
+    `delay` is the time until its next attempt. `quiet` is the time for which the subscriber asked to receive
+    no request at all.
+    """
 
     ending: Ending
     error: str | None = None
@@ -62,7 +66,10 @@ class Verdict:
 
 
 def judge(outcome: Outcome, tries: int, now: datetime, random: float) -> Verdict:
-    """`tries` counts the attempts since the delivery began, this one included; `random` is from 0 to 1."""
+    """Return the verdict on an attempt.
+
+    `tries` counts the attempts since the start of the schedule, including this one; `random` is from 0 to 1.
+    """
     if outcome.status is not None and 200 <= outcome.status < 300:
         return Verdict(Ending.SUCCEEDED)
     error = outcome.error or _said(outcome.status)
@@ -76,7 +83,7 @@ def judge(outcome: Outcome, tries: int, now: datetime, random: float) -> Verdict
 
 
 def retry_after(header: str | None, now: datetime) -> timedelta | None:
-    """How long a Retry-After asks to wait, a day at most; None where it asks nothing that makes sense."""
+    """Return the wait that a Retry-After header asks for, at most a day; None if absent, invalid or past."""
     if header is None:
         return None
     text = header.strip()

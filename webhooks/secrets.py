@@ -1,7 +1,9 @@
-"""Secrets at rest: sealed for one purpose (Fernet: AES-128-CBC and HMAC-SHA256, github.com/fernet/spec).
+"""Encrypt secrets at rest, each for one purpose.
 
-What a sealed text is for is sealed in with it, so that whoever can write rows, but has no key, can't have one
-row's secret used for another.
+Fernet (github.com/fernet/spec) encrypts with AES-128-CBC and authenticates with HMAC-SHA256.
+
+The purpose is encrypted together with the secret, so that an attacker with write access to the rows but no
+key cannot move a secret from one row to another.
 """
 
 from __future__ import annotations
@@ -14,12 +16,12 @@ from gitstore.errors import Code, GitstoreError
 
 
 def new_key() -> str:
-    """32 random bytes in URL-safe base64."""
+    """Return a new key: 32 random bytes in URL-safe base64."""
     return Fernet.generate_key().decode()
 
 
 def keys_in(text: str) -> tuple[str, ...]:
-    """The keys in a setting, commas between them. Raises ValueError where one is none."""
+    """Return the keys of a comma-separated setting. Raises ValueError for an invalid key."""
     keys = tuple(part.strip() for part in text.split(","))
     for key in keys:
         Fernet(key)
@@ -27,17 +29,17 @@ def keys_in(text: str) -> tuple[str, ...]:
 
 
 class Sealer:
-    """Seals with the first of its keys, opens with any: so a key is replaced without an outage."""
+    """Encryption with the first key and decryption with any of them, so that keys rotate without downtime."""
 
     def __init__(self, keys: Sequence[str]) -> None:
         self._fernet = MultiFernet([Fernet(key) for key in keys])
 
     def seal(self, purpose: str, secret: str) -> str:
-        """`purpose` names the row, as "subscription <id>"; it holds no newline."""
+        """Encrypt `secret`. `purpose` names the row, as "subscription <id>", and contains no newline."""
         return self._fernet.encrypt(f"{purpose}\n{secret}".encode()).decode()
 
     def open(self, purpose: str, sealed: str) -> str:
-        """Raises `config` where it was sealed with another key, or for another purpose."""
+        """Decrypt a secret. Raises `config` if it was sealed with another key or for another purpose."""
         try:
             found, _, secret = self._fernet.decrypt(sealed).decode().partition("\n")
         except InvalidToken:

@@ -1,14 +1,13 @@
-"""The courier: sends what is due, from as many threads as machines have workers.
+"""Send due deliveries from a pool of threads.
 
-One loop turns events into deliveries and claims what is due, for as many threads as are free; each thread
-sends one, outside of any transaction, and records what became of it. A subscriber that is slow keeps its own
-deliveries waiting and nobody else's: few of one subscription are sent at a time, of one that was slow or
-failed one, and all of those together have half of the threads. The loop sleeps until it is told (NOTIFY)
-that something has happened, until a thread is free again, or until the next attempt is due.
+One loop turns events into deliveries and claims due ones for the free threads. Each thread sends one delivery
+outside any transaction and records the result. A slow subscriber delays only its own deliveries: the attempts
+at one subscription at a time are few, a slow or failing subscription gets one, and all such subscriptions
+together use at most half of the threads. The loop sleeps until a notification (NOTIFY), until a thread is
+free or until the next due time.
 
-A delivery that a process died of is sent by itself, in a child process where there is one to be had
-(`Means.send_alone`). The loop calls `beat` every few seconds, as long as its threads end their attempts in
-time.
+A delivery during which a process crashed is sent alone, in a child process if `Means.send_alone` is given.
+The loop calls `beat` every few seconds while its threads finish their attempts in time.
 """
 
 from __future__ import annotations
@@ -36,27 +35,27 @@ from webhooks.secrets import Sealer
 from webhooks.subscriptions import purpose
 
 SECONDS: Final = 15.0
-"""That an attempt may take, from resolving the name to the last byte that is kept."""
+"""Time limit of an attempt, from resolving the name to the last stored byte."""
 KEPT: Final = 16 * 1024
-"""Bytes of an answer's body."""
+"""Stored bytes of a response body."""
 LEASE: Final = timedelta(seconds=60)
-"""Well beyond SECONDS and what recording may take."""
+"""Length of a lease, well above SECONDS and the time to record an attempt."""
 THREADS: Final = 32
 EACH: Final = 4
-"""Attempts at one subscription at a time, by one courier."""
+"""Concurrent attempts at one subscription by one loop."""
 
 _SLOW_SECONDS: Final = 2.0
-_SLOW_FOR: Final = 600.0  # seconds that an attempt that was slow is remembered
-_POLL_SECONDS: Final = 10.0  # in case nobody told us
-_BREATH: Final = 0.02  # seconds from one look to the next: threads that end together are served together
+_SLOW_FOR: Final = 600.0  # seconds for which a subscription counts as slow after a slow attempt
+_POLL_SECONDS: Final = 10.0  # in case a notification is missed
+_BREATH: Final = 0.02  # least seconds between ticks, so that one tick serves threads that finish together
 _PAUSES: Final = (0.5, 1.0, 2.0, 4.0, 8.0, 15.0)
-_STUCK_SECONDS: Final = 120.0  # beyond what an attempt, and recording it while Postgres is away, may take
-_PATIENCE: Final = 2.0  # seconds that an attempt has left when the courier is to stop
+_STUCK_SECONDS: Final = 120.0  # longer than an attempt and its recording take while Postgres is unavailable
+_PATIENCE: Final = 2.0  # seconds that running attempts get to finish at a shutdown
 
 
 @dataclass(frozen=True, slots=True)
 class AttemptEvent:
-    """An attempt that was made, for logs and figures. `disabled`: the subscription is, by this."""
+    """A finished attempt, for logs and metrics. `disabled` is whether it disabled the subscription."""
 
     project: str
     subscription_id: UUID
@@ -72,9 +71,12 @@ class AttemptEvent:
 
 @dataclass(frozen=True, slots=True)
 class Means:
-    """What a courier works with. `send_alone` sends a delivery in a process of its own; `crashed` is called
-    for one whose process ended, with the number of its crashes and a reason. `clock` and `dice` are passed in
-    for tests; without `now` to give, the database's clock says what is due."""
+    """The dependencies of a delivery loop.
+
+    `send_alone` sends a delivery in its own process. `crashed` is called for a delivery whose process ended,
+    with the number of its crashes and a reason. `now` and `dice` are passed in for tests; without `now`, the
+    database's clock determines which deliveries are due.
+    """
 
     database: Database
     egress: Egress
@@ -95,7 +97,7 @@ class Means:
 
 
 class DeliveryLoop:
-    """Runs until `stop` is set. Several of them, on any machine, share the work."""
+    """A loop that runs until `stop` is set. Several loops, on any machine, share the work."""
 
     def __init__(
         self,
@@ -122,7 +124,7 @@ class DeliveryLoop:
         self._slow_until: dict[UUID, float] = {}
 
     def run(self) -> None:
-        """Send what is due, again and again. A database that is away is waited for."""
+        """Send due deliveries until `stop` is set. Retries while the database is unavailable."""
         listener = Listener(
             self._means.database.conninfo, self._wake, self._stop, channels=(delivery_queue.CHANNEL,)
         )
@@ -147,16 +149,16 @@ class DeliveryLoop:
             self._jobs.put(None)
         deadline = time.monotonic() + _PATIENCE
         for thread in (*workers, listener):
-            # What takes longer is sent again by another, under the same id, when its lease is over.
+            # Another worker repeats an attempt that takes longer, with the same id, once its lease expires.
             thread.join(max(deadline - time.monotonic(), 0.0))
         self._release()
 
     def wake(self) -> None:
-        """Look now: something is due, or the courier is to stop."""
+        """Wake the loop for due work or for a shutdown."""
         self._wake.set()
 
     def tick(self) -> float:
-        """Take on what is due, as far as there is room; seconds until there is reason to look again."""
+        """Claim due deliveries for the free threads. Return the seconds until the next tick."""
         room, now = self._room(), self._means.given_now()
         with self._means.database.as_mirror() as tx:
             made = delivery_queue.fan_out(tx, now)
@@ -188,7 +190,7 @@ class DeliveryLoop:
             return any(due.crashes for due, _ in self._sending.values())
 
     def _release(self) -> None:
-        """What was not sent, as this is to stop, did not crash."""
+        """Release the unsent deliveries at a shutdown, so that they do not count as crashes."""
         with self._lock:
             left = list(self._sending)
         try:
@@ -224,7 +226,7 @@ class DeliveryLoop:
                     self._means.send_alone(due)
                 else:
                     self._sender.deliver(due)
-            except Exception as error:  # whatever it is, this thread goes on
+            except Exception as error:  # any failure is reported, and the thread continues
                 self._means.trouble(error)
             with self._lock:
                 self._sending.pop(due.id, None)
@@ -236,7 +238,7 @@ class DeliveryLoop:
 
 
 class DeliveryAttempt:
-    """Sends one delivery and records what became of it."""
+    """An attempt at a delivery: sends it and records the result."""
 
     def __init__(self, means: Means, stop: threading.Event, seconds: float = SECONDS) -> None:
         self._means = means
@@ -244,7 +246,11 @@ class DeliveryAttempt:
         self._seconds = seconds
 
     def deliver(self, due: Due) -> None:
-        """Raises what hinders recording it, for good: then it is sent again when the lease is over."""
+        """Send and record a delivery.
+
+        Raises an error that prevents the recording permanently; the delivery is then sent again once the
+        lease has expired.
+        """
         means = self._means
         started_at, started = means.clock(), time.monotonic()
         outcome, response = self._send(due, started_at)

@@ -122,7 +122,7 @@ def _verify_token(sent: _Sent, header: str, secret: str) -> None:
         given = sent.one(header).encode("latin-1")
     except UnicodeEncodeError:
         raise _bad(f"the header {header} has characters that HTTP does not allow") from None
-    # Digests are compared, so that the time does not depend on the length either.
+    # Comparing digests keeps the time independent of the length, too.
     ours, theirs = (hashlib.sha256(value).digest() for value in (secret.encode(), given))
     if not hmac.compare_digest(ours, theirs):
         raise _bad(f"{header} does not match: check that both sides have the same secret")
@@ -143,7 +143,7 @@ def _verify_standard(sent: _Sent, body: bytes, secret: str, now: datetime) -> No
         raise _bad("the body is not UTF-8, as Standard Webhooks require") from None
     wanted = Webhook(secret).sign(message_id, datetime.fromtimestamp(int(seconds), UTC), text)
     given = [found.encode("latin-1", "replace") for found in signatures.split(" ", _MOST_SIGNATURES)]
-    # All are compared, so that the time does not depend on which one matches.
+    # Comparing all signatures keeps the time independent of the position of a match.
     if not sum(hmac.compare_digest(found, wanted.encode()) for found in given[:_MOST_SIGNATURES]):
         raise _bad(f"no {SIGNATURE} matches: check that both sides have the same secret")
 

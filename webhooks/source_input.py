@@ -1,4 +1,4 @@
-"""Check what a person enters for a source: its URL, a credential and a webhook secret."""
+"""Validate user input for a source: its URL, a credential and a webhook secret."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def read_credential(text: str, forge: Forge) -> Credential:
 
 
 def check_secret(secret: str, forge: Forge) -> str:
-    """Return `secret`, or raise `malformed` where it can't be a webhook secret of `forge`."""
+    """Return `secret`, or raise `malformed` if it cannot be a webhook secret of `forge`."""
     if not _SECRET.fullmatch(secret):
         raise GitstoreError(Code.MALFORMED, "a webhook secret has 12 to 256 visible ASCII characters")
     if forge is Forge.ANY and not signature.is_standard_secret(secret):

@@ -1,4 +1,4 @@
-"""Which sources are due, who syncs them (a lease), and what came of it: the rows. As the mirror."""
+"""Leases on sources: claim a due source, record its result or crash. Functions run as the mirror role."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _WAY_OUT: Final = "sync it, or change it, to try again"
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A source that is ours to sync, until `finish`."""
+    """A source leased to this worker until `done` or `release`. `claim` identifies the lease."""
 
     id: UUID
     project_id: UUID
@@ -34,7 +34,7 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class Crashed:
-    """A source whose process ended in the middle of a sync; `project` is the slug."""
+    """A source whose process ended during a sync. `project` is the slug."""
 
     id: UUID
     project: str
@@ -44,22 +44,23 @@ class Crashed:
 
     @property
     def poisoned(self) -> bool:
-        """Whether it was given up by this."""
+        """Return whether this crash made the source poison."""
         return self.crashes >= crashes.MOST
 
 
 @dataclass(frozen=True, slots=True)
 class Lanes:
-    """For which there is room: sources that are quick; those that failed last time or are `known_slow`."""
+    """Lanes with free capacity: quick sources, and slow ones that failed last time or are `known_slow`."""
 
     quick: bool = True
     slow: bool = True
     known_slow: Sequence[UUID] = ()
 
 
-# Due once more when the lease ends: so one whose worker was killed is not forgotten until its next poll.
-# However many sources of one project hang, those of others have their turn. A receipt that is being written
-# holds the key of its source, and is no reason to pass it over: nobody would wake us again.
+# A claim sets due_at to the end of the lease, so that a killed worker does not delay the source until its
+# next poll. The limit per project keeps capacity for others if all sources of one project hang. A transaction
+# that inserts a receipt holds a key lock on its source. `for no key update` does not conflict with it: a
+# skipped source would not cause another notification.
 _CLAIM: Final[LiteralString] = """
     with next as (
         select s.id, s.full_sync from gitstore.sources s
@@ -82,7 +83,7 @@ _CLAIM: Final[LiteralString] = """
     returning s.id, s.project_id, s.url, s.layout, s.direction, s.sealed_credential, next.full_sync,
         s.failures, s.claim
 """
-# All is looked at again: what was asked of the process that ended is not known any more.
+# The next sync is a full one, since the claim cleared a requested full sync and the process has ended.
 _CRASH: Final[LiteralString] = """
     update gitstore.sources s set claim = null, claimed_until = null, full_sync = true,
         failures = failures + 1, crashes = crashes + 1,
@@ -94,7 +95,7 @@ _CRASH: Final[LiteralString] = """
 _CRASHED: Final[LiteralString] = " returning s.id, p.slug as project, s.url, s.crashes, s.last_error"
 _THOSE_WITH_ENDED_LEASES: Final[LiteralString] = _CRASH + " and s.claimed_until <= now()" + _CRASHED
 _THIS_ONE: Final[LiteralString] = _CRASH + " and s.id = %(id)s and s.claim = %(claim)s" + _CRASHED
-# What rang meanwhile stays due.
+# A webhook received during the sync keeps the source due.
 _RENEW: Final[LiteralString] = """
     update gitstore.sources set claimed_until = now() + make_interval(secs => %(lease)s),
         due_at = case when due_at <= now() then due_at else now() + make_interval(secs => %(lease)s) end
@@ -121,7 +122,7 @@ _RELEASE: Final[LiteralString] = """
         full_sync = full_sync or %(full)s
     where id = %(id)s and claim = %(claim)s
 """
-# What is due already waits for room, not for time.
+# Sources that are already due wait for capacity, not for time.
 _SECONDS_TO_NEXT: Final[LiteralString] = """
     select extract(epoch from min(at) - now())::float8
     from gitstore.sources
@@ -150,7 +151,10 @@ _UNSEE: Final[LiteralString] = """
 
 
 def claim(tx: Transaction, source_id: UUID | None = None, lanes: Lanes = Lanes()) -> Claim | None:
-    """One that is due and nobody's, or the one with that id, due or not; None where there is none."""
+    """Claim a due, unclaimed source, or the source with the given id even if it is not due.
+
+    Returns None if no such source is free.
+    """
     return tx.row(
         Claim,
         _CLAIM,
@@ -164,12 +168,12 @@ def claim(tx: Transaction, source_id: UUID | None = None, lanes: Lanes = Lanes()
 
 
 def leases_ended(tx: Transaction) -> list[Crashed]:
-    """Count a crash for each source whose lease ended by itself, and let it be claimed again."""
+    """Record a crash of each source whose lease expired, and make the source claimable again."""
     return tx.rows(Crashed, _THOSE_WITH_ENDED_LEASES, **_crash(crashes.WORKER_ENDED))
 
 
 def crashed(tx: Transaction, ours: Claim, reason: str) -> Crashed | None:
-    """Count a crash of the process that synced; None where the lease is another's by now."""
+    """Record a crash of the process that synced, or return None if another worker holds the lease."""
     return tx.row(Crashed, _THIS_ONE, id=ours.id, claim=ours.claim, **_crash(reason))
 
 
@@ -183,19 +187,19 @@ def renew(tx: Transaction, ours: Claim) -> None:
 
 
 def release(tx: Transaction, ours: Claim) -> None:
-    """Give it back, undone."""
+    """Release an unfinished claim and make its source due."""
     tx.run(_RELEASE, id=ours.id, claim=ours.claim, full=ours.full_sync)
 
 
 def holds(tx: Transaction, ours: Claim) -> bool:
-    """Whether it is still ours to record; if so, nobody else records until the transaction ends."""
+    """Return whether the claim is still valid. If so, lock the source until the transaction ends."""
     return tx.value(_OURS, id=ours.id, claim=ours.claim) is not None
 
 
 def done(
     tx: Transaction, ours: Claim, report: Mapping[str, Any] | None, error: GitstoreError | None, pause: float
 ) -> None:
-    """Record how it went; after an `error`, it is due again in `pause` seconds."""
+    """Record the result and end the claim. After an `error` the source is due again in `pause` seconds."""
     shown = Jsonb(dict(report)) if report is not None else None
     if error is None:
         tx.run(_SUCCEEDED, id=ours.id, report=shown)
@@ -205,23 +209,23 @@ def done(
 
 
 def seconds_to_next(tx: Transaction) -> float | None:
-    """Until another source is due that is not due yet; None where there is none."""
+    """Return the seconds until the next due time, or None without one."""
     found: float | None = tx.value(_SECONDS_TO_NEXT)
     return found
 
 
 def lag(tx: Transaction) -> float:
-    """Return the seconds since the oldest source that is not being synced was due; 0 where there is none."""
+    """Return the seconds since the oldest unclaimed source became due, or 0 without one."""
     return float(tx.value(_LAG) or 0.0)
 
 
 def seen(tx: Transaction, ours: Claim) -> dict[str, str]:
-    """What the upstream was last seen to hold: ref -> id."""
+    """Return the upstream's refs as last recorded: ref -> id."""
     return dict(tx.tuples(_SEEN, id=ours.id))
 
 
 def see(tx: Transaction, ours: Claim, before: Mapping[str, str], now: Mapping[str, str]) -> None:
-    """Let `now` be what it was last seen to hold."""
+    """Record `now` as the upstream's refs. `before` are the refs recorded so far."""
     new = {ref: oid for ref, oid in now.items() if before.get(ref) != oid}
     gone = [ref for ref in before if ref not in now]
     if new:
@@ -231,5 +235,5 @@ def see(tx: Transaction, ours: Claim, before: Mapping[str, str], now: Mapping[st
 
 
 def push_due(tx: Transaction, event_ids: list[UUID]) -> int:
-    """Mark as due the sources that what has happened here is to be pushed to; how many there are."""
+    """Mark the sources to which the events have to be pushed as due. Return their number."""
     return tx.run(_PUSH_DUE, ids=event_ids)

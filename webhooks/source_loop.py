@@ -1,11 +1,10 @@
-"""The loop that has sources synced: a few at a time, each in a thread of its own.
+"""The loop that syncs due sources: several at a time, each in its own thread.
 
-Those that take long or failed last time are a lane of their own, so that no other waits for them: an upstream
-that hangs is nobody else's trouble. It sleeps until it is told (NOTIFY) that something is due, or until the
-next one is.
+Sources that are slow or failed last time have a separate lane, so that an upstream that hangs does not delay
+the others. The loop sleeps until a notification (NOTIFY) of a due source or until the next due time.
 
-`beat` is called from within the loop, every few seconds, unless a sync is found to be stuck beyond what its
-own limits allow: so whatever stops the loop or its threads can be noticed from outside.
+The loop calls `beat` every few seconds, unless a sync is stuck beyond its own limits. A supervisor can
+therefore detect a blocked loop or thread.
 """
 
 from __future__ import annotations
@@ -26,19 +25,19 @@ from webhooks.source_leases import Claim, Lanes
 from webhooks.source_sync import SourceSync, StoppingError
 
 QUICK: Final = 4
-"""Syncs at a time, of those that are quick."""
+"""Concurrent syncs of quick sources."""
 SLOW: Final = 4
-"""And of those that are not."""
+"""Concurrent syncs of slow or failing sources."""
 
-_POLL_SECONDS: Final = 10.0  # in case nobody told us
+_POLL_SECONDS: Final = 10.0  # in case a notification is missed
 _PAUSES: Final = (0.5, 1.0, 2.0, 4.0, 8.0, 15.0)
 _SLOW_SECONDS: Final = 10.0
-_SLOW_FOR: Final = 600.0  # seconds that a sync that was slow is remembered
-_PATIENCE: Final = 2.0  # seconds that a sync has left when the dispatcher is to stop
+_SLOW_FOR: Final = 600.0  # seconds for which a source counts as slow after a slow sync
+_PATIENCE: Final = 2.0  # seconds that running syncs get to finish at a shutdown
 
 
 class SyncLoop:
-    """Runs until `stop` is set. Several of them, on any machine, share the work."""
+    """A loop that runs until `stop` is set. Several loops, on any machine, share the work."""
 
     def __init__(
         self,
@@ -65,7 +64,7 @@ class SyncLoop:
         self._happened: queue.SimpleQueue[UUID] = queue.SimpleQueue()
 
     def run(self) -> None:
-        """Sync what is due, again and again. A database that is away is waited for."""
+        """Sync due sources until `stop` is set. Retries while the database is unavailable."""
         listener = Listener(
             self._database.conninfo,
             self._wake,
@@ -90,11 +89,11 @@ class SyncLoop:
         with self._lock:
             running = list(self._running)
         for thread in (*running, listener):
-            # What takes longer is synced again by another, when its lease is over.
+            # Another worker repeats a sync that takes longer, once its lease has expired.
             thread.join(max(deadline - time.monotonic(), 0.0))
 
     def wake(self) -> None:
-        """Look now: something is due, or the dispatcher is to stop."""
+        """Wake the loop for due work or for a shutdown."""
         self._wake.set()
 
     def _beat(self) -> None:
@@ -102,7 +101,7 @@ class SyncLoop:
             self._beat_now()
 
     def tick(self) -> float:
-        """Begin what is due, as far as there is room; seconds until there is reason to look again."""
+        """Start due syncs while lanes have capacity. Return the seconds until the next tick."""
         self._push_what_happened()
         self._follower.note_ended_leases()
         while True:
@@ -121,14 +120,14 @@ class SyncLoop:
             thread.start()
 
     def _room(self) -> tuple[Lanes, float]:
-        """For what there is room, and the seconds until that may change by itself."""
+        """Return the lanes with free capacity, and the seconds until that may change without an event."""
         with self._lock:
             now = time.monotonic()
             for claim, started in self._running.values():
                 if now - started >= self._slow_seconds:
                     self._slow_until[claim.id] = now + _SLOW_FOR
             self._slow_until = {key: until for key, until in self._slow_until.items() if until > now}
-            lane: dict[bool, list[float]] = {False: [], True: []}  # whether it is the slow one -> since when
+            lane: dict[bool, list[float]] = {False: [], True: []}  # whether it is the slow one -> start times
             for claim, started in self._running.values():
                 lane[claim.failures > 0 or claim.id in self._slow_until].append(started)
             lanes = Lanes(
@@ -145,7 +144,7 @@ class SyncLoop:
             self._follower.sync(claim)
         except StoppingError:
             pass
-        except Exception as error:  # the lease ends by itself, and another takes it on
+        except Exception as error:  # the lease expires, and another worker takes over
             self._trouble(error)
         finally:
             with self._lock:
@@ -155,7 +154,7 @@ class SyncLoop:
             self._wake.set()
 
     def _heard(self, _channel: str, payload: str) -> None:
-        """Nothing, where a source is due; or the id of an event that may have to be pushed."""
+        """Handle a notification. Its payload is empty for a due source, or the id of an event to push."""
         try:
             self._happened.put(UUID(payload))
         except ValueError:

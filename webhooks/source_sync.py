@@ -1,10 +1,10 @@
-"""Following sources: each is synced when it is due, by whichever worker claims it first.
+"""Synchronization of due sources, each by the first worker that claims it.
 
-    claim (a lease) -> sync (webhooks/ref_sync.py), outside of any transaction -> finish, in one
+    claim (a lease) -> sync (webhooks/ref_sync.py), outside any transaction -> record, in one transaction
 
-A source is due when its poll interval is over, when its webhook rang, when an event here is to be pushed
-there, or when somebody asked. Rung while it is being synced, it is due again right after. A worker that is
-killed loses its lease within a minute. What fails is tried again, at growing intervals.
+A source is due when its poll interval has elapsed, when its webhook was received, when a local event has to
+be pushed to it, or on request. A webhook received during a sync makes the source due again right after it.
+The lease of a killed worker expires within a minute. A failed sync is retried at increasing intervals.
 """
 
 from __future__ import annotations
@@ -39,24 +39,26 @@ from webhooks.sources import Direction
 
 RENEW_SECONDS: Final = 20
 EXCHANGE_SECONDS: Final = 900.0
-"""That a fetch and a push may take together."""
+"""Time limit in seconds for the fetch and the push of one sync together."""
 STALL_SECONDS: Final = 60.0
-"""For which an upstream may say nothing: git itself tells every few seconds that it is at work."""
+"""Longest silence of an upstream in seconds. A git server sends a keep-alive every few seconds."""
 REFS_SIZE: Final = 32 * 2**20
-"""Bytes of what an upstream says of its refs, all of which are held in memory: some 400,000 of them."""
-_SLACK: Final = 64 * 2**20  # bytes of an exchange beside the pack
+"""Largest ref advertisement in bytes, some 400,000 refs. All of it is held in memory."""
+_SLACK: Final = 64 * 2**20  # bytes of an exchange in addition to the pack
 _FIRST_PAUSE: Final = 5.0
 _LONGEST_PAUSE: Final = 3600.0
 
 OpenStore = Callable[[Project, Origin], AbstractContextManager[Store]]
-"""Opens a project's Store, each of whose writes is mirrored."""
+"""Callback that opens a project's Store whose writes are mirrored."""
 
 
 @dataclass(frozen=True, slots=True)
 class Means:
-    """What syncing works with. `tell` writes a line of the log, `count` keeps the figures: "ok" or what went
-    wrong, and the codes of what diverged; `limits` are those of imports. `alive` is called often, at each
-    step of a sync."""
+    """The dependencies of a sync.
+
+    `tell` writes a log line. `count` updates the metrics with the outcome ("ok", "crashed" or an error code)
+    and the codes of new divergences. `limits` apply to imports. `alive` is called at each step of a sync.
+    """
 
     database: Database
     open_store: OpenStore
@@ -71,58 +73,61 @@ class Means:
 
 
 class StoppingError(GitstoreError):
-    """The worker is to end: what was being synced is left to the next one."""
+    """The worker is shutting down. The source in progress is left to the next worker."""
 
     def __init__(self) -> None:
         super().__init__(Code.UNAVAILABLE, "gitstore is stopping")
 
 
 class SourceSync:
-    """Syncs one source at a time. Safe to share between threads."""
+    """Synchronization of one source per call. Safe to share between threads."""
 
     def __init__(self, means: Means, stop: threading.Event) -> None:
         self._means = means
         self._stop = stop
 
     def claim(self, source_id: UUID | None = None) -> Claim | None:
-        """One that is due and nobody's, or the one with that id, due or not; None where there is none."""
+        """Claim a due, unclaimed source, or the source with the given id even if it is not due.
+
+        Returns None if no such source is free.
+        """
         self.note_ended_leases()
         with self._means.database.as_mirror() as tx:
             return source_leases.claim(tx, source_id)
 
     def note_ended_leases(self) -> None:
-        """Count, and tell, the crashes of workers that ended in the middle of a sync."""
+        """Record and log the crashes of workers whose leases expired during a sync."""
         with self._means.database.as_mirror() as tx:
             ended = source_leases.leases_ended(tx)
         for one in ended:
             self._tell_crash(one)
 
     def is_stuck(self) -> bool:
-        """Return whether a sync hangs in a way that none of its limits ends."""
+        """Return whether a sync hangs in a way that none of its limits can end."""
         return False
 
     def record_crash(self, claim: Claim, reason: str) -> None:
-        """Record that the process that synced `claim` ended, or was killed, in the middle of it."""
+        """Record that the process that synced `claim` exited or was killed before it finished."""
         with self._means.database.as_mirror() as tx:
             one = source_leases.crashed(tx, claim, reason)
         if one is not None:
             self._tell_crash(one)
 
     def release(self, claim: Claim) -> None:
-        """Give a claim back, undone, for the next worker to take."""
+        """Release an unfinished claim, so that the next worker can take it."""
         with self._means.database.as_mirror() as tx:
             source_leases.release(tx, claim)
 
     def sync(self, claim: Claim, progress: Progress | None = None) -> Result:
-        """Sync a source that was claimed, and record what came of it: also what went wrong, in words.
+        """Sync a claimed source and record the result, or the error with its message.
 
-        Raises `unavailable` where Postgres does not answer, or where this is to stop.
+        Raises `unavailable` if Postgres does not answer or the worker is shutting down.
         """
         started = time.monotonic()
         with self._means.database.as_mirror() as tx:
             project = catalog.project_by_id(tx, claim.project_id)
             job = _job(tx, claim)
-        if project is None:  # gone, with its sources, since it was claimed
+        if project is None:  # deleted, with its sources, since the claim
             return Result()
         try:
             with self.holding(claim):
@@ -130,11 +135,11 @@ class SourceSync:
         except StoppingError:
             self.release(claim)
             raise
-        except MemoryError:  # of the process, which is to end by it
+        except MemoryError:  # the process reached its memory limit and has to end
             raise
         except GitstoreError as error:
             result = Result(seen=dict(job.seen), untouched=set(job.known), error=error)
-        except Exception as error:  # whatever it is, the source is not stuck
+        except Exception as error:  # any failure is recorded, so that the source is retried
             self._means.tell(
                 "sync_failed", level="error", project=project.slug, source=job.label, exc_info=True
             )
@@ -162,7 +167,7 @@ class SourceSync:
                 connect = partial(Remote, claim.url, pool, login, explain=pool.explain, advertised=pool.go_on)
                 return sync.run(connect)
         except GitstoreError as error:
-            if login is not None and login.password in error.message:  # what the other side said back
+            if login is not None and login.password in error.message:  # echoed by the upstream
                 raise GitstoreError(error.code, error.message.replace(login.password, "***")) from error
             raise
 
@@ -173,7 +178,7 @@ class SourceSync:
 
     @contextmanager
     def holding(self, claim: Claim) -> Iterator[None]:
-        """Hold the lease for as long as the block."""
+        """Renew the lease until the block ends."""
         done = threading.Event()
 
         def renew() -> None:
@@ -182,7 +187,7 @@ class SourceSync:
                     with self._means.database.as_mirror() as tx:
                         source_leases.renew(tx, claim)
                 except GitstoreError:
-                    continue  # to lose it does no harm: syncing twice is syncing once
+                    continue  # a lost lease is harmless, since a sync is idempotent
 
         thread = threading.Thread(target=renew, name="lease", daemon=True)
         thread.start()
@@ -192,10 +197,13 @@ class SourceSync:
             done.set()
             thread.join()
 
-    # What came of it
+    # Recording the result
 
     def _finish(self, claim: Claim, job: Job, result: Result) -> list[Found]:
-        """Record it all in one transaction. Where the source was deleted, or is somebody else's: nothing."""
+        """Record the result in one transaction. Return the new divergences.
+
+        Nothing is recorded if the source was deleted or another worker holds its lease.
+        """
         report = {**result.report, "at": self._means.clock().isoformat()} if result.report else None
         with self._means.database.as_mirror() as tx:
             if not source_leases.holds(tx, claim):
@@ -209,7 +217,7 @@ class SourceSync:
         return news
 
     def _pause(self, failures: int) -> float:
-        """Seconds until the next try, after `failures` in a row before this one."""
+        """Return the seconds until the next retry, after `failures` consecutive earlier failures."""
         pause = min(_FIRST_PAUSE * 2.0 ** min(failures, 20), _LONGEST_PAUSE)
         return pause * (0.9 + 0.2 * self._means.dice())
 
@@ -242,7 +250,7 @@ class SourceSync:
         )  # fmt: skip
 
     def _teller(self, project: Project, job: Job) -> Progress:
-        """Progress as lines of the log, a few at most for each hundred refs."""
+        """Return a callback that logs progress, with a few lines at most per hundred refs."""
 
         def tell(done: int, total: int) -> None:
             if total > 1:
@@ -264,7 +272,10 @@ def _job(tx: Transaction, claim: Claim) -> Job:
 
 
 def import_limits(limits: Limits, size: int) -> Limits:
-    """What an import may cost, where its pack may have `size` bytes: definitions as ever, the rest more."""
+    """Return the limits of an import with a pack of up to `size` bytes.
+
+    The limits of definitions are unchanged; those of packs, objects and memory are raised.
+    """
     return replace(
         limits,
         pack=size,

@@ -1,8 +1,8 @@
-"""Sources: the repositories that a project follows or that follow it. Rows, as one of the owners.
+"""Sources: remote repositories that a project pulls from or pushes to, as rows.
 
-`Database.as_user(claims)` opens the transactions that these functions take; row-level security lets the
-project's owners alone read and change. What is secret (the credential, the secret of the webhook) is sealed,
-and nobody reads it again but the worker. Syncing is webhooks/source_sync.py's.
+Functions take a transaction from `Database.as_user(claims)`; row-level security restricts reading and writing
+to the owners of the project. The credential and the webhook secret are sealed, and only the worker reads them
+again. webhooks/source_sync.py synchronizes sources.
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ from webhooks.forges import Forge
 from webhooks.secrets import Sealer
 
 MOST: Final = 20
-"""Sources that a project may have: each is asked every few minutes."""
+"""Largest number of sources of a project. Each is polled every few minutes."""
 POLL_SECONDS: Final = 300
 SHORTEST_POLL: Final = 10
 LONGEST_POLL: Final = 86_400
 CHANNEL: Final = "gitstore_sources"
 WAKE: Final[LiteralString] = "select pg_notify('gitstore_sources', '')"
-"""Tells the workers that something is due."""
+"""Notifies the workers of a due source."""
 
 
 State = Literal["new", "ok", "failing", "paused", "poison"]
 
 
 class Direction(StrEnum):
-    """Which way versions and drafts go."""
+    """The direction in which versions and drafts are synchronized."""
 
     PULL = "pull"
     PUSH = "push"
@@ -53,7 +53,10 @@ class Direction(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """`due_at` is when it is synced next, `report` what the last sync that succeeded brought."""
+    """A source of a project.
+
+    `due_at` is the time of the next sync. `report` describes the changes of the last sync that made any.
+    """
 
     id: UUID
     project_id: UUID
@@ -75,7 +78,7 @@ class Source:
 
     @property
     def state(self) -> State:
-        """`poison`: its syncs crashed, and it is not synced until an owner asks for that or changes it."""
+        """Return the state. A `poison` source crashed and waits until an owner syncs or changes it."""
         if self.paused:
             return "paused"
         if self.poisoned_at:
@@ -98,7 +101,7 @@ _CREATE: Final[LiteralString] = """
     values (%(id)s, %(project)s, %(url)s, %(forge)s, %(layout)s, %(direction)s, %(poll_seconds)s,
         %(has_credential)s, %(credential)s, %(secret)s)
 """
-# What a person changes may be what was wrong: so it is tried at once, and everything is looked at again.
+# A change may fix the cause of earlier failures, so the source is due at once for a full sync.
 _CHANGE: Final[LiteralString] = """
     update gitstore.sources set forge = coalesce(%(forge)s, forge), layout = coalesce(%(layout)s, layout),
         direction = coalesce(%(direction)s, direction),
@@ -125,7 +128,7 @@ _ASK: Final[LiteralString] = """
 
 
 def sources(tx: Transaction, project_id: UUID) -> list[Source]:
-    """All of a project's, the oldest first."""
+    """Return the sources of a project, oldest first."""
     return tx.rows(Source, _LIST, project=project_id)
 
 
@@ -146,9 +149,9 @@ def create(
     direction: Direction = Direction.PULL,
     poll_seconds: int = POLL_SECONDS,
 ) -> tuple[Source, str]:
-    """A new one, due at once, and the secret of its webhook. `url` is one that `address` has made.
+    """Create a source that is due at once. Return it and the secret of its webhook.
 
-    Raises `limit_reached`, `source_exists`.
+    The caller has checked `url` and removed any credential from it. Raises `limit_reached`, `source_exists`.
     """
     there = sources(tx, project_id)
     if len(there) >= MOST:
@@ -185,7 +188,10 @@ def change(
     secret: str | None = None,
     **given: object,
 ) -> Source | None:
-    """Change what is given: forge, layout, direction, poll_seconds, paused. None where there is no such."""
+    """Change the given fields and return the source, or None if it does not exist.
+
+    `given` may hold forge, layout, direction, poll_seconds and paused.
+    """
     what = {"project": project_id, "id": source_id}
     kept: dict[str, object] = dict.fromkeys(("forge", "layout", "direction", "poll_seconds", "paused"))
     tx.run(_CHANGE, **what, **{**kept, **given})
@@ -198,12 +204,12 @@ def change(
 
 
 def delete(tx: Transaction, project_id: UUID, source_id: UUID) -> bool:
-    """Whether there was one. What it brought stays."""
+    """Delete a source and return whether it existed. Imported versions and drafts are kept."""
     return tx.run(_DELETE, project=project_id, id=source_id) > 0
 
 
 def ask(tx: Transaction, project_id: UUID, source_id: UUID) -> bool:
-    """Let it be synced now, and everything be looked at again; whether there is such a source."""
+    """Request an immediate full sync. Return whether the source exists."""
     asked = tx.run(_ASK, project=project_id, id=source_id) > 0
     tx.value(WAKE)
     return asked
@@ -213,7 +219,7 @@ def ask(tx: Transaction, project_id: UUID, source_id: UUID) -> bool:
 
 
 def secret_purpose(source_id: UUID) -> str:
-    """What the secret of its webhook is sealed for."""
+    """Return the purpose for which the source's webhook secret is sealed."""
     return f"source {source_id} webhook"
 
 
@@ -231,5 +237,5 @@ def _sealed_credential(sealer: Sealer, source_id: UUID, login: Credential | None
 
 
 def credential_purpose(source_id: UUID) -> str:
-    """What its credential is sealed for."""
+    """Return the purpose for which the source's credential is sealed."""
     return f"source {source_id} credential"

@@ -1,7 +1,7 @@
-"""Subscriptions: who is told of what, at which URL, signed with which secrets. Rows, as one of the owners.
+"""Subscriptions: the URL, event types and signing secrets of each subscriber, as rows.
 
-`Database.as_user(claims)` opens the transactions that these functions take; row-level security lets the
-project's owners alone read and change. What is deleted keeps its row, as its deliveries are history.
+Functions take a transaction from `Database.as_user(claims)`; row-level security restricts reading and writing
+to the owners of the project. A deleted subscription keeps its row, since its deliveries are history.
 """
 
 from __future__ import annotations
@@ -18,19 +18,22 @@ from webhooks import signature
 from webhooks.secrets import Sealer
 
 MOST: Final = 100
-"""Subscriptions that a project may have: an event costs one delivery for each."""
+"""Largest number of subscriptions of a project. Each event creates one delivery per subscription."""
 MOST_SECRETS: Final = 4
-"""That sign at a time, however often somebody rotates."""
+"""Largest number of secrets that sign at the same time, regardless of the number of rotations."""
 OVERLAP: Final = timedelta(hours=24)
 WAKE: Final[LiteralString] = "select pg_notify('gitstore_deliveries', '')"
-"""Tells the workers that something is due."""
+"""Notifies the workers of due deliveries."""
 
 State = Literal["active", "paused", "disabled"]
 
 
 @dataclass(frozen=True, slots=True)
 class Subscription:
-    """`reason` says why it is disabled; `failing_since` is None where the last attempt succeeded."""
+    """A subscription of a project.
+
+    `reason` explains why it is disabled. `failing_since` is None if the last attempt succeeded.
+    """
 
     id: UUID
     project_id: UUID
@@ -53,7 +56,7 @@ _CREATE: Final[LiteralString] = """
     insert into gitstore.subscriptions (id, project_id, url, events)
     values (%(id)s, %(project)s, %(url)s, %(events)s)
 """
-# Whatever is changed by a person ends what failures of before would lead to.
+# A change of the URL or state by a person resets the consequences of earlier failures.
 _CHANGE: Final[LiteralString] = """
     update gitstore.subscriptions set url = coalesce(%(url)s, url), events = coalesce(%(events)s, events),
         state = coalesce(%(state)s, state), updated_at = now(),
@@ -94,7 +97,7 @@ _FORGET_SECRETS: Final[LiteralString] = """
 
 
 def subscriptions(tx: Transaction, project_id: UUID) -> list[Subscription]:
-    """All of a project's, the oldest first."""
+    """Return the subscriptions of a project, oldest first."""
     return tx.rows(Subscription, _SELECT + _IN_ORDER, project=project_id)
 
 
@@ -105,9 +108,9 @@ def subscription(tx: Transaction, project_id: UUID, subscription_id: UUID) -> Su
 def create(
     tx: Transaction, sealer: Sealer, project_id: UUID, url: str, events: Sequence[str]
 ) -> tuple[Subscription, str]:
-    """A new one, and its secret, which nobody can read again. The caller has checked URL and types.
+    """Create a subscription. Return it and its secret, which cannot be read again.
 
-    Raises `limit_reached`.
+    The caller has checked the URL and the event types. Raises `limit_reached`.
     """
     if len(subscriptions(tx, project_id)) >= MOST:
         raise GitstoreError(Code.LIMIT_REACHED, f"a project has {MOST} subscriptions at most", limit=MOST)
@@ -128,9 +131,10 @@ def change(
     events: Sequence[str] | None = None,
     state: Literal["active", "paused"] | None = None,
 ) -> Subscription | None:
-    """Change what is given. While it is paused, deliveries are held; made active, they are sent.
+    """Change the given fields. Return the subscription, or None if it does not exist.
 
-    One that was disabled gets what happens from then on; what it missed can be delivered again, one by one.
+    Deliveries of a paused subscription are held; its activation sends them. A disabled subscription that is
+    activated receives new events only; missed deliveries can be redelivered one by one.
     """
     given = list(events) if events is not None else None
     values = {"project": project_id, "id": subscription_id, "url": url, "events": given, "state": state}
@@ -147,7 +151,10 @@ def change(
 def rotate(
     tx: Transaction, sealer: Sealer, project_id: UUID, subscription_id: UUID, overlap: timedelta = OVERLAP
 ) -> str | None:
-    """A new secret; those of before sign too until `overlap` has passed. None: no such subscription."""
+    """Add and return a new secret, or return None if the subscription does not exist.
+
+    Earlier secrets continue to sign until `overlap` has passed.
+    """
     if subscription(tx, project_id, subscription_id) is None:
         return None
     tx.run(_RETIRE_SECRETS, id=subscription_id, overlap=overlap)
@@ -156,7 +163,7 @@ def rotate(
 
 
 def delete(tx: Transaction, project_id: UUID, subscription_id: UUID) -> bool:
-    """Whether there was one. What was still to be delivered fails; its secrets are gone."""
+    """Delete a subscription and its secrets; its pending deliveries fail. Return whether it existed."""
     if not tx.run(_DELETE, project=project_id, id=subscription_id):
         return False
     tx.run(_GIVE_UP, id=subscription_id, why="the subscription was deleted")
@@ -165,17 +172,17 @@ def delete(tx: Transaction, project_id: UUID, subscription_id: UUID) -> bool:
 
 
 def give_up(tx: Transaction, subscription_id: UUID, why: str) -> None:
-    """Let everything that is still to be delivered to a subscription fail."""
+    """Fail all pending deliveries of a subscription, with the reason `why`."""
     tx.run(_GIVE_UP, id=subscription_id, why=why)
 
 
 def purpose(subscription_id: UUID) -> str:
-    """What its secrets are sealed for."""
+    """Return the purpose for which the subscription's secrets are sealed."""
     return f"subscription {subscription_id}"
 
 
 def sign_with(tx: Transaction, sealer: Sealer, subscription_id: UUID, project_id: UUID) -> str:
-    """Add a new secret that signs from now on; the secret."""
+    """Add a new secret that signs from now on, and return it."""
     secret = signature.new_secret()
     sealed = sealer.seal(purpose(subscription_id), secret)
     values = {"secret_id": uuid4(), "id": subscription_id, "project": project_id, "sealed": sealed}
