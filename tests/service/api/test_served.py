@@ -24,7 +24,8 @@ ROOT = Path(__file__).parents[3]
 BODY_SECONDS = 1
 SERVE = f"""
 import sys; sys.path.insert(0, {str(ROOT)!r})
-from service import admission, logs
+from service import logs
+from service.run import admission
 from service.app import create_app
 from service.config import Config
 from service.run.web import Web
