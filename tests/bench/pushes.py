@@ -96,6 +96,18 @@ class Work:
         assert done.returncode == 0, done.stderr.decode()
 
 
+def _unframed(data: bytes, band: int | None = None) -> bytes:
+    """Return the payloads of pkt-lines, or those of one side band, joined."""
+    parts, at = [], 0
+    while at < len(data):
+        size = max(int(data[at : at + 4], 16), 4)
+        payload = data[at + 4 : at + size]
+        if band is None or payload[:1] == bytes([band]):
+            parts.append(payload[band is not None :])
+        at += size
+    return b"".join(parts)
+
+
 class Wire:
     """A pusher without git: a connection for each push, as git makes."""
 
@@ -110,7 +122,8 @@ class Wire:
         self._connection.close()
         self._ask("GET", "/info/refs?service=git-receive-pack", None)
         said = self._ask("POST", "/git-receive-pack", body)
-        assert said.count(b"ok refs/") == refs, said
+        accepted = _unframed(_unframed(said, band=1)).count(b"ok refs/")
+        assert accepted == refs, f"{accepted} of {refs} refs were accepted"
 
     def _ask(self, method: str, path: str, body: bytes | None) -> bytes:
         headers = self._headers if body is None else {**self._headers, "Content-Type": _TYPE}
