@@ -38,7 +38,7 @@ def livez() -> Response:
 def readyz() -> Response:
     """The database answers, and the repositories can be written.
 
-    Background work that is late is told, with 200: what is published can be read all the same.
+    Late background work is reported with 200, because published versions can still be read.
     """
     here = services()
     with here.database.as_mirror() as tx:

@@ -79,7 +79,7 @@ class Version(Answer):
     workflow: str = Field(description="the workflow's slug")
     version_number: int
     state: Literal["draft", "published", "lost"] = Field(
-        description="`lost`: it was published, and the repository has it no more; its number stays taken"
+        description="`lost`: published, but missing from the repository; its number is not used again"
     )
     is_current: bool = Field(description="whether it is the one that the engine runs")
     valid: bool

@@ -186,7 +186,7 @@ def gc(config: Config, project: str | None) -> None:
                 sweep(store.path, writes.maintenance, time.time())
                 done = collect(store.path, writes)
             if done is None:
-                click.echo(f"{one.slug}: somebody else is at it", err=True)
+                click.echo(f"{one.slug}: another gc is already running", err=True)
             else:
                 click.echo(
                     f"{one.slug}: pruned {_count(done.pruned, 'object')}, {_count(done.packs, 'pack')}"
