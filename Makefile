@@ -19,5 +19,5 @@ soak:  ## long sequences: kills, crowds and corpora, minutes to hours
 	uv run pytest -m soak -n 0
 
 bench:  ## each endpoint, then the ratios to plain Postgres and to git http-backend
-	uv run python -m tests.bench.endpoints
-	uv run python -m tests.bench.ratios
+	uv run python -m bench.endpoints
+	uv run python -m bench.ratios

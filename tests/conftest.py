@@ -52,9 +52,16 @@ def examples(full: int) -> settings:
 
 
 @pytest.hookimpl(wrapper=True, optionalhook=True)
-def pytest_xdist_auto_num_workers() -> Generator[None, int, int]:
-    """Run three workers on two cores: a test that waits for its children or for a socket uses none."""
-    return (yield) * 3 // 2
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> Generator[None, int, int]:
+    """Run three workers on two cores, since a test that waits for a child or a socket uses none.
+
+    A single file or test runs without workers: to start them takes longer than most files.
+    """
+    cores = yield
+    if len(config.args) == 1 and ".py" in config.args[0]:
+        config.option.dist = "no"
+        return 0
+    return cores * 3 // 2
 
 
 MakeDatabase = Callable[..., str]

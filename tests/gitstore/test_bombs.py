@@ -147,7 +147,7 @@ def test_no_push_takes_more_than_its_memory(
     file.write_bytes(request((ZERO, tip, DRAFT), pack=pack(*entries)))
     before = {path for path in bare.rglob("*") if path.name != "gitstore-writers"}
     done = subprocess.run(
-        [sys.executable, "-m", "tests.gitstore.pushing", str(bare), str(file)],
+        [sys.executable, "-m", "tests.gitstore.push_process", str(bare), str(file)],
         capture_output=True, text=True, check=False, cwd=ROOT, env={**os.environ},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-2000:]

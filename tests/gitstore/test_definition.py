@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from gitstore.definition import document
 from gitstore.errors import Code, GitstoreError
 from gitstore.model import Problem, Rules
-from tests.gitstore.reading import LIMITS, parse
+from tests.gitstore.parsed import LIMITS, parse
 
 SMALL = b"""\
 name: Order sync

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from gitstore.definition import document
 from gitstore.model import Rules
-from tests.gitstore.reading import parse
+from tests.gitstore.parsed import parse
 
 TRICKY = (
     *("no", "y", "on", "12:30:00", "010", "1e3", "null", "~", "<<", "=", "2001-01-01", "0x1f", ".inf", ""),

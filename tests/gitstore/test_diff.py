@@ -12,7 +12,7 @@ from gitstore.diff.structure import Diff, apply, diff
 from gitstore.diff.summary import LONGEST, summary
 from gitstore.diff.values import ABSENT, Op
 from gitstore.model import Limits, Rules
-from tests.gitstore.drawing import edge, graph, node
+from tests.gitstore.graphs import edge, graph, node
 
 LIMITS = Limits()
 

@@ -17,7 +17,7 @@ from gitstore.diff.summary import LONGEST, summary
 from gitstore.diff.values import difference
 from gitstore.model import Rules
 from tests.conftest import examples
-from tests.gitstore.drawing import edge, graph, node
+from tests.gitstore.graphs import edge, graph, node
 
 _SCALARS = st.one_of(
     st.none(), st.booleans(), st.integers(-3, 3), st.sampled_from([0.0, 1.0, 0.5]), st.text(max_size=3)

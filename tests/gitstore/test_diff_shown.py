@@ -20,7 +20,7 @@ from gitstore.diff.summary import summary
 from gitstore.diff.text import text_diff
 from gitstore.model import Limits
 from tests.conftest import examples
-from tests.gitstore.drawing import graph, node
+from tests.gitstore.graphs import graph, node
 
 LIMITS = Limits()
 

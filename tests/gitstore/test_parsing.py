@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from gitstore.definition.parsing import read
-from tests.gitstore.reading import LIMITS, json_value, places, refusals, yaml_value
+from tests.gitstore.parsed import LIMITS, json_value, places, refusals, yaml_value
 
 # What YAML means
 

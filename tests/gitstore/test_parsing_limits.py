@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from gitstore.definition.parsing import Unparsable, read
 from gitstore.model import Limits, Problem
-from tests.gitstore.reading import LIMITS, places, refusals, yaml_value
+from tests.gitstore.parsed import LIMITS, places, refusals, yaml_value
 
 
 @pytest.mark.parametrize(("opening", "closing"), [("[", "]"), ('{"a": ', "}")])

@@ -27,7 +27,7 @@ from service.credentials import digest, is_token
 from service.projects import Projects
 from sync import catalog
 from sync.db import Database
-from tests.service.running import STUB, environment, gitstore, running
+from tests.service.serve_process import STUB, environment, gitstore, running
 
 ADA = Person("Ada", "ada@example.com")
 DEFINITION = {"nodes": [{"id": "start", "type": "webhook", "data": {"label": "Start"}}]}

@@ -14,7 +14,7 @@ import pytest
 from gitstore.errors import Code, GitstoreError
 from service import fairness
 from service.fairness import ANONYMOUS, FairShares, Lease
-from tests.service.running import ROOT, until
+from tests.service.serve_process import ROOT, until
 
 HOLD = f"""
 import sys; sys.path.insert(0, {str(ROOT)!r})

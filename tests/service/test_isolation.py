@@ -11,7 +11,7 @@ import pytest
 
 from gitstore.errors import Code, GitstoreError
 from service.run.isolation import CrashError, Isolation, Limits, StopError, Work
-from tests.service import isolated
+from tests.service import isolated_tasks
 
 LIMITS = Limits(memory=2**29, step=1, whole=30)
 
@@ -28,16 +28,16 @@ def run(
 def test_arguments_reach_a_child_unseen() -> None:
     """A secret among them is in no command line and no environment, where other users might read it."""
     secret = "correct-horse-battery-staple"
-    assert run(isolated.answer, secret) == [(len(secret), False)]
+    assert run(isolated_tasks.answer, secret) == [(len(secret), False)]
 
 
 @pytest.mark.parametrize(
     ("work", "reason"),
     [
-        (isolated.hog, "needed more than 512 MiB of memory"),
-        (isolated.match, "without progress|no progress for 1 seconds"),
-        (isolated.wait_for_lock, "made no progress for 1 seconds"),
-        (isolated.fail, r"failed by an internal error \(ZeroDivisionError\)"),
+        (isolated_tasks.hog, "needed more than 512 MiB of memory"),
+        (isolated_tasks.match, "without progress|no progress for 1 seconds"),
+        (isolated_tasks.wait_for_lock, "made no progress for 1 seconds"),
+        (isolated_tasks.fail, r"failed by an internal error \(ZeroDivisionError\)"),
     ],
 )
 def test_a_child_beyond_its_limits_is_ended(work: Work, reason: str) -> None:
@@ -50,24 +50,24 @@ def test_a_child_beyond_its_limits_is_ended(work: Work, reason: str) -> None:
 def test_a_child_that_a_signal_ends_is_noticed(name: str) -> None:
     """Also one that is stopped, which ends by itself never."""
     with pytest.raises(CrashError, match="no progress" if name == "SIGSTOP" else name):
-        run(isolated.kill, name)
+        run(isolated_tasks.kill, name)
 
 
 def test_work_that_makes_progress_may_take_longer_than_a_step() -> None:
     """A long import is no stall; the limit of the whole bounds it all the same."""
-    assert run(isolated.advance, 2.5) == []
+    assert run(isolated_tasks.advance, 2.5) == []
     with pytest.raises(CrashError, match="took longer than 1 seconds"):
-        run(isolated.advance, 30.0, limits=Limits(2**29, 1, 1))
+        run(isolated_tasks.advance, 30.0, limits=Limits(2**29, 1, 1))
 
 
 def test_a_refusal_passes_through() -> None:
     """With its code: Postgres that is away is no crash."""
     with pytest.raises(GitstoreError, match="not now") as raised:
-        run(isolated.refuse)
+        run(isolated_tasks.refuse)
     assert raised.value.code is Code.UNAVAILABLE
 
 
-@pytest.mark.parametrize("work", [isolated.obey, isolated.ignore])
+@pytest.mark.parametrize("work", [isolated_tasks.obey, isolated_tasks.ignore])
 def test_a_child_ends_when_it_is_asked_to(work: Work) -> None:
     """Within moments, whether it obeys or has to be killed."""
     stop = threading.Event()
@@ -83,7 +83,7 @@ def test_children_of_many_threads_disturb_none_of_the_others() -> None:
 
     def one(number: int) -> str:
         try:
-            run(isolated.kill, "SIGKILL") if number % 2 else run(isolated.advance, 0.2)
+            run(isolated_tasks.kill, "SIGKILL") if number % 2 else run(isolated_tasks.advance, 0.2)
         except CrashError as error:
             return str(error)
         return "done"
@@ -97,7 +97,7 @@ def test_the_thread_that_waits_goes_on_beating() -> None:
     """As the loop of upkeep does while its child works."""
     beats: list[float] = []
     Isolation(LIMITS).run(
-        isolated.advance,
+        isolated_tasks.advance,
         1.5,
         stop=threading.Event(),
         heard=lambda _: None,

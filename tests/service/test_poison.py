@@ -20,9 +20,9 @@ from service.run.bootstrap import create_project
 from service.run.isolation import Isolation, Limits
 from sync.db import Database
 from sync.migrate import migrate
-from tests.service.isolated import sync_badly
-from tests.service.running import until
-from tests.webhooks.upstreams import Upstream, upstream_in
+from tests.service.isolated_tasks import sync_badly
+from tests.service.serve_process import until
+from tests.webhooks.upstream import Upstream, upstream_in
 from webhooks import sources
 from webhooks.forges import Forge
 from webhooks.source_loop import SyncLoop

@@ -21,7 +21,7 @@ from service.projects import Projects, make_data_folder
 from service.run import secret_key
 from service.run.bootstrap import create_project, set_up
 from sync.db import Database
-from tests.service.running import environment, gitstore
+from tests.service.serve_process import environment, gitstore
 from webhooks import sources, subscriptions
 from webhooks.forges import Forge
 from webhooks.lost_secrets import lost

@@ -27,7 +27,7 @@ from service.run.welcome import five_lines, greeting
 from sync.catalog import Project
 from sync.embedded.server import EmbeddedPostgres
 from tests.conftest import temporary_folder
-from tests.service.running import STUB, Running, alive, gitstore, running, until
+from tests.service.serve_process import STUB, Running, alive, gitstore, running, until
 
 
 @pytest.fixture

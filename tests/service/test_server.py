@@ -15,12 +15,12 @@ from typing import Any
 
 import pytest
 
+from bench.stalled import KINDS, stalling
 from gitstore.errors import Code, GitstoreError
 from service.run import connections
 from service.run.bridge import FREE, Allowance
 from service.run.web import Server
-from tests.bench.stalled import KINDS, stalling
-from tests.service.running import until
+from tests.service.serve_process import until
 
 PIECE = b"x" * 65_536
 CREDENTIAL = "Authorization: known"
@@ -361,7 +361,7 @@ def test_a_body_that_can_not_be_kept_is_no_traceback(client: Client, monkeypatch
 @pytest.mark.soak
 @pytest.mark.parametrize("kind", KINDS)
 def test_thousands_that_stall_hold_up_no_other(kind: str) -> None:
-    """How long a healthy client waits is shown by tests.bench.stalled."""
+    """How long a healthy client waits is shown by bench.stalled."""
     with serving(threads=4, most=5000) as client:
         client.site.go.set()
         with stalling(kind, 2000, client.address), closing(client.open()) as connection:

@@ -34,7 +34,7 @@ from sync.db import Database
 from sync.embedded.server import EmbeddedPostgres
 from sync.markers import Markers
 from sync.migrate import migrate
-from tests.service.running import GITSTORE, alive, environment, until
+from tests.service.serve_process import GITSTORE, alive, environment, until
 from webhooks.retention import Pruned
 
 ADA = Person("Ada", "ada@example.com")

@@ -9,7 +9,7 @@ from uuid import uuid4
 
 import pytest
 
-from tests.stories.running import Author, Caller, Service
+from tests.stories.instance import Author, Caller, Service
 
 
 @pytest.fixture(scope="session")

@@ -12,7 +12,7 @@ import pytest
 from gitstore.definition import document as definitions
 from gitstore.errors import GitstoreError
 from gitstore.model import Limits, Rules
-from tests.stories.running import Author, Caller, Service
+from tests.stories.instance import Author, Caller, Service
 
 CORPUS = Path(__file__).parents[3] / "shared" / "data" / "corpus-argo-workflows-examples" / "data"
 CONFIGS: dict[str, dict[str, Any]] = {

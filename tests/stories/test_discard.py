@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.stories.running import Author, Caller, Pushed, definition
+from tests.stories.instance import Author, Caller, Pushed, definition
 
 
 def drafts(author: Author) -> dict[str, str]:

@@ -27,7 +27,7 @@ import pytest
 
 from service.config import Config
 from sync.embedded.server import SUPERUSER, EmbeddedPostgres
-from tests.stories.running import Caller, Service, definition, wait_for
+from tests.stories.instance import Caller, Service, definition, wait_for
 
 ROUNDS = int(os.environ.get("GITSTORE_TEST_ROUNDS", "30"))
 READY_SECONDS = 5.0

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.stories.running import Author, Caller, Service, contents, definition, everything, wait_for
+from tests.stories.instance import Author, Caller, Service, contents, definition, everything, wait_for
 
 LOOPBACK = {"GITSTORE_EGRESS_ALLOW": "127.0.0.0/8"}
 
@@ -80,7 +80,7 @@ def test_a_version_published_upstream_is_live_here_within_moments(pair: Pair) ->
         assert ours[same] == theirs[same]
     assert ours["published_by"].startswith("source:127.0.0.1:")
     assert pair.here.get("/workflows/order-sync/versions/current").json["version_number"] == 1
-    assert seconds < 20  # 2 s is the bar, on a machine that does nothing else (tests/bench)
+    assert seconds < 20  # 2 s is the bar, on a machine that does nothing else (bench)
 
 
 def test_a_draft_that_went_two_ways_is_decided_by_a_person(pair: Pair) -> None:

@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from service.run import forking
-from tests.stories.running import Answer, Author, Caller, Service, definition, wait_for
+from tests.stories.instance import Answer, Author, Caller, Service, definition, wait_for
 
 NODES = 5_000
 

@@ -21,7 +21,7 @@ from dulwich.protocol import PktLineParser, pkt_line
 from gitstore.git.maintenance import collect
 from gitstore.locks import FileLocks
 from sync import catalog
-from tests.stories.running import Answer, Author, Caller, Service, definition, wait_for
+from tests.stories.instance import Answer, Author, Caller, Service, definition, wait_for
 
 ZERO = b"0" * 40
 MADE_UP = b"ab" * 20

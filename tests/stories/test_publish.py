@@ -7,7 +7,7 @@ from pathlib import Path
 from uuid import uuid4
 
 from gitstore.model import Rules
-from tests.stories.running import Author, Caller, Service, definition
+from tests.stories.instance import Author, Caller, Service, definition
 
 YAML = {"Content-Type": "application/yaml"}
 

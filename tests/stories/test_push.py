@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.stories.running import Author, Caller, Service, definition
+from tests.stories.instance import Author, Caller, Service, definition
 
 
 def test_a_draft_is_pushed_and_read_back(ann: Author, owner: Caller) -> None:

@@ -18,8 +18,8 @@ from gitstore.model import Person
 from gitstore.store import ANY, Actors, Store
 from sync.db import Database
 from sync.embedded.server import EmbeddedPostgres
-from tests.service.running import alive
-from tests.stories.running import PLAIN, Caller, Service, definition, wait_for
+from tests.service.serve_process import alive
+from tests.stories.instance import PLAIN, Caller, Service, definition, wait_for
 
 
 def owner_of(service: Service) -> Caller:

@@ -30,7 +30,7 @@ from service.run.bootstrap import create_project, create_token
 from sync import catalog
 from sync.catalog import Project
 from sync.db import Database
-from tests.stories.running import Caller, Service, definition
+from tests.stories.instance import Caller, Service, definition
 
 PROJECTS = ("older", "newer", "accepted", "gone")
 ANN = Person("Ann", "ann@example.test")

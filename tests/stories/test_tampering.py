@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.stories.running import Author, Caller, Service, contents, definition, everything, wait_for
+from tests.stories.instance import Author, Caller, Service, contents, definition, everything, wait_for
 
 
 @pytest.fixture

@@ -20,8 +20,8 @@ from uuid import uuid4
 import pytest
 
 from tests.installation import Installation, copy_checkout
-from tests.service.running import GITSTORE, running, until
-from tests.stories.running import Caller, definition
+from tests.service.serve_process import GITSTORE, running, until
+from tests.stories.instance import Caller, definition
 
 DEAD_PROXY = "http://127.0.0.1:9"
 CONDITIONS = ("postgres", "proxy", "tmpdir", "umask")

@@ -1,4 +1,4 @@
-"""The long forms of tests/service/test_watching.py: the real worker under `serve`, with its real times."""
+"""The long forms of tests/service/test_heartbeats.py: the real worker under `serve`, with its real times."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.service.running import gitstore, running, until
-from tests.webhooks.upstreams import upstream_in
+from tests.service.serve_process import gitstore, running, until
+from tests.webhooks.upstream import upstream_in
 
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(600)]
 WORKER = "service.cli worker"

@@ -22,7 +22,7 @@ from gitstore.git.cleanup import sweep
 from sync.integrity import verify
 from sync.reconcile import reconcile
 from tests.sync.conftest import House
-from tests.sync.crashing import PLACES, Killer, push_request
+from tests.sync.kill_points import PLACES, Killer, push_request
 
 WRITES = ("create", "save", "publish", "push", "discard", "revert", "current")
 KILLS = int(os.environ.get("GITSTORE_TEST_KILLS", "1000"))

@@ -16,7 +16,7 @@ import pytest
 from gitstore.git.maintenance import collect
 from sync.integrity import verify
 from tests.sync.conftest import House
-from tests.sync.crashing import Killer, push_request
+from tests.sync.kill_points import Killer, push_request
 
 PUBLISHES = int(os.environ.get("GITSTORE_TEST_PUBLISHES", "1000"))
 RACES = int(os.environ.get("GITSTORE_TEST_RACES", "1000"))

@@ -22,7 +22,7 @@ from gitstore.errors import Code, GitstoreError
 from sync.embedded import binaries
 from sync.embedded.folder import until
 from sync.embedded.server import EmbeddedPostgres
-from tests.sync.keeping import NO_TOOLS, answer_of, is_alive, keeper, pid_of_server, read, write
+from tests.sync.kept_postgres import NO_TOOLS, answer_of, is_alive, keeper, pid_of_server, read, write
 
 on_linux = pytest.mark.skipif(sys.platform != "linux", reason="needs PR_SET_PDEATHSIG and /proc")
 

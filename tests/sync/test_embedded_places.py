@@ -17,7 +17,7 @@ from sync.embedded import binaries
 from sync.embedded.server import EmbeddedPostgres
 from tests.conftest import temporary_folder
 from tests.installation import Installation
-from tests.sync.keeping import NO_TOOLS, answer_of, keeper, pid_of_server, read, write
+from tests.sync.kept_postgres import NO_TOOLS, answer_of, keeper, pid_of_server, read, write
 
 NAMELESS = 54321
 """A user without a passwd entry, as containers have them."""

@@ -25,7 +25,7 @@ from sync.integrity import verify
 from sync.reconcile import reconcile
 from sync.unit_of_work import MirrorUnitOfWork
 from tests.sync.conftest import House
-from tests.sync.crashing import Killer
+from tests.sync.kill_points import Killer
 from tests.sync.large_push import LargePush, push
 
 MANY = [f"w-{number:04}" for number in range(130)]

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from tests.sync.conftest import House
-from tests.sync.crashing import ROOT, push_request
+from tests.sync.kill_points import ROOT, push_request
 
 pytestmark = pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
 
@@ -28,7 +28,7 @@ def traced(house: House, conninfo: str, write: dict[str, Any], folder: Path) -> 
     child = subprocess.run(
         ["strace", "-f", "-y", "-qq", "-o", str(out), "-s", "400",
          "-e", "trace=fsync,fdatasync,rename,renameat,renameat2,link,linkat,mkdir,mkdirat",
-         sys.executable, "-m", "tests.sync.crashing", str(house.store.path), str(house.project), conninfo],
+         sys.executable, "-m", "tests.sync.kill_points", str(house.store.path), str(house.project), conninfo],
         input=json.dumps({"write": write, "at": None, "nth": 0}) + "\n",
         capture_output=True, text=True, check=True, cwd=ROOT,
     )  # fmt: skip

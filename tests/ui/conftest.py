@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.service.api.conftest import House, house, settings, unexpected
-from tests.ui.visiting import Visitor, visitor
+from tests.ui.visitor import Visitor, visitor
 
 __all__ = ["house", "settings", "unexpected"]
 

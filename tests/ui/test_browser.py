@@ -11,9 +11,9 @@ from uuid import uuid4
 import pytest
 from playwright.sync_api import Browser, Dialog, Page, expect
 
-from tests.stories.running import Caller, Service, definition
-from tests.ui import browsing
-from tests.ui.browsing import SCREENSHOTS, Tab, needs_chromium
+from tests.stories.instance import Caller, Service, definition
+from tests.ui import browser
+from tests.ui.browser import SCREENSHOTS, Tab, needs_chromium
 
 pytestmark = [needs_chromium, pytest.mark.xdist_group("browser")]
 
@@ -29,7 +29,7 @@ def service(tmp_path_factory: pytest.TempPathFactory, cluster: Path) -> Iterator
 
 @pytest.fixture(scope="module")
 def chromium() -> Iterator[Browser]:
-    with browsing.browser() as found:
+    with browser.browser() as found:
         yield found
 
 
@@ -40,7 +40,7 @@ def owner(service: Service) -> Caller:
 
 @pytest.fixture
 def ann(chromium: Browser, owner: Caller) -> Iterator[Tab]:
-    with browsing.tab(chromium, owner, **WIDE) as found:
+    with browser.tab(chromium, owner, **WIDE) as found:
         yield found
 
 
@@ -132,7 +132,7 @@ def test_two_people_at_once_lose_nothing(
     owner.call(
         "POST", "/workflows", {"slug": "order-sync", "definition": definition("A", "https://a.example/")}
     )
-    with browsing.tab(chromium, service.caller(owner.project, "editor"), **WIDE) as bob:
+    with browser.tab(chromium, service.caller(owner.project, "editor"), **WIDE) as bob:
         for person in (ann, bob):
             person.go("/ui/workflows/order-sync/edit")
         bob.type(definition("A", "https://bob.example/"))
@@ -223,7 +223,7 @@ def test_a_graph_is_zoomed_moved_and_leads_to_a_node(ann: Tab, owner: Caller) ->
 
 def test_it_works_without_javascript(chromium: Browser, owner: Caller) -> None:
     publish(owner, *urls(2))
-    with browsing.tab(chromium, owner, java_script_enabled=False, **WIDE) as ann:
+    with browser.tab(chromium, owner, java_script_enabled=False, **WIDE) as ann:
         ann.go("/ui/workflows/order-sync/edit")
         ann.type(definition("Order sync", "https://three.example/"))
         ann.page.get_by_role("button", name="Save the draft").click()
@@ -277,7 +277,7 @@ def test_every_page_is_for_everybody(chromium: Browser, owner: Caller, scheme: s
     SCREENSHOTS.mkdir(exist_ok=True)
     shown = {"color_scheme": scheme, "viewport": {"width": width, "height": 800}}
     problems: list[str] = []
-    with browsing.tab(chromium, owner, **shown) as ann:
+    with browser.tab(chromium, owner, **shown) as ann:
         for name, path in pages(owner).items():
             ann.go(path)
             if name == "edit":

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from tests.service.api.conftest import House, definition, yaml
-from tests.ui.visiting import Answer, Visitor, visitor
+from tests.ui.visitor import Answer, Visitor, visitor
 
 EDIT = "/ui/workflows/order-sync/edit"
 ONE = "/ui/workflows/order-sync"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.service.api.conftest import House
-from tests.ui.visiting import Visitor
+from tests.ui.visitor import Visitor
 
 ONE = "/ui/workflows/order-sync"
 

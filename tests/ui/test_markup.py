@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from service.ui.rendering import POLICY
-from tests.ui.visiting import Page, Visitor
+from tests.ui.visitor import Page, Visitor
 
 BLNS = Path(__file__).parents[3] / "shared" / "data" / "blns" / "data" / "blns.json"
 OURS = [

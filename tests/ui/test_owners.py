@@ -9,7 +9,7 @@ from uuid import UUID, uuid4
 import pytest
 
 from tests.service.api.conftest import House
-from tests.ui.visiting import Answer, Visitor, visitor
+from tests.ui.visitor import Answer, Visitor, visitor
 from webhooks.payload import ABOUT_WORKFLOWS
 
 ADDRESS = "https://subscriber.example/hooks"

@@ -9,7 +9,7 @@ import pytest
 from gitstore.versions import version_id, workflow_id
 from service.ui import versions as version_pages
 from tests.service.api.conftest import House, definition, yaml
-from tests.ui.visiting import Visitor, visitor
+from tests.ui.visitor import Visitor, visitor
 
 ONE = "/ui/workflows/order-sync"
 HEAVIEST = 100_000  # bytes of a page

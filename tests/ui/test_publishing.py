@@ -16,7 +16,7 @@ from gitstore.policy_facts import RepositoryFacts
 from service.context import EXTENSION
 from sync import catalog
 from tests.service.api.conftest import definition
-from tests.ui.visiting import Visitor
+from tests.ui.visitor import Visitor
 
 ONE = "/ui/workflows/order-sync"
 

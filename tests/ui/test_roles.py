@@ -10,7 +10,7 @@ import pytest
 from service.access import NEEDED
 from service.auth import Role
 from tests.service.api.conftest import House
-from tests.ui.visiting import Visitor, visitor
+from tests.ui.visitor import Visitor, visitor
 
 ONE = "/ui/workflows/order-sync"
 NO_ID = "6f1f7b5e-0000-4000-8000-000000000000"

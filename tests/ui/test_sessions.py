@@ -11,7 +11,7 @@ from service.context import EXTENSION
 from service.ui import sessions
 from service.ui.rendering import POLICY
 from tests.service.api.conftest import House
-from tests.ui.visiting import HOST, Visitor, secret_in, visitor
+from tests.ui.visitor import HOST, Visitor, secret_in, visitor
 
 
 def cookie_of(visitor: Visitor) -> str:

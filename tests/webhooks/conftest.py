@@ -10,10 +10,10 @@ import pytest
 
 from sync.integrity.verify import verify
 from tests.sync.conftest import House, conninfo, database, house, make_house
-from tests.webhooks.receiving import Receiver, receiving
-from tests.webhooks.sending import Post
-from tests.webhooks.sourcing import Follow, Following
-from tests.webhooks.upstreams import Upstream, upstream_in
+from tests.webhooks.followed_project import Follow, Following
+from tests.webhooks.receiver import Receiver, receiving
+from tests.webhooks.subscribed_project import Post
+from tests.webhooks.upstream import Upstream, upstream_in
 
 __all__ = ["conninfo", "database", "house", "make_house"]
 

@@ -15,11 +15,11 @@ import pytest
 
 from sync.db import Database
 from tests.sync.conftest import House
-from tests.webhooks.receiving import Receiver, hang, receiving, wait_until
-from tests.webhooks.sending import Post
-from tests.webhooks.sourcing import Following
-from tests.webhooks.test_courier import PUBLISHED, happen
-from tests.webhooks.upstreams import Upstream
+from tests.webhooks.followed_project import Following
+from tests.webhooks.receiver import Receiver, hang, receiving, wait_until
+from tests.webhooks.subscribed_project import Post
+from tests.webhooks.test_sender import PUBLISHED, happen
+from tests.webhooks.upstream import Upstream
 from webhooks import crashes, delivery_log, delivery_queue, pulse, source_leases, sources
 from webhooks.delivery_queue import Due
 from webhooks.sender import DeliveryLoop

@@ -12,8 +12,8 @@ from gitstore.upstream.refs import Layout
 from sync import marks
 from sync.integrity.verify import verify
 from tests.sync.conftest import House
-from tests.webhooks.sourcing import Follow, Following, versions
-from tests.webhooks.upstreams import BROKEN, Upstream, flow
+from tests.webhooks.followed_project import Follow, Following, versions
+from tests.webhooks.upstream import BROKEN, Upstream, flow
 from webhooks.ref_sync import Sync
 from webhooks.sources import Direction
 

@@ -15,7 +15,7 @@ import pytest
 import urllib3
 
 from gitstore.errors import Code, GitstoreError
-from tests.webhooks.receiving import Handler, Receiver, drip, flood, free_port, hang, receiving, say
+from tests.webhooks.receiver import Handler, Receiver, drip, flood, free_port, hang, receiving, say
 from webhooks.addresses import Allowed
 from webhooks.egress import Answer, Egress, Lookup
 

@@ -9,8 +9,8 @@ import pytest
 
 from sync.events import EventType
 from tests.sync.conftest import House
-from tests.webhooks.receiving import Receiver, receiving, say
-from tests.webhooks.sending import Clock, Post
+from tests.webhooks.receiver import Receiver, receiving, say
+from tests.webhooks.subscribed_project import Clock, Post
 from webhooks import delivery_log, payload
 from webhooks.retry import DELAYS, Ending
 

@@ -11,8 +11,8 @@ import pytest
 
 from gitstore.model import Limits
 from tests.sync.conftest import House
-from tests.webhooks.receiving import Handler, Receiver, hang
-from tests.webhooks.sourcing import Following, versions
+from tests.webhooks.followed_project import Following, versions
+from tests.webhooks.receiver import Handler, Receiver, hang
 from webhooks import source_sync as module
 from webhooks.source_sync import import_limits
 

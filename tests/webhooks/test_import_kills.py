@@ -12,9 +12,9 @@ from gitstore.git.cleanup import DAY, sweep
 from sync import reconcile
 from sync.integrity.verify import verify
 from tests.sync.conftest import House
-from tests.webhooks.sourcing import Following
-from tests.webhooks.upstreams import Upstream
-from tests.webhooks.working import work
+from tests.webhooks.followed_project import Following
+from tests.webhooks.sync_process import work
+from tests.webhooks.upstream import Upstream
 
 
 @pytest.mark.parametrize(

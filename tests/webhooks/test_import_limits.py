@@ -9,9 +9,9 @@ import pytest
 
 from sync.integrity.verify import verify
 from tests.sync.conftest import House
-from tests.webhooks.sourcing import Following, versions
-from tests.webhooks.upstreams import Upstream, upstream_in
-from tests.webhooks.working import work
+from tests.webhooks.followed_project import Following, versions
+from tests.webhooks.sync_process import work
+from tests.webhooks.upstream import Upstream, upstream_in
 
 MIB = 2**20
 MOST = 6  # MiB that it may grow by: never by the pack, nor by a file of it

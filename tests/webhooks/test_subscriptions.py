@@ -10,8 +10,8 @@ import pytest
 
 from sync.events import EventType
 from tests.sync.conftest import House
-from tests.webhooks.receiving import Receiver, say
-from tests.webhooks.sending import Post
+from tests.webhooks.receiver import Receiver, say
+from tests.webhooks.subscribed_project import Post
 from webhooks import delivery_log, delivery_queue, payload, subscriptions
 from webhooks.retry import Ending
 from webhooks.secrets import Sealer, new_key

@@ -11,7 +11,7 @@ import pytest
 from gitstore.errors import Code, GitstoreError
 from sync.db import Claims, claims_of
 from tests.sync.conftest import House
-from tests.webhooks.sending import Post
+from tests.webhooks.subscribed_project import Post
 from webhooks import delivery_log, delivery_queue
 
 COUNTS: dict[str, LiteralString] = {

@@ -15,7 +15,7 @@ import pytest
 from service.context import EXTENSION, Services
 from service.fairness import ANONYMOUS, LARGE, FairShares, Lease
 from tests.service.api.conftest import Client, House, definition
-from tests.service.running import until
+from tests.service.serve_process import until
 
 LABEL = "x" * LARGE
 SAVE = "/workflows/order-sync/versions/draft"

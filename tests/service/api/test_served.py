@@ -18,7 +18,7 @@ from uuid import uuid4
 import pytest
 
 from tests.service.api.conftest import House, definition, opened, yaml
-from tests.service.running import environment
+from tests.service.serve_process import environment
 
 ROOT = Path(__file__).parents[3]
 BODY_SECONDS = 1

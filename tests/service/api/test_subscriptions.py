@@ -11,7 +11,7 @@ import pytest
 
 from service import scraping
 from tests.service.api.conftest import Client, House, problem
-from tests.webhooks.receiving import Receiver, receiving, say
+from tests.webhooks.receiver import Receiver, receiving, say
 from webhooks import delivery_queue
 from webhooks.delivery_queue import Room
 from webhooks.sender import DeliveryAttempt, Means

@@ -1,6 +1,6 @@
 """How long each endpoint takes: 8 clients, 1,000 versions, fsync on.
 
-    uv run python -m tests.bench.endpoints [--seconds 5] [--clients 8] [--versions 1000] [--every 0]
+    uv run python -m bench.endpoints [--seconds 5] [--clients 8] [--versions 1000] [--every 0]
 
 Starts a service of its own in a temporary folder, fills it by `git push`, and prints the median, the 99th
 percentile and the rate of each endpoint, then of a small `git push` of a commit and its tag, beside one that
@@ -26,7 +26,7 @@ from itertools import count
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from tests.stories.running import Author, Caller, Service, definition
+from tests.stories.instance import Author, Caller, Service, definition
 
 JSON = {"Content-Type": "application/json"}
 Call = Callable[["Client"], object]

@@ -20,7 +20,7 @@ from dulwich.protocol import pkt_line
 
 from gitstore import names
 from gitstore.push.request import ZERO
-from tests.stories.running import PLAIN, definition
+from tests.stories.instance import PLAIN, definition
 
 _CAPABILITIES = b"report-status side-band-64k agent=git/bench"
 _TYPE = "application/x-git-receive-pack-request"

@@ -8,8 +8,8 @@ from gitstore.model import LedgerKind, Limits
 from gitstore.upstream.refs import Layout
 from gitstore.upstream.remote import Credential
 from tests.sync.conftest import House
-from tests.webhooks.sourcing import Follow, Following, versions
-from tests.webhooks.upstreams import TAGGED, Upstream, flow
+from tests.webhooks.followed_project import Follow, Following, versions
+from tests.webhooks.upstream import TAGGED, Upstream, flow
 from webhooks.source_sync import import_limits
 
 # What comes

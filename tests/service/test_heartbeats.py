@@ -18,7 +18,7 @@ from structlog.testing import capture_logs
 from service.run import heartbeats
 from service.run.heartbeats import LOOPS, Heartbeats
 from service.run.supervisor import WatchedWorker
-from tests.service.running import ROOT, until
+from tests.service.serve_process import ROOT, until
 
 # A worker with the heartbeats of the real one, that does harm once a file tells which.
 STUB = """

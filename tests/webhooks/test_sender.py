@@ -17,7 +17,7 @@ import pytest
 from sync import events
 from sync.events import EventType
 from tests.sync.conftest import House
-from tests.webhooks.receiving import (
+from tests.webhooks.receiver import (
     Handler,
     Receiver,
     drip,
@@ -28,7 +28,7 @@ from tests.webhooks.receiving import (
     say,
     wait_until,
 )
-from tests.webhooks.sending import Post
+from tests.webhooks.subscribed_project import Post
 from webhooks.secrets import Sealer, new_key
 
 ROOT = Path(__file__).parents[2]

@@ -1,6 +1,6 @@
 """How fast events reach subscribers: 100 events to 10 subscribers by two couriers, then one at a time.
 
-    uv run python -m tests.bench.deliveries [--events 100] [--subscribers 10] [--couriers 2] [--single 100]
+    uv run python -m bench.deliveries [--events 100] [--subscribers 10] [--couriers 2] [--single 100]
 
 Postgres is the embedded one on the disk of the temporary folder, fsync on; the subscribers are one HTTP
 server on this machine, which takes its part of the cores. Prints deliveries a second from the first event's
@@ -28,8 +28,8 @@ from sync.db import Database
 from sync.embedded.server import EmbeddedPostgres
 from sync.events import EventType
 from sync.migrate import migrate
-from tests.webhooks.receiving import Receiver, receiving
-from tests.webhooks.test_courier import ROOT
+from tests.webhooks.receiver import Receiver, receiving
+from tests.webhooks.test_sender import ROOT
 from webhooks import subscriptions
 from webhooks.secrets import Sealer, new_key
 

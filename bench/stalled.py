@@ -1,6 +1,6 @@
 """What a healthy client notices of thousands that stall: /livez with and without them.
 
-    uv run python -m tests.bench.stalled [--connections 2000] [--seconds 4] [--url http://...] [kind ...]
+    uv run python -m bench.stalled [--connections 2000] [--seconds 4] [--url http://...] [kind ...]
 
 Starts a service of its own, unless it is given a URL. The kinds: half a head; half a form and half a git
 body, both without a token; whole requests that ask to close, whose clients keep their side open; readers of a
@@ -20,7 +20,7 @@ from contextlib import closing, contextmanager, nullcontext
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from tests.stories.running import Service
+from tests.stories.instance import Service
 
 _HEAD = "{} HTTP/1.1\r\nHost: x\r\n"
 _FORM = "Content-Type: application/x-www-form-urlencoded\r\nContent-Length: 1000\r\n\r\ntoken="

@@ -1,6 +1,6 @@
 """A push in a process of its own, so that its memory and its children's can be measured.
 
-    python -m tests.gitstore.pushing <repository> <file with the request>
+    python -m tests.gitstore.push_process <repository> <file with the request>
 
 prints JSON: {"report": the report's lines, "total": MiB of the process at its most, "child": MiB of its
 largest child}.

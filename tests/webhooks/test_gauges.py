@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from tests.sync.conftest import House
-from tests.webhooks.receiving import Receiver, say
-from tests.webhooks.sending import Post
-from tests.webhooks.sourcing import Following
-from tests.webhooks.test_courier import happen
-from tests.webhooks.upstreams import Upstream, flow
+from tests.webhooks.followed_project import Following
+from tests.webhooks.receiver import Receiver, say
+from tests.webhooks.subscribed_project import Post
+from tests.webhooks.test_sender import happen
+from tests.webhooks.upstream import Upstream, flow
 from webhooks import subscriptions
 from webhooks.gauges import Gauges, gauges
 

@@ -1,6 +1,6 @@
 """Killing a writer at a named place: a process that forks a child for each write, and has it kill itself.
 
-    python -m tests.sync.crashing <repository> <project> <conninfo>
+    python -m tests.sync.kill_points <repository> <project> <conninfo>
 
 reads a line of JSON for each write, {"write": ..., "at": place, "nth": n}, and answers with one, {"killed":
 bool, "ended": what the write returned or said, "passed": how often each place was passed}. A place is where
@@ -197,7 +197,7 @@ class Killer:
 
     def __init__(self, repository: Path, project: UUID, conninfo: str) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.sync.crashing", str(repository), str(project), conninfo],
+            [sys.executable, "-m", "tests.sync.kill_points", str(repository), str(project), conninfo],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
         )  # fmt: skip
 

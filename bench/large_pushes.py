@@ -14,10 +14,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from bench.pushes import Server, Wire
 from gitstore import names
 from gitstore.push.request import ZERO
-from tests.bench.pushes import Server, Wire
-from tests.stories.running import Caller, Service, definition
+from tests.stories.instance import Caller, Service, definition
 from tests.sync.large_push import LargePush
 
 

@@ -26,7 +26,7 @@ _STUB = f"""
 import signal, sys
 signal.signal(signal.SIGHUP, signal.SIG_DFL)  # whatever ran the tests: nohup(1) lets its children ignore it
 web = "import sys; sys.path.insert(0, {str(ROOT)!r}); from service.run.web import main; " \\
-    "main(sys.argv[1:], 'tests.service.stub:create_app')"
+    "main(sys.argv[1:], 'tests.service.stub_app:create_app')"
 from service import logs
 from service.config import Config
 from service.run.serve import WORKER, serve

@@ -16,7 +16,7 @@ from dulwich.objects import Blob, Commit, ObjectID, ShaFile, Tag, Tree
 from gitstore import ledger, names
 from gitstore.git.objects import Objects, ident, new_commit
 from gitstore.model import LedgerEntry, LedgerKind, Person
-from tests.stories.running import definition
+from tests.stories.instance import definition
 
 ANN = Person("Ann", "ann@example.test")
 BEGUN = datetime(2024, 1, 1, tzinfo=UTC)

@@ -1,6 +1,6 @@
 """`git http-backend`, git's own server, as a WSGI application: what anybody has who hosts repositories.
 
-Run by tests/bench/beside.py. Below the data folder are the repositories of the service itself, to read from
+Run by bench/beside.py. Below the data folder are the repositories of the service itself, to read from
 (`/repos/<id>.git`), and those of `new_repository`, to push to (`/plain/<name>.git`).
 """
 
@@ -18,7 +18,7 @@ from service.config import Config
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication
 
-MAKER = "tests.bench.backend:create_app"
+MAKER = "bench.backend:create_app"
 SETTINGS = {"http.receivepack": "true", "core.fsync": "all", "receive.fsckObjects": "true"}
 _CGI = ("REQUEST_METHOD", "PATH_INFO", "QUERY_STRING", "CONTENT_TYPE", "CONTENT_LENGTH", "REMOTE_ADDR")
 _CHUNK = 2**16

@@ -22,7 +22,7 @@ from sync.audit import Origin
 from sync.catalog import Project
 from sync.db import Database
 from sync.unit_of_work import MirrorUnitOfWork
-from tests.webhooks.sourcing import LOOPBACK, Following
+from tests.webhooks.followed_project import LOOPBACK, Following
 from webhooks.egress import Egress
 from webhooks.secrets import Sealer, new_key
 from webhooks.source_sync import Means, SourceSync, import_limits
@@ -46,7 +46,7 @@ def work(following: Following, *, dies_at: int = 0, size: int = 2**28, seconds: 
         "conninfo": following.database.conninfo, "path": str(following.house.store.path),
         "source": str(following.source.id), "dies_at": dies_at, "size": size,
     }  # fmt: skip
-    command = [sys.executable, "-m", "tests.webhooks.working", json.dumps(given)]
+    command = [sys.executable, "-m", "tests.webhooks.sync_process", json.dumps(given)]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as child:
         try:
             said, complaint = child.communicate(timeout=seconds)

@@ -1,6 +1,6 @@
 """A tenant beside ten abusive clients, and beside ten ordinary ones that send as often.
 
-    uv run python -m tests.bench.abuse [--seconds 15] [--rate 2] [--each 2]
+    uv run python -m bench.abuse [--seconds 15] [--rate 2] [--each 2]
 
 Starts a service of its own in a temporary folder. The tenant reads, saves and validates small definitions
 20 times a second. Beside it are ten clients of another project: first ordinary ones, which do the same as the
@@ -33,7 +33,7 @@ from itertools import chain, count
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from tests.stories.running import Caller, Service, definition
+from tests.stories.instance import Caller, Service, definition
 
 TENANT_CLIENTS = 4
 TENANT_RATE = 5.0

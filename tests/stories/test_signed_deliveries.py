@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from standardwebhooks import Webhook, WebhookVerificationError
 
-from tests.stories.running import Caller, Service, definition, wait_for
-from tests.webhooks.receiving import Receiver, hang, receiving, say
+from tests.stories.instance import Caller, Service, definition, wait_for
+from tests.webhooks.receiver import Receiver, hang, receiving, say
 
 EVENT = "workflow.version.published"
 

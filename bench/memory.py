@@ -16,15 +16,15 @@ from pathlib import Path
 import psutil
 from dulwich.objects import Blob, Tree
 
+from bench.many import ANN
 from gitstore import names
 from gitstore.git.objects import new_commit
 from gitstore.push.request import ZERO
 from gitstore.store import Store, now
-from tests.bench.many import ANN
 from tests.gitstore.test_bombs import BLOB, BOMBS, COMMIT, ROOT, TREE, raw
 from tests.gitstore.test_packs import pack
 from tests.gitstore.test_receive import DRAFT, request
-from tests.stories.running import Service, definition
+from tests.stories.instance import Service, definition
 
 MIB = 2**20
 _TICK = 0.002
@@ -99,7 +99,7 @@ def worst_bomb(folder: Path, tell: Callable[[str], object]) -> tuple[str, float]
         Store.init(bare)
         tip, entries = bomb()
         file.write_bytes(request((ZERO, tip, DRAFT), pack=pack(*entries)))
-        command = [sys.executable, "-m", "tests.gitstore.pushing", str(bare), str(file)]
+        command = [sys.executable, "-m", "tests.gitstore.push_process", str(bare), str(file)]
         done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
         told = json.loads(done.stdout)
         found[bomb.__name__] = told["total"] + told["child"]

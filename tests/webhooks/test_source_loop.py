@@ -16,9 +16,9 @@ from typing import Any, LiteralString
 import pytest
 
 from tests.sync.conftest import House
-from tests.webhooks.sourcing import SECRET, Following, versions
+from tests.webhooks.followed_project import SECRET, Following, versions
 from tests.webhooks.test_inbound import signed
-from tests.webhooks.upstreams import Upstream, upstream_in
+from tests.webhooks.upstream import Upstream, upstream_in
 from webhooks import receipts
 from webhooks.forges import Forge
 from webhooks.source_loop import SyncLoop

@@ -17,8 +17,8 @@ from gitstore.errors import GitstoreError
 from sync import events
 from sync.events import EventType
 from tests.sync.conftest import House
-from tests.webhooks.receiving import Receiver, say
-from tests.webhooks.sending import Clock, Post
+from tests.webhooks.receiver import Receiver, say
+from tests.webhooks.subscribed_project import Clock, Post
 from webhooks import delivery_queue, payload, sources
 from webhooks.retry import Ending
 

@@ -1,6 +1,6 @@
 """How quickly what is published upstream is live here.
 
-    uv run python -m tests.bench.following [--tags 20] [--hooks 300] [--import 1000]
+    uv run python -m bench.following [--tags 20] [--hooks 300] [--import 1000]
 
 Starts a service of its own and an upstream behind `git http-backend`, all on this machine, and prints:
 how long a webhook is answered (one client, kept alive), how long it takes from a tag's push upstream and its
@@ -20,8 +20,8 @@ import time
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from tests.stories.running import Caller, Service, wait_for
-from tests.webhooks.upstreams import Upstream, flow, upstream_in
+from tests.stories.instance import Caller, Service, wait_for
+from tests.webhooks.upstream import Upstream, flow, upstream_in
 
 SECRET = "It's-a-secret-to-everybody"
 

@@ -1,10 +1,10 @@
 """How gitstore does against what it stands on: each line of the design's table that is a ratio, in one run.
 
-    uv run python -m tests.bench.ratios [publish] [push] [many] [history] [clone] [memory]
+    uv run python -m bench.ratios [publish] [push] [many] [history] [clone] [memory]
         [--versions 100000] [--tags 10000] [--rounds 200] [--pushers 8] [--pushes 10]
 
 Without names, all of them. Both sides of a line take turns, on the same machine and disk, in the same minute;
-what is shown are medians. The other side is served as the service is (tests/bench/beside.py):
+what is shown are medians. The other side is served as the service is (bench/beside.py):
 
 publish   `POST .../publish` over HTTP, against the same rows written by the same Flask application without
           Git (straight.py)
@@ -37,13 +37,13 @@ from itertools import count
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from bench import backend, memory, straight
+from bench.beside import beside
+from bench.many import many_versions
+from bench.pushes import Server, Wire, Work, at_once
 from service.lookup import cursor_to
 from sync import catalog
-from tests.bench import backend, memory, straight
-from tests.bench.beside import beside
-from tests.bench.many import many_versions
-from tests.bench.pushes import Server, Wire, Work, at_once
-from tests.stories.running import PLAIN, Caller, Service, definition
+from tests.stories.instance import PLAIN, Caller, Service, definition
 
 Turn = Callable[[], float]
 

@@ -13,7 +13,7 @@ from gitstore.definition import document
 from gitstore.definition.rules.elements import KINDS
 from gitstore.definition.rules.graph_rules import check
 from gitstore.model import Limits, Problem, Rules
-from tests.gitstore.judging import chain, edge, graph, judge, node
+from tests.gitstore.rule_samples import chain, edge, graph, judge, node
 
 
 def codes(value: dict[str, Any]) -> list[str]:

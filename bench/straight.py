@@ -4,7 +4,7 @@
     POST /straight/<slug>/publish   the row of a version, its two events and their lines of the audit log
     GET  /straight/<slug>/versions  a page of the history: one statement, as `json` prints what it gives
 
-Run by tests/bench/beside.py. A caller is authenticated and authorized as everywhere, and the writes are one
+Run by bench/beside.py. A caller is authenticated and authorized as everywhere, and the writes are one
 transaction, which takes the workflow's lock, looks where it stands, and writes with the mirror's own
 statement. The page is the bare SQL: no transaction, no row-level security, no model.
 """
@@ -38,9 +38,9 @@ from sync.derive import VersionRow, WorkflowRow
 from sync.embedded.server import SUPERUSER
 from sync.events import Fact
 from sync.mirror import STANDINGS, MirroredState
-from tests.stories.running import definition
+from tests.stories.instance import definition
 
-MAKER = "tests.bench.straight:create_app"
+MAKER = "bench.straight:create_app"
 PAGE: Final[LiteralString] = """
     select v.id, v.workflow_id, v.version_number, v.state, v.valid, v.commit_sha, v.digest, v.message,
         v.author_name, v.author_email, v.published_by, v.created_at, v.published_at

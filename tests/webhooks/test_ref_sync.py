@@ -10,8 +10,8 @@ import pytest
 from gitstore.upstream.refs import Layout
 from sync.integrity.verify import verify
 from tests.sync.conftest import House
-from tests.webhooks.sourcing import Follow, Following
-from tests.webhooks.upstreams import Upstream, flow
+from tests.webhooks.followed_project import Follow, Following
+from tests.webhooks.upstream import Upstream, flow
 from webhooks.sources import Direction
 
 REFUSE = "#!/bin/sh\necho 'tags are protected here' >&2\nexit 1\n"

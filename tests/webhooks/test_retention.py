@@ -9,11 +9,11 @@ import pytest
 
 from gitstore.errors import GitstoreError
 from tests.sync.conftest import House
-from tests.webhooks.receiving import Receiver
-from tests.webhooks.sending import Post
-from tests.webhooks.sourcing import Following
-from tests.webhooks.test_courier import happen
-from tests.webhooks.test_dispatch import ring
+from tests.webhooks.followed_project import Following
+from tests.webhooks.receiver import Receiver
+from tests.webhooks.subscribed_project import Post
+from tests.webhooks.test_sender import happen
+from tests.webhooks.test_source_loop import ring
 from webhooks import delivery_log, subscriptions
 from webhooks.retention import Pruned, prune
 

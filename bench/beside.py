@@ -1,6 +1,6 @@
 """What a ratio's other side is served by: another WSGI application behind service/run/web.py.
 
-    python -m tests.bench.beside <module:maker> <pid of the bench> <fd of the listening socket>
+    python -m bench.beside <module:maker> <pid of the bench> <fd of the listening socket>
 
 Same processes and threads, same data folder and Postgres as the service beside it, and a
 folder of metrics of its own. So what is compared is what the applications do.
@@ -22,7 +22,7 @@ from service.run.listener_socket import answers
 from service.run.metrics_folder import metrics_folder
 from service.settings import Bind
 from sync.embedded.server import EmbeddedPostgres
-from tests.stories.running import Service, wait_for
+from tests.stories.instance import Service, wait_for
 
 
 @contextmanager
@@ -35,7 +35,7 @@ def beside(service: Service, maker: str) -> Iterator[str]:
         command = [
             sys.executable,
             "-m",
-            "tests.bench.beside",
+            "bench.beside",
             maker,
             str(os.getpid()),
             str(listener.fileno()),
