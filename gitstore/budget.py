@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 
-from gitstore.errors import Code, GitstoreError
+from gitstore.errors import TooLargeError
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +40,7 @@ def check() -> None:
     """Raise `too_large` if the budget is exhausted."""
     budget = _current.get()
     if budget is not None and time.thread_time() > budget.end:
-        raise GitstoreError(
-            Code.TOO_LARGE,
+        raise TooLargeError(
             f"this takes more than {budget.seconds:g} seconds of CPU time, the limit of one request "
             "(GITSTORE_MAX_CPU): send less at once",
             limit=budget.seconds,

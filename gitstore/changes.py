@@ -14,7 +14,7 @@ from dulwich.objects import Commit
 
 from gitstore import budget, ledger, names
 from gitstore.definition.quoting import clip
-from gitstore.errors import Code, GitstoreError
+from gitstore.errors import BusyError, GitstoreError
 from gitstore.git.objects import Objects, person, text, utc
 from gitstore.git.refs import RefUpdate
 from gitstore.model import LedgerEntry, LedgerKind, Person
@@ -74,7 +74,7 @@ class ChangeSet:
     ref updates as one set.
     """
 
-    reading: Repository
+    repository: Repository
     slug: str
     occasion: Authorship
     prepared: Prepared = field(default_factory=Prepared)
@@ -82,9 +82,9 @@ class ChangeSet:
     refs: list[RefUpdate] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self._before = self.reading.refs.read(names.ledger(self.slug))
+        self._before = self.repository.refs.read(names.ledger(self.slug))
         self._tip = self._before.decode() if self._before else None
-        self.newest = self.reading.newest_counting(self.slug)
+        self.newest = self.repository.newest_counting(self.slug)
 
     def append(self, kind: LedgerKind, **facts: object) -> LedgerEntry:
         """Add an entry of `kind`; `facts` are fields of LedgerEntry."""
@@ -123,14 +123,14 @@ class ChangeSet:
             latest=number,
             after=latest if number > latest + 1 else None,
             current=number if self.occasion.activate and not held else current,
-            **(_as_told(self.reading.objects, oid) if self.occasion.imported else {}),
+            **(_as_told(self.repository.objects, oid) if self.occasion.imported else {}),
         )
         self.move(names.tag(self.slug, number), None, oid)
 
     def discard(self, head: bytes) -> bytes:
         """Record the discard of the draft at `head`; return the name of the superseded ref that keeps it."""
         self.append(LedgerKind.DISCARDED, target=head.decode())
-        kept = self.reading.superseded(self.slug, self.occasion.when)
+        kept = self.repository.superseded(self.slug, self.occasion.when)
         self.move(kept, None, head)
         return kept
 
@@ -153,34 +153,37 @@ def by_workflow(verdicts: Iterable[Verdict]) -> list[list[Verdict]]:
 
 
 def record(
-    reading: Repository, verdicts: Sequence[Verdict], occasion: Authorship, prepared: Prepared | None = None
+    repository: Repository,
+    verdicts: Sequence[Verdict],
+    occasion: Authorship,
+    prepared: Prepared | None = None,
 ) -> ChangeSet:
     """Build the change set of one workflow's accepted saves and publications, in policy's order."""
     slug = next(verdict.target.slug for verdict in verdicts if verdict.target)
-    recorder = ChangeSet(reading, slug, occasion, prepared or Prepared())
+    recorder = ChangeSet(repository, slug, occasion, prepared or Prepared())
     known = recorder.newest is not None
     recorder.create_unless_there()
-    before = draft = reading.refs.read(names.draft(slug))
+    before = draft = repository.refs.read(names.draft(slug))
     for verdict in verdicts:
         if verdict.effect is Effect.SAVE:
             draft = verdict.command.new
-            if known and before is None and draft is not None and _was_discarded(reading, slug, draft):
+            if known and before is None and draft is not None and _was_discarded(repository, slug, draft):
                 recorder.restore(draft)
     # A draft named in the push was reported "ok" for the pushed value, so it must not be moved further.
     named = any(isinstance(verdict.target, DraftRef) for verdict in verdicts)
     published = [verdict for verdict in verdicts if verdict.effect is Effect.PUBLISH]
     for verdict in sorted(published, key=_number):
         recorder.publish(verdict)
-        if draft is not None and not named and reading.objects.is_ancestor(draft, verdict.commit):
+        if draft is not None and not named and repository.objects.is_ancestor(draft, verdict.commit):
             draft = verdict.commit
     if draft is not None:
         recorder.move(names.draft(slug), before, draft)
     return recorder
 
 
-def _was_discarded(reading: Repository, slug: str, head: bytes) -> bool:
+def _was_discarded(repository: Repository, slug: str, head: bytes) -> bool:
     """Return whether a superseded ref of `slug` keeps `head`: a draft starting there is a restored one."""
-    return head in reading.refs.below(names.superseded_of(slug)).values()
+    return head in repository.refs.below(names.superseded_of(slug)).values()
 
 
 def _as_told(objects: Objects, oid: bytes) -> dict[str, object]:
@@ -198,7 +201,7 @@ def _number(verdict: Verdict) -> int:
     return verdict.target.number if isinstance(verdict.target, VersionRef) else 0
 
 
-def write(reading: Repository, recorders: Sequence[ChangeSet]) -> list[bytes]:
+def write(repository: Repository, recorders: Sequence[ChangeSet]) -> list[bytes]:
     """Write all of `recorders` or nothing; return the refs whose old value did not match."""
     commits = [c for recorder in recorders for c in recorder.prepared.missing(recorder.commits)]
     if commits:
@@ -206,17 +209,17 @@ def write(reading: Repository, recorders: Sequence[ChangeSet]) -> list[bytes]:
         begins = any(not commit.parents for commit in commits)
         many = len(commits) > _MANY
         new = [ledger.EMPTY_TREE, *commits] if begins else commits
-        (reading.objects.write_pack if many else reading.objects.write)(new)
+        (repository.objects.write_pack if many else repository.objects.write)(new)
     for recorder in recorders:
-        reading.objects.keep(recorder.commits)
+        repository.objects.keep(recorder.commits)
     # Sort by kind so that a directory shared by many workflows is synced once: ledgers, tags, the rest.
     updates = sorted((u for recorder in recorders for u in recorder.updates()), key=_kind)
     if updates:
         budget.lift()
-    moved = reading.refs.update(updates) if updates else []
+    moved = repository.refs.update(updates) if updates else []
     drafts = [update.name for update in updates if update.name.startswith(names.DRAFTS)]
     if drafts and not moved:
-        reading.refs.point_head(drafts[-1])
+        repository.refs.point_head(drafts[-1])
     return moved
 
 
@@ -225,27 +228,27 @@ def _kind(update: RefUpdate) -> int:
     return next((rank for rank, prefix in enumerate(kinds) if update.name.startswith(prefix)), len(kinds))
 
 
-def write_one(reading: Repository, recorder: ChangeSet) -> None:
+def write_one(repository: Repository, recorder: ChangeSet) -> None:
     """Write one change set as `write` does; raise `busy` if a ref has another value than expected."""
-    if moved := write(reading, [recorder]):
+    if moved := write(repository, [recorder]):
         raise concurrent_update(moved)
 
 
-def discard(reading: Repository, target: DraftRef, head: bytes, occasion: Authorship) -> bytes | None:
+def discard(repository: Repository, target: DraftRef, head: bytes, occasion: Authorship) -> bytes | None:
     """Keep the draft's head under a superseded ref, then delete the draft; return that ref's name.
 
     Return None, and keep the draft, if it moved concurrently.
     """
     name = names.draft(target.slug)
-    recorder = ChangeSet(reading, target.slug, occasion)
+    recorder = ChangeSet(repository, target.slug, occasion)
     kept = recorder.discard(head)
-    if write(reading, [recorder]) or not reading.refs.delete(name, head):
+    if write(repository, [recorder]) or not repository.refs.delete(name, head):
         return None
-    if reading.refs.head() == name:
-        drafts = reading.refs.below(names.DRAFTS)
+    if repository.refs.head() == name:
+        drafts = repository.refs.below(names.DRAFTS)
         if drafts:
-            reading.refs.point_head(
-                max(drafts, key=lambda ref: reading.objects.commit(drafts[ref]).commit_time)
+            repository.refs.point_head(
+                max(drafts, key=lambda ref: repository.objects.commit(drafts[ref]).commit_time)
             )
     return kept
 
@@ -253,4 +256,4 @@ def discard(reading: Repository, target: DraftRef, head: bytes, occasion: Author
 def concurrent_update(refs: Sequence[bytes]) -> GitstoreError:
     """Return the `busy` error for `refs` that another writer moved without the lock; nothing was written."""
     shown = ", ".join(names.show(ref) for ref in refs)
-    return GitstoreError(Code.BUSY, f"{clip(shown)} moved at this very moment: try again", refs=shown)
+    return BusyError(f"{clip(shown)} moved at this very moment: try again", refs=shown)

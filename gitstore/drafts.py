@@ -38,7 +38,7 @@ class Saved:
 class DraftWriter:
     """One save of the draft of `recorder.slug` by `author`. `state` is None for a new workflow."""
 
-    reading: Repository
+    repository: Repository
     recorder: ChangeSet
     state: WorkflowState | None
     author: Person
@@ -49,37 +49,39 @@ class DraftWriter:
 
         Without a message, the message is a summary of the change, or `otherwise` if nothing can be compared.
         """
-        reading, slug, base = self.reading, self.recorder.slug, self._base()
+        repository, slug, base = self.repository, self.recorder.slug, self._base()
         root = before = None
         path: list[bytes] = []
         if base is not None:
-            name, blob, folder = reading.locate(base, slug)
-            root, before = reading.objects.tree(base.tree), File(name, reading.objects.blob(blob))
+            name, blob, folder = repository.locate(base, slug)
+            root, before = repository.objects.tree(base.tree), File(name, repository.objects.blob(blob))
             path = [] if folder == base.tree else [FOLDER, slug.encode()]
-        file = to_file(content, before, reading.rules)
+        file = to_file(content, before, repository.rules)
         # Parse before anything is written, so that an unparsable definition leaves nothing behind.
-        parsed = definitions.parse(file.raw, file.name, reading.rules, reading.limits)
-        changed = self.message or what_changes(reading, slug, base.id if base is not None else None, parsed)
-        made = put_file(reading.objects, root, path, file)
-        reading.remember(made[0].id, file.name, parsed)
-        reading.objects.write(made)
+        parsed = definitions.parse(file.raw, file.name, repository.rules, repository.limits)
+        changed = self.message or what_changes(
+            repository, slug, base.id if base is not None else None, parsed
+        )
+        made = put_file(repository.objects, root, path, file)
+        repository.remember(made[0].id, file.name, parsed)
+        repository.objects.write(made)
         commit = self._commit(base, made[-1].id, changed or otherwise, merged)
         return Saved(commit, self._number, parsed.problems.after(file.warnings))
 
     def restore(self, version: bytes, otherwise: str) -> Saved:
         """Commit the content of the commit `version`; `otherwise` is the message if none was given."""
-        reading, slug, base = self.reading, self.recorder.slug, self._base()
-        held = reading.objects.commit(version)
-        _, _, folder = reading.locate(held, slug)
+        repository, slug, base = self.repository, self.recorder.slug, self._base()
+        held = repository.objects.commit(version)
+        _, _, folder = repository.locate(held, slug)
         tree: bytes = held.tree
-        if base is not None and folder != tree and reading.locate(base, slug)[2] != base.tree:
+        if base is not None and folder != tree and repository.locate(base, slug)[2] != base.tree:
             # A repository of several workflows: restoring this one must not revert the others in the tree.
             path = [FOLDER, slug.encode()]
-            made = put_folder(reading.objects, reading.objects.tree(base.tree), path, folder)
-            reading.objects.write(made)
+            made = put_folder(repository.objects, repository.objects.tree(base.tree), path, folder)
+            repository.objects.write(made)
             tree = made[-1].id
         commit = self._commit(base, tree, self.message or otherwise)
-        return Saved(commit, self._number, reading.snapshot(slug, commit).problems)
+        return Saved(commit, self._number, repository.snapshot(slug, commit).problems)
 
     @property
     def _number(self) -> int:
@@ -90,12 +92,12 @@ class DraftWriter:
         if self.state is None:
             return None
         tip = self.state.draft if self.state.draft_open else self.state.latest_commit
-        return self.reading.objects.commit(tip.encode()) if tip else None
+        return self.repository.objects.commit(tip.encode()) if tip else None
 
     def _commit(self, base: Commit | None, tree: bytes, message: str, merged: bytes | None = None) -> str:
         """Commit `tree` and return the draft's commit; no new commit if the open draft already holds it."""
-        reading, recorder = self.reading, self.recorder
-        if merged is not None and (base is None or reading.objects.is_ancestor(merged, base.id)):
+        repository, recorder = self.repository, self.recorder
+        if merged is not None and (base is None or repository.objects.is_ancestor(merged, base.id)):
             merged = None
         is_open = self.state is not None and self.state.draft_open
         if is_open and base is not None and tree == base.tree and not merged:
@@ -108,11 +110,11 @@ class DraftWriter:
             when=recorder.occasion.when,
             message=message,
         )
-        reading.objects.write([commit])
+        repository.objects.write([commit])
         name = names.draft(recorder.slug)
-        before = reading.refs.read(name)
-        accepted(reading, Command(name, before, commit.id))
+        before = repository.refs.read(name)
+        accepted(repository, Command(name, before, commit.id))
         recorder.create_unless_there()
         recorder.move(name, before, commit.id)
-        changes.write_one(reading, recorder)
+        changes.write_one(repository, recorder)
         return commit.id.decode()

@@ -1,44 +1,43 @@
-"""Coded errors with data. No HTTP here: `service/errors.py` is the only mapping from code to status.
+"""The errors of gitstore: a class for each kind that a caller handles, a code for each case.
 
-An error has a code (stable, for programs), a message (for people: what failed, and what to do next) and
-data (the values the message was built from, JSON-able, never a secret).
+The code is stable, for programs; the message is for people: what failed, and what to do next. `data` holds
+the facts that the message was made from, as JSON-able values without secrets, for programs outside. Code in
+the product depends on the class and its typed fields, never on `data`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping, Sequence
 from enum import StrEnum
-from typing import Any
+from typing import TYPE_CHECKING, Any, Self
+
+if TYPE_CHECKING:
+    from gitstore.model import Problem, Snapshot
 
 
 class Code(StrEnum):
-    """Every error code of gitstore. The value is the `code` member of a problem+json."""
+    """The code of each error. Packages above define codes of their own for their subjects."""
 
     # The request is malformed.
     MALFORMED = "malformed"
     INVALID_NAME = "invalid_name"
-    UNSUPPORTED_MEDIA_TYPE = "unsupported_media_type"
     TOO_LARGE = "too_large"
-    # Authentication and authorization.
-    UNAUTHENTICATED = "unauthenticated"
     FORBIDDEN = "forbidden"
-    BAD_SIGNATURE = "bad_signature"
-    # The object does not exist (or belongs to another tenant).
+    # The object does not exist, or belongs to another tenant.
     NOT_FOUND = "not_found"
     PROJECT_NOT_FOUND = "project_not_found"
     WORKFLOW_NOT_FOUND = "workflow_not_found"
     VERSION_NOT_FOUND = "version_not_found"
     VERSION_LOST = "version_lost"
     NOT_PUBLISHED = "not_published"
-    METHOD_NOT_ALLOWED = "method_not_allowed"
     # Conflict with the current state.
     PROJECT_EXISTS = "project_exists"
     WORKFLOW_EXISTS = "workflow_exists"
     DRAFT_EXISTS = "draft_exists"
     NO_DRAFT = "no_draft"
     BASE_MOVED = "base_moved"
-    INTEGRITY = "integrity"
     STALE_DRAFT = "stale_draft"
-    PRECONDITION_REQUIRED = "precondition_required"
+    EXPECTED_REQUIRED = "precondition_required"
     LIMIT_REACHED = "limit_reached"
     # Definitions.
     DEFINITION_UNPARSABLE = "definition_unparsable"
@@ -54,35 +53,162 @@ class Code(StrEnum):
     SHALLOW = "shallow"
     OBJECTS_MISSING = "objects_missing"
     OBJECTS_REFUSED = "objects_refused"
-    # Outside addresses.
+    # Other repositories.
     ADDRESS_REFUSED = "address_refused"
     UNREACHABLE = "unreachable"
-    # Temporary failures.
-    BUSY = "busy"
-    TOO_MANY_REQUESTS = "too_many_requests"
-    UNAVAILABLE = "unavailable"
-    PUBLISHED_NOT_MIRRORED = "published_not_mirrored"
-    # Sources: other repositories.
+    UPSTREAM_FAILED = "upstream_failed"
     SOURCE_EXISTS = "source_exists"
     SOURCE_PAUSED = "source_paused"
-    UPSTREAM_FAILED = "upstream_failed"
-    # For the operator.
+    BAD_SIGNATURE = "bad_signature"
+    # Temporary failures, damage, and failures that an operator resolves.
+    BUSY = "busy"
+    UNAVAILABLE = "unavailable"
+    PUBLISHED_NOT_MIRRORED = "published_not_mirrored"
+    INTEGRITY = "integrity"
     CONFIG = "config"
     INTERNAL = "internal"
 
 
 class GitstoreError(Exception):
-    """An expected error.
+    """An expected error. Raise a subclass of it where one describes the case.
 
-    `data` holds JSON-able facts by name, for example `etag` and `author` of the current state, or `problems`,
-    a list of `gitstore.model.Problem` about a definition.
+    `problems` lists everything that is wrong with a definition, as `gitstore.model.Problem`.
     """
 
-    def __init__(self, code: Code, message: str, **data: Any) -> None:
+    problems: Sequence[Problem] = ()
+
+    def __init__(self, code: StrEnum, message: str, **data: Any) -> None:
         super().__init__(message)
         self.code = code
         self.message = message
-        self.data = data
+        self.data = {name: value for name, value in data.items() if value is not None}
 
     def __str__(self) -> str:
         return self.message
+
+    def reworded(self, message: str, **data: Any) -> Self:
+        """Return a copy with another message, and with `data` in addition."""
+        other = type(self).__new__(type(self), message)
+        other.__dict__.update(self.__dict__, message=message, data={**self.data, **data})
+        return other
+
+
+class MalformedError(GitstoreError):
+    """The request cannot be read."""
+
+    def __init__(self, message: str, *, problems: Sequence[Problem] = (), **data: Any) -> None:
+        super().__init__(Code.MALFORMED, message, **{**data, **({"problems": problems} if problems else {})})
+        self.problems = problems
+
+
+class TooLargeError(GitstoreError):
+    """The request exceeds a limit."""
+
+    def __init__(self, message: str, *, limit: float | None = None, **data: Any) -> None:
+        super().__init__(Code.TOO_LARGE, message, limit=limit, **data)
+
+
+class ForbiddenError(GitstoreError):
+    """The principal lacks the permission."""
+
+    def __init__(self, message: str, **data: Any) -> None:
+        super().__init__(Code.FORBIDDEN, message, **data)
+
+
+class NotFoundError(GitstoreError):
+    """The object does not exist, is no longer available, or belongs to another tenant."""
+
+
+class ConflictError(GitstoreError):
+    """The request contradicts the current state. `draft` is the open draft, if the conflict is about it."""
+
+    def __init__(self, code: StrEnum, message: str, *, draft: Snapshot | None = None, **data: Any) -> None:
+        super().__init__(code, message, **data)
+        self.draft = draft
+
+
+class BaseMovedError(ConflictError):
+    """A version was published that the draft does not include."""
+
+    def __init__(self, message: str, *, latest: int, **data: Any) -> None:
+        super().__init__(Code.BASE_MOVED, message, latest=latest, base_version=latest, **data)
+        self.latest = latest
+
+
+class StaleDraftError(ConflictError):
+    """The draft is not the one that the caller has seen."""
+
+    def __init__(self, message: str, code: StrEnum = Code.STALE_DRAFT, **data: Any) -> None:
+        super().__init__(code, message, **data)
+
+
+class InvalidDefinitionError(GitstoreError):
+    """A definition does not parse, or breaks rules."""
+
+    def __init__(self, code: StrEnum, message: str, *, problems: Sequence[Problem] = (), **data: Any) -> None:
+        super().__init__(code, message, problems=problems, **data)
+        self.problems = problems
+
+
+class ObjectsMissingError(GitstoreError):
+    """An object is referenced and does not exist. `lines` are git's messages."""
+
+    def __init__(self, message: str, *, oid: str | None = None, lines: Sequence[str] = ()) -> None:
+        super().__init__(Code.OBJECTS_MISSING, message, oid=oid, lines=list(lines) or None)
+        self.lines = list(lines) or [message]
+
+
+class ObjectsRefusedError(GitstoreError):
+    """git refused the objects of a pack. `lines` are git's messages."""
+
+    def __init__(self, message: str, *, lines: Sequence[str] = ()) -> None:
+        super().__init__(Code.OBJECTS_REFUSED, message, lines=list(lines) or None)
+        self.lines = list(lines) or [message]
+
+
+class IntegrityError(GitstoreError):
+    """Data is damaged, or Git and the database contradict each other: about `workflow`, if that is known."""
+
+    def __init__(self, message: str, *, workflow: str | None = None, **data: Any) -> None:
+        super().__init__(Code.INTEGRITY, message, workflow=workflow, **data)
+        self.workflow = workflow
+
+
+class TemporaryError(GitstoreError):
+    """The same request may succeed later, after `retry_after` seconds if that is known."""
+
+    def __init__(self, code: StrEnum, message: str, *, retry_after: int | None = None, **data: Any) -> None:
+        super().__init__(code, message, retry_after=retry_after, **data)
+        self.retry_after = retry_after
+
+
+class BusyError(TemporaryError):
+    """Another writer holds a lock, or has just moved a ref."""
+
+    def __init__(self, message: str, **data: Any) -> None:
+        super().__init__(Code.BUSY, message, **data)
+
+
+class UnavailableError(TemporaryError):
+    """A part that the request depends on does not answer; nothing was written."""
+
+    def __init__(self, message: str, **data: Any) -> None:
+        super().__init__(Code.UNAVAILABLE, message, **data)
+
+
+class NotMirroredError(TemporaryError):
+    """Git has the write, and the database does not yet. `latest` maps workflow -> latest version."""
+
+    def __init__(self, message: str, latest: Mapping[str, int]) -> None:
+        workflows: Collection[str] = list(latest)
+        super().__init__(
+            Code.PUBLISHED_NOT_MIRRORED, message, workflows=workflows, latest=dict(latest), retry_after=5
+        )
+        self.latest = latest
+
+
+class ConfigError(GitstoreError):
+    """The installation is misconfigured: an operator must act."""
+
+    def __init__(self, message: str, **data: Any) -> None:
+        super().__init__(Code.CONFIG, message, **data)

@@ -33,7 +33,7 @@ from functools import lru_cache
 
 from dulwich.objects import Commit, Tree
 
-from gitstore.errors import Code, GitstoreError
+from gitstore.errors import IntegrityError
 from gitstore.git.objects import Objects, ident, new_commit, person, text, utc
 from gitstore.model import LedgerEntry, LedgerKind, Person
 from gitstore.versions import parse_version
@@ -103,8 +103,8 @@ def parse(commit: Commit) -> LedgerEntry:
             tagged_at=datetime.fromisoformat(trailers["Tagged"]) if "Tagged" in trailers else None,
         )
     except (KeyError, ValueError) as error:
-        raise GitstoreError(
-            Code.INTEGRITY, f"{oid} is no entry that gitstore wrote: run gitstore verify", oid=oid
+        raise IntegrityError(
+            f"{oid} is no entry that gitstore wrote: run gitstore verify", oid=oid
         ) from error
 
 

@@ -23,7 +23,14 @@ from typing import Protocol
 
 from gitstore import names
 from gitstore.definition.quoting import clip
-from gitstore.errors import Code, GitstoreError
+from gitstore.errors import (
+    BaseMovedError,
+    Code,
+    ConflictError,
+    GitstoreError,
+    InvalidDefinitionError,
+    StaleDraftError,
+)
 from gitstore.model import Definition, Permission
 from gitstore.names import DraftRef, VersionRef
 from gitstore.push.options import DISCARD
@@ -87,7 +94,9 @@ class WorkflowTip:
 class Facts(Protocol):
     """The facts about the repository, the pushed objects and the pusher that the rules depend on."""
 
-    def may(self, permission: Permission) -> bool: ...
+    def authorize(self, permission: Permission, what: str) -> None:
+        """Raise `forbidden` unless the pusher has the permission that `what`, a phrase, needs."""
+        ...
 
     def standing(self, slug: str) -> WorkflowTip:
         """Return the workflow's tips; raise `integrity` if tags and ledger contradict each other."""
@@ -127,7 +136,7 @@ def judge(
     for ref, times in Counter(command.ref for command in commands).items():
         if times > 1:
             what = f"{clip(names.show(ref))} is named twice in this push"
-            error = GitstoreError(Code.REF_NOT_ACCEPTED, what)
+            error = ConflictError(Code.REF_NOT_ACCEPTED, what)
             verdicts[ref] = replace(verdicts[ref], refusal=error)
     refused = [ref for ref, verdict in verdicts.items() if verdict.refusal]
     if refused:
@@ -167,9 +176,9 @@ def _refuse_beside(verdicts: dict[bytes, Verdict], refused: str, *, atomic: bool
         if verdict.refusal:
             continue
         if atomic:
-            error = GitstoreError(Code.ATOMIC_REFUSED, f"atomic push: {refused} was refused")
+            error = ConflictError(Code.ATOMIC_REFUSED, f"atomic push: {refused} was refused")
         elif verdict.effect is Effect.DISCARD:
-            error = GitstoreError(
+            error = ConflictError(
                 Code.DISCARD_NOT_ALONE,
                 f"{refused} was refused, so no draft is discarded: {_deletion(_slug(verdict))}",
             )
@@ -221,30 +230,26 @@ class _Judging:
             return Verdict(command, refusal, target=target)
         shown = clip(names.show(command.ref))
         what = f"{shown} is not accepted here: push {names.accepted_instead(command.ref)}"
-        return Verdict(command, GitstoreError(Code.REF_NOT_ACCEPTED, what))
+        return Verdict(command, ConflictError(Code.REF_NOT_ACCEPTED, what))
 
     def _standing(self, slug: str) -> WorkflowTip:
         if slug not in self.standings:
             self.standings[slug] = self.facts.standing(slug)
         return self.standings[slug]
 
-    def _need(self, permission: Permission, doing: str, role: str) -> None:
-        if not self.facts.may(permission):
-            raise GitstoreError(Code.FORBIDDEN, f"{doing} needs the role {role}")
-
     def _check_fresh(self, command: Command, standing: WorkflowTip) -> None:
         if command.old != standing.draft:
-            raise GitstoreError(Code.STALE_DRAFT, "the draft moved since you fetched; pull, then push again")
+            raise StaleDraftError("the draft moved since you fetched; pull, then push again")
 
     def _save(self, command: Command, target: DraftRef, new: bytes) -> Verdict:
-        self._need(Permission.EDIT, "saving a draft", "editor")
+        self.facts.authorize(Permission.EDIT, "saving a draft")
         standing = self._standing(target.slug)
         self._check_fresh(command, standing)
         self.facts.draft_commit(new)
         if self.imported and self._is_here(standing, new):
             return Verdict(command, target=target)
         if standing.draft is not None and not self.facts.is_ancestor(standing.draft, new):
-            raise GitstoreError(
+            raise ConflictError(
                 Code.NOT_FAST_FORWARD,
                 "not a fast-forward: rebase onto it, "
                 "or delete the draft and push again (the old one is kept)",
@@ -261,12 +266,12 @@ class _Judging:
         )
 
     def _discard(self, command: Command, target: DraftRef) -> Verdict:
-        self._need(Permission.EDIT, "discarding a draft", "editor")
+        self.facts.authorize(Permission.EDIT, "discarding a draft")
         standing = self._standing(target.slug)
         self._check_fresh(command, standing)
         if self.no_discards is not None:
             message = f"not discarded, as {self.no_discards}: {_deletion(target.slug)}"
-            raise GitstoreError(Code.DISCARD_NOT_ALONE, message)
+            raise ConflictError(Code.DISCARD_NOT_ALONE, message)
         standing.draft = None
         return Verdict(command, None, Effect.DISCARD, target)
 
@@ -275,13 +280,13 @@ class _Judging:
         standing = self._standing(slug)
         following = standing.following
         if command.new is None or self.facts.holds(command.ref) is not None:
-            raise GitstoreError(
+            raise ConflictError(
                 Code.VERSION_IMMUTABLE,
                 f"v{number} is published and can't change; the next version is v{following}",
                 version=number,
                 next=following,
             )
-        self._need(Permission.PUBLISH, "publishing", "publisher")
+        self.facts.authorize(Permission.PUBLISH, "publishing")
         commit = self.facts.peel(command.new)
         if self.imported:
             _check_above(number, standing)
@@ -292,7 +297,7 @@ class _Judging:
         definition = self.facts.definition(commit, slug)
         if not definition.valid:
             count = definition.problems.errors
-            raise GitstoreError(
+            raise InvalidDefinitionError(
                 Code.DEFINITION_INVALID,
                 f"{slug} can't be published: {count} problem{'s'[: count != 1]}",
                 problems=definition.problems,
@@ -303,11 +308,9 @@ class _Judging:
     def _check_base(self, standing: WorkflowTip, commit: bytes, slug: str) -> None:
         latest, base = standing.latest, standing.latest_commit
         if base is not None and not self.facts.is_ancestor(base, commit):
-            raise GitstoreError(
-                Code.BASE_MOVED,
+            raise BaseMovedError(
                 f"v{latest} was published after this draft began: git merge {slug}/v{latest}, then tag again",
                 latest=latest,
-                base_version=latest,
             )
 
 
@@ -317,14 +320,14 @@ def _check_above(number: int, standing: WorkflowTip) -> None:
     why = f"v{number} comes below v{standing.latest}, the latest here, and gaps are never filled"
     if number > standing.latest:
         why = _taken(number, standing.floor)
-    raise GitstoreError(Code.WRONG_NUMBER, why, next=standing.following)
+    raise ConflictError(Code.WRONG_NUMBER, why, next=standing.following)
 
 
 def _wrong_number(target: VersionRef, standing: WorkflowTip, commit: bytes) -> GitstoreError:
     following = standing.following
     wrong, right = names.short(target), names.short(VersionRef(target.slug, following))
     taken = standing.latest < target.number <= standing.floor
-    return GitstoreError(
+    return ConflictError(
         Code.WRONG_NUMBER,
         (f"{_taken(target.number, standing.floor)}; " if taken else "")
         + f"the next version is v{following}: "

@@ -4,22 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from gitstore.errors import Code, GitstoreError
+from gitstore.errors import Code, ConflictError, GitstoreError, ObjectsMissingError
 from gitstore.git.quarantine import Quarantine
 from gitstore.model import Definition, Permission
 from gitstore.policy import Command, Verdict, WorkflowTip, judge
 from gitstore.repository import Repository
 
+Authorize = Callable[[Permission, str], None]
+"""`authorize(permission, what)` raises `forbidden` unless the principal has the permission for `what`."""
+
 
 class RepositoryFacts:
-    """`policy.Facts` from `reading`. `may` checks the pusher's permissions; by default all are granted."""
+    """`policy.Facts` from `repository`. `authorize` checks permissions; by default all are granted."""
 
-    def __init__(self, reading: Repository, may: Callable[[Permission], bool] = lambda _: True) -> None:
-        self._reading = reading
-        self.may = may
+    def __init__(
+        self, repository: Repository, authorize: Authorize = lambda _permission, _what: None
+    ) -> None:
+        self._repository = repository
+        self.authorize = authorize
 
     def standing(self, slug: str) -> WorkflowTip:
-        state = self._reading.state(slug)
+        state = self._repository.state(slug)
         return WorkflowTip(
             draft=state.draft.encode() if state.draft else None,
             latest=state.latest,
@@ -28,29 +33,29 @@ class RepositoryFacts:
         )
 
     def holds(self, ref: bytes) -> bytes | None:
-        return self._reading.refs.read(ref)
+        return self._repository.refs.read(ref)
 
     def peel(self, oid: bytes) -> bytes:
-        return self._reading.objects.peel(oid)[0]
+        return self._repository.objects.peel(oid)[0]
 
     def draft_commit(self, oid: bytes) -> None:
-        self._reading.objects.commit(oid)
+        self._repository.objects.commit(oid)
 
     def is_ancestor(self, ancestor: bytes, descendant: bytes) -> bool:
-        return self._reading.objects.is_ancestor(ancestor, descendant)
+        return self._repository.objects.is_ancestor(ancestor, descendant)
 
     def definition(self, commit: bytes, slug: str) -> Definition:
-        return self._reading.definition(commit, slug)
+        return self._repository.definition(commit, slug)
 
 
 class PushFacts(RepositoryFacts):
     """Facts read through the quarantine; a tip with missing or damaged objects raises instead."""
 
     def __init__(
-        self, reading: Repository, may: Callable[[Permission], bool], held: Quarantine, *, shallow: bool
+        self, repository: Repository, authorize: Authorize, held: Quarantine, *, shallow: bool
     ) -> None:
-        super().__init__(reading, may)
-        self.reading = reading
+        super().__init__(repository, authorize)
+        self.repository = repository
         self._definitions: dict[tuple[bytes, str], Definition] = {}
         self._held = held
         self._shallow = shallow
@@ -88,14 +93,14 @@ class PushFacts(RepositoryFacts):
 
 def in_a_shallow_clone(error: GitstoreError) -> GitstoreError:
     """Convert `objects_missing` to `shallow`: objects missing from a shallow clone's push are its history."""
-    if error.code is not Code.OBJECTS_MISSING:
+    if not isinstance(error, ObjectsMissingError):
         return error
-    return GitstoreError(Code.SHALLOW, "shallow clone: git fetch --unshallow, then push")
+    return ConflictError(Code.SHALLOW, "shallow clone: git fetch --unshallow, then push")
 
 
-def accepted(reading: Repository, command: Command) -> Verdict:
+def accepted(repository: Repository, command: Command) -> Verdict:
     """Judge one command and raise its refusal. The caller has authorized the principal."""
-    (verdict,) = judge([command], RepositoryFacts(reading))
+    (verdict,) = judge([command], RepositoryFacts(repository))
     if verdict.refusal is not None:
         raise verdict.refusal
     return verdict

@@ -15,7 +15,7 @@ from gitstore import ledger, names
 from gitstore.definition import document as definitions
 from gitstore.definition.cache import DefinitionCache
 from gitstore.definition.quoting import clip
-from gitstore.errors import Code, GitstoreError
+from gitstore.errors import Code, GitstoreError, IntegrityError, InvalidDefinitionError, NotFoundError
 from gitstore.git.objects import Objects, person, text, utc
 from gitstore.git.refs import Refs
 from gitstore.model import (
@@ -62,6 +62,9 @@ class Repository:
         self.refs = Refs(path)
         self.objects = objects or Objects(path / "objects")
         self._parsed = parsed or DefinitionCache()
+
+    def close(self) -> None:
+        self.objects.close()
 
     def through(self, objects: Objects) -> Repository:
         """Return this repository read through `objects`, a quarantine; the definition cache is shared."""
@@ -162,8 +165,8 @@ class Repository:
             tip = self.refs.read(names.ledger(slug))
             try:
                 return self._state(slug)
-            except GitstoreError as error:
-                if error.code is not Code.INTEGRITY or self.refs.read(names.ledger(slug)) == tip:
+            except IntegrityError:
+                if self.refs.read(names.ledger(slug)) == tip:
                     raise
 
     def _state(self, slug: str) -> WorkflowState:
@@ -199,7 +202,7 @@ class Repository:
         """Return a published version. Pass its counting ledger entry as `entry` to avoid a lookup."""
         held = self.refs.read(names.tag(slug, number))
         if held is None:
-            raise GitstoreError(Code.VERSION_NOT_FOUND, f"{slug} has no version v{number}")
+            raise NotFoundError(Code.VERSION_NOT_FOUND, f"{slug} has no version v{number}")
         if entry is None:
             entry = next((e for e in self._published(slug) if e.version == number), None)
         if entry is None:
@@ -237,10 +240,8 @@ class Repository:
         try:
             parsed = self._parse(blob, file_name)
             problems = parsed.problems
-        except GitstoreError as error:
-            if error.code is not Code.DEFINITION_UNPARSABLE:
-                raise
-            problems = Problems.of(error.data.get("problems", ()))
+        except InvalidDefinitionError as error:
+            problems = Problems.of(error.problems)
         return Snapshot(
             commit=commit,
             tree=folder.decode(),
@@ -312,6 +313,4 @@ class Repository:
 
 
 def _contradiction(slug: str, what: str) -> GitstoreError:
-    return GitstoreError(
-        Code.INTEGRITY, f"{slug}: {what}: nothing is published until gitstore verify finds no difference"
-    )
+    return IntegrityError(f"{slug}: {what}: nothing is published until gitstore verify finds no difference")

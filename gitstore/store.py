@@ -1,6 +1,6 @@
 """Store: draft, save, publish, revert, for one project; the operations of `git push` for callers without git.
 
-Every writing method takes the workflow's lock, asks `policy.judge` as a push does, and records the change.
+Every writing method begins a unit of work, asks `policy.judge` as a push does, and records the change.
 The caller has authenticated and authorized the principal. `expected` is the draft's commit that the caller
 has seen (If-Match): a hex id, ANY for any state, or None if the caller gave none.
 """
@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 from uuid import UUID
 
 from dulwich.objects import Commit, ObjectID, Tag
@@ -22,13 +22,23 @@ from gitstore.content import STARTER, Content
 from gitstore.definition.cache import DefinitionCache
 from gitstore.definition.quoting import clip
 from gitstore.drafts import DraftWriter, Saved
-from gitstore.errors import Code, GitstoreError
+from gitstore.errors import BaseMovedError, Code, ConflictError, NotFoundError, StaleDraftError
 from gitstore.git.objects import ident
-from gitstore.locks import FileLocks, Locks
-from gitstore.model import LedgerKind, Limits, Person, Problems, Rules, Superseded, Version, WorkflowState
+from gitstore.model import (
+    LedgerKind,
+    Limits,
+    Person,
+    Problems,
+    Rules,
+    Snapshot,
+    Superseded,
+    Version,
+    WorkflowState,
+)
 from gitstore.policy import Command, Verdict
 from gitstore.policy_facts import accepted
 from gitstore.repository import Repository
+from gitstore.unit_of_work import MakeUnitOfWork
 from gitstore.versions import check_slug
 
 ANY: Final = "*"
@@ -60,21 +70,21 @@ class Published:
 
 
 class Store(Repository):
-    """One project's repository, written under a lock."""
+    """One project's repository, written in units of work."""
 
     def __init__(
         self,
         path: Path,
         project: UUID,
+        unit_of_work: MakeUnitOfWork,
         *,
         rules: Rules = Rules.MESHHOOK,
         limits: Limits | None = None,
-        locks: Locks | None = None,
         parsed: DefinitionCache | None = None,
         clock: Callable[[], datetime] = now,
     ) -> None:
         super().__init__(path, project, rules=rules, limits=limits, parsed=parsed)
-        self.locks: Locks = locks or FileLocks(path)
+        self.unit_of_work = unit_of_work(self)
         self.clock = clock
 
     @staticmethod
@@ -84,9 +94,6 @@ class Store(Repository):
             return
         path.mkdir(parents=True, exist_ok=True)
         Repo.init_bare(str(path)).close()
-
-    def close(self) -> None:
-        self.objects.close()
 
     # Drafts
 
@@ -101,9 +108,9 @@ class Store(Repository):
     ) -> Saved:
         """Create a workflow with its first draft (a one-node starter without `content`)."""
         check_slug(slug)
-        with self.locks.writing([slug]):
+        with self.unit_of_work.begin([slug]):
             if self.exists(slug):
-                raise GitstoreError(Code.WORKFLOW_EXISTS, f"the workflow {slug} exists already", slug=slug)
+                raise ConflictError(Code.WORKFLOW_EXISTS, f"the workflow {slug} exists already", slug=slug)
             starter = {**({"name": name} if name else {}), **STARTER}
             recorder = self._recorder(slug, who, "")
             # Also after a kill left a lone "created" entry: the name of this request is the one that counts.
@@ -113,12 +120,12 @@ class Store(Repository):
 
     def create_draft(self, slug: str, content: Content | None, who: Actors, message: str = "") -> Saved:
         """Open a draft on top of the latest version; without `content`, copy the current version's."""
-        with self.locks.writing([slug]):
+        with self.unit_of_work.begin([slug]):
             state = self._without_draft(slug)
             if content is not None:
                 return self._drafting(state, who, message).save(content, "Begin a draft")
             if state.current is None:
-                raise GitstoreError(
+                raise NotFoundError(
                     Code.NOT_PUBLISHED, f"{slug} has no current version to copy: send a definition"
                 )
             version = self._commit_of(slug, state.current)
@@ -126,7 +133,7 @@ class Store(Repository):
 
     def create_draft_from(self, slug: str, number: int, who: Actors, message: str = "") -> Saved:
         """Open a draft with the content of version `number`."""
-        with self.locks.writing([slug]):
+        with self.unit_of_work.begin([slug]):
             drafting = self._drafting(self._without_draft(slug), who, message)
             return drafting.restore(self._commit_of(slug, number), f"Copy v{number}")
 
@@ -141,7 +148,7 @@ class Store(Repository):
         base_version: int | None = None,
     ) -> Saved:
         """Save the open draft. `base_version`, which the author has merged, becomes a second parent."""
-        with self.locks.writing([slug]):
+        with self.unit_of_work.begin([slug]):
             state = self._existing(slug)
             self._check_open(state)
             self._check_expected(state, expected)
@@ -152,7 +159,7 @@ class Store(Repository):
         self, slug: str, who: Actors, *, expected: str | None = None, message: str = ""
     ) -> Superseded:
         """Discard the open draft; return its superseded ref, for `restore_draft`."""
-        with self.locks.writing([slug]):
+        with self.unit_of_work.begin([slug]):
             state = self._existing(slug)
             self._check_open(state)
             self._check_expected(state, expected or ANY)
@@ -171,12 +178,12 @@ class Store(Repository):
         content is committed on top of the latest version. Raises `draft_exists` if a draft is open, and
         `version_not_found` if no such draft was discarded.
         """
-        with self.locks.writing([slug]):
+        with self.unit_of_work.begin([slug]):
             state = self._without_draft(slug)
             found = next((one for one in self.discarded(slug) if at in (None, one.at)), None)
             if found is None:
                 when = f" at {at.isoformat()}" if at is not None else ""
-                raise GitstoreError(Code.VERSION_NOT_FOUND, f"no draft of {slug} was discarded{when}")
+                raise NotFoundError(Code.VERSION_NOT_FOUND, f"no draft of {slug} was discarded{when}")
             name, head = names.draft(slug), found.commit.encode()
             latest = state.latest_commit.encode() if state.latest_commit else None
             if state.draft is None and not (latest and self.objects.is_ancestor(head, latest)):
@@ -193,13 +200,13 @@ class Store(Repository):
         self, slug: str, number: int, who: Actors, *, expected: str | None = None, message: str = ""
     ) -> Saved:
         """Set the draft to the content of version `number`, by a new commit on top."""
-        with self.locks.writing([slug]):
+        with self.unit_of_work.begin([slug]):
             state = self._existing(slug)
             if state.draft_open and expected is None:
-                raise self._stands(
-                    state,
-                    Code.PRECONDITION_REQUIRED,
-                    "a draft is open: send If-Match with its ETag to put a new state on top of it",
+                raise StaleDraftError(
+                    "a draft is open: name the draft that you have seen, to put a new state on top of it",
+                    Code.EXPECTED_REQUIRED,
+                    draft=self._draft_of(state),
                 )
             if expected is not None:
                 self._check_expected(state, expected)
@@ -218,10 +225,10 @@ class Store(Repository):
         expected: str | None = None,
     ) -> Published:
         """Publish the draft as the next version, by an annotated tag. Idempotent."""
-        with self.locks.writing([slug]):
+        with self.unit_of_work.begin([slug]):
             state = self._existing(slug)
             if state.draft is None:
-                raise GitstoreError(Code.NO_DRAFT, f"{slug} has no draft: save or push one, then publish")
+                raise ConflictError(Code.NO_DRAFT, f"{slug} has no draft: save or push one, then publish")
             if expected is not None:
                 self._check_expected(state, expected)
             if self._same_as_latest(state):
@@ -241,7 +248,7 @@ class Store(Repository):
         self, slug: str, number: int, who: Actors, *, message: str = "", hold: bool = False
     ) -> None:
         """Make version `number` current; with `hold`, publishing does not move the current version."""
-        with self.locks.writing([slug]):
+        with self.unit_of_work.begin([slug]):
             state = self._existing(slug)
             self._commit_of(slug, number)
             if (state.current, state.held) != (number, hold):
@@ -251,7 +258,7 @@ class Store(Repository):
 
     def clear_current(self, slug: str, who: Actors, *, message: str = "") -> None:
         """Unset the current version, until a version is published or made current."""
-        with self.locks.writing([slug]):
+        with self.unit_of_work.begin([slug]):
             state = self._existing(slug)
             if state.current is not None or state.held:
                 recorder = self._recorder(slug, who, message)
@@ -262,14 +269,16 @@ class Store(Repository):
 
     def _existing(self, slug: str) -> WorkflowState:
         if not self.exists(slug):
-            raise GitstoreError(Code.WORKFLOW_NOT_FOUND, f"there is no workflow {clip(slug)!r}")
+            raise NotFoundError(Code.WORKFLOW_NOT_FOUND, f"there is no workflow {clip(slug)!r}")
         return self.state(slug)
 
     def _without_draft(self, slug: str) -> WorkflowState:
         state = self._existing(slug)
         if state.draft_open:
-            raise self._stands(
-                state, Code.DRAFT_EXISTS, "a draft is open: save it with If-Match, or discard it"
+            raise ConflictError(
+                Code.DRAFT_EXISTS,
+                "a draft is open: save a change of it, or discard it",
+                draft=self._draft_of(state),
             )
         return state
 
@@ -281,31 +290,25 @@ class Store(Repository):
 
     def _check_open(self, state: WorkflowState) -> None:
         if not state.draft_open:
-            raise GitstoreError(
+            raise NotFoundError(
                 Code.VERSION_NOT_FOUND, f"{state.slug} has no open draft: create one, then save it"
             )
 
     def _check_expected(self, state: WorkflowState, expected: str) -> None:
         if expected not in (ANY, state.draft):
-            raise self._stands(
-                state, Code.STALE_DRAFT, "the draft moved since you read it: read it again, then save on top"
+            raise StaleDraftError(
+                "the draft moved since you read it: read it again, then save on top",
+                draft=self._draft_of(state),
             )
 
-    def _stands(self, state: WorkflowState, code: Code, message: str, **facts: Any) -> GitstoreError:
-        """Return an error with the current state of the draft as data."""
-        if state.draft is not None:
-            snapshot = self.snapshot(state.slug, state.draft)
-            facts |= {
-                "etag": f'"{state.draft}"',
-                "author": {"name": snapshot.author.name, "email": snapshot.author.email},
-                "time": snapshot.created_at.isoformat().replace("+00:00", "Z"),
-            }
-        return GitstoreError(code, message, **facts)
+    def _draft_of(self, state: WorkflowState) -> Snapshot | None:
+        """Return the draft in its current state, as a conflict reports it."""
+        return self.snapshot(state.slug, state.draft) if state.draft is not None else None
 
     def _commit_of(self, slug: str, number: int) -> bytes:
         held = self.refs.read(names.tag(slug, number))
         if held is None:
-            raise GitstoreError(Code.VERSION_NOT_FOUND, f"{slug} has no version v{number}", version=number)
+            raise NotFoundError(Code.VERSION_NOT_FOUND, f"{slug} has no version v{number}", version=number)
         return self.objects.peel(held)[0]
 
     def _same_as_latest(self, state: WorkflowState) -> bool:
@@ -330,8 +333,6 @@ class Store(Repository):
         """Judge as `accepted` does; if the base moved, add the current state and the remedy without git."""
         try:
             return accepted(self, command)
-        except GitstoreError as moved:
-            if moved.code is not Code.BASE_MOVED:
-                raise
-            otherwise = f"{moved.message}; or save the draft over HTTP with base_version {state.latest}"
-            raise self._stands(state, moved.code, otherwise, **moved.data) from moved
+        except BaseMovedError as moved:
+            otherwise = f"{moved.message}; or save the draft with base_version {state.latest}"
+            raise BaseMovedError(otherwise, latest=moved.latest, draft=self._draft_of(state)) from moved

@@ -16,7 +16,7 @@ from typing import IO
 
 from dulwich.protocol import pkt_line
 
-from gitstore.errors import Code, GitstoreError
+from gitstore.errors import MalformedError
 from gitstore.git.process import FRUGAL, command, environment
 
 _CHUNK = 64 * 1024
@@ -43,7 +43,7 @@ def serve(repository: Path, protocol: str, request: IO[bytes]) -> Generator[byte
             said = True
             yield chunk
         if child.returncode and not said:
-            raise GitstoreError(Code.MALFORMED, "this is no git fetch: git does not understand it")
+            raise MalformedError("this is no git fetch: git does not understand it")
 
 
 def _is_v2(protocol: str) -> bool:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import Final
 
 from gitstore.definition.quoting import clip
-from gitstore.errors import Code, GitstoreError
+from gitstore.errors import Code, ForbiddenError, NotFoundError
 from gitstore.model import Permission
 from service.auth import Principal, Role
 
@@ -36,8 +36,7 @@ def authorize(principal: Principal, permission: Permission, what: str) -> None:
     """
     if not may(principal, permission):
         needed = NEEDED[permission]
-        raise GitstoreError(
-            Code.FORBIDDEN,
+        raise ForbiddenError(
             f"{what} needs the role {needed}; {principal.name!r} is {principal.role}",
             needed=needed.value,
             role=principal.role.value,
@@ -51,4 +50,4 @@ def check_project(principal: Principal, named: str | None) -> None:
     """
     if named is None or named in (principal.project.slug, str(principal.project.id)):
         return
-    raise GitstoreError(Code.PROJECT_NOT_FOUND, f"there is no project {clip(named)!r}")
+    raise NotFoundError(Code.PROJECT_NOT_FOUND, f"there is no project {clip(named)!r}")

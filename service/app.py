@@ -9,7 +9,7 @@ from flask import Flask, Response, request
 from pydantic import ValidationError
 from werkzeug.exceptions import HTTPException
 
-from gitstore.errors import Code, GitstoreError
+from gitstore.errors import Code, ConfigError, GitstoreError
 from service import errors, git_http, hooks_http, logs
 from service.api import (
     current,
@@ -43,7 +43,7 @@ def create_app(config: Config, *, database: Database | None = None, metrics: Met
     """Return the application, which uses `database` if given, else the one at `config.database_url`."""
     if database is None:
         if config.database_url is None:
-            raise GitstoreError(Code.CONFIG, "DATABASE_URL is needed: gitstore serve sets it")
+            raise ConfigError("DATABASE_URL is needed: gitstore serve sets it")
         database = Database(config.database_url, application="gitstore web")
     gauges = metrics or Metrics(config.metrics_folder)
     projects = Projects(config)

@@ -13,9 +13,10 @@ from enum import StrEnum
 from typing import Literal
 from uuid import UUID
 
-from gitstore.errors import Code, GitstoreError
+from gitstore.errors import GitstoreError
 from gitstore.model import Person
 from service.credentials import digest, is_token
+from service.errors import HttpCode
 from sync import tokens
 from sync.catalog import Project
 from sync.db import Claims, Database, claims_of
@@ -89,4 +90,4 @@ def _holder(database: Database, token: str) -> Principal:
 
 
 def _unknown(message: str) -> GitstoreError:
-    return GitstoreError(Code.UNAUTHENTICATED, message)
+    return GitstoreError(HttpCode.UNAUTHENTICATED, message)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from gitstore.content import File
 from gitstore.diff.masking import masked
 from gitstore.diff.structure import Diff, diff
-from gitstore.errors import Code, GitstoreError
+from gitstore.errors import Code, InvalidDefinitionError, NotFoundError
 from gitstore.model import Rules
 from gitstore.repository import Repository
 from service.lookup import no_draft, not_published, reading_definition, which
@@ -41,15 +41,15 @@ def compare(versions: Sides, rules: Rules, *, layout: bool) -> Diff:
     return diff(old, new, rules, layout=layout)
 
 
-def files(reading: Repository, versions: Sides) -> tuple[File, File]:
+def files(repository: Repository, versions: Sides) -> tuple[File, File]:
     """Return the stored files of two versions."""
     old, new = versions
-    return _file(reading, old), _file(reading, new)
+    return _file(repository, old), _file(repository, new)
 
 
-def _file(reading: Repository, version: FullVersion) -> File:
+def _file(repository: Repository, version: FullVersion) -> File:
     with reading_definition(version):
-        return File(version.file_name, reading.objects.blob(version.blob_sha.encode()))
+        return File(version.file_name, repository.objects.blob(version.blob_sha.encode()))
 
 
 def shown(version: catalog.Version) -> str:
@@ -66,7 +66,7 @@ def _version(tx: Transaction, workflow: Workflow, wanted: Which) -> FullVersion:
     if wanted == "draft":
         raise no_draft(workflow.slug)
     which_one = "version yet" if wanted == "latest" else f"version v{wanted}"
-    raise GitstoreError(Code.VERSION_NOT_FOUND, f"{workflow.slug} has no {which_one}")
+    raise NotFoundError(Code.VERSION_NOT_FOUND, f"{workflow.slug} has no {which_one}")
 
 
 def _before(tx: Transaction, workflow: Workflow, to: FullVersion, wanted: Which) -> Which:
@@ -76,12 +76,12 @@ def _before(tx: Transaction, workflow: Workflow, to: FullVersion, wanted: Which)
     page = catalog.history(tx, workflow.id, state="published", before=to.version_number, limit=1)
     if not page.rows:
         message = f"nothing of {workflow.slug} was published before {shown(to)}, to compare it with"
-        raise GitstoreError(Code.VERSION_NOT_FOUND, message)
+        raise NotFoundError(Code.VERSION_NOT_FOUND, message)
     return page.rows[0].version_number
 
 
 def _definition(version: FullVersion) -> dict[str, object]:
     if version.definition is None:
         message = f"{shown(version)} of {version.slug} can't be read as a definition: compare the texts"
-        raise GitstoreError(Code.DEFINITION_UNPARSABLE, message)
+        raise InvalidDefinitionError(Code.DEFINITION_UNPARSABLE, message)
     return version.definition

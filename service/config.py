@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from gitstore.errors import Code, GitstoreError
+from gitstore.errors import ConfigError
 from gitstore.model import Limits
 from service.settings import SETTINGS, Bind, Setting
 from webhooks.addresses import Allowed
@@ -73,7 +73,7 @@ class Config:
         if not wrong:
             wrong = _contradictions(values)
         if wrong:
-            raise GitstoreError(Code.CONFIG, "\n".join(wrong.values()), settings=sorted(wrong))
+            raise ConfigError("\n".join(wrong.values()), settings=sorted(wrong))
         names = [field.partition(".")[2] for field in values if field.startswith("limits.")]
         limits = Limits(**{name: values.pop(f"limits.{name}") for name in names})
         metrics = texts.get(METRICS_FOLDER)

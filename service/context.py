@@ -20,6 +20,7 @@ from flask import abort, current_app, request
 from gitstore.errors import GitstoreError
 from gitstore.git.raw import ShaFile
 from gitstore.model import Permission, Person, Rules
+from gitstore.repository import Repository
 from gitstore.store import Actors, Store
 from service import auth, fairness, logs
 from service.access import authorize, check_project
@@ -147,11 +148,11 @@ class Caller:
         return self.services.database.as_user(self.principal.claims)
 
     @contextmanager
-    def opened(self) -> Iterator[Store]:
-        """Open the project's Store for reading; objects missing in Git are read from Postgres."""
-        with closing(self.services.projects.open(self.project)) as store:
-            store.objects.elsewhere = self._kept
-            yield store
+    def opened(self) -> Iterator[Repository]:
+        """Open the project's repository for reading; objects missing in Git are read from Postgres."""
+        with closing(self.services.projects.reader(self.project)) as repository:
+            repository.objects.elsewhere = self._kept
+            yield repository
 
     def _kept(self, oid: bytes) -> ShaFile | None:
         with self.reading() as tx:
@@ -161,7 +162,7 @@ class Caller:
     def writing(self) -> Iterator[Store]:
         """Open the project's Store for writing; each write is mirrored before it returns."""
         projects, database = self.services.projects, self.services.database
-        with projects.mirrored(self.project, database, self.origin, patience=PATIENCE) as (store, _):
+        with closing(projects.writer(self.project, database, self.origin, patience=PATIENCE)) as store:
             yield store
 
     def who(self, author: Person | None) -> Actors:

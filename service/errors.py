@@ -10,13 +10,14 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from enum import StrEnum
 from http import HTTPStatus
 from typing import Any, Final
 
 from flask import Response
 from werkzeug.exceptions import HTTPException
 
-from gitstore.errors import Code, GitstoreError
+from gitstore.errors import Code, ConflictError, GitstoreError
 from gitstore.git.io_errors import of_system
 from gitstore.model import Problem, Problems
 from service.logs import without_secrets
@@ -28,12 +29,22 @@ _TYPE: Final = "urn:gitstore:problem:"
 _REQUEST: Final = "urn:gitstore:request:"
 _INTERNAL: Final = "something went wrong here: the operator finds out what by the request id"
 
-STATUS: Final[Mapping[Code, HTTPStatus]] = {
+
+class HttpCode(StrEnum):
+    """Codes of errors that only an HTTP request causes."""
+
+    UNAUTHENTICATED = "unauthenticated"
+    METHOD_NOT_ALLOWED = "method_not_allowed"
+    UNSUPPORTED_MEDIA_TYPE = "unsupported_media_type"
+    TOO_MANY_REQUESTS = "too_many_requests"
+
+
+STATUS: Final[Mapping[StrEnum, HTTPStatus]] = {
     Code.MALFORMED: HTTPStatus.BAD_REQUEST,
     Code.INVALID_NAME: HTTPStatus.UNPROCESSABLE_ENTITY,
-    Code.UNSUPPORTED_MEDIA_TYPE: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+    HttpCode.UNSUPPORTED_MEDIA_TYPE: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
     Code.TOO_LARGE: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
-    Code.UNAUTHENTICATED: HTTPStatus.UNAUTHORIZED,
+    HttpCode.UNAUTHENTICATED: HTTPStatus.UNAUTHORIZED,
     Code.FORBIDDEN: HTTPStatus.FORBIDDEN,
     Code.BAD_SIGNATURE: HTTPStatus.UNAUTHORIZED,
     Code.NOT_FOUND: HTTPStatus.NOT_FOUND,
@@ -42,7 +53,7 @@ STATUS: Final[Mapping[Code, HTTPStatus]] = {
     Code.VERSION_NOT_FOUND: HTTPStatus.NOT_FOUND,
     Code.VERSION_LOST: HTTPStatus.GONE,
     Code.NOT_PUBLISHED: HTTPStatus.NOT_FOUND,
-    Code.METHOD_NOT_ALLOWED: HTTPStatus.METHOD_NOT_ALLOWED,
+    HttpCode.METHOD_NOT_ALLOWED: HTTPStatus.METHOD_NOT_ALLOWED,
     Code.PROJECT_EXISTS: HTTPStatus.CONFLICT,
     Code.WORKFLOW_EXISTS: HTTPStatus.CONFLICT,
     Code.DRAFT_EXISTS: HTTPStatus.CONFLICT,
@@ -50,7 +61,7 @@ STATUS: Final[Mapping[Code, HTTPStatus]] = {
     Code.BASE_MOVED: HTTPStatus.CONFLICT,
     Code.INTEGRITY: HTTPStatus.CONFLICT,
     Code.STALE_DRAFT: HTTPStatus.PRECONDITION_FAILED,
-    Code.PRECONDITION_REQUIRED: HTTPStatus.PRECONDITION_REQUIRED,
+    Code.EXPECTED_REQUIRED: HTTPStatus.PRECONDITION_REQUIRED,
     Code.LIMIT_REACHED: HTTPStatus.CONFLICT,
     Code.DEFINITION_UNPARSABLE: HTTPStatus.UNPROCESSABLE_ENTITY,
     Code.DEFINITION_INVALID: HTTPStatus.UNPROCESSABLE_ENTITY,
@@ -67,7 +78,7 @@ STATUS: Final[Mapping[Code, HTTPStatus]] = {
     Code.ADDRESS_REFUSED: HTTPStatus.UNPROCESSABLE_ENTITY,
     Code.UNREACHABLE: HTTPStatus.UNPROCESSABLE_ENTITY,
     Code.BUSY: HTTPStatus.SERVICE_UNAVAILABLE,
-    Code.TOO_MANY_REQUESTS: HTTPStatus.TOO_MANY_REQUESTS,
+    HttpCode.TOO_MANY_REQUESTS: HTTPStatus.TOO_MANY_REQUESTS,
     Code.UNAVAILABLE: HTTPStatus.SERVICE_UNAVAILABLE,
     Code.PUBLISHED_NOT_MIRRORED: HTTPStatus.SERVICE_UNAVAILABLE,
     Code.SOURCE_EXISTS: HTTPStatus.CONFLICT,
@@ -78,11 +89,11 @@ STATUS: Final[Mapping[Code, HTTPStatus]] = {
 }
 
 # Errors that Flask and Werkzeug raise themselves, by status.
-_REFUSED_BY_FLASK: Final[Mapping[int, tuple[Code, str]]] = {
+_REFUSED_BY_FLASK: Final[Mapping[int, tuple[StrEnum, str]]] = {
     404: (Code.NOT_FOUND, "there is nothing at this address: /docs lists what there is"),
-    405: (Code.METHOD_NOT_ALLOWED, "this address does not do that: the header Allow lists what it does"),
+    405: (HttpCode.METHOD_NOT_ALLOWED, "this address does not do that: the header Allow lists what it does"),
     413: (Code.TOO_LARGE, "the body is larger than what is accepted here"),
-    415: (Code.UNSUPPORTED_MEDIA_TYPE, "this media type is not accepted here"),
+    415: (HttpCode.UNSUPPORTED_MEDIA_TYPE, "this media type is not accepted here"),
 }
 
 
@@ -114,7 +125,7 @@ def refused(error: GitstoreError, *, challenge: str = "Bearer") -> Refused:
 def problem(error: GitstoreError, request_id: str = "") -> Response:
     """Return the answer as application/problem+json."""
     answer = refused(error)
-    data = dict(error.data)
+    data = {**error.data, **_draft_facts(error)}
     if "problems" in data:
         data["problems"] = Problems.of(data["problems"])
         data["problems_total"] = data["problems"].total
@@ -133,6 +144,18 @@ def problem(error: GitstoreError, request_id: str = "") -> Response:
     return Response(
         json.dumps(body) + "\n", int(answer.status), dict(answer.headers), content_type=PROBLEM_JSON
     )
+
+
+def _draft_facts(error: GitstoreError) -> dict[str, object]:
+    """Return the facts about the open draft with which the request conflicts, if it does."""
+    if not isinstance(error, ConflictError) or error.draft is None:
+        return {}
+    author = error.draft.author
+    return {
+        "etag": f'"{error.draft.commit}"',
+        "author": {"name": author.name, "email": author.email},
+        "time": error.draft.created_at,
+    }
 
 
 def plain(error: GitstoreError) -> Response:

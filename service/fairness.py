@@ -28,7 +28,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from gitstore.errors import Code, GitstoreError
+from gitstore.errors import TemporaryError
+from service.errors import HttpCode
 from service.metrics import Outcome
 
 if TYPE_CHECKING:
@@ -192,8 +193,8 @@ class FairShares:
                 return lease
             self._leave_queue(lease)
         self._count("refused")
-        raise GitstoreError(
-            Code.TOO_MANY_REQUESTS,
+        raise TemporaryError(
+            HttpCode.TOO_MANY_REQUESTS,
             "too many large requests at once: send those of one token one after the other, and retry in "
             f"{RETRY_AFTER} s",
             retry_after=RETRY_AFTER,

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from datetime import UTC, datetime
+from functools import partial
 from typing import IO, Any, Final
 
 from flask import Blueprint, Response, request
@@ -20,7 +21,7 @@ from werkzeug.exceptions import HTTPException
 from gitstore import names, upload_pack
 from gitstore.changes import Authorship
 from gitstore.definition.quoting import clip
-from gitstore.errors import Code, GitstoreError
+from gitstore.errors import ForbiddenError, GitstoreError, MalformedError
 from gitstore.git.packs import too_large
 from gitstore.model import Permission
 from gitstore.names import VersionRef
@@ -28,11 +29,12 @@ from gitstore.policy import Effect
 from gitstore.push import receive
 from gitstore.push.receive import Receipt, Receiver
 from gitstore.push.report import PushReport
+from gitstore.repository import Repository
 from gitstore.store import Store
 from service import access, auth, errors, logs
 from service.auth import Principal
 from service.context import admit, note, origin, services
-from sync.unit_of_work import MirrorUnitOfWork
+from service.errors import HttpCode
 
 FETCH: Final = "git-upload-pack"
 PUSH: Final = "git-receive-pack"
@@ -65,40 +67,39 @@ def unexpected(error: Exception) -> Response:
 def info_refs(project: str) -> Response:
     service = request.args.get("service", "")
     if service not in (FETCH, PUSH):
-        raise GitstoreError(
-            Code.FORBIDDEN, "only git's smart HTTP protocol is spoken here: git 1.6.6 or newer"
-        )
-    _, store = _enter(project, service)
-    with closing(store):
+        raise ForbiddenError("only git's smart HTTP protocol is spoken here: git 1.6.6 or newer")
+    principal = _enter(project, service)
+    with closing(services().projects.reader(principal.project)) as repository:
         if service == PUSH:
-            body: Iterable[bytes] = [receive.advertise(store)]
+            body: Iterable[bytes] = [receive.advertise(repository)]
         else:
-            body = upload_pack.advertise(store.path, request.headers.get("Git-Protocol", ""))
+            body = upload_pack.advertise(repository.path, request.headers.get("Git-Protocol", ""))
         return _answer(body, f"application/x-{service}-advertisement")
 
 
 @blueprint.post(f"/<project>.git/{FETCH}")
 def fetch(project: str) -> Response:
     _check_content_type(FETCH)
-    _, store = _enter(project, FETCH)
-    with closing(store):
+    principal = _enter(project, FETCH)
+    with closing(services().projects.reader(principal.project)) as repository:
         wants, protocol = _spool(_reader()), request.headers.get("Git-Protocol", "")
-        return _answer(_served(store, protocol, wants), f"application/x-{FETCH}-result")
+        return _answer(_served(repository, protocol, wants), f"application/x-{FETCH}-result")
 
 
 @blueprint.post(f"/<project>.git/{PUSH}")
 def push(project: str) -> Response:
     _check_content_type(PUSH)
-    principal, store = _enter(project, PUSH)
+    principal = _enter(project, PUSH)
     begun = time.perf_counter()
-    with closing(store):
+    here = services()
+    with closing(here.projects.writer(principal.project, here.database, origin(principal, "git"))) as store:
         receipt = _receive(principal, store)
     _record(principal, receipt, duration_ms=round((time.perf_counter() - begun) * 1000, 1))
     return _answer([receipt.answer], f"application/x-{PUSH}-result")
 
 
-def _enter(project: str, service: str) -> tuple[Principal, Store]:
-    """Authenticate, authorize and open the Store, whose writes are mirrored on the principal's behalf."""
+def _enter(project: str, service: str) -> Principal:
+    """Authenticate and authorize the principal, and wait for its turn if the request is heavy."""
     here = services()
     principal = auth.basic(here.database, request.headers.get("Authorization"))
     note(principal=principal.name, project=principal.project.slug)
@@ -108,9 +109,7 @@ def _enter(project: str, service: str) -> tuple[Principal, Store]:
     else:
         access.authorize(principal, Permission.READ, "fetching")
     admit(principal)
-    store = here.projects.open(principal.project)
-    store.locks = MirrorUnitOfWork(here.database, store, origin(principal, "git"))
-    return principal, store
+    return principal
 
 
 def _receive(principal: Principal, store: Store) -> Receipt:
@@ -118,7 +117,7 @@ def _receive(principal: Principal, store: Store) -> Receipt:
     receiver = Receiver(
         store,
         Authorship(principal.person, datetime.now(UTC)),
-        lambda permission: access.may(principal, permission),
+        partial(access.authorize, principal),
         PushReport(page.format),
     )
     return receiver.receive(_reader())
@@ -150,10 +149,10 @@ def _record(principal: Principal, receipt: Receipt, *, duration_ms: float) -> No
             metrics.published(door="git", outcome=verdict.refusal.code.value)
 
 
-def _served(store: Store, protocol: str, wants: IO[bytes]) -> Iterator[bytes]:
+def _served(repository: Repository, protocol: str, wants: IO[bytes]) -> Iterator[bytes]:
     """Return the answer; errors in the request are raised before its first byte."""
 
-    answer = upload_pack.serve(store.path, protocol, wants)
+    answer = upload_pack.serve(repository.path, protocol, wants)
     try:
         first = next(answer, b"")
     except BaseException:
@@ -175,7 +174,9 @@ def _answer(body: Iterable[bytes], content_type: str) -> Response:
 def _check_content_type(service: str) -> None:
     expected = f"application/x-{service}-request"
     if request.content_type != expected:
-        raise GitstoreError(Code.UNSUPPORTED_MEDIA_TYPE, f"this is no request of git: it sends {expected}")
+        raise GitstoreError(
+            HttpCode.UNSUPPORTED_MEDIA_TYPE, f"this is no request of git: it sends {expected}"
+        )
 
 
 def _reader() -> Read:
@@ -191,7 +192,7 @@ def _reader() -> Read:
             stream = gzip.GzipFile(fileobj=stream, mode="rb")  # type: ignore[assignment]
         case other:
             raise GitstoreError(
-                Code.UNSUPPORTED_MEDIA_TYPE, f"the content encoding {clip(other)!r} is not understood"
+                HttpCode.UNSUPPORTED_MEDIA_TYPE, f"the content encoding {clip(other)!r} is not understood"
             )
 
     def read(size: int) -> bytes:
@@ -202,7 +203,7 @@ def _reader() -> Read:
             except GitstoreError:
                 raise
             except Exception as error:  # from gzip, or an OSError
-                raise GitstoreError(Code.MALFORMED, "the request ended too early, or is damaged") from error
+                raise MalformedError("the request ended too early, or is damaged") from error
             if not part:
                 break
             parts.append(part)

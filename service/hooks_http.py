@@ -11,7 +11,7 @@ from typing import Final
 
 from flask import Blueprint, Response, jsonify, request
 
-from gitstore.errors import Code, GitstoreError
+from gitstore.errors import Code, NotFoundError
 from service import logs
 from service.api.bodies import read_body
 from service.context import admit, note, now, services
@@ -35,7 +35,7 @@ def ring(source: str) -> Response:
     named = uuid_of(source)
     bell = receipts.bell(here.database, named) if named is not None else None
     if bell is None:
-        raise GitstoreError(Code.NOT_FOUND, "there is no source of that id: is the webhook's URL whole?")
+        raise NotFoundError(Code.NOT_FOUND, "there is no source of that id: is the webhook's URL whole?")
     note(project=bell.project, source=str(bell.id))
     admit(None)
     body = read_body(request, MOST_BYTES)

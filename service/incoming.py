@@ -12,7 +12,7 @@ from contextlib import closing, contextmanager
 from functools import partial
 from typing import Final
 
-from gitstore.errors import Code, GitstoreError
+from gitstore.errors import ConfigError, GitstoreError
 from gitstore.store import Store
 from service import logs
 from service.config import Config
@@ -123,7 +123,7 @@ def sync_in_child(channel: Channel, stop: threading.Event, config: Config, claim
 def connected_in_child(config: Config) -> Database:
     """Return the worker's database, for one task in a child process."""
     if config.database_url is None:
-        raise GitstoreError(Code.CONFIG, "DATABASE_URL is needed: the worker sets it")
+        raise ConfigError("DATABASE_URL is needed: the worker sets it")
     return Database(config.database_url, max_connections=4, application="gitstore worker child")
 
 
@@ -141,7 +141,7 @@ def means_of(
 
     @contextmanager
     def open_store(project: Project, origin: Origin) -> Iterator[Store]:
-        with projects.mirrored(project, database, origin) as (store, _):
+        with closing(projects.writer(project, database, origin)) as store:
             yield store
 
     return Means(

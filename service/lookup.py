@@ -16,8 +16,8 @@ from uuid import UUID
 
 from gitstore import names
 from gitstore.definition.quoting import clip
-from gitstore.errors import Code, GitstoreError
-from gitstore.store import Store
+from gitstore.errors import Code, GitstoreError, MalformedError, NotFoundError, ObjectsMissingError
+from gitstore.repository import Repository
 from gitstore.versions import is_slug, parse_number, parse_version, version_id, workflow_id
 from service import context
 from service.context import Caller
@@ -59,13 +59,13 @@ def slug_of(caller: Caller, shown: str) -> str:
         return workflow(tx, caller, shown).slug
 
 
-def existing(store: Store, slug: str) -> None:
+def existing(store: Repository, slug: str) -> None:
     """Raise `workflow_not_found` unless Git has the workflow."""
     if not store.exists(slug):
         raise unknown_workflow(slug)
 
 
-def open_draft(store: Store, slug: str) -> str:
+def open_draft(store: Repository, slug: str) -> str:
     """Return the commit of the open draft; raises `version_not_found` if none is open."""
     state = store.state(slug)
     if not state.draft_open or state.draft is None:
@@ -73,14 +73,14 @@ def open_draft(store: Store, slug: str) -> str:
     return state.draft
 
 
-def draft_of(store: Store, slug: str) -> str | None:
+def draft_of(store: Repository, slug: str) -> str | None:
     """Return the commit of the draft's branch, or None if it does not exist."""
     found = store.refs.read(names.draft(slug))
     return found.decode() if found else None
 
 
 def unknown_workflow(shown: str) -> GitstoreError:
-    return GitstoreError(Code.WORKFLOW_NOT_FOUND, f"there is no workflow {clip(shown)!r}")
+    return NotFoundError(Code.WORKFLOW_NOT_FOUND, f"there is no workflow {clip(shown)!r}")
 
 
 # Versions
@@ -92,24 +92,24 @@ def which(shown: str) -> Which:
         return shown  # type: ignore[return-value] # mypy does not narrow str to these
     found = parse_number(shown) or parse_version(shown)
     if found is None:
-        raise GitstoreError(
+        raise NotFoundError(
             Code.VERSION_NOT_FOUND, f"{clip(shown)!r} is no version: use 3, v3, draft, current or latest"
         )
     return found
 
 
-def number_of(store: Store, slug: str, given: int | str) -> int:
+def number_of(store: Repository, slug: str, given: int | str) -> int:
     """Return the number of the published version that a body names; raises `malformed` if it is invalid."""
     wanted = which(str(given))
     if isinstance(wanted, int):
         return wanted
     if wanted == "draft":
-        raise GitstoreError(Code.MALFORMED, "a published version is needed here, not the draft")
+        raise MalformedError("a published version is needed here, not the draft")
     state = store.state(slug)
     if wanted == "current" and state.current is None:
         raise not_published(slug)
     if not state.latest:
-        raise GitstoreError(Code.VERSION_NOT_FOUND, f"{slug} has no version yet")
+        raise NotFoundError(Code.VERSION_NOT_FOUND, f"{slug} has no version yet")
     return state.latest if wanted == "latest" else state.current or state.latest
 
 
@@ -132,7 +132,7 @@ def no_version(tx: Transaction, caller: Caller, shown: str, wanted: Which) -> Gi
         return not_published(slug)
     if wanted == "draft":
         return no_draft(slug)
-    return GitstoreError(
+    return NotFoundError(
         Code.VERSION_NOT_FOUND,
         f"{slug} has no version yet" if wanted == "latest" else f"{slug} has no version v{wanted}",
     )
@@ -143,10 +143,10 @@ def reading_definition(row: catalog.Version) -> Iterator[None]:
     """Raise `version_lost`, with its data, if the block misses an object of a lost version."""
     try:
         yield
-    except GitstoreError as error:
-        if row.state != "lost" or error.code is not Code.OBJECTS_MISSING:
+    except ObjectsMissingError as error:
+        if row.state != "lost":
             raise
-        raise GitstoreError(
+        raise NotFoundError(
             Code.VERSION_LOST,
             f"v{row.version_number} of {row.slug} was published, and its definition is neither in the "
             "repository nor in the database: an operator may have it in a clone or a backup",
@@ -159,11 +159,11 @@ def reading_definition(row: catalog.Version) -> Iterator[None]:
 
 
 def no_draft(slug: str) -> GitstoreError:
-    return GitstoreError(Code.VERSION_NOT_FOUND, f"{slug} has no open draft")
+    return NotFoundError(Code.VERSION_NOT_FOUND, f"{slug} has no open draft")
 
 
 def not_published(slug: str) -> GitstoreError:
-    return GitstoreError(
+    return NotFoundError(
         Code.NOT_PUBLISHED, f"nothing of {slug} runs: publish its draft, or make a version current"
     )
 
@@ -175,7 +175,7 @@ def text(query: str | None) -> str:
     """Return the text to search for; raises `malformed` for text that Postgres cannot store."""
     found = query or ""
     if "\0" in found:
-        raise GitstoreError(Code.MALFORMED, "q: a text with NUL in it is found nowhere")
+        raise MalformedError("q: a text with NUL in it is found nowhere")
     return found
 
 
@@ -232,4 +232,4 @@ def _place(cursor: str) -> str:
 
 
 def _bad_cursor() -> GitstoreError:
-    return GitstoreError(Code.MALFORMED, "cursor is none that a list here gave: begin without one")
+    return MalformedError("cursor is none that a list here gave: begin without one")

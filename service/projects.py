@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterator
-from contextlib import closing, contextmanager, suppress
+from collections.abc import Callable, Collection
+from contextlib import suppress
+from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 from uuid import UUID
 
 from gitstore.definition.cache import DefinitionCache
-from gitstore.errors import Code, GitstoreError
+from gitstore.errors import ConfigError, IntegrityError
 from gitstore.git.files import make_folder
 from gitstore.model import Rules
+from gitstore.repository import Repository
 from gitstore.store import Store
 from service.config import Config
 from sync.audit import WORKER, Origin
@@ -21,6 +23,8 @@ from sync.catalog import Project
 from sync.db import Database
 from sync.markers import Markers
 from sync.unit_of_work import MirrorUnitOfWork
+
+R = TypeVar("R", bound=Repository)
 
 DEFAULT: Final = "default"
 """Slug of the project that a new gitstore has."""
@@ -37,15 +41,29 @@ class Projects:
     def path(self, project: UUID) -> Path:
         return self._folder / f"{project}.git"
 
-    def open(self, project: Project) -> Store:
-        """Return the project's Store; the caller closes it, and gives it the locks of its database.
+    def reader(self, project: Project) -> Repository:
+        """Return the project's repository for reading; the caller closes it.
 
         Raises `integrity` if the project has no repository: an empty one in its place would look as if
         nothing had ever been published.
         """
+        return self._open(project, Repository)
+
+    def writer(
+        self, project: Project, database: Database, origin: Origin = WORKER, *, patience: float = 0.0
+    ) -> Store:
+        """Return the project's Store, whose writes are mirrored to `database`; the caller closes it.
+
+        `patience`: the seconds for which a write that is in Git retries to be mirrored. Raises `integrity`
+        as `reader` does.
+        """
+        unit_of_work = partial(MirrorUnitOfWork, database, origin=origin, patience=patience)
+        return self._open(project, partial(Store, unit_of_work=unit_of_work))
+
+    def _open(self, project: Project, kind: Callable[..., R]) -> R:
         if missing := self.missing(project):
-            raise GitstoreError(Code.INTEGRITY, missing, project=project.slug)
-        return Store(
+            raise IntegrityError(missing, project=project.slug)
+        return kind(
             self.path(project.id),
             project.id,
             rules=Rules(project.rules),
@@ -71,18 +89,6 @@ class Projects:
             "that this database belongs to? If it is, and the repository is lost, the database has what was "
             f"published: gitstore repair {project.slug} --new-repository"
         )
-
-    @contextmanager
-    def mirrored(
-        self, project: Project, database: Database, origin: Origin = WORKER, *, patience: float = 0.0
-    ) -> Iterator[tuple[Store, MirrorUnitOfWork]]:
-        """Open the project's Store with a mirror unit of work, through which the database follows its writes.
-
-        `patience`: the seconds for which a write that is in Git retries to be mirrored.
-        """
-        with closing(self.open(project)) as store:
-            store.locks = writes = MirrorUnitOfWork(database, store, origin, patience=patience)
-            yield store, writes
 
     def init(self, project: UUID) -> None:
         """Create the empty repository of a project. Call it before inserting the row."""
@@ -116,8 +122,7 @@ def make_data_folder(config: Config) -> None:
         if not os.access(config.data, os.W_OK | os.X_OK):
             raise PermissionError("it can't be written to")
     except OSError as error:
-        raise GitstoreError(
-            Code.CONFIG,
+        raise ConfigError(
             f"the data folder {config.data} can't be used ({error.strerror or error}): set GITSTORE_DATA to "
             "a folder that this user may write to",
         ) from error

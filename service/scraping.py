@@ -20,9 +20,10 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 from flask import Response
 from werkzeug.wrappers import Request
 
-from gitstore.errors import Code, GitstoreError
+from gitstore.errors import Code, GitstoreError, NotFoundError
 from service import errors
 from service.config import Config
+from service.errors import HttpCode
 from service.metrics import CONTENT_TYPE, Background, Metrics
 from service.projects import Projects
 from service.run import heartbeats
@@ -47,14 +48,16 @@ def authorize(config: Config, environ: Mapping[str, Any], *, own_listener: bool 
     A client counts as local by its TCP peer address, and only if no proxy header names another client.
     """
     if config.metrics_bind is not None and not own_listener:
-        raise GitstoreError(Code.NOT_FOUND, "metrics are served at GITSTORE_METRICS_BIND")
+        raise NotFoundError(Code.NOT_FOUND, "metrics are served at GITSTORE_METRICS_BIND")
     if config.metrics_token is not None:
         scheme, _, given = environ.get("HTTP_AUTHORIZATION", "").partition(" ")
         expected = config.metrics_token.encode()
         if scheme.lower() != "bearer" or not hmac.compare_digest(given.strip().encode("latin-1"), expected):
-            raise GitstoreError(Code.UNAUTHENTICATED, "send Authorization: Bearer <GITSTORE_METRICS_TOKEN>")
+            raise GitstoreError(
+                HttpCode.UNAUTHENTICATED, "send Authorization: Bearer <GITSTORE_METRICS_TOKEN>"
+            )
     elif not (own_listener or _is_local(environ)):
-        raise GitstoreError(
+        raise NotFoundError(
             Code.NOT_FOUND,
             "metrics are served to this machine only: set GITSTORE_METRICS_TOKEN or GITSTORE_METRICS_BIND",
         )
@@ -183,6 +186,6 @@ def _answered(config: Config, scraper: Scraper, request: Request) -> Response:
 
 def _check_target(request: Request) -> None:
     if request.path != "/metrics":
-        raise GitstoreError(Code.NOT_FOUND, "only /metrics is served here")
+        raise NotFoundError(Code.NOT_FOUND, "only /metrics is served here")
     if request.method not in ("GET", "HEAD"):
-        raise GitstoreError(Code.METHOD_NOT_ALLOWED, "only GET is served here", allow=["GET", "HEAD"])
+        raise GitstoreError(HttpCode.METHOD_NOT_ALLOWED, "only GET is served here", allow=["GET", "HEAD"])

@@ -13,7 +13,7 @@ from typing import Final
 
 from dulwich.file import FileLocked
 
-from gitstore.errors import Code, GitstoreError
+from gitstore.errors import GitstoreError, UnavailableError
 from gitstore.git.cleanup import sweep
 from gitstore.git.maintenance import collect, due
 from gitstore.git.recovery import mend_packed_refs, packed_refs_damaged
@@ -27,7 +27,7 @@ GC_SECONDS: Final = 86_400.0
 
 def tidy(writes: MirrorUnitOfWork, *, everything: bool) -> None:
     """Clean up: after the writes that markers record as unfinished, or `everything`. Raises `unavailable`."""
-    path = writes.reading.path
+    path = writes.repository.path
     slugs = None if everything else list(writes.markers.pending())
     try:
         swept = sweep(path, writes.maintenance, time.time(), slugs)
@@ -45,7 +45,7 @@ def tidy(writes: MirrorUnitOfWork, *, everything: bool) -> None:
 
 def collect_garbage(writes: MirrorUnitOfWork, stopping: Callable[[], bool]) -> None:
     """Run git's maintenance if a day has passed since the last run. Raises `unavailable`."""
-    path = writes.reading.path
+    path = writes.repository.path
 
     def check() -> None:
         if stopping():
@@ -83,6 +83,6 @@ class _StopError(Exception):
 
 
 def _go_on(error: Exception, what: str) -> None:
-    if isinstance(error, GitstoreError) and error.code is Code.UNAVAILABLE:
+    if isinstance(error, UnavailableError):
         raise error
     logs.action(what, level="warning", reason=str(error))

@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any, Final
 from uuid import UUID
 
-from gitstore.errors import Code, GitstoreError
+from gitstore.errors import ConfigError, GitstoreError, UnavailableError
 from service import logs, upkeep
 from service.config import Config
 from service.incoming import connected_in_child, following
@@ -273,12 +273,11 @@ class Worker:
             self._begin(*step)
             started = time.monotonic()
             try:
-                mirrored = self._projects.mirrored(project, self._database)
-                with logs.about(project=project.slug), mirrored as (_, writes):
-                    report = heal(writes)
+                with logs.about(project=project.slug), closing(self._projects.reader(project)) as repository:
+                    report = heal(MirrorUnitOfWork(self._database, repository))
+            except (UnavailableError, ConfigError):
+                raise
             except GitstoreError as error:
-                if error.code in (Code.UNAVAILABLE, Code.CONFIG):
-                    raise
                 self._tell_failures(project, {"": error})
             except MemoryError:  # of this process, which has to end
                 raise

@@ -19,7 +19,7 @@ from typing import Any, Final
 from uuid import UUID
 
 from gitstore import names
-from gitstore.errors import Code, GitstoreError
+from gitstore.errors import GitstoreError, IntegrityError
 from gitstore.model import LedgerEntry, LedgerKind, Snapshot, Version, WorkflowState
 from gitstore.repository import Repository
 from gitstore.versions import version_id, workflow_id
@@ -103,7 +103,7 @@ class Titles:
     description: str | None = None
 
 
-def ledger_delta(reading: Repository, slug: str, until: str | None) -> LedgerDelta:
+def ledger_delta(repository: Repository, slug: str, until: str | None) -> LedgerDelta:
     """Return the ledger entries after the entry `until` (None: all entries).
 
     Raises `integrity` if `until` is not in the chain, which means that the ledger was rewritten.
@@ -111,12 +111,12 @@ def ledger_delta(reading: Repository, slug: str, until: str | None) -> LedgerDel
     entries: list[LedgerEntry] = []
     seen: set[int] = set()
     oldest = None
-    for entry in reading.ledger(slug):
+    for entry in repository.ledger(slug):
         oldest = entry
         if entry.oid == until:
             return LedgerDelta(tuple(reversed(entries)), entry, None)
         if entry.kind is LedgerKind.PUBLISHED and entry.version is not None:
-            if entry.version in seen or not reading.counts(slug, entry):
+            if entry.version in seen or not repository.counts(slug, entry):
                 continue
             seen.add(entry.version)
         entries.append(entry)
@@ -126,7 +126,7 @@ def ledger_delta(reading: Repository, slug: str, until: str | None) -> LedgerDel
 
 
 def workflow_row(
-    reading: Repository,
+    repository: Repository,
     state: WorkflowState,
     news: LedgerDelta,
     titles: Titles,
@@ -137,7 +137,7 @@ def workflow_row(
 
     `draft` is the row of the open draft, `before` the row as of the beginning of `news`.
     """
-    identity = workflow_id(reading.project, state.slug)
+    identity = workflow_id(repository.project, state.slug)
     given = _given(news, before)
     times = [moment for moment in (_when(news.newest), draft.created_at if draft else None) if moment]
     # A walk that ended before the oldest entry ended at one that `before` already includes.
@@ -145,7 +145,7 @@ def workflow_row(
     created = _when(news.oldest) or known or min(times)
     return WorkflowRow(
         id=identity,
-        project_id=reading.project,
+        project_id=repository.project,
         slug=state.slug,
         name=given.name or titles.name or state.slug,
         description=given.description or titles.description or "",
@@ -161,14 +161,14 @@ def workflow_row(
     )
 
 
-def published_row(reading: Repository, slug: str, entry: LedgerEntry) -> VersionRow:
+def published_row(repository: Repository, slug: str, entry: LedgerEntry) -> VersionRow:
     """Return the row of the version published by `entry`, which counts."""
-    return row_of(reading, reading.version(slug, entry.version or 0, entry))
+    return row_of(repository, repository.version(slug, entry.version or 0, entry))
 
 
-def row_of(reading: Repository, version: Version) -> VersionRow:
+def row_of(repository: Repository, version: Version) -> VersionRow:
     return _row(
-        reading,
+        repository,
         version.slug,
         version.number,
         version.snapshot,
@@ -180,26 +180,26 @@ def row_of(reading: Repository, version: Version) -> VersionRow:
     )
 
 
-def draft_row(reading: Repository, state: WorkflowState) -> VersionRow | None:
+def draft_row(repository: Repository, state: WorkflowState) -> VersionRow | None:
     """Return the row of the open draft, or None."""
     if not state.draft_open or state.draft is None:
         return None
-    return draft_of(reading, state.slug, state.draft, state.next_number)
+    return draft_of(repository, state.slug, state.draft, state.next_number)
 
 
-def draft_of(reading: Repository, slug: str, commit: str, number: int) -> VersionRow:
+def draft_of(repository: Repository, slug: str, commit: str, number: int) -> VersionRow:
     """Return the row of a draft at `commit`, which need not be the tip of its branch any longer."""
-    snapshot = reading.snapshot(slug, commit)
-    return _row(reading, slug, number, snapshot, state="draft", ref_oid=commit, message=snapshot.message)
+    snapshot = repository.snapshot(slug, commit)
+    return _row(repository, slug, number, snapshot, state="draft", ref_oid=commit, message=snapshot.message)
 
 
-def batches(reading: Repository, rows: Iterable[VersionRow]) -> Iterator[list[VersionRow]]:
+def batches(repository: Repository, rows: Iterable[VersionRow]) -> Iterator[list[VersionRow]]:
     """Yield `rows` in batches, limited in number and in bytes of definitions, to bound memory."""
     batch: list[VersionRow] = []
     size = 0
     for row in rows:
         batch.append(row)
-        size += len(reading.objects.blob(row.blob_sha.encode()))
+        size += len(repository.objects.blob(row.blob_sha.encode()))
         if len(batch) == BATCH or size > LARGEST_BATCH:
             yield batch
             batch, size = [], 0
@@ -222,39 +222,38 @@ def titles_of(definition: dict[str, Any] | None) -> Titles:
 
 
 def everything(
-    reading: Repository, slug: str, state: WorkflowState | None = None
+    repository: Repository, slug: str, state: WorkflowState | None = None
 ) -> tuple[WorkflowRow, list[LedgerEntry], VersionRow | None] | None:
     """Derive a whole workflow from Git alone, or return None if it does not exist.
 
     Returns its row, its publication entries (`published_row` makes a row of each), and the row of the open
     draft or None.
     """
-    if not reading.exists(slug):
+    if not repository.exists(slug):
         return None
-    state = state or reading.state(slug)
-    news = ledger_delta(reading, slug, None)
+    state = state or repository.state(slug)
+    news = ledger_delta(repository, slug, None)
     entries = news.published()
-    draft = draft_row(reading, state)
+    draft = draft_row(repository, state)
     named_after = next((entry for entry in entries if entry.version == basis(state)), None)
-    source = published_row(reading, slug, named_after) if named_after else draft
+    source = published_row(repository, slug, named_after) if named_after else draft
     titles = titles_of(source.definition if source else None)
-    return workflow_row(reading, state, news, titles, draft, None), entries, draft
+    return workflow_row(repository, state, news, titles, draft, None), entries, draft
 
 
-def agreed(reading: Repository, slug: str) -> WorkflowState:
+def agreed(repository: Repository, slug: str) -> WorkflowState:
     """Return `Repository.state` of `slug`; if tags and ledger differ, the state that they agree on."""
     try:
-        return reading.state(slug)
-    except GitstoreError as error:
-        if error.code is not Code.INTEGRITY:
-            raise
-    published = ledger_delta(reading, slug, None).published()
-    newest = reading.newest_counting(slug)
+        return repository.state(slug)
+    except IntegrityError:
+        pass
+    published = ledger_delta(repository, slug, None).published()
+    newest = repository.newest_counting(slug)
     numbers = {entry.version for entry in published}
     latest = max((number for number in numbers if number), default=0)
-    commit = reading.version(slug, latest, published[-1]).snapshot.commit if published else None
-    draft, tip = (reading.refs.read(name) for name in (names.draft(slug), names.ledger(slug)))
-    below = draft and commit and reading.objects.is_ancestor(draft, commit.encode())
+    commit = repository.version(slug, latest, published[-1]).snapshot.commit if published else None
+    draft, tip = (repository.refs.read(name) for name in (names.draft(slug), names.ledger(slug)))
+    below = draft and commit and repository.objects.is_ancestor(draft, commit.encode())
     return WorkflowState(
         slug=slug,
         draft=draft.decode() if draft else None,
@@ -264,7 +263,7 @@ def agreed(reading: Repository, slug: str) -> WorkflowState:
         current=newest.current if newest and newest.current in numbers else None,
         held=newest.held if newest else False,
         draft_open=draft is not None and not below,
-        floor=reading.floors.get(slug, 0),
+        floor=repository.floors.get(slug, 0),
     )
 
 
@@ -277,11 +276,11 @@ def check_draft(known: str | None, held: str | None, slug: str, news: LedgerDelt
 
 def contradiction(slug: str, what: str) -> GitstoreError:
     """Return an `integrity` error: Git and the database contradict each other about `slug`."""
-    return GitstoreError(Code.INTEGRITY, f"{slug}: {what}: run gitstore verify", workflow=slug)
+    return IntegrityError(f"{slug}: {what}: run gitstore verify", workflow=slug)
 
 
 def _row(
-    reading: Repository,
+    repository: Repository,
     slug: str,
     number: int,
     snapshot: Snapshot,
@@ -292,15 +291,15 @@ def _row(
     published_at: datetime | None = None,
     published_by: str | None = None,
 ) -> VersionRow:
-    identity = workflow_id(reading.project, slug)
+    identity = workflow_id(repository.project, slug)
     parsed = snapshot.definition
     if parsed is None:
         # A definition that does not parse is valid data; one that cannot be read is damage and raises here.
-        reading.objects.blob(snapshot.blob.encode())
+        repository.objects.blob(snapshot.blob.encode())
     return VersionRow(
         id=version_id(identity, number),
         workflow_id=identity,
-        project_id=reading.project,
+        project_id=repository.project,
         version_number=number,
         state=state,
         created_at=snapshot.created_at,

@@ -12,7 +12,15 @@ from typing import Final
 
 import psycopg
 
-from gitstore.errors import Code, GitstoreError
+from gitstore.errors import (
+    BusyError,
+    Code,
+    ConfigError,
+    ForbiddenError,
+    GitstoreError,
+    MalformedError,
+    UnavailableError,
+)
 
 RETRY_AFTER: Final = 2  # seconds
 
@@ -41,9 +49,7 @@ _CONSTRAINTS: Final = {
 
 def unavailable() -> GitstoreError:
     """Return an `unavailable` error: the database does not answer, and nothing was executed."""
-    return GitstoreError(
-        Code.UNAVAILABLE, "the database does not answer: try again in a moment", retry_after=RETRY_AFTER
-    )
+    return UnavailableError("the database does not answer: try again in a moment", retry_after=RETRY_AFTER)
 
 
 def translate(error: psycopg.Error) -> GitstoreError:
@@ -61,19 +67,19 @@ def translate(error: psycopg.Error) -> GitstoreError:
     if state in ("22021", "22P05"):  # invalid text: in its bytes or in a JSON escape
         return _unstorable()
     if state in _BUSY:
-        return GitstoreError(Code.BUSY, f"{_BUSY[state]}: try again", retry_after=1)
+        return BusyError(f"{_BUSY[state]}: try again", retry_after=1)
     if state.startswith(_AWAY):
         return unavailable()
     if state == "42501":
-        return GitstoreError(Code.FORBIDDEN, "the database does not allow that here")
+        return ForbiddenError("the database does not allow that here")
     # `set local role` reports a missing role as 22023, a code with many other meanings.
     if state in _UNMIGRATED or (state == "22023" and (error.diag.message_primary or "").startswith("role ")):
-        return GitstoreError(Code.CONFIG, "the database lacks what this gitstore needs: run gitstore migrate")
+        return ConfigError("the database lacks what this gitstore needs: run gitstore migrate")
     return _internal()
 
 
 def _unstorable() -> GitstoreError:
-    return GitstoreError(Code.MALFORMED, "text with a NUL or half a surrogate pair in it can't be stored")
+    return MalformedError("text with a NUL or half a surrogate pair in it can't be stored")
 
 
 def _internal() -> GitstoreError:

@@ -17,7 +17,7 @@ from typing import Final, LiteralString
 from uuid import UUID
 
 from gitstore import ledger
-from gitstore.errors import Code, GitstoreError
+from gitstore.errors import GitstoreError, ObjectsMissingError
 from gitstore.git.process import larger
 from gitstore.git.quarantine import references
 from gitstore.git.raw import ShaFile, object_of
@@ -77,21 +77,21 @@ class Oversized:
 Item = ShaFile | Oversized
 
 
-def of_publication(reading: Repository, slug: str, target: str, before: bytes | None) -> Iterator[Item]:
+def of_publication(repository: Repository, slug: str, target: str, before: bytes | None) -> Iterator[Item]:
     """Yield the objects that a version adds; its tag holds `target`, and `before` is the previous commit.
 
     The objects needed to serve the definition come first. Ends early after `MOST_OBJECTS` or `MOST_BYTES`, or
     at an object that cannot be read: a failed copy must not block a publication.
     """
-    objects = reading.objects
+    objects = repository.objects
     left = MOST_BYTES
     try:
         commit, _ = objects.peel(target.encode())
-        _, blob, folder = reading.locate(objects.commit(commit), slug)
+        _, blob, folder = repository.locate(objects.commit(commit), slug)
         first = [target.encode(), commit, objects.commit(commit).tree, folder, blob]
         more = new_objects(objects, commit, before, steps=MOST_OBJECTS, size=MOST_BYTES)
         found = [(oid, is_file) for oid, is_file in islice(more, MOST_OBJECTS) if oid not in first]
-        large = larger(reading.path, list(_unsure(reading, found)), LARGEST)
+        large = larger(repository.path, list(_unsure(repository, found)), LARGEST)
         for oid in chain(first, (oid for oid, _ in found)):
             if oid in large:
                 yield Oversized(oid)
@@ -105,21 +105,21 @@ def of_publication(reading: Repository, slug: str, target: str, before: bytes | 
         return
 
 
-def _unsure(reading: Repository, found: Iterable[tuple[bytes, bool]]) -> Iterator[bytes]:
+def _unsure(repository: Repository, found: Iterable[tuple[bytes, bool]]) -> Iterator[bytes]:
     """Yield the files that may be large: those in packs, and loose ones above `_SURELY_SMALL` on disk."""
     for oid, is_file in found:
-        size = reading.objects.loose_size(oid) if is_file else 0
+        size = repository.objects.loose_size(oid) if is_file else 0
         if size is None or size > _SURELY_SMALL:
             yield oid
 
 
-def of_ledger(reading: Repository, tip: str | None, known: str | None) -> Iterator[ShaFile]:
+def of_ledger(repository: Repository, tip: str | None, known: str | None) -> Iterator[ShaFile]:
     """Yield the ledger entries from `tip` back to `known` (excluded), or to the first damaged one."""
     try:
-        for entry in reading.ledger_from(tip.encode() if tip else None):
+        for entry in repository.ledger_from(tip.encode() if tip else None):
             if entry.oid == known:
                 return
-            yield reading.objects.get(entry.oid.encode())
+            yield repository.objects.get(entry.oid.encode())
     except GitstoreError:
         return
 
@@ -142,17 +142,17 @@ def keep(tx: Transaction, project: UUID, objects: Iterable[Item]) -> int:
     return new + (_insert(tx, project, batch) if batch else 0)
 
 
-def keep_missing(tx: Transaction, reading: Repository, slug: str) -> int:
+def keep_missing(tx: Transaction, repository: Repository, slug: str) -> int:
     """Insert the missing objects of a workflow's versions and ledger; return the number of such versions."""
-    workflow, count = workflow_id(reading.project, slug), 0
+    workflow, count = workflow_id(repository.project, slug), 0
     before: bytes | None = None
     for target, is_kept in tx.tuples(_PUBLISHED, workflow=workflow):
         if not is_kept:
-            count += keep(tx, reading.project, of_publication(reading, slug, target, before)) > 0
+            count += keep(tx, repository.project, of_publication(repository, slug, target, before)) > 0
         with suppress(GitstoreError):
-            before = reading.objects.peel(target.encode())[0]
+            before = repository.objects.peel(target.encode())[0]
     for (tip,) in tx.tuples(_LEDGER, workflow=workflow):
-        keep(tx, reading.project, of_ledger(reading, tip, None))
+        keep(tx, repository.project, of_ledger(repository, tip, None))
     return count
 
 
@@ -170,7 +170,7 @@ def load(tx: Transaction, project: UUID, oids: Collection[bytes]) -> dict[bytes,
     return {oid: item for oid, item in found.items() if item is not None}
 
 
-def missing_below(tx: Transaction, reading: Repository, tip: bytes) -> list[ShaFile]:
+def missing_below(tx: Transaction, repository: Repository, tip: bytes) -> list[ShaFile]:
     """Return the objects reachable from `tip` that Git lacks, each after the objects that it refers to.
 
     Objects in the repository are assumed complete, except those of the version `tip` itself, which are
@@ -180,15 +180,15 @@ def missing_below(tx: Transaction, reading: Repository, tip: bytes) -> list[ShaF
     seen = {tip}
     waiting = [tip]
     while waiting:
-        held = [oid for oid in waiting if oid in reading.objects]
-        loaded = load(tx, reading.project, set(waiting) - set(held))
+        held = [oid for oid in waiting if oid in repository.objects]
+        loaded = load(tx, repository.project, set(waiting) - set(held))
         if absent := [oid for oid in waiting if oid not in loaded and oid not in held]:
             oid = absent[0].decode()
             message = f"object {oid} is missing in Git, and not kept in the database"
-            raise GitstoreError(Code.OBJECTS_MISSING, message, oid=oid)
+            raise ObjectsMissingError(message, oid=oid)
         found |= loaded
         needed = [other for item in loaded.values() for other in references(item)]
-        needed += [other for oid in held for other in _of_version(reading.objects.get(oid))]
+        needed += [other for oid in held for other in _of_version(repository.objects.get(oid))]
         waiting = [oid for oid in dict.fromkeys(needed) if oid not in seen]
         seen.update(waiting)
     below = {oid: [other for other in references(item) if other in found] for oid, item in found.items()}
@@ -248,8 +248,8 @@ def survey(tx: Transaction, project: UUID) -> Kept:
     return Kept(damaged, below, lacks)
 
 
-def renew(tx: Transaction, reading: Repository, damaged: Collection[str]) -> None:
+def renew(tx: Transaction, repository: Repository, damaged: Collection[str]) -> None:
     """Replace the bytes of `damaged` objects by those in Git. Requires the tables' owner, during upkeep."""
-    tx.run(_DELETE, project=reading.project, oids=list(damaged))
+    tx.run(_DELETE, project=repository.project, oids=list(damaged))
     found = (oid.encode() for oid in damaged)
-    keep(tx, reading.project, (reading.objects.get(oid) for oid in found if oid in reading.objects))
+    keep(tx, repository.project, (repository.objects.get(oid) for oid in found if oid in repository.objects))

@@ -18,7 +18,7 @@ from collections.abc import Collection, Iterable
 from contextlib import suppress
 from pathlib import Path
 
-from gitstore.locks import WRITERS
+from gitstore.unit_of_work import WRITERS
 
 
 class Markers:

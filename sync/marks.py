@@ -35,16 +35,16 @@ _MARKS: Final[LiteralString] = """
 """
 
 
-def load(tx: Transaction, reading: Repository, slugs: Collection[str]) -> None:
+def load(tx: Transaction, repository: Repository, slugs: Collection[str]) -> None:
     """Load the marks of `slugs` into `reading.floors`."""
-    ids = {workflow_id(reading.project, slug): slug for slug in slugs}
+    ids = {workflow_id(repository.project, slug): slug for slug in slugs}
     for identity, highest in tx.tuples(_MARKS, ids=list(ids)):
-        reading.floors[ids[identity]] = highest
+        repository.floors[ids[identity]] = highest
 
 
-def values(reading: Repository, highest: Mapping[str, int]) -> Jsonb:
+def values(repository: Repository, highest: Mapping[str, int]) -> Jsonb:
     """Return the parameter `marks` of `RAISE`. `highest` maps slug -> number; 0 leaves the mark unchanged."""
-    project = reading.project
+    project = repository.project
     return as_json(
         [
             {"workflow_id": workflow_id(project, slug), "project_id": project, "highest": number}
@@ -59,7 +59,7 @@ def raise_to_rows(tx: Transaction, workflow: UUID) -> None:
     tx.run(_RAISE_TO_ROWS, workflow=workflow)
 
 
-def raise_to(tx: Transaction, reading: Repository, slug: str, number: int) -> None:
+def raise_to(tx: Transaction, repository: Repository, slug: str, number: int) -> None:
     """Raise the mark of `slug` to `number`, unless it is already as high."""
-    tx.run(RAISE, marks=values(reading, {slug: number}))
-    reading.floors[slug] = max(reading.floors.get(slug, 0), number)
+    tx.run(RAISE, marks=values(repository, {slug: number}))
+    repository.floors[slug] = max(repository.floors.get(slug, 0), number)

@@ -19,7 +19,7 @@ from typing import Final, LiteralString
 import psycopg
 from psycopg import Connection
 
-from gitstore.errors import Code, GitstoreError
+from gitstore.errors import ConfigError, GitstoreError
 from sync.errors import translate, translated
 
 OLDEST: Final = 150000  # Postgres 15
@@ -75,7 +75,7 @@ def migrate(conninfo: str, migrations: Sequence[Migration] | None = None) -> lis
     with translated(), psycopg.connect(conninfo, autocommit=True, connect_timeout=5) as connection:
         if connection.info.server_version < OLDEST:
             version = connection.info.parameter_status("server_version")
-            raise GitstoreError(Code.CONFIG, f"Postgres 15 or newer is needed, and this is {version}")
+            raise ConfigError(f"Postgres 15 or newer is needed, and this is {version}")
         connection.execute("select set_config('lock_timeout', %s, false)", (_WAIT,))
         connection.execute("select pg_advisory_lock(%s)", (_LOCK,))
         connection.execute("select set_config('lock_timeout', '10s', false)")
@@ -105,22 +105,19 @@ def _check(applied: dict[int, tuple[str, str]], migrations: Sequence[Migration])
     newest = max(applied, default=0)
     for number, (name, sha256) in applied.items():
         if number not in known:
-            raise GitstoreError(
-                Code.CONFIG,
+            raise ConfigError(
                 f"{name} was applied by a newer gitstore: run that one, or use another database",
                 migration=name,
             )
         if known[number].sha256 != sha256:
-            raise GitstoreError(
-                Code.CONFIG,
+            raise ConfigError(
                 f"{known[number].name} is not what was applied here: put the file back as it was; "
                 "what is new belongs into a migration of its own",
                 migration=name,
             )
     for migration in migrations:
         if migration.number < newest and migration.number not in applied:
-            raise GitstoreError(
-                Code.CONFIG,
+            raise ConfigError(
                 f"{migration.name} comes before what is applied already: give it the next number",
                 migration=migration.name,
             )
@@ -144,8 +141,7 @@ def _apply_one(connection: Connection[tuple[object, ...]], migration: Migration)
 
 def _not_allowed(what: str, error: psycopg.Error) -> GitstoreError:
     hint = f"; {error.diag.message_hint}" if error.diag.message_hint else ""
-    return GitstoreError(
-        Code.CONFIG,
+    return ConfigError(
         f"{what} can't be made: {error.diag.message_primary}. The user of DATABASE_URL must own the database "
         f"and may need to create roles{hint}",
     )

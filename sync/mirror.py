@@ -71,15 +71,17 @@ _DISCARD_DRAFT: Final[LiteralString] = """
 _COMMIT_OF: Final[LiteralString] = "select commit_sha from gitstore.workflow_versions where id = %(id)s"
 
 
-def mirrored_states(tx: Transaction, reading: Repository, slugs: Collection[str]) -> dict[str, MirroredState]:
+def mirrored_states(
+    tx: Transaction, repository: Repository, slugs: Collection[str]
+) -> dict[str, MirroredState]:
     """Return the mirrored state of each of `slugs` that has a row."""
-    found = tx.rows(MirroredState, STANDINGS, project=reading.project, slugs=list(slugs))
+    found = tx.rows(MirroredState, STANDINGS, project=repository.project, slugs=list(slugs))
     return {standing.slug: standing for standing in found}
 
 
-def tips(reading: Repository, slug: str) -> tuple[str | None, str | None]:
+def tips(repository: Repository, slug: str) -> tuple[str | None, str | None]:
     """Return the tips of the draft and the ledger of `slug`. Every change of a workflow moves one of them."""
-    draft, ledger = (reading.refs.read(name) for name in (names.draft(slug), names.ledger(slug)))
+    draft, ledger = (repository.refs.read(name) for name in (names.draft(slug), names.ledger(slug)))
     return draft.decode() if draft else None, ledger.decode() if ledger else None
 
 
@@ -90,9 +92,9 @@ class Batch:
     and by `flush`, which the caller calls last.
     """
 
-    def __init__(self, tx: Transaction, reading: Repository) -> None:
+    def __init__(self, tx: Transaction, repository: Repository) -> None:
         self.tx = tx
-        self._reading = reading
+        self._repository = repository
         self._clear()
 
     def _clear(self) -> None:
@@ -113,7 +115,7 @@ class Batch:
     def add_version(self, workflow: WorkflowRow, version: VersionRow) -> None:
         self._workflows[workflow.id] = workflow
         self._versions.append(version)
-        self._size += len(self._reading.objects.blob(version.blob_sha.encode()))
+        self._size += len(self._repository.objects.blob(version.blob_sha.encode()))
         if len(self._versions) >= derive.BATCH or self._size > derive.LARGEST_BATCH:
             self.flush()
 
@@ -123,13 +125,13 @@ class Batch:
 
     def flush(self) -> None:
         """Write the batch. Raises `integrity` where a version's row is published already."""
-        git_objects.keep(self.tx, self._reading.project, chain.from_iterable(self._objects))
+        git_objects.keep(self.tx, self._repository.project, chain.from_iterable(self._objects))
         if self._workflows:
             written = self.tx.value(
                 _WRITE,
                 workflows=rows.of(list(self._workflows.values())),
                 versions=rows.of(self._versions),
-                marks=marks.values(self._reading, self._highest()),
+                marks=marks.values(self._repository, self._highest()),
                 events=rows.as_json(events.values(self._facts)),
                 noted=rows.as_json(self._noted),
             )
@@ -153,7 +155,7 @@ class Batch:
 
 
 def converge(
-    batch: Batch, reading: Repository, slug: str, standing: MirroredState | None, origin: Origin
+    batch: Batch, repository: Repository, slug: str, standing: MirroredState | None, origin: Origin
 ) -> list[Fact]:
     """Add the rows, events and audit rows that `slug` lacks beyond `standing` to `batch`.
 
@@ -161,23 +163,23 @@ def converge(
     contradict each other.
     """
     if standing is not None:
-        check(reading, standing)
+        check(repository, standing)
     known = (standing.draft_commit, standing.ledger_oid) if standing is not None else (None, None)
-    if tips(reading, slug) == known or (standing is None and not reading.exists(slug)):
+    if tips(repository, slug) == known or (standing is None and not repository.exists(slug)):
         return []
-    state = reading.state(slug)
+    state = repository.state(slug)
     if standing is not None and standing.latest_number > state.latest:
         what = f"the database knows v{standing.latest_number}, and the ledger does not"
         raise derive.contradiction(slug, what)
-    news = derive.ledger_delta(reading, slug, standing.ledger_oid if standing else None)
+    news = derive.ledger_delta(repository, slug, standing.ledger_oid if standing else None)
     if standing is not None:
         derive.check_draft(standing.draft_commit, state.draft, slug, news)
     if standing is not None and not news.entries and standing.draft_commit == state.draft:
         return []
-    return _Change(batch, reading, state, news, standing, origin).carry_out()
+    return _Change(batch, repository, state, news, standing, origin).carry_out()
 
 
-def check(reading: Repository, standing: MirroredState) -> None:
+def check(repository: Repository, standing: MirroredState) -> None:
     """Raise `integrity` where the rows of a workflow contradict each other or their newest version's tag.
 
     Constant cost at any number of versions; `gitstore verify` compares all of them.
@@ -188,7 +190,7 @@ def check(reading: Repository, standing: MirroredState) -> None:
             slug, f"its row says that v{latest} is the latest, and v{standing.top_number} is"
         )
     if latest:
-        held = reading.refs.read(names.tag(slug, latest))
+        held = repository.refs.read(names.tag(slug, latest))
         if held is None or held.decode() != standing.top_ref:
             what = f"its tag holds {held.decode()}" if held else "its tag is gone"
             raise derive.contradiction(
@@ -204,7 +206,7 @@ class _Change:
     def __init__(
         self,
         batch: Batch,
-        reading: Repository,
+        repository: Repository,
         state: WorkflowState,
         news: LedgerDelta,
         standing: MirroredState | None,
@@ -212,7 +214,7 @@ class _Change:
     ) -> None:
         self._batch = batch
         self._tx = batch.tx
-        self._reading = reading
+        self._repository = repository
         self._state = state
         self._news = news
         self._standing = standing
@@ -222,10 +224,10 @@ class _Change:
 
     def carry_out(self) -> list[Fact]:
         state, standing = self._state, self._standing
-        draft = derive.draft_row(self._reading, state)
+        draft = derive.draft_row(self._repository, state)
         titles = self._titles(draft)
         row = derive.workflow_row(
-            self._reading, state, self._news, titles, draft, standing.row() if standing else None
+            self._repository, state, self._news, titles, draft, standing.row() if standing else None
         )
         self._discard_draft([entry.version for entry in self._published], draft)
         happened: dict[str, Fact] = {}
@@ -242,13 +244,13 @@ class _Change:
         """Yield the objects of new publications and ledger entries; objects of drafts are not stored."""
         standing, newest = self._standing, self._news.newest
         top = standing.top_ref if standing else None
-        before = self._reading.objects.peel(top.encode())[0] if top and self._published else None
+        before = self._repository.objects.peel(top.encode())[0] if top and self._published else None
         for entry in self._published:
             target = entry.target or ""
-            yield from git_objects.of_publication(self._reading, self._state.slug, target, before)
-            before = self._reading.objects.peel(target.encode())[0]
+            yield from git_objects.of_publication(self._repository, self._state.slug, target, before)
+            before = self._repository.objects.peel(target.encode())[0]
         known = standing.ledger_oid if standing else None
-        yield from git_objects.of_ledger(self._reading, newest.oid if newest else None, known)
+        yield from git_objects.of_ledger(self._repository, newest.oid if newest else None, known)
 
     def _versions(self, row: WorkflowRow, happened: dict[str, Fact]) -> Iterator[VersionRow]:
         """Yield the rows of new publications, and add their facts to `happened` by ledger entry."""
@@ -267,7 +269,7 @@ class _Change:
     def _derive(self, entry: LedgerEntry) -> VersionRow:
         if self._basis is not None and self._basis.version_number == entry.version:
             return self._basis
-        return derive.published_row(self._reading, self._state.slug, entry)
+        return derive.published_row(self._repository, self._state.slug, entry)
 
     def _titles(self, draft: VersionRow | None) -> Titles:
         """Return the name and description in the definition that supplies the workflow's title."""
@@ -279,13 +281,13 @@ class _Change:
             return Titles(standing.name, standing.description)
         new = next((entry for entry in self._published if entry.version == number), None)
         if new is not None:
-            self._basis = derive.published_row(self._reading, self._state.slug, new)
+            self._basis = derive.published_row(self._repository, self._state.slug, new)
             return derive.titles_of(self._basis.definition)
         # Current moved back to a version that was mirrored earlier.
         commit = self._tx.value(_COMMIT_OF, id=version_id(standing.id, number)) if standing else None
         if commit is None:
             raise derive.contradiction(self._state.slug, f"the database lacks v{number}, which is current")
-        parsed = self._reading.snapshot(self._state.slug, commit).definition
+        parsed = self._repository.snapshot(self._state.slug, commit).definition
         return derive.titles_of(parsed.value if parsed else None)
 
     def _noted(self, fact: Fact) -> dict[str, object]:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Final, LiteralString
 
-from gitstore.errors import Code, GitstoreError
+from gitstore.errors import ConfigError, GitstoreError, UnavailableError
 from gitstore.versions import is_slug
 from sync import derive
 from sync.audit import WORKER
@@ -44,10 +44,11 @@ def full_pass(writes: MirrorUnitOfWork, progress: Progress | None = None) -> Rep
     """Mirror every workflow of the project whose row differs from its refs."""
     with writes.database.as_mirror() as tx:
         rows = {
-            slug: (draft, ledger) for slug, draft, ledger in tx.tuples(_ROWS, project=writes.reading.project)
+            slug: (draft, ledger)
+            for slug, draft, ledger in tx.tuples(_ROWS, project=writes.repository.project)
         }
     # Refs are listed after rows, so that a concurrent write is visited once too often and never missed.
-    tips = writes.reading.tips()
+    tips = writes.repository.tips()
     gone = [slug for slug, tip in rows.items() if slug not in tips and tip != (None, None)]
     report = _heal(writes, [slug for slug, tip in tips.items() if rows.get(slug) != tip], progress)
     for slug in gone:
@@ -63,9 +64,9 @@ def _heal(writes: MirrorUnitOfWork, slugs: Iterable[str], progress: Progress | N
             progress(done, len(wanted))
         try:
             report.facts.extend(writes.mirror_now([slug], WORKER))
+        except (UnavailableError, ConfigError):
+            raise
         except GitstoreError as error:
-            if error.code in (Code.UNAVAILABLE, Code.CONFIG):
-                raise
             report.failures[slug] = error
     if progress is not None and wanted:
         progress(len(wanted), len(wanted))

@@ -1,16 +1,19 @@
 """The unit of work of a write with a database: locks that hold across machines, and the rows of the write.
 
-A Store takes a `MirrorUnitOfWork` as its `locks`. One write is one transaction of the role gitstore_mirror
-around the store's own work:
+One unit is one transaction of the role gitstore_mirror around the store's own work:
 
-    locks; rows catch up; marker; [the store writes objects, ledger, refs]; rows, events, audit; commit
+    begin     locks; the rows of earlier writes catch up; a marker for each workflow
+    write     the store writes objects, ledger entries and refs
+    mirror    rows, events and audit rows are derived from what Git now holds
+    commit    the transaction commits, the markers are removed
+    recover   if the transaction is lost after a write: mirror again, or leave the markers to a reconcile
 
 The locks are advisory locks of the transaction: the repository's, shared, then each workflow's, exclusive, in
-the order of their keys. One write locks at most `locks.MOST_WORKFLOWS`, since Postgres' lock table is small.
+the order of their keys. One unit locks at most `MOST_WORKFLOWS`, since Postgres' lock table is small.
 Maintenance and rebuild take the repository's lock exclusively (`exclusive`), in short attempts with pauses,
 because Postgres queues every new writer behind a waiting exclusive lock. A writer that has lost its Postgres
 connection may still run for a moment, so each writer also holds a shared file lock in the repository
-(gitstore/locks.py).
+(gitstore/unit_of_work.py).
 """
 
 from __future__ import annotations
@@ -19,12 +22,13 @@ import hashlib
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from gitstore import locks
-from gitstore.errors import Code, GitstoreError
+from gitstore.errors import BusyError, NotMirroredError, UnavailableError
 from gitstore.repository import Repository
+from gitstore.unit_of_work import EXCLUSIVE_PATIENCE, WRITERS, alone, check_count, present
 from gitstore.versions import check_slug
 from sync import marks, mirror
 from sync.audit import WORKER, Origin
@@ -33,81 +37,112 @@ from sync.events import Fact
 from sync.markers import Markers
 from sync.mirror import MirroredState
 
-_PASSING: Final = (Code.UNAVAILABLE, Code.BUSY)
 _PAUSE: Final = 0.2  # seconds between two tries
 
-Notify = Callable[[Sequence[Fact]], None]
+_States = dict[str, MirroredState]
+_Tips = list[tuple[str | None, str | None]]
+
+
+@dataclass(slots=True)
+class _Write:
+    """The progress of one unit of work on `slugs`."""
+
+    slugs: list[str]
+    tips: _Tips = field(default_factory=list)
+    markers: list[Path] = field(default_factory=list)
+    begun: bool = False
+    written: bool = True
+    refusal: Exception | None = None
 
 
 class MirrorUnitOfWork:
-    """`gitstore.locks.Locks` for one project. Audit rows name `origin`.
+    """`gitstore.unit_of_work.UnitOfWork` with a database. Audit rows name `origin`.
 
-    `reading` is the Store that takes this as its locks; both share one cache of definitions. `notify` is
-    called with the facts of a write after its commit. `patience` is the time in seconds for which a write
-    whose rows could not follow is mirrored again before `published_not_mirrored` is raised: 0 for a push,
-    which may report ok at once, and more for HTTP.
+    `patience` is the time in seconds for which a write whose transaction was lost is mirrored again before
+    `published_not_mirrored` is raised: 0 for a push, which may report ok at once, and more for HTTP.
     """
 
     def __init__(
         self,
         database: Database,
-        reading: Repository,
+        repository: Repository,
         origin: Origin = WORKER,
-        notify: Notify | None = None,
         *,
         patience: float = 0.0,
     ) -> None:
         self.database = database
-        self.reading = reading
+        self.repository = repository
         self.origin = origin
-        self.markers = Markers(reading.path)
-        self._writers = reading.path / locks.WRITERS
-        self._notify = notify
+        self.markers = Markers(repository.path)
+        self._writers = repository.path / WRITERS
         self._patience = patience
 
     @contextmanager
-    def writing(self, slugs: Collection[str]) -> Iterator[None]:
+    def begin(self, slugs: Collection[str]) -> Iterator[None]:
         """Hold the locks of `slugs` for a write, and mirror it at the end.
 
         Raises `unavailable`, `busy` or `integrity` before anything is written, and `published_not_mirrored`
-        where Git has the write and its rows could not follow. An exception of the body is raised again after
+        if Git has the write and its rows could not follow. An exception of the block is raised again after
         the refs that it wrote were mirrored.
         """
-        touched = [check_slug(slug) for slug in sorted(set(slugs))]
-        marks: list[Path] = []
-        facts: list[Fact] = []
-        refusal: Exception | None = None
-        begun, written = False, True
+        write = _Write([check_slug(slug) for slug in sorted(set(slugs))])
         try:
-            with self._locked(touched) as (tx, mirrored_states):
-                facts += self._catch_up(tx, touched, mirrored_states)
-                before = [mirror.tips(self.reading, slug) for slug in touched]
-                with locks.present(self._writers):
-                    marks = self.markers.put(touched)
-                    begun = True
+            with self._locked(write.slugs) as (tx, states):
+                self._catch_up(tx, write, states)
+                with present(self._writers):
+                    write.markers = self.markers.put(write.slugs)
+                    write.begun = True
                     try:
                         yield
                     except Exception as error:
-                        # A part may be written: mirror it, then raise the refusal.
-                        refusal = error
-                self.reading.refs.invalidate()  # the body may have written without this cache
-                written = before != [mirror.tips(self.reading, slug) for slug in touched]
-                facts += self._converge(tx, touched, mirrored_states, self.origin)
+                        write.refusal = error  # a part may be written
+                self._mirror(tx, write, states)
         except Exception as error:
-            if not begun:
+            if not write.begun:
                 raise
-            facts = []
-            if written:
-                # A writer that took over the locks of a lost connection may have removed the markers.
-                self.markers.keep(marks)
-                if refusal is not None:
-                    raise refusal from error
-                self._follow_later(touched, error)
+            self._recover(write, error)
+        else:
+            self.markers.remove(write.markers)
+        if write.refusal is not None:
+            raise write.refusal
+
+    def _catch_up(self, tx: Transaction, write: _Write, states: _States) -> None:
+        """Mirror the unmirrored writes of earlier writers, and update `states`."""
+        if self._converge(tx, write.slugs, states, WORKER):
+            states.update(mirror.mirrored_states(tx, self.repository, write.slugs))
+        write.tips = self._tips(write.slugs)
+
+    def _mirror(self, tx: Transaction, write: _Write, states: _States) -> None:
+        self.repository.refs.invalidate()  # the write may have used another reader of the refs
+        write.written = write.tips != self._tips(write.slugs)
+        self._converge(tx, write.slugs, states, self.origin)
+
+    def _recover(self, write: _Write, error: Exception) -> None:
+        """Mirror a write whose transaction was lost. Raises `published_not_mirrored` after `patience`."""
+        if not write.written:
+            self.markers.remove(write.markers)
+            return
+        # A writer that took over the locks of a lost connection may have removed the markers.
+        self.markers.keep(write.markers)
+        if write.refusal is not None:
+            raise write.refusal from error
+        deadline = time.monotonic() + self._patience
+        while time.monotonic() < deadline:
+            try:
+                self.mirror_now(write.slugs)
+            except (UnavailableError, BusyError):
+                time.sleep(_PAUSE)
+            except Exception:
+                break
+            else:
                 return
-        self.markers.remove(marks)
-        self._tell(facts)
-        if refusal is not None:
-            raise refusal
+        newest = {slug: self.repository.newest_counting(slug) for slug in write.slugs}
+        latest = {slug: entry.latest if entry else 0 for slug, entry in newest.items()}
+        where = ", ".join(f"{slug} (latest version: {number or 'none'})" for slug, number in latest.items())
+        raise NotMirroredError(
+            f"{where}: written to Git, and safe there; the database follows as soon as it is reachable",
+            latest,
+        ) from error
 
     def mirror_now(self, slugs: Collection[str], origin: Origin | None = None) -> list[Fact]:
         """Mirror the rows of `slugs` and remove their markers. Return the facts that were missing."""
@@ -117,92 +152,62 @@ class MirrorUnitOfWork:
             pending = self.markers.pending()
             facts = self._converge(tx, touched, mirrored_states, origin or self.origin)
         self.markers.remove(path for slug in touched for path in pending.get(slug, ()))
-        self._tell(facts)
         return facts
 
     @contextmanager
     def maintenance(self) -> Iterator[None]:
         """Hold the exclusive lock of the repository. Raises `busy` if writers never leave it free."""
-        everything = exclusive(self.database.as_mirror, [self.reading], self.database.lock_seconds)
-        with everything, locks.alone(self._writers):
+        everything = exclusive(self.database.as_mirror, [self.repository], self.database.lock_seconds)
+        with everything, alone(self._writers):
             yield
 
     @contextmanager
     def _locked(self, slugs: Sequence[str]) -> Iterator[tuple[Transaction, dict[str, MirroredState]]]:
         """Hold the locks of `slugs`, with cached refs. Yield the transaction and the mirrored states."""
-        with self.database.as_mirror(locks_of(self.reading, slugs)) as tx, self.reading.refs.cached_reads():
-            marks.load(tx, self.reading, slugs)
-            yield tx, mirror.mirrored_states(tx, self.reading, slugs)
-
-    def _catch_up(
-        self, tx: Transaction, slugs: Sequence[str], mirrored_states: dict[str, MirroredState]
-    ) -> list[Fact]:
-        """Mirror the unmirrored writes of earlier writers, and update `mirrored_states`."""
-        facts = self._converge(tx, slugs, mirrored_states, WORKER)
-        if facts:
-            mirrored_states.update(mirror.mirrored_states(tx, self.reading, slugs))
-        return facts
+        with (
+            self.database.as_mirror(locks_of(self.repository, slugs)) as tx,
+            self.repository.refs.cached_reads(),
+        ):
+            marks.load(tx, self.repository, slugs)
+            yield tx, mirror.mirrored_states(tx, self.repository, slugs)
 
     def _converge(
         self, tx: Transaction, slugs: Sequence[str], mirrored_states: dict[str, MirroredState], origin: Origin
     ) -> list[Fact]:
         """Mirror `slugs`. Raises `integrity` where rows contradict Git."""
-        batch = mirror.Batch(tx, self.reading)
+        batch = mirror.Batch(tx, self.repository)
         facts = [
             fact
             for slug in slugs
-            for fact in mirror.converge(batch, self.reading, slug, mirrored_states.get(slug), origin)
+            for fact in mirror.converge(batch, self.repository, slug, mirrored_states.get(slug), origin)
         ]
         batch.flush()
         return facts
 
-    def _tell(self, facts: Sequence[Fact]) -> None:
-        if facts and self._notify is not None:
-            self._notify(facts)
-
-    def _follow_later(self, slugs: Sequence[str], error: Exception) -> None:
-        """Mirror a write whose transaction was lost. Raises `published_not_mirrored` after `patience`."""
-        deadline = time.monotonic() + self._patience
-        while time.monotonic() < deadline:
-            try:
-                self.mirror_now(slugs)
-            except Exception as again:
-                if not isinstance(again, GitstoreError) or again.code not in _PASSING:
-                    break
-                time.sleep(_PAUSE)
-            else:
-                return
-        latest = {slug: entry.latest for slug in slugs if (entry := self.reading.newest_counting(slug))}
-        where = ", ".join(f"{slug} (latest version: {latest.get(slug, 0) or 'none'})" for slug in slugs)
-        raise GitstoreError(
-            Code.PUBLISHED_NOT_MIRRORED,
-            f"{where}: written to Git, and safe there; the database could not follow yet, and will by itself",
-            workflows=list(slugs),
-            latest=latest,
-            retry_after=5,
-        ) from error
+    def _tips(self, slugs: Sequence[str]) -> _Tips:
+        return [mirror.tips(self.repository, slug) for slug in slugs]
 
 
 @contextmanager
 def exclusive(
     begin: Callable[[Locks], AbstractContextManager[Transaction]],
-    readings: Sequence[Repository],
+    repositories: Sequence[Repository],
     seconds: float,
 ) -> Iterator[Transaction]:
-    """Hold the exclusive locks of the repositories of `readings`, in a transaction that `begin` opens.
+    """Hold the exclusive locks of the repositories of `repositories`, in a transaction that `begin` opens.
 
     Raises `busy` after `seconds`. No attempt waits longer than `EXCLUSIVE_PATIENCE` for a lock, and each is
     followed by a longer pause, in which the writers that were queued behind it proceed.
     """
-    keys = sorted(lock_key(reading, None) for reading in readings)
-    wanted = Locks(shared=[], exclusive=keys, patience=locks.EXCLUSIVE_PATIENCE)
+    keys = sorted(lock_key(repository, None) for repository in repositories)
+    wanted = Locks(shared=[], exclusive=keys, patience=EXCLUSIVE_PATIENCE)
     deadline, pause = time.monotonic() + seconds, _PAUSE
     while True:
         with ExitStack() as held:
             try:
                 tx = held.enter_context(begin(wanted))
-            except GitstoreError as error:
-                if error.code is not Code.BUSY or time.monotonic() > deadline:
+            except BusyError:
+                if time.monotonic() > deadline:
                     raise
             else:
                 yield tx
@@ -211,15 +216,15 @@ def exclusive(
         time.sleep(pause)
 
 
-def locks_of(reading: Repository, slugs: Collection[str]) -> Locks:
+def locks_of(repository: Repository, slugs: Collection[str]) -> Locks:
     """Return the locks of a write to `slugs`. Raises `too_large`."""
-    locks.check_count(len(slugs))
+    check_count(len(slugs))
     return Locks(
-        shared=[lock_key(reading, None)], exclusive=sorted(lock_key(reading, slug) for slug in slugs)
+        shared=[lock_key(repository, None)], exclusive=sorted(lock_key(repository, slug) for slug in slugs)
     )
 
 
-def lock_key(reading: Repository, slug: str | None) -> int:
+def lock_key(repository: Repository, slug: str | None) -> int:
     """Return the 64-bit key of a workflow's lock, or of the repository's without a slug."""
-    name = f"gitstore {reading.project}" + (f" {slug}" if slug is not None else "")
+    name = f"gitstore {repository.project}" + (f" {slug}" if slug is not None else "")
     return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big", signed=True)

@@ -35,7 +35,7 @@ from gitstore.diff.masking import Masks
 from gitstore.diff.structure import diff
 from gitstore.diff.summary import summary
 from gitstore.diff.text import text_diff
-from gitstore.errors import Code, GitstoreError
+from gitstore.errors import GitstoreError, MalformedError
 from gitstore.model import Limits, Problem, Rules
 from gitstore.push.request import ZERO, read_request
 from gitstore.versions import is_slug
@@ -92,7 +92,7 @@ def yaml(text: str) -> File:
 def refused(text: str) -> None:
     """A refusal that repeats it, as problem+json and in a log line."""
     problem = Problem("x", text, "/" + text)
-    errors.problem(GitstoreError(Code.MALFORMED, text, problems=[problem], name=text))
+    errors.problem(MalformedError(text, problems=[problem], name=text))
     logs.hide_secrets(None, "", {"event": text, "facts": {text: [text]}})
 
 

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Final, LiteralString
 from uuid import UUID
 
-from gitstore.errors import Code, GitstoreError
+from gitstore.errors import Code, ConflictError, MalformedError, NotFoundError
 from sync.db import Transaction
 from webhooks import sources
 from webhooks.sources import Direction
@@ -72,18 +72,18 @@ def resolve(
     values = {"project": project_id, "source": source_id, "id": divergence_id}
     found = tx.row(Divergence, _DIVERGENCE, **values)
     if found is None or found.resolved_at is not None:
-        raise GitstoreError(Code.NOT_FOUND, "there is no open divergence of that id")
+        raise NotFoundError(Code.NOT_FOUND, "there is no open divergence of that id")
     if found.version_number is not None:
-        raise GitstoreError(
+        raise ConflictError(
             Code.VERSION_IMMUTABLE,
             f"{found.ref}: a version can't be resolved by overwriting either side: publish the next number",
             version=found.version_number,
         )
     if take == "theirs" and found.theirs is None:
-        raise GitstoreError(Code.MALFORMED, "the upstream has no such draft: there is nothing to take")
+        raise MalformedError("the upstream has no such draft: there is nothing to take")
     followed = sources.source(tx, project_id, source_id)
     if take == "theirs" and followed is not None and not Direction(followed.direction).pulls:
-        raise GitstoreError(Code.MALFORMED, "nothing is taken from this source: it is pushed to, and no more")
+        raise MalformedError("nothing is taken from this source: it is pushed to, and no more")
     tx.run(_TAKE_THEIRS if take == "theirs" else _KEEP_OURS, id=divergence_id, by=by)
     if take == "theirs":
         sources.ask(tx, project_id, source_id)

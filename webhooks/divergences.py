@@ -166,7 +166,7 @@ def reason(target: DraftRef | VersionRef, error: GitstoreError) -> str:
             return (
                 "the draft here and the one upstream have gone different ways: merge them, or decide for one"
             )
-    problems = Problems.of(error.data.get("problems", ()))
+    problems = Problems.of(error.problems)
     errors = [problem for problem in problems if problem.error][:_MOST_PROBLEMS]
     shown = "; ".join(describe(problem) for problem in errors)
     more = f" and {problems.errors - len(errors)} more" if problems.errors > len(errors) else ""

@@ -11,7 +11,7 @@ import ssl
 import time
 from typing import TYPE_CHECKING, Any
 
-from gitstore.errors import Code, GitstoreError
+from gitstore.errors import TooLargeError
 
 
 class Budget:
@@ -50,7 +50,7 @@ class Budget:
         """Count `size` received bytes. Raises `too_large` beyond the limit."""
         self._left -= size
         if self._left < 0:
-            raise GitstoreError(Code.TOO_LARGE, "the other side sends more than is accepted")
+            raise TooLargeError("the other side sends more than is accepted")
 
 
 class _Metered(socket.socket if TYPE_CHECKING else object):  # type: ignore[misc]

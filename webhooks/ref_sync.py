@@ -13,7 +13,7 @@ from typing import Any, Final
 from uuid import UUID
 
 from gitstore import names
-from gitstore.errors import Code, GitstoreError
+from gitstore.errors import BusyError, Code, ConflictError, GitstoreError, IntegrityError, StaleDraftError
 from gitstore.model import Limits, Person
 from gitstore.names import DraftRef, VersionRef
 from gitstore.policy import Effect
@@ -161,7 +161,7 @@ class Sync:
     def _compare_to_push(self, offer: RemoteRef, ours: bytes) -> None:
         """Record a divergence of a push-only source: a differing tag or a draft that is not behind ours."""
         if isinstance(offer.target, VersionRef):
-            error = GitstoreError(Code.VERSION_IMMUTABLE, "")
+            error = ConflictError(Code.VERSION_IMMUTABLE, "")
             self._diverged(offer, ours, error.code, reason(offer.target, error))
         elif not self._is_behind(offer.theirs, ours):
             self._diverged(offer, ours, Code.NOT_FAST_FORWARD, _AHEAD)
@@ -212,9 +212,7 @@ class Sync:
         try:
             why = f"{known.decided_by or 'somebody'} decided to take the draft of {self._job.label}"
             self._note(self._import.replace_draft(offer, self._held[offer.name], why))
-        except GitstoreError as error:
-            if error.code not in (Code.STALE_DRAFT, Code.BUSY, Code.INTEGRITY):
-                raise
+        except (StaleDraftError, BusyError, IntegrityError) as error:
             self._wait(Blocked(offer.target.slug, error))
 
     def _note(self, outcome: Outcome) -> None:
@@ -233,7 +231,7 @@ class Sync:
 
     def _wait(self, waiting: Blocked) -> None:
         """Record a workflow that cannot be written now. Its refs keep their last seen ids, for a retry."""
-        self._fail(GitstoreError(waiting.error.code, f"{waiting.slug}: {waiting.error.message}"))
+        self._fail(waiting.error.reworded(f"{waiting.slug}: {waiting.error.message}"))
         for ref in [ref for ref in self.result.seen if _is_of(ref, waiting.slug)]:
             self.result.untouched.add(ref)
             del self.result.seen[ref]

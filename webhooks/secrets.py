@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 
-from gitstore.errors import Code, GitstoreError
+from gitstore.errors import ConfigError
 
 
 def new_key() -> str:
@@ -45,8 +45,7 @@ class Sealer:
         except InvalidToken:
             found, secret = "", ""
         if found != purpose:
-            raise GitstoreError(
-                Code.CONFIG,
+            raise ConfigError(
                 f"the secret of {purpose} can't be opened: GITSTORE_SECRET_KEY (or the file secret-key in "
                 "the data folder) is not the one that it was sealed with",
             )

@@ -22,7 +22,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 from uuid import UUID
 
-from gitstore.errors import Code, GitstoreError
+from gitstore.errors import ConfigError, GitstoreError, TemporaryError
 from sync.db import Database
 from webhooks import attempts, crashes, delivery_queue, payload, pulse, signature
 from webhooks.attempts import Attempt
@@ -262,8 +262,8 @@ class DeliveryAttempt:
                 with means.database.as_mirror() as tx:
                     disabled = attempts.record(tx, due, attempt, verdict, means.given_now())
                 break
-            except GitstoreError as error:
-                if error.code not in (Code.UNAVAILABLE, Code.BUSY) or pause is None or self._stop.wait(pause):
+            except TemporaryError:
+                if pause is None or self._stop.wait(pause):
                     raise
         told = AttemptEvent(
             project=due.project,
@@ -283,10 +283,10 @@ class DeliveryAttempt:
         try:
             headers = self._headers(due, now, body := _body(due))
             answer = self._means.egress.post(due.url, body, headers, seconds=self._seconds, keep=KEPT)
+        except ConfigError as error:
+            self._means.trouble(error)
+            return Outcome(error="its secret can't be opened here: rotate it"), None
         except GitstoreError as error:
-            if error.code is Code.CONFIG:
-                self._means.trouble(error)
-                return Outcome(error="its secret can't be opened here: rotate it"), None
             return Outcome(error=error.message), None
         return Outcome(answer.status, retry_after=answer.headers.get("retry-after")), answer.body
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 from urllib.parse import unquote
 
-from gitstore.errors import Code, GitstoreError
+from gitstore.errors import MalformedError
 from gitstore.upstream.remote import Credential
 from webhooks import signature
 from webhooks.addresses import Target, refused
@@ -36,7 +36,7 @@ def check_source(
     bare, in_url = split_url(url, egress)
     kind = Forge(forge) if forge else detect(bare)
     if credential and in_url:
-        raise GitstoreError(Code.MALFORMED, "the credential is given twice: remove it from the URL")
+        raise MalformedError("the credential is given twice: remove it from the URL")
     login = credential or in_url
     return SourceInput(
         bare,
@@ -62,9 +62,7 @@ def split_url(url: str, egress: Egress) -> tuple[str, str | None]:
 def read_credential(text: str, forge: Forge) -> Credential:
     """Return the credential in `user:password`, or in an access token alone. Raises `malformed`."""
     if not _VISIBLE.fullmatch(text):
-        raise GitstoreError(
-            Code.MALFORMED, "a credential is user:password or an access token, in visible ASCII characters"
-        )
+        raise MalformedError("a credential is user:password or an access token, in visible ASCII characters")
     user, colon, password = text.partition(":")
     return Credential(user, password) if colon else Credential(forge.profile.token_user, text)
 
@@ -72,10 +70,9 @@ def read_credential(text: str, forge: Forge) -> Credential:
 def check_secret(secret: str, forge: Forge) -> str:
     """Return `secret`, or raise `malformed` if it cannot be a webhook secret of `forge`."""
     if not _SECRET.fullmatch(secret):
-        raise GitstoreError(Code.MALFORMED, "a webhook secret has 12 to 256 visible ASCII characters")
+        raise MalformedError("a webhook secret has 12 to 256 visible ASCII characters")
     if forge is Forge.ANY and not signature.is_standard_secret(secret):
-        raise GitstoreError(
-            Code.MALFORMED,
+        raise MalformedError(
             "the secret of a sender that signs per Standard Webhooks has the form whsec_<base64>",
         )
     return secret

@@ -168,7 +168,7 @@ class SourceSync:
                 return sync.run(connect)
         except GitstoreError as error:
             if login is not None and login.password in error.message:  # echoed by the upstream
-                raise GitstoreError(error.code, error.message.replace(login.password, "***")) from error
+                raise error.reworded(error.message.replace(login.password, "***")) from error
             raise
 
     def _check(self) -> None:

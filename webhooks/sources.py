@@ -14,7 +14,7 @@ from enum import StrEnum
 from typing import Any, Final, Literal, LiteralString
 from uuid import UUID, uuid4
 
-from gitstore.errors import Code, GitstoreError
+from gitstore.errors import Code, ConflictError
 from gitstore.upstream.refs import Layout
 from gitstore.upstream.remote import Credential
 from sync.db import Transaction
@@ -155,9 +155,9 @@ def create(
     """
     there = sources(tx, project_id)
     if len(there) >= MOST:
-        raise GitstoreError(Code.LIMIT_REACHED, f"a project has {MOST} sources at most", limit=MOST)
+        raise ConflictError(Code.LIMIT_REACHED, f"a project has {MOST} sources at most", limit=MOST)
     if any(found.url == url for found in there):
-        raise GitstoreError(Code.SOURCE_EXISTS, "the project has a source with this URL already")
+        raise ConflictError(Code.SOURCE_EXISTS, "the project has a source with this URL already")
     source_id, secret = uuid4(), secret or signature.new_secret()
     tx.run(
         _CREATE,

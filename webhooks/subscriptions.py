@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from typing import Final, Literal, LiteralString
 from uuid import UUID, uuid4
 
-from gitstore.errors import Code, GitstoreError
+from gitstore.errors import Code, ConflictError
 from sync.db import Transaction
 from webhooks import signature
 from webhooks.secrets import Sealer
@@ -113,7 +113,7 @@ def create(
     The caller has checked the URL and the event types. Raises `limit_reached`.
     """
     if len(subscriptions(tx, project_id)) >= MOST:
-        raise GitstoreError(Code.LIMIT_REACHED, f"a project has {MOST} subscriptions at most", limit=MOST)
+        raise ConflictError(Code.LIMIT_REACHED, f"a project has {MOST} subscriptions at most", limit=MOST)
     made = uuid4()
     tx.run(_CREATE, id=made, project=project_id, url=url, events=list(events))
     secret = sign_with(tx, sealer, made, project_id)

@@ -17,7 +17,7 @@ from gitstore.definition import meaning, parsing, yaml_reader, yaml_writer
 from gitstore.definition.quoting import quote
 from gitstore.definition.rules.elements import Finding
 from gitstore.definition.rules.graph_rules import check
-from gitstore.errors import Code, GitstoreError
+from gitstore.errors import Code, InvalidDefinitionError, MalformedError
 from gitstore.model import Definition, Limits, Problem, Problems, Rules, listed
 
 FILE_NAMES = ("workflow.yaml", "workflow.yml", "workflow.json")
@@ -39,7 +39,7 @@ def parse(raw: bytes, file_name: str, rules: Rules, limits: Limits) -> Definitio
         value = _root(document)
     except parsing.Unparsable as error:
         message = f"{file_name} can't be read: {error.summary}"
-        raise GitstoreError(Code.DEFINITION_UNPARSABLE, message, problems=error.problems) from None
+        raise InvalidDefinitionError(Code.DEFINITION_UNPARSABLE, message, problems=error.problems) from None
     problems = _problems(document) if rules is Rules.MESHHOOK else Problems()
     return Definition(raw, value, digest(value, rules), problems)
 
@@ -59,7 +59,7 @@ def parse_json(raw: bytes, limits: Limits) -> Any:
         return parsing.read(raw, around, is_json=True).value
     except parsing.Unparsable as error:
         message = f"the body is not acceptable JSON: {error.summary}"
-        raise GitstoreError(Code.MALFORMED, message, problems=error.problems) from None
+        raise MalformedError(message, problems=error.problems) from None
 
 
 def canonical(value: dict[str, Any], rules: Rules = Rules.MESHHOOK) -> bytes:

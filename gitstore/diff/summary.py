@@ -15,7 +15,7 @@ from gitstore.definition.quoting import clip, quote
 from gitstore.definition.rules.elements import mapping, string
 from gitstore.diff.structure import Altered, Diff, Items, diff
 from gitstore.diff.values import Change, Op
-from gitstore.errors import Code, GitstoreError
+from gitstore.errors import TooLargeError
 from gitstore.model import Rules
 
 LONGEST: Final = 200
@@ -33,9 +33,7 @@ def summary_of(a: dict[str, Any], b: dict[str, Any], rules: Rules) -> str:
     """Summarize the change from `a` to `b`, parsed definitions; TOO_MUCH if listing it costs too much."""
     try:
         return summary(diff(a, b, rules))
-    except GitstoreError as error:
-        if error.code is not Code.TOO_LARGE:
-            raise
+    except TooLargeError:
         return TOO_MUCH
 
 

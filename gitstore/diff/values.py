@@ -18,7 +18,7 @@ from typing import Any, Final
 
 from gitstore import budget
 from gitstore.diff.alignment import Pair, align, filled
-from gitstore.errors import Code, GitstoreError
+from gitstore.errors import TooLargeError
 
 
 class Absent(Enum):
@@ -173,8 +173,7 @@ class Flattener:
     def _spend(self, characters: int) -> None:
         self._characters += characters
         if self._characters > MOST_CHARACTERS:
-            raise GitstoreError(
-                Code.TOO_LARGE,
+            raise TooLargeError(
                 f"the JSON Pointers of what differs have more than {MOST_CHARACTERS:,} characters: "
                 "compare the texts",
                 limit=MOST_CHARACTERS,

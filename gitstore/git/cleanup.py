@@ -1,10 +1,9 @@
 """Remove files that killed processes left in a repository: lock files, partial files, quarantines.
 
 A lock file does not identify its owner, so it is removed only if it cannot have one: every gitstore writer
-holds the shared writer lock (gitstore/locks.py) until it ends or dies, and the sweep waits for the exclusive
-one. A quarantine has a lock file of its own, since a push fills it before it writes. Files of a manually run
-git have no such lock and are judged by age.
-"""
+holds the shared writer lock (gitstore/unit_of_work.py) until it ends or dies, and the sweep waits for the
+exclusive one. A quarantine has a lock file of its own, since a push fills it before it writes. Files of a
+manually run git have no such lock and are judged by age."""
 
 from __future__ import annotations
 

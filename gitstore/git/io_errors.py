@@ -10,7 +10,7 @@ import errno
 import os
 from typing import Final
 
-from gitstore.errors import Code, GitstoreError
+from gitstore.errors import GitstoreError, UnavailableError
 
 RETRY_AFTER: Final = 30  # seconds: people have to free the space
 
@@ -47,8 +47,7 @@ def of_child(said: str) -> GitstoreError | None:
 
 
 def unavailable(number: int) -> GitstoreError:
-    return GitstoreError(
-        Code.UNAVAILABLE,
+    return UnavailableError(
         f"{_FAULTS[number]}, where gitstore runs: try the same again later; what was written is written once",
         retry_after=RETRY_AFTER,
     )

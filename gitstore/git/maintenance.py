@@ -20,12 +20,12 @@ from pathlib import Path
 from typing import Final
 
 from gitstore import names
-from gitstore.errors import Code, GitstoreError
+from gitstore.errors import BusyError, GitstoreError
 from gitstore.git.objects import Objects
 from gitstore.git.process import FRUGAL, command, environment
 from gitstore.git.quarantine import references
 from gitstore.git.refs import Refs
-from gitstore.locks import Locks
+from gitstore.unit_of_work import UnitOfWork
 
 GRACE: Final = 86_400.0
 """Seconds that an unreachable object is kept: longer than any push takes."""
@@ -74,7 +74,7 @@ def _has_many_loose_refs(repository: Path) -> bool:
 
 def collect(
     repository: Path,
-    locks: Locks,
+    unit_of_work: UnitOfWork,
     *,
     grace: float = GRACE,
     check: Callable[[], None] = lambda: None,
@@ -95,7 +95,7 @@ def collect(
             # Nothing is dropped: unreachable objects become loose, where prune finds them.
             _run(repository, "repack", "-A", "-d", "-l", "-q")
             check()
-        pruned = sum(_prune(repository, locks, grace, check, slice_size))
+        pruned = sum(_prune(repository, unit_of_work, grace, check, slice_size))
         (repository / _STAMP).touch()
         return Collected(pruned, _packs(repository), time.monotonic() - started)
 
@@ -115,7 +115,7 @@ def _only_one(repository: Path) -> Iterator[bool]:
 
 
 def _prune(
-    repository: Path, locks: Locks, grace: float, check: Callable[[], None], slice_size: int
+    repository: Path, unit_of_work: UnitOfWork, grace: float, check: Callable[[], None], slice_size: int
 ) -> Iterator[int]:
     """Yield the number of objects that each slice removed."""
     refs = Refs(repository)
@@ -133,7 +133,7 @@ def _prune(
         # Walk the refs that moved so far without the lock, so that little is left to walk under it.
         before = refs.below(names.PREFIX)
         kept |= _newly_reached(repository, seen, before)
-        with locks.maintenance():
+        with unit_of_work.maintenance():
             seen = refs.below(names.PREFIX)
             kept |= _newly_reached(repository, before, seen)
             yield sum(_remove(repository, oid, grace) for oid in order[start : start + slice_size]
@@ -203,5 +203,5 @@ def _run(repository: Path, *arguments: str, given: bytes = b"") -> bytes:
     )
     if done.returncode:
         said = done.stderr.decode("utf-8", "replace").strip()[:500]
-        raise GitstoreError(Code.BUSY, f"git {arguments[0]} did not succeed: {said}")
+        raise BusyError(f"git {arguments[0]} did not succeed: {said}")
     return done.stdout

@@ -27,7 +27,7 @@ from dulwich.objects import Blob, Commit, ObjectID, ShaFile, Tag, Tree
 from dulwich.pack import UnpackedObject, write_pack_index, write_pack_objects
 
 from gitstore.definition.quoting import clip
-from gitstore.errors import Code, GitstoreError
+from gitstore.errors import BusyError, Code, ConflictError, IntegrityError, ObjectsMissingError
 from gitstore.git.files import flush, fsync_folder, make_folder
 from gitstore.model import Person
 
@@ -123,13 +123,12 @@ class Objects:
                 if not looks_left:
                     if (found := self.elsewhere(oid)) is not None:
                         return found
-                    raise GitstoreError(
-                        Code.OBJECTS_MISSING, f"object {oid.decode()} is missing", oid=oid.decode()
+                    raise ObjectsMissingError(
+                        f"object {oid.decode()} is missing", oid=oid.decode()
                     ) from error
             except _UNREADABLE as error:
                 if not looks_left or not isinstance(error, FileNotFoundError):
-                    raise GitstoreError(
-                        Code.INTEGRITY,
+                    raise IntegrityError(
                         f"object {oid.decode()} is damaged on disk: run gitstore verify",
                         oid=oid.decode(),
                     ) from error
@@ -181,14 +180,14 @@ class Objects:
             if kind is Commit:
                 self.commit(target)
                 return target, found
-        raise GitstoreError(
+        raise ConflictError(
             Code.REF_NOT_ACCEPTED, "a version is a tag on a commit: git tag -a <slug>/v<N> <commit>"
         )
 
     def _typed(self, oid: bytes, kind: type[T]) -> T:
         found = self.get(oid)
         if not isinstance(found, kind):
-            raise GitstoreError(
+            raise ConflictError(
                 Code.REF_NOT_ACCEPTED,
                 f"object {oid.decode()} is a {found.type_name.decode()}, not a {kind.type_name.decode()}",
                 oid=oid.decode(),
@@ -318,7 +317,7 @@ class Objects:
                 raise
             else:
                 return
-        raise GitstoreError(Code.BUSY, f"object {item.id.decode()} is locked by another process: try again")
+        raise BusyError(f"object {item.id.decode()} is locked by another process: try again")
 
 
 def _note_apart(ancestor: bytes, descendant: bytes) -> None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import zlib
 from hashlib import sha1
 
-from gitstore.errors import Code, GitstoreError
+from gitstore.errors import GitstoreError, ObjectsRefusedError, TooLargeError
 from gitstore.model import Limits
 
 _OFS_DELTA, _REF_DELTA = 6, 7
@@ -121,11 +121,9 @@ def _byte(data: memoryview | bytes, at: int) -> int:
 
 
 def _malformed(why: str) -> GitstoreError:
-    return GitstoreError(Code.OBJECTS_REFUSED, f"the pack is damaged: {why}")
+    return ObjectsRefusedError(f"the pack is damaged: {why}")
 
 
 def too_large(what: str, size: int, limit: int, unit: str = "bytes") -> GitstoreError:
     """Return a `too_large` error; `size` equals the limit if `what` already says that it is exceeded."""
-    return GitstoreError(
-        Code.TOO_LARGE, f"{what} {size:,} {unit}; the limit is {limit:,}", size=size, limit=limit
-    )
+    return TooLargeError(f"{what} {size:,} {unit}; the limit is {limit:,}", size=size, limit=limit)

@@ -11,7 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import Final
 
-from gitstore.errors import Code, GitstoreError
+from gitstore.errors import ConfigError
 
 FRUGAL: Final[Mapping[str, str]] = {
     "pack.threads": "1",
@@ -29,7 +29,7 @@ def git() -> str:
     """Return the path of the git binary. Raises `config` if git is not installed."""
     found = shutil.which("git")
     if found is None:
-        raise GitstoreError(Code.CONFIG, "git is not on PATH: install git 2.36 or newer")
+        raise ConfigError("git is not on PATH: install git 2.36 or newer")
     return found
 
 

@@ -20,14 +20,14 @@ from typing import Final
 
 from dulwich.objects import Commit, ShaFile, Tag, Tree
 
-from gitstore.errors import Code, GitstoreError
+from gitstore.errors import IntegrityError, ObjectsMissingError, ObjectsRefusedError
 from gitstore.git.files import fsync_folder
 from gitstore.git.io_errors import of_child
 from gitstore.git.objects import Objects, sync_fanout
 from gitstore.git.packs import measure, too_large
 from gitstore.git.process import FRUGAL, command, environment, limit_memory
-from gitstore.locks import present
 from gitstore.model import Limits
+from gitstore.unit_of_work import present
 
 PREFIX: Final = "tmp_objdir-incoming-"
 ALIVE: Final = "alive"
@@ -125,8 +125,8 @@ class Quarantine:
                 raise fault
             if any(words in said for words in _LINK_BROKEN):
                 what = "objects are missing that the pushed ones refer to"
-                raise GitstoreError(Code.OBJECTS_MISSING, what, lines=[what, *lines])
-            raise GitstoreError(Code.OBJECTS_REFUSED, _reason(said), lines=lines)
+                raise ObjectsMissingError(what, lines=[what, *lines])
+            raise ObjectsRefusedError(_reason(said), lines=lines)
 
     def _environment(self) -> dict[str, str]:
         """Return the environment of a git child that writes here and also reads the repository."""
@@ -188,9 +188,7 @@ class Quarantine:
                 if oid not in complete and oid not in self._admitted:
                     found.append(oid)
             elif oid not in self.objects:
-                raise GitstoreError(
-                    Code.OBJECTS_MISSING, f"object {oid.decode()} is missing", oid=oid.decode()
-                )
+                raise ObjectsMissingError(f"object {oid.decode()} is missing", oid=oid.decode())
         return found
 
     def admit(self, needed: Sequence[bytes]) -> None:
@@ -257,7 +255,7 @@ def _entries(tree: bytes) -> tuple[set[bytes], set[bytes]]:
     while at < len(tree):
         end = tree.find(b"\0", at)
         if end < 0:
-            raise GitstoreError(Code.INTEGRITY, "a tree is damaged on disk: run gitstore verify")
+            raise IntegrityError("a tree is damaged on disk: run gitstore verify")
         # A submodule's commit is in another repository.
         if not tree.startswith(_GITLINK, at):
             kind = folders if tree.startswith(_FOLDER, at) else files

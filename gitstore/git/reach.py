@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from gitstore.errors import Code, GitstoreError
+from gitstore.errors import IntegrityError
 from gitstore.git.objects import Objects
 
 _FOLDER = b"40000"
@@ -80,7 +80,7 @@ def _parse(raw: bytes) -> Entries:
     while at < len(raw):
         space, end = raw.find(b" ", at), raw.find(b"\0", at)
         if not at < space < end:
-            raise GitstoreError(Code.INTEGRITY, "a tree is damaged on disk: run gitstore verify")
+            raise IntegrityError("a tree is damaged on disk: run gitstore verify")
         found[raw[space + 1 : end]] = (raw[at:space], raw[end + 1 : end + 21].hex().encode())
         at = end + 21
     return found

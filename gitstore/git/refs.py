@@ -27,7 +27,7 @@ from pathlib import Path
 from dulwich.file import FileLocked, GitFile, _GitFile
 
 from gitstore import names
-from gitstore.errors import Code, GitstoreError
+from gitstore.errors import BusyError, GitstoreError, IntegrityError
 from gitstore.git.files import flush_all, fsync_folder, make_folders, release
 from gitstore.git.packed_refs import PackedRefs
 from gitstore.git.process import command, environment
@@ -158,8 +158,7 @@ class Refs:
             raise
         value = content.rstrip()
         if _OID.fullmatch(value) is None:
-            raise GitstoreError(
-                Code.INTEGRITY,
+            raise IntegrityError(
                 f"{names.show(name)} is damaged on disk ({len(content)} bytes, not an object id): "
                 "run gitstore verify",
                 ref=names.show(name),
@@ -241,8 +240,7 @@ class Refs:
             except (FileLocked, FileNotFoundError) as error:
                 # Held by another writer, or the folder was just emptied and removed by git.
                 if time.monotonic() > deadline:
-                    raise GitstoreError(
-                        Code.BUSY,
+                    raise BusyError(
                         f"{names.show(name)} is locked by another process: try again",
                         ref=names.show(name),
                     ) from error
@@ -309,8 +307,7 @@ def _folder(name: bytes) -> bytes:
 
 
 def _in_the_way(name: bytes) -> GitstoreError:
-    return GitstoreError(
-        Code.INTEGRITY,
+    return IntegrityError(
         f"something else stands where {names.show(name)} or its folder belongs: run gitstore verify",
         ref=names.show(name),
     )

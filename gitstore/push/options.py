@@ -13,7 +13,7 @@ from typing import Final
 from dulwich.errors import GitProtocolError
 from dulwich.protocol import Protocol
 
-from gitstore.errors import Code, GitstoreError
+from gitstore.errors import MalformedError
 
 CAPABILITY: Final = b"push-options"
 
@@ -72,12 +72,10 @@ def read_options(read: Callable[[int], bytes]) -> PushOptions:
             line = line.removesuffix(b"\n")
             if len(lines) == _MOST or len(line) > _LONGEST:
                 limits = f"{_MOST} push options of at most {_LONGEST:,} bytes each"
-                raise GitstoreError(Code.MALFORMED, f"a push takes at most {limits}")
+                raise MalformedError(f"a push takes at most {limits}")
             lines.append(line)
     except (GitProtocolError, ValueError, OSError) as error:
-        raise GitstoreError(
-            Code.MALFORMED, "this is no git push: its push options are damaged or cut short"
-        ) from error
+        raise MalformedError("this is no git push: its push options are damaged or cut short") from error
     return _parsed([_text(line) for line in lines])
 
 
@@ -94,16 +92,14 @@ def _parsed(texts: Sequence[str]) -> PushOptions:
         try:
             values[name] = option.read(value)
         except ValueError:
-            raise GitstoreError(
-                Code.MALFORMED, f"push option {_clip(text)!r}: expected {name}={option.expected}"
-            ) from None
+            raise MalformedError(f"push option {_clip(text)!r}: expected {name}={option.expected}") from None
     return PushOptions(values.get(DISCARD.name), tuple(ignored))
 
 
 def _text(line: bytes) -> str:
     text = line.decode("utf-8", "replace")
     if not text.isprintable():
-        raise GitstoreError(Code.MALFORMED, "a push option holds characters that can't be printed")
+        raise MalformedError("a push option holds characters that can't be printed")
     return text
 
 

@@ -17,20 +17,20 @@ from dulwich.protocol import pkt_line
 from gitstore import changes, names
 from gitstore.changes import Authorship, Prepared
 from gitstore.commit_summary import what_changes
-from gitstore.errors import Code, GitstoreError
+from gitstore.errors import BusyError, Code, GitstoreError, IntegrityError, NotMirroredError
 from gitstore.git.io_errors import of_system
 from gitstore.git.quarantine import Quarantine, quarantine
-from gitstore.locks import check_count
-from gitstore.model import Definition, Permission
+from gitstore.model import Definition
 from gitstore.names import DraftRef, VersionRef
 from gitstore.policy import Command, Effect, Verdict, discards_refused, judge, settle_discards
-from gitstore.policy_facts import PushFacts, in_a_shallow_clone
+from gitstore.policy_facts import Authorize, PushFacts, in_a_shallow_clone
 from gitstore.push.options import CAPABILITY, PushOptions, read_options
 from gitstore.push.report import PushReport
 from gitstore.push.request import ZERO, Request, read_request
 from gitstore.push.slices import Slice, divide
 from gitstore.repository import Repository
 from gitstore.store import Store
+from gitstore.unit_of_work import check_count
 
 CAPABILITIES = (
     b"report-status delete-refs side-band-64k quiet atomic ofs-delta push-options object-format=sha1 "
@@ -51,14 +51,14 @@ class Receipt:
     answer: bytes = b""
 
 
-def advertise(store: Repository) -> bytes:
+def advertise(repository: Repository) -> bytes:
     """Return the ref advertisement for a pusher: every ref that it may name, including ledgers.
 
     Ledgers are included so that `git push --mirror` asks to delete them, is refused, and so discards nothing.
     """
     refs: dict[bytes, bytes] = {}
     for prefix in (names.DRAFTS, names.LEDGERS, names.TAGS):
-        refs.update(store.refs.below(prefix))
+        refs.update(repository.refs.below(prefix))
     lines = [oid + b" " + name for name, oid in sorted(refs.items())] or [ZERO + b" capabilities^{}"]
     lines[0] += b"\0" + CAPABILITIES
     packets = [pkt_line(b"# service=git-receive-pack\n"), pkt_line(None)]
@@ -67,14 +67,12 @@ def advertise(store: Repository) -> bytes:
 
 
 class Receiver:
-    """One push into `store`. `occasion` identifies the pusher; `may` checks the pusher's permissions."""
+    """One push into `store` by the pusher of `occasion`, whose permissions `authorize` checks."""
 
-    def __init__(
-        self, store: Store, occasion: Authorship, may: Callable[[Permission], bool], telling: PushReport
-    ) -> None:
+    def __init__(self, store: Store, occasion: Authorship, authorize: Authorize, telling: PushReport) -> None:
         self._store = store
         self._occasion = occasion
-        self._may = may
+        self._authorize = authorize
         self._telling = telling
         self._prepared = Prepared()
         self._no_discards: str | None = None
@@ -134,7 +132,7 @@ class Receiver:
         return Receipt(verdicts, _answer(request, unpack, verdicts, self._telling.lines))
 
     def _judge_and_write(self, request: Request, held: Quarantine, options: PushOptions) -> list[Verdict]:
-        facts = PushFacts(self._store.through(held.objects), self._may, held, shallow=request.shallow)
+        facts = PushFacts(self._store.through(held.objects), self._authorize, held, shallow=request.shallow)
         for command in request.commands:
             facts.survey(command.new)
         self._no_discards = discards_refused(request.commands, options.discard)
@@ -194,7 +192,7 @@ class Receiver:
         """Write the ledger entries for `verdicts`, valid if nothing changes until the locks are held."""
         for group in changes.by_workflow(verdicts):
             with suppress(GitstoreError):  # it recurs under the lock and is reported there
-                changes.record(facts.reading, group, self._occasion, self._prepared)
+                changes.record(facts.repository, group, self._occasion, self._prepared)
         self._prepared.write(self._store.objects)
 
     def _write_slices(
@@ -242,22 +240,18 @@ class Receiver:
         """
         verdicts: list[Verdict] = []
         try:
-            with self._store.locks.writing(part.slugs):
+            with self._store.unit_of_work.begin(part.slugs):
                 verdicts = self._judge(part.commands, facts, atomic=atomic)
                 verdicts = self._write(verdicts, held, atomic=atomic, discards=discards)
         except OSError as error:
             if (fault := of_system(error)) is None:
                 raise
             return [self._on_disk(command, fault) for command in part.commands], fault
-        except GitstoreError as error:
-            match error.code:
-                case Code.PUBLISHED_NOT_MIRRORED:
-                    # It is on disk, so it is ok; the next reconcile updates the rows.
-                    self._telling.mirrored_later()
-                case Code.INTEGRITY | Code.BUSY:
-                    return [self._on_disk(command, error) for command in part.commands], error
-                case _:
-                    raise
+        except NotMirroredError:
+            # It is on disk, so it is ok; the next reconcile updates the rows.
+            self._telling.mirrored_later()
+        except (IntegrityError, BusyError) as error:
+            return [self._on_disk(command, error) for command in part.commands], error
         return verdicts, None
 
     def _on_disk(self, command: Command, fault: GitstoreError) -> Verdict:

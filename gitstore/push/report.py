@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from gitstore.definition.document import describe
-from gitstore.errors import Code, GitstoreError
+from gitstore.errors import BaseMovedError, Code, GitstoreError
 from gitstore.model import Definition, Problem, Problems
 from gitstore.names import DraftRef, VersionRef, draft, short, show
 from gitstore.policy import Effect, Verdict
@@ -48,7 +48,7 @@ class PushReport:
             self.lines.append(f"unknown push options are ignored: {', '.join(options)} (known: {known})")
 
     def refused_objects(self, refusal: GitstoreError) -> None:
-        self.lines.extend(refusal.data.get("lines", [refusal.message]))
+        self.lines.extend(getattr(refusal, "lines", [refusal.message]))
 
     def mirrored_later(self) -> None:
         line = "the database is away: what you pushed is safe and will be mirrored when it is back"
@@ -70,7 +70,7 @@ class PushReport:
             self._problems(definition.warnings, warnings)
 
     def _refusal(self, verdict: Verdict, refusal: GitstoreError) -> None:
-        found = Problems.of(refusal.data.get("problems", ()))
+        found = Problems.of(refusal.problems)
         problems = [problem for problem in found if problem.error]
         if verdict.target is not None and problems:
             # A parser stops at the first problem, and its message is complete except for the file's workflow.
@@ -78,8 +78,8 @@ class PushReport:
             self.lines.append(f"{verdict.target.slug}: {refusal.message}" if unparsable else refusal.message)
             if not unparsable:
                 self._problems(problems, found.errors)
-        if refusal.code is Code.BASE_MOVED and isinstance(verdict.target, VersionRef):
-            self._way_on(verdict.target, VersionRef(verdict.target.slug, refusal.data["base_version"]))
+        if isinstance(refusal, BaseMovedError) and isinstance(verdict.target, VersionRef):
+            self._way_on(verdict.target, VersionRef(verdict.target.slug, refusal.latest))
 
     def _discards_refused(self, verdicts: Sequence[Verdict]) -> None:
         """Print the command for several refused discards; for a single one, the ref's own reason has it."""

@@ -13,7 +13,7 @@ from typing import Final
 from dulwich.errors import GitProtocolError
 from dulwich.protocol import Protocol
 
-from gitstore.errors import Code, GitstoreError
+from gitstore.errors import MalformedError
 from gitstore.git.packs import too_large
 from gitstore.policy import Command
 
@@ -60,9 +60,7 @@ def read_request(read: Callable[[int], bytes], most: int) -> Request | None:
             if len(commands) > most:
                 raise too_large("the push names more than", len(commands), most, unit="refs")
     except (GitProtocolError, ValueError, OSError) as error:
-        raise GitstoreError(
-            Code.MALFORMED, "this is no git push: a packet is damaged or cut short"
-        ) from error
+        raise MalformedError("this is no git push: a packet is damaged or cut short") from error
     return Request(tuple(commands), capabilities, shallow) if commands else None
 
 
@@ -70,7 +68,7 @@ def _command(line: bytes) -> Command:
     old, _, rest = line.partition(b" ")
     new, _, ref = rest.partition(b" ")
     if not (_OID.fullmatch(old) and _OID.fullmatch(new) and ref):
-        raise GitstoreError(Code.MALFORMED, "this is no git push: a command is not `<old> <new> <ref>`")
+        raise MalformedError("this is no git push: a command is not `<old> <new> <ref>`")
     if len(ref) > _MOST_REF:
-        raise GitstoreError(Code.MALFORMED, f"a ref's name is longer than {_MOST_REF:,} bytes")
+        raise MalformedError(f"a ref's name is longer than {_MOST_REF:,} bytes")
     return Command(ref, None if old == ZERO else old, None if new == ZERO else new)

@@ -12,7 +12,7 @@ from itertools import groupby
 from typing import Final
 
 from gitstore import names
-from gitstore.errors import Code, GitstoreError
+from gitstore.errors import GitstoreError, IntegrityError
 from gitstore.names import VersionRef
 from gitstore.policy import Command
 
@@ -30,7 +30,7 @@ class Slice:
 
     def without_contradiction(self, fault: GitstoreError) -> Slice | None:
         """Return the rest if rows and Git contradict each other on one of several workflows, else None."""
-        slug = fault.data.get("workflow") if fault.code is Code.INTEGRITY else None
+        slug = fault.workflow if isinstance(fault, IntegrityError) else None
         if slug not in self.slugs or len(self.slugs) == 1:
             return None
         rest = [c for c in self.commands if (found := names.parse(c.ref)) is None or found.slug != slug]

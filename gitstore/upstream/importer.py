@@ -8,14 +8,24 @@ lock, versions in ascending order. A refused ref blocks only itself.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
 from itertools import groupby
 from typing import Final
 
 from gitstore import changes, names
 from gitstore.changes import Authorship
-from gitstore.errors import Code, GitstoreError
+from gitstore.errors import (
+    BusyError,
+    Code,
+    GitstoreError,
+    IntegrityError,
+    NotMirroredError,
+    ObjectsMissingError,
+    ObjectsRefusedError,
+    StaleDraftError,
+    TooLargeError,
+)
 from gitstore.git.quarantine import Quarantine, quarantine
 from gitstore.model import Definition, Limits, Person
 from gitstore.names import DraftRef, VersionRef
@@ -27,9 +37,9 @@ from gitstore.upstream.remote import Refs, Remote
 
 BATCH: Final = 100  # versions imported by one transaction
 _MOST_FETCHES: Final = 40  # per import, when refused objects are isolated from the rest
-_OBJECTS_WRONG: Final = (Code.OBJECTS_REFUSED, Code.OBJECTS_MISSING, Code.TOO_LARGE)
+_OBJECTS_WRONG: Final = (ObjectsRefusedError, ObjectsMissingError, TooLargeError)
 # Errors that block a whole workflow for now, rather than refuse one of its refs.
-_WAITS: Final = (Code.INTEGRITY, Code.BUSY)
+_WAITS: Final = (IntegrityError, BusyError)
 
 
 @dataclass
@@ -71,7 +81,7 @@ class UpstreamImport:
 
         If the objects are too large in total, none is imported: the limit is one of the whole import.
         """
-        if error.code not in _OBJECTS_WRONG or not tips:
+        if not isinstance(error, _OBJECTS_WRONG) or not tips:
             raise error
         if len(tips) == 1 or self._overflowed or self._fetches >= _MOST_FETCHES:
             self._broken.update(dict.fromkeys(tips, error))
@@ -108,7 +118,7 @@ class UpstreamImport:
                     remote.fetch(self.layout.prefixes, chosen, self._haves(), write)
                 except GitstoreError as error:
                     # The limit of the whole import is exceeded: retrying with fewer tips would not help.
-                    self._overflowed |= error.code is Code.TOO_LARGE
+                    self._overflowed |= isinstance(error, TooLargeError)
                     raise
             if tips:
                 self._admit(held, tips)
@@ -147,9 +157,7 @@ class UpstreamImport:
                     yield from self._take(slug, batch)
                     done += len(batch)
                     self.progress(done, len(wanted))
-            except GitstoreError as error:
-                if error.code not in _WAITS:
-                    raise
+            except _WAITS as error:
                 yield Blocked(slug, error)
 
     def _take(self, slug: str, batch: Sequence[RemoteRef]) -> list[Outcome]:
@@ -157,14 +165,11 @@ class UpstreamImport:
         sound = [offer for offer in batch if not self._is_broken(offer)]
         if not sound:
             return outcomes
-        try:
-            with store.locks.writing([slug]):
-                verdicts = self._judge([self._command(offer) for offer in sound], _ImportFacts(self))
-                self._write(verdicts)
-                outcomes += [self._outcome(o, v) for o, v in zip(sound, verdicts, strict=True)]
-        except GitstoreError as error:
-            if error.code is not Code.PUBLISHED_NOT_MIRRORED:  # on disk; the rows follow
-                raise
+        # After `published_not_mirrored`, it is on disk, and the rows follow.
+        with suppress(NotMirroredError), store.unit_of_work.begin([slug]):
+            verdicts = self._judge([self._command(offer) for offer in sound], _ImportFacts(self))
+            self._write(verdicts)
+            outcomes += [self._outcome(o, v) for o, v in zip(sound, verdicts, strict=True)]
         return outcomes
 
     def replace_draft(self, offer: RemoteRef, ours: bytes, message: str) -> Outcome:
@@ -176,32 +181,28 @@ class UpstreamImport:
         slug, outcome = offer.target.slug, self._outcome(offer)
         if self._is_broken(offer):
             return outcome
-        try:
-            with self.store.locks.writing([slug]):
-                self._check_draft(offer, ours)
-                facts = _ImportFacts(self, without_draft=True)
-                (verdict,) = self._judge([Command(offer.name, None, offer.theirs)], facts)
-                outcome = self._outcome(offer, verdict)
-                if verdict.refusal is None:
-                    if not changes.discard(self.store, DraftRef(slug), ours, self._occasion(message)):
-                        raise changes.concurrent_update([offer.name])
-                    self._write([verdict])
-        except GitstoreError as error:
-            if error.code is not Code.PUBLISHED_NOT_MIRRORED:
-                raise
+        with suppress(NotMirroredError), self.store.unit_of_work.begin([slug]):
+            self._check_draft(offer, ours)
+            facts = _ImportFacts(self, without_draft=True)
+            (verdict,) = self._judge([Command(offer.name, None, offer.theirs)], facts)
+            outcome = self._outcome(offer, verdict)
+            if verdict.refusal is None:
+                if not changes.discard(self.store, DraftRef(slug), ours, self._occasion(message)):
+                    raise changes.concurrent_update([offer.name])
+                self._write([verdict])
         return outcome
 
     @staticmethod
     def _judge(commands: Sequence[Command], facts: _ImportFacts) -> list[Verdict]:
         verdicts = judge(commands, facts, imported=True)
         for verdict in verdicts:
-            if verdict.refusal is not None and verdict.refusal.code in _WAITS:
+            if isinstance(verdict.refusal, _WAITS):
                 raise verdict.refusal  # about the workflow, not about the upstream's refs
         return verdicts
 
     def _check_draft(self, offer: RemoteRef, ours: bytes) -> None:
         if self.store.refs.read(offer.name) != ours:
-            raise GitstoreError(Code.STALE_DRAFT, "the draft has moved since that was decided")
+            raise StaleDraftError("the draft has moved since that was decided")
 
     def _write(self, verdicts: Sequence[Verdict]) -> None:
         accepted = [v for v in verdicts if v.refusal is None and v.effect in (Effect.SAVE, Effect.PUBLISH)]
@@ -239,10 +240,9 @@ class _ImportFacts(RepositoryFacts):
     def standing(self, slug: str) -> WorkflowTip:
         found = super().standing(slug)
         # An import accepts any larger number, so a tag unknown to the ledger may have any higher number.
-        stray = max(self._reading.version_tags(slug), default=0)
+        stray = max(self._repository.version_tags(slug), default=0)
         if stray > found.latest:
-            raise GitstoreError(
-                Code.INTEGRITY,
+            raise IntegrityError(
                 f"{slug}: v{stray} has a tag that the ledger does not know: run gitstore verify",
                 workflow=slug,
             )
@@ -250,8 +250,8 @@ class _ImportFacts(RepositoryFacts):
 
     def definition(self, commit: bytes, slug: str) -> Definition:
         if self._layout is Layout.FOLDERS:
-            found = self._reading.objects.commit(commit)
-            if self._reading.locate(found, slug)[2] == found.tree:
+            found = self._repository.objects.commit(commit)
+            if self._repository.locate(found, slug)[2] == found.tree:
                 raise GitstoreError(
                     Code.DEFINITION_MISSING,
                     f"a definition at the root of the repository stands before that in workflows/{slug}/: "

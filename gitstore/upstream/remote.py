@@ -18,7 +18,7 @@ from dulwich.client import HTTPUnauthorized, Urllib3HttpGitClient
 from dulwich.errors import GitProtocolError, HangupException, NotGitRepository, SendPackError
 from dulwich.objects import ObjectID
 
-from gitstore.errors import Code, GitstoreError
+from gitstore.errors import Code, GitstoreError, TemporaryError
 from gitstore.git.objects import Objects
 
 Refs = Mapping[bytes, bytes]
@@ -211,4 +211,4 @@ def _line(said: str | None) -> str | None:
 
 
 def _failed(message: str) -> GitstoreError:
-    return GitstoreError(Code.UPSTREAM_FAILED, message)
+    return TemporaryError(Code.UPSTREAM_FAILED, message)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from gitstore.definition.quoting import clip
-from gitstore.errors import Code, GitstoreError
+from gitstore.errors import Code, ConflictError, GitstoreError, NotFoundError
 from gitstore.upstream.refs import Layout
 from service import logs, lookup
 from service.api.source_schemas import ChangeSource, CreateSource
@@ -90,7 +90,7 @@ def sync(caller: Caller, shown: str) -> Source:
     with caller.as_user() as tx:
         row = named(tx, caller, shown)
         if row.paused:
-            raise GitstoreError(
+            raise ConflictError(
                 Code.SOURCE_PAUSED, "the source is paused: let it go on, and it is synced at once"
             )
         sources.ask(tx, caller.project_id, row.id)
@@ -102,7 +102,7 @@ def resolve(caller: Caller, shown: str, divergence: str, take: str) -> Divergenc
     with caller.as_user() as tx:
         row = named(tx, caller, shown)
         if found is None:
-            raise GitstoreError(Code.NOT_FOUND, "there is no open divergence of that id")
+            raise NotFoundError(Code.NOT_FOUND, "there is no open divergence of that id")
         decided = divergence_decisions.resolve(
             tx, caller.project_id, row.id, found, take, caller.principal.name
         )
@@ -112,7 +112,7 @@ def resolve(caller: Caller, shown: str, divergence: str, take: str) -> Divergenc
 
 
 def _unknown(shown: str) -> GitstoreError:
-    return GitstoreError(Code.NOT_FOUND, f"there is no source {clip(shown)!r}")
+    return NotFoundError(Code.NOT_FOUND, f"there is no source {clip(shown)!r}")
 
 
 def _note(tx: Transaction, caller: Caller, action: str, row: Source, details: dict[str, Any]) -> None:

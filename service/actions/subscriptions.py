@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 from gitstore.definition.quoting import clip
-from gitstore.errors import Code, GitstoreError
+from gitstore.errors import Code, GitstoreError, NotFoundError
 from service import logs, lookup
 from service.api.subscription_schemas import ChangeSubscription, CreateSubscription
 from service.context import Caller
@@ -91,13 +91,13 @@ def redeliver(caller: Caller, shown: str) -> Delivery:
 
 
 def no_delivery(shown: str) -> GitstoreError:
-    return GitstoreError(
+    return NotFoundError(
         Code.NOT_FOUND, f"there is no delivery {clip(shown)!r} to a subscription that exists"
     )
 
 
 def _unknown(shown: str) -> GitstoreError:
-    return GitstoreError(Code.NOT_FOUND, f"there is no subscription {clip(shown)!r}")
+    return NotFoundError(Code.NOT_FOUND, f"there is no subscription {clip(shown)!r}")
 
 
 def _note(

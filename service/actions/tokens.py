@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gitstore.definition.quoting import clip
-from gitstore.errors import Code, GitstoreError
+from gitstore.errors import Code, MalformedError, NotFoundError
 from service import logs, lookup
 from service.api.inputs import CreateToken
 from service.context import Caller, now
@@ -15,7 +15,7 @@ from sync.tokens import Token
 def create(caller: Caller, body: CreateToken) -> tuple[Token, str]:
     """Create a token; return it and its secret, which is not stored."""
     if body.expires_at is not None and body.expires_at <= now():
-        raise GitstoreError(Code.MALFORMED, "expires_at is in the past")
+        raise MalformedError("expires_at is in the past")
     secret = new_token()
     with caller.as_user() as tx:
         made = tokens.create(
@@ -34,5 +34,5 @@ def revoke(caller: Caller, shown: str) -> None:
         # Recorded first: the last action of a token may be to revoke itself.
         audit.note(tx, caller.project_id, caller.origin, "token.revoked", str(found))
         if found is None or not tokens.revoke(tx, caller.project_id, found):
-            raise GitstoreError(Code.NOT_FOUND, f"there is no token {clip(shown)!r} in force")
+            raise NotFoundError(Code.NOT_FOUND, f"there is no token {clip(shown)!r} in force")
     logs.action("token_revoked", **caller.said, revoked=str(found))

@@ -16,10 +16,11 @@ from pydantic import BaseModel, ValidationError
 from gitstore.content import Content
 from gitstore.definition import document
 from gitstore.definition.quoting import clip
-from gitstore.errors import Code, GitstoreError
+from gitstore.errors import Code, GitstoreError, InvalidDefinitionError, MalformedError
 from gitstore.git.packs import too_large
 from gitstore.model import Limits, Person, Problem, Problems
 from service.api.inputs import Authored, SaveDraft
+from service.errors import HttpCode
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -89,19 +90,19 @@ def check_size(raw: bytes, limits: Limits) -> None:
 def _definition_or_envelope(raw: bytes, limits: Limits) -> Any:
     try:
         return document.parse_json(raw, limits)
-    except GitstoreError as error:
-        problems = error.data.get("problems", ())
-        if error.code is not Code.MALFORMED or any(problem.code in _GRAMMAR for problem in problems):
+    except MalformedError as error:
+        problems = error.problems
+        if any(problem.code in _GRAMMAR for problem in problems):
             raise
         # Valid JSON by RFC 8259, except for duplicate keys, levels and numbers that a definition must not
         # have.
-        raise GitstoreError(Code.DEFINITION_UNPARSABLE, error.message, problems=problems) from error
+        raise InvalidDefinitionError(Code.DEFINITION_UNPARSABLE, error.message, problems=problems) from error
 
 
 def validated(model: type[M], value: Any) -> M:
     """Return `value` as a `model`; raises `malformed` with every problem."""
     if not isinstance(value, dict):
-        raise GitstoreError(Code.MALFORMED, "the body must be a JSON object")
+        raise MalformedError("the body must be a JSON object")
     try:
         return model.model_validate(value)
     except ValidationError as error:
@@ -120,7 +121,7 @@ def malformed(error: ValidationError, where: str = "the body") -> GitstoreError:
     )
     first = problems[0]
     message = f"{where} is not as documented: {first.pointer or '/'}: {first.message}"
-    return GitstoreError(Code.MALFORMED, message, problems=problems)
+    return MalformedError(message, problems=problems)
 
 
 def _escape(found: re.Match[str]) -> str:
@@ -137,7 +138,7 @@ def read_body(request: Request, most: int) -> bytes:
     encoding = request.headers.get("Content-Encoding", "").strip().lower()
     if encoding not in ("", "identity"):
         raise GitstoreError(
-            Code.UNSUPPORTED_MEDIA_TYPE, "send the body as it is: no Content-Encoding is accepted"
+            HttpCode.UNSUPPORTED_MEDIA_TYPE, "send the body as it is: no Content-Encoding is accepted"
         )
     told = request.content_length
     if told is not None and told > most:
@@ -151,18 +152,18 @@ def read_body(request: Request, most: int) -> bytes:
     except GitstoreError:
         raise
     except Exception as error:
-        raise GitstoreError(Code.MALFORMED, "the body is damaged, or took too long to come") from error
+        raise MalformedError("the body is damaged, or took too long to come") from error
     if len(raw) > most:
         raise too_large("the body has more than", most, most)
     if told is not None and len(raw) != told:
-        raise GitstoreError(Code.MALFORMED, f"the body ended after {len(raw):,} of {told:,} bytes")
+        raise MalformedError(f"the body ended after {len(raw):,} of {told:,} bytes")
     return raw
 
 
 def _unsupported(request: Request, *accepted: str) -> GitstoreError:
     given = clip(request.mimetype) or "nothing"
     return GitstoreError(
-        Code.UNSUPPORTED_MEDIA_TYPE,
+        HttpCode.UNSUPPORTED_MEDIA_TYPE,
         f"Content-Type is {given}: send {' or '.join(accepted)}",
         accepted=list(accepted),
     )

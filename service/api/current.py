@@ -5,7 +5,7 @@ from __future__ import annotations
 from flask import Response, request
 
 from gitstore.definition.quoting import clip
-from gitstore.errors import Code, GitstoreError
+from gitstore.errors import MalformedError
 from gitstore.model import Permission
 from service import lookup
 from service.api import inputs
@@ -29,7 +29,7 @@ def move_current(path: inputs.WorkflowPath, query: inputs.Query) -> Response:
     caller = enter(Permission.PUBLISH, f"moving current of {clip(path.id)}", project=query.project)
     body = read_json(request, inputs.MoveCurrent, caller.services.config.limits)
     if body.version is None:
-        raise GitstoreError(Code.MALFORMED, "version is needed: the one that shall run")
+        raise MalformedError("version is needed: the one that shall run")
     slug = lookup.slug_of(caller, path.id)
     with caller.writing() as store, caller.acting("current_moved", slug) as facts:
         lookup.existing(store, slug)

@@ -11,8 +11,9 @@ from flask import Response, request
 from gitstore.content import Content
 from gitstore.definition.quoting import clip
 from gitstore.drafts import Saved
-from gitstore.errors import Code, GitstoreError
+from gitstore.errors import Code, MalformedError, StaleDraftError
 from gitstore.model import Permission
+from gitstore.repository import Repository
 from gitstore.store import Store
 from service import lookup
 from service.api import inputs
@@ -148,21 +149,21 @@ def _check_either(has_content: bool, body: inputs.CreateDraft) -> None:
     """Raise `malformed` for a body that gives two sources of content, or for a save without content."""
     taken = body.from_version is not None
     if has_content and taken:
-        raise GitstoreError(Code.MALFORMED, "send a definition or from_version, not both")
+        raise MalformedError("send a definition or from_version, not both")
     if isinstance(body, inputs.SaveDraft):
         if not has_content and not taken:
-            raise GitstoreError(Code.MALFORMED, "nothing to save: send a definition, or from_version")
+            raise MalformedError("nothing to save: send a definition, or from_version")
         if taken and body.base_version is not None:
-            raise GitstoreError(Code.MALFORMED, "base_version goes with a definition, not with from_version")
+            raise MalformedError("base_version goes with a definition, not with from_version")
 
 
 def _save(store: Store, slug: str, caller: Caller, content: Content | None, body: inputs.SaveDraft) -> Saved:
     lookup.existing(store, slug)
     seen = expected(request, lookup.draft_of(store, slug))
     if seen is None:
-        raise GitstoreError(
-            Code.PRECONDITION_REQUIRED,
-            "If-Match is needed: the ETag of the draft that was edited, or * for whatever is there",
+        raise StaleDraftError(
+            "If-Match is needed: the ETag of the draft that was edited, or * for any draft",
+            Code.EXPECTED_REQUIRED,
         )
     who, message = caller.who(author_of(body)), body.message or ""
     if content is not None:
@@ -175,7 +176,7 @@ def _save(store: Store, slug: str, caller: Caller, content: Content | None, body
     return store.revert(slug, number, who, expected=seen, message=message)
 
 
-def _answer(caller: Caller, store: Store, slug: str, saved: Saved, status: HTTPStatus) -> Response:
+def _answer(caller: Caller, store: Repository, slug: str, saved: Saved, status: HTTPStatus) -> Response:
     """Return the draft as this call saved it, even if it was saved, published or discarded since then."""
     row = derive.draft_of(store, slug, saved.commit, saved.number)
     draft = catalog.Version.of(row, slug, is_current=False)

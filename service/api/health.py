@@ -7,7 +7,7 @@ from typing import Final
 
 from flask import Response, request
 
-from gitstore.errors import Code, GitstoreError
+from gitstore.errors import UnavailableError
 from service import scraping
 from service.api.answers import answer
 from service.api.openapi import Responses, new_blueprint, refusal, says
@@ -44,7 +44,7 @@ def readyz() -> Response:
     with here.database.as_mirror() as tx:
         late = max(delivery_queue.lag(tx), source_leases.lag(tx)) > LATE_SECONDS
     if not os.access(here.config.repositories, os.R_OK | os.W_OK | os.X_OK):
-        raise GitstoreError(Code.UNAVAILABLE, "the folder of the repositories can't be written to")
+        raise UnavailableError("the folder of the repositories can't be written to")
     worker = "late" if late else "ok"
     beats = heartbeats.read(here.config.metrics_folder)
     if beats is None:

@@ -9,9 +9,9 @@ from flask import Response, request
 from gitstore.content import Content, to_file
 from gitstore.definition import document
 from gitstore.definition.quoting import clip
-from gitstore.errors import Code, GitstoreError
+from gitstore.errors import InvalidDefinitionError
 from gitstore.model import Definition, Permission, Problem, Problems
-from gitstore.store import Store
+from gitstore.repository import Repository
 from gitstore.versions import check_slug
 from service import lookup
 from service.api import inputs
@@ -103,21 +103,19 @@ def shown(
     return model.of(row, versions, caller.principal.project.slug, caller.services.config.public_url, **more)
 
 
-def validation(store: Store, slug: str, content: Content | None) -> Validation:
+def validation(store: Repository, slug: str, content: Content | None) -> Validation:
     """Validate `content`, or the open draft if None; for the API and the page."""
     try:
         parsed, warnings = _checked(store, slug, content)
-    except GitstoreError as error:
-        if error.code is not Code.DEFINITION_UNPARSABLE:
-            raise
-        found = Problems.of(error.data.get("problems", ()))
+    except InvalidDefinitionError as error:
+        found = Problems.of(error.problems)
         return Validation(valid=False, digest=None, **problems_of(found))
     return Validation(
         valid=parsed.valid, digest=parsed.digest, **problems_of(parsed.problems.after(warnings))
     )
 
 
-def _checked(store: Store, slug: str, content: Content | None) -> tuple[Definition, tuple[Problem, ...]]:
+def _checked(store: Repository, slug: str, content: Content | None) -> tuple[Definition, tuple[Problem, ...]]:
     """Return the definition, and warnings about the form in which it would be saved."""
     if content is None:
         return store.definition(lookup.open_draft(store, slug).encode(), slug), ()

@@ -15,7 +15,7 @@ from gitstore.diff.structure import Altered, Diff, Element
 from gitstore.diff.summary import summary
 from gitstore.diff.text import text_diff
 from gitstore.diff.values import Change, Op
-from gitstore.errors import Code, GitstoreError
+from gitstore.errors import Code, NotFoundError
 from gitstore.model import Rules
 from service.cli.terminal import with_config
 from service.config import Config
@@ -50,13 +50,13 @@ def diff(
         tenant = catalog.project(tx, project)
         if tenant is None:
             message = f"there is no project {project!r}: see gitstore project list"
-            raise GitstoreError(Code.PROJECT_NOT_FOUND, message, project=project)
+            raise NotFoundError(Code.PROJECT_NOT_FOUND, message, project=project)
         found = catalog.workflow_by_slug(tx, tenant.id, workflow)
         if found is None:
-            raise GitstoreError(Code.WORKFLOW_NOT_FOUND, f"{project} has no workflow {workflow!r}")
+            raise NotFoundError(Code.WORKFLOW_NOT_FOUND, f"{project} has no workflow {workflow!r}")
         versions = sides(tx, found, old, new)
     if text:
-        with closing(Projects(config).open(tenant)) as store:
+        with closing(Projects(config).reader(tenant)) as store:
             _tell(text_diff(*files(store, versions), config.limits).split("\n")[:-1])
         return
     difference = compare(versions, Rules(tenant.rules), layout=layout)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from itertools import islice
 from typing import Final
@@ -11,7 +11,7 @@ from typing import Final
 import click
 
 from gitstore.definition.quoting import clip
-from gitstore.errors import Code, GitstoreError
+from gitstore.errors import Code, NotFoundError
 from gitstore.model import Person
 from gitstore.names import show
 from gitstore.store import Actors, Store
@@ -63,9 +63,9 @@ def _opened(config: Config, project: str, slug: str) -> Iterator[Store]:
     with connected(config, "gitstore cli") as database:
         with database.as_owner() as transaction:
             tenant = named_project(transaction, project)
-        with Projects(config).mirrored(tenant, database, OPERATOR) as (store, _):
+        with closing(Projects(config).writer(tenant, database, OPERATOR)) as store:
             if not store.exists(slug):
-                raise GitstoreError(Code.WORKFLOW_NOT_FOUND, f"{project} has no workflow {clip(slug)!r}")
+                raise NotFoundError(Code.WORKFLOW_NOT_FOUND, f"{project} has no workflow {clip(slug)!r}")
             yield store
 
 

@@ -11,7 +11,7 @@ from uuid import UUID, uuid4
 
 import click
 
-from gitstore.errors import Code, GitstoreError
+from gitstore.errors import Code, NotFoundError
 from gitstore.model import Rules
 from service.auth import Role
 from service.cli.terminal import WHERE, one_of, table, with_config
@@ -108,7 +108,7 @@ def token_revoke(config: Config, token_id: UUID) -> None:
     with _owning(config) as transaction:
         found = revoke_token(transaction, token_id)
     if found is None:
-        raise GitstoreError(Code.NOT_FOUND, f"there is no token {token_id} in force: gitstore token list")
+        raise NotFoundError(Code.NOT_FOUND, f"there is no token {token_id} in force: gitstore token list")
     click.echo(f"revoked {token_id} of {found.slug}")
 
 

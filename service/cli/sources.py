@@ -12,7 +12,7 @@ from uuid import UUID
 
 import click
 
-from gitstore.errors import Code, GitstoreError
+from gitstore.errors import Code, NotFoundError
 from gitstore.upstream.refs import Layout
 from service.cli.terminal import Progress, one_of, table, with_config
 from service.config import Config
@@ -110,7 +110,7 @@ def sync(config: Config, project: str, source_id: UUID | None) -> None:
             tenant = _named(tx, project)
             wanted = [row for row in sources.sources(tx, tenant.id) if source_id in (None, row.id)]
         if source_id is not None and not wanted:
-            raise GitstoreError(Code.NOT_FOUND, f"{project} has no source {source_id}: gitstore source list")
+            raise NotFoundError(Code.NOT_FOUND, f"{project} has no source {source_id}: gitstore source list")
         failed = [row for row in wanted if not _sync(config, database, row)]
     sys.exit(1 if failed else 0)
 
@@ -160,5 +160,5 @@ def _named(tx: Transaction, slug: str) -> Project:
     found = catalog.project(tx, slug)
     if found is None:
         message = f"there is no project {slug!r}: see gitstore project list"
-        raise GitstoreError(Code.PROJECT_NOT_FOUND, message, project=slug)
+        raise NotFoundError(Code.PROJECT_NOT_FOUND, message, project=slug)
     return found

@@ -12,7 +12,7 @@ from typing import IO, Any, Final, TextIO
 
 import click
 
-from gitstore.errors import Code, GitstoreError
+from gitstore.errors import ConfigError, GitstoreError
 from service import logs
 from service.config import Config
 from service.settings import SETTINGS, Setting
@@ -50,7 +50,7 @@ class Commands(click.Group):
             raise Refused(error) from error
         except PermissionError as error:
             message = f"{error.filename} is not for this user to use: {error.strerror}"
-            raise Refused(GitstoreError(Code.CONFIG, message)) from error
+            raise Refused(ConfigError(message)) from error
 
 
 class Refused(click.ClickException):

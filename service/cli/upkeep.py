@@ -12,10 +12,10 @@ from uuid import UUID
 
 import click
 
-from gitstore.errors import Code, GitstoreError
+from gitstore.errors import ConfigError, IntegrityError
 from gitstore.git.cleanup import sweep
 from gitstore.git.maintenance import collect
-from gitstore.store import Store
+from gitstore.repository import Repository
 from service.cli.terminal import WHERE, Progress, Refused, with_config
 from service.config import Config
 from service.projects import Projects
@@ -28,6 +28,7 @@ from sync.db import Database
 from sync.integrity import rebuild as rebuilding
 from sync.integrity import repair as repairing
 from sync.integrity import verify as verifying
+from sync.unit_of_work import MirrorUnitOfWork
 
 _NAME: Final = "gitstore cli"
 _MOST_NOTES: Final = 20
@@ -88,7 +89,7 @@ def rebuild(config: Config, project: str | None, accept_git: bool, project_name:
     with ExitStack() as stack:
         database = stack.enter_context(connected(config, _NAME))
         wanted = _wanted(database, project)
-        stores = [stack.enter_context(closing(projects.open(one))) for one in wanted]
+        stores = [stack.enter_context(closing(projects.reader(one))) for one in wanted]
         lost: dict[UUID, list[str]] = {}
         if accept_git:
             for one, store in zip(wanted, stores, strict=True):
@@ -103,11 +104,11 @@ def rebuild(config: Config, project: str | None, accept_git: bool, project_name:
 
 
 def _confirmed_losses(
-    database: Database, project: Project, store: Store, named: Collection[str]
+    database: Database, project: Project, repository: Repository, named: Collection[str]
 ) -> list[str]:
     """List the losses of accepting Git's state, and ask for the project's name, unless it was `named`."""
     with database.as_owner() as transaction:
-        lost = rebuilding.losses(transaction, store)
+        lost = rebuilding.losses(transaction, repository)
     if not lost:
         return lost
     click.echo(f"To accept what Git has would give up, in the project {project.slug}:", err=True)
@@ -117,9 +118,9 @@ def _confirmed_losses(
         return lost
     if not sys.stdin.isatty():
         message = f"nothing was changed; to confirm: gitstore rebuild {project.slug} --accept-git "
-        raise Refused(GitstoreError(Code.CONFIG, message + f"--project-name {project.slug}"))
+        raise Refused(ConfigError(message + f"--project-name {project.slug}"))
     if click.prompt("Type the project's name to confirm", default="", show_default=False) != project.slug:
-        raise Refused(GitstoreError(Code.CONFIG, "that is not its name: nothing was changed"))
+        raise Refused(ConfigError("that is not its name: nothing was changed"))
     return lost
 
 
@@ -156,13 +157,14 @@ def repair(
             if new_repository and projects.missing(one):
                 projects.init(one.id)
                 click.echo(f"{one.slug}: made an empty repository at {projects.path(one.id)}")
-            with projects.mirrored(one, database) as (store, writes):
+            with closing(projects.reader(one)) as repository:
+                writes = MirrorUnitOfWork(database, repository)
                 for line in repairing.repair(writes, Progress(f"repairing {one.slug}")):
                     done += 1
                     click.echo(f"{one.slug}: {line}")
                 for slug, number in start_above:
                     following = repairing.start_above(writes, slug, number, OPERATOR)
-                    unknown = "" if store.exists(slug) else " (there is no such workflow yet)"
+                    unknown = "" if repository.exists(slug) else " (there is no such workflow yet)"
                     click.echo(f"{one.slug}: the next version of {slug} is v{following}{unknown}")
             for line in _differences(database, projects, one):
                 left += 1
@@ -182,9 +184,10 @@ def gc(config: Config, project: str | None) -> None:
     projects = Projects(config)
     with connected(config, _NAME) as database:
         for one in _wanted(database, project):
-            with projects.mirrored(one, database) as (store, writes):
-                sweep(store.path, writes.maintenance, time.time())
-                done = collect(store.path, writes)
+            with closing(projects.reader(one)) as repository:
+                writes = MirrorUnitOfWork(database, repository)
+                sweep(repository.path, writes.maintenance, time.time())
+                done = collect(repository.path, writes)
             if done is None:
                 click.echo(f"{one.slug}: another gc is already running", err=True)
             else:
@@ -215,12 +218,10 @@ def _wanted(database: Database, slug: str | None) -> list[Project]:
 
 def _differences(database: Database, projects: Projects, project: Project) -> Iterator[str]:
     try:
-        with closing(projects.open(project)) as store:
+        with closing(projects.reader(project)) as store:
             progress = Progress(f"verifying {project.slug}")
             yield from map(str, verifying.verify(database, store, progress))
-    except GitstoreError as error:
-        if error.code is not Code.INTEGRITY:
-            raise
+    except IntegrityError as error:
         yield error.message
 
 
@@ -228,7 +229,7 @@ def _note_unrecoverable(database: Database, projects: Projects, project: Project
     """Print a note for each version that exists only in Git; this is not a difference."""
     if projects.missing(project):
         return
-    with closing(projects.open(project)) as store:
+    with closing(projects.reader(project)) as store:
         lines = list(verifying.unrecoverable(database, store))
     for line in lines[:_MOST_NOTES]:
         click.echo(f"note: {project.slug}: {line}", err=True)

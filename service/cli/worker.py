@@ -7,14 +7,14 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from typing import Final
 
 import click
 
-from gitstore.errors import Code, GitstoreError
+from gitstore.errors import UnavailableError
 from service.cli.terminal import WHERE, with_config
 from service.config import METRICS_FOLDER, Config
 from service.run.database import connection_string
@@ -100,8 +100,5 @@ def _work(config: Config) -> None:
 @contextmanager
 def _waiting() -> Iterator[None]:
     """Ignore an unavailable Postgres: the worker waits for it."""
-    try:
+    with suppress(UnavailableError):
         yield
-    except GitstoreError as error:
-        if error.code is not Code.UNAVAILABLE:
-            raise

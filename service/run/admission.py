@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 from flask import Request
 
-from gitstore.errors import Code, GitstoreError
+from gitstore.errors import GitstoreError
 from service import auth
 from service.api.bodies import most_json
 from service.context import EXTENSION, Services
+from service.errors import HttpCode
 from service.git_http import FETCH, FETCH_LIMIT, PUSH
 from service.lookup import uuid_of
 from service.run.bridge import Admit, Allowance
@@ -53,7 +54,7 @@ def admit(here: Services, environ: WSGIEnvironment) -> Allowance | None:
     try:
         return _with_credential(here, path, environ)
     except GitstoreError as error:
-        if error.code is Code.UNAUTHENTICATED:
+        if error.code is HttpCode.UNAUTHENTICATED:
             return None
         raise
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final, LiteralString
 from uuid import UUID, uuid4
 
-from gitstore.errors import Code, GitstoreError
+from gitstore.errors import Code, ConflictError, NotFoundError
 from gitstore.git.files import fsync_folder
 from gitstore.model import Rules
 from gitstore.versions import check_slug
@@ -122,7 +122,7 @@ def create_project(
     """
     check_slug(slug)
     if catalog.project(transaction, slug) is not None:
-        raise GitstoreError(Code.PROJECT_EXISTS, f"there is a project {slug} already", project=slug)
+        raise ConflictError(Code.PROJECT_EXISTS, f"there is a project {slug} already", project=slug)
     projects.init(project_id)
     project = catalog.create_project(transaction, project_id, slug, name, rules)
     _note(transaction, project, "project.created", slug, {"rules": rules.value})
@@ -134,7 +134,7 @@ def named_project(transaction: Transaction, slug: str) -> Project:
     found = catalog.project(transaction, slug)
     if found is None:
         message = f"there is no project {slug!r}: see gitstore project list"
-        raise GitstoreError(Code.PROJECT_NOT_FOUND, message, project=slug)
+        raise NotFoundError(Code.PROJECT_NOT_FOUND, message, project=slug)
     return found
 
 

@@ -20,7 +20,7 @@ from urllib.parse import unquote_to_bytes, urlsplit
 
 from flask import Response
 
-from gitstore.errors import Code, GitstoreError
+from gitstore.errors import GitstoreError, MalformedError, TooLargeError
 from service import errors
 from service.fairness import DISCONNECTED
 from service.run.connections import MOST_HEAD, Connection, Connections
@@ -192,11 +192,11 @@ class _Body:
                 message = await self._receive()
         except TimeoutError:
             how = "ended" if connection.ended else "was not sent in time: it ended"
-            raise GitstoreError(Code.MALFORMED, f"the body {how} after {self.size:,} bytes") from None
+            raise MalformedError(f"the body {how} after {self.size:,} bytes") from None
         finally:
             connection.reading = None
         if message["type"] == "http.disconnect":
-            raise GitstoreError(Code.MALFORMED, f"the connection ended after {self.size:,} bytes")
+            raise MalformedError(f"the connection ended after {self.size:,} bytes")
         return message
 
     def close(self) -> None:
@@ -210,7 +210,7 @@ class _Refused(io.RawIOBase):
         return True
 
     def readinto(self, _buffer: Any) -> int:
-        raise GitstoreError(Code.TOO_LARGE, "the body is larger than what is accepted without a credential")
+        raise TooLargeError("the body is larger than what is accepted without a credential")
 
 
 class _Answer:

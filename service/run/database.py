@@ -9,10 +9,11 @@ from typing import Final
 
 import psycopg
 
-from gitstore.errors import Code, GitstoreError
+from gitstore.errors import ConfigError
 from service.config import Config
 from service.projects import make_data_folder
 from sync.db import CONNECT_SECONDS, Database
+from sync.embedded.folder import FolderInUseError
 from sync.embedded.server import EmbeddedPostgres
 from sync.errors import translated
 
@@ -31,8 +32,7 @@ def connection_string(config: Config, *, make: bool = False) -> Iterator[str]:
         yield config.database_url
         return
     if not make and not (config.postgres_folder / "data").is_dir():
-        raise GitstoreError(
-            Code.CONFIG,
+        raise ConfigError(
             f"there is no gitstore in {config.data}: run gitstore serve, which makes one, or set "
             "GITSTORE_DATA to the folder of yours",
         )
@@ -64,9 +64,9 @@ def _found_or_started(server: EmbeddedPostgres) -> str:
     while not server.running():
         try:
             return server.start()
-        except GitstoreError as error:
+        except FolderInUseError:
             # Another process has just locked it, and is about to start it, or to stop it.
-            if "pid" not in error.data or time.monotonic() > deadline:
+            if time.monotonic() > deadline:
                 raise
         time.sleep(_TICK)
     return server.conninfo()

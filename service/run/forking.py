@@ -27,7 +27,7 @@ from typing import IO, TYPE_CHECKING, Any, Final, NoReturn
 from flask import Flask, Response
 
 from gitstore import budget
-from gitstore.errors import Code, GitstoreError
+from gitstore.errors import GitstoreError, TooLargeError
 from service import logs
 from service.context import EXTENSION, FACTS, FORKS, Services
 from service.fairness import LEASE
@@ -141,8 +141,7 @@ def _frame(stream: IO[bytes]) -> bytes:
 
 
 def _killed() -> GitstoreError:
-    return GitstoreError(
-        Code.TOO_LARGE,
+    return TooLargeError(
         "this takes more than one request may take (CPU time beyond GITSTORE_MAX_CPU, "
         f"{MEMORY // 2**20} MiB of memory, {SECONDS} s): look at what was saved, and send less at once",
     )

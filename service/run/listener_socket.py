@@ -10,7 +10,7 @@ import time
 from contextlib import closing
 from typing import Final
 
-from gitstore.errors import Code, GitstoreError
+from gitstore.errors import ConfigError, GitstoreError
 from service import logs
 from service.settings import Bind
 
@@ -101,7 +101,7 @@ def _refusal(bind: Bind, error: OSError, setting: str) -> GitstoreError:
         what = f"ports below 1024 are root's: set {setting} to a higher one"
     else:
         what = f"{error.strerror or error}: set {setting} to an address of this machine"
-    return GitstoreError(Code.CONFIG, f"{setting} is {bind}, and {what}", setting=setting)
+    return ConfigError(f"{setting} is {bind}, and {what}", setting=setting)
 
 
 def _reachable(bind: Bind) -> tuple[str, int]:

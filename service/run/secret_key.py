@@ -13,7 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from gitstore.diff.summary import count
-from gitstore.errors import Code, GitstoreError
+from gitstore.errors import ConfigError
 from gitstore.git.files import fsync_folder
 from service import logs
 from service.config import Config
@@ -32,9 +32,7 @@ def sealer(config: Config, database: Database) -> Sealer:
         return found
     with database.as_mirror() as transaction:
         if lost(transaction, None):
-            raise GitstoreError(
-                Code.CONFIG, "the key of the secrets is missing: gitstore secrets check shows the way on"
-            )
+            raise ConfigError("the key of the secrets is missing: gitstore secrets check shows the way on")
     return made_sealer(config)
 
 
@@ -43,7 +41,7 @@ def checked_sealer(config: Config, database: Database) -> Sealer:
     with database.as_owner() as transaction:
         found = lost(transaction, sealer_at_hand(config))
     if found:
-        raise GitstoreError(Code.CONFIG, explanation(config, found))
+        raise ConfigError(explanation(config, found))
     return sealer(config, database)
 
 
@@ -70,8 +68,7 @@ def sealer_at_hand(config: Config) -> Sealer | None:
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:
-        raise GitstoreError(
-            Code.CONFIG,
+        raise ConfigError(
             f"the key in {path} can't be used: restore the file from a backup, or set GITSTORE_SECRET_KEY. "
             "If there is no backup, move the file away: gitstore secrets check then shows what is affected",
         ) from error

@@ -23,7 +23,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final, TextIO
 
-from gitstore.errors import Code, GitstoreError
+from gitstore.errors import ConfigError, UnavailableError
 from gitstore.git.process import git
 from service import logs
 from service.config import METRICS_FOLDER, Config, misspelt
@@ -184,9 +184,9 @@ def _wait_until_ready(service: _Service) -> None:
     deadline = time.monotonic() + _READY_SECONDS
     while not answers(service.config.bind, _ANSWER_SECONDS):
         if (status := service.web.poll()) is not None:
-            raise GitstoreError(Code.UNAVAILABLE, f"the web server ended with {status}: see the log")
+            raise UnavailableError(f"the web server ended with {status}: see the log")
         if time.monotonic() > deadline:
-            raise GitstoreError(Code.UNAVAILABLE, f"no answer from the service after {_READY_SECONDS:g} s")
+            raise UnavailableError(f"no answer from the service after {_READY_SECONDS:g} s")
         time.sleep(_TICK)
 
 
@@ -197,8 +197,8 @@ def _migrated(conninfo: str) -> list[str]:
     while True:
         try:
             return migrate(conninfo)
-        except GitstoreError as error:
-            if error.code is not Code.UNAVAILABLE or time.monotonic() > deadline:
+        except UnavailableError as error:
+            if time.monotonic() > deadline:
                 raise
             if not told:
                 logs.action("waiting_for_postgres", level="warning", cause=logs.cause_of(error))
@@ -212,6 +212,4 @@ def check_git() -> None:
     found = re.search(r"(\d+)\.(\d+)", said)
     if found is None or (int(found[1]), int(found[2])) < OLDEST_GIT:
         needed = ".".join(map(str, OLDEST_GIT))
-        raise GitstoreError(
-            Code.CONFIG, f"git {needed} or newer is needed, and this is {said.strip() or 'none'}"
-        )
+        raise ConfigError(f"git {needed} or newer is needed, and this is {said.strip() or 'none'}")

@@ -17,7 +17,7 @@ from gitstore.diff.masking import Masks, masked
 from gitstore.diff.structure import Altered, Diff, Element
 from gitstore.diff.summary import summary
 from gitstore.diff.values import ABSENT, Change, Op
-from gitstore.errors import Code, GitstoreError
+from gitstore.errors import InvalidDefinitionError, TooLargeError
 from gitstore.model import Permission, Rules
 from service import lookup
 from service.comparison import Sides, compare, files, sides
@@ -93,9 +93,7 @@ def _found(versions: Sides, rules: Rules, *, layout: bool) -> Diff | None:
     """Return the diff; None, to compare only texts, if a side does not parse or the diff is too large."""
     try:
         return compare(versions, rules, layout=layout)
-    except GitstoreError as error:
-        if error.code not in (Code.DEFINITION_UNPARSABLE, Code.TOO_LARGE):
-            raise
+    except (InvalidDefinitionError, TooLargeError):
         return None
 
 

@@ -14,9 +14,10 @@ from flask import Response, request
 from gitstore.content import Content, File
 from gitstore.definition.quoting import clip
 from gitstore.drafts import Saved
-from gitstore.errors import Code, GitstoreError
+from gitstore.errors import BaseMovedError, ConflictError, GitstoreError, StaleDraftError
 from gitstore.git.packs import too_large
 from gitstore.model import Permission, Problems, WorkflowState
+from gitstore.repository import Repository
 from gitstore.store import Store
 from gitstore.versions import parse_number
 from service import errors, lookup
@@ -76,9 +77,9 @@ def save(slug: str) -> Response:
                 raise too_large("the definition has", len(text.encode()), limits.definition)
             with caller.acting("saved", slug):
                 _save(store, visit, slug, Content(raw=text.encode()))
+        except ConflictError as error:
+            return _conflict(visit, store, slug, text, error)
         except GitstoreError as error:
-            if error.code in (Code.STALE_DRAFT, Code.DRAFT_EXISTS, Code.BASE_MOVED):
-                return _conflict(visit, store, slug, text, error)
             if errors.STATUS[error.code] >= 500:
                 raise
             return _again(visit, slug, text, error)
@@ -102,7 +103,7 @@ def _slug(visit: Visit, shown: str) -> str:
         return lookup.workflow(tx, visit.caller, shown).slug
 
 
-def _start(store: Store, slug: str) -> Start:
+def _start(store: Repository, slug: str) -> Start:
     """Return the open draft; without one, the current version, else the latest."""
     base, state = base_of(store, slug)
     file, source = _standing(store, state)
@@ -111,7 +112,7 @@ def _start(store: Store, slug: str) -> Start:
     return Start(text, etag, base, source, lossless=text.encode() == file.raw)
 
 
-def _standing(store: Store, state: WorkflowState) -> tuple[File, str]:
+def _standing(store: Repository, state: WorkflowState) -> tuple[File, str]:
     """Return the file to edit, and its description."""
     if state.draft_open and state.draft:
         return _file(store, state.slug, state.draft.encode()), "the open draft"
@@ -121,12 +122,12 @@ def _standing(store: Store, state: WorkflowState) -> tuple[File, str]:
     return _file(store, state.slug, (held or "").encode()), words if number else "the draft"
 
 
-def _file(store: Store, slug: str, commit: bytes) -> File:
+def _file(store: Repository, slug: str, commit: bytes) -> File:
     name, blob, _ = store.locate(store.objects.commit(commit), slug)
     return File(name, store.objects.blob(blob))
 
 
-def _with_newlines_of(store: Store, slug: str, text: str) -> str:
+def _with_newlines_of(store: Repository, slug: str, text: str) -> str:
     """Return `text` with the line ends of the text that it replaces: browsers send their own."""
     file, _ = _standing(store, store.state(slug))
     return text.replace("\n", "\r\n") if b"\r\n" in file.raw else text
@@ -141,20 +142,18 @@ def _save(store: Store, visit: Visit, slug: str, content: Content) -> Saved:
     base, state = base_of(store, slug)
     who, message = visit.caller.who(None), field("message").strip()
     if etag and not state.draft_open:
-        raise GitstoreError(
-            Code.STALE_DRAFT, f"the draft that you edited was published as v{state.latest}, or discarded"
-        )
+        raise StaleDraftError(f"the draft that you edited was published as v{state.latest}, or discarded")
     if etag and etag != state.draft:
-        raise GitstoreError(Code.STALE_DRAFT, "the draft was saved by somebody since you opened it")
+        raise StaleDraftError("the draft was saved by somebody since you opened it")
     if state.latest != seen:
-        raise GitstoreError(Code.BASE_MOVED, f"v{state.latest} was published after this draft began")
+        raise BaseMovedError(f"v{state.latest} was published after this draft began", latest=state.latest)
     if not etag:
         return store.create_draft(slug, content, who, message)
     merged = state.latest if base != state.latest else None
     return store.save_draft(slug, content, who, expected=etag, message=message, base_version=merged or None)
 
 
-def _conflict(visit: Visit, store: Store, slug: str, text: str, error: GitstoreError) -> Response:
+def _conflict(visit: Visit, store: Repository, slug: str, text: str, error: GitstoreError) -> Response:
     """Show theirs, yours and the difference. The next save goes on top of theirs."""
     state = store.state(slug)
     stale_draft = state.draft_open and state.draft != field("etag")
@@ -182,7 +181,7 @@ def _conflict(visit: Visit, store: Store, slug: str, text: str, error: GitstoreE
 
 def _again(visit: Visit, slug: str, text: str, error: GitstoreError) -> Response:
     """Show the editor with the submitted text and its errors."""
-    problems = Problems.of(error.data.get("problems", ()))
+    problems = Problems.of(error.problems)
     start = Start(text, field("etag"), parse_number(field("base")) or 0, "your text, not saved yet")
     return visit.page(
         "edit.html",

@@ -13,10 +13,11 @@ from flask import Request, Response, request, url_for
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from gitstore.definition.document import describe
-from gitstore.errors import Code, GitstoreError
+from gitstore.errors import GitstoreError
 from gitstore.model import Problems
 from service import errors, logs
 from service.context import request_id, services
+from service.errors import HttpCode
 from service.ui import filters
 
 THEMES: Final = ("system", "light", "dark")
@@ -44,7 +45,7 @@ def page(template: str, code: int = 200, **values: Any) -> Response:
 
 def refusal(error: GitstoreError) -> Response:
     """Return an error as a page, with the message and status of HTTP, or redirect to the sign-in page."""
-    if error.code is Code.UNAUTHENTICATED and request.method in ("GET", "HEAD"):
+    if error.code is HttpCode.UNAUTHENTICATED and request.method in ("GET", "HEAD"):
         made = Response(status=303, headers={"Cache-Control": "no-store"})
         made.location = url("sign_in", next=request.full_path.rstrip("?"))
         return made
@@ -52,9 +53,9 @@ def refusal(error: GitstoreError) -> Response:
     made = page(
         "refusal.html",
         int(answer.status),
-        error=GitstoreError(error.code, logs.without_secrets(error.message), **error.data),
+        error=error.reworded(logs.without_secrets(error.message)),
         status=answer.status,
-        problems=Problems.of(error.data.get("problems", ())),
+        problems=Problems.of(error.problems),
         request_id=request_id(),
         slug=(request.view_args or {}).get("slug"),
     )

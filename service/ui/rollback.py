@@ -6,7 +6,7 @@ from flask import Response, request
 
 from gitstore.definition.quoting import clip
 from gitstore.diff.summary import summary_of
-from gitstore.errors import Code, GitstoreError
+from gitstore.errors import Code, GitstoreError, NotFoundError, StaleDraftError
 from gitstore.model import Permission, Rules
 from gitstore.versions import parse_number
 from service import errors, lookup
@@ -41,9 +41,7 @@ def revert(slug: str, version: str) -> Response:
                 expected=field("etag") or None,
                 message=field("message").strip(),
             )
-    except GitstoreError as error:
-        if error.code not in (Code.STALE_DRAFT, Code.PRECONDITION_REQUIRED):
-            raise
+    except StaleDraftError as error:
         return _ask_revert(visit, slug, str(number), error)
     return go("show_workflow", slug=workflow.slug, said="reverted")
 
@@ -79,7 +77,7 @@ def roll_back(slug: str) -> Response:
         before = workflow.current_number if workflow.current_number is not None else None
         rows = catalog.history(tx, workflow.id, state="published", before=before, limit=1).rows
     if not rows:
-        raise GitstoreError(Code.VERSION_NOT_FOUND, f"{workflow.slug} has no earlier version to go back to")
+        raise NotFoundError(Code.VERSION_NOT_FOUND, f"{workflow.slug} has no earlier version to go back to")
     return _ask_current(visit, slug, str(rows[0].version_number))
 
 
@@ -104,9 +102,7 @@ def make_current(slug: str, version: str) -> Response:
             )
     if state.current != seen:
         runs = f"v{state.current} runs" if state.current else "nothing runs"
-        error = GitstoreError(
-            Code.STALE_DRAFT, f"what runs was changed meanwhile: now {runs}. Nothing was done; look again"
-        )
+        error = StaleDraftError(f"what runs was changed meanwhile: now {runs}. Nothing was done; look again")
         return _ask_current(visit, slug, str(number), error)
     return go("show_workflow", slug=workflow.slug, said="held" if hold else "moved")
 

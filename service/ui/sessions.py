@@ -19,7 +19,7 @@ from typing import Final
 
 from flask import Request, Response
 
-from gitstore.errors import Code, GitstoreError
+from gitstore.errors import ForbiddenError, GitstoreError
 from service.context import Services
 
 SECONDS: Final = 7 * 24 * 3600
@@ -79,8 +79,7 @@ def check(request: Request, session: Session | None) -> None:
     """Raise `forbidden` unless the form, or the script, was issued to this very session."""
     given = request.headers.get(HEADER) or request.form.get(FIELD, "")
     if session is None or not hmac.compare_digest(given.encode(), session.csrf.encode()):
-        raise GitstoreError(
-            Code.FORBIDDEN,
+        raise ForbiddenError(
             "this form is not of your session, or is older than it: go back, load the page again, and send "
             "it once more",
         )

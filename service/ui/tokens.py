@@ -7,7 +7,7 @@ from typing import Any
 from flask import Response, request
 
 from gitstore.definition.quoting import clip
-from gitstore.errors import Code, GitstoreError
+from gitstore.errors import Code, GitstoreError, NotFoundError
 from gitstore.model import Permission
 from service import errors, lookup
 from service.actions import tokens as owning
@@ -50,7 +50,7 @@ def ask_revoke_token(which: str) -> Response:
     with caller.reading() as tx:
         row = next((each for each in tokens.tokens(tx, caller.project_id) if each.id == found), None)
     if row is None or row.revoked_at is not None:
-        raise GitstoreError(Code.NOT_FOUND, f"there is no token {clip(which)!r} in force")
+        raise NotFoundError(Code.NOT_FOUND, f"there is no token {clip(which)!r} in force")
     own = row.id == caller.principal.id
     return visit.page(
         "ask.html",

@@ -8,7 +8,7 @@ from gitstore.content import File
 from gitstore.diff.masked_text import masked_text
 from gitstore.diff.masking import Masks
 from gitstore.model import Limits, Problems, Rules, Snapshot
-from gitstore.store import Store
+from gitstore.repository import Repository
 from service.ui.graph import Graph, draw
 from service.ui.texts import Text, highlighted
 from sync.catalog import FullVersion, Version
@@ -31,7 +31,7 @@ class VersionView:
         return replace(self, graph=self.graph.beside() if self.graph else None)
 
 
-def seen(store: Store, version: FullVersion, rules: Rules, prefix: str, *, judged: bool) -> VersionView:
+def seen(store: Repository, version: FullVersion, rules: Rules, prefix: str, *, judged: bool) -> VersionView:
     """Return the view of `version`, with its problems if `judged`. Keys of its boxes begin with `prefix`."""
     problems = Problems()
     if judged:
@@ -43,15 +43,15 @@ def seen(store: Store, version: FullVersion, rules: Rules, prefix: str, *, judge
     return VersionView(version, graph, problems)
 
 
-def snapshot(store: Store, version: Version) -> Snapshot:
+def snapshot(store: Repository, version: Version) -> Snapshot:
     """Return the content of the version's commit, read from Git: with lines and columns."""
     return store.snapshot(version.slug, version.commit_sha)
 
 
-def file_of(store: Store, version: Version) -> File:
+def file_of(store: Repository, version: Version) -> File:
     return File(version.file_name, store.objects.blob(version.blob_sha.encode()))
 
 
-def text_of(store: Store, version: Version, limits: Limits) -> Text:
+def text_of(store: Repository, version: Version, limits: Limits) -> Text:
     file = file_of(store, version)
     return highlighted(masked_text(file, Masks(), limits), file.name)

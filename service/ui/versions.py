@@ -7,7 +7,7 @@ from typing import Final, cast
 from flask import Response, current_app, request
 
 from gitstore.definition.quoting import clip
-from gitstore.errors import Code, GitstoreError
+from gitstore.errors import Code, NotFoundError
 from gitstore.model import Permission
 from service import lookup
 from service.ui.summaries import FIRST, Summaries
@@ -102,9 +102,9 @@ def find_published(tx: Transaction, visit: Visit, workflow: Workflow, shown: str
     """As `find`, but not the draft."""
     row = find(tx, visit, workflow, shown)
     if row.state == "lost":
-        raise GitstoreError(
+        raise NotFoundError(
             Code.VERSION_NOT_FOUND, f"v{row.version_number} is lost: ask an operator for gitstore repair"
         )
     if row.state != "published":
-        raise GitstoreError(Code.VERSION_NOT_FOUND, "a published version is needed here, not the draft")
+        raise NotFoundError(Code.VERSION_NOT_FOUND, "a published version is needed here, not the draft")
     return row

@@ -9,11 +9,12 @@ from urllib.parse import urlsplit
 
 from flask import Response, redirect, request
 
-from gitstore.errors import Code, GitstoreError
+from gitstore.errors import GitstoreError
 from gitstore.model import Limits, Permission
 from service import auth
 from service.access import authorize, may
 from service.context import Caller, admit, note, origin, services
+from service.errors import HttpCode
 from service.ui import rendering, sessions
 from service.ui.sessions import Session
 
@@ -68,7 +69,7 @@ def enter(permission: Permission, what: str) -> Visit:
     here = services()
     session = sessions.read(request, here)
     if session is None or session.secret is None:
-        raise GitstoreError(Code.UNAUTHENTICATED, "sign in first")
+        raise GitstoreError(HttpCode.UNAUTHENTICATED, "sign in first")
     principal = auth.session(here.database, session.secret)
     note(principal=principal.name, project=principal.project.slug)
     admit(principal)

@@ -9,10 +9,10 @@ from flask import Response, request
 
 from gitstore.definition.quoting import clip
 from gitstore.diff.summary import summary_of
-from gitstore.errors import Code, GitstoreError
+from gitstore.errors import GitstoreError, IntegrityError, MalformedError, NotFoundError
 from gitstore.model import Permission, Rules, WorkflowState
 from gitstore.names import superseded_at
-from gitstore.store import Store
+from gitstore.repository import Repository
 from gitstore.versions import check_slug, version_id
 from service import errors, lookup
 from service.api.bodies import validated
@@ -172,11 +172,11 @@ def _discarded_at() -> datetime:
     """Return the time at which the form's draft was discarded."""
     at = superseded_at(field("ref").encode())
     if at is None:
-        raise GitstoreError(Code.MALFORMED, "the form names no discarded draft: load the page again")
+        raise MalformedError("the form names no discarded draft: load the page again")
     return at
 
 
-def _discarded(store: Store, slug: str, latest: FullVersion | None) -> SupersededDraft | None:
+def _discarded(store: Repository, slug: str, latest: FullVersion | None) -> SupersededDraft | None:
     """Return the last discarded draft, unless a version was published from it or since then."""
     kept = next(store.discarded(slug), None)
     if kept is None:
@@ -201,7 +201,7 @@ def _exists(visit: Visit, slug: str) -> bool:
 
 def _refused(visit: Visit, slug: str, error: GitstoreError) -> Response:
     """Show the workflow as it is now, with the error; if it does not exist, raise the error alone."""
-    if error.code in (Code.WORKFLOW_NOT_FOUND, Code.INTEGRITY) or errors.STATUS[error.code] >= 500:
+    if isinstance(error, NotFoundError | IntegrityError) or errors.STATUS[error.code] >= 500:
         raise error
     return workflow_page(visit, slug, error)
 
@@ -213,12 +213,12 @@ def _change(draft: FullVersion | None, against: FullVersion | None, rules: Rules
     return summary_of(against.definition, draft.definition, rules)
 
 
-def _is_overtaken(store: Store, slug: str) -> bool:
+def _is_overtaken(store: Repository, slug: str) -> bool:
     """Return whether a version was published that the open draft does not build on."""
     return base_of(store, slug)[0] != store.state(slug).latest
 
 
-def base_of(store: Store, slug: str) -> tuple[int, WorkflowState]:
+def base_of(store: Repository, slug: str) -> tuple[int, WorkflowState]:
     """Return the latest version, or 0 if the open draft does not build on it, and the workflow's state.
 
     Without an open draft, a save goes on top of the latest version.

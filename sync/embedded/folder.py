@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from gitstore.errors import Code, GitstoreError
+from gitstore.errors import ConfigError, GitstoreError
 
 PORT = 5432  # not a TCP port: only a part of the socket's name
 
@@ -35,6 +35,10 @@ _LOG_LINES = 12
 _RELEASE_SECONDS = 10.0
 _MOMENT = 1.0
 _TICK = 0.01
+
+
+class FolderInUseError(ConfigError):
+    """Another process runs the embedded Postgres of the folder."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +62,7 @@ class Folder:
     def take(self) -> None:
         """Create the folder if missing, and lock it until `release` or the end of this process (flock(2)).
 
-        Raises CONFIG, with the holder's `pid`, if another process holds the lock.
+        Raises FolderInUseError if another process holds the lock.
         """
         if self._lock is not None:
             return
@@ -73,11 +77,9 @@ class Folder:
             patience = _RELEASE_SECONDS if _is_gone(holder) else _MOMENT
             if time.monotonic() - started > patience:
                 os.close(lock)
-                raise GitstoreError(
-                    Code.CONFIG,
+                raise FolderInUseError(
                     f"process {holder} runs the embedded Postgres in {self.path}: stop it first, "
                     "or let both use a Postgres of your own with DATABASE_URL",
-                    pid=holder,
                 )
             time.sleep(_TICK)
         os.ftruncate(lock, 0)
@@ -110,7 +112,7 @@ class Folder:
         except (FileNotFoundError, NotADirectoryError):
             return None
         except PermissionError as error:
-            raise GitstoreError(Code.CONFIG, f"{self.path} belongs to another user ({error})") from error
+            raise ConfigError(f"{self.path} belongs to another user ({error})") from error
         lines += [b""] * (8 - len(lines))
         return PidFile(_to_int(lines[0]), Path(os.fsdecode(lines[4])), lines[7].strip() == b"ready")
 
@@ -164,8 +166,7 @@ class Folder:
         status = path.lstat()
         is_ours = stat.S_ISDIR(status.st_mode) and status.st_uid == self.path.stat().st_uid
         if not is_ours or status.st_mode & 0o077:
-            raise GitstoreError(
-                Code.CONFIG,
+            raise ConfigError(
                 f"{path} should be a private folder of the embedded Postgres, and is not: remove it, "
                 "or set TMPDIR to a folder of your own",
             )

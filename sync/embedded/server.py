@@ -24,7 +24,7 @@ import psycopg
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
-from gitstore.errors import Code, GitstoreError
+from gitstore.errors import ConfigError, GitstoreError, UnavailableError
 from sync.embedded.binaries import ELSEWHERE, MAJOR, Runner, choose_runner
 from sync.embedded.folder import PORT, Folder, until
 
@@ -96,7 +96,7 @@ class EmbeddedPostgres:
         except OSError as error:
             self.stop()
             message = f"the embedded Postgres can't use {self._folder.path} ({error}): {ELSEWHERE}"
-            raise GitstoreError(Code.CONFIG, message) from error
+            raise ConfigError(message) from error
         except psycopg.Error as error:
             self.stop()
             raise self._failure(f"the embedded Postgres doesn't answer: {error}") from error
@@ -129,8 +129,7 @@ class EmbeddedPostgres:
         """
         pid_file = self._folder.pid_file()
         if not pid_file or not pid_file.ready or not pid_file.socket_folder.exists():
-            raise GitstoreError(
-                Code.UNAVAILABLE,
+            raise UnavailableError(
                 f"no embedded Postgres runs in {self._folder.path}: start `gitstore serve`, "
                 "or set DATABASE_URL",
             )
@@ -165,8 +164,7 @@ class EmbeddedPostgres:
             self._init(runner)
         made_by = (self._folder.data / "PG_VERSION").read_text().strip()
         if made_by != MAJOR:
-            raise GitstoreError(
-                Code.CONFIG,
+            raise ConfigError(
                 f"{self._folder.data} was made by Postgres {made_by} and this is {MAJOR}: dump it with the "
                 f"old one and restore it here, or {ELSEWHERE}",
             )
@@ -248,15 +246,14 @@ class EmbeddedPostgres:
 
     def _failure(self, message: str) -> GitstoreError:
         said = self._folder.log_tail(self._log_start) or "nothing"
-        return GitstoreError(Code.UNAVAILABLE, f"{message}\n{self._folder.log} says:\n{said}")
+        return UnavailableError(f"{message}\n{self._folder.log} says:\n{said}")
 
 
 def _check_quotable(*paths: Path) -> None:
     """Raise CONFIG for a path with characters that the shell of initdb would interpret."""
     for path in paths:
         if found := _UNQUOTABLE & set(str(path)):
-            raise GitstoreError(
-                Code.CONFIG,
+            raise ConfigError(
                 f"initdb can't work in {path}, for the {min(found)!r} in its name: rename the folder, "
                 "or set DATABASE_URL to a Postgres of your own",
             )

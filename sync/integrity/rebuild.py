@@ -18,7 +18,7 @@ from uuid import UUID, uuid5
 
 from gitstore import ledger, names
 from gitstore.changes import Authorship, ChangeSet, write_one
-from gitstore.errors import Code, GitstoreError
+from gitstore.errors import GitstoreError, IntegrityError
 from gitstore.model import LedgerKind
 from gitstore.repository import Repository
 from gitstore.versions import is_slug, version_id, workflow_id
@@ -55,29 +55,29 @@ _FORGET: Final[LiteralString] = """
 
 def rebuild(
     database: Database,
-    readings: Sequence[Repository],
+    repositories: Sequence[Repository],
     *,
     accept_git: bool = False,
     progress: Progress | None = None,
 ) -> int:
-    """Rebuild the projects of `readings`; return the resulting number of versions, drafts included.
+    """Rebuild the projects of `repositories`; return the resulting number of versions, drafts included.
 
     Raises `integrity` with `findings` (a list of str) if Git contradicts its ledger or a row and `accept_git`
     is not set.
     """
-    for reading in readings:
-        reconcile(MirrorUnitOfWork(database, reading))
-    with exclusive(database.as_owner, readings, database.lock_seconds) as tx:
+    for repository in repositories:
+        reconcile(MirrorUnitOfWork(database, repository))
+    with exclusive(database.as_owner, repositories, database.lock_seconds) as tx:
         begin_upkeep(tx)
         findings: list[verify.Finding] = []
-        for reading in readings:
-            findings += contradictions(tx, reading)
+        for repository in repositories:
+            findings += contradictions(tx, repository)
         if findings and not accept_git:
             raise _refused(findings)
         if findings:
-            for reading in readings:
-                _accept_losses(reading)
-        return sum(_rebuild_one(tx, reading, progress) for reading in readings)
+            for repository in repositories:
+                _accept_losses(repository)
+        return sum(_rebuild_one(tx, repository, progress) for repository in repositories)
 
 
 def begin_upkeep(tx: Transaction) -> None:
@@ -85,19 +85,21 @@ def begin_upkeep(tx: Transaction) -> None:
     tx.run(_UPKEEP)
 
 
-def contradictions(tx: Transaction, reading: Repository) -> list[verify.Finding]:
+def contradictions(tx: Transaction, repository: Repository) -> list[verify.Finding]:
     """Return the contradictions that rebuilding a project would hide."""
-    return [finding for slug in _slugs(tx, reading) for finding in verify.contradictions(tx, reading, slug)]
+    return [
+        finding for slug in _slugs(tx, repository) for finding in verify.contradictions(tx, repository, slug)
+    ]
 
 
-def losses(tx: Transaction, reading: Repository) -> list[str]:
+def losses(tx: Transaction, repository: Repository) -> list[str]:
     """Return a line for each published version and draft that accepting Git would discard or rewrite."""
     found = []
-    for slug in _slugs(tx, reading):
-        entries = derive.ledger_delta(reading, slug, None).published() if is_slug(slug) else []
+    for slug in _slugs(tx, repository):
+        entries = derive.ledger_delta(repository, slug, None).published() if is_slug(slug) else []
         agreed = {entry.version: entry.target for entry in entries}
-        draft = reading.refs.read(names.draft(slug)) if is_slug(slug) else None
-        for number, state, ref, by, at in tx.tuples(_KNOWN, project=reading.project, slug=slug):
+        draft = repository.refs.read(names.draft(slug)) if is_slug(slug) else None
+        for number, state, ref, by, at in tx.tuples(_KNOWN, project=repository.project, slug=slug):
             if state == "draft" and (draft is None or draft.decode() != ref):
                 found.append(f"{slug}: the draft {ref}: Git has {draft.decode() if draft else 'none'}")
             elif state == "published" and agreed.get(number) != ref:
@@ -106,48 +108,48 @@ def losses(tx: Transaction, reading: Repository) -> list[str]:
     return found
 
 
-def _slugs(tx: Transaction, reading: Repository) -> list[str]:
+def _slugs(tx: Transaction, repository: Repository) -> list[str]:
     """Return the sorted slugs of all workflows of a project that have a row or refs."""
-    known = {slug for (slug,) in tx.tuples(verify.SLUGS, project=reading.project)}
-    return sorted(known | set(reading.slugs()))
+    known = {slug for (slug,) in tx.tuples(verify.SLUGS, project=repository.project)}
+    return sorted(known | set(repository.slugs()))
 
 
-def _accept_losses(reading: Repository) -> None:
+def _accept_losses(repository: Repository) -> None:
     """Append the remaining state to ledgers whose latest version has lost its tag, to permit new writes."""
-    for slug in filter(is_slug, reading.slugs()):
-        newest, left = reading.newest_counting(slug), derive.agreed(reading, slug)
+    for slug in filter(is_slug, repository.slugs()):
+        newest, left = repository.newest_counting(slug), derive.agreed(repository, slug)
         if newest is None or newest.latest <= left.latest:
             continue
         occasion = Authorship(
             ledger.COMMITTER, datetime.now(UTC), "What the repository has lost was given up"
         )
-        recorder = ChangeSet(reading, slug, occasion)
+        recorder = ChangeSet(repository, slug, occasion)
         kind = LedgerKind.CLEARED if left.current is None else LedgerKind.CURRENT
         recorder.append(kind, version=left.current, latest=left.latest, current=left.current, held=left.held)
-        write_one(reading, recorder)
+        write_one(repository, recorder)
 
 
-def _rebuild_one(tx: Transaction, reading: Repository, progress: Progress | None) -> int:
-    slugs = [slug for slug in _slugs(tx, reading) if is_slug(slug)]
+def _rebuild_one(tx: Transaction, repository: Repository, progress: Progress | None) -> int:
+    slugs = [slug for slug in _slugs(tx, repository) if is_slug(slug)]
     count = 0
     for done, slug in enumerate(slugs):
         if progress is not None:
             progress(done, len(slugs))
-        count += correct(tx, reading, slug)
+        count += correct(tx, repository, slug)
     if progress is not None:
         progress(len(slugs), len(slugs))
     return count
 
 
-def correct(tx: Transaction, reading: Repository, slug: str) -> int:
+def correct(tx: Transaction, repository: Repository, slug: str) -> int:
     """Write the rows of one workflow that differ; return its number of versions in Git, draft included.
 
     Requires the tables' owner, during upkeep (`begin_upkeep`), and the workflow's lock.
     """
-    workflow = workflow_id(reading.project, slug)
+    workflow = workflow_id(repository.project, slug)
     marks.raise_to_rows(tx, workflow)
-    marks.load(tx, reading, [slug])
-    derived = derive.everything(reading, slug, derive.agreed(reading, slug))
+    marks.load(tx, repository, [slug])
+    derived = derive.everything(repository, slug, derive.agreed(repository, slug))
     if derived is None:
         tx.run(_RETIRE, workflow=workflow, kept=[])
         tx.run(_FORGET, workflow=workflow)
@@ -157,12 +159,14 @@ def correct(tx: Transaction, reading: Repository, slug: str) -> int:
     _correct_ids(tx, workflow)
     tx.run(_RETIRE, workflow=workflow, kept=[version_id(workflow, number) for number in numbers])
     tx.run(rows.UPSERT_WORKFLOWS, workflows=rows.of([row]))
-    for batch in derive.batches(reading, (derive.published_row(reading, slug, entry) for entry in entries)):
+    for batch in derive.batches(
+        repository, (derive.published_row(repository, slug, entry) for entry in entries)
+    ):
         tx.run(rows.CORRECT_VERSIONS, versions=rows.of(batch))
     if draft is not None:
         tx.run(rows.CORRECT_VERSIONS, versions=rows.of([draft]))
     marks.raise_to_rows(tx, workflow)
-    git_objects.keep_missing(tx, reading, slug)
+    git_objects.keep_missing(tx, repository, slug)
     return len(numbers)
 
 
@@ -183,8 +187,7 @@ def _correct_ids(tx: Transaction, workflow: UUID) -> None:
 
 def _refused(findings: Sequence[verify.Finding]) -> GitstoreError:
     shown = [str(finding) for finding in findings]
-    return GitstoreError(
-        Code.INTEGRITY,
+    return IntegrityError(
         "Git and what was recorded contradict each other, and rebuilding would hide it:\n  "
         + "\n  ".join(shown)
         + "\nTo make the rows from what Git and its ledger agree on: gitstore rebuild --accept-git",

@@ -15,7 +15,7 @@ from typing import Any, Final, LiteralString
 
 from gitstore import changes, names
 from gitstore.changes import Authorship, ChangeSet
-from gitstore.errors import Code, GitstoreError
+from gitstore.errors import GitstoreError, MalformedError, ObjectsMissingError
 from gitstore.git.recovery import mend_packed_refs
 from gitstore.git.refs import RefUpdate
 from gitstore.model import LedgerEntry, LedgerKind, Person
@@ -48,22 +48,22 @@ _LOST: Final[LiteralString] = """
 
 def repair(writes: MirrorUnitOfWork, progress: Progress | None = None) -> Iterator[str]:
     """Restore all recoverable versions and refs of a project; yield a sentence for each action."""
-    reading = writes.reading
+    repository = writes.repository
     with writes.maintenance():
-        kept = mend_packed_refs(reading.path, f"{datetime.now(UTC):%Y%m%dT%H%M%S%f}")
+        kept = mend_packed_refs(repository.path, f"{datetime.now(UTC):%Y%m%dT%H%M%S%f}")
     if kept is not None:
         yield f"cut what is damaged out of packed-refs; it is kept as {kept.name}"
     yield from _renew_objects(writes)
     with writes.database.as_owner() as tx:
-        known = {slug for (slug,) in tx.tuples(verify.SLUGS, project=reading.project)}
-    slugs = sorted(slug for slug in known | set(reading.slugs()) if is_slug(slug))
+        known = {slug for (slug,) in tx.tuples(verify.SLUGS, project=repository.project)}
+    slugs = sorted(slug for slug in known | set(repository.slugs()) if is_slug(slug))
     for done, slug in enumerate(slugs):
         if progress is not None:
             progress(done, len(slugs))
-        with writes.database.as_owner(locks_of(reading, [slug])) as tx:
+        with writes.database.as_owner(locks_of(repository, [slug])) as tx:
             rebuild.begin_upkeep(tx)
-            marks.load(tx, reading, [slug])
-            said = [*_Repair(tx, reading, slug).carry_out()]
+            marks.load(tx, repository, [slug])
+            said = [*_Repair(tx, repository, slug).carry_out()]
         yield from said
     if progress is not None:
         progress(len(slugs), len(slugs))
@@ -82,25 +82,25 @@ def start_above(writes: MirrorUnitOfWork, slug: str, number: int, origin: Origin
     """
     if not is_slug(slug) or not 0 < number < HIGHEST_NUMBER:
         message = f"a workflow's slug and a number from 1 to {HIGHEST_NUMBER - 1} are needed"
-        raise GitstoreError(Code.MALFORMED, message)
-    reading = writes.reading
-    with writes.database.as_owner(locks_of(reading, [slug])) as tx:
+        raise MalformedError(message)
+    repository = writes.repository
+    with writes.database.as_owner(locks_of(repository, [slug])) as tx:
         rebuild.begin_upkeep(tx)
-        marks.load(tx, reading, [slug])
-        marks.raise_to(tx, reading, slug, number)
-        if not list(verify.contradictions(tx, reading, slug)):
-            rebuild.correct(tx, reading, slug)  # the number of an open draft has changed
-        audit.note(tx, reading.project, origin, "workflow.numbers_raised", slug, {"above": number})
-        return derive.agreed(reading, slug).next_number
+        marks.load(tx, repository, [slug])
+        marks.raise_to(tx, repository, slug, number)
+        if not list(verify.contradictions(tx, repository, slug)):
+            rebuild.correct(tx, repository, slug)  # the number of an open draft has changed
+        audit.note(tx, repository.project, origin, "workflow.numbers_raised", slug, {"above": number})
+        return derive.agreed(repository, slug).next_number
 
 
 def _renew_objects(writes: MirrorUnitOfWork) -> Iterator[str]:
     """Replace damaged objects in the database by those in Git."""
     with writes.database.as_owner() as tx:
-        damaged = git_objects.survey(tx, writes.reading.project).damaged
+        damaged = git_objects.survey(tx, writes.repository.project).damaged
         if damaged:
             rebuild.begin_upkeep(tx)
-            git_objects.renew(tx, writes.reading, damaged)
+            git_objects.renew(tx, writes.repository, damaged)
     for oid in damaged:
         yield f"object {oid}: its bytes in the database were damaged, and were replaced where Git has them"
 
@@ -108,19 +108,19 @@ def _renew_objects(writes: MirrorUnitOfWork) -> Iterator[str]:
 class _Repair:
     """Repair of one workflow, under its lock. The ledger is restored first: it records the tags' targets."""
 
-    def __init__(self, tx: Transaction, reading: Repository, slug: str) -> None:
+    def __init__(self, tx: Transaction, repository: Repository, slug: str) -> None:
         self._tx = tx
-        self._reading = reading
+        self._repository = repository
         self._slug = slug
-        self._workflow = workflow_id(reading.project, slug)
-        row = tx.tuples(_WORKFLOW, project=reading.project, slug=slug)
+        self._workflow = workflow_id(repository.project, slug)
+        row = tx.tuples(_WORKFLOW, project=repository.project, slug=slug)
         self._draft, self._ledger, *self._given = row[0] if row else (None, None, None, None)
         self._rows = dict(tx.tuples(_PUBLISHED, workflow=self._workflow))
 
     def carry_out(self) -> Iterator[str]:
         yield from self._restore_ledger()
         try:
-            entries = list(self._reading.ledger(self._slug))
+            entries = list(self._repository.ledger(self._slug))
         except GitstoreError:
             return  # without the ledger, the intended state is unknown
         lost = self._tx.tuples(_LOST, workflow=self._workflow)
@@ -129,9 +129,9 @@ class _Repair:
             if number not in given_up:
                 yield from self._restore(names.tag(self._slug, number), oid)
         yield from self._restore_draft(entries)
-        if lost and not any(verify.contradictions(self._tx, self._reading, self._slug)):
+        if lost and not any(verify.contradictions(self._tx, self._repository, self._slug)):
             yield from self._publish_again(lost, entries)
-        if count := git_objects.keep_missing(self._tx, self._reading, self._slug):
+        if count := git_objects.keep_missing(self._tx, self._repository, self._slug):
             yield f"{self._slug}: stored the objects of {count} version{'s'[: count != 1]} in the database"
 
     def _restore_ledger(self) -> Iterator[str]:
@@ -145,15 +145,15 @@ class _Repair:
         if not self._knows(self._ledger.encode(), self._ledger):
             return
         if held:
-            beside = self._reading.superseded(self._slug, datetime.now(UTC))
-            self._reading.refs.restore(beside, held)
+            beside = self._repository.superseded(self._slug, datetime.now(UTC))
+            self._repository.refs.restore(beside, held)
             yield f"{names.show(name)}: what stood there is kept as {names.show(beside)}"
         yield from self._restore(name, self._ledger)
 
     def _knows(self, tip: bytes | None, entry: str) -> bool:
         """Return whether the whole ledger at `tip` is readable and contains `entry`."""
         try:
-            return entry in {found.oid for found in self._reading.ledger_from(tip or None)}
+            return entry in {found.oid for found in self._repository.ledger_from(tip or None)}
         except GitstoreError:
             return False
 
@@ -163,7 +163,7 @@ class _Repair:
         This is the target that its row (or its existing tag) and the ledger agree on; without either, the
         target in the ledger, if a later entry presupposes the publication.
         """
-        tags = self._reading.version_tags(self._slug)
+        tags = self._repository.version_tags(self._slug)
         found: dict[int, str] = {}
         newer: LedgerEntry | None = None
         for entry in entries:
@@ -191,7 +191,7 @@ class _Repair:
 
     def _is_behind(self, held: bytes, known: bytes) -> bool:
         try:
-            return held != known and self._reading.objects.is_ancestor(held, known)
+            return held != known and self._repository.objects.is_ancestor(held, known)
         except GitstoreError:
             return False  # one of the two is missing in Git
 
@@ -202,18 +202,18 @@ class _Repair:
             yield from self._write_back(name, oid.encode())
             if held == oid.encode():
                 return
-            commit = self._reading.objects.peel(oid.encode())[0]
+            commit = self._repository.objects.peel(oid.encode())[0]
             if not name.startswith(names.LEDGERS):
-                self._reading.snapshot(self._slug, commit.decode())
+                self._repository.snapshot(self._slug, commit.decode())
         except GitstoreError as error:
             yield f"{names.show(name)}: not put back: {error.message}"
             return
         if held == b"":
-            self._reading.refs.restore(name, oid.encode())
-        elif self._reading.refs.update([RefUpdate(name, held, oid.encode())]):
+            self._repository.refs.restore(name, oid.encode())
+        elif self._repository.refs.update([RefUpdate(name, held, oid.encode())]):
             raise changes.concurrent_update([name])
-        if name.startswith(names.DRAFTS) and self._read(self._reading.refs.head() or b"") is None:
-            self._reading.refs.point_head(name)
+        if name.startswith(names.DRAFTS) and self._read(self._repository.refs.head() or b"") is None:
+            self._repository.refs.point_head(name)
         before = "it was gone" if held is None else f"it held {held.decode() or 'no object id'}"
         yield f"{names.show(name)}: put back to {oid} ({before})"
 
@@ -221,25 +221,25 @@ class _Repair:
         """Write the objects of `tip` that Git lacks from the database. Raises `objects_missing`."""
         if self._is_whole(tip):
             return
-        missing = git_objects.missing_below(self._tx, self._reading, tip)
+        missing = git_objects.missing_below(self._tx, self._repository, tip)
         if not missing:
             return
-        objects = self._reading.objects
+        objects = self._repository.objects
         (objects.write_pack if len(missing) > _MANY else objects.write)(missing)
         count = f"{len(missing)} object{'s'[: len(missing) != 1]}"
         yield f"{names.show(name)}: {count} written back from the database"
 
     def _is_whole(self, tip: bytes) -> bool:
         """Return whether Git has `tip` and, if that is a version or a draft, its definition."""
-        objects = self._reading.objects
+        objects = self._repository.objects
         if tip not in objects:
             return False
         try:
             commit = objects.commit(objects.peel(tip)[0])
-            return self._reading.locate(commit, self._slug)[1] in objects
+            return self._repository.locate(commit, self._slug)[1] in objects
         except GitstoreError as error:
             # Damage or a missing definition: no object to write back.
-            return error.code is not Code.OBJECTS_MISSING
+            return not isinstance(error, ObjectsMissingError)
 
     def _publish_again(
         self, lost: Sequence[tuple[Any, ...]], entries: Sequence[LedgerEntry]
@@ -256,12 +256,16 @@ class _Repair:
             try:
                 if held is None:
                     yield from self._write_back(name, oid.encode())
-                    self._reading.snapshot(self._slug, self._reading.objects.peel(oid.encode())[0].decode())
-                    recorder = ChangeSet(self._reading, self._slug, Authorship(Person(by, ""), at, message))
+                    self._repository.snapshot(
+                        self._slug, self._repository.objects.peel(oid.encode())[0].decode()
+                    )
+                    recorder = ChangeSet(
+                        self._repository, self._slug, Authorship(Person(by, ""), at, message)
+                    )
                     if (number, oid) not in recorded:
                         self._record(recorder, number, oid)
                     recorder.move(name, None, oid.encode())
-                    changes.write_one(self._reading, recorder)
+                    changes.write_one(self._repository, recorder)
                 elif held != oid.encode():
                     continue
             except GitstoreError as error:
@@ -270,7 +274,7 @@ class _Repair:
             found = True
             yield f"{names.show(name)}: published again as {oid}, by {by}, as it was on {at:%Y-%m-%d}"
         if found:
-            rebuild.correct(self._tx, self._reading, self._slug)
+            rebuild.correct(self._tx, self._repository, self._slug)
 
     def _record(self, recorder: ChangeSet, number: int, oid: str) -> None:
         """Append the publication of the version to the ledger, with its original actor and time."""
@@ -287,6 +291,6 @@ class _Repair:
     def _read(self, name: bytes) -> bytes | None:
         """Return the object id that the ref holds, None if it is missing, b"" if it is damaged."""
         try:
-            return self._reading.refs.read(name)
+            return self._repository.refs.read(name)
         except GitstoreError:
             return b""

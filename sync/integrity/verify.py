@@ -15,7 +15,7 @@ from psycopg.rows import dict_row
 from psycopg.types.json import Jsonb
 
 from gitstore import names
-from gitstore.errors import GitstoreError
+from gitstore.errors import GitstoreError, IntegrityError
 from gitstore.git.recovery import fsck, packed_refs_damaged
 from gitstore.model import LedgerEntry, LedgerKind
 from gitstore.names import VersionRef
@@ -86,80 +86,80 @@ class Finding:
         return f"{where}: {self.what}. {self.advice}"
 
 
-def verify(database: Database, reading: Repository, progress: Progress | None = None) -> Iterator[Finding]:
+def verify(database: Database, repository: Repository, progress: Progress | None = None) -> Iterator[Finding]:
     """Yield every difference in one project; nothing if there are no differences."""
     with database.as_owner() as tx:
-        known = {slug for (slug,) in tx.tuples(SLUGS, project=reading.project)}
-    slugs = sorted(known | set(reading.slugs()))
+        known = {slug for (slug,) in tx.tuples(SLUGS, project=repository.project)}
+    slugs = sorted(known | set(repository.slugs()))
     said: list[str] = []
     for done, slug in enumerate(slugs):
         if progress is not None:
             progress(done, len(slugs))
-        for finding in _verify_one(database, reading, slug):
+        for finding in _verify_one(database, repository, slug):
             said.append(finding.what)
             yield finding
-    yield from _by_git(reading, "\n".join(said))
+    yield from _by_git(repository, "\n".join(said))
     with database.as_owner() as tx:
-        damaged = git_objects.survey(tx, reading.project).damaged
+        damaged = git_objects.survey(tx, repository.project).damaged
     for oid in damaged:
         yield Finding(REPOSITORY, None, f"the bytes of object {oid} in the database are damaged", RENEW)
     if progress is not None:
         progress(len(slugs), len(slugs))
 
 
-def unrecoverable(database: Database, reading: Repository) -> Iterator[str]:
+def unrecoverable(database: Database, repository: Repository) -> Iterator[str]:
     """Yield a line for each version that could not be restored from the database alone, with the reason.
 
     These lines are not differences.
     """
     with database.as_owner() as tx:
-        kept = git_objects.survey(tx, reading.project)
-        for slug, number, ref in tx.tuples(_TO_KEEP, project=reading.project):
+        kept = git_objects.survey(tx, repository.project)
+        for slug, number, ref in tx.tuples(_TO_KEEP, project=repository.project):
             if why := kept.lacks(ref):
                 yield f"{slug}/v{number}: {why}"
 
 
-def _by_git(reading: Repository, said: str) -> Iterator[Finding]:
+def _by_git(repository: Repository, said: str) -> Iterator[Finding]:
     """Yield errors in refs and objects that git reports, except those of objects named in `said`."""
-    if packed_refs_damaged(reading.path):
+    if packed_refs_damaged(repository.path):
         yield Finding(REPOSITORY, None, "packed-refs is damaged, and git reads none of it", RESTORE)
         return
-    for line in fsck(reading.path):
+    for line in fsck(repository.path):
         oids = _OID.findall(line)
         if not oids or not any(oid in said for oid in oids):
             yield Finding(REPOSITORY, None, f"git fsck: {line}", RESTORE)
 
 
-def _verify_one(database: Database, reading: Repository, slug: str) -> list[Finding]:
+def _verify_one(database: Database, repository: Repository, slug: str) -> list[Finding]:
     if not is_slug(slug):
         return [Finding(slug, None, "has refs, but no workflow may be called so", "delete those refs")]
     with database.as_owner() as tx:
-        if not list(differences(tx, reading, slug)):
+        if not list(differences(tx, repository, slug)):
             return []
-    with database.as_owner(locks_of(reading, [slug])) as tx:
-        return list(differences(tx, reading, slug))
+    with database.as_owner(locks_of(repository, [slug])) as tx:
+        return list(differences(tx, repository, slug))
 
 
-def differences(tx: Transaction, reading: Repository, slug: str) -> Iterator[Finding]:
+def differences(tx: Transaction, repository: Repository, slug: str) -> Iterator[Finding]:
     """Yield the differences between Git, its ledger and the rows of one workflow."""
-    marks.load(tx, reading, [slug])
-    contradicting = list(contradictions(tx, reading, slug))
+    marks.load(tx, repository, [slug])
+    contradicting = list(contradictions(tx, repository, slug))
     yield from contradicting
     # A contradiction about a version (or, without a number, the ledger) explains other differences about it.
     explained = {finding.version for finding in contradicting}
-    for finding in _against_git(tx, reading, slug):
+    for finding in _against_git(tx, repository, slug):
         if not contradicting or (finding.version is not None and finding.version not in explained):
             yield finding
 
 
-def contradictions(tx: Transaction, reading: Repository, slug: str) -> Iterator[Finding]:
+def contradictions(tx: Transaction, repository: Repository, slug: str) -> Iterator[Finding]:
     """Yield contradictions of Git with its ledger or with recorded rows, which a rebuild must not hide."""
-    damaged = _damaged_tags(reading, slug)
-    given_up = _given_up(tx, reading, slug)
+    damaged = _damaged_tags(repository, slug)
+    given_up = _given_up(tx, repository, slug)
     for number in sorted(damaged):
         yield Finding(slug, number, "its tag is damaged on disk", ACCEPT)
     said: set[str] = set()
-    for differences in (_git_against_ledger(reading, slug), _git_against_rows(tx, reading, slug)):
+    for differences in (_git_against_ledger(repository, slug), _git_against_rows(tx, repository, slug)):
         try:
             for finding in differences:
                 if finding.version not in damaged | given_up:
@@ -170,24 +170,24 @@ def contradictions(tx: Transaction, reading: Repository, slug: str) -> Iterator[
             said.add(error.message)
 
 
-def _given_up(tx: Transaction, reading: Repository, slug: str) -> set[int]:
+def _given_up(tx: Transaction, repository: Repository, slug: str) -> set[int]:
     """Return the versions already recorded as lost; their missing tags are not reported again."""
-    numbers = tx.tuples(_NUMBERS, project=reading.project, slug=slug)
+    numbers = tx.tuples(_NUMBERS, project=repository.project, slug=slug)
     lost = {number for number, state, _ in numbers if state == "lost"}
-    return lost - set(reading.version_tags(slug)) if lost else set()
+    return lost - set(repository.version_tags(slug)) if lost else set()
 
 
-def _damaged_tags(reading: Repository, slug: str) -> set[int]:
-    _, damaged = reading.refs.survey(names.tags_of(slug))
+def _damaged_tags(repository: Repository, slug: str) -> set[int]:
+    _, damaged = repository.refs.survey(names.tags_of(slug))
     return {ref.number for ref in map(names.parse, damaged) if isinstance(ref, VersionRef)}
 
 
-def _git_against_ledger(reading: Repository, slug: str) -> Iterator[Finding]:
+def _git_against_ledger(repository: Repository, slug: str) -> Iterator[Finding]:
     """Yield tags that the ledger lacks or records with another target, and publications without their tag."""
-    tags = reading.version_tags(slug)
+    tags = repository.version_tags(slug)
     said: dict[int, LedgerEntry] = {}
     newer: LedgerEntry | None = None
-    for entry in reading.ledger(slug):
+    for entry in repository.ledger(slug):
         number = entry.version if entry.kind is LedgerKind.PUBLISHED else None
         counts = number is None or tags.get(number) == entry.target
         if number is not None and (counts or number not in said):
@@ -218,34 +218,35 @@ def presumed(number: int, newer: LedgerEntry | None) -> bool:
     return number in (newer.after, (newer.version or 0) - 1)  # an import may leave a gap
 
 
-def _git_against_rows(tx: Transaction, reading: Repository, slug: str) -> Iterator[Finding]:
+def _git_against_rows(tx: Transaction, repository: Repository, slug: str) -> Iterator[Finding]:
     """Yield published rows that record another tag, and workflow rows that record another ledger or draft."""
-    tags = reading.version_tags(slug)
-    for number, state, ref in tx.tuples(_NUMBERS, project=reading.project, slug=slug):
+    tags = repository.version_tags(slug)
+    for number, state, ref in tx.tuples(_NUMBERS, project=repository.project, slug=slug):
         if state == "published" and tags.get(number) != ref:
             now = f"its tag holds {tags[number]}" if number in tags else "it has no tag"
             yield Finding(slug, number, f"the database knows it as {ref}, and {now}", ACCEPT)
-    for draft, entry in tx.tuples(_TIPS, project=reading.project, slug=slug):
+    for draft, entry in tx.tuples(_TIPS, project=repository.project, slug=slug):
         try:
-            news = derive.ledger_delta(reading, slug, entry)
-            held = reading.refs.read(names.draft(slug))
+            news = derive.ledger_delta(repository, slug, entry)
+            held = repository.refs.read(names.draft(slug))
             derive.check_draft(draft, held.decode() if held else None, slug, news)
         except GitstoreError as error:
-            yield Finding(slug, None, error.message, ACCEPT if error.data.get("workflow") else RESTORE)
+            contradicts = isinstance(error, IntegrityError) and error.workflow
+            yield Finding(slug, None, error.message, ACCEPT if contradicts else RESTORE)
 
 
-def _against_git(tx: Transaction, reading: Repository, slug: str) -> Iterator[Finding]:
+def _against_git(tx: Transaction, repository: Repository, slug: str) -> Iterator[Finding]:
     """Yield rows that differ from those derived from Git, that is from what tags and ledger agree on."""
     with tx.connection.cursor(row_factory=dict_row) as cursor:
-        there = cursor.execute(_WORKFLOW, {"project": reading.project, "slug": slug}).fetchone()
-    numbers = {n: state for n, state, _ in tx.tuples(_NUMBERS, project=reading.project, slug=slug)}
+        there = cursor.execute(_WORKFLOW, {"project": repository.project, "slug": slug}).fetchone()
+    numbers = {n: state for n, state, _ in tx.tuples(_NUMBERS, project=repository.project, slug=slug)}
     published = [number for number, state in numbers.items() if state in ("published", "lost")]
-    if max(published, default=0) > (mark := reading.floors.get(slug, 0)):
+    if max(published, default=0) > (mark := repository.floors.get(slug, 0)):
         held = f"v{mark}" if mark else "missing"
         what = f"v{max(published)} was published, and the mark of its numbers is {held}"
         yield Finding(slug, None, what, REBUILD)
     try:
-        derived = derive.everything(reading, slug, derive.agreed(reading, slug))
+        derived = derive.everything(repository, slug, derive.agreed(repository, slug))
     except GitstoreError as error:
         yield Finding(slug, None, error.message, RESTORE)
         return
@@ -263,7 +264,7 @@ def _against_git(tx: Transaction, reading: Repository, slug: str) -> Iterator[Fi
     else:
         yield from _compare(slug, None, row, there)
     for start in range(0, len(entries), BATCH):
-        batch, unreadable = _readable(reading, slug, entries[start : start + BATCH])
+        batch, unreadable = _readable(repository, slug, entries[start : start + BATCH])
         yield from unreadable
         yield from _compare_versions(tx, slug, batch, numbers)
     if draft is not None:
@@ -275,13 +276,13 @@ def _against_git(tx: Transaction, reading: Repository, slug: str) -> Iterator[Fi
 
 
 def _readable(
-    reading: Repository, slug: str, entries: Sequence[LedgerEntry]
+    repository: Repository, slug: str, entries: Sequence[LedgerEntry]
 ) -> tuple[list[VersionRow], list[Finding]]:
     """Return the rows derived from `entries`, and a finding for each entry whose objects cannot be read."""
     rows, unreadable = [], []
     for entry in entries:
         try:
-            rows.append(derive.published_row(reading, slug, entry))
+            rows.append(derive.published_row(repository, slug, entry))
         except GitstoreError as error:
             unreadable.append(Finding(slug, entry.version, error.message, RESTORE))
     return rows, unreadable

@@ -16,6 +16,7 @@ from pathlib import Path
 from uuid import UUID
 
 from gitstore.store import Store
+from gitstore.unit_of_work import FileUnitOfWork
 from tests.gitstore.test_receive import send
 
 
@@ -26,7 +27,7 @@ def peak() -> float:
 
 
 def main(repository: str, request: str) -> None:
-    store = Store(Path(repository), UUID(int=3))
+    store = Store(Path(repository), UUID(int=3), FileUnitOfWork)
     report, _ = send(store, Path(request).read_bytes())
     child = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
     print(json.dumps({"report": report, "total": peak(), "child": child}))

@@ -8,19 +8,25 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from uuid import UUID
 
 import pytest
 
 from gitstore.git.cleanup import DAY, MINUTE, MOMENT, sweep
 from gitstore.git.quarantine import PREFIX, quarantine
-from gitstore.locks import WRITERS, FileLocks, present
+from gitstore.repository import Repository
+from gitstore.unit_of_work import WRITERS, FileUnitOfWork, present
 
 LOCKS = ("refs/heads/drafts/a.lock", "refs/tags/a/v1.lock", "refs/ledger/a.lock", "objects/ab/cdef.lock")
 
 
 def swept(bare: Path, slugs: list[str] | None = None, *, later: float = 0.0) -> set[str]:
     found = sweep(
-        bare, FileLocks(bare).maintenance, time.time() + later, slugs, sleep=lambda _: time.sleep(0.01)
+        bare,
+        FileUnitOfWork(Repository(bare, UUID(int=1))).maintenance,
+        time.time() + later,
+        slugs,
+        sleep=lambda _: time.sleep(0.01),
     )
     return {os.fspath(path.relative_to(bare)) for path in found}
 
@@ -53,7 +59,7 @@ def test_after_a_crash_of_one_writer_only_its_workflow_is_looked_at(bare: Path) 
 
 def test_the_sweep_waits_for_whoever_is_at_work(bare: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A lock of a writer that lives is not touched, however old: the sweep gives up for now."""
-    monkeypatch.setattr("gitstore.locks._PATIENCE", 0.05)
+    monkeypatch.setattr("gitstore.unit_of_work._PATIENCE", 0.05)
     leave(bare, LOCKS[0])
     with present(bare / WRITERS), pytest.raises(Exception, match="another process"):
         swept(bare, later=DAY)
@@ -69,7 +75,9 @@ def test_a_lock_that_is_made_anew_meanwhile_is_another(bare: Path) -> None:
         (bare / "other").touch()
         (bare / "other").replace(bare / LOCKS[0])
 
-    assert sweep(bare, FileLocks(bare).maintenance, time.time(), sleep=sleep) == []
+    assert (
+        sweep(bare, FileUnitOfWork(Repository(bare, UUID(int=1))).maintenance, time.time(), sleep=sleep) == []
+    )
 
 
 def test_what_git_leaves_goes_by_age(bare: Path) -> None:

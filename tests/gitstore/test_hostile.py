@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from gitstore.errors import Code, GitstoreError
 from gitstore.push.request import ZERO
 from gitstore.store import Store
+from gitstore.unit_of_work import FileUnitOfWork
 from tests.gitstore.conftest import Git
 from tests.gitstore.test_bombs import BLOB, COMMIT, TREE, oid, raw
 from tests.gitstore.test_packs import pack
@@ -99,7 +100,7 @@ REFS = [DRAFT, b"refs/tags/a/v1", b"refs/tags/a/v2", b"refs/heads/main", b"refs/
 def check(bare: Path, pushed: tuple[bytes, bytes], ref: bytes, old: bytes, seen: Counter[str]) -> None:
     """Push it; the answer must be honest, and a refusal must leave nothing."""
     tip, made = pushed
-    store = Store(bare, PROJECT)
+    store = Store(bare, PROJECT, FileUnitOfWork)
     try:
         before = inventory(bare)
         try:

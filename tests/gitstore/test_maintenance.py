@@ -15,9 +15,10 @@ from gitstore.git import maintenance
 from gitstore.git.maintenance import collect, due
 from gitstore.git.objects import Objects
 from gitstore.git.quarantine import quarantine
-from gitstore.locks import FileLocks
 from gitstore.model import Person
+from gitstore.repository import Repository
 from gitstore.store import Actors, Store
+from gitstore.unit_of_work import FileUnitOfWork
 from tests.gitstore.conftest import Git
 
 PROJECT = UUID("0f8fad5b-d9cb-469f-a165-70867728950e")
@@ -47,16 +48,16 @@ def publish(store: Store, slug: str, label: str) -> None:
 
 def test_everything_is_packed_and_still_there(bare: Path, git: Git) -> None:
     """Refs and objects; what was published reads as before."""
-    store = Store(bare, PROJECT)
+    store = Store(bare, PROJECT, FileUnitOfWork)
     for label in ("one", "two", "three"):
         publish(store, "a", label)
     before = store.refs.below(b"refs/")
-    done = collect(bare, FileLocks(bare))
+    done = collect(bare, FileUnitOfWork(Repository(bare, PROJECT)))
     assert done is not None
     assert (done.pruned, done.packs) == (0, 1)
     assert loose(bare) == set()
     assert not list((bare / "refs").rglob("v*"))
-    assert Store(bare, PROJECT).refs.below(b"refs/") == before
+    assert Store(bare, PROJECT, FileUnitOfWork).refs.below(b"refs/") == before
     publish(store, "a", "four")
     assert store.state("a").latest == 4
     store.close()
@@ -65,22 +66,22 @@ def test_everything_is_packed_and_still_there(bare: Path, git: Git) -> None:
 
 def test_only_what_is_old_and_unreachable_is_pruned(bare: Path, git: Git, commit: Callable[..., str]) -> None:
     """Superseded drafts and ledgers are refs, and stay."""
-    store = Store(bare, PROJECT)
+    store = Store(bare, PROJECT, FileUnitOfWork)
     publish(store, "a", "one")
     store.create_draft("a", Content(value={"nodes": []}), WHO)
     store.discard_draft("a", WHO)
     kept = loose(bare)
     stray = commit(files={"workflow.yaml": "stray"})
     strays = loose(bare) - kept
-    assert collect(bare, FileLocks(bare)) is not None
+    assert collect(bare, FileUnitOfWork(Repository(bare, PROJECT))) is not None
     assert loose(bare) == strays
     age(bare)
     young = commit(stray, files={"workflow.yaml": "young"})
-    assert collect(bare, FileLocks(bare)) is not None
+    assert collect(bare, FileUnitOfWork(Repository(bare, PROJECT))) is not None
     assert loose(bare) >= strays, "a young commit refers to it"
     git("update-ref", "-d", "refs/heads/none")
     age(bare)
-    done = collect(bare, FileLocks(bare), slice_size=2)
+    done = collect(bare, FileUnitOfWork(Repository(bare, PROJECT)), slice_size=2)
     assert done is not None
     assert done.pruned == len(strays) + 3
     assert young not in loose(bare)
@@ -103,7 +104,7 @@ def test_what_a_ref_reaches_since_the_look_around_is_kept(
         return order
 
     monkeypatch.setattr(maintenance, "_users_first", meanwhile)
-    assert collect(bare, FileLocks(bare), slice_size=1) is not None
+    assert collect(bare, FileUnitOfWork(Repository(bare, PROJECT)), slice_size=1) is not None
     assert one in loose(bare)
     assert two not in loose(bare)
     git("fsck", "--strict")
@@ -129,23 +130,23 @@ def test_a_push_in_quarantine_outlives_it(bare: Path) -> None:
     with quarantine(bare) as held:
         for folder in (bare / "objects").glob("tmp_objdir-*"):
             os.utime(folder, (1, 1))
-        collect(bare, FileLocks(bare))
+        collect(bare, FileUnitOfWork(Repository(bare, PROJECT)))
         assert held.objects.folder.is_dir()
 
 
 def test_two_at_once_are_one(bare: Path) -> None:
     """The second does nothing, and says so."""
     with maintenance._only_one(bare):
-        assert collect(bare, FileLocks(bare)) is None
+        assert collect(bare, FileUnitOfWork(Repository(bare, PROJECT))) is None
 
 
 def test_many_packs_become_one(bare: Path, monkeypatch: pytest.MonkeyPatch, git: Git) -> None:
     monkeypatch.setattr(maintenance, "MOST_PACKS", 2)
-    store = Store(bare, PROJECT)
+    store = Store(bare, PROJECT, FileUnitOfWork)
     counts = []
     for label in ("one", "two", "three"):
         publish(store, "a", label)
-        done = collect(bare, FileLocks(bare))
+        done = collect(bare, FileUnitOfWork(Repository(bare, PROJECT)))
         assert done is not None
         counts.append(done.packs)
     assert counts == [1, 2, 1]
@@ -157,7 +158,7 @@ def test_it_is_due_once_a_day(bare: Path) -> None:
     """Also after a clock that was ahead has been set right."""
     now = time.time()
     assert due(bare, now, 60)
-    collect(bare, FileLocks(bare))
+    collect(bare, FileUnitOfWork(Repository(bare, PROJECT)))
     assert not due(bare, now + 30, 60)
     assert due(bare, now + 90, 60)
     assert due(bare, now - 1000, 60)
@@ -165,14 +166,14 @@ def test_it_is_due_once_a_day(bare: Path) -> None:
 
 def test_a_run_is_due_when_many_tags_have_come(bare: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """In files of their own, they are what takes a push's time; packed, they are not."""
-    store = Store(bare, PROJECT)
+    store = Store(bare, PROJECT, FileUnitOfWork)
     publish(store, "a", "zero")
-    assert collect(bare, store.locks) is not None
+    assert collect(bare, store.unit_of_work) is not None
     now = time.time() + 1
     monkeypatch.setattr(maintenance, "MOST_LOOSE_REFS", 1)
     for label in ("one", "two"):
         assert not due(bare, now, 60)
         publish(store, "a", label)
     assert due(bare, now, 60)
-    assert collect(bare, store.locks) is not None
+    assert collect(bare, store.unit_of_work) is not None
     assert not due(bare, now, 60)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gitstore.errors import Code, GitstoreError
+from gitstore.errors import Code, ForbiddenError, GitstoreError, ObjectsMissingError
 from gitstore.model import Definition, Permission, Problem, Problems
 from gitstore.policy import Command, Effect, Verdict, WorkflowTip, discards_refused, judge
 
@@ -35,8 +35,9 @@ class Facts:
     allowed: frozenset[Permission] = EVERYTHING
     invalid: set[bytes] = field(default_factory=set)
 
-    def may(self, permission: Permission) -> bool:
-        return permission in self.allowed
+    def authorize(self, permission: Permission, what: str) -> None:
+        if permission not in self.allowed:
+            raise ForbiddenError(f"{what} is not allowed")
 
     def standing(self, slug: str) -> WorkflowTip:
         return WorkflowTip(
@@ -54,7 +55,7 @@ class Facts:
 
     def draft_commit(self, oid: bytes) -> None:
         if oid == b"f" * 40:
-            raise GitstoreError(Code.OBJECTS_MISSING, "missing")
+            raise ObjectsMissingError("missing")
 
     def is_ancestor(self, ancestor: bytes, descendant: bytes) -> bool:
         older, newer = int(ancestor, 16), int(descendant, 16)

@@ -26,6 +26,7 @@ from gitstore.push.receive import CAPABILITIES, Receiver
 from gitstore.push.report import PushReport
 from gitstore.push.request import ZERO, read_request
 from gitstore.store import Store
+from gitstore.unit_of_work import FileUnitOfWork
 from tests.conftest import examples
 from tests.gitstore.conftest import ENVIRONMENT, Git
 
@@ -80,7 +81,7 @@ def author(tmp_path: Path) -> Author:
 
 @pytest.fixture
 def store(bare: Path) -> Iterator[Store]:
-    made = Store(bare, PROJECT)
+    made = Store(bare, PROJECT, FileUnitOfWork)
     yield made
     made.close()
 
@@ -110,10 +111,12 @@ def request(
     return b"".join(pkt_line(line) for line in lines) + pkt_line(None) + section + pack
 
 
-def send(store: Store, body: bytes, may: Callable[..., bool] = lambda _: True) -> tuple[list[str], str]:
+def send(
+    store: Store, body: bytes, authorize: Callable[..., None] = lambda *_: None
+) -> tuple[list[str], str]:
     """(report lines, what the terminal shows)."""
     telling = PushReport(lambda slug, number: f"http://gitstore.test/{slug}/{number}")
-    receipt = Receiver(store, OCCASION, may, telling).receive(BytesIO(body).read)
+    receipt = Receiver(store, OCCASION, authorize, telling).receive(BytesIO(body).read)
     bands = {1: b"", 2: b""}
     packets: list[bytes | None] = []
     PktLineParser(packets.append).parse(receipt.answer)
@@ -286,7 +289,7 @@ def test_what_is_no_push_is_malformed(store: Store, body: bytes) -> None:
 
 def test_too_many_refs_are_refused_before_anything_else(bare: Path) -> None:
     """The limit has its own message."""
-    store = Store(bare, PROJECT, limits=Limits(commands=3))
+    store = Store(bare, PROJECT, FileUnitOfWork, limits=Limits(commands=3))
     with pytest.raises(GitstoreError, match="4 refs; the limit is 3") as refusal:
         send(store, request(*[(ZERO, ZERO[:-1] + b"1", b"refs/tags/a/v%d" % n) for n in range(1, 6)]))
     assert refusal.value.code is Code.TOO_LARGE
@@ -302,7 +305,7 @@ def test_limits_of_a_pack_are_told(bare: Path, author: Author) -> None:
         (Limits(inflated=1000), "inflates to more than"),
         (Limits(object=1000), "an object of the pack has"),
     ):
-        store = Store(bare, PROJECT, limits=limits)
+        store = Store(bare, PROJECT, FileUnitOfWork, limits=limits)
         report, said = send(store, body)
         assert why in report[0]
         assert why in said

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gitstore import names
-from gitstore.errors import Code, GitstoreError
+from gitstore.errors import BusyError, IntegrityError
 from gitstore.policy import Command
 from gitstore.push import slices
 from gitstore.push.slices import MOST_COMMANDS, MOST_WORKFLOWS, Slice, divide
@@ -68,13 +68,13 @@ def test_every_command_is_in_a_slice_in_order_and_none_is_too_large(
 
 def test_a_contradiction_takes_its_workflow_out_and_any_other_fault_nothing() -> None:
     part = Slice(("a", "b"), (draft("a"), tag("a", 1), draft("b")))
-    wrong = GitstoreError(Code.INTEGRITY, "rows and Git differ", workflow="a")
+    wrong = IntegrityError("rows and Git differ", workflow="a")
     assert part.without_contradiction(wrong) == Slice(("b",), (draft("b"),))
     assert Slice(("a",), (draft("a"),)).without_contradiction(wrong) is None
     for fault in (
-        GitstoreError(Code.INTEGRITY, "a file is in the way"),
-        GitstoreError(Code.INTEGRITY, "another workflow", workflow="c"),
-        GitstoreError(Code.BUSY, "locked", workflow="a"),
+        IntegrityError("a file is in the way"),
+        IntegrityError("another workflow", workflow="c"),
+        BusyError("locked", workflow="a"),
     ):
         assert part.without_contradiction(fault) is None
 

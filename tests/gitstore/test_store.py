@@ -13,9 +13,10 @@ from uuid import UUID
 import pytest
 
 from gitstore.content import Content
-from gitstore.errors import Code, GitstoreError
+from gitstore.errors import Code, GitstoreError, StaleDraftError
 from gitstore.model import LedgerKind, Person, Rules
 from gitstore.store import ANY, Actors, Store
+from gitstore.unit_of_work import FileUnitOfWork
 from tests.gitstore.conftest import Git
 
 PROJECT = UUID("0f8fad5b-d9cb-469f-a165-70867728950e")
@@ -32,7 +33,7 @@ def yaml(label: str, valid: bool = True) -> Content:
 
 @pytest.fixture
 def store(bare: Path) -> Iterator[Store]:
-    made = Store(bare, PROJECT, clock=lambda: NOW)
+    made = Store(bare, PROJECT, FileUnitOfWork, clock=lambda: NOW)
     yield made
     made.close()
 
@@ -96,8 +97,9 @@ def test_a_draft_is_saved_only_over_what_was_read(store: Store) -> None:
     second = store.save_draft("a", yaml("two"), ANN, expected=first.commit)
     error = refusal(store.save_draft, "a", yaml("three"), ANN, expected=first.commit)
     assert error.code is Code.STALE_DRAFT
-    assert error.data["etag"] == f'"{second.commit}"'
-    assert error.data["author"] == {"name": "Ann", "email": "ann@example.test"}
+    assert isinstance(error, StaleDraftError)
+    assert error.draft is not None
+    assert (error.draft.commit, error.draft.author) == (second.commit, ANN.author)
     assert store.save_draft("a", yaml("two"), ANN, expected=second.commit).commit == second.commit
     assert store.save_draft("a", yaml("three"), ANN, expected=ANY).commit != second.commit
 
@@ -155,7 +157,7 @@ def test_an_invalid_draft_is_not_published(store: Store, bare: Path) -> None:
 
 def test_a_project_with_rules_any_takes_any_mapping(bare: Path) -> None:
     """No graph rules."""
-    store = Store(bare, PROJECT, rules=Rules.ANY)
+    store = Store(bare, PROJECT, FileUnitOfWork, rules=Rules.ANY)
     store.create_workflow("a", Content(raw=b"kind: Workflow\n"), ANN)
     assert store.publish("a", ANN).number == 1
     store.close()
@@ -267,7 +269,7 @@ def test_reverting_makes_a_draft_and_touches_nothing_live(store: Store) -> None:
     first = store.revert("a", 1, ANN)
     assert store.state("a").current == 2
     assert "one" in text(store, "a", first.commit)
-    assert refusal(store.revert, "a", 2, ANN).code is Code.PRECONDITION_REQUIRED
+    assert refusal(store.revert, "a", 2, ANN).code is Code.EXPECTED_REQUIRED
     assert refusal(store.revert, "a", 2, ANN, expected="0" * 40).code is Code.STALE_DRAFT
     second = store.revert("a", 2, ANN, expected=first.commit)
     assert store.objects.commit(second.commit.encode()).parents == [first.commit.encode()]
@@ -376,12 +378,12 @@ def test_a_tag_that_contradicts_the_ledger_stops_publishing(store: Store, git: G
 
 def test_one_of_many_racing_savers_wins(bare: Path) -> None:
     """Eight threads save over the same commit: one is told yes, and its content stands."""
-    first = Store(bare, PROJECT)
+    first = Store(bare, PROJECT, FileUnitOfWork)
     seen = first.create_workflow("a", yaml("zero"), ANN).commit
     barrier = threading.Barrier(8)
 
     def save(number: int) -> str | None:
-        mine = Store(bare, PROJECT)
+        mine = Store(bare, PROJECT, FileUnitOfWork)
         barrier.wait()
         try:
             return mine.save_draft("a", yaml(f"n{number}"), ANN, expected=seen).commit
@@ -399,13 +401,13 @@ def test_one_of_many_racing_savers_wins(bare: Path) -> None:
 
 def test_racing_publishers_make_contiguous_versions(bare: Path) -> None:
     """Four threads, five publications each: exactly twenty versions, none lost."""
-    Store(bare, PROJECT).create_workflow("a", yaml("zero"), ANN)
+    Store(bare, PROJECT, FileUnitOfWork).create_workflow("a", yaml("zero"), ANN)
 
     def run(worker: int) -> list[int]:
-        mine = Store(bare, PROJECT)
+        mine = Store(bare, PROJECT, FileUnitOfWork)
         numbers = []
         for turn in range(5):
-            with mine.locks.writing(["x"]):
+            with mine.unit_of_work.begin(["x"]):
                 pass
             while True:
                 try:
@@ -418,7 +420,7 @@ def test_racing_publishers_make_contiguous_versions(bare: Path) -> None:
 
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(run, range(4)))
-    store = Store(bare, PROJECT)
+    store = Store(bare, PROJECT, FileUnitOfWork)
     tags = store.version_tags("a")
     assert sorted(tags) == list(range(1, len(tags) + 1))
     assert store.state("a").latest == len(tags)

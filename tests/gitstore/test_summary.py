@@ -14,6 +14,7 @@ from gitstore.model import Person
 from gitstore.push import receive
 from gitstore.push.request import ZERO
 from gitstore.store import ANY, Actors, Store
+from gitstore.unit_of_work import FileUnitOfWork
 from tests.gitstore.conftest import ENVIRONMENT
 from tests.gitstore.test_receive import Author, request, send
 
@@ -24,7 +25,7 @@ YAML = "nodes:\n- {id: a, type: webhook, position: {x: %s}, data: {label: %s}}\n
 
 @pytest.fixture
 def store(bare: Path) -> Iterator[Store]:
-    made = Store(bare, PROJECT)
+    made = Store(bare, PROJECT, FileUnitOfWork)
     yield made
     made.close()
 

@@ -10,7 +10,7 @@ import threading
 import time
 from pathlib import Path
 
-from gitstore.errors import Code, GitstoreError
+from gitstore.errors import UnavailableError
 from service.config import Config
 from service.incoming import sync_in_child
 from service.run.isolation import Channel, StopError
@@ -60,7 +60,7 @@ def fail(_channel: Channel, _stop: threading.Event) -> None:
 
 
 def refuse(_channel: Channel, _stop: threading.Event) -> None:
-    raise GitstoreError(Code.UNAVAILABLE, "not now")
+    raise UnavailableError("not now")
 
 
 def obey(_channel: Channel, stop: threading.Event) -> None:

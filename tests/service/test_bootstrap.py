@@ -53,7 +53,7 @@ def test_a_project_and_its_owner_s_token_are_made(config: Config, database: Data
     """The repository is there before the row, and the file holds the token in one line."""
     made = set_up(config, database)
     assert (made.project.slug, made.project.rules, made.said) == ("default", "meshhook", ())
-    with closing(Projects(config).open(made.project)) as store:
+    with closing(Projects(config).reader(made.project)) as store:
         assert store.slugs() == []
     assert config.token_file.read_text() == f"{made.token}\n"
     assert stat.S_IMODE(config.token_file.stat().st_mode) == 0o600
@@ -154,7 +154,7 @@ def test_a_project_without_its_repository_is_not_opened(config: Config, database
     projects = Projects(config)
     projects.path(made.project.id).rename(config.data / "elsewhere")
     with pytest.raises(GitstoreError, match="is GITSTORE_DATA the folder") as caught:
-        projects.open(made.project)
+        projects.reader(made.project)
     assert caught.value.code is Code.INTEGRITY
     again = set_up(config, database)
     assert (again.token, len(again.said)) == (made.token, 1)

@@ -21,6 +21,7 @@ from gitstore import names
 from gitstore.content import Content
 from gitstore.model import LedgerKind, Person
 from gitstore.store import Actors, Store
+from gitstore.unit_of_work import FileUnitOfWork
 from service.cli.main import commands
 from service.config import Config
 from service.credentials import digest, is_token
@@ -62,11 +63,12 @@ class House:
         return store
 
     def store(self, project: str) -> Store:
+        """A store whose writes are not mirrored."""
         config = Config.from_env({"GITSTORE_DATA": str(self.data)})
         with closing(Database(self.url)) as database, database.as_owner() as transaction:
             row = catalog.project(transaction, project)
         assert row is not None
-        return Projects(config).open(row)
+        return Store(Projects(config).path(row.id), row.id, FileUnitOfWork)
 
 
 @pytest.fixture

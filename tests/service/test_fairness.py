@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from gitstore.errors import Code, GitstoreError
+from gitstore.errors import GitstoreError
 from service import fairness
+from service.errors import HttpCode
 from service.fairness import ANONYMOUS, FairShares, Lease
 from tests.service.serve_process import ROOT, until
 
@@ -85,7 +86,7 @@ def two(tmp_path: Path) -> Iterator[tuple[Process, Process]]:
 def refused(asked: Future[Lease]) -> GitstoreError:
     with pytest.raises(GitstoreError) as caught:
         asked.result(10)
-    assert caught.value.code is Code.TOO_MANY_REQUESTS
+    assert caught.value.code is HttpCode.TOO_MANY_REQUESTS
     assert caught.value.data["retry_after"] > 0
     return caught.value
 

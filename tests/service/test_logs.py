@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import structlog
 
-from gitstore.errors import Code, GitstoreError
+from gitstore.errors import ConfigError, UnavailableError
 from service import logs
 
 TOKEN = "gst_0123456789abcdefghijABCDEFGHIJ0123456789_-x"
@@ -91,7 +91,7 @@ def test_what_looks_like_a_secret_never_gets_through(
     text: str, lines: Callable[[], list[dict[str, Any]]]
 ) -> None:
     """In whatever fact, at whatever depth, in a traceback, from whatever library."""
-    logs.action("refused", path=text, more={"inner": [text, {text}]}, error=GitstoreError(Code.CONFIG, text))
+    logs.action("refused", path=text, more={"inner": [text, {text}]}, error=ConfigError(text))
     logging.getLogger("library").warning("saw %s", text)
     try:
         int(text)
@@ -157,7 +157,7 @@ def test_a_log_that_nobody_reads_any_more_stops_nothing() -> None:
 
 def test_the_cause_of_a_refusal_is_one_line() -> None:
     """What the driver said, for the operator."""
-    error = GitstoreError(Code.UNAVAILABLE, "the database does not answer")
+    error = UnavailableError("the database does not answer")
     assert logs.cause_of(error) is None
     error.__cause__ = OSError("connection refused\nis the server running?")
     assert logs.cause_of(error) == "connection refused"

@@ -9,14 +9,16 @@ import threading
 import urllib.request
 from contextlib import closing
 from dataclasses import replace
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError
 
 import pytest
 
-from gitstore.errors import Code, GitstoreError
+from gitstore.errors import Code, GitstoreError, UnavailableError
 from service.config import METRICS_FOLDER, Config
+from service.errors import HttpCode
 from service.metrics import Metrics
 from service.scraping import GAUGES_SECONDS, Scraper, authorize, serving
 
@@ -38,7 +40,7 @@ class Measured:
         return 0.5
 
     def as_mirror(self) -> Any:
-        raise GitstoreError(Code.UNAVAILABLE, "no database here")
+        raise UnavailableError("no database here")
 
 
 def scraper(clock: Any = None) -> tuple[Scraper, Measured]:
@@ -47,7 +49,7 @@ def scraper(clock: Any = None) -> tuple[Scraper, Measured]:
     return Scraper(Metrics(), measured, measured, **more), measured  # type: ignore[arg-type]
 
 
-def refusal(config: Config, **environ: str) -> Code | None:
+def refusal(config: Config, **environ: str) -> StrEnum | None:
     try:
         authorize(config, environ)
     except GitstoreError as error:
@@ -78,7 +80,7 @@ def test_a_token_is_needed_where_one_is_set(given: str) -> None:
     assert refusal(WITH_TOKEN, **BEARER) is None
     assert refusal(WITH_TOKEN, **{**BEARER, "HTTP_AUTHORIZATION": f"bearer  {TOKEN}"}) is None
     environ = {"REMOTE_ADDR": "127.0.0.1", "HTTP_AUTHORIZATION": given}
-    assert refusal(WITH_TOKEN, **environ) is Code.UNAUTHENTICATED
+    assert refusal(WITH_TOKEN, **environ) is HttpCode.UNAUTHENTICATED
 
 
 def test_an_address_of_its_own_is_the_only_one() -> None:

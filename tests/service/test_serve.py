@@ -195,7 +195,7 @@ def test_an_application_that_does_not_load_ends_the_start(
     folder: Path, make_database: Callable[..., str]
 ) -> None:
     """With what was wrong in the log, and status 1."""
-    broken = (*STUB[:-1], STUB[-1].replace("stub:create_app", "stub:nothing"))
+    broken = (*STUB[:-1], STUB[-1].replace("stub_app:create_app", "stub_app:nothing"))
     with running(folder, broken, DATABASE_URL=make_database()) as service:
         assert service.process.wait(60) == 1
         assert "has no attribute 'nothing'" in service.log

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from bench.stalled import KINDS, stalling
-from gitstore.errors import Code, GitstoreError
+from gitstore.errors import UnavailableError
 from service.run import connections
 from service.run.bridge import FREE, Allowance
 from service.run.web import Server
@@ -111,7 +111,7 @@ def serving(*, threads: int = 1, most: int = 1000) -> Iterator[Client]:
     def admit(environ: dict[str, Any]) -> Allowance | None:
         credential = environ.get("HTTP_AUTHORIZATION")
         if credential == "unavailable":
-            raise GitstoreError(Code.UNAVAILABLE, credential)
+            raise UnavailableError(credential)
         return Allowance(2**20, 2**20) if credential == "known" else None
 
     server = Server(site, admit, threads=threads, most=most)

@@ -23,7 +23,8 @@ import structlog
 
 from gitstore.content import Content
 from gitstore.model import Person, Rules
-from gitstore.store import Actors
+from gitstore.store import Actors, Store
+from gitstore.unit_of_work import FileUnitOfWork
 from service import logs, upkeep
 from service.config import Config
 from service.projects import Projects, make_data_folder
@@ -76,7 +77,8 @@ class House:
 
     def write(self, project: Project, slug: str, *, marked: bool) -> None:
         """Write a draft that the database does not hear of, as a writer that is killed in the middle."""
-        with closing(self.projects.open(project)) as store:
+        path = self.projects.path(project.id)
+        with closing(Store(path, project.id, FileUnitOfWork)) as store:
             if marked:
                 Markers(store.path).put([slug])
             store.create_workflow(slug, Content(value=DEFINITION), Actors(ADA, ADA))

@@ -14,12 +14,14 @@ from collections.abc import Mapping
 from hashlib import sha1
 from pathlib import Path
 from urllib.error import HTTPError
+from uuid import UUID
 
 import pytest
 from dulwich.protocol import PktLineParser, pkt_line
 
 from gitstore.git.maintenance import collect
-from gitstore.locks import FileLocks
+from gitstore.repository import Repository
+from gitstore.unit_of_work import FileUnitOfWork
 from sync import catalog
 from tests.stories.instance import Answer, Author, Caller, Service, definition, wait_for
 
@@ -102,8 +104,9 @@ def pusher(service: Service, owner: Caller, ann: Author) -> Pusher:
     ann.draft("a", definition("two"))
     assert ann.push("drafts/a", "a/v1").ok
     pusher = Pusher(service, owner)
+    unit = FileUnitOfWork(Repository(pusher.repository, UUID(int=1)))
     # The worker does this once a day: it is not to happen in the middle.
-    wait_for(lambda: collect(pusher.repository, FileLocks(pusher.repository)), "gc does not come to an end")
+    wait_for(lambda: collect(pusher.repository, unit), "gc does not come to an end")
     return pusher
 
 

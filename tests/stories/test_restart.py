@@ -16,6 +16,7 @@ import pytest
 from gitstore.content import Content
 from gitstore.model import Person
 from gitstore.store import ANY, Actors, Store
+from gitstore.unit_of_work import FileUnitOfWork
 from sync.db import Database
 from sync.embedded.server import EmbeddedPostgres
 from tests.service.serve_process import alive
@@ -87,7 +88,7 @@ def test_ten_thousand_versions_start_like_a_few(
     """After a kill of all processes; everything is there."""
     (repository,) = (own_service.data / "repos").glob("*.git")
     ann = Person("Ann", "ann@example.test")
-    with closing(Store(repository, UUID(repository.stem))) as store:
+    with closing(Store(repository, UUID(repository.stem), FileUnitOfWork)) as store:
         for number in range(100):
             store.create_workflow(f"w{number}", None, Actors(ann, ann))
             for turn in range(100):

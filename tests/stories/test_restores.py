@@ -71,7 +71,7 @@ def backups(tmp_path: Path, make_database: MakeDatabase, migrated_template: str)
     def publish(numbers: range) -> None:
         with closing(Database(conninfo)) as database:
             for project in projects.values():
-                with repositories.mirrored(project, database) as (store, _):
+                with closing(repositories.writer(project, database)) as store:
                     for number in numbers:
                         content = Content(raw=definition(f"v{number}").encode())
                         (store.create_workflow if number == 1 else store.create_draft)("a", content, who)

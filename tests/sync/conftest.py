@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import Any, LiteralString
@@ -20,6 +21,7 @@ from psycopg.rows import dict_row
 from gitstore.content import Content
 from gitstore.model import Person, Rules
 from gitstore.store import Actors, Store
+from gitstore.unit_of_work import FileUnitOfWork
 from gitstore.versions import workflow_id
 from sync import tokens
 from sync.audit import Origin
@@ -43,14 +45,26 @@ def database(conninfo: str) -> Iterator[Database]:
     database.close()
 
 
+class ObservedUnitOfWork(MirrorUnitOfWork):
+    """Collects the facts of each write in their order, which no table keeps."""
+
+    def __init__(self, *given: Any, **named: Any) -> None:
+        super().__init__(*given, **named)
+        self.facts: list[Fact] = []
+
+    def _converge(self, *given: Any) -> list[Fact]:
+        facts = super()._converge(*given)
+        self.facts += facts
+        return facts
+
+
 @dataclass
 class House:
     """A project with its repository, its rows, and a store that writes both."""
 
     database: Database
     store: Store
-    writes: MirrorUnitOfWork
-    facts: list[Fact]
+    writes: ObservedUnitOfWork
     _token: UUID | None = None
 
     @property
@@ -62,6 +76,11 @@ class House:
         query = sql.SQL("select * from gitstore.{} order by id").format(sql.Identifier(table))
         with self.database.as_owner() as tx, tx.connection.cursor(row_factory=dict_row) as cursor:
             return cursor.execute(query).fetchall()
+
+    @property
+    def facts(self) -> list[Fact]:
+        """The facts that this house's units of work have mirrored, in their order."""
+        return self.writes.facts
 
     def mirrored(self) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
         return self.rows("workflows"), self.rows("workflow_versions")
@@ -111,7 +130,7 @@ class House:
 
     def unmirrored(self) -> Store:
         """A store on the same repository that leaves the rows behind, as a kill would."""
-        return Store(self.store.path, self.project, clock=self.store.clock)
+        return Store(self.store.path, self.project, FileUnitOfWork, clock=self.store.clock)
 
 
 ADA = Person("Ada", "ada@example.com")
@@ -143,12 +162,10 @@ def make_house(database: Database, tmp_path: Path) -> Callable[..., House]:
             create_project(tx, project, slug, slug, Rules.MESHHOOK)
         path = tmp_path / f"{project}.git"
         Store.init(path)
-        store = Store(path, project, clock=ticking())
-        facts: list[Fact] = []
         origin = Origin(str(uuid4()), "ada's token", "http", "127.0.0.1", "r-1")
-        writes = MirrorUnitOfWork(database, store, origin, facts.extend)
-        store.locks = writes
-        return House(database, store, writes, facts)
+        store = Store(path, project, partial(ObservedUnitOfWork, database, origin=origin), clock=ticking())
+        assert isinstance(store.unit_of_work, ObservedUnitOfWork)
+        return House(database, store, store.unit_of_work)
 
     return make
 

@@ -23,6 +23,7 @@ from collections import Counter
 from collections.abc import Callable
 from contextlib import closing
 from datetime import UTC, datetime
+from functools import partial
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -130,7 +131,7 @@ def carry_out(store: Store, write: dict[str, Any]) -> object:
             return publish_many(store, slug, write["label"], write["count"])
         case "push":
             occasion = Authorship(ADA, datetime.now(UTC))
-            receiver = Receiver(store, occasion, lambda _: True, PushReport(lambda *_: "http://x.test/"))
+            receiver = Receiver(store, occasion, lambda *_: None, PushReport(lambda *_: "http://x.test/"))
             receipt = receiver.receive(BytesIO(Path(write["request"]).read_bytes()).read)
             return [str(v.refusal) if v.refusal else "ok" for v in receipt.verdicts]
     raise ValueError(write)
@@ -225,8 +226,8 @@ def _in_a_child(repository: Path, project: UUID, conninfo: str, asked: dict[str,
             os.close(reading)
             trap = Trap(asked["at"], asked["nth"])
             trap.install()
-            store = Store(repository, project)
-            store.locks = MirrorUnitOfWork(Database(conninfo, max_connections=1), store)
+            unit_of_work = partial(MirrorUnitOfWork, Database(conninfo, max_connections=1))
+            store = Store(repository, project, unit_of_work)
             try:
                 ended = carry_out(store, asked["write"])
             except GitstoreError as error:

@@ -74,7 +74,7 @@ class LargePush:
 def push(store: Store, request: bytes) -> dict[str, str]:
     """Push `request` into `store`: ref -> "ok", or the code of the refusal."""
     receiver = Receiver(
-        store, Authorship(ANN, store.clock()), lambda _: True, PushReport(lambda *_: "http://x/")
+        store, Authorship(ANN, store.clock()), lambda *_: None, PushReport(lambda *_: "http://x/")
     )
     receipt = receiver.receive(BytesIO(request).read)
     return {

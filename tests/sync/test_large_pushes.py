@@ -10,13 +10,14 @@ import time
 from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, closing, contextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from gitstore import names
 from gitstore.content import Content
-from gitstore.errors import Code, GitstoreError
+from gitstore.errors import Code, GitstoreError, UnavailableError
 from gitstore.git.cleanup import sweep
 from gitstore.push import slices
 from gitstore.store import Store
@@ -43,7 +44,7 @@ def small_slices(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class Watched:
-    """`Locks` that note which workflows each unit of work took. `before` is called as each begins."""
+    """A `UnitOfWork` that notes which workflows each unit of work took. `before` is called as each begins."""
 
     def __init__(self, writes: MirrorUnitOfWork, before: Callable[[int], None] = lambda _: None) -> None:
         self._writes = writes
@@ -51,10 +52,10 @@ class Watched:
         self.taken: list[list[str]] = []
 
     @contextmanager
-    def writing(self, slugs: Collection[str]) -> Iterator[None]:
+    def begin(self, slugs: Collection[str]) -> Iterator[None]:
         self._before(len(self.taken))
         self.taken.append(list(slugs))
-        with self._writes.writing(slugs):
+        with self._writes.begin(slugs):
             yield
 
     def maintenance(self) -> AbstractContextManager[None]:
@@ -63,9 +64,8 @@ class Watched:
 
 def another(house: House) -> Store:
     """Another process' way to the same project."""
-    store = Store(house.store.path, house.project, clock=house.store.clock)
-    store.locks = MirrorUnitOfWork(house.database, store)
-    return store
+    unit_of_work = partial(MirrorUnitOfWork, house.database)
+    return Store(house.store.path, house.project, unit_of_work, clock=house.store.clock)
 
 
 def draft_of(slug: str) -> str:
@@ -81,7 +81,7 @@ def check_sound(house: House) -> None:
 
 def test_a_plain_push_takes_64_workflows_at_a_time_in_order(house: House) -> None:
     watched = Watched(house.writes)
-    house.store.locks = watched
+    house.store.unit_of_work = watched
     said = push(house.store, LargePush().drafts(reversed(MANY)).request())
     assert set(said.values()) == {"ok"}
     assert watched.taken == [MANY[:64], MANY[64:128], MANY[128:]]
@@ -94,7 +94,7 @@ def test_each_slice_is_committed_before_the_next_begins(
     house: House, small_slices: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rows: list[int] = []
-    house.store.locks = Watched(house.writes, lambda _: rows.append(len(house.rows("workflows"))))
+    house.store.unit_of_work = Watched(house.writes, lambda _: rows.append(len(house.rows("workflows"))))
     push(house.store, LargePush().drafts(MANY[:10]).request())
     assert rows == [0, 4, 8]
 
@@ -106,7 +106,7 @@ def test_many_versions_of_one_workflow_go_in_slices_and_leave_the_named_draft_al
     commits = large.versions("a", 20)
     large.put(names.draft("a"), commits[2])
     watched = Watched(house.writes)
-    house.store.locks = watched
+    house.store.unit_of_work = watched
     assert set(push(house.store, large.request(backwards=True)).values()) == {"ok"}
     assert watched.taken == [["a"]] * 3
     assert sorted(house.store.version_tags("a")) == list(range(1, 21))
@@ -148,7 +148,7 @@ def test_a_draft_that_moves_between_judging_and_its_slice_is_stale(house: House,
         if number == 1:
             beside.create_workflow(MANY[5], Content(value=house.definition()), house.who)
 
-    house.store.locks = Watched(house.writes, meanwhile)
+    house.store.unit_of_work = Watched(house.writes, meanwhile)
     said = push(house.store, LargePush().drafts(MANY[:9]).request())
     beside.close()
     assert said.pop(draft_of(MANY[5])) == "stale_draft"
@@ -180,11 +180,11 @@ def test_a_fault_between_slices_leaves_the_finished_ones_and_is_the_reason_of_th
             raise GitstoreError(code, "not now")
 
     request = LargePush().drafts(MANY[:12]).request()
-    house.store.locks = Watched(house.writes, fail)
+    house.store.unit_of_work = Watched(house.writes, fail)
     said = push(house.store, request)
     assert [said[draft_of(slug)] for slug in MANY[:12]] == ["ok"] * 8 + [code.value] * 4
     assert list(house.store.refs.below(names.DRAFTS)) == [names.draft(slug) for slug in MANY[:8]]
-    house.store.locks = house.writes
+    house.store.unit_of_work = house.writes
     assert set(push(house.store, request).values()) == {"ok"}
     check_sound(house)
 
@@ -193,9 +193,9 @@ def test_a_database_that_is_away_from_the_start_refuses_the_push_as_a_whole(
     house: House, small_slices: None
 ) -> None:
     def fail(_: int) -> None:
-        raise GitstoreError(Code.UNAVAILABLE, "not now")
+        raise UnavailableError("not now")
 
-    house.store.locks = Watched(house.writes, fail)
+    house.store.unit_of_work = Watched(house.writes, fail)
     with pytest.raises(GitstoreError) as refused:
         push(house.store, LargePush().drafts(MANY[:9]).request())
     assert refused.value.code is Code.UNAVAILABLE
@@ -292,7 +292,7 @@ def test_an_atomic_push_of_200_workflows_is_one_unit_of_work(house: House) -> No
     for slug in slugs:
         large.put(names.draft(slug), tip)
     watched = Watched(house.writes)
-    house.store.locks = watched
+    house.store.unit_of_work = watched
     assert set(push(house.store, large.request(atomic=True)).values()) == {"ok"}
     assert watched.taken == [slugs]
     check_sound(house)
@@ -303,7 +303,7 @@ def test_an_atomic_push_of_201_is_refused_with_the_limit_and_the_way_out(house: 
     tip = large.commit("all")
     for number in range(201):
         large.put(names.draft(f"a-{number:03}"), tip)
-    house.store.locks = watched = Watched(house.writes)
+    house.store.unit_of_work = watched = Watched(house.writes)
     assert set(push(house.store, large.request(atomic=True)).values()) == {"too_large"}
     assert watched.taken == []
     assert house.store.refs.below(names.PREFIX) == {}

@@ -169,7 +169,7 @@ def test_a_failure_on_the_way_leaves_the_rows_as_they_were(
 
 
 def test_rebuilding_excludes_writers(shop: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: list[Code] = []
+    seen: list[str] = []
 
     def meanwhile(*_: object) -> list[verify.Finding]:
         with pytest.raises(GitstoreError) as refused:

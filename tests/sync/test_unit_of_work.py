@@ -12,8 +12,8 @@ import pytest
 
 from gitstore.content import Content
 from gitstore.errors import Code, GitstoreError
-from gitstore.locks import MOST_WORKFLOWS
-from gitstore.store import Store
+from gitstore.repository import Repository
+from gitstore.unit_of_work import MOST_WORKFLOWS
 from sync.db import Database
 from sync.reconcile import reconcile
 from sync.unit_of_work import MirrorUnitOfWork, lock_key
@@ -30,7 +30,7 @@ def cut_off(admin_conninfo: str) -> None:
 
 def second(house: House) -> MirrorUnitOfWork:
     """Another process' way to the same project."""
-    return MirrorUnitOfWork(house.database, Store(house.store.path, house.project))
+    return MirrorUnitOfWork(house.database, Repository(house.store.path, house.project))
 
 
 def test_two_writers_of_one_workflow_exclude_each_other(house: House) -> None:
@@ -39,12 +39,12 @@ def test_two_writers_of_one_workflow_exclude_each_other(house: House) -> None:
 
     def other() -> None:
         inside.wait()
-        with second(house).writing(["order-sync"]):
+        with second(house).begin(["order-sync"]):
             order.append("second")
 
     thread = threading.Thread(target=other)
     thread.start()
-    with house.writes.writing(["order-sync"]):
+    with house.writes.begin(["order-sync"]):
         inside.set()
         time.sleep(0.2)
         order.append("first")
@@ -53,20 +53,20 @@ def test_two_writers_of_one_workflow_exclude_each_other(house: House) -> None:
 
 
 def test_writers_of_different_workflows_do_not_wait_for_each_other(house: House) -> None:
-    with house.writes.writing(["order-sync"]), second(house).writing(["invoices", "payroll"]):
+    with house.writes.begin(["order-sync"]), second(house).begin(["invoices", "payroll"]):
         pass
 
 
 def test_the_same_slug_of_another_project_is_another_lock(make_house: Callable[..., House]) -> None:
-    with make_house("one").writes.writing(["order-sync"]), make_house("two").writes.writing(["order-sync"]):
+    with make_house("one").writes.begin(["order-sync"]), make_house("two").writes.begin(["order-sync"]):
         pass
 
 
 def test_a_writer_that_waits_too_long_is_told_busy(house: House) -> None:
     with (
-        house.writes.writing(["order-sync"]),
+        house.writes.begin(["order-sync"]),
         pytest.raises(GitstoreError) as refused,
-        second(house).writing(["a", "order-sync"]),
+        second(house).begin(["a", "order-sync"]),
     ):
         pytest.fail("got in")
     assert refused.value.code is Code.BUSY
@@ -79,7 +79,7 @@ def test_crossing_sets_do_not_deadlock(house: House) -> None:
         writes = second(house)
         try:
             for _ in range(15):
-                with writes.writing(slugs):
+                with writes.begin(slugs):
                     pass
         except Exception as error:
             failures.append(error)
@@ -105,11 +105,11 @@ def advisory_locks(house: House) -> list[str]:
 
 def test_many_workflows_are_locked_one_by_one_and_never_the_repository(house: House) -> None:
     many = [f"w{number}" for number in range(MOST_WORKFLOWS)]
-    with house.writes.writing(many):
+    with house.writes.begin(many):
         assert advisory_locks(house).count("ExclusiveLock") == MOST_WORKFLOWS
-        with second(house).writing(["something-else"]):
+        with second(house).begin(["something-else"]):
             pass
-    with pytest.raises(GitstoreError) as refused, house.writes.writing([*many, "one-more"]):
+    with pytest.raises(GitstoreError) as refused, house.writes.begin([*many, "one-more"]):
         pytest.fail("got in")
     assert refused.value.code is Code.TOO_LARGE
     assert refused.value.data == {"limit": MOST_WORKFLOWS}
@@ -117,7 +117,7 @@ def test_many_workflows_are_locked_one_by_one_and_never_the_repository(house: Ho
 
 def test_an_exclusive_lock_that_waits_refuses_no_other_writer(house: House) -> None:
     """Postgres queues them behind it; each attempt is short, and a pause follows."""
-    refused: list[Code] = []
+    refused: list[str] = []
     writes = 0
 
     def maintain() -> None:
@@ -128,10 +128,10 @@ def test_an_exclusive_lock_that_waits_refuses_no_other_writer(house: House) -> N
             refused.append(error.code)
 
     thread = threading.Thread(target=maintain)
-    with house.writes.writing(["busy-for-long"]):
+    with house.writes.begin(["busy-for-long"]):
         thread.start()
         while thread.is_alive():
-            with second(house).writing(["something-else"]):
+            with second(house).begin(["something-else"]):
                 writes += 1
     assert refused == [Code.BUSY]
     assert writes > 1
@@ -145,7 +145,7 @@ def test_maintenance_takes_its_turn_between_writers_without_end(house: House) ->
         writes = second(house)
         try:
             while not stop.is_set():
-                with writes.writing([slug]):
+                with writes.begin([slug]):
                     time.sleep(0.02)
         except Exception as error:
             failures.append(error)
@@ -165,9 +165,9 @@ def test_maintenance_takes_its_turn_between_writers_without_end(house: House) ->
 
 
 def test_maintenance_waits_for_writers_and_keeps_them_out(house: House) -> None:
-    with house.writes.writing(["a"]), pytest.raises(GitstoreError), second(house).maintenance():
+    with house.writes.begin(["a"]), pytest.raises(GitstoreError), second(house).maintenance():
         pytest.fail("got in")
-    with house.writes.maintenance(), pytest.raises(GitstoreError), second(house).writing(["a"]):
+    with house.writes.maintenance(), pytest.raises(GitstoreError), second(house).begin(["a"]):
         pytest.fail("got in")
 
 
@@ -179,14 +179,14 @@ def test_keys_use_all_of_64_bits_and_differ(house: House) -> None:
 
 def test_a_name_that_is_no_slug_reaches_neither_disk_nor_database(house: House) -> None:
     for slug in ("../../etc", "a/b", "A", "", "a.b", "x" * 64):
-        with pytest.raises(GitstoreError) as refused, house.writes.writing([slug]):
+        with pytest.raises(GitstoreError) as refused, house.writes.begin([slug]):
             pytest.fail("got in")
         assert refused.value.code is Code.INVALID_NAME
     assert house.writes.markers.pending() == {}
 
 
 def test_a_marker_stands_while_a_write_is_under_way_and_goes_with_the_commit(house: House) -> None:
-    with house.writes.writing(["order-sync"]):
+    with house.writes.begin(["order-sync"]):
         assert list(house.writes.markers.pending()) == ["order-sync"]
     assert house.writes.markers.pending() == {}
 
@@ -201,7 +201,7 @@ def test_a_refused_write_leaves_no_marker_and_its_reason_goes_on(house: House) -
 
 def test_what_a_write_did_before_it_failed_is_mirrored_and_the_failure_goes_on(house: House) -> None:
     left = house.unmirrored()
-    with pytest.raises(ZeroDivisionError), house.writes.writing(["order-sync"]):  # noqa: PT012
+    with pytest.raises(ZeroDivisionError), house.writes.begin(["order-sync"]):  # noqa: PT012
         left.create_workflow("order-sync", Content(value=house.definition()), house.who)
         raise ZeroDivisionError
     assert [row["slug"] for row in house.rows("workflows")] == ["order-sync"]
@@ -210,7 +210,7 @@ def test_what_a_write_did_before_it_failed_is_mirrored_and_the_failure_goes_on(h
 
 def test_a_killed_write_leaves_its_marker_and_reconcile_adds_rows_and_events_once(house: House) -> None:
     left = house.unmirrored()
-    with pytest.raises(KeyboardInterrupt), house.writes.writing(["order-sync"]):  # noqa: PT012
+    with pytest.raises(KeyboardInterrupt), house.writes.begin(["order-sync"]):  # noqa: PT012
         left.create_workflow("order-sync", Content(value=house.definition()), house.who)
         left.publish("order-sync", house.who)
         raise KeyboardInterrupt  # the nearest thing to a kill that leaves the test alive
@@ -227,7 +227,7 @@ def test_postgres_away_at_the_start_is_unavailable_and_nothing_is_written(
     house: House, tmp_path: Path
 ) -> None:
     away = Database(f"host={tmp_path} dbname=none")
-    house.store.locks = MirrorUnitOfWork(away, house.store)
+    house.store.unit_of_work = MirrorUnitOfWork(away, house.store)
     with pytest.raises(GitstoreError) as refused:
         house.save("order-sync")
     away.close()
@@ -240,7 +240,7 @@ def test_postgres_lost_after_the_write_is_told_and_mirroring_again_heals(
     house: House, postgres_admin_conninfo: str
 ) -> None:
     left = house.unmirrored()
-    with pytest.raises(GitstoreError) as refused, house.writes.writing(["order-sync"]):  # noqa: PT012
+    with pytest.raises(GitstoreError) as refused, house.writes.begin(["order-sync"]):  # noqa: PT012
         left.create_workflow("order-sync", Content(value=house.definition()), house.who)
         left.publish("order-sync", house.who)
         cut_off(postgres_admin_conninfo)
@@ -250,17 +250,14 @@ def test_postgres_lost_after_the_write_is_told_and_mirroring_again_heals(
     assert house.rows("workflow_versions") == []
     facts = house.writes.mirror_now(["order-sync"])
     assert [fact.object for fact in facts] == ["order-sync/v1", "order-sync/v1"]
-    assert house.facts == facts
     assert house.rows("audit_log")[0]["request_id"] == "r-1"
     assert house.writes.markers.pending() == {}
 
 
 def test_with_patience_a_lost_connection_goes_unnoticed(house: House, postgres_admin_conninfo: str) -> None:
-    patient = MirrorUnitOfWork(
-        house.database, house.store, house.writes.origin, house.facts.extend, patience=5
-    )
+    patient = MirrorUnitOfWork(house.database, house.store, house.writes.origin, patience=5)
     left = house.unmirrored()
-    with patient.writing(["order-sync"]):
+    with patient.begin(["order-sync"]):
         left.create_workflow("order-sync", Content(value=house.definition()), house.who)
         left.publish("order-sync", house.who)
         cut_off(postgres_admin_conninfo)
@@ -272,7 +269,7 @@ def test_with_patience_a_lost_connection_goes_unnoticed(house: House, postgres_a
 def test_patience_ends(house: House, tmp_path: Path) -> None:
     impatient = MirrorUnitOfWork(house.database, house.store, patience=0.5)
     began = time.monotonic()
-    with pytest.raises(GitstoreError) as refused, impatient.writing(["order-sync"]):  # noqa: PT012
+    with pytest.raises(GitstoreError) as refused, impatient.begin(["order-sync"]):  # noqa: PT012
         house.unmirrored().create_workflow("order-sync", Content(value=house.definition()), house.who)
         impatient.database = Database(f"host={tmp_path} dbname=none")
         with house.database.as_owner() as tx:
@@ -289,14 +286,14 @@ def test_postgres_lost_beside_a_write_that_wrote_nothing_is_nobodys_trouble(
     house: House, postgres_admin_conninfo: str
 ) -> None:
     house.publish("order-sync")
-    with house.writes.writing(["order-sync"]):
+    with house.writes.begin(["order-sync"]):
         cut_off(postgres_admin_conninfo)
     assert house.writes.markers.pending() == {}
 
 
 def test_postgres_lost_under_a_refusal_leaves_the_refusal(house: House, postgres_admin_conninfo: str) -> None:
     left = house.unmirrored()
-    with pytest.raises(ZeroDivisionError), house.writes.writing(["order-sync"]):  # noqa: PT012
+    with pytest.raises(ZeroDivisionError), house.writes.begin(["order-sync"]):  # noqa: PT012
         left.create_workflow("order-sync", Content(value=house.definition()), house.who)
         cut_off(postgres_admin_conninfo)
         raise ZeroDivisionError
@@ -308,16 +305,9 @@ def test_a_marker_that_somebody_cleared_meanwhile_comes_back_when_postgres_is_lo
 ) -> None:
     """A writer that lost its connection has lost its locks: reconcile may run beside it."""
     left = house.unmirrored()
-    with pytest.raises(GitstoreError), house.writes.writing(["order-sync"]):  # noqa: PT012
+    with pytest.raises(GitstoreError), house.writes.begin(["order-sync"]):  # noqa: PT012
         cut_off(postgres_admin_conninfo)
         reconcile(second(house))
         assert house.writes.markers.pending() == {}
         left.create_workflow("order-sync", Content(value=house.definition()), house.who)
     assert list(house.writes.markers.pending()) == ["order-sync"]
-
-
-def test_what_happened_is_told_after_the_commit_and_not_before(house: House) -> None:
-    seen: list[int] = []
-    house.writes._notify = lambda facts: seen.append(len(house.rows("events")) - len(facts))
-    house.publish("order-sync")
-    assert seen == [0, 1]

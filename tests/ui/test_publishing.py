@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from datetime import UTC, datetime
 from typing import Any
 
@@ -89,7 +90,10 @@ def house_store_publish(ann: Visitor) -> None:
     here = ann.client.application.extensions[EXTENSION]
     with here.database.as_owner() as tx:
         project = catalog.project(tx, "default")
-    with here.projects.mirrored(project, here.database) as (store, _), store.locks.writing(["order-sync"]):
+    with (
+        closing(here.projects.writer(project, here.database)) as store,
+        store.unit_of_work.begin(["order-sync"]),
+    ):
         state = store.state("order-sync")
         file = to_file(Content(value=definition("https://theirs.example/")), None, store.rules)
         made = put_file(store.objects, None, [], file)

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, LiteralString
 from uuid import UUID
 
@@ -81,8 +82,8 @@ class Following:
 
     @contextmanager
     def _open(self, project: Project, origin: Origin) -> Iterator[Store]:
-        store = Store(self.house.store.path, project.id, clock=self.house.store.clock)
-        store.locks = MirrorUnitOfWork(self.database, store, origin)
+        unit_of_work = partial(MirrorUnitOfWork, self.database, origin=origin)
+        store = Store(self.house.store.path, project.id, unit_of_work, clock=self.house.store.clock)
         try:
             yield store
         finally:

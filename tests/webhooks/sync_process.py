@@ -12,6 +12,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -64,9 +65,7 @@ def _sync(given: dict[str, Any]) -> dict[str, Any]:
 
     @contextmanager
     def open_store(project: Project, origin: Origin) -> Iterator[Store]:
-        store = Store(Path(given["path"]), project.id)
-        store.locks = MirrorUnitOfWork(database, store, origin)
-        yield store
+        yield Store(Path(given["path"]), project.id, partial(MirrorUnitOfWork, database, origin=origin))
 
     limits = import_limits(Limits(), given["size"])
     follower = SourceSync(

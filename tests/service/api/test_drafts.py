@@ -15,6 +15,7 @@ from dulwich.repo import Repo
 from gitstore.content import Content
 from gitstore.model import Person
 from gitstore.store import Actors, Store
+from gitstore.unit_of_work import FileUnitOfWork
 from service.api import drafts
 from tests.service.api.conftest import Client, House, definition, problem, yaml
 
@@ -261,7 +262,7 @@ def test_a_base_that_moved_is_taken_into_account_by_its_number(published: Client
     assert refused["base_version"] == 2
     assert {"etag": tag, "latest": 2}.items() <= refused.items()
     assert set(refused) >= {"author", "time"}
-    assert "save the draft over HTTP with base_version 2" in refused["detail"]
+    assert "save the draft with base_version 2" in refused["detail"]
     saved = published.put(
         DRAFT, json={"definition": definition("https://merged.example/"), "base_version": 2}, match=tag
     )
@@ -274,7 +275,10 @@ def test_a_base_that_moved_is_taken_into_account_by_its_number(published: Client
 def _publish_beside(house: House) -> None:
     """What a push of order-sync/v2, on a commit beside the draft, leaves behind."""
     draft, ada = Ref(b"refs/heads/drafts/order-sync"), Person("Ada", "ada@example.com")
-    with Repo(str(house.repository())) as repo, closing(Store(house.repository(), house.project.id)) as store:
+    with (
+        Repo(str(house.repository())) as repo,
+        closing(Store(house.repository(), house.project.id, FileUnitOfWork)) as store,
+    ):
         mine = repo.refs[draft]
         repo.refs[draft] = ObjectID(store.objects.peel(repo.refs[Ref(b"refs/tags/order-sync/v1")])[0])
         store.create_draft(
@@ -298,7 +302,7 @@ def test_the_author_is_whom_the_caller_acts_for(owner: Client, house: House) -> 
     ada = {"name": " Ada Löwe ", "email": "ada@example.com"}
     saved = owner.put(DRAFT, json={"definition": definition("https://b.example/"), "author": ada}, match="*")
     assert saved.json["author"] == {"name": "Ada Löwe", "email": "ada@example.com"}
-    with closing(Store(house.repository(), house.project.id)) as store:
+    with closing(Store(house.repository(), house.project.id, FileUnitOfWork)) as store:
         commit = store.objects.commit(saved.json["commit"].encode())
         assert commit.author == "Ada Löwe <ada@example.com>".encode()
         assert commit.committer == b"gitstore <gitstore@localhost>"

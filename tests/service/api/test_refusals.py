@@ -9,23 +9,24 @@ from typing import Any
 
 import pytest
 
-from gitstore.errors import Code, GitstoreError
+from gitstore.errors import BusyError, Code, GitstoreError, StaleDraftError
 from gitstore.model import Problem
 from service import errors, logs
+from service.errors import HttpCode
 from sync import tokens
 from tests.service.api.conftest import Client, House, definition, problem
 
 
 def test_every_code_has_a_status() -> None:
     """And none but `internal` is a 5xx other than 503."""
-    assert set(errors.STATUS) == set(Code)
+    assert set(errors.STATUS) == {*Code, *errors.HttpCode}
     fives = {code for code, status in errors.STATUS.items() if status >= 500 and status != 503}
     assert fives == {Code.INTERNAL}
 
 
 def test_a_refusal_carries_its_data_and_nothing_overrides_its_members() -> None:
     data: dict[str, Any] = {"status": 200, "title": "x", "problems": [Problem("a", "b", "/c", "n", 1, 2)]}
-    answer = errors.problem(GitstoreError(Code.STALE_DRAFT, "moved", etag='"x"', **data), "r-1")
+    answer = errors.problem(StaleDraftError("moved", etag='"x"', **data), "r-1")
     body = json.loads(answer.data)
     assert answer.status_code == body["status"] == 412
     assert body["code"] == "stale_draft"
@@ -47,11 +48,11 @@ def test_a_refusal_carries_its_data_and_nothing_overrides_its_members() -> None:
 
 def test_git_is_told_in_words_that_it_prints() -> None:
     """text/plain, and Basic as the challenge."""
-    answer = errors.plain(GitstoreError(Code.UNAUTHENTICATED, "who are you?"))
+    answer = errors.plain(GitstoreError(HttpCode.UNAUTHENTICATED, "who are you?"))
     assert answer.content_type == "text/plain; charset=utf-8"
     assert answer.data == b"who are you?\n"
     assert answer.headers["WWW-Authenticate"] == 'Basic realm="gitstore"'
-    busy = errors.plain(GitstoreError(Code.BUSY, "later", retry_after=7))
+    busy = errors.plain(BusyError("later", retry_after=7))
     assert (busy.status_code, busy.headers["Retry-After"]) == (503, "7")
 
 

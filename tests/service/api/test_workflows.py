@@ -10,6 +10,7 @@ import pytest
 from gitstore.content import Content
 from gitstore.model import Person
 from gitstore.store import Actors, Store
+from gitstore.unit_of_work import FileUnitOfWork
 from gitstore.versions import workflow_id
 from tests.service.api.conftest import Client, House, definition, problem, yaml
 
@@ -220,7 +221,7 @@ def test_a_body_that_is_not_as_documented_is_malformed(owner: Client, body: Any,
 
 def test_what_a_kill_left_unmirrored_is_mirrored_by_the_next_write(owner: Client, house: House) -> None:
     """The workflow is in Git and not in Postgres: it can't be made again, and saving goes on from it."""
-    store = Store(house.repository(), house.project.id)
+    store = Store(house.repository(), house.project.id, FileUnitOfWork)
     ada = Person("Ada", "ada@example.com")
     store.create_workflow("left", Content(value=definition()), Actors(ada, ada))
     store.close()

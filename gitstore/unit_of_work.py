@@ -1,6 +1,6 @@
-"""The writer lock as an interface, and a file lock for a store without Postgres.
+"""The unit of work of a write as an interface, and one that needs no database.
 
-Every ref write happens inside `Locks.writing`. With Postgres, `sync/unit_of_work.py` implements it by
+Every ref write happens inside `UnitOfWork.begin`. With Postgres, `sync/unit_of_work.py` implements it by
 advisory locks, which hold across machines, in the transaction that carries the rows: leaving the block
 mirrors the changes and commits.
 
@@ -14,12 +14,15 @@ from __future__ import annotations
 import fcntl
 import os
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
-from gitstore.errors import Code, GitstoreError
+from gitstore.errors import BusyError, TooLargeError
+
+if TYPE_CHECKING:
+    from gitstore.repository import Repository
 
 WRITERS: Final = "gitstore-writers"
 """The file in a repository on which all its writers hold a shared lock."""
@@ -31,11 +34,14 @@ _PATIENCE: Final = 10.0  # seconds, equal to the lock timeout of Postgres
 _PAUSE: Final = 0.01
 
 
-class Locks(Protocol):
-    """Mutual exclusion between the writers of one project's workflows."""
+class UnitOfWork(Protocol):
+    """Units of work on one repository, one after the other."""
 
-    def writing(self, slugs: Collection[str]) -> AbstractContextManager[None]:
-        """Lock the workflows `slugs` against all other writers, and the repository against maintenance."""
+    def begin(self, slugs: Collection[str]) -> AbstractContextManager[None]:
+        """Lock the workflows `slugs` against all other writers, and the repository against maintenance.
+
+        The end of the block commits, also after an exception: a part of the write may be in Git.
+        """
         ...
 
     def maintenance(self) -> AbstractContextManager[None]:
@@ -43,18 +49,21 @@ class Locks(Protocol):
         ...
 
 
-class FileLocks:
-    """`Locks` for one machine without a database: one flock(2) for the whole repository.
+MakeUnitOfWork = Callable[["Repository"], UnitOfWork]
+
+
+class FileUnitOfWork:
+    """`UnitOfWork` for one machine without a database: one flock(2) for the whole repository.
 
     Deliberately coarse: a store without Postgres is a single-user tool.
     """
 
-    def __init__(self, repository: Path) -> None:
-        self._path = repository / "gitstore.lock"
-        self._writers = repository / WRITERS
+    def __init__(self, repository: Repository) -> None:
+        self._path = repository.path / "gitstore.lock"
+        self._writers = repository.path / WRITERS
 
     @contextmanager
-    def writing(self, slugs: Collection[str]) -> Iterator[None]:  # noqa: ARG002 - all of them
+    def begin(self, slugs: Collection[str]) -> Iterator[None]:  # noqa: ARG002 - all of them
         with _held(self._path, fcntl.LOCK_EX), present(self._writers):
             yield
 
@@ -77,8 +86,7 @@ def alone(path: Path) -> AbstractContextManager[None]:
 def check_count(workflows: int) -> None:
     """Raise `too_large` if one write would lock more than MOST_WORKFLOWS."""
     if workflows > MOST_WORKFLOWS:
-        raise GitstoreError(
-            Code.TOO_LARGE,
+        raise TooLargeError(
             f"an atomic push changes at most {MOST_WORKFLOWS} workflows, and this one names {workflows}: "
             "push without --atomic, or in several pushes",
             limit=MOST_WORKFLOWS,
@@ -100,15 +108,12 @@ def _held(path: Path, how: int, patience: float | None = None) -> Iterator[None]
 
 
 def _wait_for(handle: int, how: int, deadline: float) -> None:
-    while not _taken(handle, how):
-        if time.monotonic() > deadline:
-            raise GitstoreError(Code.BUSY, "another process has been at it for too long: try again")
-        time.sleep(_PAUSE)
-
-
-def _taken(handle: int, how: int) -> bool:
-    try:
-        fcntl.flock(handle, how | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
+    while True:
+        try:
+            fcntl.flock(handle, how | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                raise BusyError("another process holds the repository's lock: try again") from None
+            time.sleep(_PAUSE)
+        else:
+            return
