@@ -40,6 +40,7 @@ _LOOKS = 3
 _LARGEST_KEPT = 256 * 2**10
 _MOST_KEPT = 4 * 2**20  # bytes of objects cached by one instance, which lives for one request
 _LONGEST_ADDRESS = 254  # characters, the same limit as over HTTP
+_SPECIAL = dict.fromkeys(map(ord, "<>\n\r\0"))
 _LAST_SECOND = 253_402_300_799  # 9999-12-31T23:59:59Z; git allows later dates, Python and Postgres do not
 
 _THEIRS, _OURS = 1, 2  # flags of a commit: from which of two tips it is reachable
@@ -355,9 +356,8 @@ def person(line: bytes | None, encoding: bytes | None = None) -> Person:
 
 def ident(who: Person) -> bytes:
     """Format the author line for `who`, without characters that are special to git (see git-commit(1))."""
-    clean = {ord(char): None for char in "<>\n\r\0"}
-    name = who.name.translate(clean).strip() or "unknown"
-    return f"{name} <{who.email.translate(clean).strip()}>".encode("utf-8", "replace")
+    name = who.name.translate(_SPECIAL).strip() or "unknown"
+    return f"{name} <{who.email.translate(_SPECIAL).strip()}>".encode("utf-8", "replace")
 
 
 def new_commit(

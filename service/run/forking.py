@@ -10,6 +10,7 @@ socket for the answer (a head as JSON, then the body in frames).
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import resource
@@ -196,6 +197,7 @@ def _answer(app: Flask, file: IO[bytes], connection: socket.socket) -> None:
     given = json.loads(_frame(file))
     environ: WSGIEnvironment = {**given["environ"], FACTS: given["facts"], LEASE: None}
     environ |= {"wsgi.input": file, "wsgi.errors": sys.stderr, "wsgi.input_terminated": True}
+    gc.set_threshold(50_000, 20, 100)  # the process is short-lived, and its memory is limited
     services: Services = app.extensions[EXTENSION]
     counts = _Counts()
     app.extensions[EXTENSION] = replace(services, metrics=counts)  # type: ignore[arg-type]
