@@ -14,7 +14,7 @@ from typing import Final
 from dulwich.objects import Blob, Commit, ObjectID, ShaFile, Tag, Tree
 
 from gitstore import ledger, names
-from gitstore.git.objects import Objects, ident, new_commit
+from gitstore.git.objects import WritableObjects, ident, new_commit
 from gitstore.model import LedgerEntry, LedgerKind, Person
 from tests.stories.instance import definition
 
@@ -26,7 +26,7 @@ _BATCH: Final = 20_000
 
 def many_versions(repository: Path, slug: str, count: int) -> None:
     """v1 to v`count` of `slug`, in an empty bare repository that nobody writes to meanwhile."""
-    objects = Objects(repository / "objects")
+    objects = WritableObjects(repository / "objects")
     trees = [_tree(objects, f"{slug} {kind}") for kind in range(KINDS)]
     entry = ledger.draft_entry(None, None, LedgerKind.CREATED, ANN, BEGUN)
     first = ledger.compose(slug, entry)
@@ -52,7 +52,7 @@ def many_versions(repository: Path, slug: str, count: int) -> None:
     _pack_refs(repository, slug, told, lines)
 
 
-def _tree(objects: Objects, label: str) -> bytes:
+def _tree(objects: WritableObjects, label: str) -> bytes:
     blob, tree = Blob.from_string(definition(label).encode()), Tree()
     tree.add(b"workflow.yaml", 0o100644, blob.id)
     objects.write([blob, tree])

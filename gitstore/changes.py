@@ -15,12 +15,12 @@ from dulwich.objects import Commit
 from gitstore import budget, ledger, names
 from gitstore.definition.quoting import clip
 from gitstore.errors import BusyError, GitstoreError
-from gitstore.git.objects import Objects, person, text, utc
+from gitstore.git.objects import Objects, WritableObjects, person, text, utc
 from gitstore.git.refs import RefUpdate
 from gitstore.model import LedgerEntry, LedgerKind, Person
 from gitstore.names import DraftRef, VersionRef
 from gitstore.policy import Effect, Verdict
-from gitstore.repository import Repository
+from gitstore.repository import Repository, WritableRepository
 
 _MANY = 50  # ledger entries; more than this are written as one pack instead of one file each
 
@@ -55,7 +55,7 @@ class Prepared:
             found = self._commits[slug, entry] = ledger.compose(slug, entry)
         return found
 
-    def write(self, objects: Objects) -> None:
+    def write(self, objects: WritableObjects) -> None:
         """Make every entry composed so far durable."""
         if self._commits:
             objects.write_pack([ledger.EMPTY_TREE, *self._commits.values()])
@@ -201,7 +201,7 @@ def _number(verdict: Verdict) -> int:
     return verdict.target.number if isinstance(verdict.target, VersionRef) else 0
 
 
-def write(repository: Repository, recorders: Sequence[ChangeSet]) -> list[bytes]:
+def write(repository: WritableRepository, recorders: Sequence[ChangeSet]) -> list[bytes]:
     """Write all of `recorders` or nothing; return the refs whose old value did not match."""
     commits = [c for recorder in recorders for c in recorder.prepared.missing(recorder.commits)]
     if commits:
@@ -228,13 +228,15 @@ def _kind(update: RefUpdate) -> int:
     return next((rank for rank, prefix in enumerate(kinds) if update.name.startswith(prefix)), len(kinds))
 
 
-def write_one(repository: Repository, recorder: ChangeSet) -> None:
+def write_one(repository: WritableRepository, recorder: ChangeSet) -> None:
     """Write one change set as `write` does; raise `busy` if a ref has another value than expected."""
     if moved := write(repository, [recorder]):
         raise concurrent_update(moved)
 
 
-def discard(repository: Repository, target: DraftRef, head: bytes, occasion: Authorship) -> bytes | None:
+def discard(
+    repository: WritableRepository, target: DraftRef, head: bytes, occasion: Authorship
+) -> bytes | None:
     """Keep the draft's head under a superseded ref, then delete the draft; return that ref's name.
 
     Return None, and keep the draft, if it moved concurrently.

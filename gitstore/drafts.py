@@ -18,7 +18,7 @@ from gitstore.git.objects import new_commit
 from gitstore.model import Person, Problems, WorkflowState
 from gitstore.policy import Command
 from gitstore.policy_facts import accepted
-from gitstore.repository import FOLDER, Repository
+from gitstore.repository import FOLDER, WritableRepository
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,7 @@ class Saved:
 class DraftWriter:
     """One save of the draft of `recorder.slug` by `author`. `state` is None for a new workflow."""
 
-    repository: Repository
+    repository: WritableRepository
     recorder: ChangeSet
     state: WorkflowState | None
     author: Person

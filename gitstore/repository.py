@@ -6,7 +6,7 @@ import stat
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 from uuid import UUID
 
 from dulwich.objects import Commit, Tree
@@ -16,8 +16,8 @@ from gitstore.definition import document as definitions
 from gitstore.definition.cache import DefinitionCache
 from gitstore.definition.quoting import clip
 from gitstore.errors import Code, GitstoreError, IntegrityError, InvalidDefinitionError, NotFoundError
-from gitstore.git.objects import Objects, person, text, utc
-from gitstore.git.refs import Refs
+from gitstore.git.objects import Objects, WritableObjects, person, text, utc
+from gitstore.git.refs import Refs, WritableRefs
 from gitstore.model import (
     Definition,
     LedgerEntry,
@@ -310,6 +310,22 @@ class Repository:
         if not stat.S_ISREG(mode):
             raise GitstoreError(Code.DEFINITION_MISSING, f"{there[0]} is not a regular file")
         return there[0], blob, tree.id
+
+
+class WritableRepository(Repository):
+    """One project's repository, with refs and objects that can be written: for a Store, and for repairs."""
+
+    refs: WritableRefs
+    objects: WritableObjects
+
+    def __init__(self, path: Path, project: UUID, **options: Any) -> None:
+        super().__init__(path, project, objects=WritableObjects(path / "objects"), **options)
+        self.refs = WritableRefs(path)
+
+    @classmethod
+    def of(cls, repository: Repository) -> WritableRepository:
+        """Open the repository that `repository` reads. The caller holds the locks of what it writes."""
+        return cls(repository.path, repository.project, rules=repository.rules, limits=repository.limits)
 
 
 def _contradiction(slug: str, what: str) -> GitstoreError:

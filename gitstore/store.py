@@ -37,7 +37,7 @@ from gitstore.model import (
 )
 from gitstore.policy import Command, Verdict
 from gitstore.policy_facts import accepted
-from gitstore.repository import Repository
+from gitstore.repository import WritableRepository
 from gitstore.unit_of_work import MakeUnitOfWork
 from gitstore.versions import check_slug
 
@@ -69,7 +69,7 @@ class Published:
         return self.version.number
 
 
-class Store(Repository):
+class Store(WritableRepository):
     """One project's repository, written in units of work."""
 
     def __init__(

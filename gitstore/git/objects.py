@@ -264,7 +264,9 @@ class Objects:
     def _time(self, oid: bytes) -> int:
         return int(self.commit(oid).commit_time)
 
-    # Writing
+
+class WritableObjects(Objects):
+    """The objects of a repository, to which this object may add."""
 
     def write(self, new: Iterable[ShaFile]) -> None:
         """Write loose objects in the caller's order (referenced objects first), durable on return."""

@@ -46,7 +46,7 @@ class RefUpdate:
 
 
 class Refs:
-    """Reads and writes refs below `folder` (a bare repository). Use one instance per thread."""
+    """Reads the refs below `folder` (a bare repository). Use one instance per thread."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -178,7 +178,17 @@ class Refs:
             elif not entry.name.endswith(b".lock"):
                 yield name
 
-    # Writing
+    def head(self) -> bytes | None:
+        """Return the ref that HEAD points to."""
+        try:
+            content = (self._folder / "HEAD").read_bytes()
+        except FileNotFoundError:
+            return None
+        return content[5:].strip() if content.startswith(b"ref: ") else None
+
+
+class WritableRefs(Refs):
+    """The refs of a repository, which this object may write."""
 
     def update(self, updates: Sequence[RefUpdate]) -> list[bytes]:
         """Write all of `updates` or none, in their order.
@@ -277,16 +287,6 @@ class Refs:
                 fsync_folder(self._path(name).parent)
             fsync_folder(self._folder)
         return done.returncode == 0 and self.read(name) is None
-
-    # HEAD
-
-    def head(self) -> bytes | None:
-        """Return the ref that HEAD points to."""
-        try:
-            content = (self._folder / "HEAD").read_bytes()
-        except FileNotFoundError:
-            return None
-        return content[5:].strip() if content.startswith(b"ref: ") else None
 
     def point_head(self, name: bytes) -> None:
         """Point HEAD to `name`: a hint for clones, not a fact, so the last writer wins."""

@@ -12,6 +12,7 @@ agree.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from datetime import UTC, datetime
 from typing import Final, LiteralString
 from uuid import UUID, uuid5
@@ -20,7 +21,7 @@ from gitstore import ledger, names
 from gitstore.changes import Authorship, ChangeSet, write_one
 from gitstore.errors import GitstoreError, IntegrityError
 from gitstore.model import LedgerKind
-from gitstore.repository import Repository
+from gitstore.repository import Repository, WritableRepository
 from gitstore.versions import is_slug, version_id, workflow_id
 from sync import derive, git_objects, marks, rows
 from sync.db import Database, Transaction
@@ -76,7 +77,8 @@ def rebuild(
             raise _refused(findings)
         if findings:
             for repository in repositories:
-                _accept_losses(repository)
+                with closing(WritableRepository.of(repository)) as writable:
+                    _accept_losses(writable)
         return sum(_rebuild_one(tx, repository, progress) for repository in repositories)
 
 
@@ -114,7 +116,7 @@ def _slugs(tx: Transaction, repository: Repository) -> list[str]:
     return sorted(known | set(repository.slugs()))
 
 
-def _accept_losses(repository: Repository) -> None:
+def _accept_losses(repository: WritableRepository) -> None:
     """Append the remaining state to ledgers whose latest version has lost its tag, to permit new writes."""
     for slug in filter(is_slug, repository.slugs()):
         newest, left = repository.newest_counting(slug), derive.agreed(repository, slug)

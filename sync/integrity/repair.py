@@ -10,6 +10,7 @@ ledger that replaced the one recorded in the database is kept as a superseded re
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from datetime import UTC, datetime
 from typing import Any, Final, LiteralString
 
@@ -19,7 +20,7 @@ from gitstore.errors import GitstoreError, MalformedError, ObjectsMissingError
 from gitstore.git.recovery import mend_packed_refs
 from gitstore.git.refs import RefUpdate
 from gitstore.model import LedgerEntry, LedgerKind, Person
-from gitstore.repository import Repository
+from gitstore.repository import WritableRepository
 from gitstore.versions import HIGHEST_NUMBER, is_slug, workflow_id
 from sync import audit, derive, git_objects, marks
 from sync.audit import Origin
@@ -48,7 +49,13 @@ _LOST: Final[LiteralString] = """
 
 def repair(writes: MirrorUnitOfWork, progress: Progress | None = None) -> Iterator[str]:
     """Restore all recoverable versions and refs of a project; yield a sentence for each action."""
-    repository = writes.repository
+    with closing(WritableRepository.of(writes.repository)) as repository:
+        yield from _repair(writes, repository, progress)
+
+
+def _repair(
+    writes: MirrorUnitOfWork, repository: WritableRepository, progress: Progress | None
+) -> Iterator[str]:
     with writes.maintenance():
         kept = mend_packed_refs(repository.path, f"{datetime.now(UTC):%Y%m%dT%H%M%S%f}")
     if kept is not None:
@@ -108,7 +115,7 @@ def _renew_objects(writes: MirrorUnitOfWork) -> Iterator[str]:
 class _Repair:
     """Repair of one workflow, under its lock. The ledger is restored first: it records the tags' targets."""
 
-    def __init__(self, tx: Transaction, repository: Repository, slug: str) -> None:
+    def __init__(self, tx: Transaction, repository: WritableRepository, slug: str) -> None:
         self._tx = tx
         self._repository = repository
         self._slug = slug

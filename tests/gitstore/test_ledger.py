@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from gitstore import ledger
 from gitstore.errors import Code, GitstoreError
-from gitstore.git.objects import Objects
+from gitstore.git.objects import WritableObjects
 from gitstore.model import LedgerEntry, LedgerKind, Person
 from tests.gitstore.conftest import Git
 
@@ -53,7 +53,7 @@ def test_a_reason_that_imitates_trailers_is_a_reason() -> None:
 
 def test_the_chain_is_walked_newest_first(bare: Path, git: Git) -> None:
     """Three entries, and git finds nothing wrong with them."""
-    objects = Objects(bare / "objects")
+    objects = WritableObjects(bare / "objects")
     tip = None
     for number in range(3):
         commit = ledger.compose("a", replace(FIRST, parent=tip, message=str(number)))
@@ -69,7 +69,7 @@ def test_the_chain_is_walked_newest_first(bare: Path, git: Git) -> None:
 def test_a_commit_that_gitstore_did_not_write_is_no_entry(bare: Path, commit: Callable[..., str]) -> None:
     """Somebody's commit in a ledger is `integrity`, naming it."""
     foreign = commit().encode()
-    objects = Objects(bare / "objects")
+    objects = WritableObjects(bare / "objects")
     with pytest.raises(GitstoreError) as refusal:
         list(ledger.walk(objects, foreign))
     assert refusal.value.code is Code.INTEGRITY

@@ -1,4 +1,4 @@
-"""Objects: ancestry as git sees it, text and dates as Postgres can hold them, damage with a name."""
+"""WritableObjects: ancestry as git sees it, text and dates as Postgres can hold them, damage with a name."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gitstore.errors import Code, GitstoreError
-from gitstore.git.objects import Objects, ident, new_commit, person, text, utc
+from gitstore.git.objects import WritableObjects, ident, new_commit, person, text, utc
 from gitstore.model import Person
 from tests.conftest import examples
 from tests.gitstore.conftest import Git
@@ -29,7 +29,7 @@ GRAPHS = st.lists(
 @given(graph=GRAPHS)
 def test_ancestry_is_what_git_says_whatever_the_dates(bare: Path, graph: list[tuple[int, set[int]]]) -> None:
     """Random graphs with random commit dates: every pair is answered as the parents' closure says."""
-    objects = Objects(bare / "objects")
+    objects = WritableObjects(bare / "objects")
     made: list[bytes] = []
     above: list[set[bytes]] = []
     for position, (when, back) in enumerate(graph):
@@ -53,7 +53,7 @@ def test_ancestry_is_what_git_says_whatever_the_dates(bare: Path, graph: list[tu
 
 def test_a_short_fork_off_a_long_history_costs_its_own_length(bare: Path) -> None:
     """Where the answer is no, the history that both sides share is not walked."""
-    objects = Objects(bare / "objects")
+    objects = WritableObjects(bare / "objects")
     chain = [b""]
     for second in range(300):
         chain.append(_made(objects, chain[-1:] if second else [], second))
@@ -72,7 +72,7 @@ def test_a_short_fork_off_a_long_history_costs_its_own_length(bare: Path) -> Non
     objects.close()
 
 
-def _made(objects: Objects, parents: list[bytes], second: int) -> bytes:
+def _made(objects: WritableObjects, parents: list[bytes], second: int) -> bytes:
     who = Person("a", "a@b")
     when = datetime.fromtimestamp(second, UTC)
     one = new_commit(
@@ -84,7 +84,7 @@ def _made(objects: Objects, parents: list[bytes], second: int) -> bytes:
 
 def test_what_is_written_is_sound_to_git(bare: Path, git: Git) -> None:
     """git fsck --strict accepts commits made from hostile names and messages."""
-    objects = Objects(bare / "objects")
+    objects = WritableObjects(bare / "objects")
     hostile = Person("a<b>\n\0", "x>\ny")
     from dulwich.objects import Tree
 
@@ -106,7 +106,7 @@ def test_what_is_written_is_sound_to_git(bare: Path, git: Git) -> None:
 
 def test_many_objects_are_one_pack(bare: Path, git: Git) -> None:
     """Sound to git, read at once by who read before; nothing half-written is left beside it."""
-    objects, reader = Objects(bare / "objects"), Objects(bare / "objects")
+    objects, reader = WritableObjects(bare / "objects"), WritableObjects(bare / "objects")
     blobs = [Blob.from_string(b"%d" % number) for number in range(300)]
     assert blobs[0].id not in reader
     objects.write_pack(blobs)
@@ -122,14 +122,14 @@ def test_many_objects_are_one_pack(bare: Path, git: Git) -> None:
 
 def test_an_object_that_is_damaged_or_missing_says_so(bare: Path) -> None:
     """A truncated file is `integrity`, an absent one `objects_missing`, each naming the id."""
-    objects = Objects(bare / "objects")
+    objects = WritableObjects(bare / "objects")
     blob = Blob.from_string(b"hello" * 100)
     objects.write([blob])
     objects.close()
     path = bare / "objects" / blob.id[:2].decode() / blob.id[2:].decode()
     path.chmod(0o644)
     path.write_bytes(path.read_bytes()[:10])
-    objects = Objects(bare / "objects")  # what it wrote itself, one does not read again
+    objects = WritableObjects(bare / "objects")  # what it wrote itself, one does not read again
     with pytest.raises(GitstoreError, match=blob.id.decode()) as refusal:
         objects.blob(blob.id)
     assert refusal.value.code is Code.INTEGRITY
@@ -144,7 +144,7 @@ def test_a_version_is_a_tag_on_a_commit(bare: Path, git: Git, commit: Callable[.
     one = commit(files={"a": "b"})
     git("tag", "-a", "x", "-m", "x", one)
     git("tag", "-a", "y", "-m", "y", "x")
-    objects = Objects(bare / "objects")
+    objects = WritableObjects(bare / "objects")
     assert objects.peel(one.encode())[0] == one.encode()
     assert objects.peel(git("rev-parse", "x").encode())[0] == one.encode()
     for other in (git("rev-parse", "y"), git("rev-parse", f"{one}^{{tree}}")):
@@ -168,7 +168,7 @@ def test_racing_writers_of_one_object_all_succeed(bare: Path) -> None:
     """Many processes write the same blob at once; each returns, and the blob is whole."""
     script = (
         "import sys; from pathlib import Path; from dulwich.objects import Blob; "
-        "from gitstore.git.objects import Objects; o = Objects(Path(sys.argv[1])); "
+        "from gitstore.git.objects import WritableObjects; o = WritableObjects(Path(sys.argv[1])); "
         "[o.write([Blob.from_string(b'%d' % n)]) for n in range(40)]"
     )
     import sys
@@ -178,26 +178,26 @@ def test_racing_writers_of_one_object_all_succeed(bare: Path) -> None:
         for _ in range(4)
     ]
     assert [child.communicate()[1] for child in children] == [b""] * 4
-    objects = Objects(bare / "objects")
+    objects = WritableObjects(bare / "objects")
     assert all(objects.blob(Blob.from_string(b"%d" % n).id) == b"%d" % n for n in range(40))
     objects.close()
 
 
 def test_a_loose_object_is_read_without_opening_a_pack(bare: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each request opens the repository anew; with 15 packs, that was a quarter of a publication."""
-    objects = Objects(bare / "objects")
+    objects = WritableObjects(bare / "objects")
     blob = Blob.from_string(b"new")
     objects.write([blob])
     objects.close()
     monkeypatch.setattr(DiskObjectStore, "get_raw", None)
-    reading = Objects(bare / "objects")
+    reading = WritableObjects(bare / "objects")
     assert reading.blob(blob.id) == b"new"
     reading.close()
 
 
 def test_where_the_loose_copy_is_damaged_the_packed_one_is_read(bare: Path) -> None:
     """As git does."""
-    objects = Objects(bare / "objects")
+    objects = WritableObjects(bare / "objects")
     blob = Blob.from_string(b"twice")
     objects.write([blob])
     objects.write_pack([blob])
@@ -205,6 +205,6 @@ def test_where_the_loose_copy_is_damaged_the_packed_one_is_read(bare: Path) -> N
     loose = bare / "objects" / blob.id[:2].decode() / blob.id[2:].decode()
     loose.chmod(0o644)
     loose.write_bytes(b"")
-    reading = Objects(bare / "objects")
+    reading = WritableObjects(bare / "objects")
     assert reading.blob(blob.id) == b"twice"
     reading.close()

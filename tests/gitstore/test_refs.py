@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from gitstore.errors import Code, GitstoreError
-from gitstore.git.refs import Refs, RefUpdate
+from gitstore.git.refs import RefUpdate, WritableRefs
 from tests.gitstore.conftest import Git
 
 DRAFT = b"refs/heads/drafts/a"
@@ -18,18 +18,18 @@ A, B, C = (char * 40 for char in (b"a", b"b", b"c"))
 
 
 @pytest.fixture
-def refs(bare: Path) -> Refs:
-    return Refs(bare)
+def refs(bare: Path) -> WritableRefs:
+    return WritableRefs(bare)
 
 
-def test_a_ref_is_created_only_where_there_is_none(refs: Refs) -> None:
+def test_a_ref_is_created_only_where_there_is_none(refs: WritableRefs) -> None:
     """Creating a ref that exists is answered with its name and changes nothing."""
     assert refs.update([RefUpdate(DRAFT, None, A)]) == []
     assert refs.update([RefUpdate(DRAFT, None, B)]) == [DRAFT]
     assert refs.read(DRAFT) == A
 
 
-def test_a_set_is_written_whole_or_not_at_all(refs: Refs, bare: Path) -> None:
+def test_a_set_is_written_whole_or_not_at_all(refs: WritableRefs, bare: Path) -> None:
     """One ref that moved keeps every other one of the set where it was, and no lock behind."""
     refs.update([RefUpdate(DRAFT, None, A)])
     moved = refs.update([RefUpdate(b"refs/tags/a/v1", None, B), RefUpdate(DRAFT, B, C)])
@@ -46,16 +46,18 @@ def test_of_many_racing_writers_one_wins(bare: Path) -> None:
 
         def race(mine: int, name: bytes = name, barrier: threading.Barrier = barrier) -> list[bytes]:
             barrier.wait()
-            return Refs(bare).update([RefUpdate(name, None, b"%040x" % mine)])
+            return WritableRefs(bare).update([RefUpdate(name, None, b"%040x" % mine)])
 
         with ThreadPoolExecutor(8) as pool:
             answers = list(pool.map(race, range(1, 9)))
         winners = [position + 1 for position, moved in enumerate(answers) if not moved]
         assert len(winners) == 1
-        assert Refs(bare).read(name) == b"%040x" % winners[0]
+        assert WritableRefs(bare).read(name) == b"%040x" % winners[0]
 
 
-def test_packed_and_loose_refs_are_read_alike(refs: Refs, git: Git, commit: Callable[..., str]) -> None:
+def test_packed_and_loose_refs_are_read_alike(
+    refs: WritableRefs, git: Git, commit: Callable[..., str]
+) -> None:
     """What git packs stays readable one by one and by folder, and can be moved on."""
     one, two = commit(when=1), commit(when=2)
     for number in range(1, 12):
@@ -72,7 +74,7 @@ def test_packed_and_loose_refs_are_read_alike(refs: Refs, git: Git, commit: Call
     assert refs.below(b"refs/tags/a/")[b"refs/tags/a/v3"] == two.encode()
 
 
-def test_a_packed_ref_is_not_created_again(refs: Refs, git: Git, commit: Callable[..., str]) -> None:
+def test_a_packed_ref_is_not_created_again(refs: WritableRefs, git: Git, commit: Callable[..., str]) -> None:
     """A tag that lives in packed-refs alone is there for a compare-and-swap too."""
     one = commit()
     git("update-ref", "refs/tags/a/v1", one)
@@ -81,7 +83,9 @@ def test_a_packed_ref_is_not_created_again(refs: Refs, git: Git, commit: Callabl
     assert refs.read(b"refs/tags/a/v1") == one.encode()
 
 
-def test_writers_beside_git_pack_refs_lose_nothing(refs: Refs, git: Git, commit: Callable[..., str]) -> None:
+def test_writers_beside_git_pack_refs_lose_nothing(
+    refs: WritableRefs, git: Git, commit: Callable[..., str]
+) -> None:
     """200 creations while git packs refs all the time: all are there afterwards, with their values."""
     one = commit().encode()
     done = threading.Event()
@@ -103,7 +107,9 @@ def test_writers_beside_git_pack_refs_lose_nothing(refs: Refs, git: Git, commit:
     assert len(refs.below(b"refs/tags/busy/")) == 200
 
 
-def test_a_ref_is_deleted_only_with_its_value(refs: Refs, git: Git, commit: Callable[..., str]) -> None:
+def test_a_ref_is_deleted_only_with_its_value(
+    refs: WritableRefs, git: Git, commit: Callable[..., str]
+) -> None:
     """A packed draft is deleted by its value and stays with any other."""
     one = commit().encode()
     refs.update([RefUpdate(DRAFT, None, one)])
@@ -115,7 +121,7 @@ def test_a_ref_is_deleted_only_with_its_value(refs: Refs, git: Git, commit: Call
 
 
 @pytest.mark.parametrize("content", [b"", b"\0" * 41, b"ref: refs/heads/x\n", b"a" * 39], ids=repr)
-def test_a_damaged_ref_says_so_and_hides_no_other(refs: Refs, bare: Path, content: bytes) -> None:
+def test_a_damaged_ref_says_so_and_hides_no_other(refs: WritableRefs, bare: Path, content: bytes) -> None:
     """One broken file is `integrity` when read, left out of listings and named by the survey."""
     refs.update([RefUpdate(b"refs/tags/a/v1", None, A), RefUpdate(b"refs/tags/a/v2", None, B)])
     (bare / "refs/tags/a/v2").write_bytes(content)
@@ -125,7 +131,7 @@ def test_a_damaged_ref_says_so_and_hides_no_other(refs: Refs, bare: Path, conten
     assert refs.survey(b"refs/tags/a/") == ({b"refs/tags/a/v1": A}, [b"refs/tags/a/v2"])
 
 
-def test_something_in_the_way_of_a_folder_is_an_error_with_a_name(refs: Refs, bare: Path) -> None:
+def test_something_in_the_way_of_a_folder_is_an_error_with_a_name(refs: WritableRefs, bare: Path) -> None:
     """A file where the folder of a workflow's tags belongs is `integrity`, not a crash."""
     (bare / "refs/tags/a").write_bytes(A)
     with pytest.raises(GitstoreError) as refusal:
@@ -133,7 +139,7 @@ def test_something_in_the_way_of_a_folder_is_an_error_with_a_name(refs: Refs, ba
     assert refusal.value.code is Code.INTEGRITY
 
 
-def test_head_names_what_it_was_pointed_at(refs: Refs, git: Git) -> None:
+def test_head_names_what_it_was_pointed_at(refs: WritableRefs, git: Git) -> None:
     """git reads the HEAD that we write."""
     refs.point_head(DRAFT)
     assert refs.head() == DRAFT
@@ -145,14 +151,14 @@ def test_head_names_what_it_was_pointed_at(refs: Refs, git: Git) -> None:
     [b"", b"HEAD", b"config", b"refs/", b"refs/../config", b"refs/heads/../../config", b"refs/heads/a\0b",
      b"refs/heads/" + b"x" * 300, b"refs/heads//a", b"refs/heads/\xff\xfe", b"refs/heads/a.lock", b"/etc/x"],
 )  # fmt: skip
-def test_what_is_no_name_of_a_ref_is_not_there(refs: Refs, name: bytes) -> None:
+def test_what_is_no_name_of_a_ref_is_not_there(refs: WritableRefs, name: bytes) -> None:
     """Names as a hostile pusher sends them reach no file outside of the refs."""
     assert refs.read(name) is None
 
 
 def test_empty_folders_make_way_for_a_ref_and_others_are_told(bare: Path) -> None:
     """As with git, which leaves folders behind; what is in a folder stays."""
-    refs = Refs(bare)
+    refs = WritableRefs(bare)
     (bare / "refs/heads/drafts/a/b/c").mkdir(parents=True)
     assert refs.update([RefUpdate(b"refs/heads/drafts/a", None, A)]) == []
     assert refs.read(b"refs/heads/drafts/a") == A

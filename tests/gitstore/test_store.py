@@ -15,6 +15,7 @@ import pytest
 from gitstore.content import Content
 from gitstore.errors import Code, GitstoreError, StaleDraftError
 from gitstore.model import LedgerKind, Person, Rules
+from gitstore.repository import Repository
 from gitstore.store import ANY, Actors, Store
 from gitstore.unit_of_work import FileUnitOfWork
 from tests.gitstore.conftest import Git
@@ -89,6 +90,14 @@ def test_without_a_definition_the_draft_is_a_valid_starter(store: Store) -> None
     store.create_workflow("a", None, ANN, name="First")
     assert store.publish("a", ANN).number == 1
     assert store.version("a", 1).snapshot.definition is not None
+
+
+def test_a_reader_cannot_write_and_a_store_needs_a_unit_of_work(bare: Path) -> None:
+    repository = Repository(bare, PROJECT)
+    for part, name in ((repository, "publish"), (repository.refs, "update"), (repository.objects, "write")):
+        assert not hasattr(part, name)
+    with pytest.raises(TypeError, match="unit_of_work"):
+        Store(bare, PROJECT)  # type: ignore[call-arg]
 
 
 def test_a_draft_is_saved_only_over_what_was_read(store: Store) -> None:

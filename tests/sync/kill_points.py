@@ -36,7 +36,7 @@ from gitstore import names
 from gitstore.changes import Authorship
 from gitstore.content import Content
 from gitstore.errors import Code, GitstoreError
-from gitstore.git.objects import Objects, new_commit
+from gitstore.git.objects import WritableObjects, new_commit
 from gitstore.model import Person
 from gitstore.push.receive import CAPABILITIES, Receiver
 from gitstore.push.report import PushReport
@@ -53,7 +53,7 @@ YAML = "nodes:\n- {id: a, type: webhook, data: {label: %s}}\n"
 # What the issue names, and a few more: name -> where it is looked up when it is called.
 PLACES = {
     "marker": "sync.markers:Markers.keep",
-    "object": "gitstore.git.objects:Objects._write_one",
+    "object": "gitstore.git.objects:WritableObjects._write_one",
     "object folder": "gitstore.git.objects:sync_fanout",
     "unpacked": "gitstore.git.quarantine:Quarantine._unpack",
     "moved in": "pathlib:Path.rename",
@@ -179,7 +179,7 @@ def push_request(folder: Path, slug: str, author: str = "ada") -> Path:
         )  # fmt: skip
         made += [blob, tree, commit]
         commits.append(commit.id)
-    with closing(Objects(folder / f"{slug}-{author}" / "objects")) as objects:
+    with closing(WritableObjects(folder / f"{slug}-{author}" / "objects")) as objects:
         objects.write(made)
     pack = subprocess.run(
         ["git", "--git-dir", str(folder / f"{slug}-{author}"), "pack-objects", "--stdout", "-q"],
