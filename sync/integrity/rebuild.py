@@ -23,7 +23,7 @@ from gitstore.errors import GitstoreError, IntegrityError
 from gitstore.model import LedgerKind
 from gitstore.repository import Repository, WritableRepository
 from gitstore.versions import is_slug, version_id, workflow_id
-from sync import derive, git_objects, marks, rows
+from sync import derive, git_objects, rows
 from sync.db import Database, Transaction
 from sync.integrity import verify
 from sync.reconcile import reconcile
@@ -119,7 +119,7 @@ def _slugs(tx: Transaction, repository: Repository) -> list[str]:
 def _accept_losses(repository: WritableRepository) -> None:
     """Append the remaining state to ledgers whose latest version has lost its tag, to permit new writes."""
     for slug in filter(is_slug, repository.slugs()):
-        newest, left = repository.newest_counting(slug), derive.agreed(repository, slug)
+        newest, left = repository.newest_counting(slug), derive.consistent_state(repository, slug)
         if newest is None or newest.latest <= left.latest:
             continue
         occasion = Authorship(
@@ -149,9 +149,9 @@ def correct(tx: Transaction, repository: Repository, slug: str) -> int:
     Requires the tables' owner, during upkeep (`begin_upkeep`), and the workflow's lock.
     """
     workflow = workflow_id(repository.project, slug)
-    marks.raise_to_rows(tx, workflow)
-    marks.load(tx, repository, [slug])
-    derived = derive.everything(repository, slug, derive.agreed(repository, slug))
+    rows.raise_mark_to_rows(tx, workflow)
+    rows.load_marks(tx, repository, [slug])
+    derived = derive.workflow_rows(repository, slug, derive.consistent_state(repository, slug))
     if derived is None:
         tx.run(_RETIRE, workflow=workflow, kept=[])
         tx.run(_FORGET, workflow=workflow)
@@ -160,14 +160,14 @@ def correct(tx: Transaction, repository: Repository, slug: str) -> int:
     numbers = [*(entry.version or 0 for entry in entries), *([draft.version_number] if draft else [])]
     _correct_ids(tx, workflow)
     tx.run(_RETIRE, workflow=workflow, kept=[version_id(workflow, number) for number in numbers])
-    tx.run(rows.UPSERT_WORKFLOWS, workflows=rows.of([row]))
+    tx.run(rows.UPSERT_WORKFLOWS, workflows=rows.as_json([row]))
     for batch in derive.batches(
         repository, (derive.published_row(repository, slug, entry) for entry in entries)
     ):
-        tx.run(rows.CORRECT_VERSIONS, versions=rows.of(batch))
+        tx.run(rows.CORRECT_VERSIONS, versions=rows.as_json(batch))
     if draft is not None:
-        tx.run(rows.CORRECT_VERSIONS, versions=rows.of([draft]))
-    marks.raise_to_rows(tx, workflow)
+        tx.run(rows.CORRECT_VERSIONS, versions=rows.as_json([draft]))
+    rows.raise_mark_to_rows(tx, workflow)
     git_objects.keep_missing(tx, repository, slug)
     return len(numbers)
 

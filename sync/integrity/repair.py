@@ -22,7 +22,7 @@ from gitstore.git.refs import RefUpdate
 from gitstore.model import LedgerEntry, LedgerKind, Person
 from gitstore.repository import WritableRepository
 from gitstore.versions import HIGHEST_NUMBER, is_slug, workflow_id
-from sync import audit, derive, git_objects, marks
+from sync import audit, derive, git_objects, rows
 from sync.audit import Origin
 from sync.db import Transaction
 from sync.integrity import rebuild, verify
@@ -69,7 +69,7 @@ def _repair(
             progress(done, len(slugs))
         with writes.database.as_owner(locks_of(repository, [slug])) as tx:
             rebuild.begin_upkeep(tx)
-            marks.load(tx, repository, [slug])
+            rows.load_marks(tx, repository, [slug])
             said = [*_Repair(tx, repository, slug).carry_out()]
         yield from said
     if progress is not None:
@@ -93,12 +93,12 @@ def start_above(writes: MirrorUnitOfWork, slug: str, number: int, origin: Origin
     repository = writes.repository
     with writes.database.as_owner(locks_of(repository, [slug])) as tx:
         rebuild.begin_upkeep(tx)
-        marks.load(tx, repository, [slug])
-        marks.raise_to(tx, repository, slug, number)
+        rows.load_marks(tx, repository, [slug])
+        rows.raise_mark(tx, repository, slug, number)
         if not list(verify.contradictions(tx, repository, slug)):
             rebuild.correct(tx, repository, slug)  # the number of an open draft has changed
         audit.note(tx, repository.project, origin, "workflow.numbers_raised", slug, {"above": number})
-        return derive.agreed(repository, slug).next_number
+        return derive.consistent_state(repository, slug).next_number
 
 
 def _renew_objects(writes: MirrorUnitOfWork) -> Iterator[str]:

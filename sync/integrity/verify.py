@@ -21,9 +21,9 @@ from gitstore.model import LedgerEntry, LedgerKind
 from gitstore.names import VersionRef
 from gitstore.repository import Repository
 from gitstore.versions import is_slug
-from sync import derive, git_objects, marks
+from sync import derive, git_objects, rows
 from sync.db import Database, Transaction
-from sync.derive import VersionRow, WorkflowRow
+from sync.rows import VersionInfo, VersionRow, WorkflowRow
 from sync.unit_of_work import locks_of
 
 Progress = Callable[[int, int], None]
@@ -62,14 +62,14 @@ _TIPS: Final[LiteralString] = """
     select draft_commit, ledger_oid from gitstore.workflows where project_id = %(project)s and slug = %(slug)s
 """
 # Postgres compares the definitions: 1e2 and 100 are the same jsonb.
-_VERSIONS: Final[LiteralString] = """
-    select v.id, v.workflow_id, v.project_id, v.version_number, v.state, v.created_at, v.published_at,
-        v.commit_sha, v.ref_oid, v.tree_sha, v.blob_sha, v.file_name, v.digest, v.valid, v.message,
-        v.author_name, v.author_email, v.published_by,
+_VERSIONS: Final[LiteralString] = (
+    rows.select(VersionInfo, "v.")
+    + """,
         v.definition is not distinct from expected.definition as same_definition
     from unnest(%(ids)s::uuid[], %(definitions)s::jsonb[]) as expected (id, definition)
     join gitstore.workflow_versions v on v.id = expected.id
 """
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +142,7 @@ def _verify_one(database: Database, repository: Repository, slug: str) -> list[F
 
 def differences(tx: Transaction, repository: Repository, slug: str) -> Iterator[Finding]:
     """Yield the differences between Git, its ledger and the rows of one workflow."""
-    marks.load(tx, repository, [slug])
+    rows.load_marks(tx, repository, [slug])
     contradicting = list(contradictions(tx, repository, slug))
     yield from contradicting
     # A contradiction about a version (or, without a number, the ledger) explains other differences about it.
@@ -246,7 +246,7 @@ def _against_git(tx: Transaction, repository: Repository, slug: str) -> Iterator
         what = f"v{max(published)} was published, and the mark of its numbers is {held}"
         yield Finding(slug, None, what, REBUILD)
     try:
-        derived = derive.everything(repository, slug, derive.agreed(repository, slug))
+        derived = derive.workflow_rows(repository, slug, derive.consistent_state(repository, slug))
     except GitstoreError as error:
         yield Finding(slug, None, error.message, RESTORE)
         return
@@ -279,13 +279,13 @@ def _readable(
     repository: Repository, slug: str, entries: Sequence[LedgerEntry]
 ) -> tuple[list[VersionRow], list[Finding]]:
     """Return the rows derived from `entries`, and a finding for each entry whose objects cannot be read."""
-    rows, unreadable = [], []
+    readable, unreadable = [], []
     for entry in entries:
         try:
-            rows.append(derive.published_row(repository, slug, entry))
+            readable.append(derive.published_row(repository, slug, entry))
         except GitstoreError as error:
             unreadable.append(Finding(slug, entry.version, error.message, RESTORE))
-    return rows, unreadable
+    return readable, unreadable
 
 
 def _compare_versions(

@@ -15,6 +15,7 @@ from gitstore.errors import Code, GitstoreError
 from sync.catalog import projects
 from sync.db import Database
 from sync.migrate import Migration, migrate, shipped
+from sync.rows import NumberMark, VersionRow, WorkflowRow, names
 
 MakeDatabase = Callable[..., str]
 
@@ -143,3 +144,13 @@ def test_a_server_that_is_not_there_is_unavailable(tmp_path: Path) -> None:
     with pytest.raises(GitstoreError) as refused:
         migrate(f"host={tmp_path} dbname=none")
     assert refused.value.code is Code.UNAVAILABLE
+
+
+def test_each_shape_has_the_columns_of_its_table(conninfo: str) -> None:
+    """So that a migration that adds a column, and a field that was forgotten, are noticed."""
+    tables = {"workflows": WorkflowRow, "workflow_versions": VersionRow, "number_marks": NumberMark}
+    query = """select column_name from information_schema.columns
+               where table_schema = 'gitstore' and table_name = %s"""
+    with psycopg.connect(conninfo) as connection:
+        for table, shape in tables.items():
+            assert {name for (name,) in connection.execute(query, [table])} == set(names(shape)), table
