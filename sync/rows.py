@@ -93,6 +93,31 @@ class NumberMark:
     highest: int
 
 
+@dataclass(frozen=True, slots=True)
+class VersionRecord:
+    """The columns of a version that can be checked against refs and the ledger, without reading objects."""
+
+    id: UUID
+    version_number: int
+    state: str
+    ref_oid: str
+    message: str
+    published_by: str | None
+    published_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """The row of the workflow `slug`, or None, and those of its versions by number, in ascending order."""
+
+    slug: str
+    workflow: WorkflowRow | None
+    versions: dict[int, VersionRecord]
+
+    def numbers(self, *states: str) -> set[int]:
+        return {number for number, version in self.versions.items() if version.state in states}
+
+
 @cache
 def names(shape: type[DataclassInstance]) -> tuple[str, ...]:
     return tuple(field.name for field in fields(shape))
@@ -160,6 +185,30 @@ UPSERT_VERSIONS: Final[LiteralString] = (
     _PUT_VERSIONS + _UPDATE_VERSION + "where stored.state in ('draft', 'discarded')"
 )
 CORRECT_VERSIONS: Final[LiteralString] = _PUT_VERSIONS + _unless_equal("workflow_versions") + _UPDATE_VERSION
+
+# Reading
+
+_SLUGS: Final[LiteralString] = "select slug from gitstore.workflows where project_id = %(project)s"
+_WORKFLOW: Final[LiteralString] = (
+    select(WorkflowRow) + " from gitstore.workflows where project_id = %(project)s and slug = %(slug)s"
+)
+_VERSIONS: Final[LiteralString] = (
+    select(VersionRecord)
+    + " from gitstore.workflow_versions where workflow_id = %(workflow)s order by version_number"
+)
+
+
+def slugs(tx: Transaction, repository: Repository) -> list[str]:
+    """Return the sorted slugs of all workflows of a project that have a row or refs."""
+    recorded = {slug for (slug,) in tx.tuples(_SLUGS, project=repository.project)}
+    return sorted(recorded | set(repository.slugs()))
+
+
+def recorded(tx: Transaction, repository: Repository, slug: str) -> Recorded:
+    row = tx.row(WorkflowRow, _WORKFLOW, project=repository.project, slug=slug)
+    versions = tx.rows(VersionRecord, _VERSIONS, workflow=row.id) if row else []
+    return Recorded(slug, row, {version.version_number: version for version in versions})
+
 
 # Number marks. A mark is raised in the transaction that writes the published row and is never lowered, so
 # that a repository restored from a backup does not assign a number twice. The store takes it as a floor.
