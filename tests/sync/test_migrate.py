@@ -95,7 +95,9 @@ def test_a_changed_file_stops_the_start_and_is_named(make_database: MakeDatabase
     conninfo = make_database()
     first, second = Migration(1, "0001_a.sql", "select 1"), Migration(2, "0002_b.sql", "select 2")
     migrate(conninfo, [first, second])
-    with pytest.raises(GitstoreError, match=r"0002_b\.sql is not what was applied") as refused:
+    with pytest.raises(
+        GitstoreError, match=r"0002_b\.sql differs from the migration that was applied"
+    ) as refused:
         migrate(conninfo, [first, replace(second, text="select 3")])
     assert refused.value.code is Code.CONFIG
     assert migrate(conninfo, [first, second]) == []
