@@ -34,10 +34,10 @@ from service.config import Config
 from service.context import Caller, enter
 from sync import audit, catalog, events, mirror, rows
 from sync.db import Locks, Transaction
-from sync.derive import VersionRow, WorkflowRow
 from sync.embedded.server import SUPERUSER
 from sync.events import Fact
-from sync.mirror import STANDINGS, MirroredState
+from sync.mirror import MIRRORED_STATES, MirroredState
+from sync.rows import VersionRow, WorkflowRow
 from tests.stories.instance import definition
 
 MAKER = "bench.straight:create_app"
@@ -113,9 +113,9 @@ def _held(caller: Caller, slug: str) -> AbstractContextManager[Transaction]:
 
 
 def _standing(tx: Transaction, caller: Caller, slug: str) -> WorkflowRow:
-    found = tx.row(MirroredState, STANDINGS, project=caller.project_id, slugs=[slug])
+    found = tx.row(MirroredState, MIRRORED_STATES, project=caller.project_id, slugs=[slug])
     if found is not None:
-        return found.row()
+        return WorkflowRow(**rows.values(found, WorkflowRow))
     now, identity = datetime.now(UTC), workflow_id(caller.project_id, slug)
     return WorkflowRow(
         identity, caller.project_id, slug, slug, "", None, False, now, now, 0, None, None, None, _made_up()
@@ -165,17 +165,17 @@ def _entry(caller: Caller, number: int) -> LedgerEntry:
 
 def _write(tx: Transaction, caller: Caller, row: WorkflowRow, made: VersionRow, facts: list[Fact]) -> None:
     noted = [
-        audit.values(caller.project_id, caller.origin, fact.type.value, fact.object, {"event": str(fact.id)})
+        audit.row(caller.project_id, caller.origin, fact.type.value, fact.object, {"event": str(fact.id)})
         for fact in facts
     ]
     mark = {"workflow_id": row.id, "project_id": row.project_id, "highest": made.version_number}
     written = tx.value(
         mirror._WRITE,
-        workflows=rows.of([row]),
-        versions=rows.of([made]),
+        workflows=rows.as_json([row]),
+        versions=rows.as_json([made]),
         marks=rows.as_json([mark] if made.published_at else []),
-        events=rows.as_json(events.values(facts)),
-        noted=rows.as_json(noted),
+        events=events.as_json(facts),
+        audit=rows.as_json(noted),
     )
     assert written == [made.id]
 

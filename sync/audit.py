@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final, LiteralString
+from typing import Any, Final, LiteralString
 from uuid import UUID
 
+from sync import rows
 from sync.db import Transaction
-from sync.rows import as_json
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,29 +28,30 @@ class Origin:
 
 WORKER: Final = Origin("worker", "gitstore", "worker")
 
-INSERT: Final[LiteralString] = """
-    insert into gitstore.audit_log
-        (project_id, actor_id, actor_name, door, action, object, remote, request_id, details)
-    select project_id, actor_id, actor_name, door, action, object, remote, request_id, details
-    from jsonb_populate_recordset(null::gitstore.audit_log, %(noted)s)
-"""
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuditRow(Origin):
+    """The columns of gitstore.audit_log that a write sets; `action` is a dotted name ("token.created")."""
+
+    project_id: UUID
+    action: str
+    object: str
+    details: Mapping[str, Any]
 
 
-def values(
+INSERT: Final[LiteralString] = rows.insert("audit_log", AuditRow, "audit")
+
+
+def row(
     project: UUID, origin: Origin, action: str, object_: str, details: Mapping[str, object] | None = None
-) -> dict[str, object]:
-    """Return the columns of a row; `INSERT` takes a list of these."""
-    return {
-        "project_id": project,
-        "actor_id": origin.actor_id,
-        "actor_name": origin.actor_name,
-        "door": origin.door,
-        "action": action,
-        "object": object_,
-        "remote": origin.remote,
-        "request_id": origin.request_id,
-        "details": dict(details or {}),
-    }
+) -> AuditRow:
+    return AuditRow(
+        **rows.values(origin, Origin),
+        project_id=project,
+        action=action,
+        object=object_,
+        details=details or {},
+    )
 
 
 def note(
@@ -61,5 +62,5 @@ def note(
     object_: str,
     details: Mapping[str, object] | None = None,
 ) -> None:
-    """Insert a row. `action` is a dotted name ("token.created"), `object_` the object of the action."""
-    tx.run(INSERT, noted=as_json([values(project, origin, action, object_, details)]))
+    """Insert a row about an `action` of `origin` on `object_`."""
+    tx.run(INSERT, audit=rows.as_json([row(project, origin, action, object_, details)]))

@@ -7,15 +7,16 @@ empty page means either "not found" or "not permitted". `history` never reads de
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final, Generic, Literal, LiteralString, TypeVar
 from uuid import UUID
 
 from gitstore.model import Rules
 from gitstore.versions import HIGHEST_NUMBER
+from sync import rows
 from sync.db import Transaction
-from sync.derive import VersionRow
+from sync.rows import VersionInfo, VersionRow, WorkflowRow
 
 T = TypeVar("T")
 
@@ -35,60 +36,25 @@ class Project:
 
 
 @dataclass(frozen=True, slots=True)
-class Workflow:
-    """A workflow with the numbers of its current and latest version and its draft.
+class Workflow(WorkflowRow):
+    """A workflow with the numbers of its current version and its draft; None without one."""
 
-    `current_number` is None without a current version, `latest_number` is 0 before the first publication,
-    `draft_number` is None without an open draft.
-    """
-
-    id: UUID
-    project_id: UUID
-    slug: str
-    name: str
-    description: str
-    current_version_id: UUID | None
     current_number: int | None
-    latest_number: int
     draft_number: int | None
-    held: bool
-    created_at: datetime
-    updated_at: datetime
 
 
 @dataclass(frozen=True, slots=True)
-class Version:
-    """A version without its definition. `ref_oid` is the object id that its tag or the draft's branch holds.
+class Version(VersionInfo):
+    """A version without its definition. A `lost` version was published but is missing from Git."""
 
-    A `lost` version was published but is missing from Git.
-    """
-
-    id: UUID
-    workflow_id: UUID
-    project_id: UUID
-    slug: str
-    version_number: int
     state: State
+    slug: str
     is_current: bool
-    valid: bool
-    commit_sha: str
-    ref_oid: str
-    tree_sha: str
-    blob_sha: str
-    file_name: str
-    digest: str | None
-    message: str
-    author_name: str
-    author_email: str
-    published_by: str | None
-    created_at: datetime
-    published_at: datetime | None
 
     @classmethod
     def of(cls, row: VersionRow, slug: str, *, is_current: bool) -> Version:
         """Make a version from `row`, for a caller that has just written the row and derived it from Git."""
-        told = {field.name for field in fields(cls)} - {"slug", "is_current"}
-        return cls(slug=slug, is_current=is_current, **{name: getattr(row, name) for name in told})
+        return cls(**rows.values(row, VersionInfo), slug=slug, is_current=is_current)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,15 +74,14 @@ class Page(Generic[T]):
 
 # Projects
 
-_PROJECT: Final[LiteralString] = "select id, slug, name, owner, rules, created_at from gitstore.projects "
+_PROJECT: Final[LiteralString] = rows.select(Project) + " from gitstore.projects "
 _PROJECTS: Final[LiteralString] = _PROJECT + "order by slug"
 _PROJECT_BY_SLUG: Final[LiteralString] = _PROJECT + "where slug = %(slug)s"
 _PROJECT_BY_ID: Final[LiteralString] = _PROJECT + "where id = %(id)s"
 _CREATE_PROJECT: Final[LiteralString] = """
     insert into gitstore.projects (id, slug, name, owner, rules)
     values (%(id)s, %(slug)s, %(name)s, %(owner)s, %(rules)s)
-    returning id, slug, name, owner, rules, created_at
-"""
+    returning """ + rows.columns(Project)  # noqa: S608 - of constants
 
 
 def projects(tx: Transaction) -> list[Project]:
@@ -146,14 +111,15 @@ def create_project(
 
 # Workflows
 
-_WORKFLOW: Final[LiteralString] = """
-    select w.id, w.project_id, w.slug, w.name, w.description, w.current_version_id, w.latest_number,
-        current.version_number as current_number, draft.version_number as draft_number,
-        w.held, w.created_at, w.updated_at
+_WORKFLOW: Final[LiteralString] = (
+    rows.select(WorkflowRow, "w.")
+    + """,
+        current.version_number as current_number, draft.version_number as draft_number
     from gitstore.workflows w
     left join gitstore.workflow_versions current on current.id = w.current_version_id
     left join gitstore.workflow_versions draft on draft.workflow_id = w.id and draft.state = 'draft'
 """
+)
 _WORKFLOW_BY_ID: Final[LiteralString] = _WORKFLOW + "where w.id = %(id)s"
 _WORKFLOW_BY_SLUG: Final[LiteralString] = _WORKFLOW + "where w.project_id = %(project)s and w.slug = %(slug)s"
 _WORKFLOWS: Final[LiteralString] = (
@@ -200,12 +166,9 @@ def escape_like(text: str) -> str:
 
 # Versions
 
-_COLUMNS: Final[LiteralString] = """
-    select v.id, v.workflow_id, v.project_id, w.slug, v.version_number, v.state,
-        (v.id = w.current_version_id) is true as is_current, v.valid, v.commit_sha, v.ref_oid, v.tree_sha,
-        v.blob_sha, v.file_name, v.digest, v.message, v.author_name, v.author_email, v.published_by,
-        v.created_at, v.published_at
-"""
+_COLUMNS: Final[LiteralString] = (
+    rows.select(VersionInfo, "v.") + ", w.slug, (v.id = w.current_version_id) is true as is_current"
+)
 _FROM: Final[LiteralString] = """
     from gitstore.workflow_versions v join gitstore.workflows w on w.id = v.workflow_id
     where v.workflow_id = %(workflow)s and w.id = %(workflow)s

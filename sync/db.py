@@ -76,6 +76,7 @@ _LOCKED_SOON: Final[LiteralString] = (
 _BEGIN_AS_OWNER: Final[LiteralString] = """
     begin isolation level read committed; set local statement_timeout = 0
 """
+_BEGIN_UPKEEP: Final[LiteralString] = _BEGIN_AS_OWNER + "; set local gitstore.upkeep = 'on'"
 
 Claims = Mapping[str, object]
 
@@ -175,8 +176,14 @@ class Database:
 
     @contextmanager
     def as_owner(self, locks: Locks | None = None) -> Iterator[Transaction]:
-        """Open a transaction of the tables' owner, for upkeep, without a statement timeout."""
+        """Open a transaction of the tables' owner, without a statement timeout."""
         with self._locked(_BEGIN_AS_OWNER, locks) as transaction:
+            yield transaction
+
+    @contextmanager
+    def upkeep(self, locks: Locks | None = None) -> Iterator[Transaction]:
+        """Open a transaction of the tables' owner that may change immutable rows."""
+        with self._locked(_BEGIN_UPKEEP, locks) as transaction:
             yield transaction
 
     def ask(self, row: type[T], claims: Claims, query: LiteralString, **values: object) -> T | None:

@@ -16,61 +16,16 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
-from uuid import UUID
 
 from gitstore import names
 from gitstore.errors import GitstoreError, IntegrityError
 from gitstore.model import LedgerEntry, LedgerKind, Snapshot, Version, WorkflowState
 from gitstore.repository import Repository
 from gitstore.versions import version_id, workflow_id
+from sync.rows import VersionRow, WorkflowRow
 
 BATCH: Final = 100  # rows
 LARGEST_BATCH: Final = 4 * 2**20  # bytes of definitions; parsed, they take twenty times as much memory
-
-
-@dataclass(frozen=True, slots=True)
-class WorkflowRow:
-    """A row of gitstore.workflows."""
-
-    id: UUID
-    project_id: UUID
-    slug: str
-    name: str
-    description: str
-    current_version_id: UUID | None
-    held: bool
-    created_at: datetime
-    updated_at: datetime
-    latest_number: int
-    given_name: str | None
-    given_description: str | None
-    draft_commit: str | None
-    ledger_oid: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class VersionRow:
-    """A row of gitstore.workflow_versions."""
-
-    id: UUID
-    workflow_id: UUID
-    project_id: UUID
-    version_number: int
-    state: str
-    created_at: datetime
-    published_at: datetime | None
-    commit_sha: str
-    ref_oid: str
-    tree_sha: str
-    blob_sha: str
-    file_name: str
-    digest: str | None
-    definition: dict[str, Any] | None
-    valid: bool
-    message: str
-    author_name: str
-    author_email: str
-    published_by: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,8 +46,8 @@ class LedgerDelta:
 
     def published(self) -> list[LedgerEntry]:
         """Return the publication entries in the order of their version numbers."""
-        found = [entry for entry in self.entries if entry.kind is LedgerKind.PUBLISHED]
-        return sorted(found, key=lambda entry: entry.version or 0)
+        entries = (entry for entry in self.entries if entry.kind is LedgerKind.PUBLISHED)
+        return sorted(entries, key=lambda entry: entry.version or 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,28 +76,28 @@ def ledger_delta(repository: Repository, slug: str, until: str | None) -> Ledger
             seen.add(entry.version)
         entries.append(entry)
     if until is not None:
-        raise contradiction(slug, f"the database knows the ledger entry {until}, and the ledger does not")
+        raise contradiction(slug, f"the database records the ledger entry {until}, which the ledger lacks")
     return LedgerDelta(tuple(reversed(entries)), None, oldest)
 
 
 def workflow_row(
     repository: Repository,
     state: WorkflowState,
-    news: LedgerDelta,
+    delta: LedgerDelta,
     titles: Titles,
     draft: VersionRow | None,
     before: WorkflowRow | None,
 ) -> WorkflowRow:
     """Return the row of a workflow.
 
-    `draft` is the row of the open draft, `before` the row as of the beginning of `news`.
+    `draft` is the row of the open draft, `before` the row as of the beginning of `delta`.
     """
     identity = workflow_id(repository.project, state.slug)
-    given = _given(news, before)
-    times = [moment for moment in (_when(news.newest), draft.created_at if draft else None) if moment]
+    given = _given(delta, before)
+    times = [moment for moment in (_when(delta.newest), draft.created_at if draft else None) if moment]
     # A walk that ended before the oldest entry ended at one that `before` already includes.
-    known = before.created_at if before is not None and news.base is not None else None
-    created = _when(news.oldest) or known or min(times)
+    known = before.created_at if before is not None and delta.base is not None else None
+    created = _when(delta.oldest) or known or min(times)
     return WorkflowRow(
         id=identity,
         project_id=repository.project,
@@ -157,7 +112,7 @@ def workflow_row(
         given_name=given.name,
         given_description=given.description,
         draft_commit=state.draft,
-        ledger_oid=news.newest.oid if news.newest else None,
+        ledger_oid=delta.newest.oid if delta.newest else None,
     )
 
 
@@ -207,21 +162,22 @@ def batches(repository: Repository, rows: Iterable[VersionRow]) -> Iterator[list
         yield batch
 
 
-def basis(state: WorkflowState) -> int | None:
+def title_number(state: WorkflowState) -> int | None:
     """Return the number of the version that names the workflow: the current, else the latest, else None."""
     return state.current if state.current is not None else state.latest or None
 
 
 def titles_of(definition: dict[str, Any] | None) -> Titles:
-    found = definition or {}
-    name, description = found.get("name"), found.get("description")
+    stated = (definition or {}).get
     return Titles(
-        name if isinstance(name, str) and name.strip() else None,
-        description if isinstance(description, str) and description.strip() else None,
+        *(
+            value if isinstance(value := stated(key), str) and value.strip() else None
+            for key in ("name", "description")
+        )
     )
 
 
-def everything(
+def workflow_rows(
     repository: Repository, slug: str, state: WorkflowState | None = None
 ) -> tuple[WorkflowRow, list[LedgerEntry], VersionRow | None] | None:
     """Derive a whole workflow from Git alone, or return None if it does not exist.
@@ -232,16 +188,16 @@ def everything(
     if not repository.exists(slug):
         return None
     state = state or repository.state(slug)
-    news = ledger_delta(repository, slug, None)
-    entries = news.published()
+    delta = ledger_delta(repository, slug, None)
+    entries = delta.published()
     draft = draft_row(repository, state)
-    named_after = next((entry for entry in entries if entry.version == basis(state)), None)
+    named_after = next((entry for entry in entries if entry.version == title_number(state)), None)
     source = published_row(repository, slug, named_after) if named_after else draft
     titles = titles_of(source.definition if source else None)
-    return workflow_row(repository, state, news, titles, draft, None), entries, draft
+    return workflow_row(repository, state, delta, titles, draft, None), entries, draft
 
 
-def agreed(repository: Repository, slug: str) -> WorkflowState:
+def consistent_state(repository: Repository, slug: str) -> WorkflowState:
     """Return `Repository.state` of `slug`; if tags and ledger differ, the state that they agree on."""
     try:
         return repository.state(slug)
@@ -267,16 +223,18 @@ def agreed(repository: Repository, slug: str) -> WorkflowState:
     )
 
 
-def check_draft(known: str | None, held: str | None, slug: str, news: LedgerDelta) -> None:
-    """Raise `integrity` if the draft at `known` is missing and no entry of `news` discards it."""
+def check_draft(known: str | None, held: str | None, slug: str, delta: LedgerDelta) -> None:
+    """Raise `integrity` if the draft at `known` is missing and no entry of `delta` discards it."""
     gone = known is not None and held is None
-    if gone and not any(entry.kind is LedgerKind.DISCARDED for entry in news.entries):
-        raise contradiction(slug, f"the draft {known} is gone, and nobody discarded it")
+    if gone and not any(entry.kind is LedgerKind.DISCARDED for entry in delta.entries):
+        raise contradiction(
+            slug, f"the draft {known} is missing, and the ledger does not record that it was discarded"
+        )
 
 
-def contradiction(slug: str, what: str) -> GitstoreError:
+def contradiction(slug: str, problem: str) -> GitstoreError:
     """Return an `integrity` error: Git and the database contradict each other about `slug`."""
-    return IntegrityError(f"{slug}: {what}: run gitstore verify", workflow=slug)
+    return IntegrityError(f"{slug}: {problem}: run gitstore verify", workflow=slug)
 
 
 def _row(
@@ -319,8 +277,8 @@ def _row(
     )
 
 
-def _given(news: LedgerDelta, before: WorkflowRow | None) -> Titles:
-    created = [entry for entry in news.entries if entry.kind is LedgerKind.CREATED]
+def _given(delta: LedgerDelta, before: WorkflowRow | None) -> Titles:
+    created = [entry for entry in delta.entries if entry.kind is LedgerKind.CREATED]
     if created:
         name, description = created[-1].name, created[-1].description
         return Titles(_storable(name), _storable(description))

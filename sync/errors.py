@@ -25,24 +25,24 @@ from gitstore.errors import (
 RETRY_AFTER: Final = 2  # seconds
 
 _BUSY: Final = {
-    "55P03": "another writer has been at it for too long",  # lock_not_available: lock_timeout passed
-    "40P01": "two writers stood in each other's way",  # deadlock_detected
-    "40001": "two writers stood in each other's way",  # serialization_failure
-    "57014": "the database took too long",  # query_canceled: statement_timeout passed
+    "55P03": "timed out waiting for another writer",  # lock_not_available: lock_timeout passed
+    "40P01": "deadlock with another writer",  # deadlock_detected
+    "40001": "conflict with a concurrent write",  # serialization_failure
+    "57014": "the query timed out",  # query_canceled: statement_timeout passed
 }
 # Classes 08 (connection), 53 (resources: disk full, too many connections), 57P (shutdown, startup, crash)
 # and 58 (I/O errors); 25006: a read-only standby, right after a failover.
-_AWAY: Final = ("08", "53", "57P", "58", "25006")
+_UNREACHABLE: Final = ("08", "53", "57P", "58", "25006")
 # 42P01, 3F000, 42883, 42703, 42704: a missing table, schema, function, column or role of the migrations.
 _UNMIGRATED: Final = frozenset({"42P01", "3F000", "42883", "42703", "42704"})
 
 _CONSTRAINTS: Final = {
-    "projects_slug_key": (Code.PROJECT_EXISTS, "there is a project of that name already"),
-    "sources_url_key": (Code.SOURCE_EXISTS, "the project has a source with this URL already"),
-    "immutable": (Code.INTEGRITY, "what is recorded there can't be changed"),
+    "projects_slug_key": (Code.PROJECT_EXISTS, "a project with this name already exists"),
+    "sources_url_key": (Code.SOURCE_EXISTS, "the project already has a source with this URL"),
+    "immutable": (Code.INTEGRITY, "the row is immutable"),
     "workflow_versions_number_key": (
         Code.INTEGRITY,
-        "that version number stands in the database already: run gitstore verify",
+        "the version number already exists in the database: run gitstore verify",
     ),
 }
 
@@ -63,27 +63,28 @@ def translate(error: psycopg.Error) -> GitstoreError:
         # No SQLSTATE: the connection failed or was refused, or the driver rejected a value.
         if isinstance(error, psycopg.OperationalError):
             return unavailable()
-        return _unstorable() if isinstance(error, psycopg.DataError) else _internal()
-    if state in ("22021", "22P05"):  # invalid text: in its bytes or in a JSON escape
+        if isinstance(error, psycopg.DataError):
+            return _unstorable()
+    elif state in ("22021", "22P05"):  # invalid text: in its bytes or in a JSON escape
         return _unstorable()
-    if state in _BUSY:
+    elif state in _BUSY:
         return BusyError(f"{_BUSY[state]}: try again", retry_after=1)
-    if state.startswith(_AWAY):
+    elif state.startswith(_UNREACHABLE):
         return unavailable()
-    if state == "42501":
-        return ForbiddenError("the database does not allow that here")
-    # `set local role` reports a missing role as 22023, a code with many other meanings.
-    if state in _UNMIGRATED or (state == "22023" and (error.diag.message_primary or "").startswith("role ")):
-        return ConfigError("the database lacks what this gitstore needs: run gitstore migrate")
-    return _internal()
+    elif state == "42501":
+        return ForbiddenError("the database denied permission")
+    elif state in _UNMIGRATED or _lacks_role(error):
+        return ConfigError("the database schema is missing or outdated: run gitstore migrate")
+    return GitstoreError(Code.INTERNAL, "the database rejected a statement")
+
+
+def _lacks_role(error: psycopg.Error) -> bool:
+    """Return whether `set local role` failed, which Postgres reports as 22023, a code of many meanings."""
+    return error.sqlstate == "22023" and (error.diag.message_primary or "").startswith("role ")
 
 
 def _unstorable() -> GitstoreError:
-    return MalformedError("text with a NUL or half a surrogate pair in it can't be stored")
-
-
-def _internal() -> GitstoreError:
-    return GitstoreError(Code.INTERNAL, "the database refused what gitstore asked of it")
+    return MalformedError("text must not contain NUL or lone surrogates")
 
 
 @contextmanager

@@ -7,18 +7,20 @@ processed.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, Final, LiteralString
 from uuid import UUID, uuid5
 
+from psycopg.types.json import Jsonb
+
 from gitstore.model import LedgerEntry
 from gitstore.versions import version_id
+from sync import rows
 from sync.db import Transaction
-from sync.derive import VersionRow, WorkflowRow
-from sync.rows import as_json
+from sync.rows import VersionRow, WorkflowRow
 
 
 class EventType(StrEnum):
@@ -29,22 +31,30 @@ class EventType(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Fact:
-    """One event. `at` is the time of the fact, `actor` the name of its actor in Git.
-
-    `version_number` is None if the current version was cleared; for a draft it is the number that publishing
-    would assign. `data` is JSON-serializable.
-    """
+class EventRow:
+    """The columns of gitstore.events that a write sets. `data` is JSON-serializable."""
 
     id: UUID
-    type: EventType
     project_id: UUID
+    workflow_id: UUID | None
+    type: str
+    created_at: datetime
+    data: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Fact(EventRow):
+    """An event of a workflow. `created_at` is the time of the fact, `actor` the name of its actor in Git.
+
+    `version_number` is None if the current version was cleared; for a draft it is the number that publishing
+    would assign.
+    """
+
     workflow_id: UUID
+    type: EventType
     slug: str
     version_number: int | None
-    at: datetime
     actor: str
-    data: dict[str, Any]
 
     @property
     def object(self) -> str:
@@ -60,11 +70,10 @@ CHANNEL: Final = "gitstore_events"
 # Engines that listen are notified of each event. The worker has channels of its own and is notified only of
 # work: deliveries to the project's subscribers (one small row here, however many there are), or a source to
 # which published versions are pushed.
-MADE: Final[LiteralString] = """
-    made as (
-        insert into gitstore.events (id, project_id, workflow_id, type, created_at, data)
-        select id, project_id, workflow_id, type, created_at, data
-        from jsonb_populate_recordset(null::gitstore.events, %(events)s)
+MADE: Final[LiteralString] = (
+    "made as ("  # noqa: S608 - of constants
+    + rows.insert("events", EventRow, "events")
+    + """
         on conflict (id) do nothing
         returning id, project_id
     ), queued as (
@@ -72,7 +81,7 @@ MADE: Final[LiteralString] = """
         select made.id from made
         where exists (select from gitstore.subscriptions s where s.project_id = made.project_id)
         returning event_id
-    ), told as materialized (
+    ), notified as materialized (
         select pg_notify('gitstore_events', made.id::text) from made
         union all
         select pg_notify('gitstore_deliveries', '') from (select from queued limit 1) one
@@ -82,27 +91,18 @@ MADE: Final[LiteralString] = """
             where s.project_id = made.project_id and s.direction <> 'pull' and not s.paused)
     )
 """
-_INSERT: Final[LiteralString] = "with " + MADE + " select count(*) from told"  # noqa: S608 - of constants
+)
+_INSERT: Final[LiteralString] = "with " + MADE + " select count(*) from notified"  # noqa: S608 - of constants
 
 
-def insert(tx: Transaction, events: Sequence[Mapping[str, object]]) -> None:
-    """Insert `events`, each with the keys of `values`; skip events that already exist."""
+def insert(tx: Transaction, events: Iterable[EventRow | Mapping[str, object]]) -> None:
+    """Insert `events`; skip those that exist already."""
     tx.run(_INSERT, events=as_json(events))
 
 
-def values(facts: Iterable[Fact]) -> list[dict[str, object]]:
-    """Return the columns of `facts` as `insert` and `MADE` take them."""
-    return [
-        {
-            "id": fact.id,
-            "project_id": fact.project_id,
-            "workflow_id": fact.workflow_id,
-            "type": fact.type.value,
-            "created_at": fact.at,
-            "data": fact.data,
-        }
-        for fact in facts
-    ]
+def as_json(events: Iterable[EventRow | Mapping[str, object]]) -> Jsonb:
+    """Return the parameter `events` of `MADE`."""
+    return rows.as_json(events, EventRow)
 
 
 def published(workflow: WorkflowRow, row: VersionRow, entry: LedgerEntry) -> Fact:
@@ -174,7 +174,7 @@ def _fact(
         workflow_id=workflow.id,
         slug=workflow.slug,
         version_number=number,
-        at=at,
+        created_at=at,
         actor=actor,
         data=data,
     )

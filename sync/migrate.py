@@ -14,6 +14,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
+from operator import attrgetter
 from typing import Final, LiteralString
 
 import psycopg
@@ -57,13 +58,12 @@ class Migration:
 
 def shipped() -> list[Migration]:
     """Return the migrations of this release, in order."""
-    found = []
+    migrations = []
     for file in resources.files("sync").joinpath("migrations").iterdir():
-        match = _NAME.fullmatch(file.name)
-        if match:
+        if match := _NAME.fullmatch(file.name):
             text = file.read_text(encoding="utf-8").replace("\r\n", "\n")
-            found.append(Migration(int(match[1]), file.name, text))
-    return sorted(found, key=lambda migration: migration.number)
+            migrations.append(Migration(int(match[1]), file.name, text))
+    return sorted(migrations, key=attrgetter("number"))
 
 
 def migrate(conninfo: str, migrations: Sequence[Migration] | None = None) -> list[str]:
@@ -75,7 +75,7 @@ def migrate(conninfo: str, migrations: Sequence[Migration] | None = None) -> lis
     with translated(), psycopg.connect(conninfo, autocommit=True, connect_timeout=5) as connection:
         if connection.info.server_version < OLDEST:
             version = connection.info.parameter_status("server_version")
-            raise ConfigError(f"Postgres 15 or newer is needed, and this is {version}")
+            raise ConfigError(f"Postgres 15 or newer is required, and this server is {version}")
         connection.execute("select set_config('lock_timeout', %s, false)", (_WAIT,))
         connection.execute("select pg_advisory_lock(%s)", (_LOCK,))
         connection.execute("select set_config('lock_timeout', '10s', false)")
@@ -87,7 +87,7 @@ def _apply(connection: Connection[tuple[object, ...]], migrations: Sequence[Migr
     try:
         connection.execute(_PREPARE)
     except psycopg.errors.InsufficientPrivilege as error:
-        raise _not_allowed("the schema gitstore", error) from error
+        raise _not_allowed("creating the schema gitstore", error) from error
     applied = {
         int(str(number)): (str(name), str(sha256))
         for number, name, sha256 in connection.execute(_APPLIED).fetchall()
@@ -106,19 +106,19 @@ def _check(applied: dict[int, tuple[str, str]], migrations: Sequence[Migration])
     for number, (name, sha256) in applied.items():
         if number not in known:
             raise ConfigError(
-                f"{name} was applied by a newer gitstore: run that one, or use another database",
+                f"{name} was applied by a newer gitstore: run that version, or use another database",
                 migration=name,
             )
         if known[number].sha256 != sha256:
             raise ConfigError(
-                f"{known[number].name} is not what was applied here: put the file back as it was; "
-                "what is new belongs into a migration of its own",
+                f"{known[number].name} differs from the migration that was applied: restore the file, "
+                "and put changes into a new migration",
                 migration=name,
             )
     for migration in migrations:
         if migration.number < newest and migration.number not in applied:
             raise ConfigError(
-                f"{migration.name} comes before what is applied already: give it the next number",
+                f"{migration.name} precedes migrations that are already applied: give it the next number",
                 migration=migration.name,
             )
 
@@ -130,7 +130,7 @@ def _apply_one(connection: Connection[tuple[object, ...]], migration: Migration)
                 connection.execute(migration.text.encode())
                 connection.execute(_RECORD, (migration.number, migration.name, migration.sha256))
         except psycopg.errors.InsufficientPrivilege as error:
-            raise _not_allowed(migration.name, error) from error
+            raise _not_allowed(f"applying {migration.name}", error) from error
         except psycopg.errors.InternalError_ as error:
             # "tuple concurrently updated": a concurrent migration of another database granted the same roles.
             if attempt == _TRIES:
@@ -139,9 +139,9 @@ def _apply_one(connection: Connection[tuple[object, ...]], migration: Migration)
             return
 
 
-def _not_allowed(what: str, error: psycopg.Error) -> GitstoreError:
+def _not_allowed(action: str, error: psycopg.Error) -> GitstoreError:
     hint = f"; {error.diag.message_hint}" if error.diag.message_hint else ""
     return ConfigError(
-        f"{what} can't be made: {error.diag.message_primary}. The user of DATABASE_URL must own the database "
+        f"{action} failed: {error.diag.message_primary}. The user of DATABASE_URL must own the database "
         f"and may need to create roles{hint}",
     )

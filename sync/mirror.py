@@ -11,8 +11,9 @@ The caller holds the workflow's lock (unit_of_work.py), so that a `MirroredState
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from itertools import chain
+from operator import attrgetter
 from typing import Final, LiteralString
 from uuid import UUID
 
@@ -20,11 +21,12 @@ from gitstore import names
 from gitstore.model import LedgerEntry, LedgerKind, WorkflowState
 from gitstore.repository import Repository
 from gitstore.versions import version_id
-from sync import audit, derive, events, git_objects, marks, rows
-from sync.audit import WORKER, Origin
+from sync import audit, derive, events, git_objects, rows
+from sync.audit import WORKER, AuditRow, Origin
 from sync.db import Transaction
-from sync.derive import LedgerDelta, Titles, VersionRow, WorkflowRow
+from sync.derive import LedgerDelta, Titles
 from sync.events import Fact
+from sync.rows import NumberMark, VersionRow, WorkflowRow
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,13 +39,10 @@ class MirroredState(WorkflowRow):
     draft_number: int | None
     draft_row_commit: str | None
 
-    def row(self) -> WorkflowRow:
-        return WorkflowRow(**{field.name: getattr(self, field.name) for field in fields(WorkflowRow)})
 
-
-STANDINGS: Final[LiteralString] = """
-    select w.id, w.project_id, w.slug, w.name, w.description, w.current_version_id, w.held, w.created_at,
-        w.updated_at, w.latest_number, w.given_name, w.given_description, w.draft_commit, w.ledger_oid,
+MIRRORED_STATES: Final[LiteralString] = (
+    rows.select(WorkflowRow, "w.")  # noqa: S608 - of constants
+    + """,
         current.version_number as current_number,
         top.version_number as top_number, top.ref_oid as top_ref,
         draft.version_number as draft_number, draft.commit_sha as draft_row_commit
@@ -56,13 +55,14 @@ STANDINGS: Final[LiteralString] = """
     ) top on true
     where w.project_id = %(project)s and w.slug = any(%(slugs)s)
 """
+)
 # Writes a batch of rows with their events and audit rows. The returned ids are of the versions written.
 _WRITE: Final[LiteralString] = (
     "with workflow as (" + rows.UPSERT_WORKFLOWS + "), "  # noqa: S608 - of constants
-    "version as (" + rows.UPSERT_VERSIONS + " returning v.id), "
-    "marked as (" + marks.RAISE + "), "
-    "noted as (" + audit.INSERT + "), " + events.MADE + " "
-    "select (select array_agg(id) from version), (select count(*) from told)"
+    "version as (" + rows.UPSERT_VERSIONS + " returning stored.id), "
+    "marked as (" + rows.RAISE_MARKS + "), "
+    "audited as (" + audit.INSERT + "), " + events.MADE + " "
+    "select (select array_agg(id) from version), (select count(*) from notified)"
 )
 _DISCARD_DRAFT: Final[LiteralString] = """
     update gitstore.workflow_versions set state = 'discarded'
@@ -75,8 +75,8 @@ def mirrored_states(
     tx: Transaction, repository: Repository, slugs: Collection[str]
 ) -> dict[str, MirroredState]:
     """Return the mirrored state of each of `slugs` that has a row."""
-    found = tx.rows(MirroredState, STANDINGS, project=repository.project, slugs=list(slugs))
-    return {standing.slug: standing for standing in found}
+    states = tx.rows(MirroredState, MIRRORED_STATES, project=repository.project, slugs=list(slugs))
+    return {state.slug: state for state in states}
 
 
 def tips(repository: Repository, slug: str) -> tuple[str | None, str | None]:
@@ -101,16 +101,14 @@ class Batch:
         self._workflows: dict[UUID, WorkflowRow] = {}
         self._versions: list[VersionRow] = []
         self._facts: list[Fact] = []
-        self._noted: list[dict[str, object]] = []
+        self._audit: list[AuditRow] = []
         self._objects: list[Iterator[git_objects.Item]] = []
         self._size = 0
 
-    def add_workflow(
-        self, row: WorkflowRow, facts: Sequence[Fact], noted: Sequence[dict[str, object]]
-    ) -> None:
+    def add_workflow(self, row: WorkflowRow, facts: Sequence[Fact], audit: Sequence[AuditRow]) -> None:
         self._workflows[row.id] = row
         self._facts += facts
-        self._noted += noted
+        self._audit += audit
 
     def add_version(self, workflow: WorkflowRow, version: VersionRow) -> None:
         self._workflows[workflow.id] = workflow
@@ -129,11 +127,11 @@ class Batch:
         if self._workflows:
             written = self.tx.value(
                 _WRITE,
-                workflows=rows.of(list(self._workflows.values())),
-                versions=rows.of(self._versions),
-                marks=marks.values(self._repository, self._highest()),
-                events=rows.as_json(events.values(self._facts)),
-                noted=rows.as_json(self._noted),
+                workflows=rows.as_json(self._workflows.values()),
+                versions=rows.as_json(self._versions),
+                marks=rows.as_json(self._marks()),
+                events=events.as_json(self._facts),
+                audit=rows.as_json(self._audit),
             )
             known = {row.id for row in self._versions} - set(written or ())
             for version in self._versions:
@@ -144,14 +142,13 @@ class Batch:
                     )
         self._clear()
 
-    def _highest(self) -> dict[str, int]:
-        """Return the highest published number of each slug in the batch."""
-        highest: dict[str, int] = {}
-        for version in self._versions:
-            if version.published_at is not None:
-                slug = self._workflows[version.workflow_id].slug
-                highest[slug] = max(highest.get(slug, 0), version.version_number)
-        return highest
+    def _marks(self) -> list[NumberMark]:
+        """Return the mark of each workflow that the batch publishes a version of."""
+        marks: dict[UUID, NumberMark] = {}
+        for row in sorted(self._versions, key=attrgetter("version_number")):
+            if row.published_at is not None:
+                marks[row.workflow_id] = NumberMark(row.workflow_id, row.project_id, row.version_number)
+        return list(marks.values())
 
 
 def converge(
@@ -169,7 +166,7 @@ def converge(
         return []
     state = repository.state(slug)
     if standing is not None and standing.latest_number > state.latest:
-        what = f"the database knows v{standing.latest_number}, and the ledger does not"
+        what = f"the database records v{standing.latest_number}, which the ledger lacks"
         raise derive.contradiction(slug, what)
     news = derive.ledger_delta(repository, slug, standing.ledger_oid if standing else None)
     if standing is not None:
@@ -179,127 +176,110 @@ def converge(
     return _Change(batch, repository, state, news, standing, origin).carry_out()
 
 
-def check(repository: Repository, standing: MirroredState) -> None:
+def check(repository: Repository, mirrored: MirroredState) -> None:
     """Raise `integrity` where the rows of a workflow contradict each other or their newest version's tag.
 
     Constant cost at any number of versions; `gitstore verify` compares all of them.
     """
-    slug, latest = standing.slug, standing.latest_number
-    if (standing.top_number or 0) != latest:
-        raise derive.contradiction(
-            slug, f"its row says that v{latest} is the latest, and v{standing.top_number} is"
+    slug, latest = mirrored.slug, mirrored.latest_number
+    problem = None
+    if (mirrored.top_number or 0) != latest:
+        problem = (
+            f"its row records v{latest} as the latest version, but the newest row is v{mirrored.top_number}"
         )
-    if latest:
+    elif latest:
         held = repository.refs.read(names.tag(slug, latest))
-        if held is None or held.decode() != standing.top_ref:
-            what = f"its tag holds {held.decode()}" if held else "its tag is gone"
-            raise derive.contradiction(
-                slug, f"the database knows v{latest} as {standing.top_ref}, and {what}"
-            )
-    if standing.draft_number is not None and standing.draft_row_commit != standing.draft_commit:
-        raise derive.contradiction(slug, "the draft's row is not of the commit that the workflow's row names")
+        if held is None or held.decode() != mirrored.top_ref:
+            tag = f"its tag holds {held.decode()}" if held else "its tag is missing"
+            problem = f"the database records v{latest} as {mirrored.top_ref}, but {tag}"
+    if problem is None and mirrored.draft_number and mirrored.draft_row_commit != mirrored.draft_commit:
+        problem = "the rows of the workflow and of its draft record different commits"
+    if problem is not None:
+        raise derive.contradiction(slug, problem)
 
 
+@dataclass(slots=True)
 class _Change:
-    """The rows that one workflow lacks."""
+    """The rows that one workflow lacks: `before` is its mirrored state, `delta` its new ledger entries."""
 
-    def __init__(
-        self,
-        batch: Batch,
-        repository: Repository,
-        state: WorkflowState,
-        news: LedgerDelta,
-        standing: MirroredState | None,
-        origin: Origin,
-    ) -> None:
-        self._batch = batch
-        self._tx = batch.tx
-        self._repository = repository
-        self._state = state
-        self._news = news
-        self._standing = standing
-        self._origin = origin
-        self._published = news.published()
-        self._basis: VersionRow | None = None
+    batch: Batch
+    repository: Repository
+    state: WorkflowState
+    delta: LedgerDelta
+    before: MirroredState | None
+    origin: Origin
+    _titling: VersionRow | None = None
 
     def carry_out(self) -> list[Fact]:
-        state, standing = self._state, self._standing
-        draft = derive.draft_row(self._repository, state)
-        titles = self._titles(draft)
-        row = derive.workflow_row(
-            self._repository, state, self._news, titles, draft, standing.row() if standing else None
-        )
-        self._discard_draft([entry.version for entry in self._published], draft)
-        happened: dict[str, Fact] = {}
-        for version in self._versions(row, happened):
-            self._batch.add_version(row, version)
+        draft = derive.draft_row(self.repository, self.state)
+        published = self.delta.published()
+        titles = self._titles(published, draft)
+        row = derive.workflow_row(self.repository, self.state, self.delta, titles, draft, self.before)
+        self._discard_draft([entry.version for entry in published], draft)
+        publications: dict[str, Fact] = {}  # by ledger entry
+        for entry in published:
+            version = self._version(entry)
+            publications[entry.oid] = events.published(row, version, entry)
+            self.batch.add_version(row, version)
         if draft is not None:
-            self._batch.add_version(row, draft)
-        self._batch.add_objects(self._new_objects())
-        facts = self._facts(row, draft, happened)
-        self._batch.add_workflow(row, facts, [self._noted(fact) for fact in facts])
+            self.batch.add_version(row, draft)
+        self.batch.add_objects(self._new_objects(published))
+        facts = self._facts(row, draft, publications)
+        self.batch.add_workflow(row, facts, [self._audit_row(fact) for fact in facts])
         return facts
 
-    def _new_objects(self) -> Iterator[git_objects.Item]:
+    def _new_objects(self, published: Sequence[LedgerEntry]) -> Iterator[git_objects.Item]:
         """Yield the objects of new publications and ledger entries; objects of drafts are not stored."""
-        standing, newest = self._standing, self._news.newest
-        top = standing.top_ref if standing else None
-        before = self._repository.objects.peel(top.encode())[0] if top and self._published else None
-        for entry in self._published:
+        repository, newest = self.repository, self.delta.newest
+        top, known = (self.before.top_ref, self.before.ledger_oid) if self.before else (None, None)
+        previous = repository.objects.peel(top.encode())[0] if top and published else None
+        for entry in published:
             target = entry.target or ""
-            yield from git_objects.of_publication(self._repository, self._state.slug, target, before)
-            before = self._repository.objects.peel(target.encode())[0]
-        known = standing.ledger_oid if standing else None
-        yield from git_objects.of_ledger(self._repository, newest.oid if newest else None, known)
-
-    def _versions(self, row: WorkflowRow, happened: dict[str, Fact]) -> Iterator[VersionRow]:
-        """Yield the rows of new publications, and add their facts to `happened` by ledger entry."""
-        for entry in self._published:
-            version = self._derive(entry)
-            happened[entry.oid] = events.published(row, version, entry)
-            yield version
+            yield from git_objects.of_publication(repository, self.state.slug, target, previous)
+            previous = repository.objects.peel(target.encode())[0]
+        yield from git_objects.of_ledger(repository, newest.oid if newest else None, known)
 
     def _discard_draft(self, published: Sequence[int | None], draft: VersionRow | None) -> None:
         """Mark the row of a draft as discarded where the draft is gone or has another number."""
-        standing = self._standing
         kept = [*published, draft.version_number] if draft else published
-        if standing is not None and standing.draft_number not in (None, *kept):
-            self._tx.run(_DISCARD_DRAFT, workflow=standing.id)
+        if self.before is not None and self.before.draft_number not in (None, *kept):
+            self.batch.tx.run(_DISCARD_DRAFT, workflow=self.before.id)
 
-    def _derive(self, entry: LedgerEntry) -> VersionRow:
-        if self._basis is not None and self._basis.version_number == entry.version:
-            return self._basis
-        return derive.published_row(self._repository, self._state.slug, entry)
+    def _version(self, entry: LedgerEntry) -> VersionRow:
+        if self._titling is not None and self._titling.version_number == entry.version:
+            return self._titling
+        return derive.published_row(self.repository, self.state.slug, entry)
 
-    def _titles(self, draft: VersionRow | None) -> Titles:
+    def _titles(self, published: Sequence[LedgerEntry], draft: VersionRow | None) -> Titles:
         """Return the name and description in the definition that supplies the workflow's title."""
-        number, standing = derive.basis(self._state), self._standing
+        number, before, slug = derive.title_number(self.state), self.before, self.state.slug
         if number is None:
             return derive.titles_of(draft.definition if draft else None)
-        if standing is not None and number == (standing.current_number or standing.latest_number):
+        if before is not None and number == (before.current_number or before.latest_number):
             # The title comes from the same version as before: a save need not parse it again.
-            return Titles(standing.name, standing.description)
-        new = next((entry for entry in self._published if entry.version == number), None)
+            return Titles(before.name, before.description)
+        new = next((entry for entry in published if entry.version == number), None)
         if new is not None:
-            self._basis = derive.published_row(self._repository, self._state.slug, new)
-            return derive.titles_of(self._basis.definition)
+            self._titling = self._version(new)
+            return derive.titles_of(self._titling.definition)
         # Current moved back to a version that was mirrored earlier.
-        commit = self._tx.value(_COMMIT_OF, id=version_id(standing.id, number)) if standing else None
+        commit = self.batch.tx.value(_COMMIT_OF, id=version_id(before.id, number)) if before else None
         if commit is None:
-            raise derive.contradiction(self._state.slug, f"the database lacks v{number}, which is current")
-        parsed = self._repository.snapshot(self._state.slug, commit).definition
+            raise derive.contradiction(slug, f"the database lacks v{number}, which is current")
+        parsed = self.repository.snapshot(slug, commit).definition
         return derive.titles_of(parsed.value if parsed else None)
 
-    def _noted(self, fact: Fact) -> dict[str, object]:
+    def _audit_row(self, fact: Fact) -> AuditRow:
         """Return the audit row of a fact. For a fact that is mirrored later, Git names the actor."""
-        by = replace(WORKER, actor_name=fact.actor) if self._origin is WORKER else self._origin
-        return audit.values(fact.project_id, by, fact.type.value, fact.object, {"event": str(fact.id)})
+        by = replace(WORKER, actor_name=fact.actor) if self.origin is WORKER else self.origin
+        return audit.row(fact.project_id, by, fact.type.value, fact.object, {"event": str(fact.id)})
 
     def _facts(self, row: WorkflowRow, draft: VersionRow | None, published: dict[str, Fact]) -> list[Fact]:
-        standing = self._standing
-        current = standing.current_number if standing else None
+        before = self.before
+        current = before.current_number if before else None
         facts: list[Fact] = []
-        for entry in self._news.entries:
+        discarded = False
+        for entry in self.delta.entries:
             if entry.oid in published:
                 facts.append(published[entry.oid])
             if entry.current != current:
@@ -307,8 +287,8 @@ class _Change:
                 current = entry.current
             if entry.kind is LedgerKind.DISCARDED:
                 facts.append(events.draft_discarded(row, entry))
+                discarded = True
         # A draft that was discarded and restored since then has an unchanged commit.
-        discarded = any(entry.kind is LedgerKind.DISCARDED for entry in self._news.entries)
-        if draft is not None and (standing is None or discarded or standing.draft_commit != draft.commit_sha):
+        if draft is not None and (before is None or discarded or before.draft_commit != draft.commit_sha):
             facts.append(events.draft_updated(row, draft))
         return facts

@@ -1,87 +1,249 @@
-"""Upserts of workflow and version rows: each set of rows is one JSON parameter, keyed by column.
+"""Rows of the mirror: their columns, and the statements that write them.
 
-A write of any number of versions is therefore one statement and one round trip, and neither the driver nor
-Postgres' planner handles sixty parameters (which took 1.7 ms of a save).
+The fields of a shape are the columns of its table, and each list of columns in SQL is made from them. To add
+a column: write a migration, add the field here, and derive its value in derive.py.
+
+A set of rows is one JSON parameter, keyed by column. A write of any number of versions is therefore one
+statement and one round trip, and neither the driver nor Postgres' planner handles sixty parameters (which
+took 1.7 ms of a save).
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import fields
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, fields
+from datetime import datetime
 from functools import cache, partial
 from typing import TYPE_CHECKING, Any, Final, LiteralString
+from uuid import UUID
 
 from psycopg.types.json import Jsonb
 
-from sync.derive import VersionRow, WorkflowRow
+from gitstore.repository import Repository
+from gitstore.versions import workflow_id
+from sync.db import Transaction
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
-UPSERT_WORKFLOWS: Final[LiteralString] = """
-    insert into gitstore.workflows (id, project_id, slug, name, description, current_version_id, held,
-        created_at, updated_at, latest_number, given_name, given_description, draft_commit, ledger_oid)
-    select id, project_id, slug, name, description, current_version_id, held,
-        created_at, updated_at, latest_number, given_name, given_description, draft_commit, ledger_oid
-    from jsonb_populate_recordset(null::gitstore.workflows, %(workflows)s) given
-    where not exists (select from gitstore.workflows w where w.id = given.id and w is not distinct from given)
-    on conflict (id) do update set name = excluded.name, description = excluded.description,
-        current_version_id = excluded.current_version_id, held = excluded.held,
-        created_at = excluded.created_at, updated_at = excluded.updated_at,
-        latest_number = excluded.latest_number, given_name = excluded.given_name,
-        given_description = excluded.given_description, draft_commit = excluded.draft_commit,
-        ledger_oid = excluded.ledger_oid
-"""
-_PUT_VERSIONS: Final[LiteralString] = """
-    insert into gitstore.workflow_versions as v (id, workflow_id, project_id, version_number, state,
-        created_at, published_at, commit_sha, ref_oid, tree_sha, blob_sha, file_name, digest, definition,
-        valid, message, author_name, author_email, published_by)
-    select id, workflow_id, project_id, version_number, state,
-        created_at, published_at, commit_sha, ref_oid, tree_sha, blob_sha, file_name, digest, definition,
-        valid, message, author_name, author_email, published_by
-    from jsonb_populate_recordset(null::gitstore.workflow_versions, %(versions)s) given
-"""
-_ON_CONFLICT: Final[LiteralString] = """
-    on conflict (id) do update set state = excluded.state, created_at = excluded.created_at,
-        published_at = excluded.published_at, commit_sha = excluded.commit_sha, ref_oid = excluded.ref_oid,
-        tree_sha = excluded.tree_sha, blob_sha = excluded.blob_sha, file_name = excluded.file_name,
-        digest = excluded.digest, definition = excluded.definition, valid = excluded.valid,
-        message = excluded.message, author_name = excluded.author_name,
-        author_email = excluded.author_email, published_by = excluded.published_by
-"""
-# A draft's row becomes the published one; it is replaced when another commit takes its number.
-UPSERT_VERSIONS: Final[LiteralString] = (
-    _PUT_VERSIONS + _ON_CONFLICT + " where v.state in ('draft', 'discarded')"
-)
-# Correct rows are filtered out before the insert: they are not written and fire no trigger of the host.
-CORRECT_VERSIONS: Final[LiteralString] = (
-    _PUT_VERSIONS  # noqa: S608 - of constants
-    + """
-    where not exists (
-        select from gitstore.workflow_versions x where x.id = given.id and x is not distinct from given)
-"""
-    + _ON_CONFLICT
-)
+# Shapes
+
+
+@dataclass(frozen=True, slots=True)
+class WorkflowRow:
+    """A row of gitstore.workflows."""
+
+    id: UUID
+    project_id: UUID
+    slug: str
+    name: str
+    description: str
+    current_version_id: UUID | None
+    held: bool
+    created_at: datetime
+    updated_at: datetime
+    latest_number: int
+    given_name: str | None
+    given_description: str | None
+    draft_commit: str | None
+    ledger_oid: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class VersionInfo:
+    """The columns of gitstore.workflow_versions, except the definition.
+
+    `ref_oid` is the object id that the version's tag or the draft's branch holds.
+    """
+
+    id: UUID
+    workflow_id: UUID
+    project_id: UUID
+    version_number: int
+    state: str
+    created_at: datetime
+    published_at: datetime | None
+    commit_sha: str
+    ref_oid: str
+    tree_sha: str
+    blob_sha: str
+    file_name: str
+    digest: str | None
+    valid: bool
+    message: str
+    author_name: str
+    author_email: str
+    published_by: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class VersionRow(VersionInfo):
+    """A row of gitstore.workflow_versions. `definition` is None if the file does not parse."""
+
+    definition: dict[str, Any] | None
+
+
+@dataclass(frozen=True, slots=True)
+class NumberMark:
+    """A row of gitstore.number_marks: the highest version number ever assigned in a workflow."""
+
+    workflow_id: UUID
+    project_id: UUID
+    highest: int
+
+
+@dataclass(frozen=True, slots=True)
+class VersionRecord:
+    """The columns of a version that can be checked against refs and the ledger, without reading objects."""
+
+    id: UUID
+    version_number: int
+    state: str
+    ref_oid: str
+    message: str
+    published_by: str | None
+    published_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """The row of the workflow `slug`, or None, and those of its versions by number, in ascending order."""
+
+    slug: str
+    workflow: WorkflowRow | None
+    versions: dict[int, VersionRecord]
+
+    def numbers(self, *states: str) -> set[int]:
+        return {number for number, version in self.versions.items() if version.state in states}
+
+
+@cache
+def names(shape: type[DataclassInstance]) -> tuple[str, ...]:
+    return tuple(field.name for field in fields(shape))
+
+
+def values(row: DataclassInstance, shape: type[DataclassInstance] | None = None) -> dict[str, Any]:
+    """Return column -> value, for the columns of `shape`; unlike `asdict`, without copying a definition."""
+    return {name: getattr(row, name) for name in names(shape or type(row))}
+
 
 _dumps = partial(json.dumps, default=str, ensure_ascii=False)
 
 
-def as_json(rows: Sequence[Mapping[str, Any]]) -> Jsonb:
+def as_json(
+    rows: Iterable[DataclassInstance | Mapping[str, Any]], shape: type[DataclassInstance] | None = None
+) -> Jsonb:
     """Return `rows` as one JSON parameter. UUIDs and times are serialized as text that Postgres parses."""
-    return Jsonb(rows, dumps=_dumps)
+    return Jsonb([row if isinstance(row, Mapping) else values(row, shape) for row in rows], dumps=_dumps)
 
 
-def of(rows: Sequence[WorkflowRow | VersionRow]) -> Jsonb:
-    """Return rows of one table as one JSON parameter, with a key for each column."""
-    return as_json([columns(row) for row in rows])
+# Statements, made at import: the names of fields are all that these functions add to constants
 
 
-def columns(row: DataclassInstance) -> dict[str, Any]:
-    """Return column -> value. Unlike `asdict`, it does not copy the contents of a definition."""
-    return {name: getattr(row, name) for name in _names(type(row))}
+def columns(shape: type[DataclassInstance], prefix: LiteralString = "") -> LiteralString:
+    """Return the columns of `shape` as a list in SQL, each after `prefix`."""
+    return ", ".join(prefix + name for name in names(shape))
 
 
-@cache
-def _names(kind: type[DataclassInstance]) -> tuple[str, ...]:
-    return tuple(field.name for field in fields(kind))
+def select(shape: type[DataclassInstance], prefix: LiteralString = "") -> LiteralString:
+    return "select " + columns(shape, prefix)
+
+
+def insert(table: LiteralString, shape: type[DataclassInstance], parameter: LiteralString) -> LiteralString:
+    """Return the insert of the rows in a JSON parameter, called `given`, into `table`, called `stored`."""
+    listed = columns(shape)
+    return (
+        f"insert into gitstore.{table} as stored ({listed}) select {listed} "  # noqa: S608 - of constants
+        f"from jsonb_populate_recordset(null::gitstore.{table}, %({parameter})s) given "
+    )
+
+
+def _update(shape: type[DataclassInstance], *constant: str) -> LiteralString:
+    """Return the update of a row that exists, except of its `constant` columns."""
+    changed = ", ".join(f"{name} = excluded.{name}" for name in names(shape) if name not in constant)
+    return f"on conflict (id) do update set {changed} "
+
+
+def _unless_equal(table: LiteralString) -> LiteralString:
+    """Return the condition that skips equal rows, so that they fire no trigger of the host."""
+    return (
+        f"where not exists (select from gitstore.{table} same "  # noqa: S608 - of constants
+        "where same.id = given.id and same is not distinct from given) "
+    )
+
+
+UPSERT_WORKFLOWS: Final[LiteralString] = (
+    insert("workflows", WorkflowRow, "workflows")
+    + _unless_equal("workflows")
+    + _update(WorkflowRow, "id", "project_id", "slug")
+)
+_PUT_VERSIONS: Final = insert("workflow_versions", VersionRow, "versions")
+_UPDATE_VERSION: Final = _update(VersionRow, "id", "workflow_id", "project_id", "version_number")
+# A draft's row becomes the published one; it is replaced when another commit takes its number.
+UPSERT_VERSIONS: Final[LiteralString] = (
+    _PUT_VERSIONS + _UPDATE_VERSION + "where stored.state in ('draft', 'discarded')"
+)
+CORRECT_VERSIONS: Final[LiteralString] = _PUT_VERSIONS + _unless_equal("workflow_versions") + _UPDATE_VERSION
+
+# Reading
+
+_SLUGS: Final[LiteralString] = "select slug from gitstore.workflows where project_id = %(project)s"
+_WORKFLOW: Final[LiteralString] = (
+    select(WorkflowRow) + " from gitstore.workflows where project_id = %(project)s and slug = %(slug)s"
+)
+_VERSIONS: Final[LiteralString] = (
+    select(VersionRecord)
+    + " from gitstore.workflow_versions where workflow_id = %(workflow)s order by version_number"
+)
+
+
+def slugs(tx: Transaction, repository: Repository) -> list[str]:
+    """Return the sorted slugs of all workflows of a project that have a row or refs."""
+    recorded = {slug for (slug,) in tx.tuples(_SLUGS, project=repository.project)}
+    return sorted(recorded | set(repository.slugs()))
+
+
+def recorded(tx: Transaction, repository: Repository, slug: str) -> Recorded:
+    row = tx.row(WorkflowRow, _WORKFLOW, project=repository.project, slug=slug)
+    versions = tx.rows(VersionRecord, _VERSIONS, workflow=row.id) if row else []
+    return Recorded(slug, row, {version.version_number: version for version in versions})
+
+
+# Number marks. A mark is raised in the transaction that writes the published row and is never lowered, so
+# that a repository restored from a backup does not assign a number twice. The store takes it as a floor.
+
+_RAISE: Final[LiteralString] = """
+    on conflict (workflow_id) do update set highest = excluded.highest where stored.highest < excluded.highest
+"""
+RAISE_MARKS: Final[LiteralString] = insert("number_marks", NumberMark, "marks") + _RAISE
+_RAISE_MARK_TO_ROWS: Final[LiteralString] = (
+    """
+    insert into gitstore.number_marks as stored (workflow_id, project_id, highest)
+    select workflow_id, project_id, max(version_number) from gitstore.workflow_versions
+    where workflow_id = %(workflow)s and state in ('published', 'lost') group by workflow_id, project_id
+"""  # noqa: S608 - of constants
+    + _RAISE
+)
+_MARKS: Final[LiteralString] = """
+    select workflow_id, highest from gitstore.number_marks where workflow_id = any(%(ids)s)
+"""
+
+
+def load_marks(tx: Transaction, repository: Repository, slugs: Collection[str]) -> None:
+    """Load the marks of `slugs` into `repository.floors`."""
+    ids = {workflow_id(repository.project, slug): slug for slug in slugs}
+    for identity, highest in tx.tuples(_MARKS, ids=list(ids)):
+        repository.floors[ids[identity]] = highest
+
+
+def raise_mark(tx: Transaction, repository: Repository, slug: str, number: int) -> None:
+    """Raise the mark of `slug` to `number`, unless it is already as high."""
+    mark = NumberMark(workflow_id(repository.project, slug), repository.project, number)
+    tx.run(RAISE_MARKS, marks=as_json([mark]))
+    repository.floors[slug] = max(repository.floors.get(slug, 0), number)
+
+
+def raise_mark_to_rows(tx: Transaction, workflow: UUID) -> None:
+    """Raise the mark of a workflow to the highest number among its published and lost rows."""
+    tx.run(_RAISE_MARK_TO_ROWS, workflow=workflow)

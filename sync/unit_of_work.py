@@ -30,7 +30,7 @@ from gitstore.errors import BusyError, NotMirroredError, UnavailableError
 from gitstore.repository import Repository
 from gitstore.unit_of_work import EXCLUSIVE_PATIENCE, WRITERS, alone, check_count, present
 from gitstore.versions import check_slug
-from sync import marks, mirror
+from sync import mirror, rows
 from sync.audit import WORKER, Origin
 from sync.db import Database, Locks, Transaction
 from sync.events import Fact
@@ -168,7 +168,7 @@ class MirrorUnitOfWork:
             self.database.as_mirror(locks_of(self.repository, slugs)) as tx,
             self.repository.refs.cached_reads(),
         ):
-            marks.load(tx, self.repository, slugs)
+            rows.load_marks(tx, self.repository, slugs)
             yield tx, mirror.mirrored_states(tx, self.repository, slugs)
 
     def _converge(

@@ -127,7 +127,7 @@ def record(
     tx.run(_CLOSE, source=source_id, refs=over)
     facts = [_fact(project_id, source_id, url, one, now) for one in news]
     if facts:
-        events.insert(tx, events.values(facts))
+        events.insert(tx, facts)
     return news
 
 
@@ -141,7 +141,7 @@ def _fact(project_id: UUID, source_id: UUID, url: str, one: Found, now: datetime
         workflow_id=workflow,
         slug=one.target.slug,
         version_number=one.number,
-        at=now,
+        created_at=now,
         actor=f"source:{source_id}",
         data={
             "workflow": one.target.slug,

@@ -33,13 +33,13 @@ def connection_string(config: Config, *, make: bool = False) -> Iterator[str]:
         return
     if not make and not (config.postgres_folder / "data").is_dir():
         raise ConfigError(
-            f"there is no gitstore in {config.data}: run gitstore serve, which makes one, or set "
-            "GITSTORE_DATA to the folder of yours",
+            f"there is no gitstore in {config.data}: run gitstore serve to create one, or set GITSTORE_DATA "
+            "to the data folder of yours",
         )
     make_data_folder(config)
     server = EmbeddedPostgres(config.postgres_folder)
     try:
-        yield _found_or_started(server)
+        yield _find_or_start(server)
     finally:
         server.stop()  # a server that another process runs is left running
 
@@ -59,7 +59,7 @@ def check(conninfo: str) -> None:
         psycopg.connect(conninfo, connect_timeout=CONNECT_SECONDS).close()
 
 
-def _found_or_started(server: EmbeddedPostgres) -> str:
+def _find_or_start(server: EmbeddedPostgres) -> str:
     deadline = time.monotonic() + _PATIENCE
     while not server.running():
         try:

@@ -83,7 +83,7 @@ def find_binaries() -> Path:
     except PackageNotFoundError:
         home = None
     if not home or not (home / "bin/postgres").is_file():
-        raise ConfigError("there is no Postgres to start: install gitstore[embedded] or set DATABASE_URL")
+        raise ConfigError("no Postgres is installed: install gitstore[embedded] or set DATABASE_URL")
     return home
 
 
@@ -93,23 +93,23 @@ def choose_runner(folder: Path) -> Runner:
     May change the owner of the folder. Raises CONFIG with the error of each attempt if none works.
     """
     home = find_binaries()
-    refusals = []
-    for prefix, user in _ways(folder):
+    failures = []
+    for prefix, user in _candidates(folder):
         try:
-            programs = _hand_over(folder, home, user) if user else home
+            programs = _transfer(folder, home, user) if user else home
             runner = Runner(programs, prefix, user)
             probe = runner.popen("postgres", ["--version"], subprocess.PIPE)
-            said = probe.communicate()[0].decode(errors="replace").strip()
+            output = probe.communicate()[0].decode(errors="replace").strip()
         except (GitstoreError, OSError) as error:
-            refusals.append(str(error))
+            failures.append(str(error))
             continue
         if probe.returncode == 0:
             return runner
-        refusals.append(said or f"it ended with status {probe.returncode}")
-    raise ConfigError(f"the embedded Postgres can't run here ({'; '.join(refusals)}): {ELSEWHERE}")
+        failures.append(output or f"postgres --version ended with status {probe.returncode}")
+    raise ConfigError(f"the embedded Postgres cannot run here ({'; '.join(failures)}): {ELSEWHERE}")
 
 
-def _ways(folder: Path) -> Iterator[tuple[tuple[str, ...], User | None]]:
+def _candidates(folder: Path) -> Iterator[tuple[tuple[str, ...], User | None]]:
     """Yield the prefix and user of each runner to try, in order of preference."""
     # PR_SET_PDEATHSIG, set by util-linux' setpriv, survives exec but not a change of user, so it comes last;
     # Python's preexec_fn may deadlock with threads. Other systems lack it and rely on _end_orphan.
@@ -140,23 +140,23 @@ def _entry(user: int | str) -> pwd.struct_passwd | None:
         return None
 
 
-def _hand_over(folder: Path, home: Path, user: User) -> Path:
+def _transfer(folder: Path, home: Path, user: User) -> Path:
     """Make `user` the owner of `folder` and return the home of programs that this user can run.
 
     Raises CONFIG if a parent of `folder` is not accessible to the user.
     """
-    if closed := _closed_to(user, folder.parent):
-        raise ConfigError(f"{closed} is closed to {user.name}, and Postgres refuses root")
-    if _closed_to(user, home / "bin/postgres"):
+    if barrier := _inaccessible(user, folder.parent):
+        raise ConfigError(f"{barrier} is not accessible to {user.name}, and Postgres refuses to run as root")
+    if _inaccessible(user, home / "bin/postgres"):
         home = _copy(home, folder)
     if folder.stat().st_uid != user.uid:
-        _give(folder, user)
+        _chown(folder, user)
     elif home.is_relative_to(folder) and home.stat().st_uid != user.uid:
-        _give(home.parents[1], user)
+        _chown(home.parents[1], user)
     return home
 
 
-def _closed_to(user: User, path: Path) -> Path | None:
+def _inaccessible(user: User, path: Path) -> Path | None:
     """Return the topmost of `path` and its parents without execute permission for `user`, or None."""
     for step in (*reversed(path.parents), path):
         status = step.stat()
@@ -172,15 +172,15 @@ def _copy(home: Path, folder: Path) -> Path:
     if not copy.exists():
         for older in folder.glob("binaries-*"):
             shutil.rmtree(older)
-        half = copy.with_suffix(".half")
+        partial = copy.with_suffix(".partial")
         site = home.parents[1]
         for part in (_INSTALL, _LIBS):
-            shutil.copytree(site / part, half / part)
-        half.rename(copy)
+            shutil.copytree(site / part, partial / part)
+        partial.rename(copy)
     return copy / _INSTALL
 
 
-def _give(folder: Path, user: User) -> None:
+def _chown(folder: Path, user: User) -> None:
     """Change the owner of the whole tree; of the folder itself last, since a later start checks only that."""
     for parent, folders, files in os.walk(folder, topdown=False):
         for name in (*folders, *files):

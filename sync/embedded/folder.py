@@ -9,7 +9,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import os
 import re
@@ -18,13 +17,13 @@ import stat
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from gitstore.errors import ConfigError, GitstoreError
+from gitstore.system import try_lock, wait_until
 
 PORT = 5432  # not a TCP port: only a part of the socket's name
 
@@ -33,7 +32,7 @@ _SOCKET_BYTES = 107  # sun_path of unix(7), without its NUL
 _LOG_BYTES = 8 << 20
 _LOG_LINES = 12
 _RELEASE_SECONDS = 10.0
-_MOMENT = 1.0
+_EXIT_SECONDS = 1.0
 _TICK = 0.01
 
 
@@ -70,11 +69,11 @@ class Folder:
         self.path.chmod(0o700)
         lock = self._open("lock", os.O_RDWR)
         started = time.monotonic()
-        while not _flock(lock):
+        while not try_lock(lock):
             holder = _to_int(os.pread(lock, 32, 0))
             # A live holder may be about to exit, so wait a second. The forked children of a killed holder
             # keep the lock until they notice its death, which may take longer.
-            patience = _RELEASE_SECONDS if _is_gone(holder) else _MOMENT
+            patience = _RELEASE_SECONDS if _is_gone(holder) else _EXIT_SECONDS
             if time.monotonic() - started > patience:
                 os.close(lock)
                 raise FolderInUseError(
@@ -126,7 +125,7 @@ class Folder:
         ours = b"postgres" in command and os.fsencode(self.data) in command
         return pid_file.pid if pid_file and ours else None
 
-    def forget_postmaster(self) -> None:
+    def remove_pid_file(self) -> None:
         """Remove the pid file of a killed server.
 
         Postgres mistakes a zombie, or any process that has reused the pid, for the old server. The shared
@@ -139,7 +138,7 @@ class Folder:
         for leftover in self.path.glob("initdb-*"):
             with suppress(OSError):
                 pid = _to_int((leftover / "postmaster.pid").read_bytes().split(b"\n")[0].lstrip(b"-"))
-                until(partial(_is_gone, pid), _RELEASE_SECONDS)
+                wait_until(partial(_is_gone, pid), _RELEASE_SECONDS)
             shutil.rmtree(leftover, ignore_errors=True)
 
     # The socket
@@ -167,7 +166,7 @@ class Folder:
         is_ours = stat.S_ISDIR(status.st_mode) and status.st_uid == self.path.stat().st_uid
         if not is_ours or status.st_mode & 0o077:
             raise ConfigError(
-                f"{path} should be a private folder of the embedded Postgres, and is not: remove it, "
+                f"{path} is not a private folder of the embedded Postgres: remove it, "
                 "or set TMPDIR to a folder of your own",
             )
 
@@ -212,23 +211,6 @@ class Folder:
         if os.geteuid() == 0 and os.fstat(fd).st_uid != owner.st_uid:
             os.fchown(fd, owner.st_uid, owner.st_gid)
         return fd
-
-
-def until(condition: Callable[[], bool], seconds: float) -> bool:
-    """Wait up to `seconds` for the condition; return whether it became true in time."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(_TICK)
-    return True
-
-
-def _flock(fd: int) -> bool:
-    with suppress(BlockingIOError):
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        return True
-    return False
 
 
 def _to_int(text: bytes) -> int:

@@ -25,8 +25,10 @@ from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
 from gitstore.errors import ConfigError, GitstoreError, UnavailableError
+from gitstore.git.files import fsync_folder
+from gitstore.system import wait_until
 from sync.embedded.binaries import ELSEWHERE, MAJOR, Runner, choose_runner
-from sync.embedded.folder import PORT, Folder, until
+from sync.embedded.folder import PORT, Folder
 
 DATABASE = USER = "gitstore"
 SUPERUSER = "postgres"
@@ -95,11 +97,11 @@ class EmbeddedPostgres:
             return self.conninfo()
         except OSError as error:
             self.stop()
-            message = f"the embedded Postgres can't use {self._folder.path} ({error}): {ELSEWHERE}"
+            message = f"the embedded Postgres cannot use {self._folder.path} ({error}): {ELSEWHERE}"
             raise ConfigError(message) from error
         except psycopg.Error as error:
             self.stop()
-            raise self._failure(f"the embedded Postgres doesn't answer: {error}") from error
+            raise self._failure(f"the embedded Postgres does not answer: {error}") from error
         except BaseException:
             self.stop()
             raise
@@ -111,7 +113,7 @@ class EmbeddedPostgres:
         if child := self._child:
             for signum, seconds in _STOP:
                 child.send_signal(signum)  # a no-op if it has exited
-                if until(lambda: child.poll() is not None, seconds):
+                if wait_until(lambda: child.poll() is not None, seconds):
                     break
         if self._spawner:
             self._spawner.shutdown()
@@ -151,22 +153,24 @@ class EmbeddedPostgres:
             for signum, seconds in _STOP[:2]:
                 with suppress(ProcessLookupError):
                     os.kill(pid, signum)
-                if until(lambda: self._folder.postmaster() != pid, seconds):
+                if wait_until(lambda: self._folder.postmaster() != pid, seconds):
                     break
             else:
-                raise self._failure(f"the embedded Postgres of an earlier start, process {pid}, doesn't stop")
-        self._folder.forget_postmaster()
+                raise self._failure(
+                    f"the embedded Postgres of an earlier start, process {pid}, does not stop"
+                )
+        self._folder.remove_pid_file()
 
     def _run(self, runner: Runner) -> None:
         self._folder.sweep()
         self._folder.rotate_log()
         if not self._folder.data.exists():
             self._init(runner)
-        made_by = (self._folder.data / "PG_VERSION").read_text().strip()
-        if made_by != MAJOR:
+        version = (self._folder.data / "PG_VERSION").read_text().strip()
+        if version != MAJOR:
             raise ConfigError(
-                f"{self._folder.data} was made by Postgres {made_by} and this is {MAJOR}: dump it with the "
-                f"old one and restore it here, or {ELSEWHERE}",
+                f"{self._folder.data} was created by Postgres {version}, and this is {MAJOR}: dump it with "
+                f"the old version and restore it here, or {ELSEWHERE}",
             )
         fixed = {
             "listen_addresses": "",
@@ -189,10 +193,10 @@ class EmbeddedPostgres:
         """Run initdb in a temporary folder and rename that into place, so that a killed initdb runs again."""
         folder = self._folder.path
         _check_quotable(runner.home, folder)
-        made = Path(tempfile.mkdtemp(prefix="initdb-", dir=folder))
+        cluster = Path(tempfile.mkdtemp(prefix="initdb-", dir=folder))
         if runner.user:
-            os.chown(made, runner.user.uid, runner.user.gid, follow_symlinks=False)
-        initdb = self._spawn(runner, "initdb", ["--pgdata", str(made), *_INITDB])
+            os.chown(cluster, runner.user.uid, runner.user.gid, follow_symlinks=False)
+        initdb = self._spawn(runner, "initdb", ["--pgdata", str(cluster), *_INITDB])
         try:
             status = initdb.wait()
         except BaseException:  # Ctrl-C reaches only this process, not initdb
@@ -201,10 +205,8 @@ class EmbeddedPostgres:
             raise
         if status:
             raise self._failure(f"initdb ended with status {status}: {ELSEWHERE}")
-        made.rename(self._folder.data)
-        fd = os.open(folder, os.O_RDONLY)
-        os.fsync(fd)
-        os.close(fd)
+        cluster.rename(self._folder.data)
+        fsync_folder(folder)
 
     def _try_to_run(self, runner: Runner, arguments: Sequence[str]) -> GitstoreError | None:
         """Start the server and wait until it is ready; return the error if it fails, else None."""
@@ -216,8 +218,8 @@ class EmbeddedPostgres:
             ready = pid_file and pid_file.ready and pid_file.pid == child.pid
             return bool(ready) or child.poll() is not None
 
-        if not until(settled, _READY_SECONDS):
-            return self._failure(f"the embedded Postgres isn't ready after {_READY_SECONDS:g} s")
+        if not wait_until(settled, _READY_SECONDS):
+            return self._failure(f"the embedded Postgres is not ready after {_READY_SECONDS:g} s")
         if (status := child.poll()) is not None:
             return self._failure(f"the embedded Postgres ended with status {status} instead of starting")
         return None
@@ -245,15 +247,15 @@ class EmbeddedPostgres:
                 connection.execute(sql.SQL("CREATE DATABASE {} OWNER {}").format(database, role))
 
     def _failure(self, message: str) -> GitstoreError:
-        said = self._folder.log_tail(self._log_start) or "nothing"
-        return UnavailableError(f"{message}\n{self._folder.log} says:\n{said}")
+        lines = self._folder.log_tail(self._log_start) or "(no output)"
+        return UnavailableError(f"{message}\nThe end of {self._folder.log}:\n{lines}")
 
 
 def _check_quotable(*paths: Path) -> None:
     """Raise CONFIG for a path with characters that the shell of initdb would interpret."""
     for path in paths:
-        if found := _UNQUOTABLE & set(str(path)):
+        if characters := _UNQUOTABLE & set(str(path)):
             raise ConfigError(
-                f"initdb can't work in {path}, for the {min(found)!r} in its name: rename the folder, "
-                "or set DATABASE_URL to a Postgres of your own",
+                f"initdb cannot run in {path} because of the {min(characters)!r} in its name: rename the "
+                "folder, or set DATABASE_URL to a Postgres of your own",
             )

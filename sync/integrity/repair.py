@@ -2,17 +2,17 @@
 
 The ledger records the target of each tag, rows record the tips of the ledger as well, and the database has
 the objects of every publication (sync/git_objects.py). A ref is restored if these records agree and its
-objects exist or can be written back; a contradiction is left for a person to decide. Nothing is deleted: a
+objects exist or can be restored; a contradiction is left for a person to decide. Nothing is deleted: a
 ledger that replaced the one recorded in the database is kept as a superseded ref. A version recorded as
 `lost` is published again as it was. Finally, the rows are mirrored.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from datetime import UTC, datetime
-from typing import Any, Final, LiteralString
+from typing import Final
 
 from gitstore import changes, names
 from gitstore.changes import Authorship, ChangeSet
@@ -21,95 +21,62 @@ from gitstore.git.recovery import mend_packed_refs
 from gitstore.git.refs import RefUpdate
 from gitstore.model import LedgerEntry, LedgerKind, Person
 from gitstore.repository import WritableRepository
-from gitstore.versions import HIGHEST_NUMBER, is_slug, workflow_id
-from sync import audit, derive, git_objects, marks
+from gitstore.versions import HIGHEST_NUMBER, is_slug
+from sync import audit, derive, git_objects, rows
 from sync.audit import Origin
 from sync.db import Transaction
-from sync.integrity import rebuild, verify
-from sync.reconcile import full_pass
+from sync.integrity import rebuild
+from sync.integrity.verify import contradictions, presumed
+from sync.reconcile import Progress, full_pass, tracked
+from sync.rows import VersionRecord
 from sync.unit_of_work import MirrorUnitOfWork, locks_of
-
-Progress = Callable[[int, int], None]
 
 _MANY: Final = 50  # objects; more than this are written as one pack, not as loose files
 
-_WORKFLOW: Final[LiteralString] = """
-    select draft_commit, ledger_oid, given_name, given_description from gitstore.workflows
-    where project_id = %(project)s and slug = %(slug)s
-"""
-_PUBLISHED: Final[LiteralString] = """
-    select version_number, ref_oid from gitstore.workflow_versions
-    where workflow_id = %(workflow)s and state = 'published'
-"""
-_LOST: Final[LiteralString] = """
-    select version_number, ref_oid, message, published_by, published_at from gitstore.workflow_versions
-    where workflow_id = %(workflow)s and state = 'lost' order by version_number
-"""
 
-
-def repair(writes: MirrorUnitOfWork, progress: Progress | None = None) -> Iterator[str]:
-    """Restore all recoverable versions and refs of a project; yield a sentence for each action."""
-    with closing(WritableRepository.of(writes.repository)) as repository:
-        yield from _repair(writes, repository, progress)
-
-
-def _repair(
-    writes: MirrorUnitOfWork, repository: WritableRepository, progress: Progress | None
-) -> Iterator[str]:
-    with writes.maintenance():
-        kept = mend_packed_refs(repository.path, f"{datetime.now(UTC):%Y%m%dT%H%M%S%f}")
-    if kept is not None:
-        yield f"cut what is damaged out of packed-refs; it is kept as {kept.name}"
-    yield from _renew_objects(writes)
-    with writes.database.as_owner() as tx:
-        known = {slug for (slug,) in tx.tuples(verify.SLUGS, project=repository.project)}
-    slugs = sorted(slug for slug in known | set(repository.slugs()) if is_slug(slug))
-    for done, slug in enumerate(slugs):
-        if progress is not None:
-            progress(done, len(slugs))
-        with writes.database.as_owner(locks_of(repository, [slug])) as tx:
-            rebuild.begin_upkeep(tx)
-            marks.load(tx, repository, [slug])
-            said = [*_Repair(tx, repository, slug).carry_out()]
-        yield from said
-    if progress is not None:
-        progress(len(slugs), len(slugs))
-    report = full_pass(writes)
+def repair(unit_of_work: MirrorUnitOfWork, progress: Progress | None = None) -> Iterator[str]:
+    """Restore all recoverable versions and refs of a project; yield a line for each action."""
+    repository, database = unit_of_work.repository, unit_of_work.database
+    with unit_of_work.maintenance():
+        damaged_file = mend_packed_refs(repository.path, f"{datetime.now(UTC):%Y%m%dT%H%M%S%f}")
+    if damaged_file is not None:
+        yield f"removed the damaged part of packed-refs; the original is kept as {damaged_file.name}"
+    with database.upkeep() as tx:
+        if damaged := git_objects.survey(tx, repository.project).damaged:
+            git_objects.renew(tx, repository, damaged)
+        slugs = [slug for slug in rows.slugs(tx, repository) if is_slug(slug)]
+    for oid in damaged:
+        yield f"object {oid}: its bytes in the database were damaged, and were replaced where Git has them"
+    with closing(WritableRepository.of(repository)) as writable:
+        for slug in tracked(slugs, progress):
+            with database.upkeep(locks_of(writable, [slug])) as tx:
+                rows.load_marks(tx, writable, [slug])
+                lines = list(_Repair(tx, writable, slug).carry_out())
+            yield from lines
+    report = full_pass(unit_of_work)
     for slug in sorted({fact.slug for fact in report.facts}):
-        yield f"{slug}: its rows were behind Git, and follow now"
+        yield f"{slug}: its rows were behind Git, and were updated"
     for slug, error in report.failures.items():
-        yield f"{slug}: its rows can't follow yet: {error.message}"
+        yield f"{slug}: its rows could not be updated: {error.message}"
 
 
-def start_above(writes: MirrorUnitOfWork, slug: str, number: int, origin: Origin) -> int:
+def start_above(unit_of_work: MirrorUnitOfWork, slug: str, number: int, origin: Origin) -> int:
     """Raise the number mark of `slug` to `number`; return the number of its next version, which is higher.
 
     For versions that neither Git nor the database records, since both were restored to an older state. Raises
     `malformed` for an invalid slug or number.
     """
     if not is_slug(slug) or not 0 < number < HIGHEST_NUMBER:
-        message = f"a workflow's slug and a number from 1 to {HIGHEST_NUMBER - 1} are needed"
+        message = f"expected the slug of a workflow and a number from 1 to {HIGHEST_NUMBER - 1}"
         raise MalformedError(message)
-    repository = writes.repository
-    with writes.database.as_owner(locks_of(repository, [slug])) as tx:
-        rebuild.begin_upkeep(tx)
-        marks.load(tx, repository, [slug])
-        marks.raise_to(tx, repository, slug, number)
-        if not list(verify.contradictions(tx, repository, slug)):
+    repository = unit_of_work.repository
+    with unit_of_work.database.upkeep(locks_of(repository, [slug])) as tx:
+        rows.load_marks(tx, repository, [slug])
+        rows.raise_mark(tx, repository, slug, number)
+        if not any(contradictions(repository, rows.recorded(tx, repository, slug))):
             rebuild.correct(tx, repository, slug)  # the number of an open draft has changed
         audit.note(tx, repository.project, origin, "workflow.numbers_raised", slug, {"above": number})
-        return derive.agreed(repository, slug).next_number
-
-
-def _renew_objects(writes: MirrorUnitOfWork) -> Iterator[str]:
-    """Replace damaged objects in the database by those in Git."""
-    with writes.database.as_owner() as tx:
-        damaged = git_objects.survey(tx, writes.repository.project).damaged
-        if damaged:
-            rebuild.begin_upkeep(tx)
-            git_objects.renew(tx, writes.repository, damaged)
-    for oid in damaged:
-        yield f"object {oid}: its bytes in the database were damaged, and were replaced where Git has them"
+        return derive.consistent_state(repository, slug).next_number
 
 
 class _Repair:
@@ -119,10 +86,8 @@ class _Repair:
         self._tx = tx
         self._repository = repository
         self._slug = slug
-        self._workflow = workflow_id(repository.project, slug)
-        row = tx.tuples(_WORKFLOW, project=repository.project, slug=slug)
-        self._draft, self._ledger, *self._given = row[0] if row else (None, None, None, None)
-        self._rows = dict(tx.tuples(_PUBLISHED, workflow=self._workflow))
+        self._recorded = rows.recorded(tx, repository, slug)
+        self._row = self._recorded.workflow
 
     def carry_out(self) -> Iterator[str]:
         yield from self._restore_ledger()
@@ -130,64 +95,67 @@ class _Repair:
             entries = list(self._repository.ledger(self._slug))
         except GitstoreError:
             return  # without the ledger, the intended state is unknown
-        lost = self._tx.tuples(_LOST, workflow=self._workflow)
-        given_up = {number for number, *_ in lost}
-        for number, oid in sorted(self._tags(entries).items()):
-            if number not in given_up:
+        lost = self._recorded.numbers("lost")
+        for number, oid in sorted(self._targets(entries).items()):
+            if number not in lost:
                 yield from self._restore(names.tag(self._slug, number), oid)
         yield from self._restore_draft(entries)
-        if lost and not any(verify.contradictions(self._tx, self._repository, self._slug)):
-            yield from self._publish_again(lost, entries)
+        if lost and not any(contradictions(self._repository, self._recorded)):
+            yield from self._publish_again(
+                [self._recorded.versions[number] for number in sorted(lost)], entries
+            )
         if count := git_objects.keep_missing(self._tx, self._repository, self._slug):
             yield f"{self._slug}: stored the objects of {count} version{'s'[: count != 1]} in the database"
 
     def _restore_ledger(self) -> Iterator[str]:
         name, held = names.ledger(self._slug), self._read(names.ledger(self._slug))
-        if self._ledger is None or self._knows(held, self._ledger):
+        recorded = self._row.ledger_oid if self._row else None
+        if recorded is None or self._contains(held, recorded):
             return
         try:
-            yield from self._write_back(name, self._ledger.encode())
+            yield from self._restore_objects(name, recorded.encode())
         except GitstoreError:
             return  # the ledger that the database records cannot be read either
-        if not self._knows(self._ledger.encode(), self._ledger):
+        if not self._contains(recorded.encode(), recorded):
             return
         if held:
-            beside = self._repository.superseded(self._slug, datetime.now(UTC))
-            self._repository.refs.restore(beside, held)
-            yield f"{names.show(name)}: what stood there is kept as {names.show(beside)}"
-        yield from self._restore(name, self._ledger)
+            superseded = self._repository.superseded(self._slug, datetime.now(UTC))
+            self._repository.refs.restore(superseded, held)
+            yield f"{names.show(name)}: its previous value is kept as {names.show(superseded)}"
+        yield from self._restore(name, recorded)
 
-    def _knows(self, tip: bytes | None, entry: str) -> bool:
+    def _contains(self, tip: bytes | None, entry: str) -> bool:
         """Return whether the whole ledger at `tip` is readable and contains `entry`."""
         try:
-            return entry in {found.oid for found in self._repository.ledger_from(tip or None)}
+            return entry in {each.oid for each in self._repository.ledger_from(tip or None)}
         except GitstoreError:
             return False
 
-    def _tags(self, entries: list[LedgerEntry]) -> dict[int, str]:
+    def _targets(self, entries: list[LedgerEntry]) -> dict[int, str]:
         """Return the target that each version's tag must hold, by number.
 
         This is the target that its row (or its existing tag) and the ledger agree on; without either, the
         target in the ledger, if a later entry presupposes the publication.
         """
         tags = self._repository.version_tags(self._slug)
-        found: dict[int, str] = {}
+        published = self._recorded.numbers("published")
+        targets: dict[int, str] = {}
         newer: LedgerEntry | None = None
         for entry in entries:
             number, target = entry.version, entry.target
             if entry.kind is LedgerKind.PUBLISHED and number is not None and target is not None:
-                known = self._rows.get(number, tags.get(number))
-                if known is None and number not in found and verify.presumed(number, newer):
+                known = self._recorded.versions[number].ref_oid if number in published else tags.get(number)
+                if known is None and number not in targets and presumed(number, newer):
                     known = target
                 if known != target:
                     continue  # left by a killed process, or a conflict for a person to decide
-                found.setdefault(number, target)
+                targets.setdefault(number, target)
             newer = entry
-        return found
+        return targets
 
     def _restore_draft(self, entries: Sequence[LedgerEntry]) -> Iterator[str]:
         """Restore the draft's branch if it is missing, damaged, or behind the commit that the row records."""
-        name, known = names.draft(self._slug), self._draft
+        name, known = names.draft(self._slug), self._row.draft_commit if self._row else None
         held = self._read(name)
         ends = (LedgerKind.DISCARDED, LedgerKind.RESTORED)
         newest = next((e.kind for e in entries if e.kind in ends and e.target == known), None)
@@ -203,17 +171,17 @@ class _Repair:
             return False  # one of the two is missing in Git
 
     def _restore(self, name: bytes, oid: str) -> Iterator[str]:
-        """Restore the ref `name` to `oid`, after writing back the objects that Git lacks."""
+        """Restore the ref `name` to `oid`, after restoring the objects that Git lacks."""
         held = self._read(name)
         try:
-            yield from self._write_back(name, oid.encode())
+            yield from self._restore_objects(name, oid.encode())
             if held == oid.encode():
                 return
             commit = self._repository.objects.peel(oid.encode())[0]
             if not name.startswith(names.LEDGERS):
                 self._repository.snapshot(self._slug, commit.decode())
         except GitstoreError as error:
-            yield f"{names.show(name)}: not put back: {error.message}"
+            yield f"{names.show(name)}: not restored: {error.message}"
             return
         if held == b"":
             self._repository.refs.restore(name, oid.encode())
@@ -221,10 +189,10 @@ class _Repair:
             raise changes.concurrent_update([name])
         if name.startswith(names.DRAFTS) and self._read(self._repository.refs.head() or b"") is None:
             self._repository.refs.point_head(name)
-        before = "it was gone" if held is None else f"it held {held.decode() or 'no object id'}"
-        yield f"{names.show(name)}: put back to {oid} ({before})"
+        before = "was missing" if held is None else f"held {held.decode() or 'no object id'}"
+        yield f"{names.show(name)}: restored to {oid} ({before})"
 
-    def _write_back(self, name: bytes, tip: bytes) -> Iterator[str]:
+    def _restore_objects(self, name: bytes, tip: bytes) -> Iterator[str]:
         """Write the objects of `tip` that Git lacks from the database. Raises `objects_missing`."""
         if self._is_whole(tip):
             return
@@ -234,7 +202,7 @@ class _Repair:
         objects = self._repository.objects
         (objects.write_pack if len(missing) > _MANY else objects.write)(missing)
         count = f"{len(missing)} object{'s'[: len(missing) != 1]}"
-        yield f"{names.show(name)}: {count} written back from the database"
+        yield f"{names.show(name)}: {count} restored from the database"
 
     def _is_whole(self, tip: bytes) -> bool:
         """Return whether Git has `tip` and, if that is a version or a draft, its definition."""
@@ -248,52 +216,53 @@ class _Repair:
             # Damage or a missing definition: no object to write back.
             return not isinstance(error, ObjectsMissingError)
 
-    def _publish_again(
-        self, lost: Sequence[tuple[Any, ...]], entries: Sequence[LedgerEntry]
-    ) -> Iterator[str]:
+    def _publish_again(self, lost: Sequence[VersionRecord], entries: Sequence[LedgerEntry]) -> Iterator[str]:
         """Publish the recoverable versions among `lost` again, as they were.
 
         This corrects rows, so the caller must have checked for contradictions, which it would hide.
         """
         recorded = {(entry.version, entry.target) for entry in entries if entry.kind is LedgerKind.PUBLISHED}
-        found = False
-        for number, oid, message, by, at in lost:
-            name = names.tag(self._slug, number)
+        republished = False
+        for version in lost:
+            name, oid = names.tag(self._slug, version.version_number), version.ref_oid
             held = self._read(name)
             try:
                 if held is None:
-                    yield from self._write_back(name, oid.encode())
-                    self._repository.snapshot(
-                        self._slug, self._repository.objects.peel(oid.encode())[0].decode()
-                    )
-                    recorder = ChangeSet(
-                        self._repository, self._slug, Authorship(Person(by, ""), at, message)
-                    )
-                    if (number, oid) not in recorded:
-                        self._record(recorder, number, oid)
-                    recorder.move(name, None, oid.encode())
-                    changes.write_one(self._repository, recorder)
+                    yield from self._restore_objects(name, oid.encode())
+                    self._republish(version, in_ledger=(version.version_number, oid) in recorded)
                 elif held != oid.encode():
                     continue
             except GitstoreError as error:
                 yield f"{names.show(name)}: still lost: {error.message}"
                 continue
-            found = True
-            yield f"{names.show(name)}: published again as {oid}, by {by}, as it was on {at:%Y-%m-%d}"
-        if found:
+            republished = True
+            by, on = version.published_by, f"{version.published_at:%Y-%m-%d}"
+            yield f"{names.show(name)}: published again as {oid}, by {by}, as it was on {on}"
+        if republished:
             rebuild.correct(self._tx, self._repository, self._slug)
 
-    def _record(self, recorder: ChangeSet, number: int, oid: str) -> None:
-        """Append the publication of the version to the ledger, with its original actor and time."""
-        recorder.create_unless_there(*self._given)
-        before = recorder.newest.latest if recorder.newest else 0
-        recorder.append(
-            LedgerKind.PUBLISHED,
-            version=number,
-            target=oid,
-            latest=max(before, number),
-            after=before if number != before + 1 else None,
-        )
+    def _republish(self, version: VersionRecord, *, in_ledger: bool) -> None:
+        """Restore the version's tag and its ledger entry, with the original actor and time."""
+        assert version.published_by is not None  # noqa: S101 - of a lost version
+        assert version.published_at is not None  # noqa: S101
+        number, target = version.version_number, version.ref_oid
+        commit = self._repository.objects.peel(target.encode())[0]
+        self._repository.snapshot(self._slug, commit.decode())  # raises if it cannot be served
+        authorship = Authorship(Person(version.published_by, ""), version.published_at, version.message)
+        change = ChangeSet(self._repository, self._slug, authorship)
+        if not in_ledger:
+            row = self._row
+            change.create_unless_there(*((row.given_name, row.given_description) if row else (None, None)))
+            before = change.newest.latest if change.newest else 0
+            change.append(
+                LedgerKind.PUBLISHED,
+                version=number,
+                target=target,
+                latest=max(before, number),
+                after=before if number != before + 1 else None,
+            )
+        change.move(names.tag(self._slug, number), None, target.encode())
+        changes.write_one(self._repository, change)
 
     def _read(self, name: bytes) -> bytes | None:
         """Return the object id that the ref holds, None if it is missing, b"" if it is damaged."""

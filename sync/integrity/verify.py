@@ -7,11 +7,10 @@ not reported as damage.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
-from typing import Any, Final, LiteralString
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final, LiteralString
 
-from psycopg.rows import dict_row
 from psycopg.types.json import Jsonb
 
 from gitstore import names
@@ -21,55 +20,42 @@ from gitstore.model import LedgerEntry, LedgerKind
 from gitstore.names import VersionRef
 from gitstore.repository import Repository
 from gitstore.versions import is_slug
-from sync import derive, git_objects, marks
+from sync import derive, git_objects, rows
 from sync.db import Database, Transaction
-from sync.derive import VersionRow, WorkflowRow
+from sync.reconcile import Progress, tracked
+from sync.rows import Recorded, VersionInfo, VersionRow, WorkflowRow
 from sync.unit_of_work import locks_of
 
-Progress = Callable[[int, int], None]
-
-REBUILD: Final = "gitstore rebuild makes the rows again from Git"
+REBUILD: Final = "Run gitstore rebuild, which recreates the rows from Git"
 ACCEPT: Final = (
-    "Run gitstore repair, which puts back what is remembered; to take what Git and its ledger agree on "
-    "instead: gitstore rebuild --accept-git"
+    "Run gitstore repair, which restores the recorded state; to accept the state that Git and its ledger "
+    "agree on instead, run gitstore rebuild --accept-git"
 )
 RECONCILE: Final = "Run gitstore repair, which adds it now; a running gitstore does so within a day"
 RESTORE: Final = (
-    "Run gitstore repair, which restores refs, and the objects that the database keeps; get others from a "
-    "clone or a backup (git fetch), then run gitstore verify again"
+    "Run gitstore repair, which restores refs, and objects that the database stores; get others from a clone "
+    "or a backup (git fetch), then run gitstore verify again"
 )
-RENEW: Final = "Run gitstore repair, which stores it anew from Git"
+RENEW: Final = "Run gitstore repair, which stores it again from Git"
 
 REPOSITORY: Final = "(repository)"
 BATCH: Final = 100
 _OID: Final = re.compile(r"\b[0-9a-f]{40}\b")
 
-SLUGS: Final[LiteralString] = "select slug from gitstore.workflows where project_id = %(project)s"
-_WORKFLOW: Final[LiteralString] = """
-    select * from gitstore.workflows where project_id = %(project)s and slug = %(slug)s
-"""
-_NUMBERS: Final[LiteralString] = """
-    select v.version_number, v.state, v.ref_oid
-    from gitstore.workflow_versions v join gitstore.workflows w on w.id = v.workflow_id
-    where w.project_id = %(project)s and w.slug = %(slug)s
-"""
 _TO_KEEP: Final[LiteralString] = """
     select w.slug, v.version_number, v.ref_oid
     from gitstore.workflow_versions v join gitstore.workflows w on w.id = v.workflow_id
     where w.project_id = %(project)s and v.state in ('published', 'lost') order by w.slug, v.version_number
 """
-_TIPS: Final[LiteralString] = """
-    select draft_commit, ledger_oid from gitstore.workflows where project_id = %(project)s and slug = %(slug)s
-"""
 # Postgres compares the definitions: 1e2 and 100 are the same jsonb.
-_VERSIONS: Final[LiteralString] = """
-    select v.id, v.workflow_id, v.project_id, v.version_number, v.state, v.created_at, v.published_at,
-        v.commit_sha, v.ref_oid, v.tree_sha, v.blob_sha, v.file_name, v.digest, v.valid, v.message,
-        v.author_name, v.author_email, v.published_by,
+_STORED: Final[LiteralString] = (
+    rows.select(VersionInfo, "v.")
+    + """,
         v.definition is not distinct from expected.definition as same_definition
     from unnest(%(ids)s::uuid[], %(definitions)s::jsonb[]) as expected (id, definition)
     join gitstore.workflow_versions v on v.id = expected.id
 """
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,33 +64,35 @@ class Finding:
 
     workflow: str
     version: int | None
-    what: str
+    problem: str
     advice: str
 
     def __str__(self) -> str:
         where = self.workflow if self.version is None else f"{self.workflow}/v{self.version}"
-        return f"{where}: {self.what}. {self.advice}"
+        return f"{where}: {self.problem}. {self.advice}"
+
+
+@dataclass(frozen=True, slots=True)
+class _Stored(VersionInfo):
+    """A stored version, and whether its definition equals the expected one."""
+
+    same_definition: bool
 
 
 def verify(database: Database, repository: Repository, progress: Progress | None = None) -> Iterator[Finding]:
     """Yield every difference in one project; nothing if there are no differences."""
     with database.as_owner() as tx:
-        known = {slug for (slug,) in tx.tuples(SLUGS, project=repository.project)}
-    slugs = sorted(known | set(repository.slugs()))
-    said: list[str] = []
-    for done, slug in enumerate(slugs):
-        if progress is not None:
-            progress(done, len(slugs))
+        slugs = rows.slugs(tx, repository)
+    reported: list[str] = []
+    for slug in tracked(slugs, progress):
         for finding in _verify_one(database, repository, slug):
-            said.append(finding.what)
+            reported.append(finding.problem)
             yield finding
-    yield from _by_git(repository, "\n".join(said))
+    yield from _git_problems(repository, "\n".join(reported))
     with database.as_owner() as tx:
         damaged = git_objects.survey(tx, repository.project).damaged
     for oid in damaged:
         yield Finding(REPOSITORY, None, f"the bytes of object {oid} in the database are damaged", RENEW)
-    if progress is not None:
-        progress(len(slugs), len(slugs))
 
 
 def unrecoverable(database: Database, repository: Repository) -> Iterator[str]:
@@ -113,26 +101,26 @@ def unrecoverable(database: Database, repository: Repository) -> Iterator[str]:
     These lines are not differences.
     """
     with database.as_owner() as tx:
-        kept = git_objects.survey(tx, repository.project)
+        stored = git_objects.survey(tx, repository.project)
         for slug, number, ref in tx.tuples(_TO_KEEP, project=repository.project):
-            if why := kept.lacks(ref):
-                yield f"{slug}/v{number}: {why}"
+            if reason := stored.lacks(ref):
+                yield f"{slug}/v{number}: {reason}"
 
 
-def _by_git(repository: Repository, said: str) -> Iterator[Finding]:
-    """Yield errors in refs and objects that git reports, except those of objects named in `said`."""
+def _git_problems(repository: Repository, reported: str) -> Iterator[Finding]:
+    """Yield errors in refs and objects that git reports, except those of objects named in `reported`."""
     if packed_refs_damaged(repository.path):
         yield Finding(REPOSITORY, None, "packed-refs is damaged, and git reads none of it", RESTORE)
         return
     for line in fsck(repository.path):
         oids = _OID.findall(line)
-        if not oids or not any(oid in said for oid in oids):
+        if not any(oid in reported for oid in oids):
             yield Finding(REPOSITORY, None, f"git fsck: {line}", RESTORE)
 
 
 def _verify_one(database: Database, repository: Repository, slug: str) -> list[Finding]:
     if not is_slug(slug):
-        return [Finding(slug, None, "has refs, but no workflow may be called so", "delete those refs")]
+        return [Finding(slug, None, "has refs, but is not a valid slug", "Delete those refs")]
     with database.as_owner() as tx:
         if not list(differences(tx, repository, slug)):
             return []
@@ -142,68 +130,61 @@ def _verify_one(database: Database, repository: Repository, slug: str) -> list[F
 
 def differences(tx: Transaction, repository: Repository, slug: str) -> Iterator[Finding]:
     """Yield the differences between Git, its ledger and the rows of one workflow."""
-    marks.load(tx, repository, [slug])
-    contradicting = list(contradictions(tx, repository, slug))
+    rows.load_marks(tx, repository, [slug])
+    recorded = rows.recorded(tx, repository, slug)
+    contradicting = list(contradictions(repository, recorded))
     yield from contradicting
     # A contradiction about a version (or, without a number, the ledger) explains other differences about it.
     explained = {finding.version for finding in contradicting}
-    for finding in _against_git(tx, repository, slug):
+    for finding in _rows_against_git(tx, repository, recorded):
         if not contradicting or (finding.version is not None and finding.version not in explained):
             yield finding
 
 
-def contradictions(tx: Transaction, repository: Repository, slug: str) -> Iterator[Finding]:
+def contradictions(repository: Repository, recorded: Recorded) -> Iterator[Finding]:
     """Yield contradictions of Git with its ledger or with recorded rows, which a rebuild must not hide."""
-    damaged = _damaged_tags(repository, slug)
-    given_up = _given_up(tx, repository, slug)
+    slug = recorded.slug
+    _, damaged_tags = repository.refs.survey(names.tags_of(slug))
+    damaged = {ref.number for ref in map(names.parse, damaged_tags) if isinstance(ref, VersionRef)}
     for number in sorted(damaged):
         yield Finding(slug, number, "its tag is damaged on disk", ACCEPT)
-    said: set[str] = set()
-    for differences in (_git_against_ledger(repository, slug), _git_against_rows(tx, repository, slug)):
+    # The missing tags of versions that are recorded as lost are not reported again.
+    lost = recorded.numbers("lost")
+    ignored = damaged | (lost - set(repository.version_tags(slug)) if lost else set())
+    reported: set[str] = set()
+    for findings in (_git_against_ledger(repository, slug), _git_against_rows(repository, recorded)):
         try:
-            for finding in differences:
-                if finding.version not in damaged | given_up:
+            for finding in findings:
+                if finding.version not in ignored:
                     yield finding
         except GitstoreError as error:
-            if error.message not in said:
+            if error.message not in reported:
                 yield Finding(slug, None, error.message, RESTORE)
-            said.add(error.message)
-
-
-def _given_up(tx: Transaction, repository: Repository, slug: str) -> set[int]:
-    """Return the versions already recorded as lost; their missing tags are not reported again."""
-    numbers = tx.tuples(_NUMBERS, project=repository.project, slug=slug)
-    lost = {number for number, state, _ in numbers if state == "lost"}
-    return lost - set(repository.version_tags(slug)) if lost else set()
-
-
-def _damaged_tags(repository: Repository, slug: str) -> set[int]:
-    _, damaged = repository.refs.survey(names.tags_of(slug))
-    return {ref.number for ref in map(names.parse, damaged) if isinstance(ref, VersionRef)}
+            reported.add(error.message)
 
 
 def _git_against_ledger(repository: Repository, slug: str) -> Iterator[Finding]:
     """Yield tags that the ledger lacks or records with another target, and publications without their tag."""
     tags = repository.version_tags(slug)
-    said: dict[int, LedgerEntry] = {}
+    publications: dict[int, LedgerEntry] = {}
     newer: LedgerEntry | None = None
     for entry in repository.ledger(slug):
         number = entry.version if entry.kind is LedgerKind.PUBLISHED else None
         counts = number is None or tags.get(number) == entry.target
-        if number is not None and (counts or number not in said):
+        if number is not None and (counts or number not in publications):
             if not counts and number not in tags and presumed(number, newer):
-                what = f"is published by the ledger ({entry.oid}), and its tag is gone"
-                yield Finding(slug, number, what, ACCEPT)
+                problem = f"the ledger records its publication ({entry.oid}), but its tag is missing"
+                yield Finding(slug, number, problem, ACCEPT)
                 counts = True
-            said[number] = entry
+            publications[number] = entry
         if counts:
             newer = entry
     for number, oid in tags.items():
-        if number not in said:
-            yield Finding(slug, number, f"has a tag ({oid}) that the ledger does not know", ACCEPT)
-        elif said[number].target != oid:
-            what = f"its tag holds {oid}, and the ledger says {said[number].target}"
-            yield Finding(slug, number, what, ACCEPT)
+        if number not in publications:
+            yield Finding(slug, number, f"the ledger does not record its tag ({oid})", ACCEPT)
+        elif publications[number].target != oid:
+            problem = f"its tag holds {oid}, but the ledger records {publications[number].target}"
+            yield Finding(slug, number, problem, ACCEPT)
 
 
 def presumed(number: int, newer: LedgerEntry | None) -> bool:
@@ -218,101 +199,91 @@ def presumed(number: int, newer: LedgerEntry | None) -> bool:
     return number in (newer.after, (newer.version or 0) - 1)  # an import may leave a gap
 
 
-def _git_against_rows(tx: Transaction, repository: Repository, slug: str) -> Iterator[Finding]:
+def _git_against_rows(repository: Repository, recorded: Recorded) -> Iterator[Finding]:
     """Yield published rows that record another tag, and workflow rows that record another ledger or draft."""
+    slug, row = recorded.slug, recorded.workflow
     tags = repository.version_tags(slug)
-    for number, state, ref in tx.tuples(_NUMBERS, project=repository.project, slug=slug):
-        if state == "published" and tags.get(number) != ref:
-            now = f"its tag holds {tags[number]}" if number in tags else "it has no tag"
-            yield Finding(slug, number, f"the database knows it as {ref}, and {now}", ACCEPT)
-    for draft, entry in tx.tuples(_TIPS, project=repository.project, slug=slug):
-        try:
-            news = derive.ledger_delta(repository, slug, entry)
-            held = repository.refs.read(names.draft(slug))
-            derive.check_draft(draft, held.decode() if held else None, slug, news)
-        except GitstoreError as error:
-            contradicts = isinstance(error, IntegrityError) and error.workflow
-            yield Finding(slug, None, error.message, ACCEPT if contradicts else RESTORE)
-
-
-def _against_git(tx: Transaction, repository: Repository, slug: str) -> Iterator[Finding]:
-    """Yield rows that differ from those derived from Git, that is from what tags and ledger agree on."""
-    with tx.connection.cursor(row_factory=dict_row) as cursor:
-        there = cursor.execute(_WORKFLOW, {"project": repository.project, "slug": slug}).fetchone()
-    numbers = {n: state for n, state, _ in tx.tuples(_NUMBERS, project=repository.project, slug=slug)}
-    published = [number for number, state in numbers.items() if state in ("published", "lost")]
-    if max(published, default=0) > (mark := repository.floors.get(slug, 0)):
-        held = f"v{mark}" if mark else "missing"
-        what = f"v{max(published)} was published, and the mark of its numbers is {held}"
-        yield Finding(slug, None, what, REBUILD)
+    for number, version in recorded.versions.items():
+        if version.state == "published" and tags.get(number) != version.ref_oid:
+            tag = f"its tag holds {tags[number]}" if number in tags else "it has no tag"
+            yield Finding(slug, number, f"the database records it as {version.ref_oid}, but {tag}", ACCEPT)
+    if row is None:
+        return
     try:
-        derived = derive.everything(repository, slug, derive.agreed(repository, slug))
+        delta = derive.ledger_delta(repository, slug, row.ledger_oid)
+        held = repository.refs.read(names.draft(slug))
+        derive.check_draft(row.draft_commit, held.decode() if held else None, slug, delta)
+    except GitstoreError as error:
+        contradicts = isinstance(error, IntegrityError) and error.workflow
+        yield Finding(slug, None, error.message, ACCEPT if contradicts else RESTORE)
+
+
+def _rows_against_git(tx: Transaction, repository: Repository, recorded: Recorded) -> Iterator[Finding]:
+    """Yield rows that differ from those derived from Git, that is from what tags and ledger agree on."""
+    slug, stored = recorded.slug, recorded.workflow
+    highest = max(recorded.numbers("published", "lost"), default=0)
+    if highest > (mark := repository.floors.get(slug, 0)):
+        problem = f"v{highest} was published, but the number mark is {f'v{mark}' if mark else 'missing'}"
+        yield Finding(slug, None, problem, REBUILD)
+    try:
+        derived = derive.workflow_rows(repository, slug, derive.consistent_state(repository, slug))
     except GitstoreError as error:
         yield Finding(slug, None, error.message, RESTORE)
         return
     if derived is None:
         # After `rebuild --accept-git`, the row names no refs and its versions are lost.
-        if there is not None and (there["ledger_oid"] or there["draft_commit"] or there["latest_number"]):
-            yield Finding(slug, None, "has rows, and Git knows no such workflow", ACCEPT)
+        if stored is not None and (stored.ledger_oid or stored.draft_commit or stored.latest_number):
+            yield Finding(slug, None, "has rows, but its refs are missing", ACCEPT)
         return
     row, entries, draft = derived
-    if there is None:
+    if stored is None:
         yield Finding(slug, None, "has no row", RECONCILE)
-    elif (there["ledger_oid"], there["draft_commit"]) != (row.ledger_oid, row.draft_commit):
+    elif (stored.ledger_oid, stored.draft_commit) != (row.ledger_oid, row.draft_commit):
         yield Finding(slug, None, "its rows are behind Git", RECONCILE)
         return
     else:
-        yield from _compare(slug, None, row, there)
+        yield from _compare(slug, None, row, stored, rows.names(WorkflowRow))
     for start in range(0, len(entries), BATCH):
-        batch, unreadable = _readable(repository, slug, entries[start : start + BATCH])
-        yield from unreadable
-        yield from _compare_versions(tx, slug, batch, numbers)
+        versions: list[VersionRow] = []
+        for entry in entries[start : start + BATCH]:
+            try:
+                versions.append(derive.published_row(repository, slug, entry))
+            except GitstoreError as error:
+                yield Finding(slug, entry.version, error.message, RESTORE)
+        yield from _compare_versions(tx, recorded, versions)
     if draft is not None:
-        yield from _compare_versions(tx, slug, [draft], numbers)
+        yield from _compare_versions(tx, recorded, [draft])
     expected = {entry.version for entry in entries} | ({draft.version_number} if draft else set())
-    kept = {number for number, state in numbers.items() if state in ("lost", "discarded")}
-    for number in sorted(set(numbers) - expected - kept):
-        yield Finding(slug, number, f"has a row ({numbers[number]}) that nothing in Git calls for", REBUILD)
-
-
-def _readable(
-    repository: Repository, slug: str, entries: Sequence[LedgerEntry]
-) -> tuple[list[VersionRow], list[Finding]]:
-    """Return the rows derived from `entries`, and a finding for each entry whose objects cannot be read."""
-    rows, unreadable = [], []
-    for entry in entries:
-        try:
-            rows.append(derive.published_row(repository, slug, entry))
-        except GitstoreError as error:
-            unreadable.append(Finding(slug, entry.version, error.message, RESTORE))
-    return rows, unreadable
+    for number in sorted(recorded.numbers("published", "draft") - expected):
+        problem = f"has a row ({recorded.versions[number].state}) without a counterpart in Git"
+        yield Finding(slug, number, problem, REBUILD)
 
 
 def _compare_versions(
-    tx: Transaction, slug: str, batch: Sequence[VersionRow], numbers: Mapping[int, str]
+    tx: Transaction, recorded: Recorded, derived: Sequence[VersionRow]
 ) -> Iterator[Finding]:
-    definitions = [Jsonb(row.definition) if row.definition is not None else None for row in batch]
-    with tx.connection.cursor(row_factory=dict_row) as cursor:
-        values = {"ids": [row.id for row in batch], "definitions": definitions}
-        there = {row["id"]: row for row in cursor.execute(_VERSIONS, values)}
-    for row in batch:
-        if row.id in there:
-            yield from _compare(slug, row.version_number, row, there[row.id])
-        elif row.version_number in numbers:
-            yield Finding(slug, row.version_number, "its row has another id than it should", REBUILD)
+    definitions = [Jsonb(row.definition) if row.definition is not None else None for row in derived]
+    found = tx.rows(_Stored, _STORED, ids=[row.id for row in derived], definitions=definitions)
+    stored = {row.id: row for row in found}
+    for row in derived:
+        if row.id in stored:
+            yield from _compare(
+                recorded.slug, row.version_number, row, stored[row.id], rows.names(VersionInfo)
+            )
+            if not stored[row.id].same_definition:
+                problem = "its definition in the database differs from the one in Git"
+                yield Finding(recorded.slug, row.version_number, problem, REBUILD)
+        elif row.version_number in recorded.versions:
+            yield Finding(recorded.slug, row.version_number, "its row has a wrong id", REBUILD)
         else:
-            yield Finding(slug, row.version_number, "has no row", RECONCILE)
+            yield Finding(recorded.slug, row.version_number, "has no row", RECONCILE)
 
 
 def _compare(
-    slug: str, number: int | None, row: WorkflowRow | VersionRow, there: Mapping[str, Any]
+    slug: str, number: int | None, derived: object, stored: object, columns: Iterable[str]
 ) -> Iterator[Finding]:
-    for field in fields(row):
-        if field.name == "definition":
-            if not there["same_definition"]:
-                what = "the definition in the database is not the one that its tag holds"
-                yield Finding(slug, number, what, REBUILD)
-        elif there[field.name] != getattr(row, field.name):
-            by_git = getattr(row, field.name)
-            what = f"{field.name} is {there[field.name]!s} in the database, and {by_git!s} by Git"
-            yield Finding(slug, number, what, REBUILD)
+    for name in columns:
+        expected, value = getattr(derived, name), getattr(stored, name)
+        if value != expected:
+            problem = f"{name} is {value!s} in the database, but {expected!s} in Git"
+            yield Finding(slug, number, problem, REBUILD)

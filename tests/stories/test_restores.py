@@ -158,7 +158,7 @@ def test_a_newer_database(tmp_path: Path, backups: Backups, restored: Callable[.
     # verify advises repair, and repair restores v4 to v6.
     found = gitstore(service, "verify", "older", status=1)
     output = follow(service, found.stdout, "repair", "older")
-    assert "refs/tags/a/v6: put back to" in output
+    assert "refs/tags/a/v6: restored to" in output
     assert "still" not in output
     # What is given up is listed and has to be confirmed; its numbers stay taken.
     refused = gitstore(service, "rebuild", "accepted", "--accept-git", status=1)
@@ -170,7 +170,7 @@ def test_a_newer_database(tmp_path: Path, backups: Backups, restored: Callable[.
     found = gitstore(service, "verify", "gone", status=1)
     output = follow(service, found.stdout, "repair")
     assert "made an empty repository" in output
-    assert "refs/tags/a/v1: put back to" in output
+    assert "refs/tags/a/v1: restored to" in output
     service.start()
     goes_on_with_v7(service, "older", tmp_path, backups)
     goes_on_with_v7(service, "gone", tmp_path, backups)
@@ -190,7 +190,7 @@ def test_an_older_database(tmp_path: Path, backups: Backups, restored: Callable[
     found = gitstore(service, "verify", "newer", status=1)
     assert "a: its rows are behind Git" in found.stdout
     output = follow(service, found.stdout, "repair", "newer")
-    assert "a: its rows were behind Git, and follow now" in output
+    assert "a: its rows were behind Git, and were updated" in output
     # v4 to v6 are unknown: repair points that out, and takes a number to start above.
     gitstore(service, "verify", "older")
     output = gitstore(service, "repair", "older").stderr

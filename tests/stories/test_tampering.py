@@ -64,7 +64,7 @@ def test_a_tag_that_was_removed_is_not_given_away_again(
     assert own_service.cli("rebuild", check=False).returncode == 1
     assert own_service.cli("verify", check=False).returncode == 1, "rebuild does not launder it"
     repaired = own_service.cli("repair")
-    assert "refs/tags/a/v3: put back to " in repaired.stdout
+    assert "refs/tags/a/v3: restored to " in repaired.stdout
     assert set(before.splitlines()) - set(git(own_service, "for-each-ref").splitlines()) <= {
         line for line in before.splitlines() if line.endswith(("/b", "HEAD"))
     }
@@ -95,7 +95,7 @@ def test_a_damaged_ref_and_a_corrupt_object_leave_the_others_readable(
     assert "a/v2: its tag is damaged" in told
     assert blob in told
     still = own_service.cli("repair", check=False)
-    assert "refs/tags/a/v2: put back" in still.stdout
+    assert "refs/tags/a/v2: restored" in still.stdout
     assert blob in still.stderr, "what can't be repaired is told again"
 
 

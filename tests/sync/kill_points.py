@@ -65,8 +65,8 @@ PLACES = {
     "head": "gitstore.git.refs:Refs.point_head",
     "deleted": "gitstore.git.refs:Refs.delete",
     "row": "sync.mirror:Batch.flush",
-    "event": "sync.events:values",
-    "audit": "sync.audit:values",
+    "event": "sync.events:as_json",
+    "audit": "sync.audit:row",
     "commit": "sync.db:Database._commit",
     "unmarked": "sync.markers:Markers.remove",
 }

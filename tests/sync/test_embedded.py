@@ -19,8 +19,8 @@ import psycopg
 import pytest
 
 from gitstore.errors import Code, GitstoreError
+from gitstore.system import wait_until
 from sync.embedded import binaries
-from sync.embedded.folder import until
 from sync.embedded.server import EmbeddedPostgres
 from tests.sync.kept_postgres import NO_TOOLS, answer_of, is_alive, keeper, pid_of_server, read, write
 
@@ -124,7 +124,7 @@ def test_a_killed_server_is_noticed_and_started_again(
     server = start(folder)
     write(server.conninfo())
     os.kill(pid_of_server(folder), signal.SIGKILL)
-    assert until(lambda: server.poll() is not None, 5)
+    assert wait_until(lambda: server.poll() is not None, 5)
     assert server.poll() == -signal.SIGKILL
     assert not server.running()
     assert read(server.start()) == 42
@@ -145,7 +145,7 @@ def test_the_server_ends_with_a_killed_parent(
         write(answer_of(process))
         pid = pid_of_server(folder)
         process.kill()
-        assert until(lambda: not is_alive(pid), 10)
+        assert wait_until(lambda: not is_alive(pid), 10)
     assert read(start(folder).conninfo()) == 42
 
 
@@ -198,7 +198,7 @@ def test_a_half_done_initdb_is_done_again(folder: Path, start: Callable[..., Emb
     """Killed in the middle of the first start, whenever that is: the next one makes a whole cluster."""
     for seconds in (0.0, 0.1, 0.25):
         with keeper(folder) as process:
-            assert until(lambda: any(folder.glob("initdb-*/*")) or process.poll() is not None, 20)
+            assert wait_until(lambda: any(folder.glob("initdb-*/*")) or process.poll() is not None, 20)
             time.sleep(seconds)
             process.kill()
         assert not (folder / "data").exists() or (folder / "data/PG_VERSION").exists()
@@ -228,7 +228,7 @@ def test_a_second_process_is_told_who_runs_the_server(folder: Path) -> None:
 def test_of_two_first_starts_at_once_one_wins(folder: Path) -> None:
     """Not even initdb is run twice."""
     with keeper(folder) as one, keeper(folder) as other:
-        assert until(lambda: one.poll() is not None or other.poll() is not None, 20)
+        assert wait_until(lambda: one.poll() is not None or other.poll() is not None, 20)
         loser, winner = (one, other) if one.poll() is not None else (other, one)
         assert f"config: process {winner.pid} runs" in loser.communicate()[1]
         write(answer_of(winner))
@@ -264,7 +264,7 @@ def test_a_cluster_of_another_major_version_is_left_alone(
 ) -> None:
     start(folder).stop()
     (folder / "data/PG_VERSION").write_text("17\n")
-    with pytest.raises(GitstoreError, match="was made by Postgres 17") as refused:
+    with pytest.raises(GitstoreError, match="was created by Postgres 17") as refused:
         start(folder)
     assert refused.value.code is Code.CONFIG
 

@@ -88,7 +88,7 @@ def test_a_socket_folder_that_is_not_ours_is_refused(
 
 def test_a_place_where_no_folder_can_be_is_a_coded_error(ram_path: Path) -> None:
     (ram_path / "file").write_text("")
-    with pytest.raises(GitstoreError, match="can't use") as refused:
+    with pytest.raises(GitstoreError, match="cannot use") as refused:
         EmbeddedPostgres(ram_path / "file/postgres").start()
     assert refused.value.code is Code.CONFIG
 
@@ -153,7 +153,7 @@ def test_root_without_namespaces_is_told_which_folder_is_closed(
     with pytest.raises(GitstoreError) as refused:
         EmbeddedPostgres(folder).start()
     assert refused.value.code is Code.CONFIG
-    for part in (f"{ram_path} is closed to", "DATABASE_URL", "GITSTORE_DATA"):
+    for part in (f"{ram_path} is not accessible to", "DATABASE_URL", "GITSTORE_DATA"):
         assert part in refused.value.message
     assert folder.stat().st_uid == 0
 
@@ -220,5 +220,5 @@ def test_another_user_is_told_whose_folder_it_is(
     start(folder)
     with keeper(folder, uid=NAMELESS, installation=installation) as process:
         error = process.communicate()[1]
-    assert error.startswith("config: the embedded Postgres can't use")
+    assert error.startswith("config: the embedded Postgres cannot use")
     assert "Traceback" not in error

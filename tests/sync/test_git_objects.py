@@ -152,7 +152,7 @@ def test_versions_that_the_repository_lost_come_back_under_the_same_ids(shop: Ho
     else:
         empty(shop)
     assert any("gitstore repair" in line for line in findings(shop))
-    assert [line for line in list(repair(shop.writes)) if "written back from the database" in line]
+    assert [line for line in list(repair(shop.writes)) if "restored from the database" in line]
     assert refs(shop) == before
     assert shop.mirrored() == rows
     assert findings(shop) == []
@@ -168,7 +168,7 @@ def test_a_missing_object_of_a_version_is_written_back(shop: House) -> None:
     shop.store.objects.close()
     assert any(blob in line for line in findings(shop))
     (said,) = repair(shop.writes)
-    assert said == "refs/tags/order-sync/v2: 1 object written back from the database"
+    assert said == "refs/tags/order-sync/v2: 1 object restored from the database"
     assert findings(shop) == []
 
 
@@ -221,8 +221,8 @@ def test_what_is_kept_nowhere_stays_lost_and_is_told(shop: House) -> None:
     shop.tamper("delete from gitstore.git_objects where oid = %(oid)s", oid=oid)
     said = list(repair(shop.writes))
     why = f"object {oid} is missing in Git, and not kept in the database"
-    assert f"refs/tags/order-sync/v5: not put back: {why}" in said
-    assert any("refs/tags/order-sync/v6: put back" in line for line in said)
+    assert f"refs/tags/order-sync/v5: not restored: {why}" in said
+    assert any("refs/tags/order-sync/v6: restored" in line for line in said)
     assert {line.partition(":")[0] for line in findings(shop)} == {"order-sync/v5"}
     rebuild(shop.database, [shop.unmirrored()], accept_git=True)
     assert states(shop, "order-sync")[5] == "lost"
@@ -254,7 +254,7 @@ def test_a_newer_repository_is_mirrored_by_repair(shop: House) -> None:
     left.create_draft("invoices", Content(value=shop.definition("https://b.example/")), shop.who)
     left.publish("invoices", shop.who)
     assert any("gitstore repair, which adds it now" in line for line in findings(shop))
-    assert list(repair(shop.writes)) == ["invoices: its rows were behind Git, and follow now"]
+    assert list(repair(shop.writes)) == ["invoices: its rows were behind Git, and were updated"]
     assert findings(shop) == []
 
 

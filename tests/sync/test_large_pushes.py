@@ -21,7 +21,7 @@ from gitstore.errors import Code, GitstoreError, UnavailableError
 from gitstore.git.cleanup import sweep
 from gitstore.push import slices
 from gitstore.store import Store
-from sync import marks
+from sync import rows
 from sync.integrity import verify
 from sync.reconcile import reconcile
 from sync.unit_of_work import MirrorUnitOfWork
@@ -274,8 +274,8 @@ def test_saves_beside_a_large_push_go_on(house: House, small_slices: None) -> No
 def test_a_large_push_follows_the_number_marks(house: House) -> None:
     """A number that was given out before a restore is refused, and the one above it is published."""
     with house.database.as_mirror() as tx:
-        marks.raise_to(tx, house.store, "w-0007", 6)
-        marks.raise_to(tx, house.store, "w-0008", 6)
+        rows.raise_mark(tx, house.store, "w-0007", 6)
+        rows.raise_mark(tx, house.store, "w-0008", 6)
     house.store.floors.clear()
     large = LargePush().drafts(MANY)
     large.put(names.tag("w-0007", 7), large.commit("w-0007"))

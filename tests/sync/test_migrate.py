@@ -15,6 +15,7 @@ from gitstore.errors import Code, GitstoreError
 from sync.catalog import projects
 from sync.db import Database
 from sync.migrate import Migration, migrate, shipped
+from sync.rows import NumberMark, VersionRow, WorkflowRow, names
 
 MakeDatabase = Callable[..., str]
 
@@ -94,7 +95,9 @@ def test_a_changed_file_stops_the_start_and_is_named(make_database: MakeDatabase
     conninfo = make_database()
     first, second = Migration(1, "0001_a.sql", "select 1"), Migration(2, "0002_b.sql", "select 2")
     migrate(conninfo, [first, second])
-    with pytest.raises(GitstoreError, match=r"0002_b\.sql is not what was applied") as refused:
+    with pytest.raises(
+        GitstoreError, match=r"0002_b\.sql differs from the migration that was applied"
+    ) as refused:
         migrate(conninfo, [first, replace(second, text="select 3")])
     assert refused.value.code is Code.CONFIG
     assert migrate(conninfo, [first, second]) == []
@@ -143,3 +146,13 @@ def test_a_server_that_is_not_there_is_unavailable(tmp_path: Path) -> None:
     with pytest.raises(GitstoreError) as refused:
         migrate(f"host={tmp_path} dbname=none")
     assert refused.value.code is Code.UNAVAILABLE
+
+
+def test_each_shape_has_the_columns_of_its_table(conninfo: str) -> None:
+    """So that a migration that adds a column, and a field that was forgotten, are noticed."""
+    tables = {"workflows": WorkflowRow, "workflow_versions": VersionRow, "number_marks": NumberMark}
+    query = """select column_name from information_schema.columns
+               where table_schema = 'gitstore' and table_name = %s"""
+    with psycopg.connect(conninfo) as connection:
+        for table, shape in tables.items():
+            assert {name for (name,) in connection.execute(query, [table])} == set(names(shape)), table

@@ -302,14 +302,14 @@ class TestContradictions:
         house.publish("order-sync")
         house.store.move_current("order-sync", 1, house.who, hold=True)
         house.git("update-ref", "refs/ledger/order-sync", "refs/ledger/order-sync^")
-        with refused("knows the ledger entry"):
+        with refused("records the ledger entry"):
             house.save("order-sync", "https://c.example/")
 
     def test_refs_that_are_all_gone_stop_it(self, house: House) -> None:
         house.publish("order-sync")
         for ref in ("heads/drafts/order-sync", "ledger/order-sync", "tags/order-sync/v1"):
             house.git("update-ref", "-d", f"refs/{ref}")
-        with refused("the database knows v1"):
+        with refused("the database records v1"):
             house.save("order-sync")
 
     def test_a_tag_made_by_hand_stops_it(self, house: House) -> None:
@@ -326,7 +326,7 @@ class TestContradictions:
                 commit_sha, ref_oid, tree_sha, blob_sha, file_name, digest, definition, valid, message,
                 author_name, author_email, published_by from gitstore.workflow_versions
         """)
-        with refused("v1 is the latest, and v2 is"):
+        with refused("v1 as the latest version, but the newest row is v2"):
             house.save("order-sync", "https://c.example/")
 
     def test_a_row_that_forgot_where_it_stood_is_not_written_over(self, house: House) -> None:

@@ -73,7 +73,7 @@ def test_a_damaged_ref_is_found_stops_publishing_and_comes_back(
     assert shop.publish("invoices", "https://next.example/") == 2
     before |= {ref: oid for ref, oid in refs(shop).items() if b"invoices" in ref}
     (said,) = repair(shop.writes)
-    assert f"{ref}: put back to {before[ref.encode()].decode()}" in said
+    assert f"{ref}: restored to {before[ref.encode()].decode()}" in said
     assert refs(shop) == before
     assert findings(shop) == []
     assert [row for row in shop.rows("workflows") if row["slug"] == "order-sync"] == [
@@ -132,7 +132,7 @@ def test_truncated_packed_refs_are_mended_and_every_ref_comes_back(shop: House, 
     packed.write_bytes(packed.read_bytes()[: int(packed.stat().st_size * share)])
     assert any("packed-refs is damaged" in line for line in findings(shop))
     said = list(repair(shop.writes))
-    assert "it is kept as packed-refs.damaged-" in said[0]
+    assert "the original is kept as packed-refs.damaged-" in said[0]
     assert refs(shop) == before
     assert findings(shop) == []
     shop.git("fsck", "--strict", "--no-dangling")
@@ -158,7 +158,7 @@ def test_what_has_no_objects_is_told_and_left(shop: House) -> None:
     shop.tamper("delete from gitstore.git_objects where oid = %(oid)s", oid=oid)
     (said,) = repair(shop.writes)
     assert said == (
-        f"refs/tags/order-sync/v2: not put back: object {oid} is missing in Git, and not kept in the database"
+        f"refs/tags/order-sync/v2: not restored: object {oid} is missing in Git, and not kept in the database"
     )
 
 

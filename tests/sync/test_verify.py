@@ -69,7 +69,7 @@ def test_each_column_edited_by_hand_is_found(shop: House) -> None:
         assert shop.tamper(edit) == 1
         (finding,) = findings(shop)
         assert (finding.workflow, finding.version, finding.advice) == ("order-sync", 2, REBUILD)
-        assert column in finding.what, finding
+        assert column in finding.problem, finding
         rebuild(shop.database, [shop.store])
     assert findings(shop) == []
 
@@ -141,7 +141,7 @@ def test_a_moved_tag_is_found_with_both_witnesses(shop: House, version: int) -> 
     shop.git("update-ref", f"refs/tags/order-sync/v{version}", tags[1])
     found = [finding for finding in findings(shop) if finding.version == version]
     assert [finding.advice for finding in found] == [ACCEPT] * 2
-    assert all(tags[version] in finding.what and tags[1] in finding.what for finding in found)
+    assert all(tags[version] in finding.problem and tags[1] in finding.problem for finding in found)
 
 
 @pytest.mark.parametrize("version", [2, 3])
@@ -149,14 +149,14 @@ def test_a_tag_that_is_gone_is_found(shop: House, version: int) -> None:
     shop.git("update-ref", "-d", f"refs/tags/order-sync/v{version}")
     found = findings(shop)
     assert {finding.version for finding in found} == {version}
-    assert any("it has no tag" in finding.what for finding in found)
+    assert any("it has no tag" in finding.problem for finding in found)
 
 
 def test_a_tag_that_is_gone_is_found_by_the_ledger_alone(shop: House) -> None:
     shop.git("update-ref", "-d", "refs/tags/order-sync/v2")
     shop.tamper("update gitstore.workflows set current_version_id = null")
     shop.tamper("delete from gitstore.workflow_versions")
-    assert any("is published by the ledger" in finding.what for finding in findings(shop))
+    assert any("the ledger records its publication" in finding.problem for finding in findings(shop))
 
 
 def test_a_tag_that_the_ledger_does_not_know_is_found(shop: House) -> None:
@@ -186,7 +186,7 @@ def test_a_missing_object_is_found_and_named(shop: House) -> None:
     fresh = shop.unmirrored()
     (finding,) = verify.verify(shop.database, fresh)
     assert (finding.workflow, finding.version, finding.advice) == ("order-sync", 2, RESTORE)
-    assert blob in finding.what
+    assert blob in finding.problem
 
 
 def test_a_damaged_ref_file_is_found(shop: House) -> None:
@@ -196,4 +196,6 @@ def test_a_damaged_ref_file_is_found(shop: House) -> None:
 
 def test_a_finding_reads_as_a_sentence_with_what_to_do() -> None:
     finding = verify.Finding("order-sync", 3, "has no row", REBUILD)
-    assert str(finding) == "order-sync/v3: has no row. gitstore rebuild makes the rows again from Git"
+    assert (
+        str(finding) == "order-sync/v3: has no row. Run gitstore rebuild, which recreates the rows from Git"
+    )

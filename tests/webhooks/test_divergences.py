@@ -9,7 +9,7 @@ import pytest
 from gitstore.errors import GitstoreError
 from gitstore.model import LedgerKind
 from gitstore.upstream.refs import Layout
-from sync import marks
+from sync import rows
 from sync.integrity.verify import verify
 from tests.sync.conftest import House
 from tests.webhooks.followed_project import Follow, Following, versions
@@ -91,7 +91,7 @@ def test_a_number_that_was_given_out_before_does_not_come(follow: Follow, upstre
     following = follow()
     following.sync()
     with following.house.database.as_owner() as tx:
-        marks.raise_to(tx, following.house.store, "order-sync", 6)
+        rows.raise_mark(tx, following.house.store, "order-sync", 6)
     for number in (4, 6, 7):
         upstream.version("order-sync", number)
     assert following.sync().published == {"order-sync": [7]}
@@ -168,7 +168,7 @@ def test_a_version_that_vanishes_here_before_a_gap_is_found(house: House, upstre
     house.git("update-ref", "-d", "refs/tags/order-sync/v2")
     assert house.tamper("delete from gitstore.workflow_versions where version_number = 2")
     found = [str(finding) for finding in verify(house.database, house.store)]
-    assert any("v2" in line and "its tag is gone" in line for line in found), found
+    assert any("v2" in line and "its tag is missing" in line for line in found), found
 
 
 # Drafts that go different ways
