@@ -19,7 +19,7 @@ from dulwich.repo import Repo
 
 from gitstore import changes, names
 from gitstore.content import STARTER, Content
-from gitstore.definition.cache import DefinitionCache
+from gitstore.definition.document import DefinitionCache
 from gitstore.definition.quoting import clip
 from gitstore.drafts import DraftWriter, Saved
 from gitstore.errors import BaseMovedError, Code, ConflictError, NotFoundError, StaleDraftError
