@@ -18,7 +18,7 @@ from gitstore import changes, names
 from gitstore.changes import Authorship, Prepared
 from gitstore.commit_summary import what_changes
 from gitstore.errors import BusyError, Code, GitstoreError, IntegrityError, NotMirroredError
-from gitstore.git.io_errors import of_system
+from gitstore.git.files import of_system
 from gitstore.git.quarantine import Quarantine, quarantine
 from gitstore.model import Definition
 from gitstore.names import DraftRef, VersionRef

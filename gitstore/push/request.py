@@ -13,8 +13,7 @@ from typing import Final
 from dulwich.errors import GitProtocolError
 from dulwich.protocol import Protocol
 
-from gitstore.errors import MalformedError
-from gitstore.git.packs import too_large
+from gitstore.errors import MalformedError, too_large
 from gitstore.policy import Command
 
 ZERO: Final = b"0" * 40

@@ -14,8 +14,7 @@ from flask import Response, request
 from gitstore.content import Content, File
 from gitstore.definition.quoting import clip
 from gitstore.drafts import Saved
-from gitstore.errors import BaseMovedError, ConflictError, GitstoreError, StaleDraftError
-from gitstore.git.packs import too_large
+from gitstore.errors import BaseMovedError, ConflictError, GitstoreError, StaleDraftError, too_large
 from gitstore.model import Permission, Problems, WorkflowState
 from gitstore.repository import Repository
 from gitstore.store import Store

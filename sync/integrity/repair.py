@@ -17,7 +17,7 @@ from typing import Any, Final, LiteralString
 from gitstore import changes, names
 from gitstore.changes import Authorship, ChangeSet
 from gitstore.errors import GitstoreError, MalformedError, ObjectsMissingError
-from gitstore.git.recovery import mend_packed_refs
+from gitstore.git.packed_refs import repair_packed_refs
 from gitstore.git.refs import RefUpdate
 from gitstore.model import LedgerEntry, LedgerKind, Person
 from gitstore.repository import WritableRepository
@@ -57,7 +57,7 @@ def _repair(
     writes: MirrorUnitOfWork, repository: WritableRepository, progress: Progress | None
 ) -> Iterator[str]:
     with writes.maintenance():
-        kept = mend_packed_refs(repository.path, f"{datetime.now(UTC):%Y%m%dT%H%M%S%f}")
+        kept = repair_packed_refs(repository.path, f"{datetime.now(UTC):%Y%m%dT%H%M%S%f}")
     if kept is not None:
         yield f"cut what is damaged out of packed-refs; it is kept as {kept.name}"
     yield from _renew_objects(writes)

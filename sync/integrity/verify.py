@@ -16,7 +16,8 @@ from psycopg.types.json import Jsonb
 
 from gitstore import names
 from gitstore.errors import GitstoreError, IntegrityError
-from gitstore.git.recovery import fsck, packed_refs_damaged
+from gitstore.git.maintenance import fsck
+from gitstore.git.packed_refs import packed_refs_damaged
 from gitstore.model import LedgerEntry, LedgerKind
 from gitstore.names import VersionRef
 from gitstore.repository import Repository
