@@ -24,9 +24,8 @@ from gitstore.model import Definition
 from gitstore.names import DraftRef, VersionRef
 from gitstore.policy import Command, Effect, Verdict, discards_refused, judge, settle_discards
 from gitstore.policy_facts import Authorize, PushFacts, in_a_shallow_clone
-from gitstore.push.options import CAPABILITY, PushOptions, read_options
 from gitstore.push.report import PushReport
-from gitstore.push.request import ZERO, Request, read_request
+from gitstore.push.request import CAPABILITY, ZERO, PushOptions, Request, read_options, read_request
 from gitstore.push.slices import Slice, divide
 from gitstore.repository import Repository
 from gitstore.store import Store
