@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, fields
 from typing import Any, Final, LiteralString
 
@@ -15,6 +16,7 @@ from psycopg.rows import dict_row
 from psycopg.types.json import Jsonb
 
 from gitstore import names
+from gitstore.definition.quoting import quote
 from gitstore.errors import GitstoreError, IntegrityError
 from gitstore.git.maintenance import fsck
 from gitstore.git.packed_refs import packed_refs_damaged
@@ -118,6 +120,16 @@ def unrecoverable(database: Database, repository: Repository) -> Iterator[str]:
         for slug, number, ref in tx.tuples(_TO_KEEP, project=repository.project):
             if why := kept.lacks(ref):
                 yield f"{slug}/v{number}: {why}"
+
+
+def unknown_entries(repository: Repository) -> Iterator[str]:
+    """Yield a line for each ledger entry of an unknown kind, written by a newer gitstore. Not differences."""
+    for slug in repository.slugs():
+        with suppress(GitstoreError):  # damage, which `verify` reports
+            for entry in repository.ledger(slug):
+                if not isinstance(entry.kind, LedgerKind):
+                    kind = quote(entry.kind)
+                    yield f"{slug}: ledger entry {entry.oid} is of the unknown kind {kind}; its state is used"
 
 
 def _by_git(repository: Repository, said: str) -> Iterator[Finding]:
