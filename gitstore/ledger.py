@@ -40,7 +40,7 @@ from dulwich.objects import Commit, Tree
 from gitstore.errors import IntegrityError
 from gitstore.git.objects import Objects, ident, new_commit, person, text, utc
 from gitstore.model import LedgerEntry, LedgerKind, Person
-from gitstore.versions import parse_version
+from gitstore.names import parse_version
 
 COMMITTER = Person("gitstore", "gitstore@localhost")
 EMPTY_TREE = Tree()

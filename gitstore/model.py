@@ -8,7 +8,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, Final, Protocol, TypeVar
 
-from gitstore.versions import next_number
+from gitstore.names import next_number
 
 
 class Rules(StrEnum):

@@ -32,8 +32,7 @@ from gitstore.errors import (
     StaleDraftError,
 )
 from gitstore.model import Definition, Permission
-from gitstore.names import DraftRef, VersionRef
-from gitstore.versions import next_number
+from gitstore.names import DraftRef, VersionRef, next_number
 
 DISCARD_OPTION: Final = "gitstore.discard"
 """The push option with the exact count of discards."""

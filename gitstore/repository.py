@@ -30,7 +30,7 @@ from gitstore.model import (
     Version,
     WorkflowState,
 )
-from gitstore.versions import is_slug, next_number
+from gitstore.names import is_slug, next_number
 
 FOLDER = b"workflows"
 LONGEST_MESSAGE: Final = 10_000

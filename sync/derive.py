@@ -21,8 +21,8 @@ from uuid import UUID
 from gitstore import names
 from gitstore.errors import GitstoreError, IntegrityError
 from gitstore.model import LedgerEntry, LedgerKind, Snapshot, Version, WorkflowState
+from gitstore.names import version_id, workflow_id
 from gitstore.repository import Repository
-from gitstore.versions import version_id, workflow_id
 
 BATCH: Final = 100  # rows
 LARGEST_BATCH: Final = 4 * 2**20  # bytes of definitions; parsed, they take twenty times as much memory

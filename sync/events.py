@@ -15,7 +15,7 @@ from typing import Any, Final, LiteralString
 from uuid import UUID, uuid5
 
 from gitstore.model import LedgerEntry
-from gitstore.versions import version_id
+from gitstore.names import version_id
 from sync.db import Transaction
 from sync.derive import VersionRow, WorkflowRow
 from sync.rows import as_json

@@ -23,8 +23,8 @@ from gitstore.errors import GitstoreError, ObjectsMissingError
 from gitstore.git.commits import new_objects, object_of
 from gitstore.git.process import larger
 from gitstore.git.quarantine import references
+from gitstore.names import workflow_id
 from gitstore.repository import Repository
-from gitstore.versions import workflow_id
 from sync.db import Transaction
 
 LARGEST: Final = 2**20  # bytes of one object

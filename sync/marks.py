@@ -13,8 +13,8 @@ from uuid import UUID
 
 from psycopg.types.json import Jsonb
 
+from gitstore.names import workflow_id
 from gitstore.repository import Repository
-from gitstore.versions import workflow_id
 from sync.db import Transaction
 from sync.rows import as_json
 

@@ -18,8 +18,8 @@ from uuid import UUID
 
 from gitstore import names
 from gitstore.model import LedgerEntry, LedgerKind, WorkflowState
+from gitstore.names import version_id
 from gitstore.repository import Repository
-from gitstore.versions import version_id
 from sync import audit, derive, events, git_objects, marks, rows
 from sync.audit import WORKER, Origin
 from sync.db import Transaction

@@ -14,11 +14,11 @@ from typing import Any, Final
 
 import yaml
 
-from gitstore.content import File
 from gitstore.definition import document as definitions
 from gitstore.definition.builder import Mark
 from gitstore.definition.yaml_reader import LOADER
 from gitstore.diff.masking import Masks
+from gitstore.drafts import File
 from gitstore.model import Limits
 
 _JSON_SCALAR: Final = re.compile(r'"(?:[^"\\]++|\\.)*+"|[^\s,\]}]++', re.DOTALL)

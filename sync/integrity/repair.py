@@ -20,8 +20,8 @@ from gitstore.errors import GitstoreError, MalformedError, ObjectsMissingError
 from gitstore.git.packed_refs import repair_packed_refs
 from gitstore.git.refs import RefUpdate
 from gitstore.model import LedgerEntry, LedgerKind, Person
+from gitstore.names import HIGHEST_NUMBER, is_slug, workflow_id
 from gitstore.repository import WritableRepository
-from gitstore.versions import HIGHEST_NUMBER, is_slug, workflow_id
 from sync import audit, derive, git_objects, marks
 from sync.audit import Origin
 from sync.db import Transaction

@@ -21,9 +21,8 @@ from gitstore.errors import GitstoreError, IntegrityError
 from gitstore.git.maintenance import fsck
 from gitstore.git.packed_refs import packed_refs_damaged
 from gitstore.model import LedgerEntry, LedgerKind
-from gitstore.names import VersionRef
+from gitstore.names import VersionRef, is_slug
 from gitstore.repository import Repository
-from gitstore.versions import is_slug
 from sync import derive, git_objects, marks
 from sync.db import Database, Transaction
 from sync.derive import VersionRow, WorkflowRow

@@ -10,7 +10,7 @@ from uuid import UUID
 
 import pytest
 
-from gitstore.content import Content
+from gitstore.drafts import Content
 from gitstore.git import maintenance
 from gitstore.git.maintenance import collect, due
 from gitstore.git.objects import Objects
