@@ -26,7 +26,7 @@ from psycopg_pool import ConnectionPool
 
 from gitstore.definition.document import parse
 from gitstore.model import LedgerEntry, LedgerKind, Limits, Permission, Person, Rules
-from gitstore.versions import version_id, workflow_id
+from gitstore.names import version_id, workflow_id
 from service import app as product
 from service.api.answers import answer
 from service.api.schemas import Version

@@ -212,3 +212,8 @@ class ConfigError(GitstoreError):
 
     def __init__(self, message: str, **data: Any) -> None:
         super().__init__(Code.CONFIG, message, **data)
+
+
+def too_large(what: str, size: int, limit: int, unit: str = "bytes") -> TooLargeError:
+    """Return a `too_large` error; `size` equals the limit if `what` already says that it is exceeded."""
+    return TooLargeError(f"{what} {size:,} {unit}; the limit is {limit:,}", size=size, limit=limit)

@@ -22,33 +22,38 @@ paragraph of trailers (git-interpret-trailers(1)). Only the reason and the trail
 
 An entry is written just before its ref. A publishing entry counts once the tag holds its object id. An entry
 left behind by a kill never counts, and the next entry records the actual state.
+
+A later version of gitstore may write other kinds of events. An entry of an unknown kind counts, and its state
+is taken over; its other trailers are skipped. The state in an entry of a new kind must therefore hold as soon
+as the entry is written.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import datetime
-from functools import lru_cache
 
 from dulwich.objects import Commit, Tree
 
 from gitstore.errors import IntegrityError
 from gitstore.git.objects import Objects, ident, new_commit, person, text, utc
 from gitstore.model import LedgerEntry, LedgerKind, Person
-from gitstore.versions import parse_version
+from gitstore.names import parse_version
 
 COMMITTER = Person("gitstore", "gitstore@localhost")
 EMPTY_TREE = Tree()
 
 _PREFIX = "Gitstore-"
 _NONE = "none"
+_KINDS = {kind.value: kind for kind in LedgerKind}
 
 
 def compose(slug: str, entry: LedgerEntry) -> Commit:
     """Return the commit that records `entry` (ignoring its `oid`) on top of `entry.parent`."""
     trailers: dict[str, str | None] = {
-        "Event": entry.kind.value,
+        "Event": entry.kind,
         "Version": _show(entry.version) if entry.version is not None else None,
         "Object": entry.target,
         "Tagger": ident(entry.tagger).decode() if entry.tagger is not None else None,
@@ -73,27 +78,29 @@ def compose(slug: str, entry: LedgerEntry) -> Commit:
     )
 
 
-@lru_cache(maxsize=16)
 def parse(commit: Commit) -> LedgerEntry:
-    """Parse an entry; cached, because one write reads the newest few entries repeatedly.
-
-    Raises `integrity` for a commit that gitstore did not write.
-    """
+    """Parse an entry. Raises `integrity` for a commit that gitstore did not write."""
     oid = commit.id.decode()
     paragraphs = text(commit.message).rstrip("\n").split("\n\n")
     lines = [line.partition(": ") for line in paragraphs[-1].split("\n")]
     trailers = {key.removeprefix(_PREFIX): value for key, _, value in lines}
     try:
-        return LedgerEntry(
+        entry = LedgerEntry(
             oid=oid,
             parent=commit.parents[0].decode() if commit.parents else None,
-            kind=LedgerKind(trailers["Event"]),
+            kind=trailers["Event"],
             actor=person(commit.author),
             when=utc(commit.commit_time),
             message="\n\n".join(paragraphs[1:-1]),
             latest=_number(trailers["Latest"]) or 0,
             current=_number(trailers["Current"]),
             held=trailers["Held"] == "yes",
+        )
+        if (kind := _KINDS.get(entry.kind)) is None:
+            return entry
+        return replace(
+            entry,
+            kind=kind,
             version=_number(trailers.get("Version", _NONE)),
             target=trailers.get("Object"),
             name=_unquote(trailers.get("Name")),
@@ -104,7 +111,7 @@ def parse(commit: Commit) -> LedgerEntry:
         )
     except (KeyError, ValueError) as error:
         raise IntegrityError(
-            f"{oid} is no entry that gitstore wrote: run gitstore verify", oid=oid
+            f"{oid} is not a ledger entry written by gitstore: run gitstore verify", oid=oid
         ) from error
 
 
@@ -151,6 +158,7 @@ def _subject(slug: str, entry: LedgerEntry) -> str:
             return f"Discarded the draft of {slug}"
         case LedgerKind.RESTORED:
             return f"Restored the draft of {slug}"
+    raise ValueError(f"an entry of the unknown kind {entry.kind!r} cannot be written")
 
 
 def _show(number: int | None) -> str:

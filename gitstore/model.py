@@ -8,7 +8,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, Final, Protocol, TypeVar
 
-from gitstore.versions import next_number
+from gitstore.names import next_number
 
 
 class Rules(StrEnum):
@@ -199,6 +199,9 @@ class LedgerKind(StrEnum):
 class LedgerEntry:
     """One commit of refs/ledger/<slug>: an event, and the state of the workflow after it.
 
+    `kind` is a LedgerKind, or another word if a newer version of gitstore wrote the entry: then only the
+    state after the event is known.
+
     `version` and `target` (the hex id that the tag holds) are set for PUBLISHED; `version` also for CURRENT;
     `target` is the draft's head for DISCARDED and RESTORED. `latest`, `current` and `held` are the state
     after the event, so that the newest counting entry is sufficient; `latest` is 0 and `current` None before
@@ -209,7 +212,7 @@ class LedgerEntry:
 
     oid: str
     parent: str | None
-    kind: LedgerKind
+    kind: LedgerKind | str
     actor: Person
     when: datetime
     message: str

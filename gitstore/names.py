@@ -1,11 +1,17 @@
-"""All refs that gitstore uses; the only module that spells their names.
+"""The grammar of slugs and versions, their ids, and all refs; the only module that spells ref names.
+
+    slug     = [a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?     not shaped like a UUID
+    version  = "v" N      N = 1, 2, 3 ... without a leading zero, at most 2^31 - 1 (Postgres' integer)
 
     refs/heads/drafts/<slug>                  the draft of a workflow
     refs/tags/<slug>/v<N>                     a published version
     refs/ledger/<slug>                        the workflow's history, appended to by gitstore alone
     refs/superseded/<slug>/<time>             the kept head of a discarded draft
 
-Names are bytes, as in Git; slugs and numbers are str and int, as everywhere above Git.
+A workflow's id is uuid5(project id, slug); a version's is uuid5(workflow id, "v<N>"). The ids can therefore
+be derived from the repository alone.
+
+Ref names are bytes, as in Git; slugs and numbers are str and int, as everywhere above Git.
 See git-check-ref-format(1) for the names that Git itself allows.
 """
 
@@ -14,10 +20,18 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from uuid import UUID, uuid5
 
 from dulwich.refs import Ref, check_ref_format
 
-from gitstore.versions import SLUG_RULE, is_slug, parse_version
+from gitstore.definition.quoting import clip
+from gitstore.errors import Code, GitstoreError
+
+SLUG_PATTERN = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
+HIGHEST_NUMBER = 2**31 - 1
+
+SLUG_RULE = "1 to 63 of a-z, 0-9 and '-', no '-' at either end, and not the shape of a UUID"
+"""The slug grammar as shown in messages."""
 
 PREFIX = b"refs/"
 HEADS = b"refs/heads/"
@@ -26,10 +40,55 @@ TAGS = b"refs/tags/"
 LEDGERS = b"refs/ledger/"
 SUPERSEDED = b"refs/superseded/"
 
+_SLUG = re.compile(SLUG_PATTERN)
+_UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
+_NUMBER = re.compile(r"[1-9][0-9]{0,9}")
 _PLAIN = re.compile(rb"refs(/[A-Za-z0-9-]+)+")
 _TIME = "%Y%m%dT%H%M%S.%fZ"
 _LONGEST_TIME = 32
 _ACCEPTED = "refs/heads/drafts/<slug> (a draft) and refs/tags/<slug>/v<N> (a version)"
+
+
+def is_slug(text: str) -> bool:
+    """Return whether `text` is a valid slug of a workflow or a project."""
+    return _SLUG.fullmatch(text) is not None and _UUID.fullmatch(text) is None
+
+
+def check_slug(text: str) -> str:
+    """Return `text`, or raise `invalid_name` with the slug grammar."""
+    if not is_slug(text):
+        raise GitstoreError(
+            Code.INVALID_NAME,
+            f"{clip(text)!r} is not a slug: use {SLUG_RULE}",
+            slug=clip(text),
+        )
+    return text
+
+
+def parse_number(text: str) -> int | None:
+    """Return the number in `3`, or None if `text` is not a version number."""
+    if _NUMBER.fullmatch(text) is None:
+        return None
+    number = int(text)
+    return number if number <= HIGHEST_NUMBER else None
+
+
+def parse_version(text: str) -> int | None:
+    """Return the number in `v3` (the form of tags), or None."""
+    return parse_number(text[1:]) if text.startswith("v") else None
+
+
+def workflow_id(project: UUID, slug: str) -> UUID:
+    return uuid5(project, slug)
+
+
+def version_id(workflow: UUID, number: int) -> UUID:
+    return uuid5(workflow, f"v{number}")
+
+
+def next_number(latest: int, floor: int) -> int:
+    """Return the number of the next version: above the latest, and above every number ever given out."""
+    return max(latest, floor) + 1
 
 
 @dataclass(frozen=True, slots=True)

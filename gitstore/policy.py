@@ -19,7 +19,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import Protocol
+from typing import Final, Protocol
 
 from gitstore import names
 from gitstore.definition.quoting import clip
@@ -32,9 +32,10 @@ from gitstore.errors import (
     StaleDraftError,
 )
 from gitstore.model import Definition, Permission
-from gitstore.names import DraftRef, VersionRef
-from gitstore.push.options import DISCARD
-from gitstore.versions import next_number
+from gitstore.names import DraftRef, VersionRef, next_number
+
+DISCARD_OPTION: Final = "gitstore.discard"
+"""The push option with the exact count of discards."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +155,7 @@ def discards_refused(commands: Sequence[Command], announced: int | None) -> str 
     )
     if announced is None:
         return None if len(commands) == 1 else "a push discards one draft and nothing else"
-    return None if announced == count else f"{DISCARD.name} is {announced}, and the push discards {count}"
+    return None if announced == count else f"{DISCARD_OPTION} is {announced}, and the push discards {count}"
 
 
 def settle_discards(verdicts: Sequence[Verdict]) -> list[Verdict]:

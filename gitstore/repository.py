@@ -13,7 +13,7 @@ from dulwich.objects import Commit, Tree
 
 from gitstore import ledger, names
 from gitstore.definition import document as definitions
-from gitstore.definition.cache import DefinitionCache
+from gitstore.definition.document import DefinitionCache
 from gitstore.definition.quoting import clip
 from gitstore.errors import Code, GitstoreError, IntegrityError, InvalidDefinitionError, NotFoundError
 from gitstore.git.objects import Objects, WritableObjects, person, text, utc
@@ -30,7 +30,7 @@ from gitstore.model import (
     Version,
     WorkflowState,
 )
-from gitstore.versions import is_slug, next_number
+from gitstore.names import is_slug, next_number
 
 FOLDER = b"workflows"
 LONGEST_MESSAGE: Final = 10_000

@@ -18,10 +18,9 @@ from dulwich.objects import Commit, ObjectID, Tag
 from dulwich.repo import Repo
 
 from gitstore import changes, names
-from gitstore.content import STARTER, Content
-from gitstore.definition.cache import DefinitionCache
+from gitstore.definition.document import DefinitionCache
 from gitstore.definition.quoting import clip
-from gitstore.drafts import DraftWriter, Saved
+from gitstore.drafts import STARTER, Content, DraftWriter, Saved
 from gitstore.errors import BaseMovedError, Code, ConflictError, NotFoundError, StaleDraftError
 from gitstore.git.objects import ident
 from gitstore.model import (
@@ -35,11 +34,11 @@ from gitstore.model import (
     Version,
     WorkflowState,
 )
+from gitstore.names import check_slug
 from gitstore.policy import Command, Verdict
 from gitstore.policy_facts import accepted
 from gitstore.repository import WritableRepository
 from gitstore.unit_of_work import MakeUnitOfWork
-from gitstore.versions import check_slug
 
 ANY: Final = "*"
 

@@ -1,8 +1,6 @@
 """Serve git fetch and clone by git's own `upload-pack --stateless-rpc`.
 
-Supports protocol v2, partial clones and shallow clones.
-
-See gitprotocol-http(5) and gitprotocol-v2(5).
+Supports protocol v2, partial clones and shallow clones: gitprotocol-http(5) and gitprotocol-v2(5).
 """
 
 from __future__ import annotations
@@ -26,7 +24,7 @@ _SETTINGS = {**FRUGAL, "uploadpack.allowFilter": "true", "core.quotePath": "fals
 
 def advertise(repository: Path, protocol: str) -> Iterator[bytes]:
     """Yield the ref advertisement. `protocol` is the request's Git-Protocol header, "" if absent."""
-    if not _is_v2(protocol):
+    if "version=2" not in protocol.split(":"):
         yield pkt_line(b"# service=git-upload-pack\n") + pkt_line(None)
     with _upload_pack(repository, protocol, "--http-backend-info-refs", subprocess.DEVNULL) as child:
         yield from _output(child)
@@ -38,16 +36,12 @@ def serve(repository: Path, protocol: str, request: IO[bytes]) -> Generator[byte
     Raises `malformed`, before any output, if git fails without output because it cannot parse the request.
     """
     with _upload_pack(repository, protocol, "--stateless-rpc", request) as child:
-        said = False
+        answered = False
         for chunk in _output(child):
-            said = True
+            answered = True
             yield chunk
-        if child.returncode and not said:
-            raise MalformedError("this is no git fetch: git does not understand it")
-
-
-def _is_v2(protocol: str) -> bool:
-    return "version=2" in protocol.split(":")
+        if child.returncode and not answered:
+            raise MalformedError("malformed git-upload-pack request")
 
 
 @contextmanager

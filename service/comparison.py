@@ -7,9 +7,9 @@ how publishing the draft would change the current version, or the changes of the
 
 from __future__ import annotations
 
-from gitstore.content import File
 from gitstore.diff.masking import masked
 from gitstore.diff.structure import Diff, diff
+from gitstore.drafts import File
 from gitstore.errors import Code, InvalidDefinitionError, NotFoundError
 from gitstore.model import Rules
 from gitstore.repository import Repository

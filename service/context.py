@@ -15,10 +15,10 @@ from datetime import UTC, datetime
 from typing import Any, Final, cast
 from uuid import UUID, uuid4
 
+from dulwich.objects import ShaFile
 from flask import abort, current_app, request
 
 from gitstore.errors import GitstoreError
-from gitstore.git.raw import ShaFile
 from gitstore.model import Permission, Person, Rules
 from gitstore.repository import Repository
 from gitstore.store import Actors, Store

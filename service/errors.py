@@ -18,7 +18,7 @@ from flask import Response
 from werkzeug.exceptions import HTTPException
 
 from gitstore.errors import Code, ConflictError, GitstoreError
-from gitstore.git.io_errors import of_system
+from gitstore.git.files import of_system
 from gitstore.model import Problem, Problems
 from service.logs import without_secrets
 

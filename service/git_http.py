@@ -21,8 +21,7 @@ from werkzeug.exceptions import HTTPException
 from gitstore import names, upload_pack
 from gitstore.changes import Authorship
 from gitstore.definition.quoting import clip
-from gitstore.errors import ForbiddenError, GitstoreError, MalformedError
-from gitstore.git.packs import too_large
+from gitstore.errors import ForbiddenError, GitstoreError, MalformedError, too_large
 from gitstore.model import Permission
 from gitstore.names import VersionRef
 from gitstore.policy import Effect

@@ -17,8 +17,8 @@ from uuid import UUID
 from gitstore import names
 from gitstore.definition.quoting import clip
 from gitstore.errors import Code, GitstoreError, MalformedError, NotFoundError, ObjectsMissingError
+from gitstore.names import is_slug, parse_number, parse_version, version_id, workflow_id
 from gitstore.repository import Repository
-from gitstore.versions import is_slug, parse_number, parse_version, version_id, workflow_id
 from service import context
 from service.context import Caller
 from sync import catalog

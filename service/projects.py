@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final, TypeVar
 from uuid import UUID
 
-from gitstore.definition.cache import DefinitionCache
+from gitstore.definition.document import DefinitionCache
 from gitstore.errors import ConfigError, IntegrityError
 from gitstore.git.files import make_folder
 from gitstore.model import Rules

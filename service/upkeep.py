@@ -16,7 +16,7 @@ from dulwich.file import FileLocked
 from gitstore.errors import GitstoreError, UnavailableError
 from gitstore.git.cleanup import sweep
 from gitstore.git.maintenance import collect, due
-from gitstore.git.recovery import mend_packed_refs, packed_refs_damaged
+from gitstore.git.packed_refs import packed_refs_damaged, repair_packed_refs
 from service import logs
 from sync.db import Database
 from sync.unit_of_work import MirrorUnitOfWork
@@ -35,7 +35,7 @@ def tidy(writes: MirrorUnitOfWork, *, everything: bool) -> None:
             logs.action("swept", files=[str(one.relative_to(path)) for one in swept[:20]])
         if everything and packed_refs_damaged(path):
             with writes.maintenance():
-                kept = mend_packed_refs(path, f"{datetime.now(UTC):%Y%m%dT%H%M%S%f}")
+                kept = repair_packed_refs(path, f"{datetime.now(UTC):%Y%m%dT%H%M%S%f}")
             if kept is not None:
                 advice = "git could read none of it: run gitstore repair"
                 logs.action("packed_refs_mended", level="error", kept=kept.name, advice=advice)

@@ -13,7 +13,7 @@ from typing import Any, Final, Generic, Literal, LiteralString, TypeVar
 from uuid import UUID
 
 from gitstore.model import Rules
-from gitstore.versions import HIGHEST_NUMBER
+from gitstore.names import HIGHEST_NUMBER
 from sync import rows
 from sync.db import Transaction
 from sync.rows import VersionInfo, VersionRow, WorkflowRow

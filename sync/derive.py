@@ -20,8 +20,8 @@ from typing import Any, Final
 from gitstore import names
 from gitstore.errors import GitstoreError, IntegrityError
 from gitstore.model import LedgerEntry, LedgerKind, Snapshot, Version, WorkflowState
+from gitstore.names import version_id, workflow_id
 from gitstore.repository import Repository
-from gitstore.versions import version_id, workflow_id
 from sync.rows import VersionRow, WorkflowRow
 
 BATCH: Final = 100  # rows

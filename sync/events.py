@@ -17,7 +17,7 @@ from uuid import UUID, uuid5
 from psycopg.types.json import Jsonb
 
 from gitstore.model import LedgerEntry
-from gitstore.versions import version_id
+from gitstore.names import version_id
 from sync import rows
 from sync.db import Transaction
 from sync.rows import VersionRow, WorkflowRow

@@ -16,14 +16,15 @@ from itertools import chain, islice
 from typing import Final, LiteralString
 from uuid import UUID
 
+from dulwich.objects import ShaFile
+
 from gitstore import ledger
 from gitstore.errors import GitstoreError, ObjectsMissingError
+from gitstore.git.commits import new_objects, object_of
 from gitstore.git.process import larger
 from gitstore.git.quarantine import references
-from gitstore.git.raw import ShaFile, object_of
-from gitstore.git.reach import new_objects
+from gitstore.names import workflow_id
 from gitstore.repository import Repository
-from gitstore.versions import workflow_id
 from sync.db import Transaction
 
 LARGEST: Final = 2**20  # bytes of one object

@@ -19,8 +19,8 @@ from uuid import UUID
 
 from gitstore import names
 from gitstore.model import LedgerEntry, LedgerKind, WorkflowState
+from gitstore.names import version_id
 from gitstore.repository import Repository
-from gitstore.versions import version_id
 from sync import audit, derive, events, git_objects, rows
 from sync.audit import WORKER, AuditRow, Origin
 from sync.db import Transaction

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Final, LiteralString
 
 from gitstore.errors import ConfigError, GitstoreError, UnavailableError
-from gitstore.versions import is_slug
+from gitstore.names import is_slug
 from sync import derive
 from sync.audit import WORKER
 from sync.events import Fact

@@ -20,8 +20,8 @@ from uuid import UUID
 
 from psycopg.types.json import Jsonb
 
+from gitstore.names import workflow_id
 from gitstore.repository import Repository
-from gitstore.versions import workflow_id
 from sync.db import Transaction
 
 if TYPE_CHECKING:

@@ -27,9 +27,9 @@ from pathlib import Path
 from typing import Final
 
 from gitstore.errors import BusyError, NotMirroredError, UnavailableError
+from gitstore.names import check_slug
 from gitstore.repository import Repository
 from gitstore.unit_of_work import EXCLUSIVE_PATIENCE, WRITERS, alone, check_count, present
-from gitstore.versions import check_slug
 from sync import mirror, rows
 from sync.audit import WORKER, Origin
 from sync.db import Database, Locks, Transaction

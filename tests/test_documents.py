@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from gitstore.push.options import OPTIONS
+from gitstore.push.request import OPTIONS
 from service.settings import SETTINGS
 from sync.events import EventType
 

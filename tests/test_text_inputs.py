@@ -27,7 +27,6 @@ from pydantic import ValidationError
 from werkzeug.test import EnvironBuilder
 
 from gitstore import names
-from gitstore.content import Content, File, to_file
 from gitstore.definition import document
 from gitstore.definition.quoting import MOST_ECHOED
 from gitstore.diff.masked_text import masked_text
@@ -35,10 +34,11 @@ from gitstore.diff.masking import Masks
 from gitstore.diff.structure import diff
 from gitstore.diff.summary import summary
 from gitstore.diff.text import text_diff
+from gitstore.drafts import Content, File, to_file
 from gitstore.errors import GitstoreError, MalformedError
 from gitstore.model import Limits, Problem, Rules
+from gitstore.names import is_slug
 from gitstore.push.request import ZERO, read_request
-from gitstore.versions import is_slug
 from service import credentials, errors, logs, lookup
 from service.api import conditions
 from service.api.bodies import validated

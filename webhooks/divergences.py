@@ -15,8 +15,7 @@ from uuid import UUID, uuid4, uuid5
 from gitstore.definition.document import describe
 from gitstore.errors import Code, GitstoreError
 from gitstore.model import Problems
-from gitstore.names import DraftRef, VersionRef, full, show
-from gitstore.versions import workflow_id
+from gitstore.names import DraftRef, VersionRef, full, show, workflow_id
 from sync import events
 from sync.db import Transaction
 from sync.events import EventType, Fact

@@ -18,10 +18,9 @@ from gitstore.model import Limits, Person
 from gitstore.names import DraftRef, VersionRef
 from gitstore.policy import Effect
 from gitstore.store import Store
-from gitstore.upstream import refs
-from gitstore.upstream.importer import UpstreamImport
-from gitstore.upstream.refs import Blocked, Layout, Outcome, RemoteRef
-from gitstore.upstream.remote import Refs, Remote
+from gitstore.upstream import importer
+from gitstore.upstream.importer import Blocked, Layout, Outcome, RemoteRef, UpstreamImport
+from gitstore.upstream.remote import Remote
 from webhooks.divergences import DELETED, PUSH_REFUSED, Found, Known, reason
 from webhooks.sources import Direction
 
@@ -107,19 +106,13 @@ class Sync:
 
     def run(self, connect: Callable[[], Remote]) -> Result:
         """Sync and return the result. Raises errors of the whole sync; the result holds all others."""
-        wanted: list[RemoteRef] = []
-
-        def choose(advertised: Refs) -> list[RemoteRef]:
-            self._advertised.update(advertised)
-            self._held = {
-                name: oid
-                for prefix in self._job.layout.prefixes
-                for name, oid in self._store.refs.below(prefix).items()
-            }
-            wanted.extend(self._compare())
-            return wanted
-
-        self._import.fetch(connect(), choose)
+        remote, prefixes = connect(), self._job.layout.prefixes
+        self._advertised = remote.refs(prefixes)
+        self._held = {
+            name: oid for prefix in prefixes for name, oid in self._store.refs.below(prefix).items()
+        }
+        wanted = self._compare()
+        self._import.fetch(remote, wanted)
         self._note_deleted()
         self._take(wanted)
         if self._job.direction.pushes:
@@ -134,7 +127,7 @@ class Sync:
     def _compare(self) -> list[RemoteRef]:
         """Return the refs to import. Record the refs that the upstream holds and unchanged divergences."""
         found = []
-        for offer in refs.match_refs(self._advertised, self._job.layout):
+        for offer in importer.match_refs(self._advertised, self._job.layout):
             ref, ours = names.show(offer.name), self._held.get(offer.name)
             self.result.seen[ref] = offer.theirs.decode()
             if ours == offer.theirs:
@@ -192,13 +185,13 @@ class Sync:
         for offer in wanted:
             if offer.name in decided:
                 self._replace(offer, decided[offer.name])
-        for outcome in self._import.take([offer for offer in wanted if offer.name not in decided]):
+        for outcome in self._import.apply([offer for offer in wanted if offer.name not in decided]):
             if isinstance(outcome, Blocked):
                 self._wait(outcome)
             else:
                 self._note(outcome)
         for slug, numbers in self.result.published.items():
-            if missing := refs.gaps(numbers, before.get(slug, 0)):
+            if missing := importer.gaps(numbers, before.get(slug, 0)):
                 self.result.gaps[slug] = missing
 
     def _decided(self, offer: RemoteRef) -> Known | None:
@@ -216,7 +209,7 @@ class Sync:
             self._wait(Blocked(offer.target.slug, error))
 
     def _note(self, outcome: Outcome) -> None:
-        offer, refusal = outcome.offer, outcome.refusal
+        offer, refusal = outcome.ref, outcome.refusal
         match outcome.effect, offer.target:
             case Effect.PUBLISH, VersionRef(slug, number):
                 self.result.published.setdefault(slug, []).append(number)
@@ -246,18 +239,14 @@ class Sync:
     def _push(self, remote: Remote) -> None:
         planned = {
             offer.name: offer
-            for offer in refs.pushable(self._store, self._advertised, self._job.layout)
+            for offer in importer.pushable(self._store, self._advertised, self._job.layout)
             if self._may_push(offer)
         }
         if not planned:
             return
-
-        def choose(advertised: Refs) -> dict[bytes, bytes]:
-            # The next sync handles refs that moved since the first advertisement.
-            same = [name for name in planned if advertised.get(name) == self._advertised.get(name)]
-            return {name: planned[name].theirs for name in same}
-
-        for name, refusal in remote.push(self._store.objects, choose).items():
+        new = {name: offer.theirs for name, offer in planned.items()}
+        # The next sync handles refs that moved since they were listed.
+        for name, refusal in remote.push(self._store.objects, new, self._advertised).items():
             offer = planned[name]
             ref, ours = names.show(offer.name), offer.theirs.decode()
             if refusal is None:

@@ -15,7 +15,7 @@ from typing import Any, Final, Literal, LiteralString
 from uuid import UUID, uuid4
 
 from gitstore.errors import Code, ConflictError
-from gitstore.upstream.refs import Layout
+from gitstore.upstream.importer import Layout
 from gitstore.upstream.remote import Credential
 from sync.db import Transaction
 from webhooks import signature

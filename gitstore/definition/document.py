@@ -1,21 +1,28 @@
 """Workflow definitions: bytes -> value and problems, the digest of a value's meaning, and value -> bytes.
 
 docs/definition.md describes the format and its rules. Bytes are stored unchanged; values are views of them.
+Input is untrusted: nothing here recurses before the depth is known.
 """
 
 from __future__ import annotations
 
+import codecs
 import hashlib
 import json
 import re
-from dataclasses import replace
-from typing import Any
+import threading
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Final
+from uuid import UUID
 
 import rfc8785
 
-from gitstore.definition import meaning, parsing, yaml_reader, yaml_writer
+from gitstore.definition import json_reader, yaml_reader, yaml_writer
+from gitstore.definition.builder import AbortParse, Mark, Source, SyntaxErrors
+from gitstore.definition.elements import meaning, without_leftovers
 from gitstore.definition.quoting import quote
-from gitstore.definition.rules.elements import Finding
 from gitstore.definition.rules.graph_rules import check
 from gitstore.errors import Code, InvalidDefinitionError, MalformedError
 from gitstore.model import Definition, Limits, Problem, Problems, Rules, listed
@@ -25,7 +32,78 @@ FILE_NAMES = ("workflow.yaml", "workflow.yml", "workflow.json")
 _ENVELOPE = Limits(depth=8, nodes=1_000)
 """Allowance for a JSON body around a definition, on top of the definition's own limits."""
 
+CACHE_SIZE: Final = 2**20
+"""Bytes of cached definitions, which take some twenty times that in memory once parsed."""
+
+CacheKey = tuple[UUID, Rules, bytes, str]
+"""Project, rules, blob and file name. Do not modify a cached definition: it is shared."""
+
 _LIST_ITEM = re.compile(r"/(nodes|edges)/([0-9]+)(?:/|$)")
+
+
+class Unparsable(Exception):  # noqa: N818 - named after the state of the bytes
+    """Unparsable input. `problems` are all syntax errors found, in document order, at least one."""
+
+    def __init__(self, problems: list[Problem]) -> None:
+        super().__init__(problems[0].message)
+        self.problems = problems
+
+    @property
+    def summary(self) -> str:
+        """One line about the first problem, ending in its line and column."""
+        first, count = self.problems[0], len(self.problems)
+        others = f" (the first of {count} problems)" if count > 1 else ""
+        return f"{first.message}{others}, line {first.line}, column {first.column}"
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """A value, and the position of each of its parts in the text."""
+
+    value: Any
+    source: Source
+    marks: Mark
+
+    def locate(self, path: Sequence[str | int]) -> tuple[int, int]:
+        """Return (the number of steps of `path` that exist in the document, the offset of the last one)."""
+        mark = self.marks
+        for steps, step in enumerate(path):
+            inner = mark.within.get(step)
+            if inner is None:
+                return steps, mark.at
+            mark = inner
+        return len(path), mark.at
+
+
+def read(raw: bytes, limits: Limits, *, is_json: bool) -> Document:
+    """Parse UTF-8 `raw`, with or without a byte order mark. Raises only `Unparsable`."""
+    refusals = SyntaxErrors()
+    source = Source("")
+    try:
+        if len(raw) > limits.definition:
+            message = f"{len(raw)} bytes, where {limits.definition} are accepted"
+            raise refusals.stop(0, "too_large", message)
+        source = _decode(raw)
+        reader = json_reader if is_json else yaml_reader
+        built = reader.read(source.text, limits, refusals)
+        if not refusals:
+            return Document(built.root, source, built.marks)
+    except AbortParse:
+        pass
+    raise Unparsable(refusals.problems(source))
+
+
+def _decode(raw: bytes) -> Source:
+    raw = raw.removeprefix(codecs.BOM_UTF8)
+    try:
+        return Source(raw.decode())
+    except UnicodeDecodeError as error:
+        wide = raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+        subject = f"the byte 0x{raw[error.start]:02x} is not" if not wide else "this is UTF-16, not"
+        message = f"{subject} UTF-8"
+        before = Source(raw[: error.start].decode())
+        line, column = before.place(len(before.text))
+        raise Unparsable([Problem("not_utf8", message, line=line, column=column)]) from None
 
 
 def parse(raw: bytes, file_name: str, rules: Rules, limits: Limits) -> Definition:
@@ -35,9 +113,9 @@ def parse(raw: bytes, file_name: str, rules: Rules, limits: Limits) -> Definitio
     every syntax error as data `problems`.
     """
     try:
-        document = parsing.read(raw, limits, is_json=_is_json(file_name))
+        document = read(raw, limits, is_json=_is_json(file_name))
         value = _root(document)
-    except parsing.Unparsable as error:
+    except Unparsable as error:
         message = f"{file_name} can't be read: {error.summary}"
         raise InvalidDefinitionError(Code.DEFINITION_UNPARSABLE, message, problems=error.problems) from None
     problems = _problems(document) if rules is Rules.MESHHOOK else Problems()
@@ -56,15 +134,15 @@ def parse_json(raw: bytes, limits: Limits) -> Any:
         nodes=limits.nodes + _ENVELOPE.nodes,
     )
     try:
-        return parsing.read(raw, around, is_json=True).value
-    except parsing.Unparsable as error:
+        return read(raw, around, is_json=True).value
+    except Unparsable as error:
         message = f"the body is not acceptable JSON: {error.summary}"
         raise MalformedError(message, problems=error.problems) from None
 
 
 def canonical(value: dict[str, Any], rules: Rules = Rules.MESHHOOK) -> bytes:
     """Return `value`'s meaning as canonical JSON (RFC 8785); MeshHook's rules omit layout and leftovers."""
-    return rfc8785.dumps(meaning.meaning(value) if rules is Rules.MESHHOOK else value)
+    return rfc8785.dumps(meaning(value) if rules is Rules.MESHHOOK else value)
 
 
 def digest(value: dict[str, Any], rules: Rules) -> str:
@@ -77,7 +155,7 @@ def dump(value: dict[str, Any], file_name: str, rules: Rules = Rules.MESHHOOK) -
 
     `parse` returns the same value from it, except for editor leftovers, which MeshHook's rules drop.
     """
-    kept = meaning.without_leftovers(value) if rules is Rules.MESHHOOK else value
+    kept = without_leftovers(value) if rules is Rules.MESHHOOK else value
     if _is_json(file_name):
         return (json.dumps(kept, ensure_ascii=False, indent=2) + "\n").encode()
     return yaml_writer.write(kept).encode()
@@ -103,25 +181,55 @@ def _is_json(file_name: str) -> bool:
     return file_name.endswith(".json")
 
 
-def _root(document: parsing.Document) -> dict[str, Any]:
+def _root(document: Document) -> dict[str, Any]:
     if isinstance(document.value, dict):
         return document.value
     message = "the document is empty" if document.value is None else "the document must be a mapping"
     line, column = document.source.place(document.marks.at)
-    raise parsing.Unparsable([Problem("not_a_mapping", message, line=line, column=column)])
+    raise Unparsable([Problem("not_a_mapping", message, line=line, column=column)])
 
 
-def _problems(document: parsing.Document) -> Problems:
-    """Return the findings of the rules, in document order."""
-    found = sorted(check(document.value), key=lambda finding: document.locate(finding.path)[1])
-    errors = sum(finding.error for finding in found)
-    shown = [_located(document, finding) for finding in listed(found)]
-    return Problems.counted(shown, errors, len(found) - errors)
+def _problems(document: Document) -> Problems:
+    """Return the findings of the rules with their positions, in document order."""
+    findings = sorted(check(document.value), key=lambda finding: document.locate(finding.path)[1])
+    problems = []
+    for finding in listed(findings):
+        steps, at = document.locate(finding.path)
+        # The pointer ends at the last existing step, so it always resolves.
+        pointer = "".join(f"/{step}" for step in finding.path[:steps])
+        position = document.source.place(at)
+        problems.append(
+            Problem(finding.code, finding.message, pointer, finding.node, *position, error=finding.error)
+        )
+    errors = sum(finding.error for finding in findings)
+    return Problems.counted(problems, errors, len(findings) - errors)
 
 
-def _located(document: parsing.Document, finding: Finding) -> Problem:
-    """Add the position to a finding. The pointer ends at the last existing step, so it always resolves."""
-    steps, at = document.locate(finding.path)
-    line, column = document.source.place(at)
-    pointer = "".join(f"/{step}" for step in finding.path[:steps])
-    return Problem(finding.code, finding.message, pointer, finding.node, line, column, error=finding.error)
+class DefinitionCache:
+    """The most recently used definitions that fit into `room`, and the very last one in any case.
+
+    Safe to share between threads and repositories. A write judges, compares and mirrors the same definitions,
+    and the next write compares with its result.
+    """
+
+    def __init__(self, room: int = CACHE_SIZE) -> None:
+        self._room = room
+        self._kept: OrderedDict[CacheKey, Definition] = OrderedDict()
+        self._size = 0
+        self._lock = threading.Lock()
+
+    def get(self, key: CacheKey) -> Definition | None:
+        with self._lock:
+            if key in self._kept:
+                self._kept.move_to_end(key)
+            return self._kept.get(key)
+
+    def put(self, key: CacheKey, definition: Definition) -> None:
+        with self._lock:
+            if key in self._kept:
+                return
+            self._kept[key] = definition
+            self._size += len(definition.raw)
+            while self._size > self._room and len(self._kept) > 1:
+                _, oldest = self._kept.popitem(last=False)
+                self._size -= len(oldest.raw)

@@ -14,11 +14,11 @@ from typing import Any, Final
 
 import yaml
 
-from gitstore.content import File
-from gitstore.definition import parsing
+from gitstore.definition import document as definitions
 from gitstore.definition.builder import Mark
 from gitstore.definition.yaml_reader import LOADER
 from gitstore.diff.masking import Masks
+from gitstore.drafts import File
 from gitstore.model import Limits
 
 _JSON_SCALAR: Final = re.compile(r'"(?:[^"\\]++|\\.)*+"|[^\s,\]}]++', re.DOTALL)
@@ -35,8 +35,8 @@ def masked_text(file: File, masks: Masks, limits: Limits) -> str:
     """Return the text of `file` with its secrets replaced by `masks`."""
     is_json = file.name.endswith(".json")
     try:
-        document = parsing.read(file.raw, limits, is_json=is_json)
-    except parsing.Unparsable:
+        document = definitions.read(file.raw, limits, is_json=is_json)
+    except definitions.Unparsable:
         return masks.pairs(masks.addresses(file.raw.decode(errors="replace")))
     text, value = document.source.text, document.value
     writer = _Json(text, masks) if is_json else _Yaml(text, masks)

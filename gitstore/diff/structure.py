@@ -6,7 +6,7 @@ renamed, and the references to it (edges, containers, children) follow. Items wi
 mapping, or without an id) are matched by content and position. A project with the rules `any` has no graph:
 there everything is a change of keys (`values.py`).
 
-Layout and editor leftovers (`meaning.py`) are left out unless requested. The order of nodes and edges does
+Layout and editor leftovers (`elements.py`) are left out unless requested. The order of nodes and edges does
 not matter to a run, but it changes the digest and is therefore part of the difference: `apply(diff(a, b), a)`
 has the meaning and the digest of `b`, and equals `b` if layout was requested.
 """
@@ -18,8 +18,7 @@ from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from gitstore.definition.meaning import meaning
-from gitstore.definition.rules.elements import mapping, mappings, string
+from gitstore.definition.elements import mapping, mappings, meaning, string
 from gitstore.diff import values
 from gitstore.diff.alignment import Pair
 from gitstore.diff.values import (

@@ -10,9 +10,8 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
-from gitstore.definition.meaning import LAYOUT, LEFTOVERS
+from gitstore.definition.elements import LAYOUT, LEFTOVERS, mapping, string
 from gitstore.definition.quoting import clip, quote
-from gitstore.definition.rules.elements import mapping, string
 from gitstore.diff.structure import Altered, Diff, Items, diff
 from gitstore.diff.values import Change, Op
 from gitstore.errors import TooLargeError

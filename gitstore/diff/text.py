@@ -10,10 +10,10 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Final, NamedTuple
 
-from gitstore.content import File
 from gitstore.diff.alignment import align
 from gitstore.diff.masked_text import masked_text
 from gitstore.diff.masking import Masks
+from gitstore.drafts import File
 from gitstore.model import Limits
 
 CONTEXT: Final = 3

@@ -3,7 +3,8 @@
 A lock file does not identify its owner, so it is removed only if it cannot have one: every gitstore writer
 holds the shared writer lock (gitstore/unit_of_work.py) until it ends or dies, and the sweep waits for the
 exclusive one. A quarantine has a lock file of its own, since a push fills it before it writes. Files of a
-manually run git have no such lock and are judged by age."""
+manually run git have no such lock and are judged by age.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +15,6 @@ import stat
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import AbstractContextManager, suppress
-from itertools import chain
 from pathlib import Path
 from typing import Final
 
@@ -28,7 +28,7 @@ MINUTE: Final = 60.0
 DAY: Final = 86_400.0
 """Seconds after which even a file of a slow repack is considered abandoned."""
 
-_TOP: Final = ("packed-refs.lock", "packed-refs.new", "HEAD.lock", "config.lock", "shallow.lock")
+_GIT_FILES: Final = ("packed-refs.lock", "packed-refs.new", "HEAD.lock", "config.lock", "shallow.lock")
 
 
 def sweep(
@@ -42,20 +42,24 @@ def sweep(
     """Remove abandoned files and return their paths. `now` is a time.time() value.
 
     With `slugs`, only files that writers of these workflows may have left are examined, at no cost for
-    others. `hold` is `Locks.maintenance`; it is entered only if a lock file outlives the time that active
-    writers keep one. Its errors propagate.
+    others. `hold` is `UnitOfWork.maintenance`; it is entered only if a lock file outlives the time that
+    active writers keep one. Its errors propagate.
     """
     removed: list[Path] = []
-    if found := _stamped(_locks(repository, slugs)):
+    if locks := _with_inodes(_locks(repository, slugs)):
         sleep(MOMENT)
-        if stale := found & _stamped(path for path, _ in found):
+        if stale := locks & _with_inodes(path for path, _ in locks):
             with hold():
                 # All writers have left, so the lock files that remain have no owner.
-                removed += _remove(path for path, _ in stale & _stamped(path for path, _ in stale))
-    removed += _remove(path for path in _of_git(repository) if _older(path, now, MINUTE))
+                removed += _remove(path for path, _ in stale & _with_inodes(path for path, _ in stale))
+    removed += _remove(path for name in _GIT_FILES if _is_older(path := repository / name, now, MINUTE))
     if slugs is None:
-        removed += _remove(path for path in _half_written(repository) if _older(path, now, DAY))
-    removed += [path for path in _quarantines(repository) if _abandoned(path, now) and _drop(path)]
+        removed += _remove(path for path in _partial_files(repository) if _is_older(path, now, DAY))
+    for quarantine in (repository / "objects").glob(f"{PREFIX}*"):
+        if _is_abandoned(quarantine, now):
+            shutil.rmtree(quarantine, ignore_errors=True)
+            if not quarantine.exists():
+                removed.append(quarantine)
     return removed
 
 
@@ -74,14 +78,9 @@ def _locks(repository: Path, slugs: Collection[str] | None) -> Iterator[Path]:
             yield from (repository / os.fsdecode(prefix)).glob("*.lock")
 
 
-def _of_git(repository: Path) -> Iterator[Path]:
-    return (repository / name for name in _TOP)
-
-
-def _half_written(repository: Path) -> Iterator[Path]:
+def _partial_files(repository: Path) -> Iterator[Path]:
     objects = repository / "objects"
-    folders = chain([objects, objects / "pack"], _fanout(repository))
-    for folder in folders:
+    for folder in [objects, objects / "pack", *_fanout(repository)]:
         with suppress(FileNotFoundError):
             for entry in os.scandir(folder):
                 if entry.name.startswith(("tmp_", ".tmp-")) and entry.is_file(follow_symlinks=False):
@@ -92,29 +91,22 @@ def _fanout(repository: Path) -> Iterator[Path]:
     return (repository / "objects" / f"{number:02x}" for number in range(256))
 
 
-def _quarantines(repository: Path) -> Iterator[Path]:
-    return (repository / "objects").glob(f"{PREFIX}*")
-
-
-def _abandoned(quarantine: Path, now: float) -> bool:
+def _is_abandoned(quarantine: Path, now: float) -> bool:
     """Return whether the process that created the quarantine is gone."""
     try:
         handle = os.open(quarantine / ALIVE, os.O_RDWR | os.O_CLOEXEC)
     except FileNotFoundError:
-        return _older(quarantine, now, MINUTE)  # killed before it made the lock file, or an older gitstore's
+        return _is_older(
+            quarantine, now, MINUTE
+        )  # killed before it made the lock file, or an older gitstore's
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     else:
-        return _older(quarantine, now, MOMENT)
+        return _is_older(quarantine, now, MOMENT)
     finally:
         os.close(handle)
-
-
-def _drop(folder: Path) -> bool:
-    shutil.rmtree(folder, ignore_errors=True)
-    return not folder.exists()
 
 
 def _remove(paths: Iterable[Path]) -> list[Path]:
@@ -126,16 +118,16 @@ def _remove(paths: Iterable[Path]) -> list[Path]:
     return removed
 
 
-def _stamped(paths: Iterable[Path]) -> set[tuple[Path, int]]:
+def _with_inodes(paths: Iterable[Path]) -> set[tuple[Path, int]]:
     """Return the existing `paths`, each with its inode, so that a recreated file counts as another file."""
-    found = set()
+    existing = set()
     for path in paths:
         with suppress(FileNotFoundError, NotADirectoryError):
-            found.add((path, path.lstat().st_ino))
-    return found
+            existing.add((path, path.lstat().st_ino))
+    return existing
 
 
-def _older(path: Path, now: float, seconds: float) -> bool:
+def _is_older(path: Path, now: float, seconds: float) -> bool:
     """Return whether `path` exists and is `seconds` old or more; a time in the future counts as new."""
     try:
         status = path.lstat()

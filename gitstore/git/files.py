@@ -1,7 +1,13 @@
-"""Durable files: fsync of a file and of its folder, so that both survive a power cut."""
+"""Durable files, and the faults of the disk that they are on.
+
+A file and its folder are fsynced, so that both survive a power cut. A full or failing disk is reported as
+`unavailable`, a rule that no other module has: an OSError is translated at the boundary of a request or a
+command (service/errors.py), and git's messages about the same faults are recognized here, too.
+"""
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -10,6 +16,23 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 from dulwich.file import _GitFile
+
+from gitstore.errors import GitstoreError, UnavailableError
+
+RETRY_AFTER: Final = 30  # seconds: people have to free the space
+
+_FAULTS: Final = {
+    errno.ENOSPC: "the disk is full",
+    errno.EDQUOT: "the disk quota is used up",
+    errno.EFBIG: "a file may not grow any further",
+    errno.EIO: "the disk reports an error",
+    errno.EROFS: "the disk is read-only",
+    errno.EMFILE: "too many files are open",
+    errno.ENFILE: "too many files are open",
+    errno.ENOMEM: "there is no memory left",
+    errno.EAGAIN: "there are too many processes",
+}
+_DISK: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)
 
 _MANY: Final = 16  # files; below this number threads cost more than they save
 _AT_ONCE: Final = 8
@@ -75,3 +98,26 @@ def release(lock: _GitFile) -> None:
     except OSError:
         lock._closed = True
         Path(os.fsdecode(lock._lockfilename)).unlink(missing_ok=True)
+
+
+def of_system(error: BaseException | None) -> GitstoreError | None:
+    """Return `unavailable` if `error`, or its cause, is a fault of the machine rather than of the program."""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        if isinstance(error, OSError) and error.errno in _FAULTS:
+            return _unavailable(error.errno)
+        if isinstance(error, MemoryError):
+            return _unavailable(errno.ENOMEM)
+        error = error.__cause__ or error.__context__
+    return None
+
+
+def of_git(output: str) -> GitstoreError | None:
+    """Return `unavailable` if git's error output is about the disk."""
+    return next((_unavailable(number) for number in _DISK if os.strerror(number) in output), None)
+
+
+def _unavailable(number: int) -> GitstoreError:
+    message = f"{_FAULTS[number]} on the server: retry later; retrying is safe"
+    return UnavailableError(message, retry_after=RETRY_AFTER)

@@ -1,4 +1,4 @@
-"""git's own maintenance, concurrent with writers: pack-refs and repack take no lock, only prune does.
+"""git's own maintenance and fsck, concurrent with writers: only prune takes their lock.
 
 The long part of prune, finding the unreachable objects, runs without the lock. They are then removed in
 slices, each under the lock and after checking the refs that moved in between: objects reachable by now are
@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 from typing import Final
 
@@ -38,6 +39,7 @@ MOST_LOOSE_REFS: Final = 500
 
 _LISTED: Final = re.compile(rb"^([0-9a-f]{40}) ", re.MULTILINE)
 _STAMP: Final = "gitstore-gc"
+_MOST_PROBLEMS: Final = 1_000  # lines of git fsck's output
 _SETTINGS: Final = {**FRUGAL, "core.fsync": "all"}
 
 
@@ -60,16 +62,11 @@ def due(repository: Path, now: float, every: float) -> bool:
         since = now - (repository / _STAMP).stat().st_mtime
     except FileNotFoundError:
         return True
-    return not 0 <= since < every or _has_many_loose_refs(repository)
-
-
-def _has_many_loose_refs(repository: Path) -> bool:
-    count = 0
-    for _, _, files in os.walk(repository / os.fsdecode(names.TAGS)):
-        count += len(files)
-        if count > MOST_LOOSE_REFS:
-            return True
-    return False
+    if not 0 <= since < every:
+        return True
+    # Summed lazily: the walk of very many loose tags ends early.
+    counts = accumulate(len(files) for _, _, files in os.walk(repository / os.fsdecode(names.TAGS)))
+    return any(count > MOST_LOOSE_REFS for count in counts)
 
 
 def collect(
@@ -85,8 +82,8 @@ def collect(
     `check` is called between the steps and ends the run by raising: every step is complete in itself.
     """
     started = time.monotonic()
-    with _only_one(repository) as first:
-        if not first:
+    with exclusive(repository) as acquired:
+        if not acquired:
             return None
         for step in (("pack-refs", "--all", "--prune"), ("repack", "-d", "-l", "-q")):
             _run(repository, *step)
@@ -101,7 +98,8 @@ def collect(
 
 
 @contextmanager
-def _only_one(repository: Path) -> Iterator[bool]:
+def exclusive(repository: Path) -> Iterator[bool]:
+    """Hold the lock of maintenance within the block; yield whether it was free."""
     handle = os.open(repository / f"{_STAMP}.running", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         try:
@@ -120,11 +118,10 @@ def _prune(
     """Yield the number of objects that each slice removed."""
     refs = Refs(repository)
     seen = refs.below(names.PREFIX)
-    said = _run(repository, "prune", "-n", f"--expire={max(int(grace), 1)}.seconds.ago")
-    found = _LISTED.findall(said)
+    listing = _run(repository, "prune", "-n", f"--expire={max(int(grace), 1)}.seconds.ago")
     objects = Objects(repository / "objects")
     try:
-        order = _users_first(objects, found)
+        order = _users_first(objects, _LISTED.findall(listing))
     finally:
         objects.close()
     kept: set[bytes] = set()
@@ -136,26 +133,26 @@ def _prune(
         with unit_of_work.maintenance():
             seen = refs.below(names.PREFIX)
             kept |= _newly_reached(repository, before, seen)
-            yield sum(_remove(repository, oid, grace) for oid in order[start : start + slice_size]
-                      if oid not in kept)  # fmt: skip
+            part = [oid for oid in order[start : start + slice_size] if oid not in kept]
+            yield sum(_remove(repository, oid, grace) for oid in part)
 
 
-def _users_first(objects: Objects, found: Sequence[bytes]) -> list[bytes]:
-    """Return `found` sorted so that each object comes before the objects it refers to."""
-    candidates = set(found)
-    done: dict[bytes, None] = {}
+def _users_first(objects: Objects, oids: Sequence[bytes]) -> list[bytes]:
+    """Return `oids` sorted so that each object comes before the objects it refers to."""
+    candidates = set(oids)
+    ordered: dict[bytes, None] = {}
     entered: set[bytes] = set()
-    for first in found:
+    for first in oids:
         waiting = [(first, False)]
         while waiting:
             oid, below_done = waiting.pop()
             if below_done:
-                done[oid] = None
+                ordered[oid] = None
             elif oid in candidates and oid not in entered:
                 entered.add(oid)
                 waiting.append((oid, True))
                 waiting += [(below, False) for below in _below(objects, oid)]
-    return list(reversed(done))
+    return list(reversed(ordered))
 
 
 def _below(objects: Objects, oid: bytes) -> list[bytes]:
@@ -172,8 +169,9 @@ def _newly_reached(repository: Path, before: Mapping[bytes, bytes], now: Mapping
         return set()
     known = set(before.values())
     revisions = b"".join([*(b"^" + oid + b"\n" for oid in known), *(oid + b"\n" for oid in tips)])
-    said = _run(repository, "rev-list", "--objects", "--no-object-names", "--stdin", given=revisions)
-    return set(said.split())
+    return set(
+        _run(repository, "rev-list", "--objects", "--no-object-names", "--stdin", stdin=revisions).split()
+    )
 
 
 def _remove(repository: Path, oid: bytes, grace: float) -> bool:
@@ -193,15 +191,32 @@ def _packs(repository: Path) -> int:
     return sum(1 for _ in (repository / "objects" / "pack").glob("*.pack"))
 
 
-def _run(repository: Path, *arguments: str, given: bytes = b"") -> bytes:
-    done = subprocess.run(
+def fsck(repository: Path) -> Iterator[str]:
+    """Yield the problems that `git fsck --strict` reports, one per line."""
+    child = subprocess.run(
+        command(repository, "fsck", "--strict", "--full", "--no-dangling", "--no-progress"),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        check=False,
+        env=environment(),
+    )
+    if child.returncode:
+        output = child.stdout.decode("utf-8", "replace").splitlines()
+        # Drop the two lines about a broken link; a third line already reports the missing object.
+        lines = [line for line in output if not line.startswith(("broken link from ", "  "))]
+        yield from lines[:_MOST_PROBLEMS] or [f"git fsck ended with status {child.returncode}"]
+
+
+def _run(repository: Path, *arguments: str, stdin: bytes = b"") -> bytes:
+    child = subprocess.run(
         command(repository, *arguments, config=_SETTINGS),
-        input=given,
+        input=stdin,
         capture_output=True,
         check=False,
         env=environment(),
     )
-    if done.returncode:
-        said = done.stderr.decode("utf-8", "replace").strip()[:500]
-        raise BusyError(f"git {arguments[0]} did not succeed: {said}")
-    return done.stdout
+    if child.returncode:
+        reason = child.stderr.decode("utf-8", "replace").strip()[:500]
+        raise BusyError(f"git {arguments[0]} failed: {reason}")
+    return child.stdout

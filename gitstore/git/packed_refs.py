@@ -1,10 +1,13 @@
-"""Look-ups in a packed-refs file without parsing it.
+"""Look up refs in a packed-refs file without parsing it, and repair the file after a power cut.
 
 Git writes the file sorted by name, so one ref is found by a binary search over a memory map, and a folder of
 refs by one search and a scan: microseconds at 100,000 tags, where a parse costs seconds.
 Format: git's `refs/packed-backend.c`, "# pack-refs with: peeled fully-peeled sorted", then lines
 `<oid> <ref>`, each optionally followed by `^<peeled oid>`. A truncated last line is not a ref: the rest of
 `refs/tags/a/v12` may look like another ref.
+
+git reads no ref from a file with one damaged line, so clone and fetch fail. `repair_packed_refs` removes such
+lines and keeps a copy of the original; `gitstore repair` restores the refs.
 """
 
 from __future__ import annotations
@@ -15,12 +18,18 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
+from dulwich.file import GitFile
+
+from gitstore.git.files import fsync_folder
 from gitstore.names import PREFIX
 
 OID_LENGTH = 40
 LINE = re.compile(rb"[0-9a-f]{40} " + PREFIX + rb"[^\0\n]+")
+
+_HEADER: Final = b"# pack-refs with:"
+_PEELED: Final = re.compile(rb"\^[0-9a-f]{40}")
 
 
 class _Stamp(NamedTuple):
@@ -132,3 +141,45 @@ def _sort(data: bytes) -> bytes:
     """Sort a packed-refs file that another tool left unsorted (peeled lines are dropped)."""
     lines = [line for line in data.split(b"\n")[:-1] if line[:1] not in (b"", b"#", b"^")]
     return b"".join(line + b"\n" for line in sorted(lines, key=lambda line: line[OID_LENGTH + 1 :]))
+
+
+def packed_refs_damaged(repository: Path) -> bool:
+    data = _read(repository)
+    return _sound_lines(data) != data
+
+
+def repair_packed_refs(repository: Path, label: str) -> Path | None:
+    """Remove damaged lines from packed-refs; return a copy of the original, named with `label`, or None.
+
+    Requires `UnitOfWork.maintenance`. Raises `FileLocked` if git holds the file.
+    """
+    data = _read(repository)
+    if (sound := _sound_lines(data)) == data:
+        return None
+    with GitFile(os.fspath(repository / "packed-refs"), "wb") as file:
+        copy = repository / f"packed-refs.damaged-{label}"
+        copy.write_bytes(data)
+        file.write(sound)
+    fsync_folder(repository)
+    return copy
+
+
+def _read(repository: Path) -> bytes:
+    try:
+        return (repository / "packed-refs").read_bytes()
+    except FileNotFoundError:
+        return b""
+
+
+def _sound_lines(data: bytes) -> bytes:
+    """Return the valid lines; without the header if it is damaged, which is safe since they are in order."""
+    *lines, _truncated = data.split(b"\n")
+    sound: list[bytes] = []
+    after_ref = False
+    for position, line in enumerate(lines):
+        is_ref = LINE.fullmatch(line) is not None
+        is_header = position == 0 and line.startswith(_HEADER)
+        if is_ref or is_header or (after_ref and _PEELED.fullmatch(line)):
+            sound.append(line)
+        after_ref = is_ref
+    return b"".join(line + b"\n" for line in sound)

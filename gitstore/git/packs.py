@@ -12,7 +12,7 @@ from __future__ import annotations
 import zlib
 from hashlib import sha1
 
-from gitstore.errors import GitstoreError, ObjectsRefusedError, TooLargeError
+from gitstore.errors import GitstoreError, ObjectsRefusedError, too_large
 from gitstore.model import Limits
 
 _OFS_DELTA, _REF_DELTA = 6, 7
@@ -122,8 +122,3 @@ def _byte(data: memoryview | bytes, at: int) -> int:
 
 def _malformed(why: str) -> GitstoreError:
     return ObjectsRefusedError(f"the pack is damaged: {why}")
-
-
-def too_large(what: str, size: int, limit: int, unit: str = "bytes") -> GitstoreError:
-    """Return a `too_large` error; `size` equals the limit if `what` already says that it is exceeded."""
-    return TooLargeError(f"{what} {size:,} {unit}; the limit is {limit:,}", size=size, limit=limit)

@@ -20,11 +20,10 @@ from typing import Final
 
 from dulwich.objects import Commit, ShaFile, Tag, Tree
 
-from gitstore.errors import IntegrityError, ObjectsMissingError, ObjectsRefusedError
-from gitstore.git.files import fsync_folder
-from gitstore.git.io_errors import of_child
+from gitstore.errors import IntegrityError, ObjectsMissingError, ObjectsRefusedError, too_large
+from gitstore.git.files import fsync_folder, of_git
 from gitstore.git.objects import Objects, sync_fanout
-from gitstore.git.packs import measure, too_large
+from gitstore.git.packs import measure
 from gitstore.git.process import FRUGAL, command, environment, limit_memory
 from gitstore.model import Limits
 from gitstore.unit_of_work import present
@@ -121,7 +120,7 @@ class Quarantine:
         if child.returncode != 0:
             said = complaint.decode("utf-8", "replace")[:_SAID].strip() or "git ended without a word"
             lines = said.splitlines()
-            if (fault := of_child(said)) is not None:
+            if (fault := of_git(said)) is not None:
                 raise fault
             if any(words in said for words in _LINK_BROKEN):
                 what = "objects are missing that the pushed ones refer to"

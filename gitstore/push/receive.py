@@ -18,15 +18,14 @@ from gitstore import changes, names
 from gitstore.changes import Authorship, Prepared
 from gitstore.commit_summary import what_changes
 from gitstore.errors import BusyError, Code, GitstoreError, IntegrityError, NotMirroredError
-from gitstore.git.io_errors import of_system
+from gitstore.git.files import of_system
 from gitstore.git.quarantine import Quarantine, quarantine
 from gitstore.model import Definition
 from gitstore.names import DraftRef, VersionRef
 from gitstore.policy import Command, Effect, Verdict, discards_refused, judge, settle_discards
 from gitstore.policy_facts import Authorize, PushFacts, in_a_shallow_clone
-from gitstore.push.options import CAPABILITY, PushOptions, read_options
 from gitstore.push.report import PushReport
-from gitstore.push.request import ZERO, Request, read_request
+from gitstore.push.request import CAPABILITY, ZERO, PushOptions, Request, read_options, read_request
 from gitstore.push.slices import Slice, divide
 from gitstore.repository import Repository
 from gitstore.store import Store

@@ -9,7 +9,7 @@ from gitstore.errors import BaseMovedError, Code, GitstoreError
 from gitstore.model import Definition, Problem, Problems
 from gitstore.names import DraftRef, VersionRef, draft, short, show
 from gitstore.policy import Effect, Verdict
-from gitstore.push.options import DISCARD, OPTIONS
+from gitstore.push.request import DISCARD, OPTIONS
 
 _MOST_DISCARDS = 100  # drafts in one printed command
 

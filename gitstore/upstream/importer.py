@@ -1,4 +1,8 @@
-"""Import an upstream's version tags and, in the layout `refs`, its drafts.
+"""Import an upstream's version tags and, in the layout `refs`, its drafts; select the refs to push to it.
+
+Layouts: with `refs`, the upstream has the same refs as this repository. With `folders`, a team keeps its
+definitions in workflows/<slug>/ of one repository and tags <slug>/v<N> on any commit of it; its branches are
+not considered.
 
 Objects are fetched into a quarantine, where git checks them as for a push, and are moved in once everything
 that their tips need is present. Then `policy.judge` decides on each ref, one workflow at a time under its
@@ -7,9 +11,10 @@ lock, versions in ascending order. A refused ref blocks only itself.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from enum import StrEnum
 from itertools import groupby
 from typing import Final
 
@@ -26,20 +31,61 @@ from gitstore.errors import (
     StaleDraftError,
     TooLargeError,
 )
-from gitstore.git.quarantine import Quarantine, quarantine
+from gitstore.git.quarantine import quarantine
 from gitstore.model import Definition, Limits, Person
 from gitstore.names import DraftRef, VersionRef
 from gitstore.policy import Command, Effect, Verdict, WorkflowTip, judge
 from gitstore.policy_facts import RepositoryFacts
 from gitstore.store import Store
-from gitstore.upstream.refs import Blocked, Layout, Outcome, RemoteRef
-from gitstore.upstream.remote import Refs, Remote
+from gitstore.upstream.remote import Remote
 
 BATCH: Final = 100  # versions imported by one transaction
 _MOST_FETCHES: Final = 40  # per import, when refused objects are isolated from the rest
 _OBJECTS_WRONG: Final = (ObjectsRefusedError, ObjectsMissingError, TooLargeError)
 # Errors that block a whole workflow for now, rather than refuse one of its refs.
-_WAITS: Final = (IntegrityError, BusyError)
+_BLOCKING: Final = (IntegrityError, BusyError)
+
+
+class Layout(StrEnum):
+    """The way an upstream stores workflows."""
+
+    REFS = "refs"
+    FOLDERS = "folders"
+
+    @property
+    def prefixes(self) -> tuple[bytes, ...]:
+        """The prefixes of the refs that are followed."""
+        return (names.TAGS,) if self is Layout.FOLDERS else (names.TAGS, names.DRAFTS)
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteRef:
+    """A ref of the upstream that is a draft or a version here, and its value there."""
+
+    target: DraftRef | VersionRef
+    theirs: bytes
+
+    @property
+    def name(self) -> bytes:
+        return names.full(self.target)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """The result for a remote ref: an effect, or a refusal with the local value of the ref."""
+
+    ref: RemoteRef
+    effect: Effect = Effect.NOTHING
+    refusal: GitstoreError | None = None
+    ours: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Blocked:
+    """A workflow whose refs cannot be imported for now, and the error."""
+
+    slug: str
+    error: GitstoreError
 
 
 @dataclass
@@ -62,72 +108,49 @@ class UpstreamImport:
 
     # Objects
 
-    def fetch(self, remote: Remote, choose: Callable[[Refs], Sequence[RemoteRef]]) -> None:
-        """Fetch the objects of the refs that `choose` selects from the upstream's advertisement."""
-        missing: list[bytes] = []
+    def fetch(self, remote: Remote, refs: Iterable[RemoteRef]) -> None:
+        """Fetch the objects of `refs` that are missing here."""
+        self._fetch_or_halve(remote, self._missing(ref.theirs for ref in refs))
 
-        def chosen(advertised: Refs) -> list[bytes]:
-            tips = dict.fromkeys(offer.theirs for offer in choose(advertised))
-            missing.extend(tip for tip in tips if tip not in self.store.objects)
-            return missing
+    def _missing(self, tips: Iterable[bytes]) -> list[bytes]:
+        return [tip for tip in dict.fromkeys(tips) if tip not in self.store.objects]
 
-        try:
-            self._fetch(remote, chosen)
-        except GitstoreError as error:
-            self._fetch_parts(remote, missing, error)
-
-    def _fetch_parts(self, remote: Remote, tips: Sequence[bytes], error: GitstoreError) -> None:
-        """Fetch the tips in halves after objects of some tip were refused, to import the other tips.
+    def _fetch_or_halve(self, remote: Remote, tips: Sequence[bytes]) -> None:
+        """Fetch `tips`; in halves after objects of some tip were refused, to import the other tips.
 
         If the objects are too large in total, none is imported: the limit is one of the whole import.
         """
-        if not isinstance(error, _OBJECTS_WRONG) or not tips:
-            raise error
-        if len(tips) == 1 or self._overflowed or self._fetches >= _MOST_FETCHES:
-            self._broken.update(dict.fromkeys(tips, error))
+        if not tips:
             return
-        middle = len(tips) // 2
-        for part in (tips[:middle], tips[middle:]):
-            wanted = [tip for tip in part if tip not in self.store.objects]
-            try:
-                if wanted:
-                    self._fetch(remote, lambda _, wanted=wanted: wanted)  # type: ignore[misc]
-            except GitstoreError as refusal:
-                self._fetch_parts(remote, wanted, refusal)
+        try:
+            self._fetch(remote, tips)
+        except _OBJECTS_WRONG as error:
+            if len(tips) == 1 or self._overflowed or self._fetches >= _MOST_FETCHES:
+                self._broken.update(dict.fromkeys(tips, error))
+                return
+            middle = len(tips) // 2
+            for half in (tips[:middle], tips[middle:]):
+                self._fetch_or_halve(remote, self._missing(half))
 
-    def _fetch(self, remote: Remote, choose: Callable[[Refs], list[bytes]]) -> None:
+    def _fetch(self, remote: Remote, tips: Sequence[bytes]) -> None:
+        """Fetch the objects that `tips` need, and move them in if they are complete."""
         self._fetches += 1
-        tips: list[bytes] = []
-
-        def chosen(advertised: Refs) -> list[bytes]:
-            tips.extend(choose(advertised))
-            return tips
-
         with quarantine(self.store.path) as held:
-            with ExitStack() as spool:
-                sink: Callable[[bytes], int] | None = None
+            with held.incoming(self.limits) as write:
 
-                def write(chunk: bytes) -> int:
-                    nonlocal sink
+                def checked_write(chunk: bytes) -> int:
                     self.check()
-                    if sink is None:
-                        sink = spool.enter_context(held.incoming(self.limits))
-                    return sink(chunk)
+                    return write(chunk)
 
                 try:
-                    remote.fetch(self.layout.prefixes, chosen, self._haves(), write)
-                except GitstoreError as error:
+                    remote.fetch(tips, self._haves(), checked_write)
+                except TooLargeError:
                     # The limit of the whole import is exceeded: retrying with fewer tips would not help.
-                    self._overflowed |= isinstance(error, TooLargeError)
+                    self._overflowed = True
                     raise
-            if tips:
-                self._admit(held, tips)
-
-    def _admit(self, held: Quarantine, tips: Sequence[bytes]) -> None:
-        """Move all fetched objects in, provided that `tips` are complete."""
-        self.check()
-        held.admit(held.needed_by(tips))
-        self._admitted.extend(tips)
+            self.check()
+            held.admit(held.needed_by(tips))
+            self._admitted.extend(tips)
 
     def _haves(self) -> Iterator[bytes]:
         """Yield commits that exist here: first the fetched tips, then the newest of each workflow."""
@@ -146,84 +169,74 @@ class UpstreamImport:
 
     # Refs
 
-    def take(self, wanted: Sequence[RemoteRef]) -> Iterator[Outcome | Blocked]:
-        """Judge `wanted`, whose objects were fetched, and write the accepted ones."""
+    def apply(self, refs: Sequence[RemoteRef]) -> Iterator[Outcome | Blocked]:
+        """Judge `refs`, whose objects were fetched, and write the accepted ones."""
         done = 0
-        self.progress(done, len(wanted))
-        for slug, group in groupby(wanted, key=lambda offer: offer.target.slug):
+        self.progress(done, len(refs))
+        for slug, group in groupby(refs, key=lambda ref: ref.target.slug):
             try:
                 for batch in _batches(list(group)):
                     self.check()
-                    yield from self._take(slug, batch)
+                    yield from self._apply_batch(slug, batch)
                     done += len(batch)
-                    self.progress(done, len(wanted))
-            except _WAITS as error:
+                    self.progress(done, len(refs))
+            except _BLOCKING as error:
                 yield Blocked(slug, error)
 
-    def _take(self, slug: str, batch: Sequence[RemoteRef]) -> list[Outcome]:
-        store, outcomes = self.store, [self._outcome(offer) for offer in batch if self._is_broken(offer)]
-        sound = [offer for offer in batch if not self._is_broken(offer)]
+    def _apply_batch(self, slug: str, batch: Sequence[RemoteRef]) -> list[Outcome]:
+        store, outcomes = self.store, [self._outcome(ref) for ref in batch if ref.theirs in self._broken]
+        sound = [ref for ref in batch if ref.theirs not in self._broken]
         if not sound:
             return outcomes
         # After `published_not_mirrored`, it is on disk, and the rows follow.
         with suppress(NotMirroredError), store.unit_of_work.begin([slug]):
-            verdicts = self._judge([self._command(offer) for offer in sound], _ImportFacts(self))
+            commands = [Command(ref.name, store.refs.read(ref.name), ref.theirs) for ref in sound]
+            verdicts = _judge(commands, _ImportFacts(self))
             self._write(verdicts)
-            outcomes += [self._outcome(o, v) for o, v in zip(sound, verdicts, strict=True)]
+            outcomes += [self._outcome(ref, verdict) for ref, verdict in zip(sound, verdicts, strict=True)]
         return outcomes
 
-    def replace_draft(self, offer: RemoteRef, ours: bytes, message: str) -> Outcome:
+    def replace_draft(self, ref: RemoteRef, ours: bytes, message: str) -> Outcome:
         """Replace the draft by the upstream's; the local draft, `ours`, is kept as superseded.
 
         This is a person's decision, recorded with the reason `message`. Raises `stale_draft` if the draft has
         moved since.
         """
-        slug, outcome = offer.target.slug, self._outcome(offer)
-        if self._is_broken(offer):
+        slug, outcome = ref.target.slug, self._outcome(ref)
+        if ref.theirs in self._broken:
             return outcome
         with suppress(NotMirroredError), self.store.unit_of_work.begin([slug]):
-            self._check_draft(offer, ours)
+            if self.store.refs.read(ref.name) != ours:
+                raise StaleDraftError("the draft has moved since the decision")
             facts = _ImportFacts(self, without_draft=True)
-            (verdict,) = self._judge([Command(offer.name, None, offer.theirs)], facts)
-            outcome = self._outcome(offer, verdict)
+            (verdict,) = _judge([Command(ref.name, None, ref.theirs)], facts)
+            outcome = self._outcome(ref, verdict)
             if verdict.refusal is None:
-                if not changes.discard(self.store, DraftRef(slug), ours, self._occasion(message)):
-                    raise changes.concurrent_update([offer.name])
+                if not changes.discard(self.store, DraftRef(slug), ours, self._authorship(message)):
+                    raise changes.concurrent_update([ref.name])
                 self._write([verdict])
         return outcome
 
-    @staticmethod
-    def _judge(commands: Sequence[Command], facts: _ImportFacts) -> list[Verdict]:
-        verdicts = judge(commands, facts, imported=True)
-        for verdict in verdicts:
-            if isinstance(verdict.refusal, _WAITS):
-                raise verdict.refusal  # about the workflow, not about the upstream's refs
-        return verdicts
-
-    def _check_draft(self, offer: RemoteRef, ours: bytes) -> None:
-        if self.store.refs.read(offer.name) != ours:
-            raise StaleDraftError("the draft has moved since that was decided")
-
     def _write(self, verdicts: Sequence[Verdict]) -> None:
-        accepted = [v for v in verdicts if v.refusal is None and v.effect in (Effect.SAVE, Effect.PUBLISH)]
+        accepted = [verdict for verdict in verdicts if changes.is_written(verdict)]
         if accepted:
-            moved = changes.write(self.store, [changes.record(self.store, accepted, self._occasion())])
-            if moved:
-                raise changes.concurrent_update(moved)
+            changes.write_one(self.store, changes.record(self.store, accepted, self._authorship()))
 
-    def _occasion(self, message: str = "") -> Authorship:
+    def _authorship(self, message: str = "") -> Authorship:
         return Authorship(self.actor, self.store.clock(), message, imported=True)
 
-    def _command(self, offer: RemoteRef) -> Command:
-        return Command(offer.name, self.store.refs.read(offer.name), offer.theirs)
+    def _outcome(self, ref: RemoteRef, verdict: Verdict | None = None) -> Outcome:
+        refusal = self._broken.get(ref.theirs) if verdict is None else verdict.refusal
+        ours = self.store.refs.read(ref.name) if refusal else None
+        return Outcome(ref, verdict.effect if verdict else Effect.NOTHING, refusal, ours)
 
-    def _is_broken(self, offer: RemoteRef) -> bool:
-        return offer.theirs in self._broken
 
-    def _outcome(self, offer: RemoteRef, verdict: Verdict | None = None) -> Outcome:
-        refusal = self._broken.get(offer.theirs) if verdict is None else verdict.refusal
-        ours = self.store.refs.read(offer.name) if refusal else None
-        return Outcome(offer, verdict.effect if verdict else Effect.NOTHING, refusal, ours)
+def _judge(commands: Sequence[Command], facts: _ImportFacts) -> list[Verdict]:
+    verdicts = judge(commands, facts, imported=True)
+    for verdict in verdicts:
+        if isinstance(verdict.refusal, _BLOCKING):
+            raise verdict.refusal  # about the workflow, not about the upstream's refs
+    return verdicts
 
 
 class _ImportFacts(RepositoryFacts):
@@ -238,31 +251,86 @@ class _ImportFacts(RepositoryFacts):
         return None if self._without_draft else super().holds(ref)
 
     def standing(self, slug: str) -> WorkflowTip:
-        found = super().standing(slug)
+        tip = super().standing(slug)
         # An import accepts any larger number, so a tag unknown to the ledger may have any higher number.
         stray = max(self._repository.version_tags(slug), default=0)
-        if stray > found.latest:
+        if stray > tip.latest:
             raise IntegrityError(
                 f"{slug}: v{stray} has a tag that the ledger does not know: run gitstore verify",
                 workflow=slug,
             )
-        return replace(found, draft=None) if self._without_draft else found
+        return replace(tip, draft=None) if self._without_draft else tip
 
     def definition(self, commit: bytes, slug: str) -> Definition:
         if self._layout is Layout.FOLDERS:
-            found = self._repository.objects.commit(commit)
-            if self._repository.locate(found, slug)[2] == found.tree:
+            content = self._repository.objects.commit(commit)
+            if self._repository.locate(content, slug)[2] == content.tree:
                 raise GitstoreError(
                     Code.DEFINITION_MISSING,
-                    f"a definition at the root of the repository stands before that in workflows/{slug}/: "
-                    "the layout folders needs it there alone",
+                    f"a definition at the root of the repository takes precedence over workflows/{slug}/: "
+                    "the layout `folders` requires it to be only there",
                 )
         return super().definition(commit, slug)
 
 
 def _batches(group: list[RemoteRef]) -> list[list[RemoteRef]]:
     """Split the refs into batches of BATCH versions; the draft comes last, alone, as it is the newest."""
-    versions = [offer for offer in group if isinstance(offer.target, VersionRef)]
-    drafts = [offer for offer in group if isinstance(offer.target, DraftRef)]
-    found = [versions[start : start + BATCH] for start in range(0, len(versions), BATCH)]
-    return [*found, *([drafts] if drafts else [])]
+    versions = [ref for ref in group if isinstance(ref.target, VersionRef)]
+    drafts = [ref for ref in group if isinstance(ref.target, DraftRef)]
+    batches = [versions[start : start + BATCH] for start in range(0, len(versions), BATCH)]
+    return [*batches, drafts] if drafts else batches
+
+
+def match_refs(advertised: Mapping[bytes, bytes], layout: Layout) -> list[RemoteRef]:
+    """Select the drafts and versions in `advertised`, by workflow: its versions in order, then its draft."""
+    refs = []
+    for name, oid in advertised.items():
+        target = names.parse(name) if name.startswith(layout.prefixes) else None
+        if target is not None:
+            refs.append(RemoteRef(target, oid))
+    return sorted(refs, key=_order)
+
+
+def _order(ref: RemoteRef) -> tuple[str, bool, int]:
+    match ref.target:
+        case VersionRef(slug, number):
+            return slug, False, number
+        case DraftRef(slug):
+            return slug, True, 0
+
+
+def gaps(numbers: Iterable[int], after: int) -> list[tuple[int, int]]:
+    """Return the runs of missing numbers, (first, last), between `after` and the highest of `numbers`."""
+    missing = []
+    for number in sorted(numbers):
+        if number > after + 1:
+            missing.append((after + 1, number - 1))
+        after = max(after, number)
+    return missing
+
+
+def pushable(store: Store, advertised: Mapping[bytes, bytes], layout: Layout) -> list[RemoteRef]:
+    """Return the local refs that the upstream lacks, or has an older draft of. Never forces an update."""
+    refs = []
+    for prefix in layout.prefixes:
+        for name, oid in store.refs.below(prefix).items():
+            target, theirs = names.parse(name), advertised.get(name)
+            if target is None or theirs == oid:
+                continue
+            if _is_new(store, target) if theirs is None else _follows(store, target, theirs, oid):
+                refs.append(RemoteRef(target, oid))
+    return sorted(refs, key=_order)
+
+
+def _is_new(store: Store, target: DraftRef | VersionRef) -> bool:
+    """Return whether a missing ref is to be pushed: a version or an open draft, not a published draft."""
+    try:
+        return isinstance(target, VersionRef) or store.state(target.slug).draft_open
+    except GitstoreError:
+        return False
+
+
+def _follows(store: Store, target: DraftRef | VersionRef, older: bytes, newer: bytes) -> bool:
+    if isinstance(target, VersionRef) or older not in store.objects:
+        return False
+    return store.objects.is_ancestor(older, newer)

@@ -1,4 +1,4 @@
-"""The connection to another repository: its ref advertisement, a fetch of objects, a push of refs.
+"""The connection to another repository: list its refs, fetch objects, push refs.
 
 Smart HTTP through dulwich's client, on connections that the caller has checked. Even a malicious server
 causes only coded errors from this module: `upstream_failed` with the reason (readable by users of the
@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, NoReturn
+from typing import Any
 
 from dulwich.client import HTTPUnauthorized, Urllib3HttpGitClient
 from dulwich.errors import GitProtocolError, HangupException, NotGitRepository, SendPackError
@@ -24,7 +24,9 @@ from gitstore.git.objects import Objects
 Refs = Mapping[bytes, bytes]
 """Ref name -> hex id."""
 
-_SAID = 300  # characters of the server's message that are passed on
+_LONGEST_REASON = 300  # characters of the server's message that are passed on
+_NO_REFS = b"refs/none/"  # a prefix without refs: a fetch need not list them again
+_NOT_GIT = "the upstream's answer is not git's smart HTTP protocol"
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,24 +65,23 @@ class Remote:
             quiet=True,
         )
 
-    def fetch(
-        self,
-        prefixes: Sequence[bytes],
-        choose: Callable[[Refs], Iterable[bytes]],
-        haves: Iterable[bytes],
-        write: Callable[[bytes], int],
-    ) -> None:
-        """Pass the refs below `prefixes` to `choose`, and a pack of the objects it selects to `write`.
+    def refs(self, prefixes: Sequence[bytes]) -> dict[bytes, bytes]:
+        """Return the refs below `prefixes`, name -> hex id."""
+        with self._translated():
+            listed = self._client.get_refs("", ref_prefix=list(prefixes)).refs
+            self._check_advertisement()
+        # Entries `<name>^{}` repeat the commits of annotated tags.
+        return {bytes(name): bytes(oid) for name, oid in listed.items() if oid and not name.endswith(b"^{}")}
 
-        `haves` are commits that exist here, the ones most likely known there first. If nothing is selected,
-        nothing is written.
+    def fetch(self, oids: Sequence[bytes], haves: Iterable[bytes], write: Callable[[bytes], int]) -> None:
+        """Pass a pack of the objects that `oids` need to `write`.
+
+        `haves` are commits that exist here, the ones most likely known there first.
         """
 
-        def wanted(advertised: Mapping[Any, Any]) -> list[ObjectID]:
-            self._refuse_dumb()
-            self._advertised()
-            refs = {bytes(name): bytes(oid) for name, oid in advertised.items()}
-            return [ObjectID(oid) for oid in choose(refs)]
+        def wanted(_: object) -> list[ObjectID]:
+            self._check_advertisement()
+            return [ObjectID(oid) for oid in oids]
 
         with self._translated():
             self._client.fetch_pack(
@@ -88,33 +89,33 @@ class Remote:
                 wanted,  # type: ignore[arg-type] # called without a depth, as none is asked for
                 _Haves(haves),
                 write,
-                ref_prefix=list(prefixes),
+                ref_prefix=[_NO_REFS],
             )
 
     def push(
-        self, objects: Objects, choose: Callable[[Refs], Mapping[bytes, bytes]]
+        self, objects: Objects, new: Mapping[bytes, bytes], old: Mapping[bytes, bytes]
     ) -> dict[bytes, str | None]:
-        """Push the refs that `choose` returns with their new values, given the current refs there.
+        """Push the values `new` of the refs whose values there are still those in `old`.
 
-        The server compares: a ref that moved in between is refused. Returns ref -> None, or the reason of the
-        refusal; without a report from the server, success is assumed.
+        The server compares, too: a ref that moves in between is refused. Returns ref -> None, or the reason
+        of the refusal, for each pushed ref; without a report from the server, success is assumed.
         """
-        wanted: dict[bytes, bytes] = {}
+        pushed: dict[bytes, bytes] = {}
 
         def update(advertised: Mapping[Any, Any]) -> dict[Any, Any]:
-            self._refuse_dumb()
-            self._advertised()
-            wanted.update(choose({bytes(name): bytes(oid) for name, oid in advertised.items()}))
-            return dict(wanted)
+            self._check_advertisement()
+            pushed.update({name: oid for name, oid in new.items() if advertised.get(name) == old.get(name)})
+            return dict(pushed)
 
         with self._translated():
-            told = self._client.send_pack("", update, objects.pack_data)
-        status = told.ref_status or {}
-        return {name: _line(status.get(name)) for name in wanted}
+            result = self._client.send_pack("", update, objects.pack_data)
+        status = result.ref_status or {}
+        return {name: _line(status.get(name)) for name in pushed}
 
-    def _refuse_dumb(self) -> None:
+    def _check_advertisement(self) -> None:
         if self._client.dumb:
             raise _failed("this address does not speak git's smart HTTP protocol: is it a repository's?")
+        self._advertised()
 
     @contextmanager
     def _translated(self) -> Iterator[None]:
@@ -123,35 +124,29 @@ class Remote:
         except (GitstoreError, MemoryError):
             raise
         except Exception as error:
-            self._raise(error)
+            raise _wrapped(error) or _failed(self._reason(error)) from error
         finally:
             self._requests.close()
 
-    def _raise(self, error: Exception) -> NoReturn:
-        ours = _ours_behind(error)
-        if ours is not None:
-            raise ours from error
-        raise _failed(self._words(error)) from error
-
-    def _words(self, error: Exception) -> str:
+    def _reason(self, error: Exception) -> str:
         match error:
             case NotGitRepository():
                 return "there is no repository at this address, or the credential does not open it (404)"
             case HTTPUnauthorized():
                 what = "does not accept the credential" if self._credential else "asks for a credential"
-                return f"the other side {what} (401)"
+                return f"the upstream {what} (401)"
             case SendPackError():
-                return f"the other side refuses the objects: {_line(_text(error.args))}"
+                return f"the upstream refuses the objects: {_line(_text(error.args))}"
             case HangupException():
-                return "the other side broke off"
+                return "the upstream closed the connection"
             case GitProtocolError() if error.__cause__ is None:
-                said = str(error).partition(" for http")[0]
-                return f"the other side did not answer as git does: {_line(said)}"
+                reason = str(error).partition(" for http")[0]
+                return f"{_NOT_GIT}: {_line(reason)}"
             case GitProtocolError() | OSError():
                 return self._explain(error)
-        if type(error).__module__.startswith("urllib3"):
-            return self._explain(error)
-        return "the other side did not answer as git does"
+            case _ if type(error).__module__.startswith("urllib3"):
+                return self._explain(error)
+        return _NOT_GIT
 
 
 class _Requests:
@@ -159,16 +154,16 @@ class _Requests:
 
     def __init__(self, pool: Any) -> None:
         self._pool = pool
-        self._answers: list[Any] = []
+        self._responses: list[Any] = []
         self.headers: Mapping[str, str] = pool.headers
 
     def request(self, method: str, url: str, **options: Any) -> Any:
-        self._answers.append(self._pool.request(method, url, **options))
-        return self._answers[-1]
+        self._responses.append(self._pool.request(method, url, **options))
+        return self._responses[-1]
 
     def close(self) -> None:
-        while self._answers:
-            self._answers.pop().close()
+        while self._responses:
+            self._responses.pop().close()
 
 
 class _Haves:
@@ -178,8 +173,8 @@ class _Haves:
         self._commits = iter(commits)
 
     def __next__(self) -> ObjectID | None:
-        found = next(self._commits, None)
-        return None if found is None else ObjectID(found)
+        commit = next(self._commits, None)
+        return None if commit is None else ObjectID(commit)
 
     def ack(self, oid: ObjectID) -> None:
         """Ignore that the server has `oid`."""
@@ -188,26 +183,27 @@ class _Haves:
         """Ignore that the server has none of the commits."""
 
 
-def _ours_behind(error: BaseException | None) -> GitstoreError | None:
+def _wrapped(error: BaseException | None) -> GitstoreError | None:
     """Return the GitstoreError that a library has wrapped, or None."""
-    seen = 0
-    while error is not None and seen < 20:
+    depth = 0
+    while error is not None and depth < 20:
         if isinstance(error, GitstoreError):
             return error
-        error, seen = error.__cause__ or error.__context__, seen + 1
+        error, depth = error.__cause__ or error.__context__, depth + 1
     return None
 
 
 def _text(arguments: Sequence[object]) -> str:
-    return " ".join(part.decode("utf-8", "replace") if isinstance(part, bytes) else str(part)
-                    for part in arguments)  # fmt: skip
+    parts = (part.decode("utf-8", "replace") if isinstance(part, bytes) else str(part) for part in arguments)
+    return " ".join(parts)
 
 
-def _line(said: str | None) -> str | None:
+def _line(message: str | None) -> str | None:
     """Return a remote message as one line without control characters."""
-    if said is None:
+    if message is None:
         return None
-    return "".join(char if char.isprintable() else " " for char in said).strip()[:_SAID]
+    line = "".join(char if char.isprintable() else " " for char in message)
+    return line.strip()[:_LONGEST_REASON]
 
 
 def _failed(message: str) -> GitstoreError:

@@ -6,7 +6,7 @@ from typing import Any
 
 from gitstore.definition.quoting import clip
 from gitstore.errors import Code, ConflictError, GitstoreError, NotFoundError
-from gitstore.upstream.refs import Layout
+from gitstore.upstream.importer import Layout
 from service import logs, lookup
 from service.api.source_schemas import ChangeSource, CreateSource
 from service.context import Caller

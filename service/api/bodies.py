@@ -13,11 +13,10 @@ from typing import Any, Final, TypeVar
 from flask import Request
 from pydantic import BaseModel, ValidationError
 
-from gitstore.content import Content
 from gitstore.definition import document
 from gitstore.definition.quoting import clip
-from gitstore.errors import Code, GitstoreError, InvalidDefinitionError, MalformedError
-from gitstore.git.packs import too_large
+from gitstore.drafts import Content
+from gitstore.errors import Code, GitstoreError, InvalidDefinitionError, MalformedError, too_large
 from gitstore.model import Limits, Person, Problem, Problems
 from service.api.inputs import Authored, SaveDraft
 from service.errors import HttpCode

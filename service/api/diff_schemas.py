@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import ConfigDict, Field
 
-from gitstore.definition.rules.elements import mapping, string
+from gitstore.definition.elements import mapping, string
 from gitstore.diff import structure, values
 from gitstore.diff.summary import summary
 from service.api.schemas import Answer, Version

@@ -8,9 +8,8 @@ from typing import Final
 
 from flask import Response, request
 
-from gitstore.content import Content
 from gitstore.definition.quoting import clip
-from gitstore.drafts import Saved
+from gitstore.drafts import Content, Saved
 from gitstore.errors import Code, MalformedError, StaleDraftError
 from gitstore.model import Permission
 from gitstore.repository import Repository

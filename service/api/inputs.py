@@ -20,7 +20,7 @@ from pydantic import (
 )
 
 from gitstore.definition.quoting import INVISIBLE
-from gitstore.versions import HIGHEST_NUMBER, SLUG_PATTERN
+from gitstore.names import HIGHEST_NUMBER, SLUG_PATTERN
 from service.auth import Role
 
 LONGEST_PAGE: Final = 100

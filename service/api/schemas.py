@@ -10,8 +10,7 @@ from uuid import UUID
 from pydantic import BaseModel, ConfigDict, Field
 
 from gitstore.model import MOST_PROBLEMS, Problems, Snapshot, Superseded
-from gitstore.names import show
-from gitstore.versions import version_id
+from gitstore.names import show, version_id
 from service import errors
 from service.auth import Role
 from sync import catalog, tokens

@@ -6,13 +6,13 @@ from http import HTTPStatus
 
 from flask import Response, request
 
-from gitstore.content import Content, to_file
 from gitstore.definition import document
 from gitstore.definition.quoting import clip
+from gitstore.drafts import Content, to_file
 from gitstore.errors import InvalidDefinitionError
 from gitstore.model import Definition, Permission, Problem, Problems
+from gitstore.names import check_slug
 from gitstore.repository import Repository
-from gitstore.versions import check_slug
 from service import lookup
 from service.api import inputs
 from service.api.answers import answer, next_link, workflow_url

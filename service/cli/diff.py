@@ -9,8 +9,8 @@ from typing import Any, Final
 
 import click
 
+from gitstore.definition.elements import mapping, string
 from gitstore.definition.quoting import INVISIBLE, clip, quote_exactly
-from gitstore.definition.rules.elements import mapping, string
 from gitstore.diff.structure import Altered, Diff, Element
 from gitstore.diff.summary import summary
 from gitstore.diff.text import text_diff

@@ -13,7 +13,7 @@ from uuid import UUID
 import click
 
 from gitstore.errors import Code, NotFoundError
-from gitstore.upstream.refs import Layout
+from gitstore.upstream.importer import Layout
 from service.cli.terminal import Progress, one_of, table, with_config
 from service.config import Config
 from service.incoming import means_of

@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Collection, Iterator
 from contextlib import ExitStack, closing
+from itertools import islice
 from typing import Final, cast
 from uuid import UUID
 
@@ -63,7 +64,7 @@ def verify(config: Config, project: str | None) -> None:
             for line in _differences(database, projects, one):
                 count += 1
                 click.echo(f"{one.slug}: {line}")
-            _note_unrecoverable(database, projects, one)
+            _note(database, projects, one)
     click.echo(f"{_count(count, 'difference')} in {_count(len(wanted), 'project')}", err=True)
     sys.exit(1 if count else 0)
 
@@ -225,13 +226,14 @@ def _differences(database: Database, projects: Projects, project: Project) -> It
         yield error.message
 
 
-def _note_unrecoverable(database: Database, projects: Projects, project: Project) -> None:
-    """Print a note for each version that exists only in Git; this is not a difference."""
+def _note(database: Database, projects: Projects, project: Project) -> None:
+    """Print what is not a difference: versions that exist only in Git, ledger entries of unknown kinds."""
     if projects.missing(project):
         return
     with closing(projects.reader(project)) as store:
         lines = list(verifying.unrecoverable(database, store))
-    for line in lines[:_MOST_NOTES]:
+        unknown = list(islice(verifying.unknown_entries(store), _MOST_NOTES))
+    for line in [*lines[:_MOST_NOTES], *unknown]:
         click.echo(f"note: {project.slug}: {line}", err=True)
     if lines:
         click.echo(

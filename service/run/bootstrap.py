@@ -18,7 +18,7 @@ from uuid import UUID, uuid4
 from gitstore.errors import Code, ConflictError, NotFoundError
 from gitstore.git.files import fsync_folder
 from gitstore.model import Rules
-from gitstore.versions import check_slug
+from gitstore.names import check_slug
 from service.config import Config
 from service.credentials import digest, is_token, new_token
 from service.projects import DEFAULT, Projects

@@ -10,8 +10,8 @@ from typing import Any, Final
 
 from flask import Response, request
 
+from gitstore.definition.elements import mapping, string
 from gitstore.definition.quoting import clip
-from gitstore.definition.rules.elements import mapping, string
 from gitstore.diff.masked_text import masked_text
 from gitstore.diff.masking import Masks, masked
 from gitstore.diff.structure import Altered, Diff, Element

@@ -11,15 +11,13 @@ from dataclasses import dataclass
 
 from flask import Response, request
 
-from gitstore.content import Content, File
 from gitstore.definition.quoting import clip
-from gitstore.drafts import Saved
-from gitstore.errors import BaseMovedError, ConflictError, GitstoreError, StaleDraftError
-from gitstore.git.packs import too_large
+from gitstore.drafts import Content, File, Saved
+from gitstore.errors import BaseMovedError, ConflictError, GitstoreError, StaleDraftError, too_large
 from gitstore.model import Permission, Problems, WorkflowState
+from gitstore.names import parse_number
 from gitstore.repository import Repository
 from gitstore.store import Store
-from gitstore.versions import parse_number
 from service import errors, lookup
 from service.api.answers import answer
 from service.api.workflows import validation

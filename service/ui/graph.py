@@ -14,8 +14,8 @@ from typing import Any, Final
 from unicodedata import east_asian_width
 from urllib.parse import urlsplit
 
+from gitstore.definition.elements import KINDS, Edge, Node, edge_at, mapping, mappings, node_at, string
 from gitstore.definition.quoting import clip
-from gitstore.definition.rules.elements import KINDS, Edge, Node, edge_at, mapping, mappings, node_at, string
 from gitstore.diff.structure import Diff
 from service.ui.layout import HEIGHT, WIDTH, Rect, around, arrange
 

@@ -8,7 +8,7 @@ from gitstore.definition.quoting import clip
 from gitstore.diff.summary import summary_of
 from gitstore.errors import Code, GitstoreError, NotFoundError, StaleDraftError
 from gitstore.model import Permission, Rules
-from gitstore.versions import parse_number
+from gitstore.names import parse_number
 from service import errors, lookup
 from service.ui.versions import find_published
 from service.ui.visit import Visit, enter, field, go

@@ -8,7 +8,7 @@ from flask import Response
 
 from gitstore.errors import GitstoreError
 from gitstore.model import Permission
-from gitstore.upstream.refs import Layout
+from gitstore.upstream.importer import Layout
 from service import errors
 from service.actions import sources as owning
 from service.api.bodies import validated

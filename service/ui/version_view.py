@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from gitstore.content import File
 from gitstore.diff.masked_text import masked_text
 from gitstore.diff.masking import Masks
+from gitstore.drafts import File
 from gitstore.model import Limits, Problems, Rules, Snapshot
 from gitstore.repository import Repository
 from service.ui.graph import Graph, draw

@@ -11,9 +11,8 @@ from gitstore.definition.quoting import clip
 from gitstore.diff.summary import summary_of
 from gitstore.errors import GitstoreError, IntegrityError, MalformedError, NotFoundError
 from gitstore.model import Permission, Rules, WorkflowState
-from gitstore.names import superseded_at
+from gitstore.names import check_slug, superseded_at, version_id
 from gitstore.repository import Repository
-from gitstore.versions import check_slug, version_id
 from service import errors, lookup
 from service.api.bodies import validated
 from service.api.inputs import CreateWorkflow

@@ -21,8 +21,8 @@ from gitstore import ledger, names
 from gitstore.changes import Authorship, ChangeSet, write_one
 from gitstore.errors import GitstoreError, IntegrityError
 from gitstore.model import LedgerKind
+from gitstore.names import is_slug, version_id, workflow_id
 from gitstore.repository import Repository, WritableRepository
-from gitstore.versions import is_slug, version_id, workflow_id
 from sync import derive, git_objects, rows
 from sync.db import Database, Transaction
 from sync.integrity.verify import Finding, contradictions

@@ -17,11 +17,11 @@ from typing import Final
 from gitstore import changes, names
 from gitstore.changes import Authorship, ChangeSet
 from gitstore.errors import GitstoreError, MalformedError, ObjectsMissingError
-from gitstore.git.recovery import mend_packed_refs
+from gitstore.git.cleanup import repair_packed_refs
 from gitstore.git.refs import RefUpdate
 from gitstore.model import LedgerEntry, LedgerKind, Person
+from gitstore.names import HIGHEST_NUMBER, is_slug
 from gitstore.repository import WritableRepository
-from gitstore.versions import HIGHEST_NUMBER, is_slug
 from sync import audit, derive, git_objects, rows
 from sync.audit import Origin
 from sync.db import Transaction
@@ -38,7 +38,7 @@ def repair(unit_of_work: MirrorUnitOfWork, progress: Progress | None = None) -> 
     """Restore all recoverable versions and refs of a project; yield a line for each action."""
     repository, database = unit_of_work.repository, unit_of_work.database
     with unit_of_work.maintenance():
-        damaged_file = mend_packed_refs(repository.path, f"{datetime.now(UTC):%Y%m%dT%H%M%S%f}")
+        damaged_file = repair_packed_refs(repository.path, f"{datetime.now(UTC):%Y%m%dT%H%M%S%f}")
     if damaged_file is not None:
         yield f"removed the damaged part of packed-refs; the original is kept as {damaged_file.name}"
     with database.upkeep() as tx:

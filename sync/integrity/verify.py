@@ -8,18 +8,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final, LiteralString
 
 from psycopg.types.json import Jsonb
 
 from gitstore import names
+from gitstore.definition.quoting import quote
 from gitstore.errors import GitstoreError, IntegrityError
-from gitstore.git.recovery import fsck, packed_refs_damaged
+from gitstore.git.cleanup import fsck, packed_refs_damaged
 from gitstore.model import LedgerEntry, LedgerKind
-from gitstore.names import VersionRef
+from gitstore.names import VersionRef, is_slug
 from gitstore.repository import Repository
-from gitstore.versions import is_slug
 from sync import derive, git_objects, rows
 from sync.db import Database, Transaction
 from sync.reconcile import Progress, tracked
@@ -93,6 +94,16 @@ def verify(database: Database, repository: Repository, progress: Progress | None
         damaged = git_objects.survey(tx, repository.project).damaged
     for oid in damaged:
         yield Finding(REPOSITORY, None, f"the bytes of object {oid} in the database are damaged", RENEW)
+
+
+def unknown_entries(repository: Repository) -> Iterator[str]:
+    """Yield a line for each ledger entry of an unknown kind, written by a newer gitstore. Not differences."""
+    for slug in repository.slugs():
+        with suppress(GitstoreError):  # damage, which `verify` reports
+            for entry in repository.ledger(slug):
+                if not isinstance(entry.kind, LedgerKind):
+                    kind = quote(entry.kind)
+                    yield f"{slug}: ledger entry {entry.oid} is of the unknown kind {kind}; its state is used"
 
 
 def unrecoverable(database: Database, repository: Repository) -> Iterator[str]:

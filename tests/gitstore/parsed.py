@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from gitstore.definition import document
-from gitstore.definition.parsing import Unparsable, read
+from gitstore.definition.document import Unparsable, read
 from gitstore.model import Limits, Problem, Rules
 
 LIMITS = Limits()

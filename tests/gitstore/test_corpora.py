@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import yaml
 
-from gitstore.definition import document, parsing
+from gitstore.definition import document
 from gitstore.errors import GitstoreError
 from gitstore.model import Limits, Rules
 
@@ -139,8 +139,8 @@ def documents(text: str | None) -> list[Any] | None:
 def read(text: str) -> list[Any]:
     """The value and no more, in a list; an empty one where the text is refused."""
     try:
-        return [parsing.read(text.encode(), LIMITS, is_json=False).value]
-    except parsing.Unparsable:
+        return [document.read(text.encode(), LIMITS, is_json=False).value]
+    except document.Unparsable:
         return []
 
 

@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 
 from gitstore import budget
-from gitstore.content import File
 from gitstore.definition import document
 from gitstore.definition.rules.node_rules import MOST_EXPRESSIONS
 from gitstore.diff.masking import Masks
 from gitstore.diff.structure import diff
 from gitstore.diff.summary import TOO_MUCH, summary_of
 from gitstore.diff.text import text_diff
+from gitstore.drafts import File
 from gitstore.errors import Code, GitstoreError
 from gitstore.model import MOST_PROBLEMS, Definition, Limits, Problem, Problems, Rules
 from gitstore.names import DraftRef

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gitstore.definition.rules.cycles import cycles
+from gitstore.definition.rules.graph_rules import cycles
 
 SIZE = 50_000
 

@@ -12,12 +12,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gitstore.content import File
 from gitstore.definition.document import dump
 from gitstore.diff.masking import Masks, is_secret_key, masked
 from gitstore.diff.structure import Diff, diff
 from gitstore.diff.summary import summary
 from gitstore.diff.text import text_diff
+from gitstore.drafts import File
 from gitstore.model import Limits
 from tests.conftest import examples
 from tests.gitstore.graphs import graph, node

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gitstore.definition import document
-from gitstore.definition.rules.elements import KINDS
+from gitstore.definition.elements import KINDS
 from gitstore.definition.rules.graph_rules import check
 from gitstore.model import Limits, Problem, Rules
 from tests.gitstore.rule_samples import chain, edge, graph, judge, node

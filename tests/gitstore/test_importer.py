@@ -14,7 +14,7 @@ from gitstore.errors import Code
 from gitstore.model import LedgerEntry, LedgerKind, Person
 from gitstore.names import DraftRef, VersionRef
 from gitstore.policy import Command, Effect, Verdict, judge
-from gitstore.upstream.refs import Layout, RemoteRef, gaps, match_refs
+from gitstore.upstream.importer import Layout, RemoteRef, gaps, match_refs
 from tests.gitstore.test_policy import DRAFT, Facts, oid, refused, tag
 
 

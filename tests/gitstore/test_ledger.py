@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from dulwich.objects import Commit
 from hypothesis import given
 from hypothesis import strategies as st
 
 from gitstore import ledger
-from gitstore.errors import Code, GitstoreError
+from gitstore.errors import IntegrityError
 from gitstore.git.objects import WritableObjects
 from gitstore.model import LedgerEntry, LedgerKind, Person
 from tests.gitstore.conftest import Git
@@ -66,11 +68,39 @@ def test_the_chain_is_walked_newest_first(bare: Path, git: Git) -> None:
     objects.close()
 
 
+def of_unknown_kind(entry: LedgerEntry) -> Commit:
+    """Return `entry` as a later version might write it: another kind, and trailers with other meanings."""
+    commit = ledger.compose("a", entry)
+    trailers = "Gitstore-Event: labelled\nGitstore-Version: stable\nGitstore-Name: none\nGitstore-Color: red"
+    commit.message = commit.message.replace(f"Gitstore-Event: {entry.kind}".encode(), trailers.encode())
+    return commit
+
+
+def test_an_entry_of_an_unknown_kind_has_its_state_and_no_other_facts() -> None:
+    """Trailers of known names are skipped, too: they may have another meaning."""
+    entry = replace(FIRST, message="Why", latest=4, current=2, held=True)
+    commit = of_unknown_kind(entry)
+    assert ledger.parse(commit) == replace(entry, kind="labelled", oid=commit.id.decode())
+
+
+@pytest.mark.parametrize("trailer", ["Latest", "Current", "Held"])
+def test_an_entry_of_an_unknown_kind_without_its_state_is_damage(trailer: str) -> None:
+    """The state is what every entry has."""
+    commit = of_unknown_kind(FIRST)
+    commit.message = re.sub(rb"\nGitstore-%s: [^\n]*" % trailer.encode(), b"", commit.message)
+    with pytest.raises(IntegrityError):
+        ledger.parse(commit)
+
+
+def test_an_entry_of_an_unknown_kind_cannot_be_written() -> None:
+    with pytest.raises(ValueError, match="labelled"):
+        ledger.compose("a", replace(FIRST, kind="labelled"))
+
+
 def test_a_commit_that_gitstore_did_not_write_is_no_entry(bare: Path, commit: Callable[..., str]) -> None:
-    """Somebody's commit in a ledger is `integrity`, naming it."""
-    foreign = commit().encode()
+    """A foreign commit in a ledger is `integrity`, and the message names it."""
+    foreign = commit()
     objects = WritableObjects(bare / "objects")
-    with pytest.raises(GitstoreError) as refusal:
-        list(ledger.walk(objects, foreign))
-    assert refusal.value.code is Code.INTEGRITY
+    with pytest.raises(IntegrityError, match=foreign):
+        list(ledger.walk(objects, foreign.encode()))
     objects.close()

@@ -10,7 +10,7 @@ from uuid import UUID
 
 import pytest
 
-from gitstore.content import Content
+from gitstore.drafts import Content
 from gitstore.git import maintenance
 from gitstore.git.maintenance import collect, due
 from gitstore.git.objects import Objects
@@ -136,7 +136,7 @@ def test_a_push_in_quarantine_outlives_it(bare: Path) -> None:
 
 def test_two_at_once_are_one(bare: Path) -> None:
     """The second does nothing, and says so."""
-    with maintenance._only_one(bare):
+    with maintenance.exclusive(bare):
         assert collect(bare, FileUnitOfWork(Repository(bare, PROJECT))) is None
 
 

@@ -11,7 +11,7 @@ from dulwich.refs import Ref, check_ref_format
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gitstore import names, versions
+from gitstore import names
 from gitstore.errors import Code, GitstoreError
 from gitstore.names import DraftRef, VersionRef
 
@@ -19,7 +19,7 @@ from gitstore.names import DraftRef, VersionRef
 @pytest.mark.parametrize("slug", ["a", "0", "a-b", "a" * 63, "order-sync", "a--b"])
 def test_slugs(slug: str) -> None:
     """What may name a workflow."""
-    assert versions.check_slug(slug) == slug
+    assert names.check_slug(slug) == slug
 
 
 @pytest.mark.parametrize(
@@ -30,7 +30,7 @@ def test_slugs(slug: str) -> None:
 def test_what_is_no_slug(slug: str) -> None:
     """What may not, and what is said."""
     with pytest.raises(GitstoreError) as refusal:
-        versions.check_slug(slug)
+        names.check_slug(slug)
     assert refusal.value.code is Code.INVALID_NAME
 
 
@@ -63,7 +63,7 @@ def test_refs_that_people_may_write(ref: bytes, target: DraftRef | VersionRef | 
     assert names.parse(ref) == target
 
 
-@given(st.from_regex(versions.SLUG_PATTERN, fullmatch=True), st.integers(1, versions.HIGHEST_NUMBER))
+@given(st.from_regex(names.SLUG_PATTERN, fullmatch=True), st.integers(1, names.HIGHEST_NUMBER))
 def test_names_are_read_back(slug: str, number: int) -> None:
     """What is spelled is what is parsed, for every slug and number."""
     assert names.parse(names.draft(slug)) == DraftRef(slug)
@@ -93,9 +93,9 @@ def test_git_accepts_every_name_that_is_made() -> None:
 def test_ids_are_made_from_names_alone() -> None:
     """A workflow's id and a version's can be made again from the repository."""
     project = UUID("0f8fad5b-d9cb-469f-a165-70867728950e")
-    workflow = versions.workflow_id(project, "a")
+    workflow = names.workflow_id(project, "a")
     assert workflow == uuid5(project, "a")
-    assert versions.version_id(workflow, 3) == uuid5(workflow, "v3")
-    assert versions.next_number(0, 0) == 1
-    assert versions.next_number(3, 1) == 4
-    assert versions.next_number(3, 6) == 7
+    assert names.version_id(workflow, 3) == uuid5(workflow, "v3")
+    assert names.next_number(0, 0) == 1
+    assert names.next_number(3, 1) == 4
+    assert names.next_number(3, 6) == 7

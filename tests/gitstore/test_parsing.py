@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from gitstore.definition.parsing import read
+from gitstore.definition.document import read
 from tests.gitstore.parsed import LIMITS, json_value, places, refusals, yaml_value
 
 # What YAML means

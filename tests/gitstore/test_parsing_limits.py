@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from gitstore.definition.parsing import Unparsable, read
+from gitstore.definition.document import Unparsable, read
 from gitstore.model import Limits, Problem
 from tests.gitstore.parsed import LIMITS, places, refusals, yaml_value
 

@@ -10,8 +10,7 @@ import pytest
 from dulwich.protocol import pkt_line
 
 from gitstore.errors import Code, GitstoreError
-from gitstore.push.options import PushOptions, read_options
-from gitstore.push.request import ZERO
+from gitstore.push.request import ZERO, PushOptions, read_options
 from gitstore.store import Store
 from tests.gitstore.test_receive import DRAFT, VALID, Author, author, files, request, send, store
 

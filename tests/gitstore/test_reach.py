@@ -7,9 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from gitstore.git.commits import new_objects, object_of
 from gitstore.git.objects import Objects
-from gitstore.git.raw import object_of
-from gitstore.git.reach import new_objects
 from tests.gitstore.conftest import Git
 
 FILES = {"workflow.yaml": "one", "docs/a/deep.md": "deep", "docs/b.md": "b"}

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from gitstore.definition.rules.elements import KINDS
+from gitstore.definition.elements import KINDS
 from tests.gitstore.rule_samples import chain, edge, graph, judge, node
 
 WARNINGS = {"node_kind_unknown", "label_missing", "duplicate_edge", "editor_leftover"}

@@ -12,7 +12,7 @@ from uuid import UUID
 
 import pytest
 
-from gitstore.content import Content
+from gitstore.drafts import Content
 from gitstore.errors import Code, GitstoreError, StaleDraftError
 from gitstore.model import LedgerKind, Person, Rules
 from gitstore.repository import Repository

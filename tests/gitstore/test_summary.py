@@ -9,7 +9,7 @@ from uuid import UUID
 
 import pytest
 
-from gitstore.content import Content
+from gitstore.drafts import Content
 from gitstore.model import Person
 from gitstore.push import receive
 from gitstore.push.request import ZERO

@@ -18,7 +18,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from gitstore import names
-from gitstore.content import Content
+from gitstore.drafts import Content
 from gitstore.model import LedgerKind, Person
 from gitstore.store import Actors, Store
 from gitstore.unit_of_work import FileUnitOfWork

@@ -21,7 +21,7 @@ import psycopg
 import pytest
 import structlog
 
-from gitstore.content import Content
+from gitstore.drafts import Content
 from gitstore.model import Person, Rules
 from gitstore.store import Actors, Store
 from gitstore.unit_of_work import FileUnitOfWork

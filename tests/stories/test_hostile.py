@@ -114,7 +114,7 @@ def test_garbage_for_packets_is_400(pusher: Pusher) -> None:
     """For a push and for a fetch alike."""
     for body in (b"", b"x", b"zzzz", b"0004", b"0005", b"ffff", b"fff0x", b"0009x", os.urandom(9000),
                  pkt_line(b"\0"), pkt_line(b"hello"), b"PACK" * 99):  # fmt: skip
-        assert "no git push" in pusher.refused(body)[0], body
+        assert "not a git push" in pusher.refused(body)[0], body
         if body:
             assert pusher.post(body, FETCH).status == 400, body
     for body in (push((ZERO, MADE_UP, V2)), gzip.compress(push((ZERO, MADE_UP, V2)))[:-9], b"gzip"):

@@ -13,7 +13,7 @@ from uuid import UUID
 
 import pytest
 
-from gitstore.content import Content
+from gitstore.drafts import Content
 from gitstore.model import Person
 from gitstore.store import ANY, Actors, Store
 from gitstore.unit_of_work import FileUnitOfWork

@@ -20,7 +20,7 @@ import pytest
 from click.testing import CliRunner, Result
 from psycopg.conninfo import conninfo_to_dict
 
-from gitstore.content import Content
+from gitstore.drafts import Content
 from gitstore.model import Person
 from gitstore.store import Actors
 from service.cli.main import commands

@@ -18,11 +18,11 @@ import pytest
 from psycopg import sql
 from psycopg.rows import dict_row
 
-from gitstore.content import Content
+from gitstore.drafts import Content
 from gitstore.model import Person, Rules
+from gitstore.names import workflow_id
 from gitstore.store import Actors, Store
 from gitstore.unit_of_work import FileUnitOfWork
-from gitstore.versions import workflow_id
 from sync import tokens
 from sync.audit import Origin
 from sync.catalog import create_project

@@ -34,7 +34,7 @@ from dulwich.protocol import pkt_line
 
 from gitstore import names
 from gitstore.changes import Authorship
-from gitstore.content import Content
+from gitstore.drafts import Content
 from gitstore.errors import Code, GitstoreError
 from gitstore.git.objects import WritableObjects, new_commit
 from gitstore.model import Person

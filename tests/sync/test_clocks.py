@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from gitstore.content import Content
+from gitstore.drafts import Content
 from sync import catalog
 from sync.integrity import verify
 from sync.integrity.rebuild import rebuild

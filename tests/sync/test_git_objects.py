@@ -9,7 +9,7 @@ from typing import Any, LiteralString
 import pytest
 
 from gitstore import ledger
-from gitstore.content import Content
+from gitstore.drafts import Content
 from gitstore.errors import Code, GitstoreError
 from gitstore.store import Store
 from sync import git_objects

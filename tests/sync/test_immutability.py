@@ -13,7 +13,7 @@ from psycopg import sql
 
 from gitstore.errors import Code, GitstoreError
 from gitstore.model import Rules
-from gitstore.versions import workflow_id
+from gitstore.names import workflow_id
 from sync.catalog import create_project
 from sync.db import Transaction
 from sync.integrity import verify

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from gitstore import names
-from gitstore.content import Content
+from gitstore.drafts import Content
 from gitstore.errors import Code, GitstoreError, UnavailableError
 from gitstore.git.cleanup import sweep
 from gitstore.push import slices

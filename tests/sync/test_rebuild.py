@@ -10,10 +10,10 @@ import pytest
 
 from gitstore import names
 from gitstore.changes import Authorship, ChangeSet, write
-from gitstore.content import Content
+from gitstore.drafts import Content
 from gitstore.errors import Code, GitstoreError
 from gitstore.model import LedgerKind
-from gitstore.versions import version_id
+from gitstore.names import version_id
 from sync import derive, reconcile
 from sync.integrity import rebuild, verify
 from tests.sync.conftest import House

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from gitstore.content import Content
+from gitstore.drafts import Content
 from gitstore.errors import Code, GitstoreError
 from sync.db import Database
 from sync.reconcile import full_pass, reconcile

@@ -10,7 +10,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from gitstore.content import Content
+from gitstore.drafts import Content
 from gitstore.errors import Code, GitstoreError
 from gitstore.repository import Repository
 from gitstore.unit_of_work import MOST_WORKFLOWS

@@ -7,7 +7,7 @@ from typing import LiteralString
 import pytest
 
 from gitstore.changes import Authorship, ChangeSet, write
-from gitstore.content import Content
+from gitstore.drafts import Content
 from gitstore.model import LedgerKind
 from sync.integrity import verify
 from sync.integrity.rebuild import rebuild

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from gitstore.versions import version_id, workflow_id
+from gitstore.names import version_id, workflow_id
 from service.ui import versions as version_pages
 from tests.service.api.conftest import House, definition, yaml
 from tests.ui.visitor import Visitor, visitor

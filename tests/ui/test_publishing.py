@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from gitstore import changes, ledger, names
-from gitstore.content import Content, put_file, to_file
+from gitstore.drafts import Content, put_file, to_file
 from gitstore.git.objects import new_commit
 from gitstore.model import Person
 from gitstore.policy import Command, judge

@@ -8,7 +8,7 @@ import pytest
 
 from gitstore.errors import GitstoreError
 from gitstore.model import LedgerKind
-from gitstore.upstream.refs import Layout
+from gitstore.upstream.importer import Layout
 from sync import rows
 from sync.integrity.verify import verify
 from tests.sync.conftest import House

@@ -88,7 +88,7 @@ def test_compressed_refs_are_not_inflated(receiver: Receiver, outcome: Callable[
     """A megabyte of zlib may be a gigabyte: nobody asked for it, and it is not looked into."""
     bomb = gzip.compress(b"".join(advertisement([b"refs/tags/order-sync/v1"])))
     said = outcome(serve(receiver, lambda: [bomb], Content_Encoding="gzip"))
-    assert said.startswith("the other side did not answer as git does")
+    assert said.startswith("the upstream's answer is not git's smart HTTP protocol")
 
 
 def test_a_silent_upstream_is_given_up(
@@ -136,7 +136,7 @@ def test_a_pack_that_lacks_what_was_asked_for_is_refused(
 def test_odd_names_are_passed_over(receiver: Receiver, outcome: Callable[[str], str], name: bytes) -> None:
     """They are nobody's version and nobody's draft here; nothing is asked for."""
     said = outcome(serve(receiver, lambda: advertisement([name])))
-    assert said in ("", "the other side did not answer as git does")
+    assert said in ("", "the upstream's answer is not git's smart HTTP protocol")
     assert receiver.got == []
 
 

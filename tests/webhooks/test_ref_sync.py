@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from gitstore.upstream.refs import Layout
+from gitstore.upstream.importer import Layout
 from sync.integrity.verify import verify
 from tests.sync.conftest import House
 from tests.webhooks.followed_project import Follow, Following

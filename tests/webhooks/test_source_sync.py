@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from gitstore.model import LedgerKind, Limits
-from gitstore.upstream.refs import Layout
+from gitstore.upstream.importer import Layout
 from gitstore.upstream.remote import Credential
 from tests.sync.conftest import House
 from tests.webhooks.followed_project import Follow, Following, versions
@@ -154,7 +154,10 @@ def test_a_failure_is_told_in_words_and_tried_again(follow: Follow, upstream: Up
         following.sync()
         row = following.row()
         assert row.failures == failures
-        assert row.last_error == "the other side did not answer as git does: unexpected http resp 503"
+        assert (
+            row.last_error
+            == "the upstream's answer is not git's smart HTTP protocol: unexpected http resp 503"
+        )
     (row_,) = following.ask("select extract(epoch from due_at - now())::float8 as s from gitstore.sources")
     assert 8 < row_["s"] <= 11
     upstream.broken = None
@@ -168,10 +171,10 @@ def test_a_credential_opens_and_its_absence_is_told(follow: Follow, upstream: Up
     upstream.password = "correct-horse"
     following = follow()
     following.sync()
-    assert following.row().last_error == "the other side asks for a credential (401)"
+    assert following.row().last_error == "the upstream asks for a credential (401)"
     following.change(login=Credential("x", "battery-staple"))
     following.sync()
-    assert following.row().last_error == "the other side does not accept the credential (401)"
+    assert following.row().last_error == "the upstream does not accept the credential (401)"
     following.change(login=Credential("x", "correct-horse"))
     assert following.sync().published == {"order-sync": [1]}
     rows = following.ask("select * from gitstore.sources")

@@ -1,21 +1,18 @@
-"""The rules of docs/definition.md: errors, which block publishing, and warnings.
+"""The rules of docs/definition.md on edges and the graph; `check` also runs those on nodes (`node_rules`).
 
 `check` accepts any mapping that parses, with any content. A rule's code is defined where it is reported; the
-message describes the problem without its location, since `Problem.pointer` and `Problem.node` have that. The
-rules about one node are in `node_rules`, those about edges and the whole graph are here.
+message describes the problem without its location, which `Problem.pointer` and `Problem.node` have.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections import Counter, deque
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from gitstore import budget
-from gitstore.definition import meaning
-from gitstore.definition.quoting import quote
-from gitstore.definition.rules.cycles import cycles
-from gitstore.definition.rules.elements import (
+from gitstore.definition.elements import (
+    LEFTOVERS,
     Edge,
     Finding,
     Node,
@@ -26,6 +23,7 @@ from gitstore.definition.rules.elements import (
     node_at,
     string,
 )
+from gitstore.definition.quoting import quote
 from gitstore.definition.rules.node_rules import check_expressions, check_node
 
 _LONGEST_CYCLE = 20
@@ -79,7 +77,7 @@ def _check_edge(edge: Edge) -> Iterator[Finding]:
     if edge.source is not None and edge.source == edge.target:
         yield edge.finding("edge_self_loop", f"{quote(edge.source)} leads to itself")
     for key in edge.value:
-        if key in meaning.LEFTOVERS.edge:
+        if key in LEFTOVERS.edge:
             yield edge.finding("editor_leftover", f"{key} is left over from the editor", key, error=False)
 
 
@@ -97,7 +95,7 @@ def _check_ends(edge: Edge, by_id: Mapping[str, Node]) -> Iterator[Finding]:
 
 def _check_edges_twice(edges: list[Edge]) -> Iterator[Finding]:
     ids: dict[str, Path] = {}
-    ways: dict[tuple[str, ...], Path] = {}
+    connections: dict[tuple[str, ...], Path] = {}
     for edge in edges:
         name = string(edge.value.get("id"))
         if name is not None and (first := ids.setdefault(name, edge.path)) is not edge.path:
@@ -106,7 +104,9 @@ def _check_edges_twice(edges: list[Edge]) -> Iterator[Finding]:
         if edge.source is None or edge.target is None:
             continue
         handles = (repr(edge.value.get("sourceHandle") or None), repr(edge.value.get("targetHandle") or None))
-        if (first := ways.setdefault((edge.source, edge.target, *handles), edge.path)) is not edge.path:
+        if (
+            first := connections.setdefault((edge.source, edge.target, *handles), edge.path)
+        ) is not edge.path:
             message = f"edges[{first[1]}] joins the same nodes"
             yield edge.finding("duplicate_edge", message, error=False)
 
@@ -135,3 +135,67 @@ def _show_cycle(cycle: list[str]) -> str:
         left_out = len(names) - _LONGEST_CYCLE
         names[_LONGEST_CYCLE - 1 : -1] = [f"… {left_out} more …"]
     return " → ".join(names)
+
+
+def cycles(graph: Mapping[str, Sequence[str]]) -> Iterator[list[str]]:
+    """Yield one cycle for each strongly connected component of `graph`, which maps nodes to successors.
+
+    A cycle starts at the component's first node in the order of `graph`, is a shortest one through that node,
+    and does not repeat it at the end. An edge from a node to itself is not a cycle here.
+    """
+    order = {node: position for position, node in enumerate(graph)}
+    for component in _components(graph):
+        if len(component) > 1:
+            yield _cycle_through(min(component, key=order.__getitem__), graph, component)
+
+
+def _components(graph: Mapping[str, Sequence[str]]) -> Iterator[set[str]]:
+    """Yield the strongly connected components by Tarjan's algorithm, with an explicit stack."""
+    index: dict[str, int] = {}
+    low: dict[str, int] = {}
+    waiting: list[str] = []
+    done: set[str] = set()
+    for root in graph:
+        if root in index:
+            continue
+        path = [(root, iter(graph[root]))]
+        index[root] = low[root] = len(index)
+        waiting.append(root)
+        while path:
+            node, successors = path[-1]
+            for successor in successors:
+                if successor not in index:
+                    index[successor] = low[successor] = len(index)
+                    waiting.append(successor)
+                    path.append((successor, iter(graph[successor])))
+                    break
+                if successor not in done:
+                    low[node] = min(low[node], index[successor])
+            else:
+                path.pop()
+                if path:
+                    low[path[-1][0]] = min(low[path[-1][0]], low[node])
+                if low[node] == index[node]:
+                    component: set[str] = set()
+                    while node not in component:
+                        component.add(waiting.pop())
+                    done |= component
+                    yield component
+
+
+def _cycle_through(start: str, graph: Mapping[str, Sequence[str]], component: set[str]) -> list[str]:
+    """Return a shortest cycle from `start`: breadth-first search within `component`."""
+    came_from: dict[str, str] = {}
+    queue = deque([start])
+    while queue:
+        node = queue.popleft()
+        for successor in graph[node]:
+            if successor == start and node != start:
+                cycle = [node]
+                while cycle[-1] != start:
+                    cycle.append(came_from[cycle[-1]])
+                return cycle[::-1]
+            if successor in component and successor not in came_from and successor != start:
+                came_from[successor] = node
+                queue.append(successor)
+    return [start]

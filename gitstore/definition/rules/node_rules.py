@@ -6,9 +6,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from gitstore import budget
-from gitstore.definition import meaning
+from gitstore.definition.elements import KINDS, LEFTOVERS, Finding, Node, mapping, missing
 from gitstore.definition.quoting import quote
-from gitstore.definition.rules.elements import KINDS, Finding, Node, mapping, missing
 from gitstore.definition.rules.expressions import explain_jmespath, is_http_url
 
 MOST_EXPRESSIONS = 131_072
@@ -52,8 +51,8 @@ def _check_kind(node: Node) -> Iterator[Finding]:
 
 
 def _check_leftovers(node: Node) -> Iterator[Finding]:
-    there = [(key,) for key in node.value if key in meaning.LEFTOVERS.node]
-    for path in [*there, *(("data", key) for key in node.data if key in meaning.LEFTOVERS.data)]:
+    leftovers = [(key,) for key in node.value if key in LEFTOVERS.node]
+    for path in [*leftovers, *(("data", key) for key in node.data if key in LEFTOVERS.data)]:
         message = f"{'.'.join(path)} is left over from the editor"
         yield node.finding("editor_leftover", message, *path, error=False)
 

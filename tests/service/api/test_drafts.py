@@ -12,7 +12,7 @@ from dulwich.objects import ObjectID
 from dulwich.refs import Ref
 from dulwich.repo import Repo
 
-from gitstore.content import Content
+from gitstore.drafts import Content
 from gitstore.model import Person
 from gitstore.store import Actors, Store
 from gitstore.unit_of_work import FileUnitOfWork

@@ -7,11 +7,11 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from gitstore.content import Content
+from gitstore.drafts import Content
 from gitstore.model import Person
+from gitstore.names import workflow_id
 from gitstore.store import Actors, Store
 from gitstore.unit_of_work import FileUnitOfWork
-from gitstore.versions import workflow_id
 from tests.service.api.conftest import Client, House, definition, problem, yaml
 
 WORKFLOW_KEYS = {

@@ -1,4 +1,8 @@
-"""The nodes and edges of a definition, read leniently, and the findings of rules about them."""
+"""The nodes and edges of a definition: read leniently, and reduced to the parts that a run depends on.
+
+Nothing here assumes a valid definition. docs/definition.md, "Editor leftovers and layout", lists the keys
+that have no meaning.
+"""
 
 from __future__ import annotations
 
@@ -132,3 +136,66 @@ def _kind(value: dict[str, Any], data: dict[str, Any]) -> str | None:
 
 def edge_at(index: int, value: dict[str, Any]) -> Edge:
     return Edge(("edges", index), value, string(value.get("source")), string(value.get("target")))
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """Keys of a node, of a node's `data`, and of an edge."""
+
+    node: frozenset[str]
+    data: frozenset[str]
+    edge: frozenset[str]
+
+    def __or__(self, other: Keys) -> Keys:
+        return Keys(self.node | other.node, self.data | other.data, self.edge | other.edge)
+
+
+_SELECTION = frozenset({"selected", "dragging", "measured"})
+
+LEFTOVERS = Keys(
+    node=_SELECTION,
+    # These hold live responses, and Git keeps them forever.
+    data=frozenset({"testResult", "loopOutput", "loopInput"}),
+    edge=_SELECTION,
+)
+
+LAYOUT = Keys(
+    node=frozenset({"position", "width", "height", "style", "zIndex", "extent", "containerPosition"}),
+    # The editor writes containerPosition here; older files have it on the node.
+    data=frozenset({"style", "dimensions", "containerPosition"}),
+    edge=frozenset({"id", "type", "animated", "style"}),
+)
+
+
+def meaning(value: dict[str, Any]) -> dict[str, Any]:
+    """Return `value` without layout and leftovers: the parts that a run depends on.
+
+    `value` itself is not modified. Absent and empty edges give the same result.
+    """
+    reduced = _without(LAYOUT | LEFTOVERS, value)
+    if reduced.get("edges") == []:
+        del reduced["edges"]
+    return reduced
+
+
+def without_leftovers(value: dict[str, Any]) -> dict[str, Any]:
+    """Return `value` as it is written to a file. `value` itself is not modified."""
+    return _without(LEFTOVERS, value)
+
+
+def _without(keys: Keys, value: dict[str, Any]) -> dict[str, Any]:
+    reduced = dict(value)
+    if isinstance(nodes := value.get("nodes"), list):
+        reduced["nodes"] = [_omit(node, keys.node) for node in nodes]
+        for _, node in mappings(reduced["nodes"]):
+            if "data" in node:
+                node["data"] = _omit(node["data"], keys.data)
+    if isinstance(edges := value.get("edges"), list):
+        reduced["edges"] = [_omit(edge, keys.edge) for edge in edges]
+    return reduced
+
+
+def _omit(item: Any, keys: frozenset[str]) -> Any:
+    if not isinstance(item, dict):
+        return item
+    return {key: value for key, value in item.items() if key not in keys}

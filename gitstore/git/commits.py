@@ -1,12 +1,17 @@
-"""Objects that a commit adds: its history beyond a known commit, with the trees and files in it."""
+"""The objects that a commit adds to a repository, and objects made from their raw content."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from hashlib import sha1
+from typing import Final
+
+from dulwich.objects import Blob, Commit, ShaFile, Tag, Tree
 
 from gitstore.errors import IntegrityError
 from gitstore.git.objects import Objects
 
+_KINDS: Final[dict[str, type[ShaFile]]] = {"commit": Commit, "tree": Tree, "blob": Blob, "tag": Tag}
 _FOLDER = b"40000"
 _GITLINK = b"160000"
 _PARENTS = 2  # parents that a tree is compared with; more would only exclude more of the known objects
@@ -84,3 +89,11 @@ def _parse(raw: bytes) -> Entries:
         found[raw[space + 1 : end]] = (raw[at:space], raw[end + 1 : end + 21].hex().encode())
         at = end + 21
     return found
+
+
+def object_of(oid: str, kind: str, content: bytes) -> ShaFile | None:
+    """Return the object, or None if `content` does not hash to the id `oid`."""
+    header = f"{kind} {len(content)}\0".encode()
+    if sha1(header + content).hexdigest() != oid:  # noqa: S324 - Git's ids
+        return None
+    return _KINDS[kind].from_string(content)
