@@ -31,6 +31,7 @@ from gitstore.errors import ConfigError, GitstoreError, UnavailableError
 from service import logs, upkeep
 from service.config import Config
 from service.incoming import connected_in_child, following
+from service.logs import Event
 from service.metrics import Metrics
 from service.outgoing import delivering
 from service.projects import Projects
@@ -184,7 +185,7 @@ class Worker:
                 pause, away = min(pause * 2, _LONGEST_PAUSE), True
             else:
                 if away:
-                    logs.action("postgres_back")
+                    logs.action(Event.POSTGRES_AVAILABLE)
                 pause, away = _FIRST_PAUSE, False
                 pulse.wait(self._stop, self._seconds, beat)
 
@@ -206,7 +207,7 @@ class Worker:
             found.add()
             given_up = found.count >= crashes.MOST
             logs.action(
-                "upkeep_given_up" if given_up else "upkeep_crashed",
+                Event.UPKEEP_SUSPENDED if given_up else Event.UPKEEP_CRASHED,
                 level="error",
                 step=under_way[0],
                 project=under_way[1] or None,
@@ -221,7 +222,7 @@ class Worker:
             check(self._database.conninfo)
         except GitstoreError as closer:
             cause = logs.cause_of(closer)
-        logs.action("postgres_away", level="warning", reason=error.message, cause=cause)
+        logs.action(Event.POSTGRES_UNAVAILABLE, level="warning", reason=error.message, cause=cause)
 
     def tick(self) -> None:
         """Run the tasks due now. Raises errors that prevent all of them: `unavailable`, `busy`, `config`."""
@@ -236,7 +237,7 @@ class Worker:
             self._each_project("full_pass", partial(reconcile.full_pass, progress=self._progress))
             if not self._stop.is_set():
                 state.passed(self._boot, now).write(self._state_file)
-                logs.action("full_pass", duration_ms=_since(started))
+                logs.action(Event.FULL_RECONCILIATION, duration_ms=_since(started))
         self._each_project("gc", self._collect_garbage)
         prune = ("forget", "")
         if self._clock() >= memory.prune_at and memory.may_try(prune) and not self._stopping():
@@ -282,7 +283,7 @@ class Worker:
             except MemoryError:  # of this process, which has to end
                 raise
             except Exception:  # a project that fails in an unknown way must not stop the others
-                logs.action("reconcile_failed", level="error", project=project.slug, exc_info=True)
+                logs.action(Event.RECONCILE_FAILED, level="error", project=project.slug, exc_info=True)
             else:
                 _tell(project, report, started)
                 self._tell_failures(project, report.failures)
@@ -295,7 +296,7 @@ class Worker:
                 continue
             self.memory.told[project.id, slug] = error.message
             logs.action(
-                "reconcile_failed",
+                Event.RECONCILE_FAILED,
                 level="error",
                 project=project.slug,
                 workflow=slug or None,
@@ -331,7 +332,7 @@ def boot_id() -> str:
 def _tell(project: Project, report: Report, started: float) -> None:
     if report.facts:
         logs.action(
-            "reconciled",
+            Event.RECONCILED,
             project=project.slug,
             facts=len(report.facts),
             principal="gitstore",

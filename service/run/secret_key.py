@@ -17,6 +17,7 @@ from gitstore.errors import ConfigError
 from gitstore.git.files import fsync_folder
 from service import logs
 from service.config import Config
+from service.logs import Event
 from sync.db import Database
 from webhooks.lost_secrets import Lost, lost
 from webhooks.secrets import Sealer, keys_in, new_key
@@ -109,7 +110,7 @@ def _make(path: Path) -> None:
             os.link(made, path)
             # The key also seals the session cookies of the pages.
             ended = "those of an earlier key have ended: sign in again"
-            logs.action("secret_key_made", file=str(path), sessions=ended)
+            logs.action(Event.SECRET_KEY_CREATED, file=str(path), sessions=ended)
     finally:
         Path(made).unlink()
     fsync_folder(path.parent)

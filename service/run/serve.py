@@ -27,6 +27,7 @@ from gitstore.errors import ConfigError, UnavailableError
 from gitstore.git.process import git
 from service import logs
 from service.config import METRICS_FOLDER, Config, misspelt
+from service.logs import Event
 from service.projects import Projects, make_data_folder
 from service.run.bootstrap import Setup, set_up
 from service.run.heartbeats import Heartbeats
@@ -75,13 +76,13 @@ def serve(config: Config, out: TextIO, *, web: Sequence[str] = WEB, worker: Sequ
                 _wait_until_ready(service)
         except Stopped:
             return 0
-        logs.action("ready", url=service.config.public_url, seconds=round(time.monotonic() - begun, 2))
+        logs.action(Event.READY, url=service.config.public_url, seconds=round(time.monotonic() - begun, 2))
         with suppress(OSError):  # the reader is gone
             out.write(greeting(service.config, service.setup, service.slug, terminal=out.isatty()))
             out.flush()
         supervisor.watch()
-        logs.action("stopping")
-    logs.action("stopped")
+        logs.action(Event.STOPPING)
+    logs.action(Event.STOPPED)
     return 0
 
 
@@ -107,7 +108,7 @@ def _begin(config: Config, stack: ExitStack, web: Sequence[str]) -> _Service:
     """Start everything up to the first request. Cleanup is registered on `stack`."""
     check_git()
     for given, meant in misspelt().items():
-        logs.action("unknown_setting", level="warning", given=given, meant=meant)
+        logs.action(Event.UNKNOWN_SETTING, level="warning", given=given, meant=meant)
     make_data_folder(config)
     listener = stack.enter_context(listen(config.bind))
     config = replace(config, bind=bound(config.bind, listener))
@@ -128,7 +129,7 @@ def _begin(config: Config, stack: ExitStack, web: Sequence[str]) -> _Service:
         stack.callback(postgres.stop)
         database_url = postgres.start()
     for name in _migrated(database_url):
-        logs.action("migrated", migration=name)
+        logs.action(Event.MIGRATED, migration=name)
     config = replace(config, database_url=database_url)
     with closing(Database(database_url, max_connections=4, application="gitstore serve")) as database:
         checked_sealer(config, database)
@@ -164,7 +165,7 @@ def _serve_metrics(config: Config, listener: socket.socket, stack: ExitStack) ->
     folder = config.metrics_folder
     scraper = scraping.Scraper(Metrics(folder), Projects(config), database, folder)
     stack.enter_context(scraping.serving(listener, config, scraper))
-    logs.action("metrics", url=f"http://{config.metrics_bind}/metrics")
+    logs.action(Event.METRICS_LISTENING, url=f"http://{config.metrics_bind}/metrics")
 
 
 def _environment(config: Config) -> dict[str, str]:
@@ -201,7 +202,7 @@ def _migrated(conninfo: str) -> list[str]:
             if time.monotonic() > deadline:
                 raise
             if not told:
-                logs.action("waiting_for_postgres", level="warning", cause=logs.cause_of(error))
+                logs.action(Event.WAITING_FOR_POSTGRES, level="warning", cause=logs.cause_of(error))
                 told = True
         time.sleep(_DATABASE_TICK)
 

@@ -19,6 +19,7 @@ from typing import Final, Protocol
 
 from gitstore.errors import GitstoreError
 from service import logs
+from service.logs import Event
 from service.run.heartbeats import STALL_SECONDS, Heartbeats
 
 GRACEFUL_SECONDS: Final = 30
@@ -170,7 +171,7 @@ class WatchedWorker:
 
     def _look_at(self, process: subprocess.Popen[bytes], now: float) -> None:
         if process.poll() is not None:
-            logs.action("worker_ended", level="error", status=process.returncode)
+            logs.action(Event.WORKER_EXITED, level="error", status=process.returncode)
             self._replace("ended", now)
             return
         if now - self._looked > _OWN_STALL_SECONDS:
@@ -180,7 +181,7 @@ class WatchedWorker:
         loops = [loop for loop, age in ages.items() if self._is_silent(age, now)]
         if loops:
             seconds = round(max(ages[loop] for loop in loops), 1)
-            logs.action("worker_stalled", level="error", loops=loops, seconds=seconds, killed=True)
+            logs.action(Event.WORKER_STALLED, level="error", loops=loops, seconds=seconds, killed=True)
             process.kill()
             process.wait()
             self._replace("stalled", now)
@@ -235,7 +236,7 @@ class Supervisor:
 
     def _look_after_web(self, now: float) -> None:
         if (status := self.web.poll()) is not None and self._web_retry.due is None:
-            logs.action("web_ended", level="error", status=status)
+            logs.action(Event.WEB_EXITED, level="error", status=status)
             self._web_retry.after_end(now)
         if self._web_retry.is_due(now):
             self._web_retry.begin(now)
@@ -245,7 +246,7 @@ class Supervisor:
         if self.postgres is None:
             return
         if (status := self.postgres.poll()) is not None and self._postgres_retry.due is None:
-            logs.action("postgres_ended", level="error", status=status)
+            logs.action(Event.POSTGRES_EXITED, level="error", status=status)
             self._postgres_retry.after_end(now)
         if self._postgres_retry.is_due(now):
             self._postgres_retry.begin(now)
@@ -253,10 +254,10 @@ class Supervisor:
                 with self.signals.interrupting():
                     self.postgres.start()
             except GitstoreError as error:
-                logs.action("postgres_failed", level="error", reason=error.message)
+                logs.action(Event.POSTGRES_START_FAILED, level="error", reason=error.message)
                 self._postgres_retry.after_end(time.monotonic())
             else:
-                logs.action("postgres_started_again")
+                logs.action(Event.POSTGRES_RESTARTED)
 
 
 def end_worker(worker: subprocess.Popen[bytes], signals: Signals) -> None:
@@ -268,7 +269,7 @@ def _end(name: str, child: subprocess.Popen[bytes], signals: Signals, seconds: f
     deadline, hurried = time.monotonic() + seconds, False
     while child.poll() is None:
         if time.monotonic() > deadline:
-            logs.action("killed", level="error", child=name, after_seconds=seconds)
+            logs.action(Event.CHILD_KILLED, level="error", child=name, after_seconds=seconds)
             child.kill()
             child.wait()
         elif signals.hurry and not hurried:

@@ -32,6 +32,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from service import fairness, logs
 from service.config import Config
+from service.logs import Event
 from service.metrics import forget_process
 from service.run import admission, forking
 from service.run.bridge import Admit, Bridge
@@ -98,7 +99,7 @@ class Web:
             if ended:
                 self._ended(process, os.waitstatus_to_exitcode(status), now)
             elif now - self._alive[process.number] > HANGS_SECONDS:
-                logs.action("web_process_hangs", level="error", pid=process.pid, consequence="it is killed")
+                logs.action(Event.WEB_PROCESS_HUNG, level="error", pid=process.pid, killed=True)
                 os.kill(process.pid, signal.SIGKILL)
         elif not self._stopping and process.retry.is_due(now):
             self._start(process, now)
@@ -119,7 +120,7 @@ class Web:
     def _ended(self, process: _Process, status: int, now: float) -> None:
         forget_process(self._config.metrics_folder, process.pid or 0)
         if not self._stopping:
-            logs.action("web_process_ended", level="error", pid=process.pid, status=status)
+            logs.action(Event.WEB_PROCESS_EXITED, level="error", pid=process.pid, status=status)
         process.pid = None
         process.retry.after_end(now)
         if status == _NOT_MADE and not self._stopping:

@@ -144,7 +144,7 @@ def test_a_worker_that_dies_is_started_again(given: Running) -> None:
     until(lambda: any("worker" in command for command in given.tree().values()))
     worker = given.child("worker")
     os.kill(worker, signal.SIGKILL)
-    until(lambda: "worker_ended" in given.log)
+    until(lambda: "worker_exited" in given.log)
     assert get(given.url) == b"here\n"
     until(lambda: [pid for pid, command in given.tree().items() if "worker" in command] not in ([], [worker]))
 
@@ -153,7 +153,7 @@ def test_a_postgres_that_dies_is_started_again(embedded: Running) -> None:
     """At the same address, so that whoever is connected finds it again."""
     conninfo = postgres_of(embedded).conninfo()
     os.kill(embedded.child("postgres -D"), signal.SIGKILL)
-    until(lambda: "postgres_started_again" in embedded.log)
+    until(lambda: "postgres_restarted" in embedded.log)
     assert projects(conninfo)
     assert embedded.stop() == 0
 
@@ -164,7 +164,7 @@ def test_a_web_server_that_dies_is_started_again(given: Running) -> None:
     os.kill(web, signal.SIGKILL)
     assert get(given.url) == b"here\n"
     assert given.child("import main") != web
-    assert "web_ended" in given.log
+    assert "web_exited" in given.log
     assert given.stop() == 0
 
 
@@ -175,7 +175,7 @@ def test_a_process_that_serves_and_dies_is_replaced(given: Running) -> None:
     os.kill(serving, signal.SIGKILL)
     assert get(given.url) == b"here\n"
     until(lambda: given.children(web) not in ([], [serving]))
-    assert "web_process_ended" in given.log
+    assert "web_process_exited" in given.log
 
 
 def test_a_process_that_hangs_is_replaced(folder: Path, make_database: Callable[..., str]) -> None:
@@ -188,7 +188,7 @@ def test_a_process_that_hangs_is_replaced(folder: Path, make_database: Callable[
         (serving,) = service.ready().children(service.child("import main"))
         os.kill(serving, signal.SIGSTOP)
         assert get(service.url) == b"here\n"
-        assert "web_process_hangs" in service.log
+        assert "web_process_hung" in service.log
 
 
 def test_an_application_that_does_not_load_ends_the_start(
