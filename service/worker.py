@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -28,6 +27,7 @@ from typing import Any, Final
 from uuid import UUID
 
 from gitstore.errors import ConfigError, GitstoreError, UnavailableError
+from gitstore.git.files import write_atomically
 from service import logs, upkeep
 from service.config import Config
 from service.incoming import connected_in_child, following
@@ -83,9 +83,7 @@ class State:
         return State(dict(newest))
 
     def write(self, path: Path) -> None:
-        with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=f".{path.name}-", delete=False) as file:
-            json.dump({"full_passes": self.passes}, file)
-        Path(file.name).replace(path)
+        write_atomically(path, json.dumps({"full_passes": self.passes}))
 
 
 @dataclass

@@ -10,9 +10,9 @@ import sys
 from pathlib import Path
 
 from gitstore.push.options import OPTIONS
+from service.config import SETTINGS
 from service.logs import Event
 from service.metrics import COUNTERS, DURATION, MEASURED
-from service.settings import SETTINGS
 from sync.events import EventType
 
 ROOT = Path(__file__).parent.parent

@@ -27,7 +27,7 @@ from typing import Any, Final
 from gitstore.errors import Code, GitstoreError
 from service import logs
 from service.logs import Event
-from service.run.lifeline import die_with_parent
+from service.run.supervisor import die_with_parent
 from webhooks import pulse
 from webhooks.pulse import Beat
 

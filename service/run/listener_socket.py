@@ -12,8 +12,8 @@ from typing import Final
 
 from gitstore.errors import ConfigError, GitstoreError
 from service import logs
+from service.config import Bind
 from service.logs import Event
-from service.settings import Bind
 
 OPEN_FILES: Final = 5120
 """Open files of each process: its connections, and the other files that it opens."""

@@ -8,8 +8,12 @@ Ctrl-C reaches this process alone.
 
 from __future__ import annotations
 
+import ctypes
+import os
 import signal
 import subprocess
+import sys
+import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -25,6 +29,8 @@ from service.run.heartbeats import STALL_SECONDS, Heartbeats
 GRACEFUL_SECONDS: Final = 30
 """Seconds that a request in progress may take to finish when the service stops."""
 
+_PR_SET_PDEATHSIG: Final = 1  # prctl(2)
+_PARENT_SECONDS: Final = 0.5  # between two checks of the parent, where the kernel cannot signal its death
 _TICK: Final = 0.05
 _WORKER_SECONDS: Final = 10.0  # that the worker may take to end
 _MORE_SECONDS: Final = 5.0  # that the web server may take beyond its grace period
@@ -129,6 +135,31 @@ def start_child(
         pass_fds=tuple(keep),
         start_new_session=True,
     )
+
+
+def die_with_parent(parent: int) -> None:
+    """Kill this process at once when `parent` (its pid) dies. A child calls this at its own start.
+
+    Where supported, the kernel sends a signal; the setting survives exec but not fork. SIGKILL: work that a
+    crash of the parent leaves unfinished is recovered by the next process, as after any crash.
+    """
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    else:
+        threading.Thread(target=_watch_parent, args=(parent,), name="lifeline", daemon=True).start()
+    # The parent may have died before the request.
+    _end_unless_child_of(parent)
+
+
+def _watch_parent(parent: int) -> None:
+    while True:
+        _end_unless_child_of(parent)
+        time.sleep(_PARENT_SECONDS)
+
+
+def _end_unless_child_of(parent: int) -> None:
+    if os.getppid() != parent:
+        os.kill(os.getpid(), signal.SIGKILL)
 
 
 def end_at_once(child: subprocess.Popen[bytes]) -> None:

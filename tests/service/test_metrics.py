@@ -12,7 +12,7 @@ import pytest
 
 from service.config import METRICS_FOLDER, Config
 from service.metrics import CONTENT_TYPE, DURATION, Metrics, forget_process
-from service.run.metrics_folder import metrics_folder
+from service.run.serve import metrics_folder
 
 COUNT_TOGETHER = """
 import sys
@@ -25,7 +25,7 @@ metrics.request(endpoint="workflows.list", method="GET", status=200, seconds=0.0
 
 KILLED = """
 import os
-from service.run.metrics_folder import metrics_folder
+from service.run.serve import metrics_folder
 with metrics_folder():
     os._exit(9)
 """

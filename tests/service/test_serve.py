@@ -22,8 +22,7 @@ import pytest
 
 from service.config import Config
 from service.credentials import is_token
-from service.run.bootstrap import Setup
-from service.run.welcome import five_lines, greeting
+from service.run.bootstrap import Setup, five_lines, greeting
 from sync.catalog import Project
 from sync.embedded.server import EmbeddedPostgres
 from tests.conftest import temporary_folder
@@ -199,7 +198,7 @@ def test_an_application_that_does_not_load_ends_the_start(
     with running(folder, broken, DATABASE_URL=make_database()) as service:
         assert service.process.wait(60) == 1
         assert "has no attribute 'nothing'" in service.log
-        assert "the web server ended with" in service.log
+        assert "the web server exited with" in service.log
 
 
 def test_a_taken_port_is_told_before_anything_is_started(folder: Path) -> None:
