@@ -16,11 +16,10 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from service.config import METRICS_FOLDER, Config
+from service.config import METRICS_FOLDER, Bind, Config
 from service.run import web
 from service.run.listener_socket import answers
-from service.run.metrics_folder import metrics_folder
-from service.settings import Bind
+from service.run.serve import metrics_folder
 from sync.embedded.server import EmbeddedPostgres
 from tests.stories.instance import Service, wait_for
 

@@ -29,6 +29,7 @@ from service.api.openapi import new_app, register
 from service.config import Config
 from service.context import EXTENSION, Services, request_id
 from service.fairness import FairShares
+from service.logs import Event
 from service.metrics import Metrics
 from service.middleware import ENDPOINT, RequestMiddleware
 from service.projects import Projects
@@ -95,7 +96,9 @@ def _refuse_parameters(error: ValidationError) -> Response:
 
 def _refused(error: GitstoreError) -> Response:
     if error.code in (Code.INTERNAL, Code.CONFIG, Code.INTEGRITY, Code.OBJECTS_MISSING):
-        logs.action("trouble", level="error", code=error.code.value, message=error.message, exc_info=True)
+        logs.action(
+            Event.INTERNAL_ERROR, level="error", code=error.code.value, message=error.message, exc_info=True
+        )
     return _told(error)
 
 
@@ -104,7 +107,7 @@ def _refused_by_flask(error: HTTPException) -> Response:
 
 
 def _unexpected(error: Exception) -> Response:
-    logs.action("failed", level="error", path=request.path, exc_info=True)
+    logs.action(Event.INTERNAL_ERROR, level="error", path=request.path, exc_info=True)
     return _told(errors.of_unexpected(error))
 
 

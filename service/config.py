@@ -1,8 +1,8 @@
-"""Configuration: the only module that reads the environment.
+"""Configuration: the table of settings, and the only code that reads the environment.
 
-Every setting is an environment variable of one table (`service/settings.py`). A command-line option that
-overrides a setting is parsed by the same rules. An empty variable counts as unset. Invalid settings abort the
-start: all are reported at once, each with its name and the expected value.
+Every setting is an environment variable; a command-line option overrides it, and is parsed by the same rules.
+An empty variable counts as unset. Invalid settings abort the start: all are reported at once, each with its
+name and the expected value. A test compares the table in docs/operations.md with this one.
 """
 
 from __future__ import annotations
@@ -10,18 +10,291 @@ from __future__ import annotations
 import difflib
 import os
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 from gitstore.errors import ConfigError
 from gitstore.model import Limits
-from service.settings import SETTINGS, Bind, Setting
 from webhooks.addresses import Allowed
+from webhooks.secrets import keys_in
 
 METRICS_FOLDER: Final = "PROMETHEUS_MULTIPROC_DIR"  # the client library's own variable, read at import
+_UNITS: Final = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30}
+_SIZE: Final = re.compile(r"(\d+)\s*([kmg]?)(?:ib)?", re.IGNORECASE | re.ASCII)
+_BIND: Final = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\s:/@]+):(\d{1,5})", re.ASCII)
+_TOKEN: Final = re.compile(r"[!-~]{16,200}", re.ASCII)
 _URL: Final = re.compile(r"(\w+)://(?:([^:@/]*)(?::.*)?@)?([^@?#]*)", re.DOTALL)
+_LIMITS: Final = {f"max_{limit.name}": f"limits.{limit.name}" for limit in fields(Limits)}
+_ANYWHERE: Final = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}  # noqa: S104 (as settings contain them)
+
+
+@dataclass(frozen=True, slots=True)
+class Bind:
+    """Listening address of the service. Port 0 is any free port."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    @property
+    def url(self) -> str:
+        """URL of the service on this machine."""
+        host = _ANYWHERE.get(self.host) or (f"[{self.host}]" if ":" in self.host else self.host)
+        return f"http://{host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """Kind of value: `read` parses it or raises ValueError, `expected` describes it."""
+
+    read: Callable[[str], Any]
+    expected: str
+    secret: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One environment variable, and the field of Config that has its value."""
+
+    name: str
+    default: str
+    meaning: str
+    kind: Kind
+    given_field: str | None = None
+
+    @property
+    def parameter(self) -> str:
+        return self.name.removeprefix("GITSTORE_").lower()
+
+    @property
+    def field(self) -> str:
+        """Name of the field, or limits.x of its Limits."""
+        return self.given_field or _LIMITS.get(self.parameter, self.parameter)
+
+
+def _number(low: int, high: int, noun: str = "a number") -> Kind:
+    def read(text: str) -> int:
+        number = int(text) if text.isascii() and text.isdigit() else -1
+        if not low <= number <= high:
+            raise ValueError(text)
+        return number
+
+    return Kind(read, f"{noun} from {low} to {high}")
+
+
+def _one_of(*choices: str) -> Kind:
+    def read(text: str) -> str:
+        if text.lower() not in choices:
+            raise ValueError(text)
+        return text.lower()
+
+    return Kind(read, f"{', '.join(choices[:-1])} or {choices[-1]}")
+
+
+def _size(text: str) -> int:
+    match = _SIZE.fullmatch(text)
+    size = int(match[1]) * _UNITS[match[2].lower()] if match else 0
+    if not 1 <= size <= 2**40:
+        raise ValueError(text)
+    return size
+
+
+def _folder(text: str) -> Path:
+    try:
+        path = Path(text).expanduser().resolve()
+    except (OSError, RuntimeError) as error:  # a loop of links; no such user
+        raise ValueError(text) from error
+    if path.exists() and not path.is_dir():
+        raise ValueError(text)
+    return path
+
+
+def _bind(text: str) -> Bind:
+    match = _BIND.fullmatch(text)
+    if match is None or int(match[2]) > 65535:
+        raise ValueError(text)
+    return Bind(match[1].strip("[]"), int(match[2]))
+
+
+def _http_url(text: str) -> str:
+    parts = urlsplit(text)  # raises ValueError
+    _ = parts.port
+    bare = parts.scheme in ("http", "https") and parts.hostname and not (parts.query or parts.fragment)
+    if not bare or "@" in parts.netloc or re.search(r"\s", text):
+        raise ValueError(text)
+    return text.rstrip("/")
+
+
+def _database_url(text: str) -> str:
+    import psycopg.conninfo  # imported only if used: `serve` starts its children sooner
+
+    try:
+        parameters = psycopg.conninfo.conninfo_to_dict(text)  # libpq's own parser
+    except psycopg.Error as error:
+        raise ValueError("not a connection string") from error
+    if not parameters:
+        raise ValueError("no parameters")
+    return text
+
+
+def _token(text: str) -> str:
+    if not _TOKEN.fullmatch(text):
+        raise ValueError("too short, or not valid in a header")
+    return text
+
+
+def _secret_key(text: str) -> str:
+    keys_in(text)
+    return text
+
+
+_SIZE_KIND: Final = Kind(_size, "a size up to 1024 GiB, such as 16777216, 16M or 16MiB")
+
+SETTINGS: Final = (
+    Setting(
+        "DATABASE_URL",
+        "",
+        "Postgres server (15 or newer) to use, reached directly or through a session pooler. If unset, "
+        "gitstore runs its own in the data folder.",
+        Kind(
+            _database_url,
+            "a Postgres connection string, such as postgresql://user:password@host:5432/database",
+            secret=True,
+        ),
+    ),
+    Setting(
+        "GITSTORE_DATA",
+        "./gitstore-data",
+        "Data folder: repositories, the embedded Postgres, the owner's token.",
+        Kind(_folder, "a folder, or the name of one to create"),
+    ),
+    Setting(
+        "GITSTORE_BIND",
+        "127.0.0.1:8080",
+        "Address to listen on. Port 0 selects a free port.",
+        Kind(_bind, "host:port, such as 127.0.0.1:8080, 0.0.0.0:80 or [::1]:8080"),
+    ),
+    Setting(
+        "GITSTORE_PUBLIC_URL",
+        "",
+        "URL at which users reach the service, for links and printed commands. Defaults to the address "
+        "that it listens on.",
+        Kind(
+            _http_url,
+            "an http or https URL without user, query or fragment, such as https://gitstore.example",
+        ),
+        "given_public_url",
+    ),
+    Setting("GITSTORE_WORKERS", "2", "Number of web processes.", _number(1, 64)),
+    Setting(
+        "GITSTORE_THREADS",
+        "4",
+        "Requests that each web process handles at once, not counting those that wait for their client.",
+        _number(1, 64),
+    ),
+    Setting(
+        "GITSTORE_RECONCILE_SECONDS",
+        "60",
+        "Interval at which the worker mirrors to Postgres what a crash left in Git alone.",
+        _number(1, 86_400, "a number of seconds"),
+    ),
+    Setting(
+        "GITSTORE_KEEP_DAYS",
+        "30",
+        "Days to keep ended deliveries, with their attempts, and receipts of webhooks.",
+        _number(1, 3650, "a number of days"),
+    ),
+    Setting("GITSTORE_MAX_PACK", "16M", "Maximum pack size of a push.", _SIZE_KIND),
+    Setting(
+        "GITSTORE_MAX_PACK_OBJECTS",
+        "100000",
+        "Maximum number of objects in the pack of a push.",
+        _number(1, 100_000_000),
+    ),
+    Setting(
+        "GITSTORE_MAX_COMMANDS",
+        "10000",
+        "Maximum number of refs that one push updates.",
+        _number(1, 1_000_000),
+    ),
+    Setting(
+        "GITSTORE_MAX_INFLATED", "64M", "Maximum total size of a push's objects, uncompressed.", _SIZE_KIND
+    ),
+    Setting("GITSTORE_MAX_OBJECT", "4M", "Maximum size of one object of a push, uncompressed.", _SIZE_KIND),
+    Setting(
+        "GITSTORE_MAX_IMPORT",
+        "1G",
+        "Maximum size of a pack fetched from a source. Other limits of an import follow from it.",
+        _SIZE_KIND,
+    ),
+    Setting("GITSTORE_MAX_DEFINITION", "1M", "Maximum size of a definition.", _SIZE_KIND),
+    Setting("GITSTORE_MAX_DEPTH", "64", "Maximum nesting depth of a definition.", _number(1, 256)),
+    Setting(
+        "GITSTORE_MAX_NODES",
+        "50000",
+        "Maximum number of YAML or JSON nodes in a definition, with aliases expanded.",
+        _number(1, 1_000_000),
+    ),
+    Setting(
+        "GITSTORE_MAX_CPU",
+        "5",
+        "Maximum seconds of CPU time that one request spends on parsing, checking, comparing and "
+        "rendering definitions; a push may use four times as much.",
+        _number(1, 600, "a number of seconds"),
+    ),
+    Setting(
+        "GITSTORE_SECRET_KEY",
+        "",
+        "Key that encrypts the secrets of subscriptions and sources in the database. Of several keys, "
+        "separated by commas, the first encrypts and all decrypt. If unset, a key is generated in the "
+        "data folder, in the file `secret-key`. Keep a copy: without its key, no secret can be "
+        "decrypted.",
+        Kind(
+            _secret_key,
+            "32 random bytes in URL-safe base64, as `openssl rand -base64 32 | tr +/ -_` prints them",
+            secret=True,
+        ),
+    ),
+    Setting(
+        "GITSTORE_METRICS_TOKEN",
+        "",
+        "Bearer token that `/metrics` requires. Access tokens of projects are never accepted there.",
+        Kind(
+            _token, "16 to 200 visible ASCII characters, such as `openssl rand -hex 24` prints", secret=True
+        ),
+    ),
+    Setting(
+        "GITSTORE_METRICS_BIND",
+        "",
+        "Separate address at which `/metrics` is served; it is then 404 at the service's own. Without "
+        "this and GITSTORE_METRICS_TOKEN, only clients on this machine, without a proxy, have access.",
+        Kind(_bind, "host:port, such as 127.0.0.1:9090"),
+    ),
+    Setting(
+        "GITSTORE_EGRESS_ALLOW",
+        "",
+        "Non-public addresses that webhooks and fetches may reach: hosts with their port, and "
+        "networks, separated by commas. For development and private networks.",
+        Kind(Allowed.parse, "host:port and networks, such as localhost:9000,10.1.0.0/16"),
+    ),
+    Setting(
+        "GITSTORE_LOG_FORMAT",
+        "auto",
+        "Format of the log: `text`, `json`, or `auto` (text on a terminal, JSON elsewhere).",
+        _one_of("auto", "text", "json"),
+    ),
+    Setting(
+        "GITSTORE_LOG_LEVEL",
+        "info",
+        "Minimum level of the lines that are logged.",
+        _one_of("debug", "info", "warning", "error"),
+    ),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +318,7 @@ class Config:
     metrics_bind: Bind | None = None
     egress_allow: Allowed | None = None
     metrics_folder: Path | None = None
-    """Folder in which the processes of one `serve` share their metrics; set by `serve`, not by the operator.
-    """
+    """Folder in which the processes of one `serve` share their metrics; set by `serve` itself."""
 
     @classmethod
     def from_env(
@@ -65,10 +337,10 @@ class Config:
         for setting in SETTINGS:
             text = texts.get(setting.name, setting.default).strip()
             try:
-                values[setting.field] = setting.read(text) if text else None
+                values[setting.field] = setting.kind.read(text) if text else None
             except ValueError:
                 wrong[setting.name] = (
-                    f"{setting.name} is {_shown(setting, text)}: expected {setting.expected}"
+                    f"{setting.name} is {_shown(setting, text)}: expected {setting.kind.expected}"
                 )
         if not wrong:
             wrong = _contradictions(values)
@@ -117,15 +389,15 @@ def misspelt(environ: Mapping[str, str] | None = None) -> dict[str, str]:
     names = [setting.name for setting in SETTINGS]
     unknown = sorted(set(os.environ if environ is None else environ) - set(names))
     close = {name: difflib.get_close_matches(name, names, 1, 0.9) for name in unknown}
-    return {name: found[0] for name, found in close.items() if found}
+    return {name: names[0] for name, names in close.items() if names}
 
 
 def _shown(setting: Setting, text: str) -> str:
     """Return the given text for an error message, or a substitute if it may be a secret."""
-    if found := _URL.match(text):
-        scheme, user, rest = found.groups()
+    if match := _URL.match(text):
+        scheme, user, rest = match.groups()
         return repr(f"{scheme}://{user + ':***@' if user is not None else ''}{rest}"[:200])
-    if setting.secret:
+    if setting.kind.secret:
         return "something else (not shown: it may hold a password)"
     return repr(text[:200])
 

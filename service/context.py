@@ -27,6 +27,7 @@ from service.access import authorize, check_project
 from service.auth import Principal
 from service.config import Config
 from service.fairness import FairShares
+from service.logs import Event
 from service.metrics import Metrics
 from service.projects import Projects
 from service.scraping import Scraper
@@ -171,7 +172,7 @@ class Caller:
 
     @contextmanager
     def acting(
-        self, action: str, workflow: str, count: Callable[..., None] | None = None
+        self, action: Event, workflow: str, count: Callable[..., None] | None = None
     ) -> Iterator[dict[str, Any]]:
         """Log the key action of the block as done, or as refused.
 
@@ -186,7 +187,9 @@ class Caller:
         except GitstoreError as error:
             if count is not None:
                 count(door=self.origin.door, outcome=error.code.value)
-            logs.action("refused", **who, action=action, code=error.code.value, duration_ms=_since(started))
+            logs.action(
+                Event.REFUSED, **who, action=action, code=error.code.value, duration_ms=_since(started)
+            )
             raise
         if count is not None and facts.get("new", True):
             count(door=self.origin.door)

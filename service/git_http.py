@@ -34,6 +34,7 @@ from service import access, auth, errors, logs
 from service.auth import Principal
 from service.context import admit, note, origin, services
 from service.errors import HttpCode
+from service.logs import Event
 
 FETCH: Final = "git-upload-pack"
 PUSH: Final = "git-receive-pack"
@@ -41,7 +42,11 @@ PUSH: Final = "git-receive-pack"
 FETCH_LIMIT: Final = 32 * 2**20  # bytes of wants and haves
 _CHUNK: Final = 64 * 1024
 _MOST_LOGGED: Final = 50  # refs of one push
-_DONE: Final = {Effect.SAVE: "saved", Effect.PUBLISH: "published", Effect.DISCARD: "discarded"}
+_DONE: Final = {
+    Effect.SAVE: Event.SAVED,
+    Effect.PUBLISH: Event.PUBLISHED,
+    Effect.DISCARD: Event.DISCARDED,
+}
 
 Read = Callable[[int], bytes]
 
@@ -58,7 +63,7 @@ def refused(error: GitstoreError) -> Response:
 def unexpected(error: Exception) -> Response:
     if isinstance(error, HTTPException):
         return errors.plain(errors.of_flask(error))
-    logs.action("failed", level="error", path=request.path, exc_info=True)
+    logs.action(Event.INTERNAL_ERROR, level="error", path=request.path, exc_info=True)
     return errors.plain(errors.of_unexpected(error))
 
 
@@ -137,14 +142,14 @@ def _record(principal: Principal, receipt: Receipt, *, duration_ms: float) -> No
     for verdict in receipt.verdicts[:_MOST_LOGGED]:
         if verdict.refusal is not None:
             ref = clip(names.show(verdict.command.ref))
-            logs.action("refused", **who, ref=ref, code=verdict.refusal.code.value)
+            logs.action(Event.REFUSED, **who, ref=ref, code=verdict.refusal.code.value)
         elif verdict.target is not None and verdict.effect is not Effect.NOTHING:
             version = getattr(verdict.target, "number", None)
             logs.action(_DONE[verdict.effect], **who, workflow=verdict.target.slug, version=version)
     for verdict in receipt.verdicts:
         if verdict.refusal is None and verdict.effect is Effect.PUBLISH:
             metrics.published(door="git")
-        elif verdict.refusal is not None and isinstance(verdict.target, VersionRef):
+        elif verdict.refusal is not None and isinstance(verdict.target, VersionRef) and verdict.command.new:
             metrics.published(door="git", outcome=verdict.refusal.code.value)
 
 

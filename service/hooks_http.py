@@ -15,6 +15,7 @@ from gitstore.errors import Code, NotFoundError
 from service import logs
 from service.api.bodies import read_body
 from service.context import admit, note, now, services
+from service.logs import Event
 from service.lookup import uuid_of
 from webhooks import receipts
 from webhooks.inbound import MOST_BYTES, Kind
@@ -41,7 +42,7 @@ def ring(source: str) -> Response:
     body = read_body(request, MOST_BYTES)
     received, new = receipts.take(here.database, here.sealer(), bell, request.headers.items(), body, now())
     logs.action(
-        "rung",
+        Event.HOOK_RECEIVED,
         project=bell.project,
         source=str(bell.id),
         kind=received.kind.value,

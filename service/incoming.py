@@ -16,6 +16,7 @@ from gitstore.errors import ConfigError, GitstoreError
 from gitstore.store import Store
 from service import logs
 from service.config import Config
+from service.logs import Event
 from service.metrics import Metrics
 from service.projects import Projects
 from service.run import secret_key
@@ -47,7 +48,7 @@ def following(
         means = means_of(config, database, metrics.synced)
     except GitstoreError as error:
         # The worker's other tasks continue.
-        logs.action("sources_off", level="error", reason=error.message)
+        logs.action(Event.SOURCES_DISABLED, level="error", reason=error.message)
         off()
         yield
         return
@@ -100,17 +101,17 @@ class IsolatedFollower(SourceSync):
             self.record_crash(claim, f"the sync {error}")
         return Result()
 
-    def _count(self, message: tuple[str, dict[str, int]]) -> None:
-        outcome, divergences = message
-        self._counted(outcome, list(Counter(divergences).elements()))
+    def _count(self, message: tuple[str, dict[str, int], int]) -> None:
+        outcome, divergences, published = message
+        self._counted(outcome, list(Counter(divergences).elements()), published)
 
 
 def sync_in_child(channel: Channel, stop: threading.Event, config: Config, claim: Claim) -> None:
     """Sync a source, in a child process: `work` for Isolation."""
     logs.configure(config.log_format, config.log_level)
 
-    def count(outcome: str, divergences: Sequence[str]) -> None:
-        channel.tell((outcome, dict(Counter(divergences))))
+    def count(outcome: str, divergences: Sequence[str], published: int) -> None:
+        channel.tell((outcome, dict(Counter(divergences)), published))
 
     with closing(connected_in_child(config)) as database:
         means = means_of(config, database, count, channel.alive)
@@ -130,7 +131,7 @@ def connected_in_child(config: Config) -> Database:
 def means_of(
     config: Config,
     database: Database,
-    count: Callable[[str, Sequence[str]], None] = lambda _outcome, _divergences: None,
+    count: Callable[[str, Sequence[str], int], None] = lambda _outcome, _divergences, _published: None,
     alive: Callable[[], None] = lambda: None,
 ) -> Means:
     """Return the follower's dependencies; `count` updates the metrics.
@@ -158,6 +159,6 @@ def means_of(
 
 def _trouble(error: BaseException) -> None:
     if isinstance(error, GitstoreError):
-        logs.action("sync_trouble", level="error", reason=error.message, cause=logs.cause_of(error))
+        logs.action(Event.SYNC_LOOP_FAILED, level="error", reason=error.message, cause=logs.cause_of(error))
     else:
-        logs.action("sync_trouble", level="error", exc_info=error)
+        logs.action(Event.SYNC_LOOP_FAILED, level="error", exc_info=error)

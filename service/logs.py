@@ -1,6 +1,6 @@
 """Structured log on stderr: one line per request and per key action.
 
-    action("published", project="default", workflow="order-sync", version=3, principal="ci", duration_ms=4.1)
+    action(Event.PUBLISHED, project="default", workflow="order-sync", version=3, principal="ci")
 
 Readable text on a terminal, JSON elsewhere, times in UTC (RFC 3339). Text that looks like a secret is always
 masked, whichever code logs it, and control characters of untrusted text never reach a terminal.
@@ -13,6 +13,7 @@ import re
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from enum import StrEnum, auto
 from typing import Any, Final, TextIO
 
 import structlog
@@ -36,6 +37,84 @@ _SECRETS: Final = re.compile(
     re.IGNORECASE,
 )
 _CONTROL: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+
+
+class Event(StrEnum):
+    """Events of the log. docs/operations.md has a table of them."""
+
+    REQUEST = auto()
+    CREATED = auto()
+    SAVED = auto()
+    REVERTED = auto()
+    DISCARDED = auto()
+    RESTORED = auto()
+    PUBLISHED = auto()
+    CURRENT_MOVED = auto()
+    CURRENT_CLEARED = auto()
+    REFUSED = auto()
+    SIGNED_IN = auto()
+    TOKEN_CREATED = auto()
+    TOKEN_REVOKED = auto()
+    SOURCE_CREATED = auto()
+    SOURCE_CHANGED = auto()
+    SOURCE_DELETED = auto()
+    HOOK_RECEIVED = auto()
+    SYNCED = auto()
+    SYNC_FAILED = auto()
+    SYNC_LOOP_FAILED = auto()
+    SYNC_CRASHED = auto()
+    SOURCE_POISONED = auto()
+    IMPORTING = auto()
+    DIVERGED = auto()
+    GAPS = auto()
+    DIVERGENCE_RESOLVED = auto()
+    SOURCES_DISABLED = auto()
+    DELIVERIES_DISABLED = auto()
+    SUBSCRIPTION_CREATED = auto()
+    SUBSCRIPTION_CHANGED = auto()
+    SUBSCRIPTION_ROTATED = auto()
+    SUBSCRIPTION_DELETED = auto()
+    SUBSCRIPTION_DISABLED = auto()
+    DELIVERED = auto()
+    DELIVERY_FAILED = auto()
+    DELIVERY_LOOP_FAILED = auto()
+    DELIVERY_CRASHED = auto()
+    DELIVERY_POISONED = auto()
+    REDELIVERED = auto()
+    RECONCILED = auto()
+    RECONCILE_FAILED = auto()
+    FULL_RECONCILIATION = auto()
+    LEFTOVERS_REMOVED = auto()
+    LEFTOVERS_FAILED = auto()
+    PACKED_REFS_REPAIRED = auto()
+    GC = auto()
+    GC_FAILED = auto()
+    PRUNED = auto()
+    UPKEEP_CRASHED = auto()
+    UPKEEP_SUSPENDED = auto()
+    POSTGRES_UNAVAILABLE = auto()
+    POSTGRES_AVAILABLE = auto()
+    POSTGRES_EXITED = auto()
+    POSTGRES_START_FAILED = auto()
+    POSTGRES_RESTARTED = auto()
+    WAITING_FOR_POSTGRES = auto()
+    MIGRATED = auto()
+    SECRET_KEY_CREATED = auto()
+    UNKNOWN_SETTING = auto()
+    FEW_OPEN_FILES = auto()
+    METRICS_LISTENING = auto()
+    READY = auto()
+    STOPPING = auto()
+    STOPPED = auto()
+    WEB_EXITED = auto()
+    WEB_PROCESS_EXITED = auto()
+    WEB_PROCESS_HUNG = auto()
+    WORKER_EXITED = auto()
+    WORKER_STALLED = auto()
+    CHILD_FAILED = auto()
+    CONNECTIONS_CLOSED = auto()
+    CHILD_KILLED = auto()
+    INTERNAL_ERROR = auto()
 
 
 def configure(log_format: str = "auto", level: str = "info", stream: TextIO | None = None) -> None:
@@ -74,7 +153,7 @@ def configure(log_format: str = "auto", level: str = "info", stream: TextIO | No
     logging.getLogger("psycopg.pool").setLevel(logging.NOTSET if level == "debug" else logging.ERROR)
 
 
-def action(event: str, *, level: str = "info", **facts: Any) -> None:
+def action(event: Event, *, level: str = "info", **facts: Any) -> None:
     """Log that `event` happened. A fact that is None is left out. `exc_info=True` adds the traceback."""
     told = {name: fact for name, fact in facts.items() if fact is not None}
     getattr(structlog.get_logger(), level)(event, **told)
@@ -86,7 +165,7 @@ def request(
     """Log one request, once its answer is complete. `path` is without the query."""
     level = "error" if status >= 500 and status != 503 else "info"
     action(
-        "request",
+        Event.REQUEST,
         level=level,
         method=method,
         path=path,

@@ -13,6 +13,7 @@ from gitstore.errors import GitstoreError
 from service import logs
 from service.config import Config
 from service.incoming import connected_in_child
+from service.logs import Event
 from service.metrics import Metrics
 from service.run import secret_key
 from service.run.isolation import Channel, CrashError, Isolation, Limits, StopError
@@ -45,7 +46,7 @@ def delivering(
         means = _means(config, database, tell)
     except GitstoreError as error:
         # The worker's other tasks continue.
-        logs.action("deliveries_off", level="error", reason=error.message)
+        logs.action(Event.DELIVERIES_DISABLED, level="error", reason=error.message)
         off()
         yield
         return
@@ -58,6 +59,7 @@ def delivering(
             with database.as_mirror() as tx:
                 delivery_queue.release(tx, [due.id])
         except CrashError as error:
+            metrics.delivered("crashed")
             reason = f"the attempt {error}"
             with database.as_mirror() as tx:
                 count = delivery_queue.crash(tx, due, reason)
@@ -99,7 +101,7 @@ def _means(config: Config, database: Database, tell: Callable[[AttemptEvent], No
 
 def _log_crash(due: Due, count: int, reason: str) -> None:
     logs.action(
-        "delivery_poisoned" if count >= crashes.MOST else "delivery_crashed",
+        Event.DELIVERY_POISONED if count >= crashes.MOST else Event.DELIVERY_CRASHED,
         level="error",
         project=due.project,
         subscription=str(due.subscription_id),
@@ -112,7 +114,7 @@ def _log_crash(due: Due, count: int, reason: str) -> None:
 def _log(told: AttemptEvent) -> None:
     delivered = told.ending is Ending.SUCCEEDED
     logs.action(
-        "delivered" if delivered else "delivery_failed",
+        Event.DELIVERED if delivered else Event.DELIVERY_FAILED,
         level="info" if delivered else "warning",
         project=told.project,
         subscription=str(told.subscription_id),
@@ -126,7 +128,7 @@ def _log(told: AttemptEvent) -> None:
     )
     if told.disabled:
         logs.action(
-            "subscription_disabled",
+            Event.SUBSCRIPTION_DISABLED,
             level="warning",
             project=told.project,
             subscription=str(told.subscription_id),
@@ -137,6 +139,6 @@ def _log(told: AttemptEvent) -> None:
 def _trouble(error: BaseException) -> None:
     if isinstance(error, GitstoreError):
         cause = logs.cause_of(error)
-        logs.action("delivery_trouble", level="error", reason=error.message, cause=cause)
+        logs.action(Event.DELIVERY_LOOP_FAILED, level="error", reason=error.message, cause=cause)
     else:
-        logs.action("delivery_trouble", level="error", exc_info=error)
+        logs.action(Event.DELIVERY_LOOP_FAILED, level="error", exc_info=error)

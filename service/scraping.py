@@ -11,7 +11,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from socketserver import ThreadingMixIn
 from typing import TYPE_CHECKING, Any, Final
@@ -24,12 +24,12 @@ from gitstore.errors import Code, GitstoreError, NotFoundError
 from service import errors
 from service.config import Config
 from service.errors import HttpCode
-from service.metrics import CONTENT_TYPE, Background, Metrics
+from service.metrics import CONTENT_TYPE, Metrics, Value
 from service.projects import Projects
 from service.run import heartbeats
 from sync.db import Database
 from webhooks import delivery_queue, source_leases
-from webhooks.gauges import Gauges, gauges
+from webhooks.gauges import gauges
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -90,38 +90,42 @@ class Scraper:
         self._folder = folder
         self._clock = clock
         self._lock = threading.Lock()
-        self._gauges: dict[str, Any] = {}
+        self._gauges: Mapping[str, Value] = {}
         self._expires = 0.0
 
     def answer(self) -> Response:
-        answer = Response(self._metrics.exposition(**self._measured()), content_type=CONTENT_TYPE)
+        answer = Response(self._metrics.exposition(self._measured()), content_type=CONTENT_TYPE)
         answer.headers["Cache-Control"] = "no-store"
         return answer
 
-    def _measured(self) -> dict[str, Any]:
-        """Return the arguments of `Metrics.exposition`. Concurrent scrapes measure once."""
+    def _measured(self) -> Mapping[str, Value]:
+        """Return the measured series. Concurrent scrapes measure once."""
         with self._lock:
             if self._clock() >= self._expires:
-                background, standing = self._background()
-                self._gauges = {
-                    "mirror_lag_seconds": self._projects.mirror_lag(time.time()),
-                    "background": background,
-                    "standing": standing,
-                }
+                self._gauges = self._measure()
                 self._expires = self._clock() + GAUGES_SECONDS
             return self._gauges
 
-    def _background(self) -> tuple[Background, Gauges | None]:
-        """Return the gauges; those from Postgres are None while it is unavailable.
-
-        The other metrics are served all the same.
-        """
-        beats, replaced = heartbeats.read(self._folder) or (None, None)
-        try:
-            with self._database.as_mirror() as tx:
-                return Background(delivery_queue.lag(tx), source_leases.lag(tx), beats, replaced), gauges(tx)
-        except GitstoreError:
-            return Background(None, None, beats, replaced), None
+    def _measure(self) -> Mapping[str, Value]:
+        """Measure; the series from Postgres are left out while it is unavailable."""
+        ages, replacements = heartbeats.read(self._folder) or (None, None)
+        measured: dict[str, Value] = {
+            "gitstore_mirror_lag_seconds": self._projects.mirror_lag(time.time()),
+            "gitstore_worker_beat_age_seconds": ages,
+            "gitstore_worker_replacements_total": replacements,
+        }
+        with suppress(GitstoreError), self._database.as_mirror() as tx:
+            now = gauges(tx)
+            measured |= {
+                "gitstore_delivery_lag_seconds": delivery_queue.lag(tx),
+                "gitstore_source_lag_seconds": source_leases.lag(tx),
+                "gitstore_sources": now.sources,
+                "gitstore_source_success_age_seconds": now.since_success,
+                "gitstore_divergences_open": now.divergences,
+                "gitstore_subscriptions": now.subscriptions,
+                "gitstore_deliveries_pending": now.pending,
+            }
+        return measured
 
 
 @contextmanager

@@ -18,6 +18,7 @@ from gitstore.git.cleanup import sweep
 from gitstore.git.maintenance import collect, due
 from gitstore.git.packed_refs import packed_refs_damaged, repair_packed_refs
 from service import logs
+from service.logs import Event
 from sync.db import Database
 from sync.unit_of_work import MirrorUnitOfWork
 from webhooks.retention import prune
@@ -32,15 +33,15 @@ def tidy(writes: MirrorUnitOfWork, *, everything: bool) -> None:
     try:
         swept = sweep(path, writes.maintenance, time.time(), slugs)
         if swept:
-            logs.action("swept", files=[str(one.relative_to(path)) for one in swept[:20]])
+            logs.action(Event.LEFTOVERS_REMOVED, files=[str(one.relative_to(path)) for one in swept[:20]])
         if everything and packed_refs_damaged(path):
             with writes.maintenance():
                 kept = repair_packed_refs(path, f"{datetime.now(UTC):%Y%m%dT%H%M%S%f}")
             if kept is not None:
                 advice = "git could read none of it: run gitstore repair"
-                logs.action("packed_refs_mended", level="error", kept=kept.name, advice=advice)
+                logs.action(Event.PACKED_REFS_REPAIRED, level="error", kept=kept.name, advice=advice)
     except (GitstoreError, OSError, FileLocked) as error:
-        _go_on(error, "sweep_failed")
+        _go_on(error, Event.LEFTOVERS_FAILED)
 
 
 def collect_garbage(writes: MirrorUnitOfWork, stopping: Callable[[], bool]) -> None:
@@ -58,11 +59,11 @@ def collect_garbage(writes: MirrorUnitOfWork, stopping: Callable[[], bool]) -> N
     except _StopError:
         return
     except (GitstoreError, OSError) as error:
-        _go_on(error, "gc_failed")
+        _go_on(error, Event.GC_FAILED)
         return
     if done is not None:
         logs.action(
-            "gc", pruned=done.pruned, packs=done.packs,
+            Event.GC, pruned=done.pruned, packs=done.packs,
             duration_ms=round(done.seconds * 1000, 1),
         )  # fmt: skip
 
@@ -73,7 +74,7 @@ def forget_old(database: Database, days: int, stopping: Callable[[], bool]) -> N
     pruned = prune(database, timedelta(days=days), stopping)
     if pruned:
         logs.action(
-            "forgotten", deliveries=pruned.deliveries, receipts=pruned.receipts, held=pruned.held or None,
+            Event.PRUNED, deliveries=pruned.deliveries, receipts=pruned.receipts, held=pruned.held or None,
             duration_ms=round((time.monotonic() - started) * 1000, 1),
         )  # fmt: skip
 
@@ -82,7 +83,7 @@ class _StopError(Exception):
     """The worker was asked to end in the middle of a run; the work done so far is complete."""
 
 
-def _go_on(error: Exception, what: str) -> None:
+def _go_on(error: Exception, event: Event) -> None:
     if isinstance(error, UnavailableError):
         raise error
-    logs.action(what, level="warning", reason=str(error))
+    logs.action(event, level="warning", reason=str(error))

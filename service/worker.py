@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -28,9 +27,11 @@ from typing import Any, Final
 from uuid import UUID
 
 from gitstore.errors import ConfigError, GitstoreError, UnavailableError
+from gitstore.git.files import write_atomically
 from service import logs, upkeep
 from service.config import Config
 from service.incoming import connected_in_child, following
+from service.logs import Event
 from service.metrics import Metrics
 from service.outgoing import delivering
 from service.projects import Projects
@@ -82,9 +83,7 @@ class State:
         return State(dict(newest))
 
     def write(self, path: Path) -> None:
-        with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=f".{path.name}-", delete=False) as file:
-            json.dump({"full_passes": self.passes}, file)
-        Path(file.name).replace(path)
+        write_atomically(path, json.dumps({"full_passes": self.passes}))
 
 
 @dataclass
@@ -184,7 +183,7 @@ class Worker:
                 pause, away = min(pause * 2, _LONGEST_PAUSE), True
             else:
                 if away:
-                    logs.action("postgres_back")
+                    logs.action(Event.POSTGRES_AVAILABLE)
                 pause, away = _FIRST_PAUSE, False
                 pulse.wait(self._stop, self._seconds, beat)
 
@@ -206,7 +205,7 @@ class Worker:
             found.add()
             given_up = found.count >= crashes.MOST
             logs.action(
-                "upkeep_given_up" if given_up else "upkeep_crashed",
+                Event.UPKEEP_SUSPENDED if given_up else Event.UPKEEP_CRASHED,
                 level="error",
                 step=under_way[0],
                 project=under_way[1] or None,
@@ -221,7 +220,7 @@ class Worker:
             check(self._database.conninfo)
         except GitstoreError as closer:
             cause = logs.cause_of(closer)
-        logs.action("postgres_away", level="warning", reason=error.message, cause=cause)
+        logs.action(Event.POSTGRES_UNAVAILABLE, level="warning", reason=error.message, cause=cause)
 
     def tick(self) -> None:
         """Run the tasks due now. Raises errors that prevent all of them: `unavailable`, `busy`, `config`."""
@@ -236,7 +235,7 @@ class Worker:
             self._each_project("full_pass", partial(reconcile.full_pass, progress=self._progress))
             if not self._stop.is_set():
                 state.passed(self._boot, now).write(self._state_file)
-                logs.action("full_pass", duration_ms=_since(started))
+                logs.action(Event.FULL_RECONCILIATION, duration_ms=_since(started))
         self._each_project("gc", self._collect_garbage)
         prune = ("forget", "")
         if self._clock() >= memory.prune_at and memory.may_try(prune) and not self._stopping():
@@ -282,7 +281,7 @@ class Worker:
             except MemoryError:  # of this process, which has to end
                 raise
             except Exception:  # a project that fails in an unknown way must not stop the others
-                logs.action("reconcile_failed", level="error", project=project.slug, exc_info=True)
+                logs.action(Event.RECONCILE_FAILED, level="error", project=project.slug, exc_info=True)
             else:
                 _tell(project, report, started)
                 self._tell_failures(project, report.failures)
@@ -295,7 +294,7 @@ class Worker:
                 continue
             self.memory.told[project.id, slug] = error.message
             logs.action(
-                "reconcile_failed",
+                Event.RECONCILE_FAILED,
                 level="error",
                 project=project.slug,
                 workflow=slug or None,
@@ -331,7 +330,7 @@ def boot_id() -> str:
 def _tell(project: Project, report: Report, started: float) -> None:
     if report.facts:
         logs.action(
-            "reconciled",
+            Event.RECONCILED,
             project=project.slug,
             facts=len(report.facts),
             principal="gitstore",

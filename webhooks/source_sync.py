@@ -66,7 +66,7 @@ class Means:
     sealer: Sealer
     limits: Limits
     tell: Callable[..., None] = lambda _event, **_facts: None
-    count: Callable[[str, Sequence[str]], None] = lambda _outcome, _divergences: None
+    count: Callable[[str, Sequence[str], int], None] = lambda _outcome, _divergences, _published: None
     alive: Callable[[], None] = lambda: None
     clock: Callable[[], datetime] = lambda: datetime.now(UTC)
     dice: Callable[[], float] = random.random
@@ -147,7 +147,8 @@ class SourceSync:
             result = Result(seen=dict(job.seen), untouched=set(job.known), error=failure)
         news = self._finish(claim, job, result)
         outcome = result.error.code.value if result.error is not None else "ok"
-        self._means.count(outcome, [one.code for one in news])
+        published = sum(len(numbers) for numbers in result.published.values())
+        self._means.count(outcome, [one.code for one in news], published)
         self._tell(project, job, result, news, started)
         return result
 
@@ -243,7 +244,7 @@ class SourceSync:
             tell("synced", **about, pushed=result.pushed or None, duration_ms=duration)
 
     def _tell_crash(self, one: Crashed) -> None:
-        self._means.count("crashed", [])
+        self._means.count("crashed", [], 0)
         self._means.tell(
             "source_poisoned" if one.poisoned else "sync_crashed", level="error", project=one.project,
             source=str(one.id), url=one.url, crashes=one.crashes, reason=one.last_error,

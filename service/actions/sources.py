@@ -10,6 +10,7 @@ from gitstore.upstream.importer import Layout
 from service import logs, lookup
 from service.api.source_schemas import ChangeSource, CreateSource
 from service.context import Caller
+from service.logs import Event
 from sync import audit
 from sync.db import Transaction
 from webhooks import divergence_decisions, source_input, sources
@@ -46,7 +47,7 @@ def create(caller: Caller, body: CreateSource) -> tuple[Source, str]:
             poll_seconds=body.poll_seconds or POLL_SECONDS,
         )
         _note(tx, caller, "source.created", made, {"url": made.url, "direction": made.direction})
-    logs.action("source_created", **caller.said, source=str(made.id), url=made.url)
+    logs.action(Event.SOURCE_CREATED, **caller.said, source=str(made.id), url=made.url)
     return made, secret
 
 
@@ -71,7 +72,7 @@ def change(caller: Caller, shown: str, body: ChangeSource) -> Source:
         if changed is None:
             raise _unknown(shown)
         _note(tx, caller, "source.changed", changed, {"changed": sorted(body.model_fields_set)})
-    logs.action("source_changed", **caller.said, source=str(row.id))
+    logs.action(Event.SOURCE_CHANGED, **caller.said, source=str(row.id))
     return changed
 
 
@@ -82,7 +83,7 @@ def delete(caller: Caller, shown: str) -> None:
         if not sources.delete(tx, caller.project_id, row.id):
             raise _unknown(shown)
         _note(tx, caller, "source.deleted", row, {"url": row.url})
-    logs.action("source_deleted", **caller.said, source=str(row.id))
+    logs.action(Event.SOURCE_DELETED, **caller.said, source=str(row.id))
 
 
 def sync(caller: Caller, shown: str) -> Source:
@@ -107,7 +108,7 @@ def resolve(caller: Caller, shown: str, divergence: str, take: str) -> Divergenc
             tx, caller.project_id, row.id, found, take, caller.principal.name
         )
         _note(tx, caller, "divergence.resolved", row, {"ref": decided.ref, "take": take})
-    logs.action("resolved", **caller.said, source=str(row.id), ref=decided.ref, take=take)
+    logs.action(Event.DIVERGENCE_RESOLVED, **caller.said, source=str(row.id), ref=decided.ref, take=take)
     return decided
 
 

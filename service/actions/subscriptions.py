@@ -9,6 +9,7 @@ from gitstore.errors import Code, GitstoreError, NotFoundError
 from service import logs, lookup
 from service.api.subscription_schemas import ChangeSubscription, CreateSubscription
 from service.context import Caller
+from service.logs import Event
 from sync import audit
 from sync.db import Transaction
 from webhooks import delivery_log, subscriptions
@@ -33,7 +34,7 @@ def create(caller: Caller, body: CreateSubscription) -> tuple[Subscription, str]
     with caller.as_user() as tx:
         made, secret = subscriptions.create(tx, caller.services.sealer(), caller.project_id, url, events)
         _note(tx, caller, "subscription.created", made, {"events": made.events})
-    logs.action("subscription_created", **caller.said, subscription=str(made.id))
+    logs.action(Event.SUBSCRIPTION_CREATED, **caller.said, subscription=str(made.id))
     return made, secret
 
 
@@ -47,7 +48,7 @@ def change(caller: Caller, shown: str, body: ChangeSubscription) -> Subscription
         if changed is None:
             raise _unknown(shown)
         _note(tx, caller, "subscription.changed", changed, {"changed": sorted(body.model_fields_set)})
-    logs.action("subscription_changed", **caller.said, subscription=str(row.id), state=changed.state)
+    logs.action(Event.SUBSCRIPTION_CHANGED, **caller.said, subscription=str(row.id), state=changed.state)
     return changed
 
 
@@ -57,7 +58,7 @@ def delete(caller: Caller, shown: str) -> None:
         if not subscriptions.delete(tx, caller.project_id, row.id):
             raise _unknown(shown)
         _note(tx, caller, "subscription.deleted", row, {})
-    logs.action("subscription_deleted", **caller.said, subscription=str(row.id))
+    logs.action(Event.SUBSCRIPTION_DELETED, **caller.said, subscription=str(row.id))
 
 
 def rotate(caller: Caller, shown: str, overlap: timedelta) -> tuple[Subscription, str]:
@@ -68,7 +69,7 @@ def rotate(caller: Caller, shown: str, overlap: timedelta) -> tuple[Subscription
         if secret is None:
             raise _unknown(shown)
         _note(tx, caller, "subscription.rotated", row, {"overlap_hours": overlap.total_seconds() / 3600})
-    logs.action("subscription_rotated", **caller.said, subscription=str(row.id))
+    logs.action(Event.SUBSCRIPTION_ROTATED, **caller.said, subscription=str(row.id))
     return row, secret
 
 
@@ -86,7 +87,7 @@ def redeliver(caller: Caller, shown: str) -> Delivery:
         if row is None:
             raise no_delivery(shown)
         audit.note(tx, caller.project_id, caller.origin, "delivery.again", str(row.id))
-    logs.action("redelivered", **caller.said, delivery=str(row.id), subscription=str(row.subscription_id))
+    logs.action(Event.REDELIVERED, **caller.said, delivery=str(row.id), subscription=str(row.subscription_id))
     return row
 
 

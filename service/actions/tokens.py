@@ -8,6 +8,7 @@ from service import logs, lookup
 from service.api.inputs import CreateToken
 from service.context import Caller, now
 from service.credentials import digest, new_token
+from service.logs import Event
 from sync import audit, tokens
 from sync.tokens import Token
 
@@ -23,7 +24,7 @@ def create(caller: Caller, body: CreateToken) -> tuple[Token, str]:
         )
         details = {"name": body.name, "role": body.role.value}
         audit.note(tx, caller.project_id, caller.origin, "token.created", str(made.id), details)
-    logs.action("token_created", **caller.said, created=str(made.id), role=body.role.value)
+    logs.action(Event.TOKEN_CREATED, **caller.said, created=str(made.id), role=body.role.value)
     return made, secret
 
 
@@ -35,4 +36,4 @@ def revoke(caller: Caller, shown: str) -> None:
         audit.note(tx, caller.project_id, caller.origin, "token.revoked", str(found))
         if found is None or not tokens.revoke(tx, caller.project_id, found):
             raise NotFoundError(Code.NOT_FOUND, f"there is no token {clip(shown)!r} in force")
-    logs.action("token_revoked", **caller.said, revoked=str(found))
+    logs.action(Event.TOKEN_REVOKED, **caller.said, revoked=str(found))

@@ -15,6 +15,7 @@ from service.api.openapi import new_blueprint, says, says_nothing, takes
 from service.api.schemas import Workflow
 from service.api.workflows import shown
 from service.context import enter
+from service.logs import Event
 
 blueprint = new_blueprint("current", "The version that the engine runs.")
 
@@ -31,7 +32,7 @@ def move_current(path: inputs.WorkflowPath, query: inputs.Query) -> Response:
     if body.version is None:
         raise MalformedError("version is needed: the one that shall run")
     slug = lookup.slug_of(caller, path.id)
-    with caller.writing() as store, caller.acting("current_moved", slug) as facts:
+    with caller.writing() as store, caller.acting(Event.CURRENT_MOVED, slug) as facts:
         lookup.existing(store, slug)
         number = lookup.number_of(store, slug, body.version)
         facts.update(version=number, held=bool(body.hold))
@@ -45,7 +46,7 @@ def clear_current(path: inputs.WorkflowPath, query: inputs.Query) -> Response:
     """Let nothing run, until a version is published or made current."""
     caller = enter(Permission.PUBLISH, f"clearing current of {clip(path.id)}", project=query.project)
     slug = lookup.slug_of(caller, path.id)
-    with caller.writing() as store, caller.acting("current_cleared", slug):
+    with caller.writing() as store, caller.acting(Event.CURRENT_CLEARED, slug):
         lookup.existing(store, slug)
         store.clear_current(slug, caller.who(None))
     return nothing()

@@ -22,6 +22,7 @@ from service.api.conditions import expected
 from service.api.openapi import if_match, new_blueprint, says, says_nothing, takes, takes_draft
 from service.api.schemas import SavedDraft, SupersededDraft, SupersededList, problems_of
 from service.context import Caller, enter
+from service.logs import Event
 from sync import catalog, derive
 
 _MOST_SUPERSEDED: Final = 100
@@ -42,7 +43,7 @@ def create_draft(path: inputs.WorkflowPath, query: inputs.Query) -> Response:
     slug = lookup.slug_of(caller, path.id)
     who, message = caller.who(author_of(body)), body.message or ""
     with caller.writing() as store:
-        with caller.acting("saved", slug):
+        with caller.acting(Event.SAVED, slug):
             lookup.existing(store, slug)
             if body.from_version is None:
                 saved = store.create_draft(slug, content, who, message)
@@ -65,7 +66,7 @@ def save_draft(path: inputs.WorkflowPath, query: inputs.Query) -> Response:
     _check_either(content is not None, body)
     slug = lookup.slug_of(caller, path.id)
     with caller.writing() as store:
-        with caller.acting("saved", slug):
+        with caller.acting(Event.SAVED, slug):
             saved = _save(store, slug, caller, content, body)
         return _answer(caller, store, slug, saved, HTTPStatus.OK)
 
@@ -79,7 +80,7 @@ def discard_draft(path: inputs.WorkflowPath, query: inputs.Query) -> Response:
     """Discard the draft. Git keeps it; the header Link names the call that restores it, and its `at`."""
     caller = enter(Permission.EDIT, f"discarding the draft of {clip(path.id)}", project=query.project)
     slug = lookup.slug_of(caller, path.id)
-    with caller.writing() as store, caller.acting("discarded", slug):
+    with caller.writing() as store, caller.acting(Event.DISCARDED, slug):
         lookup.existing(store, slug)
         seen = expected(request, lookup.draft_of(store, slug))
         kept = store.discard_draft(slug, caller.who(None), expected=seen)
@@ -112,7 +113,7 @@ def restore_draft(path: inputs.WorkflowPath, query: inputs.Query) -> Response:
     body = read_json(request, inputs.RestoreDraft, caller.services.config.limits)
     slug = lookup.slug_of(caller, path.id)
     with caller.writing() as store:
-        with caller.acting("restored", slug):
+        with caller.acting(Event.RESTORED, slug):
             lookup.existing(store, slug)
             saved = store.restore_draft(slug, caller.who(None), at=body.at)
         return _answer(caller, store, slug, saved, HTTPStatus.CREATED)
@@ -130,7 +131,7 @@ def revert(path: inputs.VersionPath, query: inputs.Query) -> Response:
     body = read_json(request, inputs.Revert, caller.services.config.limits)
     slug = lookup.slug_of(caller, path.id)
     with caller.writing() as store:
-        with caller.acting("reverted", slug) as facts:
+        with caller.acting(Event.REVERTED, slug) as facts:
             lookup.existing(store, slug)
             facts["version"] = number = lookup.number_of(store, slug, path.version)
             lookup.admit(caller, slug, number)

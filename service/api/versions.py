@@ -18,6 +18,7 @@ from service.api.conditions import JSON_TAG, expected, not_modified
 from service.api.openapi import Responses, new_blueprint, refusals, says, takes
 from service.api.schemas import FullVersion, Version, VersionPage
 from service.context import Caller, enter
+from service.logs import Event
 from sync import catalog, derive
 from sync.catalog import Which
 
@@ -133,7 +134,7 @@ def publish(path: inputs.WorkflowPath, query: inputs.Query) -> Response:
     body = read_json(request, inputs.Publish, caller.services.config.limits)
     slug = lookup.slug_of(caller, path.id)
     count = caller.services.metrics.published
-    with caller.writing() as store, caller.acting("published", slug, count) as facts:
+    with caller.writing() as store, caller.acting(Event.PUBLISHED, slug, count) as facts:
         lookup.existing(store, slug)
         lookup.admit(caller, slug, store.state(slug).latest + 1)
         published = store.publish(

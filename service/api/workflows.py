@@ -20,6 +20,7 @@ from service.api.bodies import author_of, content_of, read_draft, read_json
 from service.api.openapi import new_blueprint, says, takes, takes_draft
 from service.api.schemas import CreatedWorkflow, Validation, Workflow, WorkflowPage, problems_of, summarized
 from service.context import Caller, enter
+from service.logs import Event
 from sync import catalog
 from sync.db import Transaction
 
@@ -54,7 +55,7 @@ def create_workflow(query: inputs.Query) -> Response:
     limits = caller.services.config.limits
     body = read_json(request, inputs.CreateWorkflow, limits)
     slug, content = check_slug(body.slug), content_of(body.definition, limits)
-    with caller.writing() as store, caller.acting("created", slug):
+    with caller.writing() as store, caller.acting(Event.CREATED, slug):
         saved = store.create_workflow(
             slug,
             content,

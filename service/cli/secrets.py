@@ -28,7 +28,7 @@ def secrets() -> None:
 def check(config: Config) -> None:
     """List the secrets that the present key does not open; exit status 1 if there are any."""
     with connected(config, _NAME) as database, database.as_owner() as transaction:
-        found = lost(transaction, secret_key.sealer_at_hand(config))
+        found = lost(transaction, secret_key.existing_sealer(config))
     if found:
         click.echo(_table(found))
         click.echo(secret_key.explanation(config, found), err=True)
@@ -42,14 +42,14 @@ def check(config: Config) -> None:
 def reset_(config: Config, yes: bool) -> None:
     """Clear the secrets that the present key does not open, for good. Others stay as they are."""
     with connected(config, _NAME) as database, database.as_owner() as transaction:
-        found = lost(transaction, secret_key.sealer_at_hand(config))
+        found = lost(transaction, secret_key.existing_sealer(config))
         if not found:
             click.echo("every secret can be opened: nothing to reset")
             return
         click.echo(_table(found))
         if not yes:
             click.confirm(f"clear {count(len(found), 'secret')} for good?", abort=True)
-        for line in reset(transaction, secret_key.made_sealer(config), found, OPERATOR):
+        for line in reset(transaction, secret_key.created_sealer(config), found, OPERATOR):
             click.echo(line)
 
 

@@ -14,8 +14,7 @@ import click
 
 from gitstore.errors import ConfigError, GitstoreError
 from service import logs
-from service.config import Config
-from service.settings import SETTINGS, Setting
+from service.config import SETTINGS, Config, Setting
 
 WHERE: Final = ("DATABASE_URL", "GITSTORE_DATA")
 """Settings that every command needs."""
@@ -75,7 +74,7 @@ def with_config(*names: str) -> Callable[[Command], Command]:
     def decorate(command: Command) -> Command:
         @functools.wraps(command)
         def configured(*arguments: Any, **options: Any) -> Any:
-            overrides = {setting.name: options.pop(_parameter(setting)) for setting in chosen}
+            overrides = {setting.name: options.pop(setting.parameter) for setting in chosen}
             config = Config.from_env(overrides=overrides)
             logs.configure(config.log_format, config.log_level)
             return command(config, *arguments, **options)
@@ -84,7 +83,7 @@ def with_config(*names: str) -> Callable[[Command], Command]:
             shown = f" [default: {setting.default}]" if setting.default else ""
             configured = click.option(
                 option_name(setting),
-                _parameter(setting),
+                setting.parameter,
                 metavar="TEXT",
                 help=f"{setting.meaning}{shown} As the variable {setting.name}.",
             )(configured)
@@ -95,7 +94,7 @@ def with_config(*names: str) -> Callable[[Command], Command]:
 
 def option_name(setting: Setting) -> str:
     """Return the command-line option that overrides a setting."""
-    return f"--{_parameter(setting).replace('_', '-')}"
+    return f"--{setting.parameter.replace('_', '-')}"
 
 
 def one_of(kinds: type[StrEnum]) -> click.Choice[str]:
@@ -132,7 +131,3 @@ def table(heads: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
 def _cell(value: object) -> str:
     text = "" if value is None else str(value)
     return "".join(character if character.isprintable() else "?" for character in text)
-
-
-def _parameter(setting: Setting) -> str:
-    return setting.name.removeprefix("GITSTORE_").lower()

@@ -19,11 +19,9 @@ from service.cli.terminal import WHERE, with_config
 from service.config import METRICS_FOLDER, Config
 from service.run.database import connection_string
 from service.run.heartbeats import Heartbeats
-from service.run.lifeline import die_with_parent
-from service.run.metrics_folder import metrics_folder
 from service.run.secret_key import checked_sealer
-from service.run.serve import WORKER
-from service.run.supervisor import Signals, WatchedWorker, end_worker, start_child
+from service.run.serve import WORKER, metrics_folder
+from service.run.supervisor import Signals, WatchedWorker, die_with_parent, end_worker, start_child
 from service.worker import Worker
 from sync.db import Database
 

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Any, Final, cast
 
 from service import logs
+from service.logs import Event
 
 HEAD_SECONDS: Final = 15.0
 """Seconds from the opening of a connection, or from an answer, to the next complete request head."""
@@ -85,7 +86,7 @@ class Connections:
                 self._stalled += 1
                 connection.expire()
             if self._stalled or self._evicted:
-                logs.action("connections_closed", stalled=self._stalled, evicted=self._evicted or None)
+                logs.action(Event.CONNECTIONS_CLOSED, stalled=self._stalled, evicted=self._evicted or None)
                 self._stalled = self._evicted = 0
 
     def _evict(self, connection: Connection) -> None:

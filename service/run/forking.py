@@ -33,7 +33,7 @@ from service import logs
 from service.context import EXTENSION, FACTS, FORKS, Services
 from service.fairness import LEASE
 from service.middleware import cpu_seconds
-from service.run.lifeline import die_with_parent
+from service.run.supervisor import die_with_parent
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication, WSGIEnvironment

@@ -26,7 +26,8 @@ from typing import Any, Final
 
 from gitstore.errors import Code, GitstoreError
 from service import logs
-from service.run.lifeline import die_with_parent
+from service.logs import Event
+from service.run.supervisor import die_with_parent
 from webhooks import pulse
 from webhooks.pulse import Beat
 
@@ -227,7 +228,7 @@ def _child(
     except MemoryError:
         os._exit(_NO_MEMORY)
     except Exception as error:
-        logs.action("child_failed", level="error", exc_info=True)
+        logs.action(Event.CHILD_FAILED, level="error", exc_info=True)
         channel.end("failed", f"failed by an internal error ({type(error).__name__})")
     else:
         channel.end("done")

@@ -12,7 +12,8 @@ from typing import Final
 
 from gitstore.errors import ConfigError, GitstoreError
 from service import logs
-from service.settings import Bind
+from service.config import Bind
+from service.logs import Event
 
 OPEN_FILES: Final = 5120
 """Open files of each process: its connections, and the other files that it opens."""
@@ -49,7 +50,7 @@ def allow_connections() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
     if wanted < OPEN_FILES:
         logs.action(
-            "few_open_files",
+            Event.FEW_OPEN_FILES,
             level="warning",
             limit=wanted,
             advice=f"raise the hard limit of open files (ulimit -Hn) to {OPEN_FILES}",

@@ -1,6 +1,6 @@
 """`gitstore serve`: start everything that the first request needs, then supervise it.
 
-    data folder; socket; web server, loading; Postgres; migrations; project and token; web server, serving;
+    socket; web server, loading; data folder; Postgres; migrations; project and token; web server, serving;
     the greeting; the worker
 
 The processes: this one, and as its children the embedded Postgres, the web server (service/run/web.py), which
@@ -10,34 +10,39 @@ end, and the next start recovers everything.
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import re
+import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Sequence
-from contextlib import ExitStack, closing, suppress
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import Final, TextIO
 
 from gitstore.errors import ConfigError, UnavailableError
 from gitstore.git.process import git
 from service import logs
 from service.config import METRICS_FOLDER, Config, misspelt
-from service.projects import Projects, make_data_folder
-from service.run.bootstrap import Setup, set_up
+from service.logs import Event
 from service.run.heartbeats import Heartbeats
 from service.run.listener_socket import allow_connections, answers, bound, listen
-from service.run.metrics_folder import metrics_folder
-from service.run.secret_key import checked_sealer
-from service.run.supervisor import Signals, Stopped, Supervisor, WatchedWorker, end_at_once, start_child
-from service.run.welcome import greeting, unused_slug
-from sync.db import Database
-from sync.embedded.server import EmbeddedPostgres
-from sync.migrate import migrate
+from service.run.supervisor import (
+    Postgres,
+    Signals,
+    Stopped,
+    Supervisor,
+    WatchedWorker,
+    end_at_once,
+    start_child,
+)
 
 OLDEST_GIT: Final = (2, 36)
 _DATABASE_SECONDS: Final = 60.0  # within which a given Postgres must become reachable
@@ -45,6 +50,8 @@ _READY_SECONDS: Final = 60.0
 _ANSWER_SECONDS: Final = 5.0
 _TICK: Final = 0.02
 _DATABASE_TICK: Final = 0.25
+_METRICS_PREFIX: Final = "gitstore-metrics-"
+_LOCK: Final = "lock"
 
 # -P: modules in the current folder are not imported.
 WEB: Final = (sys.executable, "-P", "-m", "service.run.web")
@@ -64,9 +71,8 @@ def serve(config: Config, out: TextIO, *, web: Sequence[str] = WEB, worker: Sequ
         try:
             with signals.interrupting():
                 service = _begin(config, stack, web)
-                start_worker = partial(
-                    start_child, (*worker, "--parent", str(os.getpid())), service.environment
-                )
+                command = (*worker, "--parent", str(os.getpid()))
+                start_worker = partial(start_child, command, _environment(service.config))
                 watched = WatchedWorker(start_worker, service.beats)
                 start_web = partial(_restarted_web, service, web)
                 supervisor = Supervisor(signals, service.postgres, service.web, start_web, watched)
@@ -75,13 +81,13 @@ def serve(config: Config, out: TextIO, *, web: Sequence[str] = WEB, worker: Sequ
                 _wait_until_ready(service)
         except Stopped:
             return 0
-        logs.action("ready", url=service.config.public_url, seconds=round(time.monotonic() - begun, 2))
+        logs.action(Event.READY, url=service.config.public_url, seconds=round(time.monotonic() - begun, 2))
         with suppress(OSError):  # the reader is gone
-            out.write(greeting(service.config, service.setup, service.slug, terminal=out.isatty()))
+            out.write(service.greeting(terminal=out.isatty()))
             out.flush()
         supervisor.watch()
-        logs.action("stopping")
-    logs.action("stopped")
+        logs.action(Event.STOPPING)
+    logs.action(Event.STOPPED)
     return 0
 
 
@@ -92,23 +98,16 @@ class _Service:
     config: Config
     listener: socket.socket
     web: subprocess.Popen[bytes]
-    postgres: EmbeddedPostgres | None
+    postgres: Postgres | None
     beats: Heartbeats
-    setup: Setup
-    slug: str
-
-    @property
-    def environment(self) -> dict[str, str]:
-        """Environment of the children."""
-        return _environment(self.config)
+    greeting: partial[str]
 
 
 def _begin(config: Config, stack: ExitStack, web: Sequence[str]) -> _Service:
     """Start everything up to the first request. Cleanup is registered on `stack`."""
     check_git()
     for given, meant in misspelt().items():
-        logs.action("unknown_setting", level="warning", given=given, meant=meant)
-    make_data_folder(config)
+        logs.action(Event.UNKNOWN_SETTING, level="warning", given=given, meant=meant)
     listener = stack.enter_context(listen(config.bind))
     config = replace(config, bind=bound(config.bind, listener))
     folder = stack.enter_context(metrics_folder())
@@ -121,6 +120,14 @@ def _begin(config: Config, stack: ExitStack, web: Sequence[str]) -> _Service:
     allow_connections()
     child = _start_web(config, listener, web)
     stack.callback(end_at_once, child)
+    # Imported only now: they take as long as the web server, which loads its own modules meanwhile.
+    from service.projects import make_data_folder
+    from service.run.bootstrap import greeting, set_up, unused_slug
+    from service.run.secret_key import checked_sealer
+    from sync.db import Database
+    from sync.embedded.server import EmbeddedPostgres
+
+    make_data_folder(config)
     postgres = None
     database_url = config.database_url
     if database_url is None:
@@ -128,16 +135,16 @@ def _begin(config: Config, stack: ExitStack, web: Sequence[str]) -> _Service:
         stack.callback(postgres.stop)
         database_url = postgres.start()
     for name in _migrated(database_url):
-        logs.action("migrated", migration=name)
+        logs.action(Event.MIGRATED, migration=name)
     config = replace(config, database_url=database_url)
     with closing(Database(database_url, max_connections=4, application="gitstore serve")) as database:
         checked_sealer(config, database)
         setup = set_up(config, database)
         slug = unused_slug(database, setup)
-    _tell(child, database_url)
+    _begin_to_serve(child, database_url)
     if metrics_listener is not None:
         _serve_metrics(config, metrics_listener, stack)
-    return _Service(config, listener, child, postgres, beats, setup, slug)
+    return _Service(config, listener, child, postgres, beats, partial(greeting, config, setup, slug))
 
 
 def _start_web(config: Config, listener: socket.socket, web: Sequence[str]) -> subprocess.Popen[bytes]:
@@ -150,21 +157,31 @@ def _start_web(config: Config, listener: socket.socket, web: Sequence[str]) -> s
 def _restarted_web(service: _Service, web: Sequence[str]) -> subprocess.Popen[bytes]:
     """Start a web server on the same socket in place of one that ended."""
     child = _start_web(service.config, service.listener, web)
-    _tell(child, service.config.database_url or "")
+    _begin_to_serve(child, service.config.database_url or "")
     return child
+
+
+def _begin_to_serve(web: subprocess.Popen[bytes], database_url: str) -> None:
+    """Let the web server begin to serve."""
+    if web.stdin is not None:
+        with suppress(BrokenPipeError):  # it has ended, which is noticed next
+            web.stdin.write(json.dumps(database_url).encode() + b"\n")
+            web.stdin.close()
 
 
 def _serve_metrics(config: Config, listener: socket.socket, stack: ExitStack) -> None:
     """Serve GITSTORE_METRICS_BIND from this process, which outlives a worker that hangs."""
     from service import scraping  # imported only if used: it loads Flask
     from service.metrics import Metrics
+    from service.projects import Projects
+    from sync.db import Database
 
     database = Database(config.database_url or "", max_connections=1, application="gitstore metrics")
     stack.callback(database.close)
     folder = config.metrics_folder
     scraper = scraping.Scraper(Metrics(folder), Projects(config), database, folder)
     stack.enter_context(scraping.serving(listener, config, scraper))
-    logs.action("metrics", url=f"http://{config.metrics_bind}/metrics")
+    logs.action(Event.METRICS_LISTENING, url=f"http://{config.metrics_bind}/metrics")
 
 
 def _environment(config: Config) -> dict[str, str]:
@@ -172,19 +189,11 @@ def _environment(config: Config) -> dict[str, str]:
     return config.environment(**{METRICS_FOLDER: str(config.metrics_folder)})
 
 
-def _tell(child: subprocess.Popen[bytes], database_url: str) -> None:
-    """Let the web server begin to serve."""
-    if child.stdin is not None:
-        with suppress(BrokenPipeError):  # it has ended, which is noticed next
-            child.stdin.write(json.dumps(database_url).encode() + b"\n")
-            child.stdin.close()
-
-
 def _wait_until_ready(service: _Service) -> None:
     deadline = time.monotonic() + _READY_SECONDS
     while not answers(service.config.bind, _ANSWER_SECONDS):
         if (status := service.web.poll()) is not None:
-            raise UnavailableError(f"the web server ended with {status}: see the log")
+            raise UnavailableError(f"the web server exited with status {status}: see the log")
         if time.monotonic() > deadline:
             raise UnavailableError(f"no answer from the service after {_READY_SECONDS:g} s")
         time.sleep(_TICK)
@@ -192,24 +201,59 @@ def _wait_until_ready(service: _Service) -> None:
 
 def _migrated(conninfo: str) -> list[str]:
     """Migrate the database, once it is reachable: it may be starting at the same time."""
+    from sync.migrate import migrate
+
     deadline = time.monotonic() + _DATABASE_SECONDS
-    told = False
+    logged = False
     while True:
         try:
             return migrate(conninfo)
         except UnavailableError as error:
             if time.monotonic() > deadline:
                 raise
-            if not told:
-                logs.action("waiting_for_postgres", level="warning", cause=logs.cause_of(error))
-                told = True
+            if not logged:
+                logs.action(Event.WAITING_FOR_POSTGRES, level="warning", cause=logs.cause_of(error))
+                logged = True
         time.sleep(_DATABASE_TICK)
 
 
 def check_git() -> None:
     """Raise `config` unless a sufficiently new git is installed."""
-    said = subprocess.run([git(), "version"], capture_output=True, text=True, check=False).stdout
-    found = re.search(r"(\d+)\.(\d+)", said)
-    if found is None or (int(found[1]), int(found[2])) < OLDEST_GIT:
+    output = subprocess.run([git(), "version"], capture_output=True, text=True, check=False).stdout
+    version = re.search(r"(\d+)\.(\d+)", output)
+    if version is None or (int(version[1]), int(version[2])) < OLDEST_GIT:
         needed = ".".join(map(str, OLDEST_GIT))
-        raise ConfigError(f"git {needed} or newer is needed, and this is {said.strip() or 'none'}")
+        raise ConfigError(f"git {needed} or newer is needed; installed is {output.strip() or 'none'}")
+
+
+@contextmanager
+def metrics_folder() -> Iterator[Path]:
+    """Yield an empty folder for the counters of one service (service/metrics.py), removed after the block.
+
+    It is on this machine, as the data folder may be remote and counting must be cheap. A lock in it is held
+    as long as the service runs: a folder with a free lock was left by a killed service, and is removed.
+    """
+    parent = Path(tempfile.gettempdir())
+    for folder in parent.glob(f"{_METRICS_PREFIX}*"):
+        with suppress(OSError):  # another user's, or already removed by another process
+            _remove_unless_locked(folder)
+    folder = Path(tempfile.mkdtemp(prefix=_METRICS_PREFIX))
+    # The lock file has another name until it is locked.
+    unlocked = folder / f"new-{_LOCK}"
+    handle = os.open(unlocked, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        unlocked.rename(folder / _LOCK)
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        os.close(handle)
+
+
+def _remove_unless_locked(folder: Path) -> None:
+    handle = os.open(folder / _LOCK, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        shutil.rmtree(folder)
+    finally:
+        os.close(handle)

@@ -8,8 +8,12 @@ Ctrl-C reaches this process alone.
 
 from __future__ import annotations
 
+import ctypes
+import os
 import signal
 import subprocess
+import sys
+import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -19,11 +23,14 @@ from typing import Final, Protocol
 
 from gitstore.errors import GitstoreError
 from service import logs
+from service.logs import Event
 from service.run.heartbeats import STALL_SECONDS, Heartbeats
 
 GRACEFUL_SECONDS: Final = 30
 """Seconds that a request in progress may take to finish when the service stops."""
 
+_PR_SET_PDEATHSIG: Final = 1  # prctl(2)
+_PARENT_SECONDS: Final = 0.5  # between two checks of the parent, where the kernel cannot signal its death
 _TICK: Final = 0.05
 _WORKER_SECONDS: Final = 10.0  # that the worker may take to end
 _MORE_SECONDS: Final = 5.0  # that the web server may take beyond its grace period
@@ -130,6 +137,31 @@ def start_child(
     )
 
 
+def die_with_parent(parent: int) -> None:
+    """Kill this process at once when `parent` (its pid) dies. A child calls this at its own start.
+
+    Where supported, the kernel sends a signal; the setting survives exec but not fork. SIGKILL: work that a
+    crash of the parent leaves unfinished is recovered by the next process, as after any crash.
+    """
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    else:
+        threading.Thread(target=_watch_parent, args=(parent,), name="lifeline", daemon=True).start()
+    # The parent may have died before the request.
+    _end_unless_child_of(parent)
+
+
+def _watch_parent(parent: int) -> None:
+    while True:
+        _end_unless_child_of(parent)
+        time.sleep(_PARENT_SECONDS)
+
+
+def _end_unless_child_of(parent: int) -> None:
+    if os.getppid() != parent:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
 def end_at_once(child: subprocess.Popen[bytes]) -> None:
     """Kill a child that is not serving; does nothing if it has ended."""
     if child.stdin is not None:
@@ -170,7 +202,7 @@ class WatchedWorker:
 
     def _look_at(self, process: subprocess.Popen[bytes], now: float) -> None:
         if process.poll() is not None:
-            logs.action("worker_ended", level="error", status=process.returncode)
+            logs.action(Event.WORKER_EXITED, level="error", status=process.returncode)
             self._replace("ended", now)
             return
         if now - self._looked > _OWN_STALL_SECONDS:
@@ -180,7 +212,7 @@ class WatchedWorker:
         loops = [loop for loop, age in ages.items() if self._is_silent(age, now)]
         if loops:
             seconds = round(max(ages[loop] for loop in loops), 1)
-            logs.action("worker_stalled", level="error", loops=loops, seconds=seconds, killed=True)
+            logs.action(Event.WORKER_STALLED, level="error", loops=loops, seconds=seconds, killed=True)
             process.kill()
             process.wait()
             self._replace("stalled", now)
@@ -235,7 +267,7 @@ class Supervisor:
 
     def _look_after_web(self, now: float) -> None:
         if (status := self.web.poll()) is not None and self._web_retry.due is None:
-            logs.action("web_ended", level="error", status=status)
+            logs.action(Event.WEB_EXITED, level="error", status=status)
             self._web_retry.after_end(now)
         if self._web_retry.is_due(now):
             self._web_retry.begin(now)
@@ -245,7 +277,7 @@ class Supervisor:
         if self.postgres is None:
             return
         if (status := self.postgres.poll()) is not None and self._postgres_retry.due is None:
-            logs.action("postgres_ended", level="error", status=status)
+            logs.action(Event.POSTGRES_EXITED, level="error", status=status)
             self._postgres_retry.after_end(now)
         if self._postgres_retry.is_due(now):
             self._postgres_retry.begin(now)
@@ -253,10 +285,10 @@ class Supervisor:
                 with self.signals.interrupting():
                     self.postgres.start()
             except GitstoreError as error:
-                logs.action("postgres_failed", level="error", reason=error.message)
+                logs.action(Event.POSTGRES_START_FAILED, level="error", reason=error.message)
                 self._postgres_retry.after_end(time.monotonic())
             else:
-                logs.action("postgres_started_again")
+                logs.action(Event.POSTGRES_RESTARTED)
 
 
 def end_worker(worker: subprocess.Popen[bytes], signals: Signals) -> None:
@@ -268,7 +300,7 @@ def _end(name: str, child: subprocess.Popen[bytes], signals: Signals, seconds: f
     deadline, hurried = time.monotonic() + seconds, False
     while child.poll() is None:
         if time.monotonic() > deadline:
-            logs.action("killed", level="error", child=name, after_seconds=seconds)
+            logs.action(Event.CHILD_KILLED, level="error", child=name, after_seconds=seconds)
             child.kill()
             child.wait()
         elif signals.hurry and not hurried:

@@ -32,13 +32,13 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from service import fairness, logs
 from service.config import Config
+from service.logs import Event
 from service.metrics import forget_process
 from service.run import admission, forking
 from service.run.bridge import Admit, Bridge
 from service.run.connections import HEAD_SECONDS, MOST_HEAD, Connections, wrapped
-from service.run.lifeline import die_with_parent
 from service.run.listener_socket import connections
-from service.run.supervisor import GRACEFUL_SECONDS, Retry
+from service.run.supervisor import GRACEFUL_SECONDS, Retry, die_with_parent
 
 HANGS_SECONDS: Final = 60.0
 """Seconds after which a process without a sign of life is killed."""
@@ -83,9 +83,8 @@ class Web:
     def _stop(self, number: int, _frame: object) -> None:
         if not self._stopping:
             self._stopping = True
-            os.close(
-                self._descriptor
-            )  # nothing listens once the last serving process has closed its own copy
+            # Nothing listens once the last serving process has closed its own copy.
+            os.close(self._descriptor)
         for process in self._processes:
             if process.pid is not None:
                 with suppress(ProcessLookupError):
@@ -98,7 +97,7 @@ class Web:
             if ended:
                 self._ended(process, os.waitstatus_to_exitcode(status), now)
             elif now - self._alive[process.number] > HANGS_SECONDS:
-                logs.action("web_process_hangs", level="error", pid=process.pid, consequence="it is killed")
+                logs.action(Event.WEB_PROCESS_HUNG, level="error", pid=process.pid, killed=True)
                 os.kill(process.pid, signal.SIGKILL)
         elif not self._stopping and process.retry.is_due(now):
             self._start(process, now)
@@ -119,7 +118,7 @@ class Web:
     def _ended(self, process: _Process, status: int, now: float) -> None:
         forget_process(self._config.metrics_folder, process.pid or 0)
         if not self._stopping:
-            logs.action("web_process_ended", level="error", pid=process.pid, status=status)
+            logs.action(Event.WEB_PROCESS_EXITED, level="error", pid=process.pid, status=status)
         process.pid = None
         process.retry.after_end(now)
         if status == _NOT_MADE and not self._stopping:
@@ -214,7 +213,8 @@ def main(arguments: Sequence[str], make_app: str = "service.app:create_app") -> 
         return  # serve closed the pipe: it ended before Postgres was ready
     config = Config.from_env(overrides={"DATABASE_URL": json.loads(line)})
     logs.configure(config.log_format, config.log_level)
-    sys.exit(Web(config, descriptor, maker).run())
+    # Without the interpreter's teardown, which takes longer than the rest of the stop.
+    os._exit(Web(config, descriptor, maker).run())
 
 
 if __name__ == "__main__":

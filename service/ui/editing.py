@@ -21,6 +21,7 @@ from gitstore.store import Store
 from service import errors, lookup
 from service.api.answers import answer
 from service.api.workflows import validation
+from service.logs import Event
 from service.ui.texts import side_by_side
 from service.ui.visit import Visit, enter, field, go
 from service.ui.workflows import base_of
@@ -73,7 +74,7 @@ def save(slug: str) -> Response:
         try:
             if len(text.encode()) > limits.definition:
                 raise too_large("the definition has", len(text.encode()), limits.definition)
-            with caller.acting("saved", slug):
+            with caller.acting(Event.SAVED, slug):
                 _save(store, visit, slug, Content(raw=text.encode()))
         except ConflictError as error:
             return _conflict(visit, store, slug, text, error)

@@ -11,6 +11,7 @@ from gitstore.errors import GitstoreError
 from service import auth, errors, logs
 from service.context import note, services
 from service.credentials import digest
+from service.logs import Event
 from service.ui import rendering, sessions
 from service.ui.rendering import THEME_COOKIE, THEMES
 from service.ui.sessions import Session
@@ -47,7 +48,7 @@ def signed_in() -> Response:
     except GitstoreError as error:
         return _form(following, int(errors.STATUS[error.code]), error)
     note(principal=principal.name, project=principal.project.slug)
-    logs.action("signed_in", principal=principal.name, project=principal.project.slug)
+    logs.action(Event.SIGNED_IN, principal=principal.name, project=principal.project.slug)
     response = back(following)
     sessions.write(response, here, Session.new(digest(token)))
     return response

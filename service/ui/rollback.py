@@ -10,6 +10,7 @@ from gitstore.errors import Code, GitstoreError, NotFoundError, StaleDraftError
 from gitstore.model import Permission, Rules
 from gitstore.names import parse_number
 from service import errors, lookup
+from service.logs import Event
 from service.ui.versions import find_published
 from service.ui.visit import Visit, enter, field, go
 from sync import catalog
@@ -32,7 +33,7 @@ def revert(slug: str, version: str) -> Response:
         number = find_published(tx, visit, workflow, version).version_number
     try:
         lookup.admit(caller, workflow.slug, number)
-        with caller.writing() as store, caller.acting("reverted", workflow.slug) as facts:
+        with caller.writing() as store, caller.acting(Event.REVERTED, workflow.slug) as facts:
             facts["version"] = number
             store.revert(
                 workflow.slug,
@@ -93,7 +94,7 @@ def make_current(slug: str, version: str) -> Response:
         workflow = lookup.workflow(tx, caller, slug)
         number = find_published(tx, visit, workflow, version).version_number
     hold, seen = bool(field("hold")), parse_number(field("seen"))
-    with caller.writing() as store, caller.acting("current_moved", workflow.slug) as facts:
+    with caller.writing() as store, caller.acting(Event.CURRENT_MOVED, workflow.slug) as facts:
         state = store.state(workflow.slug)
         facts.update(version=number, held=hold)
         if state.current == seen:

@@ -17,6 +17,7 @@ from service import errors, lookup
 from service.api.bodies import validated
 from service.api.inputs import CreateWorkflow
 from service.api.schemas import SupersededDraft
+from service.logs import Event
 from service.ui.version_view import seen
 from service.ui.visit import Visit, enter, field, go
 from sync import catalog
@@ -52,7 +53,7 @@ def create_workflow() -> Response:
             CreateWorkflow, {key: value for key, value in given.items() if value or key == "slug"}
         )
         slug = check_slug(body.slug)
-        with caller.writing() as store, caller.acting("created", slug):
+        with caller.writing() as store, caller.acting(Event.CREATED, slug):
             store.create_workflow(
                 slug, None, caller.who(None), name=body.name, description=body.description or ""
             )
@@ -111,7 +112,7 @@ def publish(slug: str) -> Response:
     try:
         with (
             caller.writing() as store,
-            caller.acting("published", slug, caller.services.metrics.published) as facts,
+            caller.acting(Event.PUBLISHED, slug, caller.services.metrics.published) as facts,
         ):
             lookup.existing(store, slug)
             lookup.admit(caller, slug, store.state(slug).latest + 1)
@@ -143,7 +144,7 @@ def discard(slug: str) -> Response:
     caller = visit.caller
     slug = lookup.slug_of(caller, slug)
     try:
-        with caller.writing() as store, caller.acting("discarded", slug):
+        with caller.writing() as store, caller.acting(Event.DISCARDED, slug):
             lookup.existing(store, slug)
             store.discard_draft(slug, caller.who(None), expected=field("etag") or None)
     except GitstoreError as error:
@@ -159,7 +160,7 @@ def restore(slug: str) -> Response:
     caller = visit.caller
     slug = lookup.slug_of(caller, slug)
     try:
-        with caller.writing() as store, caller.acting("restored", slug):
+        with caller.writing() as store, caller.acting(Event.RESTORED, slug):
             lookup.existing(store, slug)
             store.restore_draft(slug, caller.who(None), at=_discarded_at())
     except GitstoreError as error:

@@ -17,7 +17,7 @@ from typing import Final
 from gitstore import changes, names
 from gitstore.changes import Authorship, ChangeSet
 from gitstore.errors import GitstoreError, MalformedError, ObjectsMissingError
-from gitstore.git.cleanup import repair_packed_refs
+from gitstore.git.packed_refs import repair_packed_refs
 from gitstore.git.refs import RefUpdate
 from gitstore.model import LedgerEntry, LedgerKind, Person
 from gitstore.names import HIGHEST_NUMBER, is_slug

@@ -17,7 +17,8 @@ from psycopg.types.json import Jsonb
 from gitstore import names
 from gitstore.definition.quoting import quote
 from gitstore.errors import GitstoreError, IntegrityError
-from gitstore.git.cleanup import fsck, packed_refs_damaged
+from gitstore.git.maintenance import fsck
+from gitstore.git.packed_refs import packed_refs_damaged
 from gitstore.model import LedgerEntry, LedgerKind
 from gitstore.names import VersionRef, is_slug
 from gitstore.repository import Repository

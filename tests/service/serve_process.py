@@ -11,9 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from service.config import METRICS_FOLDER
-from service.run.welcome import PAGE
-from service.settings import SETTINGS
+from service.config import METRICS_FOLDER, SETTINGS
 from tests.conftest import copy_cluster
 
 ROOT = Path(__file__).parents[2]
@@ -92,7 +90,7 @@ class Running:
     @property
     def url(self) -> str:
         """Where it is, as it says itself."""
-        return self.said.partition("gitstore is ready: ")[2].partition("\n")[0].removesuffix(PAGE)
+        return self.said.partition("gitstore is ready: ")[2].partition("\n")[0].removesuffix("/")
 
     @property
     def port(self) -> int:

@@ -13,10 +13,11 @@ import psycopg
 import pytest
 
 from gitstore.errors import Code, GitstoreError
+from gitstore.git.files import write_atomically
 from service.config import Config
 from service.credentials import digest, is_token, new_token
 from service.projects import Projects, make_data_folder
-from service.run.bootstrap import Setup, read_token, revoke_token, set_up, write_secret
+from service.run.bootstrap import Setup, read_token, revoke_token, set_up
 from sync import tokens
 from sync.db import Database
 from sync.migrate import migrate
@@ -52,7 +53,7 @@ def revoke_all(database: Database, made: Setup) -> None:
 def test_a_project_and_its_owner_s_token_are_made(config: Config, database: Database) -> None:
     """The repository is there before the row, and the file holds the token in one line."""
     made = set_up(config, database)
-    assert (made.project.slug, made.project.rules, made.said) == ("default", "meshhook", ())
+    assert (made.project.slug, made.project.rules, made.notes) == ("default", "meshhook", ())
     with closing(Projects(config).reader(made.project)) as store:
         assert store.slugs() == []
     assert config.token_file.read_text() == f"{made.token}\n"
@@ -99,7 +100,7 @@ def test_a_token_whose_file_is_lost_gets_no_second(
     assert second.token is None
     assert holder(database, first.token) == "owner"
     assert config.token_file.exists() is (text is not None)
-    (said,) = second.said
+    (said,) = second.notes
     assert "gitstore token create default --role owner --name <name>" in said
     revoked = UUID(said.rpartition("gitstore token revoke ")[2])
     with database.as_owner() as transaction:
@@ -126,7 +127,7 @@ def test_what_was_revoked_stays_revoked(config: Config, database: Database, with
         config.token_file.unlink()
     again = set_up(config, database)
     assert again.token is None
-    assert "gitstore token create default" in again.said[0]
+    assert "gitstore token create default" in again.notes[0]
     assert config.token_file.exists() == with_file
 
 
@@ -135,7 +136,7 @@ def test_a_secret_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
     place = tmp_path / "owner-token"
     place.mkdir()
     with pytest.raises(OSError, match="directory"):
-        write_secret(place, new_token())
+        write_atomically(place, new_token())
     assert list(tmp_path.iterdir()) == [place]
 
 
@@ -157,8 +158,8 @@ def test_a_project_without_its_repository_is_not_opened(config: Config, database
         projects.reader(made.project)
     assert caught.value.code is Code.INTEGRITY
     again = set_up(config, database)
-    assert (again.token, len(again.said)) == (made.token, 1)
-    assert "is GITSTORE_DATA the folder" in again.said[0]
+    assert (again.token, len(again.notes)) == (made.token, 1)
+    assert "is GITSTORE_DATA the folder" in again.notes[0]
     assert not projects.path(made.project.id).exists()
 
 

@@ -9,8 +9,7 @@ import pytest
 
 from gitstore.errors import Code, GitstoreError
 from gitstore.model import Limits
-from service.config import METRICS_FOLDER, Config, misspelt
-from service.settings import SETTINGS, Bind
+from service.config import METRICS_FOLDER, SETTINGS, Bind, Config, misspelt
 
 WRONG = {
     "DATABASE_URL": "mysql://root:hunter2@db/flows",
@@ -76,7 +75,7 @@ def test_every_senseless_setting_is_told_at_once(tmp_path: Path) -> None:
     assert error.data["settings"] == sorted(setting.name for setting in SETTINGS) == sorted(wrong)
     for setting, line in zip(SETTINGS, error.message.splitlines(), strict=True):
         assert line.startswith(f"{setting.name} is ")
-        assert line.endswith(f": expected {setting.expected}")
+        assert line.endswith(f": expected {setting.kind.expected}")
 
 
 @pytest.mark.parametrize(

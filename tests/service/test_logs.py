@@ -14,6 +14,7 @@ import structlog
 
 from gitstore.errors import ConfigError, UnavailableError
 from service import logs
+from service.logs import Event
 
 TOKEN = "gst_0123456789abcdefghijABCDEFGHIJ0123456789_-x"
 
@@ -45,7 +46,7 @@ def lines() -> Callable[[], list[dict[str, Any]]]:
 
 def test_an_action_is_one_line_of_json(lines: Callable[[], list[dict[str, Any]]]) -> None:
     """With its time in UTC, as RFC 3339 writes it; what is not known is left out."""
-    logs.action("published", project="default", version=3, principal=None, note="a\nb")
+    logs.action(Event.PUBLISHED, project="default", version=3, principal=None, note="a\nb")
     (line,) = lines()
     assert list(line) == ["timestamp", "level", "event", "project", "version", "note"]
     assert line["timestamp"].endswith("Z")
@@ -69,9 +70,9 @@ def test_a_request_is_one_line(lines: Callable[[], list[dict[str, Any]]]) -> Non
 def test_lines_of_a_block_tell_what_it_is_about(lines: Callable[[], list[dict[str, Any]]]) -> None:
     """And those after it do not."""
     with logs.about(request_id="r-1"):
-        logs.action("saved")
+        logs.action(Event.SAVED)
         logging.getLogger("library").warning("careful")
-    logs.action("idle")
+    logs.action(Event.READY)
     assert [line.get("request_id") for line in lines()] == ["r-1", "r-1", None]
 
 
@@ -91,12 +92,12 @@ def test_what_looks_like_a_secret_never_gets_through(
     text: str, lines: Callable[[], list[dict[str, Any]]]
 ) -> None:
     """In whatever fact, at whatever depth, in a traceback, from whatever library."""
-    logs.action("refused", path=text, more={"inner": [text, {text}]}, error=ConfigError(text))
+    logs.action(Event.REFUSED, path=text, more={"inner": [text, {text}]}, error=ConfigError(text))
     logging.getLogger("library").warning("saw %s", text)
     try:
         int(text)
     except ValueError:
-        logs.action("failed", level="error", exc_info=True)
+        logs.action(Event.INTERNAL_ERROR, level="error", exc_info=True)
     told = json.dumps(lines())
     assert "Traceback" in told
     for part in ("hunter2", "aHVudGVy", TOKEN[4:], "hunter2 hunter2"):
@@ -108,7 +109,7 @@ def test_what_is_called_a_secret_is_hidden_whatever_it_is(
     lines: Callable[[], list[dict[str, Any]]],
 ) -> None:
     """By the name of the fact."""
-    logs.action("x", token="1", Authorization=["a"], inner={"password": 5, "name": "ada"})
+    logs.action(Event.REFUSED, token="1", Authorization=["a"], inner={"password": 5, "name": "ada"})
     (line,) = lines()
     assert (line["token"], line["Authorization"]) == (logs.HIDDEN, logs.HIDDEN)
     assert line["inner"] == {"password": logs.HIDDEN, "name": "ada"}
@@ -118,7 +119,7 @@ def test_on_a_terminal_lines_are_for_reading() -> None:
     """One a line, and nobody's text moves the cursor or paints."""
     stream = Terminal()
     logs.configure("auto", "info", stream)
-    logs.action("saved", path="/a\x1b[2J\nb\u202e", workflow="order-sync")
+    logs.action(Event.SAVED, path="/a\x1b[2J\nb\u202e", workflow="order-sync")
     (line,) = stream.getvalue().splitlines()
     assert "saved" in line
     assert "order-sync" in line
@@ -130,7 +131,7 @@ def test_where_nobody_reads_lines_are_json() -> None:
     """`auto` looks at the stream."""
     stream = io.StringIO()
     logs.configure("auto", "info", stream)
-    logs.action("saved")
+    logs.action(Event.SAVED)
     assert json.loads(stream.getvalue())["event"] == "saved"
 
 
@@ -138,13 +139,13 @@ def test_lines_below_the_level_are_left_out() -> None:
     """And of libraries only what is wrong is told, unless somebody looks for it."""
     stream = io.StringIO()
     logs.configure("json", "warning", stream)
-    logs.action("saved")
+    logs.action(Event.SAVED)
     logging.getLogger("library").info("hello")
     assert stream.getvalue() == ""
     logs.configure("json", "debug", stream)
-    logs.action("looked", level="debug")
+    logs.action(Event.GC, level="debug")
     logging.getLogger("library").info("hello")
-    assert [json.loads(line)["event"] for line in stream.getvalue().splitlines()] == ["looked", "hello"]
+    assert [json.loads(line)["event"] for line in stream.getvalue().splitlines()] == ["gc", "hello"]
 
 
 def test_a_log_that_nobody_reads_any_more_stops_nothing() -> None:
@@ -152,7 +153,7 @@ def test_a_log_that_nobody_reads_any_more_stops_nothing() -> None:
     stream = io.StringIO()
     logs.configure("json", "info", stream)
     stream.close()
-    logs.action("published")
+    logs.action(Event.PUBLISHED)
 
 
 def test_the_cause_of_a_refusal_is_one_line() -> None:

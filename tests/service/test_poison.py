@@ -130,7 +130,9 @@ def test_a_sync_in_a_child_does_what_one_here_does(tenants: Tenants, upstream: U
     """It brings versions, keeps the figures, and is found in the rows; a failure is one, and no crash."""
     counted: list[tuple[str, list[str]]] = []
     tenants.means = means_of(
-        tenants.config, tenants.database, lambda outcome, codes: counted.append((outcome, list(codes)))
+        tenants.config,
+        tenants.database,
+        lambda outcome, codes, _: counted.append((outcome, list(codes))),
     )
     upstream.version("order-sync", 1)
     upstream.version("broken", 1, content="nodes: []\n")

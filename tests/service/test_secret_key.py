@@ -110,10 +110,10 @@ def test_a_new_gitstore_makes_its_key(
     ("setting", "file", "cause"),
     [
         ("", None, "is missing, and GITSTORE_SECRET_KEY is not set"),
-        ("", new_key(), "is not the one that sealed them"),
-        (new_key(), None, "GITSTORE_SECRET_KEY is not the key that sealed them"),
-        (f"{new_key()},{new_key()}", None, "GITSTORE_SECRET_KEY is not the key that sealed them"),
-        (new_key(), "theirs", "GITSTORE_SECRET_KEY is not the key that sealed them"),
+        ("", new_key(), "is not the one that encrypted them"),
+        (new_key(), None, "GITSTORE_SECRET_KEY is not the key that encrypted them"),
+        (f"{new_key()},{new_key()}", None, "GITSTORE_SECRET_KEY is not the key that encrypted them"),
+        (new_key(), "theirs", "GITSTORE_SECRET_KEY is not the key that encrypted them"),
     ],
     ids=["missing", "another file", "another setting", "two others", "set beside the file"],
 )
@@ -125,7 +125,7 @@ def test_a_lost_or_wrong_key_stops_the_start(
     config = house.with_key(setting, house.key if file == "theirs" else file)
     files = sorted(config.data.iterdir())
     message = refused(house, config)
-    assert message.startswith("the secrets of 2 subscriptions and 2 sources can't be opened: ")
+    assert message.startswith("the secrets of 2 subscriptions and 2 sources cannot be decrypted: ")
     assert cause in message
     assert f"restore {config.secret_key_file} from a backup" in message
     assert "gitstore secrets reset" in message
@@ -142,7 +142,9 @@ def test_a_key_among_several_opens(house: House) -> None:
     with house.database.as_owner() as tx:
         project = UUID(int=1)
         subscriptions.create(tx, sealer, project, "https://hooks.example/y", [EVENT])
-    assert "the secrets of 1 subscription can't be opened" in refused(house, house.with_key(file=house.key))
+    assert "the secrets of 1 subscription cannot be decrypted" in refused(
+        house, house.with_key(file=house.key)
+    )
     old_only = (both.secret_key or "").partition(",")[0]
     assert "2 subscriptions and 2 sources" in refused(house, house.with_key(old_only))
 
@@ -162,10 +164,10 @@ def test_processes_that_run_make_no_key_in_its_place(house: House) -> None:
     with pytest.raises(GitstoreError, match="gitstore secrets check"):
         secret_key.sealer(config, house.database)
     arguments = ("source", "add", "p-1", "https://git.example/new.git")
-    assert "can't be opened" in house.cli(*arguments, config=config, status=1).stderr
+    assert "cannot be decrypted" in house.cli(*arguments, config=config, status=1).stderr
     assert not config.secret_key_file.exists()
     other = house.with_key(new_key())
-    assert "can't be opened" in house.cli(*arguments, config=other, status=1).stderr
+    assert "cannot be decrypted" in house.cli(*arguments, config=other, status=1).stderr
 
 
 def test_lost_secrets_are_given_up_by_a_command(house: House) -> None:
@@ -222,7 +224,7 @@ def test_neither_the_service_nor_a_worker_starts(house: House, command: str) -> 
     }
     done = gitstore(command, settings=settings)
     assert done.returncode == 1
-    assert "error: the secrets of 2 subscriptions and 2 sources can't be opened" in done.stderr
+    assert "error: the secrets of 2 subscriptions and 2 sources cannot be decrypted" in done.stderr
     assert "gitstore secrets reset" in done.stderr
     assert done.stdout == ""
     assert not config.secret_key_file.exists()

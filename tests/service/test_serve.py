@@ -22,8 +22,7 @@ import pytest
 
 from service.config import Config
 from service.credentials import is_token
-from service.run.bootstrap import Setup
-from service.run.welcome import five_lines, greeting
+from service.run.bootstrap import Setup, five_lines, greeting
 from sync.catalog import Project
 from sync.embedded.server import EmbeddedPostgres
 from tests.conftest import temporary_folder
@@ -144,7 +143,7 @@ def test_a_worker_that_dies_is_started_again(given: Running) -> None:
     until(lambda: any("worker" in command for command in given.tree().values()))
     worker = given.child("worker")
     os.kill(worker, signal.SIGKILL)
-    until(lambda: "worker_ended" in given.log)
+    until(lambda: "worker_exited" in given.log)
     assert get(given.url) == b"here\n"
     until(lambda: [pid for pid, command in given.tree().items() if "worker" in command] not in ([], [worker]))
 
@@ -153,7 +152,7 @@ def test_a_postgres_that_dies_is_started_again(embedded: Running) -> None:
     """At the same address, so that whoever is connected finds it again."""
     conninfo = postgres_of(embedded).conninfo()
     os.kill(embedded.child("postgres -D"), signal.SIGKILL)
-    until(lambda: "postgres_started_again" in embedded.log)
+    until(lambda: "postgres_restarted" in embedded.log)
     assert projects(conninfo)
     assert embedded.stop() == 0
 
@@ -164,7 +163,7 @@ def test_a_web_server_that_dies_is_started_again(given: Running) -> None:
     os.kill(web, signal.SIGKILL)
     assert get(given.url) == b"here\n"
     assert given.child("import main") != web
-    assert "web_ended" in given.log
+    assert "web_exited" in given.log
     assert given.stop() == 0
 
 
@@ -175,7 +174,7 @@ def test_a_process_that_serves_and_dies_is_replaced(given: Running) -> None:
     os.kill(serving, signal.SIGKILL)
     assert get(given.url) == b"here\n"
     until(lambda: given.children(web) not in ([], [serving]))
-    assert "web_process_ended" in given.log
+    assert "web_process_exited" in given.log
 
 
 def test_a_process_that_hangs_is_replaced(folder: Path, make_database: Callable[..., str]) -> None:
@@ -188,7 +187,7 @@ def test_a_process_that_hangs_is_replaced(folder: Path, make_database: Callable[
         (serving,) = service.ready().children(service.child("import main"))
         os.kill(serving, signal.SIGSTOP)
         assert get(service.url) == b"here\n"
-        assert "web_process_hangs" in service.log
+        assert "web_process_hung" in service.log
 
 
 def test_an_application_that_does_not_load_ends_the_start(
@@ -199,7 +198,7 @@ def test_an_application_that_does_not_load_ends_the_start(
     with running(folder, broken, DATABASE_URL=make_database()) as service:
         assert service.process.wait(60) == 1
         assert "has no attribute 'nothing'" in service.log
-        assert "the web server ended with" in service.log
+        assert "the web server exited with" in service.log
 
 
 def test_a_taken_port_is_told_before_anything_is_started(folder: Path) -> None:

@@ -190,7 +190,7 @@ def test_what_is_old_is_forgotten_hourly(
     house.now += PRUNE_SECONDS
     worker.tick()
     assert len(ages) == 2
-    assert [line["deliveries"] for line in told() if line["event"] == "forgotten"] == [3, 3]
+    assert [line["deliveries"] for line in told() if line["event"] == "pruned"] == [3, 3]
 
 
 def test_a_project_that_is_broken_stops_no_other(
@@ -226,15 +226,15 @@ def test_postgres_away_is_waited_for(ram_path: Path, told: Callable[[], list[dic
             running = threading.Thread(target=house.worker().run)
             running.start()
             try:
-                until(lambda: any(line["event"] == "postgres_away" for line in told()))
+                until(lambda: any(line["event"] == "postgres_unavailable" for line in told()))
                 house.write(project, "a", marked=True)
                 server.start()
-                until(lambda: any(line["event"] == "postgres_back" for line in told()))
+                until(lambda: any(line["event"] == "postgres_available" for line in told()))
                 assert house.mirrored() == ["a"]
             finally:
                 house.stop.set()
                 running.join()
-        (away,) = (line for line in told() if line["event"] == "postgres_away")
+        (away,) = (line for line in told() if line["event"] == "postgres_unavailable")
         assert "failed" in away["cause"]
     finally:
         server.stop()
@@ -274,7 +274,7 @@ def test_the_command_replaces_a_child_that_dies(house: House) -> None:
         watching.kill()
         watching.wait()
     assert watching.returncode == 0
-    assert said.count("worker_ended") == 1
+    assert said.count("worker_exited") == 1
     assert not alive(int(second))
 
 
@@ -315,10 +315,10 @@ def test_a_database_that_is_not_migrated_is_waited_for(
         running = threading.Thread(target=house.worker().run)
         running.start()
         try:
-            until(lambda: any(line["event"] == "postgres_away" for line in told()))
+            until(lambda: any(line["event"] == "postgres_unavailable" for line in told()))
             assert any("run gitstore migrate" in line.get("reason", "") for line in told())
             migrate(url)
-            until(lambda: any(line["event"] == "postgres_back" for line in told()))
+            until(lambda: any(line["event"] == "postgres_available" for line in told()))
         finally:
             house.stop.set()
             running.join()

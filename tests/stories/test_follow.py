@@ -6,11 +6,13 @@ import socket
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from service.metrics import COUNTERS, MEASURED
 from tests.stories.instance import Author, Caller, Service, contents, definition, everything, wait_for
 
 LOOPBACK = {"GITSTORE_EGRESS_ALLOW": "127.0.0.0/8"}
@@ -111,6 +113,47 @@ def test_a_draft_that_went_two_ways_is_decided_by_a_person(pair: Pair) -> None:
     kept = pair.here.author(pair.author.folder.parent / "mine")
     kept.git("fetch", "-q", "origin", "refs/superseded/*:refs/superseded/*")
     assert one["ours"] in kept.git("for-each-ref", "--format=%(objectname)", "refs/superseded")
+
+
+def test_real_actions_move_every_counter(pair: Pair) -> None:
+    """Of upstream: requests, pushes, publications and deliveries. Of the follower: syncs and divergences."""
+    pair.follow()
+    pair.publish("order-sync", 1, "https://one.example/")
+    assert not pair.author.push(f"{pair.author.draft('refunds', '{}')}:refs/tags/refunds/v1").ok
+    wait_for(lambda: pair.here.get("/workflows/order-sync/versions/1").status == 200, "it did not come")
+    for caller in (pair.here, pair.there):  # publish different versions of one number
+        body = {"slug": "returns", "definition": definition(caller.url)}
+        assert caller.call("POST", "/workflows", body).status == 201
+        assert caller.call("POST", "/workflows/returns/versions/publish", {}).status == 201
+    expected = {
+        pair.there: (
+            'gitstore_requests_total{area="git.push",method="POST",status="2xx"}',
+            'gitstore_request_duration_seconds_count{area="git.push"}',
+            'gitstore_heavy_requests_total{outcome="immediate"}',
+            'gitstore_publishes_total{door="git",outcome="published"}',
+            'gitstore_publishes_total{door="git",outcome="definition_invalid"}',
+            'gitstore_publishes_total{door="http",outcome="published"}',
+            'gitstore_pushes_total{outcome="ok"}',
+            'gitstore_pushes_total{outcome="refused"}',
+            'gitstore_delivery_attempts_total{outcome="succeeded"}',
+        ),
+        pair.here: (
+            'gitstore_publishes_total{door="source",outcome="published"}',
+            'gitstore_source_syncs_total{outcome="ok"}',
+            'gitstore_divergences_total{code="',
+        ),
+    }
+    for caller, series in expected.items():
+        for name in series:
+            wait_for(partial(counted, caller, name), f"{name} did not move")
+    assert COUNTERS.keys() <= {name.partition("{")[0] for series in expected.values() for name in series}
+    shown = pair.here.get("/metrics").raw.decode()
+    assert [name for name in MEASURED if f"\n{name}" not in shown] == []
+
+
+def counted(caller: Caller, series: str) -> bool:
+    lines = caller.get("/metrics").raw.decode().splitlines()
+    return any(line.startswith(series) and float(line.rpartition(" ")[2]) > 0 for line in lines)
 
 
 def test_both_ways(pair: Pair) -> None:

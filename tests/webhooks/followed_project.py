@@ -60,7 +60,7 @@ class Following:
             sealer=self.sealer,
             limits=self.limits or import_limits(Limits(), 2**28),
             tell=lambda event, **facts: self.told.append((event, facts)),
-            count=lambda outcome, codes: self.counted.append((outcome, list(codes))),
+            count=lambda outcome, codes, _published: self.counted.append((outcome, list(codes))),
         )
         self.follower = SourceSync(means, self.stop)
         with self.database.as_user(self.house.claims) as tx:

@@ -124,7 +124,7 @@ def test_an_unexpected_error_is_told_to_the_operator_alone(
     refused = problem(response, 500, "internal")
     assert "secret" not in response.text
     assert refused["instance"] == "urn:gitstore:request:r-1"
-    assert any(line["event"] == "failed" and line["exc_info"] for line in told)
+    assert any(line["event"] == "internal_error" and line["exc_info"] for line in told)
     assert len(unexpected) == 1
     unexpected.clear()
 
