@@ -259,7 +259,8 @@ def test_a_reader_that_is_slow_is_waited_for_without_a_thread(
         assert made < 1000
         assert client.get("/a").endswith(b"/a")
         assert client.site.closed == 0
-        monkeypatch.setattr(connections, "HEAD_SECONDS", -15.0)
+        monkeypatch.setattr(connections, "HEAD_SECONDS", 0.2)
+        monkeypatch.setattr(connections, "SLOWEST", 2**20)
         for _ in range(200):
             connection.recv(65_536)
         until(lambda: client.site.closed == 1)
