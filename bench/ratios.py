@@ -4,7 +4,7 @@
         [--versions 100000] [--tags 10000] [--rounds 200] [--pushers 8] [--pushes 10]
 
 Without names, all of them. Both sides of a ratio take turns, on the same machine and disk, in the same
-minute, and their medians are printed. bench/baseline_server.py serves the other side as the service is served:
+minute, and their medians are printed. bench/baseline_server.py serves the other side as gitstore is served:
 
 publish   `POST .../publish` over HTTP, against the same rows written by the same Flask application without
           Git (bench/sql_baseline.py)
