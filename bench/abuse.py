@@ -144,8 +144,8 @@ def push(editor: Caller, folder: Path) -> Request:
     (folder / "workflow.yaml").write_text(definition("Big"))
     (folder / "data").write_bytes(os.urandom(3 * 2**20))
     subprocess.run([*git, "add", "."], check=True)
-    who = ("-c", "user.name=Bad", "-c", "user.email=bad@example.test")
-    subprocess.run([*git, *who, "commit", "--quiet", "-m", "Big"], check=True)
+    identity = ("-c", "user.name=Bad", "-c", "user.email=bad@example.test")
+    subprocess.run([*git, *identity, "commit", "--quiet", "-m", "Big"], check=True)
     head = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout
     pack = subprocess.run(
         [*git, "pack-objects", "--stdout", "--revs", "-q"], input=b"HEAD\n", capture_output=True, check=True
@@ -198,10 +198,10 @@ class Load:
                 break
             begun = time.perf_counter()
             request = client.requests[turn % len(client.requests)]
-            said = self._send(connection, request)
+            outcome = self._send(connection, request)
             self.times[f"{request.method} {request.path}"].append((time.perf_counter() - begun) * 1000)
-            self.answers[f"{client.name}: {said}"] += 1
-            if not said.isdigit():
+            self.answers[f"{client.name}: {outcome}"] += 1
+            if not outcome.isdigit():
                 connection.close()
                 connection = self._connect()
             due = max(due + 1 / rate, time.perf_counter())
@@ -246,8 +246,8 @@ def others(url: str, seconds: float, clients: list[Client], rate: float, each: i
     """The ten clients, in a process of their own."""
     load = Load(url, seconds)
     load.run(clients, rate, each)
-    for said, times in sorted(load.answers.items()):
-        print(f"    {said:<40} {times:>6}")
+    for outcome, times in sorted(load.answers.items()):
+        print(f"    {outcome:<40} {times:>6}")
 
 
 def measure(url: str, name: str, tenant: Client, clients: list[Client], given: argparse.Namespace) -> float:
@@ -263,7 +263,9 @@ def measure(url: str, name: str, tenant: Client, clients: list[Client], given: a
     times = sorted(chain.from_iterable(load.times.values()))
     p99 = times[int(len(times) * 0.99)]
     errors = {
-        said: times for said, times in load.answers.items() if said.split(": ")[1] not in ("200", "201")
+        outcome: times
+        for outcome, times in load.answers.items()
+        if outcome.split(": ")[1] not in ("200", "201")
     }
     print(
         f"beside {name:<18} {len(times):>6} requests {statistics.median(times):>8.1f} median "

@@ -103,8 +103,8 @@ def main() -> None:
             create_project(tx, project, "bench", "bench", Rules.ANY)
         alone = statistics.median(happen(database, project) for _ in range(200)) * 1000
         subscribe(database, Sealer([key]), project, receiver, options.subscribers)
-        told = statistics.median(happen(database, project) for _ in range(200)) * 1000
-        print(f"an event's transaction: {alone:.2f} ms without subscribers, {told:.2f} ms with")
+        notified = statistics.median(happen(database, project) for _ in range(200)) * 1000
+        print(f"an event's transaction: {alone:.2f} ms without subscribers, {notified:.2f} ms with")
         stack.enter_context(couriers(options.couriers, conninfo, receiver.allow, key))
         receiver.wait(200 * options.subscribers, 120)
 

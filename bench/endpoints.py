@@ -7,8 +7,8 @@ percentile and the rate of each endpoint, then of a small `git push` of a commit
 has nothing to push, which is git's own share of it. The clients run on the same machine as the service, and
 take their part of its cores.
 
-As they are, the clients ask again as soon as they are answered: the machine is full, and a time is that of
-waiting for eight others. With `--every 0.2`, each asks five times a second, as people and engines do.
+By default, each client sends its next request at once: the machine is busy, and a time includes the wait for
+the other clients. With `--every 0.2`, each sends five requests a second, as people and engines do.
 """
 
 from __future__ import annotations

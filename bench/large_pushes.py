@@ -1,7 +1,7 @@
-"""One large push into a served instance, and what other clients of the project wait meanwhile.
+"""One large push to a running service, and the waits of other clients of the project meanwhile.
 
-Beside it, one client each makes new workflows, saves a draft, and pushes small drafts, one request after the
-other; the slowest of each is told next to the slowest without a large push.
+Beside it, one client creates workflows, one saves a draft, and one pushes small drafts, each one request
+after the other. Prints the slowest request of each, with and without a large push.
 """
 
 from __future__ import annotations
@@ -34,10 +34,14 @@ def versions(count: int, workflows: int) -> LargePush:
 
 
 class Beside:
-    """Other clients of the project, and the seconds of their slowest request."""
+    """Other clients of the project, and the seconds of their slowest request.
 
-    def __init__(self, owner: Caller) -> None:
+    The pusher has a token of its own: the pushes of one token take turns.
+    """
+
+    def __init__(self, service: Service, owner: Caller) -> None:
         self._owner = owner
+        self._pusher = service.caller(owner.project, "editor")
         self._count = 0
         self.slowest: dict[str, float] = {}
 
@@ -83,14 +87,14 @@ class Beside:
     def _push(self) -> None:
         small = LargePush()
         small.put(names.draft(slug := self._slug()), small.commit(slug), ZERO)
-        wire(self._owner).push(small.request(), refs=1)
+        wire(self._pusher).push(small.request(), refs=1)
 
 
 def wire(owner: Caller) -> Wire:
     return Wire(Server(f"{owner.url}/{owner.project}.git", owner.token))
 
 
-def tell(what: str, seconds: float, slowest: dict[str, float]) -> None:
+def report(what: str, seconds: float, slowest: dict[str, float]) -> None:
     shown = ", ".join(f"{name} {1000 * taken:.0f} ms" for name, taken in slowest.items())
     print(f"{what}: {seconds:.1f} s; the slowest beside it: {shown}", flush=True)
 
@@ -117,16 +121,16 @@ def main() -> None:
                 alone, others = service.project(f"alone-{number}"), service.project(f"beside-{number}")
                 began = time.perf_counter()
                 wire(alone).push(request, refs=len(large.refs))
-                tell(what, time.perf_counter() - began, {})
-                beside = Beside(others)
+                report(what, time.perf_counter() - began, {})
+                beside = Beside(service, others)
                 with beside.working():
                     time.sleep(3)
-                tell("  nothing", 3, beside.slowest)
+                report("  nothing", 3, beside.slowest)
                 began = time.perf_counter()
                 with beside.working():
                     wire(others).push(request, refs=len(large.refs))
                     taken = time.perf_counter() - began
-                tell(f"  {what}, beside others", taken, beside.slowest)
+                report(f"  {what}, beside others", taken, beside.slowest)
         finally:
             service.stop()
 

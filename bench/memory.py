@@ -16,7 +16,7 @@ from pathlib import Path
 import psutil
 from dulwich.objects import Blob, Tree
 
-from bench.many import ANN
+from bench.many_versions import ANN
 from gitstore import names
 from gitstore.git.objects import new_commit
 from gitstore.push.request import ZERO
@@ -91,7 +91,7 @@ def _high(pid: int) -> float:
     return int(found[1]) / 1024 if found else 0
 
 
-def worst_bomb(folder: Path, tell: Callable[[str], object]) -> tuple[str, float]:
+def worst_bomb(folder: Path, report: Callable[[str], object]) -> tuple[str, float]:
     """Of what tests/gitstore/test_bombs.py throws at a Store: the one that takes most, and its MiB."""
     found = {}
     for bomb, _ in BOMBS:
@@ -101,7 +101,7 @@ def worst_bomb(folder: Path, tell: Callable[[str], object]) -> tuple[str, float]
         file.write_bytes(request((ZERO, tip, DRAFT), pack=pack(*entries)))
         command = [sys.executable, "-m", "tests.gitstore.push_process", str(bare), str(file)]
         done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
-        told = json.loads(done.stdout)
-        found[bomb.__name__] = told["total"] + told["child"]
-        tell(f"{bomb.__name__}: {told['total']:.0f} MiB, and its child {told['child']:.0f}")
+        peaks = json.loads(done.stdout)
+        found[bomb.__name__] = peaks["total"] + peaks["child"]
+        report(f"{bomb.__name__}: {peaks['total']:.0f} MiB, and its child {peaks['child']:.0f}")
     return max(found.items(), key=lambda item: item[1])

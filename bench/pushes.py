@@ -1,7 +1,7 @@
 """Small pushes, a commit and its tag each: prepared once, then sent by 8 pushers to one server or the other.
 
-By git itself, which takes most of two cores for itself; and as the two requests that it makes, with packs
-that are made beforehand, so that the servers are what is measured. Both send the credentials at once.
+By git itself, which uses most of two cores; and as the two requests that git makes, with packs made
+beforehand, so that the servers are measured. Both send the credentials with the first request.
 """
 
 from __future__ import annotations
@@ -120,18 +120,18 @@ class Wire:
     def push(self, body: bytes, *, refs: int = 2) -> None:
         """Look, then push: git's two requests."""
         self._connection.close()
-        self._ask("GET", "/info/refs?service=git-receive-pack", None)
-        said = self._ask("POST", "/git-receive-pack", body)
-        accepted = _unframed(_unframed(said, band=1)).count(b"ok refs/")
+        self._send("GET", "/info/refs?service=git-receive-pack", None)
+        content = self._send("POST", "/git-receive-pack", body)
+        accepted = _unframed(_unframed(content, band=1)).count(b"ok refs/")
         assert accepted == refs, f"{accepted} of {refs} refs were accepted"
 
-    def _ask(self, method: str, path: str, body: bytes | None) -> bytes:
+    def _send(self, method: str, path: str, body: bytes | None) -> bytes:
         headers = self._headers if body is None else {**self._headers, "Content-Type": _TYPE}
         self._connection.request(method, self._path + path, body, headers)
         answer = self._connection.getresponse()
-        said = answer.read()
-        assert answer.status == 200, said
-        return said
+        content = answer.read()
+        assert answer.status == 200, content
+        return content
 
 
 def at_once(turns: Sequence[Sequence[Callable[[], None]]]) -> float:
@@ -165,11 +165,11 @@ def _script(slug: str, count: int) -> bytes:
     parts = []
     for number in range(1, count + 1):
         text, name = definition(f"{slug} {number}").encode(), f"{slug}/v{number}".encode()
-        who = b"Ann <ann@example.test> %d +0000" % (1_700_000_000 + number)
+        identity = b"Ann <ann@example.test> %d +0000" % (1_700_000_000 + number)
         parts.append(
-            b"commit %s\nmark :%d\ncommitter %s\ndata 4\nEdit\n" % (names.draft(slug), number, who)
+            b"commit %s\nmark :%d\ncommitter %s\ndata 4\nEdit\n" % (names.draft(slug), number, identity)
             + b"M 100644 inline workflow.yaml\ndata %d\n%s\n" % (len(text), text)
-            + b"tag %s\nfrom :%d\ntagger %s\ndata 7\nShip it\n" % (name, number, who)
+            + b"tag %s\nfrom :%d\ntagger %s\ndata 7\nShip it\n" % (name, number, identity)
         )
     return b"".join(parts)
 

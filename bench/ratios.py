@@ -1,21 +1,21 @@
-"""How gitstore does against what it stands on: each line of the design's table that is a ratio, in one run.
+"""gitstore compared with plain Git and plain Postgres: every ratio, in one run.
 
     uv run python -m bench.ratios [publish] [push] [many] [history] [clone] [memory]
         [--versions 100000] [--tags 10000] [--rounds 200] [--pushers 8] [--pushes 10]
 
-Without names, all of them. Both sides of a line take turns, on the same machine and disk, in the same minute;
-what is shown are medians. The other side is served as the service is (bench/beside.py):
+Without names, all of them. Both sides of a ratio take turns, on the same machine and disk, in the same
+minute, and their medians are printed. bench/baseline_server.py serves the other side as gitstore is served:
 
 publish   `POST .../publish` over HTTP, against the same rows written by the same Flask application without
-          Git (straight.py)
+          Git (bench/sql_baseline.py)
 push      a commit and its tag, by 8 pushers at once, against `git http-backend` with fsync and fsck on
-          (backend.py): by git itself, and as its two requests with packs made beforehand
+          (bench/git_baseline.py): by git itself, and as its two requests with packs made beforehand
 many      `POST .../publish` of a workflow with 100,000 versions, against one with 10
 history   a page of the history out of 100,000 versions, against the bare SQL in the same Flask application
 clone     clone and ls-remote of 10,000 tags, against `git http-backend` on the same repository
 memory    the peak of a push near the limits, children included
 
-The versions are made by many.py, and their rows by `gitstore rebuild`: some minutes for 100,000.
+The versions are made by bench/many_versions.py, and their rows by `gitstore rebuild`: minutes for 100,000.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ from itertools import count
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from bench import backend, memory, straight
-from bench.beside import beside
-from bench.many import many_versions
+from bench import git_baseline, memory, sql_baseline
+from bench.baseline_server import serving_baseline
+from bench.many_versions import many_versions
 from bench.pushes import Server, Wire, Work, at_once
 from service.lookup import cursor_to
 from sync import catalog
@@ -67,7 +67,7 @@ class Line:
 
 
 class Client:
-    """One connection, kept alive, of somebody with a token."""
+    """One connection, kept alive, with a token."""
 
     def __init__(self, caller: Caller, url: str | None = None) -> None:
         address = urlsplit(url or caller.url)
@@ -83,14 +83,14 @@ class Client:
         begun = time.perf_counter()
         self._connection.request(method, path, data, sent)
         answer = self._connection.getresponse()
-        said = answer.read()
+        content = answer.read()
         taken = time.perf_counter() - begun
-        assert answer.status < 300, (method, path, answer.status, said)
+        assert answer.status < 300, (method, path, answer.status, content)
         return taken
 
 
 class Bench:
-    """A service, what is beside it, and the lines that are measured there."""
+    """A service, the baselines beside it, and the measurements."""
 
     def __init__(self, folder: Path, stack: ExitStack, options: argparse.Namespace) -> None:
         self._folder, self._stack, self._options = folder, stack, options
@@ -101,12 +101,12 @@ class Bench:
     # What several lines need, made at first use
 
     @cached_property
-    def straight(self) -> str:
-        return self._stack.enter_context(beside(self.service, straight.MAKER))
+    def sql_url(self) -> str:
+        return self._stack.enter_context(serving_baseline(self.service, sql_baseline.MAKER))
 
     @cached_property
-    def backend(self) -> str:
-        return self._stack.enter_context(beside(self.service, backend.MAKER))
+    def git_url(self) -> str:
+        return self._stack.enter_context(serving_baseline(self.service, git_baseline.MAKER))
 
     @cached_property
     def large(self) -> Caller:
@@ -121,7 +121,7 @@ class Bench:
         if mirrored:
             self.service.cli("rebuild", project)
         taken = time.perf_counter() - begun - made
-        tell(f"{versions:,} versions made in {made:.0f} s, their rows in {taken:.0f} s")
+        report(f"{versions:,} versions made in {made:.0f} s, their rows in {taken:.0f} s")
         return owner
 
     def _repository(self, project: str) -> Path:
@@ -134,22 +134,22 @@ class Bench:
 
     def publish(self) -> Iterator[Line]:
         ours, theirs = self.service.project("ours"), self.service.project("theirs")
-        here, there = Client(ours), Client(theirs, self.straight)
+        here, there = Client(ours), Client(theirs, self.sql_url)
         here("POST", "/workflows", {"slug": "flow", "definition": definition("first")})
         turn = publishing(here, "flow")
         here("POST", "/workflows/flow/versions/publish", {})
 
-        def straightly() -> float:
-            there("POST", "/straight/flow/draft", {})
-            return there("POST", "/straight/flow/publish", {})
+        def publish_rows() -> float:
+            there("POST", "/baseline/flow/draft", {})
+            return there("POST", "/baseline/flow/publish", {})
 
-        yield compared("publish over HTTP / rows written straight", turn, straightly, self._options.rounds, 3)
+        yield compared("publish over HTTP / rows alone", turn, publish_rows, self._options.rounds, 3)
 
     def push(self) -> Iterator[Line]:
         owner = self.service.project("pushed")
-        backend.new_repository(self.service.data, "pushed")
+        git_baseline.new_repository(self.service.data, "pushed")
         here = Server(f"{owner.url}/pushed.git", owner.token)
-        there = Server(f"{self.backend}/plain/pushed.git", owner.token)
+        there = Server(f"{self.git_url}/plain/pushed.git", owner.token)
         pushers, each, rounds = self._options.pushers, self._options.pushes, 5
 
         work = Work(self._folder / "by-git.git", "git", pushers, each * (rounds + 1))
@@ -174,13 +174,13 @@ class Bench:
         yield compared(what, most, few, self._options.rounds, 1.2)
 
     def history(self) -> Iterator[Line]:
-        here, there = Client(self.large), Client(self.large, self.straight)
+        here, there = Client(self.large), Client(self.large, self.sql_url)
         versions = self._options.versions
         for limit in (20, 100):
             for where, before in (("newest", 2**31 - 1), ("deep", versions // 2)):
                 path = f"/workflows/flow/versions?limit={limit}"
                 path += f"&cursor={cursor_to(before)}" if where == "deep" else ""
-                bare = f"/straight/flow/versions?limit={limit}&before={before}"
+                bare = f"/baseline/flow/versions?limit={limit}&before={before}"
                 ours, theirs = asking(here, path), asking(there, bare)
                 yield compared(f"history, {limit} {where} / bare SQL", ours, theirs, self._options.rounds, 2)
 
@@ -188,7 +188,7 @@ class Bench:
         owner = self._filled("tags", self._options.tags, mirrored=False)
         repository = self._repository("tags")
         here = Server(f"{owner.url}/tags.git", owner.token)
-        there = Server(f"{self.backend}/repos/{repository.name}", owner.token)
+        there = Server(f"{self.git_url}/repos/{repository.name}", owner.token)
         ours, theirs = (self._git(to, "ls-remote") for to in (here, there))
         yield compared(f"ls-remote of {self._options.tags:,} tags", ours, theirs, 20, 1.2)
         ours, theirs = (self._git(to, "clone", "-q", "--bare") for to in (here, there))
@@ -216,14 +216,14 @@ class Bench:
             body = memory.near_limits(f"flow-{number}")
             with memory.watched(self.service) as peak:
                 Wire(server).push(body, refs=1)
-            tell(f"process {peak.most:.0f} MiB (at rest {peak.rest:.0f}), and its child {peak.child:.0f}")
+            report(f"process {peak.most:.0f} MiB (at rest {peak.rest:.0f}), and its child {peak.child:.0f}")
             most, rest = max(most, peak.most + peak.child), peak.rest
         yield Line("memory of a push near the limits", f"{most:.0f} MiB", f"rest {rest:.0f}", most / 256, 1)
-        name, taken = memory.worst_bomb(self._folder, tell)
+        name, taken = memory.worst_bomb(self._folder, report)
         yield Line(f"memory of the worst bomb ({name})", f"{taken:.0f} MiB", "", taken / 256, 1)
 
 
-def tell(what: str) -> None:
+def report(what: str) -> None:
     print(f"    {what}", flush=True)
 
 

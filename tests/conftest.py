@@ -1,6 +1,6 @@
-"""A real Postgres for every test that asks for one: a server per worker, a database per test.
+"""A real Postgres for each test that needs one: a server per worker, a database per test.
 
-And what holds for the whole run: profiles of property tests, where temporary folders are, no proxy.
+Also the rules of the whole run: profiles of property tests, the order of tests, temporary folders, no proxy.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack, contextmanager
+from inspect import signature
 from pathlib import Path
 from uuid import uuid4
 
@@ -23,15 +24,17 @@ from sync.embedded.server import SUPERUSER, USER, EmbeddedPostgres
 from sync.migrate import migrate
 from tests.installation import Installation, install, is_open
 
-# How fast a machine is says nothing of the code. Where a fixture's folder serves all examples, that is meant.
-NOT_ASKED = [HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
+# A slow machine is no failure; and one folder of a fixture may serve all examples.
+IGNORED = [HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
 FULL = 100
-settings.register_profile("full", deadline=None, suppress_health_check=NOT_ASKED, max_examples=FULL)
+settings.register_profile("full", deadline=None, suppress_health_check=IGNORED, max_examples=FULL)
 settings.register_profile("fast", settings.get_profile("full"), max_examples=FULL // 5)
 settings.load_profile("fast")  # `--hypothesis-profile=full` replaces it
 
 RAM_DISK = Path("/dev/shm")  # noqa: S108 (used through tempfile)
 ENOUGH = 2 << 30
+SERVING = {"own_service", "installation"}
+"""Fixtures that start `gitstore serve` for one test, or copy the checkout for it."""
 SHARED = (Path("/tmp"), Path("/var/tmp"))  # noqa: S108 (used through tempfile)
 
 
@@ -39,7 +42,7 @@ def has_ram_disk() -> bool:
     return RAM_DISK.is_dir() and shutil.disk_usage(RAM_DISK).free > ENOUGH
 
 
-# Tests talk to loopback alone, and urllib asks a proxy even there.
+# Tests connect to loopback only, and urllib uses a proxy even for that.
 for name in [name for name in os.environ if name.lower().endswith("_proxy")]:
     del os.environ[name]
 if has_ram_disk():
@@ -58,19 +61,41 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> Generator[None, int,
     A single file or test runs without workers: to start them takes longer than most files.
     """
     cores = yield
-    if len(config.args) == 1 and ".py" in config.args[0]:
+    if len({argument.partition("::")[0] for argument in config.args}) == 1 and ".py" in config.args[0]:
         config.option.dist = "no"
         return 0
     return cores * 3 // 2
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark tests that start a service of their own as `slow`, and let every worker begin with slow ones.
+
+    Each worker begins with its part of the list, and later takes over tests from the ends of other parts.
+    """
+    for item in items:
+        if isinstance(item, pytest.Function) and (
+            SERVING & set(item.fixturenames) or "cluster" in signature(item.function).parameters
+        ):
+            item.add_marker("slow")
+    slow = [item for item in items if item.get_closest_marker("slow")]
+    rest = [item for item in items if not item.get_closest_marker("slow")]
+    workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    part = -(-len(items) // workers)
+    items.clear()
+    for worker in range(workers):
+        first = slow[worker::workers]
+        count = max(part - len(first), 0) if worker < workers - 1 else len(rest)
+        items += first + rest[:count]
+        del rest[:count]
+
+
 MakeDatabase = Callable[..., str]
-"""`make_database(template: str | None = None)`: the conninfo, as `gitstore`, of a new database it owns."""
+"""`make_database(template: str | None = None)` creates a database that `gitstore` owns; its conninfo."""
 
 
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[Path]:
-    """The folder of an embedded Postgres that has run and was stopped, for `copy_cluster`."""
+    """The folder of an embedded Postgres that ran and was stopped, for `copy_cluster`."""
     with temporary_folder() as folder:
         server = EmbeddedPostgres(folder / "postgres")
         server.start()
@@ -79,7 +104,7 @@ def cluster() -> Iterator[Path]:
 
 
 def copy_cluster(cluster: Path, folder: Path) -> None:
-    """Let `folder` be that of a second start, which runs no initdb: that takes a second of CPU."""
+    """Copy a cluster to `folder`, so that the start there runs no initdb, which takes a second of CPU."""
     folder.parent.mkdir(mode=0o711, parents=True, exist_ok=True)  # as make_data_folder does
     shutil.copytree(cluster / "data", folder / "data")
 
@@ -99,34 +124,34 @@ def postgres(cluster: Path) -> Iterator[EmbeddedPostgres]:
 
 @pytest.fixture(scope="session")
 def postgres_admin_conninfo(postgres: EmbeddedPostgres) -> str:
-    """The superuser's way into this worker's server, to its database `postgres`."""
+    """The conninfo of the superuser and the database `postgres` of this worker's server."""
     return postgres.conninfo(user=SUPERUSER, dbname=SUPERUSER)
 
 
 @pytest.fixture(scope="session")
 def installation() -> Iterator[Installation]:
-    """What children of another user run: they may be unable to enter the checkout."""
+    """A copy of the checkout for children of another user, who may be unable to enter the checkout."""
     with temporary_folder(shared=True) as folder:
         yield install(folder / "with a space, and ümlaut")
 
 
 @pytest.fixture
 def ram_path() -> Iterator[Path]:
-    """Like tmp_path, but in RAM where there is enough, with a short name, and gone at the end."""
+    """Like tmp_path, but in RAM if possible, with a short name, and removed at the end."""
     with temporary_folder() as folder:
         yield folder
 
 
 @pytest.fixture
 def make_database(postgres_admin_conninfo: str) -> Iterator[MakeDatabase]:
-    """Makes databases, each a copy of `template` (to which nobody may be connected), dropped at the end."""
+    """Creates databases, each a copy of `template` (which must have no connections), dropped at the end."""
     with ExitStack() as databases:
         yield lambda template=None: databases.enter_context(database(postgres_admin_conninfo, template))
 
 
 @contextmanager
 def database(admin_conninfo: str, template: str | None = None) -> Iterator[str]:
-    """A database of its own, owned by the role as which the service connects."""
+    """A database owned by the role of the service, for as long as the block; its conninfo."""
     name = f"test_{uuid4().hex}"
     names = (sql.Identifier(part) for part in (name, template or "template1", USER))
     with psycopg.connect(admin_conninfo, autocommit=True) as admin:
@@ -141,7 +166,7 @@ def database(admin_conninfo: str, template: str | None = None) -> Iterator[str]:
 
 @contextmanager
 def temporary_folder(*, shared: bool = False) -> Iterator[Path]:
-    """A folder for a short while, in RAM if possible: there, fsync is free.
+    """A folder for as long as the block, in RAM if possible: fsync is free there.
 
     Every user may enter a `shared` one, whatever TMPDIR is.
     """
@@ -155,7 +180,7 @@ def temporary_folder(*, shared: bool = False) -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 def migrated_template(postgres_admin_conninfo: str) -> Iterator[str]:
-    """The name of a database with everything migrated, to be cloned and not to be used."""
+    """The name of a migrated database, to be copied only."""
     name = f"template_{uuid4().hex}"
     names = sql.Identifier(name), sql.Identifier(USER)
     with psycopg.connect(postgres_admin_conninfo, autocommit=True) as admin:

@@ -6,16 +6,16 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from service.config import METRICS_FOLDER, SETTINGS
 from tests.conftest import copy_cluster
+from tests.helpers import PATIENCE
+from tests.helpers import until as until
 
 ROOT = Path(__file__).parents[2]
-PATIENCE = 60.0  # seconds: for what happens at once on a machine that has nothing else to do
 
 GITSTORE = (sys.executable, "-P", "-m", "service.cli")
 
@@ -39,14 +39,6 @@ def environment(**settings: str) -> dict[str, str]:
     """The environment of a command: nobody's settings but these."""
     ours = {setting.name for setting in SETTINGS} | {METRICS_FOLDER}
     return {**{name: text for name, text in os.environ.items() if name not in ours}, **settings}
-
-
-def until(what: Callable[[], bool], message: str = "") -> None:
-    """Wait until it is so."""
-    deadline = time.monotonic() + PATIENCE
-    while not what():
-        assert time.monotonic() < deadline, message or "it took too long"
-        time.sleep(0.02)
 
 
 class Running:

@@ -107,7 +107,7 @@ def test_tenants_take_turns(process: Process) -> None:
     for name in ("a1", "a2", "a3", "b1", "a4", "c1", "b2"):
         process.ask(name)
     for served in range(1, 9):
-        until(lambda wanted=served: len(process.order) == wanted)  # type: ignore[misc]
+        until(lambda wanted=served: len(process.order) == wanted)
         process.finish()
     assert process.order == ["x1", "a1", "b1", "c1", "a2", "b2", "a3", "a4"]
     assert process.counted == {"immediate": 1, "queued": 7}

@@ -117,8 +117,8 @@ def test_a_source_that_ends_its_process_is_given_up_alone(
             for ids in (bad, good):
                 tenants.due(ids)
             dispatcher.wake()
-            until(lambda crashes=crashes: tenants.published(good) == crashes)  # type: ignore[misc]
-            until(lambda crashes=crashes: tenants.row(bad).failures == crashes)  # type: ignore[misc]
+            until(lambda crashes=crashes: tenants.published(good) == crashes)
+            until(lambda crashes=crashes: tenants.row(bad).failures == crashes)
     row = tenants.row(bad)
     assert row.state == "poison"
     assert row.last_error is not None

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from bench.stalled import KINDS, stalling
+from bench.stalled_clients import KINDS, stalling
 from gitstore.errors import UnavailableError
 from service.run import connections
 from service.run.bridge import FREE, Allowance
@@ -259,7 +259,8 @@ def test_a_reader_that_is_slow_is_waited_for_without_a_thread(
         assert made < 1000
         assert client.get("/a").endswith(b"/a")
         assert client.site.closed == 0
-        monkeypatch.setattr(connections, "HEAD_SECONDS", -15.0)
+        monkeypatch.setattr(connections, "HEAD_SECONDS", 0.2)
+        monkeypatch.setattr(connections, "SLOWEST", 2**20)
         for _ in range(200):
             connection.recv(65_536)
         until(lambda: client.site.closed == 1)
@@ -361,7 +362,7 @@ def test_a_body_that_can_not_be_kept_is_no_traceback(client: Client, monkeypatch
 @pytest.mark.soak
 @pytest.mark.parametrize("kind", KINDS)
 def test_thousands_that_stall_hold_up_no_other(kind: str) -> None:
-    """How long a healthy client waits is shown by bench.stalled."""
+    """How long a healthy client waits is shown by bench.stalled_clients."""
     with serving(threads=4, most=5000) as client:
         client.site.go.set()
         with stalling(kind, 2000, client.address), closing(client.open()) as connection:

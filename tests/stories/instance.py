@@ -8,7 +8,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
@@ -29,7 +28,9 @@ from sync import catalog
 from sync.db import Database, Transaction
 from sync.embedded.server import EmbeddedPostgres
 from tests.conftest import copy_cluster
+from tests.helpers import PATIENCE, until
 
+wait_for = until
 PLAIN = {
     "PATH": os.defpath + os.pathsep + "/usr/local/bin",
     "HOME": os.devnull,
@@ -38,7 +39,6 @@ PLAIN = {
     "GIT_CONFIG_GLOBAL": os.devnull,
     "GIT_TERMINAL_PROMPT": "0",
 }
-_PATIENCE = 60.0
 
 
 def definition(label: str, url: str = "https://warehouse.example/shipments") -> str:
@@ -96,7 +96,7 @@ class Service:
             return 0
         self.process.send_signal(how)
         with self.process:
-            status = self.process.wait(_PATIENCE)
+            status = self.process.wait(PATIENCE)
         self.process = None
         return status
 
@@ -189,7 +189,7 @@ class Caller:
             sent["Content-Type"] = "application/json"
         request = urllib.request.Request(self.url + path, data, sent, method=method)  # noqa: S310
         try:
-            with urllib.request.urlopen(request, timeout=_PATIENCE) as answer:  # noqa: S310
+            with urllib.request.urlopen(request, timeout=PATIENCE) as answer:  # noqa: S310
                 return Answer(answer.status, answer.headers, answer.read())
         except HTTPError as error:
             with error:
@@ -259,7 +259,7 @@ class Author:
         who |= {"GIT_CONFIG_COUNT": str(len(config)), "GITSTORE_TEST_TOKEN": self.caller.token}
         done = subprocess.run(
             command, cwd=where, env={**PLAIN, **who, **environment},
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False, timeout=_PATIENCE,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False, timeout=PATIENCE,
         )  # fmt: skip
         return Pushed(done.returncode == 0, done.stdout)
 
@@ -297,12 +297,3 @@ def contents(folder: Path) -> Iterator[tuple[Path, bytes]]:
         for path in (Path(within, name) for name in names):
             with suppress(FileNotFoundError):
                 yield path, path.read_bytes()
-
-
-def wait_for(condition: Any, what: str) -> Any:
-    """The first true answer of `condition`, which becomes true within a minute."""
-    deadline = time.monotonic() + _PATIENCE
-    while not (found := condition()):
-        assert time.monotonic() < deadline, what
-        time.sleep(0.05)
-    return found

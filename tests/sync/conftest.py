@@ -30,6 +30,7 @@ from sync.db import Claims, Database, claims_of
 from sync.embedded.server import EmbeddedPostgres
 from sync.events import Fact
 from sync.unit_of_work import MirrorUnitOfWork
+from tests.helpers import definition as definition
 
 
 @pytest.fixture
@@ -135,18 +136,6 @@ class House:
 
 ADA = Person("Ada", "ada@example.com")
 WHO = Actors(actor=ADA, author=ADA)
-
-
-def definition(url: str = "https://a.example/", **top: Any) -> dict[str, Any]:
-    nodes = [
-        {"id": "hook", "type": "webhook", "data": {"label": "Hook", "config": {}}},
-        {
-            "id": "call",
-            "type": "httpCall",
-            "data": {"label": "Call", "config": {"url": url, "method": "POST"}},
-        },
-    ]
-    return {**top, "nodes": nodes, "edges": [{"id": "e", "source": "hook", "target": "call"}]}
 
 
 def ticking(start: datetime = datetime(2026, 1, 1, tzinfo=UTC)) -> Callable[[], datetime]:

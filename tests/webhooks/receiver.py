@@ -13,7 +13,7 @@ from typing import Any
 
 from standardwebhooks import Webhook
 
-PATIENCE = 30.0
+from tests.helpers import PATIENCE, until
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class Receiver:
 
     def wait(self, count: int, seconds: float = PATIENCE) -> list[Received]:
         """What was received, once it is so many."""
-        wait_until(lambda: len(self.got) >= count, seconds, lambda: f"{len(self.got)} of {count} came")
+        until(lambda: len(self.got) >= count, lambda: f"{len(self.got)} of {count} came", seconds=seconds)
         return list(self.got)
 
 
@@ -132,17 +132,6 @@ def receiving(answers: Answers | None = None) -> Iterator[Receiver]:
         server.shutdown()
         server.server_close()
         thread.join()
-
-
-def wait_until(
-    holds: Callable[[], bool],
-    seconds: float = PATIENCE,
-    what: Callable[[], str] = lambda: "it did not come true",
-) -> None:
-    deadline = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < deadline, what()
-        time.sleep(0.01)
 
 
 def free_port() -> int:

@@ -14,9 +14,10 @@ from uuid import UUID
 import pytest
 
 from sync.db import Database
+from tests.helpers import until
 from tests.sync.conftest import House
 from tests.webhooks.followed_project import Following
-from tests.webhooks.receiver import Receiver, hang, receiving, wait_until
+from tests.webhooks.receiver import Receiver, hang, receiving
 from tests.webhooks.subscribed_project import Post
 from tests.webhooks.test_sender import PUBLISHED, happen
 from tests.webhooks.upstream import Upstream
@@ -211,7 +212,7 @@ def test_what_a_worker_died_of_is_sent_alone(house: House, post: Post, receiver:
     new = happen(house, 5)
     alone = Alone(post)
     with alone.courier():
-        wait_until(lambda: len(alone.sent) == 5 and len(receiver.got) == 5)
+        until(lambda: len(alone.sent) == 5 and len(receiver.got) == 5)
     assert set(alone.sent) == lost
     assert {got.id for got in receiver.got} == new
     assert {count for _, count in alone.crashed} == {1}
@@ -229,8 +230,8 @@ def test_a_delivery_is_given_up_after_three_crashes(house: House, post: Post) ->
             let_deliveries_be_due(house)
             courier.wake()
             time.sleep(0.2)
-            wait_until(lambda: not any(row["claimed"] for row in post.rows("deliveries")))
-        wait_until(lambda: [row["state"] for row in post.rows("deliveries")] == ["poison"])
+            until(lambda: not any(row["claimed"] for row in post.rows("deliveries")))
+        until(lambda: [row["state"] for row in post.rows("deliveries")] == ["poison"])
     (row,) = post.rows("deliveries")
     assert row["last_error"] == (
         "the attempt was ended by the signal SIGKILL; given up after 3 crashes in a row: "
@@ -259,7 +260,7 @@ def test_a_failed_attempt_ends_a_run_of_crashes(house: House) -> None:
         assert delivery_queue.crash(tx, lost, crashes.WORKER_ENDED) is None
     assert claim_deliveries(house.database) == []
     with post.courier(threads=1):
-        wait_until(lambda: bool(post.told))
+        until(lambda: bool(post.told))
     (row,) = post.rows("deliveries")
     assert (row["state"], row["crashes"], row["claimed"]) == ("pending", 0, False)
 
@@ -306,16 +307,16 @@ def test_a_loop_beats_while_it_is_idle_and_stops_with_its_lock(following: Follow
     thread = threading.Thread(target=loop.run, daemon=True)
     thread.start()
     try:
-        wait_until(lambda: len(beats) > 20)
+        until(lambda: len(beats) > 20)
         idle = len(beats)
-        wait_until(lambda: len(beats) > idle + 5)
+        until(lambda: len(beats) > idle + 5)
         with loop._lock:
             loop.wake()
             time.sleep(0.1)
             stopped = len(beats)
             time.sleep(0.3)
             assert len(beats) == stopped
-        wait_until(lambda: len(beats) > stopped)
+        until(lambda: len(beats) > stopped)
     finally:
         stop.set()
         loop.wake()

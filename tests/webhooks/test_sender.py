@@ -16,6 +16,7 @@ import pytest
 
 from sync import events
 from sync.events import EventType
+from tests.helpers import until
 from tests.sync.conftest import House
 from tests.webhooks.receiver import (
     Handler,
@@ -26,7 +27,6 @@ from tests.webhooks.receiver import (
     hang,
     receiving,
     say,
-    wait_until,
 )
 from tests.webhooks.subscribed_project import Post
 from webhooks.secrets import Sealer, new_key
@@ -120,7 +120,7 @@ def test_many_bad_subscribers_leave_room_for_the_good(house: House) -> None:
         happen(house, 5)
         house.tamper("update gitstore.subscriptions set failing_since = now()")
         with post.courier(threads=8, seconds=8.0):
-            wait_until(lambda: len(bad.got) >= 4)
+            until(lambda: len(bad.got) >= 4)
             post.subscribe(good.url(), PUBLISHED)
             started = time.monotonic()
             happen(house, 1)
@@ -198,7 +198,7 @@ def test_a_sender_that_is_killed_loses_nothing(house: House, receiver: Receiver,
                 checked += 1
         child = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL)
         stack.callback(end, child)
-        wait_until(lambda: {row["state"] for row in post.rows("deliveries")} == {"succeeded"}, 120)
+        until(lambda: {row["state"] for row in post.rows("deliveries")} == {"succeeded"}, seconds=120)
     bodies: dict[str, set[bytes]] = {}
     for got in receiver.got:
         bodies.setdefault(got.id, set()).add(got.body)
@@ -224,7 +224,7 @@ def test_the_next_attempt_is_made_in_its_time(house: House) -> None:
     post.subscribe(f"http://127.0.0.1:{port}/", PUBLISHED)
     with post.courier(threads=2):
         happen(house, 1)
-        wait_until(lambda: bool(post.told))
+        until(lambda: bool(post.told))
         house.tamper("update gitstore.deliveries set due_at = now() + interval '1 second'")
-        wait_until(lambda: len(post.told) >= 2, 15)
+        until(lambda: len(post.told) >= 2, seconds=15)
     assert {told.error for told in post.told} == {"the connection was refused"}

@@ -15,6 +15,7 @@ from typing import Any, LiteralString
 
 import pytest
 
+from tests.helpers import until
 from tests.sync.conftest import House
 from tests.webhooks.followed_project import SECRET, Following, versions
 from tests.webhooks.test_inbound import signed
@@ -25,8 +26,6 @@ from webhooks.source_loop import SyncLoop
 from webhooks.source_sync import StoppingError
 from webhooks.sources import Direction
 
-PATIENCE = 30.0
-
 
 @pytest.fixture
 def following(house: House, upstream: Upstream) -> Following:
@@ -36,13 +35,6 @@ def following(house: House, upstream: Upstream) -> Following:
 def run(following: Following, query: LiteralString) -> None:
     with following.database.as_owner() as tx:
         tx.run(query)
-
-
-def until(what: Callable[[], object], message: str) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while not what():
-        assert time.monotonic() < deadline, message
-        time.sleep(0.02)
 
 
 def ring(following: Following, delivery: str) -> None:

@@ -22,39 +22,10 @@ from service.run.bootstrap import create_project, create_token
 from sync.catalog import Project
 from sync.db import Database
 from tests.conftest import database, temporary_folder
+from tests.helpers import definition as definition
+from tests.helpers import yaml as yaml
 
 Response = Any  # werkzeug's TestResponse, whose `json` would have to be checked for None each time
-
-YAML = """\
-# The warehouse wants it so.
-name: Order sync
-nodes:
-  - id: hook
-    type: webhook
-    data: {label: Hook, config: {}}
-  - id: call
-    type: httpCall
-    data: {label: Call, config: {url: "%s", method: POST}}
-edges:
-  - {id: e, source: hook, target: call}
-"""
-
-
-def yaml(url: str = "https://a.example/") -> bytes:
-    return (YAML % url).encode()
-
-
-def definition(url: str = "https://a.example/", **top: Any) -> dict[str, Any]:
-    """A definition without problems."""
-    nodes = [
-        {"id": "hook", "type": "webhook", "data": {"label": "Hook", "config": {}}},
-        {
-            "id": "call",
-            "type": "httpCall",
-            "data": {"label": "Call", "config": {"url": url, "method": "POST"}},
-        },
-    ]
-    return {**top, "nodes": nodes, "edges": [{"id": "e", "source": "hook", "target": "call"}]}
 
 
 @dataclass

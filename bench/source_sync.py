@@ -1,10 +1,10 @@
-"""How quickly what is published upstream is live here.
+"""The time from a publication upstream until the version is current here.
 
-    uv run python -m bench.following [--tags 20] [--hooks 300] [--import 1000]
+    uv run python -m bench.source_sync [--tags 20] [--hooks 300] [--import 1000]
 
 Starts a service of its own and an upstream behind `git http-backend`, all on this machine, and prints:
-how long a webhook is answered (one client, kept alive), how long it takes from a tag's push upstream and its
-webhook until the version is readable here, and how long the first import of many tags takes.
+the response time of a webhook (one client, kept alive), the time from a tag's push upstream and its webhook
+until the version is readable here, and the time of a first import of many tags.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ import time
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from tests.stories.instance import Caller, Service, wait_for
+from tests.helpers import until
+from tests.stories.instance import Caller, Service
 from tests.webhooks.upstream import Upstream, flow, upstream_in
 
 SECRET = "It's-a-secret-to-everybody"
@@ -37,7 +38,7 @@ class HookTarget:
         self._connection = http.client.HTTPConnection(address.hostname or "", address.port)
         self._count = 0
 
-    def ring(self) -> float:
+    def send(self) -> float:
         """Seconds until the answer."""
         self._count += 1
         body = json.dumps(
@@ -57,7 +58,7 @@ class HookTarget:
         return time.perf_counter() - started
 
 
-def tell(what: str, seconds: list[float]) -> None:
+def report(what: str, seconds: list[float]) -> None:
     ordered = sorted(seconds)
     p99 = ordered[min(len(ordered) - 1, int(len(ordered) * 0.99))]
     print(f"{what}: median {statistics.median(ordered) * 1000:.0f} ms, p99 {p99 * 1000:.0f} ms")
@@ -69,7 +70,7 @@ def latency(owner: Caller, upstream: Upstream, bell: HookTarget, tags: int) -> l
     for number in range(1, tags + 1):
         upstream.version("order-sync", number)
         started = time.perf_counter()
-        bell.ring()
+        bell.send()
         while owner.get(f"/workflows/order-sync/versions/{number}").status != 200:
             time.sleep(0.005)
         found.append(time.perf_counter() - started)
@@ -84,7 +85,7 @@ def first_import(owner: Caller, upstream: Upstream, tags: int) -> float:
     upstream.push("--tags")
     started = time.perf_counter()
     owner.call("POST", "/sources", {"url": upstream.url})
-    wait_for(lambda: owner.get(f"/workflows/many/versions/{tags}").status == 200, "it did not end")
+    until(lambda: owner.get(f"/workflows/many/versions/{tags}").status == 200, "it did not end")
     return time.perf_counter() - started
 
 
@@ -100,10 +101,10 @@ def main() -> None:
             owner = service.project("bench")
             bell = HookTarget(owner, upstream.url)
             there = lambda: owner.get("/sources").json["sources"][0]["state"] == "ok"  # noqa: E731
-            wait_for(there, "the worker is not there")
-            tell("a webhook, until it is answered", [bell.ring() for _ in range(options.hooks)])
+            until(there, "the worker is not there")
+            report("a webhook, until it is answered", [bell.send() for _ in range(options.hooks)])
             seconds = latency(owner, upstream, bell, options.tags)
-            tell("a tag upstream and its webhook, until the version is readable here", seconds)
+            report("a tag upstream and its webhook, until the version is readable here", seconds)
             with upstream_in(Path(folder) / "b") as other:
                 taken = first_import(service.project("many"), other, options.many)
             print(f"first import of {options.many} tags: {taken:.1f} s")

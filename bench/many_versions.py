@@ -1,8 +1,8 @@
-"""Very many versions of a workflow in a moment: objects, ledger and refs as gitstore itself writes them.
+"""A workflow with very many versions, made in a moment: objects, ledger and refs as gitstore writes them.
 
-What a hundred thousand publications leave, without making each: annotated tags on a chain of commits, an
-entry of the ledger for each, all packed. There are ten different definitions among them, so that the rows,
-which `gitstore rebuild` then makes from Git, cost no hundred thousand parses.
+The state after 100,000 publications without making each: annotated tags on a chain of commits, and a ledger
+entry for each, all packed. There are ten different definitions among them, so that `gitstore rebuild`, which
+makes the rows from Git, does not parse 100,000.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ _BATCH: Final = 20_000
 
 
 def many_versions(repository: Path, slug: str, count: int) -> None:
-    """v1 to v`count` of `slug`, in an empty bare repository that nobody writes to meanwhile."""
+    """v1 to v`count` of `slug`, in an empty bare repository without another writer."""
     objects = WritableObjects(repository / "objects")
     trees = [_tree(objects, f"{slug} {kind}") for kind in range(KINDS)]
     entry = ledger.draft_entry(None, None, LedgerKind.CREATED, ANN, BEGUN)
     first = ledger.compose(slug, entry)
     new: list[ShaFile] = [ledger.EMPTY_TREE, first]
-    told, parents = first.id.decode(), list[bytes]()
+    newest, parents = first.id.decode(), list[bytes]()
     lines: list[tuple[bytes, bytes, bytes]] = []
     for number in range(1, count + 1):
         when = BEGUN + timedelta(seconds=number)
@@ -40,16 +40,16 @@ def many_versions(repository: Path, slug: str, count: int) -> None:
             message=f"Change {number}",
         )  # fmt: skip
         tag = _tag(commit, f"{slug}/v{number}", when)
-        noted = ledger.compose(slug, _entry(told, number, tag, when))
-        told, parents = noted.id.decode(), [commit.id]
+        entry_commit = ledger.compose(slug, _entry(newest, number, tag, when))
+        newest, parents = entry_commit.id.decode(), [commit.id]
         lines.append((names.tag(slug, number), tag.id, commit.id))
-        new += [commit, tag, noted]
+        new += [commit, tag, entry_commit]
         if len(new) > _BATCH:
             objects.write_pack(new)
             new = []
     objects.write_pack(new)
     objects.close()
-    _pack_refs(repository, slug, told, lines)
+    _pack_refs(repository, slug, newest, lines)
 
 
 def _tree(objects: WritableObjects, label: str) -> bytes:
@@ -74,12 +74,12 @@ def _entry(parent: str, number: int, tag: Tag, when: datetime) -> LedgerEntry:
     )  # fmt: skip
 
 
-def _pack_refs(repository: Path, slug: str, told: str, lines: list[tuple[bytes, bytes, bytes]]) -> None:
+def _pack_refs(repository: Path, slug: str, newest: str, lines: list[tuple[bytes, bytes, bytes]]) -> None:
     """As `git pack-refs --all` leaves them."""
     refs = {name: b"%s %s\n^%s\n" % (tag, name, commit) for name, tag, commit in lines}
     draft, tip = names.draft(slug), names.ledger(slug)
     refs[draft] = b"%s %s\n" % (lines[-1][2], draft)
-    refs[tip] = b"%s %s\n" % (told.encode(), tip)
+    refs[tip] = b"%s %s\n" % (newest.encode(), tip)
     content = b"".join(refs[name] for name in sorted(refs))
     head = b"# pack-refs with: peeled fully-peeled sorted \n"
     (repository / "packed-refs").write_bytes(head + content)

@@ -1,9 +1,9 @@
-"""What a ratio's other side is served by: another WSGI application behind service/run/web.py.
+"""A server for the baselines of bench/ratios.py: another WSGI application behind service/run/web.py.
 
-    python -m bench.beside <module:maker> <pid of the bench> <fd of the listening socket>
+    python -m bench.baseline_server <module:maker> <pid of the bench> <fd of the listening socket>
 
-Same processes and threads, same data folder and Postgres as the service beside it, and a
-folder of metrics of its own. So what is compared is what the applications do.
+It has the processes and threads, the data folder and the Postgres of the service beside it, and a metrics
+folder of its own, so that the ratio compares the applications.
 """
 
 from __future__ import annotations
@@ -21,12 +21,13 @@ from service.run import web
 from service.run.listener_socket import answers
 from service.run.serve import metrics_folder
 from sync.embedded.server import EmbeddedPostgres
-from tests.stories.instance import Service, wait_for
+from tests.helpers import until
+from tests.stories.instance import Service
 
 
 @contextmanager
-def beside(service: Service, maker: str) -> Iterator[str]:
-    """The URL at which the application that `maker` (module:name) makes is served, until the block ends."""
+def serving_baseline(service: Service, maker: str) -> Iterator[str]:
+    """Serve the application that `maker` (module:name) makes, for as long as the block; its URL."""
     conninfo = EmbeddedPostgres(Config.from_env(service.settings()).postgres_folder).conninfo()
     with socket.create_server(("127.0.0.1", 0), backlog=2048) as listener, metrics_folder() as figures:
         port = listener.getsockname()[1]
@@ -34,7 +35,7 @@ def beside(service: Service, maker: str) -> Iterator[str]:
         command = [
             sys.executable,
             "-m",
-            "bench.beside",
+            "bench.baseline_server",
             maker,
             str(os.getpid()),
             str(listener.fileno()),
@@ -50,7 +51,7 @@ def beside(service: Service, maker: str) -> Iterator[str]:
             assert child.stdin is not None
             with child.stdin:
                 child.stdin.write(json.dumps(conninfo).encode() + b"\n")
-            wait_for(lambda: answers(Bind("127.0.0.1", port), 5), f"{maker} does not answer: see {log}")
+            until(lambda: answers(Bind("127.0.0.1", port), 5), f"{maker} does not answer: see {log}")
             yield f"http://127.0.0.1:{port}"
         finally:
             child.terminate()

@@ -1,6 +1,6 @@
-"""`git http-backend`, git's own server, as a WSGI application: what anybody has who hosts repositories.
+"""`git http-backend`, git's own server, as a WSGI application: the baseline for pushes and clones.
 
-Run by bench/beside.py. Below the data folder are the repositories of the service itself, to read from
+Run by bench/baseline_server.py. Below the data folder are the repositories of the service, to read from
 (`/repos/<id>.git`), and those of `new_repository`, to push to (`/plain/<name>.git`).
 """
 
@@ -18,14 +18,14 @@ from service.config import Config
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication
 
-MAKER = "bench.backend:create_app"
+MAKER = "bench.git_baseline:create_app"
 SETTINGS = {"http.receivepack": "true", "core.fsync": "all", "receive.fsckObjects": "true"}
 _CGI = ("REQUEST_METHOD", "PATH_INFO", "QUERY_STRING", "CONTENT_TYPE", "CONTENT_LENGTH", "REMOTE_ADDR")
 _CHUNK = 2**16
 
 
 def new_repository(data: Path, name: str) -> Path:
-    """An empty bare repository, as safe as ours: what is acknowledged is checked, and on the disk."""
+    """Create an empty bare repository as safe as ours: git checks objects, and syncs them to the disk."""
     path = data / "plain" / f"{name}.git"
     subprocess.run([git(), "init", "-q", "--bare", str(path)], check=True, env=environment())
     for key, value in SETTINGS.items():

@@ -1,6 +1,6 @@
-"""What a healthy client notices of thousands that stall: /livez with and without them.
+"""The effect of thousands of stalled clients on a healthy one: /livez with and without them.
 
-    uv run python -m bench.stalled [--connections 2000] [--seconds 4] [--url http://...] [kind ...]
+    uv run python -m bench.stalled_clients [--connections 2000] [--seconds 4] [--url http://...] [kind ...]
 
 Starts a service of its own, unless it is given a URL. The kinds: half a head; half a form and half a git
 body, both without a token; whole requests that ask to close, whose clients keep their side open; readers of a

@@ -1,12 +1,12 @@
-"""The same rows without Git: the service's own Flask application, and routes that go straight to Postgres.
+"""The baseline for publishing and history: the same rows without Git, by routes of the service's own app.
 
-    POST /straight/<slug>/draft     the row of a draft, its event and its line of the audit log
-    POST /straight/<slug>/publish   the row of a version, its two events and their lines of the audit log
-    GET  /straight/<slug>/versions  a page of the history: one statement, as `json` prints what it gives
+    POST /baseline/<slug>/draft     the row of a draft, its event and its line of the audit log
+    POST /baseline/<slug>/publish   the row of a version, its two events and their lines of the audit log
+    GET  /baseline/<slug>/versions  a page of the history: one statement, as `json` prints what it gives
 
-Run by bench/beside.py. A caller is authenticated and authorized as everywhere, and the writes are one
-transaction, which takes the workflow's lock, looks where it stands, and writes with the mirror's own
-statement. The page is the bare SQL: no transaction, no row-level security, no model.
+Run by bench/baseline_server.py. Callers are authenticated and authorized as in the product. The writes are
+one transaction, which locks the workflow, reads its state, and writes with the mirror's own statement. The
+page is plain SQL: no transaction, no row-level security, no model.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from sync.mirror import MIRRORED_STATES, MirroredState
 from sync.rows import VersionRow, WorkflowRow
 from tests.stories.instance import definition
 
-MAKER = "bench.straight:create_app"
+MAKER = "bench.sql_baseline:create_app"
 PAGE: Final[LiteralString] = """
     select v.id, v.workflow_id, v.version_number, v.state, v.valid, v.commit_sha, v.digest, v.message,
         v.author_name, v.author_email, v.published_by, v.created_at, v.published_at
@@ -58,7 +58,7 @@ def create_app(config: Config) -> Flask:
     return app
 
 
-@blueprint.post("/straight/<slug>/draft")
+@blueprint.post("/baseline/<slug>/draft")
 def draft(slug: str) -> Response:
     caller = enter(Permission.EDIT, "saving")
     with _held(caller, slug) as tx:
@@ -69,7 +69,7 @@ def draft(slug: str) -> Response:
     return _told(caller, made, row, current=False)
 
 
-@blueprint.post("/straight/<slug>/publish")
+@blueprint.post("/baseline/<slug>/publish")
 def publish(slug: str) -> Response:
     caller = enter(Permission.PUBLISH, "publishing")
     with _held(caller, slug) as tx:
@@ -92,7 +92,7 @@ def publish(slug: str) -> Response:
     return _told(caller, made, row, current=True)
 
 
-@blueprint.get("/straight/<slug>/versions")
+@blueprint.get("/baseline/<slug>/versions")
 def history(slug: str) -> Response:
     caller = enter(Permission.READ, "reading")
     before, limit = (int(request.args[name]) for name in ("before", "limit"))
@@ -103,7 +103,7 @@ def history(slug: str) -> Response:
 
 @cache
 def _pool(conninfo: str) -> ConnectionPool:
-    """Connections that are nobody's but the embedded Postgres' superuser's, with autocommit."""
+    """Connections of the embedded Postgres' superuser, with autocommit."""
     kwargs = {"autocommit": True, "user": SUPERUSER}
     return ConnectionPool(conninfo, kwargs=kwargs, min_size=1, max_size=16, open=True)
 
@@ -122,7 +122,7 @@ def _standing(tx: Transaction, caller: Caller, slug: str) -> WorkflowRow:
     )
 
 
-def _version(row: WorkflowRow, number: int, state: str, who: Person) -> VersionRow:
+def _version(row: WorkflowRow, number: int, state: str, person: Person) -> VersionRow:
     now = datetime.now(UTC)
     published = state == "published"
     return VersionRow(
@@ -142,9 +142,9 @@ def _version(row: WorkflowRow, number: int, state: str, who: Person) -> VersionR
         definition=_CONTENT.value,
         valid=True,
         message=f"Publish {row.slug} v{number}",
-        author_name=who.name,
-        author_email=who.email,
-        published_by=who.name if published else None,
+        author_name=person.name,
+        author_email=person.email,
+        published_by=person.name if published else None,
     )
 
 

@@ -1,0 +1,302 @@
+"""Each action through every door that has it: the same effect, and the same refusals, without effect."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from gitstore.store import Store
+from service.auth import Role
+from tests.contract.doors import ACTIONS, DOORS, Action, Api, Cli, Door, Git, Page
+from tests.contract.world import DRAFT, SLUG, WORKFLOW, World
+from tests.service.api.conftest import House, opened, yaml
+
+WITH_TOKENS = (Api, Page, Git)
+CALLS = [(door, action) for door in DOORS for action in ACTIONS if getattr(door, action, None)]
+
+
+def names_of(value: object) -> str:
+    return value.__name__.lower() if isinstance(value, type) else str(value)
+
+
+@pytest.fixture(scope="module")
+def house(postgres_admin_conninfo: str, migrated_template: str) -> Iterator[House]:
+    """An application for all tests here; each has a project of its own."""
+    with opened(postgres_admin_conninfo, migrated_template) as house:
+        yield house
+
+
+@pytest.fixture
+def world(house: House) -> World:
+    return World.build(house)
+
+
+def action_in(world: World, name: str, **arguments: Any) -> Action:
+    """The action with arguments that fit the world, but for `arguments`."""
+    standard: dict[str, Any] = {"seen": world.draft, "text": yaml("https://new.example/")}
+    if name == "create":
+        standard["slug"] = "another"
+    if name == "publish":
+        standard["version"] = world.latest + 1
+    if name == "revoke_token":
+        standard["token"] = world.owner.post("/tokens", json={"name": "victim", "role": "viewer"}).json["id"]
+    return Action(name, **{**standard, **arguments})
+
+
+def possible(world: World, name: str) -> Action:
+    """The action, in a world where it succeeds."""
+    if name == "restore":
+        discarded_draft(world)
+    return action_in(world, name)
+
+
+def refuse(world: World, door: Door, action: Action, code: str) -> None:
+    """Perform the action; check that it is refused with `code`, and that nothing has changed."""
+    before = world.state()
+    door.check_refusal(door.perform(action), code)
+    assert world.state() == before
+
+
+# Effects
+
+
+def current(world: World) -> object:
+    return world.owner.get(WORKFLOW).json["current"]
+
+
+def states(world: World) -> list[tuple[int, str]]:
+    rows = world.owner.get(f"{WORKFLOW}/versions").json["versions"]
+    return [(row["version_number"], row["state"]) for row in rows]
+
+
+def live_tokens(world: World) -> set[str]:
+    return {row["name"] for row in world.owner.get("/tokens").json["tokens"] if row["revoked_at"] is None}
+
+
+EFFECTS: dict[str, Callable[[World], bool]] = {
+    "create": lambda world: world.owner.get("/workflows/another/versions/draft").status_code == 200,
+    "save": lambda world: world.owner.get(f"{DRAFT}/definition").data == yaml("https://new.example/"),
+    "publish": lambda world: (states(world)[0], world.current) == ((3, "published"), 3),
+    "discard": lambda world: states(world) == [(2, "published"), (1, "published")],
+    "restore": lambda world: states(world)[0] == (3, "draft"),
+    "revert": lambda world: (
+        world.owner.get(f"{DRAFT}/definition").data
+        == world.owner.get(f"{WORKFLOW}/versions/1/definition").data
+    ),
+    "move_current": lambda world: world.current == 1,
+    "clear_current": lambda world: world.current is None,
+    "create_token": lambda world: "ci" in live_tokens(world),
+    "revoke_token": lambda world: "victim" not in live_tokens(world),
+}
+RECORDED = {
+    "publish": "workflow.version.published",
+    "move_current": "workflow.current.changed",
+    "clear_current": "workflow.current.changed",
+    "create_token": "token.created",
+    "revoke_token": "token.revoked",
+}
+"""What the audit log calls an action, if not an update of a draft."""
+
+
+@pytest.mark.parametrize(("kind", "name"), CALLS, ids=names_of)
+def test_an_action_has_the_same_effect_through_every_door(world: World, kind: type[Door], name: str) -> None:
+    """Its least role suffices, and the audit log names the door."""
+    action = possible(world, name)
+    door = kind(world, world.house.client(ACTIONS[name]).token)
+    answer = door.perform(action)
+    assert answer.ok, (answer.status, answer.text)
+    assert EFFECTS[name](world)
+    with world.house.database.as_owner() as tx:
+        query = (
+            "select door, action from gitstore.audit_log where project_id = %(project)s order by at desc, "
+            "id desc limit 3"
+        )
+        recorded = RECORDED.get(name, "workflow.draft.updated")
+        assert (kind.name, recorded) in tx.tuples(query, project=world.project.id)
+
+
+# Refusals of every action
+
+
+@pytest.mark.parametrize(("kind", "name"), [call for call in CALLS if call[0] is not Cli], ids=names_of)
+def test_an_action_needs_a_credential_and_its_role(world: World, kind: type[Door], name: str) -> None:
+    """No token, an unknown one, and each role below the one that is needed."""
+    action = possible(world, name)
+    for token in ("", "gst_" + "A" * 43):
+        refuse(world, kind(world, token), action, "unauthenticated")
+    roles = [role.value for role in Role]
+    for role in roles[: roles.index(ACTIONS[name])]:
+        refuse(world, kind(world, world.house.client(role).token), action, "forbidden")
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [
+        (kind, name)
+        for kind, name in CALLS
+        if kind is not Cli and (kind is Git or not name.startswith("create"))
+    ],
+    ids=names_of,
+)
+def test_the_object_of_another_tenant_is_not_found(world: World, kind: type[Door], name: str) -> None:
+    """404 and the same words as for an object that does not exist."""
+    action = possible(world, name)
+    stranger = world.house.client("owner", world.house.other)
+    door = kind(world, stranger.token)
+    missing = "project_not_found" if kind is Git else "not_found" if "token" in name else "workflow_not_found"
+    refuse(world, door, action, missing)
+
+
+# Refusals of one action
+
+
+def as_built(world: World) -> None: ...
+
+
+def no_draft(world: World) -> None:
+    assert world.owner.publish(SLUG).status_code == 201
+
+
+def discarded_draft(world: World) -> None:
+    assert world.owner.delete(DRAFT).status_code == 204
+
+
+def invalid_draft(world: World) -> None:
+    world.save("")
+
+
+def base_moved(world: World) -> None:
+    """v3 was published from a commit beside the draft."""
+    published = world.owner.get(f"{WORKFLOW}/versions/2").json["commit"]
+    door = Git(world, world.owner.token)
+    assert door.publish_new(SLUG, 3, yaml("https://beside.example/"), published.encode()).ok
+
+
+def lost_versions(world: World) -> None:
+    """v1 and v2 are lost with the repository, and the workflow was created anew."""
+    discarded_draft(world)
+    path = world.house.repository()
+    shutil.rmtree(path)
+    Store.init(path)
+    with world.house.database.as_owner() as tx:
+        tx.run("select set_config('gitstore.upkeep', 'on', true)")
+        tx.run(
+            "update gitstore.workflow_versions set state = 'lost' where state = 'published' "
+            "and project_id = %(project)s", project=world.project.id,
+        )  # fmt: skip
+        tx.run(
+            "update gitstore.workflows set latest_number = 0, current_version_id = null, "
+            "draft_commit = null, ledger_oid = null where project_id = %(project)s", project=world.project.id,
+        )  # fmt: skip
+    world.owner.create(SLUG)
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """`doors` refuse `action` in `situation` with `code`; those of `instead` with a code of their own."""
+
+    action: str
+    code: str
+    situation: Callable[[World], None] = as_built
+    doors: tuple[type[Door], ...] = WITH_TOKENS
+    arguments: dict[str, Any] = field(default_factory=dict)
+    instead: dict[type[Door], str] = field(default_factory=dict)
+
+
+UNPARSABLE = b"nodes: [\n  a\nb: c"
+MISSING = {"slug": "missing"}
+NO_ID = str(uuid4())
+HTTP = (Api, Page)
+
+REFUSALS = {
+    "the workflow exists": Refusal(
+        "create", "workflow_exists", arguments={"slug": SLUG}, instead={Git: "stale_draft"}
+    ),
+    "an invalid name": Refusal(
+        "create", "invalid_name", arguments={"slug": "A-b"}, instead={Git: "ref_not_accepted"}
+    ),
+    "a new workflow that does not parse": Refusal(
+        "create", "definition_unparsable", doors=(Api, Git), arguments={"text": UNPARSABLE}
+    ),
+    "a stale save": Refusal("save", "stale_draft", arguments={"seen": "stale"}),
+    "a save that does not parse": Refusal("save", "definition_unparsable", arguments={"text": UNPARSABLE}),
+    "a save of a missing workflow": Refusal("save", "workflow_not_found", doors=HTTP, arguments=MISSING),
+    "a stale publish": Refusal("publish", "stale_draft", doors=HTTP, arguments={"seen": "stale"}),
+    "a moved base": Refusal("publish", "base_moved", base_moved, arguments={"version": 4}),
+    "an invalid definition": Refusal("publish", "definition_invalid", invalid_draft),
+    "a publish without a draft": Refusal("publish", "no_draft", discarded_draft, doors=HTTP),
+    "a publish of a missing workflow": Refusal(
+        "publish", "workflow_not_found", doors=HTTP, arguments=MISSING
+    ),
+    "a number that is not the next": Refusal(
+        "publish", "wrong_number", doors=(Git,), arguments={"version": 7}
+    ),
+    "a number that is published": Refusal(
+        "publish", "version_immutable", doors=(Git,), arguments={"version": 1}
+    ),
+    "the number of a lost version": Refusal(
+        "publish", "wrong_number", lost_versions, doors=(Git,), arguments={"version": 1}
+    ),
+    "a stale discard": Refusal("discard", "stale_draft", arguments={"seen": "stale"}),
+    "a discard without a draft": Refusal("discard", "version_not_found", no_draft, doors=HTTP),
+    "a discard in a missing workflow": Refusal(
+        "discard", "workflow_not_found", doors=HTTP, arguments=MISSING
+    ),
+    "a restore over an open draft": Refusal("restore", "draft_exists", doors=(Api, Page, Cli)),
+    "a restore without a discarded draft": Refusal(
+        "restore", "version_not_found", no_draft, doors=(Api, Page, Cli)
+    ),
+    "a restore in a missing workflow": Refusal(
+        "restore", "workflow_not_found", doors=(Api, Page, Cli), arguments=MISSING
+    ),
+    "a stale revert": Refusal("revert", "stale_draft", doors=HTTP, arguments={"seen": "stale"}),
+    "a revert without the draft's state": Refusal(
+        "revert", "precondition_required", doors=HTTP, arguments={"seen": ""}
+    ),
+    "a revert to a missing version": Refusal(
+        "revert", "version_not_found", doors=HTTP, arguments={"version": 9}
+    ),
+    "a revert to a lost version": Refusal("revert", "version_not_found", lost_versions, doors=HTTP),
+    "a revert in a missing workflow": Refusal("revert", "workflow_not_found", doors=HTTP, arguments=MISSING),
+    "a missing version as current": Refusal(
+        "move_current", "version_not_found", doors=HTTP, arguments={"version": 9}
+    ),
+    "a lost version as current": Refusal("move_current", "version_not_found", lost_versions, doors=HTTP),
+    "current of a missing workflow": Refusal(
+        "move_current", "workflow_not_found", doors=HTTP, arguments=MISSING
+    ),
+    "no current of a missing workflow": Refusal(
+        "clear_current", "workflow_not_found", doors=(Api,), arguments=MISSING
+    ),
+    "a token with an unknown role": Refusal(
+        "create_token", "malformed", doors=(Api, Page, Cli), arguments={"role": "root"}
+    ),
+    "a token without a name": Refusal(
+        "create_token", "malformed", doors=(Api, Page, Cli), arguments={"token": " "}
+    ),
+    "a missing token": Refusal(
+        "revoke_token", "not_found", doors=(Api, Page, Cli), arguments={"token": NO_ID}
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("kind", "refusal"),
+    [
+        pytest.param(kind, refusal, id=f"{kind.name}: {name}")
+        for name, refusal in REFUSALS.items()
+        for kind in refusal.doors
+    ],
+)
+def test_every_door_refuses_the_same(world: World, kind: type[Door], refusal: Refusal) -> None:
+    refusal.situation(world)
+    arguments = {
+        name: world.stale if value == "stale" else value for name, value in refusal.arguments.items()
+    }
+    action = action_in(world, refusal.action, **arguments)
+    refuse(world, kind(world, world.owner.token), action, refusal.instead.get(kind, refusal.code))

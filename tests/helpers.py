@@ -1,0 +1,53 @@
+"""Definitions that tests publish, and the wait for a condition."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+PATIENCE = 60.0
+"""Seconds for what an idle machine does at once."""
+
+_YAML = """\
+# The warehouse wants it so.
+name: Order sync
+nodes:
+  - id: hook
+    type: webhook
+    data: {label: Hook, config: {}}
+  - id: call
+    type: httpCall
+    data: {label: Call, config: {url: "%s", method: POST}}
+edges:
+  - {id: e, source: hook, target: call}
+"""
+
+
+def yaml(url: str = "https://a.example/") -> bytes:
+    """A definition without problems, as a file with a comment."""
+    return (_YAML % url).encode()
+
+
+def definition(url: str = "https://a.example/", **top: Any) -> dict[str, Any]:
+    """A definition without problems, as a mapping."""
+    config = {"url": url, "method": "POST"}
+    nodes = [
+        {"id": "hook", "type": "webhook", "data": {"label": "Hook", "config": {}}},
+        {"id": "call", "type": "httpCall", "data": {"label": "Call", "config": config}},
+    ]
+    return {**top, "nodes": nodes, "edges": [{"id": "e", "source": "hook", "target": "call"}]}
+
+
+def until(
+    condition: Callable[..., Any],
+    message: str | Callable[[], str] = "it took too long",
+    *,
+    seconds: float = PATIENCE,
+) -> Any:
+    """Wait until `condition` is true; its value."""
+    deadline = time.monotonic() + seconds
+    while not (value := condition()):
+        assert time.monotonic() < deadline, message if isinstance(message, str) else message()
+        time.sleep(0.02)
+    return value
