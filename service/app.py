@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import cache, partial
 from importlib.metadata import version
+from typing import Final
 
 from flask import Flask, Response, request
 from pydantic import ValidationError
@@ -11,24 +12,12 @@ from werkzeug.exceptions import HTTPException
 
 from gitstore.errors import Code, ConfigError, GitstoreError
 from service import errors, git_http, hooks_http, logs
-from service.api import (
-    current,
-    deliveries,
-    diff,
-    docs,
-    drafts,
-    health,
-    sources,
-    subscriptions,
-    tokens,
-    versions,
-    workflows,
-)
-from service.api.bodies import malformed
+from service.api import diff, docs, drafts, health, sources, subscriptions, tokens, versions, workflows
 from service.api.openapi import new_app, register
 from service.config import Config
 from service.context import EXTENSION, Services, request_id
 from service.fairness import FairShares
+from service.inputs import malformed
 from service.logs import Event
 from service.metrics import Metrics
 from service.middleware import ENDPOINT, RequestMiddleware
@@ -38,6 +27,23 @@ from service.scraping import Scraper
 from service.ui import rendering, routes
 from sync.db import Database
 from webhooks.egress import Egress
+
+BLUEPRINTS: Final = (
+    workflows.blueprint,
+    drafts.blueprint,
+    versions.blueprint,
+    diff.blueprint,
+    workflows.current,
+    tokens.blueprint,
+    subscriptions.blueprint,
+    subscriptions.deliveries,
+    sources.blueprint,
+    health.blueprint,
+    docs.blueprint,
+    git_http.blueprint,
+    hooks_http.blueprint,
+    routes.blueprint,
+)
 
 
 def create_app(config: Config, *, database: Database | None = None, metrics: Metrics | None = None) -> Flask:
@@ -51,32 +57,20 @@ def create_app(config: Config, *, database: Database | None = None, metrics: Met
     shares = FairShares(config.threads, config.metrics_folder, gauges.heavy)
     app = new_app("gitstore", version("gitstore"))
     app.extensions[EXTENSION] = Services(
-        config,
-        database,
-        projects,
-        gauges,
-        Scraper(gauges, projects, database, config.metrics_folder),
-        shares,
-        Egress(config.egress_allow),
-        cache(partial(secret_key.sealer, config, database)),
+        config=config,
+        database=database,
+        projects=projects,
+        count_publish=gauges.published,
+        metrics=gauges,
+        egress=Egress(config.egress_allow),
+        sealer=cache(partial(secret_key.sealer, config, database)),
+        scraper=Scraper(gauges, projects, database, config.metrics_folder),
+        shares=shares,
     )
     app.url_map.merge_slashes = False  # no redirect from //x to /x
     app.validation_error_callback = _refuse_parameters
-    for noun in (
-        workflows,
-        drafts,
-        versions,
-        diff,
-        current,
-        tokens,
-        subscriptions,
-        deliveries,
-        sources,
-        health,
-    ):
-        register(app, noun.blueprint)
-    for page in (docs, git_http, hooks_http, routes):
-        app.register_blueprint(page.blueprint)
+    for blueprint in BLUEPRINTS:
+        register(app, blueprint)
     app.before_request(_prepare)
     app.register_error_handler(GitstoreError, _refused)
     app.register_error_handler(HTTPException, _refused_by_flask)

@@ -8,48 +8,13 @@ from __future__ import annotations
 
 import base64
 import binascii
-from dataclasses import dataclass
-from enum import StrEnum
-from typing import Literal
-from uuid import UUID
 
 from gitstore.errors import GitstoreError
-from gitstore.model import Person
+from service.access import Principal, Role
 from service.credentials import digest, is_token
 from service.errors import HttpCode
 from sync import tokens
-from sync.catalog import Project
-from sync.db import Claims, Database, claims_of
-
-
-class Role(StrEnum):
-    """What a token, or a member of a project, is there for; from the least to the most."""
-
-    VIEWER = "viewer"
-    EDITOR = "editor"
-    PUBLISHER = "publisher"
-    OWNER = "owner"
-
-
-@dataclass(frozen=True, slots=True)
-class Principal:
-    """Authenticated actor, in the one project that its credential is bound to."""
-
-    id: UUID
-    name: str
-    kind: Literal["token"]
-    project: Project
-    role: Role
-
-    @property
-    def claims(self) -> Claims:
-        """Claims that row-level security evaluates."""
-        return claims_of(self.id)
-
-    @property
-    def person(self) -> Person:
-        """Identity of the principal in the ledger and in commits."""
-        return Person(f"{self.kind}:{self.name}", f"{self.id}@tokens.gitstore")
+from sync.db import Database
 
 
 def bearer(database: Database, authorization: str | None) -> Principal:

@@ -13,7 +13,7 @@ from gitstore.drafts import File
 from gitstore.errors import Code, InvalidDefinitionError, NotFoundError
 from gitstore.model import Rules
 from gitstore.repository import Repository
-from service.lookup import no_draft, not_published, reading_definition, which
+from service.lookup import no_version, reading_definition, which
 from sync import catalog
 from sync.catalog import FullVersion, Which, Workflow
 from sync.db import Transaction
@@ -61,12 +61,7 @@ def _version(tx: Transaction, workflow: Workflow, wanted: Which) -> FullVersion:
     found = catalog.full_version(tx, workflow.id, wanted)
     if found is not None:
         return found
-    if wanted == "current":
-        raise not_published(workflow.slug)
-    if wanted == "draft":
-        raise no_draft(workflow.slug)
-    which_one = "version yet" if wanted == "latest" else f"version v{wanted}"
-    raise NotFoundError(Code.VERSION_NOT_FOUND, f"{workflow.slug} has no {which_one}")
+    raise no_version(workflow.slug, wanted)
 
 
 def _before(tx: Transaction, workflow: Workflow, to: FullVersion, wanted: Which) -> Which:

@@ -40,10 +40,10 @@ from gitstore.model import Limits, Problem, Rules
 from gitstore.names import is_slug
 from gitstore.push.request import ZERO, read_request
 from service import credentials, errors, logs, lookup
-from service.api import conditions
-from service.api.bodies import validated
-from service.api.inputs import CreateToken, CreateWorkflow, SaveDraft
+from service.api import http
+from service.api.drafts import SaveDraft
 from service.context import request_id_from
+from service.inputs import CreateToken, CreateWorkflow, validated
 from service.ui import filters
 from service.ui.graph import Graph, draw
 from service.ui.texts import Row, highlighted, side_by_side
@@ -208,8 +208,8 @@ INPUTS: dict[str, dict[str, Callable[[str], object]]] = {
         "cookies": header("HTTP_COOKIE", lambda request: request.cookies),
         "Accept": header("HTTP_ACCEPT", lambda request: request.accept_mimetypes.best_match(["a/b", "c/d"])),
         "Content-Type": header("CONTENT_TYPE", lambda request: request.mimetype),
-        "If-Match": header("HTTP_IF_MATCH", lambda request: conditions.expected(request, "a")),
-        "If-None-Match": header("HTTP_IF_NONE_MATCH", lambda request: conditions.not_modified(request, "a")),
+        "If-Match": header("HTTP_IF_MATCH", lambda request: http.expected(request)),
+        "If-None-Match": header("HTTP_IF_NONE_MATCH", lambda request: http.not_modified(request, "a")),
         "If-Range, Range, dates": header("HTTP_RANGE", lambda request: (request.range, request.if_range)),
         "Authorization": header("HTTP_AUTHORIZATION", lambda request: request.authorization),
         "a token": credentials.is_token,

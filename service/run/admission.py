@@ -12,10 +12,10 @@ from flask import Request
 
 from gitstore.errors import GitstoreError
 from service import auth
-from service.api.bodies import most_json
 from service.context import EXTENSION, Services
 from service.errors import HttpCode
 from service.git_http import FETCH, FETCH_LIMIT, PUSH
+from service.inputs import most_json
 from service.lookup import uuid_of
 from service.run.bridge import Admit, Allowance
 from service.ui import sessions, visit

@@ -10,8 +10,7 @@ from gitstore.model import Permission
 from service import lookup
 from service.actions import sources as owning_sources
 from service.actions import subscriptions as owning
-from service.api.bodies import validated
-from service.api.source_schemas import Resolve
+from service.inputs import Resolve, validated
 from service.ui.visit import enter, field, go
 from webhooks import delivery_log, divergence_decisions, sources, subscriptions
 
@@ -75,12 +74,9 @@ def list_subscriptions() -> Response:
 
 def show_delivery(which: str) -> Response:
     visit = enter(Permission.OWN, "reading a delivery")
-    caller, found = visit.caller, lookup.uuid_of(which)
+    caller = visit.caller
     with caller.reading() as tx:
-        row = delivery_log.delivery(tx, caller.project_id, found) if found else None
-        if row is None:
-            raise owning.no_delivery(which)
-        attempts = delivery_log.attempts(tx, row.id)
+        row, attempts = owning.delivery(tx, caller, which)
         subscription = subscriptions.subscription(tx, caller.project_id, row.subscription_id)
     return visit.page(
         "delivery.html",

@@ -8,23 +8,22 @@ and the difference, and accepts the text once more, on top of theirs.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
-from flask import Response, request
+from flask import Response, jsonify, request
 
 from gitstore.definition.quoting import clip
-from gitstore.drafts import Content, File, Saved
-from gitstore.errors import BaseMovedError, ConflictError, GitstoreError, StaleDraftError, too_large
+from gitstore.drafts import Content, File
+from gitstore.errors import ConflictError, GitstoreError
 from gitstore.model import Permission, Problems, WorkflowState
 from gitstore.names import parse_number
 from gitstore.repository import Repository
-from gitstore.store import Store
 from service import errors, lookup
-from service.api.answers import answer
-from service.api.workflows import validation
-from service.logs import Event
+from service.actions import drafts
+from service.actions.drafts import base_of
+from service.actions.workflows import raw_content, validate
 from service.ui.texts import side_by_side
 from service.ui.visit import Visit, enter, field, go
-from service.ui.workflows import base_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,15 +47,16 @@ def edit(slug: str) -> Response:
             visit.caller, slug, state.latest + 1 if state.draft_open else state.current or state.latest
         )
         start = _start(store, slug)
-        found = validation(store, slug, Content(raw=start.text.encode())) if start.text else None
+        problems = (
+            validate(store, slug, Content(raw=start.text.encode())).problems if start.text else Problems()
+        )
     return visit.page(
         "edit.html",
         slug=slug,
         start=start,
         text=start.text,
         message="",
-        problems=found.problems if found else [],
-        problems_total=found.problems_total if found else 0,
+        **_listed(problems),
         error=None,
         said=request.args.get("said"),
     )
@@ -67,34 +67,35 @@ def save(slug: str) -> Response:
     visit = enter(Permission.EDIT, f"saving the draft of {clip(slug)}")
     caller = visit.caller
     slug = _slug(visit, slug)
-    limits = caller.services.config.limits
-    with caller.writing() as store:
+    with caller.opened() as store:
         lookup.existing(store, slug)
         text = _with_newlines_of(store, slug, field("definition"))
-        try:
-            if len(text.encode()) > limits.definition:
-                raise too_large("the definition has", len(text.encode()), limits.definition)
-            with caller.acting(Event.SAVED, slug):
-                _save(store, visit, slug, Content(raw=text.encode()))
-        except ConflictError as error:
+    base, message = parse_number(field("base")) or 0, field("message").strip()
+    try:
+        content = raw_content(text.encode(), caller.services.config.limits)
+        drafts.save_edited(caller, slug, content, commit=field("etag"), base=base, message=message)
+    except ConflictError as error:
+        with caller.opened() as store:
             return _conflict(visit, store, slug, text, error)
-        except GitstoreError as error:
-            if errors.STATUS[error.code] >= 500:
-                raise
-            return _again(visit, slug, text, error)
+    except GitstoreError as error:
+        if errors.STATUS[error.code] >= 500:
+            raise
+        return _again(visit, slug, text, error)
     return go("show_workflow", slug=slug, said="saved")
 
 
 def check(slug: str) -> Response:
     """Return the problems of a text, for the editor's script, as POST /workflows/{id}/validate does."""
     visit = enter(Permission.READ, f"checking {clip(slug)}")
-    limits = visit.caller.services.config.limits
-    raw = request.get_data(cache=False)
-    if len(raw) > limits.definition:
-        raise too_large("the definition has", len(raw), limits.definition)
+    content = raw_content(request.get_data(cache=False), visit.caller.services.config.limits)
     slug = _slug(visit, slug)
     with visit.caller.opened() as store:
-        return answer(validation(store, slug, Content(raw=raw)))
+        found = validate(store, slug, content)
+    return jsonify(valid=found.valid, digest=found.digest, **_listed(found.problems))
+
+
+def _listed(problems: Problems) -> dict[str, Any]:
+    return {"problems": [errors.problem_json(one) for one in problems], "problems_total": problems.total}
 
 
 def _slug(visit: Visit, shown: str) -> str:
@@ -132,26 +133,6 @@ def _with_newlines_of(store: Repository, slug: str, text: str) -> str:
     return text.replace("\n", "\r\n") if b"\r\n" in file.raw else text
 
 
-def _save(store: Store, visit: Visit, slug: str, content: Content) -> Saved:
-    """Save on top of the state that the author has seen.
-
-    Raises `stale_draft`, `draft_exists` or `base_moved`.
-    """
-    etag, seen = field("etag"), parse_number(field("base")) or 0
-    base, state = base_of(store, slug)
-    who, message = visit.caller.who(None), field("message").strip()
-    if etag and not state.draft_open:
-        raise StaleDraftError(f"the draft that you edited was published as v{state.latest}, or discarded")
-    if etag and etag != state.draft:
-        raise StaleDraftError("the draft was saved by somebody since you opened it")
-    if state.latest != seen:
-        raise BaseMovedError(f"v{state.latest} was published after this draft began", latest=state.latest)
-    if not etag:
-        return store.create_draft(slug, content, who, message)
-    merged = state.latest if base != state.latest else None
-    return store.save_draft(slug, content, who, expected=etag, message=message, base_version=merged or None)
-
-
 def _conflict(visit: Visit, store: Repository, slug: str, text: str, error: GitstoreError) -> Response:
     """Show theirs, yours and the difference. The next save goes on top of theirs."""
     state = store.state(slug)
@@ -180,7 +161,6 @@ def _conflict(visit: Visit, store: Repository, slug: str, text: str, error: Gits
 
 def _again(visit: Visit, slug: str, text: str, error: GitstoreError) -> Response:
     """Show the editor with the submitted text and its errors."""
-    problems = Problems.of(error.problems)
     start = Start(text, field("etag"), parse_number(field("base")) or 0, "your text, not saved yet")
     return visit.page(
         "edit.html",
@@ -189,8 +169,7 @@ def _again(visit: Visit, slug: str, text: str, error: GitstoreError) -> Response
         start=start,
         text=text,
         message=field("message"),
-        problems=[errors.problem_json(problem) for problem in problems],
-        problems_total=problems.total,
+        **_listed(Problems.of(error.problems)),
         error=error,
         said=None,
     )

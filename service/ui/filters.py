@@ -7,7 +7,7 @@ from typing import Final
 
 from gitstore.definition.quoting import clip
 from gitstore.diff.summary import count as count
-from service.context import now
+from service.caller import now
 from sync.catalog import Version
 
 _UNITS: Final = (("year", 31_557_600), ("month", 2_629_800), ("day", 86_400), ("hour", 3_600), ("minute", 60))

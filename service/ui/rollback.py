@@ -10,7 +10,7 @@ from gitstore.errors import Code, GitstoreError, NotFoundError, StaleDraftError
 from gitstore.model import Permission, Rules
 from gitstore.names import parse_number
 from service import errors, lookup
-from service.logs import Event
+from service.actions import drafts, versions
 from service.ui.versions import find_published
 from service.ui.visit import Visit, enter, field, go
 from sync import catalog
@@ -30,18 +30,10 @@ def revert(slug: str, version: str) -> Response:
     caller = visit.caller
     with caller.reading() as tx:
         workflow = lookup.workflow(tx, caller, slug)
-        number = find_published(tx, visit, workflow, version).version_number
+        number = find_published(tx, workflow, version).version_number
     try:
-        lookup.admit(caller, workflow.slug, number)
-        with caller.writing() as store, caller.acting(Event.REVERTED, workflow.slug) as facts:
-            facts["version"] = number
-            store.revert(
-                workflow.slug,
-                number,
-                caller.who(None),
-                expected=field("etag") or None,
-                message=field("message").strip(),
-            )
+        seen = {commit} if (commit := field("etag")) else None
+        drafts.revert(caller, workflow.slug, number, expected=seen, message=field("message").strip())
     except StaleDraftError as error:
         return _ask_revert(visit, slug, str(number), error)
     return go("show_workflow", slug=workflow.slug, said="reverted")
@@ -51,7 +43,7 @@ def _ask_revert(visit: Visit, slug: str, version: str, error: GitstoreError | No
     caller = visit.caller
     with caller.reading() as tx:
         workflow = lookup.workflow(tx, caller, slug)
-        row = find_published(tx, visit, workflow, version)
+        row = find_published(tx, workflow, version)
         draft = catalog.full_version(tx, workflow.id, "draft")
         base = draft or catalog.full_version(tx, workflow.id, "latest")
     lookup.admit(caller, workflow.slug, row.version_number, base.version_number if base else None)
@@ -92,18 +84,13 @@ def make_current(slug: str, version: str) -> Response:
     caller = visit.caller
     with caller.reading() as tx:
         workflow = lookup.workflow(tx, caller, slug)
-        number = find_published(tx, visit, workflow, version).version_number
+        number = find_published(tx, workflow, version).version_number
     hold, seen = bool(field("hold")), parse_number(field("seen"))
-    with caller.writing() as store, caller.acting(Event.CURRENT_MOVED, workflow.slug) as facts:
-        state = store.state(workflow.slug)
-        facts.update(version=number, held=hold)
-        if state.current == seen:
-            store.move_current(
-                workflow.slug, number, caller.who(None), message=field("message").strip(), hold=hold
-            )
-    if state.current != seen:
-        runs = f"v{state.current} runs" if state.current else "nothing runs"
-        error = StaleDraftError(f"what runs was changed meanwhile: now {runs}. Nothing was done; look again")
+    try:
+        versions.move_current(
+            caller, workflow.slug, number, message=field("message").strip(), hold=hold, expected=seen
+        )
+    except StaleDraftError as error:
         return _ask_current(visit, slug, str(number), error)
     return go("show_workflow", slug=workflow.slug, said="held" if hold else "moved")
 
@@ -112,7 +99,7 @@ def _ask_current(visit: Visit, slug: str, version: str, error: GitstoreError | N
     caller = visit.caller
     with caller.reading() as tx:
         workflow = lookup.workflow(tx, caller, slug)
-        row = find_published(tx, visit, workflow, version)
+        row = find_published(tx, workflow, version)
         current = catalog.full_version(tx, workflow.id, "current")
         others = _others(tx, workflow, row)
     lookup.admit(caller, workflow.slug, row.version_number, workflow.current_number)

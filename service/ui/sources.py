@@ -11,8 +11,7 @@ from gitstore.model import Permission
 from gitstore.upstream.importer import Layout
 from service import errors
 from service.actions import sources as owning
-from service.api.bodies import validated
-from service.api.source_schemas import ChangeSource, CreateSource, Webhook
+from service.inputs import ChangeSource, CreateSource, validated
 from service.ui.visit import Visit, enter, field, go, shown_once
 from webhooks.forges import Forge
 from webhooks.sources import LONGEST_POLL, POLL_SECONDS, SHORTEST_POLL, Direction, Source
@@ -39,15 +38,14 @@ def create_source() -> Response:
     visit = enter(Permission.OWN, "adding a source")
     given = _given()
     try:
-        made, secret = owning.create(visit.caller, validated(CreateSource, {"url": "", **given}))
+        made, webhook = owning.create(visit.caller, **validated(CreateSource, {"url": "", **given}).given())
     except GitstoreError as error:
         return _form(visit, None, given, error)
-    told = Webhook.of(made, visit.caller.services.config.public_url, secret)
     values = {
-        "URL": told.url,
-        "Secret": told.secret,
-        "Content type": told.content_type,
-        "Events": ", ".join(told.events),
+        "URL": webhook.url,
+        "Secret": webhook.secret,
+        "Content type": webhook.content_type,
+        "Events": ", ".join(webhook.events),
     }
     return shown_once(
         visit,
@@ -73,7 +71,7 @@ def change_source(which: str) -> Response:
     if field("forget"):
         given["credential"] = ""
     try:
-        owning.change(visit.caller, which, validated(ChangeSource, given))
+        owning.change(visit.caller, which, **validated(ChangeSource, given).given())
     except GitstoreError as error:
         row = _read(visit, which)
         return _form(visit, row, {**_as_it_is(row), **given}, error)
@@ -84,7 +82,7 @@ def pause_source(which: str) -> Response:
     """Pause or resume the source."""
     paused = bool(field("paused"))
     visit = enter(Permission.OWN, "changing a source")
-    owning.change(visit.caller, which, validated(ChangeSource, {"paused": paused}))
+    owning.change(visit.caller, which, **validated(ChangeSource, {"paused": paused}).given())
     return go("list_sources", said="source-paused" if paused else "source-resumed")
 
 
@@ -110,7 +108,7 @@ def remove_source(which: str) -> Response:
 
 def _read(visit: Visit, which: str) -> Source:
     with visit.caller.reading() as tx:
-        return owning.named(tx, visit.caller, which)
+        return owning.find(tx, visit.caller, which)
 
 
 def _as_it_is(row: Source) -> dict[str, Any]:

@@ -10,8 +10,7 @@ from gitstore.errors import GitstoreError
 from gitstore.model import Permission
 from service import errors
 from service.actions import subscriptions as owning
-from service.api.bodies import validated
-from service.api.subscription_schemas import ChangeSubscription, CreateSubscription
+from service.inputs import ChangeSubscription, CreateSubscription, validated
 from service.ui.visit import Visit, enter, field, go, shown_once
 from webhooks.payload import ABOUT_WORKFLOWS, SUBSCRIBABLE
 from webhooks.subscriptions import OVERLAP, Subscription
@@ -31,7 +30,7 @@ def create_subscription() -> Response:
     visit = enter(Permission.OWN, "subscribing")
     given = _given()
     try:
-        made, secret = owning.create(visit.caller, validated(CreateSubscription, given))
+        made, secret = owning.create(visit.caller, **validated(CreateSubscription, given).given())
     except GitstoreError as error:
         return _form(visit, None, given, error)
     return shown_once(
@@ -60,7 +59,7 @@ def change_subscription(which: str) -> Response:
     visit = enter(Permission.OWN, "changing a subscription")
     given = _given()
     try:
-        owning.change(visit.caller, which, validated(ChangeSubscription, given))
+        owning.change(visit.caller, which, **validated(ChangeSubscription, given).given())
     except GitstoreError as error:
         return _form(visit, _read(visit, which), given, error)
     return go("show_subscription", which=which, said="changed")
@@ -69,7 +68,9 @@ def change_subscription(which: str) -> Response:
 def switch_subscription(which: str) -> Response:
     """Pause or reactivate the subscription."""
     visit = enter(Permission.OWN, "changing a subscription")
-    row = owning.change(visit.caller, which, validated(ChangeSubscription, {"state": field("state")}))
+    row = owning.change(
+        visit.caller, which, **validated(ChangeSubscription, {"state": field("state")}).given()
+    )
     return go("show_subscription", which=which, said=row.state)
 
 
@@ -110,7 +111,7 @@ def delete_subscription(which: str) -> Response:
 
 def _read(visit: Visit, which: str) -> Subscription:
     with visit.caller.reading() as tx:
-        return owning.named(tx, visit.caller, which)
+        return owning.find(tx, visit.caller, which)
 
 
 def _given() -> dict[str, Any]:

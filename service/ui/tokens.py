@@ -6,15 +6,13 @@ from typing import Any
 
 from flask import Response, request
 
-from gitstore.definition.quoting import clip
-from gitstore.errors import Code, GitstoreError, NotFoundError
+from gitstore.errors import GitstoreError
 from gitstore.model import Permission
 from service import errors, lookup
+from service.access import Role
 from service.actions import tokens as owning
-from service.api.bodies import validated
-from service.api.inputs import CreateToken
-from service.auth import Role
-from service.context import now
+from service.caller import now
+from service.inputs import CreateToken, validated
 from service.ui.visit import Visit, enter, field, go, shown_once
 from sync import tokens
 
@@ -30,7 +28,7 @@ def create_token() -> Response:
     if last_day:
         given["expires_at"] = f"{last_day}T23:59:59Z"
     try:
-        made, secret = owning.create(visit.caller, validated(CreateToken, given))
+        made, secret = owning.create(visit.caller, **validated(CreateToken, given).given())
     except GitstoreError as error:
         return _page(visit, {**given, "last_day": last_day}, error)
     return shown_once(
@@ -50,7 +48,7 @@ def ask_revoke_token(which: str) -> Response:
     with caller.reading() as tx:
         row = next((each for each in tokens.tokens(tx, caller.project_id) if each.id == found), None)
     if row is None or row.revoked_at is not None:
-        raise NotFoundError(Code.NOT_FOUND, f"there is no token {clip(which)!r} in force")
+        raise owning.not_active(which)
     own = row.id == caller.principal.id
     return visit.page(
         "ask.html",

@@ -12,7 +12,7 @@ from gitstore.model import Permission
 from service import lookup
 from service.ui.summaries import FIRST, Summaries
 from service.ui.version_view import file_of, seen, text_of
-from service.ui.visit import Visit, enter
+from service.ui.visit import enter
 from sync import catalog
 from sync.catalog import FullVersion, Workflow
 from sync.db import Transaction
@@ -53,7 +53,7 @@ def show_version(slug: str, version: str) -> Response:
     caller = visit.caller
     with caller.reading() as tx:
         workflow = lookup.workflow(tx, caller, slug)
-        row = find(tx, visit, workflow, version)
+        row = find(tx, workflow, version)
         neighbours = catalog.history(tx, workflow.id, state="published", before=row.version_number, limit=1)
         before = neighbours.rows[0] if neighbours.rows else None
     lookup.admit(caller, workflow.slug, row.version_number, before.version_number if before else None)
@@ -80,7 +80,7 @@ def download(slug: str, version: str) -> Response:
     caller = visit.caller
     with caller.reading() as tx:
         workflow = lookup.workflow(tx, caller, slug)
-        row = find(tx, visit, workflow, version)
+        row = find(tx, workflow, version)
     with caller.opened() as store, lookup.reading_definition(row):
         raw = file_of(store, row).raw
     shown = "draft" if row.state == "draft" else f"v{row.version_number}"
@@ -89,18 +89,18 @@ def download(slug: str, version: str) -> Response:
     return Response(raw, headers=headers, content_type="text/plain; charset=utf-8")
 
 
-def find(tx: Transaction, visit: Visit, workflow: Workflow, shown: str) -> FullVersion:
+def find(tx: Transaction, workflow: Workflow, shown: str) -> FullVersion:
     """Return the version that a URL names; raises `version_not_found` or `not_published`."""
     wanted = lookup.which(shown)
     row = catalog.full_version(tx, workflow.id, wanted)
     if row is None:
-        raise lookup.no_version(tx, visit.caller, workflow.slug, wanted)
+        raise lookup.no_version(workflow.slug, wanted)
     return row
 
 
-def find_published(tx: Transaction, visit: Visit, workflow: Workflow, shown: str) -> FullVersion:
+def find_published(tx: Transaction, workflow: Workflow, shown: str) -> FullVersion:
     """As `find`, but not the draft."""
-    row = find(tx, visit, workflow, shown)
+    row = find(tx, workflow, shown)
     if row.state == "lost":
         raise NotFoundError(
             Code.VERSION_NOT_FOUND, f"v{row.version_number} is lost: ask an operator for gitstore repair"

@@ -13,7 +13,8 @@ from gitstore.errors import GitstoreError
 from gitstore.model import Limits, Permission
 from service import auth
 from service.access import authorize, may
-from service.context import Caller, admit, note, origin, services
+from service.caller import Caller
+from service.context import admit, caller_of, note, services
 from service.errors import HttpCode
 from service.ui import rendering, sessions
 from service.ui.sessions import Session
@@ -77,7 +78,7 @@ def enter(permission: Permission, what: str) -> Visit:
         limit_form()
         sessions.check(request, session)
     authorize(principal, permission, what)
-    return Visit(Caller(here, principal, origin(principal, "page")), session)
+    return Visit(caller_of(principal, "page"), session)
 
 
 def most_form(limits: Limits) -> int:

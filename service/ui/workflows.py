@@ -10,14 +10,14 @@ from flask import Response, request
 from gitstore.definition.quoting import clip
 from gitstore.diff.summary import summary_of
 from gitstore.errors import GitstoreError, IntegrityError, MalformedError, NotFoundError
-from gitstore.model import Permission, Rules, WorkflowState
-from gitstore.names import check_slug, superseded_at, version_id
+from gitstore.model import Permission, Rules
+from gitstore.names import superseded_at, version_id
 from gitstore.repository import Repository
 from service import errors, lookup
-from service.api.bodies import validated
-from service.api.inputs import CreateWorkflow
-from service.api.schemas import SupersededDraft
-from service.logs import Event
+from service.actions import drafts, versions
+from service.actions import workflows as actions
+from service.actions.drafts import DiscardedDraft, base_of
+from service.inputs import CreateWorkflow, validated
 from service.ui.version_view import seen
 from service.ui.visit import Visit, enter, field, go
 from sync import catalog
@@ -34,8 +34,8 @@ def list_workflows() -> Response:
     with caller.reading() as tx:
         page = catalog.workflows(tx, caller.project_id, q=q, after=after, limit=PAGE)
         newest = {row.id: version_id(row.id, row.draft_number or row.latest_number) for row in page.rows}
-        versions = catalog.versions(tx, newest.values())
-    rows = [(row, versions.get(newest[row.id])) for row in page.rows]
+        known = catalog.versions(tx, newest.values())
+    rows = [(row, known.get(newest[row.id])) for row in page.rows]
     following = lookup.cursor_to(page.next) if page.next is not None else None
     return visit.page("workflows.html", rows=rows, q=q, following=following, said=request.args.get("said"))
 
@@ -46,20 +46,15 @@ def new_workflow() -> Response:
 
 def create_workflow() -> Response:
     visit = enter(Permission.EDIT, "creating a workflow")
-    caller = visit.caller
     given = {name: field(name).strip() for name in ("slug", "name", "description")}
     try:
         body = validated(
             CreateWorkflow, {key: value for key, value in given.items() if value or key == "slug"}
         )
-        slug = check_slug(body.slug)
-        with caller.writing() as store, caller.acting(Event.CREATED, slug):
-            store.create_workflow(
-                slug, None, caller.who(None), name=body.name, description=body.description or ""
-            )
+        actions.create(visit.caller, body.slug, name=body.name, description=body.description or "")
     except GitstoreError as error:
         return visit.page("new_workflow.html", int(errors.STATUS[error.code]), given=given, error=error)
-    return go("edit", slug=slug, said="created")
+    return go("edit", slug=body.slug, said="created")
 
 
 def show_workflow(slug: str) -> Response:
@@ -107,23 +102,15 @@ def workflow_page(visit: Visit, slug: str, error: GitstoreError | None = None) -
 
 def publish(slug: str) -> Response:
     visit = enter(Permission.PUBLISH, f"publishing {clip(slug)}")
-    caller = visit.caller
-    slug = lookup.slug_of(caller, slug)
+    slug = lookup.slug_of(visit.caller, slug)
     try:
-        with (
-            caller.writing() as store,
-            caller.acting(Event.PUBLISHED, slug, caller.services.metrics.published) as facts,
-        ):
-            lookup.existing(store, slug)
-            lookup.admit(caller, slug, store.state(slug).latest + 1)
-            published = store.publish(
-                slug,
-                caller.who(None),
-                message=field("message").strip(),
-                activate=bool(field("activate")),
-                expected=field("etag") or None,
-            )
-            facts.update(version=published.number, new=published.new)
+        published = versions.publish(
+            visit.caller,
+            slug,
+            message=field("message").strip(),
+            activate=bool(field("activate")),
+            expected=_seen(),
+        )
     except GitstoreError as error:
         return _refused(visit, slug, error)
     return go("show_workflow", slug=slug, said="published" if published.new else "same")
@@ -141,12 +128,9 @@ def ask_discard(slug: str) -> Response:
 
 def discard(slug: str) -> Response:
     visit = enter(Permission.EDIT, f"discarding the draft of {clip(slug)}")
-    caller = visit.caller
-    slug = lookup.slug_of(caller, slug)
+    slug = lookup.slug_of(visit.caller, slug)
     try:
-        with caller.writing() as store, caller.acting(Event.DISCARDED, slug):
-            lookup.existing(store, slug)
-            store.discard_draft(slug, caller.who(None), expected=field("etag") or None)
+        drafts.discard(visit.caller, slug, expected=_seen())
     except GitstoreError as error:
         return _refused(visit, slug, error)
     if _exists(visit, slug):
@@ -157,15 +141,17 @@ def discard(slug: str) -> Response:
 def restore(slug: str) -> Response:
     """Reopen the discarded draft that the page showed."""
     visit = enter(Permission.EDIT, f"restoring the draft of {clip(slug)}")
-    caller = visit.caller
-    slug = lookup.slug_of(caller, slug)
+    slug = lookup.slug_of(visit.caller, slug)
     try:
-        with caller.writing() as store, caller.acting(Event.RESTORED, slug):
-            lookup.existing(store, slug)
-            store.restore_draft(slug, caller.who(None), at=_discarded_at())
+        drafts.restore(visit.caller, slug, at=_discarded_at())
     except GitstoreError as error:
         return _refused(visit, slug, error)
     return go("show_workflow", slug=slug, said="restored")
+
+
+def _seen() -> set[str] | None:
+    """Return the draft's commit that the form shows."""
+    return {commit} if (commit := field("etag")) else None
 
 
 def _discarded_at() -> datetime:
@@ -176,9 +162,9 @@ def _discarded_at() -> datetime:
     return at
 
 
-def _discarded(store: Repository, slug: str, latest: FullVersion | None) -> SupersededDraft | None:
+def _discarded(store: Repository, slug: str, latest: FullVersion | None) -> DiscardedDraft | None:
     """Return the last discarded draft, unless a version was published from it or since then."""
-    kept = next(store.discarded(slug), None)
+    kept = next(iter(drafts.discarded(store, slug, 1)), None)
     if kept is None:
         return None
     if latest is not None and (
@@ -186,7 +172,7 @@ def _discarded(store: Repository, slug: str, latest: FullVersion | None) -> Supe
         or (latest.published_at is not None and latest.published_at > kept.at)
     ):
         return None
-    return SupersededDraft.of(kept, store.snapshot(slug, kept.commit))
+    return kept
 
 
 def _exists(visit: Visit, slug: str) -> bool:
@@ -216,15 +202,3 @@ def _change(draft: FullVersion | None, against: FullVersion | None, rules: Rules
 def _is_overtaken(store: Repository, slug: str) -> bool:
     """Return whether a version was published that the open draft does not build on."""
     return base_of(store, slug)[0] != store.state(slug).latest
-
-
-def base_of(store: Repository, slug: str) -> tuple[int, WorkflowState]:
-    """Return the latest version, or 0 if the open draft does not build on it, and the workflow's state.
-
-    Without an open draft, a save goes on top of the latest version.
-    """
-    state = store.state(slug)
-    if not state.draft_open or state.latest_commit is None or state.draft is None:
-        return state.latest, state
-    builds = store.objects.is_ancestor(state.latest_commit.encode(), state.draft.encode())
-    return (state.latest if builds else 0), state

@@ -53,7 +53,7 @@ def followed(ann: Visitor) -> str:
 # Subscriptions
 
 
-def test_subscribing_shows_the_secret_once(ann: Visitor) -> None:
+def test_the_secret_of_a_subscription_is_shown_once(ann: Visitor) -> None:
     """In the answer to the form; the pages after it know it no more."""
     form = ann.get("/ui/new-webhook").page
     offered = [

@@ -143,7 +143,7 @@ def test_what_was_moved_meanwhile_is_not_moved_unseen(ann: Visitor) -> None:
     ann.api.put("/workflows/order-sync/current", json={"version": 2})
     answer = ann.post(f"{ONE}/versions/1/current", seen=page.value("seen"), message="")
     assert answer.status == 412
-    assert "now v2 runs" in answer.page.text
+    assert "v2 is current now" in answer.page.text
     assert current(ann) == 2
 
 

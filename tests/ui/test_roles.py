@@ -7,8 +7,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from service.access import NEEDED
-from service.auth import Role
+from service.access import NEEDED, Role
 from tests.service.api.conftest import House
 from tests.ui.visitor import Visitor, visitor
 

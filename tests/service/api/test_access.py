@@ -1,4 +1,4 @@
-"""Who may do what: every endpoint, for every role, for strangers, and for the other tenant."""
+"""Authorization: every endpoint for every role, without a token, and for another tenant."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 
 from gitstore.model import Permission
 from service import access
-from service.auth import Role
+from service.access import Role
 from service.context import EXTENSION
 from tests.service.api.conftest import Client, House, definition, problem
 
@@ -18,7 +18,7 @@ ROLES = ["viewer", "editor", "publisher", "owner"]
 
 @dataclass(frozen=True)
 class Call:
-    """An endpoint, what it needs at least, and what it answers to who has that."""
+    """An endpoint, the permission that it requires, and its status for a caller with it."""
 
     method: str
     path: str
@@ -72,8 +72,8 @@ def names(house: House) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("call", CALLS, ids=str)
-def test_each_role_may_what_it_is_for_and_no_more(house: House, names: dict[str, str], call: Call) -> None:
-    """From the least on: all below the one that is needed are refused, and change nothing."""
+def test_each_role_has_its_permissions_only(house: House, names: dict[str, str], call: Call) -> None:
+    """Roles below the required one are refused, and change nothing."""
     for role in ROLES[: ROLES.index(call.needs)]:
         refused = problem(call.by(house.client(role), **names), 403, "forbidden")
         assert (refused["needed"], refused["role"]) == (call.needs, role)
@@ -81,13 +81,13 @@ def test_each_role_may_what_it_is_for_and_no_more(house: House, names: dict[str,
 
 
 @pytest.mark.parametrize("call", CALLS, ids=str)
-def test_nobody_gets_in_without_a_token(house: House, names: dict[str, str], call: Call) -> None:
+def test_every_endpoint_requires_a_token(house: House, names: dict[str, str], call: Call) -> None:
     problem(call.by(Client(house.app, ""), **names), 401, "unauthenticated")
 
 
 @pytest.mark.parametrize("call", [call for call in CALLS if "{" in call.path], ids=str)
-def test_what_is_another_tenants_is_not_found(house: House, names: dict[str, str], call: Call) -> None:
-    """By its id, by its slug, for the owner of another project: 404 as if it were not there, never 403."""
+def test_objects_of_another_tenant_are_not_found(house: House, names: dict[str, str], call: Call) -> None:
+    """By id and by slug, for the owner of another project: 404 as for a missing object, never 403."""
     other = house.client("owner", house.other)
     absent = {"id": "f006bb46-fe48-4d75-9eed-9f211fa75bee", "token": "f006bb46-fe48-4d75-9eed-9f211fa75bee"}
     theirs = call.by(other, **names)
@@ -101,13 +101,13 @@ def test_what_is_another_tenants_is_not_found(house: House, names: dict[str, str
     assert house.client("owner").get("/workflows/order-sync/versions/draft").status_code == 200
 
 
-def test_what_is_another_tenants_is_not_listed(house: House, names: dict[str, str]) -> None:
+def test_objects_of_another_tenant_are_not_listed(house: House, names: dict[str, str]) -> None:
     other = house.client("owner", house.other)
     assert other.get("/workflows").json == {"workflows": [], "next_cursor": None}
     assert "victim" not in other.get("/tokens").text
 
 
-def test_two_tenants_may_use_the_same_name(house: House, names: dict[str, str]) -> None:
+def test_two_tenants_can_use_the_same_slug(house: House, names: dict[str, str]) -> None:
     other = house.client("owner", house.other)
     made = other.create("order-sync").json
     assert made["id"] != names["id"]
@@ -116,10 +116,8 @@ def test_two_tenants_may_use_the_same_name(house: House, names: dict[str, str]) 
 
 
 @pytest.mark.parametrize("call", CALLS, ids=str)
-def test_a_project_that_is_named_must_be_the_callers_own(
-    house: House, names: dict[str, str], call: Call
-) -> None:
-    """Another's and none at all are the same."""
+def test_project_must_be_the_callers_own(house: House, names: dict[str, str], call: Call) -> None:
+    """Another tenant's project and a missing one give the same error."""
     owner = house.client("owner")
     for named in ("other", str(house.other.id), "nowhere", "", "%00", "default%20"):
         asked = Call(call.method, f"{call.path}?project={named}", "owner", 404, call.body, call.match)
@@ -134,7 +132,7 @@ def test_a_project_that_is_named_must_be_the_callers_own(
 
 
 def test_every_endpoint_is_in_the_table(house: House) -> None:
-    """So that none is forgotten above."""
+    """No endpoint is missing from the tests above."""
     known = {(call.method, call.path.replace("{token}", "{id}")) for call in CALLS}
     known = {
         (m, p.replace("/1", "/{v}").replace("/draft", "/{v}").replace("/current", "/{v}")) for m, p in known
@@ -148,14 +146,13 @@ def test_every_endpoint_is_in_the_table(house: House) -> None:
     assert found == known
 
 
-def test_roles_go_from_the_least_to_the_most() -> None:
-    """Each may what the one before it may."""
+def test_each_role_includes_the_one_before_it() -> None:
     assert [role.value for role in Role] == ROLES
     assert set(access.NEEDED) == set(Permission)
 
 
-def test_a_project_whose_repository_is_gone_is_told_so(house: House, names: dict[str, str]) -> None:
-    """409 integrity, and never an empty history in its place; reading rows goes on."""
+def test_a_missing_repository_is_an_integrity_error(house: House, names: dict[str, str]) -> None:
+    """409 integrity, and never an empty history; rows can still be read."""
     owner = house.client("owner")
     house.repository().rename(house.repository().with_suffix(".gone"))
     problem(owner.put("/workflows/order-sync/versions/draft", json=DRAFT, match="*"), 409, "integrity")
