@@ -178,7 +178,6 @@ def _nodes(difference: structure.Diff) -> DiffNodes:
     added, removed = (
         [DiffNode.from_row(node, id=_id(node.value)) for node in side]
         for side in (nodes.added, nodes.removed)
-        for side in (nodes.added, nodes.removed)
     )
     return DiffNodes.model_construct(
         added=added,
@@ -195,7 +194,6 @@ def _nodes(difference: structure.Diff) -> DiffNodes:
 def _edges(edges: structure.Items) -> DiffEdges:
     added, removed = (
         [DiffEdge.from_row(edge, **_ends(edge.value)) for edge in side]
-        for side in (edges.added, edges.removed)
         for side in (edges.added, edges.removed)
     )
     changed = [
