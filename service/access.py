@@ -21,7 +21,7 @@ from sync.db import Claims, claims_of
 
 
 class Role(StrEnum):
-    """What a token, or a member of a project, is there for; from the least to the most."""
+    """Roles of a token or a member in a project, in ascending order of permissions."""
 
     VIEWER = "viewer"
     EDITOR = "editor"
@@ -72,7 +72,7 @@ def authorize(principal: Principal, permission: Permission, what: str) -> None:
     if not may(principal, permission):
         needed = NEEDED[permission]
         raise ForbiddenError(
-            f"{what} needs the role {needed}; {principal.name!r} is {principal.role}",
+            f"{what} requires the role {needed}; {principal.name!r} is {principal.role}",
             needed=needed.value,
             role=principal.role.value,
         )

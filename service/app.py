@@ -50,7 +50,7 @@ def create_app(config: Config, *, database: Database | None = None, metrics: Met
     """Return the application, which uses `database` if given, else the one at `config.database_url`."""
     if database is None:
         if config.database_url is None:
-            raise ConfigError("DATABASE_URL is needed: gitstore serve sets it")
+            raise ConfigError("DATABASE_URL is required: gitstore serve sets it")
         database = Database(config.database_url, application="gitstore web")
     gauges = metrics or Metrics(config.metrics_folder)
     projects = Projects(config)

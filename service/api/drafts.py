@@ -84,7 +84,14 @@ class SupersededList(http.Answer):
 @blueprint.post(
     "/workflows/<id>/versions",
     **declares(
-        201, SavedDraft, "ETag", "Location", errors=(409, 422), body=CreateDraft, with_definition=True
+        201,
+        SavedDraft,
+        "ETag",
+        "Location",
+        errors=(409, 422),
+        body=CreateDraft,
+        required=False,
+        with_definition=True,
     ),
 )
 def create_draft(path: WorkflowPath, query: Query) -> Response:
@@ -113,7 +120,6 @@ def create_draft(path: WorkflowPath, query: Query) -> Response:
         errors=(409, 412, 422, 428),
         body=SaveDraft,
         with_definition=True,
-        required=True,
         match=True,
     ),
 )
@@ -165,7 +171,7 @@ def list_superseded(path: WorkflowPath, query: Query) -> Response:
 
 @blueprint.post(
     "/workflows/<id>/versions/draft/restore",
-    **declares(201, SavedDraft, "ETag", "Location", errors=(409, 422), body=RestoreDraft),
+    **declares(201, SavedDraft, "ETag", "Location", errors=(409, 422), body=RestoreDraft, required=False),
 )
 def restore_draft(path: WorkflowPath, query: Query) -> Response:
     """Reopen a discarded draft: the one discarded `at` that time, or the last one."""
@@ -177,7 +183,16 @@ def restore_draft(path: WorkflowPath, query: Query) -> Response:
 
 @blueprint.post(
     "/workflows/<id>/versions/<version>/revert",
-    **declares(201, SavedDraft, "ETag", "Location", errors=(409, 412, 422, 428), body=Revert, match=False),
+    **declares(
+        201,
+        SavedDraft,
+        "ETag",
+        "Location",
+        errors=(409, 412, 422, 428),
+        body=Revert,
+        required=False,
+        match=False,
+    ),
 )
 def revert(path: VersionPath, query: Query) -> Response:
     """Set the draft to the content of a version, by a new commit. An open draft requires If-Match."""

@@ -106,7 +106,7 @@ def declares(
     also: Responses | None = None,
     body: type[BaseModel] | None = None,
     with_definition: bool = False,
-    required: bool = False,
+    required: bool = True,
     match: bool | None = None,
 ) -> dict[str, Any]:
     """Declare an operation: arguments of a blueprint's decorators.

@@ -113,9 +113,7 @@ def list_sources(query: Query) -> Response:
     return answer(SourceList.model_construct(sources=[Source.of(row, caller) for row in rows]))
 
 
-@blueprint.post(
-    "/sources", **declares(201, NewSource, "Location", errors=(409, 422), body=CreateSource, required=True)
-)
+@blueprint.post("/sources", **declares(201, NewSource, "Location", errors=(409, 422), body=CreateSource))
 def create_source(query: Query) -> Response:
     """Create a source. Only this answer contains the webhook's secret, to enter at the forge."""
     caller = enter(Permission.OWN, "creating a source", project=query.project)
@@ -135,7 +133,7 @@ def get_source(path: ObjectPath, query: Query) -> Response:
     return answer(FullSource.of(row, caller, divergences=list(map(Divergence.of, divergences))))
 
 
-@blueprint.patch("/sources/<id>", **declares(200, Source, errors=(422,), body=ChangeSource, required=True))
+@blueprint.patch("/sources/<id>", **declares(200, Source, errors=(422,), body=ChangeSource))
 def change_source(path: ObjectPath, query: Query) -> Response:
     """Change a source: its settings, its credential or its secret; pause or resume it."""
     caller = enter(Permission.OWN, "changing a source", project=query.project)
@@ -160,7 +158,7 @@ def sync_source(path: ObjectPath, query: Query) -> Response:
 
 @blueprint.post(
     "/sources/<id>/divergences/<divergence>/resolve",
-    **declares(200, Divergence, errors=(409,), body=Resolve, required=True),
+    **declares(200, Divergence, errors=(409,), body=Resolve),
 )
 def resolve_divergence(path: DivergencePath, query: Query) -> Response:
     """Resolve the divergence of a draft. A version is never overwritten, on neither side."""

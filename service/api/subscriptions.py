@@ -115,7 +115,7 @@ def list_subscriptions(query: Query) -> Response:
 
 @blueprint.post(
     "/subscriptions",
-    **declares(201, NewSubscription, "Location", errors=(409, 422), body=CreateSubscription, required=True),
+    **declares(201, NewSubscription, "Location", errors=(409, 422), body=CreateSubscription),
 )
 def create_subscription(query: Query) -> Response:
     """Subscribe a URL to events. Only this answer contains the secret that signs its deliveries."""
@@ -136,7 +136,7 @@ def get_subscription(path: ObjectPath, query: Query) -> Response:
 
 @blueprint.patch(
     "/subscriptions/<id>",
-    **declares(200, Subscription, errors=(422,), body=ChangeSubscription, required=True),
+    **declares(200, Subscription, errors=(422,), body=ChangeSubscription),
 )
 def change_subscription(path: ObjectPath, query: Query) -> Response:
     """Change a subscription's URL or events; pause or reactivate it."""
@@ -153,7 +153,7 @@ def delete_subscription(path: ObjectPath, query: Query) -> Response:
     return no_content()
 
 
-@blueprint.post("/subscriptions/<id>/rotate", **declares(200, NewSecret, body=RotateSecret))
+@blueprint.post("/subscriptions/<id>/rotate", **declares(200, NewSecret, body=RotateSecret, required=False))
 def rotate_secret(path: ObjectPath, query: Query) -> Response:
     """Create a new secret. Deliveries are signed with the previous ones, too, for `overlap_hours`."""
     caller = enter(Permission.OWN, "rotating a secret", project=query.project)

@@ -49,7 +49,7 @@ def list_tokens(query: Query) -> Response:
     return answer(TokenList.model_construct(tokens=listed))
 
 
-@blueprint.post("/tokens", **declares(201, NewToken, "Location", body=CreateToken, required=True))
+@blueprint.post("/tokens", **declares(201, NewToken, "Location", body=CreateToken))
 def create_token(query: Query) -> Response:
     """Create a token. Only this answer contains its secret."""
     caller = enter(Permission.OWN, "creating a token", project=query.project)

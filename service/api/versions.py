@@ -222,6 +222,7 @@ def etag_of(row: catalog.Version) -> str:
         errors=(409, 412, 422),
         also=responds(200, Version, "ETag"),
         body=Publish,
+        required=False,
         match=False,
     ),
 )

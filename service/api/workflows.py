@@ -86,9 +86,7 @@ def list_workflows(query: WorkflowsQuery) -> Response:
 
 @blueprint.post(
     "/workflows",
-    **declares(
-        201, CreatedWorkflow, "ETag", "Location", errors=(409, 422), body=CreateWorkflow, required=True
-    ),
+    **declares(201, CreatedWorkflow, "ETag", "Location", errors=(409, 422), body=CreateWorkflow),
 )
 def create_workflow(query: Query) -> Response:
     """Create a workflow with its first draft."""
@@ -118,7 +116,7 @@ def read_workflow(path: WorkflowPath, query: Query) -> Response:
 
 @blueprint.post(
     "/workflows/<id>/validate",
-    **declares(200, Validation, errors=(422,), body=Validate, with_definition=True),
+    **declares(200, Validation, errors=(422,), body=Validate, required=False, with_definition=True),
 )
 def validate_definition(path: WorkflowPath, query: Query) -> Response:
     """Validate a definition or, without one, the saved draft. Nothing is changed."""
@@ -176,9 +174,7 @@ class MoveCurrent(Body):
     hold: bool | None = Field(False, description="whether publishing leaves the current version unchanged")
 
 
-@current.put(
-    "/workflows/<id>/current", **declares(200, Workflow, errors=(409, 422), body=MoveCurrent, required=True)
-)
+@current.put("/workflows/<id>/current", **declares(200, Workflow, errors=(409, 422), body=MoveCurrent))
 def move_current(path: WorkflowPath, query: Query) -> Response:
     """Make a version current. With `hold`, publishing does not change the current version."""
     caller = enter(Permission.PUBLISH, f"moving current of {clip(path.id)}", project=query.project)

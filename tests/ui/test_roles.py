@@ -98,7 +98,7 @@ def test_what_a_role_may_not_do_is_refused(house: House) -> None:
                 assert answer.status == status, (role, method, path, answer.page.text)
             else:
                 assert answer.status == 403, (role, method, path)
-                assert f"needs the role {needed}" in answer.page.text
+                assert f"requires the role {needed}" in answer.page.text
 
 
 @pytest.mark.usefixtures("workflow")
