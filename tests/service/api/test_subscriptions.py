@@ -219,51 +219,6 @@ def test_deliveries_are_paged(owner: Client) -> None:
         problem(owner.get(f"/deliveries?cursor={cursor}"), 400, "malformed")
 
 
-@pytest.mark.parametrize("role", ["viewer", "editor", "publisher"])
-def test_only_owners_can_use_subscriptions(house: House, owner: Client, role: str) -> None:
-    """Reading too: the URL of a webhook is often a secret."""
-    made = subscribe(owner)
-    tested = owner.post(f"/subscriptions/{made['id']}/test").json or {}
-    other = house.client(role)
-    for method, path in every(made["id"], tested["id"]):
-        problem(other(method, path, json={} if method != "GET" else None), 403, "forbidden")
-
-
-def test_another_tenant_sees_no_subscription_or_delivery(house: House, owner: Client) -> None:
-    made = subscribe(owner)
-    tested = owner.post(f"/subscriptions/{made['id']}/test").json or {}
-    stranger = house.client("owner", house.other)
-    for method, path in every(made["id"], tested["id"]):
-        if path.count("/") > 1:
-            problem(stranger(method, path, json={} if method != "GET" else None), 404, "not_found")
-    assert stranger.get("/subscriptions").json == {"subscriptions": []}
-    assert (stranger.get("/deliveries").json or {})["deliveries"] == []
-    assert (stranger.get(f"/deliveries?subscription={made['id']}").json or {})["deliveries"] == []
-    assert (owner.get(f"/subscriptions/{made['id']}").json or {})["state"] == "active"
-
-
-def every(subscription: str, delivery: str) -> list[tuple[str, str]]:
-    return [
-        ("GET", "/subscriptions"),
-        ("POST", "/subscriptions"),
-        ("GET", f"/subscriptions/{subscription}"),
-        ("PATCH", f"/subscriptions/{subscription}"),
-        ("POST", f"/subscriptions/{subscription}/rotate"),
-        ("POST", f"/subscriptions/{subscription}/test"),
-        ("DELETE", f"/subscriptions/{subscription}"),
-        ("GET", "/deliveries"),
-        ("GET", f"/deliveries/{delivery}"),
-        ("POST", f"/deliveries/{delivery}/redeliver"),
-    ]
-
-
-@pytest.mark.parametrize("shown", ["x", "0f8fad5b-d9cb-469f-a165-70867728950e", "%00", "a" * 300])
-def test_unknown_ids_are_not_found(owner: Client, shown: str) -> None:
-    for method, path in every(shown, shown):
-        if path.count("/") > 1:
-            problem(owner(method, path, json={} if method != "GET" else None), 404, "not_found")
-
-
 def test_every_change_is_in_the_audit_log(owner: Client, house: House) -> None:
     """Without URL or secret, as others can read it."""
     made = subscribe(owner)

@@ -92,11 +92,6 @@ def test_an_invalid_token_is_not_created(owner: Client, body: Any) -> None:
     assert len(owner.get("/tokens").json["tokens"]) == 1
 
 
-@pytest.mark.parametrize("token", ["x", "f006bb46-fe48-4d75-9eed-9f211fa75bee", "%00", "{}", "1"])
-def test_an_unknown_token_is_not_found(owner: Client, token: str) -> None:
-    problem(owner.delete(f"/tokens/{token}"), 404, "not_found")
-
-
 def _basic(text: str) -> str:
     return "Basic " + base64.b64encode(text.encode()).decode()
 
