@@ -7,7 +7,6 @@ how publishing the draft would change the current version, or the changes of the
 
 from __future__ import annotations
 
-from gitstore.diff.masking import masked
 from gitstore.diff.structure import Diff, diff
 from gitstore.drafts import File
 from gitstore.errors import Code, InvalidDefinitionError, NotFoundError
@@ -36,9 +35,9 @@ def sides(tx: Transaction, workflow: Workflow, old: str | None, new: str | None)
 
 
 def compare(versions: Sides, rules: Rules, *, layout: bool) -> Diff:
-    """Return the difference of two versions with their secrets masked; raises `definition_unparsable`."""
-    old, new = masked(*map(_definition, versions))
-    return diff(old, new, rules, layout=layout)
+    """Return the difference of two versions; raises `definition_unparsable`."""
+    old, new = versions
+    return diff(_definition(old), _definition(new), rules, layout=layout)
 
 
 def files(repository: Repository, versions: Sides) -> tuple[File, File]:

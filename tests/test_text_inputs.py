@@ -29,8 +29,6 @@ from werkzeug.test import EnvironBuilder
 from gitstore import names
 from gitstore.definition import document
 from gitstore.definition.quoting import MOST_ECHOED
-from gitstore.diff.masked_text import masked_text
-from gitstore.diff.masking import Masks
 from gitstore.diff.structure import diff
 from gitstore.diff.summary import summary
 from gitstore.diff.text import text_diff
@@ -179,15 +177,7 @@ INPUTS: dict[str, dict[str, Callable[[str], object]]] = {
         "writing": lambda text: document.dump({"a": text, text: [text]}, "workflow.yaml"),
     },
     "comparing": {
-        "masks": lambda text: Masks().text(text, is_header=True),
-        "masks of JSON": lambda text: Masks().value({"a": "{" + text, "header": "[" + text}),
-        "masked YAML": lambda text: masked_text(yaml(text), Masks(), LIMITS),
-        "a masked secret": lambda text: masked_text(yaml(f"token: {json.dumps(text)}\n"), Masks(), LIMITS),
-        "a masked comment": lambda text: masked_text(yaml("a: 1\n# " + text), Masks(), LIMITS),
-        "masked JSON": lambda text: masked_text(
-            File("workflow.json", json.dumps({"token": text, "a": text}).encode()), Masks(), LIMITS
-        ),
-        "text diff": lambda text: text_diff(yaml(text), yaml("b" + text[::-1]), LIMITS),
+        "text diff": lambda text: text_diff(yaml(text), yaml("b" + text[::-1])),
         "side by side": lambda text: side_by_side(text, "b" + text[::-1]),
         "a summary": lambda text: summary(diff({"a": text.split(), text: 1}, {"a": [text], text: 2})),
     },

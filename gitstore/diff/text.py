@@ -1,8 +1,4 @@
-"""The `git diff` of two stored definitions, with their secrets masked.
-
-The format is git's (git-diff(1), "Generating patch text with -p"), without the `index` line: a patch with
-masks is for reading and cannot be applied.
-"""
+"""The `git diff` of two stored definitions (git-diff(1), "Generating patch text"; no `index` line)."""
 
 from __future__ import annotations
 
@@ -11,10 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Final, NamedTuple
 
 from gitstore.diff.alignment import align
-from gitstore.diff.masked_text import masked_text
-from gitstore.diff.masking import Masks
 from gitstore.drafts import File
-from gitstore.model import Limits
 
 CONTEXT: Final = 3
 """Lines of context around a change."""
@@ -32,10 +25,9 @@ class _Gap(NamedTuple):
     end_new: int
 
 
-def text_diff(a: File, b: File, limits: Limits) -> str:
+def text_diff(a: File, b: File) -> str:
     """Return the difference of two files as a unified diff; "" if they are equal."""
-    masks = Masks()
-    old, new = (_LINE.findall(masked_text(file, masks, limits)) for file in (a, b))
+    old, new = (_LINE.findall(file.raw.decode(errors="replace")) for file in (a, b))
     hunks = [line for hunk in _hunks(_gaps(old, new)) for line in _shown(hunk, old, new)]
     head = [f"diff --git a/{a.name} b/{b.name}\n"]
     if a.name != b.name:

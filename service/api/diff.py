@@ -47,7 +47,7 @@ class DiffQuery(Query):
 
 
 class DiffChange(Answer):
-    """A change of the value at `pointer`. Values that look like secrets are masked as `[secret 1]`."""
+    """A change of the value at `pointer`."""
 
     op: values.Op = Field(
         description="for `reorder`, `before` and `after` are the old indices of the elements kept"
@@ -147,7 +147,7 @@ _OK["content"][_TEXT] = {"schema": {"type": "string"}}
 
 @blueprint.get("/workflows/<id>/diff", **_DECLARED)
 def read_diff(path: WorkflowPath, query: DiffQuery) -> Response:
-    """Compare two versions: their nodes and edges, or their lines of text. Secrets are masked."""
+    """Compare two versions: their nodes and edges, or their lines of text."""
     caller = enter(Permission.READ, f"reading {clip(path.id)}", project=query.project)
     with caller.reading() as tx:
         workflow = lookup.workflow(tx, caller, path.id)
@@ -156,7 +156,7 @@ def read_diff(path: WorkflowPath, query: DiffQuery) -> Response:
     if request.accept_mimetypes.best_match([JSON, _TEXT], JSON) == _TEXT:
         with caller.opened() as repository:
             old, new = files(repository, versions)
-        text = text_diff(old, new, caller.services.config.limits)
+        text = text_diff(old, new)
         return answer_bytes(text, f"{_TEXT}; charset=utf-8", vary="Accept")
     difference = compare(versions, caller.rules, layout=query.layout)
     before, after = (Version.of(version, caller) for version in versions)

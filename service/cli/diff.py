@@ -57,7 +57,7 @@ def diff(
         versions = sides(tx, found, old, new)
     if text:
         with closing(Projects(config).reader(tenant)) as store:
-            _tell(text_diff(*files(store, versions), config.limits).split("\n")[:-1])
+            _tell(text_diff(*files(store, versions)).split("\n")[:-1])
         return
     difference = compare(versions, Rules(tenant.rules), layout=layout)
     click.echo(f"{found.slug} {shown(versions[0])} -> {shown(versions[1])}: {summary(difference)}")

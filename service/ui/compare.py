@@ -1,4 +1,4 @@
-"""Comparison of two versions: the graph, the list of changes, and the texts. Secrets are masked."""
+"""Comparison of two versions: the graph, the list of changes, and the texts."""
 
 from __future__ import annotations
 
@@ -12,8 +12,6 @@ from flask import Response, request
 
 from gitstore.definition.elements import mapping, string
 from gitstore.definition.quoting import clip
-from gitstore.diff.masked_text import masked_text
-from gitstore.diff.masking import Masks, masked
 from gitstore.diff.structure import Altered, Diff, Element
 from gitstore.diff.summary import summary
 from gitstore.diff.values import ABSENT, Change, Op
@@ -63,15 +61,13 @@ Listed = tuple[Item, Sequence[Change]]
 def show_difference(slug: str) -> Response:
     visit = enter(Permission.READ, f"reading {clip(slug)}")
     caller, layout = visit.caller, request.args.get("layout") == "true"
-    limits = caller.services.config.limits
     with caller.reading() as tx:
         workflow = lookup.workflow(tx, caller, slug)
         versions = sides(tx, workflow, request.args.get("from") or None, request.args.get("to") or None)
         choices = catalog.history(tx, workflow.id, limit=_CHOICES).rows
     lookup.admit(caller, workflow.slug, *(each.version_number for each in versions))
     with caller.opened() as store:
-        masks = Masks()
-        old, new = (masked_text(file, masks, limits) for file in files(store, versions))
+        old, new = (file.raw.decode(errors="replace") for file in files(store, versions))
     found = _found(versions, caller.rules, layout=layout)
     items, more = _listed(found) if found else ([], 0)
     return visit.page(
@@ -98,7 +94,7 @@ def _found(versions: Sides, rules: Rules, *, layout: bool) -> Diff | None:
 
 
 def _graph(versions: Sides, found: Diff) -> Graph:
-    old, new = masked(*(version.definition for version in versions))
+    old, new = (version.definition or {} for version in versions)
     return draw_difference(old, new, found)
 
 

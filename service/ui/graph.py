@@ -1,6 +1,6 @@
 """Drawing of a definition, or of two compared ones: boxes and lines with their positions, for the SVG.
 
-Secrets in the input are already masked. No validity is assumed: a node that is malformed is not drawn, nor is
+No validity is assumed: a node that is malformed is not drawn, nor is
 an edge without both of its ends; `problems` report them.
 """
 

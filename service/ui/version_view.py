@@ -1,13 +1,11 @@
-"""View of a version that several pages share: its drawing, text and problems, with secrets masked."""
+"""View of a version that several pages share: its drawing, text and problems."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from gitstore.diff.masked_text import masked_text
-from gitstore.diff.masking import Masks
 from gitstore.drafts import File
-from gitstore.model import Limits, Problems, Rules, Snapshot
+from gitstore.model import Problems, Rules, Snapshot
 from gitstore.repository import Repository
 from service.ui.graph import Graph, draw
 from service.ui.texts import Text, highlighted
@@ -38,8 +36,7 @@ def seen(store: Repository, version: FullVersion, rules: Rules, prefix: str, *, 
         problems = snapshot(store, version).problems
     graph = None
     if version.definition is not None and rules is Rules.MESHHOOK:
-        shown = Masks().value(version.definition)
-        graph = draw(shown, prefix, [problem.node for problem in problems if problem.error])
+        graph = draw(version.definition, prefix, [problem.node for problem in problems if problem.error])
     return VersionView(version, graph, problems)
 
 
@@ -52,6 +49,6 @@ def file_of(store: Repository, version: Version) -> File:
     return File(version.file_name, store.objects.blob(version.blob_sha.encode()))
 
 
-def text_of(store: Repository, version: Version, limits: Limits) -> Text:
+def text_of(store: Repository, version: Version) -> Text:
     file = file_of(store, version)
-    return highlighted(masked_text(file, Masks(), limits), file.name)
+    return highlighted(file.raw.decode(errors="replace"), file.name)

@@ -62,7 +62,7 @@ def show_version(slug: str, version: str) -> Response:
         change = summaries.of(tx, [row, before], caller.rules) if before else {}
     with caller.opened() as store, lookup.reading_definition(row):
         shown = seen(store, row, caller.rules, "n", judged=not row.valid or row.state == "draft")
-        text = text_of(store, row, caller.services.config.limits)
+        text = text_of(store, row)
     return visit.page(
         "version.html",
         workflow=workflow,

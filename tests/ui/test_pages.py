@@ -121,31 +121,15 @@ def test_the_address_that_a_push_prints_leads_to_the_version(ann: Visitor) -> No
     assert url.endswith(f"{ONE}/versions/3")
 
 
-def test_secrets_are_masked_wherever_people_look(ann: Visitor) -> None:
-    """But for the editor and the download, which are for those who may read the file."""
-    text = (
-        yaml()
-        .decode()
-        .replace("method: POST", 'method: POST, headers: \'{"Authorization": "Bearer s3cr3t"}\'')
-    )
+def test_pages_show_values_as_they_are_stored(ann: Visitor) -> None:
+    """Also those that look like secrets: the same reader may download the file."""
+    text = yaml().decode().replace("method: POST", "method: POST, token: s3cr3t")
     ann.api.create(definition=text)
     ann.api.publish()
     ann.api.post("/workflows/order-sync/versions", json={"definition": text.replace("s3cr3t", "n3w-s3cr3t")})
-    for path in (
-        "",
-        "/versions",
-        "/versions/1",
-        "/versions/draft",
-        "/compare",
-        "/versions/1/current",
-        "/versions/1/revert",
-    ):
-        answer = ann.get(ONE + path)
-        assert answer.status == 200
-        assert "s3cr3t" not in answer.html, path
-    assert "[secret 1]" in ann.get(f"{ONE}/compare").page.text
-    assert "s3cr3t" in ann.get(f"{ONE}/versions/1/download").html
-    assert "s3cr3t" in ann.get(f"{ONE}/edit").html
+    for path in ("/versions/1", "/versions/draft", "/compare", "/versions/1/download", "/edit"):
+        assert "s3cr3t" in ann.get(ONE + path).html, path
+    assert "s3cr3t → after: n3w-s3cr3t" in ann.get(f"{ONE}/compare").page.text
 
 
 def test_a_project_without_rules_has_texts_and_keys_but_no_graph(house: House) -> None:

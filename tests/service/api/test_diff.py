@@ -143,26 +143,19 @@ def test_the_text_form_is_the_output_of_git_diff(owner: Client) -> None:
         assert owner.get(DIFF, headers={"Accept": accept}).content_type == "application/json"
 
 
-def test_no_form_shows_a_secret(owner: Client, house: House) -> None:
-    """In all three, masks show that it changed."""
-    for secret in ("SECRET-1", "SECRET-2"):
-        content = definition(f"https://user:{secret}@a.example/")
-        content["nodes"][1]["data"]["config"] |= {
-            "headers": f'{{"Authorization": "{secret}"}}',
-            "token": secret,
-        }
-        if secret == "SECRET-1":
-            owner.create(definition=content)
-        else:
-            owner.post("/workflows/order-sync/versions", json={"definition": content})
-        owner.publish()
-    found = owner.get(DIFF)
-    text = owner.get(DIFF, headers={"Accept": "text/x-diff"})
-    told = gitstore(house, "diff", "order-sync"), gitstore(house, "diff", "order-sync", "--text")
-    for shown in (found.text, text.text, *(result.output for result in told)):
-        assert "SECRET" not in shown
-        assert "[secret 1]" in shown
-    assert found.json["summary"] == "headers, token and url of call changed"
+def test_every_form_has_the_values_of_the_files(owner: Client, house: House) -> None:
+    """Also those that look like secrets: the same reader may download the files."""
+    owner.create(definition=definition("https://user:SECRET-1@a.example/"))
+    owner.publish()
+    content = definition("https://user:SECRET-2@a.example/")
+    owner.post("/workflows/order-sync/versions", json={"definition": content})
+    shown = (
+        owner.get(DIFF).text,
+        owner.get(DIFF, headers={"Accept": "text/x-diff"}).text,
+        gitstore(house, "diff", "order-sync").output,
+        gitstore(house, "diff", "order-sync", "--text").output,
+    )
+    assert all("SECRET-1" in each and "SECRET-2" in each for each in shown)
 
 
 def test_missing_versions_are_not_compared(history: Client, house: House) -> None:
