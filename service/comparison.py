@@ -7,7 +7,11 @@ how publishing the draft would change the current version, or the changes of the
 
 from __future__ import annotations
 
-from gitstore.diff.structure import Diff, diff
+from typing import Any
+
+from gitstore.definition.elements import mapping, string
+from gitstore.diff.structure import Diff, Effect, Item, Kind, diff
+from gitstore.diff.values import ABSENT, Change
 from gitstore.drafts import File
 from gitstore.errors import Code, InvalidDefinitionError, NotFoundError
 from gitstore.model import Rules
@@ -38,6 +42,46 @@ def compare(versions: Sides, rules: Rules, *, layout: bool) -> Diff:
     """Return the difference of two versions; raises `definition_unparsable`."""
     old, new = versions
     return diff(_definition(old), _definition(new), rules, layout=layout)
+
+
+def lists(found: Diff) -> dict[str, Any]:
+    """Return the list of changes by kind and effect, as the API's JSON has it."""
+
+    def elements(kind: Kind, *effects: Effect) -> dict[str, Any]:
+        order = [change.after for item in found.of(kind, "reordered") for change in item.changes]
+        by_effect: dict[str, Any] = {
+            effect: [_element(item) for item in found.of(kind, effect)] for effect in effects
+        }
+        return {**by_effect, "order": order[0] if order else None}
+
+    fields = [item for item in found.items if item.kind == "field"]
+    return {
+        "nodes": elements("node", "added", "removed", "renamed", "changed"),
+        "edges": elements("edge", "added", "removed", "changed"),
+        "other": [_change(change) for item in fields for change in item.changes],
+    }
+
+
+def _element(item: Item) -> dict[str, Any]:
+    if item.effect == "renamed":
+        (change,) = item.changes
+        names = {"before": change.before, "after": change.after}
+        return {**names, "old_pointer": item.old_pointer, "pointer": item.pointer}
+    value = mapping(item.value)
+    if item.kind == "node":
+        shown: dict[str, Any] = {"id": string(value.get("id"))}
+    else:
+        ends = ("source", "sourceHandle", "target", "targetHandle")
+        shown = {end.replace("Handle", "_handle"): value.get(end) for end in ends}
+    if item.effect == "changed":
+        changes = [_change(change) for change in item.changes]
+        return {**shown, "old_pointer": item.old_pointer, "pointer": item.pointer, "changes": changes}
+    return {**shown, "pointer": item.pointer, "value": item.value}
+
+
+def _change(change: Change) -> dict[str, Any]:
+    before, after = (None if side is ABSENT else side for side in (change.before, change.after))
+    return {"op": change.op, "pointer": change.pointer, "before": before, "after": after}
 
 
 def files(repository: Repository, versions: Sides) -> tuple[File, File]:

@@ -101,8 +101,8 @@ def difference(a: Any, b: Any) -> Delta | None:
 
 def in_mapping(keys: Mapping[str, Delta | None]) -> InMapping | None:
     """Return the keys that differ, or None. Sorted: Postgres returns them in another order than Git."""
-    found = {key: delta for key, delta in sorted(keys.items(), key=_key) if delta is not None}
-    return InMapping(found) if found else None
+    deltas = {key: delta for key in sorted(keys) if (delta := keys[key]) is not None}
+    return InMapping(deltas) if deltas else None
 
 
 def in_list(a: Sequence[Any], b: Sequence[Any], pairs: Sequence[Pair]) -> InList | None:
@@ -168,7 +168,7 @@ class Flattener:
                 self._collect(inner, old + step(i), new + step(j), found)
             found += [_change(new + step(j), ABSENT, item) for j, item in delta.added.items()]
             if delta.order is not None:
-                found.append(Change(Op.REORDER, new, sorted(delta.order), list(delta.order)))
+                found.append(reordered(new, delta.order))
 
     def _spend(self, characters: int) -> None:
         self._characters += characters
@@ -182,9 +182,16 @@ class Flattener:
 
 def step(key: str | int) -> str:
     """Return one step of a JSON Pointer."""
-    if isinstance(key, int):
-        return f"/{key}"
-    return "/" + (key.replace("~", "~0").replace("/", "~1") if "~" in key or "/" in key else key)
+    return "/" + str(key).replace("~", "~0").replace("/", "~1")
+
+
+def steps(pointer: str) -> list[str]:
+    """Return the steps of a JSON Pointer, unescaped."""
+    return [each.replace("~1", "/").replace("~0", "~") for each in pointer.split("/")[1:]]
+
+
+def reordered(pointer: str, order: Sequence[int]) -> Change:
+    return Change(Op.REORDER, pointer, sorted(order), list(order))
 
 
 def fingerprint(value: Any) -> Hashable:
@@ -192,10 +199,6 @@ def fingerprint(value: Any) -> Hashable:
     if isinstance(value, (dict, list)):
         return json.dumps(value, sort_keys=True)
     return (isinstance(value, bool), value)
-
-
-def _key(item: tuple[str, Any]) -> str:
-    return item[0]
 
 
 def _change(pointer: str, before: Any, after: Any) -> Change:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any, Final
 
 from flask import Response, request
 from pydantic import ConfigDict, Field
 
-from gitstore.definition.elements import mapping, string
 from gitstore.definition.quoting import clip
-from gitstore.diff import structure, values
+from gitstore.diff import values
 from gitstore.diff.summary import summary
 from gitstore.diff.text import text_diff
 from gitstore.model import Permission
@@ -18,7 +16,7 @@ from service import lookup
 from service.api.http import JSON, Answer, answer, answer_bytes
 from service.api.openapi import NUMBER, Query, WorkflowPath, declares, new_blueprint
 from service.api.versions import Version
-from service.comparison import compare, files, sides
+from service.comparison import compare, files, lists, sides
 from service.context import enter
 
 blueprint = new_blueprint("diff", "Differences between two versions of a workflow.")
@@ -160,68 +158,12 @@ def read_diff(path: WorkflowPath, query: DiffQuery) -> Response:
         return answer_bytes(text, f"{_TEXT}; charset=utf-8", vary="Accept")
     difference = compare(versions, caller.rules, layout=query.layout)
     before, after = (Version.of(version, caller) for version in versions)
-    made = Diff.model_construct(
+    made = Diff(
         old=before,
         new=after,
         layout=query.layout,
         empty=difference.empty,
         summary=summary(difference),
-        nodes=_nodes(difference),
-        edges=_edges(difference.edges),
-        other=_changes(difference.other),
+        **lists(difference),
     )
     return answer(made, vary="Accept")
-
-
-def _nodes(difference: structure.Diff) -> DiffNodes:
-    nodes = difference.nodes
-    added, removed = (
-        [DiffNode.from_row(node, id=_id(node.value)) for node in side]
-        for side in (nodes.added, nodes.removed)
-    )
-    return DiffNodes.model_construct(
-        added=added,
-        removed=removed,
-        renamed=list(map(RenamedNode.from_row, difference.renamed)),
-        changed=[
-            ChangedNode.from_row(node, id=_id(node.value), changes=_changes(node.changes))
-            for node in nodes.changed
-        ],
-        order=_order(nodes),
-    )
-
-
-def _edges(edges: structure.Items) -> DiffEdges:
-    added, removed = (
-        [DiffEdge.from_row(edge, **_ends(edge.value)) for edge in side]
-        for side in (edges.added, edges.removed)
-    )
-    changed = [
-        ChangedEdge.from_row(edge, **_ends(edge.value), changes=_changes(edge.changes))
-        for edge in edges.changed
-    ]
-    return DiffEdges.model_construct(added=added, removed=removed, changed=changed, order=_order(edges))
-
-
-def _changes(changes: Iterable[values.Change]) -> list[DiffChange]:
-    return [
-        DiffChange.from_row(change, before=_value(change.before), after=_value(change.after))
-        for change in changes
-    ]
-
-
-def _value(value: Any) -> Any:
-    return None if value is values.ABSENT else value
-
-
-def _id(node: Any) -> str | None:
-    return string(mapping(node).get("id"))
-
-
-def _ends(edge: Any) -> dict[str, Any]:
-    fields = mapping(edge)
-    return {name: fields.get(name.replace("_handle", "Handle")) for name in EdgeEnds.model_fields}
-
-
-def _order(items: structure.Items) -> list[int] | None:
-    return None if items.order is None else list(items.order)

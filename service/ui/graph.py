@@ -120,10 +120,12 @@ def draw_difference(old: Mapping[str, Any], new: Mapping[str, Any], found: Diff)
 
     Keys are "n3" and, for removed nodes, "o3".
     """
-    marks = {each.pointer: "added" for each in found.nodes.added}
-    marks |= {each.pointer: "changed" for each in found.nodes.changed}
-    marks |= {each.pointer: "changed" for each in found.renamed}
-    gone = {each.pointer for each in found.nodes.removed}
+    removed = {item.pointer for item in found.items if item.effect == "removed"}
+    marks = {
+        item.pointer: "added" if item.effect == "added" else "changed"
+        for item in found.items
+        if item.effect != "removed"
+    }
     items = [
         _Item(node_at(i, node), f"n{i}", marks.get(f"/nodes/{i}", ""))
         for i, node in mappings(new.get("nodes"))
@@ -131,16 +133,14 @@ def draw_difference(old: Mapping[str, Any], new: Mapping[str, Any], found: Diff)
     items += [
         _Item(node_at(i, node), f"o{i}", "removed")
         for i, node in mappings(old.get("nodes"))
-        if f"/nodes/{i}" in gone
+        if f"/nodes/{i}" in removed
     ]
-    lines = {each.pointer: "added" for each in found.edges.added}
-    lines |= {each.pointer: "changed" for each in found.edges.changed}
-    lost = {each.pointer for each in found.edges.removed}
-    edges = [(edge_at(i, edge), lines.get(f"/edges/{i}", "")) for i, edge in mappings(new.get("edges"))]
+    edges = [(edge_at(i, edge), marks.get(f"/edges/{i}", "")) for i, edge in mappings(new.get("edges"))]
     edges += [
-        (edge_at(i, edge), "removed") for i, edge in mappings(old.get("edges")) if f"/edges/{i}" in lost
+        (edge_at(i, edge), "removed") for i, edge in mappings(old.get("edges")) if f"/edges/{i}" in removed
     ]
-    return _drawn(items, edges, {each.before: each.after for each in found.renamed})
+    renames = [change for item in found.of("node", "renamed") for change in item.changes]
+    return _drawn(items, edges, {change.before: change.after for change in renames})
 
 
 def _drawn(

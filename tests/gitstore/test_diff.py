@@ -81,11 +81,11 @@ def test_layout_is_told_where_it_is_asked_for() -> None:
         edges=[{**ABC["edges"][0], "id": "e"}, ABC["edges"][1]],
     )
     found = diff(ABC, other, layout=True)
-    (moved,) = found.nodes.changed
+    (moved,) = found.of("node", "changed")
     assert [(change.pointer, change.before, change.after) for change in moved.changes] == [
         ("/position/x", 0, 7)
     ]
-    (named,) = found.edges.changed
+    (named,) = found.of("edge", "changed")
     assert [change.pointer for change in named.changes] == ["/id"]
     assert summary(found) == "only the layout changed"
     assert apply(found, ABC) == other
@@ -99,14 +99,14 @@ def test_a_change_has_its_pointer_and_both_values() -> None:
         {"id": "a", "data": {"a/b~c": {"d": [1, inner]}}} for inner in ({"e": None}, {"e": True, "f": []})
     )
     found = diff(graph(old), graph(node("z", q=1), new))
-    (altered,) = found.nodes.changed
+    (altered,) = found.of("node", "changed")
     assert (altered.old_pointer, altered.pointer, altered.value["id"]) == ("/nodes/0", "/nodes/1", "a")
     at = "/data/a~1b~0c/d/1"
     assert [(c.op, c.pointer, c.before, c.after) for c in altered.changes] == [
         (Op.REPLACE, f"{at}/e", None, True),
         (Op.ADD, f"{at}/f", ABSENT, []),
     ]
-    (added,) = found.nodes.added
+    (added,) = found.of("node", "added")
     assert (added.pointer, added.value["id"]) == ("/nodes/0", "z")
 
 
@@ -132,8 +132,10 @@ def test_a_renamed_node_is_told_as_that() -> None:
         container("loop", "x"), child("x", "loop"), node("a"), edges=[edge("a", "loop"), edge("loop", "a")]
     )
     found = diff(old, new)
-    assert [(each.before, each.after, each.pointer) for each in found.renamed] == [("l", "loop", "/nodes/0")]
-    assert (found.nodes, found.edges, found.other) == (diff(old, old).nodes, diff(old, old).edges, ())
+    (renamed,) = found.items
+    (change,) = renamed.changes
+    assert (renamed.effect, renamed.pointer) == ("renamed", "/nodes/0")
+    assert (change.before, change.after) == ("l", "loop")
     assert summary(found) == "l renamed to loop"
     assert digest(apply(found, old), Rules.MESHHOOK) == digest(new, Rules.MESHHOOK)
     inner = graph(container("l", "y"), child("y", "l"), node("a"), edges=old["edges"])
@@ -147,7 +149,7 @@ def test_a_node_with_another_id_and_other_content_is_another_node() -> None:
     )
     assert summary(diff(ABC, new)) == "1 node added, 1 node removed, 1 edge added, 1 edge removed"
     twins = graph(node("a"), node("a"))
-    assert diff(twins, graph(node("b"), node("b"))).renamed == ()
+    assert diff(twins, graph(node("b"), node("b"))).of("node", "renamed") == []
 
 
 def test_the_rules_any_know_keys_alone() -> None:
@@ -156,7 +158,7 @@ def test_the_rules_any_know_keys_alone() -> None:
     def found(a: Any, b: Any) -> list[tuple[str, str, Any, Any]]:
         made = diff({"x": a}, {"x": b}, Rules.ANY)
         assert apply(made, {"x": a}) == {"x": b}
-        return [(c.op.value, c.pointer, c.before, c.after) for c in made.other]
+        return [(c.op.value, c.pointer, c.before, c.after) for item in made.items for c in item.changes]
 
     one, two = {"name": "one", "n": 1}, {"name": "two", "n": 2}
     assert found([one, two], [{**two, "n": 3}, one]) == [
@@ -176,8 +178,9 @@ def test_the_rules_any_know_keys_alone() -> None:
 def test_a_reordered_list_is_cheap_to_tell() -> None:
     """The old places, in the new order."""
     found = diff(ABC, changed(nodes=[NODES[2], node("n"), NODES[0], NODES[1]]))
-    assert found.nodes.order == (2, 0, 1)
-    assert [each.pointer for each in found.nodes.added] == ["/nodes/1"]
+    (reordered,) = found.of("node", "reordered")
+    assert [change.after for change in reordered.changes] == [[2, 0, 1]]
+    assert [each.pointer for each in found.of("node", "added")] == ["/nodes/1"]
 
 
 @pytest.mark.parametrize(

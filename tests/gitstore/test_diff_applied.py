@@ -125,7 +125,7 @@ def test_five_hundred_nodes_are_compared_in_no_time() -> None:
         ]
         return graph(*nodes, edges=[edge(f"n{n}", f"n{n + 1}") for n in range(499)])
 
-    assert len(diff(flow(1), flow(2)).nodes.changed) == 500
+    assert len(diff(flow(1), flow(2)).of("node", "changed")) == 500
 
 
 @pytest.mark.parametrize("length", [500, 5_000])
