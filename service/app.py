@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from werkzeug.exceptions import HTTPException
 
 from gitstore.errors import Code, ConfigError, GitstoreError
-from service import errors, git_http, hooks_http, logs
+from service import errors, git_http, hooks_http, logs, ui
 from service.api import diff, docs, drafts, health, sources, subscriptions, tokens, versions, workflows
 from service.api.openapi import new_app, register
 from service.config import Config
@@ -24,7 +24,6 @@ from service.middleware import ENDPOINT, RequestMiddleware
 from service.projects import Projects
 from service.run import secret_key
 from service.scraping import Scraper
-from service.ui import rendering, routes
 from sync.db import Database
 from webhooks.egress import Egress
 
@@ -42,7 +41,7 @@ BLUEPRINTS: Final = (
     docs.blueprint,
     git_http.blueprint,
     hooks_http.blueprint,
-    routes.blueprint,
+    ui.blueprint,
 )
 
 
@@ -107,4 +106,4 @@ def _unexpected(error: Exception) -> Response:
 
 def _told(error: GitstoreError) -> Response:
     """Render an error in the form that fits the client: an API client, git, or a browser."""
-    return rendering.refusal(error) if routes.is_page(request.path) else errors.problem(error, request_id())
+    return ui.refusal(error) if ui.is_page(request.path) else errors.problem(error, request_id())

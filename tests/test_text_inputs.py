@@ -42,7 +42,7 @@ from service.api import http
 from service.api.drafts import SaveDraft
 from service.context import request_id_from
 from service.inputs import CreateToken, CreateWorkflow, validated
-from service.ui import filters
+from service.ui import rendering
 from service.ui.graph import Graph, draw
 from service.ui.texts import Row, highlighted, side_by_side
 from webhooks import inbound, signature, source_input
@@ -186,7 +186,7 @@ INPUTS: dict[str, dict[str, Callable[[str], object]]] = {
         "highlighted JSON": lambda text: highlighted(text, "workflow.json"),
         "a drawing": lambda text: draw({"nodes": [{"id": text, "data": {"label": text}}], "edges": []}),
         "cron": lambda text: draw(node("schedule", cron=text)),
-        "sentences": lambda text: (filters.sentence(text), filters.headline(text)),
+        "sentences": lambda text: (rendering.sentence(text), rendering.headline(text)),
         "the log and refusals": refused,
         "the log's traceback": lambda text: logs._visible(logs.without_secrets(text), keep_lines=False),
     },

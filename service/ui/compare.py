@@ -19,8 +19,9 @@ from gitstore.model import Permission, Rules
 from service import lookup
 from service.comparison import Sides, compare, files, sides
 from service.ui.graph import Graph, draw_difference
+from service.ui.rendering import blueprint
+from service.ui.session import enter
 from service.ui.texts import side_by_side
-from service.ui.visit import enter
 from sync import catalog
 
 _CHOICES: Final = 50
@@ -53,6 +54,7 @@ class Row:
     more: int = 0
 
 
+@blueprint.get("/ui/workflows/<slug>/compare")
 def show_difference(slug: str) -> Response:
     visit = enter(Permission.READ, f"reading {clip(slug)}")
     caller, layout = visit.caller, request.args.get("layout") == "true"

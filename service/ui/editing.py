@@ -22,8 +22,9 @@ from service import errors, lookup
 from service.actions import drafts
 from service.actions.drafts import base_of
 from service.actions.workflows import raw_content, validate
+from service.ui.rendering import blueprint
+from service.ui.session import Visit, enter, field, go
 from service.ui.texts import side_by_side
-from service.ui.visit import Visit, enter, field, go
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +38,7 @@ class Start:
     lossless: bool = True
 
 
+@blueprint.get("/ui/workflows/<slug>/edit")
 def edit(slug: str) -> Response:
     visit = enter(Permission.EDIT, f"editing {clip(slug)}")
     slug = _slug(visit, slug)
@@ -57,11 +59,10 @@ def edit(slug: str) -> Response:
         text=start.text,
         message="",
         **_listed(problems),
-        error=None,
-        said=request.args.get("said"),
     )
 
 
+@blueprint.post("/ui/workflows/<slug>/edit")
 def save(slug: str) -> Response:
     """Save the text of the form; 412 or 409 with both texts if someone else saved first."""
     visit = enter(Permission.EDIT, f"saving the draft of {clip(slug)}")
@@ -84,6 +85,7 @@ def save(slug: str) -> Response:
     return go("show_workflow", slug=slug, said="saved")
 
 
+@blueprint.post("/ui/workflows/<slug>/validate")
 def check(slug: str) -> Response:
     """Return the problems of a text, for the editor's script, as POST /workflows/{id}/validate does."""
     visit = enter(Permission.READ, f"checking {clip(slug)}")
@@ -148,14 +150,13 @@ def _conflict(visit: Visit, store: Repository, slug: str, text: str, error: Gits
     etag = state.draft if state.draft_open and state.draft else ""
     return visit.page(
         "conflict.html",
-        int(errors.STATUS[error.code]),
+        error,
         slug=slug,
         start=Start(shown, etag, state.latest, words),
         who=who,
         text=text,
         rows=side_by_side(shown, text),
         message=field("message"),
-        error=error,
     )
 
 
@@ -164,12 +165,10 @@ def _again(visit: Visit, slug: str, text: str, error: GitstoreError) -> Response
     start = Start(text, field("etag"), parse_number(field("base")) or 0, "your text, not saved yet")
     return visit.page(
         "edit.html",
-        int(errors.STATUS[error.code]),
+        error,
         slug=slug,
         start=start,
         text=text,
         message=field("message"),
         **_listed(Problems.of(error.problems)),
-        error=error,
-        said=None,
     )

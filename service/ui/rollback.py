@@ -9,10 +9,11 @@ from gitstore.diff.summary import summary_of
 from gitstore.errors import Code, GitstoreError, NotFoundError, StaleDraftError
 from gitstore.model import Permission, Rules
 from gitstore.names import parse_number
-from service import errors, lookup
+from service import lookup
 from service.actions import drafts, versions
+from service.ui.rendering import blueprint
+from service.ui.session import Visit, enter, field, go
 from service.ui.versions import find_published
-from service.ui.visit import Visit, enter, field, go
 from sync import catalog
 from sync.catalog import FullVersion, Workflow
 from sync.db import Transaction
@@ -20,10 +21,12 @@ from sync.db import Transaction
 _CHOICES = 12
 
 
+@blueprint.get("/ui/workflows/<slug>/versions/<version>/revert")
 def ask_revert(slug: str, version: str) -> Response:
     return _ask_revert(enter(Permission.EDIT, f"reverting {clip(slug)}"), slug, version)
 
 
+@blueprint.post("/ui/workflows/<slug>/versions/<version>/revert")
 def revert(slug: str, version: str) -> Response:
     """Set the draft to the version's content. The live workflow is unchanged."""
     visit = enter(Permission.EDIT, f"reverting {clip(slug)}")
@@ -51,17 +54,17 @@ def _ask_revert(visit: Visit, slug: str, version: str, error: GitstoreError | No
         head = lookup.draft_of(store, workflow.slug)
     return visit.page(
         "revert.html",
-        int(errors.STATUS[error.code]) if error else 200,
+        error,
         workflow=workflow,
         version=row,
         draft=draft,
         # The row may lag by a moment; the form expects the state that the user has seen.
         etag=draft.commit_sha if draft else head,
         change=_change(base, row, caller.rules),
-        error=error,
     )
 
 
+@blueprint.get("/ui/workflows/<slug>/roll-back")
 def roll_back(slug: str) -> Response:
     """Confirmation page for rolling back to the previous version: two clicks from the first page."""
     visit = enter(Permission.PUBLISH, f"moving current of {clip(slug)}")
@@ -74,10 +77,12 @@ def roll_back(slug: str) -> Response:
     return _ask_current(visit, slug, str(rows[0].version_number))
 
 
+@blueprint.get("/ui/workflows/<slug>/versions/<version>/current")
 def ask_current(slug: str, version: str) -> Response:
     return _ask_current(enter(Permission.PUBLISH, f"moving current of {clip(slug)}"), slug, version)
 
 
+@blueprint.post("/ui/workflows/<slug>/versions/<version>/current")
 def make_current(slug: str, version: str) -> Response:
     """Make the version current, unless the current version has changed since the page was shown."""
     visit = enter(Permission.PUBLISH, f"moving current of {clip(slug)}")
@@ -105,13 +110,12 @@ def _ask_current(visit: Visit, slug: str, version: str, error: GitstoreError | N
     lookup.admit(caller, workflow.slug, row.version_number, workflow.current_number)
     return visit.page(
         "make_current.html",
-        int(errors.STATUS[error.code]) if error else 200,
+        error,
         workflow=workflow,
         version=row,
         current=current,
         others=others,
         change=_change(current, row, caller.rules),
-        error=error,
         back=request.args.get("back"),
     )
 

@@ -9,10 +9,11 @@ from flask import Response
 from gitstore.errors import GitstoreError
 from gitstore.model import Permission
 from gitstore.upstream.importer import Layout
-from service import errors
 from service.actions import sources as owning
-from service.inputs import ChangeSource, CreateSource, validated
-from service.ui.visit import Visit, enter, field, go, shown_once
+from service.inputs import ChangeSource, CreateSource, Resolve, validated
+from service.ui.rendering import blueprint
+from service.ui.session import Visit, enter, field, go, shown_once
+from webhooks import divergence_decisions, sources
 from webhooks.forges import Forge
 from webhooks.sources import LONGEST_POLL, POLL_SECONDS, SHORTEST_POLL, Direction, Source
 
@@ -28,17 +29,51 @@ DIRECTIONS: Final = {
 }
 _FIELDS: Final = ("url", "forge", "layout", "direction", "credential", "secret", "poll_seconds")
 
+_LISTED: Final = 50  # divergences of one source
 
+
+@blueprint.get("/ui/sources")
+def list_sources() -> Response:
+    visit = enter(Permission.OWN, "listing sources")
+    caller = visit.caller
+    with caller.reading() as tx:
+        rows = sources.sources(tx, caller.project_id)
+        open_ = {
+            row.id: divergence_decisions.open_divergences(tx, caller.project_id, row.id, limit=_LISTED)
+            for row in rows
+        }
+    return visit.page("sources.html", rows=rows, open=open_)
+
+
+@blueprint.post("/ui/sources/<which>/sync")
+def sync_source(which: str) -> Response:
+    """Sync the source now. The worker does so within moments."""
+    owning.sync(enter(Permission.OWN, "syncing a source").caller, which)
+    return go("list_sources", said="asked")
+
+
+@blueprint.post("/ui/sources/<which>/divergences/<divergence>")
+def resolve_divergence(which: str, divergence: str) -> Response:
+    """Resolve a divergence of a draft."""
+    visit = enter(Permission.OWN, "resolving a divergence")
+    body = validated(Resolve, {"take": field("take")})
+    owning.resolve(visit.caller, which, divergence, body.take)
+    return go("list_sources", said="kept" if body.take == "ours" else "resolved")
+
+
+@blueprint.get("/ui/new-source")
 def new_source() -> Response:
     visit = enter(Permission.OWN, "adding a source")
     return _form(visit, None, {"poll_seconds": POLL_SECONDS})
 
 
+@blueprint.post("/ui/new-source")
 def create_source() -> Response:
     visit = enter(Permission.OWN, "adding a source")
     given = _given()
     try:
-        made, webhook = owning.create(visit.caller, **validated(CreateSource, {"url": "", **given}).given())
+        body = validated(CreateSource, {"url": "", **given})
+        made, webhook = owning.create(visit.caller, **body.given())
     except GitstoreError as error:
         return _form(visit, None, given, error)
     values = {
@@ -59,11 +94,13 @@ def create_source() -> Response:
     )
 
 
+@blueprint.get("/ui/sources/<which>")
 def edit_source(which: str) -> Response:
     visit = enter(Permission.OWN, "changing a source")
     return _form(visit, row := _read(visit, which), _as_it_is(row))
 
 
+@blueprint.post("/ui/sources/<which>")
 def change_source(which: str) -> Response:
     """Change the source. Empty fields are unchanged; a checkbox removes the credential."""
     visit = enter(Permission.OWN, "changing a source")
@@ -78,6 +115,7 @@ def change_source(which: str) -> Response:
     return go("list_sources", said="changed")
 
 
+@blueprint.post("/ui/sources/<which>/pause")
 def pause_source(which: str) -> Response:
     """Pause or resume the source."""
     paused = bool(field("paused"))
@@ -86,6 +124,7 @@ def pause_source(which: str) -> Response:
     return go("list_sources", said="source-paused" if paused else "source-resumed")
 
 
+@blueprint.get("/ui/sources/<which>/remove")
 def ask_remove_source(which: str) -> Response:
     visit = enter(Permission.OWN, "removing a source")
     row = _read(visit, which)
@@ -101,6 +140,7 @@ def ask_remove_source(which: str) -> Response:
     )
 
 
+@blueprint.post("/ui/sources/<which>/remove")
 def remove_source(which: str) -> Response:
     owning.delete(enter(Permission.OWN, "removing a source").caller, which)
     return go("list_sources", said="removed")
@@ -129,10 +169,9 @@ def _form(
 ) -> Response:
     return visit.page(
         "source_form.html",
-        int(errors.STATUS[error.code]) if error else 200,
+        error,
         row=row,
         given=given,
-        error=error,
         forges=FORGES,
         layouts=LAYOUTS,
         directions=DIRECTIONS,

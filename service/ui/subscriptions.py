@@ -2,30 +2,85 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from flask import Response, request
 
 from gitstore.errors import GitstoreError
 from gitstore.model import Permission
-from service import errors
+from service import lookup
 from service.actions import subscriptions as owning
 from service.inputs import ChangeSubscription, CreateSubscription, validated
-from service.ui.visit import Visit, enter, field, go, shown_once
+from service.ui.rendering import blueprint
+from service.ui.session import Visit, enter, field, go, shown_once
+from webhooks import delivery_log, subscriptions
 from webhooks.payload import ABOUT_WORKFLOWS, SUBSCRIBABLE
 from webhooks.subscriptions import OVERLAP, Subscription
 
-_ROTATED = (
+PAGE: Final = 50
+_ROTATED: Final = (
     "Give it to the receiver now: for 24 hours deliveries are signed with this secret and with the old one, "
     "then with this one alone."
 )
 
 
+@blueprint.get("/ui/webhooks")
+def list_subscriptions() -> Response:
+    """Show the subscriptions, and below them the deliveries, newest first."""
+    visit = enter(Permission.OWN, "listing subscriptions")
+    caller, state = visit.caller, request.args.get("state")
+    of_one = lookup.uuid_of(request.args.get("subscription", ""))
+    with caller.reading() as tx:
+        rows = subscriptions.subscriptions(tx, caller.project_id)
+        sent, following = delivery_log.deliveries(
+            tx,
+            caller.project_id,
+            subscription_id=of_one,
+            state=state if state in delivery_log.STATES else None,
+            before=lookup.moment_in(request.args.get("cursor")),
+            limit=PAGE,
+        )
+    place = lookup.cursor_to(f"{following[0].isoformat()} {following[1]}") if following else None
+    return visit.page(
+        "webhooks.html",
+        rows=rows,
+        urls={row.id: row.url for row in rows},
+        sent=sent,
+        following=place,
+        state=state,
+        of_one=of_one,
+        states=delivery_log.STATES,
+    )
+
+
+@blueprint.get("/ui/deliveries/<which>")
+def show_delivery(which: str) -> Response:
+    visit = enter(Permission.OWN, "reading a delivery")
+    caller = visit.caller
+    with caller.reading() as tx:
+        row, attempts = owning.delivery(tx, caller, which)
+        subscription = subscriptions.subscription(tx, caller.project_id, row.subscription_id)
+    return visit.page(
+        "delivery.html",
+        delivery=row,
+        attempts=attempts,
+        subscription=subscription,
+    )
+
+
+@blueprint.post("/ui/deliveries/<which>/again")
+def send_again(which: str) -> Response:
+    row = owning.redeliver(enter(Permission.OWN, "sending a delivery again").caller, which)
+    return go("show_delivery", which=str(row.id), said="again")
+
+
+@blueprint.get("/ui/new-webhook")
 def new_subscription() -> Response:
     visit = enter(Permission.OWN, "subscribing")
     return _form(visit, None, {"url": "", "events": list(ABOUT_WORKFLOWS)})
 
 
+@blueprint.post("/ui/new-webhook")
 def create_subscription() -> Response:
     visit = enter(Permission.OWN, "subscribing")
     given = _given()
@@ -44,17 +99,20 @@ def create_subscription() -> Response:
     )
 
 
+@blueprint.get("/ui/webhooks/<which>")
 def show_subscription(which: str) -> Response:
     visit = enter(Permission.OWN, "reading a subscription")
-    return _page(visit, _read(visit, which), said=request.args.get("said"))
+    return visit.page("subscription.html", row=_read(visit, which))
 
 
+@blueprint.get("/ui/webhooks/<which>/edit")
 def edit_subscription(which: str) -> Response:
     visit = enter(Permission.OWN, "changing a subscription")
     row = _read(visit, which)
     return _form(visit, row, {"url": row.url, "events": row.events})
 
 
+@blueprint.post("/ui/webhooks/<which>/edit")
 def change_subscription(which: str) -> Response:
     visit = enter(Permission.OWN, "changing a subscription")
     given = _given()
@@ -65,21 +123,23 @@ def change_subscription(which: str) -> Response:
     return go("show_subscription", which=which, said="changed")
 
 
+@blueprint.post("/ui/webhooks/<which>/state")
 def switch_subscription(which: str) -> Response:
     """Pause or reactivate the subscription."""
     visit = enter(Permission.OWN, "changing a subscription")
-    row = owning.change(
-        visit.caller, which, **validated(ChangeSubscription, {"state": field("state")}).given()
-    )
+    body = validated(ChangeSubscription, {"state": field("state")})
+    row = owning.change(visit.caller, which, **body.given())
     return go("show_subscription", which=which, said=row.state)
 
 
+@blueprint.post("/ui/webhooks/<which>/test")
 def test_subscription(which: str) -> Response:
     visit = enter(Permission.OWN, "testing a subscription")
     made = owning.test(visit.caller, which)
     return go("show_delivery", which=str(made.id), said="tested")
 
 
+@blueprint.post("/ui/webhooks/<which>/rotate")
 def rotate_secret(which: str) -> Response:
     visit = enter(Permission.OWN, "rotating a secret")
     row, secret = owning.rotate(visit.caller, which, OVERLAP)
@@ -88,6 +148,7 @@ def rotate_secret(which: str) -> Response:
     return shown_once(visit, "webhooks", "A new secret", _ROTATED, values, to=to)
 
 
+@blueprint.get("/ui/webhooks/<which>/delete")
 def ask_delete_subscription(which: str) -> Response:
     visit = enter(Permission.OWN, "deleting a subscription")
     row = _read(visit, which)
@@ -104,6 +165,7 @@ def ask_delete_subscription(which: str) -> Response:
     )
 
 
+@blueprint.post("/ui/webhooks/<which>/delete")
 def delete_subscription(which: str) -> Response:
     owning.delete(enter(Permission.OWN, "deleting a subscription").caller, which)
     return go("list_subscriptions", said="deleted")
@@ -118,14 +180,7 @@ def _given() -> dict[str, Any]:
     return {"url": field("url").strip(), "events": request.form.getlist("events")}
 
 
-def _page(visit: Visit, row: Subscription, said: str | None) -> Response:
-    return visit.page("subscription.html", row=row, said=said)
-
-
 def _form(
     visit: Visit, row: Subscription | None, given: dict[str, Any], error: GitstoreError | None = None
 ) -> Response:
-    status = int(errors.STATUS[error.code]) if error else 200
-    return visit.page(
-        "subscription_form.html", status, row=row, given=given, events=SUBSCRIBABLE, error=error
-    )
+    return visit.page("subscription_form.html", error, row=row, given=given, events=SUBSCRIBABLE)

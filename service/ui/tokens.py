@@ -4,23 +4,26 @@ from __future__ import annotations
 
 from typing import Any
 
-from flask import Response, request
+from flask import Response
 
 from gitstore.errors import GitstoreError
 from gitstore.model import Permission
-from service import errors, lookup
+from service import lookup
 from service.access import Role
 from service.actions import tokens as owning
 from service.caller import now
 from service.inputs import CreateToken, validated
-from service.ui.visit import Visit, enter, field, go, shown_once
+from service.ui.rendering import blueprint
+from service.ui.session import Visit, enter, field, go, shown_once
 from sync import tokens
 
 
+@blueprint.get("/ui/tokens")
 def list_tokens() -> Response:
     return _page(enter(Permission.OWN, "listing tokens"), {})
 
 
+@blueprint.post("/ui/tokens")
 def create_token() -> Response:
     visit = enter(Permission.OWN, "creating a token")
     given: dict[str, Any] = {"name": field("name").strip(), "role": field("role")}
@@ -42,6 +45,7 @@ def create_token() -> Response:
     )
 
 
+@blueprint.get("/ui/tokens/<which>/revoke")
 def ask_revoke_token(which: str) -> Response:
     visit = enter(Permission.OWN, "revoking a token")
     caller, found = visit.caller, lookup.uuid_of(which)
@@ -63,6 +67,7 @@ def ask_revoke_token(which: str) -> Response:
     )
 
 
+@blueprint.post("/ui/tokens/<which>/revoke")
 def revoke_token(which: str) -> Response:
     owning.revoke(enter(Permission.OWN, "revoking a token").caller, which)
     return go("list_tokens", said="revoked")
@@ -74,12 +79,10 @@ def _page(visit: Visit, given: dict[str, Any], error: GitstoreError | None = Non
         rows = tokens.tokens(tx, caller.project_id)
     return visit.page(
         "tokens.html",
-        int(errors.STATUS[error.code]) if error else 200,
+        error,
         rows=sorted(rows, key=lambda row: row.revoked_at is not None),
         own=caller.principal.id,
         roles=[role.value for role in Role],
         given=given,
-        error=error,
         now=now(),
-        said=request.args.get("said"),
     )

@@ -18,8 +18,9 @@ from service.actions import drafts, versions
 from service.actions import workflows as actions
 from service.actions.drafts import DiscardedDraft, base_of
 from service.inputs import CreateWorkflow, validated
-from service.ui.version_view import seen
-from service.ui.visit import Visit, enter, field, go
+from service.ui.rendering import blueprint
+from service.ui.session import Visit, enter, field, go
+from service.ui.versions import view_of
 from sync import catalog
 from sync.catalog import FullVersion
 
@@ -27,6 +28,7 @@ PAGE: Final = 50
 _RECENT: Final = 5
 
 
+@blueprint.get("/ui/workflows")
 def list_workflows() -> Response:
     visit = enter(Permission.READ, "listing workflows")
     caller, q = visit.caller, lookup.text(request.args.get("q", "").strip()[:200])
@@ -37,13 +39,15 @@ def list_workflows() -> Response:
         known = catalog.versions(tx, newest.values())
     rows = [(row, known.get(newest[row.id])) for row in page.rows]
     following = lookup.cursor_to(page.next) if page.next is not None else None
-    return visit.page("workflows.html", rows=rows, q=q, following=following, said=request.args.get("said"))
+    return visit.page("workflows.html", rows=rows, q=q, following=following)
 
 
+@blueprint.get("/ui/new-workflow")
 def new_workflow() -> Response:
-    return enter(Permission.EDIT, "creating a workflow").page("new_workflow.html", given={}, error=None)
+    return enter(Permission.EDIT, "creating a workflow").page("new_workflow.html", given={})
 
 
+@blueprint.post("/ui/new-workflow")
 def create_workflow() -> Response:
     visit = enter(Permission.EDIT, "creating a workflow")
     given = {name: field(name).strip() for name in ("slug", "name", "description")}
@@ -53,10 +57,11 @@ def create_workflow() -> Response:
         )
         actions.create(visit.caller, body.slug, name=body.name, description=body.description or "")
     except GitstoreError as error:
-        return visit.page("new_workflow.html", int(errors.STATUS[error.code]), given=given, error=error)
+        return visit.page("new_workflow.html", error, given=given)
     return go("edit", slug=body.slug, said="created")
 
 
+@blueprint.get("/ui/workflows/<slug>")
 def show_workflow(slug: str) -> Response:
     return workflow_page(enter(Permission.READ, f"reading {clip(slug)}"), slug)
 
@@ -76,8 +81,8 @@ def workflow_page(visit: Visit, slug: str, error: GitstoreError | None = None) -
     lookup.admit(caller, workflow.slug, *set(shown))
     rules = caller.rules
     with caller.opened() as store:
-        mine = seen(store, draft, rules, "d", judged=True) if draft else None
-        theirs = seen(store, current, rules, "c", judged=False) if current else None
+        mine = view_of(store, draft, rules, "d", judged=True) if draft else None
+        theirs = view_of(store, current, rules, "c", judged=False) if current else None
         overtaken = draft is not None and _is_overtaken(store, workflow.slug)
         kept = None if draft else _discarded(store, workflow.slug, latest)
     small = mine is not None and theirs is not None and mine.narrow and theirs.narrow
@@ -85,13 +90,11 @@ def workflow_page(visit: Visit, slug: str, error: GitstoreError | None = None) -
         mine, theirs = mine.beside(), theirs.beside()
     return visit.page(
         "workflow.html",
-        int(errors.STATUS[error.code]) if error else 200,
+        error,
         workflow=workflow,
         recent=recent,
         change=_change(draft, current or latest, rules),
         against=current or latest,
-        error=error,
-        said=request.args.get("said"),
         small=small,
         draft=mine,
         current=theirs,
@@ -100,6 +103,7 @@ def workflow_page(visit: Visit, slug: str, error: GitstoreError | None = None) -
     )
 
 
+@blueprint.post("/ui/workflows/<slug>/publish")
 def publish(slug: str) -> Response:
     visit = enter(Permission.PUBLISH, f"publishing {clip(slug)}")
     slug = lookup.slug_of(visit.caller, slug)
@@ -116,6 +120,7 @@ def publish(slug: str) -> Response:
     return go("show_workflow", slug=slug, said="published" if published.new else "same")
 
 
+@blueprint.get("/ui/workflows/<slug>/discard")
 def ask_discard(slug: str) -> Response:
     visit = enter(Permission.EDIT, f"discarding the draft of {clip(slug)}")
     with visit.caller.reading() as tx:
@@ -126,6 +131,7 @@ def ask_discard(slug: str) -> Response:
     return visit.page("discard.html", workflow=workflow, draft=draft)
 
 
+@blueprint.post("/ui/workflows/<slug>/discard")
 def discard(slug: str) -> Response:
     visit = enter(Permission.EDIT, f"discarding the draft of {clip(slug)}")
     slug = lookup.slug_of(visit.caller, slug)
@@ -138,6 +144,7 @@ def discard(slug: str) -> Response:
     return go("list_workflows", said="discarded")
 
 
+@blueprint.post("/ui/workflows/<slug>/restore")
 def restore(slug: str) -> Response:
     """Reopen the discarded draft that the page showed."""
     visit = enter(Permission.EDIT, f"restoring the draft of {clip(slug)}")

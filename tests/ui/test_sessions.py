@@ -8,7 +8,7 @@ from http.cookies import SimpleCookie
 import pytest
 
 from service.context import EXTENSION
-from service.ui import sessions
+from service.ui import session
 from service.ui.rendering import POLICY
 from tests.service.api.conftest import House
 from tests.ui.visitor import HOST, Visitor, secret_in, visitor
@@ -63,7 +63,7 @@ def test_signing_out_forgets_the_session(ann: Visitor) -> None:
 
 
 def test_a_session_is_over_after_a_week(ann: Visitor, monkeypatch: pytest.MonkeyPatch) -> None:
-    later = time.time() + sessions.SECONDS + 1
+    later = time.time() + session.SECONDS + 1
     monkeypatch.setattr(time, "time", lambda: later)
     assert ann.get("/ui/workflows").status == 303
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from werkzeug.test import TestResponse, create_environ, run_wsgi_app
 from werkzeug.wrappers import Request
 
-from service.ui.routes import is_page
+from service.ui import is_page
 from tests.service.api.conftest import Client, definition, yaml
 
 REFUSALS = {400, 401, 403, 404, 405, 409, 412, 413, 415, 422, 428}
