@@ -189,6 +189,28 @@ def go(endpoint: str, **values: Any) -> Response:
     return _redirect(rendering.url(endpoint, **values))
 
 
+Target = tuple[str, Mapping[str, str]]
+"""The name and the arguments of a view, for `url`."""
+
+
+def ask(
+    visit: Visit,
+    question: str,
+    text: str,
+    *,
+    about: str,
+    action: Target,
+    to: Target,
+    area: str = "workflows",
+    fields: Mapping[str, str] | None = None,
+) -> Response:
+    """Ask before a destructive action; the form carries `fields`, and cancelling leads to the page `to`."""
+    return visit.page(
+        "ask.html", area=area, question=question, text=text, about=about, action=action, to=to,
+        fields=fields or {},
+    )  # fmt: skip
+
+
 def shown_once(
     visit: Visit,
     area: str,
@@ -196,7 +218,7 @@ def shown_once(
     text: str,
     values: Mapping[str, str],
     *,
-    to: tuple[str, Mapping[str, str]],
+    to: Target,
     about: str = "",
 ) -> Response:
     """Answer a form that created a secret: it is shown only here, and browsers must not store it."""

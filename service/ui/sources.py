@@ -1,4 +1,4 @@
-"""Pages for owners: a source and its actions. The values to paste into its forge are shown once."""
+"""Pages for owners: sources and their divergences. The webhook values for the forge are shown once."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ from flask import Response
 from gitstore.errors import GitstoreError
 from gitstore.model import Permission
 from gitstore.upstream.importer import Layout
-from service.actions import sources as owning
+from service.actions import sources as actions
 from service.inputs import ChangeSource, CreateSource, Resolve, validated
 from service.ui.rendering import blueprint
-from service.ui.session import Visit, enter, field, go, shown_once
+from service.ui.session import Visit, ask, enter, field, go, shown_once
 from webhooks import divergence_decisions, sources
 from webhooks.forges import Forge
 from webhooks.sources import LONGEST_POLL, POLL_SECONDS, SHORTEST_POLL, Direction, Source
 
 FORGES: Final = {forge: forge.profile.title for forge in Forge}
 LAYOUTS: Final = {
-    Layout.REFS: "the same branches and tags as here",
+    Layout.REFS: "branches and tags named as here",
     Layout.FOLDERS: "many workflows in one repository, in workflows/<slug>/",
 }
 DIRECTIONS: Final = {
-    Direction.PULL: "from there to here",
-    Direction.PUSH: "from here to there",
-    Direction.BOTH: "both ways",
+    Direction.PULL: "pull (upstream to here)",
+    Direction.PUSH: "push (here to upstream)",
+    Direction.BOTH: "both",
 }
 _FIELDS: Final = ("url", "forge", "layout", "direction", "credential", "secret", "poll_seconds")
 
@@ -47,9 +47,9 @@ def list_sources() -> Response:
 
 @blueprint.post("/ui/sources/<which>/sync")
 def sync_source(which: str) -> Response:
-    """Sync the source now. The worker does so within moments."""
-    owning.sync(enter(Permission.OWN, "syncing a source").caller, which)
-    return go("list_sources", said="asked")
+    """Let the worker sync the source now."""
+    actions.sync(enter(Permission.OWN, "syncing a source").caller, which)
+    return go("list_sources", notice="asked")
 
 
 @blueprint.post("/ui/sources/<which>/divergences/<divergence>")
@@ -57,8 +57,8 @@ def resolve_divergence(which: str, divergence: str) -> Response:
     """Resolve a divergence of a draft."""
     visit = enter(Permission.OWN, "resolving a divergence")
     body = validated(Resolve, {"take": field("take")})
-    owning.resolve(visit.caller, which, divergence, body.take)
-    return go("list_sources", said="kept" if body.take == "ours" else "resolved")
+    actions.resolve(visit.caller, which, divergence, body.take)
+    return go("list_sources", notice="kept" if body.take == "ours" else "resolved")
 
 
 @blueprint.get("/ui/new-source")
@@ -73,7 +73,7 @@ def create_source() -> Response:
     given = _given()
     try:
         body = validated(CreateSource, {"url": "", **given})
-        made, webhook = owning.create(visit.caller, **body.given())
+        made, webhook = actions.create(visit.caller, **body.given())
     except GitstoreError as error:
         return _form(visit, None, given, error)
     values = {
@@ -85,9 +85,9 @@ def create_source() -> Response:
     return shown_once(
         visit,
         "sources",
-        "The source is added",
-        "Paste this into the settings of the repository's webhooks, and it is followed within moments. "
-        f"Without one, it is asked every {made.poll_seconds} seconds. The secret is shown this once.",
+        "Source added",
+        "Add a webhook with these values to the repository, so that changes are synced within seconds. "
+        f"Without one, it is polled every {made.poll_seconds} seconds. The secret is shown only once.",
         values,
         about=made.url,
         to=("list_sources", {}),
@@ -97,7 +97,7 @@ def create_source() -> Response:
 @blueprint.get("/ui/sources/<which>")
 def edit_source(which: str) -> Response:
     visit = enter(Permission.OWN, "changing a source")
-    return _form(visit, row := _read(visit, which), _as_it_is(row))
+    return _form(visit, row := _read(visit, which), _settings_of(row))
 
 
 @blueprint.post("/ui/sources/<which>")
@@ -108,11 +108,11 @@ def change_source(which: str) -> Response:
     if field("forget"):
         given["credential"] = ""
     try:
-        owning.change(visit.caller, which, **validated(ChangeSource, given).given())
+        actions.change(visit.caller, which, **validated(ChangeSource, given).given())
     except GitstoreError as error:
         row = _read(visit, which)
-        return _form(visit, row, {**_as_it_is(row), **given}, error)
-    return go("list_sources", said="changed")
+        return _form(visit, row, {**_settings_of(row), **given}, error)
+    return go("list_sources", notice="changed")
 
 
 @blueprint.post("/ui/sources/<which>/pause")
@@ -120,38 +120,37 @@ def pause_source(which: str) -> Response:
     """Pause or resume the source."""
     paused = bool(field("paused"))
     visit = enter(Permission.OWN, "changing a source")
-    owning.change(visit.caller, which, **validated(ChangeSource, {"paused": paused}).given())
-    return go("list_sources", said="source-paused" if paused else "source-resumed")
+    actions.change(visit.caller, which, **validated(ChangeSource, {"paused": paused}).given())
+    return go("list_sources", notice="source-paused" if paused else "source-resumed")
 
 
 @blueprint.get("/ui/sources/<which>/remove")
 def ask_remove_source(which: str) -> Response:
     visit = enter(Permission.OWN, "removing a source")
     row = _read(visit, which)
-    return visit.page(
-        "ask.html",
+    return ask(
+        visit,
         area="sources",
-        title="Remove the source?",
+        question="Remove the source?",
         about=row.url,
-        text="It is followed no more, and where both sides differ is forgotten. What it brought stays.",
+        text="It is no longer synced, and its divergences are deleted. Imported versions are kept.",
         action=("remove_source", {"which": which}),
-        button="Remove the source",
         to=("list_sources", {}),
     )
 
 
 @blueprint.post("/ui/sources/<which>/remove")
 def remove_source(which: str) -> Response:
-    owning.delete(enter(Permission.OWN, "removing a source").caller, which)
-    return go("list_sources", said="removed")
+    actions.delete(enter(Permission.OWN, "removing a source").caller, which)
+    return go("list_sources", notice="removed")
 
 
 def _read(visit: Visit, which: str) -> Source:
     with visit.caller.reading() as tx:
-        return owning.find(tx, visit.caller, which)
+        return actions.find(tx, visit.caller, which)
 
 
-def _as_it_is(row: Source) -> dict[str, Any]:
+def _settings_of(row: Source) -> dict[str, Any]:
     return {name: getattr(row, name) for name in ("url", "forge", "layout", "direction", "poll_seconds")}
 
 

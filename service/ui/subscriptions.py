@@ -1,4 +1,4 @@
-"""Pages for owners: a subscription and its actions. The secret is shown once, when it is created."""
+"""Pages for owners: subscriptions and their deliveries. A secret is shown once, when it is created."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from flask import Response, request
 from gitstore.errors import GitstoreError
 from gitstore.model import Permission
 from service import lookup
-from service.actions import subscriptions as owning
+from service.actions import subscriptions as actions
 from service.inputs import ChangeSubscription, CreateSubscription, validated
 from service.ui.rendering import blueprint
-from service.ui.session import Visit, enter, field, go, shown_once
+from service.ui.session import Visit, ask, enter, field, go, shown_once
 from webhooks import delivery_log, subscriptions
 from webhooks.payload import ABOUT_WORKFLOWS, SUBSCRIBABLE
 from webhooks.subscriptions import OVERLAP, Subscription
 
 PAGE: Final = 50
 _ROTATED: Final = (
-    "Give it to the receiver now: for 24 hours deliveries are signed with this secret and with the old one, "
-    "then with this one alone."
+    "Configure it in the receiver now. For 24 hours, deliveries are signed with both the old and the new "
+    "secret, then only with the new one."
 )
 
 
@@ -58,7 +58,7 @@ def show_delivery(which: str) -> Response:
     visit = enter(Permission.OWN, "reading a delivery")
     caller = visit.caller
     with caller.reading() as tx:
-        row, attempts = owning.delivery(tx, caller, which)
+        row, attempts = actions.delivery(tx, caller, which)
         subscription = subscriptions.subscription(tx, caller.project_id, row.subscription_id)
     return visit.page(
         "delivery.html",
@@ -70,31 +70,31 @@ def show_delivery(which: str) -> Response:
 
 @blueprint.post("/ui/deliveries/<which>/again")
 def send_again(which: str) -> Response:
-    row = owning.redeliver(enter(Permission.OWN, "sending a delivery again").caller, which)
-    return go("show_delivery", which=str(row.id), said="again")
+    row = actions.redeliver(enter(Permission.OWN, "sending a delivery again").caller, which)
+    return go("show_delivery", which=str(row.id), notice="again")
 
 
 @blueprint.get("/ui/new-webhook")
 def new_subscription() -> Response:
-    visit = enter(Permission.OWN, "subscribing")
+    visit = enter(Permission.OWN, "adding a subscription")
     return _form(visit, None, {"url": "", "events": list(ABOUT_WORKFLOWS)})
 
 
 @blueprint.post("/ui/new-webhook")
 def create_subscription() -> Response:
-    visit = enter(Permission.OWN, "subscribing")
+    visit = enter(Permission.OWN, "adding a subscription")
     given = _given()
     try:
-        made, secret = owning.create(visit.caller, **validated(CreateSubscription, given).given())
+        made, secret = actions.create(visit.caller, **validated(CreateSubscription, given).given())
     except GitstoreError as error:
         return _form(visit, None, given, error)
     return shown_once(
         visit,
         "webhooks",
-        "Subscribed",
-        "Deliveries are signed with this secret, per Standard Webhooks. It is shown this once: give it to "
-        "the receiver.",
-        {"Address": made.url, "Secret": secret},
+        "Subscription added",
+        "Deliveries are signed with this secret, per Standard Webhooks. It is shown only once: configure it "
+        "in the receiver.",
+        {"URL": made.url, "Secret": secret},
         to=("show_subscription", {"which": str(made.id)}),
     )
 
@@ -117,10 +117,10 @@ def change_subscription(which: str) -> Response:
     visit = enter(Permission.OWN, "changing a subscription")
     given = _given()
     try:
-        owning.change(visit.caller, which, **validated(ChangeSubscription, given).given())
+        actions.change(visit.caller, which, **validated(ChangeSubscription, given).given())
     except GitstoreError as error:
         return _form(visit, _read(visit, which), given, error)
-    return go("show_subscription", which=which, said="changed")
+    return go("show_subscription", which=which, notice="changed")
 
 
 @blueprint.post("/ui/webhooks/<which>/state")
@@ -128,52 +128,50 @@ def switch_subscription(which: str) -> Response:
     """Pause or reactivate the subscription."""
     visit = enter(Permission.OWN, "changing a subscription")
     body = validated(ChangeSubscription, {"state": field("state")})
-    row = owning.change(visit.caller, which, **body.given())
-    return go("show_subscription", which=which, said=row.state)
+    row = actions.change(visit.caller, which, **body.given())
+    return go("show_subscription", which=which, notice=row.state)
 
 
 @blueprint.post("/ui/webhooks/<which>/test")
 def test_subscription(which: str) -> Response:
     visit = enter(Permission.OWN, "testing a subscription")
-    made = owning.test(visit.caller, which)
-    return go("show_delivery", which=str(made.id), said="tested")
+    made = actions.test(visit.caller, which)
+    return go("show_delivery", which=str(made.id), notice="tested")
 
 
 @blueprint.post("/ui/webhooks/<which>/rotate")
 def rotate_secret(which: str) -> Response:
     visit = enter(Permission.OWN, "rotating a secret")
-    row, secret = owning.rotate(visit.caller, which, OVERLAP)
-    values = {"Address": row.url, "Secret": secret}
+    row, secret = actions.rotate(visit.caller, which, OVERLAP)
+    values = {"URL": row.url, "Secret": secret}
     to = ("show_subscription", {"which": which})
-    return shown_once(visit, "webhooks", "A new secret", _ROTATED, values, to=to)
+    return shown_once(visit, "webhooks", "New secret", _ROTATED, values, to=to)
 
 
 @blueprint.get("/ui/webhooks/<which>/delete")
 def ask_delete_subscription(which: str) -> Response:
     visit = enter(Permission.OWN, "deleting a subscription")
     row = _read(visit, which)
-    return visit.page(
-        "ask.html",
+    return ask(
+        visit,
         area="webhooks",
-        title="Delete the subscription?",
+        question="Delete the subscription?",
         about=row.url,
-        text="It is told of nothing any more, and what is still to be delivered to it fails. What was sent "
-        "can still be read.",
+        text="It stops receiving events, and pending deliveries fail. The log of deliveries is kept.",
         action=("delete_subscription", {"which": which}),
-        button="Delete the subscription",
         to=("show_subscription", {"which": which}),
     )
 
 
 @blueprint.post("/ui/webhooks/<which>/delete")
 def delete_subscription(which: str) -> Response:
-    owning.delete(enter(Permission.OWN, "deleting a subscription").caller, which)
-    return go("list_subscriptions", said="deleted")
+    actions.delete(enter(Permission.OWN, "deleting a subscription").caller, which)
+    return go("list_subscriptions", notice="deleted")
 
 
 def _read(visit: Visit, which: str) -> Subscription:
     with visit.caller.reading() as tx:
-        return owning.find(tx, visit.caller, which)
+        return actions.find(tx, visit.caller, which)
 
 
 def _given() -> dict[str, Any]:

@@ -10,11 +10,11 @@ from gitstore.errors import GitstoreError
 from gitstore.model import Permission
 from service import lookup
 from service.access import Role
-from service.actions import tokens as owning
+from service.actions import tokens as actions
 from service.caller import now
 from service.inputs import CreateToken, validated
 from service.ui.rendering import blueprint
-from service.ui.session import Visit, enter, field, go, shown_once
+from service.ui.session import Visit, ask, enter, field, go, shown_once
 from sync import tokens
 
 
@@ -31,15 +31,14 @@ def create_token() -> Response:
     if last_day:
         given["expires_at"] = f"{last_day}T23:59:59Z"
     try:
-        made, secret = owning.create(visit.caller, **validated(CreateToken, given).given())
+        made, secret = actions.create(visit.caller, **validated(CreateToken, given).given())
     except GitstoreError as error:
         return _page(visit, {**given, "last_day": last_day}, error)
     return shown_once(
         visit,
         "tokens",
-        "A new access token",
-        f"{made.name}: {made.role}. It is shown this once, and stored nowhere: whoever has it may do what "
-        "its role may.",
+        "New access token",
+        f"{made.name} ({made.role}). It is shown only once, and not stored: save it in a safe place.",
         {"Token": secret},
         to=("list_tokens", {}),
     )
@@ -52,25 +51,23 @@ def ask_revoke_token(which: str) -> Response:
     with caller.reading() as tx:
         row = next((each for each in tokens.tokens(tx, caller.project_id) if each.id == found), None)
     if row is None or row.revoked_at is not None:
-        raise owning.not_active(which)
+        raise actions.not_active(which)
     own = row.id == caller.principal.id
-    return visit.page(
-        "ask.html",
+    return ask(
+        visit,
         area="tokens",
-        title="Revoke the token?",
+        question="Revoke the token?",
         about=f"{row.name} ({row.role})",
-        text="From then on it opens nothing: whoever uses it is turned away at once."
-        + (" It is the one that you are signed in with." if own else ""),
+        text="It stops working immediately." + (" You are signed in with it." if own else ""),
         action=("revoke_token", {"which": which}),
-        button="Revoke the token",
         to=("list_tokens", {}),
     )
 
 
 @blueprint.post("/ui/tokens/<which>/revoke")
 def revoke_token(which: str) -> Response:
-    owning.revoke(enter(Permission.OWN, "revoking a token").caller, which)
-    return go("list_tokens", said="revoked")
+    actions.revoke(enter(Permission.OWN, "revoking a token").caller, which)
+    return go("list_tokens", notice="revoked")
 
 
 def _page(visit: Visit, given: dict[str, Any], error: GitstoreError | None = None) -> Response:

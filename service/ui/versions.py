@@ -126,6 +126,13 @@ def _file(repository: Repository, version: Version) -> File:
     return File(version.file_name, repository.objects.blob(version.blob_sha.encode()))
 
 
+def change_between(old: FullVersion | None, new: FullVersion | None, rules: Rules) -> str | None:
+    """Return a summary of the change from `old` to `new`; None if there is none or one cannot be parsed."""
+    if old is None or old.definition is None or new is None or new.definition is None:
+        return None
+    return summary_of(old.definition, new.definition, rules)
+
+
 # View of one version
 
 

@@ -8,19 +8,18 @@ from typing import Final
 from flask import Response, request
 
 from gitstore.definition.quoting import clip
-from gitstore.diff.summary import summary_of
 from gitstore.errors import GitstoreError, IntegrityError, MalformedError, NotFoundError
-from gitstore.model import Permission, Rules
+from gitstore.model import Permission
 from gitstore.names import superseded_at, version_id
 from gitstore.repository import Repository
 from service import errors, lookup
 from service.actions import drafts, versions
 from service.actions import workflows as actions
-from service.actions.drafts import DiscardedDraft, base_of
+from service.actions.drafts import DiscardedDraft
 from service.inputs import CreateWorkflow, validated
-from service.ui.rendering import blueprint
-from service.ui.session import Visit, enter, field, go
-from service.ui.versions import view_of
+from service.ui.rendering import ago, blueprint
+from service.ui.session import Visit, ask, enter, field, go
+from service.ui.versions import change_between, view_of
 from sync import catalog
 from sync.catalog import FullVersion
 
@@ -58,7 +57,7 @@ def create_workflow() -> Response:
         actions.create(visit.caller, body.slug, name=body.name, description=body.description or "")
     except GitstoreError as error:
         return visit.page("new_workflow.html", error, given=given)
-    return go("edit", slug=body.slug, said="created")
+    return go("edit", slug=body.slug, notice="created")
 
 
 @blueprint.get("/ui/workflows/<slug>")
@@ -80,26 +79,26 @@ def workflow_page(visit: Visit, slug: str, error: GitstoreError | None = None) -
     shown = (workflow.draft_number, workflow.current_number, workflow.latest_number)
     lookup.admit(caller, workflow.slug, *set(shown))
     rules = caller.rules
-    with caller.opened() as store:
-        mine = view_of(store, draft, rules, "d", judged=True) if draft else None
-        theirs = view_of(store, current, rules, "c", judged=False) if current else None
-        overtaken = draft is not None and _is_overtaken(store, workflow.slug)
-        kept = None if draft else _discarded(store, workflow.slug, latest)
-    small = mine is not None and theirs is not None and mine.narrow and theirs.narrow
-    if mine and theirs and small:
-        mine, theirs = mine.beside(), theirs.beside()
+    with caller.opened() as repository:
+        draft_view = view_of(repository, draft, rules, "d", judged=True) if draft else None
+        current_view = view_of(repository, current, rules, "c", judged=False) if current else None
+        behind = draft is not None and _is_behind(repository, workflow.slug)
+        discarded = None if draft else _discarded(repository, workflow.slug, latest)
+    small = draft_view is not None and current_view is not None and draft_view.narrow and current_view.narrow
+    if draft_view and current_view and small:
+        draft_view, current_view = draft_view.beside(), current_view.beside()
     return visit.page(
         "workflow.html",
         error,
         workflow=workflow,
         recent=recent,
-        change=_change(draft, current or latest, rules),
+        change=change_between(current or latest, draft, rules),
         against=current or latest,
         small=small,
-        draft=mine,
-        current=theirs,
-        overtaken=overtaken,
-        kept=kept,
+        draft=draft_view,
+        current=current_view,
+        behind=behind,
+        discarded=discarded,
     )
 
 
@@ -117,7 +116,7 @@ def publish(slug: str) -> Response:
         )
     except GitstoreError as error:
         return _refused(visit, slug, error)
-    return go("show_workflow", slug=slug, said="published" if published.new else "same")
+    return go("show_workflow", slug=slug, notice="published" if published.new else "same")
 
 
 @blueprint.get("/ui/workflows/<slug>/discard")
@@ -128,7 +127,17 @@ def ask_discard(slug: str) -> Response:
         draft = catalog.version(tx, workflow.id, "draft")
     if draft is None:
         raise lookup.no_draft(workflow.slug)
-    return visit.page("discard.html", workflow=workflow, draft=draft)
+    author, saved = draft.published_by or draft.author_name, ago(draft.created_at)
+    current = f"v{workflow.current_number} stays current. " if workflow.current_number else ""
+    return ask(
+        visit,
+        "Discard the draft?",
+        f"{current}Git keeps the draft under refs/superseded/{workflow.slug}/, and it can be restored.",
+        about=f"{workflow.slug}: draft of {author}, saved {saved}",
+        action=("discard", {"slug": workflow.slug}),
+        to=("show_workflow", {"slug": workflow.slug}),
+        fields={"etag": draft.commit_sha},
+    )
 
 
 @blueprint.post("/ui/workflows/<slug>/discard")
@@ -140,8 +149,8 @@ def discard(slug: str) -> Response:
     except GitstoreError as error:
         return _refused(visit, slug, error)
     if _exists(visit, slug):
-        return go("show_workflow", slug=slug, said="discarded")
-    return go("list_workflows", said="discarded")
+        return go("show_workflow", slug=slug, notice="discarded")
+    return go("list_workflows", notice="discarded")
 
 
 @blueprint.post("/ui/workflows/<slug>/restore")
@@ -153,7 +162,7 @@ def restore(slug: str) -> Response:
         drafts.restore(visit.caller, slug, at=_discarded_at())
     except GitstoreError as error:
         return _refused(visit, slug, error)
-    return go("show_workflow", slug=slug, said="restored")
+    return go("show_workflow", slug=slug, notice="restored")
 
 
 def _seen() -> set[str] | None:
@@ -165,21 +174,21 @@ def _discarded_at() -> datetime:
     """Return the time at which the form's draft was discarded."""
     at = superseded_at(field("ref").encode())
     if at is None:
-        raise MalformedError("the form names no discarded draft: load the page again")
+        raise MalformedError("the form does not name a discarded draft: reload the page")
     return at
 
 
-def _discarded(store: Repository, slug: str, latest: FullVersion | None) -> DiscardedDraft | None:
+def _discarded(repository: Repository, slug: str, latest: FullVersion | None) -> DiscardedDraft | None:
     """Return the last discarded draft, unless a version was published from it or since then."""
-    kept = next(iter(drafts.discarded(store, slug, 1)), None)
-    if kept is None:
+    discarded = next(iter(drafts.discarded(repository, slug, 1)), None)
+    if discarded is None:
         return None
     if latest is not None and (
-        store.objects.is_ancestor(kept.commit.encode(), latest.commit_sha.encode())
-        or (latest.published_at is not None and latest.published_at > kept.at)
+        repository.objects.is_ancestor(discarded.commit.encode(), latest.commit_sha.encode())
+        or (latest.published_at is not None and latest.published_at > discarded.at)
     ):
         return None
-    return kept
+    return discarded
 
 
 def _exists(visit: Visit, slug: str) -> bool:
@@ -199,13 +208,6 @@ def _refused(visit: Visit, slug: str, error: GitstoreError) -> Response:
     return workflow_page(visit, slug, error)
 
 
-def _change(draft: FullVersion | None, against: FullVersion | None, rules: Rules) -> str | None:
-    """Return a summary of the change that publishing would make; None if it cannot be computed."""
-    if draft is None or against is None or draft.definition is None or against.definition is None:
-        return None
-    return summary_of(against.definition, draft.definition, rules)
-
-
-def _is_overtaken(store: Repository, slug: str) -> bool:
+def _is_behind(repository: Repository, slug: str) -> bool:
     """Return whether a version was published that the open draft does not build on."""
-    return base_of(store, slug)[0] != store.state(slug).latest
+    return drafts.base_of(repository, slug)[0] != repository.state(slug).latest

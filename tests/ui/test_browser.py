@@ -71,9 +71,9 @@ def test_from_the_sign_in_page_to_a_published_version_and_back(ann: Tab, owner: 
     """Create, edit, see problems, save, publish; see what changed between two versions; go back."""
     page = ann.page
     page.get_by_role("link", name="New workflow").click()
-    page.get_by_label("Name in addresses").fill("order-sync")
+    page.get_by_label("Slug").fill("order-sync")
     page.get_by_label("Title").fill("Order sync")
-    page.get_by_role("button", name="Create the workflow").click()
+    page.get_by_role("button", name="Create workflow").click()
     expect(page.get_by_role("heading", name="Edit")).to_be_visible()
     ann.type("nodes:\n  - {id: call, type: httpCall, data: {label: Call, config: {method: POST}}}\n")
     expect(page.locator("#problems")).to_contain_text("url is required")
@@ -82,11 +82,11 @@ def test_from_the_sign_in_page_to_a_published_version_and_back(ann: Tab, owner: 
     assert page.evaluate(_SELECTED).startswith("  - {id: call")
     ann.type(definition("Order sync", "https://one.example/"))
     expect(page.locator("#state")).to_have_text("valid")
-    page.get_by_role("button", name="Save the draft").click()
-    expect(page.get_by_role("status")).to_contain_text("The draft is saved.")
-    page.get_by_label("Why?").fill("The first one")
+    page.get_by_role("button", name="Save draft").click()
+    expect(page.get_by_role("status")).to_contain_text("Draft saved.")
+    page.get_by_label("Release note").fill("The first one")
     page.get_by_role("button", name="Publish v1").click()
-    expect(page.get_by_text("v1 runs")).to_be_visible()
+    expect(page.get_by_text("v1 current")).to_be_visible()
 
     publish(owner, *urls(4))
     page.get_by_role("link", name="History", exact=True).click()
@@ -98,9 +98,9 @@ def test_from_the_sign_in_page_to_a_published_version_and_back(ann: Tab, owner: 
     page.get_by_role("link", name="History", exact=True).click()
     page.get_by_role("link", name="v2", exact=True).click()
     page.get_by_role("link", name="Make v2 current").click()
-    expect(page.get_by_text("Runs now")).to_be_visible()
-    page.get_by_role("button", name="Let v2 run").click()
-    expect(page.get_by_text("v2 runs")).to_be_visible()
+    expect(page.get_by_text("Changes to")).to_be_visible()
+    page.get_by_role("button", name="Make v2 current").click()
+    expect(page.get_by_text("v2 current", exact=True)).to_be_visible()
     assert owner.get("/workflows/order-sync").json["current"]["version_number"] == 2
 
 
@@ -108,8 +108,8 @@ def test_a_rollback_in_the_night_is_two_clicks(ann: Tab, owner: Caller) -> None:
     publish(owner, *urls(3))
     ann.go("/ui/workflows")
     ann.page.get_by_role("link", name="Roll back order-sync").click()
-    ann.page.get_by_role("button", name="Let v2 run").click()
-    expect(ann.page.get_by_text("v2 runs")).to_be_visible()
+    ann.page.get_by_role("button", name="Make v2 current").click()
+    expect(ann.page.get_by_text("v2 current", exact=True)).to_be_visible()
     assert owner.get("/workflows/order-sync").json["current"]["version_number"] == 2
 
 
@@ -117,9 +117,9 @@ def test_reverting_leaves_what_runs(ann: Tab, owner: Caller) -> None:
     publish(owner, *urls(2))
     ann.go("/ui/workflows/order-sync/versions/1")
     ann.page.get_by_role("link", name="Revert the draft to v1").click()
-    expect(ann.page.get_by_text("v2 runs on")).to_be_visible()
+    expect(ann.page.get_by_text("v2 stays current")).to_be_visible()
     ann.page.get_by_role("button", name="Revert the draft to v1").click()
-    expect(ann.page.get_by_text("v2 runs", exact=True)).to_be_visible()
+    expect(ann.page.get_by_text("v2 current", exact=True)).to_be_visible()
     ann.page.get_by_role("link", name="Discard").click()
     ann.page.get_by_role("button", name="Discard the draft").click()
     expect(ann.page.get_by_role("status")).to_contain_text("discarded")
@@ -136,18 +136,18 @@ def test_two_people_at_once_lose_nothing(
         for person in (ann, bob):
             person.go("/ui/workflows/order-sync/edit")
         bob.type(definition("A", "https://bob.example/"))
-        bob.page.get_by_role("button", name="Save the draft").click()
+        bob.page.get_by_role("button", name="Save draft").click()
         expect(bob.page.get_by_role("status")).to_contain_text("saved")
         ann.type(definition("A", "https://ann.example/"))
-        ann.page.get_by_role("button", name="Save the draft").click()
-        expect(ann.page.get_by_role("heading", name="Somebody was faster")).to_be_visible()
+        ann.page.get_by_role("button", name="Save draft").click()
+        expect(ann.page.get_by_role("heading", name="Someone else saved first")).to_be_visible()
         assert "bob.example" in ann.page.get_by_label("Their definition").input_value()
         mine = ann.page.get_by_label("Your definition")
         assert "ann.example" in mine.input_value()
         expect(ann.page.locator("mark")).to_have_text(["bob", "ann"])
         assert [each for each in ann.problems() if "id twice" not in each] == []
         mine.fill(definition("Both", "https://ann.example/"))
-        ann.page.get_by_role("button", name="Save mine on top of theirs").click()
+        ann.page.get_by_role("button", name="Save my version").click()
         expect(ann.page.get_by_role("status")).to_contain_text("saved")
     assert b"Both" in owner.definition("order-sync", "draft")
 
@@ -172,14 +172,14 @@ def test_leaving_with_unsaved_text_asks_and_keeps_it(ann: Tab, owner: Caller) ->
     assert page.url.endswith("/edit")
 
     page.context.clear_cookies()
-    page.get_by_role("button", name="Save the draft").click()
+    page.get_by_role("button", name="Save draft").click()
     expect(page.get_by_role("heading", name="Unauthorized")).to_be_visible()
     page.get_by_role("link", name="Sign in").click()
     page.get_by_label("Access token").fill(owner.token)
     page.get_by_role("button", name="Sign in").click()
     ann.go("/ui/workflows/order-sync/edit")
     assert page.get_by_label("Definition", exact=True).input_value() == before
-    page.get_by_role("button", name="Bring it back").click()
+    page.get_by_role("button", name="Restore").click()
     assert "# mine" in page.get_by_label("Definition", exact=True).input_value()
     page.once("dialog", lambda dialog: dialog.accept())
     ann.go("/ui/workflows")
@@ -226,9 +226,9 @@ def test_it_works_without_javascript(chromium: Browser, owner: Caller) -> None:
     with browser.tab(chromium, owner, java_script_enabled=False, **WIDE) as ann:
         ann.go("/ui/workflows/order-sync/edit")
         ann.type(definition("Order sync", "https://three.example/"))
-        ann.page.get_by_role("button", name="Save the draft").click()
+        ann.page.get_by_role("button", name="Save draft").click()
         ann.page.get_by_role("button", name="Publish v3").click()
-        expect(ann.page.get_by_text("v3 runs")).to_be_visible()
+        expect(ann.page.get_by_text("v3 current", exact=True)).to_be_visible()
 
 
 def pages(owner: Caller) -> dict[str, str]:
@@ -287,8 +287,8 @@ def test_every_page_is_for_everybody(chromium: Browser, owner: Caller, scheme: s
             ann.page.screenshot(path=_file(name, scheme, width), full_page=True)
         ann.go("/ui/tokens")
         ann.page.get_by_label("Name").fill("engine")
-        ann.page.get_by_role("button", name="Make the token").click()
-        expect(ann.page.get_by_role("heading", name="A new access token")).to_be_visible()
+        ann.page.get_by_role("button", name="Create token").click()
+        expect(ann.page.get_by_role("heading", name="New access token")).to_be_visible()
         problems += ann.problems()
         ann.page.screenshot(path=_file("shown-once", scheme, width), full_page=True)
         ann.page.get_by_role("button", name="Sign out").click()
@@ -328,7 +328,7 @@ def test_the_first_tab_stop_leads_past_the_head(ann: Tab) -> None:
     """And what has the focus is always seen."""
     ann.go("/ui/workflows")
     ann.page.keyboard.press("Tab")
-    expect(ann.page.get_by_role("link", name="Skip to the content")).to_be_focused()
+    expect(ann.page.get_by_role("link", name="Skip to content")).to_be_focused()
     ann.page.keyboard.press("Enter")
     order = []
     for _ in range(4):

@@ -36,7 +36,7 @@ def test_what_was_typed_is_saved_byte_for_byte(ann: Visitor) -> None:
     assert form.page.value("definition") == yaml().decode()
     text = yaml("https://b.example/").decode() + "\n# 'é' <b>&amp;\n\n"
     answer = save(ann, form, text.replace("\n", "\r\n"), message="Another warehouse")
-    assert (answer.status, answer.location) == (303, f"{ONE}?said=saved")
+    assert (answer.status, answer.location) == (303, f"{ONE}?notice=saved")
     assert text_of(ann) == text
     assert ann.api.get("/workflows/order-sync/versions/draft").json["message"] == "Another warehouse"
 
@@ -101,7 +101,7 @@ def test_a_large_definition_is_saved(ann: Visitor) -> None:
 def test_a_draft_with_problems_is_saved_and_they_are_told(ann: Visitor) -> None:
     assert save(ann, ann.get(EDIT), "nodes:\n  - {id: a, type: httpCall, data: {config: {}}}\n").status == 303
     page = ann.get(ONE).page
-    assert "2 problems would block publishing" in page.text
+    assert "2 problems to fix before publishing" in page.text
     assert f"{EDIT}#L2" in page.links()
     assert "#d0" in page.links()
     assert ("post", f"{ONE}/publish") not in list(page.forms())
@@ -113,7 +113,7 @@ def test_without_a_draft_one_begins_with_what_runs(ann: Visitor) -> None:
     ann.api.publish(url="https://two.example/")
     ann.api.put("/workflows/order-sync/current", json={"version": 1})
     form = ann.get(EDIT)
-    assert "This is v1, the version that runs" in form.page.text
+    assert "Editing v1, the current version" in form.page.text
     assert form.page.value("definition") == text_of(ann, "1")
     assert save(ann, form, yaml("https://three.example/").decode()).status == 303
     assert ann.api.post("/workflows/order-sync/versions/publish").status_code == 201

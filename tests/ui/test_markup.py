@@ -111,7 +111,7 @@ def test_no_address_becomes_markup(ann: Visitor, part: int) -> None:
     """Also what is asked for is shown, where it is not found."""
     ann.api.create("naughty")
     for each in strings()[part::4]:
-        for query in ({"q": each}, {"cursor": each}, {"said": each}):
+        for query in ({"q": each}, {"cursor": each}, {"notice": each}):
             check(
                 Page(
                     ann.client.get(

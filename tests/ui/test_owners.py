@@ -89,14 +89,14 @@ def test_what_can_t_be_subscribed_is_refused_as_by_http(
 def test_a_subscription_is_changed_paused_and_made_active(ann: Visitor, subscribed: str) -> None:
     """Each says what it means for what happens meanwhile."""
     answer = ann.post(f"{subscribed}/edit", url=f"{ADDRESS}/2", events="workflow.draft.updated")
-    assert answer.location == f"{subscribed}?said=changed"
+    assert answer.location == f"{subscribed}?notice=changed"
     assert subscription(ann)["url"] == f"{ADDRESS}/2"
     refused = ann.post(f"{subscribed}/edit", url="http://10.0.0.1/", events="workflow.draft.updated")
     assert (refused.status, refused.page.value("url")) == (422, "http://10.0.0.1/")
     answer = ann.post(f"{subscribed}/state", state="paused")
     assert subscription(ann)["state"] == "paused"
-    assert "Paused: what happens meanwhile is held" in ann.get(str(answer.location)).page.text
-    assert "Make active" in ann.get(subscribed).page.text
+    assert "Paused. Events are queued" in ann.get(str(answer.location)).page.text
+    assert "Activate" in ann.get(subscribed).page.text
     ann.post(f"{subscribed}/state", state="active")
     assert subscription(ann)["state"] == "active"
     assert ann.post(f"{subscribed}/state", state="disabled").status == 400
@@ -108,14 +108,14 @@ def test_a_test_leads_to_its_delivery(ann: Visitor, subscribed: str) -> None:
     assert answer.status == 303
     page = ann.get(str(answer.location)).page
     assert page.title() == "webhook.test"
-    assert "The test is on its way." in page.text
+    assert "Test event queued." in page.text
 
 
 def test_a_new_secret_is_shown_once(ann: Visitor, house: House, subscribed: str) -> None:
     """Both sign meanwhile, and the page says for how long."""
     answer = ann.post(f"{subscribed}/rotate")
     assert shown(answer, r"whsec_\S{43}=")
-    assert "for 24 hours deliveries are signed with this secret and with the old one" in answer.page.text
+    assert "For 24 hours, deliveries are signed with both the old and the new" in answer.page.text
     with house.database.as_owner() as tx:
         assert tx.value("select count(*) from gitstore.subscription_secrets") == 2
 
@@ -125,7 +125,7 @@ def test_deleting_a_subscription_asks_first(ann: Visitor, subscribed: str) -> No
     question = ann.get(f"{subscribed}/delete").page
     assert ADDRESS in question.text
     assert subscription(ann)
-    assert ann.post(f"{subscribed}/delete").location == "/ui/webhooks?said=deleted"
+    assert ann.post(f"{subscribed}/delete").location == "/ui/webhooks?notice=deleted"
     assert ann.api.get("/subscriptions").json["subscriptions"] == []
     assert ann.get(subscribed).status == 404
 
@@ -181,10 +181,10 @@ def test_a_source_is_changed_paused_and_goes_on(ann: Visitor, followed: str) -> 
     assert row["has_credential"]
     ann.post(followed, forget="yes")
     assert not source(ann)["has_credential"]
-    assert ann.post(f"{followed}/pause", paused="yes").location == "/ui/sources?said=source-paused"
+    assert ann.post(f"{followed}/pause", paused="yes").location == "/ui/sources?notice=source-paused"
     assert source(ann)["paused"]
     assert "Sync now" not in ann.get("/ui/sources").page.text
-    assert "Go on" in ann.get("/ui/sources").page.text
+    assert "Resume" in ann.get("/ui/sources").page.text
     ann.post(f"{followed}/pause", paused="")
     assert not source(ann)["paused"]
     assert "Sync now" in ann.get("/ui/sources").page.text
@@ -202,7 +202,7 @@ def test_what_was_given_up_says_why_and_how_to_go_on(house: House, ann: Visitor,
                "ended_at = now(), last_error = 'the attempt ran wild'")  # fmt: skip
     told = ann.get("/ui/sources").page.text
     assert "poison" in told
-    assert "not synced any more: sync it now, or change it, to try again" in told
+    assert "no longer synced: sync it now or edit it to try again" in told
     assert "the sync ran wild" in told
     assert ann.post(f"{followed}/sync").status == 303
     assert source(ann)["state"] == "failing"
@@ -214,9 +214,9 @@ def test_what_was_given_up_says_why_and_how_to_go_on(house: House, ann: Visitor,
 
 def test_removing_a_source_asks_first(ann: Visitor, followed: str) -> None:
     """What it brought stays, and the question says so."""
-    assert "What it brought stays." in ann.get(f"{followed}/remove").page.text
+    assert "Imported versions are kept." in ann.get(f"{followed}/remove").page.text
     assert source(ann)
-    assert ann.post(f"{followed}/remove").location == "/ui/sources?said=removed"
+    assert ann.post(f"{followed}/remove").location == "/ui/sources?notice=removed"
     assert ann.api.get("/sources").json["sources"] == []
 
 
@@ -242,9 +242,9 @@ def test_a_draft_that_went_two_ways_is_decided(ann: Visitor, house: House, follo
     page = ann.get("/ui/sources").page
     assert [button.attributes["value"] for button in page.all("button", name="take")] == ["ours", "theirs"]
     path = f"{followed}/divergences/{one}"
-    assert ann.post(path, take="theirs").location == "/ui/sources?said=resolved"
-    assert "theirs, decided by" in ann.get("/ui/sources").page.text
-    assert ann.post(path, take="ours").location == "/ui/sources?said=kept"
+    assert ann.post(path, take="theirs").location == "/ui/sources?notice=resolved"
+    assert "theirs, chosen by" in ann.get("/ui/sources").page.text
+    assert ann.post(path, take="ours").location == "/ui/sources?notice=kept"
     (left,) = ann.api.get(f"/sources/{source_id}").json["divergences"]
     assert left["version_number"] == 1
     assert ann.post(f"{followed}/divergences/{left['id']}", take="theirs").status == 409
@@ -295,7 +295,7 @@ def test_revoking_asks_first_and_then_opens_nothing(ann: Visitor, house: House) 
     (theirs,) = ids
     assert "editor" in ann.get(f"/ui/tokens/{theirs}/revoke").page.text
     assert other.get("/ui/workflows").status == 200
-    assert ann.post(f"/ui/tokens/{theirs}/revoke").location == "/ui/tokens?said=revoked"
+    assert ann.post(f"/ui/tokens/{theirs}/revoke").location == "/ui/tokens?notice=revoked"
     assert other.get("/ui/workflows").status == 303
     assert ann.get(f"/ui/tokens/{theirs}/revoke").status == 404
     own = next(

@@ -19,18 +19,18 @@ HEAVIEST = 100_000  # bytes of a page
 
 
 def test_a_new_gitstore_says_what_to_do(ann: Visitor) -> None:
-    assert "No workflow yet" in ann.get("/ui/workflows").page.text
+    assert "No workflows yet" in ann.get("/ui/workflows").page.text
 
 
 def test_a_workflow_is_created_with_a_starter(ann: Visitor) -> None:
     answer = ann.post(
         "/ui/new-workflow", slug="order-sync", name="Order sync", description="Copies\r\norders."
     )
-    assert (answer.status, answer.location) == (303, f"{ONE}/edit?said=created")
+    assert (answer.status, answer.location) == (303, f"{ONE}/edit?notice=created")
     made = ann.api.get("/workflows/order-sync").json
     assert (made["name"], made["description"]) == ("Order sync", "Copies\norders.")
     page = ann.get(ONE).page
-    assert "This will be the first version." in page.text
+    assert "This draft becomes the first version." in page.text
     assert ("post", f"{ONE}/publish") in list(page.forms())
 
 
@@ -56,7 +56,7 @@ def test_workflows_are_found_and_paged(ann: Visitor, monkeypatch: pytest.MonkeyP
     (more,) = [link for link in first.links() if "cursor" in link]
     assert "c-three" in ann.get(more).page.text
     assert "b-two" not in ann.get("/ui/workflows?q=three").page.text
-    assert "Nothing is called that" in ann.get("/ui/workflows?q=<b>").page.text
+    assert "No workflows found" in ann.get("/ui/workflows?q=<b>").page.text
     assert ann.get("/ui/workflows?cursor=x").status == 400
     assert ann.get("/ui/workflows?q=%00").status == 400
 
@@ -70,7 +70,7 @@ def test_the_list_says_what_runs_what_is_open_and_who_was_last(ann: Visitor) -> 
     )
     (row,) = [row.text for row in ann.get("/ui/workflows").page.all("tr") if "order-sync" in row.text]
     words = " ".join(row.split())
-    for expected in ("v2", "held", "latest is v3", "has problems", "by Bob", "just now", "Roll back"):
+    for expected in ("v2", "held", "latest: v3", "has problems", "by Bob", "just now", "Roll back"):
         assert expected in words
 
 
@@ -221,5 +221,5 @@ def test_a_huge_definition_is_shown_in_part(ann: Visitor) -> None:
     ann.api.create(definition=text)
     ann.api.publish()
     answer = ann.get(f"{ONE}/versions/1")
-    assert "more characters: download it" in answer.page.text
+    assert "more characters: download the file" in answer.page.text
     assert len(answer.html.encode()) < 2 * HEAVIEST

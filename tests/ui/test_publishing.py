@@ -33,9 +33,9 @@ def current(ann: Visitor) -> Any:
 def test_the_workflow_says_what_publishing_would_change(ann: Visitor) -> None:
     ann.api.post("/workflows/order-sync/versions", json={"definition": definition("https://four.example/")})
     page = ann.get(ONE).page
-    assert "url of call changed — that is what publishing would change of v3, which runs." in page.text
+    assert "url of call changed since v3 (current)" in page.text
     answer = ann.post(f"{ONE}/publish", etag=page.value("etag"), message="Fourth", activate="yes")
-    assert answer.location == f"{ONE}?said=published"
+    assert answer.location == f"{ONE}?notice=published"
     assert current(ann) == 4
     assert ann.api.get("/workflows/order-sync/versions/4").json["message"] == "Fourth"
 
@@ -45,7 +45,7 @@ def test_publishing_without_letting_it_run(ann: Visitor) -> None:
     ann.api.post("/workflows/order-sync/versions", json={"definition": definition("https://four.example/")})
     ann.post(f"{ONE}/publish", etag=ann.get(ONE).page.value("etag"), message="")
     assert current(ann) == 3
-    assert "latest is v4" in ann.get("/ui/workflows").page.text
+    assert "latest: v4" in ann.get("/ui/workflows").page.text
 
 
 @pytest.mark.usefixtures("published")
@@ -70,7 +70,7 @@ def test_a_draft_that_a_version_overtook_says_so(ann: Visitor) -> None:
     ann.api.post("/workflows/order-sync/versions", json={"definition": definition("https://mine.example/")})
     house_store_publish(ann)
     page = ann.get(ONE).page
-    assert "v4 was published after this draft began." in page.text
+    assert "v4 was published after this draft was started." in page.text
     answer = ann.post(f"{ONE}/publish", etag=page.value("etag"), message="")
     assert answer.status == 409
     form = ann.get(f"{ONE}/edit").page
@@ -117,14 +117,14 @@ def test_a_rollback_is_two_clicks_from_the_first_page(ann: Visitor) -> None:
     (link,) = [link for link in ann.get("/ui/workflows").page.links() if link.endswith("/roll-back")]
     page = ann.get(link).page
     assert "Make v2 current?" in page.text
-    assert "Runs now v3 Third" in page.text
-    assert "Will run v2 Second" in page.text
+    assert "Current v3 Third" in page.text
+    assert "Changes to v2 Second" in page.text
     assert "url of call changed" in page.text
     (action,) = [action for method, action in page.forms() if action.endswith("/current")]
     answer = ann.post(action, seen=page.value("seen"), message=page.value("message"))
-    assert answer.location == f"{ONE}?said=moved"
+    assert answer.location == f"{ONE}?notice=moved"
     assert current(ann) == 2
-    assert "another version runs now" in ann.get(answer.location or "").page.text
+    assert "Current version changed." in ann.get(answer.location or "").page.text
 
 
 @pytest.mark.usefixtures("published")
@@ -134,7 +134,7 @@ def test_a_version_is_held(ann: Visitor) -> None:
     ann.api.publish(url="https://four.example/")
     assert current(ann) == 1
     ann.api.post("/workflows/order-sync/versions", json={"definition": definition("https://five.example/")})
-    assert "v1 is held: publishing does not change what runs" in ann.get(ONE).page.text
+    assert "v1 is held: publishing does not change the current version" in ann.get(ONE).page.text
 
 
 @pytest.mark.usefixtures("published")
@@ -150,9 +150,9 @@ def test_what_was_moved_meanwhile_is_not_moved_unseen(ann: Visitor) -> None:
 @pytest.mark.usefixtures("published")
 def test_reverting_makes_a_draft_and_leaves_what_runs(ann: Visitor) -> None:
     page = ann.get(f"{ONE}/versions/1/revert").page
-    assert "v3 runs on until the draft is published" in page.text
+    assert "v3 stays current until you publish" in page.text
     answer = ann.post(f"{ONE}/versions/1/revert", etag=page.value("etag"), message=page.value("message"))
-    assert answer.location == f"{ONE}?said=reverted"
+    assert answer.location == f"{ONE}?notice=reverted"
     assert current(ann) == 3
     draft = ann.api.get("/workflows/order-sync/versions/draft").json
     assert draft["message"] == "Revert to v1"
@@ -175,8 +175,8 @@ def test_discarding_asks_first(ann: Visitor) -> None:
     assert ann.get(f"{ONE}/discard").status == 404
     ann.api.post("/workflows/order-sync/versions", json={"definition": definition("https://four.example/")})
     page = ann.get(f"{ONE}/discard").page
-    assert "v3 runs on" in page.text
-    assert ann.post(f"{ONE}/discard", etag=page.value("etag")).location == f"{ONE}?said=discarded"
+    assert "v3 stays current" in page.text
+    assert ann.post(f"{ONE}/discard", etag=page.value("etag")).location == f"{ONE}?notice=discarded"
     assert ann.api.get("/workflows/order-sync/versions/draft").status_code == 404
 
 
@@ -189,7 +189,7 @@ def test_a_discarded_draft_is_restored(ann: Visitor) -> None:
     page = ann.get(ONE).page
     assert "Discarded draft of" in page.text
     ref = page.value("ref")
-    assert ann.post(f"{ONE}/restore", ref=ref).location == f"{ONE}?said=restored"
+    assert ann.post(f"{ONE}/restore", ref=ref).location == f"{ONE}?notice=restored"
     assert ann.api.get(draft).status_code == 200
     again = ann.post(f"{ONE}/restore", ref=ref)
     assert again.status == 409
