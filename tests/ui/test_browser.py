@@ -1,4 +1,4 @@
-"""People at the page, in a real browser, with a real service behind it."""
+"""User journeys in a real browser, against a real service."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def ann(chromium: Browser, owner: Caller) -> Iterator[Tab]:
         yield found
 
 
-# What is selected in the field that has the focus.
+# The selected text of the focused field.
 _SELECTED = """() => {
   const { value, selectionStart, selectionEnd } = document.activeElement;
   return value.slice(selectionStart, selectionEnd);
@@ -52,7 +52,7 @@ _SELECTED = """() => {
 
 
 def publish(owner: Caller, *urls: str, slug: str = "order-sync") -> None:
-    """A version for each url."""
+    """Publish a version for each URL."""
     for url in urls:
         body = {"definition": definition("Order sync", url)}
         made = owner.call("POST", f"/workflows/{slug}/versions", body)
@@ -68,7 +68,7 @@ def urls(count: int) -> list[str]:
 
 
 def test_from_the_sign_in_page_to_a_published_version_and_back(ann: Tab, owner: Caller) -> None:
-    """Create, edit, see problems, save, publish; see what changed between two versions; go back."""
+    """Create, edit, see problems, save, publish, compare two versions, roll back."""
     page = ann.page
     page.get_by_role("link", name="New workflow").click()
     page.get_by_label("Slug").fill("order-sync")
@@ -104,7 +104,7 @@ def test_from_the_sign_in_page_to_a_published_version_and_back(ann: Tab, owner: 
     assert owner.get("/workflows/order-sync").json["current"]["version_number"] == 2
 
 
-def test_a_rollback_in_the_night_is_two_clicks(ann: Tab, owner: Caller) -> None:
+def test_a_rollback_takes_two_clicks(ann: Tab, owner: Caller) -> None:
     publish(owner, *urls(3))
     ann.go("/ui/workflows")
     ann.page.get_by_role("link", name="Roll back order-sync").click()
@@ -113,7 +113,7 @@ def test_a_rollback_in_the_night_is_two_clicks(ann: Tab, owner: Caller) -> None:
     assert owner.get("/workflows/order-sync").json["current"]["version_number"] == 2
 
 
-def test_reverting_leaves_what_runs(ann: Tab, owner: Caller) -> None:
+def test_reverting_keeps_the_current_version(ann: Tab, owner: Caller) -> None:
     publish(owner, *urls(2))
     ann.go("/ui/workflows/order-sync/versions/1")
     ann.page.get_by_role("link", name="Revert the draft to v1").click()
@@ -125,10 +125,8 @@ def test_reverting_leaves_what_runs(ann: Tab, owner: Caller) -> None:
     expect(ann.page.get_by_role("status")).to_contain_text("discarded")
 
 
-def test_two_people_at_once_lose_nothing(
-    ann: Tab, chromium: Browser, owner: Caller, service: Service
-) -> None:
-    """The second one sees both, with what differs, and saves on top."""
+def test_concurrent_edits_lose_nothing(ann: Tab, chromium: Browser, owner: Caller, service: Service) -> None:
+    """The second save shows both texts with their difference, then saves on top."""
     owner.call(
         "POST", "/workflows", {"slug": "order-sync", "definition": definition("A", "https://a.example/")}
     )
@@ -153,7 +151,7 @@ def test_two_people_at_once_lose_nothing(
 
 
 def test_leaving_with_unsaved_text_asks_and_keeps_it(ann: Tab, owner: Caller) -> None:
-    """And who was signed out meanwhile finds it again."""
+    """Also when the session ended meanwhile."""
     publish(owner, *urls(1))
     page = ann.page
     ann.go("/ui/workflows/order-sync/edit")
@@ -185,7 +183,7 @@ def test_leaving_with_unsaved_text_asks_and_keeps_it(ann: Tab, owner: Caller) ->
     ann.go("/ui/workflows")
 
 
-def test_the_history_is_walked_by_keys_and_loads_on(ann: Tab, owner: Caller) -> None:
+def test_the_history_has_keys_and_loads_older_versions(ann: Tab, owner: Caller) -> None:
     publish(owner, *urls(30))
     page = ann.page
     ann.go("/ui/workflows/order-sync/versions")
@@ -203,7 +201,7 @@ def test_the_history_is_walked_by_keys_and_loads_on(ann: Tab, owner: Caller) -> 
     expect(page.get_by_role("heading", name="v30", level=1)).to_be_visible()
 
 
-def test_a_graph_is_zoomed_moved_and_leads_to_a_node(ann: Tab, owner: Caller) -> None:
+def test_a_graph_is_zoomed_and_moved_and_centres_a_node(ann: Tab, owner: Caller) -> None:
     publish(owner, *urls(2))
     page = ann.page
     ann.go("/ui/workflows/order-sync/compare?from=1&to=2")
@@ -221,7 +219,7 @@ def test_a_graph_is_zoomed_moved_and_leads_to_a_node(ann: Tab, owner: Caller) ->
     expect(page.locator("#n1 .card")).to_have_css("stroke-width", "3px")
 
 
-def test_it_works_without_javascript(chromium: Browser, owner: Caller) -> None:
+def test_editing_and_publishing_work_without_javascript(chromium: Browser, owner: Caller) -> None:
     publish(owner, *urls(2))
     with browser.tab(chromium, owner, java_script_enabled=False, **WIDE) as ann:
         ann.go("/ui/workflows/order-sync/edit")
@@ -232,7 +230,7 @@ def test_it_works_without_javascript(chromium: Browser, owner: Caller) -> None:
 
 
 def pages(owner: Caller) -> dict[str, str]:
-    """Something of everything to look at, and where it is."""
+    """Create one of everything; return the URL of each page by name."""
     publish(owner, *urls(3))
     broken = definition("Order sync", "https://four.example/").replace("https://four.example/", "")
     owner.call("POST", "/workflows/order-sync/versions", {"definition": broken, "message": "Not yet"})
@@ -272,8 +270,8 @@ def pages(owner: Caller) -> dict[str, str]:
 @pytest.mark.parametrize(
     ("scheme", "width"), [("light", 1280), ("dark", 1280), ("light", 360), ("dark", 1900)]
 )
-def test_every_page_is_for_everybody(chromium: Browser, owner: Caller, scheme: str, width: int) -> None:
-    """No error in the console; names, roles, headings in order; contrast; nothing wider than the window."""
+def test_every_page_is_accessible(chromium: Browser, owner: Caller, scheme: str, width: int) -> None:
+    """No console errors; names, roles and headings; contrast; no horizontal scrolling; no layout shift."""
     SCREENSHOTS.mkdir(exist_ok=True)
     shown = {"color_scheme": scheme, "viewport": {"width": width, "height": 800}}
     problems: list[str] = []
@@ -302,7 +300,7 @@ def test_every_page_is_for_everybody(chromium: Browser, owner: Caller, scheme: s
 _SHIFT = """() => new Promise((done) => {
   new PerformanceObserver((list) => done(list.getEntries().reduce((sum, entry) => sum + entry.value, 0)))
     .observe({ type: "layout-shift", buffered: true });
-  setTimeout(() => done(0), 20); // what was buffered is handed over at once
+  setTimeout(() => done(0), 20); // buffered entries arrive at once
 })"""
 
 
@@ -310,7 +308,7 @@ def _file(name: str, scheme: str, width: int) -> Path:
     return SCREENSHOTS / f"{name}-{scheme}-{width}.png"
 
 
-def test_the_theme_is_chosen_against_the_system(ann: Tab) -> None:
+def test_the_chosen_theme_overrides_the_system(ann: Tab) -> None:
     def canvas(page: Page) -> str:
         return str(page.evaluate("getComputedStyle(document.body).backgroundColor"))
 
@@ -324,8 +322,8 @@ def test_the_theme_is_chosen_against_the_system(ann: Tab) -> None:
     assert canvas(ann.page) == light
 
 
-def test_the_first_tab_stop_leads_past_the_head(ann: Tab) -> None:
-    """And what has the focus is always seen."""
+def test_the_first_tab_stop_skips_the_header(ann: Tab) -> None:
+    """And the focus is always visible."""
     ann.go("/ui/workflows")
     ann.page.keyboard.press("Tab")
     expect(ann.page.get_by_role("link", name="Skip to content")).to_be_focused()

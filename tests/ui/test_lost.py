@@ -1,4 +1,4 @@
-"""A version that the repository lost: its row is shown as lost, and nothing can be made of it."""
+"""A lost version is shown as lost, and can be neither reverted to nor made current."""
 
 from __future__ import annotations
 
