@@ -19,16 +19,6 @@ from service.ui import (
 from service.ui.rendering import blueprint, is_page, refusal
 
 __all__ = [
-    "blueprint",
-    "compare",
-    "editing",
-    "is_page",
-    "refusal",
-    "rollback",
-    "session",
-    "sources",
-    "subscriptions",
-    "tokens",
-    "versions",
-    "workflows",
-]
+    "blueprint", "compare", "editing", "is_page", "refusal", "rollback", "session", "sources",
+    "subscriptions", "tokens", "versions", "workflows",
+]  # fmt: skip

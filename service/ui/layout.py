@@ -2,7 +2,7 @@
 
 Layers follow the edges from left to right: a node is one layer after the last of its predecessors. Within a
 layer nodes are ordered by their neighbours (the barycenter heuristic of Sugiyama et al., 1981). No validity
-is assumed: a cycle is laid out as if it lacked the edge that closes it.
+is assumed: a cycle is laid out as if it lacked the edges into its first node.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ def _layered(
 ) -> dict[K, Rect]:
     after: dict[K, list[K]] = {key: [] for key in keys}
     before: dict[K, list[K]] = {key: [] for key in keys}
-    for a, b in _without_cycles(keys, edges):
+    for a, b in edges:
         after[a].append(b)
         before[b].append(a)
     layers = _layers(keys, after, before)
@@ -100,45 +100,27 @@ def _layered(
     return _placed(layers, sizes)
 
 
-def _without_cycles(keys: Sequence[K], edges: Sequence[tuple[K, K]]) -> list[tuple[K, K]]:
-    """Return the edges without those that close a cycle in a depth-first search."""
-    after: dict[K, list[K]] = {key: [] for key in keys}
-    for a, b in edges:
-        after[a].append(b)
-    state: dict[K, int] = {}
-    kept = []
-    for root in keys:
-        if root in state:
-            continue
-        state[root] = 1
-        stack = [(root, iter(after[root]))]
-        while stack:
-            key, following = stack[-1]
-            child = next(following, None)
-            if child is None:
-                state[key] = 2
-                stack.pop()
-            elif state.get(child) != 1:
-                kept.append((key, child))
-                if child not in state:
-                    state[child] = 1
-                    stack.append((child, iter(after[child])))
-    return kept
-
-
 def _layers(keys: Sequence[K], after: Mapping[K, list[K]], before: Mapping[K, list[K]]) -> list[list[K]]:
-    left = {key: len(before[key]) for key in keys}
-    rank = dict.fromkeys(keys, 0)
-    ready = [key for key in keys if not left[key]]
-    for key in ready:  # grows during the iteration
+    """Return the keys by layer. A cycle is entered at a node that was reached, else at its first one."""
+    layer: dict[K, int] = {}
+    reached = dict.fromkeys(keys, 0)
+    waiting = {key: len(before[key]) for key in keys}
+    ready = [key for key in keys if not waiting[key]]
+    while len(layer) < len(keys):
+        if not ready:
+            rest = [key for key in keys if key not in layer]
+            ready.append(next((key for key in rest if reached[key]), rest[0]))
+        key = ready.pop()
+        layer[key] = reached[key]
         for child in after[key]:
-            rank[child] = max(rank[child], rank[key] + 1)
-            left[child] -= 1
-            if not left[child]:
-                ready.append(child)
-    layers: list[list[K]] = [[] for _ in range(max(rank.values(), default=0) + 1)]
+            if child not in layer:
+                reached[child] = max(reached[child], layer[key] + 1)
+                waiting[child] -= 1
+                if not waiting[child]:
+                    ready.append(child)
+    layers: list[list[K]] = [[] for _ in range(max(layer.values(), default=0) + 1)]
     for key in keys:
-        layers[rank[key]].append(key)
+        layers[layer[key]].append(key)
     return layers
 
 

@@ -26,7 +26,7 @@ from flask import Request, Response, redirect, request, send_from_directory
 from gitstore.errors import ForbiddenError, GitstoreError
 from gitstore.model import Limits, Permission
 from service import auth, logs
-from service.access import authorize, may
+from service.access import Principal, authorize, may
 from service.caller import Caller
 from service.context import Services, admit, caller_of, note, services
 from service.credentials import digest
@@ -138,28 +138,20 @@ class Visit:
         return self.session.csrf
 
     @property
-    def name(self) -> str:
-        return self.caller.principal.name
-
-    @property
-    def role(self) -> str:
-        return self.caller.principal.role.value
-
-    @property
-    def project(self) -> str:
-        return self.caller.principal.project.slug
+    def principal(self) -> Principal:
+        return self.caller.principal
 
     @property
     def edits(self) -> bool:
-        return may(self.caller.principal, Permission.EDIT)
+        return may(self.principal, Permission.EDIT)
 
     @property
     def publishes(self) -> bool:
-        return may(self.caller.principal, Permission.PUBLISH)
+        return may(self.principal, Permission.PUBLISH)
 
     @property
     def owns(self) -> bool:
-        return may(self.caller.principal, Permission.OWN)
+        return may(self.principal, Permission.OWN)
 
     def page(self, template: str, error: GitstoreError | None = None, **values: Any) -> Response:
         return rendering.page(template, error, visit=self, **values)
