@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 
@@ -158,54 +159,58 @@ def test_a_further_save_during_the_conflict_is_not_overwritten(ann: Visitor, bob
     assert "bob2" in again.html
 
 
-@pytest.mark.usefixtures("draft")
-def test_a_save_after_the_draft_was_published_is_412(ann: Visitor, bob: Visitor) -> None:
-    """The next save opens a draft on top of the new version."""
+def published_draft(ann: Visitor, bob: Visitor) -> Answer:
+    ann.api.create()
     form = ann.get(EDIT)
     assert bob.api.post("/workflows/order-sync/versions/publish").status_code == 201
-    mine = yaml("https://ann.example/").decode()
-    conflict = save(ann, form, mine)
-    assert conflict.status == 412
-    assert "was published as v1" in conflict.page.text
-    assert save(ann, conflict, mine).status == 303
-    assert text_of(ann) == mine
-    assert ann.api.post("/workflows/order-sync/versions/publish").json["version_number"] == 2
+    return form
 
 
-def test_a_save_after_a_version_was_published_is_409(ann: Visitor, bob: Visitor) -> None:
+def published_version(ann: Visitor, bob: Visitor) -> Answer:
     ann.api.create()
     ann.api.publish()
     form = ann.get(EDIT)
     bob.api.publish(url="https://bob.example/")
-    mine = yaml("https://ann.example/").decode()
-    conflict = save(ann, form, mine)
-    assert conflict.status == 409
-    assert "v2 was published" in conflict.page.text
-    assert "bob.example" in conflict.html
-    assert save(ann, conflict, mine).status == 303
-    assert ann.api.post("/workflows/order-sync/versions/publish").json["version_number"] == 3
+    return form
 
 
-def test_a_save_after_a_draft_was_opened_is_409(ann: Visitor, bob: Visitor) -> None:
+def opened_draft(ann: Visitor, bob: Visitor) -> Answer:
     ann.api.create()
     ann.api.publish()
     form = ann.get(EDIT)
     assert save(bob, bob.get(EDIT), yaml("https://bob.example/").decode()).status == 303
-    conflict = save(ann, form, yaml("https://ann.example/").decode())
-    assert conflict.status == 409
-    assert "bob.example" in conflict.html
-    assert save(ann, conflict, yaml("https://ann.example/").decode()).status == 303
+    return form
 
 
-def test_a_save_after_the_draft_was_discarded_is_412(ann: Visitor, bob: Visitor) -> None:
+def discarded_draft(ann: Visitor, bob: Visitor) -> Answer:
     ann.api.create()
     ann.api.publish()
-    save(ann, ann.get(EDIT), yaml("https://ann1.example/").decode())
+    save(ann, ann.get(EDIT), yaml("https://bob.example/").decode())
     form = ann.get(EDIT)
     assert bob.api.delete("/workflows/order-sync/versions/draft").status_code == 204
-    conflict = save(ann, form, yaml("https://ann2.example/").decode())
-    assert conflict.status == 412
-    assert save(ann, conflict, yaml("https://ann2.example/").decode()).status == 303
+    return form
+
+
+CONFLICTS = [
+    (published_draft, 412, "was published as v1", 2),
+    (published_version, 409, "v2 was published", 3),
+    (opened_draft, 409, "bob.example", 2),
+    (discarded_draft, 412, "or discarded", 2),
+]
+
+
+@pytest.mark.parametrize(("change", "status", "text", "number"), CONFLICTS)
+def test_a_save_after_another_change_is_a_conflict(
+    ann: Visitor, bob: Visitor, change: Any, status: int, text: str, number: int
+) -> None:
+    """The next save goes on top of that change, and can be published."""
+    form = change(ann, bob)
+    mine = yaml("https://ann.example/").decode()
+    conflict = save(ann, form, mine)
+    assert (conflict.status, text in conflict.page.text) == (status, True)
+    assert save(ann, conflict, mine).status == 303
+    assert text_of(ann) == mine
+    assert ann.api.post("/workflows/order-sync/versions/publish").json["version_number"] == number
 
 
 # Validation while typing

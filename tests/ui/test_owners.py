@@ -309,17 +309,6 @@ def test_revoking_asks_for_confirmation_and_ends_sessions(ann: Visitor, house: H
 # All of them
 
 
-def test_forms_without_a_csrf_token_are_refused(ann: Visitor, subscribed: str, followed: str) -> None:
-    for path in (
-        "/ui/new-webhook", f"{subscribed}/edit", f"{subscribed}/state", f"{subscribed}/test",
-        f"{subscribed}/rotate", f"{subscribed}/delete", "/ui/new-source", followed, f"{followed}/pause",
-        f"{followed}/sync", f"{followed}/remove", "/ui/tokens",
-    ):  # fmt: skip
-        fields = {"url": ADDRESS, "events": "workflow.draft.updated", "state": "paused", "paused": "yes"}
-        assert ann.post(path, csrf="forged", name="x", role="owner", **fields).status == 403, path
-    assert (subscription(ann)["state"], source(ann)["paused"]) == ("active", False)
-
-
 def test_actions_in_the_pages_are_in_the_audit_log(ann: Visitor, house: House, subscribed: str) -> None:
     """With the door that was used."""
     ann.post(f"{subscribed}/state", state="paused")
