@@ -33,9 +33,9 @@ def sides(tx: Transaction, workflow: Workflow, old: str | None, new: str | None)
     wanted: Which = "latest" if workflow.draft_number is None else "draft"
     if new is not None:
         wanted = which(new)
-    to = _version(tx, workflow, wanted)
+    to = find(tx, workflow, wanted)
     before = which(old) if old is not None else _before(tx, workflow, to, wanted)
-    return _version(tx, workflow, before), to
+    return find(tx, workflow, before), to
 
 
 def compare(versions: Sides, rules: Rules, *, layout: bool) -> Diff:
@@ -44,17 +44,17 @@ def compare(versions: Sides, rules: Rules, *, layout: bool) -> Diff:
     return diff(_definition(old), _definition(new), rules, layout=layout)
 
 
-def lists(found: Diff) -> dict[str, Any]:
+def lists(difference: Diff) -> dict[str, Any]:
     """Return the list of changes by kind and effect, as the API's JSON has it."""
 
     def elements(kind: Kind, *effects: Effect) -> dict[str, Any]:
-        order = [change.after for item in found.of(kind, "reordered") for change in item.changes]
+        order = [change.after for item in difference.of(kind, "reordered") for change in item.changes]
         by_effect: dict[str, Any] = {
-            effect: [_element(item) for item in found.of(kind, effect)] for effect in effects
+            effect: [_element(item) for item in difference.of(kind, effect)] for effect in effects
         }
         return {**by_effect, "order": order[0] if order else None}
 
-    fields = [item for item in found.items if item.kind == "field"]
+    fields = [item for item in difference.items if item.kind == "field"]
     return {
         "nodes": elements("node", "added", "removed", "renamed", "changed"),
         "edges": elements("edge", "added", "removed", "changed"),
@@ -100,11 +100,12 @@ def shown(version: catalog.Version) -> str:
     return "draft" if version.state == "draft" else f"v{version.version_number}"
 
 
-def _version(tx: Transaction, workflow: Workflow, wanted: Which) -> FullVersion:
-    found = catalog.full_version(tx, workflow.id, wanted)
-    if found is not None:
-        return found
-    raise no_version(workflow.slug, wanted)
+def find(tx: Transaction, workflow: Workflow, wanted: Which) -> FullVersion:
+    """Return a version; raises `version_not_found` or `not_published`."""
+    row = catalog.full_version(tx, workflow.id, wanted)
+    if row is None:
+        raise no_version(workflow.slug, wanted)
+    return row
 
 
 def _before(tx: Transaction, workflow: Workflow, to: FullVersion, wanted: Which) -> Which:

@@ -123,9 +123,9 @@ def diff(
     )
 
 
-def apply(found: Diff, a: dict[str, Any]) -> dict[str, Any]:
-    """Apply `found`, the result of `diff(a, b)`, to `a`: return a definition with the meaning of `b`."""
-    result: dict[str, Any] = values.apply(found.delta, _rename(a, found.of("node", "renamed")))
+def apply(changes: Diff, a: dict[str, Any]) -> dict[str, Any]:
+    """Apply `changes`, the result of `diff(a, b)`, to `a`: return a definition with the meaning of `b`."""
+    result: dict[str, Any] = values.apply(changes.delta, _rename(a, changes.of("node", "renamed")))
     return result
 
 
@@ -215,13 +215,13 @@ def _renamed(a: dict[str, Any], b: dict[str, Any]) -> Iterator[Item]:
 
 def _unique_ids(value: dict[str, Any]) -> dict[str, tuple[int, dict[str, Any]]]:
     """Return (index, node) by id, without ids that several nodes share."""
-    found: dict[str, tuple[int, dict[str, Any]]] = {}
+    by_id: dict[str, tuple[int, dict[str, Any]]] = {}
     times: Counter[str] = Counter()
     for index, node in mappings(value.get("nodes")):
         if name := string(node.get("id")):
             times[name] += 1
-            found[name] = (index, node)
-    return {name: place for name, place in found.items() if times[name] == 1}
+            by_id[name] = (index, node)
+    return {name: place for name, place in by_id.items() if times[name] == 1}
 
 
 def _content(node: dict[str, Any]) -> Hashable:
@@ -243,16 +243,16 @@ def _rename(value: dict[str, Any], renamed: Sequence[Item]) -> dict[str, Any]:
         return {key: new(inner) if key in keys else inner for key, inner in item.items()}
 
     def node(item: Any) -> Any:
-        made = named(item, "id", "parentId")
-        if isinstance(made, dict) and isinstance(made.get("data"), dict):
-            data = made["data"] = named(made["data"], "parentContainer")
+        renamed_item = named(item, "id", "parentId")
+        if isinstance(renamed_item, dict) and isinstance(renamed_item.get("data"), dict):
+            data = renamed_item["data"] = named(renamed_item["data"], "parentContainer")
             if isinstance(data.get("childNodes"), list):
                 data["childNodes"] = [new(child) for child in data["childNodes"]]
-        return made
+        return renamed_item
 
-    made = dict(value)
-    if isinstance(made.get("nodes"), list):
-        made["nodes"] = [node(item) for item in made["nodes"]]
-    if isinstance(made.get("edges"), list):
-        made["edges"] = [named(item, *_ENDS) for item in made["edges"]]
-    return made
+    result = dict(value)
+    if isinstance(result.get("nodes"), list):
+        result["nodes"] = [node(item) for item in result["nodes"]]
+    if isinstance(result.get("edges"), list):
+        result["edges"] = [named(item, *_ENDS) for item in result["edges"]]
+    return result

@@ -50,25 +50,25 @@ def what_changes(repository: Repository, slug: str, before: bytes | None, after:
     return "" if sentence == NOTHING else sentence
 
 
-def summary(found: Diff) -> str:
+def summary(difference: Diff) -> str:
     """Summarize a difference for people: a commit's message, a line in a terminal, a row of the history."""
-    if found.empty:
-        return "only the layout changed" if found.unseen else NOTHING
-    named = ", ".join(_phrases(found, named=True))
-    return named if len(named) <= LONGEST else ", ".join(_phrases(found, named=False))
+    if difference.empty:
+        return "only the layout changed" if difference.unseen else NOTHING
+    named = ", ".join(_phrases(difference, named=True))
+    return named if len(named) <= LONGEST else ", ".join(_phrases(difference, named=False))
 
 
-def _phrases(found: Diff, *, named: bool) -> Iterator[str]:
-    changed = {kind: [_seen(item) for item in found.of(kind, "changed")] for kind in _KINDS}
-    renamed = [change for item in found.of("node", "renamed") for change in item.changes]
+def _phrases(difference: Diff, *, named: bool) -> Iterator[str]:
+    changed = {kind: [_seen(item) for item in difference.of(kind, "changed")] for kind in _KINDS}
+    renamed = [change for item in difference.of("node", "renamed") for change in item.changes]
     if named and len(renamed) == 1:
         yield f"{_name(renamed[0].before)} renamed to {_name(renamed[0].after)}"
     elif renamed:
         yield f"{count(len(renamed), 'node')} renamed"
     for kind in _KINDS:
-        if added := found.of(kind, "added"):
+        if added := difference.of(kind, "added"):
             yield f"{count(len(added), kind)} added"
-        if removed := found.of(kind, "removed"):
+        if removed := difference.of(kind, "removed"):
             yield f"{count(len(removed), kind)} removed"
         if visible := [item for item in changed[kind] if item.changes]:
             if named and kind == "node" and len(visible) <= _MOST_NAMED:
@@ -76,15 +76,15 @@ def _phrases(found: Diff, *, named: bool) -> Iterator[str]:
             else:
                 yield f"{count(len(visible), kind)} changed"
     for kind in _KINDS:
-        if found.of(kind, "reordered"):
+        if difference.of(kind, "reordered"):
             yield f"{kind}s reordered"
-    fields = [item for item in found.items if item.kind == "field"]
+    fields = [item for item in difference.items if item.kind == "field"]
     if named and len(fields) <= _MOST_NAMED:
         yield from (f"{_name('.'.join(steps(item.pointer)))} {item.effect}" for item in fields)
     elif fields:
         yield f"{count(len(fields), 'other field')} changed"
     if hidden := [item for items in changed.values() for item in items if not item.changes]:
-        yield "only the layout changed" if len(hidden) == len(found.items) else "layout changed"
+        yield "only the layout changed" if len(hidden) == len(difference.items) else "layout changed"
 
 
 def _node(item: Item) -> str:

@@ -125,8 +125,8 @@ def apply(delta: Delta | None, a: Any) -> Any:
         case Leaf(_, after):
             return after
         case InMapping(keys):
-            made = {**a, **{key: apply(inner, a.get(key, ABSENT)) for key, inner in keys.items()}}
-            return {key: value for key, value in made.items() if value is not ABSENT}
+            changed = {key: apply(inner, a.get(key, ABSENT)) for key, inner in keys.items()}
+            return {key: value for key, value in {**a, **changed}.items() if value is not ABSENT}
         case InList(removed, added, changed, order):
             items = [] if a is ABSENT else a
             kept = order if order is not None else [i for i in range(len(items)) if i not in removed]
@@ -149,26 +149,26 @@ class Flattener:
 
     def changes(self, delta: Delta | None) -> list[Change]:
         """Return the changes in `delta`, with pointers relative to its values."""
-        found: list[Change] = []
+        changes: list[Change] = []
         if delta is not None:
-            self._collect(delta, "", "", found)
-        return found
+            self._collect(delta, "", "", changes)
+        return changes
 
-    def _collect(self, delta: Delta, old: str, new: str, found: list[Change]) -> None:
+    def _collect(self, delta: Delta, old: str, new: str, changes: list[Change]) -> None:
         self._spend(len(old) + len(new))
         if isinstance(delta, Leaf):
-            found.append(_change(old if delta.after is ABSENT else new, delta.before, delta.after))
+            changes.append(_change(old if delta.after is ABSENT else new, delta.before, delta.after))
         elif isinstance(delta, InMapping):
             for key, inner in delta.keys.items():
-                self._collect(inner, old + step(key), new + step(key), found)
+                self._collect(inner, old + step(key), new + step(key), changes)
         else:
             self._spend(len(old) * len(delta.removed) + len(new) * len(delta.added))
-            found += [_change(old + step(i), item, ABSENT) for i, item in delta.removed.items()]
+            changes += [_change(old + step(i), item, ABSENT) for i, item in delta.removed.items()]
             for (i, j), inner in sorted(delta.changed.items(), key=lambda item: item[0][1]):
-                self._collect(inner, old + step(i), new + step(j), found)
-            found += [_change(new + step(j), ABSENT, item) for j, item in delta.added.items()]
+                self._collect(inner, old + step(i), new + step(j), changes)
+            changes += [_change(new + step(j), ABSENT, item) for j, item in delta.added.items()]
             if delta.order is not None:
-                found.append(reordered(new, delta.order))
+                changes.append(reordered(new, delta.order))
 
     def _spend(self, characters: int) -> None:
         self._characters += characters
@@ -222,10 +222,10 @@ def in_order(a: Sequence[Any], b: Sequence[Any]) -> list[Pair]:
 
 def _by(key: str, items: Sequence[Any]) -> dict[Hashable, int] | None:
     """Return index by `key`, or None unless every item is a mapping with a unique value under that key."""
-    found: dict[Hashable, int] = {}
+    by_key: dict[Hashable, int] = {}
     for index, item in enumerate(items):
         name = item.get(key) if isinstance(item, dict) else None
-        if isinstance(name, bool) or not isinstance(name, (str, int)) or name in found:
+        if isinstance(name, bool) or not isinstance(name, (str, int)) or name in by_key:
             return None
-        found[name] = index
-    return found
+        by_key[name] = index
+    return by_key

@@ -18,6 +18,7 @@ from gitstore.diff.values import Op
 from gitstore.errors import Code, NotFoundError
 from gitstore.model import Rules
 from service.cli.terminal import with_config
+from service.comparison import compare, files, shown, sides
 from service.config import Config
 from service.projects import DEFAULT, Projects
 from service.run.database import connected
@@ -44,24 +45,21 @@ def diff(
     FROM and TO are 3, v3, current, latest or draft. Without TO: the open draft, else the latest version.
     Without FROM: the version before TO if TO is a number or the current version, else the current version.
     """
-    # Imported here, as it needs Flask, which is slow to load.
-    from service.comparison import compare, files, shown, sides
-
     with connected(config, "gitstore cli") as database, database.as_owner() as tx:
         tenant = catalog.project(tx, project)
         if tenant is None:
             message = f"there is no project {project!r}: see gitstore project list"
             raise NotFoundError(Code.PROJECT_NOT_FOUND, message, project=project)
-        found = catalog.workflow_by_slug(tx, tenant.id, workflow)
-        if found is None:
+        row = catalog.workflow_by_slug(tx, tenant.id, workflow)
+        if row is None:
             raise NotFoundError(Code.WORKFLOW_NOT_FOUND, f"{project} has no workflow {workflow!r}")
-        versions = sides(tx, found, old, new)
+        versions = sides(tx, row, old, new)
     if text:
-        with closing(Projects(config).reader(tenant)) as store:
-            _show(text_diff(*files(store, versions)).split("\n")[:-1])
+        with closing(Projects(config).reader(tenant)) as repository:
+            _show(text_diff(*files(repository, versions)).split("\n")[:-1])
         return
     difference = compare(versions, Rules(tenant.rules), layout=layout)
-    click.echo(f"{found.slug} {shown(versions[0])} -> {shown(versions[1])}: {summary(difference)}")
+    click.echo(f"{row.slug} {shown(versions[0])} -> {shown(versions[1])}: {summary(difference)}")
     _show(_lines(difference))
 
 
@@ -71,12 +69,12 @@ def _show(lines: Iterable[str]) -> None:
     No content of a definition may control the terminal.
     """
     for line in lines:
-        visible = INVISIBLE.sub(lambda found: "\t" if found[0] == "\t" else "?", line)
+        visible = INVISIBLE.sub(lambda match: "\t" if match[0] == "\t" else "?", line)
         click.echo(click.style(visible, fg=_COLOURS.get(visible[:1])))
 
 
-def _lines(found: Diff) -> Iterator[str]:
-    for item in found.items:
+def _lines(difference: Diff) -> Iterator[str]:
+    for item in difference.items:
         if item.effect == "renamed":
             (change,) = item.changes
             yield f"~ node {quote_exactly(change.before)} renamed to {quote_exactly(change.after)}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -18,7 +19,7 @@ from gitstore.errors import InvalidDefinitionError, TooLargeError
 from gitstore.model import Permission, Rules
 from service import lookup
 from service.comparison import Sides, compare, files, sides
-from service.ui.graph import Graph, draw_difference
+from service.ui.graph import draw_difference
 from service.ui.rendering import blueprint
 from service.ui.session import enter
 from service.ui.texts import side_by_side
@@ -63,10 +64,16 @@ def show_difference(slug: str) -> Response:
         versions = sides(tx, workflow, request.args.get("from") or None, request.args.get("to") or None)
         choices = catalog.history(tx, workflow.id, limit=_CHOICES).rows
     lookup.admit(caller, workflow.slug, *(each.version_number for each in versions))
-    with caller.opened() as store:
-        old, new = (file.raw.decode(errors="replace") for file in files(store, versions))
-    found = _found(versions, caller.rules, layout=layout)
-    items, more = _listed(found) if found else ([], 0)
+    with caller.opened() as repository:
+        old, new = (file.raw.decode(errors="replace") for file in files(repository, versions))
+    difference = None
+    with suppress(InvalidDefinitionError, TooLargeError):  # then only the texts are compared
+        difference = compare(versions, caller.rules, layout=layout)
+    items, more = _listed(difference) if difference else ([], 0)
+    graph = None
+    if difference and caller.rules is Rules.MESHHOOK:
+        before, after = (version.definition or {} for version in versions)
+        graph = draw_difference(before, after, difference)
     return visit.page(
         "compare.html",
         workflow=workflow,
@@ -74,25 +81,12 @@ def show_difference(slug: str) -> Response:
         new=versions[1],
         choices=_with(choices, versions),
         layout=layout,
-        sentence=summary(found) if found else None,
-        graph=_graph(versions, found) if found and caller.rules is Rules.MESHHOOK else None,
+        sentence=summary(difference) if difference else None,
+        graph=graph,
         items=items,
         more=more,
         rows=side_by_side(old, new),
     )
-
-
-def _found(versions: Sides, rules: Rules, *, layout: bool) -> Diff | None:
-    """Return the diff; None, to compare only texts, if a side does not parse or the diff is too large."""
-    try:
-        return compare(versions, rules, layout=layout)
-    except (InvalidDefinitionError, TooLargeError):
-        return None
-
-
-def _graph(versions: Sides, found: Diff) -> Graph:
-    old, new = (version.definition or {} for version in versions)
-    return draw_difference(old, new, found)
 
 
 def _with(choices: Sequence[catalog.Version], versions: Sides) -> list[catalog.Version]:
@@ -104,14 +98,14 @@ def _with(choices: Sequence[catalog.Version], versions: Sides) -> list[catalog.V
 # List of changes
 
 
-def _listed(found: Diff) -> tuple[list[Row], int]:
+def _listed(difference: Diff) -> tuple[list[Row], int]:
     """Return the first _MOST_ROWS items, with _MOST_FIELDS fields in all, and the number of others."""
     rows, room = [], _MOST_FIELDS
-    for item in found.items[:_MOST_ROWS]:
+    for item in difference.items[:_MOST_ROWS]:
         fields = tuple(_field(change) for change in item.changes[:room])
         room -= len(fields)
         rows.append(_row(item, fields, len(item.changes) - len(fields)))
-    return rows, len(found.items) - len(rows)
+    return rows, len(difference.items) - len(rows)
 
 
 def _row(item: Item, fields: tuple[Field, ...], more: int) -> Row:

@@ -43,9 +43,9 @@ class Rect:
 
 def around(rects: Iterable[Rect]) -> Rect:
     """Return the smallest rectangle that contains them all."""
-    found = list(rects) or [Rect(0, 0)]
-    x, y = min(r.x for r in found), min(r.y for r in found)
-    return Rect(x, y, max(r.right for r in found) - x, max(r.bottom for r in found) - y)
+    every = list(rects) or [Rect(0, 0)]
+    x, y = min(r.x for r in every), min(r.y for r in every)
+    return Rect(x, y, max(r.right for r in every) - x, max(r.bottom for r in every) - y)
 
 
 def arrange(
@@ -129,8 +129,8 @@ def _in_order(layer: Sequence[K], neighbours: Mapping[K, list[K]], other: Sequen
 
     def middle(pair: tuple[int, K]) -> tuple[float, int]:
         index, key = pair
-        found = [at[each] for each in neighbours[key] if each in at]
-        return (sum(found) / len(found) if found else index, index)
+        places = [at[each] for each in neighbours[key] if each in at]
+        return (sum(places) / len(places) if places else index, index)
 
     return [key for _, key in sorted(enumerate(layer), key=middle)]
 
@@ -138,11 +138,11 @@ def _in_order(layer: Sequence[K], neighbours: Mapping[K, list[K]], other: Sequen
 def _placed(layers: Sequence[Sequence[K]], sizes: Mapping[K, tuple[float, float]]) -> dict[K, Rect]:
     heights = [sum(sizes[key][1] + GAP_Y for key in layer) - GAP_Y for layer in layers]
     tallest, x = max(heights), 0.0
-    found: dict[K, Rect] = {}
+    rects: dict[K, Rect] = {}
     for layer, height in zip(layers, heights, strict=True):
         y = (tallest - height) / 2
         for key in layer:
-            found[key] = Rect(x, y, *sizes[key])
+            rects[key] = Rect(x, y, *sizes[key])
             y += sizes[key][1] + GAP_Y
         x += max(sizes[key][0] for key in layer) + GAP_X
-    return found
+    return rects

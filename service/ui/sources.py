@@ -73,7 +73,7 @@ def create_source() -> Response:
     given = _given()
     try:
         body = validated(CreateSource, {"url": "", **given})
-        made, webhook = actions.create(visit.caller, **body.given())
+        source, webhook = actions.create(visit.caller, **body.given())
     except GitstoreError as error:
         return _form(visit, None, given, error)
     values = {
@@ -87,9 +87,9 @@ def create_source() -> Response:
         "sources",
         "Source added",
         "Add a webhook with these values to the repository, so that changes are synced within seconds. "
-        f"Without one, it is polled every {made.poll_seconds} seconds. The secret is shown only once.",
+        f"Without one, it is polled every {source.poll_seconds} seconds. The secret is shown only once.",
         values,
-        about=made.url,
+        about=source.url,
         to=("list_sources", {}),
     )
 

@@ -85,7 +85,7 @@ def create_subscription() -> Response:
     visit = enter(Permission.OWN, "adding a subscription")
     given = _given()
     try:
-        made, secret = actions.create(visit.caller, **validated(CreateSubscription, given).given())
+        subscription, secret = actions.create(visit.caller, **validated(CreateSubscription, given).given())
     except GitstoreError as error:
         return _form(visit, None, given, error)
     return shown_once(
@@ -94,8 +94,8 @@ def create_subscription() -> Response:
         "Subscription added",
         "Deliveries are signed with this secret, per Standard Webhooks. It is shown only once: configure it "
         "in the receiver.",
-        {"URL": made.url, "Secret": secret},
-        to=("show_subscription", {"which": str(made.id)}),
+        {"URL": subscription.url, "Secret": secret},
+        to=("show_subscription", {"which": str(subscription.id)}),
     )
 
 
@@ -135,8 +135,8 @@ def switch_subscription(which: str) -> Response:
 @blueprint.post("/ui/webhooks/<which>/test")
 def test_subscription(which: str) -> Response:
     visit = enter(Permission.OWN, "testing a subscription")
-    made = actions.test(visit.caller, which)
-    return go("show_delivery", which=str(made.id), notice="tested")
+    delivery = actions.test(visit.caller, which)
+    return go("show_delivery", which=str(delivery.id), notice="tested")
 
 
 @blueprint.post("/ui/webhooks/<which>/rotate")

@@ -31,14 +31,14 @@ def create_token() -> Response:
     if last_day:
         given["expires_at"] = f"{last_day}T23:59:59Z"
     try:
-        made, secret = actions.create(visit.caller, **validated(CreateToken, given).given())
+        created, secret = actions.create(visit.caller, **validated(CreateToken, given).given())
     except GitstoreError as error:
         return _page(visit, {**given, "last_day": last_day}, error)
     return shown_once(
         visit,
         "tokens",
         "New access token",
-        f"{made.name} ({made.role}). It is shown only once, and not stored: save it in a safe place.",
+        f"{created.name} ({created.role}). It is shown only once, and not stored: save it in a safe place.",
         {"Token": secret},
         to=("list_tokens", {}),
     )
@@ -47,9 +47,9 @@ def create_token() -> Response:
 @blueprint.get("/ui/tokens/<which>/revoke")
 def ask_revoke_token(which: str) -> Response:
     visit = enter(Permission.OWN, "revoking a token")
-    caller, found = visit.caller, lookup.uuid_of(which)
+    caller, token_id = visit.caller, lookup.uuid_of(which)
     with caller.reading() as tx:
-        row = next((each for each in tokens.tokens(tx, caller.project_id) if each.id == found), None)
+        row = next((token for token in tokens.tokens(tx, caller.project_id) if token.id == token_id), None)
     if row is None or row.revoked_at is not None:
         raise actions.not_active(which)
     own = row.id == caller.principal.id

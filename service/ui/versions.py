@@ -19,6 +19,7 @@ from gitstore.errors import Code, NotFoundError
 from gitstore.model import Permission, Problems, Rules
 from gitstore.repository import Repository
 from service import comparison, lookup
+from service.comparison import find
 from service.ui.graph import Graph, draw
 from service.ui.rendering import blueprint
 from service.ui.session import enter
@@ -66,7 +67,7 @@ def show_version(slug: str, version: str) -> Response:
     caller = visit.caller
     with caller.reading() as tx:
         workflow = lookup.workflow(tx, caller, slug)
-        row = find(tx, workflow, version)
+        row = find(tx, workflow, lookup.which(version))
         neighbours = catalog.history(tx, workflow.id, state="published", before=row.version_number, limit=1)
         before = neighbours.rows[0] if neighbours.rows else None
     lookup.admit(caller, workflow.slug, row.version_number, before.version_number if before else None)
@@ -93,7 +94,7 @@ def download(slug: str, version: str) -> Response:
     caller = visit.caller
     with caller.reading() as tx:
         workflow = lookup.workflow(tx, caller, slug)
-        row = find(tx, workflow, version)
+        row = find(tx, workflow, lookup.which(version))
     with caller.opened() as repository, lookup.reading_definition(row):
         raw = _file(repository, row).raw
     name = f"{workflow.slug}-{comparison.shown(row)}.{row.file_name.rpartition('.')[2]}"
@@ -101,18 +102,9 @@ def download(slug: str, version: str) -> Response:
     return Response(raw, headers=headers, content_type="text/plain; charset=utf-8")
 
 
-def find(tx: Transaction, workflow: Workflow, shown: str) -> FullVersion:
-    """Return the version that a URL names; raises `version_not_found` or `not_published`."""
-    wanted = lookup.which(shown)
-    row = catalog.full_version(tx, workflow.id, wanted)
-    if row is None:
-        raise lookup.no_version(workflow.slug, wanted)
-    return row
-
-
 def find_published(tx: Transaction, workflow: Workflow, shown: str) -> FullVersion:
-    """As `find`, but not the draft."""
-    row = find(tx, workflow, shown)
+    """Return the published version that a URL names; raises `version_not_found` or `not_published`."""
+    row = find(tx, workflow, lookup.which(shown))
     if row.state == "lost":
         raise NotFoundError(
             Code.VERSION_NOT_FOUND, f"v{row.version_number} is lost: ask an operator to run gitstore repair"
