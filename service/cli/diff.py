@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
-from contextlib import closing
 from typing import Any, Final
 
 import click
@@ -15,14 +14,12 @@ from gitstore.diff.structure import Diff, Item
 from gitstore.diff.summary import summary
 from gitstore.diff.text import text_diff
 from gitstore.diff.values import Op
-from gitstore.errors import Code, NotFoundError
-from gitstore.model import Rules
-from service.cli.terminal import with_config
+from service import lookup
+from service.cli.operator import operating
+from service.cli.terminal import WHERE, with_config
 from service.comparison import compare, files, shown, sides
 from service.config import Config
-from service.projects import DEFAULT, Projects
-from service.run.database import connected
-from sync import catalog
+from service.projects import DEFAULT
 
 _LONGEST_VALUE: Final = 500
 _SIGNS: Final = {"added": "+", "removed": "-", "changed": "~"}
@@ -36,7 +33,7 @@ _COLOURS: Final = {"+": "green", "-": "red", "@": "cyan", "~": "yellow"}
 @click.option("--project", default=DEFAULT, show_default=True, help="The project of the workflow.")
 @click.option("--layout", is_flag=True, help="Include positions, sizes and the editor's leftovers.")
 @click.option("--text", is_flag=True, help="Compare the stored files line by line.")
-@with_config("DATABASE_URL", "GITSTORE_DATA")
+@with_config(*WHERE)
 def diff(
     config: Config, workflow: str, old: str | None, new: str | None, project: str, layout: bool, text: bool
 ) -> None:
@@ -45,20 +42,15 @@ def diff(
     FROM and TO are 3, v3, current, latest or draft. Without TO: the open draft, else the latest version.
     Without FROM: the version before TO if TO is a number or the current version, else the current version.
     """
-    with connected(config, "gitstore cli") as database, database.as_owner() as tx:
-        tenant = catalog.project(tx, project)
-        if tenant is None:
-            message = f"there is no project {project!r}: see gitstore project list"
-            raise NotFoundError(Code.PROJECT_NOT_FOUND, message, project=project)
-        row = catalog.workflow_by_slug(tx, tenant.id, workflow)
-        if row is None:
-            raise NotFoundError(Code.WORKFLOW_NOT_FOUND, f"{project} has no workflow {workflow!r}")
-        versions = sides(tx, row, old, new)
-    if text:
-        with closing(Projects(config).reader(tenant)) as repository:
-            _show(text_diff(*files(repository, versions)).split("\n")[:-1])
-        return
-    difference = compare(versions, Rules(tenant.rules), layout=layout)
+    with operating(config, project) as operator:
+        with operator.reading() as tx:
+            row = lookup.workflow(tx, operator, workflow)
+            versions = sides(tx, row, old, new)
+        if text:
+            with operator.opened() as repository:
+                _show(text_diff(*files(repository, versions)).split("\n")[:-1])
+            return
+    difference = compare(versions, operator.rules, layout=layout)
     click.echo(f"{row.slug} {shown(versions[0])} -> {shown(versions[1])}: {summary(difference)}")
     _show(_lines(difference))
 
