@@ -124,7 +124,7 @@ class Tab:
         self.go("/")
         self.page.get_by_label("Access token").fill(token)
         self.page.get_by_role("button", name="Sign in").click()
-        self.page.get_by_role("heading", name="Workflows").wait_for()
+        self.page.get_by_role("heading", name="Workflows", exact=True).wait_for()
 
     def type(self, text: str) -> None:
         self.page.get_by_label("Definition", exact=True).fill(text)
