@@ -49,7 +49,7 @@ _FAINT = """() => {
     if (!own || element.closest(".hidden, .skip, title, script, option, .mark-text, [hidden]")) continue;
     if (!element.getClientRects().length || style.visibility === "hidden") continue;
     const color = rgba(element.closest("svg") ? style.fill : style.color);
-    if (!color[3]) continue; // the text of the editor: what is painted below it is seen
+    if (!color[3]) continue; // the editor's own text is transparent over the highlighted text
     const under = behind(element);
     const [a, b] = [light(over(color, under)), light(under)].sort((x, y) => y - x);
     const size = parseFloat(style.fontSize), large = size >= 24 || (size >= 18.66 && style.fontWeight >= 700);

@@ -338,8 +338,8 @@ def test_the_first_tab_stop_skips_the_header(ann: Tab) -> None:
     assert order[:3] == ["New workflow", "q", "Search"]
 
 
-def test_markup_of_people_is_text(ann: Tab, owner: Caller) -> None:
-    """Whatever names, messages, ids, labels and authors hold: nothing runs, and it reads as written."""
+def test_user_supplied_markup_is_text(ann: Tab, owner: Caller) -> None:
+    """In names, messages, ids, labels and authors; no script runs."""
     pwned = "document.title='pwned'"
     evil = f'<img src=x onerror="{pwned}"><script>{pwned}</script>\'"><svg onload=alert(1)>'
     config = {"url": "https://x.example/" + "y" * 300, "method": evil}
