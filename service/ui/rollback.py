@@ -13,7 +13,7 @@ from gitstore.names import parse_number
 from service import lookup
 from service.actions import drafts, versions
 from service.ui.rendering import blueprint
-from service.ui.session import Visit, enter, field, go
+from service.ui.session import Visit, enter, field, go, seen_draft
 from service.ui.versions import change_between, find_published
 from sync import catalog
 
@@ -30,9 +30,8 @@ def revert(slug: str, version: str) -> Response:
     """Set the draft to the version's content. The current version is unchanged."""
     visit = _enter_revert(slug)
     slug, number = _published(visit, slug, version)
-    seen = {commit} if (commit := field("etag")) else None
     try:
-        drafts.revert(visit.caller, slug, number, expected=seen, message=field("message").strip())
+        drafts.revert(visit.caller, slug, number, expected=seen_draft(), message=field("message").strip())
     except StaleDraftError as error:
         return _form(visit, slug, str(number), error, reverts=True)
     return go("show_workflow", slug=slug, notice="reverted")

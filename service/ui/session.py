@@ -14,7 +14,6 @@ from __future__ import annotations
 import hmac
 import secrets
 import time
-from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib.resources import files
@@ -181,45 +180,17 @@ def go(endpoint: str, **values: Any) -> Response:
     return _redirect(rendering.url(endpoint, **values))
 
 
-Target = tuple[str, Mapping[str, str]]
-"""The name and the arguments of a view, for `url`."""
-
-
-def ask(
-    visit: Visit,
-    question: str,
-    text: str,
-    *,
-    about: str,
-    action: Target,
-    to: Target,
-    area: str = "workflows",
-    fields: Mapping[str, str] | None = None,
-) -> Response:
-    """Ask before a destructive action; the form carries `fields`, and cancelling leads to the page `to`."""
-    return visit.page(
-        "ask.html", area=area, question=question, text=text, about=about, action=action, to=to,
-        fields=fields or {},
-    )  # fmt: skip
-
-
-def shown_once(
-    visit: Visit,
-    area: str,
-    title: str,
-    text: str,
-    values: Mapping[str, str],
-    *,
-    to: Target,
-    about: str = "",
-) -> Response:
-    """Answer a form that created a secret: it is shown only here, and browsers must not store it."""
-    response = visit.page(
-        "shown_once.html", area=area, title=title, text=text, values=values, to=to, about=about
-    )
+def shown_once(visit: Visit, **values: Any) -> Response:
+    """Answer a form that created a secret: only this page shows it, and browsers must not store it."""
+    response = visit.page("shown_once.html", **values)
     response.status_code = 201
     response.headers["Cache-Control"] = "no-store"
     return response
+
+
+def seen_draft() -> set[str] | None:
+    """Return the commit of the draft that the form showed."""
+    return {commit} if (commit := field("etag")) else None
 
 
 def _back(to: str) -> Response:

@@ -12,7 +12,7 @@ from gitstore.upstream.importer import Layout
 from service.actions import sources as actions
 from service.inputs import ChangeSource, CreateSource, Resolve, validated
 from service.ui.rendering import blueprint
-from service.ui.session import Visit, ask, enter, field, go, shown_once
+from service.ui.session import Visit, enter, field, go, shown_once
 from webhooks import divergence_decisions, sources
 from webhooks.forges import Forge
 from webhooks.sources import LONGEST_POLL, POLL_SECONDS, SHORTEST_POLL, Direction, Source
@@ -84,11 +84,11 @@ def create_source() -> Response:
     }
     return shown_once(
         visit,
-        "sources",
-        "Source added",
-        "Add a webhook with these values to the repository, so that changes are synced within seconds. "
-        f"Without one, it is polled every {source.poll_seconds} seconds. The secret is shown only once.",
-        values,
+        area="sources",
+        title="Source added",
+        text="Add a webhook with these values to the repository, so that changes are synced within seconds. "
+        f"Without it, they are polled every {source.poll_seconds} seconds. The secret is shown only once.",
+        values=values,
         about=source.url,
         to=("list_sources", {}),
     )
@@ -128,8 +128,8 @@ def pause_source(which: str) -> Response:
 def ask_remove_source(which: str) -> Response:
     visit = enter(Permission.OWN, "removing a source")
     row = _read(visit, which)
-    return ask(
-        visit,
+    return visit.page(
+        "ask.html",
         area="sources",
         question="Remove the source?",
         about=row.url,

@@ -12,16 +12,12 @@ from service import lookup
 from service.actions import subscriptions as actions
 from service.inputs import ChangeSubscription, CreateSubscription, validated
 from service.ui.rendering import blueprint
-from service.ui.session import Visit, ask, enter, field, go, shown_once
+from service.ui.session import Visit, enter, field, go, shown_once
 from webhooks import delivery_log, subscriptions
 from webhooks.payload import ABOUT_WORKFLOWS, SUBSCRIBABLE
 from webhooks.subscriptions import OVERLAP, Subscription
 
 PAGE: Final = 50
-_ROTATED: Final = (
-    "Configure it in the receiver now. For 24 hours, deliveries are signed with both the old and the new "
-    "secret, then only with the new one."
-)
 
 
 @blueprint.get("/ui/webhooks")
@@ -90,11 +86,11 @@ def create_subscription() -> Response:
         return _form(visit, None, given, error)
     return shown_once(
         visit,
-        "webhooks",
-        "Subscription added",
-        "Deliveries are signed with this secret, per Standard Webhooks. It is shown only once: configure it "
-        "in the receiver.",
-        {"URL": subscription.url, "Secret": secret},
+        area="webhooks",
+        title="Subscription added",
+        text="Configure this secret in the receiver: it signs deliveries, per Standard Webhooks, and is "
+        "shown only once.",
+        values={"URL": subscription.url, "Secret": secret},
         to=("show_subscription", {"which": str(subscription.id)}),
     )
 
@@ -143,17 +139,23 @@ def test_subscription(which: str) -> Response:
 def rotate_secret(which: str) -> Response:
     visit = enter(Permission.OWN, "rotating a secret")
     row, secret = actions.rotate(visit.caller, which, OVERLAP)
-    values = {"URL": row.url, "Secret": secret}
-    to = ("show_subscription", {"which": which})
-    return shown_once(visit, "webhooks", "New secret", _ROTATED, values, to=to)
+    return shown_once(
+        visit,
+        area="webhooks",
+        title="New secret",
+        text="Configure it in the receiver now. For 24 hours, deliveries are signed with both the old and "
+        "the new secret, then only with the new one.",
+        values={"URL": row.url, "Secret": secret},
+        to=("show_subscription", {"which": which}),
+    )
 
 
 @blueprint.get("/ui/webhooks/<which>/delete")
 def ask_delete_subscription(which: str) -> Response:
     visit = enter(Permission.OWN, "deleting a subscription")
     row = _read(visit, which)
-    return ask(
-        visit,
+    return visit.page(
+        "ask.html",
         area="webhooks",
         question="Delete the subscription?",
         about=row.url,

@@ -14,7 +14,7 @@ from service.actions import tokens as actions
 from service.caller import now
 from service.inputs import CreateToken, validated
 from service.ui.rendering import blueprint
-from service.ui.session import Visit, ask, enter, field, go, shown_once
+from service.ui.session import Visit, enter, field, go, shown_once
 from sync import tokens
 
 
@@ -36,10 +36,10 @@ def create_token() -> Response:
         return _page(visit, {**given, "last_day": last_day}, error)
     return shown_once(
         visit,
-        "tokens",
-        "New access token",
-        f"{created.name} ({created.role}). It is shown only once, and not stored: save it in a safe place.",
-        {"Token": secret},
+        area="tokens",
+        title="New access token",
+        text=f"{created.name} ({created.role}). It is not stored, and shown only once: save it now.",
+        values={"Token": secret},
         to=("list_tokens", {}),
     )
 
@@ -53,8 +53,8 @@ def ask_revoke_token(which: str) -> Response:
     if row is None or row.revoked_at is not None:
         raise actions.not_active(which)
     own = row.id == caller.principal.id
-    return ask(
-        visit,
+    return visit.page(
+        "ask.html",
         area="tokens",
         question="Revoke the token?",
         about=f"{row.name} ({row.role})",

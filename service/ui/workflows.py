@@ -18,7 +18,7 @@ from service.actions import workflows as actions
 from service.actions.drafts import DiscardedDraft
 from service.inputs import CreateWorkflow, validated
 from service.ui.rendering import ago, blueprint
-from service.ui.session import Visit, ask, enter, field, go
+from service.ui.session import Visit, enter, field, go, seen_draft
 from service.ui.versions import change_between, view_of
 from sync import catalog
 from sync.catalog import FullVersion
@@ -112,7 +112,7 @@ def publish(slug: str) -> Response:
             slug,
             message=field("message").strip(),
             activate=bool(field("activate")),
-            expected=_seen(),
+            expected=seen_draft(),
         )
     except GitstoreError as error:
         return _refused(visit, slug, error)
@@ -129,10 +129,10 @@ def ask_discard(slug: str) -> Response:
         raise lookup.no_draft(workflow.slug)
     author, saved = draft.published_by or draft.author_name, ago(draft.created_at)
     current = f"v{workflow.current_number} stays current. " if workflow.current_number else ""
-    return ask(
-        visit,
-        "Discard the draft?",
-        f"{current}Git keeps the draft under refs/superseded/{workflow.slug}/, and it can be restored.",
+    return visit.page(
+        "ask.html",
+        question="Discard the draft?",
+        text=f"{current}Git keeps the draft under refs/superseded/{workflow.slug}/, and it can be restored.",
         about=f"{workflow.slug}: draft of {author}, saved {saved}",
         action=("discard", {"slug": workflow.slug}),
         to=("show_workflow", {"slug": workflow.slug}),
@@ -145,7 +145,7 @@ def discard(slug: str) -> Response:
     visit = enter(Permission.EDIT, f"discarding the draft of {clip(slug)}")
     slug = lookup.slug_of(visit.caller, slug)
     try:
-        drafts.discard(visit.caller, slug, expected=_seen())
+        drafts.discard(visit.caller, slug, expected=seen_draft())
     except GitstoreError as error:
         return _refused(visit, slug, error)
     if _exists(visit, slug):
@@ -163,11 +163,6 @@ def restore(slug: str) -> Response:
     except GitstoreError as error:
         return _refused(visit, slug, error)
     return go("show_workflow", slug=slug, notice="restored")
-
-
-def _seen() -> set[str] | None:
-    """Return the draft's commit that the form shows."""
-    return {commit} if (commit := field("etag")) else None
 
 
 def _discarded_at() -> datetime:
