@@ -56,12 +56,7 @@ def show_delivery(which: str) -> Response:
     with caller.reading() as tx:
         row, attempts = actions.delivery(tx, caller, which)
         subscription = subscriptions.subscription(tx, caller.project_id, row.subscription_id)
-    return visit.page(
-        "delivery.html",
-        delivery=row,
-        attempts=attempts,
-        subscription=subscription,
-    )
+    return visit.page("delivery.html", delivery=row, attempts=attempts, subscription=subscription)
 
 
 @blueprint.post("/ui/deliveries/<which>/again")
