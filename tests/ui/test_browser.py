@@ -98,7 +98,7 @@ def test_from_the_sign_in_page_to_a_published_version_and_back(ann: Tab, owner: 
     page.get_by_role("link", name="History", exact=True).click()
     page.get_by_role("link", name="v2", exact=True).click()
     page.get_by_role("link", name="Make v2 current").click()
-    expect(page.get_by_text("Changes to")).to_be_visible()
+    expect(page.get_by_role("heading", name="Make v2 current?")).to_be_visible()
     page.get_by_role("button", name="Make v2 current").click()
     expect(page.get_by_text("current: v2")).to_be_visible()
     assert owner.get("/workflows/order-sync").json["current"]["version_number"] == 2

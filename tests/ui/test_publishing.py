@@ -117,8 +117,8 @@ def test_a_rollback_takes_two_clicks_from_the_first_page(ann: Visitor) -> None:
     (link,) = [link for link in ann.get("/ui/workflows").page.links() if link.endswith("/roll-back")]
     page = ann.get(link).page
     assert "Make v2 current?" in page.text
-    assert "Current v3 Third" in page.text
-    assert "Changes to v2 Second" in page.text
+    assert "From v3 Third" in page.text
+    assert "To v2 Second" in page.text
     assert "url of call changed" in page.text
     (action,) = [action for method, action in page.forms() if action.endswith("/current")]
     answer = ann.post(action, seen=page.value("seen"), message=page.value("message"))
