@@ -16,7 +16,7 @@ from gitstore.policy import Command, judge
 from gitstore.policy_facts import RepositoryFacts
 from service.context import EXTENSION
 from sync import catalog
-from tests.service.api.conftest import definition
+from tests.service.api.conftest import House, definition
 from tests.ui.visitor import Visitor
 
 ONE = "/ui/workflows/order-sync"
@@ -204,3 +204,25 @@ def test_discarding_the_only_draft_leads_to_the_list(ann: Visitor) -> None:
     answer = ann.post(f"{ONE}/discard", etag=ann.get(f"{ONE}/discard").page.value("etag"))
     assert answer.status == 303
     assert ann.get(answer.location or "").status == 200
+
+
+# Lost versions
+
+
+@pytest.fixture
+def lost(house: House, published: None) -> None:
+    with house.database.as_owner() as tx:
+        tx.run("select set_config('gitstore.upkeep', 'on', true)")
+        tx.run("update gitstore.workflow_versions set state = 'lost' where version_number = 1")
+
+
+@pytest.mark.usefixtures("lost")
+def test_a_lost_version_is_marked_in_the_history_and_on_its_page(ann: Visitor) -> None:
+    assert "lost" in ann.get(f"{ONE}/versions").page.text
+    page = ann.get(f"{ONE}/versions/1")
+    assert page.status == 200
+    assert "v1 is lost" in page.page.text
+    for action in ("revert", "current"):
+        assert f"/versions/1/{action}" not in page.html
+        refused = ann.get(f"{ONE}/versions/1/{action}")
+        assert (refused.status, "v1 is lost" in refused.page.text) == (404, True)
