@@ -87,10 +87,10 @@ def _change(change: Change) -> dict[str, Any]:
 def files(repository: Repository, versions: Sides) -> tuple[File, File]:
     """Return the stored files of two versions."""
     old, new = versions
-    return _file(repository, old), _file(repository, new)
+    return file_of(repository, old), file_of(repository, new)
 
 
-def _file(repository: Repository, version: FullVersion) -> File:
+def file_of(repository: Repository, version: FullVersion) -> File:
     with reading_definition(version):
         return File(version.file_name, repository.objects.blob(version.blob_sha.encode()))
 

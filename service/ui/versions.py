@@ -14,7 +14,6 @@ from flask.blueprints import BlueprintSetupState
 
 from gitstore.definition.quoting import clip
 from gitstore.diff.summary import summary_of
-from gitstore.drafts import File
 from gitstore.errors import Code, NotFoundError
 from gitstore.model import Permission, Problems, Rules
 from gitstore.repository import Repository
@@ -75,7 +74,7 @@ def show_version(slug: str, version: str) -> Response:
         summaries = _summaries(tx, [row, before], caller.rules) if before else {}
     with caller.opened() as repository, lookup.reading_definition(row):
         view = view_of(repository, row, caller.rules, "n", judged=not row.valid or row.state == "draft")
-        file = _file(repository, row)
+        file = comparison.file_of(repository, row)
     return visit.page(
         "version.html",
         workflow=workflow,
@@ -95,8 +94,8 @@ def download(slug: str, version: str) -> Response:
     with caller.reading() as tx:
         workflow = lookup.workflow(tx, caller, slug)
         row = find(tx, workflow, lookup.which(version))
-    with caller.opened() as repository, lookup.reading_definition(row):
-        raw = _file(repository, row).raw
+    with caller.opened() as repository:
+        raw = comparison.file_of(repository, row).raw
     name = f"{workflow.slug}-{comparison.shown(row)}.{row.file_name.rpartition('.')[2]}"
     headers = {"Content-Disposition": f'attachment; filename="{name}"', "Cache-Control": "private, no-cache"}
     return Response(raw, headers=headers, content_type="text/plain; charset=utf-8")
@@ -112,10 +111,6 @@ def find_published(tx: Transaction, workflow: Workflow, shown: str) -> FullVersi
     if row.state != "published":
         raise NotFoundError(Code.VERSION_NOT_FOUND, "name a published version, not the draft")
     return row
-
-
-def _file(repository: Repository, version: Version) -> File:
-    return File(version.file_name, repository.objects.blob(version.blob_sha.encode()))
 
 
 def change_between(old: FullVersion | None, new: FullVersion | None, rules: Rules) -> str | None:
