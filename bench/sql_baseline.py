@@ -28,10 +28,11 @@ from gitstore.definition.document import parse
 from gitstore.model import LedgerEntry, LedgerKind, Limits, Permission, Person, Rules
 from gitstore.names import version_id, workflow_id
 from service import app as product
-from service.api.answers import answer
-from service.api.schemas import Version
+from service.api.http import answer
+from service.api.versions import Version
+from service.caller import Caller
 from service.config import Config
-from service.context import Caller, enter
+from service.context import enter
 from sync import audit, catalog, events, mirror, rows
 from sync.db import Locks, Transaction
 from sync.embedded.server import SUPERUSER
@@ -182,7 +183,7 @@ def _write(tx: Transaction, caller: Caller, row: WorkflowRow, made: VersionRow, 
 
 def _told(caller: Caller, made: VersionRow, row: WorkflowRow, *, current: bool) -> Response:
     shown = catalog.Version.of(made, row.slug, is_current=current)
-    return answer(Version.of(shown, caller.services.config.public_url), 201)
+    return answer(Version.of(shown, caller), 201)
 
 
 def _person(caller: Caller) -> Person:

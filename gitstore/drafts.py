@@ -15,9 +15,9 @@ from dulwich.objects import Blob, Commit, ObjectID, ShaFile, Tree
 
 from gitstore import changes, ledger, names
 from gitstore.changes import ChangeSet
-from gitstore.commit_summary import what_changes
 from gitstore.definition import document as definitions
 from gitstore.definition.document import FILE_NAMES
+from gitstore.diff.summary import what_changes
 from gitstore.git.objects import Objects, new_commit
 from gitstore.model import Person, Problem, Problems, Rules, WorkflowState
 from gitstore.policy import Command

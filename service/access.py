@@ -8,12 +8,47 @@ claims alone.
 
 from __future__ import annotations
 
-from typing import Final
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final, Literal
+from uuid import UUID
 
 from gitstore.definition.quoting import clip
 from gitstore.errors import Code, ForbiddenError, NotFoundError
-from gitstore.model import Permission
-from service.auth import Principal, Role
+from gitstore.model import Permission, Person
+from sync.catalog import Project
+from sync.db import Claims, claims_of
+
+
+class Role(StrEnum):
+    """Roles of a token or a member in a project, in ascending order of permissions."""
+
+    VIEWER = "viewer"
+    EDITOR = "editor"
+    PUBLISHER = "publisher"
+    OWNER = "owner"
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """Authenticated actor, in the one project that its credential is bound to."""
+
+    id: UUID
+    name: str
+    kind: Literal["token", "operator"]
+    project: Project
+    role: Role
+
+    @property
+    def claims(self) -> Claims:
+        """Claims that row-level security evaluates."""
+        return claims_of(self.id)
+
+    @property
+    def person(self) -> Person:
+        """Identity of the principal in the ledger and in commits."""
+        return Person(f"{self.kind}:{self.name}", f"{self.id}@tokens.gitstore")
+
 
 NEEDED: Final = {
     Permission.READ: Role.VIEWER,
@@ -37,7 +72,7 @@ def authorize(principal: Principal, permission: Permission, what: str) -> None:
     if not may(principal, permission):
         needed = NEEDED[permission]
         raise ForbiddenError(
-            f"{what} needs the role {needed}; {principal.name!r} is {principal.role}",
+            f"{what} requires the role {needed}; {principal.name!r} is {principal.role}",
             needed=needed.value,
             role=principal.role.value,
         )

@@ -4,79 +4,72 @@ from __future__ import annotations
 
 from functools import cache, partial
 from importlib.metadata import version
+from typing import Final
 
 from flask import Flask, Response, request
 from pydantic import ValidationError
 from werkzeug.exceptions import HTTPException
 
 from gitstore.errors import Code, ConfigError, GitstoreError
-from service import errors, git_http, hooks_http, logs
-from service.api import (
-    current,
-    deliveries,
-    diff,
-    docs,
-    drafts,
-    health,
-    sources,
-    subscriptions,
-    tokens,
-    versions,
-    workflows,
-)
-from service.api.bodies import malformed
+from service import errors, git_http, hooks_http, logs, ui
+from service.api import diff, docs, drafts, health, sources, subscriptions, tokens, versions, workflows
 from service.api.openapi import new_app, register
 from service.config import Config
 from service.context import EXTENSION, Services, request_id
 from service.fairness import FairShares
+from service.inputs import malformed
 from service.logs import Event
 from service.metrics import Metrics
 from service.middleware import ENDPOINT, RequestMiddleware
 from service.projects import Projects
 from service.run import secret_key
 from service.scraping import Scraper
-from service.ui import rendering, routes
 from sync.db import Database
 from webhooks.egress import Egress
+
+BLUEPRINTS: Final = (
+    workflows.blueprint,
+    drafts.blueprint,
+    versions.blueprint,
+    diff.blueprint,
+    workflows.current,
+    tokens.blueprint,
+    subscriptions.blueprint,
+    subscriptions.deliveries,
+    sources.blueprint,
+    health.blueprint,
+    docs.blueprint,
+    git_http.blueprint,
+    hooks_http.blueprint,
+    ui.blueprint,
+)
 
 
 def create_app(config: Config, *, database: Database | None = None, metrics: Metrics | None = None) -> Flask:
     """Return the application, which uses `database` if given, else the one at `config.database_url`."""
     if database is None:
         if config.database_url is None:
-            raise ConfigError("DATABASE_URL is needed: gitstore serve sets it")
+            raise ConfigError("DATABASE_URL is required: gitstore serve sets it")
         database = Database(config.database_url, application="gitstore web")
     gauges = metrics or Metrics(config.metrics_folder)
     projects = Projects(config)
     shares = FairShares(config.threads, config.metrics_folder, gauges.heavy)
     app = new_app("gitstore", version("gitstore"))
     app.extensions[EXTENSION] = Services(
-        config,
-        database,
-        projects,
-        gauges,
-        Scraper(gauges, projects, database, config.metrics_folder),
-        shares,
-        Egress(config.egress_allow),
-        cache(partial(secret_key.sealer, config, database)),
+        config=config,
+        database=database,
+        projects=projects,
+        count_publish=gauges.published,
+        metrics=gauges,
+        egress=Egress(config.egress_allow),
+        sealer=cache(partial(secret_key.sealer, config, database)),
+        scraper=Scraper(gauges, projects, database, config.metrics_folder),
+        shares=shares,
     )
     app.url_map.merge_slashes = False  # no redirect from //x to /x
     app.validation_error_callback = _refuse_parameters
-    for noun in (
-        workflows,
-        drafts,
-        versions,
-        diff,
-        current,
-        tokens,
-        subscriptions,
-        deliveries,
-        sources,
-        health,
-    ):
-        register(app, noun.blueprint)
-    for page in (docs, git_http, hooks_http, routes):
-        app.register_blueprint(page.blueprint)
+    for blueprint in BLUEPRINTS:
+        register(app, blueprint)
     app.before_request(_prepare)
     app.register_error_handler(GitstoreError, _refused)
     app.register_error_handler(HTTPException, _refused_by_flask)
@@ -113,4 +106,4 @@ def _unexpected(error: Exception) -> Response:
 
 def _told(error: GitstoreError) -> Response:
     """Render an error in the form that fits the client: an API client, git, or a browser."""
-    return rendering.refusal(error) if routes.is_page(request.path) else errors.problem(error, request_id())
+    return ui.refusal(error) if ui.is_page(request.path) else errors.problem(error, request_id())

@@ -8,48 +8,13 @@ from __future__ import annotations
 
 import base64
 import binascii
-from dataclasses import dataclass
-from enum import StrEnum
-from typing import Literal
-from uuid import UUID
 
 from gitstore.errors import GitstoreError
-from gitstore.model import Person
+from service.access import Principal, Role
 from service.credentials import digest, is_token
 from service.errors import HttpCode
 from sync import tokens
-from sync.catalog import Project
-from sync.db import Claims, Database, claims_of
-
-
-class Role(StrEnum):
-    """What a token, or a member of a project, is there for; from the least to the most."""
-
-    VIEWER = "viewer"
-    EDITOR = "editor"
-    PUBLISHER = "publisher"
-    OWNER = "owner"
-
-
-@dataclass(frozen=True, slots=True)
-class Principal:
-    """Authenticated actor, in the one project that its credential is bound to."""
-
-    id: UUID
-    name: str
-    kind: Literal["token"]
-    project: Project
-    role: Role
-
-    @property
-    def claims(self) -> Claims:
-        """Claims that row-level security evaluates."""
-        return claims_of(self.id)
-
-    @property
-    def person(self) -> Person:
-        """Identity of the principal in the ledger and in commits."""
-        return Person(f"{self.kind}:{self.name}", f"{self.id}@tokens.gitstore")
+from sync.db import Database
 
 
 def bearer(database: Database, authorization: str | None) -> Principal:
@@ -64,11 +29,11 @@ def basic(database: Database, authorization: str | None) -> Principal:
     """Return the principal of an Authorization header with Basic credentials; raises `unauthenticated`."""
     scheme, _, credentials = (authorization or "").partition(" ")
     if scheme.lower() != "basic":
-        raise _unknown("an access token is needed: give it as the password, with any user name")
+        raise _unknown("an access token is required: send it as the password, with any user name")
     try:
         _, _, password = base64.b64decode(credentials.strip(), validate=True).partition(b":")
     except (binascii.Error, ValueError):
-        raise _unknown("these are no HTTP Basic credentials") from None
+        raise _unknown("invalid HTTP Basic credentials") from None
     return _holder(database, password.decode("utf-8", "replace"))
 
 
@@ -79,13 +44,13 @@ def session(database: Database, secret: bytes) -> Principal:
     """
     holder = tokens.authenticate(database, secret)
     if holder is None:
-        raise _unknown("this access token is not known, or was revoked, or is past its time")
+        raise _unknown("the access token is unknown, revoked or expired")
     return Principal(holder.id, holder.name, "token", holder.project, Role(holder.role))
 
 
 def _holder(database: Database, token: str) -> Principal:
     if not is_token(token):
-        raise _unknown("this is no access token: one is gst_ and 43 characters")
+        raise _unknown("invalid access token: expected gst_ and 43 characters")
     return session(database, digest(token))
 
 

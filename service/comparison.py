@@ -7,13 +7,16 @@ how publishing the draft would change the current version, or the changes of the
 
 from __future__ import annotations
 
-from gitstore.diff.masking import masked
-from gitstore.diff.structure import Diff, diff
+from typing import Any
+
+from gitstore.definition.elements import mapping, string
+from gitstore.diff.structure import Diff, Effect, Item, Kind, diff
+from gitstore.diff.values import ABSENT, Change
 from gitstore.drafts import File
 from gitstore.errors import Code, InvalidDefinitionError, NotFoundError
 from gitstore.model import Rules
 from gitstore.repository import Repository
-from service.lookup import no_draft, not_published, reading_definition, which
+from service.lookup import no_version, reading_definition, which
 from sync import catalog
 from sync.catalog import FullVersion, Which, Workflow
 from sync.db import Transaction
@@ -30,24 +33,64 @@ def sides(tx: Transaction, workflow: Workflow, old: str | None, new: str | None)
     wanted: Which = "latest" if workflow.draft_number is None else "draft"
     if new is not None:
         wanted = which(new)
-    to = _version(tx, workflow, wanted)
+    to = find(tx, workflow, wanted)
     before = which(old) if old is not None else _before(tx, workflow, to, wanted)
-    return _version(tx, workflow, before), to
+    return find(tx, workflow, before), to
 
 
 def compare(versions: Sides, rules: Rules, *, layout: bool) -> Diff:
-    """Return the difference of two versions with their secrets masked; raises `definition_unparsable`."""
-    old, new = masked(*map(_definition, versions))
-    return diff(old, new, rules, layout=layout)
+    """Return the difference of two versions; raises `definition_unparsable`."""
+    old, new = versions
+    return diff(_definition(old), _definition(new), rules, layout=layout)
+
+
+def lists(difference: Diff) -> dict[str, Any]:
+    """Return the list of changes by kind and effect, as the API's JSON has it."""
+
+    def elements(kind: Kind, *effects: Effect) -> dict[str, Any]:
+        order = [change.after for item in difference.of(kind, "reordered") for change in item.changes]
+        by_effect: dict[str, Any] = {
+            effect: [_element(item) for item in difference.of(kind, effect)] for effect in effects
+        }
+        return {**by_effect, "order": order[0] if order else None}
+
+    fields = [item for item in difference.items if item.kind == "field"]
+    return {
+        "nodes": elements("node", "added", "removed", "renamed", "changed"),
+        "edges": elements("edge", "added", "removed", "changed"),
+        "other": [_change(change) for item in fields for change in item.changes],
+    }
+
+
+def _element(item: Item) -> dict[str, Any]:
+    if item.effect == "renamed":
+        (change,) = item.changes
+        names = {"before": change.before, "after": change.after}
+        return {**names, "old_pointer": item.old_pointer, "pointer": item.pointer}
+    value = mapping(item.value)
+    if item.kind == "node":
+        shown: dict[str, Any] = {"id": string(value.get("id"))}
+    else:
+        ends = ("source", "sourceHandle", "target", "targetHandle")
+        shown = {end.replace("Handle", "_handle"): value.get(end) for end in ends}
+    if item.effect == "changed":
+        changes = [_change(change) for change in item.changes]
+        return {**shown, "old_pointer": item.old_pointer, "pointer": item.pointer, "changes": changes}
+    return {**shown, "pointer": item.pointer, "value": item.value}
+
+
+def _change(change: Change) -> dict[str, Any]:
+    before, after = (None if side is ABSENT else side for side in (change.before, change.after))
+    return {"op": change.op, "pointer": change.pointer, "before": before, "after": after}
 
 
 def files(repository: Repository, versions: Sides) -> tuple[File, File]:
     """Return the stored files of two versions."""
     old, new = versions
-    return _file(repository, old), _file(repository, new)
+    return file_of(repository, old), file_of(repository, new)
 
 
-def _file(repository: Repository, version: FullVersion) -> File:
+def file_of(repository: Repository, version: FullVersion) -> File:
     with reading_definition(version):
         return File(version.file_name, repository.objects.blob(version.blob_sha.encode()))
 
@@ -57,16 +100,12 @@ def shown(version: catalog.Version) -> str:
     return "draft" if version.state == "draft" else f"v{version.version_number}"
 
 
-def _version(tx: Transaction, workflow: Workflow, wanted: Which) -> FullVersion:
-    found = catalog.full_version(tx, workflow.id, wanted)
-    if found is not None:
-        return found
-    if wanted == "current":
-        raise not_published(workflow.slug)
-    if wanted == "draft":
-        raise no_draft(workflow.slug)
-    which_one = "version yet" if wanted == "latest" else f"version v{wanted}"
-    raise NotFoundError(Code.VERSION_NOT_FOUND, f"{workflow.slug} has no {which_one}")
+def find(tx: Transaction, workflow: Workflow, wanted: Which) -> FullVersion:
+    """Return a version; raises `version_not_found` or `not_published`."""
+    row = catalog.full_version(tx, workflow.id, wanted)
+    if row is None:
+        raise no_version(workflow.slug, wanted)
+    return row
 
 
 def _before(tx: Transaction, workflow: Workflow, to: FullVersion, wanted: Which) -> Which:

@@ -1,76 +1,50 @@
 """Request context: the services built by create_app, and the caller.
 
-A view begins with `enter`, which authenticates and authorizes; the `Caller` that it returns reads rows as
-that principal, and opens the project's Store for one write.
+A view begins with `enter`, which authenticates and authorizes, and returns the `Caller` of its actions.
 """
 
 from __future__ import annotations
 
 import re
-import time
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import Any, Final, cast
-from uuid import UUID, uuid4
+from functools import partial
+from typing import Final, cast
+from uuid import uuid4
 
-from dulwich.objects import ShaFile
-from flask import abort, current_app, request
+from flask import Request, abort, current_app, request
 
-from gitstore.errors import GitstoreError
-from gitstore.model import Permission, Person, Rules
-from gitstore.repository import Repository
-from gitstore.store import Actors, Store
-from service import auth, fairness, logs
-from service.access import authorize, check_project
-from service.auth import Principal
-from service.config import Config
+from gitstore.errors import GitstoreError, MalformedError, too_large
+from gitstore.model import Permission
+from service import auth, fairness
+from service.access import Principal, authorize, check_project
+from service.caller import Backend, Caller
+from service.errors import HttpCode
 from service.fairness import FairShares
-from service.logs import Event
 from service.metrics import Metrics
-from service.projects import Projects
 from service.scraping import Scraper
-from sync import git_objects
 from sync.audit import Origin
-from sync.catalog import Project
-from sync.db import Database, Transaction
-from webhooks.egress import Egress
-from webhooks.secrets import Sealer
 
 EXTENSION: Final = "gitstore"
 FORKS: Final = "gitstore.forks"
 """Flask extension that holds this process's fork server (service/run/forking.py), if it has one."""
-PATIENCE: Final = 5.0
-"""Seconds for which HTTP waits for Postgres to mirror a Git write before it reports a failure."""
 FACTS: Final = "gitstore.facts"
 """WSGI environment key for the fields of a request's log line; `request_id` is always present."""
 
 _SANE_REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._~:+/=@-]{1,128}")
 
 
-@dataclass(frozen=True, slots=True)
-class Services:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Services(Backend):
     """Services that create_app builds once per process."""
 
-    config: Config
-    database: Database
-    projects: Projects
     metrics: Metrics
     scraper: Scraper
     shares: FairShares
-    egress: Egress
-    sealer: Callable[[], Sealer]
-    """Created at first use, which may also create its key."""
 
 
 def services() -> Services:
     """Return the services of the application that serves this request."""
     return cast(Services, current_app.extensions[EXTENSION])
-
-
-def now() -> datetime:
-    return datetime.now(UTC)
 
 
 def request_id_from(header: str | None) -> str:
@@ -115,85 +89,14 @@ def admit(principal: Principal | None, *, definitions: int = 0) -> None:
             abort(answer)
 
 
-@dataclass(frozen=True, slots=True)
-class Caller:
-    """Authenticated principal with the permission that a view requires."""
+def caller_of(principal: Principal, door: str) -> Caller:
+    """Return the caller of this request."""
+    admission = partial(_admit_definitions, principal)
+    return Caller(services(), principal, origin(principal, door), admission)
 
-    services: Services
-    principal: Principal
-    origin: Origin
 
-    @property
-    def project(self) -> Project:
-        return self.principal.project
-
-    @property
-    def project_id(self) -> UUID:
-        return self.project.id
-
-    @property
-    def rules(self) -> Rules:
-        return Rules(self.project.rules)
-
-    @property
-    def said(self) -> dict[str, Any]:
-        """Log fields that identify the caller."""
-        return {"project": self.project.slug, "principal": self.principal.name}
-
-    def reading(self) -> AbstractContextManager[Transaction]:
-        """Return a read-only transaction with the caller's access to rows."""
-        return self.services.database.reading(self.principal.claims)
-
-    def as_user(self) -> AbstractContextManager[Transaction]:
-        """Return a transaction with the caller's read and write access to rows, without Git."""
-        return self.services.database.as_user(self.principal.claims)
-
-    @contextmanager
-    def opened(self) -> Iterator[Repository]:
-        """Open the project's repository for reading; objects missing in Git are read from Postgres."""
-        with closing(self.services.projects.reader(self.project)) as repository:
-            repository.objects.elsewhere = self._kept
-            yield repository
-
-    def _kept(self, oid: bytes) -> ShaFile | None:
-        with self.reading() as tx:
-            return git_objects.load(tx, self.project_id, [oid]).get(oid)
-
-    @contextmanager
-    def writing(self) -> Iterator[Store]:
-        """Open the project's Store for writing; each write is mirrored before it returns."""
-        projects, database = self.services.projects, self.services.database
-        with closing(projects.writer(self.project, database, self.origin, patience=PATIENCE)) as store:
-            yield store
-
-    def who(self, author: Person | None) -> Actors:
-        """Return the actors of a change: the caller as actor, and `author`, by default the caller."""
-        return Actors(self.principal.person, author or self.principal.person)
-
-    @contextmanager
-    def acting(
-        self, action: Event, workflow: str, count: Callable[..., None] | None = None
-    ) -> Iterator[dict[str, Any]]:
-        """Log the key action of the block as done, or as refused.
-
-        The block adds its facts to the yielded dict. `count` is called with the door and the outcome, unless
-        a fact `new` reports that nothing was new.
-        """
-        facts: dict[str, Any] = {}
-        who = {**self.said, "workflow": workflow}
-        started = time.perf_counter()
-        try:
-            yield facts
-        except GitstoreError as error:
-            if count is not None:
-                count(door=self.origin.door, outcome=error.code.value)
-            logs.action(
-                Event.REFUSED, **who, action=action, code=error.code.value, duration_ms=_since(started)
-            )
-            raise
-        if count is not None and facts.get("new", True):
-            count(door=self.origin.door)
-        logs.action(action, **{**who, **facts}, duration_ms=_since(started))
+def _admit_definitions(principal: Principal, size: int) -> None:
+    admit(principal, definitions=size)
 
 
 def enter(permission: Permission, what: str, *, project: str | None = None) -> Caller:
@@ -207,8 +110,30 @@ def enter(permission: Permission, what: str, *, project: str | None = None) -> C
     check_project(principal, project)
     authorize(principal, permission, what)
     admit(principal)
-    return Caller(here, principal, origin(principal, "http"))
+    return caller_of(principal, "http")
 
 
-def _since(started: float) -> float:
-    return round((time.perf_counter() - started) * 1000, 1)
+def read_body(request: Request, most: int) -> bytes:
+    """Return the body, at most `most` bytes; a larger declared length is refused before reading."""
+    encoding = request.headers.get("Content-Encoding", "").strip().lower()
+    if encoding not in ("", "identity"):
+        message = "Content-Encoding is not supported: send the body without one"
+        raise GitstoreError(HttpCode.UNSUPPORTED_MEDIA_TYPE, message)
+    declared = request.content_length
+    if declared is not None and declared > most:
+        raise too_large("the body has", declared, most)
+    # Werkzeug truncates a body at its limit silently, and takes a body that ended early for complete if the
+    # server declares that it terminates the input itself (as bridge.py does). So one byte more, and then both
+    # checks.
+    request.max_content_length = most + 1
+    try:
+        raw = request.get_data(cache=False)
+    except GitstoreError:
+        raise
+    except Exception as error:
+        raise MalformedError("the body is damaged, or took too long to arrive") from error
+    if len(raw) > most:
+        raise too_large("the body has more than", most, most)
+    if declared is not None and len(raw) != declared:
+        raise MalformedError(f"the body ended after {len(raw):,} of {declared:,} bytes")
+    return raw

@@ -27,7 +27,7 @@ RETRY_AFTER: Final = 2  # seconds, if the error has no value of its own
 REALM: Final = 'realm="gitstore"'
 _TYPE: Final = "urn:gitstore:problem:"
 _REQUEST: Final = "urn:gitstore:request:"
-_INTERNAL: Final = "something went wrong here: the operator finds out what by the request id"
+_INTERNAL: Final = "internal error: the operator finds its cause in the log by the request id"
 
 
 class HttpCode(StrEnum):
@@ -90,10 +90,10 @@ STATUS: Final[Mapping[StrEnum, HTTPStatus]] = {
 
 # Errors that Flask and Werkzeug raise themselves, by status.
 _REFUSED_BY_FLASK: Final[Mapping[int, tuple[StrEnum, str]]] = {
-    404: (Code.NOT_FOUND, "there is nothing at this address: /docs lists what there is"),
-    405: (HttpCode.METHOD_NOT_ALLOWED, "this address does not do that: the header Allow lists what it does"),
-    413: (Code.TOO_LARGE, "the body is larger than what is accepted here"),
-    415: (HttpCode.UNSUPPORTED_MEDIA_TYPE, "this media type is not accepted here"),
+    404: (Code.NOT_FOUND, "no resource at this address: see /docs"),
+    405: (HttpCode.METHOD_NOT_ALLOWED, "the method is not allowed here: see the header Allow"),
+    413: (Code.TOO_LARGE, "the body is too large"),
+    415: (HttpCode.UNSUPPORTED_MEDIA_TYPE, "the media type is not supported"),
 }
 
 
@@ -168,7 +168,7 @@ def plain(error: GitstoreError) -> Response:
 def of_flask(error: HTTPException) -> GitstoreError:
     """Convert an error that Flask raised itself to a GitstoreError."""
     code, message = _REFUSED_BY_FLASK.get(
-        error.code or 400, (Code.MALFORMED, "the request is malformed, or was cut short")
+        error.code or 400, (Code.MALFORMED, "the request is malformed or truncated")
     )
     allowed = getattr(error, "valid_methods", None)
     return GitstoreError(code, message, **({"allow": list(allowed)} if allowed else {}))

@@ -29,9 +29,8 @@ from gitstore.push import receive
 from gitstore.push.receive import Receipt, Receiver
 from gitstore.push.report import PushReport
 from gitstore.repository import Repository
-from gitstore.store import Store
 from service import access, auth, errors, logs
-from service.auth import Principal
+from service.access import Principal
 from service.context import admit, note, origin, services
 from service.errors import HttpCode
 from service.logs import Event
@@ -71,7 +70,7 @@ def unexpected(error: Exception) -> Response:
 def info_refs(project: str) -> Response:
     service = request.args.get("service", "")
     if service not in (FETCH, PUSH):
-        raise ForbiddenError("only git's smart HTTP protocol is spoken here: git 1.6.6 or newer")
+        raise ForbiddenError("only git's smart HTTP protocol is supported: use git 1.6.6 or newer")
     principal = _enter(project, service)
     with closing(services().projects.reader(principal.project)) as repository:
         if service == PUSH:
@@ -94,11 +93,14 @@ def fetch(project: str) -> Response:
 def push(project: str) -> Response:
     _check_content_type(PUSH)
     principal = _enter(project, PUSH)
-    begun = time.perf_counter()
+    started = time.perf_counter()
     here = services()
     with closing(here.projects.writer(principal.project, here.database, origin(principal, "git"))) as store:
-        receipt = _receive(principal, store)
-    _record(principal, receipt, duration_ms=round((time.perf_counter() - begun) * 1000, 1))
+        page = f"{here.config.public_url}/ui/workflows/{{}}/versions/{{}}"
+        authorship = Authorship(principal.person, datetime.now(UTC))
+        authorize = partial(access.authorize, principal)
+        receipt = Receiver(store, authorship, authorize, PushReport(page.format)).receive(_reader())
+    _record(principal, receipt, duration_ms=round((time.perf_counter() - started) * 1000, 1))
     return _answer([receipt.answer], f"application/x-{PUSH}-result")
 
 
@@ -114,17 +116,6 @@ def _enter(project: str, service: str) -> Principal:
         access.authorize(principal, Permission.READ, "fetching")
     admit(principal)
     return principal
-
-
-def _receive(principal: Principal, store: Store) -> Receipt:
-    page = f"{services().config.public_url}/ui/workflows/{{}}/versions/{{}}"
-    receiver = Receiver(
-        store,
-        Authorship(principal.person, datetime.now(UTC)),
-        partial(access.authorize, principal),
-        PushReport(page.format),
-    )
-    return receiver.receive(_reader())
 
 
 def _record(principal: Principal, receipt: Receipt, *, duration_ms: float) -> None:
@@ -178,9 +169,7 @@ def _answer(body: Iterable[bytes], content_type: str) -> Response:
 def _check_content_type(service: str) -> None:
     expected = f"application/x-{service}-request"
     if request.content_type != expected:
-        raise GitstoreError(
-            HttpCode.UNSUPPORTED_MEDIA_TYPE, f"this is no request of git: it sends {expected}"
-        )
+        raise GitstoreError(HttpCode.UNSUPPORTED_MEDIA_TYPE, f"Content-Type must be {expected}")
 
 
 def _reader() -> Read:
@@ -196,7 +185,7 @@ def _reader() -> Read:
             stream = gzip.GzipFile(fileobj=stream, mode="rb")  # type: ignore[assignment]
         case other:
             raise GitstoreError(
-                HttpCode.UNSUPPORTED_MEDIA_TYPE, f"the content encoding {clip(other)!r} is not understood"
+                HttpCode.UNSUPPORTED_MEDIA_TYPE, f"Content-Encoding {clip(other)!r} is not supported"
             )
 
     def read(size: int) -> bytes:
@@ -207,7 +196,7 @@ def _reader() -> Read:
             except GitstoreError:
                 raise
             except Exception as error:  # from gzip, or an OSError
-                raise MalformedError("the request ended too early, or is damaged") from error
+                raise MalformedError("the request is truncated or damaged") from error
             if not part:
                 break
             parts.append(part)

@@ -13,8 +13,8 @@ from flask import Blueprint, Response, jsonify, request
 
 from gitstore.errors import Code, NotFoundError
 from service import logs
-from service.api.bodies import read_body
-from service.context import admit, note, now, services
+from service.caller import now
+from service.context import admit, note, read_body, services
 from service.logs import Event
 from service.lookup import uuid_of
 from webhooks import receipts

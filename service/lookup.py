@@ -1,4 +1,4 @@
-"""Resolution of `{id}`, `{version}` and `cursor`: external names -> objects of the catalog and the Store.
+"""Resolution of names from outside: ids, slugs, versions and cursors, to rows and to states in Git.
 
 An invalid name is "not found" like a missing object or another tenant's, and never reaches Postgres or Git.
 """
@@ -8,10 +8,10 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from datetime import datetime
-from typing import Final
+from typing import Final, TypeVar
 from uuid import UUID
 
 from gitstore import names
@@ -19,11 +19,12 @@ from gitstore.definition.quoting import clip
 from gitstore.errors import Code, GitstoreError, MalformedError, NotFoundError, ObjectsMissingError
 from gitstore.names import is_slug, parse_number, parse_version, version_id, workflow_id
 from gitstore.repository import Repository
-from service import context
-from service.context import Caller
+from service.caller import Caller
 from sync import catalog
 from sync.catalog import Which
 from sync.db import Transaction
+
+T = TypeVar("T")
 
 _UUID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 _LONGEST_CURSOR: Final = 200
@@ -33,84 +34,99 @@ def uuid_of(text: str) -> UUID | None:
     return UUID(text) if _UUID.fullmatch(text) else None
 
 
-def id_of(caller: Caller, shown: str) -> UUID:
-    """Return the id of the workflow that `shown`, an id or a slug, names; the workflow need not exist."""
-    found = uuid_of(shown)
-    if found is None and is_slug(shown):
-        found = workflow_id(caller.project_id, shown)
-    if found is None:
-        raise unknown_workflow(shown)
-    return found
+def find(noun: str, name: str, read: Callable[[UUID], T | None], details: str = "") -> T:
+    """Return what `read` returns for the id `name`; raises `not_found` for None, and for an invalid id."""
+    known = uuid_of(name)
+    row = read(known) if known is not None else None
+    if row is None:
+        raise not_found(noun, name, details)
+    return row
 
 
-def workflow(tx: Transaction, caller: Caller, shown: str) -> catalog.Workflow:
-    """Return the workflow; raises `workflow_not_found`."""
-    found = catalog.workflow(tx, id_of(caller, shown))
-    if found is None or found.project_id != caller.project_id:
-        raise unknown_workflow(shown)
-    return found
+def not_found(noun: str, name: str, details: str = "") -> GitstoreError:
+    return NotFoundError(Code.NOT_FOUND, f"there is no {noun} {clip(name)!r}{details}")
 
 
-def slug_of(caller: Caller, shown: str) -> str:
-    """Return the slug of the workflow for the Store, which checks that the workflow exists."""
-    if is_slug(shown):
-        return shown
+# Workflows
+
+
+def id_of(caller: Caller, name: str) -> UUID:
+    """Return the id of the workflow with this id or slug; the workflow need not exist."""
+    known = uuid_of(name)
+    if known is None and is_slug(name):
+        known = workflow_id(caller.project_id, name)
+    if known is None:
+        raise unknown_workflow(name)
+    return known
+
+
+def workflow(tx: Transaction, caller: Caller, name: str) -> catalog.Workflow:
+    """Return the workflow with this id or slug; raises `workflow_not_found`."""
+    row = catalog.workflow(tx, id_of(caller, name))
+    if row is None or row.project_id != caller.project_id:
+        raise unknown_workflow(name)
+    return row
+
+
+def slug_of(caller: Caller, name: str) -> str:
+    """Return the slug of the workflow with this id or slug; for a slug, the Store checks that it exists."""
+    if is_slug(name):
+        return name
     with caller.reading() as tx:
-        return workflow(tx, caller, shown).slug
+        return workflow(tx, caller, name).slug
 
 
-def existing(store: Repository, slug: str) -> None:
+def existing(repository: Repository, slug: str) -> None:
     """Raise `workflow_not_found` unless Git has the workflow."""
-    if not store.exists(slug):
+    if not repository.exists(slug):
         raise unknown_workflow(slug)
 
 
-def open_draft(store: Repository, slug: str) -> str:
+def open_draft(repository: Repository, slug: str) -> str:
     """Return the commit of the open draft; raises `version_not_found` if none is open."""
-    state = store.state(slug)
+    state = repository.state(slug)
     if not state.draft_open or state.draft is None:
         raise no_draft(slug)
     return state.draft
 
 
-def draft_of(store: Repository, slug: str) -> str | None:
+def draft_of(repository: Repository, slug: str) -> str | None:
     """Return the commit of the draft's branch, or None if it does not exist."""
-    found = store.refs.read(names.draft(slug))
-    return found.decode() if found else None
+    commit = repository.refs.read(names.draft(slug))
+    return commit.decode() if commit else None
 
 
-def unknown_workflow(shown: str) -> GitstoreError:
-    return NotFoundError(Code.WORKFLOW_NOT_FOUND, f"there is no workflow {clip(shown)!r}")
+def unknown_workflow(name: str) -> GitstoreError:
+    return NotFoundError(Code.WORKFLOW_NOT_FOUND, f"there is no workflow {clip(name)!r}")
 
 
 # Versions
 
 
-def which(shown: str) -> Which:
+def which(name: str) -> Which:
     """Parse `{version}`: a number, "draft", "current" or "latest"; raises `version_not_found`."""
-    if shown in ("draft", "current", "latest"):
-        return shown  # type: ignore[return-value] # mypy does not narrow str to these
-    found = parse_number(shown) or parse_version(shown)
-    if found is None:
+    if name in ("draft", "current", "latest"):
+        return name  # type: ignore[return-value] # mypy does not narrow str to these
+    number = parse_number(name) or parse_version(name)
+    if number is None:
         raise NotFoundError(
-            Code.VERSION_NOT_FOUND, f"{clip(shown)!r} is no version: use 3, v3, draft, current or latest"
+            Code.VERSION_NOT_FOUND, f"{clip(name)!r} is not a version: use 3, v3, draft, current or latest"
         )
-    return found
+    return number
 
 
-def number_of(store: Repository, slug: str, given: int | str) -> int:
-    """Return the number of the published version that a body names; raises `malformed` if it is invalid."""
-    wanted = which(str(given))
+def number_of(repository: Repository, slug: str, version: int | str) -> int:
+    """Return the number of a published version; raises `malformed` for the draft."""
+    wanted = which(str(version))
     if isinstance(wanted, int):
         return wanted
     if wanted == "draft":
-        raise MalformedError("a published version is needed here, not the draft")
-    state = store.state(slug)
-    if wanted == "current" and state.current is None:
-        raise not_published(slug)
-    if not state.latest:
-        raise NotFoundError(Code.VERSION_NOT_FOUND, f"{slug} has no version yet")
-    return state.latest if wanted == "latest" else state.current or state.latest
+        raise MalformedError("a published version is required, not the draft")
+    state = repository.state(slug)
+    number = state.current if wanted == "current" else state.latest
+    if not number:
+        raise no_version(slug, wanted)
+    return number
 
 
 def admit(caller: Caller, slug: str, *numbers: int | None) -> None:
@@ -122,20 +138,7 @@ def admit(caller: Caller, slug: str, *numbers: int | None) -> None:
     ids = [version_id(workflow, number) for number in numbers if number]
     with caller.reading() as tx:
         size = catalog.definition_bytes(tx, ids)
-    context.admit(caller.principal, definitions=size)
-
-
-def no_version(tx: Transaction, caller: Caller, shown: str, wanted: Which) -> GitstoreError:
-    """Return the error for a missing version, or for a missing workflow."""
-    slug = workflow(tx, caller, shown).slug
-    if wanted == "current":
-        return not_published(slug)
-    if wanted == "draft":
-        return no_draft(slug)
-    return NotFoundError(
-        Code.VERSION_NOT_FOUND,
-        f"{slug} has no version yet" if wanted == "latest" else f"{slug} has no version v{wanted}",
-    )
+    caller.admit(size)
 
 
 @contextmanager
@@ -149,7 +152,7 @@ def reading_definition(row: catalog.Version) -> Iterator[None]:
         raise NotFoundError(
             Code.VERSION_LOST,
             f"v{row.version_number} of {row.slug} was published, and its definition is neither in the "
-            "repository nor in the database: an operator may have it in a clone or a backup",
+            "repository nor in the database: look for it in a clone or a backup",
             version_number=row.version_number,
             commit=row.commit_sha,
             digest=row.digest,
@@ -158,14 +161,17 @@ def reading_definition(row: catalog.Version) -> Iterator[None]:
         ) from error
 
 
+def no_version(slug: str, wanted: Which) -> GitstoreError:
+    """Return the error for a version that an existing workflow does not have."""
+    if wanted == "current":
+        message = f"{slug} has no current version: publish its draft, or make a version current"
+        return NotFoundError(Code.NOT_PUBLISHED, message)
+    missing = {"draft": "open draft", "latest": "version yet"}.get(str(wanted), f"version v{wanted}")
+    return NotFoundError(Code.VERSION_NOT_FOUND, f"{slug} has no {missing}")
+
+
 def no_draft(slug: str) -> GitstoreError:
-    return NotFoundError(Code.VERSION_NOT_FOUND, f"{slug} has no open draft")
-
-
-def not_published(slug: str) -> GitstoreError:
-    return NotFoundError(
-        Code.NOT_PUBLISHED, f"nothing of {slug} runs: publish its draft, or make a version current"
-    )
+    return no_version(slug, "draft")
 
 
 # Queries
@@ -173,10 +179,9 @@ def not_published(slug: str) -> GitstoreError:
 
 def text(query: str | None) -> str:
     """Return the text to search for; raises `malformed` for text that Postgres cannot store."""
-    found = query or ""
-    if "\0" in found:
-        raise MalformedError("q: a text with NUL in it is found nowhere")
-    return found
+    if query and "\0" in query:
+        raise MalformedError("q must not contain NUL")
+    return query or ""
 
 
 def cursor_to(place: str | int) -> str:
@@ -186,50 +191,32 @@ def cursor_to(place: str | int) -> str:
 
 def slug_in(cursor: str | None) -> str:
     """Return the slug after which a list of workflows continues; "" at its beginning."""
-    if cursor is None:
-        return ""
-    place = _place(cursor)
-    if not is_slug(place):
-        raise _bad_cursor()
-    return place
+    return _place(cursor, lambda place: place if is_slug(place) else None) or ""
 
 
 def number_in(cursor: str | None) -> int | None:
     """Return the version number below which a history continues; None at its beginning."""
-    if cursor is None:
-        return None
-    number = parse_number(_place(cursor))
-    if number is None:
-        raise _bad_cursor()
-    return number
+    return _place(cursor, parse_number)
 
 
 def moment_in(cursor: str | None) -> tuple[datetime, UUID] | None:
     """Return the time and the id after which a list by time continues; None at its beginning."""
+    return _place(cursor, _parse_moment)
+
+
+def _parse_moment(place: str) -> tuple[datetime, UUID] | None:
+    at, _, last = place.partition(" ")
+    moment, row_id = datetime.fromisoformat(at), uuid_of(last)
+    return (moment, row_id) if moment.tzinfo is not None and row_id is not None else None
+
+
+def _place(cursor: str | None, parse: Callable[[str], T | None]) -> T | None:
+    """Return the place in a cursor made by `cursor_to`; raises `malformed` for any other text."""
     if cursor is None:
         return None
-    at, _, last = _place(cursor).partition(" ")
-    found = uuid_of(last)
-    try:
-        moment = datetime.fromisoformat(at)
-    except ValueError:
-        raise _bad_cursor() from None
-    if found is None or moment.tzinfo is None:
-        raise _bad_cursor()
-    return moment, found
-
-
-def _place(cursor: str) -> str:
-    try:
-        if len(cursor) > _LONGEST_CURSOR:
-            raise _bad_cursor()
-        place = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)).decode("ascii")
-    except (binascii.Error, ValueError):
-        raise _bad_cursor() from None
-    if cursor_to(place) != cursor:
-        raise _bad_cursor()
-    return place
-
-
-def _bad_cursor() -> GitstoreError:
-    return MalformedError("cursor is none that a list here gave: begin without one")
+    with suppress(binascii.Error, ValueError):
+        padding = "=" * (-len(cursor) % 4)
+        place = base64.urlsafe_b64decode(cursor[:_LONGEST_CURSOR] + padding).decode("ascii")
+        if cursor_to(place) == cursor and (found := parse(place)) is not None:
+            return found
+    raise MalformedError("invalid cursor: start from the first page, without one")

@@ -67,3 +67,15 @@ def test_only_config_reads_the_environment(path: Path) -> None:
 def test_there_are_files_to_look_at() -> None:
     """The rules above are about something."""
     assert len(FILES) > 20
+
+
+def test_only_the_application_imports_the_api() -> None:
+    """Actions, input models and lookups that others use have homes of their own, without Flask."""
+    users = {
+        relative(path)
+        for path in FILES
+        if "/api/" not in relative(path) and any(name.startswith("service.api") for name in imported(path))
+    }
+    assert users == {"service/app.py", "service/cli/upkeep.py"}
+    for path in (ROOT / "service" / "actions").glob("*.py"):
+        assert not {name.split(".")[0] for name in imported(path)} & {"flask", "werkzeug", "pydantic"}

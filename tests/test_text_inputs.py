@@ -29,8 +29,6 @@ from werkzeug.test import EnvironBuilder
 from gitstore import names
 from gitstore.definition import document
 from gitstore.definition.quoting import MOST_ECHOED
-from gitstore.diff.masked_text import masked_text
-from gitstore.diff.masking import Masks
 from gitstore.diff.structure import diff
 from gitstore.diff.summary import summary
 from gitstore.diff.text import text_diff
@@ -40,11 +38,11 @@ from gitstore.model import Limits, Problem, Rules
 from gitstore.names import is_slug
 from gitstore.push.request import ZERO, read_request
 from service import credentials, errors, logs, lookup
-from service.api import conditions
-from service.api.bodies import validated
-from service.api.inputs import CreateToken, CreateWorkflow, SaveDraft
+from service.api import http
+from service.api.drafts import SaveDraft
 from service.context import request_id_from
-from service.ui import filters
+from service.inputs import CreateToken, CreateWorkflow, validated
+from service.ui import rendering
 from service.ui.graph import Graph, draw
 from service.ui.texts import Row, highlighted, side_by_side
 from webhooks import inbound, signature, source_input
@@ -179,15 +177,7 @@ INPUTS: dict[str, dict[str, Callable[[str], object]]] = {
         "writing": lambda text: document.dump({"a": text, text: [text]}, "workflow.yaml"),
     },
     "comparing": {
-        "masks": lambda text: Masks().text(text, is_header=True),
-        "masks of JSON": lambda text: Masks().value({"a": "{" + text, "header": "[" + text}),
-        "masked YAML": lambda text: masked_text(yaml(text), Masks(), LIMITS),
-        "a masked secret": lambda text: masked_text(yaml(f"token: {json.dumps(text)}\n"), Masks(), LIMITS),
-        "a masked comment": lambda text: masked_text(yaml("a: 1\n# " + text), Masks(), LIMITS),
-        "masked JSON": lambda text: masked_text(
-            File("workflow.json", json.dumps({"token": text, "a": text}).encode()), Masks(), LIMITS
-        ),
-        "text diff": lambda text: text_diff(yaml(text), yaml("b" + text[::-1]), LIMITS),
+        "text diff": lambda text: text_diff(yaml(text), yaml("b" + text[::-1])),
         "side by side": lambda text: side_by_side(text, "b" + text[::-1]),
         "a summary": lambda text: summary(diff({"a": text.split(), text: 1}, {"a": [text], text: 2})),
     },
@@ -196,7 +186,7 @@ INPUTS: dict[str, dict[str, Callable[[str], object]]] = {
         "highlighted JSON": lambda text: highlighted(text, "workflow.json"),
         "a drawing": lambda text: draw({"nodes": [{"id": text, "data": {"label": text}}], "edges": []}),
         "cron": lambda text: draw(node("schedule", cron=text)),
-        "sentences": lambda text: (filters.sentence(text), filters.headline(text)),
+        "sentences": lambda text: (rendering.sentence(text), rendering.headline(text)),
         "the log and refusals": refused,
         "the log's traceback": lambda text: logs._visible(logs.without_secrets(text), keep_lines=False),
     },
@@ -208,8 +198,8 @@ INPUTS: dict[str, dict[str, Callable[[str], object]]] = {
         "cookies": header("HTTP_COOKIE", lambda request: request.cookies),
         "Accept": header("HTTP_ACCEPT", lambda request: request.accept_mimetypes.best_match(["a/b", "c/d"])),
         "Content-Type": header("CONTENT_TYPE", lambda request: request.mimetype),
-        "If-Match": header("HTTP_IF_MATCH", lambda request: conditions.expected(request, "a")),
-        "If-None-Match": header("HTTP_IF_NONE_MATCH", lambda request: conditions.not_modified(request, "a")),
+        "If-Match": header("HTTP_IF_MATCH", lambda request: http.expected(request)),
+        "If-None-Match": header("HTTP_IF_NONE_MATCH", lambda request: http.not_modified(request, "a")),
         "If-Range, Range, dates": header("HTTP_RANGE", lambda request: (request.range, request.if_range)),
         "Authorization": header("HTTP_AUTHORIZATION", lambda request: request.authorization),
         "a token": credentials.is_token,

@@ -29,14 +29,14 @@ def align(a: Sequence[Hashable], b: Sequence[Hashable]) -> list[Pair]:
 
 def filled(pairs: Sequence[Pair], a: int, b: int) -> list[Pair]:
     """Add to `pairs` the items at the same position of each gap. `a` and `b` are the lengths."""
-    found: list[Pair] = []
+    filling: list[Pair] = []
     at = (0, 0)
     for i, j in (*pairs, (a, b)):
-        found += zip(range(at[0], i), range(at[1], j), strict=False)
+        filling += zip(range(at[0], i), range(at[1], j), strict=False)
         if (i, j) != (a, b):
-            found.append((i, j))
+            filling.append((i, j))
         at = (i + 1, j + 1)
-    return found
+    return filling
 
 
 def _aligned(

@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from gitstore.definition.elements import mapping, mappings, meaning, string
 from gitstore.diff import values
@@ -27,6 +27,7 @@ from gitstore.diff.values import (
     Delta,
     Flattener,
     InList,
+    Op,
     difference,
     fingerprint,
     in_list,
@@ -36,68 +37,50 @@ from gitstore.diff.values import (
 )
 from gitstore.model import Rules
 
+Kind = Literal["node", "edge", "field"]
+Effect = Literal["added", "removed", "changed", "renamed", "reordered"]
+
+EFFECTS: Final[Mapping[Op, Effect]] = {
+    Op.ADD: "added", Op.REMOVE: "removed", Op.REPLACE: "changed", Op.REORDER: "reordered",
+}  # fmt: skip
 _ENDS = ("source", "target")
 
 
 @dataclass(frozen=True, slots=True)
-class Element:
-    """A node or edge that was added or removed. `pointer` refers to the definition that contains it."""
+class Item:
+    """One item of the list of changes: a node, an edge, or a field outside of both.
 
-    pointer: str
-    value: Any
-
-
-@dataclass(frozen=True, slots=True)
-class Altered:
-    """A changed node or edge. `value` is the newer one; pointers of `changes` are relative to it."""
-
-    old_pointer: str
-    pointer: str
-    value: Any
-    changes: tuple[Change, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Items:
-    """The changes of the nodes, or of the edges.
-
-    `order` has the old indices of the kept items, in the new order; None if the order is unchanged.
+    `pointer` refers to the newer definition, `old_pointer` to the older one; an item that was removed has
+    only `pointer`, into the older one. `value` is the newest state of the node or edge. Pointers of `changes`
+    are relative to a node or edge; those of a field, to the definition. The only change of a renamed node is
+    that of its id, and of reordered nodes or edges, that of their order.
     """
 
-    added: tuple[Element, ...] = ()
-    removed: tuple[Element, ...] = ()
-    changed: tuple[Altered, ...] = ()
-    order: tuple[int, ...] | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Renamed:
-    """A node with a new id. `old_pointer` and `pointer` refer to the node."""
-
-    before: str
-    after: str
-    old_pointer: str
+    kind: Kind
+    effect: Effect
     pointer: str
+    value: Any = None
+    changes: tuple[Change, ...] = ()
+    old_pointer: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Diff:
-    """The difference between two definitions.
+    """The difference between two definitions, as a list of changes, and as a delta that can be applied.
 
-    `other` are changes outside of nodes and edges; with the rules `any`, all changes. `unseen` is True if
-    only the parts that are left out (layout, leftovers) differ.
+    `unseen` is True if only the parts that are left out (layout, leftovers) differ.
     """
 
-    renamed: tuple[Renamed, ...]
-    nodes: Items
-    edges: Items
-    other: tuple[Change, ...]
+    items: tuple[Item, ...]
     unseen: bool
     delta: Delta | None = field(repr=False)
 
     @property
     def empty(self) -> bool:
-        return self.delta is None and not self.renamed
+        return not self.items
+
+    def of(self, kind: Kind, effect: Effect) -> list[Item]:
+        return [item for item in self.items if (item.kind, item.effect) == (kind, effect)]
 
 
 def diff(
@@ -109,41 +92,41 @@ def diff(
     """
     flattener = Flattener()
     if rules is Rules.ANY:
-        found = difference(a, b)
-        other_changes = tuple(flattener.changes(found))
-        return Diff((), Items(), Items(), other_changes, unseen=False, delta=found)
+        whole = difference(a, b)
+        return Diff(tuple(_fields(whole, flattener)), unseen=False, delta=whole)
     old, new = meaning(a), meaning(b)
-    renamed = tuple(_renamed(old, new))
+    items = list(_renamed(old, new))
     if layout:
         old, new = a, b
-    old = _rename(old, renamed)
-    items: dict[str, Items] = {}
-    other: dict[str, Delta | None] = {}
-    every: dict[str, Delta | None] = {}
+    old = _rename(old, items)
+    deltas: dict[str, Delta | None] = {}
+    lists: dict[str, tuple[InList, list[Any], list[Any]]] = {}
     for key in {**old, **new}:
         before, after = old.get(key, ABSENT), new.get(key, ABSENT)
         ours, theirs = ([] if side is ABSENT else side for side in (before, after))
         between = None
         if key in _IDENTITIES and isinstance(ours, list) and isinstance(theirs, list):
             between = in_list(ours, theirs, _pairs(ours, theirs, _IDENTITIES[key]))
-            items[key] = _items(between, ours, theirs, "/" + key, flattener)
-        every[key] = between if between and after is not ABSENT else difference(before, after)
-        other[key] = None if between else every[key]
-    all_of_it = in_mapping(every)
+        if between:
+            lists[key] = (between, ours, theirs)
+        deltas[key] = between if between and after is not ABSENT else difference(before, after)
+    kinds: tuple[tuple[str, Kind], ...] = (("nodes", "node"), ("edges", "edge"))
+    for key, kind in kinds:
+        if key in lists:
+            items += _elements(kind, "/" + key, *lists[key], flattener)
+    others = in_mapping({key: delta for key, delta in deltas.items() if key not in lists})
+    items += _fields(others, flattener)
     return Diff(
-        renamed=renamed,
-        nodes=items.get("nodes", Items()),
-        edges=items.get("edges", Items()),
-        other=tuple(flattener.changes(in_mapping(other))),
-        unseen=not (layout or all_of_it or renamed) and difference(a, b) is not None,
-        delta=all_of_it,
+        tuple(items),
+        unseen=not (layout or items) and difference(a, b) is not None,
+        delta=in_mapping(deltas),
     )
 
 
-def apply(found: Diff, a: dict[str, Any]) -> dict[str, Any]:
-    """Apply `found`, the result of `diff(a, b)`, to `a`: return a definition with the meaning of `b`."""
-    made: dict[str, Any] = values.apply(found.delta, _rename(a, found.renamed))
-    return made
+def apply(changes: Diff, a: dict[str, Any]) -> dict[str, Any]:
+    """Apply `changes`, the result of `diff(a, b)`, to `a`: return a definition with the meaning of `b`."""
+    result: dict[str, Any] = values.apply(changes.delta, _rename(a, changes.of("node", "renamed")))
+    return result
 
 
 # Identity of nodes and edges
@@ -192,24 +175,29 @@ def _by_identity(
     return known, rest
 
 
-def _items(between: InList | None, a: list[Any], b: list[Any], pointer: str, flattener: Flattener) -> Items:
-    if between is None:
-        return Items()
-    return Items(
-        added=tuple(Element(pointer + step(j), b[j]) for j in between.added),
-        removed=tuple(Element(pointer + step(i), a[i]) for i in between.removed),
-        changed=tuple(
-            Altered(pointer + step(i), pointer + step(j), b[j], tuple(flattener.changes(inner)))
-            for (i, j), inner in sorted(between.changed.items(), key=lambda item: item[0][1])
-        ),
-        order=between.order,
-    )
+def _elements(
+    kind: Kind, pointer: str, between: InList, a: list[Any], b: list[Any], flattener: Flattener
+) -> Iterator[Item]:
+    for j in between.added:
+        yield Item(kind, "added", pointer + step(j), b[j])
+    for i in between.removed:
+        yield Item(kind, "removed", pointer + step(i), a[i])
+    for (i, j), inner in sorted(between.changed.items(), key=lambda pair: pair[0][1]):
+        changes = tuple(flattener.changes(inner))
+        yield Item(kind, "changed", pointer + step(j), b[j], changes, pointer + step(i))
+    if between.order is not None:
+        yield Item(kind, "reordered", pointer, changes=(values.reordered("", between.order),))
+
+
+def _fields(delta: Delta | None, flattener: Flattener) -> Iterator[Item]:
+    for change in flattener.changes(delta):
+        yield Item("field", EFFECTS[change.op], change.pointer, changes=(change,))
 
 
 # Renames
 
 
-def _renamed(a: dict[str, Any], b: dict[str, Any]) -> Iterator[Renamed]:
+def _renamed(a: dict[str, Any], b: dict[str, Any]) -> Iterator[Item]:
     """Yield the nodes of `b` with a unique new id and the content of a node whose id is gone."""
     ids_a, ids_b = _unique_ids(a), _unique_ids(b)
     taken = {_node_identity(node) for _, node in mappings(a.get("nodes"))}
@@ -221,29 +209,30 @@ def _renamed(a: dict[str, Any], b: dict[str, Any]) -> Iterator[Renamed]:
     for name, (index, node) in ids_b.items():
         if name not in taken and (candidates := gone.get(_content(node))):
             before = candidates.popleft()
-            yield Renamed(before, name, f"/nodes/{ids_a[before][0]}", f"/nodes/{index}")
+            change = Change(Op.REPLACE, "/id", before, name)
+            yield Item("node", "renamed", f"/nodes/{index}", node, (change,), f"/nodes/{ids_a[before][0]}")
 
 
 def _unique_ids(value: dict[str, Any]) -> dict[str, tuple[int, dict[str, Any]]]:
     """Return (index, node) by id, without ids that several nodes share."""
-    found: dict[str, tuple[int, dict[str, Any]]] = {}
+    by_id: dict[str, tuple[int, dict[str, Any]]] = {}
     times: Counter[str] = Counter()
     for index, node in mappings(value.get("nodes")):
         if name := string(node.get("id")):
             times[name] += 1
-            found[name] = (index, node)
-    return {name: place for name, place in found.items() if times[name] == 1}
+            by_id[name] = (index, node)
+    return {name: place for name, place in by_id.items() if times[name] == 1}
 
 
 def _content(node: dict[str, Any]) -> Hashable:
     return fingerprint({key: value for key, value in node.items() if key != "id"})
 
 
-def _rename(value: dict[str, Any], renamed: Sequence[Renamed]) -> dict[str, Any]:
+def _rename(value: dict[str, Any], renamed: Sequence[Item]) -> dict[str, Any]:
     """Return `value` with the new ids in every reference to a node. `value` itself is not modified."""
     if not renamed:
         return value
-    names = {each.before: each.after for each in renamed}
+    names = {change.before: change.after for item in renamed for change in item.changes}
 
     def new(name: Any) -> Any:
         return names.get(name, name) if isinstance(name, str) else name
@@ -254,16 +243,16 @@ def _rename(value: dict[str, Any], renamed: Sequence[Renamed]) -> dict[str, Any]
         return {key: new(inner) if key in keys else inner for key, inner in item.items()}
 
     def node(item: Any) -> Any:
-        made = named(item, "id", "parentId")
-        if isinstance(made, dict) and isinstance(made.get("data"), dict):
-            data = made["data"] = named(made["data"], "parentContainer")
+        renamed_item = named(item, "id", "parentId")
+        if isinstance(renamed_item, dict) and isinstance(renamed_item.get("data"), dict):
+            data = renamed_item["data"] = named(renamed_item["data"], "parentContainer")
             if isinstance(data.get("childNodes"), list):
                 data["childNodes"] = [new(child) for child in data["childNodes"]]
-        return made
+        return renamed_item
 
-    made = dict(value)
-    if isinstance(made.get("nodes"), list):
-        made["nodes"] = [node(item) for item in made["nodes"]]
-    if isinstance(made.get("edges"), list):
-        made["edges"] = [named(item, *_ENDS) for item in made["edges"]]
-    return made
+    result = dict(value)
+    if isinstance(result.get("nodes"), list):
+        result["nodes"] = [node(item) for item in result["nodes"]]
+    if isinstance(result.get("edges"), list):
+        result["edges"] = [named(item, *_ENDS) for item in result["edges"]]
+    return result

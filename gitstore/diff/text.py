@@ -1,20 +1,13 @@
-"""The `git diff` of two stored definitions, with their secrets masked.
-
-The format is git's (git-diff(1), "Generating patch text with -p"), without the `index` line: a patch with
-masks is for reading and cannot be applied.
-"""
+"""The `git diff` of two stored definitions (git-diff(1), "Generating patch text"; no `index` line)."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple
 
 from gitstore.diff.alignment import align
-from gitstore.diff.masked_text import masked_text
-from gitstore.diff.masking import Masks
 from gitstore.drafts import File
-from gitstore.model import Limits
 
 CONTEXT: Final = 3
 """Lines of context around a change."""
@@ -23,7 +16,7 @@ _LINE: Final = re.compile(r"[^\n]*+\n|[^\n]++")
 _NO_NEWLINE: Final = "\n\\ No newline at end of file\n"
 
 
-class _Gap(NamedTuple):
+class Gap(NamedTuple):
     """Lines that differ: old[start_old:end_old] became new[start_new:end_new]. Either may be empty."""
 
     start_old: int
@@ -32,40 +25,34 @@ class _Gap(NamedTuple):
     end_new: int
 
 
-def text_diff(a: File, b: File, limits: Limits) -> str:
+def text_diff(a: File, b: File) -> str:
     """Return the difference of two files as a unified diff; "" if they are equal."""
-    masks = Masks()
-    old, new = (_LINE.findall(masked_text(file, masks, limits)) for file in (a, b))
-    hunks = [line for hunk in _hunks(_gaps(old, new)) for line in _shown(hunk, old, new)]
+    old, new = (_LINE.findall(file.raw.decode(errors="replace")) for file in (a, b))
+    lines = [line for hunk in hunks(old, new) for line in _shown(hunk, old, new)]
     head = [f"diff --git a/{a.name} b/{b.name}\n"]
     if a.name != b.name:
         head += [f"rename from {a.name}\n", f"rename to {b.name}\n"]
-    if hunks:
+    if lines:
         head += [f"--- a/{a.name}\n", f"+++ b/{b.name}\n"]
-    return "".join(head + hunks) if hunks or a.name != b.name else ""
+    return "".join(head + lines) if lines or a.name != b.name else ""
 
 
-def _gaps(old: Sequence[str], new: Sequence[str]) -> Iterator[_Gap]:
+def hunks(old: Sequence[str], new: Sequence[str]) -> Iterator[list[Gap]]:
+    """Return the gaps between equal lines, those whose contexts overlap or touch together in one hunk."""
+    hunk: list[Gap] = []
     at_old = at_new = 0
     for i, j in (*align(old, new), (len(old), len(new))):
         if i > at_old or j > at_new:
-            yield _Gap(at_old, i, at_new, j)
+            if hunk and at_old - hunk[-1].end_old > 2 * CONTEXT:
+                yield hunk
+                hunk = []
+            hunk.append(Gap(at_old, i, at_new, j))
         at_old, at_new = i + 1, j + 1
-
-
-def _hunks(gaps: Iterable[_Gap]) -> Iterator[list[_Gap]]:
-    """Group the gaps whose contexts overlap or touch into hunks."""
-    hunk: list[_Gap] = []
-    for gap in gaps:
-        if hunk and gap.start_old - hunk[-1].end_old > 2 * CONTEXT:
-            yield hunk
-            hunk = []
-        hunk.append(gap)
     if hunk:
         yield hunk
 
 
-def _shown(hunk: Sequence[_Gap], old: Sequence[str], new: Sequence[str]) -> Iterator[str]:
+def _shown(hunk: Sequence[Gap], old: Sequence[str], new: Sequence[str]) -> Iterator[str]:
     """Yield the header of a hunk and its lines, with context."""
     first, last = hunk[0], hunk[-1]
     before = min(CONTEXT, first.start_old)

@@ -101,8 +101,8 @@ def difference(a: Any, b: Any) -> Delta | None:
 
 def in_mapping(keys: Mapping[str, Delta | None]) -> InMapping | None:
     """Return the keys that differ, or None. Sorted: Postgres returns them in another order than Git."""
-    found = {key: delta for key, delta in sorted(keys.items(), key=_key) if delta is not None}
-    return InMapping(found) if found else None
+    deltas = {key: delta for key in sorted(keys) if (delta := keys[key]) is not None}
+    return InMapping(deltas) if deltas else None
 
 
 def in_list(a: Sequence[Any], b: Sequence[Any], pairs: Sequence[Pair]) -> InList | None:
@@ -125,8 +125,8 @@ def apply(delta: Delta | None, a: Any) -> Any:
         case Leaf(_, after):
             return after
         case InMapping(keys):
-            made = {**a, **{key: apply(inner, a.get(key, ABSENT)) for key, inner in keys.items()}}
-            return {key: value for key, value in made.items() if value is not ABSENT}
+            changed = {key: apply(inner, a.get(key, ABSENT)) for key, inner in keys.items()}
+            return {key: value for key, value in {**a, **changed}.items() if value is not ABSENT}
         case InList(removed, added, changed, order):
             items = [] if a is ABSENT else a
             kept = order if order is not None else [i for i in range(len(items)) if i not in removed]
@@ -149,26 +149,26 @@ class Flattener:
 
     def changes(self, delta: Delta | None) -> list[Change]:
         """Return the changes in `delta`, with pointers relative to its values."""
-        found: list[Change] = []
+        changes: list[Change] = []
         if delta is not None:
-            self._collect(delta, "", "", found)
-        return found
+            self._collect(delta, "", "", changes)
+        return changes
 
-    def _collect(self, delta: Delta, old: str, new: str, found: list[Change]) -> None:
+    def _collect(self, delta: Delta, old: str, new: str, changes: list[Change]) -> None:
         self._spend(len(old) + len(new))
         if isinstance(delta, Leaf):
-            found.append(_change(old if delta.after is ABSENT else new, delta.before, delta.after))
+            changes.append(_change(old if delta.after is ABSENT else new, delta.before, delta.after))
         elif isinstance(delta, InMapping):
             for key, inner in delta.keys.items():
-                self._collect(inner, old + step(key), new + step(key), found)
+                self._collect(inner, old + step(key), new + step(key), changes)
         else:
             self._spend(len(old) * len(delta.removed) + len(new) * len(delta.added))
-            found += [_change(old + step(i), item, ABSENT) for i, item in delta.removed.items()]
+            changes += [_change(old + step(i), item, ABSENT) for i, item in delta.removed.items()]
             for (i, j), inner in sorted(delta.changed.items(), key=lambda item: item[0][1]):
-                self._collect(inner, old + step(i), new + step(j), found)
-            found += [_change(new + step(j), ABSENT, item) for j, item in delta.added.items()]
+                self._collect(inner, old + step(i), new + step(j), changes)
+            changes += [_change(new + step(j), ABSENT, item) for j, item in delta.added.items()]
             if delta.order is not None:
-                found.append(Change(Op.REORDER, new, sorted(delta.order), list(delta.order)))
+                changes.append(reordered(new, delta.order))
 
     def _spend(self, characters: int) -> None:
         self._characters += characters
@@ -182,9 +182,16 @@ class Flattener:
 
 def step(key: str | int) -> str:
     """Return one step of a JSON Pointer."""
-    if isinstance(key, int):
-        return f"/{key}"
-    return "/" + (key.replace("~", "~0").replace("/", "~1") if "~" in key or "/" in key else key)
+    return "/" + str(key).replace("~", "~0").replace("/", "~1")
+
+
+def steps(pointer: str) -> list[str]:
+    """Return the steps of a JSON Pointer, unescaped."""
+    return [each.replace("~1", "/").replace("~0", "~") for each in pointer.split("/")[1:]]
+
+
+def reordered(pointer: str, order: Sequence[int]) -> Change:
+    return Change(Op.REORDER, pointer, sorted(order), list(order))
 
 
 def fingerprint(value: Any) -> Hashable:
@@ -192,10 +199,6 @@ def fingerprint(value: Any) -> Hashable:
     if isinstance(value, (dict, list)):
         return json.dumps(value, sort_keys=True)
     return (isinstance(value, bool), value)
-
-
-def _key(item: tuple[str, Any]) -> str:
-    return item[0]
 
 
 def _change(pointer: str, before: Any, after: Any) -> Change:
@@ -219,10 +222,10 @@ def in_order(a: Sequence[Any], b: Sequence[Any]) -> list[Pair]:
 
 def _by(key: str, items: Sequence[Any]) -> dict[Hashable, int] | None:
     """Return index by `key`, or None unless every item is a mapping with a unique value under that key."""
-    found: dict[Hashable, int] = {}
+    by_key: dict[Hashable, int] = {}
     for index, item in enumerate(items):
         name = item.get(key) if isinstance(item, dict) else None
-        if isinstance(name, bool) or not isinstance(name, (str, int)) or name in found:
+        if isinstance(name, bool) or not isinstance(name, (str, int)) or name in by_key:
             return None
-        found[name] = index
-    return found
+        by_key[name] = index
+    return by_key

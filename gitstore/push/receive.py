@@ -16,7 +16,7 @@ from dulwich.protocol import pkt_line
 
 from gitstore import changes, names
 from gitstore.changes import Authorship, Prepared
-from gitstore.commit_summary import what_changes
+from gitstore.diff.summary import what_changes
 from gitstore.errors import BusyError, Code, GitstoreError, IntegrityError, NotMirroredError
 from gitstore.git.files import of_system
 from gitstore.git.quarantine import Quarantine, quarantine

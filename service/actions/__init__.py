@@ -1,4 +1,4 @@
-"""Owners' actions on the objects around their workflows, shared by the API and the pages.
+"""Actions, each a function with plain arguments that the API, the pages and the command line call.
 
-Each action combines the row, the audit log and the log line; its errors have the same text in both.
+An action checks its input, writes, and records itself in the audit log and the log. It needs no Flask.
 """

@@ -1,17 +1,16 @@
-"""Actions on sources: create, change, remove, sync; resolve the divergence of a draft."""
+"""Actions on sources: create, change, delete, sync; resolve the divergence of a draft."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
-from gitstore.definition.quoting import clip
-from gitstore.errors import Code, ConflictError, GitstoreError, NotFoundError
+from gitstore.errors import Code, ConflictError
 from gitstore.upstream.importer import Layout
-from service import logs, lookup
-from service.api.source_schemas import ChangeSource, CreateSource
-from service.context import Caller
+from service import lookup
+from service.caller import Caller
 from service.logs import Event
-from sync import audit
 from sync.db import Transaction
 from webhooks import divergence_decisions, source_input, sources
 from webhooks.divergence_decisions import Divergence
@@ -19,102 +18,124 @@ from webhooks.forges import Forge
 from webhooks.sources import POLL_SECONDS, Direction, Source
 
 
-def named(tx: Transaction, caller: Caller, shown: str) -> Source:
-    """Return the source with the id `shown`. Raises `not_found`."""
-    found = lookup.uuid_of(shown)
-    row = sources.source(tx, caller.project_id, found) if found else None
-    if row is None:
-        raise _unknown(shown)
-    return row
+@dataclass(frozen=True, slots=True)
+class Webhook:
+    """Values to enter in the settings of the repository at its forge. The secret cannot be read again."""
+
+    url: str
+    secret: str
+    content_type: str
+    events: list[str]
 
 
-def create(caller: Caller, body: CreateSource) -> tuple[Source, str]:
-    """Create a source; return it and the secret of its webhook, which cannot be read again."""
-    new = source_input.check_source(
-        caller.services.egress, body.url, forge=body.forge, credential=body.credential, secret=body.secret
+def hook_url(caller: Caller, source: Source) -> str:
+    """Return the URL to which the source's forge sends its webhooks."""
+    return f"{caller.services.config.public_url}/hooks/{source.id}"
+
+
+def find(tx: Transaction, caller: Caller, source_id: str) -> Source:
+    return lookup.find("source", source_id, partial(sources.source, tx, caller.project_id))
+
+
+def create(
+    caller: Caller,
+    url: str,
+    *,
+    forge: str | None = None,
+    credential: str | None = None,
+    secret: str | None = None,
+    layout: str = Layout.REFS,
+    direction: str = Direction.PULL,
+    poll_seconds: int = POLL_SECONDS,
+) -> tuple[Source, Webhook]:
+    """Create a source; return it and its webhook. `secret` is generated if it is None."""
+    checked = source_input.check_source(
+        caller.services.egress, url, forge=forge, credential=credential, secret=secret
     )
+    sealer = caller.services.sealer()
     with caller.as_user() as tx:
-        made, secret = sources.create(
+        source, secret = sources.create(
             tx,
-            caller.services.sealer(),
+            sealer,
             caller.project_id,
-            new.url,
-            forge=new.forge,
-            login=new.login,
-            secret=new.secret,
-            layout=Layout(body.layout or Layout.REFS),
-            direction=Direction(body.direction or Direction.PULL),
-            poll_seconds=body.poll_seconds or POLL_SECONDS,
+            checked.url,
+            forge=checked.forge,
+            login=checked.login,
+            secret=checked.secret,
+            layout=Layout(layout),
+            direction=Direction(direction),
+            poll_seconds=poll_seconds,
         )
-        _note(tx, caller, "source.created", made, {"url": made.url, "direction": made.direction})
-    logs.action(Event.SOURCE_CREATED, **caller.said, source=str(made.id), url=made.url)
-    return made, secret
+        caller.audit(tx, "source.created", source.id, {"url": source.url, "direction": source.direction})
+    caller.log(Event.SOURCE_CREATED, source=str(source.id), url=source.url)
+    events = list(Forge(source.forge).profile.subscribe_to)
+    return source, Webhook(hook_url(caller, source), secret, "application/json", events)
 
 
-def change(caller: Caller, shown: str, body: ChangeSource) -> Source:
+def change(
+    caller: Caller,
+    source_id: str,
+    *,
+    credential: str | None = None,
+    secret: str | None = None,
+    **changes: Any,
+) -> Source:
+    """Change the source. An empty `credential` removes the credential.
+
+    `changes` may hold forge, layout, direction, poll_seconds and paused; what is not given is unchanged.
+    """
+    given = {"credential": credential, "secret": secret, **changes}
+    changed = sorted(name for name, value in given.items() if value is not None)
     with caller.as_user() as tx:
-        row = named(tx, caller, shown)
-        forge = Forge(body.forge or row.forge)
-        changed = sources.change(
+        row = find(tx, caller, source_id)
+        forge = Forge(changes.get("forge", row.forge))
+        source = sources.change(
             tx,
             caller.services.sealer(),
             caller.project_id,
             row.id,
-            login=source_input.read_credential(body.credential, forge) if body.credential else None,
-            forget_login=body.credential == "",
-            secret=source_input.check_secret(body.secret, forge) if body.secret else None,
-            forge=body.forge,
-            layout=body.layout,
-            direction=body.direction,
-            poll_seconds=body.poll_seconds,
-            paused=body.paused,
+            login=source_input.read_credential(credential, forge) if credential else None,
+            forget_login=credential == "",
+            secret=source_input.check_secret(secret, forge) if secret else None,
+            **changes,
         )
-        if changed is None:
-            raise _unknown(shown)
-        _note(tx, caller, "source.changed", changed, {"changed": sorted(body.model_fields_set)})
-    logs.action(Event.SOURCE_CHANGED, **caller.said, source=str(row.id))
-    return changed
+        if source is None:
+            raise lookup.not_found("source", source_id)
+        caller.audit(tx, "source.changed", row.id, {"changed": changed})
+    caller.log(Event.SOURCE_CHANGED, source=str(row.id))
+    return source
 
 
-def delete(caller: Caller, shown: str) -> None:
+def delete(caller: Caller, source_id: str) -> None:
     """Stop following the source. Imported versions are kept."""
     with caller.as_user() as tx:
-        row = named(tx, caller, shown)
+        row = find(tx, caller, source_id)
         if not sources.delete(tx, caller.project_id, row.id):
-            raise _unknown(shown)
-        _note(tx, caller, "source.deleted", row, {"url": row.url})
-    logs.action(Event.SOURCE_DELETED, **caller.said, source=str(row.id))
+            raise lookup.not_found("source", source_id)
+        caller.audit(tx, "source.deleted", row.id, {"url": row.url})
+    caller.log(Event.SOURCE_DELETED, source=str(row.id))
 
 
-def sync(caller: Caller, shown: str) -> Source:
-    """Let the worker sync it now, and check known divergences again."""
+def sync(caller: Caller, source_id: str) -> Source:
+    """Let the worker sync the source now, and check known divergences again."""
     with caller.as_user() as tx:
-        row = named(tx, caller, shown)
+        row = find(tx, caller, source_id)
         if row.paused:
-            raise ConflictError(
-                Code.SOURCE_PAUSED, "the source is paused: let it go on, and it is synced at once"
-            )
+            raise ConflictError(Code.SOURCE_PAUSED, "the source is paused: resume it to sync it")
         sources.ask(tx, caller.project_id, row.id)
-        return named(tx, caller, shown)
+        return find(tx, caller, source_id)
 
 
-def resolve(caller: Caller, shown: str, divergence: str, take: str) -> Divergence:
-    found = lookup.uuid_of(divergence)
+def resolve(caller: Caller, source_id: str, divergence_id: str, take: str) -> Divergence:
+    """Resolve the divergence of a draft: the next sync takes theirs, or ours is kept."""
+    known = lookup.uuid_of(divergence_id)
     with caller.as_user() as tx:
-        row = named(tx, caller, shown)
-        if found is None:
-            raise NotFoundError(Code.NOT_FOUND, "there is no open divergence of that id")
-        decided = divergence_decisions.resolve(
-            tx, caller.project_id, row.id, found, take, caller.principal.name
+        row = find(tx, caller, source_id)
+        if known is None:
+            raise lookup.not_found("open divergence", divergence_id)
+        divergence = divergence_decisions.resolve(
+            tx, caller.project_id, row.id, known, take, caller.principal.name
         )
-        _note(tx, caller, "divergence.resolved", row, {"ref": decided.ref, "take": take})
-    logs.action(Event.DIVERGENCE_RESOLVED, **caller.said, source=str(row.id), ref=decided.ref, take=take)
-    return decided
-
-
-def _unknown(shown: str) -> GitstoreError:
-    return NotFoundError(Code.NOT_FOUND, f"there is no source {clip(shown)!r}")
-
-
-def _note(tx: Transaction, caller: Caller, action: str, row: Source, details: dict[str, Any]) -> None:
-    audit.note(tx, caller.project_id, caller.origin, action, str(row.id), details)
+        caller.audit(tx, "divergence.resolved", row.id, {"ref": divergence.ref, "take": take})
+    caller.log(Event.DIVERGENCE_RESOLVED, source=str(row.id), ref=divergence.ref, take=take)
+    return divergence

@@ -2,106 +2,102 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import timedelta
+from functools import partial
+from typing import Final, Literal
 
-from gitstore.definition.quoting import clip
-from gitstore.errors import Code, GitstoreError, NotFoundError
-from service import logs, lookup
-from service.api.subscription_schemas import ChangeSubscription, CreateSubscription
-from service.context import Caller
+from service import lookup
+from service.caller import Caller
 from service.logs import Event
-from sync import audit
 from sync.db import Transaction
 from webhooks import delivery_log, subscriptions
-from webhooks.delivery_log import Delivery
+from webhooks.delivery_log import Attempt, Delivery
 from webhooks.payload import ABOUT_WORKFLOWS
-from webhooks.subscriptions import Subscription
+from webhooks.subscriptions import OVERLAP, Subscription
+
+_OF_A_SUBSCRIPTION: Final = " to an existing subscription"
 
 
-def named(tx: Transaction, caller: Caller, shown: str) -> Subscription:
-    """Return the subscription with the id `shown`. Raises `not_found`."""
-    found = lookup.uuid_of(shown)
-    row = subscriptions.subscription(tx, caller.project_id, found) if found else None
-    if row is None:
-        raise _unknown(shown)
-    return row
+def find(tx: Transaction, caller: Caller, subscription_id: str) -> Subscription:
+    read = partial(subscriptions.subscription, tx, caller.project_id)
+    return lookup.find("subscription", subscription_id, read)
 
 
-def create(caller: Caller, body: CreateSubscription) -> tuple[Subscription, str]:
+def create(caller: Caller, url: str, events: Sequence[str] = ABOUT_WORKFLOWS) -> tuple[Subscription, str]:
     """Create a subscription; return it and its secret, which cannot be read again."""
-    url = str(caller.services.egress.check(body.url))
-    events = body.events or ABOUT_WORKFLOWS
+    checked = str(caller.services.egress.check(url))
+    sealer = caller.services.sealer()
     with caller.as_user() as tx:
-        made, secret = subscriptions.create(tx, caller.services.sealer(), caller.project_id, url, events)
-        _note(tx, caller, "subscription.created", made, {"events": made.events})
-    logs.action(Event.SUBSCRIPTION_CREATED, **caller.said, subscription=str(made.id))
-    return made, secret
-
-
-def change(caller: Caller, shown: str, body: ChangeSubscription) -> Subscription:
-    url = str(caller.services.egress.check(body.url)) if body.url is not None else None
-    with caller.as_user() as tx:
-        row = named(tx, caller, shown)
-        changed = subscriptions.change(
-            tx, caller.project_id, row.id, url=url, events=body.events, state=body.state
-        )
-        if changed is None:
-            raise _unknown(shown)
-        _note(tx, caller, "subscription.changed", changed, {"changed": sorted(body.model_fields_set)})
-    logs.action(Event.SUBSCRIPTION_CHANGED, **caller.said, subscription=str(row.id), state=changed.state)
-    return changed
-
-
-def delete(caller: Caller, shown: str) -> None:
-    with caller.as_user() as tx:
-        row = named(tx, caller, shown)
-        if not subscriptions.delete(tx, caller.project_id, row.id):
-            raise _unknown(shown)
-        _note(tx, caller, "subscription.deleted", row, {})
-    logs.action(Event.SUBSCRIPTION_DELETED, **caller.said, subscription=str(row.id))
-
-
-def rotate(caller: Caller, shown: str, overlap: timedelta) -> tuple[Subscription, str]:
-    """Return the subscription, and its new secret; older ones sign too until `overlap` has passed."""
-    with caller.as_user() as tx:
-        row = named(tx, caller, shown)
-        secret = subscriptions.rotate(tx, caller.services.sealer(), caller.project_id, row.id, overlap)
-        if secret is None:
-            raise _unknown(shown)
-        _note(tx, caller, "subscription.rotated", row, {"overlap_hours": overlap.total_seconds() / 3600})
-    logs.action(Event.SUBSCRIPTION_ROTATED, **caller.said, subscription=str(row.id))
+        row, secret = subscriptions.create(tx, sealer, caller.project_id, checked, events)
+        caller.audit(tx, "subscription.created", row.id, {"events": row.events})
+    caller.log(Event.SUBSCRIPTION_CREATED, subscription=str(row.id))
     return row, secret
 
 
-def test(caller: Caller, shown: str) -> Delivery:
+def change(
+    caller: Caller,
+    subscription_id: str,
+    *,
+    url: str | None = None,
+    events: Sequence[str] | None = None,
+    state: Literal["active", "paused"] | None = None,
+) -> Subscription:
+    """Change the subscription; what is None is unchanged."""
+    changes = {"url": url, "events": events, "state": state}
+    checked = str(caller.services.egress.check(url)) if url is not None else None
+    with caller.as_user() as tx:
+        row = find(tx, caller, subscription_id)
+        changed = subscriptions.change(tx, caller.project_id, row.id, url=checked, events=events, state=state)
+        if changed is None:
+            raise lookup.not_found("subscription", subscription_id)
+        names = sorted(name for name, value in changes.items() if value is not None)
+        caller.audit(tx, "subscription.changed", row.id, {"changed": names})
+    caller.log(Event.SUBSCRIPTION_CHANGED, subscription=str(row.id), state=changed.state)
+    return changed
+
+
+def delete(caller: Caller, subscription_id: str) -> None:
+    """Delete the subscription. Its deliveries can still be read."""
+    with caller.as_user() as tx:
+        row = find(tx, caller, subscription_id)
+        if not subscriptions.delete(tx, caller.project_id, row.id):
+            raise lookup.not_found("subscription", subscription_id)
+        caller.audit(tx, "subscription.deleted", row.id, {})
+    caller.log(Event.SUBSCRIPTION_DELETED, subscription=str(row.id))
+
+
+def rotate(caller: Caller, subscription_id: str, overlap: timedelta = OVERLAP) -> tuple[Subscription, str]:
+    """Return the subscription and its new secret; older ones sign deliveries, too, for `overlap`."""
+    with caller.as_user() as tx:
+        row = find(tx, caller, subscription_id)
+        secret = subscriptions.rotate(tx, caller.services.sealer(), caller.project_id, row.id, overlap)
+        if secret is None:
+            raise lookup.not_found("subscription", subscription_id)
+        details = {"overlap_hours": overlap.total_seconds() / 3600}
+        caller.audit(tx, "subscription.rotated", row.id, details)
+    caller.log(Event.SUBSCRIPTION_ROTATED, subscription=str(row.id))
+    return row, secret
+
+
+def test(caller: Caller, subscription_id: str) -> Delivery:
     """Deliver a test event to this subscription only."""
     with caller.as_user() as tx:
-        return delivery_log.test(tx, named(tx, caller, shown))
+        return delivery_log.test(tx, find(tx, caller, subscription_id))
 
 
-def redeliver(caller: Caller, shown: str) -> Delivery:
+def redeliver(caller: Caller, delivery_id: str) -> Delivery:
     """Send a delivery again, now."""
-    found = lookup.uuid_of(shown)
     with caller.as_user() as tx:
-        row = delivery_log.redeliver(tx, caller.project_id, found) if found else None
-        if row is None:
-            raise no_delivery(shown)
-        audit.note(tx, caller.project_id, caller.origin, "delivery.again", str(row.id))
-    logs.action(Event.REDELIVERED, **caller.said, delivery=str(row.id), subscription=str(row.subscription_id))
+        redelivered = partial(delivery_log.redeliver, tx, caller.project_id)
+        row = lookup.find("delivery", delivery_id, redelivered, _OF_A_SUBSCRIPTION)
+        caller.audit(tx, "delivery.again", row.id, {})
+    caller.log(Event.REDELIVERED, delivery=str(row.id), subscription=str(row.subscription_id))
     return row
 
 
-def no_delivery(shown: str) -> GitstoreError:
-    return NotFoundError(
-        Code.NOT_FOUND, f"there is no delivery {clip(shown)!r} to a subscription that exists"
-    )
-
-
-def _unknown(shown: str) -> GitstoreError:
-    return NotFoundError(Code.NOT_FOUND, f"there is no subscription {clip(shown)!r}")
-
-
-def _note(
-    tx: Transaction, caller: Caller, action: str, row: Subscription, details: dict[str, object]
-) -> None:
-    audit.note(tx, caller.project_id, caller.origin, action, str(row.id), details)
+def delivery(tx: Transaction, caller: Caller, delivery_id: str) -> tuple[Delivery, list[Attempt]]:
+    """Return a delivery and its attempts."""
+    read = partial(delivery_log.delivery, tx, caller.project_id)
+    row = lookup.find("delivery", delivery_id, read, _OF_A_SUBSCRIPTION)
+    return row, delivery_log.attempts(tx, row.id)

@@ -2,38 +2,56 @@
 
 from __future__ import annotations
 
-from gitstore.definition.quoting import clip
-from gitstore.errors import Code, MalformedError, NotFoundError
-from service import logs, lookup
-from service.api.inputs import CreateToken
-from service.context import Caller, now
+from datetime import datetime
+from uuid import UUID
+
+from gitstore.errors import GitstoreError, MalformedError
+from service import lookup
+from service.caller import Caller, now
 from service.credentials import digest, new_token
 from service.logs import Event
 from sync import audit, tokens
+from sync.audit import Origin
+from sync.db import Transaction
 from sync.tokens import Token
 
 
-def create(caller: Caller, body: CreateToken) -> tuple[Token, str]:
+def create(caller: Caller, name: str, role: str, expires_at: datetime | None = None) -> tuple[Token, str]:
     """Create a token; return it and its secret, which is not stored."""
-    if body.expires_at is not None and body.expires_at <= now():
+    if expires_at is not None and expires_at <= now():
         raise MalformedError("expires_at is in the past")
-    secret = new_token()
     with caller.as_user() as tx:
-        made = tokens.create(
-            tx, caller.project_id, body.name, body.role.value, digest(secret), body.expires_at
-        )
-        details = {"name": body.name, "role": body.role.value}
-        audit.note(tx, caller.project_id, caller.origin, "token.created", str(made.id), details)
-    logs.action(Event.TOKEN_CREATED, **caller.said, created=str(made.id), role=body.role.value)
-    return made, secret
+        token, secret = insert(tx, caller.project_id, caller.origin, name, role, expires_at)
+    caller.log(Event.TOKEN_CREATED, created=str(token.id), role=token.role)
+    return token, secret
 
 
-def revoke(caller: Caller, shown: str) -> None:
+def insert(
+    tx: Transaction,
+    project_id: UUID,
+    origin: Origin,
+    name: str,
+    role: str,
+    expires_at: datetime | None = None,
+) -> tuple[Token, str]:
+    """Create a token within a transaction, as `create` does."""
+    secret = new_token()
+    token = tokens.create(tx, project_id, name, str(role), digest(secret), expires_at)
+    audit.note(tx, project_id, origin, "token.created", str(token.id), {"name": name, "role": token.role})
+    return token, secret
+
+
+def revoke(caller: Caller, token_id: str) -> None:
     """Revoke the token: it stops working immediately. Raises `not_found` if it is not active."""
-    found = lookup.uuid_of(shown)
+    known = lookup.uuid_of(token_id)
     with caller.as_user() as tx:
         # Recorded first: the last action of a token may be to revoke itself.
-        audit.note(tx, caller.project_id, caller.origin, "token.revoked", str(found))
-        if found is None or not tokens.revoke(tx, caller.project_id, found):
-            raise NotFoundError(Code.NOT_FOUND, f"there is no token {clip(shown)!r} in force")
-    logs.action(Event.TOKEN_REVOKED, **caller.said, revoked=str(found))
+        caller.audit(tx, "token.revoked", known, {})
+        if known is None or not tokens.revoke(tx, caller.project_id, known):
+            raise not_active(token_id)
+    caller.log(Event.TOKEN_REVOKED, revoked=str(known))
+
+
+def not_active(token_id: str) -> GitstoreError:
+    """Return the error for a token that is revoked or does not exist."""
+    return lookup.not_found("active token", token_id)

@@ -1,1 +1,1 @@
-"""The REST endpoints, one file per noun."""
+"""The HTTP API: a module for each noun, with its schemas beside its views. Nothing else imports it."""

@@ -5,64 +5,165 @@ from __future__ import annotations
 from typing import Any, Final
 
 from flask import Response, request
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from gitstore.definition.quoting import clip
+from gitstore.diff import values
+from gitstore.diff.summary import summary
 from gitstore.diff.text import text_diff
 from gitstore.model import Permission
 from service import lookup
-from service.api import inputs
-from service.api.answers import CHANGING, answer
-from service.api.bodies import JSON
-from service.api.diff_schemas import Diff
-from service.api.openapi import new_blueprint, says
-from service.comparison import compare, files, sides
+from service.api.http import JSON, Answer, answer, answer_bytes
+from service.api.openapi import NUMBER, Query, WorkflowPath, declares, new_blueprint
+from service.api.versions import Version
+from service.comparison import compare, files, lists, sides
 from service.context import enter
 
-blueprint = new_blueprint("diff", "What differs between two versions of a workflow.")
+blueprint = new_blueprint("diff", "Differences between two versions of a workflow.")
 
 _TEXT: Final = "text/x-diff"
-_WHICH: Final = "^(v?[1-9][0-9]{0,9}|draft|current|latest)$"
-_ANSWERS: Final = says(200, Diff, "Vary", refuses=(409, 410, 422))
-_OK: Final[Any] = _ANSWERS[200]
-_OK["description"] = "As JSON; or what `git diff` would give between the stored files, if Accept prefers it."
-_OK["content"][_TEXT] = {"schema": {"type": "string"}}
+_VERSION: Final[dict[str, Any]] = {"pattern": f"^({NUMBER}|draft|current|latest)$"}
+_NO_ID: Final = "null if it has none"
 
 
-class DiffQuery(inputs.Query):
+class DiffQuery(Query):
     """`from` and `to`: `3`, `v3`, `draft`, `current` or `latest`."""
 
     old: str | None = Field(
         None,
         alias="from",
-        description="without it, the version before `to` where `to` is a number or the current version, "
-        "and else the current version",
-        json_schema_extra={"pattern": _WHICH},
+        description="default: the version before `to` if `to` is a number or the current version, else the "
+        "current version",
+        json_schema_extra=_VERSION,
     )
     to: str | None = Field(
         None,
-        description="without it, the draft where one is open, and else the latest version",
-        json_schema_extra={"pattern": _WHICH},
+        description="default: the draft if one is open, else the latest version",
+        json_schema_extra=_VERSION,
     )
-    layout: bool = Field(
-        False, description="whether to tell of positions, sizes and the editor's leftovers, too"
+    layout: bool = Field(False, description="whether to include positions, sizes and the editor's own fields")
+
+
+class DiffChange(Answer):
+    """A change of the value at `pointer`."""
+
+    op: values.Op = Field(
+        description="for `reorder`, `before` and `after` are the old indices of the elements kept"
+    )
+    pointer: str = Field(
+        description="RFC 6901 JSON Pointer into the newer definition; for `remove`, into the older one"
+    )
+    before: Any = Field(description="null for `add`")
+    after: Any = Field(description="null for `remove`")
+
+
+class DiffNode(Answer):
+    """A node that was added or removed."""
+
+    id: str | None = Field(description=_NO_ID)
+    pointer: str = Field(description="into the definition that has it")
+    value: Any
+
+
+class ChangedNode(Answer):
+    """A node of both definitions. Pointers of `changes` are relative to it."""
+
+    id: str | None = Field(description=_NO_ID)
+    old_pointer: str
+    pointer: str
+    changes: list[DiffChange]
+
+
+class RenamedNode(Answer):
+    """A node with a new id, which replaces the old one everywhere. Its other changes are in `changed`."""
+
+    before: str
+    after: str
+    old_pointer: str
+    pointer: str
+
+
+class DiffNodes(Answer):
+    added: list[DiffNode]
+    removed: list[DiffNode]
+    renamed: list[RenamedNode]
+    changed: list[ChangedNode]
+    order: list[int] | None = Field(
+        description="old indices of the nodes kept, in their new order, if it has changed"
     )
 
 
-@blueprint.get("/workflows/<id>/diff", responses=_ANSWERS)
-def read_diff(path: inputs.WorkflowPath, query: DiffQuery) -> Response:
-    """What makes one version of another: nodes and edges, or lines of text. Secrets are masked."""
+class EdgeEnds(Answer):
+    source: Any
+    source_handle: Any
+    target: Any
+    target_handle: Any
+
+
+class DiffEdge(EdgeEnds):
+    """An edge that was added or removed."""
+
+    pointer: str = Field(description="into the definition that has it")
+    value: Any
+
+
+class ChangedEdge(EdgeEnds):
+    """An edge of both definitions, between the same handles of the same nodes."""
+
+    old_pointer: str
+    pointer: str
+    changes: list[DiffChange]
+
+
+class DiffEdges(Answer):
+    added: list[DiffEdge]
+    removed: list[DiffEdge]
+    changed: list[ChangedEdge]
+    order: list[int] | None = Field(description="as for nodes")
+
+
+class Diff(Answer):
+    """The changes from one version to another. In a project with the rules `any`, all are in `other`."""
+
+    model_config = ConfigDict(json_schema_serialization_defaults_required=True, serialize_by_alias=True)
+
+    old: Version = Field(serialization_alias="from")
+    new: Version = Field(serialization_alias="to")
+    layout: bool = Field(description="whether positions, sizes and the editor's own fields are included")
+    empty: bool = Field(description="whether nothing has changed, of what is included")
+    summary: str = Field(examples=["2 nodes added, url of call-api changed, 1 edge removed"])
+    nodes: DiffNodes
+    edges: DiffEdges
+    other: list[DiffChange] = Field(description="other changes")
+
+
+_DECLARED: Final = declares(200, Diff, "Vary", errors=(409, 410, 422))
+_OK: Final = _DECLARED["responses"][200]
+_OK["description"] = "JSON; or the output of `git diff` for the stored files, if Accept prefers it."
+_OK["content"][_TEXT] = {"schema": {"type": "string"}}
+
+
+@blueprint.get("/workflows/<id>/diff", **_DECLARED)
+def read_diff(path: WorkflowPath, query: DiffQuery) -> Response:
+    """Compare two versions: their nodes and edges, or their lines of text."""
     caller = enter(Permission.READ, f"reading {clip(path.id)}", project=query.project)
     with caller.reading() as tx:
         workflow = lookup.workflow(tx, caller, path.id)
         versions = sides(tx, workflow, query.old, query.to)
-    lookup.admit(caller, workflow.slug, *(each.version_number for each in versions))
+    lookup.admit(caller, workflow.slug, *(version.version_number for version in versions))
     if request.accept_mimetypes.best_match([JSON, _TEXT], JSON) == _TEXT:
-        with caller.opened() as store:
-            old, new = files(store, versions)
-        text = text_diff(old, new, caller.services.config.limits)
-        headers = {"Cache-Control": CHANGING, "Vary": "Accept"}
-        return Response(text, headers=headers, content_type=f"{_TEXT}; charset=utf-8")
-    found = compare(versions, caller.rules, layout=query.layout)
-    made = Diff.of(found, versions, caller.services.config.public_url, layout=query.layout)
+        with caller.opened() as repository:
+            old, new = files(repository, versions)
+        text = text_diff(old, new)
+        return answer_bytes(text, f"{_TEXT}; charset=utf-8", vary="Accept")
+    difference = compare(versions, caller.rules, layout=query.layout)
+    before, after = (Version.of(version, caller) for version in versions)
+    made = Diff(
+        old=before,
+        new=after,
+        layout=query.layout,
+        empty=difference.empty,
+        summary=summary(difference),
+        **lists(difference),
+    )
     return answer(made, vary="Accept")

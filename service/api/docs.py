@@ -1,7 +1,7 @@
 """/openapi.json, and /docs: the page that shows it, with the assets of flask-openapi3-swagger.
 
-The page needs no network, and runs only scripts from this server: ours is a separate file, since the plugin's
-own page has it inline.
+The page needs no other network, and runs only scripts from this server: its own script is a separate file,
+since the plugin's page has it inline.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from service.api.openapi import document
 blueprint = Blueprint("docs", __name__)
 
 _FILES: Final = str(files("flask_openapi3_swagger") / "templates" / "swagger")
-# Swagger UI has images in its style sheet (data:); everything else it needs is a file from this server.
+# Swagger UI's style sheet contains images (data:); everything else is a file from this server.
 _POLICY: Final = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
     "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -32,7 +32,7 @@ _PAGE: Final = """\
 <title>gitstore API</title>
 <link rel="icon" href="docs/images/swagger.svg">
 <link rel="stylesheet" href="docs/css/swagger-ui.css">
-<div id="api"><noscript>This needs JavaScript: <a href="openapi.json">openapi.json</a></noscript></div>
+<div id="api"><noscript>JavaScript is required: <a href="openapi.json">openapi.json</a></noscript></div>
 <script src="docs/js/swagger-ui-bundle.js"></script>
 <script src="docs/start.js"></script>
 </html>

@@ -1,186 +1,261 @@
-"""/workflows/{id}/versions/draft: create, save and discard the draft, and revert to a version."""
+"""/workflows/{id}/versions/draft: create, save and discard the draft, restore a discarded one, revert.
+
+A draft is sent as its own bytes (YAML or JSON, stored unchanged) or in an envelope, a JSON object around it.
+A JSON object is an envelope if it has a key of `SaveDraft` and no `nodes`, or no key at all; any other is the
+definition itself. So a definition for the rules `any` that has such a key must be sent in an envelope.
+"""
 
 from __future__ import annotations
 
+from datetime import datetime
 from http import HTTPStatus
-from itertools import islice
-from typing import Final
+from typing import Annotated, Any, Final, TypeVar
 
 from flask import Response, request
+from pydantic import BaseModel, Field
 
+from gitstore.definition import document
 from gitstore.definition.quoting import clip
-from gitstore.drafts import Content, Saved
-from gitstore.errors import Code, MalformedError, StaleDraftError
-from gitstore.model import Permission
-from gitstore.repository import Repository
-from gitstore.store import Store
+from gitstore.drafts import Content
+from gitstore.errors import Code, InvalidDefinitionError, MalformedError
+from gitstore.model import Limits, Permission
+from gitstore.names import HIGHEST_NUMBER
 from service import lookup
-from service.api import inputs
-from service.api.answers import answer, nothing, workflow_url
-from service.api.bodies import author_of, read_draft, read_json
-from service.api.conditions import expected
-from service.api.openapi import if_match, new_blueprint, says, says_nothing, takes, takes_draft
-from service.api.schemas import SavedDraft, SupersededDraft, SupersededList, problems_of
-from service.context import Caller, enter
-from service.logs import Event
-from sync import catalog, derive
+from service.actions import drafts as actions
+from service.actions.workflows import raw_content
+from service.api import http
+from service.api.openapi import YAML, Query, WorkflowPath, declares, new_blueprint
+from service.api.versions import PublishedVersionOrNull, Version, VersionPath
+from service.caller import Caller
+from service.context import enter, read_body
+from service.inputs import Body, Definition, Explained, Moment, most_json, validated
 
-_MOST_SUPERSEDED: Final = 100
+M = TypeVar("M", bound=BaseModel)
 
-blueprint = new_blueprint("drafts", "What the next version of a workflow will be, while it is being written.")
+_GRAMMAR: Final = frozenset({"syntax", "not_utf8"})
+
+blueprint = new_blueprint("drafts", "The next version of a workflow, until it is published.")
+
+
+class CreateDraft(Explained):
+    """Without `definition` and `from_version`: a copy of the current version."""
+
+    definition: Definition = None
+    from_version: PublishedVersionOrNull = None
+
+
+class SaveDraft(CreateDraft):
+    """`definition` or `from_version`."""
+
+    base_version: Annotated[int, Field(ge=1, le=HIGHEST_NUMBER)] | None = Field(
+        None, description="a version published in the meantime that the author has merged"
+    )
+
+
+class Revert(Explained):
+    """The message and the author of the change."""
+
+
+class RestoreDraft(Body):
+    """Without `at`: the draft that was discarded last."""
+
+    at: Moment = None
+
+
+class SavedDraft(http.Judged, Version):
+    """The draft as it was saved."""
+
+
+class SupersededDraft(http.Answer):
+    """A discarded draft that can be restored."""
+
+    at: datetime = Field(description="when it was discarded: `at` of the call that restores it")
+    commit: str
+    ref: str = Field(description="the ref from which git can fetch it")
+    author: http.Person
+    message: str
+    created_at: datetime
+
+
+class SupersededList(http.Answer):
+    superseded: list[SupersededDraft] = Field(description=f"newest first, {actions.MOST_DISCARDED} at most")
 
 
 @blueprint.post(
     "/workflows/<id>/versions",
-    responses=says(201, SavedDraft, "ETag", "Location", refuses=(409, 413, 415, 422)),
-    openapi_extensions=takes_draft(inputs.CreateDraft),
+    **declares(
+        201,
+        SavedDraft,
+        "ETag",
+        "Location",
+        errors=(409, 422),
+        body=CreateDraft,
+        required=False,
+        with_definition=True,
+    ),
 )
-def create_draft(path: inputs.WorkflowPath, query: inputs.Query) -> Response:
-    """Create a draft: of a definition, of an older version, or of the current one."""
+def create_draft(path: WorkflowPath, query: Query) -> Response:
+    """Create a draft from a definition, an older version, or the current one."""
     caller = enter(Permission.EDIT, f"creating a draft of {clip(path.id)}", project=query.project)
-    content, body = read_draft(request, caller.services.config.limits, inputs.CreateDraft)
-    _check_either(content is not None, body)
-    slug = lookup.slug_of(caller, path.id)
-    who, message = caller.who(author_of(body)), body.message or ""
-    with caller.writing() as store:
-        with caller.acting(Event.SAVED, slug):
-            lookup.existing(store, slug)
-            if body.from_version is None:
-                saved = store.create_draft(slug, content, who, message)
-            else:
-                number = lookup.number_of(store, slug, body.from_version)
-                lookup.admit(caller, slug, number)
-                saved = store.create_draft_from(slug, number, who, message)
-        return _answer(caller, store, slug, saved, HTTPStatus.CREATED)
+    content, body = read_draft(caller, CreateDraft)
+    if content is not None and body.from_version is not None:
+        raise MalformedError("send a definition or from_version, not both")
+    saved = actions.create(
+        caller,
+        lookup.slug_of(caller, path.id),
+        content,
+        author=body.person,
+        message=body.message or "",
+        from_version=body.from_version,
+    )
+    return _answer(caller, saved, HTTPStatus.CREATED)
 
 
 @blueprint.put(
     "/workflows/<id>/versions/draft",
-    responses=says(200, SavedDraft, "ETag", refuses=(409, 412, 413, 415, 422, 428)),
-    openapi_extensions=takes_draft(inputs.SaveDraft, required=True, match=True),
+    **declares(
+        200,
+        SavedDraft,
+        "ETag",
+        errors=(409, 412, 422, 428),
+        body=SaveDraft,
+        with_definition=True,
+        match=True,
+    ),
 )
-def save_draft(path: inputs.WorkflowPath, query: inputs.Query) -> Response:
-    """Save the draft. If-Match says which state of it was edited, so that nobody's work is overwritten."""
+def save_draft(path: WorkflowPath, query: Query) -> Response:
+    """Save the draft. If-Match names the state that was edited, so that no other edit is overwritten."""
     caller = enter(Permission.EDIT, f"saving the draft of {clip(path.id)}", project=query.project)
-    content, body = read_draft(request, caller.services.config.limits, inputs.SaveDraft)
-    _check_either(content is not None, body)
-    slug = lookup.slug_of(caller, path.id)
-    with caller.writing() as store:
-        with caller.acting(Event.SAVED, slug):
-            saved = _save(store, slug, caller, content, body)
-        return _answer(caller, store, slug, saved, HTTPStatus.OK)
+    content, body = read_draft(caller, SaveDraft)
+    if content is not None and body.from_version is not None:
+        raise MalformedError("send a definition or from_version, not both")
+    if content is None and body.from_version is None:
+        raise MalformedError("nothing to save: send a definition, or from_version")
+    if content is None and body.base_version is not None:
+        raise MalformedError("base_version requires a definition, and cannot be used with from_version")
+    saved = actions.save(
+        caller,
+        lookup.slug_of(caller, path.id),
+        content,
+        expected=http.expected(request),
+        author=body.person,
+        message=body.message or "",
+        base_version=body.base_version,
+        from_version=body.from_version or "",
+    )
+    return _answer(caller, saved)
 
 
 @blueprint.delete(
-    "/workflows/<id>/versions/draft",
-    responses=says_nothing(409, 412, headers=("Link",)),
-    openapi_extensions=if_match(needed=False),
+    "/workflows/<id>/versions/draft", **declares(204, None, "Link", errors=(409, 412), match=False)
 )
-def discard_draft(path: inputs.WorkflowPath, query: inputs.Query) -> Response:
+def discard_draft(path: WorkflowPath, query: Query) -> Response:
     """Discard the draft. Git keeps it; the header Link names the call that restores it, and its `at`."""
     caller = enter(Permission.EDIT, f"discarding the draft of {clip(path.id)}", project=query.project)
     slug = lookup.slug_of(caller, path.id)
-    with caller.writing() as store, caller.acting(Event.DISCARDED, slug):
-        lookup.existing(store, slug)
-        seen = expected(request, lookup.draft_of(store, slug))
-        kept = store.discard_draft(slug, caller.who(None), expected=seen)
-    restore, at = f"{workflow_url(caller, slug)}/versions/draft/restore", kept.at.isoformat()
-    response = nothing()
-    response.headers["Link"] = f'<{restore}>; rel="restore"; at="{at.replace("+00:00", "Z")}"'
-    return response
+    at = actions.discard(caller, slug, expected=http.expected(request)).isoformat().replace("+00:00", "Z")
+    target = http.url(caller, f"/workflows/{slug}/versions/draft/restore")
+    return http.no_content(link=f'<{target}>; rel="restore"; at="{at}"')
 
 
-@blueprint.get("/workflows/<id>/versions/draft/superseded", responses=says(200, SupersededList))
-def list_superseded(path: inputs.WorkflowPath, query: inputs.Query) -> Response:
-    """The discarded drafts that can be restored, the newest first."""
+@blueprint.get("/workflows/<id>/versions/draft/superseded", **declares(200, SupersededList))
+def list_superseded(path: WorkflowPath, query: Query) -> Response:
+    """List the discarded drafts that can be restored, newest first."""
     caller = enter(Permission.READ, f"reading {clip(path.id)}", project=query.project)
     slug = lookup.slug_of(caller, path.id)
-    with caller.opened() as store:
-        lookup.existing(store, slug)
-        newest = islice(store.discarded(slug), _MOST_SUPERSEDED)
-        found = [SupersededDraft.of(kept, store.snapshot(slug, kept.commit)) for kept in newest]
-    return answer(SupersededList(superseded=found))
+    with caller.opened() as repository:
+        drafts = actions.discarded(repository, slug)
+    listed = [SupersededDraft.from_row(draft, author=http.Person.from_row(draft.author)) for draft in drafts]
+    return http.answer(SupersededList.model_construct(superseded=listed))
 
 
 @blueprint.post(
     "/workflows/<id>/versions/draft/restore",
-    responses=says(201, SavedDraft, "ETag", "Location", refuses=(409, 413, 415, 422)),
-    openapi_extensions=takes(inputs.RestoreDraft),
+    **declares(201, SavedDraft, "ETag", "Location", errors=(409, 422), body=RestoreDraft, required=False),
 )
-def restore_draft(path: inputs.WorkflowPath, query: inputs.Query) -> Response:
-    """Open a discarded draft again: the one that was discarded `at` that time, or the last one."""
+def restore_draft(path: WorkflowPath, query: Query) -> Response:
+    """Reopen a discarded draft: the one discarded `at` that time, or the last one."""
     caller = enter(Permission.EDIT, f"restoring the draft of {clip(path.id)}", project=query.project)
-    body = read_json(request, inputs.RestoreDraft, caller.services.config.limits)
-    slug = lookup.slug_of(caller, path.id)
-    with caller.writing() as store:
-        with caller.acting(Event.RESTORED, slug):
-            lookup.existing(store, slug)
-            saved = store.restore_draft(slug, caller.who(None), at=body.at)
-        return _answer(caller, store, slug, saved, HTTPStatus.CREATED)
+    at = http.read_json(caller, RestoreDraft).at
+    saved = actions.restore(caller, lookup.slug_of(caller, path.id), at=at)
+    return _answer(caller, saved, HTTPStatus.CREATED)
 
 
 @blueprint.post(
     "/workflows/<id>/versions/<version>/revert",
-    responses=says(201, SavedDraft, "ETag", "Location", refuses=(409, 412, 413, 415, 422, 428)),
-    openapi_extensions=takes(inputs.Revert, match=False),
+    **declares(
+        201,
+        SavedDraft,
+        "ETag",
+        "Location",
+        errors=(409, 412, 422, 428),
+        body=Revert,
+        required=False,
+        match=False,
+    ),
 )
-def revert(path: inputs.VersionPath, query: inputs.Query) -> Response:
-    """Let the draft hold what a version holds, by a new commit. An open draft needs If-Match."""
+def revert(path: VersionPath, query: Query) -> Response:
+    """Set the draft to the content of a version, by a new commit. An open draft requires If-Match."""
     caller = enter(Permission.EDIT, f"reverting {clip(path.id)}", project=query.project)
     lookup.which(path.version)
-    body = read_json(request, inputs.Revert, caller.services.config.limits)
-    slug = lookup.slug_of(caller, path.id)
-    with caller.writing() as store:
-        with caller.acting(Event.REVERTED, slug) as facts:
-            lookup.existing(store, slug)
-            facts["version"] = number = lookup.number_of(store, slug, path.version)
-            lookup.admit(caller, slug, number)
-            saved = store.revert(
-                slug,
-                number,
-                caller.who(author_of(body)),
-                expected=expected(request, lookup.draft_of(store, slug)),
-                message=body.message or "",
-            )
-        return _answer(caller, store, slug, saved, HTTPStatus.CREATED)
+    body = http.read_json(caller, Revert)
+    saved = actions.revert(
+        caller,
+        lookup.slug_of(caller, path.id),
+        path.version,
+        expected=http.expected(request),
+        author=body.person,
+        message=body.message or "",
+    )
+    return _answer(caller, saved, HTTPStatus.CREATED)
 
 
-def _check_either(has_content: bool, body: inputs.CreateDraft) -> None:
-    """Raise `malformed` for a body that gives two sources of content, or for a save without content."""
-    taken = body.from_version is not None
-    if has_content and taken:
-        raise MalformedError("send a definition or from_version, not both")
-    if isinstance(body, inputs.SaveDraft):
-        if not has_content and not taken:
-            raise MalformedError("nothing to save: send a definition, or from_version")
-        if taken and body.base_version is not None:
-            raise MalformedError("base_version goes with a definition, not with from_version")
+def _answer(caller: Caller, saved: actions.SavedDraft, status: HTTPStatus = HTTPStatus.OK) -> Response:
+    row, location = saved.version, None
+    if status is HTTPStatus.CREATED:
+        location = http.url(caller, f"/workflows/{row.slug}/versions/draft")
+    draft = SavedDraft.of(row, caller, **http.problems_of(saved.problems))
+    return http.answer(draft, status, etag=f'"{row.commit_sha}"', location=location)
 
 
-def _save(store: Store, slug: str, caller: Caller, content: Content | None, body: inputs.SaveDraft) -> Saved:
-    lookup.existing(store, slug)
-    seen = expected(request, lookup.draft_of(store, slug))
-    if seen is None:
-        raise StaleDraftError(
-            "If-Match is needed: the ETag of the draft that was edited, or * for any draft",
-            Code.EXPECTED_REQUIRED,
-        )
-    who, message = caller.who(author_of(body)), body.message or ""
-    if content is not None:
-        return store.save_draft(
-            slug, content, who, expected=seen, message=message, base_version=body.base_version
-        )
-    lookup.open_draft(store, slug)
-    number = lookup.number_of(store, slug, body.from_version)
-    lookup.admit(caller, slug, number)
-    return store.revert(slug, number, who, expected=seen, message=message)
+# Bodies with a definition
 
 
-def _answer(caller: Caller, store: Repository, slug: str, saved: Saved, status: HTTPStatus) -> Response:
-    """Return the draft as this call saved it, even if it was saved, published or discarded since then."""
-    row = derive.draft_of(store, slug, saved.commit, saved.number)
-    draft = catalog.Version.of(row, slug, is_current=False)
-    made = SavedDraft.of(draft, caller.services.config.public_url, **problems_of(saved.problems))
-    location = f"{workflow_url(caller, slug)}/versions/draft"
-    headers = {"location": location} if status is HTTPStatus.CREATED else {}
-    return answer(made, status, etag=f'"{saved.commit}"', **headers)
+def read_draft(caller: Caller, model: type[M]) -> tuple[Content | None, M]:
+    """Return a draft's content, if the body has one, and the envelope as a `model`, empty for raw bytes.
+
+    Raises as `read_json` does, and `definition_unparsable` for well-formed JSON that is refused.
+    """
+    limits = caller.services.config.limits
+    if request.mimetype in YAML:
+        raw = read_body(request, limits.definition)
+        return raw_content(raw, limits, json=False), validated(model, {})
+    raw = read_body(request, most_json(limits))
+    if not raw:
+        return None, validated(model, {})
+    http.check_json(*YAML)
+    value = _definition_or_envelope(raw, limits)
+    if isinstance(value, dict) and value and ("nodes" in value or not SaveDraft.model_fields.keys() & value):
+        return raw_content(raw, limits, json=True), validated(model, {})
+    envelope = validated(model, value)
+    return content_of(caller, getattr(envelope, "definition", None)), envelope
+
+
+def content_of(caller: Caller, definition: Any) -> Content | None:
+    """Return the content in the `definition` of an envelope; text is kept unchanged."""
+    if isinstance(definition, str):
+        return raw_content(definition.encode(), caller.services.config.limits)
+    return None if definition is None else Content(value=definition)
+
+
+def _definition_or_envelope(raw: bytes, limits: Limits) -> Any:
+    try:
+        return document.parse_json(raw, limits)
+    except MalformedError as error:
+        if any(problem.code in _GRAMMAR for problem in error.problems):
+            raise
+        # Valid JSON by RFC 8259, except for duplicate keys, levels and numbers that a definition must not
+        # have.
+        raise InvalidDefinitionError(
+            Code.DEFINITION_UNPARSABLE, error.message, problems=error.problems
+        ) from error

@@ -1,42 +1,54 @@
-"""/livez, /readyz and /metrics: for monitoring. None accepts an access token."""
+"""/livez, /readyz and /metrics: for monitoring, without an access token."""
 
 from __future__ import annotations
 
 import os
-from typing import Final
+from typing import Final, Literal
 
 from flask import Response, request
+from pydantic import Field
 
 from gitstore.errors import UnavailableError
 from service import scraping
-from service.api.answers import answer
-from service.api.openapi import Responses, new_blueprint, refusal, says
-from service.api.schemas import Health, Ready
+from service.api.http import Answer, answer
+from service.api.openapi import Responses, new_blueprint, problem, responds
 from service.context import services
 from service.run import heartbeats
 from webhooks import delivery_queue, source_leases
 
-blueprint = new_blueprint("health", "For whoever watches the service.", needs_token=False)
+blueprint = new_blueprint("health", "Monitoring of the service.", needs_token=False)
 LATE_SECONDS: Final = 300.0
 """Seconds for which background work may be overdue before /readyz reports it as late."""
-_OK: Final = Health(status="ok")
-_HEALTH: Final = says(200, Health, needs_token=False)
 _METRICS: Final[Responses] = {
     200: {"description": "OK", "content": {"text/plain": {"schema": {"type": "string"}}}},
-    401: refusal(401),
-    404: refusal(404),
+    401: problem(401),
+    404: problem(404),
 }
 
 
-@blueprint.get("/livez", responses=_HEALTH)
+class Health(Answer):
+    status: Literal["ok"]
+
+
+class Ready(Answer):
+    status: Literal["ok", "degraded"] = Field(
+        description="`degraded`: requests are served, but background work is late"
+    )
+    worker: Literal["ok", "late", "stalled", "unknown"] = Field(
+        description="`late`: a source or a delivery is more than five minutes overdue; `stalled`: a loop of "
+        "the background worker does not respond; `unknown`: `gitstore serve` did not start this process"
+    )
+
+
+@blueprint.get("/livez", responses=responds(200, Health))
 def livez() -> Response:
-    """This process answers."""
-    return _fresh(answer(_OK))
+    """Check that this process answers."""
+    return answer(Health(status="ok"), cache_control="no-store")
 
 
-@blueprint.get("/readyz", responses={**says(200, Ready, needs_token=False), 503: refusal(503)})
+@blueprint.get("/readyz", responses={**responds(200, Ready), 503: problem(503)})
 def readyz() -> Response:
-    """The database answers, and the repositories can be written.
+    """Check that the database answers and that the repositories can be written.
 
     Late background work is reported with 200, because published versions can still be read.
     """
@@ -44,7 +56,7 @@ def readyz() -> Response:
     with here.database.as_mirror() as tx:
         late = max(delivery_queue.lag(tx), source_leases.lag(tx)) > LATE_SECONDS
     if not os.access(here.config.repositories, os.R_OK | os.W_OK | os.X_OK):
-        raise UnavailableError("the folder of the repositories can't be written to")
+        raise UnavailableError("the folder of the repositories is not writable")
     worker = "late" if late else "ok"
     beats = heartbeats.read(here.config.metrics_folder)
     if beats is None:
@@ -52,17 +64,12 @@ def readyz() -> Response:
     elif max(beats[0].values(), default=0.0) > heartbeats.STALL_SECONDS:
         worker = "stalled"
     status = "degraded" if worker in ("late", "stalled") else "ok"
-    return _fresh(answer(Ready.model_construct(status=status, worker=worker)))
+    return answer(Ready.model_construct(status=status, worker=worker), cache_control="no-store")
 
 
 @blueprint.get("/metrics", responses=_METRICS)
 def exposition() -> Response:
-    """The metrics, in Prometheus' text format. It takes GITSTORE_METRICS_TOKEN, no access token."""
+    """Read the metrics in Prometheus' text format. Requires GITSTORE_METRICS_TOKEN, not an access token."""
     here = services()
     scraping.authorize(here.config, request.environ)
     return here.scraper.answer()
-
-
-def _fresh(response: Response) -> Response:
-    response.headers["Cache-Control"] = "no-store"
-    return response

@@ -1,202 +1,229 @@
-"""Declarations of the endpoints, and the OpenAPI 3.1 document generated from them."""
+"""Declarations of the endpoints and their parameters, and the OpenAPI 3.1 document generated from them."""
 
 from __future__ import annotations
 
+import json
+import re
+from collections.abc import Iterator
+from functools import cache
 from http import HTTPStatus
 from typing import Any, Final
 
+from flask import Blueprint
 from flask_openapi3.blueprint import APIBlueprint
 from flask_openapi3.models.info import Info
 from flask_openapi3.models.tag import Tag
 from flask_openapi3.openapi import OpenAPI
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
-from service.api import diff_schemas, inputs, schemas, source_schemas, subscription_schemas
-from service.api.bodies import JSON, YAML
+from service.api.http import JSON, Answer, Problem
 from service.errors import PROBLEM_JSON
+from service.inputs import Body
+
+LONGEST_PAGE: Final = 100
+NUMBER: Final = "v?[1-9][0-9]{0,9}"
+YAML: Final = ("application/yaml", "text/yaml", "application/x-yaml", "text/x-yaml")  # the first: RFC 9512
 
 _REF: Final = "#/components/schemas/"
 _SECURITY: Final[dict[str, Any]] = {"token": {"type": "http", "scheme": "bearer", "bearerFormat": "gst_…"}}
 _INFO: Final = """\
 A Git-backed version store for MeshHook workflows.
 
-`{id}` is a workflow's UUID or its slug. Whatever is refused is told as `application/problem+json` (RFC 9457)
-with a stable `code`, and with all `problems` of a definition at once.
+`{id}` is a workflow's UUID or its slug. Errors are `application/problem+json` (RFC 9457) with a stable
+`code`, and with all `problems` of a definition at once.
 """
 _DRAFT_BODIES: Final = """\
 The definition in an envelope, a JSON object; or the definition itself, as `application/yaml` or
-`application/json`, kept byte for byte. A JSON object is taken for an envelope if it has a key `definition`,
+`application/json`, stored unchanged. A JSON object is an envelope if it has a key `definition`,
 `from_version`, `message`, `author` or `base_version` and no key `nodes`, or if it is empty. Any other is the
 definition itself.
 """
-_ANSWERS: Final = (
-    diff_schemas.Diff,
-    schemas.CreatedWorkflow,
-    schemas.FullVersion,
-    schemas.Health,
-    schemas.Ready,
-    schemas.NewToken,
-    schemas.Problem,
-    schemas.SavedDraft,
-    schemas.SupersededList,
-    schemas.TokenList,
-    schemas.Validation,
-    schemas.Version,
-    schemas.VersionPage,
-    schemas.Workflow,
-    schemas.WorkflowPage,
-    *source_schemas.ANSWERS,
-    *subscription_schemas.ANSWERS,
-)
-_BODIES: Final = (
-    inputs.CreateDraft,
-    inputs.CreateToken,
-    inputs.CreateWorkflow,
-    inputs.MoveCurrent,
-    inputs.Publish,
-    inputs.RestoreDraft,
-    inputs.Revert,
-    inputs.SaveDraft,
-    inputs.Validate,
-    *source_schemas.BODIES,
-    *subscription_schemas.BODIES,
-)
 _METHODS: Final = ("get", "post", "put", "patch", "delete")
-# Possible answers of any endpoint to an unknown caller, under load, or while Postgres is unavailable.
+# Possible errors of any endpoint: for an unauthorized caller, under load, or while Postgres is unavailable.
 _ALWAYS: Final = (400, 401, 403, 404, 429, 503)
 
 Responses = dict[str | int | HTTPStatus, type[BaseModel] | dict[Any, Any] | None]
 
 
-def new_blueprint(noun: str, about: str, *, needs_token: bool = True) -> APIBlueprint:
+# Parameters
+
+
+class Parameters(BaseModel):
+    """Parameters of a path, or of a query; unknown ones of a query are ignored."""
+
+
+class Query(Parameters):
+    project: str | None = Field(None, description="the project's slug or id, if the caller has several")
+
+    @classmethod
+    def model_json_schema(cls, *_: Any, **options: Any) -> dict[str, Any]:
+        """Return the schema, computed once: flask-openapi3 requests it for every request."""
+        return cls._schema(**options)
+
+    @classmethod
+    @cache
+    def _schema(cls, **options: Any) -> dict[str, Any]:
+        return super().model_json_schema(**options)
+
+
+class PageQuery(Query):
+    limit: int = Field(20, ge=1, le=LONGEST_PAGE)
+    cursor: str | None = Field(None, description="`next_cursor` of the previous page")
+
+
+class WorkflowPath(Parameters):
+    id: str = Field(description="the workflow's UUID, or its slug")
+
+
+class ObjectPath(Parameters):
+    id: str = Field(json_schema_extra={"format": "uuid"})
+
+
+# Declarations
+
+
+def new_blueprint(noun: str, description: str, *, needs_token: bool = True) -> APIBlueprint:
     """Return the blueprint on which the endpoints of a noun are registered."""
     return APIBlueprint(
         noun,
         __name__,
-        abp_tags=[Tag(name=noun, description=about)],
+        abp_tags=[Tag(name=noun, description=description)],
         abp_security=[{"token": []}] if needs_token else None,
-        operation_id_callback=_name,
+        operation_id_callback=_operation_id,
     )
 
 
-def _name(*, name: str, path: str, method: str) -> str:  # noqa: ARG001 - passed by flask-openapi3
+def _operation_id(*, name: str, path: str, method: str) -> str:  # noqa: ARG001 - passed by flask-openapi3
     return name
 
 
-def says(
+def declares(
     status: int,
-    model: type[BaseModel],
+    model: type[BaseModel] | None = None,
     *headers: str,
-    refuses: tuple[int, ...] = (),
-    needs_token: bool = True,
-) -> Responses:
-    """Declare an answer with a `model` as JSON and these headers, in addition to errors."""
-    answer = {
-        "description": HTTPStatus(status).phrase,
-        "content": {JSON: {"schema": {"$ref": _REF + model.__name__}}},
-        "headers": {name: {"schema": {"type": "string"}} for name in headers},
-    }
-    return {status: answer, **(refusals(*refuses) if needs_token else {})}
-
-
-def says_nothing(*refuses: int, headers: tuple[str, ...] = ()) -> Responses:
-    """Declare 204 with these headers, in addition to errors."""
-    answer = {
-        "description": HTTPStatus.NO_CONTENT.phrase,
-        "headers": {name: {"schema": {"type": "string"}} for name in headers},
-    }
-    return {204: answer, **refusals(*refuses)}
-
-
-def refusals(*statuses: int) -> Responses:
-    """Declare an endpoint's problem+json answers: `statuses`, and those of every endpoint with a token."""
-    return {status: refusal(status) for status in sorted({*statuses, *_ALWAYS})}
-
-
-def refusal(status: int) -> dict[str, Any]:
-    return {
-        "description": HTTPStatus(status).phrase,
-        "content": {PROBLEM_JSON: {"schema": {"$ref": _REF + schemas.Problem.__name__}}},
-    }
-
-
-def takes(model: type[BaseModel], *, required: bool = False, match: bool | None = None) -> dict[str, Any]:
-    """Declare the operation's JSON body; `match` is as in `if_match`."""
-    content = {JSON: {"schema": {"$ref": _REF + model.__name__}}}
-    return {"requestBody": {"content": content, "required": required}, **if_match(needed=match)}
-
-
-def takes_draft(
-    model: type[BaseModel], *, required: bool = False, match: bool | None = None
+    errors: tuple[int, ...] = (),
+    also: Responses | None = None,
+    body: type[BaseModel] | None = None,
+    with_definition: bool = False,
+    required: bool = True,
+    match: bool | None = None,
 ) -> dict[str, Any]:
-    """As `takes`, for bodies with a definition: the envelope `model`, or raw bytes."""
-    raw = {"schema": {"type": "object", "description": "a definition"}}
-    envelope = {"anyOf": [{"$ref": _REF + model.__name__}, {"type": "object", "description": "a definition"}]}
-    body = {
-        "description": _DRAFT_BODIES,
-        "content": {JSON: {"schema": envelope}, YAML[0]: raw},
-        "required": required,
-    }
-    return {"requestBody": body, **if_match(needed=match)}
+    """Declare an operation: arguments of a blueprint's decorators.
+
+    It responds with `model` as JSON and these headers, with `also`, or with `errors` and those that every
+    endpoint with a token has. It accepts `body` as JSON; `with_definition`, as an envelope or raw bytes.
+    `match`: whether it requires (True) or honors (False) If-Match.
+    """
+    operation: dict[str, Any] = {} if match is None else {_IF_MATCH: match}
+    if body is not None:
+        operation["requestBody"] = {**_request(body, with_definition), "required": required}
+        errors = (*errors, 413, 415)
+    responses = {**(also or {}), **responds(status, model, *headers), **problems(*errors)}
+    return {"responses": responses, "openapi_extensions": operation}
 
 
-IF_MATCH: Final = "x-if-match"
-"""Temporary key, until the document is generated: whether the operation requires or honours If-Match."""
+def responds(status: int, model: type[BaseModel] | None, *headers: str) -> Responses:
+    """Declare an answer with `model` as JSON, if any, and these headers."""
+    answer: dict[str, Any] = {"description": HTTPStatus(status).phrase}
+    answer["headers"] = {name: {"schema": {"type": "string"}} for name in headers}
+    if model is not None:
+        answer["content"] = {JSON: {"schema": _reference(model)}}
+    return {status: answer}
 
 
-def if_match(*, needed: bool | None) -> dict[str, Any]:
-    """Declare that the operation requires If-Match (True), honours it (False), or ignores it (None)."""
-    return {} if needed is None else {IF_MATCH: needed}
+def problems(*statuses: int) -> Responses:
+    """Declare an endpoint's errors: `statuses`, and those of every endpoint that needs a token."""
+    return {status: problem(status) for status in sorted({*statuses, *_ALWAYS})}
 
 
-def new_app(name: str, version: str, description: str = _INFO) -> OpenAPI:
+def problem(status: int) -> dict[str, Any]:
+    content = {PROBLEM_JSON: {"schema": _reference(Problem)}}
+    return {"description": HTTPStatus(status).phrase, "content": content}
+
+
+def _request(model: type[BaseModel], with_definition: bool) -> dict[str, Any]:
+    if not with_definition:
+        return {"content": {JSON: {"schema": _reference(model)}}}
+    definition = {"type": "object", "description": "a definition"}
+    content = {JSON: {"schema": {"anyOf": [_reference(model), definition]}}, YAML[0]: {"schema": definition}}
+    return {"description": _DRAFT_BODIES, "content": content}
+
+
+def _reference(model: type[BaseModel]) -> dict[str, str]:
+    return {"$ref": _REF + model.__name__}
+
+
+_IF_MATCH: Final = "x-if-match"
+"""Temporary key, until the document is generated: whether the operation requires or honors If-Match."""
+
+
+# The document
+
+
+def new_app(name: str, version: str) -> OpenAPI:
     """Return a Flask application that collects its blueprints' declarations. It serves no page of its own."""
     return OpenAPI(
         name,
-        info=Info(title="gitstore", version=version, description=description),
+        info=Info(title="gitstore", version=version, description=_INFO),
         security_schemes=_SECURITY,
-        operation_id_callback=_name,
+        operation_id_callback=_operation_id,
         validation_error_status=400,
-        validation_error_model=schemas.Problem,
+        validation_error_model=Problem,
         doc_ui=False,
         static_folder=None,
     )
 
 
-def register(app: OpenAPI, blueprint: APIBlueprint) -> None:
-    """Register the endpoints of a noun. Nouns may share a path, which `register_api` alone would lose."""
+def register(app: OpenAPI, blueprint: Blueprint) -> None:
+    """Register a blueprint; the endpoints of one made by `new_blueprint` are in the document.
+
+    Nouns may share a path, which `register_api` alone would lose.
+    """
+    if not isinstance(blueprint, APIBlueprint):
+        app.register_blueprint(blueprint)
+        return
     for path, item in blueprint.paths.items():
-        there = app.paths.get(path)
+        known = app.paths.get(path)
         for method in _METHODS:
-            operation = getattr(there, method, None)
+            operation = getattr(known, method, None)
             if operation is not None:
                 setattr(item, method, operation)
     app.register_api(blueprint)
 
 
 def document(app: OpenAPI) -> dict[str, Any]:
-    """Return the OpenAPI document of all endpoints registered with `app`."""
+    """Return the OpenAPI document of all endpoints registered with `app`, with the schemas they reference."""
     made: dict[str, Any] = app.api_doc
-    models: list[tuple[type[BaseModel], JsonSchemaMode]] = [(model, "serialization") for model in _ANSWERS]
-    models += [(model, "validation") for model in _BODIES]
-    _, definitions = models_json_schema(models, ref_template=_REF + "{model}")
+    used = set(re.findall(rf"{_REF}(\w+)", json.dumps(made["paths"])))
+    models: list[tuple[type[BaseModel], JsonSchemaMode]] = [
+        *((model, "serialization") for base in (Answer, Problem) for model in _family(base)),
+        *((model, "validation") for model in _family(Body)),
+    ]
+    chosen = [(model, mode) for model, mode in models if model.__name__ in used]
+    _, definitions = models_json_schema(chosen, ref_template=_REF + "{model}")
     made["components"]["schemas"] = definitions["$defs"]
     for item in made["paths"].values():
         for operation in item.values():
             if JSON in operation["responses"]["400"]["content"]:
                 del operation["responses"]["400"]  # flask-openapi3's own, if no input can be malformed
-            needed = operation.pop(IF_MATCH, None)
-            if needed is not None:
-                operation.setdefault("parameters", []).append(_if_match_parameter(needed))
+            required = operation.pop(_IF_MATCH, None)
+            if required is not None:
+                operation.setdefault("parameters", []).append(_if_match_parameter(required))
     return made
 
 
-def _if_match_parameter(needed: bool) -> dict[str, Any]:
+def _family(model: type[BaseModel]) -> Iterator[type[BaseModel]]:
+    yield model
+    for subclass in model.__subclasses__():
+        yield from _family(subclass)
+
+
+def _if_match_parameter(required: bool) -> dict[str, Any]:
     return {
         "name": "If-Match",
         "in": "header",
-        "required": needed,
+        "required": required,
         "description": "the ETag of the draft that the caller has seen, or `*`",
         "schema": {"type": "string"},
     }

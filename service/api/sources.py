@@ -2,110 +2,166 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from http import HTTPStatus
+from typing import Any, Literal, Self
+from uuid import UUID
 
-from flask import Response, request
+from flask import Response
+from pydantic import Field
 
 from gitstore.model import Permission
-from service.actions import sources as owning
-from service.api.answers import answer, nothing
-from service.api.bodies import read_json
-from service.api.inputs import Query
-from service.api.openapi import new_blueprint, says, says_nothing, takes
-from service.api.source_schemas import (
-    ChangeSource,
-    CreateSource,
-    Divergence,
-    DivergencePath,
-    FullSource,
-    NewSource,
-    Resolve,
-    Source,
-    SourceList,
-    SourcePath,
-    Webhook,
-)
-from service.context import Caller, enter
+from service.actions import sources as actions
+from service.api.http import Answer, answer, no_content, read_json, url
+from service.api.openapi import ObjectPath, Query, declares, new_blueprint
+from service.caller import Caller
+from service.context import enter
+from service.inputs import ChangeSource, CreateSource, DirectionName, LayoutName, Resolve
 from webhooks import divergence_decisions, sources
+from webhooks.forges import Forge
 
-blueprint = new_blueprint("sources", "Other repositories: followed, and pushed to.")
+blueprint = new_blueprint("sources", "Upstream repositories to pull from and push to.")
 
 
-@blueprint.get("/sources", responses=says(200, SourceList))
+class DivergencePath(ObjectPath):
+    divergence: str = Field(json_schema_extra={"format": "uuid"})
+
+
+class Source(Answer):
+    id: UUID
+    url: str
+    forge: Forge
+    layout: LayoutName
+    direction: DirectionName
+    poll_seconds: int
+    paused: bool
+    has_credential: bool
+    webhook_url: str = Field(description="the URL to which the forge sends its webhooks")
+    state: sources.State = Field(
+        description="`poison`: three syncs in a row crashed; it is not synced until it is changed, or a sync "
+        "is requested"
+    )
+    last_error: str | None = Field(description="null if the last sync succeeded")
+    failures: int = Field(description="in a row")
+    tried_at: datetime | None
+    succeeded_at: datetime | None
+    next_sync_at: datetime | None = Field(description="null while it is paused or poison")
+    report: dict[str, Any] = Field(
+        description="the last sync with changes: `published`, `gaps` (runs of numbers that the upstream "
+        "lacks, by workflow), `drafts`, `pushed`, `at`"
+    )
+    created_at: datetime
+
+    @classmethod
+    def of(cls, row: sources.Source, caller: Caller, **values: Any) -> Self:
+        values["next_sync_at"] = None
+        if row.state not in ("paused", "poison"):
+            values["next_sync_at"] = row.due_at
+        return cls.from_row(row, forge=Forge(row.forge), webhook_url=actions.hook_url(caller, row), **values)
+
+
+class Webhook(Answer):
+    """Values to enter in the settings of the repository at its forge."""
+
+    url: str
+    secret: str = Field(description="shown only once")
+    content_type: str
+    events: list[str] = Field(description="named as at the forge")
+
+
+class NewSource(Source):
+    webhook: Webhook
+
+
+class Divergence(Answer):
+    """A ref that differs on both sides. Neither side is overwritten."""
+
+    id: UUID
+    ref: str
+    workflow: str = Field(description="the workflow's slug")
+    version_number: int | None = Field(description="null for a draft")
+    ours: str | None = Field(description="the ref's commit here; null if it does not exist here")
+    theirs: str | None = Field(description="its commit upstream; null if it does not exist there")
+    code: str
+    reason: str
+    first_seen_at: datetime
+    last_seen_at: datetime
+    decision: Literal["theirs"] | None = Field(description="to be applied by the next sync")
+    decided_by: str | None
+    resolved_at: datetime | None
+    resolution: Literal["theirs", "ours", "gone"] | None
+
+    @classmethod
+    def of(cls, row: divergence_decisions.Divergence) -> Self:
+        return cls.from_row(row, workflow=row.slug)
+
+
+class FullSource(Source):
+    divergences: list[Divergence] = Field(description="the open ones, by workflow and version; 1000 at most")
+
+
+class SourceList(Answer):
+    sources: list[Source]
+
+
+@blueprint.get("/sources", **declares(200, SourceList))
 def list_sources(query: Query) -> Response:
-    """Every source of the project, the oldest first."""
+    """List the sources of the project, oldest first."""
     caller = enter(Permission.OWN, "listing sources", project=query.project)
     with caller.reading() as tx:
-        found = sources.sources(tx, caller.project_id)
-    return answer(SourceList.model_construct(sources=[_shown(caller, row) for row in found]))
+        rows = sources.sources(tx, caller.project_id)
+    return answer(SourceList.model_construct(sources=[Source.of(row, caller) for row in rows]))
 
 
-@blueprint.post(
-    "/sources",
-    responses=says(201, NewSource, "Location", refuses=(409, 413, 415, 422)),
-    openapi_extensions=takes(CreateSource, required=True),
-)
+@blueprint.post("/sources", **declares(201, NewSource, "Location", errors=(409, 422), body=CreateSource))
 def create_source(query: Query) -> Response:
-    """Follow a repository. The answer alone says what to paste into its forge, the secret included."""
-    caller = enter(Permission.OWN, "adding a source", project=query.project)
-    body = read_json(request, CreateSource, caller.services.config.limits)
-    made, secret = owning.create(caller, body)
-    public_url = caller.services.config.public_url
-    told = NewSource.of(made, public_url, webhook=Webhook.of(made, public_url, secret))
-    response = answer(told, HTTPStatus.CREATED, location=f"{public_url}/sources/{made.id}")
-    response.headers["Cache-Control"] = "no-store"
-    return response
+    """Create a source. Only this answer contains the webhook's secret, to enter at the forge."""
+    caller = enter(Permission.OWN, "creating a source", project=query.project)
+    row, webhook = actions.create(caller, **read_json(caller, CreateSource).given())
+    source = NewSource.of(row, caller, webhook=Webhook.from_row(webhook))
+    location = url(caller, f"/sources/{row.id}")
+    return answer(source, HTTPStatus.CREATED, location=location, cache_control="no-store")
 
 
-@blueprint.get("/sources/<id>", responses=says(200, FullSource))
-def get_source(path: SourcePath, query: Query) -> Response:
-    """One source, with where it and this project differ."""
+@blueprint.get("/sources/<id>", **declares(200, FullSource))
+def get_source(path: ObjectPath, query: Query) -> Response:
+    """Read a source, with its open divergences."""
     caller = enter(Permission.OWN, "reading a source", project=query.project)
     with caller.reading() as tx:
-        row = owning.named(tx, caller, path.id)
-        open_ = divergence_decisions.open_divergences(tx, caller.project_id, row.id)
-    told = [Divergence.of(one) for one in open_]
-    return answer(FullSource.of(row, caller.services.config.public_url, divergences=told))
+        row = actions.find(tx, caller, path.id)
+        divergences = divergence_decisions.open_divergences(tx, caller.project_id, row.id)
+    return answer(FullSource.of(row, caller, divergences=list(map(Divergence.of, divergences))))
 
 
-@blueprint.patch(
-    "/sources/<id>",
-    responses=says(200, Source, refuses=(413, 415, 422)),
-    openapi_extensions=takes(ChangeSource, required=True),
-)
-def change_source(path: SourcePath, query: Query) -> Response:
-    """Change how it is followed; give it another credential or secret; pause it, or go on."""
+@blueprint.patch("/sources/<id>", **declares(200, Source, errors=(422,), body=ChangeSource))
+def change_source(path: ObjectPath, query: Query) -> Response:
+    """Change a source: its settings, its credential or its secret; pause or resume it."""
     caller = enter(Permission.OWN, "changing a source", project=query.project)
-    body = read_json(request, ChangeSource, caller.services.config.limits)
-    return answer(_shown(caller, owning.change(caller, path.id, body)))
+    row = actions.change(caller, path.id, **read_json(caller, ChangeSource).given())
+    return answer(Source.of(row, caller))
 
 
-@blueprint.delete("/sources/<id>", responses=says_nothing())
-def delete_source(path: SourcePath, query: Query) -> Response:
-    """Follow it no more. What it brought stays."""
-    caller = enter(Permission.OWN, "removing a source", project=query.project)
-    owning.delete(caller, path.id)
-    return nothing()
+@blueprint.delete("/sources/<id>", **declares(204))
+def delete_source(path: ObjectPath, query: Query) -> Response:
+    """Stop following a source. Imported versions are kept."""
+    caller = enter(Permission.OWN, "deleting a source", project=query.project)
+    actions.delete(caller, path.id)
+    return no_content()
 
 
-@blueprint.post("/sources/<id>/sync", responses=says(202, Source, refuses=(409,)))
-def sync_source(path: SourcePath, query: Query) -> Response:
-    """Sync it now, and look again at what is known to differ. The worker does, in a moment."""
+@blueprint.post("/sources/<id>/sync", **declares(202, Source, errors=(409,)))
+def sync_source(path: ObjectPath, query: Query) -> Response:
+    """Request a sync, which the worker does within moments, and recheck known divergences."""
     caller = enter(Permission.OWN, "syncing a source", project=query.project)
-    return answer(_shown(caller, owning.sync(caller, path.id)), HTTPStatus.ACCEPTED)
+    return answer(Source.of(actions.sync(caller, path.id), caller), HTTPStatus.ACCEPTED)
 
 
 @blueprint.post(
     "/sources/<id>/divergences/<divergence>/resolve",
-    responses=says(200, Divergence, refuses=(409, 413, 415)),
-    openapi_extensions=takes(Resolve, required=True),
+    **declares(200, Divergence, errors=(409,), body=Resolve),
 )
 def resolve_divergence(path: DivergencePath, query: Query) -> Response:
-    """Decide about a draft that has gone different ways. A version is never overwritten, on neither side."""
+    """Resolve the divergence of a draft. A version is never overwritten, on neither side."""
     caller = enter(Permission.OWN, "resolving a divergence", project=query.project)
-    body = read_json(request, Resolve, caller.services.config.limits)
-    return answer(Divergence.of(owning.resolve(caller, path.id, path.divergence, body.take)))
-
-
-def _shown(caller: Caller, row: sources.Source) -> Source:
-    return Source.of(row, caller.services.config.public_url)
+    body = read_json(caller, Resolve)
+    return answer(Divergence.of(actions.resolve(caller, path.id, path.divergence, body.take)))

@@ -1,52 +1,67 @@
-"""/tokens: the access tokens of the project, for its owners."""
+"""/tokens: access tokens of the project. For its owners."""
 
 from __future__ import annotations
 
+from datetime import datetime
 from http import HTTPStatus
+from uuid import UUID
 
-from flask import Response, request
+from flask import Response
+from pydantic import Field
 
 from gitstore.model import Permission
-from service.actions import tokens as owning
-from service.api import inputs
-from service.api.answers import answer, nothing
-from service.api.bodies import read_json
-from service.api.openapi import new_blueprint, says, says_nothing, takes
-from service.api.schemas import NewToken, Token, TokenList
+from service.access import Role
+from service.actions import tokens as actions
+from service.api.http import Answer, answer, no_content, read_json, url
+from service.api.openapi import ObjectPath, Query, declares, new_blueprint
 from service.context import enter
+from service.inputs import CreateToken
 from sync import tokens
 
 blueprint = new_blueprint("tokens", "Access tokens, each bound to the project and a role.")
 
 
-@blueprint.get("/tokens", responses=says(200, TokenList))
-def list_tokens(query: inputs.Query) -> Response:
-    """Every token of the project, without its secret, the oldest first."""
+class Token(Answer):
+    id: UUID
+    name: str
+    role: Role
+    created_at: datetime
+    last_used_at: datetime | None
+    expires_at: datetime | None
+    revoked_at: datetime | None
+
+
+class NewToken(Token):
+    token: str = Field(description="the secret: shown only once")
+
+
+class TokenList(Answer):
+    tokens: list[Token]
+
+
+@blueprint.get("/tokens", **declares(200, TokenList))
+def list_tokens(query: Query) -> Response:
+    """List the tokens of the project, without their secrets, oldest first."""
     caller = enter(Permission.OWN, "listing tokens", project=query.project)
     with caller.reading() as tx:
-        found = tokens.tokens(tx, caller.project_id)
-    return answer(TokenList.model_construct(tokens=[Token.of(row) for row in found]))
+        rows = tokens.tokens(tx, caller.project_id)
+    listed = [Token.from_row(row, role=Role(row.role)) for row in rows]
+    return answer(TokenList.model_construct(tokens=listed))
 
 
-@blueprint.post(
-    "/tokens",
-    responses=says(201, NewToken, "Location", refuses=(413, 415)),
-    openapi_extensions=takes(inputs.CreateToken, required=True),
-)
-def create_token(query: inputs.Query) -> Response:
-    """Create a token. Its secret is in this answer and nowhere else."""
+@blueprint.post("/tokens", **declares(201, NewToken, "Location", body=CreateToken))
+def create_token(query: Query) -> Response:
+    """Create a token. Only this answer contains its secret."""
     caller = enter(Permission.OWN, "creating a token", project=query.project)
-    body = read_json(request, inputs.CreateToken, caller.services.config.limits)
-    made, secret = owning.create(caller, body)
-    location = f"{caller.services.config.public_url}/tokens/{made.id}"
-    response = answer(NewToken.of(made, token=secret), HTTPStatus.CREATED, location=location)
-    response.headers["Cache-Control"] = "no-store"
-    return response
+    row, secret = actions.create(caller, **read_json(caller, CreateToken).given())
+    token = NewToken.from_row(row, role=Role(row.role), token=secret)
+    location = url(caller, f"/tokens/{row.id}")
+    return answer(token, HTTPStatus.CREATED, location=location, cache_control="no-store")
 
 
-@blueprint.delete("/tokens/<id>", responses=says_nothing())
-def revoke_token(path: inputs.TokenPath, query: inputs.Query) -> Response:
-    """Revoke a token: from now on it opens nothing."""
+@blueprint.delete("/tokens/<id>", **declares(204))
+def revoke_token(path: ObjectPath, query: Query) -> Response:
+    """Revoke a token. It stops working immediately."""
     caller = enter(Permission.OWN, "revoking a token", project=query.project)
-    owning.revoke(caller, path.id)
-    return nothing()
+    actions.revoke(caller, path.id)
+    return no_content()

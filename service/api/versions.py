@@ -1,153 +1,245 @@
-"""/workflows/{id}/versions: the history, and reading and publishing of a version."""
+"""/workflows/{id}/versions: the history; read and publish a version."""
 
 from __future__ import annotations
 
 import json
+from datetime import datetime
 from http import HTTPStatus
-from typing import Final
+from typing import Annotated, Any, Final, Literal, Self
+from uuid import UUID
 
 from flask import Response, request
+from pydantic import AfterValidator, Field, WithJsonSchema
 
 from gitstore.definition.quoting import clip
 from gitstore.model import Permission
+from gitstore.names import HIGHEST_NUMBER
 from service import lookup
-from service.api import inputs
-from service.api.answers import CHANGING, IMMUTABLE, answer, next_link, tag_of, unchanged, workflow_url
-from service.api.bodies import JSON, author_of, read_json
-from service.api.conditions import JSON_TAG, expected, not_modified
-from service.api.openapi import Responses, new_blueprint, refusals, says, takes
-from service.api.schemas import FullVersion, Version, VersionPage
-from service.context import Caller, enter
-from service.logs import Event
-from sync import catalog, derive
-from sync.catalog import Which
+from service.actions import versions as actions
+from service.api import http
+from service.api.openapi import (
+    NUMBER,
+    YAML,
+    PageQuery,
+    Query,
+    Responses,
+    WorkflowPath,
+    declares,
+    new_blueprint,
+    problems,
+    responds,
+)
+from service.caller import Caller
+from service.context import enter
+from service.inputs import Explained
+from sync import catalog
 
-blueprint = new_blueprint("versions", "What was published of a workflow, which never changes.")
+blueprint = new_blueprint("versions", "Published versions of a workflow, which never change.")
 
-_YAML: Final = "application/yaml"  # RFC 9512
 _NOT_MODIFIED: Final[Responses] = {304: {"description": "Not Modified"}}
-_DEFINITION: Final = {
+_DEFINITION: Final[Responses] = {
     200: {
-        "description": "The stored bytes, typed by the file's name; or JSON, if Accept prefers it.",
-        "content": {_YAML: {"schema": {"type": "object"}}, JSON: {"schema": {"type": "object"}}},
+        "description": "The stored bytes, with the media type of the file; or JSON, if Accept prefers it.",
+        "content": {YAML[0]: {"schema": {"type": "object"}}, http.JSON: {"schema": {"type": "object"}}},
         "headers": {name: {"schema": {"type": "string"}} for name in ("ETag", "Cache-Control", "Vary")},
     },
     **_NOT_MODIFIED,
-    **refusals(409, 410),
+    **problems(409, 410),
 }
 
 
-@blueprint.get("/workflows/<id>/versions", responses=says(200, VersionPage, "Link"))
-def list_versions(path: inputs.WorkflowPath, query: inputs.HistoryQuery) -> Response:
-    """The history: an open draft, then the newest version first. Metadata only."""
+def _check_version(value: Any) -> Any:
+    if value is not None and (isinstance(value, bool) or not isinstance(value, int | str)):
+        raise ValueError("must be a number, such as 3, or a string, such as v3 or current")
+    return value
+
+
+_VERSION: Final = (
+    {"type": "integer", "minimum": 1, "maximum": HIGHEST_NUMBER},
+    {"type": "string", "pattern": f"^({NUMBER}|current|latest)$"},
+)
+_FORMS: Final = "`3`, `v3`, `current` or `latest`"
+PublishedVersion = Annotated[
+    Any, AfterValidator(_check_version), WithJsonSchema({"anyOf": [*_VERSION], "description": _FORMS})
+]
+PublishedVersionOrNull = Annotated[
+    Any,
+    AfterValidator(_check_version),
+    WithJsonSchema({"anyOf": [*_VERSION, {"type": "null"}], "description": _FORMS}),
+]
+
+
+class VersionPath(WorkflowPath):
+    version: str = Field(
+        description="`3`, `v3`, `draft`, `current` or `latest`",
+        json_schema_extra={"pattern": f"^({NUMBER}|draft|current|latest)$"},
+    )
+
+
+class HistoryQuery(PageQuery):
+    state: Literal["draft", "published", "lost"] | None = None
+
+
+class Version(http.Answer):
+    """A published version, or the open draft, which has the number of the next version."""
+
+    id: UUID
+    workflow_id: UUID
+    workflow: str = Field(description="the workflow's slug")
+    version_number: int
+    state: Literal["draft", "published", "lost"] = Field(
+        description="`lost`: published, but missing from the repository; its number is not used again"
+    )
+    is_current: bool = Field(description="whether it is the version to run")
+    valid: bool
+    commit: str
+    digest: str | None = Field(description="`sha256:` of its meaning; null if it does not parse")
+    message: str
+    author: http.Person
+    published_by: str | None
+    created_at: datetime
+    published_at: datetime | None
+    url: str
+
+    @classmethod
+    def of(cls, row: catalog.Version, caller: Caller, **values: Any) -> Self:
+        shown = "draft" if row.state == "draft" else row.version_number
+        return cls.from_row(
+            row,
+            workflow=row.slug,
+            commit=row.commit_sha,
+            author=http.Person.model_construct(name=row.author_name, email=row.author_email),
+            url=http.url(caller, f"/ui/workflows/{row.slug}/versions/{shown}"),
+            **values,
+        )
+
+
+class FullVersion(Version):
+    definition: dict[str, Any] | None = Field(description="null if it was imported and does not parse")
+
+
+class VersionPage(http.Answer):
+    versions: list[Version]
+    next_cursor: str | None
+
+
+class Publish(Explained):
+    activate: bool | None = Field(True, description="whether it becomes the current version")
+
+
+@blueprint.get("/workflows/<id>/versions", **declares(200, VersionPage, "Link"))
+def list_versions(path: WorkflowPath, query: HistoryQuery) -> Response:
+    """List the open draft, then the versions, newest first, without their definitions."""
     caller = enter(Permission.READ, f"reading {clip(path.id)}", project=query.project)
     before = lookup.number_in(query.cursor)
     with caller.reading() as tx:
         workflow = lookup.workflow(tx, caller, path.id)
         page = catalog.history(tx, workflow.id, state=query.state, before=before, limit=query.limit)
-    url = caller.services.config.public_url
-    following = lookup.cursor_to(page.next) if page.next is not None else None
-    rows = [Version.of(row, url) for row in page.rows]
-    link = next_link(request, caller, f"/workflows/{workflow.slug}/versions", page.next)
-    return answer(VersionPage.model_construct(versions=rows, next_cursor=following), link=link)
+    rows = [Version.of(row, caller) for row in page.rows]
+    return http.answer_page(
+        caller, VersionPage, f"/workflows/{workflow.slug}/versions", page.next, versions=rows
+    )
 
 
 @blueprint.get(
     "/workflows/<id>/versions/<version>",
-    responses={**says(200, FullVersion, "ETag", refuses=(409, 410)), **_NOT_MODIFIED},
+    **declares(200, FullVersion, "ETag", errors=(409, 410), also=_NOT_MODIFIED),
 )
-def read_version(path: inputs.VersionPath, query: inputs.Query) -> Response:
-    """One version, with its definition as JSON."""
+def read_version(path: VersionPath, query: Query) -> Response:
+    """Read a version, with its definition as JSON."""
     caller = enter(Permission.READ, f"reading {clip(path.id)}", project=query.project)
-    wanted, workflow = lookup.which(path.version), lookup.id_of(caller, path.id)
-    with caller.reading() as tx:
-        row = catalog.full_version(tx, workflow, wanted)
-        if row is None or row.project_id != caller.project_id:
-            raise lookup.no_version(tx, caller, path.id, wanted)
+    row = _find(caller, path, full=True)
     if row.state == "lost":
         _stored(caller, row)  # its JSON is served if its bytes exist
-    made = FullVersion.of(row, caller.services.config.public_url, definition=row.definition)
+    etag = etag_of(row)
     # A draft's tag is its commit alone, for If-Match, and its number may change independently.
-    if made.state != "draft" and not_modified(request, tag_of(made)):
-        return unchanged(tag_of(made))
-    return answer(made, etag=tag_of(made))
+    if row.state != "draft" and http.not_modified(request, etag):
+        return http.unchanged(etag=etag)
+    return http.answer(FullVersion.of(row, caller), etag=etag)
 
 
 @blueprint.get("/workflows/<id>/versions/<version>/definition", responses=_DEFINITION)
-def read_definition(path: inputs.VersionPath, query: inputs.Query) -> Response:
-    """The definition of a version, byte for byte as it was saved."""
+def read_definition(path: VersionPath, query: Query) -> Response:
+    """Read the definition of a version, byte for byte as it was saved."""
     caller = enter(Permission.READ, f"reading {clip(path.id)}", project=query.project)
+    row = _find(caller, path, full=_prefers_json())
+    stored = http.JSON if row.file_name.endswith(".json") else YAML[0]
+    # A definition that does not parse is served as its bytes only.
+    value = row.definition if isinstance(row, catalog.FullVersion) and stored != http.JSON else None
+    # A draft's tag is its commit, for If-Match; a version's is its blob's alone.
+    tag = row.commit_sha if row.state == "draft" else row.blob_sha
+    headers: dict[str, Any] = {
+        "etag": f'"{tag}{http.JSON_TAG if value is not None else ""}"',
+        "cache_control": http.IMMUTABLE if isinstance(lookup.which(path.version), int) else http.CHANGING,
+        "vary": "Accept",
+    }
+    if http.not_modified(request, headers["etag"]):
+        return http.unchanged(**headers)
+    raw = _stored(caller, row) if value is None or row.state == "lost" else b""
+    if value is None:
+        return http.answer_bytes(raw, stored, **headers)
+    return http.answer_bytes(json.dumps(value, ensure_ascii=False) + "\n", http.JSON, **headers)
+
+
+def _find(caller: Caller, path: VersionPath, *, full: bool) -> catalog.Version:
     wanted, workflow = lookup.which(path.version), lookup.id_of(caller, path.id)
-    find = catalog.full_version if _prefers_json() else catalog.version
+    find = catalog.full_version if full else catalog.version
     with caller.reading() as tx:
         row = find(tx, workflow, wanted)
         if row is None or row.project_id != caller.project_id:
-            raise lookup.no_version(tx, caller, path.id, wanted)
-    stored = JSON if row.file_name.endswith(".json") else _YAML
-    # A definition that does not parse is served as its bytes only.
-    value = row.definition if isinstance(row, catalog.FullVersion) and stored != JSON else None
-    headers = _headers(row, wanted, as_json=value is not None)
-    if not_modified(request, headers["ETag"]):
-        return Response(status=HTTPStatus.NOT_MODIFIED, headers=headers)
-    if row.state == "lost":
-        _stored(caller, row)
-    if value is not None:
-        return Response(json.dumps(value, ensure_ascii=False) + "\n", headers=headers, content_type=JSON)
-    return Response(_stored(caller, row), headers=headers, content_type=stored)
+            raise lookup.no_version(lookup.workflow(tx, caller, path.id).slug, wanted)
+    return row
 
 
 def _stored(caller: Caller, row: catalog.Version) -> bytes:
     """Return the bytes of a definition; raises `version_lost` if no copy exists."""
-    with caller.opened() as store, lookup.reading_definition(row):
-        return store.objects.blob(row.blob_sha.encode())
+    with caller.opened() as repository, lookup.reading_definition(row):
+        return repository.objects.blob(row.blob_sha.encode())
 
 
 def _prefers_json() -> bool:
     accepted = request.accept_mimetypes
-    return (
-        bool(accepted)
-        and accepted.best_match([_YAML, "text/yaml", "application/x-yaml", JSON], _YAML) == JSON
-    )
+    return bool(accepted) and accepted.best_match([*YAML[:3], http.JSON], YAML[0]) == http.JSON
 
 
-def _headers(row: catalog.Version, wanted: Which, *, as_json: bool) -> dict[str, str]:
-    """Return the headers. A draft's tag is its commit, for If-Match; a version's is its blob's alone."""
-    tag = row.commit_sha if row.state == "draft" else row.blob_sha
-    return {
-        "ETag": f'"{tag}{JSON_TAG if as_json else ""}"',
-        "Cache-Control": IMMUTABLE if isinstance(wanted, int) else CHANGING,
-        "Vary": "Accept",
-    }
+def etag_of(row: catalog.Version) -> str:
+    """Return the entity tag of a version's JSON: for a draft its commit, which If-Match accepts.
+
+    Otherwise the number is included: a commit may be published twice, and `latest` and `current` may name
+    either.
+    """
+    number = "" if row.state == "draft" else f"-v{row.version_number}"
+    return f'"{row.commit_sha}{number}{"-current" if row.is_current else ""}"'
 
 
 @blueprint.post(
     "/workflows/<id>/versions/publish",
-    responses={
-        **says(200, Version, "ETag"),
-        **says(201, Version, "ETag", "Location", refuses=(409, 412, 413, 415, 422)),
-    },
-    openapi_extensions=takes(inputs.Publish, match=False),
+    **declares(
+        201,
+        Version,
+        "ETag",
+        "Location",
+        errors=(409, 412, 422),
+        also=responds(200, Version, "ETag"),
+        body=Publish,
+        required=False,
+        match=False,
+    ),
 )
-def publish(path: inputs.WorkflowPath, query: inputs.Query) -> Response:
-    """Publish the draft as the next version. 200, if the latest version holds the same already."""
+def publish(path: WorkflowPath, query: Query) -> Response:
+    """Publish the draft as the next version; 200 if the latest version already has the same content."""
     caller = enter(Permission.PUBLISH, f"publishing {clip(path.id)}", project=query.project)
-    body = read_json(request, inputs.Publish, caller.services.config.limits)
+    body = http.read_json(caller, Publish)
     slug = lookup.slug_of(caller, path.id)
-    count = caller.services.metrics.published
-    with caller.writing() as store, caller.acting(Event.PUBLISHED, slug, count) as facts:
-        lookup.existing(store, slug)
-        lookup.admit(caller, slug, store.state(slug).latest + 1)
-        published = store.publish(
-            slug,
-            caller.who(author_of(body)),
-            message=body.message or "",
-            activate=body.activate is not False,
-            expected=expected(request, lookup.draft_of(store, slug)),
-        )
-        facts.update(version=published.number, new=published.new)
-        row = derive.row_of(store, published.version)
-    shown = catalog.Version.of(row, slug, is_current=published.is_current)
-    made = Version.of(shown, caller.services.config.public_url)
-    location = f"{workflow_url(caller, slug)}/versions/{published.number}" if published.new else None
+    published = actions.publish(
+        caller,
+        slug,
+        author=body.person,
+        message=body.message or "",
+        activate=body.activate is not False,
+        expected=http.expected(request),
+    )
+    row = published.version
+    location = http.url(caller, f"/workflows/{slug}/versions/{row.version_number}") if published.new else None
     status = HTTPStatus.CREATED if published.new else HTTPStatus.OK
-    return answer(made, status, etag=tag_of(made), location=location)
+    return http.answer(Version.of(row, caller), status, etag=etag_of(row), location=location)

@@ -1,124 +1,194 @@
-"""/workflows: list, create, read, validate."""
+"""/workflows: list, create, read, validate; the current version."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from datetime import datetime
 from http import HTTPStatus
+from typing import Any
+from uuid import UUID
 
-from flask import Response, request
+from flask import Response
+from pydantic import Field
 
-from gitstore.definition import document
 from gitstore.definition.quoting import clip
-from gitstore.drafts import Content, to_file
-from gitstore.errors import InvalidDefinitionError
-from gitstore.model import Definition, Permission, Problem, Problems
-from gitstore.names import check_slug
-from gitstore.repository import Repository
+from gitstore.errors import MalformedError
+from gitstore.model import Permission
+from gitstore.names import version_id
 from service import lookup
-from service.api import inputs
-from service.api.answers import answer, next_link, workflow_url
-from service.api.bodies import author_of, content_of, read_draft, read_json
-from service.api.openapi import new_blueprint, says, takes, takes_draft
-from service.api.schemas import CreatedWorkflow, Validation, Workflow, WorkflowPage, problems_of, summarized
-from service.context import Caller, enter
-from service.logs import Event
+from service.actions import versions as version_actions
+from service.actions import workflows as actions
+from service.api.drafts import content_of, read_draft
+from service.api.http import Answer, Judged, answer, answer_page, no_content, problems_of, read_json, url
+from service.api.openapi import PageQuery, Query, WorkflowPath, declares, new_blueprint
+from service.api.versions import PublishedVersion, Version
+from service.caller import Caller
+from service.context import enter
+from service.inputs import Body, CreateWorkflow, Definition, Text
 from sync import catalog
 from sync.db import Transaction
 
 blueprint = new_blueprint("workflows", "Named definitions of a project, each with a draft and versions.")
+current = new_blueprint("current", "The version to run.")
 
 
-@blueprint.get("/workflows", responses=says(200, WorkflowPage, "Link"))
-def list_workflows(query: inputs.WorkflowsQuery) -> Response:
-    """The project's workflows, by slug, with their current and their draft version."""
+class WorkflowsQuery(PageQuery):
+    q: str | None = Field(None, description="text in the slug, name or description", max_length=200)
+
+
+class Workflow(Answer):
+    id: UUID
+    project: str = Field(description="the project's slug")
+    slug: str
+    name: str
+    description: str
+    held: bool = Field(description="whether publishing leaves the current version unchanged")
+    latest_version: int | None
+    current: Version | None = Field(description="the version to run")
+    draft: Version | None
+    created_at: datetime
+    updated_at: datetime
+    url: str
+
+
+class CreatedWorkflow(Judged, Workflow):
+    """The workflow as it was created, with its first draft."""
+
+
+class WorkflowPage(Answer):
+    workflows: list[Workflow]
+    next_cursor: str | None
+
+
+class Validate(Body):
+    """Without `definition`: the draft as it is saved."""
+
+    definition: Definition = None
+
+
+class Validation(Judged):
+    valid: bool
+    digest: str | None
+
+
+@blueprint.get("/workflows", **declares(200, WorkflowPage, "Link"))
+def list_workflows(query: WorkflowsQuery) -> Response:
+    """List the workflows of the project, by slug, with their current versions and drafts."""
     caller = enter(Permission.READ, "listing workflows", project=query.project)
     after = lookup.slug_in(query.cursor)
     with caller.reading() as tx:
         page = catalog.workflows(
             tx, caller.project_id, q=lookup.text(query.q), after=after, limit=query.limit
         )
-        versions = catalog.versions(tx, summarized(page.rows))
-    project, url = caller.principal.project.slug, caller.services.config.public_url
-    rows = [Workflow.of(row, versions, project, url) for row in page.rows]
-    following = lookup.cursor_to(page.next) if page.next is not None else None
-    found = WorkflowPage.model_construct(workflows=rows, next_cursor=following)
-    return answer(found, link=next_link(request, caller, "/workflows", page.next))
+        workflows = _described(tx, caller, page.rows)
+    return answer_page(caller, WorkflowPage, "/workflows", page.next, workflows=workflows)
 
 
 @blueprint.post(
     "/workflows",
-    responses=says(201, CreatedWorkflow, "ETag", "Location", refuses=(409, 413, 415, 422)),
-    openapi_extensions=takes(inputs.CreateWorkflow, required=True),
+    **declares(201, CreatedWorkflow, "ETag", "Location", errors=(409, 422), body=CreateWorkflow),
 )
-def create_workflow(query: inputs.Query) -> Response:
+def create_workflow(query: Query) -> Response:
     """Create a workflow with its first draft."""
     caller = enter(Permission.EDIT, "creating a workflow", project=query.project)
-    limits = caller.services.config.limits
-    body = read_json(request, inputs.CreateWorkflow, limits)
-    slug, content = check_slug(body.slug), content_of(body.definition, limits)
-    with caller.writing() as store, caller.acting(Event.CREATED, slug):
-        saved = store.create_workflow(
-            slug,
-            content,
-            caller.who(author_of(body)),
-            name=body.name,
-            description=body.description or "",
-        )
+    body = read_json(caller, CreateWorkflow)
+    saved = actions.create(
+        caller,
+        body.slug,
+        content_of(caller, body.definition),
+        author=body.person,
+        name=body.name,
+        description=body.description or "",
+    )
     with caller.reading() as tx:
-        made = shown(tx, caller, slug, CreatedWorkflow, **problems_of(saved.problems))
-    location = workflow_url(caller, slug)
+        workflow = lookup.workflow(tx, caller, body.slug)
+        (made,) = _described(tx, caller, [workflow], CreatedWorkflow, **problems_of(saved.problems))
+    location = url(caller, f"/workflows/{body.slug}")
     return answer(made, HTTPStatus.CREATED, etag=f'"{saved.commit}"', location=location)
 
 
-@blueprint.get("/workflows/<id>", responses=says(200, Workflow))
-def read_workflow(path: inputs.WorkflowPath, query: inputs.Query) -> Response:
-    """One workflow, with its current and its draft version."""
+@blueprint.get("/workflows/<id>", **declares(200, Workflow))
+def read_workflow(path: WorkflowPath, query: Query) -> Response:
+    """Read a workflow, with its current version and its draft."""
     caller = enter(Permission.READ, f"reading {clip(path.id)}", project=query.project)
-    with caller.reading() as tx:
-        return answer(shown(tx, caller, path.id))
+    return _answer(caller, path.id)
 
 
 @blueprint.post(
     "/workflows/<id>/validate",
-    responses=says(200, Validation, refuses=(413, 415, 422)),
-    openapi_extensions=takes_draft(inputs.Validate),
+    **declares(200, Validation, errors=(422,), body=Validate, required=False, with_definition=True),
 )
-def validate_definition(path: inputs.WorkflowPath, query: inputs.Query) -> Response:
-    """Check a definition, or without one the draft as it is saved. Changes nothing."""
+def validate_definition(path: WorkflowPath, query: Query) -> Response:
+    """Validate a definition or, without one, the saved draft. Nothing is changed."""
     caller = enter(Permission.READ, f"checking {clip(path.id)}", project=query.project)
-    content, _ = read_draft(request, caller.services.config.limits, inputs.Validate)
+    content, _ = read_draft(caller, Validate)
     with caller.reading() as tx:
         workflow = lookup.workflow(tx, caller, path.id)
-    slug = workflow.slug
     if content is None:
-        lookup.admit(caller, slug, workflow.draft_number)
-    with caller.opened() as store:
-        return answer(validation(store, slug, content))
+        lookup.admit(caller, workflow.slug, workflow.draft_number)
+    with caller.opened() as repository:
+        found = actions.validate(repository, workflow.slug, content)
+    return answer(Validation.from_row(found, **problems_of(found.problems)))
 
 
-def shown(
-    tx: Transaction, caller: Caller, name: str, model: type[Workflow] = Workflow, **more: object
-) -> Workflow:
-    """Return the workflow as the catalog has it."""
-    row = lookup.workflow(tx, caller, name)
-    versions = catalog.versions(tx, summarized([row]))
-    return model.of(row, versions, caller.principal.project.slug, caller.services.config.public_url, **more)
+def _answer(caller: Caller, name: str) -> Response:
+    with caller.reading() as tx:
+        (workflow,) = _described(tx, caller, [lookup.workflow(tx, caller, name)])
+    return answer(workflow)
 
 
-def validation(store: Repository, slug: str, content: Content | None) -> Validation:
-    """Validate `content`, or the open draft if None; for the API and the page."""
-    try:
-        parsed, warnings = _checked(store, slug, content)
-    except InvalidDefinitionError as error:
-        found = Problems.of(error.problems)
-        return Validation(valid=False, digest=None, **problems_of(found))
-    return Validation(
-        valid=parsed.valid, digest=parsed.digest, **problems_of(parsed.problems.after(warnings))
-    )
+def _described(
+    tx: Transaction,
+    caller: Caller,
+    rows: Sequence[catalog.Workflow],
+    model: type[Workflow] = Workflow,
+    **values: Any,
+) -> list[Workflow]:
+    """Return the workflows of the rows, with their current versions and drafts."""
+    drafts = {row.id: version_id(row.id, row.draft_number) for row in rows if row.draft_number is not None}
+    current_ids = [row.current_version_id for row in rows if row.current_version_id is not None]
+    versions = {
+        version: Version.of(row, caller)
+        for version, row in catalog.versions(tx, [*drafts.values(), *current_ids]).items()
+    }
+    return [
+        model.from_row(
+            row,
+            project=caller.project.slug,
+            latest_version=row.latest_number or None,
+            current=versions.get(row.current_version_id) if row.current_version_id else None,
+            draft=versions.get(drafts[row.id]) if row.id in drafts else None,
+            url=url(caller, f"/ui/workflows/{row.slug}"),
+            **values,
+        )
+        for row in rows
+    ]
 
 
-def _checked(store: Repository, slug: str, content: Content | None) -> tuple[Definition, tuple[Problem, ...]]:
-    """Return the definition, and warnings about the form in which it would be saved."""
-    if content is None:
-        return store.definition(lookup.open_draft(store, slug).encode(), slug), ()
-    file = to_file(content, None, store.rules)
-    return document.parse(file.raw, file.name, store.rules, store.limits), file.warnings
+# The current version
+
+
+class MoveCurrent(Body):
+    version: PublishedVersion
+    message: Text | None = None
+    hold: bool | None = Field(False, description="whether publishing leaves the current version unchanged")
+
+
+@current.put("/workflows/<id>/current", **declares(200, Workflow, errors=(409, 422), body=MoveCurrent))
+def move_current(path: WorkflowPath, query: Query) -> Response:
+    """Make a version current. With `hold`, publishing does not change the current version."""
+    caller = enter(Permission.PUBLISH, f"moving current of {clip(path.id)}", project=query.project)
+    body = read_json(caller, MoveCurrent)
+    if body.version is None:
+        raise MalformedError("version is required: the version to make current")
+    slug = lookup.slug_of(caller, path.id)
+    version_actions.move_current(caller, slug, body.version, message=body.message or "", hold=bool(body.hold))
+    return _answer(caller, slug)
+
+
+@current.delete("/workflows/<id>/current", **declares(204, errors=(409,)))
+def clear_current(path: WorkflowPath, query: Query) -> Response:
+    """Unset the current version, until a version is published or made current."""
+    caller = enter(Permission.PUBLISH, f"clearing current of {clip(path.id)}", project=query.project)
+    version_actions.clear_current(caller, lookup.slug_of(caller, path.id))
+    return no_content()

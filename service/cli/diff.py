@@ -4,26 +4,25 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
-from contextlib import closing
 from typing import Any, Final
 
 import click
 
 from gitstore.definition.elements import mapping, string
 from gitstore.definition.quoting import INVISIBLE, clip, quote_exactly
-from gitstore.diff.structure import Altered, Diff, Element
+from gitstore.diff.structure import Diff, Item
 from gitstore.diff.summary import summary
 from gitstore.diff.text import text_diff
-from gitstore.diff.values import Change, Op
-from gitstore.errors import Code, NotFoundError
-from gitstore.model import Rules
-from service.cli.terminal import with_config
+from gitstore.diff.values import Op
+from service import lookup
+from service.cli.operator import operating
+from service.cli.terminal import WHERE, with_config
+from service.comparison import compare, files, shown, sides
 from service.config import Config
-from service.projects import DEFAULT, Projects
-from service.run.database import connected
-from sync import catalog
+from service.projects import DEFAULT
 
 _LONGEST_VALUE: Final = 500
+_SIGNS: Final = {"added": "+", "removed": "-", "changed": "~"}
 _COLOURS: Final = {"+": "green", "-": "red", "@": "cyan", "~": "yellow"}
 
 
@@ -32,75 +31,63 @@ _COLOURS: Final = {"+": "green", "-": "red", "@": "cyan", "~": "yellow"}
 @click.argument("old", metavar="[FROM]", required=False)
 @click.argument("new", metavar="[TO]", required=False)
 @click.option("--project", default=DEFAULT, show_default=True, help="The project of the workflow.")
-@click.option("--layout", is_flag=True, help="Tell of positions, sizes and the editor's leftovers, too.")
-@click.option("--text", is_flag=True, help="The lines that differ in the stored files.")
-@with_config("DATABASE_URL", "GITSTORE_DATA")
+@click.option("--layout", is_flag=True, help="Include positions, sizes and the editor's leftovers.")
+@click.option("--text", is_flag=True, help="Compare the stored files line by line.")
+@with_config(*WHERE)
 def diff(
     config: Config, workflow: str, old: str | None, new: str | None, project: str, layout: bool, text: bool
 ) -> None:
-    """Show what makes one version of WORKFLOW another.
+    """Show the difference between two versions of WORKFLOW.
 
     FROM and TO are 3, v3, current, latest or draft. Without TO: the open draft, else the latest version.
-    Without FROM: the version before TO where TO is a number or the current version, else the current version.
+    Without FROM: the version before TO if TO is a number or the current version, else the current version.
     """
-    # Imported here, as it needs Flask, which is slow to load.
-    from service.comparison import compare, files, shown, sides
-
-    with connected(config, "gitstore cli") as database, database.as_owner() as tx:
-        tenant = catalog.project(tx, project)
-        if tenant is None:
-            message = f"there is no project {project!r}: see gitstore project list"
-            raise NotFoundError(Code.PROJECT_NOT_FOUND, message, project=project)
-        found = catalog.workflow_by_slug(tx, tenant.id, workflow)
-        if found is None:
-            raise NotFoundError(Code.WORKFLOW_NOT_FOUND, f"{project} has no workflow {workflow!r}")
-        versions = sides(tx, found, old, new)
-    if text:
-        with closing(Projects(config).reader(tenant)) as store:
-            _tell(text_diff(*files(store, versions), config.limits).split("\n")[:-1])
-        return
-    difference = compare(versions, Rules(tenant.rules), layout=layout)
-    click.echo(f"{found.slug} {shown(versions[0])} -> {shown(versions[1])}: {summary(difference)}")
-    _tell(_lines(difference))
+    with operating(config, project) as operator:
+        with operator.reading() as tx:
+            row = lookup.workflow(tx, operator, workflow)
+            versions = sides(tx, row, old, new)
+        if text:
+            with operator.opened() as repository:
+                _show(text_diff(*files(repository, versions)).split("\n")[:-1])
+            return
+    difference = compare(versions, operator.rules, layout=layout)
+    click.echo(f"{row.slug} {shown(versions[0])} -> {shown(versions[1])}: {summary(difference)}")
+    _show(_lines(difference))
 
 
-def _tell(lines: Iterable[str]) -> None:
+def _show(lines: Iterable[str]) -> None:
     """Print lines in the colours of their signs, which click omits if the output is not a terminal.
 
     No content of a definition may control the terminal.
     """
     for line in lines:
-        visible = INVISIBLE.sub(lambda found: "\t" if found[0] == "\t" else "?", line)
+        visible = INVISIBLE.sub(lambda match: "\t" if match[0] == "\t" else "?", line)
         click.echo(click.style(visible, fg=_COLOURS.get(visible[:1])))
 
 
-def _lines(found: Diff) -> Iterator[str]:
-    for renamed in found.renamed:
-        yield f"~ node {quote_exactly(renamed.before)} renamed to {quote_exactly(renamed.after)}"
-    for what, items in (("node", found.nodes), ("edge", found.edges)):
-        yield from (f"- {what} {_name(each, what)}" for each in items.removed)
-        yield from (f"+ {what} {_name(each, what)}" for each in items.added)
-        for each in items.changed:
-            yield f"~ {what} {_name(each, what)}"
-            yield from _changes(each.changes)
-        if items.order is not None:
-            yield f"~ {what}s in another order"
-    yield from _changes(found.other)
+def _lines(difference: Diff) -> Iterator[str]:
+    for item in difference.items:
+        if item.effect == "renamed":
+            (change,) = item.changes
+            yield f"~ node {quote_exactly(change.before)} renamed to {quote_exactly(change.after)}"
+            continue
+        if item.effect == "reordered" and item.kind != "field":
+            yield f"~ {item.kind}s reordered"
+            continue
+        if item.kind != "field":
+            yield f"{_SIGNS[item.effect]} {item.kind} {_name(item)}"
+        for change in item.changes:
+            how = " reordered" if change.op is Op.REORDER else ""
+            yield f"    {change.pointer or 'the whole value'}{how}"
+            if change.op in (Op.REMOVE, Op.REPLACE):
+                yield f"-     {_value(change.before)}"
+            if change.op in (Op.ADD, Op.REPLACE):
+                yield f"+     {_value(change.after)}"
 
 
-def _changes(changes: Iterable[Change]) -> Iterator[str]:
-    for change in changes:
-        how = " in another order" if change.op is Op.REORDER else ""
-        yield f"    {change.pointer or 'all of it'}{how}"
-        if change.op in (Op.REMOVE, Op.REPLACE):
-            yield f"-     {_value(change.before)}"
-        if change.op in (Op.ADD, Op.REPLACE):
-            yield f"+     {_value(change.after)}"
-
-
-def _name(item: Element | Altered, what: str) -> str:
+def _name(item: Item) -> str:
     value = mapping(item.value)
-    if what == "edge" and "source" in value and "target" in value:
+    if item.kind == "edge" and "source" in value and "target" in value:
         return f"{_value(value['source'])} -> {_value(value['target'])}"
     name = string(value.get("id"))
     return item.pointer if name is None else quote_exactly(name)

@@ -1,26 +1,24 @@
-"""`gitstore project` and `gitstore token`: the tenants, and their access tokens."""
+"""`gitstore project` and `gitstore token`: projects and their access tokens."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Final
 from uuid import UUID, uuid4
 
 import click
 
-from gitstore.errors import Code, NotFoundError
 from gitstore.model import Rules
-from service.auth import Role
+from service.access import Role
+from service.actions import tokens as actions
+from service.cli.operator import APPLICATION, operating, operator_of, owner_transaction
 from service.cli.terminal import WHERE, one_of, table, with_config
 from service.config import Config
 from service.projects import Projects
-from service.run.bootstrap import create_project, create_token, named_project, revoke_token
+from service.run.bootstrap import create_project
 from service.run.database import connected
 from sync import catalog, tokens
-from sync.db import Transaction
 from sync.tokens import Token
 
 _NAME_LENGTH: Final = 100
@@ -35,22 +33,18 @@ def project() -> None:
 
 @project.command("create")
 @click.argument("slug")
-@click.option("--name", help="What people call it; without it, the slug.")
-@click.option(
-    "--rules", type=one_of(Rules), default=Rules.MESHHOOK.value, help="What its definitions must obey."
-)
-@click.option(
-    "--repository", type=click.UUID, metavar="ID", help="The id of a repository that is there already."
-)
+@click.option("--name", help="Display name. Default: the slug.")
+@click.option("--rules", type=one_of(Rules), default=Rules.MESHHOOK.value, help="Rules for its definitions.")
+@click.option("--repository", type=click.UUID, metavar="ID", help="Id of an existing repository to adopt.")
 @with_config(*WHERE)
 def project_create(config: Config, slug: str, name: str | None, rules: str, repository: UUID | None) -> None:
-    """Make the project SLUG."""
+    """Create the project SLUG."""
     projects = Projects(config)
-    with _owning(config) as transaction:
-        if repository is not None and repository not in projects.unclaimed(catalog.projects(transaction)):
-            message = f"{projects.path(repository)} is no repository, or belongs to another project"
+    with owner_transaction(config) as tx:
+        if repository is not None and repository not in projects.unclaimed(catalog.projects(tx)):
+            message = f"{projects.path(repository)} is not a repository, or belongs to another project"
             raise click.BadParameter(message, param_hint="--repository")
-        made = create_project(transaction, projects, repository or uuid4(), slug, name or slug, Rules(rules))
+        made = create_project(tx, projects, repository or uuid4(), slug, name or slug, Rules(rules))
     click.echo(f"created the project {made.slug}: {config.public_url}/{made.slug}.git")
     click.echo(f"a token for it: gitstore token create {made.slug} --role owner --name <name>", err=True)
 
@@ -59,32 +53,30 @@ def project_create(config: Config, slug: str, name: str | None, rules: str, repo
 @with_config(*WHERE)
 def project_list(config: Config) -> None:
     """List every project."""
-    with _owning(config) as transaction:
-        rows = catalog.projects(transaction)
+    with owner_transaction(config) as tx:
+        rows = catalog.projects(tx)
     heads = ("slug", "name", "rules", "created", "id")
     click.echo(table(heads, [(row.slug, row.name, row.rules, _day(row.created_at), row.id) for row in rows]))
 
 
 @click.group()
 def token() -> None:
-    """Access tokens: who may do what in a project."""
+    """Access tokens, each with a role in one project."""
 
 
 @token.command("create")
 @click.argument("project")
-@click.option("--role", type=one_of(Role), required=True, help="What it may do.")
-@click.option("--name", required=True, help="Whose it is: the name under which its deeds are recorded.")
+@click.option("--role", type=one_of(Role), required=True, help="What the token may do.")
+@click.option("--name", required=True, help="Name under which its actions are recorded.")
 @click.option("--expires", metavar="WHEN", help="12h, 30d, 8w, or a date such as 2027-01-31.")
 @with_config(*WHERE)
 def token_create(config: Config, project: str, role: str, name: str, expires: str | None) -> None:
-    """Make a token for PROJECT and print it: once, as only its SHA-256 is kept."""
+    """Create a token for PROJECT and print it, once: only its SHA-256 is stored."""
     until = _expiry(expires, datetime.now(UTC))
     if not name.strip() or len(name) > _NAME_LENGTH or not name.isprintable():
         raise click.BadParameter(f"1 to {_NAME_LENGTH} printable characters", param_hint="--name")
-    with _owning(config) as transaction:
-        secret, made = create_token(
-            transaction, named_project(transaction, project), name.strip(), role, until
-        )
+    with operating(config, project) as operator:
+        made, secret = actions.create(operator, name.strip(), role, until)
     click.echo(secret)
     click.echo(f"{made.id}: {role} of {project}{f', until {_time(until)}' if until else ''}", err=True)
 
@@ -94,8 +86,8 @@ def token_create(config: Config, project: str, role: str, name: str, expires: st
 @with_config(*WHERE)
 def token_list(config: Config, project: str) -> None:
     """List the tokens of PROJECT, without their secrets."""
-    with _owning(config) as transaction:
-        rows = tokens.tokens(transaction, named_project(transaction, project).id)
+    with operating(config, project) as operator, operator.reading() as tx:
+        rows = tokens.tokens(tx, operator.project_id)
     heads = ("id", "role", "name", "state", "created", "last used", "expires")
     click.echo(table(heads, [_token_row(row, datetime.now(UTC)) for row in rows]))
 
@@ -104,22 +96,15 @@ def token_list(config: Config, project: str) -> None:
 @click.argument("token_id", metavar="ID", type=click.UUID)
 @with_config(*WHERE)
 def token_revoke(config: Config, token_id: UUID) -> None:
-    """Revoke the token ID: from now on, it opens nothing."""
-    with _owning(config) as transaction:
-        found = revoke_token(transaction, token_id)
-    if found is None:
-        raise NotFoundError(Code.NOT_FOUND, f"there is no token {token_id} in force: gitstore token list")
-    click.echo(f"revoked {token_id} of {found.slug}")
-
-
-# Helpers
-
-
-@contextmanager
-def _owning(config: Config) -> Iterator[Transaction]:
-    """Return a transaction of the tables' owner: an operator of this command has full access anyway."""
-    with connected(config, "gitstore cli") as database, database.as_owner() as transaction:
-        yield transaction
+    """Revoke the token ID. It stops working immediately."""
+    with connected(config, APPLICATION) as database:
+        with database.as_owner() as tx:
+            known = ((row, token) for row in catalog.projects(tx) for token in tokens.tokens(tx, row.id))
+            owner = next((row for row, token in known if token.id == token_id), None)
+        if owner is None:
+            raise actions.not_active(str(token_id))
+        actions.revoke(operator_of(config, database, owner), str(token_id))
+    click.echo(f"revoked {token_id} of {owner.slug}")
 
 
 def _expiry(text: str | None, now: datetime) -> datetime | None:
@@ -131,9 +116,9 @@ def _expiry(text: str | None, now: datetime) -> datetime | None:
     try:
         when = _moment(text)
     except (ValueError, OverflowError):
-        raise click.BadParameter("not like 12h, 30d, 8w or 2027-01-31", param_hint="--expires") from None
+        raise click.BadParameter("expected 12h, 30d, 8w or 2027-01-31", param_hint="--expires") from None
     if when <= now:
-        raise click.BadParameter("that is past", param_hint="--expires")
+        raise click.BadParameter("must be in the future", param_hint="--expires")
     return when
 
 
@@ -151,7 +136,7 @@ def _token_row(row: Token, now: datetime) -> tuple[object, ...]:
     if row.revoked_at is not None:
         state = "revoked"
     else:
-        state = "expired" if row.expires_at is not None and row.expires_at <= now else "in force"
+        state = "expired" if row.expires_at is not None and row.expires_at <= now else "active"
     times = _day(row.created_at), _time(row.last_used_at), _time(row.expires_at)
     return row.id, row.role, row.name, state, *times
 

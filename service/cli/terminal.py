@@ -46,13 +46,13 @@ class Commands(click.Group):
         try:
             return super().invoke(ctx)
         except GitstoreError as error:
-            raise Refused(error) from error
+            raise CliError(error) from error
         except PermissionError as error:
-            message = f"{error.filename} is not for this user to use: {error.strerror}"
-            raise Refused(ConfigError(message)) from error
+            message = f"this user has no access to {error.filename}: {error.strerror}"
+            raise CliError(ConfigError(message)) from error
 
 
-class Refused(click.ClickException):
+class CliError(click.ClickException):
     """A GitstoreError shown on the terminal; exit status 1."""
 
     def __init__(self, error: GitstoreError) -> None:

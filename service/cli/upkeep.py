@@ -17,7 +17,8 @@ from gitstore.errors import ConfigError, IntegrityError
 from gitstore.git.cleanup import sweep
 from gitstore.git.maintenance import collect
 from gitstore.repository import Repository
-from service.cli.terminal import WHERE, Progress, Refused, with_config
+from service.cli.operator import APPLICATION
+from service.cli.terminal import WHERE, CliError, Progress, with_config
 from service.config import Config
 from service.projects import Projects
 from service.run.bootstrap import OPERATOR, named_project
@@ -31,19 +32,18 @@ from sync.integrity import repair as repairing
 from sync.integrity import verify as verifying
 from sync.unit_of_work import MirrorUnitOfWork
 
-_NAME: Final = "gitstore cli"
 _MOST_NOTES: Final = 20
 _UNKNOWN_NUMBERS: Final = (
-    "If both the database and the repository were restored from backups, version numbers that were given out "
-    "since then are unknown here: fetch the tags from clones or upstreams, or, before anything is published, "
-    "run gitstore repair PROJECT --start-above WORKFLOW NUMBER"
+    "If both the database and the repository were restored from backups, version numbers assigned since then "
+    "are unknown: fetch the tags from clones or upstreams, or, before publishing anything, run "
+    "gitstore repair PROJECT --start-above WORKFLOW NUMBER"
 )
 
 
 @click.command()
 @with_config(*WHERE)
 def migrate(config: Config) -> None:
-    """Bring the database up to date. `gitstore serve` does so by itself."""
+    """Migrate the database to this version. `gitstore serve` does so itself."""
     with connection_string(config, make=True) as conninfo:
         applied = migrations.migrate(conninfo)
     for name in applied:
@@ -58,7 +58,7 @@ def migrate(config: Config) -> None:
 def verify(config: Config, project: str | None) -> None:
     """Compare rows with tags and ledger, and tags with their objects; exit status 1 on any difference."""
     projects, count = Projects(config), 0
-    with connected(config, _NAME) as database:
+    with connected(config, APPLICATION) as database:
         wanted = _wanted(database, project)
         for one in wanted:
             for line in _differences(database, projects, one):
@@ -74,21 +74,21 @@ def verify(config: Config, project: str | None) -> None:
 @click.option(
     "--accept-git",
     is_flag=True,
-    help="Where rows bear witness of something else, believe Git: what it lacks is given up, once that is "
-    "confirmed with the project's name.",
+    help="Where rows contradict Git, accept Git's state: what it lacks is lost. Asks for the project's name "
+    "to confirm.",
 )
 @click.option(
     "--project-name", multiple=True, metavar="NAME", help="Confirm --accept-git for the project NAME."
 )
 @with_config(*WHERE)
 def rebuild(config: Config, project: str | None, accept_git: bool, project_name: tuple[str, ...]) -> None:
-    """Make the rows of workflows and versions again, from Git alone: of PROJECT, or of all.
+    """Rebuild the rows of workflows and versions from Git: of PROJECT, or of all projects.
 
-    Rows that differ are written, and none is deleted.
+    Rows that differ are written; none is deleted.
     """
     projects = Projects(config)
     with ExitStack() as stack:
-        database = stack.enter_context(connected(config, _NAME))
+        database = stack.enter_context(connected(config, APPLICATION))
         wanted = _wanted(database, project)
         stores = [stack.enter_context(closing(projects.reader(one))) for one in wanted]
         lost: dict[UUID, list[str]] = {}
@@ -112,16 +112,16 @@ def _confirmed_losses(
         lost = rebuilding.losses(transaction, repository)
     if not lost:
         return lost
-    click.echo(f"To accept what Git has would give up, in the project {project.slug}:", err=True)
+    click.echo(f"Accepting Git's state would lose, in the project {project.slug}:", err=True)
     for line in lost:
         click.echo(f"  {line}", err=True)
     if project.slug in named:
         return lost
     if not sys.stdin.isatty():
         message = f"nothing was changed; to confirm: gitstore rebuild {project.slug} --accept-git "
-        raise Refused(ConfigError(message + f"--project-name {project.slug}"))
+        raise CliError(ConfigError(message + f"--project-name {project.slug}"))
     if click.prompt("Type the project's name to confirm", default="", show_default=False) != project.slug:
-        raise Refused(ConfigError("that is not its name: nothing was changed"))
+        raise CliError(ConfigError("the name does not match: nothing was changed"))
     return lost
 
 
@@ -130,7 +130,7 @@ def _confirmed_losses(
 @click.option(
     "--new-repository",
     is_flag=True,
-    help="Where a project's repository is gone, make it again from the database.",
+    help="If a project's repository is missing, create it again from the database.",
 )
 @click.option(
     "--start-above",
@@ -138,8 +138,8 @@ def _confirmed_losses(
     type=(str, int),
     multiple=True,
     metavar="WORKFLOW NUMBER",
-    help="Let the next version of WORKFLOW be above NUMBER: for numbers that neither Git nor the database "
-    "remembers.",
+    help="Give the next version of WORKFLOW a number above NUMBER, if neither Git nor the database knows the "
+    "numbers in use.",
 )
 @with_config(*WHERE)
 def repair(
@@ -147,17 +147,17 @@ def repair(
 ) -> None:
     """Restore what a repository lost: refs from ledger and rows, and versions from the database.
 
-    Exit status 1 if anything is left.
+    Exit status 1 if a difference remains.
     """
     projects, done, left = Projects(config), 0, 0
-    with connected(config, _NAME) as database:
+    with connected(config, APPLICATION) as database:
         wanted = _wanted(database, project)
         if start_above and len(wanted) != 1:
-            raise click.UsageError("--start-above needs PROJECT, as there are several")
+            raise click.UsageError("--start-above requires PROJECT: there are several")
         for one in wanted:
             if new_repository and projects.missing(one):
                 projects.init(one.id)
-                click.echo(f"{one.slug}: made an empty repository at {projects.path(one.id)}")
+                click.echo(f"{one.slug}: created an empty repository at {projects.path(one.id)}")
             with closing(projects.reader(one)) as repository:
                 writes = MirrorUnitOfWork(database, repository)
                 for line in repairing.repair(writes, Progress(f"repairing {one.slug}")):
@@ -165,11 +165,11 @@ def repair(
                     click.echo(f"{one.slug}: {line}")
                 for slug, number in start_above:
                     following = repairing.start_above(writes, slug, number, OPERATOR)
-                    unknown = "" if repository.exists(slug) else " (there is no such workflow yet)"
+                    unknown = "" if repository.exists(slug) else " (this workflow does not exist yet)"
                     click.echo(f"{one.slug}: the next version of {slug} is v{following}{unknown}")
             for line in _differences(database, projects, one):
                 left += 1
-                click.echo(f"{one.slug}: still, {line}", err=True)
+                click.echo(f"{one.slug}: remaining: {line}", err=True)
     if not done and not left:
         click.echo("nothing to repair")
     if not left:
@@ -181,9 +181,9 @@ def repair(
 @click.argument("project", required=False)
 @with_config(*WHERE)
 def gc(config: Config, project: str | None) -> None:
-    """Let git pack refs and objects, and prune what nothing refers to. The worker does so daily."""
+    """Pack refs and objects, and prune unreachable objects. The worker does so daily."""
     projects = Projects(config)
-    with connected(config, _NAME) as database:
+    with connected(config, APPLICATION) as database:
         for one in _wanted(database, project):
             with closing(projects.reader(one)) as repository:
                 writes = MirrorUnitOfWork(database, repository)
@@ -207,7 +207,7 @@ def openapi(config: Config) -> None:
     from service.api.openapi import document
     from service.app import create_app
 
-    app = create_app(config, database=Database("", application=_NAME))  # never connected
+    app = create_app(config, database=Database("", application=APPLICATION))  # never connected
     click.echo(json.dumps(document(cast(OpenAPI, app)), indent=2))
 
 

@@ -12,13 +12,13 @@ from flask import Request
 
 from gitstore.errors import GitstoreError
 from service import auth
-from service.api.bodies import most_json
 from service.context import EXTENSION, Services
 from service.errors import HttpCode
 from service.git_http import FETCH, FETCH_LIMIT, PUSH
+from service.inputs import most_json
 from service.lookup import uuid_of
 from service.run.bridge import Admit, Allowance
-from service.ui import sessions, visit
+from service.ui import session as browser_session
 from webhooks import receipts
 from webhooks.inbound import MOST_BYTES
 
@@ -69,11 +69,11 @@ def _with_credential(here: Services, path: str, environ: WSGIEnvironment) -> All
         # A compressed body may be a little larger than its content.
         most = limits.pack + limits.pack // 256 + limits.commands * _COMMAND + 2**20
         return Allowance(most, _DRAINED)
-    if path.startswith(sessions.PATH):
-        session = sessions.read(Request(environ), here)
+    if path.startswith(browser_session.PATH):
+        session = browser_session.read(Request(environ), here)
         if session is None or session.secret is None:
             return None
         auth.session(here.database, session.secret)
-        return Allowance(visit.most_form(limits))
+        return Allowance(browser_session.most_form(limits))
     auth.bearer(here.database, authorization)
     return Allowance(most_json(limits))

@@ -14,7 +14,6 @@ import shlex
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Final, LiteralString
@@ -25,14 +24,14 @@ from gitstore.errors import Code, ConflictError, NotFoundError
 from gitstore.git.files import write_atomically
 from gitstore.model import Rules
 from gitstore.names import check_slug
+from service.actions import tokens as token_actions
 from service.config import Config
-from service.credentials import digest, is_token, new_token
+from service.credentials import digest, is_token
 from service.projects import DEFAULT, Projects
 from sync import audit, catalog, tokens
 from sync.audit import Origin
 from sync.catalog import Project
 from sync.db import Database, Transaction
-from sync.tokens import Token
 
 OWNER: Final = "owner"
 """Name and role of the first token."""
@@ -108,7 +107,7 @@ def _owner_token(
         )
     if known:  # revoked on purpose: a restart must not undo that
         return None, f"the owner's token is revoked; to create another one: {_NEW_TOKEN}"
-    secret, _ = create_token(transaction, project, OWNER, OWNER)
+    _, secret = token_actions.insert(transaction, project.id, OPERATOR, OWNER, OWNER)
     # Before the commit: a kill leaves a file with an unknown token, and the next start overwrites it.
     write_atomically(file, secret + "\n")
     return secret, None
@@ -142,25 +141,6 @@ def named_project(transaction: Transaction, slug: str) -> Project:
         message = f"there is no project {slug!r}: see gitstore project list"
         raise NotFoundError(Code.PROJECT_NOT_FOUND, message, project=slug)
     return project
-
-
-def create_token(
-    transaction: Transaction, project: Project, name: str, role: str, expires_at: datetime | None = None
-) -> tuple[str, Token]:
-    """Create a token of the project; return the secret, which is not stored, and the token's row."""
-    secret = new_token()
-    token = tokens.create(transaction, project.id, name, role, digest(secret), expires_at)
-    _note(transaction, project, "token.created", str(token.id), {"name": name, "role": role})
-    return secret, token
-
-
-def revoke_token(transaction: Transaction, token_id: UUID) -> Project | None:
-    """Revoke a token of any project; return that project, or None if there is no such active token."""
-    for project in catalog.projects(transaction):
-        if tokens.revoke(transaction, project.id, token_id):
-            _note(transaction, project, "token.revoked", str(token_id), {})
-            return project
-    return None
 
 
 def read_token(path: Path) -> str | None:

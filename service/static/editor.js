@@ -1,4 +1,4 @@
-// The editor: line numbers, colours, problems while typing, and nothing that was typed is lost.
+// Editor: line numbers, highlighting, problems while typing, and protection of unsaved text.
 "use strict";
 
 const form = document.getElementById("edit");
@@ -9,16 +9,16 @@ const numbers = frame.querySelector(".numbers");
 const list = document.getElementById("problems");
 const state = document.getElementById("state");
 const csrf = form.elements.csrf.value;
-const atFirst = area.value;
+const original = area.value;
 const store = `gitstore:${location.pathname}`;
-const PLAIN = 150000; // characters from which on there are no colours
+const PLAIN = 150000; // longer texts are not highlighted
 const TOKENS = /(#[^\n]*)|("(?:[^"\\\n]|\\.)*"|'(?:[^'\n]|'')*')(\s*:)?|([\w.$/-]+)(?=\s*:(?:\s|$))|\b(true|false|null|-?\d+(?:\.\d+)?)\b(?![\w-])|([{}[\],])/g;
 let wrong = new Set();
 let leaving = false;
 
-// Colours. What is put into the page is text, never markup.
+// Highlighting. Only text is added to the page, never markup.
 function coloured(text) {
-  const made = document.createDocumentFragment();
+  const fragment = document.createDocumentFragment();
   let at = 0;
   for (const found of text.length > PLAIN ? [] : text.matchAll(TOKENS)) {
     if (found[1] && found.index > 0 && !/\s/.test(text[found.index - 1])) continue; // a # within a word
@@ -26,11 +26,11 @@ function coloured(text) {
     const piece = document.createElement("i");
     piece.className = kind;
     piece.textContent = found[0];
-    made.append(text.slice(at, found.index), piece);
+    fragment.append(text.slice(at, found.index), piece);
     at = found.index + found[0].length;
   }
-  made.append(text.slice(at), "\n");
-  return made;
+  fragment.append(text.slice(at), "\n");
+  return fragment;
 }
 
 function draw() {
@@ -70,7 +70,7 @@ function item(problem) {
   return row;
 }
 
-function tell(found) {
+function show(found) {
   wrong = new Set(found.problems.map((problem) => problem.line));
   list.replaceChildren(...found.problems.map(item));
   const left = found.problems_total - found.problems.length;
@@ -83,7 +83,7 @@ function tell(found) {
   if (!found.problems.length) {
     const row = document.createElement("li");
     row.className = "muted";
-    row.textContent = "None. It could be published.";
+    row.textContent = "No problems. Ready to publish.";
     list.append(row);
   }
   const errors = found.problems.filter((problem) => problem.severity === "error").length;
@@ -99,21 +99,21 @@ async function check() {
     const answer = await fetch(form.dataset.check, {
       method: "POST", body: area.value, headers: { "Content-Type": "text/plain; charset=utf-8", "X-CSRF-Token": csrf },
     });
-    if (mine !== asked) return; // typed on meanwhile
-    if (answer.ok) tell(await answer.json());
-    else state.textContent = answer.status === 401 ? "signed out: your text is kept here" : "could not be checked";
+    if (mine !== asked) return; // a newer check is under way
+    if (answer.ok) show(await answer.json());
+    else state.textContent = answer.status === 401 ? "signed out: your changes are kept in this tab" : "check failed";
   } catch {
-    if (mine === asked) state.textContent = "no connection: your text is kept here";
+    if (mine === asked) state.textContent = "no connection: your changes are kept in this tab";
   }
 }
 
-// Leaving, and coming back
-const isDirty = () => area.value !== atFirst || "unsaved" in form.dataset;
+// Unsaved text
+const isDirty = () => area.value !== original || "unsaved" in form.dataset;
 function keep() {
   try {
     if (isDirty()) sessionStorage.setItem(store, area.value);
     else sessionStorage.removeItem(store);
-  } catch { /* full, or not allowed: the question on leaving is still there */ }
+  } catch { /* full, or not allowed: the browser still asks before leaving */ }
 }
 addEventListener("beforeunload", (event) => {
   if (isDirty() && !leaving) event.preventDefault();
@@ -124,8 +124,8 @@ form.addEventListener("submit", () => { keep(); leaving = true; });
 function offerKept() {
   const notice = document.getElementById("kept");
   const kept = sessionStorage.getItem(store);
-  if (!notice || kept === null || kept === atFirst) {
-    if (kept === atFirst) sessionStorage.removeItem(store);
+  if (!notice || kept === null || kept === original) {
+    if (kept === original) sessionStorage.removeItem(store);
     return;
   }
   notice.hidden = false;

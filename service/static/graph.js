@@ -1,7 +1,7 @@
-// Zoom and pan of a graph, by its viewBox; a link to a node brings it into the middle.
+// Zoom and pan of a graph, by its viewBox; a link to a node centres it.
 "use strict";
 
-const SMALLEST = 120; // units of the drawing that are shown at least
+const SMALLEST = 120; // minimum width shown, in units of the drawing
 
 // The left edge and the middle of a box, in units of the drawing.
 function place(box) {
@@ -22,7 +22,7 @@ function makeLive(frame) {
     svg.setAttribute("viewBox", view.map((number) => Math.round(number * 10) / 10).join(" "));
   }
 
-  // `x` and `y` say what stays where it is, as parts of the drawing's width and height.
+  // `x` and `y` are the fixed point, as fractions of the drawing's width and height.
   function zoom(factor, x = 0.5, y = 0.5) {
     const [left, top, width, height] = view;
     show([left + width * x * (1 - factor), top + height * y * (1 - factor), width * factor, height * factor]);
@@ -55,7 +55,7 @@ function makeLive(frame) {
   });
   for (const name of ["pointerup", "pointercancel"]) svg.addEventListener(name, () => { grip = null; });
 
-  // The wheel scrolls the page, as everywhere; with Ctrl or by pinching it zooms.
+  // The wheel scrolls the page; with Ctrl, or by pinching, it zooms the graph.
   svg.addEventListener("wheel", (event) => {
     if (!event.ctrlKey && !event.metaKey) return;
     event.preventDefault();
@@ -84,7 +84,7 @@ function makeLive(frame) {
     bar.append(button);
   }
   frame.append(bar);
-  // Where the whole would be too small to read, its beginning is shown at first.
+  // If the whole graph would be too small to read, show its beginning first.
   if (svg.clientWidth / whole[2] < 0.55) {
     const first = [...svg.querySelectorAll(".box")].map(place).reduce((a, b) => (b.x < a.x ? b : a), { x: Infinity, y: 0 });
     const width = svg.clientWidth / 0.8;

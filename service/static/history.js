@@ -1,4 +1,4 @@
-// The history: j and k, Enter, d; older versions come by themselves when the end is reached.
+// History: keys j, k, Enter and d; older versions load when the end is reached.
 "use strict";
 
 const table = document.querySelector("[data-history]");
@@ -27,7 +27,7 @@ addEventListener("keydown", (event) => {
   event.preventDefault();
   keys[event.key]();
 });
-// Enter follows the link that has the focus, which is the chosen row's.
+// Enter follows the focused link, which is that of the selected row.
 if (table) {
   table.addEventListener("focusin", (event) => {
     const index = rows().indexOf(event.target.closest("tr"));
@@ -38,7 +38,7 @@ if (table) {
 async function load(link) {
   link.removeAttribute("data-more");
   const answer = await fetch(link.href, { headers: { Accept: "text/html" } });
-  if (!answer.ok || answer.redirected) return; // the link is still there
+  if (!answer.ok || answer.redirected) return; // the link still works
   const page = new DOMParser().parseFromString(await answer.text(), "text/html");
   const more = page.querySelector("[data-history] tbody");
   if (!more) return;

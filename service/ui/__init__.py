@@ -1,5 +1,24 @@
-"""Server-rendered web pages of gitstore; one module for each group of URLs.
+"""Server-rendered web pages of gitstore; one module for each noun, whose views register their URLs.
 
-A view authenticates and authorizes (`visit.enter`), parses, calls the core once and renders. The pages do not
-decide permissions: the server refuses an action even if its button is hidden.
+A view authenticates and authorizes (`session.enter`), parses, calls one action and renders. The pages do not
+decide permissions: the server refuses an action even if its button is hidden. A push prints the URL
+`/ui/workflows/<slug>/versions/<version>`.
 """
+
+from service.ui import (
+    compare,
+    editing,
+    rollback,
+    session,
+    sources,
+    subscriptions,
+    tokens,
+    versions,
+    workflows,
+)
+from service.ui.rendering import blueprint, is_page, refusal
+
+__all__ = [
+    "blueprint", "compare", "editing", "is_page", "refusal", "rollback", "session", "sources",
+    "subscriptions", "tokens", "versions", "workflows",
+]  # fmt: skip

@@ -1,35 +1,34 @@
 """Editor of a draft as text. Typed text is never lost, and never overwrites a state its author has not seen.
 
 The form carries the state that its author has seen: the draft's commit (`etag`, empty if none was open) and
-the version that it builds on (`base`). If either has changed, nothing is saved: the page shows theirs, yours
-and the difference, and accepts the text once more, on top of theirs.
+the version that it builds on (`base`). If either has changed, nothing is saved: the page shows their version,
+yours and the difference, and accepts your text once more, on top of theirs.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
-from flask import Response, request
+from flask import Response, jsonify, request
 
 from gitstore.definition.quoting import clip
-from gitstore.drafts import Content, File, Saved
-from gitstore.errors import BaseMovedError, ConflictError, GitstoreError, StaleDraftError, too_large
+from gitstore.drafts import Content, File
+from gitstore.errors import ConflictError, GitstoreError
 from gitstore.model import Permission, Problems, WorkflowState
 from gitstore.names import parse_number
 from gitstore.repository import Repository
-from gitstore.store import Store
 from service import errors, lookup
-from service.api.answers import answer
-from service.api.workflows import validation
-from service.logs import Event
+from service.actions import drafts
+from service.actions.workflows import raw_content, validate
+from service.ui.rendering import blueprint
+from service.ui.session import Visit, enter, field, go
 from service.ui.texts import side_by_side
-from service.ui.visit import Visit, enter, field, go
-from service.ui.workflows import base_of
 
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """Initial state of an editor: `source` describes its origin for the user."""
+    """Initial state of an editor: `source` describes the origin of `text` for the user."""
 
     text: str
     etag: str
@@ -38,159 +37,111 @@ class Start:
     lossless: bool = True
 
 
+@blueprint.get("/ui/workflows/<slug>/edit")
 def edit(slug: str) -> Response:
     visit = enter(Permission.EDIT, f"editing {clip(slug)}")
-    slug = _slug(visit, slug)
-    with visit.caller.opened() as store:
-        lookup.existing(store, slug)
-        state = store.state(slug)
-        lookup.admit(
-            visit.caller, slug, state.latest + 1 if state.draft_open else state.current or state.latest
-        )
-        start = _start(store, slug)
-        found = validation(store, slug, Content(raw=start.text.encode())) if start.text else None
-    return visit.page(
-        "edit.html",
-        slug=slug,
-        start=start,
-        text=start.text,
-        message="",
-        problems=found.problems if found else [],
-        problems_total=found.problems_total if found else 0,
-        error=None,
-        said=request.args.get("said"),
-    )
+    caller, slug = visit.caller, lookup.slug_of(visit.caller, slug)
+    with caller.opened() as repository:
+        lookup.existing(repository, slug)
+        base, state = drafts.base_of(repository, slug)
+        lookup.admit(caller, slug, state.latest + 1 if state.draft_open else state.current or state.latest)
+        file, source = _file_to_edit(repository, state)
+        text = file.raw.decode(errors="replace")
+        start = Start(text, _etag(state), base, source, lossless=text.encode() == file.raw)
+        content = Content(raw=text.encode())
+        problems = validate(repository, slug, content).problems if text else Problems()
+    return _editor(visit, slug, start, problems)
 
 
+@blueprint.post("/ui/workflows/<slug>/edit")
 def save(slug: str) -> Response:
     """Save the text of the form; 412 or 409 with both texts if someone else saved first."""
     visit = enter(Permission.EDIT, f"saving the draft of {clip(slug)}")
-    caller = visit.caller
-    slug = _slug(visit, slug)
-    limits = caller.services.config.limits
-    with caller.writing() as store:
-        lookup.existing(store, slug)
-        text = _with_newlines_of(store, slug, field("definition"))
-        try:
-            if len(text.encode()) > limits.definition:
-                raise too_large("the definition has", len(text.encode()), limits.definition)
-            with caller.acting(Event.SAVED, slug):
-                _save(store, visit, slug, Content(raw=text.encode()))
-        except ConflictError as error:
-            return _conflict(visit, store, slug, text, error)
-        except GitstoreError as error:
-            if errors.STATUS[error.code] >= 500:
-                raise
-            return _again(visit, slug, text, error)
-    return go("show_workflow", slug=slug, said="saved")
+    caller, slug = visit.caller, lookup.slug_of(visit.caller, slug)
+    text, etag, base = field("definition"), field("etag"), parse_number(field("base")) or 0
+    with caller.opened() as repository:
+        lookup.existing(repository, slug)
+        file, _ = _file_to_edit(repository, repository.state(slug))
+    if b"\r\n" in file.raw:  # browsers send line ends of their own
+        text = text.replace("\n", "\r\n")
+    try:
+        content = raw_content(text.encode(), caller.services.config.limits)
+        drafts.save_edited(caller, slug, content, commit=etag, base=base, message=field("message").strip())
+    except ConflictError as error:
+        with caller.opened() as repository:
+            return _conflict(visit, repository, slug, text, error)
+    except GitstoreError as error:
+        if errors.STATUS[error.code] >= 500:
+            raise
+        start = Start(text, etag, base, "your unsaved text")
+        return _editor(visit, slug, start, Problems.of(error.problems), error)
+    return go("show_workflow", slug=slug, notice="saved")
 
 
+@blueprint.post("/ui/workflows/<slug>/validate")
 def check(slug: str) -> Response:
     """Return the problems of a text, for the editor's script, as POST /workflows/{id}/validate does."""
     visit = enter(Permission.READ, f"checking {clip(slug)}")
-    limits = visit.caller.services.config.limits
-    raw = request.get_data(cache=False)
-    if len(raw) > limits.definition:
-        raise too_large("the definition has", len(raw), limits.definition)
-    slug = _slug(visit, slug)
-    with visit.caller.opened() as store:
-        return answer(validation(store, slug, Content(raw=raw)))
+    content = raw_content(request.get_data(cache=False), visit.caller.services.config.limits)
+    slug = lookup.slug_of(visit.caller, slug)
+    with visit.caller.opened() as repository:
+        lookup.existing(repository, slug)
+        result = validate(repository, slug, content)
+    return jsonify(valid=result.valid, digest=result.digest, **_listed(result.problems))
 
 
-def _slug(visit: Visit, shown: str) -> str:
-    with visit.caller.reading() as tx:
-        return lookup.workflow(tx, visit.caller, shown).slug
+def _editor(
+    visit: Visit, slug: str, start: Start, problems: Problems, error: GitstoreError | None = None
+) -> Response:
+    """Show the editor; with `error`, with the submitted text and its problems."""
+    return visit.page(
+        "edit.html", error, slug=slug, start=start, message=field("message"), **_listed(problems)
+    )
 
 
-def _start(store: Repository, slug: str) -> Start:
-    """Return the open draft; without one, the current version, else the latest."""
-    base, state = base_of(store, slug)
-    file, source = _standing(store, state)
-    text = file.raw.decode(errors="replace")
-    etag = state.draft if state.draft_open and state.draft else ""
-    return Start(text, etag, base, source, lossless=text.encode() == file.raw)
-
-
-def _standing(store: Repository, state: WorkflowState) -> tuple[File, str]:
-    """Return the file to edit, and its description."""
-    if state.draft_open and state.draft:
-        return _file(store, state.slug, state.draft.encode()), "the open draft"
-    number = state.current or state.latest
-    held = store.version(state.slug, number).snapshot.commit if number else state.draft
-    words = f"v{number}, the version that runs" if state.current else f"v{number}, the latest version"
-    return _file(store, state.slug, (held or "").encode()), words if number else "the draft"
-
-
-def _file(store: Repository, slug: str, commit: bytes) -> File:
-    name, blob, _ = store.locate(store.objects.commit(commit), slug)
-    return File(name, store.objects.blob(blob))
-
-
-def _with_newlines_of(store: Repository, slug: str, text: str) -> str:
-    """Return `text` with the line ends of the text that it replaces: browsers send their own."""
-    file, _ = _standing(store, store.state(slug))
-    return text.replace("\n", "\r\n") if b"\r\n" in file.raw else text
-
-
-def _save(store: Store, visit: Visit, slug: str, content: Content) -> Saved:
-    """Save on top of the state that the author has seen.
-
-    Raises `stale_draft`, `draft_exists` or `base_moved`.
-    """
-    etag, seen = field("etag"), parse_number(field("base")) or 0
-    base, state = base_of(store, slug)
-    who, message = visit.caller.who(None), field("message").strip()
-    if etag and not state.draft_open:
-        raise StaleDraftError(f"the draft that you edited was published as v{state.latest}, or discarded")
-    if etag and etag != state.draft:
-        raise StaleDraftError("the draft was saved by somebody since you opened it")
-    if state.latest != seen:
-        raise BaseMovedError(f"v{state.latest} was published after this draft began", latest=state.latest)
-    if not etag:
-        return store.create_draft(slug, content, who, message)
-    merged = state.latest if base != state.latest else None
-    return store.save_draft(slug, content, who, expected=etag, message=message, base_version=merged or None)
-
-
-def _conflict(visit: Visit, store: Repository, slug: str, text: str, error: GitstoreError) -> Response:
-    """Show theirs, yours and the difference. The next save goes on top of theirs."""
-    state = store.state(slug)
-    stale_draft = state.draft_open and state.draft != field("etag")
-    if stale_draft or not state.latest:
-        theirs, words = _standing(store, state)
-        who = store.snapshot(slug, state.draft or "").author.name if state.draft else ""
+def _conflict(visit: Visit, repository: Repository, slug: str, text: str, error: GitstoreError) -> Response:
+    """Show both texts and the difference. The next save goes on top of theirs."""
+    state = repository.state(slug)
+    if (state.draft_open and state.draft != field("etag")) or not state.latest:
+        file, source = _file_to_edit(repository, state)
+        author = repository.snapshot(slug, state.draft or "").author.name if state.draft else ""
     else:
-        version = store.version(slug, state.latest)
-        theirs, words = _file(store, slug, version.snapshot.commit.encode()), f"v{state.latest}"
-        who = version.published_by.name
-    shown = theirs.raw.decode(errors="replace")
-    etag = state.draft if state.draft_open and state.draft else ""
+        version = repository.version(slug, state.latest)
+        file, source = _file(repository, slug, version.snapshot.commit), f"v{state.latest}"
+        author = version.published_by.name
+    theirs = file.raw.decode(errors="replace")
     return visit.page(
         "conflict.html",
-        int(errors.STATUS[error.code]),
+        error,
         slug=slug,
-        start=Start(shown, etag, state.latest, words),
-        who=who,
+        start=Start(theirs, _etag(state), state.latest, source),
+        author=author,
         text=text,
-        rows=side_by_side(shown, text),
+        rows=side_by_side(theirs, text),
         message=field("message"),
-        error=error,
     )
 
 
-def _again(visit: Visit, slug: str, text: str, error: GitstoreError) -> Response:
-    """Show the editor with the submitted text and its errors."""
-    problems = Problems.of(error.problems)
-    start = Start(text, field("etag"), parse_number(field("base")) or 0, "your text, not saved yet")
-    return visit.page(
-        "edit.html",
-        int(errors.STATUS[error.code]),
-        slug=slug,
-        start=start,
-        text=text,
-        message=field("message"),
-        problems=[errors.problem_json(problem) for problem in problems],
-        problems_total=problems.total,
-        error=error,
-        said=None,
-    )
+def _listed(problems: Problems) -> dict[str, Any]:
+    return {"problems": [errors.problem_json(one) for one in problems], "problems_total": problems.total}
+
+
+def _etag(state: WorkflowState) -> str:
+    return state.draft if state.draft_open and state.draft else ""
+
+
+def _file_to_edit(repository: Repository, state: WorkflowState) -> tuple[File, str]:
+    """Return the file of the open draft, else of the current version, else of the latest; and its source."""
+    if state.draft_open and state.draft:
+        return _file(repository, state.slug, state.draft), "the open draft"
+    number = state.current or state.latest
+    if not number:
+        return _file(repository, state.slug, state.draft or ""), "the draft"
+    commit = repository.version(state.slug, number).snapshot.commit
+    which = "current" if state.current else "latest"
+    return _file(repository, state.slug, commit), f"v{number}, the {which} version"
+
+
+def _file(repository: Repository, slug: str, commit: str) -> File:
+    name, blob, _ = repository.locate(repository.objects.commit(commit.encode()), slug)
+    return File(name, repository.objects.blob(blob))

@@ -1,6 +1,6 @@
 """Drawing of a definition, or of two compared ones: boxes and lines with their positions, for the SVG.
 
-Secrets in the input are already masked. No validity is assumed: a node that is malformed is not drawn, nor is
+No validity is assumed: a node that is malformed is not drawn, nor is
 an edge without both of its ends; `problems` report them.
 """
 
@@ -115,15 +115,17 @@ def draw(value: Mapping[str, Any], prefix: str = "n", problems: Iterable[str | N
     return replace(drawn, boxes=tuple(boxes))
 
 
-def draw_difference(old: Mapping[str, Any], new: Mapping[str, Any], found: Diff) -> Graph:
+def draw_difference(old: Mapping[str, Any], new: Mapping[str, Any], difference: Diff) -> Graph:
     """Draw both definitions in one drawing, and mark the nodes added, removed and changed.
 
     Keys are "n3" and, for removed nodes, "o3".
     """
-    marks = {each.pointer: "added" for each in found.nodes.added}
-    marks |= {each.pointer: "changed" for each in found.nodes.changed}
-    marks |= {each.pointer: "changed" for each in found.renamed}
-    gone = {each.pointer for each in found.nodes.removed}
+    removed = {item.pointer for item in difference.items if item.effect == "removed"}
+    marks = {
+        item.pointer: "added" if item.effect == "added" else "changed"
+        for item in difference.items
+        if item.effect != "removed"
+    }
     items = [
         _Item(node_at(i, node), f"n{i}", marks.get(f"/nodes/{i}", ""))
         for i, node in mappings(new.get("nodes"))
@@ -131,16 +133,14 @@ def draw_difference(old: Mapping[str, Any], new: Mapping[str, Any], found: Diff)
     items += [
         _Item(node_at(i, node), f"o{i}", "removed")
         for i, node in mappings(old.get("nodes"))
-        if f"/nodes/{i}" in gone
+        if f"/nodes/{i}" in removed
     ]
-    lines = {each.pointer: "added" for each in found.edges.added}
-    lines |= {each.pointer: "changed" for each in found.edges.changed}
-    lost = {each.pointer for each in found.edges.removed}
-    edges = [(edge_at(i, edge), lines.get(f"/edges/{i}", "")) for i, edge in mappings(new.get("edges"))]
+    edges = [(edge_at(i, edge), marks.get(f"/edges/{i}", "")) for i, edge in mappings(new.get("edges"))]
     edges += [
-        (edge_at(i, edge), "removed") for i, edge in mappings(old.get("edges")) if f"/edges/{i}" in lost
+        (edge_at(i, edge), "removed") for i, edge in mappings(old.get("edges")) if f"/edges/{i}" in removed
     ]
-    return _drawn(items, edges, {each.before: each.after for each in found.renamed})
+    renames = [change for item in difference.of("node", "renamed") for change in item.changes]
+    return _drawn(items, edges, {change.before: change.after for change in renames})
 
 
 def _drawn(
@@ -204,10 +204,10 @@ def _places(items: list[_Item], keys: Mapping[str, str], edges: list[tuple[str, 
         sizes[item.key] = size
     given = {key: place for key in sizes if (place := _position(by_key[key].node)) is not None}
     outer = [(inside.get(a, a), inside.get(b, b)) for a, b in edges]
-    found = arrange(sizes, given, outer)
+    rects = arrange(sizes, given, outer)
     for key, children_rects in within.items():
-        found |= {child: rect.moved(found[key].x, found[key].y) for child, rect in children_rects.items()}
-    return found
+        rects |= {child: rect.moved(rects[key].x, rects[key].y) for child, rect in children_rects.items()}
+    return rects
 
 
 def _in_container(children: list[_Item], edges: list[tuple[str, str]]) -> dict[str, Rect]:
@@ -236,28 +236,28 @@ def _position(node: Node) -> tuple[float, float] | None:
 
 def _inner_position(node: Node) -> tuple[float, float] | None:
     """Return the position in the container: the editor's own field, or `position`, as Svelte Flow has it."""
-    for found in (node.data.get("containerPosition"), node.value.get("containerPosition")):
-        if (place := _point(found)) is not None:
+    for position in (node.data.get("containerPosition"), node.value.get("containerPosition")):
+        if (place := _point(position)) is not None:
             return place
     return _position(node) if node.value.get("parentId") else None
 
 
-def _point(found: Any) -> tuple[float, float] | None:
-    at = mapping(found)
+def _point(value: Any) -> tuple[float, float] | None:
+    at = mapping(value)
     x, y = _number(at.get("x")), _number(at.get("y"))
     return (x, y) if x is not None and y is not None else None
 
 
-def _number(found: Any) -> float | None:
-    if isinstance(found, bool) or not isinstance(found, (int, float)):
+def _number(value: Any) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
         return None
-    return float(found) if math.isfinite(found) and abs(found) <= _FARTHEST else None
+    return float(value) if math.isfinite(value) and abs(value) <= _FARTHEST else None
 
 
 def _view(rects: Iterable[Rect], smallest: tuple[int, int] = _SMALLEST) -> Rect:
-    found = around(rects)
-    wide, high = max(found.width + 2 * _MARGIN, smallest[0]), max(found.height + 2 * _MARGIN, smallest[1])
-    return Rect(found.x - (wide - found.width) / 2, found.y - (high - found.height) / 2, wide, high)
+    area = around(rects)
+    wide, high = max(area.width + 2 * _MARGIN, smallest[0]), max(area.height + 2 * _MARGIN, smallest[1])
+    return Rect(area.x - (wide - area.width) / 2, area.y - (high - area.height) / 2, wide, high)
 
 
 # Boxes and lines

@@ -2,7 +2,7 @@
 
 Layers follow the edges from left to right: a node is one layer after the last of its predecessors. Within a
 layer nodes are ordered by their neighbours (the barycenter heuristic of Sugiyama et al., 1981). No validity
-is assumed: a cycle is laid out as if it lacked the edge that closes it.
+is assumed: a cycle is laid out as if it lacked the edges into its first node.
 """
 
 from __future__ import annotations
@@ -43,9 +43,9 @@ class Rect:
 
 def around(rects: Iterable[Rect]) -> Rect:
     """Return the smallest rectangle that contains them all."""
-    found = list(rects) or [Rect(0, 0)]
-    x, y = min(r.x for r in found), min(r.y for r in found)
-    return Rect(x, y, max(r.right for r in found) - x, max(r.bottom for r in found) - y)
+    every = list(rects) or [Rect(0, 0)]
+    x, y = min(r.x for r in every), min(r.y for r in every)
+    return Rect(x, y, max(r.right for r in every) - x, max(r.bottom for r in every) - y)
 
 
 def arrange(
@@ -88,7 +88,7 @@ def _layered(
 ) -> dict[K, Rect]:
     after: dict[K, list[K]] = {key: [] for key in keys}
     before: dict[K, list[K]] = {key: [] for key in keys}
-    for a, b in _without_cycles(keys, edges):
+    for a, b in edges:
         after[a].append(b)
         before[b].append(a)
     layers = _layers(keys, after, before)
@@ -100,45 +100,27 @@ def _layered(
     return _placed(layers, sizes)
 
 
-def _without_cycles(keys: Sequence[K], edges: Sequence[tuple[K, K]]) -> list[tuple[K, K]]:
-    """Return the edges without those that close a cycle in a depth-first search."""
-    after: dict[K, list[K]] = {key: [] for key in keys}
-    for a, b in edges:
-        after[a].append(b)
-    state: dict[K, int] = {}
-    kept = []
-    for root in keys:
-        if root in state:
-            continue
-        state[root] = 1
-        stack = [(root, iter(after[root]))]
-        while stack:
-            key, following = stack[-1]
-            child = next(following, None)
-            if child is None:
-                state[key] = 2
-                stack.pop()
-            elif state.get(child) != 1:
-                kept.append((key, child))
-                if child not in state:
-                    state[child] = 1
-                    stack.append((child, iter(after[child])))
-    return kept
-
-
 def _layers(keys: Sequence[K], after: Mapping[K, list[K]], before: Mapping[K, list[K]]) -> list[list[K]]:
-    left = {key: len(before[key]) for key in keys}
-    rank = dict.fromkeys(keys, 0)
-    ready = [key for key in keys if not left[key]]
-    for key in ready:  # grows during the iteration
+    """Return the keys by layer. A cycle is entered at a node that was reached, else at its first one."""
+    layer: dict[K, int] = {}
+    reached = dict.fromkeys(keys, 0)
+    waiting = {key: len(before[key]) for key in keys}
+    ready = [key for key in keys if not waiting[key]]
+    while len(layer) < len(keys):
+        if not ready:
+            rest = [key for key in keys if key not in layer]
+            ready.append(next((key for key in rest if reached[key]), rest[0]))
+        key = ready.pop()
+        layer[key] = reached[key]
         for child in after[key]:
-            rank[child] = max(rank[child], rank[key] + 1)
-            left[child] -= 1
-            if not left[child]:
-                ready.append(child)
-    layers: list[list[K]] = [[] for _ in range(max(rank.values(), default=0) + 1)]
+            if child not in layer:
+                reached[child] = max(reached[child], layer[key] + 1)
+                waiting[child] -= 1
+                if not waiting[child]:
+                    ready.append(child)
+    layers: list[list[K]] = [[] for _ in range(max(layer.values(), default=0) + 1)]
     for key in keys:
-        layers[rank[key]].append(key)
+        layers[layer[key]].append(key)
     return layers
 
 
@@ -147,8 +129,8 @@ def _in_order(layer: Sequence[K], neighbours: Mapping[K, list[K]], other: Sequen
 
     def middle(pair: tuple[int, K]) -> tuple[float, int]:
         index, key = pair
-        found = [at[each] for each in neighbours[key] if each in at]
-        return (sum(found) / len(found) if found else index, index)
+        places = [at[each] for each in neighbours[key] if each in at]
+        return (sum(places) / len(places) if places else index, index)
 
     return [key for _, key in sorted(enumerate(layer), key=middle)]
 
@@ -156,11 +138,11 @@ def _in_order(layer: Sequence[K], neighbours: Mapping[K, list[K]], other: Sequen
 def _placed(layers: Sequence[Sequence[K]], sizes: Mapping[K, tuple[float, float]]) -> dict[K, Rect]:
     heights = [sum(sizes[key][1] + GAP_Y for key in layer) - GAP_Y for layer in layers]
     tallest, x = max(heights), 0.0
-    found: dict[K, Rect] = {}
+    rects: dict[K, Rect] = {}
     for layer, height in zip(layers, heights, strict=True):
         y = (tallest - height) / 2
         for key in layer:
-            found[key] = Rect(x, y, *sizes[key])
+            rects[key] = Rect(x, y, *sizes[key])
             y += sizes[key][1] + GAP_Y
         x += max(sizes[key][0] for key in layer) + GAP_X
-    return found
+    return rects

@@ -1,24 +1,29 @@
-"""Rendering of templates to pages: the common frame, the headers, and the error page."""
+"""The blueprint of the pages, and rendering: templates, the headers of every page, and the error page."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from datetime import UTC, datetime
 from functools import cache
 from importlib.resources import files
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from flask import Request, Response, request, url_for
+from flask import Blueprint, Response, request, url_for
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from gitstore.definition.document import describe
+from gitstore.definition.quoting import clip
+from gitstore.diff.summary import count
 from gitstore.errors import GitstoreError
 from gitstore.model import Problems
 from service import errors, logs
+from service.caller import now
+from service.comparison import shown
 from service.context import request_id, services
 from service.errors import HttpCode
-from service.ui import filters
+
+blueprint: Final = Blueprint("ui", __name__)
 
 THEMES: Final = ("system", "light", "dark")
 THEME_COOKIE: Final = "gitstore-theme"
@@ -33,34 +38,43 @@ _HEADERS: Final = {
     "Cache-Control": "private, no-cache",
     "Cross-Origin-Opener-Policy": "same-origin",
 }
+_UNITS: Final = (("year", 31_557_600), ("month", 2_629_800), ("day", 86_400), ("hour", 3_600), ("minute", 60))
 
 
-def page(template: str, code: int = 200, **values: Any) -> Response:
-    """Return a page of `service/templates`. Undefined names are errors, and everything is escaped."""
-    text = _environment().get_template(template).render(
-        {"theme": theme(request), "visit": None, "here": request.full_path.rstrip("?"), **values}
-    )  # fmt: skip
-    return Response(text, code, _HEADERS, content_type="text/html; charset=utf-8")
+def page(template: str, error: GitstoreError | None = None, **values: Any) -> Response:
+    """Return a page of `service/templates`, with the status of `error`.
+
+    `notice` in the URL names the notice about what the form before did (`NOTICES` in macros.html).
+    """
+    frame = {"theme": theme(), "here": request.full_path.rstrip("?"), "notice": request.args.get("notice")}
+    text = _environment().get_template(template).render({"visit": None, **frame, "error": error, **values})
+    status = errors.STATUS[error.code] if error else 200
+    return Response(text, int(status), _HEADERS, content_type="text/html; charset=utf-8")
+
+
+def is_page(path: str) -> bool:
+    """Return whether an error at this path is shown as a page."""
+    return path == "/ui" or path.startswith("/ui/")
 
 
 def refusal(error: GitstoreError) -> Response:
     """Return an error as a page, with the message and status of HTTP, or redirect to the sign-in page."""
     if error.code is HttpCode.UNAUTHENTICATED and request.method in ("GET", "HEAD"):
-        made = Response(status=303, headers={"Cache-Control": "no-store"})
-        made.location = url("sign_in", next=request.full_path.rstrip("?"))
-        return made
+        response = Response(status=303, headers={"Cache-Control": "no-store"})
+        response.location = url("sign_in", next=request.full_path.rstrip("?"))
+        return response
     answer = errors.refused(error)
-    made = page(
+    response = page(
         "refusal.html",
-        int(answer.status),
-        error=error.reworded(logs.without_secrets(error.message)),
+        error.reworded(logs.without_secrets(error.message)),
         status=answer.status,
         problems=Problems.of(error.problems),
         request_id=request_id(),
         slug=(request.view_args or {}).get("slug"),
     )
-    made.headers.update(_without_challenge(answer.headers))
-    return made
+    headers = {name: value for name, value in answer.headers.items() if name != "WWW-Authenticate"}
+    response.headers.update(headers)
+    return response
 
 
 def url(endpoint: str, **values: Any) -> str:
@@ -73,37 +87,66 @@ def prefix() -> str:
     return urlsplit(services().config.public_url).path
 
 
-def theme(request: Request) -> str:
+def theme() -> str:
     chosen = request.cookies.get(THEME_COOKIE, "")
     return chosen if chosen in THEMES else THEMES[0]
 
 
 def static_url(name: str) -> str:
     """Return the URL of a static file, which changes with its content, so that browsers may cache it."""
-    return url("static_file", file=name, v=_version(name))
-
-
-def _without_challenge(headers: Mapping[str, str]) -> dict[str, str]:
-    return {name: value for name, value in headers.items() if name != "WWW-Authenticate"}
+    return url("static_file", file=name, v=_digest(name))
 
 
 @cache
-def _version(name: str) -> str:
+def _digest(name: str) -> str:
     return hashlib.sha256((files("service") / "static" / name).read_bytes()).hexdigest()[:12]
 
 
 @cache
 def _environment() -> Environment:
-    made = Environment(
+    environment = Environment(
         loader=PackageLoader("service"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.globals.update(url=url, static=static_url, themes=THEMES)
-    made.filters.update(
-        ago=filters.ago, moment=filters.moment, whole=filters.whole, called=filters.called,
-        headline=filters.headline, describe=describe, count=filters.count, sentence=filters.sentence,
+    environment.globals.update(url=url, static=static_url, themes=THEMES)
+    environment.filters.update(
+        ago=ago, moment=moment, whole=whole, called=shown, headline=headline, describe=describe, count=count,
+        sentence=sentence,
     )  # fmt: skip
-    return made
+    return environment
+
+
+# Filters
+
+
+def ago(then: datetime) -> str:
+    """Return an age such as "3 hours ago". A time ahead of our clock is "just now"."""
+    seconds = (now() - then).total_seconds()
+    for unit, size in _UNITS:
+        if seconds >= size:
+            return f"{count(int(seconds // size), unit)} ago"
+    return "just now"
+
+
+def moment(then: datetime) -> str:
+    """Return the time for the attribute `datetime`."""
+    return then.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+
+
+def whole(then: datetime) -> str:
+    """Return the exact time for display."""
+    return then.astimezone(UTC).strftime("%-d %B %Y, %H:%M:%S UTC")
+
+
+def sentence(text: str) -> str:
+    """Return a message as a sentence; a first word that is a name ("v3", "order-sync") is unchanged."""
+    word = text.partition(" ")[0]
+    begun = text[:1].upper() + text[1:] if word.isalpha() else text
+    return begun if begun.endswith((".", "?", "!")) else begun + "."
+
+
+def headline(text: str) -> str:
+    return clip(text.strip().partition("\n")[0])

@@ -1,141 +1,114 @@
-"""Rollback: revert the draft to a version, or make a version current. Both ask first, and name versions."""
+"""Rollback: revert the draft to a version, or make a version current. Both show what changes, and ask."""
 
 from __future__ import annotations
 
-from flask import Response, request
+from typing import Final
+
+from flask import Response
 
 from gitstore.definition.quoting import clip
-from gitstore.diff.summary import summary_of
 from gitstore.errors import Code, GitstoreError, NotFoundError, StaleDraftError
-from gitstore.model import Permission, Rules
+from gitstore.model import Permission
 from gitstore.names import parse_number
-from service import errors, lookup
-from service.logs import Event
-from service.ui.versions import find_published
-from service.ui.visit import Visit, enter, field, go
+from service import lookup
+from service.actions import drafts, versions
+from service.ui.rendering import blueprint
+from service.ui.session import Visit, enter, field, go, seen_draft
+from service.ui.versions import change_between, find_published
 from sync import catalog
-from sync.catalog import FullVersion, Workflow
-from sync.db import Transaction
 
-_CHOICES = 12
+_CHOICES: Final = 12
 
 
+@blueprint.get("/ui/workflows/<slug>/versions/<version>/revert")
 def ask_revert(slug: str, version: str) -> Response:
-    return _ask_revert(enter(Permission.EDIT, f"reverting {clip(slug)}"), slug, version)
+    return _form(_enter_revert(slug), slug, version, reverts=True)
 
 
+@blueprint.post("/ui/workflows/<slug>/versions/<version>/revert")
 def revert(slug: str, version: str) -> Response:
-    """Set the draft to the version's content. The live workflow is unchanged."""
-    visit = enter(Permission.EDIT, f"reverting {clip(slug)}")
-    caller = visit.caller
-    with caller.reading() as tx:
-        workflow = lookup.workflow(tx, caller, slug)
-        number = find_published(tx, visit, workflow, version).version_number
+    """Set the draft to the version's content. The current version is unchanged."""
+    visit = _enter_revert(slug)
+    slug, number = _published(visit, slug, version)
     try:
-        lookup.admit(caller, workflow.slug, number)
-        with caller.writing() as store, caller.acting(Event.REVERTED, workflow.slug) as facts:
-            facts["version"] = number
-            store.revert(
-                workflow.slug,
-                number,
-                caller.who(None),
-                expected=field("etag") or None,
-                message=field("message").strip(),
-            )
+        drafts.revert(visit.caller, slug, number, expected=seen_draft(), message=field("message").strip())
     except StaleDraftError as error:
-        return _ask_revert(visit, slug, str(number), error)
-    return go("show_workflow", slug=workflow.slug, said="reverted")
+        return _form(visit, slug, str(number), error, reverts=True)
+    return go("show_workflow", slug=slug, notice="reverted")
 
 
-def _ask_revert(visit: Visit, slug: str, version: str, error: GitstoreError | None = None) -> Response:
-    caller = visit.caller
-    with caller.reading() as tx:
-        workflow = lookup.workflow(tx, caller, slug)
-        row = find_published(tx, visit, workflow, version)
-        draft = catalog.full_version(tx, workflow.id, "draft")
-        base = draft or catalog.full_version(tx, workflow.id, "latest")
-    lookup.admit(caller, workflow.slug, row.version_number, base.version_number if base else None)
-    with caller.opened() as store:
-        head = lookup.draft_of(store, workflow.slug)
-    return visit.page(
-        "revert.html",
-        int(errors.STATUS[error.code]) if error else 200,
-        workflow=workflow,
-        version=row,
-        draft=draft,
-        # The row may lag by a moment; the form expects the state that the user has seen.
-        etag=draft.commit_sha if draft else head,
-        change=_change(base, row, caller.rules),
-        error=error,
-    )
-
-
+@blueprint.get("/ui/workflows/<slug>/roll-back")
 def roll_back(slug: str) -> Response:
-    """Confirmation page for rolling back to the previous version: two clicks from the first page."""
-    visit = enter(Permission.PUBLISH, f"moving current of {clip(slug)}")
+    """Ask whether to make the previous version current: two clicks from the first page."""
+    visit = _enter_current(slug)
     with visit.caller.reading() as tx:
         workflow = lookup.workflow(tx, visit.caller, slug)
-        before = workflow.current_number if workflow.current_number is not None else None
+        before = workflow.current_number
         rows = catalog.history(tx, workflow.id, state="published", before=before, limit=1).rows
     if not rows:
-        raise NotFoundError(Code.VERSION_NOT_FOUND, f"{workflow.slug} has no earlier version to go back to")
-    return _ask_current(visit, slug, str(rows[0].version_number))
+        raise NotFoundError(Code.VERSION_NOT_FOUND, f"{workflow.slug} has no earlier version to roll back to")
+    return _form(visit, slug, str(rows[0].version_number), reverts=False)
 
 
+@blueprint.get("/ui/workflows/<slug>/versions/<version>/current")
 def ask_current(slug: str, version: str) -> Response:
-    return _ask_current(enter(Permission.PUBLISH, f"moving current of {clip(slug)}"), slug, version)
+    return _form(_enter_current(slug), slug, version, reverts=False)
 
 
+@blueprint.post("/ui/workflows/<slug>/versions/<version>/current")
 def make_current(slug: str, version: str) -> Response:
     """Make the version current, unless the current version has changed since the page was shown."""
-    visit = enter(Permission.PUBLISH, f"moving current of {clip(slug)}")
+    visit = _enter_current(slug)
+    slug, number = _published(visit, slug, version)
+    hold, seen, message = bool(field("hold")), parse_number(field("seen")), field("message").strip()
+    try:
+        versions.move_current(visit.caller, slug, number, message=message, hold=hold, expected=seen)
+    except StaleDraftError as error:
+        return _form(visit, slug, str(number), error, reverts=False)
+    return go("show_workflow", slug=slug, notice="held" if hold else "moved")
+
+
+def _enter_revert(slug: str) -> Visit:
+    return enter(Permission.EDIT, f"reverting {clip(slug)}")
+
+
+def _enter_current(slug: str) -> Visit:
+    return enter(Permission.PUBLISH, f"changing the current version of {clip(slug)}")
+
+
+def _published(visit: Visit, slug: str, version: str) -> tuple[str, int]:
+    """Return the slug of the workflow and the number of the published version that a URL names."""
+    with visit.caller.reading() as tx:
+        workflow = lookup.workflow(tx, visit.caller, slug)
+        return workflow.slug, find_published(tx, workflow, version).version_number
+
+
+def _form(
+    visit: Visit, slug: str, version: str, error: GitstoreError | None = None, *, reverts: bool
+) -> Response:
+    """Show the form that reverts the draft to the version, or makes the version current."""
     caller = visit.caller
     with caller.reading() as tx:
         workflow = lookup.workflow(tx, caller, slug)
-        number = find_published(tx, visit, workflow, version).version_number
-    hold, seen = bool(field("hold")), parse_number(field("seen"))
-    with caller.writing() as store, caller.acting(Event.CURRENT_MOVED, workflow.slug) as facts:
-        state = store.state(workflow.slug)
-        facts.update(version=number, held=hold)
-        if state.current == seen:
-            store.move_current(
-                workflow.slug, number, caller.who(None), message=field("message").strip(), hold=hold
-            )
-    if state.current != seen:
-        runs = f"v{state.current} runs" if state.current else "nothing runs"
-        error = StaleDraftError(f"what runs was changed meanwhile: now {runs}. Nothing was done; look again")
-        return _ask_current(visit, slug, str(number), error)
-    return go("show_workflow", slug=workflow.slug, said="held" if hold else "moved")
-
-
-def _ask_current(visit: Visit, slug: str, version: str, error: GitstoreError | None = None) -> Response:
-    caller = visit.caller
-    with caller.reading() as tx:
-        workflow = lookup.workflow(tx, caller, slug)
-        row = find_published(tx, visit, workflow, version)
-        current = catalog.full_version(tx, workflow.id, "current")
-        others = _others(tx, workflow, row)
-    lookup.admit(caller, workflow.slug, row.version_number, workflow.current_number)
+        row = find_published(tx, workflow, version)
+        draft = catalog.full_version(tx, workflow.id, "draft") if reverts else None
+        before = draft or catalog.full_version(tx, workflow.id, "latest" if reverts else "current")
+        recent = catalog.history(tx, workflow.id, state="published", limit=_CHOICES).rows
+    lookup.admit(caller, workflow.slug, row.version_number, before.version_number if before else None)
+    seen: object = workflow.current_number
+    if reverts:
+        # The row may lag by a moment; the form expects the state that the user has seen.
+        with caller.opened() as repository:
+            seen = draft.commit_sha if draft else lookup.draft_of(repository, workflow.slug)
     return visit.page(
-        "make_current.html",
-        int(errors.STATUS[error.code]) if error else 200,
+        "rollback.html",
+        error,
         workflow=workflow,
         version=row,
-        current=current,
-        others=others,
-        change=_change(current, row, caller.rules),
-        error=error,
-        back=request.args.get("back"),
+        reverts=reverts,
+        draft=draft,
+        before=before,
+        seen=seen or "",
+        others=[each for each in recent if not each.is_current and each.id != row.id],
+        change=change_between(before, row, caller.rules),
     )
-
-
-def _others(tx: Transaction, workflow: Workflow, row: FullVersion) -> list[catalog.Version]:
-    """Return the newest versions as alternatives."""
-    found = catalog.history(tx, workflow.id, state="published", limit=_CHOICES).rows
-    return [each for each in found if not each.is_current and each.id != row.id]
-
-
-def _change(old: FullVersion | None, new: FullVersion, rules: str) -> str | None:
-    if old is None or old.definition is None or new.definition is None:
-        return None
-    return summary_of(old.definition, new.definition, Rules(rules))

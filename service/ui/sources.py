@@ -1,4 +1,4 @@
-"""Pages for owners: a source and its actions. The values to paste into its forge are shown once."""
+"""Pages for owners: sources and their divergences. The webhook values for the forge are shown once."""
 
 from __future__ import annotations
 
@@ -9,63 +9,98 @@ from flask import Response
 from gitstore.errors import GitstoreError
 from gitstore.model import Permission
 from gitstore.upstream.importer import Layout
-from service import errors
-from service.actions import sources as owning
-from service.api.bodies import validated
-from service.api.source_schemas import ChangeSource, CreateSource, Webhook
-from service.ui.visit import Visit, enter, field, go, shown_once
+from service.actions import sources as actions
+from service.inputs import ChangeSource, CreateSource, Resolve, validated
+from service.ui.rendering import blueprint
+from service.ui.session import Visit, enter, field, go, shown_once
+from webhooks import divergence_decisions, sources
 from webhooks.forges import Forge
 from webhooks.sources import LONGEST_POLL, POLL_SECONDS, SHORTEST_POLL, Direction, Source
 
 FORGES: Final = {forge: forge.profile.title for forge in Forge}
 LAYOUTS: Final = {
-    Layout.REFS: "the same branches and tags as here",
+    Layout.REFS: "branches and tags named as here",
     Layout.FOLDERS: "many workflows in one repository, in workflows/<slug>/",
 }
 DIRECTIONS: Final = {
-    Direction.PULL: "from there to here",
-    Direction.PUSH: "from here to there",
-    Direction.BOTH: "both ways",
+    Direction.PULL: "pull (upstream to here)",
+    Direction.PUSH: "push (here to upstream)",
+    Direction.BOTH: "both",
 }
 _FIELDS: Final = ("url", "forge", "layout", "direction", "credential", "secret", "poll_seconds")
 
+_LISTED: Final = 50  # divergences of one source
 
+
+@blueprint.get("/ui/sources")
+def list_sources() -> Response:
+    visit = enter(Permission.OWN, "listing sources")
+    caller = visit.caller
+    with caller.reading() as tx:
+        rows = sources.sources(tx, caller.project_id)
+        open_ = {
+            row.id: divergence_decisions.open_divergences(tx, caller.project_id, row.id, limit=_LISTED)
+            for row in rows
+        }
+    return visit.page("sources.html", rows=rows, open=open_)
+
+
+@blueprint.post("/ui/sources/<which>/sync")
+def sync_source(which: str) -> Response:
+    """Let the worker sync the source now."""
+    actions.sync(enter(Permission.OWN, "syncing a source").caller, which)
+    return go("list_sources", notice="asked")
+
+
+@blueprint.post("/ui/sources/<which>/divergences/<divergence>")
+def resolve_divergence(which: str, divergence: str) -> Response:
+    """Resolve a divergence of a draft."""
+    visit = enter(Permission.OWN, "resolving a divergence")
+    body = validated(Resolve, {"take": field("take")})
+    actions.resolve(visit.caller, which, divergence, body.take)
+    return go("list_sources", notice="kept" if body.take == "ours" else "resolved")
+
+
+@blueprint.get("/ui/new-source")
 def new_source() -> Response:
     visit = enter(Permission.OWN, "adding a source")
     return _form(visit, None, {"poll_seconds": POLL_SECONDS})
 
 
+@blueprint.post("/ui/new-source")
 def create_source() -> Response:
     visit = enter(Permission.OWN, "adding a source")
     given = _given()
     try:
-        made, secret = owning.create(visit.caller, validated(CreateSource, {"url": "", **given}))
+        body = validated(CreateSource, {"url": "", **given})
+        source, webhook = actions.create(visit.caller, **body.given())
     except GitstoreError as error:
         return _form(visit, None, given, error)
-    told = Webhook.of(made, visit.caller.services.config.public_url, secret)
     values = {
-        "URL": told.url,
-        "Secret": told.secret,
-        "Content type": told.content_type,
-        "Events": ", ".join(told.events),
+        "URL": webhook.url,
+        "Secret": webhook.secret,
+        "Content type": webhook.content_type,
+        "Events": ", ".join(webhook.events),
     }
     return shown_once(
         visit,
-        "sources",
-        "The source is added",
-        "Paste this into the settings of the repository's webhooks, and it is followed within moments. "
-        f"Without one, it is asked every {made.poll_seconds} seconds. The secret is shown this once.",
-        values,
-        about=made.url,
+        area="sources",
+        title="Source added",
+        text="Add a webhook with these values to the repository, so that changes are synced within seconds. "
+        f"Without it, they are polled every {source.poll_seconds} seconds. The secret is shown only once.",
+        values=values,
+        about=source.url,
         to=("list_sources", {}),
     )
 
 
+@blueprint.get("/ui/sources/<which>")
 def edit_source(which: str) -> Response:
     visit = enter(Permission.OWN, "changing a source")
-    return _form(visit, row := _read(visit, which), _as_it_is(row))
+    return _form(visit, row := _read(visit, which), _settings_of(row))
 
 
+@blueprint.post("/ui/sources/<which>")
 def change_source(which: str) -> Response:
     """Change the source. Empty fields are unchanged; a checkbox removes the credential."""
     visit = enter(Permission.OWN, "changing a source")
@@ -73,47 +108,49 @@ def change_source(which: str) -> Response:
     if field("forget"):
         given["credential"] = ""
     try:
-        owning.change(visit.caller, which, validated(ChangeSource, given))
+        actions.change(visit.caller, which, **validated(ChangeSource, given).given())
     except GitstoreError as error:
         row = _read(visit, which)
-        return _form(visit, row, {**_as_it_is(row), **given}, error)
-    return go("list_sources", said="changed")
+        return _form(visit, row, {**_settings_of(row), **given}, error)
+    return go("list_sources", notice="changed")
 
 
+@blueprint.post("/ui/sources/<which>/pause")
 def pause_source(which: str) -> Response:
     """Pause or resume the source."""
     paused = bool(field("paused"))
     visit = enter(Permission.OWN, "changing a source")
-    owning.change(visit.caller, which, validated(ChangeSource, {"paused": paused}))
-    return go("list_sources", said="source-paused" if paused else "source-resumed")
+    actions.change(visit.caller, which, **validated(ChangeSource, {"paused": paused}).given())
+    return go("list_sources", notice="source-paused" if paused else "source-resumed")
 
 
+@blueprint.get("/ui/sources/<which>/remove")
 def ask_remove_source(which: str) -> Response:
     visit = enter(Permission.OWN, "removing a source")
     row = _read(visit, which)
     return visit.page(
         "ask.html",
         area="sources",
-        title="Remove the source?",
+        question="Remove the source?",
         about=row.url,
-        text="It is followed no more, and where both sides differ is forgotten. What it brought stays.",
+        text="It is no longer synced, and its divergences are deleted. Imported versions are kept.",
         action=("remove_source", {"which": which}),
-        button="Remove the source",
         to=("list_sources", {}),
     )
 
 
+@blueprint.post("/ui/sources/<which>/remove")
 def remove_source(which: str) -> Response:
-    owning.delete(enter(Permission.OWN, "removing a source").caller, which)
-    return go("list_sources", said="removed")
+    actions.delete(enter(Permission.OWN, "removing a source").caller, which)
+    return go("list_sources", notice="removed")
 
 
 def _read(visit: Visit, which: str) -> Source:
     with visit.caller.reading() as tx:
-        return owning.named(tx, visit.caller, which)
+        return actions.find(tx, visit.caller, which)
 
 
-def _as_it_is(row: Source) -> dict[str, Any]:
+def _settings_of(row: Source) -> dict[str, Any]:
     return {name: getattr(row, name) for name in ("url", "forge", "layout", "direction", "poll_seconds")}
 
 
@@ -131,10 +168,9 @@ def _form(
 ) -> Response:
     return visit.page(
         "source_form.html",
-        int(errors.STATUS[error.code]) if error else 200,
+        error,
         row=row,
         given=given,
-        error=error,
         forges=FORGES,
         layouts=LAYOUTS,
         directions=DIRECTIONS,

@@ -19,12 +19,12 @@ from pygments.token import Literal as LiteralToken
 
 from gitstore.definition.quoting import clip
 from gitstore.diff.alignment import align
+from gitstore.diff.text import CONTEXT, hunks
 
 MOST_HIGHLIGHTED: Final = 12_000  # characters; longer texts are shown plain
 MOST_SHOWN: Final = 48_000
 MOST_LINES: Final = 4_000
 MOST_ROWS: Final = 400
-CONTEXT: Final = 3
 MOST_COMPARED: Final = 20_000  # lines of each side
 _LONGEST_LINE: Final = 600  # characters of a line whose words are compared
 _LONGEST_SHOWN: Final = 2_000
@@ -99,11 +99,11 @@ def side_by_side(old: str, new: str) -> list[Row]:
     left_out = max(len(a), len(b), MOST_COMPARED) - MOST_COMPARED
     rows: list[Row] = []
     room = MOST_SHOWN
-    for place, count in _folded(list(_places(a[:MOST_COMPARED], b[:MOST_COMPARED]))):
+    for place in _places(a[:MOST_COMPARED], b[:MOST_COMPARED]):
         if len(rows) == MOST_ROWS or room <= 0:
-            left_out += count
-        elif place is None:
-            rows.append(Row("skip", count=count))
+            left_out += place if isinstance(place, int) else 1
+        elif isinstance(place, int):
+            rows.append(Row("skip", count=place))
         else:
             rows.append(_row(a, b, place))
             room -= sum(len(word) for side in (rows[-1].old, rows[-1].new) if side for word, _ in side.words)
@@ -123,17 +123,30 @@ class _Place(NamedTuple):
     new: int
 
 
-def _places(old: Sequence[str], new: Sequence[str]) -> Iterator[_Place]:
-    at_old = at_new = 0
-    for i, j in (*align(old, new), (len(old), len(new))):
-        # Differing lines at the same offset are paired.
-        faced = min(i - at_old, j - at_new)
-        yield from (_Place("changed", at_old + n, at_new + n) for n in range(faced))
-        yield from (_Place("removed", n, -1) for n in range(at_old + faced, i))
-        yield from (_Place("added", -1, n) for n in range(at_new + faced, j))
-        if i < len(old):
-            yield _Place("same", i, j)
-        at_old, at_new = i + 1, j + 1
+def _places(old: Sequence[str], new: Sequence[str]) -> Iterator[_Place | int]:
+    """Yield the rows of changed lines and their context, and the numbers of equal lines between them."""
+    at = shift = 0  # the next old line, and the distance to the equal new line
+
+    def same(end: int) -> Iterator[_Place]:
+        return (_Place("same", n, n + shift) for n in range(at, end))
+
+    for hunk in hunks(old, new):
+        if (start := max(hunk[0].start_old - CONTEXT, at)) > at:
+            yield start - at
+            at = start
+        for gap in hunk:
+            yield from same(gap.start_old)
+            # Differing lines at the same offset are paired.
+            paired = min(gap.end_old - gap.start_old, gap.end_new - gap.start_new)
+            yield from (_Place("changed", gap.start_old + n, gap.start_new + n) for n in range(paired))
+            yield from (_Place("removed", n, -1) for n in range(gap.start_old + paired, gap.end_old))
+            yield from (_Place("added", -1, n) for n in range(gap.start_new + paired, gap.end_new))
+            at, shift = gap.end_old, gap.end_new - gap.end_old
+        end = min(at + CONTEXT, len(old))
+        yield from same(end)
+        at = end
+    if at < len(old):
+        yield len(old) - at
 
 
 def _row(old: Sequence[str], new: Sequence[str], place: _Place) -> Row:
@@ -171,23 +184,3 @@ def _marked(words: Sequence[str], same: set[int]) -> Words:
         else:
             runs.append((word, differs))
     return tuple(runs)
-
-
-def _folded(places: list[_Place]) -> Iterator[tuple[_Place | None, int]]:
-    """Yield the places near a change, and None with their number for the equal lines between them."""
-    near = bytearray(len(places))
-    for index, place in enumerate(places):
-        if place.kind != "same":
-            first, last = max(index - CONTEXT, 0), min(index + CONTEXT + 1, len(places))
-            near[first:last] = b"\1" * (last - first)
-    skipped = 0
-    for place, shown in zip(places, near, strict=True):
-        if not shown:
-            skipped += 1
-            continue
-        if skipped:
-            yield None, skipped
-            skipped = 0
-        yield place, 1
-    if skipped:
-        yield None, skipped

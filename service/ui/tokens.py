@@ -4,25 +4,26 @@ from __future__ import annotations
 
 from typing import Any
 
-from flask import Response, request
+from flask import Response
 
-from gitstore.definition.quoting import clip
-from gitstore.errors import Code, GitstoreError, NotFoundError
+from gitstore.errors import GitstoreError
 from gitstore.model import Permission
-from service import errors, lookup
-from service.actions import tokens as owning
-from service.api.bodies import validated
-from service.api.inputs import CreateToken
-from service.auth import Role
-from service.context import now
-from service.ui.visit import Visit, enter, field, go, shown_once
+from service import lookup
+from service.access import Role
+from service.actions import tokens as actions
+from service.caller import now
+from service.inputs import CreateToken, validated
+from service.ui.rendering import blueprint
+from service.ui.session import Visit, enter, field, go, shown_once
 from sync import tokens
 
 
+@blueprint.get("/ui/tokens")
 def list_tokens() -> Response:
     return _page(enter(Permission.OWN, "listing tokens"), {})
 
 
+@blueprint.post("/ui/tokens")
 def create_token() -> Response:
     visit = enter(Permission.OWN, "creating a token")
     given: dict[str, Any] = {"name": field("name").strip(), "role": field("role")}
@@ -30,44 +31,43 @@ def create_token() -> Response:
     if last_day:
         given["expires_at"] = f"{last_day}T23:59:59Z"
     try:
-        made, secret = owning.create(visit.caller, validated(CreateToken, given))
+        created, secret = actions.create(visit.caller, **validated(CreateToken, given).given())
     except GitstoreError as error:
         return _page(visit, {**given, "last_day": last_day}, error)
     return shown_once(
         visit,
-        "tokens",
-        "A new access token",
-        f"{made.name}: {made.role}. It is shown this once, and stored nowhere: whoever has it may do what "
-        "its role may.",
-        {"Token": secret},
+        area="tokens",
+        title="New access token",
+        text=f"{created.name} ({created.role}). It is not stored, and shown only once: save it now.",
+        values={"Token": secret},
         to=("list_tokens", {}),
     )
 
 
+@blueprint.get("/ui/tokens/<which>/revoke")
 def ask_revoke_token(which: str) -> Response:
     visit = enter(Permission.OWN, "revoking a token")
-    caller, found = visit.caller, lookup.uuid_of(which)
+    caller, token_id = visit.caller, lookup.uuid_of(which)
     with caller.reading() as tx:
-        row = next((each for each in tokens.tokens(tx, caller.project_id) if each.id == found), None)
+        row = next((token for token in tokens.tokens(tx, caller.project_id) if token.id == token_id), None)
     if row is None or row.revoked_at is not None:
-        raise NotFoundError(Code.NOT_FOUND, f"there is no token {clip(which)!r} in force")
+        raise actions.not_active(which)
     own = row.id == caller.principal.id
     return visit.page(
         "ask.html",
         area="tokens",
-        title="Revoke the token?",
+        question="Revoke the token?",
         about=f"{row.name} ({row.role})",
-        text="From then on it opens nothing: whoever uses it is turned away at once."
-        + (" It is the one that you are signed in with." if own else ""),
+        text="It stops working immediately." + (" You are signed in with it." if own else ""),
         action=("revoke_token", {"which": which}),
-        button="Revoke the token",
         to=("list_tokens", {}),
     )
 
 
+@blueprint.post("/ui/tokens/<which>/revoke")
 def revoke_token(which: str) -> Response:
-    owning.revoke(enter(Permission.OWN, "revoking a token").caller, which)
-    return go("list_tokens", said="revoked")
+    actions.revoke(enter(Permission.OWN, "revoking a token").caller, which)
+    return go("list_tokens", notice="revoked")
 
 
 def _page(visit: Visit, given: dict[str, Any], error: GitstoreError | None = None) -> Response:
@@ -76,12 +76,10 @@ def _page(visit: Visit, given: dict[str, Any], error: GitstoreError | None = Non
         rows = tokens.tokens(tx, caller.project_id)
     return visit.page(
         "tokens.html",
-        int(errors.STATUS[error.code]) if error else 200,
+        error,
         rows=sorted(rows, key=lambda row: row.revoked_at is not None),
         own=caller.principal.id,
         roles=[role.value for role in Role],
         given=given,
-        error=error,
         now=now(),
-        said=request.args.get("said"),
     )

@@ -1,26 +1,40 @@
-"""Pages of the history and of one version."""
+"""Pages of the history and of one version, with a one-sentence summary of the changes of each."""
 
 from __future__ import annotations
 
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Final, cast
 
 from flask import Response, current_app, request
+from flask.blueprints import BlueprintSetupState
 
 from gitstore.definition.quoting import clip
+from gitstore.diff.summary import summary_of
 from gitstore.errors import Code, NotFoundError
-from gitstore.model import Permission
-from service import lookup
-from service.ui.summaries import FIRST, Summaries
-from service.ui.version_view import file_of, seen, text_of
-from service.ui.visit import Visit, enter
+from gitstore.model import Permission, Problems, Rules
+from gitstore.repository import Repository
+from service import comparison, lookup
+from service.comparison import find
+from service.ui.graph import Graph, draw
+from service.ui.rendering import blueprint
+from service.ui.session import enter
+from service.ui.texts import highlighted
 from sync import catalog
-from sync.catalog import FullVersion, Workflow
+from sync.catalog import FullVersion, Version, Workflow
 from sync.db import Transaction
 
 PAGE: Final = 25
-EXTENSION: Final = "gitstore.summaries"
+FIRST: Final = "the first version"
+_EXTENSION: Final = "gitstore.summaries"
+_SECONDS: Final = 0.25
+_MOST_SUMMARIES: Final = 20_000
 
 
+@blueprint.get("/ui/workflows/<slug>/versions")
 def show_history(slug: str) -> Response:
     """Show the history, newest first. `compare` is a version selected for comparison with another one."""
     visit = enter(Permission.READ, f"reading {clip(slug)}")
@@ -33,78 +47,160 @@ def show_history(slug: str) -> Response:
         page = catalog.history(tx, workflow.id, before=before, limit=PAGE)
         rows = list(page.rows)
         older = catalog.history(tx, workflow.id, before=rows[-1].version_number, limit=1).rows if rows else []
-        summaries = cast(Summaries, current_app.extensions[EXTENSION])
-        said = summaries.of(tx, [*rows, *older], caller.rules)
+        summaries = _summaries(tx, [*rows, *older], caller.rules)
     if rows and not older:
-        said[rows[-1].version_number] = FIRST
-    following = lookup.cursor_to(page.next) if page.next is not None else None
+        summaries[rows[-1].version_number] = FIRST
     return visit.page(
         "history.html",
         workflow=workflow,
-        rows=[(row, said.get(row.version_number)) for row in rows],
+        rows=[(row, summaries.get(row.version_number)) for row in rows],
         first=rows[-1].version_number if rows and not older else None,
-        following=following,
+        following=lookup.cursor_to(page.next) if page.next is not None else None,
         chosen=chosen,
     )
 
 
+@blueprint.get("/ui/workflows/<slug>/versions/<version>")
 def show_version(slug: str, version: str) -> Response:
     visit = enter(Permission.READ, f"reading {clip(slug)}")
     caller = visit.caller
     with caller.reading() as tx:
         workflow = lookup.workflow(tx, caller, slug)
-        row = find(tx, visit, workflow, version)
+        row = find(tx, workflow, lookup.which(version))
         neighbours = catalog.history(tx, workflow.id, state="published", before=row.version_number, limit=1)
         before = neighbours.rows[0] if neighbours.rows else None
     lookup.admit(caller, workflow.slug, row.version_number, before.version_number if before else None)
     with caller.reading() as tx:
-        summaries = cast(Summaries, current_app.extensions[EXTENSION])
-        change = summaries.of(tx, [row, before], caller.rules) if before else {}
-    with caller.opened() as store, lookup.reading_definition(row):
-        shown = seen(store, row, caller.rules, "n", judged=not row.valid or row.state == "draft")
-        text = text_of(store, row, caller.services.config.limits)
+        summaries = _summaries(tx, [row, before], caller.rules) if before else {}
+    with caller.opened() as repository, lookup.reading_definition(row):
+        view = view_of(repository, row, caller.rules, "n", judged=not row.valid or row.state == "draft")
+        file = comparison.file_of(repository, row)
     return visit.page(
         "version.html",
         workflow=workflow,
         version=row,
         before=before,
-        change=change.get(row.version_number, None if before else FIRST),
-        shown=shown,
-        text=text,
+        change=summaries.get(row.version_number, None if before else FIRST),
+        shown=view,
+        text=highlighted(file.raw.decode(errors="replace"), file.name),
     )
 
 
+@blueprint.get("/ui/workflows/<slug>/versions/<version>/download")
 def download(slug: str, version: str) -> Response:
-    """Return the stored bytes, secrets included: a reader may read them over the API, too."""
+    """Return the stored bytes."""
     visit = enter(Permission.READ, f"reading {clip(slug)}")
     caller = visit.caller
     with caller.reading() as tx:
         workflow = lookup.workflow(tx, caller, slug)
-        row = find(tx, visit, workflow, version)
-    with caller.opened() as store, lookup.reading_definition(row):
-        raw = file_of(store, row).raw
-    shown = "draft" if row.state == "draft" else f"v{row.version_number}"
-    name = f"{workflow.slug}-{shown}.{row.file_name.rpartition('.')[2]}"
+        row = find(tx, workflow, lookup.which(version))
+    with caller.opened() as repository:
+        raw = comparison.file_of(repository, row).raw
+    name = f"{workflow.slug}-{comparison.shown(row)}.{row.file_name.rpartition('.')[2]}"
     headers = {"Content-Disposition": f'attachment; filename="{name}"', "Cache-Control": "private, no-cache"}
     return Response(raw, headers=headers, content_type="text/plain; charset=utf-8")
 
 
-def find(tx: Transaction, visit: Visit, workflow: Workflow, shown: str) -> FullVersion:
-    """Return the version that a URL names; raises `version_not_found` or `not_published`."""
-    wanted = lookup.which(shown)
-    row = catalog.full_version(tx, workflow.id, wanted)
-    if row is None:
-        raise lookup.no_version(tx, visit.caller, workflow.slug, wanted)
-    return row
-
-
-def find_published(tx: Transaction, visit: Visit, workflow: Workflow, shown: str) -> FullVersion:
-    """As `find`, but not the draft."""
-    row = find(tx, visit, workflow, shown)
+def find_published(tx: Transaction, workflow: Workflow, shown: str) -> FullVersion:
+    """Return the published version that a URL names; raises `version_not_found` or `not_published`."""
+    row = find(tx, workflow, lookup.which(shown))
     if row.state == "lost":
         raise NotFoundError(
-            Code.VERSION_NOT_FOUND, f"v{row.version_number} is lost: ask an operator for gitstore repair"
+            Code.VERSION_NOT_FOUND, f"v{row.version_number} is lost: ask an operator to run gitstore repair"
         )
     if row.state != "published":
-        raise NotFoundError(Code.VERSION_NOT_FOUND, "a published version is needed here, not the draft")
+        raise NotFoundError(Code.VERSION_NOT_FOUND, "name a published version, not the draft")
     return row
+
+
+def change_between(old: FullVersion | None, new: FullVersion | None, rules: Rules) -> str | None:
+    """Return a summary of the change from `old` to `new`; None if there is none or one cannot be parsed."""
+    if old is None or old.definition is None or new is None or new.definition is None:
+        return None
+    return summary_of(old.definition, new.definition, rules)
+
+
+# View of one version
+
+
+@dataclass(frozen=True, slots=True)
+class VersionView:
+    """One version for display. `graph` is None if it has no graph to draw."""
+
+    version: Version
+    graph: Graph | None
+    problems: Problems
+
+    @property
+    def narrow(self) -> bool:
+        return self.graph is not None and self.graph.narrow
+
+    def beside(self) -> VersionView:
+        """Return the view for half the width of the page."""
+        return replace(self, graph=self.graph.beside() if self.graph else None)
+
+
+def view_of(
+    repository: Repository, version: FullVersion, rules: Rules, prefix: str, *, judged: bool
+) -> VersionView:
+    """Return the view of `version`, with its problems if `judged`. Keys of its boxes begin with `prefix`."""
+    # Read from Git: with lines and columns.
+    problems = repository.snapshot(version.slug, version.commit_sha).problems if judged else Problems()
+    graph = None
+    if version.definition is not None and rules is Rules.MESHHOOK:
+        graph = draw(version.definition, prefix, [problem.node for problem in problems if problem.error])
+    return VersionView(version, graph, problems)
+
+
+# Summaries
+
+
+Key = tuple[Rules, str, str, str, str]
+
+
+class Summaries:
+    """Cache of one process's summaries. Published versions are immutable, so none becomes wrong.
+
+    New ones are computed within a time limit: definitions may be large, and a page must not be slow.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
+        self._known: dict[Key, str] = {}
+        self._lock = threading.Lock()
+        self._clock = clock
+
+    def of(self, tx: Transaction, rows: Sequence[Version], rules: Rules) -> dict[int, str]:
+        """Return summaries by number, for each of `rows`, in the order of a history, but the last.
+
+        Those beyond the time limit are missing.
+        """
+        pairs = {new.version_number: (old, new) for new, old in pairwise(rows)}
+        keys = {
+            number: (rules, old.blob_sha, old.file_name, new.blob_sha, new.file_name)
+            for number, (old, new) in pairs.items()
+        }
+        lacking = [number for number, key in keys.items() if key not in self._known]
+        definitions = catalog.definitions(tx, {row.id for number in lacking for row in pairs[number]})
+        deadline = self._clock() + _SECONDS
+        for number in lacking:
+            if self._clock() > deadline:
+                break
+            old, new = (definitions.get(row.id) for row in pairs[number])
+            sentence = "can't be parsed" if old is None or new is None else summary_of(old, new, rules)
+            self._keep(keys[number], sentence)
+        return {number: self._known[key] for number, key in keys.items() if key in self._known}
+
+    def _keep(self, key: Key, sentence: str) -> None:
+        with self._lock:
+            while len(self._known) >= _MOST_SUMMARIES:
+                del self._known[next(iter(self._known))]
+            self._known[key] = sentence
+
+
+@blueprint.record_once
+def _prepare(state: BlueprintSetupState) -> None:
+    state.app.extensions[_EXTENSION] = Summaries()
+
+
+def _summaries(tx: Transaction, rows: Sequence[Version], rules: Rules) -> dict[int, str]:
+    return cast(Summaries, current_app.extensions[_EXTENSION]).of(tx, rows, rules)

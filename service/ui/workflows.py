@@ -8,18 +8,18 @@ from typing import Final
 from flask import Response, request
 
 from gitstore.definition.quoting import clip
-from gitstore.diff.summary import summary_of
 from gitstore.errors import GitstoreError, IntegrityError, MalformedError, NotFoundError
-from gitstore.model import Permission, Rules, WorkflowState
-from gitstore.names import check_slug, superseded_at, version_id
+from gitstore.model import Permission
+from gitstore.names import superseded_at, version_id
 from gitstore.repository import Repository
 from service import errors, lookup
-from service.api.bodies import validated
-from service.api.inputs import CreateWorkflow
-from service.api.schemas import SupersededDraft
-from service.logs import Event
-from service.ui.version_view import seen
-from service.ui.visit import Visit, enter, field, go
+from service.actions import drafts, versions
+from service.actions import workflows as actions
+from service.actions.drafts import DiscardedDraft
+from service.inputs import CreateWorkflow, validated
+from service.ui.rendering import ago, blueprint
+from service.ui.session import Visit, enter, field, go, seen_draft
+from service.ui.versions import change_between, view_of
 from sync import catalog
 from sync.catalog import FullVersion
 
@@ -27,6 +27,7 @@ PAGE: Final = 50
 _RECENT: Final = 5
 
 
+@blueprint.get("/ui/workflows")
 def list_workflows() -> Response:
     visit = enter(Permission.READ, "listing workflows")
     caller, q = visit.caller, lookup.text(request.args.get("q", "").strip()[:200])
@@ -34,34 +35,32 @@ def list_workflows() -> Response:
     with caller.reading() as tx:
         page = catalog.workflows(tx, caller.project_id, q=q, after=after, limit=PAGE)
         newest = {row.id: version_id(row.id, row.draft_number or row.latest_number) for row in page.rows}
-        versions = catalog.versions(tx, newest.values())
-    rows = [(row, versions.get(newest[row.id])) for row in page.rows]
+        known = catalog.versions(tx, newest.values())
+    rows = [(row, known.get(newest[row.id])) for row in page.rows]
     following = lookup.cursor_to(page.next) if page.next is not None else None
-    return visit.page("workflows.html", rows=rows, q=q, following=following, said=request.args.get("said"))
+    return visit.page("workflows.html", rows=rows, q=q, following=following)
 
 
+@blueprint.get("/ui/new-workflow")
 def new_workflow() -> Response:
-    return enter(Permission.EDIT, "creating a workflow").page("new_workflow.html", given={}, error=None)
+    return enter(Permission.EDIT, "creating a workflow").page("new_workflow.html", given={})
 
 
+@blueprint.post("/ui/new-workflow")
 def create_workflow() -> Response:
     visit = enter(Permission.EDIT, "creating a workflow")
-    caller = visit.caller
     given = {name: field(name).strip() for name in ("slug", "name", "description")}
     try:
         body = validated(
             CreateWorkflow, {key: value for key, value in given.items() if value or key == "slug"}
         )
-        slug = check_slug(body.slug)
-        with caller.writing() as store, caller.acting(Event.CREATED, slug):
-            store.create_workflow(
-                slug, None, caller.who(None), name=body.name, description=body.description or ""
-            )
+        actions.create(visit.caller, body.slug, name=body.name, description=body.description or "")
     except GitstoreError as error:
-        return visit.page("new_workflow.html", int(errors.STATUS[error.code]), given=given, error=error)
-    return go("edit", slug=slug, said="created")
+        return visit.page("new_workflow.html", error, given=given)
+    return go("edit", slug=body.slug, notice="created")
 
 
+@blueprint.get("/ui/workflows/<slug>")
 def show_workflow(slug: str) -> Response:
     return workflow_page(enter(Permission.READ, f"reading {clip(slug)}"), slug)
 
@@ -80,55 +79,47 @@ def workflow_page(visit: Visit, slug: str, error: GitstoreError | None = None) -
     shown = (workflow.draft_number, workflow.current_number, workflow.latest_number)
     lookup.admit(caller, workflow.slug, *set(shown))
     rules = caller.rules
-    with caller.opened() as store:
-        mine = seen(store, draft, rules, "d", judged=True) if draft else None
-        theirs = seen(store, current, rules, "c", judged=False) if current else None
-        overtaken = draft is not None and _is_overtaken(store, workflow.slug)
-        kept = None if draft else _discarded(store, workflow.slug, latest)
-    small = mine is not None and theirs is not None and mine.narrow and theirs.narrow
-    if mine and theirs and small:
-        mine, theirs = mine.beside(), theirs.beside()
+    with caller.opened() as repository:
+        draft_view = view_of(repository, draft, rules, "d", judged=True) if draft else None
+        current_view = view_of(repository, current, rules, "c", judged=False) if current else None
+        behind = draft is not None and _is_behind(repository, workflow.slug)
+        discarded = None if draft else _discarded(repository, workflow.slug, latest)
+    small = draft_view is not None and current_view is not None and draft_view.narrow and current_view.narrow
+    if draft_view and current_view and small:
+        draft_view, current_view = draft_view.beside(), current_view.beside()
     return visit.page(
         "workflow.html",
-        int(errors.STATUS[error.code]) if error else 200,
+        error,
         workflow=workflow,
         recent=recent,
-        change=_change(draft, current or latest, rules),
+        change=change_between(current or latest, draft, rules),
         against=current or latest,
-        error=error,
-        said=request.args.get("said"),
         small=small,
-        draft=mine,
-        current=theirs,
-        overtaken=overtaken,
-        kept=kept,
+        draft=draft_view,
+        current=current_view,
+        behind=behind,
+        discarded=discarded,
     )
 
 
+@blueprint.post("/ui/workflows/<slug>/publish")
 def publish(slug: str) -> Response:
     visit = enter(Permission.PUBLISH, f"publishing {clip(slug)}")
-    caller = visit.caller
-    slug = lookup.slug_of(caller, slug)
+    slug = lookup.slug_of(visit.caller, slug)
     try:
-        with (
-            caller.writing() as store,
-            caller.acting(Event.PUBLISHED, slug, caller.services.metrics.published) as facts,
-        ):
-            lookup.existing(store, slug)
-            lookup.admit(caller, slug, store.state(slug).latest + 1)
-            published = store.publish(
-                slug,
-                caller.who(None),
-                message=field("message").strip(),
-                activate=bool(field("activate")),
-                expected=field("etag") or None,
-            )
-            facts.update(version=published.number, new=published.new)
+        published = versions.publish(
+            visit.caller,
+            slug,
+            message=field("message").strip(),
+            activate=bool(field("activate")),
+            expected=seen_draft(),
+        )
     except GitstoreError as error:
         return _refused(visit, slug, error)
-    return go("show_workflow", slug=slug, said="published" if published.new else "same")
+    return go("show_workflow", slug=slug, notice="published" if published.new else "same")
 
 
+@blueprint.get("/ui/workflows/<slug>/discard")
 def ask_discard(slug: str) -> Response:
     visit = enter(Permission.EDIT, f"discarding the draft of {clip(slug)}")
     with visit.caller.reading() as tx:
@@ -136,57 +127,63 @@ def ask_discard(slug: str) -> Response:
         draft = catalog.version(tx, workflow.id, "draft")
     if draft is None:
         raise lookup.no_draft(workflow.slug)
-    return visit.page("discard.html", workflow=workflow, draft=draft)
+    author, saved = draft.published_by or draft.author_name, ago(draft.created_at)
+    current = f"v{workflow.current_number} stays current. " if workflow.current_number else ""
+    return visit.page(
+        "ask.html",
+        question="Discard the draft?",
+        text=f"{current}Git keeps the draft under refs/superseded/{workflow.slug}/, and it can be restored.",
+        about=f"{workflow.slug}: draft of {author}, saved {saved}",
+        action=("discard", {"slug": workflow.slug}),
+        to=("show_workflow", {"slug": workflow.slug}),
+        fields={"etag": draft.commit_sha},
+    )
 
 
+@blueprint.post("/ui/workflows/<slug>/discard")
 def discard(slug: str) -> Response:
     visit = enter(Permission.EDIT, f"discarding the draft of {clip(slug)}")
-    caller = visit.caller
-    slug = lookup.slug_of(caller, slug)
+    slug = lookup.slug_of(visit.caller, slug)
     try:
-        with caller.writing() as store, caller.acting(Event.DISCARDED, slug):
-            lookup.existing(store, slug)
-            store.discard_draft(slug, caller.who(None), expected=field("etag") or None)
+        drafts.discard(visit.caller, slug, expected=seen_draft())
     except GitstoreError as error:
         return _refused(visit, slug, error)
     if _exists(visit, slug):
-        return go("show_workflow", slug=slug, said="discarded")
-    return go("list_workflows", said="discarded")
+        return go("show_workflow", slug=slug, notice="discarded")
+    return go("list_workflows", notice="discarded")
 
 
+@blueprint.post("/ui/workflows/<slug>/restore")
 def restore(slug: str) -> Response:
     """Reopen the discarded draft that the page showed."""
     visit = enter(Permission.EDIT, f"restoring the draft of {clip(slug)}")
-    caller = visit.caller
-    slug = lookup.slug_of(caller, slug)
+    slug = lookup.slug_of(visit.caller, slug)
     try:
-        with caller.writing() as store, caller.acting(Event.RESTORED, slug):
-            lookup.existing(store, slug)
-            store.restore_draft(slug, caller.who(None), at=_discarded_at())
+        drafts.restore(visit.caller, slug, at=_discarded_at())
     except GitstoreError as error:
         return _refused(visit, slug, error)
-    return go("show_workflow", slug=slug, said="restored")
+    return go("show_workflow", slug=slug, notice="restored")
 
 
 def _discarded_at() -> datetime:
     """Return the time at which the form's draft was discarded."""
     at = superseded_at(field("ref").encode())
     if at is None:
-        raise MalformedError("the form names no discarded draft: load the page again")
+        raise MalformedError("the form does not name a discarded draft: reload the page")
     return at
 
 
-def _discarded(store: Repository, slug: str, latest: FullVersion | None) -> SupersededDraft | None:
+def _discarded(repository: Repository, slug: str, latest: FullVersion | None) -> DiscardedDraft | None:
     """Return the last discarded draft, unless a version was published from it or since then."""
-    kept = next(store.discarded(slug), None)
-    if kept is None:
+    discarded = next(iter(drafts.discarded(repository, slug, 1)), None)
+    if discarded is None:
         return None
     if latest is not None and (
-        store.objects.is_ancestor(kept.commit.encode(), latest.commit_sha.encode())
-        or (latest.published_at is not None and latest.published_at > kept.at)
+        repository.objects.is_ancestor(discarded.commit.encode(), latest.commit_sha.encode())
+        or (latest.published_at is not None and latest.published_at > discarded.at)
     ):
         return None
-    return SupersededDraft.of(kept, store.snapshot(slug, kept.commit))
+    return discarded
 
 
 def _exists(visit: Visit, slug: str) -> bool:
@@ -206,25 +203,6 @@ def _refused(visit: Visit, slug: str, error: GitstoreError) -> Response:
     return workflow_page(visit, slug, error)
 
 
-def _change(draft: FullVersion | None, against: FullVersion | None, rules: Rules) -> str | None:
-    """Return a summary of the change that publishing would make; None if it cannot be computed."""
-    if draft is None or against is None or draft.definition is None or against.definition is None:
-        return None
-    return summary_of(against.definition, draft.definition, rules)
-
-
-def _is_overtaken(store: Repository, slug: str) -> bool:
+def _is_behind(repository: Repository, slug: str) -> bool:
     """Return whether a version was published that the open draft does not build on."""
-    return base_of(store, slug)[0] != store.state(slug).latest
-
-
-def base_of(store: Repository, slug: str) -> tuple[int, WorkflowState]:
-    """Return the latest version, or 0 if the open draft does not build on it, and the workflow's state.
-
-    Without an open draft, a save goes on top of the latest version.
-    """
-    state = store.state(slug)
-    if not state.draft_open or state.latest_commit is None or state.draft is None:
-        return state.latest, state
-    builds = store.objects.is_ancestor(state.latest_commit.encode(), state.draft.encode())
-    return (state.latest if builds else 0), state
+    return drafts.base_of(repository, slug)[0] != repository.state(slug).latest

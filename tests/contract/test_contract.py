@@ -11,7 +11,7 @@ from uuid import uuid4
 import pytest
 
 from gitstore.store import Store
-from service.auth import Role
+from service.access import Role
 from tests.contract.doors import ACTIONS, DOORS, Action, Api, Cli, Door, Git, Page
 from tests.contract.world import DRAFT, SLUG, WORKFLOW, World
 from tests.service.api.conftest import House, opened, yaml

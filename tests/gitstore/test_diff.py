@@ -1,4 +1,4 @@
-"""The difference of two definitions: what is a change, what is none, and the sentence that tells it."""
+"""The difference of two definitions: its list of changes, and its summary."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ ABC = graph(
 
 
 def changed(**parts: Any) -> dict[str, Any]:
-    """ABC with other parts."""
+    """Return ABC with other parts."""
     return {**copy.deepcopy(ABC), **parts}
 
 
@@ -68,24 +68,24 @@ SENTENCES = {
 
 
 @pytest.mark.parametrize("case", SENTENCES)
-def test_one_sentence_tells_a_difference(case: str) -> None:
-    """It is the message of a draft's commit where nobody wrote one, so its words are looked at one by one."""
+def test_a_difference_is_summarized_in_one_sentence(case: str) -> None:
+    """It is the default message of a draft's commit."""
     other, sentence = SENTENCES[case]
     assert summary(diff(ABC, other)) == sentence
 
 
-def test_layout_is_told_where_it_is_asked_for() -> None:
-    """Positions and what the editor left are changes like others then, and the sentence keeps them apart."""
+def test_layout_is_included_on_request() -> None:
+    """Positions and leftovers are then changes like others, and the summary separates them."""
     other = changed(
         nodes=[node("a", x=7, url="https://a"), *NODES[1:]],
         edges=[{**ABC["edges"][0], "id": "e"}, ABC["edges"][1]],
     )
     found = diff(ABC, other, layout=True)
-    (moved,) = found.nodes.changed
+    (moved,) = found.of("node", "changed")
     assert [(change.pointer, change.before, change.after) for change in moved.changes] == [
         ("/position/x", 0, 7)
     ]
-    (named,) = found.edges.changed
+    (named,) = found.of("edge", "changed")
     assert [change.pointer for change in named.changes] == ["/id"]
     assert summary(found) == "only the layout changed"
     assert apply(found, ABC) == other
@@ -99,26 +99,26 @@ def test_a_change_has_its_pointer_and_both_values() -> None:
         {"id": "a", "data": {"a/b~c": {"d": [1, inner]}}} for inner in ({"e": None}, {"e": True, "f": []})
     )
     found = diff(graph(old), graph(node("z", q=1), new))
-    (altered,) = found.nodes.changed
+    (altered,) = found.of("node", "changed")
     assert (altered.old_pointer, altered.pointer, altered.value["id"]) == ("/nodes/0", "/nodes/1", "a")
     at = "/data/a~1b~0c/d/1"
     assert [(c.op, c.pointer, c.before, c.after) for c in altered.changes] == [
         (Op.REPLACE, f"{at}/e", None, True),
         (Op.ADD, f"{at}/f", ABSENT, []),
     ]
-    (added,) = found.nodes.added
+    (added,) = found.of("node", "added")
     assert (added.pointer, added.value["id"]) == ("/nodes/0", "z")
 
 
-def test_true_is_not_one_but_one_is_one_point_nought() -> None:
-    """As the digest sees it (RFC 8785), and not as Python does."""
+def test_true_differs_from_1_and_1_equals_1_0() -> None:
+    """As in the digest (RFC 8785), unlike in Python."""
     assert diff({"n": 1}, {"n": 1.0}).empty
     assert not diff({"n": 1}, {"n": True}).empty
     assert not diff({"n": {"m": [0]}}, {"n": {"m": [False]}}).empty
 
 
-def test_a_renamed_node_is_told_as_that() -> None:
-    """Its edges, its children and its container follow, so that none of them looks changed."""
+def test_a_renamed_node_is_one_change() -> None:
+    """References to it in edges, children and containers follow, and are no changes."""
 
     def container(name: str, child: str) -> dict[str, Any]:
         data = {"type": "loop", "isContainer": True, "childNodes": [child, "other"], "label": "Each"}
@@ -132,31 +132,33 @@ def test_a_renamed_node_is_told_as_that() -> None:
         container("loop", "x"), child("x", "loop"), node("a"), edges=[edge("a", "loop"), edge("loop", "a")]
     )
     found = diff(old, new)
-    assert [(each.before, each.after, each.pointer) for each in found.renamed] == [("l", "loop", "/nodes/0")]
-    assert (found.nodes, found.edges, found.other) == (diff(old, old).nodes, diff(old, old).edges, ())
+    (renamed,) = found.items
+    (change,) = renamed.changes
+    assert (renamed.effect, renamed.pointer) == ("renamed", "/nodes/0")
+    assert (change.before, change.after) == ("l", "loop")
     assert summary(found) == "l renamed to loop"
     assert digest(apply(found, old), Rules.MESHHOOK) == digest(new, Rules.MESHHOOK)
     inner = graph(container("l", "y"), child("y", "l"), node("a"), edges=old["edges"])
     assert summary(diff(old, inner)) == "x renamed to y"
 
 
-def test_a_node_with_another_id_and_other_content_is_another_node() -> None:
-    """And so are its edges. Ids that several nodes have are nobody's name."""
+def test_a_node_with_a_new_id_and_new_content_is_a_new_node() -> None:
+    """And so are its edges. An id that several nodes share identifies none of them."""
     new = graph(
         node("z", url="https://z"), *NODES[1:], edges=[edge("z", "b"), edge("b", "c")], name="Order sync"
     )
     assert summary(diff(ABC, new)) == "1 node added, 1 node removed, 1 edge added, 1 edge removed"
     twins = graph(node("a"), node("a"))
-    assert diff(twins, graph(node("b"), node("b"))).renamed == ()
+    assert diff(twins, graph(node("b"), node("b"))).of("node", "renamed") == []
 
 
-def test_the_rules_any_know_keys_alone() -> None:
-    """Lists of objects are matched by id or name where each has its own, else by content and position."""
+def test_rules_any_compare_keys() -> None:
+    """Lists of objects are matched by unique id or name, else by content and position."""
 
     def found(a: Any, b: Any) -> list[tuple[str, str, Any, Any]]:
         made = diff({"x": a}, {"x": b}, Rules.ANY)
         assert apply(made, {"x": a}) == {"x": b}
-        return [(c.op.value, c.pointer, c.before, c.after) for c in made.other]
+        return [(c.op.value, c.pointer, c.before, c.after) for item in made.items for c in item.changes]
 
     one, two = {"name": "one", "n": 1}, {"name": "two", "n": 2}
     assert found([one, two], [{**two, "n": 3}, one]) == [
@@ -169,22 +171,23 @@ def test_the_rules_any_know_keys_alone() -> None:
     assert found([1, 2, 3, 4], [1, 9, 3, 4, 5]) == [("replace", "/x/1", 2, 9), ("add", "/x/4", ABSENT, 5)]
     assert found([2, 3, 4], [1, 2, 3, 4]) == [("add", "/x/0", ABSENT, 1)]
     assert summary(diff({"steps": [{"u": 1}]}, {"steps": [{"u": 2}]}, Rules.ANY)) == "steps.0.u changed"
-    # Layout is MeshHook's notion.
+    # There is no layout with these rules.
     assert not diff({"nodes": [{"position": 1}]}, {"nodes": [{"position": 2}]}, Rules.ANY).empty
 
 
-def test_a_reordered_list_is_cheap_to_tell() -> None:
-    """The old places, in the new order."""
+def test_reordered_nodes_are_one_change() -> None:
+    """It holds the old indices in the new order."""
     found = diff(ABC, changed(nodes=[NODES[2], node("n"), NODES[0], NODES[1]]))
-    assert found.nodes.order == (2, 0, 1)
-    assert [each.pointer for each in found.nodes.added] == ["/nodes/1"]
+    (reordered,) = found.of("node", "reordered")
+    assert [change.after for change in reordered.changes] == [[2, 0, 1]]
+    assert [each.pointer for each in found.of("node", "added")] == ["/nodes/1"]
 
 
 @pytest.mark.parametrize(
     "nodes", [None, 7, {"a": 1}, [None, 7, [], {}, {"id": 3}, {"id": ""}, {"id": "a", "data": 4}]]
 )
-def test_what_is_no_graph_is_compared_by_its_keys(nodes: Any) -> None:
-    """A draft may hold anything that parses."""
+def test_nodes_that_are_no_list_of_nodes_are_compared_by_keys(nodes: Any) -> None:
+    """A draft may hold any value that parses."""
     other = {"nodes": nodes, "edges": nodes}
     for a, b in ((ABC, other), (other, ABC), (other, {}), ({}, other)):
         found = diff(a, b)
@@ -193,8 +196,8 @@ def test_what_is_no_graph_is_compared_by_its_keys(nodes: Any) -> None:
         assert len(summary(found)) <= LONGEST
 
 
-def test_names_of_any_kind_make_no_long_and_no_wild_sentence() -> None:
-    """A message of a commit is one line; where names are too long for it, they are counted."""
+def test_summaries_are_short_and_printable_for_any_names() -> None:
+    """Names that are too long are replaced by counts."""
     wild = "\x1b[31m\n" + "x" * 500
     found = diff(graph(node(wild)), graph(node(wild, **{wild: 1}), node("b")), layout=True)
     assert summary(found).startswith("1 node added, ")
@@ -204,8 +207,7 @@ def test_names_of_any_kind_make_no_long_and_no_wild_sentence() -> None:
     assert summary(diff(many, longer)) == "3 nodes changed"
 
 
-def test_what_the_parser_makes_is_what_is_compared() -> None:
-    """From bytes to a sentence."""
+def test_parsed_definitions_are_compared() -> None:
 
     def value(text: str) -> dict[str, Any]:
         return parse(text.encode(), "workflow.yaml", Rules.MESHHOOK, LIMITS).value

@@ -1,4 +1,4 @@
-"""What changed, as the message of a commit that nobody wrote one for, and as what a pusher is told."""
+"""Summaries of changes, as default commit messages and in the report of a push."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ def content(label: str, x: int = 0, more: str = "") -> Content:
     return Content(raw=(YAML % (x, label) + more).encode())
 
 
-def test_a_save_without_a_message_says_what_it_changed(store: Store) -> None:
-    """Against the draft, or the latest version where none is open; if there is nothing to say, less."""
+def test_the_default_message_of_a_save_summarizes_the_change(store: Store) -> None:
+    """Since the draft or, without one, since the latest version."""
 
     def save(made: Content, message: str = "") -> str:
         saved = store.save_draft("a", made, ANN, expected=ANY, message=message)
@@ -62,8 +62,8 @@ def test_a_save_without_a_message_says_what_it_changed(store: Store) -> None:
     assert store.snapshot("a", opened.commit).message == "Begin a draft"
 
 
-def test_a_save_on_top_of_what_does_not_parse_has_nothing_to_compare(store: Store, bare: Path) -> None:
-    """An import may have brought it."""
+def test_a_save_on_top_of_an_unparsable_draft_has_a_plain_message(store: Store, bare: Path) -> None:
+    """It may have been imported."""
     store.create_workflow("a", content("one"), ANN)
     blob = subprocess.run(
         ["git", "--git-dir", str(bare), "hash-object", "-w", "--stdin"],
@@ -78,7 +78,7 @@ def test_a_save_on_top_of_what_does_not_parse_has_nothing_to_compare(store: Stor
 
 
 def push(store: Store, author: Author, *labels: str) -> tuple[list[str], str]:
-    """Push versions 1, 2, ..., in one go; the report, and what the terminal shows."""
+    """Push versions 1, 2, ... together; return the report and the text for the terminal."""
     tips: list[bytes] = []
     for label in labels:
         tips.append(author.commit({"workflow.yaml": YAML % (0, label)}, *tips[-1:]))
@@ -86,33 +86,33 @@ def push(store: Store, author: Author, *labels: str) -> tuple[list[str], str]:
     return send(store, request(*commands, pack=author.pack(*tips)))
 
 
-def test_a_pusher_is_told_what_each_version_changes(store: Store, author: Author) -> None:
-    """The first one changes nothing that was there, and the last nothing that matters."""
-    _, said = push(store, author, "one", "two", "'two'")
-    assert said.splitlines() == [
+def test_the_report_of_a_push_summarizes_each_version(store: Store, author: Author) -> None:
+    """Except the first version, and one without a change of meaning."""
+    _, text = push(store, author, "one", "two", "'two'")
+    assert text.splitlines() == [
         "published a v1: http://gitstore.test/a/1",
         "published a v2 (label of a changed): http://gitstore.test/a/2",
         "published a v3: http://gitstore.test/a/3",
     ]
 
 
-def test_words_that_fail_fail_no_push(store: Store, author: Author, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is done when they are looked for."""
+def test_a_failing_summary_does_not_fail_the_push(
+    store: Store, author: Author, monkeypatch: pytest.MonkeyPatch
+) -> None:
 
     def fail(*_: object) -> str:
         raise RuntimeError
 
     monkeypatch.setattr(receive, "what_changes", fail)
-    report, said = push(store, author, "one", "two")
+    report, text = push(store, author, "one", "two")
     assert report == ["unpack ok", "ok refs/tags/a/v1", "ok refs/tags/a/v2"]
-    assert "published a v2: http" in said
+    assert "published a v2: http" in text
 
 
-def test_of_very_many_versions_only_the_first_say_what_they_change(
+def test_only_the_first_of_many_versions_are_summarized(
     store: Store, author: Author, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nobody reads them all, and they take time."""
     monkeypatch.setattr(receive, "_MOST_CHANGES", 2)
-    _, said = push(store, author, "one", "two", "three")
-    assert "published a v2 (label of a changed)" in said
-    assert "published a v3: http" in said
+    _, text = push(store, author, "one", "two", "three")
+    assert "published a v2 (label of a changed)" in text
+    assert "published a v3: http" in text

@@ -17,7 +17,7 @@ from gitstore.git.files import write_atomically
 from service.config import Config
 from service.credentials import digest, is_token, new_token
 from service.projects import Projects, make_data_folder
-from service.run.bootstrap import Setup, read_token, revoke_token, set_up
+from service.run.bootstrap import Setup, read_token, set_up
 from sync import tokens
 from sync.db import Database
 from sync.migrate import migrate
@@ -47,7 +47,7 @@ def holder(database: Database, secret: str | None) -> str | None:
 def revoke_all(database: Database, made: Setup) -> None:
     with database.as_owner() as transaction:
         for token in tokens.tokens(transaction, made.project.id):
-            revoke_token(transaction, token.id)
+            tokens.revoke(transaction, made.project.id, token.id)
 
 
 def test_a_project_and_its_owner_s_token_are_made(config: Config, database: Database) -> None:
@@ -105,7 +105,7 @@ def test_a_token_whose_file_is_lost_gets_no_second(
     revoked = UUID(said.rpartition("gitstore token revoke ")[2])
     with database.as_owner() as transaction:
         assert len(tokens.tokens(transaction, first.project.id)) == 1
-        revoke_token(transaction, revoked)
+        tokens.revoke(transaction, first.project.id, revoked)
     assert holder(database, first.token) is None
 
 

@@ -181,7 +181,7 @@ def test_lost_secrets_are_given_up_by_a_command(house: House) -> None:
         assert f" {owner}: " in done
     assert "whsec_" not in done
     sealer = secret_key.checked_sealer(config, house.database)
-    assert house.cli("secrets", "check", config=config).stdout == "every secret can be opened\n"
+    assert house.cli("secrets", "check", config=config).stdout == "every secret can be decrypted\n"
     with house.database.as_owner() as tx:
         subscription = subscriptions.subscription(tx, UUID(int=1), house.subscriptions[0])
         with_login, without = (sources.source(tx, UUID(int=2), source) for source in house.sources)

@@ -21,9 +21,10 @@ from uuid import uuid4
 import psutil
 
 from gitstore.model import Rules
+from service.actions import tokens
 from service.config import Config
 from service.projects import Projects
-from service.run.bootstrap import create_project, create_token
+from service.run.bootstrap import OPERATOR, create_project
 from sync import catalog
 from sync.db import Database, Transaction
 from sync.embedded.server import EmbeddedPostgres
@@ -154,7 +155,7 @@ class Service:
         with self.owning() as transaction:
             row = catalog.project(transaction, project)
             assert row is not None
-            secret, _ = create_token(transaction, row, f"{role} of {project}", role)
+            _, secret = tokens.insert(transaction, row.id, OPERATOR, f"{role} of {project}", role)
         return Caller(self.url, project, secret)
 
 

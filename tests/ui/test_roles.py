@@ -1,4 +1,4 @@
-"""Every address of the page, for each role, strangers and the other tenant: what is offered and refused."""
+"""Every URL of the pages, for each role, without a session, and for another tenant."""
 
 from __future__ import annotations
 
@@ -7,14 +7,13 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from service.access import NEEDED
-from service.auth import Role
+from service.access import NEEDED, Role
 from tests.service.api.conftest import House
 from tests.ui.visitor import Visitor, visitor
 
 ONE = "/ui/workflows/order-sync"
 NO_ID = "6f1f7b5e-0000-4000-8000-000000000000"
-ADDRESSES: list[tuple[str, str, Role, int]] = [
+URLS: list[tuple[str, str, Role, int]] = [
     ("GET", "/ui/workflows", Role.VIEWER, 200),
     ("GET", ONE, Role.VIEWER, 200),
     ("GET", f"{ONE}/versions", Role.VIEWER, 200),
@@ -88,28 +87,28 @@ def call(person: Visitor, method: str, path: str) -> Any:
 
 
 @pytest.mark.usefixtures("workflow")
-def test_what_a_role_may_not_do_is_refused(house: House) -> None:
-    """With 403 and the words that HTTP has for it."""
+def test_an_action_beyond_the_role_is_refused(house: House) -> None:
+    """With 403 and the message of the API."""
     ranks = list(Role)
     for role in ranks:
         person = visitor(house, role.value)
-        for method, path, needed, status in ADDRESSES:
+        for method, path, needed, status in URLS:
             answer = call(person, method, path)
             if ranks.index(role) >= ranks.index(needed):
                 assert answer.status == status, (role, method, path, answer.page.text)
             else:
                 assert answer.status == 403, (role, method, path)
-                assert f"needs the role {needed}" in answer.page.text
+                assert f"requires the role {needed}" in answer.page.text
 
 
 @pytest.mark.usefixtures("workflow")
-def test_what_a_role_may_not_do_is_not_offered(house: House) -> None:
-    """No link and no form of any page leads to a refusal."""
+def test_an_action_beyond_the_role_is_not_offered(house: House) -> None:
+    """No link or form of any page leads to a refusal."""
     ranks = list(Role)
     for role in ranks:
         person = visitor(house, role.value)
         pages = [
-            path for method, path, needed, status in ADDRESSES
+            path for method, path, needed, status in URLS
             if method == "GET" and status == 200 and "download" not in path
             and ranks.index(role) >= ranks.index(needed)
         ]  # fmt: skip
@@ -129,30 +128,26 @@ def test_what_a_role_may_not_do_is_not_offered(house: House) -> None:
 
 
 @pytest.mark.usefixtures("workflow")
-def test_strangers_are_asked_to_sign_in(house: House) -> None:
+def test_without_a_session_every_url_leads_to_the_sign_in(house: House) -> None:
     client = house.app.test_client()
-    for method, path, _, _ in ADDRESSES:
+    for method, path, _, _ in URLS:
         answer = client.open(path, method=method, base_url="https://gitstore.example", buffered=True)
         assert answer.status_code == (303 if method == "GET" else 401), path
 
 
 @pytest.mark.usefixtures("workflow")
-def test_the_other_tenant_finds_nothing(house: House) -> None:
-    """404 and never 403, as for what does not exist."""
+def test_another_tenant_gets_404(house: House) -> None:
+    """With the same page as for a workflow that does not exist."""
     stranger = visitor(house, "owner", house.other)
-    for method, path, _, _ in ADDRESSES:
+    for method, path, _, _ in URLS:
         if path.startswith(ONE):
-            mine, none = (
-                call(stranger, method, path),
-                call(stranger, method, path.replace("order-sync", "nothing-"[:7])),
-            )
-            assert mine.status == none.status == 404, (method, path)
-            assert (
-                mine.page.text.replace("order-sync", "nothing").split("Request")[0]
-                == none.page.text.split("Request")[0]
-            )
+            paths = (path, path.replace("order-sync", "nothing"))
+            theirs, none = (call(stranger, method, each) for each in paths)
+            assert theirs.status == none.status == 404, (method, path)
+            text = theirs.page.text.replace("order-sync", "nothing").split("Request")[0]
+            assert text == none.page.text.split("Request")[0]
     assert "order-sync" not in stranger.get("/ui/workflows").html
 
 
-def test_every_need_is_a_permissions() -> None:
-    assert {needed for _, _, needed, _ in ADDRESSES} == set(NEEDED.values())
+def test_every_permission_is_covered() -> None:
+    assert {needed for _, _, needed, _ in URLS} == set(NEEDED.values())

@@ -1,4 +1,4 @@
-"""Signing in and out, the cookie, forms of others, and the headers of every page."""
+"""Signing in and out, the cookie, CSRF, and the headers of every page."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from http.cookies import SimpleCookie
 import pytest
 
 from service.context import EXTENSION
-from service.ui import sessions
+from service.ui import session
 from service.ui.rendering import POLICY
 from tests.service.api.conftest import House
+from tests.ui.test_roles import URLS
 from tests.ui.visitor import HOST, Visitor, secret_in, visitor
 
 
@@ -20,8 +21,8 @@ def cookie_of(visitor: Visitor) -> str:
     return str(found.value)
 
 
-def test_a_token_opens_the_page_and_the_cookie_tells_nothing(house: House) -> None:
-    """HttpOnly, Secure where the service is, SameSite, for /ui alone; neither token nor digest is in it."""
+def test_signing_in_sets_a_cookie_without_the_token(house: House) -> None:
+    """HttpOnly, Secure, SameSite and for /ui only; it contains neither the token nor its digest."""
     ann = Visitor(house.app.test_client(), house.client("editor"))
     form = ann.get("/ui/sign-in").page
     data = {"csrf": form.value("csrf"), "token": ann.api.token}
@@ -36,8 +37,8 @@ def test_a_token_opens_the_page_and_the_cookie_tells_nothing(house: House) -> No
 
 
 @pytest.mark.parametrize("token", ["", "gst_", "gst_" + "x" * 43, "gst_" + "é" * 43, "x" * 5000, "a\0b"])
-def test_what_is_no_token_in_force_is_refused_in_the_words_of_http(house: House, token: str) -> None:
-    """And what was typed is not shown again."""
+def test_an_invalid_token_is_refused(house: House, token: str) -> None:
+    """And not shown again."""
     ann = Visitor(house.app.test_client(), house.client())
     answer = ann.sign_in(token or " ")
     assert answer.status == 401
@@ -45,8 +46,7 @@ def test_what_is_no_token_in_force_is_refused_in_the_words_of_http(house: House,
     assert token not in answer.html or len(token) < 5
 
 
-def test_a_revoked_token_ends_its_sessions_at_once(house: House, ann: Visitor) -> None:
-    """The next request of the session is a stranger's."""
+def test_revoking_a_token_ends_its_sessions(house: House, ann: Visitor) -> None:
     bob = visitor(house, "editor")
     tokens = ann.api.get("/tokens").json["tokens"]
     bobs = max(tokens, key=lambda token: token["created_at"])
@@ -56,21 +56,21 @@ def test_a_revoked_token_ends_its_sessions_at_once(house: House, ann: Visitor) -
     assert bob.post("/ui/new-workflow", slug="a").status == 401
 
 
-def test_signing_out_forgets_the_session(ann: Visitor) -> None:
+def test_signing_out_ends_the_session(ann: Visitor) -> None:
     answer = ann.post("/ui/sign-out")
     assert (answer.status, answer.location) == (303, "/ui/sign-in")
     assert ann.get("/ui/workflows").status == 303
 
 
-def test_a_session_is_over_after_a_week(ann: Visitor, monkeypatch: pytest.MonkeyPatch) -> None:
-    later = time.time() + sessions.SECONDS + 1
+def test_a_session_expires_after_a_week(ann: Visitor, monkeypatch: pytest.MonkeyPatch) -> None:
+    later = time.time() + session.SECONDS + 1
     monkeypatch.setattr(time, "time", lambda: later)
     assert ann.get("/ui/workflows").status == 303
 
 
 @pytest.mark.parametrize("damage", ["", "x", "é", "gAAAA", "\0", "a b c"])
-def test_a_cookie_that_is_not_ours_is_none(house: House, damage: str) -> None:
-    """Nor is one that was sealed for another purpose."""
+def test_an_invalid_cookie_is_ignored(house: House, damage: str) -> None:
+    """Also one that was sealed for another purpose."""
     client = house.app.test_client()
     client.set_cookie("__Secure-gitstore-session", damage, domain="gitstore.example", path="/ui")
     assert client.get("/ui/workflows", base_url=HOST).status_code == 303
@@ -82,7 +82,7 @@ def test_a_cookie_that_is_not_ours_is_none(house: House, damage: str) -> None:
 
 
 def test_over_plain_http_the_cookie_is_not_secure(house: House) -> None:
-    """Else nobody could sign in on their own machine."""
+    """Otherwise signing in on a local machine would fail."""
     here = house.app.extensions[EXTENSION]
     object.__setattr__(here.config, "given_public_url", "http://127.0.0.1:8080")
     try:
@@ -93,39 +93,13 @@ def test_over_plain_http_the_cookie_is_not_secure(house: House) -> None:
         object.__setattr__(here.config, "given_public_url", HOST)
 
 
-# Forms of others
+# CSRF
 
-SOMETHING = "6f1f7b5e-0000-4000-8000-000000000000"
-POSTS = [
-    "/ui/sign-out",
-    "/ui/new-workflow",
-    "/ui/workflows/order-sync/edit",
-    "/ui/workflows/order-sync/validate",
-    "/ui/workflows/order-sync/publish",
-    "/ui/workflows/order-sync/discard",
-    "/ui/workflows/order-sync/restore",
-    "/ui/workflows/order-sync/versions/1/revert",
-    "/ui/workflows/order-sync/versions/1/current",
-    "/ui/new-source",
-    f"/ui/sources/{SOMETHING}",
-    f"/ui/sources/{SOMETHING}/sync",
-    f"/ui/sources/{SOMETHING}/pause",
-    f"/ui/sources/{SOMETHING}/remove",
-    f"/ui/sources/{SOMETHING}/divergences/{SOMETHING}",
-    "/ui/new-webhook",
-    f"/ui/webhooks/{SOMETHING}/edit",
-    f"/ui/webhooks/{SOMETHING}/state",
-    f"/ui/webhooks/{SOMETHING}/test",
-    f"/ui/webhooks/{SOMETHING}/rotate",
-    f"/ui/webhooks/{SOMETHING}/delete",
-    f"/ui/deliveries/{SOMETHING}/again",
-    "/ui/tokens",
-    f"/ui/tokens/{SOMETHING}/revoke",
-]
+POSTS = ["/ui/sign-out", *(path for method, path, _, _ in URLS if method == "POST")]
 
 
-def test_every_address_that_changes_something_is_in_the_list(house: House) -> None:
-    """Sign-in has a test of its own; the theme is no secret."""
+def test_every_post_is_in_the_list(house: House) -> None:
+    """Except sign-in, which has its own test, and the theme, which needs no token."""
     rules = {
         rule.endpoint for rule in house.app.url_map.iter_rules()
         if rule.endpoint.startswith("ui.") and "POST" in (rule.methods or ())
@@ -135,25 +109,25 @@ def test_every_address_that_changes_something_is_in_the_list(house: House) -> No
     assert rules - listed == {"ui.signed_in", "ui.choose_theme"}
 
 
-@pytest.mark.parametrize("path", POSTS)
 @pytest.mark.parametrize("csrf", ["", "x", "é"])
-def test_a_form_without_the_sessions_token_changes_nothing(ann: Visitor, path: str, csrf: str) -> None:
+def test_a_form_with_an_invalid_token_changes_nothing(ann: Visitor, csrf: str) -> None:
     ann.api.create()
     ann.api.publish()
     before = ann.api.get("/workflows/order-sync").json
-    answer = ann.post(path, csrf, slug="other", definition="nodes: []", message="x")
-    assert answer.status == 403
-    assert "not of your session" in answer.page.text
-    assert ann.api.get("/workflows/order-sync").json == before
+    for path in POSTS:
+        answer = ann.post(path, csrf, slug="other", definition="nodes: []", message="x")
+        assert answer.status == 403, path
+        assert "not of your session" in answer.page.text
+        assert ann.api.get("/workflows/order-sync").json == before, path
 
 
-def test_the_token_of_another_session_is_none(house: House, ann: Visitor) -> None:
+def test_the_token_of_another_session_is_invalid(house: House, ann: Visitor) -> None:
     bob = visitor(house)
     assert ann.post("/ui/new-workflow", bob.csrf, slug="a").status == 403
 
 
-def test_nobody_elses_form_signs_you_in(house: House) -> None:
-    """Login CSRF: the form of signing in has a token of its own."""
+def test_a_foreign_form_cannot_sign_in(house: House) -> None:
+    """The sign-in form has a token of its own (login CSRF)."""
     ann = Visitor(house.app.test_client(), house.client())
     ann.get("/ui/sign-in")
     assert ann.post("/ui/sign-in", csrf="x", token=ann.api.token).status == 403
@@ -161,7 +135,7 @@ def test_nobody_elses_form_signs_you_in(house: House) -> None:
     assert fresh.post("/ui/sign-in", csrf="x", token=ann.api.token).status == 403
 
 
-def test_signing_in_makes_a_new_token_for_forms(house: House) -> None:
+def test_signing_in_changes_the_csrf_token(house: House) -> None:
     ann = Visitor(house.app.test_client(), house.client())
     before = ann.get("/ui/sign-in").page.value("csrf")
     ann.sign_in()
@@ -169,7 +143,7 @@ def test_signing_in_makes_a_new_token_for_forms(house: House) -> None:
 
 
 def test_no_get_changes_anything(ann: Visitor) -> None:
-    """Also where the address is one that a form is sent to."""
+    """Also at URLs of forms."""
     ann.api.create()
     ann.api.publish()
     before = ann.api.get("/workflows/order-sync/versions").json
@@ -183,12 +157,12 @@ def test_no_get_changes_anything(ann: Visitor) -> None:
     ["https://evil.example/", "//evil.example", "/\\evil.example", "/ui/../\\evil", "javascript:alert(1)",
      "/workflows", "/ui/a\r\nSet-Cookie: a=b", "", "http:/ui/"],
 )  # fmt: skip
-def test_after_signing_in_one_stays_here(house: House, following: str) -> None:
+def test_signing_in_never_redirects_elsewhere(house: House, following: str) -> None:
     ann = Visitor(house.app.test_client(), house.client())
     assert ann.sign_in(following=following).location == "/ui/workflows"
 
 
-def test_after_signing_in_one_goes_where_one_wanted(house: House) -> None:
+def test_signing_in_continues_to_the_requested_page(house: House) -> None:
     ann = Visitor(house.app.test_client(), house.client())
     wanted = "/ui/workflows/order-sync/versions/3"
     assert ann.get(wanted).location == f"/ui/sign-in?next={wanted}"
@@ -210,7 +184,7 @@ def test_the_theme_is_remembered(ann: Visitor) -> None:
     "path", ["/ui/sign-in", "/ui/workflows", "/ui/nothing", "/ui/workflows/nope", "/ui/webhooks"]
 )
 def test_every_page_has_the_policy(ann: Visitor, path: str) -> None:
-    """No script and no style but from files of ours; no frame around it; nothing kept by others."""
+    """Scripts and styles only from our files, no frames, no shared caching."""
     answer = ann.get(path)
     assert answer.headers["Content-Security-Policy"] == POLICY
     assert "unsafe" not in POLICY
@@ -228,7 +202,7 @@ def test_every_page_has_the_policy(ann: Visitor, path: str) -> None:
             assert element.text == ""
 
 
-def test_static_files_are_kept_by_browsers_until_they_change(ann: Visitor) -> None:
+def test_static_files_are_cached_until_they_change(ann: Visitor) -> None:
     (link,) = [
         each for each in ann.get("/ui/workflows").page.all("link") if each.attributes["rel"] == "stylesheet"
     ]
@@ -239,14 +213,14 @@ def test_static_files_are_kept_by_browsers_until_they_change(ann: Visitor) -> No
     assert ann.client.get("/ui/static/../app.py", base_url=HOST).status_code == 404
 
 
-def test_an_address_below_the_page_is_refused_as_a_page(ann: Visitor) -> None:
-    """And others as problem+json, as ever."""
+def test_errors_below_ui_are_pages(ann: Visitor) -> None:
+    """Elsewhere they are problem+json."""
     assert ann.get("/ui/nothing").status == 404
     assert ann.get("/ui/nothing").page.title() == "Not Found"
     assert ann.client.put("/ui/workflows", base_url=HOST).status_code == 405
     assert ann.client.get("/nothing", base_url=HOST).content_type == "application/problem+json"
 
 
-def test_the_first_page_is_found_from_everywhere(ann: Visitor) -> None:
+def test_the_root_redirects_to_the_first_page(ann: Visitor) -> None:
     for path in ("/", "/ui", "/ui/"):
         assert ann.get(path).location == "/ui/workflows"

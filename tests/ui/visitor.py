@@ -1,4 +1,4 @@
-"""Somebody at the page without a browser: Flask's client, with cookies, forms and what is in the answer."""
+"""A visitor of the pages without a browser: Flask's client with cookies, forms and parsed answers."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Element:
 
 
 class Page(HTMLParser):
-    """What a browser would see: elements with their attributes and the text within them."""
+    """A parsed page: its elements with their attributes and text."""
 
     def __init__(self, html: str) -> None:
         super().__init__(convert_charrefs=True)
@@ -47,7 +47,7 @@ class Page(HTMLParser):
         self.elements.append(Element(tag, {name: value or "" for name, value in attrs}))
 
     def _end_item(self) -> None:
-        """The end tag of an item may be left out (HTML, 13.1.2.4)."""
+        """Close an item whose end tag was omitted (HTML, 13.1.2.4)."""
         if self._open and self._open[-1].tag == "li":
             self._open.pop()
 
@@ -89,7 +89,7 @@ class Page(HTMLParser):
         return [link.attributes["href"] for link in self.all("a") if "href" in link.attributes]
 
     def value(self, name: str) -> str:
-        """Of the first field of that name; a textarea's is its text, without its first line break."""
+        """Return the value of a field; of a textarea, its text without the first line break."""
         for element in self.elements:
             if element.attributes.get("name") == name:
                 if element.tag == "textarea":
@@ -122,7 +122,7 @@ class Visitor:
         return self._answer(self.client.get(path, base_url=HOST, headers=headers, buffered=True))
 
     def post(self, path: str, csrf: str | None = None, **fields: str) -> Answer:
-        """A form as the page would send it."""
+        """Send a form."""
         data = {"csrf": self.csrf if csrf is None else csrf, **fields}
         return self._answer(self.client.post(path, base_url=HOST, data=data, buffered=True))
 
@@ -140,7 +140,7 @@ class Visitor:
 
 
 def visitor(house: House, role: str = "owner", project: Any = None) -> Visitor:
-    """Somebody signed in with a new token of that role."""
+    """Return a visitor signed in with a new token of that role."""
     api = house.client(role, project)
     made = Visitor(house.app.test_client(), api)
     assert made.sign_in().status == 303

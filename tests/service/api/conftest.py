@@ -15,10 +15,11 @@ from flask import Flask
 
 from gitstore.model import Rules
 from service import app as composition
+from service.actions import tokens
 from service.app import create_app
 from service.config import Config
 from service.projects import Projects
-from service.run.bootstrap import create_project, create_token
+from service.run.bootstrap import OPERATOR, create_project
 from sync.catalog import Project
 from sync.db import Database
 from tests.conftest import database, temporary_folder
@@ -72,13 +73,13 @@ class Client:
         return self("DELETE", path, **options)
 
     def create(self, slug: str = "order-sync", **body: Any) -> Response:
-        """A workflow whose draft has no problems, unless `body` says otherwise."""
+        """Create a workflow; unless `body` changes it, its draft has no problems."""
         made = self.post("/workflows", json={"slug": slug, "definition": definition(), **body})
         assert made.status_code == 201, made.text
         return made
 
     def publish(self, slug: str = "order-sync", url: str | None = None, **body: Any) -> Response:
-        """The draft as it stands; or one with `url` in it."""
+        """Publish the draft as it is, or one with `url`."""
         if url is not None:
             draft = f"/workflows/{slug}/versions/draft"
             content = {"definition": definition(url)}
@@ -91,7 +92,7 @@ class Client:
 
 @dataclass
 class House:
-    """A running application, and a way to be anybody in it."""
+    """A running application with two projects, and clients for each role."""
 
     app: Flask
     config: Config
@@ -101,7 +102,8 @@ class House:
 
     def client(self, role: str = "owner", project: Project | None = None) -> Client:
         with self.database.as_owner() as tx:
-            secret, _ = create_token(tx, project or self.project, f"{role}-{uuid4().hex[:6]}", role)
+            name = f"{role}-{uuid4().hex[:6]}"
+            _, secret = tokens.insert(tx, (project or self.project).id, OPERATOR, name, role)
         return Client(self.app, secret)
 
     def repository(self, project: Project | None = None) -> Path:
@@ -135,7 +137,7 @@ def house(
     settings: dict[str, str],
     unexpected: list[Exception],
 ) -> Iterator[House]:
-    """A request that ends in `internal` fails the test at its end."""
+    """Fails the test at its end if a request ended in `internal`."""
     with opened(postgres_admin_conninfo, migrated_template, **settings) as house:
         yield house
     assert unexpected == []
@@ -143,7 +145,7 @@ def house(
 
 @pytest.fixture
 def unexpected(monkeypatch: pytest.MonkeyPatch) -> list[Exception]:
-    """The errors that nobody expected, which a caller is told are `internal`."""
+    """Unexpected errors, which callers see as `internal`."""
     seen: list[Exception] = []
     tell = composition._unexpected
 
@@ -161,7 +163,7 @@ def owner(house: House) -> Client:
 
 
 def problem(response: Response, status: int, code: str) -> dict[str, Any]:
-    """The problem+json of a refusal, checked."""
+    """The body of an error answer, checked."""
     assert response.status_code == status, (response.status_code, response.text)
     assert response.content_type == "application/problem+json"
     body: dict[str, Any] = json.loads(response.data)

@@ -1,4 +1,4 @@
-"""What the API says of background work that is late, and of sources and deliveries that were given up."""
+"""How the API reports late background work, and sources and deliveries that were given up."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def beats(tmp_path: Path) -> Iterator[Heartbeats]:
 
 @pytest.fixture
 def house(house: House, tmp_path: Path) -> House:
-    """As below `gitstore serve`, which has a worker; git.example may be named."""
+    """As under `gitstore serve`, which has a worker; git.example is allowed."""
     allowed = Allowed.parse("git.example:8000,127.0.0.1:1")
     config = replace(house.config, metrics_folder=tmp_path, egress_allow=allowed)
     made = create_app(replace(config, metrics_folder=None), database=house.database)
@@ -48,8 +48,8 @@ def tamper(house: House, query: str) -> None:
         tx.connection.execute(query.encode())
 
 
-def test_readiness_tells_that_the_worker_is_stalled(owner: Client, beats: Heartbeats) -> None:
-    """With 200: engines go on reading. A loop that is off is no loop that stalled."""
+def test_readiness_reports_a_stalled_worker(owner: Client, beats: Heartbeats) -> None:
+    """With 200, as versions can be read. A loop that is off is not stalled."""
     assert owner.get("/readyz").json == {"status": "ok", "worker": "ok"}
     beats.begin(time.monotonic() - STALL_SECONDS - 10)
     stalled = owner.get("/readyz")
@@ -60,9 +60,7 @@ def test_readiness_tells_that_the_worker_is_stalled(owner: Client, beats: Heartb
     assert owner.get("/readyz").json == {"status": "ok", "worker": "ok"}
 
 
-def test_figures_tell_of_heartbeats_and_of_workers_that_were_replaced(
-    owner: Client, beats: Heartbeats
-) -> None:
+def test_metrics_report_heartbeats_and_replaced_workers(owner: Client, beats: Heartbeats) -> None:
     """By loop, and by reason."""
     beats.begin(time.monotonic() - 100)
     beats.off("delivery")
@@ -74,8 +72,8 @@ def test_figures_tell_of_heartbeats_and_of_workers_that_were_replaced(
 
 
 @pytest.mark.usefixtures("beats")
-def test_readiness_and_figures_tell_of_work_that_is_late(house: House, owner: Client) -> None:
-    """A source, or a delivery, that has been due for long; not one that is paused, in work or given up."""
+def test_readiness_and_metrics_report_late_work(house: House, owner: Client) -> None:
+    """A source or a delivery that is overdue; not one that is paused, in work or given up."""
     added(owner)
     tamper(house, "update gitstore.sources set due_at = now() - interval '10 minutes'")
     assert owner.get("/readyz").json == {"status": "degraded", "worker": "late"}
@@ -95,8 +93,8 @@ def test_readiness_and_figures_tell_of_work_that_is_late(house: House, owner: Cl
 
 
 @pytest.mark.parametrize("way", ["PATCH", "POST"])
-def test_a_poisoned_source_says_so_until_an_owner_acts(house: House, owner: Client, way: str) -> None:
-    """Its state and its reason, over HTTP and at the page; a change or a sync clears it."""
+def test_a_source_is_poison_until_an_owner_acts(house: House, owner: Client, way: str) -> None:
+    """Its state and reason are in the API and on the page; a change or a sync clears it."""
     source = added(owner)
     tamper(
         house,
@@ -117,8 +115,8 @@ def test_a_poisoned_source_says_so_until_an_owner_acts(house: House, owner: Clie
         assert tx.value("select crashes from gitstore.sources") == 0
 
 
-def test_a_poisoned_delivery_is_found_and_sent_again(house: House, owner: Client) -> None:
-    """By its state; sent again, it is as new."""
+def test_a_poison_delivery_is_found_and_redelivered(house: House, owner: Client) -> None:
+    """Found by its state; redelivered, it is as new."""
     owner.post("/subscriptions", json={"url": "http://127.0.0.1:1/"})
     (subscription,) = owner.get("/subscriptions").json["subscriptions"]
     owner.post(f"/subscriptions/{subscription['id']}/test")

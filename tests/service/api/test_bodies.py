@@ -1,4 +1,4 @@
-"""Bodies that are no definition, or too much of one: refused with where and why, and nothing is saved."""
+"""Invalid and oversized bodies: refused with the place and the reason, and nothing is saved."""
 
 from __future__ import annotations
 
@@ -46,10 +46,10 @@ def published(owner: Client) -> Client:
         (b"{}", "application/problem+json", 415, "unsupported_media_type", None),
     ],
 )  # fmt: skip
-def test_a_body_that_is_no_definition_is_refused(
+def test_an_invalid_body_is_refused(
     published: Client, body: bytes, media_type: str, status: int, code: str, kind: str | None
 ) -> None:
-    """What is no JSON is malformed; what is JSON, and none that a definition may hold, is unparsable."""
+    """Invalid JSON is malformed; valid JSON that a definition must not contain is unparsable."""
     refused = problem(published.post(VERSIONS, data=body, type=media_type), status, code)
     if kind is not None:
         assert refused["problems"][0]["code"] == kind
@@ -64,7 +64,7 @@ def test_an_alias_bomb_is_refused(published: Client) -> None:
     problem(published.post(VERSIONS, data=body, type="application/yaml"), 422, "definition_unparsable")
 
 
-def test_what_is_too_large_is_refused_before_it_is_read(published: Client, house: House) -> None:
+def test_an_oversized_body_is_refused_before_it_is_read(published: Client, house: House) -> None:
     most = house.config.limits.definition
     refused = problem(
         published.post(VERSIONS, data=b"#" * (most + 1), type="application/yaml"), 413, "too_large"
@@ -78,7 +78,7 @@ def test_what_is_too_large_is_refused_before_it_is_read(published: Client, house
     problem(published.post(VERSIONS, data=long, type="application/json"), 413, "too_large")
 
 
-def test_a_definition_may_be_as_large_as_the_limit(published: Client, house: House) -> None:
+def test_a_definition_of_the_size_of_the_limit_is_accepted(published: Client, house: House) -> None:
     most = house.config.limits.definition
     body = yaml() + b"#" * (most - len(yaml()))
     assert published.post(VERSIONS, data=body, type="application/yaml").status_code == 201
@@ -86,7 +86,7 @@ def test_a_definition_may_be_as_large_as_the_limit(published: Client, house: Hou
 
 
 @pytest.mark.parametrize("encoding", ["gzip", "br", "deflate", "gzip, identity", "x"])
-def test_an_encoded_body_is_not_taken(published: Client, encoding: str) -> None:
+def test_an_encoded_body_is_refused(published: Client, encoding: str) -> None:
     headers = {"Content-Encoding": encoding}
     refused = published.post(VERSIONS, data=b"x", type="application/yaml", headers=headers)
     problem(refused, 415, "unsupported_media_type")

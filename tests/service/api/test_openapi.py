@@ -1,4 +1,4 @@
-"""/openapi.json says what there is, validly, and what it says is what happens. /docs shows it offline."""
+"""/openapi.json is valid, complete and agrees with the answers; /docs shows it offline."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def document(owner: Client) -> dict[str, Any]:
 
 
 def test_the_document_is_valid(document: dict[str, Any]) -> None:
-    """By the schema of OpenAPI 3.1 itself; and every reference leads somewhere."""
+    """By the schema of OpenAPI 3.1; every reference resolves."""
     assert document["openapi"] == "3.1.0"
     schemathesis.openapi.from_dict(document).validate()
     names = set(re.findall(r"#/components/schemas/(\w+)", str(document)))
@@ -59,8 +59,8 @@ def test_the_document_is_valid(document: dict[str, Any]) -> None:
         schemathesis.openapi.from_dict({**document, "paths": {"/x": {"get": 5}}}).validate()
 
 
-def test_every_default_is_one_that_its_schema_takes(document: dict[str, Any]) -> None:
-    """Generators of clients refuse a document where it is not."""
+def test_every_default_fits_its_schema(document: dict[str, Any]) -> None:
+    """Client generators refuse a document otherwise."""
     schemas = document["components"]["schemas"]
     for name, schema in schemas.items():
         for field, of in schema.get("properties", {}).items():
@@ -69,8 +69,8 @@ def test_every_default_is_one_that_its_schema_takes(document: dict[str, Any]) ->
                 assert jsonschema_rs.is_valid(whole, of["default"]), f"{name}.{field}: {of}"
 
 
-def test_every_route_is_in_the_document_and_needs_a_token(house: House, document: dict[str, Any]) -> None:
-    """Those of git, of the document itself and of pages are not."""
+def test_every_route_is_in_the_document_and_requires_a_token(house: House, document: dict[str, Any]) -> None:
+    """Except those of git, the document itself, pages and webhooks."""
     apart = ("static", "docs", "git", "ui", "hooks")
     for rule in house.app.url_map.iter_rules():
         if rule.endpoint.partition(".")[0] in apart:
@@ -84,21 +84,21 @@ def test_every_route_is_in_the_document_and_needs_a_token(house: House, document
             assert "parameters" in operation or "{" not in path
 
 
-def test_every_refusal_is_declared_as_a_problem(document: dict[str, Any]) -> None:
+def test_every_error_is_declared_as_a_problem(document: dict[str, Any]) -> None:
     for path, method, operation in _operations(document):
         for status, response in operation["responses"].items():
             if int(status) >= 400:
                 assert list(response["content"]) == ["application/problem+json"], (method, path, status)
 
 
-def test_the_rule_for_bodies_of_drafts_is_written_down(document: dict[str, Any]) -> None:
+def test_the_rule_for_envelopes_is_documented(document: dict[str, Any]) -> None:
     body = document["paths"]["/workflows/{id}/versions"]["post"]["requestBody"]
     assert "envelope" in body["description"]
     assert set(body["content"]) == {"application/json", "application/yaml"}
 
 
-def test_the_document_is_the_same_for_every_application_of_the_process(house: House, document: Any) -> None:
-    """Blueprints are modules' own and shared: registering them again adds and loses nothing."""
+def test_a_second_application_has_the_same_document(house: House, document: Any) -> None:
+    """Blueprints are shared: registering them again adds and loses nothing."""
     from service.api.openapi import document as made
     from service.app import create_app
 
@@ -122,14 +122,14 @@ CASES = [
 
 @pytest.fixture(scope="module")
 def described(postgres_admin_conninfo: str, migrated_template: str) -> Iterator[tuple[House, Any]]:
-    """An application with its document as schemathesis reads it: to read it takes half a second of CPU."""
+    """An application, and its document as read by schemathesis, which takes half a second of CPU."""
     with opened(postgres_admin_conninfo, migrated_template) as house:
         yield house, schemathesis.openapi.from_wsgi("/openapi.json", house.app)
 
 
 @pytest.mark.parametrize(("operation", "mode"), CASES)
 def test_answers_are_as_declared(described: tuple[House, Any], operation: str, mode: GenerationMode) -> None:
-    """Whatever fits or does not fit the document: declared statuses, media types, bodies; never a 5xx."""
+    """Valid and invalid requests get declared statuses, media types and bodies; never a 5xx."""
     house, api = described
     slug = f"p-{uuid4().hex[:12]}"
     with house.database.as_owner() as tx:
@@ -172,7 +172,7 @@ class _Links(HTMLParser):
 
 
 def test_the_page_needs_no_network_and_no_inline_script(owner: Client) -> None:
-    """Everything that it loads is here, and its policy lets nothing else in."""
+    """It loads only files from this server, and its policy allows nothing else."""
     page = owner.get("/docs")
     assert page.content_type == "text/html; charset=utf-8"
     policy = page.headers["Content-Security-Policy"]
@@ -189,7 +189,7 @@ def test_the_page_needs_no_network_and_no_inline_script(owner: Client) -> None:
         assert loaded.data
 
 
-def test_the_pages_files_are_those_of_the_plugin_alone(owner: Client) -> None:
+def test_only_files_of_the_plugin_are_served(owner: Client) -> None:
     for path in (
         "/docs/",
         "/docs/..%2f__init__.py",

@@ -1,4 +1,4 @@
-"""Refusals: their form, their headers, and what Flask would have said in its own words."""
+"""Error answers: their form and headers, in place of Flask's own."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from tests.service.api.conftest import Client, House, definition, problem
 
 
 def test_every_code_has_a_status() -> None:
-    """And none but `internal` is a 5xx other than 503."""
+    """Only `internal` is a 5xx other than 503."""
     assert set(errors.STATUS) == {*Code, *errors.HttpCode}
     fives = {code for code, status in errors.STATUS.items() if status >= 500 and status != 503}
     assert fives == {Code.INTERNAL}
 
 
-def test_a_refusal_carries_its_data_and_nothing_overrides_its_members() -> None:
+def test_the_data_of_an_error_never_overrides_its_members() -> None:
     data: dict[str, Any] = {"status": 200, "title": "x", "problems": [Problem("a", "b", "/c", "n", 1, 2)]}
     answer = errors.problem(StaleDraftError("moved", etag='"x"', **data), "r-1")
     body = json.loads(answer.data)
@@ -46,8 +46,8 @@ def test_a_refusal_carries_its_data_and_nothing_overrides_its_members() -> None:
     ]
 
 
-def test_git_is_told_in_words_that_it_prints() -> None:
-    """text/plain, and Basic as the challenge."""
+def test_git_gets_errors_as_text_that_it_prints() -> None:
+    """text/plain, with a Basic challenge."""
     answer = errors.plain(GitstoreError(HttpCode.UNAUTHENTICATED, "who are you?"))
     assert answer.content_type == "text/plain; charset=utf-8"
     assert answer.data == b"who are you?\n"
@@ -61,7 +61,7 @@ def test_git_is_told_in_words_that_it_prints() -> None:
     ["/nowhere", "/workflows/", "/workflows/a/b", "/workflows/a/versions/1/x", "/%00",
      "/%ff%fe", "/workflows/../tokens", "/ui%0d%0aX: y", "/docs/../app.py", "/docs/x.js", "/.git/config"],
 )  # fmt: skip
-def test_an_address_with_nothing_at_it_is_not_found(owner: Client, path: str) -> None:
+def test_an_unknown_address_is_not_found(owner: Client, path: str) -> None:
     """No redirects, no HTML."""
     problem(owner.get(path), 404, "not_found")
 
@@ -81,7 +81,7 @@ def test_an_address_with_nothing_at_it_is_not_found(owner: Client, path: str) ->
         ("POST", "/openapi.json", {"GET", "HEAD", "OPTIONS"}),
     ],
 )
-def test_a_method_that_is_not_there_is_told_those_that_are(
+def test_an_unsupported_method_lists_the_supported_ones(
     owner: Client, method: str, path: str, allowed: set[str]
 ) -> None:
     response = owner(method, path)
@@ -89,8 +89,8 @@ def test_a_method_that_is_not_there_is_told_those_that_are(
     assert set(response.headers["Allow"].split(", ")) == allowed
 
 
-def test_the_request_id_comes_back(owner: Client) -> None:
-    """A sane one is taken over, any other replaced; a refusal names it."""
+def test_the_request_id_is_returned(owner: Client) -> None:
+    """A valid one is kept, any other is replaced; an error names it."""
     response = owner.get("/nowhere", headers={"X-Request-Id": "night-shift/7"})
     assert response.headers["X-Request-Id"] == "night-shift/7"
     assert response.json["instance"] == "urn:gitstore:request:night-shift/7"
@@ -99,8 +99,8 @@ def test_the_request_id_comes_back(owner: Client) -> None:
         assert re.fullmatch(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", made), insane
 
 
-def test_no_browser_runs_or_frames_an_answer(owner: Client) -> None:
-    """On every answer, refusals included."""
+def test_browsers_must_not_run_or_frame_an_answer(owner: Client) -> None:
+    """Errors included."""
     for path in ("/workflows", "/nowhere", "/livez", "/metrics", "/openapi.json"):
         headers = owner.get(path).headers
         assert headers["X-Content-Type-Options"] == "nosniff"
@@ -109,10 +109,10 @@ def test_no_browser_runs_or_frames_an_answer(owner: Client) -> None:
         assert headers["Referrer-Policy"] == "no-referrer"
 
 
-def test_an_unexpected_error_is_told_to_the_operator_alone(
+def test_an_unexpected_error_is_shown_to_the_operator_only(
     owner: Client, monkeypatch: pytest.MonkeyPatch, unexpected: list[Exception]
 ) -> None:
-    """The caller gets `internal` and the request id; the log has the trace."""
+    """The caller gets `internal` and the request id; the log has the traceback."""
     told: list[dict[str, Any]] = []
 
     def broken(*_: Any) -> None:
@@ -129,8 +129,8 @@ def test_an_unexpected_error_is_told_to_the_operator_alone(
     unexpected.clear()
 
 
-def test_a_request_is_one_line_of_the_log(owner: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With the route, who asked, and how long it took; and never with the token."""
+def test_a_request_is_one_log_line(owner: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the route, the principal and the duration, but never the token."""
     told: list[dict[str, Any]] = []
     monkeypatch.setattr(logs, "request", lambda **facts: told.append(facts))
     owner.get("/workflows/x%0ay?project=default")
@@ -143,7 +143,7 @@ def test_a_request_is_one_line_of_the_log(owner: Client, monkeypatch: pytest.Mon
     assert owner.token not in str(line)
 
 
-def test_key_actions_are_lines_of_the_log(owner: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_key_actions_are_logged(owner: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     told: list[tuple[str, dict[str, Any]]] = []
     monkeypatch.setattr(logs, "action", lambda event, **facts: told.append((event, facts)))
     owner.create()
@@ -179,8 +179,8 @@ def test_publishes_and_requests_are_counted(owner: Client) -> None:
     assert "gitstore_mirror_lag_seconds 0.0" in figures.text
 
 
-def test_when_the_database_is_away_nothing_is_written(house: House, owner: Client) -> None:
-    """503 with Retry-After on every door, and the process lives; a draft stays as it was."""
+def test_without_the_database_nothing_is_written(house: House, owner: Client) -> None:
+    """503 with Retry-After from the API, the pages and git; the draft is unchanged."""
     tag = owner.create().headers["ETag"]
     before = sorted(path.name for path in house.repository().rglob("*"))
     conninfo, house.database.conninfo = house.database.conninfo, "host=/nonexistent dbname=x"
@@ -204,13 +204,13 @@ def test_when_the_database_is_away_nothing_is_written(house: House, owner: Clien
     assert owner.get("/workflows/order-sync/versions/draft").headers["ETag"] == tag
 
 
-def test_ready_means_that_repositories_can_be_written(house: House, owner: Client) -> None:
+def test_readiness_requires_writable_repositories(house: House, owner: Client) -> None:
     assert owner.get("/readyz").json == {"status": "ok", "worker": "unknown"}
     house.config.repositories.rename(house.config.repositories.with_suffix(".away"))
     problem(owner.get("/readyz"), 503, "unavailable")
 
 
-def test_health_needs_no_token(house: House) -> None:
+def test_health_requires_no_token(house: House) -> None:
     stranger = Client(house.app, "")
     for path in ("/livez", "/readyz", "/metrics"):
         response = stranger.get(path)

@@ -1,4 +1,4 @@
-"""Through the real server on a real socket: what only a server shows."""
+"""Through the real server on a real socket: behavior that only a server shows."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ sys.exit(Web(Config.from_env(), int(sys.argv[1]), create_app).run())
 
 @dataclass
 class Server:
-    """Raw HTTP/1.1 to it, one connection a request."""
+    """Raw HTTP/1.1 to the server, one request for each connection."""
 
     address: tuple[str, int]
     token: str
@@ -52,7 +52,7 @@ class Server:
         return "\r\n".join([*lines, *headers, "", ""]).encode("latin-1")
 
     def send(self, *parts: bytes, finish: bool = False) -> tuple[int, dict[str, str], bytes]:
-        """(status, headers by lower-case name, body); status 0 where the connection was just closed."""
+        """(status, headers by lower-case name, body); status 0 if the connection was closed."""
         with socket.create_connection(self.address, timeout=30) as connection:
             for part in parts:
                 connection.sendall(part)
@@ -70,7 +70,7 @@ class Server:
 
 @pytest.fixture(scope="module")
 def server(postgres_admin_conninfo: str, migrated_template: str) -> Iterator[Server]:
-    """One for all tests of a worker, as starting it takes seconds. Each has workflows of its own."""
+    """One for all tests of a worker, as its start takes seconds. Each test uses its own workflows."""
     with opened(postgres_admin_conninfo, migrated_template) as house, served(house) as found:
         yield found
 
@@ -97,8 +97,7 @@ def served(house: House) -> Iterator[Server]:
     assert "Traceback" not in log, log
 
 
-def test_a_workflow_is_made_published_and_read(server: Server) -> None:
-    """The whole way, through the socket."""
+def test_a_workflow_is_created_published_and_read(server: Server) -> None:
     body = json.dumps({"slug": "a", "definition": yaml().decode()}).encode()
     headers = ("Content-Type: application/json", f"Content-Length: {len(body)}")
     status, answered, _ = server.send(server.head("POST", "/workflows", *headers), body)
@@ -120,7 +119,7 @@ def test_a_workflow_is_made_published_and_read(server: Server) -> None:
 
 
 def test_a_chunked_body_is_read(server: Server) -> None:
-    """Without a length, and no further than the limit."""
+    """Without a length, and up to the limit."""
     chunked = ("Transfer-Encoding: chunked", "Content-Type: application/json")
     body = json.dumps({"slug": "b", "definition": definition()}).encode()
     chunks = b"".join(b"%x\r\n%s\r\n" % (len(part), part) for part in (body[:7], body[7:])) + b"0\r\n\r\n"
@@ -133,14 +132,14 @@ def test_a_chunked_body_is_read(server: Server) -> None:
         assert status in (0, 400), broken
 
 
-def test_a_body_that_is_too_large_is_refused_before_it_is_sent(server: Server) -> None:
+def test_an_oversized_body_is_refused_before_it_is_sent(server: Server) -> None:
     headers = ("Content-Type: application/json", "Content-Length: 999999999999")
     status, _, answer = server.send(server.head("POST", "/workflows", *headers))
     assert (status, json.loads(answer)["code"]) == (413, "too_large")
 
 
-def test_a_large_body_without_a_credential_is_refused_unread(server: Server) -> None:
-    """Whatever the door, and also with a credential that only looks like one. The client is not to wait."""
+def test_a_large_body_without_a_valid_credential_is_refused_unread(server: Server) -> None:
+    """By every endpoint, also with a credential of the right form. The client does not wait."""
     unknown = f"gst_{'x' * 43}"
     basic = base64.b64encode(f"x:{unknown}".encode()).decode()
     length, pack = "Content-Length: 70000", "Content-Type: application/x-git-receive-pack-request"
@@ -157,8 +156,8 @@ def test_a_large_body_without_a_credential_is_refused_unread(server: Server) -> 
         assert status == expected, (path, headers)
 
 
-def test_a_length_that_lies_is_refused(server: Server) -> None:
-    """What is no number, and what is more than comes."""
+def test_a_wrong_content_length_is_refused(server: Server) -> None:
+    """Not a number, or more than is sent."""
     for length in ("-1", "x", "1,2", "+5", "0x5", ""):
         headers = ("Content-Type: application/json", f"Content-Length: {length}")
         status, _, _ = server.send(server.head("POST", "/workflows", *headers), b"{}", finish=True)
@@ -171,8 +170,8 @@ def test_a_length_that_lies_is_refused(server: Server) -> None:
     assert "the body ended after 13 bytes" in json.loads(answer)["detail"]
 
 
-def test_a_client_that_stalls_is_let_go(server: Server) -> None:
-    """More stalled bodies than threads: afterwards others are served, and the stalled are told."""
+def test_stalled_clients_are_disconnected(server: Server) -> None:
+    """More stalled bodies than threads: then others are served, and the stalled clients get an error."""
     headers = ("Content-Type: application/json", "Content-Length: 100")
     with ThreadPoolExecutor(4) as pool:
         stalled = list(
@@ -182,8 +181,8 @@ def test_a_client_that_stalls_is_let_go(server: Server) -> None:
     assert server.send(server.head("GET", "/livez"))[0] == 200
 
 
-def test_a_client_that_trickles_is_let_go(server: Server) -> None:
-    """A byte now and then is no better than none; what comes later is not taken for another request."""
+def test_a_trickling_client_is_disconnected(server: Server) -> None:
+    """Like a stalled one; its later bytes are not read as another request."""
     head = server.head("POST", "/workflows", "Content-Type: application/json", "Content-Length: 9999")
     with socket.create_connection(server.address, timeout=30) as connection:
         connection.sendall(head.replace(b"Connection: close\r\n", b""))
@@ -208,7 +207,7 @@ LINES = [
 ]  # fmt: skip
 
 
-def test_an_odd_request_line_does_no_harm(server: Server) -> None:
+def test_odd_request_lines_are_harmless(server: Server) -> None:
     for line in LINES:
         request = f"{line}\r\nHost: x\r\nAuthorization: Bearer {server.token}\r\nConnection: close\r\n\r\n"
         status, _, _ = server.send(request.encode("latin-1"))

@@ -1,4 +1,4 @@
-"""/tokens, and what opens the API and what does not."""
+"""/tokens, and authentication of the API."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.service.api.conftest import Client, House, problem
 
 
 def test_a_token_is_shown_once_and_works(owner: Client, house: House) -> None:
-    """Afterwards nobody can read it: not in the list, not in the log."""
+    """Afterwards it is neither listed nor logged."""
     made = owner.post("/tokens", json={"name": "ci", "role": "viewer"})
     assert made.status_code == 201
     secret = made.json["token"]
@@ -32,7 +32,7 @@ def test_a_token_is_shown_once_and_works(owner: Client, house: House) -> None:
     }  # fmt: skip
 
 
-def test_a_revoked_token_opens_nothing(owner: Client, house: House) -> None:
+def test_a_revoked_token_stops_working(owner: Client, house: House) -> None:
     made = owner.post("/tokens", json={"name": "ci", "role": "editor"}).json
     assert owner.delete(f"/tokens/{made['id']}").status_code == 204
     problem(Client(house.app, made["token"]).get("/workflows"), 401, "unauthenticated")
@@ -41,19 +41,19 @@ def test_a_revoked_token_opens_nothing(owner: Client, house: House) -> None:
     assert next(token for token in tokens if token["name"] == "ci")["revoked_at"] is not None
 
 
-def test_a_token_may_revoke_itself(owner: Client) -> None:
+def test_a_token_can_revoke_itself(owner: Client) -> None:
     (own,) = owner.get("/tokens").json["tokens"]
     assert owner.delete(f"/tokens/{own['id']}").status_code == 204
     problem(owner.get("/tokens"), 401, "unauthenticated")
 
 
-def test_what_was_not_revoked_is_not_in_the_audit_log(owner: Client, house: House) -> None:
+def test_a_failed_revocation_is_not_in_the_audit_log(owner: Client, house: House) -> None:
     problem(owner.delete("/tokens/f006bb46-fe48-4d75-9eed-9f211fa75bee"), 404, "not_found")
     with house.database.as_owner() as tx:
         assert tx.value("select count(*) from gitstore.audit_log where action = 'token.revoked'") == 0
 
 
-def test_a_token_ends_when_it_was_said_to(owner: Client, house: House) -> None:
+def test_a_token_expires(owner: Client, house: House) -> None:
     soon = (datetime.now(UTC) + timedelta(hours=1)).isoformat()
     made = owner.post("/tokens", json={"name": "soon", "role": "viewer", "expires_at": soon})
     assert made.status_code == 201
@@ -87,14 +87,9 @@ def test_a_token_ends_when_it_was_said_to(owner: Client, house: House) -> None:
         {"name": "x", "role": "viewer", "expires_at": True},
     ],
 )
-def test_a_token_that_makes_no_sense_is_not_made(owner: Client, body: Any) -> None:
+def test_an_invalid_token_is_not_created(owner: Client, body: Any) -> None:
     problem(owner.post("/tokens", json=body), 400, "malformed")
     assert len(owner.get("/tokens").json["tokens"]) == 1
-
-
-@pytest.mark.parametrize("token", ["x", "f006bb46-fe48-4d75-9eed-9f211fa75bee", "%00", "{}", "1"])
-def test_a_token_that_is_not_there_is_not_revoked(owner: Client, token: str) -> None:
-    problem(owner.delete(f"/tokens/{token}"), 404, "not_found")
 
 
 def _basic(text: str) -> str:
@@ -119,16 +114,16 @@ def _basic(text: str) -> str:
         "Basic !",
     ],
 )
-def test_who_is_not_known_is_told_how_to_be(house: House, authorization: str | None) -> None:
-    """401 with a challenge (RFC 6750), and the same for every kind of stranger."""
+def test_an_unauthenticated_request_gets_a_challenge(house: House, authorization: str | None) -> None:
+    """401 (RFC 6750), the same for every invalid credential."""
     headers = {} if authorization is None else {"Authorization": authorization}
     response = Client(house.app, "").get("/workflows", headers=headers)
     problem(response, 401, "unauthenticated")
     assert response.headers["WWW-Authenticate"] == 'Bearer realm="gitstore"'
 
 
-def test_the_api_takes_no_basic_credentials(owner: Client, house: House) -> None:
-    """A browser would send them by itself, for another site's form."""
+def test_the_api_refuses_basic_credentials(owner: Client, house: House) -> None:
+    """A browser would send them automatically, for another site's form."""
     stranger = Client(house.app, "")
     problem(
         stranger.get("/workflows", headers={"Authorization": _basic(f"x:{owner.token}")}),
@@ -138,7 +133,7 @@ def test_the_api_takes_no_basic_credentials(owner: Client, house: House) -> None
     assert stranger.get("/workflows", headers={"Authorization": f"bearer {owner.token}"}).status_code == 200
 
 
-def test_making_and_revoking_tokens_is_audited(owner: Client, house: House) -> None:
+def test_creating_and_revoking_tokens_is_audited(owner: Client, house: House) -> None:
     made = owner.post("/tokens", json={"name": "ci", "role": "viewer"}).json
     owner.delete(f"/tokens/{made['id']}")
     with house.database.as_owner() as tx:

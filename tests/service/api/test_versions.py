@@ -1,4 +1,4 @@
-"""/workflows/{id}/versions and /current: publish, history, reading, and what runs."""
+"""/workflows/{id}/versions and /current: publish, history, reading, the current version."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def three(owner: Client) -> Client:
 # Publishing
 
 
-def test_publishing_is_told_once_and_is_the_same_twice(owner: Client) -> None:
+def test_publishing_twice_is_idempotent(owner: Client) -> None:
     """201 with Location, then 200 with the same version."""
     owner.create()
     first = owner.publish(message="Ship it")
@@ -48,7 +48,7 @@ def test_publishing_is_told_once_and_is_the_same_twice(owner: Client) -> None:
 
 
 def test_a_definition_with_problems_is_not_published(owner: Client) -> None:
-    """422 with all of them at once."""
+    """422 with all of them."""
     broken = definition("")
     broken["nodes"][1]["data"]["config"]["method"] = ""
     broken["edges"].append({"id": "e", "source": "hook", "target": "nowhere"})
@@ -68,7 +68,7 @@ def test_publishing_honours_if_match(owner: Client) -> None:
     assert owner.post(f"{VERSIONS}/publish", match=tag).status_code == 200
 
 
-def test_publishing_may_leave_current_alone(owner: Client) -> None:
+def test_publishing_can_leave_current_unchanged(owner: Client) -> None:
     owner.create()
     owner.publish()
     second = owner.publish(url="https://b.example/", activate=False)
@@ -77,28 +77,28 @@ def test_publishing_may_leave_current_alone(owner: Client) -> None:
     assert owner.get(f"{VERSIONS}/latest").json["version_number"] == 2
 
 
-def test_null_says_as_much_as_nothing(owner: Client) -> None:
+def test_null_is_the_same_as_absent(owner: Client) -> None:
     owner.create()
     made = owner.post(f"{VERSIONS}/publish", json={"message": None, "activate": None, "author": None})
     assert made.status_code == 201
     assert made.json["is_current"] is True
 
 
-def test_the_publisher_may_act_for_a_person(owner: Client) -> None:
-    """The ledger keeps who was authenticated."""
+def test_the_author_of_a_version_can_be_given(owner: Client) -> None:
+    """The ledger has the authenticated principal."""
     owner.create()
     made = owner.publish(author={"name": "Ada", "email": "ada@example.com"})
     assert made.json["published_by"].startswith("token:owner-")
 
 
-def test_a_draft_that_was_never_there_is_not_published(owner: Client) -> None:
+def test_publishing_requires_a_draft(owner: Client) -> None:
     owner.create()
     owner.delete(f"{VERSIONS}/draft")
     problem(owner.publish(), 409, "no_draft")
 
 
 @pytest.mark.parametrize("body", [{"activate": "yes"}, {"activate": 1}, {"message": []}, {"version": 1}])
-def test_a_publish_body_that_is_not_as_documented_is_malformed(owner: Client, body: Any) -> None:
+def test_an_invalid_publish_body_is_malformed(owner: Client, body: Any) -> None:
     owner.create()
     problem(owner.post(f"{VERSIONS}/publish", json=body), 400, "malformed")
 
@@ -106,8 +106,8 @@ def test_a_publish_body_that_is_not_as_documented_is_malformed(owner: Client, bo
 # History
 
 
-def test_the_history_begins_with_the_draft_then_the_newest(three: Client) -> None:
-    """Metadata only."""
+def test_the_history_lists_the_draft_then_the_newest_version(three: Client) -> None:
+    """Without definitions."""
     three.post(VERSIONS, json={"definition": definition("https://4.example/")})
     rows = three.get(VERSIONS).json["versions"]
     assert [(row["version_number"], row["state"]) for row in rows] == [
@@ -126,8 +126,8 @@ def test_the_history_is_filtered_by_state(three: Client) -> None:
     problem(three.get(f"{VERSIONS}?state=other"), 400, "malformed")
 
 
-def test_the_history_goes_on_by_cursor_and_link(three: Client) -> None:
-    """What is published in between moves nothing that was still to come."""
+def test_the_history_continues_by_cursor_and_link(three: Client) -> None:
+    """A version published in between does not shift the next page."""
     first = three.get(f"{VERSIONS}?limit=2&state=published")
     assert [row["version_number"] for row in first.json["versions"]] == [3, 2]
     three.publish(url="https://4.example/")
@@ -151,7 +151,7 @@ def test_the_history_goes_on_by_cursor_and_link(three: Client) -> None:
         "cursor=%ff",
     ],
 )
-def test_a_history_query_that_makes_no_sense_is_malformed(three: Client, query: str) -> None:
+def test_an_invalid_history_query_is_malformed(three: Client, query: str) -> None:
     problem(three.get(f"{VERSIONS}?{query}"), 400, "malformed")
 
 
@@ -160,7 +160,7 @@ def test_a_history_query_that_makes_no_sense_is_malformed(three: Client, query: 
 
 @pytest.mark.parametrize("version", ["3", "v3", "current", "latest"])
 def test_a_version_has_many_names(three: Client, version: str) -> None:
-    """And comes with its definition as JSON."""
+    """It comes with its definition as JSON."""
     found = three.get(f"{VERSIONS}/{version}")
     assert found.status_code == 200
     assert found.json["version_number"] == 3
@@ -168,7 +168,7 @@ def test_a_version_has_many_names(three: Client, version: str) -> None:
     assert found.headers["ETag"]
 
 
-def test_the_draft_is_a_version_too(three: Client) -> None:
+def test_the_draft_is_read_as_a_version(three: Client) -> None:
     made = three.post(VERSIONS, json={"definition": definition("https://4.example/")})
     found = three.get(f"{VERSIONS}/draft")
     assert found.json["state"] == "draft"
@@ -177,8 +177,8 @@ def test_the_draft_is_a_version_too(three: Client) -> None:
     problem(three.get(f"{VERSIONS}/4"), 404, "version_not_found")
 
 
-def test_the_etag_of_a_version_changes_with_what_it_tells(three: Client) -> None:
-    """v3 is current, then no more: that is another answer, so another tag."""
+def test_the_etag_of_a_version_changes_with_its_answer(three: Client) -> None:
+    """v3 is current, then is not."""
     before = three.get(f"{VERSIONS}/3").headers["ETag"]
     three.put(f"{WORKFLOW}/current", json={"version": 1})
     assert three.get(f"{VERSIONS}/3").headers["ETag"] != before
@@ -189,7 +189,7 @@ def test_the_etag_of_a_version_changes_with_what_it_tells(three: Client) -> None
     ["0", "4", "v0", "v", "03", "v03", "-1", "99999999999999999999", "2147483648", "1.0", "V3", "head", "%00",
      "publish", "%ED%A0%80", "%ff", "3%20", "+3", "٣", "draft%0a"],
 )  # fmt: skip
-def test_what_is_no_version_is_not_found(three: Client, version: str) -> None:
+def test_an_invalid_version_is_not_found(three: Client, version: str) -> None:
     problem(three.get(f"{VERSIONS}/{version}"), 404, "version_not_found")
     problem(three.get(f"{VERSIONS}/{version}/definition"), 404, "version_not_found")
 
@@ -205,7 +205,7 @@ def test_without_versions_there_is_neither_current_nor_latest(owner: Client) -> 
 
 
 def test_the_definition_is_the_stored_bytes(owner: Client) -> None:
-    """With the media type of the file's name; a number's never change."""
+    """With the media type of the file; a number's never change."""
     owner.create()
     owner.put(f"{VERSIONS}/draft", data=yaml(), type="application/yaml", match="*")
     owner.publish()
@@ -235,10 +235,10 @@ def test_the_definition_is_the_stored_bytes(owner: Client) -> None:
         ("\xff\xfe", False),
     ],
 )
-def test_the_definition_is_json_if_accept_prefers_that(
+def test_the_definition_is_json_if_accept_prefers_it(
     owner: Client, accept: str | None, as_json: bool
 ) -> None:
-    """An Accept that nothing meets gets the stored bytes."""
+    """Stored bytes for an Accept that matches neither."""
     owner.create()
     owner.put(f"{VERSIONS}/draft", data=yaml(), type="application/yaml", match="*")
     owner.publish()
@@ -264,8 +264,8 @@ def test_a_definition_stored_as_json_is_its_bytes_either_way(owner: Client) -> N
     assert plain.headers["ETag"] == asked.headers["ETag"]
 
 
-def test_who_has_it_already_is_told_so(three: Client) -> None:
-    """304, without a body, by weak comparison, lists and the star included."""
+def test_a_definition_in_the_clients_cache_is_not_sent_again(three: Client) -> None:
+    """304 without a body, by weak comparison, with lists and the star."""
     path = f"{VERSIONS}/3/definition"
     tag = three.get(path).headers["ETag"]
     for given in (tag, f"W/{tag}", "*", f'"x", {tag}', tag.strip('"')):
@@ -280,8 +280,8 @@ def test_who_has_it_already_is_told_so(three: Client) -> None:
     assert three.get(path, headers=as_json).status_code == 200
 
 
-def test_who_has_a_version_as_json_is_told_so(three: Client) -> None:
-    """Until another one is current, or it runs no more; and of a draft never, as its number may change."""
+def test_a_version_in_the_clients_cache_is_not_sent_again(three: Client) -> None:
+    """Until it becomes or ceases to be current; never for a draft, as its number may change."""
     path = f"{VERSIONS}/current"
     found = three.get(path)
     tag = found.headers["ETag"]
@@ -295,7 +295,7 @@ def test_who_has_a_version_as_json_is_told_so(three: Client) -> None:
     assert three.get(f"{VERSIONS}/draft", headers={"If-None-Match": draft}).status_code == 200
 
 
-def test_two_versions_of_one_commit_are_told_apart(three: Client) -> None:
+def test_two_versions_of_one_commit_have_different_etags(three: Client) -> None:
     """Else a reader of `latest` would take the second for the first."""
     tags = [three.get(f"{VERSIONS}/{which}").headers["ETag"] for which in (3, "latest")]
     assert tags[0] == tags[1]
@@ -315,7 +315,7 @@ def test_head_is_get_without_the_body(three: Client) -> None:
 
 
 def test_current_is_rolled_back_held_and_cleared(three: Client) -> None:
-    """Held, publishing does not move it; cleared, nothing runs."""
+    """While it is held, publishing does not move it."""
     back = three.put(f"{WORKFLOW}/current", json={"version": 1, "message": "3 is on fire", "hold": True})
     assert back.status_code == 200
     assert back.json["held"] is True
@@ -347,19 +347,19 @@ def test_current_is_rolled_back_held_and_cleared(three: Client) -> None:
         ([], 400, "malformed"),
     ],
 )
-def test_what_is_no_published_version_does_not_run(three: Client, body: Any, status: int, code: str) -> None:
+def test_only_a_published_version_can_be_current(three: Client, body: Any, status: int, code: str) -> None:
     response = three.put(f"{WORKFLOW}/current", data=json.dumps(body), type="application/json")
     problem(response, status, code)
     assert three.get(f"{VERSIONS}/current").json["version_number"] == 3
 
 
-def test_current_of_nothing_published_can_not_be_moved(owner: Client) -> None:
+def test_without_versions_current_cannot_be_moved(owner: Client) -> None:
     owner.create()
     problem(owner.put(f"{WORKFLOW}/current", json={"version": "current"}), 404, "not_published")
     problem(owner.put(f"{WORKFLOW}/current", json={"version": "latest"}), 404, "version_not_found")
 
 
-def test_everything_done_is_in_the_audit_log(three: Client, house: House) -> None:
+def test_every_action_is_in_the_audit_log(three: Client, house: House) -> None:
     """With the principal, the door, the address and the request id."""
     response = three.put(f"{WORKFLOW}/current", json={"version": 1}, headers={"X-Request-Id": "night-shift"})
     assert response.status_code == 200

@@ -25,7 +25,7 @@ VERSION_KEYS = {
 
 
 def test_a_workflow_is_created_with_a_draft(owner: Client, house: House) -> None:
-    """The answer is the workflow; Location and ETag are those of what was made."""
+    """The answer is the workflow; its ETag is the draft's."""
     made = owner.post("/workflows", json={"slug": "order-sync", "name": "Orders", "definition": definition()})
     assert made.status_code == 201
     assert made.headers["Location"] == "https://gitstore.example/workflows/order-sync"
@@ -65,7 +65,7 @@ def test_a_description_is_kept_and_searched(owner: Client) -> None:
 
 
 def test_a_definition_that_breaks_rules_is_saved_with_its_problems(owner: Client) -> None:
-    """A draft may have problems: all of them are told, with where they are."""
+    """All problems are listed, with their places."""
     broken = definition("")
     broken["nodes"][1]["data"]["config"]["method"] = ""
     made = owner.post("/workflows", json={"slug": "broken", "definition": broken})
@@ -79,7 +79,7 @@ def test_a_definition_that_breaks_rules_is_saved_with_its_problems(owner: Client
 
 
 def test_a_definition_that_does_not_parse_creates_nothing(owner: Client) -> None:
-    """422 with line and column; afterwards the name is still free."""
+    """422 with line and column; the slug is still free."""
     body = {"slug": "bad", "definition": "nodes: [\n  a\nb: c"}
     refused = problem(owner.post("/workflows", json=body), 422, "definition_unparsable")
     assert refused["problems"][0]["line"] >= 1
@@ -87,7 +87,7 @@ def test_a_definition_that_does_not_parse_creates_nothing(owner: Client) -> None
     owner.create("bad")
 
 
-def test_a_name_is_taken_once(owner: Client) -> None:
+def test_a_slug_is_unique(owner: Client) -> None:
     owner.create()
     refused = problem(owner.post("/workflows", json={"slug": "order-sync"}), 409, "workflow_exists")
     assert refused["slug"] == "order-sync"
@@ -97,7 +97,7 @@ def test_a_name_is_taken_once(owner: Client) -> None:
     "slug",
     ["", "A", "a_b", "-a", "a-", "a" * 64, "f006bb46-fe48-4d75-9eed-9f211fa75bee", "ä", "a b", "a/b", "a.b"],
 )
-def test_what_is_no_slug_names_no_workflow(owner: Client, slug: str) -> None:
+def test_an_invalid_slug_is_refused(owner: Client, slug: str) -> None:
     problem(owner.post("/workflows", json={"slug": slug}), 422, "invalid_name")
 
 
@@ -110,7 +110,7 @@ def test_a_workflow_is_read_by_its_slug_and_by_its_id(owner: Client) -> None:
     assert set(by_slug.json) == WORKFLOW_KEYS
 
 
-def test_a_workflow_tells_its_current_and_its_draft_version(owner: Client) -> None:
+def test_a_workflow_has_its_current_version_and_its_draft(owner: Client) -> None:
     owner.create()
     owner.publish()
     owner.publish(url="https://b.example/", activate=False)
@@ -123,8 +123,8 @@ def test_a_workflow_tells_its_current_and_its_draft_version(owner: Client) -> No
     assert listed == [found]
 
 
-def test_the_list_goes_on_where_the_page_before_ended(owner: Client) -> None:
-    """By next_cursor, or by the link; the other parameters of the query stay."""
+def test_the_list_continues_by_cursor_and_link(owner: Client) -> None:
+    """The other parameters of the query are kept."""
     slugs = [f"w-{n}" for n in range(5)]
     for slug in slugs:
         owner.create(slug)
@@ -153,12 +153,12 @@ def test_the_list_goes_on_where_the_page_before_ended(owner: Client) -> None:
      "cursor=YQ==", "cursor=QQ", "cursor=%00", "cursor=w6Q", "cursor=" + "A" * 999,
      "q=%00", "q=" + "a" * 201],
 )  # fmt: skip
-def test_a_query_that_makes_no_sense_is_malformed(owner: Client, query: str) -> None:
+def test_an_invalid_query_is_malformed(owner: Client, query: str) -> None:
     problem(owner.get(f"/workflows?{query}"), 400, "malformed")
 
 
-def test_a_definition_is_checked_without_saving_it(owner: Client, house: House) -> None:
-    """200 with problems, whatever they are, and nothing has changed."""
+def test_a_definition_is_validated_without_saving_it(owner: Client, house: House) -> None:
+    """200 with its problems, and nothing has changed."""
     owner.create()
     before = owner.get("/workflows/order-sync").json
     check = "/workflows/order-sync/validate"
@@ -178,7 +178,7 @@ def test_a_definition_is_checked_without_saving_it(owner: Client, house: House) 
     assert owner.get("/workflows/order-sync").json == before
 
 
-def test_without_a_definition_the_draft_is_checked(owner: Client) -> None:
+def test_without_a_definition_the_draft_is_validated(owner: Client) -> None:
     owner.create(definition=definition(""))
     checked = owner.post("/workflows/order-sync/validate")
     assert [p["code"] for p in checked.json["problems"]] == ["http_url_missing"]
@@ -186,7 +186,7 @@ def test_without_a_definition_the_draft_is_checked(owner: Client) -> None:
     problem(owner.post("/workflows/order-sync/validate"), 404, "version_not_found")
 
 
-def test_a_project_with_rules_any_takes_every_mapping(house: House) -> None:
+def test_a_project_with_the_rules_any_accepts_every_mapping(house: House) -> None:
     other = house.client("owner", house.other)
     made = other.post("/workflows", json={"slug": "argo", "definition": {"kind": "Workflow", "spec": {}}})
     assert made.status_code == 201
@@ -213,14 +213,14 @@ def test_a_project_with_rules_any_takes_every_mapping(house: House) -> None:
         ({"slug": "a", "a/b~c": 1}, "/a~1b~0c"),
     ],
 )
-def test_a_body_that_is_not_as_documented_is_malformed(owner: Client, body: Any, pointer: str) -> None:
-    """Every problem has a pointer to where it is."""
+def test_an_invalid_body_is_malformed(owner: Client, body: Any, pointer: str) -> None:
+    """Every problem has a pointer to its place."""
     refused = problem(owner.post("/workflows", json=body), 400, "malformed")
     assert pointer in [found["pointer"] for found in refused["problems"]]
 
 
-def test_what_a_kill_left_unmirrored_is_mirrored_by_the_next_write(owner: Client, house: House) -> None:
-    """The workflow is in Git and not in Postgres: it can't be made again, and saving goes on from it."""
+def test_the_next_write_mirrors_what_a_kill_left_unmirrored(owner: Client, house: House) -> None:
+    """The workflow is in Git but not in Postgres: it cannot be created again, and can be saved."""
     store = Store(house.repository(), house.project.id, FileUnitOfWork)
     ada = Person("Ada", "ada@example.com")
     store.create_workflow("left", Content(value=definition()), Actors(ada, ada))

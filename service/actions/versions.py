@@ -1,0 +1,86 @@
+"""Actions on versions: publish the draft, make a version current, or none."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from gitstore.errors import StaleDraftError
+from gitstore.model import Person
+from gitstore.store import ANY
+from service import lookup
+from service.actions.drafts import seen_commit
+from service.caller import Caller
+from service.logs import Event
+from sync import catalog, derive
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """The version with the draft's content. `new` is False if it existed already."""
+
+    version: catalog.Version
+    new: bool
+
+    @property
+    def number(self) -> int:
+        return self.version.version_number
+
+
+def publish(
+    caller: Caller,
+    slug: str,
+    *,
+    author: Person | None = None,
+    message: str = "",
+    activate: bool = True,
+    expected: Collection[str] | None = None,
+) -> Published:
+    """Publish the draft as the next version; with `activate`, make it current. `expected` as in `drafts`."""
+    with caller.acting(Event.PUBLISHED, slug, caller.services.count_publish) as (store, facts):
+        lookup.existing(store, slug)
+        lookup.admit(caller, slug, store.state(slug).latest + 1)
+        published = store.publish(
+            slug,
+            caller.actors(author),
+            message=message,
+            activate=activate,
+            expected=seen_commit(store, slug, expected),
+        )
+        facts.update(version=published.number, new=published.new)
+        row = derive.row_of(store, published.version)
+    return Published(catalog.Version.of(row, slug, is_current=published.is_current), published.new)
+
+
+def move_current(
+    caller: Caller,
+    slug: str,
+    version: int | str,
+    *,
+    message: str = "",
+    hold: bool = False,
+    expected: int | str | None = ANY,
+) -> None:
+    """Make a version current; with `hold`, publishing does not change the current version.
+
+    `expected` is the number of the current version that the caller has seen, None for none, or ANY. Raises
+    `stale_draft` if it has changed.
+    """
+    with caller.acting(Event.CURRENT_MOVED, slug) as (store, facts):
+        lookup.existing(store, slug)
+        number = lookup.number_of(store, slug, version)
+        facts.update(version=number, held=hold)
+        current = store.state(slug).current
+        if expected not in (ANY, current):
+            shown = f"v{current} is current" if current else "no version is current"
+            raise StaleDraftError(
+                f"the current version has changed: {shown} now. Nothing was changed; check again"
+            )
+        store.move_current(slug, number, caller.actors(), message=message, hold=hold)
+
+
+def clear_current(caller: Caller, slug: str) -> None:
+    """Unset the current version, until a version is published or made current."""
+    with caller.acting(Event.CURRENT_CLEARED, slug) as (store, _):
+        lookup.existing(store, slug)
+        store.clear_current(slug, caller.actors())

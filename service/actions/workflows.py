@@ -1,0 +1,59 @@
+"""Actions on workflows: create one, and validate a definition."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from gitstore.definition import document
+from gitstore.drafts import Content, Saved, to_file
+from gitstore.errors import InvalidDefinitionError, too_large
+from gitstore.model import Limits, Person, Problems
+from gitstore.names import check_slug
+from gitstore.repository import Repository
+from service import lookup
+from service.caller import Caller
+from service.logs import Event
+
+
+@dataclass(frozen=True, slots=True)
+class Validation:
+    """Problems of a definition. `digest` is None if it does not parse."""
+
+    valid: bool
+    digest: str | None
+    problems: Problems
+
+
+def raw_content(raw: bytes, limits: Limits, *, json: bool | None = None) -> Content:
+    """Return the content of the bytes of a definition; raises `too_large`. `json` as in `Content`."""
+    if len(raw) > limits.definition:
+        raise too_large("the definition has", len(raw), limits.definition)
+    return Content(raw=raw, json=json)
+
+
+def create(
+    caller: Caller,
+    slug: str,
+    content: Content | None = None,
+    *,
+    author: Person | None = None,
+    name: str | None = None,
+    description: str = "",
+) -> Saved:
+    """Create a workflow with its first draft: `content`, or a starter of one node."""
+    check_slug(slug)
+    with caller.acting(Event.CREATED, slug) as (store, _):
+        return store.create_workflow(slug, content, caller.actors(author), name=name, description=description)
+
+
+def validate(repository: Repository, slug: str, content: Content | None = None) -> Validation:
+    """Validate `content` as it would be saved; without it, the open draft."""
+    try:
+        if content is None:
+            parsed = repository.definition(lookup.open_draft(repository, slug).encode(), slug)
+            return Validation(parsed.valid, parsed.digest, parsed.problems)
+        file = to_file(content, None, repository.rules)
+        parsed = document.parse(file.raw, file.name, repository.rules, repository.limits)
+        return Validation(parsed.valid, parsed.digest, parsed.problems.after(file.warnings))
+    except InvalidDefinitionError as error:
+        return Validation(valid=False, digest=None, problems=Problems.of(error.problems))

@@ -1,0 +1,205 @@
+"""Requests and answers of the API: JSON bodies, conditional headers (RFC 9110), answers and their schemas."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Set
+from datetime import UTC, datetime
+from http import HTTPStatus
+from typing import Any, Final, Literal, Self, TypeVar
+from urllib.parse import urlencode
+
+from flask import Request, Response, request
+from pydantic import BaseModel, ConfigDict, Field
+
+from gitstore.definition import document
+from gitstore.definition.quoting import clip
+from gitstore.errors import GitstoreError
+from gitstore.model import MOST_PROBLEMS, Problems
+from gitstore.store import ANY
+from service import errors
+from service.caller import Caller
+from service.context import read_body
+from service.errors import HttpCode
+from service.inputs import most_json, validated
+from service.lookup import cursor_to
+
+M = TypeVar("M", bound=BaseModel)
+
+JSON: Final = "application/json"
+IMMUTABLE: Final = "private, immutable, max-age=31536000"
+CHANGING: Final = "private, no-cache"
+JSON_TAG: Final = "-json"
+"""Suffix of the ETag of a definition as JSON, if it is not stored as JSON."""
+
+_SPELLING: Final = {"etag": "ETag"}  # spelled as in RFC 9110; some clients compare case-sensitively
+_ITEM: Final = re.compile(r'[ \t,]*+(?:(W/)?"([^"]*+)"|([^ \t,"]++))[ \t]*+(?=,|$)')
+_END: Final = re.compile(r"[ \t,]*+")
+
+
+# Schemas
+
+
+class Answer(BaseModel):
+    """Every member is always present."""
+
+    model_config = ConfigDict(json_schema_serialization_defaults_required=True)
+
+    @classmethod
+    def from_row(cls, row: object, **values: Any) -> Self:
+        """Return an answer with the fields of `row`, times in UTC; `values` are others, or override them."""
+        taken = {name: _in_utc(getattr(row, name)) for name in cls.model_fields if name not in values}
+        return cls.model_construct(**taken, **values)
+
+
+def _in_utc(value: Any) -> Any:
+    return value.astimezone(UTC) if isinstance(value, datetime) else value
+
+
+class DefinitionProblem(Answer):
+    """A problem of a definition. An `error` blocks publishing, a `warning` does not."""
+
+    code: str = Field(examples=["http_url_missing"])
+    message: str
+    severity: Literal["error", "warning"]
+    pointer: str | None = Field(description="RFC 6901 JSON Pointer into the definition")
+    node: str | None = Field(description="id of the node concerned")
+    line: int | None
+    column: int | None
+
+
+class Judged(Answer):
+    """The problems of a definition."""
+
+    problems: list[DefinitionProblem] = Field(description=f"errors and warnings: {MOST_PROBLEMS} at most")
+    problems_total: int = Field(description="number of problems, including those that are not listed")
+
+
+def problems_of(problems: Problems) -> dict[str, Any]:
+    """Return the fields of `Judged`."""
+    listed = [DefinitionProblem.model_validate(errors.problem_json(problem)) for problem in problems]
+    return {"problems": listed, "problems_total": problems.total}
+
+
+class Problem(BaseModel):
+    """An error (RFC 9457). Other members describe the current state, for example `etag` and `author`."""
+
+    model_config = ConfigDict(extra="allow")
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    code: str = Field(description="stable, for programs")
+    instance: str | None = None
+    problems: list[DefinitionProblem] | None = Field(None, description=f"{MOST_PROBLEMS} at most")
+    problems_total: int | None = Field(None, description="number of problems, listed or not")
+    etag: str | None = None
+
+
+class Person(Answer):
+    name: str
+    email: str
+
+
+# Requests
+
+
+def read_json(caller: Caller, model: type[M]) -> M:
+    """Return the body as a `model`. A missing body counts as an empty object.
+
+    Raises `malformed` with every problem, `unsupported_media_type` or `too_large`.
+    """
+    limits = caller.services.config.limits
+    raw = read_body(request, most_json(limits))
+    if not raw:
+        return validated(model, {})
+    check_json()
+    return validated(model, document.parse_json(raw, limits))
+
+
+def check_json(*others: str) -> None:
+    """Raise `unsupported_media_type` unless the body is JSON; the endpoint accepts `others`, too."""
+    if request.mimetype != JSON:
+        given, accepted = clip(request.mimetype) or "missing", [JSON, *others]
+        message = f"Content-Type is {given}: send {' or '.join(accepted)}"
+        raise GitstoreError(HttpCode.UNSUPPORTED_MEDIA_TYPE, message, accepted=accepted)
+
+
+def expected(request: Request) -> Set[str] | None:
+    """Return the commits of the draft that If-Match expects: one of them, ANY, or None without the header.
+
+    By strong comparison: a weak tag never matches. The tag of the definition as JSON counts as the draft's.
+    Tags without quotes, as users type them, are accepted, too.
+    """
+    header = request.headers.get("If-Match", "").strip()
+    if not header:
+        return None
+    if header == "*":
+        return {ANY}
+    return {tag.removesuffix(JSON_TAG) for weak, tag in _tags(header) if not weak} - {ANY}
+
+
+def not_modified(request: Request, tag: str) -> bool:
+    """Return whether If-None-Match contains `tag` (with its quotes), by weak comparison."""
+    header = request.headers.get("If-None-Match", "").strip()
+    return header == "*" or tag.strip('"') in {other for _, other in _tags(header)}
+
+
+def _tags(header: str) -> Iterator[tuple[bool, str]]:
+    """Yield (weak, tag) for each tag of a list; nothing for a malformed list."""
+    at, tags = 0, []
+    while item := _ITEM.match(header, at):
+        tags.append((item[1] is not None, item[2] if item[2] is not None else item[3]))
+        at = item.end()
+    end = _END.match(header, at)
+    if end is not None and end.end() == len(header):
+        yield from tags
+
+
+# Answers
+
+
+def answer(model: BaseModel, status: int = HTTPStatus.OK, **headers: str | None) -> Response:
+    """Return `model` as JSON. A header's key is spelled as in `cache_control`; None omits the header."""
+    return answer_bytes(model.model_dump_json() + "\n", JSON, status, **headers)
+
+
+def answer_bytes(
+    body: str | bytes, content_type: str | None, status: int = HTTPStatus.OK, **headers: Any
+) -> Response:
+    """Return `body`, with headers as in `answer`; by default, caches have to revalidate it."""
+    response = Response(body, status, content_type=content_type)
+    if content_type is None:
+        del response.headers["Content-Type"]
+    for name, value in {"cache_control": CHANGING, **headers}.items():
+        if value is not None:
+            response.headers[_SPELLING.get(name) or name.replace("_", "-").title()] = value
+    return response
+
+
+def answer_page(
+    caller: Caller, model: type[Answer], path: str, place: str | int | None, **rows: Any
+) -> Response:
+    """Return a page of a list, with a cursor and a Link header (RFC 8288) to the rows after `place`."""
+    cursor = link = None
+    if place is not None:
+        cursor = cursor_to(place)
+        query = urlencode({**request.args.to_dict(), "cursor": cursor})
+        link = f'<{url(caller, path)}?{query}>; rel="next"'
+    return answer(model.model_construct(**rows, next_cursor=cursor), link=link)
+
+
+def unchanged(**headers: str) -> Response:
+    """Return 304 Not Modified (RFC 9110 section 15.4.5), without a content type."""
+    return answer_bytes(b"", None, HTTPStatus.NOT_MODIFIED, **headers)
+
+
+def no_content(**headers: str) -> Response:
+    """Return 204 No Content, without a content type."""
+    return answer_bytes(b"", None, HTTPStatus.NO_CONTENT, cache_control=None, **headers)
+
+
+def url(caller: Caller, path: str) -> str:
+    """Return the public URL of a path of the API."""
+    return f"{caller.services.config.public_url}{path}"

@@ -1,0 +1,150 @@
+"""Caller: the principal for whom an action runs, with access to rows and to the project's repository.
+
+It knows neither HTTP nor Flask: the API (`context.enter`), the pages and the command line make their own.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, closing, contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, Final
+from uuid import UUID
+
+from dulwich.objects import ShaFile
+
+from gitstore.errors import GitstoreError
+from gitstore.model import Person, Rules
+from gitstore.repository import Repository
+from gitstore.store import Actors, Store
+from service import logs
+from service.access import Principal
+from service.config import Config
+from service.logs import Event
+from service.projects import Projects
+from sync import audit, git_objects
+from sync.audit import Origin
+from sync.catalog import Project
+from sync.db import Database, Transaction
+from webhooks.egress import Egress
+from webhooks.secrets import Sealer
+
+PATIENCE: Final = 5.0
+"""Seconds for which a caller waits for Postgres to mirror a Git write before it reports a failure."""
+
+
+def now() -> datetime:
+    return datetime.now(UTC)
+
+
+def _admit_at_once(_size: int) -> None:
+    """Admit work of any size: nothing competes with it."""
+
+
+def _count_nothing(**_labels: str) -> None:
+    """Count nothing: a single command has no metrics."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Backend:
+    """Services that actions use. They are created once per process."""
+
+    config: Config
+    database: Database
+    projects: Projects
+    egress: Egress
+    sealer: Callable[[], Sealer]
+    """Created at first use, which may also create its key."""
+    count_publish: Callable[..., None] = _count_nothing
+    """Count an attempt to publish, with its `door`, and its `outcome` if it failed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Authenticated principal with the permission that an action requires."""
+
+    services: Backend
+    principal: Principal
+    origin: Origin
+    admit: Callable[[int], None] = field(default=_admit_at_once)
+    """Wait for the turn of work on this many bytes of definitions; raises `too_many_requests`."""
+
+    @property
+    def project(self) -> Project:
+        return self.principal.project
+
+    @property
+    def project_id(self) -> UUID:
+        return self.project.id
+
+    @property
+    def rules(self) -> Rules:
+        return Rules(self.project.rules)
+
+    def reading(self) -> AbstractContextManager[Transaction]:
+        """Return a read-only transaction with the caller's access to rows."""
+        return self.services.database.reading(self.principal.claims)
+
+    def as_user(self) -> AbstractContextManager[Transaction]:
+        """Return a transaction with the caller's read and write access to rows, without Git."""
+        return self.services.database.as_user(self.principal.claims)
+
+    @contextmanager
+    def opened(self) -> Iterator[Repository]:
+        """Open the project's repository for reading; objects missing in Git are read from Postgres."""
+        with closing(self.services.projects.reader(self.project)) as repository:
+            repository.objects.elsewhere = self._stored_object
+            yield repository
+
+    @contextmanager
+    def writing(self) -> Iterator[Store]:
+        """Open the project's Store for writing; each write is mirrored before it returns."""
+        projects, database = self.services.projects, self.services.database
+        with closing(projects.writer(self.project, database, self.origin, patience=PATIENCE)) as store:
+            yield store
+
+    def actors(self, author: Person | None = None) -> Actors:
+        """Return the actors of a change: the caller as actor, and `author`, by default the caller."""
+        return Actors(self.principal.person, author or self.principal.person)
+
+    def log(self, event: Event, **facts: Any) -> None:
+        """Log an action of the caller."""
+        logs.action(event, project=self.project.slug, principal=self.principal.name, **facts)
+
+    def audit(self, tx: Transaction, action: str, target: object, details: dict[str, Any]) -> None:
+        """Record an action of the caller in the audit log."""
+        audit.note(tx, self.project_id, self.origin, action, str(target), details)
+
+    @contextmanager
+    def acting(
+        self, action: Event, slug: str, count: Callable[..., None] = _count_nothing
+    ) -> Iterator[tuple[Store, dict[str, Any]]]:
+        """Open the Store for an action on a workflow, and log the action of the block as done, or as refused.
+
+        The block adds facts to the yielded dict. `count` is called with the door and, for a refusal, the
+        outcome; not if a fact `new` reports that nothing was new.
+        """
+        facts: dict[str, Any] = {"workflow": slug}
+        started = time.perf_counter()
+        try:
+            with self.writing() as store:
+                yield store, facts
+        except GitstoreError as error:
+            code = error.code.value
+            count(door=self.origin.door, outcome=code)
+            refusal = {"workflow": slug, "action": action, "code": code}
+            self.log(Event.REFUSED, **refusal, duration_ms=_milliseconds_since(started))
+            raise
+        if facts.get("new", True):
+            count(door=self.origin.door)
+        self.log(action, **facts, duration_ms=_milliseconds_since(started))
+
+    def _stored_object(self, oid: bytes) -> ShaFile | None:
+        with self.reading() as tx:
+            return git_objects.load(tx, self.project_id, [oid]).get(oid)
+
+
+def _milliseconds_since(started: float) -> float:
+    return round((time.perf_counter() - started) * 1000, 1)

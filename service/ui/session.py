@@ -1,0 +1,284 @@
+"""Browser sessions: signing in and out, the cookie, the CSRF token of its forms, and the `Visit` of a view.
+
+The cookie is signed and encrypted (Fernet). It holds the SHA-256 of the access token that signed in, never
+the token: it grants nothing by itself, and at each request Postgres checks whether the token is still active,
+and its role. It is sealed with the key that seals all other secrets (`service/run/secret_key.py`). The server
+stores no session state.
+
+SameSite is Lax, so that the URL that a push prints works from a mail or a chat, too. No GET changes anything,
+and every form carries the session's own token against forgery (CSRF).
+"""
+
+from __future__ import annotations
+
+import hmac
+import secrets
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from flask import Request, Response, redirect, request, send_from_directory
+
+from gitstore.errors import ForbiddenError, GitstoreError
+from gitstore.model import Limits, Permission
+from service import auth, logs
+from service.access import Principal, authorize, may
+from service.caller import Caller
+from service.context import Services, admit, caller_of, note, services
+from service.credentials import digest
+from service.errors import HttpCode
+from service.logs import Event
+from service.ui import rendering
+from service.ui.rendering import THEME_COOKIE, THEMES, blueprint
+
+SECONDS: Final = 7 * 24 * 3600
+PATH: Final = "/ui"
+SLACK: Final = 64 * 1024
+"""Bytes of a form in addition to a definition."""
+_FIELD: Final = "csrf"
+_HEADER: Final = "X-CSRF-Token"
+_PURPOSE: Final = "session of the page"
+_NAME: Final = "gitstore-session"
+_STATIC: Final = str(files("service") / "static")
+_YEAR: Final = 31_536_000
+
+
+# Cookie
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """`secret` is the digest of the token that signed in, None before sign-in; `csrf` is the forms' token."""
+
+    csrf: str
+    secret: bytes | None = None
+
+    @classmethod
+    def new(cls, secret: bytes | None = None) -> Session:
+        """Return a session with a fresh CSRF token: signing in creates a new one."""
+        return cls(secrets.token_urlsafe(24), secret)
+
+
+def read(request: Request, here: Services) -> Session | None:
+    """Return the session of a request; None if it is missing, expired, or not issued by this service."""
+    sealed = request.cookies.get(_cookie_name(here), "")
+    if not sealed.isascii() or not sealed:
+        return None
+    sealer = here.sealer()
+    with suppress(GitstoreError, ValueError):
+        begun, csrf, secret = sealer.open(_PURPOSE, sealed).split(" ")
+        if int(begun) + SECONDS > time.time():
+            return Session(csrf, bytes.fromhex(secret) or None)
+    return None
+
+
+def _write(response: Response, here: Services, session: Session) -> None:
+    secret = (session.secret or b"").hex()
+    sealed = here.sealer().seal(_PURPOSE, f"{int(time.time())} {session.csrf} {secret}")
+    response.set_cookie(_cookie_name(here), sealed, max_age=SECONDS, **_flags(here))
+
+
+def _cookie_name(here: Services) -> str:
+    """Return the cookie's name. Browsers accept the secure prefix over HTTPS only."""
+    return f"__Secure-{_NAME}" if _is_secure(here) else _NAME
+
+
+def _flags(here: Services) -> dict[str, Any]:
+    return {"path": PATH, "secure": _is_secure(here), "httponly": True, "samesite": "Lax"}
+
+
+def _is_secure(here: Services) -> bool:
+    return here.config.public_url.startswith("https:")
+
+
+# Forms
+
+
+def _check_csrf(session: Session | None) -> None:
+    """Raise `forbidden` unless the form, or the script, was issued to this very session."""
+    given = request.headers.get(_HEADER) or request.form.get(_FIELD, "")
+    if session is None or not hmac.compare_digest(given.encode(), session.csrf.encode()):
+        raise ForbiddenError(
+            "this form is not of your session, or is older than it: go back, load the page again, and send "
+            "it once more",
+        )
+
+
+def most_form(limits: Limits) -> int:
+    """Return the maximum size of a form: each byte of a definition may become three (%0A)."""
+    return 3 * limits.definition + SLACK
+
+
+def _limit_form() -> None:
+    """Limit the size of this request's form, before it is read."""
+    request.max_content_length = request.max_form_memory_size = most_form(services().config.limits)
+
+
+def field(name: str) -> str:
+    """Return a field of the form with LF line ends and without NUL, which Git and Postgres cannot hold."""
+    return request.form.get(name, "").replace("\0", "").replace("\r\n", "\n")
+
+
+# Views
+
+
+@dataclass(frozen=True, slots=True)
+class Visit:
+    """Signed-in user with the permission that a view requires."""
+
+    caller: Caller
+    session: Session
+
+    @property
+    def csrf(self) -> str:
+        return self.session.csrf
+
+    @property
+    def principal(self) -> Principal:
+        return self.caller.principal
+
+    @property
+    def edits(self) -> bool:
+        return may(self.principal, Permission.EDIT)
+
+    @property
+    def publishes(self) -> bool:
+        return may(self.principal, Permission.PUBLISH)
+
+    @property
+    def owns(self) -> bool:
+        return may(self.principal, Permission.OWN)
+
+    def page(self, template: str, error: GitstoreError | None = None, **values: Any) -> Response:
+        return rendering.page(template, error, visit=self, **values)
+
+
+def enter(permission: Permission, what: str) -> Visit:
+    """Authenticate and authorize the sender of this request; `what` as for `context.enter`.
+
+    Raises `unauthenticated`, and `forbidden` for a form that is not of this session.
+    """
+    here = services()
+    session = read(request, here)
+    if session is None or session.secret is None:
+        raise GitstoreError(HttpCode.UNAUTHENTICATED, "sign in first")
+    principal = auth.session(here.database, session.secret)
+    note(principal=principal.name, project=principal.project.slug)
+    admit(principal)
+    if request.method == "POST":
+        _limit_form()
+        _check_csrf(session)
+    authorize(principal, permission, what)
+    return Visit(caller_of(principal, "page"), session)
+
+
+def go(endpoint: str, **values: Any) -> Response:
+    """Redirect to the page at `endpoint` (303, so that a form is not sent twice)."""
+    return _redirect(rendering.url(endpoint, **values))
+
+
+def shown_once(visit: Visit, **values: Any) -> Response:
+    """Answer a form that created a secret: only this page shows it, and browsers must not store it."""
+    response = visit.page("shown_once.html", **values)
+    response.status_code = 201
+    response.headers["Cache-Control"] = "no-store"
+    return response
+
+
+def seen_draft() -> set[str] | None:
+    """Return the commit of the draft that the form showed."""
+    return {commit} if (commit := field("etag")) else None
+
+
+def _back(to: str) -> Response:
+    """Redirect to the path `to` of the request if it is one of ours, else to the list of workflows."""
+    parts = urlsplit(to)
+    ours = to.startswith(PATH + "/") and not (parts.scheme or parts.netloc or "\\" in to)
+    return _redirect(rendering.prefix() + to) if ours and to.isprintable() else go("list_workflows")
+
+
+def _redirect(to: str) -> Response:
+    response = redirect(to, 303, Response)
+    assert isinstance(response, Response)  # noqa: S101 - an instance of our class
+    response.headers["Cache-Control"] = "no-store"
+    return response
+
+
+# Pages that work without a session
+
+
+@blueprint.get("/ui/")
+@blueprint.get("/ui")
+@blueprint.get("/")
+def first_page() -> Response:
+    return go("list_workflows")
+
+
+@blueprint.get("/ui/sign-in")
+def sign_in() -> Response:
+    """Show the form.
+
+    It has a session of its own, so that a foreign form cannot sign the user in as another user (login CSRF).
+    """
+    return _sign_in_form(request.args.get("next", ""))
+
+
+@blueprint.post("/ui/sign-in")
+def signed_in() -> Response:
+    here = services()
+    _limit_form()
+    session, following = read(request, here), request.form.get("next", "")
+    try:
+        _check_csrf(session)
+        token = request.form.get("token", "").strip()
+        principal = auth.bearer(here.database, f"Bearer {token}")
+    except GitstoreError as error:
+        return _sign_in_form(following, error)
+    note(principal=principal.name, project=principal.project.slug)
+    logs.action(Event.SIGNED_IN, principal=principal.name, project=principal.project.slug)
+    response = _back(following)
+    _write(response, here, Session.new(digest(token)))
+    return response
+
+
+def _sign_in_form(following: str, error: GitstoreError | None = None) -> Response:
+    here = services()
+    known = read(request, here)
+    session = known or Session.new()
+    response = rendering.page("sign_in.html", error, csrf=session.csrf, following=following)
+    response.headers["Cache-Control"] = "no-store"
+    if known is None:
+        _write(response, here, session)
+    return response
+
+
+@blueprint.post("/ui/sign-out")
+def sign_out() -> Response:
+    """Delete the session here. The token stays active: revoking it ends all of its sessions."""
+    here = services()
+    _limit_form()
+    _check_csrf(read(request, here))
+    response = go("sign_in")
+    response.delete_cookie(_cookie_name(here), **_flags(here))
+    response.headers["Clear-Site-Data"] = '"cache"'
+    return response
+
+
+@blueprint.post("/ui/theme")
+def choose_theme() -> Response:
+    """Set the theme: light, dark, or the system's. It is no secret, and needs no CSRF token."""
+    _limit_form()
+    chosen = request.form.get("theme", "")
+    theme = chosen if chosen in THEMES else THEMES[0]
+    response = _back(request.form.get("next", ""))
+    response.set_cookie(THEME_COOKIE, theme, max_age=_YEAR, path=PATH, httponly=True, samesite="Lax")
+    return response
+
+
+@blueprint.get("/ui/static/<path:file>")
+def static_file(file: str) -> Response:
+    is_versioned = request.args.get("v") is not None
+    return send_from_directory(_STATIC, file, conditional=True, max_age=_YEAR if is_versioned else 0)
