@@ -59,11 +59,11 @@ class _Trees:
             yield folder, False
             others = [self._entries(other) for other in old]
             for name, (mode, oid) in self._entries(folder).items():
-                held = [entries[name] for entries in others if name in entries]
-                if mode == _GITLINK or any(oid == other for _, other in held):
+                known = [entries[name] for entries in others if name in entries]
+                if mode == _GITLINK or any(oid == other for _, other in known):
                     continue
                 if mode == _FOLDER:
-                    waiting.append((oid, [other for kind, other in held if kind == _FOLDER]))
+                    waiting.append((oid, [other for kind, other in known if kind == _FOLDER]))
                 elif oid not in self._done:
                     self._done.add(oid)
                     yield oid, True
@@ -80,15 +80,15 @@ class _Trees:
 
 def _parse(raw: bytes) -> Entries:
     """Parse a tree. dulwich is not used: its entries take 25 times the size of the tree."""
-    found: Entries = {}
+    entries: Entries = {}
     at = 0
     while at < len(raw):
         space, end = raw.find(b" ", at), raw.find(b"\0", at)
         if not at < space < end:
             raise IntegrityError("a tree is damaged on disk: run gitstore verify")
-        found[raw[space + 1 : end]] = (raw[at:space], raw[end + 1 : end + 21].hex().encode())
+        entries[raw[space + 1 : end]] = (raw[at:space], raw[end + 1 : end + 21].hex().encode())
         at = end + 21
-    return found
+    return entries
 
 
 def object_of(oid: str, kind: str, content: bytes) -> ShaFile | None:

@@ -27,10 +27,10 @@ FRUGAL: Final[Mapping[str, str]] = {
 @cache
 def git() -> str:
     """Return the path of the git binary. Raises `config` if git is not installed."""
-    found = shutil.which("git")
-    if found is None:
+    path = shutil.which("git")
+    if path is None:
         raise ConfigError("git is not on PATH: install git 2.36 or newer")
-    return found
+    return path
 
 
 def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:

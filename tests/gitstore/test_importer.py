@@ -35,7 +35,7 @@ def test_a_smaller_number_fills_no_gap() -> None:
     (verdict,) = imported(Facts({tag(5): oid(5)}, latest=5), (tag(4), None, 4))
     error = refused(verdict)
     assert error.code is Code.WRONG_NUMBER
-    assert error.message == "v4 comes below v5, the latest here, and gaps are never filled"
+    assert error.message == "v4 is below v5, the latest version here; gaps are never filled"
 
 
 def test_the_commit_of_an_import_may_have_another_history() -> None:

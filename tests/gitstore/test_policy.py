@@ -188,12 +188,12 @@ def test_a_number_that_was_given_out_is_not_given_out_again(number: int) -> None
     error = refused(one(facts, tag(number), None, 3))
     assert (error.code, error.data["next"]) == (Code.WRONG_NUMBER, 7)
     assert "git tag -a a/v7" in error.message
-    assert ("numbers up to v6 were given out before" in error.message) == (number <= 6)
+    assert ("numbers up to v6 were assigned before" in error.message) == (number <= 6)
     (imported,) = judge([Command(tag(number), None, oid(3))], facts, imported=True)
     if number > 6:
         assert imported.effect is Effect.PUBLISH
     else:
-        assert "none is used twice" in refused(imported).message
+        assert "are never reused" in refused(imported).message
 
 
 def test_numbers_go_on_above_the_floor() -> None:
