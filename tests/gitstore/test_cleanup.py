@@ -38,7 +38,7 @@ def leave(bare: Path, *names: str) -> None:
 
 
 def test_lock_files_of_nobody_are_removed(bare: Path) -> None:
-    """Of refs and of objects; with nothing to sweep, nobody is held up."""
+    """Of refs and of objects; without leftovers, no writer waits."""
     leave(bare, *LOCKS)
     assert swept(bare) == set(LOCKS)
 

@@ -71,14 +71,14 @@ def test_a_cycle_is_one_problem_whatever_its_length() -> None:
 
 def test_a_pusher_reads_how_many_more_there_are() -> None:
     """As many lines as HTTP lists problems, of errors and of warnings together."""
-    telling = PushReport(lambda slug, number: f"{slug}/{number}")
+    report = PushReport(lambda slug, number: f"{slug}/{number}")
     found = judged({"nodes": [{}] * 500})
     command = Command(b"refs/heads/drafts/a", None, b"a" * 40)
-    telling.conclude([Verdict(command, None, Effect.SAVE, DraftRef("a"), b"", found)], {})
+    report.conclude([Verdict(command, None, Effect.SAVE, DraftRef("a"), b"", found)], {})
     problems = found.problems
-    assert f"a: {problems.errors} problems would block publishing" in telling.lines
-    assert f"  and {problems.errors - MOST_PROBLEMS} more" in telling.lines
-    assert len(telling.lines) < MOST_PROBLEMS + 10
+    assert f"a: {problems.errors} problems would block publishing" in report.lines
+    assert f"  and {problems.errors - MOST_PROBLEMS} more" in report.lines
+    assert len(report.lines) < MOST_PROBLEMS + 10
 
 
 def test_expressions_are_parsed_up_to_a_limit() -> None:
@@ -107,7 +107,7 @@ def test_expressions_are_parsed_up_to_a_limit() -> None:
     ],
 )
 def test_pointers_have_a_limit(values: tuple[dict[str, Any], dict[str, Any]], rules: Rules) -> None:
-    """A long key above many changes stands in the pointer of each: 400 KB would be 100 MB."""
+    """A long key above many changes is part of each pointer: 400 KB would be 100 MB."""
     a, b = values
     with pytest.raises(GitstoreError, match="Pointers") as caught:
         diff(a, b, rules)

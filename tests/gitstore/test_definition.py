@@ -1,4 +1,4 @@
-"""Definitions as a whole: what is read as one, what is refused, and the line that tells a problem."""
+"""Whole definitions: accepted and refused input, and the line that describes a problem."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_a_definition_is_read() -> None:
     ],
 )
 def test_the_root_is_a_mapping(raw: bytes, message: str, file_name: str) -> None:
-    """Anything else can't be read as a definition, whatever the rules."""
+    """Anything else is not a definition, under any rules."""
     for rules in Rules:
         with pytest.raises(GitstoreError, match=message) as caught:
             parse(raw, file_name, rules)
@@ -61,7 +61,7 @@ def test_the_root_is_a_mapping(raw: bytes, message: str, file_name: str) -> None
 
 @pytest.mark.parametrize("raw", [b"", b"# nothing\n", b"---\n", b"null"])
 def test_an_empty_document_is_refused(raw: bytes) -> None:
-    """It says so, instead of speaking of null."""
+    """The message does not mention null."""
     with pytest.raises(GitstoreError, match=r"the document is empty, line \d, column \d$"):
         parse(raw)
 
@@ -150,13 +150,13 @@ def test_a_json_body_may_be_any_value() -> None:
     "raw", [b"", b"{", b'{"a": 1, "a": 1}', b"NaN", b'"\\u0000"', b'"\\ud800"', b"[" * 10**6]
 )
 def test_a_bad_json_body_is_malformed(raw: bytes) -> None:
-    """The message tells the place."""
+    """The message has the position."""
     with pytest.raises(GitstoreError, match=r"line \d+, column \d+$") as caught:
         document.parse_json(raw, LIMITS)
     assert caught.value.code is Code.MALFORMED
 
 
-# Telling
+# Descriptions
 
 
 @pytest.mark.parametrize(

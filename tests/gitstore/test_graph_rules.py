@@ -1,4 +1,4 @@
-"""A definition checked as a whole: what is told, where and in which order, however strange or large it is."""
+"""A whole definition checked: findings, their positions and order, for strange and large input, too."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def only(value: dict[str, Any]) -> Problem:
     return problems[0]
 
 
-# What is told, and where
+# Findings and positions
 
 
 def test_a_problem_tells_place_and_node() -> None:
@@ -81,7 +81,7 @@ def test_the_order_is_the_document_s() -> None:
     ],
 )
 def test_a_cycle_names_its_nodes_in_order(edges: str, message: str) -> None:
-    """One cycle for each knot, starting at its first node."""
+    """One for each strongly connected component, from its first node."""
     nodes = sorted(set(edges) - {" "})
     value = graph(*map(node, nodes), edges=tuple(edge(pair[0], pair[1]) for pair in edges.split()))
     assert [problem.message for problem in judge(value).problems if problem.code == "cycle"] == [message]
@@ -195,7 +195,7 @@ def resolve(value: Any, pointer: str) -> Any:
 
 @given(DEFINITIONS)
 def test_no_value_is_too_strange_for_the_rules(value: dict[str, Any]) -> None:
-    """Whatever stands there, problems come out in order, each with a pointer that resolves."""
+    """For any content, problems are in order, each with a pointer that resolves."""
     found = judge(value)
     places = [(problem.line or 0, problem.column or 0) for problem in found.problems]
     assert places == sorted(places)

@@ -126,7 +126,7 @@ def test_users_go_before_what_they_use(bare: Path, commit: Callable[..., str]) -
 
 
 def test_a_push_in_quarantine_outlives_it(bare: Path) -> None:
-    """Whatever its age: git's prune is only asked what it would do."""
+    """At any age: git's prune only lists objects."""
     with quarantine(bare) as held:
         for folder in (bare / "objects").glob("tmp_objdir-*"):
             os.utime(folder, (1, 1))
@@ -135,7 +135,7 @@ def test_a_push_in_quarantine_outlives_it(bare: Path) -> None:
 
 
 def test_two_at_once_are_one(bare: Path) -> None:
-    """The second does nothing, and says so."""
+    """The second returns None and does nothing."""
     with maintenance.exclusive(bare):
         assert collect(bare, FileUnitOfWork(Repository(bare, PROJECT))) is None
 

@@ -28,7 +28,7 @@ def test_slugs(slug: str) -> None:
      "0f8fad5b-d9cb-469f-a165-70867728950e"],
 )  # fmt: skip
 def test_what_is_no_slug(slug: str) -> None:
-    """What may not, and what is said."""
+    """Refused refs, with the message."""
     with pytest.raises(GitstoreError) as refusal:
         names.check_slug(slug)
     assert refusal.value.code is Code.INVALID_NAME

@@ -28,7 +28,7 @@ GRAPHS = st.lists(
 @examples(30)
 @given(graph=GRAPHS)
 def test_ancestry_is_what_git_says_whatever_the_dates(bare: Path, graph: list[tuple[int, set[int]]]) -> None:
-    """Random graphs with random commit dates: every pair is answered as the parents' closure says."""
+    """Random graphs with random commit dates: every answer equals that of the parents' closure."""
     objects = WritableObjects(bare / "objects")
     made: list[bytes] = []
     above: list[set[bytes]] = []

@@ -71,9 +71,9 @@ def test_a_delta_of_a_few_bytes_that_expands_to_a_gibibyte_is_refused() -> None:
 
 
 def test_a_zlib_stream_is_not_inflated_past_what_it_declares() -> None:
-    """A megabyte that says it is ten bytes, and one that says it is a gibibyte."""
+    """A megabyte declared as ten bytes, and one declared as a gibibyte."""
     stream = zlib.compress(b"\0" * 2**24, 9)
-    assert "longer than it says" in refusal(pack(entry(3, 10, stream))).message
+    assert "longer than declared" in refusal(pack(entry(3, 10, stream))).message
     assert refusal(pack(entry(3, 2**30, stream))).code is Code.TOO_LARGE
     assert "shorter" in refusal(pack(entry(3, 50, zlib.compress(b"x")))).message
 
@@ -93,12 +93,12 @@ def test_each_limit_has_its_own_message() -> None:
         (b"", "version 2"),
         (b"PACK" + b"\0" * 40, "version 2"),
         (pack()[:-1] + b"x", "checksum"),
-        (pack(count=1), "cut short"),
+        (pack(count=1), "truncated"),
         (pack(b"\xb0" + b"\xff" * 12), "64 bits"),
         (pack(entry(3, 5, b"not zlib")), "zlib"),
-        (pack(entry(3, 1, zlib.compress(b"x")[:-4])), "cut short"),
-        (pack(b"garbage", count=0), "bytes follow"),
-        (pack(entry(6, 1, b"")), "cut short"),
+        (pack(entry(3, 1, zlib.compress(b"x")[:-4])), "truncated"),
+        (pack(b"garbage", count=0), "data after"),
+        (pack(entry(6, 1, b"")), "truncated"),
     ],
 )
 def test_a_damaged_pack_is_refused_saying_how(data: bytes, why: str) -> None:

@@ -75,7 +75,7 @@ def test_an_alias_is_a_copy() -> None:
 
 
 def test_an_alias_means_the_latest_anchor_before_it() -> None:
-    """Anchors may be set again, inside of a node of the same name too; an alias may stand for a key."""
+    """Anchors may be redefined, also inside a node of the same name; an alias may be a key."""
     assert yaml_value("[&a 1, *a, &a 2, *a]") == [1, 1, 2, 2]
     assert yaml_value("&a [&a x, *a]") == ["x", "x"]
     assert yaml_value("{a: &k name, *k : 1}") == {"a": "name", "name": 1}

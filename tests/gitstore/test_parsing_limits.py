@@ -29,7 +29,7 @@ def test_depth_is_limited(opening: str, closing: str, *, is_json: bool) -> None:
 
 @pytest.mark.parametrize("is_json", [False, True])
 def test_very_deep_nesting_is_too_deep_whoever_meets_it_first(*, is_json: bool) -> None:
-    """A libyaml that has a limit of its own says so before its events reach ours."""
+    """A libyaml with a limit of its own reports it before its events reach our limit."""
     assert [found.code for found in problems_in(b"[" * 60_000, is_json=is_json)] == ["too_deep"]
 
 

@@ -86,27 +86,27 @@ def test_a_draft_is_created_and_moves_forward() -> None:
 
 @pytest.mark.parametrize(("old", "new"), [(None, 3), (1, 3), (None, 100)])
 def test_a_stale_push_of_a_draft_is_refused(old: int | None, new: int) -> None:
-    """The pusher's old value is not what stands there, a creation of what exists included."""
+    """The pusher's old value is not the current one; so is the creation of an existing draft."""
     error = refused(one(Facts({DRAFT: oid(2)}), DRAFT, old, new))
     assert error.code is Code.STALE_DRAFT
     assert error.message == "the draft moved since you fetched; pull, then push again"
 
 
 def test_a_draft_is_not_rewritten() -> None:
-    """A forced push says what to do instead."""
+    """The message gives the alternatives to a forced push."""
     error = refused(one(Facts({DRAFT: oid(2)}), DRAFT, 2, 100))
     assert error.code is Code.NOT_FAST_FORWARD
     assert "rebase onto it, or delete the draft and push again (the old one is kept)" in error.message
 
 
 def test_a_draft_without_its_objects_is_refused() -> None:
-    """What the facts say of a tip is the refusal."""
+    """The error about a tip is the refusal."""
     (verdict,) = judge([Command(DRAFT, None, b"f" * 40)], Facts())
     assert refused(verdict).code is Code.OBJECTS_MISSING
 
 
 def test_a_draft_is_discarded_with_its_value_only() -> None:
-    """A delete needs the value that stands there."""
+    """A delete needs the current value."""
     facts = Facts({DRAFT: oid(2)})
     assert one(facts, DRAFT, 2, None).effect is Effect.DISCARD
     assert refused(one(facts, DRAFT, 1, None)).code is Code.STALE_DRAFT
@@ -207,7 +207,7 @@ def test_numbers_go_on_above_the_floor() -> None:
 @pytest.mark.parametrize("new", [None, 1, 3])
 @pytest.mark.parametrize("old", [None, 2, 9])
 def test_a_version_is_not_moved_or_deleted_by_anyone(old: int | None, new: int | None) -> None:
-    """Whatever the old value says, and for every role."""
+    """With any old value, and for every role."""
     for allowed in (EVERYTHING, frozenset({Permission.EDIT})):
         facts = Facts({tag(1): oid(1), tag(2): oid(2)}, latest=2, allowed=allowed)
         error = refused(one(facts, tag(2), old, new))
@@ -225,7 +225,7 @@ def test_what_a_ref_holds_already_is_ok() -> None:
 
 
 def test_a_version_descends_from_the_one_before() -> None:
-    """Else the base moved, and the message says which version to merge."""
+    """Otherwise the base moved, and the message names the version to merge."""
     error = refused(one(Facts({tag(1): oid(2)}, latest=1), tag(2), None, 100))
     assert error.code is Code.BASE_MOVED
     assert error.message == ("v1 was published after this draft began: git merge a/v1, then tag again")
@@ -260,7 +260,7 @@ def test_any_other_ref_is_refused_saying_what_is_accepted(ref: bytes) -> None:
 
 @pytest.mark.parametrize("ref", [b"refs/heads/drafts/Order", b"refs/tags/a_b/v1"])
 def test_a_name_that_is_no_slug_is_refused_saying_what_one_is(ref: bytes) -> None:
-    """So that nobody has to guess what is wrong with a draft that looks like one."""
+    """The message explains what is wrong with a ref that looks like a draft."""
     error = refused(one(Facts({}), ref, None, 1))
     assert "a slug is 1 to 63 of a-z, 0-9 and '-'" in error.message
 

@@ -39,7 +39,7 @@ def test_a_set_is_written_whole_or_not_at_all(refs: WritableRefs, bare: Path) ->
 
 
 def test_of_many_racing_writers_one_wins(bare: Path) -> None:
-    """Eight threads that move a ref from the same old value: one says it did, and the ref is its."""
+    """Eight threads that move a ref from the same old value: one succeeds, and the ref has its value."""
     for round_ in range(20):
         name = b"refs/tags/race/v%d" % (round_ + 1)
         barrier = threading.Barrier(8)

@@ -21,7 +21,7 @@ def configured(kind: str, **config: Any) -> dict[str, Any]:
 def contained(
     *, lists: Any = ("in-1", "in-2"), parents: Any = ("box", "box"), edges: Any = ()
 ) -> dict[str, Any]:
-    """A container with two nodes that say to be in it, and a node outside."""
+    """A container with two nodes that name it as their parent, and a node outside."""
     box = node("box", "loop", isContainer=True, dimensions={"width": 1, "height": 1}, childNodes=list(lists))
     inner = [node(f"in-{n}", parentContainer="box") for n in (1, 2)]
     return graph(node("out"), box, *inner, edges=(edge("out", "box"), *edges))

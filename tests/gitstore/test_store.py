@@ -41,7 +41,7 @@ def store(bare: Path) -> Iterator[Store]:
 
 @pytest.fixture(autouse=True)
 def _sound(bare: Path, git: Git) -> Iterator[None]:
-    """Whatever a test does, git fsck --strict finds nothing, and no lock or temporary file is left."""
+    """After each test, git fsck --strict finds nothing, and no lock or temporary file is left."""
     yield
     git("fsck", "--strict")
     assert [path for path in bare.rglob("*") if path.suffix == ".lock" and path.name != "gitstore.lock"] == []
@@ -71,7 +71,7 @@ def text(store: Store, slug: str, commit: str | None) -> str:
 
 
 def test_a_workflow_begins_with_a_draft(store: Store) -> None:
-    """Bytes in are bytes out; the ledger says who created it and under which name."""
+    """Bytes in are bytes out; the ledger records its creator and its name."""
     content = yaml("one")
     saved = store.create_workflow("a", content, ANN, name="Order sync", description="Copies\norders")
     state = store.state("a")
@@ -101,7 +101,7 @@ def test_a_reader_cannot_write_and_a_store_needs_a_unit_of_work(bare: Path) -> N
 
 
 def test_a_draft_is_saved_only_over_what_was_read(store: Store) -> None:
-    """A stale If-Match is refused with what stands there now; the same content again changes nothing."""
+    """A stale If-Match is refused with the current draft; the same content again changes nothing."""
     first = store.create_workflow("a", yaml("one"), ANN)
     second = store.save_draft("a", yaml("two"), ANN, expected=first.commit)
     error = refusal(store.save_draft, "a", yaml("three"), ANN, expected=first.commit)
@@ -155,7 +155,7 @@ def test_publishing_syncs_four_files_and_their_folders(
 
 
 def test_an_invalid_draft_is_not_published(store: Store, bare: Path) -> None:
-    """All problems are told, and no tag object is left behind."""
+    """All problems are listed, and no tag object is left behind."""
     store.create_workflow("a", yaml("one", valid=False), ANN)
     before = sorted(bare.rglob("*"))
     error = refusal(store.publish, "a", ANN)
@@ -195,7 +195,7 @@ def test_a_draft_from_a_version_holds_its_content(store: Store) -> None:
 
 
 def test_a_discarded_draft_is_kept(store: Store) -> None:
-    """Its head stays under a superseded ref, and the ledger tells who discarded it."""
+    """Its head stays under a superseded ref, and the ledger records the actor."""
     saved = store.create_workflow("a", yaml("one"), ANN)
     assert refusal(store.discard_draft, "a", ANN, expected="0" * 40).code is Code.STALE_DRAFT
     store.discard_draft("a", ANN)
@@ -258,7 +258,7 @@ def test_only_drafts_are_restored(store: Store, git: Git) -> None:
 
 
 def test_a_base_that_moved_is_refused_until_it_is_taken_into_account(store: Store, git: Git) -> None:
-    """A draft from before v2 is not v3, unless it says that it knows v2."""
+    """A draft from before v2 is not v3, unless it is saved with base_version 2."""
     publish(store, "a", "one")
     publish(store, "a", "two")
     old = git("rev-parse", "refs/tags/a/v1^{commit}")
@@ -326,7 +326,7 @@ def test_a_teams_repository_keeps_its_other_files(store: Store, git: Git) -> Non
 
 
 def test_an_object_is_written_in_the_files_own_format(store: Store) -> None:
-    """A JSON draft stays JSON; comments of a YAML file are told as gone."""
+    """A JSON draft stays JSON; a warning reports dropped comments of a YAML file."""
     store.create_workflow("j", Content(raw=b'{"nodes": []}', json=True), ANN)
     value = {"nodes": [{"id": "n", "type": "webhook", "data": {"label": "x"}, "selected": True}]}
     saved = store.save_draft("j", Content(value=value), ANN, expected=ANY)
@@ -339,9 +339,9 @@ def test_an_object_is_written_in_the_files_own_format(store: Store) -> None:
     assert next(problem.code for problem in saved.problems) == "comments_dropped"
 
 
-@pytest.mark.parametrize("slug", ["nobody", "Nobody", "a" * 200, "a\0b", "../x"])
+@pytest.mark.parametrize("slug", ["unknown", "Unknown", "a" * 200, "a\0b", "../x"])
 def test_an_unknown_workflow_is_not_found_by_any_method(store: Store, slug: str) -> None:
-    """Whatever its name looks like."""
+    """Valid or invalid, the name is only looked up."""
     for call in (store.publish, store.discard_draft, store.clear_current):
         assert refusal(call, slug, ANN).code is Code.WORKFLOW_NOT_FOUND
     assert refusal(store.create_draft, slug, yaml("x"), ANN).code is Code.WORKFLOW_NOT_FOUND
@@ -386,7 +386,7 @@ def test_a_tag_that_contradicts_the_ledger_stops_publishing(store: Store, git: G
 
 
 def test_one_of_many_racing_savers_wins(bare: Path) -> None:
-    """Eight threads save over the same commit: one is told yes, and its content stands."""
+    """Eight threads save over the same commit: one succeeds, and the draft has its content."""
     first = Store(bare, PROJECT, FileUnitOfWork)
     seen = first.create_workflow("a", yaml("zero"), ANN).commit
     barrier = threading.Barrier(8)

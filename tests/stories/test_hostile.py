@@ -1,4 +1,4 @@
-"""A pusher who speaks the protocol by hand, and badly, to a real service: told so, and nothing is left.
+"""A pusher that speaks the protocol badly to a real service: refused, and nothing is left behind.
 
 What is wrong with the objects themselves is in tests/gitstore (test_hostile.py, test_bombs.py).
 """
@@ -35,7 +35,7 @@ EMPTY = HEAD + sha1(HEAD).digest()
 
 
 class Pusher:
-    """Somebody with a token and no git. Looks at the repository before and after."""
+    """A client with a token and without git. Compares the repository before and after."""
 
     def __init__(self, service: Service, owner: Caller) -> None:
         self._owner = owner
@@ -124,7 +124,7 @@ def test_garbage_for_packets_is_400(pusher: Pusher) -> None:
 
 
 def test_a_pack_that_is_cut_short_or_damaged_is_refused(pusher: Pusher, ann: Author) -> None:
-    """Wherever it ends, whatever is flipped; whole, it is taken."""
+    """Cut anywhere, or with any bit flipped; the whole pack is accepted."""
     old, new = ann.git("rev-parse", "HEAD").encode(), ann.draft("a", definition("three")).encode()
     pack = subprocess.run(
         ["git", "-C", str(ann.folder), "pack-objects", "--revs", "--stdout", "-q"],
