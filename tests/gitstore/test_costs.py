@@ -61,7 +61,7 @@ def test_an_error_behind_many_warnings_is_listed_and_blocks(name: str) -> None:
     assert (len(problems), problems.errors, problems.warnings) == (MOST_PROBLEMS, 1, 2_000)
 
 
-def test_a_cycle_is_one_problem_whatever_its_length() -> None:
+def test_a_cycle_of_any_length_is_one_problem() -> None:
     """It names some of its nodes."""
     ways = [{"source": f"n{n}", "target": f"n{(n + 1) % 3_000}"} for n in range(3_000)]
     problems = judged({"nodes": labelled(3_000), "edges": ways}).problems
@@ -69,7 +69,7 @@ def test_a_cycle_is_one_problem_whatever_its_length() -> None:
     assert max(len(p.message) for p in problems) < 2_000
 
 
-def test_a_pusher_reads_how_many_more_there_are() -> None:
+def test_a_pusher_sees_the_number_of_further_problems() -> None:
     """As many lines as HTTP lists problems, of errors and of warnings together."""
     report = PushReport(lambda slug, number: f"{slug}/{number}")
     found = judged({"nodes": [{}] * 500})
@@ -142,7 +142,7 @@ def test_work_ends_with_its_budget(work: Any) -> None:
     work()
 
 
-def test_what_is_being_written_is_carried_through() -> None:
+def test_a_write_in_progress_is_completed() -> None:
     """Once it is lifted, a budget that is used up refuses no more; the next request has its own."""
     with budget.limited(0):
         with pytest.raises(GitstoreError):

@@ -33,7 +33,7 @@ def test_each_component_has_one_cycle(graph: dict[str, list[str]], expected: lis
 
 
 @given(st.integers(1, 8).flatmap(lambda n: st.lists(st.tuples(st.integers(0, n - 1), st.integers(0, n - 1)))))
-def test_a_cycle_is_found_exactly_where_there_is_one(edges: list[tuple[int, int]]) -> None:
+def test_cycles_are_found_exactly_in_cyclic_graphs(edges: list[tuple[int, int]]) -> None:
     """Every result is a cycle; without one, the nodes can be put in order."""
     graph: dict[str, list[str]] = {str(end): [] for pair in edges for end in pair}
     for source, target in edges:

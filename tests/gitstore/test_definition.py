@@ -66,7 +66,7 @@ def test_an_empty_document_is_refused(raw: bytes) -> None:
         parse(raw)
 
 
-def test_the_message_names_the_first_of_all_refusals() -> None:
+def test_the_message_names_the_first_error() -> None:
     """`problems` holds every one; the message ends in the first one's place."""
     with pytest.raises(GitstoreError) as caught:
         parse(b"a: 1\nb: 2\na: 3\nb: .nan\n")
@@ -91,7 +91,7 @@ def test_json_files_are_strictly_json() -> None:
     )
 
 
-def test_any_mapping_will_do_without_rules() -> None:
+def test_any_mapping_is_valid_without_rules() -> None:
     """Under the rules `any` there are no problems."""
     assert parse(b"nodes: 1", rules=Rules.ANY).problems == ()
     assert not parse(b"nodes: 1").valid
@@ -178,7 +178,7 @@ def test_a_bad_json_body_is_malformed(raw: bytes) -> None:
         ),
     ],
 )
-def test_a_problem_is_told_in_one_line(problem: Problem, line: str) -> None:
+def test_a_problem_is_described_in_one_line(problem: Problem, line: str) -> None:
     """Where, then what; nothing in it can move a terminal's cursor."""
     assert document.describe(problem) == line
 
@@ -216,7 +216,7 @@ def workflow(nodes: int) -> dict[str, Any]:
 
 @pytest.mark.parametrize("file_name", document.FILE_NAMES)
 @pytest.mark.parametrize("nodes", [50, 1400])
-def test_what_is_written_is_read_at_any_size(nodes: int, file_name: str) -> None:
+def test_written_objects_of_any_size_are_read(nodes: int, file_name: str) -> None:
     """20 KB and nearly a megabyte."""
     raw = document.dump(workflow(nodes), file_name)
     assert parse(raw, file_name).valid

@@ -30,7 +30,7 @@ def test_any_larger_number_is_taken_in_ascending_order() -> None:
     assert [verdict.effect for verdict in verdicts] == [Effect.PUBLISH, Effect.PUBLISH]
 
 
-def test_a_smaller_number_fills_no_gap() -> None:
+def test_a_smaller_number_does_not_fill_a_gap() -> None:
     """v4 after v5 is refused, with the reason."""
     (verdict,) = imported(Facts({tag(5): oid(5)}, latest=5), (tag(4), None, 4))
     error = refused(verdict)
@@ -68,7 +68,7 @@ def test_an_invalid_definition_blocks_its_version_alone() -> None:
         (3, 3, 2, Effect.NOTHING),
     ],
 )
-def test_a_draft_upstream_is_taken_as_far_as_ours_is_behind(
+def test_an_upstream_draft_is_imported_if_ours_is_behind(
     ours: int | None, latest: int | None, theirs: int, effect: Effect
 ) -> None:
     """An older upstream draft changes nothing."""

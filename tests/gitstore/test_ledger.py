@@ -97,7 +97,7 @@ def test_an_entry_of_an_unknown_kind_cannot_be_written() -> None:
         ledger.compose("a", replace(FIRST, kind="labelled"))
 
 
-def test_a_commit_that_gitstore_did_not_write_is_no_entry(bare: Path, commit: Callable[..., str]) -> None:
+def test_a_foreign_commit_in_the_ledger_is_damage(bare: Path, commit: Callable[..., str]) -> None:
     """A foreign commit in a ledger is `integrity`, and the message names it."""
     foreign = commit()
     objects = WritableObjects(bare / "objects")

@@ -55,7 +55,7 @@ STRINGS = (
         ("|\n  a\n  b", "a\nb\n"),
     ],
 )
-def test_a_scalar_means_what_the_core_schema_says(text: str, value: Any) -> None:
+def test_a_scalar_has_its_value_in_the_core_schema(text: str, value: Any) -> None:
     """YAML 1.2's core schema, and none of YAML 1.1's surprises."""
     found = yaml_value(f"a: {text}\n")["a"]
     assert found == value
@@ -174,7 +174,7 @@ def test_yaml_is_refused_with_its_place(text: str, place: tuple[str, int, int]) 
     assert places(problems_in(text))[0] == place
 
 
-def test_everything_that_is_wrong_is_told_at_once() -> None:
+def test_all_errors_are_reported_at_once() -> None:
     """In document order, up to where the syntax ends."""
     text = "a: 1\na: .inf\nb: !x 1\n2: *y\nc: [1, 2"
     assert places(problems_in(text)) == [
@@ -187,7 +187,7 @@ def test_everything_that_is_wrong_is_told_at_once() -> None:
     ]
 
 
-def test_the_list_of_refusals_has_an_end() -> None:
+def test_the_list_of_errors_has_a_limit() -> None:
     """A megabyte of NULs is one mistake."""
     assert len(problems_in(b"\0" * 2**20)) == 100
     assert len(problems_in("a: .inf\n" * 1000)) == 100
@@ -277,7 +277,7 @@ def test_json_is_refused_with_its_place(text: str, place: tuple[str, int, int]) 
     assert places(problems_in(text, is_json=True))[0] == place
 
 
-def test_json_tells_everything_at_once_too() -> None:
+def test_all_errors_of_json_are_reported_at_once() -> None:
     """In document order, up to where the syntax ends."""
     found = problems_in('{"a": 1e999, "a": "\\u0000", "b": 9007199254740992, ]', is_json=True)
     codes = [problem.code for problem in found]

@@ -28,12 +28,12 @@ def test_depth_is_limited(opening: str, closing: str, *, is_json: bool) -> None:
 
 
 @pytest.mark.parametrize("is_json", [False, True])
-def test_very_deep_nesting_is_too_deep_whoever_meets_it_first(*, is_json: bool) -> None:
+def test_very_deep_nesting_is_too_deep_for_any_reader(*, is_json: bool) -> None:
     """A libyaml with a limit of its own reports it before its events reach our limit."""
     assert [found.code for found in problems_in(b"[" * 60_000, is_json=is_json)] == ["too_deep"]
 
 
-def test_an_alias_counts_as_deep_as_what_it_names() -> None:
+def test_an_alias_counts_with_the_depth_of_its_anchor() -> None:
     """Depth can't be smuggled in by aliases."""
     deep = "&a " + "[" * 40 + "]" * 40
     assert yaml_value(f"[{deep}, " + "[" * 23 + "*a" + "]" * 24)
@@ -54,7 +54,7 @@ def test_the_number_of_nodes_is_limited(*, is_json: bool) -> None:
     assert problems_in(b'{"a": [1, 2, 3]}', is_json=is_json, limits=few)[0].code == "too_many_nodes"
 
 
-def test_an_alias_counts_as_many_nodes_as_what_it_names() -> None:
+def test_an_alias_counts_with_the_nodes_of_its_anchor() -> None:
     """A billion laughs are 50,000."""
     lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x]"]
     lines += [f"a{n}: &a{n} [" + ", ".join([f"*a{n - 1}"] * 9) + "]" for n in range(1, 12)]

@@ -50,7 +50,7 @@ def test_options_are_read(options: tuple[bytes, ...], expected: PushOptions) -> 
     ],
     ids=lambda options: repr(options)[:40],
 )  # fmt: skip
-def test_what_is_no_option_is_refused_in_the_report(
+def test_an_invalid_option_is_refused_in_the_report(
     store: Store, author: Author, bare: Path, options: tuple[bytes, ...]
 ) -> None:
     """Every ref of the push is refused with the reason, and nothing of its pack is left."""

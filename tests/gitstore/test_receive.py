@@ -189,7 +189,9 @@ def test_problems_of_a_draft_are_warnings_and_of_a_tag_refusals(store: Store, au
 
 
 @pytest.mark.parametrize("name", [".git", ".GIT", "git~1", ".g\u200cit", "..", ".gitmodules"])
-def test_what_git_fsck_refuses_is_refused(store: Store, author: Author, bare: Path, name: str) -> None:
+def test_objects_that_git_fsck_refuses_are_refused(
+    store: Store, author: Author, bare: Path, name: str
+) -> None:
     """Hostile names beside a sound definition; nothing is left, and git's messages are passed on."""
     good = author.commit({"workflow.yaml": VALID % "one"})
     tree = author.git("ls-tree", good.decode() + "^{tree}") + b"\n"
@@ -215,7 +217,7 @@ def test_a_tip_whose_objects_are_missing_is_refused(store: Store, author: Author
         assert files(bare) == before
 
 
-def test_a_shallow_clone_is_told_to_fetch_the_rest(store: Store, author: Author) -> None:
+def test_a_shallow_clone_is_advised_to_fetch_its_history(store: Store, author: Author) -> None:
     """History is missing, and the pusher's clone is shallow."""
     one = author.commit({"notes": "no definition"})
     two = author.commit({"workflow.yaml": VALID % "two"}, one)
@@ -259,7 +261,7 @@ def test_an_atomic_push_is_all_or_nothing(store: Store, author: Author) -> None:
     assert store.refs.read(DRAFT) is None
 
 
-def test_a_push_that_is_not_atomic_keeps_what_was_fine(store: Store, author: Author) -> None:
+def test_a_push_that_is_not_atomic_keeps_its_accepted_part(store: Store, author: Author) -> None:
     """Each ref is answered for itself."""
     one = author.commit({"workflow.yaml": VALID % "one"})
     plain = CAPABILITIES.replace(b" atomic", b"")
@@ -280,7 +282,7 @@ def test_the_empty_probe_of_git_is_answered_with_nothing(store: Store) -> None:
      pkt_line(ZERO + b" " + ZERO), pkt_line(b"A" * 40 + b" " + ZERO + b" refs/x")],
     ids=repr,
 )  # fmt: skip
-def test_what_is_no_push_is_malformed(store: Store, body: bytes) -> None:
+def test_anything_but_a_push_is_malformed(store: Store, body: bytes) -> None:
     """Garbage packets are the client's fault."""
     with pytest.raises(GitstoreError) as refusal:
         send(store, body)
@@ -296,7 +298,7 @@ def test_too_many_refs_are_refused_before_anything_else(bare: Path) -> None:
     store.close()
 
 
-def test_limits_of_a_pack_are_told(bare: Path, author: Author) -> None:
+def test_the_limits_of_a_pack_are_reported(bare: Path, author: Author) -> None:
     """Compressed, inflated and a single object, each in words."""
     one = author.commit({"workflow.yaml": VALID % "one", "big": "x" * 5000})
     body = request((ZERO, one, DRAFT), pack=author.pack(one))
@@ -314,7 +316,7 @@ def test_limits_of_a_pack_are_told(bare: Path, author: Author) -> None:
 
 @examples(60)
 @given(data=st.data())
-def test_a_mutated_push_is_answered_honestly(
+def test_a_mutated_push_gets_a_truthful_answer(
     store: Store, author: Author, bare: Path, data: st.DataObject
 ) -> None:
     """Bytes flipped, cut or doubled anywhere in a sound push: a refusal, or an ok that is true."""

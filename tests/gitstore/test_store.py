@@ -100,7 +100,7 @@ def test_a_reader_cannot_write_and_a_store_needs_a_unit_of_work(bare: Path) -> N
         Store(bare, PROJECT)  # type: ignore[call-arg]
 
 
-def test_a_draft_is_saved_only_over_what_was_read(store: Store) -> None:
+def test_a_draft_is_saved_only_over_the_state_that_was_read(store: Store) -> None:
     """A stale If-Match is refused with the current draft; the same content again changes nothing."""
     first = store.create_workflow("a", yaml("one"), ANN)
     second = store.save_draft("a", yaml("two"), ANN, expected=first.commit)
@@ -113,7 +113,7 @@ def test_a_draft_is_saved_only_over_what_was_read(store: Store) -> None:
     assert store.save_draft("a", yaml("three"), ANN, expected=ANY).commit != second.commit
 
 
-def test_what_does_not_parse_leaves_nothing_behind(store: Store, bare: Path) -> None:
+def test_an_unparsable_definition_leaves_nothing_behind(store: Store, bare: Path) -> None:
     """Not an object, not a ref."""
     first = store.create_workflow("a", yaml("one"), ANN)
     before = sorted(bare.rglob("*"))
@@ -231,7 +231,7 @@ def test_a_discarded_draft_is_restored(store: Store) -> None:
     assert refusal(store.restore_draft, "b", ANN).code is Code.WORKFLOW_NOT_FOUND
 
 
-def test_a_draft_is_restored_on_top_of_what_was_published_since(store: Store) -> None:
+def test_a_draft_is_restored_on_top_of_later_versions(store: Store) -> None:
     """Where its branch went on to a version, its content comes back by a new commit; its ledger entry too."""
     discarded = store.create_workflow("a", yaml("one"), ANN)
     store.discard_draft("a", ANN)
@@ -257,7 +257,7 @@ def test_only_drafts_are_restored(store: Store, git: Git) -> None:
     assert list(store.discarded("a")) == []
 
 
-def test_a_base_that_moved_is_refused_until_it_is_taken_into_account(store: Store, git: Git) -> None:
+def test_a_moved_base_is_refused_until_it_is_merged(store: Store, git: Git) -> None:
     """A draft from before v2 is not v3, unless it is saved with base_version 2."""
     publish(store, "a", "one")
     publish(store, "a", "two")
@@ -347,7 +347,7 @@ def test_an_unknown_workflow_is_not_found_by_any_method(store: Store, slug: str)
     assert refusal(store.create_draft, slug, yaml("x"), ANN).code is Code.WORKFLOW_NOT_FOUND
 
 
-def test_what_a_kill_left_in_the_ledger_never_counts(store: Store, git: Git) -> None:
+def test_entries_left_by_a_kill_never_count(store: Store, git: Git) -> None:
     """An entry whose tag was never written is passed over; its number is used by the next publication."""
     publish(store, "a", "one")
     publish(store, "a", "two")

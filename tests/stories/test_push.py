@@ -76,7 +76,7 @@ def test_eleven_versions_are_pushed_at_once_and_again(ann: Author, owner: Caller
     assert "Everything up-to-date" in again.said
 
 
-def test_a_wrong_number_is_refused_with_the_commands_that_put_it_right(ann: Author) -> None:
+def test_a_wrong_number_is_refused_with_the_commands_to_correct_it(ann: Author) -> None:
     """Pasted, they do."""
     ann.draft("order-sync", definition("one"))
     ann.tag("order-sync", 7)
@@ -99,7 +99,7 @@ def test_a_wrong_number_is_refused_with_the_commands_that_put_it_right(ann: Auth
     ],
     ids=["duplicate key", "deep", "aliases", "NUL"],
 )  # fmt: skip
-def test_what_does_not_parse_is_refused_with_line_and_column(
+def test_an_unparsable_definition_is_refused_with_line_and_column(
     ann: Author, owner: Caller, content: str, where: str
 ) -> None:
     """In the terminal and over HTTP alike, and the service lives on."""
@@ -153,7 +153,7 @@ def test_a_tag_whose_base_moved_is_refused_until_it_is_merged(
     assert owner.definition("a", "current") == definition("ann").encode()
 
 
-def test_the_way_on_from_a_moved_base_can_be_pasted(ann: Author, owner: Caller, tmp_path: Path) -> None:
+def test_the_commands_after_a_moved_base_can_be_pasted(ann: Author, owner: Caller, tmp_path: Path) -> None:
     """As printed in the terminal, although Ann's clone has another v2, of a late attempt."""
     ann.draft("a", definition("one"))
     ann.tag("a", 1)
@@ -177,7 +177,7 @@ def test_the_way_on_from_a_moved_base_can_be_pasted(ann: Author, owner: Caller, 
     assert owner.definition("a", "current") == definition("ann").encode()
 
 
-def test_a_draft_that_was_rewritten_is_refused_and_can_be_replaced(ann: Author, owner: Caller) -> None:
+def test_a_rewritten_draft_is_refused_and_can_be_replaced(ann: Author, owner: Caller) -> None:
     """Deleting and pushing again is the way; the old head is kept."""
     first = ann.draft("a", definition("one"))
     ann.push("drafts/a")
@@ -249,7 +249,7 @@ def test_ten_mebibytes_come_in_chunks(ann: Author, service: Service, owner: Call
     ann.git("fsck", "--strict")
 
 
-def test_a_pack_over_the_limit_is_refused_in_words(ann: Author) -> None:
+def test_a_pack_over_the_limit_is_refused_with_the_limit(ann: Author) -> None:
     """The whole pack is read, so that git shows the answer and not a broken pipe."""
     import random
 
@@ -304,7 +304,7 @@ def test_roles(service: Service, owner: Caller, tmp_path: Path, role: str, draft
     assert tag or "403" in pushed.said or "publishing needs the role publisher" in pushed.said
 
 
-def test_without_a_token_git_is_asked_for_one(owner: Caller, tmp_path: Path) -> None:
+def test_without_a_token_the_answer_is_401(owner: Caller, tmp_path: Path) -> None:
     """401 with WWW-Authenticate: Basic; a wrong password is reported."""
     answer = Caller(owner.url, owner.project, "nonsense").get(
         f"/{owner.project}.git/info/refs?service=git-upload-pack"
