@@ -18,7 +18,8 @@ from gitstore.changes import ChangeSet
 from gitstore.commit_summary import what_changes
 from gitstore.definition import document as definitions
 from gitstore.definition.document import FILE_NAMES
-from gitstore.git.objects import Objects, new_commit
+from gitstore.git.commits import new_commit
+from gitstore.git.objects import Objects
 from gitstore.model import Person, Problem, Problems, Rules, WorkflowState
 from gitstore.policy import Command
 from gitstore.policy_facts import accepted
@@ -143,7 +144,7 @@ class DraftWriter:
             parents=[parent for parent in (base.id if base is not None else None, merged) if parent],
             author=self.author,
             committer=ledger.COMMITTER,
-            when=change.occasion.when,
+            when=change.authorship.when,
             message=message,
         )
         repository.objects.write([commit])

@@ -38,7 +38,8 @@ from datetime import datetime
 from dulwich.objects import Commit, Tree
 
 from gitstore.errors import IntegrityError
-from gitstore.git.objects import Objects, ident, new_commit, person, text, utc
+from gitstore.git.commits import ident, new_commit, person, text, utc
+from gitstore.git.objects import Objects
 from gitstore.model import LedgerEntry, LedgerKind, Person
 from gitstore.names import parse_version
 

@@ -99,7 +99,7 @@ class Facts(Protocol):
         """Raise `forbidden` unless the pusher has the permission that `what`, a phrase, needs."""
         ...
 
-    def standing(self, slug: str) -> WorkflowTip:
+    def tip(self, slug: str) -> WorkflowTip:
         """Return the workflow's tips; raise `integrity` if tags and ledger contradict each other."""
         ...
 
@@ -233,7 +233,7 @@ class _Judge:
 
     def _tip(self, slug: str) -> WorkflowTip:
         if slug not in self.tips:
-            self.tips[slug] = self.facts.standing(slug)
+            self.tips[slug] = self.facts.tip(slug)
         return self.tips[slug]
 
     def _fresh_tip(self, command: Command, slug: str) -> WorkflowTip:

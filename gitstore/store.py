@@ -23,7 +23,7 @@ from gitstore.definition.document import DefinitionCache
 from gitstore.definition.quoting import clip
 from gitstore.drafts import STARTER, Content, DraftWriter, Saved
 from gitstore.errors import BaseMovedError, Code, ConflictError, NotFoundError, StaleDraftError
-from gitstore.git.objects import ident
+from gitstore.git.commits import ident
 from gitstore.model import (
     LedgerKind,
     Limits,

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from dulwich.objects import Blob, Commit, Tree
 
-from gitstore.git.objects import new_commit
+from gitstore.git.commits import new_commit
 from gitstore.model import Person
 from gitstore.push.request import ZERO
 from gitstore.store import now

@@ -14,7 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gitstore.errors import Code, GitstoreError
-from gitstore.git.objects import WritableObjects, ident, new_commit, person, text, utc
+from gitstore.git.commits import ident, new_commit, person, text, utc
+from gitstore.git.objects import WritableObjects
 from gitstore.model import Person
 from tests.conftest import examples
 from tests.gitstore.conftest import Git

@@ -39,7 +39,7 @@ class Facts:
         if permission not in self.allowed:
             raise ForbiddenError(f"{what} is not allowed")
 
-    def standing(self, slug: str) -> WorkflowTip:
+    def tip(self, slug: str) -> WorkflowTip:
         return WorkflowTip(
             self.refs.get(f"refs/heads/drafts/{slug}".encode()),
             self.latest,

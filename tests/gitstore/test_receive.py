@@ -200,7 +200,7 @@ def test_objects_that_git_fsck_refuses_are_refused(
     evil = author.commit_tree(author.git("mktree", input=listing), good)
     before = files(bare)
     report, lines = send(store, request((ZERO, evil, DRAFT), pack=author.pack(evil)))
-    assert report[0].startswith("unpack git refuses the objects")
+    assert report[0].startswith("unpack git refused the objects")
     assert report[1].startswith("ng refs/heads/drafts/a")
     assert lines
     assert files(bare) == before
