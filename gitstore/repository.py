@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import stat
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
@@ -17,7 +18,7 @@ from gitstore.definition.document import DefinitionCache
 from gitstore.definition.quoting import clip
 from gitstore.errors import Code, GitstoreError, IntegrityError, InvalidDefinitionError, NotFoundError
 from gitstore.git.commits import person, text, utc
-from gitstore.git.objects import Objects, WritableObjects
+from gitstore.git.objects import Objects, UnrelatedCommits, WritableObjects
 from gitstore.git.refs import Refs, WritableRefs
 from gitstore.model import (
     Definition,
@@ -38,11 +39,16 @@ LONGEST_MESSAGE: Final = 10_000
 """Characters read of a commit or tag message: the same limit as for messages sent over HTTP."""
 
 
-class Repository:
-    """One project's repository at `path`, read-only.
+@dataclass(frozen=True, slots=True)
+class Caches:
+    """Caches that the repositories of a process share."""
 
-    `objects` may be a quarantine in front of it; the cache `parsed` may be shared.
-    """
+    definitions: DefinitionCache = field(default_factory=DefinitionCache)
+    unrelated: UnrelatedCommits = field(default_factory=UnrelatedCommits)
+
+
+class Repository:
+    """One project's repository at `path`, read-only. `objects` may be a quarantine in front of it."""
 
     def __init__(
         self,
@@ -52,7 +58,7 @@ class Repository:
         rules: Rules = Rules.MESHHOOK,
         limits: Limits | None = None,
         objects: Objects | None = None,
-        parsed: DefinitionCache | None = None,
+        caches: Caches | None = None,
     ) -> None:
         self.path = path
         self.project = project
@@ -62,20 +68,21 @@ class Repository:
         self.floors: dict[str, int] = {}
         self.refs = Refs(path)
         self.objects = objects or Objects(path / "objects")
-        self._parsed = parsed or DefinitionCache()
+        self._caches = caches or Caches()
+        self.objects.unrelated = self._caches.unrelated
 
     def close(self) -> None:
         self.objects.close()
 
     def through(self, objects: Objects) -> Repository:
-        """Return this repository read through `objects`, a quarantine; the definition cache is shared."""
+        """Return this repository read through `objects`, a quarantine; the caches are shared."""
         seen = Repository(
             self.path,
             self.project,
             rules=self.rules,
             limits=self.limits,
             objects=objects,
-            parsed=self._parsed,
+            caches=self._caches,
         )
         seen.refs, seen.floors = self.refs, self.floors
         return seen
@@ -267,10 +274,10 @@ class Repository:
 
     def remember(self, blob: bytes, file_name: str, definition: Definition) -> None:
         """Cache `definition` as the result of parsing `blob`."""
-        self._parsed.put((self.project, self.rules, blob, file_name), definition)
+        self._caches.definitions.put((self.project, self.rules, blob, file_name), definition)
 
     def _parse(self, blob: bytes, file_name: str) -> Definition:
-        definition = self._parsed.get((self.project, self.rules, blob, file_name))
+        definition = self._caches.definitions.get((self.project, self.rules, blob, file_name))
         if definition is None:
             definition = definitions.parse(self.objects.blob(blob), file_name, self.rules, self.limits)
             self.remember(blob, file_name, definition)

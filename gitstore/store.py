@@ -19,7 +19,6 @@ from dulwich.repo import Repo
 
 from gitstore import changes, names
 from gitstore.changes import Authorship, ChangeSet
-from gitstore.definition.document import DefinitionCache
 from gitstore.definition.quoting import clip
 from gitstore.drafts import STARTER, Content, DraftWriter, Saved
 from gitstore.errors import BaseMovedError, Code, ConflictError, NotFoundError, StaleDraftError
@@ -38,7 +37,7 @@ from gitstore.model import (
 from gitstore.names import check_slug
 from gitstore.policy import Command
 from gitstore.policy_facts import accepted
-from gitstore.repository import WritableRepository
+from gitstore.repository import Caches, WritableRepository
 from gitstore.unit_of_work import MakeUnitOfWork
 
 ANY: Final = "*"
@@ -80,10 +79,10 @@ class Store(WritableRepository):
         *,
         rules: Rules = Rules.MESHHOOK,
         limits: Limits | None = None,
-        parsed: DefinitionCache | None = None,
+        caches: Caches | None = None,
         clock: Callable[[], datetime] = now,
     ) -> None:
-        super().__init__(path, project, rules=rules, limits=limits, parsed=parsed)
+        super().__init__(path, project, rules=rules, limits=limits, caches=caches)
         self.unit_of_work = unit_of_work(self)
         self.clock = clock
 

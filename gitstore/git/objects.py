@@ -38,10 +38,25 @@ _LARGEST_KEPT = 256 * 2**10
 _MOST_KEPT = 4 * 2**20  # bytes of objects cached by one instance, which lives for one request
 
 _THEIRS, _OURS = 1, 2  # flags of a commit: from which of two tips it is reachable
-_MOST_APART = 50_000
-# (a, b) where a is known not to be an ancestor of b. An id identifies a whole history, so the entry holds
-# forever and in every repository.
-_APART: set[tuple[bytes, bytes]] = set()
+_MOST_PAIRS = 50_000
+
+
+class UnrelatedCommits:
+    """Pairs (a, b) of commits where a is known not to be an ancestor of b; may be shared by repositories.
+
+    An id identifies a whole history, so a pair holds forever and everywhere.
+    """
+
+    def __init__(self) -> None:
+        self._pairs: set[tuple[bytes, bytes]] = set()
+
+    def __contains__(self, pair: tuple[bytes, bytes]) -> bool:
+        return pair in self._pairs
+
+    def add(self, ancestor: bytes, descendant: bytes) -> None:
+        if len(self._pairs) >= _MOST_PAIRS:
+            self._pairs.clear()
+        self._pairs.add((ancestor, descendant))
 
 
 class Objects:
@@ -58,6 +73,7 @@ class Objects:
         # A request reads the same few objects repeatedly while it is judged, recorded and mirrored.
         self._kept: dict[bytes, ShaFile] = {}
         self._room = _MOST_KEPT
+        self.unrelated = UnrelatedCommits()
         self.elsewhere: Callable[[bytes], ShaFile | None] = lambda _oid: None
         """A reader's fallback source of objects that are missing here. Writers keep the default: none."""
 
@@ -212,17 +228,17 @@ class Objects:
         if ancestor == descendant:
             return True
         above = self.commit(ancestor).parents
-        if descendant in above or any((parent, descendant) in _APART for parent in above):
+        if descendant in above or any((parent, descendant) in self.unrelated for parent in above):
             # A reachable `ancestor` would make its parent reachable, too. This saves walking the history
             # again for a draft that grows by one commit.
-            _note_apart(ancestor, descendant)
+            self.unrelated.add(ancestor, descendant)
             return False
         if ancestor in self.commit(descendant).parents:
             return True  # the usual case, regardless of dates
         seen = {ancestor: _THEIRS, descendant: _OURS}
         if any(oid == ancestor and seen[oid] & _OURS for oid in self._walk(seen)):
             return True
-        _note_apart(ancestor, descendant)
+        self.unrelated.add(ancestor, descendant)
         return False
 
     def commits_beyond(self, tip: bytes, known: bytes | None, most: int) -> list[bytes]:
@@ -315,12 +331,6 @@ class WritableObjects(Objects):
             else:
                 return
         raise BusyError(f"object {item.id.decode()} is locked by another process: try again")
-
-
-def _note_apart(ancestor: bytes, descendant: bytes) -> None:
-    if len(_APART) >= _MOST_APART:
-        _APART.clear()
-    _APART.add((ancestor, descendant))
 
 
 def sync_fanout(folder: Path) -> None:

@@ -7,7 +7,6 @@ import resource
 import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
-from functools import cache
 from pathlib import Path
 from typing import Final
 
@@ -24,7 +23,6 @@ FRUGAL: Final[Mapping[str, str]] = {
 """Settings that reduce git's memory for packs of the largest accepted objects from 115 to 50 MiB."""
 
 
-@cache
 def git() -> str:
     """Return the path of the git binary. Raises `config` if git is not installed."""
     path = shutil.which("git")
