@@ -14,7 +14,8 @@ from typing import Final
 from dulwich.objects import Blob, Commit, ObjectID, ShaFile, Tag, Tree
 
 from gitstore import ledger, names
-from gitstore.git.objects import WritableObjects, ident, new_commit
+from gitstore.git.commits import ident, new_commit
+from gitstore.git.objects import WritableObjects
 from gitstore.model import LedgerEntry, LedgerKind, Person
 from tests.stories.instance import definition
 

@@ -18,7 +18,7 @@ from dulwich.objects import Blob, Tree
 
 from bench.many_versions import ANN
 from gitstore import names
-from gitstore.git.objects import new_commit
+from gitstore.git.commits import new_commit
 from gitstore.push.request import ZERO
 from gitstore.store import Store, now
 from tests.gitstore.test_bombs import BLOB, BOMBS, COMMIT, ROOT, TREE, raw

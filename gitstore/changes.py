@@ -15,7 +15,8 @@ from dulwich.objects import Commit
 from gitstore import budget, ledger, names
 from gitstore.definition.quoting import clip
 from gitstore.errors import BusyError, GitstoreError
-from gitstore.git.objects import Objects, WritableObjects, person, text, utc
+from gitstore.git.commits import person, text, utc
+from gitstore.git.objects import Objects, WritableObjects
 from gitstore.git.refs import RefUpdate
 from gitstore.model import LedgerEntry, LedgerKind, Person
 from gitstore.names import DraftRef, VersionRef
@@ -50,10 +51,10 @@ class Prepared:
         self._durable: set[bytes] = set()
 
     def compose(self, slug: str, entry: LedgerEntry) -> Commit:
-        found = self._commits.get((slug, entry))
-        if found is None:
-            found = self._commits[slug, entry] = ledger.compose(slug, entry)
-        return found
+        commit = self._commits.get((slug, entry))
+        if commit is None:
+            commit = self._commits[slug, entry] = ledger.compose(slug, entry)
+        return commit
 
     def write(self, objects: WritableObjects) -> None:
         """Make every entry composed so far durable."""
@@ -76,7 +77,7 @@ class ChangeSet:
 
     repository: Repository
     slug: str
-    occasion: Authorship
+    authorship: Authorship
     prepared: Prepared = field(default_factory=Prepared)
     commits: list[Commit] = field(default_factory=list)
     refs: list[RefUpdate] = field(default_factory=list)
@@ -88,8 +89,8 @@ class ChangeSet:
 
     def append(self, kind: LedgerKind, **facts: object) -> LedgerEntry:
         """Add an entry of `kind`; `facts` are fields of LedgerEntry."""
-        entry = ledger.draft_entry(self.newest, self._tip, kind, self.occasion.actor, self.occasion.when)
-        entry = replace(entry, **{"message": self.occasion.message, **facts})  # type: ignore[arg-type]
+        entry = ledger.draft_entry(self.newest, self._tip, kind, self.authorship.actor, self.authorship.when)
+        entry = replace(entry, **{"message": self.authorship.message, **facts})  # type: ignore[arg-type]
         commit = self.prepared.compose(self.slug, entry)
         self.commits.append(commit)
         self._tip = commit.id.decode()
@@ -122,15 +123,15 @@ class ChangeSet:
             target=oid.decode(),
             latest=number,
             after=latest if number > latest + 1 else None,
-            current=number if self.occasion.activate and not held else current,
-            **(_as_told(self.repository.objects, oid) if self.occasion.imported else {}),
+            current=number if self.authorship.activate and not held else current,
+            **(_upstream_facts(self.repository.objects, oid) if self.authorship.imported else {}),
         )
         self.move(names.tag(self.slug, number), None, oid)
 
     def discard(self, head: bytes) -> bytes:
         """Record the discard of the draft at `head`; return the name of the superseded ref that keeps it."""
         self.append(LedgerKind.DISCARDED, target=head.decode())
-        kept = self.repository.superseded(self.slug, self.occasion.when)
+        kept = self.repository.superseded(self.slug, self.authorship.when)
         self.move(kept, None, head)
         return kept
 
@@ -155,30 +156,30 @@ def by_workflow(verdicts: Iterable[Verdict]) -> list[list[Verdict]]:
 def record(
     repository: Repository,
     verdicts: Sequence[Verdict],
-    occasion: Authorship,
+    authorship: Authorship,
     prepared: Prepared | None = None,
 ) -> ChangeSet:
     """Build the change set of one workflow's accepted saves and publications, in policy's order."""
     slug = next(verdict.target.slug for verdict in verdicts if verdict.target)
-    recorder = ChangeSet(repository, slug, occasion, prepared or Prepared())
-    known = recorder.newest is not None
-    recorder.create_unless_there()
+    change = ChangeSet(repository, slug, authorship, prepared or Prepared())
+    known = change.newest is not None
+    change.create_unless_there()
     before = draft = repository.refs.read(names.draft(slug))
     for verdict in verdicts:
         if verdict.effect is Effect.SAVE:
             draft = verdict.command.new
             if known and before is None and draft is not None and _was_discarded(repository, slug, draft):
-                recorder.restore(draft)
+                change.restore(draft)
     # A draft named in the push was reported "ok" for the pushed value, so it must not be moved further.
     named = any(isinstance(verdict.target, DraftRef) for verdict in verdicts)
     published = [verdict for verdict in verdicts if verdict.effect is Effect.PUBLISH]
     for verdict in sorted(published, key=_number):
-        recorder.publish(verdict)
+        change.publish(verdict)
         if draft is not None and not named and repository.objects.is_ancestor(draft, verdict.commit):
             draft = verdict.commit
     if draft is not None:
-        recorder.move(names.draft(slug), before, draft)
-    return recorder
+        change.move(names.draft(slug), before, draft)
+    return change
 
 
 def _was_discarded(repository: Repository, slug: str, head: bytes) -> bool:
@@ -186,34 +187,34 @@ def _was_discarded(repository: Repository, slug: str, head: bytes) -> bool:
     return head in repository.refs.below(names.superseded_of(slug)).values()
 
 
-def _as_told(objects: Objects, oid: bytes) -> dict[str, object]:
+def _upstream_facts(objects: Objects, oid: bytes) -> dict[str, object]:
     """Return publisher, time and reason from an annotated tag, or from the commit of a lightweight tag."""
     commit, tag = objects.peel(oid)
     if tag is not None and tag.tagger is not None:
-        who, when = person(tag.tagger), utc(tag.tag_time or 0)
-        return {"message": text(tag.message).strip(), "tagger": who, "tagged_at": when}
-    found = objects.commit(commit)
-    who, when = person(found.committer, found.encoding), utc(found.commit_time)
-    return {"message": text(found.message, found.encoding).strip(), "tagger": who, "tagged_at": when}
+        tagger, when = person(tag.tagger), utc(tag.tag_time or 0)
+        return {"message": text(tag.message).strip(), "tagger": tagger, "tagged_at": when}
+    content = objects.commit(commit)
+    tagger, when = person(content.committer, content.encoding), utc(content.commit_time)
+    return {"message": text(content.message, content.encoding).strip(), "tagger": tagger, "tagged_at": when}
 
 
 def _number(verdict: Verdict) -> int:
     return verdict.target.number if isinstance(verdict.target, VersionRef) else 0
 
 
-def write(repository: WritableRepository, recorders: Sequence[ChangeSet]) -> list[bytes]:
-    """Write all of `recorders` or nothing; return the refs whose old value did not match."""
-    commits = [c for recorder in recorders for c in recorder.prepared.missing(recorder.commits)]
+def write(repository: WritableRepository, change_sets: Sequence[ChangeSet]) -> list[bytes]:
+    """Write all of `change_sets` or nothing; return the refs whose old value did not match."""
+    commits = [c for change in change_sets for c in change.prepared.missing(change.commits)]
     if commits:
         # The first entry of a ledger includes the empty tree, which must be durable before the ledger ref.
         begins = any(not commit.parents for commit in commits)
         many = len(commits) > _MANY
         new = [ledger.EMPTY_TREE, *commits] if begins else commits
         (repository.objects.write_pack if many else repository.objects.write)(new)
-    for recorder in recorders:
-        repository.objects.keep(recorder.commits)
+    for change in change_sets:
+        repository.objects.keep(change.commits)
     # Sort by kind so that a directory shared by many workflows is synced once: ledgers, tags, the rest.
-    updates = sorted((u for recorder in recorders for u in recorder.updates()), key=_kind)
+    updates = sorted((u for change in change_sets for u in change.updates()), key=_kind)
     if updates:
         budget.lift()
     moved = repository.refs.update(updates) if updates else []
@@ -228,23 +229,23 @@ def _kind(update: RefUpdate) -> int:
     return next((rank for rank, prefix in enumerate(kinds) if update.name.startswith(prefix)), len(kinds))
 
 
-def write_one(repository: WritableRepository, recorder: ChangeSet) -> None:
+def write_one(repository: WritableRepository, change: ChangeSet) -> None:
     """Write one change set as `write` does; raise `busy` if a ref has another value than expected."""
-    if moved := write(repository, [recorder]):
+    if moved := write(repository, [change]):
         raise concurrent_update(moved)
 
 
 def discard(
-    repository: WritableRepository, target: DraftRef, head: bytes, occasion: Authorship
+    repository: WritableRepository, target: DraftRef, head: bytes, authorship: Authorship
 ) -> bytes | None:
     """Keep the draft's head under a superseded ref, then delete the draft; return that ref's name.
 
     Return None, and keep the draft, if it moved concurrently.
     """
     name = names.draft(target.slug)
-    recorder = ChangeSet(repository, target.slug, occasion)
-    kept = recorder.discard(head)
-    if write(repository, [recorder]) or not repository.refs.delete(name, head):
+    change = ChangeSet(repository, target.slug, authorship)
+    kept = change.discard(head)
+    if write(repository, [change]) or not repository.refs.delete(name, head):
         return None
     if repository.refs.head() == name:
         drafts = repository.refs.below(names.DRAFTS)
@@ -258,4 +259,4 @@ def discard(
 def concurrent_update(refs: Sequence[bytes]) -> GitstoreError:
     """Return the `busy` error for `refs` that another writer moved without the lock; nothing was written."""
     shown = ", ".join(names.show(ref) for ref in refs)
-    return BusyError(f"{clip(shown)} moved at this very moment: try again", refs=shown)
+    return BusyError(f"{clip(shown)} moved concurrently: try again", refs=shown)

@@ -18,7 +18,8 @@ from gitstore.changes import ChangeSet
 from gitstore.definition import document as definitions
 from gitstore.definition.document import FILE_NAMES
 from gitstore.diff.summary import what_changes
-from gitstore.git.objects import Objects, new_commit
+from gitstore.git.commits import new_commit
+from gitstore.git.objects import Objects
 from gitstore.model import Person, Problem, Problems, Rules, WorkflowState
 from gitstore.policy import Command
 from gitstore.policy_facts import accepted
@@ -73,20 +74,20 @@ class Saved:
 
 @dataclass(frozen=True, slots=True)
 class DraftWriter:
-    """One save of the draft of `recorder.slug` by `author`. `state` is None for a new workflow."""
+    """One save of the draft of `change.slug` by `author`. `state` is None for a new workflow."""
 
     repository: WritableRepository
-    recorder: ChangeSet
+    change: ChangeSet
     state: WorkflowState | None
     author: Person
     message: str = ""
 
-    def save(self, content: Content, otherwise: str, merged: bytes | None = None) -> Saved:
+    def save(self, content: Content, default_message: str, merged: bytes | None = None) -> Saved:
         """Commit `content` next to the other files of the tree; `merged` becomes a second parent.
 
-        Without a message, the message is a summary of the change, or `otherwise` if nothing can be compared.
+        Without a message, the message is a summary of the change, or `default_message` if there is none.
         """
-        repository, slug, base = self.repository, self.recorder.slug, self._base()
+        repository, slug, base = self.repository, self.change.slug, self._base()
         root = before = None
         path: list[bytes] = []
         if base is not None:
@@ -96,28 +97,27 @@ class DraftWriter:
         file = to_file(content, before, repository.rules)
         # Parse before anything is written, so that an unparsable definition leaves nothing behind.
         parsed = definitions.parse(file.raw, file.name, repository.rules, repository.limits)
-        changed = self.message or what_changes(
-            repository, slug, base.id if base is not None else None, parsed
-        )
-        made = put_file(repository.objects, root, path, file)
-        repository.remember(made[0].id, file.name, parsed)
-        repository.objects.write(made)
-        commit = self._commit(base, made[-1].id, changed or otherwise, merged)
+        before_id = base.id if base is not None else None
+        message = self.message or what_changes(repository, slug, before_id, parsed) or default_message
+        new = put_file(repository.objects, root, path, file)
+        repository.remember(new[0].id, file.name, parsed)
+        repository.objects.write(new)
+        commit = self._commit(base, new[-1].id, message, merged)
         return Saved(commit, self._number, parsed.problems.after(file.warnings))
 
-    def restore(self, version: bytes, otherwise: str) -> Saved:
-        """Commit the content of the commit `version`; `otherwise` is the message if none was given."""
-        repository, slug, base = self.repository, self.recorder.slug, self._base()
-        held = repository.objects.commit(version)
-        _, _, folder = repository.locate(held, slug)
-        tree: bytes = held.tree
+    def restore(self, version: bytes, default_message: str) -> Saved:
+        """Commit the content of the commit `version`."""
+        repository, slug, base = self.repository, self.change.slug, self._base()
+        restored = repository.objects.commit(version)
+        _, _, folder = repository.locate(restored, slug)
+        tree: bytes = restored.tree
         if base is not None and folder != tree and repository.locate(base, slug)[2] != base.tree:
             # A repository of several workflows: restoring this one must not revert the others in the tree.
             path = [FOLDER, slug.encode()]
-            made = put_folder(repository.objects, repository.objects.tree(base.tree), path, folder)
-            repository.objects.write(made)
-            tree = made[-1].id
-        commit = self._commit(base, tree, self.message or otherwise)
+            new = put_folder(repository.objects, repository.objects.tree(base.tree), path, folder)
+            repository.objects.write(new)
+            tree = new[-1].id
+        commit = self._commit(base, tree, self.message or default_message)
         return Saved(commit, self._number, repository.snapshot(slug, commit).problems)
 
     @property
@@ -133,7 +133,7 @@ class DraftWriter:
 
     def _commit(self, base: Commit | None, tree: bytes, message: str, merged: bytes | None = None) -> str:
         """Commit `tree` and return the draft's commit; no new commit if the open draft already holds it."""
-        repository, recorder = self.repository, self.recorder
+        repository, change = self.repository, self.change
         if merged is not None and (base is None or repository.objects.is_ancestor(merged, base.id)):
             merged = None
         is_open = self.state is not None and self.state.draft_open
@@ -144,16 +144,16 @@ class DraftWriter:
             parents=[parent for parent in (base.id if base is not None else None, merged) if parent],
             author=self.author,
             committer=ledger.COMMITTER,
-            when=recorder.occasion.when,
+            when=change.authorship.when,
             message=message,
         )
         repository.objects.write([commit])
-        name = names.draft(recorder.slug)
+        name = names.draft(change.slug)
         before = repository.refs.read(name)
         accepted(repository, Command(name, before, commit.id))
-        recorder.create_unless_there()
-        recorder.move(name, before, commit.id)
-        changes.write_one(repository, recorder)
+        change.create_unless_there()
+        change.move(name, before, commit.id)
+        changes.write_one(repository, change)
         return commit.id.decode()
 
 
@@ -164,8 +164,8 @@ def to_file(content: Content, before: File | None, rules: Rules) -> File:
     name = before.name if before else FILE_NAMES[0]
     raw = definitions.dump(content.value or {}, name, rules)
     if before is not None and definitions.has_comments(before.raw, before.name):
-        what = "comments were dropped: send YAML text instead of an object to keep them"
-        return File(name, raw, (Problem("comments_dropped", what, error=False),))
+        message = "comments were dropped: send YAML text instead of an object to keep them"
+        return File(name, raw, (Problem("comments_dropped", message, error=False),))
     return File(name, raw)
 
 
@@ -209,22 +209,22 @@ def put_file(objects: Objects, root: Tree | None, path: list[bytes], file: File)
 
 def put_folder(objects: Objects, root: Tree | None, path: list[bytes], folder: bytes) -> list[ShaFile]:
     """Return new trees that set `path` of `root` to the tree `folder`; the last one is the new root."""
-    made: list[ShaFile] = []
+    trees: list[ShaFile] = []
     for depth in range(len(path) - 1, -1, -1):
         tree = _folder(objects, root, path[:depth])
         tree[path[depth]] = (stat.S_IFDIR, ObjectID(folder))
-        made.append(tree)
+        trees.append(tree)
         folder = tree.id
-    return made
+    return trees
 
 
 def _folder(objects: Objects, root: Tree | None, path: list[bytes]) -> Tree:
     """Return a copy of the tree at `path` of `root`, or an empty tree if it does not exist."""
-    found = root
+    folder = root
     for name in path:
-        there = found is not None and name in found and stat.S_ISDIR(found[name][0])
-        found = objects.tree(found[name][1]) if found is not None and there else None
-    copied = Tree()
-    for name, mode, oid in found.items() if found is not None else ():
-        copied.add(name, mode, oid)
-    return copied
+        exists = folder is not None and name in folder and stat.S_ISDIR(folder[name][0])
+        folder = objects.tree(folder[name][1]) if folder is not None and exists else None
+    copy = Tree()
+    for name, mode, oid in folder.items() if folder is not None else ():
+        copy.add(name, mode, oid)
+    return copy

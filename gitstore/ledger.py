@@ -38,7 +38,8 @@ from datetime import datetime
 from dulwich.objects import Commit, Tree
 
 from gitstore.errors import IntegrityError
-from gitstore.git.objects import Objects, ident, new_commit, person, text, utc
+from gitstore.git.commits import ident, new_commit, person, text, utc
+from gitstore.git.objects import Objects
 from gitstore.model import LedgerEntry, LedgerKind, Person
 from gitstore.names import parse_version
 
@@ -47,6 +48,14 @@ EMPTY_TREE = Tree()
 
 _PREFIX = "Gitstore-"
 _NONE = "none"
+_SUBJECTS = {
+    LedgerKind.CREATED: "Created {slug}",
+    LedgerKind.PUBLISHED: "Published {slug} {version}",
+    LedgerKind.CURRENT: "{verb} current of {slug} to {version}",
+    LedgerKind.CLEARED: "Cleared current of {slug}",
+    LedgerKind.DISCARDED: "Discarded the draft of {slug}",
+    LedgerKind.RESTORED: "Restored the draft of {slug}",
+}
 _KINDS = {kind.value: kind for kind in LedgerKind}
 
 
@@ -145,20 +154,10 @@ def draft_entry(
 
 
 def _subject(slug: str, entry: LedgerEntry) -> str:
-    match entry.kind:
-        case LedgerKind.CREATED:
-            return f"Created {slug}"
-        case LedgerKind.PUBLISHED:
-            return f"Published {slug} {_show(entry.version)}"
-        case LedgerKind.CURRENT:
-            return f"{'Held' if entry.held else 'Moved'} current of {slug} to {_show(entry.version)}"
-        case LedgerKind.CLEARED:
-            return f"Cleared current of {slug}"
-        case LedgerKind.DISCARDED:
-            return f"Discarded the draft of {slug}"
-        case LedgerKind.RESTORED:
-            return f"Restored the draft of {slug}"
-    raise ValueError(f"an entry of the unknown kind {entry.kind!r} cannot be written")
+    if not isinstance(entry.kind, LedgerKind):
+        raise ValueError(f"an entry of the unknown kind {entry.kind!r} cannot be written")  # noqa: TRY004
+    verb = "Held" if entry.kind is LedgerKind.CURRENT and entry.held else "Moved"
+    return _SUBJECTS[entry.kind].format(slug=slug, version=_show(entry.version), verb=verb)
 
 
 def _show(number: int | None) -> str:

@@ -49,17 +49,17 @@ class Graded(Protocol):
 G = TypeVar("G", bound=Graded)
 
 
-def listed(found: Sequence[G]) -> Sequence[G]:
-    """Return the items of `found` to list: at most MOST_PROBLEMS; warnings fill the places errors leave."""
-    if len(found) <= MOST_PROBLEMS:
-        return found
-    warnings = max(MOST_PROBLEMS - sum(each.error for each in found), 0)
+def listed(items: Sequence[G]) -> Sequence[G]:
+    """Return those of `items` to list: at most MOST_PROBLEMS; warnings fill the places errors leave."""
+    if len(items) <= MOST_PROBLEMS:
+        return items
+    warnings = max(MOST_PROBLEMS - sum(item.error for item in items), 0)
     room = {True: MOST_PROBLEMS, False: warnings}
     kept = []
-    for each in found:
-        if room[each.error]:
-            room[each.error] -= 1
-            kept.append(each)
+    for item in items:
+        if room[item.error]:
+            room[item.error] -= 1
+            kept.append(item)
     return kept
 
 
@@ -73,20 +73,20 @@ class Problems(tuple[Problem, ...]):
     warnings: int = 0
 
     @classmethod
-    def of(cls, found: Iterable[Problem]) -> Problems:
-        """List `found`, which is in document order."""
-        if isinstance(found, Problems):
-            return found
-        every = tuple(found)
+    def of(cls, problems: Iterable[Problem]) -> Problems:
+        """List `problems`, which are in document order."""
+        if isinstance(problems, Problems):
+            return problems
+        every = tuple(problems)
         errors = sum(problem.error for problem in every)
         return cls.counted(every, errors, len(every) - errors)
 
     @classmethod
-    def counted(cls, found: Sequence[Problem], errors: int, warnings: int) -> Problems:
-        """List `found`, which may be incomplete: `errors` and `warnings` are the full counts."""
-        made = cls(listed(found))
-        made.errors, made.warnings = errors, warnings
-        return made
+    def counted(cls, problems: Sequence[Problem], errors: int, warnings: int) -> Problems:
+        """List `problems`, which may be incomplete: `errors` and `warnings` are the full counts."""
+        listing = cls(listed(problems))
+        listing.errors, listing.warnings = errors, warnings
+        return listing
 
     def after(self, first: Sequence[Problem]) -> Problems:
         """Return a copy with `first`, warnings about the whole file, in front."""

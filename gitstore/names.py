@@ -39,6 +39,8 @@ DRAFTS = b"refs/heads/drafts/"
 TAGS = b"refs/tags/"
 LEDGERS = b"refs/ledger/"
 SUPERSEDED = b"refs/superseded/"
+NO_REFS = b"refs/none/"
+"""A prefix of no ref."""
 
 _SLUG = re.compile(SLUG_PATTERN)
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")

@@ -99,7 +99,7 @@ class Facts(Protocol):
         """Raise `forbidden` unless the pusher has the permission that `what`, a phrase, needs."""
         ...
 
-    def standing(self, slug: str) -> WorkflowTip:
+    def tip(self, slug: str) -> WorkflowTip:
         """Return the workflow's tips; raise `integrity` if tags and ledger contradict each other."""
         ...
 
@@ -132,8 +132,8 @@ def judge(
 
     `no_discards` is the result of `discards_refused` for the whole push, of which `commands` may be a part.
     """
-    judging = _Judging(facts, imported, no_discards)
-    verdicts = {command.ref: judging.judge(command) for command in sorted(commands, key=_order)}
+    judge = _Judge(facts, imported, no_discards)
+    verdicts = {command.ref: judge.verdict(command) for command in sorted(commands, key=_order)}
     for ref, times in Counter(command.ref for command in commands).items():
         if times > 1:
             what = f"{clip(names.show(ref))} is named twice in this push"
@@ -181,20 +181,16 @@ def _refuse_beside(verdicts: dict[bytes, Verdict], refused: str, *, atomic: bool
         elif verdict.effect is Effect.DISCARD:
             error = ConflictError(
                 Code.DISCARD_NOT_ALONE,
-                f"{refused} was refused, so no draft is discarded: {_deletion(_slug(verdict))}",
+                f"{refused} was refused, so no draft is discarded: {_deletion(verdict.target)}",
             )
         else:
             continue
         verdicts[ref] = replace(verdict, refusal=error)
 
 
-def _deletion(slug: str) -> str:
+def _deletion(draft: DraftRef | VersionRef | None) -> str:
     """Return the git command that discards one draft and nothing else."""
-    return f"git push origin --delete {names.short(DraftRef(slug))}"
-
-
-def _slug(verdict: Verdict) -> str:
-    return verdict.target.slug if verdict.target else ""
+    return f"git push origin --delete {names.short(draft) if draft else ''}"
 
 
 def _order(command: Command) -> tuple[int, str, int]:
@@ -208,13 +204,15 @@ def _order(command: Command) -> tuple[int, str, int]:
 
 
 @dataclass
-class _Judging:
+class _Judge:
+    """Judges one set of commands, each against the tips that the commands before it leave."""
+
     facts: Facts
     imported: bool = False
     no_discards: str | None = None
-    standings: dict[str, WorkflowTip] = field(default_factory=dict)
+    tips: dict[str, WorkflowTip] = field(default_factory=dict)
 
-    def judge(self, command: Command) -> Verdict:
+    def verdict(self, command: Command) -> Verdict:
         target = names.parse(command.ref)
         try:
             # An invalid ref name cannot exist, so do not report it as already deleted either.
@@ -233,68 +231,66 @@ class _Judging:
         what = f"{shown} is not accepted here: push {names.accepted_instead(command.ref)}"
         return Verdict(command, ConflictError(Code.REF_NOT_ACCEPTED, what))
 
-    def _standing(self, slug: str) -> WorkflowTip:
-        if slug not in self.standings:
-            self.standings[slug] = self.facts.standing(slug)
-        return self.standings[slug]
+    def _tip(self, slug: str) -> WorkflowTip:
+        if slug not in self.tips:
+            self.tips[slug] = self.facts.tip(slug)
+        return self.tips[slug]
 
-    def _check_fresh(self, command: Command, standing: WorkflowTip) -> None:
-        if command.old != standing.draft:
+    def _fresh_tip(self, command: Command, slug: str) -> WorkflowTip:
+        """Return the tip for a change of the draft. Raises `forbidden` or `stale_draft`."""
+        what = "discarding a draft" if command.new is None else "saving a draft"
+        self.facts.authorize(Permission.EDIT, what)
+        tip = self._tip(slug)
+        if command.old != tip.draft:
             raise StaleDraftError("the draft moved since you fetched; pull, then push again")
+        return tip
 
     def _save(self, command: Command, target: DraftRef, new: bytes) -> Verdict:
-        self.facts.authorize(Permission.EDIT, "saving a draft")
-        standing = self._standing(target.slug)
-        self._check_fresh(command, standing)
+        tip = self._fresh_tip(command, target.slug)
         self.facts.draft_commit(new)
-        if self.imported and self._is_here(standing, new):
+        # An upstream's draft that is behind ours or behind the latest version changes nothing.
+        ours = [ours for ours in (tip.draft, tip.latest_commit) if ours is not None]
+        if self.imported and any(self.facts.is_ancestor(new, commit) for commit in ours):
             return Verdict(command, target=target)
-        if standing.draft is not None and not self.facts.is_ancestor(standing.draft, new):
+        if tip.draft is not None and not self.facts.is_ancestor(tip.draft, new):
             raise ConflictError(
                 Code.NOT_FAST_FORWARD,
                 "not a fast-forward: rebase onto it, "
                 "or delete the draft and push again (the old one is kept)",
             )
         definition = self.facts.definition(new, target.slug)
-        standing.draft = new
+        tip.draft = new
         return Verdict(command, None, Effect.SAVE, target, new, definition)
 
-    def _is_here(self, standing: WorkflowTip, commit: bytes) -> bool:
-        """Return whether an upstream draft is behind ours or behind the latest version: then ours stays."""
-        return any(
-            tip is not None and self.facts.is_ancestor(commit, tip)
-            for tip in (standing.draft, standing.latest_commit)
-        )
-
     def _discard(self, command: Command, target: DraftRef) -> Verdict:
-        self.facts.authorize(Permission.EDIT, "discarding a draft")
-        standing = self._standing(target.slug)
-        self._check_fresh(command, standing)
+        tip = self._fresh_tip(command, target.slug)
         if self.no_discards is not None:
-            message = f"not discarded, as {self.no_discards}: {_deletion(target.slug)}"
+            message = f"not discarded, as {self.no_discards}: {_deletion(target)}"
             raise ConflictError(Code.DISCARD_NOT_ALONE, message)
-        standing.draft = None
+        tip.draft = None
         return Verdict(command, None, Effect.DISCARD, target)
 
     def _publish(self, command: Command, target: VersionRef) -> Verdict:
         slug, number = target.slug, target.number
-        standing = self._standing(slug)
-        following = standing.following
+        tip = self._tip(slug)
         if command.new is None or self.facts.holds(command.ref) is not None:
             raise ConflictError(
                 Code.VERSION_IMMUTABLE,
-                f"v{number} is published and can't change; the next version is v{following}",
+                f"v{number} is published and can't change; the next version is v{tip.following}",
                 version=number,
-                next=following,
+                next=tip.following,
             )
         self.facts.authorize(Permission.PUBLISH, "publishing")
         commit = self.facts.peel(command.new)
-        if self.imported:
-            _check_above(number, standing)
-        elif number != following:
-            raise _wrong_number(target, standing, commit)
-        else:
-            self._check_base(standing, commit, slug)
+        if number < tip.following or (number > tip.following and not self.imported):
+            raise self._wrong_number(target, tip, commit)
+        base = None if self.imported else tip.latest_commit
+        if base is not None and not self.facts.is_ancestor(base, commit):
+            latest = names.short(VersionRef(slug, tip.latest))
+            raise BaseMovedError(
+                f"v{tip.latest} was published after this draft began: git merge {latest}, then tag again",
+                latest=tip.latest,
+            )
         definition = self.facts.definition(commit, slug)
         if not definition.valid:
             count = definition.problems.errors
@@ -303,39 +299,22 @@ class _Judging:
                 f"{slug} can't be published: {count} problem{'s'[: count != 1]}",
                 problems=definition.problems,
             )
-        standing.latest, standing.latest_commit = number, commit
+        tip.latest, tip.latest_commit = number, commit
         return Verdict(command, None, Effect.PUBLISH, target, commit, definition)
 
-    def _check_base(self, standing: WorkflowTip, commit: bytes, slug: str) -> None:
-        latest, base = standing.latest, standing.latest_commit
-        if base is not None and not self.facts.is_ancestor(base, commit):
-            raise BaseMovedError(
-                f"v{latest} was published after this draft began: git merge {slug}/v{latest}, then tag again",
-                latest=latest,
+    def _wrong_number(self, target: VersionRef, tip: WorkflowTip, commit: bytes) -> GitstoreError:
+        number, following = target.number, tip.following
+        reasons = []
+        if tip.latest < number <= tip.floor:
+            reasons = [
+                f"v{number} is taken: numbers up to v{tip.floor} were assigned before and are never reused"
+            ]
+        elif self.imported:
+            reasons = [f"v{number} is below v{tip.latest}, the latest version here; gaps are never filled"]
+        if not self.imported:
+            wrong, right = names.short(target), names.short(VersionRef(target.slug, following))
+            retag = (
+                f"git tag -d {wrong} && git tag -a {right} {commit[:12].decode()} && git push origin {right}"
             )
-
-
-def _check_above(number: int, standing: WorkflowTip) -> None:
-    if number >= standing.following:
-        return
-    why = f"v{number} comes below v{standing.latest}, the latest here, and gaps are never filled"
-    if number > standing.latest:
-        why = _taken(number, standing.floor)
-    raise ConflictError(Code.WRONG_NUMBER, why, next=standing.following)
-
-
-def _wrong_number(target: VersionRef, standing: WorkflowTip, commit: bytes) -> GitstoreError:
-    following = standing.following
-    wrong, right = names.short(target), names.short(VersionRef(target.slug, following))
-    taken = standing.latest < target.number <= standing.floor
-    return ConflictError(
-        Code.WRONG_NUMBER,
-        (f"{_taken(target.number, standing.floor)}; " if taken else "")
-        + f"the next version is v{following}: "
-        f"git tag -d {wrong} && git tag -a {right} {commit[:12].decode()} && git push origin {right}",
-        next=following,
-    )
-
-
-def _taken(number: int, floor: int) -> str:
-    return f"v{number} is taken: numbers up to v{floor} were given out before, and none is used twice"
+            reasons.append(f"the next version is v{following}: {retag}")
+        return ConflictError(Code.WRONG_NUMBER, "; ".join(reasons), next=following)

@@ -23,7 +23,7 @@ class RepositoryFacts:
         self._repository = repository
         self.authorize = authorize
 
-    def standing(self, slug: str) -> WorkflowTip:
+    def tip(self, slug: str) -> WorkflowTip:
         state = self._repository.state(slug)
         return WorkflowTip(
             draft=state.draft.encode() if state.draft else None,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import stat
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
@@ -16,7 +17,8 @@ from gitstore.definition import document as definitions
 from gitstore.definition.document import DefinitionCache
 from gitstore.definition.quoting import clip
 from gitstore.errors import Code, GitstoreError, IntegrityError, InvalidDefinitionError, NotFoundError
-from gitstore.git.objects import Objects, WritableObjects, person, text, utc
+from gitstore.git.commits import person, text, utc
+from gitstore.git.objects import Objects, UnrelatedCommits, WritableObjects
 from gitstore.git.refs import Refs, WritableRefs
 from gitstore.model import (
     Definition,
@@ -37,11 +39,16 @@ LONGEST_MESSAGE: Final = 10_000
 """Characters read of a commit or tag message: the same limit as for messages sent over HTTP."""
 
 
-class Repository:
-    """One project's repository at `path`, read-only.
+@dataclass(frozen=True, slots=True)
+class Caches:
+    """Caches that the repositories of a process share."""
 
-    `objects` may be a quarantine in front of it; the cache `parsed` may be shared.
-    """
+    definitions: DefinitionCache = field(default_factory=DefinitionCache)
+    unrelated: UnrelatedCommits = field(default_factory=UnrelatedCommits)
+
+
+class Repository:
+    """One project's repository at `path`, read-only. `objects` may be a quarantine in front of it."""
 
     def __init__(
         self,
@@ -51,7 +58,7 @@ class Repository:
         rules: Rules = Rules.MESHHOOK,
         limits: Limits | None = None,
         objects: Objects | None = None,
-        parsed: DefinitionCache | None = None,
+        caches: Caches | None = None,
     ) -> None:
         self.path = path
         self.project = project
@@ -61,20 +68,21 @@ class Repository:
         self.floors: dict[str, int] = {}
         self.refs = Refs(path)
         self.objects = objects or Objects(path / "objects")
-        self._parsed = parsed or DefinitionCache()
+        self._caches = caches or Caches()
+        self.objects.unrelated = self._caches.unrelated
 
     def close(self) -> None:
         self.objects.close()
 
     def through(self, objects: Objects) -> Repository:
-        """Return this repository read through `objects`, a quarantine; the definition cache is shared."""
+        """Return this repository read through `objects`, a quarantine; the caches are shared."""
         seen = Repository(
             self.path,
             self.project,
             rules=self.rules,
             limits=self.limits,
             objects=objects,
-            parsed=self._parsed,
+            caches=self._caches,
         )
         seen.refs, seen.floors = self.refs, self.floors
         return seen
@@ -83,12 +91,12 @@ class Repository:
 
     def tips(self) -> dict[str, tuple[str | None, str | None]]:
         """Return slug -> (draft, ledger): the tips of every workflow that has either."""
-        found: dict[str, list[str | None]] = {}
+        tips: dict[str, list[str | None]] = {}
         for position, prefix in enumerate((names.DRAFTS, names.LEDGERS)):
             for ref, oid in self.refs.below(prefix).items():
                 slug = names.show(ref[len(prefix) :])
-                found.setdefault(slug, [None, None])[position] = oid.decode()
-        return {slug: (tips[0], tips[1]) for slug, tips in sorted(found.items())}
+                tips.setdefault(slug, [None, None])[position] = oid.decode()
+        return {slug: (draft, ledger) for slug, (draft, ledger) in sorted(tips.items())}
 
     def slugs(self) -> list[str]:
         """Return every workflow that has a draft, a ledger or a version."""
@@ -105,12 +113,12 @@ class Repository:
 
     def version_tags(self, slug: str) -> dict[int, str]:
         """Return number -> object id in the tag, for every version of `slug`. Lists all tags."""
-        found = {}
+        tags = {}
         for ref, oid in self.refs.below(names.tags_of(slug)).items():
             match names.parse(ref):
                 case names.VersionRef(_, number):
-                    found[number] = oid.decode()
-        return found
+                    tags[number] = oid.decode()
+        return tags
 
     def superseded(self, slug: str, when: datetime) -> bytes:
         """Return an unused ref for a head discarded at `when`; after a clock jump the first may be taken."""
@@ -190,12 +198,12 @@ class Repository:
     def _latest_commit(self, slug: str, latest: int) -> bytes | None:
         for number in {latest + 1, next_number(latest, self.floors.get(slug, 0))}:
             if self.refs.read(names.tag(slug, number)) is not None:
-                raise _contradiction(slug, f"v{number} has a tag that the ledger does not know")
+                raise _contradiction(slug, f"v{number} has a tag that is not in the ledger")
         if not latest:
             return None
         held = self.refs.read(names.tag(slug, latest))
         if held is None:
-            raise _contradiction(slug, f"the ledger says that v{latest} is published, but its tag is gone")
+            raise _contradiction(slug, f"v{latest} is published in the ledger, but its tag is missing")
         return self.objects.peel(held)[0]
 
     def version(self, slug: str, number: int, entry: LedgerEntry | None = None) -> Version:
@@ -206,7 +214,7 @@ class Repository:
         if entry is None:
             entry = next((e for e in self._published(slug) if e.version == number), None)
         if entry is None:
-            raise _contradiction(slug, f"v{number} has a tag that the ledger does not know")
+            raise _contradiction(slug, f"v{number} has a tag that is not in the ledger")
         commit, tag = self.objects.peel(held)
         message = text(tag.message).strip() if tag is not None else ""
         return Version(
@@ -234,8 +242,8 @@ class Repository:
 
         Raises `definition_missing`; if the definition does not parse, the snapshot's `definition` is None.
         """
-        found = self.objects.commit(commit.encode())
-        file_name, blob, folder = self.locate(found, slug)
+        content = self.objects.commit(commit.encode())
+        file_name, blob, folder = self.locate(content, slug)
         parsed: Definition | None = None
         try:
             parsed = self._parse(blob, file_name)
@@ -249,9 +257,9 @@ class Repository:
             file_name=file_name,
             definition=parsed,
             problems=problems,
-            author=person(found.author, found.encoding),
-            message=clip(text(found.message, found.encoding).strip(), LONGEST_MESSAGE),
-            created_at=utc(found.commit_time),
+            author=person(content.author, content.encoding),
+            message=clip(text(content.message, content.encoding).strip(), LONGEST_MESSAGE),
+            created_at=utc(content.commit_time),
         )
 
     def definition(self, commit: bytes, slug: str) -> Definition:
@@ -266,29 +274,29 @@ class Repository:
 
     def remember(self, blob: bytes, file_name: str, definition: Definition) -> None:
         """Cache `definition` as the result of parsing `blob`."""
-        self._parsed.put((self.project, self.rules, blob, file_name), definition)
+        self._caches.definitions.put((self.project, self.rules, blob, file_name), definition)
 
     def _parse(self, blob: bytes, file_name: str) -> Definition:
-        found = self._parsed.get((self.project, self.rules, blob, file_name))
-        if found is None:
-            found = definitions.parse(self.objects.blob(blob), file_name, self.rules, self.limits)
-            self.remember(blob, file_name, found)
-        return found
+        definition = self._caches.definitions.get((self.project, self.rules, blob, file_name))
+        if definition is None:
+            definition = definitions.parse(self.objects.blob(blob), file_name, self.rules, self.limits)
+            self.remember(blob, file_name, definition)
+        return definition
 
     def locate(self, commit: Commit, slug: str) -> tuple[str, bytes, bytes]:
         """Return the definition's (file name, blob, folder tree): at the root or in workflows/<slug>/."""
         root = self.objects.tree(commit.tree)
-        found = self._definition_in(root)
-        if found is None:
+        located = self._definition_in(root)
+        if located is None:
             folder = self._subtree(self._subtree(root, FOLDER), slug.encode())
-            found = self._definition_in(folder)
-        if found is None:
+            located = self._definition_in(folder)
+        if located is None:
             raise GitstoreError(
                 Code.DEFINITION_MISSING,
                 f"no definition: the commit needs a file {', '.join(definitions.FILE_NAMES)} "
                 f"at its root or in workflows/{slug}/",
             )
-        return found
+        return located
 
     def _subtree(self, tree: Tree | None, name: bytes) -> Tree | None:
         if tree is None or name not in tree or not stat.S_ISDIR(tree[name][0]):
@@ -299,17 +307,17 @@ class Repository:
     def _definition_in(tree: Tree | None) -> tuple[str, bytes, bytes] | None:
         if tree is None:
             return None
-        there = [name for name in definitions.FILE_NAMES if name.encode() in tree]
-        if not there:
+        present = [name for name in definitions.FILE_NAMES if name.encode() in tree]
+        if not present:
             return None
-        if len(there) > 1:
+        if len(present) > 1:
             raise GitstoreError(
-                Code.DEFINITION_MISSING, f"{' and '.join(there)} stand side by side: keep exactly one of them"
+                Code.DEFINITION_MISSING, f"{' and '.join(present)} are both present: keep exactly one"
             )
-        mode, blob = tree[there[0].encode()]
+        mode, blob = tree[present[0].encode()]
         if not stat.S_ISREG(mode):
-            raise GitstoreError(Code.DEFINITION_MISSING, f"{there[0]} is not a regular file")
-        return there[0], blob, tree.id
+            raise GitstoreError(Code.DEFINITION_MISSING, f"{present[0]} is not a regular file")
+        return present[0], blob, tree.id
 
 
 class WritableRepository(Repository):

@@ -18,11 +18,11 @@ from dulwich.objects import Commit, ObjectID, Tag
 from dulwich.repo import Repo
 
 from gitstore import changes, names
-from gitstore.definition.document import DefinitionCache
+from gitstore.changes import Authorship, ChangeSet
 from gitstore.definition.quoting import clip
 from gitstore.drafts import STARTER, Content, DraftWriter, Saved
 from gitstore.errors import BaseMovedError, Code, ConflictError, NotFoundError, StaleDraftError
-from gitstore.git.objects import ident
+from gitstore.git.commits import ident
 from gitstore.model import (
     LedgerKind,
     Limits,
@@ -35,9 +35,9 @@ from gitstore.model import (
     WorkflowState,
 )
 from gitstore.names import check_slug
-from gitstore.policy import Command, Verdict
+from gitstore.policy import Command
 from gitstore.policy_facts import accepted
-from gitstore.repository import WritableRepository
+from gitstore.repository import Caches, WritableRepository
 from gitstore.unit_of_work import MakeUnitOfWork
 
 ANY: Final = "*"
@@ -79,10 +79,10 @@ class Store(WritableRepository):
         *,
         rules: Rules = Rules.MESHHOOK,
         limits: Limits | None = None,
-        parsed: DefinitionCache | None = None,
+        caches: Caches | None = None,
         clock: Callable[[], datetime] = now,
     ) -> None:
-        super().__init__(path, project, rules=rules, limits=limits, parsed=parsed)
+        super().__init__(path, project, rules=rules, limits=limits, caches=caches)
         self.unit_of_work = unit_of_work(self)
         self.clock = clock
 
@@ -100,7 +100,7 @@ class Store(WritableRepository):
         self,
         slug: str,
         content: Content | None,
-        who: Actors,
+        actors: Actors,
         *,
         name: str | None = None,
         description: str = "",
@@ -111,36 +111,36 @@ class Store(WritableRepository):
             if self.exists(slug):
                 raise ConflictError(Code.WORKFLOW_EXISTS, f"the workflow {slug} exists already", slug=slug)
             starter = {**({"name": name} if name else {}), **STARTER}
-            recorder = self._recorder(slug, who, "")
+            change = self._change(slug, actors)
             # Also after a kill left a lone "created" entry: the name of this request is the one that counts.
-            recorder.append(LedgerKind.CREATED, name=name, description=description)
-            drafting = DraftWriter(self, recorder, None, who.author)
-            return drafting.save(content or Content(value=starter), "Create the draft")
+            change.append(LedgerKind.CREATED, name=name, description=description)
+            draft = DraftWriter(self, change, None, actors.author)
+            return draft.save(content or Content(value=starter), "Create the draft")
 
-    def create_draft(self, slug: str, content: Content | None, who: Actors, message: str = "") -> Saved:
+    def create_draft(self, slug: str, content: Content | None, actors: Actors, message: str = "") -> Saved:
         """Open a draft on top of the latest version; without `content`, copy the current version's."""
         with self.unit_of_work.begin([slug]):
             state = self._without_draft(slug)
+            draft = self._draft_writer(state, actors, message)
             if content is not None:
-                return self._drafting(state, who, message).save(content, "Begin a draft")
+                return draft.save(content, "Begin a draft")
             if state.current is None:
                 raise NotFoundError(
                     Code.NOT_PUBLISHED, f"{slug} has no current version to copy: send a definition"
                 )
-            version = self._commit_of(slug, state.current)
-            return self._drafting(state, who, message).restore(version, f"Copy v{state.current}")
+            return draft.restore(self._commit_of(slug, state.current), f"Copy v{state.current}")
 
-    def create_draft_from(self, slug: str, number: int, who: Actors, message: str = "") -> Saved:
+    def create_draft_from(self, slug: str, number: int, actors: Actors, message: str = "") -> Saved:
         """Open a draft with the content of version `number`."""
         with self.unit_of_work.begin([slug]):
-            drafting = self._drafting(self._without_draft(slug), who, message)
-            return drafting.restore(self._commit_of(slug, number), f"Copy v{number}")
+            draft = self._draft_writer(self._without_draft(slug), actors, message)
+            return draft.restore(self._commit_of(slug, number), f"Copy v{number}")
 
     def save_draft(
         self,
         slug: str,
         content: Content,
-        who: Actors,
+        actors: Actors,
         *,
         expected: str,
         message: str = "",
@@ -148,29 +148,25 @@ class Store(WritableRepository):
     ) -> Saved:
         """Save the open draft. `base_version`, which the author has merged, becomes a second parent."""
         with self.unit_of_work.begin([slug]):
-            state = self._existing(slug)
-            self._check_open(state)
-            self._check_expected(state, expected)
+            state = self._with_draft(slug, expected)
             merged = self._commit_of(slug, base_version) if base_version is not None else None
-            return self._drafting(state, who, message).save(content, "Save the draft", merged)
+            return self._draft_writer(state, actors, message).save(content, "Save the draft", merged)
 
     def discard_draft(
-        self, slug: str, who: Actors, *, expected: str | None = None, message: str = ""
+        self, slug: str, actors: Actors, *, expected: str | None = None, message: str = ""
     ) -> Superseded:
         """Discard the open draft; return its superseded ref, for `restore_draft`."""
         with self.unit_of_work.begin([slug]):
-            state = self._existing(slug)
-            self._check_open(state)
-            self._check_expected(state, expected or ANY)
-            head = (state.draft or "").encode()
-            verdict = accepted(self, Command(names.draft(slug), head, None))
-            occasion = changes.Authorship(who.actor, self.clock(), message)
-            kept = changes.discard(self, names.DraftRef(slug), verdict.command.old or head, occasion)
+            state = self._with_draft(slug, expected or ANY)
+            ref, head = names.draft(slug), (state.draft or "").encode()
+            accepted(self, Command(ref, head, None))
+            authorship = Authorship(actors.actor, self.clock(), message)
+            kept = changes.discard(self, names.DraftRef(slug), head, authorship)
             if kept is None:
-                raise changes.concurrent_update([names.draft(slug)])
-            return Superseded(names.superseded_at(kept) or occasion.when, head.decode(), kept)
+                raise changes.concurrent_update([ref])
+            return Superseded(names.superseded_at(kept) or authorship.when, head.decode(), kept)
 
-    def restore_draft(self, slug: str, who: Actors, *, at: datetime | None = None) -> Saved:
+    def restore_draft(self, slug: str, actors: Actors, *, at: datetime | None = None) -> Saved:
         """Reopen the draft discarded at `at` (UTC), or the most recently discarded one.
 
         The draft gets the same commit, unless a version has since been published from or over it: then its
@@ -179,45 +175,45 @@ class Store(WritableRepository):
         """
         with self.unit_of_work.begin([slug]):
             state = self._without_draft(slug)
-            found = next((one for one in self.discarded(slug) if at in (None, one.at)), None)
-            if found is None:
+            discarded = next((draft for draft in self.discarded(slug) if at in (None, draft.at)), None)
+            if discarded is None:
                 when = f" at {at.isoformat()}" if at is not None else ""
                 raise NotFoundError(Code.VERSION_NOT_FOUND, f"no draft of {slug} was discarded{when}")
-            name, head = names.draft(slug), found.commit.encode()
+            head = discarded.commit.encode()
             latest = state.latest_commit.encode() if state.latest_commit else None
             if state.draft is None and not (latest and self.objects.is_ancestor(head, latest)):
-                verdict = accepted(self, Command(name, None, head))
-                occasion = changes.Authorship(who.actor, self.clock())
-                changes.write_one(self, changes.record(self, [verdict], occasion))
+                verdict = accepted(self, Command(names.draft(slug), None, head))
+                authorship = Authorship(actors.actor, self.clock())
+                changes.write_one(self, changes.record(self, [verdict], authorship))
                 problems = verdict.definition.problems if verdict.definition else Problems()
-                return Saved(found.commit, state.next_number, problems)
-            drafting = self._drafting(state, who, "")
-            drafting.recorder.restore(head)
-            return drafting.restore(head, f"Restore the draft discarded at {found.at.isoformat()}")
+                return Saved(discarded.commit, state.next_number, problems)
+            draft = self._draft_writer(state, actors)
+            draft.change.restore(head)
+            return draft.restore(head, f"Restore the draft discarded at {discarded.at.isoformat()}")
 
     def revert(
-        self, slug: str, number: int, who: Actors, *, expected: str | None = None, message: str = ""
+        self, slug: str, number: int, actors: Actors, *, expected: str | None = None, message: str = ""
     ) -> Saved:
         """Set the draft to the content of version `number`, by a new commit on top."""
         with self.unit_of_work.begin([slug]):
             state = self._existing(slug)
             if state.draft_open and expected is None:
                 raise StaleDraftError(
-                    "a draft is open: name the draft that you have seen, to put a new state on top of it",
+                    "a draft is open: give the draft that you have seen (If-Match) to replace its content",
                     Code.EXPECTED_REQUIRED,
                     draft=self._draft_of(state),
                 )
             if expected is not None:
                 self._check_expected(state, expected)
-            version = self._commit_of(slug, number)
-            return self._drafting(state, who, message).restore(version, f"Revert to v{number}")
+            draft = self._draft_writer(state, actors, message)
+            return draft.restore(self._commit_of(slug, number), f"Revert to v{number}")
 
     # Versions
 
     def publish(
         self,
         slug: str,
-        who: Actors,
+        actors: Actors,
         *,
         message: str = "",
         activate: bool = True,
@@ -230,39 +226,43 @@ class Store(WritableRepository):
                 raise ConflictError(Code.NO_DRAFT, f"{slug} has no draft: save or push one, then publish")
             if expected is not None:
                 self._check_expected(state, expected)
-            if self._same_as_latest(state):
+            if self._equals_latest(state):
                 return Published(self.version(slug, state.latest), state.current == state.latest, new=False)
             ref, when = names.tag(slug, state.next_number), self.clock()
-            # Judged as a lightweight tag, so that a refusal leaves no tag object behind.
-            verdict = self._judge_publishing(state, Command(ref, None, state.draft.encode()))
-            tag = self._tag(slug, state, who, message, when)
+            try:
+                # Judged as a lightweight tag, so that a refusal leaves no tag object behind.
+                verdict = accepted(self, Command(ref, None, state.draft.encode()))
+            except BaseMovedError as moved:
+                advice = f"{moved.message}; or save the draft with base_version {state.latest}"
+                raise BaseMovedError(advice, latest=moved.latest, draft=self._draft_of(state)) from moved
+            tag = self._tag(state, actors, message, when)
             self.objects.write([tag])
-            occasion = changes.Authorship(who.actor, when, message, activate)
+            authorship = Authorship(actors.actor, when, message, activate)
             published = replace(verdict, command=Command(ref, None, tag.id))
-            changes.write_one(self, changes.record(self, [published], occasion))
-            made = self.version(slug, state.next_number)
-            return Published(made, activate and not state.held, new=True)
+            changes.write_one(self, changes.record(self, [published], authorship))
+            version = self.version(slug, state.next_number)
+            return Published(version, activate and not state.held, new=True)
 
     def move_current(
-        self, slug: str, number: int, who: Actors, *, message: str = "", hold: bool = False
+        self, slug: str, number: int, actors: Actors, *, message: str = "", hold: bool = False
     ) -> None:
         """Make version `number` current; with `hold`, publishing does not move the current version."""
         with self.unit_of_work.begin([slug]):
             state = self._existing(slug)
             self._commit_of(slug, number)
             if (state.current, state.held) != (number, hold):
-                recorder = self._recorder(slug, who, message)
-                recorder.append(LedgerKind.CURRENT, version=number, current=number, held=hold)
-                changes.write_one(self, recorder)
+                change = self._change(slug, actors, message)
+                change.append(LedgerKind.CURRENT, version=number, current=number, held=hold)
+                changes.write_one(self, change)
 
-    def clear_current(self, slug: str, who: Actors, *, message: str = "") -> None:
+    def clear_current(self, slug: str, actors: Actors, *, message: str = "") -> None:
         """Unset the current version, until a version is published or made current."""
         with self.unit_of_work.begin([slug]):
             state = self._existing(slug)
             if state.current is not None or state.held:
-                recorder = self._recorder(slug, who, message)
-                recorder.append(LedgerKind.CLEARED, current=None, held=False)
-                changes.write_one(self, recorder)
+                change = self._change(slug, actors, message)
+                change.append(LedgerKind.CLEARED, current=None, held=False)
+                changes.write_one(self, change)
 
     # Helpers
 
@@ -275,23 +275,16 @@ class Store(WritableRepository):
         state = self._existing(slug)
         if state.draft_open:
             raise ConflictError(
-                Code.DRAFT_EXISTS,
-                "a draft is open: save a change of it, or discard it",
-                draft=self._draft_of(state),
+                Code.DRAFT_EXISTS, "a draft is open: save or discard it", draft=self._draft_of(state)
             )
         return state
 
-    def _recorder(self, slug: str, who: Actors, message: str) -> changes.ChangeSet:
-        return changes.ChangeSet(self, slug, changes.Authorship(who.actor, self.clock(), message))
-
-    def _drafting(self, state: WorkflowState, who: Actors, message: str) -> DraftWriter:
-        return DraftWriter(self, self._recorder(state.slug, who, message), state, who.author, message)
-
-    def _check_open(self, state: WorkflowState) -> None:
+    def _with_draft(self, slug: str, expected: str) -> WorkflowState:
+        state = self._existing(slug)
         if not state.draft_open:
-            raise NotFoundError(
-                Code.VERSION_NOT_FOUND, f"{state.slug} has no open draft: create one, then save it"
-            )
+            raise NotFoundError(Code.VERSION_NOT_FOUND, f"{slug} has no open draft: create one, then save it")
+        self._check_expected(state, expected)
+        return state
 
     def _check_expected(self, state: WorkflowState, expected: str) -> None:
         if expected not in (ANY, state.draft):
@@ -304,34 +297,31 @@ class Store(WritableRepository):
         """Return the draft in its current state, as a conflict reports it."""
         return self.snapshot(state.slug, state.draft) if state.draft is not None else None
 
-    def _commit_of(self, slug: str, number: int) -> bytes:
-        held = self.refs.read(names.tag(slug, number))
-        if held is None:
-            raise NotFoundError(Code.VERSION_NOT_FOUND, f"{slug} has no version v{number}", version=number)
-        return self.objects.peel(held)[0]
+    def _change(self, slug: str, actors: Actors, message: str = "") -> ChangeSet:
+        return ChangeSet(self, slug, Authorship(actors.actor, self.clock(), message))
 
-    def _same_as_latest(self, state: WorkflowState) -> bool:
+    def _draft_writer(self, state: WorkflowState, actors: Actors, message: str = "") -> DraftWriter:
+        return DraftWriter(self, self._change(state.slug, actors, message), state, actors.author, message)
+
+    def _commit_of(self, slug: str, number: int) -> bytes:
+        tag = self.refs.read(names.tag(slug, number))
+        if tag is None:
+            raise NotFoundError(Code.VERSION_NOT_FOUND, f"{slug} has no version v{number}", version=number)
+        return self.objects.peel(tag)[0]
+
+    def _equals_latest(self, state: WorkflowState) -> bool:
         if state.latest_commit is None or state.draft is None:
             return False
         commits = (self.objects.commit(tip.encode()) for tip in (state.draft, state.latest_commit))
         ours, latest = (self.locate(commit, state.slug)[2] for commit in commits)
         return ours == latest
 
-    def _tag(self, slug: str, state: WorkflowState, who: Actors, message: str, when: datetime) -> Tag:
+    def _tag(self, state: WorkflowState, actors: Actors, message: str, when: datetime) -> Tag:
+        slug, number = state.slug, state.next_number
         tag = Tag()
-        tag.name = f"{slug}/v{state.next_number}".encode()
+        tag.name = names.short(names.VersionRef(slug, number)).encode()
         tag.object = (Commit, ObjectID((state.draft or "").encode()))
-        tag.tagger = ident(who.author)
+        tag.tagger = ident(actors.author)
         tag.tag_time, tag.tag_timezone = int(when.timestamp()), 0
-        tag.message = (
-            message.replace("\0", "").strip() or f"Publish {slug} v{state.next_number}"
-        ).encode() + b"\n"
+        tag.message = (message.replace("\0", "").strip() or f"Publish {slug} v{number}").encode() + b"\n"
         return tag
-
-    def _judge_publishing(self, state: WorkflowState, command: Command) -> Verdict:
-        """Judge as `accepted` does; if the base moved, add the current state and the remedy without git."""
-        try:
-            return accepted(self, command)
-        except BaseMovedError as moved:
-            otherwise = f"{moved.message}; or save the draft with base_version {state.latest}"
-            raise BaseMovedError(otherwise, latest=moved.latest, draft=self._draft_of(state)) from moved

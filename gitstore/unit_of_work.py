@@ -4,7 +4,7 @@ Every ref write happens inside `UnitOfWork.begin`. With Postgres, `sync/unit_of_
 advisory locks, which hold across machines, in the transaction that carries the rows: leaving the block
 mirrors the changes and commits.
 
-In addition, every writer is `present`: it holds a shared flock(2) on one file of the repository, which the
+In addition, every writer holds a shared flock(2) (`present`) on one file of the repository, which the
 kernel releases however the process ends. A process that holds that file exclusively can therefore treat
 every ref lock file as stale.
 """
@@ -13,13 +13,13 @@ from __future__ import annotations
 
 import fcntl
 import os
-import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol
 
 from gitstore.errors import BusyError, TooLargeError
+from gitstore.system import try_lock, wait_until
 
 if TYPE_CHECKING:
     from gitstore.repository import Repository
@@ -31,7 +31,6 @@ MOST_WORKFLOWS: Final = 200
 EXCLUSIVE_PATIENCE: Final = 0.2
 """Seconds that one attempt waits for the exclusive lock; new writers queue behind it during that time."""
 _PATIENCE: Final = 10.0  # seconds, equal to the lock timeout of Postgres
-_PAUSE: Final = 0.01
 
 
 class UnitOfWork(Protocol):
@@ -100,20 +99,8 @@ def _held(path: Path, how: int, patience: float | None = None) -> Iterator[None]
     try:
         if patience is None:
             fcntl.flock(handle, how)
-        else:
-            _wait_for(handle, how, time.monotonic() + patience)
+        elif not wait_until(lambda: try_lock(handle, how), patience):
+            raise BusyError("another process holds the repository's lock: try again")
         yield
     finally:
         os.close(handle)
-
-
-def _wait_for(handle: int, how: int, deadline: float) -> None:
-    while True:
-        try:
-            fcntl.flock(handle, how | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if time.monotonic() > deadline:
-                raise BusyError("another process holds the repository's lock: try again") from None
-            time.sleep(_PAUSE)
-        else:
-            return

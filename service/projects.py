@@ -11,11 +11,10 @@ from pathlib import Path
 from typing import Final, TypeVar
 from uuid import UUID
 
-from gitstore.definition.document import DefinitionCache
 from gitstore.errors import ConfigError, IntegrityError
 from gitstore.git.files import make_folder
 from gitstore.model import Rules
-from gitstore.repository import Repository
+from gitstore.repository import Caches, Repository
 from gitstore.store import Store
 from service.config import Config
 from sync.audit import WORKER, Origin
@@ -36,7 +35,7 @@ class Projects:
     def __init__(self, config: Config) -> None:
         self._folder = config.repositories
         self._limits = config.limits
-        self._parsed = DefinitionCache()
+        self._caches = Caches()
 
     def path(self, project: UUID) -> Path:
         return self._folder / f"{project}.git"
@@ -68,7 +67,7 @@ class Projects:
             project.id,
             rules=Rules(project.rules),
             limits=self._limits,
-            parsed=self._parsed,
+            caches=self._caches,
         )
 
     def unclaimed(self, known: Collection[Project]) -> list[UUID]:

@@ -35,7 +35,7 @@ class Source:
 
     @cached_property
     def _line_starts(self) -> list[int]:
-        return [0, *(found.end() for found in _LINE_BREAK.finditer(self.text))]
+        return [0, *(line_break.end() for line_break in _LINE_BREAK.finditer(self.text))]
 
     def place(self, offset: int) -> tuple[int, int]:
         line = bisect_right(self._line_starts, offset)
@@ -46,29 +46,29 @@ class SyntaxErrors:
     """The errors in the text of a document, by offset."""
 
     def __init__(self) -> None:
-        self._found: list[tuple[int, str, str]] = []
+        self._errors: list[tuple[int, str, str]] = []
 
     def __bool__(self) -> bool:
-        return bool(self._found)
+        return bool(self._errors)
 
     def add(self, at: int, code: str, message: str) -> None:
         """Record an error; raise `AbortParse` at MOST_PROBLEMS of them."""
-        self._found.append((at, code, message))
-        if len(self._found) >= MOST_PROBLEMS:
+        self._errors.append((at, code, message))
+        if len(self._errors) >= MOST_PROBLEMS:
             raise AbortParse
 
     def stop(self, at: int, code: str, message: str) -> AbortParse:
-        """Record an error after which reading cannot continue: `raise refusals.stop(…)`."""
-        self._found.append((at, code, message))
+        """Record an error after which reading cannot continue: `raise errors.stop(…)`."""
+        self._errors.append((at, code, message))
         return AbortParse()
 
     def problems(self, source: Source) -> list[Problem]:
         """Return all errors as problems, in document order."""
-        found = []
-        for at, code, message in sorted(self._found, key=lambda refusal: refusal[0]):
+        problems = []
+        for at, code, message in sorted(self._errors, key=lambda error: error[0]):
             line, column = source.place(at)
-            found.append(Problem(code, message, line=line, column=column))
-        return found
+            problems.append(Problem(code, message, line=line, column=column))
+        return problems
 
 
 @dataclass(slots=True)
@@ -111,11 +111,11 @@ class Builder:
     In a mapping, the first node is a key, the second its value, and so on.
     """
 
-    def __init__(self, limits: Limits, refusals: SyntaxErrors) -> None:
+    def __init__(self, limits: Limits, errors: SyntaxErrors) -> None:
         self.root: Any = None
         self.marks = Mark(0)
         self._limits = limits
-        self._refusals = refusals
+        self._errors = errors
         self._stack: list[_Open] = []
         self._nodes = 0
         self._characters = 0
@@ -123,9 +123,9 @@ class Builder:
     def scalar(self, value: Any, at: int) -> NodeCost:
         characters = len(value) if isinstance(value, str) else 0
         self._spend(1, characters, at)
-        if characters and (found := _FORBIDDEN.search(value)):
-            name = "NUL" if found[0] == "\0" else "a lone surrogate"
-            self._refusals.add(at, "character_not_allowed", f"a string holds {name}")
+        if characters and (forbidden := _FORBIDDEN.search(value)):
+            name = "NUL" if forbidden[0] == "\0" else "a lone surrogate"
+            self._errors.add(at, "character_not_allowed", f"a string contains {name}")
         self._put(value, Mark(at))
         return NodeCost(value, 1, 0, characters)
 
@@ -139,11 +139,11 @@ class Builder:
         self._stack.append(opened)
 
     def close(self) -> NodeCost:
-        done = self._stack.pop()
+        closed = self._stack.pop()
         if self._stack:
-            self._stack[-1].levels = max(self._stack[-1].levels, done.levels + 1)
-        nodes, characters = self._nodes - done.nodes_before, self._characters - done.characters_before
-        return NodeCost(done.container, nodes, done.levels, characters)
+            self._stack[-1].levels = max(self._stack[-1].levels, closed.levels + 1)
+        nodes, characters = self._nodes - closed.nodes_before, self._characters - closed.characters_before
+        return NodeCost(closed.container, nodes, closed.levels, characters)
 
     def repeat(self, built: NodeCost, at: int) -> None:
         """Add a copy of a complete node. It costs as much as if it were written out."""
@@ -155,7 +155,7 @@ class Builder:
 
     def too_deep(self, at: int) -> AbortParse:
         """Return the error for too deep nesting: `raise builder.too_deep(at)`."""
-        return self._refusals.stop(at, "too_deep", f"more than {self._limits.depth} levels deep")
+        return self._errors.stop(at, "too_deep", f"more than {self._limits.depth} levels deep")
 
     def _check_levels(self, more: int, at: int) -> None:
         if len(self._stack) + more > self._limits.depth:
@@ -168,11 +168,11 @@ class Builder:
         self._characters += characters
         if self._nodes > self._limits.nodes:
             message = f"more than {self._limits.nodes} nodes, aliases written out"
-            raise self._refusals.stop(at, "too_many_nodes", message)
+            raise self._errors.stop(at, "too_many_nodes", message)
         if self._characters > self._limits.definition:
             # Only aliases can exceed this: a shared text is free here, but is written out in every JSON.
             message = f"more than {self._limits.definition} characters, aliases written out"
-            raise self._refusals.stop(at, "too_large", message)
+            raise self._errors.stop(at, "too_large", message)
 
     def _put(self, value: Any, mark: Mark) -> None:
         if not self._stack:
@@ -193,9 +193,9 @@ class Builder:
     def _key(self, mapping: dict[str, Any], key: Any, at: int) -> object:
         """Return `key`, or a placeholder that makes `_put` drop the value of a refused key."""
         if not isinstance(key, str):
-            self._refusals.add(at, "key_not_a_string", "a key must be a string: put it in quotes")
+            self._errors.add(at, "key_not_a_string", "a key must be a string: put it in quotes")
         elif key in mapping:
-            self._refusals.add(at, "duplicate_key", f"duplicate key {quote(key)}")
+            self._errors.add(at, "duplicate_key", f"duplicate key {quote(key)}")
         else:
             return key
         return _REFUSED_KEY

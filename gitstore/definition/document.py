@@ -42,7 +42,7 @@ _LIST_ITEM = re.compile(r"/(nodes|edges)/([0-9]+)(?:/|$)")
 
 
 class Unparsable(Exception):  # noqa: N818 - named after the state of the bytes
-    """Unparsable input. `problems` are all syntax errors found, in document order, at least one."""
+    """Unparsable input. `problems` are all syntax errors, in document order; at least one."""
 
     def __init__(self, problems: list[Problem]) -> None:
         super().__init__(problems[0].message)
@@ -77,20 +77,20 @@ class Document:
 
 def read(raw: bytes, limits: Limits, *, is_json: bool) -> Document:
     """Parse UTF-8 `raw`, with or without a byte order mark. Raises only `Unparsable`."""
-    refusals = SyntaxErrors()
+    errors = SyntaxErrors()
     source = Source("")
     try:
         if len(raw) > limits.definition:
             message = f"{len(raw)} bytes, where {limits.definition} are accepted"
-            raise refusals.stop(0, "too_large", message)
+            raise errors.stop(0, "too_large", message)
         source = _decode(raw)
         reader = json_reader if is_json else yaml_reader
-        built = reader.read(source.text, limits, refusals)
-        if not refusals:
+        built = reader.read(source.text, limits, errors)
+        if not errors:
             return Document(built.root, source, built.marks)
     except AbortParse:
         pass
-    raise Unparsable(refusals.problems(source))
+    raise Unparsable(errors.problems(source))
 
 
 def _decode(raw: bytes) -> Source:

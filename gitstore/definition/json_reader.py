@@ -45,14 +45,14 @@ class _Token(NamedTuple):
     value: Any = None
 
 
-def read(text: str, limits: Limits, refusals: SyntaxErrors) -> Builder:
+def read(text: str, limits: Limits, errors: SyntaxErrors) -> Builder:
     """Read the one value in `text`. Raises `AbortParse` if reading cannot continue."""
-    builder = Builder(limits, refusals)
+    builder = Builder(limits, errors)
     inside: list[str] = []
     expected = _VALUE
-    for token in _tokens(text, refusals):
+    for token in _tokens(text, errors):
         if token.kind not in expected[1]:
-            raise refusals.stop(token.at, "syntax", f"{expected[0]} is expected here")
+            raise errors.stop(token.at, "syntax", f"{expected[0]} is expected here")
         match token.kind:
             case "{" | "[":
                 builder.open({} if token.kind == "{" else [], token.at)
@@ -68,17 +68,12 @@ def read(text: str, limits: Limits, refusals: SyntaxErrors) -> Builder:
             case "string" | "number" | "word":
                 builder.scalar(token.value, token.at)
         is_key = expected in (_KEY, _FIRST_KEY) and token.kind == "string"
-        expected = _COLON if is_key else _after(inside)
+        after_value = {"{": _AFTER_MEMBER, "[": _AFTER_ITEM}[inside[-1]] if inside else _END
+        expected = _COLON if is_key else after_value
     return builder
 
 
-def _after(inside: list[str]) -> tuple[str, frozenset[str]]:
-    if not inside:
-        return _END
-    return _AFTER_MEMBER if inside[-1] == "{" else _AFTER_ITEM
-
-
-def _tokens(text: str, refusals: SyntaxErrors) -> Iterator[_Token]:
+def _tokens(text: str, errors: SyntaxErrors) -> Iterator[_Token]:
     at = 0
     while True:
         space = _SPACE.match(text, at)
@@ -86,17 +81,17 @@ def _tokens(text: str, refusals: SyntaxErrors) -> Iterator[_Token]:
         if at == len(text):
             yield _Token("end", at)
             return
-        found = _TOKEN.match(text, at)
-        if found is None:
-            what = "a string that has no end" if text[at] == '"' else f"{quote(text[at])} is not JSON"
-            raise refusals.stop(at, "syntax", what)
-        yield _token(found, refusals)
-        at = found.end()
+        match = _TOKEN.match(text, at)
+        if match is None:
+            what = "unterminated string" if text[at] == '"' else f"{quote(text[at])} is not JSON"
+            raise errors.stop(at, "syntax", what)
+        yield _token(match, errors)
+        at = match.end()
 
 
-def _token(found: re.Match[str], refusals: SyntaxErrors) -> _Token:
-    at, text = found.start(), found[0]
-    match found.lastgroup:
+def _token(match: re.Match[str], errors: SyntaxErrors) -> _Token:
+    at, text = match.start(), match[0]
+    match match.lastgroup:
         case "punctuation":
             return _Token(text, at)
         case "word":
@@ -105,10 +100,10 @@ def _token(found: re.Match[str], refusals: SyntaxErrors) -> _Token:
             try:
                 return _Token("string", at, json.loads(text))
             except json.JSONDecodeError as error:
-                raise refusals.stop(at + error.pos, "syntax", error.msg.removesuffix(" at")) from None
+                raise errors.stop(at + error.pos, "syntax", error.msg.removesuffix(" at")) from None
     try:
-        value = scalars.real(text) if found["real"] else scalars.integer(text)
-    except scalars.Refused as refused:
-        refusals.add(at, refused.code, str(refused))
+        value = scalars.real(text) if match["real"] else scalars.integer(text)
+    except scalars.ScalarError as error:
+        errors.add(at, error.code, str(error))
         value = 0
     return _Token("number", at, value)

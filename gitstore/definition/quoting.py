@@ -20,7 +20,7 @@ INVISIBLE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066
 def quote_exactly(text: str) -> str:
     """Return `text` as a JSON string, which is also a YAML double-quoted scalar. Escapes `INVISIBLE`."""
     quoted = json.dumps(text, ensure_ascii=False)
-    return INVISIBLE.sub(lambda found: f"\\u{ord(found[0]):04x}", quoted)
+    return INVISIBLE.sub(lambda match: f"\\u{ord(match[0]):04x}", quoted)
 
 
 def quote(text: str, most: int = 80) -> str:

@@ -15,19 +15,20 @@ TAG_PREFIX = "tag:yaml.org,2002:"
 LARGEST_INTEGER = 2**53 - 1
 """Beyond this, JSON numbers lose precision (RFC 8785, section 3.2.2.3; RFC 7493, section 2.2)."""
 
-_NULL = re.compile(r"null|Null|NULL|~|")
-_TRUE = re.compile(r"true|True|TRUE")
-_FALSE = re.compile(r"false|False|FALSE")
+_LITERALS = {
+    **dict.fromkeys(("null", "Null", "NULL", "~", "")),
+    **dict.fromkeys(("true", "True", "TRUE"), True),
+    **dict.fromkeys(("false", "False", "FALSE"), False),
+}
 _INTEGER = re.compile(r"[-+]?[0-9]+")
 _OCTAL = re.compile(r"0o[0-7]+")
 _HEXADECIMAL = re.compile(r"0x[0-9a-fA-F]+")
 _FLOAT = re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?")
 _NOT_FINITE = re.compile(r"[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)")
 _MAY_MEAN_MORE = frozenset("-+.0123456789nN~tTfF")
-_NO_MATCH = object()
 
 
-class Refused(Exception):  # noqa: N818 - named after the result for the scalar
+class ScalarError(Exception):
     """A scalar without a valid value. `code` is a problem's code, the message is for people."""
 
     def __init__(self, code: str, message: str) -> None:
@@ -36,17 +37,25 @@ class Refused(Exception):  # noqa: N818 - named after the result for the scalar
 
 
 def resolve(text: str) -> Any:
-    """Return the value of a plain scalar. Raises `Refused` for a number that JSON cannot represent."""
+    """Return the value of a plain scalar. Raises `ScalarError` for a number that JSON cannot represent."""
     if text and text[0] not in _MAY_MEAN_MORE:
         return text
-    value = _literal(text)
-    if value is _NO_MATCH:
-        value = _number(text)
-    return text if value is _NO_MATCH else value
+    if text in _LITERALS:
+        return _LITERALS[text]
+    if _INTEGER.fullmatch(text):
+        return integer(text)
+    for pattern, base in ((_OCTAL, 8), (_HEXADECIMAL, 16)):
+        if pattern.fullmatch(text):
+            return _checked(int(text[2:], base))
+    if _FLOAT.fullmatch(text):
+        return real(text)
+    if _NOT_FINITE.fullmatch(text):
+        raise ScalarError("number_not_finite", f"{text} is not a finite number: put it in quotes")
+    return text
 
 
 def construct(tag: str, text: str) -> Any:
-    """Return the value of a scalar with an explicit `tag`. Raises `Refused`."""
+    """Return the value of a scalar with an explicit `tag`. Raises `ScalarError`."""
     name = tag.removeprefix(TAG_PREFIX)
     if tag in ("!", TAG_PREFIX + "str"):
         return text
@@ -56,61 +65,35 @@ def construct(tag: str, text: str) -> Any:
     if name == "float" and type(value) is int:
         return float(value)
     if type(value).__name__ != {"null": "NoneType"}.get(name, name):
-        raise Refused("tag_not_supported", f"the tag !!{name} does not fit the text after it")
+        raise ScalarError("tag_not_supported", f"the tag !!{name} does not fit the text after it")
     return value
 
 
-def unknown_tag(tag: str, what: str) -> Refused:
+def unknown_tag(tag: str, what: str) -> ScalarError:
     shown = "!!" + tag.removeprefix(TAG_PREFIX) if tag.startswith(TAG_PREFIX) else tag
-    return Refused("tag_not_supported", f"the tag {quote(shown)} on {what} is not one of YAML's core schema")
+    return ScalarError(
+        "tag_not_supported", f"the tag {quote(shown)} on {what} is not one of YAML's core schema"
+    )
 
 
 def integer(text: str) -> int:
-    """Return an integer from decimal digits. Raises `Refused` beyond ±(2^53 - 1)."""
+    """Return an integer from decimal digits. Raises `ScalarError` beyond ±(2^53 - 1)."""
     digits = text.lstrip("-+").lstrip("0") or "0"
-    # Python refuses to convert thousands of digits, so count them first.
-    if len(digits) <= 16 and (value := int(digits)) <= LARGEST_INTEGER:
-        return -value if text[0] == "-" else value
-    raise _too_large()
+    # Python refuses to convert thousands of digits, so only a few are converted.
+    value = _checked(int(digits[:17]))
+    return -value if text[0] == "-" else value
 
 
 def real(text: str) -> float:
-    """Return a floating-point number. Raises `Refused` if it is too large for one."""
+    """Return a floating-point number. Raises `ScalarError` if it is too large for one."""
     value = float(text)
     if math.isfinite(value):
         return value
-    raise Refused("number_out_of_range", "the number is too large for a 64-bit float: put it in quotes")
+    raise ScalarError("number_out_of_range", "the number is too large for a 64-bit float: put it in quotes")
 
 
-def _literal(text: str) -> Any:
-    if _NULL.fullmatch(text):
-        return None
-    if _TRUE.fullmatch(text):
-        return True
-    return False if _FALSE.fullmatch(text) else _NO_MATCH
-
-
-def _number(text: str) -> Any:
-    if _INTEGER.fullmatch(text):
-        return integer(text)
-    if _OCTAL.fullmatch(text):
-        return _based(text, 8)
-    if _HEXADECIMAL.fullmatch(text):
-        return _based(text, 16)
-    if _FLOAT.fullmatch(text):
-        return real(text)
-    if _NOT_FINITE.fullmatch(text):
-        raise Refused("number_not_finite", f"{text} is not a finite number: put it in quotes")
-    return _NO_MATCH
-
-
-def _based(text: str, base: int) -> int:
-    value = int(text[2:], base)
-    if value > LARGEST_INTEGER:
-        raise _too_large()
-    return value
-
-
-def _too_large() -> Refused:
+def _checked(value: int) -> int:
+    if value <= LARGEST_INTEGER:
+        return value
     message = "the integer is past ±9007199254740991 (2^53 - 1): put it in quotes"
-    return Refused("number_out_of_range", message)
+    raise ScalarError("number_out_of_range", message)

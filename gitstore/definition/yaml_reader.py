@@ -37,22 +37,22 @@ _TAG_DIRECTIVE = re.compile(r"(?<![^\r\n])%TAG")
 _OLD_BREAKS = "\x85\u2028\u2029"
 
 
-def read(text: str, limits: Limits, refusals: SyntaxErrors) -> Builder:
+def read(text: str, limits: Limits, errors: SyntaxErrors) -> Builder:
     """Read the one document in `text`. Raises `AbortParse` if reading cannot continue."""
-    _check_characters(text, refusals)
-    if refusals:
+    _check_characters(text, errors)
+    if errors:
         raise AbortParse
-    return _Reader(text, limits, refusals).read()
+    return _Reader(text, limits, errors).read()
 
 
-def _check_characters(text: str, refusals: SyntaxErrors) -> None:
-    for found in _UNREADABLE.finditer(text):
-        message = f"the character U+{ord(found[0]):04X} is not allowed in YAML: write it as an escape"
-        refusals.add(found.start(), "character_not_allowed", message)
-    directives = [found.start() for found in _TAG_DIRECTIVE.finditer(text)]
+def _check_characters(text: str, errors: SyntaxErrors) -> None:
+    for character in _UNREADABLE.finditer(text):
+        message = f"the character U+{ord(character[0]):04X} is not allowed in YAML: write it as an escape"
+        errors.add(character.start(), "character_not_allowed", message)
+    directives = [directive.start() for directive in _TAG_DIRECTIVE.finditer(text)]
     if len(directives) > MOST_TAG_DIRECTIVES:
         message = f"more than {MOST_TAG_DIRECTIVES} %TAG directives"
-        refusals.add(directives[MOST_TAG_DIRECTIVES], "syntax", message)
+        errors.add(directives[MOST_TAG_DIRECTIVES], "syntax", message)
 
 
 @dataclass(slots=True)
@@ -65,10 +65,10 @@ class _Anchor:
 class _Reader:
     """One pass over the events of `text`."""
 
-    def __init__(self, text: str, limits: Limits, refusals: SyntaxErrors) -> None:
+    def __init__(self, text: str, limits: Limits, errors: SyntaxErrors) -> None:
         self._text, self._restore = _hide_old_breaks(text)
-        self._refusals = refusals
-        self._builder = Builder(limits, refusals)
+        self._errors = errors
+        self._builder = Builder(limits, errors)
         self._anchors: dict[str, _Anchor] = {}
         self._open: list[_Anchor] = []
         self._documents = 0
@@ -83,10 +83,12 @@ class _Reader:
             at = _offset(error.problem_mark, self._at)
             if _NESTING in (error.problem or ""):
                 raise self._builder.too_deep(at) from None
-            raise self._refusals.stop(at, "syntax", _explain(error)) from None
+            problem = error.problem or "this is not YAML"
+            message = f"{error.context}: {problem}" if error.context else problem
+            raise self._errors.stop(at, "syntax", message) from None
         except (yaml.YAMLError, ValueError):
             # PyYAML decodes the %-escapes of a tag, and its UnicodeDecodeError propagates.
-            raise self._refusals.stop(self._at, "syntax", "this is not YAML") from None
+            raise self._errors.stop(self._at, "syntax", "this is not YAML") from None
         return self._builder
 
     def _take(self, event: yaml.Event) -> None:
@@ -104,14 +106,14 @@ class _Reader:
         elif isinstance(event, yaml.DocumentStartEvent):
             self._documents += 1
             if self._documents > 1:
-                raise self._refusals.stop(self._at, "several_documents", "a second document starts here")
+                raise self._errors.stop(self._at, "several_documents", "a second document starts here")
 
     def _start(
         self, container: dict[str, Any] | list[Any], event: yaml.CollectionStartEvent, tag: str
     ) -> None:
         if event.tag not in (None, "!", scalars.TAG_PREFIX + tag):
-            refused = scalars.unknown_tag(event.tag, "a mapping" if tag == "map" else "a list")
-            self._refusals.add(self._at, refused.code, str(refused))
+            error = scalars.unknown_tag(event.tag, "a mapping" if tag == "map" else "a list")
+            self._errors.add(self._at, error.code, str(error))
         self._builder.open(container, self._at)
         self._open.append(self._name(event))
 
@@ -128,8 +130,8 @@ class _Reader:
             if event.tag is not None:
                 return scalars.construct(event.tag, text)
             return scalars.resolve(text) if not event.style else text
-        except scalars.Refused as refused:
-            self._refusals.add(self._at, refused.code, str(refused))
+        except scalars.ScalarError as error:
+            self._errors.add(self._at, error.code, str(error))
             return text
 
     def _repeat(self, name: str) -> None:
@@ -137,8 +139,8 @@ class _Reader:
         if anchor is not None and anchor.built is not None:
             self._builder.repeat(anchor.built, self._at)
             return
-        what = "is inside of what it names" if anchor else "names no anchor before it"
-        self._refusals.add(self._at, "alias_refused", f"the alias {quote('*' + name)} {what}")
+        what = "recursive alias" if anchor else "no anchor precedes the alias"
+        self._errors.add(self._at, "alias_refused", f"{what} {quote('*' + name)}")
         self._builder.scalar("", self._at)
 
 
@@ -147,27 +149,22 @@ def _hide_old_breaks(text: str) -> tuple[str, dict[int, str]]:
 
     One character is replaced by one, so that offsets are unchanged.
     """
-    there = [character for character in _OLD_BREAKS if character in text]
-    if not there:
+    present = [character for character in _OLD_BREAKS if character in text]
+    if not present:
         return text, {}
     used = set(text)
     unused = (chr(code) for code in range(0x10FFFD, 0x10000, -1) if chr(code) not in used)
-    stand_ins = list(islice(unused, len(there)))
-    if len(stand_ins) < len(there):
+    stand_ins = list(islice(unused, len(present)))
+    if len(stand_ins) < len(present):
         return text, {}  # such a text contains all existing characters, which takes 4 MB
-    hide = {ord(character): stand_in for character, stand_in in zip(there, stand_ins, strict=True)}
-    restore = {ord(stand_in): character for character, stand_in in zip(there, stand_ins, strict=True)}
+    hide = {ord(character): stand_in for character, stand_in in zip(present, stand_ins, strict=True)}
+    restore = {ord(stand_in): character for character, stand_in in zip(present, stand_ins, strict=True)}
     return text.translate(hide), restore
 
 
 def _offset(mark: Any, otherwise: int) -> int:
     """Return the offset of a mark, or `otherwise` if it is None (which the type stubs allow)."""
     return otherwise if mark is None else mark.index
-
-
-def _explain(error: yaml.MarkedYAMLError) -> str:
-    problem = error.problem or "this is not YAML"
-    return f"{error.context}: {problem}" if error.context else problem
 
 
 def has_comments(text: str) -> bool:

@@ -1,16 +1,22 @@
-"""The objects that a commit adds to a repository, and objects made from their raw content."""
+"""The content of commits and tags (text, people, dates), and the objects that a commit adds."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from hashlib import sha1
 from typing import Final
 
-from dulwich.objects import Blob, Commit, ShaFile, Tag, Tree
+from dulwich.objects import Blob, Commit, ObjectID, ShaFile, Tag, Tree
 
+from gitstore.definition.quoting import clip
 from gitstore.errors import IntegrityError
 from gitstore.git.objects import Objects
+from gitstore.model import Person
 
+_LONGEST_ADDRESS = 254  # characters, the same limit as over HTTP
+_SPECIAL = dict.fromkeys(map(ord, "<>\n\r\0"))
+_LAST_SECOND = 253_402_300_799  # 9999-12-31T23:59:59Z; git allows later dates, Python and Postgres do not
 _KINDS: Final[dict[str, type[ShaFile]]] = {"commit": Commit, "tree": Tree, "blob": Blob, "tag": Tag}
 _FOLDER = b"40000"
 _GITLINK = b"160000"
@@ -18,6 +24,47 @@ _PARENTS = 2  # parents that a tree is compared with; more would only exclude mo
 
 Entries = dict[bytes, tuple[bytes, bytes]]
 """Entries of a tree: name -> (mode, hex id)."""
+
+
+def utc(seconds: int) -> datetime:
+    """Convert a Git date to a time within the range of Python and Postgres."""
+    return datetime.fromtimestamp(min(max(seconds, 0), _LAST_SECOND), UTC)
+
+
+def text(raw: bytes | None, encoding: bytes | None = None) -> str:
+    """Decode the text of a commit or tag for display and Postgres: invalid bytes and NUL are replaced."""
+    raw = raw or b""
+    try:
+        decoded = raw.decode((encoding or b"utf-8").decode("ascii"))
+    except (UnicodeDecodeError, LookupError):
+        decoded = raw.decode("utf-8", "replace")
+    return decoded.replace("\0", "\N{REPLACEMENT CHARACTER}").encode("utf-8", "replace").decode()
+
+
+def person(line: bytes | None, encoding: bytes | None = None) -> Person:
+    """Parse `Name <address>` of an author or tagger line."""
+    name, _, address = text(line, encoding).partition("<")
+    return Person(clip(name.strip()), clip(address.partition(">")[0].strip(), _LONGEST_ADDRESS))
+
+
+def ident(who: Person) -> bytes:
+    """Format the author line for `who`, without characters that are special to git (see git-commit(1))."""
+    name = who.name.translate(_SPECIAL).strip() or "unknown"
+    return f"{name} <{who.email.translate(_SPECIAL).strip()}>".encode("utf-8", "replace")
+
+
+def new_commit(
+    *, tree: bytes, parents: list[bytes], author: Person, committer: Person, when: datetime, message: str
+) -> Commit:
+    """Create a commit with dates in UTC."""
+    made = Commit()
+    made.tree = ObjectID(tree)
+    made.parents = [ObjectID(parent) for parent in parents]
+    made.author, made.committer = ident(author), ident(committer)
+    made.author_time = made.commit_time = int(when.timestamp())
+    made.author_timezone = made.commit_timezone = 0
+    made.message = message.replace("\0", "").rstrip("\n").encode("utf-8", "replace") + b"\n"
+    return made
 
 
 def new_objects(
@@ -59,11 +106,11 @@ class _Trees:
             yield folder, False
             others = [self._entries(other) for other in old]
             for name, (mode, oid) in self._entries(folder).items():
-                held = [entries[name] for entries in others if name in entries]
-                if mode == _GITLINK or any(oid == other for _, other in held):
+                known = [entries[name] for entries in others if name in entries]
+                if mode == _GITLINK or any(oid == other for _, other in known):
                     continue
                 if mode == _FOLDER:
-                    waiting.append((oid, [other for kind, other in held if kind == _FOLDER]))
+                    waiting.append((oid, [other for kind, other in known if kind == _FOLDER]))
                 elif oid not in self._done:
                     self._done.add(oid)
                     yield oid, True
@@ -80,15 +127,15 @@ class _Trees:
 
 def _parse(raw: bytes) -> Entries:
     """Parse a tree. dulwich is not used: its entries take 25 times the size of the tree."""
-    found: Entries = {}
+    entries: Entries = {}
     at = 0
     while at < len(raw):
         space, end = raw.find(b" ", at), raw.find(b"\0", at)
         if not at < space < end:
             raise IntegrityError("a tree is damaged on disk: run gitstore verify")
-        found[raw[space + 1 : end]] = (raw[at:space], raw[end + 1 : end + 21].hex().encode())
+        entries[raw[space + 1 : end]] = (raw[at:space], raw[end + 1 : end + 21].hex().encode())
         at = end + 21
-    return found
+    return entries
 
 
 def object_of(oid: str, kind: str, content: bytes) -> ShaFile | None:

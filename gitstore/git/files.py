@@ -25,13 +25,13 @@ RETRY_AFTER: Final = 30  # seconds: people have to free the space
 _FAULTS: Final = {
     errno.ENOSPC: "the disk is full",
     errno.EDQUOT: "the disk quota is used up",
-    errno.EFBIG: "a file may not grow any further",
-    errno.EIO: "the disk reports an error",
+    errno.EFBIG: "a file reached its size limit",
+    errno.EIO: "disk I/O error",
     errno.EROFS: "the disk is read-only",
     errno.EMFILE: "too many files are open",
     errno.ENFILE: "too many files are open",
-    errno.ENOMEM: "there is no memory left",
-    errno.EAGAIN: "there are too many processes",
+    errno.ENOMEM: "out of memory",
+    errno.EAGAIN: "too many processes",
 }
 _DISK: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)
 

@@ -10,7 +10,6 @@ import time
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from contextlib import suppress
-from datetime import UTC, datetime
 from hashlib import sha1
 from heapq import heappop, heappush
 from io import FileIO
@@ -26,10 +25,8 @@ from dulwich.object_store import DiskObjectStore
 from dulwich.objects import Blob, Commit, ObjectID, ShaFile, Tag, Tree
 from dulwich.pack import UnpackedObject, write_pack_index, write_pack_objects
 
-from gitstore.definition.quoting import clip
 from gitstore.errors import BusyError, Code, ConflictError, IntegrityError, ObjectsMissingError
 from gitstore.git.files import flush, fsync_folder, make_folder
-from gitstore.model import Person
 
 T = TypeVar("T", bound=ShaFile)
 
@@ -39,15 +36,27 @@ _UNREADABLE = (ChecksumMismatch, FileFormatException, ObjectFormatException, Not
 _LOOKS = 3
 _LARGEST_KEPT = 256 * 2**10
 _MOST_KEPT = 4 * 2**20  # bytes of objects cached by one instance, which lives for one request
-_LONGEST_ADDRESS = 254  # characters, the same limit as over HTTP
-_SPECIAL = dict.fromkeys(map(ord, "<>\n\r\0"))
-_LAST_SECOND = 253_402_300_799  # 9999-12-31T23:59:59Z; git allows later dates, Python and Postgres do not
 
 _THEIRS, _OURS = 1, 2  # flags of a commit: from which of two tips it is reachable
-_MOST_APART = 50_000
-# (a, b) where a is known not to be an ancestor of b. An id identifies a whole history, so the entry holds
-# forever and in every repository.
-_APART: set[tuple[bytes, bytes]] = set()
+_MOST_PAIRS = 50_000
+
+
+class UnrelatedCommits:
+    """Pairs (a, b) of commits where a is known not to be an ancestor of b; may be shared by repositories.
+
+    An id identifies a whole history, so a pair holds forever and everywhere.
+    """
+
+    def __init__(self) -> None:
+        self._pairs: set[tuple[bytes, bytes]] = set()
+
+    def __contains__(self, pair: tuple[bytes, bytes]) -> bool:
+        return pair in self._pairs
+
+    def add(self, ancestor: bytes, descendant: bytes) -> None:
+        if len(self._pairs) >= _MOST_PAIRS:
+            self._pairs.clear()
+        self._pairs.add((ancestor, descendant))
 
 
 class Objects:
@@ -64,6 +73,7 @@ class Objects:
         # A request reads the same few objects repeatedly while it is judged, recorded and mirrored.
         self._kept: dict[bytes, ShaFile] = {}
         self._room = _MOST_KEPT
+        self.unrelated = UnrelatedCommits()
         self.elsewhere: Callable[[bytes], ShaFile | None] = lambda _oid: None
         """A reader's fallback source of objects that are missing here. Writers keep the default: none."""
 
@@ -218,17 +228,17 @@ class Objects:
         if ancestor == descendant:
             return True
         above = self.commit(ancestor).parents
-        if descendant in above or any((parent, descendant) in _APART for parent in above):
+        if descendant in above or any((parent, descendant) in self.unrelated for parent in above):
             # A reachable `ancestor` would make its parent reachable, too. This saves walking the history
             # again for a draft that grows by one commit.
-            _note_apart(ancestor, descendant)
+            self.unrelated.add(ancestor, descendant)
             return False
         if ancestor in self.commit(descendant).parents:
             return True  # the usual case, regardless of dates
         seen = {ancestor: _THEIRS, descendant: _OURS}
         if any(oid == ancestor and seen[oid] & _OURS for oid in self._walk(seen)):
             return True
-        _note_apart(ancestor, descendant)
+        self.unrelated.add(ancestor, descendant)
         return False
 
     def commits_beyond(self, tip: bytes, known: bytes | None, most: int) -> list[bytes]:
@@ -323,54 +333,7 @@ class WritableObjects(Objects):
         raise BusyError(f"object {item.id.decode()} is locked by another process: try again")
 
 
-def _note_apart(ancestor: bytes, descendant: bytes) -> None:
-    if len(_APART) >= _MOST_APART:
-        _APART.clear()
-    _APART.add((ancestor, descendant))
-
-
 def sync_fanout(folder: Path) -> None:
     """Make new entries of `objects/xx` durable, unless git packed them (durably) and removed the folder."""
     with suppress(FileNotFoundError):
         fsync_folder(folder)
-
-
-def utc(seconds: int) -> datetime:
-    """Convert a Git date to a time within the range of Python and Postgres."""
-    return datetime.fromtimestamp(min(max(seconds, 0), _LAST_SECOND), UTC)
-
-
-def text(raw: bytes | None, encoding: bytes | None = None) -> str:
-    """Decode the text of a commit or tag for display and Postgres: invalid bytes and NUL are replaced."""
-    raw = raw or b""
-    try:
-        decoded = raw.decode((encoding or b"utf-8").decode("ascii"))
-    except (UnicodeDecodeError, LookupError):
-        decoded = raw.decode("utf-8", "replace")
-    return decoded.replace("\0", "\N{REPLACEMENT CHARACTER}").encode("utf-8", "replace").decode()
-
-
-def person(line: bytes | None, encoding: bytes | None = None) -> Person:
-    """Parse `Name <address>` of an author or tagger line."""
-    name, _, address = text(line, encoding).partition("<")
-    return Person(clip(name.strip()), clip(address.partition(">")[0].strip(), _LONGEST_ADDRESS))
-
-
-def ident(who: Person) -> bytes:
-    """Format the author line for `who`, without characters that are special to git (see git-commit(1))."""
-    name = who.name.translate(_SPECIAL).strip() or "unknown"
-    return f"{name} <{who.email.translate(_SPECIAL).strip()}>".encode("utf-8", "replace")
-
-
-def new_commit(
-    *, tree: bytes, parents: list[bytes], author: Person, committer: Person, when: datetime, message: str
-) -> Commit:
-    """Create a commit with dates in UTC."""
-    made = Commit()
-    made.tree = ObjectID(tree)
-    made.parents = [ObjectID(parent) for parent in parents]
-    made.author, made.committer = ident(author), ident(committer)
-    made.author_time = made.commit_time = int(when.timestamp())
-    made.author_timezone = made.commit_timezone = 0
-    made.message = message.replace("\0", "").rstrip("\n").encode("utf-8", "replace") + b"\n"
-    return made

@@ -83,8 +83,8 @@ class PackedRefs:
 
     def get(self, name: bytes) -> bytes | None:
         """Return the hex id of the ref `name`, or None."""
-        for found, oid in self._from(name):
-            return oid if found == name else None
+        for candidate, oid in self._from(name):
+            return oid if candidate == name else None
         return None
 
     def scan(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:

@@ -28,12 +28,12 @@ def measure(pack: bytes | memoryview, limits: Limits) -> int:
     """
     view = memoryview(pack)
     if len(view) < _HEADER + _TRAILER or bytes(view[:8]) != b"PACK\0\0\0\2":
-        raise _malformed("it is no pack of version 2")
+        raise _malformed("not a pack of version 2")
     count = int.from_bytes(view[8:12])
     if count > limits.pack_objects:
         raise too_large("the pack holds", count, limits.pack_objects, unit="objects")
     if sha1(view[:-_TRAILER]).digest() != bytes(view[-_TRAILER:]):  # noqa: S324 - the format's checksum
-        raise _malformed("its checksum is wrong")
+        raise _malformed("wrong checksum")
     body = view[:-_TRAILER]
     at, total = _HEADER, 0
     for _ in range(count):
@@ -42,7 +42,7 @@ def measure(pack: bytes | memoryview, limits: Limits) -> int:
         if total > limits.inflated:
             raise too_large("the pack inflates to more than", total, limits.inflated)
     if at != len(body):
-        raise _malformed("bytes follow its last object")
+        raise _malformed("data after the last object")
     return count
 
 
@@ -74,7 +74,7 @@ def _entry_header(body: memoryview, at: int) -> tuple[int, int, int]:
         size |= (byte & 127) << shift
         shift, at, more = shift + 7, at + 1, byte & 128
         if shift > 64:
-            raise _malformed("an object's size is over 64 bits")
+            raise _malformed("an object's size exceeds 64 bits")
     return (first >> 4) & 7, size, at
 
 
@@ -86,18 +86,18 @@ def _skip_stream(body: memoryview, at: int, declared: int) -> tuple[bytes, int]:
         while not inflater.eof:
             chunk = body[at : at + _STEP]
             if not chunk:
-                raise _malformed("it is cut short")
+                raise _malformed("truncated")
             out = inflater.decompress(chunk, _STEP)
             # At the end of the stream, unconsumed_tail may repeat unused_data, so subtract only one of them.
             at += len(chunk) - len(inflater.unused_data if inflater.eof else inflater.unconsumed_tail)
             head = head or out[:32]
             inflated += len(out)
             if inflated > declared:
-                raise _malformed("an object is longer than it says")
+                raise _malformed("an object is longer than declared")
     except zlib.error as error:
         raise _malformed("an object is not zlib data") from error
     if inflated != declared:
-        raise _malformed("an object is shorter than it says")
+        raise _malformed("an object is shorter than declared")
     return head, at
 
 
@@ -111,12 +111,12 @@ def _varint(data: memoryview | bytes, at: int) -> tuple[int, int]:
         if not byte & 128:
             return value, at
         if shift > 64:
-            raise _malformed("a number is over 64 bits")
+            raise _malformed("a number exceeds 64 bits")
 
 
 def _byte(data: memoryview | bytes, at: int) -> int:
     if at >= len(data):
-        raise _malformed("it is cut short")
+        raise _malformed("truncated")
     return data[at]
 
 

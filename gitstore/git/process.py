@@ -7,7 +7,6 @@ import resource
 import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
-from functools import cache
 from pathlib import Path
 from typing import Final
 
@@ -24,13 +23,12 @@ FRUGAL: Final[Mapping[str, str]] = {
 """Settings that reduce git's memory for packs of the largest accepted objects from 115 to 50 MiB."""
 
 
-@cache
 def git() -> str:
     """Return the path of the git binary. Raises `config` if git is not installed."""
-    found = shutil.which("git")
-    if found is None:
+    path = shutil.which("git")
+    if path is None:
         raise ConfigError("git is not on PATH: install git 2.36 or newer")
-    return found
+    return path
 
 
 def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:

@@ -36,7 +36,7 @@ _GITLINK = b"160000 "
 _FOLDER = b"40000 "
 # Messages of unpack-objects and index-pack about a referenced object that does not exist.
 _LINK_BROKEN = ("object of unexpected type", "did not receive expected object", "unresolved delta")
-_SAID = 4096  # characters of git's error output that are passed on
+_LONGEST_OUTPUT = 4096  # characters of git's error output that are passed on
 _DURABLE = {**FRUGAL, "core.fsync": "all", "core.fsyncMethod": "fsync", "core.packedGitLimit": "32m"}
 
 
@@ -118,14 +118,17 @@ class Quarantine:
             limit_memory(child.pid, limits.memory)
             _, complaint = child.communicate(pack)  # type: ignore[arg-type] # any buffer will do
         if child.returncode != 0:
-            said = complaint.decode("utf-8", "replace")[:_SAID].strip() or "git ended without a word"
-            lines = said.splitlines()
-            if (fault := of_git(said)) is not None:
+            output = (
+                complaint.decode("utf-8", "replace")[:_LONGEST_OUTPUT].strip()
+                or "git exited without an error message"
+            )
+            lines = output.splitlines()
+            if (fault := of_git(output)) is not None:
                 raise fault
-            if any(words in said for words in _LINK_BROKEN):
-                what = "objects are missing that the pushed ones refer to"
+            if any(words in output for words in _LINK_BROKEN):
+                what = "the pushed objects refer to missing objects"
                 raise ObjectsMissingError(what, lines=[what, *lines])
-            raise ObjectsRefusedError(_reason(said), lines=lines)
+            raise ObjectsRefusedError(_reason(output), lines=lines)
 
     def _environment(self) -> dict[str, str]:
         """Return the environment of a git child that writes here and also reads the repository."""
@@ -268,7 +271,7 @@ def _index_last(path: Path) -> tuple[bool, str]:
     return path.suffix == ".idx", path.name
 
 
-def _reason(said: str) -> str:
+def _reason(output: str) -> str:
     """Return the relevant line of git's error output."""
-    lines = [line for line in said.splitlines() if line.startswith(("error: ", "fatal: "))] or [said]
-    return "git refuses the objects: " + lines[0].partition(": ")[2]
+    lines = [line for line in output.splitlines() if line.startswith(("error: ", "fatal: "))] or [output]
+    return "git refused the objects: " + lines[0].partition(": ")[2]

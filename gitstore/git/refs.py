@@ -101,12 +101,12 @@ class Refs:
 
     def below(self, prefix: bytes) -> dict[bytes, bytes]:
         """Return ref -> hex id below `prefix` (a folder, ending in "/"), sorted, without damaged refs."""
-        found, _ = self.survey(prefix)
-        return found
+        refs, _ = self.survey(prefix)
+        return refs
 
     def survey(self, prefix: bytes) -> tuple[dict[bytes, bytes], list[bytes]]:
         """Return the refs as `below` does, and the names of the refs whose files are damaged."""
-        found: dict[bytes, bytes] = {}
+        refs: dict[bytes, bytes] = {}
         damaged = []
         loose = {}
         for name in self._walk(prefix):
@@ -119,11 +119,11 @@ class Refs:
                 loose[name] = value
         # Read packed after loose, so that a ref packed in between is found in one of the two.
         with self._packed() as packed:
-            found.update(packed.scan(prefix))
-        found.update(loose)
+            refs.update(packed.scan(prefix))
+        refs.update(loose)
         for name in damaged:
-            found.pop(name, None)
-        return dict(sorted(found.items())), sorted(damaged)
+            refs.pop(name, None)
+        return dict(sorted(refs.items())), sorted(damaged)
 
     def _read_packed(self, name: bytes) -> bytes | None:
         """Return the value in packed-refs. In `cached_reads`, the file stays mapped until git replaces it."""
@@ -276,17 +276,17 @@ class WritableRefs(Refs):
         Delegated to git: deleting a packed ref means rewriting packed-refs under its lock.
         """
         self.invalidate()
-        done = subprocess.run(
+        child = subprocess.run(
             command(self._folder, "update-ref", "--no-deref", "-d", os.fsdecode(name), old.decode()),
             capture_output=True,
             check=False,
             env=environment(),
         )
-        if done.returncode == 0:
+        if child.returncode == 0:
             with suppress(FileNotFoundError):  # git removes a folder that it emptied
                 fsync_folder(self._path(name).parent)
             fsync_folder(self._folder)
-        return done.returncode == 0 and self.read(name) is None
+        return child.returncode == 0 and self.read(name) is None
 
     def point_head(self, name: bytes) -> None:
         """Point HEAD to `name`: a hint for clones, not a fact, so the last writer wins."""
@@ -308,6 +308,6 @@ def _folder(name: bytes) -> bytes:
 
 def _in_the_way(name: bytes) -> GitstoreError:
     return IntegrityError(
-        f"something else stands where {names.show(name)} or its folder belongs: run gitstore verify",
+        f"another file is in the place of {names.show(name)} or its folder: run gitstore verify",
         ref=names.show(name),
     )

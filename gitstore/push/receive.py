@@ -37,7 +37,7 @@ CAPABILITIES = (
 )
 
 _BAND_SIZE = 65_515  # side-band-64k: 65,520 with the length and the band's number
-_REPORT, _PROGRESS = 1, 2
+_STATUS, _PROGRESS = 1, 2
 _UNSURE = frozenset({Code.INTEGRITY, Code.WRONG_NUMBER})
 _MOST_CHANGES = 50  # published versions of one push for which the report summarizes the change
 
@@ -66,13 +66,15 @@ def advertise(repository: Repository) -> bytes:
 
 
 class Receiver:
-    """One push into `store` by the pusher of `occasion`, whose permissions `authorize` checks."""
+    """One push into `store` with the `authorship` of its pusher, whose permissions `authorize` checks."""
 
-    def __init__(self, store: Store, occasion: Authorship, authorize: Authorize, telling: PushReport) -> None:
+    def __init__(
+        self, store: Store, authorship: Authorship, authorize: Authorize, report: PushReport
+    ) -> None:
         self._store = store
-        self._occasion = occasion
+        self._authorship = authorship
         self._authorize = authorize
-        self._telling = telling
+        self._report = report
         self._prepared = Prepared()
         self._no_discards: str | None = None
 
@@ -98,7 +100,7 @@ class Receiver:
             options = read_options(read) if CAPABILITY in request.capabilities else PushOptions()
         except GitstoreError as refusal:
             return self._refuse_all(request, refusal)
-        self._telling.ignored_options(options.ignored)
+        self._report.ignored_options(options.ignored)
         with quarantine(self._store.path) as held:
             try:
                 if any(command.new for command in request.commands):
@@ -106,12 +108,12 @@ class Receiver:
             except GitstoreError as refusal:
                 return self._refuse_all(request, in_a_shallow_clone(refusal) if request.shallow else refusal)
             verdicts = self._judge_and_write(request, held, options)
-        self._telling.conclude(verdicts, self._changes(verdicts))
-        return Receipt(verdicts, _answer(request, b"unpack ok", verdicts, self._telling.lines))
+        self._report.conclude(verdicts, self._changes(verdicts))
+        return Receipt(verdicts, _answer(request, b"unpack ok", verdicts, self._report.lines))
 
     def _changes(self, verdicts: Sequence[Verdict]) -> dict[VersionRef, str]:
         """Summarize the change of each published version, up to a limit: more would not be read."""
-        found: dict[VersionRef, str] = {}
+        summaries: dict[VersionRef, str] = {}
         published = [v for v in verdicts if v.refusal is None and v.effect is Effect.PUBLISH]
         for verdict in published[:_MOST_CHANGES]:
             match verdict.target, verdict.definition:
@@ -121,14 +123,14 @@ class Receiver:
                         previous = self._store.predecessor(slug, number)
                         tag = self._store.refs.read(names.tag(slug, previous)) if previous else None
                         before = self._store.objects.peel(tag)[0] if tag else None
-                        found[version] = what_changes(self._store, slug, before, after)
-        return found
+                        summaries[version] = what_changes(self._store, slug, before, after)
+        return summaries
 
     def _refuse_all(self, request: Request, refusal: GitstoreError) -> Receipt:
         verdicts = [Verdict(command, refusal) for command in request.commands]
-        self._telling.refused_objects(refusal)
+        self._report.refused_objects(refusal)
         unpack = b"unpack " + _one_line(refusal.message)
-        return Receipt(verdicts, _answer(request, unpack, verdicts, self._telling.lines))
+        return Receipt(verdicts, _answer(request, unpack, verdicts, self._report.lines))
 
     def _judge_and_write(self, request: Request, held: Quarantine, options: PushOptions) -> list[Verdict]:
         facts = PushFacts(self._store.through(held.objects), self._authorize, held, shallow=request.shallow)
@@ -149,7 +151,7 @@ class Receiver:
         try:
             check_count(len(slugs))
         except GitstoreError as refusal:
-            self._telling.refused_objects(refusal)
+            self._report.refused_objects(refusal)
             return [Verdict(command, refusal) for command in commands]
         if len(slices) > 1:
             verdicts = self._judge(commands, facts, atomic=True)
@@ -175,7 +177,7 @@ class Receiver:
             verdicts = self._judge(commands, facts)
             self._prepare(verdicts, facts)
         # Judged again under the lock: another writer's refs may look like a contradiction for a moment, and
-        # the numbers that were given out before a restore are known only there.
+        # the numbers that were assigned before a restore are known only there.
         unsure = {v.command for v in verdicts if v.refusal is not None and v.refusal.code in _UNSURE}
         wanted = unsure | {v.command for v in verdicts if changes.is_written(v)}
         parts = divide(v.command for v in verdicts if v.refusal is None or v.command in unsure)
@@ -191,7 +193,7 @@ class Receiver:
         """Write the ledger entries for `verdicts`, valid if nothing changes until the locks are held."""
         for group in changes.by_workflow(verdicts):
             with suppress(GitstoreError):  # it recurs under the lock and is reported there
-                changes.record(facts.repository, group, self._occasion, self._prepared)
+                changes.record(facts.repository, group, self._authorship, self._prepared)
         self._prepared.write(self._store.objects)
 
     def _write_slices(
@@ -248,7 +250,7 @@ class Receiver:
             return [self._on_disk(command, fault) for command in part.commands], fault
         except NotMirroredError:
             # It is on disk, so it is ok; the next reconcile updates the rows.
-            self._telling.mirrored_later()
+            self._report.mirrored_later()
         except (IntegrityError, BusyError) as error:
             return [self._on_disk(command, error) for command in part.commands], error
         return verdicts, None
@@ -277,11 +279,11 @@ class Receiver:
         for verdict in accepted:
             if verdict.target is not None and verdict.definition is not None:
                 self._store.recall(verdict.target.slug, verdict.commit, verdict.definition)
-        recorders = [
-            changes.record(self._store, group, self._occasion, self._prepared)
+        change_sets = [
+            changes.record(self._store, group, self._authorship, self._prepared)
             for group in changes.by_workflow(accepted)
         ]
-        failed = self._write_refs(recorders, atomic=atomic)
+        failed = self._write_refs(change_sets, atomic=atomic)
         kept: dict[bytes, bytes] = {}
         for ref, verdict in [(v.command.ref, v) for v in accepted if discards and v.effect is Effect.DISCARD]:
             name = None if failed else self._discard(verdict)
@@ -293,27 +295,27 @@ class Receiver:
         return [replace(v, refusal=failed.get(ref, v.refusal), kept=kept.get(ref, b"")) for ref, v in refs]
 
     def _write_refs(
-        self, recorders: Sequence[changes.ChangeSet], *, atomic: bool
+        self, change_sets: Sequence[changes.ChangeSet], *, atomic: bool
     ) -> dict[bytes, GitstoreError]:
-        """Write all of `recorders` at once; return ref -> error for the failures.
+        """Write all of `change_sets` at once; return ref -> error for the failures.
 
         A ref that another process moved without a lock fails its own workflow, or the whole atomic push.
         """
-        moved = changes.write(self._store, recorders)
+        moved = changes.write(self._store, change_sets)
         if not moved:
             return {}
-        if atomic or len(recorders) == 1:
-            return {update.name: changes.concurrent_update(moved) for r in recorders for update in r.refs}
+        if atomic or len(change_sets) == 1:
+            return {update.name: changes.concurrent_update(moved) for r in change_sets for update in r.refs}
         failed: dict[bytes, GitstoreError] = {}
-        for recorder in recorders:
-            failed |= self._write_refs([recorder], atomic=atomic)
+        for change in change_sets:
+            failed |= self._write_refs([change], atomic=atomic)
         return failed
 
     def _discard(self, verdict: Verdict) -> bytes | None:
         target, head = verdict.target, verdict.command.old
         if not isinstance(target, DraftRef) or head is None:
             return None
-        return changes.discard(self._store, target, head, self._occasion)
+        return changes.discard(self._store, target, head, self._authorship)
 
 
 def _is_pending(verdict: Verdict) -> bool:
@@ -331,11 +333,11 @@ def _answer(request: Request, unpack: bytes, verdicts: Sequence[Verdict], lines:
         else:
             report.write(pkt_line(b"ng " + ref + b" " + _one_line(verdict.refusal.message) + b"\n"))
     report.write(pkt_line(None))
-    wanted = report.getvalue() if b"report-status" in request.capabilities else b""
+    status = report.getvalue() if b"report-status" in request.capabilities else b""
     if b"side-band-64k" not in request.capabilities:
-        return wanted
-    said = "".join(line + "\n" for line in lines).encode("utf-8", "replace")
-    return _band(_PROGRESS, said) + _band(_REPORT, wanted) + pkt_line(None)
+        return status
+    progress = "".join(line + "\n" for line in lines).encode("utf-8", "replace")
+    return _band(_PROGRESS, progress) + _band(_STATUS, status) + pkt_line(None)
 
 
 def _band(number: int, data: bytes) -> bytes:

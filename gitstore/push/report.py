@@ -31,11 +31,11 @@ class PushReport:
                 self._refusal(verdict, verdict.refusal)
                 continue
             match verdict.target, verdict.effect:
-                case DraftRef(slug), Effect.SAVE:
+                case DraftRef(slug), Effect.SAVE if verdict.definition is not None:
                     self._saved(slug, verdict.definition)
                 case DraftRef(slug), Effect.DISCARD:
                     self.lines.append(f"{slug}: draft discarded; this restores it:")
-                    self.lines.append(f"  {restoration(slug, verdict.kept)}")
+                    self.lines.append(f"  {restore_command(slug, verdict.kept)}")
                 case VersionRef(slug, number) as version, Effect.PUBLISH:
                     what = f" ({changes[version]})" if changes.get(version) else ""
                     self.lines.append(f"published {slug} v{number}{what}: {self._url_of(slug, number)}")
@@ -51,13 +51,11 @@ class PushReport:
         self.lines.extend(getattr(refusal, "lines", [refusal.message]))
 
     def mirrored_later(self) -> None:
-        line = "the database is away: what you pushed is safe and will be mirrored when it is back"
+        line = "database unavailable: your push is stored and will be mirrored when the database returns"
         if line not in self.lines:  # every slice may report it
             self.lines.append(line)
 
-    def _saved(self, slug: str, definition: Definition | None) -> None:
-        if definition is None:
-            return
+    def _saved(self, slug: str, definition: Definition) -> None:
         parts = [(name, definition.value.get(name + "s")) for name in ("node", "edge")]
         sizes = [_count(len(part), name) for name, part in parts if isinstance(part, list)]
         self.lines.append(", ".join([f"{slug}: draft saved", *sizes]))
@@ -70,16 +68,24 @@ class PushReport:
             self._problems(definition.warnings, warnings)
 
     def _refusal(self, verdict: Verdict, refusal: GitstoreError) -> None:
-        found = Problems.of(refusal.problems)
-        problems = [problem for problem in found if problem.error]
-        if verdict.target is not None and problems:
-            # A parser stops at the first problem, and its message is complete except for the file's workflow.
-            unparsable = refusal.code is Code.DEFINITION_UNPARSABLE
-            self.lines.append(f"{verdict.target.slug}: {refusal.message}" if unparsable else refusal.message)
-            if not unparsable:
-                self._problems(problems, found.errors)
+        problems = Problems.of(refusal.problems)
+        errors = [problem for problem in problems if problem.error]
+        if verdict.target is not None and errors:
+            if refusal.code is Code.DEFINITION_UNPARSABLE:
+                # A parser stops at the first problem, and the message has its position.
+                self.lines.append(f"{verdict.target.slug}: {refusal.message}")
+            else:
+                self.lines.append(refusal.message)
+                self._problems(errors, problems.errors)
         if isinstance(refusal, BaseMovedError) and isinstance(verdict.target, VersionRef):
-            self._way_on(verdict.target, VersionRef(verdict.target.slug, refusal.latest))
+            # Forced, because the pusher's clone may have both tags: the one just refused, and one with the
+            # name of the latest version from an earlier, late attempt.
+            ours, latest = short(verdict.target), short(VersionRef(verdict.target.slug, refusal.latest))
+            self.lines += [
+                f"{ours} can't be published yet: merge {latest}, then tag and push again",
+                f"  git fetch -f origin tag {latest} && git merge {latest}",
+                f"  git tag -f -a {ours} && git push origin {ours}",
+            ]
 
     def _discards_refused(self, verdicts: Sequence[Verdict]) -> None:
         """Print the command for several refused discards; for a single one, the ref's own reason has it."""
@@ -97,24 +103,13 @@ class PushReport:
         else:
             self.lines.append(f"  push their deletions, and nothing else, with {option}")
 
-    def _way_on(self, wanted: VersionRef, base: VersionRef) -> None:
-        """Print commands to paste after a version was refused because `base` was published first.
-
-        Forced, because the pusher's clone may have both tags: the one just refused, and one with the name of
-        `base` from an earlier, late attempt.
-        """
-        ours, theirs = short(wanted), short(base)
-        self.lines.append(f"{ours} can't be published yet: take {theirs} in, then tag and push again")
-        self.lines.append(f"  git fetch -f origin tag {theirs} && git merge {theirs}")
-        self.lines.append(f"  git tag -f -a {ours} && git push origin {ours}")
-
     def _problems(self, problems: Sequence[Problem], total: int) -> None:
         self.lines.extend("  " + describe(problem) for problem in problems)
         if total > len(problems):
             self.lines.append(f"  and {total - len(problems)} more")
 
 
-def restoration(slug: str, kept: bytes) -> str:
+def restore_command(slug: str, kept: bytes) -> str:
     """Return the command that pushes the discarded head in the ref `kept` as the draft of `slug` again."""
     return f"git fetch origin {show(kept)} && git push origin FETCH_HEAD:{show(draft(slug))}"
 

@@ -33,7 +33,7 @@ class Slice:
         slug = fault.workflow if isinstance(fault, IntegrityError) else None
         if slug not in self.slugs or len(self.slugs) == 1:
             return None
-        rest = [c for c in self.commands if (found := names.parse(c.ref)) is None or found.slug != slug]
+        rest = [c for c in self.commands if (ref := names.parse(c.ref)) is None or ref.slug != slug]
         return Slice(tuple(other for other in self.slugs if other != slug), tuple(rest))
 
 

@@ -250,13 +250,13 @@ class _ImportFacts(RepositoryFacts):
     def holds(self, ref: bytes) -> bytes | None:
         return None if self._without_draft else super().holds(ref)
 
-    def standing(self, slug: str) -> WorkflowTip:
-        tip = super().standing(slug)
+    def tip(self, slug: str) -> WorkflowTip:
+        tip = super().tip(slug)
         # An import accepts any larger number, so a tag unknown to the ledger may have any higher number.
         stray = max(self._repository.version_tags(slug), default=0)
         if stray > tip.latest:
             raise IntegrityError(
-                f"{slug}: v{stray} has a tag that the ledger does not know: run gitstore verify",
+                f"{slug}: v{stray} has a tag that is not in the ledger: run gitstore verify",
                 workflow=slug,
             )
         return replace(tip, draft=None) if self._without_draft else tip

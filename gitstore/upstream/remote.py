@@ -18,6 +18,7 @@ from dulwich.client import HTTPUnauthorized, Urllib3HttpGitClient
 from dulwich.errors import GitProtocolError, HangupException, NotGitRepository, SendPackError
 from dulwich.objects import ObjectID
 
+from gitstore import names
 from gitstore.errors import Code, GitstoreError, TemporaryError
 from gitstore.git.objects import Objects
 
@@ -25,7 +26,6 @@ Refs = Mapping[bytes, bytes]
 """Ref name -> hex id."""
 
 _LONGEST_REASON = 300  # characters of the server's message that are passed on
-_NO_REFS = b"refs/none/"  # a prefix without refs: a fetch need not list them again
 _NOT_GIT = "the upstream's answer is not git's smart HTTP protocol"
 
 
@@ -89,7 +89,7 @@ class Remote:
                 wanted,  # type: ignore[arg-type] # called without a depth, as none is asked for
                 _Haves(haves),
                 write,
-                ref_prefix=[_NO_REFS],
+                ref_prefix=[names.NO_REFS],  # they need not be listed again
             )
 
     def push(

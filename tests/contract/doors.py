@@ -18,7 +18,7 @@ from dulwich.protocol import PktLineParser, pkt_line
 from structlog.testing import capture_logs
 
 from gitstore import names
-from gitstore.git.objects import new_commit
+from gitstore.git.commits import new_commit
 from gitstore.model import Person
 from gitstore.push.receive import CAPABILITIES
 from gitstore.push.request import ZERO

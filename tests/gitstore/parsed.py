@@ -25,7 +25,7 @@ def json_value(text: str | bytes, limits: Limits = LIMITS) -> Any:
     return read(text.encode() if isinstance(text, str) else text, limits, is_json=True).value
 
 
-def refusals(text: str | bytes, *, is_json: bool = False, limits: Limits = LIMITS) -> list[Problem]:
+def problems_in(text: str | bytes, *, is_json: bool = False, limits: Limits = LIMITS) -> list[Problem]:
     with pytest.raises(Unparsable) as caught:
         read(text.encode() if isinstance(text, str) else text, limits, is_json=is_json)
     return caught.value.problems

@@ -1,4 +1,4 @@
-"""Small graphs to break a rule with, or to keep it, and what is said of them."""
+"""Small graphs that break or keep a rule, and their findings."""
 
 from __future__ import annotations
 

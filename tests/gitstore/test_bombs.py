@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from dulwich.objects import Blob, Commit, Tree
 
-from gitstore.git.objects import new_commit
+from gitstore.git.commits import new_commit
 from gitstore.model import Person
 from gitstore.push.request import ZERO
 from gitstore.store import now
@@ -57,7 +57,7 @@ def delta_bomb() -> tuple[bytes, list[bytes]]:
 
 
 def zlib_bomb() -> tuple[bytes, list[bytes]]:
-    """1 MB of zlib that says it is small, and is 256 MiB."""
+    """1 MB of zlib declared as small, which inflates to 256 MiB."""
     squeezed = zlib.compressobj(9)
     zeros = bytes(2**20)
     stream = b"".join(squeezed.compress(zeros) for _ in range(256)) + squeezed.flush()
@@ -128,7 +128,7 @@ def many_objects() -> tuple[bytes, list[bytes]]:
 
 BOMBS: list[tuple[Callable[[], tuple[bytes, list[bytes]]], str]] = [
     (delta_bomb, "the limit is 4,194,304"),
-    (zlib_bomb, "longer than it says"),
+    (zlib_bomb, "longer than declared"),
     (honest_bomb, "the limit is 4,194,304"),
     (sum_bomb, "the limit is 67,108,864"),
     (wide_trees, ""),
@@ -137,11 +137,11 @@ BOMBS: list[tuple[Callable[[], tuple[bytes, list[bytes]]], str]] = [
 ]
 
 
-@pytest.mark.parametrize(("bomb", "said"), BOMBS, ids=[bomb.__name__ for bomb, _ in BOMBS])
+@pytest.mark.parametrize(("bomb", "expected"), BOMBS, ids=[bomb.__name__ for bomb, _ in BOMBS])
 def test_no_push_takes_more_than_its_memory(
-    bare: Path, git: Git, tmp_path: Path, bomb: Callable[[], tuple[bytes, list[bytes]]], said: str
+    bare: Path, git: Git, tmp_path: Path, bomb: Callable[[], tuple[bytes, list[bytes]]], expected: str
 ) -> None:
-    """The process and its child together, whatever is pushed; a refusal leaves no file."""
+    """The process and its child together; a refusal leaves no file."""
     tip, entries = bomb()
     file = tmp_path / "push"
     file.write_bytes(request((ZERO, tip, DRAFT), pack=pack(*entries)))
@@ -151,10 +151,10 @@ def test_no_push_takes_more_than_its_memory(
         capture_output=True, text=True, check=False, cwd=ROOT, env={**os.environ},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-2000:]
-    told: dict[str, Any] = json.loads(done.stdout)
-    assert told["total"] + told["child"] < MOST, told
-    assert any(said in line for line in told["report"]), told
-    if not told["report"][-1].startswith("ok"):
+    result: dict[str, Any] = json.loads(done.stdout)
+    assert result["total"] + result["child"] < MOST, result
+    assert any(expected in line for line in result["report"]), result
+    if not result["report"][-1].startswith("ok"):
         left = {path for path in bare.rglob("*") if path.name not in ("gitstore-writers", "gitstore.lock")}
         assert left <= before
     git("fsck", "--strict", "--no-dangling")

@@ -37,8 +37,8 @@ def leave(bare: Path, *names: str) -> None:
         (bare / name).touch()
 
 
-def test_lock_files_of_nobody_are_removed(bare: Path) -> None:
-    """Of refs and of objects; with nothing to sweep, nobody is held up."""
+def test_abandoned_lock_files_are_removed(bare: Path) -> None:
+    """Of refs and of objects; without leftovers, no writer waits."""
     leave(bare, *LOCKS)
     assert swept(bare) == set(LOCKS)
 
@@ -48,7 +48,7 @@ def test_lock_files_of_nobody_are_removed(bare: Path) -> None:
     assert sweep(bare, never, time.time()) == []  # type: ignore[arg-type]
 
 
-def test_after_a_crash_of_one_writer_only_its_workflow_is_looked_at(bare: Path) -> None:
+def test_after_a_crash_only_the_writers_workflow_is_examined(bare: Path) -> None:
     """So that it costs the same with very many others."""
     leave(bare, *LOCKS, "refs/tags/b/v1.lock", "refs/superseded/a/20260101T000000.000000Z.lock")
     assert swept(bare, ["a"]) == {
@@ -57,7 +57,7 @@ def test_after_a_crash_of_one_writer_only_its_workflow_is_looked_at(bare: Path) 
     assert (bare / "refs/tags/b/v1.lock").exists()
 
 
-def test_the_sweep_waits_for_whoever_is_at_work(bare: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_sweep_waits_for_active_writers(bare: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A lock of a writer that lives is not touched, however old: the sweep gives up for now."""
     monkeypatch.setattr("gitstore.unit_of_work._PATIENCE", 0.05)
     leave(bare, LOCKS[0])
@@ -67,7 +67,7 @@ def test_the_sweep_waits_for_whoever_is_at_work(bare: Path, monkeypatch: pytest.
     assert swept(bare) == {LOCKS[0]}
 
 
-def test_a_lock_that_is_made_anew_meanwhile_is_another(bare: Path) -> None:
+def test_a_lock_file_created_meanwhile_is_another_one(bare: Path) -> None:
     """What was seen at first was released: the one that is there now has just been taken."""
     leave(bare, LOCKS[0])
 
@@ -80,7 +80,7 @@ def test_a_lock_that_is_made_anew_meanwhile_is_another(bare: Path) -> None:
     )
 
 
-def test_what_git_leaves_goes_by_age(bare: Path) -> None:
+def test_files_of_git_are_removed_by_age(bare: Path) -> None:
     """Locks of the top after a minute, half-written objects and packs after a day."""
     top = {"packed-refs.lock", "HEAD.lock", "config.lock"}
     half = {
@@ -95,7 +95,7 @@ def test_what_git_leaves_goes_by_age(bare: Path) -> None:
     assert swept(bare, later=DAY) == half
 
 
-def test_a_quarantine_goes_with_its_process_and_not_before(bare: Path) -> None:
+def test_a_quarantine_is_removed_after_its_process_ended(bare: Path) -> None:
     """Its maker holds a lock in it, which the kernel lets go of when the maker is killed."""
     with quarantine(bare):
         assert swept(bare, later=DAY) == set()
@@ -116,12 +116,12 @@ def test_a_quarantine_goes_with_its_process_and_not_before(bare: Path) -> None:
     assert list((bare / "objects").glob(f"{PREFIX}*")) == []
 
 
-def test_a_quarantine_that_was_not_even_begun_goes_after_a_minute(bare: Path) -> None:
+def test_a_quarantine_without_a_lock_file_is_removed_after_a_minute(bare: Path) -> None:
     leave(bare, f"objects/{PREFIX}x/incoming")
     assert swept(bare) == set()
     assert swept(bare, later=MINUTE) == {f"objects/{PREFIX}x"}
 
 
-def test_a_clock_that_went_back_makes_nothing_old(bare: Path) -> None:
+def test_a_clock_set_back_makes_no_file_old(bare: Path) -> None:
     leave(bare, "packed-refs.lock")
     assert swept(bare, later=-DAY) == set()

@@ -60,7 +60,7 @@ def test_an_error_behind_many_warnings_is_listed_and_blocks(name: str) -> None:
     assert (len(problems), problems.errors, problems.warnings) == (MOST_PROBLEMS, 1, 2_000)
 
 
-def test_a_cycle_is_one_problem_whatever_its_length() -> None:
+def test_a_cycle_of_any_length_is_one_problem() -> None:
     """It names some of its nodes."""
     ways = [{"source": f"n{n}", "target": f"n{(n + 1) % 3_000}"} for n in range(3_000)]
     problems = judged({"nodes": labelled(3_000), "edges": ways}).problems
@@ -68,16 +68,16 @@ def test_a_cycle_is_one_problem_whatever_its_length() -> None:
     assert max(len(p.message) for p in problems) < 2_000
 
 
-def test_a_pusher_reads_how_many_more_there_are() -> None:
+def test_a_pusher_sees_the_number_of_further_problems() -> None:
     """As many lines as HTTP lists problems, of errors and of warnings together."""
-    telling = PushReport(lambda slug, number: f"{slug}/{number}")
+    report = PushReport(lambda slug, number: f"{slug}/{number}")
     found = judged({"nodes": [{}] * 500})
     command = Command(b"refs/heads/drafts/a", None, b"a" * 40)
-    telling.conclude([Verdict(command, None, Effect.SAVE, DraftRef("a"), b"", found)], {})
+    report.conclude([Verdict(command, None, Effect.SAVE, DraftRef("a"), b"", found)], {})
     problems = found.problems
-    assert f"a: {problems.errors} problems would block publishing" in telling.lines
-    assert f"  and {problems.errors - MOST_PROBLEMS} more" in telling.lines
-    assert len(telling.lines) < MOST_PROBLEMS + 10
+    assert f"a: {problems.errors} problems would block publishing" in report.lines
+    assert f"  and {problems.errors - MOST_PROBLEMS} more" in report.lines
+    assert len(report.lines) < MOST_PROBLEMS + 10
 
 
 def test_expressions_are_parsed_up_to_a_limit() -> None:
@@ -106,7 +106,7 @@ def test_expressions_are_parsed_up_to_a_limit() -> None:
     ],
 )
 def test_pointers_have_a_limit(values: tuple[dict[str, Any], dict[str, Any]], rules: Rules) -> None:
-    """A long key above many changes stands in the pointer of each: 400 KB would be 100 MB."""
+    """A long key above many changes is part of each pointer: 400 KB would be 100 MB."""
     a, b = values
     with pytest.raises(GitstoreError, match="Pointers") as caught:
         diff(a, b, rules)
@@ -140,7 +140,7 @@ def test_work_ends_with_its_budget(work: Any) -> None:
     work()
 
 
-def test_what_is_being_written_is_carried_through() -> None:
+def test_a_write_in_progress_is_completed() -> None:
     """Once it is lifted, a budget that is used up refuses no more; the next request has its own."""
     with budget.limited(0):
         with pytest.raises(GitstoreError):

@@ -1,4 +1,4 @@
-"""Definitions as a whole: what is read as one, what is refused, and the line that tells a problem."""
+"""Whole definitions: accepted and refused input, and the line that describes a problem."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_a_definition_is_read() -> None:
     ],
 )
 def test_the_root_is_a_mapping(raw: bytes, message: str, file_name: str) -> None:
-    """Anything else can't be read as a definition, whatever the rules."""
+    """Anything else is not a definition, under any rules."""
     for rules in Rules:
         with pytest.raises(GitstoreError, match=message) as caught:
             parse(raw, file_name, rules)
@@ -61,12 +61,12 @@ def test_the_root_is_a_mapping(raw: bytes, message: str, file_name: str) -> None
 
 @pytest.mark.parametrize("raw", [b"", b"# nothing\n", b"---\n", b"null"])
 def test_an_empty_document_is_refused(raw: bytes) -> None:
-    """It says so, instead of speaking of null."""
+    """The message does not mention null."""
     with pytest.raises(GitstoreError, match=r"the document is empty, line \d, column \d$"):
         parse(raw)
 
 
-def test_the_message_names_the_first_of_all_refusals() -> None:
+def test_the_message_names_the_first_error() -> None:
     """`problems` holds every one; the message ends in the first one's place."""
     with pytest.raises(GitstoreError) as caught:
         parse(b"a: 1\nb: 2\na: 3\nb: .nan\n")
@@ -91,7 +91,7 @@ def test_json_files_are_strictly_json() -> None:
     )
 
 
-def test_any_mapping_will_do_without_rules() -> None:
+def test_any_mapping_is_valid_without_rules() -> None:
     """Under the rules `any` there are no problems."""
     assert parse(b"nodes: 1", rules=Rules.ANY).problems == ()
     assert not parse(b"nodes: 1").valid
@@ -150,13 +150,13 @@ def test_a_json_body_may_be_any_value() -> None:
     "raw", [b"", b"{", b'{"a": 1, "a": 1}', b"NaN", b'"\\u0000"', b'"\\ud800"', b"[" * 10**6]
 )
 def test_a_bad_json_body_is_malformed(raw: bytes) -> None:
-    """The message tells the place."""
+    """The message has the position."""
     with pytest.raises(GitstoreError, match=r"line \d+, column \d+$") as caught:
         document.parse_json(raw, LIMITS)
     assert caught.value.code is Code.MALFORMED
 
 
-# Telling
+# Descriptions
 
 
 @pytest.mark.parametrize(
@@ -178,7 +178,7 @@ def test_a_bad_json_body_is_malformed(raw: bytes) -> None:
         ),
     ],
 )
-def test_a_problem_is_told_in_one_line(problem: Problem, line: str) -> None:
+def test_a_problem_is_described_in_one_line(problem: Problem, line: str) -> None:
     """Where, then what; nothing in it can move a terminal's cursor."""
     assert document.describe(problem) == line
 
@@ -216,7 +216,7 @@ def workflow(nodes: int) -> dict[str, Any]:
 
 @pytest.mark.parametrize("file_name", document.FILE_NAMES)
 @pytest.mark.parametrize("nodes", [50, 1400])
-def test_what_is_written_is_read_at_any_size(nodes: int, file_name: str) -> None:
+def test_written_objects_of_any_size_are_read(nodes: int, file_name: str) -> None:
     """20 KB and nearly a megabyte."""
     raw = document.dump(workflow(nodes), file_name)
     assert parse(raw, file_name).valid

@@ -10,7 +10,7 @@ from pathlib import Path
 from tests.gitstore.test_rules import BROKEN, WARNINGS
 
 ROOT = Path(__file__).parents[2]
-REPORTING = {"finding", "config_finding", "Finding", "Problem", "Refused", "add", "stop"}
+REPORTING = {"finding", "config_finding", "Finding", "Problem", "ScalarError", "add", "stop"}
 """The calls that take a problem's code: as their first argument, or after an offset."""
 
 

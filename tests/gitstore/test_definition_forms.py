@@ -49,7 +49,7 @@ def same(one: Any, other: Any) -> bool:
 # The digest
 
 
-def test_no_edges_are_none_whether_said_or_left_out() -> None:
+def test_absent_and_empty_edges_have_the_same_digest() -> None:
     """DEFINITION: absent = []. The same meaning has the same digest."""
     one = {"nodes": [{"id": "a", "type": "webhook"}]}
     assert document.digest({**one, "edges": []}, Rules.MESHHOOK) == document.digest(one, Rules.MESHHOOK)
@@ -159,7 +159,7 @@ def test_what_a_run_depends_on_is_a_difference(one: dict[str, Any], other: dict[
 @example(
     {"a": 1e16, "b": -0.0, "c": 5e-324, "d": 1.7976931348623157e308, "e": True, "f": None}, "workflow.yaml"
 )
-def test_what_is_written_reads_back_the_same(value: dict[str, Any], file_name: str) -> None:
+def test_a_written_value_is_read_back(value: dict[str, Any], file_name: str) -> None:
     """Values, types and the order of keys."""
     written = document.dump(value, file_name, Rules.ANY)
     assert same(parse(written, file_name, Rules.ANY).value, value), written.decode()
@@ -231,7 +231,7 @@ edges: []
     assert document.dump({}, "workflow.yaml") == b"{}\n"
 
 
-def test_what_can_not_be_seen_is_escaped() -> None:
+def test_invisible_characters_are_escaped() -> None:
     """A reviewer sees what runs: no hidden control, mark or change of direction in the file."""
     written = document.dump({"a": "x\u202ey\ufeffz\x85\x1b"}, "workflow.yaml")
     assert written == b'a: "x\\u202ey\\ufeffz\\u0085\\u001b"\n'
@@ -275,7 +275,7 @@ def test_comments_are_found(text: str, expected: bool) -> None:
     assert not document.has_comments(text.encode(), "workflow.json")
 
 
-def test_looking_for_comments_in_hostile_bytes_costs_little() -> None:
+def test_searching_hostile_bytes_for_comments_costs_little() -> None:
     """The file should have been parsed before; nothing happens if it wasn't."""
     for raw in (b"#" + b"[" * 2**20, b"[" * 2**20 + b"#", b"#\xff\0", b"#\n" * 2**19, b"!<%ff> '#'"):
         assert document.has_comments(raw, "workflow.yaml")

@@ -1,4 +1,4 @@
-"""A definition checked as a whole: what is told, where and in which order, however strange or large it is."""
+"""A whole definition checked: findings, their positions and order, for strange and large input, too."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ def only(value: dict[str, Any]) -> Problem:
     return problems[0]
 
 
-# What is told, and where
+# Findings and positions
 
 
-def test_a_problem_tells_place_and_node() -> None:
+def test_a_problem_has_its_position_and_node() -> None:
     """As a terminal shows it."""
     raw = b"""\
 nodes:
@@ -60,7 +60,7 @@ edges:
     assert not found.valid
 
 
-def test_the_order_is_the_document_s() -> None:
+def test_problems_are_in_document_order() -> None:
     """Also where edges come first, and in JSON."""
     raw = b'{"edges": [{"source": "a", "target": "x"}], "nodes": [{"id": "a", "type": "robot"}]}'
     for file_name in ("workflow.json", "workflow.yaml"):
@@ -81,13 +81,13 @@ def test_the_order_is_the_document_s() -> None:
     ],
 )
 def test_a_cycle_names_its_nodes_in_order(edges: str, message: str) -> None:
-    """One cycle for each knot, starting at its first node."""
+    """One for each strongly connected component, from its first node."""
     nodes = sorted(set(edges) - {" "})
     value = graph(*map(node, nodes), edges=tuple(edge(pair[0], pair[1]) for pair in edges.split()))
     assert [problem.message for problem in judge(value).problems if problem.code == "cycle"] == [message]
 
 
-def test_a_long_cycle_is_cut() -> None:
+def test_a_long_cycle_is_shortened() -> None:
     """A message is read by people."""
     names = [str(n) for n in range(1000)]
     edges = tuple(edge(one, other) for one, other in zip(names, [*names[1:], names[0]], strict=True))
@@ -104,7 +104,7 @@ def test_the_engine_s_kinds_are_those_of_the_editor() -> None:
     assert only(graph(node("a", "robot"))).message == '"robot" is not a kind of node that the editor offers'
 
 
-def test_a_huge_id_is_cut() -> None:
+def test_a_huge_id_is_truncated() -> None:
     """Thousands of problems of a node whose name is a megabyte are not gigabytes."""
     name = "x" * 400_000
     value = graph(node(name, "loop", isContainer=True, childNodes=[str(n) for n in range(10_000)]))
@@ -194,8 +194,8 @@ def resolve(value: Any, pointer: str) -> Any:
 
 
 @given(DEFINITIONS)
-def test_no_value_is_too_strange_for_the_rules(value: dict[str, Any]) -> None:
-    """Whatever stands there, problems come out in order, each with a pointer that resolves."""
+def test_the_rules_accept_any_value(value: dict[str, Any]) -> None:
+    """For any content, problems are in order, each with a pointer that resolves."""
     found = judge(value)
     places = [(problem.line or 0, problem.column or 0) for problem in found.problems]
     assert places == sorted(places)

@@ -1,4 +1,4 @@
-"""Generated trees, objects and packs: whatever is pushed, an honest answer, nothing left, a sound repository.
+"""Generated trees, objects and packs: a truthful response, nothing left behind, and a sound repository.
 
 The long form (`-m soak`) pushes 10,000 of them.
 """
@@ -45,7 +45,7 @@ DATES = st.sampled_from([b"0 +0000", b"1700000000 +0000", b"99999999999999999999
 def pushes(draw: st.DrawFn) -> tuple[bytes, bytes]:
     """(a tip, a pack) of a commit whose tree and lines are drawn, and perhaps torn afterwards.
 
-    One in three is as it should be: whoever refuses everything is not honest either.
+    One in three is valid, so that refusing everything fails, too.
     """
     sound = draw(st.integers(0, 2)) == 0
     good = (VALID % draw(st.text("abc", min_size=1, max_size=3))).encode()
@@ -109,8 +109,8 @@ def check(bare: Path, pushed: tuple[bytes, bytes], ref: bytes, old: bytes, seen:
             assert error.code in (Code.MALFORMED, Code.TOO_LARGE)
             seen[error.code] += 1
             report = [""]
-        said = report[-1]
-        if said.startswith("ok "):
+        status = report[-1]
+        if status.startswith("ok "):
             assert store.refs.read(ref) == tip
             seen["ok"] += 1
         else:
@@ -133,7 +133,7 @@ def push_them(bare: Path, git: Git, count: int) -> Counter[str]:
               suppress_health_check=list(HealthCheck))  # fmt: skip
     @given(pushes(), st.sampled_from([*REFS, *[DRAFT] * 20]), st.sampled_from([*[ZERO] * 6, b"ab" * 20]))
     def pushed(made: tuple[bytes, bytes], ref: bytes, old: bytes) -> None:
-        # A draft of its own, so that nothing but what is pushed stands in its way.
+        # A draft of its own, so that only the pushed objects can be refused.
         check(bare, made, DRAFT + b"%d" % sum(seen.values()) if ref == DRAFT else ref, old, seen)
 
     pushed()
@@ -143,15 +143,13 @@ def push_them(bare: Path, git: Git, count: int) -> Counter[str]:
     return seen
 
 
-def test_what_is_made_up_is_answered_honestly(bare: Path, git: Git) -> None:
+def test_generated_pushes_get_a_truthful_answer(bare: Path, git: Git) -> None:
     push_them(bare, git, 100)
 
 
 @pytest.mark.soak
 @pytest.mark.timeout(7200)
-def test_ten_thousand_pushes_that_are_made_up(
-    bare: Path, git: Git, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_ten_thousand_generated_pushes(bare: Path, git: Git, capsys: pytest.CaptureFixture[str]) -> None:
     total: Counter[str] = Counter()
     for done in range(0, PUSHES, 500):
         total += push_them(bare, git, min(500, PUSHES - done))
@@ -159,7 +157,7 @@ def test_ten_thousand_pushes_that_are_made_up(
             print(f"\n  {sum(total.values())} pushes: {dict(total)}", end="")
 
 
-def test_a_bomb_of_zlib_is_no_news(bare: Path) -> None:
+def test_a_zlib_bomb_is_refused(bare: Path) -> None:
     """What declares less than it holds is damaged, before git sees it."""
     lying = bytes([0x30 | 1]) + zlib.compress(bytes(10**6))
     check(bare, (b"ab" * 20, pack(lying)), DRAFT, ZERO, Counter())

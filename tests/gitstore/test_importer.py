@@ -1,4 +1,4 @@
-"""What an import may that a push may not, and the other way round; without a network."""
+"""Rules that differ between an import and a push, without a network."""
 
 from __future__ import annotations
 
@@ -30,28 +30,28 @@ def test_any_larger_number_is_taken_in_ascending_order() -> None:
     assert [verdict.effect for verdict in verdicts] == [Effect.PUBLISH, Effect.PUBLISH]
 
 
-def test_a_smaller_number_fills_no_gap() -> None:
-    """v4 after v5 stays out, and says why."""
+def test_a_smaller_number_does_not_fill_a_gap() -> None:
+    """v4 after v5 is refused, with the reason."""
     (verdict,) = imported(Facts({tag(5): oid(5)}, latest=5), (tag(4), None, 4))
     error = refused(verdict)
     assert error.code is Code.WRONG_NUMBER
-    assert error.message == "v4 comes below v5, the latest here, and gaps are never filled"
+    assert error.message == "v4 is below v5, the latest version here; gaps are never filled"
 
 
 def test_the_commit_of_an_import_may_have_another_history() -> None:
-    """It was published upstream, by the rules of there."""
+    """It was published upstream, under the rules there."""
     (verdict,) = imported(Facts({tag(1): oid(1)}, latest=1), (tag(2), None, 100))
     assert verdict.effect is Effect.PUBLISH
 
 
-def test_what_is_published_does_not_change_by_an_import_either() -> None:
-    """The one rule without an exception."""
+def test_an_import_does_not_change_a_published_version() -> None:
+    """The rule has no exception."""
     (verdict,) = imported(Facts({tag(1): oid(1)}, latest=1), (tag(1), None, 2))
     assert refused(verdict).code is Code.VERSION_IMMUTABLE
 
 
 def test_an_invalid_definition_blocks_its_version_alone() -> None:
-    """v2 is refused, v3 comes."""
+    """v2 is refused, v3 is accepted."""
     facts = Facts({tag(1): oid(1)}, latest=1, invalid={oid(2)})
     second, third = imported(facts, (tag(2), None, 2), (tag(3), None, 3))
     assert refused(second).code is Code.DEFINITION_INVALID
@@ -68,18 +68,18 @@ def test_an_invalid_definition_blocks_its_version_alone() -> None:
         (3, 3, 2, Effect.NOTHING),
     ],
 )
-def test_a_draft_upstream_is_taken_as_far_as_ours_is_behind(
+def test_an_upstream_draft_is_imported_if_ours_is_behind(
     ours: int | None, latest: int | None, theirs: int, effect: Effect
 ) -> None:
-    """What is here already is no step back."""
+    """An older upstream draft changes nothing."""
     refs = {DRAFT: oid(ours)} if ours else {}
     refs |= {tag(1): oid(latest)} if latest else {}
     (verdict,) = imported(Facts(refs, latest=1 if latest else 0), (DRAFT, ours, theirs))
     assert (verdict.effect, verdict.refusal) == (effect, None)
 
 
-def test_a_draft_that_went_another_way_is_refused() -> None:
-    """Nobody's work is overwritten."""
+def test_a_diverged_draft_is_refused() -> None:
+    """No work is overwritten."""
     (verdict,) = imported(Facts({DRAFT: oid(2)}), (DRAFT, 2, 100))
     assert refused(verdict).code is Code.NOT_FAST_FORWARD
 
@@ -88,7 +88,7 @@ def test_a_draft_that_went_another_way_is_refused() -> None:
 def test_an_import_publishes_the_numbers_above_the_latest_and_no_others(
     numbers: set[int], latest: int
 ) -> None:
-    """Whatever is offered: ascending, each once."""
+    """In ascending order, each once."""
     facts = Facts({tag(latest): oid(1)} if latest else {}, latest=latest)
     verdicts = imported(facts, *((tag(number), None, 50) for number in numbers if number != latest))
     done = {
@@ -98,14 +98,14 @@ def test_an_import_publishes_the_numbers_above_the_latest_and_no_others(
 
 
 @given(st.sets(st.integers(1, 60)), st.integers(0, 60))
-def test_gaps_are_what_lies_between(numbers: set[int], after: int) -> None:
+def test_gaps_are_the_missing_numbers(numbers: set[int], after: int) -> None:
     """Each missing number is in exactly one run."""
     missing = [number for first, last in gaps(numbers, after) for number in range(first, last + 1)]
     top = max([*numbers, after])
     assert missing == [number for number in range(after + 1, top) if number not in numbers]
 
 
-def test_offers_are_the_refs_that_mean_something_in_order() -> None:
+def test_drafts_and_versions_are_selected_in_order() -> None:
     """By workflow, versions by number and then the draft; in folders, no drafts."""
     advertised = {
         names.tag("b", 1): oid(1),
@@ -116,9 +116,9 @@ def test_offers_are_the_refs_that_mean_something_in_order() -> None:
         names.HEADS + b"main": oid(6),
         b"HEAD": oid(6),
     }
-    found = [offer.target for offer in match_refs(advertised, Layout.REFS)]
+    found = [ref.target for ref in match_refs(advertised, Layout.REFS)]
     assert found == [VersionRef("a", 9), VersionRef("a", 10), DraftRef("a"), VersionRef("b", 1)]
-    assert DraftRef("a") not in [offer.target for offer in match_refs(advertised, Layout.FOLDERS)]
+    assert DraftRef("a") not in [ref.target for ref in match_refs(advertised, Layout.FOLDERS)]
     assert RemoteRef(VersionRef("a", 9), oid(3)).name == names.tag("a", 9)
 
 
@@ -132,10 +132,10 @@ TAGGERS = st.builds(
 
 
 @given(tagger=TAGGERS, seconds=st.integers(0, 253_402_300_799), after=st.none() | st.integers(0, 6))
-def test_the_ledger_gives_back_who_tagged_upstream_and_when(
+def test_the_ledger_returns_the_tagger_and_the_time_of_a_tag(
     tagger: Person, seconds: int, after: int | None
 ) -> None:
-    """And that an import left a gap."""
+    """And the gap that an import left."""
     entry = LedgerEntry(
         oid="", parent=None, kind=LedgerKind.PUBLISHED, actor=Person("source:x", "x@y"),
         when=datetime(2026, 1, 1, tzinfo=UTC), message="Ship it", latest=8, current=8, held=False, version=8,

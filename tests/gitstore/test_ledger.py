@@ -1,4 +1,4 @@
-"""Ledger entries: written, read back, and sound to git whatever people put into them."""
+"""Ledger entries: any text in them is written, read back, and sound for git."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0")
 def test_an_entry_is_read_back_as_it_was_written(
     reason: str, name: str | None, description: str, kind: LedgerKind, current: int | None, held: bool
 ) -> None:
-    """Whatever stands in reason, name and description, trailers that imitate ours included."""
+    """With any reason, name and description, imitated trailers included."""
     entry = replace(
         FIRST, kind=kind, message=reason.strip(), name=name, description=description or None,
         latest=9, current=current, held=held, version=9, target="a" * 40,
@@ -97,7 +97,7 @@ def test_an_entry_of_an_unknown_kind_cannot_be_written() -> None:
         ledger.compose("a", replace(FIRST, kind="labelled"))
 
 
-def test_a_commit_that_gitstore_did_not_write_is_no_entry(bare: Path, commit: Callable[..., str]) -> None:
+def test_a_foreign_commit_in_the_ledger_is_damage(bare: Path, commit: Callable[..., str]) -> None:
     """A foreign commit in a ledger is `integrity`, and the message names it."""
     foreign = commit()
     objects = WritableObjects(bare / "objects")

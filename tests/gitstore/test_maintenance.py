@@ -64,7 +64,7 @@ def test_everything_is_packed_and_still_there(bare: Path, git: Git) -> None:
     git("fsck", "--strict")
 
 
-def test_only_what_is_old_and_unreachable_is_pruned(bare: Path, git: Git, commit: Callable[..., str]) -> None:
+def test_only_old_unreachable_objects_are_pruned(bare: Path, git: Git, commit: Callable[..., str]) -> None:
     """Superseded drafts and ledgers are refs, and stay."""
     store = Store(bare, PROJECT, FileUnitOfWork)
     publish(store, "a", "one")
@@ -89,7 +89,7 @@ def test_only_what_is_old_and_unreachable_is_pruned(bare: Path, git: Git, commit
     git("fsck", "--strict")
 
 
-def test_what_a_ref_reaches_since_the_look_around_is_kept(
+def test_newly_reachable_objects_are_kept(
     bare: Path, commit: Callable[..., str], monkeypatch: pytest.MonkeyPatch, git: Git
 ) -> None:
     """A writer made a leftover its own between the slices: it stays, with all that it refers to."""
@@ -110,7 +110,7 @@ def test_what_a_ref_reaches_since_the_look_around_is_kept(
     git("fsck", "--strict")
 
 
-def test_users_go_before_what_they_use(bare: Path, commit: Callable[..., str]) -> None:
+def test_objects_are_removed_before_those_they_refer_to(bare: Path, commit: Callable[..., str]) -> None:
     """So that at any time, what is there is complete."""
     one = commit(files={"workflow.yaml": "one"})
     two = commit(one, files={"workflow.yaml": "two"})
@@ -126,7 +126,7 @@ def test_users_go_before_what_they_use(bare: Path, commit: Callable[..., str]) -
 
 
 def test_a_push_in_quarantine_outlives_it(bare: Path) -> None:
-    """Whatever its age: git's prune is only asked what it would do."""
+    """At any age: git's prune only lists objects."""
     with quarantine(bare) as held:
         for folder in (bare / "objects").glob("tmp_objdir-*"):
             os.utime(folder, (1, 1))
@@ -134,8 +134,8 @@ def test_a_push_in_quarantine_outlives_it(bare: Path) -> None:
         assert held.objects.folder.is_dir()
 
 
-def test_two_at_once_are_one(bare: Path) -> None:
-    """The second does nothing, and says so."""
+def test_two_concurrent_runs_are_one(bare: Path) -> None:
+    """The second returns None and does nothing."""
     with maintenance.exclusive(bare):
         assert collect(bare, FileUnitOfWork(Repository(bare, PROJECT))) is None
 
@@ -164,7 +164,7 @@ def test_it_is_due_once_a_day(bare: Path) -> None:
     assert due(bare, now - 1000, 60)
 
 
-def test_a_run_is_due_when_many_tags_have_come(bare: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_is_due_after_many_new_tags(bare: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """In files of their own, they are what takes a push's time; packed, they are not."""
     store = Store(bare, PROJECT, FileUnitOfWork)
     publish(store, "a", "zero")

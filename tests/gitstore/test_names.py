@@ -27,8 +27,8 @@ def test_slugs(slug: str) -> None:
     ["", "-a", "a-", "A", "ä", "a" * 64, "a/b", "a.b", "a_b", "a b", "a\n", "..", "a\0", "１",
      "0f8fad5b-d9cb-469f-a165-70867728950e"],
 )  # fmt: skip
-def test_what_is_no_slug(slug: str) -> None:
-    """What may not, and what is said."""
+def test_invalid_slugs(slug: str) -> None:
+    """Refused refs, with the message."""
     with pytest.raises(GitstoreError) as refusal:
         names.check_slug(slug)
     assert refusal.value.code is Code.INVALID_NAME
@@ -58,7 +58,7 @@ def test_what_is_no_slug(slug: str) -> None:
         (b"", None),
     ],
 )
-def test_refs_that_people_may_write(ref: bytes, target: DraftRef | VersionRef | None) -> None:
+def test_refs_that_users_may_write(ref: bytes, target: DraftRef | VersionRef | None) -> None:
     """Drafts and versions, spelled in the one way there is."""
     assert names.parse(ref) == target
 
@@ -77,12 +77,12 @@ def test_any_bytes_are_parsed_or_not(raw: bytes) -> None:
 
 
 @given(st.text("aB9/-._@{ ~^:?*[\\\n\0ä").map(str.encode))
-def test_a_name_is_a_refs_where_git_says_so(name: bytes) -> None:
+def test_a_valid_ref_name_is_one_that_git_accepts(name: bytes) -> None:
     """git-check-ref-format(1), as dulwich reads it."""
     assert names.is_ref(b"refs/" + name) == check_ref_format(Ref(b"refs/" + name))
 
 
-def test_git_accepts_every_name_that_is_made() -> None:
+def test_git_accepts_every_generated_name() -> None:
     """`git check-ref-format` agrees, the time of a superseded draft included."""
     when = datetime(2026, 1, 2, 3, 4, 5, 6, UTC)
     for name in (names.draft("a-b"), names.tag("a", 7), names.ledger("a"), names.superseded("a", when)):
@@ -90,7 +90,7 @@ def test_git_accepts_every_name_that_is_made() -> None:
     assert names.superseded("a", when) == b"refs/superseded/a/20260102T030405.000006Z"
 
 
-def test_ids_are_made_from_names_alone() -> None:
+def test_ids_are_derived_from_names_alone() -> None:
     """A workflow's id and a version's can be made again from the repository."""
     project = UUID("0f8fad5b-d9cb-469f-a165-70867728950e")
     workflow = names.workflow_id(project, "a")

@@ -14,7 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gitstore.errors import Code, GitstoreError
-from gitstore.git.objects import WritableObjects, ident, new_commit, person, text, utc
+from gitstore.git.commits import ident, new_commit, person, text, utc
+from gitstore.git.objects import WritableObjects
 from gitstore.model import Person
 from tests.conftest import examples
 from tests.gitstore.conftest import Git
@@ -27,8 +28,8 @@ GRAPHS = st.lists(
 
 @examples(30)
 @given(graph=GRAPHS)
-def test_ancestry_is_what_git_says_whatever_the_dates(bare: Path, graph: list[tuple[int, set[int]]]) -> None:
-    """Random graphs with random commit dates: every pair is answered as the parents' closure says."""
+def test_ancestry_is_that_of_git_with_any_dates(bare: Path, graph: list[tuple[int, set[int]]]) -> None:
+    """Random graphs with random commit dates: every answer equals that of the parents' closure."""
     objects = WritableObjects(bare / "objects")
     made: list[bytes] = []
     above: list[set[bytes]] = []
@@ -82,7 +83,7 @@ def _made(objects: WritableObjects, parents: list[bytes], second: int) -> bytes:
     return bytes(one.id)
 
 
-def test_what_is_written_is_sound_to_git(bare: Path, git: Git) -> None:
+def test_written_refs_are_sound_for_git(bare: Path, git: Git) -> None:
     """git fsck --strict accepts commits made from hostile names and messages."""
     objects = WritableObjects(bare / "objects")
     hostile = Person("a<b>\n\0", "x>\ny")
@@ -120,7 +121,7 @@ def test_many_objects_are_one_pack(bare: Path, git: Git) -> None:
     objects.close()
 
 
-def test_an_object_that_is_damaged_or_missing_says_so(bare: Path) -> None:
+def test_a_damaged_or_missing_object_is_an_error(bare: Path) -> None:
     """A truncated file is `integrity`, an absent one `objects_missing`, each naming the id."""
     objects = WritableObjects(bare / "objects")
     blob = Blob.from_string(b"hello" * 100)
@@ -195,7 +196,7 @@ def test_a_loose_object_is_read_without_opening_a_pack(bare: Path, monkeypatch: 
     reading.close()
 
 
-def test_where_the_loose_copy_is_damaged_the_packed_one_is_read(bare: Path) -> None:
+def test_the_packed_copy_of_a_damaged_loose_object_is_read(bare: Path) -> None:
     """As git does."""
     objects = WritableObjects(bare / "objects")
     blob = Blob.from_string(b"twice")

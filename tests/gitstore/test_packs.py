@@ -49,7 +49,7 @@ def refusal(data: bytes, limits: Limits = LIMITS) -> GitstoreError:
     return caught.value
 
 
-def test_a_pack_that_git_made_is_counted(git: Git, commit: Callable[..., str], bare: Path) -> None:
+def test_a_pack_by_git_is_counted(git: Git, commit: Callable[..., str], bare: Path) -> None:
     """Commits, trees, blobs and deltas, offset and reference ones, are all gone through."""
     text = "".join(f"line {number}\n" for number in range(2000))
     one = commit(files={"a": text}, when=1)
@@ -71,9 +71,9 @@ def test_a_delta_of_a_few_bytes_that_expands_to_a_gibibyte_is_refused() -> None:
 
 
 def test_a_zlib_stream_is_not_inflated_past_what_it_declares() -> None:
-    """A megabyte that says it is ten bytes, and one that says it is a gibibyte."""
+    """A megabyte declared as ten bytes, and one declared as a gibibyte."""
     stream = zlib.compress(b"\0" * 2**24, 9)
-    assert "longer than it says" in refusal(pack(entry(3, 10, stream))).message
+    assert "longer than declared" in refusal(pack(entry(3, 10, stream))).message
     assert refusal(pack(entry(3, 2**30, stream))).code is Code.TOO_LARGE
     assert "shorter" in refusal(pack(entry(3, 50, zlib.compress(b"x")))).message
 
@@ -93,15 +93,15 @@ def test_each_limit_has_its_own_message() -> None:
         (b"", "version 2"),
         (b"PACK" + b"\0" * 40, "version 2"),
         (pack()[:-1] + b"x", "checksum"),
-        (pack(count=1), "cut short"),
+        (pack(count=1), "truncated"),
         (pack(b"\xb0" + b"\xff" * 12), "64 bits"),
         (pack(entry(3, 5, b"not zlib")), "zlib"),
-        (pack(entry(3, 1, zlib.compress(b"x")[:-4])), "cut short"),
-        (pack(b"garbage", count=0), "bytes follow"),
-        (pack(entry(6, 1, b"")), "cut short"),
+        (pack(entry(3, 1, zlib.compress(b"x")[:-4])), "truncated"),
+        (pack(b"garbage", count=0), "data after"),
+        (pack(entry(6, 1, b"")), "truncated"),
     ],
 )
-def test_a_damaged_pack_is_refused_saying_how(data: bytes, why: str) -> None:
+def test_a_damaged_pack_is_refused_with_the_reason(data: bytes, why: str) -> None:
     """Wrong signature, checksum, counts, numbers and streams."""
     error = refusal(data)
     assert error.code is Code.OBJECTS_REFUSED
@@ -109,7 +109,7 @@ def test_a_damaged_pack_is_refused_saying_how(data: bytes, why: str) -> None:
 
 
 @given(st.binary(max_size=300), st.integers(0, 5))
-def test_whatever_the_bytes_the_answer_is_a_count_or_a_coded_refusal(body: bytes, count: int) -> None:
+def test_any_bytes_are_counted_or_refused_with_a_code(body: bytes, count: int) -> None:
     """Random bytes behind a sound header and before a sound checksum."""
     try:
         assert measure(pack(body, count=count), LIMITS) == count
@@ -117,7 +117,7 @@ def test_whatever_the_bytes_the_answer_is_a_count_or_a_coded_refusal(body: bytes
         assert error.code in (Code.OBJECTS_REFUSED, Code.TOO_LARGE)
 
 
-def test_an_object_that_inflates_in_many_steps_ends_where_it_ends() -> None:
+def test_an_object_is_inflated_in_many_steps() -> None:
     """Well compressed, and followed by others: the next one begins right behind it."""
     large = b"a line like all the others\n" * 50_000
     entries = [entry(3, len(large), zlib.compress(large)), entry(3, 5, zlib.compress(b"small"))]

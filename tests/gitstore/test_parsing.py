@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from gitstore.definition.document import read
-from tests.gitstore.parsed import LIMITS, json_value, places, refusals, yaml_value
+from tests.gitstore.parsed import LIMITS, json_value, places, problems_in, yaml_value
 
 # What YAML means
 
@@ -55,7 +55,7 @@ STRINGS = (
         ("|\n  a\n  b", "a\nb\n"),
     ],
 )
-def test_a_scalar_means_what_the_core_schema_says(text: str, value: Any) -> None:
+def test_a_scalar_has_its_value_in_the_core_schema(text: str, value: Any) -> None:
     """YAML 1.2's core schema, and none of YAML 1.1's surprises."""
     found = yaml_value(f"a: {text}\n")["a"]
     assert found == value
@@ -75,7 +75,7 @@ def test_an_alias_is_a_copy() -> None:
 
 
 def test_an_alias_means_the_latest_anchor_before_it() -> None:
-    """Anchors may be set again, inside of a node of the same name too; an alias may stand for a key."""
+    """Anchors may be redefined, also inside a node of the same name; an alias may be a key."""
     assert yaml_value("[&a 1, *a, &a 2, *a]") == [1, 1, 2, 2]
     assert yaml_value("&a [&a x, *a]") == ["x", "x"]
     assert yaml_value("{a: &k name, *k : 1}") == {"a": "name", "name": 1}
@@ -87,14 +87,14 @@ def test_line_breaks_and_byte_order_marks_make_no_difference(line_break: str, bo
     """LF, CRLF and CR, with and without a UTF-8 byte order mark; columns don't count the mark."""
     text = bom + "a: 1\nb: [x,\n  y]\n".replace("\n", line_break)
     assert yaml_value(text) == {"a": 1, "b": ["x", "y"]}
-    assert places(refusals(text + "a: 2")) == [("duplicate_key", 4, 1)]
+    assert places(problems_in(text + "a: 2")) == [("duplicate_key", 4, 1)]
     assert json_value(bom + '{"a":\n1}'.replace("\n", line_break)) == {"a": 1}
 
 
 def test_the_line_breaks_of_yaml_1_1_are_characters() -> None:
     """NEL, LS and PS neither end a line nor turn into a space."""
     text = "a: b\x85c\u2028d\u2029\nb: é😀 \u2028\nb: 1"
-    assert places(refusals(text)) == [("duplicate_key", 3, 1)]
+    assert places(problems_in(text)) == [("duplicate_key", 3, 1)]
     assert yaml_value(text.replace("\nb: 1", "")) == {"a": "b\x85c\u2028d\u2029", "b": "é😀 \u2028"}
 
 
@@ -171,13 +171,13 @@ def test_an_empty_document_is_null(text: str) -> None:
 )
 def test_yaml_is_refused_with_its_place(text: str, place: tuple[str, int, int]) -> None:
     """Line and column count from 1, the column in characters."""
-    assert places(refusals(text))[0] == place
+    assert places(problems_in(text))[0] == place
 
 
-def test_everything_that_is_wrong_is_told_at_once() -> None:
+def test_all_errors_are_reported_at_once() -> None:
     """In document order, up to where the syntax ends."""
     text = "a: 1\na: .inf\nb: !x 1\n2: *y\nc: [1, 2"
-    assert places(refusals(text)) == [
+    assert places(problems_in(text)) == [
         ("duplicate_key", 2, 1),
         ("number_not_finite", 2, 4),
         ("tag_not_supported", 3, 4),
@@ -187,10 +187,10 @@ def test_everything_that_is_wrong_is_told_at_once() -> None:
     ]
 
 
-def test_the_list_of_refusals_has_an_end() -> None:
+def test_the_list_of_errors_has_a_limit() -> None:
     """A megabyte of NULs is one mistake."""
-    assert len(refusals(b"\0" * 2**20)) == 100
-    assert len(refusals("a: .inf\n" * 1000)) == 100
+    assert len(problems_in(b"\0" * 2**20)) == 100
+    assert len(problems_in("a: .inf\n" * 1000)) == 100
 
 
 @pytest.mark.parametrize("is_json", [False, True])
@@ -206,7 +206,7 @@ def test_the_list_of_refusals_has_an_end() -> None:
 )
 def test_only_utf_8_is_read(raw: bytes, line: int, column: int, *, is_json: bool) -> None:
     """UTF-16, encoded surrogates and overlong forms are refused, with the place of the first."""
-    assert places(refusals(raw, is_json=is_json)) == [("not_utf8", line, column)]
+    assert places(problems_in(raw, is_json=is_json)) == [("not_utf8", line, column)]
 
 
 # JSON
@@ -274,12 +274,12 @@ def test_json_means_what_rfc_8259_says(text: str, value: Any) -> None:
 )
 def test_json_is_refused_with_its_place(text: str, place: tuple[str, int, int]) -> None:
     """Strictly JSON, and under the same guards as YAML."""
-    assert places(refusals(text, is_json=True))[0] == place
+    assert places(problems_in(text, is_json=True))[0] == place
 
 
-def test_json_tells_everything_at_once_too() -> None:
+def test_all_errors_of_json_are_reported_at_once() -> None:
     """In document order, up to where the syntax ends."""
-    found = refusals('{"a": 1e999, "a": "\\u0000", "b": 9007199254740992, ]', is_json=True)
+    found = problems_in('{"a": 1e999, "a": "\\u0000", "b": 9007199254740992, ]', is_json=True)
     codes = [problem.code for problem in found]
     assert codes == [
         "number_out_of_range",

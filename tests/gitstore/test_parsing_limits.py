@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from gitstore.definition.document import Unparsable, read
 from gitstore.model import Limits, Problem
-from tests.gitstore.parsed import LIMITS, places, refusals, yaml_value
+from tests.gitstore.parsed import LIMITS, places, problems_in, yaml_value
 
 
 @pytest.mark.parametrize(("opening", "closing"), [("[", "]"), ('{"a": ', "}")])
@@ -24,26 +24,26 @@ def test_depth_is_limited(opening: str, closing: str, *, is_json: bool) -> None:
         if depth == 64:
             assert read(text, LIMITS, is_json=is_json).value
         else:
-            assert refusals(text, is_json=is_json)[0].code == "too_deep"
+            assert problems_in(text, is_json=is_json)[0].code == "too_deep"
 
 
 @pytest.mark.parametrize("is_json", [False, True])
-def test_very_deep_nesting_is_too_deep_whoever_meets_it_first(*, is_json: bool) -> None:
-    """A libyaml that has a limit of its own says so before its events reach ours."""
-    assert [found.code for found in refusals(b"[" * 60_000, is_json=is_json)] == ["too_deep"]
+def test_very_deep_nesting_is_too_deep_for_any_reader(*, is_json: bool) -> None:
+    """A libyaml with a limit of its own reports it before its events reach our limit."""
+    assert [found.code for found in problems_in(b"[" * 60_000, is_json=is_json)] == ["too_deep"]
 
 
-def test_an_alias_counts_as_deep_as_what_it_names() -> None:
+def test_an_alias_counts_with_the_depth_of_its_anchor() -> None:
     """Depth can't be smuggled in by aliases."""
     deep = "&a " + "[" * 40 + "]" * 40
     assert yaml_value(f"[{deep}, " + "[" * 23 + "*a" + "]" * 24)
-    assert refusals(f"[{deep}, " + "[" * 24 + "*a" + "]" * 25)[0].code == "too_deep"
+    assert problems_in(f"[{deep}, " + "[" * 24 + "*a" + "]" * 25)[0].code == "too_deep"
 
 
 def test_a_chain_of_aliases_counts_every_level() -> None:
     """Each anchor is as deep as the aliases in it make it."""
     chain = "".join(f"a{n}: &a{n} [[[[*a{n - 1}]]]]\n" for n in range(1, 20))
-    assert refusals("a0: &a0 [x]\n" + chain)[0].code == "too_deep"
+    assert problems_in("a0: &a0 [x]\n" + chain)[0].code == "too_deep"
 
 
 @pytest.mark.parametrize("is_json", [False, True])
@@ -51,20 +51,20 @@ def test_the_number_of_nodes_is_limited(*, is_json: bool) -> None:
     """Mappings, lists, keys and scalars are nodes."""
     few = Limits(nodes=5)
     assert read(b'{"a": [1, 2]}', few, is_json=is_json).value == {"a": [1, 2]}
-    assert refusals(b'{"a": [1, 2, 3]}', is_json=is_json, limits=few)[0].code == "too_many_nodes"
+    assert problems_in(b'{"a": [1, 2, 3]}', is_json=is_json, limits=few)[0].code == "too_many_nodes"
 
 
-def test_an_alias_counts_as_many_nodes_as_what_it_names() -> None:
+def test_an_alias_counts_with_the_nodes_of_its_anchor() -> None:
     """A billion laughs are 50,000."""
     lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x]"]
     lines += [f"a{n}: &a{n} [" + ", ".join([f"*a{n - 1}"] * 9) + "]" for n in range(1, 12)]
-    assert refusals("\n".join(lines))[0].code == "too_many_nodes"
+    assert problems_in("\n".join(lines))[0].code == "too_many_nodes"
 
 
 def test_aliases_of_a_long_text_are_limited_too() -> None:
     """Few nodes can still be gigabytes of JSON."""
     text = "a: &a " + "x" * 500_000 + "\nb: [" + ", ".join(["*a"] * 40_000) + "]"
-    assert refusals(text)[0].code == "too_large"
+    assert problems_in(text)[0].code == "too_large"
 
 
 @pytest.mark.parametrize("is_json", [False, True])
@@ -73,7 +73,7 @@ def test_size_is_limited(*, is_json: bool) -> None:
     raw = b'{"a": "' + b"x" * (2**20 - 9) + b'"}'
     assert len(raw) == 2**20
     assert read(raw, LIMITS, is_json=is_json).value["a"]
-    assert places(refusals(raw + b" ", is_json=is_json)) == [("too_large", 1, 1)]
+    assert places(problems_in(raw + b" ", is_json=is_json)) == [("too_large", 1, 1)]
 
 
 MEGABYTE = 2**20

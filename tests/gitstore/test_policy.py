@@ -39,7 +39,7 @@ class Facts:
         if permission not in self.allowed:
             raise ForbiddenError(f"{what} is not allowed")
 
-    def standing(self, slug: str) -> WorkflowTip:
+    def tip(self, slug: str) -> WorkflowTip:
         return WorkflowTip(
             self.refs.get(f"refs/heads/drafts/{slug}".encode()),
             self.latest,
@@ -86,34 +86,34 @@ def test_a_draft_is_created_and_moves_forward() -> None:
 
 @pytest.mark.parametrize(("old", "new"), [(None, 3), (1, 3), (None, 100)])
 def test_a_stale_push_of_a_draft_is_refused(old: int | None, new: int) -> None:
-    """The pusher's old value is not what stands there, a creation of what exists included."""
+    """The pusher's old value is not the current one; so is the creation of an existing draft."""
     error = refused(one(Facts({DRAFT: oid(2)}), DRAFT, old, new))
     assert error.code is Code.STALE_DRAFT
     assert error.message == "the draft moved since you fetched; pull, then push again"
 
 
 def test_a_draft_is_not_rewritten() -> None:
-    """A forced push says what to do instead."""
+    """The message gives the alternatives to a forced push."""
     error = refused(one(Facts({DRAFT: oid(2)}), DRAFT, 2, 100))
     assert error.code is Code.NOT_FAST_FORWARD
     assert "rebase onto it, or delete the draft and push again (the old one is kept)" in error.message
 
 
 def test_a_draft_without_its_objects_is_refused() -> None:
-    """What the facts say of a tip is the refusal."""
+    """The error about a tip is the refusal."""
     (verdict,) = judge([Command(DRAFT, None, b"f" * 40)], Facts())
     assert refused(verdict).code is Code.OBJECTS_MISSING
 
 
-def test_a_draft_is_discarded_with_its_value_only() -> None:
-    """A delete needs the value that stands there."""
+def test_a_draft_is_discarded_only_with_its_current_value() -> None:
+    """A delete needs the current value."""
     facts = Facts({DRAFT: oid(2)})
     assert one(facts, DRAFT, 2, None).effect is Effect.DISCARD
     assert refused(one(facts, DRAFT, 1, None)).code is Code.STALE_DRAFT
     assert one(Facts(), DRAFT, 1, None).effect is Effect.NOTHING
 
 
-def test_a_discard_falls_with_any_refusal_of_the_push() -> None:
+def test_any_refusal_in_the_push_refuses_a_discard() -> None:
     """A mirror push from a plain clone names refs that are not accepted, and so destroys nothing."""
     facts = Facts({DRAFT: oid(2), b"refs/heads/drafts/b": oid(1)})
     verdicts = judge(
@@ -150,7 +150,7 @@ B = b"refs/heads/drafts/b"
     ],
     ids=str,
 )
-def test_a_push_discards_one_draft_and_nothing_else_or_what_it_announces(
+def test_a_push_discards_one_draft_or_the_announced_number(
     commands: list[tuple[bytes, int | None, int | None]], announced: int | None, discards: bool
 ) -> None:
     """The exact count permits more, and company; a discard is refused wherever another command is."""
@@ -182,21 +182,21 @@ def test_another_number_is_refused_with_the_right_commands(number: int) -> None:
 
 
 @pytest.mark.parametrize("number", [4, 5, 6, 8])
-def test_a_number_that_was_given_out_is_not_given_out_again(number: int) -> None:
+def test_an_assigned_number_is_not_reused(number: int) -> None:
     """Where the repository has lost v4 to v6: by a push, and by an import; the refusal names v7."""
     facts = Facts({tag(3): oid(1)}, latest=3, floor=6)
     error = refused(one(facts, tag(number), None, 3))
     assert (error.code, error.data["next"]) == (Code.WRONG_NUMBER, 7)
     assert "git tag -a a/v7" in error.message
-    assert ("numbers up to v6 were given out before" in error.message) == (number <= 6)
+    assert ("numbers up to v6 were assigned before" in error.message) == (number <= 6)
     (imported,) = judge([Command(tag(number), None, oid(3))], facts, imported=True)
     if number > 6:
         assert imported.effect is Effect.PUBLISH
     else:
-        assert "none is used twice" in refused(imported).message
+        assert "are never reused" in refused(imported).message
 
 
-def test_numbers_go_on_above_the_floor() -> None:
+def test_numbers_continue_above_the_floor() -> None:
     facts = Facts({tag(3): oid(1)}, latest=3, floor=6)
     verdicts = judge([Command(tag(8), None, oid(3)), Command(tag(7), None, oid(2))], facts)
     assert [verdict.effect for verdict in verdicts] == [Effect.PUBLISH] * 2
@@ -207,7 +207,7 @@ def test_numbers_go_on_above_the_floor() -> None:
 @pytest.mark.parametrize("new", [None, 1, 3])
 @pytest.mark.parametrize("old", [None, 2, 9])
 def test_a_version_is_not_moved_or_deleted_by_anyone(old: int | None, new: int | None) -> None:
-    """Whatever the old value says, and for every role."""
+    """With any old value, and for every role."""
     for allowed in (EVERYTHING, frozenset({Permission.EDIT})):
         facts = Facts({tag(1): oid(1), tag(2): oid(2)}, latest=2, allowed=allowed)
         error = refused(one(facts, tag(2), old, new))
@@ -215,7 +215,7 @@ def test_a_version_is_not_moved_or_deleted_by_anyone(old: int | None, new: int |
         assert error.message == "v2 is published and can't change; the next version is v3"
 
 
-def test_what_a_ref_holds_already_is_ok() -> None:
+def test_the_current_value_of_a_ref_is_ok() -> None:
     """Pushing the same again, with any old value, does nothing, a version and a draft alike."""
     facts = Facts({DRAFT: oid(2), tag(1): oid(1)}, latest=1)
     for ref, value in facts.refs.items():
@@ -225,7 +225,7 @@ def test_what_a_ref_holds_already_is_ok() -> None:
 
 
 def test_a_version_descends_from_the_one_before() -> None:
-    """Else the base moved, and the message says which version to merge."""
+    """Otherwise the base moved, and the message names the version to merge."""
     error = refused(one(Facts({tag(1): oid(2)}, latest=1), tag(2), None, 100))
     assert error.code is Code.BASE_MOVED
     assert error.message == ("v1 was published after this draft began: git merge a/v1, then tag again")
@@ -250,7 +250,7 @@ def test_an_invalid_definition_is_not_published() -> None:
         b"refs/notes/c",
     ],
 )
-def test_any_other_ref_is_refused_saying_what_is_accepted(ref: bytes) -> None:
+def test_any_other_ref_is_refused_with_the_accepted_refs(ref: bytes) -> None:
     """Create, move and delete alike."""
     for old, new in ((None, 1), (1, 2), (2, None)):
         error = refused(one(Facts({ref: oid(9)}), ref, old, new))
@@ -259,8 +259,8 @@ def test_any_other_ref_is_refused_saying_what_is_accepted(ref: bytes) -> None:
 
 
 @pytest.mark.parametrize("ref", [b"refs/heads/drafts/Order", b"refs/tags/a_b/v1"])
-def test_a_name_that_is_no_slug_is_refused_saying_what_one_is(ref: bytes) -> None:
-    """So that nobody has to guess what is wrong with a draft that looks like one."""
+def test_an_invalid_slug_is_refused_with_the_grammar(ref: bytes) -> None:
+    """The message explains what is wrong with a ref that looks like a draft."""
     error = refused(one(Facts({}), ref, None, 1))
     assert "a slug is 1 to 63 of a-z, 0-9 and '-'" in error.message
 
@@ -276,14 +276,14 @@ def test_roles() -> None:
 
 
 @given(st.permutations(range(1, 12)))
-def test_eleven_versions_are_taken_in_order_however_git_sends_them(order: list[int]) -> None:
+def test_eleven_versions_are_accepted_in_any_order(order: list[int]) -> None:
     """`git push --tags` sends v1, v10, v11, v2: all are published."""
     verdicts = judge([Command(tag(number), None, oid(number)) for number in order], Facts())
     assert {verdict.effect for verdict in verdicts} == {Effect.PUBLISH}
     assert [verdict.command.ref for verdict in verdicts] == [tag(number) for number in order]
 
 
-def test_an_atomic_push_falls_as_a_whole() -> None:
+def test_an_atomic_push_is_refused_as_a_whole() -> None:
     """One refusal refuses the rest, each saying which it was."""
     verdicts = judge([Command(DRAFT, None, oid(1)), Command(tag(2), None, oid(1))], Facts(), atomic=True)
     assert refused(verdicts[0]).code is Code.ATOMIC_REFUSED

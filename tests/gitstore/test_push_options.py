@@ -50,17 +50,17 @@ def test_options_are_read(options: tuple[bytes, ...], expected: PushOptions) -> 
     ],
     ids=lambda options: repr(options)[:40],
 )  # fmt: skip
-def test_what_is_no_option_is_refused_in_the_report(
+def test_an_invalid_option_is_refused_in_the_report(
     store: Store, author: Author, bare: Path, options: tuple[bytes, ...]
 ) -> None:
     """Every ref of the push is refused with the reason, and nothing of its pack is left."""
     one = author.commit({"workflow.yaml": VALID % "one"})
     before = files(bare)
-    report, said = send(store, request((ZERO, one, DRAFT), pack=author.pack(one), options=options))
+    report, lines = send(store, request((ZERO, one, DRAFT), pack=author.pack(one), options=options))
     assert report[0].startswith("unpack ")
     assert "push option" in report[0]
     assert report[1].startswith("ng refs/heads/drafts/a ")
-    assert len(said) < 400
+    assert len(lines) < 400
     assert files(bare) == before
 
 
@@ -84,11 +84,11 @@ def test_a_push_with_options_and_a_pack_and_one_without(store: Store, author: Au
     """The pack begins behind the options; a deletion has none."""
     one = author.commit({"workflow.yaml": VALID % "one"})
     options = (b"ci.skip", b"gitstore.discard=1")
-    report, said = send(store, request((ZERO, one, DRAFT), pack=author.pack(one), options=options))
+    report, lines = send(store, request((ZERO, one, DRAFT), pack=author.pack(one), options=options))
     assert report == ["unpack ok", "ok refs/heads/drafts/a"]
-    assert "unknown push options are ignored: ci.skip" in said
-    report, said = send(store, request((one, ZERO, DRAFT), options=options))
+    assert "unknown push options are ignored: ci.skip" in lines
+    report, lines = send(store, request((one, ZERO, DRAFT), options=options))
     assert report == ["unpack ok", "ok refs/heads/drafts/a"]
     (kept,) = store.discarded("a")
     fetch = f"git fetch origin {kept.ref.decode()} && git push origin FETCH_HEAD:refs/heads/drafts/a"
-    assert fetch in said
+    assert fetch in lines

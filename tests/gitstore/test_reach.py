@@ -40,7 +40,7 @@ def test_the_whole_history_without_a_known_commit(bare: Path, git: Git, commit: 
     {**FILES, "workflow.yaml": "two"}, {**FILES, "docs/a/deep.md": "deeper"}, {**FILES, "new/x": "x"},
     {"workflow.yaml": "one"}, FILES, {**FILES, "docs": "a file now"},
 ], ids=["file", "deep file", "new folder", "folder gone", "nothing", "file for folder"])  # fmt: skip
-def test_only_what_is_new(bare: Path, git: Git, commit: Callable[..., str], files: dict[str, str]) -> None:
+def test_only_new_objects(bare: Path, git: Git, commit: Callable[..., str], files: dict[str, str]) -> None:
     if "docs" in files:
         files = {name: text for name, text in files.items() if not name.startswith("docs/")}
     known = commit(files=FILES)
@@ -71,7 +71,7 @@ def test_the_walk_is_bounded_in_commits_and_in_bytes(bare: Path, commit: Callabl
 
 
 @pytest.mark.parametrize("kind", ["commit", "tree", "blob", "tag"])
-def test_an_object_is_made_only_of_bytes_that_make_its_id(
+def test_an_object_is_made_only_from_bytes_with_its_id(
     bare: Path, git: Git, commit: Callable[..., str], kind: str
 ) -> None:
     tip = commit(files=FILES)

@@ -1,6 +1,6 @@
 """The push protocol, spoken by hand: honest answers to honest and to hostile requests, and nothing left over.
 
-What stock git says and prints is told in tests/stories.
+tests/stories covers the output of stock git.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from tests.conftest import examples
 from tests.gitstore.conftest import ENVIRONMENT, Git
 
 PROJECT = UUID("0f8fad5b-d9cb-469f-a165-70867728950e")
-OCCASION = Authorship(Person("token:ci", "1@tokens.gitstore"), datetime(2026, 11, 23, tzinfo=UTC))
+AUTHORSHIP = Authorship(Person("token:ci", "1@tokens.gitstore"), datetime(2026, 11, 23, tzinfo=UTC))
 VALID = "nodes:\n- {id: a, type: webhook, data: {label: %s}}\n"
 DRAFT = b"refs/heads/drafts/a"
 EMPTY_PACK = b"PACK" + (2).to_bytes(4) + (0).to_bytes(4)
@@ -40,7 +40,7 @@ EMPTY_PACK += sha1(EMPTY_PACK).digest()
 
 @dataclass
 class Author:
-    """Somebody's clone, driven by git."""
+    """A pusher's clone, driven by git."""
 
     folder: Path
 
@@ -52,7 +52,7 @@ class Author:
         return done.stdout.strip()
 
     def commit(self, files: dict[str, str], *parents: bytes) -> bytes:
-        """A commit of `files`, paths as they are, whatever git's porcelain would say of them."""
+        """A commit of `files`, with paths that git's porcelain may refuse."""
         listing = b""
         for path, content in files.items():
             blob = self.git("hash-object", "-w", "--stdin", input=content.encode())
@@ -88,7 +88,7 @@ def store(bare: Path) -> Iterator[Store]:
 
 @pytest.fixture(autouse=True)
 def _sound(bare: Path, git: Git) -> Iterator[None]:
-    """Whatever was sent, the repository is sound and no quarantine or lock is left."""
+    """After each test, the repository is sound and no quarantine or lock is left."""
     yield
     git("fsck", "--strict")
     assert list(bare.rglob("tmp_*")) + list(bare.rglob("*.lock")) in ([], [bare / "gitstore.lock"])
@@ -115,8 +115,8 @@ def send(
     store: Store, body: bytes, authorize: Callable[..., None] = lambda *_: None
 ) -> tuple[list[str], str]:
     """(report lines, what the terminal shows)."""
-    telling = PushReport(lambda slug, number: f"http://gitstore.test/{slug}/{number}")
-    receipt = Receiver(store, OCCASION, authorize, telling).receive(BytesIO(body).read)
+    push_report = PushReport(lambda slug, number: f"http://gitstore.test/{slug}/{number}")
+    receipt = Receiver(store, AUTHORSHIP, authorize, push_report).receive(BytesIO(body).read)
     bands = {1: b"", 2: b""}
     packets: list[bytes | None] = []
     PktLineParser(packets.append).parse(receipt.answer)
@@ -133,11 +133,11 @@ def test_a_draft_and_its_tag_in_one_push(store: Store, author: Author) -> None:
     """Both are ok, and both refs hold what was pushed."""
     one = author.commit({"workflow.yaml": VALID % "one"})
     body = request((ZERO, one, b"refs/tags/a/v1"), (ZERO, one, DRAFT), pack=author.pack(one))
-    report, said = send(store, body)
+    report, lines = send(store, body)
     assert report == ["unpack ok", "ok refs/tags/a/v1", "ok refs/heads/drafts/a"]
     assert store.refs.read(DRAFT) == store.refs.read(b"refs/tags/a/v1") == one
-    assert "a: draft saved, 1 node" in said
-    assert "published a v1: http://gitstore.test/a/1" in said
+    assert "a: draft saved, 1 node" in lines
+    assert "published a v1: http://gitstore.test/a/1" in lines
 
 
 def test_a_draft_moves_along_with_a_tag_that_descends_from_it(store: Store, author: Author) -> None:
@@ -169,38 +169,40 @@ def test_a_definition_that_does_not_parse_is_refused_with_line_and_column(
     """In the reason and in the terminal; not an object of the push is left."""
     bad = author.commit({"workflow.yaml": "nodes:\n  - {id: a, id: b}\n"})
     before = files(bare)
-    report, said = send(store, request((ZERO, bad, DRAFT), pack=author.pack(bad)))
+    report, lines = send(store, request((ZERO, bad, DRAFT), pack=author.pack(bad)))
     assert report[0] == "unpack ok"
     assert report[1].startswith("ng refs/heads/drafts/a ")
     assert "line 2, column 13" in report[1]
-    assert said.count("line 2, column 13") == 1
+    assert lines.count("line 2, column 13") == 1
     assert files(bare) == before
 
 
 def test_problems_of_a_draft_are_warnings_and_of_a_tag_refusals(store: Store, author: Author) -> None:
     """The same words for the same problem."""
     bad = author.commit({"workflow.yaml": "nodes:\n- {id: call-api, type: httpCall, data: {config: {}}}\n"})
-    report, said = send(store, request((ZERO, bad, DRAFT), pack=author.pack(bad)))
+    report, lines = send(store, request((ZERO, bad, DRAFT), pack=author.pack(bad)))
     assert report[1] == "ok refs/heads/drafts/a"
-    assert 'nodes[0] "call-api": url is required for an HTTP call' in said
-    report, said = send(store, request((ZERO, bad, b"refs/tags/a/v1"), pack=EMPTY_PACK))
+    assert 'nodes[0] "call-api": url is required for an HTTP call' in lines
+    report, lines = send(store, request((ZERO, bad, b"refs/tags/a/v1"), pack=EMPTY_PACK))
     assert report[1].startswith("ng refs/tags/a/v1 a can't be published")
-    assert 'nodes[0] "call-api": url is required for an HTTP call' in said
+    assert 'nodes[0] "call-api": url is required for an HTTP call' in lines
 
 
 @pytest.mark.parametrize("name", [".git", ".GIT", "git~1", ".g\u200cit", "..", ".gitmodules"])
-def test_what_git_fsck_refuses_is_refused(store: Store, author: Author, bare: Path, name: str) -> None:
-    """Hostile names, beside a sound definition; nothing of the push is left, and git's own words are told."""
+def test_objects_that_git_fsck_refuses_are_refused(
+    store: Store, author: Author, bare: Path, name: str
+) -> None:
+    """Hostile names beside a sound definition; nothing is left, and git's messages are passed on."""
     good = author.commit({"workflow.yaml": VALID % "one"})
     tree = author.git("ls-tree", good.decode() + "^{tree}") + b"\n"
     blob = author.git("hash-object", "-w", "--stdin", input=b'[submodule "a"]\n\turl = -evil\n\tpath = a\n')
     listing = tree + b"100644 blob " + blob + b"\t" + name.encode() + b"\n"
     evil = author.commit_tree(author.git("mktree", input=listing), good)
     before = files(bare)
-    report, said = send(store, request((ZERO, evil, DRAFT), pack=author.pack(evil)))
-    assert report[0].startswith("unpack git refuses the objects")
+    report, lines = send(store, request((ZERO, evil, DRAFT), pack=author.pack(evil)))
+    assert report[0].startswith("unpack git refused the objects")
     assert report[1].startswith("ng refs/heads/drafts/a")
-    assert said
+    assert lines
     assert files(bare) == before
 
 
@@ -215,8 +217,8 @@ def test_a_tip_whose_objects_are_missing_is_refused(store: Store, author: Author
         assert files(bare) == before
 
 
-def test_a_shallow_clone_is_told_to_fetch_the_rest(store: Store, author: Author) -> None:
-    """Where history is missing and the pusher said that its clone is shallow."""
+def test_a_shallow_clone_is_advised_to_fetch_its_history(store: Store, author: Author) -> None:
+    """History is missing, and the pusher's clone is shallow."""
     one = author.commit({"notes": "no definition"})
     two = author.commit({"workflow.yaml": VALID % "two"}, one)
     lines = pkt_line(b"shallow " + two) + request((ZERO, two, DRAFT), pack=author.pack(two, without=(one,)))
@@ -259,7 +261,7 @@ def test_an_atomic_push_is_all_or_nothing(store: Store, author: Author) -> None:
     assert store.refs.read(DRAFT) is None
 
 
-def test_a_push_that_is_not_atomic_keeps_what_was_fine(store: Store, author: Author) -> None:
+def test_a_push_that_is_not_atomic_keeps_its_accepted_part(store: Store, author: Author) -> None:
     """Each ref is answered for itself."""
     one = author.commit({"workflow.yaml": VALID % "one"})
     plain = CAPABILITIES.replace(b" atomic", b"")
@@ -280,8 +282,8 @@ def test_the_empty_probe_of_git_is_answered_with_nothing(store: Store) -> None:
      pkt_line(ZERO + b" " + ZERO), pkt_line(b"A" * 40 + b" " + ZERO + b" refs/x")],
     ids=repr,
 )  # fmt: skip
-def test_what_is_no_push_is_malformed(store: Store, body: bytes) -> None:
-    """Garbage packets are the client's fault, and say so."""
+def test_anything_but_a_push_is_malformed(store: Store, body: bytes) -> None:
+    """Garbage packets are the client's fault."""
     with pytest.raises(GitstoreError) as refusal:
         send(store, body)
     assert refusal.value.code is Code.MALFORMED
@@ -296,7 +298,7 @@ def test_too_many_refs_are_refused_before_anything_else(bare: Path) -> None:
     store.close()
 
 
-def test_limits_of_a_pack_are_told(bare: Path, author: Author) -> None:
+def test_the_limits_of_a_pack_are_reported(bare: Path, author: Author) -> None:
     """Compressed, inflated and a single object, each in words."""
     one = author.commit({"workflow.yaml": VALID % "one", "big": "x" * 5000})
     body = request((ZERO, one, DRAFT), pack=author.pack(one))
@@ -306,15 +308,15 @@ def test_limits_of_a_pack_are_told(bare: Path, author: Author) -> None:
         (Limits(object=1000), "an object of the pack has"),
     ):
         store = Store(bare, PROJECT, FileUnitOfWork, limits=limits)
-        report, said = send(store, body)
+        report, lines = send(store, body)
         assert why in report[0]
-        assert why in said
+        assert why in lines
         store.close()
 
 
 @examples(60)
 @given(data=st.data())
-def test_a_mutated_push_is_answered_honestly(
+def test_a_mutated_push_gets_a_truthful_answer(
     store: Store, author: Author, bare: Path, data: st.DataObject
 ) -> None:
     """Bytes flipped, cut or doubled anywhere in a sound push: a refusal, or an ok that is true."""

@@ -22,7 +22,7 @@ def refs(bare: Path) -> WritableRefs:
     return WritableRefs(bare)
 
 
-def test_a_ref_is_created_only_where_there_is_none(refs: WritableRefs) -> None:
+def test_a_ref_is_created_only_if_it_does_not_exist(refs: WritableRefs) -> None:
     """Creating a ref that exists is answered with its name and changes nothing."""
     assert refs.update([RefUpdate(DRAFT, None, A)]) == []
     assert refs.update([RefUpdate(DRAFT, None, B)]) == [DRAFT]
@@ -38,8 +38,8 @@ def test_a_set_is_written_whole_or_not_at_all(refs: WritableRefs, bare: Path) ->
     assert list(bare.rglob("*.lock")) == []
 
 
-def test_of_many_racing_writers_one_wins(bare: Path) -> None:
-    """Eight threads that move a ref from the same old value: one says it did, and the ref is its."""
+def test_one_of_many_racing_writers_wins(bare: Path) -> None:
+    """Eight threads that move a ref from the same old value: one succeeds, and the ref has its value."""
     for round_ in range(20):
         name = b"refs/tags/race/v%d" % (round_ + 1)
         barrier = threading.Barrier(8)
@@ -121,7 +121,7 @@ def test_a_ref_is_deleted_only_with_its_value(
 
 
 @pytest.mark.parametrize("content", [b"", b"\0" * 41, b"ref: refs/heads/x\n", b"a" * 39], ids=repr)
-def test_a_damaged_ref_says_so_and_hides_no_other(refs: WritableRefs, bare: Path, content: bytes) -> None:
+def test_a_damaged_ref_is_an_error_and_hides_no_other(refs: WritableRefs, bare: Path, content: bytes) -> None:
     """One broken file is `integrity` when read, left out of listings and named by the survey."""
     refs.update([RefUpdate(b"refs/tags/a/v1", None, A), RefUpdate(b"refs/tags/a/v2", None, B)])
     (bare / "refs/tags/a/v2").write_bytes(content)
@@ -131,7 +131,7 @@ def test_a_damaged_ref_says_so_and_hides_no_other(refs: WritableRefs, bare: Path
     assert refs.survey(b"refs/tags/a/") == ({b"refs/tags/a/v1": A}, [b"refs/tags/a/v2"])
 
 
-def test_something_in_the_way_of_a_folder_is_an_error_with_a_name(refs: WritableRefs, bare: Path) -> None:
+def test_a_file_in_place_of_a_folder_is_an_error_with_its_name(refs: WritableRefs, bare: Path) -> None:
     """A file where the folder of a workflow's tags belongs is `integrity`, not a crash."""
     (bare / "refs/tags/a").write_bytes(A)
     with pytest.raises(GitstoreError) as refusal:
@@ -139,7 +139,7 @@ def test_something_in_the_way_of_a_folder_is_an_error_with_a_name(refs: Writable
     assert refusal.value.code is Code.INTEGRITY
 
 
-def test_head_names_what_it_was_pointed_at(refs: WritableRefs, git: Git) -> None:
+def test_head_names_the_ref_it_was_pointed_at(refs: WritableRefs, git: Git) -> None:
     """git reads the HEAD that we write."""
     refs.point_head(DRAFT)
     assert refs.head() == DRAFT
@@ -151,12 +151,12 @@ def test_head_names_what_it_was_pointed_at(refs: WritableRefs, git: Git) -> None
     [b"", b"HEAD", b"config", b"refs/", b"refs/../config", b"refs/heads/../../config", b"refs/heads/a\0b",
      b"refs/heads/" + b"x" * 300, b"refs/heads//a", b"refs/heads/\xff\xfe", b"refs/heads/a.lock", b"/etc/x"],
 )  # fmt: skip
-def test_what_is_no_name_of_a_ref_is_not_there(refs: WritableRefs, name: bytes) -> None:
+def test_an_invalid_ref_name_does_not_exist(refs: WritableRefs, name: bytes) -> None:
     """Names as a hostile pusher sends them reach no file outside of the refs."""
     assert refs.read(name) is None
 
 
-def test_empty_folders_make_way_for_a_ref_and_others_are_told(bare: Path) -> None:
+def test_empty_folders_are_replaced_by_a_ref_and_others_are_reported(bare: Path) -> None:
     """As with git, which leaves folders behind; what is in a folder stays."""
     refs = WritableRefs(bare)
     (bare / "refs/heads/drafts/a/b/c").mkdir(parents=True)

@@ -21,7 +21,7 @@ def configured(kind: str, **config: Any) -> dict[str, Any]:
 def contained(
     *, lists: Any = ("in-1", "in-2"), parents: Any = ("box", "box"), edges: Any = ()
 ) -> dict[str, Any]:
-    """A container with two nodes that say to be in it, and a node outside."""
+    """A container with two nodes that name it as their parent, and a node outside."""
     box = node("box", "loop", isContainer=True, dimensions={"width": 1, "height": 1}, childNodes=list(lists))
     inner = [node(f"in-{n}", parentContainer="box") for n in (1, 2)]
     return graph(node("out"), box, *inner, edges=(edge("out", "box"), *edges))
@@ -138,7 +138,7 @@ ALONG = {
 
 
 @pytest.mark.parametrize(("code", "value", "pointer"), BROKEN, ids=[f"{code}-{p}" for code, _, p in BROKEN])
-def test_a_broken_rule_is_told(code: str, value: dict[str, Any], pointer: str) -> None:
+def test_a_broken_rule_is_reported(code: str, value: dict[str, Any], pointer: str) -> None:
     """With its code and pointer, as an error or a warning, and without a host of other problems."""
     problems = judge(value).problems
     assert (code, pointer) in [(problem.code, problem.pointer) for problem in problems]

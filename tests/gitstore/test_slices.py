@@ -40,7 +40,7 @@ def test_versions_of_one_workflow_take_several_slices_each_with_the_draft() -> N
     assert [c for part in parts for c in part.commands[1:]] == [tag("a", n) for n in range(1, 601)]
 
 
-def test_what_names_no_workflow_is_in_no_slice() -> None:
+def test_refs_of_no_workflow_are_in_no_slice() -> None:
     assert divide([Command(b"refs/heads/main", None, OID), Command(b"refs/ledger/a", OID, None)]) == []
 
 
@@ -66,7 +66,7 @@ def test_every_command_is_in_a_slice_in_order_and_none_is_too_large(
     assert order == sorted(order)
 
 
-def test_a_contradiction_takes_its_workflow_out_and_any_other_fault_nothing() -> None:
+def test_only_a_contradiction_removes_its_workflow_from_a_slice() -> None:
     part = Slice(("a", "b"), (draft("a"), tag("a", 1), draft("b")))
     wrong = IntegrityError("rows and Git differ", workflow="a")
     assert part.without_contradiction(wrong) == Slice(("b",), (draft("b"),))

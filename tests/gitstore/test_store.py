@@ -41,7 +41,7 @@ def store(bare: Path) -> Iterator[Store]:
 
 @pytest.fixture(autouse=True)
 def _sound(bare: Path, git: Git) -> Iterator[None]:
-    """Whatever a test does, git fsck --strict finds nothing, and no lock or temporary file is left."""
+    """After each test, git fsck --strict finds nothing, and no lock or temporary file is left."""
     yield
     git("fsck", "--strict")
     assert [path for path in bare.rglob("*") if path.suffix == ".lock" and path.name != "gitstore.lock"] == []
@@ -71,7 +71,7 @@ def text(store: Store, slug: str, commit: str | None) -> str:
 
 
 def test_a_workflow_begins_with_a_draft(store: Store) -> None:
-    """Bytes in are bytes out; the ledger says who created it and under which name."""
+    """Bytes in are bytes out; the ledger records its creator and its name."""
     content = yaml("one")
     saved = store.create_workflow("a", content, ANN, name="Order sync", description="Copies\norders")
     state = store.state("a")
@@ -100,8 +100,8 @@ def test_a_reader_cannot_write_and_a_store_needs_a_unit_of_work(bare: Path) -> N
         Store(bare, PROJECT)  # type: ignore[call-arg]
 
 
-def test_a_draft_is_saved_only_over_what_was_read(store: Store) -> None:
-    """A stale If-Match is refused with what stands there now; the same content again changes nothing."""
+def test_a_draft_is_saved_only_over_the_state_that_was_read(store: Store) -> None:
+    """A stale If-Match is refused with the current draft; the same content again changes nothing."""
     first = store.create_workflow("a", yaml("one"), ANN)
     second = store.save_draft("a", yaml("two"), ANN, expected=first.commit)
     error = refusal(store.save_draft, "a", yaml("three"), ANN, expected=first.commit)
@@ -113,7 +113,7 @@ def test_a_draft_is_saved_only_over_what_was_read(store: Store) -> None:
     assert store.save_draft("a", yaml("three"), ANN, expected=ANY).commit != second.commit
 
 
-def test_what_does_not_parse_leaves_nothing_behind(store: Store, bare: Path) -> None:
+def test_an_unparsable_definition_leaves_nothing_behind(store: Store, bare: Path) -> None:
     """Not an object, not a ref."""
     first = store.create_workflow("a", yaml("one"), ANN)
     before = sorted(bare.rglob("*"))
@@ -155,7 +155,7 @@ def test_publishing_syncs_four_files_and_their_folders(
 
 
 def test_an_invalid_draft_is_not_published(store: Store, bare: Path) -> None:
-    """All problems are told, and no tag object is left behind."""
+    """All problems are listed, and no tag object is left behind."""
     store.create_workflow("a", yaml("one", valid=False), ANN)
     before = sorted(bare.rglob("*"))
     error = refusal(store.publish, "a", ANN)
@@ -195,7 +195,7 @@ def test_a_draft_from_a_version_holds_its_content(store: Store) -> None:
 
 
 def test_a_discarded_draft_is_kept(store: Store) -> None:
-    """Its head stays under a superseded ref, and the ledger tells who discarded it."""
+    """Its head stays under a superseded ref, and the ledger records the actor."""
     saved = store.create_workflow("a", yaml("one"), ANN)
     assert refusal(store.discard_draft, "a", ANN, expected="0" * 40).code is Code.STALE_DRAFT
     store.discard_draft("a", ANN)
@@ -231,7 +231,7 @@ def test_a_discarded_draft_is_restored(store: Store) -> None:
     assert refusal(store.restore_draft, "b", ANN).code is Code.WORKFLOW_NOT_FOUND
 
 
-def test_a_draft_is_restored_on_top_of_what_was_published_since(store: Store) -> None:
+def test_a_draft_is_restored_on_top_of_later_versions(store: Store) -> None:
     """Where its branch went on to a version, its content comes back by a new commit; its ledger entry too."""
     discarded = store.create_workflow("a", yaml("one"), ANN)
     store.discard_draft("a", ANN)
@@ -257,8 +257,8 @@ def test_only_drafts_are_restored(store: Store, git: Git) -> None:
     assert list(store.discarded("a")) == []
 
 
-def test_a_base_that_moved_is_refused_until_it_is_taken_into_account(store: Store, git: Git) -> None:
-    """A draft from before v2 is not v3, unless it says that it knows v2."""
+def test_a_moved_base_is_refused_until_it_is_merged(store: Store, git: Git) -> None:
+    """A draft from before v2 is not v3, unless it is saved with base_version 2."""
     publish(store, "a", "one")
     publish(store, "a", "two")
     old = git("rev-parse", "refs/tags/a/v1^{commit}")
@@ -326,7 +326,7 @@ def test_a_teams_repository_keeps_its_other_files(store: Store, git: Git) -> Non
 
 
 def test_an_object_is_written_in_the_files_own_format(store: Store) -> None:
-    """A JSON draft stays JSON; comments of a YAML file are told as gone."""
+    """A JSON draft stays JSON; a warning reports dropped comments of a YAML file."""
     store.create_workflow("j", Content(raw=b'{"nodes": []}', json=True), ANN)
     value = {"nodes": [{"id": "n", "type": "webhook", "data": {"label": "x"}, "selected": True}]}
     saved = store.save_draft("j", Content(value=value), ANN, expected=ANY)
@@ -339,15 +339,15 @@ def test_an_object_is_written_in_the_files_own_format(store: Store) -> None:
     assert next(problem.code for problem in saved.problems) == "comments_dropped"
 
 
-@pytest.mark.parametrize("slug", ["nobody", "Nobody", "a" * 200, "a\0b", "../x"])
+@pytest.mark.parametrize("slug", ["unknown", "Unknown", "a" * 200, "a\0b", "../x"])
 def test_an_unknown_workflow_is_not_found_by_any_method(store: Store, slug: str) -> None:
-    """Whatever its name looks like."""
+    """Valid or invalid, the name is only looked up."""
     for call in (store.publish, store.discard_draft, store.clear_current):
         assert refusal(call, slug, ANN).code is Code.WORKFLOW_NOT_FOUND
     assert refusal(store.create_draft, slug, yaml("x"), ANN).code is Code.WORKFLOW_NOT_FOUND
 
 
-def test_what_a_kill_left_in_the_ledger_never_counts(store: Store, git: Git) -> None:
+def test_entries_left_by_a_kill_never_count(store: Store, git: Git) -> None:
     """An entry whose tag was never written is passed over; its number is used by the next publication."""
     publish(store, "a", "one")
     publish(store, "a", "two")
@@ -386,7 +386,7 @@ def test_a_tag_that_contradicts_the_ledger_stops_publishing(store: Store, git: G
 
 
 def test_one_of_many_racing_savers_wins(bare: Path) -> None:
-    """Eight threads save over the same commit: one is told yes, and its content stands."""
+    """Eight threads save over the same commit: one succeeds, and the draft has its content."""
     first = Store(bare, PROJECT, FileUnitOfWork)
     seen = first.create_workflow("a", yaml("zero"), ANN).commit
     barrier = threading.Barrier(8)

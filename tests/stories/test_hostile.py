@@ -1,4 +1,4 @@
-"""A pusher who speaks the protocol by hand, and badly, to a real service: told so, and nothing is left.
+"""A pusher that speaks the protocol badly to a real service: refused, and nothing is left behind.
 
 What is wrong with the objects themselves is in tests/gitstore (test_hostile.py, test_bombs.py).
 """
@@ -35,7 +35,7 @@ EMPTY = HEAD + sha1(HEAD).digest()
 
 
 class Pusher:
-    """Somebody with a token and no git. Looks at the repository before and after."""
+    """A client with a token and without git. Compares the repository before and after."""
 
     def __init__(self, service: Service, owner: Caller) -> None:
         self._owner = owner
@@ -110,7 +110,7 @@ def pusher(service: Service, owner: Caller, ann: Author) -> Pusher:
     return pusher
 
 
-def test_garbage_for_packets_is_400(pusher: Pusher) -> None:
+def test_malformed_packets_are_400(pusher: Pusher) -> None:
     """For a push and for a fetch alike."""
     for body in (b"", b"x", b"zzzz", b"0004", b"0005", b"ffff", b"fff0x", b"0009x", os.urandom(9000),
                  pkt_line(b"\0"), pkt_line(b"hello"), b"PACK" * 99):  # fmt: skip
@@ -123,8 +123,8 @@ def test_garbage_for_packets_is_400(pusher: Pusher) -> None:
     pusher.refused(b"x", **{"Content-Type": "text/plain"})
 
 
-def test_a_pack_that_is_cut_short_or_damaged_is_refused(pusher: Pusher, ann: Author) -> None:
-    """Wherever it ends, whatever is flipped; whole, it is taken."""
+def test_a_truncated_or_damaged_pack_is_refused(pusher: Pusher, ann: Author) -> None:
+    """Cut anywhere, or with any bit flipped; the whole pack is accepted."""
     old, new = ann.git("rev-parse", "HEAD").encode(), ann.draft("a", definition("three")).encode()
     pack = subprocess.run(
         ["git", "-C", str(ann.folder), "pack-objects", "--revs", "--stdout", "-q"],
@@ -146,7 +146,7 @@ def test_a_pack_that_is_cut_short_or_damaged_is_refused(pusher: Pusher, ann: Aut
     ]
 
 
-def test_a_made_up_old_id_or_a_ref_to_nothing_is_refused(pusher: Pusher) -> None:
+def test_an_invented_old_id_or_a_missing_object_is_refused(pusher: Pusher) -> None:
     """Also where the other end of the update is as it should be."""
     head, v1 = pusher.git("rev-parse", "drafts/a").encode(), pusher.git("rev-parse", "a/v1").encode()
     commit = pusher.git("rev-parse", "a/v1^{commit}").encode()
@@ -176,7 +176,7 @@ ODD = [b"HEAD", b"FETCH_HEAD", b"config", b"/etc/passwd", b"refs", b"refs/", b"r
 ]  # fmt: skip
 
 
-def test_odd_names_are_refused_or_were_never_there(pusher: Pusher) -> None:
+def test_odd_names_are_refused_or_do_not_exist(pusher: Pusher) -> None:
     """To create them is refused. To delete them is, too, but for a ref that there might be, and is not."""
     head = pusher.git("rev-parse", "drafts/a").encode()
     for ref in ODD:
@@ -190,7 +190,7 @@ def test_odd_names_are_refused_or_were_never_there(pusher: Pusher) -> None:
     assert "longer than" in pusher.refused(push((ZERO, head, b"refs/tags/" + b"a" * 2000), pack=EMPTY))[0]
 
 
-def test_a_head_of_a_push_has_limits(pusher: Pusher) -> None:
+def test_the_commands_of_a_push_have_limits(pusher: Pusher) -> None:
     """As many refs as one push may name, each of which is answered; a body that is squeezed small."""
     many = [(ZERO, MADE_UP, b"refs/tags/w%d/v1" % number) for number in range(100)]
     many += [(ZERO, MADE_UP, b"refs/tags/a/v%d" % number) for number in range(2, 9_902)]
@@ -201,7 +201,7 @@ def test_a_head_of_a_push_has_limits(pusher: Pusher) -> None:
         assert len(pusher.refused(squeezed, **{"Content-Encoding": "gzip"})) == 1
 
 
-def test_what_stands_in_the_way_on_disk_is_told(pusher: Pusher, ann: Author) -> None:
+def test_obstacles_on_disk_are_reported(pusher: Pusher, ann: Author) -> None:
     """A folder in the place of a ref, a file in the place of a folder: by hand, or by another tool."""
     ann.git("checkout", "-q", "--detach")
     for slug, there in (("b", "refs/heads/drafts/b/x"), ("c", "refs/tags/c"), ("d", "refs/ledger/d/x")):

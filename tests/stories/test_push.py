@@ -11,7 +11,7 @@ from tests.stories.instance import Author, Caller, Service, definition
 
 
 def test_a_draft_is_pushed_and_read_back(ann: Author, owner: Caller) -> None:
-    """Ann pushes a draft; the terminal tells what was saved, and HTTP serves the same bytes."""
+    """Ann pushes a draft; the terminal reports the save, and HTTP serves the same bytes."""
     commit = ann.draft("order-sync", definition("one"))
     pushed = ann.push("drafts/order-sync")
     assert pushed.ok, pushed.said
@@ -49,7 +49,7 @@ def test_a_lightweight_tag_publishes_too(ann: Author, owner: Caller) -> None:
 
 
 def test_a_moved_and_a_deleted_tag_are_refused(ann: Author, owner: Caller) -> None:
-    """By force, by delete, by anyone: the version stays, and the terminal says what comes next."""
+    """By force, by delete, by any role: the version stays, and the terminal names the next one."""
     ann.draft("a", definition("one"))
     ann.tag("a", 1)
     ann.push("drafts/a", "a/v1")
@@ -76,7 +76,7 @@ def test_eleven_versions_are_pushed_at_once_and_again(ann: Author, owner: Caller
     assert "Everything up-to-date" in again.said
 
 
-def test_a_wrong_number_is_refused_with_the_commands_that_put_it_right(ann: Author) -> None:
+def test_a_wrong_number_is_refused_with_the_commands_to_correct_it(ann: Author) -> None:
     """Pasted, they do."""
     ann.draft("order-sync", definition("one"))
     ann.tag("order-sync", 7)
@@ -99,7 +99,7 @@ def test_a_wrong_number_is_refused_with_the_commands_that_put_it_right(ann: Auth
     ],
     ids=["duplicate key", "deep", "aliases", "NUL"],
 )  # fmt: skip
-def test_what_does_not_parse_is_refused_with_line_and_column(
+def test_an_unparsable_definition_is_refused_with_line_and_column(
     ann: Author, owner: Caller, content: str, where: str
 ) -> None:
     """In the terminal and over HTTP alike, and the service lives on."""
@@ -130,7 +130,7 @@ def test_an_invalid_definition_is_saved_with_warnings_and_not_published(ann: Aut
 def test_a_tag_whose_base_moved_is_refused_until_it_is_merged(
     ann: Author, owner: Caller, tmp_path: Path
 ) -> None:
-    """Bob's v2 was published after Ann's draft began: merging it is what the terminal says, and it helps."""
+    """Bob's v2 was published after Ann's draft began: the terminal advises to merge it, and that works."""
     ann.draft("a", definition("one"))
     ann.tag("a", 1)
     ann.push("drafts/a", "a/v1")
@@ -153,8 +153,8 @@ def test_a_tag_whose_base_moved_is_refused_until_it_is_merged(
     assert owner.definition("a", "current") == definition("ann").encode()
 
 
-def test_the_way_on_from_a_moved_base_can_be_pasted(ann: Author, owner: Caller, tmp_path: Path) -> None:
-    """As it stands in the terminal, though Ann's clone has another v2, of an attempt that came too late."""
+def test_the_commands_after_a_moved_base_can_be_pasted(ann: Author, owner: Caller, tmp_path: Path) -> None:
+    """As printed in the terminal, although Ann's clone has another v2, of a late attempt."""
     ann.draft("a", definition("one"))
     ann.tag("a", 1)
     ann.push("drafts/a", "a/v1")
@@ -170,14 +170,14 @@ def test_the_way_on_from_a_moved_base_can_be_pasted(ann: Author, owner: Caller, 
     assert not ann.push("a/v2").ok  # by her own git
     ann.tag("a", 3)
     said = ann.push("a/v3").said
-    ways = [line.strip() for line in re.findall(r"remote:   (git .*)", said)]
-    assert len(ways) == 2, said
-    for way in ways:
+    commands = [line.strip() for line in re.findall(r"remote:   (git .*)", said)]
+    assert len(commands) == 2, said
+    for way in commands:
         ann.paste(way)
     assert owner.definition("a", "current") == definition("ann").encode()
 
 
-def test_a_draft_that_was_rewritten_is_refused_and_can_be_replaced(ann: Author, owner: Caller) -> None:
+def test_a_rewritten_draft_is_refused_and_can_be_replaced(ann: Author, owner: Caller) -> None:
     """Deleting and pushing again is the way; the old head is kept."""
     first = ann.draft("a", definition("one"))
     ann.push("drafts/a")
@@ -202,8 +202,8 @@ def test_a_mirror_push_destroys_nothing(ann: Author, owner: Caller, tmp_path: Pa
     ann.push("drafts/b")
     plain = owner.author(tmp_path / "plain")
     before = ann.git("ls-remote", "origin")
-    for somebody in (plain, bare):
-        pushed = somebody.push("--mirror")
+    for pusher in (plain, bare):
+        pushed = pusher.push("--mirror")
         assert not pushed.ok
         assert ann.git("ls-remote", "origin") == before
 
@@ -249,7 +249,7 @@ def test_ten_mebibytes_come_in_chunks(ann: Author, service: Service, owner: Call
     ann.git("fsck", "--strict")
 
 
-def test_a_pack_over_the_limit_is_refused_in_words(ann: Author) -> None:
+def test_a_pack_over_the_limit_is_refused_with_the_limit(ann: Author) -> None:
     """The whole pack is read, so that git shows the answer and not a broken pipe."""
     import random
 
@@ -293,19 +293,19 @@ def test_a_clone_checks_out_the_newest_draft(ann: Author, owner: Caller, tmp_pat
 )
 def test_roles(service: Service, owner: Caller, tmp_path: Path, role: str, draft: bool, tag: bool) -> None:
     """A viewer clones, an editor pushes drafts, a publisher tags."""
-    somebody = service.caller(owner.project, role).author(tmp_path / role)
-    somebody.draft("a", definition("one"))
-    somebody.tag("a", 1)
-    pushed = somebody.push("drafts/a")
+    pusher = service.caller(owner.project, role).author(tmp_path / role)
+    pusher.draft("a", definition("one"))
+    pusher.tag("a", 1)
+    pushed = pusher.push("drafts/a")
     assert pushed.ok is draft
     assert draft or "403" in pushed.said
-    pushed = somebody.push("a/v1")
+    pushed = pusher.push("a/v1")
     assert pushed.ok is tag
     assert tag or "403" in pushed.said or "publishing requires the role publisher" in pushed.said
 
 
-def test_without_a_token_git_is_asked_for_one(owner: Caller, tmp_path: Path) -> None:
-    """401 with WWW-Authenticate: Basic; a wrong password is told."""
+def test_without_a_token_the_answer_is_401(owner: Caller, tmp_path: Path) -> None:
+    """401 with WWW-Authenticate: Basic; a wrong password is reported."""
     answer = Caller(owner.url, owner.project, "nonsense").get(
         f"/{owner.project}.git/info/refs?service=git-upload-pack"
     )

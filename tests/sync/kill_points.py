@@ -36,7 +36,8 @@ from gitstore import names
 from gitstore.changes import Authorship
 from gitstore.drafts import Content
 from gitstore.errors import Code, GitstoreError
-from gitstore.git.objects import WritableObjects, new_commit
+from gitstore.git.commits import new_commit
+from gitstore.git.objects import WritableObjects
 from gitstore.model import Person
 from gitstore.push.receive import CAPABILITIES, Receiver
 from gitstore.push.report import PushReport

@@ -13,7 +13,7 @@ from dulwich.protocol import pkt_line
 
 from gitstore import names
 from gitstore.changes import Authorship
-from gitstore.git.objects import new_commit
+from gitstore.git.commits import new_commit
 from gitstore.model import Person
 from gitstore.push.receive import CAPABILITIES, Receiver
 from gitstore.push.report import PushReport

@@ -154,7 +154,7 @@ def test_a_publication_that_was_killed_before_its_tag_never_happened(house: Hous
     write(house.store, [recorder])
     facts = house.writes.mirror_now(["order-sync"])
     assert [fact.type for fact in facts] == [EventType.PUBLISHED, EventType.CURRENT_CHANGED]
-    assert versions(house)[2]["published_at"] == recorder.occasion.when
+    assert versions(house)[2]["published_at"] == recorder.authorship.when
     assert versions(house)[2]["ref_oid"] == head.decode()
 
 

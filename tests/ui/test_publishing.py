@@ -10,7 +10,7 @@ import pytest
 
 from gitstore import changes, ledger, names
 from gitstore.drafts import Content, put_file, to_file
-from gitstore.git.objects import new_commit
+from gitstore.git.commits import new_commit
 from gitstore.model import Person
 from gitstore.policy import Command, judge
 from gitstore.policy_facts import RepositoryFacts

@@ -99,7 +99,7 @@ def test_a_number_that_was_given_out_before_does_not_come(follow: Follow, upstre
         "order-sync/v4": "wrong_number",
         "order-sync/v6": "wrong_number",
     }
-    assert "numbers up to v6 were given out before" in following.open()["order-sync/v4"].reason
+    assert "numbers up to v6 were assigned before" in following.open()["order-sync/v4"].reason
 
 
 def test_a_number_below_the_latest_is_never_filled_in(follow: Follow, upstream: Upstream) -> None:

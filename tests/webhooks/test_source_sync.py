@@ -212,7 +212,7 @@ def test_a_workflow_whose_ledger_is_contradicted_waits_alone(house: House, upstr
     upstream.version("good", 2)
     result = following.sync()
     assert result.published == {"good": [2]}
-    assert "v7 has a tag that the ledger does not know" in (following.row().last_error or "")
+    assert "v7 has a tag that is not in the ledger" in (following.row().last_error or "")
     house.git("update-ref", "-d", "refs/tags/bad/v7")
     assert following.sync().published == {"bad": [9]}
 

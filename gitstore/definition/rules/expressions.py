@@ -52,17 +52,17 @@ def explain_jmespath(expression: str) -> str | None:
     return None
 
 
-def _quote_literal(found: re.Match[str]) -> str:
+def _quote_literal(match: re.Match[str]) -> str:
     r"""Rewrite `success` to `"success"`, which JEP-12 requires and MeshHook's placeholders lack.
 
     The library accepts the first form with a PendingDeprecationWarning, an error where warnings are errors.
     Catching warnings is not thread-safe, so the library receives the second form.
     """
-    literal = found[1]
-    if literal is None or found["open"] is not None or _is_json(literal.replace("\\`", "`")):
-        return found[0]
+    literal = match[1]
+    if literal is None or match["open"] is not None or _is_json(literal.replace("\\`", "`")):
+        return match[0]
     quoted = f'"{literal.lstrip()}"'
-    return f"`{quoted}`" if _is_json(quoted.replace("\\`", "`")) else found[0]
+    return f"`{quoted}`" if _is_json(quoted.replace("\\`", "`")) else match[0]
 
 
 def _is_json(text: str) -> bool:
@@ -106,8 +106,8 @@ def is_http_url(text: str) -> bool:
     start, template, _ = literal.partition(_STAND_IN)
     if template and any(scheme.startswith(start.lower()) for scheme in ("http://", "https://")):
         return True
-    found = _HTTP.match(literal)
-    return found is not None and (_STAND_IN in found[1] or _is_authority(found[1]))
+    match = _HTTP.match(literal)
+    return match is not None and (_STAND_IN in match[1] or _is_authority(match[1]))
 
 
 def _with_templates_as(stand_in: str, text: str) -> str:
@@ -124,13 +124,13 @@ def _with_templates_as(stand_in: str, text: str) -> str:
 
 
 def _is_authority(text: str) -> bool:
-    found = _AUTHORITY.fullmatch(text)
-    if found is None or int(found[3] or 0) > 65535:
+    match = _AUTHORITY.fullmatch(text)
+    if match is None or int(match[3] or 0) > 65535:
         return False
-    if found[1] is None:
+    if match[1] is None:
         return True
     try:
-        ipaddress.IPv6Address(found[1])
+        ipaddress.IPv6Address(match[1])
     except ValueError:
         return False
     return True

@@ -55,7 +55,7 @@ def check(value: dict[str, Any]) -> Iterator[Finding]:
 
 def _check_lists(nodes: Any, edges: Any) -> Iterator[Finding]:
     if missing(nodes) or nodes == []:
-        yield Finding("no_nodes", "there is no node", ("nodes",))
+        yield Finding("no_nodes", "a workflow needs at least one node", ("nodes",))
     elif not isinstance(nodes, list):
         yield Finding("nodes_not_a_list", "nodes must be a list", ("nodes",))
     if not missing(edges) and not isinstance(edges, list):

@@ -47,7 +47,7 @@ def _check_kind(node: Node) -> Iterator[Finding]:
         message = f"{quote(node.kind)} is not a kind of node that the editor offers"
         yield node.finding("node_kind_unknown", message, "type", error=False)
     if missing(node.data.get("label")):
-        yield node.finding("label_missing", "a label would help", "data", "label", error=False)
+        yield node.finding("label_missing", "node has no label", "data", "label", error=False)
 
 
 def _check_leftovers(node: Node) -> Iterator[Finding]:
@@ -138,7 +138,7 @@ def _check_child(node: Node, index: int, child: Any, by_id: Mapping[str, Node]) 
     if not isinstance(child, str):
         yield node.finding("id_not_a_string", "the id of a child must be a string", *where)
     elif child not in by_id:
-        yield node.finding("container_child_unknown", f"its child {quote(child)} is not there", *where)
+        yield node.finding("container_child_unknown", f"its child {quote(child)} does not exist", *where)
     elif by_id[child].parent != node.id:
         message = f"its child {quote(child)} does not name it as parentContainer"
         yield node.finding("container_child_mismatch", message, *where)

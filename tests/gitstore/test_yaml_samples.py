@@ -1,0 +1,128 @@
+"""Samples of YAML 1.2 as people write it: the value of each document, or its refusal; and awkward strings.
+
+`test_corpora.py` runs much larger collections, which are not part of the repository.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from gitstore.definition import document
+from gitstore.model import Rules
+from tests.gitstore.parsed import LIMITS, problems_in, yaml_value
+
+VALUES: dict[str, tuple[str, Any]] = {
+    "mapping of mappings": ("a:\n  b: 1\n  c:\n    d: x\n", {"a": {"b": 1, "c": {"d": "x"}}}),
+    "list in a mapping, not indented": ("a:\n- 1\n- 2\nb: 3\n", {"a": [1, 2], "b": 3}),
+    "list of mappings": ("- a: 1\n  b: 2\n-\n  a: 3\n", [{"a": 1, "b": 2}, {"a": 3}]),
+    "list of lists": ("- - 1\n  - 2\n- - 3\n", [[1, 2], [3]]),
+    "flow collections": ("a: [1, {b: 2, c: [ ]}, 'x']\n", {"a": [1, {"b": 2, "c": []}, "x"]}),
+    "flow collection over lines": ("a: [\n  1,\n  2, # two\n]\n", {"a": [1, 2]}),
+    "JSON": ('{"a": [true, null, -1.5e3], "b": "\\u00e9"}\n', {"a": [True, None, -1500.0], "b": "é"}),
+    "empty values": ("a:\nb: ~\nc: ''\n", {"a": None, "b": None, "c": ""}),
+    "comments everywhere": ("# first\na: 1 # after\n# between\nb: x#y\n# last\n", {"a": 1, "b": "x#y"}),
+    "start and end of a document": ("%YAML 1.2\n---\na: 1\n...\n", {"a": 1}),
+    "byte order mark": ("\ufeffa: 1\n", {"a": 1}),
+    "Windows line ends": ("a: 1\r\nb:\r\n  - x\r\n", {"a": 1, "b": ["x"]}),
+    "no line end at the end": ("a: 1", {"a": 1}),
+    "explicit key": ("? a\n: 1\n? 'b c'\n: 2\n", {"a": 1, "b c": 2}),
+    "quoted keys": ("\"a: b\": 1\n'#': 2\n", {"a: b": 1, "#": 2}),
+    "anchor and alias": ("a: &x {b: 1}\nc: *x\n", {"a": {"b": 1}, "c": {"b": 1}}),
+    "anchor used again": ("a: &x 1\nb: *x\nc: &x 2\nd: *x\n", {"a": 1, "b": 1, "c": 2, "d": 2}),
+    "merge key is a plain key": ("a: &x {b: 1}\nc:\n  <<: *x\n", {"a": {"b": 1}, "c": {"<<": {"b": 1}}}),
+    "literal block": ("a: |\n  one\n   two\n\n  three\nb: 1\n", {"a": "one\n two\n\nthree\n", "b": 1}),
+    "literal block, stripped": ("a: |-\n  one\n  two\n\n", {"a": "one\ntwo"}),
+    "literal block, kept": ("a: |+\n  one\n\nb: 1\n", {"a": "one\n\n", "b": 1}),
+    "literal block with an indicator": ("a: |2\n    one\n  two\n", {"a": "  one\ntwo\n"}),
+    "literal block with a comment": ("a: |  # why\n  # text\n", {"a": "# text\n"}),
+    "folded block": ("a: >\n  one\n  two\n\n  three\n    four\n", {"a": "one two\nthree\n  four\n"}),
+    "folded plain scalar": ("a: one\n  two\n\n  three\n", {"a": "one two\nthree"}),
+    "double-quoted escapes": ('a: "\\t\\x41\\u263a\\U0001f600\\\\\\"\\/"\n', {"a": '\tA☺😀\\"/'}),
+    "double-quoted over lines": ('a: "one\n  two\\\n  three\n\n  four"\n', {"a": "one twothree\nfour"}),
+    "single-quoted": ("a: 'it''s \\n'\n", {"a": "it's \\n"}),
+    "plain scalars with signs": (
+        "a: x:y\nb: -x\nc: ?x\nd: a, b\n",
+        {"a": "x:y", "b": "-x", "c": "?x", "d": "a, b"},
+    ),
+    "integers": ("[0, -1, +2, 010, 0o17, 0xff]\n", [0, -1, 2, 10, 15, 255]),
+    "floats": ("[1.5, -.5, 1., 1e3, 6.02E+23]\n", [1.5, -0.5, 1.0, 1000.0, 6.02e23]),
+    "booleans and null": ("[true, False, NULL, ~]\n", [True, False, None, None]),
+    "words of YAML 1.1": ("[yes, no, on, off, y, n]\n", ["yes", "no", "on", "off", "y", "n"]),
+    "times and dates": ("[12:30:00, 2026-01-31, 1_000, 0b1]\n", ["12:30:00", "2026-01-31", "1_000", "0b1"]),
+    "tags": ("[!!str 1, !!int '2', !!float 3, !!null '', ! 4]\n", ["1", 2, 3.0, None, "4"]),
+    "tagged collections": ("a: !!map {b: !!seq [1]}\n", {"a": {"b": [1]}}),
+    "characters beyond ASCII": ("ключ: 値\n😀: ☺\n", {"ключ": "値", "😀": "☺"}),
+    "line breaks of YAML 1.1": ("a: 'x\u2028y'\nb: z\x85\n", {"a": "x\u2028y", "b": "z\x85"}),
+    "a scalar": ("just text\n", "just text"),
+    "nothing": ("# only a comment\n", None),
+}
+
+
+@pytest.mark.parametrize(("text", "expected"), VALUES.values(), ids=VALUES.keys())
+def test_a_sample_has_its_value(text: str, expected: Any) -> None:
+    value = yaml_value(text)
+    assert value == expected
+    assert repr(value) == repr(expected)  # 1, 1.0 and True are equal
+
+
+@pytest.mark.parametrize("name", [name for name, (_, value) in VALUES.items() if isinstance(value, dict)])
+def test_a_sample_is_written_and_read_back(name: str) -> None:
+    """In each format, with the same digest."""
+    text, value = VALUES[name]
+    parsed = document.parse(text.encode(), "workflow.yaml", Rules.ANY, LIMITS)
+    for file_name in document.FILE_NAMES:
+        written = document.parse(document.dump(value, file_name, Rules.ANY), file_name, Rules.ANY, LIMITS)
+        assert (written.value, written.digest) == (value, parsed.digest)
+
+
+REFUSED: dict[str, tuple[str, str]] = {
+    "two documents": ("a: 1\n---\nb: 2\n", "several_documents"),
+    "duplicate key": ("a: 1\nb: 2\na: 3\n", "duplicate_key"),
+    "duplicate key in flow": ("{a: 1, 'a': 2}\n", "duplicate_key"),
+    "number as key": ("1: a\n", "key_not_a_string"),
+    "list as key": ("? [a]\n: 1\n", "key_not_a_string"),
+    "unknown alias": ("a: *x\n", "alias_refused"),
+    "recursive alias": ("a: &x [*x]\n", "alias_refused"),
+    "private tag": ("a: !thing 1\n", "tag_not_supported"),
+    "tag of YAML 1.1": ("a: !!binary aGk=\n", "tag_not_supported"),
+    "tag that does not fit": ("a: !!int x\n", "tag_not_supported"),
+    "infinity": ("a: .inf\n", "number_not_finite"),
+    "integer beyond 2^53": ("a: 9007199254740993\n", "number_out_of_range"),
+    "float beyond 64 bits": ("a: 1e999\n", "number_out_of_range"),
+    "NUL as escape": ('a: "\\0"\n', "character_not_allowed"),
+    "control character": ("a: \x07\n", "character_not_allowed"),
+    "tab as indentation": ("a:\n\tb: 1\n", "syntax"),
+    "open flow list": ("a: [1, 2\n", "syntax"),
+    "open quote": ("a: 'x\n", "syntax"),
+    "wrong indentation": ("a:\n   b: 1\n  c: 2\n", "syntax"),
+    "value on the line of a value": ("a: b: c\n", "syntax"),
+    "list after a mapping": ("a: 1\n- 2\n", "syntax"),
+    "reserved indicator": ("a: @x\n", "syntax"),
+}
+
+
+@pytest.mark.parametrize(("text", "code"), REFUSED.values(), ids=REFUSED.keys())
+def test_a_sample_is_refused(text: str, code: str) -> None:
+    assert [problem.code for problem in problems_in(text)] == [code]
+
+
+AWKWARD = [
+    "", " ", "  x", "x  ", "\t", "\n", "\n\n x\n", "x\n", "x\ny", "-", "- x", "--- x", "...", "?",
+    ": x", "x: y", "x:", "#", "x # y", "!x", "&x", "*x", "|", ">", "%x", "@x", "`x", "'", '"', "\\",
+    "'\"", "[x", "{x}", ",", "null", "~", "True", "no", "on", "0", "-1", "010", "0x1f", "1e3", "1.",
+    ".5", ".inf", ".NaN", "1_000", "12:30", "2026-01-31", "<<", "=", "é", "日本語", "😀👩‍👩‍👧",
+    "\u202eabc", "\u200b", "\ufeffx", "\x7f", "\x85", "\u2028", "<script>alert(1)</script>", "$(id)",
+    "'; drop table x; --", "../../etc/passwd", "{{x}}", "%s%n", "a" * 2000, "x\r\ny", "\x1b[31m",
+    "a\u0301", "ﷺ", "Ω≈ç√", "\U0010ffff",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("file_name", document.FILE_NAMES)
+def test_awkward_strings_survive(file_name: str) -> None:
+    """As values, as keys, as items and in one text, in every format."""
+    value = {"list": AWKWARD, "keys": {text: text for text in AWKWARD}, "lines": "\n".join(AWKWARD) + "\n"}
+    parsed = document.parse(document.dump(value, file_name), file_name, Rules.MESHHOOK, LIMITS)
+    assert parsed.value == value
+    assert parsed.digest == document.digest(value, Rules.MESHHOOK)
