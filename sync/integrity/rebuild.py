@@ -114,7 +114,7 @@ def correct(tx: Transaction, repository: Repository, slug: str) -> int:
     workflow = workflow_id(repository.project, slug)
     rows.raise_mark_to_rows(tx, workflow)
     rows.load_marks(tx, repository, [slug])
-    derived = derive.workflow_rows(repository, slug, derive.consistent_state(repository, slug))
+    derived = derive.workflow_rows(repository, slug)
     if derived is None:
         tx.run(_RETIRE, workflow=workflow, kept=[])
         tx.run(_CLEAR, workflow=workflow)
