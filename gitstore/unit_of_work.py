@@ -13,13 +13,13 @@ from __future__ import annotations
 
 import fcntl
 import os
-import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol
 
 from gitstore.errors import BusyError, TooLargeError
+from gitstore.system import try_lock, wait_until
 
 if TYPE_CHECKING:
     from gitstore.repository import Repository
@@ -31,7 +31,6 @@ MOST_WORKFLOWS: Final = 200
 EXCLUSIVE_PATIENCE: Final = 0.2
 """Seconds that one attempt waits for the exclusive lock; new writers queue behind it during that time."""
 _PATIENCE: Final = 10.0  # seconds, equal to the lock timeout of Postgres
-_PAUSE: Final = 0.01
 
 
 class UnitOfWork(Protocol):
@@ -100,20 +99,8 @@ def _held(path: Path, how: int, patience: float | None = None) -> Iterator[None]
     try:
         if patience is None:
             fcntl.flock(handle, how)
-        else:
-            _wait_for(handle, how, time.monotonic() + patience)
+        elif not wait_until(lambda: try_lock(handle, how), patience):
+            raise BusyError("another process holds the repository's lock: try again")
         yield
     finally:
         os.close(handle)
-
-
-def _wait_for(handle: int, how: int, deadline: float) -> None:
-    while True:
-        try:
-            fcntl.flock(handle, how | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if time.monotonic() > deadline:
-                raise BusyError("another process holds the repository's lock: try again") from None
-            time.sleep(_PAUSE)
-        else:
-            return

@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any, Final, cast
 from uuid import UUID, uuid4
 
@@ -67,10 +66,6 @@ class Services:
 def services() -> Services:
     """Return the services of the application that serves this request."""
     return cast(Services, current_app.extensions[EXTENSION])
-
-
-def now() -> datetime:
-    return datetime.now(UTC)
 
 
 def request_id_from(header: str | None) -> str:

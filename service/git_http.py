@@ -11,7 +11,6 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
-from datetime import UTC, datetime
 from functools import partial
 from typing import IO, Any, Final
 
@@ -30,6 +29,7 @@ from gitstore.push.receive import Receipt, Receiver
 from gitstore.push.report import PushReport
 from gitstore.repository import Repository
 from gitstore.store import Store
+from gitstore.system import now
 from service import access, auth, errors, logs
 from service.auth import Principal
 from service.context import admit, note, origin, services
@@ -120,7 +120,7 @@ def _receive(principal: Principal, store: Store) -> Receipt:
     page = f"{services().config.public_url}/ui/workflows/{{}}/versions/{{}}"
     receiver = Receiver(
         store,
-        Authorship(principal.person, datetime.now(UTC)),
+        Authorship(principal.person, now()),
         partial(access.authorize, principal),
         PushReport(page.format),
     )

@@ -12,9 +12,10 @@ from typing import Final
 from flask import Blueprint, Response, jsonify, request
 
 from gitstore.errors import Code, NotFoundError
+from gitstore.system import now
 from service import logs
 from service.api.bodies import read_body
-from service.context import admit, note, now, services
+from service.context import admit, note, services
 from service.logs import Event
 from service.lookup import uuid_of
 from webhooks import receipts

@@ -8,7 +8,6 @@ manually run git have no such lock and are judged by age.
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
 import stat
@@ -20,6 +19,7 @@ from typing import Final
 
 from gitstore import names
 from gitstore.git.quarantine import ALIVE, PREFIX
+from gitstore.system import try_lock
 
 MOMENT: Final = 1.0
 """Seconds: the most by which a git child process outlives the writer that started it."""
@@ -96,15 +96,10 @@ def _is_abandoned(quarantine: Path, now: float) -> bool:
     try:
         handle = os.open(quarantine / ALIVE, os.O_RDWR | os.O_CLOEXEC)
     except FileNotFoundError:
-        return _is_older(
-            quarantine, now, MINUTE
-        )  # killed before it made the lock file, or an older gitstore's
+        # Killed before it made the lock file, or an older gitstore's.
+        return _is_older(quarantine, now, MINUTE)
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    else:
-        return _is_older(quarantine, now, MOMENT)
+        return try_lock(handle) and _is_older(quarantine, now, MOMENT)
     finally:
         os.close(handle)
 

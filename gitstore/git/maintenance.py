@@ -8,7 +8,6 @@ time: a push whose objects are in quarantine may rely on it.
 
 from __future__ import annotations
 
-import fcntl
 import os
 import re
 import subprocess
@@ -26,6 +25,7 @@ from gitstore.git.objects import Objects
 from gitstore.git.process import FRUGAL, command, environment
 from gitstore.git.quarantine import references
 from gitstore.git.refs import Refs
+from gitstore.system import try_lock
 from gitstore.unit_of_work import UnitOfWork
 
 GRACE: Final = 86_400.0
@@ -102,12 +102,7 @@ def exclusive(repository: Path) -> Iterator[bool]:
     """Hold the lock of maintenance within the block; yield whether it was free."""
     handle = os.open(repository / f"{_STAMP}.running", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield False
-            return
-        yield True
+        yield try_lock(handle)
     finally:
         os.close(handle)
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from gitstore.definition.quoting import clip
 from gitstore.errors import Code, MalformedError, NotFoundError
+from gitstore.system import now
 from service import logs, lookup
 from service.api.inputs import CreateToken
-from service.context import Caller, now
+from service.context import Caller
 from service.credentials import digest, new_token
 from service.logs import Event
 from sync import audit, tokens

@@ -15,6 +15,7 @@ from gitstore.errors import Code, NotFoundError
 from gitstore.model import Person
 from gitstore.names import show
 from gitstore.store import Actors, Store
+from gitstore.system import rfc3339
 from service.cli.terminal import WHERE, table, with_config
 from service.config import Config
 from service.projects import Projects
@@ -81,4 +82,4 @@ def _moment(text: str | None) -> datetime | None:
 
 
 def _time(when: datetime) -> str:
-    return when.isoformat(timespec="microseconds").replace("+00:00", "Z")
+    return rfc3339(when, "microseconds")

@@ -13,6 +13,7 @@ import click
 
 from gitstore.errors import Code, NotFoundError
 from gitstore.model import Rules
+from gitstore.system import now, rfc3339
 from service.auth import Role
 from service.cli.terminal import WHERE, one_of, table, with_config
 from service.config import Config
@@ -78,7 +79,7 @@ def token() -> None:
 @with_config(*WHERE)
 def token_create(config: Config, project: str, role: str, name: str, expires: str | None) -> None:
     """Make a token for PROJECT and print it: once, as only its SHA-256 is kept."""
-    until = _expiry(expires, datetime.now(UTC))
+    until = _expiry(expires, now())
     if not name.strip() or len(name) > _NAME_LENGTH or not name.isprintable():
         raise click.BadParameter(f"1 to {_NAME_LENGTH} printable characters", param_hint="--name")
     with _owning(config) as transaction:
@@ -97,7 +98,7 @@ def token_list(config: Config, project: str) -> None:
     with _owning(config) as transaction:
         rows = tokens.tokens(transaction, named_project(transaction, project).id)
     heads = ("id", "role", "name", "state", "created", "last used", "expires")
-    click.echo(table(heads, [_token_row(row, datetime.now(UTC)) for row in rows]))
+    click.echo(table(heads, [_token_row(row, now()) for row in rows]))
 
 
 @token.command("revoke")
@@ -161,4 +162,4 @@ def _day(when: datetime) -> str:
 
 
 def _time(when: datetime | None) -> str | None:
-    return when.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ") if when else None
+    return rfc3339(when, "seconds") if when else None

@@ -13,6 +13,7 @@ from uuid import UUID
 import click
 
 from gitstore.errors import Code, NotFoundError
+from gitstore.system import rfc3339
 from gitstore.upstream.importer import Layout
 from service.cli.terminal import Progress, one_of, table, with_config
 from service.config import Config
@@ -142,7 +143,7 @@ def _sync(config: Config, database: Database, row: Source) -> bool:
 
 
 def _row(row: Source, differences: int) -> tuple[object, ...]:
-    last = row.succeeded_at.strftime("%Y-%m-%dT%H:%M:%SZ") if row.succeeded_at else None
+    last = rfc3339(row.succeeded_at, "seconds") if row.succeeded_at else None
     return row.id, row.direction, row.layout, row.state, last, differences, row.url
 
 

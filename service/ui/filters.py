@@ -7,7 +7,7 @@ from typing import Final
 
 from gitstore.definition.quoting import clip
 from gitstore.diff.summary import count as count
-from service.context import now
+from gitstore.system import now, rfc3339
 from sync.catalog import Version
 
 _UNITS: Final = (("year", 31_557_600), ("month", 2_629_800), ("day", 86_400), ("hour", 3_600), ("minute", 60))
@@ -24,7 +24,7 @@ def ago(then: datetime) -> str:
 
 def moment(then: datetime) -> str:
     """Return the time for the attribute `datetime`."""
-    return then.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+    return rfc3339(then, "seconds")
 
 
 def whole(then: datetime) -> str:

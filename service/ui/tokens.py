@@ -9,12 +9,12 @@ from flask import Response, request
 from gitstore.definition.quoting import clip
 from gitstore.errors import Code, GitstoreError, NotFoundError
 from gitstore.model import Permission
+from gitstore.system import now
 from service import errors, lookup
 from service.actions import tokens as owning
 from service.api.bodies import validated
 from service.api.inputs import CreateToken
 from service.auth import Role
-from service.context import now
 from service.ui.visit import Visit, enter, field, go, shown_once
 from sync import tokens
 
