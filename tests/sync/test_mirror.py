@@ -294,7 +294,7 @@ CONTRADICTIONS: dict[str, tuple[Callable[[House], object], str]] = {
         "v2 as the latest version, but the newest row is v3",
     ),
     "a row without its ledger entry": (
-        lambda h: h.tamper("update gitstore.workflows set ledger_oid = null"),
+        lambda h: h.tamper("update gitstore.workflows set ledger_oid = null where slug = 'order-sync'"),
         "run gitstore verify",
     ),
     "a damaged ref file": (
