@@ -20,7 +20,8 @@ from bench.many_versions import ANN
 from gitstore import names
 from gitstore.git.commits import new_commit
 from gitstore.push.request import ZERO
-from gitstore.store import Store, now
+from gitstore.store import Store
+from gitstore.system import now
 from tests.gitstore.test_bombs import BLOB, BOMBS, COMMIT, ROOT, TREE, raw
 from tests.gitstore.test_packs import pack
 from tests.gitstore.test_receive import DRAFT, request

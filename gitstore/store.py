@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Final
 from uuid import UUID
@@ -38,13 +38,10 @@ from gitstore.names import check_slug
 from gitstore.policy import Command
 from gitstore.policy_facts import accepted
 from gitstore.repository import Caches, WritableRepository
+from gitstore.system import now
 from gitstore.unit_of_work import MakeUnitOfWork
 
 ANY: Final = "*"
-
-
-def now() -> datetime:
-    return datetime.now(UTC)
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,7 @@ from werkzeug.exceptions import HTTPException
 from gitstore.errors import Code, ConflictError, GitstoreError
 from gitstore.git.files import of_system
 from gitstore.model import Problem, Problems
+from gitstore.system import rfc3339
 from service.logs import without_secrets
 
 PROBLEM_JSON: Final = "application/problem+json"
@@ -189,7 +190,7 @@ def _jsonable(value: Any) -> Any:
         case Problem():
             return problem_json(value)
         case datetime():
-            return value.isoformat().replace("+00:00", "Z")
+            return rfc3339(value)
         case Mapping():
             return {str(key): _jsonable(inner) for key, inner in value.items()}
         case list() | tuple() | set() | frozenset():

@@ -16,7 +16,6 @@ requests displaces the newest request of the tenant with the most.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import os
 import threading
@@ -29,6 +28,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from gitstore.errors import TemporaryError
+from gitstore.system import try_lock
 from service.errors import HttpCode
 from service.metrics import Outcome
 
@@ -275,9 +275,7 @@ class FairShares:
             return True
         name = int.from_bytes(hashlib.sha256(lease.credential.encode()).digest()[:4]) % _LOCK_FILES
         handle = os.open(self._folder / f"{name:x}", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not try_lock(handle):
             os.close(handle)
             return False
         lease.lock = handle

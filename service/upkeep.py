@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Final
 
 from dulwich.file import FileLocked
@@ -17,6 +17,7 @@ from gitstore.errors import GitstoreError, UnavailableError
 from gitstore.git.cleanup import sweep
 from gitstore.git.maintenance import collect, due
 from gitstore.git.packed_refs import packed_refs_damaged, repair_packed_refs
+from gitstore.system import now
 from service import logs
 from service.logs import Event
 from sync.db import Database
@@ -36,7 +37,7 @@ def tidy(writes: MirrorUnitOfWork, *, everything: bool) -> None:
             logs.action(Event.LEFTOVERS_REMOVED, files=[str(one.relative_to(path)) for one in swept[:20]])
         if everything and packed_refs_damaged(path):
             with writes.maintenance():
-                kept = repair_packed_refs(path, f"{datetime.now(UTC):%Y%m%dT%H%M%S%f}")
+                kept = repair_packed_refs(path, f"{now():%Y%m%dT%H%M%S%f}")
             if kept is not None:
                 advice = "git could read none of it: run gitstore repair"
                 logs.action(Event.PACKED_REFS_REPAIRED, level="error", kept=kept.name, advice=advice)

@@ -75,9 +75,6 @@ class Page(Generic[T]):
 # Projects
 
 _PROJECT: Final[LiteralString] = rows.select(Project) + " from gitstore.projects "
-_PROJECTS: Final[LiteralString] = _PROJECT + "order by slug"
-_PROJECT_BY_SLUG: Final[LiteralString] = _PROJECT + "where slug = %(slug)s"
-_PROJECT_BY_ID: Final[LiteralString] = _PROJECT + "where id = %(id)s"
 _CREATE_PROJECT: Final[LiteralString] = """
     insert into gitstore.projects (id, slug, name, owner, rules)
     values (%(id)s, %(slug)s, %(name)s, %(owner)s, %(rules)s)
@@ -86,15 +83,15 @@ _CREATE_PROJECT: Final[LiteralString] = """
 
 def projects(tx: Transaction) -> list[Project]:
     """Return every project that the transaction sees: all of them for the mirror and the owner."""
-    return tx.rows(Project, _PROJECTS)
+    return tx.rows(Project, _PROJECT + "order by slug")
 
 
 def project(tx: Transaction, slug: str) -> Project | None:
-    return tx.row(Project, _PROJECT_BY_SLUG, slug=slug)
+    return tx.row(Project, _PROJECT + "where slug = %(slug)s", slug=slug)
 
 
 def project_by_id(tx: Transaction, project_id: UUID) -> Project | None:
-    return tx.row(Project, _PROJECT_BY_ID, id=project_id)
+    return tx.row(Project, _PROJECT + "where id = %(id)s", id=project_id)
 
 
 def create_project(
@@ -105,8 +102,7 @@ def create_project(
     Raises `project_exists` when the transaction ends.
     """
     values = {"id": project_id, "slug": slug, "name": name, "owner": owner, "rules": rules.value}
-    (made,) = tx.rows(Project, _CREATE_PROJECT, **values)
-    return made
+    return tx.rows(Project, _CREATE_PROJECT, **values)[0]
 
 
 # Workflows
@@ -120,27 +116,16 @@ _WORKFLOW: Final[LiteralString] = (
     left join gitstore.workflow_versions draft on draft.workflow_id = w.id and draft.state = 'draft'
 """
 )
-_WORKFLOW_BY_ID: Final[LiteralString] = _WORKFLOW + "where w.id = %(id)s"
 _WORKFLOW_BY_SLUG: Final[LiteralString] = _WORKFLOW + "where w.project_id = %(project)s and w.slug = %(slug)s"
-_WORKFLOWS: Final[LiteralString] = (
-    _WORKFLOW
-    + """
-    where w.project_id = %(project)s and w.slug > %(after)s
-    order by w.slug limit %(limit)s
+_WORKFLOWS_AFTER: Final[LiteralString] = _WORKFLOW + "where w.project_id = %(project)s and w.slug > %(after)s"
+_MATCHING: Final[LiteralString] = """
+    and (w.slug ilike %(pattern)s or w.name ilike %(pattern)s or w.description ilike %(pattern)s)
 """
-)
-_SEARCH: Final[LiteralString] = (
-    _WORKFLOW
-    + """
-    where w.project_id = %(project)s and w.slug > %(after)s
-        and (w.slug ilike %(pattern)s or w.name ilike %(pattern)s or w.description ilike %(pattern)s)
-    order by w.slug limit %(limit)s
-"""
-)
+_BY_SLUG: Final[LiteralString] = " order by w.slug limit %(limit)s"
 
 
 def workflow(tx: Transaction, workflow_id: UUID) -> Workflow | None:
-    return tx.row(Workflow, _WORKFLOW_BY_ID, id=workflow_id)
+    return tx.row(Workflow, _WORKFLOW + "where w.id = %(id)s", id=workflow_id)
 
 
 def workflow_by_slug(tx: Transaction, project_id: UUID, slug: str) -> Workflow | None:
@@ -151,10 +136,8 @@ def workflows(
     tx: Transaction, project_id: UUID, *, q: str = "", after: str = "", limit: int = 20
 ) -> Page[Workflow]:
     """Return workflows in the order of slugs, after `after`; `q` filters by slug, name and description."""
-    if q:
-        query, pattern = _SEARCH, f"%{escape_like(q)}%"
-    else:
-        query, pattern = _WORKFLOWS, ""
+    query = _WORKFLOWS_AFTER + (_MATCHING if q else "") + _BY_SLUG
+    pattern = f"%{escape_like(q)}%"
     found = tx.rows(Workflow, query, project=project_id, after=after, pattern=pattern, limit=limit + 1)
     return Page(found[:limit], found[limit - 1].slug if len(found) > limit else None)
 
@@ -171,25 +154,16 @@ _COLUMNS: Final[LiteralString] = (
 )
 _FROM: Final[LiteralString] = """
     from gitstore.workflow_versions v join gitstore.workflows w on w.id = v.workflow_id
-    where v.workflow_id = %(workflow)s and w.id = %(workflow)s
 """
-_PAGE: Final[LiteralString] = (
-    " and v.version_number < %(before)s order by v.version_number desc limit %(limit)s"
-)
+_OF_WORKFLOW: Final[LiteralString] = _FROM + "where v.workflow_id = %(workflow)s and w.id = %(workflow)s"
+_VISIBLE: Final[LiteralString] = _COLUMNS + _OF_WORKFLOW + " and v.version_number < %(before)s and v.state "
+_NEWEST: Final[LiteralString] = " order by v.version_number desc limit %(limit)s"
 _HISTORY: Final[dict[State | None, LiteralString]] = {
-    # The draft has a higher number than every version, so it sorts first.
-    None: _COLUMNS + _FROM + " and v.state <> 'discarded'" + _PAGE,
-    "published": _COLUMNS + _FROM + " and v.state = 'published'" + _PAGE,
-    "draft": _COLUMNS + _FROM + " and v.state = 'draft'" + _PAGE,
-    "lost": _COLUMNS + _FROM + " and v.state = 'lost'" + _PAGE,
+    None: _VISIBLE + "<> 'discarded'" + _NEWEST,  # the draft sorts first: it has the highest number
+    "published": _VISIBLE + "= 'published'" + _NEWEST,
+    "draft": _VISIBLE + "= 'draft'" + _NEWEST,
+    "lost": _VISIBLE + "= 'lost'" + _NEWEST,
 }
-_BY_IDS: Final[LiteralString] = (
-    _COLUMNS
-    + """
-    from gitstore.workflow_versions v join gitstore.workflows w on w.id = v.workflow_id
-    where v.id = any(%(ids)s)
-"""
-)
 _DEFINITIONS: Final[LiteralString] = """
     select id, definition from gitstore.workflow_versions where id = any(%(ids)s)
 """
@@ -198,7 +172,7 @@ _DEFINITION_BYTES: Final[LiteralString] = """
     from gitstore.workflow_versions where id = any(%(ids)s)
 """
 _CONDITIONS: Final[dict[str, LiteralString]] = {
-    "number": " and v.version_number = %(number)s",
+    "number": " and v.version_number = %(number)s and v.state in ('published', 'lost')",
     "draft": " and v.state = 'draft'",
     # A subquery looks one row up by its key; a join may scan all versions.
     "current": """
@@ -226,12 +200,12 @@ def history(
 
 def version(tx: Transaction, workflow_id: UUID, which: Which) -> Version | None:
     """Return a version without its definition, or None. A number matches published and lost versions only."""
-    return tx.row(Version, _COLUMNS + _FROM + _condition(which), workflow=workflow_id, number=which)
+    return tx.row(Version, _COLUMNS + _OF_WORKFLOW + _condition(which), workflow=workflow_id, number=which)
 
 
 def versions(tx: Transaction, ids: Collection[UUID]) -> dict[UUID, Version]:
     """Return the existing versions among `ids`, without their definitions, by id."""
-    found = tx.rows(Version, _BY_IDS, ids=list(ids)) if ids else []
+    found = tx.rows(Version, _COLUMNS + _FROM + "where v.id = any(%(ids)s)", ids=list(ids)) if ids else []
     return {version.id: version for version in found}
 
 
@@ -247,11 +221,9 @@ def definition_bytes(tx: Transaction, ids: Collection[UUID]) -> int:
 
 def full_version(tx: Transaction, workflow_id: UUID, which: Which) -> FullVersion | None:
     """Return a version as `version` does, with its definition."""
-    query = _COLUMNS + ", v.definition" + _FROM + _condition(which)
+    query = _COLUMNS + ", v.definition" + _OF_WORKFLOW + _condition(which)
     return tx.row(FullVersion, query, workflow=workflow_id, number=which)
 
 
 def _condition(which: Which) -> LiteralString:
-    if isinstance(which, int):
-        return _CONDITIONS["number"] + " and v.state in ('published', 'lost')"
-    return _CONDITIONS[which]
+    return _CONDITIONS["number" if isinstance(which, int) else which]

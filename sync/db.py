@@ -58,7 +58,7 @@ _BEGIN_AS_USER: Final[LiteralString] = """
     begin isolation level read committed; set local role gitstore_user;
     select set_config('request.jwt.claims', %(claims)s, true)
 """
-_BEFORE_THE_ANSWER: Final = 3  # statements of `_BEGIN_AS_USER`
+_STATEMENTS_BEFORE: Final = 3  # statements of `_BEGIN_AS_USER`
 _BEGIN_AS_MIRROR: Final[LiteralString] = """
     begin isolation level read committed; set local role gitstore_mirror
 """
@@ -119,8 +119,8 @@ class Transaction:
 
     def value(self, query: LiteralString, **values: object) -> Any:
         """Return the first column of the first row, or None."""
-        found = self.connection.execute(query, values).fetchone()
-        return found[0] if found else None
+        row = self.connection.execute(query, values).fetchone()
+        return row[0] if row else None
 
     def run(self, query: LiteralString, **values: object) -> int:
         """Execute a statement and return the number of affected rows."""
@@ -156,44 +156,34 @@ class Database:
 
     # Transactions
 
-    @contextmanager
-    def reading(self, claims: Claims) -> Iterator[Transaction]:
+    def reading(self, claims: Claims) -> AbstractContextManager[Transaction]:
         """Open a read-only transaction with the rights of the principal with `claims`."""
-        with self._transaction(_BEGIN_READING, claims=json.dumps(dict(claims))) as transaction:
-            yield transaction
+        return self._transaction(_BEGIN_READING, claims=json.dumps(dict(claims)))
 
-    @contextmanager
-    def as_user(self, claims: Claims) -> Iterator[Transaction]:
+    def as_user(self, claims: Claims) -> AbstractContextManager[Transaction]:
         """Open a read-write transaction with the rights of the principal with `claims`."""
-        with self._transaction(_BEGIN_AS_USER, claims=json.dumps(dict(claims))) as transaction:
-            yield transaction
+        return self._transaction(_BEGIN_AS_USER, claims=json.dumps(dict(claims)))
 
-    @contextmanager
-    def as_mirror(self, locks: Locks | None = None) -> Iterator[Transaction]:
+    def as_mirror(self, locks: Locks | None = None) -> AbstractContextManager[Transaction]:
         """Open a transaction that writes rows derived from Git; it holds `locks` from its beginning."""
-        with self._locked(_BEGIN_AS_MIRROR, locks) as transaction:
-            yield transaction
+        return self._locked(_BEGIN_AS_MIRROR, locks)
 
-    @contextmanager
-    def as_owner(self, locks: Locks | None = None) -> Iterator[Transaction]:
+    def as_owner(self, locks: Locks | None = None) -> AbstractContextManager[Transaction]:
         """Open a transaction of the tables' owner, without a statement timeout."""
-        with self._locked(_BEGIN_AS_OWNER, locks) as transaction:
-            yield transaction
+        return self._locked(_BEGIN_AS_OWNER, locks)
 
-    @contextmanager
-    def upkeep(self, locks: Locks | None = None) -> Iterator[Transaction]:
+    def upkeep(self, locks: Locks | None = None) -> AbstractContextManager[Transaction]:
         """Open a transaction of the tables' owner that may change immutable rows."""
-        with self._locked(_BEGIN_UPKEEP, locks) as transaction:
-            yield transaction
+        return self._locked(_BEGIN_UPKEEP, locks)
 
     def ask(self, row: type[T], claims: Claims, query: LiteralString, **values: object) -> T | None:
         """Run one statement as `as_user` does, in a single round trip; return its first row, or None."""
         with translated():
-            everything = f"{_BEGIN_AS_USER}; {query}; commit"
             values["claims"] = json.dumps(dict(claims))
-            pool, connection, cursor = self._begun(everything, values, class_row(row))
+            statements = f"{_BEGIN_AS_USER}; {query}; commit"
+            pool, connection, cursor = self._begun(statements, values, class_row(row))
             try:
-                for _ in range(_BEFORE_THE_ANSWER):
+                for _ in range(_STATEMENTS_BEFORE):
                     cursor.nextset()
                 return cursor.fetchone()
             finally:
@@ -238,8 +228,8 @@ class Database:
 
     @staticmethod
     def _commit(connection: Connection[TupleRow]) -> None:
-        done = connection.execute("commit")
-        if done.statusmessage != "COMMIT":
+        commit = connection.execute("commit")
+        if commit.statusmessage != "COMMIT":
             # After a statement error that the caller ignored, Postgres answers ROLLBACK without an error.
             raise GitstoreError(Code.INTERNAL, "the transaction had failed and was rolled back")
 

@@ -94,10 +94,11 @@ def workflow_row(
     """
     identity = workflow_id(repository.project, state.slug)
     given = _given(delta, before)
-    times = [moment for moment in (_when(delta.newest), draft.created_at if draft else None) if moment]
+    times = [delta.newest.when] if delta.newest else []
+    times += [draft.created_at] if draft else []
     # A walk that ended before the oldest entry ended at one that `before` already includes.
     known = before.created_at if before is not None and delta.base is not None else None
-    created = _when(delta.oldest) or known or min(times)
+    created = (delta.oldest.when if delta.oldest else known) or min(times)
     return WorkflowRow(
         id=identity,
         project_id=repository.project,
@@ -168,17 +169,12 @@ def title_number(state: WorkflowState) -> int | None:
 
 
 def titles_of(definition: dict[str, Any] | None) -> Titles:
-    stated = (definition or {}).get
-    return Titles(
-        *(
-            value if isinstance(value := stated(key), str) and value.strip() else None
-            for key in ("name", "description")
-        )
-    )
+    name, description = ((definition or {}).get(key) for key in ("name", "description"))
+    return Titles(_stated(name), _stated(description))
 
 
 def workflow_rows(
-    repository: Repository, slug: str, state: WorkflowState | None = None
+    repository: Repository, slug: str
 ) -> tuple[WorkflowRow, list[LedgerEntry], VersionRow | None] | None:
     """Derive a whole workflow from Git alone, or return None if it does not exist.
 
@@ -187,7 +183,7 @@ def workflow_rows(
     """
     if not repository.exists(slug):
         return None
-    state = state or repository.state(slug)
+    state = consistent_state(repository, slug)
     delta = ledger_delta(repository, slug, None)
     entries = delta.published()
     draft = draft_row(repository, state)
@@ -225,11 +221,9 @@ def consistent_state(repository: Repository, slug: str) -> WorkflowState:
 
 def check_draft(known: str | None, held: str | None, slug: str, delta: LedgerDelta) -> None:
     """Raise `integrity` if the draft at `known` is missing and no entry of `delta` discards it."""
-    gone = known is not None and held is None
-    if gone and not any(entry.kind is LedgerKind.DISCARDED for entry in delta.entries):
-        raise contradiction(
-            slug, f"the draft {known} is missing, and the ledger does not record that it was discarded"
-        )
+    missing = known is not None and held is None
+    if missing and not any(entry.kind is LedgerKind.DISCARDED for entry in delta.entries):
+        raise contradiction(slug, f"the draft {known} is missing, but the ledger does not discard it")
 
 
 def contradiction(slug: str, problem: str) -> GitstoreError:
@@ -285,8 +279,8 @@ def _given(delta: LedgerDelta, before: WorkflowRow | None) -> Titles:
     return Titles(before.given_name, before.given_description) if before else Titles()
 
 
-def _when(entry: LedgerEntry | None) -> datetime | None:
-    return entry.when if entry else None
+def _stated(value: object) -> str | None:
+    return value if isinstance(value, str) and value.strip() else None
 
 
 def _storable(value: str | None) -> str | None:

@@ -1,8 +1,8 @@
 """Events of workflows: rows that are inserted in the transaction of the fact itself.
 
-An event's id is uuid5(workflow id, "<type> <what>"), where <what> is the ledger entry that records the fact
-or, for a draft, the tips of its branch and of the ledger. A fact therefore has one event, however often it is
-processed.
+An event's id is uuid5(workflow id, "<type> <source>"), where <source> is the ledger entry that records the
+fact or, for a draft, the tips of its branch and of the ledger. A fact therefore has one event, however often
+it is processed.
 """
 
 from __future__ import annotations
@@ -106,29 +106,24 @@ def as_json(events: Iterable[EventRow | Mapping[str, object]]) -> Jsonb:
 
 
 def published(workflow: WorkflowRow, row: VersionRow, entry: LedgerEntry) -> Fact:
-    assert row.published_at is not None  # noqa: S101 - of a published row
     data = {
         **_version(workflow, row),
         "published_by": row.published_by,
         "activated": entry.current == row.version_number,
     }
-    return _fact(
-        EventType.PUBLISHED, workflow, entry.oid, row.version_number, entry.when, entry.actor.name, data
-    )
+    return _of_entry(EventType.PUBLISHED, workflow, row.version_number, entry, data)
 
 
 def draft_updated(workflow: WorkflowRow, row: VersionRow) -> Fact:
-    what = f"{row.commit_sha} {workflow.ledger_oid}"
+    source = f"{row.commit_sha} {workflow.ledger_oid}"
     data = {**_version(workflow, row), "discarded": False}
-    return _fact(
-        EventType.DRAFT_UPDATED, workflow, what, row.version_number, row.created_at, row.author_name, data
-    )
+    number, actor = row.version_number, row.author_name
+    return _fact(EventType.DRAFT_UPDATED, workflow, number, source, row.created_at, actor, data)
 
 
 def draft_discarded(workflow: WorkflowRow, entry: LedgerEntry) -> Fact:
     data = {"workflow": workflow.slug, "commit": None, "discarded": True, "message": entry.message}
-    number = workflow.latest_number + 1
-    return _fact(EventType.DRAFT_UPDATED, workflow, entry.oid, number, entry.when, entry.actor.name, data)
+    return _of_entry(EventType.DRAFT_UPDATED, workflow, workflow.latest_number + 1, entry, data)
 
 
 def current_changed(workflow: WorkflowRow, previous: int | None, entry: LedgerEntry) -> Fact:
@@ -142,7 +137,7 @@ def current_changed(workflow: WorkflowRow, previous: int | None, entry: LedgerEn
         "message": entry.message,
         "by": entry.actor.name,
     }
-    return _fact(EventType.CURRENT_CHANGED, workflow, entry.oid, number, entry.when, entry.actor.name, data)
+    return _of_entry(EventType.CURRENT_CHANGED, workflow, number, entry, data)
 
 
 def _version(workflow: WorkflowRow, row: VersionRow) -> dict[str, Any]:
@@ -158,17 +153,23 @@ def _version(workflow: WorkflowRow, row: VersionRow) -> dict[str, Any]:
     }
 
 
+def _of_entry(
+    kind: EventType, workflow: WorkflowRow, number: int | None, entry: LedgerEntry, data: dict[str, Any]
+) -> Fact:
+    return _fact(kind, workflow, number, entry.oid, entry.when, entry.actor.name, data)
+
+
 def _fact(
     kind: EventType,
     workflow: WorkflowRow,
-    what: str,
     number: int | None,
+    source: str,
     at: datetime,
     actor: str,
     data: dict[str, Any],
 ) -> Fact:
     return Fact(
-        id=uuid5(workflow.id, f"{kind} {what}"),
+        id=uuid5(workflow.id, f"{kind} {source}"),
         type=kind,
         project_id=workflow.project_id,
         workflow_id=workflow.id,

@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Final, LiteralString
 from uuid import UUID
 
+from sync import rows
 from sync.catalog import Project
 from sync.db import Database, Transaction
 
@@ -53,21 +54,15 @@ class _Held:
 _CREATE: Final[LiteralString] = """
     insert into gitstore.access_tokens (project_id, name, role, sha256, expires_at)
     values (%(project)s, %(name)s, %(role)s, %(sha256)s, %(expires_at)s)
-    returning id, project_id, name, role, created_at, last_used_at, expires_at, revoked_at
-"""
-_LIST: Final[LiteralString] = """
-    select id, project_id, name, role, created_at, last_used_at, expires_at, revoked_at
-    from gitstore.access_tokens where project_id = %(project)s order by created_at, id
-"""
+    returning """ + rows.columns(Token)  # noqa: S608 - of constants
+_LIST: Final[LiteralString] = (
+    rows.select(Token) + " from gitstore.access_tokens where project_id = %(project)s order by created_at, id"
+)
 _REVOKE: Final[LiteralString] = """
     update gitstore.access_tokens set revoked_at = now()
     where project_id = %(project)s and id = %(id)s and revoked_at is null
 """
-_AUTHENTICATE: Final[LiteralString] = """
-    select id, name, role, project_id, project_slug, project_name, project_owner, project_rules,
-        project_created_at
-    from gitstore.authenticate(%(sha256)s)
-"""
+_AUTHENTICATE: Final[LiteralString] = rows.select(_Held) + " from gitstore.authenticate(%(sha256)s)"
 
 
 def create(
@@ -75,8 +70,7 @@ def create(
 ) -> Token:
     """Insert a token. Requires an owner of the project or the tables' owner."""
     values = {"project": project_id, "name": name, "role": role, "sha256": sha256, "expires_at": expires_at}
-    (made,) = tx.rows(Token, _CREATE, **values)
-    return made
+    return tx.rows(Token, _CREATE, **values)[0]
 
 
 def tokens(tx: Transaction, project_id: UUID) -> list[Token]:
@@ -94,12 +88,5 @@ def authenticate(database: Database, sha256: bytes) -> Holder | None:
     held = database.ask(_Held, {}, _AUTHENTICATE, sha256=sha256)
     if held is None:
         return None
-    project = Project(
-        id=held.project_id,
-        slug=held.project_slug,
-        name=held.project_name,
-        owner=held.project_owner,
-        rules=held.project_rules,
-        created_at=held.project_created_at,
-    )
+    project = Project(**{name: getattr(held, f"project_{name}") for name in rows.names(Project)})
     return Holder(held.id, held.name, held.role, project)

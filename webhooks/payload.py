@@ -19,10 +19,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
+from gitstore.system import rfc3339
 from sync.events import EventType
 
 DISABLED: Final = "subscription.disabled"
@@ -45,4 +46,4 @@ def body(
 
 def timestamp(at: datetime) -> str:
     """Return the time in RFC 3339 format, in UTC."""
-    return at.astimezone(UTC).isoformat().replace("+00:00", "Z")
+    return rfc3339(at)

@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import partial
 from typing import Final
 from uuid import UUID
@@ -23,6 +23,7 @@ from uuid import UUID
 from gitstore.errors import Code, GitstoreError
 from gitstore.model import Limits
 from gitstore.store import Store
+from gitstore.system import now
 from gitstore.upstream.importer import Layout
 from gitstore.upstream.remote import Remote
 from sync import catalog
@@ -68,7 +69,7 @@ class Means:
     tell: Callable[..., None] = lambda _event, **_facts: None
     count: Callable[[str, Sequence[str], int], None] = lambda _outcome, _divergences, _published: None
     alive: Callable[[], None] = lambda: None
-    clock: Callable[[], datetime] = lambda: datetime.now(UTC)
+    clock: Callable[[], datetime] = now
     dice: Callable[[], float] = random.random
 
 

@@ -96,9 +96,8 @@ def _is_abandoned(quarantine: Path, now: float) -> bool:
     try:
         handle = os.open(quarantine / ALIVE, os.O_RDWR | os.O_CLOEXEC)
     except FileNotFoundError:
-        return _is_older(
-            quarantine, now, MINUTE
-        )  # killed before it made the lock file, or an older gitstore's
+        # Killed before it made the lock file, or an older gitstore's.
+        return _is_older(quarantine, now, MINUTE)
     try:
         return try_lock(handle) and _is_older(quarantine, now, MOMENT)
     finally:

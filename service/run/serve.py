@@ -10,7 +10,6 @@ end, and the next start recovers everything.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import re
@@ -29,6 +28,7 @@ from typing import Final, TextIO
 
 from gitstore.errors import ConfigError, UnavailableError
 from gitstore.git.process import git
+from gitstore.system import try_lock
 from service import logs
 from service.config import METRICS_FOLDER, Config, misspelt
 from service.logs import Event
@@ -242,7 +242,7 @@ def metrics_folder() -> Iterator[Path]:
     unlocked = folder / f"new-{_LOCK}"
     handle = os.open(unlocked, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
+        try_lock(handle)  # no other process knows it
         unlocked.rename(folder / _LOCK)
         yield folder
     finally:
@@ -253,7 +253,7 @@ def metrics_folder() -> Iterator[Path]:
 def _remove_unless_locked(folder: Path) -> None:
     handle = os.open(folder / _LOCK, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        shutil.rmtree(folder)
+        if try_lock(handle):
+            shutil.rmtree(folder)
     finally:
         os.close(handle)

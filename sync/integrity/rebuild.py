@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import closing
-from datetime import UTC, datetime
 from typing import Final, LiteralString
 from uuid import UUID, uuid5
 
@@ -23,6 +22,7 @@ from gitstore.errors import GitstoreError, IntegrityError
 from gitstore.model import LedgerKind
 from gitstore.names import is_slug, version_id, workflow_id
 from gitstore.repository import Repository, WritableRepository
+from gitstore.system import now
 from sync import derive, git_objects, rows
 from sync.db import Database, Transaction
 from sync.integrity.verify import Finding, contradictions
@@ -100,7 +100,7 @@ def _accept_losses(repository: WritableRepository) -> None:
         if newest is None or newest.latest <= left.latest:
             continue
         reason = "Give up what the repository has lost"
-        change = ChangeSet(repository, slug, Authorship(ledger.COMMITTER, datetime.now(UTC), reason))
+        change = ChangeSet(repository, slug, Authorship(ledger.COMMITTER, now(), reason))
         kind = LedgerKind.CLEARED if left.current is None else LedgerKind.CURRENT
         change.append(kind, version=left.current, latest=left.latest, current=left.current, held=left.held)
         write_one(repository, change)
@@ -114,7 +114,7 @@ def correct(tx: Transaction, repository: Repository, slug: str) -> int:
     workflow = workflow_id(repository.project, slug)
     rows.raise_mark_to_rows(tx, workflow)
     rows.load_marks(tx, repository, [slug])
-    derived = derive.workflow_rows(repository, slug, derive.consistent_state(repository, slug))
+    derived = derive.workflow_rows(repository, slug)
     if derived is None:
         tx.run(_RETIRE, workflow=workflow, kept=[])
         tx.run(_CLEAR, workflow=workflow)

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import closing
-from datetime import UTC, datetime
 from typing import Final
 
 from gitstore import changes, names
@@ -22,6 +21,7 @@ from gitstore.git.refs import RefUpdate
 from gitstore.model import LedgerEntry, LedgerKind, Person
 from gitstore.names import HIGHEST_NUMBER, is_slug
 from gitstore.repository import WritableRepository
+from gitstore.system import now
 from sync import audit, derive, git_objects, rows
 from sync.audit import Origin
 from sync.db import Transaction
@@ -38,7 +38,7 @@ def repair(unit_of_work: MirrorUnitOfWork, progress: Progress | None = None) -> 
     """Restore all recoverable versions and refs of a project; yield a line for each action."""
     repository, database = unit_of_work.repository, unit_of_work.database
     with unit_of_work.maintenance():
-        damaged_file = repair_packed_refs(repository.path, f"{datetime.now(UTC):%Y%m%dT%H%M%S%f}")
+        damaged_file = repair_packed_refs(repository.path, f"{now():%Y%m%dT%H%M%S%f}")
     if damaged_file is not None:
         yield f"removed the damaged part of packed-refs; the original is kept as {damaged_file.name}"
     with database.upkeep() as tx:
@@ -119,7 +119,7 @@ class _Repair:
         if not self._contains(recorded.encode(), recorded):
             return
         if held:
-            superseded = self._repository.superseded(self._slug, datetime.now(UTC))
+            superseded = self._repository.superseded(self._slug, now())
             self._repository.refs.restore(superseded, held)
             yield f"{names.show(name)}: its previous value is kept as {names.show(superseded)}"
         yield from self._restore(name, recorded)

@@ -238,7 +238,7 @@ def _rows_against_git(tx: Transaction, repository: Repository, recorded: Recorde
         problem = f"v{highest} was published, but the number mark is {f'v{mark}' if mark else 'missing'}"
         yield Finding(slug, None, problem, REBUILD)
     try:
-        derived = derive.workflow_rows(repository, slug, derive.consistent_state(repository, slug))
+        derived = derive.workflow_rows(repository, slug)
     except GitstoreError as error:
         yield Finding(slug, None, error.message, RESTORE)
         return

@@ -18,7 +18,7 @@ from dulwich.objects import Blob, Commit, Tree
 from gitstore.git.commits import new_commit
 from gitstore.model import Person
 from gitstore.push.request import ZERO
-from gitstore.store import now
+from gitstore.system import now
 from tests.gitstore.conftest import Git
 from tests.gitstore.test_packs import entry, pack, varint
 from tests.gitstore.test_receive import DRAFT, VALID, request

@@ -18,8 +18,10 @@ import pytest
 from psycopg import sql
 from psycopg.rows import dict_row
 
+from gitstore.changes import Authorship, ChangeSet, write
 from gitstore.drafts import Content
-from gitstore.model import Person, Rules
+from gitstore.model import LedgerKind, Person, Rules
+from gitstore.names import tag as version_tag
 from gitstore.names import workflow_id
 from gitstore.store import Actors, Store
 from gitstore.unit_of_work import FileUnitOfWork
@@ -29,13 +31,14 @@ from sync.catalog import create_project
 from sync.db import Claims, Database, claims_of
 from sync.embedded.server import EmbeddedPostgres
 from sync.events import Fact
+from sync.rows import VersionRow, names
 from sync.unit_of_work import MirrorUnitOfWork
 from tests.helpers import definition as definition
 
 
 @pytest.fixture
 def conninfo(make_database: Callable[..., str], migrated_template: str) -> str:
-    """The way into a migrated database, as its plain owner."""
+    """Connection string of a migrated database, as its owner, who is not a superuser."""
     return make_database(migrated_template)
 
 
@@ -47,7 +50,7 @@ def database(conninfo: str) -> Iterator[Database]:
 
 
 class ObservedUnitOfWork(MirrorUnitOfWork):
-    """Collects the facts of each write in their order, which no table keeps."""
+    """Collects the facts of each write in order, which no table records."""
 
     def __init__(self, *given: Any, **named: Any) -> None:
         super().__init__(*given, **named)
@@ -73,14 +76,14 @@ class House:
         return self.store.project
 
     def rows(self, table: str) -> list[dict[str, Any]]:
-        """Every row of a table, as its owner sees it."""
+        """Return every row of a table, as its owner."""
         query = sql.SQL("select * from gitstore.{} order by id").format(sql.Identifier(table))
         with self.database.as_owner() as tx, tx.connection.cursor(row_factory=dict_row) as cursor:
             return cursor.execute(query).fetchall()
 
     @property
     def facts(self) -> list[Fact]:
-        """The facts that this house's units of work have mirrored, in their order."""
+        """Facts that this house's units of work have mirrored, in order."""
         return self.writes.facts
 
     def mirrored(self) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
@@ -96,7 +99,7 @@ class House:
 
     @property
     def claims(self) -> Claims:
-        """Of an owner's token of the project, made at first use."""
+        """Claims of a token with the role owner, created at first use."""
         if self._token is None:
             with self.database.as_owner() as tx:
                 self._token = tokens.create(tx, self.project, "owner", "owner", secrets.token_bytes(32)).id
@@ -106,18 +109,42 @@ class House:
         return workflow_id(self.project, slug)
 
     def git(self, *arguments: str, given: str = "") -> str:
-        """What somebody with a shell does to the repository."""
+        """Run git in the repository, past gitstore, and return its output."""
         command = ["git", "-C", str(self.store.path), *arguments]
         return subprocess.run(command, check=True, capture_output=True, text=True, input=given).stdout.strip()
 
     def tamper(self, statement: LiteralString, **values: object) -> int:
-        """What the database's owner does by hand, past the triggers."""
-        with self.database.as_owner() as tx:
-            tx.run("select set_config('gitstore.upkeep', 'on', true)")
+        """Run a statement as the database's owner, past the triggers."""
+        with self.database.upkeep() as tx:
             return tx.run(statement, **values)
 
+    def copy_version(self, slug: str, number: int, **changed: LiteralString) -> int:
+        """Insert a copy of the newest row of `slug` as v<number>, past gitstore, with `changed` columns."""
+        columns = {name: name for name in names(VersionRow)}
+        columns |= {"id": "gen_random_uuid()", "version_number": str(number), **changed}
+        return self.tamper(
+            f"insert into gitstore.workflow_versions ({', '.join(columns)}) "  # noqa: S608 - of constants
+            f"select {', '.join(columns.values())} from gitstore.workflow_versions "
+            "where workflow_id = %(id)s order by version_number desc limit 1",
+            id=self.workflow_id(slug),
+        )
+
+    def record(self, slug: str, number: int, target: str, *, tag: bool = True) -> datetime:
+        """Publish `target` as v<number> past the rules, at the returned time; without `tag`, as if killed."""
+        when = self.store.clock()
+        change = ChangeSet(self.store, slug, Authorship(WHO.actor, when))
+        change.append(LedgerKind.PUBLISHED, version=number, target=target, latest=number, current=number)
+        if tag:
+            change.move(version_tag(slug, number), None, target.encode())
+        write(self.store, [change])
+        return when
+
+    def commit_as_eve(self, tree: str, parent: str, message: str) -> str:
+        eve = ("-c", "user.name=Eve", "-c", "user.email=eve@example.com")
+        return self.git(*eve, "commit-tree", tree, "-p", parent, "-m", message)
+
     def publish(self, slug: str, url: str = "https://a.example/", **options: Any) -> int:
-        """Save a draft with `url` in it, making the workflow where there is none, and publish it."""
+        """Save a draft with `url` in it, creating the workflow if needed, and publish it."""
         self.save(slug, url)
         return self.store.publish(slug, WHO, **options).number
 
@@ -130,7 +157,7 @@ class House:
         return self.store.save_draft(slug, content, WHO, expected="*").commit
 
     def unmirrored(self) -> Store:
-        """A store on the same repository that leaves the rows behind, as a kill would."""
+        """Open a store on the same repository that does not mirror, as if killed before."""
         return Store(self.store.path, self.project, FileUnitOfWork, clock=self.store.clock)
 
 
@@ -168,7 +195,7 @@ def house(make_house: Callable[..., House]) -> Iterator[House]:
 
 @pytest.fixture
 def folder(ram_path: Path) -> Path:
-    """Where an embedded Postgres is to live; not there yet."""
+    """Folder for an embedded Postgres, not created yet."""
     return ram_path / "postgres"
 
 

@@ -1,10 +1,10 @@
-"""Killing a writer at a named place: a process that forks a child for each write, and has it kill itself.
+"""Kill a writer at a named place: a process that forks a child for each write, which kills itself.
 
     python -m tests.sync.kill_points <repository> <project> <conninfo>
 
 reads a line of JSON for each write, {"write": ..., "at": place, "nth": n}, and answers with one, {"killed":
-bool, "ended": what the write returned or said, "passed": how often each place was passed}. A place is where
-a function begins (`<name`) or has ended (`name>`); production code knows nothing of it.
+bool, "ended": the result of the write or its error, "passed": how often each place was passed}. A place is
+the beginning (`<name`) or the end (`name>`) of a function; the product has no code for it.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ ADA = Person("Ada", "ada@example.com")
 WHO = Actors(ADA, ADA)
 YAML = "nodes:\n- {id: a, type: webhook, data: {label: %s}}\n"
 
-# What the issue names, and a few more: name -> where it is looked up when it is called.
+# Steps of a write: name -> where the function is looked up when it is called.
 PLACES = {
     "marker": "sync.markers:Markers.keep",
     "object": "gitstore.git.objects:WritableObjects._write_one",
@@ -59,12 +59,12 @@ PLACES = {
     "unpacked": "gitstore.git.quarantine:Quarantine._unpack",
     "moved in": "pathlib:Path.rename",
     "admitted": "gitstore.git.quarantine:Quarantine.admit",
-    "lock": "gitstore.git.refs:Refs._lock",
+    "lock": "gitstore.git.refs:WritableRefs._lock",
     "rename": "dulwich.file:_GitFile.close",
     "ref folder": "gitstore.git.refs:fsync_folder",
-    "refs": "gitstore.git.refs:Refs.update",
-    "head": "gitstore.git.refs:Refs.point_head",
-    "deleted": "gitstore.git.refs:Refs.delete",
+    "refs": "gitstore.git.refs:WritableRefs.update",
+    "head": "gitstore.git.refs:WritableRefs.point_head",
+    "deleted": "gitstore.git.refs:WritableRefs.delete",
     "row": "sync.mirror:Batch.flush",
     "event": "sync.events:as_json",
     "audit": "sync.audit:row",
@@ -110,7 +110,7 @@ class Trap:
 
 
 def carry_out(store: Store, write: dict[str, Any]) -> object:
-    """The write; what the caller is told."""
+    """Carry out the write, and return its result."""
     slug = write["slug"]
     match write["kind"]:
         case "create":
@@ -145,7 +145,7 @@ def publish_many(store: Store, slug: str, label: str, count: int) -> dict[str, A
     for turn in itertools.count():
         if len(numbers) == count:
             break
-        # New each time: what somebody else has published for us would be no version any more.
+        # Different each time: content that another process has published is not a new version.
         value = {"nodes": [{"id": "a", "type": "webhook", "data": {"label": f"{label} {turn}"}}]}
         try:
             try:
@@ -158,7 +158,7 @@ def publish_many(store: Store, slug: str, label: str, count: int) -> dict[str, A
             published = store.publish(slug, WHO)
             slowest = max(slowest, time.monotonic() - started)
         except GitstoreError as error:
-            # Somebody has published the draft meanwhile.
+            # Another process has published the draft meanwhile.
             if error.code is not Code.VERSION_NOT_FOUND:
                 raise
         else:
@@ -195,7 +195,7 @@ def push_request(folder: Path, slug: str, author: str = "ada") -> Path:
 
 
 class Killer:
-    """The test's end: asks the process for writes."""
+    """The side of the test: sends writes to the process."""
 
     def __init__(self, repository: Path, project: UUID, conninfo: str) -> None:
         self._process = subprocess.Popen(
@@ -226,10 +226,10 @@ def _in_a_child(repository: Path, project: UUID, conninfo: str, asked: dict[str,
         try:
             os.close(reading)
             trap = Trap(asked["at"], asked["nth"])
-            trap.install()
-            unit_of_work = partial(MirrorUnitOfWork, Database(conninfo, max_connections=1))
-            store = Store(repository, project, unit_of_work)
             try:
+                trap.install()
+                unit_of_work = partial(MirrorUnitOfWork, Database(conninfo, max_connections=1))
+                store = Store(repository, project, unit_of_work)
                 ended = carry_out(store, asked["write"])
             except GitstoreError as error:
                 ended = f"{error.code}: {error.message}{f' ({error.__cause__!r})' if error.__cause__ else ''}"
@@ -240,10 +240,10 @@ def _in_a_child(repository: Path, project: UUID, conninfo: str, asked: dict[str,
             os._exit(0)
     os.close(writing)
     with os.fdopen(reading, "rb") as answer:
-        said = answer.read()
+        line = answer.read()
     _, status = os.waitpid(child, 0)
     killed = os.WIFSIGNALED(status)
-    return {"killed": killed, **(json.loads(said) if said else {"ended": None, "passed": {}})}
+    return {"killed": killed, **(json.loads(line) if line else {"ended": None, "passed": {}})}
 
 
 def main(repository: str, project: str, conninfo: str) -> None:

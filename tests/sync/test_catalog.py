@@ -1,4 +1,4 @@
-"""What the API reads: pages by keyset, search, and each way to name a version."""
+"""Queries of the API: pages by keyset, search, and each way to name a version."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def test_a_workflow_by_id_and_by_slug_is_the_same(shop: House) -> None:
     assert (by_id.current_number, by_id.latest_number, by_id.draft_number) == (2, 5, 6)
 
 
-def test_what_was_never_published_has_no_current_and_no_latest(house: House) -> None:
+def test_an_unpublished_workflow_has_no_current_and_no_latest(house: House) -> None:
     house.save("order-sync")
     with house.database.reading(house.claims) as tx:
         workflow = catalog.workflow_by_slug(tx, house.project, "order-sync")
@@ -146,8 +146,8 @@ def test_a_project_is_made_once(database: Database) -> None:
     assert refused.value.code is Code.PROJECT_EXISTS
 
 
-def test_history_asks_for_no_definition() -> None:
-    """A megabyte each: what is not asked for is not fetched from where Postgres keeps large values."""
+def test_history_reads_no_definition() -> None:
+    """A definition may take a megabyte; Postgres does not fetch columns that a query leaves out."""
     assert all("definition" not in query for query in catalog._HISTORY.values())
 
 

@@ -1,4 +1,4 @@
-"""A clock that jumps: what came after what is told by numbers and by the ledger, never by a time."""
+"""A clock that jumps: order comes from numbers and the ledger, never from times."""
 
 from __future__ import annotations
 

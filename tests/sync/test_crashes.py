@@ -149,8 +149,8 @@ def test_a_write_that_is_killed_happened_or_not_and_works_again(bench: Bench, ki
     bench.finish()
 
 
-def test_the_places_are_where_the_issue_names_them(bench: Bench) -> None:
-    """All are passed by one write or another: a place that nobody passes tests nothing."""
+def test_every_place_is_passed_by_a_write(bench: Bench) -> None:
+    """A place that no write passes would test nothing."""
     passed: Counter[str] = Counter()
     for kind in WRITES:
         passed.update(bench.passages(kind))

@@ -1,4 +1,4 @@
-"""Objects of publications in Postgres: complete, unchangeable, and enough to write lost versions back."""
+"""Objects of publications in Postgres: complete, immutable, and sufficient to restore lost versions."""
 
 from __future__ import annotations
 
@@ -80,13 +80,13 @@ def test_each_publication_stores_all_that_it_needs(shop: House) -> None:
     assert list(verify.unrecoverable(shop.database, shop.store)) == []
 
 
-def test_drafts_are_left_to_git(shop: House) -> None:
+def test_objects_of_drafts_are_not_stored(shop: House) -> None:
     before = kept(shop)
     shop.save("invoices", "https://draft.example/")
     assert kept(shop) == before
 
 
-def test_what_is_mirrored_later_is_kept_too(house: House) -> None:
+def test_objects_of_versions_that_are_mirrored_later_are_stored(house: House) -> None:
     left = house.unmirrored()
     left.create_workflow("order-sync", Content(value=house.definition()), house.who)
     left.publish("order-sync", house.who)
@@ -134,8 +134,8 @@ def test_bytes_that_were_edited_are_found_never_used_and_replaced(shop: House) -
     assert oid in found
     assert "gitstore repair" in found
     assert any(line.startswith("order-sync/v2: ") for line in verify.unrecoverable(shop.database, shop.store))
-    (said,) = repair(shop.writes)
-    assert oid in said
+    (line,) = repair(shop.writes)
+    assert oid in line
     assert findings(shop) == []
     assert list(verify.unrecoverable(shop.database, shop.store)) == []
 
@@ -162,18 +162,18 @@ def test_versions_that_the_repository_lost_come_back_under_the_same_ids(shop: Ho
     assert len([r for r in shop.rows("events") if r["type"] == "workflow.version.published"]) == 8, "no twins"
 
 
-def test_a_missing_object_of_a_version_is_written_back(shop: House) -> None:
+def test_a_missing_object_of_a_version_is_restored(shop: House) -> None:
     blob = shop.git("rev-parse", "order-sync/v2:workflow.yaml")
     (shop.store.path / "objects" / blob[:2] / blob[2:]).unlink()
     shop.store.objects.close()
     assert any(blob in line for line in findings(shop))
-    (said,) = repair(shop.writes)
-    assert said == "refs/tags/order-sync/v2: 1 object restored from the database"
+    (line,) = repair(shop.writes)
+    assert line == "refs/tags/order-sync/v2: 1 object restored from the database"
     assert findings(shop) == []
 
 
 @pytest.mark.parametrize("published", [False, True], ids=["at once", "after the next version"])
-def test_a_version_that_was_given_up_is_published_again_as_it_was(shop: House, published: bool) -> None:
+def test_a_lost_version_is_published_again_unchanged(shop: House, published: bool) -> None:
     put_back(shop, "order-sync", 3)
     shop.git("prune", "--expire=now")
     shop.store.objects.close()
@@ -184,8 +184,8 @@ def test_a_version_that_was_given_up_is_published_again_as_it_was(shop: House, p
     if published:
         assert shop.publish("order-sync", "https://v7.example/") == 7
     events = shop.rows("events")
-    said = list(repair(shop.writes))
-    assert [line for line in said if "published again" in line]
+    lines = list(repair(shop.writes))
+    assert [line for line in lines if "published again" in line]
     assert findings(shop) == []
     after = {row["id"]: row for row in shop.rows("workflow_versions")}
     assert {identity: after[identity] for identity in before} == before
@@ -198,7 +198,7 @@ def test_a_version_that_was_given_up_is_published_again_as_it_was(shop: House, p
     assert list(verify.unrecoverable(shop.database, shop.store)) == []
 
 
-def test_a_workflow_that_was_given_up_as_a_whole_comes_back(shop: House) -> None:
+def test_a_lost_workflow_is_published_again(shop: House) -> None:
     shop.store.create_workflow(
         "named", Content(value=shop.definition()), shop.who, name="Given", description="Said"
     )
@@ -213,16 +213,16 @@ def test_a_workflow_that_was_given_up_as_a_whole_comes_back(shop: House) -> None
     assert findings(shop) == []
 
 
-def test_what_is_kept_nowhere_stays_lost_and_is_told(shop: House) -> None:
+def test_a_version_without_its_objects_stays_lost_and_is_reported(shop: House) -> None:
     oid = refs(shop)["refs/tags/order-sync/v5"]
     put_back(shop, "order-sync", 3)
     shop.git("prune", "--expire=now")
     shop.store.objects.close()
     shop.tamper("delete from gitstore.git_objects where oid = %(oid)s", oid=oid)
-    said = list(repair(shop.writes))
+    lines = list(repair(shop.writes))
     why = f"object {oid} is missing in Git, and not kept in the database"
-    assert f"refs/tags/order-sync/v5: not restored: {why}" in said
-    assert any("refs/tags/order-sync/v6: restored" in line for line in said)
+    assert f"refs/tags/order-sync/v5: not restored: {why}" in lines
+    assert any("refs/tags/order-sync/v6: restored" in line for line in lines)
     assert {line.partition(":")[0] for line in findings(shop)} == {"order-sync/v5"}
     rebuild(shop.database, [shop.unmirrored()], accept_git=True)
     assert states(shop, "order-sync")[5] == "lost"
@@ -258,7 +258,7 @@ def test_a_newer_repository_is_mirrored_by_repair(shop: House) -> None:
     assert findings(shop) == []
 
 
-def test_a_number_to_start_above_is_taken_from_a_person(shop: House) -> None:
+def test_an_operator_can_raise_the_number_to_start_above(shop: House) -> None:
     """Also with an open draft, and for a workflow of which nothing is left."""
     shop.save("invoices", "https://draft.example/")
     assert start_above(shop.writes, "invoices", 6, shop.writes.origin) == 7

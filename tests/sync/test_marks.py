@@ -1,4 +1,4 @@
-"""A version number that was given out is never given out again, whatever happens to the repository."""
+"""A version number is never assigned twice, whatever happens to the repository."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_the_mark_is_the_highest_number_published(shop: House) -> None:
     assert highest(shop, "draft-only") is None
 
 
-def test_a_number_that_was_lost_is_never_given_out_again(shop: House) -> None:
+def test_a_lost_number_is_never_assigned_again(shop: House) -> None:
     """The repository is set back to v3, and that is accepted: the next version is v7, above a gap."""
     put_back(shop, "order-sync", 3)
     with pytest.raises(GitstoreError) as refused:
@@ -96,7 +96,7 @@ def test_the_draft_is_numbered_above_the_mark(shop: House) -> None:
     assert list(verify.verify(shop.database, shop.unmirrored())) == []
 
 
-def test_a_workflow_that_git_lost_as_a_whole_goes_on_above_its_mark(shop: House) -> None:
+def test_a_workflow_that_git_lost_continues_above_its_mark(shop: House) -> None:
     for ref in shop.git("for-each-ref", "--format=%(refname)").splitlines():
         if "invoices" in ref:
             shop.git("update-ref", "-d", ref)
@@ -105,7 +105,7 @@ def test_a_workflow_that_git_lost_as_a_whole_goes_on_above_its_mark(shop: House)
     assert states(shop, "invoices") == {1: "lost", 2: "lost", 3: "published"}
 
 
-def test_a_rebuild_lowers_no_mark_and_makes_missing_ones(shop: House) -> None:
+def test_a_rebuild_lowers_no_mark_and_adds_missing_ones(shop: House) -> None:
     shop.tamper("update gitstore.number_marks set highest = 9 where highest = 2")
     rebuild(shop.database, [shop.unmirrored()])
     assert highest(shop, "invoices") == 9

@@ -115,7 +115,7 @@ def test_a_file_squeezed_in_before_applied_ones_is_refused(make_database: MakeDa
     conninfo = make_database()
     first, second = Migration(1, "0001_a.sql", "select 1"), Migration(2, "0002_b.sql", "select 2")
     migrate(conninfo, [second])
-    with pytest.raises(GitstoreError, match=r"0001_a\.sql comes before"):
+    with pytest.raises(GitstoreError, match=r"0001_a\.sql precedes"):
         migrate(conninfo, [first, second])
 
 

@@ -1,4 +1,4 @@
-"""Healing: what lags catches up, from markers or from a full pass, and one broken workflow stops no other."""
+"""Reconciliation by markers and by full passes; one broken workflow does not stop the others."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from tests.sync.conftest import House
 
 
 def behind(house: House, *slugs: str) -> None:
-    """Workflows in Git that the rows know nothing of."""
+    """Create workflows in Git that have no rows."""
     left = house.unmirrored()
     for slug in slugs:
         left.create_workflow(slug, Content(value=house.definition()), house.who)
         left.publish(slug, house.who)
 
 
-def test_without_markers_reconcile_looks_at_nothing(house: House) -> None:
+def test_without_markers_reconcile_does_nothing(house: House) -> None:
     behind(house, "a")
     assert reconcile(house.writes).facts == []
     assert house.rows("workflows") == []
@@ -59,8 +59,8 @@ def test_a_workflow_that_contradicts_itself_is_reported_and_the_rest_is_mirrored
     house.git("update-ref", "-d", "refs/tags/a/v1")
     house.git("update-ref", "-d", "refs/heads/drafts/a")
     house.writes.markers.put(["a", "b"])
-    for heal in (reconcile, full_pass):
-        report = heal(house.writes)
+    for run in (reconcile, full_pass):
+        report = run(house.writes)
         assert {slug: error.code for slug, error in report.failures.items()} == {"a": Code.INTEGRITY}
     assert {row["slug"] for row in house.rows("workflows")} == {"a", "b"}
     assert list(house.writes.markers.pending()) == ["a"]
@@ -83,7 +83,7 @@ def test_refs_that_are_no_workflow_are_left_alone(house: House) -> None:
     assert (report.facts, report.failures) == ([], {})
 
 
-def test_postgres_away_ends_the_healing_and_leaves_the_markers(house: House, tmp_path: Path) -> None:
+def test_without_postgres_reconcile_fails_and_leaves_the_markers(house: House, tmp_path: Path) -> None:
     away = Database(f"host={tmp_path} dbname=none")
     writes = MirrorUnitOfWork(away, house.store)
     writes.markers.put(["a", "b"])

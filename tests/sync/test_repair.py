@@ -1,4 +1,4 @@
-"""Refs that are gone, damaged or moved come back from those who remember; what is in dispute stays."""
+"""Repair restores missing, damaged and moved refs from ledger and rows, and leaves contradictions alone."""
 
 from __future__ import annotations
 
@@ -57,10 +57,10 @@ EVERY_REF = ["refs/tags/order-sync/v1", "refs/tags/order-sync/v3", "refs/ledger/
 
 @pytest.mark.parametrize("damage", DAMAGES)
 @pytest.mark.parametrize("ref", EVERY_REF)
-def test_a_damaged_ref_is_found_stops_publishing_and_comes_back(
+def test_a_damaged_ref_is_found_stops_publishing_and_is_restored(
     shop: House, ref: str, damage: Callable[[Path], None]
 ) -> None:
-    """Of its workflow, that is: the others go on. Afterwards everything is as it was."""
+    """Other workflows can be published meanwhile."""
     before, rows = refs(shop), shop.mirrored()
     damage(shop.store.path / ref)
     found = findings(shop)
@@ -72,8 +72,8 @@ def test_a_damaged_ref_is_found_stops_publishing_and_comes_back(
         assert refused.value.code is Code.INTEGRITY
     assert shop.publish("invoices", "https://next.example/") == 2
     before |= {ref: oid for ref, oid in refs(shop).items() if b"invoices" in ref}
-    (said,) = repair(shop.writes)
-    assert f"{ref}: restored to {before[ref.encode()].decode()}" in said
+    (line,) = repair(shop.writes)
+    assert f"{ref}: restored to {before[ref.encode()].decode()}" in line
     assert refs(shop) == before
     assert findings(shop) == []
     assert [row for row in shop.rows("workflows") if row["slug"] == "order-sync"] == [
@@ -83,14 +83,14 @@ def test_a_damaged_ref_is_found_stops_publishing_and_comes_back(
     assert list(repair(shop.writes)) == []
 
 
-def test_a_tag_that_was_moved_by_hand_is_put_back(shop: House) -> None:
+def test_a_moved_tag_is_restored(shop: House) -> None:
     before = refs(shop)
     shop.git("update-ref", "refs/tags/order-sync/v2", shop.store.version_tags("order-sync")[1])
     assert len(list(repair(shop.writes))) == 1
     assert refs(shop) == before
 
 
-def test_all_tags_of_a_workflow_come_back_by_the_ledger_alone(shop: House) -> None:
+def test_tags_are_restored_from_the_ledger_alone(shop: House) -> None:
     before = refs(shop)
     for number in (1, 2):
         shop.git("update-ref", "-d", f"refs/tags/order-sync/v{number}")
@@ -100,15 +100,15 @@ def test_all_tags_of_a_workflow_come_back_by_the_ledger_alone(shop: House) -> No
     assert refs(shop) == before
 
 
-def test_a_rewritten_ledger_is_put_back_and_what_stood_there_is_kept(shop: House) -> None:
+def test_a_rewritten_ledger_is_restored_and_its_replacement_is_kept(shop: House) -> None:
     shop.store.move_current("order-sync", 1, shop.who)
     before = refs(shop)
     shop.git("update-ref", "refs/ledger/order-sync", "refs/ledger/order-sync~2")
     forged = refs(shop)[b"refs/ledger/order-sync"]
     with pytest.raises(GitstoreError):
         rebuild(shop.database, [shop.unmirrored()])
-    said = list(repair(shop.writes))
-    assert any("is kept as refs/superseded/order-sync/" in line for line in said)
+    lines = list(repair(shop.writes))
+    assert any("is kept as refs/superseded/order-sync/" in line for line in lines)
     after = refs(shop)
     assert after[b"refs/ledger/order-sync"] == before[b"refs/ledger/order-sync"]
     assert forged in {oid for ref, oid in after.items() if ref.startswith(b"refs/superseded/order-sync/")}
@@ -124,15 +124,15 @@ def test_packed_refs_cut_short_in_a_line_of_another_length_name_nothing(shop: Ho
 
 
 @pytest.mark.parametrize("share", [0.2, 0.5, 0.8])
-def test_truncated_packed_refs_are_mended_and_every_ref_comes_back(shop: House, share: float) -> None:
-    """git reads nothing before, everything after; the file as it was is kept."""
+def test_truncated_packed_refs_are_repaired_without_losing_a_ref(shop: House, share: float) -> None:
+    """git cannot read the file before; the original is kept."""
     before = refs(shop)
     shop.git("pack-refs", "--all")
     packed = shop.store.path / "packed-refs"
     packed.write_bytes(packed.read_bytes()[: int(packed.stat().st_size * share)])
     assert any("packed-refs is damaged" in line for line in findings(shop))
-    said = list(repair(shop.writes))
-    assert "the original is kept as packed-refs.damaged-" in said[0]
+    lines = list(repair(shop.writes))
+    assert "the original is kept as packed-refs.damaged-" in lines[0]
     assert refs(shop) == before
     assert findings(shop) == []
     shop.git("fsck", "--strict", "--no-dangling")
@@ -150,19 +150,19 @@ def test_a_torn_page_in_packed_refs_loses_no_ref(shop: House) -> None:
     assert findings(shop) == []
 
 
-def test_what_has_no_objects_is_told_and_left(shop: House) -> None:
+def test_a_ref_without_objects_is_reported_and_left(shop: House) -> None:
     oid = shop.store.version_tags("order-sync")[2]
     (shop.store.path / "refs/tags/order-sync/v2").unlink()
     (shop.store.path / "objects" / oid[:2] / oid[2:]).unlink()
     shop.store.objects.close()
     shop.tamper("delete from gitstore.git_objects where oid = %(oid)s", oid=oid)
-    (said,) = repair(shop.writes)
-    assert said == (
+    (line,) = repair(shop.writes)
+    assert line == (
         f"refs/tags/order-sync/v2: not restored: object {oid} is missing in Git, and not kept in the database"
     )
 
 
-def test_what_a_kill_left_in_the_ledger_is_not_made_a_version(shop: House) -> None:
+def test_an_interrupted_publication_is_not_completed(shop: House) -> None:
     shop.store.publish("order-sync", shop.who)
     tip = refs(shop)[b"refs/ledger/order-sync"].decode()
     stray = shop.git("commit-tree", f"{tip}^{{tree}}", "-p", tip, "-F", "-",
@@ -172,8 +172,8 @@ def test_what_a_kill_left_in_the_ledger_is_not_made_a_version(shop: House) -> No
     assert sorted(shop.store.version_tags("order-sync")) == [1, 2, 3, 4]
 
 
-def test_everything_that_was_tampered_with_is_told_in_one_pass(shop: House) -> None:
-    """A tag, a row, a corrupt object, a stray file: each by name, each with what to do."""
+def test_all_damage_is_reported_in_one_pass(shop: House) -> None:
+    """A tag, two rows and a corrupt object: each by name, with advice."""
     shop.git("update-ref", "-d", "refs/tags/order-sync/v2")
     shop.tamper(
         "update gitstore.workflow_versions set message = 'x' where version_number = 3 and state = 'published'"
@@ -187,7 +187,7 @@ def test_everything_that_was_tampered_with_is_told_in_one_pass(shop: House) -> N
     broken = shop.store.path / "objects" / blob[:2] / blob[2:]
     broken.chmod(0o644)
     broken.write_bytes(b"garbage")
-    told = findings(shop)
+    lines = findings(shop)
     for expected in ("order-sync/v2: ", "order-sync/v3: message is x", "invoices/v1: valid is False", blob):
-        assert any(expected in line for line in told), (expected, told)
-    assert all(". " in line for line in told)
+        assert any(expected in line for line in lines), (expected, lines)
+    assert all(". " in line for line in lines)
