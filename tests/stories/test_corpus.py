@@ -79,9 +79,9 @@ def publish_all(author: Author, files: dict[str, tuple[str, bytes]]) -> None:
         author.git("commit", "-qm", slug)
         author.tag(slug, 1)
     pushed = author.push("--all")
-    assert pushed.ok, pushed.said
+    assert pushed.ok, pushed.output
     pushed = author.push("--tags")
-    assert pushed.ok, pushed.said
+    assert pushed.ok, pushed.output
 
 
 def check_all(owner: Caller, files: dict[str, tuple[str, bytes]]) -> None:
