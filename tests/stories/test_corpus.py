@@ -70,7 +70,7 @@ def corpus() -> dict[str, tuple[str, bytes]]:
 
 
 def publish_all(author: Author, files: dict[str, tuple[str, bytes]]) -> None:
-    """Each on a branch of its own, and all of them with their tags in one push."""
+    """Push each file on a branch of its own, then all tags in one push."""
     for slug, (name, raw) in files.items():
         author.git("checkout", "-q", "--orphan", f"drafts/{slug}")
         author.git("rm", "-rfq", "--ignore-unmatch", ".")

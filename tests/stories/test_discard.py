@@ -24,12 +24,12 @@ def many(author: Author, count: int) -> None:
 
 
 def commands(pushed: Pushed) -> list[str]:
-    """The commands that the terminal shows, each on a line of its own."""
+    """The commands that the terminal shows, one a line."""
     return re.findall(r"^remote:   (git .*?) *$", pushed.output, re.MULTILINE)
 
 
 def test_no_shape_of_prune_discards_what_a_clone_lacks(ann: Author, owner: Caller, tmp_path: Path) -> None:
-    """Of 49 drafts, a clone with one branch discards none; what else was pushed is saved."""
+    """Of 49 drafts, a clone with one branch discards none; its other updates are saved."""
     many(ann, 49)
     before = drafts(ann)
     bob = Author(tmp_path / "bob", owner, "Bob")
@@ -59,7 +59,7 @@ def test_no_shape_of_prune_discards_what_a_clone_lacks(ann: Author, owner: Calle
 def test_the_printed_command_discards_all_and_each_has_one_that_restores_it(
     ann: Author, owner: Caller, tmp_path: Path
 ) -> None:
-    """Both are pasted as they stand in the terminal, in a clone that has one of the branches."""
+    """Both are pasted from the terminal, in a clone that has one of the branches."""
     many(ann, 4)
     before = drafts(ann)
     bob = Author(tmp_path / "bob", owner, "Bob")
