@@ -288,22 +288,6 @@ def test_a_clone_checks_out_the_newest_draft(ann: Author, owner: Caller, tmp_pat
     assert (partial.folder / "workflow.yaml").read_text() == definition("c")
 
 
-@pytest.mark.parametrize(
-    ("role", "draft", "tag"), [("viewer", False, False), ("editor", True, False), ("publisher", True, True)]
-)
-def test_roles(service: Service, owner: Caller, tmp_path: Path, role: str, draft: bool, tag: bool) -> None:
-    """A viewer clones, an editor pushes drafts, a publisher tags."""
-    somebody = service.caller(owner.project, role).author(tmp_path / role)
-    somebody.draft("a", definition("one"))
-    somebody.tag("a", 1)
-    pushed = somebody.push("drafts/a")
-    assert pushed.ok is draft
-    assert draft or "403" in pushed.output
-    pushed = somebody.push("a/v1")
-    assert pushed.ok is tag
-    assert tag or "403" in pushed.output or "publishing needs the role publisher" in pushed.output
-
-
 def test_without_a_token_git_is_asked_for_one(owner: Caller, tmp_path: Path) -> None:
     """401 with WWW-Authenticate: Basic; a wrong password is told."""
     answer = Caller(owner.url, owner.project, "nonsense").get(

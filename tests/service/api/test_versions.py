@@ -91,12 +91,6 @@ def test_the_publisher_may_act_for_a_person(owner: Client) -> None:
     assert made.json["published_by"].startswith("token:owner-")
 
 
-def test_a_draft_that_was_never_there_is_not_published(owner: Client) -> None:
-    owner.create()
-    owner.delete(f"{VERSIONS}/draft")
-    problem(owner.publish(), 409, "no_draft")
-
-
 @pytest.mark.parametrize("body", [{"activate": "yes"}, {"activate": 1}, {"message": []}, {"version": 1}])
 def test_a_publish_body_that_is_not_as_documented_is_malformed(owner: Client, body: Any) -> None:
     owner.create()
