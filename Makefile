@@ -1,13 +1,14 @@
 # Shortcuts. Everything works without make, too: each line is the command.
 .PHONY: check fast test full soak bench
+FAST = tests/contract tests/gitstore tests/sync tests/upgrade tests/test_documents.py tests/test_house.py
 
 check:  ## linters and types
 	uv run ruff check .
 	uv run ruff format --check .
 	uv run mypy
 
-fast:  ## the tests of the core and of the documents
-	uv run pytest tests/gitstore tests/test_house.py tests/test_documents.py
+fast:  ## the core, the rows, every action through every door, and the documents; no service is started
+	uv run pytest -m "not slow and not soak" $(FAST)
 
 test: check  ## the whole suite
 	uv run pytest

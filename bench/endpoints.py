@@ -97,7 +97,7 @@ def fill(author: Author, versions: int) -> None:
     subprocess.run(command, input="".join(stream).encode(), check=True)
     begun = time.perf_counter()
     pushed = author.push("drafts/bench", "--tags")
-    assert pushed.ok, pushed.said[-2000:]
+    assert pushed.ok, pushed.output[-2000:]
     print(f"git push of {versions:,} versions at once: {time.perf_counter() - begun:.1f} s")
 
 

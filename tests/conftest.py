@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack, contextmanager
@@ -42,6 +43,9 @@ def has_ram_disk() -> bool:
     return RAM_DISK.is_dir() and shutil.disk_usage(RAM_DISK).free > ENOUGH
 
 
+# A process that may not write bytecode compiles every module again: half of the time of a start.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 # Tests connect to loopback only, and urllib uses a proxy even for that.
 for name in [name for name in os.environ if name.lower().endswith("_proxy")]:
     del os.environ[name]

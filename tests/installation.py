@@ -1,7 +1,7 @@
 """A copy of the checkout, its dependencies and the interpreter, for other users to run.
 
-A clone in root's home, with its virtual environment and the interpreter that uv installed, lies below
-folders that only root may enter. Whatever a test runs as another user is run from such a copy.
+A clone in root's home, its virtual environment and the interpreter that uv installed are below folders that
+only root may enter. Tests run the processes of other users from such a copy.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ _NOT_NEEDED = shutil.ignore_patterns("site-packages", "test", "idlelib", "tkinte
 
 
 def is_open(path: Path) -> bool:
-    """Whether every user may reach what is at `path`."""
+    """Whether every user may reach `path`."""
     return all(step.stat().st_mode & 0o001 for step in (path, *path.parents))
 
 
 @dataclass(frozen=True)
 class Installation:
-    """What runs the code of a checkout."""
+    """A checkout and the interpreter that runs it."""
 
     python: Path
     checkout: Path
@@ -40,7 +40,7 @@ HERE = Installation(Path(sys.executable), CHECKOUT, {"PYTHONPATH": str(CHECKOUT)
 
 
 def install(folder: Path, *requirements: str) -> Installation:
-    """Copy the checkout and what it and `requirements` depend on into `folder`, for every user to read."""
+    """Copy the checkout and the dependencies of it and of `requirements` into `folder`, for all to read."""
     checkout, site = folder / "checkout", folder / "site"
     copy_checkout(checkout)
     for path, name in _files(map(Requirement, ("gitstore[embedded]", *requirements))):
@@ -60,29 +60,29 @@ def install(folder: Path, *requirements: str) -> Installation:
 
 
 def copy_checkout(folder: Path) -> None:
-    """Copy what git keeps of this checkout."""
+    """Copy the files of this checkout."""
     shutil.copytree(CHECKOUT, folder, ignore=_NOT_CODE)
 
 
 def _files(requirements: Iterable[Requirement]) -> Iterator[tuple[Path, str]]:
-    """The files of the distributions that are required, and of those that they require: (path, name)."""
+    """The files of the required distributions and of their requirements: (path, name)."""
     todo, seen = list(requirements), set[tuple[str, str]]()
     while todo:
         requirement = todo.pop()
-        found = distribution(requirement.name)
+        installed = distribution(requirement.name)
         for extra in ("", *requirement.extras):
             if (requirement.name, extra) in seen:
                 continue
             seen.add((requirement.name, extra))
-            wanted = map(Requirement, found.requires or [])
+            wanted = map(Requirement, installed.requires or [])
             todo += [one for one in wanted if not one.marker or one.marker.evaluate({"extra": extra})]
             if not extra:
-                files = [file for file in found.files or [] if ".." not in file.parts]
+                files = [file for file in installed.files or [] if ".." not in file.parts]
                 yield from ((Path(str(file.locate())), str(file)) for file in files)
 
 
 def _copy_python(python: Path, folder: Path) -> Path:
-    """Copy the interpreter with its library, which it finds by where it lies itself."""
+    """Copy the interpreter with its library, which it finds relative to itself."""
     (folder / "bin").mkdir(parents=True)
     copied = folder / "bin" / python.name
     shutil.copy(python, copied)

@@ -1,4 +1,4 @@
-"""The house: who may import whom, who spells refs, who reads the environment."""
+"""Rules of the house: the direction of imports, and the only places of ref names and of the environment."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-ROOMS = ("service", "webhooks", "sync", "gitstore")  # each imports only what stands to its right
-FILES = sorted(path for room in ROOMS for path in (ROOT / room).rglob("*.py"))
+PACKAGES = ("service", "webhooks", "sync", "gitstore")  # each imports only from those to its right
+FILES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
 
 
 def imported(path: Path) -> Iterator[str]:
@@ -29,17 +29,17 @@ def relative(path: Path) -> str:
 
 @pytest.mark.parametrize("path", FILES, ids=relative)
 def test_imports_point_only_to_the_right(path: Path) -> None:
-    """service -> webhooks -> sync -> gitstore, and never back; the store knows neither Flask nor Postgres."""
-    room = relative(path).split("/")[0]
+    """service -> webhooks -> sync -> gitstore, and never back; gitstore imports no Flask, no Postgres."""
+    package = relative(path).split("/")[0]
     packages = {name.split(".")[0] for name in imported(path)}
-    assert not packages & set(ROOMS[: ROOMS.index(room)])
-    if room == "gitstore":
+    assert not packages & set(PACKAGES[: PACKAGES.index(package)])
+    if package == "gitstore":
         assert not packages & {"flask", "werkzeug", "psycopg", "psycopg_pool", "urllib3", "click"}
 
 
 @pytest.mark.parametrize("path", FILES, ids=relative)
 def test_only_names_spells_refs(path: Path) -> None:
-    """A ref's name is put together in gitstore/names.py and nowhere else; docstrings may explain it."""
+    """Ref names are composed in gitstore/names.py only; docstrings may explain them."""
     if relative(path) == "gitstore/names.py":
         return
     docstrings = {
@@ -56,16 +56,15 @@ def test_only_names_spells_refs(path: Path) -> None:
 
 @pytest.mark.parametrize("path", FILES, ids=relative)
 def test_only_config_reads_the_environment(path: Path) -> None:
-    """Settings come in by `Config.from_env`; no other place looks at os.environ."""
+    """Settings are read by `Config.from_env`; no other place reads os.environ."""
     if relative(path) == "service/config.py":
         return
     source = path.read_text()
-    for spelled in ("os.environ", "getenv", "from os import"):
-        assert spelled not in source, spelled
+    for text in ("os.environ", "getenv", "from os import"):
+        assert text not in source, text
 
 
-def test_there_are_files_to_look_at() -> None:
-    """The rules above are about something."""
+def test_the_rules_apply_to_files() -> None:
     assert len(FILES) > 20
 
 

@@ -50,6 +50,8 @@ from webhooks.addresses import Allowed, target_of
 from webhooks.egress import Egress
 from webhooks.forges import Forge
 
+pytestmark = pytest.mark.slow
+
 T = TypeVar("T")
 
 TIMES = 16

@@ -30,6 +30,7 @@ from tests.service.serve_process import environment
 from tests.ui.visitor import Visitor
 
 _ADA = Person("Ada", "ada@example.test")
+_ABOUT_DRAFT = {"stale_draft", "base_moved", "draft_exists", "precondition_required"}
 _STATUS = {code.value: int(status) for code, status in errors.STATUS.items()}
 
 
@@ -125,6 +126,8 @@ class Api(Door):
         problem = response.json
         assert problem["status"] == response.status_code
         assert problem["title"]
+        if problem["code"] in _ABOUT_DRAFT:
+            assert problem["etag"] == f'"{self.world.draft}"'
         return Answer(False, problem["status"], problem["detail"], problem["code"])
 
 

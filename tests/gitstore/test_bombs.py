@@ -23,6 +23,8 @@ from tests.gitstore.conftest import Git
 from tests.gitstore.test_packs import entry, pack, varint
 from tests.gitstore.test_receive import DRAFT, VALID, request
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 MOST = 256  # MiB, the process and its largest child together
 ANN = Person("Ann", "ann@example.test")

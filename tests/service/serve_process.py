@@ -72,7 +72,7 @@ class Running:
         self._seen: set[int] = set()
 
     @property
-    def said(self) -> str:
+    def output(self) -> str:
         return self.out.read_text()
 
     @property
@@ -82,14 +82,14 @@ class Running:
     @property
     def url(self) -> str:
         """Where it is, as it says itself."""
-        return self.said.partition("gitstore is ready: ")[2].partition("\n")[0].removesuffix("/")
+        return self.output.partition("gitstore is ready: ")[2].partition("\n")[0].removesuffix("/")
 
     @property
     def port(self) -> int:
         return int(self.url.rpartition(":")[2])
 
     def ready(self) -> Running:
-        until(lambda: "gitstore is ready" in self.said or self.process.poll() is not None)
+        until(lambda: "gitstore is ready" in self.output or self.process.poll() is not None)
         assert self.process.poll() is None, self.log
         self.tree()
         return self

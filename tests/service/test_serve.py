@@ -87,8 +87,8 @@ def test_the_owner_s_token_is_for_the_owner_alone(shared: Running) -> None:
     token = file.read_text()
     assert is_token(token.removesuffix("\n"))
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
-    assert str(file) in shared.said
-    assert token.strip() not in shared.said + shared.log
+    assert str(file) in shared.output
+    assert token.strip() not in shared.output + shared.log
     assert not stat.S_IMODE(shared.data.stat().st_mode) & 0o066
 
 
@@ -116,7 +116,7 @@ def test_starting_again_finds_everything(embedded: Running) -> None:
         again.ready()
         assert projects(postgres_of(again).conninfo()) == before
         assert (again.data / "owner-token").read_bytes() == token
-        assert "note:" not in again.said
+        assert "note:" not in again.output
         assert again.stop(signal.SIGHUP) == 0
 
 
@@ -286,7 +286,7 @@ def test_signals_of_a_terminal_reach_the_supervisor_alone(shared: Running) -> No
 
 def paste(service: Running, folder: Path) -> str:
     """Paste the lines that it printed into a shell of somebody who has never used git; what that said."""
-    lines = service.said.partition("into a shell:\n\n")[2].strip()
+    lines = service.output.partition("into a shell:\n\n")[2].strip()
     assert len(lines.splitlines()) == 5
     home = folder / "home"
     home.mkdir(parents=True)

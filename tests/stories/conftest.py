@@ -1,4 +1,4 @@
-"""One running service a worker, a project a story."""
+"""A running service for each worker, and a project for each story."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.stories.instance import Author, Caller, Service
 
 @pytest.fixture(scope="session")
 def service(tmp_path_factory: pytest.TempPathFactory, cluster: Path) -> Iterator[Service]:
-    """A service that stories share; each has a project of its own in it."""
+    """A service that stories share; each has a project of its own."""
     running = Service(tmp_path_factory.mktemp("story") / "data", cluster=cluster).start()
     yield running
     assert running.stop() == 0

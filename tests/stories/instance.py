@@ -1,4 +1,4 @@
-"""A real `gitstore serve` for the stories, and the people in them: authors with git, callers with HTTP."""
+"""A real `gitstore serve` for the stories, and its users: authors with git, callers with HTTP."""
 
 from __future__ import annotations
 
@@ -29,9 +29,8 @@ from sync import catalog
 from sync.db import Database, Transaction
 from sync.embedded.server import EmbeddedPostgres
 from tests.conftest import copy_cluster
-from tests.helpers import PATIENCE, until
+from tests.helpers import PATIENCE
 
-wait_for = until
 PLAIN = {
     "PATH": os.defpath + os.pathsep + "/usr/local/bin",
     "HOME": os.devnull,
@@ -55,9 +54,9 @@ def definition(label: str, url: str = "https://warehouse.example/shipments") -> 
 
 @dataclass
 class Service:
-    """`gitstore serve` with its own data folder, on a port that the system chose.
+    """`gitstore serve` with its own data folder, on a port that the system chooses.
 
-    With a `cluster` (the fixture), its first start finds a copy of that instead of running initdb.
+    With a `cluster` (the fixture), its first start uses a copy of that instead of running initdb.
     """
 
     data: Path
@@ -73,7 +72,7 @@ class Service:
         return {**inherited, **settings, **self.environment}
 
     def start(self) -> Service:
-        """Start it and wait until it says that it is ready."""
+        """Start it and wait until it prints that it is ready."""
         if self.cluster is not None and not (self.data / "postgres/data").exists():
             copy_cluster(self.cluster, self.data / "postgres")
         log = (self.data.parent / f"{self.data.name}.log").open("a")
@@ -84,15 +83,15 @@ class Service:
             )  # fmt: skip
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
-        found = re.match(r"gitstore is ready: (http://[^/]+)/", line)
-        if not found:
+        ready = re.match(r"gitstore is ready: (http://[^/]+)/", line)
+        if not ready:
             self.stop()
-        assert found, f"it said {line!r}, and in its log: {self.log()[-4000:]}"
-        self.url = found[1]
+        assert ready, f"it printed {line!r}; its log: {self.log()[-4000:]}"
+        self.url = ready[1]
         return self
 
     def stop(self, how: signal.Signals = signal.SIGTERM) -> int:
-        """End it; its exit status."""
+        """Stop it; its exit status."""
         if self.process is None:
             return 0
         self.process.send_signal(how)
@@ -102,13 +101,13 @@ class Service:
         return status
 
     def family(self) -> list[psutil.Process]:
-        """Its process and all below it."""
+        """Its process and all descendants."""
         assert self.process is not None
         top = psutil.Process(self.process.pid)
         return [top, *top.children(recursive=True)]
 
     def arguments(self) -> str:
-        """What `ps` shows of all of them, a process a line."""
+        """The command lines of all its processes, as `ps` shows them."""
         lines = []
         for process in self.family():
             with suppress(psutil.NoSuchProcess):  # a child that has ended, reaped or not yet
@@ -116,7 +115,7 @@ class Service:
         return "\n".join(lines)
 
     def kill(self) -> None:
-        """End all of them at once, with SIGKILL."""
+        """Kill all its processes at once."""
         for process in self.family():
             with suppress(psutil.NoSuchProcess):  # a child of git that had ended
                 process.kill()
@@ -138,7 +137,7 @@ class Service:
 
     @contextmanager
     def owning(self) -> Iterator[Transaction]:
-        """A transaction as `gitstore project` and `gitstore token` open one, without a process for each."""
+        """A transaction like those of `gitstore project` and `gitstore token`, without a process for each."""
         postgres = EmbeddedPostgres(Config.from_env(self.settings()).postgres_folder)
         with closing(Database(postgres.conninfo())) as database, database.as_owner() as transaction:
             yield transaction
@@ -151,7 +150,7 @@ class Service:
         return self.caller(slug, "owner")
 
     def caller(self, project: str, role: str) -> Caller:
-        """Somebody with a new token of that role."""
+        """A caller with a new token of that role."""
         with self.owning() as transaction:
             row = catalog.project(transaction, project)
             assert row is not None
@@ -161,7 +160,7 @@ class Service:
 
 @dataclass(frozen=True)
 class Answer:
-    """What HTTP answered."""
+    """The response to a request."""
 
     status: int
     headers: Message
@@ -174,7 +173,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Caller:
-    """Somebody with a token, over HTTP."""
+    """A user of the HTTP API with a token."""
 
     url: str
     project: str
@@ -213,25 +212,25 @@ class Caller:
 
 @dataclass(frozen=True)
 class Pushed:
-    """What `git push` (or another command) said, on both its outputs, and whether it succeeded."""
+    """The result of `git push` or another command: whether it succeeded, and what it printed."""
 
     ok: bool
-    said: str
+    output: str
 
 
 @dataclass(frozen=True)
 class Author:
-    """Somebody with stock git. The token is a password that a helper gives, never a part of the URL."""
+    """A user of stock git. A credential helper gives the token as the password; no URL contains it."""
 
     folder: Path
     caller: Caller
     name: str = "Ann"
 
     def git(self, *arguments: str, check: bool = True, within: Path | None = None) -> str:
-        """`git <arguments>`; what it printed."""
+        """`git <arguments>`; its output."""
         done = self._run(arguments, within)
-        assert not check or done.ok, done.said
-        return done.said.strip()
+        assert not check or done.ok, done.output
+        return done.output.strip()
 
     def push(self, *arguments: str) -> Pushed:
         """`git push origin <arguments>`."""
@@ -242,9 +241,9 @@ class Author:
         return self._run(arguments, None)
 
     def paste(self, line: str) -> None:
-        """A line of the terminal, into a shell; whatever wants an editor is told "Ship it"."""
+        """Run a line of the terminal in a shell; an editor that it starts writes "Ship it"."""
         done = self._done(["sh", "-ec", line], self.folder, GIT_EDITOR="echo Ship it >")
-        assert done.ok, done.said
+        assert done.ok, done.output
 
     def _run(self, arguments: tuple[str, ...], within: Path | None) -> Pushed:
         return self._done(["git", *arguments], within or self.folder)
@@ -286,14 +285,14 @@ class Author:
 
 
 def everything(tx: Transaction) -> list[str]:
-    """Every row of every table of ours, as text."""
+    """Every row of every gitstore table, as text."""
     tables = tx.tuples("select tablename from pg_tables where schemaname = 'gitstore'")
     query = "select coalesce(string_agg(t::text, ' '), '') from gitstore.{} t"
     return [str(tx.connection.execute(query.format(name).encode()).fetchone()) for (name,) in tables]
 
 
 def contents(folder: Path) -> Iterator[tuple[Path, bytes]]:
-    """Every file below `folder`; one that git's maintenance takes away meanwhile holds nothing any more."""
+    """Every file below `folder`, but for those that git's maintenance removes meanwhile."""
     for within, _, names in os.walk(folder):  # unlike rglob it passes over folders that vanish
         for path in (Path(within, name) for name in names):
             with suppress(FileNotFoundError):

@@ -70,7 +70,7 @@ def corpus() -> dict[str, tuple[str, bytes]]:
 
 
 def publish_all(author: Author, files: dict[str, tuple[str, bytes]]) -> None:
-    """Each on a branch of its own, and all of them with their tags in one push."""
+    """Push each file on a branch of its own, then all tags in one push."""
     for slug, (name, raw) in files.items():
         author.git("checkout", "-q", "--orphan", f"drafts/{slug}")
         author.git("rm", "-rfq", "--ignore-unmatch", ".")
@@ -79,9 +79,9 @@ def publish_all(author: Author, files: dict[str, tuple[str, bytes]]) -> None:
         author.git("commit", "-qm", slug)
         author.tag(slug, 1)
     pushed = author.push("--all")
-    assert pushed.ok, pushed.said
+    assert pushed.ok, pushed.output
     pushed = author.push("--tags")
-    assert pushed.ok, pushed.said
+    assert pushed.ok, pushed.output
 
 
 def check_all(owner: Caller, files: dict[str, tuple[str, bytes]]) -> None:

@@ -20,16 +20,16 @@ def many(author: Author, count: int) -> None:
     """Push `count` drafts, each of them the commit of the first."""
     author.draft("d-0", definition("one"))
     pushed = author.push(*(f"HEAD:refs/heads/drafts/d-{number}" for number in range(count)))
-    assert pushed.ok, pushed.said
+    assert pushed.ok, pushed.output
 
 
 def commands(pushed: Pushed) -> list[str]:
-    """The commands that the terminal shows, each on a line of its own."""
-    return re.findall(r"^remote:   (git .*?) *$", pushed.said, re.MULTILINE)
+    """The commands that the terminal shows, one a line."""
+    return re.findall(r"^remote:   (git .*?) *$", pushed.output, re.MULTILINE)
 
 
 def test_no_shape_of_prune_discards_what_a_clone_lacks(ann: Author, owner: Caller, tmp_path: Path) -> None:
-    """Of 49 drafts, a clone with one branch discards none; what else was pushed is saved."""
+    """Of 49 drafts, a clone with one branch discards none; its other updates are saved."""
     many(ann, 49)
     before = drafts(ann)
     bob = Author(tmp_path / "bob", owner, "Bob")
@@ -49,7 +49,7 @@ def test_no_shape_of_prune_discards_what_a_clone_lacks(ann: Author, owner: Calle
         pushed = bob.run("push", *arguments)
         assert not pushed.ok
         assert drafts(ann) == before, arguments
-        assert "git push origin --delete drafts/d-" in pushed.said
+        assert "git push origin --delete drafts/d-" in pushed.output
     head = bob.draft("d-7", definition("bob"))
     pushed = bob.run("push", "--prune", "origin", "refs/heads/*")
     assert not pushed.ok
@@ -59,7 +59,7 @@ def test_no_shape_of_prune_discards_what_a_clone_lacks(ann: Author, owner: Calle
 def test_the_printed_command_discards_all_and_each_has_one_that_restores_it(
     ann: Author, owner: Caller, tmp_path: Path
 ) -> None:
-    """Both are pasted as they stand in the terminal, in a clone that has one of the branches."""
+    """Both are pasted from the terminal, in a clone that has one of the branches."""
     many(ann, 4)
     before = drafts(ann)
     bob = Author(tmp_path / "bob", owner, "Bob")
@@ -68,7 +68,7 @@ def test_the_printed_command_discards_all_and_each_has_one_that_restores_it(
     (command,) = commands(refused)
     assert command == "git push -o gitstore.discard=3 origin --delete drafts/d-1 drafts/d-2 drafts/d-3"
     done = bob.run(*command.split()[1:])
-    assert done.ok, done.said
+    assert done.ok, done.output
     assert sorted(drafts(ann)) == ["d-0"]
     restorations = commands(done)
     assert len(restorations) == 3
@@ -87,21 +87,21 @@ def test_options_of_stock_git(ann: Author, protocol: str) -> None:
     config = ("-c", f"protocol.version={protocol}")
     first = ann.draft("a", definition("one"))
     pushed = ann.run(*config, "push", "-o", "ci.skip", "-o", "gitstore.dicsard=2", "origin", "drafts/a")
-    assert pushed.ok, pushed.said
-    assert "unknown push options are ignored: ci.skip, gitstore.dicsard=2" in pushed.said
-    assert "known: gitstore.discard=<count>" in pushed.said
+    assert pushed.ok, pushed.output
+    assert "unknown push options are ignored: ci.skip, gitstore.dicsard=2" in pushed.output
+    assert "known: gitstore.discard=<count>" in pushed.output
     ann.git("checkout", "-q", "-b", "drafts/b")
     wrong = ann.run(*config, "push", "-o", "gitstore.discard=two", "origin", ":drafts/a", "drafts/b")
     assert not wrong.ok
-    assert "push option 'gitstore.discard=two': expected gitstore.discard=<count>" in wrong.said
+    assert "push option 'gitstore.discard=two': expected gitstore.discard=<count>" in wrong.output
     assert drafts(ann) == {"a": first}
     # An exact count permits other updates beside the discard, and `--signed=if-asked` asks for nothing here.
     both = ("-o", "gitstore.discard=1", "--signed=if-asked", "origin", ":drafts/a", "drafts/b")
     assert not ann.push(":drafts/a", "drafts/b").ok
     ann.draft("b", definition("two"))
     pushed = ann.run(*config, "push", *both)
-    assert pushed.ok, pushed.said
+    assert pushed.ok, pushed.output
     assert sorted(drafts(ann)) == ["b"]
     again = ann.run(*config, "push", "-o", "gitstore.discard=1", "origin", "--delete", "drafts/b")
-    assert again.ok, again.said
+    assert again.ok, again.output
     assert drafts(ann) == {}

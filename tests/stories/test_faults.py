@@ -27,7 +27,8 @@ import pytest
 
 from service.config import Config
 from sync.embedded.server import SUPERUSER, EmbeddedPostgres
-from tests.stories.instance import Caller, Service, definition, wait_for
+from tests.helpers import until
+from tests.stories.instance import Caller, Service, definition
 
 ROUNDS = int(os.environ.get("GITSTORE_TEST_ROUNDS", "30"))
 READY_SECONDS = 5.0
@@ -114,7 +115,7 @@ def kill_and_restart(service: Service, rounds: int) -> tuple[int, float]:
     slowest = 0.0
     for _ in range(rounds):
         publishers = Publishers(service, 3)
-        wait_for(lambda p=publishers: p.acknowledged, "nothing is published")
+        until(lambda p=publishers: p.acknowledged, "nothing is published")
         time.sleep(draw.uniform(0.0, 1.0))
         service.kill()
         acknowledged.update(publishers.join())
@@ -126,9 +127,9 @@ def kill_and_restart(service: Service, rounds: int) -> tuple[int, float]:
         # Each can be written at once, or as soon as the worker has swept.
         for number in range(3):
             slug = f"w{number}"
-            wait_for(lambda s=slug: save(owner_of(service), s, "after") < 300, f"{slug} stays locked")
+            until(lambda s=slug: save(owner_of(service), s, "after") < 300, f"{slug} stays locked")
     check_sound(service)
-    wait_for(lambda: leftovers(service) == [], f"left over: {leftovers(service)}")
+    until(lambda: leftovers(service) == [], f"left over: {leftovers(service)}")
     return len(acknowledged), slowest
 
 
@@ -271,7 +272,7 @@ def test_a_full_disk_is_a_clean_error_and_nothing_is_left(small_disk: Service, t
         ann.draft("a", definition(f"left {leave}") + f"# {os.urandom(40_000).hex()}\n")
         pushed = ann.push("drafts/a")
         assert not pushed.ok
-        assert "the disk is full" in pushed.said
+        assert "the disk is full" in pushed.output
         assert leftovers(small_disk) == []
         filler.unlink()
         assert ann.push("drafts/a").ok
@@ -300,11 +301,11 @@ def test_a_database_without_room_is_503_and_goes_on_when_there_is(small_database
     assert refused
     assert leftovers(small_database) == []
     filler.unlink()
-    wait_for(lambda: owner.get("/readyz").status == 200, "it does not come back")
-    wait_for(lambda: save(owner, "w0", "after") < 300, "nothing can be saved")
+    until(lambda: owner.get("/readyz").status == 200, "it does not come back")
+    until(lambda: save(owner, "w0", "after") < 300, "nothing can be saved")
     for slug, text in list(acknowledged.items())[1:]:
         assert owner.definition(slug, "draft") == text.encode()
-    wait_for(lambda: small_database.cli("verify", check=False).returncode == 0, "rows do not follow")
+    until(lambda: small_database.cli("verify", check=False).returncode == 0, "rows do not follow")
     check_sound(small_database)
 
 

@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from service.metrics import COUNTERS, MEASURED
-from tests.stories.instance import Author, Caller, Service, contents, definition, everything, wait_for
+from tests.helpers import until
+from tests.stories.instance import Author, Caller, Service, contents, definition, everything
 
 LOOPBACK = {"GITSTORE_EGRESS_ALLOW": "127.0.0.0/8"}
 
@@ -39,7 +40,7 @@ class Pair:
         path = f"/sources/{made.json['id']}"
         secret = subscribed.json["secret"]
         assert self.here.call("PATCH", path, {"secret": secret}).status == 200
-        wait_for(lambda: self.source(made.json["id"])["state"] == "ok", "the first sync did not succeed")
+        until(lambda: self.source(made.json["id"])["state"] == "ok", "the first sync did not succeed")
         return dict(made.json)
 
     def source(self, id_: str) -> dict[str, Any]:
@@ -49,7 +50,7 @@ class Pair:
         self.author.draft(slug, definition(f"Version {number}", url))
         self.author.tag(slug, number)
         pushed = self.author.push(f"drafts/{slug}", f"{slug}/v{number}")
-        assert pushed.ok, pushed.said
+        assert pushed.ok, pushed.output
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +75,7 @@ def test_a_version_published_upstream_is_live_here_within_moments(pair: Pair) ->
     pair.publish("order-sync", 1, "https://one.example/")
     published = time.monotonic()
     path = "/workflows/order-sync/versions/1"
-    answer = wait_for(lambda: (found := pair.here.get(path)).status == 200 and found, "it did not come")
+    answer = until(lambda: (found := pair.here.get(path)).status == 200 and found, "it did not come")
     seconds = time.monotonic() - published
     assert pair.here.definition("order-sync", 1) == pair.there.definition("order-sync", 1)
     ours, theirs = answer.json, pair.there.get(path).json
@@ -91,7 +92,7 @@ def test_a_draft_that_went_two_ways_is_decided_by_a_person(pair: Pair) -> None:
     pair.author.draft("order-sync", definition("Theirs", "https://one.example/"))
     pair.author.push("drafts/order-sync")
     draft = "/workflows/order-sync/versions/draft"
-    wait_for(lambda: pair.here.get(draft).status == 200, "the draft did not come")
+    until(lambda: pair.here.get(draft).status == 200, "the draft did not come")
     mine = definition("Mine", "https://mine.example/").encode()
     saved = pair.here.call("PUT", draft, mine, headers={"If-Match": "*", "Content-Type": "application/yaml"})
     assert saved.status == 200, saved.raw
@@ -101,14 +102,14 @@ def test_a_draft_that_went_two_ways_is_decided_by_a_person(pair: Pair) -> None:
     def shown() -> list[dict[str, Any]]:
         return list(pair.source(source["id"])["divergences"])
 
-    (one,) = wait_for(shown, "the divergence was not shown")
+    (one,) = until(shown, "the divergence was not shown")
     assert (one["ref"], one["theirs"], one["code"]) == (
         "refs/heads/drafts/order-sync", theirs, "not_fast_forward",
     )  # fmt: skip
     assert pair.here.definition("order-sync", "draft") == mine
     path = f"/sources/{source['id']}/divergences/{one['id']}/resolve"
     assert pair.here.call("POST", path, {"take": "theirs"}).json["decision"] == "theirs"
-    wait_for(lambda: not shown(), "the decision was not carried out")
+    until(lambda: not shown(), "the decision was not carried out")
     assert b"two.example" in pair.here.definition("order-sync", "draft")
     kept = pair.here.author(pair.author.folder.parent / "mine")
     kept.git("fetch", "-q", "origin", "refs/superseded/*:refs/superseded/*")
@@ -120,7 +121,7 @@ def test_real_actions_move_every_counter(pair: Pair) -> None:
     pair.follow()
     pair.publish("order-sync", 1, "https://one.example/")
     assert not pair.author.push(f"{pair.author.draft('refunds', '{}')}:refs/tags/refunds/v1").ok
-    wait_for(lambda: pair.here.get("/workflows/order-sync/versions/1").status == 200, "it did not come")
+    until(lambda: pair.here.get("/workflows/order-sync/versions/1").status == 200, "it did not come")
     for caller in (pair.here, pair.there):  # publish different versions of one number
         body = {"slug": "returns", "definition": definition(caller.url)}
         assert caller.call("POST", "/workflows", body).status == 201
@@ -145,7 +146,7 @@ def test_real_actions_move_every_counter(pair: Pair) -> None:
     }
     for caller, series in expected.items():
         for name in series:
-            wait_for(partial(counted, caller, name), f"{name} did not move")
+            until(partial(counted, caller, name), f"{name} did not move")
     assert COUNTERS.keys() <= {name.partition("{")[0] for series in expected.values() for name in series}
     shown = pair.here.get("/metrics").raw.decode()
     assert [name for name in MEASURED if f"\n{name}" not in shown] == []
@@ -162,7 +163,7 @@ def test_both_ways(pair: Pair) -> None:
     body = {"slug": "refunds", "definition": definition("Refunds")}
     assert pair.here.call("POST", "/workflows", body).status == 201
     assert pair.here.call("POST", "/workflows/refunds/versions/publish", {"message": "Begin"}).status == 201
-    answer = wait_for(
+    answer = until(
         lambda: (found := pair.there.get("/workflows/refunds/versions/1")).status == 200 and found,
         "the version was not pushed",
     )
@@ -175,11 +176,11 @@ def test_no_secret_of_a_source_or_a_subscription_is_written_anywhere(pair: Pair)
     source = pair.follow(direction="both")
     pair.publish("order-sync", 1, "https://one.example/")
     path = "/workflows/order-sync/versions/1"
-    wait_for(lambda: pair.here.get(path).status == 200, "it did not come")
+    until(lambda: pair.here.get(path).status == 200, "it did not come")
     body = {"slug": "refunds", "definition": definition("Refunds")}
     pair.here.call("POST", "/workflows", body)
     pair.here.call("POST", "/workflows/refunds/versions/publish")
-    wait_for(lambda: pair.there.get("/workflows/refunds/versions/1").status == 200, "it was not pushed")
+    until(lambda: pair.there.get("/workflows/refunds/versions/1").status == 200, "it was not pushed")
     rotated = pair.there.get("/subscriptions").json["subscriptions"][0]["id"]
     secrets = [
         *(pair.there.token, pair.here.token, source["webhook"]["secret"]),
@@ -212,8 +213,8 @@ def test_the_operator_adds_and_syncs_a_source(pair: Pair, tmp_path: Path) -> Non
     assert f"URL     {pair.follower.url.rsplit(':', 1)[0]}" in said
     assert "secret  whsec_" in said
     assert pair.there.token not in said
-    wait_for(lambda: pair.here.get("/workflows/order-sync/versions/2").status == 200, "nothing came")
-    wait_for(
+    until(lambda: pair.here.get("/workflows/order-sync/versions/2").status == 200, "nothing came")
+    until(
         lambda: "nothing new" in pair.follower.cli("source", "sync", project).stdout, "the sync did not end"
     )
     shown = pair.follower.cli("source", "list", project).stdout
@@ -236,7 +237,7 @@ def test_the_worker_ends_promptly_with_a_source_at_work(tmp_path: Path, cluster:
         url = f"http://127.0.0.1:{silent.getsockname()[1]}/x.git"
         made = owner.call("POST", "/sources", {"url": url})
         path = f"/sources/{made.json['id']}"
-        wait_for(lambda: owner.get(path).json["tried_at"], "it was not tried")
+        until(lambda: owner.get(path).json["tried_at"], "it was not tried")
         started = time.monotonic()
         assert service.stop() == 0
         assert time.monotonic() - started < 15

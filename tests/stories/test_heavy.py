@@ -12,7 +12,8 @@ import psutil
 import pytest
 
 from service.run import forking
-from tests.stories.instance import Answer, Author, Caller, Service, definition, wait_for
+from tests.helpers import until
+from tests.stories.instance import Answer, Author, Caller, Service, definition
 
 NODES = 5_000
 
@@ -43,7 +44,7 @@ def in_progress(service: Service, caller: Caller) -> Iterator[list[Answer]]:
 
     thread = threading.Thread(target=ask)
     thread.start()
-    wait_for(lambda: apart(service), "no process of its own")
+    until(lambda: apart(service), "no process of its own")
     yield answers
     thread.join()
 
@@ -77,7 +78,7 @@ def test_a_heavy_request_is_answered_as_a_light_one(service: Service, author: Ca
     refused = caller.call("POST", "/workflows/b/versions/publish", {})
     assert refused.status in (201, 422)
     assert counted() != before
-    wait_for(lambda: not apart(service), "a process is left")
+    until(lambda: not apart(service), "a process is left")
 
 
 def test_light_requests_are_served_beside_heavy_ones(service: Service, author: Caller) -> None:
@@ -92,7 +93,7 @@ def test_light_requests_are_served_beside_heavy_ones(service: Service, author: C
         ]
         light = [pool.submit(other.call, "GET", "/workflows") for _ in range(8)]
         assert {each.result().status for each in heavy + light} == {200}
-    wait_for(lambda: not apart(service), "a process is left")
+    until(lambda: not apart(service), "a process is left")
 
 
 def test_a_killed_request_is_refused_and_the_next_one_served(own_service: Service) -> None:

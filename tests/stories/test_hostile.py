@@ -23,7 +23,8 @@ from gitstore.git.maintenance import collect
 from gitstore.repository import Repository
 from gitstore.unit_of_work import FileUnitOfWork
 from sync import catalog
-from tests.stories.instance import Answer, Author, Caller, Service, definition, wait_for
+from tests.helpers import until
+from tests.stories.instance import Answer, Author, Caller, Service, definition
 
 ZERO = b"0" * 40
 MADE_UP = b"ab" * 20
@@ -106,7 +107,7 @@ def pusher(service: Service, owner: Caller, ann: Author) -> Pusher:
     pusher = Pusher(service, owner)
     unit = FileUnitOfWork(Repository(pusher.repository, UUID(int=1)))
     # The worker does this once a day: it is not to happen in the middle.
-    wait_for(lambda: collect(pusher.repository, unit), "gc does not come to an end")
+    until(lambda: collect(pusher.repository, unit), "gc does not come to an end")
     return pusher
 
 
@@ -213,8 +214,8 @@ def test_obstacles_on_disk_are_reported(pusher: Pusher, ann: Author) -> None:
         before = set(pusher.files())
         pushed = ann.push(f"{commit}:refs/heads/drafts/{slug}", f"{slug}/v1")
         assert not pushed.ok
-        assert "remote rejected" in pushed.said, pushed.said
-        assert "gitstore verify" in pushed.said, pushed.said
+        assert "remote rejected" in pushed.output, pushed.output
+        assert "gitstore verify" in pushed.output, pushed.output
         assert set(pusher.files()) == before
         path.unlink()
         if path.parent.name == slug:

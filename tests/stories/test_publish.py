@@ -56,7 +56,7 @@ def test_saves_over_http_and_pushes_detect_each_other(owner: Caller, tmp_path: P
     ann.draft("a", definition("behind"))
     refused = ann.push("drafts/a")
     assert not refused.ok
-    assert "fetch first" in refused.said or "the draft moved since you fetched" in refused.said
+    assert "fetch first" in refused.output or "the draft moved since you fetched" in refused.output
 
 
 def test_a_rollback_is_held_until_another_version_is_made_current(owner: Caller) -> None:
@@ -147,11 +147,11 @@ def test_two_pushers_race_for_a_tag(owner: Caller, tmp_path: Path) -> None:
                 pool.map(lambda author, n=round_: author.push("--atomic", "drafts/a", f"a/v{n}"), authors)
             )
         winners = [author for author, answer in zip(authors, pushed, strict=True) if answer.ok]
-        assert len(winners) == 1, [answer.said for answer in pushed]
+        assert len(winners) == 1, [answer.output for answer in pushed]
         assert owner.definition("a", round_) == definition(f"{winners[0].name} {round_}").encode()
         for author, answer in zip(authors, pushed, strict=True):
             if author not in winners:
-                assert "rejected" in answer.said
+                assert "rejected" in answer.output
                 author.git("tag", "-d", f"a/v{round_}")
                 author.git("fetch", "-q", "--tags", "origin")
                 author.git("reset", "-q", "--hard", f"a/v{round_}")

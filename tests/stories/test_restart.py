@@ -19,8 +19,9 @@ from gitstore.store import ANY, Actors, Store
 from gitstore.unit_of_work import FileUnitOfWork
 from sync.db import Database
 from sync.embedded.server import EmbeddedPostgres
+from tests.helpers import until
 from tests.service.serve_process import alive
-from tests.stories.instance import PLAIN, Caller, Service, definition, wait_for
+from tests.stories.instance import PLAIN, Caller, Service, definition
 
 
 def owner_of(service: Service) -> Caller:
@@ -117,7 +118,7 @@ def test_a_supervisor_that_is_killed_leaves_nobody_behind(own_service: Service) 
     """kill -9 of `serve` alone: its children end by themselves, and the next start works."""
     children = own_service.family()[1:]
     own_service.stop(signal.SIGKILL)
-    wait_for(lambda: not any(alive(child.pid) for child in children), "still there")
+    until(lambda: not any(alive(child.pid) for child in children), "still there")
     own_service.start()
     assert owner_of(own_service).get("/readyz").status == 200
 
@@ -141,7 +142,7 @@ def test_what_a_kill_left_between_tag_and_row_is_healed_at_the_start(own_service
     (pending / "a.0123456789abcdef").touch()
     own_service.stop()
     own_service.start()
-    wait_for(lambda: rows(own_service) == before, "the row did not come back")
+    until(lambda: rows(own_service) == before, "the row did not come back")
     assert list(pending.iterdir()) == []
 
 

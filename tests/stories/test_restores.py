@@ -141,7 +141,7 @@ def goes_on_with_v7(
         ann.tag("a", 4)
         refused = ann.push("a/v4")
         assert not refused.ok
-        assert "the next version is v7: git tag -d a/v4 && git tag -a a/v7" in refused.said
+        assert "the next version is v7: git tag -d a/v4 && git tag -a a/v7" in refused.output
     ann.tag("a", 7)
     assert ann.push("a/v7").ok
     tags = show(service.data / "repos" / f"{row.id}.git")

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from standardwebhooks import Webhook, WebhookVerificationError
 
-from tests.stories.instance import Caller, Service, definition, wait_for
+from tests.helpers import until
+from tests.stories.instance import Caller, Service, definition
 from tests.webhooks.receiver import Receiver, hang, receiving, say
 
 EVENT = "workflow.version.published"
@@ -68,13 +69,13 @@ def test_a_pushed_tag_is_told_signed_and_can_be_told_again(
         Webhook(subscription["secret"]).verify(
             first.body.replace(b"order-sync", b"order-sink"), first.headers
         )
-    (delivery,) = wait_for(lambda: deliveries(team, subscription, "succeeded"), "it was not recorded")
+    (delivery,) = until(lambda: deliveries(team, subscription, "succeeded"), "it was not recorded")
     assert delivery["webhook_id"] == first.id
     again = team.call("POST", f"/deliveries/{delivery['id']}/redeliver")
     assert again.status == 202
     (_, second) = receiver.wait(2)
     assert (second.id, second.verified(subscription["secret"])) == (first.id, said)
-    attempts = wait_for(
+    attempts = until(
         lambda: (
             (found := team.get(f"/deliveries/{delivery['id']}").json["history"]) and len(found) == 2 and found
         ),
@@ -93,7 +94,7 @@ def test_a_dead_subscriber_delays_nobody(team: Caller, receiver: Receiver) -> No
             assert team.call("POST", "/workflows", body).status == 201
         told = {got.verified(well["secret"])["data"]["workflow"] for got in receiver.wait(10)}
         assert told == {f"flow-{number}" for number in range(10)}
-        assert wait_for(lambda: dead.got, "nobody tried the other one")
+        assert until(lambda: dead.got, "nobody tried the other one")
         assert deliveries(team, {"id": well["id"]}, "failed") == []
 
 
@@ -108,14 +109,14 @@ def test_a_paused_one_is_told_when_it_goes_on_and_one_that_is_gone_no_more(
         left = subscribe(team, gone, "workflow.draft.updated")
         team.call("POST", "/workflows", {"slug": "one", "definition": definition("One")})
         gone.wait(1)
-        row = wait_for(
+        row = until(
             lambda: (found := team.get(f"/subscriptions/{left['id']}").json)["state"] == "disabled" and found,
             "it was not disabled",
         )
         assert row["reason"] == "it answered 410 Gone"
         team.call("POST", "/workflows", {"slug": "two", "definition": definition("Two")})
         # Both ends are seen: what was held is there, to be sent in its order, and nothing came too early.
-        wait_for(lambda: len(deliveries(team, held, "pending")) == 3, "it was not held")
+        until(lambda: len(deliveries(team, held, "pending")) == 3, "it was not held")
         assert receiver.got == []
         assert team.call("PATCH", path, {"state": "active"}).status == 200
         kinds = [got.verified(held["secret"])["type"] for got in receiver.wait(3)]

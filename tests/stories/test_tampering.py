@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.stories.instance import Author, Caller, Service, contents, definition, everything, wait_for
+from tests.helpers import until
+from tests.stories.instance import Author, Caller, Service, contents, definition, everything
 
 
 @pytest.fixture
@@ -101,7 +102,7 @@ def test_a_damaged_ref_and_a_corrupt_object_leave_the_others_readable(
 
 def test_gc_by_hand_beside_the_service(own_service: Service, owner: Caller) -> None:
     """Everything is packed, and goes on."""
-    wait_for(
+    until(
         lambda: "pruned no objects, 1 pack" in own_service.cli("gc").stdout, "the worker's own does not end"
     )
     publish(owner, "a", "four")

@@ -123,7 +123,7 @@ def check_serve(
     """Start the service with `command`, publish what it proposes, read that back, and stop it."""
     as_user = become(uid, conditions)
     with running(home, (*as_user, *command), None, **variables) as service:
-        lines = service.ready().said.partition("into a shell:\n\n")[2]
+        lines = service.ready().output.partition("into a shell:\n\n")[2]
         pasted = subprocess.run(
             [*as_user, "sh", "-e"],
             input=lines, cwd=home, env=variables, capture_output=True, text=True, check=False, timeout=60,

@@ -24,6 +24,8 @@ from sync.reconcile import reconcile
 from tests.sync.conftest import House
 from tests.sync.kill_points import PLACES, Killer, push_request
 
+pytestmark = pytest.mark.slow
+
 WRITES = ("create", "save", "publish", "push", "discard", "revert", "current")
 KILLS = int(os.environ.get("GITSTORE_TEST_KILLS", "1000"))
 

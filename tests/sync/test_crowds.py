@@ -18,6 +18,8 @@ from sync.integrity import verify
 from tests.sync.conftest import House
 from tests.sync.kill_points import Killer, push_request
 
+pytestmark = pytest.mark.slow
+
 PUBLISHES = int(os.environ.get("GITSTORE_TEST_PUBLISHES", "1000"))
 RACES = int(os.environ.get("GITSTORE_TEST_RACES", "1000"))
 

@@ -24,6 +24,8 @@ from sync.embedded import binaries
 from sync.embedded.server import EmbeddedPostgres
 from tests.sync.kept_postgres import NO_TOOLS, answer_of, is_alive, keeper, pid_of_server, read, write
 
+pytestmark = pytest.mark.slow
+
 on_linux = pytest.mark.skipif(sys.platform != "linux", reason="needs PR_SET_PDEATHSIG and /proc")
 
 

@@ -19,6 +19,8 @@ from tests.conftest import temporary_folder
 from tests.installation import Installation
 from tests.sync.kept_postgres import NO_TOOLS, answer_of, keeper, pid_of_server, read, write
 
+pytestmark = pytest.mark.slow
+
 NAMELESS = 54321
 """A user without a passwd entry, as containers have them."""
 

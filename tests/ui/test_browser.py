@@ -15,7 +15,7 @@ from tests.stories.instance import Caller, Service, definition
 from tests.ui import browser
 from tests.ui.browser import SCREENSHOTS, Tab, needs_chromium
 
-pytestmark = [needs_chromium, pytest.mark.xdist_group("browser")]
+pytestmark = [needs_chromium, pytest.mark.slow]
 
 WIDE: dict[str, Any] = {"viewport": {"width": 1280, "height": 860}}
 

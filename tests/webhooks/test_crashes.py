@@ -26,6 +26,8 @@ from webhooks.delivery_queue import Due
 from webhooks.sender import DeliveryLoop
 from webhooks.source_loop import SyncLoop
 
+pytestmark = pytest.mark.slow
+
 # Sources
 
 

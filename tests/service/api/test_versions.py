@@ -91,12 +91,6 @@ def test_the_author_of_a_version_can_be_given(owner: Client) -> None:
     assert made.json["published_by"].startswith("token:owner-")
 
 
-def test_publishing_requires_a_draft(owner: Client) -> None:
-    owner.create()
-    owner.delete(f"{VERSIONS}/draft")
-    problem(owner.publish(), 409, "no_draft")
-
-
 @pytest.mark.parametrize("body", [{"activate": "yes"}, {"activate": 1}, {"message": []}, {"version": 1}])
 def test_an_invalid_publish_body_is_malformed(owner: Client, body: Any) -> None:
     owner.create()

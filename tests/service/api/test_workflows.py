@@ -87,12 +87,6 @@ def test_a_definition_that_does_not_parse_creates_nothing(owner: Client) -> None
     owner.create("bad")
 
 
-def test_a_slug_is_unique(owner: Client) -> None:
-    owner.create()
-    refused = problem(owner.post("/workflows", json={"slug": "order-sync"}), 409, "workflow_exists")
-    assert refused["slug"] == "order-sync"
-
-
 @pytest.mark.parametrize(
     "slug",
     ["", "A", "a_b", "-a", "a-", "a" * 64, "f006bb46-fe48-4d75-9eed-9f211fa75bee", "ä", "a b", "a/b", "a.b"],
