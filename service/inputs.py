@@ -28,7 +28,7 @@ from gitstore.names import SLUG_PATTERN
 from service.access import Role
 from webhooks.addresses import LONGEST_URL
 from webhooks.forges import Forge
-from webhooks.payload import SUBSCRIBABLE
+from webhooks.subscriptions import SUBSCRIBABLE
 from webhooks.sources import LONGEST_POLL, POLL_SECONDS, SHORTEST_POLL
 
 M = TypeVar("M", bound=BaseModel)

@@ -18,7 +18,7 @@ from service.cli.terminal import WHERE, Progress, one_of, table, with_config
 from service.config import Config
 from service.incoming import means_of
 from sync.db import Database
-from webhooks import divergence_decisions, sources
+from webhooks import divergences, sources
 from webhooks.forges import Forge
 from webhooks.source_sync import SourceSync
 from webhooks.sources import LONGEST_POLL, POLL_SECONDS, SHORTEST_POLL, Direction, Source
@@ -65,7 +65,7 @@ def list_(config: Config, project: str) -> None:
     with operating(config, project) as operator, operator.reading() as tx:
         rows = sources.sources(tx, operator.project_id)
         open_ = {
-            row.id: divergence_decisions.open_divergences(tx, operator.project_id, row.id) for row in rows
+            row.id: divergences.open_divergences(tx, operator.project_id, row.id) for row in rows
         }
     heads = ("id", "direction", "layout", "state", "last success", "divergences", "url")
     click.echo(table(heads, [_row(row, len(open_[row.id])) for row in rows]))
@@ -108,11 +108,11 @@ def _sync(config: Config, database: Database, row: Source) -> bool:
         click.echo(f"{row.url}: {slug}: the draft changed")
     for ref in result.pushed:
         click.echo(f"{row.url}: pushed {ref}")
-    for one in result.found.values():
+    for one in result.diverged.values():
         click.echo(f"{row.url}: {one.ref}: {one.reason}")
     if result.error is not None:
         click.echo(f"{row.url}: {result.error.message}", err=True)
-    elif result.report is None and not result.found:
+    elif result.report is None and not result.diverged:
         click.echo(f"{row.url}: nothing new")
     return result.error is None
 
