@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from functools import partial
 from importlib.metadata import version
-from typing import Any, Final
+from typing import Final
 
 from gitstore.errors import GitstoreError
 from gitstore.store import Store
@@ -104,7 +104,7 @@ def sender_of(
         stop=stop,
         agent=f"gitstore/{version('gitstore')}",
         on_attempt=on_attempt,
-        report=_log_delivery_trouble,
+        report=partial(_log_error, Event.DELIVERY_LOOP_FAILED),
     )
 
 
@@ -160,10 +160,6 @@ def _log_attempt(due: Due, attempt: Attempt, verdict: Verdict) -> None:
     )
     if verdict.disabled:
         logs.action(Event.SUBSCRIPTION_DISABLED, level="warning", **about, reason=verdict.error)
-
-
-def _log_delivery_trouble(error: BaseException) -> None:
-    logs.action(Event.DELIVERY_LOOP_FAILED, level="error", **_explained(error))
 
 
 # Sources
@@ -231,14 +227,12 @@ def isolated_sync_loop(
         except CrashError as error:
             syncs.crash(claim, f"the sync {error}")
 
-    return SyncLoop(syncs, sync=sync, sync_is_stuck=isolation.is_stuck, beat=beat, report=_log_sync_trouble)
+    report = partial(_log_error, Event.SYNC_LOOP_FAILED)
+    return SyncLoop(syncs, sync=sync, sync_is_stuck=isolation.is_stuck, beat=beat, report=report)
 
 
-def _log_sync_trouble(error: BaseException) -> None:
-    logs.action(Event.SYNC_LOOP_FAILED, level="error", **_explained(error))
-
-
-def _explained(error: BaseException) -> dict[str, Any]:
+def _log_error(event: Event, error: BaseException) -> None:
     if isinstance(error, GitstoreError):
-        return {"reason": error.message, "cause": logs.cause_of(error)}
-    return {"exc_info": error}
+        logs.action(event, level="error", reason=error.message, cause=logs.cause_of(error))
+    else:
+        logs.action(event, level="error", exc_info=error)

@@ -28,10 +28,11 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Final
 
 from gitstore.errors import ConfigError, GitstoreError, TemporaryError
+from gitstore.system import now as utc_now
 from gitstore.system import rfc3339
 from sync.db import Database
 from webhooks import attempts, delivery_queue
@@ -83,9 +84,9 @@ class Sender:
         Raises an error that prevents the recording permanently; the delivery is then sent again once the
         lease has expired.
         """
-        started_at, started = self._clock(), time.monotonic()
+        started_at, started = self.given_now() or utc_now(), time.monotonic()
         outcome = self._send(due, started_at)
-        verdict = judge(outcome, due.tries + 1, self._clock(), self.dice())
+        verdict = judge(outcome, due.tries + 1, self.given_now() or utc_now(), self.dice())
         attempt = Attempt(started_at, time.monotonic() - started, outcome)
         for pause in _RECORD_PAUSES:
             try:
@@ -99,9 +100,6 @@ class Sender:
 
     def given_now(self) -> datetime | None:
         return self.now() if self.now else None
-
-    def _clock(self) -> datetime:
-        return self.now() if self.now else datetime.now(UTC)
 
     def _send(self, due: Due, now: datetime) -> Outcome:
         body = payload(due)
@@ -136,7 +134,6 @@ class DeliveryLoop(LeaseLoop[Due]):
         send_alone: Callable[[Due], None] | None = None,
         on_crash: Callable[[Due, int, str], None] = lambda _due, _crashes, _reason: None,
         threads: int = THREADS,
-        each: int = EACH,
         lease: timedelta = LEASE,
         beat: Beat = no_beat,
     ) -> None:
@@ -152,7 +149,6 @@ class DeliveryLoop(LeaseLoop[Due]):
         self._send_alone = send_alone or sender.deliver
         self._on_crash = on_crash
         self._most = threads
-        self._each = each
         self._lease = lease
 
     def tick(self) -> float:
@@ -162,7 +158,7 @@ class DeliveryLoop(LeaseLoop[Due]):
         room = Room(
             free,
             min(free, max(self._most // 2 - len(progress.slow), 0)),
-            self._each,
+            EACH,
             Counter(due.subscription_id for due in sending),
             progress.known_slow,
         )

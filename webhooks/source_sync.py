@@ -29,7 +29,7 @@ from gitstore.upstream.remote import Remote
 from sync import catalog
 from sync.audit import Origin
 from sync.catalog import Project
-from sync.db import Database, Transaction
+from sync.db import Database
 from webhooks import divergences, source_queue, sources
 from webhooks.divergences import Detected
 from webhooks.egress import Egress
@@ -122,12 +122,20 @@ class SourceSync:
         started = time.monotonic()
         with self.database.as_mirror() as tx:
             project = catalog.project_by_id(tx, claim.project_id)
-            job = _job(tx, claim)
+            job = Job(
+                source_id=claim.id,
+                url=claim.url,
+                layout=Layout(claim.layout),
+                direction=Direction(claim.direction),
+                seen=source_queue.upstream_refs(tx, claim),
+                known=divergences.known(tx, claim.id),
+                full=claim.full_sync,
+            )
         if project is None:  # deleted, with its sources, since the claim
             return Result()
         try:
             with self.holding(claim):
-                result = self._run(claim, job, project, progress or self._progress_log(project, job))
+                result = self._run(claim, job, project, progress or partial(self._log_progress, project, job))
         except StoppingError:
             self.release(claim)
             raise
@@ -243,26 +251,9 @@ class SourceSync:
             source=str(one.id), url=one.url, crashes=one.crashes, reason=one.last_error,
         )  # fmt: skip
 
-    def _progress_log(self, project: Project, job: Job) -> Progress:
-        """Return a callback that logs progress, with a few lines at most per hundred refs."""
-
-        def log(done: int, total: int) -> None:
-            if total > 1:
-                self.log("importing", project=project.slug, source=job.label, done=done, total=total)
-
-        return log
-
-
-def _job(tx: Transaction, claim: Claim) -> Job:
-    return Job(
-        source_id=claim.id,
-        url=claim.url,
-        layout=Layout(claim.layout),
-        direction=Direction(claim.direction),
-        seen=source_queue.upstream_refs(tx, claim),
-        known=divergences.known(tx, claim.id),
-        full=claim.full_sync,
-    )
+    def _log_progress(self, project: Project, job: Job, done: int, total: int) -> None:
+        if total > 1:
+            self.log("importing", project=project.slug, source=job.label, done=done, total=total)
 
 
 def import_limits(limits: Limits, size: int) -> Limits:

@@ -133,9 +133,7 @@ def resolve(caller: Caller, source_id: str, divergence_id: str, take: str) -> Di
         row = find(tx, caller, source_id)
         if known is None:
             raise lookup.not_found("open divergence", divergence_id)
-        divergence = divergences.resolve(
-            tx, caller.project_id, row.id, known, take, caller.principal.name
-        )
+        divergence = divergences.resolve(tx, caller.project_id, row.id, known, take, caller.principal.name)
         caller.audit(tx, "divergence.resolved", row.id, {"ref": divergence.ref, "take": take})
     caller.log(Event.DIVERGENCE_RESOLVED, source=str(row.id), ref=divergence.ref, take=take)
     return divergence

@@ -129,8 +129,8 @@ def get_source(path: ObjectPath, query: Query) -> Response:
     caller = enter(Permission.OWN, "reading a source", project=query.project)
     with caller.reading() as tx:
         row = actions.find(tx, caller, path.id)
-        divergences = divergences.open_divergences(tx, caller.project_id, row.id)
-    return answer(FullSource.of(row, caller, divergences=list(map(Divergence.of, divergences))))
+        open_ = divergences.open_divergences(tx, caller.project_id, row.id)
+    return answer(FullSource.of(row, caller, divergences=list(map(Divergence.of, open_))))
 
 
 @blueprint.patch("/sources/<id>", **declares(200, Source, errors=(422,), body=ChangeSource))

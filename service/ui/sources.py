@@ -39,8 +39,7 @@ def list_sources() -> Response:
     with caller.reading() as tx:
         rows = sources.sources(tx, caller.project_id)
         open_ = {
-            row.id: divergences.open_divergences(tx, caller.project_id, row.id, limit=_LISTED)
-            for row in rows
+            row.id: divergences.open_divergences(tx, caller.project_id, row.id, limit=_LISTED) for row in rows
         }
     return visit.page("sources.html", rows=rows, open=open_)
 

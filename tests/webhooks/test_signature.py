@@ -34,83 +34,90 @@ def standard(secret: str = STANDARD, at: datetime = NOW, changed: Mapping[str, s
     return list({**sign([secret], "msg_1", at, BODY), **(changed or {})}.items())
 
 
-# For each forge: its secret, and the headers that it sends.
-GENUINE: dict[str, tuple[Forge, str, Headers]] = {
-    "github": (Forge.GITHUB, PLAIN, [("X-Hub-Signature-256", "sha256=" + mac())]),
+Case = tuple[Forge, str, Headers]
+"""A forge, the secret of a source, and the headers of a delivery."""
+
+
+def github(value: str) -> Case:
+    return Forge.GITHUB, PLAIN, [("X-Hub-Signature-256", value)]
+
+
+def gitea(value: str) -> Case:
+    return Forge.GITEA, PLAIN, [("X-Gitea-Signature", value)]
+
+
+def forgejo(value: str) -> Case:
+    return Forge.FORGEJO, PLAIN, [("X-Forgejo-Signature", mac()), ("X-Gitea-Signature", value)]
+
+
+def gitlab(token: str, secret: str = PLAIN) -> Case:
+    return Forge.GITLAB, secret, [("X-Gitlab-Token", token)]
+
+
+def changed(**headers: str) -> Case:
+    """Return a delivery per Standard Webhooks, with these headers after the signature."""
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    return Forge.ANY, STANDARD, standard(changed=named)
+
+
+SIGNATURE = dict(standard())["webhook-signature"]
+GENUINE: dict[str, Case] = {
+    "github": github("sha256=" + mac()),
     "github, beside SHA-1": (
         Forge.GITHUB,
         PLAIN,
         [("X-Hub-Signature", "sha1=" + "0" * 40), ("X-Hub-Signature-256", "sha256=" + mac())],
     ),
-    "gitea": (Forge.GITEA, PLAIN, [("X-Gitea-Signature", mac())]),
-    "forgejo": (Forge.FORGEJO, PLAIN, [("X-Forgejo-Signature", mac()), ("X-Gitea-Signature", mac())]),
+    "gitea": gitea(mac()),
+    "forgejo": forgejo(mac()),
     "forgejo, older": (Forge.FORGEJO, PLAIN, [("X-Gitea-Signature", mac())]),
     "bitbucket": (Forge.BITBUCKET, PLAIN, [("X-Hub-Signature", "sha256=" + mac())]),
-    "gitlab": (Forge.GITLAB, PLAIN, [("X-Gitlab-Token", PLAIN)]),
+    "gitlab": gitlab(PLAIN),
     "gitlab, newer": (Forge.GITLAB, STANDARD, standard()),
-    "gitlab, any token": (Forge.GITLAB, STANDARD, [("X-Gitlab-Token", STANDARD)]),
-    "any": (Forge.ANY, STANDARD, standard()),
+    "gitlab, any token": gitlab(STANDARD, STANDARD),
+    "any": changed(),
     "header names in another case": (Forge.GITHUB, PLAIN, [("x-HUB-signature-256", "sha256=" + mac())]),
-    "hex in capitals": (Forge.GITEA, PLAIN, [("X-Gitea-Signature", mac().upper())]),
-    "one of several signatures": (
-        Forge.ANY,
-        STANDARD,
-        standard(changed={"webhook-signature": "v1,AAAA v1a,BBBB " + dict(standard())["webhook-signature"]}),
-    ),
+    "hex in capitals": gitea(mac().upper()),
+    "one of several signatures": changed(webhook_signature="v1,AAAA v1a,BBBB " + SIGNATURE),
 }
-FORGED: dict[str, tuple[Forge, str, Headers]] = {
+SHA1 = "sha1=" + hmac.new(PLAIN.encode(), BODY, hashlib.sha1).hexdigest()
+FORGED: dict[str, Case] = {
     "no signature": (Forge.GITHUB, PLAIN, []),
-    "SHA-1 alone": (
-        Forge.GITHUB,
-        PLAIN,
-        [("X-Hub-Signature", "sha1=" + hmac.new(PLAIN.encode(), BODY, hashlib.sha1).hexdigest())],
-    ),
+    "SHA-1 alone": (Forge.GITHUB, PLAIN, [("X-Hub-Signature", SHA1)]),
     "another forge's header": (Forge.GITHUB, PLAIN, [("X-Gitea-Signature", mac())]),
-    "no prefix": (Forge.GITHUB, PLAIN, [("X-Hub-Signature-256", mac())]),
-    "a prefix where none belongs": (Forge.GITEA, PLAIN, [("X-Gitea-Signature", "sha256=" + mac())]),
-    "another prefix": (Forge.GITHUB, PLAIN, [("X-Hub-Signature-256", "sha512=" + mac())]),
-    "cut short": (Forge.GITHUB, PLAIN, [("X-Hub-Signature-256", "sha256=" + mac()[:-2])]),
-    "longer": (Forge.GITHUB, PLAIN, [("X-Hub-Signature-256", "sha256=" + mac() + "00")]),
-    "no hex": (Forge.GITHUB, PLAIN, [("X-Hub-Signature-256", "sha256=" + "g" * 64)]),
-    "digits that are none of ASCII": (Forge.GITEA, PLAIN, [("X-Gitea-Signature", "\u0663" * 64)]),
+    "no prefix": github(mac()),
+    "an unexpected prefix": gitea("sha256=" + mac()),
+    "another prefix": github("sha512=" + mac()),
+    "too short": github("sha256=" + mac()[:-2]),
+    "too long": github("sha256=" + mac() + "00"),
+    "not hex": github("sha256=" + "g" * 64),
+    "digits outside of ASCII": gitea("\u0663" * 64),
     "sent twice": (Forge.GITHUB, PLAIN, [("X-Hub-Signature-256", "sha256=" + mac())] * 2),
-    "twice in one": (Forge.GITHUB, PLAIN, [("X-Hub-Signature-256", f"sha256={mac()},sha256={mac()}")]),
-    "one right and one wrong": (
-        Forge.FORGEJO,
-        PLAIN,
-        [("X-Forgejo-Signature", mac()), ("X-Gitea-Signature", mac("other"))],
-    ),
-    "another secret": (Forge.GITHUB, PLAIN, [("X-Hub-Signature-256", "sha256=" + mac("other"))]),
-    "another body": (Forge.GITHUB, PLAIN, [("X-Hub-Signature-256", "sha256=" + mac(body=b"{}"))]),
-    "an empty signature": (Forge.GITHUB, PLAIN, [("X-Hub-Signature-256", "")]),
-    "another token": (Forge.GITLAB, PLAIN, [("X-Gitlab-Token", PLAIN + "!")]),
-    "an empty token": (Forge.GITLAB, PLAIN, [("X-Gitlab-Token", "")]),
-    "a token of no server": (Forge.GITLAB, PLAIN, [("X-Gitlab-Token", "\u20ac")]),
-    "a right token beside a wrong signature": (
+    "two in one header": github(f"sha256={mac()},sha256={mac()}"),
+    "one valid and one invalid": forgejo(mac("other")),
+    "another secret": github("sha256=" + mac("other")),
+    "another body": github("sha256=" + mac(body=b"{}")),
+    "an empty signature": github(""),
+    "another token": gitlab(PLAIN + "!"),
+    "an empty token": gitlab(""),
+    "a token that is not Latin-1": gitlab("\u20ac"),
+    "a valid token beside an invalid signature": (
         Forge.GITLAB,
         STANDARD,
         [*standard(new_secret()), ("X-Gitlab-Token", STANDARD)],
     ),
-    "a hash of the token": (Forge.GITLAB, PLAIN, [("X-Gitlab-Token", mac())]),
+    "a hash of the token": gitlab(mac()),
     "too old": (Forge.ANY, STANDARD, standard(at=NOW - timedelta(seconds=301))),
     "too new": (Forge.ANY, STANDARD, standard(at=NOW + timedelta(seconds=301))),
-    "another time": (
-        Forge.ANY,
-        STANDARD,
-        standard(changed={"webhook-timestamp": str(int(NOW.timestamp()) - 1)}),
-    ),
-    "another id": (Forge.ANY, STANDARD, standard(changed={"webhook-id": "msg_2"})),
-    "no id": (Forge.ANY, STANDARD, standard(changed={"webhook-id": ""})),
-    "another version": (
-        Forge.ANY,
-        STANDARD,
-        standard(changed={"webhook-signature": dict(standard())["webhook-signature"].replace("v1,", "v2,")}),
-    ),
-    "not base64": (Forge.ANY, STANDARD, standard(changed={"webhook-signature": "v1,***"})),
-    "no comma": (Forge.ANY, STANDARD, standard(changed={"webhook-signature": "v1"})),
-    "a secret that is none of the standard": (Forge.ANY, PLAIN, standard()),
+    "another time": changed(webhook_timestamp=str(int(NOW.timestamp()) - 1)),
+    "another id": changed(webhook_id="msg_2"),
+    "no id": changed(webhook_id=""),
+    "another version": changed(webhook_signature=SIGNATURE.replace("v1,", "v2,")),
+    "not base64": changed(webhook_signature="v1,***"),
+    "no comma": changed(webhook_signature="v1"),
+    "a secret in another form": (Forge.ANY, PLAIN, standard()),
     **{
-        f"the time {text!r}": (Forge.ANY, STANDARD, standard(changed={"webhook-timestamp": text}))
+        f"the time {text!r}": changed(webhook_timestamp=text)
         for text in ("", "now", "1e9", "-1", "+1767268800", "01767268800", "1767268800.0", "9" * 30, "nan")
     },
 }
