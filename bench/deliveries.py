@@ -34,15 +34,15 @@ from webhooks import subscriptions
 from webhooks.secrets import Sealer, new_key
 
 COURIER = """
-import sys, threading
+import sys
 from sync.db import Database
 from webhooks.addresses import Allowed
-from webhooks.sender import DeliveryLoop, Means
+from webhooks.sender import DeliveryLoop, Sender
 from webhooks.egress import Egress
 from webhooks.secrets import Sealer
 conninfo, allow, key = sys.argv[1:]
-means = Means(Database(conninfo, max_connections=4), Egress(Allowed.parse(allow)), Sealer([key]))
-DeliveryLoop(means, threading.Event()).run()
+sender = Sender(Database(conninfo, max_connections=4), Egress(Allowed.parse(allow)), Sealer([key]))
+DeliveryLoop(sender).run()
 """
 
 

@@ -28,8 +28,8 @@ from gitstore.names import SLUG_PATTERN
 from service.access import Role
 from webhooks.addresses import LONGEST_URL
 from webhooks.forges import Forge
-from webhooks.payload import SUBSCRIBABLE
 from webhooks.sources import LONGEST_POLL, POLL_SECONDS, SHORTEST_POLL
+from webhooks.subscriptions import SUBSCRIBABLE
 
 M = TypeVar("M", bound=BaseModel)
 

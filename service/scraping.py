@@ -28,7 +28,7 @@ from service.metrics import CONTENT_TYPE, Metrics, Value
 from service.projects import Projects
 from service.run import heartbeats
 from sync.db import Database
-from webhooks import delivery_queue, source_leases
+from webhooks import delivery_queue, source_queue
 from webhooks.gauges import gauges
 
 if TYPE_CHECKING:
@@ -118,7 +118,7 @@ class Scraper:
             now = gauges(tx)
             measured |= {
                 "gitstore_delivery_lag_seconds": delivery_queue.lag(tx),
-                "gitstore_source_lag_seconds": source_leases.lag(tx),
+                "gitstore_source_lag_seconds": source_queue.lag(tx),
                 "gitstore_sources": now.sources,
                 "gitstore_source_success_age_seconds": now.since_success,
                 "gitstore_divergences_open": now.divergences,

@@ -119,10 +119,10 @@ class Allowed:
             if "/" in entry:
                 networks.append(ip_network(entry))
                 continue
-            found = _AUTHORITY.fullmatch(entry.lower())
-            if found is None or found["port"] is None:
+            match = _AUTHORITY.fullmatch(entry.lower())
+            if match is None or match["port"] is None:
                 raise ValueError(entry)
-            hosts.add((_host(found), _port(found, "http")))
+            hosts.add((_host(match), _port(match, "http")))
         return cls(frozenset(hosts), tuple(networks))
 
     def __str__(self) -> str:
@@ -143,18 +143,19 @@ def target_of(url: str, allowed: Allowed = Allowed()) -> Target:
     The addresses of a host name are checked when a connection is opened.
     """
     if len(url) > LONGEST_URL or not _VISIBLE.fullmatch(url):
-        raise refused("a URL is visible ASCII characters, 2000 at most (a name in its xn-- form)")
-    found = _URL.fullmatch(url)
-    if found is None:
+        raise refused("a URL has at most 2000 visible ASCII characters (names in the xn-- form)")
+    match = _URL.fullmatch(url)
+    if match is None:
         raise refused("a URL is http:// or https://, a host and a path, without a backslash or a #fragment")
-    scheme = found[1].lower()
-    if "@" in found[2]:
-        raise refused("a URL with a user or a password in it is not accepted")
-    authority = _AUTHORITY.fullmatch(found[2].lower())
+    scheme = match[1].lower()
+    if "@" in match[2]:
+        raise refused("a URL must not contain a user or a password")
+    authority = _AUTHORITY.fullmatch(match[2].lower())
     if authority is None:
         raise refused("the host of the URL is malformed")
     try:
-        target = Target(scheme, _host(authority), _port(authority, scheme), _path(found[3]))
+        path = "/" + (match[3] or "").removeprefix("/")
+        target = Target(scheme, _host(authority), _port(authority, scheme), path)
     except ValueError as error:
         raise refused(f"the host of the URL is not accepted: {error}") from None
     if not allowed.host(target):
@@ -183,27 +184,23 @@ def _check(target: Target, allowed: Allowed) -> None:
         raise refused(f"{target.host} is not a public address")
     within = literal is not None and allowed.address(literal)
     if target.port < _PRIVILEGED and target.port not in PORTS.values() and not within:
-        raise refused(f"port {target.port} is not one of HTTP: use 80, 443 or one from {_PRIVILEGED} on")
+        raise refused(f"port {target.port} is not allowed: use 80, 443 or a port from {_PRIVILEGED} on")
 
 
-def _host(found: re.Match[str]) -> str:
-    if found["v6"] is not None:
-        return IPv6Address(found["v6"]).compressed
-    name: str = found["name"]
+def _host(match: re.Match[str]) -> str:
+    if match["v6"] is not None:
+        return IPv6Address(match["v6"]).compressed
+    name: str = match["name"]
     labels = name.split(".")
     if _NUMBER.fullmatch(labels[-1] or (labels[-2] if len(labels) > 1 else "")):
         return str(IPv4Address(name))  # four decimal numbers; other forms are refused
     if len(name) > 253 or not all(_LABEL.fullmatch(label) for label in labels):
-        raise ValueError("a name is labels of letters, digits and hyphens, with dots between them")
+        raise ValueError("a name consists of labels of letters, digits and hyphens, separated by dots")
     return name
 
 
-def _port(found: re.Match[str], scheme: str) -> int:
-    port = int(found["port"] or PORTS[scheme])
+def _port(match: re.Match[str], scheme: str) -> int:
+    port = int(match["port"] or PORTS[scheme])
     if port > 65535:
         raise ValueError("a port is a number from 1 to 65535")
     return port
-
-
-def _path(text: str | None) -> str:
-    return "/" if text is None else text if text.startswith("/") else "/" + text

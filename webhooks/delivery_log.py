@@ -10,8 +10,7 @@ from uuid import UUID, uuid4
 from psycopg.types.json import Jsonb
 
 from sync.db import Transaction
-from webhooks import payload
-from webhooks.subscriptions import WAKE, Subscription
+from webhooks.subscriptions import TEST, WAKE, Subscription
 
 State = Literal["pending", "succeeded", "failed", "poison"]
 STATES: Final[tuple[State, ...]] = get_args(State)
@@ -50,7 +49,7 @@ class Attempt:
     response: str | None
 
 
-Place = tuple[datetime, UUID]
+Position = tuple[datetime, UUID]
 """The position of a page's end: created_at and id of its last delivery."""
 
 _SELECT: Final[LiteralString] = """
@@ -68,14 +67,14 @@ _ATTEMPTS: Final[LiteralString] = """
     from gitstore.delivery_attempts where delivery_id = %(id)s order by number
 """
 # Earlier attempts are kept; the retry schedule restarts.
-_AGAIN: Final[LiteralString] = """
+_REDELIVER: Final[LiteralString] = """
     update gitstore.deliveries set state = 'pending', due_at = now(), tries = 0, ended_at = null,
         claimed = false, crashes = 0
     where project_id = %(project)s and id = %(id)s and exists (
         select from gitstore.subscriptions s
         where s.id = subscription_id and s.state in ('active', 'paused', 'disabled'))
 """
-_TEST: Final[LiteralString] = """
+_INSERT_TEST: Final[LiteralString] = """
     insert into gitstore.deliveries (id, project_id, subscription_id, event_id, type, data, due_at)
     values (%(id)s, %(project)s, %(subscription)s, %(event)s, %(type)s, %(data)s, now())
 """
@@ -88,13 +87,13 @@ def deliveries(
     *,
     subscription_id: UUID | None = None,
     state: State | None = None,
-    before: Place | None = None,
+    before: Position | None = None,
     limit: int = 20,
-) -> tuple[list[Delivery], Place | None]:
+) -> tuple[list[Delivery], Position | None]:
     """Return a page of a project's deliveries, newest first, and the position of the next page or None."""
     query = _SELECT + _BEFORE + (_OF_ONE if subscription_id else "") + (_IN_STATE if state else "") + _ORDER
     at, last = before or _NEWEST
-    found = tx.rows(
+    rows = tx.rows(
         Delivery,
         query,
         project=project_id,
@@ -104,8 +103,8 @@ def deliveries(
         before_id=last,
         limit=limit + 1,
     )
-    page = found[:limit]
-    return page, (page[-1].created_at, page[-1].id) if len(found) > limit else None
+    page = rows[:limit]
+    return page, (page[-1].created_at, page[-1].id) if len(rows) > limit else None
 
 
 def delivery(tx: Transaction, project_id: UUID, delivery_id: UUID) -> Delivery | None:
@@ -122,7 +121,7 @@ def redeliver(tx: Transaction, project_id: UUID, delivery_id: UUID) -> Delivery 
 
     Returns None if the delivery does not exist or its subscription was deleted.
     """
-    if not tx.run(_AGAIN, project=project_id, id=delivery_id):
+    if not tx.run(_REDELIVER, project=project_id, id=delivery_id):
         return None
     tx.value(WAKE)
     return delivery(tx, project_id, delivery_id)
@@ -130,19 +129,10 @@ def redeliver(tx: Transaction, project_id: UUID, delivery_id: UUID) -> Delivery 
 
 def test(tx: Transaction, subscription: Subscription) -> Delivery:
     """Send a test event to one subscription, paused or not."""
-    message = "A test of this subscription: nothing has happened."
-    data = {"subscription_id": str(subscription.id), "message": message}
-    made = uuid4()
-    tx.run(
-        _TEST,
-        id=made,
-        project=subscription.project_id,
-        subscription=subscription.id,
-        event=uuid4(),
-        type=payload.TEST,
-        data=Jsonb(data),
-    )
+    message = "This is a test of the subscription."
+    key = {"id": uuid4(), "project": subscription.project_id}
+    data = Jsonb({"subscription_id": str(subscription.id), "message": message})
+    tx.run(_INSERT_TEST, **key, subscription=subscription.id, event=uuid4(), type=TEST, data=data)
     tx.value(WAKE)
-    found = delivery(tx, subscription.project_id, made)
-    assert found is not None  # noqa: S101 - of this transaction
-    return found
+    (created,) = tx.rows(Delivery, _SELECT + _BY_ID, **key)
+    return created

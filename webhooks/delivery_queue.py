@@ -17,7 +17,7 @@ from typing import Any, Final, LiteralString
 from uuid import UUID
 
 from sync.db import Transaction
-from webhooks import crashes
+from webhooks.lease_loop import CRASH_PAUSE_SECONDS, MOST_CRASHES, given_up
 
 CHANNEL: Final = "gitstore_deliveries"
 """NOTIFY channel for deliveries that become due without a new event."""
@@ -29,7 +29,7 @@ _FAN_OUT: Final[LiteralString] = """
         delete from gitstore.event_queue where event_id in (
             select event_id from gitstore.event_queue limit %(limit)s for update skip locked)
         returning event_id
-    ), wanted as materialized (
+    ), matching as materialized (
         select s.id, s.project_id, s.state, e.id as event_id, e.type
         from taken
         join gitstore.events e on e.id = taken.event_id
@@ -41,7 +41,7 @@ _FAN_OUT: Final[LiteralString] = """
     insert into gitstore.deliveries (project_id, subscription_id, event_id, type, due_at)
     select project_id, id, event_id, type,
         case when state = 'active' then coalesce(%(now)s, clock_timestamp()) end
-    from wanted
+    from matching
     on conflict (subscription_id, event_id) do nothing
 """
 # `waiting` skips from one subscription to the next in the index. A slow or failing subscription gets one
@@ -59,8 +59,8 @@ _CLAIM: Final[LiteralString] = """
                 order by d.subscription_id limit 1)
         from waiting where waiting.id is not null
     ), due as materialized (
-        select found.id, found.due_at, found.claimed, lane.slow,
-            row_number() over (partition by lane.slow order by found.due_at) as place
+        select candidate.id, candidate.due_at, candidate.claimed, lane.slow,
+            row_number() over (partition by lane.slow order by candidate.due_at) as place
         from waiting
         cross join clock
         join gitstore.subscriptions s on s.id = waiting.id and (s.quiet_until is null or s.quiet_until <= now)
@@ -74,7 +74,7 @@ _CLAIM: Final[LiteralString] = """
             order by d.due_at
             limit greatest(case when lane.slow then 1 else %(each)s end - coalesce(sending.count, 0), 0)
             for update skip locked
-        ) found
+        ) candidate
     ), mine as materialized (
         select id, claimed, slow from due where place <= case when slow then %(slow_room)s else %(room)s end
         order by due_at limit %(room)s
@@ -172,6 +172,10 @@ class Due:
     data: Mapping[str, Any]
     sealed: list[str]
 
+    @property
+    def owner(self) -> UUID:
+        return self.subscription_id
+
 
 @dataclass(frozen=True, slots=True)
 class Room:
@@ -218,17 +222,17 @@ def crash(tx: Transaction, due: Due, reason: str, now: datetime | None = None) -
 
     Returns None if the claim has passed to another worker.
     """
-    found: int | None = tx.value(
+    crashes: int | None = tx.value(
         _CRASH,
         id=due.id,
         lease=due.lease,
         now=now,
-        most=crashes.MOST,
-        pause=crashes.PAUSE_SECONDS,
+        most=MOST_CRASHES,
+        pause=CRASH_PAUSE_SECONDS,
         error=reason,
-        given_up=crashes.given_up(reason, "redeliver it to try again"),
+        given_up=given_up(reason, "redeliver it to try again"),
     )
-    return found
+    return crashes
 
 
 def release(tx: Transaction, ids: Sequence[UUID]) -> None:
@@ -238,8 +242,8 @@ def release(tx: Transaction, ids: Sequence[UUID]) -> None:
 
 def seconds_to_next(tx: Transaction) -> float | None:
     """Return the seconds until the next due time, or None without one."""
-    found: float | None = tx.value(_NEXT)
-    return found
+    seconds: float | None = tx.value(_NEXT)
+    return seconds
 
 
 def lag(tx: Transaction) -> float:

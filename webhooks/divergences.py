@@ -1,7 +1,7 @@
-"""Record divergences between a source and the project: a row and one event each. Runs as the mirror role.
+"""Divergences between a source and the project: recorded by syncs, resolved by a person.
 
 A divergence is open until both sides agree again or a person has decided. An open row is updated by each
-sync; if one of the sides moves, a new event is recorded.
+sync; if one of the sides moves, a new event is recorded. `known` and `record` run as the mirror role.
 """
 
 from __future__ import annotations
@@ -13,12 +13,14 @@ from typing import Final, LiteralString
 from uuid import UUID, uuid4, uuid5
 
 from gitstore.definition.document import describe
-from gitstore.errors import Code, GitstoreError
+from gitstore.errors import Code, ConflictError, GitstoreError, MalformedError, NotFoundError
 from gitstore.model import Problems
 from gitstore.names import DraftRef, VersionRef, full, show, workflow_id
 from sync import events
 from sync.db import Transaction
 from sync.events import EventType, Fact
+from webhooks import sources
+from webhooks.sources import Direction
 
 DELETED: Final = "deleted_upstream"
 PUSH_REFUSED: Final = "push_refused"
@@ -26,7 +28,7 @@ _MOST_PROBLEMS: Final = 3  # listed in a reason
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class Detected:
     """A divergence found by a sync. Ids are hex, or None if the ref does not exist on that side."""
 
     target: DraftRef | VersionRef
@@ -45,7 +47,7 @@ class Found:
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
+class Recorded:
     """A recorded divergence: open or, if `kept`, resolved by a person in favour of our side."""
 
     id: UUID
@@ -86,9 +88,9 @@ _CLOSE: Final[LiteralString] = """
 """
 
 
-def known(tx: Transaction, source_id: UUID) -> dict[str, Known]:
+def known(tx: Transaction, source_id: UUID) -> dict[str, Recorded]:
     """Return by ref the open divergence, otherwise the newest one that was resolved in favour of our side."""
-    return {row.ref: row for row in tx.rows(Known, _KNOWN, source=source_id)}
+    return {row.ref: row for row in tx.rows(Recorded, _KNOWN, source=source_id)}
 
 
 def record(
@@ -96,60 +98,60 @@ def record(
     project_id: UUID,
     source_id: UUID,
     url: str,
-    found: Mapping[str, Found],
+    detected: Mapping[str, Detected],
     untouched: Collection[str],
     tried: Collection[str],
     now: datetime,
-) -> list[Found]:
-    """Update the rows: open those in `found`, keep those in `untouched`, and close all others.
+) -> list[Detected]:
+    """Update the rows: open those in `detected`, keep those in `untouched`, and close all others.
 
     `tried` are the refs whose decision this sync tried to carry out. The decision of such a ref failed if the
-    ref is in `found` again.
+    ref is in `detected` again.
 
     Returns the new divergences and those of which a side has moved. An event is recorded for each.
     """
     before = {ref: row for ref, row in known(tx, source_id).items() if not row.kept}
-    news = []
-    for ref, one in found.items():
+    changed = []
+    for ref, new in detected.items():
         row = before.get(ref)
-        values = {"ours": one.ours, "theirs": one.theirs, "code": one.code, "reason": one.reason}
+        values = {"ours": new.ours, "theirs": new.theirs, "code": new.code, "reason": new.reason}
         if row is not None:
             tx.run(_UPDATE, id=row.id, tried=ref in tried, **values)
         elif not tx.run(
-            _INSERT, id=uuid4(), source=source_id, project=project_id, ref=ref, slug=one.target.slug,
-            number=one.number, **values,
+            _INSERT, id=uuid4(), source=source_id, project=project_id, ref=ref, slug=new.target.slug,
+            number=new.number, **values,
         ):  # fmt: skip
             continue
-        if row is None or (row.ours, row.theirs, row.code) != (one.ours, one.theirs, one.code):
-            news.append(one)
-    over = [ref for ref in before if ref not in found and ref not in untouched]
-    tx.run(_CLOSE, source=source_id, refs=over)
-    facts = [_fact(project_id, source_id, url, one, now) for one in news]
+        if row is None or (row.ours, row.theirs, row.code) != (new.ours, new.theirs, new.code):
+            changed.append(new)
+    closed = [ref for ref in before if ref not in detected and ref not in untouched]
+    tx.run(_CLOSE, source=source_id, refs=closed)
+    facts = [_fact(project_id, source_id, url, new, now) for new in changed]
     if facts:
         events.insert(tx, facts)
-    return news
+    return changed
 
 
-def _fact(project_id: UUID, source_id: UUID, url: str, one: Found, now: datetime) -> Fact:
-    workflow = workflow_id(project_id, one.target.slug)
-    what = f"{source_id} {one.ref} {one.ours} {one.theirs} {one.code} {now.isoformat()}"
+def _fact(project_id: UUID, source_id: UUID, url: str, new: Detected, now: datetime) -> Fact:
+    workflow = workflow_id(project_id, new.target.slug)
+    key = f"{source_id} {new.ref} {new.ours} {new.theirs} {new.code} {now.isoformat()}"
     return Fact(
-        id=uuid5(workflow, f"{EventType.DIVERGED} {what}"),
+        id=uuid5(workflow, f"{EventType.DIVERGED} {key}"),
         type=EventType.DIVERGED,
         project_id=project_id,
         workflow_id=workflow,
-        slug=one.target.slug,
-        version_number=one.number,
+        slug=new.target.slug,
+        version_number=new.number,
         created_at=now,
         actor=f"source:{source_id}",
         data={
-            "workflow": one.target.slug,
-            "ref": one.ref,
-            "version_number": one.number,
-            "ours": one.ours,
-            "theirs": one.theirs,
-            "code": one.code,
-            "reason": one.reason,
+            "workflow": new.target.slug,
+            "ref": new.ref,
+            "version_number": new.number,
+            "ours": new.ours,
+            "theirs": new.theirs,
+            "code": new.code,
+            "reason": new.reason,
             "source_id": str(source_id),
             "source_url": url,
         },
@@ -160,13 +162,93 @@ def reason(target: DraftRef | VersionRef, error: GitstoreError) -> str:
     """Return the reason for which a ref of the upstream was not imported, as text for the project's users."""
     match error.code, target:
         case Code.VERSION_IMMUTABLE, VersionRef(_, number):
-            return f"v{number} is published here with another content, and can't change"
+            return f"v{number} is published here with other content and cannot change"
         case Code.NOT_FAST_FORWARD, _:
-            return (
-                "the draft here and the one upstream have gone different ways: merge them, or decide for one"
-            )
+            return "the draft here and the draft upstream have diverged: merge them, or choose one"
     problems = Problems.of(error.problems)
     errors = [problem for problem in problems if problem.error][:_MOST_PROBLEMS]
-    shown = "; ".join(describe(problem) for problem in errors)
+    listed = "; ".join(describe(problem) for problem in errors)
     more = f" and {problems.errors - len(errors)} more" if problems.errors > len(errors) else ""
-    return error.message + (f": {shown}{more}" if shown else "")
+    return error.message + (f": {listed}{more}" if listed else "")
+
+
+# Decisions of owners
+
+
+@dataclass(frozen=True, slots=True)
+class Divergence:
+    """A ref that differs between the project and the source. `version_number` is None for a draft."""
+
+    id: UUID
+    source_id: UUID
+    ref: str
+    slug: str
+    version_number: int | None
+    ours: str | None
+    theirs: str | None
+    code: str
+    reason: str
+    first_seen_at: datetime
+    last_seen_at: datetime
+    decision: str | None
+    decided_by: str | None
+    resolved_at: datetime | None
+    resolution: str | None
+
+
+_ALL: Final[LiteralString] = """
+    select id, source_id, ref, slug, version_number, ours, theirs, code, reason, first_seen_at, last_seen_at,
+        decision, decided_by, resolved_at, resolution
+    from gitstore.divergences where project_id = %(project)s and source_id = %(source)s
+"""
+_OPEN: Final[LiteralString] = _ALL + " and resolved_at is null order by slug, version_number limit %(limit)s"
+_ONE: Final[LiteralString] = _ALL + " and id = %(id)s"
+_KEEP_OURS: Final[LiteralString] = """
+    update gitstore.divergences set resolved_at = now(), resolution = 'ours', decided_by = %(by)s
+    where id = %(id)s and resolved_at is null
+"""
+_TAKE_THEIRS: Final[LiteralString] = """
+    update gitstore.divergences set decision = 'theirs', decided_by = %(by)s
+    where id = %(id)s and resolved_at is null
+"""
+
+
+def open_divergences(
+    tx: Transaction, project_id: UUID, source_id: UUID, limit: int = 1000
+) -> list[Divergence]:
+    """Return the unresolved divergences, ordered by workflow and version, drafts last."""
+    return tx.rows(Divergence, _OPEN, project=project_id, source=source_id, limit=limit)
+
+
+def resolve(
+    tx: Transaction, project_id: UUID, source_id: UUID, divergence_id: UUID, take: str, by: str
+) -> Divergence:
+    """Resolve a diverged draft: take "theirs", which the next sync does, or keep "ours".
+
+    After "ours" the draft is not reported again until the upstream's draft moves. Raises `not_found`,
+    `version_immutable` for a published version, and `malformed` if there is no upstream draft to take or the
+    source is push-only.
+    """
+    values = {"project": project_id, "source": source_id, "id": divergence_id}
+    divergence = tx.row(Divergence, _ONE, **values)
+    if divergence is None or divergence.resolved_at is not None:
+        raise NotFoundError(Code.NOT_FOUND, "no open divergence with this id")
+    if divergence.version_number is not None:
+        raise ConflictError(
+            Code.VERSION_IMMUTABLE,
+            f"{divergence.ref}: a published version cannot be overwritten on either side: publish the next "
+            "version",
+            version=divergence.version_number,
+        )
+    if take == "theirs":
+        if divergence.theirs is None:
+            raise MalformedError("the upstream has no such draft")
+        source = sources.source(tx, project_id, source_id)
+        if source is not None and not Direction(source.direction).pulls:
+            raise MalformedError("this source is push-only")
+        tx.run(_TAKE_THEIRS, id=divergence_id, by=by)
+        sources.request_sync(tx, project_id, source_id)
+    else:
+        tx.run(_KEEP_OURS, id=divergence_id, by=by)
+    (decided,) = tx.rows(Divergence, _ONE, **values)
+    return decided

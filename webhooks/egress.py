@@ -5,7 +5,8 @@ once, each of its addresses is checked (webhooks/addresses.py), and the connecti
 addresses, while Host, SNI and certificate use the name. The name is not resolved again between check and
 connection. Proxies of the environment are ignored, and no redirect is followed unchecked.
 
-Time and size are limited in total (webhooks/io_budget.py), which also stops a peer that sends very slowly.
+Time and size are limited for an exchange as a whole. A timeout of urllib3 or of a socket applies to each
+single read, so a peer that sends one byte a second could occupy a thread forever.
 """
 
 from __future__ import annotations
@@ -14,12 +15,13 @@ import queue
 import socket
 import ssl
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import cache
 from ipaddress import ip_address
-from typing import Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 from urllib.parse import urljoin
 
 import urllib3
@@ -28,9 +30,8 @@ from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import HTTPError
 from urllib3.response import BaseHTTPResponse
 
-from gitstore.errors import Code, GitstoreError
+from gitstore.errors import Code, GitstoreError, TooLargeError
 from webhooks.addresses import Address, Allowed, Target, is_public, refused, target_of
-from webhooks.io_budget import Budget, PlainSocket, TlsSocket
 
 MOST_REDIRECTS: Final = 5
 _CONNECT_SECONDS: Final = 5.0  # for each address of a name
@@ -44,17 +45,90 @@ Lookup = Callable[[str, int], Sequence[str]]
 
 def lookup(host: str, port: int) -> list[str]:
     """Resolve a name with the system's resolver. Raises OSError."""
-    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    return list(dict.fromkeys(str(entry[4][0]) for entry in found))
+    entries = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return list(dict.fromkeys(str(entry[4][0]) for entry in entries))
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class Response:
     """A subscriber's response. `body` is its beginning; names in `headers` are in lower case."""
 
     status: int
     headers: Mapping[str, str]
     body: bytes
+
+
+class Budget:
+    """Total limits of an exchange: `seconds` from its creation and `size` bytes received.
+
+    `stall` is the longest silence in seconds (None: limited by the total time only). `first` is the number of
+    bytes that may be received before `allow_all` is called (None: all).
+    """
+
+    def __init__(
+        self, seconds: float, size: int, *, stall: float | None = None, first: int | None = None
+    ) -> None:
+        self.seconds = seconds
+        self.stall = stall
+        self._deadline = time.monotonic() + seconds
+        self._left = size if first is None else min(first, size)
+        self._later = size - self._left
+
+    def remaining(self) -> float:
+        """Return the seconds that the next operation may take. Raises TimeoutError if no time is left."""
+        left = self._deadline - time.monotonic()
+        if left <= 0:
+            raise TimeoutError("the time limit of this exchange is exceeded")
+        return left if self.stall is None else min(left, self.stall)
+
+    @property
+    def is_over(self) -> bool:
+        return time.monotonic() >= self._deadline
+
+    def allow_all(self) -> None:
+        """Allow the bytes beyond `first` to be received."""
+        self._left += self._later
+        self._later = 0
+
+    def take(self, size: int) -> None:
+        """Count `size` received bytes. Raises `too_large` beyond the limit."""
+        self._left -= size
+        if self._left < 0:
+            raise TooLargeError("the response is larger than the limit")
+
+
+class _Metered(socket.socket if TYPE_CHECKING else object):  # type: ignore[misc]
+    """A socket whose operations are limited to the remaining budget."""
+
+    budget: Budget | None = None
+
+    def recv_into(self, *arguments: Any) -> int:
+        self._limit()
+        count: int = super().recv_into(*arguments)
+        if self.budget is not None:
+            self.budget.take(count)
+        return count
+
+    def send(self, *arguments: Any) -> int:
+        self._limit()
+        sent: int = super().send(*arguments)
+        return sent
+
+    def sendall(self, *arguments: Any) -> None:
+        self._limit()
+        super().sendall(*arguments)
+
+    def _limit(self) -> None:
+        if self.budget is not None:
+            self.settimeout(self.budget.remaining())
+
+
+class PlainSocket(_Metered, socket.socket):
+    pass
+
+
+class TlsSocket(_Metered, ssl.SSLSocket):
+    pass
 
 
 class Egress:
@@ -79,7 +153,9 @@ class Egress:
         """Check and parse `url` without resolving its host. Raises `address_refused`."""
         return target_of(url, self.allowed)
 
-    def post(self, url: str, body: bytes, headers: Mapping[str, str], *, seconds: float, keep: int) -> Answer:
+    def post(
+        self, url: str, body: bytes, headers: Mapping[str, str], *, seconds: float, keep: int
+    ) -> Response:
         """POST `body`. Return the response with at most `keep` bytes of its body. Follows no redirect.
 
         Raises `address_refused`, or `unreachable` with a reason for the user who entered the URL.
@@ -93,9 +169,9 @@ class Egress:
                     pool.urlopen("POST", str(target), body=body, headers=dict(headers), redirect=False)
                 ) as response,
             ):
-                kept = _beginning(response, keep)
+                beginning = _beginning(response, keep)
                 names = {name.lower(): value for name, value in response.headers.items()}
-                return Answer(response.status, names, kept)
+                return Response(response.status, names, beginning)
         except (HTTPError, OSError) as error:
             raise GitstoreError(Code.UNREACHABLE, reason(error, budget)) from error
 
@@ -137,13 +213,13 @@ class Egress:
         target = Target("http", host, port, "/")
         literal = target.literal
         texts = [str(literal)] if literal else self._resolve_within(host, port, budget.remaining())
-        found = [ip_address(text.partition("%")[0]) for text in texts]
+        addresses = [ip_address(text.partition("%")[0]) for text in texts]
         if not self.allowed.host(target):
-            for address, text in zip(found, texts, strict=True):
+            for address, text in zip(addresses, texts, strict=True):
                 if not self.allowed.address(address) and ("%" in text or not is_public(address)):
                     # The message omits the address, which would disclose the internal network.
-                    raise refused(f"{host} leads to an address that is not public")
-        return found
+                    raise refused(f"{host} resolves to an address that is not public")
+        return addresses
 
     def _resolve_within(self, host: str, port: int, seconds: float) -> Sequence[str]:
         """Resolve `host` within `seconds`, in a thread, since the system's resolver has its own timeout.
@@ -152,13 +228,13 @@ class Egress:
         """
         answers: queue.SimpleQueue[Sequence[str] | BaseException] = queue.SimpleQueue()
 
-        def ask() -> None:
+        def resolve() -> None:
             try:
                 answers.put(self._resolve(host, port))
             except BaseException as error:
                 answers.put(error)
 
-        threading.Thread(target=ask, name="resolve", daemon=True).start()
+        threading.Thread(target=resolve, name="resolve", daemon=True).start()
         try:
             answer = answers.get(timeout=seconds)
         except queue.Empty:
@@ -171,26 +247,26 @@ class Egress:
 def reason(error: BaseException, budget: Budget | None = None) -> str:
     """Return the reason of a failed exchange as text that is safe to show to the user."""
     root = error
-    while (behind := _behind(root)) is not None:
-        root = behind
+    while (cause := _cause(root)) is not None:
+        root = cause
     match root:
         case TimeoutError() | urllib3.exceptions.TimeoutError():
             if budget is None:
-                return "no answer in time"
+                return "no response in time"
             if budget.stall is not None and not budget.is_over:
-                return f"nothing came for {budget.stall:g} s"
-            return f"no complete answer within {budget.seconds:g} s"
+                return f"no data received for {budget.stall:g} s"
+            return f"no complete response within {budget.seconds:g} s"
         case socket.gaierror():
             return "the host name does not resolve"
         case ssl.SSLCertVerificationError():
             return f"the certificate is not accepted: {root.verify_message}"
         case ssl.SSLError():
-            return "no TLS connection could be made"
+            return "the TLS handshake failed"
         case ConnectionRefusedError():
             return "the connection was refused"
         case OSError() if root.strerror:
             return f"the connection failed: {root.strerror}"
-    return "the other side did not answer in HTTP, or broke off"
+    return "the response was not HTTP, or was cut off"
 
 
 @cache
@@ -202,7 +278,7 @@ def _system_trust() -> ssl.SSLContext:
     return ssl.create_default_context()
 
 
-def _behind(error: BaseException) -> BaseException | None:
+def _cause(error: BaseException) -> BaseException | None:
     """Return the error that `error` wraps. urllib3 sometimes passes it as an argument instead of chaining."""
     context = None if error.__suppress_context__ else error.__context__
     return error.__cause__ or context or next((a for a in error.args if isinstance(a, BaseException)), None)
@@ -210,71 +286,68 @@ def _behind(error: BaseException) -> BaseException | None:
 
 def _beginning(response: BaseHTTPResponse, size: int) -> bytes:
     """Return the first `size` raw bytes of the body, or fewer if it is cut short or too slow."""
-    kept = b""
+    body = b""
     try:
-        while len(kept) < size and (part := response.read1(size - len(kept), decode_content=False)):
-            kept += part
+        while len(body) < size and (part := response.read1(size - len(body), decode_content=False)):
+            body += part
     except (HTTPError, OSError, GitstoreError):
         # The status is already known, and it alone determines the outcome.
         pass
-    return kept
+    return body
 
 
 # urllib3 classes that connect through Egress
 
 
-class _Connection(HTTPConnection):
-    door: Egress
+class _Guarded:
+    """Attributes of connections and pools, set where they are created."""
+
+    egress: Egress
     budget: Budget
 
+
+class _Connection(_Guarded, HTTPConnection):
     def _new_conn(self) -> socket.socket:
-        return self.door.connect(self.host, self.port, self.budget)
+        return self.egress.connect(self.host, self.port, self.budget)
 
 
-class _TlsConnection(HTTPSConnection):
-    door: Egress
-    budget: Budget
-
+class _TlsConnection(_Guarded, HTTPSConnection):
     def _new_conn(self) -> socket.socket:
-        return self.door.connect(self.host, self.port, self.budget)
+        return self.egress.connect(self.host, self.port, self.budget)
 
     def connect(self) -> None:
         super().connect()
         cast(TlsSocket, self.sock).budget = self.budget
 
 
-class _HostPool(HTTPConnectionPool):
+class _HostPool(_Guarded, HTTPConnectionPool):
     ConnectionCls = _Connection
-    door: Egress
-    budget: Budget
 
     def _new_conn(self) -> _Connection:
-        made = cast(_Connection, super()._new_conn())
-        made.door, made.budget = self.door, self.budget
-        return made
+        connection = cast(_Connection, super()._new_conn())
+        connection.egress, connection.budget = self.egress, self.budget
+        return connection
 
 
-class _TlsHostPool(HTTPSConnectionPool):
+class _TlsHostPool(_Guarded, HTTPSConnectionPool):
     ConnectionCls = _TlsConnection
-    door: Egress
-    budget: Budget
 
     def _new_conn(self) -> _TlsConnection:
-        made = cast(_TlsConnection, super()._new_conn())
-        made.door, made.budget = self.door, self.budget
-        return made
+        connection = cast(_TlsConnection, super()._new_conn())
+        connection.egress, connection.budget = self.egress, self.budget
+        return connection
 
 
 class GitPool(urllib3.PoolManager):
     """Connection pool of one exchange: urllib3's PoolManager with checked connections and redirects.
 
-    `go_on` allows the bytes beyond the budget's `first`. `explain` returns the reason of a failed request.
+    `explain` returns the reason of a failed request.
     """
 
-    def __init__(self, door: Egress, tls: ssl.SSLContext, budget: Budget) -> None:
+    def __init__(self, egress: Egress, tls: ssl.SSLContext, budget: Budget) -> None:
         super().__init__(ssl_context=tls, retries=False)
         self.pool_classes_by_scheme = {"http": _HostPool, "https": _TlsHostPool}
-        self._door = door
+        self._egress = egress
         self.budget = budget
 
     def close(self) -> None:
@@ -283,16 +356,13 @@ class GitPool(urllib3.PoolManager):
             self.pools[key].close()
         self.clear()
 
-    def go_on(self) -> None:
-        self.budget.go_on()
-
     def explain(self, error: BaseException) -> str:
         return reason(error, self.budget)
 
     def _new_pool(self, scheme: str, host: str, port: int, request_context: Any = None) -> HTTPConnectionPool:
-        made = cast(_HostPool, super()._new_pool(scheme, host, port, request_context))
-        made.door, made.budget = self._door, self.budget
-        return made
+        pool = cast(_HostPool, super()._new_pool(scheme, host, port, request_context))
+        pool.egress, pool.budget = self._egress, self.budget
+        return pool
 
     def urlopen(  # type: ignore[override] # as PoolManager's own
         self, method: str, url: str, redirect: bool = True, **options: Any
@@ -304,18 +374,18 @@ class GitPool(urllib3.PoolManager):
         headers = {**(options.pop("headers", None) or self.headers), "Accept-Encoding": "identity"}
         options.update(retries=False, preload_content=False, redirect=False, decode_content=False)
         follow = redirect and method in ("GET", "HEAD")
-        target, shown = self._door.check(url), url
+        target, final_url = self._egress.check(url), url
         for _ in range(MOST_REDIRECTS + 1):
             options["timeout"] = urllib3.Timeout(total=self.budget.remaining())
             response = super().urlopen(method, str(target), headers=headers, **options)
             location = response.headers.get("Location") if response.status in _REDIRECTS else None
             if not follow or not location:
                 # dulwich continues from the final URL. urllib3 sets only the path in `response.url`.
-                response.url = shown
+                response.url = final_url
                 return response
             response.close()
-            before, target = target, self._door.check(urljoin(str(target), location))
-            shown = str(target)
+            before, target = target, self._egress.check(urljoin(str(target), location))
+            final_url = str(target)
             if before.scheme == "https" and target.scheme == "http":
                 raise refused("a redirect from https to http is not followed")
             if before.origin != target.origin:

@@ -43,10 +43,10 @@ class Gauges:
 
 def gauges(tx: Transaction) -> Gauges:
     """Return the current values. `tx` runs as the mirror role."""
-    found = tx.tuples(_SOURCES)
-    waits = [float(seconds) for state, _, seconds in found if state not in ("paused", "poison")]
+    rows = tx.tuples(_SOURCES)
+    waits = [float(seconds) for state, _, seconds in rows if state not in ("paused", "poison")]
     return Gauges(
-        sources=dict.fromkeys(SOURCE_STATES, 0) | {state: count for state, count, _ in found},
+        sources=dict.fromkeys(SOURCE_STATES, 0) | {state: count for state, count, _ in rows},
         since_success=max([0.0, *waits]),
         divergences=tx.value(_DIVERGENCES),
         subscriptions=dict.fromkeys(SUBSCRIPTION_STATES, 0) | dict(tx.tuples(_SUBSCRIPTIONS)),

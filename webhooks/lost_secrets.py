@@ -15,8 +15,9 @@ from gitstore.errors import GitstoreError
 from sync import audit
 from sync.audit import Origin
 from sync.db import Transaction
-from webhooks import signature, sources, subscriptions
+from webhooks import sources, subscriptions
 from webhooks.secrets import Sealer
+from webhooks.standard_webhooks import new_secret
 
 Kind = Literal["signing secret", "webhook secret", "credential"]
 
@@ -54,7 +55,7 @@ _SOURCES: Final[LiteralString] = """
 _DROP: Final[LiteralString] = "delete from gitstore.subscription_secrets where id = %(row)s"
 _SIGNS: Final[LiteralString] = """
     select count(*) from gitstore.subscription_secrets
-    where subscription_id = %(owner)s and (retires_at is null or retires_at > now()) and id <> all(%(gone)s)
+    where subscription_id = %(owner)s and (retires_at is null or retires_at > now()) and id <> all(%(rows)s)
 """
 _EXPLAIN: Final[LiteralString] = """
     update gitstore.subscriptions set reason = %(why)s where id = %(owner)s and state = 'paused'
@@ -64,24 +65,22 @@ _DROP_CREDENTIAL: Final[LiteralString] = """
         last_error = %(why)s
     where id = %(owner)s
 """
-_ROTATE: Final = "its secret was lost with the key that sealed it: rotate it, then make it active"
+_ROTATE: Final = "its secret was lost with the key that sealed it: rotate it, then activate it"
 _ENTER: Final = "its credential was lost with the key that sealed it: enter it again, then resume it"
 
 
 def lost(tx: Transaction, sealer: Sealer | None) -> list[Lost]:
     """Return each secret in use that `sealer` cannot decrypt. Without a sealer, return all of them."""
-    return list(_lost(tx, sealer))
-
-
-def _lost(tx: Transaction, sealer: Sealer | None) -> Iterator[Lost]:
+    secrets = []
     for owner, row, project_id, slug, sealed in tx.tuples(_SIGNING):
         if not _opens(sealer, subscriptions.purpose(owner), sealed):
-            yield Lost("signing secret", owner, row, project_id, slug)
+            secrets.append(Lost("signing secret", owner, row, project_id, slug))
     for owner, project_id, slug, secret, credential in tx.tuples(_SOURCES):
         if not _opens(sealer, sources.secret_purpose(owner), secret):
-            yield Lost("webhook secret", owner, owner, project_id, slug)
+            secrets.append(Lost("webhook secret", owner, owner, project_id, slug))
         if credential is not None and not _opens(sealer, sources.credential_purpose(owner), credential):
-            yield Lost("credential", owner, owner, project_id, slug)
+            secrets.append(Lost("credential", owner, owner, project_id, slug))
+    return secrets
 
 
 def _opens(sealer: Sealer | None, purpose: str, sealed: str) -> bool:
@@ -91,35 +90,40 @@ def _opens(sealer: Sealer | None, purpose: str, sealed: str) -> bool:
         return False
 
 
-def reset(tx: Transaction, sealer: Sealer, found: Sequence[Lost], origin: Origin) -> Iterator[str]:
-    """Discard the secrets `found`, with an audit row for each. Yield one line of instructions per secret.
+def reset(tx: Transaction, sealer: Sealer, lost_secrets: Sequence[Lost], origin: Origin) -> Iterator[str]:
+    """Discard `lost_secrets`, with an audit row for each. Yield one line of instructions per secret.
 
     A subscription that has no other secret gets a random one and is paused, so that its deliveries are held
     until its owner has rotated the secret. A source that loses its credential is paused.
     """
-    gone = [one.row for one in found]
-    for one in found:
-        yield f"{one.project}: {one.noun} {one.owner}: {_reset(tx, sealer, one, gone)}"
+    rows = [secret.row for secret in lost_secrets]
+    for secret in lost_secrets:
+        yield f"{secret.project}: {secret.noun} {secret.owner}: {_reset(tx, sealer, secret, rows)}"
         audit.note(
-            tx, one.project_id, origin, f"{one.noun}.secret_lost", str(one.owner), {"secret": one.kind}
+            tx,
+            secret.project_id,
+            origin,
+            f"{secret.noun}.secret_lost",
+            str(secret.owner),
+            {"secret": secret.kind},
         )
 
 
-def _reset(tx: Transaction, sealer: Sealer, one: Lost, gone: list[UUID]) -> str:
-    match one.kind:
+def _reset(tx: Transaction, sealer: Sealer, secret: Lost, rows: list[UUID]) -> str:
+    match secret.kind:
         case "signing secret":
-            tx.run(_DROP, row=one.row)
-            if tx.value(_SIGNS, owner=one.owner, gone=gone):
+            tx.run(_DROP, row=secret.row)
+            if tx.value(_SIGNS, owner=secret.owner, rows=rows):
                 return "one of its secrets was lost and is removed; another one signs"
-            subscriptions.sign_with(tx, sealer, one.owner, one.project_id)
-            current = subscriptions.subscription(tx, one.project_id, one.owner)
+            subscriptions.add_secret(tx, sealer, secret.owner, secret.project_id)
+            current = subscriptions.subscription(tx, secret.project_id, secret.owner)
             if current is not None and current.state == "active":
-                subscriptions.change(tx, one.project_id, one.owner, state="paused")
-            tx.run(_EXPLAIN, owner=one.owner, why=_ROTATE)
+                subscriptions.change(tx, secret.project_id, secret.owner, state="paused")
+            tx.run(_EXPLAIN, owner=secret.owner, why=_ROTATE)
             return _ROTATE
         case "webhook secret":
-            sources.change(tx, sealer, one.project_id, one.owner, secret=signature.new_secret())
+            sources.change(tx, sealer, secret.project_id, secret.owner, secret=new_secret())
             return "its webhook secret was lost: set a new one here and in the forge (it is polled meanwhile)"
         case "credential":
-            tx.run(_DROP_CREDENTIAL, owner=one.owner, why=_ENTER)
+            tx.run(_DROP_CREDENTIAL, owner=secret.owner, why=_ENTER)
             return _ENTER

@@ -21,12 +21,12 @@ from gitstore.store import Store
 from gitstore.upstream import importer
 from gitstore.upstream.importer import Blocked, Layout, Outcome, RemoteRef, UpstreamImport
 from gitstore.upstream.remote import Remote
-from webhooks.divergences import DELETED, PUSH_REFUSED, Found, Known, reason
+from webhooks.divergences import DELETED, PUSH_REFUSED, Detected, Recorded, reason
 from webhooks.sources import Direction
 
 Progress = Callable[[int, int], None]
 
-_AHEAD: Final = "the draft upstream is not the one that was pushed, nor behind the one here"
+_AHEAD: Final = "the draft upstream is neither the pushed one nor behind the draft here"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ class Job:
     layout: Layout
     direction: Direction
     seen: Mapping[str, str]
-    known: Mapping[str, Known]
+    known: Mapping[str, Recorded]
     full: bool = False
 
     @property
@@ -59,12 +59,12 @@ class Job:
 class Result:
     """The findings of a sync.
 
-    `seen` maps the upstream's current refs to ids; `found` are divergences, `untouched` unchanged ones.
+    `seen` maps the upstream's current refs to ids; `diverged` are new divergences, `untouched` known ones.
     `error` is the first error that stopped the sync or a part of it; the other parts were completed.
     """
 
     seen: dict[str, str] = field(default_factory=dict)
-    found: dict[str, Found] = field(default_factory=dict)
+    diverged: dict[str, Detected] = field(default_factory=dict)
     untouched: set[str] = field(default_factory=set)
     published: dict[str, list[int]] = field(default_factory=dict)
     saved: list[str] = field(default_factory=list)
@@ -113,8 +113,8 @@ class Sync:
         }
         wanted = self._compare()
         self._import.fetch(remote, wanted)
-        self._note_deleted()
-        self._take(wanted)
+        self._record_deleted()
+        self._import_refs(wanted)
         if self._job.direction.pushes:
             try:
                 self._push(connect())
@@ -126,7 +126,7 @@ class Sync:
 
     def _compare(self) -> list[RemoteRef]:
         """Return the refs to import. Record the refs that the upstream holds and unchanged divergences."""
-        found = []
+        wanted = []
         for offer in importer.match_refs(self._advertised, self._job.layout):
             ref, ours = names.show(offer.name), self._held.get(offer.name)
             self.result.seen[ref] = offer.theirs.decode()
@@ -135,10 +135,10 @@ class Sync:
             if self._is_settled(ref, ours, offer):
                 self.result.untouched.add(ref)
             elif self._job.direction.pulls:
-                found.append(offer)
+                wanted.append(offer)
             elif ours is not None:
                 self._compare_to_push(offer, ours)
-        return found
+        return wanted
 
     def _is_settled(self, ref: str, ours: bytes | None, offer: RemoteRef) -> bool:
         """Return whether a ref needs no new verdict: it has not moved since the last sync or decision."""
@@ -155,27 +155,27 @@ class Sync:
         """Record a divergence of a push-only source: a differing tag or a draft that is not behind ours."""
         if isinstance(offer.target, VersionRef):
             error = ConflictError(Code.VERSION_IMMUTABLE, "")
-            self._diverged(offer, ours, error.code, reason(offer.target, error))
+            self._record_divergence(offer, ours, error.code, reason(offer.target, error))
         elif not self._is_behind(offer.theirs, ours):
-            self._diverged(offer, ours, Code.NOT_FAST_FORWARD, _AHEAD)
+            self._record_divergence(offer, ours, Code.NOT_FAST_FORWARD, _AHEAD)
 
     def _is_behind(self, theirs: bytes, ours: bytes) -> bool:
         objects = self._store.objects
         return theirs in objects and objects.is_ancestor(theirs, ours)
 
-    def _note_deleted(self) -> None:
+    def _record_deleted(self) -> None:
         """Record a divergence for each version that was deleted upstream. The version is kept here."""
-        gone = set(self._job.seen) - set(self.result.seen)
-        gone |= {ref for ref, known in self._job.known.items() if known.code == DELETED and not known.kept}
-        for ref in sorted(gone - set(self.result.seen)):
+        deleted = set(self._job.seen) - set(self.result.seen)
+        deleted |= {ref for ref, known in self._job.known.items() if known.code == DELETED and not known.kept}
+        for ref in sorted(deleted - set(self.result.seen)):
             target, ours = names.parse(ref.encode()), self._held.get(ref.encode())
             if isinstance(target, VersionRef) and ours is not None:
-                why = f"v{target.number} was deleted upstream; what is published here stays"
-                self.result.found[ref] = Found(target, ours.decode(), None, DELETED, why)
+                explanation = f"v{target.number} was deleted upstream; the version published here is kept"
+                self.result.diverged[ref] = Detected(target, ours.decode(), None, DELETED, explanation)
 
     # Importing
 
-    def _take(self, wanted: list[RemoteRef]) -> None:
+    def _import_refs(self, wanted: list[RemoteRef]) -> None:
         before = {offer.target.slug: 0 for offer in wanted}
         for name in self._held:
             match names.parse(name):
@@ -187,28 +187,28 @@ class Sync:
                 self._replace(offer, decided[offer.name])
         for outcome in self._import.apply([offer for offer in wanted if offer.name not in decided]):
             if isinstance(outcome, Blocked):
-                self._wait(outcome)
+                self._block(outcome)
             else:
-                self._note(outcome)
+                self._record(outcome)
         for slug, numbers in self.result.published.items():
             if missing := importer.gaps(numbers, before.get(slug, 0)):
                 self.result.gaps[slug] = missing
 
-    def _decided(self, offer: RemoteRef) -> Known | None:
+    def _decided(self, offer: RemoteRef) -> Recorded | None:
         known = self._job.known.get(names.show(offer.name))
         if known is None or known.decision != "theirs" or known.theirs != offer.theirs.decode():
             return None
         ours = _text(self._held.get(offer.name))
         return known if ours is not None and known.ours == ours else None
 
-    def _replace(self, offer: RemoteRef, known: Known) -> None:
+    def _replace(self, offer: RemoteRef, known: Recorded) -> None:
         try:
-            why = f"{known.decided_by or 'somebody'} decided to take the draft of {self._job.label}"
-            self._note(self._import.replace_draft(offer, self._held[offer.name], why))
+            explanation = f"{known.decided_by or 'an owner'} chose the draft of {self._job.label}"
+            self._record(self._import.replace_draft(offer, self._held[offer.name], explanation))
         except (StaleDraftError, BusyError, IntegrityError) as error:
-            self._wait(Blocked(offer.target.slug, error))
+            self._block(Blocked(offer.target.slug, error))
 
-    def _note(self, outcome: Outcome) -> None:
+    def _record(self, outcome: Outcome) -> None:
         offer, refusal = outcome.ref, outcome.refusal
         match outcome.effect, offer.target:
             case Effect.PUBLISH, VersionRef(slug, number):
@@ -216,16 +216,16 @@ class Sync:
             case Effect.SAVE, DraftRef(slug):
                 self.result.saved.append(slug)
         if refusal is not None:
-            self._diverged(offer, outcome.ours, refusal.code, reason(offer.target, refusal))
+            self._record_divergence(offer, outcome.ours, refusal.code, reason(offer.target, refusal))
 
-    def _diverged(self, offer: RemoteRef, ours: bytes | None, code: str, why: str) -> None:
-        found = Found(offer.target, _text(ours), offer.theirs.decode(), str(code), why)
-        self.result.found[found.ref] = found
+    def _record_divergence(self, offer: RemoteRef, ours: bytes | None, code: str, explanation: str) -> None:
+        one = Detected(offer.target, _text(ours), offer.theirs.decode(), str(code), explanation)
+        self.result.diverged[one.ref] = one
 
-    def _wait(self, waiting: Blocked) -> None:
+    def _block(self, blocked: Blocked) -> None:
         """Record a workflow that cannot be written now. Its refs keep their last seen ids, for a retry."""
-        self._fail(waiting.error.reworded(f"{waiting.slug}: {waiting.error.message}"))
-        for ref in [ref for ref in self.result.seen if _is_of(ref, waiting.slug)]:
+        self._fail(blocked.error.reworded(f"{blocked.slug}: {blocked.error.message}"))
+        for ref in [ref for ref in self.result.seen if _is_of(ref, blocked.slug)]:
             self.result.untouched.add(ref)
             del self.result.seen[ref]
             if ref in self._job.seen:
@@ -253,8 +253,8 @@ class Sync:
                 self.result.seen[ref] = ours
                 self.result.pushed.append(ref)
             else:
-                theirs, why = _text(self._advertised.get(name)), f"the upstream refused it: {refusal}"
-                self.result.found[ref] = Found(offer.target, ours, theirs, PUSH_REFUSED, why)
+                theirs, explanation = _text(self._advertised.get(name)), f"the upstream refused it: {refusal}"
+                self.result.diverged[ref] = Detected(offer.target, ours, theirs, PUSH_REFUSED, explanation)
 
     def _may_push(self, offer: RemoteRef) -> bool:
         """Return whether to push a ref.
@@ -267,7 +267,7 @@ class Sync:
             is_new = isinstance(offer.target, DraftRef) and self._job.seen[ref] != ours
             if not is_new:
                 return False
-        if ref in self.result.found:
+        if ref in self.result.diverged:
             return False
         if known is not None and (known.ours, known.theirs) == (ours, theirs) and not self._job.full:
             self.result.untouched.add(ref)

@@ -33,7 +33,7 @@ _DELIVERIES: Final[LiteralString] = """
     with old as materialized (
         select id from gitstore.deliveries where ended_at < now() - %(age)s::interval
         order by ended_at limit %(slice)s for update skip locked
-    ), unsaid as (
+    ), old_attempts as (
         delete from gitstore.delivery_attempts where delivery_id in (select id from old)
     )
     delete from gitstore.deliveries where id in (select id from old)
@@ -60,16 +60,16 @@ def prune(
     A repeated delivery whose receipt was pruned causes a redundant fetch only. Once `stopping` returns True,
     the remaining rows are left to the next run.
     """
-    why = f"it was held for {age.days} days, as its subscription is paused"
+    why = f"held for {age.days} days because its subscription is paused"
 
     def sliced(query: LiteralString, **more: object) -> int:
-        done = 0
+        total = 0
         while not stopping():
             with database.as_mirror() as tx:
-                found = tx.run(query, age=age, slice=slice_, **more)
-            done += found
-            if found < slice_:
+                count = tx.run(query, age=age, slice=slice_, **more)
+            total += count
+            if count < slice_:
                 break
-        return done
+        return total
 
     return Pruned(held=sliced(_HELD, why=why), deliveries=sliced(_DELIVERIES), receipts=sliced(_RECEIPTS))

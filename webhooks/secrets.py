@@ -41,12 +41,12 @@ class Sealer:
     def open(self, purpose: str, sealed: str) -> str:
         """Decrypt a secret. Raises `config` if it was sealed with another key or for another purpose."""
         try:
-            found, _, secret = self._fernet.decrypt(sealed).decode().partition("\n")
+            sealed_for, _, secret = self._fernet.decrypt(sealed).decode().partition("\n")
         except InvalidToken:
-            found, secret = "", ""
-        if found != purpose:
+            sealed_for, secret = "", ""
+        if sealed_for != purpose:
             raise ConfigError(
-                f"the secret of {purpose} can't be opened: GITSTORE_SECRET_KEY (or the file secret-key in "
-                "the data folder) is not the one that it was sealed with",
+                f"the secret of {purpose} cannot be decrypted: GITSTORE_SECRET_KEY (or the file secret-key "
+                "in the data folder) is not the key that sealed it"
             )
         return secret

@@ -2,20 +2,20 @@
 
     claim (a lease) -> sync (webhooks/ref_sync.py), outside any transaction -> record, in one transaction
 
-A source is due when its poll interval has elapsed, when its webhook was received, when a local event has to
-be pushed to it, or on request. A webhook received during a sync makes the source due again right after it.
-The lease of a killed worker expires within a minute. A failed sync is retried at increasing intervals.
+A webhook received during a sync makes the source due again right after it. A failed sync is retried at
+increasing intervals. Sources that are slow or failed last time have a lane of their own, so that an upstream
+that hangs does not delay the others.
 """
 
 from __future__ import annotations
 
+import queue
 import random
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, replace
-from datetime import datetime
+from contextlib import AbstractContextManager, contextmanager, suppress
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Final
 from uuid import UUID
@@ -29,14 +29,20 @@ from gitstore.upstream.remote import Remote
 from sync import catalog
 from sync.audit import Origin
 from sync.catalog import Project
-from sync.db import Database, Transaction
-from webhooks import divergences, source_leases, sources
-from webhooks.divergences import Found
+from sync.db import Database
+from webhooks import divergences, source_queue, sources
+from webhooks.divergences import Detected
 from webhooks.egress import Egress
+from webhooks.lease_loop import POLL_SECONDS, Beat, LeaseLoop, Report, no_beat, no_report
 from webhooks.ref_sync import Job, Progress, Result, Sync
 from webhooks.secrets import Sealer
-from webhooks.source_leases import Claim, Crashed
+from webhooks.source_queue import Claim, Crashed, Lanes
 from webhooks.sources import Direction
+
+QUICK: Final = 4
+"""Concurrent syncs of quick sources."""
+SLOW: Final = 4
+"""Concurrent syncs of slow or failing sources."""
 
 RENEW_SECONDS: Final = 20
 EXCHANGE_SECONDS: Final = 900.0
@@ -48,29 +54,10 @@ REFS_SIZE: Final = 32 * 2**20
 _SLACK: Final = 64 * 2**20  # bytes of an exchange in addition to the pack
 _FIRST_PAUSE: Final = 5.0
 _LONGEST_PAUSE: Final = 3600.0
+_SLOW_SECONDS: Final = 10.0
 
 OpenStore = Callable[[Project, Origin], AbstractContextManager[Store]]
 """Callback that opens a project's Store whose writes are mirrored."""
-
-
-@dataclass(frozen=True, slots=True)
-class Means:
-    """The dependencies of a sync.
-
-    `tell` writes a log line. `count` updates the metrics with the outcome ("ok", "crashed" or an error code)
-    and the codes of new divergences. `limits` apply to imports. `alive` is called at each step of a sync.
-    """
-
-    database: Database
-    open_store: OpenStore
-    egress: Egress
-    sealer: Sealer
-    limits: Limits
-    tell: Callable[..., None] = lambda _event, **_facts: None
-    count: Callable[[str, Sequence[str], int], None] = lambda _outcome, _divergences, _published: None
-    alive: Callable[[], None] = lambda: None
-    clock: Callable[[], datetime] = now
-    dice: Callable[[], float] = random.random
 
 
 class StoppingError(GitstoreError):
@@ -80,44 +67,52 @@ class StoppingError(GitstoreError):
         super().__init__(Code.UNAVAILABLE, "gitstore is stopping")
 
 
+@dataclass(frozen=True, slots=True)
 class SourceSync:
-    """Synchronization of one source per call. Safe to share between threads."""
+    """Synchronization of one source per call. Safe to share between threads.
 
-    def __init__(self, means: Means, stop: threading.Event) -> None:
-        self._means = means
-        self._stop = stop
+    `limits` apply to imports. `log` writes a log line. `count` updates the metrics with the outcome ("ok",
+    "crashed" or an error code), the codes of new divergences and the number of imported versions. `alive` is
+    called at each step of a sync.
+    """
+
+    database: Database
+    open_store: OpenStore
+    egress: Egress
+    sealer: Sealer
+    limits: Limits
+    stop: threading.Event = field(default_factory=threading.Event)
+    log: Callable[..., None] = lambda _event, **_fields: None
+    count: Callable[[str, Sequence[str], int], None] = lambda _outcome, _divergences, _published: None
+    alive: Callable[[], None] = lambda: None
 
     def claim(self, source_id: UUID | None = None) -> Claim | None:
         """Claim a due, unclaimed source, or the source with the given id even if it is not due.
 
         Returns None if no such source is free.
         """
-        self.note_ended_leases()
-        with self._means.database.as_mirror() as tx:
-            return source_leases.claim(tx, source_id)
+        self.crash_expired()
+        with self.database.as_mirror() as tx:
+            return source_queue.claim(tx, source_id)
 
-    def note_ended_leases(self) -> None:
+    def crash_expired(self) -> None:
         """Record and log the crashes of workers whose leases expired during a sync."""
-        with self._means.database.as_mirror() as tx:
-            ended = source_leases.leases_ended(tx)
-        for one in ended:
-            self._tell_crash(one)
+        with self.database.as_mirror() as tx:
+            crashed = source_queue.crash_expired(tx)
+        for one in crashed:
+            self._log_crash(one)
 
-    def is_stuck(self) -> bool:
-        """Return whether a sync hangs in a way that none of its limits can end."""
-        return False
-
-    def record_crash(self, claim: Claim, reason: str) -> None:
+    def crash(self, claim: Claim, reason: str) -> None:
         """Record that the process that synced `claim` exited or was killed before it finished."""
-        with self._means.database.as_mirror() as tx:
-            one = source_leases.crashed(tx, claim, reason)
-        if one is not None:
-            self._tell_crash(one)
+        with self.database.as_mirror() as tx:
+            crashed = source_queue.crash(tx, claim, reason)
+        if crashed is not None:
+            self._log_crash(crashed)
 
     def release(self, claim: Claim) -> None:
         """Release an unfinished claim, so that the next worker can take it."""
-        with self._means.database.as_mirror() as tx:
-            source_leases.release(tx, claim)
+        with self.database.as_mirror() as tx:
+            source_queue.release(tx, claim)
 
     def sync(self, claim: Claim, progress: Progress | None = None) -> Result:
         """Sync a claimed source and record the result, or the error with its message.
@@ -125,14 +120,22 @@ class SourceSync:
         Raises `unavailable` if Postgres does not answer or the worker is shutting down.
         """
         started = time.monotonic()
-        with self._means.database.as_mirror() as tx:
+        with self.database.as_mirror() as tx:
             project = catalog.project_by_id(tx, claim.project_id)
-            job = _job(tx, claim)
+            job = Job(
+                source_id=claim.id,
+                url=claim.url,
+                layout=Layout(claim.layout),
+                direction=Direction(claim.direction),
+                seen=source_queue.upstream_refs(tx, claim),
+                known=divergences.known(tx, claim.id),
+                full=claim.full_sync,
+            )
         if project is None:  # deleted, with its sources, since the claim
             return Result()
         try:
             with self.holding(claim):
-                result = self._run(claim, job, project, progress or self._teller(project, job))
+                result = self._run(claim, job, project, progress or partial(self._log_progress, project, job))
         except StoppingError:
             self.release(claim)
             raise
@@ -141,41 +144,38 @@ class SourceSync:
         except GitstoreError as error:
             result = Result(seen=dict(job.seen), untouched=set(job.known), error=error)
         except Exception as error:  # any failure is recorded, so that the source is retried
-            self._means.tell(
-                "sync_failed", level="error", project=project.slug, source=job.label, exc_info=True
-            )
-            failure = GitstoreError(Code.INTERNAL, f"something went wrong here ({type(error).__name__})")
+            self.log("sync_failed", level="error", project=project.slug, source=job.label, exc_info=True)
+            failure = GitstoreError(Code.INTERNAL, f"internal error ({type(error).__name__})")
             result = Result(seen=dict(job.seen), untouched=set(job.known), error=failure)
-        news = self._finish(claim, job, result)
+        diverged = self._record(claim, job, result)
         outcome = result.error.code.value if result.error is not None else "ok"
         published = sum(len(numbers) for numbers in result.published.values())
-        self._means.count(outcome, [one.code for one in news], published)
-        self._tell(project, job, result, news, started)
+        self.count(outcome, [one.code for one in diverged], published)
+        self._log_result(project, job, result, diverged, started)
         return result
 
     def _run(self, claim: Claim, job: Job, project: Project, progress: Progress) -> Result:
-        means = self._means
-        login = sources.opened_credential(means.sealer, claim.id, claim.sealed_credential)
+        login = sources.opened_credential(self.sealer, claim.id, claim.sealed_credential)
         origin = Origin(job.label, job.label, "worker")
-        size = means.limits.pack + _SLACK
+        size = self.limits.pack + _SLACK
         try:
             with (
-                means.egress.git_pool(
+                self.egress.git_pool(
                     seconds=EXCHANGE_SECONDS, most_bytes=size, stall=STALL_SECONDS, first=REFS_SIZE
                 ) as pool,
-                means.open_store(project, origin) as store,
+                self.open_store(project, origin) as store,
             ):
-                sync = Sync(job, store, means.limits, check=self._check, progress=progress)
-                connect = partial(Remote, claim.url, pool, login, explain=pool.explain, advertised=pool.go_on)
-                return sync.run(connect)
+                sync = Sync(job, store, self.limits, check=self._check, progress=progress)
+                connect = partial(Remote, explain=pool.explain, advertised=pool.budget.allow_all)
+                return sync.run(lambda: connect(claim.url, pool, login))
         except GitstoreError as error:
             if login is not None and login.password in error.message:  # echoed by the upstream
                 raise error.reworded(error.message.replace(login.password, "***")) from error
             raise
 
     def _check(self) -> None:
-        self._means.alive()
-        if self._stop.is_set():
+        self.alive()
+        if self.stop.is_set():
             raise StoppingError
 
     @contextmanager
@@ -186,8 +186,8 @@ class SourceSync:
         def renew() -> None:
             while not done.wait(RENEW_SECONDS):
                 try:
-                    with self._means.database.as_mirror() as tx:
-                        source_leases.renew(tx, claim)
+                    with self.database.as_mirror() as tx:
+                        source_queue.renew(tx, claim)
                 except GitstoreError:
                     continue  # a lost lease is harmless, since a sync is idempotent
 
@@ -201,76 +201,59 @@ class SourceSync:
 
     # Recording the result
 
-    def _finish(self, claim: Claim, job: Job, result: Result) -> list[Found]:
+    def _record(self, claim: Claim, job: Job, result: Result) -> list[Detected]:
         """Record the result in one transaction. Return the new divergences.
 
         Nothing is recorded if the source was deleted or another worker holds its lease.
         """
-        report = {**result.report, "at": self._means.clock().isoformat()} if result.report else None
-        with self._means.database.as_mirror() as tx:
-            if not source_leases.holds(tx, claim):
+        at = now()
+        report = {**result.report, "at": at.isoformat()} if result.report else None
+        pause = min(_FIRST_PAUSE * 2.0 ** min(claim.failures, 20), _LONGEST_PAUSE)
+        pause *= random.uniform(0.9, 1.1)  # noqa: S311 - jitter
+        with self.database.as_mirror() as tx:
+            if not source_queue.holds(tx, claim):
                 return []
-            source_leases.see(tx, claim, job.seen, result.seen)
-            news = divergences.record(
-                tx, claim.project_id, claim.id, claim.url, result.found, result.untouched,
-                {ref for ref, known in job.known.items() if known.decision}, self._means.clock(),
+            source_queue.record_upstream_refs(tx, claim, job.seen, result.seen)
+            diverged = divergences.record(
+                tx, claim.project_id, claim.id, claim.url, result.diverged, result.untouched,
+                {ref for ref, known in job.known.items() if known.decision}, at,
             )  # fmt: skip
-            source_leases.done(tx, claim, report, result.error, self._pause(claim.failures))
-        return news
+            source_queue.done(tx, claim, report, result.error, pause)
+        return diverged
 
-    def _pause(self, failures: int) -> float:
-        """Return the seconds until the next retry, after `failures` consecutive earlier failures."""
-        pause = min(_FIRST_PAUSE * 2.0 ** min(failures, 20), _LONGEST_PAUSE)
-        return pause * (0.9 + 0.2 * self._means.dice())
-
-    def _tell(self, project: Project, job: Job, result: Result, news: list[Found], started: float) -> None:
-        tell, about = self._means.tell, {"project": project.slug, "principal": job.label}
+    def _log_result(
+        self, project: Project, job: Job, result: Result, diverged: list[Detected], started: float
+    ) -> None:
+        log, about = self.log, {"project": project.slug, "principal": job.label}
         for slug, numbers in result.published.items():
             for number in numbers:
-                tell("published", **about, workflow=slug, version=number, door="source")
+                log("published", **about, workflow=slug, version=number, door="source")
         for slug, runs in result.gaps.items():
-            tell("gaps", level="warning", **about, workflow=slug, missing=[f"v{a}-v{b}" for a, b in runs])
+            log("gaps", level="warning", **about, workflow=slug, missing=[f"v{a}-v{b}" for a, b in runs])
         for slug in result.saved:
-            tell("saved", **about, workflow=slug, door="source")
-        for one in news:
-            tell(
+            log("saved", **about, workflow=slug, door="source")
+        for one in diverged:
+            log(
                 "diverged", level="warning", **about, workflow=one.target.slug, version=one.number,
                 ref=one.ref, code=one.code, reason=one.reason,
             )  # fmt: skip
         duration = round((time.monotonic() - started) * 1000, 1)
         if result.error is not None:
             code, why = result.error.code.value, result.error.message
-            tell("sync_failed", level="warning", **about, code=code, reason=why, duration_ms=duration)
-        elif result.report is not None or news:
-            tell("synced", **about, pushed=result.pushed or None, duration_ms=duration)
+            log("sync_failed", level="warning", **about, code=code, reason=why, duration_ms=duration)
+        elif result.report is not None or diverged:
+            log("synced", **about, pushed=result.pushed or None, duration_ms=duration)
 
-    def _tell_crash(self, one: Crashed) -> None:
-        self._means.count("crashed", [], 0)
-        self._means.tell(
+    def _log_crash(self, one: Crashed) -> None:
+        self.count("crashed", [], 0)
+        self.log(
             "source_poisoned" if one.poisoned else "sync_crashed", level="error", project=one.project,
             source=str(one.id), url=one.url, crashes=one.crashes, reason=one.last_error,
         )  # fmt: skip
 
-    def _teller(self, project: Project, job: Job) -> Progress:
-        """Return a callback that logs progress, with a few lines at most per hundred refs."""
-
-        def tell(done: int, total: int) -> None:
-            if total > 1:
-                self._means.tell("importing", project=project.slug, source=job.label, done=done, total=total)
-
-        return tell
-
-
-def _job(tx: Transaction, claim: Claim) -> Job:
-    return Job(
-        source_id=claim.id,
-        url=claim.url,
-        layout=Layout(claim.layout),
-        direction=Direction(claim.direction),
-        seen=source_leases.seen(tx, claim),
-        known=divergences.known(tx, claim.id),
-        full=claim.full_sync,
-    )
+    def _log_progress(self, project: Project, job: Job, done: int, total: int) -> None:
+        if total > 1:
+            self.log("importing", project=project.slug, source=job.label, done=done, total=total)
 
 
 def import_limits(limits: Limits, size: int) -> Limits:
@@ -286,3 +269,84 @@ def import_limits(limits: Limits, size: int) -> Limits:
         pack_objects=5_000_000,
         memory=max(limits.memory, min(size, 768 * 2**20)),
     )
+
+
+class SyncLoop(LeaseLoop[Claim]):
+    """Loop that syncs due sources, several at a time.
+
+    `sync` replaces the sync in this process; `sync_is_stuck` returns whether it hangs beyond its own limits.
+    """
+
+    def __init__(
+        self,
+        syncs: SourceSync,
+        *,
+        sync: Callable[[Claim], object] | None = None,
+        sync_is_stuck: Callable[[], bool] = lambda: False,
+        quick: int = QUICK,
+        slow: int = SLOW,
+        slow_seconds: float = _SLOW_SECONDS,
+        beat: Beat = no_beat,
+        report: Report = no_report,
+    ) -> None:
+        super().__init__(
+            syncs.database.conninfo,
+            sources.CHANNEL,
+            syncs.stop,
+            slow_seconds=slow_seconds,
+            beat=beat,
+            report=report,
+        )
+        self._syncs = syncs
+        self._sync = sync or syncs.sync
+        self._sync_is_stuck = sync_is_stuck
+        self._quick, self._slow = quick, slow
+        self._events: queue.SimpleQueue[UUID] = queue.SimpleQueue()
+
+    def tick(self) -> float:
+        self._push_events()
+        self._syncs.crash_expired()
+        while True:
+            self.beat()
+            progress = self.progress()
+            lanes = Lanes(
+                quick=len(progress.quick) < self._quick,
+                slow=len(progress.slow) < self._slow,
+                known_slow=progress.known_slow,
+            )
+            # A running sync leaves its lane, without an event, once it counts as slow.
+            clock = time.monotonic()
+            waits = [max(one.started + self._slow_seconds - clock, 0.05) for one in progress.quick]
+            pause = min([POLL_SECONDS, *waits])
+            if not (lanes.quick or lanes.slow):
+                return pause
+            with self._syncs.database.as_mirror() as tx:
+                claim = source_queue.claim(tx, lanes=lanes)
+                next_in = source_queue.seconds_to_next(tx) if claim is None else None
+            if claim is None:
+                return pause if next_in is None else min(max(next_in, 0.05), pause)
+            self.start([claim])
+
+    def work(self, lease: Claim) -> None:
+        with suppress(StoppingError):
+            self._sync(lease)
+
+    def release(self, leases: Sequence[Claim]) -> None:
+        for claim in leases:
+            self._syncs.release(claim)
+
+    def is_stuck(self) -> bool:
+        return self._sync_is_stuck()
+
+    def notified(self, payload: str) -> None:
+        """Keep the id of an event to push. The payload is empty for a due source."""
+        with suppress(ValueError):
+            self._events.put(UUID(payload))
+
+    def _push_events(self) -> None:
+        ids = []
+        while not self._events.empty():
+            ids.append(self._events.get())
+        if ids:
+            with self._syncs.database.as_mirror() as tx:
+                source_queue.push_due(tx, ids)

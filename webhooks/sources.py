@@ -2,24 +2,28 @@
 
 Functions take a transaction from `Database.as_user(claims)`; row-level security restricts reading and writing
 to the owners of the project. The credential and the webhook secret are sealed, and only the worker reads them
-again. webhooks/source_sync.py synchronizes sources.
+again. webhooks/source_sync.py synchronizes sources. `check_source` validates the owner's input.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, Final, Literal, LiteralString
+from urllib.parse import unquote
 from uuid import UUID, uuid4
 
-from gitstore.errors import Code, ConflictError
+from gitstore.errors import Code, ConflictError, MalformedError
 from gitstore.upstream.importer import Layout
 from gitstore.upstream.remote import Credential
 from sync.db import Transaction
-from webhooks import signature
-from webhooks.forges import Forge
+from webhooks import standard_webhooks
+from webhooks.addresses import refused
+from webhooks.egress import Egress
+from webhooks.forges import Forge, detect
 from webhooks.secrets import Sealer
 
 MOST: Final = 20
@@ -31,6 +35,9 @@ CHANNEL: Final = "gitstore_sources"
 WAKE: Final[LiteralString] = "select pg_notify('gitstore_sources', '')"
 """Notifies the workers of a due source."""
 
+_URL: Final = re.compile(r"(https?)://(?:([^/@?#\\]*)@)?([^@?#\\]+)", re.IGNORECASE)
+_SECRET: Final = re.compile(r"[!-~]{12,256}")
+_VISIBLE: Final = re.compile(r"[!-~]{1,1000}")
 
 State = Literal["new", "ok", "failing", "paused", "poison"]
 
@@ -114,11 +121,11 @@ _SET_CREDENTIAL: Final[LiteralString] = """
         sealed_credential = %(credential)s
     where project_id = %(project)s and id = %(id)s
 """
-_SEAL: Final[LiteralString] = """
+_RESEAL: Final[LiteralString] = """
     update gitstore.sources set sealed_secret = %(secret)s where project_id = %(project)s and id = %(id)s
 """
 _DELETE: Final[LiteralString] = "delete from gitstore.sources where project_id = %(project)s and id = %(id)s"
-_ASK: Final[LiteralString] = """
+_REQUEST_SYNC: Final[LiteralString] = """
     update gitstore.sources set due_at = now(), full_sync = true, crashes = 0, poisoned_at = null
     where project_id = %(project)s and id = %(id)s
 """
@@ -153,12 +160,12 @@ def create(
 
     The caller has checked `url` and removed any credential from it. Raises `limit_reached`, `source_exists`.
     """
-    there = sources(tx, project_id)
-    if len(there) >= MOST:
-        raise ConflictError(Code.LIMIT_REACHED, f"a project has {MOST} sources at most", limit=MOST)
-    if any(found.url == url for found in there):
+    existing = sources(tx, project_id)
+    if len(existing) >= MOST:
+        raise ConflictError(Code.LIMIT_REACHED, f"a project has at most {MOST} sources", limit=MOST)
+    if any(row.url == url for row in existing):
         raise ConflictError(Code.SOURCE_EXISTS, "the project has a source with this URL already")
-    source_id, secret = uuid4(), secret or signature.new_secret()
+    source_id, secret = uuid4(), secret or standard_webhooks.new_secret()
     tx.run(
         _CREATE,
         id=source_id,
@@ -173,8 +180,8 @@ def create(
         secret=sealer.seal(secret_purpose(source_id), secret),
     )
     tx.value(WAKE)
-    (made,) = tx.rows(Source, _ONE, project=project_id, id=source_id)
-    return made, secret
+    (created,) = tx.rows(Source, _ONE, project=project_id, id=source_id)
+    return created, secret
 
 
 def change(
@@ -186,19 +193,19 @@ def change(
     login: Credential | None = None,
     forget_login: bool = False,
     secret: str | None = None,
-    **given: object,
+    **changes: object,
 ) -> Source | None:
     """Change the given fields and return the source, or None if it does not exist.
 
-    `given` may hold forge, layout, direction, poll_seconds and paused.
+    `changes` may hold forge, layout, direction, poll_seconds and paused.
     """
-    what = {"project": project_id, "id": source_id}
-    kept: dict[str, object] = dict.fromkeys(("forge", "layout", "direction", "poll_seconds", "paused"))
-    tx.run(_CHANGE, **what, **{**kept, **given})
+    key = {"project": project_id, "id": source_id}
+    unchanged: dict[str, object] = dict.fromkeys(("forge", "layout", "direction", "poll_seconds", "paused"))
+    tx.run(_CHANGE, **key, **{**unchanged, **changes})
     if login is not None or forget_login:
-        tx.run(_SET_CREDENTIAL, **what, credential=_sealed_credential(sealer, source_id, login))
+        tx.run(_SET_CREDENTIAL, **key, credential=_sealed_credential(sealer, source_id, login))
     if secret is not None:
-        tx.run(_SEAL, **what, secret=sealer.seal(secret_purpose(source_id), secret))
+        tx.run(_RESEAL, **key, secret=sealer.seal(secret_purpose(source_id), secret))
     tx.value(WAKE)
     return source(tx, project_id, source_id)
 
@@ -208,11 +215,11 @@ def delete(tx: Transaction, project_id: UUID, source_id: UUID) -> bool:
     return tx.run(_DELETE, project=project_id, id=source_id) > 0
 
 
-def ask(tx: Transaction, project_id: UUID, source_id: UUID) -> bool:
+def request_sync(tx: Transaction, project_id: UUID, source_id: UUID) -> bool:
     """Request an immediate full sync. Return whether the source exists."""
-    asked = tx.run(_ASK, project=project_id, id=source_id) > 0
+    exists = tx.run(_REQUEST_SYNC, project=project_id, id=source_id) > 0
     tx.value(WAKE)
-    return asked
+    return exists
 
 
 # Secrets
@@ -239,3 +246,63 @@ def _sealed_credential(sealer: Sealer, source_id: UUID, login: Credential | None
 def credential_purpose(source_id: UUID) -> str:
     """Return the purpose for which the source's credential is sealed."""
     return f"source {source_id} credential"
+
+
+# Input
+
+
+@dataclass(frozen=True, slots=True)
+class SourceInput:
+    """The checked input for a new source. `secret` is None where one has to be generated."""
+
+    url: str
+    forge: Forge
+    login: Credential | None
+    secret: str | None
+
+
+def check_source(
+    egress: Egress, url: str, *, forge: str | None, credential: str | None, secret: str | None
+) -> SourceInput:
+    """Check and complete the input. Raises `address_refused` or `malformed`."""
+    bare, url_credential = split_url(url, egress)
+    sender = Forge(forge) if forge else detect(bare)
+    if credential and url_credential:
+        raise MalformedError("the credential is given twice: remove it from the URL")
+    login = credential or url_credential
+    return SourceInput(
+        bare,
+        sender,
+        read_credential(login, sender) if login else None,
+        check_secret(secret, sender) if secret else None,
+    )
+
+
+def split_url(url: str, egress: Egress) -> tuple[str, str | None]:
+    """Return the URL without its credential, and the credential. Raises `address_refused`.
+
+    URLs are shown and logged; a credential in one is therefore removed and stored encrypted.
+    """
+    match = _URL.fullmatch(url)
+    if match is None:
+        raise refused("a source is an http:// or https:// URL of a repository, without ? and #")
+    scheme, user, rest = match.groups()
+    target = egress.check(f"{scheme}://{rest}")
+    return str(target).rstrip("/"), unquote(user) if user else None
+
+
+def read_credential(text: str, forge: Forge) -> Credential:
+    """Return the credential in `user:password`, or in an access token alone. Raises `malformed`."""
+    if not _VISIBLE.fullmatch(text):
+        raise MalformedError("a credential is user:password or an access token, in visible ASCII characters")
+    user, colon, password = text.partition(":")
+    return Credential(user, password) if colon else Credential(forge.profile.token_user, text)
+
+
+def check_secret(secret: str, forge: Forge) -> str:
+    """Return `secret`, or raise `malformed` if it cannot be a webhook secret of `forge`."""
+    if not _SECRET.fullmatch(secret):
+        raise MalformedError("a webhook secret has 12 to 256 visible ASCII characters")
+    if forge is Forge.ANY and not standard_webhooks.is_secret(secret):
+        raise MalformedError("a secret of Standard Webhooks has the form whsec_<base64>")
+    return secret

@@ -14,8 +14,9 @@ from uuid import UUID, uuid4
 
 from gitstore.errors import Code, ConflictError
 from sync.db import Transaction
-from webhooks import signature
+from sync.events import EventType
 from webhooks.secrets import Sealer
+from webhooks.standard_webhooks import new_secret
 
 MOST: Final = 100
 """Largest number of subscriptions of a project. Each event creates one delivery per subscription."""
@@ -24,6 +25,11 @@ MOST_SECRETS: Final = 4
 OVERLAP: Final = timedelta(hours=24)
 WAKE: Final[LiteralString] = "select pg_notify('gitstore_deliveries', '')"
 """Notifies the workers of due deliveries."""
+DISABLED: Final = "subscription.disabled"
+TEST: Final = "webhook.test"
+ABOUT_WORKFLOWS: Final = tuple(kind.value for kind in EventType)
+"""Event types of a subscription by default."""
+SUBSCRIBABLE: Final = (*ABOUT_WORKFLOWS, DISABLED)
 
 State = Literal["active", "paused", "disabled"]
 
@@ -51,7 +57,7 @@ _SELECT: Final[LiteralString] = """
     from gitstore.subscriptions where project_id = %(project)s and state <> 'deleted'
 """
 _BY_ID: Final[LiteralString] = " and id = %(id)s"
-_IN_ORDER: Final[LiteralString] = " order by created_at, id"
+_OLDEST_FIRST: Final[LiteralString] = " order by created_at, id"
 _CREATE: Final[LiteralString] = """
     insert into gitstore.subscriptions (id, project_id, url, events)
     values (%(id)s, %(project)s, %(url)s, %(events)s)
@@ -88,7 +94,7 @@ _RETIRE_SECRETS: Final[LiteralString] = """
     update gitstore.subscription_secrets set retires_at = now() + %(overlap)s
     where subscription_id = %(id)s and (retires_at is null or retires_at > now() + %(overlap)s)
 """
-_FORGET_SECRETS: Final[LiteralString] = """
+_DELETE_SECRETS: Final[LiteralString] = """
     delete from gitstore.subscription_secrets where subscription_id = %(id)s and (
         retires_at <= now() or id not in (
             select kept.id from gitstore.subscription_secrets kept where kept.subscription_id = %(id)s
@@ -98,7 +104,7 @@ _FORGET_SECRETS: Final[LiteralString] = """
 
 def subscriptions(tx: Transaction, project_id: UUID) -> list[Subscription]:
     """Return the subscriptions of a project, oldest first."""
-    return tx.rows(Subscription, _SELECT + _IN_ORDER, project=project_id)
+    return tx.rows(Subscription, _SELECT + _OLDEST_FIRST, project=project_id)
 
 
 def subscription(tx: Transaction, project_id: UUID, subscription_id: UUID) -> Subscription | None:
@@ -113,13 +119,12 @@ def create(
     The caller has checked the URL and the event types. Raises `limit_reached`.
     """
     if len(subscriptions(tx, project_id)) >= MOST:
-        raise ConflictError(Code.LIMIT_REACHED, f"a project has {MOST} subscriptions at most", limit=MOST)
-    made = uuid4()
-    tx.run(_CREATE, id=made, project=project_id, url=url, events=list(events))
-    secret = sign_with(tx, sealer, made, project_id)
-    found = subscription(tx, project_id, made)
-    assert found is not None  # noqa: S101 - of this transaction
-    return found, secret
+        raise ConflictError(Code.LIMIT_REACHED, f"a project has at most {MOST} subscriptions", limit=MOST)
+    key = {"id": uuid4(), "project": project_id}
+    tx.run(_CREATE, **key, url=url, events=list(events))
+    secret = add_secret(tx, sealer, key["id"], project_id)
+    (created,) = tx.rows(Subscription, _SELECT + _BY_ID, **key)
+    return created, secret
 
 
 def change(
@@ -136,8 +141,8 @@ def change(
     Deliveries of a paused subscription are held; its activation sends them. A disabled subscription that is
     activated receives new events only; missed deliveries can be redelivered one by one.
     """
-    given = list(events) if events is not None else None
-    values = {"project": project_id, "id": subscription_id, "url": url, "events": given, "state": state}
+    types = list(events) if events is not None else None
+    values = {"project": project_id, "id": subscription_id, "url": url, "events": types, "state": state}
     if not tx.run(_CHANGE, **values):
         return None
     if state == "paused":
@@ -158,8 +163,8 @@ def rotate(
     if subscription(tx, project_id, subscription_id) is None:
         return None
     tx.run(_RETIRE_SECRETS, id=subscription_id, overlap=overlap)
-    tx.run(_FORGET_SECRETS, id=subscription_id, kept=MOST_SECRETS - 1)
-    return sign_with(tx, sealer, subscription_id, project_id)
+    tx.run(_DELETE_SECRETS, id=subscription_id, kept=MOST_SECRETS - 1)
+    return add_secret(tx, sealer, subscription_id, project_id)
 
 
 def delete(tx: Transaction, project_id: UUID, subscription_id: UUID) -> bool:
@@ -167,7 +172,7 @@ def delete(tx: Transaction, project_id: UUID, subscription_id: UUID) -> bool:
     if not tx.run(_DELETE, project=project_id, id=subscription_id):
         return False
     tx.run(_GIVE_UP, id=subscription_id, why="the subscription was deleted")
-    tx.run(_FORGET_SECRETS, id=subscription_id, kept=0)
+    tx.run(_DELETE_SECRETS, id=subscription_id, kept=0)
     return True
 
 
@@ -181,9 +186,9 @@ def purpose(subscription_id: UUID) -> str:
     return f"subscription {subscription_id}"
 
 
-def sign_with(tx: Transaction, sealer: Sealer, subscription_id: UUID, project_id: UUID) -> str:
+def add_secret(tx: Transaction, sealer: Sealer, subscription_id: UUID, project_id: UUID) -> str:
     """Add a new secret that signs from now on, and return it."""
-    secret = signature.new_secret()
+    secret = new_secret()
     sealed = sealer.seal(purpose(subscription_id), secret)
     values = {"secret_id": uuid4(), "id": subscription_id, "project": project_id, "sealed": sealed}
     tx.run(_SIGN_WITH, **values)

@@ -12,8 +12,8 @@ from service import lookup
 from service.caller import Caller
 from service.logs import Event
 from sync.db import Transaction
-from webhooks import divergence_decisions, source_input, sources
-from webhooks.divergence_decisions import Divergence
+from webhooks import divergences, sources
+from webhooks.divergences import Divergence
 from webhooks.forges import Forge
 from webhooks.sources import POLL_SECONDS, Direction, Source
 
@@ -49,7 +49,7 @@ def create(
     poll_seconds: int = POLL_SECONDS,
 ) -> tuple[Source, Webhook]:
     """Create a source; return it and its webhook. `secret` is generated if it is None."""
-    checked = source_input.check_source(
+    checked = sources.check_source(
         caller.services.egress, url, forge=forge, credential=credential, secret=secret
     )
     sealer = caller.services.sealer()
@@ -68,7 +68,7 @@ def create(
         )
         caller.audit(tx, "source.created", source.id, {"url": source.url, "direction": source.direction})
     caller.log(Event.SOURCE_CREATED, source=str(source.id), url=source.url)
-    events = list(Forge(source.forge).profile.subscribe_to)
+    events = list(Forge(source.forge).profile.events)
     return source, Webhook(hook_url(caller, source), secret, "application/json", events)
 
 
@@ -94,9 +94,9 @@ def change(
             caller.services.sealer(),
             caller.project_id,
             row.id,
-            login=source_input.read_credential(credential, forge) if credential else None,
+            login=sources.read_credential(credential, forge) if credential else None,
             forget_login=credential == "",
-            secret=source_input.check_secret(secret, forge) if secret else None,
+            secret=sources.check_secret(secret, forge) if secret else None,
             **changes,
         )
         if source is None:
@@ -122,7 +122,7 @@ def sync(caller: Caller, source_id: str) -> Source:
         row = find(tx, caller, source_id)
         if row.paused:
             raise ConflictError(Code.SOURCE_PAUSED, "the source is paused: resume it to sync it")
-        sources.ask(tx, caller.project_id, row.id)
+        sources.request_sync(tx, caller.project_id, row.id)
         return find(tx, caller, source_id)
 
 
@@ -133,9 +133,7 @@ def resolve(caller: Caller, source_id: str, divergence_id: str, take: str) -> Di
         row = find(tx, caller, source_id)
         if known is None:
             raise lookup.not_found("open divergence", divergence_id)
-        divergence = divergence_decisions.resolve(
-            tx, caller.project_id, row.id, known, take, caller.principal.name
-        )
+        divergence = divergences.resolve(tx, caller.project_id, row.id, known, take, caller.principal.name)
         caller.audit(tx, "divergence.resolved", row.id, {"ref": divergence.ref, "take": take})
     caller.log(Event.DIVERGENCE_RESOLVED, source=str(row.id), ref=divergence.ref, take=take)
     return divergence

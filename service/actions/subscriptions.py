@@ -13,8 +13,7 @@ from service.logs import Event
 from sync.db import Transaction
 from webhooks import delivery_log, subscriptions
 from webhooks.delivery_log import Attempt, Delivery
-from webhooks.payload import ABOUT_WORKFLOWS
-from webhooks.subscriptions import OVERLAP, Subscription
+from webhooks.subscriptions import ABOUT_WORKFLOWS, OVERLAP, Subscription
 
 _OF_A_SUBSCRIPTION: Final = " to an existing subscription"
 

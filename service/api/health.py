@@ -14,7 +14,7 @@ from service.api.http import Answer, answer
 from service.api.openapi import Responses, new_blueprint, problem, responds
 from service.context import services
 from service.run import heartbeats
-from webhooks import delivery_queue, source_leases
+from webhooks import delivery_queue, source_queue
 
 blueprint = new_blueprint("health", "Monitoring of the service.", needs_token=False)
 LATE_SECONDS: Final = 300.0
@@ -54,7 +54,7 @@ def readyz() -> Response:
     """
     here = services()
     with here.database.as_mirror() as tx:
-        late = max(delivery_queue.lag(tx), source_leases.lag(tx)) > LATE_SECONDS
+        late = max(delivery_queue.lag(tx), source_queue.lag(tx)) > LATE_SECONDS
     if not os.access(here.config.repositories, os.R_OK | os.W_OK | os.X_OK):
         raise UnavailableError("the folder of the repositories is not writable")
     worker = "late" if late else "ok"

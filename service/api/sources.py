@@ -17,7 +17,7 @@ from service.api.openapi import ObjectPath, Query, declares, new_blueprint
 from service.caller import Caller
 from service.context import enter
 from service.inputs import ChangeSource, CreateSource, DirectionName, LayoutName, Resolve
-from webhooks import divergence_decisions, sources
+from webhooks import divergences, sources
 from webhooks.forges import Forge
 
 blueprint = new_blueprint("sources", "Upstream repositories to pull from and push to.")
@@ -92,7 +92,7 @@ class Divergence(Answer):
     resolution: Literal["theirs", "ours", "gone"] | None
 
     @classmethod
-    def of(cls, row: divergence_decisions.Divergence) -> Self:
+    def of(cls, row: divergences.Divergence) -> Self:
         return cls.from_row(row, workflow=row.slug)
 
 
@@ -129,8 +129,8 @@ def get_source(path: ObjectPath, query: Query) -> Response:
     caller = enter(Permission.OWN, "reading a source", project=query.project)
     with caller.reading() as tx:
         row = actions.find(tx, caller, path.id)
-        divergences = divergence_decisions.open_divergences(tx, caller.project_id, row.id)
-    return answer(FullSource.of(row, caller, divergences=list(map(Divergence.of, divergences))))
+        open_ = divergences.open_divergences(tx, caller.project_id, row.id)
+    return answer(FullSource.of(row, caller, divergences=list(map(Divergence.of, open_))))
 
 
 @blueprint.patch("/sources/<id>", **declares(200, Source, errors=(422,), body=ChangeSource))

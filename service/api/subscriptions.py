@@ -18,8 +18,7 @@ from service.api.openapi import ObjectPath, PageQuery, Query, declares, new_blue
 from service.context import enter
 from service.inputs import Body, ChangeSubscription, CreateSubscription
 from webhooks import delivery_log, subscriptions
-from webhooks.payload import ABOUT_WORKFLOWS
-from webhooks.subscriptions import OVERLAP
+from webhooks.subscriptions import ABOUT_WORKFLOWS, OVERLAP
 
 LONGEST_OVERLAP: Final = 168  # hours
 _SECRET: Final = "of Standard Webhooks (`whsec_…`): shown only once"  # noqa: S105

@@ -16,11 +16,10 @@ from service.actions import sources as actions
 from service.cli.operator import operating
 from service.cli.terminal import WHERE, Progress, one_of, table, with_config
 from service.config import Config
-from service.incoming import means_of
+from service.worker import source_sync
 from sync.db import Database
-from webhooks import divergence_decisions, sources
+from webhooks import divergences, sources
 from webhooks.forges import Forge
-from webhooks.source_sync import SourceSync
 from webhooks.sources import LONGEST_POLL, POLL_SECONDS, SHORTEST_POLL, Direction, Source
 
 
@@ -64,9 +63,7 @@ def list_(config: Config, project: str) -> None:
     """List the sources of PROJECT, and their open divergences."""
     with operating(config, project) as operator, operator.reading() as tx:
         rows = sources.sources(tx, operator.project_id)
-        open_ = {
-            row.id: divergence_decisions.open_divergences(tx, operator.project_id, row.id) for row in rows
-        }
+        open_ = {row.id: divergences.open_divergences(tx, operator.project_id, row.id) for row in rows}
     heads = ("id", "direction", "layout", "state", "last success", "divergences", "url")
     click.echo(table(heads, [_row(row, len(open_[row.id])) for row in rows]))
     for row in rows:
@@ -92,13 +89,13 @@ def sync(config: Config, project: str, source_id: UUID | None) -> None:
 
 
 def _sync(config: Config, database: Database, row: Source) -> bool:
-    follower = SourceSync(means_of(config, database), threading.Event())
-    claim = follower.claim(row.id)
+    syncs = source_sync(config, database, threading.Event())
+    claim = syncs.claim(row.id)
     if claim is None:
         click.echo(f"{row.url}: already being synced by a worker: see gitstore source list")
         return True
     # A manual sync also rechecks known divergences.
-    result = follower.sync(replace(claim, full_sync=True), Progress(f"importing from {row.url}"))
+    result = syncs.sync(replace(claim, full_sync=True), Progress(f"importing from {row.url}"))
     for slug, numbers in result.published.items():
         click.echo(f"{row.url}: {slug}: {len(numbers)} new, the latest is v{max(numbers)}")
     for slug, runs in result.gaps.items():
@@ -108,11 +105,11 @@ def _sync(config: Config, database: Database, row: Source) -> bool:
         click.echo(f"{row.url}: {slug}: the draft changed")
     for ref in result.pushed:
         click.echo(f"{row.url}: pushed {ref}")
-    for one in result.found.values():
+    for one in result.diverged.values():
         click.echo(f"{row.url}: {one.ref}: {one.reason}")
     if result.error is not None:
         click.echo(f"{row.url}: {result.error.message}", err=True)
-    elif result.report is None and not result.found:
+    elif result.report is None and not result.diverged:
         click.echo(f"{row.url}: nothing new")
     return result.error is None
 

@@ -19,8 +19,8 @@ from service.inputs import most_json
 from service.lookup import uuid_of
 from service.run.bridge import Admit, Allowance
 from service.ui import session as browser_session
-from webhooks import receipts
-from webhooks.inbound import MOST_BYTES
+from webhooks import source_queue
+from webhooks.forges import MOST_BYTES
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
@@ -49,7 +49,7 @@ def admit(here: Services, environ: WSGIEnvironment) -> Allowance | None:
     path: str = environ["PATH_INFO"]
     if path.startswith(_HOOKS):
         source = uuid_of(path.removeprefix(_HOOKS))
-        known = source is not None and receipts.bell(here.database, source) is not None
+        known = source is not None and source_queue.hook_target(here.database, source) is not None
         return Allowance(MOST_BYTES) if known else None
     try:
         return _with_credential(here, path, environ)

@@ -18,24 +18,25 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkServerProcess
 from typing import Any, Final
 
-from gitstore.errors import Code, GitstoreError
+from gitstore.errors import Code, ConfigError, GitstoreError
 from service import logs
+from service.config import Config
 from service.logs import Event
 from service.run.supervisor import die_with_parent
-from webhooks import pulse
-from webhooks.pulse import Beat
+from sync.db import Database
+from webhooks.lease_loop import Beat, no_beat
 
 _TICK: Final = 0.5
 _PATIENCE: Final = 1.5  # seconds that a child has left when it is asked to stop
 _START_SECONDS: Final = 60.0  # beyond the time of the first start, which loads our modules, on a busy machine
-_TELL_SECONDS: Final = 1.0
-_NO_MEMORY: Final = 77  # an exit status of our own
+_REPORT_SECONDS: Final = 1.0  # between two signs of progress that a child sends
+_NO_MEMORY: Final = 77  # exit status of a child that ran out of memory
 _PRELOADED: Final = ["service.worker"]
 # Starting a child, multiprocessing polls all other children, which two threads must not do at once.
 _LOCK: Final = threading.Lock()
@@ -74,17 +75,17 @@ class Channel:
         """Report progress, which restarts the limits of a step. To be called often."""
         now = time.monotonic()
         if now >= self._next:
-            self._next = now + _TELL_SECONDS
+            self._next = now + _REPORT_SECONDS
             _limit(resource.RLIMIT_CPU, int(time.process_time()) + self._limits.step)
             self._connection.send(("alive",))
 
-    def tell(self, message: object) -> None:
-        """Send `message` to `heard`."""
-        self._connection.send(("told", message))
+    def send(self, message: object) -> None:
+        """Send `message` to `on_message`."""
+        self._connection.send(("message", message))
 
-    def end(self, *how: str) -> None:
-        """Send the outcome of the work: the last message."""
-        self._connection.send(how)
+    def end(self, *outcome: str) -> None:
+        """Send the outcome of the work, the last message."""
+        self._connection.send(outcome)
 
 
 Work = Callable[..., None]
@@ -110,16 +111,16 @@ class Isolation:
         work: Work,
         *arguments: object,
         stop: threading.Event,
-        heard: Callable[[Any], None],
-        beat: Beat = pulse.silent,
+        on_message: Callable[[Any], None],
+        beat: Beat = no_beat,
     ) -> None:
         """Run `work` and wait for its end; `beat` is called while waiting.
 
-        `heard` is called, in this process, with each message of the work. Raises StopError, CrashError, and a
-        GitstoreError that the work raised.
+        `on_message` is called, in this process, with each message of the work. Raises StopError, CrashError,
+        and a GitstoreError that the work raised.
         """
         with self._child(work, arguments) as (process, connection):
-            self._watch(process, connection, stop, heard, beat)
+            self._watch(process, connection, stop, on_message, beat)
 
     @contextmanager
     def _child(
@@ -147,32 +148,32 @@ class Isolation:
         process: ForkServerProcess,
         connection: Connection[Any, Any],
         stop: threading.Event,
-        heard: Callable[[Any], None],
+        on_message: Callable[[Any], None],
         beat: Beat,
     ) -> None:
-        begun = heard_of = time.monotonic()
-        asked: float | None = None
+        started = last_message = time.monotonic()
+        stopping: float | None = None
         while True:
             beat()
             ready = wait([connection, process.sentinel], _TICK)
             now = time.monotonic()
             try:
                 while connection.poll():
-                    heard_of = now
-                    if _take(connection.recv(), heard):
+                    last_message = now
+                    if _handle(connection.recv(), on_message):
                         return
             except (EOFError, OSError):
                 raise CrashError(self._reason(process)) from None
             if process.sentinel in ready and not connection.poll():
                 raise CrashError(self._reason(process))
-            if asked is None and stop.is_set():
-                asked = now
+            if stopping is None and stop.is_set():
+                stopping = now
                 process.terminate()
-            if asked is not None and now - asked > _PATIENCE:
+            if stopping is not None and now - stopping > _PATIENCE:
                 raise StopError
-            if now - heard_of > self._limits.step + _TELL_SECONDS:
+            if now - last_message > self._limits.step + _REPORT_SECONDS:
                 raise CrashError(f"made no progress for {self._limits.step} seconds")
-            if now - begun > self._limits.whole:
+            if now - started > self._limits.whole:
                 raise CrashError(f"took longer than {self._limits.whole} seconds")
 
     def _reason(self, process: ForkServerProcess) -> str:
@@ -192,11 +193,11 @@ class Isolation:
         return f"ended with the status {status}"
 
 
-def _take(message: Any, heard: Callable[[Any], None]) -> bool:
+def _handle(message: Any, on_message: Callable[[Any], None]) -> bool:
     """Handle a message; return whether it is the last one. Raises the error that ended the work."""
     match message:
-        case ("told", told):
-            heard(told)
+        case ("message", content):
+            on_message(content)
         case ("done",):
             return True
         case ("stopped",):
@@ -234,7 +235,19 @@ def _child(
         channel.end("done")
 
 
-def _limit(what: int, size: int) -> None:
+def _limit(resource_: int, size: int) -> None:
     """Set a soft limit; git, which is started below, has limits of its own."""
-    hard = resource.getrlimit(what)[1]
-    resource.setrlimit(what, (size if hard == resource.RLIM_INFINITY else min(size, hard), hard))
+    hard = resource.getrlimit(resource_)[1]
+    resource.setrlimit(resource_, (size if hard == resource.RLIM_INFINITY else min(size, hard), hard))
+
+
+@contextmanager
+def child_database(config: Config) -> Iterator[Database]:
+    """Set up the log of a child process, and connect to the worker's database until the block ends."""
+    logs.configure(config.log_format, config.log_level)
+    if config.database_url is None:
+        raise ConfigError("DATABASE_URL is not set: the worker sets it for its child processes")
+    with closing(
+        Database(config.database_url, max_connections=4, application="gitstore worker child")
+    ) as database:
+        yield database

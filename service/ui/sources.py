@@ -13,7 +13,7 @@ from service.actions import sources as actions
 from service.inputs import ChangeSource, CreateSource, Resolve, validated
 from service.ui.rendering import blueprint
 from service.ui.session import Visit, enter, field, go, shown_once
-from webhooks import divergence_decisions, sources
+from webhooks import divergences, sources
 from webhooks.forges import Forge
 from webhooks.sources import LONGEST_POLL, POLL_SECONDS, SHORTEST_POLL, Direction, Source
 
@@ -39,8 +39,7 @@ def list_sources() -> Response:
     with caller.reading() as tx:
         rows = sources.sources(tx, caller.project_id)
         open_ = {
-            row.id: divergence_decisions.open_divergences(tx, caller.project_id, row.id, limit=_LISTED)
-            for row in rows
+            row.id: divergences.open_divergences(tx, caller.project_id, row.id, limit=_LISTED) for row in rows
         }
     return visit.page("sources.html", rows=rows, open=open_)
 

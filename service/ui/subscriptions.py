@@ -14,8 +14,7 @@ from service.inputs import ChangeSubscription, CreateSubscription, validated
 from service.ui.rendering import blueprint
 from service.ui.session import Visit, enter, field, go, shown_once
 from webhooks import delivery_log, subscriptions
-from webhooks.payload import ABOUT_WORKFLOWS, SUBSCRIBABLE
-from webhooks.subscriptions import OVERLAP, Subscription
+from webhooks.subscriptions import ABOUT_WORKFLOWS, OVERLAP, SUBSCRIBABLE, Subscription
 
 PAGE: Final = 50
 

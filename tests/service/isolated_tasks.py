@@ -1,4 +1,4 @@
-"""What children do in tests of isolation: well and badly. A module of its own, as children load it."""
+"""Tasks for tests of isolation, harmless and harmful ones. Children import this module."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from pathlib import Path
 
 from gitstore.errors import UnavailableError
 from service.config import Config
-from service.incoming import sync_in_child
 from service.run.isolation import Channel, StopError
-from webhooks.source_leases import Claim
+from service.worker import sync_in_child
+from webhooks.source_queue import Claim
 
 
-def answer(channel: Channel, _stop: threading.Event, secret: str) -> None:
-    """Tell the command line and the environment of this process, and whether `secret` arrived."""
+def check_secret(channel: Channel, _stop: threading.Event, secret: str) -> None:
+    """Report whether `secret` arrived, and whether it is in the command line or the environment."""
     command = Path("/proc/self/cmdline").read_text()
-    channel.tell((len(secret), secret in command or secret in str(os.environ)))
+    channel.send((len(secret), secret in command or secret in str(os.environ)))
 
 
-def advance(channel: Channel, _stop: threading.Event, seconds: float) -> None:
+def make_progress(channel: Channel, _stop: threading.Event, seconds: float) -> None:
     """Take long, with signs of progress."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
@@ -31,20 +31,18 @@ def advance(channel: Channel, _stop: threading.Event, seconds: float) -> None:
         time.sleep(0.01)
 
 
-def hog(_channel: Channel, _stop: threading.Event) -> None:
-    """Use up all memory."""
+def exhaust_memory(_channel: Channel, _stop: threading.Event) -> None:
     held = []
     while True:
         held.append(bytearray(2**24))
 
 
-def match(_channel: Channel, _stop: threading.Event) -> None:
-    """Hold Python's lock in C code, for longer than anyone lives."""
+def match_slowly(_channel: Channel, _stop: threading.Event) -> None:
+    """Hold Python's lock (GIL) in C code, practically forever."""
     re.match(r"(a*)*b", "a" * 60)
 
 
 def wait_for_lock(_channel: Channel, _stop: threading.Event) -> None:
-    """Wait for a lock that is never released."""
     lock = threading.Lock()
     lock.acquire()
     lock.acquire()
@@ -63,21 +61,20 @@ def refuse(_channel: Channel, _stop: threading.Event) -> None:
     raise UnavailableError("not now")
 
 
-def obey(_channel: Channel, stop: threading.Event) -> None:
-    """Stop when that is asked for."""
+def stop_when_asked(_channel: Channel, stop: threading.Event) -> None:
     while not stop.wait(0.01):
         pass
     raise StopError
 
 
-def ignore(_channel: Channel, _stop: threading.Event) -> None:
-    """Start a child of its own, and ignore that it is to stop."""
+def ignore_stop(_channel: Channel, _stop: threading.Event) -> None:
+    """Start a child process, and ignore `stop`."""
     subprocess.run(["/bin/sleep", "60"], check=False)
 
 
 def sync_badly(channel: Channel, stop: threading.Event, config: Config, claim: Claim) -> None:
-    """Sync a source, except one whose URL tells how it ends the process."""
+    """Sync a source, except for one whose URL names a harmful task."""
     harm = claim.url.rpartition("?")[2]
-    if harm in ("hog", "match"):
+    if harm in ("exhaust_memory", "match_slowly"):
         globals()[harm](channel, stop)
     sync_in_child(channel, stop, config, claim)

@@ -1,4 +1,4 @@
-"""The worker is watched: one whose loops have stopped is replaced, one that works for long is not."""
+"""Supervision of the worker by heartbeats: a stalled one is replaced, a busy one is not."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ STALL = 1.5
 
 @dataclass
 class Watch:
-    """A watched stub, which is looked at as `serve` does."""
+    """A stub of the worker, watched as `serve` does."""
 
     folder: Path
     beats: Heartbeats
@@ -77,7 +77,7 @@ class Watch:
         until(looked)
 
     def ready(self) -> int:
-        """Wait for its loops; its pid."""
+        """Wait for its loops. Return its pid."""
         self.until((self.folder / "ready").exists)
         (self.folder / "ready").unlink()
         assert self.worker.process is not None
@@ -88,9 +88,9 @@ class Watch:
         until(lambda: not (self.folder / "harm").exists())
 
     def replaced(self) -> dict[str, int]:
-        found = heartbeats.read(self.folder)
-        assert found is not None
-        return {reason: count for reason, count in found[1].items() if count}
+        state = heartbeats.read(self.folder)
+        assert state is not None
+        return {reason: count for reason, count in state[1].items() if count}
 
 
 @pytest.fixture
@@ -107,7 +107,7 @@ def watch(tmp_path: Path) -> Iterator[Watch]:
 
 @pytest.mark.parametrize("harm", ["lock", "code", "stop"])
 def test_a_worker_that_does_not_respond_is_replaced(watch: Watch, harm: str) -> None:
-    """Stopped by a signal, stuck in C code, waiting for a lock for ever: one line, one count."""
+    """Stopped by a signal, stuck in C code, or blocked by a lock: one log line, one count."""
     first = watch.ready()
     watch.harm(harm)
     started = time.monotonic()
@@ -121,15 +121,15 @@ def test_a_worker_that_does_not_respond_is_replaced(watch: Watch, harm: str) -> 
 
 
 def test_a_worker_that_ends_is_replaced_and_counted(watch: Watch) -> None:
-    """As one that ended, not as one that stalled."""
+    """As ended, not as stalled."""
     first = watch.ready()
     watch.harm("end")
     assert watch.ready() != first
     assert watch.replaced() == {"ended": 1}
 
 
-def test_a_worker_whose_loops_beat_is_left_alone(watch: Watch) -> None:
-    """For as long as it may work; also where one of its loops is off, as its settings do not allow it."""
+def test_a_worker_whose_loops_beat_is_kept(watch: Watch) -> None:
+    """Also if one of its loops is off."""
     first = watch.ready()
     watch.harm("off")
     deadline = time.monotonic() + 1.5 * STALL
@@ -139,8 +139,8 @@ def test_a_worker_whose_loops_beat_is_left_alone(watch: Watch) -> None:
     assert set(watch.beats.ages()) == set(LOOPS) - {"sync"}
 
 
-def test_a_pause_of_the_watching_process_is_no_stall_of_the_worker(watch: Watch) -> None:
-    """A machine that was suspended, or a terminal's Ctrl-Z: the worker has its time from then on."""
+def test_a_suspended_watcher_does_not_replace_the_worker(watch: Watch) -> None:
+    """The worker gets its full time after a suspension of the machine or a Ctrl-Z."""
     first = watch.ready()
     assert watch.worker.process is not None
     watch.worker.process.send_signal(signal.SIGSTOP)
@@ -150,8 +150,8 @@ def test_a_pause_of_the_watching_process_is_no_stall_of_the_worker(watch: Watch)
     assert watch.replaced() == {"stalled": 1}
 
 
-def test_heartbeats_outlive_the_worker(tmp_path: Path) -> None:
-    """What the one counts, the other reads; without a worker that is watched, nothing is told."""
+def test_heartbeats_are_shared_between_processes(tmp_path: Path) -> None:
+    """Without a watched worker there are none."""
     assert heartbeats.read(None) is None
     assert heartbeats.read(tmp_path) is None
     with closing(Heartbeats(tmp_path)) as watching:

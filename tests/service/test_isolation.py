@@ -1,4 +1,4 @@
-"""Work in child processes: limits that end it, and what the process that waits learns of that."""
+"""Work in child processes: its limits, and the errors that its parent gets."""
 
 from __future__ import annotations
 
@@ -19,57 +19,56 @@ LIMITS = Limits(memory=2**29, step=1, whole=30)
 def run(
     work: Work, *arguments: object, limits: Limits = LIMITS, stop: threading.Event | None = None
 ) -> list[Any]:
-    """Do it; what it told."""
-    heard: list[Any] = []
-    Isolation(limits).run(work, *arguments, stop=stop or threading.Event(), heard=heard.append)
-    return heard
+    """Run `work` in a child. Return its messages."""
+    messages: list[Any] = []
+    Isolation(limits).run(work, *arguments, stop=stop or threading.Event(), on_message=messages.append)
+    return messages
 
 
-def test_arguments_reach_a_child_unseen() -> None:
-    """A secret among them is in no command line and no environment, where other users might read it."""
+def test_arguments_are_in_no_command_line_and_no_environment() -> None:
+    """Other users could read a secret there."""
     secret = "correct-horse-battery-staple"
-    assert run(isolated_tasks.answer, secret) == [(len(secret), False)]
+    assert run(isolated_tasks.check_secret, secret) == [(len(secret), False)]
 
 
 @pytest.mark.parametrize(
     ("work", "reason"),
     [
-        (isolated_tasks.hog, "needed more than 512 MiB of memory"),
-        (isolated_tasks.match, "without progress|no progress for 1 seconds"),
+        (isolated_tasks.exhaust_memory, "needed more than 512 MiB of memory"),
+        (isolated_tasks.match_slowly, "without progress|no progress for 1 seconds"),
         (isolated_tasks.wait_for_lock, "made no progress for 1 seconds"),
         (isolated_tasks.fail, r"failed by an internal error \(ZeroDivisionError\)"),
     ],
 )
 def test_a_child_beyond_its_limits_is_ended(work: Work, reason: str) -> None:
-    """By whatever it is that it exceeds them, and the reason names the limit."""
+    """The reason names the limit."""
     with pytest.raises(CrashError, match=reason):
         run(work)
 
 
 @pytest.mark.parametrize("name", ["SIGKILL", "SIGSEGV", "SIGSTOP"])
-def test_a_child_that_a_signal_ends_is_noticed(name: str) -> None:
-    """Also one that is stopped, which ends by itself never."""
+def test_a_child_that_a_signal_ends_or_stops_has_crashed(name: str) -> None:
     with pytest.raises(CrashError, match="no progress" if name == "SIGSTOP" else name):
         run(isolated_tasks.kill, name)
 
 
-def test_work_that_makes_progress_may_take_longer_than_a_step() -> None:
-    """A long import is no stall; the limit of the whole bounds it all the same."""
-    assert run(isolated_tasks.advance, 2.5) == []
+def test_progress_restarts_the_limit_of_a_step() -> None:
+    """The limit of the whole still applies."""
+    assert run(isolated_tasks.make_progress, 2.5) == []
     with pytest.raises(CrashError, match="took longer than 1 seconds"):
-        run(isolated_tasks.advance, 30.0, limits=Limits(2**29, 1, 1))
+        run(isolated_tasks.make_progress, 30.0, limits=Limits(2**29, 1, 1))
 
 
-def test_a_refusal_passes_through() -> None:
-    """With its code: Postgres that is away is no crash."""
+def test_an_error_of_the_work_is_raised_with_its_code() -> None:
+    """An unavailable Postgres is not a crash."""
     with pytest.raises(GitstoreError, match="not now") as raised:
         run(isolated_tasks.refuse)
     assert raised.value.code is Code.UNAVAILABLE
 
 
-@pytest.mark.parametrize("work", [isolated_tasks.obey, isolated_tasks.ignore])
-def test_a_child_ends_when_it_is_asked_to(work: Work) -> None:
-    """Within moments, whether it obeys or has to be killed."""
+@pytest.mark.parametrize("work", [isolated_tasks.stop_when_asked, isolated_tasks.ignore_stop])
+def test_a_child_ends_soon_after_stop_is_set(work: Work) -> None:
+    """Whether it stops by itself or has to be killed."""
     stop = threading.Event()
     threading.Timer(0.3, stop.set).start()
     started = time.monotonic()
@@ -78,29 +77,28 @@ def test_a_child_ends_when_it_is_asked_to(work: Work) -> None:
     assert time.monotonic() - started < 10
 
 
-def test_children_of_many_threads_disturb_none_of_the_others() -> None:
-    """One that dies beside those that work is told apart from them."""
+def test_concurrent_children_are_independent() -> None:
+    """A child that dies does not affect the others."""
 
     def one(number: int) -> str:
         try:
-            run(isolated_tasks.kill, "SIGKILL") if number % 2 else run(isolated_tasks.advance, 0.2)
+            run(isolated_tasks.kill, "SIGKILL") if number % 2 else run(isolated_tasks.make_progress, 0.2)
         except CrashError as error:
             return str(error)
         return "done"
 
     with ThreadPoolExecutor(6) as pool:
-        found = list(pool.map(one, range(12)))
-    assert found == ["done", "was ended by the signal SIGKILL"] * 6
+        outcomes = list(pool.map(one, range(12)))
+    assert outcomes == ["done", "was ended by the signal SIGKILL"] * 6
 
 
-def test_the_thread_that_waits_goes_on_beating() -> None:
-    """As the loop of upkeep does while its child works."""
+def test_the_waiting_thread_sends_heartbeats() -> None:
     beats: list[float] = []
     Isolation(LIMITS).run(
-        isolated_tasks.advance,
+        isolated_tasks.make_progress,
         1.5,
         stop=threading.Event(),
-        heard=lambda _: None,
+        on_message=lambda _: None,
         beat=lambda: beats.append(time.monotonic()),
     )
     assert len(beats) >= 3

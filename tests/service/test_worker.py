@@ -1,4 +1,4 @@
-"""The worker: what is due, when, and what does not stop it."""
+"""The worker: its due tasks, and its behaviour while Postgres is unavailable or a project is broken."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import signal
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -29,7 +29,8 @@ from service import logs, upkeep
 from service.config import Config
 from service.projects import Projects, make_data_folder
 from service.run.bootstrap import create_project
-from service.worker import FULL_PASS_SECONDS, PRUNE_SECONDS, State, Worker, boot_id
+from service.upkeep import FULL_PASS_SECONDS, PRUNE_SECONDS, State, Upkeep, boot_id
+from service.worker import Worker
 from sync.catalog import Project
 from sync.db import Database
 from sync.embedded.server import EmbeddedPostgres
@@ -42,15 +43,21 @@ ADA = Person("Ada", "ada@example.com")
 DEFINITION = {"nodes": [{"id": "start", "type": "webhook", "data": {"label": "Start"}}]}
 NOON = 1_800_000_000.0
 
+Logged = Callable[[str], list[dict[str, Any]]]
+"""Returns the log lines of an event."""
+
 
 @pytest.fixture
-def told() -> Iterator[Callable[[], list[dict[str, Any]]]]:
-    """The lines of the log."""
+def logged() -> Iterator[Logged]:
     root = logging.getLogger()
     before = root.handlers[:], root.level
     stream = io.StringIO()
     logs.configure("json", "info", stream)
-    yield lambda: [json.loads(line) for line in stream.getvalue().splitlines()]
+
+    def lines(event: str) -> list[dict[str, Any]]:
+        return [line for line in map(json.loads, stream.getvalue().splitlines()) if line["event"] == event]
+
+    yield lines
     root.handlers[:], level = before
     root.setLevel(level)
     structlog.reset_defaults()
@@ -58,7 +65,7 @@ def told() -> Iterator[Callable[[], list[dict[str, Any]]]]:
 
 @dataclass
 class House:
-    """A data folder, a database, and a worker for both whose clock is ours."""
+    """A data folder and a database, with maintenance at a time that the test sets."""
 
     config: Config
     database: Database
@@ -68,15 +75,32 @@ class House:
         self.now = NOON
         self.projects = Projects(self.config)
 
-    def worker(self, boot: str = "boot-1") -> Worker:
-        return Worker(self.config, self.database, self.stop, clock=lambda: self.now, boot=boot)
+    def upkeep(self, boot: str = "boot-1") -> Upkeep:
+        """Return the first round of a new worker."""
+        return Upkeep(self.config, self.database, self.stop, boot, clock=lambda: self.now)
+
+    @contextmanager
+    def working(self) -> Iterator[None]:
+        """Run a worker until the block ends."""
+        thread = threading.Thread(target=Worker(self.config, self.database, self.stop).run)
+        thread.start()
+        try:
+            yield
+        finally:
+            self.stop.set()
+            thread.join()
+
+    def command(self) -> subprocess.Popen[bytes]:
+        """Start `gitstore worker`."""
+        settings = {"DATABASE_URL": self.database.conninfo, "GITSTORE_DATA": str(self.config.data)}
+        return subprocess.Popen([*GITSTORE, "worker"], env=environment(**settings), stderr=subprocess.PIPE)
 
     def project(self, slug: str = "team") -> Project:
         with self.database.as_owner() as transaction:
             return create_project(transaction, self.projects, uuid4(), slug, slug, Rules.MESHHOOK)
 
     def write(self, project: Project, slug: str, *, marked: bool) -> None:
-        """Write a draft that the database does not hear of, as a writer that is killed in the middle."""
+        """Write a draft that is not mirrored, as a writer that is killed before."""
         path = self.projects.path(project.id)
         with closing(Store(path, project.id, FileUnitOfWork)) as store:
             if marked:
@@ -85,9 +109,8 @@ class House:
 
     def mirrored(self) -> list[str]:
         with self.database.as_owner() as transaction:
-            return [
-                slug for (slug,) in transaction.tuples("select slug from gitstore.workflows order by slug")
-            ]
+            rows = transaction.tuples("select slug from gitstore.workflows order by slug")
+        return [slug for (slug,) in rows]
 
 
 @pytest.fixture
@@ -102,62 +125,58 @@ def house(tmp_path: Path, make_database: Callable[..., str]) -> Iterator[House]:
         yield House(config, database)
 
 
-def test_what_a_crash_left_is_mirrored_at_the_start(
-    house: House, told: Callable[[], list[dict[str, Any]]]
-) -> None:
-    """In every project, where a marker says so; and it is told."""
+# Rounds of maintenance
+
+
+def test_marked_writes_of_every_project_are_mirrored(house: House, logged: Logged) -> None:
+    """Each project gets a log line. Lines of maintenance name a project by its slug, as others do."""
     one, other = house.project("one"), house.project("other")
-    house.worker().tick()
+    house.upkeep().run()
     house.write(one, "a", marked=True)
     house.write(other, "b", marked=True)
-    house.worker().tick()
+    house.upkeep().run()
     assert house.mirrored() == ["a", "b"]
-    assert [line["project"] for line in told() if line["event"] == "reconciled"] == ["one", "other"]
+    for event in ("reconciled", "gc"):
+        assert [line["project"] for line in logged(event)] == ["one", "other"]
 
 
-def test_upkeep_names_a_project_as_every_other_line_does(
-    house: House, told: Callable[[], list[dict[str, Any]]]
-) -> None:
-    """By its slug, so that one search finds all that happened to it."""
-    house.project("one")
-    house.project("other")
-    house.worker().tick()
-    assert [line["project"] for line in told() if line["event"] == "gc"] == ["one", "other"]
-
-
-def test_a_full_pass_finds_what_no_marker_tells_of(house: House) -> None:
-    """Daily, and once a boot: markers do not survive a power cut."""
+def test_a_full_pass_mirrors_writes_without_a_marker(house: House) -> None:
+    """It runs daily and once a boot, since markers do not survive a power cut."""
     project = house.project()
-    house.worker().tick()
+    house.upkeep().run()
     house.write(project, "a", marked=False)
     house.now += FULL_PASS_SECONDS - 1
-    house.worker().tick()
+    house.upkeep().run()
     assert house.mirrored() == []
     house.now += 1
-    house.worker().tick()
+    house.upkeep().run()
     assert house.mirrored() == ["a"]
     house.write(project, "b", marked=False)
-    house.worker().tick()
+    house.upkeep().run()
     assert house.mirrored() == ["a"]
-    house.worker("boot-2").tick()
+    house.upkeep("boot-2").run()
     assert house.mirrored() == ["a", "b"]
 
 
-def test_when_a_full_pass_is_due(tmp_path: Path) -> None:
-    """Never done, done in another boot, a day ago, or by a clock that runs ahead of ours."""
-    done = State().passed("a", NOON)
+@pytest.mark.parametrize(
+    ("boot", "now", "is_due"),
+    [
+        ("a", NOON + FULL_PASS_SECONDS - 1, False),
+        ("a", NOON + FULL_PASS_SECONDS, True),
+        ("a", NOON - 1, True),  # the clock of the last pass was ahead
+        ("b", NOON, True),
+    ],
+)
+def test_a_full_pass_is_due_after_a_day_and_after_a_boot(boot: str, now: float, is_due: bool) -> None:
+    """Two machines that share a data folder need one pass a day between them."""
     assert State().full_pass_due("a", NOON)
-    assert done.full_pass_due("b", NOON)
-    assert not done.full_pass_due("a", NOON + FULL_PASS_SECONDS - 1)
-    assert done.full_pass_due("a", NOON + FULL_PASS_SECONDS)
-    assert done.full_pass_due("a", NOON - 1)
-    # Two machines on one folder: one pass a day is enough.
-    both = done.passed("b", NOON + 10)
-    assert not both.full_pass_due("a", NOON + FULL_PASS_SECONDS)
+    done = State().passed("a", NOON)
+    assert done.full_pass_due(boot, now) is is_due
+    assert not done.passed("b", NOON + 10).full_pass_due("a", NOON + FULL_PASS_SECONDS)
 
 
-def test_what_was_done_is_remembered(tmp_path: Path) -> None:
-    """In a small file that stays small; a broken one is as none."""
+def test_the_state_file_is_bounded_and_may_be_damaged(tmp_path: Path) -> None:
+    """A damaged or missing file counts as empty."""
     file = tmp_path / "worker.json"
     assert State.read(file) == State()
     state = State()
@@ -167,15 +186,13 @@ def test_what_was_done_is_remembered(tmp_path: Path) -> None:
     assert State.read(file) == state
     assert len(state.passes) < 50
     assert not state.full_pass_due("boot-99", NOON + 100)
-    for broken in ("", "[]", "{", '{"full_passes": 3}', '{"full_passes": {"a": "b"}}', "\x00"):
-        file.write_text(broken)
+    for damaged in ("", "[]", "{", '{"full_passes": 3}', '{"full_passes": {"a": "b"}}', "\x00"):
+        file.write_text(damaged)
         assert State.read(file) == State()
 
 
-def test_what_is_old_is_forgotten_hourly(
-    house: House, told: Callable[[], list[dict[str, Any]]], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """From the start on, as old as the setting says."""
+def test_old_rows_are_pruned_hourly(house: House, logged: Logged, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first time at the start; the age is the setting's."""
     ages: list[timedelta] = []
 
     def prune(_database: Database, age: timedelta, _stopping: Callable[[], bool]) -> Pruned:
@@ -183,144 +200,127 @@ def test_what_is_old_is_forgotten_hourly(
         return Pruned(deliveries=3, receipts=0, held=0)
 
     monkeypatch.setattr(upkeep, "prune", prune)
-    worker = house.worker()
-    worker.tick()
-    worker.tick()
+    rounds = house.upkeep()
+    rounds.run()
+    rounds.run()
     assert ages == [timedelta(days=30)]
     house.now += PRUNE_SECONDS
-    worker.tick()
+    rounds.run()
     assert len(ages) == 2
-    assert [line["deliveries"] for line in told() if line["event"] == "pruned"] == [3, 3]
+    assert [line["deliveries"] for line in logged("pruned")] == [3, 3]
 
 
-def test_a_project_that_is_broken_stops_no_other(
-    house: House, told: Callable[[], list[dict[str, Any]]]
-) -> None:
-    """What is wrong with it is told once, not every minute."""
+def test_a_broken_project_does_not_stop_the_others(house: House, logged: Logged) -> None:
+    """Its failure is logged once, not in every round."""
     broken, whole = house.project("broken"), house.project("whole")
     house.projects.path(broken.id).rename(house.config.data / "elsewhere")
     house.write(whole, "a", marked=True)
-    worker = house.worker()
-    worker.tick()
-    worker.tick()
+    rounds = house.upkeep()
+    rounds.run()
+    rounds.run()
     assert house.mirrored() == ["a"]
-    (line,) = (line for line in told() if line["event"] == "reconcile_failed")
+    (line,) = logged("reconcile_failed")
     assert (line["project"], line["code"], line["level"]) == ("broken", "integrity", "error")
 
 
-def test_postgres_away_is_waited_for(ram_path: Path, told: Callable[[], list[dict[str, Any]]]) -> None:
-    """It is told once, with what the driver says; when it is back, the work goes on by itself."""
+def test_the_mirror_lag_is_the_age_of_the_oldest_marker(house: House) -> None:
+    """Of any project; without markers it is 0."""
+    project = house.project()
+    assert house.projects.mirror_lag(NOON) == 0
+    house.write(project, "a", marked=True)
+    house.write(project, "b", marked=True)
+    pending = Markers(house.projects.path(project.id)).pending()
+    oldest = min(marker.stat().st_mtime for markers in pending.values() for marker in markers)
+    assert house.projects.mirror_lag(oldest + 5) == pytest.approx(5)
+    house.upkeep().run()
+    assert house.projects.mirror_lag(oldest + 5) == 0
+
+
+def test_a_boot_of_the_machine_has_a_constant_id() -> None:
+    assert boot_id() == boot_id() != ""
+
+
+# The worker
+
+
+def test_the_worker_waits_for_an_unavailable_postgres(ram_path: Path, logged: Logged) -> None:
+    """It is logged once with the driver's message, and work continues once Postgres is back."""
     server = EmbeddedPostgres(ram_path / "postgres")
     url = server.start()
+    settings = {"DATABASE_URL": url, "GITSTORE_DATA": str(ram_path), "GITSTORE_RECONCILE_SECONDS": "1"}
     try:
         migrate(url)
-        settings = {
-            "DATABASE_URL": url,
-            "GITSTORE_DATA": str(ram_path),
-            "GITSTORE_RECONCILE_SECONDS": "1",
-        }
         with closing(Database(url, max_connections=2)) as database:
             house = House(Config.from_env(settings), database)
             project = house.project()
             server.stop()
-            running = threading.Thread(target=house.worker().run)
-            running.start()
-            try:
-                until(lambda: any(line["event"] == "postgres_unavailable" for line in told()))
+            with house.working():
+                until(lambda: bool(logged("postgres_unavailable")))
                 house.write(project, "a", marked=True)
                 server.start()
-                until(lambda: any(line["event"] == "postgres_available" for line in told()))
+                until(lambda: bool(logged("postgres_available")))
                 assert house.mirrored() == ["a"]
-            finally:
-                house.stop.set()
-                running.join()
-        (away,) = (line for line in told() if line["event"] == "postgres_unavailable")
+        (away,) = logged("postgres_unavailable")
         assert "failed" in away["cause"]
     finally:
         server.stop()
 
 
-def test_the_command_ends_when_it_is_told_to(house: House) -> None:
-    """`gitstore worker`: SIGTERM ends it at once, which is a success."""
-    project = house.project()
-    house.write(project, "a", marked=True)
-    settings = {"DATABASE_URL": house.database.conninfo, "GITSTORE_DATA": str(house.config.data)}
-    worker = subprocess.Popen([*GITSTORE, "worker"], env=environment(**settings), stderr=subprocess.PIPE)
-    try:
-        until(lambda: house.mirrored() == ["a"])
-        worker.send_signal(signal.SIGTERM)
-        said = worker.communicate(timeout=60)[1].decode()
-    finally:
-        worker.kill()
-        worker.wait()
-    assert worker.returncode == 0
-    assert "Traceback" not in said
-
-
-def test_the_command_replaces_a_child_that_dies(house: House) -> None:
-    """Run alone, it watches the process that does the work; told to end, it leaves nothing running."""
-    settings = {"DATABASE_URL": house.database.conninfo, "GITSTORE_DATA": str(house.config.data)}
-    watching = subprocess.Popen([*GITSTORE, "worker"], env=environment(**settings), stderr=subprocess.PIPE)
-    listed = Path(f"/proc/{watching.pid}/task/{watching.pid}/children")
-    try:
-        until(lambda: len(listed.read_text().split()) == 1)
-        (first,) = listed.read_text().split()
-        os.kill(int(first), signal.SIGKILL)
-        until(lambda: listed.read_text().split() not in ([], [first]))
-        (second,) = listed.read_text().split()
-        watching.send_signal(signal.SIGTERM)
-        said = watching.communicate(timeout=60)[1].decode()
-    finally:
-        watching.kill()
-        watching.wait()
-    assert watching.returncode == 0
-    assert said.count("worker_exited") == 1
-    assert not alive(int(second))
-
-
-def test_a_worker_ends_with_its_parent(house: House) -> None:
-    """One that was started by a process that is gone does not begin."""
-    settings = {"DATABASE_URL": house.database.conninfo, "GITSTORE_DATA": str(house.config.data)}
-    done = subprocess.run(
-        [*GITSTORE, "worker", "--parent", "1"], env=environment(**settings), check=False, timeout=60
-    )
-    assert done.returncode == -signal.SIGKILL
-
-
-def test_the_lag_of_the_mirror_is_the_age_of_the_oldest_marker(house: House) -> None:
-    """In any project; without markers there is none."""
-    project = house.project()
-    assert house.projects.mirror_lag(NOON) == 0
-    house.write(project, "a", marked=True)
-    house.write(project, "b", marked=True)
-    marks = [mark for marks in Markers(house.projects.path(project.id)).pending().values() for mark in marks]
-    made = min(mark.stat().st_mtime for mark in marks)
-    assert house.projects.mirror_lag(made + 5) == pytest.approx(5)
-    house.worker().tick()
-    assert house.projects.mirror_lag(made + 5) == 0
-
-
-def test_a_boot_of_the_machine_has_a_name() -> None:
-    """The same for every process."""
-    assert boot_id() == boot_id() != ""
-
-
-def test_a_database_that_is_not_migrated_is_waited_for(
-    tmp_path: Path, make_database: Callable[..., str], told: Callable[[], list[dict[str, Any]]]
+def test_the_worker_waits_for_the_migration(
+    tmp_path: Path, make_database: Callable[..., str], logged: Logged
 ) -> None:
-    """As one that is away: whoever serves migrates it."""
+    """A database that is not migrated counts as unavailable: `gitstore serve` migrates it."""
     url = make_database()
     with closing(Database(url, max_connections=2)) as database:
         house = House(Config.from_env({"DATABASE_URL": url, "GITSTORE_DATA": str(tmp_path)}), database)
-        running = threading.Thread(target=house.worker().run)
-        running.start()
-        try:
-            until(lambda: any(line["event"] == "postgres_unavailable" for line in told()))
-            assert any("run gitstore migrate" in line.get("reason", "") for line in told())
+        with house.working():
+            until(lambda: bool(logged("postgres_unavailable")))
+            assert "run gitstore migrate" in logged("postgres_unavailable")[0]["reason"]
             migrate(url)
-            until(lambda: any(line["event"] == "postgres_available" for line in told()))
-        finally:
-            house.stop.set()
-            running.join()
+            until(lambda: bool(logged("postgres_available")))
     with psycopg.connect(url) as connection:
         assert connection.execute("select count(*) from gitstore.projects").fetchone() == (0,)
+
+
+# The command
+
+
+def test_sigterm_ends_the_command_successfully(house: House) -> None:
+    project = house.project()
+    house.write(project, "a", marked=True)
+    with house.command() as worker:
+        try:
+            until(lambda: house.mirrored() == ["a"])
+            worker.send_signal(signal.SIGTERM)
+            stderr = worker.communicate(timeout=60)[1].decode()
+        finally:
+            worker.kill()
+    assert worker.returncode == 0
+    assert "Traceback" not in stderr
+
+
+def test_the_command_replaces_a_killed_child(house: House) -> None:
+    """It watches the process that does the work; after SIGTERM no process is left."""
+    with house.command() as watcher:
+        children = Path(f"/proc/{watcher.pid}/task/{watcher.pid}/children")
+        try:
+            until(lambda: len(children.read_text().split()) == 1)
+            (first,) = children.read_text().split()
+            os.kill(int(first), signal.SIGKILL)
+            until(lambda: children.read_text().split() not in ([], [first]))
+            (second,) = children.read_text().split()
+            watcher.send_signal(signal.SIGTERM)
+            stderr = watcher.communicate(timeout=60)[1].decode()
+        finally:
+            watcher.kill()
+    assert watcher.returncode == 0
+    assert stderr.count("worker_exited") == 1
+    assert not alive(int(second))
+
+
+def test_a_worker_without_its_parent_ends(house: House) -> None:
+    """One whose parent is gone when it starts does not begin to work."""
+    settings = {"DATABASE_URL": house.database.conninfo, "GITSTORE_DATA": str(house.config.data)}
+    command = [*GITSTORE, "worker", "--parent", "1"]
+    done = subprocess.run(command, env=environment(**settings), check=False, timeout=60)
+    assert done.returncode == -signal.SIGKILL

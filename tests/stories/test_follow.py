@@ -1,4 +1,4 @@
-"""Two gitstores: one where workflows are published, one that follows it; webhooks and git between them."""
+"""Two instances: workflows are published on one, and the other follows it by webhooks and git."""
 
 from __future__ import annotations
 
@@ -30,18 +30,18 @@ class Pair:
     author: Author
 
     def follow(self, **body: Any) -> dict[str, Any]:
-        """The follower's source, with the upstream's deliveries ringing at it."""
+        """Create the follower's source, and a subscription of the upstream to its webhook URL."""
         url = f"{self.upstream.url}/{self.there.project}.git"
-        made = self.here.call("POST", "/sources", {"url": url, "credential": self.there.token, **body})
-        assert made.status == 201, made.raw
-        hook = made.json["webhook"]["url"]
+        created = self.here.call("POST", "/sources", {"url": url, "credential": self.there.token, **body})
+        assert created.status == 201, created.raw
+        hook = created.json["webhook"]["url"]
         subscribed = self.there.call("POST", "/subscriptions", {"url": hook})
         assert subscribed.status == 201, subscribed.raw
-        path = f"/sources/{made.json['id']}"
+        path = f"/sources/{created.json['id']}"
         secret = subscribed.json["secret"]
         assert self.here.call("PATCH", path, {"secret": secret}).status == 200
-        until(lambda: self.source(made.json["id"])["state"] == "ok", "the first sync did not succeed")
-        return dict(made.json)
+        until(lambda: self.source(created.json["id"])["state"] == "ok", "the first sync did not succeed")
+        return dict(created.json)
 
     def source(self, id_: str) -> dict[str, Any]:
         return dict(self.here.get(f"/sources/{id_}").json)
@@ -69,8 +69,8 @@ def pair(services: tuple[Service, Service], tmp_path: Path, request: pytest.Fixt
     return Pair(upstream, follower, there, here, there.author(tmp_path / "author"))
 
 
-def test_a_version_published_upstream_is_live_here_within_moments(pair: Pair) -> None:
-    """Pushed there, delivered, fetched, readable here: the same bytes, the same tag, who and why."""
+def test_a_version_published_upstream_is_imported_at_once(pair: Pair) -> None:
+    """With the same bytes, tag, actor and message."""
     pair.follow()
     pair.publish("order-sync", 1, "https://one.example/")
     published = time.monotonic()
@@ -86,8 +86,8 @@ def test_a_version_published_upstream_is_live_here_within_moments(pair: Pair) ->
     assert seconds < 20  # 2 s is the bar, on a machine that does nothing else (bench)
 
 
-def test_a_draft_that_went_two_ways_is_decided_by_a_person(pair: Pair) -> None:
-    """Shown with both ids; nobody's work is lost, whatever is decided."""
+def test_an_owner_decides_on_a_diverged_draft(pair: Pair) -> None:
+    """Shown with both ids; either decision keeps the work of both sides."""
     source = pair.follow()
     pair.author.draft("order-sync", definition("Theirs", "https://one.example/"))
     pair.author.push("drafts/order-sync")
@@ -157,8 +157,7 @@ def counted(caller: Caller, series: str) -> bool:
     return any(line.startswith(series) and float(line.rpartition(" ")[2]) > 0 for line in lines)
 
 
-def test_both_ways(pair: Pair) -> None:
-    """What is published here goes there, by the rules of there."""
+def test_versions_are_synced_in_both_directions(pair: Pair) -> None:
     pair.follow(direction="both")
     body = {"slug": "refunds", "definition": definition("Refunds")}
     assert pair.here.call("POST", "/workflows", body).status == 201
@@ -171,8 +170,8 @@ def test_both_ways(pair: Pair) -> None:
     assert answer.json["message"] == "Begin"
 
 
-def test_no_secret_of_a_source_or_a_subscription_is_written_anywhere(pair: Pair) -> None:
-    """Not in events and logs, in refs, reflogs and configuration, in rows, arguments and answers."""
+def test_secrets_of_sources_and_subscriptions_are_written_nowhere(pair: Pair) -> None:
+    """Not in events, logs, refs, reflogs, configuration, rows, arguments or responses."""
     source = pair.follow(direction="both")
     pair.publish("order-sync", 1, "https://one.example/")
     path = "/workflows/order-sync/versions/1"
@@ -202,18 +201,21 @@ def test_no_secret_of_a_source_or_a_subscription_is_written_anywhere(pair: Pair)
 
 
 def test_the_operator_adds_and_syncs_a_source(pair: Pair, tmp_path: Path) -> None:
-    """At a terminal, beside the running service: what to paste, what came, what is missing."""
+    """At the terminal, beside the running service."""
     for number in (1, 2):
         pair.publish("order-sync", number, f"https://{number}.example/")
     token = tmp_path / "token"
     token.write_text(pair.there.token + "\n")
     url = f"{pair.upstream.url}/{pair.there.project}.git"
     project = pair.here.project
-    said = pair.follower.cli("source", "add", project, url, "--credential-file", str(token)).stdout
-    assert f"URL     {pair.follower.url.rsplit(':', 1)[0]}" in said
-    assert "secret  whsec_" in said
-    assert pair.there.token not in said
-    until(lambda: pair.here.get("/workflows/order-sync/versions/2").status == 200, "nothing came")
+    output = pair.follower.cli("source", "add", project, url, "--credential-file", str(token)).stdout
+    assert f"URL     {pair.follower.url.rsplit(':', 1)[0]}" in output
+    assert "secret  whsec_" in output
+    assert pair.there.token not in output
+    until(
+        lambda: pair.here.get("/workflows/order-sync/versions/2").status == 200,
+        "the version was not imported",
+    )
     until(
         lambda: "nothing new" in pair.follower.cli("source", "sync", project).stdout, "the sync did not end"
     )
@@ -226,17 +228,17 @@ def test_the_operator_adds_and_syncs_a_source(pair: Pair, tmp_path: Path) -> Non
     assert "Traceback" not in refused.stderr
 
 
-def test_the_worker_ends_promptly_with_a_source_at_work(tmp_path: Path, cluster: Path) -> None:
-    """SIGTERM while an upstream does not answer: gone within seconds, and tried again by the next."""
+def test_the_worker_ends_promptly_during_a_sync(tmp_path: Path, cluster: Path) -> None:
+    """The upstream does not respond; the next worker tries again."""
     service = Service(tmp_path / "data", LOOPBACK, cluster).start()
     owner = service.project("quick")
-    # Nobody ever answers there: the listen queue takes the connection, and that is all.
+    # The listen queue accepts the connection, and nothing answers.
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
         silent.listen()
         url = f"http://127.0.0.1:{silent.getsockname()[1]}/x.git"
-        made = owner.call("POST", "/sources", {"url": url})
-        path = f"/sources/{made.json['id']}"
+        created = owner.call("POST", "/sources", {"url": url})
+        path = f"/sources/{created.json['id']}"
         until(lambda: owner.get(path).json["tried_at"], "it was not tried")
         started = time.monotonic()
         assert service.stop() == 0

@@ -1,4 +1,4 @@
-"""The long forms of tests/service/test_heartbeats.py: the real worker under `serve`, with its real times."""
+"""Supervision of the real worker under `serve`, with its real times: long forms of test_heartbeats.py."""
 
 from __future__ import annotations
 
@@ -16,8 +16,7 @@ pytestmark = [pytest.mark.soak, pytest.mark.timeout(600)]
 WORKER = "service.cli worker"
 
 
-def test_a_worker_that_is_stopped_is_replaced_within_30_seconds(ram_path: Path) -> None:
-    """One line tells it, and another worker goes on."""
+def test_a_stopped_worker_is_replaced_within_30_seconds(ram_path: Path) -> None:
     with running(ram_path) as service:
         worker = service.ready().child(WORKER)
         until(lambda: '"event": "gc"' in service.log, "upkeep did not run")
@@ -30,7 +29,7 @@ def test_a_worker_that_is_stopped_is_replaced_within_30_seconds(ram_path: Path) 
 
 
 def test_a_sync_of_90_seconds_survives(ram_path: Path) -> None:
-    """An upstream that takes half a minute for each answer: the worker that waits for it is left alone."""
+    """The upstream takes half a minute for each response."""
     with (
         upstream_in(ram_path / "upstream") as upstream,
         running(ram_path, GITSTORE_EGRESS_ALLOW="127.0.0.0/8") as service,

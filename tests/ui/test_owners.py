@@ -10,7 +10,7 @@ import pytest
 
 from tests.service.api.conftest import House
 from tests.ui.visitor import Answer, Visitor, visitor
-from webhooks.payload import ABOUT_WORKFLOWS
+from webhooks.subscriptions import ABOUT_WORKFLOWS
 
 ADDRESS = "https://subscriber.example/hooks"
 REPOSITORY = "https://github.com/acme/flows.git"

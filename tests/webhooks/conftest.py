@@ -1,4 +1,4 @@
-"""The project and its database, as tests of `sync` have them; whom it tells, and whom it follows."""
+"""Fixtures: the project and database of the tests of `sync`, a subscriber, and an upstream."""
 
 from __future__ import annotations
 
@@ -33,26 +33,17 @@ def post(house: House, receiver: Receiver) -> Post:
 
 @pytest.fixture
 def upstream(ram_path: Path) -> Iterator[Upstream]:
-    """What a team has elsewhere, on loopback."""
+    """An upstream on loopback."""
     with upstream_in(ram_path / "upstream") as made:
         yield made
 
 
 @pytest.fixture
 def follow(house: House, upstream: Upstream) -> Iterator[Follow]:
-    """Makes the house follow the upstream; whatever the test did, rows and Git agree at the end."""
+    """Make the project follow the upstream. After the test, rows and Git agree."""
 
     def make(**options: Any) -> Following:
         return Following(house, upstream.url, **options)
 
     yield make
     assert [str(finding) for finding in verify(house.database, house.store)] == []
-
-
-@pytest.fixture
-def vectors() -> Path:
-    """The folder of signed vectors, which is not part of the repository."""
-    folder = Path(__file__).parents[3] / "shared" / "data" / "hmac-vectors"
-    if not folder.is_dir():
-        pytest.skip(f"needs the signed vectors in {folder}, which are not part of the repository")
-    return folder

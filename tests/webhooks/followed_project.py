@@ -1,4 +1,4 @@
-"""A project that follows a real upstream: what adds, syncs and shows a source in tests."""
+"""A project that follows a real upstream, for tests."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from sync.catalog import Project
 from sync.db import Database
 from sync.unit_of_work import MirrorUnitOfWork
 from tests.sync.conftest import House
-from webhooks import divergence_decisions, receipts, sources
+from webhooks import divergences, source_queue, sources
 from webhooks.addresses import Allowed
-from webhooks.divergence_decisions import Divergence
+from webhooks.divergences import Divergence
 from webhooks.egress import Egress
 from webhooks.forges import Forge
-from webhooks.receipts import HookTarget
 from webhooks.ref_sync import Result
 from webhooks.secrets import Sealer, new_key
-from webhooks.source_sync import Means, SourceSync, import_limits
+from webhooks.source_queue import HookTarget
+from webhooks.source_sync import SourceSync, import_limits
 from webhooks.sources import Direction, Source
 
 LOOPBACK = Allowed.parse("127.0.0.0/8")
@@ -38,7 +38,7 @@ SECRET = "It's-a-secret-to-everybody"
 
 @dataclass
 class Following:
-    """A house with one source, and the means to sync it as a worker does."""
+    """A project with one source, and its synchronization as in a worker."""
 
     house: House
     url: str
@@ -48,21 +48,21 @@ class Following:
     forge: Forge = Forge.GITHUB
     limits: Limits | None = None
     stop: threading.Event = field(default_factory=threading.Event)
-    told: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
+    logged: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
     counted: list[tuple[str, list[str]]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.sealer = Sealer([new_key()])
-        means = Means(
+        self.syncs = SourceSync(
             database=self.database,
             open_store=self._open,
             egress=Egress(LOOPBACK),
             sealer=self.sealer,
             limits=self.limits or import_limits(Limits(), 2**28),
-            tell=lambda event, **facts: self.told.append((event, facts)),
+            stop=self.stop,
+            log=self._log,
             count=lambda outcome, codes, _published: self.counted.append((outcome, list(codes))),
         )
-        self.follower = SourceSync(means, self.stop)
         with self.database.as_user(self.house.claims) as tx:
             self.source, self.secret = sources.create(
                 tx,
@@ -80,6 +80,9 @@ class Following:
     def database(self) -> Database:
         return self.house.database
 
+    def _log(self, event: str, **fields: Any) -> None:
+        self.logged.append((event, fields))
+
     @contextmanager
     def _open(self, project: Project, origin: Origin) -> Iterator[Store]:
         unit_of_work = partial(MirrorUnitOfWork, self.database, origin=origin)
@@ -90,13 +93,13 @@ class Following:
             store.close()
 
     def sync(self, *, full: bool = False) -> Result:
-        """As a worker, now, whether it is due or not."""
+        """Sync now, whether or not the source is due."""
         if full:
             with self.database.as_user(self.house.claims) as tx:
-                assert sources.ask(tx, self.house.project, self.source.id)
-        claim = self.follower.claim(self.source.id)
+                assert sources.request_sync(tx, self.house.project, self.source.id)
+        claim = self.syncs.claim(self.source.id)
         assert claim is not None
-        return self.follower.sync(claim)
+        return self.syncs.sync(claim)
 
     def change(self, **given: Any) -> None:
         with self.database.as_user(self.house.claims) as tx:
@@ -104,35 +107,35 @@ class Following:
 
     def row(self) -> Source:
         with self.database.reading(self.house.claims) as tx:
-            found = sources.source(tx, self.house.project, self.source.id)
-        assert found is not None
-        return found
+            row = sources.source(tx, self.house.project, self.source.id)
+        assert row is not None
+        return row
 
-    def open(self) -> dict[str, Divergence]:
-        """The open divergences, by the ref without `refs/...`."""
+    def open_divergences(self) -> dict[str, Divergence]:
+        """Return the open divergences by the short name of their ref."""
         with self.database.reading(self.house.claims) as tx:
-            found = divergence_decisions.open_divergences(tx, self.house.project, self.source.id)
-        return {one.ref.split("/", 2)[2].removeprefix("drafts/"): one for one in found}
+            rows = divergences.open_divergences(tx, self.house.project, self.source.id)
+        return {row.ref.split("/", 2)[2].removeprefix("drafts/"): row for row in rows}
 
     def resolve(self, ref: str, take: str) -> Divergence:
         with self.database.as_user(self.house.claims) as tx:
-            one = self.open()[ref].id
-            return divergence_decisions.resolve(tx, self.house.project, self.source.id, one, take, "ada")
+            id_ = self.open_divergences()[ref].id
+            return divergences.resolve(tx, self.house.project, self.source.id, id_, take, "ada")
 
-    def bell(self) -> HookTarget:
-        found = receipts.bell(self.database, self.source.id)
-        assert found is not None
-        return found
+    def hook_target(self) -> HookTarget:
+        target = source_queue.hook_target(self.database, self.source.id)
+        assert target is not None
+        return target
 
-    def ask(self, query: LiteralString) -> list[dict[str, Any]]:
-        """What the owner of the tables reads."""
+    def query(self, query: LiteralString) -> list[dict[str, Any]]:
+        """Return rows as the tables' owner sees them."""
         with self.database.as_owner() as tx, tx.connection.cursor(row_factory=dict_row) as cursor:
             return cursor.execute(query).fetchall()
 
     def state(self) -> tuple[Any, ...]:
-        """Everything that must come out the same, however it came about."""
+        """Return everything that must be the same after any sequence of syncs."""
         refs = self.house.git("for-each-ref", "--format=%(objectname) %(refname)", "refs/heads", "refs/tags")
-        versions = self.ask(
+        versions = self.query(
             "select version_number, state, commit_sha, ref_oid, digest, message, author_name, published_by "
             "from gitstore.workflow_versions order by workflow_id, version_number"
         )
@@ -142,7 +145,7 @@ class Following:
         query: LiteralString = (
             "select data from gitstore.events where type = 'workflow.version.diverged' order by recorded_at"
         )
-        return [row["data"] for row in self.ask(query)]
+        return [row["data"] for row in self.query(query)]
 
     def due(self) -> bool:
         with self.database.as_owner() as tx:

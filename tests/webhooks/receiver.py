@@ -1,4 +1,4 @@
-"""A subscriber: an HTTP server on loopback that keeps what it gets, and answers as it is told."""
+"""A subscriber: an HTTP server on loopback that records its requests."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Received:
         return self.headers["webhook-id"]
 
     def verified(self, secret: str) -> Any:
-        """What it says, once the reference library has found it genuine."""
+        """Return the payload, verified by the reference library."""
         return Webhook(secret).verify(self.body, self.headers)
 
 
@@ -37,7 +37,7 @@ Answers = Callable[["Handler"], None]
 
 @dataclass
 class Receiver:
-    """`answers` is called for each request, after it was kept; without it, 200 is the answer."""
+    """`answers` answers each recorded request; without it, the status is 200."""
 
     server: ThreadingHTTPServer
     answers: Answers | None = None
@@ -56,7 +56,7 @@ class Receiver:
         return f"http://127.0.0.1:{self.port}{path}"
 
     def wait(self, count: int, seconds: float = PATIENCE) -> list[Received]:
-        """What was received, once it is so many."""
+        """Wait for `count` requests. Return them."""
         until(lambda: len(self.got) >= count, lambda: f"{len(self.got)} of {count} came", seconds=seconds)
         return list(self.got)
 
@@ -69,13 +69,13 @@ class Handler(BaseHTTPRequestHandler):
         headers = {name.lower(): value for name, value in self.headers.items()}
         self.receiver.got.append(Received(self.path, headers, body, time.monotonic()))
         with suppress(OSError):
-            (self.receiver.answers or say(200))(self)
+            (self.receiver.answers or respond(200))(self)
 
     def log_message(self, format: str, *args: Any) -> None:
         pass
 
 
-def say(status: int, body: bytes = b"ok", **headers: str) -> Answers:
+def respond(status: int, body: bytes = b"ok", **headers: str) -> Answers:
     def answer(handler: Handler) -> None:
         handler.send_response(status)
         for name, value in headers.items():
@@ -88,12 +88,12 @@ def say(status: int, body: bytes = b"ok", **headers: str) -> Answers:
 
 
 def hang(handler: Handler) -> None:
-    """Say nothing, until the receiver is closed."""
+    """Do not answer until the receiver is closed."""
     handler.receiver.ending.wait(60)
 
 
 def drip(handler: Handler) -> None:
-    """A byte a second, in the headers."""
+    """Send a byte a second, in the headers."""
     for byte in b"HTTP/1.1 200 OK\r\nX-Slow: " + b"a" * 60:
         handler.wfile.write(bytes([byte]))
         if handler.receiver.ending.wait(1):
@@ -101,7 +101,7 @@ def drip(handler: Handler) -> None:
 
 
 def flood(handler: Handler) -> None:
-    """A gigabyte."""
+    """Send a gigabyte."""
     handler.send_response(200)
     handler.send_header("Content-Length", str(2**30))
     handler.end_headers()
@@ -115,7 +115,7 @@ class _Server(ThreadingHTTPServer):
     request_queue_size = 128
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A sender that was killed leaves half a request."""
+        """Ignore the half request of a sender that was killed."""
 
 
 @contextmanager
@@ -135,7 +135,7 @@ def receiving(answers: Answers | None = None) -> Iterator[Receiver]:
 
 
 def free_port() -> int:
-    """A port on loopback where nobody listens."""
+    """Return a port on loopback without a listener."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

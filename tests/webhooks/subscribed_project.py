@@ -1,8 +1,7 @@
-"""A project with subscriptions and couriers, for tests of deliveries."""
+"""A project with subscriptions, and a sender of its deliveries, for tests."""
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -14,23 +13,23 @@ from sync.db import Database
 from tests.sync.conftest import House
 from webhooks import delivery_queue, subscriptions
 from webhooks.addresses import Allowed
+from webhooks.attempts import Verdict
 from webhooks.delivery_queue import Room
 from webhooks.egress import Egress, Lookup, lookup
-from webhooks.payload import ABOUT_WORKFLOWS
 from webhooks.secrets import Sealer, new_key
-from webhooks.sender import AttemptEvent, DeliveryAttempt, DeliveryLoop, Means
-from webhooks.subscriptions import Subscription
+from webhooks.sender import SECONDS, DeliveryLoop, Sender
+from webhooks.subscriptions import ABOUT_WORKFLOWS, Subscription
 
 
 @dataclass
 class Post:
-    """Sends what happens in `house` to whom it may reach."""
+    """A sender of the events of `house` to the addresses in `allow`."""
 
     house: House
     allow: str
     sealer: Sealer = field(default_factory=lambda: Sealer([new_key()]))
-    told: list[AttemptEvent] = field(default_factory=list)
-    troubles: list[BaseException] = field(default_factory=list)
+    verdicts: list[Verdict] = field(default_factory=list)
+    errors: list[BaseException] = field(default_factory=list)
     now: Callable[[], datetime] | None = None
     resolve: Lookup = lookup
 
@@ -38,15 +37,16 @@ class Post:
     def database(self) -> Database:
         return self.house.database
 
-    def means(self) -> Means:
-        return Means(
+    def sender(self, **options: Any) -> Sender:
+        return Sender(
             database=self.database,
             egress=Egress(Allowed.parse(self.allow), resolve=self.resolve),
             sealer=self.sealer,
-            tell=self.told.append,
-            trouble=self.troubles.append,
+            on_attempt=lambda _due, _attempt, verdict: self.verdicts.append(verdict),
+            report=self.errors.append,
             now=self.now,
             dice=lambda: 0.0,
+            **options,
         )
 
     def subscribe(self, url: str, *events: str) -> tuple[Subscription, str]:
@@ -55,43 +55,44 @@ class Post:
 
     def state(self, subscription: Subscription) -> Subscription:
         with self.database.reading(self.house.claims) as tx:
-            found = subscriptions.subscription(tx, self.house.project, subscription.id)
-        assert found is not None
-        return found
+            current = subscriptions.subscription(tx, self.house.project, subscription.id)
+        assert current is not None
+        return current
 
     @contextmanager
-    def courier(self, **options: Any) -> Iterator[DeliveryLoop]:
-        """A courier at work, for the time of the block."""
-        stop = threading.Event()
-        made = DeliveryLoop(self.means(), stop, **options)
-        thread = threading.Thread(target=made.run)
-        thread.start()
-        try:
-            yield made
-        finally:
-            stop.set()
-            made.wake()
-            thread.join()
+    def delivering(self, *, seconds: float = SECONDS, **options: Any) -> Iterator[DeliveryLoop]:
+        """Run a delivery loop until the block ends."""
+        loop = DeliveryLoop(self.sender(seconds=seconds), **options)
+        with loop.running():
+            yield loop
 
-    def once(self, **options: Any) -> list[AttemptEvent]:
-        """Send all that is due now, one after the other; what was told."""
-        return send_all(self, **options)
+    def send_due(self) -> list[Verdict]:
+        """Send all due deliveries, one after the other. Return the verdicts on the attempts."""
+        before, sender = len(self.verdicts), self.sender()
+        while True:
+            now = sender.given_now()
+            with self.database.as_mirror() as tx:
+                delivery_queue.fan_out(tx, now)
+                claimed = delivery_queue.claim(tx, Room(100, 100, 100, {}), timedelta(seconds=60), now)
+            if not claimed:
+                return self.verdicts[before:]
+            for due in claimed:
+                sender.deliver(due)
 
     def rows(self, table: str) -> list[dict[str, Any]]:
         return self.house.rows(table)
 
     def attempts(self) -> list[tuple[str, int | None]]:
-        """URL and status of all."""
+        """Return the URL and status of every attempt, oldest first."""
         with self.database.as_owner() as tx:
             return tx.tuples("select url, status from gitstore.delivery_attempts order by started_at")
 
     def deliveries(self, subscription: UUID | None = None) -> list[dict[str, Any]]:
-        found = self.rows("deliveries")
-        return [row for row in found if subscription in (None, row["subscription_id"])]
+        return [row for row in self.rows("deliveries") if subscription in (None, row["subscription_id"])]
 
 
 class Clock:
-    """A time that passes when it is told to."""
+    """A clock that a test advances."""
 
     def __init__(self, start: datetime | None = None) -> None:
         self.time = start or datetime.now(UTC)
@@ -99,19 +100,5 @@ class Clock:
     def __call__(self) -> datetime:
         return self.time
 
-    def pass_(self, wait: timedelta) -> None:
+    def advance(self, wait: timedelta) -> None:
         self.time += wait
-
-
-def send_all(post: Post, **options: Any) -> list[AttemptEvent]:
-    before = len(post.told)
-    sender = DeliveryAttempt(post.means(), threading.Event(), **options)
-    while True:
-        now = post.now() if post.now else None
-        with post.database.as_mirror() as tx:
-            delivery_queue.fan_out(tx, now)
-            found = delivery_queue.claim(tx, Room(100, 100, 100, {}), timedelta(seconds=60), now)
-        if not found:
-            return post.told[before:]
-        for due in found:
-            sender.deliver(due)

@@ -1,4 +1,4 @@
-"""A worker's sync in a process of its own: to be killed in the middle, or to see how large it gets."""
+"""A worker's sync in its own process, to kill it or to measure its memory."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ from sync.unit_of_work import MirrorUnitOfWork
 from tests.webhooks.followed_project import LOOPBACK, Following
 from webhooks.egress import Egress
 from webhooks.secrets import Sealer, new_key
-from webhooks.source_sync import Means, SourceSync, import_limits
+from webhooks.source_sync import SourceSync, import_limits
 
 ROOT = Path(__file__).parents[2]
 
 
 @dataclass(frozen=True)
 class Done:
-    """`grown` is by how much memory of its own the process grew, in MiB; files that it maps aside."""
+    """`grown` is the growth of the process's own memory in MiB, without mapped files."""
 
     killed: bool
     error: str | None = None
@@ -41,7 +41,9 @@ class Done:
     grown: float = 0.0
 
 
-def work(following: Following, *, dies_at: int = 0, size: int = 2**28, seconds: float = 600) -> Done:
+def sync_in_process(
+    following: Following, *, dies_at: int = 0, size: int = 2**28, seconds: float = 600
+) -> Done:
     """Sync once; kill it at its `dies_at`th fsync (0: never). `size` is the limit of an import."""
     given = {
         "conninfo": following.database.conninfo, "path": str(following.house.store.path),
@@ -50,14 +52,14 @@ def work(following: Following, *, dies_at: int = 0, size: int = 2**28, seconds: 
     command = [sys.executable, "-m", "tests.webhooks.sync_process", json.dumps(given)]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as child:
         try:
-            said, complaint = child.communicate(timeout=seconds)
+            output, errors = child.communicate(timeout=seconds)
         finally:
             child.kill()
-    assert child.returncode in (0, -signal.SIGKILL), complaint.decode()
+    assert child.returncode in (0, -signal.SIGKILL), errors.decode()
     if child.returncode:
         return Done(killed=True)
-    told: dict[str, Any] = json.loads(said)
-    return Done(False, told["error"], tuple(map(tuple, told["progress"])), told["grown"])
+    done: dict[str, Any] = json.loads(output)
+    return Done(False, done["error"], tuple(map(tuple, done["progress"])), done["grown"])
 
 
 def _sync(given: dict[str, Any]) -> dict[str, Any]:
@@ -68,24 +70,22 @@ def _sync(given: dict[str, Any]) -> dict[str, Any]:
         yield Store(Path(given["path"]), project.id, partial(MirrorUnitOfWork, database, origin=origin))
 
     limits = import_limits(Limits(), given["size"])
-    follower = SourceSync(
-        Means(database, open_store, Egress(LOOPBACK), Sealer([new_key()]), limits), threading.Event()
-    )
-    claim = follower.claim(UUID(given["source"]))
-    assert claim is not None, "somebody is at it"
+    syncs = SourceSync(database, open_store, Egress(LOOPBACK), Sealer([new_key()]), limits)
+    claim = syncs.claim(UUID(given["source"]))
+    assert claim is not None, "the source is leased"
     progress: list[tuple[int, int]] = []
     start = _anonymous()
     most, stop = [start], threading.Event()
 
-    def look() -> None:
+    def measure() -> None:
         while not stop.wait(0.01):
             most[0] = max(most[0], _anonymous())
 
-    watcher = threading.Thread(target=look)
+    watcher = threading.Thread(target=measure)
     watcher.start()
     if given["dies_at"]:
         _die_at(given["dies_at"])
-    result = follower.sync(claim, lambda done, total: progress.append((done, total)))
+    result = syncs.sync(claim, lambda done, total: progress.append((done, total)))
     stop.set()
     watcher.join()
     error = result.error.message if result.error else None
@@ -93,12 +93,12 @@ def _sync(given: dict[str, Any]) -> dict[str, Any]:
 
 
 def _anonymous() -> float:
-    found = re.search(r"RssAnon:\s+(\d+) kB", Path("/proc/self/status").read_text())
-    return int(found[1]) / 1024 if found else 0.0
+    match = re.search(r"RssAnon:\s+(\d+) kB", Path("/proc/self/status").read_text())
+    return int(match[1]) / 1024 if match else 0.0
 
 
 def _die_at(nth: int) -> None:
-    """Die as by SIGKILL at the nth fsync from now on: by then something was written, half."""
+    """Kill this process at the nth fsync from now on, when a write is half done."""
     fsync, left = os.fsync, [nth]
 
     def dying(handle: int) -> None:

@@ -1,4 +1,4 @@
-"""Addresses: what may be reached, in whatever way somebody spells it."""
+"""Allowed addresses: URLs that may be reached, and spellings that are refused."""
 
 from __future__ import annotations
 
@@ -83,21 +83,20 @@ URLS = [
 
 @pytest.mark.parametrize("host", HOSTS)
 @pytest.mark.parametrize("scheme", ["http", "https"])
-def test_no_spelling_gets_past(scheme: str, host: str) -> None:
-    """However an address that is not public is written, and whatever is ambiguous, it is refused."""
+def test_every_spelling_of_a_non_public_address_is_refused(scheme: str, host: str) -> None:
+    """So is every ambiguous URL."""
     with pytest.raises(GitstoreError) as caught:
         target_of(f"{scheme}://{host}/hook")
     assert caught.value.code is Code.ADDRESS_REFUSED
 
 
-def test_there_are_many_spellings() -> None:
-    """The list above is a list."""
+def test_the_list_of_spellings_is_long() -> None:
     assert len(set(HOSTS)) > 180
 
 
 @pytest.mark.parametrize("url", URLS)
-def test_what_is_no_url_of_http_is_refused(url: str) -> None:
-    """Another scheme, white space, a fragment, too long."""
+def test_a_url_that_is_not_http_is_refused(url: str) -> None:
+    """Another scheme, white space, a fragment, or too long."""
     with pytest.raises(GitstoreError) as caught:
         target_of(url)
     assert caught.value.code is Code.ADDRESS_REFUSED
@@ -121,8 +120,8 @@ def test_what_is_no_url_of_http_is_refused(url: str) -> None:
         ("https://example.com/%2e%2e/a//b;c=d?e&f=/?", "https://example.com/%2e%2e/a//b;c=d?e&f=/?"),
     ],
 )
-def test_what_is_public_is_taken(url: str, shown: str) -> None:
-    """In one spelling, that every program reads alike."""
+def test_a_public_url_is_accepted(url: str, shown: str) -> None:
+    """In one spelling that every program parses alike."""
     assert str(target_of(url)) == shown
     assert str(target_of(shown)) == shown
 
@@ -130,8 +129,8 @@ def test_what_is_public_is_taken(url: str, shown: str) -> None:
 @given(st.integers(0, 2**32 - 1).map(IPv4Address))
 @example(IPv4Address("8.8.8.8"))
 @examples(200)
-def test_no_ipv4_address_is_public_that_python_calls_otherwise(address: IPv4Address) -> None:
-    """The second opinion; ours is stricter in places."""
+def test_every_public_ipv4_address_is_global_in_python(address: IPv4Address) -> None:
+    """Our list is stricter in places."""
     if is_public(address):
         assert address.is_global
         assert not address.is_private
@@ -150,8 +149,8 @@ V6 = st.one_of(
 
 @given(V6)
 @examples(200)
-def test_no_ipv6_address_is_public_that_python_calls_otherwise(address: IPv6Address) -> None:
-    """Nor any that carries another address in it."""
+def test_every_public_ipv6_address_is_global_in_python(address: IPv6Address) -> None:
+    """None of them embeds another address."""
     if is_public(address):
         assert address.is_global
         assert not address.is_private
@@ -168,10 +167,10 @@ FORMS = st.sampled_from(["{}", "0x{:x}", "0X{:X}", "0{:o}", "{:03}"])
 
 @given(parts=st.lists(st.tuples(NUMBERS, FORMS), min_size=1, max_size=5), dot=st.booleans())
 @examples(200)
-def test_what_the_resolver_takes_for_an_address_is_never_taken_for_a_name(
+def test_each_form_of_inet_aton_is_refused_or_parsed_as_that_address(
     parts: list[tuple[int, str]], dot: bool
 ) -> None:
-    """inet_aton reads addresses in many forms: each is refused, or is the one we say it is."""
+    """inet_aton(3) parses addresses in many forms."""
     host = ".".join(form.format(number) for number, form in parts) + "." * dot
     try:
         target = target_of(f"http://{host}/")
@@ -184,8 +183,7 @@ def test_what_the_resolver_takes_for_an_address_is_never_taken_for_a_name(
 
 @given(st.text(max_size=60), st.text(max_size=20))
 @examples(200)
-def test_any_text_is_a_target_or_a_refusal(host: str, path: str) -> None:
-    """Nothing else comes of it."""
+def test_any_text_is_parsed_or_refused(host: str, path: str) -> None:
     for url in (host, f"http://{host}", f"https://{host}/{path}", f"http://example.com{host}"):
         try:
             target = target_of(url)
@@ -196,8 +194,8 @@ def test_any_text_is_a_target_or_a_refusal(host: str, path: str) -> None:
             assert target_of(str(target)) == target
 
 
-def test_what_is_allowed_is_reached_and_nothing_beside() -> None:
-    """A host with its port, and networks; the host as URLs write it, whatever it resolves to."""
+def test_allowed_hosts_and_networks_are_accepted_and_no_others() -> None:
+    """A host with its port is accepted for any address to which it resolves."""
     allowed = Allowed.parse("127.0.0.1:9000, hooks.internal:80 ,10.1.0.0/16,[::1]:9000,fd00::/8")
     for url in (
         "http://127.0.0.1:9000/",
@@ -230,7 +228,7 @@ def test_what_is_allowed_is_reached_and_nothing_beside() -> None:
     "text",
     ["localhost", "127.0.0.1", "*:80", "10.0.0.1/8", "10.0.0.0/33", "http://a:80", "a:b", "::1:80", "a:0"],
 )
-def test_what_allows_nothing_sensible_is_refused(text: str) -> None:
-    """A setting that is misunderstood must not open a door."""
+def test_an_invalid_setting_of_allowed_targets_is_refused(text: str) -> None:
+    """A misunderstood setting must not allow anything."""
     with pytest.raises(ValueError):  # noqa: PT011 (Config says what was expected)
         Allowed.parse(text)

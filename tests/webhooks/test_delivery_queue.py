@@ -1,4 +1,4 @@
-"""Deliveries: what happens is told to whom it concerns, once, and claimed by one sender at a time."""
+"""Deliveries: one per event and subscription, signed, and claimed by one sender at a time."""
 
 from __future__ import annotations
 
@@ -14,29 +14,30 @@ import psycopg
 import pytest
 
 from gitstore.errors import GitstoreError
+from gitstore.system import rfc3339
 from sync import events
 from sync.events import EventType
 from tests.sync.conftest import House
-from tests.webhooks.receiver import Receiver, say
+from tests.webhooks.receiver import Receiver, respond
 from tests.webhooks.subscribed_project import Clock, Post
-from webhooks import delivery_queue, payload, sources
-from webhooks.retry import Ending
+from webhooks import delivery_queue, sources
+from webhooks.attempts import Ending
 
 PUBLISHED = EventType.PUBLISHED.value
 
 
-def test_a_publication_is_told_signed_and_in_the_standard_s_shape(post: Post, receiver: Receiver) -> None:
-    """The reference library verifies it; the event's id is its id."""
+def test_a_publication_is_delivered_per_standard_webhooks(post: Post, receiver: Receiver) -> None:
+    """The reference library verifies it; its id is the event's."""
     subscription, secret = post.subscribe(receiver.url("/hook?x=1"), PUBLISHED)
     post.house.publish("order-sync")
-    (told,) = post.once()
-    assert (told.ending, told.status, told.attempt) == (Ending.SUCCEEDED, 200, 1)
+    (verdict,) = post.send_due()
+    assert verdict.ending is Ending.SUCCEEDED
     (got,) = receiver.got
     message = got.verified(secret)
     (event,) = (row for row in post.rows("events") if row["type"] == PUBLISHED)
     assert set(message) == {"type", "timestamp", "data"}
     assert message["type"] == PUBLISHED
-    assert message["timestamp"] == payload.timestamp(event["created_at"])
+    assert message["timestamp"] == rfc3339(event["created_at"])
     assert message["data"] == {
         **event["data"],
         "project_id": str(post.house.project),
@@ -49,13 +50,13 @@ def test_a_publication_is_told_signed_and_in_the_standard_s_shape(post: Post, re
     assert (row["state"], row["attempts"], row["last_status"], row["due_at"]) == ("succeeded", 1, 200, None)
 
 
-def test_each_gets_what_it_subscribed_to(post: Post, receiver: Receiver) -> None:
-    """By type; and nothing of before it subscribed, nor of another project."""
+def test_a_subscription_receives_its_event_types(post: Post, receiver: Receiver) -> None:
+    """But no events from before it was created."""
     post.house.publish("early")
     post.subscribe(receiver.url("/all"))
     post.subscribe(receiver.url("/published"), PUBLISHED)
     post.house.publish("order-sync")
-    post.once()
+    post.send_due()
     seen = Counter((got.path, json.loads(got.body)["type"]) for got in receiver.got)
     assert seen == {
         ("/all", PUBLISHED): 1,
@@ -66,20 +67,21 @@ def test_each_gets_what_it_subscribed_to(post: Post, receiver: Receiver) -> None
     assert {json.loads(got.body)["data"]["workflow"] for got in receiver.got} == {"order-sync"}
 
 
-def test_another_project_is_not_told(make_house: Callable[..., House], receiver: Receiver) -> None:
-    """Its events are not even queued."""
+def test_events_of_other_projects_are_not_queued(
+    make_house: Callable[..., House], receiver: Receiver
+) -> None:
     ours, theirs = make_house("ours"), make_house("theirs")
     post = Post(ours, receiver.allow)
     post.subscribe(receiver.url())
     theirs.publish("payroll")
-    assert post.once() == []
+    assert post.send_due() == []
     assert receiver.got == []
     theirs.store.close()
     ours.store.close()
 
 
-def test_an_event_is_queued_in_its_own_transaction_and_taken_out_once(post: Post, receiver: Receiver) -> None:
-    """Four fan out at once, two of them are undone: each event has one delivery, and none is lost."""
+def test_concurrent_fan_outs_create_each_delivery_once(post: Post, receiver: Receiver) -> None:
+    """Four at once, of which two roll back."""
     post.subscribe(receiver.url(), PUBLISHED)
     for number in range(20):
         post.house.publish(f"w{number}")
@@ -105,26 +107,25 @@ def test_an_event_is_queued_in_its_own_transaction_and_taken_out_once(post: Post
         assert tx.value("select count(*) from gitstore.event_queue") == 0
 
 
-def test_without_a_subscription_nothing_is_queued(post: Post) -> None:
-    """A project that tells nobody leaves nothing to clear away."""
+def test_without_a_subscription_no_event_is_queued(post: Post) -> None:
     post.house.publish("order-sync")
     with post.database.as_owner() as tx:
         assert tx.value("select count(*) from gitstore.event_queue") == 0
 
 
-def test_engines_are_notified_of_the_event_s_id_when_it_is_committed(post: Post) -> None:
-    """LISTEN gitstore_events: by whatever way the event came."""
+def test_each_committed_event_notifies_engines_with_its_id(post: Post) -> None:
+    """On the channel gitstore_events."""
     with psycopg.connect(post.database.conninfo, autocommit=True) as engine:
         engine.execute("listen gitstore_events")
         post.house.publish("order-sync")
         post.house.publish("order-sync")  # the same content: nothing happens
-        told = [notice.payload for notice in engine.notifies(timeout=1)]
-    assert sorted(told) == sorted(str(row["id"]) for row in post.rows("events"))
+        notified = [notice.payload for notice in engine.notifies(timeout=1)]
+    assert sorted(notified) == sorted(str(row["id"]) for row in post.rows("events"))
     assert events.CHANNEL == "gitstore_events"
 
 
-def test_the_worker_is_woken_only_where_somebody_is_to_be_told(post: Post) -> None:
-    """Most projects tell nobody, and a worker that looks at each save costs as much as the save."""
+def test_the_worker_is_notified_only_if_the_project_has_a_subscription(post: Post) -> None:
+    """A wake-up at each save would cost as much as the save."""
     channels = (events.CHANNEL, delivery_queue.CHANNEL, sources.CHANNEL)
     with psycopg.connect(post.database.conninfo, autocommit=True) as worker:
         for channel in channels:
@@ -134,15 +135,15 @@ def test_the_worker_is_woken_only_where_somebody_is_to_be_told(post: Post) -> No
         post.subscribe("https://a.example/")
         list(worker.notifies(timeout=0.2))
         post.house.publish("order-sync", "https://2.example/")
-        told = {notice.channel for notice in worker.notifies(timeout=0.2)}
-        assert told == {events.CHANNEL, delivery_queue.CHANNEL}
+        notified = {notice.channel for notice in worker.notifies(timeout=0.2)}
+        assert notified == {events.CHANNEL, delivery_queue.CHANNEL}
 
 
 # Claims
 
 
-def test_what_is_claimed_is_nobody_else_s_until_the_lease_ends(house: House, receiver: Receiver) -> None:
-    """Then it is due again, under the same id: its worker was killed, or took too long."""
+def test_a_claimed_delivery_is_due_again_when_its_lease_expires(house: House, receiver: Receiver) -> None:
+    """Under the same id."""
     clock = Clock()
     post = Post(house, receiver.allow, now=clock)
     post.subscribe(receiver.url(), PUBLISHED)
@@ -158,14 +159,13 @@ def test_what_is_claimed_is_nobody_else_s_until_the_lease_ends(house: House, rec
     first = claimed()
     assert len(first) == 1
     assert claimed() == []
-    clock.pass_(lease)
+    clock.advance(lease)
     assert claimed() == first
 
 
-def test_a_claim_takes_few_of_each_and_keeps_room_for_those_that_are_well(
+def test_a_claim_takes_few_of_each_subscription_and_leaves_room_for_healthy_ones(
     house: House, receiver: Receiver
 ) -> None:
-    """However much is due to one, or to those that failed before."""
     post = Post(house, receiver.allow)
     busy, _ = post.subscribe(receiver.url("/busy"), PUBLISHED)
     failing = [post.subscribe(receiver.url(f"/{n}"), PUBLISHED)[0] for n in range(6)]
@@ -185,8 +185,8 @@ def test_a_claim_takes_few_of_each_and_keeps_room_for_those_that_are_well(
     assert [due.subscription_id for due in more] == [busy.id]
 
 
-def test_a_success_that_comes_late_is_the_end_all_the_same(house: House, receiver: Receiver) -> None:
-    """A failure that comes late changes nothing but the history."""
+def test_a_late_success_ends_a_delivery(house: House, receiver: Receiver) -> None:
+    """A late failure is only recorded in its history."""
     clock = Clock()
     post = Post(house, receiver.allow, now=clock)
     post.subscribe(receiver.url(), PUBLISHED)
@@ -194,21 +194,21 @@ def test_a_success_that_comes_late_is_the_end_all_the_same(house: House, receive
 
     def lose_the_lease(handler: object, status: int) -> None:
         house.tamper("update gitstore.deliveries set due_at = due_at + interval '1 minute'")
-        say(status)(handler)  # type: ignore[arg-type]
+        respond(status)(handler)  # type: ignore[arg-type]
 
     receiver.answers = lambda handler: lose_the_lease(handler, 500)
-    post.once()
+    post.send_due()
     (row,) = post.deliveries()
     assert (row["state"], row["attempts"]) == ("pending", 1)
     assert row["due_at"] == clock.time + timedelta(minutes=2)
-    clock.pass_(timedelta(minutes=2))
+    clock.advance(timedelta(minutes=2))
     receiver.answers = lambda handler: lose_the_lease(handler, 200)
-    post.once()
+    post.send_due()
     assert [(row["state"], row["attempts"]) for row in post.deliveries()] == [("succeeded", 2)]
 
 
-def test_the_lag_is_that_of_the_oldest_that_is_due(post: Post, receiver: Receiver) -> None:
-    """From the event on; none where nothing is due, or only later."""
+def test_the_lag_is_the_age_of_the_oldest_due_delivery(post: Post, receiver: Receiver) -> None:
+    """It starts with the event, and is 0 if nothing is due."""
 
     def lag() -> float:
         with post.database.as_mirror() as tx:
@@ -218,8 +218,8 @@ def test_the_lag_is_that_of_the_oldest_that_is_due(post: Post, receiver: Receive
     post.subscribe(receiver.url(), PUBLISHED)
     post.house.publish("a")
     assert lag() > 0
-    receiver.answers = say(500)
-    post.once()
+    receiver.answers = respond(500)
+    post.send_due()
     assert lag() == 0
     post.house.tamper("update gitstore.deliveries set due_at = now() - interval '1 hour'")
     assert lag() == pytest.approx(3600, abs=60)

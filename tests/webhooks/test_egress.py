@@ -1,4 +1,4 @@
-"""Egress: connections go to checked addresses alone, and cost no more than they may."""
+"""Egress: connections are opened to checked addresses only, within limits of time and size."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ import pytest
 import urllib3
 
 from gitstore.errors import Code, GitstoreError
-from tests.webhooks.receiver import Handler, Receiver, drip, flood, free_port, hang, receiving, say
+from tests.webhooks.receiver import Handler, Receiver, drip, flood, free_port, hang, receiving, respond
 from webhooks.addresses import Allowed
-from webhooks.egress import Answer, Egress, Lookup
+from webhooks.egress import Egress, Lookup, Response
 
 
 def door(
@@ -27,7 +27,7 @@ def door(
     return Egress(Allowed.parse(allow), **more, **options)  # type: ignore[arg-type]
 
 
-def post(egress: Egress, url: str, seconds: float = 10.0, keep: int = 100) -> Answer:
+def post(egress: Egress, url: str, seconds: float = 10.0, keep: int = 100) -> Response:
     return egress.post(url, b"{}", {"X-Own": "1"}, seconds=seconds, keep=keep)
 
 
@@ -37,9 +37,8 @@ def failure(egress: Egress, url: str, seconds: float = 10.0) -> GitstoreError:
     return caught.value
 
 
-def test_an_answer_is_had_with_the_beginning_of_its_body(receiver: Receiver) -> None:
-    """Its status, its headers in lower case, and as much of the body as is asked for."""
-    receiver.answers = say(503, b"x" * 1000, Retry_After="7")
+def test_a_response_has_its_status_headers_and_the_beginning_of_its_body(receiver: Receiver) -> None:
+    receiver.answers = respond(503, b"x" * 1000, Retry_After="7")
     answer = post(door(receiver.allow), receiver.url("/a?b=c"))
     assert (answer.status, answer.headers["retry-after"], answer.body) == (503, "7", b"x" * 100)
     (got,) = receiver.got
@@ -47,8 +46,7 @@ def test_an_answer_is_had_with_the_beginning_of_its_body(receiver: Receiver) -> 
     assert got.headers["host"] == f"127.0.0.1:{receiver.port}"
 
 
-def test_what_is_not_allowed_is_not_even_connected_to(receiver: Receiver) -> None:
-    """Loopback is not public."""
+def test_a_refused_address_is_not_connected_to(receiver: Receiver) -> None:
     assert failure(door(), receiver.url()).code is Code.ADDRESS_REFUSED
     assert receiver.got == []
 
@@ -69,15 +67,15 @@ def test_what_is_not_allowed_is_not_even_connected_to(receiver: Receiver) -> Non
         ["::"],
     ],
 )
-def test_a_name_is_refused_where_one_of_its_addresses_is_not_public(addresses: list[str]) -> None:
-    """Which one, and what it is, is not told."""
+def test_a_name_with_one_address_that_is_not_public_is_refused(addresses: list[str]) -> None:
+    """The message does not disclose the address."""
     refusal = failure(door(resolve=lambda *_: addresses), "http://rebind.example/")
     assert refusal.code is Code.ADDRESS_REFUSED
     assert not any(address in refusal.message for address in addresses)
 
 
-def test_a_name_that_resolves_to_another_address_the_next_time_gains_nothing(receiver: Receiver) -> None:
-    """It is resolved once: there is no second time between the check and the connection."""
+def test_a_name_is_resolved_once(receiver: Receiver) -> None:
+    """DNS rebinding between check and connection is therefore impossible."""
     asked: list[str] = []
 
     def rebinding(host: str, _port: int) -> list[str]:
@@ -93,27 +91,24 @@ def test_a_name_that_resolves_to_another_address_the_next_time_gains_nothing(rec
     assert receiver.got == []
 
 
-def test_a_name_that_is_allowed_may_lead_anywhere(receiver: Receiver) -> None:
+def test_an_allowed_name_may_resolve_to_any_address(receiver: Receiver) -> None:
     """The Host header is the name."""
     egress = door(f"hooks.internal:{receiver.port}", resolve=lambda *_: ["127.0.0.1"])
     assert post(egress, f"http://hooks.internal:{receiver.port}/").status == 200
     assert receiver.got[0].headers["host"] == f"hooks.internal:{receiver.port}"
 
 
-def test_the_next_address_is_tried_where_one_does_not_answer(receiver: Receiver) -> None:
-    """A name with several addresses, the first of which is dead."""
+def test_the_next_address_of_a_name_is_tried_if_one_fails(receiver: Receiver) -> None:
     egress = door("127.0.0.0/8", resolve=lambda *_: ["127.0.0.9", "127.0.0.1"])
     assert post(egress, f"http://two.example:{receiver.port}/").status == 200
 
 
-def test_a_network_that_is_allowed_is_checked_after_resolving(receiver: Receiver) -> None:
-    """For a network, the address counts, not the name."""
+def test_an_allowed_network_applies_to_resolved_addresses(receiver: Receiver) -> None:
     egress = door("127.0.0.0/8", resolve=lambda *_: ["127.0.0.1"])
     assert post(egress, f"http://any.example:{receiver.port}/").status == 200
 
 
-def test_no_proxy_of_the_environment_is_used(receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever sets one for other programs has not asked for this."""
+def test_proxies_of_the_environment_are_ignored(receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
     proxy = f"http://127.0.0.1:{free_port()}"
     for name in ("http_proxy", "HTTP_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"):
         monkeypatch.setitem(os.environ, name, proxy)
@@ -121,15 +116,14 @@ def test_no_proxy_of_the_environment_is_used(receiver: Receiver, monkeypatch: py
 
 
 def test_a_delivery_follows_no_redirect(receiver: Receiver) -> None:
-    """Not even to where it may go."""
-    receiver.answers = say(307, Location=receiver.url("/other"))
+    """Not even to an allowed address."""
+    receiver.answers = respond(307, Location=receiver.url("/other"))
     assert post(door(receiver.allow), receiver.url()).status == 307
     assert len(receiver.got) == 1
 
 
 @pytest.mark.parametrize("answers", [hang, drip])
-def test_time_is_limited_in_sum(receiver: Receiver, answers: Callable[[Handler], None]) -> None:
-    """A subscriber that hangs, or drips, has its seconds and no more."""
+def test_the_total_time_is_limited(receiver: Receiver, answers: Callable[[Handler], None]) -> None:
     receiver.answers = answers
     started = time.monotonic()
     refusal = failure(door(receiver.allow), receiver.url(), seconds=1.5)
@@ -138,16 +132,15 @@ def test_time_is_limited_in_sum(receiver: Receiver, answers: Callable[[Handler],
     assert time.monotonic() - started < 5
 
 
-def test_a_body_that_never_ends_is_left_alone(receiver: Receiver) -> None:
-    """Of a gigabyte, the beginning is read."""
+def test_an_endless_body_is_cut_off(receiver: Receiver) -> None:
     receiver.answers = flood
     started = time.monotonic()
     assert len(post(door(receiver.allow), receiver.url(), keep=16384).body) == 16384
     assert time.monotonic() - started < 5
 
 
-def raw(*chunks: bytes, pause: float = 0.0, again: int = 1) -> Callable[[Handler], None]:
-    """Sends just these bytes, again and again."""
+def raw_receiver(*chunks: bytes, pause: float = 0.0, again: int = 1) -> Callable[[Handler], None]:
+    """Answer each connection with these bytes."""
 
     def answer(handler: Handler) -> None:
         for _ in range(again):
@@ -164,9 +157,8 @@ def raw(*chunks: bytes, pause: float = 0.0, again: int = 1) -> Callable[[Handler
     [b"HTTP/1.1 100 Continue\r\n\r\n" * 1000, b"HTTP/1.1 200 OK\r\n" + (b"A: " + b"b" * 60000 + b"\r\n") * 9],
     ids=["interim answers", "headers"],
 )
-def test_headers_that_never_end_are_cut_off(receiver: Receiver, chunk: bytes) -> None:
-    """Before they cost memory or time."""
-    receiver.answers = raw(chunk, again=1000)
+def test_endless_headers_are_cut_off(receiver: Receiver, chunk: bytes) -> None:
+    receiver.answers = raw_receiver(chunk, again=1000)
     assert failure(door(receiver.allow), receiver.url()).code is Code.TOO_LARGE
 
 
@@ -181,22 +173,21 @@ def test_headers_that_never_end_are_cut_off(receiver: Receiver, chunk: bytes) ->
         b"HTTP/1.1 200 OK\r\nContent",
     ],
 )
-def test_what_is_no_http_is_told_in_words(receiver: Receiver, chunk: bytes) -> None:
-    """An answer is an answer or a failure."""
-    receiver.answers = raw(chunk)
+def test_a_response_that_is_not_http_is_a_failure_with_a_reason(receiver: Receiver, chunk: bytes) -> None:
+    receiver.answers = raw_receiver(chunk)
     egress = door(receiver.allow)
     try:
         answer = post(egress, receiver.url())
     except GitstoreError as error:
         assert error.code is Code.UNREACHABLE
-        assert "broke off" in error.message
+        assert "cut off" in error.message
     else:
         assert chunk.startswith(b"HTTP/1.1 200")
         assert answer.body == b""
 
 
-def test_failures_are_told_in_words() -> None:
-    """Without a name or an address of ours in them."""
+def test_a_failed_connection_has_a_reason() -> None:
+    """Without an internal name or address."""
     assert (
         "refused" in failure(door(f"127.0.0.1:{(port := free_port())}"), f"http://127.0.0.1:{port}/").message
     )
@@ -209,8 +200,8 @@ def test_failures_are_told_in_words() -> None:
     )
 
 
-def test_a_resolver_that_hangs_has_the_same_time_limit() -> None:
-    """The system's own has a patience of half a minute."""
+def test_the_time_limit_applies_to_the_resolver() -> None:
+    """The system's own timeout is half a minute."""
     release = threading.Event()
 
     def hanging(*_: object) -> list[str]:
@@ -229,22 +220,22 @@ def test_a_resolver_that_hangs_has_the_same_time_limit() -> None:
 
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """Of hooks.example, signed by itself."""
+    """Create a self-signed certificate of hooks.example."""
     folder = tmp_path_factory.mktemp("tls")
-    key, made = folder / "key.pem", folder / "cert.pem"
+    key, cert = folder / "key.pem", folder / "cert.pem"
     command = (
         f"openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -keyout {key} "
-        f"-out {made} -days 2 -subj /CN=hooks.example -addext subjectAltName=DNS:hooks.example"
+        f"-out {cert} -days 2 -subj /CN=hooks.example -addext subjectAltName=DNS:hooks.example"
     )
     subprocess.run(command.split(), check=True, capture_output=True)
-    return key, made
+    return key, cert
 
 
 @pytest.fixture
 def tls_receiver(certificate: tuple[Path, Path]) -> Iterator[Receiver]:
-    key, made = certificate
+    key, cert = certificate
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(made, key)
+    context.load_cert_chain(cert, key)
     with receiving() as receiver:
         receiver.server.socket = context.wrap_socket(
             receiver.server.socket, server_side=True, do_handshake_on_connect=False
@@ -256,8 +247,8 @@ def trusting(certificate: tuple[Path, Path]) -> ssl.SSLContext:
     return ssl.create_default_context(cafile=str(certificate[1]))
 
 
-def test_the_certificate_is_that_of_the_name(tls_receiver: Receiver, certificate: tuple[Path, Path]) -> None:
-    """SNI and the check go by the name, though the connection goes to an address."""
+def test_tls_uses_the_name(tls_receiver: Receiver, certificate: tuple[Path, Path]) -> None:
+    """SNI and verification use the name, although the connection goes to an address."""
     port = tls_receiver.port
     egress = door("127.0.0.0/8", resolve=lambda *_: ["127.0.0.1"], tls=trusting(certificate))
     assert post(egress, f"https://hooks.example:{port}/").status == 200
@@ -267,15 +258,13 @@ def test_the_certificate_is_that_of_the_name(tls_receiver: Receiver, certificate
     assert len(tls_receiver.got) == 1
 
 
-def test_a_certificate_that_nobody_vouches_for_is_refused(tls_receiver: Receiver) -> None:
-    """There is no way to turn that off."""
+def test_an_untrusted_certificate_is_refused(tls_receiver: Receiver) -> None:
     egress = door("127.0.0.0/8", resolve=lambda *_: ["127.0.0.1"])
     assert "certificate" in failure(egress, f"https://hooks.example:{tls_receiver.port}/").message
     assert tls_receiver.got == []
 
 
-def test_time_is_limited_under_tls_too(tls_receiver: Receiver, certificate: tuple[Path, Path]) -> None:
-    """A drip is a drip, encrypted or not."""
+def test_the_time_limit_applies_to_tls(tls_receiver: Receiver, certificate: tuple[Path, Path]) -> None:
     tls_receiver.answers = drip
     egress = door("127.0.0.0/8", resolve=lambda *_: ["127.0.0.1"], tls=trusting(certificate))
     started = time.monotonic()
@@ -285,8 +274,7 @@ def test_time_is_limited_under_tls_too(tls_receiver: Receiver, certificate: tupl
     assert time.monotonic() - started < 5
 
 
-def test_a_handshake_that_hangs_has_the_same_time_limit(receiver: Receiver) -> None:
-    """Where somebody listens who does not speak TLS, and says nothing."""
+def test_the_time_limit_applies_to_the_handshake(receiver: Receiver) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         port = silent.getsockname()[1]
         started = time.monotonic()
@@ -297,8 +285,8 @@ def test_a_handshake_that_hangs_has_the_same_time_limit(receiver: Receiver) -> N
 # Git's
 
 
-class Redirecting:
-    """Answers GET with what `routes` says: a status and where to."""
+class RedirectingHandler:
+    """Answers GET as `routes` configures: a status and a location."""
 
     def __init__(self, receiver: Receiver, routes: dict[str, str]) -> None:
         handler = receiver.server.RequestHandlerClass
@@ -307,7 +295,7 @@ class Redirecting:
         def do_get(this: Handler) -> None:
             seen.append((this.path, this.headers["Authorization"]))
             target = routes.get(this.path)
-            say(302, Location=target)(this) if target else say(200, b"refs")(this)
+            respond(302, Location=target)(this) if target else respond(200, b"refs")(this)
 
         handler.do_GET = do_get  # type: ignore[attr-defined]
 
@@ -319,9 +307,9 @@ def fetch(egress: Egress, url: str, **headers: str) -> urllib3.BaseHTTPResponse:
         return response
 
 
-def test_git_s_redirects_are_followed_and_each_is_checked(receiver: Receiver) -> None:
-    """To what is public, or allowed; where it came from in the end is told."""
-    site = Redirecting(
+def test_each_redirect_of_git_is_checked(receiver: Receiver) -> None:
+    """To public or allowed addresses; the final URL is known."""
+    site = RedirectingHandler(
         receiver, {"/a": "/b?c", "/out": "http://169.254.169.254/", "/named": "http://10.0.0.1/"}
     )
     egress = door(receiver.allow)
@@ -334,27 +322,25 @@ def test_git_s_redirects_are_followed_and_each_is_checked(receiver: Receiver) ->
     assert [path for path, _ in site.seen] == ["/a", "/b?c", "/plain", "/out", "/named"]
 
 
-def test_a_redirect_in_circles_ends(receiver: Receiver) -> None:
-    """After a few."""
-    site = Redirecting(receiver, {"/a": "/a"})
+def test_a_redirect_loop_ends(receiver: Receiver) -> None:
+    site = RedirectingHandler(receiver, {"/a": "/a"})
     with pytest.raises(GitstoreError):
         fetch(door(receiver.allow), receiver.url("/a"))
     assert len(site.seen) == 6
 
 
-def test_a_credential_does_not_follow_to_another_host(receiver: Receiver) -> None:
-    """To the same, it does."""
+def test_a_credential_is_sent_to_its_host_only(receiver: Receiver) -> None:
     with receiving() as other:
-        site = Redirecting(receiver, {"/a": "/b", "/b": other.url("/c")})
-        elsewhere = Redirecting(other, {})
+        site = RedirectingHandler(receiver, {"/a": "/b", "/b": other.url("/c")})
+        elsewhere = RedirectingHandler(other, {})
         fetch(door(f"{receiver.allow},{other.allow}"), receiver.url("/a"), Authorization="Basic eDp5")
         assert site.seen == [("/a", "Basic eDp5"), ("/b", "Basic eDp5")]
         assert elsewhere.seen == [("/c", None)]
 
 
-def test_what_git_fetches_is_limited_in_size(receiver: Receiver) -> None:
-    """In sum, over all requests of the pool."""
-    Redirecting(receiver, {})
+def test_the_size_of_a_fetch_is_limited_in_total(receiver: Receiver) -> None:
+    """Over all requests of the pool."""
+    RedirectingHandler(receiver, {})
     with door(receiver.allow).git_pool(seconds=10, most_bytes=1000) as pool:
         with pytest.raises(GitstoreError) as caught:
             exhaust(pool, receiver.url("/x"))

@@ -1,4 +1,4 @@
-"""Deliveries that fail: each is tried again until it is heard or given up, and so is who never answers."""
+"""Failing deliveries are retried until they succeed or are given up; failing subscriptions are disabled."""
 
 from __future__ import annotations
 
@@ -9,29 +9,30 @@ import pytest
 
 from sync.events import EventType
 from tests.sync.conftest import House
-from tests.webhooks.receiver import Receiver, receiving, say
+from tests.webhooks.receiver import Receiver, receiving, respond
 from tests.webhooks.subscribed_project import Clock, Post
-from webhooks import delivery_log, payload
-from webhooks.retry import DELAYS, Ending
+from webhooks import delivery_log
+from webhooks.attempts import DELAYS, Ending
+from webhooks.subscriptions import DISABLED
 
 PUBLISHED = EventType.PUBLISHED.value
 
 
-def test_a_failure_is_tried_again_on_schedule_under_the_same_id(house: House, receiver: Receiver) -> None:
-    """Ten attempts, each kept with what was answered; each signed anew, with the same body."""
+def test_a_failed_delivery_is_retried_on_schedule_with_the_same_id(house: House, receiver: Receiver) -> None:
+    """Ten attempts with the same body, each signed anew and recorded with its response."""
     clock = Clock()
     post = Post(house, receiver.allow, now=clock)
-    receiver.answers = say(500, b"\xff\x00out of order")
+    receiver.answers = respond(500, b"\xff\x00out of order")
     subscription, _ = post.subscribe(receiver.url(), PUBLISHED)
     house.publish("order-sync")
-    assert [told.ending for told in post.once()] == [Ending.RETRY]
+    assert [verdict.ending for verdict in post.send_due()] == [Ending.RETRY]
     for delay in DELAYS:
-        clock.pass_(delay - timedelta(milliseconds=1))
-        assert post.once() == []
-        clock.pass_(timedelta(milliseconds=1))
-        assert len(post.once()) == 1
-    clock.pass_(timedelta(days=1))
-    assert post.once() == []
+        clock.advance(delay - timedelta(milliseconds=1))
+        assert post.send_due() == []
+        clock.advance(timedelta(milliseconds=1))
+        assert len(post.send_due()) == 1
+    clock.advance(timedelta(days=1))
+    assert post.send_due() == []
     assert len(receiver.got) == 10
     assert len({(got.id, got.body) for got in receiver.got}) == 1
     assert len({got.headers["webhook-timestamp"] for got in receiver.got}) == 10
@@ -46,62 +47,60 @@ def test_a_failure_is_tried_again_on_schedule_under_the_same_id(house: House, re
     }
 
 
-def test_of_an_answer_16_kib_are_kept(post: Post, receiver: Receiver) -> None:
-    """And no more."""
-    receiver.answers = say(200, b"x" * 100_000)
+def test_16_kib_of_a_response_are_stored(post: Post, receiver: Receiver) -> None:
+    receiver.answers = respond(200, b"x" * 100_000)
     post.subscribe(receiver.url(), PUBLISHED)
     post.house.publish("order-sync")
-    post.once()
+    post.send_due()
     with post.database.reading(post.house.claims) as tx:
         (attempt,) = delivery_log.attempts(tx, post.deliveries()[0]["id"])
     assert attempt.response == "x" * 16384
 
 
-def test_a_success_ends_the_failing(house: House, receiver: Receiver) -> None:
-    """The subscription is well again."""
+def test_a_success_makes_the_subscription_healthy(house: House, receiver: Receiver) -> None:
     clock = Clock()
     post = Post(house, receiver.allow, now=clock)
-    receiver.answers = say(503)
+    receiver.answers = respond(503)
     subscription, _ = post.subscribe(receiver.url(), PUBLISHED)
     house.publish("order-sync")
-    post.once()
+    post.send_due()
     assert post.state(subscription).failing_since == clock.time
     receiver.answers = None
-    clock.pass_(timedelta(seconds=5))
-    assert [told.ending for told in post.once()] == [Ending.SUCCEEDED]
+    clock.advance(timedelta(seconds=5))
+    assert [verdict.ending for verdict in post.send_due()] == [Ending.SUCCEEDED]
     assert post.state(subscription).failing_since is None
 
 
-def test_who_asks_to_be_left_alone_is(house: House, receiver: Receiver) -> None:
-    """Retry-After holds for all that the subscriber would get; nobody else waits for it."""
+def test_retry_after_applies_to_all_deliveries_of_the_subscription(house: House, receiver: Receiver) -> None:
+    """Other subscriptions do not wait."""
     clock = Clock()
     post = Post(house, receiver.allow, now=clock)
-    receiver.answers = say(429, Retry_After="600")
+    receiver.answers = respond(429, Retry_After="600")
     post.subscribe(receiver.url("/busy"), PUBLISHED)
     house.publish("a")
-    post.once()
+    post.send_due()
     with receiving() as other:
         post.allow = f"{receiver.allow},{other.allow}"
         post.subscribe(other.url(), PUBLISHED)
         house.publish("b")
-        post.once()
+        post.send_due()
         assert (len(receiver.got), len(other.got)) == (1, 1)
-    clock.pass_(timedelta(seconds=599))
-    assert post.once() == []
-    clock.pass_(timedelta(seconds=1))
+    clock.advance(timedelta(seconds=599))
+    assert post.send_due() == []
+    clock.advance(timedelta(seconds=1))
     receiver.answers = None
-    post.once()
+    post.send_due()
     assert len(receiver.got) == 3
 
 
-def test_gone_disables_at_once(post: Post, receiver: Receiver) -> None:
-    """What else was due to it fails, the others are told, and it gets nothing more."""
-    receiver.answers = lambda handler: say(410 if handler.path == "/gone" else 200)(handler)
+def test_410_disables_the_subscription(post: Post, receiver: Receiver) -> None:
+    """Its other deliveries fail, an event reports it, and it receives nothing more."""
+    receiver.answers = lambda handler: respond(410 if handler.path == "/gone" else 200)(handler)
     gone, _ = post.subscribe(receiver.url("/gone"))
-    watch, _ = post.subscribe(receiver.url("/watch"), payload.DISABLED)
+    watch, _ = post.subscribe(receiver.url("/watch"), DISABLED)
     post.house.publish("order-sync")
-    told = post.once()
-    assert sum(one.disabled for one in told) == 1
+    verdicts = post.send_due()
+    assert sum(verdict.disabled for verdict in verdicts) == 1
     state = post.state(gone)
     assert (state.state, state.reason) == ("disabled", "it answered 410 Gone")
     assert {row["state"] for row in post.deliveries(gone.id)} == {"failed"}
@@ -110,64 +109,59 @@ def test_gone_disables_at_once(post: Post, receiver: Receiver) -> None:
     assert (data["subscription_id"], data["reason"]) == (str(gone.id), "it answered 410 Gone")
     before = len(receiver.got)
     post.house.publish("order-sync", "https://b.example/")
-    post.once()
+    post.send_due()
     assert len(receiver.got) == before
     assert [row["action"] for row in post.rows("audit_log")].count("subscription.disabled") == 1
     assert post.state(watch).state == "active"
 
 
-def test_five_days_of_failure_disable(house: House, receiver: Receiver) -> None:
-    """With an event that says so; one success in between, and they begin anew."""
+def test_five_days_of_failures_disable_the_subscription(house: House, receiver: Receiver) -> None:
+    """An event reports it."""
     clock = Clock()
     post = Post(house, receiver.allow, now=clock)
-    receiver.answers = lambda handler: say(500 if handler.path == "/dead" else 200)(handler)
+    receiver.answers = lambda handler: respond(500 if handler.path == "/dead" else 200)(handler)
     dead, _ = post.subscribe(receiver.url("/dead"), PUBLISHED)
-    post.subscribe(receiver.url("/watch"), payload.DISABLED)
+    post.subscribe(receiver.url("/watch"), DISABLED)
     for day in range(5):
         house.publish("order-sync", f"https://{day}.example/")
         for _ in range(6):
-            post.once()
+            post.send_due()
             assert post.state(dead).state == "active"
-            clock.pass_(timedelta(hours=4))
+            clock.advance(timedelta(hours=4))
     for _ in range(6):
-        post.once()
-        clock.pass_(timedelta(hours=4))
+        post.send_due()
+        clock.advance(timedelta(hours=4))
     state = post.state(dead)
-    assert (state.state, state.reason) == ("disabled", "nothing could be delivered for 5 days")
-    assert [json.loads(got.body)["type"] for got in receiver.got if got.path == "/watch"] == [
-        payload.DISABLED
-    ]
+    assert (state.state, state.reason) == ("disabled", "all deliveries failed for 5 days")
+    assert [json.loads(got.body)["type"] for got in receiver.got if got.path == "/watch"] == [DISABLED]
 
 
-def test_two_failures_with_nothing_between_are_not_five_days_of_failure(
-    house: House, receiver: Receiver
-) -> None:
-    """A subscriber that hears little has its first four attempts before it is given up."""
+def test_two_isolated_failures_do_not_disable_a_subscription(house: House, receiver: Receiver) -> None:
+    """A delivery has four attempts before it can disable its subscription."""
     clock = Clock()
     post = Post(house, receiver.allow, now=clock)
-    receiver.answers = say(500)
+    receiver.answers = respond(500)
     quiet, _ = post.subscribe(receiver.url(), PUBLISHED)
     house.publish("order-sync")
-    post.once()
+    post.send_due()
     for delay in DELAYS:
-        clock.pass_(delay)
-        post.once()
-    clock.pass_(timedelta(days=30))
+        clock.advance(delay)
+        post.send_due()
+    clock.advance(timedelta(days=30))
     house.publish("order-sync", "https://b.example/")
     for delay in DELAYS[:3]:
-        post.once()
+        post.send_due()
         assert post.state(quiet).state == "active"
-        clock.pass_(delay)
-    post.once()
+        clock.advance(delay)
+    post.send_due()
     assert post.state(quiet).state == "disabled"
 
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1:1/", "http://10.0.0.1/"])
-def test_an_address_that_is_refused_is_a_failure_like_any_other(post: Post, url: str) -> None:
-    """It is in the attempt, in words; a name may be put right."""
+def test_a_refused_address_is_retried_like_any_failure(post: Post, url: str) -> None:
+    """The attempt has the reason; the name may be corrected."""
     post.subscribe(url, PUBLISHED)
     post.house.publish("order-sync")
-    (told,) = post.once()
-    assert (told.ending, told.status) == (Ending.RETRY, None)
-    assert told.error is not None
-    assert "not a public address" in told.error
+    (verdict,) = post.send_due()
+    assert verdict.ending is Ending.RETRY
+    assert "not a public address" in (verdict.error or "")

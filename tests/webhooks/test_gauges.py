@@ -1,4 +1,4 @@
-"""How sources and deliveries stand, in figures."""
+"""Gauges of sources, divergences, subscriptions and deliveries."""
 
 from __future__ import annotations
 
@@ -6,52 +6,52 @@ from collections.abc import Callable
 
 from tests.sync.conftest import House
 from tests.webhooks.followed_project import Following
-from tests.webhooks.receiver import Receiver, say
+from tests.webhooks.receiver import Receiver, respond
 from tests.webhooks.subscribed_project import Post
-from tests.webhooks.test_sender import happen
+from tests.webhooks.test_sender import insert_events
 from tests.webhooks.upstream import Upstream, flow
 from webhooks import subscriptions
 from webhooks.gauges import Gauges, gauges
 
 
-def told(house: House) -> Gauges:
+def current(house: House) -> Gauges:
     with house.database.as_mirror() as tx:
         return gauges(tx)
 
 
-def test_without_any_all_are_nought(house: House) -> None:
-    """Each state is named all the same: a figure that appears only when it hurts is no use to an alarm."""
-    found = told(house)
-    assert found.sources == {"new": 0, "ok": 0, "failing": 0, "paused": 0, "poison": 0}
-    assert found.subscriptions == {"active": 0, "failing": 0, "paused": 0, "disabled": 0}
-    assert (found.since_success, found.divergences, found.pending) == (0.0, 0, 0)
+def test_every_state_has_a_gauge(house: House) -> None:
+    """An alarm needs the series before there is a failure."""
+    gauges_now = current(house)
+    assert gauges_now.sources == {"new": 0, "ok": 0, "failing": 0, "paused": 0, "poison": 0}
+    assert gauges_now.subscriptions == {"active": 0, "failing": 0, "paused": 0, "disabled": 0}
+    assert (gauges_now.since_success, gauges_now.divergences, gauges_now.pending) == (0.0, 0, 0)
 
 
-def test_sources_tell_who_fails_and_for_how_long(
+def test_sources_are_counted_by_state_with_the_longest_time_since_success(
     make_house: Callable[..., House], upstream: Upstream
 ) -> None:
-    """The age is of the last success, of the worst; who is paused does not count."""
+    """Paused sources do not count for the time."""
     one, other = (Following(make_house(name), upstream.url) for name in ("one", "other"))
     upstream.version("order-sync", 1)
     one.sync()
     assert one.counted == [("ok", [])]
-    assert told(one.house).sources == {"new": 1, "ok": 1, "failing": 0, "paused": 0, "poison": 0}
+    assert current(one.house).sources == {"new": 1, "ok": 1, "failing": 0, "paused": 0, "poison": 0}
     with one.database.as_owner() as tx:
         tx.run(
             "update gitstore.sources set created_at = now() - interval '1 hour' where succeeded_at is null"
         )
-    assert 3600 <= told(one.house).since_success < 3700
+    assert 3600 <= current(one.house).since_success < 3700
     upstream.broken = 500
     other.sync()
     assert other.counted == [("upstream_failed", [])]
-    assert told(one.house).sources["failing"] == 1
+    assert current(one.house).sources["failing"] == 1
     other.change(paused=True)
-    assert told(one.house).sources == {"new": 0, "ok": 1, "failing": 0, "paused": 1, "poison": 0}
-    assert told(one.house).since_success < 600
+    assert current(one.house).sources == {"new": 0, "ok": 1, "failing": 0, "paused": 1, "poison": 0}
+    assert current(one.house).since_success < 600
 
 
-def test_divergences_are_counted_once_and_stand_until_resolved(house: House, upstream: Upstream) -> None:
-    """A tag that moved upstream, seen by two syncs."""
+def test_open_divergences_are_counted(house: House, upstream: Upstream) -> None:
+    """A tag that moved upstream counts once, although two syncs saw it."""
     following = Following(house, upstream.url)
     upstream.version("order-sync", 1)
     following.sync()
@@ -60,19 +60,19 @@ def test_divergences_are_counted_once_and_stand_until_resolved(house: House, ups
     following.sync()
     following.sync()
     assert following.counted == [("ok", []), ("ok", ["version_immutable"]), ("ok", [])]
-    assert told(house).divergences == 1
+    assert current(house).divergences == 1
 
 
-def test_subscriptions_tell_who_fails_and_what_waits(house: House, receiver: Receiver) -> None:
-    """One that is failing is still active, and is told apart."""
+def test_subscriptions_are_counted_by_state(house: House, receiver: Receiver) -> None:
+    """A failing subscription is counted apart from the active ones."""
     post = Post(house, receiver.allow)
-    made, _ = post.subscribe(receiver.url())
-    receiver.answers = say(500)
-    happen(house, 2)
-    post.once()
-    found = told(house)
-    assert found.subscriptions == {"active": 0, "failing": 1, "paused": 0, "disabled": 0}
-    assert found.pending == 2
+    subscription, _ = post.subscribe(receiver.url())
+    receiver.answers = respond(500)
+    insert_events(house, 2)
+    post.send_due()
+    gauges_now = current(house)
+    assert gauges_now.subscriptions == {"active": 0, "failing": 1, "paused": 0, "disabled": 0}
+    assert gauges_now.pending == 2
     with house.database.as_user(house.claims) as tx:
-        subscriptions.change(tx, house.project, made.id, state="paused")
-    assert told(house).subscriptions["paused"] == 1
+        subscriptions.change(tx, house.project, subscription.id, state="paused")
+    assert current(house).subscriptions["paused"] == 1

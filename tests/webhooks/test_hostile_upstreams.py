@@ -1,4 +1,4 @@
-"""Upstreams that mean harm: each sync ends, in words, with nothing taken over and nothing left behind."""
+"""Hostile upstreams: each sync ends with a reason, imports nothing and leaves nothing behind."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def pkt(line: bytes) -> bytes:
 
 
 def advertisement(refs: Iterable[bytes], capabilities: bytes = b"side-band-64k") -> Iterator[bytes]:
-    """Refs as protocol version 0 tells them (gitprotocol-pack(5)), each with the same id."""
+    """Return refs in protocol version 0 (gitprotocol-pack(5)), each with the same id."""
     yield pkt(b"# service=git-upload-pack\n") + b"0000"
     for position, name in enumerate(refs):
         yield pkt(OID + b" " + name + (b"\0" + capabilities if position == 0 else b"") + b"\n")
@@ -34,7 +34,7 @@ def advertisement(refs: Iterable[bytes], capabilities: bytes = b"side-band-64k")
 
 
 def serve(receiver: Receiver, refs: Parts, pack: Parts = lambda: (), **headers: str) -> str:
-    """Let the receiver be an upstream that says just this; its URL."""
+    """Let the receiver answer as an upstream with these bytes. Return its URL."""
 
     def get(handler: Handler) -> None:
         send(handler, "application/x-git-upload-pack-advertisement", refs(), **headers)
@@ -61,7 +61,7 @@ def send(handler: Handler, kind: str, parts: Iterable[bytes], **headers: str) ->
 
 @pytest.fixture
 def outcome(house: House) -> Callable[[str], str]:
-    """What the owner reads of a sync; nothing was taken over, and the folder is as it was."""
+    """Sync, and return the owner's error; nothing is imported, and the folder is unchanged."""
 
     def sync(url: str) -> str:
         following = Following(house, url, limits=LIMITS)
@@ -69,58 +69,55 @@ def outcome(house: House) -> Callable[[str], str]:
         assert versions(following, "order-sync") == []
         assert [path.name for path in (house.store.path / "objects").glob("tmp_*")] == []
         error = following.row().last_error
-        return error or "; ".join(one.reason for one in following.open().values())
+        return error or "; ".join(one.reason for one in following.open_divergences().values())
 
     return sync
 
 
-def test_refs_without_end_are_cut_off(
+def test_an_endless_advertisement_is_cut_off(
     receiver: Receiver, outcome: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Before they fill the memory: they are limited by themselves, and far below a pack."""
+    """At a limit of its own, far below that of a pack."""
     monkeypatch.setattr(module, "REFS_SIZE", 50_000)
     names = (b"refs/tags/order-sync/v%d" % number for number in itertools.count(1))
-    said = outcome(serve(receiver, lambda: advertisement(names)))
-    assert said == "the other side sends more than is accepted"
+    reason = outcome(serve(receiver, lambda: advertisement(names)))
+    assert reason == "the response is larger than the limit"
 
 
 def test_compressed_refs_are_not_inflated(receiver: Receiver, outcome: Callable[[str], str]) -> None:
-    """A megabyte of zlib may be a gigabyte: nobody asked for it, and it is not looked into."""
     bomb = gzip.compress(b"".join(advertisement([b"refs/tags/order-sync/v1"])))
-    said = outcome(serve(receiver, lambda: [bomb], Content_Encoding="gzip"))
-    assert said.startswith("the upstream's answer is not git's smart HTTP protocol")
+    reason = outcome(serve(receiver, lambda: [bomb], Content_Encoding="gzip"))
+    assert reason.startswith("the upstream's answer is not git's smart HTTP protocol")
 
 
-def test_a_silent_upstream_is_given_up(
+def test_a_silent_upstream_times_out(
     receiver: Receiver, outcome: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Long before all the time for a fetch is over."""
     monkeypatch.setattr(module, "STALL_SECONDS", 0.3)
     url = serve(receiver, lambda: [])
     receiver.server.RequestHandlerClass.do_GET = hang  # type: ignore[attr-defined]
-    assert outcome(url) == "nothing came for 0.3 s"
+    assert outcome(url) == "no data received for 0.3 s"
 
 
-def test_a_pack_without_end_is_cut_off(receiver: Receiver, outcome: Callable[[str], str]) -> None:
-    """At the limit of an import, in words that name it."""
+def test_an_endless_pack_is_cut_off(receiver: Receiver, outcome: Callable[[str], str]) -> None:
+    """At the limit of an import, which the message names."""
 
     def endless() -> Iterator[bytes]:
         yield pkt(b"NAK\n") + pkt(b"\1PACK\0\0\0\2\0\0\0\1")
         while True:
             yield pkt(b"\1" + b"x" * 60_000)
 
-    said = outcome(serve(receiver, lambda: advertisement([b"refs/tags/order-sync/v1"]), endless))
-    assert said.startswith("the pack has more than")
+    reason = outcome(serve(receiver, lambda: advertisement([b"refs/tags/order-sync/v1"]), endless))
+    assert reason.startswith("the pack has more than")
 
 
-def test_a_pack_that_lacks_what_was_asked_for_is_refused(
+def test_a_pack_without_the_requested_objects_is_refused(
     receiver: Receiver, outcome: Callable[[str], str]
 ) -> None:
-    """An empty one, sound in itself: the tag would stand on nothing."""
     empty = b"PACK\0\0\0\2\0\0\0\0"
     body = pkt(b"NAK\n") + pkt(b"\1" + empty + hashlib.sha1(empty).digest()) + b"0000"
-    said = outcome(serve(receiver, lambda: advertisement([b"refs/tags/order-sync/v1"]), lambda: [body]))
-    assert "missing" in said
+    reason = outcome(serve(receiver, lambda: advertisement([b"refs/tags/order-sync/v1"]), lambda: [body]))
+    assert "missing" in reason
 
 
 @pytest.mark.parametrize(
@@ -133,21 +130,19 @@ def test_a_pack_that_lacks_what_was_asked_for_is_refused(
         b"refs/heads/drafts/", b"refs/ledger/order-sync", b"refs/tags/order-sync/v\xd9\xa3",
     ],
 )  # fmt: skip
-def test_odd_names_are_passed_over(receiver: Receiver, outcome: Callable[[str], str], name: bytes) -> None:
-    """They are nobody's version and nobody's draft here; nothing is asked for."""
-    said = outcome(serve(receiver, lambda: advertisement([name])))
-    assert said in ("", "the upstream's answer is not git's smart HTTP protocol")
+def test_other_refs_are_ignored(receiver: Receiver, outcome: Callable[[str], str], name: bytes) -> None:
+    """Nothing is fetched for them."""
+    reason = outcome(serve(receiver, lambda: advertisement([name])))
+    assert reason in ("", "the upstream's answer is not git's smart HTTP protocol")
     assert receiver.got == []
 
 
 @pytest.mark.parametrize(
     "target", ["http://169.254.169.254/latest", "file:///etc/passwd", "//10.0.0.1/x", "ext::sh"]
 )
-def test_a_redirect_inwards_is_refused(
+def test_a_redirect_to_an_internal_address_is_refused(
     receiver: Receiver, outcome: Callable[[str], str], target: str
 ) -> None:
-    """Each hop is checked as the first one was."""
-
     def get(handler: Handler) -> None:
         handler.send_response(302)
         handler.send_header("Location", target)
@@ -155,16 +150,15 @@ def test_a_redirect_inwards_is_refused(
 
     url = serve(receiver, lambda: [])
     receiver.server.RequestHandlerClass.do_GET = get  # type: ignore[attr-defined]
-    said = outcome(url)
-    assert "is not a public address" in said or "a URL is" in said or "there is no repository" in said
+    reason = outcome(url)
+    assert "is not a public address" in reason or "a URL is" in reason or "there is no repository" in reason
 
 
-def test_what_an_upstream_says_of_itself_is_one_clean_line(
+def test_an_error_message_of_an_upstream_is_one_printable_line(
     receiver: Receiver, outcome: Callable[[str], str]
 ) -> None:
-    """An error of its own is passed on, without what would colour a terminal or forge a line of the log."""
     words = pkt(b"ERR \x1b[31mpay up\r\nlevel=error " + b"x" * 2000)
-    said = outcome(serve(receiver, lambda: [pkt(b"# service=git-upload-pack\n"), b"0000", words]))
-    assert "pay up" in said
-    assert said.isprintable()
-    assert len(said) < 500
+    reason = outcome(serve(receiver, lambda: [pkt(b"# service=git-upload-pack\n"), b"0000", words]))
+    assert "pay up" in reason
+    assert reason.isprintable()
+    assert len(reason) < 500

@@ -1,4 +1,4 @@
-"""An import that is killed at any moment: the next one completes it, and nothing is there twice or left."""
+"""Imports that are killed at any moment: the next one completes them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sync import reconcile
 from sync.integrity.verify import verify
 from tests.sync.conftest import House
 from tests.webhooks.followed_project import Following
-from tests.webhooks.sync_process import work
+from tests.webhooks.sync_process import sync_in_process
 from tests.webhooks.upstream import Upstream
 
 
@@ -21,19 +21,17 @@ from tests.webhooks.upstream import Upstream
     ("tags", "kills"), [(60, 2), pytest.param(1000, 60, marks=pytest.mark.soak)], ids=["short", "soak"]
 )
 @pytest.mark.timeout(1800)
-def test_an_import_that_is_killed_is_completed_once(
-    house: House, upstream: Upstream, tags: int, kills: int
-) -> None:
-    """Every version arrives once, with one event each, and verify finds nothing."""
+def test_a_killed_import_is_completed_once(house: House, upstream: Upstream, tags: int, kills: int) -> None:
+    """Every version is imported once, with one event, and verify finds no difference."""
     upstream.many("many", tags)
     following = Following(house, upstream.url)
     dice = random.Random(tags)  # noqa: S311
     died = 0
     for _ in range(kills):
-        died += work(following, dies_at=dice.randint(1, min(tags, 130))).killed
+        died += sync_in_process(following, dies_at=dice.randint(1, min(tags, 130))).killed
         recover(house, following)
     assert died > 0
-    assert not work(following).killed
+    assert not sync_in_process(following).killed
     recover(house, following)
     assert sorted(house.store.version_tags("many")) == list(range(1, tags + 1))
     assert list(verify(house.database, house.store)) == []
@@ -41,19 +39,19 @@ def test_an_import_that_is_killed_is_completed_once(
         select data ->> 'version_number' as number, count(*) as events from gitstore.events
         where type = 'workflow.version.published' group by 1
     """
-    assert {(row["number"], row["events"]) for row in following.ask(published)} == {
+    assert {(row["number"], row["events"]) for row in following.query(published)} == {
         (str(number), 1) for number in range(1, tags + 1)
     }
     objects = house.store.path / "objects"
     assert [path for path in house.store.path.rglob("*.lock") if path.name != "writers.lock"] == []
     assert [*objects.glob("tmp_*"), *objects.glob("pack/tmp_*")] == []
     following.sync()
-    assert following.open() == {}
+    assert following.open_divergences() == {}
     assert not house.writes.markers.pending()
 
 
 def recover(house: House, following: Following) -> None:
-    """What the next worker does at its start, once the lease of the killed one is over."""
+    """Recover as the next worker does at its start, after the lease has expired."""
     with house.database.as_owner() as tx:
         tx.run("update gitstore.sources set claimed_until = now() where claimed_until > now()")
     # A day later: what a killed process wrote half is left alone until then.

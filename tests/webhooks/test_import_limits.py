@@ -1,4 +1,4 @@
-"""Imports near the limits: what is allowed comes within bounded memory, what is not is refused in words."""
+"""Imports near the limits of size."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from sync.integrity.verify import verify
 from tests.sync.conftest import House
 from tests.webhooks.followed_project import Following, versions
-from tests.webhooks.sync_process import work
+from tests.webhooks.sync_process import sync_in_process
 from tests.webhooks.upstream import Upstream, upstream_in
 
 MIB = 2**20
@@ -19,7 +19,7 @@ MOST = 6  # MiB that it may grow by: never by the pack, nor by a file of it
 
 @pytest.fixture
 def upstream(tmp_path: Path) -> Iterator[Upstream]:
-    """On the disk: the large one does not belong into memory."""
+    """On the disk, as the large one does not fit into memory."""
     with upstream_in(tmp_path / "upstream") as made:
         yield made
 
@@ -30,13 +30,13 @@ def upstream(tmp_path: Path) -> Iterator[Upstream]:
     ids=["9 MiB", "700 MiB"],
 )
 @pytest.mark.timeout(1800)
-def test_a_large_upstream_comes_within_bounded_memory(
+def test_a_large_import_needs_bounded_memory(
     house: House, upstream: Upstream, tags: int, each: int, limit: int, most: int
 ) -> None:
-    """Every version, with progress from none to all; the memory does not grow with the pack."""
+    """The memory does not grow with the pack; progress is reported."""
     upstream.many("large", tags, padding=each)
     following = Following(house, upstream.url)
-    done = work(following, size=limit, seconds=1500)
+    done = sync_in_process(following, size=limit, seconds=1500)
     assert done.error is None
     assert versions(following, "large") == list(range(1, tags + 1))
     assert (done.progress[0], done.progress[-1]) == ((0, tags), (tags, tags))
@@ -51,15 +51,15 @@ def test_a_large_upstream_comes_within_bounded_memory(
     ids=["3 MiB", "1080 MiB"],
 )
 @pytest.mark.timeout(1800)
-def test_one_over_the_limit_is_refused_in_words(
+def test_an_import_over_the_limit_is_refused(
     house: House, upstream: Upstream, tags: int, each: int, limit: int
 ) -> None:
-    """Each version that could not come says why, with the limit; it is not asked for again and again."""
+    """Each version has the reason with the limit, and is not fetched again and again."""
     upstream.many("large", tags, padding=each)
     following = Following(house, upstream.url)
-    done = work(following, size=limit, seconds=1500)
+    done = sync_in_process(following, size=limit, seconds=1500)
     assert done.grown < 2 * MOST, done
-    refused = following.open()
+    refused = following.open_divergences()
     assert {one.code for one in refused.values()} == {"too_large"}
     assert all(f"{limit:,}" in one.reason for one in refused.values()), refused
     assert (len(refused), versions(following, "large")) == (tags, [])

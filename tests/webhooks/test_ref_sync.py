@@ -1,4 +1,4 @@
-"""What is published here goes upstream, never by force."""
+"""Pushing to an upstream, never by force."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ def follow(house: House, upstream: Upstream) -> Iterator[Follow]:
 
 
 @pytest.mark.parametrize("direction", [Direction.PUSH, Direction.BOTH])
-def test_a_tag_and_an_open_draft_go_upstream(
+def test_tags_and_open_drafts_are_pushed(
     follow: Follow, upstream: Upstream, house: House, direction: Direction
 ) -> None:
-    """As they are here: the same ids; a draft that was published already stays away."""
+    """With the same ids; a published draft is not pushed."""
     house.publish("order-sync")
     house.publish("order-sync", "https://b.example/")
     house.save("refunds")
@@ -50,8 +50,8 @@ def test_a_tag_and_an_open_draft_go_upstream(
     assert not [line for line in upstream.requests if "receive-pack" in line]
 
 
-def test_both_sides_take_turns(follow: Follow, upstream: Upstream, house: House) -> None:
-    """v1 there, v2 here on top of it, v3 there on top of that."""
+def test_both_sides_publish_in_turn(follow: Follow, upstream: Upstream, house: House) -> None:
+    """v1 upstream, v2 here on top of it, v3 upstream on top of that."""
     upstream.version("order-sync", 1)
     following = follow()
     following.sync()
@@ -61,11 +61,10 @@ def test_both_sides_take_turns(follow: Follow, upstream: Upstream, house: House)
     upstream.git("reset", "-q", "--hard", "order-sync/v2")
     upstream.version("order-sync", 3)
     assert following.sync().published == {"order-sync": [3]}
-    assert following.open() == {}
+    assert following.open_divergences() == {}
 
 
 def test_an_older_draft_upstream_is_fast_forwarded(follow: Follow, upstream: Upstream, house: House) -> None:
-    """And no other is touched."""
     upstream.draft("order-sync", flow())
     following = follow()
     following.sync()
@@ -74,10 +73,8 @@ def test_an_older_draft_upstream_is_fast_forwarded(follow: Follow, upstream: Ups
     assert upstream.refs()["refs/heads/drafts/order-sync"] == ours
 
 
-def test_a_draft_that_went_another_way_upstream_is_never_forced(
-    follow: Follow, upstream: Upstream, house: House
-) -> None:
-    """Also where ours was kept."""
+def test_a_diverged_draft_is_not_forced(follow: Follow, upstream: Upstream, house: House) -> None:
+    """Not even after the decision to keep ours."""
     upstream.draft("order-sync", flow())
     following = follow()
     following.sync()
@@ -90,10 +87,9 @@ def test_a_draft_that_went_another_way_upstream_is_never_forced(
 
 
 @pytest.mark.parametrize("layout", Layout)
-def test_only_tags_go_to_a_repository_of_folders(
+def test_only_tags_are_pushed_in_the_layout_folders(
     follow: Follow, upstream: Upstream, house: House, layout: Layout
 ) -> None:
-    """Its branches are the team's own."""
     house.publish("order-sync")
     house.save("refunds")
     pushed = follow(layout=layout).sync().pushed
@@ -101,42 +97,42 @@ def test_only_tags_go_to_a_repository_of_folders(
     assert "refs/tags/order-sync/v1" in pushed
 
 
-def test_what_the_upstream_refuses_is_shown_and_not_repeated(
+def test_a_refused_push_is_reported_and_not_repeated(
     follow: Follow, upstream: Upstream, house: House
 ) -> None:
-    """With its own words, until a side moves or somebody asks for it."""
+    """With the upstream's message, until one side moves or an owner requests a sync."""
     upstream.hook("update", REFUSE)
     house.publish("order-sync")
     following = follow()
     following.sync()
-    one = following.open()["order-sync/v1"]
+    one = following.open_divergences()["order-sync/v1"]
     assert (one.code, one.theirs) == ("push_refused", None)
     assert "hook declined" in one.reason
     upstream.requests.clear()
     following.sync()
     assert not [line for line in upstream.requests if "receive-pack" in line]
-    assert following.open()["order-sync/v1"].id == one.id
+    assert following.open_divergences()["order-sync/v1"].id == one.id
     (upstream.bare / "hooks" / "update").unlink()
     assert following.sync(full=True).pushed == ["refs/tags/order-sync/v1"]
-    assert following.open() == {}
+    assert following.open_divergences() == {}
 
 
 def test_a_tag_deleted_upstream_is_not_pushed_again(follow: Follow, upstream: Upstream, house: House) -> None:
-    """They deleted it on purpose; that is told, here it stays."""
+    """The deletion is reported."""
     house.publish("order-sync")
     following = follow()
     following.sync()
     upstream.in_bare("update-ref", "-d", "refs/tags/order-sync/v1")
     for _ in range(2):
         assert following.sync().pushed == []
-    assert following.open()["order-sync/v1"].code == "deleted_upstream"
+    assert following.open_divergences()["order-sync/v1"].code == "deleted_upstream"
     assert "refs/tags/order-sync/v1" not in upstream.refs()
 
 
-def test_an_upstream_that_takes_no_pushes_fails_and_still_brings_what_it_has(
+def test_versions_are_imported_although_the_push_is_refused(
     follow: Follow, upstream: Upstream, house: House
 ) -> None:
-    """A credential that may only read: the versions come, the failure is told in words."""
+    """As with a credential that may only read."""
     upstream.in_bare("config", "http.receivepack", "false")
     upstream.version("refunds", 1)
     house.publish("order-sync")
@@ -147,8 +143,8 @@ def test_an_upstream_that_takes_no_pushes_fails_and_still_brings_what_it_has(
     assert following.row().failures == 1
 
 
-def test_a_source_that_only_pushes_takes_nothing(follow: Follow, upstream: Upstream, house: House) -> None:
-    """A tag that differs there, or a draft that is not behind ours, is told; nothing comes."""
+def test_a_push_only_source_imports_nothing(follow: Follow, upstream: Upstream, house: House) -> None:
+    """Differing tags and drafts that are not behind ours are reported."""
     upstream.version("order-sync", 1)
     upstream.version("refunds", 1)
     theirs = upstream.draft("order-sync", flow("https://theirs.example/"))
@@ -158,7 +154,7 @@ def test_a_source_that_only_pushes_takes_nothing(follow: Follow, upstream: Upstr
     for _ in range(2):
         result = following.sync()
         assert (result.published, result.pushed) == ({}, [])
-        codes = {ref: one.code for ref, one in following.open().items()}
+        codes = {ref: one.code for ref, one in following.open_divergences().items()}
         assert codes == {"order-sync/v1": "version_immutable", "order-sync": "not_fast_forward"}
     assert upstream.refs()["refs/heads/drafts/order-sync"] == theirs
     assert not house.store.exists("refunds")

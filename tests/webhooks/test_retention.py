@@ -1,4 +1,4 @@
-"""What is old is forgotten: deliveries that have ended, with their attempts, and receipts."""
+"""Retention: old ended deliveries, with their attempts, and old receipts are deleted."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from tests.sync.conftest import House
 from tests.webhooks.followed_project import Following
 from tests.webhooks.receiver import Receiver
 from tests.webhooks.subscribed_project import Post
-from tests.webhooks.test_sender import happen
-from tests.webhooks.test_source_loop import ring
+from tests.webhooks.test_sender import insert_events
+from tests.webhooks.test_source_loop import receive_webhook
 from webhooks import delivery_log, subscriptions
 from webhooks.retention import Pruned, prune
 
@@ -26,7 +26,7 @@ def run(post: Post | Following, query: LiteralString) -> None:
 
 
 def age(post: Post) -> None:
-    """Let every delivery be 31 days older."""
+    """Make every delivery 31 days older."""
     query: LiteralString = """
         update gitstore.deliveries set created_at = created_at - interval '31 days',
             ended_at = ended_at - interval '31 days'
@@ -34,14 +34,14 @@ def age(post: Post) -> None:
     run(post, query)
 
 
-def test_what_has_ended_is_forgotten_with_its_attempts(post: Post, receiver: Receiver) -> None:
-    """In slices, until nothing is left; what is younger stays, and so does the event."""
+def test_old_ended_deliveries_are_deleted_with_their_attempts(post: Post, receiver: Receiver) -> None:
+    """In slices; younger ones and the events are kept."""
     post.subscribe(receiver.url())
-    happen(post.house, 7)
-    post.once()
+    insert_events(post.house, 7)
+    post.send_due()
     age(post)
-    happen(post.house, 2)
-    post.once()
+    insert_events(post.house, 2)
+    post.send_due()
     assert prune(post.database, MONTH, slice_=3) == Pruned(deliveries=7, receipts=0, held=0)
     assert len(post.deliveries()) == 2
     assert len(post.attempts()) == 2
@@ -49,11 +49,11 @@ def test_what_has_ended_is_forgotten_with_its_attempts(post: Post, receiver: Rec
     assert not prune(post.database, MONTH)
 
 
-def test_what_is_still_to_be_sent_stays_however_old(post: Post, receiver: Receiver) -> None:
-    """As one that somebody wants to be sent again."""
+def test_a_due_delivery_is_kept_at_any_age(post: Post, receiver: Receiver) -> None:
+    """For example, one that is redelivered."""
     post.subscribe(receiver.url())
-    happen(post.house, 1)
-    post.once()
+    insert_events(post.house, 1)
+    post.send_due()
     age(post)
     (row,) = post.deliveries()
     with post.database.as_user(post.house.claims) as tx:
@@ -62,51 +62,50 @@ def test_what_is_still_to_be_sent_stays_however_old(post: Post, receiver: Receiv
     assert [row["state"] for row in post.deliveries()] == ["pending"]
 
 
-def test_what_is_held_for_ever_ends(post: Post, receiver: Receiver) -> None:
-    """What waits for a subscription that stays paused does not grow without bound."""
+def test_an_old_held_delivery_fails(post: Post, receiver: Receiver) -> None:
     made, _ = post.subscribe(receiver.url())
     with post.database.as_user(post.house.claims) as tx:
         assert subscriptions.change(tx, post.house.project, made.id, state="paused")
-    happen(post.house, 2)
-    post.once()
+    insert_events(post.house, 2)
+    post.send_due()
     age(post)
     assert prune(post.database, MONTH) == Pruned(deliveries=0, receipts=0, held=2)
     (row, _) = post.deliveries()
     assert (row["state"], row["last_error"]) == (
-        "failed", "it was held for 30 days, as its subscription is paused",
+        "failed", "held for 30 days because its subscription is paused",
     )  # fmt: skip
     assert receiver.got == []
 
 
-def test_nobody_forgets_what_ended_today(post: Post, receiver: Receiver) -> None:
-    """Not the worker by a wrong setting, and not the tables' owner by mistake."""
+def test_a_delivery_that_ended_today_cannot_be_deleted(post: Post, receiver: Receiver) -> None:
+    """Neither with a wrong setting nor by the tables' owner by mistake."""
     post.subscribe(receiver.url())
-    happen(post.house, 1)
-    post.once()
+    insert_events(post.house, 1)
+    post.send_due()
     assert not prune(post.database, timedelta(0))
     with pytest.raises(GitstoreError), post.database.as_owner() as tx:
         tx.run("delete from gitstore.delivery_attempts")
     assert len(post.attempts()) == 1
 
 
-def test_a_worker_that_is_to_stop_leaves_the_rest(post: Post, receiver: Receiver) -> None:
-    """After the slice that it is at."""
+def test_pruning_stops_with_the_worker(post: Post, receiver: Receiver) -> None:
+    """After the current slice."""
     post.subscribe(receiver.url())
-    happen(post.house, 6)
-    post.once()
+    insert_events(post.house, 6)
+    post.send_due()
     age(post)
     looks = iter([False, False, False, True, True, True])
     assert prune(post.database, MONTH, lambda: next(looks), slice_=2).deliveries == 4
 
 
-def test_old_receipts_are_forgotten(house: House) -> None:
-    """The others stay: a replay of those does nothing."""
+def test_old_receipts_are_deleted(house: House) -> None:
+    """A repetition of a younger delivery still has no effect."""
     following = Following(house, "http://127.0.0.1:1/team.git")
-    ring(following, "d-1")
-    ring(following, "d-2")
+    receive_webhook(following, "d-1")
+    receive_webhook(following, "d-2")
     run(
         following,
         "update gitstore.receipts set received_at = now() - interval '31 days' where delivery = 'd-1'",
     )
     assert prune(house.database, MONTH) == Pruned(deliveries=0, receipts=1, held=0)
-    assert [row["delivery"] for row in following.ask("select delivery from gitstore.receipts")] == ["d-2"]
+    assert [row["delivery"] for row in following.query("select delivery from gitstore.receipts")] == ["d-2"]

@@ -1,4 +1,4 @@
-"""Secrets at rest: sealed with a key that is not where they are."""
+"""Secrets at rest, sealed with a key that is not in the database."""
 
 from __future__ import annotations
 
@@ -15,16 +15,14 @@ from sync.db import Database
 from webhooks.secrets import Sealer, keys_in, new_key
 
 
-def test_what_is_sealed_can_be_opened_again() -> None:
-    """And does not show."""
+def test_a_sealed_secret_can_be_opened() -> None:
     made = Sealer([new_key()])
     sealed = made.seal("subscription 1", "whsec_x")
     assert "whsec_x" not in sealed
     assert made.open("subscription 1", sealed) == "whsec_x"
 
 
-def test_it_is_sealed_for_one_purpose() -> None:
-    """One row's secret is of no use in another."""
+def test_a_secret_is_sealed_for_one_purpose() -> None:
     made = Sealer([new_key()])
     for purpose in ("subscription 2", "subscription 1\nwhsec_x", ""):
         with pytest.raises(GitstoreError) as caught:
@@ -32,8 +30,7 @@ def test_it_is_sealed_for_one_purpose() -> None:
         assert caught.value.code is Code.CONFIG
 
 
-def test_another_key_opens_nothing_and_says_so() -> None:
-    """The operator is told which setting is wrong."""
+def test_another_key_is_an_error_that_names_the_setting() -> None:
     sealed = Sealer([new_key()]).seal("source 1", "x")
     with pytest.raises(GitstoreError, match="GITSTORE_SECRET_KEY"):
         Sealer([new_key()]).open("source 1", sealed)
@@ -41,8 +38,8 @@ def test_another_key_opens_nothing_and_says_so() -> None:
         Sealer([new_key()]).open("source 1", "garbage")
 
 
-def test_a_key_is_replaced_without_an_outage() -> None:
-    """The first key seals, all of them open."""
+def test_keys_rotate_without_an_outage() -> None:
+    """The first key seals, and each of them opens."""
     old, new = new_key(), new_key()
     sealed = Sealer([old]).seal("p", "x")
     both = Sealer(keys_in(f"{new}, {old}"))
@@ -54,8 +51,8 @@ def config(folder: Path, key: str = "") -> Config:
     return Config.from_env({"GITSTORE_DATA": str(folder), "GITSTORE_SECRET_KEY": key})
 
 
-def test_without_a_setting_a_key_is_made_once(tmp_path: Path, database: Database) -> None:
-    """In the data folder, for nobody else to read; processes that start together get the same."""
+def test_without_a_setting_one_key_is_created(tmp_path: Path, database: Database) -> None:
+    """In the data folder, readable by its user alone; concurrent processes get the same one."""
     made: list[str] = []
     threads = [
         threading.Thread(target=lambda: made.append(sealer(config(tmp_path), database).seal("p", "x")))
@@ -71,16 +68,15 @@ def test_without_a_setting_a_key_is_made_once(tmp_path: Path, database: Database
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
 
 
-def test_a_key_of_the_settings_leaves_the_folder_alone(tmp_path: Path, database: Database) -> None:
-    """And it is the one that is used."""
+def test_no_key_file_is_created_for_a_key_in_the_settings(tmp_path: Path, database: Database) -> None:
     key = new_key()
     assert Sealer([key]).open("p", sealer(config(tmp_path, key), database).seal("p", "x")) == "x"
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("text", ["", "nonsense", "\u00e4"])
-def test_a_broken_key_file_is_told_and_never_replaced(tmp_path: Path, database: Database, text: str) -> None:
-    """A new key in its place would make every secret unreadable."""
+def test_a_damaged_key_file_is_not_replaced(tmp_path: Path, database: Database, text: str) -> None:
+    """A new key would make every secret unreadable."""
     file = tmp_path / "secret-key"
     file.write_text(text)
     with pytest.raises(GitstoreError) as caught:

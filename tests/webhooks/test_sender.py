@@ -1,4 +1,4 @@
-"""The courier: nobody waits for somebody else's subscriber, and no kill loses or renames anything."""
+"""The delivery loop: subscribers do not delay each other, and a kill loses no delivery."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from tests.webhooks.receiver import (
     free_port,
     hang,
     receiving,
-    say,
+    respond,
 )
 from tests.webhooks.subscribed_project import Post
 from webhooks.secrets import Sealer, new_key
@@ -35,8 +35,8 @@ ROOT = Path(__file__).parents[2]
 PUBLISHED = EventType.PUBLISHED.value
 
 
-def happen(house: House, count: int) -> set[str]:
-    """Events, as if so many versions had been published; their ids."""
+def insert_events(house: House, count: int) -> set[str]:
+    """Insert events as if versions had been published. Return their ids."""
     ids = [uuid4() for _ in range(count)]
     with house.database.as_mirror() as tx:
         events.insert(
@@ -56,19 +56,19 @@ def happen(house: House, count: int) -> set[str]:
     return {str(one) for one in ids}
 
 
-def test_what_is_published_arrives_by_itself(house: House, receiver: Receiver) -> None:
-    """The courier is woken; it need not look."""
+def test_a_publication_is_delivered_at_once(house: House, receiver: Receiver) -> None:
+    """A notification wakes the loop."""
     post = Post(house, receiver.allow)
     post.subscribe(receiver.url(), PUBLISHED)
-    with post.courier(threads=2):
+    with post.delivering(threads=2):
         for number in range(3):
             house.publish("order-sync", f"https://{number}.example/")
             receiver.wait(number + 1, seconds=5)
-    assert post.troubles == []
+    assert post.errors == []
 
 
 def rebinding() -> Callable[[str, int], Sequence[str]]:
-    """A name that is public when somebody checks it, and loopback the next time."""
+    """Return a resolver whose first address is public and whose second is loopback."""
     asked = []
 
     def resolve(_host: str, _port: int) -> list[str]:
@@ -79,26 +79,26 @@ def rebinding() -> Callable[[str, int], Sequence[str]]:
 
 
 @pytest.mark.parametrize("kind", ["hang", "drip", "flood", "redirect", "rebind"])
-def test_one_bad_subscriber_delays_nobody_else(house: House, kind: str) -> None:
-    """It hangs, drips, sends a gigabyte, redirects to the metadata service, resolves to loopback: with 30
-    deliveries due to it, the others' arrive as if it were not there, and nothing internal is reached."""
+def test_a_bad_subscriber_does_not_delay_others(house: House, kind: str) -> None:
+    """It hangs, drips, floods, redirects to the metadata service or resolves to loopback, with 30 due
+    deliveries."""
     answers: dict[str, Callable[[Handler], None]] = {
         "hang": hang,
         "drip": drip,
         "flood": flood,
-        "redirect": say(302, Location="http://169.254.169.254/latest/meta-data/"),
+        "redirect": respond(302, Location="http://169.254.169.254/latest/meta-data/"),
     }
     with receiving(answers.get(kind)) as bad, receiving() as good:
         post = Post(house, f"{bad.allow},{good.allow}", resolve=rebinding())
         url = f"http://rebind.example:{bad.port}/" if kind == "rebind" else bad.url()
         troublesome, _ = post.subscribe(url, PUBLISHED)
-        happen(house, 30)
-        with post.courier(seconds=3.0):
+        insert_events(house, 30)
+        with post.delivering(seconds=3.0):
             time.sleep(0.5)
             post.subscribe(good.url(), PUBLISHED)
             for number in range(5):
                 started = time.monotonic()
-                ids = happen(house, 1)
+                ids = insert_events(house, 1)
                 got = good.wait(number + 1, seconds=10)
                 assert ids == {got[-1].id}
                 assert got[-1].at - started < 1.0
@@ -108,33 +108,32 @@ def test_one_bad_subscriber_delays_nobody_else(house: House, kind: str) -> None:
         if kind == "redirect":
             assert statuses == {302}
         assert post.state(troublesome).state == "active"
-    assert post.troubles == []
+    assert post.errors == []
 
 
-def test_many_bad_subscribers_leave_room_for_the_good(house: House) -> None:
-    """More of them than there are threads, once it is known how they are."""
+def test_many_failing_subscribers_leave_room_for_others(house: House) -> None:
     with receiving(hang) as bad, receiving() as good:
         post = Post(house, f"{bad.allow},{good.allow}")
         for number in range(12):
             post.subscribe(bad.url(f"/{number}"), PUBLISHED)
-        happen(house, 5)
+        insert_events(house, 5)
         house.tamper("update gitstore.subscriptions set failing_since = now()")
-        with post.courier(threads=8, seconds=8.0):
+        with post.delivering(threads=8, seconds=8.0):
             until(lambda: len(bad.got) >= 4)
             post.subscribe(good.url(), PUBLISHED)
             started = time.monotonic()
-            happen(house, 1)
+            insert_events(house, 1)
             assert good.wait(1)[0].at - started < 1.0
             assert len(bad.got) == 4
 
 
-def test_it_ends_at_once_though_a_subscriber_hangs(house: House) -> None:
-    """What was under way is sent again by another, when its lease is over."""
+def test_the_loop_ends_promptly_while_a_subscriber_hangs(house: House) -> None:
+    """The delivery is sent again when its lease has expired."""
     with receiving(hang) as bad:
         post = Post(house, bad.allow)
         post.subscribe(bad.url(), PUBLISHED)
-        with post.courier(seconds=20.0):
-            happen(house, 1)
+        with post.delivering(seconds=20.0):
+            insert_events(house, 1)
             bad.wait(1)
             started = time.monotonic()
         assert time.monotonic() - started < 6
@@ -142,29 +141,28 @@ def test_it_ends_at_once_though_a_subscriber_hangs(house: House) -> None:
         assert (row["state"], row["attempts"]) == ("pending", 0)
 
 
-def test_it_waits_for_a_database_that_is_away(house: House, receiver: Receiver) -> None:
-    """It tells so once, and goes on when it is back."""
+def test_the_loop_reconnects_to_the_database(house: House, receiver: Receiver) -> None:
     post = Post(house, receiver.allow)
     post.subscribe(receiver.url(), PUBLISHED)
-    with post.courier(threads=2):
-        happen(house, 1)
+    with post.delivering(threads=2):
+        insert_events(house, 1)
         receiver.wait(1)
         house.database.close()  # its connections are gone; it opens others
-        happen(house, 1)
+        insert_events(house, 1)
         receiver.wait(2)
 
 
 SENDER = """
-import sys, threading
+import sys
 from datetime import timedelta
 from sync.db import Database
 from webhooks.addresses import Allowed
-from webhooks.sender import DeliveryLoop, Means
+from webhooks.sender import DeliveryLoop, Sender
 from webhooks.egress import Egress
 from webhooks.secrets import Sealer
 conninfo, allow, key = sys.argv[1:]
-means = Means(Database(conninfo, max_connections=4), Egress(Allowed.parse(allow)), Sealer([key]))
-DeliveryLoop(means, threading.Event(), threads=4, lease=timedelta(seconds=1)).run()
+sender = Sender(Database(conninfo, max_connections=4), Egress(Allowed.parse(allow)), Sealer([key]))
+DeliveryLoop(sender, threads=4, lease=timedelta(seconds=1)).run()
 """
 
 
@@ -172,8 +170,8 @@ DeliveryLoop(means, threading.Event(), threads=4, lease=timedelta(seconds=1)).ru
     "kills", [pytest.param(4, id="4"), pytest.param(100, id="100", marks=pytest.mark.soak)]
 )
 @pytest.mark.timeout(1200)
-def test_a_sender_that_is_killed_loses_nothing(house: House, receiver: Receiver, kills: int) -> None:
-    """Killed in the middle of deliveries, again and again: each event arrives, under its own id, whole."""
+def test_repeated_kills_lose_no_delivery(house: House, receiver: Receiver, kills: int) -> None:
+    """Each event arrives under its own id, with its whole body."""
     dice = random.Random(kills)  # noqa: S311
     receiver.answers = take_a_moment
     post = Post(house, receiver.allow)
@@ -185,7 +183,7 @@ def test_a_sender_that_is_killed_loses_nothing(house: House, receiver: Receiver,
     command = [sys.executable, "-c", SENDER, post.database.conninfo, receiver.allow, key]
     with ExitStack() as stack:
         for _ in range(kills):
-            wanted |= happen(house, 10)
+            wanted |= insert_events(house, 10)
             before = len(receiver.got)
             child = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL)
             stack.callback(end, child)
@@ -209,7 +207,7 @@ def test_a_sender_that_is_killed_loses_nothing(house: House, receiver: Receiver,
 
 def take_a_moment(handler: Handler) -> None:
     time.sleep(0.02)
-    say(200)(handler)
+    respond(200)(handler)
 
 
 def end(child: subprocess.Popen[bytes]) -> None:
@@ -217,14 +215,14 @@ def end(child: subprocess.Popen[bytes]) -> None:
     child.wait()
 
 
-def test_the_next_attempt_is_made_in_its_time(house: House) -> None:
-    """Nobody has to wake the courier."""
+def test_a_retry_is_sent_at_its_due_time(house: House) -> None:
+    """Without a notification."""
     port = free_port()
     post = Post(house, f"127.0.0.1:{port}")
     post.subscribe(f"http://127.0.0.1:{port}/", PUBLISHED)
-    with post.courier(threads=2):
-        happen(house, 1)
-        until(lambda: bool(post.told))
+    with post.delivering(threads=2):
+        insert_events(house, 1)
+        until(lambda: bool(post.verdicts))
         house.tamper("update gitstore.deliveries set due_at = now() + interval '1 second'")
-        until(lambda: len(post.told) >= 2, seconds=15)
-    assert {told.error for told in post.told} == {"the connection was refused"}
+        until(lambda: len(post.verdicts) >= 2, seconds=15)
+    assert {verdict.error for verdict in post.verdicts} == {"the connection was refused"}

@@ -1,4 +1,4 @@
-"""A project follows a real upstream, by git over HTTP: what comes, and what goes wrong on the way."""
+"""Syncs with a real upstream by git over HTTP: imports and failures."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from webhooks.source_sync import import_limits
 # What comes
 
 
-def test_tags_become_versions_in_ascending_order_with_their_gaps(follow: Follow, upstream: Upstream) -> None:
-    """v1, v2 and v10 arrive in one fetch: three versions, the newest is current, the gap is told."""
+def test_tags_are_imported_in_ascending_order_with_gaps(follow: Follow, upstream: Upstream) -> None:
+    """v1, v2 and v10 in one fetch: v10 is current, and the gap is reported."""
     for number in (1, 2, 10):
         upstream.version("order-sync", number)
     following = follow()
@@ -27,7 +27,7 @@ def test_tags_become_versions_in_ascending_order_with_their_gaps(follow: Follow,
     assert (state.latest, state.current) == (10, 10)
     rows = [row for row in following.house.rows("workflow_versions") if row["state"] == "published"]
     assert sorted(row["version_number"] for row in rows) == [1, 2, 10]
-    published = following.ask(
+    published = following.query(
         "select data from gitstore.events where type = 'workflow.version.published' "
         "order by data->'version_number'"
     )
@@ -37,8 +37,8 @@ def test_tags_become_versions_in_ascending_order_with_their_gaps(follow: Follow,
     assert row.report["gaps"] == {"order-sync": [[3, 9]]}
 
 
-def test_the_ledger_keeps_who_published_upstream_when_and_why(follow: Follow, upstream: Upstream) -> None:
-    """The actor is the source; tagger, time and message are those of the tag, else those of the commit."""
+def test_the_ledger_keeps_tagger_time_and_message(follow: Follow, upstream: Upstream) -> None:
+    """The actor is the source; without an annotated tag, the values of the commit count."""
     upstream.version("order-sync", 1, message="Ship the new warehouse")
     upstream.version("order-sync", 2, lightweight=True)
     following = follow()
@@ -58,22 +58,21 @@ def test_the_ledger_keeps_who_published_upstream_when_and_why(follow: Follow, up
     assert row["created_at"] < datetime(2024, 1, 1, tzinfo=UTC)
 
 
-def test_a_second_sync_asks_for_refs_and_fetches_nothing(follow: Follow, upstream: Upstream) -> None:
-    """What is here is not fetched again, and nothing happens twice."""
+def test_a_second_sync_fetches_no_objects(follow: Follow, upstream: Upstream) -> None:
     upstream.version("order-sync", 1)
     following = follow()
     following.sync()
-    before, events = following.state(), following.ask("select id from gitstore.events")
+    before, events = following.state(), following.query("select id from gitstore.events")
     upstream.requests.clear()
     assert following.sync().published == {}
     assert [line.partition(" ")[0] for line in upstream.requests] == ["GET", "POST"]  # info/refs, ls-refs
-    assert (following.state(), following.ask("select id from gitstore.events")) == (before, events)
+    assert (following.state(), following.query("select id from gitstore.events")) == (before, events)
     upstream.version("order-sync", 2)
     assert following.sync().published == {"order-sync": [2]}
 
 
 def test_drafts_are_created_and_fast_forwarded(follow: Follow, upstream: Upstream) -> None:
-    """In the layout refs, the upstream's draft is ours, as far as ours is behind it."""
+    """In the layout refs."""
     upstream.draft("order-sync", flow())
     following = follow()
     following.sync()
@@ -85,20 +84,18 @@ def test_drafts_are_created_and_fast_forwarded(follow: Follow, upstream: Upstrea
     assert (row["state"], row["commit_sha"]) == ("draft", tip)
 
 
-def test_a_draft_that_is_ahead_here_stays(follow: Follow, upstream: Upstream) -> None:
-    """An upstream that is behind is no reason to go back, and no divergence."""
+def test_a_local_draft_that_is_ahead_is_kept(follow: Follow, upstream: Upstream) -> None:
+    """This is no divergence."""
     upstream.draft("order-sync", flow())
     following = follow()
     following.sync()
     ours = following.house.save("order-sync", "https://ours.example/")
-    assert following.sync(full=True).found == {}
+    assert following.sync(full=True).diverged == {}
     assert following.house.store.state("order-sync").draft == ours
 
 
-def test_a_draft_discarded_here_does_not_come_back_until_it_moves_there(
-    follow: Follow, upstream: Upstream
-) -> None:
-    """Each poll sees it upstream, unchanged: that is no news."""
+def test_a_draft_discarded_here_returns_when_it_moves_upstream(follow: Follow, upstream: Upstream) -> None:
+    """Until then, each poll ignores it."""
     upstream.draft("order-sync", flow())
     following = follow()
     following.sync()
@@ -111,8 +108,8 @@ def test_a_draft_discarded_here_does_not_come_back_until_it_moves_there(
     assert following.house.store.state("order-sync").draft == tip
 
 
-def test_the_layout_folders_takes_tags_on_any_commit(follow: Follow, upstream: Upstream) -> None:
-    """A team's repository: symlinks and submodules beside workflows/ do no harm, branches are its own."""
+def test_the_layout_folders_imports_tags_on_any_commit(follow: Follow, upstream: Upstream) -> None:
+    """Symlinks and submodules beside workflows/ do no harm, and branches are ignored."""
     (upstream.tree / "workflows").mkdir()
     (upstream.tree / "link").symlink_to("workflows")
     upstream.git("update-index", "--add", "--cacheinfo", f"160000,{'1' * 40},vendor/lib")
@@ -132,8 +129,8 @@ def test_the_layout_folders_takes_tags_on_any_commit(follow: Follow, upstream: U
     assert following.house.store.version("order-sync", 1).snapshot.file_name == "workflow.yaml"
 
 
-def test_a_version_of_another_branch_needs_no_common_history(follow: Follow, upstream: Upstream) -> None:
-    """Upstream, v2 may be on a commit that does not descend from v1's: it was published there."""
+def test_versions_need_no_common_history(follow: Follow, upstream: Upstream) -> None:
+    """v2 may be on a commit that does not descend from v1's."""
     upstream.version("order-sync", 1)
     upstream.git("checkout", "-q", "--orphan", "fresh")
     upstream.version("order-sync", 2)
@@ -145,8 +142,8 @@ def test_a_version_of_another_branch_needs_no_common_history(follow: Follow, ups
 # What goes wrong
 
 
-def test_a_failure_is_told_in_words_and_tried_again(follow: Follow, upstream: Upstream) -> None:
-    """At growing intervals; the first success forgets it."""
+def test_a_failure_has_a_reason_and_is_retried(follow: Follow, upstream: Upstream) -> None:
+    """At growing intervals; a success resets them."""
     upstream.version("order-sync", 1)
     upstream.broken = 503
     following = follow()
@@ -154,19 +151,17 @@ def test_a_failure_is_told_in_words_and_tried_again(follow: Follow, upstream: Up
         following.sync()
         row = following.row()
         assert row.failures == failures
-        assert (
-            row.last_error
-            == "the upstream's answer is not git's smart HTTP protocol: unexpected http resp 503"
-        )
-    (row_,) = following.ask("select extract(epoch from due_at - now())::float8 as s from gitstore.sources")
+        protocol = "the upstream's answer is not git's smart HTTP protocol"
+        assert row.last_error == f"{protocol}: unexpected http resp 503"
+    (row_,) = following.query("select extract(epoch from due_at - now())::float8 as s from gitstore.sources")
     assert 8 < row_["s"] <= 11
     upstream.broken = None
     assert following.sync().published == {"order-sync": [1]}
     assert (following.row().failures, following.row().last_error) == (0, None)
 
 
-def test_a_credential_opens_and_its_absence_is_told(follow: Follow, upstream: Upstream) -> None:
-    """Never with the secret in the words."""
+def test_a_private_upstream_needs_a_credential(follow: Follow, upstream: Upstream) -> None:
+    """No message contains it."""
     upstream.version("order-sync", 1)
     upstream.password = "correct-horse"
     following = follow()
@@ -177,12 +172,11 @@ def test_a_credential_opens_and_its_absence_is_told(follow: Follow, upstream: Up
     assert following.row().last_error == "the upstream does not accept the credential (401)"
     following.change(login=Credential("x", "correct-horse"))
     assert following.sync().published == {"order-sync": [1]}
-    rows = following.ask("select * from gitstore.sources")
-    assert "correct-horse" not in str([Credential("x", "correct-horse"), following.told, rows])
+    rows = following.query("select * from gitstore.sources")
+    assert "correct-horse" not in str([Credential("x", "correct-horse"), following.logged, rows])
 
 
-def test_an_address_without_git_is_told(follow: Follow, upstream: Upstream) -> None:
-    """404, and what is no repository."""
+def test_a_url_without_a_repository_is_a_failure_with_a_reason(follow: Follow, upstream: Upstream) -> None:
     following = follow()
     for suffix, words in (("-gone", "there is no repository"), ("/HEAD", "")):
         with following.database.as_owner() as tx:
@@ -191,18 +185,18 @@ def test_an_address_without_git_is_told(follow: Follow, upstream: Upstream) -> N
         assert words in (following.row().last_error or "nothing"), suffix
 
 
-def test_an_upstream_larger_than_the_limit_is_refused(follow: Follow, upstream: Upstream) -> None:
-    """By the size of its pack, before anything is unpacked."""
+def test_a_pack_over_the_limit_is_refused(follow: Follow, upstream: Upstream) -> None:
+    """Before it is unpacked."""
     upstream.commit("noise", "".join(f"{number * 7919}\n" for number in range(20_000)))
     upstream.version("order-sync", 1)
     following = follow(limits=import_limits(Limits(), 20_000))
     following.sync()
-    assert following.open()["order-sync/v1"].code == "too_large"
+    assert following.open_divergences()["order-sync/v1"].code == "too_large"
     assert versions(following, "order-sync") == []
 
 
-def test_a_workflow_whose_ledger_is_contradicted_waits_alone(house: House, upstream: Upstream) -> None:
-    """Somebody made a tag by hand: nothing is published there, everything else comes."""
+def test_a_contradicted_ledger_blocks_only_its_workflow(house: House, upstream: Upstream) -> None:
+    """Someone created a tag by hand."""
     upstream.version("bad", 1)
     upstream.version("good", 1)
     following = Following(house, upstream.url)
@@ -217,8 +211,7 @@ def test_a_workflow_whose_ledger_is_contradicted_waits_alone(house: House, upstr
     assert following.sync().published == {"bad": [9]}
 
 
-def test_nothing_is_left_behind(follow: Follow, upstream: Upstream) -> None:
-    """No quarantine, no lock, whether it worked or not."""
+def test_a_sync_leaves_no_quarantine_and_no_lock(follow: Follow, upstream: Upstream) -> None:
     upstream.version("order-sync", 1)
     following = follow()
     following.sync()

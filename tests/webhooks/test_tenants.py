@@ -1,4 +1,4 @@
-"""Webhooks out, seen from another tenant, or from a member who is no owner, through plain SQL."""
+"""Row-level security of subscriptions and deliveries against other tenants and members who are not owners."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def theirs(make_house: Callable[..., House]) -> Iterator[Post]:
     made, _ = post.subscribe("http://10.0.0.1/secret-path")
     with post.database.as_user(house.claims) as tx:
         delivery_log.test(tx, made)
-    post.once()
+    post.send_due()
     yield post
     house.store.close()
 
@@ -55,7 +55,7 @@ def viewer(theirs: Post) -> Claims:
 
 
 @pytest.mark.parametrize("table", COUNTS)
-def test_owners_alone_see_it(theirs: Post, stranger: Claims, viewer: Claims, table: str) -> None:
+def test_only_owners_can_read(theirs: Post, stranger: Claims, viewer: Claims, table: str) -> None:
     """The URL of a webhook is often a secret."""
     seen = []
     for claims in (theirs.house.claims, stranger, viewer, {}):
@@ -88,20 +88,19 @@ REFUSED: list[LiteralString] = [
 
 
 @pytest.mark.parametrize("statement", CHANGES)
-def test_nobody_else_changes_it(
+def test_only_owners_can_write(
     theirs: Post, stranger: Claims, viewer: Claims, statement: LiteralString
 ) -> None:
-    """What they can't see, they don't touch."""
     for claims in (stranger, viewer, {}):
         with theirs.database.as_user(claims) as tx:
             assert tx.run(statement) == 0
 
 
 @pytest.mark.parametrize("statement", REFUSED)
-def test_what_nobody_may_is_refused(
+def test_forbidden_statements_are_refused(
     theirs: Post, stranger: Claims, viewer: Claims, statement: LiteralString
 ) -> None:
-    """To make rows in another's project, to unsay an attempt, to read what is sealed."""
+    """Rows of another project, changes of attempts, and sealed columns."""
     subscription = theirs.rows("subscriptions")[0]["id"]
     for claims in (stranger, viewer, {}):
         with pytest.raises(GitstoreError) as caught, theirs.database.as_user(claims) as tx:
@@ -109,10 +108,9 @@ def test_what_nobody_may_is_refused(
         assert caught.value.code is Code.FORBIDDEN
 
 
-def test_a_delivery_of_one_s_own_to_another_s_subscription_can_not_be_made(
+def test_a_delivery_cannot_name_a_subscription_of_another_project(
     theirs: Post, make_house: Callable[..., House]
 ) -> None:
-    """The key of a subscription includes its project."""
     ours = make_house("ours")
     subscription = theirs.rows("subscriptions")[0]["id"]
     with pytest.raises(GitstoreError), theirs.database.as_user(ours.claims) as tx:
@@ -127,8 +125,8 @@ def test_a_delivery_of_one_s_own_to_another_s_subscription_can_not_be_made(
     ours.store.close()
 
 
-def test_attempts_stay_as_they_were(theirs: Post) -> None:
-    """Not even the tables' owner changes one by mistake."""
+def test_attempts_are_immutable(theirs: Post) -> None:
+    """Even for the tables' owner, unless done deliberately."""
     statements: list[LiteralString] = [
         "update gitstore.delivery_attempts set status = 200",
         "delete from gitstore.delivery_attempts",

@@ -1,4 +1,4 @@
-"""A real upstream: a bare repository of git's own behind `git http-backend` on loopback, and its people."""
+"""A real upstream: a bare repository behind `git http-backend` on loopback, with a work tree."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ TAGGED = 1_700_000_000
 
 
 def flow(url: str = "https://a.example/", **top: Any) -> str:
-    """A valid definition, as YAML."""
+    """Return a valid definition, as YAML."""
     call = {"label": "Call", "config": {"url": url, "method": "POST"}}
     nodes = [
         {"id": "hook", "type": "webhook", "data": {"label": "Hook", "config": {}}},
@@ -45,7 +45,7 @@ BROKEN = "nodes: []\n"
 
 
 class Upstream:
-    """The repository at `url`, and what its people do to it by `git` in a work tree of theirs."""
+    """The repository at `url`, and its authors, who use `git` in a work tree."""
 
     def __init__(self, folder: Path, port: int) -> None:
         self.bare, self.tree = folder / "team.git", folder / "tree"
@@ -89,7 +89,7 @@ class Upstream:
         self, slug: str, number: int, content: str | None = None, *, path: str = "workflow.yaml",
         message: str = "", lightweight: bool = False,
     ) -> str:  # fmt: skip
-        """Commit a definition, tag it `<slug>/v<N>` and push that; what the tag holds."""
+        """Commit a definition, tag it `<slug>/v<N>` and push the tag. Return the definition."""
         self.commit(path, flow(f"https://v{number}.example/") if content is None else content)
         return self.tag(f"{slug}/v{number}", message=message or f"Ship v{number}", lightweight=lightweight)
 
@@ -108,7 +108,7 @@ class Upstream:
         return made
 
     def many(self, slug: str, tags: int, *, padding: int = 0) -> None:
-        """`tags` versions in a moment; with so many bytes that do not compress beside each definition."""
+        """Create `tags` versions at once, each with so many bytes that do not compress."""
         command = ["git", "--git-dir", str(self.bare), "fast-import", "--quiet"]
         with subprocess.Popen(command, stdin=subprocess.PIPE, env=AUTHOR) as child:
             assert child.stdin is not None
@@ -128,7 +128,7 @@ class Upstream:
 
 
 def _versions(slug: str, tags: int, padding: int) -> Iterator[bytes]:
-    """A script for git-fast-import(1)."""
+    """Return a script for git-fast-import(1)."""
     for number in range(1, tags + 1):
         files = {b"workflow.yaml": flow(f"https://v{number}.example/").encode()}
         if padding:
@@ -144,7 +144,7 @@ def _versions(slug: str, tags: int, padding: int) -> Iterator[bytes]:
 
 
 class _Handler(BaseHTTPRequestHandler):
-    """The CGI of git http-backend; HTTP/1.0, so that the end of the connection is the end of the answer."""
+    """The CGI of git http-backend, in HTTP/1.0: the end of the connection ends the response."""
 
     server: _Server
 
@@ -225,7 +225,7 @@ class _Server(ThreadingHTTPServer):
 
 @contextmanager
 def upstream_in(folder: Path) -> Iterator[Upstream]:
-    """Serve one for as long as the block."""
+    """Serve an upstream until the block ends."""
     folder.mkdir(parents=True, exist_ok=True)
     with _Server(("127.0.0.1", 0), _Handler) as server:
         server.upstream = Upstream(folder, server.server_address[1])

@@ -19,12 +19,11 @@ from werkzeug.wrappers import Response as WsgiResponse
 
 from service.app import create_app
 from tests.service.api.conftest import Client, House, Response, problem
-from tests.webhooks.test_inbound import SAMPLES
-from tests.webhooks.test_inbound import signed as by_forge
+from tests.webhooks.test_forges import SAMPLES
+from tests.webhooks.test_forges import signed as by_forge
 from webhooks.addresses import Allowed
-from webhooks.forges import Forge
-from webhooks.inbound import MOST_BYTES
-from webhooks.signature import sign
+from webhooks.forges import MOST_BYTES, Forge
+from webhooks.standard_webhooks import sign
 
 SECRET = "It's-a-secret-to-everybody"
 URL = "http://git.example:8000/acme/flows.git"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
@@ -11,10 +10,10 @@ import pytest
 
 from service import scraping
 from tests.service.api.conftest import Client, House, problem
-from tests.webhooks.receiver import Receiver, receiving, say
+from tests.webhooks.receiver import Receiver, receiving, respond
 from webhooks import delivery_queue
 from webhooks.delivery_queue import Room
-from webhooks.sender import DeliveryAttempt, Means
+from webhooks.sender import Sender
 
 URL = "https://example.com/hooks?x=1"
 TYPES = [
@@ -46,7 +45,7 @@ def subscribe(owner: Client, url: str = URL, **body: Any) -> dict[str, Any]:
 def deliver(house: House) -> int:
     """Send what is due, as the worker does."""
     here = house.app.extensions["gitstore"]
-    sender = DeliveryAttempt(Means(house.database, here.egress, here.sealer()), threading.Event())
+    sender = Sender(house.database, here.egress, here.sealer())
     with house.database.as_mirror() as tx:
         delivery_queue.fan_out(tx)
         found = delivery_queue.claim(tx, Room(100, 100, 100, {}), timedelta(seconds=60))
@@ -170,7 +169,7 @@ def test_a_published_version_is_delivered(owner: Client, house: House, receiver:
 
 def test_a_failed_delivery_can_be_redelivered(owner: Client, house: House, receiver: Receiver) -> None:
     """With the same id."""
-    receiver.answers = say(500, b"no")
+    receiver.answers = respond(500, b"no")
     subscribe(owner, receiver.url(), events=["workflow.version.published"])
     owner.create()
     owner.publish()

@@ -1,20 +1,28 @@
-"""Leases on sources: claim a due source, record its result or crash. Functions run as the mirror role."""
+"""Queue of sources: what makes them due, leases on due ones, and the recorded results.
+
+A source is due when its poll interval has elapsed, when its webhook was received, when a local event has to
+be pushed to it, or on request. The lease of a killed worker expires within a minute. Functions run as the
+mirror role.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Final, LiteralString
 from uuid import UUID, uuid4
 
 from psycopg.types.json import Jsonb
 
 from gitstore.errors import GitstoreError
-from sync.db import Transaction
-from webhooks import crashes
+from sync.db import Database, Transaction
+from webhooks import forges, sources
+from webhooks.forges import Forge, Headers, Kind, Received
+from webhooks.lease_loop import CRASH_PAUSE_SECONDS, MOST_CRASHES, WORKER_ENDED, given_up
+from webhooks.secrets import Sealer
 
 LEASE_SECONDS: Final = 60
-_WAY_OUT: Final = "sync it, or change it, to try again"
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +39,14 @@ class Claim:
     failures: int
     claim: UUID
 
+    @property
+    def owner(self) -> UUID:
+        return self.id
+
+    @property
+    def slow(self) -> bool:
+        return self.failures > 0
+
 
 @dataclass(frozen=True, slots=True)
 class Crashed:
@@ -45,7 +61,7 @@ class Crashed:
     @property
     def poisoned(self) -> bool:
         """Return whether this crash made the source poison."""
-        return self.crashes >= crashes.MOST
+        return self.crashes >= MOST_CRASHES
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,15 +109,15 @@ _CRASH: Final[LiteralString] = """
     from gitstore.projects p where p.id = s.project_id
 """
 _CRASHED: Final[LiteralString] = " returning s.id, p.slug as project, s.url, s.crashes, s.last_error"
-_THOSE_WITH_ENDED_LEASES: Final[LiteralString] = _CRASH + " and s.claimed_until <= now()" + _CRASHED
-_THIS_ONE: Final[LiteralString] = _CRASH + " and s.id = %(id)s and s.claim = %(claim)s" + _CRASHED
+_CRASH_EXPIRED: Final[LiteralString] = _CRASH + " and s.claimed_until <= now()" + _CRASHED
+_CRASH_ONE: Final[LiteralString] = _CRASH + " and s.id = %(id)s and s.claim = %(claim)s" + _CRASHED
 # A webhook received during the sync keeps the source due.
 _RENEW: Final[LiteralString] = """
     update gitstore.sources set claimed_until = now() + make_interval(secs => %(lease)s),
         due_at = case when due_at <= now() then due_at else now() + make_interval(secs => %(lease)s) end
     where id = %(id)s and claim = %(claim)s
 """
-_OURS: Final[LiteralString] = """
+_LOCK_OURS: Final[LiteralString] = """
     select id from gitstore.sources where id = %(id)s and claim = %(claim)s for update
 """
 _SUCCEEDED: Final[LiteralString] = """
@@ -139,13 +155,13 @@ _PUSH_DUE: Final[LiteralString] = """
     where e.id = any(%(ids)s) and e.type in ('workflow.version.published', 'workflow.draft.updated')
         and s.project_id = e.project_id and s.direction <> 'pull' and not s.paused and s.due_at > now()
 """
-_SEEN: Final[LiteralString] = "select ref, oid from gitstore.upstream_refs where source_id = %(id)s"
-_SEE: Final[LiteralString] = """
+_UPSTREAM_REFS: Final[LiteralString] = "select ref, oid from gitstore.upstream_refs where source_id = %(id)s"
+_SET_REFS: Final[LiteralString] = """
     insert into gitstore.upstream_refs (source_id, project_id, ref, oid)
     select %(id)s, %(project)s, ref, oid from unnest(%(refs)s::text[], %(oids)s::text[]) as new (ref, oid)
     on conflict (source_id, ref) do update set oid = excluded.oid
 """
-_UNSEE: Final[LiteralString] = """
+_DELETE_REFS: Final[LiteralString] = """
     delete from gitstore.upstream_refs where source_id = %(id)s and ref = any(%(refs)s)
 """
 
@@ -167,19 +183,19 @@ def claim(tx: Transaction, source_id: UUID | None = None, lanes: Lanes = Lanes()
     )
 
 
-def leases_ended(tx: Transaction) -> list[Crashed]:
+def crash_expired(tx: Transaction) -> list[Crashed]:
     """Record a crash of each source whose lease expired, and make the source claimable again."""
-    return tx.rows(Crashed, _THOSE_WITH_ENDED_LEASES, **_crash(crashes.WORKER_ENDED))
+    return tx.rows(Crashed, _CRASH_EXPIRED, **_crash(WORKER_ENDED))
 
 
-def crashed(tx: Transaction, ours: Claim, reason: str) -> Crashed | None:
+def crash(tx: Transaction, ours: Claim, reason: str) -> Crashed | None:
     """Record a crash of the process that synced, or return None if another worker holds the lease."""
-    return tx.row(Crashed, _THIS_ONE, id=ours.id, claim=ours.claim, **_crash(reason))
+    return tx.row(Crashed, _CRASH_ONE, id=ours.id, claim=ours.claim, **_crash(reason))
 
 
 def _crash(reason: str) -> dict[str, object]:
-    told = crashes.given_up(reason, _WAY_OUT)
-    return {"most": crashes.MOST, "pause": crashes.PAUSE_SECONDS, "error": reason, "given_up": told}
+    final = given_up(reason, "sync it, or change it, to try again")
+    return {"most": MOST_CRASHES, "pause": CRASH_PAUSE_SECONDS, "error": reason, "given_up": final}
 
 
 def renew(tx: Transaction, ours: Claim) -> None:
@@ -193,25 +209,24 @@ def release(tx: Transaction, ours: Claim) -> None:
 
 def holds(tx: Transaction, ours: Claim) -> bool:
     """Return whether the claim is still valid. If so, lock the source until the transaction ends."""
-    return tx.value(_OURS, id=ours.id, claim=ours.claim) is not None
+    return tx.value(_LOCK_OURS, id=ours.id, claim=ours.claim) is not None
 
 
 def done(
     tx: Transaction, ours: Claim, report: Mapping[str, Any] | None, error: GitstoreError | None, pause: float
 ) -> None:
     """Record the result and end the claim. After an `error` the source is due again in `pause` seconds."""
-    shown = Jsonb(dict(report)) if report is not None else None
+    values = {"id": ours.id, "report": Jsonb(dict(report)) if report is not None else None}
     if error is None:
-        tx.run(_SUCCEEDED, id=ours.id, report=shown)
+        tx.run(_SUCCEEDED, **values)
     else:
-        values = {"id": ours.id, "report": shown, "error": error.message, "full": ours.full_sync}
-        tx.run(_FAILED, **values, pause=pause)
+        tx.run(_FAILED, **values, error=error.message, full=ours.full_sync, pause=pause)
 
 
 def seconds_to_next(tx: Transaction) -> float | None:
     """Return the seconds until the next due time, or None without one."""
-    found: float | None = tx.value(_SECONDS_TO_NEXT)
-    return found
+    seconds: float | None = tx.value(_SECONDS_TO_NEXT)
+    return seconds
 
 
 def lag(tx: Transaction) -> float:
@@ -219,21 +234,74 @@ def lag(tx: Transaction) -> float:
     return float(tx.value(_LAG) or 0.0)
 
 
-def seen(tx: Transaction, ours: Claim) -> dict[str, str]:
+def upstream_refs(tx: Transaction, ours: Claim) -> dict[str, str]:
     """Return the upstream's refs as last recorded: ref -> id."""
-    return dict(tx.tuples(_SEEN, id=ours.id))
+    return dict(tx.tuples(_UPSTREAM_REFS, id=ours.id))
 
 
-def see(tx: Transaction, ours: Claim, before: Mapping[str, str], now: Mapping[str, str]) -> None:
+def record_upstream_refs(
+    tx: Transaction, ours: Claim, before: Mapping[str, str], now: Mapping[str, str]
+) -> None:
     """Record `now` as the upstream's refs. `before` are the refs recorded so far."""
     new = {ref: oid for ref, oid in now.items() if before.get(ref) != oid}
     gone = [ref for ref in before if ref not in now]
     if new:
-        tx.run(_SEE, id=ours.id, project=ours.project_id, refs=list(new), oids=list(new.values()))
+        tx.run(_SET_REFS, id=ours.id, project=ours.project_id, refs=list(new), oids=list(new.values()))
     if gone:
-        tx.run(_UNSEE, id=ours.id, refs=gone)
+        tx.run(_DELETE_REFS, id=ours.id, refs=gone)
 
 
 def push_due(tx: Transaction, event_ids: list[UUID]) -> int:
     """Mark the sources to which the events have to be pushed as due. Return their number."""
     return tx.run(_PUSH_DUE, ids=event_ids)
+
+
+# Receipts of webhooks
+
+
+@dataclass(frozen=True, slots=True)
+class HookTarget:
+    """The fields of a source that are needed to verify a delivery to it. `project` is the slug."""
+
+    id: UUID
+    project_id: UUID
+    project: str
+    forge: str
+    sealed_secret: str
+
+
+_HOOK_TARGET: Final[LiteralString] = """
+    select s.id, s.project_id, p.slug as project, s.forge, s.sealed_secret
+    from gitstore.sources s join gitstore.projects p on p.id = s.project_id where s.id = %(id)s
+"""
+_INSERT_RECEIPT: Final[LiteralString] = """
+    insert into gitstore.receipts (source_id, project_id, delivery, event)
+    values (%(source)s, %(project)s, %(delivery)s, %(event)s) on conflict do nothing
+"""
+# A source that is already due is left unchanged, so that ten deliveries cause one fetch.
+_MARK_DUE: Final[LiteralString] = """
+    update gitstore.sources set due_at = now() where id = %(source)s and due_at > now() and not paused
+"""
+
+
+def hook_target(database: Database, source_id: UUID) -> HookTarget | None:
+    """Return the source with this id, in any project, or None."""
+    with database.as_mirror() as tx:
+        return tx.row(HookTarget, _HOOK_TARGET, id=source_id)
+
+
+def accept(
+    database: Database, sealer: Sealer, target: HookTarget, headers: Headers, body: bytes, now: datetime
+) -> tuple[Received, bool]:
+    """Verify a delivery, then record it and mark its source as due in one transaction.
+
+    Returns the delivery and whether it is new; a repeated delivery changes nothing. Raises `bad_signature`.
+    """
+    secret = sealer.open(sources.secret_purpose(target.id), target.sealed_secret)
+    received = forges.receive(headers, body, secret, Forge(target.forge), now)
+    with database.as_mirror() as tx:
+        values = {"source": target.id, "project": target.project_id, "event": received.event}
+        new = received.delivery is None or tx.run(_INSERT_RECEIPT, **values, delivery=received.delivery) > 0
+        if new and received.kind is Kind.CHANGED and tx.run(_MARK_DUE, source=target.id):
+            tx.value(sources.WAKE)
+    return received, new
