@@ -155,8 +155,8 @@ def configure(log_format: str = "auto", level: str = "info", stream: TextIO | No
 
 def action(event: Event, *, level: str = "info", **facts: Any) -> None:
     """Log that `event` happened. A fact that is None is left out. `exc_info=True` adds the traceback."""
-    told = {name: fact for name, fact in facts.items() if fact is not None}
-    getattr(structlog.get_logger(), level)(event, **told)
+    known = {name: fact for name, fact in facts.items() if fact is not None}
+    getattr(structlog.get_logger(), level)(event, **known)
 
 
 def request(
@@ -207,8 +207,8 @@ def without_secrets(value: Any) -> Any:
     return _SECRETS.sub(_hide, clip(str(value), MOST_LOGGED))
 
 
-def _hide(found: re.Match[str]) -> str:
-    return (found["token"] or found["scheme"] or found["url"] or found["conninfo"]) + HIDDEN
+def _hide(match: re.Match[str]) -> str:
+    return (match["token"] or match["scheme"] or match["url"] or match["conninfo"]) + HIDDEN
 
 
 def _escape_controls(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
@@ -220,7 +220,7 @@ def _visible(value: Any, keep_lines: bool) -> Any:
     if not isinstance(value, str):
         return value
     text = value if keep_lines else value.replace("\n", "\\n")
-    return _CONTROL.sub(lambda found: ascii(found[0])[1:-1], text)
+    return _CONTROL.sub(lambda match: ascii(match[0])[1:-1], text)
 
 
 def _in_order(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:

@@ -14,5 +14,5 @@ from service.run import serve as serving
 @click.command()
 @with_config()
 def serve(config: Config) -> None:
-    """Serve, with everything that takes: Postgres (unless one is given), HTTP and git, the worker."""
+    """Run the service: HTTP and git, the background worker, and Postgres unless DATABASE_URL is set."""
     sys.exit(serving.serve(config, sys.stdout))

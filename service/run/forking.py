@@ -143,8 +143,8 @@ def _frame(stream: IO[bytes]) -> bytes:
 
 def _killed() -> GitstoreError:
     return TooLargeError(
-        "this takes more than one request may take (CPU time beyond GITSTORE_MAX_CPU, "
-        f"{MEMORY // 2**20} MiB of memory, {SECONDS} s): look at what was saved, and send less at once",
+        f"the request exceeded a limit (CPU time of GITSTORE_MAX_CPU, {MEMORY // 2**20} MiB of memory, "
+        f"{SECONDS} s): check what was saved, and send less at once",
     )
 
 
@@ -159,8 +159,8 @@ def _serve(app: Flask, control: socket.socket, parent: int) -> NoReturn:
             signal.signal(number, signal.SIG_IGN)
         _close_others(control.fileno())
         while True:
-            asked, descriptors, _, _ = socket.recv_fds(control, 1, 2)
-            if not asked:
+            message, descriptors, _, _ = socket.recv_fds(control, 1, 2)
+            if not message:
                 break
             pid = os.getpid()
             if os.fork() == 0:
@@ -194,8 +194,8 @@ def _work(app: Flask, parent: int, answer: int, request: int) -> NoReturn:
 
 
 def _answer(app: Flask, file: IO[bytes], connection: socket.socket) -> None:
-    given = json.loads(_frame(file))
-    environ: WSGIEnvironment = {**given["environ"], FACTS: given["facts"], LEASE: None}
+    request = json.loads(_frame(file))
+    environ: WSGIEnvironment = {**request["environ"], FACTS: request["facts"], LEASE: None}
     environ |= {"wsgi.input": file, "wsgi.errors": sys.stderr, "wsgi.input_terminated": True}
     gc.set_threshold(50_000, 20, 100)  # the process is short-lived, and its memory is limited
     services: Services = app.extensions[EXTENSION]
@@ -209,7 +209,7 @@ def _answer(app: Flask, file: IO[bytes], connection: socket.socket) -> None:
         head.update(status=line, headers=headers)
         return lambda _part: None
 
-    with logs.about(request_id=given["facts"].get("request_id")), budget.limited(cpu):
+    with logs.about(request_id=request["facts"].get("request_id")), budget.limited(cpu):
         inner: WSGIApplication = type(app).wsgi_app.__get__(app)
         parts = inner(environ, start_response)
         _send(connection, json.dumps({**head, "counted": counts.calls}).encode())

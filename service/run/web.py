@@ -138,7 +138,7 @@ class Web:
             gc.freeze()
             forking.start(app)
             threads = self._config.threads + fairness.QUEUED  # requests in the queue take one each
-            server = Server(app, admission.of(app), threads=threads, most=connections())
+            server = Server(app, admission.admission_for(app), threads=threads, most=connections())
             asyncio.run(server.serve(self._descriptor, self._beat(number)))
         except BaseException:
             traceback.print_exc()

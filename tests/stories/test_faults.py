@@ -1,6 +1,6 @@
-"""A database that goes away, a full disk, processes that are killed, clients that stall.
+"""An unavailable database, a full disk, killed processes, stalled clients.
 
-Each is told in a clean way, heals by itself, and loses nothing that was acknowledged.
+Each gives a clean error, ends without intervention, and loses nothing that was acknowledged.
 """
 
 from __future__ import annotations
@@ -39,12 +39,12 @@ def owner_of(service: Service) -> Caller:
 
 
 def postmaster(service: Service) -> psutil.Process:
-    (found,) = [p for p in service.family()[0].children() if p.name() == "postgres"]
-    return found
+    (server,) = [p for p in service.family()[0].children() if p.name() == "postgres"]
+    return server
 
 
 def save(owner: Caller, slug: str, label: str) -> int:
-    """The status of saving a draft, by whichever call is right where the workflow stands."""
+    """Save a draft, by the call that the state of the workflow requires; return the status."""
     body = {"definition": definition(label)}
     answer = owner.call("POST", "/workflows", {"slug": slug, **body})
     if answer.status == 409:
@@ -55,8 +55,8 @@ def save(owner: Caller, slug: str, label: str) -> int:
 
 
 def repository(service: Service) -> Path:
-    (found,) = (service.data / "repos").glob("*.git")
-    return found
+    (path,) = (service.data / "repos").glob("*.git")
+    return path
 
 
 def leftovers(service: Service) -> list[Path]:
@@ -76,7 +76,7 @@ def check_sound(service: Service) -> None:
 
 
 class Publishers:
-    """Callers who publish as fast as they can, and remember what they were told."""
+    """Callers that publish as fast as they can, and record the acknowledged versions."""
 
     def __init__(self, service: Service, count: int) -> None:
         self.acknowledged: dict[tuple[str, int], str] = {}
@@ -109,7 +109,7 @@ class Publishers:
 
 
 def kill_and_restart(service: Service, rounds: int) -> tuple[int, float]:
-    """Kill all processes at a random moment, again and again: (versions acknowledged, slowest start)."""
+    """Kill all processes at random moments; return the acknowledged versions and the slowest start."""
     draw = random.Random(7)  # noqa: S311
     acknowledged: dict[tuple[str, int], str] = {}
     slowest = 0.0
@@ -133,22 +133,24 @@ def kill_and_restart(service: Service, rounds: int) -> tuple[int, float]:
     return len(acknowledged), slowest
 
 
-def test_killed_at_random_everything_acknowledged_is_there(own_service: Service) -> None:
-    """The whole process tree, with SIGKILL, in the middle of publications."""
+def test_kills_lose_no_acknowledged_version(own_service: Service) -> None:
+    """SIGKILL of the whole process tree during publications."""
     acknowledged, _ = kill_and_restart(own_service, 2)
     assert acknowledged > 0
 
 
 @pytest.mark.soak
 @pytest.mark.timeout(3600)
-def test_killed_at_random_many_times(own_service: Service, capsys: pytest.CaptureFixture[str]) -> None:
+def test_many_kills_lose_no_acknowledged_version(
+    own_service: Service, capsys: pytest.CaptureFixture[str]
+) -> None:
     acknowledged, slowest = kill_and_restart(own_service, ROUNDS)
     with capsys.disabled():
         print(f"\n  {ROUNDS} kills of the tree, {acknowledged} acknowledged, slowest start {slowest:.2f} s")
 
 
 def kill_postgres(service: Service) -> None:
-    """With all its processes, after a while in which it answers nothing."""
+    """Suspend it, then kill it with all its processes."""
     server = postmaster(service)
     server.suspend()
     for child in server.children():
@@ -157,13 +159,13 @@ def kill_postgres(service: Service) -> None:
 
 
 def stop_postgres(service: Service) -> None:
-    """As somebody who restarts it: connections are ended, and it goes down in order."""
+    """Stop it in order, ending connections, as a restart does."""
     postmaster(service).send_signal(signal.SIGINT)
 
 
 @contextmanager
 def crowded(service: Service) -> Iterator[None]:
-    """Others have taken every connection that there is for us, and ours are cut."""
+    """Allow the service no connection, and end those that it has."""
     postgres = EmbeddedPostgres(Config.from_env(service.settings()).postgres_folder)
     url = postgres.conninfo(user=SUPERUSER, dbname=SUPERUSER)
     with psycopg.connect(url, autocommit=True) as admin:
@@ -175,8 +177,8 @@ def crowded(service: Service) -> Iterator[None]:
             admin.execute("alter role gitstore connection limit -1")
 
 
-def published_at_last(owner: Caller, refused: Counter[str]) -> None:
-    """Every answer until then is a 503 that says when to come back."""
+def publish_eventually(owner: Caller, refused: Counter[str]) -> None:
+    """Publish; every answer until that succeeds is a 503 with Retry-After."""
     deadline = time.monotonic() + 60
     while (answer := owner.call("POST", "/workflows/a/versions/publish")).status not in (200, 201):
         assert answer.status == 503, answer.raw
@@ -185,14 +187,14 @@ def published_at_last(owner: Caller, refused: Counter[str]) -> None:
         assert time.monotonic() < deadline, refused
 
 
-def test_postgres_away_is_503_and_comes_back_by_itself(own_service: Service) -> None:
-    """Killed, restarted, out of connections: nothing is lost, and no connection is left over."""
+def test_an_unavailable_postgres_is_503(own_service: Service) -> None:
+    """Killed, restarted, out of connections: the service recovers, loses nothing, and leaks no connection."""
     owner = owner_of(own_service)
     refused: Counter[str] = Counter()
     for number, harm in enumerate((kill_postgres, stop_postgres, kill_postgres), 1):
         assert save(owner, "a", f"v{number}") < 300
         harm(own_service)
-        published_at_last(owner, refused)
+        publish_eventually(owner, refused)
     assert save(owner, "a", "crowded") < 300
     with crowded(own_service):
         for _ in range(3):
@@ -201,7 +203,7 @@ def test_postgres_away_is_503_and_comes_back_by_itself(own_service: Service) -> 
                 assert int(answer.headers["Retry-After"]) >= 1
         assert owner.get("/livez").status == 200
         assert owner.get("/readyz").status == 503
-    published_at_last(owner, refused)
+    publish_eventually(owner, refused)
     assert set(refused) <= {"unavailable", "busy", "published_not_mirrored"}
     assert owner.get("/workflows/a/versions/latest").json["version_number"] == 4
     with own_service.owning() as tx:
@@ -213,7 +215,7 @@ def test_postgres_away_is_503_and_comes_back_by_itself(own_service: Service) -> 
 
 
 def on_small_disk(folder: Path, size: str, start: Callable[[], Service]) -> Iterator[Service]:
-    """A service one of whose folders is a disk of that size."""
+    """A service with `folder` on a disk of that size."""
     folder.mkdir(parents=True)
     mounted = subprocess.run(
         ["mount", "-t", "tmpfs", "-o", f"size={size},mode=0711", "tmpfs", str(folder)],
@@ -233,20 +235,20 @@ def on_small_disk(folder: Path, size: str, start: Callable[[], Service]) -> Iter
 
 @pytest.fixture
 def small_disk(tmp_path: Path, cluster: Path) -> Iterator[Service]:
-    """Its repositories are on it."""
+    """A service whose repositories are on a small disk."""
     service = Service(tmp_path / "data", cluster=cluster)
     yield from on_small_disk(service.data / "repos", "4m", service.start)
 
 
 @pytest.fixture
 def small_database(tmp_path: Path, cluster: Path) -> Iterator[Service]:
-    """Its Postgres is on it."""
+    """A service whose Postgres is on a small disk."""
     service = Service(tmp_path / "data", {"GITSTORE_RECONCILE_SECONDS": "1"}, cluster)
     yield from on_small_disk(service.data / "postgres", "200m", service.start)
 
 
 def fill(folder: Path, leave: int) -> Path:
-    """A file that leaves so many bytes of the disk."""
+    """Create a file that leaves `leave` bytes of the disk."""
     filler = folder / "filler"
     free = os.statvfs(filler.parent).f_bavail * os.statvfs(filler.parent).f_frsize
     with filler.open("wb") as file:
@@ -254,8 +256,8 @@ def fill(folder: Path, leave: int) -> Path:
     return filler
 
 
-def test_a_full_disk_is_a_clean_error_and_nothing_is_left(small_disk: Service, tmp_path: Path) -> None:
-    """For HTTP and for git, with more and less room left; once there is room, the same succeeds."""
+def test_a_full_disk_is_a_clean_error(small_disk: Service, tmp_path: Path) -> None:
+    """For HTTP and git, with more and less space; no leftovers, and the retry with enough space succeeds."""
     owner = owner_of(small_disk)
     assert save(owner, "a", "one") == 201
     assert owner.call("POST", "/workflows/a/versions/publish").status == 201
@@ -281,8 +283,8 @@ def test_a_full_disk_is_a_clean_error_and_nothing_is_left(small_disk: Service, t
     check_sound(small_disk)
 
 
-def test_a_database_without_room_is_503_and_goes_on_when_there_is(small_database: Service) -> None:
-    """What was acknowledged until then is there; what is in Git alone is mirrored by itself."""
+def test_a_full_disk_of_the_database_is_503(small_database: Service) -> None:
+    """Acknowledged drafts survive, and what is in Git alone is mirrored once there is space."""
     owner = owner_of(small_database)
     filler = fill(small_database.data / "postgres", 0)
     acknowledged, refused = {}, Counter[str]()
@@ -301,7 +303,7 @@ def test_a_database_without_room_is_503_and_goes_on_when_there_is(small_database
     assert refused
     assert leftovers(small_database) == []
     filler.unlink()
-    until(lambda: owner.get("/readyz").status == 200, "it does not come back")
+    until(lambda: owner.get("/readyz").status == 200, "the service does not recover")
     until(lambda: save(owner, "w0", "after") < 300, "nothing can be saved")
     for slug, text in list(acknowledged.items())[1:]:
         assert owner.definition(slug, "draft") == text.encode()
@@ -311,14 +313,14 @@ def test_a_database_without_room_is_503_and_goes_on_when_there_is(small_database
 
 @pytest.fixture
 def narrow(tmp_path: Path, cluster: Path) -> Iterator[Service]:
-    """A service that works on one request at a time."""
+    """A service that handles one request at a time."""
     service = Service(tmp_path / "data", {"GITSTORE_THREADS": "1"}, cluster).start()
     yield service
     service.stop(signal.SIGTERM)
 
 
-def test_clients_who_are_slow_hold_up_nobody(narrow: Service) -> None:
-    """Not sending anything, a part of a head, of a body, of a push; not reading what they asked for."""
+def test_slow_clients_do_not_delay_others(narrow: Service) -> None:
+    """They send nothing, or a part of a head, a body or a push, or do not read the answer."""
     owner, address = owner_of(narrow), urlsplit(narrow.url)
     large = f"# {'x' * 900_000}\n{definition('large')}".encode()
     made = owner.call("POST", "/workflows", {"slug": "a", "definition": large.decode()})
@@ -348,7 +350,7 @@ def test_clients_who_are_slow_hold_up_nobody(narrow: Service) -> None:
         with ThreadPoolExecutor(4) as pool:
             answers = list(pool.map(lambda _: owner.get("/workflows").status, range(20)))
         assert set(answers) == {200}
-        # They were served beside those, and not after them.
+        # The slow requests have no answer yet.
         for request, client in slow:
             if "GET" not in request:
                 client.setblocking(False)
