@@ -243,16 +243,16 @@ class FairShares:
     def _grant(self) -> None:
         """Start every request that may start: the first tenant's first; then rotate the tenants."""
         now = time.monotonic()
-        for lease in list(self._running):
-            if now - lease.started > self._lease_seconds:
-                self._end(lease)
-        while len(self._running) < self._most and (found := self._next()) is not None:
-            found.started = now
-            self._running.append(found)
-            self._leave_queue(found)
-            if found.tenant in self._waiting:
-                self._waiting[found.tenant] = self._waiting.pop(found.tenant)
-            found.granted.set()
+        for running in list(self._running):
+            if now - running.started > self._lease_seconds:
+                self._end(running)
+        while len(self._running) < self._most and (lease := self._next()) is not None:
+            lease.started = now
+            self._running.append(lease)
+            self._leave_queue(lease)
+            if lease.tenant in self._waiting:
+                self._waiting[lease.tenant] = self._waiting.pop(lease.tenant)
+            lease.granted.set()
 
     def _next(self) -> Lease | None:
         """Return the next request whose credential is free, and lock the credential for it."""
