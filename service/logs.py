@@ -89,7 +89,7 @@ class Event(StrEnum):
     PACKED_REFS_REPAIRED = auto()
     GC = auto()
     GC_FAILED = auto()
-    PRUNED = auto()
+    DELIVERIES_PRUNED = auto()
     UPKEEP_CRASHED = auto()
     UPKEEP_SUSPENDED = auto()
     POSTGRES_UNAVAILABLE = auto()

@@ -75,7 +75,8 @@ def forget_old(database: Database, days: int, stopping: Callable[[], bool]) -> N
     pruned = prune(database, timedelta(days=days), stopping)
     if pruned:
         logs.action(
-            Event.PRUNED, deliveries=pruned.deliveries, receipts=pruned.receipts, held=pruned.held or None,
+            Event.DELIVERIES_PRUNED, deliveries=pruned.deliveries, receipts=pruned.receipts,
+            held=pruned.held or None,
             duration_ms=round((time.monotonic() - started) * 1000, 1),
         )  # fmt: skip
 

@@ -190,7 +190,7 @@ def test_what_is_old_is_forgotten_hourly(
     house.now += PRUNE_SECONDS
     worker.tick()
     assert len(ages) == 2
-    assert [line["deliveries"] for line in told() if line["event"] == "pruned"] == [3, 3]
+    assert [line["deliveries"] for line in told() if line["event"] == "deliveries_pruned"] == [3, 3]
 
 
 def test_a_project_that_is_broken_stops_no_other(
