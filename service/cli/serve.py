@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 import click
@@ -15,4 +16,6 @@ from service.run import serve as serving
 @with_config()
 def serve(config: Config) -> None:
     """Run the service: HTTP and git, the background worker, and Postgres unless DATABASE_URL is set."""
-    sys.exit(serving.serve(config, sys.stdout))
+    status = serving.serve(config, sys.stdout)
+    # Without the interpreter's teardown: everything has been stopped.
+    os._exit(status)

@@ -133,7 +133,6 @@ class Web:
             die_with_parent(parent)
             signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGTERM, signal.SIGINT))
             app = self._make_app(self._config)
-            # Objects loaded so far are permanent: the collector need not scan them again.
             gc.collect()
             gc.freeze()
             forking.start(app)
@@ -213,6 +212,8 @@ def main(arguments: Sequence[str], make_app: str = "service.app:create_app") -> 
         return  # serve closed the pipe: it ended before Postgres was ready
     config = Config.from_env(overrides={"DATABASE_URL": json.loads(line)})
     logs.configure(config.log_format, config.log_level)
+    # The collector need not scan the loaded modules again, in this process and in those that it forks.
+    gc.freeze()
     # Without the interpreter's teardown, which takes longer than the rest of the stop.
     os._exit(Web(config, descriptor, maker).run())
 
