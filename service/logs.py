@@ -212,15 +212,12 @@ def _hide(match: re.Match[str]) -> str:
 
 
 def _escape_controls(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
-    return {key: _visible(value, key == "exception") for key, value in event.items()}
-
-
-def _visible(value: Any, keep_lines: bool) -> Any:
-    """Return text with escapes in the place of characters that would move the cursor or change colours."""
-    if not isinstance(value, str):
-        return value
-    text = value if keep_lines else value.replace("\n", "\\n")
-    return _CONTROL.sub(lambda match: ascii(match[0])[1:-1], text)
+    """Escape characters that would move the cursor or change colours (structlog processor)."""
+    texts = {key: value for key, value in event.items() if isinstance(value, str)}
+    for key, text in texts.items():
+        line = text if key == "exception" else text.replace("\n", "\\n")
+        texts[key] = _CONTROL.sub(lambda match: ascii(match[0])[1:-1], line)
+    return {**event, **texts}
 
 
 def _in_order(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
@@ -231,12 +228,9 @@ def _in_order(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDi
 def _rendering(readable: bool, terminal: bool) -> list[Processor]:
     if not readable:
         return [_in_order, structlog.processors.JSONRenderer()]
-    return [
-        _escape_controls,
-        structlog.dev.ConsoleRenderer(
-            colors=terminal, pad_event_to=12, exception_formatter=structlog.dev.plain_traceback
-        ),
-    ]
+    traceback = structlog.dev.plain_traceback
+    console = structlog.dev.ConsoleRenderer(colors=terminal, pad_event_to=12, exception_formatter=traceback)
+    return [_escape_controls, console]
 
 
 class _Lines:

@@ -190,7 +190,7 @@ INPUTS: dict[str, dict[str, Callable[[str], object]]] = {
         "cron": lambda text: draw(node("schedule", cron=text)),
         "sentences": lambda text: (rendering.sentence(text), rendering.headline(text)),
         "the log and refusals": refused,
-        "the log's traceback": lambda text: logs._visible(logs.without_secrets(text), keep_lines=False),
+        "the log's traceback": lambda text: logs._escape_controls(None, "", {"": logs.without_secrets(text)}),
     },
     "requests": {
         "unknown keys and values": unknown_key,

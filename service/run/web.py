@@ -25,6 +25,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Final
 
 import uvicorn
@@ -104,7 +105,7 @@ class Web:
 
     def _start(self, process: _Process, now: float) -> None:
         process.retry.begin(now)
-        self._alive[process.number] = now
+        self._beat(process.number)
         parent = os.getpid()
         # A signal between fork and the next line would be lost.
         signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM, signal.SIGINT))
@@ -138,17 +139,14 @@ class Web:
             forking.start(app)
             threads = self._config.threads + fairness.QUEUED  # requests in the queue take one each
             server = Server(app, admission.admission_for(app), threads=threads, most=connections())
-            asyncio.run(server.serve(self._descriptor, self._beat(number)))
+            asyncio.run(server.serve(self._descriptor, partial(self._beat, number)))
         except BaseException:
             traceback.print_exc()
             os._exit(_NOT_MADE)
         os._exit(0)
 
-    def _beat(self, number: int) -> Callable[[], None]:
-        def beat() -> None:
-            self._alive[number] = time.monotonic()
-
-        return beat
+    def _beat(self, number: int) -> None:
+        self._alive[number] = time.monotonic()
 
 
 class _Listener(socket.socket):
