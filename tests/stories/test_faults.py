@@ -34,33 +34,13 @@ ROUNDS = int(os.environ.get("GITSTORE_TEST_ROUNDS", "30"))
 READY_SECONDS = 5.0
 
 
-def owner_of(service: Service) -> Caller:
-    return Caller(service.url, "default", service.owner_token)
-
-
 def postmaster(service: Service) -> psutil.Process:
     (server,) = [p for p in service.family()[0].children() if p.name() == "postgres"]
     return server
 
 
-def save(owner: Caller, slug: str, label: str) -> int:
-    """Save a draft, by the call that the state of the workflow requires; return the status."""
-    body = {"definition": definition(label)}
-    answer = owner.call("POST", "/workflows", {"slug": slug, **body})
-    if answer.status == 409:
-        answer = owner.call("POST", f"/workflows/{slug}/versions", body)
-    if answer.status == 409:
-        answer = owner.call("PUT", f"/workflows/{slug}/versions/draft", body, headers={"If-Match": "*"})
-    return answer.status
-
-
-def repository(service: Service) -> Path:
-    (path,) = (service.data / "repos").glob("*.git")
-    return path
-
-
 def leftovers(service: Service) -> list[Path]:
-    path = repository(service)
+    path = service.repository
     locks = [Path(folder, name) for folder, _, files in os.walk(path / "refs") for name in files
              if name.endswith(".lock")]  # fmt: skip
     return [*(path / "objects").glob("tmp_*"), *locks]
@@ -71,7 +51,7 @@ def check_sound(service: Service) -> None:
     done = service.cli("verify", check=False)
     assert done.returncode == 0, done.stdout
     subprocess.run(
-        ["git", "--git-dir", str(repository(service)), "fsck", "--strict", "--no-dangling"], check=True
+        ["git", "--git-dir", str(service.repository), "fsck", "--strict", "--no-dangling"], check=True
     )
 
 
@@ -82,8 +62,7 @@ class Publishers:
         self.acknowledged: dict[tuple[str, int], str] = {}
         self._stop = threading.Event()
         self._threads = [
-            threading.Thread(target=self._run, args=(owner_of(service), f"w{number}"))
-            for number in range(count)
+            threading.Thread(target=self._run, args=(service.owner, f"w{number}")) for number in range(count)
         ]
         for thread in self._threads:
             thread.start()
@@ -94,7 +73,7 @@ class Publishers:
             turn += 1
             label = f"{slug} {time.time_ns()}"
             try:
-                if save(owner, slug, label) < 300:
+                if owner.save(slug, label) < 300:
                     answer = owner.call("POST", f"/workflows/{slug}/versions/publish")
                     if answer.status == 201:
                         self.acknowledged[slug, answer.json["version_number"]] = label
@@ -123,11 +102,11 @@ def kill_and_restart(service: Service, rounds: int) -> tuple[int, float]:
         service.start()
         slowest = max(slowest, time.monotonic() - started)
         for (slug, number), label in acknowledged.items():
-            assert owner_of(service).definition(slug, number) == definition(label).encode()
+            assert service.owner.definition(slug, number) == definition(label).encode()
         # Each can be written at once, or as soon as the worker has swept.
         for number in range(3):
             slug = f"w{number}"
-            until(lambda s=slug: save(owner_of(service), s, "after") < 300, f"{slug} stays locked")
+            until(lambda s=slug: service.owner.save(s, "after") < 300, f"{slug} stays locked")
     check_sound(service)
     until(lambda: leftovers(service) == [], f"left over: {leftovers(service)}")
     return len(acknowledged), slowest
@@ -189,13 +168,13 @@ def publish_eventually(owner: Caller, refused: Counter[str]) -> None:
 
 def test_an_unavailable_postgres_is_503(own_service: Service) -> None:
     """Killed, restarted, out of connections: the service recovers, loses nothing, and leaks no connection."""
-    owner = owner_of(own_service)
+    owner = own_service.owner
     refused: Counter[str] = Counter()
     for number, harm in enumerate((kill_postgres, stop_postgres, kill_postgres), 1):
-        assert save(owner, "a", f"v{number}") < 300
+        assert owner.save("a", f"v{number}") < 300
         harm(own_service)
         publish_eventually(owner, refused)
-    assert save(owner, "a", "crowded") < 300
+    assert owner.save("a", "crowded") < 300
     with crowded(own_service):
         for _ in range(3):
             for answer in (owner.get("/workflows"), owner.call("POST", "/workflows/a/versions/publish")):
@@ -258,8 +237,8 @@ def fill(folder: Path, leave: int) -> Path:
 
 def test_a_full_disk_is_a_clean_error(small_disk: Service, tmp_path: Path) -> None:
     """For HTTP and git, with more and less space; no leftovers, and the retry with enough space succeeds."""
-    owner = owner_of(small_disk)
-    assert save(owner, "a", "one") == 201
+    owner = small_disk.owner
+    assert owner.save("a", "one") == 201
     assert owner.call("POST", "/workflows/a/versions/publish").status == 201
     ann = owner.author(tmp_path / "ann")
     for leave in (0, 8 * 1024, 24 * 1024, 40 * 1024):
@@ -285,7 +264,7 @@ def test_a_full_disk_is_a_clean_error(small_disk: Service, tmp_path: Path) -> No
 
 def test_a_full_disk_of_the_database_is_503(small_database: Service) -> None:
     """Acknowledged drafts survive, and what is in Git alone is mirrored once there is space."""
-    owner = owner_of(small_database)
+    owner = small_database.owner
     filler = fill(small_database.data / "postgres", 0)
     acknowledged, refused = {}, Counter[str]()
     for number in range(200):
@@ -304,7 +283,7 @@ def test_a_full_disk_of_the_database_is_503(small_database: Service) -> None:
     assert leftovers(small_database) == []
     filler.unlink()
     until(lambda: owner.get("/readyz").status == 200, "the service does not recover")
-    until(lambda: save(owner, "w0", "after") < 300, "nothing can be saved")
+    until(lambda: owner.save("w0", "after") < 300, "nothing can be saved")
     for slug, text in list(acknowledged.items())[1:]:
         assert owner.definition(slug, "draft") == text.encode()
     until(lambda: small_database.cli("verify", check=False).returncode == 0, "rows do not follow")
@@ -321,7 +300,7 @@ def narrow(tmp_path: Path, cluster: Path) -> Iterator[Service]:
 
 def test_slow_clients_do_not_delay_others(narrow: Service) -> None:
     """They send nothing, or a part of a head, a body or a push, or do not read the answer."""
-    owner, address = owner_of(narrow), urlsplit(narrow.url)
+    owner, address = narrow.owner, urlsplit(narrow.url)
     large = f"# {'x' * 900_000}\n{definition('large')}".encode()
     made = owner.call("POST", "/workflows", {"slug": "a", "definition": large.decode()})
     assert made.status == 201

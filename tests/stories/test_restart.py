@@ -14,45 +14,26 @@ from gitstore.drafts import Content
 from gitstore.model import Person
 from gitstore.store import ANY, Actors, Store
 from gitstore.unit_of_work import FileUnitOfWork
-from sync.db import Database
-from sync.embedded.server import EmbeddedPostgres
 from tests.helpers import until
-from tests.stories.instance import Caller, Service, definition
-
-
-def owner_of(service: Service) -> Caller:
-    return Caller(service.url, "default", service.owner_token)
-
-
-def publish(owner: Caller, slug: str, label: str) -> None:
-    new = owner.get(f"/workflows/{slug}").status == 404
-    path = "/workflows" if new else f"/workflows/{slug}/versions"
-    assert owner.call("POST", path, {"slug": slug, "definition": definition(label)} if new else
-                      {"definition": definition(label)}).status == 201  # fmt: skip
-    assert owner.call("POST", f"/workflows/{slug}/versions/publish").status == 201
+from tests.stories.instance import Service, definition
 
 
 def rows(service: Service) -> list[Any]:
-    """Every mirrored row, as text."""
-    postgres = EmbeddedPostgres(service.data / "postgres")
-    database = Database(postgres.conninfo())
-    try:
-        with database.as_owner() as tx:
-            return [
-                *tx.tuples("select w::text from gitstore.workflows w order by id"),
-                *tx.tuples("select v::text from gitstore.workflow_versions v order by id"),
-            ]
-    finally:
-        database.close()
+    """Return every mirrored row, as text."""
+    with service.owning() as tx:
+        return [
+            *tx.tuples("select w::text from gitstore.workflows w order by id"),
+            *tx.tuples("select v::text from gitstore.workflow_versions v order by id"),
+        ]
 
 
 def test_rows_survive_a_stop_a_kill_and_a_rebuild(own_service: Service) -> None:
     """Stopped with SIGTERM, then killed with all its processes: the rows and bytes are the same each time."""
-    owner = owner_of(own_service)
+    owner = own_service.owner
     for label in ("one", "two"):
-        publish(owner, "a", label)
+        owner.publish("a", label)
     owner.call("PUT", "/workflows/a/current", {"version": 1, "hold": True, "message": "Night"})
-    publish(owner, "b", "other")
+    owner.publish("b", "other")
     owner.call("POST", "/workflows/b/versions", {"definition": definition("open")})
     owner.call("POST", "/workflows", {"slug": "c", "description": "never published"})
     before = rows(own_service)
@@ -65,7 +46,7 @@ def test_rows_survive_a_stop_a_kill_and_a_rebuild(own_service: Service) -> None:
 
     own_service.kill()
     own_service.start()
-    owner = owner_of(own_service)
+    owner = own_service.owner
     assert rows(own_service) == before
     assert owner.definition("a", "current") == definition("one").encode()
 
@@ -73,7 +54,7 @@ def test_rows_survive_a_stop_a_kill_and_a_rebuild(own_service: Service) -> None:
     own_service.cli("rebuild")
     assert rows(own_service) == before
     assert own_service.cli("verify").returncode == 0
-    publish(owner, "a", "three")
+    owner.publish("a", "three")
     assert owner.definition("a", 3) == definition("three").encode()
 
 
@@ -83,7 +64,7 @@ def test_start_time_with_ten_thousand_versions(
     own_service: Service, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A start after a kill takes no longer with 10,000 versions, packed or not."""
-    (repository,) = (own_service.data / "repos").glob("*.git")
+    repository = own_service.repository
     ann = Person("Ann", "ann@example.test")
     with closing(Store(repository, UUID(repository.stem), FileUnitOfWork)) as store:
         for number in range(100):
@@ -106,25 +87,21 @@ def test_start_time_with_ten_thousand_versions(
         took = time.monotonic() - started
         with capsys.disabled():
             print(f"\n  10,000 versions, {state}: serving after {took:.2f} s")
-        assert owner_of(own_service).definition("w99", 100) == definition("w99 99").encode()
+        assert own_service.owner.definition("w99", 100) == definition("w99 99").encode()
     assert own_service.cli("verify").returncode == 0
 
 
 def test_a_start_adds_the_row_of_a_tag_that_has_none(own_service: Service) -> None:
     """The state after a kill between tag and row: a tag with its ledger entry and marker."""
-    owner = owner_of(own_service)
-    publish(owner, "a", "one")
+    owner = own_service.owner
+    owner.publish("a", "one")
     before = rows(own_service)
-    postgres = EmbeddedPostgres(own_service.data / "postgres")
-    database = Database(postgres.conninfo())
-    with database.as_owner() as tx:
-        project = tx.value("select id from gitstore.projects where slug = 'default'")
+    with own_service.owning() as tx:
         tx.run("select set_config('gitstore.upkeep', 'on', true)")
         tx.run("update gitstore.workflows set current_version_id = null")
         tx.run("delete from gitstore.workflow_versions")
         tx.run("delete from gitstore.workflows")
-    database.close()
-    pending = own_service.data / "repos" / f"{project}.git" / "gitstore-pending"
+    pending = own_service.repository / "gitstore-pending"
     pending.mkdir(exist_ok=True)
     (pending / "a.0123456789abcdef").touch()
     own_service.stop()

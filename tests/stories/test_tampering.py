@@ -13,30 +13,16 @@ from tests.stories.instance import Author, Caller, Service, contents, definition
 
 @pytest.fixture
 def owner(own_service: Service) -> Caller:
-    owner = Caller(own_service.url, "default", own_service.owner_token)
+    owner = own_service.owner
     for label in ("one", "two", "three"):
-        publish(owner, "a", label)
-    publish(owner, "b", "other")
+        owner.publish("a", label)
+    owner.publish("b", "other")
     return owner
-
-
-def publish(owner: Caller, slug: str, label: str) -> None:
-    body = {"definition": definition(label)}
-    if owner.get(f"/workflows/{slug}").status == 404:
-        assert owner.call("POST", "/workflows", {"slug": slug, **body}).status == 201
-    else:
-        assert owner.call("POST", f"/workflows/{slug}/versions", body).status == 201
-    assert owner.call("POST", f"/workflows/{slug}/versions/publish").status == 201
-
-
-def repository(service: Service) -> Path:
-    (path,) = (service.data / "repos").glob("*.git")
-    return path
 
 
 def git(service: Service, *arguments: str) -> str:
     done = subprocess.run(
-        ["git", "--git-dir", str(repository(service)), *arguments], capture_output=True, text=True, check=True
+        ["git", "--git-dir", str(service.repository), *arguments], capture_output=True, text=True, check=True
     )
     return done.stdout.strip()
 
@@ -55,7 +41,7 @@ def test_a_removed_tag_is_not_used_again(own_service: Service, owner: Caller, tm
     assert (refused.status, refused.json["code"]) == (409, "integrity")
     for number, label in ((1, "one"), (2, "two"), (3, "three")):
         assert owner.definition("a", number) == definition(label).encode()
-    publish(owner, "b", "goes on")
+    owner.publish("b", "goes on")
     report = own_service.cli("verify", check=False)
     assert report.returncode == 1
     assert "a/v3: " in report.stdout
@@ -74,7 +60,7 @@ def test_a_damaged_ref_and_a_corrupt_object_leave_the_others_readable(
     own_service: Service, owner: Caller, tmp_path: Path
 ) -> None:
     """HTTP and git serve the other versions; verify and repair report the damage."""
-    path = repository(own_service)
+    path = own_service.repository
     (path / "refs/tags/a/v2").write_bytes(b"\0" * 41)
     blob = git(own_service, "rev-parse", "b/v1:workflow.yaml")
     broken = path / "objects" / blob[:2] / blob[2:]
@@ -103,7 +89,7 @@ def test_gc_beside_the_running_service(own_service: Service, owner: Caller) -> N
     until(
         lambda: "pruned no objects, 1 pack" in own_service.cli("gc").stdout, "the worker's own does not end"
     )
-    publish(owner, "a", "four")
+    owner.publish("a", "four")
     for number, label in enumerate(("one", "two", "three", "four"), 1):
         assert owner.definition("a", number) == definition(label).encode()
     assert own_service.cli("verify").returncode == 0
@@ -129,9 +115,9 @@ def test_no_secret_is_written_anywhere(own_service: Service, owner: Caller, tmp_
     for token in (wrong, secret):
         assert token.encode() not in b"".join(answers)
     assert secret not in own_service.log()
-    for path, content in contents(repository(own_service)):
+    for path, content in contents(own_service.repository):
         assert secret.encode() not in content, path
-    assert not (repository(own_service) / "logs").exists(), "a reflog"
+    assert not (own_service.repository / "logs").exists(), "a reflog"
     with own_service.owning() as tx:
         assert secret not in " ".join(everything(tx))
     assert secret not in own_service.arguments()
