@@ -63,7 +63,7 @@ def _watch(config: Config) -> None:
         watched = WatchedWorker(start, beats)
         try:
             while not signals.stop:
-                watched.look(time.monotonic())
+                watched.check(time.monotonic())
                 time.sleep(_TICK)
         finally:
             if watched.process is not None:

@@ -180,7 +180,7 @@ class _Body:
         while not self.whole and self.size <= allowance.keep + allowance.discard:
             message = await self._next()
             data = message["body"]
-            self._connection.got(len(data))
+            self._connection.received(len(data))
             self.file.write(data if keep_all else data[: max(allowance.keep + 1 - self.size, 0)])
             self.size += len(data)
             self.whole = not message["more_body"]

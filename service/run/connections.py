@@ -169,7 +169,7 @@ class Connection(asyncio.Protocol):
         self._in_request, self._whole = True, False
         self.deadline = self._clock() + seconds
 
-    def got(self, size: int) -> None:
+    def received(self, size: int) -> None:
         """Record that `size` bytes of the body have arrived."""
         self.deadline += size / SLOWEST
 

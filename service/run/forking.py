@@ -165,8 +165,8 @@ def _serve(app: Flask, control: socket.socket, parent: int) -> NoReturn:
             if os.fork() == 0:
                 control.close()
                 _work(app, pid, *descriptors)
-            for each in descriptors:
-                os.close(each)
+            for descriptor in descriptors:
+                os.close(descriptor)
     except BaseException:
         traceback.print_exc()
     os._exit(0)

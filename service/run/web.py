@@ -77,7 +77,7 @@ class Web:
             signal.signal(number, self._stop)
         while not self._stopping or any(process.pid for process in self._processes):
             for process in self._processes:
-                self._look_after(process)
+                self._check(process)
             time.sleep(_TICK)
         return self._status
 
@@ -91,7 +91,7 @@ class Web:
                 with suppress(ProcessLookupError):
                     os.kill(process.pid, signal.SIGKILL if number == signal.SIGQUIT else signal.SIGTERM)
 
-    def _look_after(self, process: _Process) -> None:
+    def _check(self, process: _Process) -> None:
         now = time.monotonic()
         if process.pid is not None:
             ended, status = os.waitpid(process.pid, os.WNOHANG)

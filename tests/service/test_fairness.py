@@ -42,12 +42,12 @@ class Process:
         before = self.waiting() + sum(self.counted.values())
 
         def work() -> Lease:
-            self.shares.places.take()
+            self.shares.places.acquire()
             try:
                 is_gone = lambda: credential in self.gone  # noqa: E731
                 lease = self.shares.admit(tenant or credential[0], credential, is_gone)
             finally:
-                self.shares.places.give()
+                self.shares.places.release()
             self.order.append(credential)
             return lease
 
@@ -149,7 +149,7 @@ def test_half_of_the_places_stay_for_light_requests() -> None:
         process.ask(f"a{number}")
     assert len(process.shares._running) == 2
     for _ in range(2):
-        process.shares.places.take()
+        process.shares.places.acquire()
     while process.waiting():
         process.finish()
     process.close()
