@@ -11,7 +11,7 @@ import subprocess
 import threading
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -33,13 +33,6 @@ from tests.service.serve_process import STUB, Running, alive, gitstore, running,
 def folder(ram_path: Path) -> Path:
     """Folder in which a service runs."""
     return ram_path
-
-
-@pytest.fixture
-def given(folder: Path, make_database: Callable[..., str]) -> Iterator[Running]:
-    """A service with DATABASE_URL."""
-    with running(folder, STUB, DATABASE_URL=make_database()) as service:
-        yield service.ready()
 
 
 @pytest.fixture
@@ -92,89 +85,69 @@ def test_only_the_operator_can_read_the_owner_s_token(shared: Running) -> None:
     assert not stat.S_IMODE(shared.data.stat().st_mode) & 0o066
 
 
-def test_a_stop_finishes_requests(given: Running) -> None:
+def test_a_stop_finishes_requests(folder: Path, make_database: Callable[..., str]) -> None:
     """A request in progress at SIGTERM is answered before the service ends."""
     answers: list[bytes] = []
-    asking = threading.Thread(target=lambda: answers.append(get(f"{given.url}/wait")))
-    asking.start()
-    until((given.data / "waiting").exists)
-    given.tree()
-    given.process.send_signal(signal.SIGTERM)
-    until(lambda: "stopping" in given.log)
-    (given.data / "go").touch()
-    asking.join()
-    assert answers == [b"here\n"]
-    assert given.process.wait(60) == 0
+    with running(folder, STUB, DATABASE_URL=make_database()) as service:
+        url = f"{service.ready().url}/wait"
+        client = threading.Thread(target=lambda: answers.append(get(url)))
+        client.start()
+        until((service.data / "waiting").exists)
+        service.tree()
+        service.process.send_signal(signal.SIGTERM)
+        until(lambda: "stopping" in service.log)
+        (service.data / "go").touch()
+        client.join()
+        assert answers == [b"here\n"]
+        assert service.process.wait(60) == 0
 
 
 def test_a_restart_keeps_project_and_token(embedded: Running) -> None:
-    """They are the same, and the greeting has no note."""
+    """After a stop, a kill of the supervisor alone, and a kill of all processes; none of them is left."""
     before = projects(postgres_of(embedded).conninfo())
     token = (embedded.data / "owner-token").read_bytes()
-    assert embedded.stop(signal.SIGINT) == 0
-    with running(embedded.folder, STUB) as again:
-        again.ready()
-        assert projects(postgres_of(again).conninfo()) == before
-        assert (again.data / "owner-token").read_bytes() == token
-        assert "note:" not in again.output
-        assert again.stop(signal.SIGHUP) == 0
+    bind, service = f"127.0.0.1:{embedded.port}", embedded
+    with ExitStack() as stack:
+        for end in ("stop", "kill supervisor", "kill tree"):
+            if end == "stop":
+                assert service.stop(signal.SIGINT) == 0
+            else:
+                service.kill(tree=end == "kill tree")
+            ended, service = service, stack.enter_context(running(embedded.folder, STUB, GITSTORE_BIND=bind))
+            assert get(service.ready().url) == b"here\n"
+            assert projects(postgres_of(service).conninfo()) == before
+            assert (service.data / "owner-token").read_bytes() == token
+            assert "note:" not in service.output
+            until(ended.gone)
+        assert service.stop(signal.SIGHUP) == 0
 
 
-def test_children_end_with_a_killed_supervisor(embedded: Running) -> None:
-    """`kill -9` of `gitstore serve` alone leaves no process, and the next start works at once."""
-    port = embedded.port
-    embedded.kill(tree=False)
-    with running(embedded.folder, STUB, GITSTORE_BIND=f"127.0.0.1:{port}") as again:
-        assert get(again.ready().url) == b"here\n"
-    until(embedded.gone)
-
-
-def test_a_start_after_a_kill_of_all_processes(embedded: Running) -> None:
-    """Port, locks and postmaster.pid of the killed processes do not prevent it."""
-    port, before = embedded.port, projects(postgres_of(embedded).conninfo())
-    embedded.kill(tree=True)
-    with running(embedded.folder, STUB, GITSTORE_BIND=f"127.0.0.1:{port}") as again:
-        assert get(again.ready().url) == b"here\n"
-        assert projects(postgres_of(again).conninfo()) == before
-
-
-def test_a_killed_worker_is_restarted(given: Running) -> None:
-    """Requests are served meanwhile."""
-    until(lambda: any("worker" in command for command in given.tree().values()))
-    worker = given.child("worker")
+def test_killed_children_are_restarted(embedded: Running) -> None:
+    """Requests are served meanwhile. Postgres returns at its address, and the web server on its socket."""
+    until(lambda: any("worker" in command for command in embedded.tree().values()))
+    worker = embedded.child("worker")
     os.kill(worker, signal.SIGKILL)
-    until(lambda: "worker_exited" in given.log)
-    assert get(given.url) == b"here\n"
-    until(lambda: [pid for pid, command in given.tree().items() if "worker" in command] not in ([], [worker]))
+    until(lambda: "worker_exited" in embedded.log)
+    assert get(embedded.url) == b"here\n"
+    until(lambda: [p for p, command in embedded.tree().items() if "worker" in command] not in ([], [worker]))
 
-
-def test_a_killed_postgres_is_restarted(embedded: Running) -> None:
-    """At the same address, so that clients can reconnect."""
     conninfo = postgres_of(embedded).conninfo()
     os.kill(embedded.child("postgres -D"), signal.SIGKILL)
     until(lambda: "postgres_restarted" in embedded.log)
     assert projects(conninfo)
-    assert embedded.stop() == 0
 
-
-def test_a_killed_web_server_is_restarted(given: Running) -> None:
-    """On the same socket: a client that connects meanwhile is served by the new one."""
-    web = given.child("import main")
-    os.kill(web, signal.SIGKILL)
-    assert get(given.url) == b"here\n"
-    assert given.child("import main") != web
-    assert "web_exited" in given.log
-    assert given.stop() == 0
-
-
-def test_a_killed_serving_process_is_replaced(given: Running) -> None:
-    """Its parent, the web server, continues."""
-    web = given.child("import main")
-    (serving,) = given.children(web)
+    web = embedded.child("import main")
+    (serving,) = embedded.children(web)
     os.kill(serving, signal.SIGKILL)
-    assert get(given.url) == b"here\n"
-    until(lambda: given.children(web) not in ([], [serving]))
-    assert "web_process_exited" in given.log
+    assert get(embedded.url) == b"here\n"
+    until(lambda: embedded.children(web) not in ([], [serving]))
+    assert "web_process_exited" in embedded.log
+
+    os.kill(web, signal.SIGKILL)
+    assert get(embedded.url) == b"here\n"
+    assert embedded.child("import main") != web
+    assert "web_exited" in embedded.log
+    assert embedded.stop() == 0
 
 
 def test_a_hanging_serving_process_is_replaced(folder: Path, make_database: Callable[..., str]) -> None:
