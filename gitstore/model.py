@@ -156,7 +156,7 @@ class Person:
 
 
 class Permission(StrEnum):
-    """A permission of a principal in a project; `service/auth.py` maps roles to permissions."""
+    """A permission of a principal in a project; `service/access.py` maps roles to permissions."""
 
     READ = "read"
     EDIT = "edit"
