@@ -14,8 +14,8 @@ import pytest
 
 from gitstore.errors import Code, GitstoreError
 from gitstore.git.files import write_atomically
+from service.access import digest, is_token, new_token
 from service.config import Config
-from service.credentials import digest, is_token, new_token
 from service.projects import Projects, make_data_folder
 from service.run.bootstrap import Setup, read_token, set_up
 from sync import tokens

@@ -20,8 +20,8 @@ from uuid import uuid4
 import psycopg
 import pytest
 
+from service.access import is_token
 from service.config import Config
-from service.credentials import is_token
 from service.run.bootstrap import Setup, five_lines, greeting
 from sync.catalog import Project
 from sync.embedded.server import EmbeddedPostgres
