@@ -122,28 +122,36 @@ def test_a_restart_keeps_project_and_token(embedded: Running) -> None:
         assert service.stop(signal.SIGHUP) == 0
 
 
+def kill(pid: int) -> None:
+    """Kill a process, and wait until it has ended: until then, it may accept a connection."""
+    os.kill(pid, signal.SIGKILL)
+    until(lambda: not alive(pid))
+
+
 def test_killed_children_are_restarted(embedded: Running) -> None:
     """Requests are served meanwhile. Postgres returns at its address, and the web server on its socket."""
     until(lambda: any("worker" in command for command in embedded.tree().values()))
     worker = embedded.child("worker")
-    os.kill(worker, signal.SIGKILL)
+    kill(worker)
     until(lambda: "worker_exited" in embedded.log)
     assert get(embedded.url) == b"here\n"
     until(lambda: [p for p, command in embedded.tree().items() if "worker" in command] not in ([], [worker]))
 
     conninfo = postgres_of(embedded).conninfo()
-    os.kill(embedded.child("postgres -D"), signal.SIGKILL)
+    kill(embedded.child("postgres -D"))
     until(lambda: "postgres_restarted" in embedded.log)
     assert projects(conninfo)
 
     web = embedded.child("import main")
-    (serving,) = embedded.children(web)
-    os.kill(serving, signal.SIGKILL)
+    (killed,) = embedded.children(web)
+    kill(killed)
     assert get(embedded.url) == b"here\n"
-    until(lambda: embedded.children(web) not in ([], [serving]))
+    until(lambda: embedded.children(web) not in ([], [killed]))
     assert "web_process_exited" in embedded.log
 
-    os.kill(web, signal.SIGKILL)
+    serving = embedded.children(web)
+    kill(web)
+    until(lambda: not any(map(alive, serving)))
     assert get(embedded.url) == b"here\n"
     assert embedded.child("import main") != web
     assert "web_exited" in embedded.log
