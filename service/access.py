@@ -1,13 +1,21 @@
-"""Authorization: the roles, their permissions, and the boundary of a principal's project.
+"""Access: tokens, the roles and their permissions, and the boundary of a principal's project.
 
     viewer < editor < publisher < owner         each role includes the permissions of the roles before it
 
 This is the only place that authorizes. Postgres' row-level security repeats the rules for reads, from the
 claims alone.
+
+An access token is `gst_` and 43 characters of base64url (RFC 4648 section 5), 32 random bytes. Postgres
+stores its SHA-256, which suffices for a secret with this much entropy.
 """
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import re
+import secrets
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, Literal
@@ -18,6 +26,9 @@ from gitstore.errors import Code, ForbiddenError, NotFoundError
 from gitstore.model import Permission, Person
 from sync.catalog import Project
 from sync.db import Claims, claims_of
+
+_PREFIX: Final = "gst_"
+_TOKEN: Final = re.compile(_PREFIX + r"[A-Za-z0-9_-]{43}")
 
 
 class Role(StrEnum):
@@ -86,3 +97,18 @@ def check_project(principal: Principal, named: str | None) -> None:
     if named is None or named in (principal.project.slug, str(principal.project.id)):
         return
     raise NotFoundError(Code.PROJECT_NOT_FOUND, f"there is no project {clip(named)!r}")
+
+
+def new_token(random: Callable[[int], bytes] = secrets.token_bytes) -> str:
+    """Return a new token. The caller shows it once and stores its digest."""
+    return _PREFIX + base64.urlsafe_b64encode(random(32)).rstrip(b"=").decode()
+
+
+def is_token(text: str) -> bool:
+    """Return whether `text` has the form of a token; text without it needs no lookup."""
+    return _TOKEN.fullmatch(text) is not None
+
+
+def digest(token: str) -> bytes:
+    """Return the SHA-256 (32 bytes) under which Postgres stores the token."""
+    return hashlib.sha256(token.encode()).digest()

@@ -51,19 +51,19 @@ def create_app(config: Config, *, database: Database | None = None, metrics: Met
         if config.database_url is None:
             raise ConfigError("DATABASE_URL is required: gitstore serve sets it")
         database = Database(config.database_url, application="gitstore web")
-    gauges = metrics or Metrics(config.metrics_folder)
+    counters = metrics or Metrics(config.metrics_folder)
     projects = Projects(config)
-    shares = FairShares(config.threads, config.metrics_folder, gauges.heavy)
+    shares = FairShares(config.threads, config.metrics_folder, counters.heavy)
     app = new_app("gitstore", version("gitstore"))
     app.extensions[EXTENSION] = Services(
         config=config,
         database=database,
         projects=projects,
-        count_publish=gauges.published,
-        metrics=gauges,
+        count_publish=counters.published,
+        metrics=counters,
         egress=Egress(config.egress_allow),
         sealer=cache(partial(secret_key.sealer, config, database)),
-        scraper=Scraper(gauges, projects, database, config.metrics_folder),
+        scraper=Scraper(counters, projects, database, config.metrics_folder),
         shares=shares,
     )
     app.url_map.merge_slashes = False  # no redirect from //x to /x
@@ -74,8 +74,8 @@ def create_app(config: Config, *, database: Database | None = None, metrics: Met
     app.register_error_handler(GitstoreError, _refused)
     app.register_error_handler(HTTPException, _refused_by_flask)
     app.register_error_handler(Exception, _unexpected)
-    around = RequestMiddleware(shares.places.around(app.wsgi_app), gauges, config.limits.cpu)
-    app.wsgi_app = around  # type: ignore[method-assign]
+    middleware = RequestMiddleware(shares.places.around(app.wsgi_app), counters, config.limits.cpu)
+    app.wsgi_app = middleware  # type: ignore[method-assign]
     return app
 
 
@@ -92,18 +92,18 @@ def _refused(error: GitstoreError) -> Response:
         logs.action(
             Event.INTERNAL_ERROR, level="error", code=error.code.value, message=error.message, exc_info=True
         )
-    return _told(error)
+    return _rendered(error)
 
 
 def _refused_by_flask(error: HTTPException) -> Response:
-    return _told(errors.of_flask(error))
+    return _rendered(errors.of_flask(error))
 
 
 def _unexpected(error: Exception) -> Response:
     logs.action(Event.INTERNAL_ERROR, level="error", path=request.path, exc_info=True)
-    return _told(errors.of_unexpected(error))
+    return _rendered(errors.of_unexpected(error))
 
 
-def _told(error: GitstoreError) -> Response:
+def _rendered(error: GitstoreError) -> Response:
     """Render an error in the form that fits the client: an API client, git, or a browser."""
     return ui.refusal(error) if ui.is_page(request.path) else errors.problem(error, request_id())

@@ -10,8 +10,7 @@ import base64
 import binascii
 
 from gitstore.errors import GitstoreError
-from service.access import Principal, Role
-from service.credentials import digest, is_token
+from service.access import Principal, Role, digest, is_token
 from service.errors import HttpCode
 from sync import tokens
 from sync.db import Database

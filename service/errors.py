@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from http import HTTPStatus
@@ -98,34 +97,27 @@ _REFUSED_BY_FLASK: Final[Mapping[int, tuple[StrEnum, str]]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Refused:
-    """HTTP form of an error, from which both forms of the answer are made."""
-
-    error: GitstoreError
-    status: HTTPStatus
-    headers: Mapping[str, str]
-
-
-def refused(error: GitstoreError, *, challenge: str = "Bearer") -> Refused:
-    """Return the HTTP form of an error.
+def status_and_headers(
+    error: GitstoreError, *, challenge: str = "Bearer"
+) -> tuple[HTTPStatus, dict[str, str]]:
+    """Return the HTTP status of an error, and the headers that any form of the answer has.
 
     `challenge` is the scheme of a 401's WWW-Authenticate (RFC 9110 section 11.6.1).
     """
     status = STATUS[error.code]
-    headers: dict[str, str] = {"Cache-Control": "no-store"}
+    headers = {"Cache-Control": "no-store"}
     if status is HTTPStatus.UNAUTHORIZED:
         headers["WWW-Authenticate"] = f"{challenge} {REALM}"
     if status in (HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.TOO_MANY_REQUESTS):
         headers["Retry-After"] = str(error.data.get("retry_after", RETRY_AFTER))
     if "allow" in error.data:
         headers["Allow"] = ", ".join(sorted(error.data["allow"]))
-    return Refused(error, status, headers)
+    return status, headers
 
 
 def problem(error: GitstoreError, request_id: str = "") -> Response:
     """Return the answer as application/problem+json."""
-    answer = refused(error)
+    status, headers = status_and_headers(error)
     data = {**error.data, **_draft_facts(error)}
     if "problems" in data:
         data["problems"] = Problems.of(data["problems"])
@@ -134,7 +126,7 @@ def problem(error: GitstoreError, request_id: str = "") -> Response:
         **{key: _jsonable(value) for key, value in data.items()},
         "type": f"{_TYPE}{error.code}",
         "title": error.code.replace("_", " ").capitalize(),
-        "status": int(answer.status),
+        "status": int(status),
         "detail": error.message,
         "code": error.code.value,
     }
@@ -142,9 +134,7 @@ def problem(error: GitstoreError, request_id: str = "") -> Response:
     body = without_secrets(body)
     if request_id:
         body["instance"] = f"{_REQUEST}{request_id}"
-    return Response(
-        json.dumps(body) + "\n", int(answer.status), dict(answer.headers), content_type=PROBLEM_JSON
-    )
+    return Response(json.dumps(body) + "\n", int(status), headers, content_type=PROBLEM_JSON)
 
 
 def _draft_facts(error: GitstoreError) -> dict[str, object]:
@@ -161,9 +151,9 @@ def _draft_facts(error: GitstoreError) -> dict[str, object]:
 
 def plain(error: GitstoreError) -> Response:
     """Return the answer for git, which prints text/plain in the terminal as `remote: ...`."""
-    answer = refused(error, challenge="Basic")
+    status, headers = status_and_headers(error, challenge="Basic")
     text = without_secrets(error.message) + "\n"
-    return Response(text, int(answer.status), dict(answer.headers), content_type="text/plain; charset=utf-8")
+    return Response(text, int(status), headers, content_type="text/plain; charset=utf-8")
 
 
 def of_flask(error: HTTPException) -> GitstoreError:
@@ -200,14 +190,14 @@ def _jsonable(value: Any) -> Any:
     return str(value)
 
 
-def problem_json(found: Problem) -> dict[str, object]:
+def problem_json(problem: Problem) -> dict[str, object]:
     """Return a problem of a definition as JSON. An "error" blocks publishing, a "warning" does not."""
     return {
-        "code": found.code,
-        "message": found.message,
-        "severity": "error" if found.error else "warning",
-        "pointer": found.pointer,
-        "node": found.node,
-        "line": found.line,
-        "column": found.column,
+        "code": problem.code,
+        "message": problem.message,
+        "severity": "error" if problem.error else "warning",
+        "pointer": problem.pointer,
+        "node": problem.node,
+        "line": problem.line,
+        "column": problem.column,
     }

@@ -72,7 +72,7 @@ class Places:
         self._lock = threading.Lock()
         self._queue: deque[threading.Lock] = deque()
 
-    def take(self) -> None:
+    def acquire(self) -> None:
         with self._lock:
             if self._free:
                 self._free -= 1
@@ -80,9 +80,9 @@ class Places:
             turn = threading.Lock()
             turn.acquire()
             self._queue.append(turn)
-        turn.acquire()  # released by `give`, which passes its place on
+        turn.acquire()  # released by `release`, which passes its place on
 
-    def give(self) -> None:
+    def release(self) -> None:
         with self._lock:
             if self._queue:
                 self._queue.popleft().release()
@@ -96,11 +96,11 @@ class Places:
         """
 
         def app(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-            self.take()
+            self.acquire()
             try:
                 return _Answer(inner(environ, start_response), self)
             finally:
-                self.give()
+                self.release()
 
         return app
 
@@ -117,11 +117,11 @@ class _Answer:
         return self
 
     def __next__(self) -> bytes:
-        self._places.take()
+        self._places.acquire()
         try:
             return next(self._steps)
         finally:
-            self._places.give()
+            self._places.release()
 
 
 @dataclass(eq=False)
@@ -182,11 +182,11 @@ class FairShares:
         outcome: Outcome = "immediate"
         if not lease.granted.is_set() and not lease.refused:
             outcome = "queued"
-            self.places.give()
+            self.places.release()
             try:
                 self._wait(lease, is_gone)
             finally:
-                self.places.take()
+                self.places.acquire()
         with self._lock:
             if lease.granted.is_set():
                 self._count(outcome)
@@ -220,7 +220,7 @@ class FairShares:
 
     def _enqueue(self, lease: Lease) -> None:
         mine = self._waiting.get(lease.tenant, ())
-        if sum(each.credential == lease.credential for each in mine) >= QUEUED_EACH:
+        if sum(queued.credential == lease.credential for queued in mine) >= QUEUED_EACH:
             lease.refused = True
             return
         if sum(map(len, self._waiting.values())) >= QUEUED:
@@ -243,21 +243,21 @@ class FairShares:
     def _grant(self) -> None:
         """Start every request that may start: the first tenant's first; then rotate the tenants."""
         now = time.monotonic()
-        for lease in list(self._running):
-            if now - lease.started > self._lease_seconds:
-                self._end(lease)
-        while len(self._running) < self._most and (found := self._next()) is not None:
-            found.started = now
-            self._running.append(found)
-            self._leave_queue(found)
-            if found.tenant in self._waiting:
-                self._waiting[found.tenant] = self._waiting.pop(found.tenant)
-            found.granted.set()
+        for running in list(self._running):
+            if now - running.started > self._lease_seconds:
+                self._end(running)
+        while len(self._running) < self._most and (lease := self._next()) is not None:
+            lease.started = now
+            self._running.append(lease)
+            self._leave_queue(lease)
+            if lease.tenant in self._waiting:
+                self._waiting[lease.tenant] = self._waiting.pop(lease.tenant)
+            lease.granted.set()
 
     def _next(self) -> Lease | None:
         """Return the next request whose credential is free, and lock the credential for it."""
-        busy = {each.credential for each in self._running}
-        anonymous = any(each.tenant == ANONYMOUS for each in self._running)
+        busy = {running.credential for running in self._running}
+        anonymous = any(running.tenant == ANONYMOUS for running in self._running)
         for tenant, queue in self._waiting.items():
             if tenant == ANONYMOUS and anonymous:
                 continue

@@ -89,7 +89,7 @@ class Event(StrEnum):
     PACKED_REFS_REPAIRED = auto()
     GC = auto()
     GC_FAILED = auto()
-    PRUNED = auto()
+    DELIVERIES_PRUNED = auto()
     UPKEEP_CRASHED = auto()
     UPKEEP_SUSPENDED = auto()
     POSTGRES_UNAVAILABLE = auto()
@@ -155,8 +155,8 @@ def configure(log_format: str = "auto", level: str = "info", stream: TextIO | No
 
 def action(event: Event, *, level: str = "info", **facts: Any) -> None:
     """Log that `event` happened. A fact that is None is left out. `exc_info=True` adds the traceback."""
-    told = {name: fact for name, fact in facts.items() if fact is not None}
-    getattr(structlog.get_logger(), level)(event, **told)
+    known = {name: fact for name, fact in facts.items() if fact is not None}
+    getattr(structlog.get_logger(), level)(event, **known)
 
 
 def request(
@@ -207,20 +207,17 @@ def without_secrets(value: Any) -> Any:
     return _SECRETS.sub(_hide, clip(str(value), MOST_LOGGED))
 
 
-def _hide(found: re.Match[str]) -> str:
-    return (found["token"] or found["scheme"] or found["url"] or found["conninfo"]) + HIDDEN
+def _hide(match: re.Match[str]) -> str:
+    return (match["token"] or match["scheme"] or match["url"] or match["conninfo"]) + HIDDEN
 
 
 def _escape_controls(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
-    return {key: _visible(value, key == "exception") for key, value in event.items()}
-
-
-def _visible(value: Any, keep_lines: bool) -> Any:
-    """Return text with escapes in the place of characters that would move the cursor or change colours."""
-    if not isinstance(value, str):
-        return value
-    text = value if keep_lines else value.replace("\n", "\\n")
-    return _CONTROL.sub(lambda found: ascii(found[0])[1:-1], text)
+    """Escape characters that would move the cursor or change colours (structlog processor)."""
+    texts = {key: value for key, value in event.items() if isinstance(value, str)}
+    for key, text in texts.items():
+        line = text if key == "exception" else text.replace("\n", "\\n")
+        texts[key] = _CONTROL.sub(lambda match: ascii(match[0])[1:-1], line)
+    return {**event, **texts}
 
 
 def _in_order(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
@@ -231,12 +228,9 @@ def _in_order(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDi
 def _rendering(readable: bool, terminal: bool) -> list[Processor]:
     if not readable:
         return [_in_order, structlog.processors.JSONRenderer()]
-    return [
-        _escape_controls,
-        structlog.dev.ConsoleRenderer(
-            colors=terminal, pad_event_to=12, exception_formatter=structlog.dev.plain_traceback
-        ),
-    ]
+    traceback = structlog.dev.plain_traceback
+    console = structlog.dev.ConsoleRenderer(colors=terminal, pad_event_to=12, exception_formatter=traceback)
+    return [_escape_controls, console]
 
 
 class _Lines:

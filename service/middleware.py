@@ -64,10 +64,11 @@ class RequestMiddleware:
             fairness.release(environ)
             seconds = time.perf_counter() - started
             endpoint, method = environ.get(ENDPOINT), environ["REQUEST_METHOD"]
+            path = environ.get("PATH_INFO", "")
             self._metrics.request(endpoint=endpoint, method=method, status=status, seconds=seconds)
             logs.request(
                 method=method,
-                path=_path(environ),
+                path=path.encode("latin-1", "replace").decode("utf-8", "replace")[:1000],
                 status=status,
                 duration_ms=seconds * 1000,
                 endpoint=endpoint,
@@ -87,12 +88,4 @@ class RequestMiddleware:
 
 def cpu_seconds(environ: WSGIEnvironment, cpu: int) -> int:
     """Return the CPU budget of a request in seconds; `cpu` is that of most requests."""
-    return cpu * (_PUSH_SHARE if _is_git(environ) else 1)
-
-
-def _is_git(environ: WSGIEnvironment) -> bool:
-    return str(environ.get("PATH_INFO", "")).endswith(_GIT_PATHS)
-
-
-def _path(environ: WSGIEnvironment) -> str:
-    return str(environ.get("PATH_INFO", "")).encode("latin-1", "replace").decode("utf-8", "replace")[:1000]
+    return cpu * (_PUSH_SHARE if environ.get("PATH_INFO", "").endswith(_GIT_PATHS) else 1)

@@ -72,11 +72,11 @@ class Projects:
 
     def unclaimed(self, known: Collection[Project]) -> list[UUID]:
         """Return the ids of repositories that belong to none of the `known` projects."""
-        found = []
+        identities = []
         for path in sorted(self._folder.glob("*.git")):
             with suppress(ValueError):
-                found.append(UUID(path.stem))
-        return [identity for identity in found if identity not in {project.id for project in known}]
+                identities.append(UUID(path.stem))
+        return [identity for identity in identities if identity not in {project.id for project in known}]
 
     def missing(self, project: Project) -> str | None:
         """Return the message about a project whose repository is missing, else None."""

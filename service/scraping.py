@@ -90,21 +90,17 @@ class Scraper:
         self._folder = folder
         self._clock = clock
         self._lock = threading.Lock()
-        self._gauges: Mapping[str, Value] = {}
+        self._measured: Mapping[str, Value] = {}
         self._expires = 0.0
 
     def answer(self) -> Response:
-        answer = Response(self._metrics.exposition(self._measured()), content_type=CONTENT_TYPE)
-        answer.headers["Cache-Control"] = "no-store"
-        return answer
-
-    def _measured(self) -> Mapping[str, Value]:
-        """Return the measured series. Concurrent scrapes measure once."""
-        with self._lock:
+        with self._lock:  # concurrent scrapes measure once
             if self._clock() >= self._expires:
-                self._gauges = self._measure()
+                self._measured = self._measure()
                 self._expires = self._clock() + GAUGES_SECONDS
-            return self._gauges
+            measured = self._measured
+        headers = {"Cache-Control": "no-store"}
+        return Response(self._metrics.exposition(measured), headers=headers, content_type=CONTENT_TYPE)
 
     def _measure(self) -> Mapping[str, Value]:
         """Measure; the series from Postgres are left out while it is unavailable."""

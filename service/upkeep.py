@@ -307,7 +307,7 @@ class Upkeep:
         pruned = prune(self.database, timedelta(days=self.config.keep_days), self._stopping)
         if pruned:
             logs.action(
-                Event.PRUNED,
+                Event.DELIVERIES_PRUNED,
                 deliveries=pruned.deliveries,
                 receipts=pruned.receipts,
                 held=pruned.held or None,

@@ -37,7 +37,7 @@ from gitstore.errors import GitstoreError, MalformedError
 from gitstore.model import Limits, Problem, Rules
 from gitstore.names import is_slug
 from gitstore.push.request import ZERO, read_request
-from service import credentials, errors, logs, lookup
+from service import access, errors, logs, lookup
 from service.api import http
 from service.api.drafts import SaveDraft
 from service.context import request_id_from
@@ -190,7 +190,7 @@ INPUTS: dict[str, dict[str, Callable[[str], object]]] = {
         "cron": lambda text: draw(node("schedule", cron=text)),
         "sentences": lambda text: (rendering.sentence(text), rendering.headline(text)),
         "the log and refusals": refused,
-        "the log's traceback": lambda text: logs._visible(logs.without_secrets(text), keep_lines=False),
+        "the log's traceback": lambda text: logs._escape_controls(None, "", {"": logs.without_secrets(text)}),
     },
     "requests": {
         "unknown keys and values": unknown_key,
@@ -204,7 +204,7 @@ INPUTS: dict[str, dict[str, Callable[[str], object]]] = {
         "If-None-Match": header("HTTP_IF_NONE_MATCH", lambda request: http.not_modified(request, "a")),
         "If-Range, Range, dates": header("HTTP_RANGE", lambda request: (request.range, request.if_range)),
         "Authorization": header("HTTP_AUTHORIZATION", lambda request: request.authorization),
-        "a token": credentials.is_token,
+        "a token": access.is_token,
         "a request id": request_id_from,
         "a form": body("application/x-www-form-urlencoded", from_a_form),
         "a form in parts": body("multipart/form-data; boundary=a", from_a_form),

@@ -7,8 +7,8 @@ from uuid import UUID
 
 from gitstore.errors import GitstoreError, MalformedError
 from service import lookup
+from service.access import digest, new_token
 from service.caller import Caller, now
-from service.credentials import digest, new_token
 from service.logs import Event
 from sync import audit, tokens
 from sync.audit import Origin

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 import click
@@ -14,5 +15,7 @@ from service.run import serve as serving
 @click.command()
 @with_config()
 def serve(config: Config) -> None:
-    """Serve, with everything that takes: Postgres (unless one is given), HTTP and git, the worker."""
-    sys.exit(serving.serve(config, sys.stdout))
+    """Run the service: HTTP and git, the background worker, and Postgres unless DATABASE_URL is set."""
+    status = serving.serve(config, sys.stdout)
+    # Without the interpreter's teardown: everything has been stopped.
+    os._exit(status)

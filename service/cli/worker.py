@@ -6,8 +6,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, suppress
 from dataclasses import replace
 from functools import partial
 from typing import Final
@@ -32,12 +31,13 @@ _TICK: Final = 0.1
 
 
 @click.command()
-@click.option("--parent", type=int, hidden=True, help="Work, and end with this process, our parent.")
+@click.option("--parent", type=int, hidden=True, help="Pid of the process that watches the worker.")
 @with_config(*WHERE, *LOGGING, "GITSTORE_RECONCILE_SECONDS", "GITSTORE_KEEP_DAYS")
 def worker(config: Config, parent: int | None) -> None:
-    """Do what is due in the background. `gitstore serve` runs one; more of them do no harm.
+    """Run the background work: synchronization, deliveries and upkeep.
 
-    The process watches a child that does the work, and replaces it where it ends or does not respond.
+    `gitstore serve` includes one worker; further ones share the work. The process watches a child that does
+    the work, and replaces it when it exits or does not respond.
     """
     if parent is None:
         _watch(config)
@@ -54,7 +54,8 @@ def _watch(config: Config) -> None:
         metrics_folder() as folder,
         closing(Heartbeats(folder)) as beats,
     ):
-        with _waiting(), closing(Database(conninfo, max_connections=1)) as database:
+        # The worker waits for Postgres.
+        with suppress(UnavailableError), closing(Database(conninfo, max_connections=1)) as database:
             checked_sealer(config, database)
         config = replace(config, database_url=conninfo)
         environment = config.environment(**{METRICS_FOLDER: str(folder)})
@@ -62,7 +63,7 @@ def _watch(config: Config) -> None:
         watched = WatchedWorker(start, beats)
         try:
             while not signals.stop:
-                watched.look(time.monotonic())
+                watched.check(time.monotonic())
                 time.sleep(_TICK)
         finally:
             if watched.process is not None:
@@ -73,12 +74,12 @@ def _watch(config: Config) -> None:
 def _work(config: Config) -> None:
     stop = threading.Event()
 
-    def ask(*_: object) -> None:
-        # Not here: the main thread may be inside of stop.wait, and hold its lock.
+    def request_stop(*_: object) -> None:
+        # In a thread: the main thread may be in stop.wait, and hold its lock.
         threading.Thread(target=stop.set).start()
 
-    signal.signal(signal.SIGTERM, ask)
-    signal.signal(signal.SIGINT, ask)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, request_stop)
     beats = Heartbeats(config.metrics_folder) if config.metrics_folder is not None else None
     with (
         connection_string(config) as conninfo,
@@ -93,10 +94,3 @@ def _work(config: Config) -> None:
         ) as database,
     ):
         Worker(replace(config, database_url=conninfo), database, stop, beats=beats).run()
-
-
-@contextmanager
-def _waiting() -> Iterator[None]:
-    """Ignore an unavailable Postgres: the worker waits for it."""
-    with suppress(UnavailableError):
-        yield

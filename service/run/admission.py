@@ -38,10 +38,10 @@ def seconds(path: str) -> float:
     return GIT_SECONDS if path.endswith(_GIT) else BODY_SECONDS
 
 
-def of(app: Any) -> Admit:
+def admission_for(app: Any) -> Admit:
     """Return the admission function for `app`; an app without services (test, bench) gets any body."""
-    here: Services | None = getattr(app, "extensions", {}).get(EXTENSION)
-    return (lambda _environ: Allowance(MOST_BYTES)) if here is None else partial(admit, here)
+    services: Services | None = getattr(app, "extensions", {}).get(EXTENSION)
+    return (lambda _environ: Allowance(MOST_BYTES)) if services is None else partial(admit, services)
 
 
 def admit(here: Services, environ: WSGIEnvironment) -> Allowance | None:

@@ -24,9 +24,9 @@ from gitstore.errors import Code, ConflictError, NotFoundError
 from gitstore.git.files import write_atomically
 from gitstore.model import Rules
 from gitstore.names import check_slug
+from service.access import digest, is_token
 from service.actions import tokens as token_actions
 from service.config import Config
-from service.credentials import digest, is_token
 from service.projects import DEFAULT, Projects
 from sync import audit, catalog, tokens
 from sync.audit import Origin

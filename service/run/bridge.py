@@ -180,7 +180,7 @@ class _Body:
         while not self.whole and self.size <= allowance.keep + allowance.discard:
             message = await self._next()
             data = message["body"]
-            self._connection.got(len(data))
+            self._connection.received(len(data))
             self.file.write(data if keep_all else data[: max(allowance.keep + 1 - self.size, 0)])
             self.size += len(data)
             self.whole = not message["more_body"]
@@ -235,12 +235,12 @@ class _Answer:
 
     def step(self) -> tuple[bytes, bool]:
         """Return the next part of the body, and whether it is the last."""
-        found = self._written
+        parts = self._written
         try:
             for part in self._parts:
-                found.append(part)
+                parts.append(part)
                 # Each part of an answer without a length is sent at once: git reports its progress.
-                if self._length is None or sum(map(len, found)) >= _STEP:
+                if self._length is None or sum(map(len, parts)) >= _STEP:
                     break
             else:
                 self.close()
@@ -248,7 +248,7 @@ class _Answer:
             self.close()
             raise
         self._written = []
-        return b"".join(found), self.closed
+        return b"".join(parts), self.closed
 
     def close(self) -> None:
         if not self.closed:

@@ -109,7 +109,8 @@ class Connection(asyncio.Protocol):
         self._receiving = False
         self._lingering = False
         self._head = 0
-        self._ended = False
+        self.ended = False
+        """Whether the client has closed its side, so that no more of a body arrives."""
         self.reading: asyncio.Timeout | None = None
         """Timeout of the wait for more of a body."""
         self.address: Any = None
@@ -123,7 +124,7 @@ class Connection(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)
         self._transport.set_write_buffer_limits(high=_BUFFER)
         self.address = tuple(transport.get_extra_info("peername", ())[:2])
-        self._inner.connection_made(_Lingering(self._transport, self._close))
+        self._inner.connection_made(cast(asyncio.Transport, _Lingering(self._transport, self._close)))
         self._connections.opened(self)
 
     def data_received(self, data: bytes) -> None:
@@ -141,7 +142,7 @@ class Connection(asyncio.Protocol):
 
     def eof_received(self) -> bool | None:
         """Keep the connection open: a client that has sent everything may still read its answer."""
-        self._ended = True
+        self.ended = True
         if self._lingering or not self._in_request:
             return None
         self.interrupt()
@@ -163,17 +164,12 @@ class Connection(asyncio.Protocol):
 
     # Called by the bridge
 
-    @property
-    def ended(self) -> bool:
-        """Whether the client has closed its side, so that no more of a body arrives."""
-        return self._ended
-
     def begin(self, seconds: float) -> None:
         """Start a request whose head is complete; its body may take `seconds`, plus time for its size."""
         self._in_request, self._whole = True, False
         self.deadline = self._clock() + seconds
 
-    def got(self, size: int) -> None:
+    def received(self, size: int) -> None:
         """Record that `size` bytes of the body have arrived."""
         self.deadline += size / SLOWEST
 
@@ -189,7 +185,7 @@ class Connection(asyncio.Protocol):
         if not self.lost:
             self._connections.wait(self)
             self._connections.hold(self, 0)
-            if self._ended:
+            if self.ended:
                 asyncio.get_running_loop().call_soon(self._close_unless_in_request)
 
     async def sent(self, unsent: int) -> None:
@@ -231,7 +227,7 @@ class Connection(asyncio.Protocol):
         Closed with unread data, it would be reset, and the client might not receive the answer.
         """
         unread = (self._in_request and not self._whole) or self._receiving  # otherwise not HTTP
-        if unread and not self._ended:
+        if unread and not self.ended:
             self._linger()
         else:
             self._transport.close()
@@ -242,11 +238,10 @@ class Connection(asyncio.Protocol):
         self._transport.resume_reading()
 
 
-class _Lingering(asyncio.Transport):
+class _Lingering:
     """`transport` with another way of closing."""
 
     def __init__(self, transport: asyncio.Transport, close: Callable[[], None]) -> None:
-        super().__init__()
         self._transport = transport
         self._close = close
         self._closing = False
@@ -262,17 +257,8 @@ class _Lingering(asyncio.Transport):
         if data:
             self._transport.write(data)
 
-    def abort(self) -> None:
-        self._transport.abort()
-
-    def get_extra_info(self, name: str, default: Any = None) -> Any:
-        return self._transport.get_extra_info(name, default)
-
-    def pause_reading(self) -> None:
-        self._transport.pause_reading()
-
-    def resume_reading(self) -> None:
-        self._transport.resume_reading()
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
 
 
 def wrapped(http: Callable[..., asyncio.Protocol], connections: Connections) -> Callable[..., Connection]:

@@ -28,7 +28,7 @@ from typing import IO, TYPE_CHECKING, Any, Final, NoReturn
 from flask import Flask, Response
 
 from gitstore import budget
-from gitstore.errors import GitstoreError, TooLargeError
+from gitstore.errors import TooLargeError
 from service import logs
 from service.context import EXTENSION, FACTS, FORKS, Services
 from service.fairness import LEASE
@@ -45,6 +45,10 @@ SECONDS: Final = 120
 """Maximum duration of a heavy request."""
 
 _MORE_CPU: Final = 2  # seconds beyond the budget, whose own error has a message
+_KILLED: Final = (
+    f"the request exceeded a limit (CPU time of GITSTORE_MAX_CPU, {MEMORY // 2**20} MiB of memory, "
+    f"{SECONDS} s): check what was saved, and send less at once"
+)
 _HEAD: Final = struct.Struct("!I")
 _CHUNK: Final = 64 * 1024
 _STEP: Final = 2**20  # bytes of a frame, at most
@@ -89,7 +93,7 @@ class ForkServer:
             head = json.loads(_frame(stream))
         except EOFError:
             stream.close()
-            raise _killed() from None
+            raise TooLargeError(_KILLED) from None
         for name, arguments, named in head["counted"]:
             getattr(self._services.metrics, name)(*arguments, **named)
         return Response(_Body(stream), head["status"], [tuple(pair) for pair in head["headers"]])
@@ -141,13 +145,6 @@ def _frame(stream: IO[bytes]) -> bytes:
     raise EOFError
 
 
-def _killed() -> GitstoreError:
-    return TooLargeError(
-        "this takes more than one request may take (CPU time beyond GITSTORE_MAX_CPU, "
-        f"{MEMORY // 2**20} MiB of memory, {SECONDS} s): look at what was saved, and send less at once",
-    )
-
-
 # In the fork server, and in the processes that it forks
 
 
@@ -157,26 +154,22 @@ def _serve(app: Flask, control: socket.socket, parent: int) -> NoReturn:
         die_with_parent(parent)
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD):
             signal.signal(number, signal.SIG_IGN)
-        _close_others(control.fileno())
+        # Close the descriptors inherited from the serving process, above all its listening socket.
+        os.closerange(3, control.fileno())
+        os.closerange(control.fileno() + 1, min(resource.getrlimit(resource.RLIMIT_NOFILE)[0], 2**16))
         while True:
-            asked, descriptors, _, _ = socket.recv_fds(control, 1, 2)
-            if not asked:
+            message, descriptors, _, _ = socket.recv_fds(control, 1, 2)
+            if not message:
                 break
             pid = os.getpid()
             if os.fork() == 0:
                 control.close()
                 _work(app, pid, *descriptors)
-            for each in descriptors:
-                os.close(each)
+            for descriptor in descriptors:
+                os.close(descriptor)
     except BaseException:
         traceback.print_exc()
     os._exit(0)
-
-
-def _close_others(kept: int) -> None:
-    """Close the descriptors inherited from the serving process, above all its listening socket."""
-    os.closerange(3, kept)
-    os.closerange(kept + 1, min(resource.getrlimit(resource.RLIMIT_NOFILE)[0], 2**16))
 
 
 def _work(app: Flask, parent: int, answer: int, request: int) -> NoReturn:
@@ -194,8 +187,8 @@ def _work(app: Flask, parent: int, answer: int, request: int) -> NoReturn:
 
 
 def _answer(app: Flask, file: IO[bytes], connection: socket.socket) -> None:
-    given = json.loads(_frame(file))
-    environ: WSGIEnvironment = {**given["environ"], FACTS: given["facts"], LEASE: None}
+    request = json.loads(_frame(file))
+    environ: WSGIEnvironment = {**request["environ"], FACTS: request["facts"], LEASE: None}
     environ |= {"wsgi.input": file, "wsgi.errors": sys.stderr, "wsgi.input_terminated": True}
     gc.set_threshold(50_000, 20, 100)  # the process is short-lived, and its memory is limited
     services: Services = app.extensions[EXTENSION]
@@ -209,7 +202,7 @@ def _answer(app: Flask, file: IO[bytes], connection: socket.socket) -> None:
         head.update(status=line, headers=headers)
         return lambda _part: None
 
-    with logs.about(request_id=given["facts"].get("request_id")), budget.limited(cpu):
+    with logs.about(request_id=request["facts"].get("request_id")), budget.limited(cpu):
         inner: WSGIApplication = type(app).wsgi_app.__get__(app)
         parts = inner(environ, start_response)
         _send(connection, json.dumps({**head, "counted": counts.calls}).encode())

@@ -9,6 +9,7 @@ import socket
 import time
 from contextlib import closing
 from typing import Final
+from urllib.parse import urlsplit
 
 from gitstore.errors import ConfigError, GitstoreError
 from service import logs
@@ -71,9 +72,8 @@ def bound(bind: Bind, listener: socket.socket) -> Bind:
 
 def answers(bind: Bind, seconds: float) -> bool:
     """Return whether an HTTP answer, of any status, comes from `bind` in time."""
-    host, port = _reachable(bind)
     try:
-        with closing(http.client.HTTPConnection(host, port, timeout=seconds)) as connection:
+        with closing(http.client.HTTPConnection(urlsplit(bind.url).netloc, timeout=seconds)) as connection:
             connection.request("GET", "/livez")
             return connection.getresponse().status < http.client.INTERNAL_SERVER_ERROR
     except (OSError, http.client.HTTPException):
@@ -97,14 +97,9 @@ def _listen(bind: Bind) -> socket.socket:
 
 def _refusal(bind: Bind, error: OSError, setting: str) -> GitstoreError:
     if error.errno == errno.EADDRINUSE:
-        what = f"another program listens there: stop it, or set {setting} to another port"
+        reason = f"another program listens there: stop it, or set {setting} to another port"
     elif error.errno == errno.EACCES:
-        what = f"ports below 1024 are root's: set {setting} to a higher one"
+        reason = f"ports below 1024 require root: set {setting} to a higher one"
     else:
-        what = f"{error.strerror or error}: set {setting} to an address of this machine"
-    return ConfigError(f"{setting} is {bind}, and {what}", setting=setting)
-
-
-def _reachable(bind: Bind) -> tuple[str, int]:
-    anywhere = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 (where such a one is reached)
-    return anywhere.get(bind.host, bind.host), bind.port
+        reason = f"{error.strerror or error}: set {setting} to an address of this machine"
+    return ConfigError(f"{setting} is {bind}, and {reason}", setting=setting)

@@ -28,7 +28,7 @@ from typing import Final, TextIO
 
 from gitstore.errors import ConfigError, UnavailableError
 from gitstore.git.process import git
-from gitstore.system import try_lock
+from gitstore.system import try_lock, wait_until
 from service import logs
 from service.config import METRICS_FOLDER, Config, misspelt
 from service.logs import Event
@@ -48,7 +48,6 @@ OLDEST_GIT: Final = (2, 36)
 _DATABASE_SECONDS: Final = 60.0  # within which a given Postgres must become reachable
 _READY_SECONDS: Final = 60.0
 _ANSWER_SECONDS: Final = 5.0
-_TICK: Final = 0.02
 _DATABASE_TICK: Final = 0.25
 _METRICS_PREFIX: Final = "gitstore-metrics-"
 _LOCK: Final = "lock"
@@ -190,13 +189,13 @@ def _environment(config: Config) -> dict[str, str]:
 
 
 def _wait_until_ready(service: _Service) -> None:
-    deadline = time.monotonic() + _READY_SECONDS
-    while not answers(service.config.bind, _ANSWER_SECONDS):
+    def is_ready() -> bool:
         if (status := service.web.poll()) is not None:
             raise UnavailableError(f"the web server exited with status {status}: see the log")
-        if time.monotonic() > deadline:
-            raise UnavailableError(f"no answer from the service after {_READY_SECONDS:g} s")
-        time.sleep(_TICK)
+        return answers(service.config.bind, _ANSWER_SECONDS)
+
+    if not wait_until(is_ready, _READY_SECONDS):
+        raise UnavailableError(f"no answer from the service after {_READY_SECONDS:g} s")
 
 
 def _migrated(conninfo: str) -> list[str]:

@@ -185,27 +185,27 @@ class WatchedWorker:
     stall_seconds: float = STALL_SECONDS
     process: subprocess.Popen[bytes] | None = None
     _retry: Retry = field(default_factory=lambda: Retry(due=0.0))
-    _looked: float = 0.0
+    _checked: float = 0.0
     _started: float = 0.0
     _since: float = 0.0  # silence counts from this time on
 
-    def look(self, now: float) -> None:
+    def check(self, now: float) -> None:
         """Replace the worker if necessary. To be called often; `now` is of the monotonic clock."""
         if self.process is not None:
-            self._look_at(self.process, now)
-        self._looked = now
+            self._check_process(self.process, now)
+        self._checked = now
         if self._retry.is_due(now):
             self._retry.begin(now)
             self.beats.begin(now)
             self._started = self._since = now
             self.process = self.start()
 
-    def _look_at(self, process: subprocess.Popen[bytes], now: float) -> None:
+    def _check_process(self, process: subprocess.Popen[bytes], now: float) -> None:
         if process.poll() is not None:
             logs.action(Event.WORKER_EXITED, level="error", status=process.returncode)
             self._replace("ended", now)
             return
-        if now - self._looked > _OWN_STALL_SECONDS:
+        if now - self._checked > _OWN_STALL_SECONDS:
             # This process, or the machine, was suspended: the worker gets its full time again.
             self._since = now
         ages = self.beats.ages(now)
@@ -245,10 +245,10 @@ class Supervisor:
         """Run until a signal arrives. Clients that connect without a web server wait for the next one."""
         while not self.signals.stop:
             now = time.monotonic()
-            self._look_after_web(now)
-            self.worker.look(now)
+            self._check_web(now)
+            self.worker.check(now)
             try:
-                self._look_after_postgres(now)
+                self._check_postgres(now)
             except Stopped:
                 break
             time.sleep(_TICK)
@@ -265,7 +265,7 @@ class Supervisor:
         if self.postgres is not None:
             self.postgres.stop()
 
-    def _look_after_web(self, now: float) -> None:
+    def _check_web(self, now: float) -> None:
         if (status := self.web.poll()) is not None and self._web_retry.due is None:
             logs.action(Event.WEB_EXITED, level="error", status=status)
             self._web_retry.after_end(now)
@@ -273,7 +273,7 @@ class Supervisor:
             self._web_retry.begin(now)
             self.web = self.start_web()
 
-    def _look_after_postgres(self, now: float) -> None:
+    def _check_postgres(self, now: float) -> None:
         if self.postgres is None:
             return
         if (status := self.postgres.poll()) is not None and self._postgres_retry.due is None:

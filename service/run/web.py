@@ -25,6 +25,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Final
 
 import uvicorn
@@ -76,7 +77,7 @@ class Web:
             signal.signal(number, self._stop)
         while not self._stopping or any(process.pid for process in self._processes):
             for process in self._processes:
-                self._look_after(process)
+                self._check(process)
             time.sleep(_TICK)
         return self._status
 
@@ -90,7 +91,7 @@ class Web:
                 with suppress(ProcessLookupError):
                     os.kill(process.pid, signal.SIGKILL if number == signal.SIGQUIT else signal.SIGTERM)
 
-    def _look_after(self, process: _Process) -> None:
+    def _check(self, process: _Process) -> None:
         now = time.monotonic()
         if process.pid is not None:
             ended, status = os.waitpid(process.pid, os.WNOHANG)
@@ -104,7 +105,7 @@ class Web:
 
     def _start(self, process: _Process, now: float) -> None:
         process.retry.begin(now)
-        self._alive[process.number] = now
+        self._beat(process.number)
         parent = os.getpid()
         # A signal between fork and the next line would be lost.
         signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM, signal.SIGINT))
@@ -133,23 +134,19 @@ class Web:
             die_with_parent(parent)
             signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGTERM, signal.SIGINT))
             app = self._make_app(self._config)
-            # Objects loaded so far are permanent: the collector need not scan them again.
             gc.collect()
             gc.freeze()
             forking.start(app)
             threads = self._config.threads + fairness.QUEUED  # requests in the queue take one each
-            server = Server(app, admission.of(app), threads=threads, most=connections())
-            asyncio.run(server.serve(self._descriptor, self._beat(number)))
+            server = Server(app, admission.admission_for(app), threads=threads, most=connections())
+            asyncio.run(server.serve(self._descriptor, partial(self._beat, number)))
         except BaseException:
             traceback.print_exc()
             os._exit(_NOT_MADE)
         os._exit(0)
 
-    def _beat(self, number: int) -> Callable[[], None]:
-        def beat() -> None:
-            self._alive[number] = time.monotonic()
-
-        return beat
+    def _beat(self, number: int) -> None:
+        self._alive[number] = time.monotonic()
 
 
 class _Listener(socket.socket):
@@ -213,6 +210,8 @@ def main(arguments: Sequence[str], make_app: str = "service.app:create_app") -> 
         return  # serve closed the pipe: it ended before Postgres was ready
     config = Config.from_env(overrides={"DATABASE_URL": json.loads(line)})
     logs.configure(config.log_format, config.log_level)
+    # The collector need not scan the loaded modules again, in this process and in those that it forks.
+    gc.freeze()
     # Without the interpreter's teardown, which takes longer than the rest of the stop.
     os._exit(Web(config, descriptor, maker).run())
 

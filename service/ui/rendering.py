@@ -63,17 +63,16 @@ def refusal(error: GitstoreError) -> Response:
         response = Response(status=303, headers={"Cache-Control": "no-store"})
         response.location = url("sign_in", next=request.full_path.rstrip("?"))
         return response
-    answer = errors.refused(error)
+    status, headers = errors.status_and_headers(error)
     response = page(
         "refusal.html",
         error.reworded(logs.without_secrets(error.message)),
-        status=answer.status,
+        status=status,
         problems=Problems.of(error.problems),
         request_id=request_id(),
         slug=(request.view_args or {}).get("slug"),
     )
-    headers = {name: value for name, value in answer.headers.items() if name != "WWW-Authenticate"}
-    response.headers.update(headers)
+    response.headers.update({name: text for name, text in headers.items() if name != "WWW-Authenticate"})
     return response
 
 

@@ -25,10 +25,9 @@ from flask import Request, Response, redirect, request, send_from_directory
 from gitstore.errors import ForbiddenError, GitstoreError
 from gitstore.model import Limits, Permission
 from service import auth, logs
-from service.access import Principal, authorize, may
+from service.access import Principal, authorize, digest, may
 from service.caller import Caller
 from service.context import Services, admit, caller_of, note, services
-from service.credentials import digest
 from service.errors import HttpCode
 from service.logs import Event
 from service.ui import rendering

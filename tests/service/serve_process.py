@@ -1,4 +1,4 @@
-"""`gitstore serve` as a real process, for tests: started, looked at, killed; gone at the end."""
+"""`gitstore serve` as a real process for tests, which end or kill it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[2]
 
 GITSTORE = (sys.executable, "-P", "-m", "service.cli")
 
-# `gitstore serve` with the stub in the application's place.
+# `gitstore serve` with a stub in place of the application.
 _STUB = f"""
 import signal, sys
 signal.signal(signal.SIGHUP, signal.SIG_DFL)  # whatever ran the tests: nohup(1) lets its children ignore it
@@ -36,13 +36,13 @@ STUB = (sys.executable, "-P", "-c", _STUB)
 
 
 def environment(**settings: str) -> dict[str, str]:
-    """The environment of a command: nobody's settings but these."""
+    """Return the environment of a command, with these settings only."""
     ours = {setting.name for setting in SETTINGS} | {METRICS_FOLDER}
     return {**{name: text for name, text in os.environ.items() if name not in ours}, **settings}
 
 
 class Running:
-    """A `gitstore serve` in `folder`, on a free port."""
+    """Process of `gitstore serve` in `folder`, on a free port."""
 
     def __init__(
         self,
@@ -58,7 +58,7 @@ class Running:
         self.out = folder / "out"
         self.err = folder / "err"
         defaults = {"GITSTORE_DATA": str(self.data), "GITSTORE_BIND": "127.0.0.1:0", "GITSTORE_WORKERS": "1"}
-        defaults["TMPDIR"] = str(folder)  # what a killed one leaves there goes with the test
+        defaults["TMPDIR"] = str(folder)  # removed with the test, also after a kill
         with self.out.open("w") as out, self.err.open("w") as err:
             self.process = subprocess.Popen(
                 command,
@@ -81,7 +81,7 @@ class Running:
 
     @property
     def url(self) -> str:
-        """Where it is, as it says itself."""
+        """URL of the service, from its greeting."""
         return self.output.partition("gitstore is ready: ")[2].partition("\n")[0].removesuffix("/")
 
     @property
@@ -95,8 +95,8 @@ class Running:
         return self
 
     def tree(self) -> dict[int, str]:
-        """pid -> command line, of every process below this one."""
-        found: dict[int, str] = {}
+        """Return pid -> command line of all descendants."""
+        commands: dict[int, str] = {}
         waiting = [self.process.pid]
         while waiting:
             pid = waiting.pop()
@@ -104,42 +104,42 @@ class Running:
                 children = Path(f"/proc/{pid}/task/{pid}/children").read_text()
                 command = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
                 waiting += map(int, children.split())
-                found[pid] = command
-        found.pop(self.process.pid, None)
-        self._seen |= set(found)
-        return found
+                commands[pid] = command
+        commands.pop(self.process.pid, None)
+        self._seen |= set(commands)
+        return commands
 
     def child(self, words: str) -> int:
-        """The pid of its own child whose command line has these words."""
-        found: list[int] = []
+        """Return the pid of the only child whose command line contains `words`."""
+        pids: list[int] = []
 
-        def one() -> bool:
-            # One that was just forked has the command line of its parent, for a moment.
+        def is_one() -> bool:
+            # For a moment after the fork, a child has the command line of its parent.
             children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
             commands = self.tree()
-            found[:] = [int(pid) for pid in children if words in commands.get(int(pid), "")]
-            return len(found) == 1
+            pids[:] = [int(pid) for pid in children if words in commands.get(int(pid), "")]
+            return len(pids) == 1
 
-        until(one)
-        return found[0]
+        until(is_one)
+        return pids[0]
 
     def children(self, pid: int) -> list[int]:
-        """The pids of the children of the process `pid`."""
+        """Return the pids of the children of the process `pid`."""
         self.tree()
         return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
     def gone(self) -> bool:
-        """Whether none of the processes seen below this one lives on."""
+        """Return whether all descendants seen so far have ended."""
         return not any(alive(pid) for pid in self._seen)
 
     def stop(self, signum: int = signal.SIGTERM) -> int:
-        """The exit status."""
+        """Send the signal; return the exit status."""
         self.tree()
         self.process.send_signal(signum)
         return self.process.wait(PATIENCE)
 
     def kill(self, *, tree: bool) -> None:
-        """`kill -9` of the supervisor, and of everything below it (`tree`)."""
+        """Kill the supervisor, with `tree` also its descendants."""
         below = self.tree()
         self.process.kill()
         self.process.wait()
@@ -149,7 +149,7 @@ class Running:
 
 
 def alive(pid: int) -> bool:
-    """Whether it runs: a zombie, whom nobody has waited for yet, does not."""
+    """Return whether the process runs; a zombie does not."""
     try:
         status = Path(f"/proc/{pid}/stat").read_text()
     except OSError:
@@ -164,9 +164,9 @@ def running(
     cluster: Path | None = None,
     **settings: str,
 ) -> Iterator[Running]:
-    """Run it for as long as the block; whatever becomes of it, nothing is left running.
+    """Run a service within the block, and kill what is left of it afterwards.
 
-    With a `cluster` (the fixture), it finds a copy of that instead of running initdb.
+    With a `cluster` (the fixture), it starts on a copy of that instead of running initdb.
     """
     service = Running(folder, command, cluster, **settings)
     try:
@@ -178,7 +178,7 @@ def running(
 
 
 def gitstore(*arguments: str, settings: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
-    """Run a command to its end."""
+    """Run `gitstore` to its end."""
     return subprocess.run(
         [*GITSTORE, *arguments],
         env=environment(**settings),

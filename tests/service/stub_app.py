@@ -1,4 +1,4 @@
-"""A WSGI application in the place of the real one, where a test is about processes."""
+"""Stub of the WSGI application, for tests of processes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from service.config import Config
 
 
 def create_app(config: Config) -> Callable[..., Iterable[bytes]]:
-    """Answers at once; `/wait` leaves a file `waiting` in the data folder, and answers once `go` is there."""
+    """Return the stub. `/wait` creates a file `waiting` in the data folder, and answers once `go` exists."""
 
     def app(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         if environ["PATH_INFO"] == "/wait":

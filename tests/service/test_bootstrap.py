@@ -1,4 +1,4 @@
-"""What a new gitstore makes before it serves, and what it leaves alone when it is there."""
+"""Set-up of a new gitstore: the project `default`, the owner's token and the data folder."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ import pytest
 
 from gitstore.errors import Code, GitstoreError
 from gitstore.git.files import write_atomically
+from service.access import digest, is_token, new_token
 from service.config import Config
-from service.credentials import digest, is_token, new_token
 from service.projects import Projects, make_data_folder
 from service.run.bootstrap import Setup, read_token, set_up
 from sync import tokens
@@ -38,10 +38,10 @@ def database(make_database: Callable[..., str]) -> Iterator[Database]:
         yield opened
 
 
-def holder(database: Database, secret: str | None) -> str | None:
+def role_of(database: Database, secret: str | None) -> str | None:
     assert secret is not None
-    found = tokens.authenticate(database, digest(secret))
-    return found.role if found else None
+    holder = tokens.authenticate(database, digest(secret))
+    return holder.role if holder else None
 
 
 def revoke_all(database: Database, made: Setup) -> None:
@@ -50,25 +50,24 @@ def revoke_all(database: Database, made: Setup) -> None:
             tokens.revoke(transaction, made.project.id, token.id)
 
 
-def test_a_project_and_its_owner_s_token_are_made(config: Config, database: Database) -> None:
-    """The repository is there before the row, and the file holds the token in one line."""
+def test_the_project_and_the_owner_s_token_are_created(config: Config, database: Database) -> None:
+    """The repository is empty, and the file has the token in one line, with mode 0600."""
     made = set_up(config, database)
     assert (made.project.slug, made.project.rules, made.notes) == ("default", "meshhook", ())
     with closing(Projects(config).reader(made.project)) as store:
         assert store.slugs() == []
     assert config.token_file.read_text() == f"{made.token}\n"
     assert stat.S_IMODE(config.token_file.stat().st_mode) == 0o600
-    assert holder(database, made.token) == "owner"
+    assert role_of(database, made.token) == "owner"
 
 
-def test_to_do_it_again_changes_nothing(config: Config, database: Database) -> None:
-    """Whatever was made is found."""
+def test_the_set_up_is_idempotent(config: Config, database: Database) -> None:
     made = set_up(config, database)
     assert set_up(config, database) == made
 
 
-def test_many_at_once_make_one(config: Config, database: Database) -> None:
-    """The first does it, the others find it done."""
+def test_concurrent_set_ups_create_one_project(config: Config, database: Database) -> None:
+    """Six threads get the same project and token."""
     made: list[Setup] = []
     starts = threading.Barrier(6)
 
@@ -88,39 +87,37 @@ def test_many_at_once_make_one(config: Config, database: Database) -> None:
 
 
 @pytest.mark.parametrize("text", [None, "", f"gst_{'0' * 43}\n"])
-def test_a_token_whose_file_is_lost_gets_no_second(
-    config: Config, database: Database, text: str | None
-) -> None:
-    """It is still in force; what is printed makes another one and revokes it."""
+def test_a_lost_token_is_not_replaced(config: Config, database: Database, text: str | None) -> None:
+    """It is still active; the note has the commands that create another one and revoke it."""
     first = set_up(config, database)
     config.token_file.unlink()
     if text is not None:
         config.token_file.write_text(text)
     second = set_up(config, database)
     assert second.token is None
-    assert holder(database, first.token) == "owner"
+    assert role_of(database, first.token) == "owner"
     assert config.token_file.exists() is (text is not None)
-    (said,) = second.notes
-    assert "gitstore token create default --role owner --name <name>" in said
-    revoked = UUID(said.rpartition("gitstore token revoke ")[2])
+    (note,) = second.notes
+    assert "gitstore token create default --role owner --name <name>" in note
+    revoked = UUID(note.rpartition("gitstore token revoke ")[2])
     with database.as_owner() as transaction:
         assert len(tokens.tokens(transaction, first.project.id)) == 1
         tokens.revoke(transaction, first.project.id, revoked)
-    assert holder(database, first.token) is None
+    assert role_of(database, first.token) is None
 
 
 @pytest.mark.parametrize("text", ["", "not a token\n", f"gst_{'0' * 43}\n", "\xff"])
-def test_a_file_that_opens_nothing_is_written_anew(config: Config, database: Database, text: str) -> None:
-    """What a kill between file and commit leaves, or the file of another database."""
+def test_a_file_without_a_valid_token_is_overwritten(config: Config, database: Database, text: str) -> None:
+    """As left by a kill between file and commit, or by another database."""
     config.token_file.write_text(text, encoding="latin-1")
     made = set_up(config, database)
     assert read_token(config.token_file) == made.token
-    assert holder(database, made.token) == "owner"
+    assert role_of(database, made.token) == "owner"
 
 
 @pytest.mark.parametrize("with_file", [True, False])
-def test_what_was_revoked_stays_revoked(config: Config, database: Database, with_file: bool) -> None:
-    """A restart gives nobody back what was taken on purpose; it says how to make another."""
+def test_a_revoked_token_stays_revoked(config: Config, database: Database, with_file: bool) -> None:
+    """A restart does not replace it; the note has the command that creates another one."""
     first = set_up(config, database)
     revoke_all(database, first)
     if not with_file:
@@ -131,8 +128,7 @@ def test_what_was_revoked_stays_revoked(config: Config, database: Database, with
     assert config.token_file.exists() == with_file
 
 
-def test_a_secret_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
-    """A file that can't be put in its place leaves nothing beside it."""
+def test_a_failed_atomic_write_leaves_no_file(tmp_path: Path) -> None:
     place = tmp_path / "owner-token"
     place.mkdir()
     with pytest.raises(OSError, match="directory"):
@@ -141,7 +137,7 @@ def test_a_secret_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
 
 
 def test_tokens_are_random_and_have_one_shape() -> None:
-    """gst_ and 43 characters of base64url, of 32 bytes."""
+    """They are gst_ and 43 characters of base64url, of 32 bytes."""
     assert new_token(lambda count: b"\xff" * count) == "gst_" + "_" * 42 + "8"
     assert new_token() != new_token()
     assert is_token(new_token())
@@ -150,7 +146,7 @@ def test_tokens_are_random_and_have_one_shape() -> None:
 
 
 def test_a_project_without_its_repository_is_not_opened(config: Config, database: Database) -> None:
-    """An empty one in its place would look as if nothing had ever been published."""
+    """An empty one in its place would hide that versions were published."""
     made = set_up(config, database)
     projects = Projects(config)
     projects.path(made.project.id).rename(config.data / "elsewhere")
@@ -163,8 +159,8 @@ def test_a_project_without_its_repository_is_not_opened(config: Config, database
     assert not projects.path(made.project.id).exists()
 
 
-def test_a_data_folder_that_can_t_be_made_is_told(tmp_path: Path) -> None:
-    """By the setting's name."""
+def test_an_impossible_data_folder_is_refused(tmp_path: Path) -> None:
+    """The message names the setting."""
     (tmp_path / "file").touch()
     config = Config.from_env({"GITSTORE_DATA": str(tmp_path / "file" / "data")})
     with pytest.raises(GitstoreError, match="set GITSTORE_DATA") as caught:
@@ -172,7 +168,6 @@ def test_a_data_folder_that_can_t_be_made_is_told(tmp_path: Path) -> None:
     assert caught.value.code is Code.CONFIG
 
 
-def test_the_data_folder_is_not_for_others_to_read(config: Config) -> None:
-    """Nor are the repositories."""
+def test_other_users_cannot_read_the_data_folder(config: Config) -> None:
     assert stat.S_IMODE(config.data.stat().st_mode) & 0o066 == 0
     assert stat.S_IMODE(config.repositories.stat().st_mode) == 0o700

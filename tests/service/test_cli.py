@@ -24,9 +24,9 @@ from gitstore.drafts import Content
 from gitstore.model import LedgerKind, Person
 from gitstore.store import Actors, Store
 from gitstore.unit_of_work import FileUnitOfWork
+from service.access import digest, is_token
 from service.cli.main import commands
 from service.config import Config
-from service.credentials import digest, is_token
 from service.projects import Projects
 from sync import catalog
 from sync.db import Database

@@ -1,4 +1,4 @@
-"""Settings: what is read, and what is said of those that make no sense."""
+"""Settings: values, defaults, and messages about invalid ones."""
 
 from __future__ import annotations
 
@@ -45,8 +45,7 @@ def refusal(environ: dict[str, str]) -> GitstoreError:
     return caught.value
 
 
-def test_nothing_need_be_set() -> None:
-    """Without any setting there is a whole configuration: the one that the design names."""
+def test_defaults() -> None:
     config = Config.from_env({})
     assert config.database_url is None
     assert config.data == Path("gitstore-data").resolve()
@@ -55,19 +54,19 @@ def test_nothing_need_be_set() -> None:
     assert config.limits == Limits()
 
 
-def test_an_empty_variable_is_an_unset_one() -> None:
-    """As compose files write what is not given."""
+def test_an_empty_variable_counts_as_unset() -> None:
+    """Compose files pass unset variables so."""
     assert Config.from_env({"DATABASE_URL": "", "GITSTORE_BIND": " "}) == Config.from_env({})
 
 
 def test_every_limit_is_a_setting_with_the_default_of_the_store() -> None:
-    """Store and table can't drift apart; what memory a child may use is ours alone to know."""
+    """Except the memory of a child process, which is no setting."""
     known = {setting.field for setting in SETTINGS}
     assert {f"limits.{limit.name}" for limit in fields(Limits)} - known == {"limits.memory"}
 
 
-def test_every_senseless_setting_is_told_at_once(tmp_path: Path) -> None:
-    """Each by its name, with what was given and what was expected."""
+def test_all_invalid_settings_are_reported_at_once(tmp_path: Path) -> None:
+    """Each with its name, the given and the expected value."""
     file = tmp_path / "file"
     file.touch()
     wrong = {**WRONG, "GITSTORE_DATA": str(file)}
@@ -88,15 +87,14 @@ def test_every_senseless_setting_is_told_at_once(tmp_path: Path) -> None:
         "password=hunter2 host",
     ],
 )
-def test_a_password_is_not_told(given: str) -> None:
-    """Whatever is wrong with DATABASE_URL, what may be a password in it stays out of the message."""
+def test_messages_contain_no_password(given: str) -> None:
+    """Whatever is wrong with DATABASE_URL."""
     message = refusal({"DATABASE_URL": given}).message
     assert "ter2" not in message
     assert message.startswith("DATABASE_URL is ")
 
 
-def test_a_password_in_another_setting_is_not_told_either() -> None:
-    """People paste URLs as they have them."""
+def test_messages_contain_no_password_of_another_url() -> None:
     message = refusal({"GITSTORE_PUBLIC_URL": "https://me:hunter2@gitstore.example"}).message
     assert "hunter2" not in message
     assert "https://me:***@gitstore.example" in message
@@ -111,8 +109,8 @@ def test_sizes_are_bytes_or_powers_of_1024(text: str, size: int) -> None:
     assert Config.from_env({"GITSTORE_MAX_PACK": text}).limits.pack == size
 
 
-def test_limits_that_contradict_each_other_are_refused() -> None:
-    """A definition is an object, and an object a part of a push."""
+def test_contradicting_limits_are_refused() -> None:
+    """A definition is an object, and an object is a part of a push."""
     error = refusal({"GITSTORE_MAX_DEFINITION": "8M", "GITSTORE_MAX_INFLATED": "2M"})
     assert error.data["settings"] == ["GITSTORE_MAX_DEFINITION", "GITSTORE_MAX_OBJECT"]
 
@@ -126,20 +124,18 @@ def test_limits_that_contradict_each_other_are_refused() -> None:
         ("gitstore.example:0", Bind("gitstore.example", 0), "http://gitstore.example:0"),
     ],
 )
-def test_where_it_listens_is_where_it_is_found(text: str, bind: Bind, url: str) -> None:
-    """Unless GITSTORE_PUBLIC_URL says otherwise, links lead to the address that is bound."""
+def test_the_public_url_defaults_to_the_address(text: str, bind: Bind, url: str) -> None:
     config = Config.from_env({"GITSTORE_BIND": text})
     assert (config.bind, config.public_url, str(config.bind)) == (bind, url, text)
 
 
-def test_the_public_url_goes_before() -> None:
-    """And a slash at its end is not doubled in links."""
+def test_the_public_url_has_no_trailing_slash() -> None:
     config = Config.from_env({"GITSTORE_PUBLIC_URL": "https://flows.example/git/"})
     assert config.public_url == "https://flows.example/git"
 
 
 def test_options_override_the_environment() -> None:
-    """By the same rules; None is an option that was not given, and an empty one takes a setting back."""
+    """By the same rules; None is an option that was not given, and an empty one unsets a variable."""
     environ = {"GITSTORE_WORKERS": "3", "GITSTORE_THREADS": "9", "DATABASE_URL": "host=db"}
     overrides = {"GITSTORE_WORKERS": "5", "GITSTORE_THREADS": None, "DATABASE_URL": ""}
     config = Config.from_env(environ, overrides)
@@ -148,8 +144,8 @@ def test_options_override_the_environment() -> None:
         Config.from_env(environ, {"GITSTORE_WORKERS": "0"})
 
 
-def test_a_child_is_told_the_same() -> None:
-    """`environment` is all that a child needs to make an equal Config."""
+def test_a_child_gets_the_same_settings() -> None:
+    """`environment` yields an equal Config in the child."""
     environ = {
         "DATABASE_URL": "postgresql://me:secret@db:5432/flows",
         "GITSTORE_BIND": "[::1]:99",
@@ -157,13 +153,12 @@ def test_a_child_is_told_the_same() -> None:
         "GITSTORE_PUBLIC_URL": "https://flows.example",
     }
     config = Config.from_env(environ)
-    told = config.environment(**{METRICS_FOLDER: "/run/figures"})
-    again = Config.from_env(told)
+    again = Config.from_env(config.environment(**{METRICS_FOLDER: "/run/figures"}))
     assert again.metrics_folder == Path("/run/figures")
     assert again.environment() == config.environment()
 
 
-def test_a_misspelt_setting_is_noticed() -> None:
-    """But what Kubernetes sets for a service called gitstore is not taken for one."""
+def test_a_misspelt_setting_is_found() -> None:
+    """Variables that Kubernetes sets for a service called gitstore are not mistaken for settings."""
     environ = {"GITSTORE_WORKER": "4", "GITSTORE_PORT": "tcp://10.0.0.1:80", "GITSTORE_SERVICE_HOST": "x"}
     assert misspelt(environ) == {"GITSTORE_WORKER": "GITSTORE_WORKERS"}

@@ -1,4 +1,4 @@
-"""Heavy requests: one at a time a credential, in turn between tenants, not in the way of light ones."""
+"""Heavy requests: one at a time for each credential, round-robin between tenants, beside light requests."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ sys.stdin.read()
 
 
 class Process:
-    """The requests of one serving process, each in a thread of its own."""
+    """Requests of one serving process, each in a thread of its own."""
 
     def __init__(self, folder: Path | None = None, threads: int = 2, **seconds: float) -> None:
         self.counted: Counter[str] = Counter()
@@ -38,16 +38,16 @@ class Process:
         self._pool = ThreadPoolExecutor(64)
 
     def ask(self, credential: str, tenant: str | None = None) -> Future[Lease]:
-        """A heavy request, which is at work or in the queue when this returns; "a1" is of the tenant "a"."""
+        """Start a heavy request; return when it is running or queued. "a1" is of the tenant "a"."""
         before = self.waiting() + sum(self.counted.values())
 
         def work() -> Lease:
-            self.shares.places.take()
+            self.shares.places.acquire()
             try:
                 is_gone = lambda: credential in self.gone  # noqa: E731
                 lease = self.shares.admit(tenant or credential[0], credential, is_gone)
             finally:
-                self.shares.places.give()
+                self.shares.places.release()
             self.order.append(credential)
             return lease
 
@@ -59,7 +59,7 @@ class Process:
         return sum(map(len, self.shares._waiting.values()))
 
     def finish(self) -> None:
-        """End the request that has been at work for the longest."""
+        """End the request that has been running for the longest time."""
         self.shares._running[0].release()
 
     def close(self) -> None:
@@ -68,7 +68,7 @@ class Process:
 
 @pytest.fixture
 def process() -> Iterator[Process]:
-    """One with a single heavy request at work."""
+    """A process that runs one heavy request at a time."""
     made = Process()
     yield made
     made.close()
@@ -76,7 +76,7 @@ def process() -> Iterator[Process]:
 
 @pytest.fixture
 def two(tmp_path: Path) -> Iterator[tuple[Process, Process]]:
-    """Two processes of one service, with two heavy requests each."""
+    """Two processes of one service, which run two heavy requests each."""
     made = Process(tmp_path, 4), Process(tmp_path, 4)
     yield made
     for each in made:
@@ -91,8 +91,8 @@ def refused(asked: Future[Lease]) -> GitstoreError:
     return caught.value
 
 
-def test_what_is_heavy() -> None:
-    """By the route, the body, or what is stored: each bound itself is light, one byte more is heavy."""
+def test_heavy_by_route_body_or_definitions() -> None:
+    """A size at the bound is light, one byte more is heavy."""
     most = fairness.LARGE
     assert not fairness.is_heavy("workflows.validate_definition", most, most)
     assert fairness.is_heavy("workflows.validate_definition", most + 1, 0)
@@ -102,7 +102,7 @@ def test_what_is_heavy() -> None:
 
 
 def test_tenants_take_turns(process: Process) -> None:
-    """A tenant with many requests in the queue is not served before one with few, however late these came."""
+    """A tenant with many queued requests does not delay one with few, even if those came later."""
     process.ask("x1").result()
     for name in ("a1", "a2", "a3", "b1", "a4", "c1", "b2"):
         process.ask(name)
@@ -113,8 +113,8 @@ def test_tenants_take_turns(process: Process) -> None:
     assert process.counted == {"immediate": 1, "queued": 7}
 
 
-def test_a_credential_has_one_request_at_work_in_all_processes(two: tuple[Process, Process]) -> None:
-    """Its second one waits, in this process and in the other; another credential's does not."""
+def test_a_credential_has_one_running_request_in_all_processes(two: tuple[Process, Process]) -> None:
+    """Its second one waits, in any process; that of another credential does not."""
     here, there = two
     first = here.ask("a1").result()
     second, third = here.ask("a1"), there.ask("a1")
@@ -128,7 +128,7 @@ def test_a_credential_has_one_request_at_work_in_all_processes(two: tuple[Proces
 
 
 def test_a_process_that_ends_releases_its_credentials(tmp_path: Path) -> None:
-    """Killed in the middle of heavy work, it keeps no other process from the same credential's."""
+    """After a kill, another process runs a request of the same credential."""
     process = Process(tmp_path, 4)
     command = [sys.executable, "-c", HOLD, str(tmp_path)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
@@ -143,20 +143,20 @@ def test_a_process_that_ends_releases_its_credentials(tmp_path: Path) -> None:
 
 
 def test_half_of_the_places_stay_for_light_requests() -> None:
-    """Whatever is heavy, at work or in the queue, a light request finds a place at once."""
+    """Running and queued heavy requests leave two of four places free."""
     process = Process(threads=4)
     for number in range(20):
         process.ask(f"a{number}")
     assert len(process.shares._running) == 2
     for _ in range(2):
-        process.shares.places.take()
+        process.shares.places.acquire()
     while process.waiting():
         process.finish()
     process.close()
 
 
 def test_the_queue_is_bounded(process: Process) -> None:
-    """When it is full, a tenant with few requests in it displaces one of the tenant with most."""
+    """When it is full, a tenant with few requests displaces one of the tenant with the most."""
     process.ask("x1").result()
     for number in range(fairness.QUEUED):
         process.ask(f"a{number % 3}")
@@ -181,8 +181,8 @@ def test_one_credential_does_not_fill_the_queue(process: Process) -> None:
         process.finish()
 
 
-def test_a_wait_ends() -> None:
-    """After a while with 429; nothing is left of it, and the next one is served."""
+def test_a_wait_times_out() -> None:
+    """With 429; the queue is empty then, and the next request is served."""
     process = Process(wait_seconds=0.1)
     first = process.ask("a1").result()
     refused(process.ask("b1"))
@@ -200,8 +200,8 @@ def test_a_client_that_disconnects_leaves_the_queue(process: Process) -> None:
     assert process.waiting() == 0
 
 
-def test_a_long_answer_does_not_keep_others_waiting() -> None:
-    """A clone that is read slowly is no longer counted after a while; its late end releases nothing twice."""
+def test_a_slow_answer_does_not_delay_others() -> None:
+    """A clone with a slow reader is not counted after the lease; its late end releases nothing twice."""
     process = Process(lease_seconds=0.1)
     slow = process.ask("a1").result()
     other = process.ask("b1").result(10)
@@ -211,8 +211,8 @@ def test_a_long_answer_does_not_keep_others_waiting() -> None:
     process.close()
 
 
-def test_anonymous_requests_are_one_at_a_time(two: tuple[Process, Process]) -> None:
-    """From whatever addresses they come, in each process; one address has one in all processes."""
+def test_one_anonymous_request_runs_at_a_time(two: tuple[Process, Process]) -> None:
+    """Of all addresses in a process, and of one address in all processes."""
     here, there = two
     first = here.ask("192.0.2.1", ANONYMOUS).result()
     other, same = here.ask("192.0.2.2", ANONYMOUS), there.ask("192.0.2.1", ANONYMOUS)

@@ -71,7 +71,7 @@ class Watch:
 
     def until(self, what: Callable[[], bool]) -> None:
         def looked() -> bool:
-            self.worker.look(time.monotonic())
+            self.worker.check(time.monotonic())
             return what()
 
         until(looked)
@@ -144,9 +144,9 @@ def test_a_suspended_watcher_does_not_replace_the_worker(watch: Watch) -> None:
     first = watch.ready()
     assert watch.worker.process is not None
     watch.worker.process.send_signal(signal.SIGSTOP)
-    watch.worker.look(time.monotonic() + 60)
+    watch.worker.check(time.monotonic() + 60)
     assert watch.worker.process.pid == first
-    watch.worker.look(time.monotonic() + 60 + 2 * STALL)
+    watch.worker.check(time.monotonic() + 60 + 2 * STALL)
     assert watch.replaced() == {"stalled": 1}
 
 

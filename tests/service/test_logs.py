@@ -1,4 +1,4 @@
-"""The log: its lines, and what never stands in them."""
+"""The log: lines, levels, and masked secrets."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ class Terminal(io.StringIO):
 
 @pytest.fixture(autouse=True)
 def _as_before() -> Iterator[None]:
-    """The log is a process's: the next test shall find it as this one did."""
+    """Restore the log's configuration, which is global to the process, after each test."""
     root = logging.getLogger()
     before = root.handlers[:], root.level
-    structlog.contextvars.clear_contextvars()  # of an answer that some other test never closed
+    structlog.contextvars.clear_contextvars()  # left by answers that another test did not close
     yield
     root.handlers[:], level = before
     root.setLevel(level)
@@ -38,14 +38,14 @@ def _as_before() -> Iterator[None]:
 
 @pytest.fixture
 def lines() -> Callable[[], list[dict[str, Any]]]:
-    """Configures a JSON log; gives what was written to it."""
+    """Configure a JSON log; return a function that returns its lines."""
     stream = io.StringIO()
     logs.configure("json", "info", stream)
     return lambda: [json.loads(line) for line in stream.getvalue().splitlines()]
 
 
 def test_an_action_is_one_line_of_json(lines: Callable[[], list[dict[str, Any]]]) -> None:
-    """With its time in UTC, as RFC 3339 writes it; what is not known is left out."""
+    """With its time in UTC (RFC 3339), and without facts that are None."""
     logs.action(Event.PUBLISHED, project="default", version=3, principal=None, note="a\nb")
     (line,) = lines()
     assert list(line) == ["timestamp", "level", "event", "project", "version", "note"]
@@ -55,7 +55,7 @@ def test_an_action_is_one_line_of_json(lines: Callable[[], list[dict[str, Any]]]
 
 
 def test_a_request_is_one_line(lines: Callable[[], list[dict[str, Any]]]) -> None:
-    """An answer that is our fault is an error; a 503, which says when to come again, is not."""
+    """Its level is error for a 5xx other than 503."""
     for status in (200, 409, 503, 500):
         logs.request(method="GET", path="/workflows", status=status, duration_ms=1.2345, request_id="r")
     assert [(line["status"], line["level"]) for line in lines()] == [
@@ -67,8 +67,8 @@ def test_a_request_is_one_line(lines: Callable[[], list[dict[str, Any]]]) -> Non
     assert lines()[0]["duration_ms"] == 1.2
 
 
-def test_lines_of_a_block_tell_what_it_is_about(lines: Callable[[], list[dict[str, Any]]]) -> None:
-    """And those after it do not."""
+def test_lines_of_a_block_have_its_facts(lines: Callable[[], list[dict[str, Any]]]) -> None:
+    """Lines after the block do not."""
     with logs.about(request_id="r-1"):
         logs.action(Event.SAVED)
         logging.getLogger("library").warning("careful")
@@ -88,35 +88,35 @@ def test_lines_of_a_block_tell_what_it_is_about(lines: Callable[[], list[dict[st
         "host=db password='hunter2 hunter2'",
     ],
 )
-def test_what_looks_like_a_secret_never_gets_through(
+def test_text_that_looks_like_a_secret_is_masked(
     text: str, lines: Callable[[], list[dict[str, Any]]]
 ) -> None:
-    """In whatever fact, at whatever depth, in a traceback, from whatever library."""
+    """In any fact, at any depth, in tracebacks, and in lines of libraries."""
     logs.action(Event.REFUSED, path=text, more={"inner": [text, {text}]}, error=ConfigError(text))
     logging.getLogger("library").warning("saw %s", text)
     try:
         int(text)
     except ValueError:
         logs.action(Event.INTERNAL_ERROR, level="error", exc_info=True)
-    told = json.dumps(lines())
-    assert "Traceback" in told
+    text = json.dumps(lines())
+    assert "Traceback" in text
     for part in ("hunter2", "aHVudGVy", TOKEN[4:], "hunter2 hunter2"):
-        assert part not in told
-    assert logs.HIDDEN in told
+        assert part not in text
+    assert logs.HIDDEN in text
 
 
-def test_what_is_called_a_secret_is_hidden_whatever_it_is(
+def test_facts_with_the_name_of_a_secret_are_masked(
     lines: Callable[[], list[dict[str, Any]]],
 ) -> None:
-    """By the name of the fact."""
+    """Whatever their value."""
     logs.action(Event.REFUSED, token="1", Authorization=["a"], inner={"password": 5, "name": "ada"})
     (line,) = lines()
     assert (line["token"], line["Authorization"]) == (logs.HIDDEN, logs.HIDDEN)
     assert line["inner"] == {"password": logs.HIDDEN, "name": "ada"}
 
 
-def test_on_a_terminal_lines_are_for_reading() -> None:
-    """One a line, and nobody's text moves the cursor or paints."""
+def test_lines_are_readable_on_a_terminal() -> None:
+    """Control characters in facts are escaped."""
     stream = Terminal()
     logs.configure("auto", "info", stream)
     logs.action(Event.SAVED, path="/a\x1b[2J\nb\u202e", workflow="order-sync")
@@ -127,8 +127,8 @@ def test_on_a_terminal_lines_are_for_reading() -> None:
     assert "\\x1b[2J\\nb\\u202e" in line
 
 
-def test_where_nobody_reads_lines_are_json() -> None:
-    """`auto` looks at the stream."""
+def test_lines_are_json_elsewhere() -> None:
+    """With the format `auto`."""
     stream = io.StringIO()
     logs.configure("auto", "info", stream)
     logs.action(Event.SAVED)
@@ -136,7 +136,7 @@ def test_where_nobody_reads_lines_are_json() -> None:
 
 
 def test_lines_below_the_level_are_left_out() -> None:
-    """And of libraries only what is wrong is told, unless somebody looks for it."""
+    """Libraries log warnings and errors only, except at the level debug."""
     stream = io.StringIO()
     logs.configure("json", "warning", stream)
     logs.action(Event.SAVED)
@@ -148,16 +148,16 @@ def test_lines_below_the_level_are_left_out() -> None:
     assert [json.loads(line)["event"] for line in stream.getvalue().splitlines()] == ["gc", "hello"]
 
 
-def test_a_log_that_nobody_reads_any_more_stops_nothing() -> None:
-    """`gitstore serve 2>&1 | head` goes on serving."""
+def test_a_closed_log_is_no_error() -> None:
+    """`gitstore serve 2>&1 | head` continues to serve."""
     stream = io.StringIO()
     logs.configure("json", "info", stream)
     stream.close()
     logs.action(Event.PUBLISHED)
 
 
-def test_the_cause_of_a_refusal_is_one_line() -> None:
-    """What the driver said, for the operator."""
+def test_the_cause_of_an_error_is_one_line() -> None:
+    """The driver's message, for the operator."""
     error = UnavailableError("the database does not answer")
     assert logs.cause_of(error) is None
     error.__cause__ = OSError("connection refused\nis the server running?")

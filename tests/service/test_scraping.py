@@ -1,4 +1,4 @@
-"""Who may read /metrics, and what it costs."""
+"""Access to /metrics, and the cost of a scrape."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ BEARER = {"REMOTE_ADDR": "198.51.100.7", "HTTP_AUTHORIZATION": f"Bearer {TOKEN}"
 
 
 class Measured:
-    """The database and the projects of a Scraper: counts how often it is asked, and answers nothing."""
+    """Stub of the database and the projects of a Scraper, which counts measurements."""
 
     def __init__(self) -> None:
         self.times = 0
@@ -40,7 +40,7 @@ class Measured:
         return 0.5
 
     def as_mirror(self) -> Any:
-        raise UnavailableError("no database here")
+        raise UnavailableError("no database")
 
 
 def scraper(clock: Any = None) -> tuple[Scraper, Measured]:
@@ -58,15 +58,15 @@ def refusal(config: Config, **environ: str) -> StrEnum | None:
 
 
 @pytest.mark.parametrize("peer", ["127.0.0.1", "127.8.0.1", "::1", "::ffff:127.0.0.1"])
-def test_this_machine_may_read_them(peer: str) -> None:
-    """By the address of the TCP connection; not one that a proxy forwards from somewhere."""
+def test_clients_of_this_machine_have_access(peer: str) -> None:
+    """By the address of the TCP connection, and without a proxy."""
     assert refusal(PLAIN, REMOTE_ADDR=peer) is None
     for header in ("HTTP_X_FORWARDED_FOR", "HTTP_FORWARDED", "HTTP_X_REAL_IP"):
         assert refusal(PLAIN, REMOTE_ADDR=peer, **{header: "127.0.0.1"}) is Code.NOT_FOUND
 
 
 @pytest.mark.parametrize("peer", ["198.51.100.7", "10.0.0.1", "2001:db8::1", "::ffff:10.0.0.1", "", "unix:"])
-def test_another_machine_may_not(peer: str) -> None:
+def test_other_machines_have_no_access(peer: str) -> None:
     assert refusal(PLAIN, REMOTE_ADDR=peer, HTTP_X_FORWARDED_FOR="127.0.0.1") is Code.NOT_FOUND
     assert refusal(PLAIN, REMOTE_ADDR=peer) is Code.NOT_FOUND
 
@@ -75,16 +75,16 @@ def test_another_machine_may_not(peer: str) -> None:
     "given",
     ["", TOKEN, f"Basic {TOKEN}", f"Bearer {TOKEN}x", f"Bearer {TOKEN[:-1]}", "Bearer \xff", "Bearer "],
 )
-def test_a_token_is_needed_where_one_is_set(given: str) -> None:
-    """From this machine, too; nothing but the token itself is taken for it."""
+def test_a_configured_token_is_required(given: str) -> None:
+    """From this machine, too."""
     assert refusal(WITH_TOKEN, **BEARER) is None
     assert refusal(WITH_TOKEN, **{**BEARER, "HTTP_AUTHORIZATION": f"bearer  {TOKEN}"}) is None
     environ = {"REMOTE_ADDR": "127.0.0.1", "HTTP_AUTHORIZATION": given}
     assert refusal(WITH_TOKEN, **environ) is HttpCode.UNAUTHENTICATED
 
 
-def test_an_address_of_its_own_is_the_only_one() -> None:
-    """The service's address has no metrics then, with or without the token."""
+def test_a_separate_address_is_the_only_one() -> None:
+    """The service's own address then has no metrics, with or without the token."""
     assert refusal(WITH_BIND, REMOTE_ADDR="127.0.0.1") is Code.NOT_FOUND
     both = replace(WITH_BIND, metrics_token=TOKEN)
     assert refusal(both, **BEARER) is Code.NOT_FOUND
@@ -102,7 +102,7 @@ def test_an_address_of_its_own_is_the_only_one() -> None:
         {"GITSTORE_METRICS_BIND": "127.0.0.1:8080"},
     ],
 )
-def test_settings_that_can_not_be_are_refused(settings: dict[str, str]) -> None:
+def test_invalid_settings_are_refused(settings: dict[str, str]) -> None:
     with pytest.raises(GitstoreError) as caught:
         Config.from_env(settings)
     assert caught.value.data["settings"] == sorted(settings)
@@ -110,7 +110,7 @@ def test_settings_that_can_not_be_are_refused(settings: dict[str, str]) -> None:
 
 
 def test_gauges_are_measured_every_few_seconds() -> None:
-    """However often they are scraped; counters are always those of now."""
+    """Scrapes in between reuse the measured values."""
     now = [100.0]
     tested, measured = scraper(lambda: now[0])
     for _ in range(5):
@@ -121,8 +121,8 @@ def test_gauges_are_measured_every_few_seconds() -> None:
     assert measured.times == 2
 
 
-def test_the_listener_serves_metrics_alone() -> None:
-    """And goes on beside connections that stall."""
+def test_the_listener_serves_metrics_only() -> None:
+    """Stalled connections do not block it."""
     config = replace(WITH_BIND, metrics_token=TOKEN)
     with closing(socket.create_server(("127.0.0.1", 0))) as listener:
         port = listener.getsockname()[1]
@@ -170,7 +170,7 @@ for outcome in ("immediate", "queued", "refused"):
 
 
 def test_series_are_bounded(tmp_path: Path) -> None:
-    """After every route was asked with every method and answered with every status: far from a thousand."""
+    """Every route, method and class of status together give fewer than 900 lines."""
     environ = Config.from_env({}).environment(**{METRICS_FOLDER: str(tmp_path)})
     subprocess.run([sys.executable, "-c", COUNT_ALL, str(tmp_path)], env=environ, check=True)
     lines = [line for line in Metrics(tmp_path).exposition({}).splitlines() if not line.startswith(b"#")]

@@ -1,4 +1,4 @@
-"""A key that is lost or wrong while secrets are sealed with it: nothing starts, and no key is replaced."""
+"""A lost or wrong secret key: the service does not start, and no key is replaced."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class House:
     sources: list[UUID]
 
     def with_key(self, setting: str = "", file: str | None = None) -> Config:
-        """The configuration with this setting, and with this text in the key's file (None: no file)."""
+        """Return the configuration with this setting, and this text in the key's file (None: no file)."""
         self.config.secret_key_file.unlink(missing_ok=True)
         if file is not None:
             self.config.secret_key_file.write_text(file)
@@ -91,10 +91,10 @@ def refused(house: House, config: Config) -> str:
     return caught.value.message
 
 
-def test_a_new_gitstore_makes_its_key(
+def test_a_new_gitstore_creates_its_key(
     tmp_path: Path, make_database: Callable[..., str], migrated_template: str
 ) -> None:
-    """Once, with a line of the log; and again, where it is gone and nothing was sealed with it."""
+    """Once; and again if the file is lost while nothing is encrypted."""
     config = Config.from_env({"GITSTORE_DATA": str(tmp_path)})
     with closing(Database(make_database(migrated_template), max_connections=4)) as database:
         secret_key.checked_sealer(config, database)
@@ -120,7 +120,7 @@ def test_a_new_gitstore_makes_its_key(
 def test_a_lost_or_wrong_key_stops_the_start(
     house: House, setting: str, file: str | None, cause: str
 ) -> None:
-    """It counts what is affected and shows both ways on; no key is made, and no row is changed."""
+    """The message has counts and both remedies; no key is created and no row is changed."""
     before = house.rows()
     config = house.with_key(setting, house.key if file == "theirs" else file)
     files = sorted(config.data.iterdir())
@@ -135,8 +135,8 @@ def test_a_lost_or_wrong_key_stops_the_start(
     assert secret_key.checked_sealer(house.with_key(file=house.key), house.database)
 
 
-def test_a_key_among_several_opens(house: House) -> None:
-    """The first seals, all open; and without the one that sealed some, just those are counted."""
+def test_one_of_several_keys_decrypts(house: House) -> None:
+    """The first encrypts, all decrypt; without one of them, its secrets are counted as lost."""
     both = house.with_key(f"{new_key()},{house.key}")
     sealer = secret_key.checked_sealer(both, house.database)
     with house.database.as_owner() as tx:
@@ -151,15 +151,15 @@ def test_a_key_among_several_opens(house: House) -> None:
 
 @pytest.mark.parametrize("text", ["", "nonsense"])
 def test_a_damaged_file_is_never_replaced(house: House, text: str) -> None:
-    """Neither by the start, nor by the reset."""
+    """Neither at the start nor by the reset."""
     config = house.with_key(file=text)
     assert "move the file away" in refused(house, config)
     house.cli("secrets", "reset", "--yes", config=config, status=1)
     assert config.secret_key_file.read_text() == text
 
 
-def test_processes_that_run_make_no_key_in_its_place(house: House) -> None:
-    """Nor does a command that would seal with another key than the service's."""
+def test_running_processes_create_no_key_in_place_of_a_lost_one(house: House) -> None:
+    """Nor does a command encrypt with another key than the service's."""
     config = house.with_key()
     with pytest.raises(GitstoreError, match="gitstore secrets check"):
         secret_key.sealer(config, house.database)
@@ -170,8 +170,8 @@ def test_processes_that_run_make_no_key_in_its_place(house: House) -> None:
     assert "cannot be decrypted" in house.cli(*arguments, config=other, status=1).stderr
 
 
-def test_lost_secrets_are_given_up_by_a_command(house: House) -> None:
-    """It asks first; affected subscriptions and sources are paused, and their owners enter new secrets."""
+def test_a_reset_clears_lost_secrets(house: House) -> None:
+    """After a confirmation; affected subscriptions and sources are paused."""
     config = house.with_key()
     before = house.rows()
     house.cli("secrets", "reset", config=config, status=1, answer="n\n")
@@ -199,8 +199,8 @@ def test_lost_secrets_are_given_up_by_a_command(house: House) -> None:
     assert "nothing to reset" in house.cli("secrets", "reset", config=config).stdout
 
 
-def test_a_subscription_with_another_secret_goes_on(house: House) -> None:
-    """Of a rotation under two keys, the lost secret alone is removed, and it is not paused."""
+def test_a_subscription_with_a_second_secret_stays_active(house: House) -> None:
+    """After a rotation under two keys, only the lost secret is removed."""
     new = new_key()
     with house.database.as_owner() as tx:
         subscriptions.rotate(tx, Sealer([new]), UUID(int=1), house.subscriptions[0])
@@ -214,8 +214,8 @@ def test_a_subscription_with_another_secret_goes_on(house: House) -> None:
 
 
 @pytest.mark.parametrize("command", ["serve", "worker"])
-def test_neither_the_service_nor_a_worker_starts(house: House, command: str) -> None:
-    """Status 1, in words, before anything is served."""
+def test_neither_serve_nor_worker_starts(house: House, command: str) -> None:
+    """They exit with status 1 and the message."""
     config = house.with_key()
     settings = {
         "DATABASE_URL": house.database.conninfo,

@@ -1,4 +1,4 @@
-"""`gitstore serve`: what it starts, what becomes of that, and how it ends. With a stub for an application."""
+"""`gitstore serve`: start, supervision and stop of its processes, with a stub of the application."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import subprocess
 import threading
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,8 +20,8 @@ from uuid import uuid4
 import psycopg
 import pytest
 
+from service.access import is_token
 from service.config import Config
-from service.credentials import is_token
 from service.run.bootstrap import Setup, five_lines, greeting
 from sync.catalog import Project
 from sync.embedded.server import EmbeddedPostgres
@@ -31,27 +31,20 @@ from tests.service.serve_process import STUB, Running, alive, gitstore, running,
 
 @pytest.fixture
 def folder(ram_path: Path) -> Path:
-    """Where a service runs."""
+    """Folder in which a service runs."""
     return ram_path
 
 
 @pytest.fixture
-def given(folder: Path, make_database: Callable[..., str]) -> Iterator[Running]:
-    """A service with a Postgres that it was given."""
-    with running(folder, STUB, DATABASE_URL=make_database()) as service:
-        yield service.ready()
-
-
-@pytest.fixture
 def embedded(folder: Path, cluster: Path) -> Iterator[Running]:
-    """A service with a Postgres of its own, whose cluster was there."""
+    """A service with an embedded Postgres, whose cluster exists."""
     with running(folder, STUB, cluster) as service:
         yield service.ready()
 
 
 @pytest.fixture(scope="module")
 def shared(cluster: Path) -> Iterator[Running]:
-    """A service with a Postgres of its own, for tests that look at it and leave it as it is."""
+    """A service with an embedded Postgres, for tests that do not change it."""
     with temporary_folder() as folder, running(folder, STUB, cluster, GITSTORE_WORKER="4") as service:
         yield service.ready()
 
@@ -70,8 +63,8 @@ def postgres_of(service: Running) -> EmbeddedPostgres:
     return EmbeddedPostgres(service.data / "postgres")
 
 
-def test_it_starts_everything_and_ends_it(folder: Path) -> None:
-    """On an empty machine: Postgres, HTTP, the worker. SIGTERM ends all of it, and that is a success."""
+def test_a_start_and_a_stop(folder: Path) -> None:
+    """On an empty machine: Postgres, HTTP and the worker start; SIGTERM ends all of them, with status 0."""
     with running(folder, STUB) as service:
         assert get(service.ready().url) == b"here\n"
         assert {service.child("postgres -D"), service.child("service.run.web"), service.child("worker")}
@@ -81,8 +74,8 @@ def test_it_starts_everything_and_ends_it(folder: Path) -> None:
         assert not postgres_of(service).running()
 
 
-def test_the_owner_s_token_is_for_the_owner_alone(shared: Running) -> None:
-    """One line, mode 0600; where output is kept, the file is named and the token is not."""
+def test_only_the_operator_can_read_the_owner_s_token(shared: Running) -> None:
+    """One line, mode 0600; output that is no terminal names the file, not the token."""
     file = shared.data / "owner-token"
     token = file.read_text()
     assert is_token(token.removesuffix("\n"))
@@ -92,93 +85,81 @@ def test_the_owner_s_token_is_for_the_owner_alone(shared: Running) -> None:
     assert not stat.S_IMODE(shared.data.stat().st_mode) & 0o066
 
 
-def test_requests_that_are_being_served_are_finished(given: Running) -> None:
-    """SIGTERM while one is under way: it is answered, and then the service ends."""
+def test_a_stop_finishes_requests(folder: Path, make_database: Callable[..., str]) -> None:
+    """A request in progress at SIGTERM is answered before the service ends."""
     answers: list[bytes] = []
-    asking = threading.Thread(target=lambda: answers.append(get(f"{given.url}/wait")))
-    asking.start()
-    until((given.data / "waiting").exists)
-    given.tree()
-    given.process.send_signal(signal.SIGTERM)
-    until(lambda: "stopping" in given.log)
-    (given.data / "go").touch()
-    asking.join()
-    assert answers == [b"here\n"]
-    assert given.process.wait(60) == 0
+    with running(folder, STUB, DATABASE_URL=make_database()) as service:
+        url = f"{service.ready().url}/wait"
+        client = threading.Thread(target=lambda: answers.append(get(url)))
+        client.start()
+        until((service.data / "waiting").exists)
+        service.tree()
+        service.process.send_signal(signal.SIGTERM)
+        until(lambda: "stopping" in service.log)
+        (service.data / "go").touch()
+        client.join()
+        assert answers == [b"here\n"]
+        assert service.process.wait(60) == 0
 
 
-def test_starting_again_finds_everything(embedded: Running) -> None:
-    """The same project, the same token, and nothing is said to be new."""
+def test_a_restart_keeps_project_and_token(embedded: Running) -> None:
+    """After a stop, a kill of the supervisor alone, and a kill of all processes; none of them is left."""
     before = projects(postgres_of(embedded).conninfo())
     token = (embedded.data / "owner-token").read_bytes()
-    assert embedded.stop(signal.SIGINT) == 0
-    with running(embedded.folder, STUB) as again:
-        again.ready()
-        assert projects(postgres_of(again).conninfo()) == before
-        assert (again.data / "owner-token").read_bytes() == token
-        assert "note:" not in again.output
-        assert again.stop(signal.SIGHUP) == 0
+    bind, service = f"127.0.0.1:{embedded.port}", embedded
+    with ExitStack() as stack:
+        for end in ("stop", "kill supervisor", "kill tree"):
+            if end == "stop":
+                assert service.stop(signal.SIGINT) == 0
+            else:
+                service.kill(tree=end == "kill tree")
+            ended, service = service, stack.enter_context(running(embedded.folder, STUB, GITSTORE_BIND=bind))
+            assert get(service.ready().url) == b"here\n"
+            assert projects(postgres_of(service).conninfo()) == before
+            assert (service.data / "owner-token").read_bytes() == token
+            assert "note:" not in service.output
+            until(ended.gone)
+        assert service.stop(signal.SIGHUP) == 0
 
 
-def test_its_children_end_with_it(embedded: Running) -> None:
-    """`kill -9` of `gitstore serve` alone leaves nothing running, and the next start works at once."""
-    port = embedded.port
-    embedded.kill(tree=False)
-    with running(embedded.folder, STUB, GITSTORE_BIND=f"127.0.0.1:{port}") as again:
-        assert get(again.ready().url) == b"here\n"
-    until(embedded.gone)
+def kill(pid: int) -> None:
+    """Kill a process, and wait until it has ended: until then, it may accept a connection."""
+    os.kill(pid, signal.SIGKILL)
+    until(lambda: not alive(pid))
 
 
-def test_after_a_crash_of_everything_the_next_start_works(embedded: Running) -> None:
-    """`kill -9` of the whole tree: port, locks and postmaster.pid are in nobody's way."""
-    port, before = embedded.port, projects(postgres_of(embedded).conninfo())
-    embedded.kill(tree=True)
-    with running(embedded.folder, STUB, GITSTORE_BIND=f"127.0.0.1:{port}") as again:
-        assert get(again.ready().url) == b"here\n"
-        assert projects(postgres_of(again).conninfo()) == before
+def test_killed_children_are_restarted(embedded: Running) -> None:
+    """Requests are served meanwhile. Postgres returns at its address, and the web server on its socket."""
+    until(lambda: any("worker" in command for command in embedded.tree().values()))
+    worker = embedded.child("worker")
+    kill(worker)
+    until(lambda: "worker_exited" in embedded.log)
+    assert get(embedded.url) == b"here\n"
+    until(lambda: [p for p, command in embedded.tree().items() if "worker" in command] not in ([], [worker]))
 
-
-def test_a_worker_that_dies_is_started_again(given: Running) -> None:
-    """And requests are served meanwhile."""
-    until(lambda: any("worker" in command for command in given.tree().values()))
-    worker = given.child("worker")
-    os.kill(worker, signal.SIGKILL)
-    until(lambda: "worker_exited" in given.log)
-    assert get(given.url) == b"here\n"
-    until(lambda: [pid for pid, command in given.tree().items() if "worker" in command] not in ([], [worker]))
-
-
-def test_a_postgres_that_dies_is_started_again(embedded: Running) -> None:
-    """At the same address, so that whoever is connected finds it again."""
     conninfo = postgres_of(embedded).conninfo()
-    os.kill(embedded.child("postgres -D"), signal.SIGKILL)
+    kill(embedded.child("postgres -D"))
     until(lambda: "postgres_restarted" in embedded.log)
     assert projects(conninfo)
+
+    web = embedded.child("import main")
+    (killed,) = embedded.children(web)
+    kill(killed)
+    assert get(embedded.url) == b"here\n"
+    until(lambda: embedded.children(web) not in ([], [killed]))
+    assert "web_process_exited" in embedded.log
+
+    serving = embedded.children(web)
+    kill(web)
+    until(lambda: not any(map(alive, serving)))
+    assert get(embedded.url) == b"here\n"
+    assert embedded.child("import main") != web
+    assert "web_exited" in embedded.log
     assert embedded.stop() == 0
 
 
-def test_a_web_server_that_dies_is_started_again(given: Running) -> None:
-    """On the same socket: a client that connects meanwhile waits for the next one."""
-    web = given.child("import main")
-    os.kill(web, signal.SIGKILL)
-    assert get(given.url) == b"here\n"
-    assert given.child("import main") != web
-    assert "web_exited" in given.log
-    assert given.stop() == 0
-
-
-def test_a_process_that_serves_and_dies_is_replaced(given: Running) -> None:
-    """Its parent stays."""
-    web = given.child("import main")
-    (serving,) = given.children(web)
-    os.kill(serving, signal.SIGKILL)
-    assert get(given.url) == b"here\n"
-    until(lambda: given.children(web) not in ([], [serving]))
-    assert "web_process_exited" in given.log
-
-
-def test_a_process_that_hangs_is_replaced(folder: Path, make_database: Callable[..., str]) -> None:
-    """As one that is stopped, or stuck in C code: it shows no sign of life."""
+def test_a_hanging_serving_process_is_replaced(folder: Path, make_database: Callable[..., str]) -> None:
+    """A stopped process, like one that is stuck in C code, sends no heartbeat."""
     impatient = STUB[-1].replace(
         "from service.run.web import",
         "from service.run import web; web.HANGS_SECONDS = 3; from service.run.web import",
@@ -190,10 +171,10 @@ def test_a_process_that_hangs_is_replaced(folder: Path, make_database: Callable[
         assert "web_process_hung" in service.log
 
 
-def test_an_application_that_does_not_load_ends_the_start(
+def test_an_application_that_does_not_load_stops_the_start(
     folder: Path, make_database: Callable[..., str]
 ) -> None:
-    """With what was wrong in the log, and status 1."""
+    """The log has the error; the exit status is 1."""
     broken = (*STUB[:-1], STUB[-1].replace("stub_app:create_app", "stub_app:nothing"))
     with running(folder, broken, DATABASE_URL=make_database()) as service:
         assert service.process.wait(60) == 1
@@ -201,8 +182,8 @@ def test_an_application_that_does_not_load_ends_the_start(
         assert "the web server exited with" in service.log
 
 
-def test_a_taken_port_is_told_before_anything_is_started(folder: Path) -> None:
-    """Naming the setting."""
+def test_a_port_in_use_stops_the_start(folder: Path) -> None:
+    """The message names the setting; nothing was created."""
     with closing(socket.create_server(("127.0.0.1", 0))) as taken:
         address = f"127.0.0.1:{taken.getsockname()[1]}"
         settings = {"GITSTORE_BIND": address, "GITSTORE_DATA": str(folder / "data")}
@@ -213,7 +194,7 @@ def test_a_taken_port_is_told_before_anything_is_started(folder: Path) -> None:
 
 
 def test_two_services_do_not_share_an_embedded_postgres(shared: Running) -> None:
-    """The second is told who has it, and the first goes on."""
+    """The second one exits and names the process of the first, which continues."""
     settings = {"GITSTORE_BIND": "127.0.0.1:0", "GITSTORE_DATA": str(shared.data)}
     done = gitstore("serve", settings=settings)
     assert done.returncode == 1
@@ -221,8 +202,8 @@ def test_two_services_do_not_share_an_embedded_postgres(shared: Running) -> None
     assert get(shared.url) == b"here\n"
 
 
-def test_services_share_a_given_postgres(folder: Path, make_database: Callable[..., str]) -> None:
-    """Two that start at once make one project, one token, and both serve."""
+def test_services_share_a_postgres(folder: Path, make_database: Callable[..., str]) -> None:
+    """Two that start at once create one project and one token, and both serve."""
     url = make_database()
     (folder / "second").mkdir()
     with (
@@ -235,8 +216,8 @@ def test_services_share_a_given_postgres(folder: Path, make_database: Callable[.
             assert connection.execute("select count(*) from gitstore.access_tokens").fetchone() == (1,)
 
 
-def test_a_start_that_is_broken_off_leaves_nothing(folder: Path) -> None:
-    """SIGTERM in the middle of it, several times at different moments."""
+def test_an_interrupted_start_leaves_no_process(folder: Path) -> None:
+    """SIGTERM at several moments of a start; the next start works."""
     for pause in (0.3, 1.2, 2.4):
         with running(folder, STUB) as service:
             threading.Event().wait(pause)
@@ -246,24 +227,25 @@ def test_a_start_that_is_broken_off_leaves_nothing(folder: Path) -> None:
         assert get(service.ready().url) == b"here\n"
 
 
-def test_bad_settings_stop_the_start(folder: Path) -> None:
-    """All of them are told, and nothing is made."""
+def test_invalid_settings_stop_the_start(folder: Path) -> None:
+    """All are reported, without secrets, and nothing is created."""
     settings = {"GITSTORE_WORKERS": "none", "GITSTORE_BIND": "here", "GITSTORE_DATA": str(folder / "data")}
-    done = gitstore("serve", settings=settings)
+    done = gitstore("serve", settings={**settings, "DATABASE_URL": "mysql://u:hunter2@h/d"})
     assert done.returncode == 1
-    first, second = done.stderr.splitlines()
-    assert first.startswith("error: GITSTORE_BIND is 'here': expected host:port")
-    assert second.strip().startswith("GITSTORE_WORKERS is 'none': expected a number")
+    first, second, third = done.stderr.splitlines()
+    assert first.startswith("error: DATABASE_URL is 'mysql://u:***@h/d': expected")
+    assert second.strip().startswith("GITSTORE_BIND is 'here': expected host:port")
+    assert third.strip().startswith("GITSTORE_WORKERS is 'none': expected a number")
     assert not (folder / "data").exists()
 
 
-def test_a_misspelt_setting_is_told(shared: Running) -> None:
-    """It may be meant for another program: the service starts."""
+def test_a_misspelt_setting_is_logged(shared: Running) -> None:
+    """The service starts, as the variable may be for another program."""
     assert '"given": "GITSTORE_WORKER", "meant": "GITSTORE_WORKERS"' in shared.log
 
 
-def test_it_waits_for_a_postgres_that_is_starting(folder: Path) -> None:
-    """As where all services of a machine start at once."""
+def test_a_start_waits_for_postgres(folder: Path) -> None:
+    """As when all services of a machine start at once."""
     server = EmbeddedPostgres(folder / "postgres")
     url = server.start()
     server.stop()
@@ -278,14 +260,14 @@ def test_it_waits_for_a_postgres_that_is_starting(folder: Path) -> None:
 
 
 def test_signals_of_a_terminal_reach_the_supervisor_alone(shared: Running) -> None:
-    """Its children are in sessions of their own: a Ctrl-C is not theirs to act on."""
+    """Its children are in sessions of their own, so that Ctrl-C does not reach them."""
     sessions = {os.getsid(pid) for pid in shared.tree()}
     assert os.getsid(shared.process.pid) not in sessions
     assert alive(shared.process.pid)
 
 
 def paste(service: Running, folder: Path) -> str:
-    """Paste the lines that it printed into a shell of somebody who has never used git; what that said."""
+    """Run the printed lines in a shell of a user without configuration of git; return its stderr."""
     lines = service.output.partition("into a shell:\n\n")[2].strip()
     assert len(lines.splitlines()) == 5
     home = folder / "home"
@@ -306,16 +288,15 @@ def paste(service: Running, folder: Path) -> str:
 
 
 def test_the_five_lines_publish_a_workflow(folder: Path, tmp_path: Path) -> None:
-    """The real thing, as it is printed. After a crash, it is there, with lines for the next workflow."""
+    """With the real application. After a crash, the lines name another workflow, and the first exists."""
     with running(folder) as service:
-        said = paste(service.ready(), tmp_path / "one")
-        assert "remote: hello: draft saved, 1 node" in said
-        assert f"remote: published hello v1: {service.url}/" in said
+        output = paste(service.ready(), tmp_path / "one")
+        assert "remote: hello: draft saved, 1 node" in output
+        assert f"remote: published hello v1: {service.url}/" in output
         port = service.port
         service.kill(tree=True)
     with running(folder, GITSTORE_BIND=f"127.0.0.1:{port}") as service:
-        said = paste(service.ready(), tmp_path / "two")
-        assert "remote: published hello-2 v1" in said
+        assert "remote: published hello-2 v1" in paste(service.ready(), tmp_path / "two")
         for slug, owner in (("hello", "one"), ("hello-2", "two")):
             pasted = (tmp_path / owner / slug / "workflow.yaml").read_bytes()
             assert definition(service, slug) == pasted
@@ -331,8 +312,8 @@ def definition(service: Running, slug: str) -> bytes:
         return bytes(answer.read())
 
 
-def test_the_lines_can_be_pasted_whatever_the_folder_is_called() -> None:
-    """Spaces, quotes and dollars in the name of the data folder are the shell's to leave alone."""
+def test_the_five_lines_quote_the_data_folder() -> None:
+    """A shell takes spaces, quotes and dollars in its name literally."""
     file = Path('/tmp/it\'s $HOME "here"/owner-token')  # noqa: S108 (nothing is there)
     first, *_ = five_lines("http://127.0.0.1:8080", file, "hello")
     words = shlex.split(first.partition(" && ")[0])
@@ -354,14 +335,14 @@ def test_the_lines_can_be_pasted_whatever_the_folder_is_called() -> None:
         ("http://127.0.0.1.example", False),
     ],
 )
-def test_the_lines_use_no_proxy_for_this_machine_alone(url: str, direct: bool) -> None:
-    """git asks the proxy of http_proxy even for loopback addresses, where no proxy can reach this service."""
+def test_the_five_lines_bypass_a_proxy_for_loopback_only(url: str, direct: bool) -> None:
+    """git uses http_proxy even for loopback addresses, where no proxy reaches this service."""
     first, *_ = five_lines(url, Path("token"), "hello")
     assert ("http.proxy=" in shlex.split(first.partition(" && ")[0])) == direct
 
 
-def test_the_token_is_shown_on_a_terminal_alone(tmp_path: Path) -> None:
-    """Elsewhere, output is kept."""
+def test_the_token_is_shown_on_a_terminal_only(tmp_path: Path) -> None:
+    """Other output may be stored."""
     config = Config.from_env({"GITSTORE_DATA": str(tmp_path)})
     project = Project(uuid4(), "default", "Default", None, "meshhook", datetime.now(UTC))
     setup = Setup(project, "gst_secret", ("something to read",))

@@ -1,4 +1,4 @@
-"""The web server in front of a small WSGI application: clients that stall, limits, and the rules of HTTP."""
+"""The web server, with a small WSGI application: stalled clients, limits, and the rules of HTTP."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ CREDENTIAL = "Authorization: known"
 
 @dataclass
 class Site:
-    """A WSGI application, and what it has seen."""
+    """A WSGI application that records its requests."""
 
     go: threading.Event = field(default_factory=threading.Event)
     order: list[str] = field(default_factory=list)
@@ -79,7 +79,7 @@ class Client:
         return socket.create_connection(self.address, timeout=20)
 
     def send(self, *parts: bytes | str, finish: bool = False) -> bytes:
-        """Everything that comes back until the server closes the connection."""
+        """Send the parts; return everything received until the server closes the connection."""
         with self.open() as connection:
             for part in parts:
                 connection.sendall(part.encode("latin-1") if isinstance(part, str) else part)
@@ -97,15 +97,15 @@ def request(line: str, *headers: str, close: bool = True) -> str:
 
 
 def rest(connection: socket.socket) -> bytes:
-    got = b""
+    received = b""
     while part := connection.recv(65_536):
-        got += part
-    return got
+        received += part
+    return received
 
 
 @contextmanager
 def serving(*, threads: int = 1, most: int = 1000) -> Iterator[Client]:
-    """A server of its own, in a thread; with a credential, a client may send 1 MiB."""
+    """Run a server in a thread. A client with a credential may send 1 MiB."""
     site = Site()
 
     def admit(environ: dict[str, Any]) -> Allowance | None:
@@ -131,13 +131,13 @@ def serving(*, threads: int = 1, most: int = 1000) -> Iterator[Client]:
 @pytest.fixture
 def client(monkeypatch: pytest.MonkeyPatch) -> Iterator[Client]:
     monkeypatch.setattr(connections, "_SWEEP_SECONDS", 0.05)
-    with serving() as found:
-        yield found
+    with serving() as client:
+        yield client
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_clients_that_stall_hold_up_no_other(client: Client, kind: str) -> None:
-    """200 of each kind, and a single thread."""
+def test_stalled_clients_do_not_block_others(client: Client, kind: str) -> None:
+    """200 of each kind, with a single thread."""
     client.site.go.set()
     with stalling(kind, 200, client.address):
         for number in range(20):
@@ -145,8 +145,10 @@ def test_clients_that_stall_hold_up_no_other(client: Client, kind: str) -> None:
 
 
 @pytest.mark.parametrize("sent", ["", "GET / HT", "GET / HTTP/1.1\r\nHost: x\r\nX: "])
-def test_a_head_that_stalls_is_let_go(client: Client, monkeypatch: pytest.MonkeyPatch, sent: str) -> None:
-    """Also one that trickles, and one that is kept alive without another request."""
+def test_a_stalled_head_closes_the_connection(
+    client: Client, monkeypatch: pytest.MonkeyPatch, sent: str
+) -> None:
+    """Also a head that trickles, and an idle connection after a request."""
     monkeypatch.setattr(connections, "HEAD_SECONDS", 0.3)
     assert client.send(sent) == b""
     with client.open() as connection:
@@ -162,8 +164,8 @@ def trickle(connection: socket.socket) -> None:
         time.sleep(0.05)
 
 
-def test_a_body_that_stalls_is_let_go(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is answered, and the application never sees it."""
+def test_a_stalled_body_is_refused(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The answer is 400, and the application does not get the request."""
     monkeypatch.setattr("service.run.admission.BODY_SECONDS", 0.2)
     for part in ("Content-Length: 9\r\n\r\nabc", "Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n"):
         answer = client.send(f"POST /read HTTP/1.1\r\nHost: x\r\n{part}")
@@ -172,8 +174,8 @@ def test_a_body_that_stalls_is_let_go(client: Client, monkeypatch: pytest.Monkey
     assert client.site.order == []
 
 
-def test_when_there_are_too_many_the_one_that_waits_longest_goes() -> None:
-    """Idle connections do not keep others out, wherever they come from; a request at work is left alone."""
+def test_the_longest_waiting_connection_is_evicted() -> None:
+    """When there are too many; not one whose request is being handled."""
     with serving(threads=2, most=20) as client, ExitStack() as idle, client.open() as busy:
         busy.sendall(request("GET /wait").encode())
         until(lambda: client.site.order == ["/wait"])
@@ -187,14 +189,14 @@ def test_when_there_are_too_many_the_one_that_waits_longest_goes() -> None:
 
 
 def test_requests_are_served_in_order_of_arrival(client: Client) -> None:
-    """Whatever connection they come on."""
+    """Over all connections."""
     with ExitStack() as stack:
         sockets = [stack.enter_context(client.open()) for _ in range(6)]
         sockets[0].sendall(request("GET /wait").encode())
         until(lambda: client.site.order == ["/wait"])
         for number, connection in enumerate(sockets[1:]):
             connection.sendall(request(f"GET /{number}").encode())
-            time.sleep(0.02)  # two sockets that become ready at once have no order
+            time.sleep(0.02)  # sockets that become ready at once have no order
         client.site.go.set()
         assert all(rest(connection) for connection in sockets)
     assert client.site.order == ["/wait", "/0", "/1", "/2", "/3", "/4"]
@@ -202,7 +204,7 @@ def test_requests_are_served_in_order_of_arrival(client: Client) -> None:
 
 @pytest.mark.parametrize("expect", [[], ["Expect: 100-continue"]])
 def test_a_large_body_needs_a_credential(client: Client, expect: list[str]) -> None:
-    """Without, the application sees the head alone, and the client is not asked to go on."""
+    """Without one, the application gets the head alone, and the client is not asked to continue."""
     size = FREE + 1
     chunks = b"%x\r\n%s\r\n0\r\n\r\n" % (size, b"x" * size)
     for headers, body in (
@@ -222,32 +224,30 @@ def test_a_large_body_needs_a_credential(client: Client, expect: list[str]) -> N
         assert "HTTP_TRANSFER_ENCODING" not in client.site.seen
 
 
-def test_a_body_beyond_its_allowance_is_read_away(client: Client) -> None:
-    """Up to a limit: the client sends all of it before it reads the answer."""
+def test_a_body_beyond_its_allowance_is_discarded(client: Client) -> None:
+    """Up to a limit, as the client sends all of it before it reads the answer."""
     size = 3 * 2**19
     answer = client.send(request("POST /read", f"Content-Length: {size}", CREDENTIAL), b"x" * size)
     assert answer.endswith(b"\r\n\r\n%d" % (2**20 + 1))
 
 
-def test_a_half_closed_client_has_its_answer(client: Client) -> None:
-    """Where its request is complete; and is told where it is not."""
+def test_a_half_closed_client_gets_its_answer(client: Client) -> None:
+    """For a complete request; for an incomplete one, an error."""
     assert client.send(request("GET /a", close=False), finish=True).endswith(b"/a")
     answer = client.send(request("POST /read", "Content-Length: 9", close=False), b"abc", finish=True)
     assert b"the body ended after 3 bytes" in answer
 
 
 def test_an_answer_is_streamed(client: Client) -> None:
-    """What is there is sent before the rest is made."""
+    """The first part is sent before the second is produced."""
     with client.open() as connection:
         connection.sendall(request("GET /stream").encode())
         assert connection.recv(65_536).startswith(b"HTTP/1.1 200 OK")
         assert client.site.made == 1
 
 
-def test_a_reader_that_is_slow_is_waited_for_without_a_thread(
-    client: Client, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """No more is made than its buffers hold, and when it reads nothing for long, it is let go."""
+def test_a_slow_reader_occupies_no_thread(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No more is produced than the buffers hold; a client that reads nothing is disconnected."""
     client.site.go.set()
     with client.open() as connection:
         connection.sendall(request("GET /stream").encode())
@@ -266,7 +266,7 @@ def test_a_reader_that_is_slow_is_waited_for_without_a_thread(
         until(lambda: client.site.closed == 1)
 
 
-def test_a_client_that_goes_away_ends_its_answer(client: Client) -> None:
+def test_a_disconnect_ends_the_answer(client: Client) -> None:
     client.site.go.set()
     with client.open() as connection:
         connection.sendall(request("GET /stream").encode())
@@ -275,8 +275,8 @@ def test_a_client_that_goes_away_ends_its_answer(client: Client) -> None:
     assert client.site.made < 1000
 
 
-def test_answers_that_are_not_read_are_bounded(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of all that a process holds; the one that has waited longest goes."""
+def test_unread_answers_are_bounded(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Over all connections of a process; the one that has waited longest is closed."""
     monkeypatch.setattr(connections, "MOST_UNSENT", 5 * 64 * len(PIECE))
     with ExitStack() as stack:
         held = [stack.enter_context(client.open()) for _ in range(12)]
@@ -303,7 +303,7 @@ def test_some_answers_have_no_body(client: Client) -> None:
         assert body == b""
 
 
-def test_an_error_is_500_and_no_more(client: Client) -> None:
+def test_an_exception_is_500(client: Client) -> None:
     answer = client.get("/fails")
     assert answer.startswith(b"HTTP/1.1 500 ")
     assert b"ValueError" not in answer
@@ -330,8 +330,8 @@ def test_a_bad_request_is_refused(client: Client, sent: str, status: int) -> Non
     assert client.site.order == []
 
 
-def test_headers_of_a_client_are_not_believed(client: Client) -> None:
-    """Neither about a proxy, nor under another's name; and the server does not name itself."""
+def test_headers_of_a_client_are_not_trusted(client: Client) -> None:
+    """Neither forwarded ones nor names with underscores; and answers have no Server header."""
     forged = ("X-Forwarded-For: 9.9.9.9", "X-Forwarded-Proto: https", "Forwarded: for=9.9.9.9", "A_B: 1")
     twice = ("A-C: 1", "a-c: 2", "Cookie: a=1", "Cookie: b=2")
     answer = client.send(request("GET /%C3%A4?q=%41", *forged, *twice))
@@ -345,8 +345,8 @@ def test_headers_of_a_client_are_not_believed(client: Client) -> None:
     assert client.site.seen["PATH_INFO"] == "/a"
 
 
-def test_a_body_that_can_not_be_kept_is_no_traceback(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The disk for temporary files is full, or Postgres can't say whether the credential is in force."""
+def test_failures_while_reading_a_body_are_answered(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The disk for temporary files is full, or Postgres is unavailable for checking the credential."""
 
     def full(*_arguments: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
@@ -361,8 +361,8 @@ def test_a_body_that_can_not_be_kept_is_no_traceback(client: Client, monkeypatch
 
 @pytest.mark.soak
 @pytest.mark.parametrize("kind", KINDS)
-def test_thousands_that_stall_hold_up_no_other(kind: str) -> None:
-    """How long a healthy client waits is shown by bench.stalled_clients."""
+def test_thousands_of_stalled_clients_do_not_block_others(kind: str) -> None:
+    """bench.stalled_clients measures how long other clients wait."""
     with serving(threads=4, most=5000) as client:
         client.site.go.set()
         with stalling(kind, 2000, client.address), closing(client.open()) as connection:

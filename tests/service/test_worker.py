@@ -207,7 +207,7 @@ def test_old_rows_are_pruned_hourly(house: House, logged: Logged, monkeypatch: p
     house.now += PRUNE_SECONDS
     rounds.run()
     assert len(ages) == 2
-    assert [line["deliveries"] for line in logged("pruned")] == [3, 3]
+    assert [line["deliveries"] for line in logged("deliveries_pruned")] == [3, 3]
 
 
 def test_a_broken_project_does_not_stop_the_others(house: House, logged: Logged) -> None:

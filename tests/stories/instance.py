@@ -135,6 +135,17 @@ class Service:
     def owner_token(self) -> str:
         return (self.data / "owner-token").read_text().strip()
 
+    @property
+    def owner(self) -> Caller:
+        """Owner of the project `default`."""
+        return Caller(self.url, "default", self.owner_token)
+
+    @property
+    def repository(self) -> Path:
+        """Repository of the only project."""
+        (path,) = (self.data / "repos").glob("*.git")
+        return path
+
     @contextmanager
     def owning(self) -> Iterator[Transaction]:
         """A transaction like those of `gitstore project` and `gitstore token`, without a process for each."""
@@ -197,6 +208,21 @@ class Caller:
 
     def get(self, path: str, **headers: str) -> Answer:
         return self.call("GET", path, headers=headers)
+
+    def save(self, slug: str, label: str) -> int:
+        """Save a draft, by the call that the state of the workflow requires; return the status."""
+        body = {"definition": definition(label)}
+        answer = self.call("POST", "/workflows", {"slug": slug, **body})
+        if answer.status == 409:
+            answer = self.call("POST", f"/workflows/{slug}/versions", body)
+        if answer.status == 409:
+            answer = self.call("PUT", f"/workflows/{slug}/versions/draft", body, headers={"If-Match": "*"})
+        return answer.status
+
+    def publish(self, slug: str, label: str) -> None:
+        """Save a draft and publish it."""
+        assert self.save(slug, label) in (200, 201)
+        assert self.call("POST", f"/workflows/{slug}/versions/publish").status == 201
 
     def definition(self, slug: str, version: object) -> bytes:
         answer = self.get(f"/workflows/{slug}/versions/{version}/definition")

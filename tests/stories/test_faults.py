@@ -1,6 +1,6 @@
-"""A database that goes away, a full disk, processes that are killed, clients that stall.
+"""An unavailable database, a full disk, killed processes, stalled clients.
 
-Each is told in a clean way, heals by itself, and loses nothing that was acknowledged.
+Each gives a clean error, ends without intervention, and loses nothing that was acknowledged.
 """
 
 from __future__ import annotations
@@ -34,33 +34,13 @@ ROUNDS = int(os.environ.get("GITSTORE_TEST_ROUNDS", "30"))
 READY_SECONDS = 5.0
 
 
-def owner_of(service: Service) -> Caller:
-    return Caller(service.url, "default", service.owner_token)
-
-
 def postmaster(service: Service) -> psutil.Process:
-    (found,) = [p for p in service.family()[0].children() if p.name() == "postgres"]
-    return found
-
-
-def save(owner: Caller, slug: str, label: str) -> int:
-    """The status of saving a draft, by whichever call is right where the workflow stands."""
-    body = {"definition": definition(label)}
-    answer = owner.call("POST", "/workflows", {"slug": slug, **body})
-    if answer.status == 409:
-        answer = owner.call("POST", f"/workflows/{slug}/versions", body)
-    if answer.status == 409:
-        answer = owner.call("PUT", f"/workflows/{slug}/versions/draft", body, headers={"If-Match": "*"})
-    return answer.status
-
-
-def repository(service: Service) -> Path:
-    (found,) = (service.data / "repos").glob("*.git")
-    return found
+    (server,) = [p for p in service.family()[0].children() if p.name() == "postgres"]
+    return server
 
 
 def leftovers(service: Service) -> list[Path]:
-    path = repository(service)
+    path = service.repository
     locks = [Path(folder, name) for folder, _, files in os.walk(path / "refs") for name in files
              if name.endswith(".lock")]  # fmt: skip
     return [*(path / "objects").glob("tmp_*"), *locks]
@@ -71,19 +51,18 @@ def check_sound(service: Service) -> None:
     done = service.cli("verify", check=False)
     assert done.returncode == 0, done.stdout
     subprocess.run(
-        ["git", "--git-dir", str(repository(service)), "fsck", "--strict", "--no-dangling"], check=True
+        ["git", "--git-dir", str(service.repository), "fsck", "--strict", "--no-dangling"], check=True
     )
 
 
 class Publishers:
-    """Callers who publish as fast as they can, and remember what they were told."""
+    """Callers that publish as fast as they can, and record the acknowledged versions."""
 
     def __init__(self, service: Service, count: int) -> None:
         self.acknowledged: dict[tuple[str, int], str] = {}
         self._stop = threading.Event()
         self._threads = [
-            threading.Thread(target=self._run, args=(owner_of(service), f"w{number}"))
-            for number in range(count)
+            threading.Thread(target=self._run, args=(service.owner, f"w{number}")) for number in range(count)
         ]
         for thread in self._threads:
             thread.start()
@@ -94,7 +73,7 @@ class Publishers:
             turn += 1
             label = f"{slug} {time.time_ns()}"
             try:
-                if save(owner, slug, label) < 300:
+                if owner.save(slug, label) < 300:
                     answer = owner.call("POST", f"/workflows/{slug}/versions/publish")
                     if answer.status == 201:
                         self.acknowledged[slug, answer.json["version_number"]] = label
@@ -109,7 +88,7 @@ class Publishers:
 
 
 def kill_and_restart(service: Service, rounds: int) -> tuple[int, float]:
-    """Kill all processes at a random moment, again and again: (versions acknowledged, slowest start)."""
+    """Kill all processes at random moments; return the acknowledged versions and the slowest start."""
     draw = random.Random(7)  # noqa: S311
     acknowledged: dict[tuple[str, int], str] = {}
     slowest = 0.0
@@ -123,32 +102,34 @@ def kill_and_restart(service: Service, rounds: int) -> tuple[int, float]:
         service.start()
         slowest = max(slowest, time.monotonic() - started)
         for (slug, number), label in acknowledged.items():
-            assert owner_of(service).definition(slug, number) == definition(label).encode()
+            assert service.owner.definition(slug, number) == definition(label).encode()
         # Each can be written at once, or as soon as the worker has swept.
         for number in range(3):
             slug = f"w{number}"
-            until(lambda s=slug: save(owner_of(service), s, "after") < 300, f"{slug} stays locked")
+            until(lambda s=slug: service.owner.save(s, "after") < 300, f"{slug} stays locked")
     check_sound(service)
     until(lambda: leftovers(service) == [], f"left over: {leftovers(service)}")
     return len(acknowledged), slowest
 
 
-def test_killed_at_random_everything_acknowledged_is_there(own_service: Service) -> None:
-    """The whole process tree, with SIGKILL, in the middle of publications."""
+def test_kills_lose_no_acknowledged_version(own_service: Service) -> None:
+    """SIGKILL of the whole process tree during publications."""
     acknowledged, _ = kill_and_restart(own_service, 2)
     assert acknowledged > 0
 
 
 @pytest.mark.soak
 @pytest.mark.timeout(3600)
-def test_killed_at_random_many_times(own_service: Service, capsys: pytest.CaptureFixture[str]) -> None:
+def test_many_kills_lose_no_acknowledged_version(
+    own_service: Service, capsys: pytest.CaptureFixture[str]
+) -> None:
     acknowledged, slowest = kill_and_restart(own_service, ROUNDS)
     with capsys.disabled():
         print(f"\n  {ROUNDS} kills of the tree, {acknowledged} acknowledged, slowest start {slowest:.2f} s")
 
 
 def kill_postgres(service: Service) -> None:
-    """With all its processes, after a while in which it answers nothing."""
+    """Suspend it, then kill it with all its processes."""
     server = postmaster(service)
     server.suspend()
     for child in server.children():
@@ -157,13 +138,13 @@ def kill_postgres(service: Service) -> None:
 
 
 def stop_postgres(service: Service) -> None:
-    """As somebody who restarts it: connections are ended, and it goes down in order."""
+    """Stop it in order, ending connections, as a restart does."""
     postmaster(service).send_signal(signal.SIGINT)
 
 
 @contextmanager
 def crowded(service: Service) -> Iterator[None]:
-    """Others have taken every connection that there is for us, and ours are cut."""
+    """Allow the service no connection, and end those that it has."""
     postgres = EmbeddedPostgres(Config.from_env(service.settings()).postgres_folder)
     url = postgres.conninfo(user=SUPERUSER, dbname=SUPERUSER)
     with psycopg.connect(url, autocommit=True) as admin:
@@ -175,8 +156,8 @@ def crowded(service: Service) -> Iterator[None]:
             admin.execute("alter role gitstore connection limit -1")
 
 
-def published_at_last(owner: Caller, refused: Counter[str]) -> None:
-    """Every answer until then is a 503 that says when to come back."""
+def publish_eventually(owner: Caller, refused: Counter[str]) -> None:
+    """Publish; every answer until that succeeds is a 503 with Retry-After."""
     deadline = time.monotonic() + 60
     while (answer := owner.call("POST", "/workflows/a/versions/publish")).status not in (200, 201):
         assert answer.status == 503, answer.raw
@@ -185,15 +166,15 @@ def published_at_last(owner: Caller, refused: Counter[str]) -> None:
         assert time.monotonic() < deadline, refused
 
 
-def test_postgres_away_is_503_and_comes_back_by_itself(own_service: Service) -> None:
-    """Killed, restarted, out of connections: nothing is lost, and no connection is left over."""
-    owner = owner_of(own_service)
+def test_an_unavailable_postgres_is_503(own_service: Service) -> None:
+    """Killed, restarted, out of connections: the service recovers, loses nothing, and leaks no connection."""
+    owner = own_service.owner
     refused: Counter[str] = Counter()
     for number, harm in enumerate((kill_postgres, stop_postgres, kill_postgres), 1):
-        assert save(owner, "a", f"v{number}") < 300
+        assert owner.save("a", f"v{number}") < 300
         harm(own_service)
-        published_at_last(owner, refused)
-    assert save(owner, "a", "crowded") < 300
+        publish_eventually(owner, refused)
+    assert owner.save("a", "crowded") < 300
     with crowded(own_service):
         for _ in range(3):
             for answer in (owner.get("/workflows"), owner.call("POST", "/workflows/a/versions/publish")):
@@ -201,7 +182,7 @@ def test_postgres_away_is_503_and_comes_back_by_itself(own_service: Service) -> 
                 assert int(answer.headers["Retry-After"]) >= 1
         assert owner.get("/livez").status == 200
         assert owner.get("/readyz").status == 503
-    published_at_last(owner, refused)
+    publish_eventually(owner, refused)
     assert set(refused) <= {"unavailable", "busy", "published_not_mirrored"}
     assert owner.get("/workflows/a/versions/latest").json["version_number"] == 4
     with own_service.owning() as tx:
@@ -213,7 +194,7 @@ def test_postgres_away_is_503_and_comes_back_by_itself(own_service: Service) -> 
 
 
 def on_small_disk(folder: Path, size: str, start: Callable[[], Service]) -> Iterator[Service]:
-    """A service one of whose folders is a disk of that size."""
+    """A service with `folder` on a disk of that size."""
     folder.mkdir(parents=True)
     mounted = subprocess.run(
         ["mount", "-t", "tmpfs", "-o", f"size={size},mode=0711", "tmpfs", str(folder)],
@@ -233,20 +214,20 @@ def on_small_disk(folder: Path, size: str, start: Callable[[], Service]) -> Iter
 
 @pytest.fixture
 def small_disk(tmp_path: Path, cluster: Path) -> Iterator[Service]:
-    """Its repositories are on it."""
+    """A service whose repositories are on a small disk."""
     service = Service(tmp_path / "data", cluster=cluster)
     yield from on_small_disk(service.data / "repos", "4m", service.start)
 
 
 @pytest.fixture
 def small_database(tmp_path: Path, cluster: Path) -> Iterator[Service]:
-    """Its Postgres is on it."""
+    """A service whose Postgres is on a small disk."""
     service = Service(tmp_path / "data", {"GITSTORE_RECONCILE_SECONDS": "1"}, cluster)
     yield from on_small_disk(service.data / "postgres", "200m", service.start)
 
 
 def fill(folder: Path, leave: int) -> Path:
-    """A file that leaves so many bytes of the disk."""
+    """Create a file that leaves `leave` bytes of the disk."""
     filler = folder / "filler"
     free = os.statvfs(filler.parent).f_bavail * os.statvfs(filler.parent).f_frsize
     with filler.open("wb") as file:
@@ -254,10 +235,10 @@ def fill(folder: Path, leave: int) -> Path:
     return filler
 
 
-def test_a_full_disk_is_a_clean_error_and_nothing_is_left(small_disk: Service, tmp_path: Path) -> None:
-    """For HTTP and for git, with more and less room left; once there is room, the same succeeds."""
-    owner = owner_of(small_disk)
-    assert save(owner, "a", "one") == 201
+def test_a_full_disk_is_a_clean_error(small_disk: Service, tmp_path: Path) -> None:
+    """For HTTP and git, with more and less space; no leftovers, and the retry with enough space succeeds."""
+    owner = small_disk.owner
+    assert owner.save("a", "one") == 201
     assert owner.call("POST", "/workflows/a/versions/publish").status == 201
     ann = owner.author(tmp_path / "ann")
     for leave in (0, 8 * 1024, 24 * 1024, 40 * 1024):
@@ -281,9 +262,9 @@ def test_a_full_disk_is_a_clean_error_and_nothing_is_left(small_disk: Service, t
     check_sound(small_disk)
 
 
-def test_a_database_without_room_is_503_and_goes_on_when_there_is(small_database: Service) -> None:
-    """What was acknowledged until then is there; what is in Git alone is mirrored by itself."""
-    owner = owner_of(small_database)
+def test_a_full_disk_of_the_database_is_503(small_database: Service) -> None:
+    """Acknowledged drafts survive, and what is in Git alone is mirrored once there is space."""
+    owner = small_database.owner
     filler = fill(small_database.data / "postgres", 0)
     acknowledged, refused = {}, Counter[str]()
     for number in range(200):
@@ -301,8 +282,8 @@ def test_a_database_without_room_is_503_and_goes_on_when_there_is(small_database
     assert refused
     assert leftovers(small_database) == []
     filler.unlink()
-    until(lambda: owner.get("/readyz").status == 200, "it does not come back")
-    until(lambda: save(owner, "w0", "after") < 300, "nothing can be saved")
+    until(lambda: owner.get("/readyz").status == 200, "the service does not recover")
+    until(lambda: owner.save("w0", "after") < 300, "nothing can be saved")
     for slug, text in list(acknowledged.items())[1:]:
         assert owner.definition(slug, "draft") == text.encode()
     until(lambda: small_database.cli("verify", check=False).returncode == 0, "rows do not follow")
@@ -311,15 +292,15 @@ def test_a_database_without_room_is_503_and_goes_on_when_there_is(small_database
 
 @pytest.fixture
 def narrow(tmp_path: Path, cluster: Path) -> Iterator[Service]:
-    """A service that works on one request at a time."""
+    """A service that handles one request at a time."""
     service = Service(tmp_path / "data", {"GITSTORE_THREADS": "1"}, cluster).start()
     yield service
     service.stop(signal.SIGTERM)
 
 
-def test_clients_who_are_slow_hold_up_nobody(narrow: Service) -> None:
-    """Not sending anything, a part of a head, of a body, of a push; not reading what they asked for."""
-    owner, address = owner_of(narrow), urlsplit(narrow.url)
+def test_slow_clients_do_not_delay_others(narrow: Service) -> None:
+    """They send nothing, or a part of a head, a body or a push, or do not read the answer."""
+    owner, address = narrow.owner, urlsplit(narrow.url)
     large = f"# {'x' * 900_000}\n{definition('large')}".encode()
     made = owner.call("POST", "/workflows", {"slug": "a", "definition": large.decode()})
     assert made.status == 201
@@ -348,7 +329,7 @@ def test_clients_who_are_slow_hold_up_nobody(narrow: Service) -> None:
         with ThreadPoolExecutor(4) as pool:
             answers = list(pool.map(lambda _: owner.get("/workflows").status, range(20)))
         assert set(answers) == {200}
-        # They were served beside those, and not after them.
+        # The slow requests have no answer yet.
         for request, client in slow:
             if "GET" not in request:
                 client.setblocking(False)

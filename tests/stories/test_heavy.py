@@ -24,18 +24,18 @@ def large(nodes: int = NODES) -> dict[str, object]:
 
 
 def apart(service: Service) -> list[psutil.Process]:
-    """The processes of heavy requests: of all below the service, those of a lower priority."""
-    found = []
+    """Processes of heavy requests: the descendants of the service with a lower priority."""
+    processes = []
     for process in service.family():
         with suppress(psutil.NoSuchProcess):
             if process.nice() >= os.nice(0) + forking.NICE and "git" not in process.name():
-                found.append(process)
-    return found
+                processes.append(process)
+    return processes
 
 
 @contextmanager
 def in_progress(service: Service, caller: Caller) -> Iterator[list[Answer]]:
-    """A heavy request, which has its process when the block begins, and is answered at its end."""
+    """A heavy request that has its process when the block begins, and its answer when it ends."""
     answers: list[Answer] = []
     body = large()
 
@@ -55,8 +55,8 @@ def author(owner: Caller) -> Caller:
     return owner
 
 
-def test_a_heavy_request_is_answered_as_a_light_one(service: Service, author: Caller) -> None:
-    """The same statuses, headers, counts and rows, and no process is left."""
+def test_heavy_and_light_requests_get_the_same_answers(service: Service, author: Caller) -> None:
+    """Statuses, headers, keys and counts are the same, and no process is left."""
     caller = author
     small, big = ({"slug": slug, "definition": large(nodes)} for slug, nodes in (("a", 3), ("b", NODES)))
     first, second = caller.call("POST", "/workflows", small), caller.call("POST", "/workflows", big)
@@ -81,7 +81,7 @@ def test_a_heavy_request_is_answered_as_a_light_one(service: Service, author: Ca
     until(lambda: not apart(service), "a process is left")
 
 
-def test_light_requests_are_served_beside_heavy_ones(service: Service, author: Caller) -> None:
+def test_light_requests_do_not_wait_for_heavy_ones(service: Service, author: Caller) -> None:
     """Two viewers with six heavy requests at once, and another tenant's reads: all are served, in turn."""
     viewers = [service.caller(author.project, "viewer") for _ in range(2)]
     other = service.project(f"{author.project}-other")
@@ -96,8 +96,8 @@ def test_light_requests_are_served_beside_heavy_ones(service: Service, author: C
     until(lambda: not apart(service), "a process is left")
 
 
-def test_a_killed_request_is_refused_and_the_next_one_served(own_service: Service) -> None:
-    """413, never a 5xx; so it is when the fork server itself is gone: then its process serves them."""
+def test_a_killed_request_is_413(own_service: Service) -> None:
+    """The next one is served; without a fork server, by the serving process itself."""
     caller = own_service.project("own")
     assert caller.call("POST", "/workflows", {"slug": "flow", "definition": definition("x")}).status == 201
     with in_progress(own_service, caller) as answers:
@@ -113,7 +113,7 @@ def test_a_killed_request_is_refused_and_the_next_one_served(own_service: Servic
 
 
 def test_a_large_push_has_a_process_of_its_own(service: Service, author: Caller, ann: Author) -> None:
-    """Its pack does not compress. It is counted and mirrored as a small one is."""
+    """Its pack does not compress. It is counted and mirrored like a small one."""
     ann.draft("pushed", definition(os.urandom(20_000).hex()))
     ann.tag("pushed", 1)
     assert ann.push("drafts/pushed", "pushed/v1").ok

@@ -1,7 +1,7 @@
-"""Restores from a backup, and losses: each command prints the next step, and following it works.
+"""Restores from a backup, and losses: each command prints the next step, and that step works.
 
-In each story v1 to v6 of `a` were published, and a backup was made after v3. Afterwards v1 to v6 are what
-they were, byte for byte under the same ids, or known to be lost; and the next version is v7.
+In each story v1 to v6 of `a` were published, and a backup was made after v3. Afterwards v1 to v6 are the same
+bytes under the same ids, or known to be lost; and the next version is v7.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class Backups:
 
 
 def show(repository: Path) -> str:
-    """Every version's tag and what it holds."""
+    """Return the tag of each version, with its id."""
     command = ["git", "-C", str(repository), "for-each-ref", "refs/tags"]
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
@@ -87,7 +87,7 @@ def backups(tmp_path: Path, make_database: MakeDatabase, migrated_template: str)
 
 @pytest.fixture
 def restored(tmp_path: Path) -> Iterator[Callable[..., Service]]:
-    """Makes a data folder of repositories, for a database; nothing runs yet."""
+    """Function that creates a data folder with these repositories, for a database; nothing runs yet."""
     services: list[Service] = []
 
     def restore(database: str, *repositories: Path) -> Service:
@@ -106,9 +106,9 @@ def restored(tmp_path: Path) -> Iterator[Callable[..., Service]]:
 
 def advice(output: str, command: str) -> list[str]:
     """The arguments of `gitstore <command> ...` in a sentence, as a shell would split them."""
-    found = re.search(rf"gitstore ({command}\b[^.,;:\n]*)", output)
-    assert found, output
-    return shlex.split(found[1])
+    match = re.search(rf"gitstore ({command}\b[^.,;:\n]*)", output)
+    assert match, output
+    return shlex.split(match[1])
 
 
 def gitstore(service: Service, *arguments: str, status: int = 0) -> Result:
@@ -119,14 +119,14 @@ def gitstore(service: Service, *arguments: str, status: int = 0) -> Result:
 
 
 def follow(service: Service, output: str, command: str, *more: str) -> str:
-    """Run the command that `output` advises, of one project where `more` names it; return what it printed."""
+    """Run the command that `output` advises, with `more` arguments; return its output."""
     return gitstore(service, *advice(output, command), *more).output
 
 
-def goes_on_with_v7(
+def check_v7_is_next(
     service: Service, project: str, folder: Path, backups: Backups, *, kept: range = range(1, 7)
 ) -> Caller:
-    """By git: v4 to v6 are refused, naming v7, and v7 is published; what there was is what it was."""
+    """A push of v4 is refused, naming v7; v7 is published; the versions `kept` are unchanged."""
     with closing(Database(service.environment["DATABASE_URL"])) as database, database.as_owner() as tx:
         row = catalog.project(tx, project)
         assert row is not None
@@ -153,29 +153,31 @@ def goes_on_with_v7(
     return owner
 
 
-def test_a_newer_database(tmp_path: Path, backups: Backups, restored: Callable[..., Service]) -> None:
-    """Above an older repository that is repaired, one that is accepted, and one that is gone."""
+def test_a_database_newer_than_its_repositories(
+    tmp_path: Path, backups: Backups, restored: Callable[..., Service]
+) -> None:
+    """One older repository is repaired, one is accepted as it is, and one is gone."""
     service = restored(backups.new_database, backups.old("older"), backups.old("accepted"))
     # verify advises repair, and repair restores v4 to v6.
-    found = gitstore(service, "verify", "older", status=1)
-    output = follow(service, found.stdout, "repair", "older")
+    report = gitstore(service, "verify", "older", status=1)
+    output = follow(service, report.stdout, "repair", "older")
     assert "refs/tags/a/v6: restored to" in output
     assert "still" not in output
-    # What is given up is listed and has to be confirmed; its numbers stay taken.
+    # Versions to give up are listed and have to be confirmed; their numbers stay taken.
     refused = gitstore(service, "rebuild", "accepted", "--accept-git", status=1)
     for number in (4, 5, 6):
         assert f"a/v{number}, published by Ann on" in refused.stderr
     gitstore(service, "verify", "accepted", status=1)
     follow(service, refused.stderr, "rebuild")
-    # A repository that is gone is made again.
-    found = gitstore(service, "verify", "gone", status=1)
-    output = follow(service, found.stdout, "repair")
+    # A missing repository is created again.
+    report = gitstore(service, "verify", "gone", status=1)
+    output = follow(service, report.stdout, "repair")
     assert "created an empty repository" in output
     assert "refs/tags/a/v1: restored to" in output
     service.start()
-    goes_on_with_v7(service, "older", tmp_path, backups)
-    goes_on_with_v7(service, "gone", tmp_path, backups)
-    owner = goes_on_with_v7(service, "accepted", tmp_path, backups, kept=range(1, 4))
+    check_v7_is_next(service, "older", tmp_path, backups)
+    check_v7_is_next(service, "gone", tmp_path, backups)
+    owner = check_v7_is_next(service, "accepted", tmp_path, backups, kept=range(1, 4))
     listed = owner.get("/workflows/a/versions").json["versions"]
     assert [(one["version_number"], one["state"]) for one in listed] == [
         (7, "published"), *((n, "lost") for n in (6, 5, 4)), *((n, "published") for n in (3, 2, 1))
@@ -185,12 +187,14 @@ def test_a_newer_database(tmp_path: Path, backups: Backups, restored: Callable[.
     assert owner.get("/workflows/a/versions/5").json["state"] == "published"
 
 
-def test_an_older_database(tmp_path: Path, backups: Backups, restored: Callable[..., Service]) -> None:
-    """Below a newer repository, and beside one that is as old."""
+def test_a_database_older_than_its_repository(
+    tmp_path: Path, backups: Backups, restored: Callable[..., Service]
+) -> None:
+    """One repository is newer, and one as old as the database."""
     service = restored(backups.old_database, backups.new("newer"), backups.old("older"))
-    found = gitstore(service, "verify", "newer", status=1)
-    assert "a: its rows are behind Git" in found.stdout
-    output = follow(service, found.stdout, "repair", "newer")
+    report = gitstore(service, "verify", "newer", status=1)
+    assert "a: its rows are behind Git" in report.stdout
+    output = follow(service, report.stdout, "repair", "newer")
     assert "a: its rows were behind Git, and were updated" in output
     # v4 to v6 are unknown: repair points that out, and takes a number to start above.
     gitstore(service, "verify", "older")
@@ -200,18 +204,18 @@ def test_an_older_database(tmp_path: Path, backups: Backups, restored: Callable[
     command = [named.get(word, word) for word in advice(output, "repair")]
     assert "the next version of a is v7" in gitstore(service, *command).stdout
     service.start()
-    goes_on_with_v7(service, "newer", tmp_path, backups)
-    goes_on_with_v7(service, "older", tmp_path, backups, kept=range(1, 4))
+    check_v7_is_next(service, "newer", tmp_path, backups)
+    check_v7_is_next(service, "older", tmp_path, backups, kept=range(1, 4))
 
 
-def test_a_database_that_is_gone(
+def test_a_lost_database(
     tmp_path: Path, backups: Backups, restored: Callable[..., Service], make_database: MakeDatabase
 ) -> None:
-    """The start names the repository that is there, and the command that makes its rows again."""
+    """The start adopts the only repository, and names the command that derives its rows."""
     service = restored(make_database(), backups.new("older")).start()
     assert service.process is not None
     assert service.process.stdout is not None
     note = next(line for line in service.process.stdout if line.startswith("note: "))
-    assert f"{backups.new('older').name} is older" in note
+    assert f"the existing repository {backups.new('older').name} is now" in note
     assert "6 versions in 1 project" in follow(service, note, "rebuild")
-    goes_on_with_v7(service, "default", tmp_path, backups)
+    check_v7_is_next(service, "default", tmp_path, backups)

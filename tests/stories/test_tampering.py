@@ -1,4 +1,4 @@
-"""Somebody with a shell on the server: what was published is not changed without everybody being told."""
+"""Changes made with a shell on the server: a published version does not change unnoticed."""
 
 from __future__ import annotations
 
@@ -13,38 +13,22 @@ from tests.stories.instance import Author, Caller, Service, contents, definition
 
 @pytest.fixture
 def owner(own_service: Service) -> Caller:
-    owner = Caller(own_service.url, "default", own_service.owner_token)
+    owner = own_service.owner
     for label in ("one", "two", "three"):
-        publish(owner, "a", label)
-    publish(owner, "b", "other")
+        owner.publish("a", label)
+    owner.publish("b", "other")
     return owner
-
-
-def publish(owner: Caller, slug: str, label: str) -> None:
-    body = {"definition": definition(label)}
-    if owner.get(f"/workflows/{slug}").status == 404:
-        assert owner.call("POST", "/workflows", {"slug": slug, **body}).status == 201
-    else:
-        assert owner.call("POST", f"/workflows/{slug}/versions", body).status == 201
-    assert owner.call("POST", f"/workflows/{slug}/versions/publish").status == 201
-
-
-def repository(service: Service) -> Path:
-    (found,) = (service.data / "repos").glob("*.git")
-    return found
 
 
 def git(service: Service, *arguments: str) -> str:
     done = subprocess.run(
-        ["git", "--git-dir", str(repository(service)), *arguments], capture_output=True, text=True, check=True
+        ["git", "--git-dir", str(service.repository), *arguments], capture_output=True, text=True, check=True
     )
     return done.stdout.strip()
 
 
-def test_a_tag_that_was_removed_is_not_given_away_again(
-    own_service: Service, owner: Caller, tmp_path: Path
-) -> None:
-    """Neither by git nor by HTTP; the rest is readable; verify tells what to do, and repair does it."""
+def test_a_removed_tag_is_not_used_again(own_service: Service, owner: Caller, tmp_path: Path) -> None:
+    """Neither git nor HTTP publishes its number; verify names the repair, which restores it."""
     ann = owner.author(tmp_path / "ann")
     before = git(own_service, "for-each-ref")
     git(own_service, "update-ref", "-d", "refs/tags/a/v3")
@@ -57,13 +41,13 @@ def test_a_tag_that_was_removed_is_not_given_away_again(
     assert (refused.status, refused.json["code"]) == (409, "integrity")
     for number, label in ((1, "one"), (2, "two"), (3, "three")):
         assert owner.definition("a", number) == definition(label).encode()
-    publish(owner, "b", "goes on")
-    found = own_service.cli("verify", check=False)
-    assert found.returncode == 1
-    assert "a/v3: " in found.stdout
-    assert "gitstore repair" in found.stdout
+    owner.publish("b", "goes on")
+    report = own_service.cli("verify", check=False)
+    assert report.returncode == 1
+    assert "a/v3: " in report.stdout
+    assert "gitstore repair" in report.stdout
     assert own_service.cli("rebuild", check=False).returncode == 1
-    assert own_service.cli("verify", check=False).returncode == 1, "rebuild does not launder it"
+    assert own_service.cli("verify", check=False).returncode == 1, "rebuild does not hide it"
     repaired = own_service.cli("repair")
     assert "refs/tags/a/v3: restored to " in repaired.stdout
     assert set(before.splitlines()) - set(git(own_service, "for-each-ref").splitlines()) <= {
@@ -75,8 +59,8 @@ def test_a_tag_that_was_removed_is_not_given_away_again(
 def test_a_damaged_ref_and_a_corrupt_object_leave_the_others_readable(
     own_service: Service, owner: Caller, tmp_path: Path
 ) -> None:
-    """Over HTTP and by git."""
-    path = repository(own_service)
+    """HTTP and git serve the other versions; verify and repair report the damage."""
+    path = own_service.repository
     (path / "refs/tags/a/v2").write_bytes(b"\0" * 41)
     blob = git(own_service, "rev-parse", "b/v1:workflow.yaml")
     broken = path / "objects" / blob[:2] / blob[2:]
@@ -92,27 +76,27 @@ def test_a_damaged_ref_and_a_corrupt_object_leave_the_others_readable(
     author = Author(clone, owner)
     author.git("fetch", "-q", author.remote, "refs/tags/a/v1:refs/tags/a/v1", "refs/tags/a/v3:refs/tags/a/v3")
     assert author.git("show", "a/v3:workflow.yaml") + "\n" == definition("three")
-    told = own_service.cli("verify", check=False).stdout
-    assert "a/v2: its tag is damaged" in told
-    assert blob in told
-    still = own_service.cli("repair", check=False)
-    assert "refs/tags/a/v2: restored" in still.stdout
-    assert blob in still.stderr, "what can't be repaired is told again"
+    report = own_service.cli("verify", check=False).stdout
+    assert "a/v2: its tag is damaged" in report
+    assert blob in report
+    repaired = own_service.cli("repair", check=False)
+    assert "refs/tags/a/v2: restored" in repaired.stdout
+    assert blob in repaired.stderr, "repair reports what it cannot restore"
 
 
-def test_gc_by_hand_beside_the_service(own_service: Service, owner: Caller) -> None:
-    """Everything is packed, and goes on."""
+def test_gc_beside_the_running_service(own_service: Service, owner: Caller) -> None:
+    """It packs everything, and the service continues."""
     until(
         lambda: "pruned no objects, 1 pack" in own_service.cli("gc").stdout, "the worker's own does not end"
     )
-    publish(owner, "a", "four")
+    owner.publish("a", "four")
     for number, label in enumerate(("one", "two", "three", "four"), 1):
         assert owner.definition("a", number) == definition(label).encode()
     assert own_service.cli("verify").returncode == 0
 
 
 def test_no_secret_is_written_anywhere(own_service: Service, owner: Caller, tmp_path: Path) -> None:
-    """The token is in no log, no repository, no row but as a digest, no argument and no answer."""
+    """The owner's token is in no log, repository, argument or answer, and in rows only as a digest."""
     ann = owner.author(tmp_path / "ann")
     ann.draft("c", definition("pushed"))
     assert ann.push("drafts/c").ok
@@ -121,18 +105,19 @@ def test_no_secret_is_written_anywhere(own_service: Service, owner: Caller, tmp_
         Caller(owner.url, "default", wrong).get("/workflows").raw,
         owner.get(f"/workflows/{owner.token}").raw,
         owner.get(f"/workflows?project={owner.token}").raw,
+        owner.get(f"/workflows?token={owner.token}").raw,
         owner.get(f"/{owner.token}.git/info/refs?service=git-upload-pack").raw,
         owner.call("POST", "/workflows", {"slug": owner.token}).raw,
         owner.call("PUT", "/workflows/a/current", {"version": owner.token}).raw,
         owner.get("/workflows/a").raw,
     ]
     secret = owner.token
-    for told in (wrong, secret):
-        assert told.encode() not in b"".join(answers)
+    for token in (wrong, secret):
+        assert token.encode() not in b"".join(answers)
     assert secret not in own_service.log()
-    for path, content in contents(repository(own_service)):
+    for path, content in contents(own_service.repository):
         assert secret.encode() not in content, path
-    assert not (repository(own_service) / "logs").exists(), "a reflog"
+    assert not (own_service.repository / "logs").exists(), "a reflog"
     with own_service.owning() as tx:
         assert secret not in " ".join(everything(tx))
     assert secret not in own_service.arguments()

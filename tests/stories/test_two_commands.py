@@ -1,4 +1,4 @@
-"""The two commands of the README, wherever the clone is, whoever runs them, whatever their environment.
+"""The two commands of the README, for any place of the clone, any user and any environment.
 
 The clone lies in a folder that only its owner may enter, with a space and non-ASCII letters in its name.
 `-m soak` tries every combination of conditions, and then the commands themselves, with the whole suite.
@@ -39,9 +39,9 @@ COMBINATIONS = [
     for some in combinations(CONDITIONS, size)
 ]
 
-# Becomes another user, as login(1) does, and runs a command in this process' place.
+# Changes to another user, as login(1) does, and runs a command in place of this process.
 _BECOME = """
-import os, sys, warnings  # all that is needed later: this file may be out of reach then
+import os, sys, warnings  # before the change of user: these files may be inaccessible then
 uid, umask = int(sys.argv[1]), int(sys.argv[2], 8)
 os.umask(umask)
 if uid != os.geteuid():
@@ -54,14 +54,14 @@ os.execvp(sys.argv[3], sys.argv[3:])
 
 @pytest.fixture
 def uid(user: str) -> int:
-    """Of the user of that name; "ordinary" is this one, or `nobody` where this is root."""
+    """Id of the user; "ordinary" is the current user, or `nobody` if that is root."""
     me = os.geteuid()
     return pwd.getpwnam("nobody").pw_uid if me == 0 and user == "ordinary" else me
 
 
 @pytest.fixture
 def home(installation: Installation, uid: int) -> Iterator[Path]:
-    """A folder of that user beside the installation, which nobody else can reach meanwhile."""
+    """A folder of that user beside the installation, which no other user can enter meanwhile."""
     closed = installation.checkout.parent
     before = closed.stat()
     os.chown(closed, uid, -1)
@@ -76,12 +76,12 @@ def home(installation: Installation, uid: int) -> Iterator[Path]:
 
 
 def become(uid: int, conditions: Collection[str]) -> tuple[str, ...]:
-    """What goes before a command that this user runs."""
+    """Return the prefix of a command that this user runs."""
     return sys.executable, "-c", _BECOME, str(uid), "077" if "umask" in conditions else "022"
 
 
 def environment(home: Path, uid: int, conditions: Collection[str]) -> dict[str, str]:
-    """The variables that make up the conditions; a system Postgres notes in `home` that it was started."""
+    """Return the variables of the conditions; a start of the system's Postgres leaves a file in `home`."""
     path = home / "bin"
     path.mkdir()
     path.chmod(0o755)  # whatever the umask is under which the tests run
@@ -111,7 +111,7 @@ def environment(home: Path, uid: int, conditions: Collection[str]) -> dict[str, 
 def test_a_workflow_is_published_and_read_back(
     installation: Installation, home: Path, uid: int, conditions: frozenset[str]
 ) -> None:
-    """From the first start to a clean stop, by the lines that it prints; nothing else is started or left."""
+    """From the first start to a clean stop, by the printed lines; nothing else is started or left behind."""
     variables = environment(home, uid, conditions)
     serve = (str(installation.python), *GITSTORE[1:], "serve")
     check_serve(home, uid, conditions, serve, {**variables, **installation.environment})
@@ -120,7 +120,7 @@ def test_a_workflow_is_published_and_read_back(
 def check_serve(
     home: Path, uid: int, conditions: Collection[str], command: tuple[str, ...], variables: dict[str, str]
 ) -> None:
-    """Start the service with `command`, publish what it proposes, read that back, and stop it."""
+    """Start the service with `command`, run the printed lines, read the version, and stop the service."""
     as_user = become(uid, conditions)
     with running(home, (*as_user, *command), None, **variables) as service:
         lines = service.ready().output.partition("into a shell:\n\n")[2]
@@ -145,7 +145,7 @@ def check_serve(
 
 @pytest.mark.parametrize("user", ["root" if os.geteuid() == 0 else "ordinary"])
 def test_tests_pass_in_such_a_folder(installation: Installation, home: Path, uid: int) -> None:
-    """Tests that start children of another user, and tests that talk to loopback with HTTP and git."""
+    """Tests that start children of another user, and tests that use HTTP and git on loopback."""
     variables = environment(home, uid, CONDITIONS)
     some = [
         "tests/sync/test_embedded_places.py::test_an_ordinary_user_runs_it_as_it_is[pdeathsig]",
