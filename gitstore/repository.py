@@ -312,7 +312,7 @@ class Repository:
             return None
         if len(present) > 1:
             raise GitstoreError(
-                Code.DEFINITION_MISSING, f"{' and '.join(present)} are both present: keep exactly one"
+                Code.DEFINITION_MISSING, f"several definitions ({', '.join(present)}): keep exactly one"
             )
         mode, blob = tree[present[0].encode()]
         if not stat.S_ISREG(mode):

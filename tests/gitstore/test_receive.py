@@ -230,7 +230,7 @@ def test_a_shallow_clone_is_advised_to_fetch_its_history(store: Store, author: A
     ("files", "why"),
     [
         ({"README": "x"}, "no definition"),
-        ({"workflow.yaml": VALID % "x", "workflow.json": "{}"}, "both present"),
+        ({"workflow.yaml": VALID % "x", "workflow.json": "{}"}, "keep exactly one"),
     ],
 )
 def test_a_commit_without_one_definition_is_refused(
