@@ -14,7 +14,7 @@ from gitstore.drafts import Content
 from gitstore.git import maintenance
 from gitstore.git.maintenance import collect, due
 from gitstore.git.objects import Objects
-from gitstore.git.quarantine import quarantine
+from gitstore.git.quarantine import quarantine, references
 from gitstore.model import Person
 from gitstore.repository import Repository
 from gitstore.store import Actors, Store
@@ -96,14 +96,14 @@ def test_newly_reachable_objects_are_kept(
     one = commit(files={"workflow.yaml": "one"})
     two = commit(files={"workflow.yaml": "two"})
     age(bare)
-    real = maintenance._users_first
+    real = maintenance.users_first
 
-    def meanwhile(objects: Objects, found: list[bytes]) -> list[bytes]:
-        order = real(objects, found)
+    def meanwhile(objects: Objects, oids: list[bytes]) -> list[bytes]:
+        order = real(objects, oids)
         git("update-ref", "refs/heads/drafts/a", one)
         return order
 
-    monkeypatch.setattr(maintenance, "_users_first", meanwhile)
+    monkeypatch.setattr(maintenance, "users_first", meanwhile)
     assert collect(bare, FileUnitOfWork(Repository(bare, PROJECT)), slice_size=1) is not None
     assert one in loose(bare)
     assert two not in loose(bare)
@@ -115,12 +115,12 @@ def test_objects_are_removed_before_those_they_refer_to(bare: Path, commit: Call
     one = commit(files={"workflow.yaml": "one"})
     two = commit(one, files={"workflow.yaml": "two"})
     objects = Objects(bare / "objects")
-    found = [oid.encode() for oid in sorted(loose(bare))]
-    order = maintenance._users_first(objects, found)
-    assert sorted(order) == found
+    oids = [oid.encode() for oid in sorted(loose(bare))]
+    order = maintenance.users_first(objects, oids)
+    assert sorted(order) == oids
     place = {oid: position for position, oid in enumerate(order)}
     for oid in order:
-        assert all(place[below] > place[oid] for below in maintenance._below(objects, oid))
+        assert all(place[below] > place[oid] for below in references(objects.get(oid)))
     assert place[two.encode()] < place[one.encode()]
     objects.close()
 
