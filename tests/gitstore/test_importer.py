@@ -45,7 +45,6 @@ def test_the_commit_of_an_import_may_have_another_history() -> None:
 
 
 def test_an_import_does_not_change_a_published_version() -> None:
-    """The rule has no exception."""
     (verdict,) = imported(Facts({tag(1): oid(1)}, latest=1), (tag(1), None, 2))
     assert refused(verdict).code is Code.VERSION_IMMUTABLE
 

@@ -27,7 +27,7 @@ OLD = 10 * 86_400
 
 
 def age(bare: Path) -> None:
-    """Let every loose object be older than any grace."""
+    """Make every loose object older than any grace."""
     then = time.time() - OLD
     for path in (bare / "objects").glob("??/*"):
         os.utime(path, (then, then))
@@ -47,7 +47,7 @@ def publish(store: Store, slug: str, label: str) -> None:
 
 
 def test_everything_is_packed_and_still_there(bare: Path, git: Git) -> None:
-    """Refs and objects; what was published reads as before."""
+    """Refs and objects are packed; versions are read as before."""
     store = Store(bare, PROJECT, FileUnitOfWork)
     for label in ("one", "two", "three"):
         publish(store, "a", label)
@@ -65,7 +65,7 @@ def test_everything_is_packed_and_still_there(bare: Path, git: Git) -> None:
 
 
 def test_only_old_unreachable_objects_are_pruned(bare: Path, git: Git, commit: Callable[..., str]) -> None:
-    """Superseded drafts and ledgers are refs, and stay."""
+    """Superseded drafts and ledgers are refs, and are kept."""
     store = Store(bare, PROJECT, FileUnitOfWork)
     publish(store, "a", "one")
     store.create_draft("a", Content(value={"nodes": []}), WHO)
@@ -92,7 +92,7 @@ def test_only_old_unreachable_objects_are_pruned(bare: Path, git: Git, commit: C
 def test_newly_reachable_objects_are_kept(
     bare: Path, commit: Callable[..., str], monkeypatch: pytest.MonkeyPatch, git: Git
 ) -> None:
-    """A writer made a leftover its own between the slices: it stays, with all that it refers to."""
+    """A ref moved to a leftover between two slices keeps it and all that it refers to."""
     one = commit(files={"workflow.yaml": "one"})
     two = commit(files={"workflow.yaml": "two"})
     age(bare)
@@ -111,7 +111,7 @@ def test_newly_reachable_objects_are_kept(
 
 
 def test_objects_are_removed_before_those_they_refer_to(bare: Path, commit: Callable[..., str]) -> None:
-    """So that at any time, what is there is complete."""
+    """So every remaining object is complete at any time."""
     one = commit(files={"workflow.yaml": "one"})
     two = commit(one, files={"workflow.yaml": "two"})
     objects = Objects(bare / "objects")
@@ -155,7 +155,7 @@ def test_many_packs_become_one(bare: Path, monkeypatch: pytest.MonkeyPatch, git:
 
 
 def test_it_is_due_once_a_day(bare: Path) -> None:
-    """Also after a clock that was ahead has been set right."""
+    """Also after the clock was set back."""
     now = time.time()
     assert due(bare, now, 60)
     collect(bare, FileUnitOfWork(Repository(bare, PROJECT)))
@@ -165,7 +165,7 @@ def test_it_is_due_once_a_day(bare: Path) -> None:
 
 
 def test_a_run_is_due_after_many_new_tags(bare: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In files of their own, they are what takes a push's time; packed, they are not."""
+    """Many loose tags slow down pushes; packed ones do not."""
     store = Store(bare, PROJECT, FileUnitOfWork)
     publish(store, "a", "zero")
     assert collect(bare, store.unit_of_work) is not None

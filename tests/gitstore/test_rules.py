@@ -139,7 +139,7 @@ ALONG = {
 
 @pytest.mark.parametrize(("code", "value", "pointer"), BROKEN, ids=[f"{code}-{p}" for code, _, p in BROKEN])
 def test_a_broken_rule_is_reported(code: str, value: dict[str, Any], pointer: str) -> None:
-    """With its code and pointer, as an error or a warning, and without a host of other problems."""
+    """With its code and pointer, as an error or a warning, and without other problems."""
     problems = judge(value).problems
     assert (code, pointer) in [(problem.code, problem.pointer) for problem in problems]
     assert {problem.code for problem in problems} <= {code} | ALONG.get(code, set())
