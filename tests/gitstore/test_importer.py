@@ -112,7 +112,7 @@ def test_drafts_and_versions_are_selected_in_order() -> None:
         names.tag("a", 9): oid(3),
         names.draft("a"): oid(4),
         names.TAGS + b"release-1": oid(5),
-        names.HEADS + b"main": oid(6),
+        b"refs/heads/main": oid(6),
         b"HEAD": oid(6),
     }
     found = [ref.target for ref in match_refs(advertised, Layout.REFS)]
