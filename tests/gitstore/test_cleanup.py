@@ -15,7 +15,7 @@ import pytest
 from gitstore.git.cleanup import DAY, MINUTE, MOMENT, sweep
 from gitstore.git.quarantine import PREFIX, quarantine
 from gitstore.repository import Repository
-from gitstore.unit_of_work import WRITERS, FileUnitOfWork, present
+from gitstore.unit_of_work import WRITERS, FileUnitOfWork, shared_lock
 
 LOCKS = ("refs/heads/drafts/a.lock", "refs/tags/a/v1.lock", "refs/ledger/a.lock", "objects/ab/cdef.lock")
 
@@ -60,7 +60,7 @@ def test_the_sweep_waits_for_active_writers(bare: Path, monkeypatch: pytest.Monk
     """A lock file of a live writer is kept at any age: the sweep gives up for now."""
     monkeypatch.setattr("gitstore.unit_of_work._PATIENCE", 0.05)
     leave(bare, LOCKS[0])
-    with present(bare / WRITERS), pytest.raises(Exception, match="another process"):
+    with shared_lock(bare / WRITERS), pytest.raises(Exception, match="another process"):
         swept(bare, later=DAY)
     assert (bare / LOCKS[0]).exists()
     assert swept(bare) == {LOCKS[0]}
