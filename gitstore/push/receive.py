@@ -278,7 +278,7 @@ class Receiver:
         self._store.objects.adopt(held.objects, needed)
         for verdict in accepted:
             if verdict.target is not None and verdict.definition is not None:
-                self._store.recall(verdict.target.slug, verdict.commit, verdict.definition)
+                self._store.cache_content(verdict.target.slug, verdict.commit, verdict.definition)
         change_sets = [
             changes.record(self._store, group, self._authorship, self._prepared)
             for group in changes.by_workflow(accepted)
