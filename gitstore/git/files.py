@@ -80,11 +80,15 @@ def flush_all(files: Sequence[_GitFile]) -> None:
         file.flush()
     handles = [file.fileno() for file in files]
     if len(handles) < _MANY:
-        for handle in handles:
-            os.fsync(handle)
+        _sync(handles)
     else:
         with ThreadPoolExecutor(_AT_ONCE) as pool:
-            list(pool.map(os.fsync, handles))
+            list(pool.map(_sync, [handles[start::_AT_ONCE] for start in range(_AT_ONCE)]))
+
+
+def _sync(handles: Iterable[int]) -> None:
+    for handle in handles:
+        os.fsync(handle)
 
 
 def make_folder(folder: Path) -> None:
