@@ -100,7 +100,7 @@ class DraftWriter:
         before_id = base.id if base is not None else None
         message = self.message or what_changes(repository, slug, before_id, parsed) or default_message
         new = put_file(repository.objects, root, path, file)
-        repository.remember(new[0].id, file.name, parsed)
+        repository.cache_definition(new[0].id, file.name, parsed)
         repository.objects.write(new)
         commit = self._commit(base, new[-1].id, message, merged)
         return Saved(commit, self._number, parsed.problems.after(file.warnings))

@@ -34,7 +34,6 @@ SLUG_RULE = "1 to 63 of a-z, 0-9 and '-', no '-' at either end, and not the shap
 """The slug grammar as shown in messages."""
 
 PREFIX = b"refs/"
-HEADS = b"refs/heads/"
 DRAFTS = b"refs/heads/drafts/"
 TAGS = b"refs/tags/"
 LEDGERS = b"refs/ledger/"

@@ -132,8 +132,8 @@ def judge(
 
     `no_discards` is the result of `discards_refused` for the whole push, of which `commands` may be a part.
     """
-    judge = _Judge(facts, imported, no_discards)
-    verdicts = {command.ref: judge.verdict(command) for command in sorted(commands, key=_order)}
+    rules = _Rules(facts, imported, no_discards)
+    verdicts = {command.ref: rules.verdict(command) for command in sorted(commands, key=_order)}
     for ref, times in Counter(command.ref for command in commands).items():
         if times > 1:
             what = f"{clip(names.show(ref))} is named twice in this push"
@@ -204,8 +204,8 @@ def _order(command: Command) -> tuple[int, str, int]:
 
 
 @dataclass
-class _Judge:
-    """Judges one set of commands, each against the tips that the commands before it leave."""
+class _Rules:
+    """The rules on one set of commands, each judged against the tips that the commands before it leave."""
 
     facts: Facts
     imported: bool = False
@@ -249,8 +249,8 @@ class _Judge:
         tip = self._fresh_tip(command, target.slug)
         self.facts.draft_commit(new)
         # An upstream's draft that is behind ours or behind the latest version changes nothing.
-        ours = [ours for ours in (tip.draft, tip.latest_commit) if ours is not None]
-        if self.imported and any(self.facts.is_ancestor(new, commit) for commit in ours):
+        commits = [commit for commit in (tip.draft, tip.latest_commit) if commit is not None]
+        if self.imported and any(self.facts.is_ancestor(new, commit) for commit in commits):
             return Verdict(command, target=target)
         if tip.draft is not None and not self.facts.is_ancestor(tip.draft, new):
             raise ConflictError(
@@ -296,7 +296,7 @@ class _Judge:
             count = definition.problems.errors
             raise InvalidDefinitionError(
                 Code.DEFINITION_INVALID,
-                f"{slug} can't be published: {count} problem{'s'[: count != 1]}",
+                f"{slug} can't be published: {count} problem{'' if count == 1 else 's'}",
                 problems=definition.problems,
             )
         tip.latest, tip.latest_commit = number, commit

@@ -267,12 +267,12 @@ class Repository:
         file_name, blob, _ = self.locate(self.objects.commit(commit), slug)
         return self._parse(blob, file_name)
 
-    def recall(self, slug: str, commit: bytes, definition: Definition) -> None:
+    def cache_content(self, slug: str, commit: bytes, definition: Definition) -> None:
         """Cache `definition` as the content of `commit` for `slug`."""
         file_name, blob, _ = self.locate(self.objects.commit(commit), slug)
-        self.remember(blob, file_name, definition)
+        self.cache_definition(blob, file_name, definition)
 
-    def remember(self, blob: bytes, file_name: str, definition: Definition) -> None:
+    def cache_definition(self, blob: bytes, file_name: str, definition: Definition) -> None:
         """Cache `definition` as the result of parsing `blob`."""
         self._caches.definitions.put((self.project, self.rules, blob, file_name), definition)
 
@@ -280,7 +280,7 @@ class Repository:
         definition = self._caches.definitions.get((self.project, self.rules, blob, file_name))
         if definition is None:
             definition = definitions.parse(self.objects.blob(blob), file_name, self.rules, self.limits)
-            self.remember(blob, file_name, definition)
+            self.cache_definition(blob, file_name, definition)
         return definition
 
     def locate(self, commit: Commit, slug: str) -> tuple[str, bytes, bytes]:
@@ -312,7 +312,7 @@ class Repository:
             return None
         if len(present) > 1:
             raise GitstoreError(
-                Code.DEFINITION_MISSING, f"{' and '.join(present)} are both present: keep exactly one"
+                Code.DEFINITION_MISSING, f"several definitions ({', '.join(present)}): keep exactly one"
             )
         mode, blob = tree[present[0].encode()]
         if not stat.S_ISREG(mode):

@@ -4,7 +4,7 @@ Every ref write happens inside `UnitOfWork.begin`. With Postgres, `sync/unit_of_
 advisory locks, which hold across machines, in the transaction that carries the rows: leaving the block
 mirrors the changes and commits.
 
-In addition, every writer holds a shared flock(2) (`present`) on one file of the repository, which the
+In addition, every writer holds a shared flock(2) (`shared_lock`) on one file of the repository, which the
 kernel releases however the process ends. A process that holds that file exclusively can therefore treat
 every ref lock file as stale.
 """
@@ -63,21 +63,21 @@ class FileUnitOfWork:
 
     @contextmanager
     def begin(self, slugs: Collection[str]) -> Iterator[None]:  # noqa: ARG002 - all of them
-        with _held(self._path, fcntl.LOCK_EX), present(self._writers):
+        with _held(self._path, fcntl.LOCK_EX), shared_lock(self._writers):
             yield
 
     @contextmanager
     def maintenance(self) -> Iterator[None]:
-        with _held(self._path, fcntl.LOCK_EX), alone(self._writers):
+        with _held(self._path, fcntl.LOCK_EX), exclusive_lock(self._writers):
             yield
 
 
-def present(path: Path) -> AbstractContextManager[None]:
+def shared_lock(path: Path) -> AbstractContextManager[None]:
     """Take the shared writer lock until the block or the process ends. Raises `busy`."""
     return _held(path, fcntl.LOCK_SH, _PATIENCE)
 
 
-def alone(path: Path) -> AbstractContextManager[None]:
+def exclusive_lock(path: Path) -> AbstractContextManager[None]:
     """Take the exclusive writer lock once all shared holders have left. Raises `busy` soon: writers wait."""
     return _held(path, fcntl.LOCK_EX, EXCLUSIVE_PATIENCE)
 

@@ -17,7 +17,7 @@ from flask import Response
 from werkzeug.exceptions import HTTPException
 
 from gitstore.errors import Code, ConflictError, GitstoreError
-from gitstore.git.files import of_system
+from gitstore.git.files import machine_fault
 from gitstore.model import Problem, Problems
 from gitstore.system import rfc3339
 from service.logs import without_secrets
@@ -167,7 +167,7 @@ def of_flask(error: HTTPException) -> GitstoreError:
 
 def of_unexpected(error: Exception) -> GitstoreError:
     """Convert an unexpected exception: a full disk has its own code, a bug is `internal`."""
-    return of_system(error) or internal()
+    return machine_fault(error) or internal()
 
 
 def internal() -> GitstoreError:

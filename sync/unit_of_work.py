@@ -29,7 +29,7 @@ from typing import Final
 from gitstore.errors import BusyError, NotMirroredError, UnavailableError
 from gitstore.names import check_slug
 from gitstore.repository import Repository
-from gitstore.unit_of_work import EXCLUSIVE_PATIENCE, WRITERS, alone, check_count, present
+from gitstore.unit_of_work import EXCLUSIVE_PATIENCE, WRITERS, check_count, exclusive_lock, shared_lock
 from sync import mirror, rows
 from sync.audit import WORKER, Origin
 from sync.db import Database, Locks, Transaction
@@ -89,7 +89,7 @@ class MirrorUnitOfWork:
         try:
             with self._locked(write.slugs) as (tx, states):
                 self._catch_up(tx, write, states)
-                with present(self._writers):
+                with shared_lock(self._writers):
                     write.markers = self.markers.put(write.slugs)
                     write.begun = True
                     try:
@@ -158,7 +158,7 @@ class MirrorUnitOfWork:
     def maintenance(self) -> Iterator[None]:
         """Hold the exclusive lock of the repository. Raises `busy` if writers never leave it free."""
         everything = exclusive(self.database.as_mirror, [self.repository], self.database.lock_seconds)
-        with everything, alone(self._writers):
+        with everything, exclusive_lock(self._writers):
             yield
 
     @contextmanager

@@ -32,8 +32,10 @@ _FIRST_ITEM = ("a value or ]", _VALUE[1] | {"]"})
 _FIRST_KEY = ("a key in double quotes or }", frozenset({"string", "}"}))
 _KEY = ("a key in double quotes", frozenset({"string"}))
 _COLON = ("a colon", frozenset({":"}))
-_AFTER_ITEM = ("a comma or ]", frozenset({",", "]"}))
-_AFTER_MEMBER = ("a comma or }", frozenset({",", "}"}))
+_AFTER_VALUE = {
+    "[": ("a comma or ]", frozenset({",", "]"})),
+    "{": ("a comma or }", frozenset({",", "}"})),
+}
 _END = ("the end", frozenset({"end"}))
 
 
@@ -68,7 +70,7 @@ def read(text: str, limits: Limits, errors: SyntaxErrors) -> Builder:
             case "string" | "number" | "word":
                 builder.scalar(token.value, token.at)
         is_key = expected in (_KEY, _FIRST_KEY) and token.kind == "string"
-        after_value = {"{": _AFTER_MEMBER, "[": _AFTER_ITEM}[inside[-1]] if inside else _END
+        after_value = _AFTER_VALUE[inside[-1]] if inside else _END
         expected = _COLON if is_key else after_value
     return builder
 

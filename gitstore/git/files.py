@@ -121,7 +121,7 @@ def release(lock: _GitFile) -> None:
         Path(os.fsdecode(lock._lockfilename)).unlink(missing_ok=True)
 
 
-def of_system(error: BaseException | None) -> GitstoreError | None:
+def machine_fault(error: BaseException | None) -> GitstoreError | None:
     """Return `unavailable` if `error`, or its cause, is a fault of the machine rather than of the program."""
     seen: set[int] = set()
     while error is not None and id(error) not in seen:
@@ -134,7 +134,7 @@ def of_system(error: BaseException | None) -> GitstoreError | None:
     return None
 
 
-def of_git(output: str) -> GitstoreError | None:
+def fault_in_output(output: str) -> GitstoreError | None:
     """Return `unavailable` if git's error output is about the disk."""
     return next((_unavailable(number) for number in _DISK if os.strerror(number) in output), None)
 

@@ -13,7 +13,7 @@ import re
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
@@ -116,7 +116,7 @@ def _prune(
     listing = _run(repository, "prune", "-n", f"--expire={max(int(grace), 1)}.seconds.ago")
     objects = Objects(repository / "objects")
     try:
-        order = _users_first(objects, _LISTED.findall(listing))
+        order = users_first(objects, _LISTED.findall(listing))
     finally:
         objects.close()
     kept: set[bytes] = set()
@@ -132,7 +132,7 @@ def _prune(
             yield sum(_remove(repository, oid, grace) for oid in part)
 
 
-def _users_first(objects: Objects, oids: Sequence[bytes]) -> list[bytes]:
+def users_first(objects: Objects, oids: Sequence[bytes]) -> list[bytes]:
     """Return `oids` sorted so that each object comes before the objects it refers to."""
     candidates = set(oids)
     ordered: dict[bytes, None] = {}
@@ -146,15 +146,9 @@ def _users_first(objects: Objects, oids: Sequence[bytes]) -> list[bytes]:
             elif oid in candidates and oid not in entered:
                 entered.add(oid)
                 waiting.append((oid, True))
-                waiting += [(below, False) for below in _below(objects, oid)]
+                with suppress(GitstoreError):  # damaged or gone, so it keeps no other object reachable
+                    waiting += [(below, False) for below in references(objects.get(oid))]
     return list(reversed(ordered))
-
-
-def _below(objects: Objects, oid: bytes) -> list[bytes]:
-    try:
-        return references(objects.get(oid))
-    except GitstoreError:
-        return []  # damaged or gone, so it keeps no other object reachable
 
 
 def _newly_reached(repository: Path, before: Mapping[bytes, bytes], now: Mapping[bytes, bytes]) -> set[bytes]:

@@ -18,7 +18,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import Final, NamedTuple
+from typing import Final
 
 from dulwich.file import GitFile
 
@@ -32,34 +32,30 @@ _HEADER: Final = b"# pack-refs with:"
 _PEELED: Final = re.compile(rb"\^[0-9a-f]{40}")
 
 
-class _Stamp(NamedTuple):
-    """Identifies a file, to distinguish it from one that replaced it."""
-
-    device: int
-    inode: int
-    modified: int
-    size: int
-
-
 class PackedRefs:
     """A snapshot of packed-refs, taken at construction. Close it, or use it as a context manager."""
 
     def __init__(self, path: Path) -> None:
         self._map: mmap.mmap | None = None
         self._data: mmap.mmap | bytes = b""
-        self._stamp: _Stamp | None = None
+        self._stamp: tuple[int, ...] | None = None
         try:
             handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         except FileNotFoundError:
             return
         try:
-            self._stamp = _stamp(os.fstat(handle))
-            if self._stamp.size:
+            status = os.fstat(handle)
+            self._stamp = _stamp(status)
+            if status.st_size:
                 self._data = self._map = mmap.mmap(handle, 0, access=mmap.ACCESS_READ)
         finally:
             os.close(handle)
-        if not self._sorted():
-            self._data = _sort(bytes(self._data))
+        header = self._data[: max(self._data.find(b"\n"), 0)]
+        if self._data and not (header.startswith(b"#") and b" sorted" in header):
+            # Another tool left the file unsorted. Peeled lines are dropped.
+            lines = [line for line in self._data[:].split(b"\n")[:-1] if line[:1] not in (b"", b"#", b"^")]
+            lines.sort(key=lambda line: line[OID_LENGTH + 1 :])
+            self._data = b"".join(line + b"\n" for line in lines)
 
     def __enter__(self) -> PackedRefs:
         return self
@@ -93,11 +89,6 @@ class PackedRefs:
             if not name.startswith(prefix):
                 return
             yield name, oid
-
-    def _sorted(self) -> bool:
-        end = self._data.find(b"\n")
-        header = self._data[: max(end, 0)]
-        return not self._data or (header.startswith(b"#") and b" sorted" in header)
 
     def _from(self, name: bytes) -> Iterator[tuple[bytes, bytes]]:
         """Yield every ref whose name sorts at or after `name`, in order."""
@@ -133,14 +124,9 @@ class PackedRefs:
         return len(self._data) if end < 0 else end
 
 
-def _stamp(status: os.stat_result) -> _Stamp:
-    return _Stamp(status.st_dev, status.st_ino, status.st_mtime_ns, status.st_size)
-
-
-def _sort(data: bytes) -> bytes:
-    """Sort a packed-refs file that another tool left unsorted (peeled lines are dropped)."""
-    lines = [line for line in data.split(b"\n")[:-1] if line[:1] not in (b"", b"#", b"^")]
-    return b"".join(line + b"\n" for line in sorted(lines, key=lambda line: line[OID_LENGTH + 1 :]))
+def _stamp(status: os.stat_result) -> tuple[int, ...]:
+    """Return values that identify a file, to distinguish it from one that replaced it."""
+    return status.st_dev, status.st_ino, status.st_mtime_ns, status.st_size
 
 
 def packed_refs_damaged(repository: Path) -> bool:

@@ -21,12 +21,12 @@ from typing import Final
 from dulwich.objects import Commit, ShaFile, Tag, Tree
 
 from gitstore.errors import IntegrityError, ObjectsMissingError, ObjectsRefusedError, too_large
-from gitstore.git.files import fsync_folder, of_git
+from gitstore.git.files import fault_in_output, fsync_folder
 from gitstore.git.objects import Objects, sync_fanout
 from gitstore.git.packs import measure
 from gitstore.git.process import FRUGAL, command, environment, limit_memory
 from gitstore.model import Limits
-from gitstore.unit_of_work import present
+from gitstore.unit_of_work import shared_lock
 
 PREFIX: Final = "tmp_objdir-incoming-"
 ALIVE: Final = "alive"
@@ -45,7 +45,7 @@ def quarantine(repository: Path) -> Iterator[Quarantine]:
     """Open a quarantine in front of the bare `repository`; it is deleted with its content on exit."""
     folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=repository / "objects"))
     try:
-        with present(folder / ALIVE):
+        with shared_lock(folder / ALIVE):
             held = Quarantine(repository, folder)
             try:
                 yield held
@@ -123,7 +123,7 @@ class Quarantine:
                 or "git exited without an error message"
             )
             lines = output.splitlines()
-            if (fault := of_git(output)) is not None:
+            if (fault := fault_in_output(output)) is not None:
                 raise fault
             if any(words in output for words in _LINK_BROKEN):
                 what = "the pushed objects refer to missing objects"

@@ -18,7 +18,7 @@ from gitstore import changes, names
 from gitstore.changes import Authorship, Prepared
 from gitstore.diff.summary import what_changes
 from gitstore.errors import BusyError, Code, GitstoreError, IntegrityError, NotMirroredError
-from gitstore.git.files import of_system
+from gitstore.git.files import machine_fault
 from gitstore.git.quarantine import Quarantine, quarantine
 from gitstore.model import Definition
 from gitstore.names import DraftRef, VersionRef
@@ -91,7 +91,7 @@ class Receiver:
             return self._carry_out(request, read)
         except OSError as error:
             # Report it in the response, because git does not display the body of a 503.
-            if (fault := of_system(error)) is None:
+            if (fault := machine_fault(error)) is None:
                 raise
             return self._refuse_all(request, fault)
 
@@ -245,7 +245,7 @@ class Receiver:
                 verdicts = self._judge(part.commands, facts, atomic=atomic)
                 verdicts = self._write(verdicts, held, atomic=atomic, discards=discards)
         except OSError as error:
-            if (fault := of_system(error)) is None:
+            if (fault := machine_fault(error)) is None:
                 raise
             return [self._on_disk(command, fault) for command in part.commands], fault
         except NotMirroredError:
@@ -278,7 +278,7 @@ class Receiver:
         self._store.objects.adopt(held.objects, needed)
         for verdict in accepted:
             if verdict.target is not None and verdict.definition is not None:
-                self._store.recall(verdict.target.slug, verdict.commit, verdict.definition)
+                self._store.cache_content(verdict.target.slug, verdict.commit, verdict.definition)
         change_sets = [
             changes.record(self._store, group, self._authorship, self._prepared)
             for group in changes.by_workflow(accepted)

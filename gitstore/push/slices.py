@@ -6,7 +6,7 @@ slice at a time, and other writers wait no longer than one slice takes.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Final
@@ -68,9 +68,6 @@ def _parts(commands: Iterable[Command]) -> Iterator[tuple[str, list[Command]]]:
         tags: list[Command] = []
         for _, number, command in group:
             (tags if number else drafts).append(command)
-        yield from ((slug, [*drafts, *part]) for part in _pieces(tags, MOST_COMMANDS - len(drafts)))
-
-
-def _pieces(commands: Sequence[Command], size: int) -> Iterator[Sequence[Command]]:
-    """Yield `commands`, at most `size` at a time; one empty piece if there are none."""
-    return (commands[start : start + size] for start in range(0, max(len(commands), 1), size))
+        size = MOST_COMMANDS - len(drafts)
+        for start in range(0, max(len(tags), 1), size):
+            yield slug, [*drafts, *tags[start : start + size]]

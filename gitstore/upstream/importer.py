@@ -101,10 +101,10 @@ class UpstreamImport:
     limits: Limits
     check: Callable[[], None] = lambda: None
     progress: Callable[[int, int], None] = lambda _done, _total: None
-    _broken: dict[bytes, GitstoreError] = field(default_factory=dict)
-    _admitted: list[bytes] = field(default_factory=list)
-    _fetches: int = 0
-    _overflowed: bool = False
+    _broken: dict[bytes, GitstoreError] = field(default_factory=dict, init=False)
+    _admitted: list[bytes] = field(default_factory=list, init=False)
+    _fetches: int = field(default=0, init=False)
+    _overflowed: bool = field(default=False, init=False)
 
     # Objects
 

@@ -1,4 +1,4 @@
-"""A bare repository, and git itself to make things in it and to check them."""
+"""A bare repository, and git to create objects in it and to check it."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ ENVIRONMENT = {
 
 @pytest.fixture
 def bare(tmp_path: Path) -> Path:
-    """An empty bare repository as gitstore makes it."""
+    """An empty bare repository as gitstore creates it."""
     path = tmp_path / "bare.git"
     Store.init(path)
     return path

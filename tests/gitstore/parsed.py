@@ -1,4 +1,4 @@
-"""Bytes read under the usual limits: what they mean, or what is refused and where."""
+"""Parse bytes under the usual limits: values, problems and their positions."""
 
 from __future__ import annotations
 

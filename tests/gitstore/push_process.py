@@ -21,7 +21,7 @@ from tests.gitstore.test_receive import send
 
 
 def peak() -> float:
-    """MiB of this process at its most. Of the program alone: ru_maxrss begins with what our parent had."""
+    """The peak memory of this process in MiB; ru_maxrss would begin with the parent's."""
     found = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
     return int(found[1]) / 1024 if found else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 

@@ -10,7 +10,7 @@ from gitstore.model import Definition, Limits, Rules
 
 
 def judge(value: dict[str, Any]) -> Definition:
-    """`value` written as YAML and read again, so that places are those of a real file."""
+    """`value` written as YAML and parsed, so that positions are those of a real file."""
     return document.parse(document.dump(value, "w.yaml", Rules.ANY), "w.yaml", Rules.MESHHOOK, Limits())
 
 
@@ -27,5 +27,5 @@ def graph(*nodes: Any, edges: Any = ()) -> dict[str, Any]:
 
 
 def chain(*nodes: dict[str, Any]) -> dict[str, Any]:
-    """The nodes one after another, so that none is unconnected."""
+    """The nodes in a chain, so that none is unconnected."""
     return graph(*nodes, edges=tuple(edge(one["id"], other["id"]) for one, other in pairwise(nodes)))

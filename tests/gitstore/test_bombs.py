@@ -1,4 +1,4 @@
-"""Pushes that want to be large: refused with the limit they broke, or carried out, within 256 MiB in all."""
+"""Pushes that could use much memory: refused with the limit, or carried out within 256 MiB in total."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def honest_bomb() -> tuple[bytes, list[bytes]]:
 
 
 def sum_bomb() -> tuple[bytes, list[bytes]]:
-    """Objects each within its limit, together far over theirs."""
+    """Objects within their limit, whose sum exceeds its own."""
     commit = commit_of(Tree().id)
     blobs = [raw(BLOB, bytes([n]) * (4 * 2**20 - 1)) for n in range(30)]
     return commit.id, [*blobs, raw(COMMIT, commit.as_raw_string())]

@@ -1,4 +1,4 @@
-"""What killed processes left goes; what belongs to one that lives stays."""
+"""Files of killed processes are removed, those of live ones are kept."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import pytest
 from gitstore.git.cleanup import DAY, MINUTE, MOMENT, sweep
 from gitstore.git.quarantine import PREFIX, quarantine
 from gitstore.repository import Repository
-from gitstore.unit_of_work import WRITERS, FileUnitOfWork, present
+from gitstore.unit_of_work import WRITERS, FileUnitOfWork, shared_lock
 
 LOCKS = ("refs/heads/drafts/a.lock", "refs/tags/a/v1.lock", "refs/ledger/a.lock", "objects/ab/cdef.lock")
 
@@ -49,7 +49,6 @@ def test_abandoned_lock_files_are_removed(bare: Path) -> None:
 
 
 def test_after_a_crash_only_the_writers_workflow_is_examined(bare: Path) -> None:
-    """So that it costs the same with very many others."""
     leave(bare, *LOCKS, "refs/tags/b/v1.lock", "refs/superseded/a/20260101T000000.000000Z.lock")
     assert swept(bare, ["a"]) == {
         *LOCKS[:3], "refs/superseded/a/20260101T000000.000000Z.lock",
@@ -58,17 +57,17 @@ def test_after_a_crash_only_the_writers_workflow_is_examined(bare: Path) -> None
 
 
 def test_the_sweep_waits_for_active_writers(bare: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A lock of a writer that lives is not touched, however old: the sweep gives up for now."""
+    """A lock file of a live writer is kept at any age: the sweep gives up for now."""
     monkeypatch.setattr("gitstore.unit_of_work._PATIENCE", 0.05)
     leave(bare, LOCKS[0])
-    with present(bare / WRITERS), pytest.raises(Exception, match="another process"):
+    with shared_lock(bare / WRITERS), pytest.raises(Exception, match="another process"):
         swept(bare, later=DAY)
     assert (bare / LOCKS[0]).exists()
     assert swept(bare) == {LOCKS[0]}
 
 
 def test_a_lock_file_created_meanwhile_is_another_one(bare: Path) -> None:
-    """What was seen at first was released: the one that is there now has just been taken."""
+    """The first lock was released; the present one was just taken."""
     leave(bare, LOCKS[0])
 
     def sleep(_: float) -> None:
@@ -81,7 +80,7 @@ def test_a_lock_file_created_meanwhile_is_another_one(bare: Path) -> None:
 
 
 def test_files_of_git_are_removed_by_age(bare: Path) -> None:
-    """Locks of the top after a minute, half-written objects and packs after a day."""
+    """Lock files of git after a minute, partial objects and packs after a day."""
     top = {"packed-refs.lock", "HEAD.lock", "config.lock"}
     half = {
         "objects/pack/tmp_pack_x",
@@ -96,7 +95,7 @@ def test_files_of_git_are_removed_by_age(bare: Path) -> None:
 
 
 def test_a_quarantine_is_removed_after_its_process_ended(bare: Path) -> None:
-    """Its maker holds a lock in it, which the kernel lets go of when the maker is killed."""
+    """Its process holds a lock in it, which the kernel releases when the process is killed."""
     with quarantine(bare):
         assert swept(bare, later=DAY) == set()
     making = (

@@ -119,7 +119,7 @@ SHOWN_AS = str.maketrans({"␣": " ", "↵": "", "←": "\r", "⇔": "\ufeff"})
 
 
 def as_written(text: str) -> str:
-    """The suite shows what can't be seen: white space, byte order marks, and a last line without an end."""
+    """Replace the suite's visible symbols for white space, byte order marks and a missing last line end."""
     text = re.sub("—*»", "\t", text).translate(SHOWN_AS)
     return text.removesuffix("∎\n")
 
@@ -137,7 +137,7 @@ def documents(text: str | None) -> list[Any] | None:
 
 
 def read(text: str) -> list[Any]:
-    """The value and no more, in a list; an empty one where the text is refused."""
+    """The value in a list, or an empty list if the text is refused."""
     try:
         return [document.read(text.encode(), LIMITS, is_json=False).value]
     except document.Unparsable:
@@ -147,7 +147,7 @@ def read(text: str) -> list[Any]:
 @needs("yaml-test-suite")
 @pytest.mark.parametrize(("name", "text", "expected"), list(suite()))
 def test_yaml_s_own_suite(name: str, text: str, expected: list[Any] | None) -> None:
-    """The same value, or refused where it must be, but for what libyaml is known to do differently."""
+    """The expected value or refusal, except for the known differences of libyaml."""
     found = read(text)
     if name in DIFFERENT:
         assert found

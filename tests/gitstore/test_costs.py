@@ -1,4 +1,4 @@
-"""What a definition may cost: how much of it is listed, and how long it may be worked on."""
+"""Bounds on the listed problems of a definition and on the time spent on it."""
 
 from __future__ import annotations
 
@@ -51,7 +51,6 @@ def test_at_most_a_hundred_problems_are_listed(errors: int, warnings: int, liste
 
 @pytest.mark.parametrize("name", ["workflow.json", "workflow.yaml"])
 def test_an_error_behind_many_warnings_is_listed_and_blocks(name: str) -> None:
-    """It is the last of 1,001 nodes."""
     nodes = [*labelled(1_000), {"id": "last", "type": "delay", "data": {"label": "x", "config": {}}}]
     ways = [{"source": "n0", "target": node["id"]} for node in nodes[1:]]
     problems = judged({"nodes": nodes, "edges": ways}, name).problems
@@ -61,7 +60,6 @@ def test_an_error_behind_many_warnings_is_listed_and_blocks(name: str) -> None:
 
 
 def test_a_cycle_of_any_length_is_one_problem() -> None:
-    """It names some of its nodes."""
     ways = [{"source": f"n{n}", "target": f"n{(n + 1) % 3_000}"} for n in range(3_000)]
     problems = judged({"nodes": labelled(3_000), "edges": ways}).problems
     assert [p.code for p in problems if p.error] == ["no_trigger", "cycle"]
@@ -69,7 +67,7 @@ def test_a_cycle_of_any_length_is_one_problem() -> None:
 
 
 def test_a_pusher_sees_the_number_of_further_problems() -> None:
-    """As many lines as HTTP lists problems, of errors and of warnings together."""
+    """As many lines as HTTP lists problems, errors and warnings together."""
     report = PushReport(lambda slug, number: f"{slug}/{number}")
     found = judged({"nodes": [{}] * 500})
     command = Command(b"refs/heads/drafts/a", None, b"a" * 40)
@@ -81,7 +79,7 @@ def test_a_pusher_sees_the_number_of_further_problems() -> None:
 
 
 def test_expressions_are_parsed_up_to_a_limit() -> None:
-    """What comes after it is refused unread, by its own name."""
+    """Expressions beyond the limit are refused unread."""
     each = "a" * 10_000
     transform = {"type": "transform", "data": {"label": "x", "config": {"expression": each}}}
     count = MOST_EXPRESSIONS // len(each) + 2
@@ -132,7 +130,7 @@ def large() -> bytes:
     ],
 )
 def test_work_ends_with_its_budget(work: Any) -> None:
-    """Reading, checking and comparing alike; without a budget nothing is refused."""
+    """In parsing, checking and comparing; without a budget nothing is refused."""
     work()
     with pytest.raises(GitstoreError, match="GITSTORE_MAX_CPU") as caught, budget.limited(0):
         work()
@@ -141,7 +139,7 @@ def test_work_ends_with_its_budget(work: Any) -> None:
 
 
 def test_a_write_in_progress_is_completed() -> None:
-    """Once it is lifted, a budget that is used up refuses no more; the next request has its own."""
+    """A lifted budget refuses nothing; the next request has its own."""
     with budget.limited(0):
         with pytest.raises(GitstoreError):
             budget.check()

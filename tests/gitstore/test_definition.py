@@ -35,7 +35,7 @@ edges:
 
 
 def test_a_definition_is_read() -> None:
-    """The bytes as they came, the value, its digest, and no problem."""
+    """The unchanged bytes, the value, its digest, and no problem."""
     found = parse(SMALL)
     assert found.raw == SMALL
     assert found.value["nodes"][1]["data"]["config"] == {"url": "https://a.example", "method": "POST"}
@@ -67,7 +67,7 @@ def test_an_empty_document_is_refused(raw: bytes) -> None:
 
 
 def test_the_message_names_the_first_error() -> None:
-    """`problems` holds every one; the message ends in the first one's place."""
+    """`problems` holds all; the message ends with the position of the first."""
     with pytest.raises(GitstoreError) as caught:
         parse(b"a: 1\nb: 2\na: 3\nb: .nan\n")
     assert caught.value.message == (
@@ -99,13 +99,13 @@ def test_any_mapping_is_valid_without_rules() -> None:
 
 @given(st.binary(max_size=100), st.sampled_from(document.FILE_NAMES), st.sampled_from(list(Rules)))
 def test_any_bytes_are_a_definition_or_refused(raw: bytes, file_name: str, rules: Rules) -> None:
-    """Nothing but a coded error comes out."""
+    """Only coded errors are raised."""
     _parse_or_refuse(raw, file_name, rules)
 
 
 @given(st.data())
 def test_a_damaged_file_is_a_definition_or_refused(data: st.DataObject) -> None:
-    """A few bytes changed, dropped or put in: nothing but a coded error comes out."""
+    """With a few bytes changed, dropped or inserted, only coded errors are raised."""
     file_name = data.draw(st.sampled_from(document.FILE_NAMES))
     raw = bytearray(document.dump(parse(SMALL).value, file_name))
     for _ in range(data.draw(st.integers(1, 4))):
@@ -135,7 +135,7 @@ def _parse_or_refuse(raw: bytes, file_name: str, rules: Rules) -> None:
 
 
 def test_a_json_body_may_be_any_value() -> None:
-    """Under the guards of a definition, with room around one."""
+    """Under the limits of a definition, with an allowance around it."""
     assert document.parse_json(b'{"message": "x", "definition": null}', LIMITS) == {
         "message": "x",
         "definition": None,
@@ -179,7 +179,7 @@ def test_a_bad_json_body_is_malformed(raw: bytes) -> None:
     ],
 )
 def test_a_problem_is_described_in_one_line(problem: Problem, line: str) -> None:
-    """Where, then what; nothing in it can move a terminal's cursor."""
+    """Position, then message; no character in it can move a terminal's cursor."""
     assert document.describe(problem) == line
 
 
@@ -223,7 +223,7 @@ def test_written_objects_of_any_size_are_read(nodes: int, file_name: str) -> Non
 
 
 def test_reading_is_thread_safe() -> None:
-    """Many threads read different definitions at once, warnings being errors."""
+    """Many threads parse different definitions at once; warnings are errors."""
     value = workflow(20)
     for node in value["nodes"]:
         node["data"] |= {"type": "conditional", "config": {"condition": "status == `success`"}}

@@ -1,4 +1,4 @@
-"""The two forms of a definition: the canonical one, whose hash is the digest, and the one that is written."""
+"""The two forms of a definition: the canonical one, whose hash is the digest, and the written one."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ MAPPINGS = st.dictionaries(TEXT, VALUES, max_size=5)
 
 
 def same(one: Any, other: Any) -> bool:
-    """Equal, in types and in the order of keys too."""
+    """Equal also in types and in the order of keys."""
     if type(one) is not type(other):
         return False
     if isinstance(one, dict):
@@ -50,7 +50,7 @@ def same(one: Any, other: Any) -> bool:
 
 
 def test_absent_and_empty_edges_have_the_same_digest() -> None:
-    """DEFINITION: absent = []. The same meaning has the same digest."""
+    """The same meaning has the same digest."""
     one = {"nodes": [{"id": "a", "type": "webhook"}]}
     assert document.digest({**one, "edges": []}, Rules.MESHHOOK) == document.digest(one, Rules.MESHHOOK)
     assert document.digest({**one, "edges": []}, Rules.ANY) != document.digest(one, Rules.ANY)
@@ -122,7 +122,7 @@ LAID_OUT: dict[str, Any] = {
 
 
 def test_layout_and_leftovers_are_no_difference() -> None:
-    """Moving a node, renaming an edge or a live answer left in the file changes no run."""
+    """Positions, ids of edges and the editor's live responses do not affect a run."""
     bare = {
         "nodes": [{"id": "loop-1", "type": "loopContainer", "data": {"label": "x"}}],
         "edges": [{"source": "a", "target": "b"}],
@@ -144,7 +144,7 @@ def test_layout_and_leftovers_are_no_difference() -> None:
     ],
 )
 def test_what_a_run_depends_on_is_a_difference(one: dict[str, Any], other: dict[str, Any]) -> None:
-    """Layout is known by its place, not by its name alone."""
+    """Layout keys count only in their place."""
     assert document.digest(one, Rules.MESHHOOK) != document.digest(other, Rules.MESHHOOK)
 
 
@@ -169,7 +169,7 @@ def test_a_written_value_is_read_back(value: dict[str, Any], file_name: str) -> 
 
 @given(st.dictionaries(TEXT, TEXT, max_size=5))
 def test_other_parsers_read_strings_as_strings(value: dict[str, str]) -> None:
-    """PyYAML, whose YAML is 1.1, reads the same strings: none of them looks like something else to it."""
+    """PyYAML, a YAML 1.1 parser, reads the same strings."""
     assume("\ufeff" not in str(value))
     assert yaml.safe_load(document.dump(value, "workflow.yaml", Rules.ANY)) == value
 
@@ -232,13 +232,13 @@ edges: []
 
 
 def test_invisible_characters_are_escaped() -> None:
-    """A reviewer sees what runs: no hidden control, mark or change of direction in the file."""
+    """A file hides no control character, mark or change of direction from a reviewer."""
     written = document.dump({"a": "x\u202ey\ufeffz\x85\x1b"}, "workflow.yaml")
     assert written == b'a: "x\\u202ey\\ufeffz\\u0085\\u001b"\n'
 
 
 def test_leftovers_are_not_written() -> None:
-    """The editor's live answers stay out of Git; layout stays in the file. Other rules drop nothing."""
+    """Live responses are dropped, layout is kept. Other rule sets drop nothing."""
     written = document.dump(LAID_OUT, "workflow.yaml")
     node = parse(written).value["nodes"][0]
     assert set(node) == set(LAID_OUT["nodes"][0]) - {"selected", "dragging", "measured"}
@@ -270,12 +270,12 @@ def test_leftovers_are_not_written() -> None:
     ],
 )
 def test_comments_are_found(text: str, expected: bool) -> None:
-    """A `#` in a text is none. What doesn't parse may have some."""
+    """A `#` in a text is not a comment. Unparsable text may have comments."""
     assert document.has_comments(text.encode(), "workflow.yaml") is expected
     assert not document.has_comments(text.encode(), "workflow.json")
 
 
 def test_searching_hostile_bytes_for_comments_costs_little() -> None:
-    """The file should have been parsed before; nothing happens if it wasn't."""
+    """Also for text that was not parsed before."""
     for raw in (b"#" + b"[" * 2**20, b"[" * 2**20 + b"#", b"#\xff\0", b"#\n" * 2**19, b"!<%ff> '#'"):
         assert document.has_comments(raw, "workflow.yaml")

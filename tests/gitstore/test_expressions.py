@@ -50,7 +50,6 @@ def test_jmespath_passes(expression: str) -> None:
     ],
 )
 def test_invalid_jmespath_is_explained(expression: str, why: str) -> None:
-    """In few words."""
     assert explain_jmespath(expression) == why
 
 
@@ -139,7 +138,6 @@ def test_a_url_passes(url: str) -> None:
     ],
 )
 def test_an_invalid_url_does_not_pass(url: str) -> None:
-    """Nor does one with another scheme."""
     assert not is_http_url(url)
 
 

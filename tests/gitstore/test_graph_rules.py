@@ -30,7 +30,6 @@ def only(value: dict[str, Any]) -> Problem:
 
 
 def test_a_problem_has_its_position_and_node() -> None:
-    """As a terminal shows it."""
     raw = b"""\
 nodes:
   - {id: start, type: webhook, data: {label: Start}}
@@ -88,7 +87,6 @@ def test_a_cycle_names_its_nodes_in_order(edges: str, message: str) -> None:
 
 
 def test_a_long_cycle_is_shortened() -> None:
-    """A message is read by people."""
     names = [str(n) for n in range(1000)]
     edges = tuple(edge(one, other) for one, other in zip(names, [*names[1:], names[0]], strict=True))
     found = [p for p in judge(graph(*map(node, names), edges=edges)).problems if p.code == "cycle"]
@@ -97,7 +95,6 @@ def test_a_long_cycle_is_shortened() -> None:
 
 
 def test_the_engine_s_kinds_are_those_of_the_editor() -> None:
-    """Ten, under one name each."""
     assert len(KINDS) == 10
     for kind in KINDS | {"loopContainer", "http_call"}:
         assert codes(graph(node("a", kind))) == []
@@ -105,7 +102,7 @@ def test_the_engine_s_kinds_are_those_of_the_editor() -> None:
 
 
 def test_a_huge_id_is_truncated() -> None:
-    """Thousands of problems of a node whose name is a megabyte are not gigabytes."""
+    """Thousands of problems about a node with an id of a megabyte stay small."""
     name = "x" * 400_000
     value = graph(node(name, "loop", isContainer=True, childNodes=[str(n) for n in range(10_000)]))
     problems = judge(value).problems

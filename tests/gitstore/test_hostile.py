@@ -98,7 +98,7 @@ REFS = [DRAFT, b"refs/tags/a/v1", b"refs/tags/a/v2", b"refs/heads/main", b"refs/
 
 
 def check(bare: Path, pushed: tuple[bytes, bytes], ref: bytes, old: bytes, seen: Counter[str]) -> None:
-    """Push it; the answer must be honest, and a refusal must leave nothing."""
+    """Push it: the response must be true, and a refusal must leave nothing."""
     tip, made = pushed
     store = Store(bare, PROJECT, FileUnitOfWork)
     try:
@@ -121,7 +121,7 @@ def check(bare: Path, pushed: tuple[bytes, bytes], ref: bytes, old: bytes, seen:
 
 
 def inventory(bare: Path) -> set[str]:
-    """Every file; folders are nothing to speak of."""
+    """Every file, without folders."""
     found = {os.path.join(folder, name) for folder, _, files in os.walk(bare) for name in files}  # noqa: PTH118
     return {path for path in found if not path.endswith(("gitstore.lock", "gitstore-writers"))}
 
@@ -158,6 +158,6 @@ def test_ten_thousand_generated_pushes(bare: Path, git: Git, capsys: pytest.Capt
 
 
 def test_a_zlib_bomb_is_refused(bare: Path) -> None:
-    """What declares less than it holds is damaged, before git sees it."""
+    """An object longer than declared is refused before git sees it."""
     lying = bytes([0x30 | 1]) + zlib.compress(bytes(10**6))
     check(bare, (b"ab" * 20, pack(lying)), DRAFT, ZERO, Counter())

@@ -45,7 +45,6 @@ def test_the_commit_of_an_import_may_have_another_history() -> None:
 
 
 def test_an_import_does_not_change_a_published_version() -> None:
-    """The rule has no exception."""
     (verdict,) = imported(Facts({tag(1): oid(1)}, latest=1), (tag(1), None, 2))
     assert refused(verdict).code is Code.VERSION_IMMUTABLE
 
@@ -113,7 +112,7 @@ def test_drafts_and_versions_are_selected_in_order() -> None:
         names.tag("a", 9): oid(3),
         names.draft("a"): oid(4),
         names.TAGS + b"release-1": oid(5),
-        names.HEADS + b"main": oid(6),
+        b"refs/heads/main": oid(6),
         b"HEAD": oid(6),
     }
     found = [ref.target for ref in match_refs(advertised, Layout.REFS)]

@@ -85,7 +85,6 @@ def test_an_entry_of_an_unknown_kind_has_its_state_and_no_other_facts() -> None:
 
 @pytest.mark.parametrize("trailer", ["Latest", "Current", "Held"])
 def test_an_entry_of_an_unknown_kind_without_its_state_is_damage(trailer: str) -> None:
-    """The state is what every entry has."""
     commit = of_unknown_kind(FIRST)
     commit.message = re.sub(rb"\nGitstore-%s: [^\n]*" % trailer.encode(), b"", commit.message)
     with pytest.raises(IntegrityError):

@@ -14,7 +14,7 @@ from gitstore.drafts import Content
 from gitstore.git import maintenance
 from gitstore.git.maintenance import collect, due
 from gitstore.git.objects import Objects
-from gitstore.git.quarantine import quarantine
+from gitstore.git.quarantine import quarantine, references
 from gitstore.model import Person
 from gitstore.repository import Repository
 from gitstore.store import Actors, Store
@@ -27,7 +27,7 @@ OLD = 10 * 86_400
 
 
 def age(bare: Path) -> None:
-    """Let every loose object be older than any grace."""
+    """Make every loose object older than any grace."""
     then = time.time() - OLD
     for path in (bare / "objects").glob("??/*"):
         os.utime(path, (then, then))
@@ -47,7 +47,7 @@ def publish(store: Store, slug: str, label: str) -> None:
 
 
 def test_everything_is_packed_and_still_there(bare: Path, git: Git) -> None:
-    """Refs and objects; what was published reads as before."""
+    """Refs and objects are packed; versions are read as before."""
     store = Store(bare, PROJECT, FileUnitOfWork)
     for label in ("one", "two", "three"):
         publish(store, "a", label)
@@ -65,7 +65,7 @@ def test_everything_is_packed_and_still_there(bare: Path, git: Git) -> None:
 
 
 def test_only_old_unreachable_objects_are_pruned(bare: Path, git: Git, commit: Callable[..., str]) -> None:
-    """Superseded drafts and ledgers are refs, and stay."""
+    """Superseded drafts and ledgers are refs, and are kept."""
     store = Store(bare, PROJECT, FileUnitOfWork)
     publish(store, "a", "one")
     store.create_draft("a", Content(value={"nodes": []}), WHO)
@@ -92,18 +92,18 @@ def test_only_old_unreachable_objects_are_pruned(bare: Path, git: Git, commit: C
 def test_newly_reachable_objects_are_kept(
     bare: Path, commit: Callable[..., str], monkeypatch: pytest.MonkeyPatch, git: Git
 ) -> None:
-    """A writer made a leftover its own between the slices: it stays, with all that it refers to."""
+    """A ref moved to a leftover between two slices keeps it and all that it refers to."""
     one = commit(files={"workflow.yaml": "one"})
     two = commit(files={"workflow.yaml": "two"})
     age(bare)
-    real = maintenance._users_first
+    real = maintenance.users_first
 
-    def meanwhile(objects: Objects, found: list[bytes]) -> list[bytes]:
-        order = real(objects, found)
+    def meanwhile(objects: Objects, oids: list[bytes]) -> list[bytes]:
+        order = real(objects, oids)
         git("update-ref", "refs/heads/drafts/a", one)
         return order
 
-    monkeypatch.setattr(maintenance, "_users_first", meanwhile)
+    monkeypatch.setattr(maintenance, "users_first", meanwhile)
     assert collect(bare, FileUnitOfWork(Repository(bare, PROJECT)), slice_size=1) is not None
     assert one in loose(bare)
     assert two not in loose(bare)
@@ -111,16 +111,16 @@ def test_newly_reachable_objects_are_kept(
 
 
 def test_objects_are_removed_before_those_they_refer_to(bare: Path, commit: Callable[..., str]) -> None:
-    """So that at any time, what is there is complete."""
+    """So every remaining object is complete at any time."""
     one = commit(files={"workflow.yaml": "one"})
     two = commit(one, files={"workflow.yaml": "two"})
     objects = Objects(bare / "objects")
-    found = [oid.encode() for oid in sorted(loose(bare))]
-    order = maintenance._users_first(objects, found)
-    assert sorted(order) == found
+    oids = [oid.encode() for oid in sorted(loose(bare))]
+    order = maintenance.users_first(objects, oids)
+    assert sorted(order) == oids
     place = {oid: position for position, oid in enumerate(order)}
     for oid in order:
-        assert all(place[below] > place[oid] for below in maintenance._below(objects, oid))
+        assert all(place[below] > place[oid] for below in references(objects.get(oid)))
     assert place[two.encode()] < place[one.encode()]
     objects.close()
 
@@ -155,7 +155,7 @@ def test_many_packs_become_one(bare: Path, monkeypatch: pytest.MonkeyPatch, git:
 
 
 def test_it_is_due_once_a_day(bare: Path) -> None:
-    """Also after a clock that was ahead has been set right."""
+    """Also after the clock was set back."""
     now = time.time()
     assert due(bare, now, 60)
     collect(bare, FileUnitOfWork(Repository(bare, PROJECT)))
@@ -165,7 +165,7 @@ def test_it_is_due_once_a_day(bare: Path) -> None:
 
 
 def test_a_run_is_due_after_many_new_tags(bare: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In files of their own, they are what takes a push's time; packed, they are not."""
+    """Many loose tags slow down pushes; packed ones do not."""
     store = Store(bare, PROJECT, FileUnitOfWork)
     publish(store, "a", "zero")
     assert collect(bare, store.unit_of_work) is not None

@@ -1,4 +1,4 @@
-"""Names and versions: the grammar by a table, and by hypothesis."""
+"""Slugs, versions and refs: tables and properties."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from gitstore.names import DraftRef, VersionRef
 
 @pytest.mark.parametrize("slug", ["a", "0", "a-b", "a" * 63, "order-sync", "a--b"])
 def test_slugs(slug: str) -> None:
-    """What may name a workflow."""
+    """Valid names of workflows."""
     assert names.check_slug(slug) == slug
 
 
@@ -59,13 +59,13 @@ def test_invalid_slugs(slug: str) -> None:
     ],
 )
 def test_refs_that_users_may_write(ref: bytes, target: DraftRef | VersionRef | None) -> None:
-    """Drafts and versions, spelled in the one way there is."""
+    """Drafts and versions have one spelling."""
     assert names.parse(ref) == target
 
 
 @given(st.from_regex(names.SLUG_PATTERN, fullmatch=True), st.integers(1, names.HIGHEST_NUMBER))
 def test_names_are_read_back(slug: str, number: int) -> None:
-    """What is spelled is what is parsed, for every slug and number."""
+    """A generated name parses to the same ref, for every slug and number."""
     assert names.parse(names.draft(slug)) == DraftRef(slug)
     assert names.parse(names.tag(slug, number)) == VersionRef(slug, number)
 
@@ -91,7 +91,7 @@ def test_git_accepts_every_generated_name() -> None:
 
 
 def test_ids_are_derived_from_names_alone() -> None:
-    """A workflow's id and a version's can be made again from the repository."""
+    """The ids of workflows and versions follow from the repository."""
     project = UUID("0f8fad5b-d9cb-469f-a165-70867728950e")
     workflow = names.workflow_id(project, "a")
     assert workflow == uuid5(project, "a")

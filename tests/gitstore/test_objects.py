@@ -1,4 +1,4 @@
-"""WritableObjects: ancestry as git sees it, text and dates as Postgres can hold them, damage with a name."""
+"""Objects: ancestry as in git, texts and dates that Postgres can store, damage named by object."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_ancestry_is_that_of_git_with_any_dates(bare: Path, graph: list[tuple[in
 
 
 def test_a_short_fork_off_a_long_history_costs_its_own_length(bare: Path) -> None:
-    """Where the answer is no, the history that both sides share is not walked."""
+    """A negative answer does not need a walk of the shared history."""
     objects = WritableObjects(bare / "objects")
     chain = [b""]
     for second in range(300):
@@ -106,7 +106,7 @@ def test_written_refs_are_sound_for_git(bare: Path, git: Git) -> None:
 
 
 def test_many_objects_are_one_pack(bare: Path, git: Git) -> None:
-    """Sound to git, read at once by who read before; nothing half-written is left beside it."""
+    """Sound for git, visible to an open reader, without partial files."""
     objects, reader = WritableObjects(bare / "objects"), WritableObjects(bare / "objects")
     blobs = [Blob.from_string(b"%d" % number) for number in range(300)]
     assert blobs[0].id not in reader
@@ -185,7 +185,7 @@ def test_racing_writers_of_one_object_all_succeed(bare: Path) -> None:
 
 
 def test_a_loose_object_is_read_without_opening_a_pack(bare: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each request opens the repository anew; with 15 packs, that was a quarter of a publication."""
+    """Each request opens the repository; with 15 packs, that took a quarter of a publication."""
     objects = WritableObjects(bare / "objects")
     blob = Blob.from_string(b"new")
     objects.write([blob])
@@ -197,7 +197,6 @@ def test_a_loose_object_is_read_without_opening_a_pack(bare: Path, monkeypatch: 
 
 
 def test_the_packed_copy_of_a_damaged_loose_object_is_read(bare: Path) -> None:
-    """As git does."""
     objects = WritableObjects(bare / "objects")
     blob = Blob.from_string(b"twice")
     objects.write([blob])

@@ -1,4 +1,4 @@
-"""Binary search in packed-refs, against a plain reading of the same file."""
+"""Binary search in packed-refs, compared with a plain reading of the file."""
 
 from __future__ import annotations
 

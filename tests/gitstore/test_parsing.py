@@ -1,4 +1,4 @@
-"""The border: what YAML and JSON mean here, and what is refused, with its place."""
+"""Values of YAML and JSON, and refusals with their positions."""
 
 from __future__ import annotations
 
@@ -63,12 +63,12 @@ def test_a_scalar_has_its_value_in_the_core_schema(text: str, value: Any) -> Non
 
 
 def test_a_merge_key_is_a_key_like_any_other() -> None:
-    """`<<` merges nothing."""
+    """`<<` does not merge."""
     assert yaml_value("a: &a {x: 1}\nb:\n  <<: *a\n") == {"a": {"x": 1}, "b": {"<<": {"x": 1}}}
 
 
 def test_an_alias_is_a_copy() -> None:
-    """Changing one of the values that an alias named leaves the other alone."""
+    """Changing one of two values with the same anchor does not change the other."""
     value = yaml_value("a: &a {x: [1]}\nb: *a\n*a2 : 1\n".replace("*a2 ", "c"))
     value["b"]["x"].append(2)
     assert value == {"a": {"x": [1]}, "b": {"x": [1, 2]}, "c": 1}
@@ -92,7 +92,7 @@ def test_line_breaks_and_byte_order_marks_make_no_difference(line_break: str, bo
 
 
 def test_the_line_breaks_of_yaml_1_1_are_characters() -> None:
-    """NEL, LS and PS neither end a line nor turn into a space."""
+    """NEL, LS and PS do not end a line or become a space."""
     text = "a: b\x85c\u2028d\u2029\nb: é😀 \u2028\nb: 1"
     assert places(problems_in(text)) == [("duplicate_key", 3, 1)]
     assert yaml_value(text.replace("\nb: 1", "")) == {"a": "b\x85c\u2028d\u2029", "b": "é😀 \u2028"}
@@ -102,13 +102,12 @@ def test_the_line_breaks_of_yaml_1_1_are_characters() -> None:
     "head", ["%YAML 1.1\n---\n", "%YAML 1.2\n---\n", "---\n", "%TAG !e! tag:e,1:\n---\n"]
 )
 def test_directives_change_nothing(head: str) -> None:
-    """A document of YAML 1.1 is read by the rules of 1.2 all the same."""
+    """A %YAML 1.1 document is read under the rules of 1.2, too."""
     assert yaml_value(head + "a: no\n") == {"a": "no"}
 
 
 @pytest.mark.parametrize("text", ["", "# only a comment\n", "---\n", "---\n...\n", "~"])
 def test_an_empty_document_is_null(text: str) -> None:
-    """It is up to the caller to refuse it."""
     assert yaml_value(text) is None
 
 
@@ -163,6 +162,10 @@ def test_an_empty_document_is_null(text: str) -> None:
         ('a: "\\U00110000"', ("syntax", 1, 7)),
         ("a: b: c", ("syntax", 1, 5)),
         ("a: [", ("syntax", 1, 5)),
+        ("a: 'x", ("syntax", 1, 6)),
+        ("a:\n   b: 1\n  c: 2", ("syntax", 3, 3)),
+        ("a: 1\n- 2", ("syntax", 2, 1)),
+        ("a: @x", ("syntax", 1, 4)),
         ("a:\n\t- x", ("syntax", 2, 1)),
         ("%YAML 2.0\n---\na: 1", ("syntax", 1, 1)),
         ("!<%ff> a", ("syntax", 1, 3)),
@@ -188,7 +191,6 @@ def test_all_errors_are_reported_at_once() -> None:
 
 
 def test_the_list_of_errors_has_a_limit() -> None:
-    """A megabyte of NULs is one mistake."""
     assert len(problems_in(b"\0" * 2**20)) == 100
     assert len(problems_in("a: .inf\n" * 1000)) == 100
 
@@ -273,7 +275,7 @@ def test_json_means_what_rfc_8259_says(text: str, value: Any) -> None:
     ],
 )
 def test_json_is_refused_with_its_place(text: str, place: tuple[str, int, int]) -> None:
-    """Strictly JSON, and under the same guards as YAML."""
+    """Strictly JSON, under the limits of YAML."""
     assert places(problems_in(text, is_json=True))[0] == place
 
 
@@ -294,7 +296,7 @@ def test_all_errors_of_json_are_reported_at_once() -> None:
 
 
 def test_a_node_is_found_by_its_path() -> None:
-    """A value is where it starts; what isn't there is where its nearest container starts."""
+    """The position of a value is its start; that of a missing one is the start of its container."""
     document = read(b"a: 1\nb:\n  - x: [p, q]\n  - &y {z: 1}\nc: *y\n", LIMITS, is_json=False)
 
     def place(*path: str | int) -> tuple[int, tuple[int, int]]:

@@ -1,4 +1,4 @@
-"""The border holds: depth, size and number have limits, and nothing hostile costs much or gets through."""
+"""Limits of depth, size and number; hostile input is cheap and refused."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.gitstore.parsed import LIMITS, places, problems_in, yaml_value
 @pytest.mark.parametrize(("opening", "closing"), [("[", "]"), ('{"a": ', "}")])
 @pytest.mark.parametrize("is_json", [False, True])
 def test_depth_is_limited(opening: str, closing: str, *, is_json: bool) -> None:
-    """64 levels are fine, 65 are not."""
+    """64 levels are accepted, 65 are not."""
     for depth in (64, 65):
         text = (opening * depth + "1" + closing * depth).encode()
         if depth == 64:
@@ -34,7 +34,7 @@ def test_very_deep_nesting_is_too_deep_for_any_reader(*, is_json: bool) -> None:
 
 
 def test_an_alias_counts_with_the_depth_of_its_anchor() -> None:
-    """Depth can't be smuggled in by aliases."""
+    """Aliases add to the depth."""
     deep = "&a " + "[" * 40 + "]" * 40
     assert yaml_value(f"[{deep}, " + "[" * 23 + "*a" + "]" * 24)
     assert problems_in(f"[{deep}, " + "[" * 24 + "*a" + "]" * 25)[0].code == "too_deep"
@@ -55,14 +55,14 @@ def test_the_number_of_nodes_is_limited(*, is_json: bool) -> None:
 
 
 def test_an_alias_counts_with_the_nodes_of_its_anchor() -> None:
-    """A billion laughs are 50,000."""
+    """The billion laughs attack ends at 50,000 nodes."""
     lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x]"]
     lines += [f"a{n}: &a{n} [" + ", ".join([f"*a{n - 1}"] * 9) + "]" for n in range(1, 12)]
     assert problems_in("\n".join(lines))[0].code == "too_many_nodes"
 
 
 def test_aliases_of_a_long_text_are_limited_too() -> None:
-    """Few nodes can still be gigabytes of JSON."""
+    """Few nodes may be gigabytes of JSON."""
     text = "a: &a " + "x" * 500_000 + "\nb: [" + ", ".join(["*a"] * 40_000) + "]"
     assert problems_in(text)[0].code == "too_large"
 
@@ -149,7 +149,7 @@ def test_hostile_bytes_cost_little(name: str, *, is_json: bool) -> None:
 
 
 def read_or_refuse(raw: bytes, *, is_json: bool) -> list[Problem]:
-    """The problems of what is refused; what is read must be JSON's."""
+    """The problems of refused text; accepted text must have a JSON value."""
     try:
         value = read(raw, LIMITS, is_json=is_json).value
     except Unparsable as refused:
@@ -173,7 +173,7 @@ def is_json_value(value: Any) -> bool:
 @example(b"%YAML 1.1", False)
 @example(b"a: \x80", False)
 def test_any_bytes_are_read_or_refused(raw: bytes, is_json: bool) -> None:
-    """Nothing but `Unparsable` comes out."""
+    """Only `Unparsable` is raised."""
     read_or_refuse(raw, is_json=is_json)
 
 
@@ -186,7 +186,7 @@ PIECES = (
 
 @given(st.lists(st.sampled_from(PIECES), max_size=30).map("".join), st.booleans())
 def test_any_pieces_of_syntax_are_read_or_refused(text: str, is_json: bool) -> None:
-    """Nothing but `Unparsable` comes out, with places inside of the text, in order."""
+    """Only `Unparsable` is raised, with ordered positions inside the text."""
     problems = read_or_refuse(text.encode(), is_json=is_json)
     places = [(problem.line or 0, problem.column or 0) for problem in problems]
     assert places == sorted(places)

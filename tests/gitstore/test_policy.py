@@ -1,4 +1,4 @@
-"""Every row of the table of rules, on facts made by hand."""
+"""Every rule of the policy, on constructed facts."""
 
 from __future__ import annotations
 
@@ -106,7 +106,6 @@ def test_a_draft_without_its_objects_is_refused() -> None:
 
 
 def test_a_draft_is_discarded_only_with_its_current_value() -> None:
-    """A delete needs the current value."""
     facts = Facts({DRAFT: oid(2)})
     assert one(facts, DRAFT, 2, None).effect is Effect.DISCARD
     assert refused(one(facts, DRAFT, 1, None)).code is Code.STALE_DRAFT
@@ -153,7 +152,7 @@ B = b"refs/heads/drafts/b"
 def test_a_push_discards_one_draft_or_the_announced_number(
     commands: list[tuple[bytes, int | None, int | None]], announced: int | None, discards: bool
 ) -> None:
-    """The exact count permits more, and company; a discard is refused wherever another command is."""
+    """The exact count permits several, and other commands; any other refusal refuses a discard."""
     facts = Facts({DRAFT: oid(2), B: oid(1)})
     given = [
         Command(ref, None if old is None else oid(old), None if new is None else oid(new))
@@ -166,7 +165,7 @@ def test_a_push_discards_one_draft_or_the_announced_number(
 
 
 def test_the_next_number_publishes() -> None:
-    """v1 of nothing, v3 of v2."""
+    """The first number is v1, then each next one."""
     assert one(Facts(), tag(1), None, 1).effect is Effect.PUBLISH
     facts = Facts({tag(1): oid(1), tag(2): oid(2)}, latest=2)
     assert one(facts, tag(3), None, 2).effect is Effect.PUBLISH
@@ -174,7 +173,7 @@ def test_the_next_number_publishes() -> None:
 
 @pytest.mark.parametrize("number", [1, 2, 4, 7])
 def test_another_number_is_refused_with_the_right_commands(number: int) -> None:
-    """Higher, and lower where an import left a gap."""
+    """Higher ones, and lower ones in a gap left by an import."""
     error = refused(one(Facts({tag(2): oid(1)}, latest=2) if number != 2 else Facts(), tag(number), None, 3))
     assert error.code is Code.WRONG_NUMBER
     right = 3 if number != 2 else 1
@@ -183,7 +182,7 @@ def test_another_number_is_refused_with_the_right_commands(number: int) -> None:
 
 @pytest.mark.parametrize("number", [4, 5, 6, 8])
 def test_an_assigned_number_is_not_reused(number: int) -> None:
-    """Where the repository has lost v4 to v6: by a push, and by an import; the refusal names v7."""
+    """The repository has lost v4 to v6: a push and an import are refused, naming v7."""
     facts = Facts({tag(3): oid(1)}, latest=3, floor=6)
     error = refused(one(facts, tag(number), None, 3))
     assert (error.code, error.data["next"]) == (Code.WRONG_NUMBER, 7)
@@ -232,7 +231,7 @@ def test_a_version_descends_from_the_one_before() -> None:
 
 
 def test_an_invalid_definition_is_not_published() -> None:
-    """All problems come with the refusal."""
+    """The refusal has all problems."""
     error = refused(one(Facts(invalid={oid(1)}), tag(1), None, 1))
     assert error.code is Code.DEFINITION_INVALID
     assert [problem.code for problem in error.data["problems"]] == ["x"]
@@ -251,7 +250,6 @@ def test_an_invalid_definition_is_not_published() -> None:
     ],
 )
 def test_any_other_ref_is_refused_with_the_accepted_refs(ref: bytes) -> None:
-    """Create, move and delete alike."""
     for old, new in ((None, 1), (1, 2), (2, None)):
         error = refused(one(Facts({ref: oid(9)}), ref, old, new))
         assert error.code is Code.REF_NOT_ACCEPTED
@@ -284,7 +282,7 @@ def test_eleven_versions_are_accepted_in_any_order(order: list[int]) -> None:
 
 
 def test_an_atomic_push_is_refused_as_a_whole() -> None:
-    """One refusal refuses the rest, each saying which it was."""
+    """One refusal refuses the rest, each naming the refused ref."""
     verdicts = judge([Command(DRAFT, None, oid(1)), Command(tag(2), None, oid(1))], Facts(), atomic=True)
     assert refused(verdicts[0]).code is Code.ATOMIC_REFUSED
     assert "refs/tags/a/v2" in refused(verdicts[0]).message
@@ -292,6 +290,6 @@ def test_an_atomic_push_is_refused_as_a_whole() -> None:
 
 
 def test_a_ref_named_twice_is_refused() -> None:
-    """Two values for one ref: neither is taken."""
+    """Neither of two values for one ref is accepted."""
     verdicts = judge([Command(DRAFT, None, oid(1)), Command(DRAFT, None, oid(2))], Facts())
     assert [refused(verdict).code for verdict in verdicts] == [Code.REF_NOT_ACCEPTED] * 2

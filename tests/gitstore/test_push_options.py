@@ -1,4 +1,4 @@
-"""Push options: what is read, within which bounds, and what a wrong one does to the push."""
+"""Push options: parsing, limits, and the effect of an invalid one."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def read(*options: bytes) -> PushOptions:
     ids=str,
 )
 def test_options_are_read(options: tuple[bytes, ...], expected: PushOptions) -> None:
-    """The last of two counts; what is unknown is kept to be reported, shortened."""
+    """The last of two counts; unknown ones are kept for the report, shortened."""
     assert read(*options) == expected
 
 
@@ -66,14 +66,13 @@ def test_an_invalid_option_is_refused_in_the_report(
 
 @pytest.mark.parametrize("body", [b"", b"000", b"zzzz", pkt_line(b"a"), pkt_line(b"a") + b"0008abc"])
 def test_a_damaged_section_is_malformed(body: bytes) -> None:
-    """A cut one too."""
     with pytest.raises(GitstoreError) as caught:
         read_options(BytesIO(body).read)
     assert caught.value.code is Code.MALFORMED
 
 
 def test_the_rest_of_an_endless_section_is_not_read() -> None:
-    """A squeezed body may hold options for hours."""
+    """A small compressed body may hold options for hours."""
     packets = islice(cycle([b"0008", b"xxxx"]), 1000)
     with pytest.raises(GitstoreError, match="at most 32 push options"):
         read_options(lambda _: next(packets))

@@ -1,4 +1,4 @@
-"""Objects that a commit adds to another one: as `git rev-list --objects` lists it, at a bounded cost."""
+"""Objects that a commit adds, as in `git rev-list --objects`, at a bounded cost."""
 
 from __future__ import annotations
 

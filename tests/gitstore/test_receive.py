@@ -1,4 +1,4 @@
-"""The push protocol, spoken by hand: honest answers to honest and to hostile requests, and nothing left over.
+"""The push protocol by hand: true responses to valid and hostile requests, and nothing left behind.
 
 tests/stories covers the output of stock git.
 """
@@ -130,7 +130,7 @@ def send(
 
 
 def test_a_draft_and_its_tag_in_one_push(store: Store, author: Author) -> None:
-    """Both are ok, and both refs hold what was pushed."""
+    """Both are ok, and both refs have the pushed values."""
     one = author.commit({"workflow.yaml": VALID % "one"})
     body = request((ZERO, one, b"refs/tags/a/v1"), (ZERO, one, DRAFT), pack=author.pack(one))
     report, lines = send(store, body)
@@ -166,7 +166,7 @@ def test_many_objects_come_as_one_pack(store: Store, author: Author, bare: Path)
 def test_a_definition_that_does_not_parse_is_refused_with_line_and_column(
     store: Store, author: Author, bare: Path
 ) -> None:
-    """In the reason and in the terminal; not an object of the push is left."""
+    """In the reason and in the terminal; no object of the push is left."""
     bad = author.commit({"workflow.yaml": "nodes:\n  - {id: a, id: b}\n"})
     before = files(bare)
     report, lines = send(store, request((ZERO, bad, DRAFT), pack=author.pack(bad)))
@@ -178,7 +178,6 @@ def test_a_definition_that_does_not_parse_is_refused_with_line_and_column(
 
 
 def test_problems_of_a_draft_are_warnings_and_of_a_tag_refusals(store: Store, author: Author) -> None:
-    """The same words for the same problem."""
     bad = author.commit({"workflow.yaml": "nodes:\n- {id: call-api, type: httpCall, data: {config: {}}}\n"})
     report, lines = send(store, request((ZERO, bad, DRAFT), pack=author.pack(bad)))
     assert report[1] == "ok refs/heads/drafts/a"
@@ -207,7 +206,7 @@ def test_objects_that_git_fsck_refuses_are_refused(
 
 
 def test_a_tip_whose_objects_are_missing_is_refused(store: Store, author: Author, bare: Path) -> None:
-    """A ref to nothing, a commit without its tree, and a tip that only the pusher's clone has."""
+    """A missing object, a commit without its tree, and a tip that only the pusher's clone has."""
     one = author.commit({"workflow.yaml": VALID % "one"})
     two = author.commit({"workflow.yaml": VALID % "two"}, one)
     before = files(bare)
@@ -230,7 +229,7 @@ def test_a_shallow_clone_is_advised_to_fetch_its_history(store: Store, author: A
     ("files", "why"),
     [
         ({"README": "x"}, "no definition"),
-        ({"workflow.yaml": VALID % "x", "workflow.json": "{}"}, "side by side"),
+        ({"workflow.yaml": VALID % "x", "workflow.json": "{}"}, "keep exactly one"),
     ],
 )
 def test_a_commit_without_one_definition_is_refused(
@@ -243,7 +242,7 @@ def test_a_commit_without_one_definition_is_refused(
 
 
 def test_a_definition_is_a_regular_file(store: Store, author: Author) -> None:
-    """A symbolic link by that name is none."""
+    """A symbolic link is not one."""
     target = author.git("hash-object", "-w", "--stdin", input=b"other.yaml")
     tree = author.git("mktree", input=b"120000 blob " + target + b"\tworkflow.yaml\n")
     one = author.commit_tree(tree)
@@ -252,7 +251,6 @@ def test_a_definition_is_a_regular_file(store: Store, author: Author) -> None:
 
 
 def test_an_atomic_push_is_all_or_nothing(store: Store, author: Author) -> None:
-    """One refused tag keeps the draft back."""
     one = author.commit({"workflow.yaml": VALID % "one"})
     body = request((ZERO, one, DRAFT), (ZERO, one, b"refs/tags/a/v5"), pack=author.pack(one))
     report, _ = send(store, body)
@@ -262,7 +260,6 @@ def test_an_atomic_push_is_all_or_nothing(store: Store, author: Author) -> None:
 
 
 def test_a_push_that_is_not_atomic_keeps_its_accepted_part(store: Store, author: Author) -> None:
-    """Each ref is answered for itself."""
     one = author.commit({"workflow.yaml": VALID % "one"})
     plain = CAPABILITIES.replace(b" atomic", b"")
     commands = ((ZERO, one, DRAFT), (ZERO, one, b"refs/tags/a/v5"))
@@ -290,7 +287,6 @@ def test_anything_but_a_push_is_malformed(store: Store, body: bytes) -> None:
 
 
 def test_too_many_refs_are_refused_before_anything_else(bare: Path) -> None:
-    """The limit has its own message."""
     store = Store(bare, PROJECT, FileUnitOfWork, limits=Limits(commands=3))
     with pytest.raises(GitstoreError, match="4 refs; the limit is 3") as refusal:
         send(store, request(*[(ZERO, ZERO[:-1] + b"1", b"refs/tags/a/v%d" % n) for n in range(1, 6)]))
@@ -299,7 +295,7 @@ def test_too_many_refs_are_refused_before_anything_else(bare: Path) -> None:
 
 
 def test_the_limits_of_a_pack_are_reported(bare: Path, author: Author) -> None:
-    """Compressed, inflated and a single object, each in words."""
+    """Compressed, inflated and a single object, each with a message."""
     one = author.commit({"workflow.yaml": VALID % "one", "big": "x" * 5000})
     body = request((ZERO, one, DRAFT), pack=author.pack(one))
     for limits, why in (
@@ -319,7 +315,7 @@ def test_the_limits_of_a_pack_are_reported(bare: Path, author: Author) -> None:
 def test_a_mutated_push_gets_a_truthful_answer(
     store: Store, author: Author, bare: Path, data: st.DataObject
 ) -> None:
-    """Bytes flipped, cut or doubled anywhere in a sound push: a refusal, or an ok that is true."""
+    """Bytes flipped, cut or doubled anywhere in a valid push: a refusal, or a true ok."""
     one = author.commit({"workflow.yaml": VALID % "one"})
     options = [b"gitstore.discard=1", b"other"]
     body = bytearray(request((ZERO, one, DRAFT), pack=author.pack(one), options=options))

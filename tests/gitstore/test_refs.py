@@ -23,14 +23,14 @@ def refs(bare: Path) -> WritableRefs:
 
 
 def test_a_ref_is_created_only_if_it_does_not_exist(refs: WritableRefs) -> None:
-    """Creating a ref that exists is answered with its name and changes nothing."""
+    """Creating an existing ref returns its name and changes nothing."""
     assert refs.update([RefUpdate(DRAFT, None, A)]) == []
     assert refs.update([RefUpdate(DRAFT, None, B)]) == [DRAFT]
     assert refs.read(DRAFT) == A
 
 
 def test_a_set_is_written_whole_or_not_at_all(refs: WritableRefs, bare: Path) -> None:
-    """One ref that moved keeps every other one of the set where it was, and no lock behind."""
+    """One moved ref leaves the others of the set unchanged, and no lock file."""
     refs.update([RefUpdate(DRAFT, None, A)])
     moved = refs.update([RefUpdate(b"refs/tags/a/v1", None, B), RefUpdate(DRAFT, B, C)])
     assert moved == [DRAFT]
@@ -58,7 +58,7 @@ def test_one_of_many_racing_writers_wins(bare: Path) -> None:
 def test_packed_and_loose_refs_are_read_alike(
     refs: WritableRefs, git: Git, commit: Callable[..., str]
 ) -> None:
-    """What git packs stays readable one by one and by folder, and can be moved on."""
+    """Packed refs are read one by one and by folder, and can be updated."""
     one, two = commit(when=1), commit(when=2)
     for number in range(1, 12):
         git("update-ref", f"refs/tags/a/v{number}", one)
@@ -75,7 +75,7 @@ def test_packed_and_loose_refs_are_read_alike(
 
 
 def test_a_packed_ref_is_not_created_again(refs: WritableRefs, git: Git, commit: Callable[..., str]) -> None:
-    """A tag that lives in packed-refs alone is there for a compare-and-swap too."""
+    """A tag only in packed-refs counts in a compare-and-swap."""
     one = commit()
     git("update-ref", "refs/tags/a/v1", one)
     git("pack-refs", "--all", "--prune")
@@ -86,7 +86,7 @@ def test_a_packed_ref_is_not_created_again(refs: WritableRefs, git: Git, commit:
 def test_writers_beside_git_pack_refs_lose_nothing(
     refs: WritableRefs, git: Git, commit: Callable[..., str]
 ) -> None:
-    """200 creations while git packs refs all the time: all are there afterwards, with their values."""
+    """200 refs created while git packs refs: all exist afterwards, with their values."""
     one = commit().encode()
     done = threading.Event()
 
@@ -110,7 +110,7 @@ def test_writers_beside_git_pack_refs_lose_nothing(
 def test_a_ref_is_deleted_only_with_its_value(
     refs: WritableRefs, git: Git, commit: Callable[..., str]
 ) -> None:
-    """A packed draft is deleted by its value and stays with any other."""
+    """A packed draft is deleted with its value only."""
     one = commit().encode()
     refs.update([RefUpdate(DRAFT, None, one)])
     git("pack-refs", "--all", "--prune")
@@ -152,12 +152,12 @@ def test_head_names_the_ref_it_was_pointed_at(refs: WritableRefs, git: Git) -> N
      b"refs/heads/" + b"x" * 300, b"refs/heads//a", b"refs/heads/\xff\xfe", b"refs/heads/a.lock", b"/etc/x"],
 )  # fmt: skip
 def test_an_invalid_ref_name_does_not_exist(refs: WritableRefs, name: bytes) -> None:
-    """Names as a hostile pusher sends them reach no file outside of the refs."""
+    """Names from a hostile pusher reach no file outside the refs."""
     assert refs.read(name) is None
 
 
 def test_empty_folders_are_replaced_by_a_ref_and_others_are_reported(bare: Path) -> None:
-    """As with git, which leaves folders behind; what is in a folder stays."""
+    """As in git, which leaves empty folders; files in a folder are kept."""
     refs = WritableRefs(bare)
     (bare / "refs/heads/drafts/a/b/c").mkdir(parents=True)
     assert refs.update([RefUpdate(b"refs/heads/drafts/a", None, A)]) == []

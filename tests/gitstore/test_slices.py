@@ -1,4 +1,4 @@
-"""How a push is divided: few workflows and refs at a time, in order, everything once."""
+"""Slices of a push: few workflows and refs each, in order, each ref once."""
 
 from __future__ import annotations
 

@@ -114,7 +114,6 @@ def test_a_draft_is_saved_only_over_the_state_that_was_read(store: Store) -> Non
 
 
 def test_an_unparsable_definition_leaves_nothing_behind(store: Store, bare: Path) -> None:
-    """Not an object, not a ref."""
     first = store.create_workflow("a", yaml("one"), ANN)
     before = sorted(bare.rglob("*"))
     error = refusal(store.save_draft, "a", Content(raw=b"nodes: ["), ANN, expected=ANY)
@@ -137,7 +136,7 @@ def test_publishing_twice_is_publishing_once(store: Store) -> None:
 def test_publishing_syncs_four_files_and_their_folders(
     store: Store, bare: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The tag and the ledger's entry, as objects and as refs: each fsync is half a millisecond, or more."""
+    """The tag and the ledger entry, as objects and as refs: each fsync takes half a millisecond or more."""
     for number in range(256):
         (bare / "objects" / f"{number:02x}").mkdir(exist_ok=True)
     publish(store, "a", "one")
@@ -165,7 +164,6 @@ def test_an_invalid_draft_is_not_published(store: Store, bare: Path) -> None:
 
 
 def test_a_project_with_rules_any_takes_any_mapping(bare: Path) -> None:
-    """No graph rules."""
     store = Store(bare, PROJECT, FileUnitOfWork, rules=Rules.ANY)
     store.create_workflow("a", Content(raw=b"kind: Workflow\n"), ANN)
     assert store.publish("a", ANN).number == 1
@@ -173,7 +171,7 @@ def test_a_project_with_rules_any_takes_any_mapping(bare: Path) -> None:
 
 
 def test_a_draft_opens_on_top_of_the_latest_version(store: Store) -> None:
-    """One at a time; empty, it is a copy of the current version, and still a draft of its own."""
+    """Only one at a time; without content, it copies the current version."""
     publish(store, "a", "one")
     latest = store.state("a").latest_commit
     copied = store.create_draft("a", None, ANN)
@@ -186,7 +184,6 @@ def test_a_draft_opens_on_top_of_the_latest_version(store: Store) -> None:
 
 
 def test_a_draft_from_a_version_holds_its_content(store: Store) -> None:
-    """Any version, not the latest alone."""
     publish(store, "a", "one")
     publish(store, "a", "two")
     opened = store.create_draft_from("a", 1, ANN)
@@ -209,7 +206,7 @@ def test_a_discarded_draft_is_kept(store: Store) -> None:
 
 
 def test_a_discarded_draft_is_restored(store: Store) -> None:
-    """The very commit, by its time or as the last one; not over an open draft; the ledger has an entry."""
+    """The same commit, by its time or as the latest; not over an open draft; with a ledger entry."""
     store.clock = iter(NOW + timedelta(minutes=minute) for minute in range(100)).__next__
     commits: list[str] = []
     kept = []
@@ -232,7 +229,7 @@ def test_a_discarded_draft_is_restored(store: Store) -> None:
 
 
 def test_a_draft_is_restored_on_top_of_later_versions(store: Store) -> None:
-    """Where its branch went on to a version, its content comes back by a new commit; its ledger entry too."""
+    """After a later version, its content is committed on top, with a ledger entry."""
     discarded = store.create_workflow("a", yaml("one"), ANN)
     store.discard_draft("a", ANN)
     publish(store, "a", "two")
@@ -247,7 +244,7 @@ def test_a_draft_is_restored_on_top_of_later_versions(store: Store) -> None:
 
 
 def test_only_drafts_are_restored(store: Store, git: Git) -> None:
-    """A superseded ref that keeps a ledger, or has a name of another form, is none."""
+    """Superseded refs with a ledger or with another form of name are left out."""
     store.create_workflow("a", yaml("one"), ANN)
     ledger = git("rev-parse", "refs/ledger/a")
     draft = git("rev-parse", "refs/heads/drafts/a")
@@ -306,7 +303,7 @@ def test_current_moves_is_held_and_is_cleared(store: Store) -> None:
 
 
 def test_a_teams_repository_keeps_its_other_files(store: Store, git: Git) -> None:
-    """Definitions in workflows/<slug>/: a save or a revert of one leaves its neighbours as they are."""
+    """Definitions in workflows/<slug>/: saving or reverting one does not change the others."""
 
     def blob(label: str) -> str:
         return git("hash-object", "-w", "--stdin", input=yaml(label).raw or b"")
@@ -348,7 +345,7 @@ def test_an_unknown_workflow_is_not_found_by_any_method(store: Store, slug: str)
 
 
 def test_entries_left_by_a_kill_never_count(store: Store, git: Git) -> None:
-    """An entry whose tag was never written is passed over; its number is used by the next publication."""
+    """An entry without its tag is skipped; the next publication uses its number."""
     publish(store, "a", "one")
     publish(store, "a", "two")
     git("update-ref", "-d", "refs/heads/drafts/a")
@@ -362,7 +359,7 @@ def test_entries_left_by_a_kill_never_count(store: Store, git: Git) -> None:
 
 
 def test_a_lone_created_entry_makes_no_workflow(store: Store, git: Git) -> None:
-    """Killed between the ledger and the draft: nothing happened, and the name is free."""
+    """Killed between the ledger and the draft: the name is still free."""
     store.create_workflow("a", yaml("one"), ANN, name="Old")
     git("update-ref", "-d", "refs/heads/drafts/a")
     assert not store.exists("a")

@@ -46,7 +46,7 @@ class Pusher:
         self.repository = service.data / "repos" / f"{row.id}.git"
 
     def files(self) -> dict[str, bytes]:
-        """Path -> content of all that is there, but for locks and stamps of ours."""
+        """Path -> content of every file, without gitstore's locks and stamps."""
         return {
             os.path.join(folder, name): Path(folder, name).read_bytes()  # noqa: PTH118
             for folder, _, names in os.walk(self.repository)
@@ -67,7 +67,7 @@ class Pusher:
                 return Answer(error.code, error.headers, error.read())
 
     def refused(self, body: bytes, **headers: str) -> list[str]:
-        """The body is answered by 4xx, or by a report without one "ok"; not a file has changed."""
+        """The response is 4xx, or a report without "ok", and no file has changed."""
         before = self.files()
         answer = self.post(body, headers=headers)
         assert self.files() == before
@@ -148,7 +148,7 @@ def test_a_truncated_or_damaged_pack_is_refused(pusher: Pusher, ann: Author) -> 
 
 
 def test_an_invented_old_id_or_a_missing_object_is_refused(pusher: Pusher) -> None:
-    """Also where the other end of the update is as it should be."""
+    """Also if the other end of the update is valid."""
     head, v1 = pusher.git("rev-parse", "drafts/a").encode(), pusher.git("rev-parse", "a/v1").encode()
     commit = pusher.git("rev-parse", "a/v1^{commit}").encode()
     tree, blob = (pusher.git("rev-parse", f"drafts/a{end}").encode() for end in ("^{tree}", ":workflow.yaml"))
@@ -178,7 +178,7 @@ ODD = [b"HEAD", b"FETCH_HEAD", b"config", b"/etc/passwd", b"refs", b"refs/", b"r
 
 
 def test_odd_names_are_refused_or_do_not_exist(pusher: Pusher) -> None:
-    """To create them is refused. To delete them is, too, but for a ref that there might be, and is not."""
+    """Creating them is refused, and so is deleting them, unless the ref is valid and missing."""
     head = pusher.git("rev-parse", "drafts/a").encode()
     for ref in ODD:
         assert len(pusher.refused(push((ZERO, head, ref), pack=EMPTY))) == 2, ref
@@ -192,7 +192,7 @@ def test_odd_names_are_refused_or_do_not_exist(pusher: Pusher) -> None:
 
 
 def test_the_commands_of_a_push_have_limits(pusher: Pusher) -> None:
-    """As many refs as one push may name, each of which is answered; a body that is squeezed small."""
+    """The most refs of one push in a small compressed body: each gets an answer."""
     many = [(ZERO, MADE_UP, b"refs/tags/w%d/v1" % number) for number in range(100)]
     many += [(ZERO, MADE_UP, b"refs/tags/a/v%d" % number) for number in range(2, 9_902)]
     assert len(pusher.refused(push(*many, pack=EMPTY))) == 10_001
@@ -203,7 +203,7 @@ def test_the_commands_of_a_push_have_limits(pusher: Pusher) -> None:
 
 
 def test_obstacles_on_disk_are_reported(pusher: Pusher, ann: Author) -> None:
-    """A folder in the place of a ref, a file in the place of a folder: by hand, or by another tool."""
+    """A folder in the place of a ref, or a file in the place of a folder."""
     ann.git("checkout", "-q", "--detach")
     for slug, there in (("b", "refs/heads/drafts/b/x"), ("c", "refs/tags/c"), ("d", "refs/ledger/d/x")):
         path = pusher.repository / there

@@ -24,7 +24,7 @@ def test_a_draft_is_pushed_and_read_back(ann: Author, owner: Caller) -> None:
 
 
 def test_a_tag_publishes(ann: Author, owner: Caller) -> None:
-    """The annotated tag's message is the version's; the version is current and names who published it."""
+    """The version has the annotated tag's message and publisher, and is current."""
     ann.draft("order-sync", definition("one"))
     ann.tag("order-sync", 1, "The first")
     pushed = ann.push("drafts/order-sync", "order-sync/v1")
@@ -38,7 +38,7 @@ def test_a_tag_publishes(ann: Author, owner: Caller) -> None:
 
 
 def test_a_lightweight_tag_publishes_too(ann: Author, owner: Caller) -> None:
-    """And moves the draft along, though the draft was not pushed itself."""
+    """It also moves the draft, which was not pushed itself."""
     ann.draft("a", definition("one"))
     ann.push("drafts/a")
     ann.draft("a", definition("two"))
@@ -63,7 +63,7 @@ def test_a_moved_and_a_deleted_tag_are_refused(ann: Author, owner: Caller) -> No
 
 
 def test_eleven_versions_are_pushed_at_once_and_again(ann: Author, owner: Caller) -> None:
-    """`git push --tags` sends them as v1, v10, v11, v2: all are published, and once more is fine."""
+    """`git push --tags` sends them as v1, v10, v11, v2: all are published, also when repeated."""
     for number in range(1, 12):
         ann.draft("a", definition(f"v{number}"))
         ann.tag("a", number)
@@ -77,7 +77,6 @@ def test_eleven_versions_are_pushed_at_once_and_again(ann: Author, owner: Caller
 
 
 def test_a_wrong_number_is_refused_with_the_commands_to_correct_it(ann: Author) -> None:
-    """Pasted, they do."""
     ann.draft("order-sync", definition("one"))
     ann.tag("order-sync", 7)
     pushed = ann.push("drafts/order-sync", "order-sync/v7")
@@ -102,7 +101,7 @@ def test_a_wrong_number_is_refused_with_the_commands_to_correct_it(ann: Author) 
 def test_an_unparsable_definition_is_refused_with_line_and_column(
     ann: Author, owner: Caller, content: str, where: str
 ) -> None:
-    """In the terminal and over HTTP alike, and the service lives on."""
+    """In the terminal and over HTTP, and the service continues."""
     ann.draft("a", content)
     pushed = ann.push("drafts/a")
     assert not pushed.ok
@@ -115,7 +114,6 @@ def test_an_unparsable_definition_is_refused_with_line_and_column(
 
 
 def test_an_invalid_definition_is_saved_with_warnings_and_not_published(ann: Author) -> None:
-    """The same lines in both cases."""
     ann.draft("a", definition("one", url=""))
     ann.tag("a", 1)
     saved = ann.push("drafts/a")
@@ -178,7 +176,7 @@ def test_the_commands_after_a_moved_base_can_be_pasted(ann: Author, owner: Calle
 
 
 def test_a_rewritten_draft_is_refused_and_can_be_replaced(ann: Author, owner: Caller) -> None:
-    """Deleting and pushing again is the way; the old head is kept."""
+    """Deleting the draft and pushing again works; the old head is kept."""
     first = ann.draft("a", definition("one"))
     ann.push("drafts/a")
     ann.git("commit", "-q", "--amend", "-m", "other words")
@@ -209,7 +207,7 @@ def test_a_mirror_push_destroys_nothing(ann: Author, owner: Caller, tmp_path: Pa
 
 
 def test_an_atomic_push_is_all_or_nothing(ann: Author, owner: Caller) -> None:
-    """One refused tag keeps the draft back; without it, both go."""
+    """One refused tag refuses the draft, too; without it, both are accepted."""
     ann.draft("a", definition("one"))
     ann.tag("a", 5)
     refused = ann.push("--atomic", "drafts/a", "a/v5")
@@ -263,7 +261,7 @@ def test_a_pack_over_the_limit_is_refused_with_the_limit(ann: Author) -> None:
 
 
 def test_the_ledger_can_be_fetched(ann: Author) -> None:
-    """Who, when and why, in git's own log."""
+    """Actor, time and reason are in git's log."""
     ann.draft("a", definition("one"))
     ann.tag("a", 1, "Why not")
     ann.push("drafts/a", "a/v1")

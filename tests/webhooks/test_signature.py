@@ -131,6 +131,12 @@ def refused(forge: Forge, headers: Headers, body: bytes, secret: str | None) -> 
     return caught.value.message
 
 
+def test_signatures_equal_those_of_openssl() -> None:
+    """`openssl dgst -sha256 -hmac` over the same bytes: hexadecimal for forges, base64 in the standard."""
+    assert mac() == "9a754a4107b95b3713904f62d7d0ad0bddb337639d0a9a39ae1587438ca05f6b"
+    assert dict(standard())["webhook-signature"] == "v1,Koues7ORVXGKBd4W3AK6B++laufH/nAQwhowtiNRYcU="
+
+
 @pytest.mark.parametrize("case", GENUINE)
 def test_a_genuine_signature_is_accepted(case: str) -> None:
     forge, secret, headers = GENUINE[case]
