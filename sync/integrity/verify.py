@@ -275,8 +275,8 @@ def _compare_versions(
     tx: Transaction, recorded: Recorded, derived: Sequence[VersionRow]
 ) -> Iterator[Finding]:
     definitions = [Jsonb(row.definition) if row.definition is not None else None for row in derived]
-    found = tx.rows(_Stored, _STORED, ids=[row.id for row in derived], definitions=definitions)
-    stored = {row.id: row for row in found}
+    matching = tx.rows(_Stored, _STORED, ids=[row.id for row in derived], definitions=definitions)
+    stored = {row.id: row for row in matching}
     for row in derived:
         if row.id in stored:
             yield from _compare(
