@@ -15,7 +15,7 @@ from gitstore.errors import Code, GitstoreError
 from sync.catalog import projects
 from sync.db import Database
 from sync.migrate import Migration, migrate, shipped
-from sync.rows import NumberMark, VersionRow, WorkflowRow, names
+from sync.rows import NumberMark, VersionRow, WorkflowRow, column_names
 
 MakeDatabase = Callable[..., str]
 
@@ -155,4 +155,4 @@ def test_each_shape_has_the_columns_of_its_table(conninfo: str) -> None:
                where table_schema = 'gitstore' and table_name = %s"""
     with psycopg.connect(conninfo) as connection:
         for table, shape in tables.items():
-            assert {name for (name,) in connection.execute(query, [table])} == set(names(shape)), table
+            assert {name for (name,) in connection.execute(query, [table])} == set(column_names(shape)), table
