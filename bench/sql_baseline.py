@@ -13,11 +13,11 @@ from __future__ import annotations
 
 import json
 from contextlib import AbstractContextManager
-from dataclasses import replace
+from dataclasses import fields, replace
 from datetime import UTC, datetime
 from functools import cache
 from hashlib import sha1
-from typing import Final, LiteralString
+from typing import Any, Final, LiteralString
 from uuid import uuid4
 from zlib import crc32
 
@@ -118,15 +118,16 @@ def _standing(tx: Transaction, caller: Caller, slug: str) -> WorkflowRow:
     if found is not None:
         return WorkflowRow(**rows.values(found, WorkflowRow))
     now, identity = datetime.now(UTC), workflow_id(caller.project_id, slug)
-    return WorkflowRow(
-        identity, caller.project_id, slug, slug, "", None, False, now, now, 0, None, None, None, _made_up()
-    )
+    columns = _columns(WorkflowRow, id=identity, project_id=caller.project_id, slug=slug, name=slug)
+    columns |= {"description": "", "held": False, "created_at": now, "updated_at": now}
+    return WorkflowRow(**columns | {"latest_number": 0, "ledger_oid": _made_up()})
 
 
 def _version(row: WorkflowRow, number: int, state: str, person: Person) -> VersionRow:
     now = datetime.now(UTC)
     published = state == "published"
-    return VersionRow(
+    columns = _columns(
+        VersionRow,
         id=version_id(row.id, number),
         workflow_id=row.id,
         project_id=row.project_id,
@@ -147,6 +148,12 @@ def _version(row: WorkflowRow, number: int, state: str, person: Person) -> Versi
         author_email=person.email,
         published_by=person.name if published else None,
     )
+    return VersionRow(**columns)
+
+
+def _columns(shape: type[Any], **given: Any) -> dict[str, Any]:
+    """Return the columns of a row: null, but for the given ones."""
+    return {field.name: None for field in fields(shape)} | given
 
 
 def _entry(caller: Caller, number: int) -> LedgerEntry:

@@ -138,8 +138,8 @@ def workflows(
     """Return workflows in the order of slugs, after `after`; `q` filters by slug, name and description."""
     query = _WORKFLOWS_AFTER + (_MATCHING if q else "") + _BY_SLUG
     pattern = f"%{escape_like(q)}%"
-    found = tx.rows(Workflow, query, project=project_id, after=after, pattern=pattern, limit=limit + 1)
-    return Page(found[:limit], found[limit - 1].slug if len(found) > limit else None)
+    page = tx.rows(Workflow, query, project=project_id, after=after, pattern=pattern, limit=limit + 1)
+    return Page(page[:limit], page[limit - 1].slug if len(page) > limit else None)
 
 
 def escape_like(text: str) -> str:
@@ -194,8 +194,8 @@ def history(
 ) -> Page[Version]:
     """Return the open draft, then the versions, newest first; only numbers below `before`."""
     below = before if before is not None else HIGHEST_NUMBER + 1
-    found = tx.rows(Version, _HISTORY[state], workflow=workflow_id, before=below, limit=limit + 1)
-    return Page(found[:limit], found[limit - 1].version_number if len(found) > limit else None)
+    page = tx.rows(Version, _HISTORY[state], workflow=workflow_id, before=below, limit=limit + 1)
+    return Page(page[:limit], page[limit - 1].version_number if len(page) > limit else None)
 
 
 def version(tx: Transaction, workflow_id: UUID, which: Which) -> Version | None:
@@ -205,8 +205,8 @@ def version(tx: Transaction, workflow_id: UUID, which: Which) -> Version | None:
 
 def versions(tx: Transaction, ids: Collection[UUID]) -> dict[UUID, Version]:
     """Return the existing versions among `ids`, without their definitions, by id."""
-    found = tx.rows(Version, _COLUMNS + _FROM + "where v.id = any(%(ids)s)", ids=list(ids)) if ids else []
-    return {version.id: version for version in found}
+    existing = tx.rows(Version, _COLUMNS + _FROM + "where v.id = any(%(ids)s)", ids=list(ids)) if ids else []
+    return {version.id: version for version in existing}
 
 
 def definitions(tx: Transaction, ids: Collection[UUID]) -> dict[UUID, dict[str, Any] | None]:

@@ -31,15 +31,15 @@ class Markers:
     def put(self, slugs: Collection[str]) -> list[Path]:
         """Create a marker for each of `slugs`, and return their paths."""
         self._folder.mkdir(exist_ok=True)
-        made = [self._folder / f"{slug}.{secrets.token_hex(8)}" for slug in slugs]
+        paths = [self._folder / f"{slug}.{secrets.token_hex(8)}" for slug in slugs]
         try:
-            self.keep(made)
+            self.restore(paths)
         except OSError:
-            self.remove(made)
+            self.remove(paths)
             raise
-        return made
+        return paths
 
-    def keep(self, paths: Iterable[Path]) -> None:
+    def restore(self, paths: Iterable[Path]) -> None:
         """Create the markers that do not exist (any more)."""
         for path in paths:
             try:
@@ -49,11 +49,11 @@ class Markers:
 
     def pending(self) -> dict[str, list[Path]]:
         """Return slug -> its markers, of active writers and of interrupted ones."""
-        found: dict[str, list[Path]] = {}
+        pending: dict[str, list[Path]] = {}
         with suppress(FileNotFoundError):
             for path in sorted(self._folder.iterdir()):
-                found.setdefault(path.name.partition(".")[0], []).append(path)
-        return found
+                pending.setdefault(path.name.partition(".")[0], []).append(path)
+        return pending
 
     @staticmethod
     def remove(paths: Iterable[Path]) -> None:

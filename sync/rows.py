@@ -119,13 +119,13 @@ class Recorded:
 
 
 @cache
-def names(shape: type[DataclassInstance]) -> tuple[str, ...]:
+def column_names(shape: type[DataclassInstance]) -> tuple[str, ...]:
     return tuple(field.name for field in fields(shape))
 
 
 def values(row: DataclassInstance, shape: type[DataclassInstance] | None = None) -> dict[str, Any]:
     """Return column -> value, for the columns of `shape`; unlike `asdict`, without copying a definition."""
-    return {name: getattr(row, name) for name in names(shape or type(row))}
+    return {name: getattr(row, name) for name in column_names(shape or type(row))}
 
 
 _dumps = partial(json.dumps, default=str, ensure_ascii=False)
@@ -143,7 +143,7 @@ def as_json(
 
 def columns(shape: type[DataclassInstance], prefix: LiteralString = "") -> LiteralString:
     """Return the columns of `shape` as a list in SQL, each after `prefix`."""
-    return ", ".join(prefix + name for name in names(shape))
+    return ", ".join(prefix + name for name in column_names(shape))
 
 
 def select(shape: type[DataclassInstance], prefix: LiteralString = "") -> LiteralString:
@@ -161,7 +161,7 @@ def insert(table: LiteralString, shape: type[DataclassInstance], parameter: Lite
 
 def _update(shape: type[DataclassInstance], *constant: str) -> LiteralString:
     """Return the update of a row that exists, except of its `constant` columns."""
-    changed = ", ".join(f"{name} = excluded.{name}" for name in names(shape) if name not in constant)
+    changed = ", ".join(f"{name} = excluded.{name}" for name in column_names(shape) if name not in constant)
     return f"on conflict (id) do update set {changed} "
 
 

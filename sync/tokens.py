@@ -88,5 +88,5 @@ def authenticate(database: Database, sha256: bytes) -> Holder | None:
     held = database.ask(_Held, {}, _AUTHENTICATE, sha256=sha256)
     if held is None:
         return None
-    project = Project(**{name: getattr(held, f"project_{name}") for name in rows.names(Project)})
+    project = Project(**{name: getattr(held, f"project_{name}") for name in rows.column_names(Project)})
     return Holder(held.id, held.name, held.role, project)

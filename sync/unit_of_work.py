@@ -123,7 +123,7 @@ class MirrorUnitOfWork:
             self.markers.remove(write.markers)
             return
         # A writer that took over the locks of a lost connection may have removed the markers.
-        self.markers.keep(write.markers)
+        self.markers.restore(write.markers)
         if write.refusal is not None:
             raise write.refusal from error
         deadline = time.monotonic() + self._patience

@@ -254,7 +254,7 @@ def _rows_against_git(tx: Transaction, repository: Repository, recorded: Recorde
         yield Finding(slug, None, "its rows are behind Git", RECONCILE)
         return
     else:
-        yield from _compare(slug, None, row, stored, rows.names(WorkflowRow))
+        yield from _compare(slug, None, row, stored, rows.column_names(WorkflowRow))
     for start in range(0, len(entries), BATCH):
         versions: list[VersionRow] = []
         for entry in entries[start : start + BATCH]:
@@ -275,12 +275,12 @@ def _compare_versions(
     tx: Transaction, recorded: Recorded, derived: Sequence[VersionRow]
 ) -> Iterator[Finding]:
     definitions = [Jsonb(row.definition) if row.definition is not None else None for row in derived]
-    found = tx.rows(_Stored, _STORED, ids=[row.id for row in derived], definitions=definitions)
-    stored = {row.id: row for row in found}
+    matching = tx.rows(_Stored, _STORED, ids=[row.id for row in derived], definitions=definitions)
+    stored = {row.id: row for row in matching}
     for row in derived:
         if row.id in stored:
             yield from _compare(
-                recorded.slug, row.version_number, row, stored[row.id], rows.names(VersionInfo)
+                recorded.slug, row.version_number, row, stored[row.id], rows.column_names(VersionInfo)
             )
             if not stored[row.id].same_definition:
                 problem = "its definition in the database differs from the one in Git"

@@ -31,7 +31,7 @@ from sync.catalog import create_project
 from sync.db import Claims, Database, claims_of
 from sync.embedded.server import EmbeddedPostgres
 from sync.events import Fact
-from sync.rows import VersionRow, names
+from sync.rows import VersionRow, column_names
 from sync.unit_of_work import MirrorUnitOfWork
 from tests.helpers import definition as definition
 
@@ -120,7 +120,7 @@ class House:
 
     def copy_version(self, slug: str, number: int, **changed: LiteralString) -> int:
         """Insert a copy of the newest row of `slug` as v<number>, past gitstore, with `changed` columns."""
-        columns = {name: name for name in names(VersionRow)}
+        columns = {name: name for name in column_names(VersionRow)}
         columns |= {"id": "gen_random_uuid()", "version_number": str(number), **changed}
         return self.tamper(
             f"insert into gitstore.workflow_versions ({', '.join(columns)}) "  # noqa: S608 - of constants

@@ -1,4 +1,4 @@
-"""An embedded Postgres that another process starts and keeps, and what is to be seen of it."""
+"""An embedded Postgres that another process starts and runs."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def keeper(
     installation: Installation = HERE,
     env: Mapping[str, str] | None = None,
 ) -> Iterator[subprocess.Popen[str]]:
-    """Another process that starts the folder's server; another user's needs an `installation` it can read."""
+    """Run a process that starts the folder's server; with `uid`, it needs an `installation` it can read."""
     process = subprocess.Popen(
         [str(installation.python), "-c", KEEPER, str(folder), *arguments],
         cwd="/",
@@ -65,7 +65,7 @@ def keeper(
 
 
 def answer_of(process: subprocess.Popen[str]) -> str:
-    """The conninfo that a keeper prints."""
+    """Return the connection string that a keeper prints."""
     assert process.stdout is not None
     answer = process.stdout.readline().strip()
     assert answer, process.communicate()[1]
@@ -89,7 +89,7 @@ def pid_of_server(folder: Path) -> int:
 
 
 def is_alive(pid: int) -> bool:
-    """Whether the process runs; a zombie doesn't."""
+    """Return whether the process runs; a zombie does not."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except FileNotFoundError:

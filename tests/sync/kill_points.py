@@ -53,7 +53,7 @@ YAML = "nodes:\n- {id: a, type: webhook, data: {label: %s}}\n"
 
 # Steps of a write: name -> where the function is looked up when it is called.
 PLACES = {
-    "marker": "sync.markers:Markers.keep",
+    "marker": "sync.markers:Markers.restore",
     "object": "gitstore.git.objects:WritableObjects._write_one",
     "object folder": "gitstore.git.objects:sync_fanout",
     "unpacked": "gitstore.git.quarantine:Quarantine._unpack",

@@ -1,4 +1,4 @@
-"""Killed anywhere in a write: what was told is there, nothing is half there, the same write again works.
+"""Kills anywhere in a write: reported results are there, nothing is partial, and a retry works.
 
 The short form passes each place once; `-m soak` kills 1,000 times, at every passage of every place.
 """
@@ -43,7 +43,7 @@ def killer(house: House, conninfo: str) -> Iterator[Killer]:
 
 
 class Bench:
-    """Kills writes to workflow after workflow, and looks at what is left of each."""
+    """Kills writes to one workflow after another, and checks the state of each."""
 
     def __init__(self, house: House, killer: Killer, scratch: Path) -> None:
         self.house, self.killer, self.scratch = house, killer, scratch

@@ -1,4 +1,4 @@
-"""Many at once: eight processes that publish, with git's maintenance beside them, and races for one tag."""
+"""Concurrency: eight processes that publish, during git's maintenance, and races for one tag."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def check_sound(house: House) -> None:
 
 
 def publish_all(house: House, crowd: list[Killer], count: int) -> float:
-    """All processes publish versions of one workflow: exactly `count` of them. The slowest, in seconds."""
+    """Let all processes publish `count` versions of one workflow; return the seconds of the slowest."""
     house.store.create_workflow("a", None, house.who)
     writes = [
         {"kind": "publish many", "slug": "a", "label": f"p{number}", "count": count // len(crowd)}
@@ -67,7 +67,7 @@ def publish_all(house: House, crowd: list[Killer], count: int) -> float:
 
 
 class Gc(threading.Thread):
-    """git's maintenance, again and again, with no grace to speak of."""
+    """Run git's maintenance repeatedly, with almost no grace period."""
 
     def __init__(self, house: House) -> None:
         super().__init__()
@@ -91,7 +91,7 @@ def test_eight_processes_publish_contiguous_versions(house: House, crowd: list[K
     publish_all(house, crowd, 40)
 
 
-def test_maintenance_beside_them_loses_nothing(house: House, crowd: list[Killer]) -> None:
+def test_concurrent_maintenance_loses_nothing(house: House, crowd: list[Killer]) -> None:
     gc = Gc(house)
     gc.start()
     try:
@@ -126,7 +126,7 @@ def test_a_thousand_publishes(
 
 
 def race(house: House, crowd: list[Killer], folder: Path, slug: str) -> None:
-    """All push other content under the same tags: one wins, every other is told why not."""
+    """All push different content under the same tags: one wins, the others are refused with a reason."""
     requests = [push_request(folder, slug, f"p{number}") for number in range(len(crowd))]
     writes = [{"kind": "push", "slug": slug, "request": str(path)} for path in requests]
     with ThreadPoolExecutor(len(crowd)) as pool:
@@ -135,8 +135,8 @@ def race(house: House, crowd: list[Killer], folder: Path, slug: str) -> None:
     assert len(won) == 1, answers
     for answer in answers:
         if answer["ended"] not in won:
-            assert all("v1 is published" in said or "v2 is published" in said or "moved" in said
-                       for said in answer["ended"]), answer  # fmt: skip
+            assert all("v1 is published" in result or "v2 is published" in result or "moved" in result
+                       for result in answer["ended"]), answer  # fmt: skip
     assert sorted(house.store.version_tags(slug)) == [1, 2]
 
 

@@ -1,4 +1,4 @@
-"""Connections: who a transaction is, what leaks (nothing), and what happens when Postgres goes away."""
+"""Connections: roles and claims of transactions, and a Postgres that goes away."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from sync.embedded.server import EmbeddedPostgres
 WHO = "select current_user, nullif(current_setting('request.jwt.claims', true), '')"
 
 
-def test_each_transaction_is_its_role_and_the_claims_last_as_long_as_it(conninfo: str) -> None:
+def test_role_and_claims_last_as_long_as_the_transaction(conninfo: str) -> None:
     database = Database(conninfo, max_connections=1)
     someone = uuid4()
     with database.reading(claims_of(someone)) as tx:
@@ -54,7 +54,7 @@ def test_claims_with_quotes_and_unicode_arrive_as_they_are(database: Database) -
         assert tx.value("select gitstore.visible_projects()") == []
 
 
-def test_a_subject_that_is_no_uuid_is_nobody(database: Database) -> None:
+def test_a_subject_that_is_not_a_uuid_has_no_rights(database: Database) -> None:
     for subject in ("", "me", "00000000-0000-0000-0000-00000000000g", None, 7):
         with database.reading({"sub": subject}) as tx:
             assert tx.value("select gitstore.visible_projects()") == []
@@ -65,7 +65,7 @@ def test_reading_cannot_write(database: Database) -> None:
         tx.run("create temporary table t (id int)")
 
 
-def test_what_a_failed_transaction_did_is_undone(database: Database) -> None:
+def test_a_failed_transaction_is_rolled_back(database: Database) -> None:
     with pytest.raises(ValueError, match="no"), database.as_owner() as tx:  # noqa: PT012
         tx.run("create table gitstore.scratch (id int)")
         raise ValueError("no")
@@ -73,7 +73,7 @@ def test_what_a_failed_transaction_did_is_undone(database: Database) -> None:
         assert tx.value("select to_regclass('gitstore.scratch')") is None
 
 
-def test_a_swallowed_error_is_not_taken_for_a_commit(database: Database) -> None:
+def test_a_suppressed_error_does_not_pass_for_a_commit(database: Database) -> None:
     with (
         pytest.raises(GitstoreError, match="rolled back"),
         database.as_owner() as tx,
@@ -82,9 +82,7 @@ def test_a_swallowed_error_is_not_taken_for_a_commit(database: Database) -> None
         tx.run("select 1 / 0")
 
 
-def test_connections_that_were_cut_while_idle_are_replaced_unnoticed(
-    database: Database, postgres_admin_conninfo: str
-) -> None:
+def test_connections_cut_while_idle_are_replaced(database: Database, postgres_admin_conninfo: str) -> None:
     def ping(_: int) -> None:
         database.ping()
         time.sleep(0.02)
@@ -110,7 +108,7 @@ def test_a_connection_cut_in_the_middle_is_unavailable_and_the_next_request_work
     database.ping()
 
 
-def test_a_stopped_server_is_a_quick_refusal_and_a_started_one_is_found_again(tmp_path: Path) -> None:
+def test_a_stopped_server_is_refused_quickly_and_found_again_when_started(tmp_path: Path) -> None:
     server = EmbeddedPostgres(tmp_path / "postgres")
     database = Database(server.start(), max_connections=4)
     try:
@@ -162,7 +160,7 @@ def test_more_requests_than_connections_wait_for_one(conninfo: str) -> None:
 
 
 @pytest.mark.parametrize("value", ["a\0b", "half \ud800 pair"])
-def test_text_that_postgres_cannot_hold_is_malformed(database: Database, value: str) -> None:
+def test_text_that_postgres_cannot_store_is_malformed(database: Database, value: str) -> None:
     with pytest.raises(GitstoreError) as refused, database.reading({}) as tx:
         tx.value("select %(value)s::text", value=value)
     assert refused.value.code is Code.MALFORMED
@@ -185,7 +183,7 @@ def test_a_forked_child_has_connections_of_its_own(database: Database) -> None:
         database.ping()
 
 
-def test_a_pool_opens_once_however_many_ask_first(make_database: Callable[..., str]) -> None:
+def test_a_pool_opens_once_for_concurrent_first_uses(make_database: Callable[..., str]) -> None:
     database = Database(make_database(), max_connections=4)
     start = threading.Barrier(4)
 

@@ -1,4 +1,4 @@
-"""The embedded Postgres, started, stopped and killed in every way that we could think of."""
+"""The embedded Postgres: starts, stops, kills and errors."""
 
 from __future__ import annotations
 
@@ -32,8 +32,7 @@ on_linux = pytest.mark.skipif(sys.platform != "linux", reason="needs PR_SET_PDEA
 # Starting and stopping
 
 
-def test_what_was_written_is_there_after_a_restart(folder: Path) -> None:
-    """Stop and start again: the same database, with its rows."""
+def test_data_survives_a_restart(folder: Path) -> None:
     server = EmbeddedPostgres(folder)
     write(server.start())
     server.stop()
@@ -45,19 +44,15 @@ def test_what_was_written_is_there_after_a_restart(folder: Path) -> None:
     assert server.poll() == 0
 
 
-def test_to_start_a_running_server_is_to_find_it(
-    folder: Path, start: Callable[..., EmbeddedPostgres]
-) -> None:
+def test_starting_a_running_server_finds_it(folder: Path, start: Callable[..., EmbeddedPostgres]) -> None:
     server = start(folder)
     pid = pid_of_server(folder)
     assert server.start() == server.conninfo()
     assert pid_of_server(folder) == pid
 
 
-def test_the_server_is_set_up_as_the_service_needs_it(
-    folder: Path, start: Callable[..., EmbeddedPostgres]
-) -> None:
-    """UTC, UTF-8, durable, deaf to the network; and the service is the database's owner, no superuser."""
+def test_the_server_has_the_required_settings(folder: Path, start: Callable[..., EmbeddedPostgres]) -> None:
+    """UTC, UTF-8, durable, not on the network; the service owns the database and is not a superuser."""
     server = start(folder, {"work_mem": "5MB", "listen_addresses": "*", "fsync": "off"})
     names = ["timezone", "server_encoding", "fsync", "listen_addresses", "work_mem", "max_connections"]
     with psycopg.connect(server.conninfo()) as connection:
@@ -73,10 +68,10 @@ def test_the_server_is_set_up_as_the_service_needs_it(
 
 
 @on_linux
-def test_the_server_is_our_child_in_a_session_of_its_own(
+def test_the_server_is_a_child_process_in_its_own_session(
     folder: Path, start: Callable[..., EmbeddedPostgres]
 ) -> None:
-    """The terminal's Ctrl-C isn't for the server."""
+    """So that Ctrl-C in the terminal does not reach it."""
     start(folder)
     pid = pid_of_server(folder)
     assert os.getsid(pid) == pid != os.getsid(0)
@@ -102,10 +97,10 @@ def test_a_forked_child_does_not_stop_the_server(folder: Path) -> None:
         assert EmbeddedPostgres(folder).running()
 
 
-def test_the_log_is_bounded_and_tells_no_statement(
+def test_the_log_is_bounded_and_contains_no_statement(
     folder: Path, start: Callable[..., EmbeddedPostgres]
 ) -> None:
-    """What tenants write stays out of the log, and a long log is put aside at the next start."""
+    """Values of tenants stay out of the log, and a long log is rotated at the next start."""
     folder.mkdir()
     log = folder / "postgres.log"
     log.write_bytes(b"old\n" * (3 << 20))
@@ -119,7 +114,7 @@ def test_the_log_is_bounded_and_tells_no_statement(
 # Being killed
 
 
-def test_a_killed_server_is_noticed_and_started_again(
+def test_a_killed_server_is_detected_and_can_be_started_again(
     folder: Path, start: Callable[..., EmbeddedPostgres]
 ) -> None:
     """kill -9 of the postmaster loses nothing that was committed."""
@@ -137,7 +132,7 @@ def test_a_killed_server_is_noticed_and_started_again(
 def test_the_server_ends_with_a_killed_parent(
     ram_path: Path, folder: Path, tools: list[str], start: Callable[..., EmbeddedPostgres]
 ) -> None:
-    """kill -9 of the process that started it: the kernel tells the server, and the next one finds all."""
+    """kill -9 of the parent: the kernel signals the server, and the next start finds the data."""
     ram_path.chmod(0o755)
     for tool in tools:
         if not (found := shutil.which(tool)):
@@ -163,10 +158,10 @@ def test_a_start_right_after_the_kill_waits_for_the_old_server(
 
 
 @on_linux
-def test_an_orphan_that_nobody_told_is_stopped(
+def test_an_orphaned_server_is_stopped_by_the_next_start(
     ram_path: Path, folder: Path, start: Callable[..., EmbeddedPostgres]
 ) -> None:
-    """Without setpriv a server outlives its killed parent; the next start ends it first."""
+    """Without setpriv, a server outlives its killed parent."""
     ram_path.chmod(0o755)
     with keeper(folder, env=NO_TOOLS) as process:
         write(answer_of(process))
@@ -179,10 +174,10 @@ def test_an_orphan_that_nobody_told_is_stopped(
 
 
 @pytest.mark.parametrize("kind", ["living", "zombie", "nonsense"])
-def test_a_stale_pid_file_does_not_hinder_a_start(
+def test_a_stale_pid_file_does_not_prevent_a_start(
     folder: Path, kind: str, start: Callable[..., EmbeddedPostgres]
 ) -> None:
-    """The old pid may be another process' by now, or a zombie that nobody waits for."""
+    """The pid may belong to another process by now, or to a zombie."""
     start(folder).stop()
     with subprocess.Popen(["sleep", "0" if kind == "zombie" else "60"]) as other:
         line = "nonsense" if kind == "nonsense" else str(other.pid)
@@ -196,8 +191,8 @@ def test_a_stale_pid_file_does_not_hinder_a_start(
         other.kill()
 
 
-def test_a_half_done_initdb_is_done_again(folder: Path, start: Callable[..., EmbeddedPostgres]) -> None:
-    """Killed in the middle of the first start, whenever that is: the next one makes a whole cluster."""
+def test_an_interrupted_initdb_is_repeated(folder: Path, start: Callable[..., EmbeddedPostgres]) -> None:
+    """After a kill at any time of the first start, the next one creates a complete cluster."""
     for seconds in (0.0, 0.1, 0.25):
         with keeper(folder) as process:
             assert wait_until(lambda: any(folder.glob("initdb-*/*")) or process.poll() is not None, 20)
@@ -211,8 +206,8 @@ def test_a_half_done_initdb_is_done_again(folder: Path, start: Callable[..., Emb
 # Two at once
 
 
-def test_a_second_process_is_told_who_runs_the_server(folder: Path) -> None:
-    """One process runs a folder's server; others are named its pid, and may connect."""
+def test_a_second_process_is_refused_with_the_pid_of_the_first(folder: Path) -> None:
+    """Only one process runs the server of a folder; others may connect."""
     with keeper(folder) as process:
         conninfo = answer_of(process)
         second = EmbeddedPostgres(folder)
@@ -227,7 +222,7 @@ def test_a_second_process_is_told_who_runs_the_server(folder: Path) -> None:
     assert refused.value.code is Code.UNAVAILABLE
 
 
-def test_of_two_first_starts_at_once_one_wins(folder: Path) -> None:
+def test_of_two_concurrent_first_starts_one_wins(folder: Path) -> None:
     """Not even initdb is run twice."""
     with keeper(folder) as one, keeper(folder) as other:
         assert wait_until(lambda: one.poll() is not None or other.poll() is not None, 20)
@@ -239,9 +234,7 @@ def test_of_two_first_starts_at_once_one_wins(folder: Path) -> None:
 # What can't work
 
 
-def test_without_the_package_the_error_says_what_to_install(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_the_package_the_error_names_it(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def missing(name: str) -> NoReturn:
         raise importlib.metadata.PackageNotFoundError(name)
 
@@ -251,8 +244,8 @@ def test_without_the_package_the_error_says_what_to_install(
     assert refused.value.code is Code.CONFIG
 
 
-def test_a_server_that_does_not_start_is_quoted(folder: Path) -> None:
-    """The error ends with what Postgres said, and the folder is free again."""
+def test_the_error_of_a_failed_start_quotes_the_log(folder: Path) -> None:
+    """The folder is free again afterwards."""
     with pytest.raises(GitstoreError, match="no_such_setting") as refused:
         EmbeddedPostgres(folder, settings={"no_such_setting": "1"}).start()
     assert refused.value.code is Code.UNAVAILABLE
@@ -261,7 +254,7 @@ def test_a_server_that_does_not_start_is_quoted(folder: Path) -> None:
     server.stop()
 
 
-def test_a_cluster_of_another_major_version_is_left_alone(
+def test_a_cluster_of_another_major_version_is_refused(
     folder: Path, start: Callable[..., EmbeddedPostgres]
 ) -> None:
     start(folder).stop()
@@ -271,10 +264,8 @@ def test_a_cluster_of_another_major_version_is_left_alone(
     assert refused.value.code is Code.CONFIG
 
 
-def test_a_server_that_is_about_to_start_is_not_found_yet(
-    folder: Path, start: Callable[..., EmbeddedPostgres]
-) -> None:
-    """Postgres writes its pid file line by line: half of it names no socket."""
+def test_a_starting_server_is_not_found_yet(folder: Path, start: Callable[..., EmbeddedPostgres]) -> None:
+    """Postgres writes its pid file line by line; an incomplete one names no socket."""
     server = start(folder)
     server.stop()
     (folder / "data/postmaster.pid").write_text(f"{os.getpid()}\n{folder}/data\n")

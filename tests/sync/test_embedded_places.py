@@ -1,4 +1,4 @@
-"""Where the embedded Postgres keeps its files, and as which user it runs: what works, and what is told."""
+"""Paths and users of the embedded Postgres."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ pytestmark = pytest.mark.slow
 NAMELESS = 54321
 """A user without a passwd entry, as containers have them."""
 
-as_root = pytest.mark.skipif(os.geteuid() != 0, reason="what root does needs root")
+as_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
 
 @pytest.fixture
 def ram_path() -> Iterator[Path]:
-    """Here, a folder that other users may enter, wherever TMPDIR is."""
+    """A folder that other users may enter, wherever TMPDIR is."""
     with temporary_folder(shared=True) as folder:
         yield folder
 
@@ -44,7 +44,7 @@ def needs_user_namespaces() -> None:
 
 
 @pytest.mark.parametrize("name", ["a" * 120, "with, comma", "with space", "ümlaut"])
-def test_a_path_that_no_socket_can_have_gets_a_short_one(
+def test_a_path_too_long_for_a_socket_gets_a_short_one(
     ram_path: Path, name: str, monkeypatch: pytest.MonkeyPatch, start: Callable[..., EmbeddedPostgres]
 ) -> None:
     """The socket's folder is private, found by other processes, and gone afterwards."""
@@ -64,7 +64,7 @@ def test_a_path_that_no_socket_can_have_gets_a_short_one(
 def test_a_socket_folder_that_is_not_ours_is_refused(
     ram_path: Path, trick: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Everybody may make folders in the temp dir: one that somebody else prepared isn't used."""
+    """Every user may create folders in the temp dir; one that another user prepared is not used."""
     temp, evil = ram_path / "t", ram_path / "evil"
     temp.mkdir()
     evil.mkdir(mode=0o700)
@@ -88,7 +88,7 @@ def test_a_socket_folder_that_is_not_ours_is_refused(
     assert [path.name for path in evil.iterdir()] == [".s.PGSQL.5432"]
 
 
-def test_a_place_where_no_folder_can_be_is_a_coded_error(ram_path: Path) -> None:
+def test_an_impossible_folder_is_an_error_with_a_code(ram_path: Path) -> None:
     (ram_path / "file").write_text("")
     with pytest.raises(GitstoreError, match="cannot use") as refused:
         EmbeddedPostgres(ram_path / "file/postgres").start()
@@ -96,8 +96,8 @@ def test_a_place_where_no_folder_can_be_is_a_coded_error(ram_path: Path) -> None
 
 
 @pytest.mark.parametrize("name", ["a$b", "a`b", 'a"b', "a\\b"])
-def test_a_path_that_initdb_would_misread_is_told(ram_path: Path, name: str) -> None:
-    """It hands the path to a shell in double quotes alone; what it says of that leads nobody on."""
+def test_a_path_that_initdb_would_misread_is_refused(ram_path: Path, name: str) -> None:
+    """initdb passes the path to a shell in double quotes, and its own error would not help."""
     with pytest.raises(GitstoreError, match="rename the folder") as refused:
         EmbeddedPostgres(ram_path / name / "postgres").start()
     assert refused.value.code is Code.CONFIG
@@ -110,7 +110,7 @@ def test_a_path_that_initdb_would_misread_is_told(ram_path: Path, name: str) -> 
 def test_root_can_keep_the_data_at_home(
     folder: Path, ram_path: Path, start: Callable[..., EmbeddedPostgres]
 ) -> None:
-    """In a user namespace Postgres takes root for another user, and every file stays root's."""
+    """In a user namespace, Postgres sees root as another user, and files remain owned by root."""
     needs_user_namespaces()
     ram_path.chmod(0o700)
     write(start(folder).conninfo())
@@ -134,7 +134,7 @@ def test_root_without_namespaces_switches_to_another_user(
 
 
 @as_root
-def test_a_cluster_of_root_is_handed_over_where_namespaces_are_forbidden_later(
+def test_a_cluster_of_root_changes_its_owner_if_namespaces_are_forbidden_later(
     folder: Path, monkeypatch: pytest.MonkeyPatch, start: Callable[..., EmbeddedPostgres]
 ) -> None:
     needs_user_namespaces()
@@ -146,10 +146,10 @@ def test_a_cluster_of_root_is_handed_over_where_namespaces_are_forbidden_later(
 
 
 @as_root
-def test_root_without_namespaces_is_told_which_folder_is_closed(
+def test_the_error_names_a_folder_that_another_user_cannot_enter(
     folder: Path, ram_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In root's own home another user can't run the server: the error says where, and what to do."""
+    """In root's own home, another user cannot run the server."""
     ram_path.chmod(0o700)
     monkeypatch.setenv("PATH", NO_TOOLS["PATH"])
     with pytest.raises(GitstoreError) as refused:
@@ -164,7 +164,7 @@ def test_root_without_namespaces_is_told_which_folder_is_closed(
 def test_binaries_in_a_closed_home_are_copied(
     folder: Path, ram_path: Path, monkeypatch: pytest.MonkeyPatch, start: Callable[..., EmbeddedPostgres]
 ) -> None:
-    """A virtual environment in root's home is of no use to the user who runs the server."""
+    """The user that runs the server cannot enter a virtual environment in root's home."""
     home = binaries.find_binaries()
     closed = ram_path / "root"
     closed.mkdir(mode=0o700)
@@ -182,10 +182,10 @@ def test_binaries_in_a_closed_home_are_copied(
 
 @as_root
 @pytest.mark.parametrize("env", [{}, NO_TOOLS], ids=["pdeathsig", "without"])
-def test_an_ordinary_user_runs_it_as_it_is(
+def test_an_ordinary_user_runs_it_directly(
     folder: Path, env: dict[str, str], installation: Installation, start: Callable[..., EmbeddedPostgres]
 ) -> None:
-    """Nobody special needs nothing special; root may run that user's folder, and leaves it usable."""
+    """Root may run that user's folder, and leaves it usable."""
     folder.mkdir()
     nobody = pwd.getpwnam("nobody").pw_uid
     os.chown(folder, nobody, nobody)
@@ -204,7 +204,7 @@ def test_an_ordinary_user_runs_it_as_it_is(
 
 @as_root
 def test_a_user_without_a_name_gets_one_in_a_namespace(folder: Path, installation: Installation) -> None:
-    """initdb wants a passwd entry, which the user of a container often lacks."""
+    """initdb requires a passwd entry, which the user of a container often lacks."""
     needs_user_namespaces()
     folder.mkdir()
     os.chown(folder, NAMELESS, NAMELESS)
@@ -216,7 +216,7 @@ def test_a_user_without_a_name_gets_one_in_a_namespace(folder: Path, installatio
 
 
 @as_root
-def test_another_user_is_told_whose_folder_it_is(
+def test_the_folder_of_another_user_is_refused(
     folder: Path, installation: Installation, start: Callable[..., EmbeddedPostgres]
 ) -> None:
     start(folder)

@@ -17,7 +17,7 @@ from gitstore.names import workflow_id
 from sync.catalog import create_project
 from sync.db import Transaction
 from sync.integrity import verify
-from sync.rows import VersionRow, names
+from sync.rows import VersionRow, column_names
 from tests.sync.conftest import House
 
 
@@ -30,7 +30,7 @@ def published(house: House) -> House:
 
 def test_no_column_of_a_published_row_changes_by_the_mirror(published: House) -> None:
     before = published.rows("workflow_versions")
-    for column in names(VersionRow):
+    for column in column_names(VersionRow):
         statement = f"update gitstore.workflow_versions set {column} = default where state = 'published'"  # noqa: S608
         with pytest.raises(GitstoreError) as refused, published.database.as_mirror() as tx:
             tx.run(statement)

@@ -1,4 +1,4 @@
-"""Tenants: what one has does not show to another, in any table, by any verb, through any door."""
+"""Tenants are isolated from each other: in every table, for every statement, in every role."""
 
 from __future__ import annotations
 
@@ -69,12 +69,12 @@ def counts(database: Database, claims: Claims) -> dict[str, int]:
         return {table: tx.value(query) for table, query in COUNTS.items()}
 
 
-def test_nobody_sees_nothing(ours: House, theirs: House) -> None:
+def test_without_claims_no_row_is_visible(ours: House, theirs: House) -> None:
     for claims in ({}, claims_of(uuid4()), claims_of(ours.project), {"role": "service_role"}):
         assert set(counts(ours.database, claims).values()) == {0}
 
 
-def test_an_owner_sees_all_of_the_own_project_and_nothing_of_another(ours: House, theirs: House) -> None:
+def test_an_owner_sees_their_own_project_only(ours: House, theirs: House) -> None:
     claims = ours.claims
     with ours.database.reading(claims) as tx:
         assert [project.slug for project in catalog.projects(tx)] == ["ours"]
@@ -84,7 +84,7 @@ def test_an_owner_sees_all_of_the_own_project_and_nothing_of_another(ours: House
 
 
 @pytest.mark.parametrize("role", ["viewer", "editor", "publisher"])
-def test_others_of_a_project_see_its_workflows_but_not_its_tokens_and_log(ours: House, role: str) -> None:
+def test_other_roles_see_workflows_but_not_tokens_and_log(ours: House, role: str) -> None:
     for claims in (claims_of(token(ours, role)), add_member(ours, uuid4(), role)):
         seen = counts(ours.database, claims)
         assert all(seen[table] > 0 for table in READABLE)
@@ -121,7 +121,7 @@ def test_claims_do_not_leak_to_the_next_transaction_of_a_connection(
     database.close()
 
 
-def test_asking_for_another_tenants_workflow_is_asking_for_nothing(ours: House, theirs: House) -> None:
+def test_another_tenants_workflow_is_not_found(ours: House, theirs: House) -> None:
     payroll = theirs.workflow_id("payroll")
     with ours.database.reading(ours.claims) as tx:
         assert catalog.project(tx, "theirs") is None
@@ -136,7 +136,7 @@ def test_asking_for_another_tenants_workflow_is_asking_for_nothing(ours: House, 
 
 
 def refused(database: Database, claims: Claims, action: Callable[[Transaction], object]) -> bool:
-    """Whether `action` fails or touches nothing."""
+    """Return whether `action` fails or changes nothing."""
     try:
         with database.as_user(claims) as tx:
             return not action(tx)
@@ -180,7 +180,7 @@ WRITES: list[LiteralString] = [
 ]
 
 
-def test_a_request_writes_nothing_but_tokens_and_the_log_not_even_as_owner(ours: House) -> None:
+def test_a_request_writes_only_tokens_and_the_log_even_as_owner(ours: House) -> None:
     for statement in WRITES:
         assert refused(
             ours.database,
@@ -189,7 +189,7 @@ def test_a_request_writes_nothing_but_tokens_and_the_log_not_even_as_owner(ours:
         ), statement
 
 
-def test_tokens_are_made_and_revoked_by_owners_of_the_project_alone(ours: House, theirs: House) -> None:
+def test_only_owners_create_and_revoke_tokens(ours: House, theirs: House) -> None:
     def make(tx: Transaction) -> object:
         return tokens.create(tx, ours.project, "n", "viewer", secrets.token_bytes(32))
 
@@ -201,7 +201,7 @@ def test_tokens_are_made_and_revoked_by_owners_of_the_project_alone(ours: House,
     assert not refused(ours.database, ours.claims, lambda tx: tokens.revoke(tx, ours.project, target))
 
 
-def test_the_log_takes_what_one_did_oneself_in_ones_own_project(ours: House, theirs: House) -> None:
+def test_the_log_accepts_own_actions_in_the_own_project_only(ours: House, theirs: House) -> None:
     viewer = token(ours, "viewer")
 
     def note(project: UUID, actor: object) -> Callable[[Transaction], object]:
@@ -226,8 +226,8 @@ def test_the_same_slug_in_two_projects_is_two_workflows(ours: House, theirs: Hou
     assert found.id != theirs.workflow_id("payroll")
 
 
-def test_no_unique_key_lets_one_tenant_ask_what_another_has(database: Database) -> None:
-    """Inserting is asking: of the tables that a request may insert into, each unique key is harmless."""
+def test_no_unique_key_reveals_rows_of_another_tenant(database: Database) -> None:
+    """An insert reveals a conflict, so unique keys of tables that a request may insert into are checked."""
     query: LiteralString = """
         select i.indrelid::regclass::text, pg_get_indexdef(i.indexrelid) from pg_index i
         join pg_class c on c.oid = i.indrelid
@@ -263,7 +263,7 @@ def test_the_mirror_can_neither_read_tokens_nor_delete_workflows_nor_change_righ
         assert error.value.code is Code.FORBIDDEN, statement
 
 
-def test_another_role_reads_by_the_same_claims_once_it_is_granted_select(
+def test_another_role_with_select_reads_by_the_same_claims(
     ours: House, theirs: House, postgres_admin_conninfo: str, conninfo: str
 ) -> None:
     """Supabase's `authenticated`, which inherits nothing."""
@@ -289,7 +289,7 @@ def test_another_role_reads_by_the_same_claims_once_it_is_granted_select(
         admin.execute(f"drop role {name}")
 
 
-def test_authentication_finds_live_tokens_and_notes_their_use_once_a_minute(ours: House) -> None:
+def test_authentication_finds_valid_tokens_and_records_their_use_once_a_minute(ours: House) -> None:
     secret = secrets.token_bytes(32)
     with ours.database.as_owner() as tx:
         made = tokens.create(tx, ours.project, "ci", "publisher", secret)

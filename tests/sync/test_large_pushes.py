@@ -1,4 +1,4 @@
-"""Large pushes beside other writers: a plain one goes in slices, an atomic one locks at most 200 workflows.
+"""Large pushes with concurrent writers: slices of a plain push, and the limit of an atomic one.
 
 Most tests make slices small rather than pushes large; `-m soak` pushes the full sizes.
 """
@@ -44,7 +44,7 @@ def small_slices(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class Watched:
-    """A `UnitOfWork` that notes which workflows each unit of work took. `before` is called as each begins."""
+    """A `UnitOfWork` that records the workflows of each unit of work; `before` is called as each begins."""
 
     def __init__(self, writes: MirrorUnitOfWork, before: Callable[[int], None] = lambda _: None) -> None:
         self._writes = writes
@@ -63,7 +63,7 @@ class Watched:
 
 
 def another(house: House) -> Store:
-    """Another process' way to the same project."""
+    """Open the project as another process would."""
     unit_of_work = partial(MirrorUnitOfWork, house.database)
     return Store(house.store.path, house.project, unit_of_work, clock=house.store.clock)
 
@@ -82,8 +82,8 @@ def check_sound(house: House) -> None:
 def test_a_plain_push_takes_64_workflows_at_a_time_in_order(house: House) -> None:
     watched = Watched(house.writes)
     house.store.unit_of_work = watched
-    said = push(house.store, LargePush().drafts(reversed(MANY)).request())
-    assert set(said.values()) == {"ok"}
+    results = push(house.store, LargePush().drafts(reversed(MANY)).request())
+    assert set(results.values()) == {"ok"}
     assert watched.taken == [MANY[:64], MANY[64:128], MANY[128:]]
     assert [row["slug"] for row in sorted(house.rows("workflows"), key=lambda row: row["slug"])] == MANY
     assert len(house.rows("events")) == len(MANY)
@@ -116,14 +116,14 @@ def test_many_versions_of_one_workflow_go_in_slices_and_leave_the_named_draft_al
     check_sound(house)
 
 
-def test_what_is_refused_before_any_lock_is_refused_alone(house: House, small_slices: None) -> None:
+def test_a_refusal_before_any_lock_concerns_that_ref_alone(house: House, small_slices: None) -> None:
     large = LargePush().drafts(MANY[:9])
     large.put(b"refs/heads/main", large.commit("x"))
     large.put(names.tag("w-0003", 7), large.commit("y"))
-    said = push(house.store, large.request())
-    assert said.pop("refs/heads/main") == "ref_not_accepted"
-    assert said.pop("refs/tags/w-0003/v7") == "wrong_number"
-    assert set(said.values()) == {"ok"}
+    results = push(house.store, large.request())
+    assert results.pop("refs/heads/main") == "ref_not_accepted"
+    assert results.pop("refs/tags/w-0003/v7") == "wrong_number"
+    assert set(results.values()) == {"ok"}
     check_sound(house)
 
 
@@ -134,14 +134,16 @@ def test_a_refusal_in_any_slice_leaves_every_draft_that_the_push_would_discard(
     large = LargePush().drafts(MANY[:9])
     large.put(names.draft("a"), b"0" * 40, kept.encode())
     large.put(names.tag("w-0008", 7), large.commit("y"))
-    said = push(house.store, large.request())
-    assert said.pop(draft_of("a")) == "discard_not_alone"
+    results = push(house.store, large.request())
+    assert results.pop(draft_of("a")) == "discard_not_alone"
     assert house.store.refs.read(names.draft("a")) == kept.encode()
-    assert [said[draft_of(slug)] for slug in MANY[:9]] == ["ok"] * 9
+    assert [results[draft_of(slug)] for slug in MANY[:9]] == ["ok"] * 9
     check_sound(house)
 
 
-def test_a_draft_that_moves_between_judging_and_its_slice_is_stale(house: House, small_slices: None) -> None:
+def test_a_draft_that_moves_between_the_check_and_its_slice_is_stale(
+    house: House, small_slices: None
+) -> None:
     beside = another(house)
 
     def meanwhile(number: int) -> None:
@@ -149,15 +151,15 @@ def test_a_draft_that_moves_between_judging_and_its_slice_is_stale(house: House,
             beside.create_workflow(MANY[5], Content(value=house.definition()), house.who)
 
     house.store.unit_of_work = Watched(house.writes, meanwhile)
-    said = push(house.store, LargePush().drafts(MANY[:9]).request())
+    results = push(house.store, LargePush().drafts(MANY[:9]).request())
     beside.close()
-    assert said.pop(draft_of(MANY[5])) == "stale_draft"
-    assert set(said.values()) == {"ok"}
+    assert results.pop(draft_of(MANY[5])) == "stale_draft"
+    assert set(results.values()) == {"ok"}
     check_sound(house)
 
 
 @pytest.mark.parametrize("size", [3, 9])
-def test_a_workflow_whose_rows_contradict_git_stops_no_other(
+def test_a_workflow_whose_rows_contradict_git_does_not_stop_others(
     house: House, small_slices: None, size: int
 ) -> None:
     house.publish(MANY[1])
@@ -166,9 +168,9 @@ def test_a_workflow_whose_rows_contradict_git_stops_no_other(
     large = LargePush().drafts(slugs)
     large.put(names.draft(MANY[1]), large.commit("new"), house.store.refs.read(names.draft(MANY[1])) or b"")
     large.put(names.tag(MANY[1], 2), large.commit("new"))
-    said = push(house.store, large.request())
-    assert {said[draft_of(slug)] for slug in slugs} == {"ok"}
-    assert "ok" not in {said[draft_of(MANY[1])], said[f"refs/tags/{MANY[1]}/v2"]}
+    results = push(house.store, large.request())
+    assert {results[draft_of(slug)] for slug in slugs} == {"ok"}
+    assert "ok" not in {results[draft_of(MANY[1])], results[f"refs/tags/{MANY[1]}/v2"]}
 
 
 @pytest.mark.parametrize("code", [Code.UNAVAILABLE, Code.BUSY])
@@ -181,17 +183,15 @@ def test_a_fault_between_slices_leaves_the_finished_ones_and_is_the_reason_of_th
 
     request = LargePush().drafts(MANY[:12]).request()
     house.store.unit_of_work = Watched(house.writes, fail)
-    said = push(house.store, request)
-    assert [said[draft_of(slug)] for slug in MANY[:12]] == ["ok"] * 8 + [code.value] * 4
+    results = push(house.store, request)
+    assert [results[draft_of(slug)] for slug in MANY[:12]] == ["ok"] * 8 + [code.value] * 4
     assert list(house.store.refs.below(names.DRAFTS)) == [names.draft(slug) for slug in MANY[:8]]
     house.store.unit_of_work = house.writes
     assert set(push(house.store, request).values()) == {"ok"}
     check_sound(house)
 
 
-def test_a_database_that_is_away_from_the_start_refuses_the_push_as_a_whole(
-    house: House, small_slices: None
-) -> None:
+def test_without_a_database_the_whole_push_is_refused(house: House, small_slices: None) -> None:
     def fail(_: int) -> None:
         raise UnavailableError("not now")
 
@@ -202,7 +202,7 @@ def test_a_database_that_is_away_from_the_start_refuses_the_push_as_a_whole(
     assert house.store.refs.below(names.PREFIX) == {}
 
 
-def test_killed_between_slices_the_finished_ones_stand_and_the_same_push_completes(
+def test_after_a_kill_between_slices_the_same_push_completes(
     house: House, conninfo: str, tmp_path: Path
 ) -> None:
     path = tmp_path / "push"
@@ -222,7 +222,7 @@ def test_killed_between_slices_the_finished_ones_stand_and_the_same_push_complet
 
 
 def test_two_large_pushes_at_once_in_opposite_order_do_not_deadlock(house: House, small_slices: None) -> None:
-    """They write the same workflows: of each, one push wins, and the other is told that it is stale."""
+    """They write the same workflows: of each, one push wins, and the other is stale."""
     requests = [
         LargePush().drafts(MANY[:24], "forwards").request(),
         LargePush().drafts(MANY[:24], "backwards").request(backwards=True),
@@ -237,8 +237,8 @@ def test_two_large_pushes_at_once_in_opposite_order_do_not_deadlock(house: House
     check_sound(house)
 
 
-def test_saves_beside_a_large_push_go_on(house: House, small_slices: None) -> None:
-    """To a workflow of the push and to one that it does not name: none is refused."""
+def test_saves_during_a_large_push_succeed(house: House, small_slices: None) -> None:
+    """Saves to a workflow of the push and to another one."""
     for slug in ("beside", MANY[20]):
         house.save(slug)
     done = threading.Event()
@@ -261,18 +261,18 @@ def test_saves_beside_a_large_push_go_on(house: House, small_slices: None) -> No
     store = another(house)
     with ThreadPoolExecutor(2) as pool:
         savers = [pool.submit(save, slug) for slug in ("beside", MANY[20])]
-        said = push(store, large.request())
+        results = push(store, large.request())
         done.set()
         for saver in savers:
             saver.result()
     store.close()
-    assert said.pop(draft_of(MANY[20])) in ("stale_draft", "not_fast_forward")
-    assert set(said.values()) == {"ok"}
+    assert results.pop(draft_of(MANY[20])) in ("stale_draft", "not_fast_forward")
+    assert set(results.values()) == {"ok"}
     check_sound(house)
 
 
 def test_a_large_push_follows_the_number_marks(house: House) -> None:
-    """A number that was given out before a restore is refused, and the one above it is published."""
+    """A number that was assigned before a restore is refused, and the one above it is published."""
     with house.database.as_mirror() as tx:
         rows.raise_mark(tx, house.store, "w-0007", 6)
         rows.raise_mark(tx, house.store, "w-0008", 6)
@@ -280,9 +280,9 @@ def test_a_large_push_follows_the_number_marks(house: House) -> None:
     large = LargePush().drafts(MANY)
     large.put(names.tag("w-0007", 7), large.commit("w-0007"))
     large.put(names.tag("w-0008", 1), large.commit("w-0008"))
-    said = push(house.store, large.request())
-    assert said.pop("refs/tags/w-0008/v1") == "wrong_number"
-    assert set(said.values()) == {"ok"}
+    results = push(house.store, large.request())
+    assert results.pop("refs/tags/w-0008/v1") == "wrong_number"
+    assert set(results.values()) == {"ok"}
 
 
 def test_an_atomic_push_of_200_workflows_is_one_unit_of_work(house: House) -> None:
@@ -298,7 +298,7 @@ def test_an_atomic_push_of_200_workflows_is_one_unit_of_work(house: House) -> No
     check_sound(house)
 
 
-def test_an_atomic_push_of_201_is_refused_with_the_limit_and_the_way_out(house: House) -> None:
+def test_an_atomic_push_of_201_is_refused_with_the_limit_and_advice(house: House) -> None:
     large = LargePush()
     tip = large.commit("all")
     for number in range(201):
@@ -339,11 +339,11 @@ def test_the_full_sizes(house: House, shape: str, capsys: pytest.CaptureFixture[
     with ThreadPoolExecutor(1) as pool:
         saver = pool.submit(save)
         began = time.monotonic()
-        said = push(house.store, request)
+        results = push(house.store, request)
         took = time.monotonic() - began
         done.set()
         saver.result()
-    assert set(said.values()) == {"ok"}
+    assert set(results.values()) == {"ok"}
     check_sound(house)
     with capsys.disabled():
-        print(f"\n  {len(said)} refs, {shape}: {took:.1f} s; slowest write beside it {slowest:.2f} s")
+        print(f"\n  {len(results)} refs, {shape}: {took:.1f} s; slowest write beside it {slowest:.2f} s")

@@ -1,4 +1,4 @@
-"""Migrations: once, by anybody, at the same time, and never over a changed file."""
+"""Migrations: each applied once, also by concurrent processes, and never after a file changed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from gitstore.errors import Code, GitstoreError
 from sync.catalog import projects
 from sync.db import Database
 from sync.migrate import Migration, migrate, shipped
-from sync.rows import NumberMark, VersionRow, WorkflowRow, names
+from sync.rows import NumberMark, VersionRow, WorkflowRow, column_names
 
 MakeDatabase = Callable[..., str]
 
@@ -30,14 +30,14 @@ def test_migrating_twice_applies_each_file_once(make_database: MakeDatabase) -> 
     assert migrate(conninfo) == []
 
 
-def test_processes_that_migrate_at_once_share_the_work(make_database: MakeDatabase) -> None:
+def test_concurrent_processes_apply_each_migration_once(make_database: MakeDatabase) -> None:
     conninfo = make_database()
     with ThreadPoolExecutor(4) as threads:
         applied = [name for names in threads.map(migrate, [conninfo] * 4) for name in names]
     assert sorted(applied) == [migration.name for migration in shipped()]
 
 
-def test_two_databases_of_one_cluster_migrate_at_once_though_they_share_roles(
+def test_databases_of_one_cluster_migrate_concurrently_though_they_share_roles(
     make_database: MakeDatabase,
 ) -> None:
     with ThreadPoolExecutor(4) as threads:
@@ -45,13 +45,13 @@ def test_two_databases_of_one_cluster_migrate_at_once_though_they_share_roles(
     assert done == [[migration.name for migration in shipped()]] * 4
 
 
-def test_the_owner_of_the_database_is_no_superuser_and_needs_none(conninfo: str) -> None:
+def test_the_owner_of_the_database_is_not_a_superuser(conninfo: str) -> None:
     with psycopg.connect(conninfo) as connection:
         query = "select rolsuper, rolbypassrls from pg_roles where rolname = current_user"
         assert connection.execute(query).fetchone() == (False, False)
 
 
-def test_no_role_of_ours_is_more_than_it_should_be(conninfo: str) -> None:
+def test_roles_have_no_further_rights(conninfo: str) -> None:
     with psycopg.connect(conninfo) as connection:
         query = """select rolname, rolsuper or rolbypassrls or rolcanlogin or rolcreaterole from pg_roles
                    where rolname like 'gitstore\\_%' order by rolname"""
@@ -69,7 +69,7 @@ def test_row_level_security_is_forced_on_every_table_with_a_project(conninfo: st
         assert connection.execute(query).fetchall() == [("migrations",)]
 
 
-def test_a_user_who_may_not_create_roles_is_told_what_to_run(
+def test_a_user_without_createrole_is_refused_with_advice(
     make_database: MakeDatabase, postgres_admin_conninfo: str
 ) -> None:
     name = make_conninfo(make_database()).split("dbname=")[1].split()[0]
@@ -91,7 +91,7 @@ def test_a_user_who_may_not_create_roles_is_told_what_to_run(
             admin.execute("drop role meek")
 
 
-def test_a_changed_file_stops_the_start_and_is_named(make_database: MakeDatabase) -> None:
+def test_a_changed_file_is_refused_by_name(make_database: MakeDatabase) -> None:
     conninfo = make_database()
     first, second = Migration(1, "0001_a.sql", "select 1"), Migration(2, "0002_b.sql", "select 2")
     migrate(conninfo, [first, second])
@@ -111,7 +111,7 @@ def test_a_database_of_a_newer_gitstore_is_refused(make_database: MakeDatabase) 
         migrate(conninfo, [first])
 
 
-def test_a_file_squeezed_in_before_applied_ones_is_refused(make_database: MakeDatabase) -> None:
+def test_a_file_inserted_before_applied_ones_is_refused(make_database: MakeDatabase) -> None:
     conninfo = make_database()
     first, second = Migration(1, "0001_a.sql", "select 1"), Migration(2, "0002_b.sql", "select 2")
     migrate(conninfo, [second])
@@ -119,7 +119,7 @@ def test_a_file_squeezed_in_before_applied_ones_is_refused(make_database: MakeDa
         migrate(conninfo, [first, second])
 
 
-def test_a_file_that_fails_leaves_nothing_and_can_be_tried_again(make_database: MakeDatabase) -> None:
+def test_a_failed_file_leaves_nothing_and_can_be_retried(make_database: MakeDatabase) -> None:
     conninfo = make_database()
     broken = Migration(1, "0001_a.sql", "create table gitstore.half (id int); select 1 / 0")
     with pytest.raises(GitstoreError):
@@ -142,17 +142,17 @@ def test_a_database_without_migrations_is_an_error_that_names_the_command(
     assert refused.value.code is Code.CONFIG
 
 
-def test_a_server_that_is_not_there_is_unavailable(tmp_path: Path) -> None:
+def test_a_missing_server_is_unavailable(tmp_path: Path) -> None:
     with pytest.raises(GitstoreError) as refused:
         migrate(f"host={tmp_path} dbname=none")
     assert refused.value.code is Code.UNAVAILABLE
 
 
 def test_each_shape_has_the_columns_of_its_table(conninfo: str) -> None:
-    """So that a migration that adds a column, and a field that was forgotten, are noticed."""
+    """A migration that adds a column needs a field of the shape, and the other way round."""
     tables = {"workflows": WorkflowRow, "workflow_versions": VersionRow, "number_marks": NumberMark}
     query = """select column_name from information_schema.columns
                where table_schema = 'gitstore' and table_name = %s"""
     with psycopg.connect(conninfo) as connection:
         for table, shape in tables.items():
-            assert {name for (name,) in connection.execute(query, [table])} == set(names(shape)), table
+            assert {name for (name,) in connection.execute(query, [table])} == set(column_names(shape)), table

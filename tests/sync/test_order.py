@@ -1,4 +1,4 @@
-"""What must be on disk before what: held by looking at a writer's system calls, where strace is available."""
+"""The order of writes to disk, checked by the system calls of a writer, where strace is available."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def check_order(steps: list[tuple[str, str]], tag: str) -> None:
     assert ("sync", str(Path(tag).parent)) in steps[place:]
 
 
-def test_a_publication_is_on_disk_in_the_order_of_what_needs_what(
+def test_a_publication_is_durable_in_the_order_of_its_references(
     house: House, conninfo: str, tmp_path: Path
 ) -> None:
     house.save("a")
@@ -79,7 +79,7 @@ def test_a_publication_is_on_disk_in_the_order_of_what_needs_what(
     check_order(traced(house, conninfo, write, tmp_path), "refs/tags/a/v1")
 
 
-def test_so_is_a_push(house: House, conninfo: str, tmp_path: Path) -> None:
+def test_a_push_is_durable_in_the_same_order(house: House, conninfo: str, tmp_path: Path) -> None:
     """Moved in from the quarantine, whose files git has synced."""
     request = push_request(tmp_path / "scratch", "a")
     steps = traced(house, conninfo, {"kind": "push", "slug": "a", "request": str(request)}, tmp_path)

@@ -1,4 +1,4 @@
-"""Writing with a mirror: locks, markers, and what happens when Postgres goes away on the way."""
+"""Units of work with a mirror: locks, markers, and a Postgres that is lost during a write."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.sync.conftest import House
 
 
 def cut_off(admin_conninfo: str) -> None:
-    """Postgres ends every connection of ours, as at a restart."""
+    """Let Postgres end every connection to the database, as at a restart."""
     with psycopg.connect(admin_conninfo, autocommit=True) as admin:
         admin.execute(
             "select pg_terminate_backend(pid, 1000) from pg_stat_activity where usename = 'gitstore'"
@@ -29,7 +29,7 @@ def cut_off(admin_conninfo: str) -> None:
 
 
 def second(house: House) -> MirrorUnitOfWork:
-    """Another process' way to the same project."""
+    """Open the project as another process would."""
     return MirrorUnitOfWork(house.database, Repository(house.store.path, house.project))
 
 
@@ -62,7 +62,7 @@ def test_the_same_slug_of_another_project_is_another_lock(make_house: Callable[.
         pass
 
 
-def test_a_writer_that_waits_too_long_is_told_busy(house: House) -> None:
+def test_a_writer_that_waits_too_long_is_refused_as_busy(house: House) -> None:
     with (
         house.writes.begin(["order-sync"]),
         pytest.raises(GitstoreError) as refused,
@@ -96,14 +96,14 @@ def test_crossing_sets_do_not_deadlock(house: House) -> None:
 
 
 def advisory_locks(house: House) -> list[str]:
-    """The modes of the advisory locks that are held or waited for in the house's database."""
+    """Return the modes of the advisory locks that are held or waited for in the database."""
     with house.database.as_owner() as tx:
         query = """select mode from pg_locks join pg_database on pg_database.oid = database
                    where locktype = 'advisory' and datname = current_database()"""
         return [mode for (mode,) in tx.tuples(query)]
 
 
-def test_many_workflows_are_locked_one_by_one_and_never_the_repository(house: House) -> None:
+def test_many_workflows_are_locked_one_by_one_instead_of_the_repository(house: House) -> None:
     many = [f"w{number}" for number in range(MOST_WORKFLOWS)]
     with house.writes.begin(many):
         assert advisory_locks(house).count("ExclusiveLock") == MOST_WORKFLOWS
@@ -115,7 +115,7 @@ def test_many_workflows_are_locked_one_by_one_and_never_the_repository(house: Ho
     assert refused.value.data == {"limit": MOST_WORKFLOWS}
 
 
-def test_an_exclusive_lock_that_waits_refuses_no_other_writer(house: House) -> None:
+def test_a_waiting_exclusive_lock_does_not_stop_writers(house: House) -> None:
     """Postgres queues them behind it; each attempt is short, and a pause follows."""
     refused: list[str] = []
     writes = 0
@@ -137,7 +137,7 @@ def test_an_exclusive_lock_that_waits_refuses_no_other_writer(house: House) -> N
     assert writes > 1
 
 
-def test_maintenance_takes_its_turn_between_writers_without_end(house: House) -> None:
+def test_maintenance_proceeds_between_writers_without_end(house: House) -> None:
     stop = threading.Event()
     failures: list[Exception] = []
 
@@ -164,20 +164,20 @@ def test_maintenance_takes_its_turn_between_writers_without_end(house: House) ->
     assert failures == []
 
 
-def test_maintenance_waits_for_writers_and_keeps_them_out(house: House) -> None:
+def test_maintenance_waits_for_writers_and_excludes_them(house: House) -> None:
     with house.writes.begin(["a"]), pytest.raises(GitstoreError), second(house).maintenance():
         pytest.fail("got in")
     with house.writes.maintenance(), pytest.raises(GitstoreError), second(house).begin(["a"]):
         pytest.fail("got in")
 
 
-def test_keys_use_all_of_64_bits_and_differ(house: House) -> None:
+def test_lock_keys_use_all_64_bits_and_differ(house: House) -> None:
     keys = {lock_key(house.store, slug) for slug in (None, "a", "b", "ab")}
     assert len(keys) == 4
     assert max(abs(key) for key in keys) > 2**48
 
 
-def test_a_name_that_is_no_slug_reaches_neither_disk_nor_database(house: House) -> None:
+def test_an_invalid_slug_reaches_neither_disk_nor_database(house: House) -> None:
     for slug in ("../../etc", "a/b", "A", "", "a.b", "x" * 64):
         with pytest.raises(GitstoreError) as refused, house.writes.begin([slug]):
             pytest.fail("got in")
@@ -185,13 +185,13 @@ def test_a_name_that_is_no_slug_reaches_neither_disk_nor_database(house: House) 
     assert house.writes.markers.pending() == {}
 
 
-def test_a_marker_stands_while_a_write_is_under_way_and_goes_with_the_commit(house: House) -> None:
+def test_a_marker_exists_during_a_write_and_is_removed_after_the_commit(house: House) -> None:
     with house.writes.begin(["order-sync"]):
         assert list(house.writes.markers.pending()) == ["order-sync"]
     assert house.writes.markers.pending() == {}
 
 
-def test_a_refused_write_leaves_no_marker_and_its_reason_goes_on(house: House) -> None:
+def test_a_refused_write_leaves_no_marker_and_raises_its_reason(house: House) -> None:
     house.publish("order-sync")
     with pytest.raises(GitstoreError) as refused:
         house.store.save_draft("order-sync", Content(value={}), house.who, expected="0" * 40)
@@ -199,7 +199,7 @@ def test_a_refused_write_leaves_no_marker_and_its_reason_goes_on(house: House) -
     assert house.writes.markers.pending() == {}
 
 
-def test_what_a_write_did_before_it_failed_is_mirrored_and_the_failure_goes_on(house: House) -> None:
+def test_refs_written_before_a_failure_are_mirrored_and_the_failure_is_raised(house: House) -> None:
     left = house.unmirrored()
     with pytest.raises(ZeroDivisionError), house.writes.begin(["order-sync"]):  # noqa: PT012
         left.create_workflow("order-sync", Content(value=house.definition()), house.who)
@@ -223,9 +223,7 @@ def test_a_killed_write_leaves_its_marker_and_reconcile_adds_rows_and_events_onc
     assert house.writes.markers.pending() == {}
 
 
-def test_postgres_away_at_the_start_is_unavailable_and_nothing_is_written(
-    house: House, tmp_path: Path
-) -> None:
+def test_without_postgres_nothing_is_written(house: House, tmp_path: Path) -> None:
     away = Database(f"host={tmp_path} dbname=none")
     house.store.unit_of_work = MirrorUnitOfWork(away, house.store)
     with pytest.raises(GitstoreError) as refused:
@@ -236,7 +234,7 @@ def test_postgres_away_at_the_start_is_unavailable_and_nothing_is_written(
     assert house.writes.markers.pending() == {}
 
 
-def test_postgres_lost_after_the_write_is_told_and_mirroring_again_heals(
+def test_postgres_lost_after_the_write_is_reported_and_mirrored_later(
     house: House, postgres_admin_conninfo: str
 ) -> None:
     left = house.unmirrored()
@@ -282,7 +280,7 @@ def test_patience_ends(house: House, tmp_path: Path) -> None:
     assert list(house.writes.markers.pending()) == ["order-sync"]
 
 
-def test_postgres_lost_beside_a_write_that_wrote_nothing_is_nobodys_trouble(
+def test_postgres_lost_during_a_write_without_changes_is_not_reported(
     house: House, postgres_admin_conninfo: str
 ) -> None:
     house.publish("order-sync")
@@ -291,7 +289,9 @@ def test_postgres_lost_beside_a_write_that_wrote_nothing_is_nobodys_trouble(
     assert house.writes.markers.pending() == {}
 
 
-def test_postgres_lost_under_a_refusal_leaves_the_refusal(house: House, postgres_admin_conninfo: str) -> None:
+def test_postgres_lost_during_a_refused_write_raises_the_refusal(
+    house: House, postgres_admin_conninfo: str
+) -> None:
     left = house.unmirrored()
     with pytest.raises(ZeroDivisionError), house.writes.begin(["order-sync"]):  # noqa: PT012
         left.create_workflow("order-sync", Content(value=house.definition()), house.who)
@@ -300,10 +300,10 @@ def test_postgres_lost_under_a_refusal_leaves_the_refusal(house: House, postgres
     assert list(house.writes.markers.pending()) == ["order-sync"], "a part was written"
 
 
-def test_a_marker_that_somebody_cleared_meanwhile_comes_back_when_postgres_is_lost(
+def test_a_marker_removed_by_another_process_is_restored_when_postgres_is_lost(
     house: House, postgres_admin_conninfo: str
 ) -> None:
-    """A writer that lost its connection has lost its locks: reconcile may run beside it."""
+    """A writer that lost its connection has lost its locks: reconcile may run at the same time."""
     left = house.unmirrored()
     with pytest.raises(GitstoreError), house.writes.begin(["order-sync"]):  # noqa: PT012
         cut_off(postgres_admin_conninfo)
