@@ -20,38 +20,38 @@ from service.lookup import uuid_of
 from webhooks import receipts
 from webhooks.inbound import MOST_BYTES, Kind
 
-_SAID: Final = {Kind.CHANGED: "accepted", Kind.PING: "pong", Kind.IGNORED: "ignored"}
+_STATUS: Final = {Kind.CHANGED: "accepted", Kind.PING: "pong", Kind.IGNORED: "ignored"}
 
 blueprint = Blueprint("hooks", __name__)
 
 
 @blueprint.post("/hooks/<source>")
-def ring(source: str) -> Response:
+def receive(source: str) -> Response:
     """Verify and record the delivery, and mark the source as due.
 
     A repeated delivery gets the same answer and has no effect.
     """
     started = time.perf_counter()
     here = services()
-    named = uuid_of(source)
-    bell = receipts.bell(here.database, named) if named is not None else None
-    if bell is None:
-        raise NotFoundError(Code.NOT_FOUND, "there is no source of that id: is the webhook's URL whole?")
-    note(project=bell.project, source=str(bell.id))
+    known = uuid_of(source)
+    target = receipts.bell(here.database, known) if known is not None else None
+    if target is None:
+        raise NotFoundError(Code.NOT_FOUND, "there is no source with this id: check the webhook's URL")
+    note(project=target.project, source=str(target.id))
     admit(None)
     body = read_body(request, MOST_BYTES)
-    received, new = receipts.take(here.database, here.sealer(), bell, request.headers.items(), body, now())
+    received, new = receipts.take(here.database, here.sealer(), target, request.headers.items(), body, now())
     logs.action(
         Event.HOOK_RECEIVED,
-        project=bell.project,
-        source=str(bell.id),
+        project=target.project,
+        source=str(target.id),
         kind=received.kind.value,
         type=received.event or None,
         delivery=received.delivery,
         again=None if new else True,
         duration_ms=round((time.perf_counter() - started) * 1000, 1),
     )
-    answer = jsonify(status=_SAID[received.kind])
+    answer = jsonify(status=_STATUS[received.kind])
     answer.status_code = 202
     answer.headers["Cache-Control"] = "no-store"
     return answer
