@@ -11,9 +11,8 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
-from datetime import UTC, datetime
 from functools import partial
-from typing import IO, Any, Final
+from typing import IO, Final
 
 from flask import Blueprint, Response, request
 from werkzeug.exceptions import HTTPException
@@ -30,8 +29,8 @@ from gitstore.push.receive import Receipt, Receiver
 from gitstore.push.report import PushReport
 from gitstore.repository import Repository
 from service import access, auth, errors, logs
-from service.access import Principal
-from service.context import admit, note, origin, services
+from service.caller import Caller, now
+from service.context import admit, caller_of, note, services
 from service.errors import HttpCode
 from service.logs import Event
 
@@ -71,8 +70,8 @@ def info_refs(project: str) -> Response:
     service = request.args.get("service", "")
     if service not in (FETCH, PUSH):
         raise ForbiddenError("only git's smart HTTP protocol is supported: use git 1.6.6 or newer")
-    principal = _enter(project, service)
-    with closing(services().projects.reader(principal.project)) as repository:
+    caller = _enter(project, service)
+    with closing(caller.services.projects.reader(caller.project)) as repository:
         if service == PUSH:
             body: Iterable[bytes] = [receive.advertise(repository)]
         else:
@@ -83,8 +82,8 @@ def info_refs(project: str) -> Response:
 @blueprint.post(f"/<project>.git/{FETCH}")
 def fetch(project: str) -> Response:
     _check_content_type(FETCH)
-    principal = _enter(project, FETCH)
-    with closing(services().projects.reader(principal.project)) as repository:
+    caller = _enter(project, FETCH)
+    with closing(caller.services.projects.reader(caller.project)) as repository:
         wants, protocol = _spool(_reader()), request.headers.get("Git-Protocol", "")
         return _answer(_served(repository, protocol, wants), f"application/x-{FETCH}-result")
 
@@ -92,22 +91,20 @@ def fetch(project: str) -> Response:
 @blueprint.post(f"/<project>.git/{PUSH}")
 def push(project: str) -> Response:
     _check_content_type(PUSH)
-    principal = _enter(project, PUSH)
-    started = time.perf_counter()
-    here = services()
-    with closing(here.projects.writer(principal.project, here.database, origin(principal, "git"))) as store:
-        page = f"{here.config.public_url}/ui/workflows/{{}}/versions/{{}}"
-        authorship = Authorship(principal.person, datetime.now(UTC))
-        authorize = partial(access.authorize, principal)
+    caller = _enter(project, PUSH)
+    started, projects = time.perf_counter(), caller.services.projects
+    with closing(projects.writer(caller.project, caller.services.database, caller.origin)) as store:
+        page = f"{caller.services.config.public_url}/ui/workflows/{{}}/versions/{{}}"
+        authorship = Authorship(caller.principal.person, now())
+        authorize = partial(access.authorize, caller.principal)
         receipt = Receiver(store, authorship, authorize, PushReport(page.format)).receive(_reader())
-    _record(principal, receipt, duration_ms=round((time.perf_counter() - started) * 1000, 1))
+    _record(caller, receipt, duration_ms=round((time.perf_counter() - started) * 1000, 1))
     return _answer([receipt.answer], f"application/x-{PUSH}-result")
 
 
-def _enter(project: str, service: str) -> Principal:
-    """Authenticate and authorize the principal, and wait for its turn if the request is heavy."""
-    here = services()
-    principal = auth.basic(here.database, request.headers.get("Authorization"))
+def _enter(project: str, service: str) -> Caller:
+    """Authenticate and authorize the caller, and wait for its turn if the request is heavy."""
+    principal = auth.basic(services().database, request.headers.get("Authorization"))
     note(principal=principal.name, project=principal.project.slug)
     access.check_project(principal, project)
     if service == PUSH:
@@ -115,28 +112,23 @@ def _enter(project: str, service: str) -> Principal:
     else:
         access.authorize(principal, Permission.READ, "fetching")
     admit(principal)
-    return principal
+    return caller_of(principal, "git")
 
 
-def _record(principal: Principal, receipt: Receipt, *, duration_ms: float) -> None:
+def _record(caller: Caller, receipt: Receipt, *, duration_ms: float) -> None:
     """Update the counters, and log a line for each ref: the key actions of a push."""
     if not receipt.verdicts:
         return
     metrics = services().metrics
     metrics.pushed("refused" if any(verdict.refusal for verdict in receipt.verdicts) else "ok")
-    who: dict[str, Any] = {
-        "door": "git",
-        "project": principal.project.slug,
-        "principal": principal.name,
-        "duration_ms": duration_ms,
-    }
+    facts = {"door": "git", "duration_ms": duration_ms}
     for verdict in receipt.verdicts[:_MOST_LOGGED]:
         if verdict.refusal is not None:
             ref = clip(names.show(verdict.command.ref))
-            logs.action(Event.REFUSED, **who, ref=ref, code=verdict.refusal.code.value)
+            caller.log(Event.REFUSED, **facts, ref=ref, code=verdict.refusal.code.value)
         elif verdict.target is not None and verdict.effect is not Effect.NOTHING:
             version = getattr(verdict.target, "number", None)
-            logs.action(_DONE[verdict.effect], **who, workflow=verdict.target.slug, version=version)
+            caller.log(_DONE[verdict.effect], **facts, workflow=verdict.target.slug, version=version)
     for verdict in receipt.verdicts:
         if verdict.refusal is None and verdict.effect is Effect.PUBLISH:
             metrics.published(door="git")

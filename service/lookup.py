@@ -217,6 +217,6 @@ def _place(cursor: str | None, parse: Callable[[str], T | None]) -> T | None:
     with suppress(binascii.Error, ValueError):
         padding = "=" * (-len(cursor) % 4)
         place = base64.urlsafe_b64decode(cursor[:_LONGEST_CURSOR] + padding).decode("ascii")
-        if cursor_to(place) == cursor and (found := parse(place)) is not None:
-            return found
+        if cursor_to(place) == cursor and (parsed := parse(place)) is not None:
+            return parsed
     raise MalformedError("invalid cursor: start from the first page, without one")

@@ -148,14 +148,14 @@ def discard(caller: Caller, slug: str, *, expected: Collection[str] | None = Non
 def discarded(repository: Repository, slug: str, limit: int = MOST_DISCARDED) -> list[DiscardedDraft]:
     """Return the discarded drafts that can be restored, the newest first."""
     lookup.existing(repository, slug)
-    found = []
+    drafts = []
     for kept in islice(repository.discarded(slug), limit):
         draft = repository.snapshot(slug, kept.commit)
         shown = names.show(kept.ref)
-        found.append(
+        drafts.append(
             DiscardedDraft(kept.at, kept.commit, shown, draft.author, draft.message, draft.created_at)
         )
-    return found
+    return drafts
 
 
 def restore(caller: Caller, slug: str, *, at: datetime | None = None) -> SavedDraft:

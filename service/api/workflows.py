@@ -127,8 +127,8 @@ def validate_definition(path: WorkflowPath, query: Query) -> Response:
     if content is None:
         lookup.admit(caller, workflow.slug, workflow.draft_number)
     with caller.opened() as repository:
-        found = actions.validate(repository, workflow.slug, content)
-    return answer(Validation.from_row(found, **problems_of(found.problems)))
+        validation = actions.validate(repository, workflow.slug, content)
+    return answer(Validation.from_row(validation, **problems_of(validation.problems)))
 
 
 def _answer(caller: Caller, name: str) -> Response:

@@ -111,8 +111,8 @@ def _expiry(text: str | None, now: datetime) -> datetime | None:
     """Return the expiry of a token. A date includes that whole day, in UTC."""
     if text is None:
         return None
-    if found := _DURATION.fullmatch(text):
-        return now + int(found[1]) * _UNITS[found[2]]
+    if duration := _DURATION.fullmatch(text):
+        return now + int(duration[1]) * _UNITS[duration[2]]
     try:
         when = _moment(text)
     except (ValueError, OverflowError):

@@ -26,10 +26,10 @@ def secrets() -> None:
 def check(config: Config) -> None:
     """List the secrets that the current key cannot decrypt; exit status 1 if there are any."""
     with owner_transaction(config) as transaction:
-        found = lost(transaction, secret_key.existing_sealer(config))
-    if found:
-        click.echo(_table(found))
-        click.echo(secret_key.explanation(config, found), err=True)
+        unreadable = lost(transaction, secret_key.existing_sealer(config))
+    if unreadable:
+        click.echo(_table(unreadable))
+        click.echo(secret_key.explanation(config, unreadable), err=True)
         sys.exit(1)
     click.echo("every secret can be decrypted")
 
@@ -40,18 +40,18 @@ def check(config: Config) -> None:
 def reset_(config: Config, yes: bool) -> None:
     """Delete the secrets that the current key cannot decrypt. Others are unchanged."""
     with owner_transaction(config) as transaction:
-        found = lost(transaction, secret_key.existing_sealer(config))
-        if not found:
+        unreadable = lost(transaction, secret_key.existing_sealer(config))
+        if not unreadable:
             click.echo("every secret can be decrypted: nothing to reset")
             return
-        click.echo(_table(found))
+        click.echo(_table(unreadable))
         if not yes:
-            click.confirm(f"delete {count(len(found), 'secret')}?", abort=True)
-        for line in reset(transaction, secret_key.created_sealer(config), found, OPERATOR):
+            click.confirm(f"delete {count(len(unreadable), 'secret')}?", abort=True)
+        for line in reset(transaction, secret_key.created_sealer(config), unreadable, OPERATOR):
             click.echo(line)
 
 
-def _table(found: Sequence[Lost]) -> str:
+def _table(secrets: Sequence[Lost]) -> str:
     return table(
-        ("project", "of", "id", "secret"), [(one.project, one.noun, one.owner, one.kind) for one in found]
+        ("project", "of", "id", "secret"), [(one.project, one.noun, one.owner, one.kind) for one in secrets]
     )

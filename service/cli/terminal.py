@@ -39,8 +39,8 @@ class Commands(click.Group):
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
         module, _, name = self._places.get(cmd_name, "").partition(":")
-        found: click.Command | None = getattr(importlib.import_module(module), name) if name else None
-        return found
+        command: click.Command | None = getattr(importlib.import_module(module), name) if name else None
+        return command
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
