@@ -104,9 +104,9 @@ def test_a_project_is_created_with_its_repository(house: House) -> None:
 
 @pytest.mark.parametrize("slug", ["Team", "-a", "a b", str(UUID(int=5))])
 def test_the_name_of_a_project_must_be_a_slug(house: House, slug: str) -> None:
-    said = house("project", "create", "--", slug, status=1).stderr
-    assert said.startswith("error: ")
-    assert "is not a slug" in said
+    output = house("project", "create", "--", slug, status=1).stderr
+    assert output.startswith("error: ")
+    assert "is not a slug" in output
 
 
 def test_the_slug_of_a_project_is_unique(house: House) -> None:
@@ -159,9 +159,9 @@ def test_a_token_can_expire_on_a_date(house: House) -> None:
 def test_the_choices_of_a_source_are_spelled_as_in_the_api(house: House) -> None:
     house("project", "create", "team")
     kinds = ("--forge", "gitea", "--layout", "folders", "--direction", "both")
-    said = house("source", "add", "team", "https://forge.example/a.git", *kinds).stdout
-    assert "both https://forge.example/a.git (folders)" in said
-    assert "(gitea)" in said
+    output = house("source", "add", "team", "https://forge.example/a.git", *kinds).stdout
+    assert "both https://forge.example/a.git (folders)" in output
+    assert "(gitea)" in output
     shown = house("source", "add", "--help").stdout
     assert {"[refs|folders]", "[pull|push|both]"} <= set(re.findall(r"\[[a-z|]+\]", shown))
 
@@ -185,8 +185,8 @@ def test_a_revoked_token_stops_working(house: House) -> None:
 
 @pytest.mark.parametrize("command", [("token", "list"), ("verify",), ("rebuild",)])
 def test_an_unknown_project_is_an_error(house: House, command: tuple[str, ...]) -> None:
-    said = house(*command, "nowhere", status=1).stderr
-    assert said == "error: there is no project 'nowhere': see gitstore project list\n"
+    output = house(*command, "nowhere", status=1).stderr
+    assert output == "error: there is no project 'nowhere': see gitstore project list\n"
 
 
 def test_verify_lists_differences(house: House) -> None:
@@ -235,8 +235,8 @@ def test_the_openapi_document_is_printed(house: House) -> None:
 
 def test_an_option_overrides_the_environment(house: House, tmp_path: Path) -> None:
     """With the same validation."""
-    said = house("project", "list", "--database-url", "mysql://u:hunter2@db", status=1).stderr
-    assert said.startswith("error: DATABASE_URL is 'mysql://u:***@db': expected ")
+    output = house("project", "list", "--database-url", "mysql://u:hunter2@db", status=1).stderr
+    assert output.startswith("error: DATABASE_URL is 'mysql://u:***@db': expected ")
     missing = house(
         "project", "list", "--database-url", "", "--data", str(tmp_path / "none"), status=1
     ).stderr
@@ -246,10 +246,10 @@ def test_an_option_overrides_the_environment(house: House, tmp_path: Path) -> No
 def test_an_unreachable_database_is_an_error(house: House) -> None:
     """With the driver's message, and without the password."""
     url = "postgresql://me:hunter2@127.0.0.1:1/x"
-    said = house("project", "list", status=1, DATABASE_URL=url).stderr
-    assert said.startswith("error: the database does not answer")
-    assert "refused" in said
-    assert "hunter2" not in said
+    output = house("project", "list", status=1, DATABASE_URL=url).stderr
+    assert output.startswith("error: the database does not answer")
+    assert "refused" in output
+    assert "hunter2" not in output
 
 
 def test_an_unmigrated_database_is_an_error(tmp_path: Path, make_database: Callable[..., str]) -> None:

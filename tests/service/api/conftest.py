@@ -57,7 +57,7 @@ class Client:
             options = {"data": data}
         if type is not None:
             options["content_type"] = type
-        # Buffered, so that the answer is closed, and its log line told.
+        # Buffered, so that the answer is closed, and its log line written.
         return self.app.test_client().open(path, method=method, headers=sent, buffered=True, **options)
 
     def get(self, path: str, **options: Any) -> Response:
@@ -147,11 +147,11 @@ def house(
 def unexpected(monkeypatch: pytest.MonkeyPatch) -> list[Exception]:
     """Unexpected errors, which callers see as `internal`."""
     seen: list[Exception] = []
-    tell = composition._unexpected
+    unpatched = composition._unexpected
 
     def collect(error: Exception) -> Any:
         seen.append(error)
-        return tell(error)
+        return unpatched(error)
 
     monkeypatch.setattr(composition, "_unexpected", collect)
     return seen

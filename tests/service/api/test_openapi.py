@@ -106,10 +106,10 @@ def test_a_second_application_has_the_same_document(house: House, document: Any)
     assert made(cast(OpenAPI, again)) == document
 
 
-# What it says is what happens
+# The answers agree with the document
 
-# That each endpoint asks for a token is test_access.py's matter. The document can't tell all that is refused
-# (a cursor of another list, a definition that doesn't parse), nor all that is let through (`limit` twice).
+# test_access.py tests that each endpoint requires a token. The document cannot describe all that is refused (a
+# cursor of another list, a definition that does not parse), nor all that is accepted (`limit` twice).
 NOT_HERE = [ignored_auth, positive_data_acceptance, negative_data_rejection]
 
 CASES = [

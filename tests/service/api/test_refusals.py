@@ -113,28 +113,28 @@ def test_an_unexpected_error_is_shown_to_the_operator_only(
     owner: Client, monkeypatch: pytest.MonkeyPatch, unexpected: list[Exception]
 ) -> None:
     """The caller gets `internal` and the request id; the log has the traceback."""
-    told: list[dict[str, Any]] = []
+    lines: list[dict[str, Any]] = []
 
     def broken(*_: Any) -> None:
         raise RuntimeError("the secret is in here")
 
     monkeypatch.setattr(tokens, "tokens", broken)
-    monkeypatch.setattr(logs, "action", lambda event, **facts: told.append({"event": event, **facts}))
+    monkeypatch.setattr(logs, "action", lambda event, **facts: lines.append({"event": event, **facts}))
     response = owner.get("/tokens", headers={"X-Request-Id": "r-1"})
     refused = problem(response, 500, "internal")
     assert "secret" not in response.text
     assert refused["instance"] == "urn:gitstore:request:r-1"
-    assert any(line["event"] == "internal_error" and line["exc_info"] for line in told)
+    assert any(line["event"] == "internal_error" and line["exc_info"] for line in lines)
     assert len(unexpected) == 1
     unexpected.clear()
 
 
 def test_a_request_is_one_log_line(owner: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     """With the route, the principal and the duration, but never the token."""
-    told: list[dict[str, Any]] = []
-    monkeypatch.setattr(logs, "request", lambda **facts: told.append(facts))
+    lines: list[dict[str, Any]] = []
+    monkeypatch.setattr(logs, "request", lambda **facts: lines.append(facts))
     owner.get("/workflows/x%0ay?project=default")
-    (line,) = told
+    (line,) = lines
     assert line["endpoint"] == "workflows.read_workflow"
     assert (line["method"], line["status"], line["path"]) == ("GET", 404, "/workflows/x\ny")
     assert line["project"] == "default"
@@ -144,8 +144,8 @@ def test_a_request_is_one_log_line(owner: Client, monkeypatch: pytest.MonkeyPatc
 
 
 def test_key_actions_are_logged(owner: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    told: list[tuple[str, dict[str, Any]]] = []
-    monkeypatch.setattr(logs, "action", lambda event, **facts: told.append((event, facts)))
+    lines: list[tuple[str, dict[str, Any]]] = []
+    monkeypatch.setattr(logs, "action", lambda event, **facts: lines.append((event, facts)))
     owner.create()
     owner.publish()
     owner.publish(url="")
@@ -154,12 +154,12 @@ def test_key_actions_are_logged(owner: Client, monkeypatch: pytest.MonkeyPatch) 
     owner.delete("/workflows/order-sync/versions/draft")
     owner.post("/workflows/order-sync/versions/draft/restore")
     owner.post("/workflows/order-sync/versions/1/revert", match="*")
-    events = [event for event, _ in told if event != "request"]
+    events = [event for event, _ in lines if event != "request"]
     assert events == [
         "created", "published", "refused", "saved", "refused", "current_moved", "current_cleared",
         "discarded", "restored", "reverted",
     ]  # fmt: skip
-    published = told[[event for event, _ in told].index("published")][1]
+    published = lines[[event for event, _ in lines].index("published")][1]
     assert published["version"] == 1
     assert published["workflow"] == "order-sync"
     assert {"project", "principal", "duration_ms"} <= set(published)

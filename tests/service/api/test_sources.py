@@ -181,8 +181,8 @@ def test_a_source_is_changed_paused_and_deleted(house: House, owner: Client, sou
     assert owner.delete(path).status_code == 204
     problem(owner.get(path), 404, "not_found")
     with house.database.as_owner() as tx:
-        said = [action for (action,) in tx.tuples("select action from gitstore.audit_log order by at")]
-    assert [word for word in said if word.startswith("source.")] == [
+        actions = [action for (action,) in tx.tuples("select action from gitstore.audit_log order by at")]
+    assert [action for action in actions if action.startswith("source.")] == [
         "source.created", "source.changed", "source.changed", "source.changed", "source.deleted",
     ]  # fmt: skip
 
@@ -222,11 +222,11 @@ def test_a_replay_has_the_same_answer_and_no_effect(house: House, quiet: str) ->
     assert due(house) == 1
 
 
-@pytest.mark.parametrize(("event", "said"), [("ping", "pong"), ("issues", "ignored")])
-def test_pings_and_other_events_have_no_effect(house: House, quiet: str, event: str, said: str) -> None:
+@pytest.mark.parametrize(("event", "status"), [("ping", "pong"), ("issues", "ignored")])
+def test_pings_and_other_events_have_no_effect(house: House, quiet: str, event: str, status: str) -> None:
     """They are answered with 202, so that the forge reports no failure."""
     answer = ring(house, quiet, {"zen": "x"}, event=event)
-    assert (answer.status_code, answer.json) == (202, {"status": said})
+    assert (answer.status_code, answer.json) == (202, {"status": status})
     assert due(house) == 0
 
 
