@@ -26,10 +26,10 @@ def main(command: str, data: str) -> None:
                 subprocess.run(["sh", "-e"], input=lines, text=True, cwd=home, env=shell, check=True)
             token = Path(data, "owner-token").read_text().strip()
             for path in ("/workflows/hello/versions/current/definition", "/metrics", "/openapi.json"):
-                asked = urllib.request.Request(url + path, headers={"Authorization": f"Bearer {token}"})
-                with urllib.request.urlopen(asked, timeout=SECONDS) as answer:
-                    assert answer.status == 200, path
-                    assert answer.read(), path
+                request = urllib.request.Request(url + path, headers={"Authorization": f"Bearer {token}"})
+                with urllib.request.urlopen(request, timeout=SECONDS) as response:
+                    assert response.status == 200, path
+                    assert response.read(), path
         finally:
             service.send_signal(signal.SIGTERM)
         assert service.wait(SECONDS) == 0, service.returncode

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 from uuid import uuid4
 
@@ -16,7 +16,6 @@ from tests.contract.doors import ACTIONS, DOORS, Action, Api, Cli, Door, Git, Pa
 from tests.contract.world import DRAFT, SLUG, WORKFLOW, World
 from tests.service.api.conftest import House, opened, yaml
 
-WITH_TOKENS = (Api, Page, Git)
 CALLS = [(door, action) for door in DOORS for action in ACTIONS if getattr(door, action, None)]
 
 
@@ -198,91 +197,76 @@ def lost_versions(world: World) -> None:
 
 @dataclass(frozen=True)
 class Refusal:
-    """`doors` refuse `action` in `situation` with `code`; those of `instead` with a code of their own."""
+    """`doors` refuse `action` in `situation` with `code`; a push, where it differs, with `pushed`."""
 
     action: str
     code: str
-    situation: Callable[[World], None] = as_built
-    doors: tuple[type[Door], ...] = WITH_TOKENS
-    arguments: dict[str, Any] = field(default_factory=dict)
-    instead: dict[type[Door], str] = field(default_factory=dict)
+    situation: Callable[[World], None]
+    doors: tuple[type[Door], ...]
+    pushed: str
+    arguments: dict[str, Any]
+
+
+def refused(
+    action: str,
+    code: str,
+    situation: Callable[[World], None] = as_built,
+    doors: tuple[type[Door], ...] = (Api, Page),
+    pushed: str = "",
+    **arguments: Any,
+) -> Refusal:
+    return Refusal(action, code, situation, doors, pushed or code, arguments)
 
 
 UNPARSABLE = b"nodes: [\n  a\nb: c"
-MISSING = {"slug": "missing"}
 NO_ID = str(uuid4())
-HTTP = (Api, Page)
+TOKENED = (Api, Page, Git)
+UNPUSHED = (Api, Page, Cli)
 
 REFUSALS = {
-    "the workflow exists": Refusal(
-        "create", "workflow_exists", arguments={"slug": SLUG}, instead={Git: "stale_draft"}
+    "the workflow exists": refused(
+        "create", "workflow_exists", doors=TOKENED, pushed="stale_draft", slug=SLUG
     ),
-    "an invalid name": Refusal(
-        "create", "invalid_name", arguments={"slug": "A-b"}, instead={Git: "ref_not_accepted"}
+    "an invalid name": refused(
+        "create", "invalid_name", doors=TOKENED, pushed="ref_not_accepted", slug="A-b"
     ),
-    "a new workflow that does not parse": Refusal(
-        "create", "definition_unparsable", doors=(Api, Git), arguments={"text": UNPARSABLE}
+    "a new text does not parse": refused(
+        "create", "definition_unparsable", doors=(Api, Git), text=UNPARSABLE
     ),
-    "a stale save": Refusal("save", "stale_draft", arguments={"seen": "stale"}),
-    "a save that does not parse": Refusal("save", "definition_unparsable", arguments={"text": UNPARSABLE}),
-    "a save of a missing workflow": Refusal("save", "workflow_not_found", doors=HTTP, arguments=MISSING),
-    "a stale publish": Refusal("publish", "stale_draft", doors=HTTP, arguments={"seen": "stale"}),
-    "a moved base": Refusal("publish", "base_moved", base_moved, arguments={"version": 4}),
-    "an invalid definition": Refusal("publish", "definition_invalid", invalid_draft),
-    "a publish without a draft": Refusal("publish", "no_draft", discarded_draft, doors=HTTP),
-    "a publish of a missing workflow": Refusal(
-        "publish", "workflow_not_found", doors=HTTP, arguments=MISSING
+    "a stale save": refused("save", "stale_draft", doors=TOKENED, seen="stale"),
+    "a text does not parse": refused("save", "definition_unparsable", doors=TOKENED, text=UNPARSABLE),
+    "a save of a missing workflow": refused("save", "workflow_not_found", slug="missing"),
+    "a stale publish": refused("publish", "stale_draft", seen="stale"),
+    "a moved base": refused("publish", "base_moved", base_moved, doors=TOKENED, version=4),
+    "an invalid definition": refused("publish", "definition_invalid", invalid_draft, doors=TOKENED),
+    "a publish without a draft": refused("publish", "no_draft", discarded_draft),
+    "a publish of a missing workflow": refused("publish", "workflow_not_found", slug="missing"),
+    "a number that is not the next": refused("publish", "wrong_number", doors=(Git,), version=7),
+    "a number that is published": refused("publish", "version_immutable", doors=(Git,), version=1),
+    "the number of a lost version": refused("publish", "wrong_number", lost_versions, (Git,), version=1),
+    "a stale discard": refused("discard", "stale_draft", doors=TOKENED, seen="stale"),
+    "a discard without a draft": refused("discard", "version_not_found", no_draft),
+    "a discard in a missing workflow": refused("discard", "workflow_not_found", slug="missing"),
+    "a restore over an open draft": refused("restore", "draft_exists", doors=UNPUSHED),
+    "nothing to restore": refused("restore", "version_not_found", no_draft, doors=UNPUSHED),
+    "a restore in a missing workflow": refused(
+        "restore", "workflow_not_found", doors=UNPUSHED, slug="missing"
     ),
-    "a number that is not the next": Refusal(
-        "publish", "wrong_number", doors=(Git,), arguments={"version": 7}
+    "a stale revert": refused("revert", "stale_draft", seen="stale"),
+    "a revert without the draft's state": refused("revert", "precondition_required", seen=""),
+    "a revert to a missing version": refused("revert", "version_not_found", version=9),
+    "a revert to a lost version": refused("revert", "version_not_found", lost_versions),
+    "a revert in a missing workflow": refused("revert", "workflow_not_found", slug="missing"),
+    "a missing version as current": refused("move_current", "version_not_found", version=9),
+    "a lost version as current": refused("move_current", "version_not_found", lost_versions),
+    "current of a missing workflow": refused("move_current", "workflow_not_found", slug="missing"),
+    "clearing a missing workflow": refused(
+        "clear_current", "workflow_not_found", doors=(Api,), slug="missing"
     ),
-    "a number that is published": Refusal(
-        "publish", "version_immutable", doors=(Git,), arguments={"version": 1}
-    ),
-    "the number of a lost version": Refusal(
-        "publish", "wrong_number", lost_versions, doors=(Git,), arguments={"version": 1}
-    ),
-    "a stale discard": Refusal("discard", "stale_draft", arguments={"seen": "stale"}),
-    "a discard without a draft": Refusal("discard", "version_not_found", no_draft, doors=HTTP),
-    "a discard in a missing workflow": Refusal(
-        "discard", "workflow_not_found", doors=HTTP, arguments=MISSING
-    ),
-    "a restore over an open draft": Refusal("restore", "draft_exists", doors=(Api, Page, Cli)),
-    "a restore without a discarded draft": Refusal(
-        "restore", "version_not_found", no_draft, doors=(Api, Page, Cli)
-    ),
-    "a restore in a missing workflow": Refusal(
-        "restore", "workflow_not_found", doors=(Api, Page, Cli), arguments=MISSING
-    ),
-    "a stale revert": Refusal("revert", "stale_draft", doors=HTTP, arguments={"seen": "stale"}),
-    "a revert without the draft's state": Refusal(
-        "revert", "precondition_required", doors=HTTP, arguments={"seen": ""}
-    ),
-    "a revert to a missing version": Refusal(
-        "revert", "version_not_found", doors=HTTP, arguments={"version": 9}
-    ),
-    "a revert to a lost version": Refusal("revert", "version_not_found", lost_versions, doors=HTTP),
-    "a revert in a missing workflow": Refusal("revert", "workflow_not_found", doors=HTTP, arguments=MISSING),
-    "a missing version as current": Refusal(
-        "move_current", "version_not_found", doors=HTTP, arguments={"version": 9}
-    ),
-    "a lost version as current": Refusal("move_current", "version_not_found", lost_versions, doors=HTTP),
-    "current of a missing workflow": Refusal(
-        "move_current", "workflow_not_found", doors=HTTP, arguments=MISSING
-    ),
-    "no current of a missing workflow": Refusal(
-        "clear_current", "workflow_not_found", doors=(Api,), arguments=MISSING
-    ),
-    "a token with an unknown role": Refusal(
-        "create_token", "malformed", doors=(Api, Page, Cli), arguments={"role": "root"}
-    ),
-    "a token without a name": Refusal(
-        "create_token", "malformed", doors=(Api, Page, Cli), arguments={"token": " "}
-    ),
-    "a missing token": Refusal(
-        "revoke_token", "not_found", doors=(Api, Page, Cli), arguments={"token": NO_ID}
-    ),
-}  # fmt: skip
+    "a token with an unknown role": refused("create_token", "malformed", doors=UNPUSHED, role="root"),
+    "a token without a name": refused("create_token", "malformed", doors=UNPUSHED, token=" "),
+    "a missing token": refused("revoke_token", "not_found", doors=UNPUSHED, token=NO_ID),
+}
 
 
 @pytest.mark.parametrize(
@@ -299,4 +283,4 @@ def test_every_door_refuses_the_same(world: World, kind: type[Door], refusal: Re
         name: world.stale if value == "stale" else value for name, value in refusal.arguments.items()
     }
     action = action_in(world, refusal.action, **arguments)
-    refuse(world, kind(world, world.owner.token), action, refusal.instead.get(kind, refusal.code))
+    refuse(world, kind(world, world.owner.token), action, refusal.pushed if kind is Git else refusal.code)

@@ -88,9 +88,10 @@ def differences(house: House) -> list[str]:
     return found
 
 
-def test_this_version_has_a_base() -> None:
-    """At a release, `python -m tests.upgrade.make` makes it."""
+def test_this_version_has_a_base_and_a_section_of_the_changelog() -> None:
+    """CONTRIBUTING describes how a release is made."""
     assert version("gitstore") in RELEASES
+    assert f"\n## [{version('gitstore')}] - 20" in (BASES.parents[1] / "CHANGELOG.md").read_text()
 
 
 def test_an_upgraded_schema_is_that_of_a_new_database(

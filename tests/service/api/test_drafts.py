@@ -370,15 +370,6 @@ def test_a_revert_is_a_new_commit_with_the_old_content(published: Client) -> Non
     assert again.json["digest"] == published.get(f"{VERSIONS}/1").json["digest"]
 
 
-def test_a_revert_of_an_open_draft_requires_its_etag(published: Client) -> None:
-    published.publish(url="https://two.example/")
-    tag = published.post(VERSIONS, json={"definition": definition("https://three.example/")}).headers["ETag"]
-    refused = problem(published.post(f"{VERSIONS}/1/revert"), 428, "precondition_required")
-    assert refused["etag"] == tag
-    problem(published.post(f"{VERSIONS}/1/revert", match=f'"{"1" * 40}"'), 412, "stale_draft")
-    assert published.post(f"{VERSIONS}/1/revert", match=tag).status_code == 201
-
-
 def test_a_revert_to_an_invalid_version_is_refused(published: Client) -> None:
     problem(published.post(f"{VERSIONS}/9/revert"), 404, "version_not_found")
     problem(published.post(f"{VERSIONS}/zero/revert"), 404, "version_not_found")
