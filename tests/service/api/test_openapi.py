@@ -108,8 +108,8 @@ def test_a_second_application_has_the_same_document(house: House, document: Any)
 
 # The answers agree with the document
 
-# test_access.py tests that each endpoint requires a token. The document cannot describe all that is refused (a
-# cursor of another list, a definition that does not parse), nor all that is accepted (`limit` twice).
+# test_access.py tests that each endpoint requires a token. The document cannot describe all that is refused
+# (a cursor of another list, a definition that does not parse), nor all that is accepted (`limit` twice).
 NOT_HERE = [ignored_auth, positive_data_acceptance, negative_data_rejection]
 
 CASES = [
