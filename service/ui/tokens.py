@@ -38,7 +38,7 @@ def create_token() -> Response:
         visit,
         area="tokens",
         title="New access token",
-        text=f"{created.name} ({created.role}). It is not stored, and shown only once: save it now.",
+        text=f"{created.name} ({created.role}). The token is shown only once: save it now.",
         values={"Token": secret},
         to=("list_tokens", {}),
     )

@@ -132,7 +132,7 @@ def ask_discard(slug: str) -> Response:
     return visit.page(
         "ask.html",
         question="Discard the draft?",
-        text=f"{current}Git keeps the draft under {show(superseded_of(workflow.slug))}; it can be restored.",
+        text=f"{current}Git keeps a copy of the draft, which can be restored.",
         about=f"{workflow.slug}: draft of {author}, saved {saved}",
         action=("discard", {"slug": workflow.slug}),
         to=("show_workflow", {"slug": workflow.slug}),

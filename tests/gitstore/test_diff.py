@@ -80,15 +80,15 @@ def test_layout_is_included_on_request() -> None:
         nodes=[node("a", x=7, url="https://a"), *NODES[1:]],
         edges=[{**ABC["edges"][0], "id": "e"}, ABC["edges"][1]],
     )
-    found = diff(ABC, other, layout=True)
-    (moved,) = found.of("node", "changed")
+    difference = diff(ABC, other, layout=True)
+    (moved,) = difference.of("node", "changed")
     assert [(change.pointer, change.before, change.after) for change in moved.changes] == [
         ("/position/x", 0, 7)
     ]
-    (named,) = found.of("edge", "changed")
+    (named,) = difference.of("edge", "changed")
     assert [change.pointer for change in named.changes] == ["/id"]
-    assert summary(found) == "only the layout changed"
-    assert apply(found, ABC) == other
+    assert summary(difference) == "only the layout changed"
+    assert apply(difference, ABC) == other
     both = changed(nodes=[node("a", x=7, url="https://b"), node("b", x=9), NODES[2]])
     assert summary(diff(ABC, both, layout=True)) == "url of a changed, layout changed"
 
@@ -98,15 +98,15 @@ def test_a_change_has_its_pointer_and_both_values() -> None:
     old, new = (
         {"id": "a", "data": {"a/b~c": {"d": [1, inner]}}} for inner in ({"e": None}, {"e": True, "f": []})
     )
-    found = diff(graph(old), graph(node("z", q=1), new))
-    (altered,) = found.of("node", "changed")
+    difference = diff(graph(old), graph(node("z", q=1), new))
+    (altered,) = difference.of("node", "changed")
     assert (altered.old_pointer, altered.pointer, altered.value["id"]) == ("/nodes/0", "/nodes/1", "a")
     at = "/data/a~1b~0c/d/1"
     assert [(c.op, c.pointer, c.before, c.after) for c in altered.changes] == [
         (Op.REPLACE, f"{at}/e", None, True),
         (Op.ADD, f"{at}/f", ABSENT, []),
     ]
-    (added,) = found.of("node", "added")
+    (added,) = difference.of("node", "added")
     assert (added.pointer, added.value["id"]) == ("/nodes/0", "z")
 
 
@@ -131,13 +131,13 @@ def test_a_renamed_node_is_one_change() -> None:
     new = graph(
         container("loop", "x"), child("x", "loop"), node("a"), edges=[edge("a", "loop"), edge("loop", "a")]
     )
-    found = diff(old, new)
-    (renamed,) = found.items
+    difference = diff(old, new)
+    (renamed,) = difference.items
     (change,) = renamed.changes
     assert (renamed.effect, renamed.pointer) == ("renamed", "/nodes/0")
     assert (change.before, change.after) == ("l", "loop")
-    assert summary(found) == "l renamed to loop"
-    assert digest(apply(found, old), Rules.MESHHOOK) == digest(new, Rules.MESHHOOK)
+    assert summary(difference) == "l renamed to loop"
+    assert digest(apply(difference, old), Rules.MESHHOOK) == digest(new, Rules.MESHHOOK)
     inner = graph(container("l", "y"), child("y", "l"), node("a"), edges=old["edges"])
     assert summary(diff(old, inner)) == "x renamed to y"
 
@@ -155,21 +155,24 @@ def test_a_node_with_a_new_id_and_new_content_is_a_new_node() -> None:
 def test_rules_any_compare_keys() -> None:
     """Lists of objects are matched by unique id or name, else by content and position."""
 
-    def found(a: Any, b: Any) -> list[tuple[str, str, Any, Any]]:
-        made = diff({"x": a}, {"x": b}, Rules.ANY)
-        assert apply(made, {"x": a}) == {"x": b}
-        return [(c.op.value, c.pointer, c.before, c.after) for item in made.items for c in item.changes]
+    def changes_of(a: Any, b: Any) -> list[tuple[str, str, Any, Any]]:
+        difference = diff({"x": a}, {"x": b}, Rules.ANY)
+        assert apply(difference, {"x": a}) == {"x": b}
+        return [(c.op.value, c.pointer, c.before, c.after) for item in difference.items for c in item.changes]
 
     one, two = {"name": "one", "n": 1}, {"name": "two", "n": 2}
-    assert found([one, two], [{**two, "n": 3}, one]) == [
+    assert changes_of([one, two], [{**two, "n": 3}, one]) == [
         ("replace", "/x/0/n", 2, 3), ("reorder", "/x", [0, 1], [1, 0]),
     ]  # fmt: skip
-    assert found([one, two], [two]) == [("remove", "/x/0", one, ABSENT)]
-    assert found([{"id": 1}, {"id": 1, "a": 1}], [{"id": 1}]) == [
+    assert changes_of([one, two], [two]) == [("remove", "/x/0", one, ABSENT)]
+    assert changes_of([{"id": 1}, {"id": 1, "a": 1}], [{"id": 1}]) == [
         ("remove", "/x/1", {"id": 1, "a": 1}, ABSENT)
     ]
-    assert found([1, 2, 3, 4], [1, 9, 3, 4, 5]) == [("replace", "/x/1", 2, 9), ("add", "/x/4", ABSENT, 5)]
-    assert found([2, 3, 4], [1, 2, 3, 4]) == [("add", "/x/0", ABSENT, 1)]
+    assert changes_of([1, 2, 3, 4], [1, 9, 3, 4, 5]) == [
+        ("replace", "/x/1", 2, 9),
+        ("add", "/x/4", ABSENT, 5),
+    ]
+    assert changes_of([2, 3, 4], [1, 2, 3, 4]) == [("add", "/x/0", ABSENT, 1)]
     assert summary(diff({"steps": [{"u": 1}]}, {"steps": [{"u": 2}]}, Rules.ANY)) == "steps.0.u changed"
     # There is no layout with these rules.
     assert not diff({"nodes": [{"position": 1}]}, {"nodes": [{"position": 2}]}, Rules.ANY).empty
@@ -177,10 +180,10 @@ def test_rules_any_compare_keys() -> None:
 
 def test_reordered_nodes_are_one_change() -> None:
     """It holds the old indices in the new order."""
-    found = diff(ABC, changed(nodes=[NODES[2], node("n"), NODES[0], NODES[1]]))
-    (reordered,) = found.of("node", "reordered")
+    difference = diff(ABC, changed(nodes=[NODES[2], node("n"), NODES[0], NODES[1]]))
+    (reordered,) = difference.of("node", "reordered")
     assert [change.after for change in reordered.changes] == [[2, 0, 1]]
-    assert [each.pointer for each in found.of("node", "added")] == ["/nodes/1"]
+    assert [each.pointer for each in difference.of("node", "added")] == ["/nodes/1"]
 
 
 @pytest.mark.parametrize(
@@ -190,18 +193,18 @@ def test_nodes_that_are_no_list_of_nodes_are_compared_by_keys(nodes: Any) -> Non
     """A draft may hold any value that parses."""
     other = {"nodes": nodes, "edges": nodes}
     for a, b in ((ABC, other), (other, ABC), (other, {}), ({}, other)):
-        found = diff(a, b)
-        assert not found.empty
-        assert digest(apply(found, a), Rules.MESHHOOK) == digest(b, Rules.MESHHOOK)
-        assert len(summary(found)) <= LONGEST
+        difference = diff(a, b)
+        assert not difference.empty
+        assert digest(apply(difference, a), Rules.MESHHOOK) == digest(b, Rules.MESHHOOK)
+        assert len(summary(difference)) <= LONGEST
 
 
 def test_summaries_are_short_and_printable_for_any_names() -> None:
     """Names that are too long are replaced by counts."""
     wild = "\x1b[31m\n" + "x" * 500
-    found = diff(graph(node(wild)), graph(node(wild, **{wild: 1}), node("b")), layout=True)
-    assert summary(found).startswith("1 node added, ")
-    assert summary(found).isprintable()
+    difference = diff(graph(node(wild)), graph(node(wild, **{wild: 1}), node("b")), layout=True)
+    assert summary(difference).startswith("1 node added, ")
+    assert summary(difference).isprintable()
     many = graph(*(node(f"{n}" + "y" * 60) for n in range(3)))
     longer = graph(*(node(f"{n}" + "y" * 60, **{"k" * 60 + k: 1 for k in "abc"}) for n in range(3)))
     assert summary(diff(many, longer)) == "3 nodes changed"
@@ -212,5 +215,7 @@ def test_parsed_definitions_are_compared() -> None:
     def value(text: str) -> dict[str, Any]:
         return parse(text.encode(), "workflow.yaml", Rules.MESHHOOK, LIMITS).value
 
-    found: Diff = diff(value("nodes: [{id: a, type: webhook}]"), value("nodes: [{id: a, type: schedule}]"))
-    assert summary(found) == "type of a changed"
+    difference: Diff = diff(
+        value("nodes: [{id: a, type: webhook}]"), value("nodes: [{id: a, type: schedule}]")
+    )
+    assert summary(difference) == "type of a changed"

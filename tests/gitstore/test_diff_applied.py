@@ -82,9 +82,9 @@ def same(a: Any, b: Any) -> bool:
 
 @given(_DEFINITIONS, st.sampled_from(Rules), st.booleans())
 def test_a_definition_equals_itself(a: dict[str, Any], rules: Rules, layout: bool) -> None:
-    found = diff(a, copy.deepcopy(a), rules, layout=layout)
-    assert found.empty
-    assert summary(found) == "no change"
+    changes = diff(a, copy.deepcopy(a), rules, layout=layout)
+    assert changes.empty
+    assert summary(changes) == "no change"
 
 
 @examples(400)
@@ -94,14 +94,14 @@ def test_applying_a_difference_gives_the_newer_definition(
 ) -> None:
     """The digests are equal; with layout, the values are, too."""
     before = copy.deepcopy((a, b))
-    found = diff(a, b, rules, layout=layout)
-    made = apply(found, a)
-    assert digest(made, rules) == digest(b, rules)
-    assert layout or found.empty == (digest(a, rules) == digest(b, rules))
+    changes = diff(a, b, rules, layout=layout)
+    applied = apply(changes, a)
+    assert digest(applied, rules) == digest(b, rules)
+    assert layout or changes.empty == (digest(a, rules) == digest(b, rules))
     if layout or rules is Rules.ANY:
-        assert same(made, b)
+        assert same(applied, b)
     assert (a, b) == before
-    sentence = summary(found)
+    sentence = summary(changes)
     assert 0 < len(sentence) <= LONGEST
     assert sentence.isprintable()
 

@@ -25,9 +25,9 @@ YAML = "nodes:\n- {id: a, type: webhook, position: {x: %s}, data: {label: %s}}\n
 
 @pytest.fixture
 def store(bare: Path) -> Iterator[Store]:
-    made = Store(bare, PROJECT, FileUnitOfWork)
-    yield made
-    made.close()
+    opened = Store(bare, PROJECT, FileUnitOfWork)
+    yield opened
+    opened.close()
 
 
 @pytest.fixture
@@ -44,8 +44,8 @@ def content(label: str, x: int = 0, more: str = "") -> Content:
 def test_the_default_message_of_a_save_summarizes_the_change(store: Store) -> None:
     """Since the draft or, without one, since the latest version."""
 
-    def save(made: Content, message: str = "") -> str:
-        saved = store.save_draft("a", made, ANN, expected=ANY, message=message)
+    def save(new: Content, message: str = "") -> str:
+        saved = store.save_draft("a", new, ANN, expected=ANY, message=message)
         return store.snapshot("a", saved.commit).message
 
     created = store.create_workflow("a", content("one"), ANN)
@@ -69,10 +69,10 @@ def test_a_save_on_top_of_an_unparsable_draft_has_a_plain_message(store: Store, 
         ["git", "--git-dir", str(bare), "hash-object", "-w", "--stdin"],
         input=b"nodes: [", capture_output=True, check=True,
     ).stdout.strip()  # fmt: skip
-    made = Author(bare)
-    tree = made.git("mktree", input=b"100644 blob " + blob + b"\tworkflow.yaml\n")
+    author = Author(bare)
+    tree = author.git("mktree", input=b"100644 blob " + blob + b"\tworkflow.yaml\n")
     before = (store.state("a").draft or "").encode()
-    made.git("update-ref", "refs/heads/drafts/a", made.commit_tree(tree, before).decode())
+    author.git("update-ref", "refs/heads/drafts/a", author.commit_tree(tree, before).decode())
     saved = store.save_draft("a", content("two"), ANN, expected=ANY)
     assert store.snapshot("a", saved.commit).message == "Save the draft"
 

@@ -42,7 +42,7 @@ _FAINT = """() => {
     }
     return layers.reverse().reduce((under, top) => over(top, under), [255, 255, 255, 1]);
   };
-  const found = [];
+  const flaws = [];
   for (const element of document.querySelectorAll("body *")) {
     const own = [...element.childNodes].some((node) => node.nodeType === 3 && node.textContent.trim());
     const style = getComputedStyle(element);
@@ -55,14 +55,14 @@ _FAINT = """() => {
     const size = parseFloat(style.fontSize), large = size >= 24 || (size >= 18.66 && style.fontWeight >= 700);
     const ratio = (a + 0.05) / (b + 0.05);
     if (ratio >= (large ? 3 : 4.5)) continue;
-    found.push(`${element.tagName} ${element.textContent.trim().slice(0, 40)} ${ratio.toFixed(2)}`);
+    flaws.push(`${element.tagName} ${element.textContent.trim().slice(0, 40)} ${ratio.toFixed(2)}`);
   }
-  return found;
+  return flaws;
 }"""
 
 # Checks of names, roles, headings and landmarks, as axe-core has them (which can't be copied in).
 _INACCESSIBLE = """() => {
-  const found = [];
+  const flaws = [];
   const visible = (e) => e.getClientRects().length && getComputedStyle(e).visibility !== "hidden";
   const text = (id) => document.getElementById(id)?.textContent;
   const name = (e) => (e.getAttribute("aria-label")
@@ -70,32 +70,32 @@ _INACCESSIBLE = """() => {
     || [...(e.labels || [])].map((l) => l.textContent).join("")
     || (e.matches("input, select, textarea") ? "" : e.textContent) || e.getAttribute("title") || "").trim();
   for (const e of document.querySelectorAll("a[href], button, input, select, textarea, summary"))
-    if (e.type !== "hidden" && visible(e) && !name(e)) found.push(`no name: ${e.outerHTML.slice(0, 120)}`);
+    if (e.type !== "hidden" && visible(e) && !name(e)) flaws.push(`no name: ${e.outerHTML.slice(0, 120)}`);
   for (const e of document.querySelectorAll("section, nav, table, svg[role]"))
     if (!name(e) || (e.matches("nav, svg") && !e.hasAttribute("aria-label")))
-      found.push(`no name: ${e.outerHTML.slice(0, 80)}`);
+      flaws.push(`no name: ${e.outerHTML.slice(0, 80)}`);
   let level = 0;
   for (const e of document.querySelectorAll("h1, h2, h3, h4")) {
     if (!visible(e)) continue;
     const next = Number(e.tagName[1]);
-    if (next > level + 1) found.push(`heading ${e.tagName} after level ${level}: ${e.textContent}`);
+    if (next > level + 1) flaws.push(`heading ${e.tagName} after level ${level}: ${e.textContent}`);
     level = next;
   }
-  if (document.querySelectorAll("h1").length !== 1) found.push("not one h1");
+  if (document.querySelectorAll("h1").length !== 1) flaws.push("not one h1");
   for (const mark of ["main", "header", "footer"])
-    if (document.querySelectorAll(`body > ${mark}`).length !== 1) found.push(`not one ${mark}`);
+    if (document.querySelectorAll(`body > ${mark}`).length !== 1) flaws.push(`not one ${mark}`);
   const ids = [...document.querySelectorAll("[id]")].map((e) => e.id);
-  found.push(...ids.filter((id, index) => ids.indexOf(id) !== index).map((id) => `id twice: ${id}`));
+  flaws.push(...ids.filter((id, index) => ids.indexOf(id) !== index).map((id) => `id twice: ${id}`));
   for (const attribute of ["aria-labelledby", "aria-describedby", "for"])
     for (const e of document.querySelectorAll(`[${attribute}]`))
       for (const id of e.getAttribute(attribute).split(" "))
-        if (!document.getElementById(id)) found.push(`${attribute} of nothing: ${id}`);
-  for (const e of document.querySelectorAll("[tabindex]")) if (e.tabIndex > 0) found.push("tabindex above 0");
-  for (const e of document.querySelectorAll("th:not([scope])")) found.push(`no scope: ${e.textContent}`);
-  if (!document.documentElement.lang || !document.title) found.push("no language or title");
+        if (!document.getElementById(id)) flaws.push(`${attribute} of nothing: ${id}`);
+  for (const e of document.querySelectorAll("[tabindex]")) if (e.tabIndex > 0) flaws.push("tabindex above 0");
+  for (const e of document.querySelectorAll("th:not([scope])")) flaws.push(`no scope: ${e.textContent}`);
+  if (!document.documentElement.lang || !document.title) flaws.push("no language or title");
   for (const e of document.querySelectorAll("a[href^='#']"))
-    if (!/^#(L\\d+)?$/.test(e.hash) && !text(e.hash.slice(1))) found.push(`leads nowhere: ${e.hash}`);
-  return found;
+    if (!/^#(L\\d+)?$/.test(e.hash) && !text(e.hash.slice(1))) flaws.push(`leads nowhere: ${e.hash}`);
+  return flaws;
 }"""
 
 
@@ -131,10 +131,10 @@ class Tab:
 
     def problems(self) -> list[str]:
         """Return the problems of the present page: contrast, names and roles, console, width."""
-        found = [*self.page.evaluate(_FAINT), *self.page.evaluate(_INACCESSIBLE), *self.complaints]
+        problems = [*self.page.evaluate(_FAINT), *self.page.evaluate(_INACCESSIBLE), *self.complaints]
         if self.page.evaluate("document.documentElement.scrollWidth > innerWidth"):
-            found.append("the page is wider than the window")
-        return [f"{self.page.url}: {each}" for each in found]
+            problems.append("the page is wider than the window")
+        return [f"{self.page.url}: {each}" for each in problems]
 
 
 @contextmanager
@@ -148,14 +148,14 @@ def browser() -> Iterator[Browser]:
 
 
 @contextmanager
-def tab(chromium: Browser, caller: Caller, **context: object) -> Iterator[Tab]:
+def tab(chromium: Browser, caller: Caller, **options: object) -> Iterator[Tab]:
     """Open a tab in a context of its own, signed in as `caller`."""
-    made: BrowserContext = chromium.new_context(**context)  # type: ignore[arg-type] # as they come
-    made.set_default_timeout(20_000)
+    context: BrowserContext = chromium.new_context(**options)  # type: ignore[arg-type] # as they come
+    context.set_default_timeout(20_000)
     try:
-        opened = Tab(made.new_page(), caller.url)
+        opened = Tab(context.new_page(), caller.url)
         opened.sign_in(caller.token)
         yield opened
         assert opened.complaints == []
     finally:
-        made.close()
+        context.close()

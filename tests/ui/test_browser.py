@@ -29,8 +29,8 @@ def service(tmp_path_factory: pytest.TempPathFactory, cluster: Path) -> Iterator
 
 @pytest.fixture(scope="module")
 def chromium() -> Iterator[Browser]:
-    with browser.browser() as found:
-        yield found
+    with browser.browser() as opened:
+        yield opened
 
 
 @pytest.fixture
@@ -40,8 +40,8 @@ def owner(service: Service) -> Caller:
 
 @pytest.fixture
 def ann(chromium: Browser, owner: Caller) -> Iterator[Tab]:
-    with browser.tab(chromium, owner, **WIDE) as found:
-        yield found
+    with browser.tab(chromium, owner, **WIDE) as opened:
+        yield opened
 
 
 # The selected text of the focused field.
@@ -55,10 +55,10 @@ def publish(owner: Caller, *urls: str, slug: str = "order-sync") -> None:
     """Publish a version for each URL."""
     for url in urls:
         body = {"definition": definition("Order sync", url)}
-        made = owner.call("POST", f"/workflows/{slug}/versions", body)
-        if made.status == 404:
-            made = owner.call("POST", "/workflows", {"slug": slug, **body})
-        assert made.status == 201, made.raw
+        saved = owner.call("POST", f"/workflows/{slug}/versions", body)
+        if saved.status == 404:
+            saved = owner.call("POST", "/workflows", {"slug": slug, **body})
+        assert saved.status == 201, saved.raw
         done = owner.call("POST", f"/workflows/{slug}/versions/publish", {"message": f"Use {url}"})
         assert done.status == 201, done.raw
 
@@ -234,8 +234,8 @@ def pages(owner: Caller) -> dict[str, str]:
     publish(owner, *urls(3))
     broken = definition("Order sync", "https://four.example/").replace("https://four.example/", "")
     owner.call("POST", "/workflows/order-sync/versions", {"definition": broken, "message": "Not yet"})
-    made = owner.call("POST", "/subscriptions", {"url": "https://subscriber.example/hooks"}).json
-    sent = owner.call("POST", f"/subscriptions/{made['id']}/test").json
+    subscription = owner.call("POST", "/subscriptions", {"url": "https://subscriber.example/hooks"}).json
+    sent = owner.call("POST", f"/subscriptions/{subscription['id']}/test").json
     url = "https://git.example/acme/a-rather-long-name-of-a-repository-with-many-flows.git"
     source = owner.call("POST", "/sources", {"url": url}).json
     owner.call("POST", "/workflows", {"slug": "other", "description": "Waits for its first version."})
@@ -257,9 +257,9 @@ def pages(owner: Caller) -> dict[str, str]:
         "source": f"/ui/sources/{source['id']}",
         "new-source": "/ui/new-source",
         "webhooks": "/ui/webhooks",
-        "webhook": f"/ui/webhooks/{made['id']}",
+        "webhook": f"/ui/webhooks/{subscription['id']}",
         "new-webhook": "/ui/new-webhook",
-        "delete-webhook": f"/ui/webhooks/{made['id']}/delete",
+        "delete-webhook": f"/ui/webhooks/{subscription['id']}/delete",
         "delivery": f"/ui/deliveries/{sent['id']}",
         "tokens": "/ui/tokens",
         "refusal": f"{one}/versions/99",

@@ -228,12 +228,12 @@ def test_the_editor_gets_the_problems_of_unsaved_text(ann: Visitor) -> None:
         )  # fmt: skip
         return answer.status_code, json.loads(answer.data) if answer.status_code == 200 else None
 
-    status, found = ask("nodes:\n  - {id: a}\n", ann.csrf)
+    status, result = ask("nodes:\n  - {id: a}\n", ann.csrf)
     assert status == 200
     expected = ann.api.post(
         "/workflows/order-sync/validate", data="nodes:\n  - {id: a}\n", type="application/yaml"
     ).json
-    assert found == expected
+    assert result == expected
     assert ask("nodes: [", ann.csrf)[0] == 200
     assert ask("", ann.csrf)[0] == 200
     assert ask("nodes: []", "x")[0] == 403

@@ -32,9 +32,9 @@ names = st.integers(0, 12)
 @given(st.sets(names, min_size=1), st.lists(st.tuples(names, names), max_size=30))
 def test_layers_never_overlap_and_follow_the_edges(keys: set[int], edges: list[tuple[int, int]]) -> None:
     """Cycles, loops and edges to nowhere included."""
-    found = arrange(dict.fromkeys(keys, SIZE), {}, edges)
-    assert set(found) == keys
-    assert not any(overlapping(a, b) for a, b in combinations(found.values(), 2))
+    rects = arrange(dict.fromkeys(keys, SIZE), {}, edges)
+    assert set(rects) == keys
+    assert not any(overlapping(a, b) for a, b in combinations(rects.values(), 2))
     forward = [(a, b) for a, b in edges if a < b and a in keys and b in keys]
     placed = arrange(dict.fromkeys(keys, SIZE), {}, forward)
     assert all(placed[a].right < placed[b].x for a, b in forward)
@@ -43,13 +43,13 @@ def test_layers_never_overlap_and_follow_the_edges(keys: set[int], edges: list[t
 @given(st.dictionaries(names, st.tuples(st.integers(-2000, 2000), st.integers(-2000, 2000)), min_size=1))
 def test_positions_keep_their_order(places: dict[int, tuple[int, int]]) -> None:
     """Also if the graph is stretched; boxes without a position overlap none."""
-    found = arrange(
+    rects = arrange(
         dict.fromkeys([*places, 99], SIZE), {k: (float(x), float(y)) for k, (x, y) in places.items()}, []
     )
     for a, b in combinations(places, 2):
-        assert (found[a].x < found[b].x) == (places[a][0] < places[b][0])
-        assert (found[a].y < found[b].y) == (places[a][1] < places[b][1])
-    assert not any(overlapping(found[99], found[key]) for key in places)
+        assert (rects[a].x < rects[b].x) == (places[a][0] < places[b][0])
+        assert (rects[a].y < rects[b].y) == (places[a][1] < places[b][1])
+    assert not any(overlapping(rects[99], rects[key]) for key in places)
 
 
 def test_a_node_is_drawn_at_its_position() -> None:

@@ -40,8 +40,8 @@ PATHS = ("", "/edit", "/versions", "/versions/1", "/versions/draft", "/compare",
 
 def strings() -> list[str]:
     """Return ours, and those of the big list with characters that are special in HTML."""
-    found = json.loads(BLNS.read_text()) if BLNS.exists() else []
-    naughty = [each for each in found if set(each) & set("<>\"'&`") and "\0" not in each and len(each) < 400]
+    listed = json.loads(BLNS.read_text()) if BLNS.exists() else []
+    naughty = [each for each in listed if set(each) & set("<>\"'&`") and "\0" not in each and len(each) < 400]
     return [
         each for each in dict.fromkeys([*OURS, *naughty]) if each.encode("utf-8", "replace").decode() == each
     ]

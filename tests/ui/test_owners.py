@@ -39,15 +39,15 @@ def source(ann: Visitor) -> dict[str, Any]:
 @pytest.fixture
 def subscribed(ann: Visitor) -> str:
     """The page of a subscription."""
-    made = ann.api.post("/subscriptions", json={"url": ADDRESS}).json
-    return f"/ui/webhooks/{made['id']}"
+    created = ann.api.post("/subscriptions", json={"url": ADDRESS}).json
+    return f"/ui/webhooks/{created['id']}"
 
 
 @pytest.fixture
 def followed(ann: Visitor) -> str:
     """The page of a source."""
-    made = ann.api.post("/sources", json={"url": REPOSITORY, "credential": "a-token"}).json
-    return f"/ui/sources/{made['id']}"
+    created = ann.api.post("/sources", json={"url": REPOSITORY, "credential": "a-token"}).json
+    return f"/ui/sources/{created['id']}"
 
 
 # Subscriptions
@@ -222,16 +222,16 @@ def test_removing_a_source_asks_for_confirmation(ann: Visitor, followed: str) ->
 
 def diverge(house: House, source_id: str, ref: str, number: int | None) -> UUID:
     """Insert a divergence as a sync does."""
-    made = uuid4()
+    divergence_id = uuid4()
     with house.database.as_owner() as tx:
         tx.run(
             "insert into gitstore.divergences (id, source_id, project_id, ref, slug, version_number, ours, "
             "theirs, code, reason) select %(id)s, id, project_id, %(ref)s, 'order-sync', %(number)s, "
             "%(ours)s, %(theirs)s, 'not_fast_forward', 'they went different ways' from gitstore.sources "
             "where id = %(source)s",
-            id=made, source=source_id, ref=ref, number=number, ours="1" * 40, theirs="2" * 40,
+            id=divergence_id, source=source_id, ref=ref, number=number, ours="1" * 40, theirs="2" * 40,
         )  # fmt: skip
-    return made
+    return divergence_id
 
 
 def test_a_divergence_of_a_draft_is_resolved(ann: Visitor, house: House, followed: str) -> None:
@@ -313,6 +313,6 @@ def test_actions_in_the_pages_are_in_the_audit_log(ann: Visitor, house: House, s
     """With the door that was used."""
     ann.post(f"{subscribed}/state", state="paused")
     with house.database.as_owner() as tx:
-        found = tx.tuples("select action, door from gitstore.audit_log where action like 'subscription.%%' "
+        entries = tx.tuples("select action, door from gitstore.audit_log where action like 'subscription.%%' "
                           "order by at", nothing=None)  # fmt: skip
-    assert found == [("subscription.created", "http"), ("subscription.changed", "page")]
+    assert entries == [("subscription.created", "http"), ("subscription.changed", "page")]

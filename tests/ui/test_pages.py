@@ -27,8 +27,8 @@ def test_a_workflow_is_created_with_a_starter(ann: Visitor) -> None:
         "/ui/new-workflow", slug="order-sync", name="Order sync", description="Copies\r\norders."
     )
     assert (answer.status, answer.location) == (303, f"{ONE}/edit?notice=created")
-    made = ann.api.get("/workflows/order-sync").json
-    assert (made["name"], made["description"]) == ("Order sync", "Copies\norders.")
+    workflow = ann.api.get("/workflows/order-sync").json
+    assert (workflow["name"], workflow["description"]) == ("Order sync", "Copies\norders.")
     page = ann.get(ONE).page
     assert "This draft becomes the first version." in page.text
     assert ("post", f"{ONE}/publish") in list(page.forms())

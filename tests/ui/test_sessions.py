@@ -16,9 +16,9 @@ from tests.ui.visitor import HOST, Visitor, secret_in, visitor
 
 
 def cookie_of(visitor: Visitor) -> str:
-    found = visitor.client.get_cookie("__Secure-gitstore-session", "gitstore.example", "/ui")
-    assert found is not None
-    return str(found.value)
+    cookie = visitor.client.get_cookie("__Secure-gitstore-session", "gitstore.example", "/ui")
+    assert cookie is not None
+    return str(cookie.value)
 
 
 def test_signing_in_sets_a_cookie_without_the_token(house: House) -> None:

@@ -142,9 +142,9 @@ class Visitor:
 def visitor(house: House, role: str = "owner", project: Any = None) -> Visitor:
     """Return a visitor signed in with a new token of that role."""
     api = house.client(role, project)
-    made = Visitor(house.app.test_client(), api)
-    assert made.sign_in().status == 303
-    return made
+    signed_in = Visitor(house.app.test_client(), api)
+    assert signed_in.sign_in().status == 303
+    return signed_in
 
 
 def secret_in(cookie: str) -> bool:
