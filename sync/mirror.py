@@ -152,28 +152,28 @@ class Batch:
 
 
 def converge(
-    batch: Batch, repository: Repository, slug: str, standing: MirroredState | None, origin: Origin
+    batch: Batch, repository: Repository, slug: str, mirrored: MirroredState | None, origin: Origin
 ) -> list[Fact]:
-    """Add the rows, events and audit rows that `slug` lacks beyond `standing` to `batch`.
+    """Add the rows, events and audit rows that `slug` lacks beyond `mirrored` to `batch`.
 
     Returns the facts, oldest first; audit rows name `origin`. Raises `integrity` where rows and Git
     contradict each other.
     """
-    if standing is not None:
-        check(repository, standing)
-    known = (standing.draft_commit, standing.ledger_oid) if standing is not None else (None, None)
-    if tips(repository, slug) == known or (standing is None and not repository.exists(slug)):
+    if mirrored is not None:
+        check(repository, mirrored)
+    known = (mirrored.draft_commit, mirrored.ledger_oid) if mirrored is not None else (None, None)
+    if tips(repository, slug) == known or (mirrored is None and not repository.exists(slug)):
         return []
     state = repository.state(slug)
-    if standing is not None and standing.latest_number > state.latest:
-        what = f"the database records v{standing.latest_number}, which the ledger lacks"
-        raise derive.contradiction(slug, what)
-    news = derive.ledger_delta(repository, slug, standing.ledger_oid if standing else None)
-    if standing is not None:
-        derive.check_draft(standing.draft_commit, state.draft, slug, news)
-    if standing is not None and not news.entries and standing.draft_commit == state.draft:
+    if mirrored is not None and mirrored.latest_number > state.latest:
+        problem = f"the database records v{mirrored.latest_number}, which the ledger lacks"
+        raise derive.contradiction(slug, problem)
+    delta = derive.ledger_delta(repository, slug, mirrored.ledger_oid if mirrored else None)
+    if mirrored is not None:
+        derive.check_draft(mirrored.draft_commit, state.draft, slug, delta)
+    if mirrored is not None and not delta.entries and mirrored.draft_commit == state.draft:
         return []
-    return _Change(batch, repository, state, news, standing, origin).carry_out()
+    return _Change(batch, repository, state, delta, mirrored, origin).carry_out()
 
 
 def check(repository: Repository, mirrored: MirroredState) -> None:
