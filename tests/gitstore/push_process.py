@@ -22,8 +22,10 @@ from tests.gitstore.test_receive import send
 
 def peak() -> float:
     """The peak memory of this process in MiB; ru_maxrss would begin with the parent's."""
-    found = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
-    return int(found[1]) / 1024 if found else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    peak_line = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
+    return (
+        int(peak_line[1]) / 1024 if peak_line else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    )
 
 
 def main(repository: str, request: str) -> None:

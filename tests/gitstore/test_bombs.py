@@ -121,10 +121,10 @@ def many_objects() -> tuple[bytes, list[bytes]]:
     entries = [raw(BLOB, blob.as_raw_string()), raw(TREE, tree.as_raw_string())]
     parent: list[bytes] = []
     for number in range(8_000):
-        made = b"tree " + tree.id + b"\n" + b"".join(b"parent " + p + b"\n" for p in parent)
-        made += b"author A <a@b.c> %d +0000\ncommitter A <a@b.c> %d +0000\n\nx\n" % (number, number)
-        entries.append(raw(COMMIT, made))
-        parent = [oid(b"commit", made).hex().encode()]
+        content = b"tree " + tree.id + b"\n" + b"".join(b"parent " + p + b"\n" for p in parent)
+        content += b"author A <a@b.c> %d +0000\ncommitter A <a@b.c> %d +0000\n\nx\n" % (number, number)
+        entries.append(raw(COMMIT, content))
+        parent = [oid(b"commit", content).hex().encode()]
     return parent[0], entries
 
 

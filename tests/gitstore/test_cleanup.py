@@ -21,14 +21,14 @@ LOCKS = ("refs/heads/drafts/a.lock", "refs/tags/a/v1.lock", "refs/ledger/a.lock"
 
 
 def swept(bare: Path, slugs: list[str] | None = None, *, later: float = 0.0) -> set[str]:
-    found = sweep(
+    removed = sweep(
         bare,
         FileUnitOfWork(Repository(bare, UUID(int=1))).maintenance,
         time.time() + later,
         slugs,
         sleep=lambda _: time.sleep(0.01),
     )
-    return {os.fspath(path.relative_to(bare)) for path in found}
+    return {os.fspath(path.relative_to(bare)) for path in removed}
 
 
 def leave(bare: Path, *names: str) -> None:

@@ -127,13 +127,13 @@ def as_written(text: str) -> str:
 def documents(text: str | None) -> list[Any] | None:
     if text is None:
         return None
-    found, at, decoder = [], 0, json.JSONDecoder()
+    parsed, at, decoder = [], 0, json.JSONDecoder()
     text = text.strip()
     while at < len(text):
         value, at = decoder.raw_decode(text, at)
-        found.append(value)
+        parsed.append(value)
         at += len(text[at:]) - len(text[at:].lstrip())
-    return found
+    return parsed
 
 
 def read(text: str) -> list[Any]:
@@ -148,17 +148,17 @@ def read(text: str) -> list[Any]:
 @pytest.mark.parametrize(("name", "text", "expected"), list(suite()))
 def test_yaml_s_own_suite(name: str, text: str, expected: list[Any] | None) -> None:
     """The expected value or refusal, except for the known differences of libyaml."""
-    found = read(text)
+    parsed = read(text)
     if name in DIFFERENT:
-        assert found
-        assert found != expected
+        assert parsed
+        assert parsed != expected
     elif name in TOO_LENIENT:
-        assert found
+        assert parsed
         assert expected is None
     elif expected is None or len(expected) > 1 or name in TOO_STRICT or name in FOREIGN_TAGS:
-        assert not found
+        assert not parsed
     else:
-        assert found == (expected or [None])
+        assert parsed == (expected or [None])
 
 
 def single_documents() -> list[Path]:
@@ -178,12 +178,12 @@ def test_argo_s_workflows_are_read_and_written(path: Path) -> None:
         with pytest.raises(GitstoreError, match='duplicate key "annotations"'):
             document.parse(path.read_bytes(), "workflow.yaml", Rules.ANY, LIMITS)
         return
-    found = document.parse(path.read_bytes(), "workflow.yaml", Rules.ANY, LIMITS)
+    parsed = document.parse(path.read_bytes(), "workflow.yaml", Rules.ANY, LIMITS)
     for file_name in document.FILE_NAMES:
-        written = document.dump(found.value, file_name, Rules.ANY)
+        written = document.dump(parsed.value, file_name, Rules.ANY)
         again = document.parse(written, file_name, Rules.ANY, LIMITS)
-        assert json.dumps(again.value) == json.dumps(found.value)
-        assert again.digest == found.digest
+        assert json.dumps(again.value) == json.dumps(parsed.value)
+        assert again.digest == parsed.digest
         assert not document.has_comments(written, file_name)
 
 
@@ -193,9 +193,9 @@ def test_naughty_strings_survive(file_name: str) -> None:
     """As values, as keys, and as items, in every format, digest included."""
     strings = json.loads((DATA / "blns" / "data" / "blns.json").read_text())
     value = {"list": strings, "keys": {text: text for text in strings}, "lines": "\n".join(strings) + "\n"}
-    found = document.parse(document.dump(value, file_name), file_name, Rules.MESHHOOK, LIMITS)
-    assert found.value == value
-    assert found.digest == document.digest(value, Rules.MESHHOOK)
+    parsed = document.parse(document.dump(value, file_name), file_name, Rules.MESHHOOK, LIMITS)
+    assert parsed.value == value
+    assert parsed.digest == document.digest(value, Rules.MESHHOOK)
 
 
 @needs("blns")

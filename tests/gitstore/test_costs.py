@@ -41,12 +41,12 @@ def test_at_most_a_hundred_problems_are_listed(errors: int, warnings: int, liste
     """Errors before warnings where not all fit, in document order; all are counted."""
     every = [Problem("x", str(n), line=n, error=n % 2 == 1) for n in range(2 * max(errors, warnings))]
     some = [p for p in every if (p.line or 0) < 2 * (errors if p.error else warnings)]
-    found = Problems.of(some)
-    assert (found.errors, found.warnings, found.total) == (errors, warnings, errors + warnings)
-    assert (sum(p.error for p in found), sum(not p.error for p in found)) == listed
-    assert found.more == errors + warnings - sum(listed)
-    assert [p.line for p in found] == sorted(p.line or 0 for p in found)
-    assert Problems.of(found) is found
+    problems = Problems.of(some)
+    assert (problems.errors, problems.warnings, problems.total) == (errors, warnings, errors + warnings)
+    assert (sum(p.error for p in problems), sum(not p.error for p in problems)) == listed
+    assert problems.more == errors + warnings - sum(listed)
+    assert [p.line for p in problems] == sorted(p.line or 0 for p in problems)
+    assert Problems.of(problems) is problems
 
 
 @pytest.mark.parametrize("name", ["workflow.json", "workflow.yaml"])
@@ -69,10 +69,10 @@ def test_a_cycle_of_any_length_is_one_problem() -> None:
 def test_a_pusher_sees_the_number_of_further_problems() -> None:
     """As many lines as HTTP lists problems, errors and warnings together."""
     report = PushReport(lambda slug, number: f"{slug}/{number}")
-    found = judged({"nodes": [{}] * 500})
+    definition = judged({"nodes": [{}] * 500})
     command = Command(b"refs/heads/drafts/a", None, b"a" * 40)
-    report.conclude([Verdict(command, None, Effect.SAVE, DraftRef("a"), b"", found)], {})
-    problems = found.problems
+    report.conclude([Verdict(command, None, Effect.SAVE, DraftRef("a"), b"", definition)], {})
+    problems = definition.problems
     assert f"a: {problems.errors} problems would block publishing" in report.lines
     assert f"  and {problems.errors - MOST_PROBLEMS} more" in report.lines
     assert len(report.lines) < MOST_PROBLEMS + 10

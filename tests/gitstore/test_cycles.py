@@ -38,11 +38,11 @@ def test_cycles_are_found_exactly_in_cyclic_graphs(edges: list[tuple[int, int]])
     graph: dict[str, list[str]] = {str(end): [] for pair in edges for end in pair}
     for source, target in edges:
         graph[str(source)].append(str(target))
-    found = list(cycles(graph))
-    for cycle in found:
+    results = list(cycles(graph))
+    for cycle in results:
         assert len(set(cycle)) == len(cycle) > 1
         assert all(after in graph[node] for node, after in zip(cycle, [*cycle[1:], cycle[0]], strict=True))
-    if not found:
+    if not results:
         assert can_be_put_in_order(graph)
 
 

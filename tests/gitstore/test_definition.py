@@ -36,11 +36,11 @@ edges:
 
 def test_a_definition_is_read() -> None:
     """The unchanged bytes, the value, its digest, and no problem."""
-    found = parse(SMALL)
-    assert found.raw == SMALL
-    assert found.value["nodes"][1]["data"]["config"] == {"url": "https://a.example", "method": "POST"}
-    assert found.problems == ()
-    assert found.valid
+    definition = parse(SMALL)
+    assert definition.raw == SMALL
+    assert definition.value["nodes"][1]["data"]["config"] == {"url": "https://a.example", "method": "POST"}
+    assert definition.problems == ()
+    assert definition.valid
 
 
 @pytest.mark.parametrize("file_name", document.FILE_NAMES)
@@ -119,16 +119,16 @@ def test_a_damaged_file_is_a_definition_or_refused(data: st.DataObject) -> None:
 
 def _parse_or_refuse(raw: bytes, file_name: str, rules: Rules) -> None:
     try:
-        found = document.parse(raw, file_name, rules, LIMITS)
+        definition = document.parse(raw, file_name, rules, LIMITS)
     except GitstoreError as refused:
-        found = None
+        definition = None
         code, problems = refused.code, refused.data["problems"]
-    if found is None:
+    if definition is None:
         assert code is Code.DEFINITION_UNPARSABLE
         assert problems
     else:
-        assert document.dump(found.value, file_name, rules)
-        assert all(document.describe(problem) for problem in found.problems)
+        assert document.dump(definition.value, file_name, rules)
+        assert all(document.describe(problem) for problem in definition.problems)
 
 
 # JSON bodies

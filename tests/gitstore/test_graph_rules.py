@@ -48,15 +48,20 @@ edges:
   - {source: start, target: call-api}
   - {source: call-api, target: waits}
 """
-    found = document.parse(raw, "workflow.yaml", Rules.MESHHOOK, Limits())
-    assert [(document.describe(problem), problem.line, problem.column) for problem in found.problems] == [
-        ('nodes[1] "call-api": url is required for an HTTP call', 7, 15),
-        ('nodes[2] "wait": no edge leads here or away from here', 8, 5),
-        ('nodes[2] "wait": duration must be a number greater than 0', 13, 19),
-        ('edges[1]: target "waits" names no node', 16, 32),
-    ]
-    assert [problem.node for problem in found.problems] == ["call-api", "wait", "wait", None]
-    assert not found.valid
+    definition = document.parse(raw, "workflow.yaml", Rules.MESHHOOK, Limits())
+    problems = definition.problems
+    assert (
+        [(document.describe(problem), problem.line, problem.column) for problem in problems]
+        == [(document.describe(problem), problem.line, problem.column) for problem in definition.problems]
+        == [
+            ('nodes[1] "call-api": url is required for an HTTP call', 7, 15),
+            ('nodes[2] "wait": no edge leads here or away from here', 8, 5),
+            ('nodes[2] "wait": duration must be a number greater than 0', 13, 19),
+            ('edges[1]: target "waits" names no node', 16, 32),
+        ]
+    )
+    assert [problem.node for problem in definition.problems] == ["call-api", "wait", "wait", None]
+    assert not definition.valid
 
 
 def test_problems_are_in_document_order() -> None:
@@ -89,9 +94,9 @@ def test_a_cycle_names_its_nodes_in_order(edges: str, message: str) -> None:
 def test_a_long_cycle_is_shortened() -> None:
     names = [str(n) for n in range(1000)]
     edges = tuple(edge(one, other) for one, other in zip(names, [*names[1:], names[0]], strict=True))
-    found = [p for p in judge(graph(*map(node, names), edges=edges)).problems if p.code == "cycle"]
-    assert len(found) == 1
-    assert found[0].message.endswith('"18" → … 981 more … → "0"')
+    cycles = [p for p in judge(graph(*map(node, names), edges=edges)).problems if p.code == "cycle"]
+    assert len(cycles) == 1
+    assert cycles[0].message.endswith('"18" → … 981 more … → "0"')
 
 
 def test_the_engine_s_kinds_are_those_of_the_editor() -> None:
@@ -193,16 +198,16 @@ def resolve(value: Any, pointer: str) -> Any:
 @given(DEFINITIONS)
 def test_the_rules_accept_any_value(value: dict[str, Any]) -> None:
     """For any content, problems are in order, each with a pointer that resolves."""
-    found = judge(value)
-    places = [(problem.line or 0, problem.column or 0) for problem in found.problems]
+    definition = judge(value)
+    places = [(problem.line or 0, problem.column or 0) for problem in definition.problems]
     assert places == sorted(places)
-    for problem in found.problems:
+    for problem in definition.problems:
         assert problem.pointer is not None
-        resolve(found.value, problem.pointer)
+        resolve(definition.value, problem.pointer)
         assert "\n" not in document.describe(problem)
     written = document.parse(document.dump(value, "w.json"), "w.json", Rules.MESHHOOK, Limits())
     assert "editor_leftover" not in {problem.code for problem in written.problems}
-    assert written.digest == found.digest
+    assert written.digest == definition.digest
 
 
 # Cost

@@ -83,12 +83,12 @@ def pushes(draw: st.DrawFn) -> tuple[bytes, bytes]:
         tag = b"object " + tip + b"\ntype commit\ntag a/v1\ntagger " + who + b"\n\nx\n"
         objects.append((TAG, b"tag", tag))
         tip = oid(b"tag", tag).hex().encode()
-    made = bytearray(pack(*(raw(kind, content) for kind, _, content in objects)))
+    pack_bytes = bytearray(pack(*(raw(kind, content) for kind, _, content in objects)))
     if not sound and draw(st.integers(0, 3)) == 0:
-        made[draw(st.integers(0, len(made) - 1))] ^= 1 << draw(st.integers(0, 7))
+        pack_bytes[draw(st.integers(0, len(pack_bytes) - 1))] ^= 1 << draw(st.integers(0, 7))
         if draw(st.booleans()):
-            made[-20:] = sha1(bytes(made[:-20])).digest()
-    return tip, bytes(made)
+            pack_bytes[-20:] = sha1(bytes(pack_bytes[:-20])).digest()
+    return tip, bytes(pack_bytes)
 
 
 REFS = [DRAFT, b"refs/tags/a/v1", b"refs/tags/a/v2", b"refs/heads/main", b"refs/tags/a/v1/x", b"HEAD",
@@ -99,12 +99,12 @@ REFS = [DRAFT, b"refs/tags/a/v1", b"refs/tags/a/v2", b"refs/heads/main", b"refs/
 
 def check(bare: Path, pushed: tuple[bytes, bytes], ref: bytes, old: bytes, seen: Counter[str]) -> None:
     """Push it: the response must be true, and a refusal must leave nothing."""
-    tip, made = pushed
+    tip, pack_bytes = pushed
     store = Store(bare, PROJECT, FileUnitOfWork)
     try:
         before = inventory(bare)
         try:
-            report, _ = send(store, request((old, tip, ref), pack=made))
+            report, _ = send(store, request((old, tip, ref), pack=pack_bytes))
         except GitstoreError as error:
             assert error.code in (Code.MALFORMED, Code.TOO_LARGE)
             seen[error.code] += 1
@@ -122,8 +122,8 @@ def check(bare: Path, pushed: tuple[bytes, bytes], ref: bytes, old: bytes, seen:
 
 def inventory(bare: Path) -> set[str]:
     """Every file, without folders."""
-    found = {os.path.join(folder, name) for folder, _, files in os.walk(bare) for name in files}  # noqa: PTH118
-    return {path for path in found if not path.endswith(("gitstore.lock", "gitstore-writers"))}
+    paths = {os.path.join(folder, name) for folder, _, files in os.walk(bare) for name in files}  # noqa: PTH118
+    return {path for path in paths if not path.endswith(("gitstore.lock", "gitstore-writers"))}
 
 
 def push_them(bare: Path, git: Git, count: int) -> Counter[str]:
@@ -132,9 +132,9 @@ def push_them(bare: Path, git: Git, count: int) -> Counter[str]:
     @settings(max_examples=count, database=None,
               suppress_health_check=list(HealthCheck))  # fmt: skip
     @given(pushes(), st.sampled_from([*REFS, *[DRAFT] * 20]), st.sampled_from([*[ZERO] * 6, b"ab" * 20]))
-    def pushed(made: tuple[bytes, bytes], ref: bytes, old: bytes) -> None:
+    def pushed(pack_bytes: tuple[bytes, bytes], ref: bytes, old: bytes) -> None:
         # A draft of its own, so that only the pushed objects can be refused.
-        check(bare, made, DRAFT + b"%d" % sum(seen.values()) if ref == DRAFT else ref, old, seen)
+        check(bare, pack_bytes, DRAFT + b"%d" % sum(seen.values()) if ref == DRAFT else ref, old, seen)
 
     pushed()
     assert seen["ok"]

@@ -115,8 +115,8 @@ def test_drafts_and_versions_are_selected_in_order() -> None:
         b"refs/heads/main": oid(6),
         b"HEAD": oid(6),
     }
-    found = [ref.target for ref in match_refs(advertised, Layout.REFS)]
-    assert found == [VersionRef("a", 9), VersionRef("a", 10), DraftRef("a"), VersionRef("b", 1)]
+    targets = [ref.target for ref in match_refs(advertised, Layout.REFS)]
+    assert targets == [VersionRef("a", 9), VersionRef("a", 10), DraftRef("a"), VersionRef("b", 1)]
     assert DraftRef("a") not in [ref.target for ref in match_refs(advertised, Layout.FOLDERS)]
     assert RemoteRef(VersionRef("a", 9), oid(3)).name == names.tag("a", 9)
 

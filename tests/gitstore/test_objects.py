@@ -31,23 +31,23 @@ GRAPHS = st.lists(
 def test_ancestry_is_that_of_git_with_any_dates(bare: Path, graph: list[tuple[int, set[int]]]) -> None:
     """Random graphs with random commit dates: every answer equals that of the parents' closure."""
     objects = WritableObjects(bare / "objects")
-    made: list[bytes] = []
+    oids: list[bytes] = []
     above: list[set[bytes]] = []
     for position, (when, back) in enumerate(graph):
         parents = sorted({position - step for step in back if position - step >= 0})
         one = new_commit(
             tree=EMPTY_TREE,
-            parents=[made[parent] for parent in parents],
+            parents=[oids[parent] for parent in parents],
             author=Person("a", "a@b"),
             committer=Person("a", "a@b"),
             when=datetime.fromtimestamp(when, UTC),
             message=str(position),
         )
         objects.write([one])
-        made.append(one.id)
+        oids.append(one.id)
         above.append({one.id}.union(*(above[parent] for parent in parents)))
-    for descendant, closure in zip(made, above, strict=True):
-        for ancestor in made:
+    for descendant, closure in zip(oids, above, strict=True):
+        for ancestor in oids:
             assert objects.is_ancestor(ancestor, descendant) == (ancestor in closure)
     objects.close()
 

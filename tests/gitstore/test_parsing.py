@@ -57,9 +57,9 @@ STRINGS = (
 )
 def test_a_scalar_has_its_value_in_the_core_schema(text: str, value: Any) -> None:
     """YAML 1.2's core schema, and none of YAML 1.1's surprises."""
-    found = yaml_value(f"a: {text}\n")["a"]
-    assert found == value
-    assert type(found) is type(value)
+    parsed = yaml_value(f"a: {text}\n")["a"]
+    assert parsed == value
+    assert type(parsed) is type(value)
 
 
 def test_a_merge_key_is_a_key_like_any_other() -> None:
@@ -232,9 +232,9 @@ def test_only_utf_8_is_read(raw: bytes, line: int, column: int, *, is_json: bool
 )
 def test_json_means_what_rfc_8259_says(text: str, value: Any) -> None:
     """An escaped pair of surrogates is one character."""
-    found = json_value(text)
-    assert found == value
-    assert type(found) is type(value)
+    parsed = json_value(text)
+    assert parsed == value
+    assert type(parsed) is type(value)
 
 
 @pytest.mark.parametrize(
@@ -281,8 +281,8 @@ def test_json_is_refused_with_its_place(text: str, place: tuple[str, int, int]) 
 
 def test_all_errors_of_json_are_reported_at_once() -> None:
     """In document order, up to where the syntax ends."""
-    found = problems_in('{"a": 1e999, "a": "\\u0000", "b": 9007199254740992, ]', is_json=True)
-    codes = [problem.code for problem in found]
+    parsed = problems_in('{"a": 1e999, "a": "\\u0000", "b": 9007199254740992, ]', is_json=True)
+    codes = [problem.code for problem in parsed]
     assert codes == [
         "number_out_of_range",
         "duplicate_key",

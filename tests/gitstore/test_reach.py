@@ -14,7 +14,7 @@ from tests.gitstore.conftest import Git
 FILES = {"workflow.yaml": "one", "docs/a/deep.md": "deep", "docs/b.md": "b"}
 
 
-def found(bare: Path, tip: str, known: str | None, *, steps: int = 1000, size: int = 2**20) -> list[str]:
+def new_oids(bare: Path, tip: str, known: str | None, *, steps: int = 1000, size: int = 2**20) -> list[str]:
     objects = Objects(bare / "objects")
     base = known.encode() if known else None
     oids = [oid.decode() for oid, _ in new_objects(objects, tip.encode(), base, steps=steps, size=size)]
@@ -30,7 +30,7 @@ def by_git(git: Git, tip: str, known: str | None) -> set[str]:
 def test_the_whole_history_without_a_known_commit(bare: Path, git: Git, commit: Callable[..., str]) -> None:
     first = commit(files=FILES)
     tip = commit(first, files={**FILES, "workflow.yaml": "two"})
-    oids = found(bare, tip, None)
+    oids = new_oids(bare, tip, None)
     assert set(oids) == by_git(git, tip, None)
     assert len(oids) == len(set(oids))
     assert oids[0] == tip
@@ -46,7 +46,7 @@ def test_only_new_objects(bare: Path, git: Git, commit: Callable[..., str], file
     known = commit(files=FILES)
     middle = commit(known, files={"workflow.yaml": "between", "docs/b.md": "b"}, when=1_700_000_100)
     tip = commit(middle, files=files, when=1_700_000_200)
-    oids = set(found(bare, tip, known))
+    oids = set(new_oids(bare, tip, known))
     assert oids >= by_git(git, tip, known)
     assert oids - by_git(git, tip, known) <= by_git(git, known, None), "what came back"
     assert known not in oids
@@ -59,15 +59,15 @@ def test_a_merge_of_the_known_commit_stops_at_the_history_of_both(
     known = commit(root, files={**FILES, "workflow.yaml": "published"}, when=2)
     draft = commit(root, files={**FILES, "workflow.yaml": "draft"}, when=3)
     tip = commit(draft, known, files={**FILES, "workflow.yaml": "merged"}, when=4)
-    assert set(found(bare, tip, known)) == by_git(git, tip, known)
+    assert set(new_oids(bare, tip, known)) == by_git(git, tip, known)
 
 
 def test_the_walk_is_bounded_in_commits_and_in_bytes(bare: Path, commit: Callable[..., str]) -> None:
     tip = commit(files=FILES)
     for second in range(20):
         tip = commit(tip, files={**FILES, "workflow.yaml": str(second)}, when=1_700_000_000 + second)
-    assert len(found(bare, tip, None, steps=5)) <= 5 * 5
-    assert len(found(bare, tip, None, size=200)) <= 10
+    assert len(new_oids(bare, tip, None, steps=5)) <= 5 * 5
+    assert len(new_oids(bare, tip, None, size=200)) <= 10
 
 
 @pytest.mark.parametrize("kind", ["commit", "tree", "blob", "tag"])
@@ -82,8 +82,8 @@ def test_an_object_is_made_only_from_bytes_with_its_id(
     objects = Objects(bare / "objects")
     raw = objects.get(oid.encode()).as_raw_string()
     objects.close()
-    made = object_of(oid, kind, raw)
-    assert made is not None
-    assert (made.id, made.as_raw_string()) == (oid.encode(), raw)
+    item = object_of(oid, kind, raw)
+    assert item is not None
+    assert (item.id, item.as_raw_string()) == (oid.encode(), raw)
     assert object_of(oid, kind, raw + b" ") is None
     assert object_of(oid, "blob" if kind != "blob" else "tag", raw) is None

@@ -81,9 +81,9 @@ def author(tmp_path: Path) -> Author:
 
 @pytest.fixture
 def store(bare: Path) -> Iterator[Store]:
-    made = Store(bare, PROJECT, FileUnitOfWork)
-    yield made
-    made.close()
+    store = Store(bare, PROJECT, FileUnitOfWork)
+    yield store
+    store.close()
 
 
 @pytest.fixture(autouse=True)

@@ -65,8 +65,8 @@ def test_packed_and_loose_refs_are_read_alike(
     git("tag", "-a", "a/v12", "-m", "annotated: packed-refs gets a peeled line", one)
     git("pack-refs", "--all", "--prune")
     git("update-ref", "refs/tags/ab/v1", two)
-    found = refs.below(b"refs/tags/a/")
-    assert sorted(found) == sorted(b"refs/tags/a/v%d" % number for number in range(1, 13))
+    tags = refs.below(b"refs/tags/a/")
+    assert sorted(tags) == sorted(b"refs/tags/a/v%d" % number for number in range(1, 13))
     assert refs.read(b"refs/tags/a/v10") == one.encode()
     assert refs.read(b"refs/tags/a/v") is None
     assert refs.read(b"refs/tags/ab/v1") == two.encode()

@@ -34,9 +34,9 @@ def yaml(label: str, valid: bool = True) -> Content:
 
 @pytest.fixture
 def store(bare: Path) -> Iterator[Store]:
-    made = Store(bare, PROJECT, FileUnitOfWork, clock=lambda: NOW)
-    yield made
-    made.close()
+    store = Store(bare, PROJECT, FileUnitOfWork, clock=lambda: NOW)
+    yield store
+    store.close()
 
 
 @pytest.fixture(autouse=True)

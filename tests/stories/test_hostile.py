@@ -132,8 +132,8 @@ def test_a_truncated_or_damaged_pack_is_refused(pusher: Pusher, ann: Author) -> 
         input=new + b"\n^" + old + b"\n", capture_output=True, check=True,
     ).stdout  # fmt: skip
     for cut in (*range(0, len(pack), 41), len(pack) - 1):
-        said = pusher.refused(push((old, new, DRAFT), pack=pack[:cut]))
-        assert said[0].startswith("unpack the pack is damaged"), said
+        lines = pusher.refused(push((old, new, DRAFT), pack=pack[:cut]))
+        assert lines[0].startswith("unpack the pack is damaged"), lines
     for at in range(0, len(pack), 53):
         torn = bytearray(pack)
         torn[at] ^= 0x10
@@ -184,9 +184,9 @@ def test_odd_names_are_refused_or_do_not_exist(pusher: Pusher) -> None:
         assert len(pusher.refused(push((ZERO, head, ref), pack=EMPTY))) == 2, ref
         before = pusher.files()
         for old in (MADE_UP, head):
-            (_, said) = report(pusher.post(push((old, ZERO, ref))).raw)
+            (_, lines) = report(pusher.post(push((old, ZERO, ref))).raw)
             there = pusher.repository.joinpath(os.fsdecode(ref)).is_file()
-            assert said.startswith("ng ") or not there, (ref, said)
+            assert lines.startswith("ng ") or not there, (ref, lines)
         assert pusher.files() == before
     assert "longer than" in pusher.refused(push((ZERO, head, b"refs/tags/" + b"a" * 2000), pack=EMPTY))[0]
 
