@@ -10,7 +10,7 @@ from flask import Response, request
 from gitstore.definition.quoting import clip
 from gitstore.errors import GitstoreError, IntegrityError, MalformedError, NotFoundError
 from gitstore.model import Permission
-from gitstore.names import superseded_at, version_id
+from gitstore.names import superseded_at, superseded_of, version_id
 from gitstore.repository import Repository
 from service import errors, lookup
 from service.actions import drafts, versions
@@ -129,10 +129,11 @@ def ask_discard(slug: str) -> Response:
         raise lookup.no_draft(workflow.slug)
     author, saved = draft.published_by or draft.author_name, ago(draft.created_at)
     current = f"v{workflow.current_number} stays current. " if workflow.current_number else ""
+    kept = superseded_of(workflow.slug).decode()
     return visit.page(
         "ask.html",
         question="Discard the draft?",
-        text=f"{current}Git keeps the draft under refs/superseded/{workflow.slug}/, and it can be restored.",
+        text=f"{current}Git keeps the draft under {kept}, and it can be restored.",
         about=f"{workflow.slug}: draft of {author}, saved {saved}",
         action=("discard", {"slug": workflow.slug}),
         to=("show_workflow", {"slug": workflow.slug}),
