@@ -80,12 +80,12 @@ def with_config(*names: str) -> Callable[[Command], Command]:
             return command(config, *arguments, **options)
 
         for setting in reversed(chosen):
-            shown = f" [default: {setting.default}]" if setting.default else ""
+            default = f"default: {setting.default}; " if setting.default else ""
             configured = click.option(
                 option_name(setting),
                 setting.parameter,
                 metavar="TEXT",
-                help=f"{setting.meaning}{shown} As the variable {setting.name}.",
+                help=f"{setting.meaning} [{default}env: {setting.name}]",
             )(configured)
         return configured
 

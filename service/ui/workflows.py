@@ -129,6 +129,7 @@ def ask_discard(slug: str) -> Response:
         raise lookup.no_draft(workflow.slug)
     author, saved = draft.published_by or draft.author_name, ago(draft.created_at)
     current = f"v{workflow.current_number} stays current. " if workflow.current_number else ""
+    kept = superseded_of(workflow.slug).decode()
     return visit.page(
         "ask.html",
         question="Discard the draft?",

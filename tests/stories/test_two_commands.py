@@ -148,8 +148,8 @@ def test_tests_pass_in_such_a_folder(installation: Installation, home: Path, uid
     """Tests that start children of another user, and tests that use HTTP and git on loopback."""
     variables = environment(home, uid, CONDITIONS)
     some = [
-        "tests/sync/test_embedded_places.py::test_an_ordinary_user_runs_it_as_it_is[pdeathsig]",
-        "tests/sync/test_embedded_places.py::test_another_user_is_told_whose_folder_it_is",
+        "tests/sync/test_embedded_places.py::test_an_ordinary_user_runs_it_directly[pdeathsig]",
+        "tests/sync/test_embedded_places.py::test_the_folder_of_another_user_is_refused",
         "tests/stories/test_push.py::test_a_tag_publishes",
     ]
     tests = subprocess.run(
