@@ -10,7 +10,7 @@ from flask import Response, request
 from gitstore.definition.quoting import clip
 from gitstore.errors import GitstoreError, IntegrityError, MalformedError, NotFoundError
 from gitstore.model import Permission
-from gitstore.names import superseded_at, version_id
+from gitstore.names import show, superseded_at, superseded_of, version_id
 from gitstore.repository import Repository
 from service import errors, lookup
 from service.actions import drafts, versions
@@ -132,7 +132,7 @@ def ask_discard(slug: str) -> Response:
     return visit.page(
         "ask.html",
         question="Discard the draft?",
-        text=f"{current}Git keeps the draft under refs/superseded/{workflow.slug}/, and it can be restored.",
+        text=f"{current}Git keeps it under {show(superseded_of(workflow.slug))}, and it can be restored.",
         about=f"{workflow.slug}: draft of {author}, saved {saved}",
         action=("discard", {"slug": workflow.slug}),
         to=("show_workflow", {"slug": workflow.slug}),
