@@ -83,11 +83,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker("slow")
     slow = [item for item in items if item.get_closest_marker("slow")]
     rest = [item for item in items if not item.get_closest_marker("slow")]
+    files = list(dict.fromkeys(item.path for item in slow))  # kept together: they share what they set up
     workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
     part = -(-len(items) // workers)
     items.clear()
     for worker in range(workers):
-        first = slow[worker::workers]
+        first = [item for item in slow if files.index(item.path) % workers == worker]
         count = max(part - len(first), 0) if worker < workers - 1 else len(rest)
         items += first + rest[:count]
         del rest[:count]

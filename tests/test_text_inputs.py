@@ -58,7 +58,7 @@ TIMES = 16
 MOST_GROWTH = 48
 """Times as much CPU as a text may cost that is TIMES as long."""
 
-SHORT = 500  # characters, so that a quadratic pattern takes a second for TIMES as many
+SHORT = 1_000  # characters, so that a quadratic pattern takes seconds for TIMES as many
 COUNT = 250  # items, likewise
 FLOOR = 0.002  # seconds; less can't be told from noise
 SECONDS = 60  # of CPU time for a child

@@ -28,6 +28,7 @@ MOST_ROWS: Final = 400
 MOST_COMPARED: Final = 20_000  # lines of each side
 _LONGEST_LINE: Final = 600  # characters of a line whose words are compared
 _LONGEST_SHOWN: Final = 2_000
+_LONGEST_HIGHLIGHTED: Final = 1_000  # characters of a line
 _WORD: Final = re.compile(r"\w+|\s+|[^\w\s]")
 _CLASSES: Final[tuple[tuple[_TokenType, str], ...]] = (
     (Comment, "c"), (Name.Tag, "k"), (Name.Attribute, "k"), (Number, "m"), (Keyword, "m"),
@@ -49,7 +50,8 @@ def highlighted(text: str, file_name: str) -> Text:
     if shown.count("\n") > MOST_LINES:
         shown = "\n".join(shown.split("\n", MOST_LINES)[:MOST_LINES])
     cut = len(text) - len(shown)
-    if len(shown) > MOST_HIGHLIGHTED:
+    # The lexer of YAML takes time quadratic in the length of a line that it cannot read.
+    if len(shown) > MOST_HIGHLIGHTED or max(map(len, shown.split("\n"))) > _LONGEST_HIGHLIGHTED:
         return Text([escape(line) for line in _lines(shown)], cut)
     lexer: Lexer = (JsonLexer if file_name.endswith(".json") else YamlLexer)(stripnl=False, ensurenl=False)
     lines, current = [], [Markup()]

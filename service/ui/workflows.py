@@ -129,11 +129,10 @@ def ask_discard(slug: str) -> Response:
         raise lookup.no_draft(workflow.slug)
     author, saved = draft.published_by or draft.author_name, ago(draft.created_at)
     current = f"v{workflow.current_number} stays current. " if workflow.current_number else ""
-    kept = superseded_of(workflow.slug).decode()
     return visit.page(
         "ask.html",
         question="Discard the draft?",
-        text=f"{current}Git keeps a copy of the draft, which can be restored.",
+        text=f"{current}Git keeps it under {show(superseded_of(workflow.slug))}, and it can be restored.",
         about=f"{workflow.slug}: draft of {author}, saved {saved}",
         action=("discard", {"slug": workflow.slug}),
         to=("show_workflow", {"slug": workflow.slug}),
