@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import Any, Final
 from uuid import UUID
 
@@ -33,10 +32,6 @@ from webhooks.secrets import Sealer
 
 PATIENCE: Final = 5.0
 """Seconds for which a caller waits for Postgres to mirror a Git write before it reports a failure."""
-
-
-def now() -> datetime:
-    return datetime.now(UTC)
 
 
 def _admit_at_once(_size: int) -> None:

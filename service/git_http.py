@@ -28,8 +28,9 @@ from gitstore.push import receive
 from gitstore.push.receive import Receipt, Receiver
 from gitstore.push.report import PushReport
 from gitstore.repository import Repository
+from gitstore.system import now
 from service import access, auth, errors, logs
-from service.caller import Caller, now
+from service.caller import Caller
 from service.context import admit, caller_of, note, services
 from service.errors import HttpCode
 from service.logs import Event

@@ -12,8 +12,8 @@ from typing import Final
 from flask import Blueprint, Response, jsonify, request
 
 from gitstore.errors import Code, NotFoundError
+from gitstore.system import now
 from service import logs
-from service.caller import now
 from service.context import admit, note, read_body, services
 from service.logs import Event
 from service.lookup import uuid_of

@@ -6,9 +6,10 @@ from datetime import datetime
 from uuid import UUID
 
 from gitstore.errors import GitstoreError, MalformedError
+from gitstore.system import now
 from service import lookup
 from service.access import digest, new_token
-from service.caller import Caller, now
+from service.caller import Caller
 from service.logs import Event
 from sync import audit, tokens
 from sync.audit import Origin

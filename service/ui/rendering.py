@@ -17,8 +17,8 @@ from gitstore.definition.quoting import clip
 from gitstore.diff.summary import count
 from gitstore.errors import GitstoreError
 from gitstore.model import Problems
+from gitstore.system import now
 from service import errors, logs
-from service.caller import now
 from service.comparison import shown
 from service.context import request_id, services
 from service.errors import HttpCode

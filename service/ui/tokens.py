@@ -8,10 +8,10 @@ from flask import Response
 
 from gitstore.errors import GitstoreError
 from gitstore.model import Permission
+from gitstore.system import now
 from service import lookup
 from service.access import Role
 from service.actions import tokens as actions
-from service.caller import now
 from service.inputs import CreateToken, validated
 from service.ui.rendering import blueprint
 from service.ui.session import Visit, enter, field, go, shown_once
