@@ -32,8 +32,7 @@ from gitstore.store import Store
 from gitstore.unit_of_work import check_count
 
 CAPABILITIES = (
-    b"report-status delete-refs side-band-64k quiet atomic ofs-delta push-options object-format=sha1 "
-    b"agent=gitstore"
+    b"report-status delete-refs side-band-64k atomic ofs-delta push-options object-format=sha1 agent=gitstore"
 )
 
 _BAND_SIZE = 65_515  # side-band-64k: 65,520 with the length and the band's number
@@ -101,6 +100,7 @@ class Receiver:
         except GitstoreError as refusal:
             return self._refuse_all(request, refusal)
         self._report.ignored_options(options.ignored)
+        self._authorship = replace(self._authorship, activate=options.activate, message=options.message)
         with quarantine(self._store.path) as held:
             try:
                 if any(command.new for command in request.commands):

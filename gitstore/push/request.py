@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from dulwich.errors import GitProtocolError
 from dulwich.protocol import Protocol
@@ -56,7 +56,7 @@ class Option:
     name: str
     expected: str
     meaning: str
-    read: Callable[[str], int]
+    read: Callable[[str], int | bool | str]
 
 
 DISCARD: Final = Option(
@@ -65,7 +65,19 @@ DISCARD: Final = Option(
     "The push discards exactly this many drafts; other updates may accompany them.",
     _count,
 )
-OPTIONS: Final = (DISCARD,)
+ACTIVATE: Final = Option(
+    "gitstore.activate",
+    "<true or false>",
+    "Whether the published versions become current; true by default.",
+    {"true": True, "false": False}.__getitem__,
+)
+MESSAGE: Final = Option(
+    "gitstore.message",
+    "<text>",
+    "The reason that the ledger records, and the message of a version whose tag has none of its own.",
+    str,
+)
+OPTIONS: Final = (DISCARD, ACTIVATE, MESSAGE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +89,8 @@ class PushOptions:
 
     discard: int | None = None
     ignored: tuple[str, ...] = ()
+    activate: bool = True
+    message: str = ""
 
 
 def read_request(read: Callable[[int], bytes], most: int) -> Request | None:
@@ -118,7 +132,7 @@ def read_options(read: Callable[[int], bytes]) -> PushOptions:
             limits = f"{_MOST_OPTIONS} push options of at most {_LONGEST_OPTION:,} bytes each"
             raise MalformedError(f"a push takes at most {limits}")
         lines.append(line)
-    values: dict[str, int] = {}
+    values: dict[str, Any] = {}
     ignored: list[str] = []
     known = {option.name: option for option in OPTIONS}
     for text in map(_text, lines):
@@ -129,10 +143,15 @@ def read_options(read: Callable[[int], bytes]) -> PushOptions:
             continue
         try:
             values[name] = option.read(value)
-        except ValueError:
+        except (ValueError, KeyError):
             expected = f"{name}={option.expected}"
             raise MalformedError(f"push option {clip(text, _ECHOED)!r}: expected {expected}") from None
-    return PushOptions(values.get(DISCARD.name), tuple(ignored))
+    return PushOptions(
+        values.get(DISCARD.name),
+        tuple(ignored),
+        activate=values.get(ACTIVATE.name, True),
+        message=values.get(MESSAGE.name, "").strip(),
+    )
 
 
 def _packets(read: Callable[[int], bytes], fault: str) -> Iterator[bytes]:

@@ -31,6 +31,10 @@ def read(*options: bytes) -> PushOptions:
         ((b"a", b"gitstore.discard=0", b"b=c=d"), PushOptions(0, ("a", "b=c=d"))),
         ((b"GITSTORE.DISCARD=1",), PushOptions(None, ("GITSTORE.DISCARD=1",))),
         (("ü=ö".encode(),), PushOptions(None, ("ü=ö",))),
+        (
+            (b"gitstore.activate=false", "gitstore.message= Für A=B ".encode()),
+            PushOptions(activate=False, message="Für A=B"),
+        ),
         ((b"x" * 1024,), PushOptions(None, ("x" * 99 + "…",))),
     ],
     ids=str,
@@ -45,7 +49,7 @@ def test_options_are_read(options: tuple[bytes, ...], expected: PushOptions) -> 
     [
         (b"gitstore.discard",), (b"gitstore.discard=",), (b"gitstore.discard=-1",),
         (b"gitstore.discard=1.0",), (b"gitstore.discard= 1",), ("gitstore.discard=\u0661".encode(),),
-        (b"gitstore.discard=" + b"9" * 1000,),
+        (b"gitstore.discard=" + b"9" * 1000,), (b"gitstore.activate",), (b"gitstore.activate=no",),
         (b"x" * 1025,), (b"x",) * 33, (b"a\0b",), (b"a\nb",), (b"a\x1b[2Jb",), (b"",) * 33,
     ],
     ids=lambda options: repr(options)[:40],
@@ -77,6 +81,18 @@ def test_the_rest_of_an_endless_section_is_not_read() -> None:
     with pytest.raises(GitstoreError, match="at most 32 push options"):
         read_options(lambda _: next(packets))
     assert len(list(packets)) > 900
+
+
+def test_the_pusher_decides_on_the_current_version_and_gives_a_reason(store: Store, author: Author) -> None:
+    """The reason becomes the message of a version whose tag is lightweight."""
+    one = author.commit({"workflow.yaml": VALID % "one"})
+    two = author.commit({"workflow.yaml": VALID % "two"}, one)
+    options = (b"gitstore.activate=false", b"gitstore.message=Held back until Monday")
+    tags = [(ZERO, one, b"refs/tags/a/v1"), (ZERO, two, b"refs/tags/a/v2")]
+    send(store, request(tags[0], pack=author.pack(one), options=options))
+    assert (store.state("a").current, store.version("a", 1).message) == (None, "Held back until Monday")
+    send(store, request(tags[1], pack=author.pack(two)))
+    assert (store.state("a").current, store.version("a", 2).message) == (2, "")
 
 
 def test_a_push_with_options_and_a_pack_and_one_without(store: Store, author: Author) -> None:
