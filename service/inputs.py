@@ -232,7 +232,7 @@ class Resolve(Body):
 
 
 class CreateSubscription(Body):
-    """Without `events`: all events of workflows."""
+    """Without `events`: all events."""
 
     url: Url = Field(description="http or https; a public address", examples=["https://example.com/hooks"])
     events: Events | None = None
@@ -246,4 +246,10 @@ class ChangeSubscription(Body):
     state: Literal["active", "paused"] | None = Field(
         None,
         description="`paused` holds deliveries back; `active` sends them, and re-enables a disabled one",
+    )
+
+
+class ReplaySubscription(Body):
+    since: Annotated[datetime, BeforeValidator(_parse_time)] = Field(
+        description="events that happened at this time or later are sent again"
     )

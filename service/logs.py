@@ -81,6 +81,7 @@ class Event(StrEnum):
     DELIVERY_CRASHED = auto()
     DELIVERY_POISONED = auto()
     REDELIVERED = auto()
+    REPLAYED = auto()
     RECONCILED = auto()
     RECONCILE_FAILED = auto()
     FULL_RECONCILIATION = auto()

@@ -20,7 +20,7 @@ from sync import audit, events
 from sync.audit import WORKER
 from sync.db import Transaction
 from webhooks.delivery_queue import Due
-from webhooks.subscriptions import DISABLED, give_up
+from webhooks.subscriptions import DISABLED, hold
 
 DELAYS: Final = (
     timedelta(seconds=5),
@@ -203,10 +203,13 @@ def record(
 
 
 def _disable(tx: Transaction, due: Due, reason: str) -> bool:
-    """Disable a subscription, with an audit row and an event. Return False if already disabled or deleted."""
+    """Disable a subscription and hold its deliveries, with an audit row and an event.
+
+    Returns False if it was already disabled or deleted.
+    """
     disabled = tx.tuples(_DISABLE, subscription=due.subscription_id, reason=reason)
     for url, failing_since in disabled:
-        give_up(tx, due.subscription_id, f"the subscription was disabled: {reason}")
+        hold(tx, due.subscription_id)
         event = {
             "id": uuid4(),
             "project_id": due.project_id,

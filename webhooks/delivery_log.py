@@ -1,9 +1,9 @@
-"""Delivery log for the owners of a project: deliveries with their attempts, redelivery and test events."""
+"""Delivery log for the owners of a project: deliveries, attempts, redelivery, replay and test events."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Final, Literal, LiteralString, get_args
 from uuid import UUID, uuid4
 
@@ -14,6 +14,8 @@ from webhooks.subscriptions import TEST, WAKE, Subscription
 
 State = Literal["pending", "succeeded", "failed", "poison"]
 STATES: Final[tuple[State, ...]] = get_args(State)
+MOST_REPLAYED: Final = 10_000
+"""Events that one replay sends, apart from those recorded at the same moment as its last."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +51,14 @@ class Attempt:
     response: str | None
 
 
+@dataclass(frozen=True, slots=True)
+class Replayed:
+    """The number of deliveries that a replay sends. `next_since` continues it, or is None at its end."""
+
+    deliveries: int
+    next_since: datetime | None
+
+
 Position = tuple[datetime, UUID]
 """The position of a page's end: created_at and id of its last delivery."""
 
@@ -73,6 +83,31 @@ _REDELIVER: Final[LiteralString] = """
     where project_id = %(project)s and id = %(id)s and exists (
         select from gitstore.subscriptions s
         where s.id = subscription_id and s.state in ('active', 'paused', 'disabled'))
+"""
+_LOCK: Final[LiteralString] = """
+    select true from gitstore.subscriptions where project_id = %(project)s and id = %(subscription)s for share
+"""
+# Deliveries that are being sent now are left alone. `with ties`: the next replay starts after `last`.
+_REPLAY: Final[LiteralString] = """
+    with chosen as materialized (
+        select s.id, s.project_id, s.state, e.id as event_id, e.type, e.recorded_at
+        from gitstore.subscriptions s
+        join gitstore.events e on e.project_id = s.project_id and e.type = any(s.events)
+            and e.recorded_at >= %(since)s and e.data ->> 'subscription_id' is distinct from s.id::text
+        where s.project_id = %(project)s and s.id = %(subscription)s and s.state <> 'deleted'
+        order by e.recorded_at fetch first (%(most)s) rows with ties
+    ), sent as (
+        insert into gitstore.deliveries as d (project_id, subscription_id, event_id, type, due_at)
+        select project_id, id, event_id, type, case when state = 'active' then now() end
+        from chosen order by recorded_at, event_id
+        on conflict (subscription_id, event_id) do update set state = 'pending', due_at = excluded.due_at,
+            tries = 0, ended_at = null, claimed = false, crashes = 0
+        where d.state <> 'pending' or not d.claimed
+        returning d.id
+    )
+    select (select count(*) from sent) as deliveries,
+        case when count(*) >= %(most)s then max(recorded_at) end as last
+    from chosen
 """
 _INSERT_TEST: Final[LiteralString] = """
     insert into gitstore.deliveries (id, project_id, subscription_id, event_id, type, data, due_at)
@@ -125,6 +160,21 @@ def redeliver(tx: Transaction, project_id: UUID, delivery_id: UUID) -> Delivery 
         return None
     tx.value(WAKE)
     return delivery(tx, project_id, delivery_id)
+
+
+def replay(
+    tx: Transaction, subscription: Subscription, since: datetime, most: int = MOST_REPLAYED
+) -> Replayed:
+    """Send a subscription the events that were recorded at or after `since`, with the same ids.
+
+    Includes those that it received before and those from before it was created. If it is paused or disabled,
+    they are held. `most` limits the number of events, so that one replay is short; `next_since` continues.
+    """
+    key = {"project": subscription.project_id, "subscription": subscription.id}
+    tx.value(_LOCK, **key)  # prevents a pause until the commit
+    ((count, last),) = tx.tuples(_REPLAY, **key, since=since, most=most)
+    tx.value(WAKE)
+    return Replayed(count, last and last + timedelta(microseconds=1))
 
 
 def test(tx: Transaction, subscription: Subscription) -> Delivery:

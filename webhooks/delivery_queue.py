@@ -23,7 +23,8 @@ CHANNEL: Final = "gitstore_deliveries"
 """NOTIFY channel for deliveries that become due without a new event."""
 FAN_OUT: Final = 500
 
-# The lock on the subscriptions prevents a pause between this statement and the commit.
+# The lock on the subscriptions prevents a pause between this statement and the commit. A subscription that is
+# paused or disabled gets deliveries that are held; it is not told of its own disabling.
 _FAN_OUT: Final[LiteralString] = """
     with taken as materialized (
         delete from gitstore.event_queue where event_id in (
@@ -34,7 +35,8 @@ _FAN_OUT: Final[LiteralString] = """
         from taken
         join gitstore.events e on e.id = taken.event_id
         join gitstore.subscriptions s on s.project_id = e.project_id and e.type = any(s.events)
-            and s.state in ('active', 'paused') and s.created_at <= e.recorded_at
+            and s.state <> 'deleted' and s.created_at <= e.recorded_at
+            and e.data ->> 'subscription_id' is distinct from s.id::text
         order by e.recorded_at, e.id
         for share of s
     )

@@ -2,8 +2,8 @@
 
 Rows are deleted in slices, one transaction each, so that locks are short and a shutdown is prompt. Locked
 rows, for example of a delivery that is being redelivered, are skipped until the next run. A delivery that is
-still to be sent is kept at any age. A delivery that is held for a paused subscription fails at the age limit;
-otherwise held deliveries would accumulate without bound.
+still to be sent is kept at any age. A delivery that is held for a paused or disabled subscription fails at
+the age limit; otherwise held deliveries would accumulate without bound.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def prune(
     A repeated delivery whose receipt was pruned causes a redundant fetch only. Once `stopping` returns True,
     the remaining rows are left to the next run.
     """
-    why = f"held for {age.days} days because its subscription is paused"
+    why = f"held for {age.days} days because its subscription is paused or disabled"
 
     def sliced(query: LiteralString, **more: object) -> int:
         total = 0

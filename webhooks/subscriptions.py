@@ -28,8 +28,8 @@ WAKE: Final[LiteralString] = "select pg_notify('gitstore_deliveries', '')"
 DISABLED: Final = "subscription.disabled"
 TEST: Final = "webhook.test"
 ABOUT_WORKFLOWS: Final = tuple(kind.value for kind in EventType)
-"""Event types of a subscription by default."""
 SUBSCRIBABLE: Final = (*ABOUT_WORKFLOWS, DISABLED)
+"""Event types that a subscription can receive; by default all of them."""
 
 State = Literal["active", "paused", "disabled"]
 
@@ -79,11 +79,12 @@ _HOLD: Final[LiteralString] = (
     "update gitstore.deliveries set due_at = null where subscription_id = %(id)s and state = 'pending'"
 )
 _RELEASE: Final[LiteralString] = """
-    update gitstore.deliveries set due_at = now()
+    update gitstore.deliveries set due_at = now(), tries = 0
     where subscription_id = %(id)s and state = 'pending' and due_at is null
 """
 _GIVE_UP: Final[LiteralString] = """
-    update gitstore.deliveries set state = 'failed', due_at = null, ended_at = now(), last_error = %(why)s
+    update gitstore.deliveries set state = 'failed', due_at = null, ended_at = now(),
+        last_error = 'the subscription was deleted'
     where subscription_id = %(id)s and state = 'pending'
 """
 _SIGN_WITH: Final[LiteralString] = """
@@ -138,15 +139,15 @@ def change(
 ) -> Subscription | None:
     """Change the given fields. Return the subscription, or None if it does not exist.
 
-    Deliveries of a paused subscription are held; its activation sends them. A disabled subscription that is
-    activated receives new events only; missed deliveries can be redelivered one by one.
+    Deliveries of a paused or disabled subscription are held; its activation sends them, with a new
+    schedule of retries.
     """
     types = list(events) if events is not None else None
     values = {"project": project_id, "id": subscription_id, "url": url, "events": types, "state": state}
     if not tx.run(_CHANGE, **values):
         return None
     if state == "paused":
-        tx.run(_HOLD, id=subscription_id)
+        hold(tx, subscription_id)
     elif state == "active":
         tx.run(_RELEASE, id=subscription_id)
         tx.value(WAKE)
@@ -171,14 +172,14 @@ def delete(tx: Transaction, project_id: UUID, subscription_id: UUID) -> bool:
     """Delete a subscription and its secrets; its pending deliveries fail. Return whether it existed."""
     if not tx.run(_DELETE, project=project_id, id=subscription_id):
         return False
-    tx.run(_GIVE_UP, id=subscription_id, why="the subscription was deleted")
+    tx.run(_GIVE_UP, id=subscription_id)
     tx.run(_DELETE_SECRETS, id=subscription_id, kept=0)
     return True
 
 
-def give_up(tx: Transaction, subscription_id: UUID, why: str) -> None:
-    """Fail all pending deliveries of a subscription, with the reason `why`."""
-    tx.run(_GIVE_UP, id=subscription_id, why=why)
+def hold(tx: Transaction, subscription_id: UUID) -> None:
+    """Hold the pending deliveries of a subscription that was paused or disabled in this transaction."""
+    tx.run(_HOLD, id=subscription_id)
 
 
 def purpose(subscription_id: UUID) -> str:

@@ -1,19 +1,21 @@
-"""Actions on subscriptions and deliveries: create, change, rotate, test, delete; redeliver."""
+"""Actions on subscriptions and deliveries: create, change, rotate, test, replay, delete; redeliver."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Final, Literal
 
+from gitstore.errors import MalformedError
+from gitstore.system import now, rfc3339
 from service import lookup
 from service.caller import Caller
 from service.logs import Event
 from sync.db import Transaction
 from webhooks import delivery_log, subscriptions
-from webhooks.delivery_log import Attempt, Delivery
-from webhooks.subscriptions import ABOUT_WORKFLOWS, OVERLAP, Subscription
+from webhooks.delivery_log import Attempt, Delivery, Replayed
+from webhooks.subscriptions import OVERLAP, SUBSCRIBABLE, Subscription
 
 _OF_A_SUBSCRIPTION: Final = " to an existing subscription"
 
@@ -23,7 +25,7 @@ def find(tx: Transaction, caller: Caller, subscription_id: str) -> Subscription:
     return lookup.find("subscription", subscription_id, read)
 
 
-def create(caller: Caller, url: str, events: Sequence[str] = ABOUT_WORKFLOWS) -> tuple[Subscription, str]:
+def create(caller: Caller, url: str, events: Sequence[str] = SUBSCRIBABLE) -> tuple[Subscription, str]:
     """Create a subscription; return it and its secret, which cannot be read again."""
     checked = str(caller.services.egress.check(url))
     sealer = caller.services.sealer()
@@ -83,6 +85,20 @@ def test(caller: Caller, subscription_id: str) -> Delivery:
     """Deliver a test event to this subscription only."""
     with caller.as_user() as tx:
         return delivery_log.test(tx, find(tx, caller, subscription_id))
+
+
+def replay(caller: Caller, subscription_id: str, since: datetime) -> Replayed:
+    """Send the subscription all events since a time again, at most as old as ended deliveries are kept."""
+    days = caller.services.config.keep_days
+    if since < now() - timedelta(days=days):
+        raise MalformedError(f"only events of the last {days} days can be sent again: choose a later time")
+    with caller.as_user() as tx:
+        row = find(tx, caller, subscription_id)
+        replayed = delivery_log.replay(tx, row, since)
+        details = {"since": rfc3339(since), "deliveries": replayed.deliveries}
+        caller.audit(tx, "subscription.replayed", row.id, details)
+    caller.log(Event.REPLAYED, subscription=str(row.id), deliveries=replayed.deliveries)
+    return replayed
 
 
 def redeliver(caller: Caller, delivery_id: str) -> Delivery:

@@ -16,7 +16,7 @@ from service.actions import subscriptions as actions
 from service.api.http import Answer, answer, answer_page, no_content, read_json, url
 from service.api.openapi import ObjectPath, PageQuery, Query, declares, new_blueprint
 from service.context import enter
-from service.inputs import Body, ChangeSubscription, CreateSubscription
+from service.inputs import Body, ChangeSubscription, CreateSubscription, ReplaySubscription
 from webhooks import delivery_log, subscriptions
 from webhooks.subscriptions import ABOUT_WORKFLOWS, OVERLAP
 
@@ -69,7 +69,7 @@ class Delivery(Answer):
     last_status: int | None
     last_error: str | None
     next_attempt_at: datetime | None = Field(
-        description="null if it has ended, or its subscription is paused"
+        description="null if it has ended, or its subscription is paused or disabled"
     )
     created_at: datetime
     ended_at: datetime | None
@@ -77,6 +77,14 @@ class Delivery(Answer):
     @classmethod
     def of(cls, row: delivery_log.Delivery, **values: Any) -> Self:
         return cls.from_row(row, webhook_id=row.event_id, next_attempt_at=row.due_at, **values)
+
+
+class Replayed(Answer):
+    deliveries: int = Field(description="number of deliveries that are sent again")
+    next_since: datetime | None = Field(
+        description=f"if there are more than {delivery_log.MOST_REPLAYED} events: `since` of the call that "
+        "sends those that follow; else null"
+    )
 
 
 class DeliveryPage(Answer):
@@ -167,6 +175,18 @@ def test_subscription(path: ObjectPath, query: Query) -> Response:
     caller = enter(Permission.OWN, "testing a subscription", project=query.project)
     row = actions.test(caller, path.id)
     return answer(Delivery.of(row), HTTPStatus.ACCEPTED, location=url(caller, f"/deliveries/{row.id}"))
+
+
+@blueprint.post("/subscriptions/<id>/replay", **declares(202, Replayed, body=ReplaySubscription))
+def replay_subscription(path: ObjectPath, query: Query) -> Response:
+    """Send all events since a time again, with the same `webhook-id`, also those that were delivered.
+
+    Events can be sent again for as long as deliveries are kept. While the subscription is paused or disabled,
+    they are held.
+    """
+    caller = enter(Permission.OWN, "replaying events", project=query.project)
+    replayed = actions.replay(caller, path.id, read_json(caller, ReplaySubscription).since)
+    return answer(Replayed.from_row(replayed), HTTPStatus.ACCEPTED)
 
 
 @deliveries.get("/deliveries", **declares(200, DeliveryPage, "Link"))

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any, Final
 
 from flask import Response, request
 
-from gitstore.errors import GitstoreError
+from gitstore.errors import GitstoreError, MalformedError
 from gitstore.model import Permission
+from gitstore.system import now, rfc3339
 from service import lookup
 from service.actions import subscriptions as actions
-from service.inputs import ChangeSubscription, CreateSubscription, validated
+from service.inputs import ChangeSubscription, CreateSubscription, ReplaySubscription, validated
 from service.ui.rendering import blueprint
 from service.ui.session import Visit, enter, field, go, shown_once
 from webhooks import delivery_log, subscriptions
-from webhooks.subscriptions import ABOUT_WORKFLOWS, OVERLAP, SUBSCRIBABLE, Subscription
+from webhooks.subscriptions import OVERLAP, SUBSCRIBABLE, Subscription
 
 PAGE: Final = 50
 
@@ -67,7 +69,7 @@ def send_again(which: str) -> Response:
 @blueprint.get("/ui/new-webhook")
 def new_subscription() -> Response:
     visit = enter(Permission.OWN, "adding a subscription")
-    return _form(visit, None, {"url": "", "events": list(ABOUT_WORKFLOWS)})
+    return _form(visit, None, {"url": "", "events": list(SUBSCRIBABLE)})
 
 
 @blueprint.post("/ui/new-webhook")
@@ -92,7 +94,10 @@ def create_subscription() -> Response:
 @blueprint.get("/ui/webhooks/<which>")
 def show_subscription(which: str) -> Response:
     visit = enter(Permission.OWN, "reading a subscription")
-    return visit.page("subscription.html", row=_read(visit, which))
+    row = _read(visit, which)
+    oldest = now() - timedelta(days=visit.caller.services.config.keep_days)
+    since = max(row.failing_since or now() - timedelta(days=1), oldest + timedelta(hours=1))
+    return _page(visit, row, rfc3339(since, "seconds"))
 
 
 @blueprint.get("/ui/webhooks/<which>/edit")
@@ -127,6 +132,19 @@ def test_subscription(which: str) -> Response:
     visit = enter(Permission.OWN, "testing a subscription")
     delivery = actions.test(visit.caller, which)
     return go("show_delivery", which=str(delivery.id), notice="tested")
+
+
+@blueprint.post("/ui/webhooks/<which>/replay")
+def replay_subscription(which: str) -> Response:
+    visit = enter(Permission.OWN, "replaying events")
+    since = field("since").strip()
+    try:
+        replayed = actions.replay(visit.caller, which, validated(ReplaySubscription, {"since": since}).since)
+    except MalformedError as error:
+        return _page(visit, _read(visit, which), since, error)
+    if replayed.next_since:
+        return _page(visit, _read(visit, which), rfc3339(replayed.next_since), replayed=replayed)
+    return go("show_subscription", which=which, notice="replayed")
 
 
 @blueprint.post("/ui/webhooks/<which>/rotate")
@@ -168,6 +186,12 @@ def delete_subscription(which: str) -> Response:
 def _read(visit: Visit, which: str) -> Subscription:
     with visit.caller.reading() as tx:
         return actions.find(tx, visit.caller, which)
+
+
+def _page(
+    visit: Visit, row: Subscription, since: str, error: GitstoreError | None = None, **values: Any
+) -> Response:
+    return visit.page("subscription.html", error, row=row, since=since, **values)
 
 
 def _given() -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import partial
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -10,7 +11,8 @@ import pytest
 
 from tests.service.api.conftest import House
 from tests.ui.visitor import Answer, Visitor, visitor
-from webhooks.subscriptions import ABOUT_WORKFLOWS
+from webhooks import delivery_log
+from webhooks.subscriptions import SUBSCRIBABLE
 
 ADDRESS = "https://subscriber.example/hooks"
 REPOSITORY = "https://github.com/acme/flows.git"
@@ -59,7 +61,7 @@ def test_adding_a_subscription_shows_its_secret_once(ann: Visitor) -> None:
     offered = [
         box.attributes["value"] for box in form.all("input", name="events") if "checked" in box.attributes
     ]
-    assert offered == list(ABOUT_WORKFLOWS)
+    assert offered == list(SUBSCRIBABLE)
     answer = ann.post("/ui/new-webhook", url=ADDRESS, events="workflow.version.published")
     secret = secret_of(answer, r"whsec_\S{43}=")
     row = subscription(ann)
@@ -107,6 +109,41 @@ def test_a_test_event_leads_to_its_delivery(ann: Visitor, subscribed: str) -> No
     page = ann.get(str(answer.location)).page
     assert page.title() == "webhook.test"
     assert "Test event queued." in page.text
+
+
+def test_events_since_a_time_are_sent_again(
+    ann: Visitor, subscribed: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The form offers the last day, explains an invalid time, and continues after many events."""
+    ann.api.create()
+    since = ann.get(subscribed).page.value("since")
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", since)
+    refused = ann.post(f"{subscribed}/replay", since="yesterday")
+    assert (refused.status, refused.page.value("since")) == (400, "yesterday")
+    assert "RFC 3339" in refused.page.all("div", role="alert")[0].text
+    answer = ann.post(f"{subscribed}/replay", since=since)
+    assert answer.location == f"{subscribed}?notice=replayed"
+    assert "Events queued again." in ann.get(str(answer.location)).page.text
+    monkeypatch.setattr(delivery_log, "replay", partial(delivery_log.replay, most=1))
+    answer = ann.post(f"{subscribed}/replay", since=since)
+    assert "1 event queued again. There are more" in answer.page.text
+    assert answer.page.value("since") > since
+
+
+def test_a_disabled_subscription_has_a_banner(house: House, ann: Visitor, subscribed: str) -> None:
+    """On the list and on its page, with the reason and what happens to its events."""
+    assert ann.get("/ui/webhooks").page.all("div", role="alert") == []
+    with house.database.as_owner() as tx:
+        tx.run("update gitstore.subscriptions set state = 'disabled', reason = 'it answered 410 Gone', "
+               "failing_since = now() - interval '90 days'")  # fmt: skip
+    for path in ("/ui/webhooks", subscribed):
+        (banner,) = ann.get(path).page.all("div", role="alert")
+        assert "disabled: it answered 410 Gone." in banner.text
+        assert "sent when you activate it" in banner.text
+    since = ann.get(subscribed).page.value("since")
+    assert ann.post(f"{subscribed}/replay", since=since).status == 303
+    ann.post(f"{subscribed}/state", state="active")
+    assert ann.get("/ui/webhooks").page.all("div", role="alert") == []
 
 
 def test_a_rotated_secret_is_shown_once(ann: Visitor, house: House, subscribed: str) -> None:

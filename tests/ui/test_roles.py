@@ -53,6 +53,7 @@ URLS: list[tuple[str, str, Role, int]] = [
     ("POST", f"/ui/webhooks/{NO_ID}/edit", Role.OWNER, 404),
     ("POST", f"/ui/webhooks/{NO_ID}/state", Role.OWNER, 404),
     ("POST", f"/ui/webhooks/{NO_ID}/test", Role.OWNER, 404),
+    ("POST", f"/ui/webhooks/{NO_ID}/replay", Role.OWNER, 404),
     ("POST", f"/ui/webhooks/{NO_ID}/rotate", Role.OWNER, 404),
     ("GET", f"/ui/webhooks/{NO_ID}/delete", Role.OWNER, 404),
     ("POST", f"/ui/webhooks/{NO_ID}/delete", Role.OWNER, 404),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from datetime import timedelta
 
 import pytest
@@ -13,7 +14,7 @@ from tests.webhooks.receiver import Receiver, receiving, respond
 from tests.webhooks.subscribed_project import Clock, Post
 from webhooks import delivery_log
 from webhooks.attempts import DELAYS, Ending
-from webhooks.subscriptions import DISABLED
+from webhooks.subscriptions import DISABLED, SUBSCRIBABLE
 
 PUBLISHED = EventType.PUBLISHED.value
 
@@ -94,16 +95,18 @@ def test_retry_after_applies_to_all_deliveries_of_the_subscription(house: House,
 
 
 def test_410_disables_the_subscription(post: Post, receiver: Receiver) -> None:
-    """Its other deliveries fail, an event reports it, and it receives nothing more."""
+    """Its other deliveries are held, and an event reports it to other subscriptions."""
     receiver.answers = lambda handler: respond(410 if handler.path == "/gone" else 200)(handler)
-    gone, _ = post.subscribe(receiver.url("/gone"))
+    gone, _ = post.subscribe(receiver.url("/gone"), *SUBSCRIBABLE)
     watch, _ = post.subscribe(receiver.url("/watch"), DISABLED)
     post.house.publish("order-sync")
     verdicts = post.send_due()
     assert sum(verdict.disabled for verdict in verdicts) == 1
     state = post.state(gone)
     assert (state.state, state.reason) == ("disabled", "it answered 410 Gone")
-    assert {row["state"] for row in post.deliveries(gone.id)} == {"failed"}
+    states = Counter((row["state"], row["due_at"]) for row in post.deliveries(gone.id))
+    assert states == {("failed", None): 1, ("pending", None): len(verdicts) - 2}
+    assert DISABLED not in {row["type"] for row in post.deliveries(gone.id)}
     (notice,) = (got for got in receiver.got if got.path == "/watch")
     data = json.loads(notice.body)["data"]
     assert (data["subscription_id"], data["reason"]) == (str(gone.id), "it answered 410 Gone")

@@ -72,7 +72,7 @@ def test_an_old_held_delivery_fails(post: Post, receiver: Receiver) -> None:
     assert prune(post.database, MONTH) == Pruned(deliveries=0, receipts=0, held=2)
     (row, _) = post.deliveries()
     assert (row["state"], row["last_error"]) == (
-        "failed", "held for 30 days because its subscription is paused",
+        "failed", "held for 30 days because its subscription is paused or disabled",
     )  # fmt: skip
     assert receiver.got == []
 

@@ -1,9 +1,9 @@
-"""Subscriptions: pausing, rotation of secrets, redelivery, tests, deletion."""
+"""Subscriptions: pausing, disabling, rotation of secrets, redelivery, replay, tests, deletion."""
 
 from __future__ import annotations
 
 import json
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 import pytest
@@ -11,9 +11,11 @@ import pytest
 from sync.events import EventType
 from tests.sync.conftest import House
 from tests.webhooks.receiver import Receiver, respond
-from tests.webhooks.subscribed_project import Post
+from tests.webhooks.subscribed_project import Clock, Post
+from tests.webhooks.test_sender import insert_events
 from webhooks import delivery_log, delivery_queue, subscriptions
-from webhooks.attempts import Ending
+from webhooks.attempts import DELAYS, Ending
+from webhooks.delivery_queue import Room
 from webhooks.secrets import Sealer, new_key
 from webhooks.subscriptions import Subscription
 
@@ -55,21 +57,139 @@ def test_a_failure_during_the_pause_stays_held(post: Post, receiver: Receiver) -
     assert (row["state"], row["due_at"], row["attempts"]) == ("pending", None, 1)
 
 
-def test_an_activated_subscription_receives_new_events(post: Post, receiver: Receiver) -> None:
-    """Missed ones can be redelivered."""
-    receiver.answers = respond(410)
+@pytest.mark.parametrize("status", [410, 500])
+def test_events_while_a_subscription_is_disabled_are_held(
+    house: House, receiver: Receiver, status: int
+) -> None:
+    """However it was disabled. Its activation sends them, and those that were still being retried."""
+    clock = Clock()
+    post = Post(house, receiver.allow, now=clock)
+    receiver.answers = respond(status)
+    subscription, _ = post.subscribe(receiver.url(), PUBLISHED)
+    house.publish("a")
+    post.send_due()
+    if status == 500:
+        clock.advance(timedelta(days=5))
+        house.publish("b")
+        for delay in DELAYS[:4]:
+            post.send_due()
+            clock.advance(delay)
+    assert post.state(subscription).state == "disabled"
+    house.publish("c")
+    house.publish("d")
+    before = len(receiver.got)
+    clock.advance(timedelta(days=1))
+    assert post.send_due() == []
+    assert [row["due_at"] for row in post.deliveries() if row["state"] == "pending"] == (
+        [None, None] if status == 410 else [None] * 4
+    )
+    receiver.answers = None
+    change(post, subscription, state="active")
+    assert (post.state(subscription).state, post.state(subscription).reason) == ("active", None)
+    assert {verdict.ending for verdict in post.send_due()} == {Ending.SUCCEEDED}
+    sent = sorted(json.loads(got.body)["data"]["workflow"] for got in receiver.got[before:])
+    assert sent == (["c", "d"] if status == 410 else ["a", "b", "c", "d"])
+
+
+def test_a_held_delivery_is_retried_by_a_new_schedule(post: Post, receiver: Receiver) -> None:
+    """The attempts from before the pause do not count."""
+    receiver.answers = respond(500)
     subscription, _ = post.subscribe(receiver.url(), PUBLISHED)
     post.house.publish("a")
     post.send_due()
-    receiver.answers = None
+    change(post, subscription, state="paused")
+    with post.database.as_owner() as tx:
+        tx.run("update gitstore.deliveries set tries = 9")
     change(post, subscription, state="active")
-    post.house.publish("b")
+    assert [verdict.ending for verdict in post.send_due()] == [Ending.RETRY]
+
+
+# Replay
+
+
+def replay(
+    post: Post, subscription: Subscription, since: datetime, most: int = delivery_log.MOST_REPLAYED
+) -> delivery_log.Replayed:
+    with post.database.as_user(post.house.claims) as tx:
+        return delivery_log.replay(tx, post.state(subscription), since, most)
+
+
+def recorded(post: Post, workflow: str) -> datetime:
+    """Return when the event of a workflow's publication was recorded."""
+    (at,) = (
+        row["recorded_at"]
+        for row in post.rows("events")
+        if (row["type"], row["data"]["workflow"]) == (PUBLISHED, workflow)
+    )
+    assert isinstance(at, datetime)
+    return at
+
+
+def test_a_replay_sends_every_event_since_a_time_again(post: Post, receiver: Receiver) -> None:
+    """Succeeded and failed ones with their ids, and those from before the subscription; to it alone."""
+    post.house.publish("a")
+    subscription, _ = post.subscribe(receiver.url("/"), PUBLISHED)
+    other, _ = post.subscribe(receiver.url("/other"), PUBLISHED)
+    for workflow in ("b", "c", "d"):
+        post.house.publish(workflow)
     post.send_due()
-    assert (post.state(subscription).state, post.state(subscription).reason) == ("active", None)
-    assert [row["state"] for row in sorted(post.deliveries(), key=lambda r: r["created_at"])] == [
-        "failed",
-        "succeeded",
-    ]
+    first = {got.id for got in receiver.got if got.path == "/"}
+    assert len(first) == 3
+    with post.database.as_owner() as tx:
+        tx.run("update gitstore.deliveries set state = 'failed' where event_id in "
+               "(select id from gitstore.events where data ->> 'workflow' = 'd')")  # fmt: skip
+    before = len(receiver.got)
+    assert replay(post, subscription, recorded(post, "c")) == delivery_log.Replayed(2, None)
+    post.send_due()
+    again = receiver.got[before:]
+    assert [json.loads(got.body)["data"]["workflow"] for got in again] == ["c", "d"]
+    assert {got.id for got in again} < first
+    assert replay(post, subscription, recorded(post, "a")).deliveries == 4
+    assert len(post.send_due()) == 4
+    assert replay(post, subscription, datetime.now(UTC) + timedelta(days=1)).deliveries == 0
+    assert [row["attempts"] for row in post.deliveries(other.id)] == [1, 1, 1]
+
+
+def test_a_replay_of_many_events_is_continued(post: Post, receiver: Receiver) -> None:
+    """Each part ends between two moments, and the next starts there."""
+    subscription, _ = post.subscribe(receiver.url(), PUBLISHED)
+    for count in (1, 3, 2):
+        insert_events(post.house, count)
+    since: datetime | None = datetime.now(UTC) - timedelta(hours=1)
+    counts = []
+    while since:
+        part = replay(post, subscription, since, most=2)
+        counts.append(part.deliveries)
+        since = part.next_since
+    assert counts == [4, 2, 0]
+    assert len(post.send_due()) == 6
+
+
+@pytest.mark.parametrize("state", ["paused", "disabled"])
+def test_a_replay_to_a_subscription_that_is_not_active_is_held(
+    post: Post, receiver: Receiver, state: str
+) -> None:
+    """Until it is activated."""
+    subscription, _ = post.subscribe(receiver.url(), PUBLISHED)
+    insert_events(post.house, 2)
+    post.send_due()
+    with post.database.as_owner() as tx:
+        tx.run("update gitstore.subscriptions set state = %(state)s", state=state)
+    assert replay(post, subscription, datetime.now(UTC) - timedelta(hours=1)).deliveries == 2
+    assert post.send_due() == []
+    change(post, subscription, state="active")
+    assert len(post.send_due()) == 2
+
+
+def test_a_delivery_that_is_being_sent_is_not_replayed(post: Post, receiver: Receiver) -> None:
+    subscription, _ = post.subscribe(receiver.url(), PUBLISHED)
+    insert_events(post.house, 1)
+    with post.database.as_mirror() as tx:
+        delivery_queue.fan_out(tx)
+        (due,) = delivery_queue.claim(tx, Room(1, 1, 1, {}), timedelta(seconds=60))
+    assert replay(post, subscription, datetime.now(UTC) - timedelta(hours=1)).deliveries == 0
+    (row,) = post.deliveries()
+    assert row["due_at"] == due.lease
 
 
 # Secrets

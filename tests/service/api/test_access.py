@@ -74,6 +74,7 @@ CALLS = [
     Call("DELETE", "/subscriptions/{subscription}", "owner", 204),
     Call("POST", "/subscriptions/{subscription}/rotate", "owner", 200, {}),
     Call("POST", "/subscriptions/{subscription}/test", "owner", 202),
+    Call("POST", "/subscriptions/{subscription}/replay", "owner", 202, {"since": "2100-01-01T00:00:00Z"}),
     Call("GET", "/deliveries", "owner", 200),
     Call("GET", "/deliveries/{delivery}", "owner", 200),
     Call("POST", "/deliveries/{delivery}/redeliver", "owner", 202),

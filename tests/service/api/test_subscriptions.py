@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from gitstore.system import now, rfc3339
 from service import scraping
 from tests.service.api.conftest import Client, House, problem
 from tests.webhooks.receiver import Receiver, receiving, respond
@@ -21,6 +22,7 @@ TYPES = [
     "workflow.draft.updated",
     "workflow.current.changed",
     "workflow.version.diverged",
+    "subscription.disabled",
 ]
 
 
@@ -128,6 +130,7 @@ def test_a_deleted_subscription_is_not_found(owner: Client) -> None:
     problem(owner("PATCH", path, json={"state": "paused"}), 404, "not_found")
     problem(owner.post(f"{path}/rotate"), 404, "not_found")
     problem(owner.post(f"{path}/test"), 404, "not_found")
+    problem(owner.post(f"{path}/replay", json={"since": rfc3339(now())}), 404, "not_found")
     problem(owner.delete(path), 404, "not_found")
     assert owner.get("/subscriptions").json == {"subscriptions": []}
 
@@ -185,6 +188,45 @@ def test_a_failed_delivery_can_be_redelivered(owner: Client, house: House, recei
     assert (shown["state"], shown["next_attempt_at"]) == ("succeeded", None)
     assert [attempt["status"] for attempt in shown["history"]] == [500, 200]
     assert len({got.id for got in receiver.got}) == 1
+
+
+def test_events_since_a_time_are_sent_again(owner: Client, house: House, receiver: Receiver) -> None:
+    """With the same id; the audit log tells who asked for it."""
+    made = subscribe(owner, receiver.url(), events=["workflow.version.published"])
+    path = f"/subscriptions/{made['id']}/replay"
+    owner.create()
+    owner.publish()
+    deliver(house)
+    again = owner.post(path, json={"since": rfc3339(now() - timedelta(hours=1))})
+    assert (again.status_code, again.json) == (202, {"deliveries": 1, "next_since": None})
+    assert deliver(house) == 1
+    assert len({got.id for got in receiver.got}) == 1
+    assert owner.post(path, json={"since": rfc3339(now() + timedelta(hours=1))}).json == {
+        "deliveries": 0, "next_since": None,
+    }  # fmt: skip
+    with house.database.as_owner() as tx:
+        counts = tx.tuples(
+            "select object, details -> 'deliveries' from gitstore.audit_log "
+            "where action = 'subscription.replayed' order by at"
+        )
+    assert counts == [(made["id"], 1), (made["id"], 0)]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {},
+        {"since": None},
+        {"since": 0},
+        {"since": "yesterday"},
+        {"since": "2026-11-27T09:00:00"},
+        {"since": "0001-01-01T00:00:00+14:00"},
+        {"since": "9999-12-31T23:59:59-14:00"},
+        {"since": rfc3339(now() - timedelta(days=30, minutes=1))},
+    ],
+)
+def test_a_replay_needs_a_time_within_the_retention(owner: Client, body: Any) -> None:
+    problem(owner.post(f"/subscriptions/{subscribe(owner)['id']}/replay", json=body), 400, "malformed")
 
 
 def test_rotated_secrets_overlap(owner: Client, house: House, receiver: Receiver) -> None:
