@@ -15,7 +15,7 @@ from uuid import UUID, uuid4, uuid5
 from gitstore.definition.document import describe
 from gitstore.errors import Code, ConflictError, GitstoreError, MalformedError, NotFoundError
 from gitstore.model import Problems
-from gitstore.names import DraftRef, VersionRef, full, show, workflow_id
+from gitstore.names import DraftRef, MisnamedRef, VersionRef, full, show, workflow_id
 from sync import events
 from sync.db import Transaction
 from sync.events import EventType, Fact
@@ -31,7 +31,7 @@ _MOST_PROBLEMS: Final = 3  # listed in a reason
 class Detected:
     """A divergence found by a sync. Ids are hex, or None if the ref does not exist on that side."""
 
-    target: DraftRef | VersionRef
+    target: DraftRef | VersionRef | MisnamedRef
     ours: str | None
     theirs: str | None
     code: str
@@ -39,7 +39,7 @@ class Detected:
 
     @property
     def ref(self) -> str:
-        return show(full(self.target))
+        return show(self.target.name if isinstance(self.target, MisnamedRef) else full(self.target))
 
     @property
     def number(self) -> int | None:

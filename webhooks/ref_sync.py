@@ -138,7 +138,20 @@ class Sync:
                 wanted.append(offer)
             elif ours is not None:
                 self._compare_to_push(offer, ours)
+        if self._job.direction.pulls:
+            self._compare_misnamed()
         return wanted
+
+    def _compare_misnamed(self) -> None:
+        """Record a divergence for each ref that only looks like a draft or a version."""
+        for target in importer.misnamed_refs(self._advertised, self._job.layout):
+            theirs = self._advertised[target.name].decode()
+            one = Detected(target, None, theirs, str(Code.INVALID_NAME), f"not imported: {target.reason}")
+            known = self._job.known.get(one.ref)
+            if known is not None and known.theirs == theirs and (known.kept or not self._job.full):
+                self.result.untouched.add(one.ref)
+            else:
+                self.result.diverged[one.ref] = one
 
     def _is_settled(self, ref: str, ours: bytes | None, offer: RemoteRef) -> bool:
         """Return whether a ref needs no new verdict: it has not moved since the last sync or decision."""

@@ -47,6 +47,34 @@ def test_a_tag_moved_or_deleted_upstream_is_reported_and_not_applied(
     assert following.state() == before
 
 
+def test_a_tag_that_only_looks_like_a_version_is_reported(follow: Follow, upstream: Upstream) -> None:
+    """Once, with what is wrong with its name, until it is gone. The versions beside it are imported."""
+    upstream.version("order-sync", 1)
+    for name in ("Order-Sync/v1", "order_sync/v1", "order-sync/V2", "order-sync/v03", f"{'a' * 64}/v1"):
+        upstream.tag(name)
+    upstream.tag("release/v1.2.3")
+    following = follow()
+    for full in (False, False, True):
+        assert following.sync(full=full).error is None
+    assert versions(following, "order-sync") == [1]
+    found = following.open_divergences()
+    assert sorted(found) == [
+        "Order-Sync/v1", f"{'a' * 64}/v1", "order-sync/V2", "order-sync/v03", "order_sync/v1",
+    ]  # fmt: skip
+    assert {(one.code, one.version_number, one.ours) for one in found.values()} == {
+        ("invalid_name", None, None)
+    }
+    assert found["Order-Sync/v1"].theirs == upstream.refs()["refs/tags/Order-Sync/v1"]
+    assert found["Order-Sync/v1"].reason.startswith(
+        "not imported: 'Order-Sync' is not a slug: use 1 to 63 of a-z"
+    )
+    assert found["order-sync/v03"].reason.startswith("not imported: 'v03' is not a version: use v1 to ")
+    assert len(following.diverged_events()) == 5
+    upstream.push(":refs/tags/Order-Sync/v1")
+    following.sync()
+    assert len(following.open_divergences()) == 4
+
+
 def test_a_divergence_ends_when_both_sides_agree_again(follow: Follow, upstream: Upstream) -> None:
     ours = upstream.version("order-sync", 1)
     following = follow()
