@@ -165,6 +165,8 @@ def reason(target: DraftRef | VersionRef, error: GitstoreError) -> str:
             return f"v{number} is published here with other content and cannot change"
         case Code.NOT_FAST_FORWARD, _:
             return "the draft here and the draft upstream have diverged: merge them, or choose one"
+        case Code.DEFINITION_UNPARSABLE, _:
+            return error.message  # has the first problem, with its line and column
     problems = Problems.of(error.problems)
     errors = [problem for problem in problems if problem.error][:_MOST_PROBLEMS]
     listed = "; ".join(describe(problem) for problem in errors)

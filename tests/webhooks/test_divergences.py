@@ -112,6 +112,21 @@ def test_a_refused_tag_does_not_block_others(follow: Follow, upstream: Upstream)
     assert following.row().last_error is None
 
 
+@pytest.mark.parametrize(
+    ("content", "path"), [("]", "workflow.yaml"), ("nodes: [", "workflow.yaml"), ("{", "workflow.json")]
+)
+def test_the_reason_of_an_unreadable_definition_has_its_place_once(
+    follow: Follow, upstream: Upstream, content: str, path: str
+) -> None:
+    upstream.version("order-sync", 1, content, path=path)
+    following = follow()
+    following.sync()
+    (one,) = following.open_divergences().values()
+    assert one.code == "definition_unparsable"
+    assert one.reason.startswith(f"{path} can't be read: ")
+    assert one.reason.count("line ") == one.reason.count("column ") == 1, one.reason
+
+
 def test_a_number_that_was_used_before_is_refused(follow: Follow, upstream: Upstream) -> None:
     """Even if its version is missing in the repository: the database keeps the highest number."""
     upstream.version("order-sync", 1)
