@@ -55,13 +55,15 @@ class Recorded:
     ours: str | None
     theirs: str | None
     code: str
+    reason: str
     decision: str | None
     decided_by: str | None
     kept: bool
 
 
 _KNOWN: Final[LiteralString] = """
-    select distinct on (ref) id, ref, ours, theirs, code, decision, decided_by, resolution is not null as kept
+    select distinct on (ref) id, ref, ours, theirs, code, reason, decision, decided_by,
+        resolution is not null as kept
     from gitstore.divergences
     where source_id = %(source)s and (resolved_at is null or resolution = 'ours')
     order by ref, resolved_at desc nulls first

@@ -8,7 +8,7 @@ webhooks/source_sync.py records.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 from uuid import UUID
 
@@ -233,6 +233,14 @@ class Sync:
 
     def _record_divergence(self, offer: RemoteRef, ours: bytes | None, code: str, explanation: str) -> None:
         one = Detected(offer.target, _text(ours), offer.theirs.decode(), str(code), explanation)
+        known = self._job.known.get(one.ref)
+        # A tag that was not imported is soon below the latest version, which is not why it was not imported.
+        if (
+            known is not None
+            and code == Code.WRONG_NUMBER
+            and (known.ours, known.theirs) == (one.ours, one.theirs)
+        ):
+            one = replace(one, code=known.code, reason=known.reason)
         self.result.diverged[one.ref] = one
 
     def _block(self, blocked: Blocked) -> None:

@@ -155,6 +155,28 @@ def test_a_number_below_the_latest_is_refused(follow: Follow, upstream: Upstream
     assert versions(following, "order-sync") == [1, 3]
 
 
+@pytest.mark.parametrize("content", [BROKEN, "nodes: [", "[]"])
+def test_the_first_cause_of_a_divergence_is_kept(follow: Follow, upstream: Upstream, content: str) -> None:
+    """Not that the tag is meanwhile below the latest version. If the tag moves, the new cause counts."""
+    upstream.version("order-sync", 1, content)
+    upstream.version("order-sync", 2)
+    following = follow()
+    assert following.sync().published == {"order-sync": [2]}
+    first = following.open_divergences()["order-sync/v1"]
+    assert first.code.startswith("definition_")
+    upstream.version("order-sync", 3)
+    again = following.sync(full=True)
+    assert again.diverged["refs/tags/order-sync/v1"].reason == first.reason
+    kept = following.open_divergences()["order-sync/v1"]
+    assert (kept.id, kept.code, kept.reason) == (first.id, first.code, first.reason)
+    assert len(following.diverged_events()) == 1
+    upstream.commit("workflow.yaml", flow("https://late.example/"))
+    upstream.tag("order-sync/v1", "-f")
+    following.sync()
+    moved = following.open_divergences()["order-sync/v1"]
+    assert (moved.id, moved.code) == (first.id, "wrong_number")
+
+
 def test_a_corrected_tag_is_imported(follow: Follow, upstream: Upstream) -> None:
     """As long as no later version is here, a tag that was never published here may move."""
     upstream.version("order-sync", 1, BROKEN)
