@@ -161,7 +161,7 @@ class Sync:
             # A draft that was imported and then discarded here is not imported again until it moves upstream.
             return is_draft and known is None and self._job.seen.get(ref) == theirs
         if known.kept:
-            return True
+            return is_draft or known.ours == _text(ours)
         return known.ours == _text(ours) and not (known.decision or self._job.full)
 
     def _compare_to_push(self, offer: RemoteRef, ours: bytes) -> None:
@@ -275,6 +275,9 @@ class Sync:
                 self.result.pushed.append(ref)
             else:
                 theirs, explanation = _text(self._advertised.get(name)), f"the upstream refused it: {refusal}"
+                known = self._job.known.get(ref)
+                if known is not None and known.kept and (known.ours, known.theirs) == (ours, theirs):
+                    continue  # acknowledged
                 self.result.diverged[ref] = Detected(offer.target, ours, theirs, PUSH_REFUSED, explanation)
 
     def _may_push(self, offer: RemoteRef) -> bool:

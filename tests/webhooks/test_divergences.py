@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from gitstore.errors import GitstoreError
+from gitstore.errors import ConflictError, GitstoreError, MalformedError
 from gitstore.model import LedgerKind
 from gitstore.upstream.importer import Layout
 from sync import rows
@@ -335,9 +336,80 @@ def test_ours_holds_until_theirs_moves(diverged: Following, upstream: Upstream) 
     assert diverged.open_divergences()["order-sync"].code == "not_fast_forward"
 
 
-def test_a_diverged_version_cannot_be_resolved(follow: Follow, upstream: Upstream) -> None:
+@pytest.mark.parametrize("take", ["theirs", "ours"])
+def test_a_diverged_version_is_not_overwritten(follow: Follow, upstream: Upstream, take: str) -> None:
     upstream.version("order-sync", 1, BROKEN)
     following = follow()
     following.sync()
-    with pytest.raises(Exception, match="publish the next version"):
-        following.resolve("order-sync/v1", "theirs")
+    with pytest.raises(ConflictError, match="publish the next version, or acknowledge"):
+        following.resolve("order-sync/v1", take)
+
+
+# Acknowledged tags
+
+
+def _moved(upstream: Upstream) -> None:
+    upstream.commit("workflow.yaml", flow("https://moved.example/"))
+    upstream.tag("order-sync/v1", "-f")
+
+
+def _deleted(upstream: Upstream) -> None:
+    upstream.push(":refs/tags/order-sync/v1")
+
+
+def _refused(upstream: Upstream) -> None:
+    upstream.version("order-sync", 2, BROKEN)
+
+
+def _misnamed(upstream: Upstream) -> None:
+    upstream.tag("Order-Sync/v1")
+
+
+@pytest.mark.parametrize("diverge", [_moved, _deleted, _refused, _misnamed])
+def test_an_acknowledged_tag_is_not_reported_again(
+    follow: Follow, upstream: Upstream, diverge: Callable[[Upstream], None]
+) -> None:
+    """Not by a full sync either, until it moves upstream. Nothing is changed on either side."""
+    upstream.version("order-sync", 1)
+    following = follow()
+    following.sync()
+    diverge(upstream)
+    following.sync()
+    before, there = following.state(), upstream.refs()
+    (ref,) = following.open_divergences()
+    resolved = following.resolve(ref, "acknowledge")
+    assert (resolved.resolution, resolved.decided_by) == ("ours", "ada")
+    for full in (False, True, False):
+        following.sync(full=full)
+        assert following.open_divergences() == {}
+    assert len(following.diverged_events()) == 1
+    assert (following.state(), upstream.refs()) == (before, there)
+    upstream.commit("workflow.yaml", BROKEN)
+    upstream.tag(ref, "-f")
+    following.sync()
+    assert list(following.open_divergences()) == [ref]
+
+
+def test_an_acknowledged_tag_is_reported_when_our_side_moves(follow: Follow, upstream: Upstream) -> None:
+    upstream.version("order-sync", 1, BROKEN)
+    following = follow()
+    following.sync()
+    following.resolve("order-sync/v1", "acknowledge")
+    assert following.house.publish("order-sync") == 1
+    following.sync()
+    assert following.open_divergences()["order-sync/v1"].code == "version_immutable"
+
+
+def test_the_divergence_of_a_draft_is_not_acknowledged(diverged: Following) -> None:
+    """It asks for a decision; a misnamed ref for no other."""
+    with pytest.raises(MalformedError, match="choose ours or theirs"):
+        diverged.resolve("order-sync", "acknowledge")
+
+
+@pytest.mark.parametrize("take", ["theirs", "ours"])
+def test_a_misnamed_ref_is_only_acknowledged(follow: Follow, upstream: Upstream, take: str) -> None:
+    upstream.draft("Order-Sync", flow())
+    following = follow()
+    following.sync()
+    with pytest.raises(MalformedError, match="choose acknowledge"):
+        following.resolve("Order-Sync", take)
