@@ -214,7 +214,8 @@ _ALL: Final[LiteralString] = """
     from gitstore.divergences where project_id = %(project)s and source_id = %(source)s
 """
 _OPEN: Final[LiteralString] = (
-    _ALL + " and resolved_at is null order by slug, version_number, ref limit %(limit)s"
+    _ALL
+    + " and resolved_at is null order by code = 'invalid_name', slug, version_number, ref limit %(limit)s"
 )
 _ONE: Final[LiteralString] = _ALL + " and id = %(id)s"
 _KEEP_OURS: Final[LiteralString] = """
@@ -230,7 +231,7 @@ _TAKE_THEIRS: Final[LiteralString] = """
 def open_divergences(
     tx: Transaction, project_id: UUID, source_id: UUID, limit: int = 1000
 ) -> list[Divergence]:
-    """Return the unresolved divergences, ordered by workflow and version, drafts last."""
+    """Return the unresolved divergences by workflow and version, drafts last; then the misnamed refs."""
     return tx.rows(Divergence, _OPEN, project=project_id, source=source_id, limit=limit)
 
 

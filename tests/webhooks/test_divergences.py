@@ -76,6 +76,16 @@ def test_a_tag_that_only_looks_like_a_version_is_reported(follow: Follow, upstre
     assert len(following.open_divergences()) == 4
 
 
+def test_misnamed_refs_are_listed_last(follow: Follow, upstream: Upstream) -> None:
+    """However many there are, and wherever they sort, they hide no other divergence."""
+    upstream.version("order-sync", 1, BROKEN)
+    for name in ("A/v1", "order-sync/V2", "order-sync/v0"):
+        upstream.tag(name)
+    following = follow()
+    following.sync()
+    assert list(following.open_divergences()) == ["order-sync/v1", "A/v1", "order-sync/V2", "order-sync/v0"]
+
+
 def test_a_divergence_ends_when_both_sides_agree_again(follow: Follow, upstream: Upstream) -> None:
     ours = upstream.version("order-sync", 1)
     following = follow()
