@@ -44,6 +44,8 @@ NO_REFS = b"refs/none/"
 _SLUG = re.compile(SLUG_PATTERN)
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 _NUMBER = re.compile(r"[1-9][0-9]{0,9}")
+_LIKE_VERSION = re.compile(r"[vV][0-9]+")
+_LONGEST_MISNAMED = 512
 _PLAIN = re.compile(rb"refs(/[A-Za-z0-9-]+)+")
 _TIME = "%Y%m%dT%H%M%S.%fZ"
 _LONGEST_TIME = 32
@@ -107,6 +109,15 @@ class VersionRef:
     number: int
 
 
+@dataclass(frozen=True, slots=True)
+class MisnamedRef:
+    """A ref that looks like a draft or a version and is none. `slug` is the text in the place of a slug."""
+
+    name: bytes
+    slug: str
+    reason: str
+
+
 def draft(slug: str) -> bytes:
     return DRAFTS + slug.encode()
 
@@ -166,6 +177,26 @@ def parse(ref: bytes) -> DraftRef | VersionRef | None:
         number = parse_version(version)
         return VersionRef(slug, number) if is_slug(slug) and number is not None else None
     return None
+
+
+def misnamed(ref: bytes) -> MisnamedRef | None:
+    """Return the ref and what is wrong with its name if it only looks like a draft or a version.
+
+    A tag looks like a version if its last part is v or V and digits: `Order-Sync/v1`, `x/V1`, `x/v01`.
+    """
+    if len(ref) > _LONGEST_MISNAMED or parse(ref) is not None or not is_ref(ref):
+        return None
+    if ref.startswith(DRAFTS):
+        slug, version = show(ref[len(DRAFTS) :]), ""
+    else:
+        slug, _, version = show(ref[len(TAGS) :]).rpartition("/")
+        if not (ref.startswith(TAGS) and slug and _LIKE_VERSION.fullmatch(version)):
+            return None
+    if is_slug(slug):
+        wrong = f"{clip(version)!r} is not a version: use v1 to v{HIGHEST_NUMBER}, without a leading zero"
+    else:
+        wrong = f"{clip(slug)!r} is not a slug: use {SLUG_RULE}"
+    return MisnamedRef(ref, slug, wrong)
 
 
 def accepted_instead(ref: bytes) -> str:

@@ -225,9 +225,10 @@ class ChangeSource(Body):
 
 
 class Resolve(Body):
-    take: Literal["theirs", "ours"] = Field(
-        description="`theirs`: the next sync replaces the draft, and keeps ours as superseded; "
-        "`ours`: ours is kept until the upstream's draft moves"
+    take: Literal["theirs", "ours", "acknowledge"] = Field(
+        description="for a draft, `theirs`: the next sync replaces the draft, and keeps ours as superseded; "
+        "or `ours`: ours is kept until the upstream's draft moves. For any other ref, `acknowledge`: both "
+        "sides stay as they are, and it is not reported again until one of them moves"
     )
 
 

@@ -15,7 +15,7 @@ from uuid import UUID, uuid4, uuid5
 from gitstore.definition.document import describe
 from gitstore.errors import Code, ConflictError, GitstoreError, MalformedError, NotFoundError
 from gitstore.model import Problems
-from gitstore.names import DraftRef, VersionRef, full, show, workflow_id
+from gitstore.names import DraftRef, MisnamedRef, VersionRef, full, parse, show, workflow_id
 from sync import events
 from sync.db import Transaction
 from sync.events import EventType, Fact
@@ -24,6 +24,7 @@ from webhooks.sources import Direction
 
 DELETED: Final = "deleted_upstream"
 PUSH_REFUSED: Final = "push_refused"
+ACKNOWLEDGE: Final = "acknowledge"
 _MOST_PROBLEMS: Final = 3  # listed in a reason
 
 
@@ -31,7 +32,7 @@ _MOST_PROBLEMS: Final = 3  # listed in a reason
 class Detected:
     """A divergence found by a sync. Ids are hex, or None if the ref does not exist on that side."""
 
-    target: DraftRef | VersionRef
+    target: DraftRef | VersionRef | MisnamedRef
     ours: str | None
     theirs: str | None
     code: str
@@ -39,7 +40,7 @@ class Detected:
 
     @property
     def ref(self) -> str:
-        return show(full(self.target))
+        return show(self.target.name if isinstance(self.target, MisnamedRef) else full(self.target))
 
     @property
     def number(self) -> int | None:
@@ -48,20 +49,22 @@ class Detected:
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
-    """A recorded divergence: open or, if `kept`, resolved by a person in favour of our side."""
+    """A recorded divergence: open or, if `kept`, acknowledged, or resolved in favour of our side."""
 
     id: UUID
     ref: str
     ours: str | None
     theirs: str | None
     code: str
+    reason: str
     decision: str | None
     decided_by: str | None
     kept: bool
 
 
 _KNOWN: Final[LiteralString] = """
-    select distinct on (ref) id, ref, ours, theirs, code, decision, decided_by, resolution is not null as kept
+    select distinct on (ref) id, ref, ours, theirs, code, reason, decision, decided_by,
+        resolution is not null as kept
     from gitstore.divergences
     where source_id = %(source)s and (resolved_at is null or resolution = 'ours')
     order by ref, resolved_at desc nulls first
@@ -165,6 +168,8 @@ def reason(target: DraftRef | VersionRef, error: GitstoreError) -> str:
             return f"v{number} is published here with other content and cannot change"
         case Code.NOT_FAST_FORWARD, _:
             return "the draft here and the draft upstream have diverged: merge them, or choose one"
+        case Code.DEFINITION_UNPARSABLE, _:
+            return error.message  # has the first problem, with its line and column
     problems = Problems.of(error.problems)
     errors = [problem for problem in problems if problem.error][:_MOST_PROBLEMS]
     listed = "; ".join(describe(problem) for problem in errors)
@@ -177,7 +182,7 @@ def reason(target: DraftRef | VersionRef, error: GitstoreError) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Divergence:
-    """A ref that differs between the project and the source. `version_number` is None for a draft."""
+    """A ref that differs between the project and the source. Only a version has a `version_number`."""
 
     id: UUID
     source_id: UUID
@@ -195,13 +200,23 @@ class Divergence:
     resolved_at: datetime | None
     resolution: str | None
 
+    @property
+    def choices(self) -> tuple[str, ...]:
+        """The decisions that a person may make: only that of a draft may change something."""
+        if not isinstance(parse(self.ref.encode()), DraftRef):
+            return (ACKNOWLEDGE,)
+        return ("ours",) if self.theirs is None else ("ours", "theirs")
+
 
 _ALL: Final[LiteralString] = """
     select id, source_id, ref, slug, version_number, ours, theirs, code, reason, first_seen_at, last_seen_at,
         decision, decided_by, resolved_at, resolution
     from gitstore.divergences where project_id = %(project)s and source_id = %(source)s
 """
-_OPEN: Final[LiteralString] = _ALL + " and resolved_at is null order by slug, version_number limit %(limit)s"
+_OPEN: Final[LiteralString] = (
+    _ALL
+    + " and resolved_at is null order by code = 'invalid_name', slug, version_number, ref limit %(limit)s"
+)
 _ONE: Final[LiteralString] = _ALL + " and id = %(id)s"
 _KEEP_OURS: Final[LiteralString] = """
     update gitstore.divergences set resolved_at = now(), resolution = 'ours', decided_by = %(by)s
@@ -216,33 +231,35 @@ _TAKE_THEIRS: Final[LiteralString] = """
 def open_divergences(
     tx: Transaction, project_id: UUID, source_id: UUID, limit: int = 1000
 ) -> list[Divergence]:
-    """Return the unresolved divergences, ordered by workflow and version, drafts last."""
+    """Return the unresolved divergences by workflow and version, drafts last; then the misnamed refs."""
     return tx.rows(Divergence, _OPEN, project=project_id, source=source_id, limit=limit)
 
 
 def resolve(
     tx: Transaction, project_id: UUID, source_id: UUID, divergence_id: UUID, take: str, by: str
 ) -> Divergence:
-    """Resolve a diverged draft: take "theirs", which the next sync does, or keep "ours".
+    """Resolve a draft: take "theirs", which the next sync does, or keep "ours". "acknowledge" any other ref.
 
-    After "ours" the draft is not reported again until the upstream's draft moves. Raises `not_found`,
-    `version_immutable` for a published version, and `malformed` if there is no upstream draft to take or the
-    source is push-only.
+    After "ours" the draft is not reported again until the upstream's draft moves; an acknowledged ref, until
+    either side moves. Raises `not_found`, `version_immutable` if a version was to be overwritten, and
+    `malformed` if there is no upstream draft to take, the source is push-only, or `take` is not a choice.
     """
     values = {"project": project_id, "source": source_id, "id": divergence_id}
     divergence = tx.row(Divergence, _ONE, **values)
     if divergence is None or divergence.resolved_at is not None:
         raise NotFoundError(Code.NOT_FOUND, "no open divergence with this id")
-    if divergence.version_number is not None:
+    if take != ACKNOWLEDGE and divergence.version_number is not None:
         raise ConflictError(
             Code.VERSION_IMMUTABLE,
             f"{divergence.ref}: a published version cannot be overwritten on either side: publish the next "
-            "version",
+            "version, or acknowledge the difference",
             version=divergence.version_number,
         )
+    if take == "theirs" and divergence.choices == ("ours",):
+        raise MalformedError("the upstream has no such draft")
+    if take not in divergence.choices:
+        raise MalformedError(f"{divergence.ref}: choose {' or '.join(divergence.choices)}")
     if take == "theirs":
-        if divergence.theirs is None:
-            raise MalformedError("the upstream has no such draft")
         source = sources.source(tx, project_id, source_id)
         if source is not None and not Direction(source.direction).pulls:
             raise MalformedError("this source is push-only")

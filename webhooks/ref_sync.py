@@ -8,7 +8,7 @@ webhooks/source_sync.py records.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 from uuid import UUID
 
@@ -138,7 +138,20 @@ class Sync:
                 wanted.append(offer)
             elif ours is not None:
                 self._compare_to_push(offer, ours)
+        if self._job.direction.pulls:
+            self._compare_misnamed()
         return wanted
+
+    def _compare_misnamed(self) -> None:
+        """Record a divergence for each ref that only looks like a draft or a version."""
+        for target in importer.misnamed_refs(self._advertised, self._job.layout):
+            theirs = self._advertised[target.name].decode()
+            one = Detected(target, None, theirs, str(Code.INVALID_NAME), f"not imported: {target.reason}")
+            known = self._job.known.get(one.ref)
+            if known is not None and known.theirs == theirs and (known.kept or not self._job.full):
+                self.result.untouched.add(one.ref)
+            else:
+                self.result.diverged[one.ref] = one
 
     def _is_settled(self, ref: str, ours: bytes | None, offer: RemoteRef) -> bool:
         """Return whether a ref needs no new verdict: it has not moved since the last sync or decision."""
@@ -148,7 +161,7 @@ class Sync:
             # A draft that was imported and then discarded here is not imported again until it moves upstream.
             return is_draft and known is None and self._job.seen.get(ref) == theirs
         if known.kept:
-            return True
+            return is_draft or known.ours == _text(ours)
         return known.ours == _text(ours) and not (known.decision or self._job.full)
 
     def _compare_to_push(self, offer: RemoteRef, ours: bytes) -> None:
@@ -220,6 +233,14 @@ class Sync:
 
     def _record_divergence(self, offer: RemoteRef, ours: bytes | None, code: str, explanation: str) -> None:
         one = Detected(offer.target, _text(ours), offer.theirs.decode(), str(code), explanation)
+        known = self._job.known.get(one.ref)
+        # A tag that was not imported is soon below the latest version, which is not why it was not imported.
+        if (
+            known is not None
+            and code == Code.WRONG_NUMBER
+            and (known.ours, known.theirs) == (one.ours, one.theirs)
+        ):
+            one = replace(one, code=known.code, reason=known.reason)
         self.result.diverged[one.ref] = one
 
     def _block(self, blocked: Blocked) -> None:
@@ -254,6 +275,9 @@ class Sync:
                 self.result.pushed.append(ref)
             else:
                 theirs, explanation = _text(self._advertised.get(name)), f"the upstream refused it: {refusal}"
+                known = self._job.known.get(ref)
+                if known is not None and known.kept and (known.ours, known.theirs) == (ours, theirs):
+                    continue  # acknowledged
                 self.result.diverged[ref] = Detected(offer.target, ours, theirs, PUSH_REFUSED, explanation)
 
     def _may_push(self, offer: RemoteRef) -> bool:

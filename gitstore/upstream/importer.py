@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from itertools import groupby
+from itertools import groupby, islice
 from typing import Final
 
 from gitstore import changes, names
@@ -33,13 +33,14 @@ from gitstore.errors import (
 )
 from gitstore.git.quarantine import quarantine
 from gitstore.model import Definition, Limits, Person
-from gitstore.names import DraftRef, VersionRef
+from gitstore.names import DraftRef, MisnamedRef, VersionRef
 from gitstore.policy import Command, Effect, Verdict, WorkflowTip, judge
 from gitstore.policy_facts import RepositoryFacts
 from gitstore.store import Store
 from gitstore.upstream.remote import Remote
 
 BATCH: Final = 100  # versions imported by one transaction
+MOST_MISNAMED: Final = 1000  # refs of one upstream that are reported
 _MOST_FETCHES: Final = 40  # per import, when refused objects are isolated from the rest
 _OBJECTS_WRONG: Final = (ObjectsRefusedError, ObjectsMissingError, TooLargeError)
 # Errors that block a whole workflow for now, rather than refuse one of its refs.
@@ -289,6 +290,12 @@ def match_refs(advertised: Mapping[bytes, bytes], layout: Layout) -> list[Remote
         if target is not None:
             refs.append(RemoteRef(target, oid))
     return sorted(refs, key=_order)
+
+
+def misnamed_refs(advertised: Mapping[bytes, bytes], layout: Layout) -> list[MisnamedRef]:
+    """Select the refs that only look like drafts or versions, by name: at most MOST_MISNAMED."""
+    followed = (name for name in sorted(advertised) if name.startswith(layout.prefixes))
+    return list(islice(filter(None, map(names.misnamed, followed)), MOST_MISNAMED))
 
 
 def _order(ref: RemoteRef) -> tuple[str, bool, int]:

@@ -1,4 +1,4 @@
-"""Actions on sources: create, change, delete, sync; resolve the divergence of a draft."""
+"""Actions on sources: create, change, delete, sync; resolve divergences."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ def sync(caller: Caller, source_id: str) -> Source:
 
 
 def resolve(caller: Caller, source_id: str, divergence_id: str, take: str) -> Divergence:
-    """Resolve the divergence of a draft: the next sync takes theirs, or ours is kept."""
+    """Resolve a divergence: the next sync takes theirs, ours is kept, or the difference is acknowledged."""
     known = lookup.uuid_of(divergence_id)
     with caller.as_user() as tx:
         row = find(tx, caller, source_id)

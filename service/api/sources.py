@@ -78,8 +78,8 @@ class Divergence(Answer):
 
     id: UUID
     ref: str
-    workflow: str = Field(description="the workflow's slug")
-    version_number: int | None = Field(description="null for a draft")
+    workflow: str = Field(description="the workflow's slug, or the text in its place in the ref's name")
+    version_number: int | None = Field(description="null for a draft, and for a ref with a wrong name")
     ours: str | None = Field(description="the ref's commit here; null if it does not exist here")
     theirs: str | None = Field(description="its commit upstream; null if it does not exist there")
     code: str
@@ -89,7 +89,9 @@ class Divergence(Answer):
     decision: Literal["theirs"] | None = Field(description="to be applied by the next sync")
     decided_by: str | None
     resolved_at: datetime | None
-    resolution: Literal["theirs", "ours", "gone"] | None
+    resolution: Literal["theirs", "ours", "gone"] | None = Field(
+        description="`ours` also for an acknowledged one; `gone`: both sides agree again"
+    )
 
     @classmethod
     def of(cls, row: divergences.Divergence) -> Self:
@@ -161,7 +163,7 @@ def sync_source(path: ObjectPath, query: Query) -> Response:
     **declares(200, Divergence, errors=(409,), body=Resolve),
 )
 def resolve_divergence(path: DivergencePath, query: Query) -> Response:
-    """Resolve the divergence of a draft. A version is never overwritten, on neither side."""
+    """Resolve the divergence of a draft, or acknowledge that of a tag, which is never overwritten."""
     caller = enter(Permission.OWN, "resolving a divergence", project=query.project)
     body = read_json(caller, Resolve)
     return answer(Divergence.of(actions.resolve(caller, path.id, path.divergence, body.take)))

@@ -29,6 +29,8 @@ DIRECTIONS: Final = {
 }
 _FIELDS: Final = ("url", "forge", "layout", "direction", "credential", "secret", "poll_seconds")
 
+_CHOICES: Final = {"ours": "Keep ours", "theirs": "Take theirs", "acknowledge": "Acknowledge"}
+_NOTICES: Final = {"ours": "kept", "theirs": "resolved", "acknowledge": "acknowledged"}
 _LISTED: Final = 50  # divergences of one source
 
 
@@ -41,7 +43,7 @@ def list_sources() -> Response:
         open_ = {
             row.id: divergences.open_divergences(tx, caller.project_id, row.id, limit=_LISTED) for row in rows
         }
-    return visit.page("sources.html", rows=rows, open=open_)
+    return visit.page("sources.html", rows=rows, open=open_, choices=_CHOICES)
 
 
 @blueprint.post("/ui/sources/<which>/sync")
@@ -53,11 +55,11 @@ def sync_source(which: str) -> Response:
 
 @blueprint.post("/ui/sources/<which>/divergences/<divergence>")
 def resolve_divergence(which: str, divergence: str) -> Response:
-    """Resolve a divergence of a draft."""
+    """Resolve a divergence of a draft, or acknowledge one of a tag."""
     visit = enter(Permission.OWN, "resolving a divergence")
     body = validated(Resolve, {"take": field("take")})
     actions.resolve(visit.caller, which, divergence, body.take)
-    return go("list_sources", notice="kept" if body.take == "ours" else "resolved")
+    return go("list_sources", notice=_NOTICES[body.take])
 
 
 @blueprint.get("/ui/new-source")

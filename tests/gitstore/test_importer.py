@@ -14,7 +14,8 @@ from gitstore.errors import Code
 from gitstore.model import LedgerEntry, LedgerKind, Person
 from gitstore.names import DraftRef, VersionRef
 from gitstore.policy import Command, Effect, Verdict, judge
-from gitstore.upstream.importer import Layout, RemoteRef, gaps, match_refs
+from gitstore.upstream import importer
+from gitstore.upstream.importer import Layout, RemoteRef, gaps, match_refs, misnamed_refs
 from tests.gitstore.test_policy import DRAFT, Facts, oid, refused, tag
 
 
@@ -119,6 +120,39 @@ def test_drafts_and_versions_are_selected_in_order() -> None:
     assert targets == [VersionRef("a", 9), VersionRef("a", 10), DraftRef("a"), VersionRef("b", 1)]
     assert DraftRef("a") not in [ref.target for ref in match_refs(advertised, Layout.FOLDERS)]
     assert RemoteRef(VersionRef("a", 9), oid(3)).name == names.tag("a", 9)
+
+
+MISNAMED = [
+    "Order-Sync/v1",
+    "a/b/v1",
+    "order_sync/v1",
+    "x/V1",
+    "x/v0",
+    "x/v01",
+    f"{'a' * 64}/v1",
+    "x/v2147483648",
+]
+
+
+def test_refs_that_only_look_like_versions_or_drafts_are_selected() -> None:
+    """By name; not a release's tag nor a branch; in folders, no drafts."""
+    tags = [names.TAGS + name.encode() for name in MISNAMED]
+    drafts = [names.DRAFTS + b"Order_Sync"]
+    others = [b"v1", b"release/v1.2", b"x/1", b"x/v", b"x/version1", b"x/v1"]
+    advertised = dict.fromkeys(
+        [*tags, *drafts, *(names.TAGS + name for name in others), b"refs/heads/main"], oid(1)
+    )
+    assert [ref.name for ref in misnamed_refs(advertised, Layout.REFS)] == [*drafts, *sorted(tags)]
+    folders = misnamed_refs(advertised, Layout.FOLDERS)
+    assert [ref.name for ref in folders] == sorted(tags)
+    reasons = {names.show(ref.name)[10:]: ref.reason for ref in folders}
+    assert reasons["x/V1"] == "'V1' is not a version: use v1 to v2147483647, without a leading zero"
+    assert reasons["a/b/v1"] == f"'a/b' is not a slug: use {names.SLUG_RULE}"
+
+
+def test_the_number_of_selected_misnamed_refs_is_bounded() -> None:
+    advertised = {names.TAGS + b"X/v%d" % number: oid(1) for number in range(importer.MOST_MISNAMED + 10)}
+    assert len(misnamed_refs(advertised, Layout.REFS)) == importer.MOST_MISNAMED
 
 
 TAGGERS = st.builds(

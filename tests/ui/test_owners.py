@@ -271,13 +271,15 @@ def diverge(house: House, source_id: str, ref: str, number: int | None) -> UUID:
     return divergence_id
 
 
-def test_a_divergence_of_a_draft_is_resolved(ann: Visitor, house: House, followed: str) -> None:
-    """Theirs at the next sync, ours at once. Versions cannot be resolved."""
+def test_divergences_are_resolved(ann: Visitor, house: House, followed: str) -> None:
+    """Of a draft, theirs at the next sync, ours at once. That of a version can only be acknowledged."""
     source_id = source(ann)["id"]
     one = diverge(house, source_id, "refs/heads/drafts/order-sync", None)
     diverge(house, source_id, "refs/tags/order-sync/v1", 1)
     page = ann.get("/ui/sources").page
-    assert [button.attributes["value"] for button in page.all("button", name="take")] == ["ours", "theirs"]
+    assert [button.attributes["value"] for button in page.all("button", name="take")] == [
+        "acknowledge", "ours", "theirs",
+    ]  # fmt: skip
     path = f"{followed}/divergences/{one}"
     assert ann.post(path, take="theirs").location == "/ui/sources?notice=resolved"
     assert "theirs, chosen by" in ann.get("/ui/sources").page.text
@@ -286,6 +288,10 @@ def test_a_divergence_of_a_draft_is_resolved(ann: Visitor, house: House, followe
     assert left["version_number"] == 1
     assert ann.post(f"{followed}/divergences/{left['id']}", take="theirs").status == 409
     assert ann.post(path, take="both").status == 400
+    acknowledged = ann.post(f"{followed}/divergences/{left['id']}", take="acknowledge")
+    assert acknowledged.location == "/ui/sources?notice=acknowledged"
+    assert "Acknowledged." in ann.get("/ui/sources?notice=acknowledged").page.text
+    assert ann.api.get(f"/sources/{source_id}").json["divergences"] == []
 
 
 # Tokens

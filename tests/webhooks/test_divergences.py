@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from gitstore.errors import GitstoreError
+from gitstore.errors import ConflictError, GitstoreError, MalformedError
 from gitstore.model import LedgerKind
 from gitstore.upstream.importer import Layout
 from sync import rows
@@ -47,6 +48,44 @@ def test_a_tag_moved_or_deleted_upstream_is_reported_and_not_applied(
     assert following.state() == before
 
 
+def test_a_tag_that_only_looks_like_a_version_is_reported(follow: Follow, upstream: Upstream) -> None:
+    """Once, with what is wrong with its name, until it is gone. The versions beside it are imported."""
+    upstream.version("order-sync", 1)
+    for name in ("Order-Sync/v1", "order_sync/v1", "order-sync/V2", "order-sync/v03", f"{'a' * 64}/v1"):
+        upstream.tag(name)
+    upstream.tag("release/v1.2.3")
+    following = follow()
+    for full in (False, False, True):
+        assert following.sync(full=full).error is None
+    assert versions(following, "order-sync") == [1]
+    found = following.open_divergences()
+    assert sorted(found) == [
+        "Order-Sync/v1", f"{'a' * 64}/v1", "order-sync/V2", "order-sync/v03", "order_sync/v1",
+    ]  # fmt: skip
+    assert {(one.code, one.version_number, one.ours) for one in found.values()} == {
+        ("invalid_name", None, None)
+    }
+    assert found["Order-Sync/v1"].theirs == upstream.refs()["refs/tags/Order-Sync/v1"]
+    assert found["Order-Sync/v1"].reason.startswith(
+        "not imported: 'Order-Sync' is not a slug: use 1 to 63 of a-z"
+    )
+    assert found["order-sync/v03"].reason.startswith("not imported: 'v03' is not a version: use v1 to ")
+    assert len(following.diverged_events()) == 5
+    upstream.push(":refs/tags/Order-Sync/v1")
+    following.sync()
+    assert len(following.open_divergences()) == 4
+
+
+def test_misnamed_refs_are_listed_last(follow: Follow, upstream: Upstream) -> None:
+    """However many there are, and wherever they sort, they hide no other divergence."""
+    upstream.version("order-sync", 1, BROKEN)
+    for name in ("A/v1", "order-sync/V2", "order-sync/v0"):
+        upstream.tag(name)
+    following = follow()
+    following.sync()
+    assert list(following.open_divergences()) == ["order-sync/v1", "A/v1", "order-sync/V2", "order-sync/v0"]
+
+
 def test_a_divergence_ends_when_both_sides_agree_again(follow: Follow, upstream: Upstream) -> None:
     ours = upstream.version("order-sync", 1)
     following = follow()
@@ -84,6 +123,21 @@ def test_a_refused_tag_does_not_block_others(follow: Follow, upstream: Upstream)
     assert following.row().last_error is None
 
 
+@pytest.mark.parametrize(
+    ("content", "path"), [("]", "workflow.yaml"), ("nodes: [", "workflow.yaml"), ("{", "workflow.json")]
+)
+def test_the_reason_of_an_unreadable_definition_has_its_place_once(
+    follow: Follow, upstream: Upstream, content: str, path: str
+) -> None:
+    upstream.version("order-sync", 1, content, path=path)
+    following = follow()
+    following.sync()
+    (one,) = following.open_divergences().values()
+    assert one.code == "definition_unparsable"
+    assert one.reason.startswith(f"{path} can't be read: ")
+    assert one.reason.count("line ") == one.reason.count("column ") == 1, one.reason
+
+
 def test_a_number_that_was_used_before_is_refused(follow: Follow, upstream: Upstream) -> None:
     """Even if its version is missing in the repository: the database keeps the highest number."""
     upstream.version("order-sync", 1)
@@ -110,6 +164,28 @@ def test_a_number_below_the_latest_is_refused(follow: Follow, upstream: Upstream
     following.sync()
     assert following.open_divergences()["order-sync/v2"].code == "wrong_number"
     assert versions(following, "order-sync") == [1, 3]
+
+
+@pytest.mark.parametrize("content", [BROKEN, "nodes: [", "[]"])
+def test_the_first_cause_of_a_divergence_is_kept(follow: Follow, upstream: Upstream, content: str) -> None:
+    """Not that the tag is meanwhile below the latest version. If the tag moves, the new cause counts."""
+    upstream.version("order-sync", 1, content)
+    upstream.version("order-sync", 2)
+    following = follow()
+    assert following.sync().published == {"order-sync": [2]}
+    first = following.open_divergences()["order-sync/v1"]
+    assert first.code.startswith("definition_")
+    upstream.version("order-sync", 3)
+    again = following.sync(full=True)
+    assert again.diverged["refs/tags/order-sync/v1"].reason == first.reason
+    kept = following.open_divergences()["order-sync/v1"]
+    assert (kept.id, kept.code, kept.reason) == (first.id, first.code, first.reason)
+    assert len(following.diverged_events()) == 1
+    upstream.commit("workflow.yaml", flow("https://late.example/"))
+    upstream.tag("order-sync/v1", "-f")
+    following.sync()
+    moved = following.open_divergences()["order-sync/v1"]
+    assert (moved.id, moved.code) == (first.id, "wrong_number")
 
 
 def test_a_corrected_tag_is_imported(follow: Follow, upstream: Upstream) -> None:
@@ -270,9 +346,80 @@ def test_ours_holds_until_theirs_moves(diverged: Following, upstream: Upstream) 
     assert diverged.open_divergences()["order-sync"].code == "not_fast_forward"
 
 
-def test_a_diverged_version_cannot_be_resolved(follow: Follow, upstream: Upstream) -> None:
+@pytest.mark.parametrize("take", ["theirs", "ours"])
+def test_a_diverged_version_is_not_overwritten(follow: Follow, upstream: Upstream, take: str) -> None:
     upstream.version("order-sync", 1, BROKEN)
     following = follow()
     following.sync()
-    with pytest.raises(Exception, match="publish the next version"):
-        following.resolve("order-sync/v1", "theirs")
+    with pytest.raises(ConflictError, match="publish the next version, or acknowledge"):
+        following.resolve("order-sync/v1", take)
+
+
+# Acknowledged tags
+
+
+def _moved(upstream: Upstream) -> None:
+    upstream.commit("workflow.yaml", flow("https://moved.example/"))
+    upstream.tag("order-sync/v1", "-f")
+
+
+def _deleted(upstream: Upstream) -> None:
+    upstream.push(":refs/tags/order-sync/v1")
+
+
+def _refused(upstream: Upstream) -> None:
+    upstream.version("order-sync", 2, BROKEN)
+
+
+def _misnamed(upstream: Upstream) -> None:
+    upstream.tag("Order-Sync/v1")
+
+
+@pytest.mark.parametrize("diverge", [_moved, _deleted, _refused, _misnamed])
+def test_an_acknowledged_tag_is_not_reported_again(
+    follow: Follow, upstream: Upstream, diverge: Callable[[Upstream], None]
+) -> None:
+    """Not by a full sync either, until it moves upstream. Nothing is changed on either side."""
+    upstream.version("order-sync", 1)
+    following = follow()
+    following.sync()
+    diverge(upstream)
+    following.sync()
+    before, there = following.state(), upstream.refs()
+    (ref,) = following.open_divergences()
+    resolved = following.resolve(ref, "acknowledge")
+    assert (resolved.resolution, resolved.decided_by) == ("ours", "ada")
+    for full in (False, True, False):
+        following.sync(full=full)
+        assert following.open_divergences() == {}
+    assert len(following.diverged_events()) == 1
+    assert (following.state(), upstream.refs()) == (before, there)
+    upstream.commit("workflow.yaml", BROKEN)
+    upstream.tag(ref, "-f")
+    following.sync()
+    assert list(following.open_divergences()) == [ref]
+
+
+def test_an_acknowledged_tag_is_reported_when_our_side_moves(follow: Follow, upstream: Upstream) -> None:
+    upstream.version("order-sync", 1, BROKEN)
+    following = follow()
+    following.sync()
+    following.resolve("order-sync/v1", "acknowledge")
+    assert following.house.publish("order-sync") == 1
+    following.sync()
+    assert following.open_divergences()["order-sync/v1"].code == "version_immutable"
+
+
+def test_the_divergence_of_a_draft_is_not_acknowledged(diverged: Following) -> None:
+    """It asks for a decision; a misnamed ref for no other."""
+    with pytest.raises(MalformedError, match="choose ours or theirs"):
+        diverged.resolve("order-sync", "acknowledge")
+
+
+@pytest.mark.parametrize("take", ["theirs", "ours"])
+def test_a_misnamed_ref_is_only_acknowledged(follow: Follow, upstream: Upstream, take: str) -> None:
+    upstream.draft("Order-Sync", flow())
+    following = follow()
+    following.sync()
+    with pytest.raises(MalformedError, match="choose acknowledge"):
+        following.resolve("Order-Sync", take)

@@ -123,17 +123,34 @@ def test_a_pack_without_the_requested_objects_is_refused(
 @pytest.mark.parametrize(
     "name",
     [
-        b"refs/tags/../order-sync/v1", b"refs/tags/order-sync/v1/../v1", b"refs/tags/order-sync/v01",
-        b"refs/tags/order-sync/v1.lock", b"refs/tags/order-sync/v" + b"9" * 400, b"refs/tags/-x/v1",
-        b"refs/tags/\xff\xfe/v1", b"refs/tags/a b/v1", b"refs/tags/order-sync/v1\r", b"\xffrefs/tags/a/v1",
-        b"refs/tags/%2e%2e/v1", b"refs/tags/" + b"a" * 64 + b"/v1", b"refs/heads/drafts/a/b", b"HEAD",
-        b"refs/heads/drafts/", b"refs/ledger/order-sync", b"refs/tags/order-sync/v\xd9\xa3",
+        b"refs/tags/../order-sync/v1", b"refs/tags/order-sync/v1/../v1", b"refs/tags/order-sync/v1.lock",
+        b"refs/tags/order-sync/v" + b"9" * 4000, b"refs/tags/a b/v1", b"refs/tags/order-sync/v1\r",
+        b"\xffrefs/tags/a/v1", b"HEAD", b"refs/heads/drafts/", b"refs/ledger/order-sync",
+        b"refs/tags/order-sync/v\xd9\xa3",
     ],
 )  # fmt: skip
 def test_other_refs_are_ignored(receiver: Receiver, outcome: Callable[[str], str], name: bytes) -> None:
     """Nothing is fetched for them."""
     reason = outcome(serve(receiver, lambda: advertisement([name])))
     assert reason in ("", "the upstream's answer is not git's smart HTTP protocol")
+    assert receiver.got == []
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        b"refs/tags/order-sync/v01", b"refs/tags/order-sync/v" + b"9" * 400, b"refs/tags/-x/v1",
+        b"refs/tags/\xff\xfe/v1", b"refs/tags/%2e%2e/v1", b"refs/tags/" + b"a" * 64 + b"/v1",
+        b"refs/heads/drafts/a/b", b"refs/tags/" + b"\xff" * 490 + b"/v1",
+    ],
+)  # fmt: skip
+def test_a_misnamed_ref_is_reported_and_not_fetched(
+    receiver: Receiver, outcome: Callable[[str], str], name: bytes
+) -> None:
+    reason = outcome(serve(receiver, lambda: advertisement([name])))
+    assert reason.startswith("not imported: ")
+    assert reason.isprintable()
+    assert len(reason) < 500
     assert receiver.got == []
 
 

@@ -117,6 +117,22 @@ def test_a_refused_push_is_reported_and_not_repeated(
     assert following.open_divergences() == {}
 
 
+def test_an_acknowledged_refusal_of_a_push_is_not_reported_again(
+    follow: Follow, upstream: Upstream, house: House
+) -> None:
+    """A requested sync tries again, and pushes once the upstream allows it."""
+    upstream.hook("update", REFUSE)
+    house.publish("order-sync")
+    following = follow()
+    following.sync()
+    following.resolve("order-sync/v1", "acknowledge")
+    for full in (False, True):
+        following.sync(full=full)
+        assert following.open_divergences() == {}
+    (upstream.bare / "hooks" / "update").unlink()
+    assert following.sync(full=True).pushed == ["refs/tags/order-sync/v1"]
+
+
 def test_a_tag_deleted_upstream_is_not_pushed_again(follow: Follow, upstream: Upstream, house: House) -> None:
     """The deletion is reported."""
     house.publish("order-sync")

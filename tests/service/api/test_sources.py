@@ -198,6 +198,34 @@ def test_two_tenants_can_follow_the_same_url(house: House, source: dict[str, Any
     assert stranger.post("/sources", json={"url": source["url"]}).status_code == 201
 
 
+@pytest.mark.parametrize(
+    ("ref", "number"),
+    [("refs/tags/order-sync/v1", 1), ("refs/tags/Order-Sync/v1", None), ("refs/heads/drafts/a/b", None)],
+)
+def test_the_divergence_of_a_tag_is_acknowledged(
+    house: House, owner: Client, source: dict[str, Any], ref: str, number: int | None
+) -> None:
+    """It is no longer open, and the audit log has who did it. Once."""
+    with house.database.as_owner() as tx:
+        tx.run(
+            "insert into gitstore.divergences (source_id, project_id, ref, slug, version_number, theirs, "
+            "code, reason) select id, project_id, %(ref)s, 'x', %(number)s, %(theirs)s, 'invalid_name', "
+            "'misnamed' from gitstore.sources",
+            ref=ref, number=number, theirs="2" * 40,
+        )  # fmt: skip
+    (one,) = owner.get(f"/sources/{source['id']}").json["divergences"]
+    path = f"/sources/{source['id']}/divergences/{one['id']}/resolve"
+    refused = (409, "version_immutable") if number else (400, "malformed")
+    problem(owner.post(path, json={"take": "theirs"}), *refused)
+    answer = owner.post(path, json={"take": "acknowledge"})
+    assert (answer.status_code, answer.json["resolution"]) == (200, "ours")
+    assert owner.get(f"/sources/{source['id']}").json["divergences"] == []
+    problem(owner.post(path, json={"take": "acknowledge"}), 404, "not_found")
+    with house.database.as_owner() as tx:
+        details = tx.value("select details from gitstore.audit_log where action = 'divergence.resolved'")
+    assert details == {"ref": ref, "take": "acknowledge"}
+
+
 # Hooks
 
 
