@@ -45,11 +45,14 @@ class Author:
     folder: Path
 
     def git(self, *arguments: str, input: bytes = b"") -> bytes:
+        return self.raw(*arguments, input=input).strip()
+
+    def raw(self, *arguments: str, input: bytes = b"") -> bytes:
         done = subprocess.run(
             ["git", "-C", str(self.folder), *arguments],
             input=input, capture_output=True, check=True, env=ENVIRONMENT,
         )  # fmt: skip
-        return done.stdout.strip()
+        return done.stdout
 
     def commit(self, files: dict[str, str], *parents: bytes) -> bytes:
         """A commit of `files`, with paths that git's porcelain may refuse."""
@@ -337,3 +340,24 @@ def test_a_mutated_push_gets_a_truthful_answer(
     for line in report[1:]:
         if line.startswith("ok refs/heads/drafts/"):
             assert store.refs.read(line[3:].encode()) == one
+
+
+@pytest.mark.parametrize("mode", [b"40000000000", b"77777777777777777777777", b"100644100644"])
+@pytest.mark.parametrize("extra", [0, 120])
+def test_an_object_that_git_accepts_and_nobody_can_read_is_malformed(
+    store: Store, author: Author, mode: bytes, extra: int
+) -> None:
+    """It was never on the server's disk, so `gitstore verify` is not advised; by either unpacker."""
+    blob = author.git("hash-object", "-w", "--stdin", input=(VALID % "one").encode())
+    raw = mode + b" workflow.yaml\0" + bytes.fromhex(blob.decode())
+    tree = author.git("hash-object", "-t", "tree", "--literally", "-w", "--stdin", input=raw)
+    others = [author.git("hash-object", "-w", "--stdin", input=b"%d" % number) for number in range(extra)]
+    commit = b"tree %s\nauthor A <a> 1 +0000\ncommitter A <a> 1 +0000\n\nx\n" % tree
+    made = author.git("hash-object", "-t", "commit", "--literally", "-w", "--stdin", input=commit)
+    pack = author.raw("pack-objects", "--stdout", "-q", input=b"\n".join([made, tree, blob, *others]) + b"\n")
+    report, _ = send(store, request((ZERO, made, DRAFT), pack=pack))
+    assert (
+        report[1]
+        == f"ng refs/heads/drafts/a object {tree.decode()} is malformed: commit again with stock git"
+    )
+    assert store.refs.read(DRAFT) is None
