@@ -361,3 +361,24 @@ def test_an_object_that_git_accepts_and_nobody_can_read_is_malformed(
         == f"ng refs/heads/drafts/a object {tree.decode()} is malformed: commit again with stock git"
     )
     assert store.refs.read(DRAFT) is None
+
+
+def test_a_lightweight_tag_has_the_message_of_its_commit(store: Store, author: Author) -> None:
+    """A reason given with the push comes first, and a message of the tag's own before both."""
+    one = author.commit({"workflow.yaml": VALID % "one"})
+    annotated = author.git(
+        "mktag", input=b"object %s\ntype commit\ntag a/v3\ntagger A <a> 1 +0000\n\nMine\n" % one
+    )
+    silent = author.git("mktag", input=b"object %s\ntype commit\ntag a/v4\ntagger A <a> 1 +0000\n\n" % one)
+    pushes = ((one, b""), (one, b"Because"), (annotated, b"Because"), (silent, b""))
+    for number, (oid, reason) in enumerate(pushes, 1):
+        options = [b"gitstore.message=" + reason] if reason else []
+        ref = b"refs/tags/a/v%d" % number
+        report, _ = send(store, request((ZERO, oid, ref), pack=author.pack(oid), options=options))
+        assert report == ["unpack ok", "ok " + ref.decode()]
+    assert [store.version("a", number).message for number in range(1, 5)] == [
+        "made",
+        "Because",
+        "Mine",
+        "made",
+    ]
