@@ -363,6 +363,16 @@ def test_an_object_that_git_accepts_and_nobody_can_read_is_malformed(
     assert store.refs.read(DRAFT) is None
 
 
+def test_deleting_what_is_not_there_is_told(store: Store) -> None:
+    """It is ok, as by git itself."""
+    gone = (b"1" * 40, ZERO)
+    commands = [(ZERO, ZERO, DRAFT), (*gone, b"refs/tags/a/v1"), (*gone, b"refs/heads/main")]
+    for old, new, ref in commands:
+        report, lines = send(store, request((old, new, ref)))
+        assert report == ["unpack ok", f"ok {ref.decode()}"]
+        assert lines == f"{ref.decode()} does not exist: nothing to delete\n"
+
+
 def test_a_lightweight_tag_has_the_message_of_its_commit(store: Store, author: Author) -> None:
     """A reason given with the push comes first, and a message of the tag's own before both."""
     one = author.commit({"workflow.yaml": VALID % "one"})
@@ -382,3 +392,16 @@ def test_a_lightweight_tag_has_the_message_of_its_commit(store: Store, author: A
         "Mine",
         "made",
     ]
+
+
+def test_a_version_in_which_nothing_changed_is_told(store: Store, author: Author) -> None:
+    """For the same commit, and for another one with the same definition."""
+    one = author.commit({"workflow.yaml": VALID % "one"})
+    same = author.commit({"workflow.yaml": VALID % "one", "README": "more"}, one)
+    other = author.commit({"workflow.yaml": VALID % "two"}, same)
+    for number, (oid, what) in enumerate(((one, None), (one, 1), (same, 2), (other, None)), 1):
+        _, lines = send(store, request((ZERO, oid, b"refs/tags/a/v%d" % number), pack=author.pack(oid)))
+        assert f"published a v{number}" in lines
+        assert ("nothing changed" in lines) == (what is not None)
+        if what is not None:
+            assert f"published a v{number} (nothing changed since v{what}): http" in lines

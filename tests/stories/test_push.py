@@ -360,3 +360,17 @@ def test_git_archive_is_refused_in_words(ann: Author, owner: Caller) -> None:
     answer = owner.call("GET", f"{path}/info/refs?service=git-upload-archive", headers=headers)
     assert (answer.status, answer.raw[:21]) == (403, b"git archive --remote ")
     assert owner.call("POST", f"{path}/git-upload-archive", b"0000").status == 401
+
+
+def test_a_mirror_clone_has_nothing_to_push(ann: Author, owner: Caller, tmp_path: Path) -> None:
+    """Heads of discarded drafts and ledgers are known to be there, and are not listed as new references."""
+    ann.draft("a", definition("one"))
+    ann.tag("a", 1)
+    assert ann.push("drafts/a", "a/v1").ok
+    assert ann.push("--delete", "drafts/a").ok
+    mirror = Author(tmp_path / "mirror", owner)
+    mirror.clone("--mirror")
+    assert "refs/superseded/a/" in mirror.git("for-each-ref")
+    pushed = mirror.run("push")
+    assert pushed.ok
+    assert pushed.output.strip() == "Everything up-to-date"
