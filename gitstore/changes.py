@@ -21,7 +21,7 @@ from gitstore.git.refs import RefUpdate
 from gitstore.model import LedgerEntry, LedgerKind, Person
 from gitstore.names import DraftRef, VersionRef
 from gitstore.policy import Effect, Verdict
-from gitstore.repository import Repository, WritableRepository
+from gitstore.repository import LONGEST_MESSAGE, Repository, WritableRepository
 
 _MANY = 50  # ledger entries; more than this are written as one pack instead of one file each
 
@@ -30,7 +30,8 @@ _MANY = 50  # ledger entries; more than this are written as one pack instead of 
 class Authorship:
     """Actor, time and reason of a change, as recorded in the ledger.
 
-    For an `imported` version, the reason and the tagger come from its tag, or else from its commit.
+    For an `imported` version, the reason and the tagger come from its tag, or else from its commit. Any other
+    version without a reason has that of its commit if its tag has no message, as a lightweight tag.
     """
 
     actor: Person
@@ -124,9 +125,20 @@ class ChangeSet:
             latest=number,
             after=latest if number > latest + 1 else None,
             current=number if self.authorship.activate and not held else current,
-            **(_upstream_facts(self.repository.objects, oid) if self.authorship.imported else {}),
+            **self._reason(oid),
         )
         self.move(names.tag(self.slug, number), None, oid)
+
+    def _reason(self, oid: bytes) -> dict[str, object]:
+        """Return the entry's facts about why the version with the tag `oid` is published, and by whom."""
+        objects = self.repository.objects
+        if self.authorship.imported:
+            return _upstream_facts(objects, oid)
+        commit, tag = objects.peel(oid)
+        if self.authorship.message or (tag is not None and text(tag.message).strip()):
+            return {}
+        content = objects.commit(commit)
+        return {"message": clip(text(content.message, content.encoding).strip(), LONGEST_MESSAGE)}
 
     def discard(self, head: bytes) -> bytes:
         """Record the discard of the draft at `head`; return the name of the superseded ref that keeps it."""

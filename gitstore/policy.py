@@ -9,8 +9,8 @@ the clone lacks, which is rarely intended. To discard more, the pusher gives the
 push option. A discard is refused if another command of the push is refused.
 
 An imported version was published, and judged, upstream. Therefore any larger number is accepted, and gaps
-remain; the commit need not descend from the version before it. All other rules of a push apply: above all, a
-version published here does not change.
+remain; the commit need not descend from the version before it, and its tag object may have any name. All
+other rules of a push apply: above all, a version published here does not change.
 """
 
 from __future__ import annotations
@@ -105,8 +105,11 @@ class Facts(Protocol):
 
     def holds(self, ref: bytes) -> bytes | None: ...
 
-    def peel(self, oid: bytes) -> bytes:
-        """Return the commit that a version's tag holds; raise the error found in it."""
+    def peel(self, oid: bytes) -> tuple[bytes, bytes | None]:
+        """Return the commit that a version's tag holds, and the name in the tag object if there is one.
+
+        Raises the error found in it.
+        """
         ...
 
     def draft_commit(self, oid: bytes) -> None:
@@ -281,9 +284,16 @@ class _Rules:
                 next=tip.following,
             )
         self.facts.authorize(Permission.PUBLISH, "publishing")
-        commit = self.facts.peel(command.new)
+        commit, name = self.facts.peel(command.new)
         if number < tip.following or (number > tip.following and not self.imported):
             raise self._wrong_number(target, tip, commit)
+        own = names.short(target)
+        if name is not None and name != own.encode() and not self.imported:
+            raise ConflictError(
+                Code.REF_NOT_ACCEPTED,
+                f"the tag object calls itself {clip(names.show(name))}, not {own}: "
+                f"git tag -f -a {own} {commit[:12].decode()} && git push origin {own}",
+            )
         base = None if self.imported else tip.latest_commit
         if base is not None and not self.facts.is_ancestor(base, commit):
             latest = names.short(VersionRef(slug, tip.latest))

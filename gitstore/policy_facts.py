@@ -35,8 +35,9 @@ class RepositoryFacts:
     def holds(self, ref: bytes) -> bytes | None:
         return self._repository.refs.read(ref)
 
-    def peel(self, oid: bytes) -> bytes:
-        return self._repository.objects.peel(oid)[0]
+    def peel(self, oid: bytes) -> tuple[bytes, bytes | None]:
+        commit, tag = self._repository.objects.peel(oid)
+        return commit, tag.name if tag is not None else None
 
     def draft_commit(self, oid: bytes) -> None:
         self._repository.objects.commit(oid)
@@ -72,7 +73,7 @@ class PushFacts(RepositoryFacts):
         except GitstoreError as error:
             self._broken[tip] = in_a_shallow_clone(error) if self._shallow else error
 
-    def peel(self, oid: bytes) -> bytes:
+    def peel(self, oid: bytes) -> tuple[bytes, bytes | None]:
         self._check(oid)
         return super().peel(oid)
 

@@ -19,7 +19,13 @@ from gitstore.git.process import FRUGAL, command, environment
 
 _CHUNK = 64 * 1024
 _PROTOCOL = re.compile(r"[a-z0-9=:.]{1,64}")
-_SETTINGS = {**FRUGAL, "uploadpack.allowFilter": "true", "core.quotePath": "false"}
+_SETTINGS = {
+    **FRUGAL,
+    "uploadpack.allowFilter": "true",
+    # A partial clone asks for single objects later. Protocol v2 answers for any; versions 0 and 1 need this.
+    "uploadpack.allowAnySHA1InWant": "true",
+    "core.quotePath": "false",
+}
 
 
 def advertise(repository: Path, protocol: str) -> Iterator[bytes]:

@@ -1,4 +1,4 @@
-"""/<project>.git: the smart HTTP protocol of git (gitprotocol-http(5)), for clone, fetch and push.
+"""/<project>.git and /<project>: the smart HTTP protocol of git (gitprotocol-http(5)): clone, fetch and push.
 
 The adapter between Flask and `push/receive.py` and `upload_pack.py`. Messages for the user's terminal are
 sent as text/plain, which git prints as `remote: ...`.
@@ -14,13 +14,14 @@ from contextlib import closing
 from functools import partial
 from typing import IO, Final
 
+from dulwich.protocol import pkt_line
 from flask import Blueprint, Response, request
 from werkzeug.exceptions import HTTPException
 
 from gitstore import names, upload_pack
 from gitstore.changes import Authorship
 from gitstore.definition.quoting import clip
-from gitstore.errors import ForbiddenError, GitstoreError, MalformedError, too_large
+from gitstore.errors import Code, ForbiddenError, GitstoreError, MalformedError, NotFoundError, too_large
 from gitstore.model import Permission
 from gitstore.names import VersionRef
 from gitstore.policy import Effect
@@ -37,6 +38,8 @@ from service.logs import Event
 
 FETCH: Final = "git-upload-pack"
 PUSH: Final = "git-receive-pack"
+ARCHIVE: Final = "git-upload-archive"
+NO_ARCHIVE: Final = "git archive --remote is not supported: clone the repository, then run git archive in it"
 
 FETCH_LIMIT: Final = 32 * 2**20  # bytes of wants and haves
 _CHUNK: Final = 64 * 1024
@@ -66,9 +69,16 @@ def unexpected(error: Exception) -> Response:
     return errors.plain(errors.of_unexpected(error))
 
 
-@blueprint.get("/<project>.git/info/refs")
+@blueprint.get("/info/refs", defaults={"project": ""})
+@blueprint.get("/<path:project>/info/refs")
 def info_refs(project: str) -> Response:
+    """Advertise the refs. A path that no project can have is refused here, too, as git prints it."""
+    if not project or "/" in project:
+        url = f"{services().config.public_url}/<project>.git"
+        raise NotFoundError(Code.NOT_FOUND, f"no repository is at /{clip(project)}: clone {url}")
     service = request.args.get("service", "")
+    if service == ARCHIVE:
+        raise ForbiddenError(NO_ARCHIVE)
     if service not in (FETCH, PUSH):
         raise ForbiddenError("only git's smart HTTP protocol is supported: use git 1.6.6 or newer")
     caller = _enter(project, service)
@@ -80,7 +90,14 @@ def info_refs(project: str) -> Response:
         return _answer(body, f"application/x-{service}-advertisement")
 
 
-@blueprint.post(f"/<project>.git/{FETCH}")
+@blueprint.post(f"/<project>/{ARCHIVE}")
+def archive(project: str) -> Response:
+    """Refuse by an ERR packet (gitprotocol-pack(5)), which git prints, unlike the body of an HTTP error."""
+    _enter(project, ARCHIVE)
+    return _answer([pkt_line(f"ERR {NO_ARCHIVE}\n".encode())], f"application/x-{ARCHIVE}-result")
+
+
+@blueprint.post(f"/<project>/{FETCH}")
 def fetch(project: str) -> Response:
     _check_content_type(FETCH)
     caller = _enter(project, FETCH)
@@ -89,7 +106,7 @@ def fetch(project: str) -> Response:
         return _answer(_served(repository, protocol, wants), f"application/x-{FETCH}-result")
 
 
-@blueprint.post(f"/<project>.git/{PUSH}")
+@blueprint.post(f"/<project>/{PUSH}")
 def push(project: str) -> Response:
     _check_content_type(PUSH)
     caller = _enter(project, PUSH)
@@ -107,7 +124,7 @@ def _enter(project: str, service: str) -> Caller:
     """Authenticate and authorize the caller, and wait for its turn if the request is heavy."""
     principal = auth.basic(services().database, request.headers.get("Authorization"))
     note(principal=principal.name, project=principal.project.slug)
-    access.check_project(principal, project)
+    access.check_project(principal, project.removesuffix(".git"))
     if service == PUSH:
         access.authorize(principal, Permission.EDIT, "pushing")
     else:

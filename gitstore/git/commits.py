@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from hashlib import sha1
@@ -14,6 +15,8 @@ from gitstore.errors import IntegrityError
 from gitstore.git.objects import Objects
 from gitstore.model import Person
 
+# Codecs of Python that are no character sets; punycode takes quadratic time.
+_NO_CHARSETS = frozenset({"idna", "punycode", "raw-unicode-escape", "undefined", "unicode-escape"})
 _LONGEST_ADDRESS = 254  # characters, the same limit as over HTTP
 _SPECIAL = dict.fromkeys(map(ord, "<>\n\r\0"))
 _LAST_SECOND = 253_402_300_799  # 9999-12-31T23:59:59Z; git allows later dates, Python and Postgres do not
@@ -32,13 +35,31 @@ def utc(seconds: int) -> datetime:
 
 
 def text(raw: bytes | None, encoding: bytes | None = None) -> str:
-    """Decode the text of a commit or tag for display and Postgres: invalid bytes and NUL are replaced."""
+    """Decode the text of a commit or tag for display and Postgres; NUL is replaced.
+
+    The encoding is the declared one, if it is known and the text is valid in it; else UTF-8; else Latin-1, in
+    which any bytes are valid.
+    """
     raw = raw or b""
-    try:
-        decoded = raw.decode((encoding or b"utf-8").decode("ascii"))
-    except (UnicodeDecodeError, LookupError):
-        decoded = raw.decode("utf-8", "replace")
+    for codec in (_codec(encoding), "utf-8"):
+        try:
+            decoded = raw.decode(codec)
+            break
+        except ValueError:
+            continue
+    else:
+        decoded = raw.decode("latin-1")
     return decoded.replace("\0", "\N{REPLACEMENT CHARACTER}").encode("utf-8", "replace").decode()
+
+
+def _codec(encoding: bytes | None) -> str:
+    """Return the name of Python's codec for the declared `encoding`; of UTF-8 if it has none for texts."""
+    try:
+        name = codecs.lookup((encoding or b"utf-8").decode("ascii")).name
+        "".encode(name)
+    except (ValueError, LookupError):
+        return "utf-8"
+    return "utf-8" if name in _NO_CHARSETS else name
 
 
 def person(line: bytes | None, encoding: bytes | None = None) -> Person:

@@ -20,7 +20,13 @@ from typing import Final
 
 from dulwich.objects import Commit, ShaFile, Tag, Tree
 
-from gitstore.errors import IntegrityError, ObjectsMissingError, ObjectsRefusedError, too_large
+from gitstore.errors import (
+    IntegrityError,
+    MalformedError,
+    ObjectsMissingError,
+    ObjectsRefusedError,
+    too_large,
+)
 from gitstore.git.files import fault_in_output, fsync_folder
 from gitstore.git.objects import Objects, sync_fanout
 from gitstore.git.packs import measure
@@ -177,10 +183,24 @@ class Quarantine:
                 entered.add(oid)
                 waiting.append((oid, True))
                 # Existing objects are looked up here and not queued: a tree may name the same one very often.
-                below, files = _named_by(self.objects.get(oid))
+                below, files = self._references_of(oid)
                 # A blob has no references, and git has checked that it is a blob: it need not be read.
                 complete.update(dict.fromkeys(self._unknown(files, complete)))
                 waiting.extend((other, False) for other in self._unknown(below, complete))
+
+    def _references_of(self, oid: bytes) -> tuple[Collection[bytes], Collection[bytes]]:
+        """Return the references of a new object.
+
+        Raises `malformed` if it cannot be read: git accepts, for example, any octal number as a mode.
+        """
+        try:
+            return _named_by(self.objects.get(oid))
+        except IntegrityError as error:
+            if isinstance(error.__cause__, OSError):
+                raise  # it is the disk
+            raise MalformedError(
+                f"object {oid.decode()} is malformed: commit again with stock git"
+            ) from error
 
     def _unknown(self, oids: Iterable[bytes], complete: Mapping[bytes, None]) -> list[bytes]:
         """Return those of `oids` that are new and not yet walked. Raises `objects_missing`."""

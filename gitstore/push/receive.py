@@ -52,10 +52,11 @@ class Receipt:
 def advertise(repository: Repository) -> bytes:
     """Return the ref advertisement for a pusher: every ref that it may name, including ledgers.
 
-    Ledgers are included so that `git push --mirror` asks to delete them, is refused, and so discards nothing.
+    Ledgers are included so that `git push --mirror` asks to delete them, is refused, and so discards nothing;
+    superseded heads, so that a mirror clone does not push them as new.
     """
     refs: dict[bytes, bytes] = {}
-    for prefix in (names.DRAFTS, names.LEDGERS, names.TAGS):
+    for prefix in (names.DRAFTS, names.LEDGERS, names.SUPERSEDED, names.TAGS):
         refs.update(repository.refs.below(prefix))
     lines = [oid + b" " + name for name, oid in sorted(refs.items())] or [ZERO + b" capabilities^{}"]
     lines[0] += b"\0" + CAPABILITIES
@@ -123,8 +124,18 @@ class Receiver:
                         previous = self._store.predecessor(slug, number)
                         tag = self._store.refs.read(names.tag(slug, previous)) if previous else None
                         before = self._store.objects.peel(tag)[0] if tag else None
-                        summaries[version] = what_changes(self._store, slug, before, after)
+                        same = before is not None and self._holds_same(slug, before, verdict.commit)
+                        summaries[version] = (
+                            f"nothing changed since v{previous}"
+                            if same
+                            else what_changes(self._store, slug, before, after)
+                        )
         return summaries
+
+    def _holds_same(self, slug: str, before: bytes, after: bytes) -> bool:
+        """Return whether two commits hold the same bytes as the definition of `slug`."""
+        blobs = {self._store.locate(self._store.objects.commit(oid), slug)[1] for oid in (before, after)}
+        return len(blobs) == 1
 
     def _refuse_all(self, request: Request, refusal: GitstoreError) -> Receipt:
         verdicts = [Verdict(command, refusal) for command in request.commands]

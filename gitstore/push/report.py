@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from gitstore.definition.document import describe
+from gitstore.definition.quoting import clip
 from gitstore.errors import BaseMovedError, Code, GitstoreError
 from gitstore.model import Definition, Problem, Problems
 from gitstore.names import DraftRef, VersionRef, draft, short, show
@@ -30,6 +31,8 @@ class PushReport:
             if verdict.refusal is not None:
                 self._refusal(verdict, verdict.refusal)
                 continue
+            if verdict.effect is Effect.NOTHING and verdict.command.new is None:
+                self.lines.append(f"{clip(show(verdict.command.ref))} does not exist: nothing to delete")
             match verdict.target, verdict.effect:
                 case DraftRef(slug), Effect.SAVE if verdict.definition is not None:
                     self._saved(slug, verdict.definition)

@@ -156,13 +156,33 @@ def test_a_version_is_a_tag_on_a_commit(bare: Path, git: Git, commit: Callable[.
 
 
 def test_dates_and_texts_fit_into_postgres() -> None:
-    """A date past the year 9999 is the last second of it; NUL and broken UTF-8 are replaced."""
+    """A date past the year 9999 is the last second of it; NUL is replaced."""
     assert utc(10**15).year == 9999
     assert utc(-5) == datetime(1970, 1, 1, tzinfo=UTC)
-    assert text(b"a\0b\xff") == "a\ufffdb\ufffd"
-    assert text("é".encode("latin-1"), b"iso-8859-1") == "é"
-    assert text(b"x", b"no-such-encoding") == "x"
+    assert text(b"a\0b\xff") == "a\ufffdb\xff"
     assert ident(Person("  ", "")) == b"unknown <>"
+
+
+@pytest.mark.parametrize(
+    ("raw", "encoding", "decoded"),
+    [
+        ("Prüfung".encode(), None, "Prüfung"),
+        ("Prüfung".encode("latin-1"), None, "Prüfung"),
+        ("Prüfung".encode("latin-1"), b"iso-8859-1", "Prüfung"),
+        ("Проверка".encode("koi8-r"), b"KOI8-R", "Проверка"),
+        ("テスト".encode("shift-jis"), b"Shift_JIS", "テスト"),
+        ("Prüfung".encode("latin-1"), b"UTF-8", "Prüfung"),
+        ("Prüfung".encode(), b"us-ascii", "Prüfung"),
+        *(
+            ("Prüfung".encode(), name, "Prüfung")
+            for name in (b"no-such-encoding", b"hex", b"zip", b"idna", b"punycode", b"undefined",
+                         b"unicode_escape", b"a\0b", b"\xff", b"x" * 10_000)
+        ),
+    ],
+)  # fmt: skip
+def test_texts_are_decoded(raw: bytes, encoding: bytes | None, decoded: str) -> None:
+    """By the declared encoding, else as UTF-8, else as Latin-1; Python's other codecs do not count."""
+    assert text(raw, encoding) == decoded
 
 
 def test_racing_writers_of_one_object_all_succeed(bare: Path) -> None:

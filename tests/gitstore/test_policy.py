@@ -34,6 +34,7 @@ class Facts:
     floor: int = 0
     allowed: frozenset[Permission] = EVERYTHING
     invalid: set[bytes] = field(default_factory=set)
+    tag_name: bytes | None = None
 
     def authorize(self, permission: Permission, what: str) -> None:
         if permission not in self.allowed:
@@ -50,8 +51,8 @@ class Facts:
     def holds(self, ref: bytes) -> bytes | None:
         return self.refs.get(ref)
 
-    def peel(self, oid: bytes) -> bytes:
-        return oid
+    def peel(self, oid: bytes) -> tuple[bytes, bytes | None]:
+        return oid, self.tag_name
 
     def draft_commit(self, oid: bytes) -> None:
         if oid == b"f" * 40:
@@ -110,6 +111,18 @@ def test_a_draft_is_discarded_only_with_its_current_value() -> None:
     assert one(facts, DRAFT, 2, None).effect is Effect.DISCARD
     assert refused(one(facts, DRAFT, 1, None)).code is Code.STALE_DRAFT
     assert one(Facts(), DRAFT, 1, None).effect is Effect.NOTHING
+
+
+def test_a_tag_object_has_the_name_of_its_ref() -> None:
+    """Else a signed tag could be replayed as another version; an upstream's tags were judged there."""
+    for name in (b"a/v2", b"b/v1", b"v1", b"", b"\xff", b"x" * 1000):
+        error = refused(one(Facts(tag_name=name), tag(1), None, 1))
+        assert error.code is Code.REF_NOT_ACCEPTED
+        assert f"not a/v1: git tag -f -a a/v1 {oid(1)[:12].decode()} && git push origin a/v1" in error.message
+        (verdict,) = judge([Command(tag(1), None, oid(1))], Facts(tag_name=name), imported=True)
+        assert verdict.effect is Effect.PUBLISH
+    for own in (b"a/v1", None):
+        assert one(Facts(tag_name=own), tag(1), None, 1).effect is Effect.PUBLISH
 
 
 def test_any_refusal_in_the_push_refuses_a_discard() -> None:

@@ -92,7 +92,7 @@ def test_the_pusher_decides_on_the_current_version_and_gives_a_reason(store: Sto
     send(store, request(tags[0], pack=author.pack(one), options=options))
     assert (store.state("a").current, store.version("a", 1).message) == (None, "Held back until Monday")
     send(store, request(tags[1], pack=author.pack(two)))
-    assert (store.state("a").current, store.version("a", 2).message) == (2, "")
+    assert (store.state("a").current, store.version("a", 2).message) == (2, "made")
 
 
 def test_a_push_with_options_and_a_pack_and_one_without(store: Store, author: Author) -> None:

@@ -45,11 +45,14 @@ class Author:
     folder: Path
 
     def git(self, *arguments: str, input: bytes = b"") -> bytes:
+        return self.raw(*arguments, input=input).strip()
+
+    def raw(self, *arguments: str, input: bytes = b"") -> bytes:
         done = subprocess.run(
             ["git", "-C", str(self.folder), *arguments],
             input=input, capture_output=True, check=True, env=ENVIRONMENT,
         )  # fmt: skip
-        return done.stdout.strip()
+        return done.stdout
 
     def commit(self, files: dict[str, str], *parents: bytes) -> bytes:
         """A commit of `files`, with paths that git's porcelain may refuse."""
@@ -337,3 +340,68 @@ def test_a_mutated_push_gets_a_truthful_answer(
     for line in report[1:]:
         if line.startswith("ok refs/heads/drafts/"):
             assert store.refs.read(line[3:].encode()) == one
+
+
+@pytest.mark.parametrize("mode", [b"40000000000", b"77777777777777777777777", b"100644100644"])
+@pytest.mark.parametrize("extra", [0, 120])
+def test_an_object_that_git_accepts_and_nobody_can_read_is_malformed(
+    store: Store, author: Author, mode: bytes, extra: int
+) -> None:
+    """It was never on the server's disk, so `gitstore verify` is not advised; by either unpacker."""
+    blob = author.git("hash-object", "-w", "--stdin", input=(VALID % "one").encode())
+    raw = mode + b" workflow.yaml\0" + bytes.fromhex(blob.decode())
+    tree = author.git("hash-object", "-t", "tree", "--literally", "-w", "--stdin", input=raw)
+    others = [author.git("hash-object", "-w", "--stdin", input=b"%d" % number) for number in range(extra)]
+    commit = b"tree %s\nauthor A <a> 1 +0000\ncommitter A <a> 1 +0000\n\nx\n" % tree
+    made = author.git("hash-object", "-t", "commit", "--literally", "-w", "--stdin", input=commit)
+    pack = author.raw("pack-objects", "--stdout", "-q", input=b"\n".join([made, tree, blob, *others]) + b"\n")
+    report, _ = send(store, request((ZERO, made, DRAFT), pack=pack))
+    assert (
+        report[1]
+        == f"ng refs/heads/drafts/a object {tree.decode()} is malformed: commit again with stock git"
+    )
+    assert store.refs.read(DRAFT) is None
+
+
+def test_deleting_what_is_not_there_is_told(store: Store) -> None:
+    """It is ok, as by git itself."""
+    gone = (b"1" * 40, ZERO)
+    commands = [(ZERO, ZERO, DRAFT), (*gone, b"refs/tags/a/v1"), (*gone, b"refs/heads/main")]
+    for old, new, ref in commands:
+        report, lines = send(store, request((old, new, ref)))
+        assert report == ["unpack ok", f"ok {ref.decode()}"]
+        assert lines == f"{ref.decode()} does not exist: nothing to delete\n"
+
+
+def test_a_lightweight_tag_has_the_message_of_its_commit(store: Store, author: Author) -> None:
+    """A reason given with the push comes first, and a message of the tag's own before both."""
+    one = author.commit({"workflow.yaml": VALID % "one"})
+    annotated = author.git(
+        "mktag", input=b"object %s\ntype commit\ntag a/v3\ntagger A <a> 1 +0000\n\nMine\n" % one
+    )
+    silent = author.git("mktag", input=b"object %s\ntype commit\ntag a/v4\ntagger A <a> 1 +0000\n\n" % one)
+    pushes = ((one, b""), (one, b"Because"), (annotated, b"Because"), (silent, b""))
+    for number, (oid, reason) in enumerate(pushes, 1):
+        options = [b"gitstore.message=" + reason] if reason else []
+        ref = b"refs/tags/a/v%d" % number
+        report, _ = send(store, request((ZERO, oid, ref), pack=author.pack(oid), options=options))
+        assert report == ["unpack ok", "ok " + ref.decode()]
+    assert [store.version("a", number).message for number in range(1, 5)] == [
+        "made",
+        "Because",
+        "Mine",
+        "made",
+    ]
+
+
+def test_a_version_in_which_nothing_changed_is_told(store: Store, author: Author) -> None:
+    """For the same commit, and for another one with the same definition."""
+    one = author.commit({"workflow.yaml": VALID % "one"})
+    same = author.commit({"workflow.yaml": VALID % "one", "README": "more"}, one)
+    other = author.commit({"workflow.yaml": VALID % "two"}, same)
+    for number, (oid, what) in enumerate(((one, None), (one, 1), (same, 2), (other, None)), 1):
+        _, lines = send(store, request((ZERO, oid, b"refs/tags/a/v%d" % number), pack=author.pack(oid)))
+        assert f"published a v{number}" in lines
+        assert ("nothing changed" in lines) == (what is not None)
+        if what is not None:
+            assert f"published a v{number} (nothing changed since v{what}): http" in lines

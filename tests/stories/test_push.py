@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from base64 import b64encode
 from pathlib import Path
 
 import pytest
@@ -296,3 +297,80 @@ def test_without_a_token_git_is_asked_for_one(owner: Caller, tmp_path: Path) -> 
     assert "Authentication failed" in stranger.git(
         "clone", stranger.remote, str(stranger.folder), check=False, within=tmp_path
     )
+    assert "remote: the access token is unknown, revoked or expired" in stranger.git(
+        "ls-remote", stranger.remote, check=False, within=tmp_path
+    )
+
+
+def test_git_prints_why_a_repository_cannot_be_read_or_pushed(
+    ann: Author, service: Service, owner: Caller, tmp_path: Path
+) -> None:
+    """403 and 404 are text, also at an address that no project can have."""
+    ann.draft("a", definition("one"))
+    reader = Author(ann.folder, service.caller(owner.project, "viewer"))
+    pushed = reader.push("drafts/a")
+    assert not pushed.ok
+    assert "remote: pushing requires the role" in pushed.output
+    for path, line in (
+        ("nowhere.git", "remote: there is no project 'nowhere'"),
+        ("acme/flows.git", f"remote: no repository is at /acme/flows.git: clone {owner.url}/<project>.git"),
+        ("", f"remote: no repository is at /: clone {owner.url}/<project>.git"),
+    ):
+        assert line in ann.git("ls-remote", f"{owner.url}/{path}", check=False), path
+
+
+def test_an_address_without_git_at_its_end_works(ann: Author, owner: Caller) -> None:
+    """Clone, fetch and push, as forges accept it."""
+    ann.git("remote", "set-url", "origin", ann.remote.removesuffix(".git"))
+    ann.draft("a", definition("one"))
+    pushed = ann.push("drafts/a")
+    assert pushed.ok, pushed.output
+    Author(ann.folder.parent / "again", owner).git(
+        "clone", "-q", ann.remote.removesuffix(".git"), "again", within=ann.folder.parent
+    )
+    assert (ann.folder.parent / "again/workflow.yaml").read_text() == definition("one")
+
+
+@pytest.mark.parametrize("protocol", ["0", "1", "2"])
+def test_a_partial_clone_fetches_what_it_lacks(
+    ann: Author, owner: Caller, tmp_path: Path, protocol: str
+) -> None:
+    """By each version of the protocol: files at checkout, and older ones when they are read."""
+    for label in ("one", "two"):
+        ann.draft("a", definition(label))
+    assert ann.push("drafts/a").ok
+    partial = Author(tmp_path / "partial", owner)
+    partial.clone("-c", f"protocol.version={protocol}", "--filter=blob:none")
+    assert (partial.folder / "workflow.yaml").read_text() == definition("two")
+    assert partial.git("show", "HEAD~1:workflow.yaml") == definition("one").strip()
+
+
+def test_git_archive_is_refused_in_words(ann: Author, owner: Caller) -> None:
+    """As git 2.44 and newer ask: by an ERR packet; at the advertisement by text. A stranger gets 401."""
+    credentials = b64encode(f"git:{owner.token}".encode()).decode()
+    headers = {
+        "Authorization": f"Basic {credentials}",
+        "Content-Type": "application/x-git-upload-archive-request",
+    }
+    path = f"/{owner.project}.git"
+    answer = owner.call("POST", f"{path}/git-upload-archive", b"0000", headers=headers)
+    assert (answer.status, answer.headers["Content-Type"]) == (200, "application/x-git-upload-archive-result")
+    assert answer.raw[4:].startswith(b"ERR git archive --remote is not supported: clone the repository")
+    assert int(answer.raw[:4], 16) == len(answer.raw)
+    answer = owner.call("GET", f"{path}/info/refs?service=git-upload-archive", headers=headers)
+    assert (answer.status, answer.raw[:21]) == (403, b"git archive --remote ")
+    assert owner.call("POST", f"{path}/git-upload-archive", b"0000").status == 401
+
+
+def test_a_mirror_clone_has_nothing_to_push(ann: Author, owner: Caller, tmp_path: Path) -> None:
+    """Heads of discarded drafts and ledgers are known to be there, and are not listed as new references."""
+    ann.draft("a", definition("one"))
+    ann.tag("a", 1)
+    assert ann.push("drafts/a", "a/v1").ok
+    assert ann.push("--delete", "drafts/a").ok
+    mirror = Author(tmp_path / "mirror", owner)
+    mirror.clone("--mirror")
+    assert "refs/superseded/a/" in mirror.git("for-each-ref")
+    pushed = mirror.run("push")
+    assert pushed.ok
+    assert pushed.output.strip() == "Everything up-to-date"
