@@ -17,7 +17,7 @@ import pytest
 from psycopg import sql
 
 from gitstore.errors import ForbiddenError
-from sync import audit, tokens
+from sync import audit, catalog, tokens
 from sync.audit import Origin
 from sync.db import Database, Transaction, claims_of
 from sync.migrate import migrate, shipped
@@ -80,6 +80,20 @@ def test_the_catalogue_has_no_fault_of_the_kind(database: Database, fault: str) 
         with tx.connection.transaction(force_rollback=True):
             tx.run(mistake)
             assert tx.tuples(query) != []
+
+
+def test_history_is_read_in_the_order_of_an_index(house: House) -> None:
+    """Even without statistics, where the index of a foreign key looks as good to the planner."""
+    house.publish("order-sync")
+    house.tamper("alter table gitstore.workflow_versions set (autovacuum_enabled = false)")
+    for number in range(2, 40):
+        house.copy_version("order-sync", number)
+    with house.database.reading(house.claims) as tx:
+        query = "explain " + catalog._HISTORY[None]
+        plan = tx.tuples(query, workflow=house.workflow_id("order-sync"), before=40, limit=20)
+    lines = [line for (line,) in plan]
+    assert any("Scan Backward using workflow_versions_number_key" in line for line in lines), lines
+    assert not any("Sort" in line for line in lines), lines
 
 
 def test_a_request_locks_no_table_beyond_what_reading_takes(house: House) -> None:
