@@ -124,7 +124,8 @@ _SET_CREDENTIAL: Final[LiteralString] = """
 _RESEAL: Final[LiteralString] = """
     update gitstore.sources set sealed_secret = %(secret)s where project_id = %(project)s and id = %(id)s
 """
-_DELETE: Final[LiteralString] = "delete from gitstore.sources where project_id = %(project)s and id = %(id)s"
+# A request has no right to delete; the function checks that the caller is an owner.
+_DELETE: Final[LiteralString] = "select gitstore.delete_source(%(project)s, %(id)s)"
 _REQUEST_SYNC: Final[LiteralString] = """
     update gitstore.sources set due_at = now(), full_sync = true, crashes = 0, poisoned_at = null
     where project_id = %(project)s and id = %(id)s
@@ -212,7 +213,7 @@ def change(
 
 def delete(tx: Transaction, project_id: UUID, source_id: UUID) -> bool:
     """Delete a source and return whether it existed. Imported versions and drafts are kept."""
-    return tx.run(_DELETE, project=project_id, id=source_id) > 0
+    return bool(tx.value(_DELETE, project=project_id, id=source_id))
 
 
 def request_sync(tx: Transaction, project_id: UUID, source_id: UUID) -> bool:

@@ -95,12 +95,8 @@ _RETIRE_SECRETS: Final[LiteralString] = """
     update gitstore.subscription_secrets set retires_at = now() + %(overlap)s
     where subscription_id = %(id)s and (retires_at is null or retires_at > now() + %(overlap)s)
 """
-_DELETE_SECRETS: Final[LiteralString] = """
-    delete from gitstore.subscription_secrets where subscription_id = %(id)s and (
-        retires_at <= now() or id not in (
-            select kept.id from gitstore.subscription_secrets kept where kept.subscription_id = %(id)s
-            order by kept.created_at desc limit %(kept)s))
-"""
+# A request has no right to delete; the function checks that the caller is an owner.
+_DELETE_SECRETS: Final[LiteralString] = "select gitstore.delete_secrets(%(id)s, %(kept)s)"
 
 
 def subscriptions(tx: Transaction, project_id: UUID) -> list[Subscription]:

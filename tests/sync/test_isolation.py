@@ -6,6 +6,7 @@ import secrets
 from collections.abc import Callable
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import LiteralString
 from uuid import UUID, uuid4
 
@@ -266,15 +267,16 @@ def test_the_mirror_can_neither_read_tokens_nor_delete_workflows_nor_change_righ
 def test_another_role_with_select_reads_by_the_same_claims(
     ours: House, theirs: House, postgres_admin_conninfo: str, conninfo: str
 ) -> None:
-    """Supabase's `authenticated`, which inherits nothing."""
+    """Supabase's `authenticated`, which inherits nothing, after the statements in docs/operations.md."""
     name = f"authenticated_{uuid4().hex[:8]}"
     with psycopg.connect(postgres_admin_conninfo, autocommit=True) as admin:
         admin.execute(f"create role {name} nologin noinherit")
         admin.execute(f"grant {name} to gitstore")
+    section = (Path(__file__).parents[2] / "docs/operations.md").read_text().partition("```sql\n")[2]
+    grants = section.partition("```")[0].replace("authenticated", name)
     with psycopg.connect(conninfo) as connection:
-        grants = "grant usage on schema gitstore to {0}; grant select on gitstore.workflows, "
-        grants += "gitstore.workflow_versions to {0}; set role {0}"
-        connection.execute(grants.format(name))
+        connection.execute(f"{grants}; set role {name}".encode())
+        connection.commit()
         read = "select count(*) from gitstore.workflows"
         assert connection.execute(read).fetchone() == (0,)
         sub = f'{{"sub": "{ours.claims["sub"]}", "role": "authenticated"}}'

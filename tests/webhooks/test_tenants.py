@@ -67,7 +67,6 @@ def test_only_owners_can_read(theirs: Post, stranger: Claims, viewer: Claims, ta
 CHANGES: list[LiteralString] = [
     "update gitstore.subscriptions set url = 'http://evil.example/'",
     "update gitstore.subscription_secrets set retires_at = now()",
-    "delete from gitstore.subscription_secrets",
     "update gitstore.deliveries set state = 'pending', ended_at = null, due_at = now()",
 ]
 REFUSED: list[LiteralString] = [
@@ -78,6 +77,7 @@ REFUSED: list[LiteralString] = [
     "values (%(project)s, %(subscription)s, gen_random_uuid(), 'x')",
     "insert into gitstore.delivery_attempts (delivery_id, number, project_id, url, started_at, duration_ms) "
     "select gen_random_uuid(), 1, %(project)s, 'x', now(), 1",
+    "delete from gitstore.subscription_secrets",
     "delete from gitstore.deliveries",
     "delete from gitstore.subscriptions",
     "update gitstore.delivery_attempts set status = 200",
