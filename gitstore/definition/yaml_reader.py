@@ -40,6 +40,7 @@ _ESCAPE = re.compile(r"\\(?:" + _PAIR % ("dD", "dD") + "|.)", re.DOTALL)
 _LETTERS = "eabc"
 _WIDE_ESCAPE = re.compile(r"\\U(0010[0-9a-fA-F]{4}|000[0-9a-fA-F]{5})")
 
+_MISREAD = re.compile(r"\?\S|&")
 _PROPERTIES = re.compile(r"(?:!\S*+(?:\s++|#[^\r\n]*+)++)?+&[0-9A-Za-z_-]++(?P<more>[^\s,\[\]{}])")
 """An anchor, perhaps behind a tag, whose name goes on behind the characters that libyaml takes for it."""
 
@@ -77,6 +78,7 @@ class _Reader:
 
     def __init__(self, text: str, limits: Limits, errors: SyntaxErrors) -> None:
         self._text, self._hidden = _hide(text)
+        self._may_be_misread = _MISREAD.search(text) is not None
         self._errors = errors
         self._builder = Builder(limits, errors)
         self._anchors: dict[str, _Anchor] = {}
@@ -88,7 +90,8 @@ class _Reader:
         try:
             for event in yaml.parse(self._text, Loader=LOADER):
                 self._at = _offset(event.start_mark, self._at)
-                self._refuse_misread(event)
+                if self._may_be_misread:
+                    self._refuse_misread(event)
                 self._take(event)
         except yaml.MarkedYAMLError as error:
             at = _offset(error.problem_mark, self._at)
