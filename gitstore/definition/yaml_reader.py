@@ -33,6 +33,17 @@ _NESTING = "maximum nesting depth"
 # Characters that libyaml rejects (yaml_parser_update_buffer in its reader.c); found here to report them all.
 _UNREADABLE = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]")
 _TAG_DIRECTIVE = re.compile(r"(?<![^\r\n])%TAG")
+# JSON writes a character beyond U+FFFF as the escapes of two surrogates, which libyaml refuses. They are
+# replaced by escapes of the same length, of characters that the text lacks: with another letter for each D.
+_PAIR = r"u([%s])([89abAB][0-9a-fA-F]{2})\\u([%s])([c-fC-F][0-9a-fA-F]{2})"
+_ESCAPE = re.compile(r"\\(?:" + _PAIR % ("dD", "dD") + "|.)", re.DOTALL)
+_LETTERS = "eabc"
+_WIDE_ESCAPE = re.compile(r"\\U(0010[0-9a-fA-F]{4}|000[0-9a-fA-F]{5})")
+
+_MISREAD = re.compile(r"\?\S|&")
+_PROPERTIES = re.compile(r"(?:!\S*+(?:\s++|#[^\r\n]*+)++)?+&[0-9A-Za-z_-]++(?P<more>[^\s,\[\]{}])")
+"""An anchor, perhaps behind a tag, whose name goes on behind the characters that libyaml takes for it."""
+
 # Line breaks for libyaml, as in YAML 1.1; ordinary characters in YAML 1.2.
 _OLD_BREAKS = "\x85\u2028\u2029"
 
@@ -66,7 +77,8 @@ class _Reader:
     """One pass over the events of `text`."""
 
     def __init__(self, text: str, limits: Limits, errors: SyntaxErrors) -> None:
-        self._text, self._restore = _hide_old_breaks(text)
+        self._text, self._hidden = _hide(text)
+        self._may_be_misread = _MISREAD.search(text) is not None
         self._errors = errors
         self._builder = Builder(limits, errors)
         self._anchors: dict[str, _Anchor] = {}
@@ -78,6 +90,8 @@ class _Reader:
         try:
             for event in yaml.parse(self._text, Loader=LOADER):
                 self._at = _offset(event.start_mark, self._at)
+                if self._may_be_misread:
+                    self._refuse_misread(event)
                 self._take(event)
         except yaml.MarkedYAMLError as error:
             at = _offset(error.problem_mark, self._at)
@@ -90,6 +104,20 @@ class _Reader:
             # PyYAML decodes the %-escapes of a tag, and its UnicodeDecodeError propagates.
             raise self._errors.stop(self._at, "syntax", "this is not YAML") from None
         return self._builder
+
+    def _refuse_misread(self, event: yaml.Event) -> None:
+        """Refuse what libyaml reads as YAML 1.1, silently with another value than YAML 1.2 has."""
+        if not isinstance(event, yaml.NodeEvent):
+            return
+        touching = self._text[max(self._at - 1, 0) : self._at + 1]
+        if touching[:1] == "?" and touching[1:].strip() and self._at:
+            message = 'put a space behind "?", or quotes around the text'
+            self._errors.add(self._at - 1, "syntax", message)
+        if event.anchor is not None and not isinstance(event, yaml.AliasEvent):
+            anchor = _PROPERTIES.match(self._text, self._at)
+            if anchor is not None:
+                message = "the name of an anchor has only letters, digits, - and _"
+                self._errors.add(anchor.start("more"), "syntax", message)
 
     def _take(self, event: yaml.Event) -> None:
         if isinstance(event, yaml.ScalarEvent):
@@ -125,7 +153,7 @@ class _Reader:
         return anchor
 
     def _value(self, event: yaml.ScalarEvent) -> Any:
-        text = event.value.translate(self._restore) if self._restore else event.value
+        text = self._hidden.shown(event.value, quoted=event.style == '"')
         try:
             if event.tag is not None:
                 return scalars.construct(event.tag, text)
@@ -144,6 +172,65 @@ class _Reader:
         self._builder.scalar("", self._at)
 
 
+@dataclass(frozen=True, slots=True)
+class _Hidden:
+    """How to restore what `_hide` replaced: characters, and pairs of escapes spelled with `letter`."""
+
+    characters: dict[int, str]
+    letter: str = ""
+
+    def shown(self, text: str, *, quoted: bool) -> str:
+        """Return the text of a scalar; in double quotes, escapes are now the characters themselves."""
+        if self.characters:
+            text = text.translate(self.characters)
+        if not self.letter:
+            return text
+        if quoted:
+            first = int(self.letter, 16) << 12
+            pair = f"[{chr(first + 0x800)}-{chr(first + 0xBFF)}][{chr(first + 0xC00)}-{chr(first + 0xFFF)}]"
+            return re.sub(pair, _joined, text)
+        letters = self.letter + self.letter.upper()
+        return re.sub(r"\\" + _PAIR % (letters, letters), lambda pair: _spelled(pair, "d"), text)
+
+
+def _hide(text: str) -> tuple[str, _Hidden]:
+    """Replace in `text` what libyaml would misread, by as many characters: offsets are unchanged."""
+    if not text.endswith("\n") and text.rstrip(" ").endswith(("\n", "\r")):
+        text += "\n"  # libyaml takes spaces at the end for text of a block scalar
+    letter = _letter(text)
+    if letter:
+        text = _ESCAPE.sub(lambda pair: _spelled(pair, letter) if pair[1] else pair[0], text)
+    text, characters = _hide_old_breaks(text)
+    return text, _Hidden(characters, letter)
+
+
+def _letter(text: str) -> str:
+    """Return a hexadecimal digit for the spelling of pairs; "" if there are no pairs, or no digit is free."""
+    if "\\ud" not in text and "\\uD" not in text:
+        return ""
+    if not any(pair[1] for pair in _ESCAPE.finditer(text)):
+        return ""
+    for letter in _LETTERS:
+        first = int(letter, 16) << 12
+        used = re.compile(
+            f"[{chr(first + 0x800)}-{chr(first + 0xFFF)}]|\\\\(?:u|U0000)[{letter}{letter.upper()}][89a-fA-F]"
+        )
+        if not used.search(text):
+            return letter
+    return ""
+
+
+def _spelled(pair: re.Match[str], letter: str) -> str:
+    """Return a pair of escapes with `letter` as the first digit of each, in the same case."""
+    high, low = (letter.upper() if digit.isupper() else letter for digit in pair.group(1, 3))
+    return f"\\u{high}{pair[2]}\\u{low}{pair[4]}"
+
+
+def _joined(pair: re.Match[str]) -> str:
+    high, low = (ord(character) & 0x3FF for character in pair[0])
+    return chr(0x10000 + (high << 10) + low)
+
+
 def _hide_old_breaks(text: str) -> tuple[str, dict[int, str]]:
     """Replace `_OLD_BREAKS` in `text` by unused characters; return the text and the table that restores them.
 
@@ -152,7 +239,7 @@ def _hide_old_breaks(text: str) -> tuple[str, dict[int, str]]:
     present = [character for character in _OLD_BREAKS if character in text]
     if not present:
         return text, {}
-    used = set(text)
+    used = set(text) | {chr(int(escape, 16)) for escape in _WIDE_ESCAPE.findall(text)}
     unused = (chr(code) for code in range(0x10FFFD, 0x10000, -1) if chr(code) not in used)
     stand_ins = list(islice(unused, len(present)))
     if len(stand_ins) < len(present):
@@ -173,7 +260,7 @@ def has_comments(text: str) -> bool:
     Returns True if that cannot be determined. libyaml drops comments, so the text between its tokens is
     searched for them.
     """
-    text, _ = _hide_old_breaks(text.removeprefix("\ufeff"))
+    text, _ = _hide(text.removeprefix("\ufeff"))
     end = depth = 0
     try:
         for token in yaml.scan(text, Loader=LOADER):

@@ -3,8 +3,8 @@
 Nodes are identified by `id`, edges by (source, sourceHandle, target, targetHandle); the n-th of several with
 one identity corresponds to the n-th of them on the other side. A node with a new id and unchanged content was
 renamed, and the references to it (edges, containers, children) follow. Items without an identity (not a
-mapping, or without an id) are matched by content and position. A project with the rules `any` has no graph:
-there everything is a change of keys (`values.py`).
+mapping, or without an id) are matched by similarity (`pairing.py`). A project with the rules `any` has no
+graph: there everything is a change of keys (`values.py`).
 
 Layout and editor leftovers (`elements.py`) are left out unless requested. The order of nodes and edges does
 not matter to a run, but it changes the digest and is therefore part of the difference: `apply(diff(a, b), a)`
@@ -21,6 +21,7 @@ from typing import Any, Final, Literal
 from gitstore.definition.elements import mapping, mappings, meaning, string
 from gitstore.diff import values
 from gitstore.diff.alignment import Pair
+from gitstore.diff.pairing import fingerprint, paired
 from gitstore.diff.values import (
     ABSENT,
     Change,
@@ -29,10 +30,8 @@ from gitstore.diff.values import (
     InList,
     Op,
     difference,
-    fingerprint,
     in_list,
     in_mapping,
-    in_order,
     step,
 )
 from gitstore.model import Rules
@@ -68,12 +67,14 @@ class Item:
 class Diff:
     """The difference between two definitions, as a list of changes, and as a delta that can be applied.
 
-    `unseen` is True if only the parts that are left out (layout, leftovers) differ.
+    `sides` are the older and the newer definition. `unseen` is True if only the parts that are left out
+    (layout, leftovers) differ.
     """
 
     items: tuple[Item, ...]
     unseen: bool
     delta: Delta | None = field(repr=False)
+    sides: tuple[dict[str, Any], dict[str, Any]] = field(repr=False)
 
     @property
     def empty(self) -> bool:
@@ -93,7 +94,7 @@ def diff(
     flattener = Flattener()
     if rules is Rules.ANY:
         whole = difference(a, b)
-        return Diff(tuple(_fields(whole, flattener)), unseen=False, delta=whole)
+        return Diff(tuple(_fields(whole, flattener)), unseen=False, delta=whole, sides=(a, b))
     old, new = meaning(a), meaning(b)
     items = list(_renamed(old, new))
     if layout:
@@ -120,6 +121,7 @@ def diff(
         tuple(items),
         unseen=not (layout or items) and difference(a, b) is not None,
         delta=in_mapping(deltas),
+        sides=(a, b),
     )
 
 
@@ -151,10 +153,10 @@ _IDENTITIES: Final[Mapping[str, Callable[[Any], Hashable]]] = {
 
 
 def _pairs(a: list[Any], b: list[Any], identity: Callable[[Any], Hashable]) -> list[Pair]:
-    """Match the items by identity, and those without one by content and position."""
+    """Match the items by identity, and those without one by similarity."""
     (known_a, rest_a), (known_b, rest_b) = (_by_identity(items, identity) for items in (a, b))
     pairs = [(i, known_b[name]) for name, i in known_a.items() if name in known_b]
-    matched = in_order([a[i] for i in rest_a], [b[j] for j in rest_b])
+    matched = paired([a[i] for i in rest_a], [b[j] for j in rest_b])
     return pairs + [(rest_a[i], rest_b[j]) for i, j in matched]
 
 

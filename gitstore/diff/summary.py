@@ -1,30 +1,41 @@
 """A difference in one sentence: "2 nodes added, url of call-api changed, 1 edge removed".
 
-It contains ids and keys, never values, and is one line of at most `LONGEST` characters for any input: if the
-names would be too many or too long, they are replaced by counts.
+It contains ids, names, keys, and the versions of references (`uses`, `image`), no other values. It is one
+line of at most `LONGEST` characters for any input: names that are too many or too long are replaced
+by counts.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections import Counter, deque
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
 from gitstore.definition.elements import LAYOUT, LEFTOVERS, mapping, string
 from gitstore.definition.quoting import clip, quote
+from gitstore.diff.pairing import KEYS, fingerprint
 from gitstore.diff.structure import EFFECTS, Diff, Item, Kind, diff
-from gitstore.diff.values import steps
+from gitstore.diff.values import Change, Op, steps
 from gitstore.errors import GitstoreError, TooLargeError
 from gitstore.model import Definition, Rules
 from gitstore.repository import Repository
 
-LONGEST: Final = 200
+LONGEST: Final = 140
 NOTHING: Final = "no change"
+COMMENTS: Final = "only comments changed"
 TOO_MUCH: Final = "more changed than can be listed"
 
 _MOST_NAMED: Final = 3  # nodes, and keys of a node, that are listed by name
+_MOST_FIELDS: Final = 100  # fields that are compared to find renamed keys
 _LONGEST_NAME: Final = 40
+_LONGEST_REFERENCE: Final = 300
+_REFERENCES: Final = ("uses", "image")
+_REFERENCE: Final = re.compile(
+    r"(?P<what>(?:[\w.:-]++/)*+(?P<name>[\w.-]++))(?P<mark>[@:])(?P<version>v?[0-9][0-9.]{0,11})"
+)
+_COMMENT: Final = re.compile(rb"(?:^|(?<=[ \t\n]))#[^\r\n]*+")
 _UNSEEN: Final = LAYOUT | LEFTOVERS
 _PLAIN_NAME: Final = re.compile(r"[\w./$-]+")
 _KINDS: Final[tuple[Kind, ...]] = ("node", "edge")
@@ -47,15 +58,36 @@ def what_changes(repository: Repository, slug: str, before: bytes | None, after:
     except GitstoreError:
         return ""  # an imported version may hold a definition that does not parse
     sentence = summary_of(old.value, after.value, repository.rules)
-    return "" if sentence == NOTHING else sentence
+    if sentence == NOTHING:
+        return COMMENTS if _only_comments(old.raw, after.raw) else ""
+    return sentence
+
+
+def _only_comments(a: bytes, b: bytes) -> bool:
+    """Return whether two texts of one value differ in nothing but comments."""
+    if a == b or (b"#" not in a and b"#" not in b):
+        return False
+    without = (
+        [kept for line in _COMMENT.sub(b"", raw).split(b"\n") if (kept := line.rstrip())] for raw in (a, b)
+    )
+    return next(without) == next(without) and _COMMENT.findall(a) != _COMMENT.findall(b)
 
 
 def summary(difference: Diff) -> str:
     """Summarize a difference for people: a commit's message, a line in a terminal, a row of the history."""
     if difference.empty:
         return "only the layout changed" if difference.unseen else NOTHING
-    named = ", ".join(_phrases(difference, named=True))
-    return named if len(named) <= LONGEST else ", ".join(_phrases(difference, named=False))
+    named = _sentence(_phrases(difference, named=True))
+    counted = _sentence(_phrases(difference, named=False)) if len(named) > LONGEST else named
+    return counted if len(counted) <= LONGEST else count(len(difference.items), "change")
+
+
+def _sentence(phrases: Iterator[str]) -> str:
+    """Join phrases; one that occurs several times is written once."""
+    times = Counter(phrases)
+    return ", ".join(
+        phrase if number == 1 else f"{phrase} ({number} times)" for phrase, number in times.items()
+    )
 
 
 def _phrases(difference: Diff, *, named: bool) -> Iterator[str]:
@@ -79,17 +111,115 @@ def _phrases(difference: Diff, *, named: bool) -> Iterator[str]:
         if difference.of(kind, "reordered"):
             yield f"{kind}s reordered"
     fields = [item for item in difference.items if item.kind == "field"]
-    if named and len(fields) <= _MOST_NAMED:
-        yield from (f"{_name('.'.join(steps(item.pointer)))} {item.effect}" for item in fields)
+    if named and len(fields) <= _MOST_FIELDS:
+        yield from _fields(fields, difference)
     elif fields:
         yield f"{count(len(fields), 'other field')} changed"
     if hidden := [item for items in changed.values() for item in items if not item.changes]:
         yield "only the layout changed" if len(hidden) == len(difference.items) else "layout changed"
 
 
+# Fields outside of nodes and edges; with the rules `any`, everything
+
+
+def _fields(fields: Sequence[Item], difference: Diff) -> Iterator[str]:
+    """Yield a phrase for each field, the first few of many; a key that was renamed is one."""
+    changes = [change for item in fields for change in item.changes]
+    gone: dict[Hashable, deque[Change]] = {}
+    for change in changes:
+        if change.op is Op.REMOVE and (kept := _kept(change.pointer, change.before)):
+            gone.setdefault(kept, deque()).append(change)
+    renamed: dict[str, Change] = {}
+    for change in changes:
+        kept = _kept(change.pointer, change.after) if change.op is Op.ADD else None
+        if kept and gone.get(kept):
+            renamed[change.pointer] = gone[kept].popleft()
+    left = {id(change) for change in renamed.values()}
+    phrases = []
+    for change in changes:
+        if change.op is Op.ADD and change.pointer in renamed:
+            before, after = (steps(each.pointer)[-1] for each in (renamed[change.pointer], change))
+            phrases.append(f"{_name(before)} renamed to {_name(after)}")
+        elif id(change) not in left:
+            phrases.append(_field_phrase(change, difference))
+    yield from phrases[:_MOST_NAMED]
+    if len(phrases) > _MOST_NAMED:
+        yield f"{count(len(phrases) - _MOST_NAMED, 'other field')} changed"
+
+
+def _kept(pointer: str, value: Any) -> Hashable:
+    """Return what a renamed key keeps: its place and its value; None for a scalar or an item of a list."""
+    around, _, last = pointer.rpartition("/")
+    collection = bool(value) and isinstance(value, (dict, list))
+    return (around, fingerprint(value)) if collection and not last.isdecimal() else None
+
+
+def _field_phrase(change: Change, difference: Diff) -> str:
+    """Return the phrase for a field: "run of Lint in build changed", "Lint added to jobs.build.steps"."""
+    effect = EFFECTS[change.op]
+    names, last = _place(change.pointer, difference.sides[change.op is not Op.REMOVE])
+    if last is None:
+        around, label, key = names[:-1][-1:], "", ".".join(names)
+    else:
+        around, label, key = names[: last - 1][-1:], names[last], ".".join(names[last + 1 :])
+    inside = f" in {_name(around[0])}" if around else ""
+    if names and names[-1] in _REFERENCES and (moved := _new_version(change)):
+        return moved + inside
+    if last is None:
+        return f"{_name(key)} {effect}"
+    if key in KEYS and change.op is Op.REPLACE:
+        return f"{_name(str(change.before))} renamed to {_name(str(change.after))}{inside}"
+    if key:
+        return f"{_name(key)} of {_name(label)}{inside} {effect}"
+    where = {Op.ADD: " to ", Op.REMOVE: " from "}.get(change.op)
+    return f"{_name(label)} {effect}" + (where + _name(".".join(names[:last])) if where else inside)
+
+
+def _place(pointer: str, value: Any) -> tuple[list[str], int | None]:
+    """Return the steps of `pointer`, items of lists by their names, and the index of the last named item."""
+    names: list[str] = []
+    last = None
+    for key in steps(pointer):
+        if isinstance(value, list):
+            value = value[int(key)] if key.isdecimal() and int(key) < len(value) else None
+            label = _label(value)
+            last = len(names) if label else last
+            names.append(label or key)
+        else:
+            value = mapping(value).get(key)
+            names.append(key)
+    return names, last
+
+
+def _label(item: Any) -> str:
+    """Return the name by which people know an item of a list; "" if it has none."""
+    if not isinstance(item, dict):
+        return ""
+    names = [item.get(key) for key in reversed(KEYS)]
+    references = [match["name"] for key in _REFERENCES if (match := _reference(item.get(key)))]
+    return next((str(name) for name in names if name and isinstance(name, (str, int))), "") or "".join(
+        references[:1]
+    )
+
+
+def _reference(value: Any) -> re.Match[str] | None:
+    return (
+        _REFERENCE.fullmatch(value) if isinstance(value, str) and len(value) <= _LONGEST_REFERENCE else None
+    )
+
+
+def _new_version(change: Change) -> str:
+    """Return "checkout@v2 → v3" if only the version of a reference changed, else ""."""
+    before, after = _reference(change.before), _reference(change.after)
+    if not before or not after or before["what"] != after["what"]:
+        return ""
+    return f"{clip(before['name'], _LONGEST_NAME)}{before['mark']}{before['version']} → {after['version']}"
+
+
 def _node(item: Item) -> str:
     """Return the phrase for a changed node: "url and method of call changed"."""
-    node = _name(string(mapping(item.value).get("id")) or "a node")
+    name = string(mapping(item.value).get("id"))
+    node = _name(name) if name else "a node"
     fields = {_field(change.pointer): change for change in item.changes}
     if "" in fields:
         return f"{node} changed"

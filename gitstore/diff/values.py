@@ -1,7 +1,6 @@
 """The difference of two JSON values, as a tree that can be applied, and as a flat list of changes.
 
-Lists are matched item by item: by `id` or `name` if every item is a mapping with a unique one, else by
-content and position. `structure.py` decides which nodes and edges of a graph correspond.
+`pairing.py` decides which items of two lists correspond, and `structure.py` which nodes and edges of a graph.
 
 Values are compared in the form of RFC 8785: 1 and 1.0 are equal, 1 and true are not. Recursion is as deep as
 the values, whose depth the parser has limited.
@@ -9,15 +8,15 @@ the values, whose depth the parser has limited.
 
 from __future__ import annotations
 
-import json
 import marshal
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum, StrEnum
 from typing import Any, Final
 
 from gitstore import budget
-from gitstore.diff.alignment import Pair, align, filled
+from gitstore.diff.alignment import Pair
+from gitstore.diff.pairing import paired
 from gitstore.errors import TooLargeError
 
 
@@ -95,7 +94,7 @@ def difference(a: Any, b: Any) -> Delta | None:
     if isinstance(a, dict) and isinstance(b, dict):
         return in_mapping({key: difference(a.get(key, ABSENT), b.get(key, ABSENT)) for key in {**a, **b}})
     if isinstance(a, list) and isinstance(b, list):
-        return in_list(a, b, _pairs(a, b))
+        return in_list(a, b, paired(a, b))
     return None if a == b and isinstance(a, bool) == isinstance(b, bool) else Leaf(a, b)
 
 
@@ -194,38 +193,6 @@ def reordered(pointer: str, order: Sequence[int]) -> Change:
     return Change(Op.REORDER, pointer, sorted(order), list(order))
 
 
-def fingerprint(value: Any) -> Hashable:
-    """Return a key that is equal for equal values, and virtually never for different ones."""
-    if isinstance(value, (dict, list)):
-        return json.dumps(value, sort_keys=True)
-    return (isinstance(value, bool), value)
-
-
 def _change(pointer: str, before: Any, after: Any) -> Change:
     op = Op.ADD if before is ABSENT else Op.REMOVE if after is ABSENT else Op.REPLACE
     return Change(op, pointer, before, after)
-
-
-def _pairs(a: list[Any], b: list[Any]) -> list[Pair]:
-    for key in ("id", "name"):
-        in_a, in_b = _by(key, a), _by(key, b)
-        if in_a is not None and in_b is not None:
-            return [(in_a[name], j) for name, j in in_b.items() if name in in_a]
-    return in_order(a, b)
-
-
-def in_order(a: Sequence[Any], b: Sequence[Any]) -> list[Pair]:
-    """Pair items of equal content, and between those, items at the same position."""
-    same = align([fingerprint(item) for item in a], [fingerprint(item) for item in b])
-    return filled(same, len(a), len(b))
-
-
-def _by(key: str, items: Sequence[Any]) -> dict[Hashable, int] | None:
-    """Return index by `key`, or None unless every item is a mapping with a unique value under that key."""
-    by_key: dict[Hashable, int] = {}
-    for index, item in enumerate(items):
-        name = item.get(key) if isinstance(item, dict) else None
-        if isinstance(name, bool) or not isinstance(name, (str, int)) or name in by_key:
-            return None
-        by_key[name] = index
-    return by_key

@@ -6,6 +6,7 @@ The protocol is git-receive-pack's (gitprotocol-pack(5), gitprotocol-http(5)); d
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -38,7 +39,7 @@ CAPABILITIES = (
 _BAND_SIZE = 65_515  # side-band-64k: 65,520 with the length and the band's number
 _STATUS, _PROGRESS = 1, 2
 _UNSURE = frozenset({Code.INTEGRITY, Code.WRONG_NUMBER})
-_MOST_CHANGES = 50  # published versions of one push for which the report summarizes the change
+_SUMMARIZING = 10.0  # seconds of CPU time for the summaries in one report; thousands of versions take less
 
 
 @dataclass
@@ -113,10 +114,13 @@ class Receiver:
         return Receipt(verdicts, _answer(request, b"unpack ok", verdicts, self._report.lines))
 
     def _changes(self, verdicts: Sequence[Verdict]) -> dict[VersionRef, str]:
-        """Summarize the change of each published version, up to a limit: more would not be read."""
+        """Summarize the change of each published version, within a limit of time."""
         summaries: dict[VersionRef, str] = {}
         published = [v for v in verdicts if v.refusal is None and v.effect is Effect.PUBLISH]
-        for verdict in published[:_MOST_CHANGES]:
+        end = time.thread_time() + _SUMMARIZING
+        for verdict in published:
+            if time.thread_time() > end:
+                break
             match verdict.target, verdict.definition:
                 case VersionRef(slug, number) as version, Definition() as after:
                     # The push is complete: a failed summary must not make it look failed.

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from datetime import datetime
 from http import HTTPStatus
-from typing import Annotated, Any, Final, TypeVar
+from typing import Annotated, Any, TypeVar
 
 from flask import Response, request
 from pydantic import BaseModel, Field
@@ -32,7 +32,6 @@ from service.inputs import Body, Definition, Explained, Moment, most_json, valid
 
 M = TypeVar("M", bound=BaseModel)
 
-_GRAMMAR: Final = frozenset({"syntax", "not_utf8"})
 
 blueprint = new_blueprint("drafts", "The next version of a workflow, until it is published.")
 
@@ -224,7 +223,7 @@ def _answer(caller: Caller, saved: actions.SavedDraft, status: HTTPStatus = HTTP
 def read_draft(caller: Caller, model: type[M]) -> tuple[Content | None, M]:
     """Return a draft's content, if the body has one, and the envelope as a `model`, empty for raw bytes.
 
-    Raises as `read_json` does, and `definition_unparsable` for well-formed JSON that is refused.
+    Raises as `read_json` does, but `definition_unparsable` for a body that cannot be read.
     """
     limits = caller.services.config.limits
     if request.mimetype in YAML:
@@ -252,10 +251,7 @@ def _definition_or_envelope(raw: bytes, limits: Limits) -> Any:
     try:
         return document.parse_json(raw, limits)
     except MalformedError as error:
-        if any(problem.code in _GRAMMAR for problem in error.problems):
-            raise
-        # Valid JSON by RFC 8259, except for duplicate keys, levels and numbers that a definition must not
-        # have.
+        # The answer to a syntax error does not depend on the format, YAML or JSON.
         raise InvalidDefinitionError(
             Code.DEFINITION_UNPARSABLE, error.message, problems=error.problems
         ) from error

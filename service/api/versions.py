@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 from datetime import datetime
 from http import HTTPStatus
@@ -160,7 +161,7 @@ def read_version(path: VersionPath, query: Query) -> Response:
 
 @blueprint.get("/workflows/<id>/versions/<version>/definition", responses=_DEFINITION)
 def read_definition(path: VersionPath, query: Query) -> Response:
-    """Read the definition of a version, byte for byte as it was saved."""
+    """Read the definition of a version, byte for byte as it was saved; JSON without a byte order mark."""
     caller = enter(Permission.READ, f"reading {clip(path.id)}", project=query.project)
     row = _find(caller, path, full=_prefers_json())
     stored = http.JSON if row.file_name.endswith(".json") else YAML[0]
@@ -177,6 +178,8 @@ def read_definition(path: VersionPath, query: Query) -> Response:
         return http.unchanged(**headers)
     raw = _stored(caller, row) if value is None or row.state == "lost" else b""
     if value is None:
+        if stored == http.JSON:
+            raw = raw.removeprefix(codecs.BOM_UTF8)  # RFC 8259, section 8.1
         return http.answer_bytes(raw, stored, **headers)
     return http.answer_bytes(json.dumps(value, ensure_ascii=False) + "\n", http.JSON, **headers)
 

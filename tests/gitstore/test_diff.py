@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import time
 from typing import Any
 
 import pytest
@@ -153,7 +154,7 @@ def test_a_node_with_a_new_id_and_new_content_is_a_new_node() -> None:
 
 
 def test_rules_any_compare_keys() -> None:
-    """Lists of objects are matched by unique id or name, else by content and position."""
+    """Items of lists are matched by unique id or name, else by content, similarity and position."""
 
     def changes_of(a: Any, b: Any) -> list[tuple[str, str, Any, Any]]:
         difference = diff({"x": a}, {"x": b}, Rules.ANY)
@@ -176,6 +177,107 @@ def test_rules_any_compare_keys() -> None:
     assert summary(diff({"steps": [{"u": 1}]}, {"steps": [{"u": 2}]}, Rules.ANY)) == "steps.0.u changed"
     # There is no layout with these rules.
     assert not diff({"nodes": [{"position": 1}]}, {"nodes": [{"position": 2}]}, Rules.ANY).empty
+
+
+STEPS: list[dict[str, Any]] = [
+    {"uses": "actions/checkout@v2"},
+    {"name": "Set up", "uses": "actions/setup-node@v3", "with": {"node": 16}},
+    {"run": "npm ci\nnpm audit\nnpm ls", "shell": "bash"},
+    {"run": "npm test"},
+    {"name": "Lint", "run": "npm run lint"},
+]
+NEW = {"run": "echo hi"}
+LISTS: dict[str, tuple[list[Any], list[str], str]] = {
+    "a step between": ([*STEPS[:2], NEW, *STEPS[2:]], ["add 2"], "jobs.build.steps.2 added"),
+    "a named step between": (
+        [*STEPS[:2], {"name": "New", **NEW}, *STEPS[2:]], ["add 2"], "New added to jobs.build.steps",
+    ),
+    "a step before a changed one": (
+        [*STEPS[:2], NEW, {"run": "npm ci\nnpm audit\nnpm ls -a", "shell": "bash"}, *STEPS[3:]],
+        ["replace 3/run", "add 2"], "jobs.build.steps.3.run changed, jobs.build.steps.2 added",
+    ),
+    "a name less": (
+        [STEPS[0], {"uses": "actions/setup-node@v3", "with": {"node": 16}}, *STEPS[2:]],
+        ["remove 1/name"], 'name of "Set up" in build removed',
+    ),
+    "a name more, behind a new step": (
+        [NEW, *STEPS[:3], {"name": "Test", "run": "npm test"}, STEPS[4]],
+        ["add 4/name", "add 0"], "name of Test in build added, jobs.build.steps.0 added",
+    ),
+    "another name": (
+        [*STEPS[:4], {"name": "Style", "run": "npm run lint"}], ["replace 4/name"],
+        "Lint renamed to Style in build",
+    ),
+    "a named step replaced": (
+        [*STEPS[:4], {"name": "Deploy", "run": "./deploy"}], ["remove 4", "add 4"],
+        "Lint removed from jobs.build.steps, Deploy added to jobs.build.steps",
+    ),
+    "a named step moved": ([STEPS[4], *STEPS[:4]], ["reorder"], "jobs.build.steps reordered"),
+    "a version": (
+        [{"uses": "actions/checkout@v3"}, *STEPS[1:]], ["replace 0/uses"], "checkout@v2 → v3 in build",
+    ),
+    "a field": (
+        [STEPS[0], {**STEPS[1], "with": {"node": 18}}, *STEPS[2:]],
+        ["replace 1/with/node"], 'with.node of "Set up" in build changed',
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", LISTS)
+def test_items_of_a_list_are_matched_by_similarity(case: str) -> None:
+    """With the rules `any`, whether or not all have a name. The summary names the item and the field."""
+    new, expected, sentence = LISTS[case]
+    a, b = ({"jobs": {"build": {"steps": steps}}} for steps in (STEPS, new))
+    difference = diff(a, b, Rules.ANY)
+    changes = [change for item in difference.items for change in item.changes]
+    at = len("/jobs/build/steps/")
+    assert [f"{change.op} {change.pointer[at:]}".rstrip() for change in changes] == expected
+    assert summary(difference) == sentence
+    assert apply(difference, a) == b
+
+
+def test_a_renamed_key_is_one_phrase() -> None:
+    """If its value is a mapping or a list, and has not changed."""
+    a = {"jobs": {"build": {"steps": STEPS}, "x": 1}}
+    assert (
+        summary(diff(a, {"jobs": {"compile": {"steps": STEPS}, "x": 1}}, Rules.ANY))
+        == "build renamed to compile"
+    )
+    assert (
+        summary(diff(a, {"jobs": {"build": {"steps": STEPS}, "y": 1}}, Rules.ANY))
+        == "jobs.x removed, jobs.y added"
+    )
+
+
+def test_a_phrase_is_written_once() -> None:
+    nodes: list[Any] = [{"id": 1, "a": 1}, {"id": 2, "a": 1}]
+    other = [{**node, "a": 2} for node in nodes]
+    assert summary(diff(graph(*nodes), graph(*other))) == "a of a node changed (2 times)"
+
+
+def test_many_fields_are_named_in_part() -> None:
+    a, b = ({f"k{n}": value for n in range(9)} for value in (1, 2))
+    assert summary(diff(a, b, Rules.ANY)) == "k0 changed, k1 changed, k2 changed, 6 other fields changed"
+
+
+def test_a_summary_shows_no_values_but_versions() -> None:
+    """A reference whose version is no plain number is not shown."""
+    for old, new in (
+        ("tool@s3cret", "tool@s3cret2"),
+        ("tool@v1", "other@v1"),
+        ("https://u:p@v1", "https://u:q@v2"),
+    ):
+        a, b = ({"steps": [{"name": "x", "uses": value}]} for value in (old, new))
+        assert summary(diff(a, b, Rules.ANY)) == "uses of x changed"
+
+
+def test_large_lists_are_matched_in_bounded_time() -> None:
+    """Of items without anything in common."""
+    a, b = ([{"x": [{f"k{n}": f"{side}{n}"} for n in range(20)]} for _ in range(1_000)] for side in "ab")
+    start = time.thread_time()
+    difference = diff({"x": a}, {"x": b}, Rules.ANY)
+    assert time.thread_time() - start < 4
+    assert apply(difference, {"x": a}) == {"x": b}
 
 
 def test_reordered_nodes_are_one_change() -> None:

@@ -53,13 +53,15 @@ def test_the_default_message_of_a_save_summarizes_the_change(store: Store) -> No
     assert save(content("two")) == "label of a changed"
     assert save(content("three"), "Mine") == "Mine"
     assert save(content("three", 7)) == "only the layout changed"
-    assert save(content("three", 7, "# why\n")) == "Save the draft"
+    assert save(content("three", 7, "# why\n")) == "only comments changed"
+    assert save(content("three", 7, "# because\n")) == "only comments changed"
+    assert save(content("'three'", 7, "# because\n")) == "Save the draft"
     store.publish("a", ANN)
     opened = store.create_draft("a", content("four", 7), ANN)
     assert store.snapshot("a", opened.commit).message == "label of a changed"
     store.publish("a", ANN)
     opened = store.create_draft("a", content("four", 7, "# more\n"), ANN)
-    assert store.snapshot("a", opened.commit).message == "Begin a draft"
+    assert store.snapshot("a", opened.commit).message == "only comments changed"
 
 
 def test_a_save_on_top_of_an_unparsable_draft_has_a_plain_message(store: Store, bare: Path) -> None:
@@ -109,10 +111,14 @@ def test_a_failing_summary_does_not_fail_the_push(
     assert "published a v2: http" in text
 
 
-def test_only_the_first_of_many_versions_are_summarized(
+def test_each_version_of_a_large_push_is_summarized(store: Store, author: Author) -> None:
+    _, text = push(store, author, *(f"label-{number}" for number in range(60)))
+    assert text.count("(label of a changed)") == 59
+
+
+def test_a_push_is_complete_without_the_summaries_that_would_take_too_long(
     store: Store, author: Author, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(receive, "_MOST_CHANGES", 2)
-    _, text = push(store, author, "one", "two", "three")
-    assert "published a v2 (label of a changed)" in text
-    assert "published a v3: http" in text
+    monkeypatch.setattr(receive, "_SUMMARIZING", -1)
+    _, text = push(store, author, "one", "two")
+    assert "published a v2: http" in text

@@ -11,7 +11,7 @@ import pytest
 
 from gitstore.definition import document
 from gitstore.model import Rules
-from tests.gitstore.parsed import LIMITS, yaml_value
+from tests.gitstore.parsed import LIMITS, places, problems_in, yaml_value
 
 VALUES: dict[str, tuple[str, Any]] = {
     "mapping of mappings": ("a:\n  b: 1\n  c:\n    d: x\n", {"a": {"b": 1, "c": {"d": "x"}}}),
@@ -43,6 +43,34 @@ VALUES: dict[str, tuple[str, Any]] = {
     ),
     "characters beyond ASCII": ("ключ: 値\n😀: ☺\n", {"ключ": "値", "😀": "☺"}),
     "a scalar": ("just text\n", "just text"),
+    "pairs of surrogates": (
+        r'{"\uD83D\uDe00": "x\\\ud83d\ude00\ud834\udd1e \\ud83d\\ude00 \ue83d"}',
+        {"\U0001f600": "x\\\U0001f600\U0001d11e \\ud83d\\ude00 \ue83d"},
+    ),
+    "pairs of surrogates and old line breaks": (
+        'a: "\x85 \\U0010fffd \\uDBFF\\uDFFD"',
+        {"a": "\x85 \U0010fffd \U0010fffd"},
+    ),
+    "pairs of escapes outside of double quotes": (
+        "a: '\\ud83d\\ude00'\nb: \\uD83d\\uDE00\nc: |\n  \\ud83d\\ude00 \\ud83d\n",
+        {"a": "\\ud83d\\ude00", "b": "\\uD83d\\uDE00", "c": "\\ud83d\\ude00 \\ud83d\n"},
+    ),
+    "spaces at the end of a block": ("a: |\n  x\n   ", {"a": "x\n \n"}),
+    "only spaces in a kept block": ("- |+\n   ", ["\n"]),
+    "separate question marks and anchors": (
+        "- {? a : b}\n- [c?, d?]\n- &a-b_1 e\n- [&f g]\n- !!str &h\n  1\n",
+        [{"a": "b"}, ["c?", "d?"], "e", ["g"], "1"],
+    ),
+    "comments that touch what precedes them": (
+        'a: [b, c,#x\n]#x\nd: "e"#x\nf: >#x\n  g\n',
+        {"a": ["b", "c"], "d": "e", "f": "g\n"},
+    ),
+    "lines with a tab or too little indentation": (
+        'a: "b\n\tc"\nd: [e,\nf]\ng: "h\ni"\n',
+        {"a": "b c", "d": ["e", "f"], "g": "h i"},
+    ),
+    "a hyphen in a flow collection": ("a: [-]\n", {"a": ["-"]}),
+    "leading lines that are too long": ("a: >\n \n  \n   \n# b\n", {"a": ""}),
 }
 
 
@@ -51,6 +79,24 @@ def test_a_sample_has_its_value(text: str, expected: Any) -> None:
     value = yaml_value(text)
     assert value == expected
     assert repr(value) == repr(expected)  # 1, 1.0 and True are equal
+
+
+@pytest.mark.parametrize(
+    ("text", "column"),
+    [
+        ("{ ?foo: bar }", 3), ("[?x]", 2), ('[a, ?"x"]', 5), ("{?[a]: b}", 2), ("{?&a b: c}", 2),
+        ("a: &an:chor value", 7), ("a: !!str &b@c d", 12), ("[&a?b c]", 4), ("a: &b%c d", 6),
+    ],
+)  # fmt: skip
+def test_text_that_libyaml_misreads_is_refused(text: str, column: int) -> None:
+    """It would silently get another value than in YAML 1.2."""
+    assert ("syntax", 1, column) in places(problems_in(text))
+
+
+@pytest.mark.parametrize("escape", [r"\ud83d", r"\ude00", r"\ude00\ud83d", r"\ud83d\ud83d", r"\\ud83d\ude00"])
+def test_an_escape_of_a_lone_surrogate_is_refused(escape: str) -> None:
+    assert problems_in(f'a: "{escape}"')
+    assert problems_in(f'{{"a": "{escape}"}}', is_json=True)
 
 
 @pytest.mark.parametrize("name", [name for name, (_, value) in VALUES.items() if isinstance(value, dict)])

@@ -27,9 +27,9 @@ def published(owner: Client) -> Client:
         (b"a: \xff\n", "application/yaml", 422, "definition_unparsable", "not_utf8"),
         (b"a: b\0c\n", "application/yaml", 422, "definition_unparsable", "character_not_allowed"),
         (b"- a\n", "application/yaml", 422, "definition_unparsable", "not_a_mapping"),
-        (b'{"nodes": [', "application/json", 400, "malformed", "syntax"),
-        (b'{"nodes": NaN}', "application/json", 400, "malformed", "syntax"),
-        (b'{"nodes": "\xff"}', "application/json", 400, "malformed", "not_utf8"),
+        (b'{"nodes": [', "application/json", 422, "definition_unparsable", "syntax"),
+        (b'{"nodes": NaN}', "application/json", 422, "definition_unparsable", "syntax"),
+        (b'{"nodes": "\xff"}', "application/json", 422, "definition_unparsable", "not_utf8"),
         (b"[" * 60_000, "application/json", 422, "definition_unparsable", "too_deep"),
         (b'{"nodes": [], "nodes": []}', "application/json", 422, "definition_unparsable", None),
         (b'{"nodes": "\\ud800"}', "application/json", 422, "definition_unparsable", "character_not_allowed"),
@@ -49,7 +49,7 @@ def published(owner: Client) -> Client:
 def test_an_invalid_body_is_refused(
     published: Client, body: bytes, media_type: str, status: int, code: str, kind: str | None
 ) -> None:
-    """Invalid JSON is malformed; valid JSON that a definition must not contain is unparsable."""
+    """A body that cannot be read is unparsable in every format; JSON that is no object is malformed."""
     refused = problem(published.post(VERSIONS, data=body, type=media_type), status, code)
     if kind is not None:
         assert refused["problems"][0]["code"] == kind

@@ -185,7 +185,7 @@ def test_definitions_for_the_rules_any_are_compared_by_keys(house: House) -> Non
     found = owner.get("/workflows/any/diff").json
     assert [change["pointer"] for change in found["other"]] == ["/nodes/0/position", "/steps/0/n"]
     assert found["nodes"]["changed"] == []
-    assert found["summary"] == "nodes.0.position changed, steps.0.n changed"
+    assert found["summary"] == "position of a changed, n of one changed"
 
 
 def gitstore(house: House, *arguments: str, status: int = 0) -> Result:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 from typing import Any
 from urllib.parse import urlsplit
@@ -210,6 +211,18 @@ def test_the_definition_is_the_stored_bytes(owner: Client) -> None:
         assert found.headers["Cache-Control"] == caching
         assert found.headers["Vary"] == "Accept"
         assert not found.headers["ETag"].startswith("W/")
+
+
+def test_json_is_served_without_a_byte_order_mark(owner: Client) -> None:
+    """RFC 8259, section 8.1; YAML may have one."""
+    owner.create()
+    plain = json.dumps(definition("https://1.example/")).encode()
+    for kind in ("json", "yaml"):
+        body = codecs.BOM_UTF8 + plain
+        owner.put(f"{VERSIONS}/draft", data=body, type=f"application/{kind}", match="*")
+        found = owner.get(f"{VERSIONS}/draft/definition")
+        assert found.content_type == f"application/{kind}"
+        assert found.data == (plain if kind == "json" else body)
 
 
 @pytest.mark.parametrize(
