@@ -371,6 +371,11 @@ class Config:
         return self.data / "secret-key"
 
     @property
+    def ended_sessions(self) -> Path:
+        """Folder that names the browser sessions that were ended by signing out."""
+        return self.data / "ended-sessions"
+
+    @property
     def token_file(self) -> Path:
         """File that holds the first owner's token."""
         return self.data / "owner-token"
