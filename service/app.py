@@ -10,12 +10,12 @@ from flask import Flask, Response, request
 from pydantic import ValidationError
 from werkzeug.exceptions import HTTPException
 
-from gitstore.errors import Code, ConfigError, GitstoreError
-from service import errors, git_http, hooks_http, logs, ui
+from gitstore.errors import Code, ConfigError, GitstoreError, UnavailableError
+from service import auth, errors, git_http, hooks_http, logs, ui
 from service.api import diff, docs, drafts, health, sources, subscriptions, tokens, versions, workflows
 from service.api.openapi import new_app, register
 from service.config import Config
-from service.context import EXTENSION, Services, request_id
+from service.context import EXTENSION, Services, request_id, services
 from service.fairness import FairShares
 from service.inputs import malformed
 from service.logs import Event
@@ -84,6 +84,8 @@ def _prepare() -> None:
 
 
 def _refuse_parameters(error: ValidationError) -> Response:
+    """Refuse parameters. They are validated before the view authenticates, so that is done first, here."""
+    auth.bearer(services().database, request.headers.get("Authorization"))
     raise malformed(error, "a parameter") from None
 
 
@@ -100,8 +102,12 @@ def _refused_by_flask(error: HTTPException) -> Response:
 
 
 def _unexpected(error: Exception) -> Response:
-    logs.action(Event.INTERNAL_ERROR, level="error", path=request.path, exc_info=True)
-    return _rendered(errors.of_unexpected(error))
+    answer = errors.of_unexpected(error)
+    if isinstance(answer, UnavailableError):  # a traceback explains no full disk
+        logs.action(Event.INTERNAL_ERROR, level="error", path=request.path, message=answer.message)
+    else:
+        logs.action(Event.INTERNAL_ERROR, level="error", path=request.path, exc_info=True)
+    return _rendered(answer)
 
 
 def _rendered(error: GitstoreError) -> Response:

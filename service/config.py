@@ -168,6 +168,12 @@ SETTINGS: Final = (
         ),
     ),
     Setting(
+        "GITSTORE_DATABASE_SECONDS",
+        "60",
+        "Seconds that `gitstore serve` waits for the Postgres at DATABASE_URL before it gives up.",
+        _number(1, 86_400, "a number of seconds"),
+    ),
+    Setting(
         "GITSTORE_DATA",
         "./gitstore-data",
         "Data folder: repositories, the embedded Postgres, the owner's token.",
@@ -313,6 +319,7 @@ class Config:
     log_level: str
     limits: Limits
     max_import: int = 2**30
+    database_seconds: int = 60
     secret_key: str | None = None
     metrics_token: str | None = None
     metrics_bind: Bind | None = None
@@ -369,6 +376,11 @@ class Config:
     def secret_key_file(self) -> Path:
         """File in which a generated key is kept, unless GITSTORE_SECRET_KEY holds the key."""
         return self.data / "secret-key"
+
+    @property
+    def ended_sessions(self) -> Path:
+        """Folder that names the browser sessions that were ended by signing out."""
+        return self.data / "ended-sessions"
 
     @property
     def token_file(self) -> Path:

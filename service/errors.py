@@ -37,6 +37,8 @@ class HttpCode(StrEnum):
     METHOD_NOT_ALLOWED = "method_not_allowed"
     UNSUPPORTED_MEDIA_TYPE = "unsupported_media_type"
     TOO_MANY_REQUESTS = "too_many_requests"
+    URI_TOO_LONG = "uri_too_long"
+    HEAD_TOO_LARGE = "head_too_large"
 
 
 STATUS: Final[Mapping[StrEnum, HTTPStatus]] = {
@@ -79,6 +81,8 @@ STATUS: Final[Mapping[StrEnum, HTTPStatus]] = {
     Code.UNREACHABLE: HTTPStatus.UNPROCESSABLE_ENTITY,
     Code.BUSY: HTTPStatus.SERVICE_UNAVAILABLE,
     HttpCode.TOO_MANY_REQUESTS: HTTPStatus.TOO_MANY_REQUESTS,
+    HttpCode.URI_TOO_LONG: HTTPStatus.REQUEST_URI_TOO_LONG,
+    HttpCode.HEAD_TOO_LARGE: HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
     Code.UNAVAILABLE: HTTPStatus.SERVICE_UNAVAILABLE,
     Code.PUBLISHED_NOT_MIRRORED: HTTPStatus.SERVICE_UNAVAILABLE,
     Code.SOURCE_EXISTS: HTTPStatus.CONFLICT,

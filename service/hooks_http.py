@@ -1,7 +1,8 @@
 """POST /hooks/<source id>: webhook endpoint for an upstream's forge.
 
 The signature alone authenticates the sender. The answer is fast and short; the payload is not trusted, but
-marks the source as due, and the worker fetches.
+marks the source as due, and the worker fetches. A stranger cannot tell an unknown source from a wrong
+signature; the log has the reason.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from typing import Final
 
 from flask import Blueprint, Response, jsonify, request
 
-from gitstore.errors import Code, NotFoundError
+from gitstore.errors import TooLargeError
 from gitstore.system import now
 from service import logs
 from service.context import admit, note, read_body, services
@@ -19,8 +20,14 @@ from service.logs import Event
 from service.lookup import uuid_of
 from webhooks import source_queue
 from webhooks.forges import MOST_BYTES, Kind
+from webhooks.standard_webhooks import BadSignatureError, bad_signature
 
 _STATUS: Final = {Kind.CHANGED: "accepted", Kind.PING: "pong", Kind.IGNORED: "ignored"}
+
+_REFUSED: Final = (
+    "there is no such source, or the signature does not match: check that the webhook's URL is complete, and "
+    "that both sides have the same secret"
+)
 
 blueprint = Blueprint("hooks", __name__)
 
@@ -35,14 +42,24 @@ def receive_hook(source: str) -> Response:
     here = services()
     source_id = uuid_of(source)
     target = source_queue.hook_target(here.database, source_id) if source_id is not None else None
+    admit(None)
+    try:
+        body = read_body(request, MOST_BYTES)
+    except TooLargeError:
+        if target is not None or (request.content_length or 0) > MOST_BYTES:
+            raise
+        body = b""  # the server admits no large body for an unknown source
     if target is None:
-        raise NotFoundError(Code.NOT_FOUND, "no such source: check that the webhook URL is complete")
+        note(reason="no such source")
+        raise bad_signature(_REFUSED)
     about = {"project": target.project, "source": str(target.id)}
     note(**about)
-    admit(None)
-    body = read_body(request, MOST_BYTES)
     headers = request.headers.items()
-    received, new = source_queue.accept(here.database, here.sealer(), target, headers, body, now())
+    try:
+        received, new = source_queue.accept(here.database, here.sealer(), target, headers, body, now())
+    except BadSignatureError as error:
+        note(reason=error.message)
+        raise error.reworded(_REFUSED) from None
     logs.action(
         Event.HOOK_RECEIVED,
         **about,

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from decimal import Decimal
 from typing import Any, NamedTuple
 
 from gitstore.definition import scalars
@@ -24,6 +25,9 @@ _TOKEN = re.compile(
       | (?P<word>true|false|null)""",
     re.VERBOSE | re.DOTALL,
 )
+_DIGITS_OF_FLOAT = range(17, 310)
+"""Numbers of digits of the 64-bit floats that Postgres, and so this service, writes as integers."""
+
 _WORDS = {"true": True, "false": False, "null": None}
 
 # The tokens that may come next, by kind. The names are used in messages.
@@ -104,8 +108,20 @@ def _token(match: re.Match[str], errors: SyntaxErrors) -> _Token:
             except json.JSONDecodeError as error:
                 raise errors.stop(at + error.pos, "syntax", error.msg.removesuffix(" at")) from None
     try:
-        value = scalars.real(text) if match["real"] else scalars.integer(text)
+        value = scalars.real(text) if match["real"] else _integer(text)
     except scalars.ScalarError as error:
         errors.add(at, error.code, str(error))
         value = 0
     return _Token("number", at, value)
+
+
+def _integer(text: str) -> int | float:
+    """Return an integer, or a float for a larger integer that is exactly the shortest form of one (1e21)."""
+    try:
+        return scalars.integer(text)
+    except scalars.ScalarError:
+        if len(text.lstrip("-")) in _DIGITS_OF_FLOAT:
+            value = float(text)
+            if Decimal(repr(value)) == int(text):
+                return value
+        raise

@@ -23,7 +23,7 @@ from flask import Response
 from gitstore.errors import GitstoreError, MalformedError, TooLargeError
 from service import errors
 from service.fairness import DISCONNECTED
-from service.run.connections import MOST_HEAD, Connection, Connections
+from service.run.connections import MOST_HEAD, Connection, Connections, head_too_large
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication, WSGIEnvironment
@@ -92,8 +92,9 @@ class Bridge:
 
     async def _read(self, scope: Mapping[str, Any], environ: WSGIEnvironment, body: _Body) -> Response | None:
         """Read the body into `environ`. Return an answer if the application is not to be called."""
-        if sum(len(name) + len(value) + 4 for name, value in scope["headers"]) > MOST_HEAD:
-            return Response("the head of the request is too large\n", 431)
+        has_target = len(scope["raw_path"]) + len(scope["query_string"]) <= MOST_HEAD
+        if not has_target or sum(len(name) + len(value) + 4 for name, value in scope["headers"]) > MOST_HEAD:
+            return errors.problem(head_too_large(has_target))
         try:
             await self._read_body(environ, body)
         except GitstoreError as error:

@@ -12,7 +12,12 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any, Final, cast
 
-from service import logs
+import h11
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from gitstore.errors import GitstoreError, MalformedError
+from service import errors, logs
+from service.errors import HttpCode
 from service.logs import Event
 
 HEAD_SECONDS: Final = 15.0
@@ -26,9 +31,6 @@ MOST_UNSENT: Final = 128 * 2**20
 
 _BUFFER: Final = 16 * 1024  # bytes of an answer that asyncio buffers before the sender waits for its client
 _SWEEP_SECONDS: Final = 1.0
-_TOO_LARGE: Final = (
-    b"HTTP/1.1 431 Request Header Fields Too Large\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
-)
 
 
 class Connections:
@@ -109,6 +111,7 @@ class Connection(asyncio.Protocol):
         self._receiving = False
         self._lingering = False
         self._head = 0
+        self._has_target = False
         self.ended = False
         """Whether the client has closed its side, so that no more of a body arrives."""
         self.reading: asyncio.Timeout | None = None
@@ -132,10 +135,12 @@ class Connection(asyncio.Protocol):
             return
         if not self._in_request:
             if self._head > MOST_HEAD:
-                self._transport.write(_TOO_LARGE)
+                answer = refusal(h11.Connection(h11.SERVER), head_too_large(self._has_target))
+                self._transport.write(answer)
                 self._linger()
                 return
             self._head += len(data)
+            self._has_target = self._has_target or b"\n" in data
         self._receiving = True
         self._inner.data_received(data)
         self._receiving = False
@@ -180,7 +185,7 @@ class Connection(asyncio.Protocol):
 
     def end(self) -> None:
         """Record that the answer is complete."""
-        self._in_request, self._head = False, 0
+        self._in_request, self._has_target, self._head = False, False, 0
         self._allow_for_unread()
         if not self.lost:
             self._connections.wait(self)
@@ -259,6 +264,30 @@ class _Lingering:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._transport, name)
+
+
+def head_too_large(has_target: bool) -> GitstoreError:
+    """Return the error for a head of more than MOST_HEAD bytes; without `has_target`, its URL alone is."""
+    what = "head" if has_target else "URL"
+    code = HttpCode.HEAD_TOO_LARGE if has_target else HttpCode.URI_TOO_LONG
+    return GitstoreError(code, f"the {what} of the request has more than {MOST_HEAD:,} bytes")
+
+
+def refusal(http: h11.Connection, error: GitstoreError) -> bytes:
+    """Return the answer to a request that does not reach the application; the connection closes after it."""
+    answer, status = errors.problem(error), errors.STATUS[error.code]
+    headers = [*answer.headers.items(), ("Connection", "close")]
+    head = h11.Response(status_code=status, headers=headers, reason=status.phrase)
+    events = (head, h11.Data(data=answer.get_data()), h11.EndOfMessage())
+    return b"".join(http.send(event) or b"" for event in events)
+
+
+class Http(H11Protocol):
+    """uvicorn's protocol, whose own refusal is problem+json, too."""
+
+    def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - passed by uvicorn
+        self.transport.write(refusal(self.conn, MalformedError("the request is not valid HTTP")))
+        self.transport.close()
 
 
 def wrapped(http: Callable[..., asyncio.Protocol], connections: Connections) -> Callable[..., Connection]:

@@ -45,7 +45,7 @@ from service.run.supervisor import (
 )
 
 OLDEST_GIT: Final = (2, 36)
-_DATABASE_SECONDS: Final = 60.0  # within which a given Postgres must become reachable
+_DATABASE_NEWS: Final = 5.0  # seconds between two messages about a given Postgres that is not reachable
 _READY_SECONDS: Final = 60.0
 _ANSWER_SECONDS: Final = 5.0
 _DATABASE_TICK: Final = 0.25
@@ -133,7 +133,7 @@ def _begin(config: Config, stack: ExitStack, web: Sequence[str]) -> _Service:
         postgres = EmbeddedPostgres(config.postgres_folder)
         stack.callback(postgres.stop)
         database_url = postgres.start()
-    for name in _migrated(database_url):
+    for name in _migrated(database_url, config.database_seconds):
         logs.action(Event.MIGRATED, migration=name)
     config = replace(config, database_url=database_url)
     with closing(Database(database_url, max_connections=4, application="gitstore serve")) as database:
@@ -198,21 +198,25 @@ def _wait_until_ready(service: _Service) -> None:
         raise UnavailableError(f"no answer from the service after {_READY_SECONDS:g} s")
 
 
-def _migrated(conninfo: str) -> list[str]:
+def _migrated(conninfo: str, seconds: int) -> list[str]:
     """Migrate the database, once it is reachable: it may be starting at the same time."""
     from sync.migrate import migrate
 
-    deadline = time.monotonic() + _DATABASE_SECONDS
-    logged = False
+    started = next_news = time.monotonic()
     while True:
         try:
             return migrate(conninfo)
         except UnavailableError as error:
-            if time.monotonic() > deadline:
-                raise
-            if not logged:
-                logs.action(Event.WAITING_FOR_POSTGRES, level="warning", cause=logs.cause_of(error))
-                logged = True
+            now = time.monotonic()
+            if now - started > seconds:
+                message = f"Postgres at DATABASE_URL did not answer within {seconds} s"
+                raise error.reworded(message) from error.__cause__
+            if now >= next_news:
+                next_news = now + _DATABASE_NEWS
+                waited = round(now - started)
+                logs.action(
+                    Event.WAITING_FOR_POSTGRES, level="warning", cause=logs.cause_of(error), seconds=waited
+                )
         time.sleep(_DATABASE_TICK)
 
 

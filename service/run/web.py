@@ -29,7 +29,6 @@ from functools import partial
 from typing import Any, Final
 
 import uvicorn
-from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from service import fairness, logs
 from service.config import Config
@@ -37,7 +36,7 @@ from service.logs import Event
 from service.metrics import forget_process
 from service.run import admission, forking
 from service.run.bridge import Admit, Bridge
-from service.run.connections import HEAD_SECONDS, MOST_HEAD, Connections, wrapped
+from service.run.connections import HEAD_SECONDS, MOST_HEAD, Connections, Http, wrapped
 from service.run.listener_socket import connections
 from service.run.supervisor import GRACEFUL_SECONDS, Retry, die_with_parent
 
@@ -164,7 +163,7 @@ class Server:
         self._uvicorn = uvicorn.Server(
             uvicorn.Config(
                 bridge,
-                http=wrapped(H11Protocol, self._connections),  # type: ignore[arg-type]
+                http=wrapped(Http, self._connections),  # type: ignore[arg-type]
                 ws="none",
                 lifespan="off",
                 loop="asyncio",

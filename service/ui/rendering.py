@@ -22,6 +22,7 @@ from service import errors, logs
 from service.comparison import shown
 from service.context import request_id, services
 from service.errors import HttpCode
+from service.ui.texts import Verbatim, legible
 
 blueprint: Final = Blueprint("ui", __name__)
 
@@ -107,13 +108,14 @@ def _environment() -> Environment:
         loader=PackageLoader("service"),
         autoescape=True,
         undefined=StrictUndefined,
+        finalize=legible,
         trim_blocks=True,
         lstrip_blocks=True,
     )
     environment.globals.update(url=url, static=static_url, themes=THEMES)
     environment.filters.update(
         ago=ago, moment=moment, whole=whole, called=shown, headline=headline, describe=describe, count=count,
-        sentence=sentence,
+        sentence=sentence, verbatim=Verbatim,
     )  # fmt: skip
     return environment
 

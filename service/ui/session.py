@@ -3,7 +3,7 @@
 The cookie is signed and encrypted (Fernet). It holds the SHA-256 of the access token that signed in, never
 the token: it grants nothing by itself, and at each request Postgres checks whether the token is still active,
 and its role. It is sealed with the key that seals all other secrets (`service/run/secret_key.py`). The server
-stores no session state.
+stores only which sessions were ended by signing out: an empty file each, in the data folder.
 
 SameSite is Lax, so that the URL that a push prints works from a mail or a chat, too. No GET changes anything,
 and every form carries the session's own token against forgery (CSRF).
@@ -11,18 +11,21 @@ and every form carries the session's own token against forgery (CSRF).
 
 from __future__ import annotations
 
+import hashlib
 import hmac
 import secrets
 import time
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib.resources import files
+from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
 from flask import Request, Response, redirect, request, send_from_directory
 
 from gitstore.errors import ForbiddenError, GitstoreError
+from gitstore.git.files import write_atomically
 from gitstore.model import Limits, Permission
 from service import auth, logs
 from service.access import Principal, authorize, digest, may
@@ -62,16 +65,32 @@ class Session:
 
 
 def read(request: Request, here: Services) -> Session | None:
-    """Return the session of a request; None if it is missing, expired, or not issued by this service."""
+    """Return the session of a request; None if it is missing, ended, or not issued by this service."""
     sealed = request.cookies.get(_cookie_name(here), "")
     if not sealed.isascii() or not sealed:
         return None
     sealer = here.sealer()
     with suppress(GitstoreError, ValueError):
         begun, csrf, secret = sealer.open(_PURPOSE, sealed).split(" ")
-        if int(begun) + SECONDS > time.time():
+        if int(begun) + SECONDS > time.time() and not _end_of(csrf, here).exists():
             return Session(csrf, bytes.fromhex(secret) or None)
     return None
+
+
+def _end_of(csrf: str, here: Services) -> Path:
+    """Return the file that exists if the session with this CSRF token was ended by signing out."""
+    return here.config.ended_sessions / hashlib.sha256(csrf.encode()).hexdigest()
+
+
+def _end(session: Session, here: Services) -> None:
+    """End a session for every copy of its cookie. Ends that have expired with their cookies are forgotten."""
+    folder = here.config.ended_sessions
+    folder.mkdir(mode=0o700, exist_ok=True)
+    write_atomically(_end_of(session.csrf, here), "")
+    for end in folder.iterdir():
+        with suppress(FileNotFoundError):  # another process was first
+            if end.stat().st_mtime + SECONDS < time.time():
+                end.unlink()
 
 
 def _write(response: Response, here: Services, session: Session) -> None:
@@ -256,10 +275,13 @@ def _sign_in_form(following: str, error: GitstoreError | None = None) -> Respons
 
 @blueprint.post("/ui/sign-out")
 def sign_out() -> Response:
-    """Delete the session here. The token stays active: revoking it ends all of its sessions."""
+    """End the session. The token stays active: revoking it ends all of its sessions."""
     here = services()
     _limit_form()
-    _check_csrf(read(request, here))
+    session = read(request, here)
+    _check_csrf(session)
+    if session is not None and session.secret is not None:
+        _end(session, here)
     response = go("sign_in")
     response.delete_cookie(_cookie_name(here), **_flags(here))
     response.headers["Clear-Site-Data"] = '"cache"'

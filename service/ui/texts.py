@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final, Literal, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
 from markupsafe import Markup, escape
 from pygments import lex
@@ -29,11 +29,25 @@ MOST_COMPARED: Final = 20_000  # lines of each side
 _LONGEST_LINE: Final = 600  # characters of a line whose words are compared
 _LONGEST_SHOWN: Final = 2_000
 _LONGEST_HIGHLIGHTED: Final = 1_000  # characters of a line
+_REORDERING: Final = re.compile("[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 _WORD: Final = re.compile(r"\w+|\s+|[^\w\s]")
 _CLASSES: Final[tuple[tuple[_TokenType, str], ...]] = (
     (Comment, "c"), (Name.Tag, "k"), (Name.Attribute, "k"), (Number, "m"), (Keyword, "m"),
     (Name.Constant, "m"), (Punctuation, "p"), (LiteralToken.Scalar, "s"), (String, "s"),
 )  # fmt: skip
+
+
+class Verbatim(str):
+    """Text in a field of a form, which sends it back: it must not change."""
+
+    __slots__ = ()
+
+
+def legible(value: Any) -> Any:
+    """Escape the characters that reorder text (Trojan Source); a page applies this to all that it shows."""
+    if not isinstance(value, str) or isinstance(value, Markup | Verbatim):
+        return value
+    return _REORDERING.sub(lambda match: f"\\u{ord(match[0]):04x}", value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +64,7 @@ def highlighted(text: str, file_name: str) -> Text:
     if shown.count("\n") > MOST_LINES:
         shown = "\n".join(shown.split("\n", MOST_LINES)[:MOST_LINES])
     cut = len(text) - len(shown)
+    shown = legible(shown)
     # The lexer of YAML takes time quadratic in the length of a line that it cannot read.
     if len(shown) > MOST_HIGHLIGHTED or max(map(len, shown.split("\n"))) > _LONGEST_HIGHLIGHTED:
         return Text([escape(line) for line in _lines(shown)], cut)

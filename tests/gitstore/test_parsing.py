@@ -227,10 +227,14 @@ def test_only_utf_8_is_read(raw: bytes, line: int, column: int, *, is_json: bool
         ("-0", 0),
         ("1E2", 100.0),
         ("9007199254740991", 2**53 - 1),
+        ("10000000000000000", 1e16),
+        ("1" + "0" * 21, 1e21),
+        ("-12345678901234567000", -12345678901234567e3),
+        ("17976931348623157" + "0" * 292, 1.7976931348623157e308),
     ],
 )
 def test_json_means_what_rfc_8259_says(text: str, value: Any) -> None:
-    """An escaped pair of surrogates is one character."""
+    """An escaped pair of surrogates is one character. An integer may be the whole form of a float."""
     parsed = json_value(text)
     assert parsed == value
     assert type(parsed) is type(value)
@@ -269,6 +273,9 @@ def test_json_means_what_rfc_8259_says(text: str, value: Any) -> None:
         ('{"a": 1,\n "a": 2}', ("duplicate_key", 2, 2)),
         ('{"é": 1, "\\u00e9": 2}', ("duplicate_key", 1, 10)),
         ("[9007199254740992]", ("number_out_of_range", 1, 2)),
+        ("[10000000000000001]", ("number_out_of_range", 1, 2)),
+        ("[12345678901234567890]", ("number_out_of_range", 1, 2)),
+        ("[" + "9" * 309 + "]", ("number_out_of_range", 1, 2)),
         ("[1e999]", ("number_out_of_range", 1, 2)),
         ("[" + "9" * 10_000 + "]", ("number_out_of_range", 1, 2)),
     ],

@@ -15,6 +15,7 @@ WRONG = {
     "DATABASE_URL": "mysql://root:hunter2@db/flows",
     "GITSTORE_BIND": "localhost",
     "GITSTORE_PUBLIC_URL": "ftp://files.example",
+    "GITSTORE_DATABASE_SECONDS": "0",
     "GITSTORE_WORKERS": "0",
     "GITSTORE_THREADS": "many",
     "GITSTORE_RECONCILE_SECONDS": "-1",

@@ -259,6 +259,31 @@ def test_a_start_waits_for_postgres(folder: Path) -> None:
             server.stop()
 
 
+def test_a_start_gives_up_a_database_that_does_not_answer(folder: Path) -> None:
+    """In one sentence with the cause, after the time that a setting gives; messages tell that it waits."""
+    settings = {
+        "GITSTORE_BIND": "127.0.0.1:0",
+        "GITSTORE_DATA": str(folder / "data"),
+        "GITSTORE_DATABASE_SECONDS": "6",
+        "DATABASE_URL": "postgresql://me:hunter2@127.0.0.1:1/x",
+    }
+    done = gitstore("serve", settings=settings)
+    assert done.returncode == 1
+    assert done.stderr.count("waiting_for_postgres") == 2
+    assert "error: Postgres at DATABASE_URL did not answer within 6 s\n" in done.stderr
+    assert "refused" in done.stderr.splitlines()[-1]
+    assert "hunter2" not in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_data_folder_that_cannot_be_written_stops_the_start(folder: Path) -> None:
+    settings = {"GITSTORE_BIND": "127.0.0.1:0", "GITSTORE_DATA": "/proc/sys"}
+    done = gitstore("serve", settings=settings)
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: the data folder /proc/sys can't be used (")
+    assert "Traceback" not in done.stderr
+
+
 def test_signals_of_a_terminal_reach_the_supervisor_alone(shared: Running) -> None:
     """Its children are in sessions of their own, so that Ctrl-C does not reach them."""
     sessions = {os.getsid(pid) for pid in shared.tree()}

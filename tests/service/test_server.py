@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import json
 import os
 import socket
 import threading
@@ -320,25 +321,32 @@ def test_an_exception_is_500(client: Client) -> None:
         ("POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: gzip\r\n\r\n", 400),
         ("\x16\x03\x01\x02\x00\x01\x00\x01", 400),
         (f"GET / HTTP/1.1\r\nHost: x\r\nX: {'a' * 100_000}\r\nConnection: close\r\n\r\n", 431),
-        (f"GET /{'a' * 900_000}", 431),
+        (f"GET /{'a' * 900_000}", 414),
+        (f"GET /{'a' * 66_000} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", 414),
     ],
 )
 def test_a_bad_request_is_refused(client: Client, sent: str, status: int) -> None:
     answer = client.send(sent, finish=status == 400)
     assert answer.startswith(b"HTTP/1.1 4")
     assert status in (int(answer[9:12]), 400)
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert b"\r\ncontent-type: application/problem+json\r\n" in head.lower() + b"\r\n"
+    assert b"\r\nconnection: close" in head.lower()
+    assert json.loads(body)["status"] == int(answer[9:12])
     assert client.site.order == []
 
 
 def test_headers_of_a_client_are_not_trusted(client: Client) -> None:
     """Neither forwarded ones nor names with underscores; and answers have no Server header."""
     forged = ("X-Forwarded-For: 9.9.9.9", "X-Forwarded-Proto: https", "Forwarded: for=9.9.9.9", "A_B: 1")
+    prefixed = ("SCRIPT_NAME: /x", "Script-Name: //evil.example", "X-Forwarded-Prefix: /x", "PATH_INFO: /x")
     twice = ("A-C: 1", "a-c: 2", "Cookie: a=1", "Cookie: b=2")
-    answer = client.send(request("GET /%C3%A4?q=%41", *forged, *twice))
+    answer = client.send(request("GET /%C3%A4?q=%41", *forged, *prefixed, *twice))
     assert b"\r\nserver:" not in answer.lower()
     seen = client.site.seen
     assert (seen["REMOTE_ADDR"], seen["wsgi.url_scheme"]) == ("127.0.0.1", "http")
     assert "HTTP_A_B" not in seen
+    assert seen["SCRIPT_NAME"] == ""
     assert (seen["HTTP_A_C"], seen["HTTP_COOKIE"]) == ("1,2", "a=1; b=2")
     assert (seen["PATH_INFO"], seen["QUERY_STRING"]) == ("/\xc3\xa4", "q=%41")
     client.send("GET http://evil.example/a?b HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from service.ui.rendering import POLICY
+from tests.service.api.conftest import yaml
 from tests.ui.visitor import Page, Visitor
 
 BLNS = Path(__file__).parents[3] / "shared" / "data" / "blns" / "data" / "blns.json"
@@ -125,3 +126,26 @@ def test_no_url_becomes_markup(ann: Visitor, part: int) -> None:
             check(Page(answer.text))
         tried = ann.post("/ui/new-workflow", slug=each, name=each, description=each)
         check(tried.page)
+
+
+@pytest.mark.parametrize("char", ["\u202e", "\u2066", "\u200f", "\u061c"])
+def test_characters_that_reorder_text_are_shown_as_escapes(ann: Visitor, char: str) -> None:
+    """On every page; a form keeps them, so that saving it changes nothing."""
+    text = f"a{char}b"
+    raw = f"# {text}\n{yaml().decode()}"
+    made = ann.api.post("/workflows", json={"slug": "a", "description": text, "definition": raw})
+    assert made.status_code == 201, made.text
+    assert ann.api.publish("a", message=text).status_code == 201
+    escape = f"a\\u{ord(char):04x}b"
+    for path in (
+        "/ui/workflows",
+        "/ui/workflows/a",
+        "/ui/workflows/a/versions",
+        "/ui/workflows/a/versions/1",
+    ):
+        answer = ann.get(path)
+        assert answer.status == 200, path
+        assert char not in answer.html, path
+    assert escape in ann.get("/ui/workflows/a/versions/1").html
+    ann.api.post("/workflows/a/versions", json={"from_version": 1})
+    assert text in ann.get("/ui/workflows/a/edit").page.value("definition")

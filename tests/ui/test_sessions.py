@@ -62,6 +62,27 @@ def test_signing_out_ends_the_session(ann: Visitor) -> None:
     assert ann.get("/ui/workflows").status == 303
 
 
+def test_signing_out_ends_every_copy_of_the_cookie(
+    house: House, ann: Visitor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Other sessions of the same token go on. The end is remembered for as long as the cookie is valid."""
+    thief = Visitor(house.app.test_client(), ann.api, ann.csrf)
+    domain = "gitstore.example"
+    thief.client.set_cookie("__Secure-gitstore-session", cookie_of(ann), domain=domain, path="/ui")
+    other = Visitor(house.app.test_client(), ann.api)
+    assert other.sign_in().status == 303
+    assert thief.get("/ui/workflows").status == 200
+    assert ann.post("/ui/sign-out").status == 303
+    assert thief.get("/ui/workflows").status == 303
+    assert thief.post("/ui/new-workflow", slug="a").status == 401
+    assert other.get("/ui/workflows").status == 200
+    (end,) = house.config.ended_sessions.iterdir()
+    with monkeypatch.context() as patch:
+        patch.setattr(session, "SECONDS", -1)
+        session._end(session.Session("another"), house.app.extensions[EXTENSION])
+    assert not end.exists()
+
+
 def test_a_session_expires_after_a_week(ann: Visitor, monkeypatch: pytest.MonkeyPatch) -> None:
     later = time.time() + session.SECONDS + 1
     monkeypatch.setattr(time, "time", lambda: later)

@@ -216,3 +216,14 @@ def test_a_missing_repository_is_an_integrity_error(house: House, names: dict[st
     problem(owner.get("/workflows/order-sync/versions/1/definition"), 409, "integrity")
     assert owner.get("/workflows/order-sync/versions/1").status_code == 200
     assert EXTENSION in house.app.extensions
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/workflows?limit=x", "/workflows/a/versions?limit=-1", "/sources/x", "/tokens?limit=1000&cursor=x"],
+)
+def test_a_stranger_learns_nothing_about_parameters(house: House, path: str) -> None:
+    """Whatever is wrong with them, the credential is checked first."""
+    for token in ("", "x", "gst_" + "x" * 43):
+        problem(Client(house.app, token).get(path), 401, "unauthenticated")
+    assert house.client().get("/workflows?limit=x").status_code == 400

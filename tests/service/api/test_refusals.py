@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import re
 from http import HTTPStatus
@@ -216,3 +217,31 @@ def test_health_requires_no_token(house: House) -> None:
         response = stranger.get(path)
         assert response.status_code == HTTPStatus.OK
         assert response.headers["Cache-Control"] == "no-store"
+
+
+def test_a_full_disk_is_logged_in_one_line(
+    owner: Client,
+    monkeypatch: pytest.MonkeyPatch,
+    unexpected: list[Exception],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Without a traceback for each request; a bug has one."""
+
+    def fails(error: Exception) -> str:
+        def raising(*_arguments: object, **_named: object) -> None:
+            raise error
+
+        logs.configure("json")
+        capsys.readouterr()
+        with monkeypatch.context() as patch:
+            patch.setattr("service.projects.Projects.reader", raising)
+            patch.setattr("service.projects.Projects.writer", raising)
+            owner.post("/workflows", json={"slug": "a"})
+        unexpected.clear()
+        return capsys.readouterr().err
+
+    full = fails(OSError(errno.ENOSPC, "No space left on device"))
+    assert "the disk is full" in full
+    assert "Traceback" not in full
+    assert full.count("internal_error") == 1
+    assert "Traceback" in fails(ValueError("x"))

@@ -149,7 +149,7 @@ def test_a_large_body_without_a_valid_credential_is_refused_unread(server: Serve
         ("/default.git/git-receive-pack", (length, pack), 401),
         ("/default.git/git-receive-pack", (length, pack, f"Authorization: Basic {basic}"), 401),
         ("/ui/sign-in", (length, "Content-Type: application/x-www-form-urlencoded"), 413),
-        (f"/hooks/{uuid4()}", (length, "Content-Type: application/json"), 404),
+        (f"/hooks/{uuid4()}", (length, "Content-Type: application/json"), 401),
     ):
         lines = [f"POST {path} HTTP/1.1", "Host: x", "Expect: 100-continue", *headers, "", ""]
         status, _, _ = server.send("\r\n".join(lines).encode())

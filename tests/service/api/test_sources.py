@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import hmac
 import json
@@ -10,7 +11,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from io import BytesIO
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import pytest
 from werkzeug.datastructures import Headers
@@ -23,7 +24,7 @@ from tests.webhooks.test_forges import SAMPLES
 from tests.webhooks.test_forges import signed as by_forge
 from webhooks.addresses import Allowed
 from webhooks.forges import MOST_BYTES, Forge
-from webhooks.standard_webhooks import sign
+from webhooks.standard_webhooks import ID, SIGNATURE, TIMESTAMP
 
 SECRET = "It's-a-secret-to-everybody"
 URL = "http://git.example:8000/acme/flows.git"
@@ -281,7 +282,10 @@ def test_a_delivery_makes_only_its_source_due(house: House, owner: Client, forge
 
 def signed_by(forge: Forge, secret: str, body: bytes) -> dict[str, str]:
     if forge is Forge.ANY:
-        return {"Content-Type": "application/json", **sign([secret], "d-1", datetime.now(UTC), body)}
+        at = int(datetime.now(UTC).timestamp())
+        key = base64.b64decode(secret.removeprefix("whsec_"))
+        mac = base64.b64encode(hmac.digest(key, f"d-1.{at}.".encode() + body, "sha256")).decode()
+        return {"Content-Type": "application/json", ID: "d-1", TIMESTAMP: str(at), SIGNATURE: f"v1,{mac}"}
     return dict(by_forge(forge, body, secret=secret)[0])
 
 
@@ -298,9 +302,9 @@ def awake(house: House) -> list[str]:
 @pytest.mark.parametrize(
     "named", [f"{7:032x}", str(UUID(int=7)), "x", "..", "%00", "0" * 36, "{}", "a" * 5000]
 )
-def test_an_unknown_source_is_404(house: House, source: dict[str, Any], named: str) -> None:
+def test_an_unknown_source_is_401(house: House, source: dict[str, Any], named: str) -> None:
     """Whatever the form of its id."""
-    assert ring(house, named).status_code == 404
+    assert ring(house, named).status_code == 401
 
 
 def test_an_oversized_webhook_is_refused_before_it_is_read(house: House, quiet: str) -> None:
@@ -390,3 +394,29 @@ def test_no_user_can_read_receipts(house: House, owner: Client, quiet: str) -> N
             house.database.as_user({"sub": str(token)}) as tx,
         ):
             tx.tuples(query)
+
+
+def test_a_stranger_cannot_tell_whether_a_source_exists(house: House, quiet: str) -> None:
+    """An unknown source, a wrong or missing signature: one answer."""
+    none = str(uuid4())
+    requests = [
+        ring(house, quiet, secret="something else"),
+        ring(house, quiet, **{"X-Hub-Signature-256": ""}),
+        ring(house, none),
+        ring(house, "x"),
+    ]
+    seen = {(answer.status_code, answer.json["code"], answer.json["detail"]) for answer in requests}
+    assert len(seen) == 1
+    assert {answer.status_code for answer in requests} == {401}
+    for source in (quiet, none):
+        problem(ring(house, source, b"x" * (MOST_BYTES + 1)), 413, "too_large")
+
+
+@pytest.mark.parametrize("forge", Forge)
+def test_a_signed_body_may_be_any_bytes(house: House, owner: Client, forge: Forge) -> None:
+    """Invalid UTF-8 is for the forge to mend; the change that it announces is fetched."""
+    made = added(owner, f"{URL[:-4]}-{forge}.git", forge=forge, secret=None)
+    body = b'{"message": "\xff\xfe"}'
+    headers = signed_by(forge, made["webhook"]["secret"], body)
+    answer = Client(house.app, "")("POST", f"/hooks/{made['id']}", data=body, headers=headers)
+    assert (answer.status_code, answer.json) == (202, {"status": "accepted"})

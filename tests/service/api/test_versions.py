@@ -378,3 +378,17 @@ def test_every_action_is_in_the_audit_log(three: Client, house: House) -> None:
             (response.json["current"]["published_by"].removeprefix("token:"), "http",
              "workflow.current.changed", "127.0.0.1"),
         ]  # fmt: skip
+
+
+def test_served_json_is_accepted(owner: Client) -> None:
+    """Floats that are large or small, which the database writes with all their digits, included."""
+    numbers = [1e16, 1e21, -1.5e300, 9007199254740994.0, 1e-7, 5e-324, 0.1, 2**53 - 1]
+    raw = yaml().decode() + "".join(f"x{n}: {number!r}\n" for n, number in enumerate(numbers))
+    made = owner.post("/workflows", json={"slug": "numbers", "definition": raw})
+    assert made.status_code == 201, made.text
+    draft = "/workflows/numbers/versions/draft"
+    served = owner.get(draft).json
+    saved = owner.put(draft, json={"definition": served["definition"]}, match="*")
+    assert saved.status_code == 200, saved.text
+    assert owner.get(draft).json["definition"] == served["definition"]
+    assert [float(served["definition"][f"x{n}"]) for n in range(len(numbers))] == numbers
