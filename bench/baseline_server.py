@@ -2,8 +2,8 @@
 
     python -m bench.baseline_server <module:maker> <pid of the bench> <fd of the listening socket>
 
-It has the processes and threads, the data folder and the Postgres of the service beside it, and a metrics
-folder of its own, so that the ratio compares the applications.
+It runs as many processes and threads as the measured service and shares its data folder and its Postgres, so
+that the ratio compares the applications. Only its metrics folder is separate.
 """
 
 from __future__ import annotations

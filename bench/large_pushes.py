@@ -1,7 +1,7 @@
-"""One large push to a running service, and the waits of other clients of the project meanwhile.
+"""Measure a large push to a running service, and how long other clients of the project wait during it.
 
-Beside it, one client creates workflows, one saves a draft, and one pushes small drafts, each one request
-after the other. Prints the slowest request of each, with and without a large push.
+One client creates workflows, one saves a draft, and one pushes small drafts; each sends one request after
+the other. The bench prints the slowest request of each client, with and without the large push.
 """
 
 from __future__ import annotations

@@ -90,7 +90,7 @@ class Client:
 
 
 class Bench:
-    """A service, the baselines beside it, and the measurements."""
+    """Starts a service and its baselines, and measures both."""
 
     def __init__(self, folder: Path, stack: ExitStack, options: argparse.Namespace) -> None:
         self._folder, self._stack, self._options = folder, stack, options

@@ -85,7 +85,7 @@ class DraftWriter:
     def save(self, content: Content, default_message: str, merged: bytes | None = None) -> Saved:
         """Commit `content` next to the other files of the tree; `merged` becomes a second parent.
 
-        Without a message, the message is a summary of the change, or `default_message` if there is none.
+        Without a message, the commit gets a summary of the change, or `default_message` if that is empty.
         """
         repository, slug, base = self.repository, self.change.slug, self._base()
         root = before = None

@@ -1,7 +1,7 @@
 """POST /hooks/<source id>: webhook endpoint for an upstream's forge.
 
 The signature alone authenticates the sender. The answer is fast and short; the payload is not trusted, but
-marks the source as due, and the worker fetches. A stranger cannot tell an unknown source from a wrong
+marks the source as due, and the worker fetches. A client cannot distinguish an unknown source from a wrong
 signature; the log has the reason.
 """
 

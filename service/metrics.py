@@ -54,15 +54,15 @@ COUNTERS: Final[Mapping[str, tuple[tuple[str, ...], str]]] = {
 MEASURED: Final[Mapping[str, tuple[str | None, str]]] = {
     "gitstore_mirror_lag_seconds": (
         None,
-        "Age of the oldest write that Postgres has not mirrored yet; 0 if there is none.",
+        "Age of the oldest write that Postgres has not mirrored; 0 if all writes are mirrored.",
     ),
     "gitstore_delivery_lag_seconds": (
         None,
-        "Time for which the oldest unsent delivery has been due; 0 if there is none.",
+        "Time for which the oldest unsent delivery has been due; 0 if no delivery is due.",
     ),
     "gitstore_source_lag_seconds": (
         None,
-        "Time for which the oldest waiting source has been due; 0 if there is none.",
+        "Time for which the oldest waiting source has been due; 0 if no source is due.",
     ),
     "gitstore_worker_beat_age_seconds": (
         "loop",

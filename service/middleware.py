@@ -27,7 +27,7 @@ ENDPOINT: Final = "gitstore.endpoint"
 
 _GIT_PATHS: Final = ("/info/refs", "/git-upload-pack", "/git-receive-pack")
 
-# An answer is data, whatever its content: no browser may run, frame or sniff it. Pages override this.
+# Browsers must treat an answer as data: they may not run, frame or sniff it. Pages override this.
 _HEADERS: Final = {
     "X-Content-Type-Options": "nosniff",
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'; sandbox",

@@ -56,7 +56,7 @@ class Setup:
 
 
 def set_up(config: Config, database: Database, *, new_id: Callable[[], UUID] = uuid4) -> Setup:
-    """Create whatever is missing: the project `default`, its repository, the owner's token and its file."""
+    """Create the project `default`, its repository, and the owner's token and its file, unless they exist."""
     projects = Projects(config)
     notes: list[str] = []
     with database.as_owner() as transaction:

@@ -113,7 +113,7 @@ class Connection(asyncio.Protocol):
         self._head = 0
         self._has_target = False
         self.ended = False
-        """Whether the client has closed its side, so that no more of a body arrives."""
+        """Whether the client has closed its sending side. The rest of a body then never arrives."""
         self.reading: asyncio.Timeout | None = None
         """Timeout of the wait for more of a body."""
         self.address: Any = None

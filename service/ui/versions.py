@@ -114,7 +114,7 @@ def find_published(tx: Transaction, workflow: Workflow, shown: str) -> FullVersi
 
 
 def change_between(old: FullVersion | None, new: FullVersion | None, rules: Rules) -> str | None:
-    """Return a summary of the change from `old` to `new`; None if there is none or one cannot be parsed."""
+    """Return a summary of the change; None if a version is missing or cannot be parsed."""
     if old is None or old.definition is None or new is None or new.definition is None:
         return None
     return summary_of(old.definition, new.definition, rules)
