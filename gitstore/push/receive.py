@@ -6,7 +6,6 @@ The protocol is git-receive-pack's (gitprotocol-pack(5), gitprotocol-http(5)); d
 
 from __future__ import annotations
 
-import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -15,7 +14,7 @@ from io import BytesIO
 
 from dulwich.protocol import pkt_line
 
-from gitstore import changes, names
+from gitstore import budget, changes, names
 from gitstore.changes import Authorship, Prepared
 from gitstore.diff.summary import what_changes
 from gitstore.errors import BusyError, Code, GitstoreError, IntegrityError, NotMirroredError
@@ -39,7 +38,7 @@ CAPABILITIES = (
 _BAND_SIZE = 65_515  # side-band-64k: 65,520 with the length and the band's number
 _STATUS, _PROGRESS = 1, 2
 _UNSURE = frozenset({Code.INTEGRITY, Code.WRONG_NUMBER})
-_SUMMARIZING = 10.0  # seconds of CPU time for the summaries in one report; thousands of versions take less
+_SUMMARIZING = 5.0  # seconds of CPU time for the summaries in one report; thousands of versions take less
 
 
 @dataclass
@@ -114,27 +113,26 @@ class Receiver:
         return Receipt(verdicts, _answer(request, b"unpack ok", verdicts, self._report.lines))
 
     def _changes(self, verdicts: Sequence[Verdict]) -> dict[VersionRef, str]:
-        """Summarize the change of each published version, within a limit of time."""
+        """Summarize the change of each published version, within a limit of CPU time."""
         summaries: dict[VersionRef, str] = {}
         published = [v for v in verdicts if v.refusal is None and v.effect is Effect.PUBLISH]
-        end = time.thread_time() + _SUMMARIZING
-        for verdict in published:
-            if time.thread_time() > end:
-                break
-            match verdict.target, verdict.definition:
-                case VersionRef(slug, number) as version, Definition() as after:
-                    # The push is complete: a failed summary must not make it look failed.
-                    with suppress(Exception):
-                        previous = self._store.predecessor(slug, number)
-                        tag = self._store.refs.read(names.tag(slug, previous)) if previous else None
-                        before = self._store.objects.peel(tag)[0] if tag else None
-                        same = before is not None and self._holds_same(slug, before, verdict.commit)
-                        summaries[version] = (
-                            f"nothing changed since v{previous}"
-                            if same
-                            else what_changes(self._store, slug, before, after)
-                        )
+        with budget.limited(_SUMMARIZING):  # writing has lifted the budget of the request
+            for verdict in published:
+                # The push is complete: a failed summary must not make it look failed.
+                with suppress(Exception):
+                    budget.check()
+                    match verdict.target, verdict.definition:
+                        case VersionRef(slug, number) as version, Definition() as after:
+                            summaries[version] = self._change(slug, number, verdict.commit, after)
         return summaries
+
+    def _change(self, slug: str, number: int, commit: bytes, after: Definition) -> str:
+        previous = self._store.predecessor(slug, number)
+        tag = self._store.refs.read(names.tag(slug, previous)) if previous else None
+        before = self._store.objects.peel(tag)[0] if tag else None
+        if before is not None and self._holds_same(slug, before, commit):
+            return f"nothing changed since v{previous}"
+        return what_changes(self._store, slug, before, after)
 
     def _holds_same(self, slug: str, before: bytes, after: bytes) -> bool:
         """Return whether two commits hold the same bytes as the definition of `slug`."""
