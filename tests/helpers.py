@@ -15,9 +15,11 @@ name: Order sync
 nodes:
   - id: hook
     type: webhook
+    position: {x: 0, y: 0}
     data: {label: Hook, config: {}}
   - id: call
     type: httpCall
+    position: {x: 260, y: 0}
     data: {label: Call, config: {url: "%s", method: POST}}
 edges:
   - {id: e, source: hook, target: call}
@@ -31,10 +33,15 @@ def yaml(url: str = "https://a.example/") -> bytes:
 
 def definition(url: str = "https://a.example/", **top: Any) -> dict[str, Any]:
     """A definition without problems, as a mapping."""
-    config = {"url": url, "method": "POST"}
+    kinds = [("hook", "webhook", {}), ("call", "httpCall", {"url": url, "method": "POST"})]
     nodes = [
-        {"id": "hook", "type": "webhook", "data": {"label": "Hook", "config": {}}},
-        {"id": "call", "type": "httpCall", "data": {"label": "Call", "config": config}},
+        {
+            "id": name,
+            "type": kind,
+            "position": {"x": 260 * index, "y": 0},
+            "data": {"label": name.title(), "config": config},
+        }
+        for index, (name, kind, config) in enumerate(kinds)
     ]
     return {**top, "nodes": nodes, "edges": [{"id": "e", "source": "hook", "target": "call"}]}
 

@@ -15,7 +15,7 @@ def judge(value: dict[str, Any]) -> Definition:
 
 
 def node(name: str, kind: str = "webhook", **data: Any) -> dict[str, Any]:
-    return {"id": name, "type": kind, "data": {"label": name, **data}}
+    return {"id": name, "type": kind, "position": {"x": 0, "y": 0}, "data": {"label": name, **data}}
 
 
 def edge(source: str, target: str, **more: Any) -> dict[str, Any]:

@@ -152,6 +152,57 @@ def test_yaml_s_own_suite(name: str, text: str, expected: list[Any] | None) -> N
         assert parsed == (expected or [None])
 
 
+# Where a definition that MeshHook's validator accepts is refused on purpose: its worker would fail on it.
+STRICTER = {
+    "expression_invalid",
+    "http_url_invalid",
+    "delay_duration_invalid",
+    "edge_id_duplicate",
+    "id_not_a_string",
+    "node_type_missing",
+    "parent_mismatch",
+    "parent_unknown",
+}
+# MeshHook checks the config only of nodes whose own `type` is the kind, which its editor does not write; for
+# a container without a config it checks nothing.
+OF_DATA_TYPE = {
+    "condition_missing",
+    "container_children_missing",
+    "container_dimensions_missing",
+    "http_method_missing",
+    "http_url_missing",
+    "transform_empty",
+}
+
+
+def meshhook_cases() -> Iterator[Any]:
+    for path in files("meshhook-validator", "*.jsonl"):
+        for line in path.read_text().splitlines():
+            case = json.loads(line)
+            if isinstance(case["meshhook_accepts"], bool):
+                yield case
+
+
+@needs("meshhook-validator")
+def test_verdicts_agree_with_meshhook_s() -> None:
+    """Except where its worker would fail, and for templates of transforms and URLs, which it runs."""
+    agreed = differing = 0
+    for case in meshhook_cases():
+        raw = json.dumps(case["definition"]).encode()
+        definition = document.parse(raw, "workflow.json", Rules.MESHHOOK, LIMITS)
+        if definition.valid == case["meshhook_accepts"]:
+            agreed += 1
+            continue
+        differing += 1
+        if definition.valid:
+            reasons = " ".join(case["meshhook_errors"])
+            assert "JMESPath expression is required" in reasons or "Invalid URL format" in reasons, case
+        else:
+            codes = {problem.code for problem in definition.problems if problem.error}
+            assert codes <= STRICTER | OF_DATA_TYPE, case
+    assert agreed > 3 * differing > 0
+
+
 def single_documents() -> list[Path]:
     return [path for path in files("corpus-argo-workflows-examples", "*.y*ml") if count_documents(path) == 1]
 

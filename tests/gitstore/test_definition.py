@@ -25,6 +25,7 @@ nodes:
     data: {label: Order paid, config: {}}
   - id: call-1
     type: default
+    position: {x: 260, y: 0}
     data: {label: Create shipment, type: httpCall, config: {url: "https://a.example", method: POST}}
 edges:
   - {id: e1, source: hook-1, target: call-1}

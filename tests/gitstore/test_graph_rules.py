@@ -32,14 +32,16 @@ def only(value: dict[str, Any]) -> Problem:
 def test_a_problem_has_its_position_and_node() -> None:
     raw = b"""\
 nodes:
-  - {id: start, type: webhook, data: {label: Start}}
+  - {id: start, type: webhook, position: {x: 0, y: 0}, data: {label: Start}}
   - id: call-api
     type: httpCall
+    position: {x: 260, y: 0}
     data:
       label: Call
       config: {method: GET}
   - id: wait
     type: delay
+    position: {x: 520, y: 0}
     data:
       label: Wait
       config:
@@ -54,10 +56,10 @@ edges:
         [(document.describe(problem), problem.line, problem.column) for problem in problems]
         == [(document.describe(problem), problem.line, problem.column) for problem in definition.problems]
         == [
-            ('nodes[1] "call-api": url is required for an HTTP call', 7, 15),
-            ('nodes[2] "wait": no edge leads here or away from here', 8, 5),
-            ('nodes[2] "wait": duration must be a number greater than 0', 13, 19),
-            ('edges[1]: target "waits" names no node', 16, 32),
+            ('nodes[1] "call-api": url is required for an HTTP call', 8, 15),
+            ('nodes[2] "wait": no edge leads here or away from here', 9, 5),
+            ('nodes[2] "wait": duration must be a number greater than 0', 15, 19),
+            ('edges[1]: target "waits" names no node', 18, 32),
         ]
     )
     assert [problem.node for problem in definition.problems] == ["call-api", "wait", "wait", None]
@@ -71,6 +73,7 @@ def test_problems_are_in_document_order() -> None:
         problems = document.parse(raw, file_name, Rules.MESHHOOK, Limits()).problems
         assert [problem.code for problem in problems] == [
             "edge_target_unknown",
+            "position_missing",
             "label_missing",
             "node_kind_unknown",
         ]

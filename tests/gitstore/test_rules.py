@@ -9,7 +9,14 @@ import pytest
 from gitstore.definition.elements import KINDS
 from tests.gitstore.rule_samples import chain, edge, graph, judge, node
 
-WARNINGS = {"node_kind_unknown", "label_missing", "duplicate_edge", "editor_leftover"}
+WARNINGS = {
+    "node_kind_unknown",
+    "position_missing",
+    "label_missing",
+    "edges_null",
+    "duplicate_edge",
+    "editor_leftover",
+}
 PROBE = "probe"
 
 
@@ -30,6 +37,24 @@ def contained(
 def loop(**data: Any) -> dict[str, Any]:
     whole = {"isContainer": True, "dimensions": {"width": 1, "height": 1}, "childNodes": []}
     return graph(node("box", "loop", **(whole | data)))
+
+
+def two_containers(crossing: dict[str, Any]) -> dict[str, Any]:
+    """Two containers with a node each, joined by an edge, and an edge more."""
+    size = {"width": 1, "height": 1}
+    boxes = [
+        node(f"box-{n}", "loop", isContainer=True, dimensions=size, childNodes=[f"in-{n}"]) for n in (1, 2)
+    ]
+    inner = [node(f"in-{n}", parentContainer=f"box-{n}") for n in (1, 2)]
+    return graph(*boxes, *inner, edges=(edge("box-1", "box-2"), crossing))
+
+
+def nested_containers() -> dict[str, Any]:
+    """A container inside another, entered from outside of both, and left to there."""
+    size = {"width": 1, "height": 1}
+    outer = node("outer", "loop", isContainer=True, dimensions=size, childNodes=["inner"])
+    inner = node("inner", "loop", isContainer=True, dimensions=size, childNodes=[], parentContainer="outer")
+    return graph(node("a"), outer, inner, node("b"), edges=(edge("a", "inner"), edge("inner", "b")))
 
 
 AN_HTTP_CALL = {"url": "https://a.example/x", "method": "GET"}
@@ -54,11 +79,12 @@ BROKEN: list[tuple[str, dict[str, Any], str]] = [
     ("no_nodes", {}, ""),
     ("no_nodes", {"nodes": []}, "/nodes"),
     ("no_nodes", {"nodes": None, "edges": []}, "/nodes"),
-    ("node_id_missing", graph({"type": "webhook", "data": {"label": "x"}}), "/nodes/0"),
+    ("node_id_missing", graph({"type": "webhook", "position": {}, "data": {"label": "x"}}), "/nodes/0"),
     ("node_id_missing", graph(node("a") | {"id": ""}), "/nodes/0/id"),
     ("node_id_duplicate", graph(node("a"), node("b"), node("a"), edges=(edge("a", "b"),)), "/nodes/2/id"),
-    ("node_type_missing", graph({"id": "a", "data": {"label": "x"}}), "/nodes/0"),
-    ("node_type_missing", graph({"id": "a", "data": {"label": "x", "type": "delay"}}), "/nodes/0"),
+    ("node_type_missing", graph({"id": "a", "position": {}, "data": {"label": "x"}}), "/nodes/0"),
+    ("node_type_missing", graph({"id": "a", "position": {}, "data": {"label": "x", "type": "delay"}}),
+     "/nodes/0"),
     ("node_type_missing", graph(node("a") | {"type": None}), "/nodes/0/type"),
     ("node_type_missing", graph(node("a") | {"type": 5}), "/nodes/0/type"),
     ("http_url_missing", configured("httpCall", method="GET"), "/nodes/0/data/config"),
@@ -67,6 +93,7 @@ BROKEN: list[tuple[str, dict[str, Any], str]] = [
     ("http_url_invalid", configured("httpCall", url=5, method="GET"), "/nodes/0/data/config/url"),
     ("http_method_missing", configured("httpCall", url="http://a.example"), "/nodes/0/data/config"),
     ("http_method_missing", configured("httpCall", url="{{a}}", method=None), "/nodes/0/data/config/method"),
+    ("http_method_missing", configured("httpCall", url="{{a}}", method=0), "/nodes/0/data/config/method"),
     ("transform_empty", configured("transform"), "/nodes/0/data/config"),
     ("transform_empty", configured("transform", expression="", template=None), "/nodes/0/data/config"),
     ("transform_empty", graph(node("a", "transform", config=[1])), "/nodes/0/data/config"),
@@ -86,6 +113,9 @@ BROKEN: list[tuple[str, dict[str, Any], str]] = [
     ("container_dimensions_missing", loop(dimensions=None), "/nodes/0/data/dimensions"),
     ("container_dimensions_missing", loop(dimensions={"width": 1}), "/nodes/0/data/dimensions"),
     ("container_dimensions_missing", loop(dimensions={"width": "", "height": 1}), "/nodes/0/data/dimensions"),
+    ("container_dimensions_missing", loop(dimensions={"width": 0, "height": 0}), "/nodes/0/data/dimensions"),
+    ("container_dimensions_missing", loop(dimensions={"width": 5, "height": 0.0}),
+     "/nodes/0/data/dimensions"),
     ("container_children_missing", loop(childNodes=None), "/nodes/0/data/childNodes"),
     ("container_children_missing", loop(childNodes={}), "/nodes/0/data/childNodes"),
     ("edge_source_missing", chain(node("a")) | {"edges": [{"target": "a"}, edge("a", "")]}, "/edges/0"),
@@ -109,12 +139,17 @@ BROKEN: list[tuple[str, dict[str, Any], str]] = [
     ("edge_crosses_container", contained(edges=(edge("out", "in-1"),)), "/edges/1"),
     ("edge_crosses_container", contained(edges=(edge("in-1", "out"),)), "/edges/1"),
     ("edge_crosses_container", contained(edges=(edge("in-1", "box"),)), "/edges/1"),
+    ("edge_crosses_container", two_containers(edge("in-1", "box-2")), "/edges/1"),
+    ("edge_crosses_container", two_containers(edge("in-1", "in-2")), "/edges/1"),
     ("node_kind_unknown", graph(node("a", "robot")), "/nodes/0/type"),
     ("node_kind_unknown", graph(node("a", "default", type="robot")), "/nodes/0/type"),
     ("node_kind_unknown", graph(node("a", "default")), "/nodes/0/type"),
-    ("label_missing", graph({"id": "a", "type": "webhook"}), "/nodes/0"),
-    ("label_missing", graph({"id": "a", "type": "webhook", "data": [1]}), "/nodes/0/data"),
+    ("label_missing", graph({"id": "a", "type": "webhook", "position": {}}), "/nodes/0"),
+    ("label_missing", graph({"id": "a", "type": "webhook", "position": {}, "data": [1]}), "/nodes/0/data"),
     ("label_missing", graph(node("a", label="")), "/nodes/0/data/label"),
+    ("position_missing", graph(node("a") | {"position": None}), "/nodes/0/position"),
+    ("position_missing", graph({"id": "a", "type": "webhook", "data": {"label": "a"}}), "/nodes/0"),
+    ("edges_null", graph(node("a"), edges=None), "/edges"),
     ("duplicate_edge", graph(node("a"), node("b"), edges=(edge("a", "b"), edge("a", "b"))), "/edges/1"),
     ("duplicate_edge", graph(node("a"), node("b"), edges=(edge("a", "b", sourceHandle=None), edge("a", "b"))),
      "/edges/1"),
@@ -149,7 +184,6 @@ def test_a_broken_rule_is_reported(code: str, value: dict[str, Any], pointer: st
 KEPT: dict[str, dict[str, Any]] = {
     "the example": FINE,
     "no edges": {"nodes": [node("a")]},
-    "edges: null": {"nodes": [node("a")], "edges": None},
     "unknown keys": graph(node("a") | {"x": 1}) | {"y": [2]},
     "without a config nothing is asked of it": chain(*(node(kind, kind) for kind in sorted(KINDS))),
     "config: null": graph(node("a", "httpCall", config=None)),
@@ -165,6 +199,7 @@ KEPT: dict[str, dict[str, Any]] = {
     "a loop that is no container": configured("loop", items="a"),
     "a container": contained(),
     "an edge inside of a container": contained(edges=(edge("in-1", "in-2"),)),
+    "edges to and from a container inside another": nested_containers(),
     "an edge out of a container": chain(
         loop()["nodes"][0] | {"id": "x"}, loop()["nodes"][0] | {"id": "y"}, node("z")
     ),

@@ -99,8 +99,12 @@ def _reason(error: JMESPathError) -> str:
 
 
 def is_http_url(text: str) -> bool:
-    """Return whether `text` is an http(s) URL. `{{template}}` may be any part of it, or the whole."""
-    if _NOT_IN_URL.search(_with_templates_as("", text)):
+    """Return whether `text` is an http(s) URL. `{{template}}` may be any part of it, or the whole.
+
+    The query may contain spaces, which clients send as %20 (https://url.spec.whatwg.org/#query-state).
+    """
+    before, _, query = _with_templates_as("", text).partition("?")
+    if _NOT_IN_URL.search(before) or _NOT_IN_URL.search(query.replace(" ", "")):
         return False
     literal = _with_templates_as(_STAND_IN, text)
     start, template, _ = literal.partition(_STAND_IN)

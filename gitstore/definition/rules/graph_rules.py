@@ -32,7 +32,7 @@ _LONGEST_CYCLE = 20
 def check(value: dict[str, Any]) -> Iterator[Finding]:
     """Yield all findings of the rules, errors and warnings, in no particular order."""
     nodes_value, edges_value = value.get("nodes"), value.get("edges")
-    yield from _check_lists(nodes_value, edges_value)
+    yield from _check_lists(nodes_value, edges_value, has_edges="edges" in value)
     nodes = [node_at(index, node) for index, node in mappings(nodes_value)]
     edges = [edge_at(index, edge) for index, edge in mappings(edges_value)]
     by_id: dict[str, Node] = {}
@@ -53,11 +53,13 @@ def check(value: dict[str, Any]) -> Iterator[Finding]:
         yield from _check_graph(nodes, edges, by_id)
 
 
-def _check_lists(nodes: Any, edges: Any) -> Iterator[Finding]:
+def _check_lists(nodes: Any, edges: Any, *, has_edges: bool) -> Iterator[Finding]:
     if missing(nodes) or nodes == []:
         yield Finding("no_nodes", "a workflow needs at least one node", ("nodes",))
     elif not isinstance(nodes, list):
         yield Finding("nodes_not_a_list", "nodes must be a list", ("nodes",))
+    if edges is None and has_edges:
+        yield Finding("edges_null", "edges is null: leave it out, or write []", ("edges",), error=False)
     if not missing(edges) and not isinstance(edges, list):
         yield Finding("edges_not_a_list", "edges must be a list", ("edges",))
     for key, items in (("node", nodes), ("edge", edges)):
@@ -82,12 +84,18 @@ def _check_edge(edge: Edge) -> Iterator[Finding]:
 
 
 def _check_ends(edge: Edge, by_id: Mapping[str, Node]) -> Iterator[Finding]:
-    """Check that both ends are nodes in the same container, or both in none."""
+    """Check that both ends are nodes of one container, or of none.
+
+    A container inside another is reached from outside the outer one, and leads there, as in MeshHook.
+    """
     for end, name in (("source", edge.source), ("target", edge.target)):
         if name is not None and name not in by_id:
             yield edge.finding(f"edge_{end}_unknown", f"{end} {quote(name)} names no node", end)
     source, target = by_id.get(edge.source or ""), by_id.get(edge.target or "")
-    if source is not None and target is not None and source.parent != target.parent:
+    if source is None or target is None or source.parent == target.parent:
+        return
+    inside = [node for node in (source, target) if node.parent is not None]
+    if len(inside) == 2 or not inside[0].is_container:
         inner = source.parent or target.parent or ""
         message = f"it crosses the border of the container {quote(inner)}"
         yield edge.finding("edge_crosses_container", message)

@@ -20,6 +20,7 @@ def check_node(node: Node, by_id: Mapping[str, Node]) -> Iterator[Finding]:
     """Yield the findings about `node`; `by_id` has the first node of each id."""
     yield from _check_identity(node, by_id)
     yield from _check_kind(node)
+    yield from _check_looks(node)
     yield from _check_leftovers(node)
     yield from _check_config(node)
     yield from _check_container(node, by_id)
@@ -46,6 +47,12 @@ def _check_kind(node: Node) -> Iterator[Finding]:
     if node.kind is not None and node.kind not in KINDS:
         message = f"{quote(node.kind)} is not a kind of node that the editor offers"
         yield node.finding("node_kind_unknown", message, "type", error=False)
+
+
+def _check_looks(node: Node) -> Iterator[Finding]:
+    """Check what only the editor needs: without a position it can't draw the node."""
+    if node.value.get("position") is None:
+        yield node.finding("position_missing", "node has no position", "position", error=False)
     if missing(node.data.get("label")):
         yield node.finding("label_missing", "node has no label", "data", "label", error=False)
 
@@ -83,7 +90,7 @@ def _check_http_call(node: Node, config: dict[str, Any]) -> Iterator[Finding]:
         yield node.config_finding("http_url_missing", "url is required for an HTTP call", "url")
     elif not isinstance(url, str) or not is_http_url(url):
         yield node.config_finding("http_url_invalid", "url must be an http or https URL", "url")
-    if missing(config.get("method")):
+    if not config.get("method"):
         yield node.config_finding("http_method_missing", "method is required for an HTTP call", "method")
 
 
@@ -122,8 +129,8 @@ def _check_container(node: Node, by_id: Mapping[str, Node]) -> Iterator[Finding]
     if not node.is_container:
         return
     dimensions, listed = mapping(node.data.get("dimensions")), node.data.get("childNodes")
-    if node.kind == "loop" and (missing(dimensions.get("width")) or missing(dimensions.get("height"))):
-        message = "a container needs dimensions with width and height"
+    if node.kind == "loop" and not (dimensions.get("width") and dimensions.get("height")):
+        message = "a container needs dimensions with a width and a height, neither of them 0"
         yield node.finding("container_dimensions_missing", message, "data", "dimensions")
     if isinstance(listed, list):
         for index, child in enumerate(listed):
