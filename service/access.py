@@ -16,7 +16,7 @@ import hashlib
 import re
 import secrets
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final, Literal
 from uuid import UUID
@@ -24,8 +24,9 @@ from uuid import UUID
 from gitstore.definition.quoting import clip
 from gitstore.errors import Code, ForbiddenError, NotFoundError
 from gitstore.model import Permission, Person
+from service.issuers import User
 from sync.catalog import Project
-from sync.db import Claims, claims_of
+from sync.db import Claims, token_claims
 
 _PREFIX: Final = "gst_"
 _TOKEN: Final = re.compile(_PREFIX + r"[A-Za-z0-9_-]{43}")
@@ -41,24 +42,37 @@ class Role(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Principal:
-    """Authenticated actor, in the one project that its credential is bound to."""
+class Identity:
+    """Authenticated actor, before a project is chosen. `user` is None for all but users."""
 
     id: UUID
     name: str
-    kind: Literal["token", "operator"]
-    project: Project
-    role: Role
+    kind: Literal["token", "user", "operator"]
+    user: User | None = field(default=None, kw_only=True)
+
+    @classmethod
+    def of(cls, user: User) -> Identity:
+        return Identity(user.id, user.person.name or str(user.id), "user", user=user)
 
     @property
     def claims(self) -> Claims:
         """Claims that row-level security evaluates."""
-        return claims_of(self.id)
+        return self.user.claims if self.user else token_claims(self.id)
 
     @property
     def person(self) -> Person:
-        """Identity of the principal in the ledger and in commits."""
+        """Name and address of the actor in the ledger and in commits."""
+        if self.user:
+            return Person(self.name, self.user.person.email or f"{self.id}@users.gitstore")
         return Person(f"{self.kind}:{self.name}", f"{self.id}@tokens.gitstore")
+
+
+@dataclass(frozen=True, slots=True)
+class Principal(Identity):
+    """Authenticated actor with a role in one project: its own, or the one that its request names."""
+
+    project: Project
+    role: Role
 
 
 NEEDED: Final = {
@@ -96,7 +110,11 @@ def check_project(principal: Principal, named: str | None) -> None:
     """
     if named is None or named in (principal.project.slug, str(principal.project.id)):
         return
-    raise NotFoundError(Code.PROJECT_NOT_FOUND, f"there is no project {clip(named)!r}")
+    raise unknown_project(named)
+
+
+def unknown_project(named: str) -> NotFoundError:
+    return NotFoundError(Code.PROJECT_NOT_FOUND, f"there is no project {clip(named)!r}")
 
 
 def new_token(random: Callable[[int], bytes] = secrets.token_bytes) -> str:

@@ -11,13 +11,15 @@ from pydantic import ValidationError
 from werkzeug.exceptions import HTTPException
 
 from gitstore.errors import Code, ConfigError, GitstoreError, UnavailableError
-from service import auth, errors, git_http, hooks_http, logs, ui
+from service import errors, git_http, hooks_http, logs, ui
 from service.api import diff, docs, drafts, health, sources, subscriptions, tokens, versions, workflows
 from service.api.openapi import new_app, register
+from service.auth import Authenticator
 from service.config import Config
-from service.context import EXTENSION, Services, request_id, services
+from service.context import EXTENSION, Services, enter_user, request_id
 from service.fairness import FairShares
 from service.inputs import malformed
+from service.issuers import Verifier
 from service.logs import Event
 from service.metrics import Metrics
 from service.middleware import ENDPOINT, RequestMiddleware
@@ -65,6 +67,7 @@ def create_app(config: Config, *, database: Database | None = None, metrics: Met
         sealer=cache(partial(secret_key.sealer, config, database)),
         scraper=Scraper(counters, projects, database, config.metrics_folder),
         shares=shares,
+        auth=Authenticator(database, Verifier(config.jwt_issuers)),
     )
     app.url_map.merge_slashes = False  # no redirect from //x to /x
     app.validation_error_callback = _refuse_parameters
@@ -85,7 +88,7 @@ def _prepare() -> None:
 
 def _refuse_parameters(error: ValidationError) -> Response:
     """Refuse parameters. They are validated before the view authenticates, so that is done first, here."""
-    auth.bearer(services().database, request.headers.get("Authorization"))
+    enter_user()
     raise malformed(error, "a parameter") from None
 
 

@@ -1,56 +1,105 @@
-"""Authentication: access token in the Authorization header, or browser session -> Principal.
+"""Authentication: the credential of a request -> Identity, and its project -> Principal.
 
-The token is a Bearer token (RFC 6750) for the API, and the password of HTTP Basic (RFC 7617, any user name)
-for git. The API does not accept Basic: browsers send it automatically, for pages of other sites, too.
+A credential is an access token, or a user's JWT (`service/issuers.py`): a Bearer token (RFC 6750) for the
+API, and the password of HTTP Basic (RFC 7617, any user name) for git. The API does not accept Basic: browsers
+send it automatically, for pages of other sites, too.
+
+An access token is bound to its project. A user may have several, so a request names the one that it is about.
 """
 
 from __future__ import annotations
 
 import base64
 import binascii
+from dataclasses import dataclass
+from uuid import UUID
 
-from gitstore.errors import GitstoreError
-from service.access import Principal, Role, digest, is_token
+from gitstore.definition.quoting import clip
+from gitstore.errors import Code, GitstoreError, NotFoundError
+from service.access import Identity, Principal, Role, check_project, digest, is_token, unknown_project
 from service.errors import HttpCode
+from service.issuers import Verifier, is_jwt
 from sync import tokens
 from sync.db import Database
 
 
-def bearer(database: Database, authorization: str | None) -> Principal:
-    """Return the principal of an Authorization header with a Bearer token; raises `unauthenticated`."""
-    scheme, _, credentials = (authorization or "").partition(" ")
-    if scheme.lower() != "bearer":
-        raise _unknown("send an access token: Authorization: Bearer <token>")
-    return _holder(database, credentials.strip())
+@dataclass(frozen=True, slots=True)
+class Authenticator:
+    """Authenticates requests. Safe to share between threads."""
 
+    database: Database
+    verifier: Verifier
 
-def basic(database: Database, authorization: str | None) -> Principal:
-    """Return the principal of an Authorization header with Basic credentials; raises `unauthenticated`."""
-    scheme, _, credentials = (authorization or "").partition(" ")
-    if scheme.lower() != "basic":
-        raise _unknown("an access token is required: send it as the password, with any user name")
-    try:
-        _, _, password = base64.b64decode(credentials.strip(), validate=True).partition(b":")
-    except (binascii.Error, ValueError):
-        raise _unknown("invalid HTTP Basic credentials") from None
-    return _holder(database, password.decode("utf-8", "replace"))
+    def bearer(self, authorization: str | None) -> Identity:
+        """Return the sender of an Authorization header with a Bearer token; raises `unauthenticated`."""
+        scheme, _, credentials = (authorization or "").partition(" ")
+        if scheme.lower() != "bearer":
+            raise _unknown("send an access token: Authorization: Bearer <token>")
+        return self._holder(credentials.strip())
 
+    def basic(self, authorization: str | None) -> Identity:
+        """Return the sender of an Authorization header with Basic credentials; raises `unauthenticated`."""
+        scheme, _, credentials = (authorization or "").partition(" ")
+        if scheme.lower() != "basic":
+            raise _unknown("an access token is required: send it as the password, with any user name")
+        try:
+            _, _, password = base64.b64decode(credentials.strip(), validate=True).partition(b":")
+        except (binascii.Error, ValueError):
+            raise _unknown("invalid HTTP Basic credentials") from None
+        return self._holder(password.decode("utf-8", "replace"))
 
-def session(database: Database, secret: bytes) -> Principal:
-    """Return the principal of a browser session, which stores the token's digest; raises `unauthenticated`.
+    def token(self, token: str) -> Principal:
+        """Return the principal of an access token; raises `unauthenticated`."""
+        if not is_token(token):
+            raise _unknown("invalid access token: expected gst_ and 43 characters")
+        return self.session(digest(token))
 
-    Called at every request, so that a session ends when its token does.
-    """
-    holder = tokens.authenticate(database, secret)
-    if holder is None:
-        raise _unknown("the access token is unknown, revoked or expired")
-    return Principal(holder.id, holder.name, "token", holder.project, Role(holder.role))
+    def session(self, secret: bytes) -> Principal:
+        """Return the principal of a browser session, which stores the token's digest.
 
+        Raises `unauthenticated`. Called at every request, so that a session ends when its token does.
+        """
+        holder = tokens.authenticate(self.database, secret)
+        if holder is None:
+            raise _unknown("the access token is unknown, revoked or expired")
+        return Principal(holder.id, holder.name, "token", holder.project, Role(holder.role))
 
-def _holder(database: Database, token: str) -> Principal:
-    if not is_token(token):
-        raise _unknown("invalid access token: expected gst_ and 43 characters")
-    return session(database, digest(token))
+    def in_project(
+        self, identity: Identity, named: str | None = None, *, workflow: UUID | None = None
+    ) -> Principal:
+        """Return the principal that `identity` is in the project of its request.
+
+        That is the one `named`, by slug or id, else the one of the `workflow`, else the user's only one.
+        Raises `project_not_found`, `workflow_not_found` or, for a user without or with several projects,
+        `project_required`. Another tenant's object and one that does not exist give the same error.
+        """
+        if isinstance(identity, Principal):
+            check_project(identity, named)
+            return identity
+        if named is not None and not named.isprintable():
+            raise unknown_project(named)
+        if named is not None:
+            workflow = None
+        found = tokens.user_role(self.database, identity.claims, named=named, workflow=workflow)
+        if found is not None and not found.others:
+            return Principal(
+                identity.id, identity.name, "user", found.project, Role(found.role), user=identity.user
+            )
+        if named is not None:
+            raise unknown_project(named)
+        if workflow is not None:
+            raise NotFoundError(Code.WORKFLOW_NOT_FOUND, f"there is no workflow {clip(str(workflow))!r}")
+        raise GitstoreError(
+            HttpCode.PROJECT_REQUIRED,
+            "name the project: ?project=<slug or id>"
+            if found is not None
+            else "you are a member of no project yet: create one, or ask its owner to add you",
+        )
+
+    def _holder(self, credential: str) -> Identity:
+        if is_jwt(credential):
+            return Identity.of(self.verifier.user(credential))
+        return self.token(credential)
 
 
 def _unknown(message: str) -> GitstoreError:

@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 
 from gitstore.errors import ConfigError
 from gitstore.model import Limits
+from service.issuers import Issuers
 from webhooks.addresses import Allowed
 from webhooks.secrets import keys_in
 
@@ -267,6 +268,19 @@ SETTINGS: Final = (
         ),
     ),
     Setting(
+        "GITSTORE_JWT_ISSUERS",
+        "",
+        "Issuers of users' JWTs, as a JSON list of objects with `issuer` (the claim `iss`), `audience` (the "
+        "claim `aud`, by default `authenticated`) and `secret` (for HS256). If unset, there are no users, "
+        "only access tokens.",
+        Kind(
+            Issuers.parse,
+            'a JSON list such as [{"issuer": "https://<ref>.supabase.co/auth/v1", "secret": "..."}], each '
+            "secret of 32 characters or more",
+            secret=True,
+        ),
+    ),
+    Setting(
         "GITSTORE_METRICS_TOKEN",
         "",
         "Bearer token that `/metrics` requires. Access tokens of projects are never accepted there.",
@@ -321,6 +335,7 @@ class Config:
     max_import: int = 2**30
     database_seconds: int = 60
     secret_key: str | None = None
+    jwt_issuers: Issuers | None = None
     metrics_token: str | None = None
     metrics_bind: Bind | None = None
     egress_allow: Allowed | None = None

@@ -9,17 +9,19 @@ import re
 from dataclasses import dataclass
 from functools import partial
 from typing import Final, cast
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 from flask import Request, abort, current_app, request
 
 from gitstore.errors import GitstoreError, MalformedError, too_large
 from gitstore.model import Permission
-from service import auth, fairness
-from service.access import Principal, authorize, check_project
+from service import fairness
+from service.access import Identity, Principal, authorize
+from service.auth import Authenticator
 from service.caller import Backend, Caller
 from service.errors import HttpCode
 from service.fairness import FairShares
+from service.lookup import uuid_of
 from service.metrics import Metrics
 from service.scraping import Scraper
 from sync.audit import Origin
@@ -40,6 +42,7 @@ class Services(Backend):
     metrics: Metrics
     scraper: Scraper
     shares: FairShares
+    auth: Authenticator
 
 
 def services() -> Services:
@@ -62,7 +65,7 @@ def note(**facts: object) -> None:
     request.environ.setdefault(FACTS, {}).update(facts)
 
 
-def origin(principal: Principal, door: str) -> Origin:
+def origin(principal: Identity, door: str) -> Origin:
     """Return the origin of this request for the audit log."""
     return Origin(str(principal.id), principal.name, door, request.remote_addr, request_id() or None)
 
@@ -102,15 +105,33 @@ def _admit_definitions(principal: Principal, size: int) -> None:
 def enter(permission: Permission, what: str, *, project: str | None = None) -> Caller:
     """Authenticate and authorize an API caller for `what` (a phrase for messages: "publishing x").
 
-    `project` is the value of `?project=`. Raises `unauthenticated`, `project_not_found` or `forbidden`.
+    `project` is the value of `?project=`. Raises `unauthenticated`, `project_not_found`, `forbidden` or, for
+    a user of several projects who names none, `project_required`.
     """
-    here = services()
-    principal = auth.bearer(here.database, request.headers.get("Authorization"))
-    note(principal=principal.name, project=principal.project.slug)
-    check_project(principal, project)
+    identity = enter_user()
+    principal = services().auth.in_project(identity, project, workflow=_workflow_in_path())
+    note(project=principal.project.slug)
     authorize(principal, permission, what)
     admit(principal)
     return caller_of(principal, "http")
+
+
+def enter_user() -> Identity:
+    """Authenticate an API caller of an endpoint that is about no one project; raises `unauthenticated`.
+
+    The identity of an access token is a `Principal`, in the token's own project.
+    """
+    identity = services().auth.bearer(request.headers.get("Authorization"))
+    note(principal=identity.name)
+    return identity
+
+
+def _workflow_in_path() -> UUID | None:
+    """Return the UUID of the workflow in the path; None for a slug, and in paths without a workflow."""
+    rule = request.url_rule
+    if rule is None or "/workflows/<id>" not in rule.rule:
+        return None
+    return uuid_of(str((request.view_args or {}).get("id", "")))
 
 
 def read_body(request: Request, most: int) -> bytes:

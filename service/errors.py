@@ -34,6 +34,7 @@ class HttpCode(StrEnum):
     """Codes of errors that only an HTTP request causes."""
 
     UNAUTHENTICATED = "unauthenticated"
+    PROJECT_REQUIRED = "project_required"
     METHOD_NOT_ALLOWED = "method_not_allowed"
     UNSUPPORTED_MEDIA_TYPE = "unsupported_media_type"
     TOO_MANY_REQUESTS = "too_many_requests"
@@ -47,6 +48,7 @@ STATUS: Final[Mapping[StrEnum, HTTPStatus]] = {
     HttpCode.UNSUPPORTED_MEDIA_TYPE: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
     Code.TOO_LARGE: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     HttpCode.UNAUTHENTICATED: HTTPStatus.UNAUTHORIZED,
+    HttpCode.PROJECT_REQUIRED: HTTPStatus.BAD_REQUEST,
     Code.FORBIDDEN: HTTPStatus.FORBIDDEN,
     Code.BAD_SIGNATURE: HTTPStatus.UNAUTHORIZED,
     Code.NOT_FOUND: HTTPStatus.NOT_FOUND,

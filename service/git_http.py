@@ -30,7 +30,7 @@ from gitstore.push.receive import Receipt, Receiver
 from gitstore.push.report import PushReport
 from gitstore.repository import Repository
 from gitstore.system import now
-from service import access, auth, errors, logs
+from service import access, errors, logs
 from service.caller import Caller
 from service.context import admit, caller_of, note, services
 from service.errors import HttpCode
@@ -122,9 +122,11 @@ def push(project: str) -> Response:
 
 def _enter(project: str, service: str) -> Caller:
     """Authenticate and authorize the caller, and wait for its turn if the request is heavy."""
-    principal = auth.basic(services().database, request.headers.get("Authorization"))
-    note(principal=principal.name, project=principal.project.slug)
-    access.check_project(principal, project.removesuffix(".git"))
+    here = services()
+    identity = here.auth.basic(request.headers.get("Authorization"))
+    note(principal=identity.name)
+    principal = here.auth.in_project(identity, project.removesuffix(".git"))
+    note(project=principal.project.slug)
     if service == PUSH:
         access.authorize(principal, Permission.EDIT, "pushing")
     else:

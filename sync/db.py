@@ -47,18 +47,25 @@ _SETTINGS: Final[LiteralString] = """
     select set_config('lock_timeout', %s, false), set_config('statement_timeout', %s, false),
            set_config('search_path', 'pg_catalog', false), set_config('timezone', 'UTC', false)
 """
+# Claims in both forms that functions of a host read: auth.uid() and auth.role() of Supabase, for example.
+_SET_CLAIMS: Final[LiteralString] = """
+    select set_config('request.jwt.claims', %(claims)s, true),
+           set_config('request.jwt.claim.sub', %(claim_sub)s, true),
+           set_config('request.jwt.claim.role', %(claim_role)s, true)
+"""
 # All reads are by key, in the order of an index. A bitmap scan loses that order, and another index needs a
 # sort, yet both look cheaper to a planner without statistics: 200 ms for a page, right after an import of
 # 100,000 versions.
-_BEGIN_READING: Final[LiteralString] = """
+_BEGIN_READING: Final[LiteralString] = (
+    """
     begin isolation level read committed read only; set local role gitstore_user;
     set local enable_bitmapscan = off; set local enable_sort = off;
-    select set_config('request.jwt.claims', %(claims)s, true)
-"""
-_BEGIN_AS_USER: Final[LiteralString] = """
-    begin isolation level read committed; set local role gitstore_user;
-    select set_config('request.jwt.claims', %(claims)s, true)
-"""
+    """
+    + _SET_CLAIMS
+)
+_BEGIN_AS_USER: Final[LiteralString] = (
+    "begin isolation level read committed; set local role gitstore_user;" + _SET_CLAIMS
+)
 _STATEMENTS_BEFORE: Final = 3  # statements of `_BEGIN_AS_USER`
 _BEGIN_AS_MIRROR: Final[LiteralString] = """
     begin isolation level read committed; set local role gitstore_mirror
@@ -82,9 +89,27 @@ _BEGIN_UPKEEP: Final[LiteralString] = _BEGIN_AS_OWNER + "; set local gitstore.up
 Claims = Mapping[str, object]
 
 
-def claims_of(subject: object) -> Claims:
-    """Return the claims of a principal; `subject` is the id of a user or of an access token."""
-    return {"sub": str(subject)}
+_PASSED_CLAIMS: Final = ("sub", "role", "iss", "gitstore_token")
+
+
+def user_claims(user: object, **others: str) -> Claims:
+    """Return the claims of a user; `others` are `role` and `iss`."""
+    return {"sub": str(user), **others}
+
+
+def token_claims(token: object) -> Claims:
+    """Return the claims of an access token, by its id."""
+    return {"gitstore_token": str(token)}
+
+
+def _claim_values(claims: Claims) -> dict[str, str]:
+    """Return the values of the statement that sets claims: of an allow-list, whatever `claims` holds."""
+    passed = {name: claims[name] for name in _PASSED_CLAIMS if name in claims}
+    return {
+        "claims": json.dumps(passed),
+        "claim_sub": str(passed.get("sub") or ""),
+        "claim_role": str(passed.get("role") or ""),
+    }
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,11 +184,11 @@ class Database:
 
     def reading(self, claims: Claims) -> AbstractContextManager[Transaction]:
         """Open a read-only transaction with the rights of the principal with `claims`."""
-        return self._transaction(_BEGIN_READING, claims=json.dumps(dict(claims)))
+        return self._transaction(_BEGIN_READING, **_claim_values(claims))
 
     def as_user(self, claims: Claims) -> AbstractContextManager[Transaction]:
         """Open a read-write transaction with the rights of the principal with `claims`."""
-        return self._transaction(_BEGIN_AS_USER, claims=json.dumps(dict(claims)))
+        return self._transaction(_BEGIN_AS_USER, **_claim_values(claims))
 
     def as_mirror(self, locks: Locks | None = None) -> AbstractContextManager[Transaction]:
         """Open a transaction that writes rows derived from Git; it holds `locks` from its beginning."""
@@ -180,7 +205,7 @@ class Database:
     def ask(self, row: type[T], claims: Claims, query: LiteralString, **values: object) -> T | None:
         """Run one statement as `as_user` does, in a single round trip; return its first row, or None."""
         with translated():
-            values["claims"] = json.dumps(dict(claims))
+            values.update(_claim_values(claims))
             statements = f"{_BEGIN_AS_USER}; {query}; commit"
             pool, connection, cursor = self._begun(statements, values, class_row(row))
             try:

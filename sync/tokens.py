@@ -1,4 +1,4 @@
-"""Access tokens: rows with the SHA-256 of secrets that only their holders have; never the secret itself."""
+"""Credentials: access tokens, as rows with the SHA-256 of the secret, and users' roles in projects."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from uuid import UUID
 
 from sync import rows
 from sync.catalog import Project
-from sync.db import Database, Transaction
+from sync.db import Claims, Database, Transaction
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,12 +36,10 @@ class Holder:
     project: Project
 
 
-@dataclass(frozen=True, slots=True)
-class _Held:
-    """A row returned by gitstore.authenticate."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _InProject:
+    """A role in a project, with the project's columns."""
 
-    id: UUID
-    name: str
     role: str
     project_id: UUID
     project_slug: str
@@ -49,6 +47,25 @@ class _Held:
     project_owner: UUID | None
     project_rules: str
     project_created_at: datetime
+
+    @property
+    def project(self) -> Project:
+        return Project(**{name: getattr(self, f"project_{name}") for name in rows.column_names(Project)})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Held(_InProject):
+    """A row returned by gitstore.authenticate."""
+
+    id: UUID
+    name: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UserRole(_InProject):
+    """A user's role in a project, and whether the user has `others` that would fit as well."""
+
+    others: bool
 
 
 _CREATE: Final[LiteralString] = """
@@ -63,6 +80,9 @@ _REVOKE: Final[LiteralString] = """
     where project_id = %(project)s and id = %(id)s and revoked_at is null
 """
 _AUTHENTICATE: Final[LiteralString] = rows.select(_Held) + " from gitstore.authenticate(%(sha256)s)"
+_USER_ROLE: Final[LiteralString] = (
+    rows.select(UserRole) + " from gitstore.project_of_user(%(named)s, %(workflow)s::uuid)"
+)
 
 
 def create(
@@ -86,7 +106,14 @@ def revoke(tx: Transaction, project_id: UUID, token_id: UUID) -> bool:
 def authenticate(database: Database, sha256: bytes) -> Holder | None:
     """Return the holder of the secret with this SHA-256, or None; record the use, at most once a minute."""
     held = database.ask(_Held, {}, _AUTHENTICATE, sha256=sha256)
-    if held is None:
-        return None
-    project = Project(**{name: getattr(held, f"project_{name}") for name in rows.column_names(Project)})
-    return Holder(held.id, held.name, held.role, project)
+    return Holder(held.id, held.name, held.role, held.project) if held else None
+
+
+def user_role(
+    database: Database, claims: Claims, *, named: str | None = None, workflow: UUID | None = None
+) -> UserRole | None:
+    """Return the role of the user of `claims` in a project, or None.
+
+    The project is the one with the slug or id `named`, the one of `workflow`, or any of the user's.
+    """
+    return database.ask(UserRole, claims, _USER_ROLE, named=named, workflow=workflow)

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, Final
 from flask import Request
 
 from gitstore.errors import GitstoreError
-from service import auth
 from service.context import EXTENSION, Services
 from service.errors import HttpCode
 from service.git_http import FETCH, FETCH_LIMIT, PUSH
@@ -63,7 +62,7 @@ def _with_credential(here: Services, path: str, environ: WSGIEnvironment) -> All
     limits = here.config.limits
     authorization = environ.get("HTTP_AUTHORIZATION")
     if path.endswith(_GIT):
-        auth.basic(here.database, authorization)
+        here.auth.basic(authorization)
         if path.endswith(FETCH):
             return Allowance(FETCH_LIMIT)
         # A compressed body may be a little larger than its content.
@@ -73,7 +72,7 @@ def _with_credential(here: Services, path: str, environ: WSGIEnvironment) -> All
         session = browser_session.read(Request(environ), here)
         if session is None or session.secret is None:
             return None
-        auth.session(here.database, session.secret)
+        here.auth.session(session.secret)
         return Allowance(browser_session.most_form(limits))
-    auth.bearer(here.database, authorization)
+    here.auth.bearer(authorization)
     return Allowance(most_json(limits))

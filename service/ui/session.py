@@ -27,7 +27,7 @@ from flask import Request, Response, redirect, request, send_from_directory
 from gitstore.errors import ForbiddenError, GitstoreError
 from gitstore.git.files import write_atomically
 from gitstore.model import Limits, Permission
-from service import auth, logs
+from service import logs
 from service.access import Principal, authorize, digest, may
 from service.caller import Caller
 from service.context import Services, admit, caller_of, note, services
@@ -183,7 +183,7 @@ def enter(permission: Permission, what: str) -> Visit:
     session = read(request, here)
     if session is None or session.secret is None:
         raise GitstoreError(HttpCode.UNAUTHENTICATED, "sign in first")
-    principal = auth.session(here.database, session.secret)
+    principal = here.auth.session(session.secret)
     note(principal=principal.name, project=principal.project.slug)
     admit(principal)
     if request.method == "POST":
@@ -252,7 +252,7 @@ def signed_in() -> Response:
     try:
         _check_csrf(session)
         token = request.form.get("token", "").strip()
-        principal = auth.bearer(here.database, f"Bearer {token}")
+        principal = here.auth.token(token)
     except GitstoreError as error:
         return _sign_in_form(following, error)
     note(principal=principal.name, project=principal.project.slug)

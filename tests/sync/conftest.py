@@ -28,7 +28,7 @@ from gitstore.unit_of_work import FileUnitOfWork
 from sync import tokens
 from sync.audit import Origin
 from sync.catalog import create_project
-from sync.db import Claims, Database, claims_of
+from sync.db import Claims, Database, token_claims
 from sync.embedded.server import EmbeddedPostgres
 from sync.events import Fact
 from sync.rows import VersionRow, column_names
@@ -103,7 +103,7 @@ class House:
         if self._token is None:
             with self.database.as_owner() as tx:
                 self._token = tokens.create(tx, self.project, "owner", "owner", secrets.token_bytes(32)).id
-        return claims_of(self._token)
+        return token_claims(self._token)
 
     def workflow_id(self, slug: str) -> UUID:
         return workflow_id(self.project, slug)

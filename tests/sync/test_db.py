@@ -15,7 +15,7 @@ import psycopg
 import pytest
 
 from gitstore.errors import Code, GitstoreError
-from sync.db import Database, claims_of
+from sync.db import Database, user_claims
 from sync.embedded.server import EmbeddedPostgres
 
 WHO = "select current_user, nullif(current_setting('request.jwt.claims', true), '')"
@@ -24,7 +24,7 @@ WHO = "select current_user, nullif(current_setting('request.jwt.claims', true), 
 def test_role_and_claims_last_as_long_as_the_transaction(conninfo: str) -> None:
     database = Database(conninfo, max_connections=1)
     someone = uuid4()
-    with database.reading(claims_of(someone)) as tx:
+    with database.reading(user_claims(someone)) as tx:
         assert tx.tuples(WHO) == [("gitstore_user", f'{{"sub": "{someone}"}}')]
     with database.as_mirror() as tx:
         assert tx.tuples(WHO) == [("gitstore_mirror", None)]
@@ -40,7 +40,7 @@ def test_claims_do_not_outlive_a_transaction_that_failed(
     conninfo: str, fails_with: type[BaseException]
 ) -> None:
     database = Database(conninfo, max_connections=1)
-    with pytest.raises(fails_with), database.as_user(claims_of(uuid4())):
+    with pytest.raises(fails_with), database.as_user(user_claims(uuid4())):
         raise fails_with
     with database.as_owner() as tx:
         assert tx.tuples(WHO) == [("gitstore", None)]

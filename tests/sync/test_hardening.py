@@ -19,7 +19,7 @@ from psycopg import sql
 from gitstore.errors import ForbiddenError
 from sync import audit, catalog, tokens
 from sync.audit import Origin
-from sync.db import Database, Transaction, claims_of
+from sync.db import Database, Transaction, token_claims, user_claims
 from sync.migrate import migrate, shipped
 from tests.sync.conftest import House
 
@@ -150,7 +150,7 @@ def test_only_owners_delete_sources_and_secrets(make_house: Callable[..., House]
     ours, theirs = make_house("ours"), make_house("theirs")
     source, subscription = follow(ours)
     publisher = token(ours, "publisher")
-    for claims in (theirs.claims, claims_of(publisher), claims_of(uuid4()), {}):
+    for claims in (theirs.claims, token_claims(publisher), user_claims(uuid4()), {}):
         with ours.database.as_user(claims) as tx:
             assert deleted(tx, ours, source, subscription, 0) == (0, 0)
         for table in ("sources", "subscription_secrets"):
@@ -183,7 +183,7 @@ def token(house: House, role: str, name: str = "ci") -> UUID:
 
 
 def test_the_database_sets_the_time_and_the_actor_of_an_audit_row(house: House) -> None:
-    """A token has its own name; a user without one, the address in the claims, or else the id."""
+    """A token has its own name; a user the one that the service says, beside the proven id."""
     member = uuid4()
     house.tamper(
         "insert into gitstore.members values (%(project)s, %(user)s, 'viewer')",
@@ -192,16 +192,15 @@ def test_the_database_sets_the_time_and_the_actor_of_an_audit_row(house: House) 
     )
     viewer = token(house, "viewer")
     before = datetime.now(UTC)
-    for claims, name in (
-        (claims_of(viewer), "ci"),
-        ({"sub": str(member), "email": "ada@example.com"}, "ada@example.com"),
-        (claims_of(member), str(member)),
+    for claims, actor, name in (
+        (token_claims(viewer), viewer, "ci"),
+        (user_claims(member), member, "ada"),
     ):
         with house.database.as_user(claims) as tx:
-            note(tx, house, claims["sub"])
+            note(tx, house, actor)
         with house.database.as_owner() as tx:
             row = tx.tuples("select actor_id, actor_name from gitstore.audit_log order by at desc limit 1")
-        assert row == [(claims["sub"], name)]
+        assert row == [(str(actor), name)]
     with house.database.as_mirror() as tx:
         note(tx, house, "somebody", "worker", "workflow.version.published")
     with house.database.as_owner() as tx:
@@ -212,7 +211,7 @@ def test_the_database_sets_the_time_and_the_actor_of_an_audit_row(house: House) 
         )
         rows = tx.tuples("select at, actor_name from gitstore.audit_log order by at")
     assert all(before - timedelta(seconds=1) < at <= datetime.now(UTC) for at, _ in rows)
-    assert [name for _, name in rows[3:]] == ["ada", "operator"]
+    assert [name for _, name in rows[2:]] == ["ada", "operator"]
 
 
 def note(tx: Transaction, house: House, actor: object, door: str = "http", action: str = "x.done") -> None:
@@ -230,9 +229,9 @@ def test_a_request_notes_neither_another_actor_nor_what_others_do(house: House) 
         (viewer, "http", "project.losses_accepted"),
     ]
     for actor, door, action in forged:
-        with pytest.raises(ForbiddenError), house.database.as_user(claims_of(viewer)) as tx:
+        with pytest.raises(ForbiddenError), house.database.as_user(token_claims(viewer)) as tx:
             note(tx, house, actor, door, action)
-    for claims in (claims_of(token(house, "viewer")), {}):
+    for claims in (token_claims(token(house, "viewer")), {}):
         with pytest.raises(ForbiddenError), house.database.as_user(claims) as tx:
             note(tx, house, viewer)
     with house.database.as_owner() as tx:
@@ -245,7 +244,7 @@ def test_no_role_of_the_runtime_names_the_time_or_the_id_of_an_audit_row(house: 
         "insert into gitstore.audit_log ({}, project_id, actor_id, actor_name, door, action, object) "
         "values (default, %s, %s, 'n', 'http', 'x.done', 'x')"
     ).format(sql.Identifier(column))
-    values = (house.project, house.claims["sub"])
+    values = (house.project, house.claims["gitstore_token"])
     for opened in (house.database.as_user(house.claims), house.database.as_mirror()):
         with pytest.raises(ForbiddenError), opened as tx:
             tx.connection.execute(statement, values)
@@ -280,7 +279,7 @@ def test_roles_of_a_host_that_could_read_before_the_migration_can_read_after_it(
         owner.execute(sql.SQL("set role {}").format(role))
         for subject, seen in ((user, (1, 1)), (uuid4(), (0, 0))):
             owner.execute(
-                "select set_config('request.jwt.claims', %s, false)", (json.dumps(claims_of(subject)),)
+                "select set_config('request.jwt.claims', %s, false)", (json.dumps(user_claims(subject)),)
             )
             assert owner.execute(read).fetchone() == seen
         for forbidden in ("select from gitstore.workflows", "select gitstore.delete_secrets(null, 0)"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import secrets
 from collections.abc import Callable
 from contextlib import closing
@@ -16,7 +17,7 @@ import pytest
 from gitstore.errors import Code, GitstoreError
 from sync import audit, catalog, tokens
 from sync.audit import Origin
-from sync.db import Claims, Database, Transaction, claims_of
+from sync.db import Claims, Database, Transaction, token_claims, user_claims
 from tests.sync.conftest import House
 
 COUNTS: dict[str, LiteralString] = {
@@ -57,7 +58,7 @@ def add_member(house: House, user: UUID, role: str) -> Claims:
         user=user,
         role=role,
     )
-    return claims_of(user)
+    return user_claims(user)
 
 
 def token(house: House, role: str, expires_at: datetime | None = None) -> UUID:
@@ -71,7 +72,7 @@ def counts(database: Database, claims: Claims) -> dict[str, int]:
 
 
 def test_without_claims_no_row_is_visible(ours: House, theirs: House) -> None:
-    for claims in ({}, claims_of(uuid4()), claims_of(ours.project), {"role": "service_role"}):
+    for claims in ({}, user_claims(uuid4()), user_claims(ours.project), {"role": "service_role"}):
         assert set(counts(ours.database, claims).values()) == {0}
 
 
@@ -86,7 +87,7 @@ def test_an_owner_sees_their_own_project_only(ours: House, theirs: House) -> Non
 
 @pytest.mark.parametrize("role", ["viewer", "editor", "publisher"])
 def test_other_roles_see_workflows_but_not_tokens_and_log(ours: House, role: str) -> None:
-    for claims in (claims_of(token(ours, role)), add_member(ours, uuid4(), role)):
+    for claims in (token_claims(token(ours, role)), add_member(ours, uuid4(), role)):
         seen = counts(ours.database, claims)
         assert all(seen[table] > 0 for table in READABLE)
         assert seen["access_tokens"] == seen["audit_log"] == 0
@@ -99,7 +100,7 @@ def test_the_projects_owner_needs_no_membership(ours: House) -> None:
         "update gitstore.projects set owner = %(owner)s where id = %(id)s", owner=owner, id=ours.project
     )
     token(ours, "viewer")
-    assert all(counts(ours.database, claims_of(owner)).values())
+    assert all(counts(ours.database, user_claims(owner)).values())
 
 
 def test_a_revoked_or_expired_token_sees_nothing(ours: House) -> None:
@@ -108,7 +109,7 @@ def test_a_revoked_or_expired_token_sees_nothing(ours: House) -> None:
     with ours.database.as_user(ours.claims) as tx:
         assert tokens.revoke(tx, ours.project, revoked)
     for gone in (expired, revoked):
-        assert set(counts(ours.database, claims_of(gone)).values()) == {0}
+        assert set(counts(ours.database, token_claims(gone)).values()) == {0}
 
 
 def test_claims_do_not_leak_to_the_next_transaction_of_a_connection(
@@ -195,7 +196,7 @@ def test_only_owners_create_and_revoke_tokens(ours: House, theirs: House) -> Non
         return tokens.create(tx, ours.project, "n", "viewer", secrets.token_bytes(32))
 
     target = token(ours, "viewer")
-    for claims in (theirs.claims, claims_of(token(ours, "publisher")), claims_of(target), {}):
+    for claims in (theirs.claims, token_claims(token(ours, "publisher")), user_claims(target), {}):
         assert refused(ours.database, claims, make)
         assert refused(ours.database, claims, lambda tx: tokens.revoke(tx, ours.project, target))
     assert not refused(ours.database, ours.claims, make)
@@ -214,9 +215,9 @@ def test_the_log_accepts_own_actions_in_the_own_project_only(ours: House, theirs
 
         return noted
 
-    assert not refused(ours.database, claims_of(viewer), note(ours.project, viewer))
-    assert refused(ours.database, claims_of(viewer), note(ours.project, uuid4()))
-    assert refused(ours.database, claims_of(viewer), note(theirs.project, viewer))
+    assert not refused(ours.database, token_claims(viewer), note(ours.project, viewer))
+    assert refused(ours.database, token_claims(viewer), note(ours.project, uuid4()))
+    assert refused(ours.database, token_claims(viewer), note(theirs.project, viewer))
 
 
 def test_the_same_slug_in_two_projects_is_two_workflows(ours: House, theirs: House) -> None:
@@ -279,9 +280,15 @@ def test_another_role_with_select_reads_by_the_same_claims(
         connection.commit()
         read = "select count(*) from gitstore.workflows"
         assert connection.execute(read).fetchone() == (0,)
-        sub = f'{{"sub": "{ours.claims["sub"]}", "role": "authenticated"}}'
-        connection.execute("select set_config('request.jwt.claims', %s, true)", (sub,))
-        assert connection.execute(read).fetchone() == (1,)
+        # The id of a token is no user's, and a token's own claim counts for the service alone.
+        for claims, seen in (
+            (ours.claims, 0),
+            (user_claims(ours.claims["gitstore_token"]), 0),
+            (add_member(ours, uuid4(), "viewer"), 1),
+        ):
+            passed = json.dumps({**claims, "role": "authenticated"})
+            connection.execute("select set_config('request.jwt.claims', %s, true)", (passed,))
+            assert connection.execute(read).fetchone() == (seen,)
         assert connection.execute("select slug from gitstore.workflows").fetchall() == [("order-sync",)]
         with pytest.raises(psycopg.errors.InsufficientPrivilege):
             connection.execute("select * from gitstore.audit_log")

@@ -9,7 +9,7 @@ from uuid import uuid4
 import pytest
 
 from gitstore.errors import Code, GitstoreError
-from sync.db import Claims, claims_of
+from sync.db import Claims, user_claims
 from tests.sync.conftest import House
 from tests.webhooks.subscribed_project import Post
 from webhooks import delivery_log, delivery_queue
@@ -51,7 +51,7 @@ def viewer(theirs: Post) -> Claims:
         project=theirs.house.project,
         user=user,
     )
-    return claims_of(user)
+    return user_claims(user)
 
 
 @pytest.mark.parametrize("table", COUNTS)

@@ -1,0 +1,238 @@
+"""Users: verification of the JSON Web Tokens (RFC 7519) that a host's identity provider issues to its users.
+
+The operator names the issuers in one setting. A token is verified with the key of its issuer and with that
+key's own algorithm, whatever the token says; its payload is read only then. Of the claims, `iss` and `sub`
+identify the user. Name and address are decoration: users can edit them.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import re
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final, Literal, TypeGuard
+from uuid import NAMESPACE_URL, UUID, uuid5
+
+import jwt
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+from gitstore.errors import GitstoreError
+from gitstore.model import Person
+from service.errors import HttpCode
+from sync.db import Claims, user_claims
+
+LONGEST: Final = 8192
+"""Maximum length of a token in characters, which bounds the cost of refusing one."""
+LEEWAY: Final = 30
+"""Seconds by which the clocks of issuer and service may differ."""
+_LONGEST_SUBJECT: Final = 255
+_PART: Final = re.compile(r"[A-Za-z0-9_-]+", re.ASCII)
+_UUID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII | re.IGNORECASE)
+_NOT_USERS: Final = ("anon", "service_role")  # Supabase's keys for programs, signed like users' tokens
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    """A signed-in user of an issuer: `subject` is theirs in its own terms, `id` in gitstore's."""
+
+    id: UUID
+    issuer: str
+    subject: str
+    role: str
+    person: Person
+
+    @property
+    def claims(self) -> Claims:
+        """Claims that row-level security evaluates."""
+        return user_claims(self.id, role=self.role, iss=self.issuer)
+
+
+class Issuer(BaseModel):
+    """An issuer of users' tokens, with its key."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    issuer: str = Field(min_length=1, max_length=1000)
+    audience: str = Field("authenticated", min_length=1, max_length=1000)
+    secret: str | None = Field(None, min_length=32)
+
+
+@dataclass(frozen=True, slots=True)
+class Issuers:
+    """The issuers of a setting. The ids of the first one's users are their subjects."""
+
+    all: tuple[Issuer, ...]
+
+    @classmethod
+    def parse(cls, text: str) -> Issuers:
+        """Parse a JSON list of issuers. Raises ValueError."""
+        try:
+            issuers = cls(_ISSUERS.validate_json(text))
+        except ValidationError:
+            raise ValueError("not a list of issuers") from None
+        if not issuers.all or len({issuer.issuer for issuer in issuers.all}) != len(issuers.all):
+            raise ValueError("no issuer, or one twice")
+        if any(issuer.secret is None for issuer in issuers.all):
+            raise ValueError("an issuer without a key")
+        return issuers
+
+    def __str__(self) -> str:
+        """Return the text form that `parse` accepts."""
+        return _ISSUERS.dump_json(self.all, exclude_defaults=True).decode()
+
+
+_ISSUERS: Final = TypeAdapter(tuple[Issuer, ...])
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """A key with the one algorithm that it is for."""
+
+    algorithm: Literal["HS256", "ES256", "RS256"]
+    material: Any
+
+    def signed(self, text: str) -> bytes | None:
+        """Return the payload of a token that this key signed, else None."""
+        try:
+            return _JWS.decode(text, self.material, algorithms=[self.algorithm])  # type: ignore[no-any-return]
+        except (jwt.PyJWTError, ValueError, TypeError, RecursionError):
+            return None
+
+
+_JWS: Final = jwt.PyJWS()
+
+
+def is_jwt(text: str) -> bool:
+    """Return whether `text` has the form of a signed JWT; text without it needs no key."""
+    return text.startswith("ey") and text.count(".") == 2
+
+
+class Verifier:
+    """Verifies users' tokens. Safe to share between threads."""
+
+    def __init__(self, issuers: Issuers | None, clock: Callable[[], float] = time.time) -> None:
+        self._issuers = issuers.all if issuers else ()
+        self._clock = clock
+
+    def user(self, text: str) -> User:
+        """Return the user of a token; raises `unauthenticated`."""
+        if not self._issuers:
+            raise _refused("this gitstore has no users: send an access token")
+        header = _header(text)
+        for issuer in self._issuers:
+            for key in self._keys(issuer, header):
+                if (payload := key.signed(text)) is not None:
+                    return self._checked(issuer, _object(payload))
+        raise _refused("the token is not signed by a key of an issuer that this gitstore knows")
+
+    def _keys(self, issuer: Issuer, header: dict[str, Any]) -> list[Key]:
+        return [Key("HS256", issuer.secret)] if issuer.secret and header["alg"] == "HS256" else []
+
+    def _checked(self, issuer: Issuer, claims: dict[str, Any]) -> User:
+        now = self._clock()
+        audience, expires, role = claims.get("aud"), claims.get("exp"), claims.get("role", "authenticated")
+        subject: Any = claims.get("sub")
+        if claims.get("iss") != issuer.issuer:
+            raise _refused("the token's issuer (iss) is not the one that the key belongs to")
+        if issuer.audience not in (audience if isinstance(audience, list) else [audience]):
+            raise _refused(f"the token is not for this audience (aud): expected {issuer.audience!r}")
+        if not _is_moment(expires) or now - LEEWAY >= expires:
+            raise _refused("the token has expired, or has no time of expiry (exp): sign in again")
+        for name in ("nbf", "iat"):
+            if name in claims and not (_is_moment(claims[name]) and claims[name] - LEEWAY <= now):
+                raise _refused(f"the token is not valid yet ({name})")
+        if role in _NOT_USERS:
+            raise _refused(f"a key of the role {role} is no user's: sign in, and send the user's token")
+        if not _is_text(role, 63) or not _is_text(subject, _LONGEST_SUBJECT):
+            raise _refused("the token names no user (sub), or its role is malformed")
+        return User(self._id(issuer, subject), issuer.issuer, subject, role, _person(claims))
+
+    def _id(self, issuer: Issuer, subject: str) -> UUID:
+        if issuer is not self._issuers[0]:
+            return uuid5(uuid5(NAMESPACE_URL, issuer.issuer), subject)
+        if not _UUID.fullmatch(subject):
+            raise _refused("the token's user (sub) is no UUID, which the first issuer's are")
+        return UUID(subject)
+
+
+def _header(text: str) -> dict[str, Any]:
+    """Return the header of a token of acceptable form; raises `unauthenticated`."""
+    parts = text.split(".") if len(text) <= LONGEST else []
+    if len(parts) != 3 or not all(_is_canonical(part) for part in parts):
+        raise _refused(f"malformed token: expected a signed JWT of at most {LONGEST} characters")
+    header = _object(_decoded(parts[0]))
+    if not isinstance(header.get("alg"), str) or not _is_text(header.get("kid", "-"), _LONGEST_SUBJECT):
+        raise _refused("the token's header is malformed")
+    if "crit" in header or "b64" in header:
+        raise _refused("the token's header has extensions that are not supported (crit, b64)")
+    return header
+
+
+def _is_canonical(part: str) -> bool:
+    """Return whether `part` is base64url without padding, in its only spelling."""
+    if not _PART.fullmatch(part):
+        return False
+    try:
+        return base64.urlsafe_b64encode(_decoded(part)).rstrip(b"=").decode() == part
+    except (binascii.Error, ValueError):
+        return False
+
+
+def _decoded(part: str) -> bytes:
+    return base64.urlsafe_b64decode(part + "=" * (-len(part) % 4))
+
+
+def _object(raw: bytes) -> dict[str, Any]:
+    """Parse a JSON object without repeated keys, NaN and Infinity; raises `unauthenticated`."""
+
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        found = dict(pairs)
+        if len(found) != len(pairs):
+            raise ValueError("a key twice")
+        return found
+
+    def refuse(constant: str) -> None:
+        raise ValueError(constant)
+
+    try:
+        value = json.loads(raw.decode("utf-8"), object_pairs_hook=unique, parse_constant=refuse)
+    except (ValueError, RecursionError):
+        value = None
+    if not isinstance(value, dict):
+        raise _refused("malformed token: expected a JSON object with each key once")
+    return value
+
+
+def _is_moment(value: object) -> TypeGuard[float]:
+    """Return whether `value` is a NumericDate (RFC 7519 section 2) before the year 10000."""
+    return isinstance(value, (int, float)) and type(value) is not bool and 0 <= value < 253402300800
+
+
+def _is_text(value: object, most: int) -> bool:
+    return isinstance(value, str) and 0 < len(value) <= most and value.isprintable()
+
+
+def _person(claims: dict[str, Any]) -> Person:
+    """Return what the claims say about the user's name and address, without what Git cannot hold."""
+    metadata = claims.get("user_metadata")
+    names = [claims.get("name")]
+    if isinstance(metadata, dict):
+        names = [metadata.get("full_name"), metadata.get("name"), *names]
+    email = _line(claims.get("email"))
+    name = next(filter(None, map(_line, names)), "") or email.partition("@")[0]
+    return Person(name, email)
+
+
+def _line(value: object) -> str:
+    if not isinstance(value, str):
+        return ""
+    kept = "".join(c for c in value[:1000] if c.isprintable() and c not in '<>"\\')
+    return " ".join(kept.split())[:100].strip(" .,;:'")
+
+
+def _refused(message: str) -> GitstoreError:
+    return GitstoreError(HttpCode.UNAUTHENTICATED, message)
