@@ -14,8 +14,8 @@ paragraph of trailers (git-interpret-trailers(1)). Only the reason and the trail
     Gitstore-Tagger: Ann <ann@a.example>  published, if imported from upstream: the tagger there
     Gitstore-Tagged: 2026-01-31T12:00:00+00:00                           and the time of tagging
     Gitstore-After: v2                    published, if it left a gap: the latest version before
-    Gitstore-Name: "Order sync"           created, as JSON
-    Gitstore-Description: "..."           created, as JSON
+    Gitstore-Name: "Order sync"           created, described: as JSON; else the definition's name counts
+    Gitstore-Description: "..."           created, described: likewise
     Gitstore-Latest: v3                   the state after this entry, so that the newest entry is sufficient:
     Gitstore-Current: v3                  "none" if unset
     Gitstore-Held: no
@@ -50,6 +50,7 @@ _PREFIX = "Gitstore-"
 _NONE = "none"
 _SUBJECTS = {
     LedgerKind.CREATED: "Created {slug}",
+    LedgerKind.DESCRIBED: "Described {slug}",
     LedgerKind.PUBLISHED: "Published {slug} {version}",
     LedgerKind.CURRENT: "{verb} current of {slug} to {version}",
     LedgerKind.CLEARED: "Cleared current of {slug}",

@@ -188,6 +188,7 @@ class LedgerKind(StrEnum):
     """The kind of event that a ledger entry records."""
 
     CREATED = "created"
+    DESCRIBED = "described"
     PUBLISHED = "published"
     CURRENT = "current-moved"
     CLEARED = "current-cleared"
@@ -205,7 +206,8 @@ class LedgerEntry:
     `version` and `target` (the hex id that the tag holds) are set for PUBLISHED; `version` also for CURRENT;
     `target` is the draft's head for DISCARDED and RESTORED. `latest`, `current` and `held` are the state
     after the event, so that the newest counting entry is sufficient; `latest` is 0 and `current` None before
-    the first publication. `name` and `description` are set for CREATED only; `tagger` and `tagged_at`,
+    the first publication. `name` and `description` are the ones given to the workflow, for CREATED and
+    DESCRIBED; None if its definition gives them. `tagger` and `tagged_at`,
     the upstream publisher and time, for a PUBLISHED that was imported; `after`, the previous latest version,
     if the publication left a gap.
     """

@@ -7,7 +7,7 @@ has seen (If-Match): a hex id, ANY for any state, or None if the caller gave non
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -259,6 +259,22 @@ class Store(WritableRepository):
             if state.current is not None or state.held:
                 change = self._change(slug, actors, message)
                 change.append(LedgerKind.CLEARED, current=None, held=False)
+                changes.write_one(self, change)
+
+    def describe(self, slug: str, given: Mapping[str, str | None], actors: Actors) -> None:
+        """Give the workflow a `name`, a `description` or both; None returns to the definition's own."""
+        with self.unit_of_work.begin([slug]):
+            self._existing(slug)
+            naming = (LedgerKind.CREATED, LedgerKind.DESCRIBED)
+            newest = next((entry for entry in self.ledger(slug) if entry.kind in naming), None)
+            before = {
+                "name": newest.name or None if newest else None,
+                "description": newest.description or None if newest else None,
+            }
+            after = before | {key: value or None for key, value in given.items()}
+            if after != before:
+                change = self._change(slug, actors)
+                change.append(LedgerKind.DESCRIBED, **after)
                 changes.write_one(self, change)
 
     # Helpers

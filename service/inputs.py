@@ -134,6 +134,7 @@ Events = Annotated[
     WithJsonSchema({"type": "array", "minItems": 1, "items": {"type": "string", "enum": list(SUBSCRIBABLE)}}),
 ]
 Text = Annotated[str, StringConstraints(max_length=LONGEST_TEXT)]
+WorkflowName = Annotated[str, StringConstraints(max_length=200), AfterValidator(_check_printable)]
 Url = Annotated[str, StringConstraints(min_length=1, max_length=LONGEST_URL)]
 Secret = Annotated[str, StringConstraints(max_length=1000)]
 ForgeName = Annotated[Forge, Field(strict=False)]
@@ -178,9 +179,16 @@ class CreateWorkflow(Authored):
     """Without `definition`, the draft is a starter of one node."""
 
     slug: str = Field(json_schema_extra={"pattern": f"^{SLUG_PATTERN}$"})
-    name: Annotated[str, StringConstraints(max_length=200), AfterValidator(_check_printable)] | None = None
+    name: WorkflowName | None = None
     description: Text | None = None
     definition: Definition = None
+
+
+class UpdateWorkflow(Body):
+    """Absent keys are left unchanged; null returns to what the definition says."""
+
+    name: WorkflowName | None = None
+    description: Text | None = None
 
 
 class CreateToken(Body):

@@ -44,6 +44,7 @@ class Event(StrEnum):
 
     REQUEST = auto()
     CREATED = auto()
+    DESCRIBED = auto()
     SAVED = auto()
     REVERTED = auto()
     DISCARDED = auto()

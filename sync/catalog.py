@@ -50,11 +50,20 @@ class Version(VersionInfo):
     state: State
     slug: str
     is_current: bool
+    node_count: int | None
+    edge_count: int | None
 
     @classmethod
     def of(cls, row: VersionRow, slug: str, *, is_current: bool) -> Version:
         """Make a version from `row`, for a caller that has just written the row and derived it from Git."""
-        return cls(**rows.values(row, VersionInfo), slug=slug, is_current=is_current)
+        nodes, edges = ((row.definition or {}).get(key) for key in ("nodes", "edges"))
+        return cls(
+            **rows.values(row, VersionInfo),
+            slug=slug,
+            is_current=is_current,
+            node_count=len(nodes) if isinstance(nodes, list) else None,
+            edge_count=len(edges) if isinstance(edges, list) else None,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +159,9 @@ def escape_like(text: str) -> str:
 # Versions
 
 _COLUMNS: Final[LiteralString] = (
-    rows.select(VersionInfo, "v.") + ", w.slug, (v.id = w.current_version_id) is true as is_current"
+    rows.select(VersionInfo, "v.")
+    + """, w.slug, (v.id = w.current_version_id) is true as is_current,
+        v.node_count, v.edge_count"""
 )
 _FROM: Final[LiteralString] = """
     from gitstore.workflow_versions v join gitstore.workflows w on w.id = v.workflow_id

@@ -1,7 +1,7 @@
 """Derivation of a workflow's rows from Git: one set of functions for the mirror, verify and rebuild.
 
-name            the name given at creation (in the newest `created` ledger entry), else the `name` of the
-                definition of the current version, else of the latest, else of the draft, else the slug
+name            the name in the newest ledger entry that gives one (`created`, `described`), else the `name`
+                of the definition of the current version, else of the latest, else of the draft, else the slug
 description     in the same order, else ''
 created_at      the time of the oldest ledger entry; without a ledger, that of the draft commit
 updated_at      the time of the newest entry that counts, or of the open draft's commit if that is later
@@ -272,9 +272,10 @@ def _row(
 
 
 def _given(delta: LedgerDelta, before: WorkflowRow | None) -> Titles:
-    created = [entry for entry in delta.entries if entry.kind is LedgerKind.CREATED]
-    if created:
-        name, description = created[-1].name, created[-1].description
+    naming = (LedgerKind.CREATED, LedgerKind.DESCRIBED)
+    newest = next((entry for entry in reversed(delta.entries) if entry.kind in naming), None)
+    if newest is not None:
+        name, description = newest.name, newest.description
         return Titles(_storable(name), _storable(description))
     return Titles(before.given_name, before.given_description) if before else Titles()
 

@@ -27,6 +27,7 @@ class EventType(StrEnum):
     PUBLISHED = "workflow.version.published"
     DRAFT_UPDATED = "workflow.draft.updated"
     CURRENT_CHANGED = "workflow.current.changed"
+    UPDATED = "workflow.updated"
     DIVERGED = "workflow.version.diverged"
 
 
@@ -138,6 +139,17 @@ def current_changed(workflow: WorkflowRow, previous: int | None, entry: LedgerEn
         "by": entry.actor.name,
     }
     return _of_entry(EventType.CURRENT_CHANGED, workflow, number, entry, data)
+
+
+def updated(workflow: WorkflowRow, entry: LedgerEntry) -> Fact:
+    """Return the event of a new name or description, as the workflow has them since then."""
+    data = {
+        "workflow": workflow.slug,
+        "name": workflow.name,
+        "description": workflow.description,
+        "by": entry.actor.name,
+    }
+    return _of_entry(EventType.UPDATED, workflow, None, entry, data)
 
 
 def _version(workflow: WorkflowRow, row: VersionRow) -> dict[str, Any]:

@@ -285,6 +285,8 @@ class _Change:
             if entry.current != current:
                 facts.append(events.current_changed(row, current, entry))
                 current = entry.current
+            if entry.kind is LedgerKind.DESCRIBED:
+                facts.append(events.updated(row, entry))
             if entry.kind is LedgerKind.DISCARDED:
                 facts.append(events.draft_discarded(row, entry))
                 discarded = True

@@ -165,17 +165,18 @@ def _update(shape: type[DataclassInstance], *constant: str) -> LiteralString:
     return f"on conflict (id) do update set {changed} "
 
 
-def _unless_equal(table: LiteralString) -> LiteralString:
+def _unless_equal(table: LiteralString, shape: type[DataclassInstance]) -> LiteralString:
     """Return the condition that skips equal rows, so that they fire no trigger of the host."""
+    same, given = columns(shape, "same."), columns(shape, "given.")
     return (
         f"where not exists (select from gitstore.{table} same "  # noqa: S608 - of constants
-        "where same.id = given.id and same is not distinct from given) "
+        f"where same.id = given.id and ({same}) is not distinct from ({given})) "
     )
 
 
 UPSERT_WORKFLOWS: Final[LiteralString] = (
     insert("workflows", WorkflowRow, "workflows")
-    + _unless_equal("workflows")
+    + _unless_equal("workflows", WorkflowRow)
     + _update(WorkflowRow, "id", "project_id", "slug")
 )
 _PUT_VERSIONS: Final = insert("workflow_versions", VersionRow, "versions")
@@ -184,7 +185,9 @@ _UPDATE_VERSION: Final = _update(VersionRow, "id", "workflow_id", "project_id", 
 UPSERT_VERSIONS: Final[LiteralString] = (
     _PUT_VERSIONS + _UPDATE_VERSION + "where stored.state in ('draft', 'discarded')"
 )
-CORRECT_VERSIONS: Final[LiteralString] = _PUT_VERSIONS + _unless_equal("workflow_versions") + _UPDATE_VERSION
+CORRECT_VERSIONS: Final[LiteralString] = (
+    _PUT_VERSIONS + _unless_equal("workflow_versions", VersionRow) + _UPDATE_VERSION
+)
 
 # Reading
 

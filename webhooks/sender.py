@@ -6,6 +6,7 @@
                                  (null), discarded, message
     workflow.current.changed     workflow, version_number and version_id (null: no current version), previous,
                                  held, message, by
+    workflow.updated             workflow, name, description, by
     workflow.version.diverged    the fields of the divergence
     subscription.disabled        subscription_id, url, reason, failing_since
     webhook.test                 subscription_id, message

@@ -1,7 +1,8 @@
-"""Actions on workflows: create one, and validate a definition."""
+"""Actions on workflows: create and describe one, and validate a definition."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from gitstore.definition import document
@@ -44,6 +45,13 @@ def create(
     check_slug(slug)
     with caller.acting(Event.CREATED, slug) as (store, _):
         return store.create_workflow(slug, content, caller.actors(author), name=name, description=description)
+
+
+def describe(caller: Caller, slug: str, given: Mapping[str, str | None]) -> None:
+    """Give the workflow a `name`, a `description` or both; None returns to the definition's own."""
+    with caller.acting(Event.DESCRIBED, slug) as (store, _):
+        lookup.existing(store, slug)
+        store.describe(slug, given, caller.actors())
 
 
 def validate(repository: Repository, slug: str, content: Content | None = None) -> Validation:

@@ -93,6 +93,8 @@ class Version(http.Answer):
     )
     is_current: bool = Field(description="whether it is the version to run")
     valid: bool
+    node_count: int | None = Field(description="null if the definition has no list of nodes")
+    edge_count: int | None = Field(description="null if the definition has no list of edges")
     commit: str
     digest: str | None = Field(description="`sha256:` of its meaning; null if it does not parse")
     message: str

@@ -24,7 +24,7 @@ from service.api.openapi import PageQuery, Query, WorkflowPath, declares, new_bl
 from service.api.versions import PublishedVersion, Version
 from service.caller import Caller
 from service.context import enter
-from service.inputs import Body, CreateWorkflow, Definition, Text
+from service.inputs import Body, CreateWorkflow, Definition, Text, UpdateWorkflow
 from sync import catalog
 from sync.db import Transaction
 
@@ -112,6 +112,16 @@ def read_workflow(path: WorkflowPath, query: Query) -> Response:
     """Read a workflow, with its current version and its draft."""
     caller = enter(Permission.READ, f"reading {clip(path.id)}", project=query.project)
     return _answer(caller, path.id)
+
+
+@blueprint.patch("/workflows/<id>", **declares(200, Workflow, body=UpdateWorkflow))
+def update_workflow(path: WorkflowPath, query: Query) -> Response:
+    """Change the name or the description of a workflow. The ledger records it; no version changes."""
+    caller = enter(Permission.EDIT, f"describing {clip(path.id)}", project=query.project)
+    body = read_json(caller, UpdateWorkflow)
+    slug = lookup.slug_of(caller, path.id)
+    actions.describe(caller, slug, body.model_dump(include=body.model_fields_set))
+    return _answer(caller, slug)
 
 
 @blueprint.post(

@@ -69,6 +69,9 @@ class Client:
     def put(self, path: str, **options: Any) -> Response:
         return self("PUT", path, **options)
 
+    def patch(self, path: str, **options: Any) -> Response:
+        return self("PATCH", path, **options)
+
     def delete(self, path: str, **options: Any) -> Response:
         return self("DELETE", path, **options)
 

@@ -21,6 +21,7 @@ TYPES = [
     "workflow.version.published",
     "workflow.draft.updated",
     "workflow.current.changed",
+    "workflow.updated",
     "workflow.version.diverged",
     "subscription.disabled",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -12,6 +13,8 @@ from gitstore.model import Person
 from gitstore.names import workflow_id
 from gitstore.store import Actors, Store
 from gitstore.unit_of_work import FileUnitOfWork
+from service.projects import Projects
+from sync.integrity import verify
 from tests.service.api.conftest import Client, House, definition, problem, yaml
 
 WORKFLOW_KEYS = {
@@ -20,7 +23,7 @@ WORKFLOW_KEYS = {
 }  # fmt: skip
 VERSION_KEYS = {
     "id", "workflow_id", "workflow", "version_number", "state", "is_current", "valid", "commit", "digest",
-    "message", "author", "published_by", "created_at", "published_at", "url",
+    "node_count", "edge_count", "message", "author", "published_by", "created_at", "published_at", "url",
 }  # fmt: skip
 
 
@@ -222,3 +225,53 @@ def test_the_next_write_mirrors_what_a_kill_left_unmirrored(owner: Client, house
     problem(owner.get("/workflows/left"), 404, "workflow_not_found")
     problem(owner.post("/workflows", json={"slug": "left"}), 409, "workflow_exists")
     assert owner.get("/workflows/left").status_code == 200
+
+
+def test_a_workflow_is_renamed_and_described(owner: Client, house: House) -> None:
+    """The newest name counts, whichever gave it; null returns to the definition's. Verify agrees with Git."""
+    owner.post("/workflows", json={"slug": "sync", "name": "First", "definition": definition(name="Stated")})
+    named = owner.patch("/workflows/sync", json={"name": " Second "})
+    assert (named.status_code, named.json["name"], named.json["description"]) == (200, "Second", "")
+    described = owner.patch("/workflows/sync", json={"description": "Copies\norders"})
+    assert (described.json["name"], described.json["description"]) == ("Second", "Copies\norders")
+    tips = house.repository() / "refs" / "ledger" / "sync"
+    entry = tips.read_text()
+    again = owner.patch("/workflows/sync", json={"name": "Second", "description": "Copies\norders"})
+    assert (again.status_code, tips.read_text()) == (200, entry)
+    returned = owner.patch("/workflows/sync", json={"name": None})
+    assert (returned.json["name"], returned.json["description"]) == ("Stated", "Copies\norders")
+    assert owner.patch("/workflows/sync", json={}).json == returned.json
+    with closing(Projects(house.config).reader(house.project)) as repository:
+        assert list(verify.verify(house.database, repository)) == []
+
+
+REFUSED = [{"name": "x" * 201}, {"name": "a\x00b"}, {"slug": "other"}, {"name": 5}, []]
+
+
+@pytest.mark.parametrize("body", REFUSED)
+def test_an_invalid_description_changes_nothing(owner: Client, body: Any) -> None:
+    owner.create("sync")
+    before = owner.get("/workflows/sync").json
+    problem(owner.patch("/workflows/sync", json=body), 400, "malformed")
+    assert owner.get("/workflows/sync").json == before
+
+
+def test_only_editors_describe(house: House) -> None:
+    """A viewer gets 403, and another tenant 404."""
+    house.client("owner").create("sync")
+    problem(house.client("viewer").patch("/workflows/sync", json={"name": "x"}), 403, "forbidden")
+    stranger = house.client("owner", house.other)
+    problem(stranger.patch("/workflows/sync", json={"name": "x"}), 404, "workflow_not_found")
+
+
+def test_versions_count_nodes_and_edges(owner: Client, house: House) -> None:
+    """In lists and in single answers; null where the definition has no such list."""
+    made = owner.post("/workflows", json={"slug": "sync", "definition": definition()})
+    listed = owner.get("/workflows").json["workflows"][0]["draft"]
+    assert [(v["node_count"], v["edge_count"]) for v in (made.json["draft"], listed)] == [(2, 1), (2, 1)]
+    published = owner.publish("sync").json
+    assert (published["node_count"], published["edge_count"]) == (2, 1)
+    other = house.client("owner", house.other)
+    other.post("/workflows", json={"slug": "argo", "definition": {"nodes": {"a": 1}, "edges": []}})
+    draft = other.get("/workflows/argo").json["draft"]
+    assert (draft["node_count"], draft["edge_count"]) == (None, 0)
