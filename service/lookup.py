@@ -137,7 +137,7 @@ def admit(caller: Caller, slug: str, *numbers: int | None) -> None:
     workflow = workflow_id(caller.project_id, slug)
     ids = [version_id(workflow, number) for number in numbers if number]
     with caller.reading() as tx:
-        size = catalog.definition_bytes(tx, ids)
+        size = sum(catalog.definition_sizes(tx, ids).values())
     caller.admit(size)
 
 

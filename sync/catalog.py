@@ -178,8 +178,8 @@ _HISTORY: Final[dict[State | None, LiteralString]] = {
 _DEFINITIONS: Final[LiteralString] = """
     select id, definition from gitstore.workflow_versions where id = any(%(ids)s)
 """
-_DEFINITION_BYTES: Final[LiteralString] = """
-    select coalesce(sum(octet_length(definition::text)), 0)
+_DEFINITION_SIZES: Final[LiteralString] = """
+    select id, coalesce(octet_length(definition::text), 0)
     from gitstore.workflow_versions where id = any(%(ids)s)
 """
 _CONDITIONS: Final[dict[str, LiteralString]] = {
@@ -225,9 +225,9 @@ def definitions(tx: Transaction, ids: Collection[UUID]) -> dict[UUID, dict[str, 
     return dict(tx.tuples(_DEFINITIONS, ids=list(ids))) if ids else {}
 
 
-def definition_bytes(tx: Transaction, ids: Collection[UUID]) -> int:
-    """Return the total size in bytes, as JSON, of the definitions of the existing versions among `ids`."""
-    return int(tx.value(_DEFINITION_BYTES, ids=list(ids)))
+def definition_sizes(tx: Transaction, ids: Collection[UUID]) -> dict[UUID, int]:
+    """Return the sizes in bytes, as JSON, of the definitions of the existing versions among `ids`, by id."""
+    return dict(tx.tuples(_DEFINITION_SIZES, ids=list(ids))) if ids else {}
 
 
 def full_version(tx: Transaction, workflow_id: UUID, which: Which) -> FullVersion | None:

@@ -35,12 +35,21 @@ class Call:
         return f"{self.method} {self.path}"
 
 
+UNKNOWN = "f006bb46-fe48-4d75-9eed-9f211fa75bee"
 HOST = "http://git.example"
 DRAFT = {"definition": definition("https://new.example/")}
 CALLS = [
     Call("GET", "/workflows", "viewer", 200),
     Call("POST", "/workflows", "editor", 201, {"slug": "another"}),
     Call("GET", "/workflows/{id}", "viewer", 200),
+    Call("PATCH", "/workflows/{id}", "editor", 200, {"name": "Another"}),
+    Call("GET", "/api/workflows", "viewer", 200),
+    Call("POST", "/api/workflows", "editor", 201, {"name": "One more"}),
+    Call("GET", "/api/workflows/{id}", "viewer", 200),
+    Call("PUT", "/api/workflows/{id}", "editor", 200, {"nodes": [], "edges": []}),
+    Call("GET", "/api/workflows/{id}/versions", "viewer", 200),
+    Call("POST", "/api/workflows/{id}/versions", "editor", 404, {"version_id": UNKNOWN}),
+    Call("DELETE", "/api/workflows/{id}", "publisher", 200),
     Call("POST", "/workflows/{id}/validate", "viewer", 200, DRAFT),
     Call("GET", "/workflows/{id}/versions", "viewer", 200),
     Call("POST", "/workflows/{id}/versions", "editor", 409, DRAFT),
@@ -79,7 +88,6 @@ CALLS = [
     Call("GET", "/deliveries/{delivery}", "owner", 200),
     Call("POST", "/deliveries/{delivery}/redeliver", "owner", 202),
 ]
-UNKNOWN = "f006bb46-fe48-4d75-9eed-9f211fa75bee"
 
 
 @pytest.fixture

@@ -71,7 +71,7 @@ def test_an_unknown_address_is_not_found(owner: Client, path: str) -> None:
     ("method", "path", "allowed"),
     [
         ("DELETE", "/workflows", {"GET", "HEAD", "OPTIONS", "POST"}),
-        ("PATCH", "/workflows/a", {"GET", "HEAD", "OPTIONS"}),
+        ("PUT", "/workflows/a", {"GET", "HEAD", "OPTIONS", "PATCH"}),
         ("DELETE", "/workflows/a/versions/1", {"GET", "HEAD", "OPTIONS"}),
         ("PUT", "/workflows/a/versions/1", {"GET", "HEAD", "OPTIONS"}),
         ("POST", "/workflows/a/versions/draft", {"DELETE", "GET", "HEAD", "OPTIONS", "PUT"}),
