@@ -21,23 +21,34 @@ from webhooks import forges, sources
 from webhooks.forges import Forge, Headers, Kind, Received
 from webhooks.lease_loop import CRASH_PAUSE_SECONDS, MOST_CRASHES, WORKER_ENDED, given_up
 from webhooks.secrets import Sealer
+from webhooks.sources import Filter
 
 LEASE_SECONDS: Final = 60
 
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A source leased to this worker until `done` or `release`. `claim` identifies the lease."""
+    """A source leased to this worker until `done` or `release`. `claim` identifies the lease.
+
+    `others` are the other sources from which the project imports.
+    """
 
     id: UUID
     project_id: UUID
     url: str
     layout: str
     direction: str
+    workflows: list[str]
+    drafts: bool
+    others: list[UUID]
     sealed_credential: str | None
     full_sync: bool
     failures: int
     claim: UUID
+
+    @property
+    def synced(self) -> Filter:
+        return Filter(self.workflows, self.drafts)
 
     @property
     def owner(self) -> UUID:
@@ -96,8 +107,12 @@ _CLAIM: Final[LiteralString] = """
         claimed_until = now() + make_interval(secs => %(lease)s),
         due_at = now() + make_interval(secs => %(lease)s)
     from next where s.id = next.id
-    returning s.id, s.project_id, s.url, s.layout, s.direction, s.sealed_credential, next.full_sync,
-        s.failures, s.claim
+    returning s.id, s.project_id, s.url, s.layout, s.direction, s.workflows, s.drafts,
+        array(
+            select o.id from gitstore.sources o
+            where o.project_id = s.project_id and o.id <> s.id and o.direction <> 'push'
+        ) as others,
+        s.sealed_credential, next.full_sync, s.failures, s.claim
 """
 # The next sync is a full one, since the claim cleared a requested full sync and the process has ended.
 _CRASH: Final[LiteralString] = """
@@ -152,7 +167,8 @@ _LAG: Final[LiteralString] = """
 """
 _PUSH_DUE: Final[LiteralString] = """
     update gitstore.sources s set due_at = now() from gitstore.events e
-    where e.id = any(%(ids)s) and e.type in ('workflow.version.published', 'workflow.draft.updated')
+    where e.id = any(%(ids)s) and (
+            e.type = 'workflow.version.published' or e.type = 'workflow.draft.updated' and s.drafts)
         and s.project_id = e.project_id and s.direction <> 'pull' and not s.paused and s.due_at > now()
 """
 _UPSTREAM_REFS: Final[LiteralString] = "select ref, oid from gitstore.upstream_refs where source_id = %(id)s"

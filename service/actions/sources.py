@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -12,10 +13,10 @@ from service import lookup
 from service.caller import Caller
 from service.logs import Event
 from sync.db import Transaction
-from webhooks import divergences, sources
+from webhooks import divergences, source_input, sources
 from webhooks.divergences import Divergence
 from webhooks.forges import Forge
-from webhooks.sources import POLL_SECONDS, Direction, Source
+from webhooks.sources import EVERY_WORKFLOW, POLL_SECONDS, Direction, Source
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,12 +47,15 @@ def create(
     secret: str | None = None,
     layout: str = Layout.REFS,
     direction: str = Direction.PULL,
+    workflows: Sequence[str] = EVERY_WORKFLOW,
+    drafts: bool = False,
     poll_seconds: int = POLL_SECONDS,
 ) -> tuple[Source, Webhook]:
     """Create a source; return it and its webhook. `secret` is generated if it is None."""
-    checked = sources.check_source(
+    checked = source_input.check_source(
         caller.services.egress, url, forge=forge, credential=credential, secret=secret
     )
+    globs = source_input.check_globs(workflows)
     sealer = caller.services.sealer()
     with caller.as_user() as tx:
         source, secret = sources.create(
@@ -64,6 +68,8 @@ def create(
             secret=checked.secret,
             layout=Layout(layout),
             direction=Direction(direction),
+            workflows=globs,
+            drafts=drafts,
             poll_seconds=poll_seconds,
         )
         caller.audit(tx, "source.created", source.id, {"url": source.url, "direction": source.direction})
@@ -82,8 +88,10 @@ def change(
 ) -> Source:
     """Change the source. An empty `credential` removes the credential.
 
-    `changes` may hold forge, layout, direction, poll_seconds and paused; what is not given is unchanged.
+    `changes` may hold the fields in `sources.CHANGEABLE`; what is not given is unchanged.
     """
+    if "workflows" in changes:
+        changes["workflows"] = source_input.check_globs(changes["workflows"])
     given = {"credential": credential, "secret": secret, **changes}
     changed = sorted(name for name, value in given.items() if value is not None)
     with caller.as_user() as tx:
@@ -94,9 +102,9 @@ def change(
             caller.services.sealer(),
             caller.project_id,
             row.id,
-            login=sources.read_credential(credential, forge) if credential else None,
+            login=source_input.read_credential(credential, forge) if credential else None,
             forget_login=credential == "",
-            secret=sources.check_secret(secret, forge) if secret else None,
+            secret=source_input.check_secret(secret, forge) if secret else None,
             **changes,
         )
         if source is None:

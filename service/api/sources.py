@@ -33,6 +33,8 @@ class Source(Answer):
     forge: Forge
     layout: LayoutName
     direction: DirectionName
+    workflows: list[str] = Field(description="globs of the workflows that are synced")
+    drafts: bool = Field(description="whether drafts are synced, too")
     poll_seconds: int
     paused: bool
     has_credential: bool

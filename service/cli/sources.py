@@ -20,7 +20,7 @@ from service.worker import source_sync
 from sync.db import Database
 from webhooks import divergences, sources
 from webhooks.forges import Forge
-from webhooks.sources import LONGEST_POLL, POLL_SECONDS, SHORTEST_POLL, Direction, Source
+from webhooks.sources import EVERY_WORKFLOW, LONGEST_POLL, POLL_SECONDS, SHORTEST_POLL, Direction, Source
 
 
 @click.group("source")
@@ -36,6 +36,9 @@ def source() -> None:
               help="The same refs as here, or workflows/<slug>/ of one repository.")  # fmt: skip
 @click.option("--direction", type=one_of(Direction), default=Direction.PULL.value, show_default=True,
               help="Direction in which versions and drafts are synced.")  # fmt: skip
+@click.option("--workflows", metavar="GLOB", multiple=True, default=EVERY_WORKFLOW, show_default=True,
+              help="Slugs of the workflows to sync; may be given several times.")  # fmt: skip
+@click.option("--drafts", is_flag=True, help="Sync drafts, too.")
 @click.option("--credential-file", type=click.File("r", encoding="utf-8"), metavar="FILE",
               help="File with user:password or an access token; - is standard input.")  # fmt: skip
 @click.option("--secret-file", type=click.File("r", encoding="utf-8"), metavar="FILE",
@@ -64,7 +67,17 @@ def list_(config: Config, project: str) -> None:
     with operating(config, project) as operator, operator.reading() as tx:
         rows = sources.sources(tx, operator.project_id)
         open_ = {row.id: divergences.open_divergences(tx, operator.project_id, row.id) for row in rows}
-    heads = ("id", "direction", "layout", "state", "last success", "divergences", "url")
+    heads = (
+        "id",
+        "direction",
+        "layout",
+        "workflows",
+        "drafts",
+        "state",
+        "last success",
+        "divergences",
+        "url",
+    )
     click.echo(table(heads, [_row(row, len(open_[row.id])) for row in rows]))
     for row in rows:
         if row.last_error:
@@ -116,7 +129,11 @@ def _sync(config: Config, database: Database, row: Source) -> bool:
 
 def _row(row: Source, divergences: int) -> tuple[object, ...]:
     last = row.succeeded_at.strftime("%Y-%m-%dT%H:%M:%SZ") if row.succeeded_at else None
-    return row.id, row.direction, row.layout, row.state, last, divergences, row.url
+    drafts = "yes" if row.drafts else "no"
+    return (
+        row.id, row.direction, row.layout, " ".join(row.workflows), drafts, row.state, last, divergences,
+        row.url,
+    )  # fmt: skip
 
 
 def _read(value: Any) -> Any:

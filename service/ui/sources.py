@@ -15,7 +15,7 @@ from service.ui.rendering import blueprint
 from service.ui.session import Visit, enter, field, go, shown_once
 from webhooks import divergences, sources
 from webhooks.forges import Forge
-from webhooks.sources import LONGEST_POLL, POLL_SECONDS, SHORTEST_POLL, Direction, Source
+from webhooks.sources import EVERY_WORKFLOW, LONGEST_POLL, POLL_SECONDS, SHORTEST_POLL, Direction, Source
 
 FORGES: Final = {forge: forge.profile.title for forge in Forge}
 LAYOUTS: Final = {
@@ -65,7 +65,7 @@ def resolve_divergence(which: str, divergence: str) -> Response:
 @blueprint.get("/ui/new-source")
 def new_source() -> Response:
     visit = enter(Permission.OWN, "adding a source")
-    return _form(visit, None, {"poll_seconds": POLL_SECONDS})
+    return _form(visit, None, {"workflows": EVERY_WORKFLOW, "poll_seconds": POLL_SECONDS})
 
 
 @blueprint.post("/ui/new-source")
@@ -152,7 +152,8 @@ def _read(visit: Visit, which: str) -> Source:
 
 
 def _settings_of(row: Source) -> dict[str, Any]:
-    return {name: getattr(row, name) for name in ("url", "forge", "layout", "direction", "poll_seconds")}
+    names = ("url", "forge", "layout", "direction", "workflows", "drafts", "poll_seconds")
+    return {name: getattr(row, name) for name in names}
 
 
 def _given() -> dict[str, Any]:
@@ -161,7 +162,9 @@ def _given() -> dict[str, Any]:
     seconds = str(given.get("poll_seconds", ""))
     if seconds.isascii() and seconds.isdigit():
         given["poll_seconds"] = int(seconds[:9])
-    return given
+    if globs := field("workflows").replace(",", " ").split():
+        given["workflows"] = globs
+    return {**given, "drafts": bool(field("drafts"))}
 
 
 def _form(

@@ -171,12 +171,17 @@ def test_adding_a_source_shows_the_values_of_its_webhook(ann: Visitor) -> None:
     """URL, secret, content type and events, as the API and the CLI do; never the credential."""
     answer = ann.post(
         "/ui/new-source", url=REPOSITORY, layout="folders", direction="both", credential="s3cret-token",
-        poll_seconds="60",
+        poll_seconds="60", workflows="order-*, refunds", drafts="yes",
     )  # fmt: skip
     secret_of(answer, r"whsec_\S{43}=|[0-9A-Za-z_-]{32,}")
     row = source(ann)
     assert (row["forge"], row["layout"], row["direction"]) == ("github", "folders", "both")
     assert (row["poll_seconds"], row["has_credential"]) == (60, True)
+    assert (row["workflows"], row["drafts"]) == (["order-*", "refunds"], True)
+    form = ann.get(f"/ui/sources/{row['id']}").page
+    assert form.value("workflows") == "order-* refunds"
+    assert "checked" in form.all("input", name="drafts")[0].attributes
+    assert "order-* refunds , with drafts" in ann.get("/ui/sources").page.text
     assert row["webhook_url"] in answer.page.text
     assert "push, create, delete" in answer.page.text
     for path in ("/ui/sources", f"/ui/sources/{row['id']}"):
@@ -191,6 +196,7 @@ def test_adding_a_source_shows_the_values_of_its_webhook(ann: Visitor) -> None:
         ({"url": REPOSITORY, "poll_seconds": "1"}, 400),
         ({"url": REPOSITORY, "secret": "short"}, 400),
         ({"url": REPOSITORY, "forge": "sourceforge"}, 400),
+        ({"url": REPOSITORY, "workflows": "Order-*"}, 400),
         ({}, 400),
     ],
 )

@@ -97,6 +97,7 @@ def test_creating_a_source_returns_its_webhook(owner: Client) -> None:
     }
     assert (source["forge"], source["layout"], source["direction"]) == ("github", "refs", "pull")
     assert (source["poll_seconds"], source["state"], source["has_credential"]) == (300, "new", True)
+    assert (source["workflows"], source["drafts"]) == (["*"], False)
     for path in (f"/sources/{source['id']}", "/sources"):
         shown = owner.get(path)
         assert SECRET not in shown.text
@@ -192,6 +193,20 @@ def test_a_new_secret_replaces_the_old_one(house: House, owner: Client, quiet: s
     owner("PATCH", f"/sources/{quiet}", json={"secret": "another-secret-of-it"})
     problem(ring(house, quiet), 401, "bad_signature")
     assert ring(house, quiet, secret="another-secret-of-it").status_code == 202
+
+
+def test_a_source_syncs_the_workflows_that_its_owner_names(owner: Client, quiet: str) -> None:
+    """And drafts if asked; a change makes it due. Invalid globs are refused at both doors."""
+    path = f"/sources/{quiet}"
+    changed = owner("PATCH", path, json={"workflows": ["order-*", "refunds", "order-*"], "drafts": True}).json
+    assert (changed["workflows"], changed["drafts"]) == (["order-*", "refunds"], True)
+    kept = owner("PATCH", path, json={"poll_seconds": 60}).json
+    assert (kept["workflows"], kept["drafts"]) == (["order-*", "refunds"], True)
+    made = added(owner, f"{URL}2", workflows=["billing"])
+    assert (made["workflows"], made["drafts"]) == (["billing"], False)
+    for globs in ([], ["Order-*"], ["a/*"], ["a"] * 51, ["a" * 64], "order-*", [1]):
+        problem(owner("PATCH", path, json={"workflows": globs}), 400, "malformed")
+        problem(owner.post("/sources", json={"url": f"{URL}3", "workflows": globs}), 400, "malformed")
 
 
 def test_two_tenants_can_follow_the_same_url(house: House, source: dict[str, Any]) -> None:
