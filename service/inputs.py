@@ -30,7 +30,7 @@ from webhooks.addresses import LONGEST_URL
 from webhooks.forges import Forge
 from webhooks.source_input import LONGEST_GLOB, MOST_GLOBS
 from webhooks.sources import LONGEST_POLL, POLL_SECONDS, SHORTEST_POLL
-from webhooks.subscriptions import SUBSCRIBABLE
+from webhooks.subscriptions import LONGEST_OVERLAP, SUBSCRIBABLE
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -144,6 +144,7 @@ DirectionName = Literal["pull", "push", "both"]
 Globs = Annotated[
     list[Annotated[str, StringConstraints(max_length=LONGEST_GLOB)]], Field(max_length=MOST_GLOBS)
 ]
+OverlapHours = Annotated[int, Field(ge=0, le=LONGEST_OVERLAP)]
 PollSeconds = Annotated[int, Field(ge=SHORTEST_POLL, le=LONGEST_POLL)]
 
 
@@ -240,6 +241,15 @@ class ChangeSource(Body):
     drafts: bool | None = Field(None, description=_DRAFTS)
     poll_seconds: PollSeconds | None = None
     paused: bool | None = None
+
+
+class RotateSource(Body):
+    """Without `secret`, one is generated."""
+
+    secret: Secret | None = Field(None, description=_SECRET)
+    overlap_hours: OverlapHours | None = Field(
+        24, description="how long deliveries signed with the previous secret are accepted, too"
+    )
 
 
 class Resolve(Body):

@@ -145,13 +145,13 @@ def webhook(text: str) -> None:
         raw = payload.encode()
         signed = [*standard_webhooks.sign([SECRET], "a", NOW, raw).items(), ("content-type", "a/b; " + text)]
         with suppress(GitstoreError):
-            forges.receive(signed, raw, SECRET, Forge.ANY, NOW)
+            forges.receive(signed, raw, (SECRET,), Forge.ANY, NOW)
         for name in (standard_webhooks.SIGNATURE, standard_webhooks.ID, standard_webhooks.TIMESTAMP):
             with suppress(GitstoreError):
-                forges.receive({**dict(signed), name: text}.items(), raw, SECRET, Forge.ANY, NOW)
+                forges.receive({**dict(signed), name: text}.items(), raw, (SECRET,), Forge.ANY, NOW)
     for forge, name in ((Forge.GITHUB, "x-hub-signature-256"), (Forge.GITLAB, "x-gitlab-token")):
         with suppress(GitstoreError):
-            forges.receive([(name, text), ("x-github-event", text)], b"{}", "s" * 20, forge, NOW)
+            forges.receive([(name, text), ("x-github-event", text)], b"{}", ("s" * 20,), forge, NOW)
 
 
 def cursors(text: str) -> None:

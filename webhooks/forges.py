@@ -23,9 +23,8 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Final
 
-from gitstore.errors import GitstoreError
 from webhooks import standard_webhooks
-from webhooks.standard_webhooks import ID, SIGNATURE, TIMESTAMP, bad_signature
+from webhooks.standard_webhooks import ID, SIGNATURE, TIMESTAMP, BadSignatureError, bad_signature
 
 MOST_BYTES: Final = 3 * 2**20
 """Largest body. GitHub sends 25 MB at most, but a missed delivery is recovered by the poll."""
@@ -189,10 +188,10 @@ class Received:
     delivery: str | None
 
 
-def receive(headers: Headers, body: bytes, secret: str | None, forge: Forge, now: datetime) -> Received:
-    """Verify a delivery and classify it. Raises `bad_signature`."""
+def receive(headers: Headers, body: bytes, secrets: tuple[str, ...], forge: Forge, now: datetime) -> Received:
+    """Verify a delivery, which any of `secrets` may have signed, and classify it. Raises `bad_signature`."""
     sent, profile = list(headers), forge.profile
-    verify(forge, sent, body, secret, now)
+    verify(forge, sent, body, secrets, now)
     first: dict[str, str] = {}
     for name, value in sent:
         first.setdefault(name.lower(), value.strip())
@@ -216,16 +215,26 @@ def _delivery_id(forge: Forge, headers: Mapping[str, str]) -> str | None:
 # Signatures
 
 
-def verify(forge: Forge, headers: Headers, body: bytes, secret: str | None, now: datetime) -> None:
-    """Raise `bad_signature` unless a holder of `secret` signed this delivery.
+def verify(forge: Forge, headers: Headers, body: bytes, secrets: tuple[str, ...], now: datetime) -> None:
+    """Raise `bad_signature` unless a holder of one of `secrets` signed this delivery.
 
     Without a secret, a signed delivery is refused: its sender believes that the signature is checked.
     """
-    sent, profile = _Sent(headers), forge.profile
-    if not secret:
-        if sent.names & _SIGNING:
-            raise bad_signature("it is signed, but this source has no secret: set its webhook secret")
-    elif profile.hmac_headers:
+    sent = _Sent(headers)
+    if not secrets and sent.names & _SIGNING:
+        raise bad_signature("it is signed, but this source has no secret: set its webhook secret")
+    refusals = []
+    for secret in secrets:  # all of them, so that the time does not depend on the one that matches
+        try:
+            _verify_with(forge.profile, sent, body, secret, now)
+        except BadSignatureError as error:
+            refusals.append(error)
+    if refusals and len(refusals) == len(secrets):
+        raise refusals[0]
+
+
+def _verify_with(profile: Profile, sent: _Sent, body: bytes, secret: str, now: datetime) -> None:
+    if profile.hmac_headers:
         _verify_body(sent, profile.hmac_headers, body, secret)
     elif profile.token_header and (SIGNATURE not in sent.names or not standard_webhooks.is_secret(secret)):
         _verify_token(sent, profile.token_header, secret)
@@ -273,5 +282,5 @@ def _verify_token(sent: _Sent, header: str, secret: str) -> None:
         raise _mismatch(header)
 
 
-def _mismatch(header: str) -> GitstoreError:
+def _mismatch(header: str) -> BadSignatureError:
     return bad_signature(f"{header} does not match: check that both sides have the same secret")

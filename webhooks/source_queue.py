@@ -15,7 +15,7 @@ from uuid import UUID, uuid4
 
 from psycopg.types.json import Jsonb
 
-from gitstore.errors import GitstoreError
+from gitstore.errors import ConfigError, GitstoreError
 from sync.db import Database, Transaction
 from webhooks import forges, sources
 from webhooks.forges import Forge, Headers, Kind, Received
@@ -277,17 +277,33 @@ def push_due(tx: Transaction, event_ids: list[UUID]) -> int:
 
 @dataclass(frozen=True, slots=True)
 class HookTarget:
-    """The fields of a source that are needed to verify a delivery to it. `project` is the slug."""
+    """The fields of a source that are needed to verify a delivery to it. `project` is the slug.
+
+    `sealed_previous_secret` is set while a rotation of the secret lasts.
+    """
 
     id: UUID
     project_id: UUID
     project: str
     forge: str
     sealed_secret: str
+    sealed_previous_secret: str | None
+
+    def secrets(self, sealer: Sealer) -> tuple[str, ...]:
+        """Return the accepted secrets. A previous one that cannot be decrypted is as good as retired."""
+        purpose = sources.secret_purpose(self.id)
+        current = sealer.open(purpose, self.sealed_secret)
+        if self.sealed_previous_secret is None:
+            return (current,)
+        try:
+            return current, sealer.open(purpose, self.sealed_previous_secret)
+        except ConfigError:
+            return (current,)
 
 
 _HOOK_TARGET: Final[LiteralString] = """
-    select s.id, s.project_id, p.slug as project, s.forge, s.sealed_secret
+    select s.id, s.project_id, p.slug as project, s.forge, s.sealed_secret,
+        case when s.previous_secret_until > now() then s.sealed_previous_secret end as sealed_previous_secret
     from gitstore.sources s join gitstore.projects p on p.id = s.project_id where s.id = %(id)s
 """
 _INSERT_RECEIPT: Final[LiteralString] = """
@@ -313,8 +329,7 @@ def accept(
 
     Returns the delivery and whether it is new; a repeated delivery changes nothing. Raises `bad_signature`.
     """
-    secret = sealer.open(sources.secret_purpose(target.id), target.sealed_secret)
-    received = forges.receive(headers, body, secret, Forge(target.forge), now)
+    received = forges.receive(headers, body, target.secrets(sealer), Forge(target.forge), now)
     with database.as_mirror() as tx:
         values = {"source": target.id, "project": target.project_id, "event": received.event}
         new = received.delivery is None or tx.run(_INSERT_RECEIPT, **values, delivery=received.delivery) > 0

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from fnmatch import fnmatchcase
 from typing import Any, Final, Literal, LiteralString, TypeVar
@@ -91,7 +91,8 @@ class Filter:
 class Source:
     """A source of a project.
 
-    `due_at` is the time of the next sync. `report` describes the changes of the last sync that made any.
+    `due_at` is the time of the next sync. `previous_secret_until` is set while the webhook may be signed with
+    the previous secret, too. `report` describes the changes of the last sync that made any.
     """
 
     id: UUID
@@ -105,6 +106,7 @@ class Source:
     poll_seconds: int
     paused: bool
     has_credential: bool
+    previous_secret_until: datetime | None
     created_at: datetime
     due_at: datetime
     tried_at: datetime | None
@@ -128,7 +130,9 @@ class Source:
 
 _SELECT: Final[LiteralString] = """
     select id, project_id, url, forge, layout, direction, workflows, drafts, poll_seconds, paused,
-        has_credential, created_at, due_at, tried_at, succeeded_at, failures, poisoned_at, last_error, report
+        has_credential,
+        case when previous_secret_until > now() then previous_secret_until end as previous_secret_until,
+        created_at, due_at, tried_at, succeeded_at, failures, poisoned_at, last_error, report
     from gitstore.sources where project_id = %(project)s
 """
 _LIST: Final[LiteralString] = _SELECT + " order by created_at, id"
@@ -153,10 +157,10 @@ _SET_CREDENTIAL: Final[LiteralString] = """
         sealed_credential = %(credential)s
     where project_id = %(project)s and id = %(id)s
 """
-_RESEAL: Final[LiteralString] = """
-    update gitstore.sources set sealed_secret = %(secret)s where project_id = %(project)s and id = %(id)s
-"""
-# A request has no right to delete; the function checks that the caller is an owner.
+# A request has no right to read a secret, nor to delete; the functions check that the caller is an owner.
+_REPLACE: Final[LiteralString] = (
+    "select gitstore.replace_source_secret(%(project)s, %(id)s, %(secret)s, %(overlap)s)"
+)
 _DELETE: Final[LiteralString] = "select gitstore.delete_source(%(project)s, %(id)s)"
 _REQUEST_SYNC: Final[LiteralString] = """
     update gitstore.sources set due_at = now(), full_sync = true, crashes = 0, poisoned_at = null
@@ -241,9 +245,25 @@ def change(
     if login is not None or forget_login:
         tx.run(_SET_CREDENTIAL, **key, credential=_sealed_credential(sealer, source_id, login))
     if secret is not None:
-        tx.run(_RESEAL, **key, secret=sealer.seal(secret_purpose(source_id), secret))
+        replace_secret(tx, sealer, project_id, source_id, secret)
     tx.value(WAKE)
     return source(tx, project_id, source_id)
+
+
+def replace_secret(
+    tx: Transaction,
+    sealer: Sealer,
+    project_id: UUID,
+    source_id: UUID,
+    secret: str,
+    overlap: timedelta = timedelta(),
+) -> None:
+    """Replace the secret of the webhook. Deliveries with the previous one are accepted for `overlap`.
+
+    At most two secrets are accepted: a rotation during another one ends the overlap of the first.
+    """
+    sealed = sealer.seal(secret_purpose(source_id), secret)
+    tx.value(_REPLACE, project=project_id, id=source_id, secret=sealed, overlap=overlap)
 
 
 def delete(tx: Transaction, project_id: UUID, source_id: UUID) -> bool:

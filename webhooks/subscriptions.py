@@ -23,6 +23,7 @@ MOST: Final = 100
 MOST_SECRETS: Final = 4
 """Largest number of secrets that sign at the same time, regardless of the number of rotations."""
 OVERLAP: Final = timedelta(hours=24)
+LONGEST_OVERLAP: Final = 168  # hours
 WAKE: Final[LiteralString] = "select pg_notify('gitstore_deliveries', '')"
 """Notifies the workers of due deliveries."""
 DISABLED: Final = "subscription.disabled"

@@ -1,9 +1,10 @@
-"""Actions on sources: create, change, delete, sync; resolve divergences."""
+"""Actions on sources: create, change, rotate the secret, delete, sync; resolve divergences."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import partial
 from typing import Any
 
@@ -17,6 +18,8 @@ from webhooks import divergences, source_input, sources
 from webhooks.divergences import Divergence
 from webhooks.forges import Forge
 from webhooks.sources import EVERY_WORKFLOW, POLL_SECONDS, Direction, Source
+from webhooks.standard_webhooks import new_secret
+from webhooks.subscriptions import OVERLAP
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +77,12 @@ def create(
         )
         caller.audit(tx, "source.created", source.id, {"url": source.url, "direction": source.direction})
     caller.log(Event.SOURCE_CREATED, source=str(source.id), url=source.url)
+    return source, _webhook(caller, source, secret)
+
+
+def _webhook(caller: Caller, source: Source, secret: str) -> Webhook:
     events = list(Forge(source.forge).profile.events)
-    return source, Webhook(hook_url(caller, source), secret, "application/json", events)
+    return Webhook(hook_url(caller, source), secret, "application/json", events)
 
 
 def change(
@@ -112,6 +119,20 @@ def change(
         caller.audit(tx, "source.changed", row.id, {"changed": changed})
     caller.log(Event.SOURCE_CHANGED, source=str(row.id))
     return source
+
+
+def rotate(
+    caller: Caller, source_id: str, overlap: timedelta = OVERLAP, secret: str | None = None
+) -> tuple[Source, Webhook]:
+    """Replace the webhook's secret by `secret` or a new one. The previous one is accepted for `overlap`."""
+    with caller.as_user() as tx:
+        row = find(tx, caller, source_id)
+        new = source_input.check_secret(secret, Forge(row.forge)) if secret else new_secret()
+        sources.replace_secret(tx, caller.services.sealer(), caller.project_id, row.id, new, overlap)
+        details = {"overlap_hours": overlap.total_seconds() / 3600}
+        caller.audit(tx, "source.rotated", row.id, details)
+    caller.log(Event.SOURCE_ROTATED, source=str(row.id))
+    return row, _webhook(caller, row, new)
 
 
 def delete(caller: Caller, source_id: str) -> None:

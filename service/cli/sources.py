@@ -5,7 +5,8 @@ from __future__ import annotations
 import sys
 import threading
 from dataclasses import replace
-from typing import Any
+from datetime import timedelta
+from typing import Any, TextIO
 from uuid import UUID
 
 import click
@@ -13,6 +14,7 @@ import click
 from gitstore.upstream.importer import Layout
 from service import lookup
 from service.actions import sources as actions
+from service.actions.sources import Webhook
 from service.cli.operator import operating
 from service.cli.terminal import WHERE, Progress, one_of, table, with_config
 from service.config import Config
@@ -21,6 +23,7 @@ from sync.db import Database
 from webhooks import divergences, sources
 from webhooks.forges import Forge
 from webhooks.sources import EVERY_WORKFLOW, LONGEST_POLL, POLL_SECONDS, SHORTEST_POLL, Direction, Source
+from webhooks.subscriptions import LONGEST_OVERLAP
 
 
 @click.group("source")
@@ -53,9 +56,7 @@ def add(config: Config, project: str, url: str, **options: Any) -> None:
         made, webhook = actions.create(operator, url, **values)
     click.echo(f"source {made.id}: {made.direction} {made.url} ({made.layout})")
     click.echo(f"webhook to add to the repository ({made.forge}), content type {webhook.content_type}:")
-    click.echo(f"  URL     {webhook.url}")
-    click.echo(f"  secret  {webhook.secret}")
-    click.echo(f"  events  {', '.join(webhook.events)}")
+    _show(webhook)
     click.echo(f"first import: gitstore source sync {project}, or by the worker", err=True)
 
 
@@ -84,6 +85,25 @@ def list_(config: Config, project: str) -> None:
             click.echo(f"{row.id}: {row.last_error}")
         for one in open_[row.id]:
             click.echo(f"{row.id}: {one.ref}: {one.reason}")
+
+
+@source.command("rotate")
+@click.argument("project")
+@click.argument("source_id", metavar="SOURCE", type=click.UUID)
+@click.option("--secret-file", type=click.File("r", encoding="utf-8"), metavar="FILE",
+              help="File with the new secret. Default: one is generated.")  # fmt: skip
+@click.option("--overlap-hours", type=click.IntRange(0, LONGEST_OVERLAP), default=24, show_default=True,
+              help="Time for which the previous secret is accepted, too.")  # fmt: skip
+@with_config(*WHERE, "GITSTORE_PUBLIC_URL", "GITSTORE_BIND", "GITSTORE_SECRET_KEY")
+def rotate(
+    config: Config, project: str, source_id: UUID, secret_file: TextIO | None, overlap_hours: int
+) -> None:
+    """Replace the secret of the webhook of a SOURCE of PROJECT, and print the webhook."""
+    secret = _read(secret_file)
+    with operating(config, project) as operator:
+        made, webhook = actions.rotate(operator, str(source_id), timedelta(hours=overlap_hours), secret)
+    click.echo(f"webhook to change at the repository ({made.forge}):")
+    _show(webhook)
 
 
 @source.command("sync")
@@ -125,6 +145,12 @@ def _sync(config: Config, database: Database, row: Source) -> bool:
     elif result.report is None and not result.diverged:
         click.echo(f"{row.url}: nothing new")
     return result.error is None
+
+
+def _show(webhook: Webhook) -> None:
+    click.echo(f"  URL     {webhook.url}")
+    click.echo(f"  secret  {webhook.secret}")
+    click.echo(f"  events  {', '.join(webhook.events)}")
 
 
 def _row(row: Source, divergences: int) -> tuple[object, ...]:

@@ -10,6 +10,7 @@ from gitstore.errors import GitstoreError
 from gitstore.model import Permission
 from gitstore.upstream.importer import Layout
 from service.actions import sources as actions
+from service.actions.sources import Webhook
 from service.inputs import ChangeSource, CreateSource, Resolve, validated
 from service.ui.rendering import blueprint
 from service.ui.session import Visit, enter, field, go, shown_once
@@ -77,22 +78,25 @@ def create_source() -> Response:
         source, webhook = actions.create(visit.caller, **body.given())
     except GitstoreError as error:
         return _form(visit, None, given, error)
-    values = {
-        "URL": webhook.url,
-        "Secret": webhook.secret,
-        "Content type": webhook.content_type,
-        "Events": ", ".join(webhook.events),
-    }
     return shown_once(
         visit,
         area="sources",
         title="Source added",
         text="Add a webhook with these values to the repository, so that changes are synced within seconds. "
         f"Without it, they are polled every {source.poll_seconds} seconds. The secret is shown only once.",
-        values=values,
+        values=_values(webhook),
         about=source.url,
         to=("list_sources", {}),
     )
+
+
+def _values(webhook: Webhook) -> dict[str, str]:
+    return {
+        "URL": webhook.url,
+        "Secret": webhook.secret,
+        "Content type": webhook.content_type,
+        "Events": ", ".join(webhook.events),
+    }
 
 
 @blueprint.get("/ui/sources/<which>")
@@ -114,6 +118,22 @@ def change_source(which: str) -> Response:
         row = _read(visit, which)
         return _form(visit, row, {**_settings_of(row), **given}, error)
     return go("list_sources", notice="changed")
+
+
+@blueprint.post("/ui/sources/<which>/rotate")
+def rotate_source_secret(which: str) -> Response:
+    visit = enter(Permission.OWN, "rotating a secret")
+    row, webhook = actions.rotate(visit.caller, which)
+    return shown_once(
+        visit,
+        area="sources",
+        title="New secret",
+        text="Enter it at the forge now. For 24 hours, the old secret is accepted, too. The new one is shown "
+        "only once.",
+        values=_values(webhook),
+        about=row.url,
+        to=("list_sources", {}),
+    )
 
 
 @blueprint.post("/ui/sources/<which>/pause")

@@ -166,6 +166,24 @@ def test_the_choices_of_a_source_are_spelled_as_in_the_api(house: House) -> None
     assert {"[refs|folders]", "[pull|push|both]"} <= set(re.findall(r"\[[a-z|]+\]", shown))
 
 
+def test_the_secret_of_a_source_is_rotated(house: House, tmp_path: Path) -> None:
+    """A generated one is printed; one from a file is checked as by the API."""
+    house("project", "create", "team")
+    output = house("source", "add", "team", "https://forge.example/a.git", "--workflows", "a-*").stdout
+    source, first = re.findall(r"source (\S+):", output)[0], re.findall(r"secret +(\S+)", output)
+    rotated = house("source", "rotate", "team", source, "--overlap-hours", "1").stdout
+    assert f"/hooks/{source}" in rotated
+    assert re.findall(r"secret +(whsec_\S+)", rotated) != first
+    ((left,),) = house.sql("select previous_secret_until - now() < interval '1 hour' from gitstore.sources")
+    assert left
+    file = tmp_path / "secret"
+    file.write_text("not-of-the-standard\n")
+    refused = house("source", "rotate", "team", source, "--secret-file", str(file), status=1).stderr
+    assert "whsec_<base64>" in refused
+    assert "there is no source" in house("source", "rotate", "team", str(uuid4()), status=1).stderr
+    assert "a-*" in house("source", "list", "team").stdout
+
+
 def test_repair_without_differences(house: House) -> None:
     house("project", "create", "team")
     assert house("repair").stdout == "nothing to repair\n"

@@ -233,6 +233,16 @@ def test_a_source_is_changed_paused_and_resumed(ann: Visitor, followed: str) -> 
     assert ann.post(followed, direction="sideways").status == 400
 
 
+def test_the_secret_of_a_source_is_rotated(ann: Visitor, followed: str) -> None:
+    """The new one is shown once; the form says until when the old one is accepted."""
+    assert "stays valid for 24 hours" in ann.get(followed).page.text
+    secret = secret_of(ann.post(f"{followed}/rotate"), r"whsec_\S{43}=")
+    page = ann.get(followed)
+    assert "The previous secret is accepted until" in page.page.text
+    assert secret not in page.html
+    assert source(ann)["previous_secret_until"] is not None
+
+
 def test_poisoned_sources_and_deliveries_show_the_reason_and_a_retry(
     house: House, ann: Visitor, followed: str
 ) -> None:

@@ -72,7 +72,7 @@ def signed(
 
 def read(forge: Forge, body: bytes, event: str | None = None) -> Received:
     headers, secret = signed(forge, body, event)
-    return receive(headers, body, secret, forge, NOW)
+    return receive(headers, body, (secret,), forge, NOW)
 
 
 @pytest.mark.parametrize("forge", Forge)
@@ -109,18 +109,18 @@ def test_a_signed_body_is_not_parsed(body: bytes) -> None:
 def test_bytes_are_verified_before_anything_is_read() -> None:
     headers, secret = signed(Forge.GITHUB, b"{}", "push")
     with pytest.raises(GitstoreError) as refused:
-        receive(headers, b"{", secret, Forge.GITHUB, NOW)
+        receive(headers, b"{", (secret,), Forge.GITHUB, NOW)
     assert refused.value.code is Code.BAD_SIGNATURE
 
 
 def test_an_unprintable_or_long_delivery_id_is_stored_as_its_digest() -> None:
     for odd in ("x" * 1000, "caf\xe9", "a b"):
         headers, secret = signed(Forge.GITHUB, b"{}", "push", odd)
-        delivery = receive(headers, b"{}", secret, Forge.GITHUB, NOW).delivery
+        delivery = receive(headers, b"{}", (secret,), Forge.GITHUB, NOW).delivery
         assert delivery is not None
         assert len(delivery) == 64
     headers, secret = signed(Forge.GITHUB, b"{}", "push", "")
-    assert receive(headers, b"{}", secret, Forge.GITHUB, NOW).delivery is None
+    assert receive(headers, b"{}", (secret,), Forge.GITHUB, NOW).delivery is None
 
 
 @given(body=st.binary(max_size=200), headers=st.lists(st.tuples(st.text(max_size=20), st.text(max_size=50))))
@@ -129,6 +129,6 @@ def test_any_bytes_raise_only_coded_errors(body: bytes, headers: list[tuple[str,
         sent, secret = signed(forge, body, "push") if forge is not Forge.ANY else ([], STANDARD)
         for given_headers in (headers, [*headers, *sent]):
             try:
-                receive(given_headers, body, secret, forge, NOW)
+                receive(given_headers, body, (secret,), forge, NOW)
             except GitstoreError:
                 continue

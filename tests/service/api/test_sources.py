@@ -8,7 +8,7 @@ import hmac
 import json
 import random
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from io import BytesIO
 from typing import Any
 from uuid import UUID, uuid4
@@ -193,6 +193,51 @@ def test_a_new_secret_replaces_the_old_one(house: House, owner: Client, quiet: s
     owner("PATCH", f"/sources/{quiet}", json={"secret": "another-secret-of-it"})
     problem(ring(house, quiet), 401, "bad_signature")
     assert ring(house, quiet, secret="another-secret-of-it").status_code == 202
+
+
+def test_two_secrets_are_accepted_during_a_rotation(house: House, owner: Client, quiet: str) -> None:
+    """Until the overlap has passed; a second rotation, or a secret that is set, ends the first overlap."""
+    path = f"/sources/{quiet}"
+    assert owner.get(path).json["previous_secret_until"] is None
+    rotated = owner.post(f"{path}/rotate", json={"overlap_hours": 2})
+    assert (rotated.status_code, rotated.headers["Cache-Control"]) == (200, "no-store")
+    assert rotated.json["url"] == f"https://gitstore.example/hooks/{quiet}"
+    second = rotated.json["secret"]
+    until = datetime.fromisoformat(owner.get(path).json["previous_secret_until"])
+    assert timedelta(hours=1) < until - datetime.now(UTC) <= timedelta(hours=2)
+    for secret, status in ((SECRET, 202), (second, 202), ("another-secret-of-it", 401)):
+        assert ring(house, quiet, secret=secret).status_code == status
+    third = owner.post(f"{path}/rotate", json={"secret": "a-secret-of-the-owner"}).json["secret"]
+    assert third == "a-secret-of-the-owner"
+    assert [ring(house, quiet, secret=one).status_code for one in (SECRET, second, third)] == [401, 202, 202]
+    with house.database.as_owner() as tx:
+        tx.run("update gitstore.sources set previous_secret_until = now() - interval '1 second'")
+    assert [ring(house, quiet, secret=one).status_code for one in (second, third)] == [401, 202]
+    assert owner.get(path).json["previous_secret_until"] is None
+    owner.post(f"{path}/rotate")
+    owner("PATCH", path, json={"secret": "the-only-one-from-now-on"})
+    assert ring(house, quiet, secret=third).status_code == 401
+    fifth = owner.post(f"{path}/rotate", json={"overlap_hours": 0}).json["secret"]
+    assert ring(house, quiet, secret="the-only-one-from-now-on").status_code == 401
+    assert ring(house, quiet, secret=fifth).status_code == 202
+    for body in ({"overlap_hours": -1}, {"overlap_hours": 169}, {"secret": "short"}):
+        problem(owner.post(f"{path}/rotate", json=body), 400, "malformed")
+    with house.database.as_owner() as tx:
+        stored = tx.value("select string_agg(to_jsonb(s)::text, ' ') from gitstore.sources s")
+        audited = tx.tuples("select details from gitstore.audit_log where action = 'source.rotated'")
+    assert next(details for (details,) in audited) == {"overlap_hours": 2}
+    assert fifth not in stored
+
+
+def test_a_rotation_after_the_key_was_lost_accepts_the_new_secret(
+    house: House, owner: Client, quiet: str
+) -> None:
+    """The previous one, which cannot be decrypted, is as good as retired."""
+    with house.database.as_owner() as tx:
+        tx.run("update gitstore.sources set sealed_secret = 'of another key'")
+    secret = owner.post(f"/sources/{quiet}/rotate").json["secret"]
+    assert ring(house, quiet, secret=secret).status_code == 202
+    problem(ring(house, quiet), 401, "bad_signature")
 
 
 def test_a_source_syncs_the_workflows_that_its_owner_names(owner: Client, quiet: str) -> None:
