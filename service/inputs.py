@@ -206,7 +206,10 @@ _CREDENTIAL: Final = "`user:password`, or an access token alone; never shown aga
 _SECRET: Final = "of the webhook; never shown again"  # noqa: S105
 _WORKFLOWS: Final = "globs of slugs, with `*` and `?`: other workflows are neither imported nor pushed"
 _DRAFTS: Final = "whether drafts are synced, too; the layout `folders` has none"
-_FORGE: Final = "the sender of the webhooks; `any`: signed per Standard Webhooks"
+_FORGE: Final = (
+    "the sender of the webhooks; `any`: signed per Standard Webhooks; `basic`: with the secret as the "
+    "password of HTTP basic authentication; `header`: with the secret in the header X-Gitstore-Token"
+)
 
 
 class CreateSource(Body):

@@ -149,7 +149,11 @@ def webhook(text: str) -> None:
         for name in (standard_webhooks.SIGNATURE, standard_webhooks.ID, standard_webhooks.TIMESTAMP):
             with suppress(GitstoreError):
                 forges.receive({**dict(signed), name: text}.items(), raw, (SECRET,), Forge.ANY, NOW)
-    for forge, name in ((Forge.GITHUB, "x-hub-signature-256"), (Forge.GITLAB, "x-gitlab-token")):
+    for forge, name in (
+        (Forge.GITHUB, "x-hub-signature-256"),
+        (Forge.GITLAB, "x-gitlab-token"),
+        (Forge.BASIC, "authorization"),
+    ):
         with suppress(GitstoreError):
             forges.receive([(name, text), ("x-github-event", text)], b"{}", ("s" * 20,), forge, NOW)
 

@@ -28,6 +28,7 @@ class Webhook:
 
     url: str
     secret: str
+    secret_as: str | None
     content_type: str
     events: list[str]
 
@@ -81,8 +82,9 @@ def create(
 
 
 def _webhook(caller: Caller, source: Source, secret: str) -> Webhook:
-    events = list(Forge(source.forge).profile.events)
-    return Webhook(hook_url(caller, source), secret, "application/json", events)
+    profile = Forge(source.forge).profile
+    url = hook_url(caller, source)
+    return Webhook(url, secret, profile.enter_as, "application/json", list(profile.events))
 
 
 def change(

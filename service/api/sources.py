@@ -71,6 +71,9 @@ class Webhook(Answer):
 
     url: str
     secret: str = Field(description="shown only once")
+    secret_as: str | None = Field(
+        description="what to enter the secret as; null if the forge has a field for it"
+    )
     content_type: str
     events: list[str] = Field(description="named as at the forge")
 

@@ -150,6 +150,8 @@ def _sync(config: Config, database: Database, row: Source) -> bool:
 def _show(webhook: Webhook) -> None:
     click.echo(f"  URL     {webhook.url}")
     click.echo(f"  secret  {webhook.secret}")
+    if webhook.secret_as is not None:
+        click.echo(f"          as {webhook.secret_as}")
     click.echo(f"  events  {', '.join(webhook.events)}")
 
 

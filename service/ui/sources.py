@@ -94,6 +94,7 @@ def _values(webhook: Webhook) -> dict[str, str]:
     return {
         "URL": webhook.url,
         "Secret": webhook.secret,
+        **({"Enter it as": webhook.secret_as} if webhook.secret_as else {}),
         "Content type": webhook.content_type,
         "Events": ", ".join(webhook.events),
     }

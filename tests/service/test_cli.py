@@ -162,6 +162,8 @@ def test_the_choices_of_a_source_are_spelled_as_in_the_api(house: House) -> None
     output = house("source", "add", "team", "https://forge.example/a.git", *kinds).stdout
     assert "both https://forge.example/a.git (folders)" in output
     assert "(gitea)" in output
+    url = "https://dev.azure.com/acme/flows/_git/flows"
+    assert "as the password of HTTP basic authentication" in house("source", "add", "team", url).stdout
     shown = house("source", "add", "--help").stdout
     assert {"[refs|folders]", "[pull|push|both]"} <= set(re.findall(r"\[[a-z|]+\]", shown))
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import hmac
 import json
+import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import product
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,7 +19,7 @@ from hypothesis import strategies as st
 
 from gitstore.errors import Code, GitstoreError
 from webhooks import standard_webhooks
-from webhooks.forges import Forge, Kind, Received, receive
+from webhooks.forges import Forge, Kind, Received, detect, receive
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 SECRET = "It's-a-secret-to-everybody"
@@ -24,7 +28,9 @@ STANDARD = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 
 @dataclass(frozen=True)
 class Sample:
-    """A delivery that reports a pushed tag, as a forge sends it. `{mac}` stands for the HMAC of the body."""
+    """A delivery that reports a pushed tag, as a forge sends it. `{mac}` stands for the HMAC of the body,
+    and `{basic}` for the secret as a password.
+    """
 
     headers: dict[str, str]
     payload: dict[str, Any]
@@ -32,6 +38,7 @@ class Sample:
 
 PUSH = {"ref": "refs/tags/order-sync/v1", "before": "0" * 40, "after": "a" * 40}
 BITBUCKET = {"push": {"changes": [{"old": None, "new": {"type": "tag", "name": "order-sync/v1"}}]}}
+AZURE = {"refUpdates": [{"name": "refs/tags/order-sync/v1", "newObjectId": "a" * 40}]}
 
 SAMPLES = {
     Forge.GITHUB: Sample(
@@ -49,6 +56,9 @@ SAMPLES = {
     Forge.BITBUCKET: Sample(
         {"X-Hub-Signature": "sha256={mac}", "X-Event-Key": "repo:push", "X-Request-UUID": "d-1"}, BITBUCKET
     ),
+    Forge.AZURE: Sample({"Authorization": "{basic}"}, {"eventType": "git.push", "resource": AZURE}),
+    Forge.BASIC: Sample({"Authorization": "{basic}"}, PUSH),
+    Forge.HEADER: Sample({"X-Gitstore-Token": SECRET}, PUSH),
     Forge.ANY: Sample({"webhook-id": "d-1"}, {"resource": {"refUpdates": []}}),
 }
 
@@ -60,11 +70,12 @@ def signed(
     if forge is Forge.ANY:
         return list(standard_webhooks.sign([STANDARD], delivery, NOW, body).items()), STANDARD
     mac = hmac.digest(secret.encode(), body, hashlib.sha256).hex()
-    headers = {
-        name: value.replace("{mac}", mac).replace(SECRET, secret).replace("d-1", delivery)
-        for name, value in SAMPLES[forge].headers.items()
-    }
-    if event is not None:
+    basic = "Basic " + base64.b64encode(f"gitstore:{secret}".encode()).decode()
+    values = {"{mac}": mac, "{basic}": basic, SECRET: secret, "d-1": delivery}
+    headers = dict(SAMPLES[forge].headers)
+    for name, (old, new) in product(headers, values.items()):
+        headers[name] = headers[name].replace(old, new)
+    if event is not None and forge.profile.event_headers:
         (name,) = [name for name in headers if "event" in name.lower() and "uuid" not in name.lower()]
         headers[name] = event
     return [("Content-Type", "application/json"), *headers.items()], secret
@@ -77,9 +88,28 @@ def read(forge: Forge, body: bytes, event: str | None = None) -> Received:
 
 @pytest.mark.parametrize("forge", Forge)
 def test_each_forge_has_a_sample_that_reports_a_change(forge: Forge) -> None:
-    """A pushed tag is a change, with the id of its delivery, in the form in which each forge sends it."""
+    """A pushed tag is a change, in the form in which each forge sends it, with the delivery's id if any."""
     received = read(forge, json.dumps(SAMPLES[forge].payload).encode())
-    assert (received.forge, received.kind, received.delivery) == (forge, Kind.CHANGED, "d-1")
+    delivery = "d-1" if forge.profile.delivery_headers else None
+    assert (received.forge, received.kind, received.delivery) == (forge, Kind.CHANGED, delivery)
+
+
+@pytest.mark.parametrize(
+    ("host", "forge"),
+    [
+        ("github.com", Forge.GITHUB), ("gitlab.acme.example", Forge.GITLAB), ("codeberg.org", Forge.FORGEJO),
+        ("dev.azure.com", Forge.AZURE), ("acme.visualstudio.com", Forge.AZURE), ("azure.example", Forge.ANY),
+    ],
+)  # fmt: skip
+def test_the_host_names_the_forge(host: str, forge: Forge) -> None:
+    assert detect(f"https://{host}/acme/github.git") is forge
+
+
+def test_each_forge_is_documented() -> None:
+    """In the table of api.md that says how it proves itself."""
+    text = (Path(__file__).parents[2] / "docs" / "api.md").read_text()
+    (table,) = re.findall(r"\| `forge` \|.*?\n\n", text, re.DOTALL)
+    assert sorted(re.findall(r"`([a-z]+)`(?=[, ])", table.split("\n", 2)[2])) == sorted(Forge)
 
 
 @pytest.mark.parametrize(

@@ -92,6 +92,7 @@ def test_creating_a_source_returns_its_webhook(owner: Client) -> None:
     assert source["webhook"] == {
         "url": f"https://gitstore.example/hooks/{source['id']}",
         "secret": SECRET,
+        "secret_as": None,
         "content_type": "application/json",
         "events": ["push", "create", "delete"],
     }
@@ -110,6 +111,9 @@ def test_a_secret_is_generated_by_default(owner: Client) -> None:
     made = owner.post("/sources", json={"url": URL})
     assert made.json["forge"] == "any"
     assert made.json["webhook"]["secret"].startswith("whsec_")
+    assert made.json["webhook"]["secret_as"] is None
+    sent = added(owner, URL + "3", forge="header")["webhook"]["secret_as"]
+    assert sent == "the value of the header X-Gitstore-Token"
     refused = owner.post("/sources", json={"url": URL + "2", "secret": "not-a-standard-one"})
     assert "Standard Webhooks" in problem(refused, 400, "malformed")["detail"]
 
@@ -456,8 +460,8 @@ def test_no_user_can_read_receipts(house: House, owner: Client, quiet: str) -> N
             tx.tuples(query)
 
 
-def test_a_stranger_cannot_tell_whether_a_source_exists(house: House, quiet: str) -> None:
-    """An unknown source, a wrong or missing signature: one answer."""
+def test_a_stranger_cannot_tell_whether_a_source_exists(house: House, owner: Client, quiet: str) -> None:
+    """An unknown source, a wrong or missing signature, password or header: one answer."""
     none = str(uuid4())
     requests = [
         ring(house, quiet, secret="something else"),
@@ -465,7 +469,16 @@ def test_a_stranger_cannot_tell_whether_a_source_exists(house: House, quiet: str
         ring(house, none),
         ring(house, "x"),
     ]
-    seen = {(answer.status_code, answer.json["code"], answer.json["detail"]) for answer in requests}
+    for forge in (Forge.AZURE, Forge.BASIC, Forge.HEADER):
+        made = added(owner, f"{URL}{forge}", forge=forge)["id"]
+        for source in (made, none):
+            wrong = signed_by(forge, "another secret", b"{}")
+            for headers in ({}, wrong, {"Authorization": "Basic *"}, {"Authorization": "Bearer x"}):
+                requests.append(ring(house, source, **headers))
+    seen = {
+        (answer.status_code, answer.headers["WWW-Authenticate"], answer.json["code"], answer.json["detail"])
+        for answer in requests
+    }
     assert len(seen) == 1
     assert {answer.status_code for answer in requests} == {401}
     for source in (quiet, none):
