@@ -21,6 +21,7 @@ from service.config import Config
 from service.worker import source_sync
 from sync.db import Database
 from webhooks import divergences, sources
+from webhooks.divergences import TAKES
 from webhooks.forges import Forge
 from webhooks.sources import EVERY_WORKFLOW, LONGEST_POLL, POLL_SECONDS, SHORTEST_POLL, Direction, Source
 from webhooks.subscriptions import LONGEST_OVERLAP
@@ -85,6 +86,28 @@ def list_(config: Config, project: str) -> None:
             click.echo(f"{row.id}: {row.last_error}")
         for one in open_[row.id]:
             click.echo(f"{row.id}: {one.ref}: {one.reason}")
+
+
+@source.command("resolve")
+@click.argument("project")
+@click.argument("source_id", metavar="SOURCE", type=click.UUID)
+@click.argument("ref")
+@click.argument("take", type=click.Choice(TAKES))
+@with_config(*WHERE)
+def resolve(config: Config, project: str, source_id: UUID, ref: str, take: str) -> None:
+    """Resolve the divergence of REF, as listed, between a SOURCE and PROJECT.
+
+    For a draft, the next sync takes theirs, or ours is kept. Acknowledge any other ref.
+    """
+    with operating(config, project) as operator:
+        with operator.reading() as tx:
+            row = actions.find(tx, operator, str(source_id))
+            open_ = divergences.open_divergences(tx, operator.project_id, row.id)
+        one = next((one for one in open_ if one.ref == ref), None)
+        if one is None:
+            raise lookup.not_found("open divergence", ref, ": see gitstore source list")
+        actions.resolve(operator, str(row.id), str(one.id), take)
+    click.echo(f"{ref}: the next sync takes theirs" if take == "theirs" else f"{ref}: both sides are kept")
 
 
 @source.command("rotate")

@@ -186,6 +186,30 @@ def test_the_secret_of_a_source_is_rotated(house: House, tmp_path: Path) -> None
     assert "a-*" in house("source", "list", "team").stdout
 
 
+def test_divergences_are_resolved_by_ref(house: House) -> None:
+    """Under the name that the list shows; a tag can only be acknowledged."""
+    house("project", "create", "team")
+    house("source", "add", "team", "https://forge.example/a.git")
+    ((source,),) = house.sql(
+        "with one as (select id, project_id from gitstore.sources), new as ("
+        "insert into gitstore.divergences (source_id, project_id, ref, slug, version_number, ours, theirs, "
+        "code, reason) select id, project_id, ref, 'a', number, '1', '2', 'x', 'moved' "
+        "from one, (values ('refs/tags/a/v1', 1), ('refs/heads/drafts/a', null)) as refs (ref, number)) "
+        "select id::text from one"
+    )
+    resolve = ("source", "resolve", "team", source)
+    assert "acknowledge the difference" in house(*resolve, "refs/tags/a/v1", "theirs", status=1).stderr
+    kept = house(*resolve, "refs/tags/a/v1", "acknowledge").stdout
+    assert kept == "refs/tags/a/v1: both sides are kept\n"
+    taken = house(*resolve, "refs/heads/drafts/a", "theirs").stdout
+    assert taken == "refs/heads/drafts/a: the next sync takes theirs\n"
+    listed = house("source", "list", "team").stdout
+    assert ("refs/heads/drafts/a" in listed, "refs/tags/a/v1" in listed) == (True, False)
+    again = house(*resolve, "refs/tags/a/v1", "acknowledge", status=1).stderr
+    assert again == ("error: there is no open divergence 'refs/tags/a/v1': see gitstore source list\n")
+    assert "Invalid value" in house(*resolve, "refs/tags/a/v1", "both", status=2).stderr
+
+
 def test_repair_without_differences(house: House) -> None:
     house("project", "create", "team")
     assert house("repair").stdout == "nothing to repair\n"
