@@ -57,6 +57,9 @@ _SELECT: Final[LiteralString] = """
     select id, project_id, url, events, state, reason, failing_since, created_at, updated_at
     from gitstore.subscriptions where project_id = %(project)s and state <> 'deleted'
 """
+_COUNT_DISABLED: Final[LiteralString] = """
+    select count(*) from gitstore.subscriptions where project_id = %(project)s and state = 'disabled'
+"""
 _BY_ID: Final[LiteralString] = " and id = %(id)s"
 _OLDEST_FIRST: Final[LiteralString] = " order by created_at, id"
 _CREATE: Final[LiteralString] = """
@@ -107,6 +110,10 @@ def subscriptions(tx: Transaction, project_id: UUID) -> list[Subscription]:
 
 def subscription(tx: Transaction, project_id: UUID, subscription_id: UUID) -> Subscription | None:
     return tx.row(Subscription, _SELECT + _BY_ID, project=project_id, id=subscription_id)
+
+
+def count_disabled(tx: Transaction, project_id: UUID) -> int:
+    return int(tx.value(_COUNT_DISABLED, project=project_id))
 
 
 def create(

@@ -140,10 +140,17 @@ def test_a_disabled_subscription_has_a_banner(house: House, ann: Visitor, subscr
         (banner,) = ann.get(path).page.all("div", role="alert")
         assert "disabled: it answered 410 Gone." in banner.text
         assert "sent when you activate it" in banner.text
+    ann.api.create()
+    for path in ("/ui/workflows", "/ui/sources", "/ui/new-source", "/ui/tokens", "/ui/workflows/order-sync"):
+        (banner,) = ann.get(path).page.all("div", role="alert")
+        assert "1 webhook subscription disabled" in banner.text
+    editor = visitor(house, "editor")
+    assert editor.get("/ui/workflows").page.all("div", role="alert") == []
     since = ann.get(subscribed).page.value("since")
     assert ann.post(f"{subscribed}/replay", since=since).status == 303
     ann.post(f"{subscribed}/state", state="active")
-    assert ann.get("/ui/webhooks").page.all("div", role="alert") == []
+    for path in ("/ui/webhooks", "/ui/workflows"):
+        assert ann.get(path).page.all("div", role="alert") == []
 
 
 def test_a_rotated_secret_is_shown_once(ann: Visitor, house: House, subscribed: str) -> None:
