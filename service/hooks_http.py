@@ -1,8 +1,8 @@
 """POST /hooks/<source id>: webhook endpoint for an upstream's forge.
 
-The signature alone authenticates the sender. The answer is fast and short; the payload is not trusted, but
-marks the source as due, and the worker fetches. A client cannot distinguish an unknown source from a wrong
-signature; the log has the reason.
+The signature alone authenticates the sender; one that cannot sign sends the secret itself. The answer is fast
+and short; the payload is not trusted, but marks the source as due, and the worker fetches. A client cannot
+distinguish an unknown source from a wrong signature or password; the log has the reason.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from flask import Blueprint, Response, jsonify, request
 from gitstore.errors import TooLargeError
 from gitstore.system import now
 from service import logs
-from service.context import admit, note, read_body, services
+from service.context import admit, note, read_body, request_id, services
+from service.errors import REALM, problem
 from service.logs import Event
 from service.lookup import uuid_of
 from webhooks import source_queue
@@ -25,11 +26,19 @@ from webhooks.standard_webhooks import BadSignatureError, bad_signature
 _STATUS: Final = {Kind.CHANGED: "accepted", Kind.PING: "pong", Kind.IGNORED: "ignored"}
 
 _REFUSED: Final = (
-    "there is no such source, or the signature does not match: check that the webhook's URL is complete, and "
-    "that both sides have the same secret"
+    "there is no such source, or the signature or password does not match: check that the webhook's URL is "
+    "complete, and that both sides have the same secret"
 )
 
 blueprint = Blueprint("hooks", __name__)
+
+
+@blueprint.errorhandler(BadSignatureError)
+def refuse(error: BadSignatureError) -> Response:
+    """Answer 401 with the challenge of basic authentication: some senders send a password only then."""
+    answer = problem(error, request_id())
+    answer.headers["WWW-Authenticate"] = f"Basic {REALM}"
+    return answer
 
 
 @blueprint.post("/hooks/<source>")

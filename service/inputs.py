@@ -28,8 +28,9 @@ from gitstore.names import SLUG_PATTERN
 from service.access import Role
 from webhooks.addresses import LONGEST_URL
 from webhooks.forges import Forge
+from webhooks.source_input import LONGEST_GLOB, MOST_GLOBS
 from webhooks.sources import LONGEST_POLL, POLL_SECONDS, SHORTEST_POLL
-from webhooks.subscriptions import SUBSCRIBABLE
+from webhooks.subscriptions import LONGEST_OVERLAP, SUBSCRIBABLE
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -140,6 +141,10 @@ Secret = Annotated[str, StringConstraints(max_length=1000)]
 ForgeName = Annotated[Forge, Field(strict=False)]
 LayoutName = Literal["refs", "folders"]
 DirectionName = Literal["pull", "push", "both"]
+Globs = Annotated[
+    list[Annotated[str, StringConstraints(max_length=LONGEST_GLOB)]], Field(max_length=MOST_GLOBS)
+]
+OverlapHours = Annotated[int, Field(ge=0, le=LONGEST_OVERLAP)]
 PollSeconds = Annotated[int, Field(ge=SHORTEST_POLL, le=LONGEST_POLL)]
 
 
@@ -199,7 +204,12 @@ class CreateToken(Body):
 
 _CREDENTIAL: Final = "`user:password`, or an access token alone; never shown again"
 _SECRET: Final = "of the webhook; never shown again"  # noqa: S105
-_FORGE: Final = "the sender of the webhooks; `any`: signed per Standard Webhooks"
+_WORKFLOWS: Final = "globs of slugs, with `*` and `?`: other workflows are neither imported nor pushed"
+_DRAFTS: Final = "whether drafts are synced, too; the layout `folders` has none"
+_FORGE: Final = (
+    "the sender of the webhooks; `any`: signed per Standard Webhooks; `basic`: with the secret as the "
+    "password of HTTP basic authentication; `header`: with the secret in the header X-Gitstore-Token"
+)
 
 
 class CreateSource(Body):
@@ -217,6 +227,8 @@ class CreateSource(Body):
         "tags <slug>/v<N> on any commit",
     )
     direction: DirectionName | None = "pull"
+    workflows: Globs | None = Field(["*"], description=_WORKFLOWS)
+    drafts: bool | None = Field(False, description=_DRAFTS)
     poll_seconds: PollSeconds | None = POLL_SECONDS
 
 
@@ -228,8 +240,19 @@ class ChangeSource(Body):
     secret: Secret | None = Field(None, description=_SECRET)
     layout: LayoutName | None = None
     direction: DirectionName | None = None
+    workflows: Globs | None = Field(None, description=_WORKFLOWS)
+    drafts: bool | None = Field(None, description=_DRAFTS)
     poll_seconds: PollSeconds | None = None
     paused: bool | None = None
+
+
+class RotateSource(Body):
+    """Without `secret`, one is generated."""
+
+    secret: Secret | None = Field(None, description=_SECRET)
+    overlap_hours: OverlapHours | None = Field(
+        24, description="how long deliveries signed with the previous secret are accepted, too"
+    )
 
 
 class Resolve(Body):

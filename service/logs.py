@@ -58,6 +58,7 @@ class Event(StrEnum):
     TOKEN_REVOKED = auto()
     SOURCE_CREATED = auto()
     SOURCE_CHANGED = auto()
+    SOURCE_ROTATED = auto()
     SOURCE_DELETED = auto()
     HOOK_RECEIVED = auto()
     SYNCED = auto()

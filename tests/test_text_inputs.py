@@ -45,7 +45,7 @@ from service.inputs import CreateToken, CreateWorkflow, validated
 from service.ui import rendering
 from service.ui.graph import Graph, draw
 from service.ui.texts import Row, highlighted, side_by_side
-from webhooks import forges, sources, standard_webhooks
+from webhooks import forges, source_input, standard_webhooks
 from webhooks.addresses import Allowed, target_of
 from webhooks.egress import Egress
 from webhooks.forges import Forge
@@ -145,13 +145,17 @@ def webhook(text: str) -> None:
         raw = payload.encode()
         signed = [*standard_webhooks.sign([SECRET], "a", NOW, raw).items(), ("content-type", "a/b; " + text)]
         with suppress(GitstoreError):
-            forges.receive(signed, raw, SECRET, Forge.ANY, NOW)
+            forges.receive(signed, raw, (SECRET,), Forge.ANY, NOW)
         for name in (standard_webhooks.SIGNATURE, standard_webhooks.ID, standard_webhooks.TIMESTAMP):
             with suppress(GitstoreError):
-                forges.receive({**dict(signed), name: text}.items(), raw, SECRET, Forge.ANY, NOW)
-    for forge, name in ((Forge.GITHUB, "x-hub-signature-256"), (Forge.GITLAB, "x-gitlab-token")):
+                forges.receive({**dict(signed), name: text}.items(), raw, (SECRET,), Forge.ANY, NOW)
+    for forge, name in (
+        (Forge.GITHUB, "x-hub-signature-256"),
+        (Forge.GITLAB, "x-gitlab-token"),
+        (Forge.BASIC, "authorization"),
+    ):
         with suppress(GitstoreError):
-            forges.receive([(name, text), ("x-github-event", text)], b"{}", "s" * 20, forge, NOW)
+            forges.receive([(name, text), ("x-github-event", text)], b"{}", ("s" * 20,), forge, NOW)
 
 
 def cursors(text: str) -> None:
@@ -213,9 +217,10 @@ INPUTS: dict[str, dict[str, Callable[[str], object]]] = {
     "webhooks": {
         "a webhook": webhook,
         "a subscriber's URL": lambda text: target_of("http://" + text),
-        "a source's URL": lambda text: sources.split_url("http://" + text, EGRESS),
-        "a credential": lambda text: sources.read_credential(text, Forge.GITHUB),
-        "a webhook's secret": lambda text: sources.check_secret(text, Forge.ANY),
+        "a source's URL": lambda text: source_input.split_url("http://" + text, EGRESS),
+        "a credential": lambda text: source_input.read_credential(text, Forge.GITHUB),
+        "a webhook's secret": lambda text: source_input.check_secret(text, Forge.ANY),
+        "globs of workflows": lambda text: source_input.check_globs(text.split()),
         "what may be reached": Allowed.parse,
     },
 }  # fmt: skip

@@ -25,6 +25,8 @@ from webhooks.sources import Direction
 DELETED: Final = "deleted_upstream"
 PUSH_REFUSED: Final = "push_refused"
 ACKNOWLEDGE: Final = "acknowledge"
+TAKES: Final = ("theirs", "ours", ACKNOWLEDGE)
+"""What a person may take to resolve a divergence."""
 _MOST_PROBLEMS: Final = 3  # listed in a reason
 
 

@@ -4,16 +4,20 @@ To add a forge, add a member of `Forge` here and a sample delivery to tests/webh
 
 `receive` verifies a delivery and classifies it by its headers. The payload is not parsed: a delivery only
 marks its source as due, and the refs themselves are fetched. Bytes are verified before anything is read, in
-constant time. A header that is sent twice is refused: two programs may disagree on which value counts.
+constant time. A sender that cannot sign sends the secret itself in a header. A header that is sent twice is
+refused: two programs may disagree on which value counts.
 
 Sources: https://docs.github.com/webhooks/using-webhooks/validating-webhook-deliveries,
 https://docs.gitea.com/usage/webhooks, https://forgejo.org/docs/latest/user/webhooks/,
 https://docs.gitlab.com/user/project/integrations/webhooks/,
-https://support.atlassian.com/bitbucket-cloud/docs/manage-webhooks/, and, for `any`, Standard Webhooks.
+https://support.atlassian.com/bitbucket-cloud/docs/manage-webhooks/,
+https://learn.microsoft.com/azure/devops/service-hooks/services/webhooks, and, for `any`, Standard Webhooks.
 """
 
 from __future__ import annotations
 
+import base64
+import binascii
 import hashlib
 import hmac
 import re
@@ -23,13 +27,13 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Final
 
-from gitstore.errors import GitstoreError
 from webhooks import standard_webhooks
-from webhooks.standard_webhooks import ID, SIGNATURE, TIMESTAMP, bad_signature
+from webhooks.standard_webhooks import ID, SIGNATURE, TIMESTAMP, BadSignatureError, bad_signature
 
 MOST_BYTES: Final = 3 * 2**20
 """Largest body. GitHub sends 25 MB at most, but a missed delivery is recovered by the poll."""
 
+_AUTHORIZATION: Final = "authorization"
 _HEX: Final = re.compile(r"[0-9A-Fa-f]{64}")
 _DELIVERY_ID: Final = re.compile(r"[!-~]{1,128}")
 _LONGEST_EVENT: Final = 200
@@ -42,12 +46,14 @@ Headers = Iterable[tuple[str, str]]
 class Profile:
     """The properties of a forge. Header names are in lower case.
 
-    A forge without `hmac_headers` and `token_header` signs per Standard Webhooks.
+    A forge without `hmac_headers`, `token_header` and `basic` signs per Standard Webhooks.
 
     `title`              the display name
     `hosts`              words that identify the forge in a host's name
     `hmac_headers`       header -> the prefix before the hex HMAC-SHA256 of the raw body
     `token_header`       the header that holds the secret itself, unless signed per Standard Webhooks
+    `basic`              whether the secret is the password of HTTP basic authentication, with any user name
+    `enter_as`           how the secret is entered where the forge has no field for it
     `event_headers`      headers that name the event; the first one present counts
     `delivery_headers`   headers that identify the delivery, the same for every retry
     `ref_events`         events that report changed refs; without `event_headers`, every delivery does
@@ -60,6 +66,8 @@ class Profile:
     hosts: tuple[str, ...] = ()
     hmac_headers: Mapping[str, str] = field(default_factory=dict)
     token_header: str | None = None
+    basic: bool = False
+    enter_as: str | None = None
     event_headers: tuple[str, ...] = ()
     delivery_headers: tuple[str, ...] = ()
     ref_events: tuple[str, ...] = ()
@@ -148,6 +156,34 @@ class Forge(StrEnum):
             token_user="x-token-auth",  # noqa: S106 - a user name
         ),
     )
+    AZURE = (
+        "azure",
+        Profile(
+            "Azure DevOps",
+            hosts=("dev.azure", "visualstudio"),
+            basic=True,
+            enter_as="the password of HTTP basic authentication, with any user name",
+            subscribe_to=("Code pushed",),
+        ),
+    )
+    BASIC = (
+        "basic",
+        Profile(
+            "another sender, by HTTP basic authentication",
+            basic=True,
+            enter_as="the password of HTTP basic authentication, with any user name",
+            subscribe_to=("every push",),
+        ),
+    )
+    HEADER = (
+        "header",
+        Profile(
+            "another sender, by a secret header",
+            token_header="x-gitstore-token",  # noqa: S106 - the name of a header
+            enter_as="the value of the header X-Gitstore-Token",
+            subscribe_to=("every push",),
+        ),
+    )
     ANY = (
         "any",
         Profile(
@@ -159,7 +195,7 @@ class Forge(StrEnum):
 
 
 _SIGNING: Final = frozenset(
-    {SIGNATURE}
+    {SIGNATURE, _AUTHORIZATION}
     | {header for forge in Forge for header in forge.profile.hmac_headers}
     | {forge.profile.token_header for forge in Forge if forge.profile.token_header}
 )
@@ -189,10 +225,10 @@ class Received:
     delivery: str | None
 
 
-def receive(headers: Headers, body: bytes, secret: str | None, forge: Forge, now: datetime) -> Received:
-    """Verify a delivery and classify it. Raises `bad_signature`."""
+def receive(headers: Headers, body: bytes, secrets: tuple[str, ...], forge: Forge, now: datetime) -> Received:
+    """Verify a delivery, which any of `secrets` may have signed, and classify it. Raises `bad_signature`."""
     sent, profile = list(headers), forge.profile
-    verify(forge, sent, body, secret, now)
+    verify(forge, sent, body, secrets, now)
     first: dict[str, str] = {}
     for name, value in sent:
         first.setdefault(name.lower(), value.strip())
@@ -216,19 +252,31 @@ def _delivery_id(forge: Forge, headers: Mapping[str, str]) -> str | None:
 # Signatures
 
 
-def verify(forge: Forge, headers: Headers, body: bytes, secret: str | None, now: datetime) -> None:
-    """Raise `bad_signature` unless a holder of `secret` signed this delivery.
+def verify(forge: Forge, headers: Headers, body: bytes, secrets: tuple[str, ...], now: datetime) -> None:
+    """Raise `bad_signature` unless a holder of one of `secrets` signed this delivery.
 
     Without a secret, a signed delivery is refused: its sender believes that the signature is checked.
     """
-    sent, profile = _Sent(headers), forge.profile
-    if not secret:
-        if sent.names & _SIGNING:
-            raise bad_signature("it is signed, but this source has no secret: set its webhook secret")
-    elif profile.hmac_headers:
+    sent = _Sent(headers)
+    if not secrets and sent.names & _SIGNING:
+        raise bad_signature("it is signed, but this source has no secret: set its webhook secret")
+    refusals = []
+    for secret in secrets:  # all of them, so that the time does not depend on the one that matches
+        try:
+            _verify_with(forge.profile, sent, body, secret, now)
+        except BadSignatureError as error:
+            refusals.append(error)
+    if refusals and len(refusals) == len(secrets):
+        raise refusals[0]
+
+
+def _verify_with(profile: Profile, sent: _Sent, body: bytes, secret: str, now: datetime) -> None:
+    if profile.hmac_headers:
         _verify_body(sent, profile.hmac_headers, body, secret)
     elif profile.token_header and (SIGNATURE not in sent.names or not standard_webhooks.is_secret(secret)):
-        _verify_token(sent, profile.token_header, secret)
+        _verify_token(profile.token_header, _latin1(sent, profile.token_header), secret)
+    elif profile.basic:
+        _verify_token(_AUTHORIZATION, _password(sent), secret)
     else:
         message_id, seconds, signatures = (sent.one(name) for name in (ID, TIMESTAMP, SIGNATURE))
         standard_webhooks.verify(message_id, seconds, signatures, body, secret, now)
@@ -262,16 +310,29 @@ def _verify_body(sent: _Sent, headers: Mapping[str, str], body: bytes, secret: s
             raise _mismatch(name)
 
 
-def _verify_token(sent: _Sent, header: str, secret: str) -> None:
+def _latin1(sent: _Sent, header: str) -> bytes:
     try:
-        token = sent.one(header).encode("latin-1")
+        return sent.one(header).encode("latin-1")
     except UnicodeEncodeError:
         raise bad_signature(f"the header {header} has characters that HTTP does not allow") from None
+
+
+def _password(sent: _Sent) -> bytes:
+    scheme, _, encoded = _latin1(sent, _AUTHORIZATION).partition(b" ")
+    try:
+        if scheme.lower() == b"basic":
+            return base64.b64decode(encoded.strip(), validate=True).partition(b":")[2]
+    except binascii.Error:
+        pass
+    raise bad_signature(f"the header {_AUTHORIZATION} is not Basic <base64 of user:password>")
+
+
+def _verify_token(header: str, token: bytes, secret: str) -> None:
     # Comparing digests keeps the time independent of the length, too.
     ours, theirs = (hashlib.sha256(value).digest() for value in (secret.encode(), token))
     if not hmac.compare_digest(ours, theirs):
         raise _mismatch(header)
 
 
-def _mismatch(header: str) -> GitstoreError:
+def _mismatch(header: str) -> BadSignatureError:
     return bad_signature(f"{header} does not match: check that both sides have the same secret")

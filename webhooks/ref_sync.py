@@ -7,7 +7,8 @@ webhooks/source_sync.py records.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections import deque
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 from uuid import UUID
@@ -22,7 +23,7 @@ from gitstore.upstream import importer
 from gitstore.upstream.importer import Blocked, Layout, Outcome, RemoteRef, UpstreamImport
 from gitstore.upstream.remote import Remote
 from webhooks.divergences import DELETED, PUSH_REFUSED, Detected, Recorded, reason
-from webhooks.sources import Direction
+from webhooks.sources import Direction, Filter
 
 Progress = Callable[[int, int], None]
 
@@ -33,6 +34,7 @@ _AHEAD: Final = "the draft upstream is neither the pushed one nor behind the dra
 class Job:
     """The input of a sync.
 
+    `synced` selects the refs. `others` are the addresses under which the project's other sources import.
     `seen` maps the full names of the upstream's refs to ids as of the last sync; `known` maps refs to their
     recorded divergences. `full` examines known divergences again.
     """
@@ -41,6 +43,8 @@ class Job:
     url: str
     layout: Layout
     direction: Direction
+    synced: Filter
+    others: Collection[str]
     seen: Mapping[str, str]
     known: Mapping[str, Recorded]
     full: bool = False
@@ -52,7 +56,12 @@ class Job:
 
     @property
     def actor(self) -> Person:
-        return Person(self.label, f"{self.source_id}@sources.gitstore")
+        return Person(self.label, address_of(self.source_id))
+
+
+def address_of(source_id: UUID) -> str:
+    """Return the address of the author of what a source imports, as in the ledger."""
+    return f"{source_id}@sources.gitstore"
 
 
 @dataclass
@@ -101,13 +110,15 @@ class Sync:
         self._store = store
         self._import = UpstreamImport(store, job.layout, job.actor, limits, check, progress)
         self._advertised: dict[bytes, bytes] = {}
+        self._creators: dict[str, str | None] = {}
         self._held: dict[bytes, bytes] = {}
         self.result = Result()
 
     def run(self, connect: Callable[[], Remote]) -> Result:
         """Sync and return the result. Raises errors of the whole sync; the result holds all others."""
         remote, prefixes = connect(), self._job.layout.prefixes
-        self._advertised = remote.refs(prefixes)
+        advertised = remote.refs(prefixes)
+        self._advertised = {ref: oid for ref, oid in advertised.items() if self._job.synced.includes(ref)}
         self._held = {
             name: oid for prefix in prefixes for name, oid in self._store.refs.below(prefix).items()
         }
@@ -260,7 +271,9 @@ class Sync:
     def _push(self, remote: Remote) -> None:
         planned = {
             offer.name: offer
-            for offer in importer.pushable(self._store, self._advertised, self._job.layout)
+            for offer in importer.pushable(
+                self._store, self._advertised, self._job.layout, self._job.synced.includes
+            )
             if self._may_push(offer)
         }
         if not planned:
@@ -283,8 +296,11 @@ class Sync:
     def _may_push(self, offer: RemoteRef) -> bool:
         """Return whether to push a ref.
 
-        A ref that was deleted upstream is not pushed, nor one that diverges and has not moved since.
+        A ref that was deleted upstream is not pushed, nor one that diverges and has not moved since, nor one
+        of a workflow of another source.
         """
+        if self._is_of_another(offer.target.slug):
+            return False
         ref, theirs = names.show(offer.name), _text(self._advertised.get(offer.name))
         known, ours = self._job.known.get(ref), offer.theirs.decode()
         if theirs is None and ref in self._job.seen:
@@ -297,6 +313,21 @@ class Sync:
             self.result.untouched.add(ref)
             return False
         return True
+
+    def _is_of_another(self, slug: str) -> bool:
+        """Return whether another source created the workflow here: in the direction `both`, it stays there.
+
+        A workflow whose ledger cannot be read is treated in the same way.
+        """
+        if self._job.direction is not Direction.BOTH or not self._job.others:
+            return False
+        if slug not in self._creators:
+            try:
+                first = deque(self._store.ledger(slug), maxlen=1)
+                self._creators[slug] = first[0].actor.email if first else None
+            except GitstoreError:
+                return True
+        return self._creators[slug] in self._job.others
 
 
 def _text(oid: bytes | None) -> str | None:

@@ -15,29 +15,40 @@ from uuid import UUID, uuid4
 
 from psycopg.types.json import Jsonb
 
-from gitstore.errors import GitstoreError
+from gitstore.errors import ConfigError, GitstoreError
 from sync.db import Database, Transaction
 from webhooks import forges, sources
 from webhooks.forges import Forge, Headers, Kind, Received
 from webhooks.lease_loop import CRASH_PAUSE_SECONDS, MOST_CRASHES, WORKER_ENDED, given_up
 from webhooks.secrets import Sealer
+from webhooks.sources import Filter
 
 LEASE_SECONDS: Final = 60
 
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A source leased to this worker until `done` or `release`. `claim` identifies the lease."""
+    """A source leased to this worker until `done` or `release`. `claim` identifies the lease.
+
+    `others` are the other sources from which the project imports.
+    """
 
     id: UUID
     project_id: UUID
     url: str
     layout: str
     direction: str
+    workflows: list[str]
+    drafts: bool
+    others: list[UUID]
     sealed_credential: str | None
     full_sync: bool
     failures: int
     claim: UUID
+
+    @property
+    def synced(self) -> Filter:
+        return Filter(self.workflows, self.drafts)
 
     @property
     def owner(self) -> UUID:
@@ -96,8 +107,12 @@ _CLAIM: Final[LiteralString] = """
         claimed_until = now() + make_interval(secs => %(lease)s),
         due_at = now() + make_interval(secs => %(lease)s)
     from next where s.id = next.id
-    returning s.id, s.project_id, s.url, s.layout, s.direction, s.sealed_credential, next.full_sync,
-        s.failures, s.claim
+    returning s.id, s.project_id, s.url, s.layout, s.direction, s.workflows, s.drafts,
+        array(
+            select o.id from gitstore.sources o
+            where o.project_id = s.project_id and o.id <> s.id and o.direction <> 'push'
+        ) as others,
+        s.sealed_credential, next.full_sync, s.failures, s.claim
 """
 # The next sync is a full one, since the claim cleared a requested full sync and the process has ended.
 _CRASH: Final[LiteralString] = """
@@ -152,7 +167,8 @@ _LAG: Final[LiteralString] = """
 """
 _PUSH_DUE: Final[LiteralString] = """
     update gitstore.sources s set due_at = now() from gitstore.events e
-    where e.id = any(%(ids)s) and e.type in ('workflow.version.published', 'workflow.draft.updated')
+    where e.id = any(%(ids)s) and (
+            e.type = 'workflow.version.published' or e.type = 'workflow.draft.updated' and s.drafts)
         and s.project_id = e.project_id and s.direction <> 'pull' and not s.paused and s.due_at > now()
 """
 _UPSTREAM_REFS: Final[LiteralString] = "select ref, oid from gitstore.upstream_refs where source_id = %(id)s"
@@ -261,17 +277,33 @@ def push_due(tx: Transaction, event_ids: list[UUID]) -> int:
 
 @dataclass(frozen=True, slots=True)
 class HookTarget:
-    """The fields of a source that are needed to verify a delivery to it. `project` is the slug."""
+    """The fields of a source that are needed to verify a delivery to it. `project` is the slug.
+
+    `sealed_previous_secret` is set while a rotation of the secret lasts.
+    """
 
     id: UUID
     project_id: UUID
     project: str
     forge: str
     sealed_secret: str
+    sealed_previous_secret: str | None
+
+    def secrets(self, sealer: Sealer) -> tuple[str, ...]:
+        """Return the accepted secrets. A previous one that cannot be decrypted is as good as retired."""
+        purpose = sources.secret_purpose(self.id)
+        current = sealer.open(purpose, self.sealed_secret)
+        if self.sealed_previous_secret is None:
+            return (current,)
+        try:
+            return current, sealer.open(purpose, self.sealed_previous_secret)
+        except ConfigError:
+            return (current,)
 
 
 _HOOK_TARGET: Final[LiteralString] = """
-    select s.id, s.project_id, p.slug as project, s.forge, s.sealed_secret
+    select s.id, s.project_id, p.slug as project, s.forge, s.sealed_secret,
+        case when s.previous_secret_until > now() then s.sealed_previous_secret end as sealed_previous_secret
     from gitstore.sources s join gitstore.projects p on p.id = s.project_id where s.id = %(id)s
 """
 _INSERT_RECEIPT: Final[LiteralString] = """
@@ -297,8 +329,7 @@ def accept(
 
     Returns the delivery and whether it is new; a repeated delivery changes nothing. Raises `bad_signature`.
     """
-    secret = sealer.open(sources.secret_purpose(target.id), target.sealed_secret)
-    received = forges.receive(headers, body, secret, Forge(target.forge), now)
+    received = forges.receive(headers, body, target.secrets(sealer), Forge(target.forge), now)
     with database.as_mirror() as tx:
         values = {"source": target.id, "project": target.project_id, "event": received.event}
         new = received.delivery is None or tx.run(_INSERT_RECEIPT, **values, delivery=received.delivery) > 0

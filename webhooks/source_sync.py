@@ -34,7 +34,7 @@ from webhooks import divergences, source_queue, sources
 from webhooks.divergences import Detected
 from webhooks.egress import Egress
 from webhooks.lease_loop import POLL_SECONDS, Beat, LeaseLoop, Report, no_beat, no_report
-from webhooks.ref_sync import Job, Progress, Result, Sync
+from webhooks.ref_sync import Job, Progress, Result, Sync, address_of
 from webhooks.secrets import Sealer
 from webhooks.source_queue import Claim, Crashed, Lanes
 from webhooks.sources import Direction
@@ -127,8 +127,10 @@ class SourceSync:
                 url=claim.url,
                 layout=Layout(claim.layout),
                 direction=Direction(claim.direction),
-                seen=source_queue.upstream_refs(tx, claim),
-                known=divergences.known(tx, claim.id),
+                synced=claim.synced,
+                others=frozenset(map(address_of, claim.others)),
+                seen=claim.synced.select(source_queue.upstream_refs(tx, claim)),
+                known=claim.synced.select(divergences.known(tx, claim.id)),
                 full=claim.full_sync,
             )
         if project is None:  # deleted, with its sources, since the claim

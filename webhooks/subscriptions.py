@@ -23,6 +23,7 @@ MOST: Final = 100
 MOST_SECRETS: Final = 4
 """Largest number of secrets that sign at the same time, regardless of the number of rotations."""
 OVERLAP: Final = timedelta(hours=24)
+LONGEST_OVERLAP: Final = 168  # hours
 WAKE: Final[LiteralString] = "select pg_notify('gitstore_deliveries', '')"
 """Notifies the workers of due deliveries."""
 DISABLED: Final = "subscription.disabled"
@@ -55,6 +56,9 @@ class Subscription:
 _SELECT: Final[LiteralString] = """
     select id, project_id, url, events, state, reason, failing_since, created_at, updated_at
     from gitstore.subscriptions where project_id = %(project)s and state <> 'deleted'
+"""
+_COUNT_DISABLED: Final[LiteralString] = """
+    select count(*) from gitstore.subscriptions where project_id = %(project)s and state = 'disabled'
 """
 _BY_ID: Final[LiteralString] = " and id = %(id)s"
 _OLDEST_FIRST: Final[LiteralString] = " order by created_at, id"
@@ -106,6 +110,10 @@ def subscriptions(tx: Transaction, project_id: UUID) -> list[Subscription]:
 
 def subscription(tx: Transaction, project_id: UUID, subscription_id: UUID) -> Subscription | None:
     return tx.row(Subscription, _SELECT + _BY_ID, project=project_id, id=subscription_id)
+
+
+def count_disabled(tx: Transaction, project_id: UUID) -> int:
+    return int(tx.value(_COUNT_DISABLED, project=project_id))
 
 
 def create(

@@ -316,13 +316,18 @@ def gaps(numbers: Iterable[int], after: int) -> list[tuple[int, int]]:
     return missing
 
 
-def pushable(store: Store, advertised: Mapping[bytes, bytes], layout: Layout) -> list[RemoteRef]:
-    """Return the local refs that the upstream lacks, or has an older draft of. Never forces an update."""
+def pushable(
+    store: Store, advertised: Mapping[bytes, bytes], layout: Layout, synced: Callable[[bytes], bool]
+) -> list[RemoteRef]:
+    """Return the local refs that the upstream lacks, or has an older draft of. Never forces an update.
+
+    Only refs for which `synced` is true are considered.
+    """
     refs = []
     for prefix in layout.prefixes:
         for name, oid in store.refs.below(prefix).items():
             target, theirs = names.parse(name), advertised.get(name)
-            if target is None or theirs == oid:
+            if target is None or theirs == oid or not synced(name):
                 continue
             if _is_new(store, target) if theirs is None else _follows(store, target, theirs, oid):
                 refs.append(RemoteRef(target, oid))

@@ -1,8 +1,10 @@
-"""Actions on sources: create, change, delete, sync; resolve divergences."""
+"""Actions on sources: create, change, rotate the secret, delete, sync; resolve divergences."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import partial
 from typing import Any
 
@@ -12,10 +14,12 @@ from service import lookup
 from service.caller import Caller
 from service.logs import Event
 from sync.db import Transaction
-from webhooks import divergences, sources
+from webhooks import divergences, source_input, sources
 from webhooks.divergences import Divergence
 from webhooks.forges import Forge
-from webhooks.sources import POLL_SECONDS, Direction, Source
+from webhooks.sources import EVERY_WORKFLOW, POLL_SECONDS, Direction, Source
+from webhooks.standard_webhooks import new_secret
+from webhooks.subscriptions import OVERLAP
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +28,7 @@ class Webhook:
 
     url: str
     secret: str
+    secret_as: str | None
     content_type: str
     events: list[str]
 
@@ -46,12 +51,15 @@ def create(
     secret: str | None = None,
     layout: str = Layout.REFS,
     direction: str = Direction.PULL,
+    workflows: Sequence[str] = EVERY_WORKFLOW,
+    drafts: bool = False,
     poll_seconds: int = POLL_SECONDS,
 ) -> tuple[Source, Webhook]:
     """Create a source; return it and its webhook. `secret` is generated if it is None."""
-    checked = sources.check_source(
+    checked = source_input.check_source(
         caller.services.egress, url, forge=forge, credential=credential, secret=secret
     )
+    globs = source_input.check_globs(workflows)
     sealer = caller.services.sealer()
     with caller.as_user() as tx:
         source, secret = sources.create(
@@ -64,12 +72,19 @@ def create(
             secret=checked.secret,
             layout=Layout(layout),
             direction=Direction(direction),
+            workflows=globs,
+            drafts=drafts,
             poll_seconds=poll_seconds,
         )
         caller.audit(tx, "source.created", source.id, {"url": source.url, "direction": source.direction})
     caller.log(Event.SOURCE_CREATED, source=str(source.id), url=source.url)
-    events = list(Forge(source.forge).profile.events)
-    return source, Webhook(hook_url(caller, source), secret, "application/json", events)
+    return source, _webhook(caller, source, secret)
+
+
+def _webhook(caller: Caller, source: Source, secret: str) -> Webhook:
+    profile = Forge(source.forge).profile
+    url = hook_url(caller, source)
+    return Webhook(url, secret, profile.enter_as, "application/json", list(profile.events))
 
 
 def change(
@@ -82,8 +97,10 @@ def change(
 ) -> Source:
     """Change the source. An empty `credential` removes the credential.
 
-    `changes` may hold forge, layout, direction, poll_seconds and paused; what is not given is unchanged.
+    `changes` may hold the fields in `sources.CHANGEABLE`; what is not given is unchanged.
     """
+    if "workflows" in changes:
+        changes["workflows"] = source_input.check_globs(changes["workflows"])
     given = {"credential": credential, "secret": secret, **changes}
     changed = sorted(name for name, value in given.items() if value is not None)
     with caller.as_user() as tx:
@@ -94,9 +111,9 @@ def change(
             caller.services.sealer(),
             caller.project_id,
             row.id,
-            login=sources.read_credential(credential, forge) if credential else None,
+            login=source_input.read_credential(credential, forge) if credential else None,
             forget_login=credential == "",
-            secret=sources.check_secret(secret, forge) if secret else None,
+            secret=source_input.check_secret(secret, forge) if secret else None,
             **changes,
         )
         if source is None:
@@ -104,6 +121,20 @@ def change(
         caller.audit(tx, "source.changed", row.id, {"changed": changed})
     caller.log(Event.SOURCE_CHANGED, source=str(row.id))
     return source
+
+
+def rotate(
+    caller: Caller, source_id: str, overlap: timedelta = OVERLAP, secret: str | None = None
+) -> tuple[Source, Webhook]:
+    """Replace the webhook's secret by `secret` or a new one. The previous one is accepted for `overlap`."""
+    with caller.as_user() as tx:
+        row = find(tx, caller, source_id)
+        new = source_input.check_secret(secret, Forge(row.forge)) if secret else new_secret()
+        sources.replace_secret(tx, caller.services.sealer(), caller.project_id, row.id, new, overlap)
+        details = {"overlap_hours": overlap.total_seconds() / 3600}
+        caller.audit(tx, "source.rotated", row.id, details)
+    caller.log(Event.SOURCE_ROTATED, source=str(row.id))
+    return row, _webhook(caller, row, new)
 
 
 def delete(caller: Caller, source_id: str) -> None:

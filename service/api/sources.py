@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from http import HTTPStatus
 from typing import Any, Literal, Self
 from uuid import UUID
@@ -16,9 +16,10 @@ from service.api.http import Answer, answer, no_content, read_json, url
 from service.api.openapi import ObjectPath, Query, declares, new_blueprint
 from service.caller import Caller
 from service.context import enter
-from service.inputs import ChangeSource, CreateSource, DirectionName, LayoutName, Resolve
+from service.inputs import ChangeSource, CreateSource, DirectionName, LayoutName, Resolve, RotateSource
 from webhooks import divergences, sources
 from webhooks.forges import Forge
+from webhooks.subscriptions import OVERLAP
 
 blueprint = new_blueprint("sources", "Upstream repositories to pull from and push to.")
 
@@ -33,9 +34,14 @@ class Source(Answer):
     forge: Forge
     layout: LayoutName
     direction: DirectionName
+    workflows: list[str] = Field(description="globs of the workflows that are synced")
+    drafts: bool = Field(description="whether drafts are synced, too")
     poll_seconds: int
     paused: bool
     has_credential: bool
+    previous_secret_until: datetime | None = Field(
+        description="until then, deliveries signed with the previous secret are accepted, too"
+    )
     webhook_url: str = Field(description="the URL to which the forge sends its webhooks")
     state: sources.State = Field(
         description="`poison`: three syncs in a row crashed; it is not synced until it is changed, or a sync "
@@ -65,6 +71,9 @@ class Webhook(Answer):
 
     url: str
     secret: str = Field(description="shown only once")
+    secret_as: str | None = Field(
+        description="what to enter the secret as; null if the forge has a field for it"
+    )
     content_type: str
     events: list[str] = Field(description="named as at the forge")
 
@@ -149,6 +158,16 @@ def delete_source(path: ObjectPath, query: Query) -> Response:
     caller = enter(Permission.OWN, "deleting a source", project=query.project)
     actions.delete(caller, path.id)
     return no_content()
+
+
+@blueprint.post("/sources/<id>/rotate", **declares(200, Webhook, body=RotateSource, required=False))
+def rotate_source_secret(path: ObjectPath, query: Query) -> Response:
+    """Replace the webhook's secret. The previous one is accepted, too, for `overlap_hours`."""
+    caller = enter(Permission.OWN, "rotating a secret", project=query.project)
+    body = read_json(caller, RotateSource)
+    overlap = OVERLAP if body.overlap_hours is None else timedelta(hours=body.overlap_hours)
+    _, webhook = actions.rotate(caller, path.id, overlap, body.secret)
+    return answer(Webhook.from_row(webhook), cache_control="no-store")
 
 
 @blueprint.post("/sources/<id>/sync", **declares(202, Source, errors=(409,)))

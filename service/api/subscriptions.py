@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 from http import HTTPStatus
-from typing import Annotated, Any, Final, Literal, Self
+from typing import Any, Final, Literal, Self
 from uuid import UUID
 
 from flask import Response
@@ -16,11 +16,10 @@ from service.actions import subscriptions as actions
 from service.api.http import Answer, answer, answer_page, no_content, read_json, url
 from service.api.openapi import ObjectPath, PageQuery, Query, declares, new_blueprint
 from service.context import enter
-from service.inputs import Body, ChangeSubscription, CreateSubscription, ReplaySubscription
+from service.inputs import Body, ChangeSubscription, CreateSubscription, OverlapHours, ReplaySubscription
 from webhooks import delivery_log, subscriptions
 from webhooks.subscriptions import ABOUT_WORKFLOWS, OVERLAP
 
-LONGEST_OVERLAP: Final = 168  # hours
 _SECRET: Final = "of Standard Webhooks (`whsec_…`): shown only once"  # noqa: S105
 
 blueprint = new_blueprint("subscriptions", "Outgoing webhooks, signed per Standard Webhooks.")
@@ -47,7 +46,7 @@ class SubscriptionList(Answer):
 
 
 class RotateSecret(Body):
-    overlap_hours: Annotated[int, Field(ge=0, le=LONGEST_OVERLAP)] | None = Field(
+    overlap_hours: OverlapHours | None = Field(
         24, description="how long deliveries are signed with the previous secrets, too"
     )
 

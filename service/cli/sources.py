@@ -5,7 +5,8 @@ from __future__ import annotations
 import sys
 import threading
 from dataclasses import replace
-from typing import Any
+from datetime import timedelta
+from typing import Any, TextIO
 from uuid import UUID
 
 import click
@@ -13,14 +14,17 @@ import click
 from gitstore.upstream.importer import Layout
 from service import lookup
 from service.actions import sources as actions
+from service.actions.sources import Webhook
 from service.cli.operator import operating
 from service.cli.terminal import WHERE, Progress, one_of, table, with_config
 from service.config import Config
 from service.worker import source_sync
 from sync.db import Database
 from webhooks import divergences, sources
+from webhooks.divergences import TAKES
 from webhooks.forges import Forge
-from webhooks.sources import LONGEST_POLL, POLL_SECONDS, SHORTEST_POLL, Direction, Source
+from webhooks.sources import EVERY_WORKFLOW, LONGEST_POLL, POLL_SECONDS, SHORTEST_POLL, Direction, Source
+from webhooks.subscriptions import LONGEST_OVERLAP
 
 
 @click.group("source")
@@ -36,6 +40,9 @@ def source() -> None:
               help="The same refs as here, or workflows/<slug>/ of one repository.")  # fmt: skip
 @click.option("--direction", type=one_of(Direction), default=Direction.PULL.value, show_default=True,
               help="Direction in which versions and drafts are synced.")  # fmt: skip
+@click.option("--workflows", metavar="GLOB", multiple=True, default=EVERY_WORKFLOW, show_default=True,
+              help="Slugs of the workflows to sync; may be given several times.")  # fmt: skip
+@click.option("--drafts", is_flag=True, help="Sync drafts, too.")
 @click.option("--credential-file", type=click.File("r", encoding="utf-8"), metavar="FILE",
               help="File with user:password or an access token; - is standard input.")  # fmt: skip
 @click.option("--secret-file", type=click.File("r", encoding="utf-8"), metavar="FILE",
@@ -50,9 +57,7 @@ def add(config: Config, project: str, url: str, **options: Any) -> None:
         made, webhook = actions.create(operator, url, **values)
     click.echo(f"source {made.id}: {made.direction} {made.url} ({made.layout})")
     click.echo(f"webhook to add to the repository ({made.forge}), content type {webhook.content_type}:")
-    click.echo(f"  URL     {webhook.url}")
-    click.echo(f"  secret  {webhook.secret}")
-    click.echo(f"  events  {', '.join(webhook.events)}")
+    _show(webhook)
     click.echo(f"first import: gitstore source sync {project}, or by the worker", err=True)
 
 
@@ -64,13 +69,64 @@ def list_(config: Config, project: str) -> None:
     with operating(config, project) as operator, operator.reading() as tx:
         rows = sources.sources(tx, operator.project_id)
         open_ = {row.id: divergences.open_divergences(tx, operator.project_id, row.id) for row in rows}
-    heads = ("id", "direction", "layout", "state", "last success", "divergences", "url")
+    heads = (
+        "id",
+        "direction",
+        "layout",
+        "workflows",
+        "drafts",
+        "state",
+        "last success",
+        "divergences",
+        "url",
+    )
     click.echo(table(heads, [_row(row, len(open_[row.id])) for row in rows]))
     for row in rows:
         if row.last_error:
             click.echo(f"{row.id}: {row.last_error}")
         for one in open_[row.id]:
             click.echo(f"{row.id}: {one.ref}: {one.reason}")
+
+
+@source.command("resolve")
+@click.argument("project")
+@click.argument("source_id", metavar="SOURCE", type=click.UUID)
+@click.argument("ref")
+@click.argument("take", type=click.Choice(TAKES))
+@with_config(*WHERE)
+def resolve(config: Config, project: str, source_id: UUID, ref: str, take: str) -> None:
+    """Resolve the divergence of REF, as listed, between a SOURCE and PROJECT.
+
+    For a draft, the next sync takes theirs, or ours is kept. Acknowledge any other ref.
+    """
+    with operating(config, project) as operator:
+        with operator.reading() as tx:
+            row = actions.find(tx, operator, str(source_id))
+            open_ = divergences.open_divergences(tx, operator.project_id, row.id)
+        one = next((one for one in open_ if one.ref == ref), None)
+        if one is None:
+            raise lookup.not_found("open divergence", ref, ": see gitstore source list")
+        actions.resolve(operator, str(row.id), str(one.id), take)
+    click.echo(f"{ref}: the next sync takes theirs" if take == "theirs" else f"{ref}: both sides are kept")
+
+
+@source.command("rotate")
+@click.argument("project")
+@click.argument("source_id", metavar="SOURCE", type=click.UUID)
+@click.option("--secret-file", type=click.File("r", encoding="utf-8"), metavar="FILE",
+              help="File with the new secret. Default: one is generated.")  # fmt: skip
+@click.option("--overlap-hours", type=click.IntRange(0, LONGEST_OVERLAP), default=24, show_default=True,
+              help="Time for which the previous secret is accepted, too.")  # fmt: skip
+@with_config(*WHERE, "GITSTORE_PUBLIC_URL", "GITSTORE_BIND", "GITSTORE_SECRET_KEY")
+def rotate(
+    config: Config, project: str, source_id: UUID, secret_file: TextIO | None, overlap_hours: int
+) -> None:
+    """Replace the secret of the webhook of a SOURCE of PROJECT, and print the webhook."""
+    secret = _read(secret_file)
+    with operating(config, project) as operator:
+        made, webhook = actions.rotate(operator, str(source_id), timedelta(hours=overlap_hours), secret)
+    click.echo(f"webhook to change at the repository ({made.forge}):")
+    _show(webhook)
 
 
 @source.command("sync")
@@ -114,9 +170,21 @@ def _sync(config: Config, database: Database, row: Source) -> bool:
     return result.error is None
 
 
+def _show(webhook: Webhook) -> None:
+    click.echo(f"  URL     {webhook.url}")
+    click.echo(f"  secret  {webhook.secret}")
+    if webhook.secret_as is not None:
+        click.echo(f"          as {webhook.secret_as}")
+    click.echo(f"  events  {', '.join(webhook.events)}")
+
+
 def _row(row: Source, divergences: int) -> tuple[object, ...]:
     last = row.succeeded_at.strftime("%Y-%m-%dT%H:%M:%SZ") if row.succeeded_at else None
-    return row.id, row.direction, row.layout, row.state, last, divergences, row.url
+    drafts = "yes" if row.drafts else "no"
+    return (
+        row.id, row.direction, row.layout, " ".join(row.workflows), drafts, row.state, last, divergences,
+        row.url,
+    )  # fmt: skip
 
 
 def _read(value: Any) -> Any:

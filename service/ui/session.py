@@ -35,6 +35,7 @@ from service.errors import HttpCode
 from service.logs import Event
 from service.ui import rendering
 from service.ui.rendering import THEME_COOKIE, THEMES, blueprint
+from webhooks import subscriptions
 
 SECONDS: Final = 7 * 24 * 3600
 PATH: Final = "/ui"
@@ -169,6 +170,14 @@ class Visit:
     @property
     def owns(self) -> bool:
         return may(self.principal, Permission.OWN)
+
+    @property
+    def disabled(self) -> int:
+        """The number of the project's disabled subscriptions, of which its owners learn on every page."""
+        if not self.owns:
+            return 0
+        with self.caller.reading() as tx:
+            return subscriptions.count_disabled(tx, self.caller.project_id)
 
     def page(self, template: str, error: GitstoreError | None = None, **values: Any) -> Response:
         return rendering.page(template, error, visit=self, **values)

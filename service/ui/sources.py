@@ -10,12 +10,13 @@ from gitstore.errors import GitstoreError
 from gitstore.model import Permission
 from gitstore.upstream.importer import Layout
 from service.actions import sources as actions
+from service.actions.sources import Webhook
 from service.inputs import ChangeSource, CreateSource, Resolve, validated
 from service.ui.rendering import blueprint
 from service.ui.session import Visit, enter, field, go, shown_once
 from webhooks import divergences, sources
 from webhooks.forges import Forge
-from webhooks.sources import LONGEST_POLL, POLL_SECONDS, SHORTEST_POLL, Direction, Source
+from webhooks.sources import EVERY_WORKFLOW, LONGEST_POLL, POLL_SECONDS, SHORTEST_POLL, Direction, Source
 
 FORGES: Final = {forge: forge.profile.title for forge in Forge}
 LAYOUTS: Final = {
@@ -65,7 +66,7 @@ def resolve_divergence(which: str, divergence: str) -> Response:
 @blueprint.get("/ui/new-source")
 def new_source() -> Response:
     visit = enter(Permission.OWN, "adding a source")
-    return _form(visit, None, {"poll_seconds": POLL_SECONDS})
+    return _form(visit, None, {"workflows": EVERY_WORKFLOW, "poll_seconds": POLL_SECONDS})
 
 
 @blueprint.post("/ui/new-source")
@@ -77,22 +78,26 @@ def create_source() -> Response:
         source, webhook = actions.create(visit.caller, **body.given())
     except GitstoreError as error:
         return _form(visit, None, given, error)
-    values = {
-        "URL": webhook.url,
-        "Secret": webhook.secret,
-        "Content type": webhook.content_type,
-        "Events": ", ".join(webhook.events),
-    }
     return shown_once(
         visit,
         area="sources",
         title="Source added",
         text="Add a webhook with these values to the repository, so that changes are synced within seconds. "
         f"Without it, they are polled every {source.poll_seconds} seconds. The secret is shown only once.",
-        values=values,
+        values=_values(webhook),
         about=source.url,
         to=("list_sources", {}),
     )
+
+
+def _values(webhook: Webhook) -> dict[str, str]:
+    return {
+        "URL": webhook.url,
+        "Secret": webhook.secret,
+        **({"Enter it as": webhook.secret_as} if webhook.secret_as else {}),
+        "Content type": webhook.content_type,
+        "Events": ", ".join(webhook.events),
+    }
 
 
 @blueprint.get("/ui/sources/<which>")
@@ -114,6 +119,22 @@ def change_source(which: str) -> Response:
         row = _read(visit, which)
         return _form(visit, row, {**_settings_of(row), **given}, error)
     return go("list_sources", notice="changed")
+
+
+@blueprint.post("/ui/sources/<which>/rotate")
+def rotate_source_secret(which: str) -> Response:
+    visit = enter(Permission.OWN, "rotating a secret")
+    row, webhook = actions.rotate(visit.caller, which)
+    return shown_once(
+        visit,
+        area="sources",
+        title="New secret",
+        text="Enter it at the forge now. For 24 hours, the old secret is accepted, too. The new one is shown "
+        "only once.",
+        values=_values(webhook),
+        about=row.url,
+        to=("list_sources", {}),
+    )
 
 
 @blueprint.post("/ui/sources/<which>/pause")
@@ -152,7 +173,8 @@ def _read(visit: Visit, which: str) -> Source:
 
 
 def _settings_of(row: Source) -> dict[str, Any]:
-    return {name: getattr(row, name) for name in ("url", "forge", "layout", "direction", "poll_seconds")}
+    names = ("url", "forge", "layout", "direction", "workflows", "drafts", "poll_seconds")
+    return {name: getattr(row, name) for name in names}
 
 
 def _given() -> dict[str, Any]:
@@ -161,7 +183,9 @@ def _given() -> dict[str, Any]:
     seconds = str(given.get("poll_seconds", ""))
     if seconds.isascii() and seconds.isdigit():
         given["poll_seconds"] = int(seconds[:9])
-    return given
+    if globs := field("workflows").replace(",", " ").split():
+        given["workflows"] = globs
+    return {**given, "drafts": bool(field("drafts"))}
 
 
 def _form(

@@ -162,8 +162,52 @@ def test_the_choices_of_a_source_are_spelled_as_in_the_api(house: House) -> None
     output = house("source", "add", "team", "https://forge.example/a.git", *kinds).stdout
     assert "both https://forge.example/a.git (folders)" in output
     assert "(gitea)" in output
+    url = "https://dev.azure.com/acme/flows/_git/flows"
+    assert "as the password of HTTP basic authentication" in house("source", "add", "team", url).stdout
     shown = house("source", "add", "--help").stdout
     assert {"[refs|folders]", "[pull|push|both]"} <= set(re.findall(r"\[[a-z|]+\]", shown))
+
+
+def test_the_secret_of_a_source_is_rotated(house: House, tmp_path: Path) -> None:
+    """A generated one is printed; one from a file is checked as by the API."""
+    house("project", "create", "team")
+    output = house("source", "add", "team", "https://forge.example/a.git", "--workflows", "a-*").stdout
+    source, first = re.findall(r"source (\S+):", output)[0], re.findall(r"secret +(\S+)", output)
+    rotated = house("source", "rotate", "team", source, "--overlap-hours", "1").stdout
+    assert f"/hooks/{source}" in rotated
+    assert re.findall(r"secret +(whsec_\S+)", rotated) != first
+    ((left,),) = house.sql("select previous_secret_until - now() < interval '1 hour' from gitstore.sources")
+    assert left
+    file = tmp_path / "secret"
+    file.write_text("not-of-the-standard\n")
+    refused = house("source", "rotate", "team", source, "--secret-file", str(file), status=1).stderr
+    assert "whsec_<base64>" in refused
+    assert "there is no source" in house("source", "rotate", "team", str(uuid4()), status=1).stderr
+    assert "a-*" in house("source", "list", "team").stdout
+
+
+def test_divergences_are_resolved_by_ref(house: House) -> None:
+    """Under the name that the list shows; a tag can only be acknowledged."""
+    house("project", "create", "team")
+    house("source", "add", "team", "https://forge.example/a.git")
+    ((source,),) = house.sql(
+        "with one as (select id, project_id from gitstore.sources), new as ("
+        "insert into gitstore.divergences (source_id, project_id, ref, slug, version_number, ours, theirs, "
+        "code, reason) select id, project_id, ref, 'a', number, '1', '2', 'x', 'moved' "
+        "from one, (values ('refs/tags/a/v1', 1), ('refs/heads/drafts/a', null)) as refs (ref, number)) "
+        "select id::text from one"
+    )
+    resolve = ("source", "resolve", "team", source)
+    assert "acknowledge the difference" in house(*resolve, "refs/tags/a/v1", "theirs", status=1).stderr
+    kept = house(*resolve, "refs/tags/a/v1", "acknowledge").stdout
+    assert kept == "refs/tags/a/v1: both sides are kept\n"
+    taken = house(*resolve, "refs/heads/drafts/a", "theirs").stdout
+    assert taken == "refs/heads/drafts/a: the next sync takes theirs\n"
+    listed = house("source", "list", "team").stdout
+    assert ("refs/heads/drafts/a" in listed, "refs/tags/a/v1" in listed) == (True, False)
+    again = house(*resolve, "refs/tags/a/v1", "acknowledge", status=1).stderr
+    assert again == ("error: there is no open divergence 'refs/tags/a/v1': see gitstore source list\n")
+    assert "Invalid value" in house(*resolve, "refs/tags/a/v1", "both", status=2).stderr
 
 
 def test_repair_without_differences(house: House) -> None:

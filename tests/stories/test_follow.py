@@ -88,7 +88,7 @@ def test_a_version_published_upstream_is_imported_at_once(pair: Pair) -> None:
 
 def test_an_owner_decides_on_a_diverged_draft(pair: Pair) -> None:
     """Shown with both ids; either decision keeps the work of both sides."""
-    source = pair.follow()
+    source = pair.follow(drafts=True)
     pair.author.draft("order-sync", definition("Theirs", "https://one.example/"))
     pair.author.push("drafts/order-sync")
     draft = "/workflows/order-sync/versions/draft"

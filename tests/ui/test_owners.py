@@ -140,10 +140,17 @@ def test_a_disabled_subscription_has_a_banner(house: House, ann: Visitor, subscr
         (banner,) = ann.get(path).page.all("div", role="alert")
         assert "disabled: it answered 410 Gone." in banner.text
         assert "sent when you activate it" in banner.text
+    ann.api.create()
+    for path in ("/ui/workflows", "/ui/sources", "/ui/new-source", "/ui/tokens", "/ui/workflows/order-sync"):
+        (banner,) = ann.get(path).page.all("div", role="alert")
+        assert "1 webhook subscription disabled" in banner.text
+    editor = visitor(house, "editor")
+    assert editor.get("/ui/workflows").page.all("div", role="alert") == []
     since = ann.get(subscribed).page.value("since")
     assert ann.post(f"{subscribed}/replay", since=since).status == 303
     ann.post(f"{subscribed}/state", state="active")
-    assert ann.get("/ui/webhooks").page.all("div", role="alert") == []
+    for path in ("/ui/webhooks", "/ui/workflows"):
+        assert ann.get(path).page.all("div", role="alert") == []
 
 
 def test_a_rotated_secret_is_shown_once(ann: Visitor, house: House, subscribed: str) -> None:
@@ -171,12 +178,17 @@ def test_adding_a_source_shows_the_values_of_its_webhook(ann: Visitor) -> None:
     """URL, secret, content type and events, as the API and the CLI do; never the credential."""
     answer = ann.post(
         "/ui/new-source", url=REPOSITORY, layout="folders", direction="both", credential="s3cret-token",
-        poll_seconds="60",
+        poll_seconds="60", workflows="order-*, refunds", drafts="yes",
     )  # fmt: skip
     secret_of(answer, r"whsec_\S{43}=|[0-9A-Za-z_-]{32,}")
     row = source(ann)
     assert (row["forge"], row["layout"], row["direction"]) == ("github", "folders", "both")
     assert (row["poll_seconds"], row["has_credential"]) == (60, True)
+    assert (row["workflows"], row["drafts"]) == (["order-*", "refunds"], True)
+    form = ann.get(f"/ui/sources/{row['id']}").page
+    assert form.value("workflows") == "order-* refunds"
+    assert "checked" in form.all("input", name="drafts")[0].attributes
+    assert "order-* refunds , with drafts" in ann.get("/ui/sources").page.text
     assert row["webhook_url"] in answer.page.text
     assert "push, create, delete" in answer.page.text
     for path in ("/ui/sources", f"/ui/sources/{row['id']}"):
@@ -191,6 +203,7 @@ def test_adding_a_source_shows_the_values_of_its_webhook(ann: Visitor) -> None:
         ({"url": REPOSITORY, "poll_seconds": "1"}, 400),
         ({"url": REPOSITORY, "secret": "short"}, 400),
         ({"url": REPOSITORY, "forge": "sourceforge"}, 400),
+        ({"url": REPOSITORY, "workflows": "Order-*"}, 400),
         ({}, 400),
     ],
 )
@@ -225,6 +238,16 @@ def test_a_source_is_changed_paused_and_resumed(ann: Visitor, followed: str) -> 
     assert not source(ann)["paused"]
     assert "Sync now" in ann.get("/ui/sources").page.text
     assert ann.post(followed, direction="sideways").status == 400
+
+
+def test_the_secret_of_a_source_is_rotated(ann: Visitor, followed: str) -> None:
+    """The new one is shown once; the form says until when the old one is accepted."""
+    assert "stays valid for 24 hours" in ann.get(followed).page.text
+    secret = secret_of(ann.post(f"{followed}/rotate"), r"whsec_\S{43}=")
+    page = ann.get(followed)
+    assert "The previous secret is accepted until" in page.page.text
+    assert secret not in page.html
+    assert source(ann)["previous_secret_until"] is not None
 
 
 def test_poisoned_sources_and_deliveries_show_the_reason_and_a_retry(

@@ -43,6 +43,7 @@ URLS: list[tuple[str, str, Role, int]] = [
     ("GET", f"/ui/sources/{NO_ID}", Role.OWNER, 404),
     ("POST", f"/ui/sources/{NO_ID}", Role.OWNER, 404),
     ("POST", f"/ui/sources/{NO_ID}/pause", Role.OWNER, 404),
+    ("POST", f"/ui/sources/{NO_ID}/rotate", Role.OWNER, 404),
     ("GET", f"/ui/sources/{NO_ID}/remove", Role.OWNER, 404),
     ("POST", f"/ui/sources/{NO_ID}/remove", Role.OWNER, 404),
     ("GET", "/ui/webhooks", Role.OWNER, 200),

@@ -139,5 +139,6 @@ def test_work_goes_on_after_an_upgrade(upgraded: House) -> None:
     assert upgraded.client("publisher", upgraded.other).publish("any-rules").status_code == 200
     assert [token["role"] for token in owner.get("/tokens").json["tokens"]].count("editor") == 1
     assert len(owner.get("/subscriptions").json["subscriptions"]) == 1
-    assert len(owner.get("/sources").json["sources"]) == 1
+    (source,) = owner.get("/sources").json["sources"]
+    assert (source["workflows"], source["drafts"]) == (["*"], True)
     assert differences(upgraded) == []

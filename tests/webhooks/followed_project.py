@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -30,7 +30,7 @@ from webhooks.ref_sync import Result
 from webhooks.secrets import Sealer, new_key
 from webhooks.source_queue import HookTarget
 from webhooks.source_sync import SourceSync, import_limits
-from webhooks.sources import Direction, Source
+from webhooks.sources import EVERY_WORKFLOW, Direction, Source
 
 LOOPBACK = Allowed.parse("127.0.0.0/8")
 SECRET = "It's-a-secret-to-everybody"
@@ -44,6 +44,8 @@ class Following:
     url: str
     layout: Layout = Layout.REFS
     direction: Direction = Direction.PULL
+    workflows: Sequence[str] = EVERY_WORKFLOW
+    drafts: bool = True
     login: Credential | None = None
     forge: Forge = Forge.GITHUB
     limits: Limits | None = None
@@ -74,6 +76,8 @@ class Following:
                 secret=SECRET if self.forge is not Forge.ANY else None,
                 layout=self.layout,
                 direction=self.direction,
+                workflows=self.workflows,
+                drafts=self.drafts,
             )
 
     @property

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import hmac
 import json
+import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import product
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,7 +19,7 @@ from hypothesis import strategies as st
 
 from gitstore.errors import Code, GitstoreError
 from webhooks import standard_webhooks
-from webhooks.forges import Forge, Kind, Received, receive
+from webhooks.forges import Forge, Kind, Received, detect, receive
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 SECRET = "It's-a-secret-to-everybody"
@@ -24,7 +28,9 @@ STANDARD = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 
 @dataclass(frozen=True)
 class Sample:
-    """A delivery that reports a pushed tag, as a forge sends it. `{mac}` stands for the HMAC of the body."""
+    """A delivery that reports a pushed tag, as a forge sends it. `{mac}` stands for the HMAC of the body,
+    and `{basic}` for the secret as a password.
+    """
 
     headers: dict[str, str]
     payload: dict[str, Any]
@@ -32,6 +38,7 @@ class Sample:
 
 PUSH = {"ref": "refs/tags/order-sync/v1", "before": "0" * 40, "after": "a" * 40}
 BITBUCKET = {"push": {"changes": [{"old": None, "new": {"type": "tag", "name": "order-sync/v1"}}]}}
+AZURE = {"refUpdates": [{"name": "refs/tags/order-sync/v1", "newObjectId": "a" * 40}]}
 
 SAMPLES = {
     Forge.GITHUB: Sample(
@@ -49,6 +56,9 @@ SAMPLES = {
     Forge.BITBUCKET: Sample(
         {"X-Hub-Signature": "sha256={mac}", "X-Event-Key": "repo:push", "X-Request-UUID": "d-1"}, BITBUCKET
     ),
+    Forge.AZURE: Sample({"Authorization": "{basic}"}, {"eventType": "git.push", "resource": AZURE}),
+    Forge.BASIC: Sample({"Authorization": "{basic}"}, PUSH),
+    Forge.HEADER: Sample({"X-Gitstore-Token": SECRET}, PUSH),
     Forge.ANY: Sample({"webhook-id": "d-1"}, {"resource": {"refUpdates": []}}),
 }
 
@@ -60,11 +70,12 @@ def signed(
     if forge is Forge.ANY:
         return list(standard_webhooks.sign([STANDARD], delivery, NOW, body).items()), STANDARD
     mac = hmac.digest(secret.encode(), body, hashlib.sha256).hex()
-    headers = {
-        name: value.replace("{mac}", mac).replace(SECRET, secret).replace("d-1", delivery)
-        for name, value in SAMPLES[forge].headers.items()
-    }
-    if event is not None:
+    basic = "Basic " + base64.b64encode(f"gitstore:{secret}".encode()).decode()
+    values = {"{mac}": mac, "{basic}": basic, SECRET: secret, "d-1": delivery}
+    headers = dict(SAMPLES[forge].headers)
+    for name, (old, new) in product(headers, values.items()):
+        headers[name] = headers[name].replace(old, new)
+    if event is not None and forge.profile.event_headers:
         (name,) = [name for name in headers if "event" in name.lower() and "uuid" not in name.lower()]
         headers[name] = event
     return [("Content-Type", "application/json"), *headers.items()], secret
@@ -72,14 +83,33 @@ def signed(
 
 def read(forge: Forge, body: bytes, event: str | None = None) -> Received:
     headers, secret = signed(forge, body, event)
-    return receive(headers, body, secret, forge, NOW)
+    return receive(headers, body, (secret,), forge, NOW)
 
 
 @pytest.mark.parametrize("forge", Forge)
 def test_each_forge_has_a_sample_that_reports_a_change(forge: Forge) -> None:
-    """A pushed tag is a change, with the id of its delivery, in the form in which each forge sends it."""
+    """A pushed tag is a change, in the form in which each forge sends it, with the delivery's id if any."""
     received = read(forge, json.dumps(SAMPLES[forge].payload).encode())
-    assert (received.forge, received.kind, received.delivery) == (forge, Kind.CHANGED, "d-1")
+    delivery = "d-1" if forge.profile.delivery_headers else None
+    assert (received.forge, received.kind, received.delivery) == (forge, Kind.CHANGED, delivery)
+
+
+@pytest.mark.parametrize(
+    ("host", "forge"),
+    [
+        ("github.com", Forge.GITHUB), ("gitlab.acme.example", Forge.GITLAB), ("codeberg.org", Forge.FORGEJO),
+        ("dev.azure.com", Forge.AZURE), ("acme.visualstudio.com", Forge.AZURE), ("azure.example", Forge.ANY),
+    ],
+)  # fmt: skip
+def test_the_host_names_the_forge(host: str, forge: Forge) -> None:
+    assert detect(f"https://{host}/acme/github.git") is forge
+
+
+def test_each_forge_is_documented() -> None:
+    """In the table of api.md that says how it proves itself."""
+    text = (Path(__file__).parents[2] / "docs" / "api.md").read_text()
+    (table,) = re.findall(r"\| `forge` \|.*?\n\n", text, re.DOTALL)
+    assert sorted(re.findall(r"`([a-z]+)`(?=[, ])", table.split("\n", 2)[2])) == sorted(Forge)
 
 
 @pytest.mark.parametrize(
@@ -109,18 +139,18 @@ def test_a_signed_body_is_not_parsed(body: bytes) -> None:
 def test_bytes_are_verified_before_anything_is_read() -> None:
     headers, secret = signed(Forge.GITHUB, b"{}", "push")
     with pytest.raises(GitstoreError) as refused:
-        receive(headers, b"{", secret, Forge.GITHUB, NOW)
+        receive(headers, b"{", (secret,), Forge.GITHUB, NOW)
     assert refused.value.code is Code.BAD_SIGNATURE
 
 
 def test_an_unprintable_or_long_delivery_id_is_stored_as_its_digest() -> None:
     for odd in ("x" * 1000, "caf\xe9", "a b"):
         headers, secret = signed(Forge.GITHUB, b"{}", "push", odd)
-        delivery = receive(headers, b"{}", secret, Forge.GITHUB, NOW).delivery
+        delivery = receive(headers, b"{}", (secret,), Forge.GITHUB, NOW).delivery
         assert delivery is not None
         assert len(delivery) == 64
     headers, secret = signed(Forge.GITHUB, b"{}", "push", "")
-    assert receive(headers, b"{}", secret, Forge.GITHUB, NOW).delivery is None
+    assert receive(headers, b"{}", (secret,), Forge.GITHUB, NOW).delivery is None
 
 
 @given(body=st.binary(max_size=200), headers=st.lists(st.tuples(st.text(max_size=20), st.text(max_size=50))))
@@ -129,6 +159,6 @@ def test_any_bytes_raise_only_coded_errors(body: bytes, headers: list[tuple[str,
         sent, secret = signed(forge, body, "push") if forge is not Forge.ANY else ([], STANDARD)
         for given_headers in (headers, [*headers, *sent]):
             try:
-                receive(given_headers, body, secret, forge, NOW)
+                receive(given_headers, body, (secret,), forge, NOW)
             except GitstoreError:
                 continue

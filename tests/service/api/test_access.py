@@ -75,6 +75,7 @@ CALLS = [
     Call("PATCH", "/sources/{source}", "owner", 200, {}),
     Call("DELETE", "/sources/{source}", "owner", 204),
     Call("POST", "/sources/{source}/sync", "owner", 202),
+    Call("POST", "/sources/{source}/rotate", "owner", 200, {}),
     Call("POST", "/sources/{source}/divergences/{unknown}/resolve", "owner", 404, {"take": "ours"}),
     Call("GET", "/subscriptions", "owner", 200),
     Call("POST", "/subscriptions", "owner", 201, {"url": HOST}),

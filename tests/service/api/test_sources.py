@@ -8,7 +8,7 @@ import hmac
 import json
 import random
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from io import BytesIO
 from typing import Any
 from uuid import UUID, uuid4
@@ -92,11 +92,13 @@ def test_creating_a_source_returns_its_webhook(owner: Client) -> None:
     assert source["webhook"] == {
         "url": f"https://gitstore.example/hooks/{source['id']}",
         "secret": SECRET,
+        "secret_as": None,
         "content_type": "application/json",
         "events": ["push", "create", "delete"],
     }
     assert (source["forge"], source["layout"], source["direction"]) == ("github", "refs", "pull")
     assert (source["poll_seconds"], source["state"], source["has_credential"]) == (300, "new", True)
+    assert (source["workflows"], source["drafts"]) == (["*"], False)
     for path in (f"/sources/{source['id']}", "/sources"):
         shown = owner.get(path)
         assert SECRET not in shown.text
@@ -109,6 +111,9 @@ def test_a_secret_is_generated_by_default(owner: Client) -> None:
     made = owner.post("/sources", json={"url": URL})
     assert made.json["forge"] == "any"
     assert made.json["webhook"]["secret"].startswith("whsec_")
+    assert made.json["webhook"]["secret_as"] is None
+    sent = added(owner, URL + "3", forge="header")["webhook"]["secret_as"]
+    assert sent == "the value of the header X-Gitstore-Token"
     refused = owner.post("/sources", json={"url": URL + "2", "secret": "not-a-standard-one"})
     assert "Standard Webhooks" in problem(refused, 400, "malformed")["detail"]
 
@@ -192,6 +197,65 @@ def test_a_new_secret_replaces_the_old_one(house: House, owner: Client, quiet: s
     owner("PATCH", f"/sources/{quiet}", json={"secret": "another-secret-of-it"})
     problem(ring(house, quiet), 401, "bad_signature")
     assert ring(house, quiet, secret="another-secret-of-it").status_code == 202
+
+
+def test_two_secrets_are_accepted_during_a_rotation(house: House, owner: Client, quiet: str) -> None:
+    """Until the overlap has passed; a second rotation, or a secret that is set, ends the first overlap."""
+    path = f"/sources/{quiet}"
+    assert owner.get(path).json["previous_secret_until"] is None
+    rotated = owner.post(f"{path}/rotate", json={"overlap_hours": 2})
+    assert (rotated.status_code, rotated.headers["Cache-Control"]) == (200, "no-store")
+    assert rotated.json["url"] == f"https://gitstore.example/hooks/{quiet}"
+    second = rotated.json["secret"]
+    until = datetime.fromisoformat(owner.get(path).json["previous_secret_until"])
+    assert timedelta(hours=1) < until - datetime.now(UTC) <= timedelta(hours=2)
+    for secret, status in ((SECRET, 202), (second, 202), ("another-secret-of-it", 401)):
+        assert ring(house, quiet, secret=secret).status_code == status
+    third = owner.post(f"{path}/rotate", json={"secret": "a-secret-of-the-owner"}).json["secret"]
+    assert third == "a-secret-of-the-owner"
+    assert [ring(house, quiet, secret=one).status_code for one in (SECRET, second, third)] == [401, 202, 202]
+    with house.database.as_owner() as tx:
+        tx.run("update gitstore.sources set previous_secret_until = now() - interval '1 second'")
+    assert [ring(house, quiet, secret=one).status_code for one in (second, third)] == [401, 202]
+    assert owner.get(path).json["previous_secret_until"] is None
+    owner.post(f"{path}/rotate")
+    owner("PATCH", path, json={"secret": "the-only-one-from-now-on"})
+    assert ring(house, quiet, secret=third).status_code == 401
+    fifth = owner.post(f"{path}/rotate", json={"overlap_hours": 0}).json["secret"]
+    assert ring(house, quiet, secret="the-only-one-from-now-on").status_code == 401
+    assert ring(house, quiet, secret=fifth).status_code == 202
+    for body in ({"overlap_hours": -1}, {"overlap_hours": 169}, {"secret": "short"}):
+        problem(owner.post(f"{path}/rotate", json=body), 400, "malformed")
+    with house.database.as_owner() as tx:
+        stored = tx.value("select string_agg(to_jsonb(s)::text, ' ') from gitstore.sources s")
+        audited = tx.tuples("select details from gitstore.audit_log where action = 'source.rotated'")
+    assert next(details for (details,) in audited) == {"overlap_hours": 2}
+    assert fifth not in stored
+
+
+def test_a_rotation_after_the_key_was_lost_accepts_the_new_secret(
+    house: House, owner: Client, quiet: str
+) -> None:
+    """The previous one, which cannot be decrypted, is as good as retired."""
+    with house.database.as_owner() as tx:
+        tx.run("update gitstore.sources set sealed_secret = 'of another key'")
+    secret = owner.post(f"/sources/{quiet}/rotate").json["secret"]
+    assert ring(house, quiet, secret=secret).status_code == 202
+    problem(ring(house, quiet), 401, "bad_signature")
+
+
+def test_a_source_syncs_the_workflows_that_its_owner_names(owner: Client, quiet: str) -> None:
+    """And drafts if asked; a change makes it due. Invalid globs are refused at both doors."""
+    path = f"/sources/{quiet}"
+    changed = owner("PATCH", path, json={"workflows": ["order-*", "refunds", "order-*"], "drafts": True}).json
+    assert (changed["workflows"], changed["drafts"]) == (["order-*", "refunds"], True)
+    kept = owner("PATCH", path, json={"poll_seconds": 60}).json
+    assert (kept["workflows"], kept["drafts"]) == (["order-*", "refunds"], True)
+    made = added(owner, f"{URL}2", workflows=["billing"])
+    assert (made["workflows"], made["drafts"]) == (["billing"], False)
+    for globs in ([], ["Order-*"], ["a/*"], ["a"] * 51, ["a" * 64], "order-*", [1]):
+        problem(owner("PATCH", path, json={"workflows": globs}), 400, "malformed")
+        problem(owner.post("/sources", json={"url": f"{URL}3", "workflows": globs}), 400, "malformed")
 
 
 def test_two_tenants_can_follow_the_same_url(house: House, source: dict[str, Any]) -> None:
@@ -396,8 +460,8 @@ def test_no_user_can_read_receipts(house: House, owner: Client, quiet: str) -> N
             tx.tuples(query)
 
 
-def test_a_stranger_cannot_tell_whether_a_source_exists(house: House, quiet: str) -> None:
-    """An unknown source, a wrong or missing signature: one answer."""
+def test_a_stranger_cannot_tell_whether_a_source_exists(house: House, owner: Client, quiet: str) -> None:
+    """An unknown source, a wrong or missing signature, password or header: one answer."""
     none = str(uuid4())
     requests = [
         ring(house, quiet, secret="something else"),
@@ -405,7 +469,16 @@ def test_a_stranger_cannot_tell_whether_a_source_exists(house: House, quiet: str
         ring(house, none),
         ring(house, "x"),
     ]
-    seen = {(answer.status_code, answer.json["code"], answer.json["detail"]) for answer in requests}
+    for forge in (Forge.AZURE, Forge.BASIC, Forge.HEADER):
+        made = added(owner, f"{URL}{forge}", forge=forge)["id"]
+        for source in (made, none):
+            wrong = signed_by(forge, "another secret", b"{}")
+            for headers in ({}, wrong, {"Authorization": "Basic *"}, {"Authorization": "Bearer x"}):
+                requests.append(ring(house, source, **headers))
+    seen = {
+        (answer.status_code, answer.headers["WWW-Authenticate"], answer.json["code"], answer.json["detail"])
+        for answer in requests
+    }
     assert len(seen) == 1
     assert {answer.status_code for answer in requests} == {401}
     for source in (quiet, none):
