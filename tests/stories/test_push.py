@@ -364,6 +364,25 @@ def test_a_commit_without_a_ref_is_not_fetched_by_its_id(
     assert f"not our ref {unreachable}" in refused.output
 
 
+def test_caches_do_not_keep_what_git_reads(owner: Caller) -> None:
+    """The headers are those of git's own server."""
+    credentials = b64encode(f"git:{owner.token}".encode()).decode()
+    path = f"/{owner.project}.git"
+    for service in ("git-upload-pack", "git-receive-pack"):
+        headers = {
+            "Authorization": f"Basic {credentials}",
+            "Content-Type": f"application/x-{service}-request",
+        }
+        for answer in (
+            owner.call("GET", f"{path}/info/refs?service={service}", headers=headers),
+            owner.call("POST", f"{path}/{service}", b"0000", headers=headers),
+        ):
+            assert answer.status == 200
+            assert answer.headers["Cache-Control"] == "no-cache, max-age=0, must-revalidate"
+            assert answer.headers["Pragma"] == "no-cache"
+            assert answer.headers["Expires"] == "Fri, 01 Jan 1980 00:00:00 GMT"
+
+
 def test_git_archive_is_refused_in_words(ann: Author, owner: Caller) -> None:
     """As git 2.44 and newer ask: by an ERR packet; at the advertisement by text. A stranger gets 401."""
     credentials = b64encode(f"git:{owner.token}".encode()).decode()
