@@ -36,6 +36,8 @@ from gitstore.names import DraftRef, VersionRef, next_number
 
 DISCARD_OPTION: Final = "gitstore.discard"
 """The push option with the exact count of discards."""
+ATOMIC_FAILED: Final = "atomic transaction failed"
+"""The reason that git's own server gives for every ref of an atomic push when one fails."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,7 +182,7 @@ def _refuse_beside(verdicts: dict[bytes, Verdict], refused: str, *, atomic: bool
         if verdict.refusal:
             continue
         if atomic:
-            error = ConflictError(Code.ATOMIC_REFUSED, f"atomic push: {refused} was refused")
+            error = ConflictError(Code.ATOMIC_REFUSED, f"{ATOMIC_FAILED}: {refused} was refused")
         elif verdict.effect is Effect.DISCARD:
             error = ConflictError(
                 Code.DISCARD_NOT_ALONE,

@@ -22,8 +22,9 @@ _PROTOCOL = re.compile(r"[a-z0-9=:.]{1,64}")
 _SETTINGS = {
     **FRUGAL,
     "uploadpack.allowFilter": "true",
-    # A partial clone asks for single objects later. Protocol v2 answers for any; versions 0 and 1 need this.
-    "uploadpack.allowAnySHA1InWant": "true",
+    # A partial clone asks for single objects later. Protocol v2 answers for any; versions 0 and 1 need this,
+    # and still refuse a commit that no ref leads to.
+    "uploadpack.allowReachableSHA1InWant": "true",
     "core.quotePath": "false",
 }
 

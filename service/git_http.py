@@ -42,6 +42,11 @@ ARCHIVE: Final = "git-upload-archive"
 NO_ARCHIVE: Final = "git archive --remote is not supported: clone the repository, then run git archive in it"
 
 FETCH_LIMIT: Final = 32 * 2**20  # bytes of wants and haves
+_NOT_CACHED: Final = {  # as by git-http-backend(1), for caches of HTTP/1.0, too
+    "Expires": "Fri, 01 Jan 1980 00:00:00 GMT",
+    "Pragma": "no-cache",
+    "Cache-Control": "no-cache, max-age=0, must-revalidate",
+}
 _CHUNK: Final = 64 * 1024
 _MOST_LOGGED: Final = 50  # refs of one push
 _DONE: Final = {
@@ -175,7 +180,7 @@ def _served(repository: Repository, protocol: str, wants: IO[bytes]) -> Iterator
 
 
 def _answer(body: Iterable[bytes], content_type: str) -> Response:
-    return Response(body, content_type=content_type, headers={"Cache-Control": "no-cache, no-store"})
+    return Response(body, content_type=content_type, headers=_NOT_CACHED)
 
 
 def _check_content_type(service: str) -> None:

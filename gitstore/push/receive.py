@@ -22,7 +22,15 @@ from gitstore.git.files import machine_fault
 from gitstore.git.quarantine import Quarantine, quarantine
 from gitstore.model import Definition
 from gitstore.names import DraftRef, VersionRef
-from gitstore.policy import Command, Effect, Verdict, discards_refused, judge, settle_discards
+from gitstore.policy import (
+    ATOMIC_FAILED,
+    Command,
+    Effect,
+    Verdict,
+    discards_refused,
+    judge,
+    settle_discards,
+)
 from gitstore.policy_facts import Authorize, PushFacts, in_a_shallow_clone
 from gitstore.push.report import PushReport
 from gitstore.push.request import CAPABILITY, ZERO, PushOptions, Request, read_options, read_request
@@ -170,7 +178,11 @@ class Receiver:
             verdicts = self._judge(commands, facts, atomic=True)
             if not any(map(_is_pending, verdicts)):
                 return verdicts  # refused without locking so many workflows against other writers
-        return self._unit(Slice(tuple(slugs), tuple(commands)), facts, held, atomic=True)[0]
+        verdicts, fault = self._unit(Slice(tuple(slugs), tuple(commands)), facts, held, atomic=True)
+        if fault is None:
+            return verdicts
+        failed = fault.reworded(f"{ATOMIC_FAILED}: {fault.message}")
+        return [replace(verdict, refusal=verdict.refusal and failed) for verdict in verdicts]
 
     def _in_slices(self, commands: Sequence[Command], facts: PushFacts, held: Quarantine) -> list[Verdict]:
         """Carry out a non-atomic push, one slice at a time.

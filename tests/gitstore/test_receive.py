@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 
 from gitstore.changes import Authorship
 from gitstore.errors import Code, GitstoreError
+from gitstore.git import refs
 from gitstore.model import Limits, Person
 from gitstore.push.receive import CAPABILITIES, Receiver
 from gitstore.push.report import PushReport
@@ -257,8 +258,25 @@ def test_an_atomic_push_is_all_or_nothing(store: Store, author: Author) -> None:
     one = author.commit({"workflow.yaml": VALID % "one"})
     body = request((ZERO, one, DRAFT), (ZERO, one, b"refs/tags/a/v5"), pack=author.pack(one))
     report, _ = send(store, body)
-    assert report[1] == "ng refs/heads/drafts/a atomic push: refs/tags/a/v5 was refused"
+    assert report[1] == "ng refs/heads/drafts/a atomic transaction failed: refs/tags/a/v5 was refused"
     assert "the next version is v1" in report[2]
+    assert store.refs.read(DRAFT) is None
+
+
+def test_an_atomic_push_with_a_locked_ref_names_it_for_all_of_them(
+    store: Store, author: Author, bare: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The lock is another process's. The reasons begin as those of git's own server."""
+    monkeypatch.setattr(refs, "_LOCK_PATIENCE", 0.01)
+    lock = bare / "refs/heads/drafts/b.lock"
+    lock.parent.mkdir(parents=True)
+    lock.touch()
+    one = author.commit({"workflow.yaml": VALID % "one"})
+    body = request((ZERO, one, DRAFT), (ZERO, one, b"refs/heads/drafts/b"), pack=author.pack(one))
+    report, _ = send(store, body)
+    lock.unlink()
+    reason = "atomic transaction failed: refs/heads/drafts/b is locked by another process: try again"
+    assert report[1:3] == [f"ng refs/heads/drafts/{slug} {reason}" for slug in "ab"]
     assert store.refs.read(DRAFT) is None
 
 

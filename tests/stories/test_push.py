@@ -345,6 +345,44 @@ def test_a_partial_clone_fetches_what_it_lacks(
     assert partial.git("show", "HEAD~1:workflow.yaml") == definition("one").strip()
 
 
+def test_a_commit_without_a_ref_is_not_fetched_by_its_id(
+    ann: Author, service: Service, tmp_path: Path
+) -> None:
+    """By protocol version 0, as by git's own server; an older commit of a draft is."""
+    older = ann.draft("a", definition("one"))
+    head = ann.draft("a", definition("two"))
+    assert ann.push("drafts/a").ok
+    folders = (service.data / "repos").glob("*.git")
+    (repository,) = (folder for folder in folders if (folder / f"objects/{head[:2]}/{head[2:]}").exists())
+    unreachable = ann.git("commit-tree", f"{head}^{{tree}}", "-m", "Lost", within=repository)
+    other = Author(tmp_path / "other", ann.caller)
+    other.clone()
+    plain = ("-c", "protocol.version=0", "fetch", "origin")
+    assert other.run(*plain, older).ok
+    refused = other.run(*plain, unreachable)
+    assert not refused.ok
+    assert f"not our ref {unreachable}" in refused.output
+
+
+def test_caches_do_not_keep_what_git_reads(owner: Caller) -> None:
+    """The headers are those of git's own server."""
+    credentials = b64encode(f"git:{owner.token}".encode()).decode()
+    path = f"/{owner.project}.git"
+    for service in ("git-upload-pack", "git-receive-pack"):
+        headers = {
+            "Authorization": f"Basic {credentials}",
+            "Content-Type": f"application/x-{service}-request",
+        }
+        for answer in (
+            owner.call("GET", f"{path}/info/refs?service={service}", headers=headers),
+            owner.call("POST", f"{path}/{service}", b"0000", headers=headers),
+        ):
+            assert answer.status == 200
+            assert answer.headers["Cache-Control"] == "no-cache, max-age=0, must-revalidate"
+            assert answer.headers["Pragma"] == "no-cache"
+            assert answer.headers["Expires"] == "Fri, 01 Jan 1980 00:00:00 GMT"
+
+
 def test_git_archive_is_refused_in_words(ann: Author, owner: Caller) -> None:
     """As git 2.44 and newer ask: by an ERR packet; at the advertisement by text. A stranger gets 401."""
     credentials = b64encode(f"git:{owner.token}".encode()).decode()
