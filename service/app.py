@@ -67,7 +67,7 @@ def create_app(config: Config, *, database: Database | None = None, metrics: Met
         sealer=cache(partial(secret_key.sealer, config, database)),
         scraper=Scraper(counters, projects, database, config.metrics_folder),
         shares=shares,
-        auth=Authenticator(database, Verifier(config.jwt_issuers)),
+        auth=Authenticator(database, Verifier(config.jwt_issuers, most_waiting=max(1, config.threads // 2))),
     )
     app.url_map.merge_slashes = False  # no redirect from //x to /x
     app.validation_error_callback = _refuse_parameters

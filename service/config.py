@@ -271,12 +271,12 @@ SETTINGS: Final = (
         "GITSTORE_JWT_ISSUERS",
         "",
         "Issuers of users' JWTs, as a JSON list of objects with `issuer` (the claim `iss`), `audience` (the "
-        "claim `aud`, by default `authenticated`) and `secret` (for HS256). If unset, there are no users, "
-        "only access tokens.",
+        "claim `aud`, by default `authenticated`), and `jwks_url` (for ES256 and RS256), `secret` (for "
+        "HS256) or both. If unset, there are no users, only access tokens.",
         Kind(
             Issuers.parse,
-            'a JSON list such as [{"issuer": "https://<ref>.supabase.co/auth/v1", "secret": "..."}], each '
-            "secret of 32 characters or more",
+            'a JSON list such as [{"issuer": "https://id.example", "jwks_url": "https://id.example/keys"}], '
+            "each issuer once, with a jwks_url, a secret of 32 characters or more, or both",
             secret=True,
         ),
     ),
