@@ -18,6 +18,8 @@ from urllib.parse import urlsplit
 
 from gitstore.errors import ConfigError
 from gitstore.model import Limits
+from service.clients import Proxies
+from service.cors import Origins
 from service.issuers import Issuers
 from webhooks.addresses import Allowed
 from webhooks.secrets import keys_in
@@ -281,6 +283,18 @@ SETTINGS: Final = (
         ),
     ),
     Setting(
+        "GITSTORE_CORS_ORIGINS",
+        "",
+        "Origins whose pages may call the API from a browser, separated by commas, or `*` for all.",
+        Kind(Origins.parse, "origins such as https://app.example,http://localhost:5173, or *"),
+    ),
+    Setting(
+        "GITSTORE_TRUSTED_PROXIES",
+        "",
+        "Addresses and networks of proxies, separated by commas, whose X-Forwarded-For names the client.",
+        Kind(Proxies.parse, "addresses and networks, such as 127.0.0.1,10.0.0.0/8"),
+    ),
+    Setting(
         "GITSTORE_METRICS_TOKEN",
         "",
         "Bearer token that `/metrics` requires. Access tokens of projects are never accepted there.",
@@ -336,6 +350,8 @@ class Config:
     database_seconds: int = 60
     secret_key: str | None = None
     jwt_issuers: Issuers | None = None
+    cors_origins: Origins | None = None
+    trusted_proxies: Proxies | None = None
     metrics_token: str | None = None
     metrics_bind: Bind | None = None
     egress_allow: Allowed | None = None

@@ -74,6 +74,11 @@ def origin(principal: Identity, door: str) -> Origin:
     return Origin(str(principal.id), principal.name, door, request.remote_addr, request_id() or None)
 
 
+def client_address() -> str:
+    """Return the address of this request's client."""
+    return request.remote_addr or ""
+
+
 def admit(principal: Principal | None, *, definitions: int = 0) -> None:
     """Wait for this request's turn if it is heavy; the turn lasts until its answer is sent.
 
@@ -128,14 +133,14 @@ def enter_user() -> Identity:
     return sender(services().auth.bearer)
 
 
-def sender(authenticate: Callable[[str | None], Identity]) -> Identity:
+def sender(authenticate: Callable[[str | None, str], Identity]) -> Identity:
     """Return the sender of this request, whom `authenticate` finds by the header Authorization.
 
     A user's token is verified by the process that received the request, which keeps the issuers' keys.
     """
     known = request.environ.get(_USER)
     if known is None:
-        identity = authenticate(request.headers.get("Authorization"))
+        identity = authenticate(request.headers.get("Authorization"), client_address())
         if identity.user is not None:
             request.environ[_USER] = str(identity.user)
     else:

@@ -19,9 +19,8 @@ from uuid import NAMESPACE_URL, UUID, uuid5
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from gitstore.errors import GitstoreError
 from gitstore.model import Person
-from service.errors import HttpCode
+from service.errors import UnauthenticatedError
 from service.jwks import PUBLIC, Key, KeySet, fetcher
 from sync.db import Claims, user_claims
 
@@ -128,15 +127,15 @@ class Verifier:
     def user(self, token: str) -> User:
         """Return the user of a token; raises `unauthenticated`, or `unavailable` if its keys are unknown."""
         if not self._issuers:
-            raise _refused("this gitstore has no users: send an access token")
+            raise UnauthenticatedError("this gitstore has no users: send an access token")
         header, claims = _parsed(token)
         # The claims choose the issuer, and count only once its key has verified them.
         named = claims.get("iss")
         issuer = self._issuers.get(named) if isinstance(named, str) else None
         if issuer is None:
-            raise _refused("the token's issuer (iss) is not one that this gitstore knows")
+            raise UnauthenticatedError("the token's issuer (iss) is not one that this gitstore knows")
         if not any(key.signed(token) for key in self._keys(issuer, header)):
-            raise _refused("the token is not signed by a key of its issuer")
+            raise UnauthenticatedError("the token is not signed by a key of its issuer")
         return self._checked(issuer, claims)
 
     def _keys(self, issuer: Issuer, header: dict[str, Any]) -> list[Key]:
@@ -150,23 +149,27 @@ class Verifier:
         audience, expires, role = claims.get("aud"), claims.get("exp"), claims.get("role", "authenticated")
         subject: Any = claims.get("sub")
         if issuer.audience not in (audience if isinstance(audience, list) else [audience]):
-            raise _refused(f"the token is not for this audience (aud): expected {issuer.audience!r}")
+            raise UnauthenticatedError(
+                f"the token is not for this audience (aud): expected {issuer.audience!r}"
+            )
         if not _is_moment(expires) or now - LEEWAY >= expires:
-            raise _refused("the token has expired, or has no time of expiry (exp): sign in again")
+            raise UnauthenticatedError("the token has expired, or has no time of expiry (exp): sign in again")
         for name in ("nbf", "iat"):
             if name in claims and not (_is_moment(claims[name]) and claims[name] - LEEWAY <= now):
-                raise _refused(f"the token is not valid yet ({name})")
+                raise UnauthenticatedError(f"the token is not valid yet ({name})")
         if role in _NOT_USERS:
-            raise _refused(f"a key of the role {role} is no user's: sign in, and send the user's token")
+            raise UnauthenticatedError(
+                f"a key of the role {role} is no user's: sign in, and send the user's token"
+            )
         if not _is_text(role, 63) or not _is_text(subject, _LONGEST_SUBJECT):
-            raise _refused("the token names no user (sub), or its role is malformed")
+            raise UnauthenticatedError("the token names no user (sub), or its role is malformed")
         return User(self._id(issuer, subject), issuer.issuer, subject, role, _person(claims))
 
     def _id(self, issuer: Issuer, subject: str) -> UUID:
         if issuer.issuer != self._first:
             return uuid5(uuid5(NAMESPACE_URL, issuer.issuer), subject)
         if not _UUID.fullmatch(subject):
-            raise _refused("the token's user (sub) is no UUID, which the first issuer's are")
+            raise UnauthenticatedError("the token's user (sub) is no UUID, which the first issuer's are")
         return UUID(subject)
 
 
@@ -174,12 +177,12 @@ def _parsed(token: str) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return header and claims of a token of acceptable form, not verified; raises `unauthenticated`."""
     parts = token.split(".") if len(token) <= LONGEST else []
     if len(parts) != 3 or not all(_is_canonical(part) for part in parts):
-        raise _refused(f"malformed token: expected a signed JWT of at most {LONGEST} characters")
+        raise UnauthenticatedError(f"malformed token: expected a signed JWT of at most {LONGEST} characters")
     header = _object(_decoded(parts[0]))
     if not isinstance(header.get("alg"), str) or not _is_text(header.get("kid", "-"), _LONGEST_SUBJECT):
-        raise _refused("the token's header is malformed")
+        raise UnauthenticatedError("the token's header is malformed")
     if "crit" in header or "b64" in header:
-        raise _refused("the token's header has extensions that are not supported (crit, b64)")
+        raise UnauthenticatedError("the token's header has extensions that are not supported (crit, b64)")
     return header, _object(_decoded(parts[1]))
 
 
@@ -214,7 +217,7 @@ def _object(raw: bytes) -> dict[str, Any]:
     except (ValueError, RecursionError):
         value = None
     if not isinstance(value, dict):
-        raise _refused("malformed token: expected a JSON object with each key once")
+        raise UnauthenticatedError("malformed token: expected a JSON object with each key once")
     return value
 
 
@@ -243,7 +246,3 @@ def _line(value: object) -> str:
         return ""
     kept = "".join(c for c in value[:1000] if c.isprintable() and c not in '<>"\\')
     return " ".join(kept.split())[:100].strip(" .,;:'")
-
-
-def _refused(message: str) -> GitstoreError:
-    return GitstoreError(HttpCode.UNAUTHENTICATED, message)
