@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from werkzeug.exceptions import HTTPException
 
 from gitstore.errors import Code, ConfigError, GitstoreError, UnavailableError
-from service import errors, git_http, hooks_http, logs, ui
+from service import cors, errors, git_http, hooks_http, logs, ui
 from service.api import (
     diff,
     docs,
@@ -26,6 +26,7 @@ from service.api import (
 )
 from service.api.openapi import new_app, register
 from service.auth import Authenticator
+from service.clients import SignIns
 from service.config import Config
 from service.context import EXTENSION, Services, enter_user, request_id
 from service.fairness import FairShares
@@ -79,7 +80,11 @@ def create_app(config: Config, *, database: Database | None = None, metrics: Met
         sealer=cache(partial(secret_key.sealer, config, database)),
         scraper=Scraper(counters, projects, database, config.metrics_folder),
         shares=shares,
-        auth=Authenticator(database, Verifier(config.jwt_issuers)),
+        auth=Authenticator(
+            database,
+            Verifier(config.jwt_issuers, most_waiting=max(1, config.threads // 2)),
+            SignIns(config.metrics_folder),
+        ),
     )
     app.url_map.merge_slashes = False  # no redirect from //x to /x
     app.validation_error_callback = _refuse_parameters
@@ -89,7 +94,8 @@ def create_app(config: Config, *, database: Database | None = None, metrics: Met
     app.register_error_handler(GitstoreError, _refused)
     app.register_error_handler(HTTPException, _refused_by_flask)
     app.register_error_handler(Exception, _unexpected)
-    middleware = RequestMiddleware(shares.places.around(app.wsgi_app), counters, config.limits.cpu)
+    inner = cors.around(shares.places.around(app.wsgi_app), config.cors_origins)
+    middleware = RequestMiddleware(inner, counters, config.limits.cpu, config.trusted_proxies)
     app.wsgi_app = middleware  # type: ignore[method-assign]
     return app
 

@@ -11,13 +11,16 @@ from __future__ import annotations
 
 import base64
 import binascii
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from uuid import UUID
 
 from gitstore.definition.quoting import clip
 from gitstore.errors import Code, GitstoreError, NotFoundError
 from service.access import Identity, Principal, Role, check_project, digest, is_token, unknown_project
-from service.errors import HttpCode
+from service.clients import SignIns
+from service.errors import HttpCode, UnauthenticatedError
 from service.issuers import Verifier, is_jwt
 from sync import tokens
 from sync.db import Database
@@ -29,39 +32,47 @@ class Authenticator:
 
     database: Database
     verifier: Verifier
+    sign_ins: SignIns
 
-    def bearer(self, authorization: str | None) -> Identity:
-        """Return the sender of an Authorization header with a Bearer token; raises `unauthenticated`."""
+    # Each method takes the client's address. It raises `unauthenticated`, or `too_many_requests` after failed
+    # attempts from there.
+
+    def bearer(self, authorization: str | None, address: str) -> Identity:
+        """Return the sender of an Authorization header with a Bearer token."""
         scheme, _, credentials = (authorization or "").partition(" ")
         if scheme.lower() != "bearer":
-            raise _unknown("send an access token: Authorization: Bearer <token>")
-        return self._holder(credentials.strip())
+            raise UnauthenticatedError("send an access token: Authorization: Bearer <token>")
+        return self._holder(credentials.strip(), address)
 
-    def basic(self, authorization: str | None) -> Identity:
-        """Return the sender of an Authorization header with Basic credentials; raises `unauthenticated`."""
+    def basic(self, authorization: str | None, address: str) -> Identity:
+        """Return the sender of an Authorization header with Basic credentials."""
         scheme, _, credentials = (authorization or "").partition(" ")
         if scheme.lower() != "basic":
-            raise _unknown("an access token is required: send it as the password, with any user name")
+            raise UnauthenticatedError(
+                "an access token is required: send it as the password, with any user name"
+            )
         try:
             _, _, password = base64.b64decode(credentials.strip(), validate=True).partition(b":")
         except (binascii.Error, ValueError):
-            raise _unknown("invalid HTTP Basic credentials") from None
-        return self._holder(password.decode("utf-8", "replace"))
+            raise UnauthenticatedError("invalid HTTP Basic credentials") from None
+        return self._holder(password.decode("utf-8", "replace"), address)
 
-    def token(self, token: str) -> Principal:
-        """Return the principal of an access token; raises `unauthenticated`."""
-        if not is_token(token):
-            raise _unknown("invalid access token: expected gst_ and 43 characters")
-        return self.session(digest(token))
+    def token(self, token: str, address: str) -> Principal:
+        """Return the principal of an access token."""
+        if is_token(token):
+            return self.session(digest(token), address)
+        with self._attempt(token.encode(), address):
+            raise UnauthenticatedError("invalid access token: expected gst_ and 43 characters")
 
-    def session(self, secret: bytes) -> Principal:
+    def session(self, secret: bytes, address: str) -> Principal:
         """Return the principal of a browser session, which stores the token's digest.
 
-        Raises `unauthenticated`. Called at every request, so that a session ends when its token does.
+        Called at every request, so that a session ends when its token does.
         """
-        holder = tokens.authenticate(self.database, secret)
-        if holder is None:
-            raise _unknown("the access token is unknown, revoked or expired")
+        with self._attempt(secret, address):
+            holder = tokens.authenticate(self.database, secret)
+            if holder is None:
+                raise UnauthenticatedError("the access token is unknown, revoked or expired")
         return Principal(holder.id, holder.name, "token", holder.project, Role(holder.role))
 
     def in_project(
@@ -96,11 +107,19 @@ class Authenticator:
             else "you are a member of no project yet: create one, or ask its owner to add you",
         )
 
-    def _holder(self, credential: str) -> Identity:
-        if is_jwt(credential):
+    def _holder(self, credential: str, address: str) -> Identity:
+        if not is_jwt(credential):
+            return self.token(credential, address)
+        with self._attempt(credential.encode(), address):
             return Identity.of(self.verifier.user(credential))
-        return self.token(credential)
 
-
-def _unknown(message: str) -> GitstoreError:
-    return GitstoreError(HttpCode.UNAUTHENTICATED, message)
+    @contextmanager
+    def _attempt(self, credential: bytes, address: str) -> Iterator[None]:
+        """Count the attempt of the block to sign in; refuse it after too many failures."""
+        self.sign_ins.check(address, credential)
+        try:
+            yield
+        except UnauthenticatedError:
+            self.sign_ins.failed(address)
+            raise
+        self.sign_ins.accepted(credential)

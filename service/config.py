@@ -18,6 +18,8 @@ from urllib.parse import urlsplit
 
 from gitstore.errors import ConfigError
 from gitstore.model import Limits
+from service.clients import Proxies
+from service.cors import Origins
 from service.issuers import Issuers
 from webhooks.addresses import Allowed
 from webhooks.secrets import keys_in
@@ -271,14 +273,26 @@ SETTINGS: Final = (
         "GITSTORE_JWT_ISSUERS",
         "",
         "Issuers of users' JWTs, as a JSON list of objects with `issuer` (the claim `iss`), `audience` (the "
-        "claim `aud`, by default `authenticated`) and `secret` (for HS256). If unset, there are no users, "
-        "only access tokens.",
+        "claim `aud`, by default `authenticated`), and `jwks_url` (for ES256 and RS256), `secret` (for "
+        "HS256) or both. If unset, there are no users, only access tokens.",
         Kind(
             Issuers.parse,
-            'a JSON list such as [{"issuer": "https://<ref>.supabase.co/auth/v1", "secret": "..."}], each '
-            "secret of 32 characters or more",
+            'a JSON list such as [{"issuer": "https://id.example", "jwks_url": "https://id.example/keys"}], '
+            "each issuer once, with a jwks_url, a secret of 32 characters or more, or both",
             secret=True,
         ),
+    ),
+    Setting(
+        "GITSTORE_CORS_ORIGINS",
+        "",
+        "Origins whose pages may call the API from a browser, separated by commas, or `*` for all.",
+        Kind(Origins.parse, "origins such as https://app.example,http://localhost:5173, or *"),
+    ),
+    Setting(
+        "GITSTORE_TRUSTED_PROXIES",
+        "",
+        "Addresses and networks of proxies, separated by commas, whose X-Forwarded-For names the client.",
+        Kind(Proxies.parse, "addresses and networks, such as 127.0.0.1,10.0.0.0/8"),
     ),
     Setting(
         "GITSTORE_METRICS_TOKEN",
@@ -336,6 +350,8 @@ class Config:
     database_seconds: int = 60
     secret_key: str | None = None
     jwt_issuers: Issuers | None = None
+    cors_origins: Origins | None = None
+    trusted_proxies: Proxies | None = None
     metrics_token: str | None = None
     metrics_bind: Bind | None = None
     egress_allow: Allowed | None = None

@@ -6,6 +6,7 @@ A view begins with `enter`, which authenticates and authorizes, and returns the 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Final, cast
@@ -21,6 +22,7 @@ from service.auth import Authenticator
 from service.caller import Backend, Caller
 from service.errors import HttpCode
 from service.fairness import FairShares
+from service.issuers import User
 from service.lookup import uuid_of
 from service.metrics import Metrics
 from service.scraping import Scraper
@@ -32,6 +34,8 @@ FORKS: Final = "gitstore.forks"
 FACTS: Final = "gitstore.facts"
 """WSGI environment key for the fields of a request's log line; `request_id` is always present."""
 
+_USER: Final = "gitstore.user"
+"""WSGI environment key for the verified user of a request that a process of its own answers."""
 _SANE_REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._~:+/=@-]{1,128}")
 
 
@@ -68,6 +72,11 @@ def note(**facts: object) -> None:
 def origin(principal: Identity, door: str) -> Origin:
     """Return the origin of this request for the audit log."""
     return Origin(str(principal.id), principal.name, door, request.remote_addr, request_id() or None)
+
+
+def client_address() -> str:
+    """Return the address of this request's client."""
+    return request.remote_addr or ""
 
 
 def admit(principal: Principal | None, *, definitions: int = 0) -> None:
@@ -121,7 +130,21 @@ def enter_user() -> Identity:
 
     The identity of an access token is a `Principal`, in the token's own project.
     """
-    identity = services().auth.bearer(request.headers.get("Authorization"))
+    return sender(services().auth.bearer)
+
+
+def sender(authenticate: Callable[[str | None, str], Identity]) -> Identity:
+    """Return the sender of this request, whom `authenticate` finds by the header Authorization.
+
+    A user's token is verified by the process that received the request, which keeps the issuers' keys.
+    """
+    known = request.environ.get(_USER)
+    if known is None:
+        identity = authenticate(request.headers.get("Authorization"), client_address())
+        if identity.user is not None:
+            request.environ[_USER] = str(identity.user)
+    else:
+        identity = Identity.of(User.parse(known))
     note(principal=identity.name)
     return identity
 

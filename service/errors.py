@@ -42,6 +42,13 @@ class HttpCode(StrEnum):
     HEAD_TOO_LARGE = "head_too_large"
 
 
+class UnauthenticatedError(GitstoreError):
+    """The request has no valid credential."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(HttpCode.UNAUTHENTICATED, message)
+
+
 STATUS: Final[Mapping[StrEnum, HTTPStatus]] = {
     Code.MALFORMED: HTTPStatus.BAD_REQUEST,
     Code.INVALID_NAME: HTTPStatus.UNPROCESSABLE_ENTITY,

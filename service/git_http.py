@@ -32,7 +32,7 @@ from gitstore.repository import Repository
 from gitstore.system import now
 from service import access, errors, logs
 from service.caller import Caller
-from service.context import admit, caller_of, note, services
+from service.context import admit, caller_of, note, sender, services
 from service.errors import HttpCode
 from service.logs import Event
 
@@ -128,9 +128,7 @@ def push(project: str) -> Response:
 def _enter(project: str, service: str) -> Caller:
     """Authenticate and authorize the caller, and wait for its turn if the request is heavy."""
     here = services()
-    identity = here.auth.basic(request.headers.get("Authorization"))
-    note(principal=identity.name)
-    principal = here.auth.in_project(identity, project.removesuffix(".git"))
+    principal = here.auth.in_project(sender(here.auth.basic), project.removesuffix(".git"))
     note(project=principal.project.slug)
     if service == PUSH:
         access.authorize(principal, Permission.EDIT, "pushing")

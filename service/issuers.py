@@ -14,15 +14,14 @@ import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final, Literal, TypeGuard
+from typing import Any, Final, TypeGuard
 from uuid import NAMESPACE_URL, UUID, uuid5
 
-import jwt
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from gitstore.errors import GitstoreError
 from gitstore.model import Person
-from service.errors import HttpCode
+from service.errors import UnauthenticatedError
+from service.jwks import PUBLIC, Key, KeySet, fetcher
 from sync.db import Claims, user_claims
 
 LONGEST: Final = 8192
@@ -50,15 +49,28 @@ class User:
         """Claims that row-level security evaluates."""
         return user_claims(self.id, role=self.role, iss=self.issuer)
 
+    @classmethod
+    def parse(cls, text: str) -> User:
+        """Parse the text form of a user, for another process of this service."""
+        return _USER.validate_json(text)
+
+    def __str__(self) -> str:
+        """Return the text form that `parse` accepts."""
+        return _USER.dump_json(self).decode()
+
+
+_USER: Final = TypeAdapter(User)
+
 
 class Issuer(BaseModel):
-    """An issuer of users' tokens, with its key."""
+    """An issuer of users' tokens, with its key: a shared secret, the URL of its public keys, or both."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     issuer: str = Field(min_length=1, max_length=1000)
     audience: str = Field("authenticated", min_length=1, max_length=1000)
     secret: str | None = Field(None, min_length=32)
+    jwks_url: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,8 +88,11 @@ class Issuers:
             raise ValueError("not a list of issuers") from None
         if not issuers.all or len({issuer.issuer for issuer in issuers.all}) != len(issuers.all):
             raise ValueError("no issuer, or one twice")
-        if any(issuer.secret is None for issuer in issuers.all):
-            raise ValueError("an issuer without a key")
+        for issuer in issuers.all:
+            if issuer.jwks_url is not None:
+                fetcher(issuer.jwks_url)
+            elif issuer.secret is None:
+                raise ValueError("an issuer without a key")
         return issuers
 
     def __str__(self) -> str:
@@ -88,24 +103,6 @@ class Issuers:
 _ISSUERS: Final = TypeAdapter(tuple[Issuer, ...])
 
 
-@dataclass(frozen=True, slots=True)
-class Key:
-    """A key with the one algorithm that it is for."""
-
-    algorithm: Literal["HS256", "ES256", "RS256"]
-    material: Any
-
-    def signed(self, text: str) -> bytes | None:
-        """Return the payload of a token that this key signed, else None."""
-        try:
-            return _JWS.decode(text, self.material, algorithms=[self.algorithm])  # type: ignore[no-any-return]
-        except (jwt.PyJWTError, ValueError, TypeError, RecursionError):
-            return None
-
-
-_JWS: Final = jwt.PyJWS()
-
-
 def is_jwt(text: str) -> bool:
     """Return whether `text` has the form of a signed JWT; text without it needs no key."""
     return text.startswith("ey") and text.count(".") == 2
@@ -114,62 +111,79 @@ def is_jwt(text: str) -> bool:
 class Verifier:
     """Verifies users' tokens. Safe to share between threads."""
 
-    def __init__(self, issuers: Issuers | None, clock: Callable[[], float] = time.time) -> None:
-        self._issuers = issuers.all if issuers else ()
+    def __init__(
+        self, issuers: Issuers | None, *, most_waiting: int = 2, clock: Callable[[], float] = time.time
+    ) -> None:
+        """`most_waiting` is the number of requests that may wait at once for an issuer's keys."""
+        self._issuers = {issuer.issuer: issuer for issuer in issuers.all} if issuers else {}
+        self._first = next(iter(self._issuers), None)
         self._clock = clock
+        self._sets = {
+            issuer.issuer: KeySet(issuer.issuer, fetcher(issuer.jwks_url), most_waiting=most_waiting)
+            for issuer in self._issuers.values()
+            if issuer.jwks_url is not None
+        }
 
-    def user(self, text: str) -> User:
-        """Return the user of a token; raises `unauthenticated`."""
+    def user(self, token: str) -> User:
+        """Return the user of a token; raises `unauthenticated`, or `unavailable` if its keys are unknown."""
         if not self._issuers:
-            raise _refused("this gitstore has no users: send an access token")
-        header = _header(text)
-        for issuer in self._issuers:
-            for key in self._keys(issuer, header):
-                if (payload := key.signed(text)) is not None:
-                    return self._checked(issuer, _object(payload))
-        raise _refused("the token is not signed by a key of an issuer that this gitstore knows")
+            raise UnauthenticatedError("this gitstore has no users: send an access token")
+        header, claims = _parsed(token)
+        # The claims choose the issuer, and count only once its key has verified them.
+        named = claims.get("iss")
+        issuer = self._issuers.get(named) if isinstance(named, str) else None
+        if issuer is None:
+            raise UnauthenticatedError("the token's issuer (iss) is not one that this gitstore knows")
+        if not any(key.signed(token) for key in self._keys(issuer, header)):
+            raise UnauthenticatedError("the token is not signed by a key of its issuer")
+        return self._checked(issuer, claims)
 
     def _keys(self, issuer: Issuer, header: dict[str, Any]) -> list[Key]:
-        return [Key("HS256", issuer.secret)] if issuer.secret and header["alg"] == "HS256" else []
+        if header["alg"] == "HS256":
+            return [Key("HS256", issuer.secret)] if issuer.secret else []
+        keys = self._sets.get(issuer.issuer)
+        return keys.keys(header["alg"], header.get("kid")) if keys and header["alg"] in PUBLIC else []
 
     def _checked(self, issuer: Issuer, claims: dict[str, Any]) -> User:
         now = self._clock()
         audience, expires, role = claims.get("aud"), claims.get("exp"), claims.get("role", "authenticated")
         subject: Any = claims.get("sub")
-        if claims.get("iss") != issuer.issuer:
-            raise _refused("the token's issuer (iss) is not the one that the key belongs to")
         if issuer.audience not in (audience if isinstance(audience, list) else [audience]):
-            raise _refused(f"the token is not for this audience (aud): expected {issuer.audience!r}")
+            raise UnauthenticatedError(
+                f"the token is not for this audience (aud): expected {issuer.audience!r}"
+            )
         if not _is_moment(expires) or now - LEEWAY >= expires:
-            raise _refused("the token has expired, or has no time of expiry (exp): sign in again")
+            raise UnauthenticatedError("the token has expired, or has no time of expiry (exp): sign in again")
         for name in ("nbf", "iat"):
             if name in claims and not (_is_moment(claims[name]) and claims[name] - LEEWAY <= now):
-                raise _refused(f"the token is not valid yet ({name})")
+                raise UnauthenticatedError(f"the token is not valid yet ({name})")
         if role in _NOT_USERS:
-            raise _refused(f"a key of the role {role} is no user's: sign in, and send the user's token")
+            raise UnauthenticatedError(
+                f"a key of the role {role} is no user's: sign in, and send the user's token"
+            )
         if not _is_text(role, 63) or not _is_text(subject, _LONGEST_SUBJECT):
-            raise _refused("the token names no user (sub), or its role is malformed")
+            raise UnauthenticatedError("the token names no user (sub), or its role is malformed")
         return User(self._id(issuer, subject), issuer.issuer, subject, role, _person(claims))
 
     def _id(self, issuer: Issuer, subject: str) -> UUID:
-        if issuer is not self._issuers[0]:
+        if issuer.issuer != self._first:
             return uuid5(uuid5(NAMESPACE_URL, issuer.issuer), subject)
         if not _UUID.fullmatch(subject):
-            raise _refused("the token's user (sub) is no UUID, which the first issuer's are")
+            raise UnauthenticatedError("the token's user (sub) is no UUID, which the first issuer's are")
         return UUID(subject)
 
 
-def _header(text: str) -> dict[str, Any]:
-    """Return the header of a token of acceptable form; raises `unauthenticated`."""
-    parts = text.split(".") if len(text) <= LONGEST else []
+def _parsed(token: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return header and claims of a token of acceptable form, not verified; raises `unauthenticated`."""
+    parts = token.split(".") if len(token) <= LONGEST else []
     if len(parts) != 3 or not all(_is_canonical(part) for part in parts):
-        raise _refused(f"malformed token: expected a signed JWT of at most {LONGEST} characters")
+        raise UnauthenticatedError(f"malformed token: expected a signed JWT of at most {LONGEST} characters")
     header = _object(_decoded(parts[0]))
     if not isinstance(header.get("alg"), str) or not _is_text(header.get("kid", "-"), _LONGEST_SUBJECT):
-        raise _refused("the token's header is malformed")
+        raise UnauthenticatedError("the token's header is malformed")
     if "crit" in header or "b64" in header:
-        raise _refused("the token's header has extensions that are not supported (crit, b64)")
-    return header
+        raise UnauthenticatedError("the token's header has extensions that are not supported (crit, b64)")
+    return header, _object(_decoded(parts[1]))
 
 
 def _is_canonical(part: str) -> bool:
@@ -203,7 +217,7 @@ def _object(raw: bytes) -> dict[str, Any]:
     except (ValueError, RecursionError):
         value = None
     if not isinstance(value, dict):
-        raise _refused("malformed token: expected a JSON object with each key once")
+        raise UnauthenticatedError("malformed token: expected a JSON object with each key once")
     return value
 
 
@@ -232,7 +246,3 @@ def _line(value: object) -> str:
         return ""
     kept = "".join(c for c in value[:1000] if c.isprintable() and c not in '<>"\\')
     return " ".join(kept.split())[:100].strip(" .,;:'")
-
-
-def _refused(message: str) -> GitstoreError:
-    return GitstoreError(HttpCode.UNAUTHENTICATED, message)

@@ -112,6 +112,7 @@ class Event(StrEnum):
     WEB_EXITED = auto()
     WEB_PROCESS_EXITED = auto()
     WEB_PROCESS_HUNG = auto()
+    KEYS_UNREACHABLE = auto()
     WORKER_EXITED = auto()
     WORKER_STALLED = auto()
     CHILD_FAILED = auto()

@@ -15,7 +15,9 @@ from werkzeug.wsgi import ClosingIterator
 
 from gitstore import budget
 from service import fairness, logs
+from service.clients import Proxies, set_address
 from service.context import FACTS, request_id_from
+from service.cors import GIT_PATHS
 from service.metrics import Metrics
 
 if TYPE_CHECKING:
@@ -24,8 +26,6 @@ if TYPE_CHECKING:
 _PUSH_SHARE: Final = 4  # a push may hold many definitions
 ENDPOINT: Final = "gitstore.endpoint"
 """WSGI environment key in which Flask leaves the name of the route."""
-
-_GIT_PATHS: Final = ("/info/refs", "/git-upload-pack", "/git-receive-pack")
 
 # Browsers must treat an answer as data: they may not run, frame or sniff it. Pages override this.
 _HEADERS: Final = {
@@ -40,16 +40,20 @@ _HEADERS: Final = {
 class RequestMiddleware:
     """The WSGI application that wraps Flask's."""
 
-    def __init__(self, inner: WSGIApplication, metrics: Metrics, cpu: int) -> None:
+    def __init__(
+        self, inner: WSGIApplication, metrics: Metrics, cpu: int, proxies: Proxies | None = None
+    ) -> None:
         """Wrap `inner`. `cpu` is the budget of a request, in seconds of CPU time."""
         self._inner = inner
         self._metrics = metrics
         self._cpu = cpu
+        self._proxies = proxies
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         started = time.perf_counter()
         facts: dict[str, Any] = {"request_id": request_id_from(environ.get("HTTP_X_REQUEST_ID"))}
         environ[FACTS] = facts
+        set_address(environ, self._proxies)
         status = 500
 
         def start(line: str, headers: list[tuple[str, str]], *rest: Any) -> Callable[[bytes], object]:
@@ -88,4 +92,4 @@ class RequestMiddleware:
 
 def cpu_seconds(environ: WSGIEnvironment, cpu: int) -> int:
     """Return the CPU budget of a request in seconds; `cpu` is that of most requests."""
-    return cpu * (_PUSH_SHARE if environ.get("PATH_INFO", "").endswith(_GIT_PATHS) else 1)
+    return cpu * (_PUSH_SHARE if environ.get("PATH_INFO", "").endswith(GIT_PATHS) else 1)

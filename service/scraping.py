@@ -23,7 +23,7 @@ from werkzeug.wrappers import Request
 from gitstore.errors import Code, GitstoreError, NotFoundError
 from service import errors
 from service.config import Config
-from service.errors import HttpCode
+from service.errors import HttpCode, UnauthenticatedError
 from service.metrics import CONTENT_TYPE, Metrics, Value
 from service.projects import Projects
 from service.run import heartbeats
@@ -53,9 +53,7 @@ def authorize(config: Config, environ: Mapping[str, Any], *, own_listener: bool 
         scheme, _, given = environ.get("HTTP_AUTHORIZATION", "").partition(" ")
         expected = config.metrics_token.encode()
         if scheme.lower() != "bearer" or not hmac.compare_digest(given.strip().encode("latin-1"), expected):
-            raise GitstoreError(
-                HttpCode.UNAUTHENTICATED, "send Authorization: Bearer <GITSTORE_METRICS_TOKEN>"
-            )
+            raise UnauthenticatedError("send Authorization: Bearer <GITSTORE_METRICS_TOKEN>")
     elif not (own_listener or _is_local(environ)):
         raise NotFoundError(
             Code.NOT_FOUND,

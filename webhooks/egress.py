@@ -165,13 +165,27 @@ class Egress:
 
         Raises `address_refused`, or `unreachable` with a reason for the user who entered the URL.
         """
-        budget = Budget(seconds, keep + _HEADERS)
+        return self._exchange("POST", url, Budget(seconds, keep + _HEADERS), keep, body, headers)
+
+    def get(self, url: str, *, seconds: float, keep: int) -> Response:
+        """GET `url`, as `post` does."""
+        return self._exchange("GET", url, Budget(seconds, keep + _HEADERS), keep)
+
+    def _exchange(
+        self,
+        method: str,
+        url: str,
+        budget: Budget,
+        keep: int,
+        body: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Response:
         try:
             target = self.check(url)
             with (
                 closing(GitPool(self, self._tls, budget)) as pool,
                 closing(
-                    pool.urlopen("POST", str(target), body=body, headers=dict(headers), redirect=False)
+                    pool.urlopen(method, str(target), body=body, headers=dict(headers or {}), redirect=False)
                 ) as response,
             ):
                 beginning = _beginning(response, keep)

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from flask import Request
 
-from gitstore.errors import GitstoreError
+from service.clients import set_address
 from service.context import EXTENSION, Services
-from service.errors import HttpCode
+from service.errors import UnauthenticatedError
 from service.git_http import FETCH, FETCH_LIMIT, PUSH
 from service.inputs import most_json
 from service.lookup import uuid_of
@@ -52,17 +52,16 @@ def admit(here: Services, environ: WSGIEnvironment) -> Allowance | None:
         return Allowance(MOST_BYTES) if known else None
     try:
         return _with_credential(here, path, environ)
-    except GitstoreError as error:
-        if error.code is HttpCode.UNAUTHENTICATED:
-            return None
-        raise
+    except UnauthenticatedError:
+        return None
 
 
 def _with_credential(here: Services, path: str, environ: WSGIEnvironment) -> Allowance | None:
     limits = here.config.limits
-    authorization = environ.get("HTTP_AUTHORIZATION")
+    set_address(environ, here.config.trusted_proxies)
+    authorization, address = environ.get("HTTP_AUTHORIZATION"), environ["REMOTE_ADDR"]
     if path.endswith(_GIT):
-        here.auth.basic(authorization)
+        here.auth.basic(authorization, address)
         if path.endswith(FETCH):
             return Allowance(FETCH_LIMIT)
         # A compressed body may be a little larger than its content.
@@ -72,7 +71,7 @@ def _with_credential(here: Services, path: str, environ: WSGIEnvironment) -> All
         session = browser_session.read(Request(environ), here)
         if session is None or session.secret is None:
             return None
-        here.auth.session(session.secret)
+        here.auth.session(session.secret, address)
         return Allowance(browser_session.most_form(limits))
-    here.auth.bearer(authorization)
+    here.auth.bearer(authorization, address)
     return Allowance(most_json(limits))

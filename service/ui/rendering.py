@@ -21,7 +21,7 @@ from gitstore.system import now
 from service import errors, logs
 from service.comparison import shown
 from service.context import request_id, services
-from service.errors import HttpCode
+from service.errors import UnauthenticatedError
 from service.ui.texts import Verbatim, legible
 
 blueprint: Final = Blueprint("ui", __name__)
@@ -60,7 +60,7 @@ def is_page(path: str) -> bool:
 
 def refusal(error: GitstoreError) -> Response:
     """Return an error as a page, with the message and status of HTTP, or redirect to the sign-in page."""
-    if error.code is HttpCode.UNAUTHENTICATED and request.method in ("GET", "HEAD"):
+    if isinstance(error, UnauthenticatedError) and request.method in ("GET", "HEAD"):
         response = Response(status=303, headers={"Cache-Control": "no-store"})
         response.location = url("sign_in", next=request.full_path.rstrip("?"))
         return response

@@ -30,8 +30,8 @@ from gitstore.model import Limits, Permission
 from service import logs
 from service.access import Principal, authorize, digest, may
 from service.caller import Caller
-from service.context import Services, admit, caller_of, note, services
-from service.errors import HttpCode
+from service.context import Services, admit, caller_of, client_address, note, services
+from service.errors import UnauthenticatedError
 from service.logs import Event
 from service.ui import rendering
 from service.ui.rendering import THEME_COOKIE, THEMES, blueprint
@@ -191,8 +191,8 @@ def enter(permission: Permission, what: str) -> Visit:
     here = services()
     session = read(request, here)
     if session is None or session.secret is None:
-        raise GitstoreError(HttpCode.UNAUTHENTICATED, "sign in first")
-    principal = here.auth.session(session.secret)
+        raise UnauthenticatedError("sign in first")
+    principal = here.auth.session(session.secret, client_address())
     note(principal=principal.name, project=principal.project.slug)
     admit(principal)
     if request.method == "POST":
@@ -261,7 +261,7 @@ def signed_in() -> Response:
     try:
         _check_csrf(session)
         token = request.form.get("token", "").strip()
-        principal = here.auth.token(token)
+        principal = here.auth.token(token, client_address())
     except GitstoreError as error:
         return _sign_in_form(following, error)
     note(principal=principal.name, project=principal.project.slug)

@@ -32,6 +32,8 @@ WRONG = {
     "GITSTORE_MAX_CPU": "0",
     "GITSTORE_SECRET_KEY": "correct horse battery staple",
     "GITSTORE_JWT_ISSUERS": '[{"issuer": "https://example.com", "secret": "short"}]',
+    "GITSTORE_CORS_ORIGINS": "https://app.example/",
+    "GITSTORE_TRUSTED_PROXIES": "proxy.example",
     "GITSTORE_METRICS_TOKEN": "guess me",
     "GITSTORE_METRICS_BIND": "9090",
     "GITSTORE_EGRESS_ALLOW": "localhost",

@@ -10,6 +10,17 @@ import time
 from typing import Any
 from uuid import UUID
 
+from cryptography.hazmat.primitives.asymmetric.ec import (
+    ECDSA,
+    EllipticCurvePrivateKey,
+    EllipticCurvePublicKey,
+)
+from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, RSAPublicKey
+from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
+from cryptography.hazmat.primitives.hashes import SHA256
+from jwt.algorithms import ECAlgorithm, RSAAlgorithm
+
 from sync.db import Database
 
 ISSUER = "https://meshhook.example/auth/v1"
@@ -63,3 +74,22 @@ def add_member(database: Database, project: UUID, user: UUID, role: str) -> None
             user=user,
             role=role,
         )
+
+
+def jwk(key: EllipticCurvePublicKey | RSAPublicKey, kid: str | None, **more: Any) -> dict[str, Any]:
+    """A public key as an issuer lists it."""
+    text = RSAAlgorithm.to_jwk(key) if isinstance(key, RSAPublicKey) else ECAlgorithm.to_jwk(key)
+    named = {} if kid is None else {"kid": kid}
+    return {**json.loads(text), **named, "use": "sig", **more}
+
+
+def signed_with(key: EllipticCurvePrivateKey | RSAPrivateKey, payload: object, **header: Any) -> str:
+    """A token signed with ES256 or RS256, or an ES256 signature by another curve."""
+    ec = isinstance(key, EllipticCurvePrivateKey)
+    header = {"alg": "ES256" if ec else "RS256", "typ": "JWT", **header}
+    text = f"{as_part(header)}.{as_part(payload)}".encode()
+    if isinstance(key, EllipticCurvePrivateKey):
+        size = (key.key_size + 7) // 8
+        r, s = decode_dss_signature(key.sign(text, ECDSA(SHA256())))
+        return f"{text.decode()}.{base64url(r.to_bytes(size, 'big') + s.to_bytes(size, 'big'))}"
+    return f"{text.decode()}.{base64url(key.sign(text, PKCS1v15(), SHA256()))}"
