@@ -26,7 +26,9 @@ begin
 end
 $$;
 
+-- What tells of a project tells all of it, as before.
 drop function gitstore.authenticate(bytea);
+drop function gitstore.project_of_user(text, uuid);
 
 -- Who holds the secret with this SHA-256; no row for one that is unknown, expired or revoked. Noting the use
 -- never waits for another session, and is done at most once a minute.
@@ -51,10 +53,38 @@ begin
             and tokens.revoked_at is null and (tokens.expires_at is null or tokens.expires_at > now());
 end
 $$;
-revoke execute on function gitstore.authenticate(bytea) from public;
-grant execute on function gitstore.authenticate(bytea) to gitstore_user;
+
+-- The project in which the user of the claims has a role: the one with the slug or id `named`, the one of
+-- `workflow`, or any one, with whether there are others.
+create function gitstore.project_of_user(named text, workflow uuid)
+returns table (
+    role text, others boolean, project_id uuid, project_slug text, project_name text, project_owner uuid,
+    project_rules text, project_created_at timestamptz, project_archived_at timestamptz, project_first_rules text
+)
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp as $$
+#variable_conflict use_column
+declare
+    me constant uuid := gitstore.subject();
+    visible constant uuid[] := gitstore.visible_projects();
+begin
+    return query
+        select case when projects.owner = me then 'owner' else members.role end, count(*) over () > 1,
+            projects.id, projects.slug, projects.name, projects.owner, projects.rules, projects.created_at,
+            projects.archived_at, projects.first_rules
+        from gitstore.projects
+        left join gitstore.members on members.project_id = projects.id and members.user_id = me
+        where projects.id = any (visible) and (projects.owner = me or members.user_id = me)
+            and (named is null or projects.slug = named or projects.id::text = lower(named))
+            and (workflow is null or projects.id =
+                (select workflows.project_id from gitstore.workflows where workflows.id = workflow))
+        limit 1;
+end
+$$;
+revoke execute on function gitstore.authenticate(bytea), gitstore.project_of_user(text, uuid) from public;
+grant execute on function gitstore.authenticate(bytea), gitstore.project_of_user(text, uuid) to gitstore_user;
 grant create on schema gitstore to gitstore_lookup;
 alter function gitstore.authenticate(bytea) owner to gitstore_lookup;
+alter function gitstore.project_of_user(text, uuid) owner to gitstore_lookup;
 revoke create on schema gitstore from gitstore_lookup;
 
 -- Owners change their projects. A slug is unique across tenants, as it is part of addresses: that one is taken
@@ -65,7 +95,7 @@ create policy changed on gitstore.projects for update to gitstore_user
 
 -- Requests record what they do to projects, too, but for what an operator alone does.
 alter policy noted on gitstore.audit_log
-    with check (actor_id = (select gitstore.subject())::text
+    with check (actor_id = (select gitstore.actor())::text
         and project_id = any ((select gitstore.visible_projects())::uuid[])
         and door not in ('worker', 'cli') and action !~ '^workflow\.' and action <> 'project.losses_accepted');
 
@@ -78,7 +108,7 @@ language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 declare
     me constant uuid := gitstore.subject();
 begin
-    if me is null or exists (select from gitstore.access_tokens where id = me) then
+    if me is null then
         return false;
     end if;
     perform pg_advisory_xact_lock(hashtextextended('gitstore projects of ' || me, 0));

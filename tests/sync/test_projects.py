@@ -16,7 +16,7 @@ from gitstore.errors import Code, ConflictError, ForbiddenError, GitstoreError, 
 from gitstore.model import Rules
 from gitstore.repository import Repository
 from sync import catalog, projects, reconcile
-from sync.db import Claims, claims_of
+from sync.db import Claims, user_claims
 from sync.integrity import rebuild
 from sync.integrity.verify import verify
 from sync.unit_of_work import MirrorUnitOfWork, exclusive
@@ -45,12 +45,12 @@ def named_owner(house: House) -> UUID | None:
 
 
 def give(house: House, user: UUID, role: str, by: UUID = ADA) -> None:
-    with house.database.as_user(claims_of(by)) as tx:
+    with house.database.as_user(user_claims(by)) as tx:
         projects.set_member(tx, house.project, user, role)
 
 
 def take(house: House, user: UUID, by: UUID = ADA) -> None:
-    with house.database.as_user(claims_of(by)) as tx:
+    with house.database.as_user(user_claims(by)) as tx:
         projects.remove_member(tx, house.project, user)
 
 
@@ -119,7 +119,7 @@ def test_the_oldest_other_owner_follows_the_one_that_the_row_names(owned: House,
 
 def test_a_transfer_keeps_the_owner_before_as_an_owner(owned: House) -> None:
     give(owned, BOB, "viewer")
-    with owned.database.as_user(claims_of(ADA)) as tx:
+    with owned.database.as_user(user_claims(ADA)) as tx:
         projects.transfer(tx, owned.project, BOB)
     assert named_owner(owned) == BOB
     assert roles(owned) == {ADA: "owner", BOB: "owner"}
@@ -132,15 +132,15 @@ def test_a_user_makes_as_many_projects_as_they_may(owned: House) -> None:
         with owned.database.as_user(claims) as tx:
             return projects.create_own(tx, uuid4(), slug, slug, Rules.ANY, most)
 
-    assert make(claims_of(ADA), "second")
-    assert not make(claims_of(ADA), "third")
-    assert make(claims_of(EVE), "third")
+    assert make(user_claims(ADA), "second")
+    assert not make(user_claims(ADA), "third")
+    assert make(user_claims(EVE), "third")
     for claims in ({}, owned.claims):
         assert not make(claims, "fourth")
     with pytest.raises(GitstoreError) as error:
-        make(claims_of(EVE), "second")
+        make(user_claims(EVE), "second")
     assert error.value.code is Code.PROJECT_EXISTS
-    with owned.database.reading(claims_of(EVE)) as tx:
+    with owned.database.reading(user_claims(EVE)) as tx:
         assert [(row.slug, row.owner) for row in catalog.projects(tx)] == [("third", EVE)]
 
 
