@@ -12,7 +12,18 @@ from werkzeug.exceptions import HTTPException
 
 from gitstore.errors import Code, ConfigError, GitstoreError, UnavailableError
 from service import errors, git_http, hooks_http, logs, ui
-from service.api import diff, docs, drafts, health, sources, subscriptions, tokens, versions, workflows
+from service.api import (
+    diff,
+    docs,
+    drafts,
+    health,
+    projects,
+    sources,
+    subscriptions,
+    tokens,
+    versions,
+    workflows,
+)
 from service.api.openapi import new_app, register
 from service.auth import Authenticator
 from service.config import Config
@@ -35,6 +46,7 @@ BLUEPRINTS: Final = (
     versions.blueprint,
     diff.blueprint,
     workflows.current,
+    projects.blueprint,
     tokens.blueprint,
     subscriptions.blueprint,
     subscriptions.deliveries,

@@ -281,6 +281,13 @@ SETTINGS: Final = (
         ),
     ),
     Setting(
+        "GITSTORE_USER_PROJECTS",
+        "0",
+        "Number of projects that a signed-in user may create and own, archived ones included. With 0, only "
+        "operators create projects.",
+        _number(0, 1_000_000),
+    ),
+    Setting(
         "GITSTORE_METRICS_TOKEN",
         "",
         "Bearer token that `/metrics` requires. Access tokens of projects are never accepted there.",
@@ -336,6 +343,7 @@ class Config:
     database_seconds: int = 60
     secret_key: str | None = None
     jwt_issuers: Issuers | None = None
+    user_projects: int = 0
     metrics_token: str | None = None
     metrics_bind: Bind | None = None
     egress_allow: Allowed | None = None

@@ -27,6 +27,13 @@ class Member:
 
 
 @dataclass(frozen=True, slots=True)
+class Visible(Project):
+    """A project that the caller sees, and the user's role; None if the caller is a token."""
+
+    role: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class Contents:
     """What a project holds. `tokens` are those that are neither revoked nor expired."""
 
@@ -39,6 +46,14 @@ class Contents:
 
 # Projects
 
+_VISIBLE: Final[LiteralString] = (
+    rows.select(Project, "p.")
+    + """, case when p.owner = gitstore.subject() then 'owner' else m.role end as role
+    from gitstore.projects p
+    left join gitstore.members m on m.project_id = p.id and m.user_id = gitstore.subject()
+    order by p.slug
+"""
+)
 _CREATE: Final[LiteralString] = """
     select gitstore.create_project(%(id)s, %(slug)s, %(name)s, %(rules)s, %(most)s)
 """
@@ -58,6 +73,11 @@ _CONTENTS: Final[LiteralString] = """
             and (expires_at is null or expires_at > now())) as tokens,
         (select count(*) from gitstore.sources where project_id = %(id)s) as sources
 """
+
+
+def visible(tx: Transaction) -> list[Visible]:
+    """Return the projects that the caller sees, by slug."""
+    return tx.rows(Visible, _VISIBLE)
 
 
 def create_own(tx: Transaction, project_id: UUID, slug: str, name: str, rules: Rules, most: int) -> bool:

@@ -1,29 +1,69 @@
-"""Actions on projects and their members: change, archive, delete; give a role, take it away."""
+"""Actions on projects and their members: create, change, archive, delete; give a role, take it away."""
 
 from __future__ import annotations
 
+import re
+import secrets
 from contextlib import closing
 from typing import Final
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from gitstore import budget
 from gitstore.definition.quoting import clip
-from gitstore.errors import Code, MalformedError, NotFoundError
+from gitstore.errors import Code, ConflictError, ForbiddenError, MalformedError, NotFoundError
 from gitstore.model import Rules
 from gitstore.names import check_slug
 from gitstore.repository import Repository
-from service import lookup
-from service.access import Role
-from service.caller import Caller
+from service import logs, lookup
+from service.access import Identity, Role
+from service.caller import Backend, Caller
 from service.logs import Event
 from service.projects import check_writable
-from sync import projects, reconcile
+from sync import audit, catalog, projects, reconcile
+from sync.audit import Origin
 from sync.catalog import Project
 from sync.projects import Member
 from sync.unit_of_work import MirrorUnitOfWork, exclusive
 
+_WORD: Final = re.compile(r"[a-z0-9]+")
+_MOST_WORDS: Final = 8
+_LONGEST_STEM: Final = 50
 RECHECK_SECONDS: Final = 5.0
 """Seconds in which a change of rules checks drafts at once; the worker checks the others."""
+
+
+def create(
+    services: Backend,
+    identity: Identity,
+    origin: Origin,
+    name: str,
+    slug: str | None = None,
+    rules: Rules = Rules.MESHHOOK,
+) -> Project:
+    """Create a project that belongs to the user; without `slug`, with one that cannot be taken.
+
+    Raises `project_exists`, and `limit_reached` for a user who owns GITSTORE_USER_PROJECTS.
+    """
+    most = services.config.user_projects
+    if identity.kind != "user" or not most:
+        whose = "here, operators create projects" if not most else "an access token has one project"
+        raise ForbiddenError(f"{whose}: ask one for a new project")
+    made, slug = uuid4(), check_slug(slug) if slug is not None else _unused_slug(name)
+    with services.database.as_user(identity.claims) as tx:
+        if not projects.create_own(tx, made, slug, name, rules, most):
+            message = f"you own {most} projects, as many as one user may: delete one first"
+            raise ConflictError(Code.LIMIT_REACHED, message, limit=most)
+        audit.note(tx, made, origin, "project.created", slug, {"rules": rules.value})
+        row = catalog.project_by_id(tx, made)
+        services.projects.init(made)
+    assert row is not None  # noqa: S101 - it was just inserted
+    logs.action(Event.PROJECT_CREATED, project=slug, principal=identity.name)
+    return row
+
+
+def _unused_slug(name: str) -> str:
+    words = "-".join(_WORD.findall(name.lower())[:_MOST_WORDS])[:_LONGEST_STEM].strip("-")
+    return f"{words or 'project'}-{secrets.token_hex(3)}"
 
 
 def change(
@@ -33,7 +73,7 @@ def change(
     name: str | None = None,
     rules: Rules | None = None,
     archived: bool | None = None,
-    owner: UUID | None = None,
+    owner: UUID | str | None = None,
 ) -> Project:
     """Change the project; what is None is unchanged. New `rules` hold for drafts and later versions.
 
@@ -45,9 +85,10 @@ def change(
         check_slug(slug)
     if rules is not None and archived is not False:
         check_writable(caller.project)
+    new_owner = _user_id(str(owner)) if owner is not None else None
     with caller.as_user() as tx:
-        if owner is not None:
-            projects.transfer(tx, caller.project_id, owner)
+        if new_owner is not None:
+            projects.transfer(tx, caller.project_id, new_owner)
         changed = projects.change(tx, caller.project_id, slug=slug, name=name, rules=rules, archived=archived)
         if changed is None:
             raise NotFoundError(Code.PROJECT_NOT_FOUND, f"there is no project {caller.project.slug!r}")
@@ -99,9 +140,7 @@ def member(caller: Caller, user: str) -> Member:
 
 def set_member(caller: Caller, user: str, role: Role) -> Member:
     """Give a user a role in the project, or another one. Raises `last_owner`."""
-    known = lookup.uuid_of(user)
-    if known is None:
-        raise MalformedError(f"{clip(user)!r} is not the id of a user: a UUID is expected")
+    known = _user_id(user)
     with caller.as_user() as tx:
         projects.set_member(tx, caller.project_id, known, role.value)
         caller.audit(tx, "member.changed", known, {"role": role.value})
@@ -119,3 +158,10 @@ def remove_member(caller: Caller, user: str) -> None:
         caller.audit(tx, "member.removed", row.user_id, {"role": row.role})
         projects.remove_member(tx, caller.project_id, row.user_id)
     caller.log(Event.MEMBER_REMOVED, member=str(row.user_id))
+
+
+def _user_id(text: str) -> UUID:
+    known = lookup.uuid_of(text)
+    if known is None:
+        raise MalformedError(f"{clip(text)!r} is not the id of a user: a UUID is expected")
+    return known
