@@ -134,7 +134,9 @@ def _enter(project: str, service: str) -> Caller:
     else:
         access.authorize(principal, Permission.READ, "fetching")
     admit(principal)
-    return caller_of(principal, "git")
+    caller = caller_of(principal, "git")
+    caller.check_visible()
+    return caller
 
 
 def _record(caller: Caller, receipt: Receipt, *, duration_ms: float) -> None:
