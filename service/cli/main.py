@@ -26,6 +26,7 @@ PLACES: Final = {
     "secrets": "service.cli.secrets:secrets",
     "serve": "service.cli.serve:serve",
     "source": "service.cli.sources:source",
+    "supabase": "service.cli.upkeep:supabase",
     "token": "service.cli.projects:token",
     "verify": "service.cli.upkeep:verify",
     "worker": "service.cli.worker:worker",
