@@ -125,6 +125,7 @@ class ChangeSet:
             latest=number,
             after=latest if number > latest + 1 else None,
             current=number if self.authorship.activate and not held else current,
+            rules=self.repository.rules,
             **self._reason(oid),
         )
         self.move(names.tag(self.slug, number), None, oid)

@@ -32,6 +32,9 @@ class Code(StrEnum):
     NOT_PUBLISHED = "not_published"
     # Conflict with the current state.
     PROJECT_EXISTS = "project_exists"
+    PROJECT_ARCHIVED = "project_archived"
+    PROJECT_NOT_ARCHIVED = "project_not_archived"
+    LAST_OWNER = "last_owner"
     WORKFLOW_EXISTS = "workflow_exists"
     DRAFT_EXISTS = "draft_exists"
     NO_DRAFT = "no_draft"

@@ -40,7 +40,7 @@ from dulwich.objects import Commit, Tree
 from gitstore.errors import IntegrityError
 from gitstore.git.commits import ident, new_commit, person, text, utc
 from gitstore.git.objects import Objects
-from gitstore.model import LedgerEntry, LedgerKind, Person
+from gitstore.model import LedgerEntry, LedgerKind, Person, Rules
 from gitstore.names import parse_version
 
 COMMITTER = Person("gitstore", "gitstore@localhost")
@@ -57,6 +57,7 @@ _SUBJECTS = {
     LedgerKind.DISCARDED: "Discarded the draft of {slug}",
     LedgerKind.RESTORED: "Restored the draft of {slug}",
 }
+_RULES = {rules.value: rules for rules in Rules}
 _KINDS = {kind.value: kind for kind in LedgerKind}
 
 
@@ -69,6 +70,7 @@ def compose(slug: str, entry: LedgerEntry) -> Commit:
         "Tagger": ident(entry.tagger).decode() if entry.tagger is not None else None,
         "Tagged": entry.tagged_at.isoformat() if entry.tagged_at is not None else None,
         "After": _show(entry.after or None) if entry.after is not None else None,
+        "Rules": entry.rules,
         "Name": json.dumps(entry.name, ensure_ascii=False) if entry.name is not None else None,
         "Description": json.dumps(entry.description, ensure_ascii=False) if entry.description else None,
         "Latest": _show(entry.latest or None),
@@ -118,6 +120,7 @@ def parse(commit: Commit) -> LedgerEntry:
             after=_number(trailers["After"]) or 0 if "After" in trailers else None,
             tagger=person(trailers["Tagger"].encode()) if "Tagger" in trailers else None,
             tagged_at=datetime.fromisoformat(trailers["Tagged"]) if "Tagged" in trailers else None,
+            rules=_RULES.get(trailers.get("Rules", "")),
         )
     except (KeyError, ValueError) as error:
         raise IntegrityError(

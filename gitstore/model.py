@@ -209,7 +209,7 @@ class LedgerEntry:
     the first publication. `name` and `description` are the ones given to the workflow, for CREATED and
     DESCRIBED; None if its definition gives them. `tagger` and `tagged_at`,
     the upstream publisher and time, for a PUBLISHED that was imported; `after`, the previous latest version,
-    if the publication left a gap.
+    if the publication left a gap; `rules`, those that judged a PUBLISHED, unless an older gitstore wrote it.
     """
 
     oid: str
@@ -228,6 +228,7 @@ class LedgerEntry:
     tagger: Person | None = None
     tagged_at: datetime | None = None
     after: int | None = None
+    rules: Rules | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -48,7 +48,11 @@ class Caches:
 
 
 class Repository:
-    """One project's repository at `path`, read-only. `objects` may be a quarantine in front of it."""
+    """One project's repository at `path`, read-only. `objects` may be a quarantine in front of it.
+
+    `rules` judge drafts and new versions. A version was judged by those that its ledger entry names, or else
+    by `first_rules`, the first that the project had.
+    """
 
     def __init__(
         self,
@@ -56,6 +60,7 @@ class Repository:
         project: UUID,
         *,
         rules: Rules = Rules.MESHHOOK,
+        first_rules: Rules | None = None,
         limits: Limits | None = None,
         objects: Objects | None = None,
         caches: Caches | None = None,
@@ -63,6 +68,7 @@ class Repository:
         self.path = path
         self.project = project
         self.rules = rules
+        self.first_rules = first_rules or rules
         self.limits = limits or Limits()
         # slug -> the highest number ever assigned, as far as the unit of work knows.
         self.floors: dict[str, int] = {}
@@ -80,6 +86,7 @@ class Repository:
             self.path,
             self.project,
             rules=self.rules,
+            first_rules=self.first_rules,
             limits=self.limits,
             objects=objects,
             caches=self._caches,
@@ -221,7 +228,7 @@ class Repository:
             slug=slug,
             number=number,
             ref_oid=held.decode(),
-            snapshot=self.snapshot(slug, commit.decode()),
+            snapshot=self.snapshot(slug, commit.decode(), entry.rules or self.first_rules),
             message=clip(message or entry.message, LONGEST_MESSAGE),
             published_by=entry.actor,
             published_at=entry.when,
@@ -237,8 +244,8 @@ class Repository:
 
     # Content of a commit
 
-    def snapshot(self, slug: str, commit: str) -> Snapshot:
-        """Return the definition of `slug` in `commit`, with the commit's metadata.
+    def snapshot(self, slug: str, commit: str, rules: Rules | None = None) -> Snapshot:
+        """Return the definition of `slug` in `commit`, judged by `rules`, with the commit's metadata.
 
         Raises `definition_missing`; if the definition does not parse, the snapshot's `definition` is None.
         """
@@ -246,7 +253,7 @@ class Repository:
         file_name, blob, folder = self.locate(content, slug)
         parsed: Definition | None = None
         try:
-            parsed = self._parse(blob, file_name)
+            parsed = self._parse(blob, file_name, rules)
             problems = parsed.problems
         except InvalidDefinitionError as error:
             problems = Problems.of(error.problems)
@@ -276,11 +283,14 @@ class Repository:
         """Cache `definition` as the result of parsing `blob`."""
         self._caches.definitions.put((self.project, self.rules, blob, file_name), definition)
 
-    def _parse(self, blob: bytes, file_name: str) -> Definition:
-        definition = self._caches.definitions.get((self.project, self.rules, blob, file_name))
+    def _parse(self, blob: bytes, file_name: str, rules: Rules | None = None) -> Definition:
+        key = (self.project, rules or self.rules, blob, file_name)
+        definition = self._caches.definitions.get(key)
         if definition is None:
-            definition = definitions.parse(self.objects.blob(blob), file_name, self.rules, self.limits)
-            self.cache_definition(blob, file_name, definition)
+            definition = definitions.parse(
+                self.objects.blob(blob), file_name, rules or self.rules, self.limits
+            )
+            self._caches.definitions.put(key, definition)
         return definition
 
     def locate(self, commit: Commit, slug: str) -> tuple[str, bytes, bytes]:
@@ -333,7 +343,8 @@ class WritableRepository(Repository):
     @classmethod
     def of(cls, repository: Repository) -> WritableRepository:
         """Open the repository that `repository` reads. The caller holds the locks of what it writes."""
-        return cls(repository.path, repository.project, rules=repository.rules, limits=repository.limits)
+        options = {"rules": repository.rules, "first_rules": repository.first_rules}
+        return cls(repository.path, repository.project, **options, limits=repository.limits)
 
 
 def _contradiction(slug: str, what: str) -> GitstoreError:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 from uuid import UUID
 
 from dulwich.objects import Commit, ObjectID, Tag
@@ -25,10 +25,8 @@ from gitstore.errors import BaseMovedError, Code, ConflictError, NotFoundError, 
 from gitstore.git.commits import ident
 from gitstore.model import (
     LedgerKind,
-    Limits,
     Person,
     Problems,
-    Rules,
     Snapshot,
     Superseded,
     Version,
@@ -37,7 +35,7 @@ from gitstore.model import (
 from gitstore.names import check_slug
 from gitstore.policy import Command
 from gitstore.policy_facts import accepted
-from gitstore.repository import Caches, WritableRepository
+from gitstore.repository import WritableRepository
 from gitstore.system import now
 from gitstore.unit_of_work import MakeUnitOfWork
 
@@ -74,12 +72,10 @@ class Store(WritableRepository):
         project: UUID,
         unit_of_work: MakeUnitOfWork,
         *,
-        rules: Rules = Rules.MESHHOOK,
-        limits: Limits | None = None,
-        caches: Caches | None = None,
         clock: Callable[[], datetime] = now,
+        **options: Any,
     ) -> None:
-        super().__init__(path, project, rules=rules, limits=limits, caches=caches)
+        super().__init__(path, project, **options)
         self.unit_of_work = unit_of_work(self)
         self.clock = clock
 

@@ -19,11 +19,11 @@ from gitstore.model import Person, Rules
 from gitstore.repository import Repository
 from gitstore.store import Actors, Store
 from service import logs
-from service.access import Principal
+from service.access import Principal, unknown_project
 from service.config import Config
 from service.logs import Event
 from service.projects import Projects
-from sync import audit, git_objects
+from sync import audit, catalog, git_objects
 from sync.audit import Origin
 from sync.catalog import Project
 from sync.db import Database, Transaction
@@ -86,9 +86,20 @@ class Caller:
         """Return a transaction with the caller's read and write access to rows, without Git."""
         return self.services.database.as_user(self.principal.claims)
 
+    def check_visible(self) -> None:
+        """Raise `project_not_found` unless Postgres shows the caller the project: Git has no second wall."""
+        with self.reading() as tx:
+            if catalog.project_by_id(tx, self.project_id) is None:
+                raise unknown_project(self.project.slug)
+
     @contextmanager
-    def opened(self) -> Iterator[Repository]:
-        """Open the project's repository for reading; objects missing in Git are read from Postgres."""
+    def opened(self, *, shown: bool = False) -> Iterator[Repository]:
+        """Open the project's repository for reading; objects missing in Git are read from Postgres.
+
+        `shown`: the caller was shown a row of the project just now, which `check_visible` would repeat.
+        """
+        if not shown:
+            self.check_visible()
         with closing(self.services.projects.reader(self.project)) as repository:
             repository.objects.elsewhere = self._stored_object
             yield repository
@@ -96,6 +107,7 @@ class Caller:
     @contextmanager
     def writing(self) -> Iterator[Store]:
         """Open the project's Store for writing; each write is mirrored before it returns."""
+        self.check_visible()
         projects, database = self.services.projects, self.services.database
         with closing(projects.writer(self.project, database, self.origin, patience=PATIENCE)) as store:
             yield store

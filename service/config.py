@@ -295,6 +295,13 @@ SETTINGS: Final = (
         Kind(Proxies.parse, "addresses and networks, such as 127.0.0.1,10.0.0.0/8"),
     ),
     Setting(
+        "GITSTORE_USER_PROJECTS",
+        "0",
+        "Number of projects that a signed-in user may create and own, archived ones included. With 0, only "
+        "operators create projects.",
+        _number(0, 1_000_000),
+    ),
+    Setting(
         "GITSTORE_METRICS_TOKEN",
         "",
         "Bearer token that `/metrics` requires. Access tokens of projects are never accepted there.",
@@ -352,6 +359,7 @@ class Config:
     jwt_issuers: Issuers | None = None
     cors_origins: Origins | None = None
     trusted_proxies: Proxies | None = None
+    user_projects: int = 0
     metrics_token: str | None = None
     metrics_bind: Bind | None = None
     egress_allow: Allowed | None = None

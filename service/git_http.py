@@ -35,6 +35,7 @@ from service.caller import Caller
 from service.context import admit, caller_of, note, sender, services
 from service.errors import HttpCode
 from service.logs import Event
+from service.projects import check_writable
 
 FETCH: Final = "git-upload-pack"
 PUSH: Final = "git-receive-pack"
@@ -132,10 +133,13 @@ def _enter(project: str, service: str) -> Caller:
     note(project=principal.project.slug)
     if service == PUSH:
         access.authorize(principal, Permission.EDIT, "pushing")
+        check_writable(principal.project)  # here, as git prints the answer to its first request alone
     else:
         access.authorize(principal, Permission.READ, "fetching")
     admit(principal)
-    return caller_of(principal, "git")
+    caller = caller_of(principal, "git")
+    caller.check_visible()
+    return caller
 
 
 def _record(caller: Caller, receipt: Receipt, *, duration_ms: float) -> None:

@@ -95,7 +95,7 @@ def _parse_time(value: Any) -> datetime | None:
     raise ValueError("must be a time as in RFC 3339, with its zone: 2030-01-31T12:00:00Z")
 
 
-def _check_printable(value: str) -> str:
+def check_printable(value: str) -> str:
     if INVISIBLE.search(value) or not value.strip():
         raise ValueError("must contain printable characters only")
     return value.strip()
@@ -104,7 +104,7 @@ def _check_printable(value: str) -> str:
 def _check_ident(value: str) -> str:
     if "<" in value or ">" in value:
         raise ValueError("must not contain < or >")
-    return _check_printable(value)
+    return check_printable(value)
 
 
 def _check_events(value: list[str]) -> list[str]:
@@ -135,7 +135,7 @@ Events = Annotated[
     WithJsonSchema({"type": "array", "minItems": 1, "items": {"type": "string", "enum": list(SUBSCRIBABLE)}}),
 ]
 Text = Annotated[str, StringConstraints(max_length=LONGEST_TEXT)]
-WorkflowName = Annotated[str, StringConstraints(max_length=200), AfterValidator(_check_printable)]
+WorkflowName = Annotated[str, StringConstraints(max_length=200), AfterValidator(check_printable)]
 Url = Annotated[str, StringConstraints(min_length=1, max_length=LONGEST_URL)]
 Secret = Annotated[str, StringConstraints(max_length=1000)]
 ForgeName = Annotated[Forge, Field(strict=False)]
@@ -197,7 +197,7 @@ class UpdateWorkflow(Body):
 
 
 class CreateToken(Body):
-    name: Annotated[str, StringConstraints(min_length=1, max_length=100), AfterValidator(_check_printable)]
+    name: Annotated[str, StringConstraints(min_length=1, max_length=100), AfterValidator(check_printable)]
     role: Role = Field(strict=False)
     expires_at: Moment = None
 

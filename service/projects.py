@@ -11,11 +11,13 @@ from pathlib import Path
 from typing import Final, TypeVar
 from uuid import UUID
 
-from gitstore.errors import ConfigError, IntegrityError
-from gitstore.git.files import make_folder
+from gitstore.errors import Code, ConfigError, ConflictError, IntegrityError
+from gitstore.git.files import fsync_folder, make_folder
 from gitstore.model import Rules
 from gitstore.repository import Caches, Repository
 from gitstore.store import Store
+from gitstore.system import now
+from gitstore.unit_of_work import WRITERS, exclusive_lock
 from service.config import Config
 from sync.audit import WORKER, Origin
 from sync.catalog import Project
@@ -54,8 +56,9 @@ class Projects:
         """Return the project's Store, whose writes are mirrored to `database`; the caller closes it.
 
         `patience`: the seconds for which a write that is in Git retries to be mirrored. Raises `integrity`
-        as `reader` does.
+        as `reader` does, and `project_archived`.
         """
+        check_writable(project)
         unit_of_work = partial(MirrorUnitOfWork, database, origin=origin, patience=patience)
         return self._open(project, partial(Store, unit_of_work=unit_of_work))
 
@@ -66,6 +69,7 @@ class Projects:
             self.path(project.id),
             project.id,
             rules=Rules(project.rules),
+            first_rules=Rules(project.first_rules),
             limits=self._limits,
             caches=self._caches,
         )
@@ -94,6 +98,24 @@ class Projects:
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         Store.init(self.path(project))
 
+    def discard(self, project: UUID) -> Path | None:
+        """Move the repository of a deleted project to the trash; return its place there, or None without one.
+
+        No repository is ever removed: an operator does that, or moves it back and gives it a project again.
+        """
+        path, trash = self.path(project), self._folder.parent / "trash"
+        if not path.is_dir():
+            return None
+        trash.mkdir(mode=0o700, exist_ok=True)
+        with exclusive_lock(path / WRITERS):  # of a writer that lost its connection, too
+            kept = path.rename(trash / f"{now():%Y%m%dT%H%M%SZ}-{path.name}")
+        fsync_folder(trash)
+        return kept
+
+    def put_back(self, project: UUID, kept: Path) -> None:
+        """Move a repository out of the trash again."""
+        kept.rename(self.path(project))
+
     def mirror_lag(self, now: float) -> float:
         """Return the seconds since the oldest write that Postgres may not have mirrored (0: none pending).
 
@@ -105,6 +127,13 @@ class Projects:
                 with suppress(FileNotFoundError):  # its writer is done
                     oldest = min(oldest, marker.stat().st_mtime)
         return max(now - oldest, 0.0)
+
+
+def check_writable(project: Project) -> None:
+    """Raise `project_archived` if the project is archived: it can be read, and not be written to."""
+    if project.archived_at is not None:
+        message = f"the project {project.slug} is archived: it can be read only"
+        raise ConflictError(Code.PROJECT_ARCHIVED, message, project=project.slug)
 
 
 def make_data_folder(config: Config) -> None:

@@ -235,7 +235,8 @@ class Upkeep:
             except (UnavailableError, ConfigError):
                 raise
             except GitstoreError as error:
-                self._log_failures(project, {"": error})
+                if self._exists(project):
+                    self._log_failures(project, {"": error})
             except MemoryError:  # of this process, which has to end
                 raise
             except Exception:  # an unknown failure of one project must not stop the others
@@ -251,6 +252,11 @@ class Upkeep:
                     )
                 self._log_failures(project, report.failures)
             self.memory.crashed.pop(step, None)
+
+    def _exists(self, project: Project) -> bool:
+        """Return whether the project was not deleted since the round began."""
+        with self.database.as_mirror() as transaction:
+            return catalog.project_by_id(transaction, project.id) is not None
 
     def _log_failures(self, project: Project, failures: Mapping[str, GitstoreError]) -> None:
         """Log each failure once, until it changes: a contradiction lasts until an operator resolves it."""
@@ -274,7 +280,9 @@ class Upkeep:
             raise
         except (GitstoreError, OSError, FileLocked) as error:
             logs.action(Event.LEFTOVERS_FAILED, level="warning", reason=str(error))
-        return reconcile.reconcile(writes, self._progress)
+        report = reconcile.reconcile(writes, self._progress)
+        reconcile.recheck_drafts(writes, self._progress)
+        return report
 
     def _collect_garbage(self, writes: MirrorUnitOfWork) -> Report:
         """Run git's maintenance if a day has passed since the last run."""

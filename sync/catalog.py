@@ -27,12 +27,19 @@ State = Literal["draft", "published", "lost"]
 
 @dataclass(frozen=True, slots=True)
 class Project:
+    """A project. One with `archived_at` accepts no writes.
+
+    `rules` are those of drafts and of new versions, `first_rules` those at its creation.
+    """
+
     id: UUID
     slug: str
     name: str
     owner: UUID | None
     rules: str
     created_at: datetime
+    archived_at: datetime | None
+    first_rules: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,8 +92,8 @@ class Page(Generic[T]):
 
 _PROJECT: Final[LiteralString] = rows.select(Project) + " from gitstore.projects "
 _CREATE_PROJECT: Final[LiteralString] = """
-    insert into gitstore.projects (id, slug, name, owner, rules)
-    values (%(id)s, %(slug)s, %(name)s, %(owner)s, %(rules)s)
+    insert into gitstore.projects (id, slug, name, owner, rules, first_rules, checked_rules)
+    values (%(id)s, %(slug)s, %(name)s, %(owner)s, %(rules)s, %(rules)s, %(rules)s)
     returning """ + rows.columns(Project)  # noqa: S608 - of constants
 
 

@@ -16,6 +16,7 @@ from gitstore.errors import (
     BusyError,
     Code,
     ConfigError,
+    ConflictError,
     ForbiddenError,
     GitstoreError,
     MalformedError,
@@ -37,7 +38,7 @@ _UNREACHABLE: Final = ("08", "53", "57P", "58", "25006")
 _UNMIGRATED: Final = frozenset({"42P01", "3F000", "42883", "42703", "42704"})
 
 _CONSTRAINTS: Final = {
-    "projects_slug_key": (Code.PROJECT_EXISTS, "a project with this name already exists"),
+    "projects_slug_key": (Code.PROJECT_EXISTS, "the slug is taken: choose another one"),
     "sources_url_key": (Code.SOURCE_EXISTS, "the project already has a source with this URL"),
     "immutable": (Code.INTEGRITY, "the row is immutable"),
     "workflow_versions_number_key": (
@@ -67,6 +68,8 @@ def translate(error: psycopg.Error) -> GitstoreError:
             return _unstorable()
     elif state in ("22021", "22P05"):  # invalid text: in its bytes or in a JSON escape
         return _unstorable()
+    elif state == "23503":  # foreign_key_violation
+        return ConflictError(Code.INTEGRITY, "rows of other tables refer to these rows: remove them first")
     elif state in _BUSY:
         return BusyError(f"{_BUSY[state]}: try again", retry_after=1)
     elif state.startswith(_UNREACHABLE):

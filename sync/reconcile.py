@@ -1,11 +1,14 @@
 """Reconciliation: mirror the rows that lag behind Git after a crash. Rows are only added.
 
 `reconcile` visits the workflows that have markers; `full_pass` compares every workflow with its row, by one
-query and one listing of refs. A workflow that cannot be mirrored does not stop the others.
+query and one listing of refs. A workflow that cannot be mirrored does not stop the others. `recheck_drafts`
+follows a change of the project's rules.
 """
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final, LiteralString
@@ -22,6 +25,13 @@ Progress = Callable[[int, int], None]
 
 _ROWS: Final[LiteralString] = """
     select slug, draft_commit, ledger_oid from gitstore.workflows where project_id = %(project)s
+"""
+_RULES_CHANGED: Final[LiteralString] = """
+    select true from gitstore.projects
+    where id = %(project)s and rules = %(rules)s and checked_rules <> rules
+"""
+_RULES_CHECKED: Final[LiteralString] = """
+    update gitstore.projects set checked_rules = %(rules)s where id = %(project)s
 """
 
 
@@ -57,6 +67,33 @@ def full_pass(unit_of_work: MirrorUnitOfWork, progress: Progress | None = None) 
     for slug in missing:
         report.failures[slug] = derive.contradiction(slug, "it has rows, but its refs are missing")
     return report
+
+
+def recheck_drafts(
+    unit_of_work: MirrorUnitOfWork, progress: Progress | None = None, *, seconds: float = math.inf
+) -> bool:
+    """Check every open draft again if the rules of the project have changed since the last time.
+
+    Return False if that takes longer than `seconds`; the next call begins again.
+    """
+    repository, database = unit_of_work.repository, unit_of_work.database
+    about = {"project": repository.project, "rules": repository.rules.value}
+    with database.as_mirror() as tx:
+        if not tx.value(_RULES_CHANGED, **about):
+            return True
+    deadline = time.monotonic() + seconds
+    for slug in tracked(list(filter(is_slug, repository.slugs())), progress):
+        if time.monotonic() > deadline:
+            return False
+        try:
+            unit_of_work.recheck_draft(slug)
+        except (UnavailableError, ConfigError):
+            raise
+        except GitstoreError:
+            continue  # a contradiction, which the mirror and `verify` report
+    with database.as_mirror() as tx:
+        tx.run(_RULES_CHECKED, **about)
+    return True
 
 
 def tracked(slugs: Sequence[str], progress: Progress | None) -> Iterator[str]:

@@ -188,6 +188,7 @@ UPSERT_VERSIONS: Final[LiteralString] = (
 CORRECT_VERSIONS: Final[LiteralString] = (
     _PUT_VERSIONS + _unless_equal("workflow_versions", VersionRow) + _UPDATE_VERSION
 )
+RECHECK_DRAFTS: Final[LiteralString] = CORRECT_VERSIONS + "where stored.state = 'draft'"
 
 # Reading
 

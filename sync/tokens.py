@@ -47,6 +47,8 @@ class _InProject:
     project_owner: UUID | None
     project_rules: str
     project_created_at: datetime
+    project_archived_at: datetime | None
+    project_first_rules: str
 
     @property
     def project(self) -> Project:

@@ -26,11 +26,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from gitstore.errors import BusyError, NotMirroredError, UnavailableError
+from gitstore.errors import BusyError, Code, NotFoundError, NotMirroredError, UnavailableError
 from gitstore.names import check_slug
 from gitstore.repository import Repository
 from gitstore.unit_of_work import EXCLUSIVE_PATIENCE, WRITERS, check_count, exclusive_lock, shared_lock
-from sync import mirror, rows
+from sync import derive, mirror, rows
 from sync.audit import WORKER, Origin
 from sync.db import Database, Locks, Transaction
 from sync.events import Fact
@@ -154,6 +154,14 @@ class MirrorUnitOfWork:
         self.markers.remove(path for slug in touched for path in pending.get(slug, ()))
         return facts
 
+    def recheck_draft(self, slug: str) -> None:
+        """Write the row of the open draft as the repository's rules judge it; versions stay as they are."""
+        with self._locked([slug]) as (tx, states):
+            self._converge(tx, [slug], states, WORKER)
+            draft = derive.draft_row(self.repository, self.repository.state(slug))
+            if draft is not None:
+                tx.run(rows.RECHECK_DRAFTS, versions=rows.as_json([draft]))
+
     @contextmanager
     def maintenance(self) -> Iterator[None]:
         """Hold the exclusive lock of the repository. Raises `busy` if writers never leave it free."""
@@ -168,6 +176,10 @@ class MirrorUnitOfWork:
             self.database.as_mirror(locks_of(self.repository, slugs)) as tx,
             self.repository.refs.cached_reads(),
         ):
+            if not (self.repository.path / "HEAD").is_file():
+                raise NotFoundError(
+                    Code.PROJECT_NOT_FOUND, "the project was deleted, or its repository is gone"
+                )
             rows.load_marks(tx, self.repository, slugs)
             yield tx, mirror.mirrored_states(tx, self.repository, slugs)
 

@@ -11,12 +11,13 @@ from sync.db import Transaction
 SOURCE_STATES: Final = ("new", "ok", "failing", "paused", "poison")
 SUBSCRIPTION_STATES: Final = ("active", "failing", "paused", "disabled")
 
-# For a source that never succeeded, the age counts from its creation.
+# For a source that never succeeded, the age counts from its creation. An archived project pauses its sources.
 _SOURCES: Final[LiteralString] = """
-    select case when paused then 'paused' when poisoned_at is not null then 'poison'
+    select case when paused or archived_at is not null then 'paused'
+            when poisoned_at is not null then 'poison'
             when failures > 0 then 'failing' when succeeded_at is null then 'new' else 'ok' end,
-        count(*), extract(epoch from now() - min(coalesce(succeeded_at, created_at)))::float8
-    from gitstore.sources group by 1
+        count(*), extract(epoch from now() - min(coalesce(succeeded_at, s.created_at)))::float8
+    from gitstore.sources s join gitstore.projects p on p.id = s.project_id group by 1
 """
 _DIVERGENCES: Final[LiteralString] = "select count(*) from gitstore.divergences where resolved_at is null"
 _SUBSCRIPTIONS: Final[LiteralString] = """

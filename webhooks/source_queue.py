@@ -1,8 +1,8 @@
 """Queue of sources: what makes them due, leases on due ones, and the recorded results.
 
 A source is due when its poll interval has elapsed, when its webhook was received, when a local event has to
-be pushed to it, or on request. The lease of a killed worker expires within a minute. Functions run as the
-mirror role.
+be pushed to it, or on request. Sources of an archived project wait. The lease of a killed worker expires
+within a minute. Functions run as the mirror role.
 """
 
 from __future__ import annotations
@@ -94,7 +94,8 @@ _CLAIM: Final[LiteralString] = """
         cross join lateral (select s.failures > 0 or s.id = any(%(known_slow)s::uuid[]) as slow) lane
         where (claimed_until is null or claimed_until <= now())
             and case when %(id)s::uuid is not null then id = %(id)s
-                else not paused and poisoned_at is null and due_at <= now()
+                else not paused and poisoned_at is null and due_at <= now() and not exists (
+                    select from gitstore.projects p where p.id = s.project_id and p.archived_at is not null)
                 and case when lane.slow then %(slow)s else %(quick)s end
                 and case when lane.slow then 1 else 2 end > (
                     select count(*) from gitstore.sources o
@@ -159,10 +160,12 @@ _SECONDS_TO_NEXT: Final[LiteralString] = """
     from gitstore.sources
     cross join lateral (select greatest(due_at, coalesce(claimed_until, due_at)) as at) next
     where not paused and poisoned_at is null and at > now()
+        and project_id in (select id from gitstore.projects where archived_at is null)
 """
 _LAG: Final[LiteralString] = """
     select extract(epoch from now() - min(due_at))::float8 from gitstore.sources
     where not paused and poisoned_at is null and due_at <= now()
+        and project_id in (select id from gitstore.projects where archived_at is null)
         and (claimed_until is null or claimed_until <= now())
 """
 _PUSH_DUE: Final[LiteralString] = """

@@ -18,7 +18,7 @@ from gitstore.errors import GitstoreError
 from gitstore.model import MOST_PROBLEMS, Problems
 from gitstore.store import ANY
 from service import errors
-from service.caller import Caller
+from service.caller import Backend, Caller
 from service.context import read_body
 from service.errors import HttpCode
 from service.inputs import most_json, validated
@@ -105,12 +105,12 @@ class Person(Answer):
 # Requests
 
 
-def read_json(caller: Caller, model: type[M]) -> M:
+def read_json(caller: Caller | Backend, model: type[M]) -> M:
     """Return the body as a `model`. A missing body counts as an empty object.
 
     Raises `malformed` with every problem, `unsupported_media_type` or `too_large`.
     """
-    limits = caller.services.config.limits
+    limits = (caller if isinstance(caller, Backend) else caller.services).config.limits
     raw = read_body(request, most_json(limits))
     if not raw:
         return validated(model, {})

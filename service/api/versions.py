@@ -198,7 +198,7 @@ def _find(caller: Caller, path: VersionPath, *, full: bool) -> catalog.Version:
 
 def _stored(caller: Caller, row: catalog.Version) -> bytes:
     """Return the bytes of a definition; raises `version_lost` if no copy exists."""
-    with caller.opened() as repository, lookup.reading_definition(row):
+    with caller.opened(shown=True) as repository, lookup.reading_definition(row):
         return repository.objects.blob(row.blob_sha.encode())
 
 

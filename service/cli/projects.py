@@ -1,24 +1,29 @@
-"""`gitstore project` and `gitstore token`: projects and their access tokens."""
+"""`gitstore project`, `member` and `token`: projects, and the users and access tokens with a role in them."""
 
 from __future__ import annotations
 
 import re
+import sys
 from datetime import UTC, date, datetime, time, timedelta
-from typing import Final
+from typing import Any, Final
 from uuid import UUID, uuid4
 
 import click
 
 from gitstore.model import Rules
 from service.access import Role
-from service.actions import tokens as actions
+from service.actions import projects as actions
+from service.actions import tokens as token_actions
 from service.cli.operator import APPLICATION, operating, operator_of, owner_transaction
 from service.cli.terminal import WHERE, one_of, table, with_config
 from service.config import Config
 from service.projects import Projects
 from service.run.bootstrap import create_project
 from service.run.database import connected
-from sync import catalog, tokens
+from sync import catalog, projects, tokens
+from sync.catalog import Project
+from sync.projects import Contents
+from sync.rows import column_names
 from sync.tokens import Token
 
 _NAME_LENGTH: Final = 100
@@ -34,17 +39,36 @@ def project() -> None:
 @project.command("create")
 @click.argument("slug")
 @click.option("--name", help="Display name. Default: the slug.")
+@click.option("--id", "project_id", type=click.UUID, metavar="ID", help="Its id. Default: a new one.")
+@click.option("--owner", type=click.UUID, metavar="USER", help="Id of the user who owns it.")
 @click.option("--rules", type=one_of(Rules), default=Rules.MESHHOOK.value, help="Rules for its definitions.")
 @click.option("--repository", type=click.UUID, metavar="ID", help="Id of an existing repository to adopt.")
 @with_config(*WHERE)
-def project_create(config: Config, slug: str, name: str | None, rules: str, repository: UUID | None) -> None:
+def project_create(
+    config: Config,
+    slug: str,
+    name: str | None,
+    project_id: UUID | None,
+    owner: UUID | None,
+    rules: str,
+    repository: UUID | None,
+) -> None:
     """Create the project SLUG."""
-    projects = Projects(config)
+    repositories = Projects(config)
+    if repository and project_id:
+        raise click.UsageError("--repository is the id already: leave out --id")
     with owner_transaction(config) as tx:
-        if repository is not None and repository not in projects.unclaimed(catalog.projects(tx)):
-            message = f"{projects.path(repository)} is not a repository, or belongs to another project"
+        known = catalog.projects(tx)
+        if repository is not None and repository not in repositories.unclaimed(known):
+            message = f"{repositories.path(repository)} is not a repository, or belongs to another project"
             raise click.BadParameter(message, param_hint="--repository")
-        made = create_project(tx, projects, repository or uuid4(), slug, name or slug, Rules(rules))
+        if project_id is not None and (
+            project_id in {row.id for row in known} or repositories.path(project_id).exists()
+        ):
+            message = "a project or a repository has this id already"
+            raise click.BadParameter(message, param_hint="--id")
+        identity = repository or project_id or uuid4()
+        made = create_project(tx, repositories, identity, slug, name or slug, Rules(rules), owner)
     click.echo(f"created the project {made.slug}: {config.public_url}/{made.slug}.git")
     click.echo(f"a token for it: gitstore token create {made.slug} --role owner --name <name>", err=True)
 
@@ -54,9 +78,153 @@ def project_create(config: Config, slug: str, name: str | None, rules: str, repo
 def project_list(config: Config) -> None:
     """List every project."""
     with owner_transaction(config) as tx:
-        rows = catalog.projects(tx)
-    heads = ("slug", "name", "rules", "created", "id")
-    click.echo(table(heads, [(row.slug, row.name, row.rules, _day(row.created_at), row.id) for row in rows]))
+        found = catalog.projects(tx)
+    heads = ("slug", "name", "rules", "created", "archived", "id")
+    rows = (
+        (
+            row.slug,
+            row.name,
+            row.rules,
+            _day(row.created_at),
+            row.archived_at and _day(row.archived_at),
+            row.id,
+        )
+        for row in found
+    )
+    click.echo(table(heads, rows))
+
+
+@project.command("show")
+@click.argument("slug")
+@with_config(*WHERE)
+def project_show(config: Config, slug: str) -> None:
+    """Show the project SLUG: its owner, its state, and how much is in it."""
+    with operating(config, slug) as operator, operator.reading() as tx:
+        row, held = operator.project, projects.contents(tx, operator.project_id)
+    facts = {
+        "slug": row.slug,
+        "name": row.name,
+        "id": row.id,
+        "owner": row.owner or "none",
+        "rules": row.rules,
+        "created": _time(row.created_at),
+        "archived": _time(row.archived_at) or "no",
+        "repository": operator.services.projects.path(row.id),
+        **{field: getattr(held, field) for field in column_names(Contents)},
+    }
+    click.echo("\n".join(f"{name:10}  {value}" for name, value in facts.items()))
+
+
+@project.command("rename")
+@click.argument("slug")
+@click.argument("new", required=False)
+@click.option("--name", help="New display name.")
+@with_config(*WHERE)
+def project_rename(config: Config, slug: str, new: str | None, name: str | None) -> None:
+    """Give the project SLUG the slug NEW, or another display name, or both.
+
+    Its address for git changes with its slug, without a redirect; its id does not.
+    """
+    if new is None and name is None:
+        raise click.UsageError("give NEW, or --name")
+    row = _change(config, slug, slug=new, name=name)
+    click.echo(f"{slug} is now {row.slug} ({row.name}): {config.public_url}/{row.slug}.git")
+
+
+@project.command("rules")
+@click.argument("slug")
+@click.argument("rules", type=one_of(Rules))
+@with_config(*WHERE)
+def project_rules(config: Config, slug: str, rules: str) -> None:
+    """Change the rules of the project SLUG: drafts are checked again, versions stay as they are."""
+    click.echo(f"{slug} has the rules {_change(config, slug, rules=Rules(rules)).rules}")
+
+
+@project.command("transfer")
+@click.argument("slug")
+@click.argument("user", type=click.UUID)
+@with_config(*WHERE)
+def project_transfer(config: Config, slug: str, user: UUID) -> None:
+    """Make USER the owner of the project SLUG. The owner before stays a member with the role owner."""
+    click.echo(f"{slug} belongs to {_change(config, slug, owner=user).owner}")
+
+
+@project.command("archive")
+@click.argument("slug")
+@with_config(*WHERE)
+def project_archive(config: Config, slug: str) -> None:
+    """Archive the project SLUG: it can be read and fetched, and not be written to."""
+    _change(config, slug, archived=True)
+    click.echo(f"{slug} is archived")
+
+
+@project.command("unarchive")
+@click.argument("slug")
+@with_config(*WHERE)
+def project_unarchive(config: Config, slug: str) -> None:
+    """Let the archived project SLUG be written to again."""
+    _change(config, slug, archived=False)
+    click.echo(f"{slug} is not archived")
+
+
+@project.command("delete")
+@click.argument("slug")
+@click.option("--project-name", metavar="SLUG", help="The slug again, to confirm.")
+@with_config(*WHERE)
+def project_delete(config: Config, slug: str, project_name: str | None) -> None:
+    """Delete the archived project SLUG: its rows, tokens and members. Asks for the slug to confirm.
+
+    Its repository is moved to the folder trash of the data folder, and stays there.
+    """
+    if project_name is None and sys.stdin.isatty():
+        project_name = click.prompt("Type the project's slug to confirm", default="", show_default=False)
+    with operating(config, slug) as operator:
+        actions.delete(operator, project_name)
+    click.echo(f"deleted the project {slug}; its repository is kept in {config.data / 'trash'}")
+
+
+def _change(config: Config, project: str, **changes: Any) -> Project:
+    with operating(config, project) as operator:
+        return actions.change(operator, **changes)
+
+
+@click.group()
+def member() -> None:
+    """Users with a role in a project."""
+
+
+@member.command("add")
+@click.argument("project")
+@click.argument("user", type=click.UUID)
+@click.option("--role", type=one_of(Role), required=True, help="What the user may do.")
+@with_config(*WHERE)
+def member_add(config: Config, project: str, user: UUID, role: str) -> None:
+    """Give USER, by the id in the claim `sub`, a role in PROJECT, or another one."""
+    with operating(config, project) as operator:
+        row = actions.set_member(operator, str(user), Role(role))
+    click.echo(f"{row.user_id} is {row.role} of {project}")
+
+
+@member.command("list")
+@click.argument("project")
+@with_config(*WHERE)
+def member_list(config: Config, project: str) -> None:
+    """List the members of PROJECT, oldest first."""
+    with operating(config, project) as operator, operator.reading() as tx:
+        found = projects.members(tx, operator.project_id)
+    heads = ("user", "role", "since")
+    click.echo(table(heads, [(row.user_id, row.role, _day(row.created_at)) for row in found]))
+
+
+@member.command("remove")
+@click.argument("project")
+@click.argument("user", type=click.UUID)
+@with_config(*WHERE)
+def member_remove(config: Config, project: str, user: UUID) -> None:
+    """Take away the role of USER in PROJECT. The last owner stays."""
+    with operating(config, project) as operator:
+        actions.remove_member(operator, str(user))
+    click.echo(f"{user} has no role in {project}")
 
 
 @click.group()
@@ -76,7 +244,7 @@ def token_create(config: Config, project: str, role: str, name: str, expires: st
     if not name.strip() or len(name) > _NAME_LENGTH or not name.isprintable():
         raise click.BadParameter(f"1 to {_NAME_LENGTH} printable characters", param_hint="--name")
     with operating(config, project) as operator:
-        made, secret = actions.create(operator, name.strip(), role, until)
+        made, secret = token_actions.create(operator, name.strip(), role, until)
     click.echo(secret)
     click.echo(f"{made.id}: {role} of {project}{f', until {_time(until)}' if until else ''}", err=True)
 
@@ -102,8 +270,8 @@ def token_revoke(config: Config, token_id: UUID) -> None:
             known = ((row, token) for row in catalog.projects(tx) for token in tokens.tokens(tx, row.id))
             owner = next((row for row, token in known if token.id == token_id), None)
         if owner is None:
-            raise actions.not_active(str(token_id))
-        actions.revoke(operator_of(config, database, owner), str(token_id))
+            raise token_actions.not_active(str(token_id))
+        token_actions.revoke(operator_of(config, database, owner), str(token_id))
     click.echo(f"revoked {token_id} of {owner.slug}")
 
 

@@ -1,4 +1,4 @@
-"""`gitstore migrate`, `verify`, `repair`, `rebuild`, `gc` and `openapi`."""
+"""`gitstore migrate`, `supabase`, `verify`, `repair`, `rebuild`, `gc` and `openapi`."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from gitstore.errors import ConfigError, IntegrityError
 from gitstore.git.cleanup import sweep
 from gitstore.git.maintenance import collect
 from gitstore.repository import Repository
-from service.cli.operator import APPLICATION
+from service.cli.operator import APPLICATION, owner_transaction
 from service.cli.terminal import WHERE, CliError, Progress, with_config
 from service.config import Config
 from service.projects import Projects
 from service.run.bootstrap import OPERATOR, named_project
 from service.run.database import connected, connection_string
-from sync import audit, catalog
+from sync import audit, catalog, hosts
 from sync import migrate as migrations
 from sync.catalog import Project
 from sync.db import Database
@@ -50,6 +50,24 @@ def migrate(config: Config) -> None:
         click.echo(f"applied {name}")
     if not applied:
         click.echo("the database is up to date")
+
+
+@click.group()
+def supabase() -> None:
+    """The roles of a Supabase project in whose database gitstore is."""
+
+
+@supabase.command("grant")
+@with_config(*WHERE)
+def supabase_grant(config: Config) -> None:
+    """Let Supabase's roles read the tables: authenticated as each user may, service_role everything.
+
+    Prints each statement that it runs. Run it again after an upgrade: it grants what is missing.
+    """
+    with owner_transaction(config) as transaction:
+        lines = list(hosts.grant(transaction))
+    for line in lines:
+        click.echo(line)
 
 
 @click.command()

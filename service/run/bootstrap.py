@@ -120,6 +120,7 @@ def create_project(
     slug: str,
     name: str,
     rules: Rules = Rules.MESHHOOK,
+    owner: UUID | None = None,
 ) -> Project:
     """Create a project and its repository; the repository comes first, so no project lacks one.
 
@@ -129,8 +130,9 @@ def create_project(
     if catalog.project(transaction, slug) is not None:
         raise ConflictError(Code.PROJECT_EXISTS, f"there is a project {slug} already", project=slug)
     projects.init(project_id)
-    project = catalog.create_project(transaction, project_id, slug, name, rules)
-    _note(transaction, project, "project.created", slug, {"rules": rules.value})
+    project = catalog.create_project(transaction, project_id, slug, name, rules, owner)
+    details = {"rules": rules.value, **({"owner": str(owner)} if owner else {})}
+    _note(transaction, project, "project.created", slug, details)
     return project
 
 

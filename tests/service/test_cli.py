@@ -90,7 +90,7 @@ def test_a_project_is_created_with_its_repository(house: House) -> None:
     assert made.stdout == "created the project team-a: http://127.0.0.1:8080/team-a.git\n"
     house("project", "create", "team-b")
     heads, *rows = house("project", "list").stdout.splitlines()
-    assert heads.split() == ["slug", "name", "rules", "created", "id"]
+    assert heads.split() == ["slug", "name", "rules", "created", "archived", "id"]
     assert [row.split("  ")[0] for row in rows] == ["team-a", "team-b"]
     assert "Team A" in rows[0]
     assert "any" in rows[0]
@@ -114,6 +114,87 @@ def test_the_slug_of_a_project_is_unique(house: House) -> None:
     house("project", "create", "team")
     assert house("project", "create", "team", status=1).stderr == "error: there is a project team already\n"
     assert len(list((house.data / "repos").iterdir())) == 1
+
+
+def test_a_project_is_made_with_the_id_and_the_owner_of_the_host(house: House) -> None:
+    """An id that is in use is refused: by a project, or by a repository in the data folder."""
+    identity, user = uuid4(), uuid4()
+    house("project", "create", "team", "--id", str(identity), "--owner", str(user))
+    assert house.sql("select id, owner from gitstore.projects") == [(identity, user)]
+    assert (house.data / "repos" / f"{identity}.git" / "HEAD").is_file()
+    refused = house("project", "create", "other", "--id", str(identity), status=2).stderr
+    assert "has this id already" in refused
+    shown = house("project", "show", "team").stdout
+    assert [line.split("  ", 1)[0] for line in shown.splitlines()][:3] == ["slug", "name", "id"]
+    assert str(user) in shown
+    assert house("member", "list", "team").stdout.splitlines()[1].startswith(f"{user}  owner")
+
+
+def test_members_are_added_and_removed_but_for_the_last_owner(house: House) -> None:
+    ada, bob = str(uuid4()), str(uuid4())
+    house("project", "create", "team", "--owner", ada)
+    assert house("member", "add", "team", bob, "--role", "editor").stdout == f"{bob} is editor of team\n"
+    assert "last owner" in house("member", "remove", "team", ada, status=1).stderr
+    assert house("project", "transfer", "team", bob).stdout == f"team belongs to {bob}\n"
+    house("member", "remove", "team", ada)
+    assert house.sql("select owner::text from gitstore.projects") == [(bob,)]
+    assert "there is no member" in house("member", "remove", "team", ada, status=1).stderr
+    assert [row for (row,) in house.sql("select action from gitstore.audit_log order by at")] == [
+        "project.created", "member.changed", "project.changed", "member.removed",
+    ]  # fmt: skip
+
+
+def test_a_project_is_renamed_and_its_repository_stays(house: House) -> None:
+    """Under its id. A slug that is taken is refused."""
+    house("project", "create", "team")
+    house("project", "create", "taken")
+    with closing(house.publish("team", "order-sync")):
+        house("rebuild")
+    renamed = house("project", "rename", "team", "crew", "--name", "The crew").stdout
+    assert renamed == "team is now crew (The crew): http://127.0.0.1:8080/crew.git\n"
+    assert house("verify").exit_code == 0
+    with closing(house.store("crew")) as store:
+        assert store.slugs() == ["order-sync"]
+    assert "is taken" in house("project", "rename", "crew", "taken", status=1).stderr
+    assert "is not a slug" in house("project", "rename", "crew", "The Crew", status=1).stderr
+    house("project", "rename", "crew", status=2)
+
+
+def test_an_archived_project_is_read_and_not_written(house: House) -> None:
+    house("project", "create", "team")
+    with closing(house.publish("team", "order-sync")):
+        house("rebuild")
+    house("project", "archive", "team")
+    refused = house("draft", "restore", "team", "order-sync", status=1).stderr
+    assert refused == "error: the project team is archived: it can be read only\n"
+    for command in ("verify", "gc", "rebuild"):
+        house(command, "team")
+    assert "archived" in house("project", "rules", "team", "any", status=1).stderr
+    house("project", "unarchive", "team")
+    assert house("project", "rules", "team", "any").stdout == "team has the rules any\n"
+    assert house("verify", "team").exit_code == 0
+
+
+def test_a_deleted_project_leaves_its_repository_in_the_trash(house: House) -> None:
+    """From there, it can be given a project again. Deletion needs an archive before, and the slug again."""
+    house("project", "create", "team")
+    with closing(house.publish("team", "order-sync")):
+        house("rebuild")
+    ((identity,),) = house.sql("select id::text from gitstore.projects")
+    assert "is not archived" in house("project", "delete", "team", "--project-name", "team", status=1).stderr
+    house("project", "archive", "team")
+    for named in ([], ["--project-name", "other"]):
+        assert "name the project" in house("project", "delete", "team", *named, status=1).stderr
+    house("project", "delete", "team", "--project-name", "team")
+    (kept,) = (house.data / "trash").iterdir()
+    assert kept.name.endswith(f"-{identity}.git")
+    assert not list((house.data / "repos").iterdir())
+    assert house("verify").stderr == "no differences in no projects\n"
+    assert "there is no project" in house("project", "show", "team", status=1).stderr
+    kept.rename(house.data / "repos" / f"{identity}.git")
+    house("project", "create", "again", "--repository", identity)
+    assert house("rebuild", "again").stdout == "1 version in 1 project\n"
+    assert house("verify").exit_code == 0
 
 
 def test_a_token_is_shown_once(house: House) -> None:

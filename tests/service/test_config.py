@@ -31,6 +31,7 @@ WRONG = {
     "GITSTORE_MAX_NODES": "\u0663",
     "GITSTORE_MAX_CPU": "0",
     "GITSTORE_SECRET_KEY": "correct horse battery staple",
+    "GITSTORE_USER_PROJECTS": "many",
     "GITSTORE_JWT_ISSUERS": '[{"issuer": "https://example.com", "secret": "short"}]',
     "GITSTORE_CORS_ORIGINS": "https://app.example/",
     "GITSTORE_TRUSTED_PROXIES": "proxy.example",

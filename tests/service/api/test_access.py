@@ -89,6 +89,19 @@ CALLS = [
     Call("GET", "/deliveries/{delivery}", "owner", 200),
     Call("POST", "/deliveries/{delivery}/redeliver", "owner", 202),
 ]
+OF_PROJECTS = [
+    Call("GET", "/projects", "viewer", 200),
+    Call("GET", "/projects/{project}", "viewer", 200),
+    Call("PATCH", "/projects/{project}", "owner", 200, {}),
+    Call("DELETE", "/projects/{project}", "owner", 400),
+    Call("GET", "/projects/{project}/members", "owner", 200),
+    Call("GET", "/projects/{project}/members/{user}", "owner", 200),
+    Call("PUT", "/projects/{project}/members/{user}", "owner", 200, {"role": "editor"}),
+    Call("DELETE", "/projects/{project}/members/{user}", "owner", 204),
+]
+EVERY = [*CALLS, *OF_PROJECTS]
+USERS_ONLY = {("POST", "/projects")}
+"""Endpoints that refuse every access token."""
 
 
 @pytest.fixture
@@ -107,10 +120,13 @@ def names(house: House) -> dict[str, str]:
     source = owner.post("/sources", json={"url": f"{HOST}/a.git"})
     subscription = owner.post("/subscriptions", json={"url": HOST}).json["id"]
     delivery = owner.post(f"/subscriptions/{subscription}/test")
+    user = owner.put(f"/projects/default/members/{UNKNOWN.replace('f', 'a')}", json={"role": "viewer"})
     ids = {"token": token, "source": source, "delivery": delivery}
     return {
         **{name: answer.json["id"] for name, answer in ids.items()},
         "id": made.json["workflow_id"],
+        "project": str(house.project.id),
+        "user": user.json["user"],
         "subscription": subscription,
         "unknown": UNKNOWN,
     }
@@ -118,25 +134,25 @@ def names(house: House) -> dict[str, str]:
 
 def test_roles_below_the_required_one_are_refused(house: House, names: dict[str, str]) -> None:
     clients = {role: house.client(role) for role in ROLES}
-    for call in CALLS:
+    for call in EVERY:
         for role in ROLES[: ROLES.index(call.needs)]:
             refused = problem(call.by(clients[role], **names), 403, "forbidden")
             assert (refused["needed"], refused["role"]) == (call.needs, role), call
 
 
 def test_each_role_can_read_what_it_is_for(house: House, names: dict[str, str]) -> None:
-    for call in CALLS:
+    for call in EVERY:
         if call.method == "GET":
             assert call.by(house.client(call.needs), **names).status_code == call.status, call
 
 
-@pytest.mark.parametrize("call", [call for call in CALLS if call.method != "GET"], ids=str)
+@pytest.mark.parametrize("call", [call for call in EVERY if call.method != "GET"], ids=str)
 def test_each_role_can_do_what_it_is_for(house: House, names: dict[str, str], call: Call) -> None:
     assert call.by(house.client(call.needs), **names).status_code == call.status
 
 
 def test_every_endpoint_requires_a_token(house: House, names: dict[str, str]) -> None:
-    for call in CALLS:
+    for call in EVERY:
         problem(call.by(Client(house.app, ""), **names), 401, "unauthenticated")
 
 
@@ -144,7 +160,7 @@ def test_objects_of_another_tenant_are_not_found(house: House, names: dict[str, 
     """By id and by slug, for the owner of another project: 404 as for a missing object, never 403."""
     other = house.client("owner", house.other)
     missing = dict.fromkeys(names, UNKNOWN)
-    for call in CALLS:
+    for call in EVERY:
         if "{" in call.path:
             theirs, nowhere = call.by(other, **names), call.by(other, **missing)
             assert theirs.status_code == nowhere.status_code == 404, call
@@ -205,7 +221,7 @@ def test_every_endpoint_is_in_the_table(house: House) -> None:
         if rule.endpoint.partition(".")[0] not in apart
         for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}
     }
-    assert routes == {(call.method, _pattern(call.path)) for call in CALLS}
+    assert routes == {(call.method, _pattern(call.path)) for call in EVERY} | USERS_ONLY
 
 
 def _pattern(path: str) -> str:

@@ -1,0 +1,167 @@
+"""Actions on projects and their members: create, change, archive, delete; give a role, take it away."""
+
+from __future__ import annotations
+
+import re
+import secrets
+from contextlib import closing
+from typing import Final
+from uuid import UUID, uuid4
+
+from gitstore import budget
+from gitstore.definition.quoting import clip
+from gitstore.errors import Code, ConflictError, ForbiddenError, MalformedError, NotFoundError
+from gitstore.model import Rules
+from gitstore.names import check_slug
+from gitstore.repository import Repository
+from service import logs, lookup
+from service.access import Identity, Role
+from service.caller import Backend, Caller
+from service.logs import Event
+from service.projects import check_writable
+from sync import audit, catalog, projects, reconcile
+from sync.audit import Origin
+from sync.catalog import Project
+from sync.projects import Member
+from sync.unit_of_work import MirrorUnitOfWork, exclusive
+
+_WORD: Final = re.compile(r"[a-z0-9]+")
+_MOST_WORDS: Final = 8
+_LONGEST_STEM: Final = 50
+RECHECK_SECONDS: Final = 5.0
+"""Seconds in which a change of rules checks drafts at once; the worker checks the others."""
+
+
+def create(
+    services: Backend,
+    identity: Identity,
+    origin: Origin,
+    name: str,
+    slug: str | None = None,
+    rules: Rules = Rules.MESHHOOK,
+) -> Project:
+    """Create a project that belongs to the user; without `slug`, with one that cannot be taken.
+
+    Raises `project_exists`, and `limit_reached` for a user who owns GITSTORE_USER_PROJECTS.
+    """
+    most = services.config.user_projects
+    if identity.kind != "user" or not most:
+        whose = "here, operators create projects" if not most else "an access token has one project"
+        raise ForbiddenError(f"{whose}: ask one for a new project")
+    made, slug = uuid4(), check_slug(slug) if slug is not None else _unused_slug(name)
+    with services.database.as_user(identity.claims) as tx:
+        if not projects.create_own(tx, made, slug, name, rules, most):
+            message = f"you own {most} projects, as many as one user may: delete one first"
+            raise ConflictError(Code.LIMIT_REACHED, message, limit=most)
+        audit.note(tx, made, origin, "project.created", slug, {"rules": rules.value})
+        row = catalog.project_by_id(tx, made)
+        services.projects.init(made)
+    assert row is not None  # noqa: S101 - it was just inserted
+    logs.action(Event.PROJECT_CREATED, project=slug, principal=identity.name)
+    return row
+
+
+def _unused_slug(name: str) -> str:
+    words = "-".join(_WORD.findall(name.lower())[:_MOST_WORDS])[:_LONGEST_STEM].strip("-")
+    return f"{words or 'project'}-{secrets.token_hex(3)}"
+
+
+def change(
+    caller: Caller,
+    *,
+    slug: str | None = None,
+    name: str | None = None,
+    rules: Rules | None = None,
+    archived: bool | None = None,
+    owner: UUID | str | None = None,
+) -> Project:
+    """Change the project; what is None is unchanged. New `rules` hold for drafts and later versions.
+
+    Raises `project_exists` if another project has the slug.
+    """
+    given = {"slug": slug, "name": name, "rules": rules, "archived": archived, "owner": owner}
+    changes = {name: str(value) for name, value in given.items() if value is not None}
+    if slug is not None:
+        check_slug(slug)
+    if rules is not None and archived is not False:
+        check_writable(caller.project)
+    new_owner = _user_id(str(owner)) if owner is not None else None
+    with caller.as_user() as tx:
+        if new_owner is not None:
+            projects.transfer(tx, caller.project_id, new_owner)
+        changed = projects.change(tx, caller.project_id, slug=slug, name=name, rules=rules, archived=archived)
+        if changed is None:
+            raise NotFoundError(Code.PROJECT_NOT_FOUND, f"there is no project {caller.project.slug!r}")
+        caller.audit(tx, "project.changed", changed.slug, changes)
+    caller.log(Event.PROJECT_CHANGED, changed=changes)
+    if rules is not None:
+        _recheck(caller, changed)
+    return changed
+
+
+def _recheck(caller: Caller, project: Project) -> None:
+    budget.lift()
+    with closing(caller.services.projects.reader(project)) as repository:
+        writes = MirrorUnitOfWork(caller.services.database, repository)
+        reconcile.recheck_drafts(writes, seconds=RECHECK_SECONDS)
+
+
+def delete(caller: Caller, named: str | None) -> None:
+    """Delete the archived project with all of its rows; its repository moves to the trash.
+
+    `named` must be its slug. Raises `project_not_archived`.
+    """
+    project, services = caller.project, caller.services
+    if named != project.slug:
+        raise MalformedError(f"name the project to delete it: {project.slug}", project=project.slug)
+    repository, kept = Repository(services.projects.path(project.id), project.id), None
+    try:
+        with (
+            closing(repository),
+            exclusive(services.database.upkeep, [repository], services.database.lock_seconds) as tx,
+        ):
+            projects.delete(tx, project.id)
+            kept = services.projects.discard(project.id)
+    except BaseException:
+        if kept is not None:
+            services.projects.put_back(project.id, kept)
+        raise
+    caller.log(Event.PROJECT_DELETED, id=str(project.id), kept=kept and kept.name)
+
+
+# Members
+
+
+def member(caller: Caller, user: str) -> Member:
+    """Return a member of the project; raises `not_found`."""
+    with caller.reading() as tx:
+        return lookup.find("member", user, lambda known: projects.member(tx, caller.project_id, known))
+
+
+def set_member(caller: Caller, user: str, role: Role) -> Member:
+    """Give a user a role in the project, or another one. Raises `last_owner`."""
+    known = _user_id(user)
+    with caller.as_user() as tx:
+        projects.set_member(tx, caller.project_id, known, role.value)
+        caller.audit(tx, "member.changed", known, {"role": role.value})
+        row = projects.member(tx, caller.project_id, known)
+    assert row is not None  # noqa: S101 - it was written, and owners see it
+    caller.log(Event.MEMBER_CHANGED, member=str(known), role=role.value)
+    return row
+
+
+def remove_member(caller: Caller, user: str) -> None:
+    """Take a user's role in the project away. Raises `last_owner`, and `not_found`."""
+    with caller.as_user() as tx:
+        row = lookup.find("member", user, lambda known: projects.member(tx, caller.project_id, known))
+        # Recorded first: one's last action in a project may be to leave it.
+        caller.audit(tx, "member.removed", row.user_id, {"role": row.role})
+        projects.remove_member(tx, caller.project_id, row.user_id)
+    caller.log(Event.MEMBER_REMOVED, member=str(row.user_id))
+
+
+def _user_id(text: str) -> UUID:
+    known = lookup.uuid_of(text)
+    if known is None:
+        raise MalformedError(f"{clip(text)!r} is not the id of a user: a UUID is expected")
+    return known

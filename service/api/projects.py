@@ -1,0 +1,192 @@
+"""/projects: the projects of the caller, and their members."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from http import HTTPStatus
+from typing import Annotated
+from uuid import UUID
+
+from flask import Response
+from pydantic import AfterValidator, Field, StringConstraints
+
+from gitstore.definition.quoting import clip
+from gitstore.model import Permission, Rules
+from gitstore.names import SLUG_PATTERN
+from service import lookup
+from service.access import Principal, Role, authorize
+from service.actions import projects as actions
+from service.api.http import Answer, answer, no_content, read_json
+from service.api.openapi import Parameters, declares, new_blueprint
+from service.caller import Caller
+from service.context import enter, enter_user, origin, services
+from service.inputs import Body, check_printable
+from sync import catalog, projects
+
+blueprint = new_blueprint("projects", "Tenants, each with a repository of its own, and their members.")
+
+_USER = "the claim `sub` of the user's JWT, for the first issuer"
+_SLUG = f"^{SLUG_PATTERN}$"
+Name = Annotated[str, StringConstraints(min_length=1, max_length=200), AfterValidator(check_printable)]
+Slug = Annotated[str, Field(json_schema_extra={"pattern": _SLUG})]
+
+
+class ProjectPath(Parameters):
+    id: str = Field(description="the project's UUID, or its slug")
+
+
+class MemberPath(ProjectPath):
+    user: str = Field(description=_USER, json_schema_extra={"format": "uuid"})
+
+
+class DeleteQuery(Parameters):
+    confirm: str | None = Field(None, description="the project's slug, which confirms the deletion")
+
+
+class Project(Answer):
+    id: UUID
+    slug: str
+    name: str
+    owner: UUID | None = Field(description="the user whom it belongs to; other owners are members")
+    rules: Rules = Field(description="of drafts and new versions")
+    role: Role = Field(description="of the caller")
+    created_at: datetime
+    archived_at: datetime | None = Field(description="since when it is read only")
+    git_url: str
+
+    @classmethod
+    def of(cls, row: catalog.Project, role: str) -> Project:
+        git_url = f"{services().config.public_url}/{row.slug}.git"
+        return cls.from_row(row, rules=Rules(row.rules), role=Role(role), git_url=git_url)
+
+
+class ProjectList(Answer):
+    projects: list[Project]
+
+
+class CreateProject(Body):
+    """Without `slug`, it is made from the name and six random characters, and so is never taken."""
+
+    name: Name
+    slug: Slug | None = None
+    rules: Rules | None = Field(Rules.MESHHOOK, strict=False)
+
+
+class ChangeProject(Body):
+    """Absent members are unchanged. The owner before stays an owner, as a member."""
+
+    name: Name | None = None
+    slug: Slug | None = Field(None, description="also changes the address for git, without a redirect")
+    rules: Rules | None = Field(
+        None, strict=False, description="drafts are checked again, versions stay as they are"
+    )
+    archived: bool | None = Field(None, description="whether it is read only")
+    owner: str | None = Field(None, description=_USER, json_schema_extra={"format": "uuid"})
+
+
+class Member(Answer):
+    user: UUID
+    role: Role
+    created_at: datetime
+
+    @classmethod
+    def of(cls, row: projects.Member) -> Member:
+        return cls.from_row(row, user=row.user_id, role=Role(row.role))
+
+
+class MemberList(Answer):
+    members: list[Member]
+
+
+class SetMember(Body):
+    role: Role = Field(strict=False)
+
+
+@blueprint.get("/projects", **declares(200, ProjectList))
+def list_projects() -> Response:
+    """List the projects in which the caller has a role, by slug. An access token has one."""
+    identity = enter_user()
+    role = identity.role.value if isinstance(identity, Principal) else None
+    with services().database.reading(identity.claims) as tx:
+        rows = projects.visible(tx)
+    listed = [Project.of(row, role or row.role or Role.VIEWER) for row in rows]
+    return answer(ProjectList.model_construct(projects=listed))
+
+
+@blueprint.post("/projects", **declares(201, Project, "Location", errors=(409, 422), body=CreateProject))
+def create_project() -> Response:
+    """Create a project of one's own, where GITSTORE_USER_PROJECTS lets users do so.
+
+    For users, not for access tokens. A slug that is taken is refused; not by whom it is taken.
+    """
+    identity = enter_user()
+    body = read_json(services(), CreateProject)
+    row = actions.create(services(), identity, origin(identity, "http"), **body.given())
+    location = f"{services().config.public_url}/projects/{row.id}"
+    return answer(Project.of(row, Role.OWNER), HTTPStatus.CREATED, location=location)
+
+
+@blueprint.get("/projects/<id>", **declares(200, Project))
+def read_project(path: ProjectPath) -> Response:
+    """Read a project."""
+    caller = _enter(path, Permission.READ, "reading")
+    return answer(Project.of(caller.project, caller.principal.role))
+
+
+@blueprint.patch("/projects/<id>", **declares(200, Project, errors=(409, 422), body=ChangeProject))
+def change_project(path: ProjectPath) -> Response:
+    """Change a project: rename, archive or transfer it, or change its rules."""
+    caller = _enter(path, Permission.OWN, "changing")
+    row = actions.change(caller, **read_json(caller, ChangeProject).given())
+    return answer(Project.of(row, caller.principal.role))
+
+
+@blueprint.delete("/projects/<id>", **declares(204, errors=(409,)))
+def delete_project(path: ProjectPath, query: DeleteQuery) -> Response:
+    """Delete an archived project with all that belongs to it. The operator keeps its repository."""
+    caller = _enter(path, Permission.OWN, "deleting")
+    actions.delete(caller, query.confirm)
+    return no_content()
+
+
+@blueprint.get("/projects/<id>/members", **declares(200, MemberList))
+def list_members(path: ProjectPath) -> Response:
+    """List the members of a project with its owner, oldest first. For owners."""
+    caller = _enter(path, Permission.OWN, "listing the members of")
+    with caller.reading() as tx:
+        rows = projects.members(tx, caller.project_id)
+    return answer(MemberList.model_construct(members=[Member.of(row) for row in rows]))
+
+
+@blueprint.get("/projects/<id>/members/<user>", **declares(200, Member))
+def read_member(path: MemberPath) -> Response:
+    """Read a member's role. For owners, and for users their own."""
+    caller = _enter_for(path, "reading the members of")
+    return answer(Member.of(actions.member(caller, path.user)))
+
+
+@blueprint.put("/projects/<id>/members/<user>", **declares(200, Member, errors=(409,), body=SetMember))
+def set_member(path: MemberPath) -> Response:
+    """Give a user a role, or another one. The last owner stays one. For owners."""
+    caller = _enter(path, Permission.OWN, "changing the members of")
+    return answer(Member.of(actions.set_member(caller, path.user, read_json(caller, SetMember).role)))
+
+
+@blueprint.delete("/projects/<id>/members/<user>", **declares(204, errors=(409,)))
+def remove_member(path: MemberPath) -> Response:
+    """Take a user's role away. The last owner stays. For owners; every user may leave."""
+    caller = _enter_for(path, "changing the members of")
+    actions.remove_member(caller, path.user)
+    return no_content()
+
+
+def _enter(path: ProjectPath, permission: Permission, action: str) -> Caller:
+    return enter(permission, f"{action} {clip(path.id)}", project=path.id)
+
+
+def _enter_for(path: MemberPath, action: str) -> Caller:
+    """Enter as an owner, or as the user whom the path names."""
+    caller = _enter(path, Permission.READ, action)
+    if caller.principal.kind != "user" or lookup.uuid_of(path.user) != caller.principal.id:
+        authorize(caller.principal, Permission.OWN, f"{action} {clip(path.id)}")
+    return caller
