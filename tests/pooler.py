@@ -25,8 +25,9 @@ PROGRAM = shutil.which("pgbouncer") or shutil.which("pgbouncer", path="/usr/sbin
 LEFT_BEHIND: LiteralString = """
     select name, setting from pg_settings where source = 'session'
         and name <> 'application_name' and name not like 'transaction\\_%'
-    union all select 'request.jwt.claims', current_setting('request.jwt.claims', true)
-        where current_setting('request.jwt.claims', true) <> ''
+    union all select name, current_setting(name, true)
+        from unnest('{request.jwt.claims,request.jwt.claim.sub,request.jwt.claim.role}'::text[]) name
+        where current_setting(name, true) <> ''
     union all select 'role', current_user where current_user <> session_user
     union all select 'prepared', name from pg_prepared_statements
     union all select 'listening', * from pg_listening_channels()
