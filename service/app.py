@@ -38,6 +38,7 @@ from service.metrics import Metrics
 from service.middleware import ENDPOINT, RequestMiddleware
 from service.projects import Projects
 from service.run import secret_key
+from service.run.database import opened
 from service.scraping import Scraper
 from sync.db import Database
 from webhooks.egress import Egress
@@ -67,7 +68,7 @@ def create_app(config: Config, *, database: Database | None = None, metrics: Met
     if database is None:
         if config.database_url is None:
             raise ConfigError("DATABASE_URL is required: gitstore serve sets it")
-        database = Database(config.database_url, application="gitstore web")
+        database = opened(config, config.database_url, "gitstore web")
     counters = metrics or Metrics(config.metrics_folder)
     projects = Projects(config)
     shares = FairShares(config.threads, config.metrics_folder, counters.heavy)

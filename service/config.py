@@ -156,19 +156,35 @@ def _secret_key(text: str) -> str:
     return text
 
 
+_DATABASE_KIND: Final = Kind(
+    _database_url,
+    "a Postgres connection string, such as postgresql://user:password@host:5432/database",
+    secret=True,
+)
 _SIZE_KIND: Final = Kind(_size, "a size up to 1024 GiB, such as 16777216, 16M or 16MiB")
 
 SETTINGS: Final = (
     Setting(
         "DATABASE_URL",
         "",
-        "Postgres server (15 or newer) to use, reached directly or through a session pooler. If unset, "
-        "gitstore runs its own in the data folder.",
-        Kind(
-            _database_url,
-            "a Postgres connection string, such as postgresql://user:password@host:5432/database",
-            secret=True,
-        ),
+        "Postgres server (15 or newer) to use, reached directly or through a pooler. If unset, gitstore runs "
+        "its own in the data folder.",
+        _DATABASE_KIND,
+    ),
+    Setting(
+        "DATABASE_DIRECT_URL",
+        "",
+        "The same database, reached directly or through a session pooler, for the notifications that start "
+        "background work at once. Of use where DATABASE_URL is a pooler in transaction mode; without it, the "
+        "worker looks for work every second there.",
+        _DATABASE_KIND,
+    ),
+    Setting(
+        "GITSTORE_DATABASE_CONNECTIONS",
+        "16",
+        "Maximum number of connections to Postgres of each web process, and of the worker. Half of them may "
+        "write at a time.",
+        _number(2, 1000),
     ),
     Setting(
         "GITSTORE_DATABASE_SECONDS",
@@ -355,6 +371,8 @@ class Config:
     limits: Limits
     max_import: int = 2**30
     database_seconds: int = 60
+    database_direct_url: str | None = None
+    database_connections: int = 16
     secret_key: str | None = None
     jwt_issuers: Issuers | None = None
     cors_origins: Origins | None = None
@@ -462,6 +480,9 @@ def _text(config: Config, field: str) -> str:
 def _contradictions(values: Mapping[str, Any]) -> dict[str, str]:
     """Return errors of settings that are valid alone but not together."""
     wrong = {}
+    if values["database_direct_url"] and not values["database_url"]:
+        name = "DATABASE_DIRECT_URL"
+        wrong[name] = f"{name} is set without DATABASE_URL: expected both, or neither"
     for smaller, larger in (("definition", "object"), ("object", "inflated")):
         low, high = values[f"limits.{smaller}"], values[f"limits.{larger}"]
         if low > high:

@@ -1,9 +1,12 @@
 """Connections to Postgres: a pool, and transactions that each run under a role.
 
 Only upkeep runs as the user of DATABASE_URL. A request runs as `gitstore_user` with the claims of its
-principal, so that row-level security decides which rows it sees; the mirror runs as `gitstore_mirror`. Role
-and claims are set for the transaction alone (`set local`), in the round trip that begins it; the claims have
-the form of PostgREST's (https://docs.postgrest.org/en/stable/references/transactions.html).
+principal, so that row-level security decides which rows it sees; the mirror runs as `gitstore_mirror`. The
+claims have the form of PostgREST's (https://docs.postgrest.org/en/stable/references/transactions.html).
+
+Nothing is kept in the session, so that a pooler in transaction mode may give each transaction another
+backend: role, claims and settings are set for the transaction alone (`set local`), in the round trip that
+begins it; locks are those of the transaction; no statement is prepared.
 """
 
 from __future__ import annotations
@@ -23,7 +26,7 @@ from psycopg.conninfo import make_conninfo
 from psycopg.rows import RowFactory, TupleRow, class_row, tuple_row
 from psycopg_pool import ConnectionPool, PoolTimeout
 
-from gitstore.errors import Code, GitstoreError
+from gitstore.errors import BusyError, Code, GitstoreError
 from sync.errors import translated, unavailable
 
 T = TypeVar("T")
@@ -43,9 +46,10 @@ _CONNECTION: Final[Mapping[str, Any]] = {
     "tcp_user_timeout": 25_000,
 }
 # The search path excludes the schema gitstore: all names in the SQL of this package are qualified.
-_SETTINGS: Final[LiteralString] = """
-    select set_config('lock_timeout', %s, false), set_config('statement_timeout', %s, false),
-           set_config('search_path', 'pg_catalog', false), set_config('timezone', 'UTC', false)
+_BEGIN: Final[LiteralString] = """
+    begin isolation level read committed;
+    set local search_path = pg_catalog; set local timezone = 'UTC'; set local datestyle = 'ISO';
+    set local lock_timeout = %(usual_lock)s; set local statement_timeout = %(usual_statement)s
 """
 # Claims in both forms that functions of a host read: auth.uid() and auth.role() of Supabase, for example.
 _SET_CLAIMS: Final[LiteralString] = """
@@ -57,19 +61,14 @@ _SET_CLAIMS: Final[LiteralString] = """
 # sort, yet both look cheaper to a planner without statistics: 200 ms for a page, right after an import of
 # 100,000 versions.
 _BEGIN_READING: Final[LiteralString] = (
-    """
-    begin isolation level read committed read only; set local role gitstore_user;
+    _BEGIN
+    + """; set transaction read only; set local role gitstore_user;
     set local enable_bitmapscan = off; set local enable_sort = off;
-    """
+"""
     + _SET_CLAIMS
 )
-_BEGIN_AS_USER: Final[LiteralString] = (
-    "begin isolation level read committed; set local role gitstore_user;" + _SET_CLAIMS
-)
-_STATEMENTS_BEFORE: Final = 3  # statements of `_BEGIN_AS_USER`
-_BEGIN_AS_MIRROR: Final[LiteralString] = """
-    begin isolation level read committed; set local role gitstore_mirror
-"""
+_BEGIN_AS_USER: Final[LiteralString] = _BEGIN + "; set local role gitstore_user;" + _SET_CLAIMS
+_BEGIN_AS_MIRROR: Final[LiteralString] = _BEGIN + "; set local role gitstore_mirror"
 # Keys are locked in the order of each list, which is the same for every writer, to avoid deadlocks.
 _LOCKED: Final[LiteralString] = """;
     select pg_advisory_xact_lock_shared(key) from unnest(%(shared)s::bigint[]) key;
@@ -77,16 +76,16 @@ _LOCKED: Final[LiteralString] = """;
 """
 # As above, with a lock_timeout of their own for the advisory locks; later locks have the usual one.
 _LOCKED_SOON: Final[LiteralString] = (
-    "; select set_config('lock_timeout', %(patience)s, true)"
-    + _LOCKED
-    + "; select set_config('lock_timeout', %(usual)s, true)"
+    "; set local lock_timeout = %(patience)s" + _LOCKED + "; set local lock_timeout = %(usual_lock)s"
 )
-_BEGIN_AS_OWNER: Final[LiteralString] = """
-    begin isolation level read committed; set local statement_timeout = 0
-"""
+_BEGIN_AS_OWNER: Final[LiteralString] = _BEGIN + "; set local statement_timeout = 0"
 _BEGIN_UPKEEP: Final[LiteralString] = _BEGIN_AS_OWNER + "; set local gitstore.upkeep = 'on'"
 
 Claims = Mapping[str, object]
+
+
+def _ms(seconds: float) -> str:
+    return f"{int(seconds * 1000)}ms"
 
 
 _PASSED_CLAIMS: Final = ("sub", "role", "iss", "gitstore_token")
@@ -124,6 +123,16 @@ class Locks:
     patience: float | None = None
 
 
+def connect(conninfo: str, application: str = "gitstore") -> Connection[TupleRow]:
+    """Open a single connection, in autocommit mode; a server that goes away is noticed as in the pool."""
+    conninfo = _conninfo(conninfo, application)
+    return psycopg.connect(conninfo, autocommit=True, prepare_threshold=None)
+
+
+def _conninfo(conninfo: str, application: str) -> str:
+    return make_conninfo(conninfo, **{**_CONNECTION, "application_name": application})
+
+
 class Transaction:
     """An open transaction that runs literal SQL and returns typed rows."""
 
@@ -156,6 +165,8 @@ class Transaction:
 class Database:
     """Postgres at `conninfo` (a URL or key=value pairs). Safe to share between threads.
 
+    `direct` is another address of the same database, without a pooler in transaction mode, for LISTEN.
+
     The pool opens at first use, so a process may be forked before that; after a fork, the child opens its
     own. Every method raises `unavailable` if Postgres does not answer, `busy` if a lock or a statement timed
     out.
@@ -165,20 +176,23 @@ class Database:
         self,
         conninfo: str,
         *,
+        direct: str | None = None,
         max_connections: int = 16,
         lock_seconds: float = LOCK_SECONDS,
         statement_seconds: float = STATEMENT_SECONDS,
         application: str = "gitstore",
     ) -> None:
-        self.conninfo = make_conninfo(conninfo, **{**_CONNECTION, "application_name": application})
+        self.conninfo = _conninfo(conninfo, application)
+        self.direct = direct
         self.lock_seconds = lock_seconds
         self._max = max_connections
-        self._settings = (f"{int(lock_seconds * 1000)}ms", f"{int(statement_seconds * 1000)}ms")
+        self._usual = {"usual_lock": _ms(lock_seconds), "usual_statement": _ms(statement_seconds)}
         self._lock = threading.Lock()
         self._pool: ConnectionPool[Connection[TupleRow]] | None = None
         self._process = 0
         self._inherited: list[object] = []
         self._failures = 0
+        self._turns = threading.BoundedSemaphore()
 
     # Transactions
 
@@ -209,7 +223,7 @@ class Database:
             statements = f"{_BEGIN_AS_USER}; {query}; commit"
             pool, connection, cursor = self._begun(statements, values, class_row(row))
             try:
-                for _ in range(_STATEMENTS_BEFORE):
+                for _ in range(_BEGIN_AS_USER.count(";") + 1):  # the statements before the query
                     cursor.nextset()
                 return cursor.fetchone()
             finally:
@@ -233,9 +247,23 @@ class Database:
             return self._transaction(opening)
         keys = {"shared": locks.shared, "exclusive": locks.exclusive}
         if locks.patience is None:
-            return self._transaction(opening + _LOCKED, **keys)
-        patience, usual = f"{int(locks.patience * 1000)}ms", self._settings[0]
-        return self._transaction(opening + _LOCKED_SOON, **keys, patience=patience, usual=usual)
+            return self._in_turn(self._transaction(opening + _LOCKED, **keys))
+        patience = _ms(locks.patience)
+        return self._in_turn(self._transaction(opening + _LOCKED_SOON, **keys, patience=patience))
+
+    @contextmanager
+    def _in_turn(self, writing: AbstractContextManager[Transaction]) -> Iterator[Transaction]:
+        """Leave half of the connections to others: a writer holds one while it waits for locks and fsyncs."""
+        with translated():
+            self._open()
+        turns = self._turns
+        if not turns.acquire(timeout=self.lock_seconds):
+            raise BusyError("timed out waiting for other writers: try again", retry_after=1)
+        try:
+            with writing as transaction:
+                yield transaction
+        finally:
+            turns.release()
 
     @contextmanager
     def _transaction(self, opening: LiteralString, **values: object) -> Iterator[Transaction]:
@@ -271,7 +299,9 @@ class Database:
             connection = self._connection(pool)
             try:
                 # A client-side cursor: several statements with values in one round trip.
-                cursor = ClientCursor(connection, row_factory=row).execute(statements, values)
+                cursor = ClientCursor(connection, row_factory=row).execute(
+                    statements, {**self._usual, **values}
+                )
             except BaseException as error:
                 with suppress(psycopg.Error):
                     connection.execute("rollback")
@@ -301,10 +331,10 @@ class Database:
             if self._pool is None or self._process != os.getpid():
                 # Keep a reference to the parent's pool: collecting it would send Terminate on its sockets.
                 self._inherited.append(self._pool)
+                self._turns = threading.BoundedSemaphore(max(self._max // 2, 1))
                 self._pool = ConnectionPool(
                     self.conninfo,
-                    kwargs={"autocommit": True},
-                    configure=self._configure,
+                    kwargs={"autocommit": True, "prepare_threshold": None},
                     min_size=1,
                     max_size=self._max,
                     reconnect_timeout=0,  # the next request reconnects, not a timer
@@ -314,9 +344,6 @@ class Database:
                 )
                 self._process = os.getpid()
             return self._pool
-
-    def _configure(self, connection: Connection[TupleRow]) -> None:
-        connection.execute(_SETTINGS, self._settings)
 
     def _note_failure(self, _pool: object) -> None:
         self._failures += 1

@@ -6,6 +6,7 @@ name. The driver's message stays in `__cause__`: it may name hosts and users, so
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
@@ -37,6 +38,27 @@ _UNREACHABLE: Final = ("08", "53", "57P", "58", "25006")
 # 42P01, 3F000, 42883, 42703, 42704: a missing table, schema, function, column or role of the migrations.
 _UNMIGRATED: Final = frozenset({"42P01", "3F000", "42883", "42703", "42704"})
 
+# What a retry does not change. A failure to connect has no SQLSTATE in the driver, so the texts of libpq,
+# Postgres and PgBouncer are matched; in another language, the start retries until its time is over.
+_REFUSED_CONNECTIONS: Final = tuple(
+    (re.compile(text), reason)
+    for text, reason in (
+        (r'FATAL: +(?:database ".*" does not exist|no such database)', "there is no database of that name"),
+        (r"authentication failed|no such user|no password supplied", "the user or the password is wrong"),
+        (r'FATAL: +role ".*" (?:does not exist|is not permitted)', "the user is unknown or may not log in"),
+        (r"FATAL: +permission denied for database", "the user may not connect to the database"),
+        (r"no pg_hba\.conf entry", "the server does not admit this user, database and address (pg_hba.conf)"),
+        (
+            r"unsupported startup parameter",
+            "the pooler refuses a startup parameter of it, such as options: leave that out",
+        ),
+        (r"failed to resolve host .*(?:not known|No address)|could not translate host name .*not known",
+         "its host name is unknown"),
+        (r"server does not support SSL|SSL .*certificate verify failed|certificate .* does not match",
+         "the server does not have the TLS that sslmode requires"),
+    )
+)  # fmt: skip
+
 _CONSTRAINTS: Final = {
     "projects_slug_key": (Code.PROJECT_EXISTS, "the slug is taken: choose another one"),
     "sources_url_key": (Code.SOURCE_EXISTS, "the project already has a source with this URL"),
@@ -63,7 +85,7 @@ def translate(error: psycopg.Error) -> GitstoreError:
     if state is None:
         # No SQLSTATE: the connection failed or was refused, or the driver rejected a value.
         if isinstance(error, psycopg.OperationalError):
-            return unavailable()
+            return _refused_connection(str(error)) or unavailable()
         if isinstance(error, psycopg.DataError):
             return _unstorable()
     elif state in ("22021", "22P05"):  # invalid text: in its bytes or in a JSON escape
@@ -79,6 +101,13 @@ def translate(error: psycopg.Error) -> GitstoreError:
     elif state in _UNMIGRATED or _lacks_role(error):
         return ConfigError("the database schema is missing or outdated: run gitstore migrate")
     return GitstoreError(Code.INTERNAL, "the database rejected a statement")
+
+
+def _refused_connection(text: str) -> GitstoreError | None:
+    for pattern, reason in _REFUSED_CONNECTIONS:
+        if pattern.search(text):
+            return ConfigError(f"DATABASE_URL: {reason}")
+    return None
 
 
 def _lacks_role(error: psycopg.Error) -> bool:

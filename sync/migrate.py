@@ -2,9 +2,9 @@
 
     migrations/0001_roles.sql ...       the number, and a short name
 
-The table gitstore.migrations records the checksum of each applied file. An advisory lock serializes
-processes: one that has waited finds nothing left to apply. A superuser is not required; the database's owner
-with the right to create roles (CREATEROLE) suffices.
+The table gitstore.migrations records the checksum of each applied file. An advisory lock of each transaction
+makes processes take turns, file by file; a lock of the session would stay behind in a pooler. A superuser is
+not required; the database's owner with the right to create roles (CREATEROLE) suffices.
 """
 
 from __future__ import annotations
@@ -19,17 +19,23 @@ from typing import Final, LiteralString
 
 import psycopg
 from psycopg import Connection
+from psycopg.rows import TupleRow
 
 from gitstore.errors import ConfigError, GitstoreError
+from sync.db import connect
 from sync.errors import translate, translated
 
 OLDEST: Final = 150000  # Postgres 15
 
-_LOCK: Final = 0x6769_7473_746F_7265  # "gitstore"
-_WAIT: Final = "120s"
 _TRIES: Final = 5
 _NAME: Final = re.compile(r"(\d{4})_[a-z_]+\.sql")
 
+# Only this lock is waited for that long.
+_BEGIN: Final[LiteralString] = """
+    set local search_path = pg_catalog; set local statement_timeout = 0; set local lock_timeout = '120s';
+    select pg_advisory_xact_lock(7451615097684718181);
+    set local lock_timeout = '10s'
+"""
 _PREPARE: Final[LiteralString] = """
     create schema if not exists gitstore;
     create table if not exists gitstore.migrations (
@@ -72,31 +78,43 @@ def migrate(conninfo: str, migrations: Sequence[Migration] | None = None) -> lis
     Raises `config` if the database and this release are incompatible, `unavailable` if Postgres does not
     answer.
     """
-    with translated(), psycopg.connect(conninfo, autocommit=True, connect_timeout=5) as connection:
+    applied = []
+    with translated(), connect(conninfo, "gitstore migrate") as connection:
         if connection.info.server_version < OLDEST:
             version = connection.info.parameter_status("server_version")
             raise ConfigError(f"Postgres 15 or newer is required, and this server is {version}")
-        connection.execute("select set_config('lock_timeout', %s, false)", (_WAIT,))
-        connection.execute("select pg_advisory_lock(%s)", (_LOCK,))
-        connection.execute("select set_config('lock_timeout', '10s', false)")
-        # Closing the connection releases the lock.
-        return _apply(connection, shipped() if migrations is None else migrations)
+        while name := _apply_next(connection, shipped() if migrations is None else migrations):
+            applied.append(name)
+    return applied
 
 
-def _apply(connection: Connection[tuple[object, ...]], migrations: Sequence[Migration]) -> list[str]:
-    try:
-        connection.execute(_PREPARE)
-    except psycopg.errors.InsufficientPrivilege as error:
-        raise _not_allowed("creating the schema gitstore", error) from error
-    applied = {
-        int(str(number)): (str(name), str(sha256))
-        for number, name, sha256 in connection.execute(_APPLIED).fetchall()
-    }
-    _check(applied, migrations)
-    missing = [migration for migration in migrations if migration.number not in applied]
-    for migration in missing:
-        _apply_one(connection, migration)
-    return [migration.name for migration in missing]
+def _apply_next(connection: Connection[TupleRow], migrations: Sequence[Migration]) -> str | None:
+    """Apply the first migration that is missing, in one transaction; return its name, or None."""
+    action = "creating the schema gitstore"
+    for attempt in range(1, _TRIES + 1):
+        try:
+            with connection.transaction():
+                connection.execute(_BEGIN)
+                connection.execute(_PREPARE)
+                applied = {
+                    number: (name, sha256) for number, name, sha256 in connection.execute(_APPLIED).fetchall()
+                }
+                _check(applied, migrations)
+                missing = (migration for migration in migrations if migration.number not in applied)
+                if (migration := next(missing, None)) is None:
+                    return None
+                action = f"applying {migration.name}"
+                connection.execute(migration.text.encode())
+                connection.execute(_RECORD, (migration.number, migration.name, migration.sha256))
+        except psycopg.errors.InsufficientPrivilege as error:
+            raise _not_allowed(action, error) from error
+        except psycopg.errors.InternalError_ as error:
+            # "tuple concurrently updated": a concurrent migration of another database granted the same roles.
+            if attempt == _TRIES:
+                raise translate(error) from error
+        else:
+            return migration.name
+    return None
 
 
 def _check(applied: dict[int, tuple[str, str]], migrations: Sequence[Migration]) -> None:
@@ -121,22 +139,6 @@ def _check(applied: dict[int, tuple[str, str]], migrations: Sequence[Migration])
                 f"{migration.name} precedes migrations that are already applied: give it the next number",
                 migration=migration.name,
             )
-
-
-def _apply_one(connection: Connection[tuple[object, ...]], migration: Migration) -> None:
-    for attempt in range(1, _TRIES + 1):
-        try:
-            with connection.transaction():
-                connection.execute(migration.text.encode())
-                connection.execute(_RECORD, (migration.number, migration.name, migration.sha256))
-        except psycopg.errors.InsufficientPrivilege as error:
-            raise _not_allowed(f"applying {migration.name}", error) from error
-        except psycopg.errors.InternalError_ as error:
-            # "tuple concurrently updated": a concurrent migration of another database granted the same roles.
-            if attempt == _TRIES:
-                raise translate(error) from error
-        else:
-            return
 
 
 def _not_allowed(action: str, error: psycopg.Error) -> GitstoreError:

@@ -162,7 +162,13 @@ def converge(
     if mirrored is not None:
         check(repository, mirrored)
     known = (mirrored.draft_commit, mirrored.ledger_oid) if mirrored is not None else (None, None)
-    if tips(repository, slug) == known or (mirrored is None and not repository.exists(slug)):
+    moved = tips(repository, slug) != known
+    if mirrored is None and not (moved and repository.exists(slug)):
+        return []
+    edited = mirrored is not None and not follows_ledger(
+        repository, slug, mirrored.current_number, held=mirrored.held
+    )
+    if not moved and not edited:
         return []
     state = repository.state(slug)
     if mirrored is not None and mirrored.latest_number > state.latest:
@@ -171,9 +177,18 @@ def converge(
     delta = derive.ledger_delta(repository, slug, mirrored.ledger_oid if mirrored else None)
     if mirrored is not None:
         derive.check_draft(mirrored.draft_commit, state.draft, slug, delta)
-    if mirrored is not None and not delta.entries and mirrored.draft_commit == state.draft:
+    if mirrored is not None and not delta.entries and not edited and mirrored.draft_commit == state.draft:
         return []
     return _Change(batch, repository, state, delta, mirrored, origin).carry_out()
+
+
+def follows_ledger(repository: Repository, slug: str, current: int | None, *, held: bool) -> bool:
+    """Return whether the row of a workflow has the current version that the ledger names, and `held` so.
+
+    A row that differs, though no ref has moved, was changed by SQL.
+    """
+    entry = repository.newest_counting(slug)
+    return (current, held) == ((entry.current, entry.held) if entry else (None, False))
 
 
 def check(repository: Repository, mirrored: MirroredState) -> None:

@@ -1,7 +1,8 @@
 """Reconciliation: mirror the rows that lag behind Git after a crash. Rows are only added.
 
-`reconcile` visits the workflows that have markers; `full_pass` compares every workflow with its row, by one
-query and one listing of refs. A workflow that cannot be mirrored does not stop the others. `recheck_drafts`
+`reconcile` visits the workflows that have markers, and those whose current version the owner of the database
+set to null; `full_pass` compares every workflow with its row, by one query, one listing of refs and the
+newest entry of each ledger. A workflow that cannot be mirrored does not stop the others. `recheck_drafts`
 follows a change of the project's rules.
 """
 
@@ -15,7 +16,8 @@ from typing import Final, LiteralString
 
 from gitstore.errors import ConfigError, GitstoreError, UnavailableError
 from gitstore.names import is_slug
-from sync import derive
+from gitstore.repository import Repository
+from sync import derive, mirror
 from sync.audit import WORKER
 from sync.events import Fact
 from sync.unit_of_work import MirrorUnitOfWork
@@ -24,7 +26,9 @@ Progress = Callable[[int, int], None]
 """Called with the number of workflows that are done, and of all of them."""
 
 _ROWS: Final[LiteralString] = """
-    select slug, draft_commit, ledger_oid from gitstore.workflows where project_id = %(project)s
+    select w.slug, w.draft_commit, w.ledger_oid, w.held, v.version_number as current_number
+    from gitstore.workflows w left join gitstore.workflow_versions v on v.id = w.current_version_id
+    where w.project_id = %(project)s
 """
 _RULES_CHANGED: Final[LiteralString] = """
     select true from gitstore.projects
@@ -33,6 +37,25 @@ _RULES_CHANGED: Final[LiteralString] = """
 _RULES_CHECKED: Final[LiteralString] = """
     update gitstore.projects set checked_rules = %(rules)s where id = %(project)s
 """
+_WITHOUT_CURRENT: Final[LiteralString] = _ROWS + " and w.current_version_id is null and w.latest_number > 0"
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """What the row of a workflow records of its refs and its ledger."""
+
+    slug: str
+    draft_commit: str | None
+    ledger_oid: str | None
+    held: bool
+    current_number: int | None
+
+    def is_edited(self, repository: Repository) -> bool:
+        """Return whether the row has another current version than the ledger, or the ledger is damaged."""
+        try:
+            return not mirror.follows_ledger(repository, self.slug, self.current_number, held=self.held)
+        except GitstoreError:
+            return True
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,26 +67,30 @@ class Report:
 
 
 def reconcile(unit_of_work: MirrorUnitOfWork, progress: Progress | None = None) -> Report:
-    """Mirror the workflows that have markers. Waits for their active writers.
+    """Mirror the workflows that have markers or lost their current version. Waits for their active writers.
 
     Raises `unavailable` where Postgres does not answer.
     """
-    return _mirror_each(unit_of_work, unit_of_work.markers.pending(), progress)
+    repository = unit_of_work.repository
+    with unit_of_work.database.as_mirror() as tx:
+        empty = tx.rows(_Row, _WITHOUT_CURRENT, project=repository.project)
+    edited = [row.slug for row in empty if row.is_edited(repository)]
+    return _mirror_each(unit_of_work, [*unit_of_work.markers.pending(), *edited], progress)
 
 
 def full_pass(unit_of_work: MirrorUnitOfWork, progress: Progress | None = None) -> Report:
     """Mirror every workflow of the project whose row differs from its refs."""
+    repository = unit_of_work.repository
     with unit_of_work.database.as_mirror() as tx:
-        rows = {
-            slug: (draft, ledger)
-            for slug, draft, ledger in tx.tuples(_ROWS, project=unit_of_work.repository.project)
-        }
+        rows = {row.slug: row for row in tx.rows(_Row, _ROWS, project=repository.project)}
     # Refs are listed after rows, so that a concurrent write is visited once too often and never missed.
-    tips = unit_of_work.repository.tips()
-    missing = [slug for slug, tip in rows.items() if slug not in tips and tip != (None, None)]
-    report = _mirror_each(
-        unit_of_work, [slug for slug, tip in tips.items() if rows.get(slug) != tip], progress
-    )
+    tips = repository.tips()
+    recorded = {slug: (row.draft_commit, row.ledger_oid) for slug, row in rows.items()}
+    missing = [slug for slug, tip in recorded.items() if slug not in tips and tip != (None, None)]
+    behind = [
+        slug for slug, tip in tips.items() if recorded.get(slug) != tip or rows[slug].is_edited(repository)
+    ]
+    report = _mirror_each(unit_of_work, behind, progress)
     for slug in missing:
         report.failures[slug] = derive.contradiction(slug, "it has rows, but its refs are missing")
     return report

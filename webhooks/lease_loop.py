@@ -1,9 +1,9 @@
 """The loop of the worker's background tasks: deliveries, synchronization of sources, and maintenance.
 
-A loop calls `tick` when it is notified by Postgres (LISTEN), when a thread has finished, and when the time
-that the last tick returned has passed. A lease loop claims due work and does it in threads. Slow work has a
-lane of its own, so that it does not delay the rest. At a shutdown, unfinished work is released to the next
-worker. Several loops, on any machine, share the work.
+A loop calls `tick` when it is notified by Postgres (sync/notifications.py), when a thread has finished, and
+when the time that the last tick returned has passed. A lease loop claims due work and does it in threads.
+Slow work has a lane of its own, so that it does not delay the rest. At a shutdown, unfinished work is
+released to the next worker. Several loops, on any machine, share the work.
 
 The loop itself sends the heartbeats, so that a supervisor can detect a blocked loop.
 """
@@ -20,9 +20,9 @@ from dataclasses import dataclass
 from typing import Final, Generic, LiteralString, Protocol, TypeVar
 from uuid import UUID
 
-import psycopg
-
 from gitstore.errors import GitstoreError
+from sync.db import Database
+from sync.notifications import listen
 
 BEAT_SECONDS: Final = 2.0
 POLL_SECONDS: Final = 10.0
@@ -38,7 +38,6 @@ _PAUSES: Final = (0.5, 1.0, 2.0, 4.0, 8.0, 15.0)  # seconds, after consecutive f
 _MIN_INTERVAL: Final = 0.02  # seconds between ticks, so that one tick serves threads that finish together
 _SLOW_FOR: Final = 600.0  # seconds for which the owner of slow work counts as slow
 _PATIENCE: Final = 2.0  # seconds that running work gets to finish at a shutdown
-_LISTEN_SECONDS: Final = 0.5  # between checks of the stop event
 
 Beat = Callable[[], None]
 """Callback that records that the calling loop is alive."""
@@ -172,7 +171,7 @@ class LeaseLoop(Loop, Generic[T]):
 
     def __init__(
         self,
-        conninfo: str,
+        database: Database,
         channel: LiteralString,
         stop: threading.Event,
         *,
@@ -181,7 +180,7 @@ class LeaseLoop(Loop, Generic[T]):
         report: Report = no_report,
     ) -> None:
         super().__init__(stop, beat=beat, report=report)
-        self._conninfo = conninfo
+        self._database = database
         self._channel = channel
         self._slow_seconds = slow_seconds
         self._jobs: queue.SimpleQueue[Running[T] | None] = queue.SimpleQueue()
@@ -201,6 +200,9 @@ class LeaseLoop(Loop, Generic[T]):
 
     def notified(self, payload: str) -> None:
         """Handle the payload of a notification, in the thread that listens, before the loop wakes."""
+
+    def polled(self) -> None:
+        """Find what a notification would have named, in the thread that listens, before the loop wakes."""
 
     def run(self) -> None:
         listener = threading.Thread(target=self._listen, name="listener", daemon=True)
@@ -263,15 +265,13 @@ class LeaseLoop(Loop, Generic[T]):
             self._wake.set()
 
     def _listen(self) -> None:
-        while not self._stop.is_set():
-            try:
-                with psycopg.connect(self._conninfo, autocommit=True) as connection:
-                    connection.execute("listen " + self._channel)
-                    self._wake.set()  # notifications before this one may have been missed
-                    while not self._stop.is_set():
-                        for notice in connection.notifies(timeout=_LISTEN_SECONDS, stop_after=1):
-                            self.notified(notice.payload)
-                            self._wake.set()
-            except psycopg.Error:
-                self._stop.wait(1.0)  # the loop polls meanwhile, and reports the error
+        listen(self._database, self._channel, self._stop, heard=self._heard, poll=self._poll)
+        self._wake.set()
+
+    def _heard(self, payload: str) -> None:
+        self.notified(payload)
+        self._wake.set()
+
+    def _poll(self) -> None:
+        self.polled()
         self._wake.set()

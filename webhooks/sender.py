@@ -139,7 +139,7 @@ class DeliveryLoop(LeaseLoop[Due]):
         beat: Beat = no_beat,
     ) -> None:
         super().__init__(
-            sender.database.conninfo,
+            sender.database,
             delivery_queue.CHANNEL,
             sender.stop,
             slow_seconds=_SLOW_SECONDS,

@@ -174,6 +174,12 @@ _PUSH_DUE: Final[LiteralString] = """
             e.type = 'workflow.version.published' or e.type = 'workflow.draft.updated' and s.drafts)
         and s.project_id = e.project_id and s.direction <> 'pull' and not s.paused and s.due_at > now()
 """
+# A transaction may take a while from the time that it records to its commit.
+_RECENT_EVENTS: Final[LiteralString] = """
+    select e.id from gitstore.events e
+    where e.recorded_at > now() - interval '2 minutes' and e.project_id in (
+        select s.project_id from gitstore.sources s where s.direction <> 'pull' and not s.paused)
+"""
 _UPSTREAM_REFS: Final[LiteralString] = "select ref, oid from gitstore.upstream_refs where source_id = %(id)s"
 _SET_REFS: Final[LiteralString] = """
     insert into gitstore.upstream_refs (source_id, project_id, ref, oid)
@@ -273,6 +279,11 @@ def record_upstream_refs(
 def push_due(tx: Transaction, event_ids: list[UUID]) -> int:
     """Mark the sources to which the events have to be pushed as due. Return their number."""
     return tx.run(_PUSH_DUE, ids=event_ids)
+
+
+def recent_events(tx: Transaction) -> list[UUID]:
+    """Return the ids of the events of the last minutes that may have to be pushed to a source."""
+    return [event for (event,) in tx.tuples(_RECENT_EVENTS)]
 
 
 # Receipts of webhooks

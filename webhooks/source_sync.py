@@ -292,7 +292,7 @@ class SyncLoop(LeaseLoop[Claim]):
         report: Report = no_report,
     ) -> None:
         super().__init__(
-            syncs.database.conninfo,
+            syncs.database,
             sources.CHANNEL,
             syncs.stop,
             slow_seconds=slow_seconds,
@@ -304,6 +304,7 @@ class SyncLoop(LeaseLoop[Claim]):
         self._sync_is_stuck = sync_is_stuck
         self._quick, self._slow = quick, slow
         self._events: queue.SimpleQueue[UUID] = queue.SimpleQueue()
+        self._polled: set[UUID] = set()
 
     def tick(self) -> float:
         self._push_events()
@@ -344,6 +345,14 @@ class SyncLoop(LeaseLoop[Claim]):
         """Keep the id of an event to push. The payload is empty for a due source."""
         with suppress(ValueError):
             self._events.put(UUID(payload))
+
+    def polled(self) -> None:
+        """Keep the ids of recent events to push that were not polled before."""
+        with suppress(GitstoreError), self._syncs.database.as_mirror() as tx:
+            recent = set(source_queue.recent_events(tx))
+            for event in recent - self._polled:
+                self._events.put(event)
+            self._polled = recent
 
     def _push_events(self) -> None:
         ids = []

@@ -16,7 +16,7 @@ import click
 from gitstore.errors import UnavailableError
 from service.cli.terminal import WHERE, with_config
 from service.config import METRICS_FOLDER, Config
-from service.run.database import connection_string
+from service.run.database import connection_string, opened
 from service.run.heartbeats import Heartbeats
 from service.run.secret_key import checked_sealer
 from service.run.serve import WORKER, metrics_folder
@@ -85,12 +85,7 @@ def _work(config: Config) -> None:
         connection_string(config) as conninfo,
         # One for each import that writes, and some for deliveries; they are opened on demand.
         closing(
-            Database(
-                conninfo,
-                max_connections=16,
-                statement_seconds=_STATEMENT_SECONDS,
-                application="gitstore worker",
-            )
+            opened(config, conninfo, "gitstore worker", statement_seconds=_STATEMENT_SECONDS)
         ) as database,
     ):
         Worker(replace(config, database_url=conninfo), database, stop, beats=beats).run()

@@ -7,12 +7,10 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from typing import Final
 
-import psycopg
-
 from gitstore.errors import ConfigError
 from service.config import Config
 from service.projects import make_data_folder
-from sync.db import CONNECT_SECONDS, Database
+from sync.db import STATEMENT_SECONDS, Database, connect
 from sync.embedded.folder import FolderInUseError
 from sync.embedded.server import EmbeddedPostgres
 from sync.errors import translated
@@ -49,14 +47,32 @@ def connected(config: Config, application: str) -> Iterator[Database]:
     """Open the database for one command. Raises `unavailable` at once, caused by the driver's error."""
     with connection_string(config) as conninfo:
         check(conninfo)
-        with closing(Database(conninfo, max_connections=4, application=application)) as database:
+        with closing(opened(config, conninfo, application, most=4)) as database:
             yield database
 
 
+def opened(
+    config: Config,
+    conninfo: str,
+    application: str,
+    *,
+    most: int = 1000,
+    statement_seconds: float = STATEMENT_SECONDS,
+) -> Database:
+    """Return the database at `conninfo`, with at most `most` of the connections that are permitted."""
+    return Database(
+        conninfo,
+        direct=config.database_direct_url,
+        max_connections=min(most, config.database_connections),
+        statement_seconds=statement_seconds,
+        application=application,
+    )
+
+
 def check(conninfo: str) -> None:
-    """Raise `unavailable` unless Postgres answers. A pool would only report a timeout."""
+    """Raise `unavailable` unless Postgres answers, `config` where it never will. A pool reports a timeout."""
     with translated():
-        psycopg.connect(conninfo, connect_timeout=CONNECT_SECONDS).close()
+        connect(conninfo).close()
 
 
 def _find_or_start(server: EmbeddedPostgres) -> str:

@@ -28,6 +28,7 @@ from gitstore.errors import Code, ConfigError, GitstoreError
 from service import logs
 from service.config import Config
 from service.logs import Event
+from service.run.database import opened
 from service.run.supervisor import die_with_parent
 from sync.db import Database
 from webhooks.lease_loop import Beat, no_beat
@@ -247,7 +248,5 @@ def child_database(config: Config) -> Iterator[Database]:
     logs.configure(config.log_format, config.log_level)
     if config.database_url is None:
         raise ConfigError("DATABASE_URL is not set: the worker sets it for its child processes")
-    with closing(
-        Database(config.database_url, max_connections=4, application="gitstore worker child")
-    ) as database:
+    with closing(opened(config, config.database_url, "gitstore worker child", most=4)) as database:
         yield database

@@ -122,8 +122,8 @@ def _begin(config: Config, stack: ExitStack, web: Sequence[str]) -> _Service:
     # Imported only now: they take as long as the web server, which loads its own modules meanwhile.
     from service.projects import make_data_folder
     from service.run.bootstrap import greeting, set_up, unused_slug
+    from service.run.database import opened
     from service.run.secret_key import checked_sealer
-    from sync.db import Database
     from sync.embedded.server import EmbeddedPostgres
 
     make_data_folder(config)
@@ -133,10 +133,10 @@ def _begin(config: Config, stack: ExitStack, web: Sequence[str]) -> _Service:
         postgres = EmbeddedPostgres(config.postgres_folder)
         stack.callback(postgres.stop)
         database_url = postgres.start()
-    for name in _migrated(database_url, config.database_seconds):
+    for name in _migrated(database_url, config.database_direct_url, config.database_seconds):
         logs.action(Event.MIGRATED, migration=name)
     config = replace(config, database_url=database_url)
-    with closing(Database(database_url, max_connections=4, application="gitstore serve")) as database:
+    with closing(opened(config, database_url, "gitstore serve", most=4)) as database:
         checked_sealer(config, database)
         setup = set_up(config, database)
         slug = unused_slug(database, setup)
@@ -198,13 +198,19 @@ def _wait_until_ready(service: _Service) -> None:
         raise UnavailableError(f"no answer from the service after {_READY_SECONDS:g} s")
 
 
-def _migrated(conninfo: str, seconds: int) -> list[str]:
-    """Migrate the database, once it is reachable: it may be starting at the same time."""
+def _migrated(conninfo: str, direct: str | None, seconds: int) -> list[str]:
+    """Migrate the database, once it is reachable: it may be starting at the same time.
+
+    Raises `config` at once for an address that cannot work, such as that of a database that does not exist.
+    """
     from sync.migrate import migrate
+    from sync.notifications import check_direct
 
     started = next_news = time.monotonic()
     while True:
         try:
+            if direct is not None:
+                check_direct(conninfo, direct)
             return migrate(conninfo)
         except UnavailableError as error:
             now = time.monotonic()

@@ -13,6 +13,8 @@ from service.config import METRICS_FOLDER, SETTINGS, Bind, Config, misspelt
 
 WRONG = {
     "DATABASE_URL": "mysql://root:hunter2@db/flows",
+    "DATABASE_DIRECT_URL": "mysql://root:hunter2@db/flows",
+    "GITSTORE_DATABASE_CONNECTIONS": "1",
     "GITSTORE_BIND": "localhost",
     "GITSTORE_PUBLIC_URL": "ftp://files.example",
     "GITSTORE_DATABASE_SECONDS": "0",

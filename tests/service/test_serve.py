@@ -19,6 +19,7 @@ from uuid import uuid4
 
 import psycopg
 import pytest
+from psycopg.conninfo import make_conninfo
 
 from service.access import is_token
 from service.config import Config
@@ -274,6 +275,22 @@ def test_a_start_gives_up_a_database_that_does_not_answer(folder: Path) -> None:
     assert "refused" in done.stderr.splitlines()[-1]
     assert "hunter2" not in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_database_that_does_not_exist_stops_the_start_at_once(
+    folder: Path, make_database: Callable[..., str]
+) -> None:
+    """In one sentence, as for other addresses that never work (tests/sync/test_poolers.py)."""
+    settings = {
+        "GITSTORE_BIND": "127.0.0.1:0",
+        "GITSTORE_DATA": str(folder / "data"),
+        "DATABASE_URL": make_conninfo(make_database(), dbname="nope"),
+    }
+    done = gitstore("serve", settings=settings)
+    assert done.returncode == 1
+    first, *_ = done.stderr.splitlines()
+    assert first == "error: DATABASE_URL: there is no database of that name"
+    assert "waiting_for_postgres" not in done.stderr
 
 
 def test_a_data_folder_that_cannot_be_written_stops_the_start(folder: Path) -> None:

@@ -173,6 +173,10 @@ HOST: LiteralString = """
         version_id uuid references gitstore.workflow_versions on delete cascade,
         workflow_id uuid references gitstore.workflows on delete cascade);
     insert into host.runs select id, workflow_id from gitstore.workflow_versions;
+    create table host.bills (
+        version_id uuid references gitstore.workflow_versions on delete restrict on update restrict,
+        workflow_id uuid references gitstore.workflows on delete restrict on update restrict);
+    insert into host.bills table host.runs;
     create table host.fired (what text);
     create function host.fire() returns trigger language plpgsql security definer as
         $$ begin insert into host.fired values (tg_op || ' ' || tg_table_name); return new; end $$;
@@ -184,11 +188,20 @@ HOST: LiteralString = """
 
 
 def test_rows_of_a_host_that_refer_to_versions_lose_nothing(shop: House) -> None:
-    """With `on delete cascade`, over a rebuild, over a loss that is accepted, and over a discarded draft."""
+    """With `on delete cascade` and with `restrict`, over rebuilds, edited rows, a loss that is accepted, and
+    a discarded draft.
+    """
     with shop.database.as_owner() as tx:
         tx.connection.execute(HOST.encode())
         count = tx.value("select count(*) from host.runs")
+    before = shop.mirrored()
     rebuild.rebuild(shop.database, [shop.unmirrored()])
+    shop.tamper("update gitstore.workflows set current_version_id = null, latest_number = 0, held = false")
+    shop.tamper(
+        "update gitstore.workflow_versions set state = 'lost', message = 'x' where state = 'published'"
+    )
+    rebuild.rebuild(shop.database, [shop.unmirrored()], accept_git=True)
+    assert shop.mirrored() == before
     shop.store.discard_draft("order-sync", shop.who)
     refs = [line.split()[1] for line in shop.git("for-each-ref", "--format=x %(refname)").splitlines()]
     for ref in refs:
@@ -197,6 +210,7 @@ def test_rows_of_a_host_that_refer_to_versions_lose_nothing(shop: House) -> None
     rebuild.rebuild(shop.database, [shop.unmirrored()], accept_git=True)
     with shop.database.as_owner() as tx:
         assert tx.value("select count(*) from host.runs") == count == 12
+        assert tx.value("select count(*) from host.bills") == count
     ours = [r for r in shop.rows("workflow_versions") if r["workflow_id"] == shop.workflow_id("order-sync")]
     assert [row["state"] for row in sorted(ours, key=lambda row: row["version_number"])] == [
         *["lost"] * 5,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import LiteralString
 
 import pytest
 
@@ -92,3 +93,48 @@ def test_without_postgres_reconcile_fails_and_leaves_the_markers(house: House, t
     away.close()
     assert refused.value.code is Code.UNAVAILABLE
     assert list(writes.markers.pending()) == ["a", "b"]
+
+
+def test_the_next_write_and_a_reconcile_repair_the_current_version(house: House) -> None:
+    """Where the owner of the database set it to null or to another version, or the hold; without an event."""
+    house.publish("a")
+    house.save("a", "https://b.example/", name="B")
+    house.store.publish("a", house.who)
+    house.store.move_current("a", 2, house.who, hold=True)
+    house.save("a", "https://c.example/")
+    before, events = house.mirrored(), len(house.rows("events"))
+    null: LiteralString = "update gitstore.workflows set current_version_id = null"
+    other: LiteralString = """
+        update gitstore.workflows w set current_version_id = v.id, held = false, name = 'x'
+        from gitstore.workflow_versions v where v.workflow_id = w.id and v.version_number = 1
+    """
+    for broken, repair in (
+        (null, lambda: house.store.move_current("a", 2, house.who, hold=True)),
+        (other, lambda: house.store.move_current("a", 2, house.who, hold=True)),
+        (null, lambda: reconcile(house.writes)),
+        (null, lambda: full_pass(house.writes)),
+        (other, lambda: full_pass(house.writes)),
+    ):
+        house.tamper(broken)
+        assert house.mirrored() != before
+        repair()
+        assert house.mirrored() == before
+    house.tamper(other)
+    house.save("a", "https://d.example/")
+    assert house.rows("workflows")[0]["current_version_id"] == before[0][0]["current_version_id"]
+    kinds = [row["type"] for row in house.rows("events")]
+    assert (len(kinds), kinds.count("workflow.draft.updated")) == (events + 1, 4)
+
+
+def test_a_reconcile_leaves_alone_what_has_no_current_version(house: House) -> None:
+    """One that was cleared, one that was never activated, and one whose ledger is damaged."""
+    for slug in ("cleared", "passive", "damaged"):
+        house.publish(slug, activate=slug != "passive")
+    house.store.clear_current("cleared", house.who)
+    house.tamper("update gitstore.workflows set current_version_id = null where slug = 'damaged'")
+    tip = house.git("rev-parse", "refs/ledger/damaged")
+    (house.store.path / "objects" / tip[:2] / tip[2:]).unlink()
+    before = house.mirrored()
+    report = reconcile(MirrorUnitOfWork(house.database, house.unmirrored()))
+    assert (report.facts, list(report.failures)) == ([], ["damaged"])
+    assert house.mirrored() == before

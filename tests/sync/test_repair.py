@@ -94,8 +94,11 @@ def test_tags_are_restored_from_the_ledger_alone(shop: House) -> None:
     before = refs(shop)
     for number in (1, 2):
         shop.git("update-ref", "-d", f"refs/tags/order-sync/v{number}")
-    shop.tamper("update gitstore.workflows set current_version_id = null")
-    shop.tamper("delete from gitstore.workflow_versions where version_number < 3")
+    ours = {"id": shop.workflow_id("order-sync")}
+    shop.tamper("update gitstore.workflows set current_version_id = null where id = %(id)s", **ours)
+    shop.tamper(
+        "delete from gitstore.workflow_versions where version_number < 3 and workflow_id = %(id)s", **ours
+    )
     assert len(list(repair(shop.writes))) == 2
     assert refs(shop) == before
 

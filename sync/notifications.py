@@ -1,0 +1,104 @@
+"""Notifications of Postgres, received by LISTEN or replaced by polling.
+
+LISTEN needs a backend of its own. A pooler in transaction mode gives each transaction any of its backends: a
+LISTEN there would never be heard, and would stay behind in a backend of other clients. So the listener uses
+DATABASE_DIRECT_URL if it is set, and otherwise DATABASE_URL unless that shares backends; it polls where it
+cannot listen.
+
+No statement tells the mode of a pooler for certain. One backend that is given to two open connections proves
+transaction mode (`shares_backends`); different backends prove nothing, as a busy pooler may give out others.
+A listener that was misled costs time only, because the loops look for due work by themselves every ten
+seconds. DATABASE_DIRECT_URL is checked for certain: it has to receive a notification (`check_direct`).
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Final, LiteralString
+from uuid import uuid4
+
+import psycopg
+from psycopg import Connection, sql
+from psycopg.rows import TupleRow
+
+from gitstore.errors import ConfigError
+from sync.db import Database, connect
+from sync.errors import translated
+
+POLLING_SECONDS: Final = 1.0
+"""Interval at which work is looked for where Postgres cannot notify."""
+
+_RETRY_SECONDS: Final = 1.0
+_STOP_SECONDS: Final = 0.5  # between checks of the stop event
+_HEARD_SECONDS: Final = 5.0
+_ATTEMPTS: Final = 3
+_BACKEND: Final[LiteralString] = "select pg_backend_pid()"
+
+
+def listen(
+    database: Database,
+    channel: LiteralString,
+    stop: threading.Event,
+    *,
+    heard: Callable[[str], None],
+    poll: Callable[[], None],
+) -> None:
+    """Call `heard` with the payload of each notification, or `poll` at intervals, until `stop` is set.
+
+    `poll` is called as well once the listening begins: notifications before may have been missed.
+    """
+    while not stop.is_set():
+        try:
+            if database.direct is None and shares_backends(database.conninfo):
+                while not stop.wait(POLLING_SECONDS):
+                    poll()
+                return
+            with connect(database.direct or database.conninfo) as connection:
+                connection.execute("listen " + channel)
+                poll()
+                while not stop.is_set():
+                    for notice in connection.notifies(timeout=_STOP_SECONDS, stop_after=1):
+                        heard(notice.payload)
+        except psycopg.Error:
+            # The loop itself looks for work meanwhile, and reports the error.
+            stop.wait(_RETRY_SECONDS)
+
+
+def shares_backends(conninfo: str) -> bool:
+    """Return whether two open connections at `conninfo` were given the same backend, one after the other.
+
+    Leaves nothing in any session.
+    """
+    with connect(conninfo) as one, connect(conninfo) as other:
+        for _ in range(_ATTEMPTS):
+            before = _backend(one)
+            with other.transaction():  # keeps its backend, so that `one` may be given another
+                if _backend(other) == before or _backend(one) != before:
+                    return True
+    return False
+
+
+def check_direct(conninfo: str, direct: str) -> None:
+    """Raise `config` unless notifications that are sent at `conninfo` are received at `direct`."""
+    channel, sent = sql.Identifier(f"gitstore_{uuid4().hex}"), "direct"
+    try:
+        with translated(), connect(direct) as receiver, connect(conninfo) as sender:
+            receiver.execute(sql.SQL("listen {}").format(channel))
+            sender.execute(sql.SQL("notify {}, {}").format(channel, sent))
+            heard = [notice.payload for notice in receiver.notifies(timeout=_HEARD_SECONDS, stop_after=1)]
+            receiver.execute(sql.SQL("unlisten {}").format(channel))
+    except ConfigError as error:
+        raise error.reworded(
+            error.message.replace("DATABASE_URL", "DATABASE_DIRECT_URL")
+        ) from error.__cause__
+    if heard != [sent]:
+        raise ConfigError(
+            "DATABASE_DIRECT_URL receives no notifications from DATABASE_URL: it must reach the same "
+            "database, and not through a pooler in transaction mode. Without it, gitstore polls"
+        )
+
+
+def _backend(connection: Connection[TupleRow]) -> int:
+    (pid,) = connection.execute(_BACKEND).fetchone() or (0,)
+    return int(pid)
