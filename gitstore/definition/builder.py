@@ -1,26 +1,35 @@
 """Build a value from a flat stream of nodes, under limits, and record the position of each node.
 
 Both readers (`yaml_reader`, `json_reader`) drive a `Builder`: open, scalar, close. It has its own stack, so
-that nothing here or in the readers recurses, and it stops as soon as a limit is exceeded, before the value is
-complete. Errors are collected in `SyntaxErrors`, so that one run reports all of them.
+that nothing here or in the readers recurses before the depth is known, and it stops as soon as a limit is
+exceeded, before the value is complete. Errors are collected in `SyntaxErrors`, so that one run reports all of
+them.
+
+A method here is called for each node, tens of thousands of times for a megabyte: it does nothing that can be
+done once for the whole text, or only where an alias or an error needs it.
 """
 
 from __future__ import annotations
 
 import re
 from bisect import bisect_right
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from functools import cached_property
-from typing import Any
+from typing import Any, Final
 
 from gitstore import budget
 from gitstore.definition.quoting import quote
 from gitstore.model import MOST_PROBLEMS, Limits, Problem
 
-_BETWEEN_CHECKS = 0xFF  # nodes between two budget checks, as a mask
-_FORBIDDEN = re.compile(r"[\x00\ud800-\udfff]")
-_LINE_BREAK = re.compile(r"\r\n|\r|\n")
-_REFUSED_KEY = object()
+_BETWEEN_CHECKS: Final = 256  # nodes between two budget checks
+_FORBIDDEN: Final = re.compile(r"[\x00\ud800-\udfff]")
+_LINE_BREAK: Final = re.compile(r"\r\n|\r|\n")
+
+# The state of a collection where the key of the next value would be: it is a list, a mapping before a key, or
+# one behind a refused key.
+_ITEM: Final = object()
+_KEY: Final = object()
+_REFUSED: Final = object()
 
 
 class AbortParse(Exception):  # noqa: N818 - not an error but the end of reading; the errors are in `SyntaxErrors`
@@ -71,134 +80,155 @@ class SyntaxErrors:
         return problems
 
 
-@dataclass(slots=True)
-class Mark:
-    """The start offset of a node, and the marks of its children.
+class Marks:
+    """The start offset of each part of a value, by the collection around it.
 
-    A tree parallel to the value, rather than a table by JSON Pointer: with long keys at many levels, the
-    pointers of a small document can take gigabytes.
+    Not a table by JSON Pointer: with long keys at many levels, the pointers of a small document can take
+    gigabytes. The value must outlive its marks, and stay as it was read.
     """
 
-    at: int
-    within: dict[str | int, Mark] = field(default_factory=dict)
+    def __init__(self) -> None:
+        self.document: list[int] = []
+        self._within: dict[int, dict[str, int] | list[int]] = {}
 
+    @property
+    def root(self) -> int:
+        return self.document[0] if self.document else 0
 
-@dataclass(slots=True)
-class NodeCost:
-    """A complete node, and the cost of a copy of it: nodes, levels, and characters of text."""
+    def add(self, container: dict[str, Any] | list[Any]) -> dict[str, int] | list[int]:
+        """Return the offsets of the parts of `container`: empty, to be filled like it."""
+        offsets: dict[str, int] | list[int] = {} if isinstance(container, dict) else []
+        self._within[id(container)] = offsets
+        return offsets
 
-    value: Any
-    nodes: int = 0
-    levels: int = 0
-    characters: int = 0
-
-
-@dataclass(slots=True)
-class _Open:
-    """A mapping or list being filled. `key` is the key whose value comes next, None before a key."""
-
-    container: dict[str, Any] | list[Any]
-    mark: Mark
-    nodes_before: int
-    characters_before: int
-    levels: int = 1
-    key: object = None
+    def locate(self, value: Any, path: Sequence[str | int]) -> tuple[int, int]:
+        """Return (the number of steps of `path` that exist in `value`, the offset of the last one)."""
+        at: int = self.root
+        for steps, step in enumerate(path):
+            offsets: Any = self._within.get(id(value))
+            try:
+                at, value = offsets[step], value[step]
+            except (KeyError, IndexError, TypeError):
+                return steps, at
+        return len(path), at
 
 
 class Builder:
     """Collects nodes in document order; `root` and `marks` hold the result.
 
-    In a mapping, the first node is a key, the second its value, and so on.
+    In a mapping, the first node is a key, the second its value, and so on. `escapes` tells whether strings
+    may have characters that UTF-8 text can't have.
     """
 
-    def __init__(self, limits: Limits, errors: SyntaxErrors) -> None:
-        self.root: Any = None
-        self.marks = Mark(0)
+    def __init__(self, limits: Limits, errors: SyntaxErrors, *, escapes: bool) -> None:
+        self.marks = Marks()
         self._limits = limits
         self._errors = errors
-        self._stack: list[_Open] = []
+        self._escapes = escapes
         self._nodes = 0
-        self._characters = 0
+        self._next_check = 0
+        self._copied = 0  # characters that aliases repeat
+        self._depth = 0
+        self._document: list[Any] = []
+        # The innermost open collection: itself, its offsets, and its next key.
+        self._inside: Any = self._document
+        self._offsets: Any = self.marks.document
+        self._key: Any = _ITEM
+        self._around: list[tuple[Any, Any, Any]] = []
 
-    def scalar(self, value: Any, at: int) -> NodeCost:
-        characters = len(value) if isinstance(value, str) else 0
-        self._spend(1, characters, at)
-        if characters and (forbidden := _FORBIDDEN.search(value)):
+    @property
+    def root(self) -> Any:
+        return self._document[0] if self._document else None
+
+    def scalar(self, value: Any, at: int) -> None:
+        if self._nodes >= self._next_check:
+            self._check(at)
+        self._nodes += 1
+        if self._escapes and type(value) is str and (forbidden := _FORBIDDEN.search(value)):
             name = "NUL" if forbidden[0] == "\0" else "a lone surrogate"
             self._errors.add(at, "character_not_allowed", f"a string contains {name}")
-        self._put(value, Mark(at))
-        return NodeCost(value, 1, 0, characters)
+        key = self._key
+        if key is _ITEM:
+            self._inside.append(value)
+            self._offsets.append(at)
+        elif key is _KEY:
+            if type(value) is str and value not in self._inside:
+                self._key = value
+            else:
+                self._refuse_key(value, at)
+        else:
+            if key is not _REFUSED:
+                self._inside[key] = value
+                self._offsets[key] = at
+            self._key = _KEY
 
     def open(self, container: dict[str, Any] | list[Any], at: int) -> None:
         """Start a mapping or list; `container` is empty."""
         self._check_levels(1, at)
-        mark = Mark(at)
-        opened = _Open(container, mark, self._nodes, self._characters)
-        self._spend(1, 0, at)
-        self._put(container, mark)
-        self._stack.append(opened)
+        self.scalar(container, at)
+        self._around.append((self._inside, self._offsets, self._key))
+        self._inside, self._offsets = container, self.marks.add(container)
+        self._key = _KEY if type(container) is dict else _ITEM
+        self._depth += 1
 
-    def close(self) -> NodeCost:
-        closed = self._stack.pop()
-        if self._stack:
-            self._stack[-1].levels = max(self._stack[-1].levels, closed.levels + 1)
-        nodes, characters = self._nodes - closed.nodes_before, self._characters - closed.characters_before
-        return NodeCost(closed.container, nodes, closed.levels, characters)
+    def close(self) -> None:
+        self._inside, self._offsets, self._key = self._around.pop()
+        self._depth -= 1
 
-    def repeat(self, built: NodeCost, at: int) -> None:
+    def is_open(self, container: Any) -> bool:
+        return any(container is around for around, _, _ in (*self._around, (self._inside, None, None)))
+
+    def repeat(self, value: Any, at: int) -> None:
         """Add a copy of a complete node. It costs as much as if it were written out."""
-        self._check_levels(built.levels, at)
-        self._spend(built.nodes, built.characters, at)
-        if self._stack:
-            self._stack[-1].levels = max(self._stack[-1].levels, built.levels + 1)
-        self._put(_copy(built.value), Mark(at))
+        nodes, levels, characters = _cost(value)
+        self._check_levels(levels, at)
+        self._nodes += nodes - 1
+        self._copied += characters
+        self._next_check = 0
+        if at + self._copied > self._limits.definition:
+            # Only aliases can exceed this: a shared text is free here, but is written out in every JSON.
+            message = f"more than {self._limits.definition} characters, aliases written out"
+            raise self._errors.stop(at, "too_large", message)
+        self._check(at)
+        self.scalar(_copy(value), at)
 
     def too_deep(self, at: int) -> AbortParse:
         """Return the error for too deep nesting: `raise builder.too_deep(at)`."""
         return self._errors.stop(at, "too_deep", f"more than {self._limits.depth} levels deep")
 
     def _check_levels(self, more: int, at: int) -> None:
-        if len(self._stack) + more > self._limits.depth:
+        if self._depth + more > self._limits.depth:
             raise self.too_deep(at)
 
-    def _spend(self, nodes: int, characters: int, at: int) -> None:
-        if not self._nodes & _BETWEEN_CHECKS:
-            budget.check()
-        self._nodes += nodes
-        self._characters += characters
-        if self._nodes > self._limits.nodes:
+    def _check(self, at: int) -> None:
+        """Check the budget and the limit of nodes before the next one; set when to check again."""
+        budget.check()
+        if self._nodes >= self._limits.nodes:
             message = f"more than {self._limits.nodes} nodes, aliases written out"
             raise self._errors.stop(at, "too_many_nodes", message)
-        if self._characters > self._limits.definition:
-            # Only aliases can exceed this: a shared text is free here, but is written out in every JSON.
-            message = f"more than {self._limits.definition} characters, aliases written out"
-            raise self._errors.stop(at, "too_large", message)
+        self._next_check = min(self._nodes + _BETWEEN_CHECKS, self._limits.nodes)
 
-    def _put(self, value: Any, mark: Mark) -> None:
-        if not self._stack:
-            self.root, self.marks = value, mark
-            return
-        inside = self._stack[-1]
-        if isinstance(inside.container, list):
-            inside.mark.within[len(inside.container)] = mark
-            inside.container.append(value)
-        elif inside.key is None:
-            inside.key = self._key(inside.container, value, mark.at)
-        else:
-            if isinstance(inside.key, str):
-                inside.container[inside.key] = value
-                inside.mark.within[inside.key] = mark
-            inside.key = None
-
-    def _key(self, mapping: dict[str, Any], key: Any, at: int) -> object:
-        """Return `key`, or a placeholder that makes `_put` drop the value of a refused key."""
-        if not isinstance(key, str):
-            self._errors.add(at, "key_not_a_string", "a key must be a string: put it in quotes")
-        elif key in mapping:
+    def _refuse_key(self, key: Any, at: int) -> None:
+        """Record why `key` is refused. Its value is dropped."""
+        self._key = _REFUSED
+        if isinstance(key, str):
             self._errors.add(at, "duplicate_key", f"duplicate key {quote(key)}")
         else:
-            return key
-        return _REFUSED_KEY
+            self._errors.add(at, "key_not_a_string", "a key must be a string: put it in quotes")
+
+
+def _cost(value: Any) -> tuple[int, int, int]:
+    """Return the number of nodes, levels and characters of a value. Recurses as deep as the value."""
+    if isinstance(value, str):
+        return 1, 0, len(value)
+    if not isinstance(value, (dict, list)):
+        return 1, 0, 0
+    inner = [_cost(part) for part in (value.values() if isinstance(value, dict) else value)]
+    nodes, levels, characters = map(list, zip(*inner, strict=True)) if inner else ([], [], [])
+    if isinstance(value, dict):
+        nodes.append(len(value))
+        characters += map(len, value)
+    return 1 + sum(nodes), 1 + max(levels, default=0), sum(characters)
 
 
 def _copy(value: Any) -> Any:

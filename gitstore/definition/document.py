@@ -20,7 +20,7 @@ from uuid import UUID
 import rfc8785
 
 from gitstore.definition import json_reader, yaml_reader, yaml_writer
-from gitstore.definition.builder import AbortParse, Mark, Source, SyntaxErrors
+from gitstore.definition.builder import AbortParse, Marks, Source, SyntaxErrors
 from gitstore.definition.elements import meaning, without_leftovers
 from gitstore.definition.quoting import quote
 from gitstore.definition.rules.graph_rules import check
@@ -37,6 +37,14 @@ CACHE_SIZE: Final = 2**20
 
 CacheKey = tuple[UUID, Rules, bytes, str]
 """Project, rules, blob and file name. Do not modify a cached definition: it is shared."""
+
+# The standard library's encoder takes a fifth of the time of rfc8785's. It differs in how it writes floats,
+# and in the order of keys: RFC 8785 compares UTF-16, where U+10000 and more come before U+E000 to U+FFFF.
+_UNTIL_FLOAT = re.compile(
+    r"""((?:[^"0-9-]++|"(?:[^"\\]++|\\.)*+"|-?[0-9]++(?![.e0-9]))++)|(?P<float>-?[0-9.]++(?:e[-+]?[0-9]++)?)"""
+)
+_BEYOND_FFFF = re.compile("[\U00010000-\U0010ffff]")
+_JUST_BELOW = re.compile("[\ue000-\uffff]")
 
 _LIST_ITEM = re.compile(r"/(nodes|edges)/([0-9]+)(?:/|$)")
 
@@ -62,17 +70,11 @@ class Document:
 
     value: Any
     source: Source
-    marks: Mark
+    marks: Marks
 
     def locate(self, path: Sequence[str | int]) -> tuple[int, int]:
         """Return (the number of steps of `path` that exist in the document, the offset of the last one)."""
-        mark = self.marks
-        for steps, step in enumerate(path):
-            inner = mark.within.get(step)
-            if inner is None:
-                return steps, mark.at
-            mark = inner
-        return len(path), mark.at
+        return self.marks.locate(self.value, path)
 
 
 def read(raw: bytes, limits: Limits, *, is_json: bool) -> Document:
@@ -142,7 +144,15 @@ def parse_json(raw: bytes, limits: Limits) -> Any:
 
 def canonical(value: dict[str, Any], rules: Rules = Rules.MESHHOOK) -> bytes:
     """Return `value`'s meaning as canonical JSON (RFC 8785); MeshHook's rules omit layout and leftovers."""
-    return rfc8785.dumps(meaning(value) if rules is Rules.MESHHOOK else value)
+    meant = meaning(value) if rules is Rules.MESHHOOK else value
+    text = json.dumps(meant, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+    if not text.isascii() and _BEYOND_FFFF.search(text) and _JUST_BELOW.search(text):
+        return rfc8785.dumps(meant)
+    return _UNTIL_FLOAT.sub(_as_in_rfc8785, text).encode()
+
+
+def _as_in_rfc8785(match: re.Match[str]) -> str:
+    return match[1] or rfc8785.dumps(float(match["float"])).decode()
 
 
 def digest(value: dict[str, Any], rules: Rules) -> str:
@@ -185,7 +195,7 @@ def _root(document: Document) -> dict[str, Any]:
     if isinstance(document.value, dict):
         return document.value
     message = "the document is empty" if document.value is None else "the document must be a mapping"
-    line, column = document.source.place(document.marks.at)
+    line, column = document.source.place(document.marks.root)
     raise Unparsable([Problem("not_a_mapping", message, line=line, column=column)])
 
 

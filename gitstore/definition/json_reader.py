@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
 from decimal import Decimal
-from typing import Any, NamedTuple
+from typing import Any
 
 from gitstore.definition import scalars
 from gitstore.definition.builder import Builder, SyntaxErrors
@@ -19,10 +18,11 @@ from gitstore.model import Limits
 _SPACE = re.compile(r"[ \t\n\r]*+")
 # Possessive, so that a megabyte of string cannot backtrack. json.loads validates the content of strings.
 _TOKEN = re.compile(
-    r"""(?P<punctuation>[][{},:])
+    r"""[ \t\n\r]*+(?:(?P<punctuation>[][{},:])
+      | "(?P<plain>[^"\\\x00-\x1f]*+)"
       | (?P<string>"(?:[^"\\]++|\\.)*+")
-      | (?P<number>-?(?:0|[1-9][0-9]*+)(?P<real>(?:\.[0-9]++)?(?:[eE][-+]?[0-9]++)?))
-      | (?P<word>true|false|null)""",
+      | (?P<number>-?(?:0|[1-9][0-9]*+)(?:\.[0-9]++)?(?:[eE][-+]?[0-9]++)?)
+      | (?P<word>true|false|null))""",
     re.VERBOSE | re.DOTALL,
 )
 _DIGITS_OF_FLOAT = range(17, 310)
@@ -40,79 +40,73 @@ _AFTER_VALUE = {
     "[": ("a comma or ]", frozenset({",", "]"})),
     "{": ("a comma or }", frozenset({",", "}"})),
 }
-_END = ("the end", frozenset({"end"}))
-
-
-class _Token(NamedTuple):
-    """`kind` is a punctuation mark, "string", "number", "word" or "end"."""
-
-    kind: str
-    at: int
-    value: Any = None
+_END: tuple[str, frozenset[str]] = ("the end", frozenset())
 
 
 def read(text: str, limits: Limits, errors: SyntaxErrors) -> Builder:
     """Read the one value in `text`. Raises `AbortParse` if reading cannot continue."""
-    builder = Builder(limits, errors)
+    builder = Builder(limits, errors, escapes="\\" in text)
     inside: list[str] = []
-    expected = _VALUE
-    for token in _tokens(text, errors):
-        if token.kind not in expected[1]:
-            raise errors.stop(token.at, "syntax", f"{expected[0]} is expected here")
-        match token.kind:
-            case "{" | "[":
-                builder.open({} if token.kind == "{" else [], token.at)
-                inside.append(token.kind)
-                expected = _FIRST_KEY if token.kind == "{" else _FIRST_ITEM
-                continue
-            case ":" | ",":
-                expected = _KEY if token.kind == "," and inside[-1] == "{" else _VALUE
-                continue
-            case "}" | "]":
-                builder.close()
-                inside.pop()
-            case "string" | "number" | "word":
-                builder.scalar(token.value, token.at)
-        is_key = expected in (_KEY, _FIRST_KEY) and token.kind == "string"
-        after_value = _AFTER_VALUE[inside[-1]] if inside else _END
-        expected = _COLON if is_key else after_value
+    expected, next_token, at = _VALUE, _TOKEN.match, 0
+    while (token := next_token(text, at)) is not None:
+        group = token.lastgroup or ""
+        written = token[group]
+        at = token.end()
+        kind = written if group == "punctuation" else "string" if group == "plain" else group
+        if kind not in expected[1]:
+            raise errors.stop(_start(text, token.start()), "syntax", f"{expected[0]} is expected here")
+        if kind == ":":
+            expected = _VALUE
+            continue
+        if kind == ",":
+            expected = _KEY if inside[-1] == "{" else _VALUE
+            continue
+        if kind in "{[":
+            builder.open({} if kind == "{" else [], at - 1)
+            inside.append(kind)
+            expected = _FIRST_KEY if kind == "{" else _FIRST_ITEM
+            continue
+        if kind in "}]":
+            builder.close()
+            inside.pop()
+        elif group == "plain":
+            builder.scalar(written, at - len(written) - 2)
+        else:
+            start = at - len(written)
+            builder.scalar(_value(group, written, start, errors), start)
+        if kind == "string" and (expected is _KEY or expected is _FIRST_KEY):
+            expected = _COLON
+        else:
+            expected = _AFTER_VALUE[inside[-1]] if inside else _END
+    at = _start(text, at)
+    if at < len(text):
+        what = "unterminated string" if text[at] == '"' else f"{quote(text[at])} is not JSON"
+        raise errors.stop(at, "syntax", what)
+    if expected is not _END:
+        raise errors.stop(at, "syntax", f"{expected[0]} is expected here")
     return builder
 
 
-def _tokens(text: str, errors: SyntaxErrors) -> Iterator[_Token]:
-    at = 0
-    while True:
-        space = _SPACE.match(text, at)
-        at = space.end() if space else at
-        if at == len(text):
-            yield _Token("end", at)
-            return
-        match = _TOKEN.match(text, at)
-        if match is None:
-            what = "unterminated string" if text[at] == '"' else f"{quote(text[at])} is not JSON"
-            raise errors.stop(at, "syntax", what)
-        yield _token(match, errors)
-        at = match.end()
+def _start(text: str, at: int) -> int:
+    """Return the offset of the first character that is not space."""
+    space = _SPACE.match(text, at)
+    return space.end() if space else at
 
 
-def _token(match: re.Match[str], errors: SyntaxErrors) -> _Token:
-    at, text = match.start(), match[0]
-    match match.lastgroup:
-        case "punctuation":
-            return _Token(text, at)
+def _value(group: str, text: str, at: int, errors: SyntaxErrors) -> Any:
+    match group:
         case "word":
-            return _Token("word", at, _WORDS[text])
+            return _WORDS[text]
         case "string":
             try:
-                return _Token("string", at, json.loads(text))
+                return json.loads(text)
             except json.JSONDecodeError as error:
                 raise errors.stop(at + error.pos, "syntax", error.msg.removesuffix(" at")) from None
     try:
-        value = scalars.real(text) if match["real"] else _integer(text)
+        return _integer(text) if text.lstrip("-").isdecimal() else scalars.real(text)
     except scalars.ScalarError as error:
         errors.add(at, error.code, str(error))
-        value = 0
-    return _Token("number", at, value)
+        return 0
 
 
 def _integer(text: str) -> int | float:

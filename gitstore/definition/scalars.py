@@ -25,7 +25,8 @@ _OCTAL = re.compile(r"0o[0-7]+")
 _HEXADECIMAL = re.compile(r"0x[0-9a-fA-F]+")
 _FLOAT = re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?")
 _NOT_FINITE = re.compile(r"[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)")
-_MAY_MEAN_MORE = frozenset("-+.0123456789nN~tTfF")
+MAY_MEAN_MORE = frozenset("-+.0123456789nN~tTfF")
+"""The first characters of the plain scalars that may be other than strings. (The empty one is null.)"""
 
 
 class ScalarError(Exception):
@@ -38,7 +39,7 @@ class ScalarError(Exception):
 
 def resolve(text: str) -> Any:
     """Return the value of a plain scalar. Raises `ScalarError` for a number that JSON cannot represent."""
-    if text and text[0] not in _MAY_MEAN_MORE:
+    if text and text[0] not in MAY_MEAN_MORE:
         return text
     if text in _LITERALS:
         return _LITERALS[text]

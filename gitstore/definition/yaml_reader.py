@@ -13,9 +13,19 @@ from itertools import islice
 from typing import Any
 
 import yaml
+from yaml.events import (
+    AliasEvent,
+    CollectionStartEvent,
+    DocumentStartEvent,
+    MappingEndEvent,
+    MappingStartEvent,
+    ScalarEvent,
+    SequenceEndEvent,
+    SequenceStartEvent,
+)
 
 from gitstore.definition import scalars
-from gitstore.definition.builder import AbortParse, Builder, NodeCost, SyntaxErrors
+from gitstore.definition.builder import AbortParse, Builder, SyntaxErrors
 from gitstore.definition.quoting import quote
 from gitstore.model import Limits
 
@@ -26,6 +36,8 @@ DEEPEST_FLOW = 1_000
 """Limit of flow nesting; the time of libyaml's scanner is quadratic in it."""
 
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+_TAGS = {MappingStartEvent: scalars.TAG_PREFIX + "map", SequenceStartEvent: scalars.TAG_PREFIX + "seq"}
 
 _NESTING = "maximum nesting depth"
 """The message of a libyaml with a nesting limit of its own. It reads ahead, so its limit applies first."""
@@ -40,7 +52,6 @@ _ESCAPE = re.compile(r"\\(?:" + _PAIR % ("dD", "dD") + "|.)", re.DOTALL)
 _LETTERS = "eabc"
 _WIDE_ESCAPE = re.compile(r"\\U(0010[0-9a-fA-F]{4}|000[0-9a-fA-F]{5})")
 
-_MISREAD = re.compile(r"\?\S|&")
 _PROPERTIES = re.compile(r"(?:!\S*+(?:\s++|#[^\r\n]*+)++)?+&[0-9A-Za-z_-]++(?P<more>[^\s,\[\]{}])")
 """An anchor, perhaps behind a tag, whose name goes on behind the characters that libyaml takes for it."""
 
@@ -60,17 +71,12 @@ def _check_characters(text: str, errors: SyntaxErrors) -> None:
     for character in _UNREADABLE.finditer(text):
         message = f"the character U+{ord(character[0]):04X} is not allowed in YAML: write it as an escape"
         errors.add(character.start(), "character_not_allowed", message)
+    if "%TAG" not in text:
+        return
     directives = [directive.start() for directive in _TAG_DIRECTIVE.finditer(text)]
     if len(directives) > MOST_TAG_DIRECTIVES:
         message = f"more than {MOST_TAG_DIRECTIVES} %TAG directives"
         errors.add(directives[MOST_TAG_DIRECTIVES], "syntax", message)
-
-
-@dataclass(slots=True)
-class _Anchor:
-    """The node of an anchor; None while the node is still open, when an alias to it would be recursive."""
-
-    built: NodeCost | None = None
 
 
 class _Reader:
@@ -78,23 +84,47 @@ class _Reader:
 
     def __init__(self, text: str, limits: Limits, errors: SyntaxErrors) -> None:
         self._text, self._hidden = _hide(text)
-        self._may_be_misread = _MISREAD.search(text) is not None
         self._errors = errors
-        self._builder = Builder(limits, errors)
-        self._anchors: dict[str, _Anchor] = {}
-        self._open: list[_Anchor] = []
+        self._builder = Builder(limits, errors, escapes="\\" in text)
+        self._anchors: dict[str, Any] = {}
         self._documents = 0
-        self._at = 0
 
     def read(self) -> Builder:
+        """Take all events. The usual scalars, most of the events, are handled here, without further calls."""
+        scalar, text, is_hidden = self._builder.scalar, self._text, bool(self._hidden)
+        get_event = LOADER(text).get_event
+        at = 0
         try:
-            for event in yaml.parse(self._text, Loader=LOADER):
-                self._at = _offset(event.start_mark, self._at)
-                if self._may_be_misread:
-                    self._refuse_misread(event)
-                self._take(event)
+            while (event := get_event()) is not None:
+                kind = type(event)
+                at = event.start_mark.index
+                if kind is ScalarEvent:
+                    value = event.value
+                    may_mean_more = not event.style and (not value or value[0] in scalars.MAY_MEAN_MORE)
+                    if may_mean_more or event.tag is not None or is_hidden:
+                        value = self._value(event, at)
+                    scalar(value, at)
+                    if event.anchor is not None:
+                        self._name(event.anchor, value, at)
+                elif kind is MappingStartEvent:
+                    self._start({}, event, at)
+                elif kind is SequenceStartEvent:
+                    self._start([], event, at)
+                elif kind is MappingEndEvent or kind is SequenceEndEvent:
+                    self._builder.close()
+                    continue
+                elif kind is AliasEvent:
+                    self._repeat(event.anchor, at)
+                else:
+                    self._documents += kind is DocumentStartEvent
+                    if self._documents > 1:
+                        raise self._errors.stop(at, "several_documents", "a second document starts here")
+                    continue
+                if text[at - 1] == "?" and text[at : at + 1].strip() and at:
+                    message = 'put a space behind "?", or quotes around the text'
+                    self._errors.add(at - 1, "syntax", message)
         except yaml.MarkedYAMLError as error:
-            at = _offset(error.problem_mark, self._at)
+            at = _offset(error.problem_mark, at)
             if _NESTING in (error.problem or ""):
                 raise self._builder.too_deep(at) from None
             problem = error.problem or "this is not YAML"
@@ -102,74 +132,42 @@ class _Reader:
             raise self._errors.stop(at, "syntax", message) from None
         except (yaml.YAMLError, ValueError):
             # PyYAML decodes the %-escapes of a tag, and its UnicodeDecodeError propagates.
-            raise self._errors.stop(self._at, "syntax", "this is not YAML") from None
+            raise self._errors.stop(at, "syntax", "this is not YAML") from None
         return self._builder
 
-    def _refuse_misread(self, event: yaml.Event) -> None:
-        """Refuse what libyaml reads as YAML 1.1, silently with another value than YAML 1.2 has."""
-        if not isinstance(event, yaml.NodeEvent):
-            return
-        touching = self._text[max(self._at - 1, 0) : self._at + 1]
-        if touching[:1] == "?" and touching[1:].strip() and self._at:
-            message = 'put a space behind "?", or quotes around the text'
-            self._errors.add(self._at - 1, "syntax", message)
-        if event.anchor is not None and not isinstance(event, yaml.AliasEvent):
-            anchor = _PROPERTIES.match(self._text, self._at)
-            if anchor is not None:
-                message = "the name of an anchor has only letters, digits, - and _"
-                self._errors.add(anchor.start("more"), "syntax", message)
-
-    def _take(self, event: yaml.Event) -> None:
-        if isinstance(event, yaml.ScalarEvent):
-            built = self._builder.scalar(self._value(event), self._at)
-            self._name(event).built = built
-        elif isinstance(event, yaml.MappingStartEvent):
-            self._start({}, event, "map")
-        elif isinstance(event, yaml.SequenceStartEvent):
-            self._start([], event, "seq")
-        elif isinstance(event, yaml.CollectionEndEvent):
-            self._open.pop().built = self._builder.close()
-        elif isinstance(event, yaml.AliasEvent):
-            self._repeat(str(event.anchor))
-        elif isinstance(event, yaml.DocumentStartEvent):
-            self._documents += 1
-            if self._documents > 1:
-                raise self._errors.stop(self._at, "several_documents", "a second document starts here")
-
-    def _start(
-        self, container: dict[str, Any] | list[Any], event: yaml.CollectionStartEvent, tag: str
-    ) -> None:
-        if event.tag not in (None, "!", scalars.TAG_PREFIX + tag):
-            error = scalars.unknown_tag(event.tag, "a mapping" if tag == "map" else "a list")
-            self._errors.add(self._at, error.code, str(error))
-        self._builder.open(container, self._at)
-        self._open.append(self._name(event))
-
-    def _name(self, event: yaml.NodeEvent) -> _Anchor:
-        """Return the anchor record for the node of `event`, registered if the node has an anchor."""
-        anchor = _Anchor()
+    def _start(self, container: dict[str, Any] | list[Any], event: CollectionStartEvent, at: int) -> None:
+        if event.tag is not None and event.tag not in ("!", _TAGS[type(event)]):
+            error = scalars.unknown_tag(event.tag, "a mapping" if isinstance(container, dict) else "a list")
+            self._errors.add(at, error.code, str(error))
+        self._builder.open(container, at)
         if event.anchor is not None:
-            self._anchors[event.anchor] = anchor
-        return anchor
+            self._name(event.anchor, container, at)
 
-    def _value(self, event: yaml.ScalarEvent) -> Any:
+    def _name(self, anchor: str, value: Any, at: int) -> None:
+        """Remember the node of an anchor; refuse one whose name libyaml cuts off, as YAML 1.1 would."""
+        self._anchors[anchor] = value
+        properties = _PROPERTIES.match(self._text, at)
+        if properties is not None:
+            message = "the name of an anchor has only letters, digits, - and _"
+            self._errors.add(properties.start("more"), "syntax", message)
+
+    def _value(self, event: ScalarEvent, at: int) -> Any:
         text = self._hidden.shown(event.value, quoted=event.style == '"')
         try:
             if event.tag is not None:
                 return scalars.construct(event.tag, text)
             return scalars.resolve(text) if not event.style else text
         except scalars.ScalarError as error:
-            self._errors.add(self._at, error.code, str(error))
+            self._errors.add(at, error.code, str(error))
             return text
 
-    def _repeat(self, name: str) -> None:
-        anchor = self._anchors.get(name)
-        if anchor is not None and anchor.built is not None:
-            self._builder.repeat(anchor.built, self._at)
+    def _repeat(self, name: str, at: int) -> None:
+        if name in self._anchors and not self._builder.is_open(self._anchors[name]):
+            self._builder.repeat(self._anchors[name], at)
             return
-        what = "recursive alias" if anchor else "no anchor precedes the alias"
-        self._errors.add(self._at, "alias_refused", f"{what} {quote('*' + name)}")
-        self._builder.scalar("", self._at)
+        what = "recursive alias" if name in self._anchors else "no anchor precedes the alias"
+        self._errors.add(at, "alias_refused", f"{what} {quote('*' + name)}")
+        self._builder.scalar("", at)
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,6 +176,9 @@ class _Hidden:
 
     characters: dict[int, str]
     letter: str = ""
+
+    def __bool__(self) -> bool:
+        return bool(self.characters or self.letter)
 
     def shown(self, text: str, *, quoted: bool) -> str:
         """Return the text of a scalar; in double quotes, escapes are now the characters themselves."""
