@@ -162,7 +162,7 @@ WRITES: list[LiteralString] = [
     "insert into gitstore.workflows select * from gitstore.workflows",
     "update gitstore.workflows set name = 'x'",
     "delete from gitstore.workflows",
-    "insert into gitstore.workflow_versions select * from gitstore.workflow_versions",
+    "insert into gitstore.workflow_versions (id) select id from gitstore.workflow_versions",
     "update gitstore.workflow_versions set message = 'x'",
     "delete from gitstore.workflow_versions where state = 'draft'",
     "insert into gitstore.events (id, project_id, workflow_id, type, created_at, data) values "

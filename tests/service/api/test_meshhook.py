@@ -168,7 +168,11 @@ def test_the_view_has_mesh_hook_s_columns(house: House, owner: Client, made: dic
                where workflow_id = %(id)s order by version desc"""
     rows = {}
     for project in (house.project, house.other):
-        claims = house.app.extensions["gitstore"].auth.token(house.client("owner", project).token).claims
+        claims = (
+            house.app.extensions["gitstore"]
+            .auth.token(house.client("owner", project).token, "127.0.0.1")
+            .claims
+        )
         with house.database.as_user(claims) as tx:
             rows[project.slug] = tx.tuples(query, id=made["id"])
     assert [row[:3] for row in rows["default"]] == [(2, "draft", False), (1, "published", True)]
