@@ -1,4 +1,6 @@
-"""Retention: prune old ended deliveries, their attempts and old receipts. Runs as the mirror role.
+"""Retention: prune old ended deliveries with their attempts, old receipts, and previous secrets of sources.
+
+Functions run as the mirror role.
 
 Rows are deleted in slices, one transaction each, so that locks are short and a shutdown is prompt. Locked
 rows, for example of a delivery that is being redelivered, are skipped until the next run. A delivery that is
@@ -38,6 +40,13 @@ _DELIVERIES: Final[LiteralString] = """
     )
     delete from gitstore.deliveries where id in (select id from old)
 """
+# A secret after its rotation is of no use to anybody but a thief.
+_PREVIOUS: Final[LiteralString] = """
+    update gitstore.sources set sealed_previous_secret = null, previous_secret_until = null
+    where id in (
+        select id from gitstore.sources where previous_secret_until <= now()
+        limit %(slice)s for no key update skip locked)
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +64,9 @@ class Pruned:
 def prune(
     database: Database, age: timedelta, stopping: Callable[[], bool] = lambda: False, *, slice_: int = SLICE
 ) -> Pruned:
-    """Prune rows older than `age`, which is a day at least. Return the numbers of rows.
+    """Prune rows older than `age`, which is a day at least, and secrets after their rotation.
+
+    Returns the numbers of rows.
 
     A repeated delivery whose receipt was pruned causes a redundant fetch only. Once `stopping` returns True,
     the remaining rows are left to the next run.
@@ -72,4 +83,6 @@ def prune(
                 break
         return total
 
-    return Pruned(held=sliced(_HELD, why=why), deliveries=sliced(_DELIVERIES), receipts=sliced(_RECEIPTS))
+    pruned = Pruned(held=sliced(_HELD, why=why), deliveries=sliced(_DELIVERIES), receipts=sliced(_RECEIPTS))
+    sliced(_PREVIOUS)
+    return pruned

@@ -70,16 +70,8 @@ def list_(config: Config, project: str) -> None:
         rows = sources.sources(tx, operator.project_id)
         open_ = {row.id: divergences.open_divergences(tx, operator.project_id, row.id) for row in rows}
     heads = (
-        "id",
-        "direction",
-        "layout",
-        "workflows",
-        "drafts",
-        "state",
-        "last success",
-        "divergences",
-        "url",
-    )
+        "id", "direction", "layout", "workflows", "drafts", "state", "last success", "divergences", "url",
+    )  # fmt: skip
     click.echo(table(heads, [_row(row, len(open_[row.id])) for row in rows]))
     for row in rows:
         if row.last_error:

@@ -167,6 +167,26 @@ def test_only_owners_delete_sources_and_secrets(make_house: Callable[..., House]
         assert deleted(tx, ours, source, subscription, 0) == (0, 1)
 
 
+def test_only_owners_replace_the_secret_of_a_source(make_house: Callable[..., House]) -> None:
+    """A function does it, which shows no secret: no request may read or set one by itself."""
+    ours, theirs = make_house("ours"), make_house("theirs")
+    source, _ = follow(ours)
+    replace: LiteralString = "select gitstore.replace_source_secret(%(project)s, %(id)s, %(new)s, '1 hour')"
+    columns: LiteralString = "select sealed_secret, sealed_previous_secret from gitstore.sources"
+    for claims in (theirs.claims, token_claims(token(ours, "publisher")), token_claims(uuid4()), {}):
+        with ours.database.as_user(claims) as tx:
+            tx.value(replace, project=ours.project, id=source, new="stolen")
+        for statement in (columns, "update gitstore.sources set sealed_secret = 'stolen'"):
+            with pytest.raises(ForbiddenError), ours.database.as_user(claims) as tx:
+                tx.run(statement)
+    with ours.database.as_owner() as tx:
+        assert tx.tuples(columns) == [("x", None)]
+    with ours.database.as_user(ours.claims) as tx:
+        tx.value(replace, project=ours.project, id=source, new="y")
+    with ours.database.as_owner() as tx:
+        assert tx.tuples(columns) == [("y", "x")]
+
+
 def deleted(tx: Transaction, house: House, source: UUID, subscription: UUID, kept: int) -> tuple[int, int]:
     """Delete a source, and the secrets of a subscription but for `kept`; the numbers of deleted rows."""
     return (

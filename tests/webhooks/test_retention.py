@@ -14,7 +14,7 @@ from tests.webhooks.receiver import Receiver
 from tests.webhooks.subscribed_project import Post
 from tests.webhooks.test_sender import insert_events
 from tests.webhooks.test_source_loop import receive_webhook
-from webhooks import delivery_log, subscriptions
+from webhooks import delivery_log, sources, subscriptions
 from webhooks.retention import Pruned, prune
 
 MONTH = timedelta(days=30)
@@ -109,3 +109,18 @@ def test_old_receipts_are_deleted(house: House) -> None:
     )
     assert prune(house.database, MONTH) == Pruned(deliveries=0, receipts=1, held=0)
     assert [row["delivery"] for row in following.query("select delivery from gitstore.receipts")] == ["d-2"]
+
+
+def test_the_previous_secret_of_a_source_is_erased_after_its_rotation(house: House) -> None:
+    following = Following(house, "http://127.0.0.1:9/team.git")
+    with following.database.as_user(house.claims) as tx:
+        for overlap in (timedelta(hours=2), timedelta(hours=1)):
+            sources.replace_secret(
+                tx, following.sealer, house.project, following.source.id, "a-new-secret", overlap
+            )
+    erased: LiteralString = "select sealed_previous_secret is null as erased from gitstore.sources"
+    prune(following.database, MONTH)
+    assert following.query(erased) == [{"erased": False}]
+    run(following, "update gitstore.sources set previous_secret_until = now() - interval '1 second'")
+    prune(following.database, MONTH)
+    assert following.query(erased) == [{"erased": True}]
