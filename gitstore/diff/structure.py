@@ -96,18 +96,18 @@ def diff(
         whole = difference(a, b)
         return Diff(tuple(_fields(whole, flattener)), unseen=False, delta=whole, sides=(a, b))
     old, new = meaning(a), meaning(b)
-    items = list(_renamed(old, new))
+    items = list(renamed(old, new))
     if layout:
         old, new = a, b
-    old = _rename(old, items)
+    old = rename(old, items)
     deltas: dict[str, Delta | None] = {}
     lists: dict[str, tuple[InList, list[Any], list[Any]]] = {}
     for key in {**old, **new}:
         before, after = old.get(key, ABSENT), new.get(key, ABSENT)
         ours, theirs = ([] if side is ABSENT else side for side in (before, after))
         between = None
-        if key in _IDENTITIES and isinstance(ours, list) and isinstance(theirs, list):
-            between = in_list(ours, theirs, _pairs(ours, theirs, _IDENTITIES[key]))
+        if key in IDENTITIES and isinstance(ours, list) and isinstance(theirs, list):
+            between = in_list(ours, theirs, pairs(ours, theirs, IDENTITIES[key]))
         if between:
             lists[key] = (between, ours, theirs)
         deltas[key] = between if between and after is not ABSENT else difference(before, after)
@@ -127,7 +127,7 @@ def diff(
 
 def apply(changes: Diff, a: dict[str, Any]) -> dict[str, Any]:
     """Apply `changes`, the result of `diff(a, b)`, to `a`: return a definition with the meaning of `b`."""
-    result: dict[str, Any] = values.apply(changes.delta, _rename(a, changes.of("node", "renamed")))
+    result: dict[str, Any] = values.apply(changes.delta, rename(a, changes.of("node", "renamed")))
     return result
 
 
@@ -146,18 +146,18 @@ def _edge_identity(edge: Any) -> Hashable:
     return (*ends, *(fingerprint(edge.get(end + "Handle")) for end in _ENDS))
 
 
-_IDENTITIES: Final[Mapping[str, Callable[[Any], Hashable]]] = {
+IDENTITIES: Final[Mapping[str, Callable[[Any], Hashable]]] = {
     "nodes": _node_identity,
     "edges": _edge_identity,
 }
 
 
-def _pairs(a: list[Any], b: list[Any], identity: Callable[[Any], Hashable]) -> list[Pair]:
+def pairs(a: list[Any], b: list[Any], identity: Callable[[Any], Hashable]) -> list[Pair]:
     """Match the items by identity, and those without one by similarity."""
     (known_a, rest_a), (known_b, rest_b) = (_by_identity(items, identity) for items in (a, b))
-    pairs = [(i, known_b[name]) for name, i in known_a.items() if name in known_b]
+    same = [(i, known_b[name]) for name, i in known_a.items() if name in known_b]
     matched = paired([a[i] for i in rest_a], [b[j] for j in rest_b])
-    return pairs + [(rest_a[i], rest_b[j]) for i, j in matched]
+    return same + [(rest_a[i], rest_b[j]) for i, j in matched]
 
 
 def _by_identity(
@@ -199,7 +199,7 @@ def _fields(delta: Delta | None, flattener: Flattener) -> Iterator[Item]:
 # Renames
 
 
-def _renamed(a: dict[str, Any], b: dict[str, Any]) -> Iterator[Item]:
+def renamed(a: dict[str, Any], b: dict[str, Any]) -> Iterator[Item]:
     """Yield the nodes of `b` with a unique new id and the content of a node whose id is gone."""
     ids_a, ids_b = _unique_ids(a), _unique_ids(b)
     taken = {_node_identity(node) for _, node in mappings(a.get("nodes"))}
@@ -230,11 +230,11 @@ def _content(node: dict[str, Any]) -> Hashable:
     return fingerprint({key: value for key, value in node.items() if key != "id"})
 
 
-def _rename(value: dict[str, Any], renamed: Sequence[Item]) -> dict[str, Any]:
+def rename(value: dict[str, Any], items: Sequence[Item]) -> dict[str, Any]:
     """Return `value` with the new ids in every reference to a node. `value` itself is not modified."""
-    if not renamed:
+    if not items:
         return value
-    names = {change.before: change.after for item in renamed for change in item.changes}
+    names = {change.before: change.after for item in items for change in item.changes}
 
     def new(name: Any) -> Any:
         return names.get(name, name) if isinstance(name, str) else name

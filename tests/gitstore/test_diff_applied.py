@@ -26,7 +26,7 @@ from tests.gitstore.graphs import edge, graph, node
 _SCALARS = st.one_of(
     st.none(), st.booleans(), st.integers(-3, 3), st.sampled_from([0.0, 1.0, 0.5]), st.text(max_size=3)
 )
-_JSON = st.recursive(
+JSON = st.recursive(
     _SCALARS,
     lambda inner: st.one_of(
         st.lists(inner, max_size=4),
@@ -36,20 +36,20 @@ _JSON = st.recursive(
 )
 _IDS = st.one_of(st.sampled_from(["a", "b", "c", "d"]), _SCALARS)
 _NODES = st.one_of(
-    _JSON,
+    JSON,
     st.fixed_dictionaries(
         {"id": _IDS},
         optional={
             "type": _IDS,
-            "position": _JSON,
+            "position": JSON,
             "parentId": _IDS,
             "data": st.one_of(
-                _JSON,
+                JSON,
                 st.fixed_dictionaries(
                     {},
                     optional={
-                        "config": _JSON,
-                        "style": _JSON,
+                        "config": JSON,
+                        "style": JSON,
                         "childNodes": st.lists(_IDS),
                         "parentContainer": _IDS,
                     },
@@ -59,18 +59,18 @@ _NODES = st.one_of(
     ),
 )
 _EDGES = st.one_of(
-    _JSON,
+    JSON,
     st.fixed_dictionaries(
-        {"source": _IDS, "target": _IDS}, optional={"id": _IDS, "sourceHandle": _IDS, "label": _JSON}
+        {"source": _IDS, "target": _IDS}, optional={"id": _IDS, "sourceHandle": _IDS, "label": JSON}
     ),
 )
-_DEFINITIONS = st.fixed_dictionaries(
+DEFINITIONS = st.fixed_dictionaries(
     {},
     optional={
-        "nodes": st.one_of(st.lists(_NODES, max_size=6), _JSON),
-        "edges": st.one_of(st.lists(_EDGES, max_size=6), _JSON),
-        "name": _JSON,
-        "more": _JSON,
+        "nodes": st.one_of(st.lists(_NODES, max_size=6), JSON),
+        "edges": st.one_of(st.lists(_EDGES, max_size=6), JSON),
+        "name": JSON,
+        "more": JSON,
     },
 )
 
@@ -80,7 +80,7 @@ def same(a: Any, b: Any) -> bool:
     return difference(a, b) is None
 
 
-@given(_DEFINITIONS, st.sampled_from(Rules), st.booleans())
+@given(DEFINITIONS, st.sampled_from(Rules), st.booleans())
 def test_a_definition_equals_itself(a: dict[str, Any], rules: Rules, layout: bool) -> None:
     changes = diff(a, copy.deepcopy(a), rules, layout=layout)
     assert changes.empty
@@ -88,7 +88,7 @@ def test_a_definition_equals_itself(a: dict[str, Any], rules: Rules, layout: boo
 
 
 @examples(400)
-@given(_DEFINITIONS, _DEFINITIONS, st.sampled_from(Rules), st.booleans())
+@given(DEFINITIONS, DEFINITIONS, st.sampled_from(Rules), st.booleans())
 def test_applying_a_difference_gives_the_newer_definition(
     a: dict[str, Any], b: dict[str, Any], rules: Rules, layout: bool
 ) -> None:
