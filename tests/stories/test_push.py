@@ -350,7 +350,7 @@ def test_a_commit_without_a_ref_is_not_fetched_by_its_id(
 ) -> None:
     """By protocol version 0, as by git's own server; an older commit of a draft is."""
     older = ann.draft("a", definition("one"))
-    head = ann.draft("a", definition("two"))
+    head = ann.draft("a", definition(ann.caller.project))  # in no other repository
     assert ann.push("drafts/a").ok
     folders = (service.data / "repos").glob("*.git")
     (repository,) = (folder for folder in folders if (folder / f"objects/{head[:2]}/{head[2:]}").exists())
