@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from base64 import b64encode
 from collections.abc import Iterator
 from uuid import UUID, uuid4
 
@@ -155,6 +156,13 @@ def test_an_archived_project_is_read_only(house: House, ada: User) -> None:
     problem(engine.post("/workflows/order-sync/versions", json={}), 409, "project_archived")
     problem(ada.post("/workflows", json={"slug": "new"}), 409, "project_archived")
     problem(ada.patch(path, json={"rules": "any"}), 409, "project_archived")
+    login = b64encode(f"git:{token['token']}".encode()).decode()
+    basic = {"Authorization": f"Basic {login}"}
+    slug = ada.get(path).json["slug"]
+    refs = f"/{slug}.git/info/refs?service=git-"
+    assert engine.get(refs + "upload-pack", headers=basic).status_code == 200
+    push = engine.get(refs + "receive-pack", headers=basic)
+    assert (push.status_code, push.text) == (409, f"the project {slug} is archived: it can be read only\n")
     assert ada.delete(f"/tokens/{token['id']}").status_code == 204
     assert ada.patch(path, json={"archived": False}).json["archived_at"] is None
     ada.create("new")
