@@ -13,6 +13,7 @@ import pytest
 
 from gitstore.store import Store
 from service.access import Role
+from service.clients import SignIns
 from tests.contract.doors import ACTIONS, DOORS, Action, Api, Cli, Door, Git, Page
 from tests.contract.world import DRAFT, SLUG, WORKFLOW, World
 from tests.service.api.conftest import House, opened, yaml
@@ -29,6 +30,12 @@ def house(postgres_admin_conninfo: str, migrated_template: str) -> Iterator[Hous
     """An application for all tests here; each has a project of its own."""
     with opened(postgres_admin_conninfo, migrated_template) as house:
         yield house
+
+
+@pytest.fixture(autouse=True)
+def unlimited(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Failed sign-ins are limited by address, and all of these have one."""
+    monkeypatch.setattr(SignIns, "failed", lambda _self, _address: None)
 
 
 @pytest.fixture
