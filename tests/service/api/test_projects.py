@@ -75,7 +75,7 @@ def test_a_user_creates_a_project_that_is_theirs(house: House, ada: User, name: 
     assert made.json["git_url"] == f"https://gitstore.example/{made.json['slug']}.git"
     assert made.headers["Location"] == f"https://gitstore.example/projects/{made.json['id']}"
     assert ada.get(f"/projects/{made.json['id']}").json == made.json
-    assert ada.get("/projects").json == {"projects": [made.json]}
+    assert ada.get("/projects").json == {"user": str(ada.id), "projects": [made.json]}
     ada.create()
     assert ada.publish().status_code == 201
 
@@ -109,6 +109,7 @@ def test_projects_are_listed_with_the_role_in_each(house: House, ada: User) -> N
     roles = {row["slug"]: row["role"] for row in ada.get("/projects").json["projects"]}
     assert roles == {"other": "viewer", "zz-own": "owner"}
     token = house.client("editor")
+    assert token.get("/projects").json["user"] is None
     assert [(row["slug"], row["role"]) for row in token.get("/projects").json["projects"]] == [
         ("default", "editor")
     ]
