@@ -48,9 +48,10 @@ class Contents:
 
 _VISIBLE: Final[LiteralString] = (
     rows.select(Project, "p.")
-    + """, case when p.owner = gitstore.subject() then 'owner' else m.role end as role
+    + """, case when p.owner = me.id then 'owner' else m.role end as role
     from gitstore.projects p
-    left join gitstore.members m on m.project_id = p.id and m.user_id = gitstore.subject()
+    cross join (select gitstore.subject() as id) me
+    left join gitstore.members m on m.project_id = p.id and m.user_id = me.id
     order by p.slug
 """
 )

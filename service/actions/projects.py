@@ -10,12 +10,12 @@ from uuid import UUID, uuid4
 
 from gitstore import budget
 from gitstore.definition.quoting import clip
-from gitstore.errors import Code, ConflictError, ForbiddenError, MalformedError, NotFoundError
+from gitstore.errors import Code, ConflictError, ForbiddenError, MalformedError
 from gitstore.model import Rules
 from gitstore.names import check_slug
 from gitstore.repository import Repository
 from service import logs, lookup
-from service.access import Identity, Role
+from service.access import Identity, Role, unknown_project
 from service.caller import Backend, Caller
 from service.logs import Event
 from service.projects import check_writable
@@ -24,6 +24,7 @@ from sync.audit import Origin
 from sync.catalog import Project
 from sync.projects import Member
 from sync.unit_of_work import MirrorUnitOfWork, exclusive
+from webhooks.sources import WAKE
 
 _WORD: Final = re.compile(r"[a-z0-9]+")
 _MOST_WORDS: Final = 8
@@ -91,8 +92,10 @@ def change(
             projects.transfer(tx, caller.project_id, new_owner)
         changed = projects.change(tx, caller.project_id, slug=slug, name=name, rules=rules, archived=archived)
         if changed is None:
-            raise NotFoundError(Code.PROJECT_NOT_FOUND, f"there is no project {caller.project.slug!r}")
+            raise unknown_project(caller.project.slug)
         caller.audit(tx, "project.changed", changed.slug, changes)
+        if archived is False:
+            tx.value(WAKE)  # its sources may be due
     caller.log(Event.PROJECT_CHANGED, changed=changes)
     if rules is not None:
         _recheck(caller, changed)
@@ -114,6 +117,9 @@ def delete(caller: Caller, named: str | None) -> None:
     project, services = caller.project, caller.services
     if named != project.slug:
         raise MalformedError(f"name the project to delete it: {project.slug}", project=project.slug)
+    with caller.as_user() as tx:  # rows are deleted as the tables' owner, whom no policy stops
+        if projects.change(tx, project.id) is None:
+            raise unknown_project(project.slug)
     repository, kept = Repository(services.projects.path(project.id), project.id), None
     try:
         with (

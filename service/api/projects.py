@@ -25,7 +25,7 @@ from sync import catalog, projects
 
 blueprint = new_blueprint("projects", "Tenants, each with a repository of its own, and their members.")
 
-_USER = "the claim `sub` of the user's JWT, for the first issuer"
+_USER = "the user's id, as `GET /projects` tells it: for the first issuer, the claim `sub` of the JWT"
 _SLUG = f"^{SLUG_PATTERN}$"
 Name = Annotated[str, StringConstraints(min_length=1, max_length=200), AfterValidator(check_printable)]
 Slug = Annotated[str, Field(json_schema_extra={"pattern": _SLUG})]
@@ -61,6 +61,7 @@ class Project(Answer):
 
 
 class ProjectList(Answer):
+    user: UUID | None = Field(description="the caller as a member; null for an access token")
     projects: list[Project]
 
 
@@ -110,7 +111,8 @@ def list_projects() -> Response:
     with services().database.reading(identity.claims) as tx:
         rows = projects.visible(tx)
     listed = [Project.of(row, role or row.role or Role.VIEWER) for row in rows]
-    return answer(ProjectList.model_construct(projects=listed))
+    user = identity.id if identity.kind == "user" else None
+    return answer(ProjectList.model_construct(user=user, projects=listed))
 
 
 @blueprint.post("/projects", **declares(201, Project, "Location", errors=(409, 422), body=CreateProject))

@@ -57,6 +57,8 @@ class Action:
     token: str = "ci"
     """Name of a new token, or id of the token to revoke."""
     role: str = "viewer"
+    user: str = "11111111-1111-4111-8111-111111111111"
+    """Id of a user who becomes a member, or is one no more."""
 
 
 @dataclass
@@ -117,6 +119,24 @@ class Api(Door):
 
     def revoke_token(self, action: Action) -> Answer:
         return self._send("DELETE", f"/tokens/{action.token}")
+
+    def set_member(self, action: Action) -> Answer:
+        return self._send("PUT", self._project(f"/members/{action.user}"), json={"role": action.role})
+
+    def remove_member(self, action: Action) -> Answer:
+        return self._send("DELETE", self._project(f"/members/{action.user}"))
+
+    def rename_project(self, action: Action) -> Answer:
+        return self._send("PATCH", self._project(), json={"slug": action.slug})
+
+    def change_rules(self, action: Action) -> Answer:
+        return self._send("PATCH", self._project(), json={"rules": "any"})
+
+    def delete_project(self, action: Action) -> Answer:
+        return self._send("DELETE", self._project(f"?confirm={action.slug}"))
+
+    def _project(self, rest: str = "") -> str:
+        return f"/projects/{self.world.project.id}{rest}"
 
     def _send(self, method: str, path: str, **options: Any) -> Answer:
         response = Client(self.world.app, self.token)(method, path, **options)
@@ -245,6 +265,21 @@ class Cli(Door):
     def revoke_token(self, action: Action) -> Answer:
         return self._run("token", "revoke", action.token)
 
+    def set_member(self, action: Action) -> Answer:
+        return self._run("member", "add", self.world.project.slug, action.user, "--role", action.role)
+
+    def remove_member(self, action: Action) -> Answer:
+        return self._run("member", "remove", self.world.project.slug, action.user)
+
+    def rename_project(self, action: Action) -> Answer:
+        return self._run("project", "rename", self.world.project.slug, action.slug)
+
+    def change_rules(self, action: Action) -> Answer:
+        return self._run("project", "rules", self.world.project.slug, "any")
+
+    def delete_project(self, action: Action) -> Answer:
+        return self._run("project", "delete", self.world.project.slug, "--project-name", action.slug)
+
     def check_refusal(self, answer: Answer, code: str) -> None:
         assert answer.status == (2 if code == "malformed" else 1), answer.text
         assert "Error: " in answer.text if code == "malformed" else answer.text.startswith("error: ")
@@ -287,6 +322,11 @@ ACTIONS = {
     "clear_current": "publisher",
     "create_token": "owner",
     "revoke_token": "owner",
+    "set_member": "owner",
+    "remove_member": "owner",
+    "rename_project": "owner",
+    "change_rules": "owner",
+    "delete_project": "owner",
 }
 """Each action and the role that it needs."""
 

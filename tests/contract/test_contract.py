@@ -13,6 +13,7 @@ import pytest
 
 from gitstore.store import Store
 from service.access import Role
+from service.clients import SignIns
 from tests.contract.doors import ACTIONS, DOORS, Action, Api, Cli, Door, Git, Page
 from tests.contract.world import DRAFT, SLUG, WORKFLOW, World
 from tests.service.api.conftest import House, opened, yaml
@@ -31,6 +32,12 @@ def house(postgres_admin_conninfo: str, migrated_template: str) -> Iterator[Hous
         yield house
 
 
+@pytest.fixture(autouse=True)
+def unlimited(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Failed sign-ins are limited by address, and all of these have one."""
+    monkeypatch.setattr(SignIns, "failed", lambda _self, _address: None)
+
+
 @pytest.fixture
 def world(house: House) -> World:
     return World.build(house)
@@ -43,6 +50,10 @@ def action_in(world: World, name: str, **arguments: Any) -> Action:
         standard["slug"] = "another"
     if name == "publish":
         standard["version"] = world.latest + 1
+    if name == "rename_project":
+        standard["slug"] = f"{world.project.slug}-renamed"
+    if name == "delete_project":
+        standard["slug"] = world.project.slug
     if name == "revoke_token":
         standard["token"] = world.owner.post("/tokens", json={"name": "victim", "role": "viewer"}).json["id"]
     return Action(name, **{**standard, **arguments})
@@ -52,6 +63,10 @@ def possible(world: World, name: str) -> Action:
     """The action, in a world where it succeeds."""
     if name == "restore":
         discarded_draft(world)
+    if name == "remove_member":
+        a_member(world)
+    if name == "delete_project":
+        archived(world)
     return action_in(world, name)
 
 
@@ -72,6 +87,14 @@ def states(world: World) -> list[tuple[int, str]]:
 
 def live_tokens(world: World) -> set[str]:
     return {row["name"] for row in world.owner.get("/tokens").json["tokens"] if row["revoked_at"] is None}
+
+
+def project_row(world: World) -> Any:
+    return world.owner.get(f"/projects/{world.project.id}").json
+
+
+def roles_of_members(world: World) -> list[str]:
+    return [row["role"] for row in world.owner.get(f"/projects/{world.project.id}/members").json["members"]]
 
 
 def recorded(world: World) -> Counter[tuple[str, str]]:
@@ -95,6 +118,11 @@ EFFECTS: dict[str, Callable[[World], bool]] = {
     "clear_current": lambda world: world.current is None,
     "create_token": lambda world: "ci" in live_tokens(world),
     "revoke_token": lambda world: "victim" not in live_tokens(world),
+    "set_member": lambda world: roles_of_members(world) == ["viewer"],
+    "remove_member": lambda world: roles_of_members(world) == [],
+    "rename_project": lambda world: project_row(world)["slug"] == f"{world.project.slug}-renamed",
+    "change_rules": lambda world: project_row(world)["rules"] == "any",
+    "delete_project": lambda world: not world.house.repository().exists(),
 }
 RECORDED = {
     "publish": "workflow.version.published",
@@ -102,6 +130,10 @@ RECORDED = {
     "clear_current": "workflow.current.changed",
     "create_token": "token.created",
     "revoke_token": "token.revoked",
+    "set_member": "member.changed",
+    "remove_member": "member.removed",
+    "rename_project": "project.changed",
+    "change_rules": "project.changed",
 }
 """What the audit log calls an action, if not an update of a draft."""
 
@@ -115,6 +147,8 @@ def test_an_action_has_the_same_effect_through_every_door(world: World, kind: ty
     answer = door.perform(action)
     assert answer.ok, (answer.status, answer.text)
     assert EFFECTS[name](world)
+    if name == "delete_project":  # with its audit log
+        return
     assert (kind.name, RECORDED.get(name, "workflow.draft.updated")) in recorded(world) - before
 
 
@@ -146,7 +180,8 @@ def test_the_object_of_another_tenant_is_not_found(world: World, kind: type[Door
     action = possible(world, name)
     stranger = world.house.client("owner", world.house.other)
     door = kind(world, stranger.token)
-    missing = "project_not_found" if kind is Git else "not_found" if "token" in name else "workflow_not_found"
+    of_project = kind is Git or name.endswith(("_member", "_project", "_rules"))
+    missing = "project_not_found" if of_project else "not_found" if "token" in name else "workflow_not_found"
     refuse(world, door, action, missing)
 
 
@@ -173,6 +208,18 @@ def base_moved(world: World) -> None:
     published = world.owner.get(f"{WORKFLOW}/versions/2").json["commit"]
     door = Git(world, world.owner.token)
     assert door.publish_new(SLUG, 3, yaml("https://beside.example/"), published.encode()).ok
+
+
+def a_member(world: World) -> None:
+    world.owner.put(f"/projects/{world.project.id}/members/{Action.user}", json={"role": "editor"})
+
+
+def the_last_owner(world: World) -> None:
+    world.owner.put(f"/projects/{world.project.id}/members/{Action.user}", json={"role": "owner"})
+
+
+def archived(world: World) -> None:
+    assert world.owner.patch(f"/projects/{world.project.id}", json={"archived": True}).status_code == 200
 
 
 def lost_versions(world: World) -> None:
@@ -264,6 +311,27 @@ REFUSALS = {
     ),
     "a token with an unknown role": refused("create_token", "malformed", doors=UNPUSHED, role="root"),
     "a token without a name": refused("create_token", "malformed", doors=UNPUSHED, token=" "),
+    "a project's slug that is taken": refused(
+        "rename_project", "project_exists", doors=(Api, Cli), slug="other"
+    ),
+    "a project's slug that is none": refused(
+        "rename_project", "invalid_name", doors=(Api, Cli), slug="No Slug"
+    ),
+    "a member with an unknown role": refused("set_member", "malformed", doors=(Api, Cli), role="root"),
+    "the last owner with a lower role": refused("set_member", "last_owner", the_last_owner, doors=(Api, Cli)),
+    "removal of the last owner": refused("remove_member", "last_owner", the_last_owner, doors=(Api, Cli)),
+    "removal of a user without a role": refused("remove_member", "not_found", doors=(Api, Cli)),
+    "a creation in an archived project": refused(
+        "create", "project_archived", archived, doors=TOKENED, slug="another"
+    ),
+    "a save in an archived project": refused("save", "project_archived", archived, doors=TOKENED),
+    "a publication in an archived project": refused("publish", "project_archived", archived, doors=TOKENED),
+    "a restore in an archived project": refused("restore", "project_archived", archived, doors=UNPUSHED),
+    "a move of current in an archived project": refused("move_current", "project_archived", archived),
+    "new rules of an archived project": refused(
+        "change_rules", "project_archived", archived, doors=(Api, Cli)
+    ),
+    "the deletion of a project in use": refused("delete_project", "project_not_archived", doors=(Api, Cli)),
     "a missing token": refused("revoke_token", "not_found", doors=UNPUSHED, token=NO_ID),
 }
 

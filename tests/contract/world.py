@@ -23,6 +23,8 @@ _ROWS = """
     union all select 'version', to_jsonb(t) from gitstore.workflow_versions t where project_id = %(project)s
     union all select 'token', to_jsonb(t) - 'last_used_at'
         from gitstore.access_tokens t where project_id = %(project)s
+    union all select 'member', to_jsonb(t) from gitstore.members t where project_id = %(project)s
+    union all select 'project', to_jsonb(t) from gitstore.projects t where id = %(project)s
     union all select 'audit', to_jsonb(t) from gitstore.audit_log t where project_id = %(project)s
 """
 

@@ -11,7 +11,7 @@ import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,7 @@ from service.projects import Projects, make_data_folder
 from service.run.bootstrap import create_project
 from service.upkeep import FULL_PASS_SECONDS, PRUNE_SECONDS, State, Upkeep, boot_id
 from service.worker import Worker
+from sync import projects
 from sync.catalog import Project
 from sync.db import Database
 from sync.embedded.server import EmbeddedPostgres
@@ -221,6 +222,37 @@ def test_a_broken_project_does_not_stop_the_others(house: House, logged: Logged)
     assert house.mirrored() == ["a"]
     (line,) = logged("reconcile_failed")
     assert (line["project"], line["code"], line["level"]) == ("broken", "integrity", "error")
+
+
+def test_a_project_that_is_deleted_during_a_round_is_no_failure(house: House, logged: Logged) -> None:
+    """It was listed, and is gone with its repository when its turn comes."""
+    gone, whole = house.project("gone"), house.project("whole")
+    house.write(whole, "a", marked=True)
+
+    def delete(step: tuple[str, str]) -> None:
+        if step == ("reconcile", "gone"):
+            with house.database.upkeep() as tx:
+                projects.change(tx, gone.id, archived=True)
+                projects.delete(tx, gone.id)
+            house.projects.discard(gone.id)
+
+    replace(house.upkeep(), begin=delete).run()
+    assert house.mirrored() == ["a"]
+    assert logged("reconcile_failed") == []
+
+
+def test_drafts_are_judged_by_new_rules_in_the_next_round(house: House) -> None:
+    """If the request that changed them did not come so far."""
+    team = house.project()
+    house.write(team, "a", marked=True)
+    house.upkeep().run()
+    with house.database.as_owner() as tx:
+        projects.change(tx, team.id, rules=Rules.ANY)
+        tx.run("update gitstore.workflow_versions set valid = false")
+    house.upkeep().run()
+    with house.database.as_owner() as tx:
+        assert tx.tuples("select valid from gitstore.workflow_versions") == [(True,)]
+        assert tx.value("select checked_rules from gitstore.projects") == "any"
 
 
 def test_the_mirror_lag_is_the_age_of_the_oldest_marker(house: House) -> None:

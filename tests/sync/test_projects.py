@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import closing
 from functools import partial
 from uuid import UUID, uuid4
@@ -100,6 +101,18 @@ def test_the_last_owner_can_neither_be_removed_nor_lowered(owned: House) -> None
         projects.set_member(tx, owned.project, BOB, "viewer")
         projects.remove_member(tx, owned.project, BOB)
     assert roles(owned) == {}
+
+
+def test_of_two_owners_who_leave_at_once_one_stays(owned: House) -> None:
+    """The second waits for the first, and is then the last."""
+    give(owned, BOB, "owner")
+    with ThreadPoolExecutor() as pool:
+        with owned.database.as_user(user_claims(ADA)) as tx:
+            projects.remove_member(tx, owned.project, ADA)
+            leaving = pool.submit(take, owned, BOB, BOB)
+            assert wait([leaving], 0.3).not_done
+        assert isinstance(leaving.exception(), ConflictError)
+    assert roles(owned) == {BOB: "owner"}
 
 
 @pytest.mark.parametrize("lowered", [True, False])

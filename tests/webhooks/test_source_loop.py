@@ -14,6 +14,7 @@ from typing import Any, LiteralString
 
 import pytest
 
+from sync import projects
 from tests.helpers import until
 from tests.sync.conftest import House
 from tests.webhooks.followed_project import SECRET, Following, versions
@@ -21,6 +22,7 @@ from tests.webhooks.test_forges import signed
 from tests.webhooks.upstream import Upstream, upstream_in
 from webhooks import source_queue
 from webhooks.forges import Forge
+from webhooks.gauges import gauges
 from webhooks.source_sync import StoppingError, SyncLoop
 from webhooks.sources import Direction
 
@@ -115,6 +117,22 @@ def test_a_paused_source_is_claimed_only_by_its_id(following: Following) -> None
     following.change(paused=True)
     assert following.syncs.claim() is None
     assert following.syncs.claim(following.source.id) is not None
+
+
+def test_the_sources_of_an_archived_project_wait(following: Following) -> None:
+    """They count as paused, and are late for nobody; they are due again with the project."""
+    database, project = following.database, following.house.project
+    with database.as_owner() as tx:
+        projects.change(tx, project, archived=True)
+    assert following.due()
+    assert following.syncs.claim() is None
+    with database.as_mirror() as tx:
+        assert source_queue.lag(tx) == 0
+        assert source_queue.seconds_to_next(tx) is None
+        assert gauges(tx).sources["paused"] == 1
+    with database.as_owner() as tx:
+        projects.change(tx, project, archived=False)
+    assert following.syncs.claim() is not None
 
 
 def test_versions_are_kept_if_the_source_is_deleted_during_its_sync(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from base64 import b64encode
 from collections.abc import Iterator
 from uuid import UUID, uuid4
 
@@ -74,7 +75,7 @@ def test_a_user_creates_a_project_that_is_theirs(house: House, ada: User, name: 
     assert made.json["git_url"] == f"https://gitstore.example/{made.json['slug']}.git"
     assert made.headers["Location"] == f"https://gitstore.example/projects/{made.json['id']}"
     assert ada.get(f"/projects/{made.json['id']}").json == made.json
-    assert ada.get("/projects").json == {"projects": [made.json]}
+    assert ada.get("/projects").json == {"user": str(ada.id), "projects": [made.json]}
     ada.create()
     assert ada.publish().status_code == 201
 
@@ -108,6 +109,7 @@ def test_projects_are_listed_with_the_role_in_each(house: House, ada: User) -> N
     roles = {row["slug"]: row["role"] for row in ada.get("/projects").json["projects"]}
     assert roles == {"other": "viewer", "zz-own": "owner"}
     token = house.client("editor")
+    assert token.get("/projects").json["user"] is None
     assert [(row["slug"], row["role"]) for row in token.get("/projects").json["projects"]] == [
         ("default", "editor")
     ]
@@ -155,6 +157,13 @@ def test_an_archived_project_is_read_only(house: House, ada: User) -> None:
     problem(engine.post("/workflows/order-sync/versions", json={}), 409, "project_archived")
     problem(ada.post("/workflows", json={"slug": "new"}), 409, "project_archived")
     problem(ada.patch(path, json={"rules": "any"}), 409, "project_archived")
+    login = b64encode(f"git:{token['token']}".encode()).decode()
+    basic = {"Authorization": f"Basic {login}"}
+    slug = ada.get(path).json["slug"]
+    refs = f"/{slug}.git/info/refs?service=git-"
+    assert engine.get(refs + "upload-pack", headers=basic).status_code == 200
+    push = engine.get(refs + "receive-pack", headers=basic)
+    assert (push.status_code, push.text) == (409, f"the project {slug} is archived: it can be read only\n")
     assert ada.delete(f"/tokens/{token['id']}").status_code == 204
     assert ada.patch(path, json={"archived": False}).json["archived_at"] is None
     ada.create("new")

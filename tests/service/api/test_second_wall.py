@@ -19,7 +19,7 @@ from service.access import Principal, Role
 from service.auth import Authenticator
 from service.issuers import User
 from tests.helpers import definition
-from tests.service.api.conftest import Client, House, opened
+from tests.service.api.conftest import Client, House, opened, problem
 from tests.service.api.test_access import EVERY, USERS_ONLY
 from tests.service.users import ISSUER, add_member
 from tests.ui.test_roles import FORM, NO_ID, URLS
@@ -153,6 +153,8 @@ def test_every_endpoint_sees_no_row_of_another_project(
     before = rows(house)
     assert all(value in str(before) for name, value in names.items() if name != "unknown")
     assert [what for what, leaked in every_answer(house, names) if leaked] == []
+    deletion = Client(house.app, "any").delete("/projects/default?confirm=default")
+    problem(deletion, 404, "project_not_found")
     assert rows(house) == before
     reachable = {
         (method, rule.rule)
