@@ -1,6 +1,7 @@
 # Shortcuts. Everything works without make, too: each line is the command.
-.PHONY: check fast test full soak bench
+.PHONY: check fast test test-postgres full soak bench
 FAST = tests/contract tests/gitstore tests/sync tests/upgrade tests/test_documents.py tests/test_house.py
+POSTGRES = tests/sync tests/webhooks tests/stories/test_poolers.py -m "not soak"
 
 check:  ## linters and types
 	uv run ruff check .
@@ -12,6 +13,12 @@ fast:  ## the core, the rows, every action through every door, and the documents
 
 test: check  ## the whole suite
 	uv run pytest
+
+test-postgres:  ## the rows on each Postgres that is installed: Debian's 15, and 16 and 18 of the package
+	for programs in $$(uv run python -m tests.postgres_server); do \
+		echo "$$programs"; \
+		GITSTORE_TEST_POSTGRES=$$programs uv run pytest $(POSTGRES) || exit 1; \
+	done
 
 full: check  ## the whole suite, with every example of the property tests
 	uv run pytest --hypothesis-profile=full

@@ -26,7 +26,7 @@ from service.projects import Projects
 from sync import audit, catalog, git_objects
 from sync.audit import Origin
 from sync.catalog import Project
-from sync.db import Database, Transaction
+from sync.db import Database, SingleReading, Transaction
 from webhooks.egress import Egress
 from webhooks.secrets import Sealer
 
@@ -81,6 +81,10 @@ class Caller:
     def reading(self) -> AbstractContextManager[Transaction]:
         """Return a read-only transaction with the caller's access to rows."""
         return self.services.database.reading(self.principal.claims)
+
+    def reading_once(self) -> SingleReading:
+        """Return a reader of single rows with the caller's access, each read in one round trip."""
+        return SingleReading(self.services.database, self.principal.claims)
 
     def as_user(self) -> AbstractContextManager[Transaction]:
         """Return a transaction with the caller's read and write access to rows, without Git."""

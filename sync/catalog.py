@@ -15,7 +15,7 @@ from uuid import UUID
 from gitstore.model import Rules
 from gitstore.names import HIGHEST_NUMBER
 from sync import rows
-from sync.db import Transaction
+from sync.db import SingleReading, Transaction
 from sync.rows import VersionInfo, VersionRow, WorkflowRow
 
 T = TypeVar("T")
@@ -216,7 +216,7 @@ def history(
     return Page(page[:limit], page[limit - 1].version_number if len(page) > limit else None)
 
 
-def version(tx: Transaction, workflow_id: UUID, which: Which) -> Version | None:
+def version(tx: Transaction | SingleReading, workflow_id: UUID, which: Which) -> Version | None:
     """Return a version without its definition, or None. A number matches published and lost versions only."""
     return tx.row(Version, _COLUMNS + _OF_WORKFLOW + _condition(which), workflow=workflow_id, number=which)
 
@@ -237,7 +237,7 @@ def definition_sizes(tx: Transaction, ids: Collection[UUID]) -> dict[UUID, int]:
     return dict(tx.tuples(_DEFINITION_SIZES, ids=list(ids))) if ids else {}
 
 
-def full_version(tx: Transaction, workflow_id: UUID, which: Which) -> FullVersion | None:
+def full_version(tx: Transaction | SingleReading, workflow_id: UUID, which: Which) -> FullVersion | None:
     """Return a version as `version` does, with its definition."""
     query = _COLUMNS + ", v.definition" + _OF_WORKFLOW + _condition(which)
     return tx.row(FullVersion, query, workflow=workflow_id, number=which)

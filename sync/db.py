@@ -18,10 +18,13 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any, Final, LiteralString, TypeVar
 
 import psycopg
 from psycopg import ClientCursor, Connection, Cursor
+from psycopg.abc import Buffer
+from psycopg.adapt import Loader
 from psycopg.conninfo import make_conninfo
 from psycopg.rows import RowFactory, TupleRow, class_row, tuple_row
 from psycopg_pool import ConnectionPool, PoolTimeout
@@ -133,6 +136,13 @@ def _conninfo(conninfo: str, application: str) -> str:
     return make_conninfo(conninfo, **{**_CONNECTION, "application_name": application})
 
 
+class _UtcLoader(Loader):
+    """Loads times in UTC; the driver's own uses the session's time zone, to which a commit returns."""
+
+    def load(self, data: Buffer) -> datetime:
+        return datetime.fromisoformat(bytes(data).decode()).astimezone(UTC)
+
+
 class Transaction:
     """An open transaction that runs literal SQL and returns typed rows."""
 
@@ -160,6 +170,18 @@ class Transaction:
     def run(self, query: LiteralString, **values: object) -> int:
         """Execute a statement and return the number of affected rows."""
         return self.connection.execute(query, values).rowcount
+
+
+class SingleReading:
+    """Reads one row like a `Transaction`, in a transaction and a round trip for each query."""
+
+    def __init__(self, database: Database, claims: Claims) -> None:
+        self._database = database
+        self._claims = claims
+
+    def row(self, row: type[T], query: LiteralString, **values: object) -> T | None:
+        """Return the first row as `row(**columns)`, or None."""
+        return self._database.read(row, self._claims, query, **values)
 
 
 class Database:
@@ -218,16 +240,11 @@ class Database:
 
     def ask(self, row: type[T], claims: Claims, query: LiteralString, **values: object) -> T | None:
         """Run one statement as `as_user` does, in a single round trip; return its first row, or None."""
-        with translated():
-            values.update(_claim_values(claims))
-            statements = f"{_BEGIN_AS_USER}; {query}; commit"
-            pool, connection, cursor = self._begun(statements, values, class_row(row))
-            try:
-                for _ in range(_BEGIN_AS_USER.count(";") + 1):  # the statements before the query
-                    cursor.nextset()
-                return cursor.fetchone()
-            finally:
-                pool.putconn(connection)
+        return self._asked(_BEGIN_AS_USER, row, query, {**values, **_claim_values(claims)})
+
+    def read(self, row: type[T], claims: Claims, query: LiteralString, **values: object) -> T | None:
+        """Run one query as `reading` does, in a single round trip; return its first row, or None."""
+        return self._asked(_BEGIN_READING, row, query, {**values, **_claim_values(claims)})
 
     def ping(self) -> None:
         """Raise `unavailable` unless Postgres answers."""
@@ -264,6 +281,18 @@ class Database:
                 yield transaction
         finally:
             turns.release()
+
+    def _asked(
+        self, opening: LiteralString, row: type[T], query: LiteralString, values: Mapping[str, object]
+    ) -> T | None:
+        with translated():
+            pool, connection, cursor = self._begun(f"{opening}; {query}; commit", values, class_row(row))
+            try:
+                for _ in range(opening.count(";") + 1):  # the statements before the query
+                    cursor.nextset()
+                return cursor.fetchone()
+            finally:
+                pool.putconn(connection)
 
     @contextmanager
     def _transaction(self, opening: LiteralString, **values: object) -> Iterator[Transaction]:
@@ -335,6 +364,9 @@ class Database:
                 self._pool = ConnectionPool(
                     self.conninfo,
                     kwargs={"autocommit": True, "prepare_threshold": None},
+                    configure=lambda connection: connection.adapters.register_loader(
+                        "timestamptz", _UtcLoader
+                    ),
                     min_size=1,
                     max_size=self._max,
                     reconnect_timeout=0,  # the next request reconnects, not a timer

@@ -94,6 +94,10 @@ def translate(error: psycopg.Error) -> GitstoreError:
         return ConflictError(Code.INTEGRITY, "rows of other tables refer to these rows: remove them first")
     elif state in _BUSY:
         return BusyError(f"{_BUSY[state]}: try again", retry_after=1)
+    elif "statement pooling mode" in (error.diag.message_primary or ""):
+        return ConfigError(
+            "DATABASE_URL: a pooler in statement mode refuses transactions: set it to transaction mode"
+        )
     elif state.startswith(_UNREACHABLE):
         return unavailable()
     elif state == "42501":

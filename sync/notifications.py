@@ -81,22 +81,27 @@ def shares_backends(conninfo: str) -> bool:
 
 def check_direct(conninfo: str, direct: str) -> None:
     """Raise `config` unless notifications that are sent at `conninfo` are received at `direct`."""
-    channel, sent = sql.Identifier(f"gitstore_{uuid4().hex}"), "direct"
-    try:
-        with translated(), connect(direct) as receiver, connect(conninfo) as sender:
-            receiver.execute(sql.SQL("listen {}").format(channel))
-            sender.execute(sql.SQL("notify {}, {}").format(channel, sent))
-            heard = [notice.payload for notice in receiver.notifies(timeout=_HEARD_SECONDS, stop_after=1)]
-            receiver.execute(sql.SQL("unlisten {}").format(channel))
-    except ConfigError as error:
-        raise error.reworded(
-            error.message.replace("DATABASE_URL", "DATABASE_DIRECT_URL")
-        ) from error.__cause__
-    if heard != [sent]:
+    with translated(), connect(conninfo) as sender:
+        try:
+            with translated(), connect(direct) as receiver:
+                received = _receives(receiver, sender)
+        except ConfigError as error:
+            message = error.message.replace("DATABASE_URL", "DATABASE_DIRECT_URL")
+            raise error.reworded(message) from error.__cause__
+    if not received:
         raise ConfigError(
             "DATABASE_DIRECT_URL receives no notifications from DATABASE_URL: it must reach the same "
             "database, and not through a pooler in transaction mode. Without it, gitstore polls"
         )
+
+
+def _receives(receiver: Connection[TupleRow], sender: Connection[TupleRow]) -> bool:
+    channel = sql.Identifier(f"gitstore_{uuid4().hex}")
+    receiver.execute(sql.SQL("listen {}").format(channel))
+    sender.execute(sql.SQL("notify {}").format(channel))
+    received = any(receiver.notifies(timeout=_HEARD_SECONDS, stop_after=1))
+    receiver.execute(sql.SQL("unlisten {}").format(channel))
+    return received
 
 
 def _backend(connection: Connection[TupleRow]) -> int:

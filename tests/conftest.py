@@ -23,6 +23,7 @@ from psycopg.conninfo import make_conninfo
 
 from sync.embedded.server import SUPERUSER, USER, EmbeddedPostgres
 from sync.migrate import migrate
+from tests import postgres_server
 from tests.installation import Installation, install, is_open
 
 # A slow machine is no failure; and one folder of a fixture may serve all examples.
@@ -128,9 +129,20 @@ def postgres(cluster: Path) -> Iterator[EmbeddedPostgres]:
 
 
 @pytest.fixture(scope="session")
-def postgres_admin_conninfo(postgres: EmbeddedPostgres) -> str:
-    """The conninfo of the superuser and the database `postgres` of this worker's server."""
-    return postgres.conninfo(user=SUPERUSER, dbname=SUPERUSER)
+def postgres_admin_conninfo(request: pytest.FixtureRequest) -> Iterator[str]:
+    """The conninfo of the superuser and the database `postgres` of this worker's server.
+
+    It is the embedded one, or that of the programs in GITSTORE_TEST_POSTGRES.
+    """
+    programs = os.environ.get(postgres_server.SETTING)
+    if programs is None:
+        yield request.getfixturevalue("postgres").conninfo(user=SUPERUSER, dbname=SUPERUSER)
+        return
+    with (
+        temporary_folder(shared=True) as folder,
+        postgres_server.running(Path(programs), folder / "postgres") as conninfo,
+    ):
+        yield conninfo
 
 
 @pytest.fixture(scope="session")

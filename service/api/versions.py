@@ -189,9 +189,9 @@ def read_definition(path: VersionPath, query: Query) -> Response:
 def _find(caller: Caller, path: VersionPath, *, full: bool) -> catalog.Version:
     wanted, workflow = lookup.which(path.version), lookup.id_of(caller, path.id)
     find = catalog.full_version if full else catalog.version
-    with caller.reading() as tx:
-        row = find(tx, workflow, wanted)
-        if row is None or row.project_id != caller.project_id:
+    row = find(caller.reading_once(), workflow, wanted)
+    if row is None or row.project_id != caller.project_id:
+        with caller.reading() as tx:
             raise lookup.no_version(lookup.workflow(tx, caller, path.id).slug, wanted)
     return row
 

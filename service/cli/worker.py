@@ -16,13 +16,14 @@ import click
 from gitstore.errors import UnavailableError
 from service.cli.terminal import WHERE, with_config
 from service.config import METRICS_FOLDER, Config
-from service.run.database import connection_string, opened
+from service.run.database import check, connection_string, opened
 from service.run.heartbeats import Heartbeats
 from service.run.secret_key import checked_sealer
 from service.run.serve import WORKER, metrics_folder
 from service.run.supervisor import Signals, WatchedWorker, die_with_parent, end_worker, start_child
 from service.worker import Worker
 from sync.db import Database
+from sync.notifications import check_direct
 
 LOGGING: Final = ("GITSTORE_LOG_FORMAT", "GITSTORE_LOG_LEVEL")
 _STATEMENT_SECONDS: Final = 15.0
@@ -54,9 +55,12 @@ def _watch(config: Config) -> None:
         metrics_folder() as folder,
         closing(Heartbeats(folder)) as beats,
     ):
-        # The worker waits for Postgres.
-        with suppress(UnavailableError), closing(Database(conninfo, max_connections=1)) as database:
-            checked_sealer(config, database)
+        with suppress(UnavailableError):  # the worker waits for Postgres
+            check(conninfo)
+            if config.database_direct_url is not None:
+                check_direct(conninfo, config.database_direct_url)
+            with closing(Database(conninfo, max_connections=1)) as database:
+                checked_sealer(config, database)
         config = replace(config, database_url=conninfo)
         environment = config.environment(**{METRICS_FOLDER: str(folder)})
         start = partial(start_child, (*WORKER, "--parent", str(os.getpid())), environment)

@@ -56,14 +56,15 @@ def opened(
     conninfo: str,
     application: str,
     *,
-    most: int = 1000,
+    most: int | None = None,
     statement_seconds: float = STATEMENT_SECONDS,
 ) -> Database:
     """Return the database at `conninfo`, with at most `most` of the connections that are permitted."""
+    permitted = config.database_connections
     return Database(
         conninfo,
         direct=config.database_direct_url,
-        max_connections=min(most, config.database_connections),
+        max_connections=min(most or permitted, permitted),
         statement_seconds=statement_seconds,
         application=application,
     )

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from datetime import UTC
 from uuid import uuid4
 
 import pytest
+from psycopg import sql
 
 from gitstore.errors import Code, GitstoreError
 from gitstore.model import Rules
 from sync import catalog
-from sync.db import Database
+from sync.db import Database, SingleReading
 from tests.sync.conftest import House
 
 
@@ -66,6 +68,25 @@ def test_a_version_by_number_draft_current_and_latest(shop: House) -> None:
     numbers: dict[catalog.Which, int] = {1: 1, 2: 2, 5: 5, "draft": 6, "current": 2, "latest": 5}
     assert {which: row.version_number for which, row in found.items() if row} == numbers
     assert missing == [None] * 4, "6 is the draft, which has no number yet"
+
+
+def test_a_single_reading_returns_what_a_transaction_does(shop: House) -> None:
+    """With times in UTC, whatever the time zone of the database is."""
+    with shop.database.as_owner() as tx:
+        name = sql.Identifier(tx.value("select current_database()"))
+        tx.connection.execute(sql.SQL("alter database {} set timezone = 'Asia/Tokyo'").format(name))
+    shop.database.close()  # new connections have the setting
+    workflow, single = shop.workflow_id("order-sync"), SingleReading(shop.database, shop.claims)
+    for which in (1, "draft", "current", "latest", 7):
+        with shop.database.reading(shop.claims) as tx:
+            expected = catalog.full_version(tx, workflow, which)
+        row = catalog.full_version(single, workflow, which)
+        assert row == expected
+        assert row is None or row.created_at.tzinfo is UTC
+    assert single.row(catalog.Project, "select * from gitstore.projects where false") is None
+    with pytest.raises(GitstoreError):
+        single.row(catalog.Project, "delete from gitstore.workflows")
+    assert catalog.version(single, workflow, 1) is not None
 
 
 def test_a_full_version_has_the_definition(shop: House) -> None:

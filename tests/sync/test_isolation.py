@@ -17,7 +17,7 @@ import pytest
 from gitstore.errors import Code, GitstoreError
 from sync import audit, catalog, tokens
 from sync.audit import Origin
-from sync.db import Claims, Database, Transaction, token_claims, user_claims
+from sync.db import Claims, Database, SingleReading, Transaction, token_claims, user_claims
 from tests.sync.conftest import House
 
 COUNTS: dict[str, LiteralString] = {
@@ -134,6 +134,7 @@ def test_another_tenants_workflow_is_not_found(ours: House, theirs: House) -> No
         assert catalog.history(tx, payroll).rows == []
         for which in (1, "draft", "current", "latest"):
             assert catalog.full_version(tx, payroll, which) is None
+            assert catalog.full_version(SingleReading(ours.database, ours.claims), payroll, which) is None
         assert tokens.tokens(tx, theirs.project) == []
 
 

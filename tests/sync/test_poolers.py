@@ -163,6 +163,11 @@ def test_an_address_that_never_works_is_refused_at_once(conninfo: str, wrong: st
                 migrate(make_conninfo(address, **given))
 
 
+def test_a_pooler_in_statement_mode_is_refused(conninfo: str) -> None:
+    with pooler(conninfo, "statement") as through, pytest.raises(ConfigError, match="statement mode refuses"):
+        migrate(through)
+
+
 def test_a_startup_parameter_that_the_pooler_refuses_is_named(conninfo: str) -> None:
     with (
         pooler(conninfo) as through,

@@ -14,7 +14,7 @@ from typing import Any, LiteralString
 
 import pytest
 
-from sync import projects
+from sync import notifications, projects
 from tests.helpers import until
 from tests.sync.conftest import House
 from tests.webhooks.followed_project import SECRET, Following, versions
@@ -191,7 +191,12 @@ def test_the_poll_makes_up_for_lost_webhooks(following: Following, upstream: Ups
         until(lambda: versions(following, "order-sync") == list(range(1, 11)), "the poll found nothing")
 
 
-def test_a_local_publication_is_pushed_at_once(house: House, upstream: Upstream) -> None:
+@pytest.mark.parametrize("shared", [False, True])
+def test_a_local_publication_is_pushed_at_once(
+    house: House, upstream: Upstream, shared: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By a notification, or by the poll that replaces it where connections share backends."""
+    monkeypatch.setattr(notifications, "shares_backends", lambda _: shared)
     following = Following(house, upstream.url, direction=Direction.BOTH)
     with syncing(following):
         until(lambda: following.row().succeeded_at, "the first sync did not insert_events")

@@ -1,0 +1,91 @@
+"""Other Postgres servers than the embedded one, for the same tests: `make test-postgres` runs every version.
+
+    python -m tests.postgres_server     prints the folders of the programs that are installed, oldest first
+
+The variable GITSTORE_TEST_POSTGRES, such a folder, makes tests use that server.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import psycopg
+from psycopg import sql
+from psycopg.conninfo import make_conninfo
+
+from gitstore.system import wait_until
+from sync.embedded.binaries import choose_runner, find_binaries
+from sync.embedded.server import SUPERUSER, USER
+
+SETTING = "GITSTORE_TEST_POSTGRES"
+PORT = "5432"
+SECONDS = 60.0
+
+
+def installed() -> list[Path]:
+    """The `bin` folder of each version: Debian's, and those of the package with the embedded one."""
+    folders = [*Path("/usr/lib/postgresql").glob("*/bin"), *find_binaries().parent.glob("pginstall*/bin")]
+    versions = {version(folder): folder for folder in folders if (folder / "postgres").is_file()}
+    return [folder for _, folder in sorted(versions.items())]
+
+
+def version(folder: Path) -> int:
+    """The major version of the programs in a folder."""
+    command = [str(folder / "postgres"), "--version"]
+    output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    match = re.search(r"\d+", output)
+    assert match, output
+    return int(match[0])
+
+
+@contextmanager
+def running(programs: Path, folder: Path) -> Iterator[str]:
+    """A server of these programs in a new `folder`; the conninfo of its superuser."""
+    folder.mkdir(mode=0o711)
+    runner = choose_runner(folder)
+    log = folder / "log"
+
+    def spawn(program: str, arguments: Sequence[str]) -> subprocess.Popen[bytes]:
+        with log.open("ab") as out:
+            return subprocess.Popen(
+                [*runner.prefix, str(programs / program), *arguments],
+                stdin=subprocess.DEVNULL, stdout=out, stderr=out, cwd="/",
+                env={"PATH": os.defpath, "LC_ALL": "C.UTF-8"}, start_new_session=True,
+                user=runner.user.uid if runner.user else None,
+                group=runner.user.gid if runner.user else None,
+                extra_groups=[] if runner.user else None,
+            )  # fmt: skip
+
+    data = str(folder / "data")
+    initdb = spawn("initdb", ["-D", data, "-U", SUPERUSER, "-E", "UTF8", "--auth=trust", "--no-sync"])
+    assert initdb.wait(SECONDS) == 0, log.read_text()
+    settings = {"listen_addresses": "", "port": PORT, "unix_socket_directories": str(folder), "fsync": "off"}
+    pairs = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
+    server = spawn("postgres", ["-D", data, *pairs])
+    conninfo = make_conninfo("", host=str(folder), port=PORT, user=SUPERUSER, dbname=SUPERUSER)
+    try:
+        assert wait_until(lambda: _answers(server, conninfo), SECONDS), log.read_text()
+        with psycopg.connect(conninfo, autocommit=True) as admin:
+            admin.execute(sql.SQL("create role {} login createrole").format(sql.Identifier(USER)))
+        yield conninfo
+    finally:
+        server.send_signal(signal.SIGINT)  # its fast shutdown, which waits for no client
+        server.wait(SECONDS)
+
+
+def _answers(server: subprocess.Popen[bytes], conninfo: str) -> bool:
+    assert server.poll() is None, "the server ended"
+    with suppress(psycopg.OperationalError):
+        psycopg.connect(conninfo).close()
+        return True
+    return False
+
+
+if __name__ == "__main__":
+    print(*installed(), sep="\n")
