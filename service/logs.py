@@ -2,8 +2,8 @@
 
     action(Event.PUBLISHED, project="default", workflow="order-sync", version=3, principal="ci")
 
-Readable text on a terminal, JSON elsewhere, times in UTC (RFC 3339). Text that looks like a secret is always
-masked, whichever code logs it, and control characters of untrusted text never reach a terminal.
+Readable text on a terminal, JSON elsewhere, times in UTC (RFC 3339). Secrets are always masked, whichever code
+logs them (`gitstore/masking.py`), and control characters of untrusted text never reach a terminal.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from enum import StrEnum, auto
 from typing import Any, Final, TextIO
@@ -19,23 +19,8 @@ from typing import Any, Final, TextIO
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
-from gitstore.definition.quoting import CUT, clip
+from gitstore.masking import masked
 
-HIDDEN: Final = "***"
-_SECRET_KEYS: Final = frozenset(
-    {"authorization", "cookie", "credential", "database_url", "password", "secret", "sha256", "token"}
-)
-MOST_LOGGED: Final = 20_000
-"""Maximum characters of one text that a log line or an error repeats."""
-# Linear: each alternative begins with a fixed text, and its classes exclude the start of the next match. A
-# password that `clip` cut off has no @ after it.
-_SECRETS: Final = re.compile(
-    r"(?P<token>gst_|whsec_)[\w+/=-]++"
-    r"|(?P<scheme>\b(?:Basic|Bearer)\s++)[\w.~+/=-]++"
-    rf"|(?P<url>://[^\s:/@]*+:)[^\s/@]*+(?:(?=@)|(?<={CUT})\Z)"
-    r"|(?P<conninfo>\bpassword\s*+=\s*+)(?:'[^']*+'|[^\s&]++)",
-    re.IGNORECASE,
-)
 _CONTROL: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 
 
@@ -199,25 +184,8 @@ def cause_of(error: BaseException) -> str | None:
 
 
 def hide_secrets(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
-    """Mask values of secret-named keys, and text that looks like a secret anywhere (structlog processor)."""
-    return {key: HIDDEN if key.lower() in _SECRET_KEYS else without_secrets(v) for key, v in event.items()}
-
-
-def without_secrets(value: Any) -> Any:
-    """Return `value` with every secret in it, at any depth, replaced."""
-    if isinstance(value, str):
-        return _SECRETS.sub(_hide, clip(value, MOST_LOGGED))
-    if isinstance(value, Mapping):
-        return {k: HIDDEN if str(k).lower() in _SECRET_KEYS else without_secrets(v) for k, v in value.items()}
-    if isinstance(value, list | tuple | set | frozenset):
-        return [without_secrets(item) for item in value]
-    if value is None or isinstance(value, bool | int | float):
-        return value
-    return _SECRETS.sub(_hide, clip(str(value), MOST_LOGGED))
-
-
-def _hide(match: re.Match[str]) -> str:
-    return (match["token"] or match["scheme"] or match["url"] or match["conninfo"]) + HIDDEN
+    """Mask every secret (structlog processor)."""
+    return {**masked(event)}
 
 
 def _escape_controls(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:

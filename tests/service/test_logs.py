@@ -13,6 +13,7 @@ import pytest
 import structlog
 
 from gitstore.errors import ConfigError, UnavailableError
+from gitstore.masking import HIDDEN
 from service import logs
 from service.logs import Event
 
@@ -102,7 +103,7 @@ def test_text_that_looks_like_a_secret_is_masked(
     assert "Traceback" in text
     for part in ("hunter2", "aHVudGVy", TOKEN[4:], "hunter2 hunter2"):
         assert part not in text
-    assert logs.HIDDEN in text
+    assert HIDDEN in text
 
 
 def test_facts_with_the_name_of_a_secret_are_masked(
@@ -111,8 +112,8 @@ def test_facts_with_the_name_of_a_secret_are_masked(
     """Whatever their value."""
     logs.action(Event.REFUSED, token="1", Authorization=["a"], inner={"password": 5, "name": "ada"})
     (line,) = lines()
-    assert (line["token"], line["Authorization"]) == (logs.HIDDEN, logs.HIDDEN)
-    assert line["inner"] == {"password": logs.HIDDEN, "name": "ada"}
+    assert (line["token"], line["Authorization"]) == (HIDDEN, [HIDDEN])
+    assert line["inner"] == {"password": HIDDEN, "name": "ada"}
 
 
 def test_lines_are_readable_on_a_terminal() -> None:
