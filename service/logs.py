@@ -2,8 +2,8 @@
 
     action(Event.PUBLISHED, project="default", workflow="order-sync", version=3, principal="ci")
 
-Readable text on a terminal, JSON elsewhere, times in UTC (RFC 3339). Secrets are always masked, whichever code
-logs them (`gitstore/masking.py`), and control characters of untrusted text never reach a terminal.
+Readable text on a terminal, JSON elsewhere, times in UTC (RFC 3339). Secrets are always masked, whichever
+code logs them, and control characters of untrusted text never reach a terminal.
 """
 
 from __future__ import annotations
@@ -11,9 +11,11 @@ from __future__ import annotations
 import logging
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from enum import StrEnum, auto
+from select import PIPE_BUF
 from typing import Any, Final, TextIO
 
 import structlog
@@ -177,6 +179,19 @@ def about(**facts: Any) -> Iterator[None]:
         yield
 
 
+@contextmanager
+def batch() -> Iterator[None]:
+    """Write the lines that this thread logs within the block at its end, many at a time."""
+    lines: dict[TextIO, list[str]] = {}
+    token = _batch.set(lines)
+    try:
+        yield
+    finally:
+        _batch.reset(token)
+        for stream, waiting in lines.items():
+            _Lines(stream).write(waiting)
+
+
 def cause_of(error: BaseException) -> str | None:
     """Return the cause of an error, such as the driver's message, as one line for the operator."""
     lines = str(error.__cause__ or "").strip().splitlines()
@@ -210,6 +225,9 @@ def _rendering(readable: bool, terminal: bool) -> list[Processor]:
     return [_escape_controls, console]
 
 
+_batch: ContextVar[dict[TextIO, list[str]] | None] = ContextVar("gitstore_log_batch", default=None)
+
+
 class _Lines:
     """Writer of whole lines, unbuffered. A log whose reader is gone (EPIPE) does not stop the process."""
 
@@ -217,9 +235,26 @@ class _Lines:
         self._stream = stream
 
     def msg(self, line: str) -> None:
+        if (waiting := _batch.get()) is None:
+            self.write([line])
+        else:
+            waiting.setdefault(self._stream, []).append(line)
+
+    def write(self, lines: Sequence[str]) -> None:
+        """Write as many lines at once as a pipe takes whole: processes that share one do not mix them."""
+        part, size = "", 0
         with suppress(OSError, ValueError):  # ValueError: it is closed
-            self._stream.write(line + "\n")
-            self._stream.flush()
+            for line in lines:
+                more = len(line.encode("utf-8", "replace")) + 1
+                if part and size + more > PIPE_BUF:
+                    self._send(part)
+                    part, size = "", 0
+                part, size = part + line + "\n", size + more
+            self._send(part)
+
+    def _send(self, text: str) -> None:
+        self._stream.write(text)
+        self._stream.flush()
 
     debug = info = warning = error = critical = exception = msg
 

@@ -7,6 +7,7 @@ import json
 import logging
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
+from select import PIPE_BUF
 from typing import Any
 
 import pytest
@@ -155,6 +156,35 @@ def test_a_closed_log_is_no_error() -> None:
     logs.configure("json", "info", stream)
     stream.close()
     logs.action(Event.PUBLISHED)
+
+
+class Writes(io.StringIO):
+    """A stream that remembers what each write sent."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sent: list[str] = []
+
+    def write(self, text: str) -> int:
+        self.sent.append(text)
+        return super().write(text)
+
+
+def test_lines_of_a_batch_are_written_together_in_pieces_that_a_pipe_takes_whole() -> None:
+    """In their order; a longer line is alone."""
+    stream = Writes()
+    logs.configure("json", "info", stream)
+    with logs.batch():
+        for number in range(500):
+            logs.action(Event.SAVED, version=number, note="é" * (5_000 if number == 250 else 10))
+        assert stream.sent == []
+    logs.action(Event.READY)
+    lines = [json.loads(line) for line in stream.getvalue().splitlines()]
+    assert [line.get("version") for line in lines] == [*range(500), None]
+    sizes = [len(part.encode()) for part in stream.sent]
+    assert len([size for size in sizes if size > PIPE_BUF]) == 1
+    assert len(sizes) < 40
+    assert all(part.endswith("\n") for part in stream.sent)
 
 
 def test_the_cause_of_an_error_is_one_line() -> None:
