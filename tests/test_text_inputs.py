@@ -175,7 +175,7 @@ INPUTS: dict[str, dict[str, Callable[[str], object]]] = {
         "YAML": lambda text: document.parse(text.encode(), "workflow.yaml", Rules.MESHHOOK, LIMITS),
         "JSON": lambda text: document.parse(text.encode(), "workflow.json", Rules.MESHHOOK, LIMITS),
         "a JSON body": lambda text: document.parse_json(text.encode(), LIMITS),
-        "text of either": lambda text: to_file(Content(raw=("{" + text).encode()), None, Rules.MESHHOOK),
+        "text of either": lambda text: to_file(Content(("{" + text).encode()), None, Rules.MESHHOOK, LIMITS),
         "a URL": lambda text: parsed(node("httpCall", url=text)),
         "the rest of a URL": lambda text: parsed(node("httpCall", url="http://" + text)),
         "an expression": lambda text: parsed(node("transform", expression=text)),
