@@ -18,9 +18,10 @@ from gitstore.changes import ChangeSet
 from gitstore.definition import document as definitions
 from gitstore.definition.document import FILE_NAMES
 from gitstore.diff.summary import what_changes
+from gitstore.errors import too_large
 from gitstore.git.commits import new_commit
 from gitstore.git.objects import Objects
-from gitstore.model import Person, Problem, Problems, Rules, WorkflowState
+from gitstore.model import Limits, Person, Problem, Problems, Rules, WorkflowState
 from gitstore.policy import Command
 from gitstore.policy_facts import accepted
 from gitstore.repository import FOLDER, WritableRepository
@@ -94,7 +95,7 @@ class DraftWriter:
             name, blob, folder = repository.locate(base, slug)
             root, before = repository.objects.tree(base.tree), File(name, repository.objects.blob(blob))
             path = [] if folder == base.tree else [FOLDER, slug.encode()]
-        file = to_file(content, before, repository.rules)
+        file = to_file(content, before, repository.rules, repository.limits)
         # Parse before anything is written, so that an unparsable definition leaves nothing behind.
         parsed = definitions.parse(file.raw, file.name, repository.rules, repository.limits)
         before_id = base.id if base is not None else None
@@ -157,16 +158,23 @@ class DraftWriter:
         return commit.id.decode()
 
 
-def to_file(content: Content, before: File | None, rules: Rules) -> File:
-    """Return the file to save for `content`, given the existing file `before`, if any."""
+def to_file(content: Content, before: File | None, rules: Rules, limits: Limits) -> File:
+    """Return the file to save for `content`, given the existing file `before`, if any; raises `too_large`."""
     if content.raw is not None:
-        return File(_name_for(content, before), content.raw)
+        return File(_name_for(content, before), check_size(content.raw, limits))
     name = before.name if before else FILE_NAMES[0]
-    raw = definitions.dump(content.value or {}, name, rules)
+    raw = check_size(definitions.dump(content.value or {}, name, rules), limits)
     if before is not None and definitions.has_comments(before.raw, before.name):
         message = "comments were dropped: send YAML text instead of an object to keep them"
         return File(name, raw, (Problem("comments_dropped", message, error=False),))
     return File(name, raw)
+
+
+def check_size(raw: bytes, limits: Limits) -> bytes:
+    """Return the bytes of a definition; raises `too_large`."""
+    if len(raw) > limits.definition:
+        raise too_large("the definition has", len(raw), limits.definition)
+    return raw
 
 
 def _name_for(content: Content, before: File | None) -> str:

@@ -18,9 +18,9 @@ from werkzeug.exceptions import HTTPException
 
 from gitstore.errors import Code, ConflictError, GitstoreError
 from gitstore.git.files import machine_fault
+from gitstore.masking import masked
 from gitstore.model import Problem, Problems
 from gitstore.system import rfc3339
-from service.logs import without_secrets
 
 PROBLEM_JSON: Final = "application/problem+json"
 RETRY_AFTER: Final = 2  # seconds, if the error has no value of its own
@@ -147,7 +147,7 @@ def problem(error: GitstoreError, request_id: str = "") -> Response:
         "code": error.code.value,
     }
     # An error repeats the refused input, and could so carry a secret into a log or a bug report.
-    body = without_secrets(body)
+    body = masked(body)
     if request_id:
         body["instance"] = f"{_REQUEST}{request_id}"
     return Response(json.dumps(body) + "\n", int(status), headers, content_type=PROBLEM_JSON)
@@ -168,7 +168,7 @@ def _draft_facts(error: GitstoreError) -> dict[str, object]:
 def plain(error: GitstoreError) -> Response:
     """Return the answer for git, which prints text/plain in the terminal as `remote: ...`."""
     status, headers = status_and_headers(error, challenge="Basic")
-    text = without_secrets(error.message) + "\n"
+    text = masked(error.message) + "\n"
     return Response(text, int(status), headers, content_type="text/plain; charset=utf-8")
 
 

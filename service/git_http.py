@@ -49,7 +49,6 @@ _NOT_CACHED: Final = {  # as by git-http-backend(1), for caches of HTTP/1.0, too
     "Cache-Control": "no-cache, max-age=0, must-revalidate",
 }
 _CHUNK: Final = 64 * 1024
-_MOST_LOGGED: Final = 50  # refs of one push
 _DONE: Final = {
     Effect.SAVE: Event.SAVED,
     Effect.PUBLISH: Event.PUBLISHED,
@@ -149,13 +148,14 @@ def _record(caller: Caller, receipt: Receipt, *, duration_ms: float) -> None:
     metrics = services().metrics
     metrics.pushed("refused" if any(verdict.refusal for verdict in receipt.verdicts) else "ok")
     facts = {"door": "git", "duration_ms": duration_ms}
-    for verdict in receipt.verdicts[:_MOST_LOGGED]:
-        if verdict.refusal is not None:
-            ref = clip(names.show(verdict.command.ref))
-            caller.log(Event.REFUSED, **facts, ref=ref, code=verdict.refusal.code.value)
-        elif verdict.target is not None and verdict.effect is not Effect.NOTHING:
-            version = getattr(verdict.target, "number", None)
-            caller.log(_DONE[verdict.effect], **facts, workflow=verdict.target.slug, version=version)
+    with logs.batch():
+        for verdict in receipt.verdicts:
+            if verdict.refusal is not None:
+                ref = clip(names.show(verdict.command.ref))
+                caller.log(Event.REFUSED, **facts, ref=ref, code=verdict.refusal.code.value)
+            elif verdict.target is not None and verdict.effect is not Effect.NOTHING:
+                version = getattr(verdict.target, "number", None)
+                caller.log(_DONE[verdict.effect], **facts, workflow=verdict.target.slug, version=version)
     for verdict in receipt.verdicts:
         if verdict.refusal is None and verdict.effect is Effect.PUBLISH:
             metrics.published(door="git")

@@ -2,8 +2,8 @@
 
     action(Event.PUBLISHED, project="default", workflow="order-sync", version=3, principal="ci")
 
-Readable text on a terminal, JSON elsewhere, times in UTC (RFC 3339). Text that looks like a secret is always
-masked, whichever code logs it, and control characters of untrusted text never reach a terminal.
+Readable text on a terminal, JSON elsewhere, times in UTC (RFC 3339). Secrets are always masked, whichever
+code logs them, and control characters of untrusted text never reach a terminal.
 """
 
 from __future__ import annotations
@@ -11,31 +11,18 @@ from __future__ import annotations
 import logging
 import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from enum import StrEnum, auto
+from select import PIPE_BUF
 from typing import Any, Final, TextIO
 
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
-from gitstore.definition.quoting import CUT, clip
+from gitstore.masking import masked
 
-HIDDEN: Final = "***"
-_SECRET_KEYS: Final = frozenset(
-    {"authorization", "cookie", "credential", "database_url", "password", "secret", "sha256", "token"}
-)
-MOST_LOGGED: Final = 20_000
-"""Maximum characters of one text that a log line or an error repeats."""
-# Linear: each alternative begins with a fixed text, and its classes exclude the start of the next match. A
-# password that `clip` cut off has no @ after it.
-_SECRETS: Final = re.compile(
-    r"(?P<token>gst_|whsec_)[\w+/=-]++"
-    r"|(?P<scheme>\b(?:Basic|Bearer)\s++)[\w.~+/=-]++"
-    rf"|(?P<url>://[^\s:/@]*+:)[^\s/@]*+(?:(?=@)|(?<={CUT})\Z)"
-    r"|(?P<conninfo>\bpassword\s*+=\s*+)(?:'[^']*+'|[^\s&]++)",
-    re.IGNORECASE,
-)
 _CONTROL: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 
 
@@ -192,6 +179,19 @@ def about(**facts: Any) -> Iterator[None]:
         yield
 
 
+@contextmanager
+def batch() -> Iterator[None]:
+    """Write the lines that this thread logs within the block at its end, many at a time."""
+    lines: dict[TextIO, list[str]] = {}
+    token = _batch.set(lines)
+    try:
+        yield
+    finally:
+        _batch.reset(token)
+        for stream, waiting in lines.items():
+            _Lines(stream).write(waiting)
+
+
 def cause_of(error: BaseException) -> str | None:
     """Return the cause of an error, such as the driver's message, as one line for the operator."""
     lines = str(error.__cause__ or "").strip().splitlines()
@@ -199,25 +199,8 @@ def cause_of(error: BaseException) -> str | None:
 
 
 def hide_secrets(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
-    """Mask values of secret-named keys, and text that looks like a secret anywhere (structlog processor)."""
-    return {key: HIDDEN if key.lower() in _SECRET_KEYS else without_secrets(v) for key, v in event.items()}
-
-
-def without_secrets(value: Any) -> Any:
-    """Return `value` with every secret in it, at any depth, replaced."""
-    if isinstance(value, str):
-        return _SECRETS.sub(_hide, clip(value, MOST_LOGGED))
-    if isinstance(value, Mapping):
-        return {k: HIDDEN if str(k).lower() in _SECRET_KEYS else without_secrets(v) for k, v in value.items()}
-    if isinstance(value, list | tuple | set | frozenset):
-        return [without_secrets(item) for item in value]
-    if value is None or isinstance(value, bool | int | float):
-        return value
-    return _SECRETS.sub(_hide, clip(str(value), MOST_LOGGED))
-
-
-def _hide(match: re.Match[str]) -> str:
-    return (match["token"] or match["scheme"] or match["url"] or match["conninfo"]) + HIDDEN
+    """Mask every secret (structlog processor)."""
+    return {**masked(event)}
 
 
 def _escape_controls(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
@@ -242,6 +225,9 @@ def _rendering(readable: bool, terminal: bool) -> list[Processor]:
     return [_escape_controls, console]
 
 
+_batch: ContextVar[dict[TextIO, list[str]] | None] = ContextVar("gitstore_log_batch", default=None)
+
+
 class _Lines:
     """Writer of whole lines, unbuffered. A log whose reader is gone (EPIPE) does not stop the process."""
 
@@ -249,9 +235,26 @@ class _Lines:
         self._stream = stream
 
     def msg(self, line: str) -> None:
+        if (waiting := _batch.get()) is None:
+            self.write([line])
+        else:
+            waiting.setdefault(self._stream, []).append(line)
+
+    def write(self, lines: Sequence[str]) -> None:
+        """Write as many lines at once as a pipe takes whole: processes that share one do not mix them."""
+        part, size = "", 0
         with suppress(OSError, ValueError):  # ValueError: it is closed
-            self._stream.write(line + "\n")
-            self._stream.flush()
+            for line in lines:
+                more = len(line.encode("utf-8", "replace")) + 1
+                if part and size + more > PIPE_BUF:
+                    self._send(part)
+                    part, size = "", 0
+                part, size = part + line + "\n", size + more
+            self._send(part)
+
+    def _send(self, text: str) -> None:
+        self._stream.write(text)
+        self._stream.flush()
 
     debug = info = warning = error = critical = exception = msg
 

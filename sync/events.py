@@ -8,7 +8,7 @@ it is processed.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, Final, LiteralString
@@ -16,6 +16,7 @@ from uuid import UUID, uuid5
 
 from psycopg.types.json import Jsonb
 
+from gitstore.masking import masked
 from gitstore.model import LedgerEntry
 from gitstore.names import version_id
 from sync import rows
@@ -102,8 +103,14 @@ def insert(tx: Transaction, events: Iterable[EventRow | Mapping[str, object]]) -
 
 
 def as_json(events: Iterable[EventRow | Mapping[str, object]]) -> Jsonb:
-    """Return the parameter `events` of `MADE`."""
-    return rows.as_json(events, EventRow)
+    """Return the parameter `events` of `MADE`, without secrets: subscribers are outside access control."""
+    return rows.as_json(map(_without_secrets, events), EventRow)
+
+
+def _without_secrets(event: EventRow | Mapping[str, object]) -> EventRow | Mapping[str, object]:
+    if isinstance(event, EventRow):
+        return replace(event, data=masked(event.data))
+    return {**event, "data": masked(event["data"])}
 
 
 def published(workflow: WorkflowRow, row: VersionRow, entry: LedgerEntry) -> Fact:

@@ -34,6 +34,7 @@ from gitstore.diff.summary import summary
 from gitstore.diff.text import text_diff
 from gitstore.drafts import Content, File, to_file
 from gitstore.errors import GitstoreError, MalformedError
+from gitstore.masking import masked
 from gitstore.model import Limits, Problem, Rules
 from gitstore.names import is_slug
 from gitstore.push.request import ZERO, read_request
@@ -174,7 +175,7 @@ INPUTS: dict[str, dict[str, Callable[[str], object]]] = {
         "YAML": lambda text: document.parse(text.encode(), "workflow.yaml", Rules.MESHHOOK, LIMITS),
         "JSON": lambda text: document.parse(text.encode(), "workflow.json", Rules.MESHHOOK, LIMITS),
         "a JSON body": lambda text: document.parse_json(text.encode(), LIMITS),
-        "text of either": lambda text: to_file(Content(raw=("{" + text).encode()), None, Rules.MESHHOOK),
+        "text of either": lambda text: to_file(Content(("{" + text).encode()), None, Rules.MESHHOOK, LIMITS),
         "a URL": lambda text: parsed(node("httpCall", url=text)),
         "the rest of a URL": lambda text: parsed(node("httpCall", url="http://" + text)),
         "an expression": lambda text: parsed(node("transform", expression=text)),
@@ -194,7 +195,7 @@ INPUTS: dict[str, dict[str, Callable[[str], object]]] = {
         "cron": lambda text: draw(node("schedule", cron=text)),
         "sentences": lambda text: (rendering.sentence(text), rendering.headline(text)),
         "the log and refusals": refused,
-        "the log's traceback": lambda text: logs._escape_controls(None, "", {"": logs.without_secrets(text)}),
+        "the log's traceback": lambda text: logs._escape_controls(None, "", {"": masked(text)}),
     },
     "requests": {
         "unknown keys and values": unknown_key,

@@ -21,6 +21,7 @@ from gitstore import budget
 from gitstore.definition.quoting import quote
 from gitstore.model import MOST_PROBLEMS, Limits, Problem
 
+NO_ENVELOPE: Final = Limits(depth=0, nodes=0)
 _BETWEEN_CHECKS: Final = 256  # nodes between two budget checks
 _FORBIDDEN: Final = re.compile(r"[\x00\ud800-\udfff]")
 _LINE_BREAK: Final = re.compile(r"\r\n|\r|\n")
@@ -116,18 +117,24 @@ class Marks:
 class Builder:
     """Collects nodes in document order; `root` and `marks` hold the result.
 
-    In a mapping, the first node is a key, the second its value, and so on. `escapes` tells whether strings
-    may have characters that UTF-8 text can't have.
+    In a mapping, the first node is a key, the second its value, and so on. `envelope` is what may be around
+    the definition to which the limits apply. `escapes` tells whether strings may have characters that UTF-8
+    text can't have.
     """
 
-    def __init__(self, limits: Limits, errors: SyntaxErrors, *, escapes: bool) -> None:
+    def __init__(
+        self, limits: Limits, errors: SyntaxErrors, *, escapes: bool, envelope: Limits = NO_ENVELOPE
+    ) -> None:
         self.marks = Marks()
         self._limits = limits
+        self._most_nodes = limits.nodes + envelope.nodes
+        self._most_levels = limits.depth + envelope.depth
         self._errors = errors
         self._escapes = escapes
         self._nodes = 0
         self._next_check = 0
         self._copied = 0  # characters that aliases repeat
+        self._has_copies = False
         self._depth = 0
         self._document: list[Any] = []
         # The innermost open collection: itself, its offsets, and its next key.
@@ -184,10 +191,11 @@ class Builder:
         self._check_levels(levels, at)
         self._nodes += nodes - 1
         self._copied += characters
+        self._has_copies = True
         self._next_check = 0
         if at + self._copied > self._limits.definition:
             # Only aliases can exceed this: a shared text is free here, but is written out in every JSON.
-            message = f"more than {self._limits.definition} characters, aliases written out"
+            message = f"more than {self._limits.definition:,} characters, aliases written out"
             raise self._errors.stop(at, "too_large", message)
         self._check(at)
         self.scalar(_copy(value), at)
@@ -197,16 +205,16 @@ class Builder:
         return self._errors.stop(at, "too_deep", f"more than {self._limits.depth} levels deep")
 
     def _check_levels(self, more: int, at: int) -> None:
-        if self._depth + more > self._limits.depth:
+        if self._depth + more > self._most_levels:
             raise self.too_deep(at)
 
     def _check(self, at: int) -> None:
         """Check the budget and the limit of nodes before the next one; set when to check again."""
         budget.check()
-        if self._nodes >= self._limits.nodes:
-            message = f"more than {self._limits.nodes} nodes, aliases written out"
+        if self._nodes >= self._most_nodes:
+            message = f"more than {self._limits.nodes:,} nodes" + ", aliases written out" * self._has_copies
             raise self._errors.stop(at, "too_many_nodes", message)
-        self._next_check = min(self._nodes + _BETWEEN_CHECKS, self._limits.nodes)
+        self._next_check = min(self._nodes + _BETWEEN_CHECKS, self._most_nodes)
 
     def _refuse_key(self, key: Any, at: int) -> None:
         """Record why `key` is refused. Its value is dropped."""

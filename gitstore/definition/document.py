@@ -20,11 +20,11 @@ from uuid import UUID
 import rfc8785
 
 from gitstore.definition import json_reader, yaml_reader, yaml_writer
-from gitstore.definition.builder import AbortParse, Marks, Source, SyntaxErrors
+from gitstore.definition.builder import NO_ENVELOPE, AbortParse, Marks, Source, SyntaxErrors
 from gitstore.definition.elements import meaning, without_leftovers
 from gitstore.definition.quoting import quote
 from gitstore.definition.rules.graph_rules import check
-from gitstore.errors import Code, InvalidDefinitionError, MalformedError
+from gitstore.errors import Code, InvalidDefinitionError, MalformedError, too_large
 from gitstore.model import Definition, Limits, Problem, Problems, Rules, listed
 
 FILE_NAMES = ("workflow.yaml", "workflow.yml", "workflow.json")
@@ -77,17 +77,23 @@ class Document:
         return self.marks.locate(self.value, path)
 
 
-def read(raw: bytes, limits: Limits, *, is_json: bool) -> Document:
-    """Parse UTF-8 `raw`, with or without a byte order mark. Raises only `Unparsable`."""
+def read(raw: bytes, limits: Limits, *, is_json: bool, envelope: Limits = NO_ENVELOPE) -> Document:
+    """Parse UTF-8 `raw`, with or without a byte order mark. Raises only `Unparsable`.
+
+    JSON may have an `envelope` around the definition, of so many levels and nodes.
+    """
     errors = SyntaxErrors()
     source = Source("")
     try:
         if len(raw) > limits.definition:
-            message = f"{len(raw)} bytes, where {limits.definition} are accepted"
-            raise errors.stop(0, "too_large", message)
+            raise errors.stop(
+                0, "too_large", too_large("the definition has", len(raw), limits.definition).message
+            )
         source = _decode(raw)
-        reader = json_reader if is_json else yaml_reader
-        built = reader.read(source.text, limits, errors)
+        if is_json:
+            built = json_reader.read(source.text, limits, errors, envelope)
+        else:
+            built = yaml_reader.read(source.text, limits, errors)
         if not errors:
             return Document(built.root, source, built.marks)
     except AbortParse:
@@ -129,14 +135,9 @@ def parse_json(raw: bytes, limits: Limits) -> Any:
 
     The caller limits the size of the body; the limits include an allowance for the parts around a definition.
     """
-    around = replace(
-        limits,
-        definition=max(len(raw), limits.definition),
-        depth=limits.depth + _ENVELOPE.depth,
-        nodes=limits.nodes + _ENVELOPE.nodes,
-    )
+    around = replace(limits, definition=max(len(raw), limits.definition))
     try:
-        return read(raw, around, is_json=True).value
+        return read(raw, around, is_json=True, envelope=_ENVELOPE).value
     except Unparsable as error:
         message = f"the body is not acceptable JSON: {error.summary}"
         raise MalformedError(message, problems=error.problems) from None

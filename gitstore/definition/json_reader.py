@@ -11,7 +11,7 @@ from decimal import Decimal
 from typing import Any
 
 from gitstore.definition import scalars
-from gitstore.definition.builder import Builder, SyntaxErrors
+from gitstore.definition.builder import NO_ENVELOPE, Builder, SyntaxErrors
 from gitstore.definition.quoting import quote
 from gitstore.model import Limits
 
@@ -43,9 +43,9 @@ _AFTER_VALUE = {
 _END: tuple[str, frozenset[str]] = ("the end", frozenset())
 
 
-def read(text: str, limits: Limits, errors: SyntaxErrors) -> Builder:
+def read(text: str, limits: Limits, errors: SyntaxErrors, envelope: Limits = NO_ENVELOPE) -> Builder:
     """Read the one value in `text`. Raises `AbortParse` if reading cannot continue."""
-    builder = Builder(limits, errors, escapes="\\" in text)
+    builder = Builder(limits, errors, escapes="\\" in text, envelope=envelope)
     inside: list[str] = []
     expected, next_token, at = _VALUE, _TOKEN.match, 0
     while (token := next_token(text, at)) is not None:

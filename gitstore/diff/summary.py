@@ -2,7 +2,7 @@
 
 It contains ids, names, keys, and the versions of references (`uses`, `image`), no other values. It is one
 line of at most `LONGEST` characters for any input: names that are too many or too long are replaced
-by counts.
+by counts. Secrets in names are masked, as a summary leaves access control in events and in terminals.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from gitstore.diff.pairing import KEYS, fingerprint
 from gitstore.diff.structure import EFFECTS, Diff, Item, Kind, diff
 from gitstore.diff.values import Change, Op, steps
 from gitstore.errors import GitstoreError, TooLargeError
+from gitstore.masking import masked_text
 from gitstore.model import Definition, Rules
 from gitstore.repository import Repository
 
@@ -77,7 +78,7 @@ def summary(difference: Diff) -> str:
     """Summarize a difference for people: a commit's message, a line in a terminal, a row of the history."""
     if difference.empty:
         return "only the layout changed" if difference.unseen else NOTHING
-    named = _sentence(_phrases(difference, named=True))
+    named = masked_text(_sentence(_phrases(difference, named=True)))
     counted = _sentence(_phrases(difference, named=False)) if len(named) > LONGEST else named
     return counted if len(counted) <= LONGEST else count(len(difference.items), "change")
 

@@ -20,6 +20,7 @@ from gitstore.diff.summary import what_changes
 from gitstore.errors import BusyError, Code, GitstoreError, IntegrityError, NotMirroredError
 from gitstore.git.files import machine_fault
 from gitstore.git.quarantine import Quarantine, quarantine
+from gitstore.masking import masked_text
 from gitstore.model import Definition
 from gitstore.names import DraftRef, VersionRef
 from gitstore.policy import (
@@ -356,7 +357,9 @@ def _answer(request: Request, unpack: bytes, verdicts: Sequence[Verdict], lines:
         if verdict.refusal is None:
             report.write(pkt_line(b"ok " + ref + b"\n"))
         else:
-            report.write(pkt_line(b"ng " + ref + b" " + _one_line(verdict.refusal.message) + b"\n"))
+            report.write(
+                pkt_line(b"ng " + ref + b" " + _one_line(masked_text(verdict.refusal.message)) + b"\n")
+            )
     report.write(pkt_line(None))
     status = report.getvalue() if b"report-status" in request.capabilities else b""
     if b"side-band-64k" not in request.capabilities:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Self
 
 from gitstore.definition import document
-from gitstore.drafts import Content, Saved, to_file
-from gitstore.errors import InvalidDefinitionError, too_large
+from gitstore.drafts import Content, Saved, check_size, to_file
+from gitstore.errors import InvalidDefinitionError
 from gitstore.model import Limits, Person, Problems
 from gitstore.names import check_slug
 from gitstore.repository import Repository
@@ -24,12 +25,14 @@ class Validation:
     digest: str | None
     problems: Problems
 
+    @classmethod
+    def failed(cls, error: InvalidDefinitionError) -> Self:
+        return cls(valid=False, digest=None, problems=Problems.of(error.problems))
+
 
 def raw_content(raw: bytes, limits: Limits, *, json: bool | None = None) -> Content:
     """Return the content of the bytes of a definition; raises `too_large`. `json` as in `Content`."""
-    if len(raw) > limits.definition:
-        raise too_large("the definition has", len(raw), limits.definition)
-    return Content(raw=raw, json=json)
+    return Content(raw=check_size(raw, limits), json=json)
 
 
 def create(
@@ -60,8 +63,8 @@ def validate(repository: Repository, slug: str, content: Content | None = None) 
         if content is None:
             parsed = repository.definition(lookup.open_draft(repository, slug).encode(), slug)
             return Validation(parsed.valid, parsed.digest, parsed.problems)
-        file = to_file(content, None, repository.rules)
+        file = to_file(content, None, repository.rules, repository.limits)
         parsed = document.parse(file.raw, file.name, repository.rules, repository.limits)
         return Validation(parsed.valid, parsed.digest, parsed.problems.after(file.warnings))
     except InvalidDefinitionError as error:
-        return Validation(valid=False, digest=None, problems=Problems.of(error.problems))
+        return Validation.failed(error)

@@ -14,8 +14,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from gitstore.definition import document
 from gitstore.definition.quoting import clip
-from gitstore.errors import GitstoreError
-from gitstore.model import MOST_PROBLEMS, Problems
+from gitstore.errors import Code, GitstoreError, InvalidDefinitionError, MalformedError
+from gitstore.model import MOST_PROBLEMS, Limits, Problems
 from gitstore.store import ANY
 from service import errors
 from service.caller import Backend, Caller
@@ -108,14 +108,27 @@ class Person(Answer):
 def read_json(caller: Caller | Backend, model: type[M]) -> M:
     """Return the body as a `model`. A missing body counts as an empty object.
 
-    Raises `malformed` with every problem, `unsupported_media_type` or `too_large`.
+    Raises `malformed` with every problem, `unsupported_media_type` or `too_large`; `definition_unparsable` if
+    the body has a definition and cannot be read.
     """
     limits = (caller if isinstance(caller, Backend) else caller.services).config.limits
     raw = read_body(request, most_json(limits))
     if not raw:
         return validated(model, {})
     check_json()
-    return validated(model, document.parse_json(raw, limits))
+    has_definition = model.model_fields.keys() & {"definition", "nodes"}
+    return validated(model, (definition_in_json if has_definition else document.parse_json)(raw, limits))
+
+
+def definition_in_json(raw: bytes, limits: Limits) -> Any:
+    """Return the value of a JSON body with a definition in it; raises `definition_unparsable`."""
+    try:
+        return document.parse_json(raw, limits)
+    except MalformedError as error:
+        # The answer to a syntax error does not depend on the format, YAML or JSON.
+        raise InvalidDefinitionError(
+            Code.DEFINITION_UNPARSABLE, error.message, problems=error.problems
+        ) from error
 
 
 def check_json(*others: str) -> None:

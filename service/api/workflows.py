@@ -12,7 +12,7 @@ from flask import Response
 from pydantic import Field
 
 from gitstore.definition.quoting import clip
-from gitstore.errors import MalformedError
+from gitstore.errors import InvalidDefinitionError, MalformedError
 from gitstore.model import Permission
 from gitstore.names import version_id
 from service import lookup
@@ -131,13 +131,17 @@ def update_workflow(path: WorkflowPath, query: Query) -> Response:
 def validate_definition(path: WorkflowPath, query: Query) -> Response:
     """Validate a definition or, without one, the saved draft. Nothing is changed."""
     caller = enter(Permission.READ, f"checking {clip(path.id)}", project=query.project)
-    content, _ = read_draft(caller, Validate)
+    content, unreadable = None, None
+    try:
+        content, _ = read_draft(caller, Validate)
+    except InvalidDefinitionError as error:
+        unreadable = actions.Validation.failed(error)
     with caller.reading() as tx:
         workflow = lookup.workflow(tx, caller, path.id)
-    if content is None:
+    if content is None and unreadable is None:
         lookup.admit(caller, workflow.slug, workflow.draft_number)
     with caller.opened() as repository:
-        validation = actions.validate(repository, workflow.slug, content)
+        validation = unreadable or actions.validate(repository, workflow.slug, content)
     return answer(Validation.from_row(validation, **problems_of(validation.problems)))
 
 

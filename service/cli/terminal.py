@@ -13,6 +13,7 @@ from typing import IO, Any, Final, TextIO
 import click
 
 from gitstore.errors import ConfigError, GitstoreError
+from gitstore.masking import masked
 from service import logs
 from service.config import SETTINGS, Config, Setting
 
@@ -64,7 +65,7 @@ class CliError(click.ClickException):
         lines = [f"error: {first}", *(f"       {line}" for line in more)]
         if self._cause and self._cause not in self.message:
             lines.append(f"       ({self._cause})")
-        click.echo(logs.without_secrets("\n".join(lines)), file=file or sys.stderr)
+        click.echo(masked("\n".join(lines)), file=file or sys.stderr)
 
 
 def with_config(*names: str) -> Callable[[Command], Command]:

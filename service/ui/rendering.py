@@ -16,9 +16,10 @@ from gitstore.definition.document import describe
 from gitstore.definition.quoting import clip
 from gitstore.diff.summary import count
 from gitstore.errors import GitstoreError
+from gitstore.masking import masked
 from gitstore.model import Problems
 from gitstore.system import now
-from service import errors, logs
+from service import errors
 from service.comparison import shown
 from service.context import request_id, services
 from service.errors import UnauthenticatedError
@@ -67,7 +68,7 @@ def refusal(error: GitstoreError) -> Response:
     status, headers = errors.status_and_headers(error)
     response = page(
         "refusal.html",
-        error.reworded(logs.without_secrets(error.message)),
+        error.reworded(masked(error.message)),
         status=status,
         problems=Problems.of(error.problems),
         request_id=request_id(),

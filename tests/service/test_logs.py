@@ -7,12 +7,14 @@ import json
 import logging
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
+from select import PIPE_BUF
 from typing import Any
 
 import pytest
 import structlog
 
 from gitstore.errors import ConfigError, UnavailableError
+from gitstore.masking import HIDDEN
 from service import logs
 from service.logs import Event
 
@@ -102,7 +104,7 @@ def test_text_that_looks_like_a_secret_is_masked(
     assert "Traceback" in text
     for part in ("hunter2", "aHVudGVy", TOKEN[4:], "hunter2 hunter2"):
         assert part not in text
-    assert logs.HIDDEN in text
+    assert HIDDEN in text
 
 
 def test_facts_with_the_name_of_a_secret_are_masked(
@@ -111,8 +113,8 @@ def test_facts_with_the_name_of_a_secret_are_masked(
     """Whatever their value."""
     logs.action(Event.REFUSED, token="1", Authorization=["a"], inner={"password": 5, "name": "ada"})
     (line,) = lines()
-    assert (line["token"], line["Authorization"]) == (logs.HIDDEN, logs.HIDDEN)
-    assert line["inner"] == {"password": logs.HIDDEN, "name": "ada"}
+    assert (line["token"], line["Authorization"]) == (HIDDEN, [HIDDEN])
+    assert line["inner"] == {"password": HIDDEN, "name": "ada"}
 
 
 def test_lines_are_readable_on_a_terminal() -> None:
@@ -154,6 +156,35 @@ def test_a_closed_log_is_no_error() -> None:
     logs.configure("json", "info", stream)
     stream.close()
     logs.action(Event.PUBLISHED)
+
+
+class Writes(io.StringIO):
+    """A stream that remembers what each write sent."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sent: list[str] = []
+
+    def write(self, text: str) -> int:
+        self.sent.append(text)
+        return super().write(text)
+
+
+def test_lines_of_a_batch_are_written_together_in_pieces_that_a_pipe_takes_whole() -> None:
+    """In their order; a longer line is alone."""
+    stream = Writes()
+    logs.configure("json", "info", stream)
+    with logs.batch():
+        for number in range(500):
+            logs.action(Event.SAVED, version=number, note="é" * (5_000 if number == 250 else 10))
+        assert stream.sent == []
+    logs.action(Event.READY)
+    lines = [json.loads(line) for line in stream.getvalue().splitlines()]
+    assert [line.get("version") for line in lines] == [*range(500), None]
+    sizes = [len(part.encode()) for part in stream.sent]
+    assert len([size for size in sizes if size > PIPE_BUF]) == 1
+    assert len(sizes) < 40
+    assert all(part.endswith("\n") for part in stream.sent)
 
 
 def test_the_cause_of_an_error_is_one_line() -> None:

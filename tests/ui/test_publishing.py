@@ -95,7 +95,7 @@ def publish_beside_the_draft(ann: Visitor) -> None:
         store.unit_of_work.begin(["order-sync"]),
     ):
         state = store.state("order-sync")
-        file = to_file(Content(value=definition("https://theirs.example/")), None, store.rules)
+        file = to_file(Content(value=definition("https://theirs.example/")), None, store.rules, store.limits)
         objects = put_file(store.objects, None, [], file)
         commit = new_commit(
             tree=objects[-1].id, parents=[state.latest_commit.encode()], author=Person("Bob", "b@x.y"),

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
+from typing import Any
+
 import pytest
+from werkzeug.test import TestResponse
 
 from tests.service.api.conftest import Client, House, problem, yaml
 
@@ -55,6 +60,49 @@ def test_an_invalid_body_is_refused(
         assert refused["problems"][0]["code"] == kind
         assert refused["problems"][0]["line"] is not None
     problem(published.get(DRAFT), 404, "version_not_found")
+
+
+def text(value: dict[str, Any]) -> str:
+    return json.dumps(value)
+
+
+def nested(levels: int) -> Any:
+    return json.loads("[" * levels + "]" * levels)
+
+
+DEEPEST, MOST_NODES = 64, 50_000
+TOO_MUCH = {
+    "too_deep": ({"nodes": [], "a": nested(DEEPEST)}, "more than 64 levels deep"),
+    "too_many_nodes": ({"nodes": [], "a": [0] * MOST_NODES}, "more than 50,000 nodes"),
+    "far too many nodes": ({"nodes": [], "a": [0] * (2 * MOST_NODES)}, "more than 50,000 nodes"),
+    "too_large": ({"nodes": [], "a": ["a" * 1000] * 1100}, "the limit is 1,048,576"),
+}
+DOORS: dict[str, Callable[[Client, dict[str, Any]], TestResponse]] = {
+    "create": lambda by, value: by.post("/workflows", json={"slug": "a", "definition": value}),
+    "create, as text": lambda by, value: by.post("/workflows", json={"slug": "a", "definition": text(value)}),
+    "open a draft": lambda by, value: by.post(VERSIONS, json={"definition": value}),
+    "open a draft, as text": lambda by, value: by.post(VERSIONS, json={"definition": text(value)}),
+    "open a draft with a file": lambda by, value: by.post(VERSIONS, json=value),
+    "open a draft with YAML": lambda by, value: by.post(VERSIONS, data=text(value), type="application/yaml"),
+    "MeshHook's editor": lambda by, value: by.post("/api/workflows", json={"name": "a", "nodes": [value]}),
+}
+
+
+@pytest.mark.parametrize("kind", TOO_MUCH)
+def test_a_limit_has_one_status_and_one_wording_through_all_doors(published: Client, kind: str) -> None:
+    """It names the limit of a definition, without the envelope of a body."""
+    value, words = TOO_MUCH[kind]
+    status, code = (413, "too_large") if kind == "too_large" else (422, "definition_unparsable")
+    for door, send in DOORS.items():
+        refused = problem(send(published, value), status, code)
+        assert words in refused["detail"], (door, refused["detail"])
+    for body in ({"definition": value}, value):
+        answer = published.post("/workflows/order-sync/validate", json=body)
+        if kind == "too_large":
+            problem(answer, status, code)
+        else:
+            assert (answer.status_code, answer.json["valid"]) == (200, False)
+            assert words in answer.json["problems"][0]["message"]
 
 
 def test_an_alias_bomb_is_refused(published: Client) -> None:

@@ -5,10 +5,13 @@ from __future__ import annotations
 import errno
 import json
 import re
+from base64 import b64encode
+from hashlib import sha1
 from http import HTTPStatus
 from typing import Any
 
 import pytest
+from dulwich.protocol import pkt_line
 
 from gitstore.errors import BusyError, Code, GitstoreError, StaleDraftError
 from gitstore.model import Problem
@@ -142,6 +145,26 @@ def test_a_request_is_one_log_line(owner: Client, monkeypatch: pytest.MonkeyPatc
     assert line["principal"].startswith("owner-")
     assert line["duration_ms"] > 0
     assert owner.token not in str(line)
+
+
+def test_every_ref_of_a_push_is_logged(owner: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many the push has."""
+    lines: list[dict[str, Any]] = []
+    monkeypatch.setattr(logs, "action", lambda event, **facts: lines.append({"event": event, **facts}))
+    refs = [f"refs/heads/other-{number}" for number in range(120)]
+    commands = [f"{'0' * 40} {'a' * 40} {ref}".encode() for ref in refs]
+    commands[0] += b"\0report-status"
+    pack = b"PACK" + bytes([0, 0, 0, 2, 0, 0, 0, 0])
+    body = b"".join(map(pkt_line, [*commands, None])) + pack + sha1(pack).digest()
+    login = "Basic " + b64encode(f"git:{owner.token}".encode()).decode()
+    answer = owner.post(
+        "/default.git/git-receive-pack",
+        data=body,
+        type="application/x-git-receive-pack-request",
+        headers={"Authorization": login},
+    )
+    assert answer.data.count(b"ng refs/heads/other-") == len(refs)
+    assert [line["ref"] for line in lines if line["event"] == "refused"] == refs
 
 
 def test_key_actions_are_logged(owner: Client, monkeypatch: pytest.MonkeyPatch) -> None:
