@@ -16,6 +16,9 @@ paragraph of trailers (git-interpret-trailers(1)). Only the reason and the trail
     Gitstore-After: v2                    published, if it left a gap: the latest version before
     Gitstore-Name: "Order sync"           created, described: as JSON; else the definition's name counts
     Gitstore-Description: "..."           created, described: likewise
+    Gitstore-Issuer: "https://id.example" the author, if a user of an identity provider: as JSON
+    Gitstore-Subject: "..."               and who that is there; name and address are decoration
+    Gitstore-On-Behalf-Of: "..."          the user for whom the author, a program, says it acts
     Gitstore-Latest: v3                   the state after this entry, so that the newest entry is sufficient:
     Gitstore-Current: v3                  "none" if unset
     Gitstore-Held: no
@@ -40,7 +43,7 @@ from dulwich.objects import Commit, Tree
 from gitstore.errors import IntegrityError
 from gitstore.git.commits import ident, new_commit, person, text, utc
 from gitstore.git.objects import Objects
-from gitstore.model import LedgerEntry, LedgerKind, Person, Rules
+from gitstore.model import Actor, LedgerEntry, LedgerKind, Person, Rules
 from gitstore.names import parse_version
 
 COMMITTER = Person("gitstore", "gitstore@localhost")
@@ -63,6 +66,7 @@ _KINDS = {kind.value: kind for kind in LedgerKind}
 
 def compose(slug: str, entry: LedgerEntry) -> Commit:
     """Return the commit that records `entry` (ignoring its `oid`) on top of `entry.parent`."""
+    actor = entry.actor if isinstance(entry.actor, Actor) else Actor(entry.actor.name, entry.actor.email)
     trailers: dict[str, str | None] = {
         "Event": entry.kind,
         "Version": _show(entry.version) if entry.version is not None else None,
@@ -71,8 +75,11 @@ def compose(slug: str, entry: LedgerEntry) -> Commit:
         "Tagged": entry.tagged_at.isoformat() if entry.tagged_at is not None else None,
         "After": _show(entry.after or None) if entry.after is not None else None,
         "Rules": entry.rules,
-        "Name": json.dumps(entry.name, ensure_ascii=False) if entry.name is not None else None,
-        "Description": json.dumps(entry.description, ensure_ascii=False) if entry.description else None,
+        "Name": _quote(entry.name),
+        "Description": _quote(entry.description or None),
+        "Issuer": _quote(actor.issuer),
+        "Subject": _quote(actor.subject),
+        "On-Behalf-Of": _quote(actor.on_behalf_of),
         "Latest": _show(entry.latest or None),
         "Current": _show(entry.current),
         "Held": "yes" if entry.held else "no",
@@ -113,6 +120,7 @@ def parse(commit: Commit) -> LedgerEntry:
         return replace(
             entry,
             kind=kind,
+            actor=_actor(entry.actor, trailers),
             version=_number(trailers.get("Version", _NONE)),
             target=trailers.get("Object"),
             name=_unquote(trailers.get("Name")),
@@ -175,6 +183,16 @@ def _number(shown: str) -> int | None:
     if number is None:
         raise ValueError(shown)
     return number
+
+
+def _actor(known: Person, trailers: dict[str, str]) -> Person:
+    """Return the author of an entry: an Actor, if the trailers tell more than name and address."""
+    facts = [_unquote(trailers.get(name)) for name in ("Issuer", "Subject", "On-Behalf-Of")]
+    return Actor(known.name, known.email, *facts) if any(facts) else known
+
+
+def _quote(value: str | None) -> str | None:
+    return None if value is None else json.dumps(value, ensure_ascii=False)
 
 
 def _unquote(value: str | None) -> str | None:

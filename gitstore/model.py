@@ -155,6 +155,18 @@ class Person:
     email: str
 
 
+@dataclass(frozen=True, slots=True)
+class Actor(Person):
+    """Who acts. Name and address are decoration, which a user may change; `issuer` and `subject` do not.
+
+    These are a user's at an identity provider. `on_behalf_of` names the user for whom a program says it acts.
+    """
+
+    issuer: str | None = None
+    subject: str | None = None
+    on_behalf_of: str | None = None
+
+
 class Permission(StrEnum):
     """A permission of a principal in a project; `service/access.py` maps roles to permissions."""
 

@@ -23,7 +23,7 @@ from uuid import UUID
 
 from gitstore.definition.quoting import clip
 from gitstore.errors import Code, ForbiddenError, NotFoundError
-from gitstore.model import Permission, Person
+from gitstore.model import Actor, Permission, Person
 from service.issuers import User
 from sync.catalog import Project
 from sync.db import Claims, token_claims
@@ -61,9 +61,10 @@ class Identity:
 
     @property
     def person(self) -> Person:
-        """Name and address of the actor in the ledger and in commits."""
+        """The actor as the ledger and commits record it."""
         if self.user:
-            return Person(self.name, self.user.person.email or f"{self.id}@users.gitstore")
+            email = self.user.person.email or f"{self.id}@users.gitstore"
+            return Actor(self.name, email, self.user.issuer, self.user.subject)
         return Person(f"{self.kind}:{self.name}", f"{self.id}@tokens.gitstore")
 
 
@@ -101,6 +102,13 @@ def authorize(principal: Principal, permission: Permission, what: str) -> None:
             needed=needed.value,
             role=principal.role.value,
         )
+
+
+def check_acting(principal: Principal) -> None:
+    """Raise `forbidden` unless the principal is a program that may say for which user it acts."""
+    if principal.kind != "token":
+        raise ForbiddenError(f"acting for a user requires an access token; {principal.name!r} is a user")
+    authorize(principal, Permission.PUBLISH, "acting for a user")
 
 
 def check_project(principal: Principal, named: str | None) -> None:

@@ -15,7 +15,7 @@ from uuid import UUID
 from dulwich.objects import ShaFile
 
 from gitstore.errors import GitstoreError
-from gitstore.model import Person, Rules
+from gitstore.model import Actor, Person, Rules
 from gitstore.repository import Repository
 from gitstore.store import Actors, Store
 from service import logs
@@ -65,6 +65,8 @@ class Caller:
     origin: Origin
     admit: Callable[[int], None] = field(default=_admit_at_once)
     """Wait for the turn of work on this many bytes of definitions; raises `too_many_requests`."""
+    on_behalf_of: str | None = None
+    """The user for whom the principal, a program, says it acts, as the program names that user."""
 
     @property
     def project(self) -> Project:
@@ -118,7 +120,11 @@ class Caller:
 
     def actors(self, author: Person | None = None) -> Actors:
         """Return the actors of a change: the caller as actor, and `author`, by default the caller."""
-        return Actors(self.principal.person, author or self.principal.person)
+        actor = self.principal.person
+        author = author or actor
+        if self.on_behalf_of is not None:
+            actor = Actor(actor.name, actor.email, on_behalf_of=self.on_behalf_of)
+        return Actors(actor, author)
 
     def log(self, event: Event, **facts: Any) -> None:
         """Log an action of the caller."""
@@ -126,6 +132,8 @@ class Caller:
 
     def audit(self, tx: Transaction, action: str, target: object, details: dict[str, Any]) -> None:
         """Record an action of the caller in the audit log."""
+        if self.on_behalf_of is not None:
+            details = {**details, "on_behalf_of": self.on_behalf_of}
         audit.note(tx, self.project_id, self.origin, action, str(target), details)
 
     @contextmanager

@@ -17,7 +17,7 @@ from flask import Request, abort, current_app, request
 from gitstore.errors import GitstoreError, MalformedError, too_large
 from gitstore.model import Permission
 from service import fairness
-from service.access import Identity, Principal, authorize
+from service.access import Identity, Principal, authorize, check_acting
 from service.auth import Authenticator
 from service.caller import Backend, Caller
 from service.errors import HttpCode
@@ -29,6 +29,8 @@ from service.scraping import Scraper
 from sync.audit import Origin
 
 EXTENSION: Final = "gitstore"
+ON_BEHALF_OF: Final = "Gitstore-On-Behalf-Of"
+"""Header in which a program names the user for whom it acts."""
 FORKS: Final = "gitstore.forks"
 """Flask extension that holds this process's fork server (service/run/forking.py), if it has one."""
 FACTS: Final = "gitstore.facts"
@@ -36,6 +38,7 @@ FACTS: Final = "gitstore.facts"
 
 _USER: Final = "gitstore.user"
 """WSGI environment key for the verified user of a request that a process of its own answers."""
+_SANE_USER: Final = re.compile(r"[!-~]{1,200}")
 _SANE_REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._~:+/=@-]{1,128}")
 
 
@@ -102,9 +105,17 @@ def admit(principal: Principal | None, *, definitions: int = 0) -> None:
 
 
 def caller_of(principal: Principal, door: str) -> Caller:
-    """Return the caller of this request."""
+    """Return the caller of this request.
+
+    Raises `forbidden` or `malformed` if it acts for a user, and may not, or does not name the user in text.
+    """
     admission = partial(_admit_definitions, principal)
-    return Caller(services(), principal, origin(principal, door), admission)
+    user = request.headers.get(ON_BEHALF_OF)
+    if user is not None:
+        check_acting(principal)
+        if not _SANE_USER.fullmatch(user):
+            raise MalformedError(f"{ON_BEHALF_OF} names a user in 1 to 200 visible ASCII characters")
+    return Caller(services(), principal, origin(principal, door), admission, user)
 
 
 def _admit_definitions(principal: Principal, size: int) -> None:

@@ -118,7 +118,7 @@ def push(project: str) -> Response:
     started, projects = time.perf_counter(), caller.services.projects
     with closing(projects.writer(caller.project, caller.services.database, caller.origin)) as store:
         page = f"{caller.services.config.public_url}/ui/workflows/{{}}/versions/{{}}"
-        authorship = Authorship(caller.principal.person, now())
+        authorship = Authorship(caller.actors().actor, now())
         authorize = partial(access.authorize, caller.principal)
         receipt = Receiver(store, authorship, authorize, PushReport(page.format)).receive(_reader())
     _record(caller, receipt, duration_ms=round((time.perf_counter() - started) * 1000, 1))

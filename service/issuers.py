@@ -244,5 +244,5 @@ def _person(claims: dict[str, Any]) -> Person:
 def _line(value: object) -> str:
     if not isinstance(value, str):
         return ""
-    kept = "".join(c for c in value[:1000] if c.isprintable() and c not in '<>"\\')
+    kept = "".join(c for c in value[:1000] if c.isprintable() and c not in '<>"\\:')
     return " ".join(kept.split())[:100].strip(" .,;:'")

@@ -69,9 +69,9 @@ def _with_credential(here: Services, path: str, environ: WSGIEnvironment) -> All
         return Allowance(most, _DRAINED)
     if path.startswith(browser_session.PATH):
         session = browser_session.read(Request(environ), here)
-        if session is None or session.secret is None:
+        if session is None:
             return None
-        here.auth.session(session.secret, address)
+        browser_session.principal(here, session, address)
         return Allowance(browser_session.most_form(limits))
     here.auth.bearer(authorization, address)
     return Allowance(most_json(limits))

@@ -8,6 +8,7 @@ decide permissions: the server refuses an action even if its button is hidden. A
 from service.ui import (
     compare,
     editing,
+    handover,
     rollback,
     session,
     sources,
@@ -19,6 +20,6 @@ from service.ui import (
 from service.ui.rendering import blueprint, is_page, refusal
 
 __all__ = [
-    "blueprint", "compare", "editing", "is_page", "refusal", "rollback", "session", "sources",
+    "blueprint", "compare", "editing", "handover", "is_page", "refusal", "rollback", "session", "sources",
     "subscriptions", "tokens", "versions", "workflows",
 ]  # fmt: skip

@@ -1,9 +1,10 @@
 """Browser sessions: signing in and out, the cookie, the CSRF token of its forms, and the `Visit` of a view.
 
 The cookie is signed and encrypted (Fernet). It holds the SHA-256 of the access token that signed in, never
-the token: it grants nothing by itself, and at each request Postgres checks whether the token is still active,
-and its role. It is sealed with the key that seals all other secrets (`service/run/secret_key.py`). The server
-stores only which sessions were ended by signing out: an empty file each, in the data folder.
+the token, or the user whom a host handed over (`handover.py`): it grants nothing by itself, and at each
+request Postgres checks whether the token is still active, or the user still a member, and the role. It is
+sealed with the key that seals all other secrets (`service/run/secret_key.py`). The server stores only which
+sessions were ended by signing out: an empty file each, in the data folder.
 
 SameSite is Lax, so that the URL that a push prints works from a mail or a chat, too. No GET changes anything,
 and every form carries the session's own token against forgery (CSRF).
@@ -16,7 +17,7 @@ import hmac
 import secrets
 import time
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Final
@@ -24,20 +25,23 @@ from urllib.parse import urlsplit
 
 from flask import Request, Response, redirect, request, send_from_directory
 
-from gitstore.errors import ForbiddenError, GitstoreError
+from gitstore.errors import ForbiddenError, GitstoreError, NotFoundError
 from gitstore.git.files import write_atomically
 from gitstore.model import Limits, Permission
 from service import logs
-from service.access import Principal, authorize, digest, may
+from service.access import Identity, Principal, authorize, digest, may
 from service.caller import Caller
 from service.context import Services, admit, caller_of, client_address, note, services
 from service.errors import UnauthenticatedError
+from service.issuers import User
 from service.logs import Event
 from service.ui import rendering
 from service.ui.rendering import THEME_COOKIE, THEMES, blueprint
 from webhooks import subscriptions
 
 SECONDS: Final = 7 * 24 * 3600
+USER_SECONDS: Final = 12 * 3600
+"""Length of a user's session: the host may have ended the account in the meantime."""
 PATH: Final = "/ui"
 SLACK: Final = 64 * 1024
 """Bytes of a form in addition to a definition."""
@@ -54,10 +58,24 @@ _YEAR: Final = 31_536_000
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """`secret` is the digest of the token that signed in, None before sign-in; `csrf` is the forms' token."""
+    """`csrf` is the forms' token. Of who signed in, `secret` is the digest of the token, or `user` the user.
+
+    `project` is the id of the project that the user's session is in.
+    """
 
     csrf: str
     secret: bytes | None = None
+    user: User | None = None
+    project: str | None = None
+
+    @property
+    def is_signed_in(self) -> bool:
+        return self.secret is not None or self.user is not None
+
+    @property
+    def seconds(self) -> int:
+        """Length of the session."""
+        return SECONDS if self.user is None else USER_SECONDS
 
     @classmethod
     def new(cls, secret: bytes | None = None) -> Session:
@@ -72,10 +90,25 @@ def read(request: Request, here: Services) -> Session | None:
         return None
     sealer = here.sealer()
     with suppress(GitstoreError, ValueError):
-        begun, csrf, secret = sealer.open(_PURPOSE, sealed).split(" ")
-        if int(begun) + SECONDS > time.time() and not _end_of(csrf, here).exists():
-            return Session(csrf, bytes.fromhex(secret) or None)
+        begun, csrf, secret, *of_user = sealer.open(_PURPOSE, sealed).split(" ", 4)
+        session = Session(csrf, bytes.fromhex(secret) or None)
+        if of_user:
+            session = replace(session, project=of_user[0], user=User.parse(of_user[1]))
+        if int(begun) + session.seconds > time.time() and not _end_of(csrf, here).exists():
+            return session
     return None
+
+
+def principal(here: Services, session: Session, address: str) -> Principal:
+    """Return who signed in, with the present role; raises `unauthenticated`."""
+    if session.secret is not None:
+        return here.auth.session(session.secret, address)
+    if session.user is None:
+        raise UnauthenticatedError("sign in first")
+    try:
+        return here.auth.in_project(Identity.of(session.user), session.project)
+    except NotFoundError:
+        raise UnauthenticatedError("you are no longer a member of the project: sign in again") from None
 
 
 def _end_of(csrf: str, here: Services) -> Path:
@@ -83,21 +116,29 @@ def _end_of(csrf: str, here: Services) -> Path:
     return here.config.ended_sessions / hashlib.sha256(csrf.encode()).hexdigest()
 
 
-def _end(session: Session, here: Services) -> None:
-    """End a session for every copy of its cookie. Ends that have expired with their cookies are forgotten."""
+def end(csrf: str, here: Services) -> bool:
+    """End a session for every copy of its cookie, or use up a code; return False if that was done before.
+
+    Ends that have expired with their cookies are forgotten.
+    """
     folder = here.config.ended_sessions
     folder.mkdir(mode=0o700, exist_ok=True)
-    write_atomically(_end_of(session.csrf, here), "")
-    for end in folder.iterdir():
+    try:
+        write_atomically(_end_of(csrf, here), "", replace=False)
+    except FileExistsError:
+        return False
+    for known in folder.iterdir():
         with suppress(FileNotFoundError):  # another process was first
-            if end.stat().st_mtime + SECONDS < time.time():
-                end.unlink()
+            if known.stat().st_mtime + SECONDS < time.time():
+                known.unlink()
+    return True
 
 
 def _write(response: Response, here: Services, session: Session) -> None:
     secret = (session.secret or b"").hex()
-    sealed = here.sealer().seal(_PURPOSE, f"{int(time.time())} {session.csrf} {secret}")
-    response.set_cookie(_cookie_name(here), sealed, max_age=SECONDS, **_flags(here))
+    of_user = f" {session.project} {session.user}" if session.user else ""
+    sealed = here.sealer().seal(_PURPOSE, f"{int(time.time())} {session.csrf} {secret}{of_user}")
+    response.set_cookie(_cookie_name(here), sealed, max_age=session.seconds, **_flags(here))
 
 
 def _cookie_name(here: Services) -> str:
@@ -190,16 +231,16 @@ def enter(permission: Permission, what: str) -> Visit:
     """
     here = services()
     session = read(request, here)
-    if session is None or session.secret is None:
+    if session is None:
         raise UnauthenticatedError("sign in first")
-    principal = here.auth.session(session.secret, client_address())
-    note(principal=principal.name, project=principal.project.slug)
-    admit(principal)
+    visitor = principal(here, session, client_address())
+    note(principal=visitor.name, project=visitor.project.slug)
+    admit(visitor)
     if request.method == "POST":
         _limit_form()
         _check_csrf(session)
-    authorize(principal, permission, what)
-    return Visit(caller_of(principal, "page"), session)
+    authorize(visitor, permission, what)
+    return Visit(caller_of(visitor, "page"), session)
 
 
 def go(endpoint: str, **values: Any) -> Response:
@@ -261,13 +302,18 @@ def signed_in() -> Response:
     try:
         _check_csrf(session)
         token = request.form.get("token", "").strip()
-        principal = here.auth.token(token, client_address())
+        visitor = here.auth.token(token, client_address())
     except GitstoreError as error:
         return _sign_in_form(following, error)
-    note(principal=principal.name, project=principal.project.slug)
-    logs.action(Event.SIGNED_IN, principal=principal.name, project=principal.project.slug)
+    note(principal=visitor.name, project=visitor.project.slug)
+    logs.action(Event.SIGNED_IN, principal=visitor.name, project=visitor.project.slug)
+    return begin(here, Session.new(digest(token)), following)
+
+
+def begin(here: Services, session: Session, following: str) -> Response:
+    """Begin a session in this browser, and show the page at `following`."""
     response = _back(following)
-    _write(response, here, Session.new(digest(token)))
+    _write(response, here, session)
     return response
 
 
@@ -289,8 +335,8 @@ def sign_out() -> Response:
     _limit_form()
     session = read(request, here)
     _check_csrf(session)
-    if session is not None and session.secret is not None:
-        _end(session, here)
+    if session is not None and session.is_signed_in:
+        end(session.csrf, here)
     response = go("sign_in")
     response.delete_cookie(_cookie_name(here), **_flags(here))
     response.headers["Clear-Site-Data"] = '"cache"'

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from gitstore import ledger
 from gitstore.errors import IntegrityError
 from gitstore.git.objects import WritableObjects
-from gitstore.model import LedgerEntry, LedgerKind, Person
+from gitstore.model import Actor, LedgerEntry, LedgerKind, Person
 from tests.gitstore.conftest import Git
 
 WHEN = datetime(2026, 11, 23, 12, tzinfo=UTC)
@@ -34,17 +34,26 @@ TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0")
     kind=st.sampled_from(LedgerKind),
     current=st.none() | st.integers(1, 9),
     held=st.booleans(),
+    facts=st.tuples(st.none() | TEXT, st.none() | TEXT, st.none() | TEXT).filter(any),
 )
 def test_an_entry_is_read_back_as_it_was_written(
-    reason: str, name: str | None, description: str, kind: LedgerKind, current: int | None, held: bool
+    reason: str,
+    name: str | None,
+    description: str,
+    kind: LedgerKind,
+    current: int | None,
+    held: bool,
+    facts: tuple[str | None, str | None, str | None],
 ) -> None:
-    """With any reason, name and description, imitated trailers included."""
+    """With any reason, name and description, imitated trailers included, and any identity of the actor."""
     entry = replace(
         FIRST, kind=kind, message=reason.strip(), name=name, description=description or None,
         latest=9, current=current, held=held, version=9, target="a" * 40,
     )  # fmt: skip
-    commit = ledger.compose("a", entry)
-    assert ledger.parse(commit) == replace(entry, oid=commit.id.decode())
+    for actor in (FIRST.actor, Actor(FIRST.actor.name, FIRST.actor.email, *facts)):
+        by = replace(entry, actor=actor)
+        commit = ledger.compose("a", by)
+        assert ledger.parse(commit) == replace(by, oid=commit.id.decode())
 
 
 def test_a_reason_that_imitates_trailers_is_a_reason() -> None:

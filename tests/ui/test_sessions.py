@@ -79,7 +79,7 @@ def test_signing_out_ends_every_copy_of_the_cookie(
     (end,) = house.config.ended_sessions.iterdir()
     with monkeypatch.context() as patch:
         patch.setattr(session, "SECONDS", -1)
-        session._end(session.Session("another"), house.app.extensions[EXTENSION])
+        session.end("another", house.app.extensions[EXTENSION])
     assert not end.exists()
 
 
@@ -120,14 +120,14 @@ POSTS = ["/ui/sign-out", *(path for method, path, _, _ in URLS if method == "POS
 
 
 def test_every_post_is_in_the_list(house: House) -> None:
-    """Except sign-in, which has its own test, and the theme, which needs no token."""
+    """Except signing in, which has its own tests, and the theme, which needs no token."""
     rules = {
         rule.endpoint for rule in house.app.url_map.iter_rules()
         if rule.endpoint.startswith("ui.") and "POST" in (rule.methods or ())
     }  # fmt: skip
     adapter = house.app.url_map.bind("gitstore.example", url_scheme="https")
     listed = {adapter.match(path, method="POST")[0] for path in POSTS}
-    assert rules - listed == {"ui.signed_in", "ui.choose_theme"}
+    assert rules - listed == {"ui.signed_in", "ui.choose_theme", "ui.hand_over", "ui.enter_by_code"}
 
 
 @pytest.mark.parametrize("csrf", ["", "x", "é"])

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import base64
 import json
+import subprocess
 from uuid import uuid4
 
 import pytest
 
-from tests.service.api.conftest import Client, House, problem
+from tests.service.api.conftest import Client, House, definition, problem
 from tests.service.users import ISSUER, SECRET, add_member, jwt_of
 
 
@@ -77,3 +78,50 @@ def test_git_takes_a_users_token_as_the_password(house: House) -> None:
     assert refs("default", "git-receive-pack", jwt_of(ada)) == 403
     assert refs("other", "git-upload-pack", jwt_of(ada)) == 404
     assert refs("default", "git-upload-pack", jwt_of(ada, exp=1)) == 401
+
+
+def entries(house: House, slug: str = "order-sync") -> str:
+    """The messages of the ledger, newest first."""
+    command = ["git", "-C", str(house.repository()), "log", "--format=%an <%ae>%n%B", f"refs/ledger/{slug}"]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+
+def test_the_ledger_keeps_who_published_by_issuer_and_subject(house: House) -> None:
+    """By the page of the host or by git; the name is what the user calls themselves."""
+    ada = uuid4()
+    add_member(house.database, house.project.id, ada, "publisher")
+    user = Client(house.app, jwt_of(ada))
+    user.create()
+    assert user.publish().json["published_by"] == "Ada Lovelace"
+    newest = entries(house).partition("Created")[0]
+    assert newest.startswith("Ada Lovelace <ada@example.com>\nPublished order-sync v1\n")
+    assert f'Gitstore-Issuer: "{ISSUER}"\nGitstore-Subject: "{ada}"\n' in newest
+    nameless = Client(house.app, jwt_of(ada, email=None, user_metadata={"name": "token:ci\n<x>"}))
+    assert nameless.publish(url="https://2.example/").json["published_by"] == "tokencix"
+    with house.database.as_owner() as tx:
+        actors = tx.tuples(
+            "select distinct actor_id, actor_name from gitstore.audit_log where door = 'http' order by 2"
+        )
+    assert actors == [(str(ada), "Ada Lovelace"), (str(ada), "tokencix")]
+
+
+def test_a_program_may_say_for_which_user_it_acts_if_it_may_publish(house: House) -> None:
+    header = {"Gitstore-On-Behalf-Of": "auth0|eve"}
+    author = {"name": "Eve", "email": "eve@example.com"}
+    publisher = house.client("publisher")
+    publisher.create(author=author)
+    done = publisher.post("/workflows/order-sync/versions/publish", json={"author": author}, headers=header)
+    assert done.status_code == 201, done.text
+    newest = entries(house).partition("Created")[0]
+    assert newest.startswith("token:publisher-")
+    assert 'Gitstore-On-Behalf-Of: "auth0|eve"\n' in newest
+    assert "Gitstore-Subject" not in newest
+    ada = uuid4()
+    add_member(house.database, house.project.id, ada, "owner")
+    draft = {"definition": definition("https://3.example/")}
+    for client in (house.client("editor"), Client(house.app, jwt_of(ada))):
+        refused = client.post("/workflows/order-sync/versions", json=draft, headers=header)
+        problem(refused, 403, "forbidden")
+    for strange in ("", "a b", "x" * 201, "\N{LATIN SMALL LETTER E WITH ACUTE}"):
+        refused = publisher.get("/workflows", headers={"Gitstore-On-Behalf-Of": strange})
+        problem(refused, 400, "malformed")
