@@ -11,16 +11,17 @@ from collections.abc import Mapping
 from datetime import datetime
 from enum import StrEnum
 from http import HTTPStatus
-from typing import Any, Final
-
-from flask import Response
-from werkzeug.exceptions import HTTPException
+from typing import TYPE_CHECKING, Any, Final
 
 from gitstore.errors import Code, ConflictError, GitstoreError
 from gitstore.git.files import machine_fault
 from gitstore.masking import masked
 from gitstore.model import Problem, Problems
 from gitstore.system import rfc3339
+
+if TYPE_CHECKING:
+    from flask import Response
+    from werkzeug.exceptions import HTTPException
 
 PROBLEM_JSON: Final = "application/problem+json"
 RETRY_AFTER: Final = 2  # seconds, if the error has no value of its own
@@ -150,7 +151,7 @@ def problem(error: GitstoreError, request_id: str = "") -> Response:
     body = masked(body)
     if request_id:
         body["instance"] = f"{_REQUEST}{request_id}"
-    return Response(json.dumps(body) + "\n", int(status), headers, content_type=PROBLEM_JSON)
+    return _answer(json.dumps(body) + "\n", status, headers, PROBLEM_JSON)
 
 
 def _draft_facts(error: GitstoreError) -> dict[str, object]:
@@ -169,7 +170,13 @@ def plain(error: GitstoreError) -> Response:
     """Return the answer for git, which prints text/plain in the terminal as `remote: ...`."""
     status, headers = status_and_headers(error, challenge="Basic")
     text = masked(error.message) + "\n"
-    return Response(text, int(status), headers, content_type="text/plain; charset=utf-8")
+    return _answer(text, status, headers, "text/plain; charset=utf-8")
+
+
+def _answer(body: str, status: HTTPStatus, headers: dict[str, str], content_type: str) -> Response:
+    from flask import Response  # imported only if used: commands need the codes alone
+
+    return Response(body, int(status), headers, content_type=content_type)
 
 
 def of_flask(error: HTTPException) -> GitstoreError:
