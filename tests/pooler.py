@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -69,13 +68,7 @@ def pooler(conninfo: str, mode: str = "transaction", *, size: int = 4) -> Iterat
         if runner.user is not None:
             shutil.chown(folder, runner.user.uid, runner.user.gid)
         with log.open("w") as out:
-            process = subprocess.Popen(
-                [*runner.prefix, PROGRAM, str(settings)],
-                stdin=subprocess.DEVNULL, stdout=out, stderr=out, cwd="/",
-                user=runner.user.uid if runner.user else None,
-                group=runner.user.gid if runner.user else None,
-                extra_groups=[] if runner.user else None,
-            )  # fmt: skip
+            process = runner.popen(PROGRAM, [str(settings)], out.fileno())
         through = make_conninfo(conninfo, host=str(folder), port=PORT)
 
         def answers() -> bool:

@@ -7,12 +7,12 @@ The variable GITSTORE_TEST_POSTGRES, such a folder, makes tests use that server.
 
 from __future__ import annotations
 
-import os
 import re
 import signal
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 
 import psycopg
@@ -48,26 +48,16 @@ def version(folder: Path) -> int:
 def running(programs: Path, folder: Path) -> Iterator[str]:
     """A server of these programs in a new `folder`; the conninfo of its superuser."""
     folder.mkdir(mode=0o711)
-    runner = choose_runner(folder)
-    log = folder / "log"
-
-    def spawn(program: str, arguments: Sequence[str]) -> subprocess.Popen[bytes]:
-        with log.open("ab") as out:
-            return subprocess.Popen(
-                [*runner.prefix, str(programs / program), *arguments],
-                stdin=subprocess.DEVNULL, stdout=out, stderr=out, cwd="/",
-                env={"PATH": os.defpath, "LC_ALL": "C.UTF-8"}, start_new_session=True,
-                user=runner.user.uid if runner.user else None,
-                group=runner.user.gid if runner.user else None,
-                extra_groups=[] if runner.user else None,
-            )  # fmt: skip
-
-    data = str(folder / "data")
-    initdb = spawn("initdb", ["-D", data, "-U", SUPERUSER, "-E", "UTF8", "--auth=trust", "--no-sync"])
-    assert initdb.wait(SECONDS) == 0, log.read_text()
+    runner = replace(choose_runner(folder), home=programs.parent)
+    data, log = str(folder / "data"), folder / "log"
+    with log.open("ab") as out:
+        options = ("-U", SUPERUSER, "-E", "UTF8", "--locale=C.UTF-8", "--auth=trust", "--no-sync")
+        initdb = runner.popen("initdb", ["-D", data, *options], out.fileno())
+        assert initdb.wait(SECONDS) == 0, log.read_text()
     settings = {"listen_addresses": "", "port": PORT, "unix_socket_directories": str(folder), "fsync": "off"}
     pairs = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
-    server = spawn("postgres", ["-D", data, *pairs])
+    with log.open("ab") as out:
+        server = runner.popen("postgres", ["-D", data, *pairs], out.fileno())
     conninfo = make_conninfo("", host=str(folder), port=PORT, user=SUPERUSER, dbname=SUPERUSER)
     try:
         assert wait_until(lambda: _answers(server, conninfo), SECONDS), log.read_text()
