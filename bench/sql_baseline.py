@@ -142,6 +142,7 @@ def _version(row: WorkflowRow, number: int, state: str, person: Person) -> Versi
         file_name="workflow.yaml",
         digest=_CONTENT.digest,
         definition=_CONTENT.value,
+        definition_text=json.dumps(_CONTENT.value),
         valid=True,
         message=f"Publish {row.slug} v{number}",
         author_name=person.name,

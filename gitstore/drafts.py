@@ -1,13 +1,14 @@
 """Write a new state of a draft: new content, or the content of a version, committed on top of the base.
 
-New content is the bytes received, or an object serialized in the file's own format. The change is judged as a
-push would be, and recorded in the ledger. Requires the workflow's lock.
+New content is the bytes received, or an object, by which the file of the base is edited in place. The change
+is judged as a push would be, and recorded in the ledger. Requires the workflow's lock.
 """
 
 from __future__ import annotations
 
 import json
 import stat
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,11 +18,12 @@ from gitstore import changes, ledger, names
 from gitstore.changes import ChangeSet
 from gitstore.definition import document as definitions
 from gitstore.definition.document import FILE_NAMES
+from gitstore.definition.editing import Edited
 from gitstore.diff.summary import what_changes
-from gitstore.errors import too_large
+from gitstore.errors import InvalidDefinitionError, too_large
 from gitstore.git.commits import new_commit
 from gitstore.git.objects import Objects
-from gitstore.model import Limits, Person, Problem, Problems, Rules, WorkflowState
+from gitstore.model import Definition, Limits, Person, Problem, Problems, Rules, WorkflowState
 from gitstore.policy import Command
 from gitstore.policy_facts import accepted
 from gitstore.repository import FOLDER, WritableRepository
@@ -41,14 +43,16 @@ STARTER = {
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """An incoming definition: `raw` bytes stored unchanged, or else `value`, an object to serialize.
+    """An incoming definition: `raw` bytes stored unchanged, or `value`, an object that edits the file.
 
-    `json` selects the file for raw bytes; with None, the format is detected from the bytes.
+    With `is_object`, `raw` is JSON text of such an object, stored where there is no file to edit. `json`
+    selects the file for raw bytes; with None, the format is detected from the bytes.
     """
 
     raw: bytes | None = None
     value: dict[str, Any] | None = None
     json: bool | None = None
+    is_object: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,9 +99,8 @@ class DraftWriter:
             name, blob, folder = repository.locate(base, slug)
             root, before = repository.objects.tree(base.tree), File(name, repository.objects.blob(blob))
             path = [] if folder == base.tree else [FOLDER, slug.encode()]
-        file = to_file(content, before, repository.rules, repository.limits)
         # Parse before anything is written, so that an unparsable definition leaves nothing behind.
-        parsed = definitions.parse(file.raw, file.name, repository.rules, repository.limits)
+        file, parsed = self._parsed(content, base, before)
         before_id = base.id if base is not None else None
         message = self.message or what_changes(repository, slug, before_id, parsed) or default_message
         new = put_file(repository.objects, root, path, file)
@@ -105,6 +108,26 @@ class DraftWriter:
         repository.objects.write(new)
         commit = self._commit(base, new[-1].id, message, merged)
         return Saved(commit, self._number, parsed.problems.after(file.warnings))
+
+    def _parsed(self, content: Content, base: Commit | None, before: File | None) -> tuple[File, Definition]:
+        """Return the file to save for `content`, and its definition; `before` is the file of `base`."""
+        repository = self.repository
+        value = content.value
+        if content.is_object and content.raw is not None:
+            value = repository.parse(check_size(content.raw, repository.limits), "workflow.json").value
+        old = None
+        if value is not None and base is not None:
+            with suppress(InvalidDefinitionError):  # an import that does not parse is replaced
+                old = repository.definition(base.id, self.change.slug)
+        if value is not None and before is not None and old is not None:
+            try:
+                edited = repository.edit(old, value, before.name)
+            except InvalidDefinitionError:
+                check_size(definitions.dump(value, before.name, repository.rules), repository.limits)
+                raise
+            return File(before.name, edited.definition.raw, _dropped(before, edited)), edited.definition
+        file = to_file(content, before, repository.rules, repository.limits)
+        return file, repository.parse(file.raw, file.name)
 
     def restore(self, version: bytes, default_message: str) -> Saved:
         """Commit the content of the commit `version`."""
@@ -163,11 +186,7 @@ def to_file(content: Content, before: File | None, rules: Rules, limits: Limits)
     if content.raw is not None:
         return File(_name_for(content, before), check_size(content.raw, limits))
     name = before.name if before else FILE_NAMES[0]
-    raw = check_size(definitions.dump(content.value or {}, name, rules), limits)
-    if before is not None and definitions.has_comments(before.raw, before.name):
-        message = "comments were dropped: send YAML text instead of an object to keep them"
-        return File(name, raw, (Problem("comments_dropped", message, error=False),))
-    return File(name, raw)
+    return File(name, check_size(definitions.dump(content.value or {}, name, rules), limits))
 
 
 def check_size(raw: bytes, limits: Limits) -> bytes:
@@ -175,6 +194,15 @@ def check_size(raw: bytes, limits: Limits) -> bytes:
     if len(raw) > limits.definition:
         raise too_large("the definition has", len(raw), limits.definition)
     return raw
+
+
+def _dropped(before: File, edited: Edited) -> tuple[Problem, ...]:
+    """Return the warning that parts of `before` had to be written anew without their comments."""
+    lost = edited.rewritten and before.raw.count(b"#") > edited.definition.raw.count(b"#")
+    if not lost or not definitions.has_comments(before.raw, before.name):
+        return ()
+    message = "comments were dropped: send YAML text instead of an object to keep them"
+    return (Problem("comments_dropped", message, error=False),)
 
 
 def _name_for(content: Content, before: File | None) -> str:

@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any, Final
 from uuid import UUID
 
-from dulwich.objects import Commit, Tree
+from dulwich.objects import Blob, Commit, Tree
 
 from gitstore import ledger, names
 from gitstore.definition import document as definitions
 from gitstore.definition.document import DefinitionCache
+from gitstore.definition.editing import Edited, edit
 from gitstore.definition.quoting import clip
 from gitstore.errors import Code, GitstoreError, IntegrityError, InvalidDefinitionError, NotFoundError
 from gitstore.git.commits import person, text, utc
@@ -273,6 +274,22 @@ class Repository:
         """Return the parsed definition; raise `definition_missing` or `definition_unparsable`."""
         file_name, blob, _ = self.locate(self.objects.commit(commit), slug)
         return self._parse(blob, file_name)
+
+    def parse(self, raw: bytes, file_name: str) -> Definition:
+        """Return the definition in `raw`, which need not be stored; raise `definition_unparsable`."""
+        key = (self.project, self.rules, Blob.from_string(raw).id, file_name)
+        definition = self._caches.definitions.get(key)
+        if definition is None:
+            definition = definitions.parse(raw, file_name, self.rules, self.limits)
+            self._caches.definitions.put(key, definition)
+        return definition
+
+    def edit(self, old: Definition, new: dict[str, Any], file_name: str) -> Edited:
+        """Return the definition `old` with the value `new`, edited in place, as `editing.edit` does."""
+        edited = edit(old, new, file_name, self.rules, self.limits)
+        blob = Blob.from_string(edited.definition.raw).id
+        self.cache_definition(blob, file_name, edited.definition)
+        return edited
 
     def cache_content(self, slug: str, commit: bytes, definition: Definition) -> None:
         """Cache `definition` as the content of `commit` for `slug`."""

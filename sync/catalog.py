@@ -182,11 +182,16 @@ _HISTORY: Final[dict[State | None, LiteralString]] = {
     "draft": _VISIBLE + "= 'draft'" + _NEWEST,
     "lost": _VISIBLE + "= 'lost'" + _NEWEST,
 }
-_DEFINITIONS: Final[LiteralString] = """
-    select id, definition from gitstore.workflow_versions where id = any(%(ids)s)
-"""
+# In the order of the file; rows of older releases have jsonb's.
+_ORDERED: Final[LiteralString] = (
+    "case when definition is not null then coalesce(definition_text, definition::text)::json end "
+    "as definition"
+)
+_DEFINITIONS: Final[LiteralString] = (
+    "select id, " + _ORDERED + " from gitstore.workflow_versions where id = any(%(ids)s)"  # noqa: S608
+)
 _DEFINITION_SIZES: Final[LiteralString] = """
-    select id, coalesce(octet_length(definition::text), 0)
+    select id, coalesce(octet_length(coalesce(definition_text, definition::text)), 0)
     from gitstore.workflow_versions where id = any(%(ids)s)
 """
 _CONDITIONS: Final[dict[str, LiteralString]] = {
@@ -239,7 +244,7 @@ def definition_sizes(tx: Transaction, ids: Collection[UUID]) -> dict[UUID, int]:
 
 def full_version(tx: Transaction | SingleReading, workflow_id: UUID, which: Which) -> FullVersion | None:
     """Return a version as `version` does, with its definition."""
-    query = _COLUMNS + ", v.definition" + _OF_WORKFLOW + _condition(which)
+    query = _COLUMNS + ", " + _ORDERED + _OF_WORKFLOW + _condition(which)
     return tx.row(FullVersion, query, workflow=workflow_id, number=which)
 
 

@@ -12,6 +12,7 @@ a version       created_at from its commit; published_at and published_by from i
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
@@ -263,6 +264,7 @@ def _row(
         file_name=snapshot.file_name,
         digest=parsed.digest if parsed else None,
         definition=parsed.value if parsed else None,
+        definition_text=json.dumps(parsed.value, ensure_ascii=False) if parsed else None,
         valid=parsed is not None and parsed.valid,
         message=message,
         author_name=snapshot.author.name,

@@ -52,7 +52,7 @@ class WorkflowRow:
 
 @dataclass(frozen=True, slots=True)
 class VersionInfo:
-    """The columns of gitstore.workflow_versions, except the definition.
+    """The columns of gitstore.workflow_versions, except those of the definition.
 
     `ref_oid` is the object id that the version's tag or the draft's branch holds.
     """
@@ -79,9 +79,13 @@ class VersionInfo:
 
 @dataclass(frozen=True, slots=True)
 class VersionRow(VersionInfo):
-    """A row of gitstore.workflow_versions. `definition` is None if the file does not parse."""
+    """A row of gitstore.workflow_versions. `definition` is None if the file does not parse.
+
+    `definition_text` is the same as JSON text, which keeps the order of the file.
+    """
 
     definition: dict[str, Any] | None
+    definition_text: str | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,6 +28,7 @@ from werkzeug.test import EnvironBuilder
 
 from gitstore import names
 from gitstore.definition import document
+from gitstore.definition.editing import edit
 from gitstore.definition.quoting import MOST_ECHOED
 from gitstore.diff.structure import diff
 from gitstore.diff.summary import summary
@@ -54,6 +55,17 @@ from webhooks.forges import Forge
 pytestmark = pytest.mark.slow
 
 T = TypeVar("T")
+
+
+def edited(text: str) -> None:
+    """Edit YAML and JSON around and in a text, whatever it is."""
+    for around in ("a: 1\nb: {text}\nc: 1\n", "a: 1\nb:\n  {text}\n", '{"a": 1, "b": {text}}'):
+        is_json = around.startswith("{")
+        raw = around.replace("{text}", json.dumps(text) if is_json else text).encode()
+        old = document.parse(raw, "workflow.json" if is_json else "workflow.yaml", Rules.ANY, LIMITS)
+        for new in ({**old.value, "a": text}, {"b": old.value["b"]}, {**old.value, "b": [text, text]}):
+            edit(old, new, "workflow.json" if is_json else "workflow.yaml", Rules.ANY, LIMITS)
+
 
 TIMES = 16
 MOST_GROWTH = 48
@@ -181,6 +193,7 @@ INPUTS: dict[str, dict[str, Callable[[str], object]]] = {
         "an expression": lambda text: parsed(node("transform", expression=text)),
         "names": lambda text: parsed({text: 1, "nodes": [{"id": text, "type": text, "data": {text: text}}]}),
         "comments": lambda text: document.has_comments(text.encode(), "workflow.yaml"),
+        "an edit": lambda text: edited(text),
         "writing": lambda text: document.dump({"a": text, text: [text]}, "workflow.yaml"),
     },
     "comparing": {

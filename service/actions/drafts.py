@@ -6,16 +6,24 @@ matches every commit. None means that the caller gave no condition.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import islice
-from typing import Final
+from typing import Any, Final
 
 from gitstore import names
-from gitstore.drafts import Content, Saved
-from gitstore.errors import BaseMovedError, Code, StaleDraftError
-from gitstore.model import Person, Problems, WorkflowState
+from gitstore.diff import json_patch
+from gitstore.drafts import Content, Saved, to_file
+from gitstore.errors import (
+    BaseMovedError,
+    Code,
+    GitstoreError,
+    MalformedError,
+    NotFoundError,
+    StaleDraftError,
+)
+from gitstore.model import Definition, Person, Problems, WorkflowState
 from gitstore.repository import Repository
 from gitstore.store import ANY
 from service import lookup
@@ -105,6 +113,36 @@ def save(
             number = _admitted(caller, store, slug, from_version)
             saved = store.revert(slug, number, actors, expected=seen, message=message)
         return _as_saved(store, slug, saved)
+
+
+def edited(
+    caller: Caller, slug: str, patch: Sequence[Any], *, text: str | None = None, commit: str | None = None
+) -> Definition:
+    """Return the definition that a JSON Patch makes of `text`, or of that in `commit` or the open draft.
+
+    Nothing is saved.
+    """
+    with caller.opened() as repository:
+        lookup.existing(repository, slug)
+        if text is not None:
+            file = to_file(Content(raw=text.encode()), None, repository.rules, repository.limits)
+            name, old = file.name, repository.parse(file.raw, file.name)
+        else:
+            try:
+                found = repository.objects.commit((commit or lookup.open_draft(repository, slug)).encode())
+                name, blob, _ = repository.locate(found, slug)
+                raw = repository.objects.blob(blob)
+            except GitstoreError as error:
+                if commit is None or error.code not in (Code.OBJECTS_MISSING, Code.DEFINITION_MISSING):
+                    raise
+                message = f"there is no definition of {slug} in the commit {commit}"
+                raise NotFoundError(Code.VERSION_NOT_FOUND, message) from error
+            caller.admit(len(raw))
+            old = repository.parse(raw, name)
+        new = json_patch.apply(patch, old.value, repository.limits)
+        if not isinstance(new, dict):
+            raise MalformedError("the patch must leave a mapping")
+        return repository.edit(old, new, name).definition
 
 
 def save_edited(

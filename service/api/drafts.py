@@ -1,31 +1,41 @@
 """/workflows/{id}/versions/draft: create, save and discard the draft, restore a discarded one, revert.
 
-A draft is sent as its own bytes (YAML or JSON, stored unchanged) or in an envelope, a JSON object around it.
-A JSON object is an envelope if it has a key of `SaveDraft` and no `nodes`, or no key at all; any other is the
-definition itself. So a definition for the rules `any` that has such a key must be sent in an envelope.
+A draft is sent as a file (YAML, or JSON under a media type of its own), stored unchanged, as an object, which
+edits the draft's file in place, or in an envelope, a JSON object around either. Plain JSON is an envelope if
+it has no other keys than those of `SaveDraft`. With MeshHook's rules, an object that mixes those keys with
+others and has no `nodes` is refused as a mistyped envelope.
 """
 
 from __future__ import annotations
 
 import codecs
 import json
+from dataclasses import replace
 from datetime import datetime
 from http import HTTPStatus
 from typing import Annotated, Any, TypeVar
 
 from flask import Response, request
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, StringConstraints
 
 from gitstore.definition.quoting import clip
 from gitstore.drafts import Content
 from gitstore.errors import MalformedError
-from gitstore.model import Permission
+from gitstore.model import Permission, Rules
 from gitstore.names import HIGHEST_NUMBER
 from service import lookup
 from service.actions import drafts as actions
 from service.actions.workflows import raw_content
 from service.api import http
-from service.api.openapi import YAML, Query, WorkflowPath, declares, new_blueprint
+from service.api.openapi import (
+    DEFINITION_JSON,
+    ENVELOPE_JSON,
+    YAML,
+    Query,
+    WorkflowPath,
+    declares,
+    new_blueprint,
+)
 from service.api.versions import PublishedVersionOrNull, Version, VersionPath
 from service.caller import Caller
 from service.context import enter, read_body
@@ -62,8 +72,28 @@ class RestoreDraft(Body):
     at: Moment = None
 
 
+class EditDraft(Explained):
+    """A JSON Patch of `text`, or else of the definition in `commit`, or else of the open draft."""
+
+    patch: list[dict[str, Any]] = Field(
+        description="operations of RFC 6902", examples=[[{"op": "replace", "path": "/name", "value": "Sync"}]]
+    )
+    text: str | None = Field(None, description="a definition as YAML or JSON")
+    commit: Annotated[str, StringConstraints(pattern="^[0-9a-f]{40}$")] | None = None
+    save: bool | None = Field(False, description="whether to save the result as the draft; requires If-Match")
+
+
 class SavedDraft(http.Judged, Version):
     """The draft as it was saved."""
+
+
+class EditedText(http.Judged):
+    """The edited definition, with its problems. `saved` is the draft, if that was asked for."""
+
+    text: str
+    valid: bool
+    digest: str
+    saved: Version | None
 
 
 class SupersededDraft(http.Answer):
@@ -146,6 +176,39 @@ def save_draft(path: WorkflowPath, query: Query) -> Response:
     return _answer(caller, saved)
 
 
+@blueprint.post(
+    "/workflows/<id>/versions/draft/edit",
+    **declares(200, EditedText, "ETag", errors=(409, 412, 422, 428), body=EditDraft, match=False),
+)
+def edit_draft(path: WorkflowPath, query: Query) -> Response:
+    """Apply a JSON Patch to the text of a definition, of which only the lines concerned change."""
+    caller = enter(Permission.EDIT, f"editing {clip(path.id)}", project=query.project)
+    body = http.read_json(caller, EditDraft)
+    if body.text is not None and body.commit is not None:
+        raise MalformedError("send a text or a commit, not both")
+    slug = lookup.slug_of(caller, path.id)
+    edited = actions.edited(caller, slug, body.patch, text=body.text, commit=body.commit)
+    saved = None
+    if body.save:
+        limits = caller.services.config.limits
+        saved = actions.save(
+            caller,
+            slug,
+            raw_content(edited.raw, limits),
+            expected=http.expected(request),
+            author=body.person,
+            message=body.message or "",
+        )
+    answer = EditedText.model_construct(
+        text=edited.raw.decode(),
+        valid=edited.valid,
+        digest=edited.digest,
+        saved=Version.of(saved.version, caller) if saved else None,
+        **http.problems_of(edited.problems),
+    )
+    return http.answer(answer, etag=f'"{saved.commit}"' if saved else None)
+
+
 @blueprint.delete(
     "/workflows/<id>/versions/draft", **declares(204, None, "Link", errors=(409, 412), match=False)
 )
@@ -222,20 +285,22 @@ def _answer(caller: Caller, saved: actions.SavedDraft, status: HTTPStatus = HTTP
 
 
 def read_draft(caller: Caller, model: type[M]) -> tuple[Content | None, M]:
-    """Return a draft's content, if the body has one, and the envelope as a `model`, empty for raw bytes.
+    """Return a draft's content, if the body has one, and the envelope as a `model`, empty without one.
 
     Raises as `read_json` does, but `definition_unparsable` for a body that cannot be read.
     """
     limits = caller.services.config.limits
-    if request.mimetype in YAML:
-        raw = read_body(request, limits.definition)
-        return raw_content(raw, limits, json=False), validated(model, {})
-    raw = read_body(request, most_json(limits))
+    is_file = request.mimetype in (*YAML, DEFINITION_JSON)
+    raw = read_body(request, limits.definition if is_file else most_json(limits))
+    if is_file:
+        return raw_content(raw, limits, json=request.mimetype == DEFINITION_JSON), validated(model, {})
     if not raw:
         return None, validated(model, {})
-    http.check_json(*YAML)
-    if _is_definition(raw):
-        return raw_content(raw, limits, json=True), validated(model, {})
+    if request.mimetype != ENVELOPE_JSON:
+        http.check_json(ENVELOPE_JSON, DEFINITION_JSON, *YAML)
+        if _is_definition(raw, caller.rules):
+            content = raw_content(raw, limits, json=True)
+            return replace(content, is_object=True), validated(model, {})
     envelope = validated(model, http.definition_in_json(raw, limits))
     return content_of(caller, getattr(envelope, "definition", None)), envelope
 
@@ -247,8 +312,8 @@ def content_of(caller: Caller, definition: Any) -> Content | None:
     return None if definition is None else Content(value=definition)
 
 
-def _is_definition(raw: bytes) -> bool:
-    """Return whether a JSON body is a definition itself, or else has one in an envelope.
+def _is_definition(raw: bytes, rules: Rules) -> bool:
+    """Return whether a JSON body is a definition itself, or else an envelope.
 
     The standard library's parser tells that in a twentieth of the time of ours, which reads it afterwards.
     What it cannot read is a definition that cannot be read.
@@ -258,4 +323,6 @@ def _is_definition(raw: bytes) -> bool:
     except (ValueError, RecursionError):
         return True
     known = SaveDraft.model_fields.keys()
-    return isinstance(value, dict) and bool(value) and ("nodes" in value or not known & value)
+    if not isinstance(value, dict) or value.keys() <= known:
+        return False
+    return rules is not Rules.MESHHOOK or "nodes" in value or known.isdisjoint(value)

@@ -24,6 +24,8 @@ from service.inputs import Body
 LONGEST_PAGE: Final = 100
 NUMBER: Final = "v?[1-9][0-9]{0,9}"
 YAML: Final = ("application/yaml", "text/yaml", "application/x-yaml", "text/x-yaml")  # the first: RFC 9512
+DEFINITION_JSON: Final = "application/vnd.gitstore.definition+json"
+ENVELOPE_JSON: Final = "application/vnd.gitstore.draft+json"
 
 _REF: Final = "#/components/schemas/"
 _SECURITY: Final[dict[str, Any]] = {"token": {"type": "http", "scheme": "bearer", "bearerFormat": "gst_…"}}
@@ -34,10 +36,11 @@ A Git-backed version store for MeshHook workflows.
 `code`, and with all `problems` of a definition at once.
 """
 _DRAFT_BODIES: Final = """\
-The definition in an envelope, a JSON object; or the definition itself, as `application/yaml` or
-`application/json`, stored unchanged. A JSON object is an envelope if it has a key `definition`,
-`from_version`, `message`, `author` or `base_version` and no key `nodes`, or if it is empty. Any other is the
-definition itself.
+The definition in an envelope, a JSON object; or the definition itself. Files, as `application/yaml` or
+`application/vnd.gitstore.definition+json`, are stored unchanged. An object, as `application/json`, edits the
+file of the draft in place. A body is an envelope if its type is `application/vnd.gitstore.draft+json`, or if
+its type is `application/json` and it has no other keys than `definition`, `from_version`, `message`, `author`
+and `base_version`.
 """
 _METHODS: Final = ("get", "post", "put", "patch", "delete")
 # Possible errors of any endpoint: for an unauthorized caller, under load, or while Postgres is unavailable.
@@ -146,7 +149,12 @@ def _request(model: type[BaseModel], with_definition: bool) -> dict[str, Any]:
     if not with_definition:
         return {"content": {JSON: {"schema": _reference(model)}}}
     definition = {"type": "object", "description": "a definition"}
-    content = {JSON: {"schema": {"anyOf": [_reference(model), definition]}}, YAML[0]: {"schema": definition}}
+    content = {
+        JSON: {"schema": {"anyOf": [_reference(model), definition]}},
+        ENVELOPE_JSON: {"schema": _reference(model)},
+        DEFINITION_JSON: {"schema": definition},
+        YAML[0]: {"schema": definition},
+    }
     return {"description": _DRAFT_BODIES, "content": content}
 
 

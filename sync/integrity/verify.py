@@ -53,8 +53,10 @@ _TO_KEEP: Final[LiteralString] = """
 _STORED: Final[LiteralString] = (
     rows.select(VersionInfo, "v.")
     + """,
-        v.definition is not distinct from expected.definition as same_definition
-    from unnest(%(ids)s::uuid[], %(definitions)s::jsonb[]) as expected (id, definition)
+        v.definition is not distinct from expected.definition
+        and coalesce(v.definition_text = expected.text, v.definition_text is null) as same_definition
+    from unnest(%(ids)s::uuid[], %(definitions)s::jsonb[], %(texts)s::text[])
+        as expected (id, definition, text)
     join gitstore.workflow_versions v on v.id = expected.id
 """
 )
@@ -275,7 +277,9 @@ def _compare_versions(
     tx: Transaction, recorded: Recorded, derived: Sequence[VersionRow]
 ) -> Iterator[Finding]:
     definitions = [Jsonb(row.definition) if row.definition is not None else None for row in derived]
-    matching = tx.rows(_Stored, _STORED, ids=[row.id for row in derived], definitions=definitions)
+    texts = [row.definition_text for row in derived]
+    ids = [row.id for row in derived]
+    matching = tx.rows(_Stored, _STORED, ids=ids, definitions=definitions, texts=texts)
     stored = {row.id: row for row in matching}
     for row in derived:
         if row.id in stored:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -55,12 +56,12 @@ def test_a_raw_yaml_body_is_stored_unchanged(published: Client, media_type: str)
     assert raw(published) == body
 
 
-def test_a_raw_json_body_is_stored_unchanged(published: Client) -> None:
-    """A JSON object with nodes is the definition itself, whatever its other keys."""
+def test_a_json_file_is_stored_unchanged(published: Client) -> None:
+    """Under its own media type, whatever its keys."""
     body = (
         b'{ "nodes" :[{"id":"a","type":"webhook","data":{"label":"A"}}], "message": "mine",  "edges":[] }\n\n'
     )
-    made = published.post(VERSIONS, data=body, type="application/json")
+    made = published.post(VERSIONS, data=body, type="application/vnd.gitstore.definition+json")
     assert made.status_code == 201
     stored = published.get(f"{DRAFT}/definition")
     assert stored.data == body
@@ -288,10 +289,118 @@ def _publish_beside(house: House) -> None:
         repo.refs[draft] = mine
 
 
-def test_comments_dropped_by_an_object_are_a_warning(published: Client) -> None:
-    tag = published.post(VERSIONS, data=yaml(), type="application/yaml").headers["ETag"]
-    saved = published.put(DRAFT, json={"definition": definition()}, match=tag)
-    assert [(p["code"], p["severity"]) for p in saved.json["problems"]] == [("comments_dropped", "warning")]
+def test_an_object_edits_the_file_in_place(published: Client) -> None:
+    """Comments, quotes and the order of keys stay; an unchanged object changes no byte."""
+    text = yaml().replace(b"\n", b"  # kept\n", 1)
+    tag = published.post(VERSIONS, data=text, type="application/yaml").headers["ETag"]
+    read = published.get(f"{DRAFT}/definition", headers={"Accept": "application/json"})
+    same = published.put(DRAFT, data=read.data, type="application/json", match=tag)
+    assert same.headers["ETag"] == tag
+    for enveloped in (False, True):
+        value = read.json
+        value["nodes"][0]["data"]["label"] += f" {enveloped}"
+        saved = published.put(DRAFT, json={"definition": value} if enveloped else value, match="*")
+        assert saved.status_code == 200
+        changed = set(raw(published).splitlines()) ^ set(text.splitlines())
+        assert len(changed) == 2
+        assert all(b"label" in line for line in changed)
+
+
+def test_an_envelope_has_only_its_own_keys(published: Client) -> None:
+    """Other keys make it a definition if it has nodes; without nodes, it is a mistyped envelope."""
+    mixed = definition() | {"message": "mine", "definition": {}}
+    saved = published.post(VERSIONS, json=mixed)
+    assert saved.json["message"] != "mine"
+    read = published.get(f"{DRAFT}/definition", headers={"Accept": "application/json"}).json
+    assert read["definition"] == {}
+    refused = published.put(DRAFT, json={"definiton": definition(), "message": "x"}, match="*")
+    assert refused.status_code == 400
+    assert refused.json["problems"][0]["pointer"] == "/definiton"
+    envelope = published.put(
+        DRAFT, data=json.dumps(mixed), type="application/vnd.gitstore.draft+json", match="*"
+    )
+    assert envelope.status_code == 400
+    assert {"/nodes", "/edges"} == {problem["pointer"] for problem in envelope.json["problems"]}
+
+
+def test_keys_of_an_envelope_in_a_definition_for_the_rules_any(house: House) -> None:
+    """Among others they are part of the definition; alone, under the media type of definitions."""
+    other = house.client("owner", house.other)
+    made = other.post("/workflows", json={"slug": "order-sync", "definition": {"start": 1}})
+    assert made.status_code == 201
+    value = {"message": "hello", "definition": {"a": 1}, "steps": []}
+    saved = other.put(DRAFT, data=json.dumps(value), type="application/json", match="*")
+    assert saved.status_code == 200
+    assert raw(other) == b"message: hello\ndefinition:\n  a: 1\nsteps: []\n"
+    body = b'{"message": "hello"}'
+    saved = other.put(DRAFT, data=body, type="application/vnd.gitstore.definition+json", match="*")
+    assert saved.status_code == 200
+    assert raw(other) == body
+    problem(other.put(DRAFT, json={"message": "hello"}, match="*"), 400, "malformed")
+
+
+def test_json_answers_keep_the_order_and_the_numbers_of_the_file(house: House) -> None:
+    """An object that is read, changed and sent back as a browser does it is accepted."""
+    other = house.client("owner", house.other)
+    text = '{"zeta": 1e21, "b": {"z": 1.5, "a": [2, 1e300]}, "aa": 9007199254740991}'
+    made = other.post("/workflows", json={"slug": "order-sync", "definition": text})
+    assert made.status_code == 201
+    for path in (f"{DRAFT}", f"{DRAFT}/definition"):
+        read = other.get(path, headers={"Accept": "application/json"})
+        value = read.json if path.endswith("definition") else read.json["definition"]
+        assert list(value) == ["zeta", "b", "aa"]
+        assert list(value["b"]) == ["z", "a"]
+        assert value["zeta"] == 1e21
+        assert b"1000000000000000000000" not in read.data
+    same = other.put(DRAFT, data=json.dumps(value), type="application/json", match="*")
+    assert same.headers["ETag"] == other.get(DRAFT).headers["ETag"]
+    browsers = json.dumps(value).replace("1e+21", "1e21")
+    assert other.put(DRAFT, data=browsers, type="application/json", match="*").status_code == 200
+    assert raw(other).decode() == text
+
+
+def test_a_patch_edits_a_text(owner: Client) -> None:
+    """A text that is sent, the open draft or a commit; nothing is saved unless asked, under If-Match."""
+    owner.create(definition=yaml().decode())
+    tag = owner.get(DRAFT).headers["ETag"]
+    edit, path = f"{DRAFT}/edit", "/nodes/0/data/label"
+    patch = [{"op": "replace", "path": path, "value": "Paid"}]
+    expected = re.sub("label: [^},\n]*", "label: Paid", yaml().decode(), count=1)
+    for body in ({}, {"text": yaml().decode()}, {"commit": tag.strip('"')}):
+        edited = owner.post(edit, json={"patch": patch, **body})
+        assert edited.status_code == 200
+        assert edited.json["text"] == expected
+        assert edited.json["valid"]
+        assert edited.json["saved"] is None
+    assert raw(owner) == yaml()
+    broken = owner.post(edit, json={"patch": [{"op": "remove", "path": "/nodes/0/id"}]})
+    assert not broken.json["valid"]
+    assert broken.json["problems"][0]["code"] == "node_id_missing"
+    body = {"patch": patch, "save": True, "message": "Rename"}
+    problem(owner.post(edit, json=body), 428, "precondition_required")
+    problem(owner.post(edit, json=body, match='"0000"'), 412, "stale_draft")
+    saved = owner.post(edit, json=body, match=tag)
+    assert saved.json["saved"]["message"] == "Rename"
+    assert saved.headers["ETag"] == f'"{saved.json["saved"]["commit"]}"'
+    assert raw(owner).decode() == expected
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "code"),
+    [
+        ({"patch": [{"op": "remove", "path": "/nodes/9"}]}, 400, "malformed"),
+        ({"patch": [{"op": "add", "path": "", "value": []}]}, 400, "malformed"),
+        ({"patch": {}}, 400, "malformed"),
+        ({"patch": [], "text": "a: 1", "commit": "0" * 40}, 400, "malformed"),
+        ({"patch": [], "commit": "HEAD"}, 400, "malformed"),
+        ({"patch": [], "commit": "0" * 40}, 404, "version_not_found"),
+        ({"patch": [], "text": "a: ["}, 422, "definition_unparsable"),
+        ({"patch": [{"op": "add", "path": "/n", "value": {"a\0": 1}}]}, 400, "malformed"),
+    ],
+)
+def test_a_patch_that_cannot_be_applied(owner: Client, body: Any, status: int, code: str) -> None:
+    owner.create()
+    problem(owner.post(f"{DRAFT}/edit", json=body), status, code)
 
 
 def test_the_author_of_a_draft_can_be_given(owner: Client, house: House) -> None:

@@ -55,6 +55,7 @@ HEAVY: dict[str, Callable[[Client], Any]] = {
     "save a version": lambda by: by.put(SAVE, json={"from_version": 1}, match="*"),
     "revert": lambda by: by.post("/workflows/order-sync/versions/1/revert", match="*"),
     "publish": lambda by: by.publish(),
+    "edit": lambda by: by.post(f"{SAVE}/edit", json={"patch": []}),
     "diff": lambda by: by.get("/workflows/order-sync/diff?from=1&to=draft"),
 }
 LIGHT: dict[str, Callable[[Client], Any]] = {

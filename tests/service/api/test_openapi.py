@@ -94,7 +94,12 @@ def test_every_error_is_declared_as_a_problem(document: dict[str, Any]) -> None:
 def test_the_rule_for_envelopes_is_documented(document: dict[str, Any]) -> None:
     body = document["paths"]["/workflows/{id}/versions"]["post"]["requestBody"]
     assert "envelope" in body["description"]
-    assert set(body["content"]) == {"application/json", "application/yaml"}
+    assert set(body["content"]) == {
+        "application/json",
+        "application/yaml",
+        "application/vnd.gitstore.definition+json",
+        "application/vnd.gitstore.draft+json",
+    }
 
 
 def test_a_second_application_has_the_same_document(house: House, document: Any) -> None:

@@ -217,9 +217,9 @@ def test_json_is_served_without_a_byte_order_mark(owner: Client) -> None:
     """RFC 8259, section 8.1; YAML may have one."""
     owner.create()
     plain = json.dumps(definition("https://1.example/")).encode()
-    for kind in ("json", "yaml"):
+    for kind, sent in (("json", "vnd.gitstore.definition+json"), ("yaml", "yaml")):
         body = codecs.BOM_UTF8 + plain
-        owner.put(f"{VERSIONS}/draft", data=body, type=f"application/{kind}", match="*")
+        owner.put(f"{VERSIONS}/draft", data=body, type=f"application/{sent}", match="*")
         found = owner.get(f"{VERSIONS}/draft/definition")
         assert found.content_type == f"application/{kind}"
         assert found.data == (plain if kind == "json" else body)
@@ -262,7 +262,7 @@ def test_the_definition_is_json_if_accept_prefers_it(
 def test_a_definition_stored_as_json_is_its_bytes_either_way(owner: Client) -> None:
     body = json.dumps(definition(), indent=7).encode()
     owner.create()
-    owner.put(f"{VERSIONS}/draft", data=body, type="application/json", match="*")
+    owner.put(f"{VERSIONS}/draft", json={"definition": body.decode()}, match="*")
     owner.publish()
     plain = owner.get(f"{VERSIONS}/1/definition")
     asked = owner.get(f"{VERSIONS}/1/definition", headers={"Accept": "application/json"})
