@@ -26,7 +26,9 @@ NUMBER: Final = "v?[1-9][0-9]{0,9}"
 YAML: Final = ("application/yaml", "text/yaml", "application/x-yaml", "text/x-yaml")  # the first: RFC 9512
 
 _REF: Final = "#/components/schemas/"
-_SECURITY: Final[dict[str, Any]] = {"token": {"type": "http", "scheme": "bearer", "bearerFormat": "gst_…"}}
+_SECURITY: Final[dict[str, Any]] = {
+    "token": {"type": "http", "scheme": "bearer", "bearerFormat": "gst_…, or the JWT of a user"}
+}
 _INFO: Final = """\
 A Git-backed version store for MeshHook workflows.
 
