@@ -28,7 +28,9 @@ DEFINITION_JSON: Final = "application/vnd.gitstore.definition+json"
 ENVELOPE_JSON: Final = "application/vnd.gitstore.draft+json"
 
 _REF: Final = "#/components/schemas/"
-_SECURITY: Final[dict[str, Any]] = {"token": {"type": "http", "scheme": "bearer", "bearerFormat": "gst_…"}}
+_SECURITY: Final[dict[str, Any]] = {
+    "token": {"type": "http", "scheme": "bearer", "bearerFormat": "gst_…, or the JWT of a user"}
+}
 _INFO: Final = """\
 A Git-backed version store for MeshHook workflows.
 

@@ -25,7 +25,7 @@ from urllib.parse import urlsplit
 
 from flask import Request, Response, redirect, request, send_from_directory
 
-from gitstore.errors import ForbiddenError, GitstoreError, NotFoundError
+from gitstore.errors import ForbiddenError, GitstoreError, NotFoundError, TemporaryError
 from gitstore.git.files import write_atomically
 from gitstore.model import Limits, Permission
 from service import logs
@@ -323,6 +323,8 @@ def _sign_in_form(following: str, error: GitstoreError | None = None) -> Respons
     session = known or Session.new()
     response = rendering.page("sign_in.html", error, csrf=session.csrf, following=following)
     response.headers["Cache-Control"] = "no-store"
+    if isinstance(error, TemporaryError) and error.retry_after is not None:
+        response.headers["Retry-After"] = str(error.retry_after)
     if known is None:
         _write(response, here, session)
     return response

@@ -7,6 +7,7 @@ from http.cookies import SimpleCookie
 
 import pytest
 
+from service.clients import BURST
 from service.context import EXTENSION
 from service.ui import session
 from service.ui.rendering import POLICY
@@ -44,6 +45,15 @@ def test_an_invalid_token_is_refused(house: House, token: str) -> None:
     assert answer.status == 401
     assert "access token" in answer.page.text
     assert token not in answer.html or len(token) < 5
+
+
+def test_guessing_tokens_is_slow(house: House) -> None:
+    eve = Visitor(house.app.test_client(), house.client())
+    guesses = [eve.sign_in(f"gst_{number:043}").status for number in range(BURST + 1)]
+    assert guesses == [401] * BURST + [429]
+    refused = eve.sign_in()
+    assert (refused.status, int(refused.headers["Retry-After"]) <= 6) == (429, True)
+    assert "Too many failed sign-ins" in refused.page.text
 
 
 def test_revoking_a_token_ends_its_sessions(house: House, ann: Visitor) -> None:

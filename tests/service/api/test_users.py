@@ -5,11 +5,15 @@ from __future__ import annotations
 import base64
 import json
 import subprocess
+from collections import defaultdict
 from uuid import uuid4
 
 import pytest
 
+from service.access import Identity, Principal, Role
+from service.auth import Authenticator
 from tests.service.api.conftest import Client, House, definition, problem
+from tests.service.api.test_access import EVERY
 from tests.service.users import ISSUER, SECRET, add_member, jwt_of
 
 
@@ -125,3 +129,46 @@ def test_a_program_may_say_for_which_user_it_acts_if_it_may_publish(house: House
     for strange in ("", "a b", "x" * 201, "\N{LATIN SMALL LETTER E WITH ACUTE}"):
         refused = publisher.get("/workflows", headers={"Gitstore-On-Behalf-Of": strange})
         problem(refused, 400, "malformed")
+
+
+def test_row_level_security_hides_a_tenants_rows_from_an_application_that_authorizes_everybody(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The application takes a stranger for an owner of the project, at every endpoint."""
+    owner = house.client("owner")
+    owner.create("order-sync", name="Secret name", description="Secret description")
+    owner.publish(message="Secret message")
+    workflow = owner.get("/workflows/order-sync").json["id"]
+    token = owner.post("/tokens", json={"name": "Secret token", "role": "viewer"}).json["id"]
+    hook = {"url": "https://secret.example/hook"}
+    subscription = owner.post("/subscriptions", json=hook).json["id"]
+    delivery = owner.post(f"/subscriptions/{subscription}/test").json["id"]
+    source = owner.post("/sources", json={"url": "https://secret.example/a.git"}).json["id"]
+    names = {
+        "id": workflow,
+        "token": token,
+        "subscription": subscription,
+        "delivery": delivery,
+        "source": source,
+        "unknown": str(uuid4()),
+        "project": str(house.project.id),
+        "user": str(uuid4()),
+    }
+
+    def everybody_is_owner(
+        _here: Authenticator, identity: Identity, *_named: object, **_more: object
+    ) -> Principal:
+        return Principal(identity.id, identity.name, "user", house.project, Role.OWNER, user=identity.user)
+
+    monkeypatch.setattr(Authenticator, "in_project", everybody_is_owner)
+    stranger = Client(house.app, jwt_of(uuid4()))
+    assert stranger.get("/workflows").json == {"workflows": [], "next_cursor": None}
+    read = set()
+    for call in EVERY:
+        answer = call.by(stranger, **defaultdict(lambda: names["unknown"], names))
+        assert "ecret" not in answer.text, (call, answer.text)
+        assert answer.status_code < 500, call
+        if call.method == "GET" and "{" in call.path and answer.status_code == 200:
+            read.add((call.path, str(answer.json.get("members"))))
+    # The project is the one of the patch, and no row.
+    assert read == {("/projects/{project}", "None"), ("/projects/{project}/members", "[]")}
