@@ -17,7 +17,7 @@ from gitstore.names import workflow_id
 from sync.catalog import create_project
 from sync.db import Transaction
 from sync.integrity import verify
-from sync.rows import VersionRow, column_names
+from sync.rows import VersionRow, column_names, columns
 from tests.sync.conftest import House
 
 
@@ -43,8 +43,8 @@ STATEMENTS: list[LiteralString] = [
     "delete from gitstore.workflow_versions where state = 'published'",
     "update gitstore.workflow_versions set state = 'lost' where state = 'published'",
     "truncate gitstore.workflow_versions cascade",
-    "insert into gitstore.workflow_versions select * from gitstore.workflow_versions "
-    "on conflict (id) do update set message = 'x'",
+    "insert into gitstore.workflow_versions (" + columns(VersionRow) + ") select " + columns(VersionRow) + " "
+    "from gitstore.workflow_versions on conflict (id) do update set message = 'x'",
     "update gitstore.events set data = '{}'",
     "delete from gitstore.events",
     "truncate gitstore.events cascade",
@@ -61,7 +61,7 @@ STATEMENTS: list[LiteralString] = [
 BESIDE: list[LiteralString] = [
     "delete from gitstore.projects",
     "update gitstore.projects set id = gen_random_uuid()",
-    "update gitstore.projects set slug = 'other'",
+    "update gitstore.projects set created_at = now()",
     "truncate gitstore.projects cascade",
     "delete from gitstore.workflows",
     "truncate gitstore.workflows cascade",
