@@ -13,6 +13,7 @@ from datetime import datetime
 from dulwich.objects import Commit
 
 from gitstore import budget, ledger, names
+from gitstore.definition.document import summarize
 from gitstore.definition.quoting import clip
 from gitstore.errors import BusyError, GitstoreError
 from gitstore.git.commits import person, text, utc
@@ -32,6 +33,7 @@ class Authorship:
 
     For an `imported` version, the reason and the tagger come from its tag, or else from its commit. Any other
     version without a reason has that of its commit if its tag has no message, as a lightweight tag.
+    An imported version with an invalid definition becomes current only with `activate_invalid`.
     """
 
     actor: Person
@@ -39,6 +41,7 @@ class Authorship:
     message: str = ""
     activate: bool = True
     imported: bool = False
+    activate_invalid: bool = False
 
 
 class Prepared:
@@ -118,14 +121,17 @@ class ChangeSet:
         held = self.newest.held if self.newest else False
         latest = self.newest.latest if self.newest else 0
         current = self.newest.current if self.newest else None
+        invalid = summarize(verdict.problems) if verdict.problems.errors else None
+        activate = self.authorship.activate and (invalid is None or self.authorship.activate_invalid)
         self.append(
             LedgerKind.PUBLISHED,
             version=number,
             target=oid.decode(),
             latest=number,
             after=latest if number > latest + 1 else None,
-            current=number if self.authorship.activate and not held else current,
+            current=number if activate and not held else current,
             rules=self.repository.rules,
+            invalid=invalid,
             **self._reason(oid),
         )
         self.move(names.tag(self.slug, number), None, oid)

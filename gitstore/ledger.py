@@ -14,6 +14,7 @@ paragraph of trailers (git-interpret-trailers(1)). Only the reason and the trail
     Gitstore-Tagger: Ann <ann@a.example>  published, if imported from upstream: the tagger there
     Gitstore-Tagged: 2026-01-31T12:00:00+00:00                           and the time of tagging
     Gitstore-After: v2                    published, if it left a gap: the latest version before
+    Gitstore-Invalid: "1 problem: ..."     published, if imported with errors: what they are, as JSON
     Gitstore-Name: "Order sync"           created, described: as JSON; else the definition's name counts
     Gitstore-Description: "..."           created, described: likewise
     Gitstore-Issuer: "https://id.example" the author, if a user of an identity provider: as JSON
@@ -75,6 +76,7 @@ def compose(slug: str, entry: LedgerEntry) -> Commit:
         "Tagged": entry.tagged_at.isoformat() if entry.tagged_at is not None else None,
         "After": _show(entry.after or None) if entry.after is not None else None,
         "Rules": entry.rules,
+        "Invalid": _quote(entry.invalid),
         "Name": _quote(entry.name),
         "Description": _quote(entry.description or None),
         "Issuer": _quote(actor.issuer),
@@ -126,6 +128,7 @@ def parse(commit: Commit) -> LedgerEntry:
             name=_unquote(trailers.get("Name")),
             description=_unquote(trailers.get("Description")),
             after=_number(trailers["After"]) or 0 if "After" in trailers else None,
+            invalid=_unquote(trailers.get("Invalid")),
             tagger=person(trailers["Tagger"].encode()) if "Tagger" in trailers else None,
             tagged_at=datetime.fromisoformat(trailers["Tagged"]) if "Tagged" in trailers else None,
             rules=_RULES.get(trailers.get("Rules", "")),

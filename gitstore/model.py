@@ -221,7 +221,8 @@ class LedgerEntry:
     the first publication. `name` and `description` are the ones given to the workflow, for CREATED and
     DESCRIBED; None if its definition gives them. `tagger` and `tagged_at`,
     the upstream publisher and time, for a PUBLISHED that was imported; `after`, the previous latest version,
-    if the publication left a gap; `rules`, those that judged a PUBLISHED, unless an older gitstore wrote it.
+    if the publication left a gap; `rules`, those that judged a PUBLISHED, unless an older gitstore wrote it;
+    `invalid`, the errors of its definition in one line, if it was imported and has any.
     """
 
     oid: str
@@ -241,6 +242,7 @@ class LedgerEntry:
     tagged_at: datetime | None = None
     after: int | None = None
     rules: Rules | None = None
+    invalid: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -277,7 +279,10 @@ class WorkflowState:
 
 @dataclass(frozen=True, slots=True)
 class Version:
-    """A published version: the content of its tag and the facts of its ledger entry."""
+    """A published version: the content of its tag and the facts of its ledger entry.
+
+    `invalid` describes the errors of an imported definition, None without any.
+    """
 
     slug: str
     number: int
@@ -286,3 +291,4 @@ class Version:
     message: str
     published_by: Person
     published_at: datetime
+    invalid: str | None = None

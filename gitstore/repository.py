@@ -233,6 +233,7 @@ class Repository:
             message=clip(message or entry.message, LONGEST_MESSAGE),
             published_by=entry.actor,
             published_at=entry.when,
+            invalid=entry.invalid,
         )
 
     def predecessor(self, slug: str, number: int) -> int:

@@ -44,10 +44,16 @@ class Project:
 
 @dataclass(frozen=True, slots=True)
 class Workflow(WorkflowRow):
-    """A workflow with the numbers of its current version and its draft; None without one."""
+    """A workflow with the numbers of its current version and its draft; None without one.
+
+    `blocked_number` is the latest version if it did not become current because it is invalid, and
+    `blocked_reason` the errors.
+    """
 
     current_number: int | None
     draft_number: int | None
+    blocked_number: int | None
+    blocked_reason: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +97,10 @@ class Page(Generic[T]):
 # Projects
 
 _PROJECT: Final[LiteralString] = rows.select(Project) + " from gitstore.projects "
+_ACTIVATES_INVALID: Final[LiteralString] = "select activate_invalid from gitstore.projects where id = %(id)s"
+_SET_ACTIVATES_INVALID: Final[LiteralString] = """
+    update gitstore.projects set activate_invalid = %(value)s where id = %(id)s
+"""
 _CREATE_PROJECT: Final[LiteralString] = """
     insert into gitstore.projects (id, slug, name, owner, rules, first_rules, checked_rules)
     values (%(id)s, %(slug)s, %(name)s, %(owner)s, %(rules)s, %(rules)s, %(rules)s)
@@ -110,6 +120,16 @@ def project_by_id(tx: Transaction, project_id: UUID) -> Project | None:
     return tx.row(Project, _PROJECT + "where id = %(id)s", id=project_id)
 
 
+def activates_invalid(tx: Transaction, project_id: UUID) -> bool:
+    """Return whether versions of sources with an invalid definition become current in a project."""
+    return bool(tx.value(_ACTIVATES_INVALID, id=project_id))
+
+
+def set_activates_invalid(tx: Transaction, project_id: UUID, value: bool) -> None:
+    """Set whether `activates_invalid`. Requires the tables' owner."""
+    tx.run(_SET_ACTIVATES_INVALID, id=project_id, value=value)
+
+
 def create_project(
     tx: Transaction, project_id: UUID, slug: str, name: str, rules: Rules, owner: UUID | None = None
 ) -> Project:
@@ -126,10 +146,14 @@ def create_project(
 _WORKFLOW: Final[LiteralString] = (
     rows.select(WorkflowRow, "w.")
     + """,
-        current.version_number as current_number, draft.version_number as draft_number
+        current.version_number as current_number, draft.version_number as draft_number,
+        blocked.version_number as blocked_number, blocked.invalid_reason as blocked_reason
     from gitstore.workflows w
     left join gitstore.workflow_versions current on current.id = w.current_version_id
     left join gitstore.workflow_versions draft on draft.workflow_id = w.id and draft.state = 'draft'
+    left join gitstore.workflow_versions blocked on blocked.workflow_id = w.id
+        and blocked.version_number = w.latest_number and blocked.state = 'published' and not blocked.valid
+        and blocked.id is distinct from w.current_version_id and not w.held
 """
 )
 _WORKFLOW_BY_SLUG: Final[LiteralString] = _WORKFLOW + "where w.project_id = %(project)s and w.slug = %(slug)s"

@@ -7,7 +7,8 @@ created_at      the time of the oldest ledger entry; without a ledger, that of t
 updated_at      the time of the newest entry that counts, or of the open draft's commit if that is later
 ledger_oid      the newest entry that counts; an entry left at the tip by a killed process is not recorded
 a version       created_at from its commit; published_at and published_by from its ledger entry (the
-                newest that counts, if a retry wrote a second one); the message from the tag or the ledger
+                newest that counts, if a retry wrote a second one); the message from the tag or the ledger;
+                valid and invalid_reason as judged when it was published, by the ledger entry
 """
 
 from __future__ import annotations
@@ -134,6 +135,7 @@ def row_of(repository: Repository, version: Version) -> VersionRow:
         message=version.message,
         published_at=version.published_at,
         published_by=version.published_by.name,
+        invalid=version.invalid,
     )
 
 
@@ -243,6 +245,7 @@ def _row(
     message: str,
     published_at: datetime | None = None,
     published_by: str | None = None,
+    invalid: str | None = None,
 ) -> VersionRow:
     identity = workflow_id(repository.project, slug)
     parsed = snapshot.definition
@@ -265,7 +268,8 @@ def _row(
         digest=parsed.digest if parsed else None,
         definition=parsed.value if parsed else None,
         definition_text=json.dumps(parsed.value, ensure_ascii=False) if parsed else None,
-        valid=parsed is not None and parsed.valid,
+        valid=parsed is not None and (parsed.valid if state == "draft" else invalid is None),
+        invalid_reason=_storable(invalid),
         message=message,
         author_name=snapshot.author.name,
         author_email=snapshot.author.email,

@@ -54,7 +54,8 @@ class WorkflowRow:
 class VersionInfo:
     """The columns of gitstore.workflow_versions, except those of the definition.
 
-    `ref_oid` is the object id that the version's tag or the draft's branch holds.
+    `ref_oid` is the object id that the version's tag or the draft's branch holds. `invalid_reason` describes
+    the errors of an imported version's definition.
     """
 
     id: UUID
@@ -71,6 +72,7 @@ class VersionInfo:
     file_name: str
     digest: str | None
     valid: bool
+    invalid_reason: str | None
     message: str
     author_name: str
     author_email: str
