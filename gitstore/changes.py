@@ -101,9 +101,11 @@ class ChangeSet:
         self.newest = replace(entry, oid=self._tip)
         return self.newest
 
-    def create_unless_there(self, name: str | None = None, description: str | None = None) -> None:
+    def create_unless_there(
+        self, name: str | None = None, description: str | None = None, created_at: datetime | None = None
+    ) -> None:
         if self.newest is None:
-            self.append(LedgerKind.CREATED, name=name, description=description)
+            self.append(LedgerKind.CREATED, name=name, description=description, created_at=created_at)
 
     def move(self, name: bytes, old: bytes | None, new: bytes) -> None:
         if old != new:
@@ -115,15 +117,21 @@ class ChangeSet:
             return self.refs
         return [RefUpdate(names.ledger(self.slug), self._before, self._tip.encode()), *self.refs]
 
-    def publish(self, verdict: Verdict) -> None:
+    def publish(self, verdict: Verdict, *, active: bool = True, **facts: object) -> LedgerEntry:
+        """Record the publication of `verdict`; unless `active`, it does not become current.
+
+        `facts` are further fields of the entry.
+        """
         assert isinstance(verdict.target, VersionRef) and verdict.command.new  # noqa: S101, PT018
         number, oid = verdict.target.number, verdict.command.new
         held = self.newest.held if self.newest else False
         latest = self.newest.latest if self.newest else 0
         current = self.newest.current if self.newest else None
         invalid = summarize(verdict.problems) if verdict.problems.errors else None
-        activate = self.authorship.activate and (invalid is None or self.authorship.activate_invalid)
-        self.append(
+        activate = (
+            active and self.authorship.activate and (invalid is None or self.authorship.activate_invalid)
+        )
+        entry = self.append(
             LedgerKind.PUBLISHED,
             version=number,
             target=oid.decode(),
@@ -132,9 +140,10 @@ class ChangeSet:
             current=number if activate and not held else current,
             rules=self.repository.rules,
             invalid=invalid,
-            **self._reason(oid),
+            **{**self._reason(oid), **facts},
         )
         self.move(names.tag(self.slug, number), None, oid)
+        return entry
 
     def _reason(self, oid: bytes) -> dict[str, object]:
         """Return the entry's facts about why the version with the tag `oid` is published, and by whom."""

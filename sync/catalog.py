@@ -20,7 +20,8 @@ from sync.rows import VersionInfo, VersionRow, WorkflowRow
 
 T = TypeVar("T")
 
-Which = int | Literal["draft", "current", "latest"]
+Which = int | UUID | Literal["draft", "current", "latest"]
+"""A version: its number, its id here or in the system that it was imported from, or a word."""
 State = Literal["draft", "published", "lost"]
 """States visible to callers; rows of discarded drafts are never returned."""
 
@@ -158,6 +159,16 @@ _WORKFLOW: Final[LiteralString] = (
 )
 _WORKFLOW_BY_SLUG: Final[LiteralString] = _WORKFLOW + "where w.project_id = %(project)s and w.slug = %(slug)s"
 _WORKFLOWS_AFTER: Final[LiteralString] = _WORKFLOW + "where w.project_id = %(project)s and w.slug > %(after)s"
+_WORKFLOW_OF_ID: Final[LiteralString] = (
+    _WORKFLOW  # noqa: S608 - of constants
+    + """
+    where w.project_id = %(project)s and (
+        w.external_ids <> '{}' and w.external_ids @> array[%(id)s]::uuid[]
+        or w.id in (select v.workflow_id from gitstore.workflow_versions v
+                    where v.project_id = %(project)s and (v.id = %(id)s or v.external_id = %(id)s)))
+    order by w.id limit 1
+"""
+)
 _MATCHING: Final[LiteralString] = """
     and (w.slug ilike %(pattern)s or w.name ilike %(pattern)s or w.description ilike %(pattern)s)
 """
@@ -170,6 +181,11 @@ def workflow(tx: Transaction, workflow_id: UUID) -> Workflow | None:
 
 def workflow_by_slug(tx: Transaction, project_id: UUID, slug: str) -> Workflow | None:
     return tx.row(Workflow, _WORKFLOW_BY_SLUG, project=project_id, slug=slug)
+
+
+def workflow_of_id(tx: Transaction, project_id: UUID, identity: UUID) -> Workflow | None:
+    """Return the workflow of which a version or an imported draft has this id, here or where it is from."""
+    return tx.row(Workflow, _WORKFLOW_OF_ID, project=project_id, id=identity)
 
 
 def workflows(
@@ -220,6 +236,12 @@ _DEFINITION_SIZES: Final[LiteralString] = """
 """
 _CONDITIONS: Final[dict[str, LiteralString]] = {
     "number": " and v.version_number = %(number)s and v.state in ('published', 'lost')",
+    # An imported draft is known by its id elsewhere until it is published or discarded.
+    "id": """
+        and v.state <> 'discarded' and (v.id = %(number)s or v.external_id = %(number)s or v.state = 'draft'
+            and exists (select from gitstore.workflows n
+                        where n.id = %(workflow)s and %(number)s = any (n.external_ids)))
+    """,
     "draft": " and v.state = 'draft'",
     # A subquery looks one row up by its key; a join may scan all versions.
     "current": """
@@ -273,4 +295,6 @@ def full_version(tx: Transaction | SingleReading, workflow_id: UUID, which: Whic
 
 
 def _condition(which: Which) -> LiteralString:
+    if isinstance(which, UUID):
+        return _CONDITIONS["id"]
     return _CONDITIONS["number" if isinstance(which, int) else which]

@@ -20,6 +20,7 @@ from service import lookup
 from service.actions import versions as actions
 from service.api import http
 from service.api.openapi import (
+    ID,
     NUMBER,
     YAML,
     PageQuery,
@@ -58,9 +59,9 @@ def _check_version(value: Any) -> Any:
 
 _VERSION: Final = (
     {"type": "integer", "minimum": 1, "maximum": HIGHEST_NUMBER},
-    {"type": "string", "pattern": f"^({NUMBER}|current|latest)$"},
+    {"type": "string", "pattern": f"^({NUMBER}|{ID}|current|latest)$"},
 )
-_FORMS: Final = "`3`, `v3`, `current` or `latest`"
+_FORMS: Final = "`3`, `v3`, an id, `current` or `latest`"
 PublishedVersion = Annotated[
     Any, AfterValidator(_check_version), WithJsonSchema({"anyOf": [*_VERSION], "description": _FORMS})
 ]
@@ -73,8 +74,8 @@ PublishedVersionOrNull = Annotated[
 
 class VersionPath(WorkflowPath):
     version: str = Field(
-        description="`3`, `v3`, `draft`, `current` or `latest`",
-        json_schema_extra={"pattern": f"^({NUMBER}|draft|current|latest)$"},
+        description="`3`, `v3`, an id, `draft`, `current` or `latest`",
+        json_schema_extra={"pattern": f"^({NUMBER}|{ID}|draft|current|latest)$"},
     )
 
 
@@ -101,6 +102,7 @@ class Version(http.Answer):
     message: str
     author: http.Person
     published_by: str | None
+    external_id: UUID | None = Field(description="its id in the system that it was imported from")
     created_at: datetime
     published_at: datetime | None
     url: str
@@ -201,8 +203,12 @@ def _find(caller: Caller, path: VersionPath, *, full: bool) -> catalog.Version:
     find = catalog.full_version if full else catalog.version
     row = find(caller.reading_once(), workflow, wanted)
     if row is None or row.project_id != caller.project_id:
+        # Either there is no such version, or the path names the workflow by the id of a version.
         with caller.reading() as tx:
-            raise lookup.no_version(lookup.workflow(tx, caller, path.id).slug, wanted)
+            named = lookup.workflow(tx, caller, path.id)
+            row = find(tx, named.id, wanted) if named.id != workflow else None
+        if row is None:
+            raise lookup.no_version(named.slug, wanted)
     return row
 
 

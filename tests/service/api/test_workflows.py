@@ -23,7 +23,8 @@ WORKFLOW_KEYS = {
 }  # fmt: skip
 VERSION_KEYS = {
     "id", "workflow_id", "workflow", "version_number", "state", "is_current", "valid", "commit", "digest",
-    "node_count", "edge_count", "message", "author", "published_by", "created_at", "published_at", "url",
+    "node_count", "edge_count", "message", "author", "published_by", "external_id", "created_at",
+    "published_at", "url",
 }  # fmt: skip
 
 
