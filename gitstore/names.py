@@ -81,7 +81,7 @@ def slug_from(text: str, otherwise: str = "workflow") -> str:
         return text
     plain = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode().lower()
     words = _NOT_SLUG.sub("-", plain).strip("-")[:_LONGEST_BASE].strip("-")
-    return f"{words or otherwise}-{sha256(text.encode()).hexdigest()[:8]}"
+    return f"{words or otherwise}-{sha256(text.encode(errors='surrogatepass')).hexdigest()[:8]}"
 
 
 def parse_number(text: str) -> int | None:

@@ -26,7 +26,7 @@ from gitstore.definition.quoting import quote
 from gitstore.errors import ConfigError, UnavailableError
 from gitstore.model import Person
 from gitstore.names import parse_number, slug_from
-from gitstore.upstream.recorded import RecordedVersion, RecordedWorkflow
+from gitstore.upstream.recorded import RecordedVersion, RecordedWorkflow, Result
 from sync.db import CONNECT_SECONDS
 
 # Row-level security would hide rows without a word; switched off, Postgres refuses to read past it.
@@ -87,23 +87,27 @@ class _Row:
 
     @property
     def shown(self) -> str:
-        return f"{self.slug!r} version {self.version} ({self.status}, {self.id})"
+        return f"{quote(self.slug)} version {self.version} ({self.status}, {self.id})"
 
 
 @dataclass(slots=True)
 class MeshHook:
-    """The snapshot. `stripped` are the ids of rows whose editor leftovers `load` has left out."""
+    """The snapshot. `stripped` are the ids of rows whose editor leftovers `load` has left out.
+
+    A file that would have more than `most` bytes is printed without indentation.
+    """
 
     connection: Connection[Any]
-    keep_leftovers: bool = False
+    keep_leftovers: bool
+    most: int
     stripped: set[UUID] = field(default_factory=set)
 
     def projects(self) -> list[MeshHookProject]:
         with self.connection.cursor(row_factory=class_row(MeshHookProject)) as cursor:
             return cursor.execute(_PROJECTS).fetchall()
 
-    def workflows(self, project: UUID, notes: list[str]) -> list[RecordedWorkflow]:
-        """Return the workflows of a project; add a line to `notes` for each that is renamed or left out."""
+    def workflows(self, project: UUID, notes: Result) -> list[RecordedWorkflow]:
+        """Return the workflows of a project; add lines to `notes` about what is renamed or left out."""
         with self.connection.cursor(row_factory=class_row(_Row)) as cursor:
             rows = cursor.execute(_ROWS, {"project": project}).fetchall()
         people = self._people({row.user_id for row in rows if row.user_id is not None})
@@ -111,10 +115,10 @@ class MeshHook:
         for name, group in groupby(rows, key=lambda row: row.slug):
             slug, members = slug_from(name), list(group)
             if slug in workflows:
-                notes.append(f"not imported: {quote(name)}, whose slug {slug} is taken")
+                notes.refused.append(f"{quote(name)}: its slug {slug} is taken")
                 continue
             if slug != name:
-                notes.append(f"the slug {quote(name)} becomes {slug}")
+                notes.kept.append(f"the slug {quote(name)} becomes {slug}")
             workflow = _workflow(slug, members, people, notes)
             if workflow is not None:
                 workflows[slug] = workflow
@@ -129,7 +133,7 @@ class MeshHook:
         return [self._file(version, texts[version.key]) for version in versions]
 
     def _file(self, version: RecordedVersion, text: str | None) -> bytes:
-        raw, leftovers = file_of(text or "null", keep_leftovers=self.keep_leftovers)
+        raw, leftovers = file_of(text or "null", keep_leftovers=self.keep_leftovers, most=self.most)
         if leftovers and version.external_id is not None:
             self.stripped.add(version.external_id)
         return raw
@@ -146,7 +150,7 @@ class MeshHook:
 
 
 @contextmanager
-def opened(conninfo: str, *, keep_leftovers: bool = False) -> Iterator[MeshHook]:
+def opened(conninfo: str, *, keep_leftovers: bool, most: int) -> Iterator[MeshHook]:
     """Open the database of a MeshHook for reading, in one snapshot.
 
     Raises `config` if it is not one or its rows cannot be read, and `unavailable`.
@@ -164,7 +168,7 @@ def opened(conninfo: str, *, keep_leftovers: bool = False) -> Iterator[MeshHook]
         ) as connection,
     ):
         connection.execute(_BEGIN)
-        yield MeshHook(connection, keep_leftovers)
+        yield MeshHook(connection, keep_leftovers, most)
 
 
 @contextmanager
@@ -184,15 +188,20 @@ def _explained() -> Iterator[None]:
         raise UnavailableError("MeshHook's database does not answer, or the connection was lost") from error
 
 
-def file_of(text: str, *, keep_leftovers: bool) -> tuple[bytes, bool]:
+def file_of(text: str, *, keep_leftovers: bool, most: int) -> tuple[bytes, bool]:
     """Return the file for a definition in jsonb's text, and whether editor leftovers were left out."""
     try:
         value = json.loads(text, parse_int=_mark, parse_float=_mark)
     except RecursionError:  # deeper than any definition that is valid: kept as it is
         return text.encode(), False
     kept = value if keep_leftovers or not isinstance(value, dict) else without_leftovers(value)
-    printed = json.dumps(kept, ensure_ascii=False, indent=2)
-    return (_MARKED.sub(r"\1", printed) + "\n").encode(), kept != value
+    raw = _printed(kept, indent=2)
+    return (raw if len(raw) <= most else _printed(kept)), kept != value
+
+
+def _printed(value: Any, indent: int | None = None) -> bytes:
+    printed = json.dumps(value, ensure_ascii=False, indent=indent)
+    return (_MARKED.sub(r"\1", printed) + "\n").encode()
 
 
 def _mark(number: str) -> str:
@@ -201,22 +210,22 @@ def _mark(number: str) -> str:
 
 
 def _workflow(
-    slug: str, rows: Sequence[_Row], people: Mapping[UUID, Person], notes: list[str]
+    slug: str, rows: Sequence[_Row], people: Mapping[UUID, Person], notes: Result
 ) -> RecordedWorkflow | None:
     """Return the workflow of its rows, which are in the order of their versions; None if none is usable."""
     usable = []
     for row in rows:
         if row.status not in _STATUSES:
-            notes.append(f"not imported: {row.shown}: unknown status")
+            notes.refused.append(f"{row.shown}: unknown status")
         elif parse_number(str(row.version)) is None:
-            notes.append(f"not imported: {row.shown}: versions are numbered from 1")
+            notes.refused.append(f"{row.shown}: versions are numbered from 1")
         else:
             usable.append(row)
     if not usable:
         return None
     drafts = [row for row in usable if row.status == "draft"]
     versions = [row for row in usable if row.status != "draft"]
-    notes += [f"left out: {row.shown}: there is a newer draft" for row in drafts[:-1]]
+    notes.kept += [f"left out: {row.shown}: there is a newer draft" for row in drafts[:-1]]
     newest = next((row for row in reversed(versions) if row.status == "published"), usable[-1])
     return RecordedWorkflow(
         slug=slug,

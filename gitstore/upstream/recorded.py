@@ -56,6 +56,7 @@ class RecordedVersion:
     published_at: datetime | None = None
     active: bool = True
     external_id: UUID | None = None
+    file_name: str = "workflow.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +71,6 @@ class RecordedWorkflow:
     draft: RecordedVersion | None = None
     name: str | None = None
     description: str = ""
-    file_name: str = "workflow.json"
     other_ids: tuple[UUID, ...] = ()
 
 
@@ -91,25 +91,33 @@ class Result:
 
 @dataclass(slots=True)
 class RecordedImport:
-    """One import into `store` by `actor`."""
+    """One import into `store` by `actor`.
+
+    With `as_it_runs`, the other system's current version becomes current here, valid or not.
+    """
 
     store: Store
     actor: Person
     load: Load
+    as_it_runs: bool
 
     def record(self, workflow: RecordedWorkflow) -> Result:
         """Record what `workflow` has and the store lacks. Raises errors about the workflow as a whole."""
         result = Result()
         limits = self.store.limits
         batches = list(_batches(accepted_sizes(workflow.versions, limits, result))) or [[]]
+        drafts = list(accepted_sizes([workflow.draft] if workflow.draft else [], limits, result))
         for batch in batches:
             contents = self.load(batch)
+            last = batch is batches[-1]
+            drafted = self.load(drafts) if last else ()
             # After `published_not_mirrored`, it is on disk, and the rows follow.
             with suppress(NotMirroredError), self.store.unit_of_work.begin([workflow.slug]):
                 writing = _Batch(self, workflow, result)
                 writing.publish(list(zip(batch, contents, strict=True)))
-                if batch is batches[-1]:
-                    writing.save_draft()
+                for draft, raw in zip(drafts if last else (), drafted, strict=True):
+                    writing.save_draft(draft, raw)
+                if last and self.as_it_runs:
                     writing.move_current()
                 writing.write()
         return result
@@ -126,7 +134,7 @@ def compare(repository: Repository | None, workflow: RecordedWorkflow, load: Loa
                 continue
             result.published.append(version.number)
             try:
-                problems = document.parse(raw, workflow.file_name, rules, limits).problems
+                problems = document.parse(raw, version.file_name, rules, limits).problems
             except InvalidDefinitionError as error:
                 problems = Problems.of(error.problems)
             if problems.errors:
@@ -171,7 +179,9 @@ class _Batch:
         self._workflow = workflow
         self._result = result
         slug = workflow.slug
-        authorship = Authorship(importing.actor, store.clock(), imported=True, activate_invalid=True)
+        authorship = Authorship(
+            importing.actor, store.clock(), imported=True, activate_invalid=importing.as_it_runs
+        )
         self._change = ChangeSet(store, slug, authorship)
         self._decided_by = next((e.actor for e in store.ledger(slug) if e.kind in _DECISIONS), None)
         state = store.state(slug)
@@ -251,7 +261,7 @@ class _Batch:
     def _objects(self, version: RecordedVersion, raw: bytes) -> tuple[Blob, Tree, Commit]:
         """Return the objects of a version on top of the one before, and of the draft that it was here."""
         blob, tree = Blob.from_string(raw), Tree()
-        tree.add(self._workflow.file_name.encode(), stat.S_IFREG | 0o644, blob.id)
+        tree.add(version.file_name.encode(), stat.S_IFREG | 0o644, blob.id)
         parents = [self._commit] if self._commit else []
         draft, imported = self._imported_draft, self._imported
         if draft and imported and version.external_id in imported.external_ids and draft not in parents:
@@ -273,12 +283,9 @@ class _Batch:
         workflow = self._workflow
         self._change.create_unless_there(workflow.name, workflow.description, created_at=first)
 
-    def save_draft(self) -> None:
+    def save_draft(self, draft: RecordedVersion, raw: bytes) -> None:
         """Save the other system's draft as the draft, unless people have changed the one here."""
-        draft, store, slug = self._workflow.draft, self._store, self._workflow.slug
-        if draft is None or not list(accepted_sizes([draft], store.limits, self._result)):
-            return
-        (raw,) = self._importing.load([draft])
+        store, slug = self._store, self._workflow.slug
         blob, before = Blob.from_string(raw).id, self._open_draft
         if before is not None and self._blob(before) == blob:
             return

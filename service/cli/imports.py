@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Final, TextIO
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import click
 from click.core import ParameterSource
@@ -14,9 +16,9 @@ from psycopg.conninfo import conninfo_to_dict
 
 from gitstore.errors import GitstoreError
 from gitstore.model import Person, Rules
-from gitstore.names import is_slug, slug_from
-from gitstore.upstream import recorded
-from gitstore.upstream.recorded import RecordedImport, RecordedWorkflow, Result
+from gitstore.names import check_slug, is_slug, slug_from
+from gitstore.upstream.definition_files import DefinitionFiles
+from gitstore.upstream.recorded import Load, RecordedImport, RecordedWorkflow, Result, compare
 from service.cli.operator import APPLICATION
 from service.cli.terminal import WHERE, Progress, with_config
 from service.config import Config
@@ -26,10 +28,10 @@ from service.run.database import connected
 from sync import catalog, meshhook
 from sync.catalog import Project
 from sync.db import Database
-from sync.meshhook import MeshHook, MeshHookProject
+from sync.meshhook import MeshHookProject
 
 MESHHOOK_URL: Final = "MESHHOOK_DATABASE_URL"
-_ACTOR: Final = Person("import:meshhook", "import@meshhook.gitstore")
+_ACTOR: Final = Person("import", "import@gitstore")
 
 
 @click.group("import")
@@ -65,13 +67,44 @@ def meshhook_command(
     conninfo = _conninfo(url, url_file, is_argument=is_argument)
     with ExitStack() as stack:
         database = stack.enter_context(connected(config, APPLICATION))
-        source = stack.enter_context(meshhook.opened(conninfo, keep_leftovers=keep_leftovers))
-        report = _Report(dry_run)
-        importing = _Import(Projects(config), database, source, report)
+        most = config.limits.definition
+        source = stack.enter_context(meshhook.opened(conninfo, keep_leftovers=keep_leftovers, most=most))
+        importing = _Import(Projects(config), database, _Report(dry_run))
         for project in source.projects():
-            importing.run(project)
-        report.leftovers = len(source.stripped)
-    report.close(keep_leftovers=keep_leftovers)
+            notes = Result()
+            workflows = source.workflows(project.id, notes)
+            here, slug = importing.project_of(project)
+            importing.report.add(slug, None, notes)
+            importing.run(here, slug, Rules.MESHHOOK, workflows, source.load, as_it_runs=True)
+        if not keep_leftovers:
+            click.echo(f"{_count(len(source.stripped), 'definition')} without what the editor left in them")
+    importing.report.close()
+
+
+@imports.command("folder")
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option("--project", "slug", required=True, metavar="SLUG",
+              help="Project to import to. If there is none, it is created with the rules `any`.")  # fmt: skip
+@click.option("--history", is_flag=True, help="Import each commit of a file as a version, by git log.")
+@click.option("--dry-run", is_flag=True, help="List what would be imported, and change nothing.")
+@with_config(*WHERE)
+def folder_command(config: Config, folder: Path, slug: str, history: bool, dry_run: bool) -> None:
+    """Import the definitions in FOLDER, which may be a Git repository: one file per workflow.
+
+    They are the files *.yaml, *.yml and *.json in its folder `workflows` or, without one, anywhere in it; of
+    a Git repository, those of HEAD. The same import again adds a version of each file that has changed.
+    """
+    files = DefinitionFiles(folder, history)
+    with connected(config, APPLICATION) as database:
+        importing = _Import(Projects(config), database, _Report(dry_run))
+        here = importing.project_named(slug)
+        notes = Result()
+        with ExitStack() as stack:
+            reader = stack.enter_context(closing(importing.projects.reader(here))) if here else None
+            workflows = list(files.workflows(reader, notes))
+        importing.report.add(slug, None, notes)
+        importing.run(here, slug, Rules.ANY, workflows, files.load, as_it_runs=False)
+    importing.report.close()
 
 
 def _conninfo(url: str | None, file: TextIO | None, *, is_argument: bool) -> str:
@@ -92,98 +125,108 @@ def _conninfo(url: str | None, file: TextIO | None, *, is_argument: bool) -> str
 
 @dataclass(slots=True)
 class _Report:
-    """The lines and the totals of an import. `failed` counts what was not imported."""
+    """The lines and the totals of an import. `refused` counts what was not imported."""
 
     dry_run: bool
     workflows: int = 0
     versions: int = 0
     invalid: int = 0
     drafts: int = 0
-    leftovers: int = 0
-    failed: int = 0
+    refused: int = 0
 
-    def note(self, project: str, line: str) -> None:
-        self.failed += line.startswith("not imported")
-        click.echo(f"{project}: {line}")
-
-    def add(self, project: str, slug: str, result: Result) -> None:
+    def add(self, project: str, workflow: str | None, result: Result) -> None:
+        """Print the lines of `result`, which is about one workflow or, without one, about the project."""
+        prefix = f"{workflow}: " if workflow is not None else ""
         self.workflows += bool(result.published or result.draft)
         self.versions += len(result.published)
         self.drafts += result.draft
         self.invalid += len(result.invalid)
+        self.refused += len(result.refused)
         for number, reason in result.invalid.items():
-            self.note(project, f"{slug}/v{number} is recorded as invalid: {reason}")
+            click.echo(f"{project}: {prefix}v{number} is recorded as invalid: {reason}")
         for line in result.refused:
-            self.note(project, f"not imported: {slug}: {line}")
+            click.echo(f"{project}: not imported: {prefix}{line}")
         for line in result.kept:
-            self.note(project, f"{slug}: {line}")
+            click.echo(f"{project}: {prefix}{line}")
 
-    def close(self, *, keep_leftovers: bool) -> None:
+    def close(self) -> None:
         """Print the totals. Exit status 1 if something was not imported."""
         verb = "would import" if self.dry_run else "imported"
         click.echo(
             f"{verb} {_count(self.versions, 'version')} ({self.invalid} invalid) and "
             f"{_count(self.drafts, 'draft')} of {_count(self.workflows, 'workflow')}"
         )
-        if not keep_leftovers:
-            click.echo(f"{_count(self.leftovers, 'definition')} without what the editor left in them")
-        if self.failed:
-            click.echo(f"{self.failed} not imported: see above", err=True)
+        if self.refused:
+            click.echo(f"{self.refused} not imported: see above", err=True)
             raise SystemExit(1)
 
 
 @dataclass(slots=True)
 class _Import:
+    """An import into several projects; in a dry run, nothing is written."""
+
     projects: Projects
     database: Database
-    source: MeshHook
     report: _Report
     _taken: set[str] = field(default_factory=set)
 
-    def run(self, project: MeshHookProject) -> None:
-        """Import one project into the project with the same id, which is created if necessary."""
-        notes: list[str] = []
-        workflows = self.source.workflows(project.id, notes)
-        here, slug = self._project(project)
-        for line in notes:
-            self.report.note(slug, line)
-        progress = Progress(f"importing {slug}")
-        if self.report.dry_run or here is None:
-            self._compare(here, slug, workflows)
+    def run(
+        self,
+        here: Project | None,
+        slug: str,
+        rules: Rules,
+        workflows: Sequence[RecordedWorkflow],
+        load: Load,
+        *,
+        as_it_runs: bool,
+    ) -> None:
+        """Import into the project `here`, which has the slug `slug`; None only in a dry run."""
+        if here is None or self.report.dry_run:
+            with ExitStack() as stack:
+                reader = stack.enter_context(closing(self.projects.reader(here))) if here else None
+                rules = Rules(here.rules) if here else rules
+                for workflow in workflows:
+                    self.report.add(slug, workflow.slug, compare(reader, workflow, load, rules))
             return
         with closing(self.projects.writer(here, self.database, OPERATOR)) as store:
-            importing = RecordedImport(store, _ACTOR, self.source.load)
-            for done, workflow in enumerate(workflows):
-                progress(done, len(workflows))
+            importing = RecordedImport(store, _ACTOR, load, as_it_runs)
+            progress = Progress(f"importing {slug}")
+            for done, workflow in enumerate(workflows, 1):
                 try:
-                    self.report.add(slug, workflow.slug, importing.record(workflow))
+                    result = importing.record(workflow)
                 except GitstoreError as error:
-                    self.report.note(slug, f"not imported: {workflow.slug}: {error.message}")
-            progress(len(workflows), len(workflows))
-
-    def _compare(self, here: Project | None, slug: str, workflows: list[RecordedWorkflow]) -> None:
-        with ExitStack() as stack:
-            reader = stack.enter_context(closing(self.projects.reader(here))) if here else None
-            rules = Rules(here.rules) if here else Rules.MESHHOOK
-            for workflow in workflows:
-                result = recorded.compare(reader, workflow, self.source.load, rules)
+                    result = Result(refused=[error.message])
                 self.report.add(slug, workflow.slug, result)
+                progress(done, len(workflows))
 
-    def _project(self, project: MeshHookProject) -> tuple[Project | None, str]:
-        """Return the project here, None in a dry run without one, and its slug."""
+    def project_of(self, project: MeshHookProject) -> tuple[Project | None, str]:
+        """Return the project with the same id, and its slug; it is created unless it exists."""
         with self.database.as_owner() as tx:
             here = catalog.project_by_id(tx, project.id)
             if here is not None:
                 return here, here.slug
-            slug = _project_slug(
-                project.id, project.name, {row.slug for row in catalog.projects(tx)} | self._taken
-            )
-            self._taken.add(slug)
-            if not self.report.dry_run:
-                name = project.name.replace("\0", "").strip() or slug
-                here = create_project(tx, self.projects, project.id, slug, name, owner=project.owner)
-        self.report.note(slug, f"{'would create' if here is None else 'created'} the project {project.id}")
-        return here, slug
+            known = {row.slug for row in catalog.projects(tx)} | self._taken
+        slug = _project_slug(project.id, project.name, known)
+        self._taken.add(slug)
+        name = project.name.replace("\0", "").strip() or slug
+        return self._create(project.id, slug, name, Rules.MESHHOOK, project.owner), slug
+
+    def project_named(self, slug: str) -> Project | None:
+        """Return the project with this slug; it is created unless it exists."""
+        with self.database.as_owner() as tx:
+            here = catalog.project(tx, check_slug(slug))
+        return here or self._create(uuid4(), slug, slug, Rules.ANY, None)
+
+    def _create(
+        self, identity: UUID, slug: str, name: str, rules: Rules, owner: UUID | None
+    ) -> Project | None:
+        if self.report.dry_run:
+            click.echo(f"{slug}: would create the project")
+            return None
+        with self.database.as_owner() as tx:
+            made = create_project(tx, self.projects, identity, slug, name, rules, owner=owner)
+        click.echo(f"{slug}: created the project {identity}")
+        return made
 
 
 def _project_slug(identity: UUID, name: str, taken: set[str]) -> str:

@@ -26,6 +26,7 @@ from service.config import Config
 from service.projects import Projects
 from sync import catalog
 from sync.db import Database
+from sync.meshhook import file_of
 from tests.conftest import MakeDatabase, database, temporary_folder
 from tests.helpers import definition, until
 from tests.service.api.conftest import Client
@@ -153,11 +154,9 @@ def add_projects(connection: psycopg.Connection[Any]) -> None:
 
 
 @pytest.fixture(scope="module")
-def house(postgres_admin_conninfo: str) -> Iterator[House]:
-    with database(postgres_admin_conninfo) as url, temporary_folder() as folder:
-        made = House(folder / "data", url)
-        made("migrate")
-        yield made
+def house(postgres_admin_conninfo: str, migrated_template: str) -> Iterator[House]:
+    with database(postgres_admin_conninfo, migrated_template) as url, temporary_folder() as folder:
+        yield House(folder / "data", url)
 
 
 @pytest.fixture(scope="module")
@@ -223,7 +222,7 @@ def test_the_newest_draft_row_is_the_draft(house: House, output: str) -> None:
     older = [row for row in ROWS if row.status == "draft" and drafts[row.here] is not row]
     assert len(older) == 6
     for row in older:
-        assert f"left out: '{row.slug}' version {row.version} (draft, {row.id})" in output
+        assert f'left out: "{row.slug}" version {row.version} (draft, {row.id})' in output
 
 
 def test_invalid_versions_are_recorded_and_run_as_they_did(house: House, output: str) -> None:
@@ -232,7 +231,7 @@ def test_invalid_versions_are_recorded_and_run_as_they_did(house: House, output:
     assert (found["flow-3", 4]["valid"], found["flow-3", 4]["is_current"]) == (False, True)
     for key in (("flow-4", 2), ("flow-5", 3)):
         assert (found[key]["valid"], found[key]["definition"], found[key]["digest"]) == (False, None, None)
-        assert f"{key[0]}/v{key[1]} is recorded as invalid: 1 problem" in output or key[0] == "flow-4"
+        assert f"{key[0]}: v{key[1]} is recorded as invalid: 1 problem" in output or key[0] == "flow-4"
     repository = house.data / "repos" / f"{PROJECTS[1]}.git"
     shown = subprocess.run(
         ["git", "-C", repository, "show", "flow-4/v2:workflow.json"],
@@ -365,14 +364,12 @@ class Move:
 
 
 @pytest.fixture
-def move(make_database: MakeDatabase, tmp_path: Path) -> Move:
+def move(make_database: MakeDatabase, migrated_template: str, tmp_path: Path) -> Move:
     there = make_database()
     with psycopg.connect(there) as connection:
         connection.execute(SCHEMA)
         add_projects(connection)
-    house = House(tmp_path / "data", make_database())
-    house("migrate")
-    return Move(house, there)
+    return Move(House(tmp_path / "data", make_database(migrated_template)), there)
 
 
 def row(number: int, status: str, url: str = "", **changed: Any) -> Row:
@@ -430,7 +427,7 @@ def test_a_dry_run_changes_nothing(move: Move) -> None:
     """In either database; it tells what would be imported."""
     move.there(row(1, "published"), row(2, "published", definition={}), row(3, "draft"))
     output = move.run("--dry-run")
-    assert f"would create the project {PROJECTS[0]}" in output
+    assert "default-project: would create the project" in output
     assert "would import 2 versions (1 invalid) and 1 draft of 1 workflow" in output
     assert move.house.sql("select count(*) from gitstore.projects") == [(0,)]
     move.run()
@@ -468,3 +465,121 @@ def test_a_database_that_is_not_read_whole_is_refused(move: Move) -> None:
         )
     assert "BYPASSRLS" in run(MESHHOOK_DATABASE_URL=move.meshhook).output
     assert "does not answer" in run(MESHHOOK_DATABASE_URL="postgresql://127.0.0.1:1/m").output
+
+
+@pytest.mark.parametrize(
+    ("text", "printed", "leftovers"),
+    [
+        (
+            '{"a": 1.0, "b": [12345678901234567890, 1e400, -0]}',
+            "[\n    12345678901234567890,\n    1e400,",
+            False,
+        ),
+        ('{"nodes": [{"selected": true, "id": "0\\\\u0000"}]}', '"id": "0\\\\u0000"', True),
+        ('{"nodes": [{"data": {"testResult": 1e400}}], "big": 1e400}', '"big": 1e400', True),
+        ("[" * 5000 + "]" * 5000, "[[", False),
+        ("null", "null\n", False),
+        ('{"long": "' + "x" * 1000 + '"}', '{"long": "xxx', False),
+    ],
+)
+def test_the_file_of_a_row_has_its_numbers_and_no_leftovers(text: str, printed: str, leftovers: bool) -> None:
+    """Deep, large and strange definitions included; a large one is not indented."""
+    raw, stripped = file_of(text, keep_leftovers=False, most=500)
+    assert printed in raw.decode()
+    assert stripped is leftovers
+    assert b"testResult" not in raw
+
+
+# Folders and Git repositories
+
+
+def git(folder: Path, *arguments: str) -> str:
+    ada = ("-c", "user.name=Ada", "-c", "user.email=ada@example.com", "-c", "init.defaultBranch=main")
+    command = ["git", "-C", str(folder), *ada, *arguments]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+
+@pytest.fixture
+def flows(tmp_path: Path) -> Path:
+    """A repository in the layout of n8n and Kestra, whose files have a history, with a rename in it."""
+    folder = tmp_path / "flows"
+    (folder / "workflows" / "team a").mkdir(parents=True)
+    git(folder, "init", "-q")
+    first = folder / "workflows" / "old.yaml"
+    first.write_text("id: order\ntasks: [one, two, three, four, five, six]\n")
+    (folder / "package.json").write_text("{}")
+    (folder / "workflows" / "team a" / "n8n.json").write_text('{"nodes": [], "connections": {}}')
+    git(folder, "add", "-A")
+    git(folder, "commit", "-qm", "Begin")
+    first.rename(folder / "workflows" / "order.yaml")
+    git(folder, "add", "-A")
+    git(folder, "commit", "-qm", "Rename it")
+    (folder / "workflows" / "order.yaml").write_text(
+        "id: order\ntasks: [one, two, three, four, five, seven]\n"
+    )
+    git(folder, "commit", "-qam", "Change it")
+    (folder / "workflows" / "link.yaml").symlink_to("/etc/passwd")
+    (folder / "workflows" / "broken.yml").write_text("a: [")
+    git(folder, "add", "-A")
+    git(folder, "commit", "-qm", "More")
+    return folder
+
+
+def versions(house: House) -> dict[str, list[int]]:
+    found: dict[str, list[int]] = {}
+    for slug, number in sorted(imported(house)):
+        found.setdefault(slug, []).append(number)
+    return found
+
+
+NESTED = slug_from("team a/n8n")
+
+
+def test_a_repository_is_imported_with_its_history(move: Move, flows: Path) -> None:
+    """By author, time and message of each commit that changed a file, under all of its names."""
+    house = move.house
+    imports = partial(house, "import", "folder", str(flows), "--project", "flows")
+    dry = imports("--history", "--dry-run", status=1).output
+    assert "would import 4 versions (1 invalid)" in dry
+    output = imports("--history", status=1).output
+    assert "imported 4 versions (1 invalid) and no drafts of 3 workflows" in output
+    assert 'not imported: "workflows/link.yaml": not a regular file' in output
+    assert f'"workflows/team a/n8n.json" becomes {NESTED}' in output
+    assert versions(house) == {"broken": [1], "order": [1, 2], NESTED: [1]}
+    found = imported(house)
+    when = datetime.fromtimestamp(int(git(flows, "log", "-1", "--format=%at", "HEAD~1")), UTC)
+    assert (found["order", 2]["author_name"], found["order", 2]["message"]) == ("Ada", "Change it")
+    assert (found["order", 2]["created_at"], found["order", 2]["is_current"]) == (when, True)
+    assert (found["broken", 1]["valid"], found["broken", 1]["is_current"]) == (False, None)
+    assert found[NESTED, 1]["file_name"] == "workflow.json"
+    assert house.sql("select slug, rules from gitstore.projects") == [("flows", "any")]
+    assert "imported no versions" in imports("--history", status=1).output
+    assert house("verify").stdout == ""
+
+
+@pytest.mark.parametrize("kind", ["repository", "folder"])
+def test_a_changed_file_is_the_next_version(move: Move, flows: Path, kind: str) -> None:
+    """Without history, each import adds the present content of what has changed."""
+    if kind == "folder":
+        (flows / ".git").rename(flows / "elsewhere")
+    imports = partial(move.house, "import", "folder", str(flows), "--project", "flows", status=1)
+    imports()
+    assert versions(move.house) == {"broken": [1], "order": [1], NESTED: [1]}
+    (flows / "workflows" / "order.yaml").write_text("id: order\n")
+    if kind == "repository":
+        git(flows, "commit", "-qam", "Shorten it")
+    assert "imported 1 version (0 invalid)" in imports().output
+    assert "imported no versions" in imports().output
+    assert versions(move.house) == {"broken": [1], "order": [1, 2], NESTED: [1]}
+    assert imported(move.house)["order", 2]["definition"] == {"id": "order"}
+
+
+def test_a_folder_without_workflows_is_searched_as_a_whole(move: Move, tmp_path: Path) -> None:
+    """But for hidden folders; its history is that of no repository."""
+    (tmp_path / "in" / ".github").mkdir(parents=True)
+    (tmp_path / "in" / ".github" / "ci.yml").write_text("a: 1")
+    (tmp_path / "in" / "flow.json").write_text('{"a": 1}')
+    imports = partial(move.house, "import", "folder", str(tmp_path / "in"), "--project", "flows")
+    assert "not a Git repository" in imports("--history", status=1).output
+    imports()
+    assert versions(move.house) == {"flow": [1]}
