@@ -188,7 +188,12 @@ class _Import:
                 for workflow in workflows:
                     self.report.add(slug, workflow.slug, compare(reader, workflow, load, rules))
             return
-        with closing(self.projects.writer(here, self.database, OPERATOR)) as store:
+        try:
+            store = self.projects.writer(here, self.database, OPERATOR)
+        except GitstoreError as error:  # it is archived, or its repository is missing
+            self.report.add(slug, None, Result(refused=[error.message]))
+            return
+        with closing(store):
             importing = RecordedImport(store, _ACTOR, load, as_it_runs)
             progress = Progress(f"importing {slug}")
             for done, workflow in enumerate(workflows, 1):

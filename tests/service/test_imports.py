@@ -317,6 +317,14 @@ def test_ids_mean_their_workflows_and_versions(api: Client) -> None:
     assert api.post(f"/workflows/flow-1/versions/{row.id}/revert", match="*", json={}).status_code == 201
 
 
+def test_meshhook_rolls_back_by_its_own_ids(api: Client) -> None:
+    row = next(row for row in ROWS if row.slug == "flow-10" and row.version == 1)
+    url = f"/api/workflows/{row.id}/versions"
+    made = api.post(url, json={"version_id": str(row.id), "force": True})
+    assert made.json["version"]["definition"]["nodes"] == row.definition["nodes"]
+    assert api.post(url, json={"version_id": str(UUID(int=1))}).status_code == 404
+
+
 def test_ids_of_other_projects_mean_nothing(api: Client) -> None:
     other = next(row for row in VERSION_ROWS if row.project_id == PROJECTS[1])
     for path in (
@@ -395,6 +403,9 @@ def test_a_later_import_follows_what_changed(move: Move) -> None:
     move.there(row(3, "archived", "https://saved.example/"))
     move.run()
     assert move.state() == {1: "published", 2: "PUBLISHED", 3: "published", 4: "draft"}
+    move.house("project", "archive", "default-project-90642a07")
+    assert "is archived: it can be read only" in move.run(status=1)
+    move.house("project", "unarchive", "default-project-90642a07")
     move.there(row(2, "published", "https://rewritten.example/"))
     assert "v2: published here with other content, which cannot change" in move.run(status=1)
     assert move.house("verify").stdout == ""
