@@ -213,7 +213,7 @@ class _Batch:
                     f"v{version.number}: a higher number was published here, and gaps are never filled"
                 )
                 continue
-            new = self._objects(version, raw)
+            new = self._objects(version, raw, [self._commit, self._published_draft(version)])
             tag = new_tag(
                 names.short(VersionRef(slug, version.number)),
                 new[-1].id,
@@ -258,17 +258,23 @@ class _Batch:
         except GitstoreError:
             return None
 
-    def _objects(self, version: RecordedVersion, raw: bytes) -> tuple[Blob, Tree, Commit]:
-        """Return the objects of a version on top of the one before, and of the draft that it was here."""
+    def _published_draft(self, version: RecordedVersion) -> bytes | None:
+        """Return the open draft if it was imported, and `version` is what became of it; it is then closed."""
+        draft, imported = self._imported_draft, self._imported
+        if draft is None or imported is None or version.external_id not in imported.external_ids:
+            return None
+        self._open_draft = None
+        return draft
+
+    def _objects(
+        self, version: RecordedVersion, raw: bytes, parents: Sequence[bytes | None]
+    ) -> tuple[Blob, Tree, Commit]:
+        """Return the objects of a version on top of `parents`."""
         blob, tree = Blob.from_string(raw), Tree()
         tree.add(version.file_name.encode(), stat.S_IFREG | 0o644, blob.id)
-        parents = [self._commit] if self._commit else []
-        draft, imported = self._imported_draft, self._imported
-        if draft and imported and version.external_id in imported.external_ids and draft not in parents:
-            parents.append(draft)
         commit = new_commit(
             tree=tree.id,
-            parents=parents,
+            parents=[parent for parent in parents if parent is not None],
             author=version.author,
             committer=version.author,
             when=version.created_at,
@@ -277,25 +283,27 @@ class _Batch:
         return blob, tree, commit
 
     def _create(self) -> None:
-        first = min((version.created_at for version in self._workflow.versions), default=None)
-        if first is None and self._workflow.draft is not None:
-            first = self._workflow.draft.created_at
         workflow = self._workflow
+        recorded = [*workflow.versions, *([workflow.draft] if workflow.draft is not None else [])]
+        first = min(version.created_at for version in recorded)
         self._change.create_unless_there(workflow.name, workflow.description, created_at=first)
 
     def save_draft(self, draft: RecordedVersion, raw: bytes) -> None:
         """Save the other system's draft as the draft, unless people have changed the one here."""
         store, slug = self._store, self._workflow.slug
         blob, before = Blob.from_string(raw).id, self._open_draft
-        if before is not None and self._blob(before) == blob:
-            return
+        is_same = before is not None and self._blob(before) == blob
         if before is not None and self._imported_draft is None:
-            self._result.kept.append("the draft here was changed and is kept; the other one was not imported")
+            if not is_same:
+                self._result.kept.append("the draft here was changed and is kept; the other was not imported")
             return
         if before is None and self._was_imported(draft, blob):
             return  # it was published or discarded here
-        self._commit = before or self._commit
-        new = self._objects(draft, raw)
+        # A version that was imported now is a base of the draft, which would otherwise be behind it.
+        base = self._commit if before is None or self._result.published else None
+        if is_same and base is None:
+            return
+        new = self._objects(draft, raw, [before, base])
         store.objects.write_pack(list(new))
         name = names.draft(slug)
         held = store.refs.read(name)

@@ -336,6 +336,9 @@ def test_ids_of_other_projects_mean_nothing(api: Client) -> None:
         assert api.get(f"/workflows{path}").status_code == 404
 
 
+EVE = Actors(Person("Eve", "eve@example.com"), Person("Eve", "eve@example.com"))
+
+
 @dataclass
 class Move:
     """A MeshHook with one workflow, and the gitstore that imports it again and again."""
@@ -400,14 +403,21 @@ def test_a_later_import_follows_what_changed(move: Move) -> None:
     move.there(row(3, "published", "https://saved.example/"), row(5, "draft"))
     move.run()
     assert move.state() == {1: "published", 2: "published", 3: "PUBLISHED", 4: "draft"}
-    move.there(row(3, "archived", "https://saved.example/"))
+    move.there(row(3, "archived", "https://saved.example/"), row(4, "published"))
     move.run()
-    assert move.state() == {1: "published", 2: "PUBLISHED", 3: "published", 4: "draft"}
+    assert move.state() == {1: "published", 2: "published", 3: "published", 4: "PUBLISHED", 5: "draft"}
+    move.there(row(4, "archived"))
+    move.run()
+    assert move.state() == {1: "published", 2: "PUBLISHED", 3: "published", 4: "published", 5: "draft"}
+    with move.store() as store:
+        assert store.publish("moved", EVE).number == 5  # the draft is not behind
     move.house("project", "archive", "default-project-90642a07")
     assert "is archived: it can be read only" in move.run(status=1)
     move.house("project", "unarchive", "default-project-90642a07")
     move.there(row(2, "published", "https://rewritten.example/"))
-    assert "v2: published here with other content, which cannot change" in move.run(status=1)
+    again = move.run(status=1)
+    assert "v2: published here with other content, which cannot change" in again
+    assert "v5 stays current here" in again
     assert move.house("verify").stdout == ""
 
 
@@ -415,12 +425,11 @@ def test_a_later_import_does_not_touch_what_people_did_here(move: Move) -> None:
     """Neither their draft, nor their current version, nor a draft that they discarded."""
     move.there(row(1, "published"), row(2, "published"), row(3, "draft"))
     move.run()
-    who = Actors(Person("Eve", "eve@example.com"), Person("Eve", "eve@example.com"))
     with move.store() as store:
         ours = store.save_draft(
-            "moved", Content(value=definition("https://ours.example/")), who, expected="*"
+            "moved", Content(value=definition("https://ours.example/")), EVE, expected="*"
         )
-        store.move_current("moved", 1, who)
+        store.move_current("moved", 1, EVE)
     move.there(row(3, "draft", "https://theirs.example/"))
     kept = move.run()
     assert "moved: the draft here was changed and is kept" in kept
@@ -428,7 +437,7 @@ def test_a_later_import_does_not_touch_what_people_did_here(move: Move) -> None:
     assert move.state()[1] == "PUBLISHED"
     with move.store() as store:
         assert store.state("moved").draft == ours.commit
-        store.discard_draft("moved", who)
+        store.discard_draft("moved", EVE)
     move.there(row(3, "draft"))
     move.run()
     assert move.state()[3] == "discarded"
