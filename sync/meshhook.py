@@ -252,4 +252,5 @@ def _version(row: _Row, people: Mapping[UUID, Person]) -> RecordedVersion:
         published_at=published,
         active=row.status == "published",
         external_id=row.id,
+        user=str(row.user_id) if row.user_id else None,
     )

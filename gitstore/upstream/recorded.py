@@ -26,7 +26,7 @@ from gitstore.changes import Authorship, ChangeSet
 from gitstore.definition import document
 from gitstore.errors import GitstoreError, InvalidDefinitionError, NotMirroredError
 from gitstore.git.commits import new_commit, new_tag
-from gitstore.model import LedgerKind, Limits, Person, Problems, Rules
+from gitstore.model import Actor, LedgerKind, Limits, Person, Problems, Rules
 from gitstore.names import VersionRef, next_number
 from gitstore.policy import Command, judge
 from gitstore.policy_facts import RepositoryFacts
@@ -44,7 +44,7 @@ class RecordedVersion:
     """A version, or the draft, in the other system.
 
     `key` identifies its content there. The draft has the number that it would be published as, and no
-    `published_at`. Only an `active` version may be current.
+    `published_at`. Only an `active` version may be current. `user` is the id there of the author.
     """
 
     key: object
@@ -57,6 +57,7 @@ class RecordedVersion:
     active: bool = True
     external_id: UUID | None = None
     file_name: str = "workflow.json"
+    user: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,7 +184,8 @@ class _Batch:
             importing.actor, store.clock(), imported=True, activate_invalid=importing.as_it_runs
         )
         self._change = ChangeSet(store, slug, authorship)
-        self._decided_by = next((e.actor for e in store.ledger(slug) if e.kind in _DECISIONS), None)
+        decision = next((entry for entry in store.ledger(slug) if entry.kind in _DECISIONS), None)
+        self._decided_here = decision is not None and decision.actor.email != importing.actor.email
         state = store.state(slug)
         self._commit = state.latest_commit.encode() if state.latest_commit else None
         self._open_draft = state.draft.encode() if state.draft_open and state.draft else None
@@ -236,6 +238,7 @@ class _Batch:
             entry = self._change.publish(
                 verdict,
                 active=version.active,
+                actor=self._actor_for(version),
                 external_ids=(version.external_id,) if version.external_id else (),
                 published_at=version.published_at,
                 created_at=version.created_at,
@@ -243,6 +246,11 @@ class _Batch:
             self._result.published.append(version.number)
             if entry.invalid is not None:
                 self._result.invalid[version.number] = entry.invalid
+
+    def _actor_for(self, version: RecordedVersion) -> Person:
+        """Return the importer, who acts for the author of `version`."""
+        actor = self._importing.actor
+        return Actor(actor.name, actor.email, on_behalf_of=version.user) if version.user else actor
 
     def _compare(self, version: RecordedVersion, held: bytes, raw: bytes) -> None:
         commit = self._store.objects.peel(held)[0]
@@ -314,7 +322,11 @@ class _Batch:
         self._create()
         ids = ((draft.external_id,) if draft.external_id else ()) + self._workflow.other_ids
         self._change.append(
-            LedgerKind.IMPORTED, target=new[-1].id.decode(), external_ids=ids, message=draft.message
+            LedgerKind.IMPORTED,
+            actor=self._actor_for(draft),
+            target=new[-1].id.decode(),
+            external_ids=ids,
+            message=draft.message,
         )
         self._change.move(name, held, new[-1].id)
         self._result.draft = True
@@ -335,7 +347,7 @@ class _Batch:
         wanted = max(here, default=None)
         if wanted == newest.current:
             return
-        if self._decided_by not in (None, self._importing.actor):
+        if self._decided_here:
             shown = f"v{newest.current}" if newest.current else "no version"
             self._result.kept.append(f"{shown} stays current here, as somebody has changed the workflow")
             return

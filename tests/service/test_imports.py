@@ -211,6 +211,15 @@ def test_numbers_authors_times_and_currents_are_those_of_meshhook(house: House, 
     assert {slug: number for (slug, number), row in published.items() if row["is_current"]} == current
 
 
+def test_the_ledger_keeps_the_ids_of_users(house: House, output: str) -> None:
+    """Names and addresses may change there."""
+    row = next(row for row in VERSION_ROWS if row.slug == "flow-1" and row.user_id)
+    repository = house.data / "repos" / f"{row.project_id}.git"
+    entries = git(repository, "log", "--format=%B", "refs/ledger/flow-1").split("Published flow-1 ")
+    (entry,) = (entry for entry in entries if f"Gitstore-External-Ids: {row.id}\n" in entry)
+    assert f'Gitstore-On-Behalf-Of: "{row.user_id}"\n' in entry
+
+
 def test_the_newest_draft_row_is_the_draft(house: House, output: str) -> None:
     """Older ones are listed."""
     drafts = {row.here: row for row in ROWS if row.status == "draft"}
