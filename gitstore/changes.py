@@ -13,6 +13,7 @@ from datetime import datetime
 from dulwich.objects import Commit
 
 from gitstore import budget, ledger, names
+from gitstore.definition.document import summarize
 from gitstore.definition.quoting import clip
 from gitstore.errors import BusyError, GitstoreError
 from gitstore.git.commits import person, text, utc
@@ -32,6 +33,7 @@ class Authorship:
 
     For an `imported` version, the reason and the tagger come from its tag, or else from its commit. Any other
     version without a reason has that of its commit if its tag has no message, as a lightweight tag.
+    An imported version with an invalid definition becomes current only with `activate_invalid`.
     """
 
     actor: Person
@@ -39,6 +41,7 @@ class Authorship:
     message: str = ""
     activate: bool = True
     imported: bool = False
+    activate_invalid: bool = False
 
 
 class Prepared:
@@ -98,9 +101,11 @@ class ChangeSet:
         self.newest = replace(entry, oid=self._tip)
         return self.newest
 
-    def create_unless_there(self, name: str | None = None, description: str | None = None) -> None:
+    def create_unless_there(
+        self, name: str | None = None, description: str | None = None, created_at: datetime | None = None
+    ) -> None:
         if self.newest is None:
-            self.append(LedgerKind.CREATED, name=name, description=description)
+            self.append(LedgerKind.CREATED, name=name, description=description, created_at=created_at)
 
     def move(self, name: bytes, old: bytes | None, new: bytes) -> None:
         if old != new:
@@ -112,23 +117,33 @@ class ChangeSet:
             return self.refs
         return [RefUpdate(names.ledger(self.slug), self._before, self._tip.encode()), *self.refs]
 
-    def publish(self, verdict: Verdict) -> None:
+    def publish(self, verdict: Verdict, *, active: bool = True, **facts: object) -> LedgerEntry:
+        """Record the publication of `verdict`; unless `active`, it does not become current.
+
+        `facts` are further fields of the entry.
+        """
         assert isinstance(verdict.target, VersionRef) and verdict.command.new  # noqa: S101, PT018
         number, oid = verdict.target.number, verdict.command.new
         held = self.newest.held if self.newest else False
         latest = self.newest.latest if self.newest else 0
         current = self.newest.current if self.newest else None
-        self.append(
+        invalid = summarize(verdict.problems) if verdict.problems.errors else None
+        activate = (
+            active and self.authorship.activate and (invalid is None or self.authorship.activate_invalid)
+        )
+        entry = self.append(
             LedgerKind.PUBLISHED,
             version=number,
             target=oid.decode(),
             latest=number,
             after=latest if number > latest + 1 else None,
-            current=number if self.authorship.activate and not held else current,
+            current=number if activate and not held else current,
             rules=self.repository.rules,
-            **self._reason(oid),
+            invalid=invalid,
+            **{**self._reason(oid), **facts},
         )
         self.move(names.tag(self.slug, number), None, oid)
+        return entry
 
     def _reason(self, oid: bytes) -> dict[str, object]:
         """Return the entry's facts about why the version with the tag `oid` is published, and by whom."""

@@ -14,6 +14,10 @@ paragraph of trailers (git-interpret-trailers(1)). Only the reason and the trail
     Gitstore-Tagger: Ann <ann@a.example>  published, if imported from upstream: the tagger there
     Gitstore-Tagged: 2026-01-31T12:00:00+00:00                           and the time of tagging
     Gitstore-After: v2                    published, if it left a gap: the latest version before
+    Gitstore-Invalid: "1 problem: ..."     published, if imported with errors: what they are, as JSON
+    Gitstore-External-Ids: <uuid> ...     published, draft-imported: ids in another system
+    Gitstore-Published-At: <time>         published in another system, by the tagger, at this time
+    Gitstore-Created-At: <time>           published, created: the time of creation in another system
     Gitstore-Name: "Order sync"           created, described: as JSON; else the definition's name counts
     Gitstore-Description: "..."           created, described: likewise
     Gitstore-Issuer: "https://id.example" the author, if a user of an identity provider: as JSON
@@ -37,6 +41,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import datetime
+from uuid import UUID
 
 from dulwich.objects import Commit, Tree
 
@@ -59,6 +64,7 @@ _SUBJECTS = {
     LedgerKind.CLEARED: "Cleared current of {slug}",
     LedgerKind.DISCARDED: "Discarded the draft of {slug}",
     LedgerKind.RESTORED: "Restored the draft of {slug}",
+    LedgerKind.IMPORTED: "Imported the draft of {slug}",
 }
 _RULES = {rules.value: rules for rules in Rules}
 _KINDS = {kind.value: kind for kind in LedgerKind}
@@ -72,9 +78,13 @@ def compose(slug: str, entry: LedgerEntry) -> Commit:
         "Version": _show(entry.version) if entry.version is not None else None,
         "Object": entry.target,
         "Tagger": ident(entry.tagger).decode() if entry.tagger is not None else None,
-        "Tagged": entry.tagged_at.isoformat() if entry.tagged_at is not None else None,
+        "Tagged": _time(entry.tagged_at),
         "After": _show(entry.after or None) if entry.after is not None else None,
         "Rules": entry.rules,
+        "Invalid": _quote(entry.invalid),
+        "External-Ids": " ".join(map(str, entry.external_ids)) or None,
+        "Published-At": _time(entry.published_at),
+        "Created-At": _time(entry.created_at),
         "Name": _quote(entry.name),
         "Description": _quote(entry.description or None),
         "Issuer": _quote(actor.issuer),
@@ -126,8 +136,12 @@ def parse(commit: Commit) -> LedgerEntry:
             name=_unquote(trailers.get("Name")),
             description=_unquote(trailers.get("Description")),
             after=_number(trailers["After"]) or 0 if "After" in trailers else None,
+            invalid=_unquote(trailers.get("Invalid")),
             tagger=person(trailers["Tagger"].encode()) if "Tagger" in trailers else None,
-            tagged_at=datetime.fromisoformat(trailers["Tagged"]) if "Tagged" in trailers else None,
+            tagged_at=_parsed_time(trailers.get("Tagged")),
+            external_ids=tuple(map(UUID, trailers.get("External-Ids", "").split())),
+            published_at=_parsed_time(trailers.get("Published-At")),
+            created_at=_parsed_time(trailers.get("Created-At")),
             rules=_RULES.get(trailers.get("Rules", "")),
         )
     except (KeyError, ValueError) as error:
@@ -183,6 +197,14 @@ def _number(shown: str) -> int | None:
     if number is None:
         raise ValueError(shown)
     return number
+
+
+def _time(when: datetime | None) -> str | None:
+    return None if when is None else when.isoformat()
+
+
+def _parsed_time(shown: str | None) -> datetime | None:
+    return None if shown is None else datetime.fromisoformat(shown)
 
 
 def _actor(known: Person, trailers: dict[str, str]) -> Person:

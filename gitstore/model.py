@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, Final, Protocol, TypeVar
+from uuid import UUID
 
 from gitstore.names import next_number
 
@@ -206,6 +207,7 @@ class LedgerKind(StrEnum):
     CLEARED = "current-cleared"
     DISCARDED = "draft-discarded"
     RESTORED = "draft-restored"
+    IMPORTED = "draft-imported"
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,12 +218,17 @@ class LedgerEntry:
     state after the event is known.
 
     `version` and `target` (the hex id that the tag holds) are set for PUBLISHED; `version` also for CURRENT;
-    `target` is the draft's head for DISCARDED and RESTORED. `latest`, `current` and `held` are the state
-    after the event, so that the newest counting entry is sufficient; `latest` is 0 and `current` None before
-    the first publication. `name` and `description` are the ones given to the workflow, for CREATED and
+    `target` is the draft's head for DISCARDED, RESTORED and IMPORTED. `latest`, `current` and `held` are the
+    state after the event, so that the newest counting entry is sufficient; `latest` is 0 and `current` None
+    before the first publication. `name` and `description` are the ones given to the workflow, for CREATED and
     DESCRIBED; None if its definition gives them. `tagger` and `tagged_at`,
     the upstream publisher and time, for a PUBLISHED that was imported; `after`, the previous latest version,
-    if the publication left a gap; `rules`, those that judged a PUBLISHED, unless an older gitstore wrote it.
+    if the publication left a gap; `rules`, those that judged a PUBLISHED, unless an older gitstore wrote it;
+    `invalid`, the errors of its definition in one line, if it was imported and has any.
+
+    What was imported from another system than Git has its ids there, `external_ids`: one of a version, and
+    those of the draft first. Its version was published there at `published_at` by the tagger. `created_at` is
+    the time there of the version or, for CREATED, of the workflow.
     """
 
     oid: str
@@ -241,6 +248,10 @@ class LedgerEntry:
     tagged_at: datetime | None = None
     after: int | None = None
     rules: Rules | None = None
+    invalid: str | None = None
+    external_ids: tuple[UUID, ...] = ()
+    published_at: datetime | None = None
+    created_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -277,7 +288,11 @@ class WorkflowState:
 
 @dataclass(frozen=True, slots=True)
 class Version:
-    """A published version: the content of its tag and the facts of its ledger entry."""
+    """A published version: the content of its tag and the facts of its ledger entry.
+
+    `invalid` describes the errors of an imported definition, None without any. `external_id` is the id in the
+    system that it was imported from.
+    """
 
     slug: str
     number: int
@@ -286,3 +301,5 @@ class Version:
     message: str
     published_by: Person
     published_at: datetime
+    invalid: str | None = None
+    external_id: UUID | None = None

@@ -18,8 +18,10 @@ See git-check-ref-format(1) for the names that Git itself allows.
 from __future__ import annotations
 
 import re
+import unicodedata
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from hashlib import sha256
 from uuid import UUID, uuid5
 
 from dulwich.refs import Ref, check_ref_format
@@ -43,6 +45,8 @@ NO_REFS = b"refs/none/"
 
 _SLUG = re.compile(SLUG_PATTERN)
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
+_NOT_SLUG = re.compile(r"[^a-z0-9]+")
+_LONGEST_BASE = 54
 _NUMBER = re.compile(r"[1-9][0-9]{0,9}")
 _LIKE_VERSION = re.compile(r"[vV][0-9]+")
 _LONGEST_MISNAMED = 512
@@ -66,6 +70,18 @@ def check_slug(text: str) -> str:
             slug=clip(text),
         )
     return text
+
+
+def slug_from(text: str, otherwise: str = "workflow") -> str:
+    """Return `text` if it is a slug, and else a slug made from it, or from `otherwise` if nothing remains.
+
+    It is always the same for the same text, and differs from those of other texts by a hash.
+    """
+    if is_slug(text):
+        return text
+    plain = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode().lower()
+    words = _NOT_SLUG.sub("-", plain).strip("-")[:_LONGEST_BASE].strip("-")
+    return f"{words or otherwise}-{sha256(text.encode(errors='surrogatepass')).hexdigest()[:8]}"
 
 
 def parse_number(text: str) -> int | None:

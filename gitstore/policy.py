@@ -9,8 +9,9 @@ the clone lacks, which is rarely intended. To discard more, the pusher gives the
 push option. A discard is refused if another command of the push is refused.
 
 An imported version was published, and judged, upstream. Therefore any larger number is accepted, and gaps
-remain; the commit need not descend from the version before it, and its tag object may have any name. All
-other rules of a push apply: above all, a version published here does not change.
+remain; the commit need not descend from the version before it, its tag object may have any name, and its
+definition may be invalid or unparsable: the version is recorded as it is. All other rules of a push apply:
+above all, a version published here does not change.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from gitstore.errors import (
     InvalidDefinitionError,
     StaleDraftError,
 )
-from gitstore.model import Definition, Permission
+from gitstore.model import Definition, Permission, Problems
 from gitstore.names import DraftRef, VersionRef, next_number
 
 DISCARD_OPTION: Final = "gitstore.discard"
@@ -62,8 +63,9 @@ class Effect(StrEnum):
 class Verdict:
     """The result for a command: a refusal, or an effect.
 
-    For SAVE and PUBLISH, `commit` is the new value peeled to a commit and `definition` its content. For a
-    DISCARD that was carried out, `kept` is the superseded ref that keeps the draft's head.
+    For SAVE and PUBLISH, `commit` is the new value peeled to a commit and `definition` its content: None for
+    an imported version that does not parse. `problems` are those of a published definition. For a DISCARD
+    that was carried out, `kept` is the superseded ref that keeps the draft's head.
     """
 
     command: Command
@@ -72,6 +74,7 @@ class Verdict:
     target: DraftRef | VersionRef | None = None
     commit: bytes = b""
     definition: Definition | None = None
+    problems: Problems = field(default_factory=Problems)
     kept: bytes = b""
 
 
@@ -303,16 +306,26 @@ class _Rules:
                 f"v{tip.latest} was published after this draft began: git merge {latest}, then tag again",
                 latest=tip.latest,
             )
-        definition = self.facts.definition(commit, slug)
-        if not definition.valid:
-            count = definition.problems.errors
+        definition, problems = self._published_content(commit, slug)
+        tip.latest, tip.latest_commit = number, commit
+        return Verdict(command, None, Effect.PUBLISH, target, commit, definition, problems)
+
+    def _published_content(self, commit: bytes, slug: str) -> tuple[Definition | None, Problems]:
+        """Return the definition to publish and its problems. Only an import may have errors."""
+        try:
+            definition = self.facts.definition(commit, slug)
+        except InvalidDefinitionError as error:
+            if self.imported:
+                return None, Problems.of(error.problems)
+            raise
+        count = definition.problems.errors
+        if count and not self.imported:
             raise InvalidDefinitionError(
                 Code.DEFINITION_INVALID,
                 f"{slug} can't be published: {count} problem{'' if count == 1 else 's'}",
                 problems=definition.problems,
             )
-        tip.latest, tip.latest_commit = number, commit
-        return Verdict(command, None, Effect.PUBLISH, target, commit, definition)
+        return definition, definition.problems
 
     def _wrong_number(self, target: VersionRef, tip: WorkflowTip, commit: bytes) -> GitstoreError:
         number, following = target.number, tip.following

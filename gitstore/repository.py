@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import stat
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
@@ -224,15 +224,21 @@ class Repository:
         if entry is None:
             raise _contradiction(slug, f"v{number} has a tag that is not in the ledger")
         commit, tag = self.objects.peel(held)
+        snapshot = self.snapshot(slug, commit.decode(), entry.rules or self.first_rules)
+        if entry.created_at is not None:
+            snapshot = replace(snapshot, created_at=entry.created_at)
+        elsewhere = entry.tagger if entry.published_at is not None else None
         message = text(tag.message).strip() if tag is not None else ""
         return Version(
             slug=slug,
             number=number,
             ref_oid=held.decode(),
-            snapshot=self.snapshot(slug, commit.decode(), entry.rules or self.first_rules),
+            snapshot=snapshot,
             message=clip(message or entry.message, LONGEST_MESSAGE),
-            published_by=entry.actor,
-            published_at=entry.when,
+            published_by=elsewhere or entry.actor,
+            published_at=entry.published_at or entry.when,
+            invalid=entry.invalid,
+            external_id=next(iter(entry.external_ids), None),
         )
 
     def predecessor(self, slug: str, number: int) -> int:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 from uuid import UUID
 
-from dulwich.objects import Commit, ObjectID, Tag
+from dulwich.objects import Tag
 from dulwich.repo import Repo
 
 from gitstore import changes, names
@@ -22,7 +22,7 @@ from gitstore.changes import Authorship, ChangeSet
 from gitstore.definition.quoting import clip
 from gitstore.drafts import STARTER, Content, DraftWriter, Saved
 from gitstore.errors import BaseMovedError, Code, ConflictError, NotFoundError, StaleDraftError
-from gitstore.git.commits import ident
+from gitstore.git.commits import new_tag
 from gitstore.model import (
     LedgerKind,
     Person,
@@ -327,10 +327,6 @@ class Store(WritableRepository):
 
     def _tag(self, state: WorkflowState, actors: Actors, message: str, when: datetime) -> Tag:
         slug, number = state.slug, state.next_number
-        tag = Tag()
-        tag.name = names.short(names.VersionRef(slug, number)).encode()
-        tag.object = (Commit, ObjectID((state.draft or "").encode()))
-        tag.tagger = ident(actors.author)
-        tag.tag_time, tag.tag_timezone = int(when.timestamp()), 0
-        tag.message = (message.replace("\0", "").strip() or f"Publish {slug} v{number}").encode() + b"\n"
-        return tag
+        name = names.short(names.VersionRef(slug, number))
+        text = message.replace("\0", "").strip() or f"Publish {slug} v{number}"
+        return new_tag(name, (state.draft or "").encode(), actors.author, when, text)

@@ -110,7 +110,7 @@ def find(tx: Transaction, workflow: Workflow, wanted: Which) -> FullVersion:
 
 def _before(tx: Transaction, workflow: Workflow, to: FullVersion, wanted: Which) -> Which:
     current = workflow.current_number
-    if current is not None and not isinstance(wanted, int) and not to.is_current:
+    if current is not None and isinstance(wanted, str) and not to.is_current:
         return current
     page = catalog.history(tx, workflow.id, state="published", before=to.version_number, limit=1)
     if not page.rows:

@@ -61,8 +61,13 @@ def id_of(caller: Caller, name: str) -> UUID:
 
 
 def workflow(tx: Transaction, caller: Caller, name: str) -> catalog.Workflow:
-    """Return the workflow with this id or slug; raises `workflow_not_found`."""
+    """Return the workflow with this id or slug, or with a version of this id; raises `workflow_not_found`.
+
+    The id of a version may be its id here or in the system that it was imported from.
+    """
     row = catalog.workflow(tx, id_of(caller, name))
+    if row is None and (known := uuid_of(name)) is not None:
+        row = catalog.workflow_of_id(tx, caller.project_id, known)
     if row is None or row.project_id != caller.project_id:
         raise unknown_workflow(name)
     return row
@@ -104,13 +109,14 @@ def unknown_workflow(name: str) -> GitstoreError:
 
 
 def which(name: str) -> Which:
-    """Parse `{version}`: a number, "draft", "current" or "latest"; raises `version_not_found`."""
+    """Parse `{version}`: a number, an id, "draft", "current" or "latest"; raises `version_not_found`."""
     if name in ("draft", "current", "latest"):
         return name  # type: ignore[return-value] # mypy does not narrow str to these
-    number = parse_number(name) or parse_version(name)
+    number = parse_number(name) or parse_version(name) or uuid_of(name)
     if number is None:
         raise NotFoundError(
-            Code.VERSION_NOT_FOUND, f"{clip(name)!r} is not a version: use 3, v3, draft, current or latest"
+            Code.VERSION_NOT_FOUND,
+            f"{clip(name)!r} is not a version: use 3, v3, an id, draft, current or latest",
         )
     return number
 
@@ -120,6 +126,8 @@ def number_of(repository: Repository, slug: str, version: int | str) -> int:
     wanted = which(str(version))
     if isinstance(wanted, int):
         return wanted
+    if isinstance(wanted, UUID):
+        return _number_of_id(repository, slug, wanted)
     if wanted == "draft":
         raise MalformedError("a published version is required, not the draft")
     state = repository.state(slug)
@@ -127,6 +135,18 @@ def number_of(repository: Repository, slug: str, version: int | str) -> int:
     if not number:
         raise no_version(slug, wanted)
     return number
+
+
+def _number_of_id(repository: Repository, slug: str, wanted: UUID) -> int:
+    """Return the number of the version with this id here, or in the system that it was imported from."""
+    workflow = workflow_id(repository.project, slug)
+    for number in repository.version_tags(slug):
+        if version_id(workflow, number) == wanted:
+            return number
+    for entry in repository.ledger(slug):
+        if entry.version is not None and wanted in entry.external_ids and repository.counts(slug, entry):
+            return entry.version
+    raise no_version(slug, wanted)
 
 
 def admit(caller: Caller, slug: str, *numbers: int | None) -> None:
@@ -166,7 +186,8 @@ def no_version(slug: str, wanted: Which) -> GitstoreError:
     if wanted == "current":
         message = f"{slug} has no current version: publish its draft, or make a version current"
         return NotFoundError(Code.NOT_PUBLISHED, message)
-    missing = {"draft": "open draft", "latest": "version yet"}.get(str(wanted), f"version v{wanted}")
+    named = f"version v{wanted}" if isinstance(wanted, int) else f"version {wanted}"
+    missing = {"draft": "open draft", "latest": "version yet"}.get(str(wanted), named)
     return NotFoundError(Code.VERSION_NOT_FOUND, f"{slug} has no {missing}")
 
 

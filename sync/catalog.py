@@ -20,7 +20,8 @@ from sync.rows import VersionInfo, VersionRow, WorkflowRow
 
 T = TypeVar("T")
 
-Which = int | Literal["draft", "current", "latest"]
+Which = int | UUID | Literal["draft", "current", "latest"]
+"""A version: its number, its id here or in the system that it was imported from, or a word."""
 State = Literal["draft", "published", "lost"]
 """States visible to callers; rows of discarded drafts are never returned."""
 
@@ -44,10 +45,16 @@ class Project:
 
 @dataclass(frozen=True, slots=True)
 class Workflow(WorkflowRow):
-    """A workflow with the numbers of its current version and its draft; None without one."""
+    """A workflow with the numbers of its current version and its draft; None without one.
+
+    `blocked_number` is the latest version if it did not become current because it is invalid, and
+    `blocked_reason` the errors.
+    """
 
     current_number: int | None
     draft_number: int | None
+    blocked_number: int | None
+    blocked_reason: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +98,10 @@ class Page(Generic[T]):
 # Projects
 
 _PROJECT: Final[LiteralString] = rows.select(Project) + " from gitstore.projects "
+_ACTIVATES_INVALID: Final[LiteralString] = "select activate_invalid from gitstore.projects where id = %(id)s"
+_SET_ACTIVATES_INVALID: Final[LiteralString] = """
+    update gitstore.projects set activate_invalid = %(value)s where id = %(id)s
+"""
 _CREATE_PROJECT: Final[LiteralString] = """
     insert into gitstore.projects (id, slug, name, owner, rules, first_rules, checked_rules)
     values (%(id)s, %(slug)s, %(name)s, %(owner)s, %(rules)s, %(rules)s, %(rules)s)
@@ -110,6 +121,16 @@ def project_by_id(tx: Transaction, project_id: UUID) -> Project | None:
     return tx.row(Project, _PROJECT + "where id = %(id)s", id=project_id)
 
 
+def activates_invalid(tx: Transaction, project_id: UUID) -> bool:
+    """Return whether versions of sources with an invalid definition become current in a project."""
+    return bool(tx.value(_ACTIVATES_INVALID, id=project_id))
+
+
+def set_activates_invalid(tx: Transaction, project_id: UUID, value: bool) -> None:
+    """Set whether `activates_invalid`. Requires the tables' owner."""
+    tx.run(_SET_ACTIVATES_INVALID, id=project_id, value=value)
+
+
 def create_project(
     tx: Transaction, project_id: UUID, slug: str, name: str, rules: Rules, owner: UUID | None = None
 ) -> Project:
@@ -126,14 +147,28 @@ def create_project(
 _WORKFLOW: Final[LiteralString] = (
     rows.select(WorkflowRow, "w.")
     + """,
-        current.version_number as current_number, draft.version_number as draft_number
+        current.version_number as current_number, draft.version_number as draft_number,
+        blocked.version_number as blocked_number, blocked.invalid_reason as blocked_reason
     from gitstore.workflows w
     left join gitstore.workflow_versions current on current.id = w.current_version_id
     left join gitstore.workflow_versions draft on draft.workflow_id = w.id and draft.state = 'draft'
+    left join gitstore.workflow_versions blocked on blocked.workflow_id = w.id
+        and blocked.version_number = w.latest_number and blocked.state = 'published' and not blocked.valid
+        and blocked.id is distinct from w.current_version_id and not w.held
 """
 )
 _WORKFLOW_BY_SLUG: Final[LiteralString] = _WORKFLOW + "where w.project_id = %(project)s and w.slug = %(slug)s"
 _WORKFLOWS_AFTER: Final[LiteralString] = _WORKFLOW + "where w.project_id = %(project)s and w.slug > %(after)s"
+_WORKFLOW_OF_ID: Final[LiteralString] = (
+    _WORKFLOW  # noqa: S608 - of constants
+    + """
+    where w.project_id = %(project)s and (
+        w.external_ids <> '{}' and w.external_ids @> array[%(id)s]::uuid[]
+        or w.id in (select v.workflow_id from gitstore.workflow_versions v
+                    where v.project_id = %(project)s and (v.id = %(id)s or v.external_id = %(id)s)))
+    order by w.id limit 1
+"""
+)
 _MATCHING: Final[LiteralString] = """
     and (w.slug ilike %(pattern)s or w.name ilike %(pattern)s or w.description ilike %(pattern)s)
 """
@@ -146,6 +181,11 @@ def workflow(tx: Transaction, workflow_id: UUID) -> Workflow | None:
 
 def workflow_by_slug(tx: Transaction, project_id: UUID, slug: str) -> Workflow | None:
     return tx.row(Workflow, _WORKFLOW_BY_SLUG, project=project_id, slug=slug)
+
+
+def workflow_of_id(tx: Transaction, project_id: UUID, identity: UUID) -> Workflow | None:
+    """Return the workflow of which a version or an imported draft has this id, here or where it is from."""
+    return tx.row(Workflow, _WORKFLOW_OF_ID, project=project_id, id=identity)
 
 
 def workflows(
@@ -196,6 +236,12 @@ _DEFINITION_SIZES: Final[LiteralString] = """
 """
 _CONDITIONS: Final[dict[str, LiteralString]] = {
     "number": " and v.version_number = %(number)s and v.state in ('published', 'lost')",
+    # An imported draft is known by its id elsewhere until it is published or discarded.
+    "id": """
+        and v.state <> 'discarded' and (v.id = %(number)s or v.external_id = %(number)s or v.state = 'draft'
+            and exists (select from gitstore.workflows n
+                        where n.id = %(workflow)s and %(number)s = any (n.external_ids)))
+    """,
     "draft": " and v.state = 'draft'",
     # A subquery looks one row up by its key; a join may scan all versions.
     "current": """
@@ -249,4 +295,6 @@ def full_version(tx: Transaction | SingleReading, workflow_id: UUID, which: Whic
 
 
 def _condition(which: Which) -> LiteralString:
+    if isinstance(which, UUID):
+        return _CONDITIONS["id"]
     return _CONDITIONS["number" if isinstance(which, int) else which]

@@ -3,11 +3,12 @@
 name            the name in the newest ledger entry that gives one (`created`, `described`), else the `name`
                 of the definition of the current version, else of the latest, else of the draft, else the slug
 description     in the same order, else ''
-created_at      the time of the oldest ledger entry; without a ledger, that of the draft commit
+created_at      the time in the oldest ledger entry, or of it; without a ledger, that of the draft commit
 updated_at      the time of the newest entry that counts, or of the open draft's commit if that is later
 ledger_oid      the newest entry that counts; an entry left at the tip by a killed process is not recorded
 a version       created_at from its commit; published_at and published_by from its ledger entry (the
-                newest that counts, if a retry wrote a second one); the message from the tag or the ledger
+                newest that counts, if a retry wrote a second one); the message from the tag or the ledger;
+                valid and invalid_reason as judged when it was published, by the ledger entry
 """
 
 from __future__ import annotations
@@ -16,7 +17,9 @@ import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import chain
 from typing import Any, Final
+from uuid import UUID
 
 from gitstore import names
 from gitstore.errors import GitstoreError, IntegrityError
@@ -99,7 +102,8 @@ def workflow_row(
     times += [draft.created_at] if draft else []
     # A walk that ended before the oldest entry ended at one that `before` already includes.
     known = before.created_at if before is not None and delta.base is not None else None
-    created = (delta.oldest.when if delta.oldest else known) or min(times)
+    oldest = delta.oldest
+    created = ((oldest.created_at or oldest.when) if oldest else known) or min(times)
     return WorkflowRow(
         id=identity,
         project_id=repository.project,
@@ -115,6 +119,7 @@ def workflow_row(
         given_description=given.description,
         draft_commit=state.draft,
         ledger_oid=delta.newest.oid if delta.newest else None,
+        external_ids=_external_ids(delta, before),
     )
 
 
@@ -134,6 +139,8 @@ def row_of(repository: Repository, version: Version) -> VersionRow:
         message=version.message,
         published_at=version.published_at,
         published_by=version.published_by.name,
+        invalid=version.invalid,
+        external_id=version.external_id,
     )
 
 
@@ -243,6 +250,8 @@ def _row(
     message: str,
     published_at: datetime | None = None,
     published_by: str | None = None,
+    invalid: str | None = None,
+    external_id: UUID | None = None,
 ) -> VersionRow:
     identity = workflow_id(repository.project, slug)
     parsed = snapshot.definition
@@ -265,11 +274,13 @@ def _row(
         digest=parsed.digest if parsed else None,
         definition=parsed.value if parsed else None,
         definition_text=json.dumps(parsed.value, ensure_ascii=False) if parsed else None,
-        valid=parsed is not None and parsed.valid,
+        valid=parsed is not None and (parsed.valid if state == "draft" else invalid is None),
+        invalid_reason=_storable(invalid),
         message=message,
         author_name=snapshot.author.name,
         author_email=snapshot.author.email,
         published_by=published_by,
+        external_id=external_id,
     )
 
 
@@ -280,6 +291,13 @@ def _given(delta: LedgerDelta, before: WorkflowRow | None) -> Titles:
         name, description = newest.name, newest.description
         return Titles(_storable(name), _storable(description))
     return Titles(before.given_name, before.given_description) if before else Titles()
+
+
+def _external_ids(delta: LedgerDelta, before: WorkflowRow | None) -> list[UUID]:
+    """Return the ids of imported drafts, in the order of their imports."""
+    known = before.external_ids if before is not None and delta.base is not None else []
+    new = (entry.external_ids for entry in delta.entries if entry.kind is LedgerKind.IMPORTED)
+    return list(dict.fromkeys(chain(known, *new)))
 
 
 def _stated(value: object) -> str | None:

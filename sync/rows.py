@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class WorkflowRow:
-    """A row of gitstore.workflows."""
+    """A row of gitstore.workflows. `external_ids` are ids of its imported drafts in another system."""
 
     id: UUID
     project_id: UUID
@@ -48,13 +48,15 @@ class WorkflowRow:
     given_description: str | None
     draft_commit: str | None
     ledger_oid: str | None
+    external_ids: list[UUID]
 
 
 @dataclass(frozen=True, slots=True)
 class VersionInfo:
     """The columns of gitstore.workflow_versions, except those of the definition.
 
-    `ref_oid` is the object id that the version's tag or the draft's branch holds.
+    `ref_oid` is the object id that the version's tag or the draft's branch holds. `invalid_reason` describes
+    the errors of an imported version's definition, `external_id` is its id in the system that it is from.
     """
 
     id: UUID
@@ -71,10 +73,12 @@ class VersionInfo:
     file_name: str
     digest: str | None
     valid: bool
+    invalid_reason: str | None
     message: str
     author_name: str
     author_email: str
     published_by: str | None
+    external_id: UUID | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,9 +12,7 @@ from datetime import datetime
 from typing import Final, LiteralString
 from uuid import UUID, uuid4, uuid5
 
-from gitstore.definition.document import describe
 from gitstore.errors import Code, ConflictError, GitstoreError, MalformedError, NotFoundError
-from gitstore.model import Problems
 from gitstore.names import DraftRef, MisnamedRef, VersionRef, full, parse, show, workflow_id
 from sync import events
 from sync.db import Transaction
@@ -27,7 +25,6 @@ PUSH_REFUSED: Final = "push_refused"
 ACKNOWLEDGE: Final = "acknowledge"
 TAKES: Final = ("theirs", "ours", ACKNOWLEDGE)
 """What a person may take to resolve a divergence."""
-_MOST_PROBLEMS: Final = 3  # listed in a reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,13 +167,7 @@ def reason(target: DraftRef | VersionRef, error: GitstoreError) -> str:
             return f"v{number} is published here with other content and cannot change"
         case Code.NOT_FAST_FORWARD, _:
             return "the draft here and the draft upstream have diverged: merge them, or choose one"
-        case Code.DEFINITION_UNPARSABLE, _:
-            return error.message  # has the first problem, with its line and column
-    problems = Problems.of(error.problems)
-    errors = [problem for problem in problems if problem.error][:_MOST_PROBLEMS]
-    listed = "; ".join(describe(problem) for problem in errors)
-    more = f" and {problems.errors - len(errors)} more" if problems.errors > len(errors) else ""
-    return error.message + (f": {listed}{more}" if listed else "")
+    return error.message
 
 
 # Decisions of owners

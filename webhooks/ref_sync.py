@@ -36,7 +36,8 @@ class Job:
 
     `synced` selects the refs. `others` are the addresses under which the project's other sources import.
     `seen` maps the full names of the upstream's refs to ids as of the last sync; `known` maps refs to their
-    recorded divergences. `full` examines known divergences again.
+    recorded divergences. `full` examines known divergences again. With `activate_invalid`, versions with an
+    invalid definition become current, too.
     """
 
     source_id: UUID
@@ -48,6 +49,7 @@ class Job:
     seen: Mapping[str, str]
     known: Mapping[str, Recorded]
     full: bool = False
+    activate_invalid: bool = False
 
     @property
     def label(self) -> str:
@@ -108,7 +110,9 @@ class Sync:
     ) -> None:
         self._job = job
         self._store = store
-        self._import = UpstreamImport(store, job.layout, job.actor, limits, check, progress)
+        self._import = UpstreamImport(
+            store, job.layout, job.actor, limits, check, progress, job.activate_invalid
+        )
         self._advertised: dict[bytes, bytes] = {}
         self._creators: dict[str, str | None] = {}
         self._held: dict[bytes, bytes] = {}

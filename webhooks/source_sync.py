@@ -132,6 +132,7 @@ class SourceSync:
                 seen=claim.synced.select(source_queue.upstream_refs(tx, claim)),
                 known=claim.synced.select(divergences.known(tx, claim.id)),
                 full=claim.full_sync,
+                activate_invalid=catalog.activates_invalid(tx, claim.project_id),
             )
         if project is None:  # deleted, with its sources, since the claim
             return Result()

@@ -88,6 +88,17 @@ def new_commit(
     return made
 
 
+def new_tag(name: str, commit: bytes, tagger: Person, when: datetime, message: str) -> Tag:
+    """Create an annotated tag of a commit, dated in UTC."""
+    made = Tag()
+    made.name = name.encode()
+    made.object = (Commit, ObjectID(commit))
+    made.tagger = ident(tagger)
+    made.tag_time, made.tag_timezone = int(when.timestamp()), 0
+    made.message = message.replace("\0", "").strip().encode("utf-8", "replace") + b"\n"
+    return made
+
+
 def new_objects(
     objects: Objects, tip: bytes, known: bytes | None, *, steps: int, size: int
 ) -> Iterator[tuple[bytes, bool]]:

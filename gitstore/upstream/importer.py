@@ -6,7 +6,8 @@ not considered.
 
 Objects are fetched into a quarantine, where git checks them as for a push, and are moved in once everything
 that their tips need is present. Then `policy.judge` decides on each ref, one workflow at a time under its
-lock, versions in ascending order. A refused ref blocks only itself.
+lock, versions in ascending order. A refused ref blocks only itself. A version with an invalid or unparsable
+definition is recorded as it is, and becomes current only with `activate_invalid`.
 """
 
 from __future__ import annotations
@@ -102,6 +103,7 @@ class UpstreamImport:
     limits: Limits
     check: Callable[[], None] = lambda: None
     progress: Callable[[int, int], None] = lambda _done, _total: None
+    activate_invalid: bool = False
     _broken: dict[bytes, GitstoreError] = field(default_factory=dict, init=False)
     _admitted: list[bytes] = field(default_factory=list, init=False)
     _fetches: int = field(default=0, init=False)
@@ -224,7 +226,13 @@ class UpstreamImport:
             changes.write_one(self.store, changes.record(self.store, accepted, self._authorship()))
 
     def _authorship(self, message: str = "") -> Authorship:
-        return Authorship(self.actor, self.store.clock(), message, imported=True)
+        return Authorship(
+            self.actor,
+            self.store.clock(),
+            message,
+            imported=True,
+            activate_invalid=self.activate_invalid,
+        )
 
     def _outcome(self, ref: RemoteRef, verdict: Verdict | None = None) -> Outcome:
         refusal = self._broken.get(ref.theirs) if verdict is None else verdict.refusal

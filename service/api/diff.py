@@ -14,7 +14,7 @@ from gitstore.diff.text import text_diff
 from gitstore.model import Permission
 from service import lookup
 from service.api.http import JSON, Answer, answer, answer_bytes
-from service.api.openapi import NUMBER, Query, WorkflowPath, declares, new_blueprint
+from service.api.openapi import ID, NUMBER, Query, WorkflowPath, declares, new_blueprint
 from service.api.versions import Version
 from service.comparison import compare, files, lists, sides
 from service.context import enter
@@ -22,7 +22,7 @@ from service.context import enter
 blueprint = new_blueprint("diff", "Differences between two versions of a workflow.")
 
 _TEXT: Final = "text/x-diff"
-_VERSION: Final[dict[str, Any]] = {"pattern": f"^({NUMBER}|draft|current|latest)$"}
+_VERSION: Final[dict[str, Any]] = {"pattern": f"^({NUMBER}|{ID}|draft|current|latest)$"}
 _NO_ID: Final = "null if it has none"
 
 

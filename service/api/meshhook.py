@@ -239,8 +239,8 @@ def roll_back(path: WorkflowPath, query: Query) -> Response:
     slug = lookup.slug_of(caller, path.id)
     with caller.reading() as tx:
         workflow = lookup.workflow(tx, caller, slug)
-        version = catalog.versions(tx, [body.version_id]).get(body.version_id)
-    if version is None or version.workflow_id != workflow.id or version.state == "draft":
+        version = catalog.version(tx, workflow.id, body.version_id)
+    if version is None or version.state == "draft":
         raise lookup.not_found("version", str(body.version_id), f" of {slug}")
     message = body.description or f"Rolled back to v{version.version_number}"
     if body.force:

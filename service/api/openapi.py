@@ -23,6 +23,7 @@ from service.inputs import Body
 
 LONGEST_PAGE: Final = 100
 NUMBER: Final = "v?[1-9][0-9]{0,9}"
+ID: Final = "[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"
 YAML: Final = ("application/yaml", "text/yaml", "application/x-yaml", "text/x-yaml")  # the first: RFC 9512
 DEFINITION_JSON: Final = "application/vnd.gitstore.definition+json"
 ENVELOPE_JSON: Final = "application/vnd.gitstore.draft+json"

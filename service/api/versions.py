@@ -13,12 +13,14 @@ from flask import Response, request
 from pydantic import AfterValidator, Field, WithJsonSchema
 
 from gitstore.definition.quoting import clip
-from gitstore.model import Permission
+from gitstore.errors import Code, InvalidDefinitionError
+from gitstore.model import Permission, Problems
 from gitstore.names import HIGHEST_NUMBER
 from service import lookup
 from service.actions import versions as actions
 from service.api import http
 from service.api.openapi import (
+    ID,
     NUMBER,
     YAML,
     PageQuery,
@@ -45,7 +47,7 @@ _DEFINITION: Final[Responses] = {
         "headers": {name: {"schema": {"type": "string"}} for name in ("ETag", "Cache-Control", "Vary")},
     },
     **_NOT_MODIFIED,
-    **problems(409, 410),
+    **problems(409, 410, 422),
 }
 
 
@@ -57,9 +59,9 @@ def _check_version(value: Any) -> Any:
 
 _VERSION: Final = (
     {"type": "integer", "minimum": 1, "maximum": HIGHEST_NUMBER},
-    {"type": "string", "pattern": f"^({NUMBER}|current|latest)$"},
+    {"type": "string", "pattern": f"^({NUMBER}|{ID}|current|latest)$"},
 )
-_FORMS: Final = "`3`, `v3`, `current` or `latest`"
+_FORMS: Final = "`3`, `v3`, an id, `current` or `latest`"
 PublishedVersion = Annotated[
     Any, AfterValidator(_check_version), WithJsonSchema({"anyOf": [*_VERSION], "description": _FORMS})
 ]
@@ -72,8 +74,8 @@ PublishedVersionOrNull = Annotated[
 
 class VersionPath(WorkflowPath):
     version: str = Field(
-        description="`3`, `v3`, `draft`, `current` or `latest`",
-        json_schema_extra={"pattern": f"^({NUMBER}|draft|current|latest)$"},
+        description="`3`, `v3`, an id, `draft`, `current` or `latest`",
+        json_schema_extra={"pattern": f"^({NUMBER}|{ID}|draft|current|latest)$"},
     )
 
 
@@ -100,6 +102,7 @@ class Version(http.Answer):
     message: str
     author: http.Person
     published_by: str | None
+    external_id: UUID | None = Field(description="its id in the system that it was imported from")
     created_at: datetime
     published_at: datetime | None
     url: str
@@ -117,7 +120,9 @@ class Version(http.Answer):
         )
 
 
-class FullVersion(Version):
+class FullVersion(http.Judged, Version):
+    """A version with its definition and, if it is invalid, its problems."""
+
     definition: dict[str, Any] | None = Field(description="null if it was imported and does not parse")
 
 
@@ -158,16 +163,23 @@ def read_version(path: VersionPath, query: Query) -> Response:
     # A draft's tag is its commit alone, for If-Match, and its number may change independently.
     if row.state != "draft" and http.not_modified(request, etag):
         return http.unchanged(etag=etag)
-    return http.answer(FullVersion.of(row, caller), etag=etag)
+    problems = Problems() if row.valid or row.state == "lost" else _problems(caller, row)
+    return http.answer(FullVersion.of(row, caller, **http.problems_of(problems)), etag=etag)
 
 
 @blueprint.get("/workflows/<id>/versions/<version>/definition", responses=_DEFINITION)
 def read_definition(path: VersionPath, query: Query) -> Response:
-    """Read the definition of a version, byte for byte as it was saved; JSON without a byte order mark."""
+    """Read the definition of a version, byte for byte as it was saved; JSON without a byte order mark.
+
+    An imported definition that does not parse has no JSON: 422 if Accept prefers it.
+    """
     caller = enter(Permission.READ, f"reading {clip(path.id)}", project=query.project)
     row = _find(caller, path, full=_prefers_json())
     stored = http.JSON if row.file_name.endswith(".json") else YAML[0]
-    # A definition that does not parse is served as its bytes only.
+    if isinstance(row, catalog.FullVersion) and row.definition is None and row.state != "lost":
+        message = f"v{row.version_number} of {row.slug} does not parse and has no JSON: ask for its bytes"
+        problems = _problems(caller, row)
+        raise InvalidDefinitionError(Code.DEFINITION_UNPARSABLE, message, problems=problems)
     value = row.definition if isinstance(row, catalog.FullVersion) and stored != http.JSON else None
     # A draft's tag is its commit, for If-Match; a version's is its blob's alone.
     tag = row.commit_sha if row.state == "draft" else row.blob_sha
@@ -191,8 +203,12 @@ def _find(caller: Caller, path: VersionPath, *, full: bool) -> catalog.Version:
     find = catalog.full_version if full else catalog.version
     row = find(caller.reading_once(), workflow, wanted)
     if row is None or row.project_id != caller.project_id:
+        # Either there is no such version, or the path names the workflow by the id of a version.
         with caller.reading() as tx:
-            raise lookup.no_version(lookup.workflow(tx, caller, path.id).slug, wanted)
+            named = lookup.workflow(tx, caller, path.id)
+            row = find(tx, named.id, wanted) if named.id != workflow else None
+        if row is None:
+            raise lookup.no_version(named.slug, wanted)
     return row
 
 
@@ -200,6 +216,13 @@ def _stored(caller: Caller, row: catalog.Version) -> bytes:
     """Return the bytes of a definition; raises `version_lost` if no copy exists."""
     with caller.opened(shown=True) as repository, lookup.reading_definition(row):
         return repository.objects.blob(row.blob_sha.encode())
+
+
+def _problems(caller: Caller, row: catalog.Version) -> Problems:
+    """Return the problems of a definition, with lines and columns, which are read from Git."""
+    lookup.admit(caller, row.slug, row.version_number)
+    with caller.opened() as repository:
+        return repository.snapshot(row.slug, row.commit_sha).problems
 
 
 def _prefers_json() -> bool:

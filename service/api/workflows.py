@@ -36,6 +36,13 @@ class WorkflowsQuery(PageQuery):
     q: str | None = Field(None, description="text in the slug, name or description", max_length=200)
 
 
+class Blocked(Answer):
+    """A version that is newer than the current one and did not become current, because it is invalid."""
+
+    version_number: int
+    reason: str
+
+
 class Workflow(Answer):
     id: UUID
     project: str = Field(description="the project's slug")
@@ -46,6 +53,7 @@ class Workflow(Answer):
     latest_version: int | None
     current: Version | None = Field(description="the version to run")
     draft: Version | None
+    blocked: Blocked | None = Field(description="the latest version, if it is invalid and thus not current")
     created_at: datetime
     updated_at: datetime
     url: str
@@ -172,11 +180,18 @@ def _described(
             latest_version=row.latest_number or None,
             current=versions.get(row.current_version_id) if row.current_version_id else None,
             draft=versions.get(drafts[row.id]) if row.id in drafts else None,
+            blocked=_blocked(row),
             url=url(caller, f"/ui/workflows/{row.slug}"),
             **values,
         )
         for row in rows
     ]
+
+
+def _blocked(row: catalog.Workflow) -> Blocked | None:
+    if row.blocked_number is None:
+        return None
+    return Blocked(version_number=row.blocked_number, reason=row.blocked_reason or "it does not parse")
 
 
 # The current version

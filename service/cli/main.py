@@ -17,6 +17,7 @@ PLACES: Final = {
     "diff": "service.cli.diff:diff",
     "draft": "service.cli.drafts:draft",
     "gc": "service.cli.upkeep:gc",
+    "import": "service.cli.imports:imports",
     "member": "service.cli.projects:member",
     "migrate": "service.cli.upkeep:migrate",
     "openapi": "service.cli.upkeep:openapi",

@@ -73,6 +73,22 @@ def project_create(
     click.echo(f"a token for it: gitstore token create {made.slug} --role owner --name <name>", err=True)
 
 
+@project.command("set")
+@click.argument("slug")
+@click.option("--activate-invalid/--no-activate-invalid", default=None,
+              help="Whether versions of sources with an invalid definition become current.")  # fmt: skip
+@with_config(*WHERE)
+def project_set(config: Config, slug: str, activate_invalid: bool | None) -> None:
+    """Change settings of the project SLUG."""
+    if activate_invalid is None:
+        raise click.UsageError("name a setting to change")
+    with operating(config, slug) as operator, operator.as_user() as tx:
+        catalog.set_activates_invalid(tx, operator.project_id, activate_invalid)
+        facts = {"activate_invalid": activate_invalid}
+        operator.audit(tx, "project.changed", slug, facts)
+    click.echo(f"changed the project {slug}")
+
+
 @project.command("list")
 @with_config(*WHERE)
 def project_list(config: Config) -> None:

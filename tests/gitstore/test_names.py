@@ -99,3 +99,25 @@ def test_ids_are_derived_from_names_alone() -> None:
     assert names.next_number(0, 0) == 1
     assert names.next_number(3, 1) == 4
     assert names.next_number(3, 6) == 7
+
+
+@given(st.text(max_size=100), st.text(max_size=100))
+def test_a_slug_is_made_of_any_text(one: str, other: str) -> None:
+    """A slug stays; any other text has a slug of its own."""
+    made = names.slug_from(one)
+    assert names.is_slug(made)
+    assert names.slug_from(made) == made
+    assert (made == one) == names.is_slug(one)
+    assert one == other or names.slug_from(other) != made
+
+
+@pytest.mark.parametrize(
+    ("text", "begins"),
+    [("Order Sync", "order-sync-"), ("naïve café", "naive-cafe-"), ("", "workflow-"), ("заказ", "workflow-"),
+     ("x" * 80, "x" * 54 + "-"), ("--a--", "a-"), ("a/b.c", "a-b-c-")],
+)  # fmt: skip
+def test_a_made_slug_can_be_read(text: str, begins: str) -> None:
+    """Its hash has eight digits."""
+    made = names.slug_from(text)
+    assert made.startswith(begins)
+    assert len(made) == len(begins) + 8

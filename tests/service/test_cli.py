@@ -102,6 +102,13 @@ def test_a_project_is_created_with_its_repository(house: House) -> None:
     ]
 
 
+def test_a_setting_of_a_project_is_changed(house: House) -> None:
+    house("project", "create", "team-a")
+    assert house("project", "set", "team-a", "--activate-invalid").stdout == "changed the project team-a\n"
+    assert house.sql("select activate_invalid from gitstore.projects") == [(True,)]
+    house("project", "set", "team-a", status=2)
+
+
 @pytest.mark.parametrize("slug", ["Team", "-a", "a b", str(UUID(int=5))])
 def test_the_name_of_a_project_must_be_a_slug(house: House, slug: str) -> None:
     output = house("project", "create", "--", slug, status=1).stderr

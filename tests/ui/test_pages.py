@@ -9,6 +9,7 @@ import pytest
 from gitstore.names import version_id, workflow_id
 from service.ui import versions as version_pages
 from tests.service.api.conftest import House, definition, yaml
+from tests.service.api.test_versions import imported
 from tests.ui.visitor import Visitor, visitor
 
 ONE = "/ui/workflows/order-sync"
@@ -32,6 +33,18 @@ def test_a_workflow_is_created_with_a_starter(ann: Visitor) -> None:
     page = ann.get(ONE).page
     assert "This draft becomes the first version." in page.text
     assert ("post", f"{ONE}/publish") in list(page.forms())
+
+
+def test_a_blocked_version_is_named_with_the_reason(ann: Visitor, published: None, house: House) -> None:
+    """An invalid version of a source; it can be made current by hand."""
+    imported(house, 4, b"nodes: [] # <b>\n")
+    page = ann.get(ONE).page
+    assert "v4 is not current, because it is invalid." in page.text
+    assert "1 problem: " in page.text
+    assert f"{ONE}/versions/4" in list(page.links())
+    assert "invalid" in ann.get(f"{ONE}/versions/4").page.text
+    assert ann.api.put("/workflows/order-sync/current", json={"version": 4}).status_code == 200
+    assert "is not current" not in ann.get(ONE).page.text
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,8 @@ import pytest
 from gitstore.errors import ConflictError, GitstoreError, MalformedError
 from gitstore.model import LedgerKind
 from gitstore.upstream.importer import Layout
-from sync import rows
+from sync import catalog, rows
+from sync.integrity.rebuild import rebuild
 from sync.integrity.verify import verify
 from tests.sync.conftest import House
 from tests.webhooks.followed_project import Follow, Following, versions
@@ -78,7 +79,7 @@ def test_a_tag_that_only_looks_like_a_version_is_reported(follow: Follow, upstre
 
 def test_misnamed_refs_are_listed_last(follow: Follow, upstream: Upstream) -> None:
     """However many there are, and wherever they sort, they hide no other divergence."""
-    upstream.version("order-sync", 1, BROKEN)
+    upstream.without_definition("order-sync", 1)
     for name in ("A/v1", "order-sync/V2", "order-sync/v0"):
         upstream.tag(name)
     following = follow()
@@ -101,12 +102,9 @@ def test_a_divergence_ends_when_both_sides_agree_again(follow: Follow, upstream:
 
 
 def test_a_refused_tag_does_not_block_others(follow: Follow, upstream: Upstream) -> None:
-    """An invalid v2, no definition in v3 and a tag on a blob: v1 and v5 are imported."""
+    """No definition in v3 and a tag on a blob: v1 and v5 are imported."""
     upstream.version("order-sync", 1)
-    upstream.version("order-sync", 2, BROKEN)
-    upstream.git("rm", "-q", "workflow.yaml")
-    upstream.version("order-sync", 3, "no definition", path="README")
-    upstream.git("rm", "-q", "README")
+    upstream.without_definition("order-sync", 3)
     blob = upstream.git("hash-object", "-w", "--stdin", input=b"a blob")
     upstream.git("tag", "order-sync/v4", blob)
     upstream.push("refs/tags/order-sync/v4")
@@ -115,27 +113,72 @@ def test_a_refused_tag_does_not_block_others(follow: Follow, upstream: Upstream)
     result = following.sync()
     assert result.published == {"order-sync": [1, 5]}
     assert {ref: divergence.code for ref, divergence in following.open_divergences().items()} == {
-        "order-sync/v2": "definition_invalid",
         "order-sync/v3": "definition_missing",
         "order-sync/v4": "ref_not_accepted",
     }
-    assert "can't be published: 1 problem: " in following.open_divergences()["order-sync/v2"].reason
     assert following.row().last_error is None
 
 
-@pytest.mark.parametrize(
-    ("content", "path"), [("]", "workflow.yaml"), ("nodes: [", "workflow.yaml"), ("{", "workflow.json")]
-)
-def test_the_reason_of_an_unreadable_definition_has_its_place_once(
-    follow: Follow, upstream: Upstream, content: str, path: str
+# (content, path, problem, digest and JSON exist)
+INVALID = [
+    (BROKEN, "workflow.yaml", "1 problem: a workflow needs at least one node", True),
+    ("nodes: [", "workflow.yaml", "1 problem: line ", False),
+    ("[]", "workflow.yml", "1 problem: line 1, column 1: the document must be a mapping", False),
+    ("{", "workflow.json", "1 problem: line 1", False),
+]
+
+
+@pytest.mark.parametrize(("content", "path", "problem", "parses"), INVALID)
+def test_an_invalid_version_is_recorded_and_not_current(
+    follow: Follow, upstream: Upstream, content: str, path: str, problem: str, parses: bool
 ) -> None:
-    upstream.version("order-sync", 1, content, path=path)
+    """v2 stays current while v3 is blocked; a valid v4 becomes current. A rebuild gives the same rows."""
+    upstream.version("order-sync", 1)
+    upstream.version("order-sync", 2)
+    upstream.git("rm", "-q", "workflow.yaml")
+    upstream.version("order-sync", 3, content, path=path)
     following = follow()
+    assert following.sync().published == {"order-sync": [1, 2, 3]}
+    assert following.open_divergences() == {}
+    house = following.house
+    with house.database.as_owner() as tx:
+        workflow = catalog.workflow_by_slug(tx, house.project, "order-sync")
+        assert workflow is not None
+        third = catalog.full_version(tx, workflow.id, 3)
+    assert third is not None
+    assert (workflow.current_number, workflow.latest_number, workflow.blocked_number) == (2, 3, 3)
+    assert workflow.blocked_reason is not None
+    assert workflow.blocked_reason.startswith(problem)
+    assert (third.valid, third.invalid_reason) == (False, workflow.blocked_reason)
+    assert (third.definition is not None, third.digest is not None) == (parses, parses)
+    assert house.store.objects.blob(third.blob_sha.encode()) == content.encode()
+    upstream.git("rm", "-q", path)
+    upstream.version("order-sync", 4)
     following.sync()
-    (one,) = following.open_divergences().values()
-    assert one.code == "definition_unparsable"
-    assert one.reason.startswith(f"{path} can't be read: ")
-    assert one.reason.count("line ") == one.reason.count("column ") == 1, one.reason
+    with house.database.as_owner() as tx:
+        workflow = catalog.workflow_by_slug(tx, house.project, "order-sync")
+    assert workflow is not None
+    assert (workflow.current_number, workflow.blocked_number) == (4, None)
+    assert list(verify(house.database, house.store)) == []
+    before = house.mirrored()
+    house.tamper("update gitstore.workflow_versions set valid = true, invalid_reason = null")
+    rebuild(house.database, [house.store])
+    assert house.mirrored() == before
+
+
+def test_an_invalid_version_becomes_current_where_the_project_says_so(
+    follow: Follow, upstream: Upstream
+) -> None:
+    upstream.version("order-sync", 1)
+    upstream.version("order-sync", 2, BROKEN)
+    following = follow()
+    with following.house.database.as_owner() as tx:
+        catalog.set_activates_invalid(tx, following.house.project, True)
+    following.sync()
+    with following.house.database.as_owner() as tx:
+        workflow = catalog.workflow_by_slug(tx, following.house.project, "order-sync")
+    assert workflow is not None
+    assert (workflow.current_number, workflow.blocked_number) == (2, None)
 
 
 def test_a_number_that_was_used_before_is_refused(follow: Follow, upstream: Upstream) -> None:
@@ -166,15 +209,14 @@ def test_a_number_below_the_latest_is_refused(follow: Follow, upstream: Upstream
     assert versions(following, "order-sync") == [1, 3]
 
 
-@pytest.mark.parametrize("content", [BROKEN, "nodes: [", "[]"])
-def test_the_first_cause_of_a_divergence_is_kept(follow: Follow, upstream: Upstream, content: str) -> None:
+def test_the_first_cause_of_a_divergence_is_kept(follow: Follow, upstream: Upstream) -> None:
     """Not that the tag is meanwhile below the latest version. If the tag moves, the new cause counts."""
-    upstream.version("order-sync", 1, content)
+    upstream.without_definition("order-sync", 1)
     upstream.version("order-sync", 2)
     following = follow()
     assert following.sync().published == {"order-sync": [2]}
     first = following.open_divergences()["order-sync/v1"]
-    assert first.code.startswith("definition_")
+    assert first.code == "definition_missing"
     upstream.version("order-sync", 3)
     again = following.sync(full=True)
     assert again.diverged["refs/tags/order-sync/v1"].reason == first.reason
@@ -190,10 +232,10 @@ def test_the_first_cause_of_a_divergence_is_kept(follow: Follow, upstream: Upstr
 
 def test_a_corrected_tag_is_imported(follow: Follow, upstream: Upstream) -> None:
     """As long as no later version is here, a tag that was never published here may move."""
-    upstream.version("order-sync", 1, BROKEN)
+    upstream.without_definition("order-sync", 1)
     following = follow()
     following.sync()
-    assert following.open_divergences()["order-sync/v1"].code == "definition_invalid"
+    assert following.open_divergences()["order-sync/v1"].code == "definition_missing"
     upstream.commit("workflow.yaml", flow())
     upstream.tag("order-sync/v1", "-f")
     assert following.sync().published == {"order-sync": [1]}
@@ -348,7 +390,7 @@ def test_ours_holds_until_theirs_moves(diverged: Following, upstream: Upstream) 
 
 @pytest.mark.parametrize("take", ["theirs", "ours"])
 def test_a_diverged_version_is_not_overwritten(follow: Follow, upstream: Upstream, take: str) -> None:
-    upstream.version("order-sync", 1, BROKEN)
+    upstream.without_definition("order-sync", 1)
     following = follow()
     following.sync()
     with pytest.raises(ConflictError, match="publish the next version, or acknowledge"):
@@ -368,7 +410,7 @@ def _deleted(upstream: Upstream) -> None:
 
 
 def _refused(upstream: Upstream) -> None:
-    upstream.version("order-sync", 2, BROKEN)
+    upstream.without_definition("order-sync", 2)
 
 
 def _misnamed(upstream: Upstream) -> None:
@@ -394,14 +436,14 @@ def test_an_acknowledged_tag_is_not_reported_again(
         assert following.open_divergences() == {}
     assert len(following.diverged_events()) == 1
     assert (following.state(), upstream.refs()) == (before, there)
-    upstream.commit("workflow.yaml", BROKEN)
+    upstream.git("commit", "-q", "--allow-empty", "-m", "Move it")
     upstream.tag(ref, "-f")
     following.sync()
     assert list(following.open_divergences()) == [ref]
 
 
 def test_an_acknowledged_tag_is_reported_when_our_side_moves(follow: Follow, upstream: Upstream) -> None:
-    upstream.version("order-sync", 1, BROKEN)
+    upstream.without_definition("order-sync", 1)
     following = follow()
     following.sync()
     following.resolve("order-sync/v1", "acknowledge")

@@ -93,6 +93,12 @@ class Upstream:
         self.commit(path, flow(f"https://v{number}.example/") if content is None else content)
         return self.tag(f"{slug}/v{number}", message=message or f"Ship v{number}", lightweight=lightweight)
 
+    def without_definition(self, slug: str, number: int, *options: str) -> str:
+        """Tag a commit as `<slug>/v<N>` that holds no definition, which is refused, and push the tag."""
+        self.git("rm", "-q", "--ignore-unmatch", "workflow.yaml")
+        self.commit("README", f"no definition {number}")
+        return self.tag(f"{slug}/v{number}", *options)
+
     def tag(self, name: str, *options: str, message: str = "Ship it", lightweight: bool = False) -> str:
         how = [] if lightweight else ["-a", "-m", message]
         self.git("tag", *how, *options, name)

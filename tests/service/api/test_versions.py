@@ -4,11 +4,20 @@ from __future__ import annotations
 
 import codecs
 import json
+import stat
+from contextlib import closing
+from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+from dulwich.objects import Blob, Tree
 
+from gitstore.git.commits import new_commit
+from gitstore.model import Limits, Person
+from gitstore.names import VersionRef
+from gitstore.upstream.importer import Layout, Outcome, RemoteRef, UpstreamImport
+from service.projects import Projects
 from tests.service.api.conftest import Client, House, definition, problem, yaml
 
 WORKFLOW = "/workflows/order-sync"
@@ -392,3 +401,50 @@ def test_served_json_is_accepted(owner: Client) -> None:
     assert saved.status_code == 200, saved.text
     assert owner.get(draft).json["definition"] == served["definition"]
     assert [float(served["definition"][f"x{n}"]) for n in range(len(numbers))] == numbers
+
+
+# Imported versions
+
+
+def imported(house: House, number: int, raw: bytes) -> None:
+    """Import `raw` as a version of order-sync, as from a source."""
+    blob, tree = Blob.from_string(raw), Tree()
+    tree.add(b"workflow.yaml", stat.S_IFREG | 0o644, blob.id)
+    ada = Person("Ada", "ada@example.com")
+    commit = new_commit(
+        tree=tree.id, parents=[], author=ada, committer=ada, when=datetime.now(UTC), message="Elsewhere"
+    )
+    with closing(Projects(house.config).writer(house.project, house.database)) as store:
+        store.objects.write([blob, tree, commit])
+        ref = RemoteRef(VersionRef("order-sync", number), commit.id)
+        (outcome,) = UpstreamImport(store, Layout.REFS, ada, Limits()).apply([ref])
+    assert isinstance(outcome, Outcome), outcome
+    assert outcome.refusal is None
+
+
+def test_an_imported_version_that_is_invalid_is_shown_and_blocked(three: Client, house: House) -> None:
+    """With its problems; v3 stays current. It can be made current by hand."""
+    imported(house, 5, b"nodes: []\n")
+    read = three.get(f"{VERSIONS}/5").json
+    assert (read["valid"], read["is_current"], read["definition"]) == (False, False, {"nodes": []})
+    assert [found["code"] for found in read["problems"]] == ["no_nodes"]
+    workflow = three.get(WORKFLOW).json
+    assert workflow["current"]["version_number"] == 3
+    assert workflow["blocked"]["version_number"] == 5
+    assert workflow["blocked"]["reason"].startswith("1 problem: ")
+    assert three.put(f"{WORKFLOW}/current", json={"version": 5}).json["blocked"] is None
+    assert three.get(f"{VERSIONS}/3").json["problems"] == []
+
+
+def test_an_imported_version_that_does_not_parse_is_served_as_bytes(three: Client, house: House) -> None:
+    """It has no JSON and no digest."""
+    raw = b"nodes: [\n"
+    imported(house, 4, raw)
+    assert three.get(f"{VERSIONS}/4/definition").data == raw
+    refused = three.get(f"{VERSIONS}/4/definition", headers={"Accept": "application/json"})
+    (found,) = problem(refused, 422, "definition_unparsable")["problems"]
+    assert found["line"] == 2
+    read = three.get(f"{VERSIONS}/4").json
+    assert (read["valid"], read["definition"], read["digest"]) == (False, None, None)
+    assert [each["code"] for each in read["problems"]] == ["syntax"]
+    assert three.get(WORKFLOW).json["blocked"]["version_number"] == 4

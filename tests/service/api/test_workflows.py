@@ -19,11 +19,12 @@ from tests.service.api.conftest import Client, House, definition, problem, yaml
 
 WORKFLOW_KEYS = {
     "id", "project", "slug", "name", "description", "held", "latest_version", "current", "draft",
-    "created_at", "updated_at", "url",
+    "blocked", "created_at", "updated_at", "url",
 }  # fmt: skip
 VERSION_KEYS = {
     "id", "workflow_id", "workflow", "version_number", "state", "is_current", "valid", "commit", "digest",
-    "node_count", "edge_count", "message", "author", "published_by", "created_at", "published_at", "url",
+    "node_count", "edge_count", "message", "author", "published_by", "external_id", "created_at",
+    "published_at", "url",
 }  # fmt: skip
 
 
