@@ -135,6 +135,8 @@ def every_answer(house: House, names: dict[str, str]) -> Iterator[tuple[str, str
             sent = path.replace(NO_ID, names[kind])
             answer = page.get(sent) if method == "GET" else page.post(sent, **FORM)
             yield f"{method} {sent}", leak(answer.html, names, sent)
+    for path in ("/ui/handover", "/ui/handover/enter"):
+        yield path, leak(client.post(path, json={}).text, names, path)
     basic = {"Authorization": f"Basic {b64encode(b'git:any').decode()}"}
     for service in ("git-upload-pack", "git-receive-pack", "git-upload-archive"):
         for method, path in (("GET", f"info/refs?service={service}"), ("POST", service)):
