@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from gitstore import names
 from gitstore.diff import json_patch
+from gitstore.diff.values import difference
 from gitstore.drafts import Content, Saved, to_file
 from gitstore.errors import (
     BaseMovedError,
@@ -113,6 +114,38 @@ def save(
             number = _admitted(caller, store, slug, from_version)
             saved = store.revert(slug, number, actors, expected=seen, message=message)
         return _as_saved(store, slug, saved)
+
+
+def put(
+    caller: Caller,
+    slug: str,
+    content: Content,
+    *,
+    expected: Collection[str] | None,
+    author: Person | None = None,
+    message: str = "",
+) -> SavedDraft:
+    """Save `content` in the open draft that is `expected`; without a condition, in a new draft."""
+    if expected is None:
+        return create(caller, slug, content, author=author, message=message)
+    return save(caller, slug, content, expected=expected, author=author, message=message)
+
+
+def is_published(caller: Caller, slug: str, content: Content) -> bool:
+    """Return whether no draft is open, and `content` is that of the latest version."""
+    with caller.opened() as repository:
+        lookup.existing(repository, slug)
+        state = repository.state(slug)
+        if state.draft_open or state.latest_commit is None:
+            return False
+        caller.admit(len(content.raw or b""))
+        latest = repository.definition(state.latest_commit.encode(), slug)
+        if content.raw is not None and not content.is_object:
+            return content.raw == latest.raw
+        value = content.value
+        if content.raw is not None:
+            value = repository.parse(content.raw, "workflow.json").value
+        return difference(latest.value, value) is None
 
 
 def edited(

@@ -1,4 +1,4 @@
-"""/workflows/{id}/versions/draft: create, save and discard the draft, restore a discarded one, revert.
+"""/workflows/{id}/versions/draft: create, save, publish and discard the draft, restore one, revert.
 
 A draft is sent as a file (YAML, or JSON under a media type of its own), stored unchanged, as an object, which
 edits the draft's file in place, or in an envelope, a JSON object around either. Plain JSON is an envelope if
@@ -20,11 +20,12 @@ from pydantic import BaseModel, Field, StringConstraints
 
 from gitstore.definition.quoting import clip
 from gitstore.drafts import Content
-from gitstore.errors import MalformedError
+from gitstore.errors import ConflictError, MalformedError, StaleDraftError
 from gitstore.model import Permission, Rules
 from gitstore.names import HIGHEST_NUMBER
 from service import lookup
 from service.actions import drafts as actions
+from service.actions import versions as version_actions
 from service.actions.workflows import raw_content
 from service.api import http
 from service.api.openapi import (
@@ -35,8 +36,9 @@ from service.api.openapi import (
     WorkflowPath,
     declares,
     new_blueprint,
+    responds,
 )
-from service.api.versions import PublishedVersionOrNull, Version, VersionPath
+from service.api.versions import PublishedVersionOrNull, Version, VersionPath, etag_of
 from service.caller import Caller
 from service.context import enter, read_body
 from service.inputs import Body, Definition, Explained, Moment, most_json, validated
@@ -60,6 +62,13 @@ class SaveDraft(CreateDraft):
     base_version: Annotated[int, Field(ge=1, le=HIGHEST_NUMBER)] | None = Field(
         None, description="a version published in the meantime that the author has merged"
     )
+
+
+class Publish(Explained):
+    """With `definition`: save it as the draft first."""
+
+    definition: Definition = None
+    activate: bool | None = Field(True, description="whether it becomes the current version")
 
 
 class Revert(Explained):
@@ -154,7 +163,10 @@ def create_draft(path: WorkflowPath, query: Query) -> Response:
     ),
 )
 def save_draft(path: WorkflowPath, query: Query) -> Response:
-    """Save the draft. If-Match names the state that was edited, so that no other edit is overwritten."""
+    """Save the draft. If-Match names the state that was edited, so that no other edit is overwritten.
+
+    With `If-None-Match: *` instead, a draft is created; 412 if one is open.
+    """
     caller = enter(Permission.EDIT, f"saving the draft of {clip(path.id)}", project=query.project)
     content, body = read_draft(caller, SaveDraft)
     if content is not None and body.from_version is not None:
@@ -163,11 +175,18 @@ def save_draft(path: WorkflowPath, query: Query) -> Response:
         raise MalformedError("nothing to save: send a definition, or from_version")
     if content is None and body.base_version is not None:
         raise MalformedError("base_version requires a definition, and cannot be used with from_version")
+    slug, expected = lookup.slug_of(caller, path.id), http.expected(request)
+    if request.headers.get("If-None-Match", "").strip() == "*":
+        if expected is not None or body.base_version is not None:
+            raise MalformedError(
+                "If-None-Match creates a draft: send no If-Match and no base_version with it"
+            )
+        return _answer(caller, _created(caller, slug, content, body), HTTPStatus.CREATED)
     saved = actions.save(
         caller,
-        lookup.slug_of(caller, path.id),
+        slug,
         content,
-        expected=http.expected(request),
+        expected=expected,
         author=body.person,
         message=body.message or "",
         base_version=body.base_version,
@@ -207,6 +226,49 @@ def edit_draft(path: WorkflowPath, query: Query) -> Response:
         **http.problems_of(edited.problems),
     )
     return http.answer(answer, etag=f'"{saved.commit}"' if saved else None)
+
+
+@blueprint.post(
+    "/workflows/<id>/versions/publish",
+    **declares(
+        201,
+        Version,
+        "ETag",
+        "Location",
+        errors=(409, 412, 422),
+        also=responds(200, Version, "ETag"),
+        body=Publish,
+        required=False,
+        with_definition=True,
+        match=False,
+    ),
+)
+def publish(path: WorkflowPath, query: Query) -> Response:
+    """Publish the draft as the next version; 200 if the latest version already has the same content.
+
+    With a definition, in an envelope or as a file, it is saved as the draft first. While another draft is
+    open, that requires If-Match.
+    """
+    caller = enter(Permission.PUBLISH, f"publishing {clip(path.id)}", project=query.project)
+    content, body = read_draft(caller, Publish, json_is_envelope=True)
+    slug, expected = lookup.slug_of(caller, path.id), http.expected(request)
+    if content is not None and not (expected is None and actions.is_published(caller, slug, content)):
+        saved = actions.put(
+            caller, slug, content, expected=expected, author=body.person, message=body.message or ""
+        )
+        expected = {saved.commit}
+    published = version_actions.publish(
+        caller,
+        slug,
+        author=body.person,
+        message=body.message or "",
+        activate=body.activate is not False,
+        expected=expected,
+    )
+    row = published.version
+    location = http.url(caller, f"/workflows/{slug}/versions/{row.version_number}") if published.new else None
+    status = HTTPStatus.CREATED if published.new else HTTPStatus.OK
+    return http.answer(Version.of(row, caller), status, etag=etag_of(row), location=location)
 
 
 @blueprint.delete(
@@ -273,6 +335,23 @@ def revert(path: VersionPath, query: Query) -> Response:
     return _answer(caller, saved, HTTPStatus.CREATED)
 
 
+def _created(caller: Caller, slug: str, content: Content | None, body: SaveDraft) -> actions.SavedDraft:
+    """Create a draft; raises `stale_draft` if one is open."""
+    try:
+        return actions.create(
+            caller,
+            slug,
+            content,
+            author=body.person,
+            message=body.message or "",
+            from_version=body.from_version,
+        )
+    except ConflictError as error:
+        if error.draft is None:
+            raise
+        raise StaleDraftError(error.message, draft=error.draft) from error
+
+
 def _answer(caller: Caller, saved: actions.SavedDraft, status: HTTPStatus = HTTPStatus.OK) -> Response:
     row, location = saved.version, None
     if status is HTTPStatus.CREATED:
@@ -284,9 +363,10 @@ def _answer(caller: Caller, saved: actions.SavedDraft, status: HTTPStatus = HTTP
 # Bodies with a definition
 
 
-def read_draft(caller: Caller, model: type[M]) -> tuple[Content | None, M]:
+def read_draft(caller: Caller, model: type[M], *, json_is_envelope: bool = False) -> tuple[Content | None, M]:
     """Return a draft's content, if the body has one, and the envelope as a `model`, empty without one.
 
+    With `json_is_envelope`, plain JSON is never a definition itself: a mistyped key must not publish one.
     Raises as `read_json` does, but `definition_unparsable` for a body that cannot be read.
     """
     limits = caller.services.config.limits
@@ -298,7 +378,7 @@ def read_draft(caller: Caller, model: type[M]) -> tuple[Content | None, M]:
         return None, validated(model, {})
     if request.mimetype != ENVELOPE_JSON:
         http.check_json(ENVELOPE_JSON, DEFINITION_JSON, *YAML)
-        if _is_definition(raw, caller.rules):
+        if not json_is_envelope and _is_definition(raw, caller.rules):
             content = raw_content(raw, limits, json=True)
             return replace(content, is_object=True), validated(model, {})
     envelope = validated(model, http.definition_in_json(raw, limits))

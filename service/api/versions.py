@@ -5,7 +5,6 @@ from __future__ import annotations
 import codecs
 import json
 from datetime import datetime
-from http import HTTPStatus
 from typing import Annotated, Any, Final, Literal, Self
 from uuid import UUID
 
@@ -17,7 +16,6 @@ from gitstore.errors import Code, InvalidDefinitionError
 from gitstore.model import Permission, Problems
 from gitstore.names import HIGHEST_NUMBER
 from service import lookup
-from service.actions import versions as actions
 from service.api import http
 from service.api.openapi import (
     ID,
@@ -30,11 +28,9 @@ from service.api.openapi import (
     declares,
     new_blueprint,
     problems,
-    responds,
 )
 from service.caller import Caller
 from service.context import enter
-from service.inputs import Explained
 from sync import catalog
 
 blueprint = new_blueprint("versions", "Published versions of a workflow, which never change.")
@@ -129,10 +125,6 @@ class FullVersion(http.Judged, Version):
 class VersionPage(http.Answer):
     versions: list[Version]
     next_cursor: str | None
-
-
-class Publish(Explained):
-    activate: bool | None = Field(True, description="whether it becomes the current version")
 
 
 @blueprint.get("/workflows/<id>/versions", **declares(200, VersionPage, "Link"))
@@ -238,36 +230,3 @@ def etag_of(row: catalog.Version) -> str:
     """
     number = "" if row.state == "draft" else f"-v{row.version_number}"
     return f'"{row.commit_sha}{number}{"-current" if row.is_current else ""}"'
-
-
-@blueprint.post(
-    "/workflows/<id>/versions/publish",
-    **declares(
-        201,
-        Version,
-        "ETag",
-        "Location",
-        errors=(409, 412, 422),
-        also=responds(200, Version, "ETag"),
-        body=Publish,
-        required=False,
-        match=False,
-    ),
-)
-def publish(path: WorkflowPath, query: Query) -> Response:
-    """Publish the draft as the next version; 200 if the latest version already has the same content."""
-    caller = enter(Permission.PUBLISH, f"publishing {clip(path.id)}", project=query.project)
-    body = http.read_json(caller, Publish)
-    slug = lookup.slug_of(caller, path.id)
-    published = actions.publish(
-        caller,
-        slug,
-        author=body.person,
-        message=body.message or "",
-        activate=body.activate is not False,
-        expected=http.expected(request),
-    )
-    row = published.version
-    location = http.url(caller, f"/workflows/{slug}/versions/{row.version_number}") if published.new else None
-    status = HTTPStatus.CREATED if published.new else HTTPStatus.OK
-    return http.answer(Version.of(row, caller), status, etag=etag_of(row), location=location)

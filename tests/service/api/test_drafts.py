@@ -528,3 +528,53 @@ def test_the_etag_of_a_save_is_its_own(owner: Client, monkeypatch: pytest.Monkey
     assert ours.json["version_number"] == theirs[0].json["version_number"]
     late = owner.put(DRAFT, json={"definition": definition()}, match=ours.headers["ETag"])
     problem(late, 412, "stale_draft")
+
+
+def test_if_none_match_creates_a_draft_and_overwrites_none(owner: Client) -> None:
+    """201 where none is open, else 412 with the draft that is; never together with If-Match."""
+    owner.create()
+    headers = {"If-None-Match": "*"}
+    body = {"definition": definition("https://2.example/")}
+    stale = problem(owner.put(DRAFT, json=body, headers=headers), 412, "stale_draft")
+    assert stale["etag"] == owner.get(DRAFT).headers["ETag"]
+    assert owner.get(DRAFT).json["definition"] == definition()
+    owner.publish()
+    made = owner.put(DRAFT, json=body, headers=headers)
+    assert (made.status_code, made.json["version_number"]) == (201, 2)
+    problem(owner.put(DRAFT, json={"definition": definition()}, headers=headers, match="*"), 400, "malformed")
+
+
+def test_a_definition_is_published_in_one_call(owner: Client) -> None:
+    """As an object, or as text with its bytes kept; its draft stays if it can't be published."""
+    owner.create()
+    owner.publish()
+    body: dict[str, Any] = {"definition": definition("https://2.example/"), "message": "Second"}
+    made = owner.post(f"{VERSIONS}/publish", json=body)
+    assert (made.status_code, made.json["version_number"], made.json["message"]) == (201, 2, "Second")
+    text = yaml("https://3.example/")
+    assert owner.post(f"{VERSIONS}/publish", data=text, type="application/yaml").json["version_number"] == 3
+    assert owner.get(f"{VERSIONS}/3/definition").data == text
+    same = owner.post(f"{VERSIONS}/publish", data=text, type="application/yaml")
+    assert (same.status_code, same.json["version_number"]) == (200, 3)
+    body = {"definition": definition("https://3.example/", name="Order sync")}
+    again = owner.post(f"{VERSIONS}/publish", json=body)
+    assert (again.status_code, again.json["version_number"]) == (200, 3)
+    problem(owner.get(DRAFT), 404, "version_not_found")
+    invalid = {"definition": definition("")}
+    refused = problem(owner.post(f"{VERSIONS}/publish", json=invalid), 422, "definition_invalid")
+    assert [each["code"] for each in refused["problems"]] == ["http_url_missing"]
+    assert owner.get(DRAFT).json["valid"] is False
+
+
+def test_a_definition_in_a_publish_overwrites_no_draft_unseen(owner: Client) -> None:
+    """409 while another draft is open; with If-Match, that draft is replaced."""
+    owner.create()
+    owner.publish()
+    owner.post(VERSIONS, json={"definition": definition("https://theirs.example/")})
+    body = {"definition": definition("https://mine.example/"), "activate": False}
+    problem(owner.post(f"{VERSIONS}/publish", json=body), 409, "draft_exists")
+    problem(owner.post(f"{VERSIONS}/publish", json=body, match='"0000"'), 412, "stale_draft")
+    seen = owner.get(DRAFT).headers["ETag"]
+    made = owner.post(f"{VERSIONS}/publish", json=body, match=seen)
+    assert (made.status_code, made.json["version_number"], made.json["is_current"]) == (201, 2, False)
+    assert owner.get(f"{VERSIONS}/2").json["definition"] == body["definition"]
