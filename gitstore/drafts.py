@@ -43,14 +43,14 @@ STARTER = {
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """An incoming definition: `raw` bytes stored unchanged, or `value`, an object that edits the file.
+    """An incoming definition: `raw` bytes stored unchanged, or `value`, a value that edits the file.
 
     With `is_object`, `raw` is JSON text of such an object, stored where there is no file to edit. `json`
     selects the file for raw bytes; with None, the format is detected from the bytes.
     """
 
     raw: bytes | None = None
-    value: dict[str, Any] | None = None
+    value: dict[str, Any] | list[Any] | None = None
     json: bool | None = None
     is_object: bool = False
 
@@ -186,7 +186,7 @@ def to_file(content: Content, before: File | None, rules: Rules, limits: Limits)
     if content.raw is not None:
         return File(_name_for(content, before), check_size(content.raw, limits))
     name = before.name if before else FILE_NAMES[0]
-    return File(name, check_size(definitions.dump(content.value or {}, name, rules), limits))
+    return File(name, check_size(definitions.dump({} if content.value is None else content.value, name, rules), limits))
 
 
 def check_size(raw: bytes, limits: Limits) -> bytes:
@@ -214,7 +214,7 @@ def _name_for(content: Content, before: File | None) -> str:
 
 def _reads_as_json(raw: bytes) -> bool:
     """JSON is almost a subset of YAML, so treat text that parses as JSON as JSON; `{a: 1}` is YAML."""
-    if raw.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] != b"{":
+    if raw.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] not in (b"{", b"["):
         return False
     try:
         json.loads(raw, parse_constant=_no_constant)

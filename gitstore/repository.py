@@ -70,7 +70,7 @@ class Repository:
         self.project = project
         self.rules = rules
         self.first_rules = first_rules or rules
-        self.limits = limits or Limits()
+        self.limits = (limits or Limits()).under(rules)
         # slug -> the highest number ever assigned, as far as the unit of work knows.
         self.floors: dict[str, int] = {}
         self.refs = Refs(path)
@@ -290,7 +290,7 @@ class Repository:
             self._caches.definitions.put(key, definition)
         return definition
 
-    def edit(self, old: Definition, new: dict[str, Any], file_name: str) -> Edited:
+    def edit(self, old: Definition, new: Any, file_name: str) -> Edited:
         """Return the definition `old` with the value `new`, edited in place, as `editing.edit` does."""
         edited = edit(old, new, file_name, self.rules, self.limits)
         blob = Blob.from_string(edited.definition.raw).id

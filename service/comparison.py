@@ -119,7 +119,7 @@ def _before(tx: Transaction, workflow: Workflow, to: FullVersion, wanted: Which)
     return page.rows[0].version_number
 
 
-def _definition(version: FullVersion) -> dict[str, object]:
+def _definition(version: FullVersion) -> dict[str, Any] | list[Any]:
     if version.definition is None:
         message = f"{shown(version)} of {version.slug} can't be read as a definition: compare the texts"
         raise InvalidDefinitionError(Code.DEFINITION_UNPARSABLE, message)

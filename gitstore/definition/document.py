@@ -123,8 +123,8 @@ def parse(raw: bytes, file_name: str, rules: Rules, limits: Limits) -> Definitio
     every syntax error as data `problems`.
     """
     try:
-        document = read(raw, limits, is_json=_is_json(file_name))
-        value = _root(document)
+        document = read(raw, limits.under(rules), is_json=_is_json(file_name))
+        value = _root(document, rules)
     except Unparsable as error:
         message = f"{file_name} can't be read: {error.summary}"
         raise InvalidDefinitionError(Code.DEFINITION_UNPARSABLE, message, problems=error.problems) from None
@@ -145,7 +145,7 @@ def parse_json(raw: bytes, limits: Limits) -> Any:
         raise MalformedError(message, problems=error.problems) from None
 
 
-def canonical(value: dict[str, Any], rules: Rules = Rules.MESHHOOK) -> bytes:
+def canonical(value: Any, rules: Rules = Rules.MESHHOOK) -> bytes:
     """Return `value`'s meaning as canonical JSON (RFC 8785); MeshHook's rules omit layout and leftovers."""
     meant = meaning(value) if rules is Rules.MESHHOOK else value
     text = json.dumps(meant, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
@@ -158,17 +158,17 @@ def _as_in_rfc8785(match: re.Match[str]) -> str:
     return match[1] or rfc8785.dumps(float(match["float"])).decode()
 
 
-def digest(value: dict[str, Any], rules: Rules) -> str:
+def digest(value: Any, rules: Rules) -> str:
     """Return "sha256:<hex>" of `canonical`: equal for equal meaning, regardless of formatting."""
     return "sha256:" + hashlib.sha256(canonical(value, rules)).hexdigest()
 
 
-def dump(value: dict[str, Any], file_name: str, rules: Rules = Rules.MESHHOOK) -> bytes:
+def dump(value: Any, file_name: str, rules: Rules = Rules.MESHHOOK) -> bytes:
     """Serialize `value`, as returned by `parse` or `parse_json`, for a file called `file_name`.
 
     `parse` returns the same value from it, except for editor leftovers, which MeshHook's rules drop.
     """
-    kept = without_leftovers(value) if rules is Rules.MESHHOOK else value
+    kept = without_leftovers(value) if rules is Rules.MESHHOOK and isinstance(value, dict) else value
     if _is_json(file_name):
         return (json.dumps(kept, ensure_ascii=False, indent=2) + "\n").encode()
     return yaml_writer.write(kept).encode()
@@ -202,10 +202,12 @@ def _is_json(file_name: str) -> bool:
     return file_name.endswith(".json")
 
 
-def _root(document: Document) -> dict[str, Any]:
-    if isinstance(document.value, dict):
+def _root(document: Document, rules: Rules) -> Any:
+    accepted = dict if rules is Rules.MESHHOOK else (dict, list)
+    if isinstance(document.value, accepted):
         return document.value
-    message = "the document is empty" if document.value is None else "the document must be a mapping"
+    what = "a mapping" if rules is Rules.MESHHOOK else "a mapping or a list"
+    message = "the document is empty" if document.value is None else f"the document must be {what}"
     line, column = document.source.place(document.marks.root)
     raise Unparsable([Problem("not_a_mapping", message, line=line, column=column)])
 

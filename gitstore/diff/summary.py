@@ -42,7 +42,7 @@ _PLAIN_NAME: Final = re.compile(r"[\w./$-]+")
 _KINDS: Final[tuple[Kind, ...]] = ("node", "edge")
 
 
-def summary_of(a: dict[str, Any], b: dict[str, Any], rules: Rules) -> str:
+def summary_of(a: Any, b: Any, rules: Rules) -> str:
     """Summarize the change from `a` to `b`, parsed definitions; TOO_MUCH if listing it costs too much."""
     try:
         return summary(diff(a, b, rules))
@@ -159,10 +159,12 @@ def _field_phrase(change: Change, difference: Diff) -> str:
     """Return the phrase for a field: "run of Lint in build changed", "Lint added to jobs.build.steps"."""
     effect = EFFECTS[change.op]
     names, last = _place(change.pointer, difference.sides[change.op is not Op.REMOVE])
+    if not names:
+        return "items reordered" if change.op is Op.REORDER else "the whole definition changed"
     if last is None:
         around, label, key = names[:-1][-1:], "", ".".join(names)
     else:
-        around, label, key = names[: last - 1][-1:], names[last], ".".join(names[last + 1 :])
+        around, label, key = names[: max(last - 1, 0)][-1:], names[last], ".".join(names[last + 1 :])
     inside = f" in {_name(around[0])}" if around else ""
     if names and names[-1] in _REFERENCES and (moved := _new_version(change)):
         return moved + inside
@@ -172,8 +174,10 @@ def _field_phrase(change: Change, difference: Diff) -> str:
         return f"{_name(str(change.before))} renamed to {_name(str(change.after))}{inside}"
     if key:
         return f"{_name(key)} of {_name(label)}{inside} {effect}"
-    where = {Op.ADD: " to ", Op.REMOVE: " from "}.get(change.op)
-    return f"{_name(label)} {effect}" + (where + _name(".".join(names[:last])) if where else inside)
+    where, outside = {Op.ADD: " to ", Op.REMOVE: " from "}.get(change.op), ".".join(names[:last])
+    if where:
+        return f"{_name(label)} {effect}" + (where + _name(outside) if outside else "")
+    return f"{_name(label)} {effect}{inside}"
 
 
 def _place(pointer: str, value: Any) -> tuple[list[str], int | None]:

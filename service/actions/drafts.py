@@ -173,8 +173,8 @@ def edited(
             caller.admit(len(raw))
             old = repository.parse(raw, name)
         new = json_patch.apply(patch, old.value, repository.limits)
-        if not isinstance(new, dict):
-            raise MalformedError("the patch must leave a mapping")
+        if not isinstance(new, dict | list):
+            raise MalformedError("the patch must leave a mapping or a list")
         return repository.edit(old, new, name).definition
 
 

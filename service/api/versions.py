@@ -119,7 +119,9 @@ class Version(http.Answer):
 class FullVersion(http.Judged, Version):
     """A version with its definition and, if it is invalid, its problems."""
 
-    definition: dict[str, Any] | None = Field(description="null if it was imported and does not parse")
+    definition: dict[str, Any] | list[Any] | None = Field(
+        description="null if it was imported and does not parse"
+    )
 
 
 class VersionPage(http.Answer):

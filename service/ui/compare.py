@@ -72,7 +72,7 @@ def show_difference(slug: str) -> Response:
     items, more = _listed(difference) if difference else ([], 0)
     graph = None
     if difference and caller.rules is Rules.MESHHOOK:
-        before, after = (version.definition or {} for version in versions)
+        before, after = (mapping(version.definition) for version in versions)
         graph = draw_difference(before, after, difference)
     return visit.page(
         "compare.html",
@@ -137,7 +137,7 @@ def _field(change: Change) -> Field:
 
 
 def _path(pointer: str) -> str:
-    return clip(" / ".join(steps(clip(pointer, 300))), 120)
+    return clip(" / ".join(steps(clip(pointer, 300))), 120) or "the whole definition"
 
 
 def _shown(value: Any) -> str:

@@ -147,7 +147,7 @@ def view_of(
     # Read from Git: with lines and columns.
     problems = repository.snapshot(version.slug, version.commit_sha).problems if judged else Problems()
     graph = None
-    if version.definition is not None and rules is Rules.MESHHOOK:
+    if isinstance(version.definition, dict) and rules is Rules.MESHHOOK:
         graph = draw(version.definition, prefix, [problem.node for problem in problems if problem.error])
     return VersionView(version, graph, problems)
 

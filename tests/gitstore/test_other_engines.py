@@ -1,0 +1,102 @@
+"""Files of other engines under the rules `any`: what has a value, and what is refused."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from gitstore.definition import document
+from gitstore.diff.structure import apply, diff
+from gitstore.diff.summary import summary
+from gitstore.drafts import Content
+from gitstore.errors import Code, GitstoreError
+from gitstore.model import Definition, Limits, Person, Rules
+from gitstore.store import Actors, Store
+from gitstore.unit_of_work import FileUnitOfWork
+
+PROJECT = UUID("0f8fad5b-d9cb-469f-a165-70867728950e")
+ANN = Actors(Person("token:ci", "1@tokens.gitstore"), Person("Ann", "ann@example.test"))
+LIMITS = Limits()
+FLOWS: list[dict[str, Any]] = [
+    {"id": "t1", "type": "tab", "label": "Flow 1"},
+    {"id": "n1", "type": "inject", "z": "t1", "x": 100, "wires": [["n2"]]},
+    {"id": "n2", "type": "debug", "z": "t1", "x": 300, "wires": []},
+]
+
+
+@pytest.fixture
+def store(bare: Path) -> Iterator[Store]:
+    store = Store(bare, PROJECT, FileUnitOfWork, rules=Rules.ANY)
+    yield store
+    store.close()
+
+
+def parse(raw: bytes | str, file_name: str = "workflow.yaml", limits: Limits = LIMITS) -> Definition:
+    content = raw.encode() if isinstance(raw, str) else raw
+    return document.parse(content, file_name, Rules.ANY, limits)
+
+
+def refused(raw: bytes | str, rules: Rules = Rules.ANY, limits: Limits = LIMITS) -> list[str]:
+    """The codes of the problems for which a file is refused."""
+    with pytest.raises(GitstoreError) as caught:
+        document.parse(raw.encode() if isinstance(raw, str) else raw, "workflow.yaml", rules, limits)
+    assert caught.value.code is Code.DEFINITION_UNPARSABLE
+    return [problem.code for problem in caught.value.problems]
+
+
+# Lists
+
+
+@pytest.mark.parametrize("value", [FLOWS, [], [[]], [None, "a", [1, {"b": []}]]])
+def test_a_list_is_read_written_and_digested_like_a_mapping(value: list[object]) -> None:
+    for name in ("workflow.yaml", "workflow.json"):
+        written = parse(document.dump(value, name, Rules.ANY), name)
+        assert written.value == value
+        assert written.digest == document.digest(value, Rules.ANY)
+    assert refused(json.dumps(value), Rules.MESHHOOK) == ["not_a_mapping"]
+
+
+@pytest.mark.parametrize("text", ["1", "text", "", "# nothing", "null"])
+def test_a_scalar_is_no_definition(text: str) -> None:
+    assert refused(text) == ["not_a_mapping"]
+
+
+def test_lists_are_compared_by_their_items() -> None:
+    moved = [FLOWS[0], FLOWS[2], {**FLOWS[1], "x": 120}]
+    for rules in Rules:  # versions stay when a project's rules change
+        difference = diff(FLOWS, moved, rules)
+        assert apply(difference, FLOWS) == moved
+        assert summary(difference) == "x of n1 changed, items reordered"
+    mixed = diff(FLOWS, {"flows": FLOWS})
+    assert apply(mixed, FLOWS) == {"flows": FLOWS}
+    assert summary(mixed) == "the whole definition changed"
+
+
+def test_a_list_is_a_draft_and_a_version(store: Store) -> None:
+    """As bytes, whose format is recognised, and as a value."""
+    store.create_workflow("red", Content(raw=json.dumps(FLOWS).encode()), ANN)
+    assert store.publish("red", ANN).number == 1
+    assert store.version("red", 1).snapshot.file_name == "workflow.json"
+    store.create_draft("red", Content(value=FLOWS[:2]), ANN)
+    store.publish("red", ANN)
+    version = store.version("red", 2)
+    assert version.snapshot.definition is not None
+    assert version.snapshot.definition.value == FLOWS[:2]
+    assert version.snapshot.message == "n2 removed"
+
+
+def test_files_may_be_larger_than_meshhooks() -> None:
+    """The limits of one object, of nodes and of levels hold."""
+    large = "text: " + "x" * 2**20
+    assert parse(large).value
+    assert refused(large, Rules.MESHHOOK) == ["too_large"]
+    assert refused("text: " + "x" * 2**22) == ["too_large"]
+    assert refused(large, limits=Limits(object=2**20)) == ["too_large"]
+    assert parse(large, limits=Limits(definition=2**21, any_definition=2)).value
+    assert refused("- a\n" * 50_001) == ["too_many_nodes"]
+    assert refused("[" * 65 + "]" * 65) == ["too_deep"]
