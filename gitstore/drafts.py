@@ -119,7 +119,7 @@ class DraftWriter:
         if value is not None and base is not None:
             with suppress(InvalidDefinitionError):  # an import that does not parse is replaced
                 old = repository.definition(base.id, self.change.slug)
-        if value is not None and before is not None and old is not None:
+        if value is not None and before is not None and old is not None and old.value is not None:
             try:
                 edited = repository.edit(old, value, before.name)
             except InvalidDefinitionError:
@@ -186,7 +186,8 @@ def to_file(content: Content, before: File | None, rules: Rules, limits: Limits)
     if content.raw is not None:
         return File(_name_for(content, before), check_size(content.raw, limits))
     name = before.name if before else FILE_NAMES[0]
-    return File(name, check_size(definitions.dump({} if content.value is None else content.value, name, rules), limits))
+    value = {} if content.value is None else content.value
+    return File(name, check_size(definitions.dump(value, name, rules), limits))
 
 
 def check_size(raw: bytes, limits: Limits) -> bytes:

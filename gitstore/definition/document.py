@@ -35,6 +35,9 @@ _ENVELOPE = Limits(depth=8, nodes=1_000)
 CACHE_SIZE: Final = 2**20
 """Bytes of cached definitions, which take some twenty times that in memory once parsed."""
 
+BYTES_ONLY: Final = "sha256-bytes:"
+"""Prefix of the digest of bytes instead of a meaning."""
+
 CacheKey = tuple[UUID, Rules, bytes, str]
 """Project, rules, blob and file name. Do not modify a cached definition: it is shared."""
 
@@ -68,23 +71,30 @@ class Unparsable(Exception):  # noqa: N818 - named after the state of the bytes
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """A value, and the position of each of its parts in the text."""
+    """A value, and the position of each of its parts in the text.
+
+    `no_json` is the first part that JSON has no form for, if there is one: then `value` is not the whole one.
+    """
 
     value: Any
     source: Source
     marks: Marks
+    no_json: Problem | None = None
 
     def locate(self, path: Sequence[str | int]) -> tuple[int, int]:
         """Return (the number of steps of `path` that exist in the document, the offset of the last one)."""
         return self.marks.locate(self.value, path)
 
 
-def read(raw: bytes, limits: Limits, *, is_json: bool, envelope: Limits = NO_ENVELOPE) -> Document:
+def read(
+    raw: bytes, limits: Limits, *, is_json: bool, envelope: Limits = NO_ENVELOPE, bytes_only: bool = False
+) -> Document:
     """Parse UTF-8 `raw`, with or without a byte order mark. Raises only `Unparsable`.
 
-    JSON may have an `envelope` around the definition, of so many levels and nodes.
+    JSON may have an `envelope` around the definition, of so many levels and nodes. With `bytes_only`, a text
+    that JSON has no form for is accepted as well.
     """
-    errors = SyntaxErrors()
+    errors = SyntaxErrors(bytes_only=bytes_only)
     source = Source("")
     try:
         if len(raw) > limits.definition:
@@ -97,10 +107,19 @@ def read(raw: bytes, limits: Limits, *, is_json: bool, envelope: Limits = NO_ENV
         else:
             built = yaml_reader.read(source.text, limits, errors)
         if not errors:
-            return Document(built.root, source, built.marks)
+            return Document(built.root, source, built.marks, _warning(errors, source))
     except AbortParse:
         pass
     raise Unparsable(errors.problems(source))
+
+
+def _warning(errors: SyntaxErrors, source: Source) -> Problem | None:
+    """Return what JSON has no form for, as a warning."""
+    if errors.no_json is None:
+        return None
+    at, code, message = errors.no_json
+    line, column = source.place(at)
+    return Problem(code, f"no JSON, only bytes: {message}", line=line, column=column, error=False)
 
 
 def _decode(raw: bytes) -> Source:
@@ -119,15 +138,19 @@ def _decode(raw: bytes) -> Source:
 def parse(raw: bytes, file_name: str, rules: Rules, limits: Limits) -> Definition:
     """Parse the definition in `raw`, the content of a file called `file_name`.
 
-    Its problems are the findings of `rules`, in document order. Raises only `definition_unparsable`, with
-    every syntax error as data `problems`.
+    Its problems are the findings of `rules`, in document order; the rules `any` accept a text that JSON has
+    no form for, with a warning. Raises only `definition_unparsable`, with every syntax error as data
+    `problems`.
     """
     try:
-        document = read(raw, limits.under(rules), is_json=_is_json(file_name))
+        is_json, any_text = _is_json(file_name), rules is Rules.ANY
+        document = read(raw, limits.under(rules), is_json=is_json, bytes_only=any_text)
         value = _root(document, rules)
     except Unparsable as error:
         message = f"{file_name} can't be read: {error.summary}"
         raise InvalidDefinitionError(Code.DEFINITION_UNPARSABLE, message, problems=error.problems) from None
+    if document.no_json is not None:
+        return Definition(raw, None, bytes_digest(raw), Problems.of([document.no_json]))
     problems = _problems(document) if rules is Rules.MESHHOOK else Problems()
     return Definition(raw, value, digest(value, rules), problems)
 
@@ -161,6 +184,16 @@ def _as_in_rfc8785(match: re.Match[str]) -> str:
 def digest(value: Any, rules: Rules) -> str:
     """Return "sha256:<hex>" of `canonical`: equal for equal meaning, regardless of formatting."""
     return "sha256:" + hashlib.sha256(canonical(value, rules)).hexdigest()
+
+
+def bytes_digest(raw: bytes) -> str:
+    """Return "sha256-bytes:<hex>" of a text that JSON has no form for."""
+    return BYTES_ONLY + hashlib.sha256(raw).hexdigest()
+
+
+def is_bytes_only(digest: str | None) -> bool:
+    """Return whether a digest is of a text that JSON has no form for."""
+    return digest is not None and digest.startswith(BYTES_ONLY)
 
 
 def dump(value: Any, file_name: str, rules: Rules = Rules.MESHHOOK) -> bytes:

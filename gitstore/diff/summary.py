@@ -17,6 +17,7 @@ from gitstore.definition.elements import LAYOUT, LEFTOVERS, mapping, string
 from gitstore.definition.quoting import clip, quote
 from gitstore.diff.pairing import KEYS, fingerprint
 from gitstore.diff.structure import EFFECTS, Diff, Item, Kind, diff
+from gitstore.diff.text import changed_lines
 from gitstore.diff.values import Change, Op, steps
 from gitstore.errors import GitstoreError, TooLargeError
 from gitstore.masking import masked_text
@@ -26,6 +27,7 @@ from gitstore.repository import Repository
 LONGEST: Final = 140
 NOTHING: Final = "no change"
 COMMENTS: Final = "only comments changed"
+TEXT_CHANGED: Final = "text changed"
 TOO_MUCH: Final = "more changed than can be listed"
 
 _MOST_NAMED: Final = 3  # nodes, and keys of a node, that are listed by name
@@ -58,10 +60,17 @@ def what_changes(repository: Repository, slug: str, before: bytes | None, after:
         old = repository.definition(before, slug)
     except GitstoreError:
         return ""  # an imported version may hold a definition that does not parse
+    if old.value is None or after.value is None:
+        return text_summary(old.raw, after.raw) if old.raw != after.raw else ""
     sentence = summary_of(old.value, after.value, repository.rules)
     if sentence == NOTHING:
         return COMMENTS if _only_comments(old.raw, after.raw) else ""
     return sentence
+
+
+def text_summary(a: bytes, b: bytes) -> str:
+    """Summarize the change from `a` to `b`, texts of which one has no JSON."""
+    return f"{TEXT_CHANGED}, {count(changed_lines(a, b), 'line')}" if a != b else NOTHING
 
 
 def _only_comments(a: bytes, b: bytes) -> bool:

@@ -197,7 +197,7 @@ def save_draft(path: WorkflowPath, query: Query) -> Response:
 
 @blueprint.post(
     "/workflows/<id>/versions/draft/edit",
-    **declares(200, EditedText, "ETag", errors=(409, 412, 422, 428), body=EditDraft, match=False),
+    **declares(200, EditedText, "ETag", errors=(406, 409, 412, 422, 428), body=EditDraft, match=False),
 )
 def edit_draft(path: WorkflowPath, query: Query) -> Response:
     """Apply a JSON Patch to the text of a definition, of which only the lines concerned change."""

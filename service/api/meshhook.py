@@ -25,7 +25,7 @@ from gitstore.definition.elements import mapping
 from gitstore.definition.quoting import clip
 from gitstore.drafts import Content
 from gitstore.errors import Code, ConflictError, GitstoreError, MalformedError
-from gitstore.model import Permission
+from gitstore.model import Permission, Rules
 from gitstore.names import is_slug, version_id
 from gitstore.store import ANY
 from service import errors, lookup
@@ -263,6 +263,9 @@ def _save(caller: Caller, slug: str, sent: dict[str, Any]) -> None:
             row = lookup.workflow(tx, caller, slug)
             version = _version_of(row)
             before = catalog.definitions(tx, [version])[version] if version is not None else None
+        if version is not None and not isinstance(before, dict) and caller.rules is not Rules.MESHHOOK:
+            message = f"the definition of {slug} is not a mapping, so nodes and edges have no place in it"
+            raise MalformedError(f"{message}: save it at /workflows/{slug}/versions/draft")
         content = Content(value={**mapping(before), **sent})
         try:
             if row.draft_number is not None or expected is not None:

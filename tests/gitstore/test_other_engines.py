@@ -1,7 +1,8 @@
-"""Files of other engines under the rules `any`: what has a value, and what is refused."""
+"""Files of other engines under the rules `any`: what has a value, what has bytes only, what is refused."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -100,3 +101,79 @@ def test_files_may_be_larger_than_meshhooks() -> None:
     assert parse(large, limits=Limits(definition=2**21, any_definition=2)).value
     assert refused("- a\n" * 50_001) == ["too_many_nodes"]
     assert refused("[" * 65 + "]" * 65) == ["too_deep"]
+
+
+# Bytes only
+
+CLOUDFORMATION = "Resources:\n  Bucket: {Name: !Sub 'x-${Env}'}\nOutputs:\n  A: !GetAtt [Bucket, Arn]\n"
+TEKTON = "# tasks\n---\nkind: Task\n---\nkind: Pipeline\nspec: &s {a: 1}\n---\nkind: Run\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "reason"),
+    [
+        (TEKTON, "workflow.yaml", ("several_documents", 4, 1)),
+        ("---\n---\na: 1\n", "workflow.yaml", ("several_documents", 2, 1)),
+        (CLOUDFORMATION, "workflow.yaml", ("tag_not_supported", 2, 18)),
+        ("a: !include x.yaml\nb: !!set {x}\n", "workflow.yml", ("tag_not_supported", 1, 4)),
+        ("- !mine {a: 1}\n", "workflow.yaml", ("tag_not_supported", 1, 3)),
+        ("a: 1\nb: -9007199254740993", "workflow.yaml", ("number_out_of_range", 2, 4)),
+        ("a: 0xffffffffffffffffffff", "workflow.yaml", ("number_out_of_range", 1, 4)),
+        ('{"a": [12345678901234567890]}', "workflow.json", ("number_out_of_range", 1, 8)),
+        ("\n".join(f"k{n}: !Ref x" for n in range(300)), "workflow.yaml", ("tag_not_supported", 1, 5)),
+    ],
+)
+def test_what_json_has_no_form_for_has_bytes_only(text: str, name: str, reason: tuple[str, int, int]) -> None:
+    """The first reason is a warning. MeshHook's rules refuse the file, with the same place."""
+    parsed = parse(text, name)
+    assert (parsed.value, parsed.raw, parsed.valid) == (None, text.encode(), True)
+    assert parsed.digest == "sha256-bytes:" + hashlib.sha256(text.encode()).hexdigest()
+    assert [(p.code, p.line, p.column, p.error) for p in parsed.problems] == [(*reason, False)]
+    with pytest.raises(GitstoreError) as caught:
+        document.parse(text.encode(), name, Rules.MESHHOOK, LIMITS)
+    first = caught.value.problems[0]
+    assert (first.code, first.line, first.column) == reason
+
+
+@pytest.mark.parametrize(
+    ("text", "code"),
+    [
+        ("a: 1\n---\nb: [", "syntax"),
+        ("a: !Ref x\na: 2", "duplicate_key"),
+        ("a: 1\n---\nb: 1\nb: 2", "duplicate_key"),
+        ("a: !Ref x\n1: 2", "key_not_a_string"),
+        ("9007199254740993: 2", "key_not_a_string"),
+        ("a: &x 1\n---\nb: *x", "alias_refused"),
+        ('a: !Ref x\nb: "\\0"', "character_not_allowed"),
+        ("a: !Ref x\nb: !!int c", "tag_not_supported"),
+        ("a: !Ref x\nb: 1e999", "number_out_of_range"),
+        ("a: !Ref x\nb: .inf", "number_not_finite"),
+        ("!Ref x", "not_a_mapping"),
+        ("x\n---\ny", "not_a_mapping"),
+        ("---\n---\n", "not_a_mapping"),
+        ("a: !Ref x\nb: " + "[" * 64 + "]" * 64, "too_deep"),
+        ("---\n- a\n" * 25_001, "too_many_nodes"),
+    ],
+)
+def test_what_is_wrong_elsewhere_is_refused(text: str, code: str) -> None:
+    assert code in refused(text)
+
+
+def test_a_file_without_json_is_compared_as_text(store: Store) -> None:
+    """From a version with a value, too; saving a value again replaces the file."""
+    store.create_workflow("pipe", Content(raw=b"kind: Task\n"), ANN)
+    store.publish("pipe", ANN)
+    store.create_draft("pipe", Content(raw=TEKTON.encode()), ANN)
+    assert store.publish("pipe", ANN).number == 2
+    assert store.version("pipe", 2).snapshot.message == "text changed, 7 lines"
+    store.create_draft("pipe", Content(raw=TEKTON.replace("Run", "Walk").encode()), ANN)
+    store.publish("pipe", ANN)
+    snapshot = store.version("pipe", 3).snapshot
+    assert snapshot.message == "text changed, 1 line"
+    assert snapshot.definition is not None
+    assert snapshot.definition.raw.endswith(b"Walk\n")
+    store.create_draft("pipe", Content(value={"kind": "Task"}), ANN)
+    store.publish("pipe", ANN)
+    again = store.version("pipe", 4).snapshot.definition
+    assert again is not None
+    assert again.value == {"kind": "Task"}

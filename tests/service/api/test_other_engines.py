@@ -42,7 +42,8 @@ def test_a_list_is_served_and_compared(shared: House, other: Client) -> None:
     assert made.status_code == 201, made.text
     assert other.publish("red").status_code == 201
     raw = json.dumps([FLOWS[0], {**FLOWS[1], "x": 7}]).encode()
-    assert other.post("/workflows/red/versions", data=raw, type="application/json").status_code == 201
+    file = "application/vnd.gitstore.definition+json"
+    assert other.post("/workflows/red/versions", data=raw, type=file).status_code == 201
     assert other.publish("red").json["node_count"] is None
     saved = other.post("/workflows/red/versions", data=b"- a\n", type="application/yaml")
     assert saved.json["problems"] == []
@@ -56,8 +57,7 @@ def test_a_list_is_served_and_compared(shared: House, other: Client) -> None:
     assert other.post("/workflows/red/validate", json=FLOWS).json["valid"]
     listed = other.get("/api/workflows/red/versions").json["versions"]
     assert [row["definition"] for row in listed][-1] == FLOWS
-    put = other.put("/api/workflows/red", json={"nodes": []})
-    assert put.status_code == 200, put.text
+    problem(other.put("/api/workflows/red", json={"nodes": []}), 400, "malformed")
     pages(shared, "red")
 
 
@@ -94,3 +94,53 @@ def test_a_definition_of_four_mebibytes_is_taken(other: Client) -> None:
     assert other.get("/workflows/large/versions/1/definition").data == text
     sent = other.post("/workflows/large/versions", data=text + b"x", type="application/yaml")
     problem(sent, 413, "too_large")
+
+
+TEMPLATE = "Resources:\n  Name: !Sub 'x-${Env}'\n---\na: 12345678901234567890\n"
+
+
+def test_a_file_without_json_is_served_as_its_bytes(shared: House, other: Client) -> None:
+    made = other.post("/workflows", json={"slug": "aws", "definition": TEMPLATE})
+    assert [(p["code"], p["severity"], p["line"]) for p in made.json["problems"]] == [
+        ("tag_not_supported", "warning", 2)
+    ]
+    assert other.publish("aws").status_code == 201
+    changed = TEMPLATE.replace("Env", "Stage")
+    saved = other.post("/workflows/aws/versions", data=changed, type="application/yaml")
+    assert saved.json["message"] == "text changed, 1 line"
+    other.publish("aws")
+    other.post("/workflows/aws/versions", data=changed + "b: 1\n", type="application/yaml")
+    version = other.get("/workflows/aws/versions/2").json
+    assert version["definition"] is None
+    assert version["valid"]
+    assert version["digest"].startswith("sha256-bytes:")
+    path = "/workflows/aws/versions/2/definition"
+    assert other.get(path).text == changed
+    refused = problem(other.get(path, headers={"Accept": "application/json"}), 406, "no_json")
+    assert [(p["code"], p["line"], p["column"]) for p in refused["problems"]] == [("tag_not_supported", 2, 9)]
+    found = other.get("/workflows/aws/diff?from=1&to=2").json
+    assert (found["summary"], found["empty"], found["other"]) == ("text changed, 1 line", False, [])
+    assert other.get("/workflows/aws/diff?from=2&to=2").json["empty"]
+    assert "-  Name" in other.get("/workflows/aws/diff?from=1&to=2", headers={"Accept": "text/x-diff"}).text
+    assert other.post("/workflows/aws/validate", data=TEMPLATE, type="application/yaml").json["valid"]
+    problem(other.put("/api/workflows/aws", json={"nodes": []}), 400, "malformed")
+    edit = {"patch": [{"op": "remove", "path": "/a"}]}
+    problem(other.post("/workflows/aws/versions/draft/edit", json=edit), 406, "no_json")
+    pages(shared, "aws")
+    ann = visitor(shared, project=shared.other)
+    assert "text changed, 1 line" in ann.get("/ui/workflows/aws/versions").html
+    assert "!Sub" in ann.get("/ui/workflows/aws/versions/2").html
+
+
+def test_integers_beyond_json_are_kept_in_json_text(other: Client) -> None:
+    """JSON text has no limit of its own, so its bytes are served as JSON. An envelope must not have them."""
+    raw = b'{"kind": "x", "a": 12345678901234567890}'
+    other.post("/workflows", json={"slug": "big", "definition": raw.decode()})
+    saved = other.put("/workflows/big/versions/draft", data=raw + b"\n", type="application/json", match="*")
+    assert saved.status_code == 200, saved.text
+    path = "/workflows/big/versions/draft"
+    assert other.get(path).json["definition"] is None
+    assert other.get(path + "/definition", headers={"Accept": "application/json"}).data == raw + b"\n"
+    envelope = b'{"definition": ' + raw + b"}"
+    sent = other.put(path, data=envelope, type="application/json", match="*")
+    problem(sent, 422, "definition_unparsable")
