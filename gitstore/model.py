@@ -180,6 +180,24 @@ class Actor(Person):
     on_behalf_of: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class FileNames:
+    """The names of a project's definitions besides `workflow.*`, in the order in which they were given.
+
+    A commit has the first of them that is there, so that a later name changes the content of no earlier
+    commit. `preferred` is the name of new files.
+    """
+
+    own: tuple[str, ...] = ()
+    preferred: str = "workflow.yaml"
+
+    def named(self, *, json: bool) -> str:
+        """Return the name of a new file, JSON or YAML."""
+        if self.preferred.endswith(".json") is json:
+            return self.preferred
+        return "workflow.json" if json else "workflow.yaml"
+
+
 class Permission(StrEnum):
     """A permission of a principal in a project; `service/access.py` maps roles to permissions."""
 

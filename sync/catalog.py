@@ -32,6 +32,7 @@ class Project:
     """A project. One with `archived_at` accepts no writes.
 
     `rules` are those of drafts and of new versions, `first_rules` those at its creation.
+    `file_names` are names of definitions besides `workflow.*`, and `file_name` that of new ones.
     """
 
     id: UUID
@@ -42,6 +43,8 @@ class Project:
     created_at: datetime
     archived_at: datetime | None
     first_rules: str
+    file_name: str | None
+    file_names: Sequence[str]
 
 
 @dataclass(frozen=True, slots=True)

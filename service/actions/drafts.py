@@ -159,7 +159,9 @@ def edited(
     with caller.opened() as repository:
         lookup.existing(repository, slug)
         if text is not None:
-            file = to_file(Content(raw=text.encode()), None, repository.rules, repository.limits)
+            file = to_file(
+                Content(raw=text.encode()), None, repository.rules, repository.limits, repository.file_names
+            )
             name, old = file.name, repository.parse(file.raw, file.name)
         else:
             try:

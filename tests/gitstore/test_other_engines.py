@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -16,8 +16,9 @@ from gitstore.diff.structure import apply, diff
 from gitstore.diff.summary import summary
 from gitstore.drafts import Content
 from gitstore.errors import Code, GitstoreError
-from gitstore.model import Definition, Limits, Person, Rules
-from gitstore.store import Actors, Store
+from gitstore.model import Definition, FileNames, Limits, Person, Rules
+from gitstore.repository import Repository
+from gitstore.store import ANY, Actors, Store
 from gitstore.unit_of_work import FileUnitOfWork
 
 PROJECT = UUID("0f8fad5b-d9cb-469f-a165-70867728950e")
@@ -177,3 +178,55 @@ def test_a_file_without_json_is_compared_as_text(store: Store) -> None:
     again = store.version("pipe", 4).snapshot.definition
     assert again is not None
     assert again.value == {"kind": "Task"}
+
+
+# Names of files
+
+
+def names_in(store: Store, slug: str) -> list[str]:
+    commit = store.objects.commit((store.state(slug).draft or "").encode())
+    return sorted(name.decode() for name in store.objects.tree(commit.tree))
+
+
+def test_a_project_s_definitions_may_have_a_name_of_its_own(store: Store) -> None:
+    """If its ending fits. The names from before are recognised, and no earlier commit changes."""
+    store.create_workflow("old", Content(raw=b"a: 1\n"), ANN)
+    store.publish("old", ANN)
+    store.file_names = FileNames(("flows.json",), "flows.json")
+    store.create_workflow("red", Content(raw=json.dumps(FLOWS).encode()), ANN)
+    assert names_in(store, "red") == ["flows.json"]
+    store.save_draft("red", Content(value=FLOWS[:1]), ANN, expected=ANY)
+    assert names_in(store, "red") == ["flows.json"]
+    store.publish("red", ANN)
+    store.create_draft("red", Content(raw=b"- a\n"), ANN)
+    assert names_in(store, "red") == ["workflow.yaml"]
+    store.create_draft("old", Content(raw=b"a: 2\n"), ANN)
+    assert names_in(store, "old") == ["workflow.yaml"]
+    store.file_names = FileNames(("flows.json", "t.yaml"), "t.yaml")
+    assert store.version("red", 1).snapshot.file_name == "flows.json"
+    store.create_workflow("new", Content(value={"a": 1}), ANN)
+    assert names_in(store, "new") == ["t.yaml"]
+
+
+@pytest.mark.parametrize(
+    ("own", "files", "found"),
+    [
+        (("t.yaml", "f.json"), ["f.json", "t.yaml"], "t.yaml"),
+        (("f.json", "t.yaml"), ["f.json", "t.yaml"], "f.json"),
+        (("t.yaml",), ["t.yaml", "workflow.json"], "workflow.json"),
+        (("t.yaml",), ["t.yaml", "workflows/a/workflow.yml"], "workflow.yml"),
+        (("f.json", "t.yaml"), ["t.yaml", "workflows/a/f.json"], "f.json"),
+        (("t.yaml",), ["workflows/a/t.yaml", "x.yaml"], "t.yaml"),
+        ((), ["t.yaml"], None),
+    ],
+)
+def test_the_name_that_was_given_first_counts(
+    bare: Path, commit: Callable[..., str], own: tuple[str, ...], files: list[str], found: str | None
+) -> None:
+    made = commit(files=dict.fromkeys(files, "{}\n"))
+    repository = Repository(bare, PROJECT, file_names=FileNames(own))
+    try:
+        assert repository.locate(repository.objects.commit(made.encode()), "a")[0] == found
+    except GitstoreError as error:
+        assert (error.code, found) == (Code.DEFINITION_MISSING, None)
+    repository.close()

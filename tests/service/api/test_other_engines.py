@@ -144,3 +144,27 @@ def test_integers_beyond_json_are_kept_in_json_text(other: Client) -> None:
     envelope = b'{"definition": ' + raw + b"}"
     sent = other.put(path, data=envelope, type="application/json", match="*")
     problem(sent, 422, "definition_unparsable")
+
+
+def test_a_project_names_its_files(shared: House) -> None:
+    """Whoever reads the project, and whoever writes, knows the names at once."""
+    owner = shared.client("owner", shared.other)
+    assert owner.get("/projects/other").json["file_name"] is None
+    changed = owner.patch("/projects/other", json={"file_name": "flows.json"})
+    assert (changed.status_code, changed.json["file_name"]) == (200, "flows.json")
+    owner.post("/workflows", json={"slug": "named", "definition": json.dumps(FLOWS)})
+    assert owner.publish("named").status_code == 201
+    owner.patch("/projects/other", json={"file_name": "template.yaml"})
+    assert owner.get("/workflows/named/versions/1/definition").json == FLOWS
+    owner.patch("/projects/other", json={"file_name": "workflow.yaml"})
+    for name in ("../x.yaml", ".x.yaml", "x.txt", "a/b.json", "x" * 99 + ".json", ""):
+        problem(owner.patch("/projects/other", json={"file_name": name}), 400, "malformed")
+    problem(
+        shared.client("editor", shared.other).patch("/projects/other", json={"file_name": "a.json"}),
+        403,
+        "forbidden",
+    )
+    for number in range(18):
+        last = owner.patch("/projects/other", json={"file_name": f"f{number}.json"})
+    problem(last, 409, "limit_reached")
+    assert owner.patch("/projects/other", json={"file_name": "workflow.yaml"}).status_code == 200
