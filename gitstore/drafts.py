@@ -23,7 +23,7 @@ from gitstore.diff.summary import what_changes
 from gitstore.errors import InvalidDefinitionError, too_large
 from gitstore.git.commits import new_commit
 from gitstore.git.objects import Objects
-from gitstore.model import Definition, Limits, Person, Problem, Problems, Rules, WorkflowState
+from gitstore.model import Definition, FileNames, Limits, Person, Problem, Problems, Rules, WorkflowState
 from gitstore.policy import Command
 from gitstore.policy_facts import accepted
 from gitstore.repository import FOLDER, WritableRepository
@@ -43,14 +43,14 @@ STARTER = {
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """An incoming definition: `raw` bytes stored unchanged, or `value`, an object that edits the file.
+    """An incoming definition: `raw` bytes stored unchanged, or `value`, a value that edits the file.
 
     With `is_object`, `raw` is JSON text of such an object, stored where there is no file to edit. `json`
     selects the file for raw bytes; with None, the format is detected from the bytes.
     """
 
     raw: bytes | None = None
-    value: dict[str, Any] | None = None
+    value: dict[str, Any] | list[Any] | None = None
     json: bool | None = None
     is_object: bool = False
 
@@ -103,7 +103,7 @@ class DraftWriter:
         file, parsed = self._parsed(content, base, before)
         before_id = base.id if base is not None else None
         message = self.message or what_changes(repository, slug, before_id, parsed) or default_message
-        new = put_file(repository.objects, root, path, file)
+        new = put_file(repository.objects, root, path, file, before)
         repository.cache_definition(new[0].id, file.name, parsed)
         repository.objects.write(new)
         commit = self._commit(base, new[-1].id, message, merged)
@@ -119,14 +119,14 @@ class DraftWriter:
         if value is not None and base is not None:
             with suppress(InvalidDefinitionError):  # an import that does not parse is replaced
                 old = repository.definition(base.id, self.change.slug)
-        if value is not None and before is not None and old is not None:
+        if value is not None and before is not None and old is not None and old.value is not None:
             try:
                 edited = repository.edit(old, value, before.name)
             except InvalidDefinitionError:
                 check_size(definitions.dump(value, before.name, repository.rules), repository.limits)
                 raise
             return File(before.name, edited.definition.raw, _dropped(before, edited)), edited.definition
-        file = to_file(content, before, repository.rules, repository.limits)
+        file = to_file(content, before, repository.rules, repository.limits, repository.file_names)
         return file, repository.parse(file.raw, file.name)
 
     def restore(self, version: bytes, default_message: str) -> Saved:
@@ -181,12 +181,16 @@ class DraftWriter:
         return commit.id.decode()
 
 
-def to_file(content: Content, before: File | None, rules: Rules, limits: Limits) -> File:
+def to_file(
+    content: Content, before: File | None, rules: Rules, limits: Limits, names: FileNames | None = None
+) -> File:
     """Return the file to save for `content`, given the existing file `before`, if any; raises `too_large`."""
+    names = names or FileNames()
     if content.raw is not None:
-        return File(_name_for(content, before), check_size(content.raw, limits))
-    name = before.name if before else FILE_NAMES[0]
-    return File(name, check_size(definitions.dump(content.value or {}, name, rules), limits))
+        return File(_name_for(content, before, names), check_size(content.raw, limits))
+    name = before.name if before else names.preferred
+    value = {} if content.value is None else content.value
+    return File(name, check_size(definitions.dump(value, name, rules), limits))
 
 
 def check_size(raw: bytes, limits: Limits) -> bytes:
@@ -205,16 +209,16 @@ def _dropped(before: File, edited: Edited) -> tuple[Problem, ...]:
     return (Problem("comments_dropped", message, error=False),)
 
 
-def _name_for(content: Content, before: File | None) -> str:
-    raw = content.raw or b""
-    if content.json if content.json is not None else _reads_as_json(raw):
-        return "workflow.json"
-    return before.name if before and before.name != "workflow.json" else FILE_NAMES[0]
+def _name_for(content: Content, before: File | None, names: FileNames) -> str:
+    is_json = content.json if content.json is not None else _reads_as_json(content.raw or b"")
+    if before is not None and before.name.endswith(".json") is is_json:
+        return before.name
+    return names.named(json=is_json)
 
 
 def _reads_as_json(raw: bytes) -> bool:
     """JSON is almost a subset of YAML, so treat text that parses as JSON as JSON; `{a: 1}` is YAML."""
-    if raw.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] != b"{":
+    if raw.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] not in (b"{", b"["):
         return False
     try:
         json.loads(raw, parse_constant=_no_constant)
@@ -228,14 +232,16 @@ def _no_constant(name: str) -> None:
     raise ValueError(name)
 
 
-def put_file(objects: Objects, root: Tree | None, path: list[bytes], file: File) -> list[ShaFile]:
-    """Return new objects that put `file` into the folder `path` of `root`, replacing the definition there.
+def put_file(
+    objects: Objects, root: Tree | None, path: list[bytes], file: File, before: File | None = None
+) -> list[ShaFile]:
+    """Return new objects that put `file` into the folder `path` of `root`, replacing the definition `before`.
 
     All other tree entries are kept. Objects come before the objects that refer to them; the last one is the
     new root.
     """
     folder = _folder(objects, root, path)
-    for name in FILE_NAMES:
+    for name in {*FILE_NAMES, *([before.name] if before is not None else [])}:
         if name.encode() in folder:
             del folder[name.encode()]
     blob = Blob.from_string(file.raw)

@@ -46,6 +46,7 @@ class Code(StrEnum):
     DEFINITION_UNPARSABLE = "definition_unparsable"
     DEFINITION_INVALID = "definition_invalid"
     DEFINITION_MISSING = "definition_missing"
+    NO_JSON = "no_json"
     # Pushes.
     NOT_FAST_FORWARD = "not_fast_forward"
     WRONG_NUMBER = "wrong_number"
@@ -150,6 +151,14 @@ class InvalidDefinitionError(GitstoreError):
 
     def __init__(self, code: StrEnum, message: str, *, problems: Sequence[Problem] = (), **data: Any) -> None:
         super().__init__(code, message, problems=problems, **data)
+        self.problems = problems
+
+
+class NoJsonError(GitstoreError):
+    """JSON has no form for a definition. `problems` has the reason."""
+
+    def __init__(self, message: str, *, problems: Sequence[Problem] = ()) -> None:
+        super().__init__(Code.NO_JSON, message, problems=problems)
         self.problems = problems
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, Final, Protocol, TypeVar
@@ -117,21 +117,33 @@ class Limits:
     inflated: int = 64 * 2**20
     object: int = 4 * 2**20
     definition: int = 2**20
+    any_definition: int = 4 * 2**20
     depth: int = 64
     nodes: int = 50_000
     cpu: int = 5
+
+    @property
+    def largest_definition(self) -> int:
+        """The size of a definition under any rules."""
+        return max(self.definition, min(self.any_definition, self.object))
+
+    def under(self, rules: Rules) -> Limits:
+        """Return the limits under `rules`: MeshHook's definitions are smaller than other engines' files."""
+        return self if rules is Rules.MESHHOOK else replace(self, definition=self.largest_definition)
 
 
 @dataclass(frozen=True, slots=True)
 class Definition:
     """A parsed definition.
 
-    `value` is the mapping itself, `problems` its errors and warnings in document order, `digest`
-    "sha256:<hex>" of its canonical JSON without layout and editor-only fields.
+    `value` is the mapping itself, or a list under other rules than MeshHook's; None if JSON has no form for
+    the text (several documents, say), which is then versioned as bytes only. `problems` are its errors and
+    warnings in document order. `digest` is "sha256:<hex>" of its canonical JSON without layout and
+    editor-only fields, or "sha256-bytes:<hex>" of `raw`.
     """
 
     raw: bytes
-    value: dict[str, Any]
+    value: Any
     digest: str
     problems: Problems = field(default_factory=Problems)
 
@@ -166,6 +178,24 @@ class Actor(Person):
     issuer: str | None = None
     subject: str | None = None
     on_behalf_of: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FileNames:
+    """The names of a project's definitions besides `workflow.*`, in the order in which they were given.
+
+    A commit has the first of them that is there, so that a later name changes the content of no earlier
+    commit. `preferred` is the name of new files.
+    """
+
+    own: tuple[str, ...] = ()
+    preferred: str = "workflow.yaml"
+
+    def named(self, *, json: bool) -> str:
+        """Return the name of a new file, JSON or YAML."""
+        if self.preferred.endswith(".json") is json:
+            return self.preferred
+        return "workflow.json" if json else "workflow.yaml"
 
 
 class Permission(StrEnum):

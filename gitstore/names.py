@@ -30,6 +30,8 @@ from gitstore.definition.quoting import clip
 from gitstore.errors import Code, GitstoreError
 
 SLUG_PATTERN = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
+FILE_NAME = r"^[A-Za-z0-9_][A-Za-z0-9._-]{0,95}\.(yaml|yml|json)$"
+"""A name that a project may give to its definitions, besides `workflow.yaml`, `.yml` and `.json`."""
 HIGHEST_NUMBER = 2**31 - 1
 
 SLUG_RULE = "1 to 63 of a-z, 0-9 and '-', no '-' at either end, and not the shape of a UUID"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -23,6 +23,7 @@ from gitstore.git.objects import Objects, UnrelatedCommits, WritableObjects
 from gitstore.git.refs import Refs, WritableRefs
 from gitstore.model import (
     Definition,
+    FileNames,
     LedgerEntry,
     LedgerKind,
     Limits,
@@ -62,6 +63,7 @@ class Repository:
         *,
         rules: Rules = Rules.MESHHOOK,
         first_rules: Rules | None = None,
+        file_names: FileNames | None = None,
         limits: Limits | None = None,
         objects: Objects | None = None,
         caches: Caches | None = None,
@@ -70,7 +72,8 @@ class Repository:
         self.project = project
         self.rules = rules
         self.first_rules = first_rules or rules
-        self.limits = limits or Limits()
+        self.file_names = file_names or FileNames()
+        self.limits = (limits or Limits()).under(rules)
         # slug -> the highest number ever assigned, as far as the unit of work knows.
         self.floors: dict[str, int] = {}
         self.refs = Refs(path)
@@ -88,6 +91,7 @@ class Repository:
             self.project,
             rules=self.rules,
             first_rules=self.first_rules,
+            file_names=self.file_names,
             limits=self.limits,
             objects=objects,
             caches=self._caches,
@@ -290,7 +294,7 @@ class Repository:
             self._caches.definitions.put(key, definition)
         return definition
 
-    def edit(self, old: Definition, new: dict[str, Any], file_name: str) -> Edited:
+    def edit(self, old: Definition, new: Any, file_name: str) -> Edited:
         """Return the definition `old` with the value `new`, edited in place, as `editing.edit` does."""
         edited = edit(old, new, file_name, self.rules, self.limits)
         blob = Blob.from_string(edited.definition.raw).id
@@ -319,14 +323,18 @@ class Repository:
     def locate(self, commit: Commit, slug: str) -> tuple[str, bytes, bytes]:
         """Return the definition's (file name, blob, folder tree): at the root or in workflows/<slug>/."""
         root = self.objects.tree(commit.tree)
-        located = self._definition_in(root)
+        located = self._definition_in(root, definitions.FILE_NAMES)
         if located is None:
             folder = self._subtree(self._subtree(root, FOLDER), slug.encode())
-            located = self._definition_in(folder)
+            located = self._definition_in(folder, definitions.FILE_NAMES)
+            own = ((name, tree) for name in self.file_names.own for tree in (root, folder))
+            while located is None and (candidate := next(own, None)):
+                located = self._definition_in(candidate[1], (candidate[0],))
         if located is None:
+            names = dict.fromkeys((*definitions.FILE_NAMES, *self.file_names.own))
             raise GitstoreError(
                 Code.DEFINITION_MISSING,
-                f"no definition: the commit needs a file {', '.join(definitions.FILE_NAMES)} "
+                f"no definition: the commit needs a file {', '.join(names)} "
                 f"at its root or in workflows/{slug}/",
             )
         return located
@@ -337,10 +345,10 @@ class Repository:
         return self.objects.tree(tree[name][1])
 
     @staticmethod
-    def _definition_in(tree: Tree | None) -> tuple[str, bytes, bytes] | None:
+    def _definition_in(tree: Tree | None, names: Sequence[str]) -> tuple[str, bytes, bytes] | None:
         if tree is None:
             return None
-        present = [name for name in definitions.FILE_NAMES if name.encode() in tree]
+        present = [name for name in names if name.encode() in tree]
         if not present:
             return None
         if len(present) > 1:
@@ -367,7 +375,8 @@ class WritableRepository(Repository):
     def of(cls, repository: Repository) -> WritableRepository:
         """Open the repository that `repository` reads. The caller holds the locks of what it writes."""
         options = {"rules": repository.rules, "first_rules": repository.first_rules}
-        return cls(repository.path, repository.project, **options, limits=repository.limits)
+        names = repository.file_names
+        return cls(repository.path, repository.project, **options, file_names=names, limits=repository.limits)
 
 
 def _contradiction(slug: str, what: str) -> GitstoreError:

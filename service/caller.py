@@ -15,7 +15,7 @@ from uuid import UUID
 from dulwich.objects import ShaFile
 
 from gitstore.errors import GitstoreError
-from gitstore.model import Actor, Person, Rules
+from gitstore.model import Actor, Limits, Person, Rules
 from gitstore.repository import Repository
 from gitstore.store import Actors, Store
 from service import logs
@@ -79,6 +79,10 @@ class Caller:
     @property
     def rules(self) -> Rules:
         return Rules(self.project.rules)
+
+    @property
+    def limits(self) -> Limits:
+        return self.services.config.limits.under(self.rules)
 
     def reading(self) -> AbstractContextManager[Transaction]:
         """Return a read-only transaction with the caller's access to rows."""

@@ -9,13 +9,15 @@ from __future__ import annotations
 
 from typing import Any
 
+from gitstore.definition.document import is_bytes_only
 from gitstore.definition.elements import mapping, string
 from gitstore.diff.structure import Diff, Effect, Item, Kind, diff
+from gitstore.diff.summary import summary, text_summary
 from gitstore.diff.values import ABSENT, Change
 from gitstore.drafts import File
 from gitstore.errors import Code, InvalidDefinitionError, NotFoundError
-from gitstore.model import Rules
 from gitstore.repository import Repository
+from service.caller import Caller
 from service.lookup import no_version, reading_definition, which
 from sync import catalog
 from sync.catalog import FullVersion, Which, Workflow
@@ -38,10 +40,18 @@ def sides(tx: Transaction, workflow: Workflow, old: str | None, new: str | None)
     return find(tx, workflow, before), to
 
 
-def compare(versions: Sides, rules: Rules, *, layout: bool) -> Diff:
-    """Return the difference of two versions; raises `definition_unparsable`."""
+def compare(caller: Caller, versions: Sides, *, layout: bool) -> tuple[Diff, str]:
+    """Return the difference of two versions, and its summary; raises `definition_unparsable`.
+
+    A version that JSON has no form for is compared as text: then the difference lists nothing.
+    """
     old, new = versions
-    return diff(_definition(old), _definition(new), rules, layout=layout)
+    if not (is_bytes_only(old.digest) or is_bytes_only(new.digest)):
+        difference = diff(_definition(old), _definition(new), caller.rules, layout=layout)
+        return difference, summary(difference)
+    with caller.opened() as repository:
+        a, b = (file.raw for file in files(repository, versions))
+    return Diff((), unseen=False, delta=None, sides=(None, None)), text_summary(a, b)
 
 
 def lists(difference: Diff) -> dict[str, Any]:
@@ -119,7 +129,7 @@ def _before(tx: Transaction, workflow: Workflow, to: FullVersion, wanted: Which)
     return page.rows[0].version_number
 
 
-def _definition(version: FullVersion) -> dict[str, object]:
+def _definition(version: FullVersion) -> dict[str, Any] | list[Any]:
     if version.definition is None:
         message = f"{shown(version)} of {version.slug} can't be read as a definition: compare the texts"
         raise InvalidDefinitionError(Code.DEFINITION_UNPARSABLE, message)

@@ -258,6 +258,13 @@ SETTINGS: Final = (
         _SIZE_KIND,
     ),
     Setting("GITSTORE_MAX_DEFINITION", "1M", "Maximum size of a definition.", _SIZE_KIND),
+    Setting(
+        "GITSTORE_MAX_ANY_DEFINITION",
+        "4M",
+        "Maximum size of a definition under other rules than `meshhook`, if it is more than "
+        "GITSTORE_MAX_DEFINITION; at most GITSTORE_MAX_OBJECT.",
+        _SIZE_KIND,
+    ),
     Setting("GITSTORE_MAX_DEPTH", "64", "Maximum nesting depth of a definition.", _number(1, 256)),
     Setting(
         "GITSTORE_MAX_NODES",

@@ -79,8 +79,8 @@ def _escape(match: re.Match[str]) -> str:
 
 
 def _check_definition(value: Any) -> Any:
-    if value is not None and not isinstance(value, dict | str):
-        raise ValueError("must be an object, or a string of YAML or JSON")
+    if value is not None and not isinstance(value, dict | list | str):
+        raise ValueError("must be an object, a list, or a string of YAML or JSON")
     return value
 
 
@@ -119,8 +119,8 @@ Definition = Annotated[
     AfterValidator(_check_definition),
     WithJsonSchema(
         {
-            "anyOf": [{"type": "object"}, {"type": "string"}, {"type": "null"}],
-            "description": "an object, or a string of YAML or JSON that is stored unchanged",
+            "anyOf": [{"type": "object"}, {"type": "array"}, {"type": "string"}, {"type": "null"}],
+            "description": "an object, a list, or a string of YAML or JSON that is stored unchanged",
         }
     ),
 ]

@@ -13,7 +13,7 @@ from uuid import UUID
 
 from gitstore.errors import Code, ConfigError, ConflictError, IntegrityError
 from gitstore.git.files import fsync_folder, make_folder
-from gitstore.model import Rules
+from gitstore.model import FileNames, Rules
 from gitstore.repository import Caches, Repository
 from gitstore.store import Store
 from gitstore.system import now
@@ -70,6 +70,7 @@ class Projects:
             project.id,
             rules=Rules(project.rules),
             first_rules=Rules(project.first_rules),
+            file_names=FileNames(tuple(project.file_names), project.file_name or FileNames().preferred),
             limits=self._limits,
             caches=self._caches,
         )

@@ -12,6 +12,7 @@ from datetime import datetime
 from typing import Any, Final, Generic, Literal, LiteralString, TypeVar
 from uuid import UUID
 
+from gitstore.definition.elements import mapping
 from gitstore.model import Rules
 from gitstore.names import HIGHEST_NUMBER
 from sync import rows
@@ -31,6 +32,7 @@ class Project:
     """A project. One with `archived_at` accepts no writes.
 
     `rules` are those of drafts and of new versions, `first_rules` those at its creation.
+    `file_names` are names of definitions besides `workflow.*`, and `file_name` that of new ones.
     """
 
     id: UUID
@@ -41,6 +43,8 @@ class Project:
     created_at: datetime
     archived_at: datetime | None
     first_rules: str
+    file_name: str | None
+    file_names: Sequence[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +74,7 @@ class Version(VersionInfo):
     @classmethod
     def of(cls, row: VersionRow, slug: str, *, is_current: bool) -> Version:
         """Make a version from `row`, for a caller that has just written the row and derived it from Git."""
-        nodes, edges = ((row.definition or {}).get(key) for key in ("nodes", "edges"))
+        nodes, edges = (mapping(row.definition).get(key) for key in ("nodes", "edges"))
         return cls(
             **rows.values(row, VersionInfo),
             slug=slug,
@@ -84,7 +88,7 @@ class Version(VersionInfo):
 class FullVersion(Version):
     """A version with its definition, which is None if it was imported and does not parse."""
 
-    definition: dict[str, Any] | None
+    definition: dict[str, Any] | list[Any] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -278,7 +282,7 @@ def versions(tx: Transaction, ids: Collection[UUID]) -> dict[UUID, Version]:
     return {version.id: version for version in existing}
 
 
-def definitions(tx: Transaction, ids: Collection[UUID]) -> dict[UUID, dict[str, Any] | None]:
+def definitions(tx: Transaction, ids: Collection[UUID]) -> dict[UUID, dict[str, Any] | list[Any] | None]:
     """Return the definitions of the existing versions among `ids`, by id; None if one does not parse."""
     return dict(tx.tuples(_DEFINITIONS, ids=list(ids))) if ids else {}
 

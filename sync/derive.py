@@ -22,6 +22,7 @@ from typing import Any, Final
 from uuid import UUID
 
 from gitstore import names
+from gitstore.definition.elements import mapping
 from gitstore.errors import GitstoreError, IntegrityError
 from gitstore.model import LedgerEntry, LedgerKind, Snapshot, Version, WorkflowState
 from gitstore.names import version_id, workflow_id
@@ -176,8 +177,8 @@ def title_number(state: WorkflowState) -> int | None:
     return state.current if state.current is not None else state.latest or None
 
 
-def titles_of(definition: dict[str, Any] | None) -> Titles:
-    name, description = ((definition or {}).get(key) for key in ("name", "description"))
+def titles_of(definition: Any) -> Titles:
+    name, description = (mapping(definition).get(key) for key in ("name", "description"))
     return Titles(_stated(name), _stated(description))
 
 

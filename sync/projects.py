@@ -60,7 +60,9 @@ _CREATE: Final[LiteralString] = """
 """
 _CHANGE: Final[LiteralString] = """
     update gitstore.projects set slug = coalesce(%(slug)s, slug), name = coalesce(%(name)s, name),
-        rules = coalesce(%(rules)s, rules),
+        rules = coalesce(%(rules)s, rules), file_name = coalesce(%(file_name)s, file_name),
+        file_names = case when %(file_name)s::text is null or %(file_name)s::text = any (file_names)
+            then file_names else file_names || %(file_name)s::text end,
         archived_at = case when %(archived)s then coalesce(archived_at, now())
             when %(archived)s is null then archived_at end
     where id = %(id)s returning """ + rows.columns(Project)  # noqa: S608 - of constants
@@ -98,10 +100,11 @@ def change(
     name: str | None = None,
     rules: Rules | None = None,
     archived: bool | None = None,
+    file_name: str | None = None,
 ) -> Project | None:
     """Change a project; what is None is unchanged. Return None unless the caller is one of its owners."""
     values = {"slug": slug, "name": name, "rules": rules and rules.value, "archived": archived}
-    return tx.row(Project, _CHANGE, id=project_id, **values)
+    return tx.row(Project, _CHANGE, id=project_id, file_name=file_name, **values)
 
 
 def transfer(tx: Transaction, project_id: UUID, user: UUID) -> None:

@@ -88,7 +88,7 @@ class VersionRow(VersionInfo):
     `definition_text` is the same as JSON text, which keeps the order of the file.
     """
 
-    definition: dict[str, Any] | None
+    definition: dict[str, Any] | list[Any] | None
     definition_text: str | None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, LiteralString
@@ -49,6 +50,8 @@ class _InProject:
     project_created_at: datetime
     project_archived_at: datetime | None
     project_first_rules: str
+    project_file_name: str | None
+    project_file_names: Sequence[str]
 
     @property
     def project(self) -> Project:

@@ -63,6 +63,8 @@ def edited(text: str) -> None:
         is_json = around.startswith("{")
         raw = around.replace("{text}", json.dumps(text) if is_json else text).encode()
         old = document.parse(raw, "workflow.json" if is_json else "workflow.yaml", Rules.ANY, LIMITS)
+        if old.value is None:  # a tag: there is no value to edit
+            continue
         for new in ({**old.value, "a": text}, {"b": old.value["b"]}, {**old.value, "b": [text, text]}):
             edit(old, new, "workflow.json" if is_json else "workflow.yaml", Rules.ANY, LIMITS)
 
@@ -345,7 +347,7 @@ LONG = "x" * 100_000
         lambda: validated(SaveDraft, {LONG: 1}),
         lambda: document.parse_json(f'{{"{LONG}": 1, "{LONG}": 2}}'.encode(), LIMITS),
         lambda: document.parse(f"a: *{LONG}".encode(), "workflow.yaml", Rules.ANY, LIMITS),
-        lambda: document.parse(f"a: !{LONG} b".encode(), "workflow.yaml", Rules.ANY, LIMITS),
+        lambda: document.parse(f"a: !{LONG} b".encode(), "workflow.yaml", Rules.MESHHOOK, LIMITS),
         lambda: lookup.which(LONG),
         lambda: lookup.id_of(None, LONG),  # type: ignore[arg-type] # it is no slug, so nobody is asked
         lambda: target_of("http://" + LONG),

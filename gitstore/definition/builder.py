@@ -53,10 +53,15 @@ class Source:
 
 
 class SyntaxErrors:
-    """The errors in the text of a document, by offset."""
+    """The errors in the text of a document, by offset.
 
-    def __init__(self) -> None:
+    With `bytes_only`, what JSON has no form for is not an error: `no_json` has the first such problem.
+    """
+
+    def __init__(self, *, bytes_only: bool = False) -> None:
         self._errors: list[tuple[int, str, str]] = []
+        self._bytes_only = bytes_only
+        self.no_json: tuple[int, str, str] | None = None
 
     def __bool__(self) -> bool:
         return bool(self._errors)
@@ -66,6 +71,13 @@ class SyntaxErrors:
         self._errors.append((at, code, message))
         if len(self._errors) >= MOST_PROBLEMS:
             raise AbortParse
+
+    def refuse_json(self, at: int, code: str, message: str) -> None:
+        """Record what JSON has no form for: sound YAML or JSON text, and an error where a value is needed."""
+        if not self._bytes_only:
+            self.add(at, code, message)
+        elif self.no_json is None:
+            self.no_json = (at, code, message)
 
     def stop(self, at: int, code: str, message: str) -> AbortParse:
         """Record an error after which reading cannot continue: `raise errors.stop(…)`."""
@@ -145,7 +157,8 @@ class Builder:
 
     @property
     def root(self) -> Any:
-        return self._document[0] if self._document else None
+        """The value of the first document that is not empty."""
+        return next((value for value in self._document if value is not None), None)
 
     def scalar(self, value: Any, at: int) -> None:
         if self._nodes >= self._next_check:

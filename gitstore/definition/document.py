@@ -35,6 +35,9 @@ _ENVELOPE = Limits(depth=8, nodes=1_000)
 CACHE_SIZE: Final = 2**20
 """Bytes of cached definitions, which take some twenty times that in memory once parsed."""
 
+BYTES_ONLY: Final = "sha256-bytes:"
+"""Prefix of the digest of bytes instead of a meaning."""
+
 CacheKey = tuple[UUID, Rules, bytes, str]
 """Project, rules, blob and file name. Do not modify a cached definition: it is shared."""
 
@@ -68,23 +71,30 @@ class Unparsable(Exception):  # noqa: N818 - named after the state of the bytes
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """A value, and the position of each of its parts in the text."""
+    """A value, and the position of each of its parts in the text.
+
+    `no_json` is the first part that JSON has no form for, if there is one: then `value` is not the whole one.
+    """
 
     value: Any
     source: Source
     marks: Marks
+    no_json: Problem | None = None
 
     def locate(self, path: Sequence[str | int]) -> tuple[int, int]:
         """Return (the number of steps of `path` that exist in the document, the offset of the last one)."""
         return self.marks.locate(self.value, path)
 
 
-def read(raw: bytes, limits: Limits, *, is_json: bool, envelope: Limits = NO_ENVELOPE) -> Document:
+def read(
+    raw: bytes, limits: Limits, *, is_json: bool, envelope: Limits = NO_ENVELOPE, bytes_only: bool = False
+) -> Document:
     """Parse UTF-8 `raw`, with or without a byte order mark. Raises only `Unparsable`.
 
-    JSON may have an `envelope` around the definition, of so many levels and nodes.
+    JSON may have an `envelope` around the definition, of so many levels and nodes. With `bytes_only`, a text
+    that JSON has no form for is accepted as well.
     """
-    errors = SyntaxErrors()
+    errors = SyntaxErrors(bytes_only=bytes_only)
     source = Source("")
     try:
         if len(raw) > limits.definition:
@@ -97,10 +107,19 @@ def read(raw: bytes, limits: Limits, *, is_json: bool, envelope: Limits = NO_ENV
         else:
             built = yaml_reader.read(source.text, limits, errors)
         if not errors:
-            return Document(built.root, source, built.marks)
+            return Document(built.root, source, built.marks, _warning(errors, source))
     except AbortParse:
         pass
     raise Unparsable(errors.problems(source))
+
+
+def _warning(errors: SyntaxErrors, source: Source) -> Problem | None:
+    """Return what JSON has no form for, as a warning."""
+    if errors.no_json is None:
+        return None
+    at, code, message = errors.no_json
+    line, column = source.place(at)
+    return Problem(code, f"no JSON, only bytes: {message}", line=line, column=column, error=False)
 
 
 def _decode(raw: bytes) -> Source:
@@ -119,15 +138,19 @@ def _decode(raw: bytes) -> Source:
 def parse(raw: bytes, file_name: str, rules: Rules, limits: Limits) -> Definition:
     """Parse the definition in `raw`, the content of a file called `file_name`.
 
-    Its problems are the findings of `rules`, in document order. Raises only `definition_unparsable`, with
-    every syntax error as data `problems`.
+    Its problems are the findings of `rules`, in document order; the rules `any` accept a text that JSON has
+    no form for, with a warning. Raises only `definition_unparsable`, with every syntax error as data
+    `problems`.
     """
     try:
-        document = read(raw, limits, is_json=_is_json(file_name))
-        value = _root(document)
+        is_json, any_text = _is_json(file_name), rules is Rules.ANY
+        document = read(raw, limits.under(rules), is_json=is_json, bytes_only=any_text)
+        value = _root(document, rules)
     except Unparsable as error:
         message = f"{file_name} can't be read: {error.summary}"
         raise InvalidDefinitionError(Code.DEFINITION_UNPARSABLE, message, problems=error.problems) from None
+    if document.no_json is not None:
+        return Definition(raw, None, bytes_digest(raw), Problems.of([document.no_json]))
     problems = _problems(document) if rules is Rules.MESHHOOK else Problems()
     return Definition(raw, value, digest(value, rules), problems)
 
@@ -145,7 +168,7 @@ def parse_json(raw: bytes, limits: Limits) -> Any:
         raise MalformedError(message, problems=error.problems) from None
 
 
-def canonical(value: dict[str, Any], rules: Rules = Rules.MESHHOOK) -> bytes:
+def canonical(value: Any, rules: Rules = Rules.MESHHOOK) -> bytes:
     """Return `value`'s meaning as canonical JSON (RFC 8785); MeshHook's rules omit layout and leftovers."""
     meant = meaning(value) if rules is Rules.MESHHOOK else value
     text = json.dumps(meant, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
@@ -158,17 +181,27 @@ def _as_in_rfc8785(match: re.Match[str]) -> str:
     return match[1] or rfc8785.dumps(float(match["float"])).decode()
 
 
-def digest(value: dict[str, Any], rules: Rules) -> str:
+def digest(value: Any, rules: Rules) -> str:
     """Return "sha256:<hex>" of `canonical`: equal for equal meaning, regardless of formatting."""
     return "sha256:" + hashlib.sha256(canonical(value, rules)).hexdigest()
 
 
-def dump(value: dict[str, Any], file_name: str, rules: Rules = Rules.MESHHOOK) -> bytes:
+def bytes_digest(raw: bytes) -> str:
+    """Return "sha256-bytes:<hex>" of a text that JSON has no form for."""
+    return BYTES_ONLY + hashlib.sha256(raw).hexdigest()
+
+
+def is_bytes_only(digest: str | None) -> bool:
+    """Return whether a digest is of a text that JSON has no form for."""
+    return digest is not None and digest.startswith(BYTES_ONLY)
+
+
+def dump(value: Any, file_name: str, rules: Rules = Rules.MESHHOOK) -> bytes:
     """Serialize `value`, as returned by `parse` or `parse_json`, for a file called `file_name`.
 
     `parse` returns the same value from it, except for editor leftovers, which MeshHook's rules drop.
     """
-    kept = without_leftovers(value) if rules is Rules.MESHHOOK else value
+    kept = without_leftovers(value) if rules is Rules.MESHHOOK and isinstance(value, dict) else value
     if _is_json(file_name):
         return (json.dumps(kept, ensure_ascii=False, indent=2) + "\n").encode()
     return yaml_writer.write(kept).encode()
@@ -202,10 +235,12 @@ def _is_json(file_name: str) -> bool:
     return file_name.endswith(".json")
 
 
-def _root(document: Document) -> dict[str, Any]:
-    if isinstance(document.value, dict):
+def _root(document: Document, rules: Rules) -> Any:
+    accepted = dict if rules is Rules.MESHHOOK else (dict, list)
+    if isinstance(document.value, accepted):
         return document.value
-    message = "the document is empty" if document.value is None else "the document must be a mapping"
+    what = "a mapping" if rules is Rules.MESHHOOK else "a mapping or a list"
+    message = "the document is empty" if document.value is None else f"the document must be {what}"
     line, column = document.source.place(document.marks.root)
     raise Unparsable([Problem("not_a_mapping", message, line=line, column=column)])
 

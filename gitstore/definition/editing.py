@@ -66,13 +66,14 @@ _WIDTHS = (0, 1, 2)
 """How much is written anew: the values concerned, the collections with changes, members of the document."""
 
 
-def edit(old: Definition, new: dict[str, Any], file_name: str, rules: Rules, limits: Limits) -> Edited:
+def edit(old: Definition, new: Any, file_name: str, rules: Rules, limits: Limits) -> Edited:
     """Return the definition `old` with the value `new`, its text edited in place.
 
     With MeshHook's rules, editor leftovers are dropped unless the file has them already. Raises
     `definition_unparsable` if `new` exceeds the limits.
     """
-    wanted = _without_new_leftovers(old.value, new) if rules is Rules.MESHHOOK else new
+    has_leftovers = rules is Rules.MESHHOOK and isinstance(new, dict)
+    wanted = _without_new_leftovers(old.value, new) if has_leftovers else new
     delta = difference(old.value, wanted)
     if delta is None:
         return Edited(old)

@@ -105,7 +105,7 @@ def _value(group: str, text: str, at: int, errors: SyntaxErrors) -> Any:
     try:
         return _integer(text) if text.lstrip("-").isdecimal() else scalars.real(text)
     except scalars.ScalarError as error:
-        errors.add(at, error.code, str(error))
+        (errors.refuse_json if error.sound else errors.add)(at, error.code, str(error))
         return 0
 
 

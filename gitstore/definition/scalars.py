@@ -30,11 +30,15 @@ MAY_MEAN_MORE = frozenset("-+.0123456789nN~tTfF")
 
 
 class ScalarError(Exception):
-    """A scalar without a valid value. `code` is a problem's code, the message is for people."""
+    """A scalar without a valid value. `code` is a problem's code, the message is for people.
 
-    def __init__(self, code: str, message: str) -> None:
+    `sound`: it has a value for other readers, which JSON has no form for.
+    """
+
+    def __init__(self, code: str, message: str, *, sound: bool = False) -> None:
         super().__init__(message)
         self.code = code
+        self.sound = sound
 
 
 def resolve(text: str) -> Any:
@@ -73,7 +77,7 @@ def construct(tag: str, text: str) -> Any:
 def unknown_tag(tag: str, what: str) -> ScalarError:
     shown = "!!" + tag.removeprefix(TAG_PREFIX) if tag.startswith(TAG_PREFIX) else tag
     return ScalarError(
-        "tag_not_supported", f"the tag {quote(shown)} on {what} is not one of YAML's core schema"
+        "tag_not_supported", f"the tag {quote(shown)} on {what} is not one of YAML's core schema", sound=True
     )
 
 
@@ -97,4 +101,4 @@ def _checked(value: int) -> int:
     if value <= LARGEST_INTEGER:
         return value
     message = "the integer is past ±9007199254740991 (2^53 - 1): put it in quotes"
-    raise ScalarError("number_out_of_range", message)
+    raise ScalarError("number_out_of_range", message, sound=True)

@@ -117,9 +117,8 @@ class _Reader:
                 elif kind is AliasEvent:
                     self._repeat(event.anchor, at)
                 else:
-                    self._documents += kind is DocumentStartEvent
-                    if self._documents > 1:
-                        raise self._errors.stop(at, "several_documents", "a second document starts here")
+                    if kind is DocumentStartEvent:
+                        self._begin_document(at)
                     continue
                 if text[at - 1] == "?" and text[at : at + 1].strip() and at:
                     message = 'put a space behind "?", or quotes around the text'
@@ -136,10 +135,18 @@ class _Reader:
             raise self._errors.stop(at, "syntax", "this is not YAML") from None
         return self._builder
 
+    def _begin_document(self, at: int) -> None:
+        self._documents += 1
+        self._anchors = {}
+        if self._documents > 1:
+            self._errors.refuse_json(at, "several_documents", "a second document starts here")
+            if self._errors:
+                raise AbortParse
+
     def _start(self, container: dict[str, Any] | list[Any], event: CollectionStartEvent, at: int) -> None:
         if event.tag is not None and event.tag not in ("!", _TAGS[type(event)]):
             error = scalars.unknown_tag(event.tag, "a mapping" if isinstance(container, dict) else "a list")
-            self._errors.add(at, error.code, str(error))
+            self._errors.refuse_json(at, error.code, str(error))
         self._builder.open(container, at)
         if event.anchor is not None:
             self._name(event.anchor, container, at)
@@ -159,8 +166,8 @@ class _Reader:
                 return scalars.construct(event.tag, text)
             return scalars.resolve(text) if not event.style else text
         except scalars.ScalarError as error:
-            self._errors.add(at, error.code, str(error))
-            return text
+            (self._errors.refuse_json if error.sound else self._errors.add)(at, error.code, str(error))
+            return 0 if error.code == "number_out_of_range" else text
 
     def _repeat(self, name: str, at: int) -> None:
         if name in self._anchors and not self._builder.is_open(self._anchors[name]):

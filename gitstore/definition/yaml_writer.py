@@ -44,9 +44,9 @@ class Style:
 _STYLE = Style()
 
 
-def write(value: dict[str, Any]) -> str:
-    """Return `value`, a JSON mapping without NUL or lone surrogates, as a document ending in a newline."""
-    return "\n".join(block(value, "") if value else ["{}"]) + "\n"
+def write(value: dict[str, Any] | list[Any]) -> str:
+    """Return `value`, JSON without NUL or lone surrogates, as a document ending in a newline."""
+    return "\n".join(block(value, "") if value else ["{}" if isinstance(value, dict) else "[]"]) + "\n"
 
 
 def block(

@@ -4,7 +4,7 @@ Nodes are identified by `id`, edges by (source, sourceHandle, target, targetHand
 one identity corresponds to the n-th of them on the other side. A node with a new id and unchanged content was
 renamed, and the references to it (edges, containers, children) follow. Items without an identity (not a
 mapping, or without an id) are matched by similarity (`pairing.py`). A project with the rules `any` has no
-graph: there everything is a change of keys (`values.py`).
+graph, and neither has a list: there everything is a change of keys and items (`values.py`).
 
 Layout and editor leftovers (`elements.py`) are left out unless requested. The order of nodes and edges does
 not matter to a run, but it changes the digest and is therefore part of the difference: `apply(diff(a, b), a)`
@@ -74,7 +74,7 @@ class Diff:
     items: tuple[Item, ...]
     unseen: bool
     delta: Delta | None = field(repr=False)
-    sides: tuple[dict[str, Any], dict[str, Any]] = field(repr=False)
+    sides: tuple[Any, Any] = field(repr=False)
 
     @property
     def empty(self) -> bool:
@@ -84,15 +84,13 @@ class Diff:
         return [item for item in self.items if (item.kind, item.effect) == (kind, effect)]
 
 
-def diff(
-    a: dict[str, Any], b: dict[str, Any], rules: Rules = Rules.MESHHOOK, *, layout: bool = False
-) -> Diff:
+def diff(a: Any, b: Any, rules: Rules = Rules.MESHHOOK, *, layout: bool = False) -> Diff:
     """Return the difference from `a` to `b`, values of parsed definitions, which are not modified.
 
     Raises `too_large` if the pointers of the differences are too long in total.
     """
     flattener = Flattener()
-    if rules is Rules.ANY:
+    if rules is not Rules.MESHHOOK or not (isinstance(a, dict) and isinstance(b, dict)):
         whole = difference(a, b)
         return Diff(tuple(_fields(whole, flattener)), unseen=False, delta=whole, sides=(a, b))
     old, new = meaning(a), meaning(b)
@@ -125,10 +123,9 @@ def diff(
     )
 
 
-def apply(changes: Diff, a: dict[str, Any]) -> dict[str, Any]:
+def apply(changes: Diff, a: Any) -> Any:
     """Apply `changes`, the result of `diff(a, b)`, to `a`: return a definition with the meaning of `b`."""
-    result: dict[str, Any] = values.apply(changes.delta, rename(a, changes.of("node", "renamed")))
-    return result
+    return values.apply(changes.delta, rename(a, changes.of("node", "renamed")))
 
 
 # Identity of nodes and edges
@@ -230,7 +227,7 @@ def _content(node: dict[str, Any]) -> Hashable:
     return fingerprint({key: value for key, value in node.items() if key != "id"})
 
 
-def rename(value: dict[str, Any], items: Sequence[Item]) -> dict[str, Any]:
+def rename(value: Any, items: Sequence[Item]) -> Any:
     """Return `value` with the new ids in every reference to a node. `value` itself is not modified."""
     if not items:
         return value

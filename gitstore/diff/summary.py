@@ -17,6 +17,7 @@ from gitstore.definition.elements import LAYOUT, LEFTOVERS, mapping, string
 from gitstore.definition.quoting import clip, quote
 from gitstore.diff.pairing import KEYS, fingerprint
 from gitstore.diff.structure import EFFECTS, Diff, Item, Kind, diff
+from gitstore.diff.text import changed_lines
 from gitstore.diff.values import Change, Op, steps
 from gitstore.errors import GitstoreError, TooLargeError
 from gitstore.masking import masked_text
@@ -26,6 +27,7 @@ from gitstore.repository import Repository
 LONGEST: Final = 140
 NOTHING: Final = "no change"
 COMMENTS: Final = "only comments changed"
+TEXT_CHANGED: Final = "text changed"
 TOO_MUCH: Final = "more changed than can be listed"
 
 _MOST_NAMED: Final = 3  # nodes, and keys of a node, that are listed by name
@@ -42,7 +44,7 @@ _PLAIN_NAME: Final = re.compile(r"[\w./$-]+")
 _KINDS: Final[tuple[Kind, ...]] = ("node", "edge")
 
 
-def summary_of(a: dict[str, Any], b: dict[str, Any], rules: Rules) -> str:
+def summary_of(a: Any, b: Any, rules: Rules) -> str:
     """Summarize the change from `a` to `b`, parsed definitions; TOO_MUCH if listing it costs too much."""
     try:
         return summary(diff(a, b, rules))
@@ -58,10 +60,17 @@ def what_changes(repository: Repository, slug: str, before: bytes | None, after:
         old = repository.definition(before, slug)
     except GitstoreError:
         return ""  # an imported version may hold a definition that does not parse
+    if old.value is None or after.value is None:
+        return text_summary(old.raw, after.raw) if old.raw != after.raw else ""
     sentence = summary_of(old.value, after.value, repository.rules)
     if sentence == NOTHING:
         return COMMENTS if _only_comments(old.raw, after.raw) else ""
     return sentence
+
+
+def text_summary(a: bytes, b: bytes) -> str:
+    """Summarize the change from `a` to `b`, texts of which one has no JSON."""
+    return f"{TEXT_CHANGED}, {count(changed_lines(a, b), 'line')}" if a != b else NOTHING
 
 
 def _only_comments(a: bytes, b: bytes) -> bool:
@@ -159,10 +168,12 @@ def _field_phrase(change: Change, difference: Diff) -> str:
     """Return the phrase for a field: "run of Lint in build changed", "Lint added to jobs.build.steps"."""
     effect = EFFECTS[change.op]
     names, last = _place(change.pointer, difference.sides[change.op is not Op.REMOVE])
+    if not names:
+        return "items reordered" if change.op is Op.REORDER else "the whole definition changed"
     if last is None:
         around, label, key = names[:-1][-1:], "", ".".join(names)
     else:
-        around, label, key = names[: last - 1][-1:], names[last], ".".join(names[last + 1 :])
+        around, label, key = names[: max(last - 1, 0)][-1:], names[last], ".".join(names[last + 1 :])
     inside = f" in {_name(around[0])}" if around else ""
     if names and names[-1] in _REFERENCES and (moved := _new_version(change)):
         return moved + inside
@@ -172,8 +183,10 @@ def _field_phrase(change: Change, difference: Diff) -> str:
         return f"{_name(str(change.before))} renamed to {_name(str(change.after))}{inside}"
     if key:
         return f"{_name(key)} of {_name(label)}{inside} {effect}"
-    where = {Op.ADD: " to ", Op.REMOVE: " from "}.get(change.op)
-    return f"{_name(label)} {effect}" + (where + _name(".".join(names[:last])) if where else inside)
+    where, outside = {Op.ADD: " to ", Op.REMOVE: " from "}.get(change.op), ".".join(names[:last])
+    if where:
+        return f"{_name(label)} {effect}" + (where + _name(outside) if outside else "")
+    return f"{_name(label)} {effect}{inside}"
 
 
 def _place(pointer: str, value: Any) -> tuple[list[str], int | None]:

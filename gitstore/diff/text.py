@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from gitstore.diff.alignment import align
-from gitstore.drafts import File
+
+if TYPE_CHECKING:
+    from gitstore.drafts import File
 
 CONTEXT: Final = 3
 """Lines of context around a change."""
@@ -27,7 +29,7 @@ class Gap(NamedTuple):
 
 def text_diff(a: File, b: File) -> str:
     """Return the difference of two files as a unified diff; "" if they are equal."""
-    old, new = (_LINE.findall(file.raw.decode(errors="replace")) for file in (a, b))
+    old, new = _lines(a.raw), _lines(b.raw)
     lines = [line for hunk in hunks(old, new) for line in _shown(hunk, old, new)]
     head = [f"diff --git a/{a.name} b/{b.name}\n"]
     if a.name != b.name:
@@ -35,6 +37,16 @@ def text_diff(a: File, b: File) -> str:
     if lines:
         head += [f"--- a/{a.name}\n", f"+++ b/{b.name}\n"]
     return "".join(head + lines) if lines or a.name != b.name else ""
+
+
+def changed_lines(a: bytes, b: bytes) -> int:
+    """Return the number of lines that differ between two texts: changed, added or removed."""
+    gaps = (gap for hunk in hunks(_lines(a), _lines(b)) for gap in hunk)
+    return sum(max(gap.end_old - gap.start_old, gap.end_new - gap.start_new) for gap in gaps)
+
+
+def _lines(raw: bytes) -> list[str]:
+    return _LINE.findall(raw.decode(errors="replace"))
 
 
 def hunks(old: Sequence[str], new: Sequence[str]) -> Iterator[list[Gap]]:

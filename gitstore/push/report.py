@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from gitstore.definition.document import describe
+from gitstore.definition.elements import mapping
 from gitstore.definition.quoting import clip
 from gitstore.errors import BaseMovedError, Code, GitstoreError
 from gitstore.masking import masked_text
@@ -65,7 +66,7 @@ class PushReport:
             self._lines.append(line)
 
     def _saved(self, slug: str, definition: Definition) -> None:
-        parts = [(name, definition.value.get(name + "s")) for name in ("node", "edge")]
+        parts = [(name, mapping(definition.value).get(name + "s")) for name in ("node", "edge")]
         sizes = [_count(len(part), name) for name, part in parts if isinstance(part, list)]
         self._lines.append(", ".join([f"{slug}: draft saved", *sizes]))
         errors, warnings = definition.problems.errors, definition.problems.warnings

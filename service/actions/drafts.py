@@ -21,10 +21,11 @@ from gitstore.errors import (
     Code,
     GitstoreError,
     MalformedError,
+    NoJsonError,
     NotFoundError,
     StaleDraftError,
 )
-from gitstore.model import Definition, Person, Problems, WorkflowState
+from gitstore.model import Definition, Person, Problems, Rules, WorkflowState
 from gitstore.repository import Repository
 from gitstore.store import ANY
 from service import lookup
@@ -158,7 +159,9 @@ def edited(
     with caller.opened() as repository:
         lookup.existing(repository, slug)
         if text is not None:
-            file = to_file(Content(raw=text.encode()), None, repository.rules, repository.limits)
+            file = to_file(
+                Content(raw=text.encode()), None, repository.rules, repository.limits, repository.file_names
+            )
             name, old = file.name, repository.parse(file.raw, file.name)
         else:
             try:
@@ -172,9 +175,11 @@ def edited(
                 raise NotFoundError(Code.VERSION_NOT_FOUND, message) from error
             caller.admit(len(raw))
             old = repository.parse(raw, name)
+        if old.value is None:
+            raise NoJsonError("JSON has no form for this definition: edit its text", problems=old.problems)
         new = json_patch.apply(patch, old.value, repository.limits)
-        if not isinstance(new, dict):
-            raise MalformedError("the patch must leave a mapping")
+        if not isinstance(new, dict if repository.rules is Rules.MESHHOOK else (dict, list)):
+            raise MalformedError("the patch must leave a mapping, or under other rules than meshhook a list")
         return repository.edit(old, new, name).definition
 
 

@@ -29,6 +29,8 @@ from webhooks.sources import WAKE
 _WORD: Final = re.compile(r"[a-z0-9]+")
 _MOST_WORDS: Final = 8
 _LONGEST_STEM: Final = 50
+MOST_FILE_NAMES: Final = 20
+"""Names of files that a project may have had: each is looked for in a commit without the ones before."""
 RECHECK_SECONDS: Final = 5.0
 """Seconds in which a change of rules checks drafts at once; the worker checks the others."""
 
@@ -75,22 +77,36 @@ def change(
     rules: Rules | None = None,
     archived: bool | None = None,
     owner: UUID | str | None = None,
+    file_name: str | None = None,
 ) -> Project:
     """Change the project; what is None is unchanged. New `rules` hold for drafts and later versions.
 
     Raises `project_exists` if another project has the slug.
     """
     given = {"slug": slug, "name": name, "rules": rules, "archived": archived, "owner": owner}
+    given |= {"file_name": file_name}
     changes = {name: str(value) for name, value in given.items() if value is not None}
     if slug is not None:
         check_slug(slug)
-    if rules is not None and archived is not False:
+    known = caller.project.file_names
+    if file_name is not None and file_name not in known and len(known) >= MOST_FILE_NAMES:
+        message = f"the project has had {MOST_FILE_NAMES} names of files, as many as it may"
+        raise ConflictError(Code.LIMIT_REACHED, message, limit=MOST_FILE_NAMES)
+    if (rules is not None or file_name is not None) and archived is not False:
         check_writable(caller.project)
     new_owner = _user_id(str(owner)) if owner is not None else None
     with caller.as_user() as tx:
         if new_owner is not None:
             projects.transfer(tx, caller.project_id, new_owner)
-        changed = projects.change(tx, caller.project_id, slug=slug, name=name, rules=rules, archived=archived)
+        changed = projects.change(
+            tx,
+            caller.project_id,
+            slug=slug,
+            name=name,
+            rules=rules,
+            archived=archived,
+            file_name=file_name,
+        )
         if changed is None:
             raise unknown_project(caller.project.slug)
         caller.audit(tx, "project.changed", changed.slug, changes)

@@ -63,7 +63,7 @@ def validate(repository: Repository, slug: str, content: Content | None = None) 
         if content is None:
             parsed = repository.definition(lookup.open_draft(repository, slug).encode(), slug)
             return Validation(parsed.valid, parsed.digest, parsed.problems)
-        file = to_file(content, None, repository.rules, repository.limits)
+        file = to_file(content, None, repository.rules, repository.limits, repository.file_names)
         parsed = document.parse(file.raw, file.name, repository.rules, repository.limits)
         return Validation(parsed.valid, parsed.digest, parsed.problems.after(file.warnings))
     except InvalidDefinitionError as error:

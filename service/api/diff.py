@@ -9,7 +9,6 @@ from pydantic import ConfigDict, Field
 
 from gitstore.definition.quoting import clip
 from gitstore.diff import values
-from gitstore.diff.summary import summary
 from gitstore.diff.text import text_diff
 from gitstore.model import Permission
 from service import lookup
@@ -156,14 +155,14 @@ def read_diff(path: WorkflowPath, query: DiffQuery) -> Response:
             old, new = files(repository, versions)
         text = text_diff(old, new)
         return answer_bytes(text, f"{_TEXT}; charset=utf-8", vary="Accept")
-    difference = compare(versions, caller.rules, layout=query.layout)
+    difference, sentence = compare(caller, versions, layout=query.layout)
     before, after = (Version.of(version, caller) for version in versions)
     made = Diff(
         old=before,
         new=after,
         layout=query.layout,
-        empty=difference.empty,
-        summary=summary(difference),
+        empty=difference.empty and versions[0].digest == versions[1].digest,
+        summary=sentence,
         **lists(difference),
     )
     return answer(made, vary="Accept")

@@ -197,7 +197,7 @@ def save_draft(path: WorkflowPath, query: Query) -> Response:
 
 @blueprint.post(
     "/workflows/<id>/versions/draft/edit",
-    **declares(200, EditedText, "ETag", errors=(409, 412, 422, 428), body=EditDraft, match=False),
+    **declares(200, EditedText, "ETag", errors=(406, 409, 412, 422, 428), body=EditDraft, match=False),
 )
 def edit_draft(path: WorkflowPath, query: Query) -> Response:
     """Apply a JSON Patch to the text of a definition, of which only the lines concerned change."""
@@ -209,7 +209,7 @@ def edit_draft(path: WorkflowPath, query: Query) -> Response:
     edited = actions.edited(caller, slug, body.patch, text=body.text, commit=body.commit)
     saved = None
     if body.save:
-        limits = caller.services.config.limits
+        limits = caller.limits
         saved = actions.save(
             caller,
             slug,
@@ -369,7 +369,7 @@ def read_draft(caller: Caller, model: type[M], *, json_is_envelope: bool = False
     With `json_is_envelope`, plain JSON is never a definition itself: a mistyped key must not publish one.
     Raises as `read_json` does, but `definition_unparsable` for a body that cannot be read.
     """
-    limits = caller.services.config.limits
+    limits = caller.limits
     is_file = request.mimetype in (*YAML, DEFINITION_JSON)
     raw = read_body(request, limits.definition if is_file else most_json(limits))
     if is_file:
@@ -388,7 +388,7 @@ def read_draft(caller: Caller, model: type[M], *, json_is_envelope: bool = False
 def content_of(caller: Caller, definition: Any) -> Content | None:
     """Return the content in the `definition` of an envelope; text is kept unchanged."""
     if isinstance(definition, str):
-        return raw_content(definition.encode(), caller.services.config.limits)
+        return raw_content(definition.encode(), caller.limits)
     return None if definition is None else Content(value=definition)
 
 
@@ -403,6 +403,8 @@ def _is_definition(raw: bytes, rules: Rules) -> bool:
     except (ValueError, RecursionError):
         return True
     known = SaveDraft.model_fields.keys()
+    if isinstance(value, list):
+        return rules is not Rules.MESHHOOK
     if not isinstance(value, dict) or value.keys() <= known:
         return False
     return rules is not Rules.MESHHOOK or "nodes" in value or known.isdisjoint(value)

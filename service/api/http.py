@@ -111,7 +111,7 @@ def read_json(caller: Caller | Backend, model: type[M]) -> M:
     Raises `malformed` with every problem, `unsupported_media_type` or `too_large`; `definition_unparsable` if
     the body has a definition and cannot be read.
     """
-    limits = (caller if isinstance(caller, Backend) else caller.services).config.limits
+    limits = caller.config.limits if isinstance(caller, Backend) else caller.limits
     raw = read_body(request, most_json(limits))
     if not raw:
         return validated(model, {})

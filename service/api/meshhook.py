@@ -21,10 +21,11 @@ from uuid import UUID
 from flask import Response, request
 from pydantic import Field
 
+from gitstore.definition.elements import mapping
 from gitstore.definition.quoting import clip
 from gitstore.drafts import Content
 from gitstore.errors import Code, ConflictError, GitstoreError, MalformedError
-from gitstore.model import Permission
+from gitstore.model import Permission, Rules
 from gitstore.names import is_slug, version_id
 from gitstore.store import ANY
 from service import errors, lookup
@@ -55,7 +56,7 @@ class MeshHookWorkflow(http.Answer):
     status: Literal["draft", "published"]
     user_id: UUID | None = Field(description="the owner of the project")
     version: int
-    definition: dict[str, Any] | None
+    definition: dict[str, Any] | list[Any] | None
     created_at: datetime
     updated_at: datetime
 
@@ -67,7 +68,7 @@ class MeshHookVersion(http.Answer):
     is_current: bool
     description: str
     created_at: datetime
-    definition: dict[str, Any] | None
+    definition: dict[str, Any] | list[Any] | None
 
 
 class WorkflowAnswer(http.Answer):
@@ -262,7 +263,10 @@ def _save(caller: Caller, slug: str, sent: dict[str, Any]) -> None:
             row = lookup.workflow(tx, caller, slug)
             version = _version_of(row)
             before = catalog.definitions(tx, [version])[version] if version is not None else None
-        content = Content(value={**(before or {}), **sent})
+        if version is not None and not isinstance(before, dict) and caller.rules is not Rules.MESHHOOK:
+            message = f"the definition of {slug} is not a mapping, so nodes and edges have no place in it"
+            raise MalformedError(f"{message}: save it at /workflows/{slug}/versions/draft")
+        content = Content(value={**mapping(before), **sent})
         try:
             if row.draft_number is not None or expected is not None:
                 drafts.save(caller, slug, content, expected=expected or {ANY})

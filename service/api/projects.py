@@ -12,7 +12,7 @@ from pydantic import AfterValidator, Field, StringConstraints
 
 from gitstore.definition.quoting import clip
 from gitstore.model import Permission, Rules
-from gitstore.names import SLUG_PATTERN
+from gitstore.names import FILE_NAME, SLUG_PATTERN
 from service import lookup
 from service.access import Principal, Role, authorize
 from service.actions import projects as actions
@@ -28,6 +28,7 @@ blueprint = new_blueprint("projects", "Tenants, each with a repository of its ow
 _USER = "the user's id, as `GET /projects` tells it: for the first issuer, the claim `sub` of the JWT"
 _SLUG = f"^{SLUG_PATTERN}$"
 Name = Annotated[str, StringConstraints(min_length=1, max_length=200), AfterValidator(check_printable)]
+FileName = Annotated[str, StringConstraints(pattern=FILE_NAME)]
 Slug = Annotated[str, Field(json_schema_extra={"pattern": _SLUG})]
 
 
@@ -49,6 +50,7 @@ class Project(Answer):
     name: str
     owner: UUID | None = Field(description="the user whom it belongs to; other owners are members")
     rules: Rules = Field(description="of drafts and new versions")
+    file_name: str | None = Field(description="of new definitions; null for workflow.yaml")
     role: Role = Field(description="of the caller")
     created_at: datetime
     archived_at: datetime | None = Field(description="since when it is read only")
@@ -80,6 +82,12 @@ class ChangeProject(Body):
     slug: Slug | None = Field(None, description="also changes the address for git, without a redirect")
     rules: Rules | None = Field(
         None, strict=False, description="drafts are checked again, versions stay as they are"
+    )
+    file_name: FileName | None = Field(
+        None,
+        description="of new definitions, besides `workflow.yaml`, `.yml` and `.json`; earlier names are "
+        "still recognised",
+        examples=["flows.json"],
     )
     archived: bool | None = Field(None, description="whether it is read only")
     owner: str | None = Field(None, description=_USER, json_schema_extra={"format": "uuid"})

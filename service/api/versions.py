@@ -11,8 +11,9 @@ from uuid import UUID
 from flask import Response, request
 from pydantic import AfterValidator, Field, WithJsonSchema
 
+from gitstore.definition.document import describe, is_bytes_only
 from gitstore.definition.quoting import clip
-from gitstore.errors import Code, InvalidDefinitionError
+from gitstore.errors import Code, GitstoreError, InvalidDefinitionError, NoJsonError
 from gitstore.model import Permission, Problems
 from gitstore.names import HIGHEST_NUMBER
 from service import lookup
@@ -43,7 +44,7 @@ _DEFINITION: Final[Responses] = {
         "headers": {name: {"schema": {"type": "string"}} for name in ("ETag", "Cache-Control", "Vary")},
     },
     **_NOT_MODIFIED,
-    **problems(409, 410, 422),
+    **problems(406, 409, 410, 422),
 }
 
 
@@ -94,7 +95,10 @@ class Version(http.Answer):
     node_count: int | None = Field(description="null if the definition has no list of nodes")
     edge_count: int | None = Field(description="null if the definition has no list of edges")
     commit: str
-    digest: str | None = Field(description="`sha256:` of its meaning; null if it does not parse")
+    digest: str | None = Field(
+        description="`sha256:` of its meaning, or `sha256-bytes:` of its bytes if JSON has no form for it; "
+        "null if it does not parse"
+    )
     message: str
     author: http.Person
     published_by: str | None
@@ -117,9 +121,11 @@ class Version(http.Answer):
 
 
 class FullVersion(http.Judged, Version):
-    """A version with its definition and, if it is invalid, its problems."""
+    """A version with its definition and, if it is invalid or has no JSON, its problems."""
 
-    definition: dict[str, Any] | None = Field(description="null if it was imported and does not parse")
+    definition: dict[str, Any] | list[Any] | None = Field(
+        description="null if JSON has no form for it, or if it was imported and does not parse"
+    )
 
 
 class VersionPage(http.Answer):
@@ -155,7 +161,8 @@ def read_version(path: VersionPath, query: Query) -> Response:
     # A draft's tag is its commit alone, for If-Match, and its number may change independently.
     if row.state != "draft" and http.not_modified(request, etag):
         return http.unchanged(etag=etag)
-    problems = Problems() if row.valid or row.state == "lost" else _problems(caller, row)
+    unjudged = row.state == "lost" or (row.valid and not is_bytes_only(row.digest))
+    problems = Problems() if unjudged else _problems(caller, row)
     return http.answer(FullVersion.of(row, caller, **http.problems_of(problems)), etag=etag)
 
 
@@ -163,15 +170,20 @@ def read_version(path: VersionPath, query: Query) -> Response:
 def read_definition(path: VersionPath, query: Query) -> Response:
     """Read the definition of a version, byte for byte as it was saved; JSON without a byte order mark.
 
-    An imported definition that does not parse has no JSON: 422 if Accept prefers it.
+    If Accept prefers JSON, YAML that JSON has no form for is answered with 406, and an imported definition
+    that does not parse with 422.
     """
     caller = enter(Permission.READ, f"reading {clip(path.id)}", project=query.project)
     row = _find(caller, path, full=_prefers_json())
     stored = http.JSON if row.file_name.endswith(".json") else YAML[0]
-    if isinstance(row, catalog.FullVersion) and row.definition is None and row.state != "lost":
-        message = f"v{row.version_number} of {row.slug} does not parse and has no JSON: ask for its bytes"
-        problems = _problems(caller, row)
-        raise InvalidDefinitionError(Code.DEFINITION_UNPARSABLE, message, problems=problems)
+    is_text = is_bytes_only(row.digest) and stored == http.JSON  # JSON text, whose integers are too large
+    if (
+        isinstance(row, catalog.FullVersion)
+        and row.definition is None
+        and row.state != "lost"
+        and not is_text
+    ):
+        raise _no_json(caller, row)
     value = row.definition if isinstance(row, catalog.FullVersion) and stored != http.JSON else None
     # A draft's tag is its commit, for If-Match; a version's is its blob's alone.
     tag = row.commit_sha if row.state == "draft" else row.blob_sha
@@ -208,6 +220,16 @@ def _stored(caller: Caller, row: catalog.Version) -> bytes:
     """Return the bytes of a definition; raises `version_lost` if no copy exists."""
     with caller.opened(shown=True) as repository, lookup.reading_definition(row):
         return repository.objects.blob(row.blob_sha.encode())
+
+
+def _no_json(caller: Caller, row: catalog.Version) -> GitstoreError:
+    problems = _problems(caller, row)
+    if not is_bytes_only(row.digest):
+        message = f"v{row.version_number} of {row.slug} does not parse and has no JSON: ask for its bytes"
+        return InvalidDefinitionError(Code.DEFINITION_UNPARSABLE, message, problems=problems)
+    reason = f" ({describe(problems[0])})" if problems else ""
+    message = f"v{row.version_number} of {row.slug} has no form in JSON{reason}: ask for its bytes, as YAML"
+    return NoJsonError(message, problems=problems)
 
 
 def _problems(caller: Caller, row: catalog.Version) -> Problems:

@@ -11,7 +11,6 @@ import click
 from gitstore.definition.elements import mapping, string
 from gitstore.definition.quoting import INVISIBLE, clip, quote_exactly
 from gitstore.diff.structure import Diff, Item
-from gitstore.diff.summary import summary
 from gitstore.diff.text import text_diff
 from gitstore.diff.values import Op
 from service import lookup
@@ -50,8 +49,8 @@ def diff(
             with operator.opened() as repository:
                 _show(text_diff(*files(repository, versions)).split("\n")[:-1])
             return
-    difference = compare(versions, operator.rules, layout=layout)
-    click.echo(f"{row.slug} {shown(versions[0])} -> {shown(versions[1])}: {summary(difference)}")
+        difference, sentence = compare(operator, versions, layout=layout)
+    click.echo(f"{row.slug} {shown(versions[0])} -> {shown(versions[1])}: {sentence}")
     _show(_lines(difference))
 
 

@@ -11,6 +11,7 @@ from uuid import UUID, uuid4
 import click
 
 from gitstore.model import Rules
+from gitstore.names import FILE_NAME
 from service.access import Role
 from service.actions import projects as actions
 from service.actions import tokens as token_actions
@@ -29,6 +30,12 @@ from sync.tokens import Token
 _NAME_LENGTH: Final = 100
 _DURATION: Final = re.compile(r"([1-9]\d{0,4})([hdw])", re.ASCII)
 _UNITS: Final = {"h": timedelta(hours=1), "d": timedelta(days=1), "w": timedelta(weeks=1)}
+
+
+def _file_name(_context: click.Context, _option: click.Parameter, value: str | None) -> str | None:
+    if value is not None and not re.fullmatch(FILE_NAME, value):
+        raise click.BadParameter("expected a name such as flows.json, that ends in .yaml, .yml or .json")
+    return value
 
 
 @click.group()
@@ -77,15 +84,20 @@ def project_create(
 @click.argument("slug")
 @click.option("--activate-invalid/--no-activate-invalid", default=None,
               help="Whether versions of sources with an invalid definition become current.")  # fmt: skip
+@click.option("--file-name", metavar="NAME", callback=_file_name,
+              help="Name of new definitions, such as flows.json; earlier ones stay known.")  # fmt: skip
 @with_config(*WHERE)
-def project_set(config: Config, slug: str, activate_invalid: bool | None) -> None:
+def project_set(config: Config, slug: str, activate_invalid: bool | None, file_name: str | None) -> None:
     """Change settings of the project SLUG."""
-    if activate_invalid is None:
+    if activate_invalid is None and file_name is None:
         raise click.UsageError("name a setting to change")
-    with operating(config, slug) as operator, operator.as_user() as tx:
-        catalog.set_activates_invalid(tx, operator.project_id, activate_invalid)
-        facts = {"activate_invalid": activate_invalid}
-        operator.audit(tx, "project.changed", slug, facts)
+    with operating(config, slug) as operator:
+        if file_name is not None:
+            actions.change(operator, file_name=file_name)
+        if activate_invalid is not None:
+            with operator.as_user() as tx:
+                catalog.set_activates_invalid(tx, operator.project_id, activate_invalid)
+                operator.audit(tx, "project.changed", slug, {"activate_invalid": activate_invalid})
     click.echo(f"changed the project {slug}")
 
 

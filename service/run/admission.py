@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from flask import Request
 
+from gitstore.model import Rules
 from service.clients import set_address
 from service.context import EXTENSION, Services
 from service.errors import UnauthenticatedError
@@ -74,4 +75,4 @@ def _with_credential(here: Services, path: str, environ: WSGIEnvironment) -> All
         browser_session.principal(here, session, address)
         return Allowance(browser_session.most_form(limits))
     here.auth.bearer(authorization, address)
-    return Allowance(most_json(limits))
+    return Allowance(most_json(limits.under(Rules.ANY)))

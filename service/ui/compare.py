@@ -13,7 +13,6 @@ from flask import Response, request
 from gitstore.definition.elements import mapping, string
 from gitstore.definition.quoting import clip
 from gitstore.diff.structure import Diff, Effect, Item
-from gitstore.diff.summary import summary
 from gitstore.diff.values import ABSENT, Change, Op, steps
 from gitstore.errors import InvalidDefinitionError, TooLargeError
 from gitstore.model import Permission, Rules
@@ -64,15 +63,15 @@ def show_difference(slug: str) -> Response:
         versions = sides(tx, workflow, request.args.get("from") or None, request.args.get("to") or None)
         choices = catalog.history(tx, workflow.id, limit=_CHOICES).rows
     lookup.admit(caller, workflow.slug, *(each.version_number for each in versions))
+    difference, sentence = None, ""
     with caller.opened() as repository:
         old, new = (file.raw.decode(errors="replace") for file in files(repository, versions))
-    difference = None
     with suppress(InvalidDefinitionError, TooLargeError):  # then only the texts are compared
-        difference = compare(versions, caller.rules, layout=layout)
+        difference, sentence = compare(caller, versions, layout=layout)
     items, more = _listed(difference) if difference else ([], 0)
     graph = None
-    if difference and caller.rules is Rules.MESHHOOK:
-        before, after = (version.definition or {} for version in versions)
+    if difference and difference.items and caller.rules is Rules.MESHHOOK:
+        before, after = (mapping(version.definition) for version in versions)
         graph = draw_difference(before, after, difference)
     return visit.page(
         "compare.html",
@@ -81,7 +80,7 @@ def show_difference(slug: str) -> Response:
         new=versions[1],
         choices=_with(choices, versions),
         layout=layout,
-        sentence=summary(difference) if difference else None,
+        sentence=sentence,
         graph=graph,
         items=items,
         more=more,
@@ -137,7 +136,7 @@ def _field(change: Change) -> Field:
 
 
 def _path(pointer: str) -> str:
-    return clip(" / ".join(steps(clip(pointer, 300))), 120)
+    return clip(" / ".join(steps(clip(pointer, 300))), 120) or "the whole definition"
 
 
 def _shown(value: Any) -> str:

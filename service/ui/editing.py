@@ -65,7 +65,7 @@ def save(slug: str) -> Response:
     if b"\r\n" in file.raw:  # browsers send line ends of their own
         text = text.replace("\n", "\r\n")
     try:
-        content = raw_content(text.encode(), caller.services.config.limits)
+        content = raw_content(text.encode(), caller.limits)
         drafts.save_edited(caller, slug, content, commit=etag, base=base, message=field("message").strip())
     except ConflictError as error:
         with caller.opened() as repository:
@@ -82,7 +82,7 @@ def save(slug: str) -> Response:
 def check(slug: str) -> Response:
     """Return the problems of a text, for the editor's script, as POST /workflows/{id}/validate does."""
     visit = enter(Permission.READ, f"checking {clip(slug)}")
-    content = raw_content(request.get_data(cache=False), visit.caller.services.config.limits)
+    content = raw_content(request.get_data(cache=False), visit.caller.limits)
     slug = lookup.slug_of(visit.caller, slug)
     with visit.caller.opened() as repository:
         lookup.existing(repository, slug)

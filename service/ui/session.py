@@ -169,7 +169,7 @@ def _check_csrf(session: Session | None) -> None:
 
 def most_form(limits: Limits) -> int:
     """Return the maximum size of a form: each byte of a definition may become three (%0A)."""
-    return 3 * limits.definition + SLACK
+    return 3 * limits.largest_definition + SLACK
 
 
 def _limit_form() -> None:

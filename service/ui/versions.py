@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Final, cast
@@ -12,9 +13,10 @@ from typing import Final, cast
 from flask import Response, current_app, request
 from flask.blueprints import BlueprintSetupState
 
+from gitstore.definition.document import is_bytes_only
 from gitstore.definition.quoting import clip
-from gitstore.diff.summary import summary_of
-from gitstore.errors import Code, NotFoundError
+from gitstore.diff.summary import NOTHING, TEXT_CHANGED, summary_of, text_summary
+from gitstore.errors import Code, NotFoundError, ObjectsMissingError
 from gitstore.model import Permission, Problems, Rules
 from gitstore.repository import Repository
 from service import comparison, lookup
@@ -42,12 +44,12 @@ def show_history(slug: str) -> Response:
     chosen = request.args.get("compare")
     if chosen is not None:
         lookup.which(chosen)
-    with caller.reading() as tx:
+    with caller.opened() as repository, caller.reading() as tx:
         workflow = lookup.workflow(tx, caller, slug)
         page = catalog.history(tx, workflow.id, before=before, limit=PAGE)
         rows = list(page.rows)
         older = catalog.history(tx, workflow.id, before=rows[-1].version_number, limit=1).rows if rows else []
-        summaries = _summaries(tx, [*rows, *older], caller.rules)
+        summaries = _summaries(tx, [*rows, *older], caller.rules, repository)
     if rows and not older:
         summaries[rows[-1].version_number] = FIRST
     return visit.page(
@@ -70,10 +72,11 @@ def show_version(slug: str, version: str) -> Response:
         neighbours = catalog.history(tx, workflow.id, state="published", before=row.version_number, limit=1)
         before = neighbours.rows[0] if neighbours.rows else None
     lookup.admit(caller, workflow.slug, row.version_number, before.version_number if before else None)
-    with caller.reading() as tx:
-        summaries = _summaries(tx, [row, before], caller.rules) if before else {}
     with caller.opened() as repository, lookup.reading_definition(row):
-        view = view_of(repository, row, caller.rules, "n", judged=not row.valid or row.state == "draft")
+        with caller.reading() as tx:
+            summaries = _summaries(tx, [row, before], caller.rules, repository) if before else {}
+        judged = not row.valid or row.state == "draft" or is_bytes_only(row.digest)
+        view = view_of(repository, row, caller.rules, "n", judged=judged)
         file = comparison.file_of(repository, row)
     return visit.page(
         "version.html",
@@ -115,6 +118,8 @@ def find_published(tx: Transaction, workflow: Workflow, shown: str) -> FullVersi
 
 def change_between(old: FullVersion | None, new: FullVersion | None, rules: Rules) -> str | None:
     """Return a summary of the change; None if a version is missing or cannot be parsed."""
+    if old is not None and new is not None and (is_bytes_only(old.digest) or is_bytes_only(new.digest)):
+        return TEXT_CHANGED if old.blob_sha != new.blob_sha else NOTHING
     if old is None or old.definition is None or new is None or new.definition is None:
         return None
     return summary_of(old.definition, new.definition, rules)
@@ -147,7 +152,7 @@ def view_of(
     # Read from Git: with lines and columns.
     problems = repository.snapshot(version.slug, version.commit_sha).problems if judged else Problems()
     graph = None
-    if version.definition is not None and rules is Rules.MESHHOOK:
+    if isinstance(version.definition, dict) and rules is Rules.MESHHOOK:
         graph = draw(version.definition, prefix, [problem.node for problem in problems if problem.error])
     return VersionView(version, graph, problems)
 
@@ -169,10 +174,13 @@ class Summaries:
         self._lock = threading.Lock()
         self._clock = clock
 
-    def of(self, tx: Transaction, rows: Sequence[Version], rules: Rules) -> dict[int, str]:
+    def of(
+        self, tx: Transaction, rows: Sequence[Version], rules: Rules, read: Callable[[Version], bytes]
+    ) -> dict[int, str]:
         """Return summaries by number, for each of `rows`, in the order of a history, but the last.
 
-        Those beyond the time limit are missing.
+        Those beyond the time limit are missing. `read` returns the bytes of a version that JSON has no form
+        for.
         """
         pairs = {new.version_number: (old, new) for new, old in pairwise(rows)}
         keys = {
@@ -186,7 +194,11 @@ class Summaries:
             if self._clock() > deadline:
                 break
             old, new = (definitions.get(row.id) for row in pairs[number])
-            sentence = "can't be parsed" if old is None or new is None else summary_of(old, new, rules)
+            sentence = "can't be parsed"
+            if old is not None and new is not None:
+                sentence = summary_of(old, new, rules)
+            elif any(is_bytes_only(row.digest) for row in pairs[number]):
+                sentence = text_summary(*(read(row) for row in pairs[number]))
             self._keep(keys[number], sentence)
         return {number: self._known[key] for number, key in keys.items() if key in self._known}
 
@@ -202,5 +214,12 @@ def _prepare(state: BlueprintSetupState) -> None:
     state.app.extensions[_EXTENSION] = Summaries()
 
 
-def _summaries(tx: Transaction, rows: Sequence[Version], rules: Rules) -> dict[int, str]:
-    return cast(Summaries, current_app.extensions[_EXTENSION]).of(tx, rows, rules)
+def _summaries(
+    tx: Transaction, rows: Sequence[Version], rules: Rules, repository: Repository
+) -> dict[int, str]:
+    def read(row: Version) -> bytes:
+        with suppress(ObjectsMissingError):  # a lost version
+            return repository.objects.blob(row.blob_sha.encode())
+        return b""
+
+    return cast(Summaries, current_app.extensions[_EXTENSION]).of(tx, rows, rules, read)

@@ -314,7 +314,7 @@ def test_summaries_are_short_and_printable_for_any_names() -> None:
 
 def test_parsed_definitions_are_compared() -> None:
 
-    def value(text: str) -> dict[str, Any]:
+    def value(text: str) -> Any:
         return parse(text.encode(), "workflow.yaml", Rules.MESHHOOK, LIMITS).value
 
     difference: Diff = diff(

@@ -305,10 +305,9 @@ def corpus() -> list[tuple[str, bytes]]:
 
 def is_readable(raw: bytes, name: str) -> bool:
     try:
-        parsed(raw, name)
+        return parsed(raw, name).value is not None
     except InvalidDefinitionError:
         return False
-    return True
 
 
 @pytest.mark.parametrize(

@@ -106,6 +106,11 @@ def test_a_setting_of_a_project_is_changed(house: House) -> None:
     house("project", "create", "team-a")
     assert house("project", "set", "team-a", "--activate-invalid").stdout == "changed the project team-a\n"
     assert house.sql("select activate_invalid from gitstore.projects") == [(True,)]
+    house("project", "set", "team-a", "--file-name", "flows.json")
+    assert house.sql("select file_name, file_names from gitstore.projects") == [
+        ("flows.json", ["flows.json"])
+    ]
+    house("project", "set", "team-a", "--file-name", "a/b.json", status=2)
     house("project", "set", "team-a", status=2)
 
 

@@ -57,7 +57,7 @@ def twenty_definitions() -> dict[str, tuple[str, bytes]]:
 
 
 def corpus() -> dict[str, tuple[str, bytes]]:
-    """Forty of the real files, those that hold one document."""
+    """Forty of the real files; those with several documents have bytes only."""
     found: dict[str, tuple[str, bytes]] = {}
     for path in sorted(CORPUS.glob("*.yaml")):
         raw = path.read_bytes()
