@@ -201,7 +201,7 @@ def check_size(raw: bytes, limits: Limits) -> bytes:
 
 
 def _dropped(before: File, edited: Edited) -> tuple[Problem, ...]:
-    """Return the warning that parts of `before` had to be written anew without their comments."""
+    """Return the warning that parts of `before` had to be rewritten without their comments."""
     lost = edited.rewritten and before.raw.count(b"#") > edited.definition.raw.count(b"#")
     if not lost or not definitions.has_comments(before.raw, before.name):
         return ()

@@ -182,8 +182,13 @@ class KeySet:
     def _begin(self, now: float) -> None:
         """Begin a fetch, unless one is running or was a moment ago."""
         if not self._fetching and now - self._tried >= RETRY_SECONDS:
-            self._fetching, self._tried = True, now
-            threading.Thread(target=self._run, name="keys of an issuer", daemon=True).start()
+            self._tried = now
+            try:
+                threading.Thread(target=self._run, name="keys of an issuer", daemon=True).start()
+            except RuntimeError:  # no thread can start: the next request after RETRY_SECONDS tries again
+                self._failure = "no thread can be started"
+            else:
+                self._fetching = True
 
     def _run(self) -> None:
         keys: list[Key] = []

@@ -29,11 +29,12 @@ from gitstore.names import parse_number, slug_from
 from gitstore.upstream.recorded import RecordedVersion, RecordedWorkflow, Result
 from sync.db import CONNECT_SECONDS
 
-# Row-level security would hide rows without a word; switched off, Postgres refuses to read past it.
+# With row_security off, Postgres raises an error where it would otherwise hide rows. The transaction is idle
+# while gitstore writes what was read.
 _BEGIN: Final[LiteralString] = """
     begin isolation level repeatable read read only;
-    set local statement_timeout = 0; set local row_security = off; set local timezone = 'UTC';
-    set local search_path = pg_catalog
+    set local statement_timeout = 0; set local idle_in_transaction_session_timeout = 0;
+    set local row_security = off; set local timezone = 'UTC'; set local search_path = pg_catalog
 """
 _PROJECTS: Final[LiteralString] = "select id, owner, name from public.projects order by id"
 _ROWS: Final[LiteralString] = """
@@ -186,17 +187,19 @@ def _explained() -> Iterator[None]:
         raise ConfigError(message) from error
     except psycopg.OperationalError as error:
         raise UnavailableError("MeshHook's database does not answer, or the connection was lost") from error
+    except psycopg.Error as error:
+        raise UnavailableError("MeshHook's database could not be read: run the same import again") from error
 
 
 def file_of(text: str, *, keep_leftovers: bool, most: int) -> tuple[bytes, bool]:
     """Return the file for a definition in jsonb's text, and whether editor leftovers were left out."""
     try:
         value = json.loads(text, parse_int=_mark, parse_float=_mark)
-    except RecursionError:  # deeper than any definition that is valid: kept as it is
+        kept = value if keep_leftovers or not isinstance(value, dict) else without_leftovers(value)
+        raw = _printed(kept, indent=2)
+        return (raw if len(raw) <= most else _printed(kept)), kept != value
+    except RecursionError:  # deeper than any valid definition: kept unchanged
         return text.encode(), False
-    kept = value if keep_leftovers or not isinstance(value, dict) else without_leftovers(value)
-    raw = _printed(kept, indent=2)
-    return (raw if len(raw) <= most else _printed(kept)), kept != value
 
 
 def _printed(value: Any, indent: int | None = None) -> bytes:

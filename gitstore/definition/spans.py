@@ -111,6 +111,34 @@ class Spans:
         at = self.skip(node.keys[index][2]) if node.keys else self.head(node, index)
         return at + 1 if self.text[at : at + 1] in (":", "-") else -1
 
+    def item_start(self, node: Node, index: int, *, with_comments: bool = False) -> int:
+        """Return the start of an item's first line, or of the comments directly above it, or its head."""
+        head = self.head(node, index)
+        if not self.begins_line(head):
+            return head
+        start, column = self.line_start(head), self.column(head)
+        least = node.items[index - 1].end if index else node.start
+        while with_comments and start > least:
+            above = self.line_start(start - 1)
+            line = self.text[above:start]
+            if above < least or line[:column].strip(" ") or line[column : column + 1] != "#":
+                break
+            start = above
+        return start
+
+    def item_end(self, node: Node, index: int) -> int:
+        """Return the end of an item's last line, and of the comments behind it that are further indented."""
+        end, column = node.items[index].end, self.column(self.head(node, index))
+        if self.text[max(end - 1, 0) : end] != "\n" or node.items[index].start == end:
+            end = self.line_end(end)
+        while end < len(self.text):
+            after = self.line_end(end)
+            line = self.text[end:after]
+            if not line.lstrip(" ").startswith("#") or len(line) - len(line.lstrip(" ")) <= column:
+                break
+            end = after
+        return end
+
     def _yaml(self) -> Node:
         text, length = self.text, len(self.text)
         anchors: dict[str, Node] = {}

@@ -484,6 +484,16 @@ def test_the_database_is_named_without_its_password_in_arguments(move: Move, tmp
         assert "imported no versions" in move.house("import", "meshhook", *arguments).output
 
 
+def test_a_host_that_ends_idle_transactions_can_be_imported(move: Move) -> None:
+    """The snapshot is idle while gitstore writes."""
+    move.there(*(row(number, "published") for number in (1, 2, 3)))
+    with psycopg.connect(move.meshhook, autocommit=True) as connection:
+        name = connection.info.dbname
+        connection.execute(f'alter database "{name}" set idle_in_transaction_session_timeout = 1')
+    move.run()
+    assert move.state() == {1: "published", 2: "published", 3: "PUBLISHED"}
+
+
 def test_a_database_that_is_not_read_whole_is_refused(move: Move) -> None:
     """One without MeshHook's tables, one whose rows are hidden, and one that does not answer."""
     run = partial(move.house, "import", "meshhook", status=1)

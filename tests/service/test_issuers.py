@@ -388,6 +388,21 @@ def test_a_server_that_does_not_answer_holds_up_few_requests_and_briefly(server:
     assert last < jwks.FETCH_SECONDS + 1
 
 
+def test_keys_are_fetched_once_threads_can_start_again(server: Keys, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    keys = KeySet("issuer", fetcher(server.url), clock=lambda: now[0])
+
+    def refuse(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", refuse)
+        with pytest.raises(UnavailableError, match="no thread"):
+            keys.keys("ES256", "ec")
+    now[0] += RETRY_SECONDS
+    assert keys.keys("ES256", "ec")
+
+
 @pytest.mark.parametrize(
     "listed",
     [
