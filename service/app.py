@@ -13,6 +13,7 @@ from werkzeug.exceptions import HTTPException
 from gitstore.errors import Code, ConfigError, GitstoreError, UnavailableError
 from service import cors, errors, git_http, hooks_http, logs, ui
 from service.api import (
+    activity,
     diff,
     docs,
     drafts,
@@ -48,6 +49,7 @@ BLUEPRINTS: Final = (
     drafts.blueprint,
     versions.blueprint,
     diff.blueprint,
+    activity.blueprint,
     workflows.current,
     projects.blueprint,
     tokens.blueprint,

@@ -212,17 +212,17 @@ def cursor_to(place: str | int) -> str:
 
 def slug_in(cursor: str | None) -> str:
     """Return the slug after which a list of workflows continues; "" at its beginning."""
-    return _place(cursor, lambda place: place if is_slug(place) else None) or ""
+    return place_in(cursor, lambda place: place if is_slug(place) else None) or ""
 
 
 def number_in(cursor: str | None) -> int | None:
     """Return the version number below which a history continues; None at its beginning."""
-    return _place(cursor, parse_number)
+    return place_in(cursor, parse_number)
 
 
 def moment_in(cursor: str | None) -> tuple[datetime, UUID] | None:
     """Return the time and the id after which a list by time continues; None at its beginning."""
-    return _place(cursor, _parse_moment)
+    return place_in(cursor, _parse_moment)
 
 
 def _parse_moment(place: str) -> tuple[datetime, UUID] | None:
@@ -231,8 +231,8 @@ def _parse_moment(place: str) -> tuple[datetime, UUID] | None:
     return (moment, row_id) if moment.tzinfo is not None and row_id is not None else None
 
 
-def _place(cursor: str | None, parse: Callable[[str], T | None]) -> T | None:
-    """Return the place in a cursor made by `cursor_to`; raises `malformed` for any other text."""
+def place_in(cursor: str | None, parse: Callable[[str], T | None]) -> T | None:
+    """Return the place in a cursor made by `cursor_to`; raises `malformed`. None at the beginning."""
     if cursor is None:
         return None
     with suppress(binascii.Error, ValueError):

@@ -234,6 +234,11 @@ _ORDERED: Final[LiteralString] = (
 _DEFINITIONS: Final[LiteralString] = (
     "select id, " + _ORDERED + " from gitstore.workflow_versions where id = any(%(ids)s)"  # noqa: S608
 )
+_HOLDING: Final[LiteralString] = """
+    select blob_sha, version_number, published_at, commit_sha from gitstore.workflow_versions
+    where workflow_id = %(workflow)s and state = 'published' and blob_sha = any(%(blobs)s)
+    order by version_number
+"""
 _DEFINITION_SIZES: Final[LiteralString] = """
     select id, coalesce(octet_length(coalesce(definition_text, definition::text)), 0)
     from gitstore.workflow_versions where id = any(%(ids)s)
@@ -280,6 +285,13 @@ def versions(tx: Transaction, ids: Collection[UUID]) -> dict[UUID, Version]:
     """Return the existing versions among `ids`, without their definitions, by id."""
     existing = tx.rows(Version, _COLUMNS + _FROM + "where v.id = any(%(ids)s)", ids=list(ids)) if ids else []
     return {version.id: version for version in existing}
+
+
+def versions_with(
+    tx: Transaction, workflow_id: UUID, blobs: Collection[str]
+) -> list[tuple[str, int, datetime, str]]:
+    """Return (blob, number, time of publication, commit) of the versions that hold one of `blobs`."""
+    return tx.tuples(_HOLDING, workflow=workflow_id, blobs=list(blobs)) if blobs else []
 
 
 def definitions(tx: Transaction, ids: Collection[UUID]) -> dict[UUID, dict[str, Any] | list[Any] | None]:

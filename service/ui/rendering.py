@@ -20,6 +20,7 @@ from gitstore.masking import masked
 from gitstore.model import Problems
 from gitstore.system import now
 from service import errors
+from service.access import who
 from service.comparison import shown
 from service.context import request_id, services
 from service.errors import UnauthenticatedError
@@ -116,7 +117,7 @@ def _environment() -> Environment:
     environment.globals.update(url=url, static=static_url, themes=THEMES)
     environment.filters.update(
         ago=ago, moment=moment, whole=whole, called=shown, headline=headline, describe=describe, count=count,
-        sentence=sentence, verbatim=Verbatim,
+        sentence=sentence, verbatim=Verbatim, person=person,
     )  # fmt: skip
     return environment
 
@@ -148,6 +149,11 @@ def sentence(text: str) -> str:
     word = text.partition(" ")[0]
     begun = text[:1].upper() + text[1:] if word.isalpha() else text
     return begun if begun.endswith((".", "?", "!")) else begun + "."
+
+
+def person(recorded: str) -> str:
+    """Return the display name of an actor that Git records."""
+    return who(recorded).name
 
 
 def headline(text: str) -> str:

@@ -17,6 +17,8 @@ URLS: list[tuple[str, str, Role, int]] = [
     ("GET", "/ui/workflows", Role.VIEWER, 200),
     ("GET", ONE, Role.VIEWER, 200),
     ("GET", f"{ONE}/versions", Role.VIEWER, 200),
+    ("GET", f"{ONE}/activity", Role.VIEWER, 200),
+    ("GET", "/ui/activity", Role.VIEWER, 200),
     ("GET", f"{ONE}/versions/1", Role.VIEWER, 200),
     ("GET", f"{ONE}/versions/draft", Role.VIEWER, 200),
     ("GET", f"{ONE}/versions/2/download", Role.VIEWER, 200),

@@ -70,6 +70,8 @@ CALLS = [
     Call("POST", "/tokens", "owner", 201, {"name": "x", "role": "viewer"}),
     Call("DELETE", "/tokens/{token}", "owner", 204),
     Call("GET", "/workflows/{id}/diff", "viewer", 200),
+    Call("GET", "/workflows/{id}/activity", "viewer", 200),
+    Call("GET", "/activity", "viewer", 200),
     Call("GET", "/sources", "owner", 200),
     Call("POST", "/sources", "owner", 201, {"url": f"{HOST}/b.git"}),
     Call("GET", "/sources/{source}", "owner", 200),
