@@ -14,6 +14,7 @@ from gitstore.errors import Code, ConfigError, GitstoreError, UnavailableError
 from service import cors, errors, git_http, hooks_http, logs, ui
 from service.api import (
     activity,
+    blame,
     diff,
     docs,
     drafts,
@@ -50,6 +51,7 @@ BLUEPRINTS: Final = (
     versions.blueprint,
     diff.blueprint,
     activity.blueprint,
+    blame.blueprint,
     workflows.current,
     projects.blueprint,
     tokens.blueprint,

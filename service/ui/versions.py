@@ -21,7 +21,7 @@ from gitstore.errors import Code, NotFoundError, ObjectsMissingError
 from gitstore.model import Permission, Problems, Rules
 from gitstore.names import parse_number, version_id
 from gitstore.repository import Repository
-from service import comparison, lookup
+from service import blame, comparison, lookup
 from service.access import who
 from service.comparison import find
 from service.ui.graph import Graph, draw
@@ -140,6 +140,22 @@ def show_version(slug: str, version: str) -> Response:
         change=summaries.get(row.version_number, None if before else FIRST),
         shown=view,
         text=highlighted(file.raw.decode(errors="replace"), file.name),
+    )
+
+
+@blueprint.get("/ui/workflows/<slug>/versions/<version>/blame")
+def show_blame(slug: str, version: str) -> Response:
+    """Show which version last changed each node, edge and field."""
+    visit = enter(Permission.READ, f"reading {clip(slug)}")
+    page = blame.of_version(visit.caller, slug, version, request.args.get("cursor"))
+    order = {"node": 0, "edge": 1, "field": 2}
+    return visit.page(
+        "blame.html",
+        workflow=page.workflow,
+        version=page.version,
+        versions=page.versions,
+        elements=sorted(page.elements, key=lambda each: (-(each.version or 0), order[each.kind])),
+        following=lookup.cursor_to(page.next) if page.next is not None else None,
     )
 
 

@@ -35,7 +35,7 @@ TAGS = frozenset(
 )
 ONE = "/ui/workflows/naughty"
 PATHS = ("", "/activity", "/edit", "/versions", "/versions/1", "/versions/draft", "/compare", "/discard",
-         "/versions/1/revert", "/versions/1/current", "/versions/1/download",
+         "/versions/1/revert", "/versions/1/current", "/versions/1/download", "/versions/draft/blame",
          "/versions?compare=1")  # fmt: skip
 
 

@@ -21,6 +21,7 @@ URLS: list[tuple[str, str, Role, int]] = [
     ("GET", "/ui/activity", Role.VIEWER, 200),
     ("GET", f"{ONE}/versions/1", Role.VIEWER, 200),
     ("GET", f"{ONE}/versions/draft", Role.VIEWER, 200),
+    ("GET", f"{ONE}/versions/2/blame", Role.VIEWER, 200),
     ("GET", f"{ONE}/versions/2/download", Role.VIEWER, 200),
     ("GET", f"{ONE}/compare?from=1&to=2", Role.VIEWER, 200),
     ("POST", f"{ONE}/validate", Role.VIEWER, 200),

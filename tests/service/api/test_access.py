@@ -72,6 +72,7 @@ CALLS = [
     Call("GET", "/workflows/{id}/diff", "viewer", 200),
     Call("GET", "/workflows/{id}/activity", "viewer", 200),
     Call("GET", "/activity", "viewer", 200),
+    Call("GET", "/workflows/{id}/blame", "viewer", 200),
     Call("GET", "/sources", "owner", 200),
     Call("POST", "/sources", "owner", 201, {"url": f"{HOST}/b.git"}),
     Call("GET", "/sources/{source}", "owner", 200),
