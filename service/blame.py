@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from gitstore.definition.quoting import clip
 from gitstore.diff.blame import Blame, Blamed
@@ -54,8 +54,8 @@ def of_version(
         not rows or rows[0].version_number != begins or begins >= target.version_number
     ):
         raise MalformedError("invalid cursor: start from the first page, without one")
-    if target.definition is None:
-        message = f"{shown(target)} of {workflow.slug} can't be read as a definition"
+    if not isinstance(target.definition, dict):
+        message = f"{shown(target)} of {workflow.slug} is not an object with nodes or fields"
         raise InvalidDefinitionError(Code.DEFINITION_UNPARSABLE, message)
     lookup.admit(caller, workflow.slug, target.version_number, *(row.version_number for row in rows))
     blame = Blame(target.definition)
@@ -68,7 +68,7 @@ def of_version(
     newer: Version = target
     end = time.perf_counter() + _SECONDS
     for row, definition in _with_definitions(caller, rows):
-        if definition is not None and row.blob_sha != newer.blob_sha:
+        if isinstance(definition, dict) and row.blob_sha != newer.blob_sha:
             blame.compare(newer.version_number, definition)
         if begins is not None and row.version_number == begins:
             blame.forget(target.version_number)
@@ -84,9 +84,7 @@ def of_version(
     return BlamePage(workflow, target, elements, known, newer.version_number if blame.pending else None)
 
 
-def _with_definitions(
-    caller: Caller, rows: Sequence[Version]
-) -> Iterator[tuple[Version, dict[str, Any] | None]]:
+def _with_definitions(caller: Caller, rows: Sequence[Version]) -> Iterator[tuple[Version, object]]:
     """Yield each version with its definition, or None for one that does not parse."""
     for start in range(0, len(rows), _BATCH):
         batch = rows[start : start + _BATCH]

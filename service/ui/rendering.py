@@ -45,11 +45,8 @@ _UNITS: Final = (("year", 31_557_600), ("month", 2_629_800), ("day", 86_400), ("
 
 
 def page(template: str, error: GitstoreError | None = None, **values: Any) -> Response:
-    """Return a page of `service/templates`, with the status of `error`.
-
-    `notice` in the URL names the notice about what the form before did (`NOTICES` in macros.html).
-    """
-    frame = {"theme": theme(), "here": request.full_path.rstrip("?"), "notice": request.args.get("notice")}
+    """Return a page of `service/templates`, with the status of `error`."""
+    frame = {"theme": theme(), "here": request.full_path.rstrip("?"), "notice": None}
     text = _environment().get_template(template).render({"visit": None, **frame, "error": error, **values})
     status = errors.STATUS[error.code] if error else 200
     return Response(text, int(status), _HEADERS, content_type="text/html; charset=utf-8")

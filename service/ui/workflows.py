@@ -135,7 +135,8 @@ def publish(slug: str) -> Response:
         )
     except GitstoreError as error:
         return _refused(visit, slug, error)
-    return go("show_workflow", slug=slug, notice="published" if published.new else "same")
+    about = {"version": published.number, "current": published.version.is_current}
+    return go("show_workflow", slug=slug, notice="published" if published.new else "same", about=about)
 
 
 @blueprint.get("/ui/workflows/<slug>/discard")

@@ -27,7 +27,7 @@ def test_a_workflow_is_created_with_a_starter(ann: Visitor) -> None:
     answer = ann.post(
         "/ui/new-workflow", slug="order-sync", name="Order sync", description="Copies\r\norders."
     )
-    assert (answer.status, answer.location) == (303, f"{ONE}/edit?notice=created")
+    assert (answer.status, answer.location) == (303, f"{ONE}/edit")
     workflow = ann.api.get("/workflows/order-sync").json
     assert (workflow["name"], workflow["description"]) == ("Order sync", "Copies\norders.")
     page = ann.get(ONE).page
