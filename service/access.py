@@ -76,6 +76,23 @@ class Principal(Identity):
     role: Role
 
 
+@dataclass(frozen=True, slots=True)
+class Who:
+    """Who acted, as Git records it: the display name, and what kind of actor has it."""
+
+    name: str
+    kind: Literal["token", "user", "operator", "source"]
+
+
+def who(recorded: str) -> Who:
+    """Return who has a name in Git: `Identity.person` puts the kind in front, except of users."""
+    prefix, _, name = recorded.partition(":")
+    match prefix:
+        case "token" | "source" | "operator" if name:
+            return Who(name, prefix)
+    return Who(recorded, "user")
+
+
 NEEDED: Final = {
     Permission.READ: Role.VIEWER,
     Permission.EDIT: Role.EDITOR,

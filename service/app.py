@@ -13,6 +13,8 @@ from werkzeug.exceptions import HTTPException
 from gitstore.errors import Code, ConfigError, GitstoreError, UnavailableError
 from service import cors, errors, git_http, hooks_http, logs, ui
 from service.api import (
+    activity,
+    blame,
     diff,
     docs,
     drafts,
@@ -48,6 +50,8 @@ BLUEPRINTS: Final = (
     drafts.blueprint,
     versions.blueprint,
     diff.blueprint,
+    activity.blueprint,
+    blame.blueprint,
     workflows.current,
     projects.blueprint,
     tokens.blueprint,

@@ -23,11 +23,12 @@ from service.caller import Caller
 from sync import catalog
 from sync.catalog import Which
 from sync.db import Transaction
+from sync.listing import Filter, Sort, Wanted
 
 T = TypeVar("T")
 
 _UUID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
-_LONGEST_CURSOR: Final = 200
+_LONGEST_CURSOR: Final = 1500
 
 
 def uuid_of(text: str) -> UUID | None:
@@ -205,6 +206,12 @@ def text(query: str | None) -> str:
     return query or ""
 
 
+def listed(caller: Caller, q: str | None, only: Filter | None, sort: Sort) -> Wanted:
+    """Return what a list of workflows shows to the caller; raises `malformed` for a text with NUL."""
+    me = caller.principal.person
+    return Wanted(text(q), only, sort, person=me.name, email=me.email)
+
+
 def cursor_to(place: str | int) -> str:
     """Return an opaque cursor that continues a list after `place`."""
     return base64.urlsafe_b64encode(str(place).encode()).rstrip(b"=").decode()
@@ -212,17 +219,17 @@ def cursor_to(place: str | int) -> str:
 
 def slug_in(cursor: str | None) -> str:
     """Return the slug after which a list of workflows continues; "" at its beginning."""
-    return _place(cursor, lambda place: place if is_slug(place) else None) or ""
+    return place_in(cursor, lambda place: place if is_slug(place) else None) or ""
 
 
 def number_in(cursor: str | None) -> int | None:
     """Return the version number below which a history continues; None at its beginning."""
-    return _place(cursor, parse_number)
+    return place_in(cursor, parse_number)
 
 
 def moment_in(cursor: str | None) -> tuple[datetime, UUID] | None:
     """Return the time and the id after which a list by time continues; None at its beginning."""
-    return _place(cursor, _parse_moment)
+    return place_in(cursor, _parse_moment)
 
 
 def _parse_moment(place: str) -> tuple[datetime, UUID] | None:
@@ -231,13 +238,13 @@ def _parse_moment(place: str) -> tuple[datetime, UUID] | None:
     return (moment, row_id) if moment.tzinfo is not None and row_id is not None else None
 
 
-def _place(cursor: str | None, parse: Callable[[str], T | None]) -> T | None:
-    """Return the place in a cursor made by `cursor_to`; raises `malformed` for any other text."""
+def place_in(cursor: str | None, parse: Callable[[str], T | None]) -> T | None:
+    """Return the place in a cursor made by `cursor_to`; raises `malformed`. None at the beginning."""
     if cursor is None:
         return None
     with suppress(binascii.Error, ValueError):
         padding = "=" * (-len(cursor) % 4)
-        place = base64.urlsafe_b64decode(cursor[:_LONGEST_CURSOR] + padding).decode("ascii")
+        place = base64.urlsafe_b64decode(cursor[:_LONGEST_CURSOR] + padding).decode()
         if cursor_to(place) == cursor and (parsed := parse(place)) is not None:
             return parsed
     raise MalformedError("invalid cursor: start from the first page, without one")

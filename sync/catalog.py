@@ -148,11 +148,14 @@ def create_project(
 
 # Workflows
 
-_WORKFLOW: Final[LiteralString] = (
+WORKFLOW_COLUMNS: Final[LiteralString] = (
     rows.select(WorkflowRow, "w.")
     + """,
         current.version_number as current_number, draft.version_number as draft_number,
         blocked.version_number as blocked_number, blocked.invalid_reason as blocked_reason
+"""
+)
+WORKFLOW_FROM: Final[LiteralString] = """
     from gitstore.workflows w
     left join gitstore.workflow_versions current on current.id = w.current_version_id
     left join gitstore.workflow_versions draft on draft.workflow_id = w.id and draft.state = 'draft'
@@ -160,7 +163,7 @@ _WORKFLOW: Final[LiteralString] = (
         and blocked.version_number = w.latest_number and blocked.state = 'published' and not blocked.valid
         and blocked.id is distinct from w.current_version_id and not w.held
 """
-)
+_WORKFLOW: Final[LiteralString] = WORKFLOW_COLUMNS + WORKFLOW_FROM
 _WORKFLOW_BY_SLUG: Final[LiteralString] = _WORKFLOW + "where w.project_id = %(project)s and w.slug = %(slug)s"
 _WORKFLOWS_AFTER: Final[LiteralString] = _WORKFLOW + "where w.project_id = %(project)s and w.slug > %(after)s"
 _WORKFLOW_OF_ID: Final[LiteralString] = (
@@ -173,9 +176,6 @@ _WORKFLOW_OF_ID: Final[LiteralString] = (
     order by w.id limit 1
 """
 )
-_MATCHING: Final[LiteralString] = """
-    and (w.slug ilike %(pattern)s or w.name ilike %(pattern)s or w.description ilike %(pattern)s)
-"""
 _BY_SLUG: Final[LiteralString] = " order by w.slug limit %(limit)s"
 
 
@@ -192,19 +192,11 @@ def workflow_of_id(tx: Transaction, project_id: UUID, identity: UUID) -> Workflo
     return tx.row(Workflow, _WORKFLOW_OF_ID, project=project_id, id=identity)
 
 
-def workflows(
-    tx: Transaction, project_id: UUID, *, q: str = "", after: str = "", limit: int = 20
-) -> Page[Workflow]:
-    """Return workflows in the order of slugs, after `after`; `q` filters by slug, name and description."""
-    query = _WORKFLOWS_AFTER + (_MATCHING if q else "") + _BY_SLUG
-    pattern = f"%{escape_like(q)}%"
-    page = tx.rows(Workflow, query, project=project_id, after=after, pattern=pattern, limit=limit + 1)
+def workflows(tx: Transaction, project_id: UUID, *, after: str = "", limit: int = 20) -> Page[Workflow]:
+    """Return workflows in the order of slugs, after `after`."""
+    query = _WORKFLOWS_AFTER + _BY_SLUG
+    page = tx.rows(Workflow, query, project=project_id, after=after, limit=limit + 1)
     return Page(page[:limit], page[limit - 1].slug if len(page) > limit else None)
-
-
-def escape_like(text: str) -> str:
-    """Escape `text` as a LIKE pattern that matches it literally."""
-    return text.replace("\\", r"\\").replace("%", r"\%").replace("_", r"\_")
 
 
 # Versions
@@ -218,7 +210,8 @@ _FROM: Final[LiteralString] = """
     from gitstore.workflow_versions v join gitstore.workflows w on w.id = v.workflow_id
 """
 _OF_WORKFLOW: Final[LiteralString] = _FROM + "where v.workflow_id = %(workflow)s and w.id = %(workflow)s"
-_VISIBLE: Final[LiteralString] = _COLUMNS + _OF_WORKFLOW + " and v.version_number < %(before)s and v.state "
+VERSION: Final[LiteralString] = _COLUMNS + _OF_WORKFLOW
+_VISIBLE: Final[LiteralString] = VERSION + " and v.version_number < %(before)s and v.state "
 _NEWEST: Final[LiteralString] = " order by v.version_number desc limit %(limit)s"
 _HISTORY: Final[dict[State | None, LiteralString]] = {
     None: _VISIBLE + "<> 'discarded'" + _NEWEST,  # the draft sorts first: it has the highest number
@@ -234,6 +227,11 @@ _ORDERED: Final[LiteralString] = (
 _DEFINITIONS: Final[LiteralString] = (
     "select id, " + _ORDERED + " from gitstore.workflow_versions where id = any(%(ids)s)"  # noqa: S608
 )
+_HOLDING: Final[LiteralString] = """
+    select blob_sha, version_number, published_at, commit_sha from gitstore.workflow_versions
+    where workflow_id = %(workflow)s and state = 'published' and blob_sha = any(%(blobs)s)
+    order by version_number
+"""
 _DEFINITION_SIZES: Final[LiteralString] = """
     select id, coalesce(octet_length(coalesce(definition_text, definition::text)), 0)
     from gitstore.workflow_versions where id = any(%(ids)s)
@@ -280,6 +278,13 @@ def versions(tx: Transaction, ids: Collection[UUID]) -> dict[UUID, Version]:
     """Return the existing versions among `ids`, without their definitions, by id."""
     existing = tx.rows(Version, _COLUMNS + _FROM + "where v.id = any(%(ids)s)", ids=list(ids)) if ids else []
     return {version.id: version for version in existing}
+
+
+def versions_with(
+    tx: Transaction, workflow_id: UUID, blobs: Collection[str]
+) -> list[tuple[str, int, datetime, str]]:
+    """Return (blob, number, time of publication, commit) of the versions that hold one of `blobs`."""
+    return tx.tuples(_HOLDING, workflow=workflow_id, blobs=list(blobs)) if blobs else []
 
 
 def definitions(tx: Transaction, ids: Collection[UUID]) -> dict[UUID, dict[str, Any] | list[Any] | None]:

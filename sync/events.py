@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, Final, LiteralString
 from uuid import UUID, uuid5
@@ -113,6 +113,56 @@ def _without_secrets(event: EventRow | Mapping[str, object]) -> EventRow | Mappi
     return {**event, "data": masked(event["data"])}
 
 
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """An event as it is stored, with the present slug and name of its workflow, and when that was created."""
+
+    id: UUID
+    type: str
+    created_at: datetime
+    recorded_at: datetime
+    data: dict[str, Any]
+    slug: str
+    name: str
+    begun: datetime
+
+
+_RECORDED: Final[LiteralString] = """
+    select e.id, e.type, e.created_at, e.recorded_at, e.data, w.slug, w.name, w.created_at as begun
+    from gitstore.events e join gitstore.workflows w on w.id = e.workflow_id
+"""
+_OF_PROJECT: Final[LiteralString] = (
+    _RECORDED
+    + """
+    where e.project_id = %(project)s and (e.recorded_at, e.id) < (%(at)s, %(id)s)
+    order by e.recorded_at desc, e.id desc limit %(limit)s
+"""
+)
+_DIVERGED: Final[LiteralString] = (
+    _RECORDED  # noqa: S608 - of constants
+    + """
+    where e.workflow_id = %(workflow)s and e.type = 'workflow.version.diverged'
+        and (%(first)s::uuid is null or (e.created_at, e.id) <= (
+            select f.created_at, f.id from gitstore.events f where f.id = %(first)s))
+    order by e.created_at desc, e.id desc limit %(limit)s
+"""
+)
+_END: Final = (datetime.max.replace(tzinfo=UTC), UUID(int=2**128 - 1))
+
+
+def of_project(
+    tx: Transaction, project: UUID, *, before: tuple[datetime, UUID] | None = None, limit: int
+) -> list[Recorded]:
+    """Return the events of a project's workflows, those recorded last first; only those `before` a row."""
+    at, last = before or _END
+    return tx.rows(Recorded, _OF_PROJECT, project=project, at=at, id=last, limit=limit)
+
+
+def divergences(tx: Transaction, workflow: UUID, *, first: UUID | None = None, limit: int) -> list[Recorded]:
+    """Return the divergences of a workflow, newest first, from the event `first` on."""
+    return tx.rows(Recorded, _DIVERGED, workflow=workflow, first=first, limit=limit)
+
+
 def published(workflow: WorkflowRow, row: VersionRow, entry: LedgerEntry) -> Fact:
     data = {
         **_version(workflow, row),
@@ -130,7 +180,13 @@ def draft_updated(workflow: WorkflowRow, row: VersionRow) -> Fact:
 
 
 def draft_discarded(workflow: WorkflowRow, entry: LedgerEntry) -> Fact:
-    data = {"workflow": workflow.slug, "commit": None, "discarded": True, "message": entry.message}
+    data = {
+        "workflow": workflow.slug,
+        "commit": None,
+        "discarded": True,
+        "message": entry.message,
+        "by": entry.actor.name,
+    }
     return _of_entry(EventType.DRAFT_UPDATED, workflow, workflow.latest_number + 1, entry, data)
 
 

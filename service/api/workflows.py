@@ -25,7 +25,7 @@ from service.api.versions import PublishedVersion, Version
 from service.caller import Caller
 from service.context import enter
 from service.inputs import Body, CreateWorkflow, Definition, Text, UpdateWorkflow
-from sync import catalog
+from sync import catalog, listing
 from sync.db import Transaction
 
 blueprint = new_blueprint("workflows", "Named definitions of a project, each with a draft and versions.")
@@ -33,7 +33,16 @@ current = new_blueprint("current", "The version to run.")
 
 
 class WorkflowsQuery(PageQuery):
-    q: str | None = Field(None, description="text in the slug, name or description", max_length=200)
+    q: str | None = Field(
+        None,
+        description="beginnings of words of the slug, the name, the description or the labels of nodes",
+        max_length=200,
+    )
+    sort: listing.Sort = "slug"
+    filter: listing.Filter | None = Field(
+        None,
+        description="`idle`: with neither a current version nor a draft; `mine`: that the caller changed",
+    )
 
 
 class Blocked(Answer):
@@ -65,6 +74,7 @@ class CreatedWorkflow(Judged, Workflow):
 
 class WorkflowPage(Answer):
     workflows: list[Workflow]
+    total: int = Field(description="number of workflows on all pages")
     next_cursor: str | None
 
 
@@ -81,15 +91,15 @@ class Validation(Judged):
 
 @blueprint.get("/workflows", **declares(200, WorkflowPage, "Link"))
 def list_workflows(query: WorkflowsQuery) -> Response:
-    """List the workflows of the project, by slug, with their current versions and drafts."""
+    """List workflows of the project, with their current versions and drafts."""
     caller = enter(Permission.READ, "listing workflows", project=query.project)
-    after = lookup.slug_in(query.cursor)
+    wanted = lookup.listed(caller, query.q, query.filter, query.sort)
+    after = lookup.place_in(query.cursor, wanted.parse_place)
     with caller.reading() as tx:
-        page = catalog.workflows(
-            tx, caller.project_id, q=lookup.text(query.q), after=after, limit=query.limit
-        )
-        workflows = _described(tx, caller, page.rows)
-    return answer_page(caller, WorkflowPage, "/workflows", page.next, workflows=workflows)
+        rows, place = listing.workflows(tx, caller.project_id, wanted, after=after, limit=query.limit)
+        total = listing.count(tx, caller.project_id, wanted)
+        workflows = _described(tx, caller, rows)
+    return answer_page(caller, WorkflowPage, "/workflows", place, workflows=workflows, total=total)
 
 
 @blueprint.post(

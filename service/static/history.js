@@ -35,6 +35,9 @@ if (table) {
   });
 }
 
+for (const hint of document.querySelectorAll("[data-keys]")) hint.hidden = false;
+
+// Each page of the list holds the rows before, too: the URL then shows as many again, for Back and for sharing.
 async function load(link) {
   link.removeAttribute("data-more");
   const answer = await fetch(link.href, { headers: { Accept: "text/html" } });
@@ -42,7 +45,9 @@ async function load(link) {
   const page = new DOMParser().parseFromString(await answer.text(), "text/html");
   const more = page.querySelector("[data-history] tbody");
   if (!more) return;
-  table.tBodies[0].append(...more.rows);
+  const known = new Set(rows().map((row) => row.id));
+  table.tBodies[0].append(...[...more.rows].filter((row) => !known.has(row.id)));
+  if (!link.href.includes("cursor=")) history.replaceState(history.state, "", link.href.split("#")[0]);
   const next = page.querySelector("[data-more]");
   link.parentElement.replaceChildren(...(next ? [next] : []));
   watch();

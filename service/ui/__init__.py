@@ -6,6 +6,7 @@ decide permissions: the server refuses an action even if its button is hidden. A
 """
 
 from service.ui import (
+    activity,
     compare,
     editing,
     handover,
@@ -20,6 +21,6 @@ from service.ui import (
 from service.ui.rendering import blueprint, is_page, refusal
 
 __all__ = [
-    "blueprint", "compare", "editing", "handover", "is_page", "refusal", "rollback", "session", "sources",
-    "subscriptions", "tokens", "versions", "workflows",
+    "activity", "blueprint", "compare", "editing", "handover", "is_page", "refusal", "rollback", "session",
+    "sources", "subscriptions", "tokens", "versions", "workflows",
 ]  # fmt: skip

@@ -20,6 +20,7 @@ from gitstore.masking import masked
 from gitstore.model import Problems
 from gitstore.system import now
 from service import errors
+from service.access import who
 from service.comparison import shown
 from service.context import request_id, services
 from service.errors import UnauthenticatedError
@@ -44,11 +45,8 @@ _UNITS: Final = (("year", 31_557_600), ("month", 2_629_800), ("day", 86_400), ("
 
 
 def page(template: str, error: GitstoreError | None = None, **values: Any) -> Response:
-    """Return a page of `service/templates`, with the status of `error`.
-
-    `notice` in the URL names the notice about what the form before did (`NOTICES` in macros.html).
-    """
-    frame = {"theme": theme(), "here": request.full_path.rstrip("?"), "notice": request.args.get("notice")}
+    """Return a page of `service/templates`, with the status of `error`."""
+    frame = {"theme": theme(), "here": request.full_path.rstrip("?"), "notice": None}
     text = _environment().get_template(template).render({"visit": None, **frame, "error": error, **values})
     status = errors.STATUS[error.code] if error else 200
     return Response(text, int(status), _HEADERS, content_type="text/html; charset=utf-8")
@@ -116,7 +114,7 @@ def _environment() -> Environment:
     environment.globals.update(url=url, static=static_url, themes=THEMES)
     environment.filters.update(
         ago=ago, moment=moment, whole=whole, called=shown, headline=headline, describe=describe, count=count,
-        sentence=sentence, verbatim=Verbatim,
+        sentence=sentence, verbatim=Verbatim, person=person,
     )  # fmt: skip
     return environment
 
@@ -148,6 +146,11 @@ def sentence(text: str) -> str:
     word = text.partition(" ")[0]
     begun = text[:1].upper() + text[1:] if word.isalpha() else text
     return begun if begun.endswith((".", "?", "!")) else begun + "."
+
+
+def person(recorded: str) -> str:
+    """Return the display name of an actor that Git records."""
+    return who(recorded).name
 
 
 def headline(text: str) -> str:

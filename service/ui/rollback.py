@@ -34,7 +34,7 @@ def revert(slug: str, version: str) -> Response:
         drafts.revert(visit.caller, slug, number, expected=seen_draft(), message=field("message").strip())
     except StaleDraftError as error:
         return _form(visit, slug, str(number), error, reverts=True)
-    return go("show_workflow", slug=slug, notice="reverted")
+    return go("show_workflow", slug=slug, notice="reverted", about={"version": number})
 
 
 @blueprint.get("/ui/workflows/<slug>/roll-back")
@@ -65,7 +65,7 @@ def make_current(slug: str, version: str) -> Response:
         versions.move_current(visit.caller, slug, number, message=message, hold=hold, expected=seen)
     except StaleDraftError as error:
         return _form(visit, slug, str(number), error, reverts=False)
-    return go("show_workflow", slug=slug, notice="held" if hold else "moved")
+    return go("show_workflow", slug=slug, notice="held" if hold else "moved", about={"version": number})
 
 
 def _enter_revert(slug: str) -> Visit:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import json
 import secrets
 import time
 from contextlib import suppress
@@ -23,7 +24,7 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from flask import Request, Response, redirect, request, send_from_directory
+from flask import Request, Response, after_this_request, redirect, request, send_from_directory
 
 from gitstore.errors import ForbiddenError, GitstoreError, NotFoundError, TemporaryError
 from gitstore.git.files import write_atomically
@@ -40,8 +41,11 @@ from service.ui.rendering import THEME_COOKIE, THEMES, blueprint
 from webhooks import subscriptions
 
 SECONDS: Final = 7 * 24 * 3600
+"""Length of a session after its last request."""
 USER_SECONDS: Final = 12 * 3600
-"""Length of a user's session: the host may have ended the account in the meantime."""
+LONGEST_USER_SECONDS: Final = 7 * 24 * 3600
+"""Length of a user's session, whatever its requests: the host may have ended the account in the meantime."""
+_RENEWALS: Final = 24  # in the length of a session
 PATH: Final = "/ui"
 SLACK: Final = 64 * 1024
 """Bytes of a form in addition to a definition."""
@@ -49,6 +53,8 @@ _FIELD: Final = "csrf"
 _HEADER: Final = "X-CSRF-Token"
 _PURPOSE: Final = "session of the page"
 _NAME: Final = "gitstore-session"
+_NOTICE: Final = "notice of the page"
+_NOTICE_SECONDS: Final = 60
 _STATIC: Final = str(files("service") / "static")
 _YEAR: Final = 31_536_000
 
@@ -60,13 +66,16 @@ _YEAR: Final = 31_536_000
 class Session:
     """`csrf` is the forms' token. Of who signed in, `secret` is the digest of the token, or `user` the user.
 
-    `project` is the id of the project that the user's session is in.
+    `project` is the id of the project that the user's session is in. The session `began` when its user signed
+    in, and ends a time after it was `renewed`, in seconds of the clock.
     """
 
     csrf: str
     secret: bytes | None = None
     user: User | None = None
     project: str | None = None
+    began: int = 0
+    renewed: int = 0
 
     @property
     def is_signed_in(self) -> bool:
@@ -74,13 +83,19 @@ class Session:
 
     @property
     def seconds(self) -> int:
-        """Length of the session."""
+        """Length of the session without a request."""
         return SECONDS if self.user is None else USER_SECONDS
+
+    def is_over(self, now: float) -> bool:
+        return self.renewed + self.seconds <= now or (
+            self.user is not None and self.began + LONGEST_USER_SECONDS <= now
+        )
 
     @classmethod
     def new(cls, secret: bytes | None = None) -> Session:
         """Return a session with a fresh CSRF token: signing in creates a new one."""
-        return cls(secrets.token_urlsafe(24), secret)
+        now = int(time.time())
+        return cls(secrets.token_urlsafe(24), secret, began=now, renewed=now)
 
 
 def read(request: Request, here: Services) -> Session | None:
@@ -90,11 +105,14 @@ def read(request: Request, here: Services) -> Session | None:
         return None
     sealer = here.sealer()
     with suppress(GitstoreError, ValueError):
-        begun, csrf, secret, *of_user = sealer.open(_PURPOSE, sealed).split(" ", 4)
-        session = Session(csrf, bytes.fromhex(secret) or None)
+        times, csrf, secret, *of_user = sealer.open(_PURPOSE, sealed).split(" ", 4)
+        renewed, _, began = times.partition(":")
+        session = Session(
+            csrf, bytes.fromhex(secret) or None, began=int(began or renewed), renewed=int(renewed)
+        )
         if of_user:
             session = replace(session, project=of_user[0], user=User.parse(of_user[1]))
-        if int(begun) + session.seconds > time.time() and not _end_of(csrf, here).exists():
+        if not session.is_over(time.time()) and not _end_of(csrf, here).exists():
             return session
     return None
 
@@ -137,8 +155,59 @@ def end(csrf: str, here: Services) -> bool:
 def _write(response: Response, here: Services, session: Session) -> None:
     secret = (session.secret or b"").hex()
     of_user = f" {session.project} {session.user}" if session.user else ""
-    sealed = here.sealer().seal(_PURPOSE, f"{int(time.time())} {session.csrf} {secret}{of_user}")
+    sealed = here.sealer().seal(
+        _PURPOSE, f"{session.renewed}:{session.began} {session.csrf} {secret}{of_user}"
+    )
     response.set_cookie(_cookie_name(here), sealed, max_age=session.seconds, **_flags(here))
+
+
+def _slide(here: Services, session: Session) -> None:
+    """Renew the session with this answer, if it was not renewed a while ago."""
+    now = int(time.time())
+    if session.renewed + session.seconds / _RENEWALS < now:
+        renewed = replace(session, renewed=now)
+
+        @after_this_request
+        def write(response: Response) -> Response:
+            if "Set-Cookie" not in response.headers:  # such as of signing out
+                _write(response, here, renewed)
+            return response
+
+
+# Notices: what the form before did, shown by the next page, once. They are sealed, for one session: a URL cannot
+# forge them.
+
+
+def _keep_notice(response: Response, name: str, values: dict[str, Any]) -> None:
+    here = services()
+    session = read(request, here)
+    if session is not None:
+        text = json.dumps({"csrf": session.csrf, "name": name, "version": None, "current": None, **values})
+        sealed = here.sealer().seal(_NOTICE, text)
+        response.set_cookie(_notice_name(here), sealed, max_age=_NOTICE_SECONDS, **_flags(here))
+
+
+def take_notice(csrf: str) -> dict[str, Any] | None:
+    """Return the notice for the session with this CSRF token, with its `name`; it is not shown again."""
+    here = services()
+    sealed = request.cookies.get(_notice_name(here), "")
+    if not sealed or not sealed.isascii():
+        return None
+
+    @after_this_request
+    def forget(response: Response) -> Response:
+        response.delete_cookie(_notice_name(here), **_flags(here))
+        return response
+
+    with suppress(GitstoreError, ValueError):
+        notice: dict[str, Any] = json.loads(here.sealer().open(_NOTICE, sealed))
+        if hmac.compare_digest(notice.pop("csrf").encode(), csrf.encode()):
+            return notice
+    return None
+
+
+def _notice_name(here: Services) -> str:
+    return _cookie_name(here).replace(_NAME, "gitstore-notice")
 
 
 def _cookie_name(here: Services) -> str:
@@ -221,7 +290,8 @@ class Visit:
             return subscriptions.count_disabled(tx, self.caller.project_id)
 
     def page(self, template: str, error: GitstoreError | None = None, **values: Any) -> Response:
-        return rendering.page(template, error, visit=self, **values)
+        notice = take_notice(self.csrf) if request.method == "GET" else None
+        return rendering.page(template, error, visit=self, notice=notice, **values)
 
 
 def enter(permission: Permission, what: str) -> Visit:
@@ -240,12 +310,19 @@ def enter(permission: Permission, what: str) -> Visit:
         _limit_form()
         _check_csrf(session)
     authorize(visitor, permission, what)
+    _slide(here, session)
     return Visit(caller_of(visitor, "page"), session)
 
 
-def go(endpoint: str, **values: Any) -> Response:
-    """Redirect to the page at `endpoint` (303, so that a form is not sent twice)."""
-    return _redirect(rendering.url(endpoint, **values))
+def go(endpoint: str, *, notice: str = "", about: dict[str, Any] | None = None, **values: Any) -> Response:
+    """Redirect to the page at `endpoint` (303, so that a form is not sent twice).
+
+    It shows the `notice` of that name in macros.html, with the values `about` what was done.
+    """
+    response = _redirect(rendering.url(endpoint, **values))
+    if notice:
+        _keep_notice(response, notice, {"slug": values.get("slug"), **(about or {})})
+    return response
 
 
 def shown_once(visit: Visit, **values: Any) -> Response:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from datetime import UTC, date, datetime, timedelta
 from itertools import pairwise
 from typing import Final, cast
 
@@ -18,18 +19,22 @@ from gitstore.definition.quoting import clip
 from gitstore.diff.summary import NOTHING, TEXT_CHANGED, summary_of, text_summary
 from gitstore.errors import Code, NotFoundError, ObjectsMissingError
 from gitstore.model import Permission, Problems, Rules
+from gitstore.names import parse_number, version_id
 from gitstore.repository import Repository
-from service import comparison, lookup
+from service import blame, comparison, lookup
+from service.access import who
 from service.comparison import find
 from service.ui.graph import Graph, draw
 from service.ui.rendering import blueprint
-from service.ui.session import enter
+from service.ui.session import enter, go
 from service.ui.texts import highlighted
-from sync import catalog
+from sync import catalog, listing
 from sync.catalog import FullVersion, Version, Workflow
 from sync.db import Transaction
+from sync.listing import VersionsWanted
 
 PAGE: Final = 25
+_MOST_ROWS: Final = 500
 FIRST: Final = "the first version"
 _EXTENSION: Final = "gitstore.summaries"
 _SECONDS: Final = 0.25
@@ -38,28 +43,77 @@ _MOST_SUMMARIES: Final = 20_000
 
 @blueprint.get("/ui/workflows/<slug>/versions")
 def show_history(slug: str) -> Response:
-    """Show the history, newest first. `compare` is a version selected for comparison with another one."""
+    """Show the history, newest first: all of it, or what is searched for.
+
+    `rows` is how many are shown, so that going back shows as many again; `compare` a version to compare with
+    another; `go` a version to open.
+    """
     visit = enter(Permission.READ, f"reading {clip(slug)}")
     caller, before = visit.caller, lookup.number_in(request.args.get("cursor"))
+    if given := request.args.get("go", "").strip():
+        return go("show_version", slug=lookup.slug_of(caller, slug), version=given[:20])
     chosen = request.args.get("compare")
     if chosen is not None:
         lookup.which(chosen)
+    wanted, filters = _wanted()
+    size = min(max(parse_number(request.args.get("rows", "")) or PAGE, PAGE), _MOST_ROWS)
     with caller.opened() as repository, caller.reading() as tx:
         workflow = lookup.workflow(tx, caller, slug)
-        page = catalog.history(tx, workflow.id, before=before, limit=PAGE)
-        rows = list(page.rows)
-        older = catalog.history(tx, workflow.id, before=rows[-1].version_number, limit=1).rows if rows else []
-        summaries = _summaries(tx, [*rows, *older], caller.rules, repository)
-    if rows and not older:
-        summaries[rows[-1].version_number] = FIRST
+        rows, below = listing.history(tx, workflow.id, wanted, before=before, limit=size)
+        authors = listing.authors(tx, workflow.id)
+        oldest = _before(tx, workflow, rows) if wanted else ()
+        older = (
+            oldest or catalog.history(tx, workflow.id, before=rows[-1].version_number, limit=1).rows
+            if rows
+            else ()
+        )
+        pairs = _pairs(rows, older)
+        summaries = _summaries(tx, pairs, caller.rules, repository)
+    first = rows[-1].version_number if rows and not older and not wanted else None
+    if first is not None:
+        summaries[first] = FIRST
+    more = {"rows": size + PAGE, "cursor": request.args.get("cursor")}
+    if size == _MOST_ROWS:
+        more = {"cursor": lookup.cursor_to(below) if below is not None else None}
     return visit.page(
         "history.html",
         workflow=workflow,
         rows=[(row, summaries.get(row.version_number)) for row in rows],
-        first=rows[-1].version_number if rows and not older else None,
-        following=lookup.cursor_to(page.next) if page.next is not None else None,
+        first=first,
+        more=more if below is not None else None,
         chosen=chosen,
+        filters=filters,
+        searched=bool(wanted),
+        authors=[(each, who(each).name) for each in authors],
     )
+
+
+def _wanted() -> tuple[VersionsWanted, dict[str, str]]:
+    """Return what the query searches for, and its fields as they were given; an invalid date is ignored."""
+    given = {name: request.args.get(name, "").strip()[:200] for name in ("q", "author", "since", "until")}
+    since, until = (_midnight(given[name]) for name in ("since", "until"))
+    until = until + timedelta(days=1) if until is not None else None
+    return VersionsWanted(lookup.text(given["q"]), lookup.text(given["author"]), since, until), given
+
+
+def _midnight(day: str) -> datetime | None:
+    with suppress(ValueError):
+        return datetime.combine(date.fromisoformat(day), datetime.min.time(), UTC)
+    return None
+
+
+def _before(tx: Transaction, workflow: Workflow, rows: Sequence[Version]) -> list[Version]:
+    """Return the versions before those of a search, which are not its neighbours."""
+    ids = [version_id(workflow.id, row.version_number - 1) for row in rows if row.version_number > 1]
+    return list(catalog.versions(tx, ids).values())
+
+
+def _pairs(rows: Sequence[Version], others: Sequence[Version]) -> list[tuple[Version, Version]]:
+    """Return (version, the one before) for each of `rows` whose predecessor is among them or `others`."""
+    known = sorted({row.version_number: row for row in (*others, *rows)}.items(), reverse=True)
+    before = {new: row for (new, _), (_, row) in pairwise(known)}
+    shown = ((row, before.get(row.version_number)) for row in rows)
+    return [(row, old) for row, old in shown if old is not None]
 
 
 @blueprint.get("/ui/workflows/<slug>/versions/<version>")
@@ -74,7 +128,7 @@ def show_version(slug: str, version: str) -> Response:
     lookup.admit(caller, workflow.slug, row.version_number, before.version_number if before else None)
     with caller.opened() as repository, lookup.reading_definition(row):
         with caller.reading() as tx:
-            summaries = _summaries(tx, [row, before], caller.rules, repository) if before else {}
+            summaries = _summaries(tx, [(row, before)], caller.rules, repository) if before else {}
         judged = not row.valid or row.state == "draft" or is_bytes_only(row.digest)
         view = view_of(repository, row, caller.rules, "n", judged=judged)
         file = comparison.file_of(repository, row)
@@ -86,6 +140,22 @@ def show_version(slug: str, version: str) -> Response:
         change=summaries.get(row.version_number, None if before else FIRST),
         shown=view,
         text=highlighted(file.raw.decode(errors="replace"), file.name),
+    )
+
+
+@blueprint.get("/ui/workflows/<slug>/versions/<version>/blame")
+def show_blame(slug: str, version: str) -> Response:
+    """Show which version last changed each node, edge and field."""
+    visit = enter(Permission.READ, f"reading {clip(slug)}")
+    page = blame.of_version(visit.caller, slug, version, request.args.get("cursor"))
+    order = {"node": 0, "edge": 1, "field": 2}
+    return visit.page(
+        "blame.html",
+        workflow=page.workflow,
+        version=page.version,
+        versions=page.versions,
+        elements=sorted(page.elements, key=lambda each: (-(each.version or 0), order[each.kind])),
+        following=lookup.cursor_to(page.next) if page.next is not None else None,
     )
 
 
@@ -175,14 +245,17 @@ class Summaries:
         self._clock = clock
 
     def of(
-        self, tx: Transaction, rows: Sequence[Version], rules: Rules, read: Callable[[Version], bytes]
+        self,
+        tx: Transaction,
+        found: Sequence[tuple[Version, Version]],
+        rules: Rules,
+        read: Callable[[Version], bytes],
     ) -> dict[int, str]:
-        """Return summaries by number, for each of `rows`, in the order of a history, but the last.
+        """Return the summaries of (version, the one before), by number; those beyond the time limit miss.
 
-        Those beyond the time limit are missing. `read` returns the bytes of a version that JSON has no form
-        for.
+        `read` returns the bytes of a version that JSON has no form for.
         """
-        pairs = {new.version_number: (old, new) for new, old in pairwise(rows)}
+        pairs = {new.version_number: (old, new) for new, old in found}
         keys = {
             number: (rules, old.blob_sha, old.file_name, new.blob_sha, new.file_name)
             for number, (old, new) in pairs.items()
@@ -215,11 +288,11 @@ def _prepare(state: BlueprintSetupState) -> None:
 
 
 def _summaries(
-    tx: Transaction, rows: Sequence[Version], rules: Rules, repository: Repository
+    tx: Transaction, pairs: Sequence[tuple[Version, Version]], rules: Rules, repository: Repository
 ) -> dict[int, str]:
     def read(row: Version) -> bytes:
         with suppress(ObjectsMissingError):  # a lost version
             return repository.objects.blob(row.blob_sha.encode())
         return b""
 
-    return cast(Summaries, current_app.extensions[_EXTENSION]).of(tx, rows, rules, read)
+    return cast(Summaries, current_app.extensions[_EXTENSION]).of(tx, pairs, rules, read)

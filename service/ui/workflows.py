@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import datetime
 from typing import Final
 
@@ -20,25 +21,43 @@ from service.inputs import CreateWorkflow, validated
 from service.ui.rendering import ago, blueprint
 from service.ui.session import Visit, enter, field, go, seen_draft
 from service.ui.versions import change_between, view_of
-from sync import catalog
+from sync import catalog, listing
 from sync.catalog import FullVersion
+from sync.listing import FILTERS
 
 PAGE: Final = 50
 _RECENT: Final = 5
+_SORTS: Final[tuple[listing.Sort, ...]] = ("updated", "name", "published")
 
 
 @blueprint.get("/ui/workflows")
 def list_workflows() -> Response:
     visit = enter(Permission.READ, "listing workflows")
-    caller, q = visit.caller, lookup.text(request.args.get("q", "").strip()[:200])
-    after = lookup.slug_in(request.args.get("cursor"))
+    caller, q = visit.caller, request.args.get("q", "").strip()[:200]
+    only, sort = (_chosen(name, choices) for name, choices in (("filter", FILTERS), ("sort", _SORTS)))
+    wanted = lookup.listed(caller, q, only, sort or _SORTS[0])  # type: ignore[arg-type] # one of the choices
+    after = lookup.place_in(request.args.get("cursor"), wanted.parse_place)
     with caller.reading() as tx:
-        page = catalog.workflows(tx, caller.project_id, q=q, after=after, limit=PAGE)
-        newest = {row.id: version_id(row.id, row.draft_number or row.latest_number) for row in page.rows}
+        page, place = listing.workflows(tx, caller.project_id, wanted, after=after, limit=PAGE)
+        total = listing.count(tx, caller.project_id, wanted)
+        newest = {row.id: version_id(row.id, row.draft_number or row.latest_number) for row in page}
         known = catalog.versions(tx, newest.values())
-    rows = [(row, known.get(newest[row.id])) for row in page.rows]
-    following = lookup.cursor_to(page.next) if page.next is not None else None
-    return visit.page("workflows.html", rows=rows, q=q, following=following)
+    return visit.page(
+        "workflows.html",
+        rows=[(row, known.get(newest[row.id])) for row in page],
+        q=q,
+        only=only,
+        sort=wanted.sort,
+        sorts=_SORTS,
+        total=total,
+        following=lookup.cursor_to(place) if place is not None else None,
+    )
+
+
+def _chosen(name: str, choices: Collection[str]) -> str | None:
+    """Return a parameter of the query, or None for one that is not among `choices`."""
+    given = request.args.get(name)
+    return given if given in choices else None
 
 
 @blueprint.get("/ui/new-workflow")
@@ -116,7 +135,8 @@ def publish(slug: str) -> Response:
         )
     except GitstoreError as error:
         return _refused(visit, slug, error)
-    return go("show_workflow", slug=slug, notice="published" if published.new else "same")
+    about = {"version": published.number, "current": published.version.is_current}
+    return go("show_workflow", slug=slug, notice="published" if published.new else "same", about=about)
 
 
 @blueprint.get("/ui/workflows/<slug>/discard")

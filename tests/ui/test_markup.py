@@ -34,8 +34,8 @@ TAGS = frozenset(
     mark kbd""".split()  # noqa: SIM905 - it reads better
 )
 ONE = "/ui/workflows/naughty"
-PATHS = ("", "/edit", "/versions", "/versions/1", "/versions/draft", "/compare", "/discard",
-         "/versions/1/revert", "/versions/1/current", "/versions/1/download",
+PATHS = ("", "/activity", "/edit", "/versions", "/versions/1", "/versions/draft", "/compare", "/discard",
+         "/versions/1/revert", "/versions/1/current", "/versions/1/download", "/versions/draft/blame",
          "/versions?compare=1")  # fmt: skip
 
 

@@ -27,7 +27,7 @@ def test_a_workflow_is_created_with_a_starter(ann: Visitor) -> None:
     answer = ann.post(
         "/ui/new-workflow", slug="order-sync", name="Order sync", description="Copies\r\norders."
     )
-    assert (answer.status, answer.location) == (303, f"{ONE}/edit?notice=created")
+    assert (answer.status, answer.location) == (303, f"{ONE}/edit")
     workflow = ann.api.get("/workflows/order-sync").json
     assert (workflow["name"], workflow["description"]) == ("Order sync", "Copies\norders.")
     page = ann.get(ONE).page
@@ -64,14 +64,45 @@ def test_workflows_are_searched_and_paged(ann: Visitor, monkeypatch: pytest.Monk
     monkeypatch.setattr("service.ui.workflows.PAGE", 2)
     for slug in ("a-one", "b-two", "c-three"):
         ann.api.create(slug)
-    first = ann.get("/ui/workflows").page
-    assert "c-three" not in first.text
-    (more,) = [link for link in first.links() if "cursor" in link]
-    assert "c-three" in ann.get(more).page.text
+    for sort, last in (("name", "c-three"), ("updated", "a-one"), ("published", "a-one")):
+        first = ann.get(f"/ui/workflows?sort={sort}").page
+        assert last not in first.text
+        assert "3 workflows" in first.text
+        (more,) = [link for link in first.links() if "cursor" in link]
+        assert last in ann.get(more).page.text
     assert "b-two" not in ann.get("/ui/workflows?q=three").page.text
-    assert "No workflows found" in ann.get("/ui/workflows?q=<b>").page.text
+    assert "No workflows found" in ann.get("/ui/workflows?q=<x>").page.text
     assert ann.get("/ui/workflows?cursor=x").status == 400
     assert ann.get("/ui/workflows?q=%00").status == 400
+
+
+@pytest.mark.usefixtures("published")
+def test_workflows_are_filtered(ann: Visitor, house: House) -> None:
+    """By their state, and by who changed them."""
+    for slug in ("held", "broken", "idle"):
+        ann.api.create(slug)
+    ann.api.publish("held")
+    ann.api.put("/workflows/held/current", json={"version": 1, "hold": True})
+    ann.api.put("/workflows/broken/versions/draft", json={"definition": {"nodes": []}}, match="*")
+    ann.api.publish("idle", activate=False)
+    bob = house.client("publisher")
+    bob.create("bobs")
+    expected = {
+        "running": {"order-sync", "held"},
+        "held": {"held"},
+        "draft": {"broken", "bobs"},
+        "problems": {"broken"},
+        "idle": {"idle"},
+        "mine": {"order-sync", "held", "broken", "idle"},
+        "": {"order-sync", "held", "broken", "idle", "bobs"},
+    }
+    for only, slugs in expected.items():
+        page = ann.get(f"/ui/workflows?filter={only}").page
+        listed = {link.rpartition("/")[2] for link in page.links() if link.count("/") == 3}
+        assert listed - {"new-workflow"} == slugs, only
+        rows = ann.api.get("/workflows" + (f"?filter={only}" if only else "")).json
+        assert {row["slug"] for row in rows["workflows"]} == slugs
+        assert rows["total"] == len(slugs)
 
 
 @pytest.mark.usefixtures("published")
@@ -96,7 +127,7 @@ def test_the_history_shows_author_message_and_changes(ann: Visitor) -> None:
     rows = [" ".join(row.text.split()) for row in ann.get(f"{ONE}/versions").page.all("tr")[1:]]
     assert [row.split()[0] for row in rows] == ["v4", "v3", "v2", "v1"]
     assert rows[0].startswith("v4 draft url of call changed")
-    assert rows[1].startswith("v3 current Third url of call changed token:owner")
+    assert rows[1].startswith("v3 current Third url of call changed 2 nodes owner")
     assert rows[3].startswith("v1 First the first version")
 
 
@@ -116,9 +147,36 @@ def test_any_two_versions_are_compared_in_two_clicks(ann: Visitor) -> None:
 def test_the_history_is_paged_to_the_first_version(ann: Visitor, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(version_pages, "PAGE", 2)
     page = ann.get(f"{ONE}/versions").page
-    (older,) = [link for link in page.links() if "cursor" in link]
-    rows = [" ".join(row.text.split()) for row in ann.get(older).page.all("tr")[1:]]
-    assert [row.split()[0] for row in rows] == ["v1"]
+    assert len(page.all("tr")) == 1 + 2
+    (older,) = [link for link in page.links() if "rows=" in link]
+    assert numbers(ann, older.partition("#")[0]) == ["v3", "v2", "v1"], "so that Back shows as many again"
+    monkeypatch.setattr(version_pages, "_MOST_ROWS", 2)
+    (older,) = [link for link in ann.get(f"{ONE}/versions").page.links() if "cursor=" in link]
+    assert numbers(ann, older.partition("#")[0]) == ["v1"]
+
+
+def numbers(ann: Visitor, path: str) -> list[str]:
+    """Return the first words of the rows of a history."""
+    return [row.text.split()[0] for row in ann.get(path).page.all("tr")[1:]]
+
+
+@pytest.mark.usefixtures("published")
+def test_the_history_is_searched_by_message_author_and_date(ann: Visitor) -> None:
+    """A change is still told against the version before, and a version can be opened by its number."""
+    me = ann.api.get("/workflows/order-sync/versions/1").json["published_by"]
+    for query, found in (
+        ("q=sec", ["v2"]),
+        ("q=nothing", []),
+        (f"author={me}", ["v3", "v2", "v1"]),
+        ("author=Bob", []),
+        ("since=2020-01-01&until=2999-01-01", ["v3", "v2", "v1"]),
+        ("until=2020-01-01", []),
+        ("since=x&until=2020-13-45", ["v3", "v2", "v1"]),
+    ):
+        assert numbers(ann, f"{ONE}/versions?{query}") == found, query
+    assert "url of call changed" in ann.get(f"{ONE}/versions?q=second").page.text
+    assert ann.get(f"{ONE}/versions?q=%00").status == 400
+    assert ann.get(f"{ONE}/versions?go=v2").location == f"{ONE}/versions/v2"
 
 
 @pytest.mark.usefixtures("published")

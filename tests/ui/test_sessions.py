@@ -93,10 +93,38 @@ def test_signing_out_ends_every_copy_of_the_cookie(
     assert not end.exists()
 
 
-def test_a_session_expires_after_a_week(ann: Visitor, monkeypatch: pytest.MonkeyPatch) -> None:
-    later = time.time() + session.SECONDS + 1
-    monkeypatch.setattr(time, "time", lambda: later)
+def test_a_session_expires_a_week_after_its_last_request(
+    ann: Visitor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also one of a copy of the cookie from before it was renewed."""
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now)
+    first = cookie_of(ann)
+    for _ in range(3):
+        now += session.SECONDS - 3600
+        assert ann.get("/ui/workflows").status == 200
+    copy = Visitor(ann.client.application.test_client(), ann.api)
+    copy.client.set_cookie("__Secure-gitstore-session", first, domain="gitstore.example", path="/ui")
+    assert copy.get("/ui/workflows").status == 303
+    now += session.SECONDS + 1
     assert ann.get("/ui/workflows").status == 303
+
+
+@pytest.mark.usefixtures("published")
+def test_a_notice_is_shown_once_and_cannot_be_forged(ann: Visitor, house: House) -> None:
+    """It names the version and links to it. Neither a URL nor the cookie of another session makes one."""
+    ann.post("/ui/workflows/order-sync/versions/2/current", seen="3", message="Back")
+    cookie = ann.client.get_cookie("__Secure-gitstore-notice", "gitstore.example", "/ui")
+    assert cookie is not None
+    first, again = (ann.get("/ui/workflows/order-sync").page for _ in range(2))
+    assert "v2 is the current version." in first.text
+    assert "v2 is the current version." not in again.text
+    bob = visitor(house)
+    bob.client.set_cookie(
+        "__Secure-gitstore-notice", str(cookie.value), domain="gitstore.example", path="/ui"
+    )
+    for path in ("/ui/workflows/order-sync", "/ui/workflows/order-sync?notice=moved&version=2"):
+        assert not bob.get(path).page.all("div", role="status"), path
 
 
 @pytest.mark.parametrize("damage", ["", "x", "é", "gAAAA", "\0", "a b c"])

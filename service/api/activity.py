@@ -1,0 +1,71 @@
+"""/activity and /workflows/{id}/activity: what happened, newest first."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Final, Literal
+
+from flask import Response
+from pydantic import Field
+
+from gitstore.activity import Kind
+from gitstore.definition.quoting import clip
+from gitstore.model import Permission
+from service import activity
+from service.api import http
+from service.api.openapi import PageQuery, WorkflowPath, declares, new_blueprint
+from service.context import enter
+
+blueprint = new_blueprint("activity", "What happened to workflows: who did it, when, and why.")
+
+_KINDS: Final = ", ".join(f"`{kind}`" for kind in Kind)
+
+
+class Doer(http.Answer):
+    name: str
+    kind: Literal["user", "token", "source", "operator"]
+
+
+class Activity(http.Answer):
+    id: str = Field(description="of the commit or the event that recorded it")
+    kind: str = Field(description=f"one of {_KINDS}; later releases may add others")
+    at: datetime
+    actor: Doer
+    on_behalf_of: str | None = Field(description="the user for whom a program said that it acted")
+    reason: str
+    workflow: str = Field(description="the workflow's slug")
+    workflow_name: str
+    version: int | None
+    previous: int | None = Field(description="the version that was current before")
+    activated: bool = Field(description="whether the published version became current at once")
+    commit: str | None = Field(description="of the draft")
+
+
+class ActivityPage(http.Answer):
+    activity: list[Activity]
+    next_cursor: str | None
+
+
+@blueprint.get("/workflows/<id>/activity", **declares(200, ActivityPage, "Link"))
+def list_activity_of_workflow(path: WorkflowPath, query: PageQuery) -> Response:
+    """List what happened to a workflow, newest first."""
+    caller = enter(Permission.READ, f"reading {clip(path.id)}", project=query.project)
+    workflow, page = activity.of_workflow(caller, path.id, query.cursor, query.limit)
+    place = f"/workflows/{workflow.slug}/activity"
+    return http.answer_page(caller, ActivityPage, place, page.next, activity=_rows(page.rows))
+
+
+@blueprint.get("/activity", **declares(200, ActivityPage, "Link"))
+def list_activity(query: PageQuery) -> Response:
+    """List what happened to the workflows of the project, what was recorded last first."""
+    caller = enter(Permission.READ, "reading the activity", project=query.project)
+    page = activity.of_project(caller, query.cursor, query.limit)
+    return http.answer_page(caller, ActivityPage, "/activity", page.next, activity=_rows(page.rows))
+
+
+def _rows(rows: Iterable[activity.Activity]) -> list[Activity]:
+    return [
+        Activity.from_row(row, actor=Doer.model_construct(name=row.actor.name, kind=row.actor.kind))
+        for row in rows
+    ]

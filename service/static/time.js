@@ -1,0 +1,21 @@
+// Times in the reader's zone: the whole time beside an age, and both zones on hover.
+"use strict";
+
+const local = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "short" });
+const zoned = new Intl.DateTimeFormat(undefined, { dateStyle: "long", timeStyle: "long" });
+
+function localize(root) {
+  for (const time of root.querySelectorAll("time[datetime]")) {
+    if (time.dataset.utc) continue;
+    const at = new Date(time.dateTime);
+    if (Number.isNaN(at.getTime())) continue;
+    time.dataset.utc = time.title;
+    time.title = `${zoned.format(at)}\n${time.dataset.utc}`;
+    if (time.classList.contains("local")) time.textContent = `${time.textContent} · ${local.format(at)}`;
+  }
+}
+localize(document);
+// Rows that a script adds.
+new MutationObserver((changes) => {
+  for (const change of changes) for (const node of change.addedNodes) if (node.nodeType === 1) localize(node);
+}).observe(document.body, { childList: true, subtree: true });

@@ -1,0 +1,40 @@
+"""Pages of what happened: to a workflow, and in the project."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from flask import Response, request
+
+from gitstore.definition.quoting import clip
+from gitstore.model import Permission
+from service import activity, lookup
+from service.activity import ActivityPage
+from service.ui.rendering import blueprint
+from service.ui.session import Visit, enter
+from sync import catalog
+
+PAGE: Final = 50
+
+
+@blueprint.get("/ui/workflows/<slug>/activity")
+def show_activity(slug: str) -> Response:
+    visit = enter(Permission.READ, f"reading {clip(slug)}")
+    workflow, page = activity.of_workflow(visit.caller, slug, request.args.get("cursor"), PAGE)
+    return _page(visit, page, workflow)
+
+
+@blueprint.get("/ui/activity")
+def show_all_activity() -> Response:
+    visit = enter(Permission.READ, "reading the activity")
+    return _page(visit, activity.of_project(visit.caller, request.args.get("cursor"), PAGE))
+
+
+def _page(visit: Visit, page: ActivityPage, workflow: catalog.Workflow | None = None) -> Response:
+    return visit.page(
+        "activity.html",
+        workflow=workflow,
+        page=page,
+        following=lookup.cursor_to(page.next) if page.next is not None else None,
+        later=request.args.get("cursor") is not None,
+    )
