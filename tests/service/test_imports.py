@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -29,8 +30,9 @@ from sync.db import Database
 from sync.meshhook import file_of
 from tests.conftest import MakeDatabase, database, temporary_folder
 from tests.helpers import definition, until
-from tests.service.api.conftest import Client
+from tests.service.api.conftest import Client, problem
 from tests.service.test_cli import House
+from tests.service.users import ISSUER, SECRET, jwt_of
 
 SCHEMA = """
     create schema auth;
@@ -194,7 +196,11 @@ def test_the_rows_are_as_many_as_promised() -> None:
 def test_numbers_authors_times_and_currents_are_those_of_meshhook(house: House, output: str) -> None:
     """Every row but the drafts, and nothing else; the newest published row is current."""
     assert "Traceback" not in output
-    found = imported(house)
+    check_versions(imported(house))
+
+
+def check_versions(found: dict[tuple[str, int], dict[str, Any]]) -> None:
+    """Compare the versions with MeshHook's rows."""
     published = {key: row for key, row in found.items() if row["state"] == "published"}
     assert set(published) == {(row.here, row.version) for row in VERSION_ROWS}
     for row in VERSION_ROWS:
@@ -299,7 +305,10 @@ def api(house: House, output: str) -> Iterator[Client]:
     """A client of the larger project, as an editor."""
     slug = dict(house.sql("select id, slug from gitstore.projects"))[PROJECTS[0]]
     token = house("token", "create", slug, "--role", "publisher", "--name", "t").stdout.strip()
-    config = Config.from_env({"GITSTORE_DATA": str(house.data), "DATABASE_URL": house.url})
+    issuers = json.dumps([{"issuer": ISSUER, "secret": SECRET}])
+    config = Config.from_env(
+        {"GITSTORE_DATA": str(house.data), "DATABASE_URL": house.url, "GITSTORE_JWT_ISSUERS": issuers}
+    )
     with closing(Database(house.url)) as connected:
         yield Client(create_app(config, database=connected), token)
 
@@ -324,6 +333,34 @@ def test_ids_mean_their_workflows_and_versions(api: Client) -> None:
     )
     assert moved.json["current"]["version_number"] == 4
     assert api.post(f"/workflows/flow-1/versions/{row.id}/revert", match="*", json={}).status_code == 201
+
+
+def test_an_id_chooses_the_project_of_a_user_with_several(api: Client) -> None:
+    """The owner of both names no project where the path has an id of a row, or of a version."""
+    owner = Client(api.app, jwt_of(next(iter(USERS))))
+    stranger = Client(api.app, jwt_of(STRANGER))
+    for slug, number in (("flow-1", 2), ("flow-4", 3), ("flow-24", 10), ("flow-40", 1)):
+        row = next(row for row in ROWS if row.slug == slug and row.version == number)
+        for path in (f"/workflows/{row.id}", f"/workflows/{row.id}/versions", f"/api/workflows/{row.id}"):
+            assert owner.get(path).status_code == 200, path
+            problem(stranger.get(path), 404, "workflow_not_found")
+        newest = owner.get(f"/workflows/{row.id}/versions").json["versions"][0]
+        assert owner.get(f"/workflows/{newest['id']}").json["slug"] == slug
+    problem(owner.get(f"/workflows/{UUID(int=1)}"), 404, "workflow_not_found")
+
+
+def test_a_version_that_does_not_parse_has_no_json(api: Client) -> None:
+    """Its facts and problems are in the refusal, its bytes are served."""
+    owner = Client(api.app, jwt_of(next(iter(USERS))))
+    row = next(row for row in ROWS if row.slug == "flow-4" and row.version == 2)
+    path = f"/workflows/{row.id}/versions/2"
+    refused = problem(owner.get(path), 422, "definition_unparsable")
+    assert (refused["version"]["external_id"], refused["version"]["digest"]) == (str(row.id), None)
+    assert refused["problems_total"] == 2
+    problem(
+        owner.get(f"{path}/definition", headers={"Accept": "application/json"}), 422, "definition_unparsable"
+    )
+    assert owner.get(f"{path}/definition", headers={"Accept": "*/*"}).status_code == 200
 
 
 def test_meshhook_rolls_back_by_its_own_ids(api: Client) -> None:
@@ -424,7 +461,9 @@ def test_a_later_import_follows_what_changed(move: Move) -> None:
     assert "is archived: it can be read only" in move.run(status=1)
     move.house("project", "unarchive", "default-project-90642a07")
     move.there(row(2, "published", "https://rewritten.example/"))
+    would = move.run("--dry-run", status=1)
     again = move.run(status=1)
+    assert "v2: published here with other content, which cannot change" in would
     assert "v2: published here with other content, which cannot change" in again
     assert "v5 stays current here" in again
     assert move.house("verify").stdout == ""
