@@ -123,9 +123,7 @@ class Version(http.Answer):
 class FullVersion(http.Judged, Version):
     """A version with its definition and, if it is invalid or has no JSON, its problems."""
 
-    definition: dict[str, Any] | list[Any] | None = Field(
-        description="null if JSON has no form for it, or if its bytes were lost"
-    )
+    definition: dict[str, Any] | list[Any] | None = Field(description="null if JSON has no form for it")
 
 
 class VersionPage(http.Answer):
