@@ -179,7 +179,10 @@ def output(house: House, meshhook: str) -> str:
     return house("import", "meshhook", MESHHOOK_DATABASE_URL=meshhook).stdout
 
 
-def imported(house: House) -> dict[tuple[str, int], dict[str, Any]]:
+Versions = dict[tuple[str, int], dict[str, Any]]
+
+
+def imported(house: House) -> Versions:
     """The versions by workflow and number."""
     with psycopg.connect(house.url, row_factory=psycopg.rows.dict_row) as connection:
         found = connection.execute(
@@ -189,17 +192,23 @@ def imported(house: House) -> dict[tuple[str, int], dict[str, Any]]:
         return {(row["slug"], row["version_number"]): row for row in found}
 
 
+@pytest.fixture(scope="module")
+def found(house: House, output: str) -> Versions:
+    """The versions as the import left them, before a test changes some."""
+    return imported(house)
+
+
 def test_the_rows_are_as_many_as_promised() -> None:
     assert (len(SLUGS), len(ROWS)) == (50, 244)
 
 
-def test_numbers_authors_times_and_currents_are_those_of_meshhook(house: House, output: str) -> None:
+def test_numbers_authors_times_and_currents_are_those_of_meshhook(output: str, found: Versions) -> None:
     """Every row but the drafts, and nothing else; the newest published row is current."""
     assert "Traceback" not in output
-    check_versions(imported(house))
+    check_versions(found)
 
 
-def check_versions(found: dict[tuple[str, int], dict[str, Any]]) -> None:
+def check_versions(found: Versions) -> None:
     """Compare the versions with MeshHook's rows."""
     published = {key: row for key, row in found.items() if row["state"] == "published"}
     assert set(published) == {(row.here, row.version) for row in VERSION_ROWS}
@@ -226,23 +235,24 @@ def test_the_ledger_keeps_the_ids_of_users(house: House, output: str) -> None:
     assert f'Gitstore-On-Behalf-Of: "{row.user_id}"\n' in entry
 
 
-def test_the_newest_draft_row_is_the_draft(house: House, output: str) -> None:
+def test_the_newest_draft_row_is_the_draft(output: str, found: Versions) -> None:
     """Older ones are listed."""
     drafts = {row.here: row for row in ROWS if row.status == "draft"}
-    found = {slug: row for (slug, _), row in imported(house).items() if row["state"] == "draft"}
-    assert set(found) == set(drafts)
+    open_drafts = {slug: row for (slug, _), row in found.items() if row["state"] == "draft"}
+    assert set(open_drafts) == set(drafts)
     for slug, row in drafts.items():
-        assert found[slug]["definition"] == row.definition
-        assert found[slug]["created_at"] == row.updated_at.replace(microsecond=0)
+        assert open_drafts[slug]["definition"] == row.definition
+        assert open_drafts[slug]["created_at"] == row.updated_at.replace(microsecond=0)
     older = [row for row in ROWS if row.status == "draft" and drafts[row.here] is not row]
     assert len(older) == 6
     for row in older:
         assert f'left out: "{row.slug}" version {row.version} (draft, {row.id})' in output
 
 
-def test_invalid_versions_are_recorded_and_run_as_they_did(house: House, output: str) -> None:
+def test_invalid_versions_are_recorded_and_run_as_they_did(
+    house: House, output: str, found: Versions
+) -> None:
     """Bytes are kept where there is no JSON; the numbers in them, too."""
-    found = imported(house)
     assert (found["flow-3", 4]["valid"], found["flow-3", 4]["is_current"]) == (False, True)
     for key in (("flow-4", 2), ("flow-5", 3)):
         assert (found[key]["valid"], found[key]["definition"], found[key]["digest"]) == (False, None, None)
@@ -258,12 +268,12 @@ def test_invalid_versions_are_recorded_and_run_as_they_did(house: House, output:
     assert str(2**60) in shown
 
 
-def test_live_data_of_the_editor_is_left_out_and_counted(house: House, output: str) -> None:
-    assert "1 definition without what the editor left in them" in output
+def test_live_data_of_the_editor_is_left_out_and_counted(house: House, output: str, found: Versions) -> None:
+    assert "left out what the editor left in 1 definition" in output
     repository = house.data / "repos" / f"{PROJECTS[0]}.git"
     objects = ["git", "-C", str(repository), "log", "--all", "-p", "--format=%s", "-S", "secret-of-a-run"]
     assert subprocess.run(objects, check=True, capture_output=True, text=True).stdout == ""
-    assert imported(house)["flow-6", 1]["definition"]["nodes"][0]["data"]["label"] == "Hook"
+    assert found["flow-6", 1]["definition"]["nodes"][0]["data"]["label"] == "Hook"
 
 
 def test_other_slugs_are_listed(house: House, output: str) -> None:
@@ -301,7 +311,7 @@ def test_rows_are_verified_and_rebuilt(house: House, output: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def api(house: House, output: str) -> Iterator[Client]:
+def api(house: House, found: Versions) -> Iterator[Client]:
     """A client of the larger project, as an editor."""
     slug = dict(house.sql("select id, slug from gitstore.projects"))[PROJECTS[0]]
     token = house("token", "create", slug, "--role", "publisher", "--name", "t").stdout.strip()

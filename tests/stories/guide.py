@@ -18,7 +18,7 @@ DOCS = Path(__file__).parents[2] / "docs"
 MARK = "pasted-block-ended"
 _SECTION = re.compile(r"^##+ (.+)\n", re.MULTILINE)
 _BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-_FILE = re.compile(r"as `([\w.-]+)`:$")
+_FILE = re.compile(r"`([^`]+\.\w+)`:$")
 _PLACEHOLDER = re.compile(r"`([^`]+)`")
 
 
@@ -92,7 +92,9 @@ class Shell:
         printed = []
         for block in blocks:
             if block.file is not None:
-                (self.folder / block.file).write_text(block.text)
+                path = self.folder / block.file
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_text(block.text)
             elif block.kind == "sh":
                 printed.append(self.paste(block.text))
             elif block.kind == "text":

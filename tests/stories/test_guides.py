@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import socket
+import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import closing
@@ -40,6 +41,31 @@ pytestmark = [pytest.mark.slow, browser.needs_chromium]
 ADA, EVE = "ada@example.com", "eve@example.com"
 URL = "postgresql://postgres.<project-ref>:<password>@<pooler-host>:6543/postgres"
 READY = "gitstore is ready"
+NODE = shutil.which("node") or str(Path(playwright.__file__).parent / "driver/node")
+MORE = """
+    alter table projects enable row level security;
+    create policy own on projects using (owner = auth.uid());
+    alter table workflow_definitions enable row level security;
+    create policy own on workflow_definitions
+        using (project_id in (select id from projects where owner = auth.uid()));
+    create table workflow_runs (
+        id bigint generated always as identity primary key,
+        workflow_id uuid not null references workflow_definitions (id) on delete cascade
+    )
+"""
+STUB = """
+    export const createServerSupabaseClient = (event) => ({ auth: {
+      getSession: async () => ({ data: { session: event.jwt ? { access_token: event.jwt } : null } }) } })
+"""
+FORWARD = """
+    import { GET, PUT } from "./src/routes/api/workflows/[...path]/+server.js"
+    const url = new URL("http://localhost/api/workflows/flow-9?project=default-project")
+    const save = { method: "PUT", body: JSON.stringify({ description: "Forwarded" }) }
+    const jwt = process.env.JWT
+    const answers = [await GET({ request: new Request(url), url, jwt }),
+      await PUT({ request: new Request(url, save), url, jwt }), await GET({ request: new Request(url), url })]
+    for (const answer of answers) console.log(answer.status, JSON.stringify(await answer.json()))
+"""
 Rows = dict[tuple[UUID, str, int], dict[str, Any]]
 
 
@@ -61,9 +87,7 @@ def base(project: Supabase) -> Iterator[SupabaseDatabase]:
 def shell(tmp_path: Path) -> Iterator[Shell]:
     """A shell in a clone whose dependencies are installed."""
     (tmp_path / ".venv").symlink_to(sys.prefix)
-    tools = [str(PROGRAMS), os.defpath, "/usr/local/bin"]
-    if shutil.which("node", path=os.pathsep.join(tools)) is None:
-        tools.append(str(Path(playwright.__file__).parent / "driver"))
+    tools = [str(PROGRAMS), os.defpath, "/usr/local/bin", str(Path(NODE).parent)]
     environment = {"PATH": os.pathsep.join(tools), "HOME": str(tmp_path), "LC_ALL": "C.UTF-8"}
     environment["GITSTORE_WORKERS"] = "1"
     with closing(Shell(tmp_path, environment)) as opened:
@@ -90,6 +114,11 @@ def test_a_meshhook_moves_in_and_out(project: Supabase, base: SupabaseDatabase, 
         connection.execute(SCHEMA.partition("raw_user_meta_data jsonb);")[2].encode())
         add_projects(connection)
         insert(connection, *ROWS)
+        connection.execute(MORE)
+        ran = [row.id for row in ROWS if row.slug == "flow-9" and row.version in (3, 5)]
+        connection.cursor().executemany(
+            "insert into workflow_runs (workflow_id) values (%s)", [(id_,) for id_ in ran]
+        )
     before = rows_of_meshhook(base)
     given = values(project, base, **{"order-sync": "flow-9"})
     url = f"http://{given['127.0.0.1:8080']}"
@@ -114,8 +143,9 @@ def test_a_meshhook_moves_in_and_out(project: Supabase, base: SupabaseDatabase, 
         assert [row[1] for row in base.rows_of(query, None, project)] == [4]
         assert [row[1] for row in base.rows_of(query, ADA, project)] == [4]
 
-        *signed_in, script, _ = [*guide.section("The front end"), None]
-        assert "default-project-90642a07" in shell.follow([block for block in signed_in if block])[-1]
+        assert "default-project-90642a07" in shell.follow(guide.section("The front end"))[-1]
+        check_forwarding(shell.folder, ada.token)
+        (script,) = guide.section("From another origin")
         edited = in_page(
             project, script.text, ada.token, "opened, saved, published, versions, draft, rolledBack"
         )
@@ -124,6 +154,7 @@ def test_a_meshhook_moves_in_and_out(project: Supabase, base: SupabaseDatabase, 
         assert ada.definition(str(row.id), 6) == ada.definition(str(row.id), 4)
 
         shell.follow(guide.section("Foreign keys"))
+        assert runs(base) == [imported(house)["flow-9", 3]["id"], None]
         sees_nothing(project, base, eve, shell.folder)
         assert shell.paste("gitstore verify").startswith("no differences in 3 projects")
         shell.follow(guide.section("The way back"))
@@ -142,6 +173,29 @@ def rows_of_meshhook(base: SupabaseDatabase) -> Rows:
     with psycopg.connect(base.direct, row_factory=psycopg.rows.dict_row) as connection:
         found = connection.execute("select * from public.workflow_definitions")
         return {(row["project_id"], row["slug"], row["version"]): row for row in found}
+
+
+def runs(base: SupabaseDatabase) -> list[UUID | None]:
+    with psycopg.connect(base.direct) as connection:
+        found = connection.execute("select version_id from workflow_runs order by id").fetchall()
+        return [version for (version,) in found]
+
+
+def check_forwarding(folder: Path, jwt: str) -> None:
+    """Call the route that MeshHook's server forwards by, with and without a session."""
+    library = folder / "node_modules/$lib"
+    library.mkdir(parents=True)
+    (library / "supabase.js").write_text(STUB)
+    (folder / "forward.js").write_text(FORWARD)
+    for place in (folder, library):
+        (place / "package.json").write_text('{"type": "module"}')
+    command = [NODE, "forward.js"]
+    done = subprocess.run(command, cwd=folder, env={"JWT": jwt}, capture_output=True, text=True, check=False)
+    read, saved, refused = done.stdout.splitlines() or [done.stderr] * 3
+    assert '"version":5' in read
+    assert saved.startswith("200 ")
+    assert '"description":"Forwarded"' in saved
+    assert refused.startswith("401 ")
 
 
 def check_moved_out(before: Rows, after: Rows) -> None:
