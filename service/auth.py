@@ -80,9 +80,10 @@ class Authenticator:
     ) -> Principal:
         """Return the principal that `identity` is in the project of its request.
 
-        That is the one `named`, by slug or id, else the one of the `workflow`, else the user's only one.
-        Raises `project_not_found`, `workflow_not_found` or, for a user without or with several projects,
-        `project_required`. Another tenant's object and one that does not exist give the same error.
+        That is the one `named`, by slug or id, else that of the workflow with an id `workflow`, else the only
+        one of the user. Raises `project_not_found`, `workflow_not_found` or, for a user without or with
+        several projects, `project_required`. Another tenant's object and one that does not exist give the
+        same error.
         """
         if isinstance(identity, Principal):
             check_project(identity, named)
@@ -98,7 +99,7 @@ class Authenticator:
             )
         if named is not None:
             raise unknown_project(named)
-        if workflow is not None:
+        if workflow is not None and found is None:
             raise NotFoundError(Code.WORKFLOW_NOT_FOUND, f"there is no workflow {clip(str(workflow))!r}")
         raise GitstoreError(
             HttpCode.PROJECT_REQUIRED,

@@ -161,7 +161,7 @@ def sender(authenticate: Callable[[str | None, str], Identity]) -> Identity:
 
 
 def _workflow_in_path() -> UUID | None:
-    """Return the UUID of the workflow in the path; None for a slug, and in paths without a workflow."""
+    """Return the UUID in the path that names a workflow; None for a slug, and in paths without a workflow."""
     rule = request.url_rule
     if rule is None or "/workflows/<id>" not in rule.rule:
         return None

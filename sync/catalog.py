@@ -33,6 +33,7 @@ class Project:
 
     `rules` are those of drafts and of new versions, `first_rules` those at its creation.
     `file_names` are names of definitions besides `workflow.*`, and `file_name` that of new ones.
+    `activate_invalid`: whether versions of sources with an invalid definition become current.
     """
 
     id: UUID
@@ -45,6 +46,7 @@ class Project:
     first_rules: str
     file_name: str | None
     file_names: Sequence[str]
+    activate_invalid: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,9 +105,6 @@ class Page(Generic[T]):
 
 _PROJECT: Final[LiteralString] = rows.select(Project) + " from gitstore.projects "
 _ACTIVATES_INVALID: Final[LiteralString] = "select activate_invalid from gitstore.projects where id = %(id)s"
-_SET_ACTIVATES_INVALID: Final[LiteralString] = """
-    update gitstore.projects set activate_invalid = %(value)s where id = %(id)s
-"""
 _CREATE_PROJECT: Final[LiteralString] = """
     insert into gitstore.projects (id, slug, name, owner, rules, first_rules, checked_rules)
     values (%(id)s, %(slug)s, %(name)s, %(owner)s, %(rules)s, %(rules)s, %(rules)s)
@@ -128,11 +127,6 @@ def project_by_id(tx: Transaction, project_id: UUID) -> Project | None:
 def activates_invalid(tx: Transaction, project_id: UUID) -> bool:
     """Return whether versions of sources with an invalid definition become current in a project."""
     return bool(tx.value(_ACTIVATES_INVALID, id=project_id))
-
-
-def set_activates_invalid(tx: Transaction, project_id: UUID, value: bool) -> None:
-    """Set whether `activates_invalid`. Requires the tables' owner."""
-    tx.run(_SET_ACTIVATES_INVALID, id=project_id, value=value)
 
 
 def create_project(

@@ -15,7 +15,7 @@ from uuid import UUID
 from gitstore.errors import Code, ConflictError, ForbiddenError, NotFoundError
 from gitstore.model import Rules
 from sync import rows
-from sync.catalog import Project
+from sync.catalog import Page, Project
 from sync.db import Transaction
 
 
@@ -52,7 +52,7 @@ _VISIBLE: Final[LiteralString] = (
     from gitstore.projects p
     cross join (select gitstore.subject() as id) me
     left join gitstore.members m on m.project_id = p.id and m.user_id = me.id
-    order by p.slug
+    where p.slug > %(after)s order by p.slug limit %(limit)s
 """
 )
 _CREATE: Final[LiteralString] = """
@@ -63,6 +63,7 @@ _CHANGE: Final[LiteralString] = """
         rules = coalesce(%(rules)s, rules), file_name = coalesce(%(file_name)s, file_name),
         file_names = case when %(file_name)s::text is null or %(file_name)s::text = any (file_names)
             then file_names else file_names || %(file_name)s::text end,
+        activate_invalid = coalesce(%(activate_invalid)s, activate_invalid),
         archived_at = case when %(archived)s then coalesce(archived_at, now())
             when %(archived)s is null then archived_at end
     where id = %(id)s returning """ + rows.columns(Project)  # noqa: S608 - of constants
@@ -78,9 +79,10 @@ _CONTENTS: Final[LiteralString] = """
 """
 
 
-def visible(tx: Transaction) -> list[Visible]:
-    """Return the projects that the caller sees, by slug."""
-    return tx.rows(Visible, _VISIBLE)
+def visible(tx: Transaction, *, after: str = "", limit: int = 100) -> Page[Visible]:
+    """Return the projects that the caller sees, in the order of slugs, after `after`."""
+    page = tx.rows(Visible, _VISIBLE, after=after, limit=limit + 1)
+    return Page(page[:limit], page[limit - 1].slug if len(page) > limit else None)
 
 
 def create_own(tx: Transaction, project_id: UUID, slug: str, name: str, rules: Rules, most: int) -> bool:
@@ -101,10 +103,12 @@ def change(
     rules: Rules | None = None,
     archived: bool | None = None,
     file_name: str | None = None,
+    activate_invalid: bool | None = None,
 ) -> Project | None:
     """Change a project; what is None is unchanged. Return None unless the caller is one of its owners."""
     values = {"slug": slug, "name": name, "rules": rules and rules.value, "archived": archived}
-    return tx.row(Project, _CHANGE, id=project_id, file_name=file_name, **values)
+    values |= {"file_name": file_name, "activate_invalid": activate_invalid}
+    return tx.row(Project, _CHANGE, id=project_id, **values)
 
 
 def transfer(tx: Transaction, project_id: UUID, user: UUID) -> None:

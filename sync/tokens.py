@@ -52,6 +52,7 @@ class _InProject:
     project_first_rules: str
     project_file_name: str | None
     project_file_names: Sequence[str]
+    project_activate_invalid: bool
 
     @property
     def project(self) -> Project:

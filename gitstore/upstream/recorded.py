@@ -128,10 +128,14 @@ def compare(repository: Repository | None, workflow: RecordedWorkflow, load: Loa
     """Return what `RecordedImport.record` would do, as far as reading tells; write nothing."""
     result = Result()
     limits = repository.limits if repository is not None else Limits()
+    state = repository.state(workflow.slug) if repository is not None else None
+    latest, floor = (state.latest, state.floor) if state is not None else (0, 0)
     for batch in _batches(accepted_sizes(workflow.versions, limits, result)):
         for version, raw in zip(batch, load(batch), strict=True):
-            tag = names.tag(workflow.slug, version.number)
-            if repository is not None and repository.refs.read(tag) is not None:
+            if repository is not None and _is_published(repository, workflow.slug, version, raw, result):
+                continue
+            if version.number < next_number(latest, floor):
+                result.refused.append(_too_low(version))
                 continue
             result.published.append(version.number)
             try:
@@ -144,6 +148,31 @@ def compare(repository: Repository | None, workflow: RecordedWorkflow, load: Loa
         repository is None or repository.refs.read(names.draft(workflow.slug)) is None
     )
     return result
+
+
+def _is_published(
+    repository: Repository, slug: str, version: RecordedVersion, raw: bytes, result: Result
+) -> bool:
+    """Return whether the store has this number; note it in `result` if its content differs from `raw`."""
+    held = repository.refs.read(names.tag(slug, version.number))
+    if held is None:
+        return False
+    if _blob(repository, slug, repository.objects.peel(held)[0]) != Blob.from_string(raw).id:
+        message = "published here with other content, which cannot change"
+        result.refused.append(f"v{version.number}: {message}")
+    return True
+
+
+def _blob(repository: Repository, slug: str, commit: bytes) -> bytes | None:
+    """Return the id of the definition in `commit`, or None without one."""
+    try:
+        return repository.locate(repository.objects.commit(commit), slug)[1]
+    except GitstoreError:
+        return None
+
+
+def _too_low(version: RecordedVersion) -> str:
+    return f"v{version.number}: a higher number was published here, and gaps are never filled"
 
 
 def accepted_sizes(
@@ -206,14 +235,10 @@ class _Batch:
         latest = self._change.newest.latest if self._change.newest else 0
         for version, raw in versions:
             name = names.tag(slug, version.number)
-            held = store.refs.read(name)
-            if held is not None:
-                self._compare(version, held, raw)
+            if _is_published(store, slug, version, raw, self._result):
                 continue
             if version.number < next_number(latest, self._floor):
-                self._result.refused.append(
-                    f"v{version.number}: a higher number was published here, and gaps are never filled"
-                )
+                self._result.refused.append(_too_low(version))
                 continue
             new = self._objects(version, raw, [self._commit, self._published_draft(version)])
             tag = new_tag(
@@ -252,20 +277,6 @@ class _Batch:
         actor = self._importing.actor
         return Actor(actor.name, actor.email, on_behalf_of=version.user) if version.user else actor
 
-    def _compare(self, version: RecordedVersion, held: bytes, raw: bytes) -> None:
-        commit = self._store.objects.peel(held)[0]
-        if self._blob(commit) != Blob.from_string(raw).id:
-            self._result.refused.append(
-                f"v{version.number}: published here with other content, which cannot change"
-            )
-
-    def _blob(self, commit: bytes) -> bytes | None:
-        """Return the id of the definition in `commit`, or None without one."""
-        try:
-            return self._store.locate(self._store.objects.commit(commit), self._workflow.slug)[1]
-        except GitstoreError:
-            return None
-
     def _published_draft(self, version: RecordedVersion) -> bytes | None:
         """Return the open draft if it was imported, and `version` is what became of it; it is then closed."""
         draft, imported = self._imported_draft, self._imported
@@ -300,7 +311,7 @@ class _Batch:
         """Save the other system's draft as the draft, unless people have changed the one here."""
         store, slug = self._store, self._workflow.slug
         blob, before = Blob.from_string(raw).id, self._open_draft
-        is_same = before is not None and self._blob(before) == blob
+        is_same = before is not None and _blob(store, slug, before) == blob
         if before is not None and self._imported_draft is None:
             if not is_same:
                 self._result.kept.append("the draft here was changed and is kept; the other was not imported")
@@ -335,7 +346,7 @@ class _Batch:
         last = self._imported
         if last is None or last.target is None or draft.external_id not in last.external_ids:
             return False
-        return self._blob(last.target.encode()) == blob
+        return _blob(self._store, self._workflow.slug, last.target.encode()) == blob
 
     def move_current(self) -> None:
         """Make the other system's current version current, unless people here have acted since."""

@@ -76,6 +76,7 @@ def change(
     name: str | None = None,
     rules: Rules | None = None,
     archived: bool | None = None,
+    activate_invalid: bool | None = None,
     owner: UUID | str | None = None,
     file_name: str | None = None,
 ) -> Project:
@@ -83,8 +84,8 @@ def change(
 
     Raises `project_exists` if another project has the slug.
     """
-    given = {"slug": slug, "name": name, "rules": rules, "archived": archived, "owner": owner}
-    given |= {"file_name": file_name}
+    given: dict[str, object] = {"slug": slug, "name": name, "rules": rules, "archived": archived}
+    given |= {"activate_invalid": activate_invalid, "owner": owner, "file_name": file_name}
     changes = {name: str(value) for name, value in given.items() if value is not None}
     if slug is not None:
         check_slug(slug)
@@ -106,6 +107,7 @@ def change(
             rules=rules,
             archived=archived,
             file_name=file_name,
+            activate_invalid=activate_invalid,
         )
         if changed is None:
             raise unknown_project(caller.project.slug)

@@ -192,7 +192,7 @@ def answer_bytes(
 
 
 def answer_page(
-    caller: Caller, model: type[Answer], path: str, place: str | int | None, **rows: Any
+    caller: Caller | Backend, model: type[Answer], path: str, place: str | int | None, **rows: Any
 ) -> Response:
     """Return a page of a list, with a cursor and a Link header (RFC 8288) to the rows after `place`."""
     cursor = link = None
@@ -213,6 +213,10 @@ def no_content(**headers: str) -> Response:
     return answer_bytes(b"", None, HTTPStatus.NO_CONTENT, cache_control=None, **headers)
 
 
-def url(caller: Caller, path: str) -> str:
+def url(caller: Caller | Backend, path: str) -> str:
     """Return the public URL of a path of the API."""
-    return f"{caller.services.config.public_url}{path}"
+    return f"{_backend(caller).config.public_url}{path}"
+
+
+def _backend(caller: Caller | Backend) -> Backend:
+    return caller if isinstance(caller, Backend) else caller.services

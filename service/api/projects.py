@@ -16,8 +16,8 @@ from gitstore.names import FILE_NAME, SLUG_PATTERN
 from service import lookup
 from service.access import Principal, Role, authorize
 from service.actions import projects as actions
-from service.api.http import Answer, answer, no_content, read_json
-from service.api.openapi import Parameters, declares, new_blueprint
+from service.api.http import Answer, answer, answer_page, no_content, read_json
+from service.api.openapi import LONGEST_PAGE, Parameters, declares, new_blueprint
 from service.caller import Caller
 from service.context import enter, enter_user, origin, services
 from service.inputs import Body, check_printable
@@ -26,6 +26,7 @@ from sync import catalog, projects
 blueprint = new_blueprint("projects", "Tenants, each with a repository of its own, and their members.")
 
 _USER = "the user's id, as `GET /projects` tells it: for the first issuer, the claim `sub` of the JWT"
+_ACTIVATE_INVALID = "whether versions of sources with an invalid definition become current"
 _SLUG = f"^{SLUG_PATTERN}$"
 Name = Annotated[str, StringConstraints(min_length=1, max_length=200), AfterValidator(check_printable)]
 FileName = Annotated[str, StringConstraints(pattern=FILE_NAME)]
@@ -40,6 +41,11 @@ class MemberPath(ProjectPath):
     user: str = Field(description=_USER, json_schema_extra={"format": "uuid"})
 
 
+class ListQuery(Parameters):
+    limit: int = Field(LONGEST_PAGE, ge=1, le=LONGEST_PAGE)
+    cursor: str | None = Field(None, description="`next_cursor` of the previous page")
+
+
 class DeleteQuery(Parameters):
     confirm: str | None = Field(None, description="the project's slug, which confirms the deletion")
 
@@ -51,6 +57,7 @@ class Project(Answer):
     owner: UUID | None = Field(description="the user whom it belongs to; other owners are members")
     rules: Rules = Field(description="of drafts and new versions")
     file_name: str | None = Field(description="of new definitions; null for workflow.yaml")
+    activate_invalid: bool = Field(description=_ACTIVATE_INVALID)
     role: Role = Field(description="of the caller")
     created_at: datetime
     archived_at: datetime | None = Field(description="since when it is read only")
@@ -65,6 +72,7 @@ class Project(Answer):
 class ProjectList(Answer):
     user: UUID | None = Field(description="the caller as a member; null for an access token")
     projects: list[Project]
+    next_cursor: str | None
 
 
 class CreateProject(Body):
@@ -89,6 +97,7 @@ class ChangeProject(Body):
         "still recognised",
         examples=["flows.json"],
     )
+    activate_invalid: bool | None = Field(None, description=_ACTIVATE_INVALID)
     archived: bool | None = Field(None, description="whether it is read only")
     owner: str | None = Field(None, description=_USER, json_schema_extra={"format": "uuid"})
 
@@ -111,16 +120,16 @@ class SetMember(Body):
     role: Role = Field(strict=False)
 
 
-@blueprint.get("/projects", **declares(200, ProjectList))
-def list_projects() -> Response:
+@blueprint.get("/projects", **declares(200, ProjectList, "Link"))
+def list_projects(query: ListQuery) -> Response:
     """List the projects in which the caller has a role, by slug. An access token has one."""
     identity = enter_user()
     role = identity.role.value if isinstance(identity, Principal) else None
     with services().database.reading(identity.claims) as tx:
-        rows = projects.visible(tx)
-    listed = [Project.of(row, role or row.role or Role.VIEWER) for row in rows]
+        page = projects.visible(tx, after=lookup.slug_in(query.cursor), limit=query.limit)
+    listed = [Project.of(row, role or row.role or Role.VIEWER) for row in page.rows]
     user = identity.id if identity.kind == "user" else None
-    return answer(ProjectList.model_construct(user=user, projects=listed))
+    return answer_page(services(), ProjectList, "/projects", page.next, user=user, projects=listed)
 
 
 @blueprint.post("/projects", **declares(201, Project, "Location", errors=(409, 422), body=CreateProject))

@@ -123,9 +123,7 @@ class Version(http.Answer):
 class FullVersion(http.Judged, Version):
     """A version with its definition and, if it is invalid or has no JSON, its problems."""
 
-    definition: dict[str, Any] | list[Any] | None = Field(
-        description="null if JSON has no form for it, or if it was imported and does not parse"
-    )
+    definition: dict[str, Any] | list[Any] | None = Field(description="null if JSON has no form for it")
 
 
 class VersionPage(http.Answer):
@@ -149,14 +147,17 @@ def list_versions(path: WorkflowPath, query: HistoryQuery) -> Response:
 
 @blueprint.get(
     "/workflows/<id>/versions/<version>",
-    **declares(200, FullVersion, "ETag", errors=(409, 410), also=_NOT_MODIFIED),
+    **declares(200, FullVersion, "ETag", errors=(409, 410, 422), also=_NOT_MODIFIED),
 )
 def read_version(path: VersionPath, query: Query) -> Response:
-    """Read a version, with its definition as JSON."""
+    """Read a version, with its definition as JSON. An imported one that does not parse has no JSON: 422."""
     caller = enter(Permission.READ, f"reading {clip(path.id)}", project=query.project)
     row = _find(caller, path, full=True)
     if row.state == "lost":
         _stored(caller, row)  # its JSON is served if its bytes exist
+    unparsed = isinstance(row, catalog.FullVersion) and row.definition is None
+    if unparsed and row.state != "lost" and not is_bytes_only(row.digest):
+        raise _no_json(caller, row)
     etag = etag_of(row)
     # A draft's tag is its commit alone, for If-Match, and its number may change independently.
     if row.state != "draft" and http.not_modified(request, etag):
@@ -223,10 +224,14 @@ def _stored(caller: Caller, row: catalog.Version) -> bytes:
 
 
 def _no_json(caller: Caller, row: catalog.Version) -> GitstoreError:
-    problems = _problems(caller, row)
+    """Return the error for a version without a form in JSON; it has the version's facts."""
+    problems, facts = _problems(caller, row), Version.of(row, caller).model_dump(mode="json")
     if not is_bytes_only(row.digest):
-        message = f"v{row.version_number} of {row.slug} does not parse and has no JSON: ask for its bytes"
-        return InvalidDefinitionError(Code.DEFINITION_UNPARSABLE, message, problems=problems)
+        message = (
+            f"v{row.version_number} of {row.slug} does not parse and has no JSON: "
+            "its bytes are at …/definition"
+        )
+        return InvalidDefinitionError(Code.DEFINITION_UNPARSABLE, message, problems=problems, version=facts)
     reason = f" ({describe(problems[0])})" if problems else ""
     message = f"v{row.version_number} of {row.slug} has no form in JSON{reason}: ask for its bytes, as YAML"
     return NoJsonError(message, problems=problems)

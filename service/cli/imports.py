@@ -77,7 +77,7 @@ def meshhook_command(
             importing.report.add(slug, None, notes)
             importing.run(here, slug, Rules.MESHHOOK, workflows, source.load, as_it_runs=True)
         if not keep_leftovers:
-            click.echo(f"{_count(len(source.stripped), 'definition')} without what the editor left in them")
+            click.echo(f"left out what the editor left in {_count(len(source.stripped), 'definition')}")
     importing.report.close()
 
 
@@ -230,7 +230,7 @@ class _Import:
             return None
         with self.database.as_owner() as tx:
             made = create_project(tx, self.projects, identity, slug, name, rules, owner=owner)
-        click.echo(f"{slug}: created the project {identity}")
+        click.echo(f"{slug}: created the project {identity}{f', of the user {owner}' if owner else ''}")
         return made
 
 

@@ -91,13 +91,7 @@ def project_set(config: Config, slug: str, activate_invalid: bool | None, file_n
     """Change settings of the project SLUG."""
     if activate_invalid is None and file_name is None:
         raise click.UsageError("name a setting to change")
-    with operating(config, slug) as operator:
-        if file_name is not None:
-            actions.change(operator, file_name=file_name)
-        if activate_invalid is not None:
-            with operator.as_user() as tx:
-                catalog.set_activates_invalid(tx, operator.project_id, activate_invalid)
-                operator.audit(tx, "project.changed", slug, {"activate_invalid": activate_invalid})
+    _change(config, slug, activate_invalid=activate_invalid, file_name=file_name)
     click.echo(f"changed the project {slug}")
 
 

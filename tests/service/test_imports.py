@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -29,8 +30,9 @@ from sync.db import Database
 from sync.meshhook import file_of
 from tests.conftest import MakeDatabase, database, temporary_folder
 from tests.helpers import definition, until
-from tests.service.api.conftest import Client
+from tests.service.api.conftest import Client, problem
 from tests.service.test_cli import House
+from tests.service.users import ISSUER, SECRET, jwt_of
 
 SCHEMA = """
     create schema auth;
@@ -177,7 +179,10 @@ def output(house: House, meshhook: str) -> str:
     return house("import", "meshhook", MESHHOOK_DATABASE_URL=meshhook).stdout
 
 
-def imported(house: House) -> dict[tuple[str, int], dict[str, Any]]:
+Versions = dict[tuple[str, int], dict[str, Any]]
+
+
+def imported(house: House) -> Versions:
     """The versions by workflow and number."""
     with psycopg.connect(house.url, row_factory=psycopg.rows.dict_row) as connection:
         found = connection.execute(
@@ -187,14 +192,24 @@ def imported(house: House) -> dict[tuple[str, int], dict[str, Any]]:
         return {(row["slug"], row["version_number"]): row for row in found}
 
 
+@pytest.fixture(scope="module")
+def found(house: House, output: str) -> Versions:
+    """The versions as the import left them, before a test changes some."""
+    return imported(house)
+
+
 def test_the_rows_are_as_many_as_promised() -> None:
     assert (len(SLUGS), len(ROWS)) == (50, 244)
 
 
-def test_numbers_authors_times_and_currents_are_those_of_meshhook(house: House, output: str) -> None:
+def test_numbers_authors_times_and_currents_are_those_of_meshhook(output: str, found: Versions) -> None:
     """Every row but the drafts, and nothing else; the newest published row is current."""
     assert "Traceback" not in output
-    found = imported(house)
+    check_versions(found)
+
+
+def check_versions(found: Versions) -> None:
+    """Compare the versions with MeshHook's rows."""
     published = {key: row for key, row in found.items() if row["state"] == "published"}
     assert set(published) == {(row.here, row.version) for row in VERSION_ROWS}
     for row in VERSION_ROWS:
@@ -220,23 +235,24 @@ def test_the_ledger_keeps_the_ids_of_users(house: House, output: str) -> None:
     assert f'Gitstore-On-Behalf-Of: "{row.user_id}"\n' in entry
 
 
-def test_the_newest_draft_row_is_the_draft(house: House, output: str) -> None:
+def test_the_newest_draft_row_is_the_draft(output: str, found: Versions) -> None:
     """Older ones are listed."""
     drafts = {row.here: row for row in ROWS if row.status == "draft"}
-    found = {slug: row for (slug, _), row in imported(house).items() if row["state"] == "draft"}
-    assert set(found) == set(drafts)
+    open_drafts = {slug: row for (slug, _), row in found.items() if row["state"] == "draft"}
+    assert set(open_drafts) == set(drafts)
     for slug, row in drafts.items():
-        assert found[slug]["definition"] == row.definition
-        assert found[slug]["created_at"] == row.updated_at.replace(microsecond=0)
+        assert open_drafts[slug]["definition"] == row.definition
+        assert open_drafts[slug]["created_at"] == row.updated_at.replace(microsecond=0)
     older = [row for row in ROWS if row.status == "draft" and drafts[row.here] is not row]
     assert len(older) == 6
     for row in older:
         assert f'left out: "{row.slug}" version {row.version} (draft, {row.id})' in output
 
 
-def test_invalid_versions_are_recorded_and_run_as_they_did(house: House, output: str) -> None:
+def test_invalid_versions_are_recorded_and_run_as_they_did(
+    house: House, output: str, found: Versions
+) -> None:
     """Bytes are kept where there is no JSON; the numbers in them, too."""
-    found = imported(house)
     assert (found["flow-3", 4]["valid"], found["flow-3", 4]["is_current"]) == (False, True)
     for key in (("flow-4", 2), ("flow-5", 3)):
         assert (found[key]["valid"], found[key]["definition"], found[key]["digest"]) == (False, None, None)
@@ -252,12 +268,12 @@ def test_invalid_versions_are_recorded_and_run_as_they_did(house: House, output:
     assert str(2**60) in shown
 
 
-def test_live_data_of_the_editor_is_left_out_and_counted(house: House, output: str) -> None:
-    assert "1 definition without what the editor left in them" in output
+def test_live_data_of_the_editor_is_left_out_and_counted(house: House, output: str, found: Versions) -> None:
+    assert "left out what the editor left in 1 definition" in output
     repository = house.data / "repos" / f"{PROJECTS[0]}.git"
     objects = ["git", "-C", str(repository), "log", "--all", "-p", "--format=%s", "-S", "secret-of-a-run"]
     assert subprocess.run(objects, check=True, capture_output=True, text=True).stdout == ""
-    assert imported(house)["flow-6", 1]["definition"]["nodes"][0]["data"]["label"] == "Hook"
+    assert found["flow-6", 1]["definition"]["nodes"][0]["data"]["label"] == "Hook"
 
 
 def test_other_slugs_are_listed(house: House, output: str) -> None:
@@ -295,11 +311,14 @@ def test_rows_are_verified_and_rebuilt(house: House, output: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def api(house: House, output: str) -> Iterator[Client]:
+def api(house: House, found: Versions) -> Iterator[Client]:
     """A client of the larger project, as an editor."""
     slug = dict(house.sql("select id, slug from gitstore.projects"))[PROJECTS[0]]
     token = house("token", "create", slug, "--role", "publisher", "--name", "t").stdout.strip()
-    config = Config.from_env({"GITSTORE_DATA": str(house.data), "DATABASE_URL": house.url})
+    issuers = json.dumps([{"issuer": ISSUER, "secret": SECRET}])
+    config = Config.from_env(
+        {"GITSTORE_DATA": str(house.data), "DATABASE_URL": house.url, "GITSTORE_JWT_ISSUERS": issuers}
+    )
     with closing(Database(house.url)) as connected:
         yield Client(create_app(config, database=connected), token)
 
@@ -324,6 +343,34 @@ def test_ids_mean_their_workflows_and_versions(api: Client) -> None:
     )
     assert moved.json["current"]["version_number"] == 4
     assert api.post(f"/workflows/flow-1/versions/{row.id}/revert", match="*", json={}).status_code == 201
+
+
+def test_an_id_chooses_the_project_of_a_user_with_several(api: Client) -> None:
+    """The owner of both names no project where the path has an id of a row, or of a version."""
+    owner = Client(api.app, jwt_of(next(iter(USERS))))
+    stranger = Client(api.app, jwt_of(STRANGER))
+    for slug, number in (("flow-1", 2), ("flow-4", 3), ("flow-24", 10), ("flow-40", 1)):
+        row = next(row for row in ROWS if row.slug == slug and row.version == number)
+        for path in (f"/workflows/{row.id}", f"/workflows/{row.id}/versions", f"/api/workflows/{row.id}"):
+            assert owner.get(path).status_code == 200, path
+            problem(stranger.get(path), 404, "workflow_not_found")
+        newest = owner.get(f"/workflows/{row.id}/versions").json["versions"][0]
+        assert owner.get(f"/workflows/{newest['id']}").json["slug"] == slug
+    problem(owner.get(f"/workflows/{UUID(int=1)}"), 404, "workflow_not_found")
+
+
+def test_a_version_that_does_not_parse_has_no_json(api: Client) -> None:
+    """Its facts and problems are in the refusal, its bytes are served."""
+    owner = Client(api.app, jwt_of(next(iter(USERS))))
+    row = next(row for row in ROWS if row.slug == "flow-4" and row.version == 2)
+    path = f"/workflows/{row.id}/versions/2"
+    refused = problem(owner.get(path), 422, "definition_unparsable")
+    assert (refused["version"]["external_id"], refused["version"]["digest"]) == (str(row.id), None)
+    assert refused["problems_total"] == 2
+    problem(
+        owner.get(f"{path}/definition", headers={"Accept": "application/json"}), 422, "definition_unparsable"
+    )
+    assert owner.get(f"{path}/definition", headers={"Accept": "*/*"}).status_code == 200
 
 
 def test_meshhook_rolls_back_by_its_own_ids(api: Client) -> None:
@@ -424,7 +471,9 @@ def test_a_later_import_follows_what_changed(move: Move) -> None:
     assert "is archived: it can be read only" in move.run(status=1)
     move.house("project", "unarchive", "default-project-90642a07")
     move.there(row(2, "published", "https://rewritten.example/"))
+    would = move.run("--dry-run", status=1)
     again = move.run(status=1)
+    assert "v2: published here with other content, which cannot change" in would
     assert "v2: published here with other content, which cannot change" in again
     assert "v5 stays current here" in again
     assert move.house("verify").stdout == ""

@@ -387,7 +387,7 @@ def test_the_token_is_shown_on_a_terminal_only(tmp_path: Path) -> None:
     """Other output may be stored."""
     config = Config.from_env({"GITSTORE_DATA": str(tmp_path)})
     project = Project(
-        uuid4(), "default", "Default", None, "meshhook", datetime.now(UTC), None, "meshhook", None, ()
+        uuid4(), "default", "Default", None, "meshhook", datetime.now(UTC), None, "meshhook", None, (), False
     )
     setup = Setup(project, "gst_secret", ("something to read",))
     assert "gst_secret" in greeting(config, setup, "hello", terminal=True)

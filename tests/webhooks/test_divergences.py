@@ -10,7 +10,7 @@ import pytest
 from gitstore.errors import ConflictError, GitstoreError, MalformedError
 from gitstore.model import LedgerKind
 from gitstore.upstream.importer import Layout
-from sync import catalog, rows
+from sync import catalog, projects, rows
 from sync.integrity.rebuild import rebuild
 from sync.integrity.verify import verify
 from tests.sync.conftest import House
@@ -173,7 +173,7 @@ def test_an_invalid_version_becomes_current_where_the_project_says_so(
     upstream.version("order-sync", 2, BROKEN)
     following = follow()
     with following.house.database.as_owner() as tx:
-        catalog.set_activates_invalid(tx, following.house.project, True)
+        projects.change(tx, following.house.project, activate_invalid=True)
     following.sync()
     with following.house.database.as_owner() as tx:
         workflow = catalog.workflow_by_slug(tx, following.house.project, "order-sync")

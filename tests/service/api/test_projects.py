@@ -75,7 +75,11 @@ def test_a_user_creates_a_project_that_is_theirs(house: House, ada: User, name: 
     assert made.json["git_url"] == f"https://gitstore.example/{made.json['slug']}.git"
     assert made.headers["Location"] == f"https://gitstore.example/projects/{made.json['id']}"
     assert ada.get(f"/projects/{made.json['id']}").json == made.json
-    assert ada.get("/projects").json == {"user": str(ada.id), "projects": [made.json]}
+    assert ada.get("/projects").json == {
+        "user": str(ada.id),
+        "projects": [made.json],
+        "next_cursor": None,
+    }
     ada.create()
     assert ada.publish().status_code == 201
 
@@ -127,6 +131,26 @@ def test_owners_rename_a_project_and_others_do_not(house: House, ada: User) -> N
     problem(ada.patch(path, json={"slug": "other"}), 409, "project_exists")
     problem(ada.patch(path, json={"owner": "bob"}), 400, "malformed")
     assert bob.get("/projects/renamed").json["name"] == "Renamed"
+
+
+def test_an_owner_lets_invalid_versions_of_sources_become_current(ada: User) -> None:
+    path = f"/projects/{ada.make()}"
+    assert ada.get(path).json["activate_invalid"] is False
+    assert ada.patch(path, json={"activate_invalid": True}).json["activate_invalid"] is True
+    assert ada.patch(path, json={"name": "x"}).json["activate_invalid"] is True
+    assert ada.get(path).json["activate_invalid"] is True
+
+
+def test_projects_are_listed_by_pages(ada: User) -> None:
+    made = [ada.make(slug=f"paged-{number}") for number in range(MOST)]
+    first = ada.get("/projects?limit=2")
+    rest = ada.get(f"/projects?limit=2&cursor={first.json['next_cursor']}")
+    assert [row["id"] for page in (first, rest) for row in page.json["projects"]] == made
+    assert first.headers["Link"] == (
+        f'<https://gitstore.example/projects?limit=2&cursor={first.json["next_cursor"]}>; rel="next"'
+    )
+    assert rest.json["next_cursor"] is None
+    problem(ada.get("/projects?cursor=x"), 400, "malformed")
 
 
 def test_rules_are_changed_and_drafts_judged_again(ada: User) -> None:

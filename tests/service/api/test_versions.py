@@ -444,7 +444,8 @@ def test_an_imported_version_that_does_not_parse_is_served_as_bytes(three: Clien
     refused = three.get(f"{VERSIONS}/4/definition", headers={"Accept": "application/json"})
     (found,) = problem(refused, 422, "definition_unparsable")["problems"]
     assert found["line"] == 2
-    read = three.get(f"{VERSIONS}/4").json
-    assert (read["valid"], read["definition"], read["digest"]) == (False, None, None)
+    read = problem(three.get(f"{VERSIONS}/4"), 422, "definition_unparsable")
+    assert (read["version"]["valid"], read["version"]["digest"]) == (False, None)
     assert [each["code"] for each in read["problems"]] == ["syntax"]
+    assert read["version"] in three.get(VERSIONS).json["versions"]
     assert three.get(WORKFLOW).json["blocked"]["version_number"] == 4
