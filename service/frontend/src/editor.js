@@ -1,0 +1,3 @@
+import { mount } from "svelte";
+import Editor from "./Editor.svelte";
+mount(Editor, { target: document.getElementById("editor") });
