@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import json
+import secrets
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
+from gzip import GzipFile
 from importlib.resources import files
+from io import BytesIO
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -29,7 +34,8 @@ blueprint: Final = Blueprint("ui", __name__)
 
 THEMES: Final = ("system", "light", "dark")
 THEME_COOKIE: Final = "gitstore-theme"
-# Scripts and styles are our own files: nothing inline, nothing from other origins.
+# Scripts and styles are our own files: nothing inline, nothing from other origins. A page with the editor
+# adds a nonce for the styles that CodeMirror makes.
 POLICY: Final = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
     "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
@@ -40,6 +46,9 @@ _HEADERS: Final = {
     "Cache-Control": "private, no-cache",
     "Cross-Origin-Opener-Policy": "same-origin",
 }
+HOW_TO_BUILD: Final = "uv sync --reinstall-package gitstore, with access to npm's registry"
+_COMPRESSED: Final = frozenset({"text/html", "application/json"})
+_WORTH_IT: Final = 1_000
 _UNITS: Final = (("year", 31_557_600), ("month", 2_629_800), ("day", 86_400), ("hour", 3_600), ("minute", 60))
 
 
@@ -51,7 +60,11 @@ def page(template: str, error: GitstoreError | None = None, **values: Any) -> Re
     frame = {"theme": theme(), "here": request.full_path.rstrip("?"), "notice": request.args.get("notice")}
     text = _environment().get_template(template).render({"visit": None, **frame, "error": error, **values})
     status = errors.STATUS[error.code] if error else 200
-    return Response(text, int(status), _HEADERS, content_type="text/html; charset=utf-8")
+    response = Response(text, int(status), _HEADERS, content_type="text/html; charset=utf-8")
+    if nonce := values.get("nonce"):
+        policy = POLICY.replace("style-src 'self'", f"style-src 'self' 'nonce-{nonce}'")
+        response.headers["Content-Security-Policy"] = policy
+    return response
 
 
 def is_page(path: str) -> bool:
@@ -101,6 +114,72 @@ def static_url(name: str) -> str:
 @cache
 def _digest(name: str) -> str:
     return hashlib.sha256((files("service") / "static" / name).read_bytes()).hexdigest()[:12]
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """URLs of a script that Vite built, and of its styles. Their names change with their content."""
+
+    script: str
+    styles: tuple[str, ...]
+
+
+def built(entry: str) -> Script | None:
+    """Return a script of service/frontend; None if the scripts were not built."""
+    chunk = _manifest().get(f"src/{entry}.js")
+    if chunk is None:
+        return None
+    return Script(_built_url(chunk["file"]), tuple(map(_built_url, chunk.get("css", ()))))
+
+
+def are_built() -> bool:
+    """Return whether the scripts of service/frontend are there; HOW_TO_BUILD says what to do if not."""
+    return bool(_manifest())
+
+
+def _built_url(name: str) -> str:
+    return url("static_file", file=f"built/{name}")
+
+
+@cache
+def _manifest() -> dict[str, Any]:
+    """Return the entries of Vite's manifest by their sources."""
+    try:
+        manifest = json.loads((files("service") / "static" / "built" / "manifest.json").read_text())
+    except FileNotFoundError:
+        return {}
+    return manifest if isinstance(manifest, dict) else {}
+
+
+# Compression
+
+
+def compressed(content: bytes) -> bytes:
+    """Return `content` as gzip, with a name of random length.
+
+    So the size of a page that holds both a CSRF token and text of a sender tells nothing about the token
+    ("Heal the Breach").
+    """
+    packed = BytesIO()
+    with GzipFile("x" * secrets.randbelow(64), "wb", 6, packed, mtime=0) as file:
+        file.write(content)
+    return packed.getvalue()
+
+
+@blueprint.after_request
+def _compress(response: Response) -> Response:
+    """Compress a page, if it is worth it, for clients that accept gzip."""
+    if response.is_streamed or response.mimetype not in _COMPRESSED or response.content_encoding:
+        return response
+    response.vary.add("Accept-Encoding")
+    if accepts_gzip() and (response.content_length or 0) >= _WORTH_IT:
+        response.set_data(compressed(response.get_data()))
+        response.content_encoding = "gzip"
+    return response
+
+
+def accepts_gzip() -> bool:
+    return request.accept_encodings["gzip"] > 0
 
 
 @cache
