@@ -50,6 +50,7 @@ class FrontendHook(BuildHookInterface[Any]):
             )
             _run("build the scripts of the page", folder, "run", "build")
         except (OSError, subprocess.SubprocessError) as error:
+            shutil.rmtree(built, ignore_errors=True)  # of other sources
             self.app.display_warning(f"The scripts of the page were not built: {error}")
             return
         (built / STAMP).write_text(stamp)

@@ -20,11 +20,11 @@ from gitstore.errors import ConflictError, GitstoreError, MalformedError
 from gitstore.model import Permission, Problems, WorkflowState
 from gitstore.names import parse_number
 from gitstore.repository import Repository
-from service import errors, lookup
+from service import assets, errors, lookup
 from service.actions import drafts
 from service.actions.workflows import raw_content, validate
 from service.context import request_id
-from service.ui.rendering import HOW_TO_BUILD, blueprint, built, url
+from service.ui.rendering import blueprint, url
 from service.ui.session import Visit, enter, field, go
 from service.ui.texts import side_by_side
 
@@ -106,11 +106,11 @@ def patch(slug: str) -> Response:
     slug = lookup.slug_of(visit.caller, slug)
     with visit.caller.opened() as repository:
         lookup.existing(repository, slug)
-    body = document.parse_json(request.get_data(cache=False), visit.caller.services.config.limits)
-    text, steps = (body.get("text"), body.get("patch")) if isinstance(body, dict) else (None, None)
-    if not isinstance(text, str) or not isinstance(steps, list):
-        raise MalformedError("send a JSON object with a text and a patch")
     try:
+        body = document.parse_json(request.get_data(cache=False), visit.caller.services.config.limits)
+        text, steps = (body.get("text"), body.get("patch")) if isinstance(body, dict) else (None, None)
+        if not isinstance(text, str) or not isinstance(steps, list):
+            raise MalformedError("send a JSON object with a text and a patch")
         edited = drafts.edited(visit.caller, slug, steps, text=text)
     except GitstoreError as error:
         if errors.STATUS[error.code] >= 500:
@@ -134,8 +134,7 @@ def _editor(
         slug=slug,
         start=start,
         message=field("message"),
-        editor=built("editor"),
-        how_to_build=HOW_TO_BUILD,
+        editor=assets.built("editor"),
         kinds=kinds.as_json(),
         nonce=secrets.token_urlsafe(16),
         **_listed(problems),

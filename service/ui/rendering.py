@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import secrets
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
 from gzip import GzipFile
@@ -25,6 +23,7 @@ from gitstore.masking import masked
 from gitstore.model import Problems
 from gitstore.system import now
 from service import errors
+from service.assets import HOW_TO_BUILD
 from service.comparison import shown
 from service.context import request_id, services
 from service.errors import UnauthenticatedError
@@ -46,7 +45,6 @@ _HEADERS: Final = {
     "Cache-Control": "private, no-cache",
     "Cross-Origin-Opener-Policy": "same-origin",
 }
-HOW_TO_BUILD: Final = "uv sync --reinstall-package gitstore, with access to npm's registry"
 _COMPRESSED: Final = frozenset({"text/html", "application/json"})
 _WORTH_IT: Final = 1_000
 _UNITS: Final = (("year", 31_557_600), ("month", 2_629_800), ("day", 86_400), ("hour", 3_600), ("minute", 60))
@@ -108,47 +106,13 @@ def theme() -> str:
 
 def static_url(name: str) -> str:
     """Return the URL of a static file, which changes with its content, so that browsers may cache it."""
-    return url("static_file", file=name, v=_digest(name))
+    is_named_so = name.startswith("built/")
+    return url("static_file", file=name, v=None if is_named_so else _digest(name))
 
 
 @cache
 def _digest(name: str) -> str:
     return hashlib.sha256((files("service") / "static" / name).read_bytes()).hexdigest()[:12]
-
-
-@dataclass(frozen=True, slots=True)
-class Script:
-    """URLs of a script that Vite built, and of its styles. Their names change with their content."""
-
-    script: str
-    styles: tuple[str, ...]
-
-
-def built(entry: str) -> Script | None:
-    """Return a script of service/frontend; None if the scripts were not built."""
-    chunk = _manifest().get(f"src/{entry}.js")
-    if chunk is None:
-        return None
-    return Script(_built_url(chunk["file"]), tuple(map(_built_url, chunk.get("css", ()))))
-
-
-def are_built() -> bool:
-    """Return whether the scripts of service/frontend are there; HOW_TO_BUILD says what to do if not."""
-    return bool(_manifest())
-
-
-def _built_url(name: str) -> str:
-    return url("static_file", file=f"built/{name}")
-
-
-@cache
-def _manifest() -> dict[str, Any]:
-    """Return the entries of Vite's manifest by their sources."""
-    try:
-        manifest = json.loads((files("service") / "static" / "built" / "manifest.json").read_text())
-    except FileNotFoundError:
-        return {}
-    return manifest if isinstance(manifest, dict) else {}
 
 
 # Compression
@@ -192,7 +156,7 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.globals.update(url=url, static=static_url, themes=THEMES)
+    environment.globals.update(url=url, static=static_url, themes=THEMES, how_to_build=HOW_TO_BUILD)
     environment.filters.update(
         ago=ago, moment=moment, whole=whole, called=shown, headline=headline, describe=describe, count=count,
         sentence=sentence, verbatim=Verbatim,
