@@ -98,6 +98,7 @@ class Event(StrEnum):
     UNKNOWN_SETTING = auto()
     FEW_OPEN_FILES = auto()
     METRICS_LISTENING = auto()
+    EDITOR_NOT_BUILT = auto()
     READY = auto()
     STOPPING = auto()
     STOPPED = auto()

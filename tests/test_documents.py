@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from gitstore.definition.kinds import ALL as KINDS
 from gitstore.push.request import OPTIONS
 from service.config import SETTINGS
 from service.logs import Event
@@ -59,6 +60,13 @@ def test_every_push_option_has_its_row() -> None:
     """docs/git.md lists the push options that the code knows."""
     for option in OPTIONS:
         assert f"| `{option.name}={option.expected}` | {option.meaning} |" in text("docs/git.md")
+
+
+def test_every_kind_of_node_has_its_row() -> None:
+    """docs/definition.md has the settings of each kind, as the forms of the page have them."""
+    for kind in KINDS:
+        settings = ", ".join(f"`{one.name}`{' (required)' if one.required else ''}" for one in kind.settings)
+        assert f"| `{kind.name}` | {settings} |" in text("docs/definition.md")
 
 
 def test_every_endpoint_has_its_row() -> None:

@@ -10,25 +10,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from gitstore.definition.kinds import ALIASES, KINDS
 from gitstore.definition.quoting import clip
 
-KINDS = frozenset(
-    {
-        "webhook",
-        "schedule",
-        "httpCall",
-        "transform",
-        "xmlJsonTransform",
-        "delay",
-        "conditional",
-        "branch",
-        "loop",
-        "terminate",
-    }
-)
-"""The kinds of node that MeshHook's editor offers."""
-
-_OTHER_NAMES = {"loopContainer": "loop", "http_call": "httpCall"}
 _LONGEST_ID = 200
 
 Path = tuple[str | int, ...]
@@ -129,8 +113,8 @@ def _kind(value: dict[str, Any], data: dict[str, Any]) -> str | None:
     """Return the kind of a node: `type` if it is a known kind, else `data.type`."""
     names = [string(value.get("type")), string(data.get("type"))]
     for name in names:
-        if name is not None and _OTHER_NAMES.get(name, name) in KINDS:
-            return _OTHER_NAMES.get(name, name)
+        if name is not None and ALIASES.get(name, name) in KINDS:
+            return ALIASES.get(name, name)
     return names[1] or names[0]
 
 

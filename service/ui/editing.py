@@ -7,21 +7,24 @@ yours and the difference, and accepts your text once more, on top of theirs.
 
 from __future__ import annotations
 
+import secrets
 from dataclasses import dataclass
 from typing import Any
 
 from flask import Response, jsonify, request
 
+from gitstore.definition import document, kinds
 from gitstore.definition.quoting import clip
 from gitstore.drafts import Content, File
-from gitstore.errors import ConflictError, GitstoreError
+from gitstore.errors import ConflictError, GitstoreError, MalformedError
 from gitstore.model import Permission, Problems, WorkflowState
 from gitstore.names import parse_number
 from gitstore.repository import Repository
-from service import errors, lookup
+from service import assets, errors, lookup
 from service.actions import drafts
 from service.actions.workflows import raw_content, validate
-from service.ui.rendering import blueprint
+from service.context import request_id
+from service.ui.rendering import blueprint, url
 from service.ui.session import Visit, enter, field, go
 from service.ui.texts import side_by_side
 
@@ -68,13 +71,19 @@ def save(slug: str) -> Response:
         content = raw_content(text.encode(), caller.limits)
         drafts.save_edited(caller, slug, content, commit=etag, base=base, message=field("message").strip())
     except ConflictError as error:
+        if _for_script():
+            return errors.problem(error, request_id())
         with caller.opened() as repository:
             return _conflict(visit, repository, slug, text, error)
     except GitstoreError as error:
         if errors.STATUS[error.code] >= 500:
             raise
+        if _for_script():
+            return errors.problem(error, request_id())
         start = Start(text, etag, base, "your unsaved text")
         return _editor(visit, slug, start, Problems.of(error.problems), error)
+    if _for_script():
+        return jsonify(location=url("show_workflow", slug=slug, notice="saved"))
     return go("show_workflow", slug=slug, notice="saved")
 
 
@@ -90,12 +99,45 @@ def check(slug: str) -> Response:
     return jsonify(valid=result.valid, digest=result.digest, **_listed(result.problems))
 
 
+@blueprint.post("/ui/workflows/<slug>/edit/patch")
+def patch(slug: str) -> Response:
+    """Apply a JSON Patch of the canvas to its text, as POST …/versions/draft/edit does; nothing is saved."""
+    visit = enter(Permission.EDIT, f"editing {clip(slug)}")
+    slug = lookup.slug_of(visit.caller, slug)
+    with visit.caller.opened() as repository:
+        lookup.existing(repository, slug)
+    try:
+        body = document.parse_json(request.get_data(cache=False), visit.caller.services.config.limits)
+        text, steps = (body.get("text"), body.get("patch")) if isinstance(body, dict) else (None, None)
+        if not isinstance(text, str) or not isinstance(steps, list):
+            raise MalformedError("send a JSON object with a text and a patch")
+        edited = drafts.edited(visit.caller, slug, steps, text=text)
+    except GitstoreError as error:
+        if errors.STATUS[error.code] >= 500:
+            raise
+        return errors.problem(error, request_id())
+    return jsonify(text=edited.raw.decode(), **_listed(edited.problems))
+
+
+def _for_script() -> bool:
+    """Return whether the editor's script asks, which shows a refusal without leaving the page."""
+    return request.accept_mimetypes.best == "application/json"
+
+
 def _editor(
     visit: Visit, slug: str, start: Start, problems: Problems, error: GitstoreError | None = None
 ) -> Response:
     """Show the editor; with `error`, with the submitted text and its problems."""
     return visit.page(
-        "edit.html", error, slug=slug, start=start, message=field("message"), **_listed(problems)
+        "edit.html",
+        error,
+        slug=slug,
+        start=start,
+        message=field("message"),
+        editor=assets.built("editor"),
+        kinds=kinds.as_json(),
+        nonce=secrets.token_urlsafe(16),
+        **_listed(problems),
     )
 
 

@@ -14,7 +14,8 @@ from typing import Any, Final
 from unicodedata import east_asian_width
 from urllib.parse import urlsplit
 
-from gitstore.definition.elements import KINDS, Edge, Node, edge_at, mapping, mappings, node_at, string
+from gitstore.definition.elements import Edge, Node, edge_at, mapping, mappings, node_at, string
+from gitstore.definition.kinds import KINDS
 from gitstore.definition.quoting import clip
 from gitstore.diff.structure import Diff
 from service.ui.layout import HEIGHT, WIDTH, Rect, around, arrange
@@ -32,11 +33,7 @@ _NARROW: Final = 700
 _FARTHEST: Final = 100_000  # a position beyond this is ignored
 _LABEL: Final = 17  # letters of a wide font that fit in a box
 _DETAIL: Final = 19
-_TITLES: Final = {
-    "webhook": "Webhook", "schedule": "Schedule", "httpCall": "HTTP call", "transform": "Transform",
-    "xmlJsonTransform": "XML ↔ JSON", "delay": "Delay", "conditional": "Condition", "branch": "Branch",
-    "loop": "Loop", "terminate": "End",
-}  # fmt: skip
+_TITLES: Final = {name: kind.title for name, kind in KINDS.items()}
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ and every form carries the session's own token against forgery (CSRF).
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import hmac
 import json
@@ -19,14 +20,17 @@ import secrets
 import time
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from importlib.resources import files
+from mimetypes import guess_type
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from flask import Request, Response, after_this_request, redirect, request, send_from_directory
+from flask import Request, Response, after_this_request, redirect, request
+from werkzeug.security import safe_join
 
-from gitstore.errors import ForbiddenError, GitstoreError, NotFoundError, TemporaryError
+from gitstore.errors import Code, ForbiddenError, GitstoreError, NotFoundError, TemporaryError
 from gitstore.git.files import write_atomically
 from gitstore.model import Limits, Permission
 from service import logs
@@ -418,7 +422,8 @@ def sign_out() -> Response:
         end(session.csrf, here)
     response = go("sign_in")
     response.delete_cookie(_cookie_name(here), **_flags(here))
-    response.headers["Clear-Site-Data"] = '"cache"'
+    # With the copies of unsaved text that the editor kept in this browser.
+    response.headers["Clear-Site-Data"] = '"cache", "storage"'
     return response
 
 
@@ -435,5 +440,31 @@ def choose_theme() -> Response:
 
 @blueprint.get("/ui/static/<path:file>")
 def static_file(file: str) -> Response:
-    is_versioned = request.args.get("v") is not None
-    return send_from_directory(_STATIC, file, conditional=True, max_age=_YEAR if is_versioned else 0)
+    """Return a file of service/static, as gzip for clients that accept it.
+
+    The scripts that Vite built have their hash in the name; others have it in the query `v`.
+    """
+    path = safe_join(_STATIC, file)
+    if path is None or not Path(path).is_file():
+        raise NotFoundError(Code.NOT_FOUND, "there is no such file")
+    content, packed = _static_content(path)
+    is_packed = packed is not None and rendering.accepts_gzip()
+    response = Response(packed if is_packed else content, mimetype=guess_type(path)[0])
+    response.vary.add("Accept-Encoding")
+    if is_packed:
+        response.content_encoding = "gzip"
+    response.set_etag(hashlib.sha256(response.get_data()).hexdigest()[:16])
+    is_fixed = file.startswith("built/assets/") or request.args.get("v") is not None
+    response.headers["Cache-Control"] = f"public, max-age={_YEAR}, immutable" if is_fixed else "no-cache"
+    # A worker's own policy is that of its script.
+    response.headers["Content-Security-Policy"] = "default-src 'none'; script-src 'self'"
+    response.make_conditional(request)
+    return response
+
+
+@lru_cache(maxsize=64)
+def _static_content(path: str) -> tuple[bytes, bytes | None]:
+    """Return a file, and it as gzip unless that is no shorter."""
+    content = Path(path).read_bytes()
+    packed = gzip.compress(content, mtime=0)
+    return content, packed if len(packed) < len(content) else None

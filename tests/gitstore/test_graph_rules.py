@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gitstore.definition import document
-from gitstore.definition.elements import KINDS
+from gitstore.definition.kinds import KINDS
 from gitstore.definition.rules.graph_rules import check
 from gitstore.model import Limits, Problem, Rules
 from tests.gitstore.rule_samples import chain, edge, graph, judge, node
@@ -104,7 +104,7 @@ def test_a_long_cycle_is_shortened() -> None:
 
 def test_the_engine_s_kinds_are_those_of_the_editor() -> None:
     assert len(KINDS) == 10
-    for kind in KINDS | {"loopContainer", "http_call"}:
+    for kind in {*KINDS, "loopContainer", "http_call"}:
         assert codes(graph(node("a", kind))) == []
     assert only(graph(node("a", "robot"))).message == '"robot" is not a kind of node that the editor offers'
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from gitstore.definition.elements import KINDS
+from gitstore.definition.kinds import KINDS
 from tests.gitstore.rule_samples import chain, edge, graph, judge, node
 
 WARNINGS = {

@@ -9,7 +9,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-from playwright.sync_api import Browser, Dialog, Page, expect
+from playwright.sync_api import Browser, Page, expect
 
 from tests.stories.instance import Caller, Service, definition
 from tests.ui import browser
@@ -44,13 +44,6 @@ def ann(chromium: Browser, owner: Caller) -> Iterator[Tab]:
         yield opened
 
 
-# The selected text of the focused field.
-_SELECTED = """() => {
-  const { value, selectionStart, selectionEnd } = document.activeElement;
-  return value.slice(selectionStart, selectionEnd);
-}"""
-
-
 def publish(owner: Caller, *urls: str, slug: str = "order-sync") -> None:
     """Publish a version for each URL."""
     for url in urls:
@@ -77,13 +70,12 @@ def test_from_the_sign_in_page_to_a_published_version_and_back(ann: Tab, owner: 
     expect(page.get_by_role("heading", name="Edit")).to_be_visible()
     ann.type("nodes:\n  - {id: call, type: httpCall, data: {label: Call, config: {method: POST}}}\n")
     expect(page.locator("#problems")).to_contain_text("url is required")
-    expect(page.locator(".numbers b")).to_have_text("2")
     page.locator("#problems").get_by_role("link", name="line 2").first.click()
-    assert page.evaluate(_SELECTED).startswith("  - {id: call")
+    assert page.evaluate("getSelection().toString()").startswith("  - {id: call")
     ann.type(definition("Order sync", "https://one.example/"))
     expect(page.locator("#state")).to_have_text("valid")
     page.get_by_role("button", name="Save draft").click()
-    expect(page.get_by_role("status")).to_contain_text("Draft saved.")
+    expect(page.get_by_role("status").filter(has_text="Draft saved.")).to_be_visible()
     page.get_by_label("Release note").fill("The first one")
     page.get_by_role("button", name="Publish v1").click()
     expect(page.get_by_text("current: v1")).to_be_visible()
@@ -122,7 +114,7 @@ def test_reverting_keeps_the_current_version(ann: Tab, owner: Caller) -> None:
     expect(ann.page.get_by_text("current: v2")).to_be_visible()
     ann.page.get_by_role("link", name="Discard").click()
     ann.page.get_by_role("button", name="Discard the draft").click()
-    expect(ann.page.get_by_role("status")).to_contain_text("discarded")
+    expect(ann.page.get_by_role("status").filter(has_text="discarded")).to_be_visible()
 
 
 def test_concurrent_edits_lose_nothing(ann: Tab, chromium: Browser, owner: Caller, service: Service) -> None:
@@ -135,7 +127,7 @@ def test_concurrent_edits_lose_nothing(ann: Tab, chromium: Browser, owner: Calle
             person.go("/ui/workflows/order-sync/edit")
         bob.type(definition("A", "https://bob.example/"))
         bob.page.get_by_role("button", name="Save draft").click()
-        expect(bob.page.get_by_role("status")).to_contain_text("saved")
+        expect(bob.page.get_by_role("status").filter(has_text="saved")).to_be_visible()
         ann.type(definition("A", "https://ann.example/"))
         ann.page.get_by_role("button", name="Save draft").click()
         expect(ann.page.get_by_role("heading", name="Someone else saved first")).to_be_visible()
@@ -146,41 +138,8 @@ def test_concurrent_edits_lose_nothing(ann: Tab, chromium: Browser, owner: Calle
         assert [each for each in ann.problems() if "id twice" not in each] == []
         mine.fill(definition("Both", "https://ann.example/"))
         ann.page.get_by_role("button", name="Save my version").click()
-        expect(ann.page.get_by_role("status")).to_contain_text("saved")
+        expect(ann.page.get_by_role("status").filter(has_text="saved")).to_be_visible()
     assert b"Both" in owner.definition("order-sync", "draft")
-
-
-def test_leaving_with_unsaved_text_asks_and_keeps_it(ann: Tab, owner: Caller) -> None:
-    """Also when the session ended meanwhile."""
-    publish(owner, *urls(1))
-    page = ann.page
-    ann.go("/ui/workflows/order-sync/edit")
-    before = page.get_by_label("Definition", exact=True).input_value()
-    page.get_by_label("Definition", exact=True).press_sequentially("# mine")
-    asked: list[str] = []
-
-    def stay(dialog: Dialog) -> None:
-        asked.append(dialog.type)
-        dialog.dismiss()
-
-    page.once("dialog", stay)
-    page.get_by_role("link", name="Cancel").click()
-    page.wait_for_timeout(300)
-    assert asked == ["beforeunload"]
-    assert page.url.endswith("/edit")
-
-    page.context.clear_cookies()
-    page.get_by_role("button", name="Save draft").click()
-    expect(page.get_by_role("heading", name="Unauthorized")).to_be_visible()
-    page.get_by_role("link", name="Sign in").click()
-    page.get_by_label("Access token").fill(owner.token)
-    page.get_by_role("button", name="Sign in").click()
-    ann.go("/ui/workflows/order-sync/edit")
-    assert page.get_by_label("Definition", exact=True).input_value() == before
-    page.get_by_role("button", name="Restore").click()
-    assert "# mine" in page.get_by_label("Definition", exact=True).input_value()
-    page.once("dialog", lambda dialog: dialog.accept())
-    ann.go("/ui/workflows")
 
 
 def test_the_history_has_keys_and_loads_older_versions(ann: Tab, owner: Caller) -> None:

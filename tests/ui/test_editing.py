@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import gzip
 import json
+import re
 from typing import Any
 
 import pytest
 
+from service import assets
 from tests.service.api.conftest import House, definition, yaml
-from tests.ui.visitor import Answer, Visitor, visitor
+from tests.ui.visitor import HOST, Answer, Visitor, visitor
 
 EDIT = "/ui/workflows/order-sync/edit"
 ONE = "/ui/workflows/order-sync"
@@ -249,3 +252,123 @@ def test_a_json_definition_stays_json(ann: Visitor) -> None:
         'filename="order-sync-draft.json"'
         in ann.get(f"{ONE}/versions/draft/download").headers["Content-Disposition"]
     )
+
+
+# The canvas, and the scripts of the page
+
+
+def apply(visitor: Visitor, text: str, patch: Any) -> Any:
+    return visitor.client.post(
+        f"{EDIT}/patch",
+        base_url=HOST,
+        json={"text": text, "patch": patch},
+        headers={"X-CSRF-Token": visitor.csrf},
+    )
+
+
+@pytest.mark.usefixtures("draft")
+def test_a_patch_edits_the_text_and_saves_nothing(ann: Visitor) -> None:
+    """Comments and quoting stay; the problems of the new text are listed."""
+    text = (
+        "# mine\nnodes:\n  - {id: 'a', type: httpCall, data: {label: A, config: {url: https://a.example}}}\n"
+    )
+    patch = [{"op": "replace", "path": "/nodes/0/data/config/url", "value": "nowhere"}]
+    before = text_of(ann)
+    answer = apply(ann, text, patch)
+    assert answer.status_code == 200
+    assert answer.json["text"] == text.replace("https://a.example", "nowhere")
+    assert {one["code"] for one in answer.json["problems"]} >= {"http_url_invalid", "http_method_missing"}
+    assert text_of(ann) == before
+
+
+@pytest.mark.usefixtures("draft")
+@pytest.mark.parametrize(
+    ("text", "patch", "status"),
+    [
+        ("nodes: [", [], 422),
+        ("nodes: []", [{"op": "remove", "path": "/nodes/7"}], 400),
+        ("nodes: []", [{"op": "replace", "path": "", "value": 1}], 400),
+        ("nodes: []", {"op": "add"}, 400),
+        (7, [], 400),
+        ("nodes: []", [7], 400),
+    ],
+)
+def test_a_patch_that_cannot_be_applied_is_refused(ann: Visitor, text: Any, patch: Any, status: int) -> None:
+    answer = apply(ann, text, patch)
+    assert answer.status_code == status
+    assert answer.json["detail"]
+
+
+@pytest.mark.usefixtures("draft")
+def test_a_script_is_told_of_a_refusal_without_a_page(ann: Visitor) -> None:
+    """The editor then stays, with everything that was typed; a save answers with where to go."""
+    page = ann.get(EDIT).page
+    fields = {name: page.value(name) for name in ("csrf", "etag", "base")}
+
+    def send(text: str, **more: str) -> Any:
+        form = {**fields, "message": "", "definition": text, **more}
+        return ann.client.post(EDIT, base_url=HOST, data=form, headers={"Accept": "application/json"})
+
+    refused = send("nodes: [")
+    assert refused.status_code == 422
+    assert refused.json["problems"][0]["line"] == 1
+    assert send(yaml().decode(), etag="0" * 40).status_code == 412
+    assert send("# saved\n" + yaml().decode()).json == {"location": f"{ONE}?notice=saved"}
+    assert text_of(ann).startswith("# saved")
+
+
+@pytest.mark.usefixtures("draft")
+def test_the_page_loads_the_editor_within_its_budget(ann: Visitor) -> None:
+    """300 KB of scripts as gzip, worker included; cached for good by names that change with the content."""
+    page = ann.get(EDIT).page
+    (script,) = page.all("script")
+    styles = [link.attributes["href"] for link in page.all("link", rel="stylesheet")]
+    assert any("/built/assets/" in style for style in styles)
+    url = script.attributes["src"]
+    worker = re.search(r"parse\.worker-[\w-]+\.js", ann.get(url).html)
+    assert worker is not None
+    total = 0
+    for each in (url, f"{url.rpartition('/')[0]}/{worker[0]}"):
+        answer = ann.client.get(each, base_url=HOST, headers={"Accept-Encoding": "gzip"}, buffered=True)
+        assert answer.headers["Content-Encoding"] == "gzip"
+        assert answer.headers["Cache-Control"] == "public, max-age=31536000, immutable"
+        assert answer.mimetype == "text/javascript"
+        total += len(answer.data)
+        etag = answer.headers["ETag"]
+        again = {"Accept-Encoding": "gzip", "If-None-Match": etag}
+        assert ann.client.get(each, base_url=HOST, headers=again, buffered=True).status_code == 304
+    assert total <= 300_000
+
+
+@pytest.mark.usefixtures("draft")
+def test_pages_without_the_editor_stay_small(ann: Visitor) -> None:
+    """60 KB of scripts as gzip."""
+    for path in ("/ui/workflows", ONE, f"{ONE}/versions/draft"):
+        scripts = [one.attributes["src"] for one in ann.get(path).page.all("script")]
+        sizes = [len(gzip.compress(ann.get(url).html.encode())) for url in scripts]
+        assert sum(sizes) <= 60_000, path
+
+
+@pytest.mark.usefixtures("draft")
+def test_a_page_is_compressed_for_those_who_accept_it(ann: Visitor) -> None:
+    """Of a random length, so that it tells nothing about the CSRF token in it."""
+    plain = ann.client.get(EDIT, base_url=HOST)
+    assert "Content-Encoding" not in plain.headers
+    packed = [ann.client.get(EDIT, base_url=HOST, headers={"Accept-Encoding": "gzip"}) for _ in range(8)]
+    for answer in packed:
+        assert answer.headers["Content-Encoding"] == "gzip"
+        assert "Accept-Encoding" in answer.headers["Vary"]
+        assert "<h1>Edit</h1>" in gzip.decompress(answer.data).decode()
+        assert len(answer.data) < len(plain.data) / 2
+    assert len({len(answer.data) for answer in packed}) > 1
+
+
+@pytest.mark.usefixtures("draft")
+def test_without_the_scripts_the_page_has_a_plain_form(ann: Visitor, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And says how to build them."""
+    monkeypatch.setattr(assets, "_manifest", dict)
+    answer = ann.get(EDIT)
+    assert answer.page.all("script") == []
+    assert assets.HOW_TO_BUILD in answer.page.text
+    assert save(ann, answer, "# plain\n" + yaml().decode()).status == 303
+    assert text_of(ann).startswith("# plain")

@@ -29,6 +29,7 @@ URLS: list[tuple[str, str, Role, int]] = [
     ("POST", "/ui/new-workflow", Role.EDITOR, 422),
     ("GET", f"{ONE}/edit", Role.EDITOR, 200),
     ("POST", f"{ONE}/edit", Role.EDITOR, 412),
+    ("POST", f"{ONE}/edit/patch", Role.EDITOR, 400),
     ("GET", f"{ONE}/discard", Role.EDITOR, 200),
     ("POST", f"{ONE}/discard", Role.EDITOR, 412),
     ("POST", f"{ONE}/restore", Role.EDITOR, 400),

@@ -6,14 +6,14 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from gitstore import budget
-from gitstore.definition.elements import KINDS, LEFTOVERS, Finding, Node, mapping, missing
+from gitstore.definition.elements import LEFTOVERS, Finding, Node, mapping, missing
+from gitstore.definition.kinds import EXPRESSIONS, KINDS
 from gitstore.definition.quoting import quote
 from gitstore.definition.rules.expressions import explain_jmespath, is_http_url
 
 MOST_EXPRESSIONS = 131_072
 """Characters of all expressions of a definition in total."""
 _TOO_MUCH = f"the expressions of a definition have more than {MOST_EXPRESSIONS:,} characters in all"
-_EXPRESSIONS = {"transform": "expression", "conditional": "condition", "loop": "items"}
 
 
 def check_node(node: Node, by_id: Mapping[str, Node]) -> Iterator[Finding]:
@@ -111,7 +111,7 @@ def check_expressions(nodes: Iterable[Node]) -> Iterator[Finding]:
     """Check that expressions are JMESPath. Parsing takes 3 µs per character: MOST_EXPRESSIONS bound it."""
     left = MOST_EXPRESSIONS
     for node in nodes:
-        name = _EXPRESSIONS.get(node.kind or "")
+        name = EXPRESSIONS.get(node.kind or "")
         expression = node.config.get(name) if node.config and name else None
         if name is None or missing(expression):
             continue

@@ -1,0 +1,15 @@
+// Entry of the edit page: the plain form stays, hidden, and is what is sent.
+import { mount } from "svelte";
+import App from "./App.svelte";
+import { Draft } from "./draft.svelte.js";
+
+const form = document.getElementById("edit");
+const host = document.getElementById("editor");
+const plain = document.getElementById("plain");
+
+const draft = new Draft(form);
+plain.hidden = true;
+draft.area.removeAttribute("aria-label"); // it is CodeMirror's now
+for (const listed of plain.querySelectorAll(".body")) listed.remove();
+host.hidden = false;
+mount(App, { target: host, props: { draft } });

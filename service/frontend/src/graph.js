@@ -1,0 +1,94 @@
+// Changes of the graph as JSON Patches. Each takes the picture of the present text.
+import { moved, set } from "./draft.svelte.js";
+
+const LEFTOVERS = ["selected", "dragging", "measured"];
+const APART = 84;
+
+function add(picture, list, value) {
+  const has = list === "nodes" ? picture.hasNodes : picture.hasEdges;
+  return has ? [{ op: "add", path: `/${list}/-`, value }] : [{ op: "add", path: `/${list}`, value: [value] }];
+}
+
+const ids = (items) => new Set(items.map((item) => item.id));
+
+function unused(taken, stem) {
+  for (let number = 1; ; number += 1) if (!taken.has(`${stem}-${number}`)) return `${stem}-${number}`;
+}
+
+function edge(picture, source, target) {
+  const id = unused(ids(picture.edges), "e");
+  return add(picture, "edges", { id, source, target });
+}
+
+/** Connect two nodes. */
+export const connect = (source, target) => (picture) =>
+  source === target || picture.edges.some((each) => each.source === source && each.target === target) ? [] : edge(picture, source, target);
+
+/** Add a node of a kind: after the node with the key `after`, and connected with it, or at `place`. */
+export function create(kind, { after, place, made }) {
+  return (picture) => {
+    const id = unused(ids(picture.nodes), kind.name);
+    const before = after === null ? undefined : picture.nodes.find((node) => node.key === after && node.id && !node.parent);
+    const position = free(picture, before ? { x: before.x + before.width + APART, y: before.y } : place);
+    const container = kind.name === "loop";
+    const data = { label: kind.title, type: kind.name, config: {} };
+    if (container) Object.assign(data, { isContainer: true, childNodes: [], dimensions: { width: 600, height: 400 } });
+    made(id);
+    return [
+      ...add(picture, "nodes", { id, type: container ? "loopContainer" : "default", position, data }),
+      ...(before && before.kind !== "terminate" ? edge(picture, before.id, id) : []),
+    ];
+  };
+}
+
+/** Return the place, or one below it where no node is. */
+function free(picture, { x, y }) {
+  const place = { x: Math.round(x), y: Math.round(y) };
+  while (picture.nodes.some((node) => !node.parent && Math.abs(node.x - place.x) < 100 && Math.abs(node.y - place.y) < 60)) place.y += 80;
+  return place;
+}
+
+/** Add a copy of a node beside it, without its edges. */
+export const duplicate = (key, made) => (picture) => {
+  const node = picture.nodes.find((each) => each.key === key);
+  if (!node) return [];
+  const copy = structuredClone(node.value);
+  for (const name of LEFTOVERS) delete copy[name];
+  copy.id = unused(ids(picture.nodes), node.kind || "node");
+  copy.position = free(picture, { x: node.x + 40, y: node.y + 80 });
+  if (copy.data?.isContainer) copy.data.childNodes = [];
+  made(copy.id);
+  return [...listed(picture, copy), ...add(picture, "nodes", copy)];
+};
+
+/** Return the step that lists a new child in its container. */
+function listed(picture, copy) {
+  const container = picture.nodes.find((node) => node.id !== null && node.id === copy.data?.parentContainer);
+  return Array.isArray(container?.value.data?.childNodes) ? [{ op: "add", path: `/nodes/${container.index}/data/childNodes/-`, value: copy.id }] : [];
+}
+
+/** Remove nodes with their edges, and edges. */
+export const remove = (keys, edgeIndexes) => (picture) => {
+  const gone = picture.nodes.filter((node) => keys.includes(node.key));
+  const names = new Set(gone.map((node) => node.id));
+  const edges = picture.edges.filter((each) => edgeIndexes.includes(each.index) || names.has(each.source) || names.has(each.target));
+  const down = (one, other) => other.index - one.index;
+  const children = picture.nodes.filter((node) => !gone.includes(node) && Array.isArray(node.value.data?.childNodes)).flatMap((node) =>
+    node.value.data.childNodes.map((id, index) => ({ id, index })).filter(({ id }) => names.has(id)).sort(down)
+      .map(({ index }) => ({ op: "remove", path: `/nodes/${node.index}/data/childNodes/${index}` })));
+  return [
+    ...children,
+    ...edges.sort(down).map(({ index }) => ({ op: "remove", path: `/edges/${index}` })),
+    ...gone.sort(down).map(({ index }) => ({ op: "remove", path: `/nodes/${index}` })),
+  ];
+};
+
+/** Move nodes to the places by key. */
+export const move = (places) => (picture) =>
+  picture.nodes.filter((node) => places[node.key]).flatMap((node) => moved(node, places[node.key]));
+
+/** Set a value within a node. */
+export const change = (key, path, value) => (picture) => {
+  const node = picture.nodes.find((each) => each.key === key);
+  return node ? set(node, path, value) : [];
+};

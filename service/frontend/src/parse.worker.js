@@ -1,0 +1,110 @@
+// Positions of nodes and edges in a text, and layouts. The server's parser decides what a definition is: this
+// one only says where to draw, and where in the text a node stands.
+import dagre from "@dagrejs/dagre";
+import { isMap, parseDocument } from "yaml";
+
+export const WIDTH = 216;
+export const HEIGHT = 60;
+
+const isObject = (value) => value !== null && typeof value === "object" && !Array.isArray(value);
+const number = (value, other) => (Number.isFinite(value) && Math.abs(value) <= 1e5 ? value : other);
+
+function parse(text, kinds) {
+  const found = parseDocument(text, { merge: false, prettyErrors: false, logLevel: "silent", uniqueKeys: false });
+  if (found.errors.length) return { ok: false, why: found.errors[0].message, at: found.errors[0].pos[0] };
+  const value = found.toJS({ maxAliasCount: 1000 });
+  if (!isObject(value)) return { ok: false, why: "The text is not a mapping.", at: 0 };
+  const ranges = (key) => {
+    const list = isMap(found.contents) ? found.contents.get(key, true) : null;
+    return (list?.items ?? []).map((item) => item?.range ?? [0, 0]);
+  };
+  return { ok: true, ...drawn(value, kinds, ranges("nodes"), ranges("edges")) };
+}
+
+function kindOf(node, kinds) {
+  const names = [node.type, node.data?.type].filter((name) => typeof name === "string" && name);
+  for (const name of names) if (kinds[name]) return kinds[name];
+  return names[1] ?? names[0] ?? "";
+}
+
+function drawn(value, kinds, nodeRanges, edgeRanges) {
+  const keys = new Map();
+  const nodes = [];
+  (Array.isArray(value.nodes) ? value.nodes : []).forEach((node, index) => {
+    if (!isObject(node)) return;
+    const data = isObject(node.data) ? node.data : {};
+    const id = typeof node.id === "string" && node.id ? node.id : null;
+    const key = id !== null && !keys.has(id) ? id : `\0${index}`;
+    keys.set(key, nodes.length);
+    const place = isObject(node.position) ? node.position : {};
+    const container = Boolean(data.isContainer);
+    nodes.push({
+      key, id, index, value: node, container, kind: kindOf(node, kinds),
+      label: typeof data.label === "string" ? data.label : "",
+      x: number(place.x, null), y: number(place.y, null),
+      width: container ? number(data.dimensions?.width, 600) : WIDTH,
+      height: container ? number(data.dimensions?.height, 400) : HEIGHT,
+      parent: typeof node.parentId === "string" ? node.parentId : null,
+      from: nodeRanges[index]?.[0] ?? 0, to: nodeRanges[index]?.[1] ?? 0,
+    });
+  });
+  for (const node of nodes) {
+    const parent = nodes[keys.get(node.parent)];
+    if (!parent?.container || parent === node || parent.parent) node.parent = null;
+  }
+  const edges = [];
+  (Array.isArray(value.edges) ? value.edges : []).forEach((edge, index) => {
+    if (!isObject(edge)) return;
+    edges.push({
+      index, id: edge.id, source: edge.source, target: edge.target, value: edge,
+      drawn: keys.has(edge.source) && keys.has(edge.target),
+      from: edgeRanges[index]?.[0] ?? 0, to: edgeRanges[index]?.[1] ?? 0,
+    });
+  });
+  place(nodes, edges);
+  return { nodes, edges, hasNodes: Array.isArray(value.nodes), hasEdges: Array.isArray(value.edges) };
+}
+
+/** Give nodes without a position one, below those that have one. */
+function place(nodes, edges) {
+  const without = nodes.filter((node) => node.x === null || node.y === null);
+  if (!without.length) return;
+  const bottom = nodes.reduce((low, node) => (node.y === null ? low : Math.max(low, node.y + node.height)), -80);
+  const places = arrange(without, edges);
+  for (const node of without) {
+    node.placed = true;
+    node.x = places[node.key].x;
+    node.y = places[node.key].y + bottom + 80;
+  }
+}
+
+/** Return positions by key, from left to right; nodes inside a container keep theirs. */
+function arrange(nodes, edges) {
+  const graph = new dagre.graphlib.Graph({ multigraph: true });
+  graph.setGraph({ rankdir: "LR", nodesep: 28, ranksep: 84, marginx: 0, marginy: 0 });
+  graph.setDefaultEdgeLabel(() => ({}));
+  const free = nodes.filter((node) => !node.parent);
+  for (const { key, width, height } of free) graph.setNode(key, { width, height });
+  for (const { source, target, index } of edges) {
+    if (graph.hasNode(source) && graph.hasNode(target) && source !== target) graph.setEdge(source, target, {}, index);
+  }
+  dagre.layout(graph);
+  const places = {};
+  for (const { key, width, height } of free) {
+    const { x, y } = graph.node(key);
+    places[key] = { x: Math.round(x - width / 2), y: Math.round(y - height / 2) };
+  }
+  nodes.filter((node) => node.parent).forEach((node, index) => {
+    places[node.key] = { x: 24, y: 56 + index * (HEIGHT + 24) };
+  });
+  return places;
+}
+
+self.onmessage = ({ data }) => {
+  try {
+    const answer = data.arrange ? { places: arrange(data.nodes, data.edges) } : parse(data.text, data.kinds);
+    self.postMessage({ number: data.number, ...answer });
+  } catch (error) {
+    self.postMessage({ number: data.number, ok: false, why: String(error.message ?? error), at: 0 });
+  }
+};

@@ -1,0 +1,386 @@
+"""The visual editor in a real browser: canvas, forms, text, and copies of unsaved text."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from playwright.sync_api import Browser, Locator, Page, expect
+
+from tests.stories.instance import Caller, Service
+from tests.ui import browser
+from tests.ui.browser import SCREENSHOTS, Tab, needs_chromium
+
+pytestmark = [needs_chromium, pytest.mark.slow]
+
+EDIT = "/ui/workflows/order-sync/edit"
+WIDE: dict[str, Any] = {"viewport": {"width": 1500, "height": 950}}
+TEXT = """\
+name: Order sync  # of the warehouse
+nodes:
+  - id: hook-1
+    type: webhook
+    position: {x: 0, y: 0}
+    data: {label: Order paid, config: {}}
+  - id: call-1
+    type: default
+    position:
+      x: 300   # beside the hook
+      y: 0
+    data:
+      label: Create shipment
+      type: httpCall
+      config:
+        url: https://warehouse.example/shipments
+        method: POST  # keep
+        headers: '{"Authorization": "Bearer {{token}}"}'
+  - id: wait
+    type: delay
+    position: {x: 600, y: 0}
+    data: {label: Wait, config: {duration: 90000}}
+edges:
+  - {id: e1, source: hook-1, target: call-1}
+  - {id: e2, source: call-1, target: wait}
+"""
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory, cluster: Path) -> Iterator[Service]:
+    running = Service(tmp_path_factory.mktemp("canvas") / "data", cluster=cluster).start()
+    yield running
+    assert running.stop() == 0
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Browser]:
+    with browser.browser() as opened:
+        yield opened
+
+
+@pytest.fixture
+def owner(service: Service) -> Caller:
+    return service.project(f"p-{uuid4().hex[:12]}")
+
+
+@pytest.fixture
+def ann(chromium: Browser, owner: Caller) -> Iterator[Tab]:
+    """Ann, who edits a workflow of three nodes."""
+    create(owner, TEXT)
+    with browser.tab(chromium, owner, **WIDE) as opened:
+        edit(opened)
+        yield opened
+
+
+def create(owner: Caller, text: str) -> None:
+    made = owner.call("POST", "/workflows", {"slug": "order-sync", "definition": text})
+    assert made.status == 201, made.raw
+
+
+def edit(tab: Tab) -> None:
+    tab.go(EDIT)
+    expect(tab.page.locator("#state")).to_have_text(re.compile("valid|problem"))
+
+
+def node(page: Page, label: str) -> Locator:
+    return page.locator(".svelte-flow__node", has_text=label)
+
+
+def text(page: Page) -> str:
+    """Return the text of the editor, which is short enough to be drawn as a whole."""
+    return "\n".join(line.rstrip("\n") for line in page.locator(".cm-line").all_inner_texts())
+
+
+def changed_lines(page: Page, before: str = TEXT) -> tuple[list[str], list[str]]:
+    """Return the lines that are gone and that are new, when the canvas has finished."""
+    expect(page.locator("#state")).to_have_text(re.compile("valid|problem"))
+    old, new = before.splitlines(), text(page).splitlines()
+    return [line for line in old if line not in new], [line for line in new if line not in old]
+
+
+def drag(page: Page, start: Locator, x: float, y: float) -> None:
+    box = start.bounding_box()
+    assert box is not None
+    left, top = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    page.mouse.move(left, top)
+    page.mouse.down()
+    page.mouse.move(left + x / 2, top + y / 2, steps=4)
+    page.mouse.move(left + x, top + y, steps=4)
+    page.mouse.up()
+
+
+def test_dragging_a_node_changes_only_the_lines_of_its_position(ann: Tab) -> None:
+    drag(ann.page, node(ann.page, "Create shipment"), 0, 90)
+    expect(ann.page.get_by_role("button", name="Undo")).to_be_enabled()
+    gone, new = changed_lines(ann.page)
+    assert set(gone) <= {"      x: 300   # beside the hook", "      y: 0"}
+    assert len(new) == len(gone)
+    assert all(re.match(r"      [xy]: -?\d+(   # beside the hook)?$", line) for line in new)
+    ann.page.get_by_role("button", name="Undo").click()
+    assert text(ann.page) == TEXT
+    ann.page.get_by_role("button", name="Redo").click()
+    assert text(ann.page) != TEXT
+
+
+def test_nodes_are_added_connected_duplicated_and_deleted(ann: Tab) -> None:
+    page = ann.page
+    node(page, "Wait").click()
+    page.get_by_text("Add node").click()
+    page.get_by_role("button", name="End Ends the run").click()
+    expect(node(page, "End")).to_be_visible()
+    gone, new = changed_lines(page)
+    assert gone == []
+    assert any("source: wait" in line and "target: terminate-1" in line for line in new)
+    page.get_by_role("button", name="Duplicate").click()
+    expect(node(page, "End")).to_have_count(2)
+    page.get_by_role("complementary", name="Selected node").get_by_role("button", name="Delete").click()
+    expect(node(page, "End")).to_have_count(1)
+    node(page, "Wait").click()
+    page.keyboard.press("Delete")
+    expect(node(page, "Wait")).to_have_count(0)
+    gone, _ = changed_lines(page)
+    assert "  - {id: e2, source: call-1, target: wait}" in gone
+    for _ in range(4):
+        page.get_by_role("button", name="Undo").click()
+    assert text(page) == TEXT
+
+
+def test_two_nodes_are_connected_by_their_handles(ann: Tab) -> None:
+    page = ann.page
+    source = node(page, "Order paid").locator(".source").bounding_box()
+    target = node(page, "Wait").locator(".target").bounding_box()
+    assert source is not None
+    assert target is not None
+    drag(page, node(page, "Order paid").locator(".source"), target["x"] - source["x"], 0)
+    expect(page.locator(".svelte-flow__edge")).to_have_count(3)
+    assert changed_lines(page) == ([], ["  - {id: e-1, source: hook-1, target: wait}"])
+
+
+def test_a_node_is_configured_in_its_form(ann: Tab) -> None:
+    """Each setting changes its own line; comments and quoting stay."""
+    page = ann.page
+    node(page, "Create shipment").click()
+    form = page.get_by_role("complementary", name="Selected node")
+    form.get_by_label("URL").fill("https://two.example/{{id}}")
+    form.get_by_label("Method").select_option("PUT")
+    form.get_by_label("Header value").fill("Bearer {{other}}")
+    form.get_by_label("Attempts").fill("5")
+    form.get_by_label("Label").fill("Ship it")
+    form.get_by_label("Label").press("Tab")
+    expect(node(page, "Ship it")).to_be_visible()
+    expect(page.locator("#state")).to_have_text("valid")
+    gone, new = changed_lines(page)
+    assert "        method: PUT  # keep" in new
+    assert "        url: https://two.example/{{id}}" in new
+    assert """        headers: '{"Authorization":"Bearer {{other}}"}'""" in new
+    assert any("maxAttempts: 5" in line for line in new)
+    assert len(gone) == 4
+    form.get_by_label("URL").fill("nowhere")
+    form.get_by_label("URL").press("Tab")
+    expect(form.locator(".problem")).to_contain_text("url must be an http or https URL")
+    expect(form.get_by_label("URL")).to_have_attribute("aria-invalid", "true")
+
+
+def test_selecting_on_one_side_selects_on_the_other(ann: Tab) -> None:
+    page = ann.page
+    node(page, "Wait").click()
+    expect(page.locator(".cm-node").first).to_contain_text("id: wait")
+    page.locator(".cm-line", has_text="label: Create shipment").click()
+    expect(page.get_by_role("complementary", name="Selected node")).to_contain_text("call-1")
+
+
+def test_text_that_does_not_parse_keeps_the_last_picture(ann: Tab) -> None:
+    ann.type("nodes: [")
+    expect(ann.page.get_by_text("The graph shows the last text")).to_be_visible()
+    expect(ann.page.locator(".svelte-flow__node")).to_have_count(3)
+    ann.type('{"nodes": [{"id": "a", "type": "webhook", "data": {"label": "Only"}}]}')
+    expect(ann.page.locator(".svelte-flow__node")).to_have_count(1)
+
+
+def test_obvious_problems_have_a_repair(ann: Tab) -> None:
+    page = ann.page
+    first = "{id: a, type: webhok, position: {x: 0, y: 0}, data: {label: A}}"
+    second = "{id: b, type: delay, data: {config: {duration: 5}}}"
+    ann.type(f"nodes:\n  - {first}\n  - {second}\nedges: [{{source: a, target: b}}]\n")
+    for repair in ("Change to webhook", "Place it", "Add a label"):
+        page.locator("#problems").get_by_role("button", name=repair).click()
+        expect(page.locator("#problems").get_by_role("button", name=repair)).to_have_count(0)
+    expect(page.locator("#problems")).to_contain_text("No problems")
+    assert "type: webhook" in text(page)
+    assert "label: Delay" in text(page)
+
+
+def test_the_keyboard_moves_connects_and_finds(ann: Tab) -> None:
+    page = ann.page
+    page.get_by_label("Find a node").fill("shipment")
+    page.get_by_label("Find a node").press("Enter")
+    form = page.get_by_role("complementary", name="Selected node")
+    expect(form).to_contain_text("call-1")
+    form.get_by_label("Connect to").select_option("hook-1")
+    expect(page.locator("#problems")).to_contain_text("cycle")
+    node(page, "Create shipment").focus()
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("ArrowDown")
+    expect(page.locator(".cm-line", has_text=re.compile(r"^\s+y: [1-9]"))).to_have_count(1)
+    page.keyboard.press("Control+z")
+    page.keyboard.press("Control+z")
+    expect(page.locator("#state")).to_have_text("valid")
+    assert text(page) == TEXT
+
+
+def test_arranging_moves_nodes_apart_and_changes_positions_only(ann: Tab) -> None:
+    page = ann.page
+    before = TEXT.replace("{x: 600, y: 0}", "{x: 310, y: 10}")
+    ann.type(before)
+    expect(page.locator("#state")).to_have_text("valid")
+    page.get_by_role("button", name="Arrange").click()
+    expect(page.locator(".cm-line", has_text="x: 600")).to_be_visible()
+    _, new = changed_lines(page, before)
+    assert new
+    assert all(re.search(r"\b[xy]: -?\d+", line) for line in new)
+
+
+def test_five_hundred_nodes_open_readable_and_typing_is_fast(chromium: Browser, owner: Caller) -> None:
+    """Half a megabyte: no key takes 50 ms, even with the load of the tests beside it."""
+    rows = "".join(
+        f"  - id: n{i}\n    type: delay\n    position: {{x: {i % 25 * 300}, y: {i // 25 * 120}}}\n"
+        f"    data: {{label: Node {i}, config: {{duration: 5, description: {'x' * 800}}}}}\n"
+        for i in range(500)
+    )
+    edges = "".join(f"  - {{id: e{i}, source: n{i}, target: n{i + 1}}}\n" for i in range(499))
+    create(owner, f"nodes:\n{rows}edges:\n{edges}")
+    with browser.tab(chromium, owner, **WIDE) as tab:
+        edit(tab)
+        first = tab.page.get_by_text("Node 0", exact=True).first
+        box = first.bounding_box()
+        assert box is not None
+        assert box["height"] > 10
+        assert tab.page.locator(".svelte-flow__node").count() < 200
+        tab.page.locator(".cm-content").click()
+        median = tab.page.evaluate(_TYPING)
+        assert median < 50, median
+        tab.page.get_by_label("Find a node").fill("Node 420")
+        tab.page.get_by_label("Find a node").press("Enter")
+        expect(node(tab.page, "Node 420")).to_be_in_viewport()
+        SCREENSHOTS.mkdir(exist_ok=True)
+        tab.page.screenshot(path=SCREENSHOTS / "edit-500-nodes.png")
+
+
+# The median of the milliseconds that the main thread is busy with a typed letter.
+_TYPING = """async () => {
+  const times = [];
+  for (let i = 0; i < 25; i += 1) {
+    const begun = performance.now();
+    document.execCommand("insertText", false, "x");
+    await null;
+    times.push(performance.now() - begun);
+    await new Promise((done) => setTimeout(done, 30));
+  }
+  return times.sort((a, b) => a - b)[12];
+}"""
+
+
+# Nothing typed is lost
+
+
+def typed(tab: Tab) -> None:
+    """Type a comment and a message, and let the copy be kept."""
+    tab.type("# mine\n" + TEXT)
+    tab.page.get_by_label("Summary of your changes").fill("My summary")
+    expect(tab.page.locator("#state")).to_have_text("valid")
+
+
+def assert_offered(tab: Tab) -> None:
+    """What was typed is offered, comes back when asked for, and can be saved."""
+    if not tab.page.url.endswith("/edit"):
+        edit(tab)
+    tab.page.get_by_role("button", name="Restore").click()
+    expect(tab.page.locator(".cm-line").first).to_have_text("# mine")
+    expect(tab.page.get_by_label("Summary of your changes")).to_have_value("My summary")
+
+
+def test_cancel_back_a_theme_and_a_closed_tab_lose_nothing(ann: Tab) -> None:
+    page = ann.page
+    typed(ann)
+    page.get_by_role("link", name="Cancel").click()
+    page.wait_for_url("**/order-sync")
+    assert_offered(ann)
+    page.get_by_role("button", name="Light").click()
+    page.wait_for_load_state()
+    assert_offered(ann)
+    ann.go("/ui/workflows")
+    page.go_back()
+    expect(page.locator("#state")).to_have_text("valid")
+    assert_offered(ann)
+    other = Tab(page.context.new_page(), ann.url)
+    page.close()
+    edit(other)
+    assert_offered(other)
+    other.page.get_by_role("button", name="Save draft").click()
+    expect(other.page.get_by_role("status").filter(has_text="Draft saved.")).to_be_visible()
+    edit(other)
+    expect(other.page.get_by_role("button", name="Restore")).to_have_count(0)
+    assert other.complaints == []
+
+
+def test_a_refused_save_stays_on_the_page_and_is_offered_later(ann: Tab) -> None:
+    page = ann.page
+    page.get_by_label("Summary of your changes").fill("My summary")
+    ann.type("# mine\nx: [unclosed")
+    page.get_by_role("button", name="Save draft").click()
+    refusal = page.get_by_role("alert")
+    expect(refusal).to_contain_text("Not saved.")
+    expect(refusal).to_be_focused()
+    ann.go("/ui/workflows")
+    assert_offered(ann)
+
+
+def test_an_ended_session_loses_nothing(ann: Tab, owner: Caller) -> None:
+    page = ann.page
+    typed(ann)
+    page.context.clear_cookies()
+    page.get_by_role("button", name="Save draft").click()
+    expect(page.get_by_text("You're signed out.")).to_be_visible()
+    page.get_by_role("link", name="Sign in").click()
+    page.get_by_label("Access token").fill(owner.token)
+    page.get_by_role("button", name="Sign in").click()
+    page.wait_for_url("**/edit")
+    assert_offered(ann)
+
+
+def test_a_conflict_loses_nothing(ann: Tab, owner: Caller) -> None:
+    page = ann.page
+    typed(ann)
+    body = {"definition": TEXT + "# theirs\n"}
+    saved = owner.call("PUT", "/workflows/order-sync/versions/draft", body, headers={"If-Match": "*"})
+    assert saved.status == 200, saved.raw
+    page.get_by_role("button", name="Save draft").click()
+    expect(page.get_by_role("heading", name="Someone else saved first")).to_be_visible()
+    ann.go("/ui/workflows")
+    edit(ann)
+    expect(page.get_by_text("made on another state of the draft")).to_be_visible()
+    assert_offered(ann)
+
+
+def test_copies_end_with_the_session_and_stay_in_their_project(
+    ann: Tab, owner: Caller, service: Service
+) -> None:
+    page = ann.page
+    typed(ann)
+    stranger = service.project(f"p-{uuid4().hex[:12]}")
+    create(stranger, TEXT)
+    page.context.clear_cookies()
+    ann.sign_in(stranger.token)
+    edit(ann)
+    expect(page.get_by_role("button", name="Restore")).to_have_count(0)
+    page.context.clear_cookies()
+    ann.sign_in(owner.token)
+    edit(ann)
+    expect(page.get_by_role("button", name="Restore")).to_be_visible()
+    page.get_by_role("button", name="Sign out").click()
+    ann.sign_in(owner.token)
+    edit(ann)
+    expect(page.get_by_role("button", name="Restore")).to_have_count(0)
