@@ -182,6 +182,9 @@ def test_editing_and_publishing_work_without_javascript(chromium: Browser, owner
     publish(owner, *urls(2))
     with browser.tab(chromium, owner, java_script_enabled=False, **WIDE) as ann:
         ann.go("/ui/workflows/order-sync/edit")
+        field = ann.page.get_by_label("Definition", exact=True).bounding_box()
+        assert field is not None
+        assert field["height"] > 400
         ann.type(definition("Order sync", "https://three.example/"))
         ann.page.get_by_role("button", name="Save draft").click()
         ann.page.get_by_role("button", name="Publish v3").click()

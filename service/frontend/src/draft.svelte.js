@@ -16,6 +16,7 @@ import ParseWorker from "./parse.worker.js?worker";
 const PARSE_AFTER = 200; // milliseconds without a key
 const CHECK_AFTER = 350;
 const KEEP_AFTER = 300;
+const AUTOSAVE_AFTER = 2000;
 
 const colours = HighlightStyle.define([
   { tag: [tags.propertyName, tags.definition(tags.propertyName)], color: "var(--k-blue)" },
@@ -48,6 +49,7 @@ export class Draft {
   focused = $state(null); // key of a node that the canvas shall show
   depth = $state({ undo: 0, redo: 0 });
   saving = $state(false);
+  savedAt = $state(null); // when the last autosave was
   busy = $state(0); // changes of the canvas under way
 
   worst = $derived.by(() => {
@@ -74,6 +76,8 @@ export class Draft {
       this.waiting.delete(data.number);
     };
     this.copies = kept.offered(form, this.original.text, this.original.message);
+    this.autosaves = Boolean(form.elements.began);
+    if (this.autosaves) this.#offerAutosaves();
     this.#listen();
   }
 
@@ -158,6 +162,8 @@ export class Draft {
   // Kept copies
 
   #keepSoon() {
+    clearTimeout(this.autosaveTimer);
+    if (this.autosaves) this.autosaveTimer = setTimeout(() => this.#autosaveNow(), AUTOSAVE_AFTER);
     clearTimeout(this.keepTimer);
     this.keepTimer = setTimeout(() => this.#keep(), KEEP_AFTER);
   }
@@ -172,19 +178,63 @@ export class Draft {
   }
 
   restore(copy) {
+    kept.restoreSeen(this.form, copy);
     this.#replace(copy.text);
     this.message.value = copy.message;
-    if (this.#keep()) kept.forget(copy.key);
+    this.unsaved = true;
+    if (this.#keep() && copy.key) kept.forget(copy.key);
     this.copies = this.copies.filter((other) => other !== copy);
   }
 
   discard(copy) {
-    kept.forget(copy.key);
+    if (copy.key) kept.forget(copy.key);
+    else this.#autosave("DELETE", `?began=${encodeURIComponent(copy.seen.began)}`).catch(() => {});
     this.copies = this.copies.filter((other) => other !== copy);
   }
 
   isOnOlderBase(copy) {
-    return !copy.key.includes(`:${kept.base(this.form)}:`);
+    return copy.seen?.etag !== this.form.elements.etag.value || copy.seen?.base !== this.form.elements.base.value;
+  }
+
+  // Autosaves: what is not saved yet, on the server, for its author alone
+
+  async #autosave(method, query = "", body = undefined) {
+    const answer = await fetch(this.form.action.replace(/\/edit$/, "/autosave") + query, {
+      method, body, headers: { Accept: "application/json", "X-CSRF-Token": this.form.elements.csrf.value },
+    });
+    if (answer.status === 401 || answer.status === 403) this.#signedOut();
+    return answer.ok && answer.status !== 204 ? answer.json() : null;
+  }
+
+  async #offerAutosaves() {
+    try {
+      const { autosaves } = (await this.#autosave("GET")) ?? { autosaves: [] };
+      const known = (text) => text === this.original.text || this.copies.some((copy) => copy.text === text);
+      const more = autosaves.filter(({ definition }) => !known(definition)).map(({ definition, message, saved_at: at, began, etag, base }) =>
+        ({ text: definition, message, at: Date.parse(at), seen: { began, etag, base: String(base) } }));
+      this.copies = [...this.copies, ...more].sort((one, other) => other.at - one.at);
+    } catch {
+      // no connection: the copies of this browser are offered
+    }
+  }
+
+  async #autosaveNow() {
+    if (!this.isDirty || this.done || this.saving) return;
+    const text = this.text;
+    const fields = new FormData(this.form);
+    fields.set("definition", text);
+    try {
+      const answer = await this.#autosave("PUT", "", new URLSearchParams(fields));
+      if (!answer) return;
+      this.savedAt = Date.parse(answer.saved_at);
+      for (const name of ["began", "etag"]) this.form.elements[name].value = answer[name];
+      if (answer.conflict) {
+        this.autosaves = false;
+        this.notice = { text: "The workflow has changed since you began to edit. Saving shows both changes and merges them." };
+      }
+    } catch {
+      this.savedAt = null;
+    }
   }
 
   // The picture

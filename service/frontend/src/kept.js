@@ -6,6 +6,9 @@ const page = crypto.randomUUID?.() ?? String(Math.random()).slice(2);
 
 const start = (form) => `${PREFIX}${form.dataset.project}:${form.dataset.slug}:`;
 export const base = (form) => form.elements.etag.value || `v${form.elements.base.value}`;
+const SEEN = ["etag", "base", "began"];
+/** Return the state of the workflow that the author of the text has seen. */
+const seen = (form) => Object.fromEntries(SEEN.filter((name) => form.elements[name]).map((name) => [name, form.elements[name].value]));
 const own = (form) => `${start(form)}${base(form)}:${page}`;
 
 function entries(prefix) {
@@ -22,10 +25,15 @@ function entries(prefix) {
   return found;
 }
 
+/** Let the form say what the author of a copy has seen, so that saving merges what others did since. */
+export function restoreSeen(form, copy) {
+  for (const name of SEEN) if (form.elements[name] && name in (copy.seen ?? {})) form.elements[name].value = copy.seen[name];
+}
+
 /** Keep a copy; return whether the browser took it. */
 export function keep(form, text, message) {
   try {
-    localStorage.setItem(own(form), JSON.stringify({ text, message, at: Date.now() }));
+    localStorage.setItem(own(form), JSON.stringify({ text, message, seen: seen(form), at: Date.now() }));
     return true;
   } catch {
     return false; // full, or not allowed
