@@ -1,8 +1,8 @@
 """Blame: which version last changed each node, edge and field of a definition.
 
 A definition is compared with its predecessors, newest first. What is equal in one was changed earlier; all
-else was last changed by the version after it. So what was changed and changed back has its last change when it
-was changed back.
+else was last changed by the version after it. So what was changed and changed back has its last change when
+it was changed back.
 """
 
 from __future__ import annotations
