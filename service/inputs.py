@@ -196,6 +196,10 @@ class UpdateWorkflow(Body):
     description: Text | None = None
 
 
+class SetMember(Body):
+    role: Role = Field(strict=False)
+
+
 class CreateToken(Body):
     name: Annotated[str, StringConstraints(min_length=1, max_length=100), AfterValidator(check_printable)]
     role: Role = Field(strict=False)

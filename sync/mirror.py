@@ -270,14 +270,15 @@ class _Change:
         number, before, slug = derive.title_number(self.state), self.before, self.state.slug
         if number is None:
             return derive.titles_of(draft.definition if draft else None)
-        if before is not None and number == (before.current_number or before.latest_number):
+        described = any(entry.kind is LedgerKind.DESCRIBED for entry in self.delta.entries)
+        if before and not described and number == (before.current_number or before.latest_number):
             # The title comes from the same version as before: a save need not parse it again.
             return Titles(before.name, before.description)
         new = next((entry for entry in published if entry.version == number), None)
         if new is not None:
             self._titling = self._version(new)
             return derive.titles_of(self._titling.definition)
-        # Current moved back to a version that was mirrored earlier.
+        # A version that was mirrored earlier: current moved back to it, or the given title was taken back.
         commit = self.batch.tx.value(_COMMIT_OF, id=version_id(before.id, number)) if before else None
         if commit is None:
             raise derive.contradiction(slug, f"the database lacks v{number}, which is current")

@@ -1,20 +1,24 @@
-"""Actions on workflows: create and describe one, and validate a definition."""
+"""Actions on workflows: create, describe and archive one, and validate a definition."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Self
+from typing import Final, Self
 
 from gitstore.definition import document
 from gitstore.drafts import Content, Saved, check_size, to_file
 from gitstore.errors import InvalidDefinitionError
 from gitstore.model import Limits, Person, Problems
-from gitstore.names import check_slug
+from gitstore.names import check_slug, is_slug
 from gitstore.repository import Repository
 from service import lookup
+from service.actions import drafts, versions
 from service.caller import Caller
 from service.logs import Event
+
+_NOT_IN_SLUG: Final = re.compile(r"[^a-z0-9]++")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +59,29 @@ def describe(caller: Caller, slug: str, given: Mapping[str, str | None]) -> None
     with caller.acting(Event.DESCRIBED, slug) as (store, _):
         lookup.existing(store, slug)
         store.describe(slug, given, caller.actors())
+
+
+def archive(caller: Caller, slug: str) -> None:
+    """Discard the draft, and run no version. Nothing is deleted: the draft can be restored, versions stay."""
+    with caller.opened() as repository:
+        lookup.existing(repository, slug)
+        state = repository.state(slug)
+    if state.draft_open and state.draft is not None:
+        drafts.discard(caller, slug, expected={state.draft})
+    if state.current is not None:
+        versions.clear_current(caller, slug)
+
+
+def free_slug(caller: Caller, name: str) -> str:
+    """Return the slug that MeshHook would make from a name, or the first of slug-2, slug-3 … that is free."""
+    made = _NOT_IN_SLUG.sub("-", name.lower()).strip("-")[:63].strip("-")
+    slug = made if is_slug(made) else "workflow"
+    stem, number = slug[:58].strip("-"), 1
+    with caller.opened() as repository:
+        while repository.exists(slug):
+            number += 1
+            slug = f"{stem}-{number}"
+    return slug
 
 
 def validate(repository: Repository, slug: str, content: Content | None = None) -> Validation:

@@ -11,7 +11,6 @@ versions stay readable, and a save opens it again.
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from http import HTTPStatus
@@ -26,7 +25,7 @@ from gitstore.definition.quoting import clip
 from gitstore.drafts import Content
 from gitstore.errors import Code, ConflictError, GitstoreError, MalformedError
 from gitstore.model import Permission, Rules
-from gitstore.names import is_slug, version_id
+from gitstore.names import version_id
 from gitstore.store import ANY
 from service import errors, lookup
 from service.access import authorize
@@ -43,7 +42,6 @@ blueprint = new_blueprint("meshhook", "MeshHook's own endpoints, for its front e
 
 MOST_BYTES: Final = 8 * 2**20
 """Total size of the definitions in one answer, beyond which a list continues on the next page."""
-_NOT_IN_SLUG: Final = re.compile(r"[^a-z0-9]++")
 _ATTEMPTS: Final = 3
 
 
@@ -152,7 +150,7 @@ def create_meshhook_workflow(query: Query) -> Response:
         raise MalformedError("name is required")
     if body.status == "published":
         authorize(caller.principal, Permission.PUBLISH, f"publishing {clip(body.name)}")
-    slug = _free_slug(caller, body.slug or _slug(body.name), fixed=body.slug is not None)
+    slug = body.slug if body.slug is not None else workflows.free_slug(caller, body.name)
     value = {"nodes": body.nodes or [], "edges": body.edges or []}
     content = Content(value=value) if body.nodes is not None or body.edges is not None else None
     workflows.create(caller, slug, content, name=body.name, description=body.description or "")
@@ -200,14 +198,7 @@ def save_meshhook_workflow(path: WorkflowPath, query: Query) -> Response:
 def archive_meshhook_workflow(path: WorkflowPath, query: Query) -> Response:
     """Archive a workflow: discard its draft, and run no version of it. Nothing is deleted from Git."""
     caller = enter(Permission.PUBLISH, f"archiving {clip(path.id)}", project=query.project)
-    slug = lookup.slug_of(caller, path.id)
-    with caller.opened() as repository:
-        lookup.existing(repository, slug)
-        state = repository.state(slug)
-    if state.draft_open:
-        drafts.discard(caller, slug)
-    if state.current is not None:
-        versions.clear_current(caller, slug)
+    workflows.archive(caller, lookup.slug_of(caller, path.id))
     return http.answer(Success())
 
 
@@ -278,24 +269,6 @@ def _save(caller: Caller, slug: str, sent: dict[str, Any]) -> None:
         else:
             return
     raise ConflictError(Code.DRAFT_EXISTS, f"the draft of {slug} changes too fast: try again")
-
-
-def _slug(name: str) -> str:
-    """Return the slug that MeshHook would make from a name, at most 63 characters."""
-    made = _NOT_IN_SLUG.sub("-", name.lower()).strip("-")[:63].strip("-")
-    return made if is_slug(made) else "workflow"
-
-
-def _free_slug(caller: Caller, slug: str, *, fixed: bool) -> str:
-    """Return `slug`, or unless it is `fixed`, the first of slug-2, slug-3 … that no workflow has."""
-    if fixed:
-        return slug
-    stem, number = slug[:58].strip("-"), 1
-    with caller.opened() as repository:
-        while repository.exists(slug):
-            number += 1
-            slug = f"{stem}-{number}"
-    return slug
 
 
 # Rows

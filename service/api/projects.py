@@ -20,7 +20,7 @@ from service.api.http import Answer, answer, answer_page, no_content, read_json
 from service.api.openapi import LONGEST_PAGE, Parameters, declares, new_blueprint
 from service.caller import Caller
 from service.context import enter, enter_user, origin, services
-from service.inputs import Body, check_printable
+from service.inputs import Body, SetMember, check_printable
 from sync import catalog, projects
 
 blueprint = new_blueprint("projects", "Tenants, each with a repository of its own, and their members.")
@@ -114,10 +114,6 @@ class Member(Answer):
 
 class MemberList(Answer):
     members: list[Member]
-
-
-class SetMember(Body):
-    role: Role = Field(strict=False)
 
 
 @blueprint.get("/projects", **declares(200, ProjectList, "Link"))

@@ -10,8 +10,10 @@ from service.ui import (
     compare,
     editing,
     handover,
+    projects,
     rollback,
     session,
+    settings,
     sources,
     subscriptions,
     tokens,
@@ -21,6 +23,6 @@ from service.ui import (
 from service.ui.rendering import blueprint, is_page, refusal
 
 __all__ = [
-    "activity", "blueprint", "compare", "editing", "handover", "is_page", "refusal", "rollback", "session",
-    "sources", "subscriptions", "tokens", "versions", "workflows",
+    "activity", "blueprint", "compare", "editing", "handover", "is_page", "projects", "refusal", "rollback",
+    "session", "settings", "sources", "subscriptions", "tokens", "versions", "workflows",
 ]  # fmt: skip

@@ -178,8 +178,7 @@ def _slide(here: Services, session: Session) -> None:
             return response
 
 
-# Notices: what the form before did, shown by the next page, once. They are sealed for one session: a URL
-# cannot forge them.
+# Notices: what the form before did, shown by the next page, once. They are sealed for one session.
 
 
 def _keep_notice(response: Response, name: str, values: dict[str, Any]) -> None:

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import dataclass
 from datetime import datetime
+from functools import cache
+from importlib.resources import files
 from typing import Final
 
 from flask import Response, request
 
 from gitstore.definition.quoting import clip
+from gitstore.drafts import Content
 from gitstore.errors import GitstoreError, IntegrityError, MalformedError, NotFoundError
-from gitstore.model import Permission
+from gitstore.model import Permission, Rules
 from gitstore.names import show, superseded_at, superseded_of, version_id
 from gitstore.repository import Repository
 from service import errors, lookup
 from service.actions import drafts, versions
 from service.actions import workflows as actions
 from service.actions.drafts import DiscardedDraft
+from service.caller import Caller
 from service.inputs import CreateWorkflow, validated
 from service.ui.rendering import ago, blueprint
 from service.ui.session import Visit, enter, field, go, seen_draft
@@ -60,23 +65,68 @@ def _chosen(name: str, choices: Collection[str]) -> str | None:
     return given if given in choices else None
 
 
+@dataclass(frozen=True, slots=True)
+class Starter:
+    """A definition to start from. Its first line is a comment: its title, and what it does."""
+
+    name: str
+    title: str
+    text: str
+    raw: bytes
+
+
+@cache
+def starters() -> dict[str, Starter]:
+    """Return the definitions to start from, by name."""
+    known = {}
+    for file in sorted((files("service") / "starters").iterdir(), key=lambda file: file.name):
+        raw, name = file.read_bytes(), file.name.partition(".")[0]
+        title, _, text = raw.decode().partition("\n")[0].removeprefix("# ").partition(": ")
+        known[name] = Starter(name, title.removesuffix("."), text, raw)
+    return known
+
+
 @blueprint.get("/ui/new-workflow")
 def new_workflow() -> Response:
-    return enter(Permission.EDIT, "creating a workflow").page("new_workflow.html", given={})
+    return _new(enter(Permission.EDIT, "creating a workflow"), {})
 
 
 @blueprint.post("/ui/new-workflow")
 def create_workflow() -> Response:
+    """Create a workflow from a file, a starter or nothing; without a slug, with one made from the name."""
     visit = enter(Permission.EDIT, "creating a workflow")
-    given = {name: field(name).strip() for name in ("slug", "name", "description")}
+    caller = visit.caller
+    given = {name: field(name).strip() for name in ("slug", "name", "description", "starter")}
     try:
-        body = validated(
-            CreateWorkflow, {key: value for key, value in given.items() if value or key == "slug"}
-        )
-        actions.create(visit.caller, body.slug, name=body.name, description=body.description or "")
+        slug = given["slug"] or (actions.free_slug(caller, given["name"]) if given["name"] else "")
+        fields = {"slug": slug, **{key: given[key] for key in ("name", "description") if given[key]}}
+        body = validated(CreateWorkflow, fields)
+        content = _content(caller, given["starter"])
+        actions.create(caller, body.slug, content, name=body.name, description=body.description or "")
     except GitstoreError as error:
-        return visit.page("new_workflow.html", error, given=given)
+        return _new(visit, given, error)
     return go("edit", slug=body.slug, notice="created")
+
+
+def _content(caller: Caller, starter: str) -> Content | None:
+    """Return the uploaded file, or else the starter of that name; None without either."""
+    limits = caller.services.config.limits
+    file = request.files.get("file")
+    raw = b""
+    if file is not None and file.filename:
+        with file.stream:
+            raw = file.stream.read(limits.definition + 1)
+    if raw:
+        return actions.raw_content(raw, limits)
+    known = starters().get(starter)
+    return actions.raw_content(known.raw, limits) if known else None
+
+
+def _new(visit: Visit, given: dict[str, str], error: GitstoreError | None = None) -> Response:
+    meshhook = visit.caller.rules is Rules.MESHHOOK
+    return visit.page(
+        "new_workflow.html", error, given=given, starters=starters().values() if meshhook else ()
+    )
 
 
 @blueprint.get("/ui/workflows/<slug>")

@@ -1,0 +1,97 @@
+"""Pages of the user's projects, to switch to another one, and of a project's members, for its owners."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from flask import Response
+
+from gitstore.definition.quoting import clip
+from gitstore.errors import ForbiddenError, GitstoreError
+from gitstore.model import Permission
+from service.access import Identity, Role
+from service.actions import projects as actions
+from service.context import services
+from service.inputs import SetMember, validated
+from service.ui import session
+from service.ui.rendering import blueprint
+from service.ui.session import Visit, enter, field, go
+from sync import projects
+
+
+@blueprint.get("/ui/projects")
+def list_projects() -> Response:
+    visit = enter(Permission.READ, "listing projects")
+    with visit.caller.reading() as tx:
+        rows = projects.visible(tx)
+    return visit.page("projects.html", rows=rows, own=visit.principal.project.id)
+
+
+@blueprint.post("/ui/projects")
+def switch_project() -> Response:
+    """Go on in another project of the user. A token has one project alone."""
+    visit = enter(Permission.READ, "switching projects")
+    user = visit.session.user
+    if user is None:
+        raise ForbiddenError("an access token has one project: sign in with a token of the other")
+    named = field("project")
+    found = services().auth.in_project(Identity.of(user), named or "-")
+    return session.begin(services(), replace(visit.session, project=str(found.project.id)), "")
+
+
+@blueprint.get("/ui/members")
+def list_members() -> Response:
+    return _members(enter(Permission.OWN, "listing members"))
+
+
+@blueprint.post("/ui/members")
+def set_member() -> Response:
+    """Add a member, or change the role of one."""
+    visit = enter(Permission.OWN, "changing members")
+    given = {"user": field("user").strip(), "role": field("role")}
+    try:
+        role = validated(SetMember, {"role": given["role"]}).role
+        actions.set_member(visit.caller, given["user"], role)
+    except GitstoreError as error:
+        return _members(visit, error, given)
+    return go("list_members", notice="member-set")
+
+
+@blueprint.get("/ui/members/<user>/remove")
+def ask_remove_member(user: str) -> Response:
+    visit = enter(Permission.OWN, "removing a member")
+    member = actions.member(visit.caller, user)
+    return visit.page(
+        "ask.html",
+        area="members",
+        question="Remove the member?",
+        about=f"{member.user_id} ({member.role})",
+        text="They lose access to this project immediately.",
+        action=("remove_member", {"user": user}),
+        to=("list_members", {}),
+    )
+
+
+@blueprint.post("/ui/members/<user>/remove")
+def remove_member(user: str) -> Response:
+    visit = enter(Permission.OWN, f"removing {clip(user)}")
+    try:
+        actions.remove_member(visit.caller, user)
+    except GitstoreError as error:
+        return _members(visit, error)
+    return go("list_members", notice="member-removed")
+
+
+def _members(
+    visit: Visit, error: GitstoreError | None = None, given: dict[str, str] | None = None
+) -> Response:
+    with visit.caller.reading() as tx:
+        rows = projects.members(tx, visit.caller.project_id)
+    return visit.page(
+        "members.html",
+        error,
+        rows=rows,
+        own=visit.principal.id,
+        roles=[role.value for role in Role],
+        given=given or {"user": "", "role": Role.VIEWER.value},
+    )
