@@ -28,21 +28,23 @@ from gitstore.model import Permission, Rules
 from gitstore.names import version_id
 from gitstore.store import ANY
 from service import errors, lookup
-from service.access import authorize
-from service.actions import drafts, versions, workflows
+from service.access import Identity, authorize
+from service.actions import drafts, projects, versions, workflows
 from service.api import http
 from service.api.openapi import LONGEST_PAGE, PageQuery, Query, WorkflowPath, declares, new_blueprint
 from service.caller import Caller
-from service.context import enter, request_id
+from service.context import enter, enter_user, origin, request_id, services
 from service.inputs import Body, Text, WorkflowName
 from sync import catalog
 from sync.db import Transaction
+from sync.projects import visible
 
 blueprint = new_blueprint("meshhook", "MeshHook's own endpoints, for its front end.")
 
 MOST_BYTES: Final = 8 * 2**20
 """Total size of the definitions in one answer, beyond which a list continues on the next page."""
 _ATTEMPTS: Final = 3
+_FIRST_PROJECT: Final = "Default Project"
 
 
 class MeshHookWorkflow(http.Answer):
@@ -129,7 +131,9 @@ def refuse(error: GitstoreError) -> Response:
 
 @blueprint.get("/api/workflows", **declares(200, WorkflowsAnswer, "Link"))
 def list_meshhook_workflows(query: ListQuery) -> Response:
-    """List the workflows that are not archived, with their definitions."""
+    """List the workflows that are not archived, with their definitions; none for a user without a project."""
+    if query.project is None and _newcomer() is not None:
+        return http.answer(WorkflowsAnswer(workflows=[], next_cursor=None))
     caller = enter(Permission.READ, "listing workflows", project=query.project)
     with caller.reading() as tx:
         page = catalog.workflows(tx, caller.project_id, after=lookup.slug_in(query.cursor), limit=query.limit)
@@ -143,7 +147,13 @@ def list_meshhook_workflows(query: ListQuery) -> Response:
 
 @blueprint.post("/api/workflows", **declares(201, WorkflowAnswer, errors=(409, 422), body=NewWorkflow))
 def create_meshhook_workflow(query: Query) -> Response:
-    """Create a workflow from a name, nodes and edges; its slug is made from the name."""
+    """Create a workflow from a name, nodes and edges; its slug is made from the name.
+
+    A user without a project gets one, as in MeshHook, where GITSTORE_USER_PROJECTS lets users create some.
+    """
+    newcomer = _newcomer() if query.project is None and services().config.user_projects else None
+    if newcomer is not None:
+        projects.create(services(), newcomer, origin(newcomer, "http"), _FIRST_PROJECT)
     caller = enter(Permission.EDIT, "creating a workflow", project=query.project)
     body = http.read_json(caller, NewWorkflow)
     if not body.name:
@@ -244,6 +254,15 @@ def roll_back(path: WorkflowPath, query: Query) -> Response:
     with caller.reading() as tx:
         (made,) = _versions(tx, [saved.version])
     return http.answer(VersionAnswer.model_construct(version=made), HTTPStatus.CREATED)
+
+
+def _newcomer() -> Identity | None:
+    """Return the sender of this request if it is a user without a project."""
+    identity = enter_user()
+    if identity.kind != "user":
+        return None
+    with services().database.reading(identity.claims) as tx:
+        return None if visible(tx, limit=1).rows else identity
 
 
 def _save(caller: Caller, slug: str, sent: dict[str, Any]) -> None:

@@ -153,6 +153,21 @@ def test_projects_are_listed_by_pages(ada: User) -> None:
     problem(ada.get("/projects?cursor=x"), 400, "malformed")
 
 
+def test_meshhook_makes_the_first_project_of_a_user(house: House, ada: User) -> None:
+    """With the first workflow; until then, there are none. A user who has a project gets no other one."""
+    assert ada.get("/api/workflows").json == {"workflows": [], "next_cursor": None}
+    assert slugs(ada) == []
+    assert ada.post("/api/workflows", json={"name": "One"}).status_code == 201
+    assert ada.post("/api/workflows", json={"name": "Two"}).status_code == 201
+    (made,) = ada.get("/projects").json["projects"]
+    assert (made["name"], made["owner"]) == ("Default Project", str(ada.id))
+    assert len(ada.get("/api/workflows").json["workflows"]) == 2
+    member = User(house)
+    add_member(house.database, UUID(made["id"]), member.id, "viewer")
+    problem(member.post("/api/workflows", json={"name": "Three"}), 403, "forbidden")
+    problem(Client(house.app, "x.y.z").get("/api/workflows"), 401, "unauthenticated")
+
+
 def test_rules_are_changed_and_drafts_judged_again(ada: User) -> None:
     project = ada.make(rules="any")
     query = f"?project={project}"
