@@ -13,7 +13,7 @@ from flask import Response, request
 
 from gitstore.definition.quoting import clip
 from gitstore.drafts import Content
-from gitstore.errors import GitstoreError, IntegrityError, MalformedError, NotFoundError
+from gitstore.errors import GitstoreError, IntegrityError, MalformedError, NotFoundError, StaleDraftError
 from gitstore.model import Permission, Rules
 from gitstore.names import show, superseded_at, superseded_of, version_id
 from gitstore.repository import Repository
@@ -23,6 +23,7 @@ from service.actions import workflows as actions
 from service.actions.drafts import DiscardedDraft
 from service.caller import Caller
 from service.inputs import CreateWorkflow, validated
+from service.ui.conflicts import commit_in, moved
 from service.ui.rendering import ago, blueprint
 from service.ui.session import Visit, enter, field, go, seen_draft
 from service.ui.versions import change_between, view_of
@@ -135,8 +136,13 @@ def show_workflow(slug: str) -> Response:
 
 
 def workflow_page(visit: Visit, slug: str, error: GitstoreError | None = None) -> Response:
-    """Show the workflow as it is; `error` is the reason why the requested action failed."""
+    """Show the workflow as it is; `error` is the reason why the requested action failed.
+
+    A refused form keeps what was typed and chosen in it. If someone else saved the draft that it was about,
+    the page says who, and the button says whose draft it would now publish.
+    """
     caller = visit.caller
+    seen = commit_in(field("etag")) if isinstance(error, StaleDraftError) else ""
     with caller.reading() as tx:
         workflow = lookup.workflow(tx, caller, slug)
         draft = catalog.full_version(tx, workflow.id, "draft")
@@ -153,6 +159,7 @@ def workflow_page(visit: Visit, slug: str, error: GitstoreError | None = None) -
         current_view = view_of(repository, current, rules, "c", judged=False) if current else None
         behind = draft is not None and _is_behind(repository, workflow.slug)
         discarded = None if draft else _discarded(repository, workflow.slug, latest)
+        since = moved(repository, workflow.slug, seen) if seen else None
     small = draft_view is not None and current_view is not None and draft_view.narrow and current_view.narrow
     if draft_view and current_view and small:
         draft_view, current_view = draft_view.beside(), current_view.beside()
@@ -168,6 +175,9 @@ def workflow_page(visit: Visit, slug: str, error: GitstoreError | None = None) -
         current=current_view,
         behind=behind,
         discarded=discarded,
+        moved=since,
+        note=field("message"),
+        activate=bool(field("activate")) or "message" not in request.form,
     )
 
 

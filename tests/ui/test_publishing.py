@@ -60,7 +60,7 @@ def test_a_draft_saved_meanwhile_is_not_published(ann: Visitor) -> None:
     )
     answer = ann.post(f"{ONE}/publish", etag=form.value("etag"), message="")
     assert answer.status == 412
-    assert "The draft moved since you read it" in answer.page.text
+    assert "saved the draft just now, after you opened this page: url of call changed" in answer.page.text
     assert current(ann) == 3
 
 

@@ -1,0 +1,82 @@
+"""Two people at one workflow, in a real browser: who did what, and nothing that was typed is lost."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from playwright.sync_api import Browser, expect
+
+from tests.stories.instance import Caller, Service, definition
+from tests.ui import browser
+from tests.ui.browser import Tab, needs_chromium
+
+pytestmark = [needs_chromium, pytest.mark.slow]
+
+WIDE: dict[str, Any] = {"viewport": {"width": 1280, "height": 860}}
+ONE = "/ui/workflows/order-sync"
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory, cluster: Path) -> Iterator[Service]:
+    running = Service(tmp_path_factory.mktemp("ui") / "data", cluster=cluster).start()
+    yield running
+    assert running.stop() == 0
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Browser]:
+    with browser.browser() as opened:
+        yield opened
+
+
+@pytest.fixture
+def owner(service: Service) -> Caller:
+    """A project in which order-sync has v1, which is current, and a draft."""
+    made = service.project(f"p-{uuid4().hex[:12]}")
+    made.call("POST", "/workflows", {"slug": "order-sync", "definition": definition("A")})
+    made.call("POST", "/workflows/order-sync/versions/publish", {"message": "First"})
+    made.call("POST", "/workflows/order-sync/versions", {"definition": definition("B")})
+    return made
+
+
+@pytest.fixture
+def bob(service: Service, owner: Caller) -> Caller:
+    return service.caller(owner.project, "editor")
+
+
+@pytest.fixture
+def ann(chromium: Browser, owner: Caller) -> Iterator[Tab]:
+    with browser.tab(chromium, owner, **WIDE) as opened:
+        yield opened
+
+
+def save(who: Caller, text: str) -> None:
+    body = {"definition": text}
+    saved = who.call("PUT", "/workflows/order-sync/versions/draft", body, headers={"If-Match": "*"})
+    assert saved.status == 200, saved.raw
+
+
+def test_a_refused_publish_keeps_the_note_and_does_not_start_the_version(
+    ann: Tab, owner: Caller, bob: Caller
+) -> None:
+    """The page says who saved what; the button says whose draft it would now publish."""
+    page = ann.page
+    ann.go(ONE)
+    page.get_by_label("Release note").fill("Do not start yet")
+    page.get_by_label("Make it the current version").uncheck()
+    save(bob, definition("C", "https://bob.example/"))
+    page.get_by_role("button", name="Publish v2").click()
+    expect(page.get_by_role("alert")).to_contain_text("editor")
+    expect(page.get_by_role("alert")).to_contain_text("saved the draft just now, after you opened this page")
+    expect(page.get_by_role("alert")).to_contain_text("url of")
+    expect(page.get_by_label("Release note")).to_have_value("Do not start yet")
+    expect(page.get_by_label("Make it the current version")).not_to_be_checked()
+    assert ann.problems() == []
+    page.get_by_role("button", name="draft as v2").click()
+    expect(page.get_by_role("status").first).to_contain_text("Published")
+    expect(page.get_by_text("current: v1")).to_be_visible()
+    assert owner.get("/workflows/order-sync").json["latest_version"] == 2
