@@ -62,6 +62,7 @@ CALLS = [
     Call("GET", "/workflows/{id}/versions/draft/superseded", "viewer", 200),
     Call("POST", "/workflows/{id}/versions/draft/restore", "editor", 409),
     Call("POST", "/workflows/{id}/versions/draft/edit", "editor", 200, {"patch": []}),
+    Call("POST", "/workflows/{id}/versions/draft/merge", "editor", 200, {"base": 1, "definition": {}}),
     Call("POST", "/workflows/{id}/versions/1/revert", "editor", 201, {}, "*"),
     Call("POST", "/workflows/{id}/versions/publish", "publisher", 201),
     Call("PUT", "/workflows/{id}/current", "publisher", 200, {"version": 1}),
