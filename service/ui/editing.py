@@ -1,43 +1,43 @@
 """Editor of a draft as text. Typed text is never lost, and never overwrites a state its author has not seen.
 
 The form carries the state that its author has seen: the draft's commit (`etag`, empty if none was open) and
-the version that it builds on (`base`). If either has changed, nothing is saved: the page shows their version,
-yours and the difference, and accepts your text once more, on top of theirs.
+the version that it builds on (`base`). If either has changed, nothing is saved: the page merges both changes
+(`conflicts.py`), with the commit from which the author began (`began`).
 """
 
 from __future__ import annotations
 
 import secrets
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from flask import Response, jsonify, request
 
 from gitstore.definition import document, kinds
 from gitstore.definition.quoting import clip
-from gitstore.drafts import Content, File
+from gitstore.drafts import Content
 from gitstore.errors import ConflictError, GitstoreError, MalformedError
 from gitstore.model import Permission, Problems, WorkflowState
-from gitstore.names import parse_number
 from gitstore.repository import Repository
 from service import assets, errors, lookup
 from service.actions import drafts
 from service.actions.workflows import raw_content, validate
 from service.context import request_id
+from service.ui.conflicts import Typed, conflict_page
 from service.ui.rendering import blueprint, url
 from service.ui.session import Visit, enter, field, go
-from service.ui.texts import side_by_side
 
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """Initial state of an editor: `source` describes the origin of `text` for the user."""
+    """Initial state of an editor: `source` describes the commit `began`, whose text it is, for the user."""
 
     text: str
     etag: str
     base: int
     source: str
     lossless: bool = True
+    began: str = ""
 
 
 @blueprint.get("/ui/workflows/<slug>/edit")
@@ -48,9 +48,10 @@ def edit(slug: str) -> Response:
         lookup.existing(repository, slug)
         base, state = drafts.base_of(repository, slug)
         lookup.admit(caller, slug, state.latest + 1 if state.draft_open else state.current or state.latest)
-        file, source = _file_to_edit(repository, state)
+        began, source = _commit_to_edit(repository, state)
+        file = drafts.file_in(repository, slug, began)
         text = file.raw.decode(errors="replace")
-        start = Start(text, _etag(state), base, source, lossless=text.encode() == file.raw)
+        start = Start(text, _etag(state), base, source, lossless=text.encode() == file.raw, began=began)
         content = Content(raw=text.encode())
         problems = validate(repository, slug, content).problems if text else Problems()
     return _editor(visit, slug, start, problems)
@@ -61,10 +62,12 @@ def save(slug: str) -> Response:
     """Save the text of the form; 412 or 409 with both texts if someone else saved first."""
     visit = enter(Permission.EDIT, f"saving the draft of {clip(slug)}")
     caller, slug = visit.caller, lookup.slug_of(visit.caller, slug)
-    text, etag, base = field("definition"), field("etag"), parse_number(field("base")) or 0
+    typed = Typed.of_form()
+    text, etag, base = typed.text, field("etag"), typed.base
     with caller.opened() as repository:
         lookup.existing(repository, slug)
-        file, _ = _file_to_edit(repository, repository.state(slug))
+        began, _ = _commit_to_edit(repository, repository.state(slug))
+        file = drafts.file_in(repository, slug, began)
     if b"\r\n" in file.raw:  # browsers send line ends of their own
         text = text.replace("\n", "\r\n")
     try:
@@ -73,14 +76,13 @@ def save(slug: str) -> Response:
     except ConflictError as error:
         if _for_script():
             return errors.problem(error, request_id())
-        with caller.opened() as repository:
-            return _conflict(visit, repository, slug, text, error)
+        return conflict_page(visit, slug, replace(typed, text=text), error)
     except GitstoreError as error:
         if errors.STATUS[error.code] >= 500:
             raise
         if _for_script():
             return errors.problem(error, request_id())
-        start = Start(text, etag, base, "your unsaved text")
+        start = Start(text, etag, base, "your unsaved text", began=typed.began)
         return _editor(visit, slug, start, Problems.of(error.problems), error)
     if _for_script():
         return jsonify(location=url("show_workflow", slug=slug, notice="saved"))
@@ -141,29 +143,6 @@ def _editor(
     )
 
 
-def _conflict(visit: Visit, repository: Repository, slug: str, text: str, error: GitstoreError) -> Response:
-    """Show both texts and the difference. The next save goes on top of theirs."""
-    state = repository.state(slug)
-    if (state.draft_open and state.draft != field("etag")) or not state.latest:
-        file, source = _file_to_edit(repository, state)
-        author = repository.snapshot(slug, state.draft or "").author.name if state.draft else ""
-    else:
-        version = repository.version(slug, state.latest)
-        file, source = _file(repository, slug, version.snapshot.commit), f"v{state.latest}"
-        author = version.published_by.name
-    theirs = file.raw.decode(errors="replace")
-    return visit.page(
-        "conflict.html",
-        error,
-        slug=slug,
-        start=Start(theirs, _etag(state), state.latest, source),
-        author=author,
-        text=text,
-        rows=side_by_side(theirs, text),
-        message=field("message"),
-    )
-
-
 def _listed(problems: Problems) -> dict[str, Any]:
     return {"problems": [errors.problem_json(one) for one in problems], "problems_total": problems.total}
 
@@ -172,18 +151,12 @@ def _etag(state: WorkflowState) -> str:
     return state.draft if state.draft_open and state.draft else ""
 
 
-def _file_to_edit(repository: Repository, state: WorkflowState) -> tuple[File, str]:
-    """Return the file of the open draft, else of the current version, else of the latest; and its source."""
+def _commit_to_edit(repository: Repository, state: WorkflowState) -> tuple[str, str]:
+    """Return the commit of the open draft, else of the current version, else of the latest; and its name."""
     if state.draft_open and state.draft:
-        return _file(repository, state.slug, state.draft), "the open draft"
+        return state.draft, "the open draft"
     number = state.current or state.latest
     if not number:
-        return _file(repository, state.slug, state.draft or ""), "the draft"
-    commit = repository.version(state.slug, number).snapshot.commit
+        return state.draft or "", "the draft"
     which = "current" if state.current else "latest"
-    return _file(repository, state.slug, commit), f"v{number}, the {which} version"
-
-
-def _file(repository: Repository, slug: str, commit: str) -> File:
-    name, blob, _ = repository.locate(repository.objects.commit(commit.encode()), slug)
-    return File(name, repository.objects.blob(blob))
+    return repository.version(state.slug, number).snapshot.commit, f"v{number}, the {which} version"

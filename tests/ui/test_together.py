@@ -12,7 +12,7 @@ from playwright.sync_api import Browser, expect
 
 from tests.stories.instance import Caller, Service, definition
 from tests.ui import browser
-from tests.ui.browser import Tab, needs_chromium
+from tests.ui.browser import SCREENSHOTS, Tab, needs_chromium
 
 pytestmark = [needs_chromium, pytest.mark.slow]
 
@@ -60,6 +60,17 @@ def save(who: Caller, text: str) -> None:
     assert saved.status == 200, saved.raw
 
 
+def shots(tab: Tab, name: str) -> None:
+    """Keep pictures of the present page: narrow and wide, light and dark."""
+    SCREENSHOTS.mkdir(exist_ok=True)
+    for scheme, width in (("light", 1280), ("dark", 360), ("light", 360), ("dark", 1900)):
+        tab.page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type] # one of its literals
+        tab.page.set_viewport_size({"width": width, "height": 860})
+        tab.page.screenshot(path=SCREENSHOTS / f"{name}-{scheme}-{width}.png", full_page=True)
+    tab.page.emulate_media(color_scheme="light")
+    tab.page.set_viewport_size(WIDE["viewport"])
+
+
 def test_a_refused_publish_keeps_the_note_and_does_not_start_the_version(
     ann: Tab, owner: Caller, bob: Caller
 ) -> None:
@@ -76,7 +87,47 @@ def test_a_refused_publish_keeps_the_note_and_does_not_start_the_version(
     expect(page.get_by_label("Release note")).to_have_value("Do not start yet")
     expect(page.get_by_label("Make it the current version")).not_to_be_checked()
     assert ann.problems() == []
+    shots(ann, "publish-refused")
     page.get_by_role("button", name="draft as v2").click()
     expect(page.get_by_role("status").first).to_contain_text("Published")
     expect(page.get_by_text("current: v1")).to_be_visible()
     assert owner.get("/workflows/order-sync").json["latest_version"] == 2
+
+
+@pytest.mark.parametrize("scripts", [True, False])
+def test_two_changes_of_a_field_are_chosen_and_others_merge(
+    chromium: Browser, owner: Caller, bob: Caller, scripts: bool
+) -> None:
+    """With the value before; the result is shown before it is saved. It works without JavaScript."""
+    with browser.tab(chromium, owner, java_script_enabled=scripts, **WIDE) as ann:
+        page = ann.page
+        ann.go(f"{ONE}/edit")
+        ann.type(definition("Ours", "https://ann.example/"))
+        page.get_by_label("Summary of your changes").fill("Ann <3")
+        save(bob, definition("B", "https://bob.example/").replace("label: Paid", "label: Ordered"))
+        page.get_by_role("button", name="Save draft").click()
+        expect(page.get_by_role("heading", name="Merge your changes")).to_be_visible()
+        expect(page.get_by_role("alert")).to_contain_text("saved the draft just now, while you were editing")
+        group = page.get_by_role("group", name="Node call-1: config / url")
+        expect(group).to_contain_text("https://warehouse.example/shipments")
+        shots(ann, "merge-choices")
+        if not scripts:
+            group.get_by_label("You").check()
+            page.get_by_role("button", name="Show the result").click()
+        else:
+            page.get_by_role("button", name="Show the result").click()
+            assert page.evaluate("document.activeElement.type") == "radio"  # the browser asks to choose
+            group.get_by_label("You").check()
+            assert ann.problems() == []
+            page.get_by_role("button", name="Show the result").click()
+        result = page.get_by_label("Definition")
+        expect(result).to_have_value(
+            definition("Ours", "https://ann.example/").replace("label: Paid", "label: Ordered")
+        )
+        expect(page.get_by_label("Summary of your changes")).to_have_value("Ann <3")
+        shots(ann, "merge-result")
+        if scripts:
+            assert ann.problems() == []
+        page.get_by_role("button", name="Save draft").click()
+        expect(page.get_by_role("status").first).to_contain_text("saved")
+    assert owner.get("/workflows/order-sync/versions/draft").json["message"] == "Ann <3"
