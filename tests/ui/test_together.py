@@ -131,3 +131,36 @@ def test_two_changes_of_a_field_are_chosen_and_others_merge(
         page.get_by_role("button", name="Save draft").click()
         expect(page.get_by_role("status").first).to_contain_text("saved")
     assert owner.get("/workflows/order-sync/versions/draft").json["message"] == "Ann <3"
+
+
+def test_an_open_page_tells_what_others_do(ann: Tab, bob: Caller, owner: Caller) -> None:
+    """Within two seconds, with who and a link, on each page of the workflow; never while it is hidden."""
+    page = ann.page
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url) if "/changes?" in request.url else None)
+    for path in (ONE, f"{ONE}/edit"):
+        ann.go(path)
+        with page.expect_response(lambda response: "/changes?" in response.url):
+            pass
+        save(bob, definition("B", f"https://{len(asked)}.example/"))
+        told = page.locator("#live p")
+        expect(told).to_contain_text("saved the draft · View the change", timeout=2500)
+    shots(ann, "live")
+    assert ann.problems() == []
+    told.get_by_role("link").click()
+    expect(page.get_by_role("heading", name="Changes", exact=False).first).to_be_visible()
+    owner.call("POST", "/workflows/order-sync/versions/publish")
+    expect(page.locator("#live p")).to_contain_text("You published v2 · View v2", timeout=2500)
+    page.get_by_role("button", name="Dismiss").click()
+    expect(page.locator("#live p")).to_have_count(0)
+    page.evaluate(_HIDE)
+    page.wait_for_timeout(1600)
+    asked.clear()
+    page.wait_for_timeout(3200)
+    assert asked == []
+
+
+_HIDE = """() => {
+  Object.defineProperty(document, "visibilityState", { value: "hidden" });
+  document.dispatchEvent(new Event("visibilitychange"));
+}"""

@@ -42,6 +42,7 @@ CALLS = [
     Call("GET", "/workflows", "viewer", 200),
     Call("POST", "/workflows", "editor", 201, {"slug": "another"}),
     Call("GET", "/workflows/{id}", "viewer", 200),
+    Call("GET", "/workflows/{id}/changes", "viewer", 200),
     Call("PATCH", "/workflows/{id}", "editor", 200, {"name": "Another"}),
     Call("GET", "/api/workflows", "viewer", 200),
     Call("POST", "/api/workflows", "editor", 201, {"name": "One more"}),
