@@ -184,6 +184,11 @@ def file_in(repository: Repository, slug: str, commit: str) -> File:
         raise NotFoundError(Code.VERSION_NOT_FOUND, message) from error
 
 
+def with_line_ends(text: str, like: bytes) -> str:
+    """Return text of a browser, whose line ends are LF, with CRLF if the file `like` has them."""
+    return text.replace("\n", "\r\n") if b"\r\n" in like else text
+
+
 def save_edited(
     caller: Caller, slug: str, content: Content, *, commit: str, base: int, message: str = ""
 ) -> SavedDraft:

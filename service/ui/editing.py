@@ -8,6 +8,7 @@ the version that it builds on (`base`). If either has changed, nothing is saved:
 from __future__ import annotations
 
 import secrets
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -20,12 +21,14 @@ from gitstore.errors import ConflictError, GitstoreError, MalformedError
 from gitstore.model import Permission, Problems, WorkflowState
 from gitstore.repository import Repository
 from service import assets, errors, lookup
-from service.actions import drafts
+from service.actions import autosaves, drafts
 from service.actions.workflows import raw_content, validate
+from service.caller import Caller
 from service.context import request_id
-from service.ui.conflicts import Typed, conflict_page
-from service.ui.rendering import blueprint, url
+from service.ui.conflicts import Typed, commit_in, conflict_page
+from service.ui.rendering import blueprint
 from service.ui.session import Visit, enter, field, go
+from sync.autosaves import Autosave
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,9 +55,33 @@ def edit(slug: str) -> Response:
         file = drafts.file_in(repository, slug, began)
         text = file.raw.decode(errors="replace")
         start = Start(text, _etag(state), base, source, lossless=text.encode() == file.raw, began=began)
-        content = Content(raw=text.encode())
-        problems = validate(repository, slug, content).problems if text else Problems()
-    return _editor(visit, slug, start, problems)
+        unsaved = [row for row in autosaves.own(caller, slug) if row.definition != text or row.message]
+        resumed = next((row for row in unsaved if row.base_commit == request.args.get("unsaved")), None)
+        if resumed is not None:
+            etag = resumed.base_commit if resumed.on_draft else ""
+            start = Start(
+                resumed.definition,
+                etag,
+                resumed.base_version,
+                "your unsaved changes",
+                began=resumed.base_commit,
+            )
+            unsaved = []
+        content = Content(raw=start.text.encode())
+        problems = validate(repository, slug, content).problems if start.text else Problems()
+    message = resumed.message if resumed else ""
+    return _editor(
+        visit, slug, start, problems, unsaved=unsaved, resumed=resumed is not None, message=message
+    )
+
+
+@blueprint.post("/ui/workflows/<slug>/unsaved")
+def discard_unsaved(slug: str) -> Response:
+    """Discard what the visitor typed after opening the commit of the form."""
+    visit = enter(Permission.EDIT, f"editing {clip(slug)}")
+    slug = lookup.slug_of(visit.caller, slug)
+    autosaves.delete(visit.caller, slug, [commit_in(field("began"))])
+    return go("edit", slug=slug)
 
 
 @blueprint.post("/ui/workflows/<slug>/edit")
@@ -62,14 +89,13 @@ def save(slug: str) -> Response:
     """Save the text of the form; 412 or 409 with both texts if someone else saved first."""
     visit = enter(Permission.EDIT, f"saving the draft of {clip(slug)}")
     caller, slug = visit.caller, lookup.slug_of(visit.caller, slug)
-    typed = Typed.of_form()
-    text, etag, base = typed.text, field("etag"), typed.base
+    typed = _continued(caller, slug, Typed.of_form())
+    text, etag, base = typed.text, typed.etag or field("etag"), typed.base
     with caller.opened() as repository:
         lookup.existing(repository, slug)
         began, _ = _commit_to_edit(repository, repository.state(slug))
         file = drafts.file_in(repository, slug, began)
-    if b"\r\n" in file.raw:  # browsers send line ends of their own
-        text = text.replace("\n", "\r\n")
+    text = drafts.with_line_ends(text, file.raw)
     try:
         content = raw_content(text.encode(), caller.limits)
         drafts.save_edited(caller, slug, content, commit=etag, base=base, message=field("message").strip())
@@ -83,10 +109,21 @@ def save(slug: str) -> Response:
         if _for_script():
             return errors.problem(error, request_id())
         start = Start(text, etag, base, "your unsaved text", began=typed.began)
-        return _editor(visit, slug, start, Problems.of(error.problems), error)
-    if _for_script():
-        return jsonify(location=url("show_workflow", slug=slug, notice="saved"))
-    return go("show_workflow", slug=slug, notice="saved")
+        return _editor(visit, slug, start, Problems.of(error.problems), error, message=typed.message)
+    autosaves.delete(caller, slug, {typed.began, commit_in(field("began")), commit_in(field("first"))})
+    done = go("show_workflow", slug=slug, notice="saved")
+    if not _for_script():
+        return done
+    answer = jsonify(location=done.location)
+    for cookie in done.headers.getlist("Set-Cookie"):  # of the notice
+        answer.headers.add("Set-Cookie", cookie)
+    return answer
+
+
+def _continued(caller: Caller, slug: str, typed: Typed) -> Typed:
+    """Return the form on top of the commit that the worker made of its text, if it has made one."""
+    current = autosaves.current(caller, slug, typed.began) if typed.began else ""
+    return typed if current == typed.began else replace(typed, began=current, etag=current)
 
 
 @blueprint.post("/ui/workflows/<slug>/validate")
@@ -127,15 +164,28 @@ def _for_script() -> bool:
 
 
 def _editor(
-    visit: Visit, slug: str, start: Start, problems: Problems, error: GitstoreError | None = None
+    visit: Visit,
+    slug: str,
+    start: Start,
+    problems: Problems,
+    error: GitstoreError | None = None,
+    *,
+    message: str = "",
+    unsaved: Sequence[Autosave] = (),
+    resumed: bool = False,
 ) -> Response:
-    """Show the editor; with `error`, with the submitted text and its problems."""
+    """Show the editor; with `error`, with the submitted text and its problems.
+
+    `unsaved` is what the visitor typed before, and may resume; `resumed`, whether `start` is such a text.
+    """
     return visit.page(
         "edit.html",
         error,
         slug=slug,
         start=start,
-        message=field("message"),
+        message=message,
+        unsaved=unsaved,
+        resumed=resumed,
         editor=assets.built("editor"),
         kinds=kinds.as_json(),
         nonce=secrets.token_urlsafe(16),

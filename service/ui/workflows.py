@@ -185,7 +185,7 @@ def workflow_page(visit: Visit, slug: str, error: GitstoreError | None = None) -
 @blueprint.get("/ui/workflows/<slug>/changes")
 def show_changes(slug: str) -> Response:
     """Answer what changed since the token `since`, for the page's script; 304 for the price of one row."""
-    visit = enter(Permission.READ, f"reading {clip(slug)}")
+    visit = enter(Permission.READ, f"reading {clip(slug)}", by_itself=True)
     caller = visit.caller
     row = lookup.workflow(caller.reading_once(), caller, slug)
     now, seen = changes.Token.of(row), changes.Token.parse(request.args.get("since"))

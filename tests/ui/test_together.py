@@ -164,3 +164,33 @@ _HIDE = """() => {
   Object.defineProperty(document, "visibilityState", { value: "hidden" });
   document.dispatchEvent(new Event("visibilitychange"));
 }"""
+
+
+def test_what_is_typed_is_kept_and_resumed_on_another_device(
+    ann: Tab, chromium: Browser, owner: Caller
+) -> None:
+    """A moment after the last change, visibly; a draft that is saved leaves nothing to resume."""
+    page = ann.page
+    ann.go(f"{ONE}/edit")
+    text = definition("Ours", "https://ann.example/")
+    with page.expect_response(lambda response: response.url.endswith("/autosave")):
+        ann.type(text)
+        page.get_by_label("Summary of your changes").fill("Ann <3")
+    expect(page.locator("#autosaved")).to_contain_text("Saved · 1 s ago")
+    shots(ann, "autosaved")
+    assert ann.problems() == []
+    with browser.tab(chromium, owner, **WIDE) as phone:
+        phone.go(f"{ONE}/edit")
+        expect(phone.page.get_by_text("You have unsaved changes from")).to_be_visible()
+        shots(phone, "unsaved")
+        assert phone.problems() == []
+        phone.page.get_by_role("link", name="Resume").click()
+        expect(phone.page.get_by_label("Definition", exact=True)).to_have_value(text)
+        expect(phone.page.get_by_label("Summary of your changes")).to_have_value("Ann <3")
+        phone.page.get_by_role("button", name="Save draft").click()
+        expect(phone.page.get_by_role("status").first).to_contain_text("saved")
+        phone.go(f"{ONE}/edit")
+        expect(phone.page.get_by_label("Definition", exact=True)).to_have_value(text)
+        expect(phone.page.get_by_text("You have unsaved changes from")).to_have_count(0)
+    assert owner.get("/workflows/order-sync/versions/draft").json["message"] == "Ann <3"
+    page.on("dialog", lambda dialog: dialog.accept())
