@@ -40,6 +40,7 @@ class Code(StrEnum):
     NO_DRAFT = "no_draft"
     BASE_MOVED = "base_moved"
     STALE_DRAFT = "stale_draft"
+    MERGE_CONFLICT = "merge_conflict"
     EXPECTED_REQUIRED = "precondition_required"
     LIMIT_REACHED = "limit_reached"
     # Definitions.

@@ -138,12 +138,18 @@ class Store(WritableRepository):
         expected: str,
         message: str = "",
         base_version: int | None = None,
+        merged: str | None = None,
     ) -> Saved:
-        """Save the open draft. `base_version`, which the author has merged, becomes a second parent."""
+        """Save the open draft. What the author has merged becomes a second parent.
+
+        That is the version `base_version`, or the commit `merged`, whose history the repository has.
+        """
         with self.unit_of_work.begin([slug]):
             state = self._with_draft(slug, expected)
-            merged = self._commit_of(slug, base_version) if base_version is not None else None
-            return self._draft_writer(state, actors, message).save(content, "Save the draft", merged)
+            parent = merged.encode() if merged is not None else None
+            if base_version is not None:
+                parent = self._commit_of(slug, base_version)
+            return self._draft_writer(state, actors, message).save(content, "Save the draft", parent)
 
     def discard_draft(
         self, slug: str, actors: Actors, *, expected: str | None = None, message: str = ""

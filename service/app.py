@@ -18,6 +18,7 @@ from service.api import (
     diff,
     docs,
     drafts,
+    edits,
     health,
     meshhook,
     projects,
@@ -48,6 +49,7 @@ from webhooks.egress import Egress
 BLUEPRINTS: Final = (
     workflows.blueprint,
     drafts.blueprint,
+    edits.blueprint,
     versions.blueprint,
     diff.blueprint,
     activity.blueprint,

@@ -15,6 +15,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from enum import StrEnum, auto
+from http import HTTPStatus
 from select import PIPE_BUF
 from typing import Any, Final, TextIO
 
@@ -24,6 +25,8 @@ from structlog.typing import EventDict, Processor, WrappedLogger
 from gitstore.masking import masked
 
 _CONTROL: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+_POLLED: Final = {"ui.show_changes", "workflows.read_changes"}
+"""Endpoints that each open page asks every other second: that nothing has changed is logged as `debug`."""
 
 
 class Event(StrEnum):
@@ -161,6 +164,8 @@ def request(
 ) -> None:
     """Log one request, once its answer is complete. `path` is without the query."""
     level = "error" if status >= 500 and status != 503 else "info"
+    if endpoint in _POLLED and status == HTTPStatus.NOT_MODIFIED:
+        level = "debug"
     action(
         Event.REQUEST,
         level=level,

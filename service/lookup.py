@@ -22,7 +22,7 @@ from gitstore.repository import Repository
 from service.caller import Caller
 from sync import catalog
 from sync.catalog import Which
-from sync.db import Transaction
+from sync.db import SingleReading, Transaction
 from sync.listing import Filter, Sort, Wanted
 
 T = TypeVar("T")
@@ -61,7 +61,7 @@ def id_of(caller: Caller, name: str) -> UUID:
     return known
 
 
-def workflow(tx: Transaction, caller: Caller, name: str) -> catalog.Workflow:
+def workflow(tx: Transaction | SingleReading, caller: Caller, name: str) -> catalog.Workflow:
     """Return the workflow with this id or slug, or with a version of this id; raises `workflow_not_found`.
 
     The id of a version may be its id here or in the system that it was imported from.

@@ -3,8 +3,8 @@
 A round completes the writes that markers record as unfinished, and removes lock files that killed processes
 left: all of them at the start, and marked ones every GITSTORE_RECONCILE_SECONDS. A full pass over all
 workflows runs daily, and once after each boot of the machine, as markers do not survive a power cut. git's
-maintenance runs daily, and retention of old deliveries and receipts hourly. Each task takes its locks and is
-idempotent.
+maintenance runs daily, and retention of old deliveries, receipts and autosaves hourly. Each round saves what
+people typed in the editor and left for ten minutes. Each task takes its locks and is idempotent.
 
 Each round runs in a child process (run/isolation.py). A step that crashed its child is skipped for a while,
 and given up after three crashes in a row, so that one project's maintenance cannot block that of others. A
@@ -35,16 +35,20 @@ from gitstore.git.maintenance import collect, due
 from gitstore.git.packed_refs import packed_refs_damaged, repair_packed_refs
 from gitstore.system import now
 from service import logs
+from service.actions.autosaves import KEPT, commit_idle
+from service.caller import Backend
 from service.config import Config
 from service.logs import Event
 from service.projects import Projects
 from service.run.database import check
 from service.run.isolation import Channel, CrashError, Isolation, Limits, StopError, child_database
-from sync import catalog, reconcile
+from service.run.secret_key import checked_sealer
+from sync import autosaves, catalog, reconcile
 from sync.catalog import Project
 from sync.db import Database
 from sync.reconcile import Report
 from sync.unit_of_work import MirrorUnitOfWork
+from webhooks.egress import Egress
 from webhooks.lease_loop import CRASH_PAUSE_SECONDS, MOST_CRASHES, Beat, Loop
 from webhooks.retention import prune
 
@@ -214,6 +218,7 @@ class Upkeep:
             if not self.stop.is_set():
                 state.passed(self.boot, now).write(state_file)
                 logs.action(Event.FULL_RECONCILIATION, duration_ms=_since(started))
+        self._commit_autosaves(("autosaves", ""))
         self._each_project("gc", self._collect_garbage)
         self._prune(("forget", ""))
 
@@ -306,8 +311,24 @@ class Upkeep:
                 logs.action(Event.GC, pruned=done.pruned, packs=done.packs, duration_ms=duration)
         return Report()
 
+    def _commit_autosaves(self, step: Step) -> None:
+        """Save what people typed and left for ten minutes, as drafts in their names."""
+        if not self.memory.may_try(step) or self._stopping():
+            return
+        self.begin(step)
+        config, database = self.config, self.database
+        backend = Backend(
+            config=config,
+            database=database,
+            projects=Projects(config),
+            egress=Egress(config.egress_allow),
+            sealer=partial(checked_sealer, config, database),
+        )
+        commit_idle(backend, self._stopping)
+        self.memory.crashed.pop(step, None)
+
     def _prune(self, step: Step) -> None:
-        """Delete deliveries that ended longer ago than GITSTORE_KEEP_DAYS, and old receipts."""
+        """Delete deliveries that ended longer ago than GITSTORE_KEEP_DAYS, and old receipts and autosaves."""
         if self.clock() < self.memory.prune_at or not self.memory.may_try(step) or self._stopping():
             return
         self.begin(step)
@@ -321,6 +342,8 @@ class Upkeep:
                 held=pruned.held or None,
                 duration_ms=_since(started),
             )
+        with self.database.as_owner() as tx:
+            autosaves.prune(tx, KEPT)
         self.memory.prune_at = self.clock() + PRUNE_SECONDS
         self.memory.crashed.pop(step, None)
 

@@ -173,7 +173,7 @@ _WORKFLOW_OF_ID: Final[LiteralString] = (
 _BY_SLUG: Final[LiteralString] = " order by w.slug limit %(limit)s"
 
 
-def workflow(tx: Transaction, workflow_id: UUID) -> Workflow | None:
+def workflow(tx: Transaction | SingleReading, workflow_id: UUID) -> Workflow | None:
     return tx.row(Workflow, _WORKFLOW + "where w.id = %(id)s", id=workflow_id)
 
 
@@ -181,7 +181,7 @@ def workflow_by_slug(tx: Transaction, project_id: UUID, slug: str) -> Workflow |
     return tx.row(Workflow, _WORKFLOW_BY_SLUG, project=project_id, slug=slug)
 
 
-def workflow_of_id(tx: Transaction, project_id: UUID, identity: UUID) -> Workflow | None:
+def workflow_of_id(tx: Transaction | SingleReading, project_id: UUID, identity: UUID) -> Workflow | None:
     """Return the workflow of which a version or an imported draft has this id, here or where it is from."""
     return tx.row(Workflow, _WORKFLOW_OF_ID, project=project_id, id=identity)
 

@@ -55,14 +55,14 @@ class Conflict:
 class Merge:
     """The merged definition, and the conflicts that are not decided; `value` has theirs in their places."""
 
-    value: dict[str, Any]
+    value: Any
     conflicts: tuple[Conflict, ...]
 
 
 def merge(
-    base: dict[str, Any],
-    ours: dict[str, Any],
-    theirs: dict[str, Any],
+    base: Any,
+    ours: Any,
+    theirs: Any,
     rules: Rules = Rules.MESHHOOK,
     decided: Mapping[str, Side] | None = None,
 ) -> Merge:

@@ -15,7 +15,7 @@ from typing import Any, Final
 from gitstore import names
 from gitstore.diff import json_patch
 from gitstore.diff.values import difference
-from gitstore.drafts import Content, Saved, to_file
+from gitstore.drafts import Content, File, Saved, to_file
 from gitstore.errors import (
     BaseMovedError,
     Code,
@@ -79,7 +79,7 @@ def create(
         else:
             number = _admitted(caller, store, slug, from_version)
             saved = store.create_draft_from(slug, number, actors, message)
-        return _as_saved(store, slug, saved)
+        return as_saved(store, slug, saved)
 
 
 def save(
@@ -102,10 +102,7 @@ def save(
         lookup.existing(store, slug)
         seen = seen_commit(store, slug, expected)
         if seen is None:
-            raise StaleDraftError(
-                "If-Match is required: the ETag of the draft that was edited, or * for any draft",
-                Code.EXPECTED_REQUIRED,
-            )
+            raise expected_required()
         if content is not None:
             saved = store.save_draft(
                 slug, content, actors, expected=seen, message=message, base_version=base_version
@@ -114,7 +111,7 @@ def save(
             lookup.open_draft(store, slug)
             number = _admitted(caller, store, slug, from_version)
             saved = store.revert(slug, number, actors, expected=seen, message=message)
-        return _as_saved(store, slug, saved)
+        return as_saved(store, slug, saved)
 
 
 def put(
@@ -164,23 +161,32 @@ def edited(
             )
             name, old = file.name, repository.parse(file.raw, file.name)
         else:
-            try:
-                found = repository.objects.commit((commit or lookup.open_draft(repository, slug)).encode())
-                name, blob, _ = repository.locate(found, slug)
-                raw = repository.objects.blob(blob)
-            except GitstoreError as error:
-                if commit is None or error.code not in (Code.OBJECTS_MISSING, Code.DEFINITION_MISSING):
-                    raise
-                message = f"there is no definition of {slug} in the commit {commit}"
-                raise NotFoundError(Code.VERSION_NOT_FOUND, message) from error
-            caller.admit(len(raw))
-            old = repository.parse(raw, name)
+            file = file_in(repository, slug, commit or lookup.open_draft(repository, slug))
+            caller.admit(len(file.raw))
+            name, old = file.name, repository.parse(file.raw, file.name)
         if old.value is None:
             raise NoJsonError("JSON has no form for this definition: edit its text", problems=old.problems)
         new = json_patch.apply(patch, old.value, repository.limits)
         if not isinstance(new, dict if repository.rules is Rules.MESHHOOK else (dict, list)):
             raise MalformedError("the patch must leave a mapping, or under other rules than meshhook a list")
         return repository.edit(old, new, name).definition
+
+
+def file_in(repository: Repository, slug: str, commit: str) -> File:
+    """Return the definition in a commit, which a caller names; raises `version_not_found`."""
+    try:
+        name, blob, _ = repository.locate(repository.objects.commit(commit.encode()), slug)
+        return File(name, repository.objects.blob(blob))
+    except GitstoreError as error:
+        if error.code not in (Code.OBJECTS_MISSING, Code.DEFINITION_MISSING, Code.REF_NOT_ACCEPTED):
+            raise
+        message = f"there is no definition of {slug} in the commit {commit}"
+        raise NotFoundError(Code.VERSION_NOT_FOUND, message) from error
+
+
+def with_line_ends(text: str, like: bytes) -> str:
+    """Return text of a browser, whose line ends are LF, with CRLF if the file `like` has them."""
+    return text.replace("\n", "\r\n") if b"\r\n" in like else text
 
 
 def save_edited(
@@ -210,7 +216,7 @@ def save_edited(
             )
         else:
             saved = store.create_draft(slug, content, actors, message)
-        return _as_saved(store, slug, saved)
+        return as_saved(store, slug, saved)
 
 
 def discard(caller: Caller, slug: str, *, expected: Collection[str] | None = None) -> datetime:
@@ -238,7 +244,7 @@ def restore(caller: Caller, slug: str, *, at: datetime | None = None) -> SavedDr
     """Reopen the draft that was discarded at the time `at`, or the last one."""
     with caller.acting(Event.RESTORED, slug) as (store, _):
         lookup.existing(store, slug)
-        return _as_saved(store, slug, store.restore_draft(slug, caller.actors(), at=at))
+        return as_saved(store, slug, store.restore_draft(slug, caller.actors(), at=at))
 
 
 def revert(
@@ -256,7 +262,7 @@ def revert(
         facts["version"] = number = _admitted(caller, store, slug, version)
         seen = seen_commit(store, slug, expected)
         saved = store.revert(slug, number, caller.actors(author), expected=seen, message=message)
-        return _as_saved(store, slug, saved)
+        return as_saved(store, slug, saved)
 
 
 def base_of(repository: Repository, slug: str) -> tuple[int, WorkflowState]:
@@ -279,6 +285,13 @@ def seen_commit(repository: Repository, slug: str, expected: Collection[str] | N
     return draft if draft is not None and draft in expected else _NO_COMMIT
 
 
+def expected_required() -> StaleDraftError:
+    return StaleDraftError(
+        "If-Match is required: the ETag of the draft that was edited, or * for any draft",
+        Code.EXPECTED_REQUIRED,
+    )
+
+
 def _admitted(caller: Caller, repository: Repository, slug: str, version: int | str) -> int:
     """Return the number of a published version, after waiting for the turn of work on its definition."""
     number = lookup.number_of(repository, slug, version)
@@ -286,6 +299,7 @@ def _admitted(caller: Caller, repository: Repository, slug: str, version: int | 
     return number
 
 
-def _as_saved(repository: Repository, slug: str, saved: Saved) -> SavedDraft:
+def as_saved(repository: Repository, slug: str, saved: Saved) -> SavedDraft:
+    """Return the draft that a Store saved, as a row."""
     row = derive.draft_of(repository, slug, saved.commit, saved.number)
     return SavedDraft(catalog.Version.of(row, slug, is_current=False), saved.problems)

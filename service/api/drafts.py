@@ -16,7 +16,7 @@ from http import HTTPStatus
 from typing import Annotated, Any, TypeVar
 
 from flask import Response, request
-from pydantic import BaseModel, Field, StringConstraints
+from pydantic import BaseModel, Field
 
 from gitstore.definition.quoting import clip
 from gitstore.drafts import Content
@@ -81,28 +81,8 @@ class RestoreDraft(Body):
     at: Moment = None
 
 
-class EditDraft(Explained):
-    """A JSON Patch of `text`, or else of the definition in `commit`, or else of the open draft."""
-
-    patch: list[dict[str, Any]] = Field(
-        description="operations of RFC 6902", examples=[[{"op": "replace", "path": "/name", "value": "Sync"}]]
-    )
-    text: str | None = Field(None, description="a definition as YAML or JSON")
-    commit: Annotated[str, StringConstraints(pattern="^[0-9a-f]{40}$")] | None = None
-    save: bool | None = Field(False, description="whether to save the result as the draft; requires If-Match")
-
-
 class SavedDraft(http.Judged, Version):
     """The draft as it was saved."""
-
-
-class EditedText(http.Judged):
-    """The edited definition, with its problems. `saved` is the draft, if that was asked for."""
-
-    text: str
-    valid: bool
-    digest: str
-    saved: Version | None
 
 
 class SupersededDraft(http.Answer):
@@ -193,39 +173,6 @@ def save_draft(path: WorkflowPath, query: Query) -> Response:
         from_version=body.from_version or "",
     )
     return _answer(caller, saved)
-
-
-@blueprint.post(
-    "/workflows/<id>/versions/draft/edit",
-    **declares(200, EditedText, "ETag", errors=(406, 409, 412, 422, 428), body=EditDraft, match=False),
-)
-def edit_draft(path: WorkflowPath, query: Query) -> Response:
-    """Apply a JSON Patch to the text of a definition, of which only the lines concerned change."""
-    caller = enter(Permission.EDIT, f"editing {clip(path.id)}", project=query.project)
-    body = http.read_json(caller, EditDraft)
-    if body.text is not None and body.commit is not None:
-        raise MalformedError("send a text or a commit, not both")
-    slug = lookup.slug_of(caller, path.id)
-    edited = actions.edited(caller, slug, body.patch, text=body.text, commit=body.commit)
-    saved = None
-    if body.save:
-        limits = caller.limits
-        saved = actions.save(
-            caller,
-            slug,
-            raw_content(edited.raw, limits),
-            expected=http.expected(request),
-            author=body.person,
-            message=body.message or "",
-        )
-    answer = EditedText.model_construct(
-        text=edited.raw.decode(),
-        valid=edited.valid,
-        digest=edited.digest,
-        saved=Version.of(saved.version, caller) if saved else None,
-        **http.problems_of(edited.problems),
-    )
-    return http.answer(answer, etag=f'"{saved.commit}"' if saved else None)
 
 
 @blueprint.post(

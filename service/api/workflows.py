@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 from http import HTTPStatus
-from typing import Any
+from typing import Any, Literal
 from uuid import UUID
 
-from flask import Response
+from flask import Response, request
 from pydantic import Field
 
 from gitstore.definition.quoting import clip
@@ -19,10 +19,23 @@ from service import lookup
 from service.actions import versions as version_actions
 from service.actions import workflows as actions
 from service.api.drafts import content_of, read_draft
-from service.api.http import Answer, Judged, answer, answer_page, no_content, problems_of, read_json, url
+from service.api.http import (
+    CHANGING,
+    Answer,
+    Judged,
+    answer,
+    answer_page,
+    no_content,
+    not_modified,
+    problems_of,
+    read_json,
+    unchanged,
+    url,
+)
 from service.api.openapi import PageQuery, Query, WorkflowPath, declares, new_blueprint
 from service.api.versions import PublishedVersion, Version
 from service.caller import Caller
+from service.changes import Token, since
 from service.context import enter
 from service.inputs import Body, CreateWorkflow, Definition, Text, UpdateWorkflow
 from sync import catalog, listing
@@ -78,6 +91,26 @@ class WorkflowPage(Answer):
     next_cursor: str | None
 
 
+class ChangesQuery(Query):
+    since: str | None = Field(None, description="`token` of the previous answer", max_length=200)
+
+
+class WorkflowChange(Answer):
+    """Something that happened to the workflow."""
+
+    kind: Literal["draft_saved", "draft_discarded", "published", "current_changed", "held", "released"]
+    by: str | None
+    at: datetime | None
+    version: int | None = Field(description="the version, or the number that the draft would be published as")
+
+
+class WorkflowChanges(Answer):
+    token: str
+    changes: list[WorkflowChange] = Field(
+        description="since the token that was sent, or none without one; of several saves, the newest alone"
+    )
+
+
 class Validate(Body):
     """Without `definition`: the draft as it is saved."""
 
@@ -130,6 +163,23 @@ def read_workflow(path: WorkflowPath, query: Query) -> Response:
     """Read a workflow, with its current version and its draft."""
     caller = enter(Permission.READ, f"reading {clip(path.id)}", project=query.project)
     return _answer(caller, path.id)
+
+
+@blueprint.get(
+    "/workflows/<id>/changes",
+    **declares(200, WorkflowChanges, "ETag", also={304: {"description": "Not Modified"}}),
+)
+def read_changes(path: WorkflowPath, query: ChangesQuery) -> Response:
+    """Ask what has changed since a token; 304 if nothing has, for the price of one row."""
+    caller = enter(Permission.READ, f"reading {clip(path.id)}", project=query.project)
+    row = lookup.workflow(caller.reading_once(), caller, path.id)
+    now, seen = Token.of(row), Token.parse(query.since)
+    tag = f'"{now}"'
+    if seen == now or not_modified(request, tag):
+        return unchanged(etag=tag, cache_control=CHANGING)
+    found = since(caller, row, seen) if seen is not None else []
+    listed = [WorkflowChange.from_row(change) for change in found]
+    return answer(WorkflowChanges.model_construct(token=str(now), changes=listed), etag=tag)
 
 
 @blueprint.patch("/workflows/<id>", **declares(200, Workflow, body=UpdateWorkflow))

@@ -1,15 +1,25 @@
-"""`gitstore draft`: list and restore discarded drafts."""
+"""`gitstore draft`: list and restore discarded drafts; `gitstore merge`: merge into the draft."""
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime
+from typing import Any, BinaryIO, Final
 
 import click
 
-from service.actions import drafts
+from gitstore.definition.quoting import INVISIBLE, clip
+from gitstore.diff.merge import Side
+from gitstore.diff.values import ABSENT
+from gitstore.store import ANY
+from service.actions import drafts, merging
+from service.actions.workflows import raw_content
 from service.cli.operator import operating
 from service.cli.terminal import WHERE, table, with_config
 from service.config import Config
+from service.projects import DEFAULT
+
+_LONGEST_VALUE: Final = 500
 
 
 @click.group()
@@ -42,6 +52,66 @@ def restore(config: Config, project: str, slug: str, at: str | None) -> None:
     with operating(config, project) as operator:
         saved = drafts.restore(operator, slug, at=moment)
     click.echo(f"restored the draft of {slug}: {saved.commit}")
+
+
+@click.command("merge")
+@click.argument("workflow")
+@click.argument("base")
+@click.argument("mine", type=click.File("rb"), required=False)
+@click.option("--commit", metavar="COMMIT", help="What to merge: a draft, a version or a discarded draft.")
+@click.option("--ours", "ours", multiple=True, metavar="PATH", help="Decide a conflict for what is merged.")
+@click.option("--theirs", "theirs", multiple=True, metavar="PATH", help="Decide a conflict for the draft.")
+@click.option("--save", is_flag=True, help="Save the result as the draft, unless a conflict is left.")
+@click.option("--message", default="", help="The message of the saved draft.")
+@click.option("--project", default=DEFAULT, show_default=True, help="The project of the workflow.")
+@with_config(*WHERE)
+def merge(
+    config: Config,
+    workflow: str,
+    base: str,
+    mine: BinaryIO | None,
+    commit: str | None,
+    ours: tuple[str, ...],
+    theirs: tuple[str, ...],
+    save: bool,
+    message: str,
+    project: str,
+) -> None:
+    """Merge MINE, a file or -, with what changed in the draft of WORKFLOW since BASE, and print the result.
+
+    BASE is the version or the commit from which both began. Without an open draft, the latest version is
+    merged. Conflicts are listed on stderr, and the exit status is 1, until each is decided by its path.
+    """
+    if (mine is None) == (commit is None):
+        raise click.UsageError("give MINE or --commit, one of them")
+    decided = {**dict.fromkeys(ours, Side.OURS), **dict.fromkeys(theirs, Side.THEIRS)}
+    with operating(config, project) as operator:
+        content = raw_content(mine.read(), config.limits) if mine is not None else commit or ""
+        merged = merging.merged(operator, workflow, base=base, ours=content, decided=decided)
+        for conflict in merged.conflicts:
+            click.echo(f"conflict: {_visible(conflict.path)}", err=True)
+            for name, value in (
+                ("base", conflict.base),
+                ("ours", conflict.ours),
+                ("theirs", conflict.theirs),
+            ):
+                click.echo(f"  {name + ':':8}{_visible(_shown(value))}", err=True)
+        if save:
+            saved = merging.save(operator, workflow, merged, expected={ANY}, message=message)
+            click.echo(f"saved the draft of {workflow}: {saved.commit}")
+            return
+    click.echo(merged.definition.raw, nl=False)
+    if merged.conflicts:
+        click.get_current_context().exit(1)
+
+
+def _shown(value: Any) -> str:
+    return "(absent)" if value is ABSENT else clip(json.dumps(value, ensure_ascii=False), _LONGEST_VALUE)
+
+
+def _visible(text: str) -> str:
+    """Return text that does not control the terminal."""
+    return INVISIBLE.sub("?", text)
 
 
 def _moment(text: str | None) -> datetime | None:

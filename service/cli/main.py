@@ -19,6 +19,7 @@ PLACES: Final = {
     "gc": "service.cli.upkeep:gc",
     "import": "service.cli.imports:imports",
     "member": "service.cli.projects:member",
+    "merge": "service.cli.drafts:merge",
     "migrate": "service.cli.upkeep:migrate",
     "openapi": "service.cli.upkeep:openapi",
     "project": "service.cli.projects:project",

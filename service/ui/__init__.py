@@ -7,7 +7,9 @@ decide permissions: the server refuses an action even if its button is hidden. A
 
 from service.ui import (
     activity,
+    autosaves,
     compare,
+    conflicts,
     editing,
     handover,
     projects,
@@ -23,6 +25,6 @@ from service.ui import (
 from service.ui.rendering import blueprint, is_page, refusal
 
 __all__ = [
-    "activity", "blueprint", "compare", "editing", "handover", "is_page", "projects", "refusal", "rollback",
-    "session", "settings", "sources", "subscriptions", "tokens", "versions", "workflows",
+    "activity", "autosaves", "blueprint", "compare", "conflicts", "editing", "handover", "is_page", "projects",
+    "refusal", "rollback", "session", "settings", "sources", "subscriptions", "tokens", "versions", "workflows",
 ]  # fmt: skip

@@ -1,43 +1,46 @@
 """Editor of a draft as text. Typed text is never lost, and never overwrites a state its author has not seen.
 
 The form carries the state that its author has seen: the draft's commit (`etag`, empty if none was open) and
-the version that it builds on (`base`). If either has changed, nothing is saved: the page shows their version,
-yours and the difference, and accepts your text once more, on top of theirs.
+the version that it builds on (`base`). If either has changed, nothing is saved: the page merges both changes
+(`conflicts.py`), with the commit from which the author began (`began`).
 """
 
 from __future__ import annotations
 
 import secrets
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from flask import Response, jsonify, request
 
 from gitstore.definition import document, kinds
 from gitstore.definition.quoting import clip
-from gitstore.drafts import Content, File
+from gitstore.drafts import Content
 from gitstore.errors import ConflictError, GitstoreError, MalformedError
 from gitstore.model import Permission, Problems, WorkflowState
-from gitstore.names import parse_number
 from gitstore.repository import Repository
 from service import assets, errors, lookup
-from service.actions import drafts
+from service.actions import autosaves, drafts
 from service.actions.workflows import raw_content, validate
+from service.caller import Caller
 from service.context import request_id
-from service.ui.rendering import blueprint, url
+from service.ui.conflicts import Typed, commit_in, conflict_page
+from service.ui.rendering import blueprint
 from service.ui.session import Visit, enter, field, go
-from service.ui.texts import side_by_side
+from sync.autosaves import Autosave
 
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """Initial state of an editor: `source` describes the origin of `text` for the user."""
+    """Initial state of an editor: `source` describes the commit `began`, whose text it is, for the user."""
 
     text: str
     etag: str
     base: int
     source: str
     lossless: bool = True
+    began: str = ""
 
 
 @blueprint.get("/ui/workflows/<slug>/edit")
@@ -48,12 +51,37 @@ def edit(slug: str) -> Response:
         lookup.existing(repository, slug)
         base, state = drafts.base_of(repository, slug)
         lookup.admit(caller, slug, state.latest + 1 if state.draft_open else state.current or state.latest)
-        file, source = _file_to_edit(repository, state)
+        began, source = _commit_to_edit(repository, state)
+        file = drafts.file_in(repository, slug, began)
         text = file.raw.decode(errors="replace")
-        start = Start(text, _etag(state), base, source, lossless=text.encode() == file.raw)
-        content = Content(raw=text.encode())
-        problems = validate(repository, slug, content).problems if text else Problems()
-    return _editor(visit, slug, start, problems)
+        start = Start(text, _etag(state), base, source, lossless=text.encode() == file.raw, began=began)
+        unsaved = [row for row in autosaves.own(caller, slug) if row.definition != text or row.message]
+        resumed = next((row for row in unsaved if row.base_commit == request.args.get("unsaved")), None)
+        if resumed is not None:
+            etag = resumed.base_commit if resumed.on_draft else ""
+            start = Start(
+                resumed.definition,
+                etag,
+                resumed.base_version,
+                "your unsaved changes",
+                began=resumed.base_commit,
+            )
+            unsaved = []
+        content = Content(raw=start.text.encode())
+        problems = validate(repository, slug, content).problems if start.text else Problems()
+    message = resumed.message if resumed else ""
+    return _editor(
+        visit, slug, start, problems, unsaved=unsaved, resumed=resumed is not None, message=message
+    )
+
+
+@blueprint.post("/ui/workflows/<slug>/unsaved")
+def discard_unsaved(slug: str) -> Response:
+    """Discard what the visitor typed after opening the commit of the form."""
+    visit = enter(Permission.EDIT, f"editing {clip(slug)}")
+    slug = lookup.slug_of(visit.caller, slug)
+    autosaves.delete(visit.caller, slug, [commit_in(field("began"))])
+    return go("edit", slug=slug)
 
 
 @blueprint.post("/ui/workflows/<slug>/edit")
@@ -61,30 +89,41 @@ def save(slug: str) -> Response:
     """Save the text of the form; 412 or 409 with both texts if someone else saved first."""
     visit = enter(Permission.EDIT, f"saving the draft of {clip(slug)}")
     caller, slug = visit.caller, lookup.slug_of(visit.caller, slug)
-    text, etag, base = field("definition"), field("etag"), parse_number(field("base")) or 0
+    typed = _continued(caller, slug, Typed.of_form())
+    text, etag, base = typed.text, typed.etag or field("etag"), typed.base
     with caller.opened() as repository:
         lookup.existing(repository, slug)
-        file, _ = _file_to_edit(repository, repository.state(slug))
-    if b"\r\n" in file.raw:  # browsers send line ends of their own
-        text = text.replace("\n", "\r\n")
+        began, _ = _commit_to_edit(repository, repository.state(slug))
+        file = drafts.file_in(repository, slug, began)
+    text = drafts.with_line_ends(text, file.raw)
     try:
         content = raw_content(text.encode(), caller.limits)
         drafts.save_edited(caller, slug, content, commit=etag, base=base, message=field("message").strip())
     except ConflictError as error:
         if _for_script():
             return errors.problem(error, request_id())
-        with caller.opened() as repository:
-            return _conflict(visit, repository, slug, text, error)
+        return conflict_page(visit, slug, replace(typed, text=text), error)
     except GitstoreError as error:
         if errors.STATUS[error.code] >= 500:
             raise
         if _for_script():
             return errors.problem(error, request_id())
-        start = Start(text, etag, base, "your unsaved text")
-        return _editor(visit, slug, start, Problems.of(error.problems), error)
-    if _for_script():
-        return jsonify(location=url("show_workflow", slug=slug, notice="saved"))
-    return go("show_workflow", slug=slug, notice="saved")
+        start = Start(text, etag, base, "your unsaved text", began=typed.began)
+        return _editor(visit, slug, start, Problems.of(error.problems), error, message=typed.message)
+    autosaves.delete(caller, slug, {typed.began, commit_in(field("began")), commit_in(field("first"))})
+    done = go("show_workflow", slug=slug, notice="saved")
+    if not _for_script():
+        return done
+    answer = jsonify(location=done.location)
+    for cookie in done.headers.getlist("Set-Cookie"):  # of the notice
+        answer.headers.add("Set-Cookie", cookie)
+    return answer
+
+
+def _continued(caller: Caller, slug: str, typed: Typed) -> Typed:
+    """Return the form on top of the commit that the worker made of its text, if it has made one."""
+    current = autosaves.current(caller, slug, typed.began) if typed.began else ""
+    return typed if current == typed.began else replace(typed, began=current, etag=current)
 
 
 @blueprint.post("/ui/workflows/<slug>/validate")
@@ -125,42 +164,32 @@ def _for_script() -> bool:
 
 
 def _editor(
-    visit: Visit, slug: str, start: Start, problems: Problems, error: GitstoreError | None = None
+    visit: Visit,
+    slug: str,
+    start: Start,
+    problems: Problems,
+    error: GitstoreError | None = None,
+    *,
+    message: str = "",
+    unsaved: Sequence[Autosave] = (),
+    resumed: bool = False,
 ) -> Response:
-    """Show the editor; with `error`, with the submitted text and its problems."""
+    """Show the editor; with `error`, with the submitted text and its problems.
+
+    `unsaved` is what the visitor typed before, and may resume; `resumed`, whether `start` is such a text.
+    """
     return visit.page(
         "edit.html",
         error,
         slug=slug,
         start=start,
-        message=field("message"),
+        message=message,
+        unsaved=unsaved,
+        resumed=resumed,
         editor=assets.built("editor"),
         kinds=kinds.as_json(),
         nonce=secrets.token_urlsafe(16),
         **_listed(problems),
-    )
-
-
-def _conflict(visit: Visit, repository: Repository, slug: str, text: str, error: GitstoreError) -> Response:
-    """Show both texts and the difference. The next save goes on top of theirs."""
-    state = repository.state(slug)
-    if (state.draft_open and state.draft != field("etag")) or not state.latest:
-        file, source = _file_to_edit(repository, state)
-        author = repository.snapshot(slug, state.draft or "").author.name if state.draft else ""
-    else:
-        version = repository.version(slug, state.latest)
-        file, source = _file(repository, slug, version.snapshot.commit), f"v{state.latest}"
-        author = version.published_by.name
-    theirs = file.raw.decode(errors="replace")
-    return visit.page(
-        "conflict.html",
-        error,
-        slug=slug,
-        start=Start(theirs, _etag(state), state.latest, source),
-        author=author,
-        text=text,
-        rows=side_by_side(theirs, text),
-        message=field("message"),
     )
 
 
@@ -172,18 +201,12 @@ def _etag(state: WorkflowState) -> str:
     return state.draft if state.draft_open and state.draft else ""
 
 
-def _file_to_edit(repository: Repository, state: WorkflowState) -> tuple[File, str]:
-    """Return the file of the open draft, else of the current version, else of the latest; and its source."""
+def _commit_to_edit(repository: Repository, state: WorkflowState) -> tuple[str, str]:
+    """Return the commit of the open draft, else of the current version, else of the latest; and its name."""
     if state.draft_open and state.draft:
-        return _file(repository, state.slug, state.draft), "the open draft"
+        return state.draft, "the open draft"
     number = state.current or state.latest
     if not number:
-        return _file(repository, state.slug, state.draft or ""), "the draft"
-    commit = repository.version(state.slug, number).snapshot.commit
+        return state.draft or "", "the draft"
     which = "current" if state.current else "latest"
-    return _file(repository, state.slug, commit), f"v{number}, the {which} version"
-
-
-def _file(repository: Repository, slug: str, commit: str) -> File:
-    name, blob, _ = repository.locate(repository.objects.commit(commit.encode()), slug)
-    return File(name, repository.objects.blob(blob))
+    return repository.version(state.slug, number).snapshot.commit, f"v{number}, the {which} version"

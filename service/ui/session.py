@@ -297,9 +297,10 @@ class Visit:
         return rendering.page(template, error, visit=self, notice=notice, **values)
 
 
-def enter(permission: Permission, what: str) -> Visit:
+def enter(permission: Permission, what: str, *, by_itself: bool = False) -> Visit:
     """Authenticate and authorize the sender of this request; `what` as for `context.enter`.
 
+    A request that a page sends `by_itself` does not renew the session.
     Raises `unauthenticated`, and `forbidden` for a form that is not of this session.
     """
     here = services()
@@ -309,11 +310,12 @@ def enter(permission: Permission, what: str) -> Visit:
     visitor = principal(here, session, client_address())
     note(principal=visitor.name, project=visitor.project.slug)
     admit(visitor)
-    if request.method == "POST":
+    if request.method not in ("GET", "HEAD"):
         _limit_form()
         _check_csrf(session)
     authorize(visitor, permission, what)
-    _slide(here, session)
+    if not by_itself:
+        _slide(here, session)
     return Visit(caller_of(visitor, "page"), session)
 
 

@@ -9,21 +9,23 @@ from functools import cache
 from importlib.resources import files
 from typing import Final
 
-from flask import Response, request
+from flask import Response, jsonify, request
 
 from gitstore.definition.quoting import clip
 from gitstore.drafts import Content
-from gitstore.errors import GitstoreError, IntegrityError, MalformedError, NotFoundError
+from gitstore.errors import GitstoreError, IntegrityError, MalformedError, NotFoundError, StaleDraftError
 from gitstore.model import Permission, Rules
 from gitstore.names import show, superseded_at, superseded_of, version_id
 from gitstore.repository import Repository
-from service import errors, lookup
+from service import changes, errors, lookup
 from service.actions import drafts, versions
 from service.actions import workflows as actions
 from service.actions.drafts import DiscardedDraft
 from service.caller import Caller
+from service.changes import Change
 from service.inputs import CreateWorkflow, validated
-from service.ui.rendering import ago, blueprint
+from service.ui.conflicts import commit_in, moved
+from service.ui.rendering import ago, blueprint, url
 from service.ui.session import Visit, enter, field, go, seen_draft
 from service.ui.versions import change_between, view_of
 from sync import catalog, listing
@@ -135,8 +137,13 @@ def show_workflow(slug: str) -> Response:
 
 
 def workflow_page(visit: Visit, slug: str, error: GitstoreError | None = None) -> Response:
-    """Show the workflow as it is; `error` is the reason why the requested action failed."""
+    """Show the workflow as it is; `error` is the reason why the requested action failed.
+
+    A refused form keeps what was typed and chosen in it. If someone else saved the draft that it was about,
+    the page says who, and the button says whose draft it would now publish.
+    """
     caller = visit.caller
+    seen = commit_in(field("etag")) if isinstance(error, StaleDraftError) else ""
     with caller.reading() as tx:
         workflow = lookup.workflow(tx, caller, slug)
         draft = catalog.full_version(tx, workflow.id, "draft")
@@ -153,6 +160,7 @@ def workflow_page(visit: Visit, slug: str, error: GitstoreError | None = None) -
         current_view = view_of(repository, current, rules, "c", judged=False) if current else None
         behind = draft is not None and _is_behind(repository, workflow.slug)
         discarded = None if draft else _discarded(repository, workflow.slug, latest)
+        since = moved(repository, workflow.slug, seen) if seen else None
     small = draft_view is not None and current_view is not None and draft_view.narrow and current_view.narrow
     if draft_view and current_view and small:
         draft_view, current_view = draft_view.beside(), current_view.beside()
@@ -168,7 +176,39 @@ def workflow_page(visit: Visit, slug: str, error: GitstoreError | None = None) -
         current=current_view,
         behind=behind,
         discarded=discarded,
+        moved=since,
+        note=field("message"),
+        activate=bool(field("activate")) or "message" not in request.form,
     )
+
+
+@blueprint.get("/ui/workflows/<slug>/changes")
+def show_changes(slug: str) -> Response:
+    """Answer what changed since the token `since`, for the page's script; 304 for the price of one row."""
+    visit = enter(Permission.READ, f"reading {clip(slug)}", by_itself=True)
+    caller = visit.caller
+    row = lookup.workflow(caller.reading_once(), caller, slug)
+    now, seen = changes.Token.of(row), changes.Token.parse(request.args.get("since"))
+    if seen == now:
+        return Response(status=304, headers={"ETag": f'"{now}"', "Cache-Control": "private, no-cache"})
+    found = changes.since(caller, row, seen) if seen is not None else []
+    you = visit.principal.person.name.removeprefix("token:")
+    told = [{"text": change.told_to(you), **_where(row, change)} for change in found]
+    response = jsonify(token=str(now), changes=told)
+    response.headers.update({"ETag": f'"{now}"', "Cache-Control": "private, no-cache"})
+    return response
+
+
+def _where(row: catalog.Workflow, change: Change) -> dict[str, str]:
+    """Return the link to a change: its label and its URL."""
+    if change.kind == "draft_saved" and row.latest_number:
+        return {"link": "View the change", "url": url("show_difference", slug=row.slug, to="draft")}
+    if change.kind == "published" and change.version:
+        return {
+            "link": f"View v{change.version}",
+            "url": url("show_version", slug=row.slug, version=change.version),
+        }
+    return {"link": "View", "url": url("show_workflow", slug=row.slug)}
 
 
 @blueprint.post("/ui/workflows/<slug>/publish")

@@ -412,6 +412,31 @@ def test_commands_work_with_and_without_a_running_service(ram_path: Path, cluste
     assert gitstore("verify", settings=settings).stderr == "no differences in 2 projects\n"
 
 
+def test_a_definition_is_merged_in_the_terminal(house: House, tmp_path: Path) -> None:
+    """Conflicts are listed with their values, until each is decided by its path; then the draft is saved."""
+    house("project", "create", "team-a")
+    who = Actors(ADA, ADA)
+    with closing(house.publish("team-a", "a")) as store:
+        theirs = {"name": "Theirs", "nodes": [{**DEFINITION["nodes"][0], "data": {"label": "Begin"}}]}
+        draft = store.create_draft("a", Content(value=theirs), who).commit
+    house("rebuild", "team-a")
+    file = tmp_path / "mine.json"
+    mine = {"description": "Mine", "nodes": [{**DEFINITION["nodes"][0], "data": {"label": "\x1b[1mGo"}}]}
+    file.write_text(json.dumps(mine))
+    left = house("merge", "a", "1", str(file), "--project", "team-a", status=1)
+    assert 'conflict: /nodes/start/data/label\n  base:   "Start"\n  ours:   "' in left.stderr
+    assert "\x1b" not in left.stderr
+    assert "name: Theirs" in left.stdout
+    assert "description: Mine" in left.stdout
+    decided = ("merge", "a", "1", str(file), "--project", "team-a", "--theirs", "/nodes/start/data/label")
+    assert "label: Begin" in house(*decided).stdout
+    saved = house(*decided, "--save", "--message", "Both").stdout
+    with closing(house.publish("team-a", "b")) as store:
+        commit = store.objects.commit(saved.split()[-1].encode())
+        assert (commit.message, commit.parents) == (b"Both\n", [draft.encode()])
+    assert "give MINE or --commit" in house("merge", "a", "1", "--project", "team-a", status=2).stderr
+
+
 def test_discarded_drafts_are_listed_and_restored(house: House) -> None:
     """As the operator; not over an open draft, nor one that was never discarded."""
     house("project", "create", "team-a")

@@ -241,6 +241,7 @@ def test_no_unique_key_reveals_rows_of_another_tenant(database: Database) -> Non
         "(id)",  # random
         "(id, project_id)",
         "(project_id, url)",
+        "(project_id, workflow_id, actor_id, base_commit)",  # of the caller alone
         "(subscription_id, event_id)",  # the first is random, and of one project
         "(sha256)",  # of a secret
     }

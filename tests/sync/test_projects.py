@@ -236,7 +236,11 @@ def everything(house: House) -> None:
         insert into gitstore.deliveries (id, project_id, subscription_id, event_id, type)
         values (%(source)s, %(project)s, %(source)s, %(source)s, 'x');
         insert into gitstore.delivery_attempts (delivery_id, number, project_id, url, started_at, duration_ms)
-        values (%(source)s, 1, %(project)s, 'u', now(), 1)
+        values (%(source)s, 1, %(project)s, 'u', now(), 1);
+        insert into gitstore.autosaves
+            (project_id, workflow_id, actor_id, base_commit, on_draft, base_version, definition, message)
+        select project_id, id, %(user)s, draft_commit, true, 1, 'x', '' from gitstore.workflows
+        where project_id = %(project)s
     """
     assert house.claims
     values = {"project": str(house.project), "source": str(UUID(int=house.project.int ^ 1)), "user": str(EVE)}

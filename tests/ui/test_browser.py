@@ -117,31 +117,6 @@ def test_reverting_keeps_the_current_version(ann: Tab, owner: Caller) -> None:
     expect(ann.page.get_by_role("status").filter(has_text="discarded")).to_be_visible()
 
 
-def test_concurrent_edits_lose_nothing(ann: Tab, chromium: Browser, owner: Caller, service: Service) -> None:
-    """The second save shows both texts with their difference, then saves on top."""
-    owner.call(
-        "POST", "/workflows", {"slug": "order-sync", "definition": definition("A", "https://a.example/")}
-    )
-    with browser.tab(chromium, service.caller(owner.project, "editor"), **WIDE) as bob:
-        for person in (ann, bob):
-            person.go("/ui/workflows/order-sync/edit")
-        bob.type(definition("A", "https://bob.example/"))
-        bob.page.get_by_role("button", name="Save draft").click()
-        expect(bob.page.get_by_role("status").filter(has_text="saved")).to_be_visible()
-        ann.type(definition("A", "https://ann.example/"))
-        ann.page.get_by_role("button", name="Save draft").click()
-        expect(ann.page.get_by_role("heading", name="Someone else saved first")).to_be_visible()
-        assert "bob.example" in ann.page.get_by_label("Their definition").input_value()
-        mine = ann.page.get_by_label("Your definition")
-        assert "ann.example" in mine.input_value()
-        expect(ann.page.locator("mark")).to_have_text(["bob", "ann"])
-        assert [each for each in ann.problems() if "id twice" not in each] == []
-        mine.fill(definition("Both", "https://ann.example/"))
-        ann.page.get_by_role("button", name="Save my version").click()
-        expect(ann.page.get_by_role("status").filter(has_text="saved")).to_be_visible()
-    assert b"Both" in owner.definition("order-sync", "draft")
-
-
 def test_the_history_has_keys_and_loads_older_versions(ann: Tab, owner: Caller) -> None:
     publish(owner, *urls(30))
     page = ann.page

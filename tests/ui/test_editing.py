@@ -29,7 +29,7 @@ def text_of(visitor: Visitor, which: str = "draft") -> str:
 
 def save(visitor: Visitor, form: Answer, text: str, **more: str) -> Answer:
     page = form.page
-    seen = {"etag": page.value("etag"), "base": page.value("base")}
+    seen = {name: page.value(name) for name in ("etag", "base", "began")}
     return visitor.post(EDIT, **{**seen, "definition": text, "message": "", **more})
 
 
@@ -131,35 +131,97 @@ def bob(house: House) -> Visitor:
     return visitor(house, "publisher")
 
 
+def choose(visitor: Visitor, conflict: Answer, side: str) -> Answer:
+    """Choose a side for all conflicts of the page."""
+    names = ("etag", "base", "began", "first", "theirs", "message", "definition")
+    fields = {name: conflict.page.value(name) for name in names}
+    choices = {radio.attributes["name"]: side for radio in conflict.page.all("input", type="radio")}
+    return visitor.post(f"{ONE}/merge", **fields, **choices)
+
+
 @pytest.mark.usefixtures("draft")
-def test_a_save_after_another_save_is_412_and_shows_both(ann: Visitor, bob: Visitor) -> None:
-    """The next save goes on top of theirs."""
+def test_changes_of_different_fields_are_merged(ann: Visitor, bob: Visitor) -> None:
+    """The page shows the text, an edit of theirs, with the message that was typed; saving it is one click."""
     form = ann.get(EDIT)
-    assert save(bob, bob.get(EDIT), yaml("https://bob.example/").decode()).status == 303
+    theirs = yaml().decode().replace("label: Hook", "label: Paid").replace("# The", "# Bob: the")
+    assert save(bob, bob.get(EDIT), theirs).status == 303
     mine = yaml("https://ann.example/").decode()
-    conflict = save(ann, form, mine, message="Mine")
+    conflict = save(ann, form, mine, message="Mine <3")
     assert conflict.status == 412
-    theirs, yours = conflict.page.all("textarea")
-    assert "https://bob.example/" in theirs.text
-    assert yours.text.removeprefix("\n") == mine
-    assert {mark.text for mark in conflict.page.all("mark")} == {"bob", "ann"}
-    assert conflict.page.value("message") == "Mine"
-    assert "bob.example" in text_of(ann)
-    assert save(ann, conflict, mine).status == 303
-    assert text_of(ann) == mine
-    log = ann.api.get("/workflows/order-sync/versions/draft").json
-    assert log["state"] == "draft"
+    assert (
+        "saved the draft just now, while you were editing. Your changes are not saved" in conflict.page.text
+    )
+    assert "changed: label of hook changed" in conflict.page.text
+    expected = theirs.replace("https://a.example/", "https://ann.example/")
+    assert conflict.page.value("definition") == expected
+    assert conflict.page.value("message") == "Mine <3"
+    assert save(ann, conflict, expected, message="Mine <3").status == 303
+    assert text_of(ann) == expected
+
+
+@pytest.mark.usefixtures("draft")
+@pytest.mark.parametrize(
+    ("side", "url"), [("ours", "https://ann.example/"), ("theirs", "https://bob.example/")]
+)
+def test_the_same_field_is_chosen(ann: Visitor, bob: Visitor, side: str, url: str) -> None:
+    """Nothing is shown as a result before; the base is shown beside both values."""
+    form = ann.get(EDIT)
+    save(bob, bob.get(EDIT), yaml("https://bob.example/").decode())
+    mine = yaml("https://ann.example/").decode().replace("label: Hook", "label: Paid")
+    conflict = save(ann, form, mine, message="Mine")
+    assert "1 field changed on both sides" in conflict.page.text
+    assert "Node call: config / url Before https://a.example/" in conflict.page.text
+    assert ("post", EDIT) not in list(conflict.page.forms())
+    undecided = choose(ann, conflict, "neither")
+    assert (undecided.status, "not chosen" in undecided.page.text) == (200, True)
+    result = choose(ann, undecided, side)
+    expected = yaml(url).decode().replace("label: Hook", "label: Paid")
+    assert result.page.value("definition") == expected
+    assert result.page.value("message") == "Mine"
+    assert save(ann, result, expected).status == 303
+    assert text_of(ann) == expected
 
 
 @pytest.mark.usefixtures("draft")
 def test_a_further_save_during_the_conflict_is_not_overwritten(ann: Visitor, bob: Visitor) -> None:
+    """Choices about an older state do not count any more; a result is merged once more."""
     form = ann.get(EDIT)
     save(bob, bob.get(EDIT), yaml("https://bob.example/").decode())
-    conflict = save(ann, form, yaml("https://ann.example/").decode())
+    mine = yaml("https://ann.example/").decode()
+    conflict = save(ann, form, mine)
     save(bob, bob.get(EDIT), yaml("https://bob2.example/").decode())
-    again = save(ann, conflict, yaml("https://ann.example/").decode())
-    assert again.status == 412
-    assert "bob2" in again.html
+    again = choose(ann, conflict, "ours")
+    assert "changed once more meanwhile" in again.page.text
+    result = choose(ann, again, "ours")
+    assert result.page.value("definition") == mine
+    theirs = yaml("https://bob2.example/").decode().replace("label: Hook", "label: Paid")
+    save(bob, bob.get(EDIT), theirs)
+    third = save(ann, result, mine)
+    assert third.status == 412
+    assert third.page.value("definition") == mine.replace("label: Hook", "label: Paid")
+
+
+@pytest.mark.usefixtures("draft")
+@pytest.mark.parametrize("text", ["nodes: [", "", "- a"])
+def test_a_text_that_cannot_be_read_is_compared_as_text(ann: Visitor, bob: Visitor, text: str) -> None:
+    form = ann.get(EDIT)
+    save(bob, bob.get(EDIT), yaml("https://bob.example/").decode())
+    conflict = save(ann, form, text)
+    assert conflict.status == 412
+    assert "can't be merged: yours has an error" in conflict.page.text
+    assert conflict.page.value("definition") == text
+    assert "https://bob.example/" in conflict.page.text
+
+
+@pytest.mark.usefixtures("draft")
+@pytest.mark.parametrize("began", ["", "HEAD", "0" * 40])
+def test_without_a_common_base_the_texts_are_compared(ann: Visitor, bob: Visitor, began: str) -> None:
+    form = ann.get(EDIT)
+    save(bob, bob.get(EDIT), yaml("https://bob.example/").decode())
+    mine = yaml("https://ann.example/").decode()
+    conflict = save(ann, form, mine, began=began, etag=began)
+    assert conflict.status in (409, 412)
+    assert conflict.page.value("definition") == mine
 
 
 def published_draft(ann: Visitor, bob: Visitor) -> Answer:
@@ -195,10 +257,10 @@ def discarded_draft(ann: Visitor, bob: Visitor) -> Answer:
 
 
 CONFLICTS = [
-    (published_draft, 412, "was published as v1", 2),
-    (published_version, 409, "v2 was published", 3),
-    (opened_draft, 409, "bob.example", 2),
-    (discarded_draft, 412, "or discarded", 2),
+    (published_draft, 412, "published the draft as v1", 2),
+    (published_version, 409, "published v2", 3),
+    (opened_draft, 409, "started a draft", 2),
+    (discarded_draft, 412, "discarded the draft", 2),
 ]
 
 
@@ -210,9 +272,10 @@ def test_a_save_after_another_change_is_a_conflict(
     form = change(ann, bob)
     mine = yaml("https://ann.example/").decode()
     conflict = save(ann, form, mine)
-    assert (conflict.status, text in conflict.page.text) == (status, True)
-    assert save(ann, conflict, mine).status == 303
-    assert text_of(ann) == mine
+    assert (conflict.status, f"{text} just now" in conflict.page.text) == (status, True)
+    result = choose(ann, conflict, "ours") if conflict.page.all("input", type="radio") else conflict
+    assert save(ann, result, result.page.value("definition")).status == 303
+    assert "https://ann.example/" in text_of(ann)
     assert ann.api.post("/workflows/order-sync/versions/publish").json["version_number"] == number
 
 

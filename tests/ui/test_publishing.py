@@ -60,7 +60,7 @@ def test_a_draft_saved_meanwhile_is_not_published(ann: Visitor) -> None:
     )
     answer = ann.post(f"{ONE}/publish", etag=form.value("etag"), message="")
     assert answer.status == 412
-    assert "The draft moved since you read it" in answer.page.text
+    assert "saved the draft just now, after you opened this page: url of call changed" in answer.page.text
     assert current(ann) == 3
 
 
@@ -79,7 +79,11 @@ def test_a_draft_behind_the_latest_version_is_merged_in_the_editor(ann: Visitor)
     conflict = ann.post(f"{ONE}/edit", **fields)
     assert conflict.status == 409
     assert "theirs.example" in conflict.html
-    fields = {"etag": conflict.page.value("etag"), "base": conflict.page.value("base"), "definition": mine}
+    assert "Bob published v4 just now" in conflict.page.text
+    fields = {name: conflict.page.value(name) for name in ("etag", "base", "began", "theirs", "definition")}
+    result = ann.post(f"{ONE}/merge", **fields, **{"/nodes/call/data/config/url": "ours"})
+    fields = {name: result.page.value(name) for name in ("etag", "base", "began", "definition")}
+    assert "mine.example" in fields["definition"]
     assert ann.post(f"{ONE}/edit", **fields).status == 303
     assert "was published after" not in ann.get(ONE).page.text
     assert ann.api.post("/workflows/order-sync/versions/publish").json["version_number"] == 5

@@ -403,6 +403,77 @@ def test_a_patch_that_cannot_be_applied(owner: Client, body: Any, status: int, c
     problem(owner.post(f"{DRAFT}/edit", json=body), status, code)
 
 
+def test_a_definition_is_merged_into_the_draft(owner: Client) -> None:
+    """Different fields merge by themselves, and in place; the same field by a decision."""
+    base = owner.create(definition=yaml().decode()).headers["ETag"].strip('"')
+    theirs = yaml().decode().replace("label: Hook", "label: Paid").replace("sync\n", "sync # by Ada\n")
+    tag = owner.put(DRAFT, data=theirs, type="application/yaml", match="*").headers["ETag"]
+    merge = f"{DRAFT}/merge"
+    expected = theirs.replace("https://a.example/", "https://b.example/")
+    for mine in (yaml("https://b.example/").decode(), definition("https://b.example/", name="Order sync")):
+        merged = owner.post(merge, json={"base": base, "definition": mine})
+        assert merged.status_code == 200, merged.text
+        assert (merged.json["text"], merged.json["conflicts"]) == (expected, [])
+        assert (merged.json["merged_into"], merged.json["saved"]) == (tag.strip('"'), None)
+    clash = {"base": base, "definition": yaml().decode().replace("label: Hook", "label: Begin"), "save": True}
+    problem(owner.post(merge, json=clash), 428, "precondition_required")
+    refused = problem(owner.post(merge, json=clash, match=tag), 409, "merge_conflict")
+    (conflict,) = refused["conflicts"]
+    assert conflict == {
+        "path": "/nodes/hook/data/label", "node": "hook", "base": "Hook", "ours": "Begin", "theirs": "Paid",
+        "absent": [],
+    }  # fmt: skip
+    clash["decisions"] = {conflict["path"]: "ours"}
+    problem(owner.post(merge, json=clash, match=f'"{base}"'), 412, "stale_draft")
+    saved = owner.post(merge, json=clash, match=tag)
+    assert saved.json["saved"]["commit"] == saved.headers["ETag"].strip('"')
+    assert raw(owner).decode() == theirs.replace("label: Paid", "label: Begin")
+    discarded = owner.delete(DRAFT, match="*")
+    assert discarded.status_code == 204
+    owner.create("other")
+    mine = saved.json["saved"]["commit"]
+    problem(
+        owner.post("/workflows/other/versions/draft/merge", json={"base": base, "commit": mine}),
+        404,
+        "version_not_found",
+    )
+
+
+def test_both_parents_of_a_merged_commit_are_kept(published: Client, house: House) -> None:
+    """A discarded draft is merged into the open one; the page of history shows where each came from."""
+    made = {"definition": definition("https://mine.example/")}
+    mine = published.post("/workflows/order-sync/versions", json=made).json["commit"]
+    published.delete(DRAFT)
+    body = {"definition": definition(name="Theirs")}
+    theirs = published.post("/workflows/order-sync/versions", json=body).headers["ETag"]
+    merge = {"base": "v1", "commit": mine, "save": True, "message": "Both"}
+    saved = published.post(f"{DRAFT}/merge", json=merge, match=theirs)
+    assert saved.status_code == 200, saved.text
+    with closing(Store(house.repository(), house.project.id, FileUnitOfWork)) as store:
+        commit = store.objects.commit(saved.json["saved"]["commit"].encode())
+        assert [parent.decode() for parent in commit.parents] == [theirs.strip('"'), mine]
+    value = published.get(f"{DRAFT}/definition", headers={"Accept": "application/json"}).json
+    assert (value["name"], value["nodes"][1]["data"]["config"]["url"]) == ("Theirs", "https://mine.example/")
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "code", "words"),
+    [
+        ({"base": 1}, 400, "malformed", "a definition or a commit"),
+        ({"base": "HEAD", "definition": {}}, 404, "version_not_found", "is not a version"),
+        ({"base": 9, "definition": {}}, 404, "version_not_found", "no version v9"),
+        ({"base": "0" * 40, "definition": {}}, 404, "version_not_found", "in the commit"),
+        ({"base": 1, "commit": "0" * 40}, 404, "version_not_found", "in no draft, version or discarded"),
+        ({"base": 1, "definition": "a: ["}, 422, "definition_unparsable", "yours has an error"),
+        ({"base": 1, "definition": {}, "decisions": {"/a": "mine"}}, 400, "malformed", "'ours' or 'theirs'"),
+    ],
+)
+def test_what_cannot_be_merged_is_refused_in_words(
+    published: Client, body: Any, status: int, code: str, words: str
+) -> None:
+    assert words in problem(published.post(f"{DRAFT}/merge", json=body), status, code)["detail"]
+
+
 def test_the_author_of_a_draft_can_be_given(owner: Client, house: House) -> None:
     """By default, it is the token."""
     made = owner.create().json["draft"]
@@ -509,16 +580,16 @@ def test_one_of_two_concurrent_saves_wins(owner: Client) -> None:
 def test_the_etag_of_a_save_is_its_own(owner: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     """Another save between a save and its answer: its ETag would let the client overwrite it unseen."""
     tag = owner.create().headers["ETag"]
-    as_saved = drafts._as_saved
+    as_saved = drafts.as_saved
     theirs = []
 
     def interrupted(*args: Any) -> Any:
-        monkeypatch.setattr(drafts, "_as_saved", as_saved)
+        monkeypatch.setattr(drafts, "as_saved", as_saved)
         body = {"definition": definition("https://theirs.example/")}
         theirs.append(owner.put(DRAFT, json=body, match="*"))
         return as_saved(*args)
 
-    monkeypatch.setattr(drafts, "_as_saved", interrupted)
+    monkeypatch.setattr(drafts, "as_saved", interrupted)
     ours = owner.put(DRAFT, json={"definition": definition("https://ours.example/")}, match=tag)
     assert theirs[0].status_code == ours.status_code == 200
     assert ours.headers["ETag"] != theirs[0].headers["ETag"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import closing
 from typing import Any
+from unittest.mock import patch
 from urllib.parse import urlsplit
 
 import pytest
@@ -14,9 +15,11 @@ from gitstore.names import workflow_id
 from gitstore.store import Actors, Store
 from gitstore.unit_of_work import FileUnitOfWork
 from service.projects import Projects
+from sync.db import Database
 from sync.integrity import verify
 from tests.service.api.conftest import Client, House, definition, problem, yaml
 
+DRAFT = "/workflows/order-sync/versions/draft"
 WORKFLOW_KEYS = {
     "id", "project", "slug", "name", "description", "held", "latest_version", "current", "draft",
     "blocked", "created_at", "updated_at", "url",
@@ -275,3 +278,61 @@ def test_versions_count_nodes_and_edges(owner: Client, house: House) -> None:
     other.post("/workflows", json={"slug": "argo", "definition": {"nodes": {"a": 1}, "edges": []}})
     draft = other.get("/workflows/argo").json["draft"]
     assert (draft["node_count"], draft["edge_count"]) == (None, 0)
+
+
+def test_changes_since_a_token(owner: Client, house: House) -> None:
+    """Each with who did it; 304 while nothing has changed, also by If-None-Match."""
+    owner.create()
+    path = "/workflows/order-sync/changes"
+    ada = house.client("publisher")
+    first = owner.get(path).json
+    assert first["changes"] == []
+    token = first["token"]
+
+    def told(*kinds: str) -> None:
+        nonlocal token
+        answer = owner.get(f"{path}?since={token}")
+        assert answer.status_code == 200, answer.text
+        assert [change["kind"] for change in answer.json["changes"]] == list(kinds)
+        assert all(
+            change["by"].startswith("publisher-") and change["at"] for change in answer.json["changes"]
+        )
+        token = answer.json["token"]
+        assert answer.headers["ETag"] == f'"{token}"'
+        for same in (
+            owner.get(f"{path}?since={token}"),
+            owner.get(path, headers={"If-None-Match": f'"{token}"'}),
+        ):
+            assert (same.status_code, same.data) == (304, b"")
+
+    ada.put(DRAFT, json={"definition": definition("https://b.example/")}, match="*")
+    told("draft_saved")
+    ada.publish()
+    told("published")
+    ada.post("/workflows/order-sync/versions", json={"definition": definition("https://c.example/")})
+    ada.delete(DRAFT)
+    told()
+    ada.post("/workflows/order-sync/versions", json={"definition": definition("https://c.example/")})
+    told("draft_saved")
+    ada.delete(DRAFT)
+    told("draft_discarded")
+    ada.publish(url="https://d.example/")
+    ada.put("/workflows/order-sync/current", json={"version": 1, "hold": True})
+    told("published", "held")
+    ada.delete("/workflows/order-sync/current")
+    told("current_changed")
+    ada.put("/workflows/order-sync/current", json={"version": 2})
+    told("current_changed")
+    for unknown in ("x", "....", "0" * 200, "a.1.1.2.b"):
+        assert owner.get(f"{path}?since={unknown}").json == {"token": token, "changes": []}
+
+
+def test_a_question_without_changes_reads_one_row(owner: Client, house: House) -> None:
+    """No transaction is opened, and no repository."""
+    owner.create()
+    token = owner.get("/workflows/order-sync/changes").json["token"]
+    with (
+        patch.object(Database, "reading", side_effect=AssertionError),
+        patch.object(Projects, "reader", side_effect=AssertionError),
+    ):
+        assert owner.get(f"/workflows/order-sync/changes?since={token}").status_code == 304
