@@ -228,5 +228,5 @@ class ConfigError(GitstoreError):
 
 
 def too_large(what: str, size: int, limit: int, unit: str = "bytes") -> TooLargeError:
-    """Return a `too_large` error; `size` equals the limit if `what` already says that it is exceeded."""
+    """Return a `too_large` error; `size` equals the limit if `what` already states that it is exceeded."""
     return TooLargeError(f"{what} {size:,} {unit}; the limit is {limit:,}", size=size, limit=limit)

@@ -20,9 +20,9 @@ paragraph of trailers (git-interpret-trailers(1)). Only the reason and the trail
     Gitstore-Created-At: <time>           published, created: the time of creation in another system
     Gitstore-Name: "Order sync"           created, described: as JSON; else the definition's name counts
     Gitstore-Description: "..."           created, described: likewise
-    Gitstore-Issuer: "https://id.example" the author, if a user of an identity provider: as JSON
-    Gitstore-Subject: "..."               and who that is there; name and address are decoration
-    Gitstore-On-Behalf-Of: "..."          the user for whom the author, a program, says it acts
+    Gitstore-Issuer: "https://id.example" the issuer of a user who is the author, as JSON
+    Gitstore-Subject: "..."               and the user's id there; name and address may change
+    Gitstore-On-Behalf-Of: "..."          the user for whom the author, a program, acts
     Gitstore-Latest: v3                   the state after this entry, so that the newest entry is sufficient:
     Gitstore-Current: v3                  "none" if unset
     Gitstore-Held: no
@@ -208,7 +208,7 @@ def _parsed_time(shown: str | None) -> datetime | None:
 
 
 def _actor(known: Person, trailers: dict[str, str]) -> Person:
-    """Return the author of an entry: an Actor, if the trailers tell more than name and address."""
+    """Return the author of an entry: an Actor if the trailers have more than name and address."""
     facts = [_unquote(trailers.get(name)) for name in ("Issuer", "Subject", "On-Behalf-Of")]
     return Actor(known.name, known.email, *facts) if any(facts) else known
 

@@ -1,14 +1,13 @@
-r"""Replace secrets in what leaves access control: logs, events, summaries and the output of a push.
+r"""Mask secrets in text that leaves access control: logs, events, summaries, the output of a push.
 
     masked({"name": "API_KEY", "value": "abc123"})  # {"name": "API_KEY", "value": "***"}
     masked("GET /hooks/orders?token=abc123 401")    # "GET /hooks/orders?token=*** 401"
 
-Pages and the API show values as they are: their readers may read the file. Three signs tell a secret: the
-key of a value, the format of a known kind of token, and the randomness of a text. Templates, references and
-switches (`none`, `true`) are never secrets. All of it is linear in the text.
+Pages and the API show values unchanged, because their readers may read the file. A secret is recognized by
+the key of a value, the format of a known kind of token, or the randomness of a text. Templates, references
+and switches (`none`, `true`) are never secrets. The cost is linear in the text.
 
-The formats are a table of our own: detect-secrets, which has one, takes 0.3 s to import, reads files line by
-line under global settings, and masks nothing.
+docs/decisions/0012-masking.md has the reasons for a table of our own.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ from gitstore.definition.quoting import clip
 
 HIDDEN: Final = "***"
 LONGEST: Final = 20_000
-"""Characters that are shown of one text."""
+"""Maximum number of characters that are shown of one text."""
 
 # Keys, by their words: `dbPassword`, `DB_PASSWORD` and `db-password` are the same.
 
@@ -155,7 +154,7 @@ def _masked(value: Any, key: str) -> Any:
 
 
 def _masked_items(mapping: Mapping[Any, Any]) -> Iterator[tuple[Any, Any]]:
-    """Yield the items of a mapping; one that is a name and its value is judged by the name."""
+    """Yield the masked items of a mapping. In `{name: API_KEY, value: …}`, the name decides."""
     names = (mapping.get(name) for name in _NAMES)
     name = next((name for name in names if isinstance(name, str)), "")
     secret = mapping.get("kind") == "Secret"
@@ -172,7 +171,7 @@ def _masked_items(mapping: Mapping[Any, Any]) -> Iterator[tuple[Any, Any]]:
 
 
 def is_secret_key(key: str) -> bool:
-    """Return whether the value of `key` is a secret: its last word says so."""
+    """Return whether the value of `key` is a secret, which its last word shows."""
     if len(key) > _LONGEST_KEY:
         return False
     words = [word.lower() for word in _WORDS.findall(key)]

@@ -122,7 +122,7 @@ def authorize(principal: Principal, permission: Permission, what: str) -> None:
 
 
 def check_acting(principal: Principal) -> None:
-    """Raise `forbidden` unless the principal is a program that may say for which user it acts."""
+    """Raise `forbidden` unless the principal is a program that may act for users."""
     if principal.kind != "token":
         raise ForbiddenError(f"acting for a user requires an access token; {principal.name!r} is a user")
     authorize(principal, Permission.PUBLISH, "acting for a user")

@@ -1,10 +1,10 @@
 """Authentication: the credential of a request -> Identity, and its project -> Principal.
 
-A credential is an access token, or a user's JWT (`service/issuers.py`): a Bearer token (RFC 6750) for the
-API, and the password of HTTP Basic (RFC 7617, any user name) for git. The API does not accept Basic: browsers
-send it automatically, for pages of other sites, too.
+A credential is an access token or a user's JWT (`service/issuers.py`), sent as a Bearer token (RFC 6750) to
+the API, and as the password of HTTP Basic (RFC 7617, any user name) by git. The API does not accept Basic,
+because browsers send it automatically, even from pages of other sites.
 
-An access token is bound to its project. A user may have several, so a request names the one that it is about.
+An access token belongs to one project. A user may be a member of several, so a request names its project.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ class Authenticator:
     verifier: Verifier
     sign_ins: SignIns
 
-    # Each method takes the client's address. It raises `unauthenticated`, or `too_many_requests` after failed
-    # attempts from there.
+    # Each method takes the client's address, and raises `unauthenticated` or, after failed attempts from that
+    # address, `too_many_requests`.
 
     def bearer(self, authorization: str | None, address: str) -> Identity:
         """Return the sender of an Authorization header with a Bearer token."""
@@ -78,7 +78,7 @@ class Authenticator:
     def in_project(
         self, identity: Identity, named: str | None = None, *, workflow: UUID | None = None
     ) -> Principal:
-        """Return the principal that `identity` is in the project of its request.
+        """Return `identity` with its role in the project of the request.
 
         That is the one `named`, by slug or id, else that of the workflow with an id `workflow`, else the only
         one of the user. Raises `project_not_found`, `workflow_not_found` or, for a user without or with
@@ -105,7 +105,7 @@ class Authenticator:
             HttpCode.PROJECT_REQUIRED,
             "name the project: ?project=<slug or id>"
             if found is not None
-            else "you are a member of no project yet: create one, or ask its owner to add you",
+            else "you are not a member of any project: create one, or ask an owner to add you",
         )
 
     def _holder(self, credential: str, address: str) -> Identity:
@@ -116,7 +116,7 @@ class Authenticator:
 
     @contextmanager
     def _attempt(self, credential: bytes, address: str) -> Iterator[None]:
-        """Count the attempt of the block to sign in; refuse it after too many failures."""
+        """Count a failed sign-in of the block; refuse to try after too many failures."""
         self.sign_ins.check(address, credential)
         try:
             yield

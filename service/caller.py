@@ -66,7 +66,7 @@ class Caller:
     admit: Callable[[int], None] = field(default=_admit_at_once)
     """Wait for the turn of work on this many bytes of definitions; raises `too_many_requests`."""
     on_behalf_of: str | None = None
-    """The user for whom the principal, a program, says it acts, as the program names that user."""
+    """The user for whom the principal, a program, acts, as the program names the user."""
 
     @property
     def project(self) -> Project:

@@ -1,11 +1,11 @@
 """Clients: the address that a request comes from, and a limit on failed sign-ins from it.
 
 The address is that of the TCP peer or, if the peer is a proxy that the operator trusts, the one that the
-proxy wrote into X-Forwarded-For. Other clients' headers are not read, since anybody can send them.
+proxy wrote into X-Forwarded-For. The header is ignored from other clients, since any client can send it.
 
-An address may fail BURST times at once, and once in each FAILURE_SECONDS after that. What its clients send
-then is not even looked up. A credential that was accepted not long ago stays accepted: one client of an
-address, such as a job with an old token, must not shut out the others. The web processes share the counts.
+An address may fail BURST times at once, and then once every FAILURE_SECONDS. Beyond that, credentials from it
+are refused without a lookup, except those that were accepted recently: one client behind an address, such as
+a job with an old token, must not lock out the others. The web processes share the counts.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def _behind(proxies: Proxies, peer: str, forwarded: str) -> str:
             if not proxies.trusts(address) or not hop.strip():
                 break
             address = str(ip_address(_without_port(hop.strip())))
-    except ValueError:  # not an address: the proxy that passed it on is the last one known
+    except ValueError:  # not an address: the proxy that passed it on is the last known client
         pass
     return address
 

@@ -1,7 +1,7 @@
-"""Cross-origin requests (CORS): pages of the origins that a setting names may call the API from a browser.
+"""Cross-origin requests (CORS): pages of the origins in a setting may call the API from a browser.
 
-Browsers send no cookie along, as the answers never allow credentials: a page sends its user's token itself.
-Pages and git are not meant for other origins.
+Answers never allow credentials, so browsers send no cookies: a page sends its user's token itself. Pages of
+gitstore and git are not available to other origins.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
 HANDOVER: Final = "/ui/handover"
-"""The one path of the page that a host's front end calls."""
+"""The only path of the page that a host's front end calls."""
 GIT_PATHS: Final = ("/info/refs", "/git-upload-pack", "/git-receive-pack")
 """Ends of the paths of git's smart HTTP protocol."""
 ANY: Final = "*"
@@ -54,7 +54,7 @@ class Origins:
 
 
 def _is_canonical(origin: str) -> bool:
-    """Return whether a browser would spell the origin so: without the usual port."""
+    """Return whether browsers send the origin in this form, without the default port."""
     parts = urlsplit(origin)
     return parts.port != {"http": 80, "https": 443}[parts.scheme]
 
@@ -87,7 +87,7 @@ def _is_api(path: str) -> bool:
 
 
 def _headers(allowed: Origins, origin: str) -> list[tuple[str, str]]:
-    """Return the headers of an answer to `origin`; those that allow access only if it is allowed."""
+    """Return the headers of an answer to `origin`, including those that allow access if it is allowed."""
     anyone = ANY in allowed.names
     vary = [] if anyone else [("Vary", "Origin")]
     if not origin or not allowed.allows(origin):

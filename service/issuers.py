@@ -1,8 +1,8 @@
-"""Users: verification of the JSON Web Tokens (RFC 7519) that a host's identity provider issues to its users.
+"""Users: verify the JSON Web Tokens (RFC 7519) that a host's identity provider issues.
 
-The operator names the issuers in one setting. A token is verified with the key of its issuer and with that
-key's own algorithm, whatever the token says; its payload is read only then. Of the claims, `iss` and `sub`
-identify the user. Name and address are decoration: users can edit them.
+The operator names the issuers in one setting. A token is verified with a key of its issuer and that key's own
+algorithm, whatever its header names, before its claims are trusted. The claims `iss` and `sub` identify the
+user. Users can edit name and address, which are recorded only.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _NOT_USERS: Final = ("anon", "service_role")  # Supabase's keys for programs, si
 
 @dataclass(frozen=True, slots=True)
 class User:
-    """A signed-in user of an issuer: `subject` is theirs in its own terms, `id` in gitstore's."""
+    """A signed-in user: `subject` is the id at the issuer, `id` the one in gitstore."""
 
     id: UUID
     issuer: str
@@ -72,7 +72,7 @@ class Issuer:
     def of(cls, given: object) -> Issuer:
         """Return the issuer that a JSON object describes. Raises ValueError."""
         if not isinstance(given, dict) or not all(_is_text(value, 1000) for value in given.values()):
-            raise ValueError("not an object of texts")
+            raise ValueError("not an object of strings")
         try:
             issuer = cls(**given)
         except TypeError:
@@ -133,13 +133,15 @@ class Verifier:
     def user(self, token: str) -> User:
         """Return the user of a token; raises `unauthenticated`, or `unavailable` if its keys are unknown."""
         if not self._issuers:
-            raise UnauthenticatedError("this gitstore has no users: send an access token")
+            raise UnauthenticatedError("this gitstore accepts no JWTs: send an access token")
         header, claims = _parsed(token)
         # The claims choose the issuer, and count only once its key has verified them.
         named = claims.get("iss")
         issuer = self._issuers.get(named) if isinstance(named, str) else None
         if issuer is None:
-            raise UnauthenticatedError("the token's issuer (iss) is not one that this gitstore knows")
+            raise UnauthenticatedError(
+                "the token's issuer (iss) is unknown: the operator names issuers in GITSTORE_JWT_ISSUERS"
+            )
         if not any(key.signed(token) for key in self._keys(issuer, header)):
             raise UnauthenticatedError("the token is not signed by a key of its issuer")
         return self._checked(issuer, claims)
@@ -165,7 +167,7 @@ class Verifier:
                 raise UnauthenticatedError(f"the token is not valid yet ({name})")
         if role in _NOT_USERS:
             raise UnauthenticatedError(
-                f"a key of the role {role} is no user's: sign in, and send the user's token"
+                f"a key with the role {role} belongs to no user: sign in, and send the user's token"
             )
         if not _is_text(role, 63) or not _is_text(subject, _LONGEST_SUBJECT):
             raise UnauthenticatedError("the token names no user (sub), or its role is malformed")
@@ -175,7 +177,7 @@ class Verifier:
         if issuer.issuer != self._first:
             return uuid5(uuid5(NAMESPACE_URL, issuer.issuer), subject)
         if not _UUID.fullmatch(subject):
-            raise UnauthenticatedError("the token's user (sub) is no UUID, which the first issuer's are")
+            raise UnauthenticatedError("the token's user (sub) must be a UUID for this issuer")
         return UUID(subject)
 
 
@@ -237,7 +239,7 @@ def _is_text(value: object, most: int) -> bool:
 
 
 def _person(claims: dict[str, Any]) -> Person:
-    """Return what the claims say about the user's name and address, without what Git cannot hold."""
+    """Return the user's name and address from the claims, without characters that Git cannot store."""
     metadata = claims.get("user_metadata")
     names = [claims.get("name")]
     if isinstance(metadata, dict):

@@ -1,8 +1,8 @@
-"""Public keys of an issuer: its JSON Web Key Set (RFC 7517), fetched in the background and kept.
+"""Public keys of an issuer: its JSON Web Key Set (RFC 7517), fetched and refreshed in the background.
 
-No request fetches by itself. A thread does, one at a time for each set; a request that needs a key that is
-not there waits for it for a few seconds, and only some requests wait at once, so that others find a thread.
-Keys are used while the set cannot be fetched, for a day at most.
+A background thread fetches each set. A request that needs an unknown key waits for the thread for a few
+seconds. Only some requests may wait at once, so that threads remain for the others. While a set cannot be
+fetched, its keys are used for a day at most.
 """
 
 from __future__ import annotations
@@ -90,9 +90,9 @@ def keys_in(raw: bytes) -> list[Key]:
     try:
         listed = json.loads(raw)["keys"]
     except (ValueError, TypeError, KeyError, RecursionError):
-        raise ValueError("the answer is no set of keys") from None
+        raise ValueError("the answer is not a set of keys") from None
     if not isinstance(listed, list) or len(listed) > _MOST_KEYS:
-        raise ValueError(f"the answer is no set of at most {_MOST_KEYS} keys")
+        raise ValueError(f"the answer is not a set of at most {_MOST_KEYS} keys")
     keys = [key for one in listed if isinstance(one, dict) and (key := _key(one))]
     if not keys:
         raise ValueError("the set has no key for ES256 (P-256) or RS256 (2048 bits or more)")

@@ -100,9 +100,9 @@ class Projects:
         Store.init(self.path(project))
 
     def discard(self, project: UUID) -> Path | None:
-        """Move the repository of a deleted project to the trash; return its place there, or None without one.
+        """Move the repository of a deleted project to the trash; return its new path, or None without one.
 
-        No repository is ever removed: an operator does that, or moves it back and gives it a project again.
+        gitstore never removes a repository: an operator removes it, or moves it back for a new project.
         """
         path, trash = self.path(project), self._folder.parent / "trash"
         if not path.is_dir():
@@ -131,9 +131,9 @@ class Projects:
 
 
 def check_writable(project: Project) -> None:
-    """Raise `project_archived` if the project is archived: it can be read, and not be written to."""
+    """Raise `project_archived` if the project is archived, and therefore read-only."""
     if project.archived_at is not None:
-        message = f"the project {project.slug} is archived: it can be read only"
+        message = f"the project {project.slug} is archived: it is read-only until an owner unarchives it"
         raise ConflictError(Code.PROJECT_ARCHIVED, message, project=project.slug)
 
 

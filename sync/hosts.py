@@ -1,9 +1,8 @@
-"""Rights of a host's roles to read the tables: those that Supabase's PostgREST turns into for a request.
+"""Grant a host's roles read access to the tables: the roles that Supabase's PostgREST assumes for a request.
 
-`authenticated` is a signed-in user and sees what row-level security shows the user of its claims, by the same
-policies as `gitstore_user`. `service_role` is the host's own servers and sees every project. Neither writes:
-what is written goes through Git. Only what is missing is granted, so that granting again after an upgrade
-covers tables and views that are new.
+`authenticated` is a signed-in user, who sees rows by the same policies as `gitstore_user`. `service_role`
+stands for the host's own servers and sees every project. Neither can write, because every write goes through
+Git. Only missing grants are made, so that running it again after an upgrade covers new tables and views.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from sync.db import Transaction
 USER: Final = "authenticated"
 SERVER: Final = "service_role"
 
-# Table, and the policy that shows its rows to members or to owners. Not here: what holds secrets or bytes.
+# Tables, and the policy that shows their rows to members or to owners; none with secrets or raw objects.
 _SHOWN: Final = {
     "projects": "visible",
     "members": "owned",
@@ -31,7 +30,7 @@ _FUNCTIONS: Final = ("visible_projects", "owned_projects")
 _POLICY: Final = "host"
 
 _EXISTS: Final[LiteralString] = "select true from pg_roles where rolname = %(role)s"
-# A view reads with the rights of its reader, or is none of theirs.
+# Only views that read with the rights of their reader.
 _VIEWS: Final[LiteralString] = """
     select relname from pg_class
     where relnamespace = 'gitstore'::regnamespace and relkind = 'v' and exists (
@@ -51,7 +50,7 @@ _POLICY_ROLES: Final[LiteralString] = """
 
 
 def grant(tx: Transaction) -> Iterator[str]:
-    """Grant what is missing to the roles that exist; yield a line for each. Requires the tables' owner."""
+    """Make the missing grants to the roles that exist; yield a line for each. Requires the tables' owner."""
     views = [name for (name,) in tx.tuples(_VIEWS)]
     for role, tables in ((USER, tuple(_SHOWN)), (SERVER, _SERVED)):
         if not tx.value(_EXISTS, role=role):
@@ -59,7 +58,7 @@ def grant(tx: Transaction) -> Iterator[str]:
             continue
         done = list(_grant(tx, role, (*tables, *views)))
         done += list(_show_to_users(tx) if role == USER else _show_to_servers(tx))
-        yield from done or [f"{role} has all of it already"]
+        yield from done or [f"{role} already has every grant"]
 
 
 def _grant(tx: Transaction, role: str, relations: tuple[str, ...]) -> Iterator[str]:
@@ -72,7 +71,7 @@ def _grant(tx: Transaction, role: str, relations: tuple[str, ...]) -> Iterator[s
 
 
 def _show_to_users(tx: Transaction) -> Iterator[str]:
-    """Let the policies of `gitstore_user` hold for users of the host."""
+    """Apply the policies of `gitstore_user` to users of the host."""
     for name in _FUNCTIONS:
         if not tx.value(_HAS_FUNCTION, role=USER, name=name):
             yield _run(tx, "grant execute on function gitstore.{}() to {}", name, USER)
@@ -84,7 +83,7 @@ def _show_to_users(tx: Transaction) -> Iterator[str]:
 
 
 def _show_to_servers(tx: Transaction) -> Iterator[str]:
-    """Give the host's servers a policy of their own, where the role does not bypass row-level security."""
+    """Create a policy for the host's servers, for roles that do not bypass row-level security."""
     for table in _SERVED:
         if tx.value(_POLICY_ROLES, table=table, policy=_POLICY) is None:
             statement: LiteralString = "create policy {} on gitstore.{} for select to {} using (true)"

@@ -1,8 +1,8 @@
-"""Workflows in the database of a MeshHook, read in one snapshot, for an import.
+"""Read the workflows in the database of a MeshHook, in one snapshot, for an import.
 
-A row of `workflow_definitions` is a version: its number is the row's, archived rows are versions that are
-never current, and the newest draft row is the draft. Its file is the definition as JSON, with the numbers as
-Postgres prints them and without editor leftovers.
+A row of `workflow_definitions` becomes a version with the row's number. Archived rows become versions that
+are never current, and the newest draft row becomes the draft. The file of a version is the definition as
+JSON, without editor leftovers, and with numbers as Postgres prints them.
 """
 
 from __future__ import annotations
@@ -108,7 +108,7 @@ class MeshHook:
             return cursor.execute(_PROJECTS).fetchall()
 
     def workflows(self, project: UUID, notes: Result) -> list[RecordedWorkflow]:
-        """Return the workflows of a project; add lines to `notes` about what is renamed or left out."""
+        """Return the workflows of a project; add lines to `notes` about rows that are renamed or left out."""
         with self.connection.cursor(row_factory=class_row(_Row)) as cursor:
             rows = cursor.execute(_ROWS, {"project": project}).fetchall()
         people = self._people({row.user_id for row in rows if row.user_id is not None})
@@ -154,7 +154,7 @@ class MeshHook:
 def opened(conninfo: str, *, keep_leftovers: bool, most: int) -> Iterator[MeshHook]:
     """Open the database of a MeshHook for reading, in one snapshot.
 
-    Raises `config` if it is not one or its rows cannot be read, and `unavailable`.
+    Raises `config` if it is not a MeshHook's or its rows cannot be read, and `unavailable`.
     """
     with (
         _explained(),
@@ -208,14 +208,14 @@ def _printed(value: Any, indent: int | None = None) -> bytes:
 
 
 def _mark(number: str) -> str:
-    """Keep a number as it is printed: one beyond Python's range or precision would change."""
+    """Keep the text of a number, which Python's range or precision could change."""
     return _NUMBER_MARK + number
 
 
 def _workflow(
     slug: str, rows: Sequence[_Row], people: Mapping[UUID, Person], notes: Result
 ) -> RecordedWorkflow | None:
-    """Return the workflow of its rows, which are in the order of their versions; None if none is usable."""
+    """Return the workflow of `rows`, which are in the order of versions; None if no row is usable."""
     usable = []
     for row in rows:
         if row.status not in _STATUSES:

@@ -1,14 +1,14 @@
 """Notifications of Postgres, received by LISTEN or replaced by polling.
 
-LISTEN needs a backend of its own. A pooler in transaction mode gives each transaction any of its backends: a
-LISTEN there would never be heard, and would stay behind in a backend of other clients. So the listener uses
-DATABASE_DIRECT_URL if it is set, and otherwise DATABASE_URL unless that shares backends; it polls where it
+LISTEN requires a backend of its own. A pooler in transaction mode can give each transaction another backend:
+a LISTEN through it receives nothing, and remains active in a backend of other clients. The listener therefore
+uses DATABASE_DIRECT_URL if it is set, otherwise DATABASE_URL unless that shares backends, and polls where it
 cannot listen.
 
-No statement tells the mode of a pooler for certain. One backend that is given to two open connections proves
-transaction mode (`shares_backends`); different backends prove nothing, as a busy pooler may give out others.
-A listener that was misled costs time only, because the loops look for due work by themselves every ten
-seconds. DATABASE_DIRECT_URL is checked for certain: it has to receive a notification (`check_direct`).
+No statement reliably reports the mode of a pooler. If two open connections get the same backend, the pooler
+is in transaction mode (`shares_backends`); different backends prove nothing, because a busy pooler may have
+others to give. A wrong guess only costs time, since the loops look for due work every ten seconds.
+DATABASE_DIRECT_URL is tested: it must receive a notification (`check_direct`).
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def listen(
 ) -> None:
     """Call `heard` with the payload of each notification, or `poll` at intervals, until `stop` is set.
 
-    `poll` is called as well once the listening begins: notifications before may have been missed.
+    `poll` is also called when listening begins, because earlier notifications may have been missed.
     """
     while not stop.is_set():
         try:
@@ -61,12 +61,12 @@ def listen(
                     for notice in connection.notifies(timeout=_STOP_SECONDS, stop_after=1):
                         heard(notice.payload)
         except psycopg.Error:
-            # The loop itself looks for work meanwhile, and reports the error.
+            # Meanwhile the loop itself looks for work, and reports the error.
             stop.wait(_RETRY_SECONDS)
 
 
 def shares_backends(conninfo: str) -> bool:
-    """Return whether two open connections at `conninfo` were given the same backend, one after the other.
+    """Return whether two open connections to `conninfo` were given the same backend.
 
     Leaves nothing in any session.
     """
@@ -91,7 +91,7 @@ def check_direct(conninfo: str, direct: str) -> None:
     if not received:
         raise ConfigError(
             "DATABASE_DIRECT_URL receives no notifications from DATABASE_URL: it must reach the same "
-            "database, and not through a pooler in transaction mode. Without it, gitstore polls"
+            "database, but not through a pooler in transaction mode. Correct it, or unset it to poll"
         )
 
 

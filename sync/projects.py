@@ -1,8 +1,8 @@
-"""The life of a project: its members, changes by its owners, its archive and its deletion.
+"""Projects and their members: changes by owners, archiving and deletion.
 
-Members are users with a role. `projects.owner` is the owner that the project's row names; others are members
-with the role `owner`. What a change of members must keep is in functions of Postgres (migration 0016), which
-also ask whether the caller may; the tables' owner may do everything.
+Members are users with a role. `projects.owner` is the owner in the project's row; further owners are members
+with the role `owner`. Functions of Postgres (migration 0016) change members, keep at least one owner and
+check that the caller may do so; the tables' owner may do everything.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Visible(Project):
 
 @dataclass(frozen=True, slots=True)
 class Contents:
-    """What a project holds. `tokens` are those that are neither revoked nor expired."""
+    """Numbers of what a project contains. `tokens` counts those that are neither revoked nor expired."""
 
     workflows: int
     versions: int
@@ -105,14 +105,14 @@ def change(
     file_name: str | None = None,
     activate_invalid: bool | None = None,
 ) -> Project | None:
-    """Change a project; what is None is unchanged. Return None unless the caller is one of its owners."""
+    """Change a project; None leaves a field unchanged. Return None unless the caller is an owner."""
     values = {"slug": slug, "name": name, "rules": rules and rules.value, "archived": archived}
     values |= {"file_name": file_name, "activate_invalid": activate_invalid}
     return tx.row(Project, _CHANGE, id=project_id, **values)
 
 
 def transfer(tx: Transaction, project_id: UUID, user: UUID) -> None:
-    """Make a user the owner that the project's row names; the one before stays an owner."""
+    """Make a user the owner in the project's row; the previous owner stays one as a member."""
     _done(tx.value(_TRANSFER, project=project_id, user=user))
 
 
@@ -205,7 +205,7 @@ def delete(tx: Transaction, project_id: UUID) -> None:
     """
     archived = tx.value(_ARCHIVED, project=project_id)
     if archived is None:
-        raise NotFoundError(Code.PROJECT_NOT_FOUND, "the project does not exist any more")
+        raise NotFoundError(Code.PROJECT_NOT_FOUND, "the project no longer exists")
     if not archived:
         message = "the project is not archived: archive it first, then delete it"
         raise ConflictError(Code.PROJECT_NOT_ARCHIVED, message)

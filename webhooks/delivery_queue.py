@@ -24,7 +24,7 @@ CHANNEL: Final = "gitstore_deliveries"
 FAN_OUT: Final = 500
 
 # The lock on the subscriptions prevents a pause between this statement and the commit. A subscription that is
-# paused or disabled gets deliveries that are held; it is not told of its own disabling.
+# paused or disabled gets deliveries that are held; it gets no event about its own disabling.
 _FAN_OUT: Final[LiteralString] = """
     with taken as materialized (
         delete from gitstore.event_queue where event_id in (

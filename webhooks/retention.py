@@ -40,7 +40,7 @@ _DELIVERIES: Final[LiteralString] = """
     )
     delete from gitstore.deliveries where id in (select id from old)
 """
-# A secret after its rotation is of no use to anybody but a thief.
+# After its rotation, only a thief could use a secret.
 _PREVIOUS: Final[LiteralString] = """
     update gitstore.sources set sealed_previous_secret = null, previous_secret_until = null
     where id in (

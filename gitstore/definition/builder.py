@@ -130,7 +130,7 @@ class Builder:
     """Collects nodes in document order; `root` and `marks` hold the result.
 
     In a mapping, the first node is a key, the second its value, and so on. `envelope` is what may be around
-    the definition to which the limits apply. `escapes` tells whether strings may have characters that UTF-8
+    the definition to which the limits apply. `escapes` is whether strings may have characters that UTF-8
     text can't have.
     """
 

@@ -1,8 +1,8 @@
 """Definitions in a folder or in another Git repository, one file per workflow, for an import.
 
-A folder gives one version of each file: as it is now. A Git repository gives the files of HEAD; with their
-history, each commit that changed a file is a version of it, also under the names that the file had before.
-Links are left out: they may lead anywhere.
+A folder gives one version of each file: its present content. A Git repository gives the files of HEAD or,
+with their history, a version of a file for each commit that changed it, also under its former names. Links
+are left out, because they may lead anywhere.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class _Change(NamedTuple):
 
 @dataclass(slots=True)
 class DefinitionFiles:
-    """The definitions below `folder`. With `history`, which needs a Git repository, all versions of each."""
+    """The definitions in `folder`. With `history`, which requires a Git repository, all versions of each."""
 
     folder: Path
     history: bool = False
@@ -65,13 +65,13 @@ class DefinitionFiles:
         if not self.folder.is_dir():
             raise ConfigError(f"there is no folder {self.folder}")
         if self.history and self._git is None:
-            raise ConfigError(f"{self.folder} is not a Git repository, and has no history to follow")
+            raise ConfigError(f"{self.folder} is not a Git repository: leave out --history")
 
     def workflows(self, repository: Repository | None, notes: Result) -> Iterator[RecordedWorkflow]:
         """Yield the workflows; `repository` is the one that imports them, if it exists.
 
-        Without history, the version of a file has the number of the latest version here, if their contents
-        are equal, and else the next number. Adds lines to `notes` about files that are renamed or left out.
+        Without history, the version of a file has the number of the latest version here if their contents are
+        equal, and otherwise the next number. Adds lines to `notes` about files that are renamed or left out.
         """
         taken: dict[str, PurePosixPath] = {}
         for path in self._paths(notes):
@@ -85,7 +85,7 @@ class DefinitionFiles:
                 notes.kept.append(f"{_shown(path)} becomes {slug}")
             versions = list(self._versions(path, slug, repository))
             if not versions:
-                notes.refused.append(f"{_shown(path)}: git log does not find it")
+                notes.refused.append(f"{_shown(path)}: git log finds no commit of it")
                 continue
             yield RecordedWorkflow(slug, versions)
 
@@ -97,7 +97,7 @@ class DefinitionFiles:
             return [_blob(repo, str(version.key).encode()).data for version in versions]
 
     def _paths(self, notes: Result) -> list[PurePosixPath]:
-        """Return the definitions in order: those in workflows/ if there is such a folder, and else all."""
+        """Return the definitions in order: those in workflows/ if that folder exists, otherwise all."""
         found = list(self._in_git(notes) if self._git is not None else self._in_folder(notes))
         inside = [path for path in found if path.parts[0] == _WORKFLOWS and len(path.parts) > 1]
         return sorted(inside or found)

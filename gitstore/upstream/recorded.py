@@ -1,12 +1,12 @@
-"""Record what another system published: its versions as commits and tags, its draft as the draft.
+"""Record the workflows of another system: its versions as commits and tags, its draft as the draft.
 
-A version keeps its number, author, times and id in that system. Versions are recorded whether or not they
-are valid, since they run there; the rules on numbers and on objects hold as for any import. Each workflow is
-written in batches, so that an import that was stopped is resumed where it ended, and a repeated one finds
-nothing to do. What cannot be recorded is listed in the result.
+A version keeps the number, author, times and id that it has in that system. Invalid versions are recorded as
+well, because they run there; the rules on numbers and on objects are those of any import. Each workflow is
+written in batches, so that an interrupted import resumes where it stopped, and a repeated one has nothing to
+do. The result lists what could not be recorded.
 
-After an import, people may change the workflow here. A later import then adds new versions, which become
-current as any publication does, but it neither touches their draft nor takes back what they made current.
+People may change the workflow here after an import. A later import then adds new versions, which become
+current as any publication does, but it changes neither their draft nor the current version that they chose.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class RecordedVersion:
     """A version, or the draft, in the other system.
 
     `key` identifies its content there. The draft has the number that it would be published as, and no
-    `published_at`. Only an `active` version may be current. `user` is the id there of the author.
+    `published_at`. Only an `active` version may be current. `user` is the author's id in that system.
     """
 
     key: object
@@ -64,7 +64,7 @@ class RecordedVersion:
 class RecordedWorkflow:
     """A workflow in the other system, with its versions in ascending order.
 
-    `other_ids` are ids that mean the workflow and none of its versions.
+    `other_ids` are ids of the workflow that belong to none of its versions.
     """
 
     slug: str
@@ -81,7 +81,7 @@ Load = Callable[[Sequence[RecordedVersion]], Sequence[bytes]]
 
 @dataclass(slots=True)
 class Result:
-    """What was recorded. `invalid` maps recorded versions to their errors; `refused` and `kept` are lines."""
+    """The outcome of an import: `invalid` has the errors of versions, `refused` and `kept` have lines."""
 
     published: list[int] = field(default_factory=list)
     invalid: dict[int, str] = field(default_factory=dict)
@@ -103,7 +103,7 @@ class RecordedImport:
     as_it_runs: bool
 
     def record(self, workflow: RecordedWorkflow) -> Result:
-        """Record what `workflow` has and the store lacks. Raises errors about the workflow as a whole."""
+        """Record the versions and the draft that the store lacks. Raises errors about the whole workflow."""
         result = Result()
         limits = self.store.limits
         batches = list(_batches(accepted_sizes(workflow.versions, limits, result))) or [[]]
@@ -112,7 +112,7 @@ class RecordedImport:
             contents = self.load(batch)
             last = batch is batches[-1]
             drafted = self.load(drafts) if last else ()
-            # After `published_not_mirrored`, it is on disk, and the rows follow.
+            # After `published_not_mirrored`, the version is on disk, and the rows follow.
             with suppress(NotMirroredError), self.store.unit_of_work.begin([workflow.slug]):
                 writing = _Batch(self, workflow, result)
                 writing.publish(list(zip(batch, contents, strict=True)))
@@ -125,7 +125,7 @@ class RecordedImport:
 
 
 def compare(repository: Repository | None, workflow: RecordedWorkflow, load: Load, rules: Rules) -> Result:
-    """Return what `RecordedImport.record` would do, as far as reading tells; write nothing."""
+    """Return what `RecordedImport.record` would do, as far as reading can predict it; write nothing."""
     result = Result()
     limits = repository.limits if repository is not None else Limits()
     state = repository.state(workflow.slug) if repository is not None else None
@@ -278,7 +278,7 @@ class _Batch:
         return Actor(actor.name, actor.email, on_behalf_of=version.user) if version.user else actor
 
     def _published_draft(self, version: RecordedVersion) -> bytes | None:
-        """Return the open draft if it was imported, and `version` is what became of it; it is then closed."""
+        """Return the open draft if it was imported and then published as `version`; it is then closed."""
         draft, imported = self._imported_draft, self._imported
         if draft is None or imported is None or version.external_id not in imported.external_ids:
             return None
@@ -314,11 +314,13 @@ class _Batch:
         is_same = before is not None and _blob(store, slug, before) == blob
         if before is not None and self._imported_draft is None:
             if not is_same:
-                self._result.kept.append("the draft here was changed and is kept; the other was not imported")
+                self._result.kept.append(
+                    "the draft was changed here and is kept; the other draft was not imported"
+                )
             return
         if before is None and self._was_imported(draft, blob):
             return  # it was published or discarded here
-        # A version that was imported now is a base of the draft, which would otherwise be behind it.
+        # A version imported just now becomes a parent of the draft, which would otherwise be behind it.
         base = self._commit if before is None or self._result.published else None
         if is_same and base is None:
             return
@@ -349,7 +351,7 @@ class _Batch:
         return _blob(self._store, self._workflow.slug, last.target.encode()) == blob
 
     def move_current(self) -> None:
-        """Make the other system's current version current, unless people here have acted since."""
+        """Make the other system's current version current, unless people have changed it here since."""
         newest = self._change.newest
         if newest is None or newest.held:
             return
@@ -360,7 +362,7 @@ class _Batch:
             return
         if self._decided_here:
             shown = f"v{newest.current}" if newest.current else "no version"
-            self._result.kept.append(f"{shown} stays current here, as somebody has changed the workflow")
+            self._result.kept.append(f"{shown} stays current: the workflow was changed here")
             return
         kind = LedgerKind.CLEARED if wanted is None else LedgerKind.CURRENT
         self._change.append(kind, version=wanted, current=wanted, held=False)

@@ -1,4 +1,4 @@
-"""Actions on projects and their members: create, change, archive, delete; give a role, take it away."""
+"""Actions on projects and their members: create, change, archive, delete; set a role, remove a member."""
 
 from __future__ import annotations
 
@@ -43,18 +43,20 @@ def create(
     slug: str | None = None,
     rules: Rules = Rules.MESHHOOK,
 ) -> Project:
-    """Create a project that belongs to the user; without `slug`, with one that cannot be taken.
+    """Create a project that the user owns; without `slug`, it gets a random one.
 
     Raises `project_exists`, and `limit_reached` for a user who owns GITSTORE_USER_PROJECTS.
     """
     most = services.config.user_projects
     if identity.kind != "user" or not most:
-        whose = "here, operators create projects" if not most else "an access token has one project"
-        raise ForbiddenError(f"{whose}: ask one for a new project")
+        whose = (
+            "only operators create projects here" if not most else "an access token belongs to one project"
+        )
+        raise ForbiddenError(f"{whose}: ask an operator for a new project")
     made, slug = uuid4(), check_slug(slug) if slug is not None else _unused_slug(name)
     with services.database.as_user(identity.claims) as tx:
         if not projects.create_own(tx, made, slug, name, rules, most):
-            message = f"you own {most} projects, as many as one user may: delete one first"
+            message = f"you own {most} projects, the maximum for a user: delete one first"
             raise ConflictError(Code.LIMIT_REACHED, message, limit=most)
         audit.note(tx, made, origin, "project.created", slug, {"rules": rules.value})
         row = catalog.project_by_id(tx, made)
@@ -80,7 +82,7 @@ def change(
     owner: UUID | str | None = None,
     file_name: str | None = None,
 ) -> Project:
-    """Change the project; what is None is unchanged. New `rules` hold for drafts and later versions.
+    """Change the project; None leaves a field unchanged. New `rules` apply to drafts and later versions.
 
     Raises `project_exists` if another project has the slug.
     """
@@ -134,8 +136,10 @@ def delete(caller: Caller, named: str | None) -> None:
     """
     project, services = caller.project, caller.services
     if named != project.slug:
-        raise MalformedError(f"name the project to delete it: {project.slug}", project=project.slug)
-    with caller.as_user() as tx:  # rows are deleted as the tables' owner, whom no policy stops
+        raise MalformedError(
+            f"confirm the deletion with the project's slug: {project.slug}", project=project.slug
+        )
+    with caller.as_user() as tx:  # the tables' owner, who deletes the rows, bypasses policies
         if projects.change(tx, project.id) is None:
             raise unknown_project(project.slug)
     repository, kept = Repository(services.projects.path(project.id), project.id), None
@@ -163,7 +167,7 @@ def member(caller: Caller, user: str) -> Member:
 
 
 def set_member(caller: Caller, user: str, role: Role) -> Member:
-    """Give a user a role in the project, or another one. Raises `last_owner`."""
+    """Set the role of a user in the project. Raises `last_owner`."""
     known = _user_id(user)
     with caller.as_user() as tx:
         projects.set_member(tx, caller.project_id, known, role.value)
@@ -175,10 +179,10 @@ def set_member(caller: Caller, user: str, role: Role) -> Member:
 
 
 def remove_member(caller: Caller, user: str) -> None:
-    """Take a user's role in the project away. Raises `last_owner`, and `not_found`."""
+    """Remove a member from the project. Raises `last_owner` and `not_found`."""
     with caller.as_user() as tx:
         row = lookup.find("member", user, lambda known: projects.member(tx, caller.project_id, known))
-        # Recorded first: one's last action in a project may be to leave it.
+        # Recorded first: a user who leaves the project may not write to its audit log afterwards.
         caller.audit(tx, "member.removed", row.user_id, {"role": row.role})
         projects.remove_member(tx, caller.project_id, row.user_id)
     caller.log(Event.MEMBER_REMOVED, member=str(row.user_id))

@@ -1,8 +1,8 @@
-"""/api/workflows: the calls of MeshHook's own front end, so that it works against gitstore unchanged.
+"""/api/workflows: the calls of MeshHook's own front end, so that it works with gitstore unchanged.
 
-A workflow is answered as a row of MeshHook's table: its draft if one is open, else its current version, else
-its latest. Objects are saved as MeshHook sends them, `nodes` and `edges`; other keys of the definition stay.
-Errors have a member `error` as well, the text that MeshHook's pages show.
+A workflow is returned as a row of MeshHook's table: its draft if one is open, else its current version, else
+its latest. MeshHook saves `nodes` and `edges`; other keys of the definition are kept. Errors also have a
+member `error`, the text that MeshHook's pages show.
 
 A deleted workflow is archived: its draft is discarded and no version is current. Lists leave it out; its
 versions stay readable, and a save opens it again.
@@ -119,7 +119,7 @@ class ListQuery(PageQuery):
 
 @blueprint.errorhandler(GitstoreError)
 def refuse(error: GitstoreError) -> Response:
-    """Answer an error with its text as `error`, too."""
+    """Return a problem with the additional member `error`."""
     response = errors.problem(error, request_id())
     body = json.loads(response.get_data())
     response.set_data(json.dumps({**body, "error": body["detail"]}, ensure_ascii=False) + "\n")
@@ -181,9 +181,9 @@ def read_meshhook_workflow(path: WorkflowPath, query: Query) -> Response:
     **declares(200, WorkflowAnswer, "ETag", errors=(409, 412, 422), body=SaveWorkflow, match=False),
 )
 def save_meshhook_workflow(path: WorkflowPath, query: Query) -> Response:
-    """Save the draft, or open one; with the status `published`, publish it.
+    """Save the draft, or open one; publish it if the status is `published`.
 
-    If-Match refuses to overwrite a newer draft. Without it, the last save counts; Git keeps the others.
+    If-Match prevents overwriting a newer draft. Without it, the last save wins; Git keeps the others.
     """
     caller = enter(Permission.EDIT, f"saving {clip(path.id)}", project=query.project)
     body = http.read_json(caller, SaveWorkflow)
@@ -206,7 +206,7 @@ def save_meshhook_workflow(path: WorkflowPath, query: Query) -> Response:
 
 @blueprint.delete("/api/workflows/<id>", **declares(200, Success, errors=(409,)))
 def archive_meshhook_workflow(path: WorkflowPath, query: Query) -> Response:
-    """Archive a workflow: discard its draft, and run no version of it. Nothing is deleted from Git."""
+    """Archive a workflow: discard its draft, and leave no version current. Git keeps everything."""
     caller = enter(Permission.PUBLISH, f"archiving {clip(path.id)}", project=query.project)
     workflows.archive(caller, lookup.slug_of(caller, path.id))
     return http.answer(Success())
@@ -235,7 +235,7 @@ def list_meshhook_versions(path: WorkflowPath, query: ListQuery) -> Response:
     "/api/workflows/<id>/versions", **declares(201, VersionAnswer, errors=(409, 422), body=Rollback)
 )
 def roll_back(path: WorkflowPath, query: Query) -> Response:
-    """Open a draft with the content of a version. An open draft is refused, or discarded with `force`."""
+    """Open a draft with the content of a version. With `force`, an open draft is discarded; otherwise 409."""
     caller = enter(Permission.EDIT, f"rolling {clip(path.id)} back", project=query.project)
     body = http.read_json(caller, Rollback)
     slug = lookup.slug_of(caller, path.id)
@@ -287,7 +287,7 @@ def _save(caller: Caller, slug: str, sent: dict[str, Any]) -> None:
                 raise
         else:
             return
-    raise ConflictError(Code.DRAFT_EXISTS, f"the draft of {slug} changes too fast: try again")
+    raise ConflictError(Code.DRAFT_EXISTS, f"the draft of {slug} is being changed by others: try again")
 
 
 # Rows

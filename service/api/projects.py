@@ -25,7 +25,7 @@ from sync import catalog, projects
 
 blueprint = new_blueprint("projects", "Tenants, each with a repository of its own, and their members.")
 
-_USER = "the user's id, as `GET /projects` tells it: for the first issuer, the claim `sub` of the JWT"
+_USER = "the user's id, as `GET /projects` returns it: for the first issuer, the claim `sub` of the JWT"
 _ACTIVATE_INVALID = "whether versions of sources with an invalid definition become current"
 _SLUG = f"^{SLUG_PATTERN}$"
 Name = Annotated[str, StringConstraints(min_length=1, max_length=200), AfterValidator(check_printable)]
@@ -54,13 +54,13 @@ class Project(Answer):
     id: UUID
     slug: str
     name: str
-    owner: UUID | None = Field(description="the user whom it belongs to; other owners are members")
+    owner: UUID | None = Field(description="the user who owns it; further owners are members")
     rules: Rules = Field(description="of drafts and new versions")
     file_name: str | None = Field(description="of new definitions; null for workflow.yaml")
     activate_invalid: bool = Field(description=_ACTIVATE_INVALID)
     role: Role = Field(description="of the caller")
     created_at: datetime
-    archived_at: datetime | None = Field(description="since when it is read only")
+    archived_at: datetime | None = Field(description="the time since which it is read-only")
     git_url: str
 
     @classmethod
@@ -70,13 +70,13 @@ class Project(Answer):
 
 
 class ProjectList(Answer):
-    user: UUID | None = Field(description="the caller as a member; null for an access token")
+    user: UUID | None = Field(description="the caller's id; null for an access token")
     projects: list[Project]
     next_cursor: str | None
 
 
 class CreateProject(Body):
-    """Without `slug`, it is made from the name and six random characters, and so is never taken."""
+    """Without `slug`, it is made from the name and six random characters, so that it is free."""
 
     name: Name
     slug: Slug | None = None
@@ -84,7 +84,7 @@ class CreateProject(Body):
 
 
 class ChangeProject(Body):
-    """Absent members are unchanged. The owner before stays an owner, as a member."""
+    """Absent fields are unchanged. The previous owner keeps the role as a member."""
 
     name: Name | None = None
     slug: Slug | None = Field(None, description="also changes the address for git, without a redirect")
@@ -98,7 +98,7 @@ class ChangeProject(Body):
         examples=["flows.json"],
     )
     activate_invalid: bool | None = Field(None, description=_ACTIVATE_INVALID)
-    archived: bool | None = Field(None, description="whether it is read only")
+    archived: bool | None = Field(None, description="whether it is read-only")
     owner: str | None = Field(None, description=_USER, json_schema_extra={"format": "uuid"})
 
 
@@ -118,7 +118,7 @@ class MemberList(Answer):
 
 @blueprint.get("/projects", **declares(200, ProjectList, "Link"))
 def list_projects(query: ListQuery) -> Response:
-    """List the projects in which the caller has a role, by slug. An access token has one."""
+    """List the projects in which the caller has a role, by slug. An access token has exactly one."""
     identity = enter_user()
     role = identity.role.value if isinstance(identity, Principal) else None
     with services().database.reading(identity.claims) as tx:
@@ -130,9 +130,9 @@ def list_projects(query: ListQuery) -> Response:
 
 @blueprint.post("/projects", **declares(201, Project, "Location", errors=(409, 422), body=CreateProject))
 def create_project() -> Response:
-    """Create a project of one's own, where GITSTORE_USER_PROJECTS lets users do so.
+    """Create a project that the caller owns, if GITSTORE_USER_PROJECTS permits it.
 
-    For users, not for access tokens. A slug that is taken is refused; not by whom it is taken.
+    For users, not for access tokens. The refusal of a taken slug does not reveal who has it.
     """
     identity = enter_user()
     body = read_json(services(), CreateProject)
@@ -158,7 +158,7 @@ def change_project(path: ProjectPath) -> Response:
 
 @blueprint.delete("/projects/<id>", **declares(204, errors=(409,)))
 def delete_project(path: ProjectPath, query: DeleteQuery) -> Response:
-    """Delete an archived project with all that belongs to it. The operator keeps its repository."""
+    """Delete an archived project and everything in it. The operator keeps its repository."""
     caller = _enter(path, Permission.OWN, "deleting")
     actions.delete(caller, query.confirm)
     return no_content()
@@ -166,7 +166,7 @@ def delete_project(path: ProjectPath, query: DeleteQuery) -> Response:
 
 @blueprint.get("/projects/<id>/members", **declares(200, MemberList))
 def list_members(path: ProjectPath) -> Response:
-    """List the members of a project with its owner, oldest first. For owners."""
+    """List the members of a project, including its owner, oldest first. For owners."""
     caller = _enter(path, Permission.OWN, "listing the members of")
     with caller.reading() as tx:
         rows = projects.members(tx, caller.project_id)
@@ -175,21 +175,21 @@ def list_members(path: ProjectPath) -> Response:
 
 @blueprint.get("/projects/<id>/members/<user>", **declares(200, Member))
 def read_member(path: MemberPath) -> Response:
-    """Read a member's role. For owners, and for users their own."""
+    """Read a member's role. For owners, and for the member."""
     caller = _enter_for(path, "reading the members of")
     return answer(Member.of(actions.member(caller, path.user)))
 
 
 @blueprint.put("/projects/<id>/members/<user>", **declares(200, Member, errors=(409,), body=SetMember))
 def set_member(path: MemberPath) -> Response:
-    """Give a user a role, or another one. The last owner stays one. For owners."""
+    """Set the role of a user. A project keeps at least one owner. For owners."""
     caller = _enter(path, Permission.OWN, "changing the members of")
     return answer(Member.of(actions.set_member(caller, path.user, read_json(caller, SetMember).role)))
 
 
 @blueprint.delete("/projects/<id>/members/<user>", **declares(204, errors=(409,)))
 def remove_member(path: MemberPath) -> Response:
-    """Take a user's role away. The last owner stays. For owners; every user may leave."""
+    """Remove a member. A project keeps at least one owner. For owners; every member may leave."""
     caller = _enter_for(path, "changing the members of")
     actions.remove_member(caller, path.user)
     return no_content()

@@ -1,4 +1,4 @@
-"""`gitstore import`: take over what another system published."""
+"""`gitstore import`: take over workflows from another system."""
 
 from __future__ import annotations
 
@@ -36,16 +36,16 @@ _ACTOR: Final = Person("import", "import@gitstore")
 
 @click.group("import")
 def imports() -> None:
-    """Take over what another system published, with its history."""
+    """Take over workflows from another system, with their history."""
 
 
 @imports.command("meshhook")
 @click.argument("url", required=False, envvar=MESHHOOK_URL)
 @click.option("--url-file", type=click.File("r", encoding="utf-8"), metavar="FILE",
               help="File with the URL of MeshHook's database; - is standard input.")  # fmt: skip
-@click.option("--dry-run", is_flag=True, help="List what would be imported, and change nothing.")
+@click.option("--dry-run", is_flag=True, help="List what would be imported, but change nothing.")
 @click.option("--keep-leftovers", is_flag=True,
-              help="Keep what the editor left in definitions, such as live test results.")  # fmt: skip
+              help="Keep fields that the editor left in definitions, such as test results.")  # fmt: skip
 @click.pass_context
 @with_config(*WHERE)
 def meshhook_command(
@@ -58,10 +58,10 @@ def meshhook_command(
 ) -> None:
     """Import all workflows of the MeshHook whose Postgres database is at URL.
 
-    By default, URL is taken from the environment variable MESHHOOK_DATABASE_URL. A URL in the arguments has
-    no password, since other users of the machine can read it: use a variable or a file for the whole URL, or
-    PGPASSWORD or ~/.pgpass for the password. The database is only read, in one snapshot. The same import
-    again adds what is new.
+    URL defaults to the environment variable MESHHOOK_DATABASE_URL. As an argument it must not contain a
+    password, because other users of the machine can read arguments: put the whole URL into the variable or a
+    file, or the password into PGPASSWORD or ~/.pgpass. The database is only read, in one snapshot. Run the
+    import again to add what is new.
     """
     is_argument = context.get_parameter_source("url") is ParameterSource.COMMANDLINE
     conninfo = _conninfo(url, url_file, is_argument=is_argument)
@@ -84,15 +84,15 @@ def meshhook_command(
 @imports.command("folder")
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.option("--project", "slug", required=True, metavar="SLUG",
-              help="Project to import to. If there is none, it is created with the rules `any`.")  # fmt: skip
+              help="Project to import into. A new one is created with the rules `any`.")  # fmt: skip
 @click.option("--history", is_flag=True, help="Import each commit of a file as a version, by git log.")
-@click.option("--dry-run", is_flag=True, help="List what would be imported, and change nothing.")
+@click.option("--dry-run", is_flag=True, help="List what would be imported, but change nothing.")
 @with_config(*WHERE)
 def folder_command(config: Config, folder: Path, slug: str, history: bool, dry_run: bool) -> None:
     """Import the definitions in FOLDER, which may be a Git repository: one file per workflow.
 
-    They are the files *.yaml, *.yml and *.json in its folder `workflows` or, without one, anywhere in it; of
-    a Git repository, those of HEAD. The same import again adds a version of each file that has changed.
+    Definitions are the files *.yaml, *.yml and *.json in its folder `workflows` or, without one, anywhere in
+    it; in a Git repository, those of HEAD. Run the import again to add a version of each changed file.
     """
     files = DefinitionFiles(folder, history)
     with connected(config, APPLICATION) as database:
@@ -118,7 +118,7 @@ def _conninfo(url: str | None, file: TextIO | None, *, is_argument: bool) -> str
         raise click.UsageError("not a URL of a Postgres database: postgresql://user@host/database") from None
     if is_argument and parts.get("password"):
         raise click.UsageError(
-            f"no password in arguments, which others can read: use --url-file, {MESHHOOK_URL} or PGPASSWORD"
+            f"other users can read a password in an argument: use --url-file, {MESHHOOK_URL} or PGPASSWORD"
         )
     return given
 
@@ -150,7 +150,7 @@ class _Report:
             click.echo(f"{project}: {prefix}{line}")
 
     def close(self) -> None:
-        """Print the totals. Exit status 1 if something was not imported."""
+        """Print the totals. Exits with status 1 if something was not imported."""
         verb = "would import" if self.dry_run else "imported"
         click.echo(
             f"{verb} {_count(self.versions, 'version')} ({self.invalid} invalid) and "
@@ -163,7 +163,7 @@ class _Report:
 
 @dataclass(slots=True)
 class _Import:
-    """An import into several projects; in a dry run, nothing is written."""
+    """An import into one project or several; a dry run writes nothing."""
 
     projects: Projects
     database: Database
@@ -205,7 +205,7 @@ class _Import:
                 progress(done, len(workflows))
 
     def project_of(self, project: MeshHookProject) -> tuple[Project | None, str]:
-        """Return the project with the same id, and its slug; it is created unless it exists."""
+        """Return the project with the same id, and its slug; create it unless it exists."""
         with self.database.as_owner() as tx:
             here = catalog.project_by_id(tx, project.id)
             if here is not None:
@@ -217,7 +217,7 @@ class _Import:
         return self._create(project.id, slug, name, Rules.MESHHOOK, project.owner), slug
 
     def project_named(self, slug: str) -> Project | None:
-        """Return the project with this slug; it is created unless it exists."""
+        """Return the project with this slug; create it unless it exists."""
         with self.database.as_owner() as tx:
             here = catalog.project(tx, check_slug(slug))
         return here or self._create(uuid4(), slug, slug, Rules.ANY, None)
@@ -235,7 +235,7 @@ class _Import:
 
 
 def _project_slug(identity: UUID, name: str, taken: set[str]) -> str:
-    """Return a slug for a project: of its name, and with a part of its id if another project has that."""
+    """Return a slug made from a project's name, with a part of its id if the slug is taken."""
     plain = "-".join(name.lower().split())
     slug = plain if is_slug(plain) else slug_from(name, "project")
     return slug if slug not in taken else f"{slug[:54].rstrip('-')}-{identity.hex[:8]}"

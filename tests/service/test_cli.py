@@ -178,7 +178,7 @@ def test_an_archived_project_is_read_and_not_written(house: House) -> None:
         house("rebuild")
     house("project", "archive", "team")
     refused = house("draft", "restore", "team", "order-sync", status=1).stderr
-    assert refused == "error: the project team is archived: it can be read only\n"
+    assert refused == "error: the project team is archived: it is read-only until an owner unarchives it\n"
     for command in ("verify", "gc", "rebuild"):
         house(command, "team")
     assert "archived" in house("project", "rules", "team", "any", status=1).stderr
@@ -196,7 +196,7 @@ def test_a_deleted_project_leaves_its_repository_in_the_trash(house: House) -> N
     assert "is not archived" in house("project", "delete", "team", "--project-name", "team", status=1).stderr
     house("project", "archive", "team")
     for named in ([], ["--project-name", "other"]):
-        assert "name the project" in house("project", "delete", "team", *named, status=1).stderr
+        assert "confirm the deletion" in house("project", "delete", "team", *named, status=1).stderr
     house("project", "delete", "team", "--project-name", "team")
     (kept,) = (house.data / "trash").iterdir()
     assert kept.name.endswith(f"-{identity}.git")

@@ -69,8 +69,8 @@ def test_users_see_their_projects_and_servers_see_all(ours: House, conninfo: str
     lines = granted(ours.database)
     assert 'grant select on gitstore."workflow_versions" to "authenticated"' in lines
     assert granted(ours.database) == [
-        "authenticated has all of it already",
-        "service_role has all of it already",
+        "authenticated already has every grant",
+        "service_role already has every grant",
     ]
     mine, nothing = dict.fromkeys(READ, 1), dict.fromkeys(READ, 0)
     sub = str(ADA)

@@ -202,7 +202,8 @@ def test_an_archived_project_is_read_only(house: House, ada: User) -> None:
     refs = f"/{slug}.git/info/refs?service=git-"
     assert engine.get(refs + "upload-pack", headers=basic).status_code == 200
     push = engine.get(refs + "receive-pack", headers=basic)
-    assert (push.status_code, push.text) == (409, f"the project {slug} is archived: it can be read only\n")
+    refusal = f"the project {slug} is archived: it is read-only until an owner unarchives it\n"
+    assert (push.status_code, push.text) == (409, refusal)
     assert ada.delete(f"/tokens/{token['id']}").status_code == 204
     assert ada.patch(path, json={"archived": False}).json["archived_at"] is None
     ada.create("new")

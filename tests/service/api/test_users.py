@@ -27,7 +27,7 @@ def test_a_member_has_its_role_in_the_project_that_the_request_names(house: Hous
     ada = uuid4()
     user = Client(house.app, jwt_of(ada))
     refused = problem(user.get("/workflows"), 400, "project_required")
-    assert "member of no project" in refused["detail"]
+    assert "not a member of any project" in refused["detail"]
     problem(user.get("/workflows?project=default"), 404, "project_not_found")
 
     add_member(house.database, house.project.id, ada, "editor")
@@ -162,7 +162,7 @@ def test_row_level_security_hides_a_tenants_rows_from_an_application_that_author
 
     monkeypatch.setattr(Authenticator, "in_project", everybody_is_owner)
     stranger = Client(house.app, jwt_of(uuid4()))
-    assert stranger.get("/workflows").json == {"workflows": [], "next_cursor": None}
+    assert stranger.get("/workflows").json["workflows"] == []
     read = set()
     for call in EVERY:
         answer = call.by(stranger, **defaultdict(lambda: names["unknown"], names))
