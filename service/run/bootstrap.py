@@ -40,6 +40,7 @@ OPERATOR: Final = Origin("operator", "operator", "cli")
 _LOCK: Final[LiteralString] = "select pg_advisory_xact_lock(hashtextextended('gitstore setup', 0))"
 _NEW_TOKEN: Final = f"gitstore token create {DEFAULT} --role owner --name <name>"
 _GIT: Final = "git -c user.name=You -c user.email=you@example.com"
+_FIRST_NODE: Final = "{id: start, type: webhook, position: {x: 0, y: 0}, data: {label: Start}}"
 _MOST_SLUGS: Final = 1000
 
 
@@ -47,7 +48,7 @@ _MOST_SLUGS: Final = 1000
 class Setup:
     """Result of the set-up: `token` is the content of the owner's file, None if it is not active.
 
-    `notes` are for the operator.
+    `project` is `default` or, where there are only others, the first of them. `notes` are for the operator.
     """
 
     project: Project
@@ -56,7 +57,10 @@ class Setup:
 
 
 def set_up(config: Config, database: Database, *, new_id: Callable[[], UUID] = uuid4) -> Setup:
-    """Create the project `default`, its repository, and the owner's token and its file, unless they exist."""
+    """Create the project `default`, its repository, and the owner's token and its file, unless they exist.
+
+    Where there are other projects, a missing `default` is not created.
+    """
     projects = Projects(config)
     notes: list[str] = []
     with database.as_owner() as transaction:
@@ -64,9 +68,9 @@ def set_up(config: Config, database: Database, *, new_id: Callable[[], UUID] = u
         known = catalog.projects(transaction)
         project = catalog.project(transaction, DEFAULT)
         unclaimed = projects.unclaimed(known)
-        if project is None:
+        if project is None and not known:
             # A new database, with the only repository of an older database that was lost.
-            adopted = unclaimed.pop() if not known and len(unclaimed) == 1 else None
+            adopted = unclaimed.pop() if len(unclaimed) == 1 else None
             project = create_project(transaction, projects, adopted or new_id(), DEFAULT, "Default")
             if adopted:
                 notes.append(
@@ -80,6 +84,8 @@ def set_up(config: Config, database: Database, *, new_id: Callable[[], UUID] = u
             for repository in unclaimed
         ]
         notes += filter(None, map(projects.missing, catalog.projects(transaction)))
+        if project is None:  # an import or an operator made others
+            return Setup(known[0], None, tuple(notes))
         token, note = _owner_token(config, database, transaction, project)
         return Setup(project, token, (*notes, note) if note else tuple(notes))
 
@@ -185,8 +191,7 @@ def five_lines(url: str, token_file: Path, slug: str) -> list[str]:
     name = slug.replace("-", " ").capitalize()
     return [
         f"{clone} {shlex.quote(f'{url}/{DEFAULT}.git')} {folder} && cd {folder}",
-        rf"printf 'name: {name}\nnodes:\n  - {{id: start, type: webhook, data: {{label: Start}}}}\n'"
-        " > workflow.yaml",
+        rf"printf 'name: {name}\nnodes:\n  - {_FIRST_NODE}\n' > workflow.yaml",
         f"git checkout -b drafts/{slug} && git add workflow.yaml && {_GIT} commit -m 'Begin {slug}'",
         f"git push origin drafts/{slug}",
         f"{_GIT} tag -a {slug}/v1 -m 'The first version' && git push origin {slug}/v1",

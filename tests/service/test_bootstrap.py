@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import psycopg
 import pytest
@@ -17,8 +17,8 @@ from gitstore.git.files import write_atomically
 from service.access import digest, is_token, new_token
 from service.config import Config
 from service.projects import Projects, make_data_folder
-from service.run.bootstrap import Setup, read_token, set_up
-from sync import tokens
+from service.run.bootstrap import Setup, create_project, read_token, set_up
+from sync import catalog, tokens
 from sync.db import Database
 from sync.migrate import migrate
 
@@ -104,6 +104,17 @@ def test_a_lost_token_is_not_replaced(config: Config, database: Database, text: 
         assert len(tokens.tokens(transaction, first.project.id)) == 1
         tokens.revoke(transaction, first.project.id, revoked)
     assert role_of(database, first.token) is None
+
+
+def test_no_project_is_added_to_those_of_an_import(config: Config, database: Database) -> None:
+    """Nor a token; the start has nothing to greet with but the address."""
+    with database.as_owner() as transaction:
+        imported = create_project(transaction, Projects(config), uuid4(), "flows", "Flows")
+    made = set_up(config, database)
+    assert (made.project, made.token, made.notes) == (imported, None, ())
+    assert not config.token_file.exists()
+    with database.as_owner() as transaction:
+        assert catalog.projects(transaction) == [imported]
 
 
 @pytest.mark.parametrize("text", ["", "not a token\n", f"gst_{'0' * 43}\n", "\xff"])
