@@ -7,6 +7,7 @@ yours and the difference, and accepts your text once more, on top of theirs.
 
 from __future__ import annotations
 
+import json
 import secrets
 from dataclasses import dataclass
 from typing import Any
@@ -24,7 +25,7 @@ from service import assets, errors, lookup
 from service.actions import drafts
 from service.actions.workflows import raw_content, validate
 from service.context import request_id
-from service.ui.rendering import blueprint, url
+from service.ui.rendering import blueprint
 from service.ui.session import Visit, enter, field, go
 from service.ui.texts import side_by_side
 
@@ -82,9 +83,11 @@ def save(slug: str) -> Response:
             return errors.problem(error, request_id())
         start = Start(text, etag, base, "your unsaved text")
         return _editor(visit, slug, start, Problems.of(error.problems), error)
-    if _for_script():
-        return jsonify(location=url("show_workflow", slug=slug, notice="saved"))
-    return go("show_workflow", slug=slug, notice="saved")
+    done = go("show_workflow", slug=slug, notice="saved")
+    if _for_script():  # which follows itself, with the cookie of the notice
+        done.status_code, done.mimetype = 200, "application/json"
+        done.set_data(json.dumps({"location": done.location}))
+    return done
 
 
 @blueprint.post("/ui/workflows/<slug>/validate")
