@@ -200,6 +200,37 @@ def test_text_that_does_not_parse_keeps_the_last_picture(ann: Tab) -> None:
     expect(ann.page.locator(".svelte-flow__node")).to_have_count(1)
 
 
+def test_a_definition_without_a_graph_opens_as_text(chromium: Browser, owner: Caller) -> None:
+    """Also one with an error, whose graph can't be drawn."""
+    create(owner, "on: push\njobs: {}\n")
+    with browser.tab(chromium, owner, **WIDE) as tab:
+        edit(tab)
+        expect(tab.page.get_by_role("button", name="Text", exact=True)).to_have_attribute(
+            "aria-pressed", "true"
+        )
+        assert text(tab.page) == "on: push\njobs: {}\n"
+
+
+def test_json_is_edited_in_its_own_style(chromium: Browser, owner: Caller) -> None:
+    before = """{
+  "nodes": [
+    {"id": "a", "type": "webhook", "position": {"x": 0, "y": 0}, "data": {"label": "First"}},
+    {"id": "b", "type": "delay", "position": {"x": 300, "y": 0}, "data": {"label": "Second"}}
+  ],
+  "edges": [{"source": "a", "target": "b"}]
+}
+"""
+    create(owner, before)
+    with browser.tab(chromium, owner, **WIDE) as tab:
+        edit(tab)
+        node(tab.page, "Second").click()
+        form = tab.page.get_by_role("complementary", name="Selected node")
+        form.get_by_label("Label").fill("Wait")
+        form.get_by_label("Label").press("Enter")
+        expect(node(tab.page, "Wait")).to_be_visible()
+        assert text(tab.page) == before.replace("Second", "Wait")
+
+
 def test_obvious_problems_have_a_repair(ann: Tab) -> None:
     page = ann.page
     first = "{id: a, type: webhok, position: {x: 0, y: 0}, data: {label: A}}"
