@@ -274,6 +274,23 @@ def test_arranging_moves_nodes_apart_and_changes_positions_only(ann: Tab) -> Non
     assert all(re.search(r"\b[xy]: -?\d+", line) for line in new)
 
 
+def test_a_node_is_put_into_a_loop_and_taken_out(ann: Tab) -> None:
+    page = ann.page
+    node(page, "Wait").click()
+    page.get_by_text("Add node").click()
+    page.get_by_role("button", name="Loop Repeats the nodes").click()
+    expect(page.get_by_role("complementary", name="Selected node")).to_contain_text("loop-1")
+    node(page, "Wait").click()
+    inside = page.get_by_role("complementary", name="Selected node").get_by_label("Inside")
+    inside.select_option("loop-1")
+    expect(page.locator(".cm-line", has_text="parentContainer: loop-1")).to_have_count(1)
+    expect(page.locator("#problems")).to_contain_text("container")  # its edges join what is outside
+    assert "childNodes: [wait]" in text(page).replace("\n          - wait", " [wait]")
+    inside.select_option("")
+    expect(page.locator(".cm-line", has_text="parentContainer")).to_have_count(0)
+    expect(page.locator("#problems")).not_to_contain_text("container")
+
+
 def test_five_hundred_nodes_open_readable_and_typing_is_fast(chromium: Browser, owner: Caller) -> None:
     """Half a megabyte: no key takes 50 ms, even with the load of the tests beside it."""
     rows = "".join(
