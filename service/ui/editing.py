@@ -7,6 +7,7 @@ the version that it builds on (`base`). If either has changed, nothing is saved:
 
 from __future__ import annotations
 
+import json
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -112,12 +113,10 @@ def save(slug: str) -> Response:
         return _editor(visit, slug, start, Problems.of(error.problems), error, message=typed.message)
     autosaves.delete(caller, slug, {typed.began, commit_in(field("began")), commit_in(field("first"))})
     done = go("show_workflow", slug=slug, notice="saved")
-    if not _for_script():
-        return done
-    answer = jsonify(location=done.location)
-    for cookie in done.headers.getlist("Set-Cookie"):  # of the notice
-        answer.headers.add("Set-Cookie", cookie)
-    return answer
+    if _for_script():  # which follows itself, with the cookie of the notice
+        done.status_code, done.mimetype = 200, "application/json"
+        done.set_data(json.dumps({"location": done.location}))
+    return done
 
 
 def _continued(caller: Caller, slug: str, typed: Typed) -> Typed:

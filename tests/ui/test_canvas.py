@@ -200,6 +200,37 @@ def test_text_that_does_not_parse_keeps_the_last_picture(ann: Tab) -> None:
     expect(ann.page.locator(".svelte-flow__node")).to_have_count(1)
 
 
+def test_a_definition_without_a_graph_opens_as_text(chromium: Browser, owner: Caller) -> None:
+    """Also one with an error, whose graph can't be drawn."""
+    create(owner, "on: push\njobs: {}\n")
+    with browser.tab(chromium, owner, **WIDE) as tab:
+        edit(tab)
+        expect(tab.page.get_by_role("button", name="Text", exact=True)).to_have_attribute(
+            "aria-pressed", "true"
+        )
+        assert text(tab.page) == "on: push\njobs: {}\n"
+
+
+def test_json_is_edited_in_its_own_style(chromium: Browser, owner: Caller) -> None:
+    before = """{
+  "nodes": [
+    {"id": "a", "type": "webhook", "position": {"x": 0, "y": 0}, "data": {"label": "First"}},
+    {"id": "b", "type": "delay", "position": {"x": 300, "y": 0}, "data": {"label": "Second"}}
+  ],
+  "edges": [{"source": "a", "target": "b"}]
+}
+"""
+    create(owner, before)
+    with browser.tab(chromium, owner, **WIDE) as tab:
+        edit(tab)
+        node(tab.page, "Second").click()
+        form = tab.page.get_by_role("complementary", name="Selected node")
+        form.get_by_label("Label").fill("Wait")
+        form.get_by_label("Label").press("Enter")
+        expect(node(tab.page, "Wait")).to_be_visible()
+        assert text(tab.page) == before.replace("Second", "Wait")
+
+
 def test_obvious_problems_have_a_repair(ann: Tab) -> None:
     page = ann.page
     first = "{id: a, type: webhok, position: {x: 0, y: 0}, data: {label: A}}"
@@ -241,6 +272,23 @@ def test_arranging_moves_nodes_apart_and_changes_positions_only(ann: Tab) -> Non
     _, new = changed_lines(page, before)
     assert new
     assert all(re.search(r"\b[xy]: -?\d+", line) for line in new)
+
+
+def test_a_node_is_put_into_a_loop_and_taken_out(ann: Tab) -> None:
+    page = ann.page
+    node(page, "Wait").click()
+    page.get_by_text("Add node").click()
+    page.get_by_role("button", name="Loop Repeats the nodes").click()
+    expect(page.get_by_role("complementary", name="Selected node")).to_contain_text("loop-1")
+    node(page, "Wait").click()
+    inside = page.get_by_role("complementary", name="Selected node").get_by_label("Inside")
+    inside.select_option("loop-1")
+    expect(page.locator(".cm-line", has_text="parentContainer: loop-1")).to_have_count(1)
+    expect(page.locator("#problems")).to_contain_text("container")  # its edges join what is outside
+    assert "childNodes: [wait]" in text(page).replace("\n          - wait", " [wait]")
+    inside.select_option("")
+    expect(page.locator(".cm-line", has_text="parentContainer")).to_have_count(0)
+    expect(page.locator("#problems")).not_to_contain_text("container")
 
 
 def test_five_hundred_nodes_open_readable_and_typing_is_fast(chromium: Browser, owner: Caller) -> None:

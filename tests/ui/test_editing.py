@@ -376,7 +376,7 @@ def test_a_script_is_told_of_a_refusal_without_a_page(ann: Visitor) -> None:
     assert refused.status_code == 422
     assert refused.json["problems"][0]["line"] == 1
     assert send(yaml().decode(), etag="0" * 40).status_code == 412
-    assert send("# saved\n" + yaml().decode()).json == {"location": f"{ONE}?notice=saved"}
+    assert send("# saved\n" + yaml().decode()).json == {"location": ONE}
     assert text_of(ann).startswith("# saved")
 
 

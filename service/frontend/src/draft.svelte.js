@@ -38,7 +38,7 @@ const marked = StateField.define({
 });
 
 export class Draft {
-  picture = $state.raw({ ok: true, nodes: [], edges: [], hasEdges: true });
+  picture = $state.raw({ ok: true, nodes: [], edges: [], isGraph: true, hasNodes: false, hasEdges: false });
   broken = $state(""); // why the text can't be drawn at present
   problems = $state.raw([]);
   total = $state(0);

@@ -67,6 +67,29 @@ function listed(picture, copy) {
   return Array.isArray(container?.value.data?.childNodes) ? [{ op: "add", path: `/nodes/${container.index}/data/childNodes/-`, value: copy.id }] : [];
 }
 
+/** Put a node into the container with that id; null takes it out. Its place on the canvas stays, if that is inside. */
+export const contain = (key, id) => (picture) => {
+  const node = picture.nodes.find((each) => each.key === key);
+  if (!node?.id) return [];
+  const old = picture.nodes.find((each) => each.id !== null && each.id === (node.value.data?.parentContainer ?? node.parent));
+  const container = picture.nodes.find((each) => each.id !== null && each.id === id && each.container);
+  const outer = picture.nodes.find((each) => each.key === node.parent) ?? { x: 0, y: 0 };
+  const place = { x: node.x + outer.x, y: node.y + outer.y };
+  if (container) {
+    const inside = (value, least, most) => Math.max(least, Math.min(value, Math.max(least, most)));
+    place.x = inside(place.x - container.x, 24, container.width - node.width - 24);
+    place.y = inside(place.y - container.y, 56, container.height - node.height - 24);
+  }
+  const listed = Array.isArray(old?.value.data?.childNodes) ? old.value.data.childNodes.indexOf(node.id) : -1;
+  const list = container && Array.isArray(container.value.data?.childNodes);
+  return [
+    ...(listed >= 0 ? [{ op: "remove", path: `/nodes/${old.index}/data/childNodes/${listed}` }] : []),
+    ...set(node, ["parentId"], container?.id), ...set(node, ["extent"], container && "parent"),
+    ...set(node, ["data", "parentContainer"], container?.id), ...moved(node, place),
+    ...(container ? [{ op: "add", path: `/nodes/${container.index}/data/childNodes${list ? "/-" : ""}`, value: list ? node.id : [node.id] }] : []),
+  ];
+};
+
 /** Remove nodes with their edges, and edges. */
 export const remove = (keys, edgeIndexes) => (picture) => {
   const gone = picture.nodes.filter((node) => keys.includes(node.key));

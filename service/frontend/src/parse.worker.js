@@ -62,7 +62,9 @@ function drawn(value, kinds, nodeRanges, edgeRanges) {
     });
   });
   place(nodes, edges);
-  return { nodes, edges, hasNodes: Array.isArray(value.nodes), hasEdges: Array.isArray(value.edges) };
+  // Projects with the rules "any" hold definitions of other engines.
+  const isGraph = "nodes" in value || Object.keys(value).every((key) => ["name", "description", "edges"].includes(key));
+  return { nodes, edges, isGraph, hasNodes: Array.isArray(value.nodes), hasEdges: Array.isArray(value.edges) };
 }
 
 /** Give nodes without a position one, below those that have one. */
