@@ -139,6 +139,7 @@ class ChangeSet:
             after=latest if number > latest + 1 else None,
             current=number if activate and not held else current,
             rules=self.repository.rules,
+            schema=verdict.definition.schema if verdict.definition is not None else None,
             invalid=invalid,
             **{**self._reason(oid), **facts},
         )

@@ -47,6 +47,8 @@ class Code(StrEnum):
     DEFINITION_UNPARSABLE = "definition_unparsable"
     DEFINITION_INVALID = "definition_invalid"
     DEFINITION_MISSING = "definition_missing"
+    SCHEMA_INVALID = "schema_invalid"
+    STALE_SCHEMA = "stale_schema"
     NO_JSON = "no_json"
     # Pushes.
     NOT_FAST_FORWARD = "not_fast_forward"
@@ -148,7 +150,7 @@ class StaleDraftError(ConflictError):
 
 
 class InvalidDefinitionError(GitstoreError):
-    """A definition does not parse, or breaks rules."""
+    """A definition or a schema does not parse, or breaks rules."""
 
     def __init__(self, code: StrEnum, message: str, *, problems: Sequence[Problem] = (), **data: Any) -> None:
         super().__init__(code, message, problems=problems, **data)

@@ -14,6 +14,8 @@ paragraph of trailers (git-interpret-trailers(1)). Only the reason and the trail
     Gitstore-Tagger: Ann <ann@a.example>  published, if imported from upstream: the tagger there
     Gitstore-Tagged: 2026-01-31T12:00:00+00:00                           and the time of tagging
     Gitstore-After: v2                    published, if it left a gap: the latest version before
+    Gitstore-Rules: schema                published: the rules that judged it
+    Gitstore-Schema: <id>                 and the commit of the project's schema, if there was one
     Gitstore-Invalid: "1 problem: ..."     published, if imported with errors: what they are, as JSON
     Gitstore-External-Ids: <uuid> ...     published, draft-imported: ids in another system
     Gitstore-Published-At: <time>         published in another system, by the tagger, at this time
@@ -81,6 +83,7 @@ def compose(slug: str, entry: LedgerEntry) -> Commit:
         "Tagged": _time(entry.tagged_at),
         "After": _show(entry.after or None) if entry.after is not None else None,
         "Rules": entry.rules,
+        "Schema": entry.schema,
         "Invalid": _quote(entry.invalid),
         "External-Ids": " ".join(map(str, entry.external_ids)) or None,
         "Published-At": _time(entry.published_at),
@@ -143,6 +146,7 @@ def parse(commit: Commit) -> LedgerEntry:
             published_at=_parsed_time(trailers.get("Published-At")),
             created_at=_parsed_time(trailers.get("Created-At")),
             rules=_RULES.get(trailers.get("Rules", "")),
+            schema=trailers.get("Schema"),
         )
     except (KeyError, ValueError) as error:
         raise IntegrityError(

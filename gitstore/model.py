@@ -17,6 +17,7 @@ class Rules(StrEnum):
 
     MESHHOOK = "meshhook"
     ANY = "any"
+    SCHEMA = "schema"
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,13 +140,14 @@ class Definition:
     `value` is the mapping itself, or a list under other rules than MeshHook's; None if JSON has no form for
     the text (several documents, say), which is then versioned as bytes only. `problems` are its errors and
     warnings in document order. `digest` is "sha256:<hex>" of its canonical JSON without layout and
-    editor-only fields, or "sha256-bytes:<hex>" of `raw`.
+    editor-only fields, or "sha256-bytes:<hex>" of `raw`. `schema` is the commit of the schema that judged it.
     """
 
     raw: bytes
     value: Any
     digest: str
     problems: Problems = field(default_factory=Problems)
+    schema: str | None = None
 
     @property
     def errors(self) -> tuple[Problem, ...]:
@@ -253,7 +255,8 @@ class LedgerEntry:
     before the first publication. `name` and `description` are the ones given to the workflow, for CREATED and
     DESCRIBED; None if its definition gives them. `tagger` and `tagged_at`,
     the upstream publisher and time, for a PUBLISHED that was imported; `after`, the previous latest version,
-    if the publication left a gap; `rules`, those that judged a PUBLISHED, unless an older gitstore wrote it;
+    if the publication left a gap; `rules`, those that judged a PUBLISHED, unless an older gitstore wrote it,
+    and `schema`, the commit of the schema if there was one;
     `invalid`, the errors of its definition in one line, if it was imported and has any.
 
     What was imported from another system than Git has its ids there, `external_ids`: one of a version, and
@@ -278,6 +281,7 @@ class LedgerEntry:
     tagged_at: datetime | None = None
     after: int | None = None
     rules: Rules | None = None
+    schema: str | None = None
     invalid: str | None = None
     external_ids: tuple[UUID, ...] = ()
     published_at: datetime | None = None

@@ -7,6 +7,7 @@
     refs/tags/<slug>/v<N>                     a published version
     refs/ledger/<slug>                        the workflow's history, appended to by gitstore alone
     refs/superseded/<slug>/<time>             the kept head of a discarded draft
+    refs/gitstore/schema                      the JSON Schema of the project, with its history
 
 A workflow's id is uuid5(project id, slug); a version's is uuid5(workflow id, "v<N>"). The ids can therefore
 be derived from the repository alone.
@@ -42,6 +43,7 @@ DRAFTS = b"refs/heads/drafts/"
 TAGS = b"refs/tags/"
 LEDGERS = b"refs/ledger/"
 SUPERSEDED = b"refs/superseded/"
+SCHEMA = b"refs/gitstore/schema"
 NO_REFS = b"refs/none/"
 """A prefix of no ref."""
 
@@ -219,6 +221,8 @@ def misnamed(ref: bytes) -> MisnamedRef | None:
 
 def accepted_instead(ref: bytes) -> str:
     """Describe the refs that users may write, for a refusal of `ref`; with the slug grammar if relevant."""
+    if ref == SCHEMA:
+        return f"{_ACCEPTED}; an owner sets the schema with gitstore project schema, or over HTTP"
     grammar = f"; a slug is {SLUG_RULE}" if ref.startswith((DRAFTS, TAGS)) else ""
     return _ACCEPTED + grammar
 

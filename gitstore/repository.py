@@ -17,6 +17,7 @@ from gitstore.definition import document as definitions
 from gitstore.definition.document import DefinitionCache
 from gitstore.definition.editing import Edited, edit
 from gitstore.definition.quoting import clip
+from gitstore.definition.schema import UNUSABLE, Schema
 from gitstore.errors import Code, GitstoreError, IntegrityError, InvalidDefinitionError, NotFoundError
 from gitstore.git.commits import person, text, utc
 from gitstore.git.objects import Objects, UnrelatedCommits, WritableObjects
@@ -37,6 +38,7 @@ from gitstore.model import (
 from gitstore.names import is_slug, next_number
 
 FOLDER = b"workflows"
+SCHEMA_FILE = b"schema.json"
 LONGEST_MESSAGE: Final = 10_000
 """Characters read of a commit or tag message: the same limit as for messages sent over HTTP."""
 
@@ -53,7 +55,7 @@ class Repository:
     """One project's repository at `path`, read-only. `objects` may be a quarantine in front of it.
 
     `rules` judge drafts and new versions. A version was judged by those that its ledger entry names, or else
-    by `first_rules`, the first that the project had.
+    by `first_rules`, the first that the project had. The rules `schema` judge by `schema`.
     """
 
     def __init__(
@@ -228,7 +230,9 @@ class Repository:
         if entry is None:
             raise _contradiction(slug, f"v{number} has a tag that is not in the ledger")
         commit, tag = self.objects.peel(held)
-        snapshot = self.snapshot(slug, commit.decode(), entry.rules or self.first_rules)
+        # A version without errors need not be judged again: a schema gives no warnings.
+        schema = self.schema_at(entry.schema) if entry.schema is not None and entry.invalid else None
+        snapshot = self.snapshot(slug, commit.decode(), entry.rules or self.first_rules, schema)
         if entry.created_at is not None:
             snapshot = replace(snapshot, created_at=entry.created_at)
         elsewhere = entry.tagger if entry.published_at is not None else None
@@ -255,16 +259,19 @@ class Repository:
 
     # Content of a commit
 
-    def snapshot(self, slug: str, commit: str, rules: Rules | None = None) -> Snapshot:
-        """Return the definition of `slug` in `commit`, judged by `rules`, with the commit's metadata.
+    def snapshot(
+        self, slug: str, commit: str, rules: Rules | None = None, schema: Schema | None = None
+    ) -> Snapshot:
+        """Return the definition of `slug` in `commit`, with the commit's metadata.
 
+        It is judged by `rules` and `schema`; without `rules`, by those of the project.
         Raises `definition_missing`; if the definition does not parse, the snapshot's `definition` is None.
         """
         content = self.objects.commit(commit.encode())
         file_name, blob, folder = self.locate(content, slug)
         parsed: Definition | None = None
         try:
-            parsed = self._parse(blob, file_name, rules)
+            parsed = self._parse(blob, file_name, rules, schema)
             problems = parsed.problems
         except InvalidDefinitionError as error:
             problems = Problems.of(error.problems)
@@ -287,16 +294,13 @@ class Repository:
 
     def parse(self, raw: bytes, file_name: str) -> Definition:
         """Return the definition in `raw`, which need not be stored; raise `definition_unparsable`."""
-        key = (self.project, self.rules, Blob.from_string(raw).id, file_name)
-        definition = self._caches.definitions.get(key)
-        if definition is None:
-            definition = definitions.parse(raw, file_name, self.rules, self.limits)
-            self._caches.definitions.put(key, definition)
-        return definition
+        return self._judged(Blob.from_string(raw).id, raw, file_name, self.rules, self.schema())
 
     def edit(self, old: Definition, new: Any, file_name: str) -> Edited:
         """Return the definition `old` with the value `new`, edited in place, as `editing.edit` does."""
         edited = edit(old, new, file_name, self.rules, self.limits)
+        if self.rules is Rules.SCHEMA:
+            return replace(edited, definition=self.parse(edited.definition.raw, file_name))
         blob = Blob.from_string(edited.definition.raw).id
         self.cache_definition(blob, file_name, edited.definition)
         return edited
@@ -308,17 +312,51 @@ class Repository:
 
     def cache_definition(self, blob: bytes, file_name: str, definition: Definition) -> None:
         """Cache `definition` as the result of parsing `blob`."""
-        self._caches.definitions.put((self.project, self.rules, blob, file_name), definition)
+        self._caches.definitions.put(
+            (self.project, self.rules, definition.schema, blob, file_name), definition
+        )
 
-    def _parse(self, blob: bytes, file_name: str, rules: Rules | None = None) -> Definition:
-        key = (self.project, rules or self.rules, blob, file_name)
+    def _parse(
+        self, blob: bytes, file_name: str, rules: Rules | None = None, schema: Schema | None = None
+    ) -> Definition:
+        if rules is None:
+            rules, schema = self.rules, self.schema()
+        return self._judged(blob, None, file_name, rules, schema)
+
+    def _judged(
+        self, blob: bytes, raw: bytes | None, file_name: str, rules: Rules, schema: Schema | None
+    ) -> Definition:
+        """Return the definition in `blob`, whose content is `raw` or else in the repository."""
+        key = (self.project, rules, schema.commit if schema is not None else None, blob, file_name)
         definition = self._caches.definitions.get(key)
         if definition is None:
-            definition = definitions.parse(
-                self.objects.blob(blob), file_name, rules or self.rules, self.limits
-            )
-            self._caches.definitions.put(key, definition)
+            content = self.objects.blob(blob) if raw is None else raw
+            definition = definitions.parse(content, file_name, rules, self.limits, schema)
+            if not any(problem.code == UNUSABLE for problem in definition.problems):
+                self._caches.definitions.put(key, definition)  # an unreadable schema may be repaired
         return definition
+
+    # Schema
+
+    def schema(self) -> Schema | None:
+        """Return the project's schema, if its rules are `schema` and it has one."""
+        if self.rules is not Rules.SCHEMA:
+            return None
+        try:
+            tip = self.refs.read(names.SCHEMA)
+        except IntegrityError:
+            return Schema("", None)
+        return self.schema_at(tip.decode()) if tip is not None else None
+
+    def schema_at(self, commit: str) -> Schema | None:
+        """Return the schema in a commit of its history; None if that removes it."""
+        try:
+            tree = self.objects.tree(self.objects.commit(commit.encode()).tree)
+            if SCHEMA_FILE not in tree:
+                return None
+            return Schema(commit, self.objects.blob(tree[SCHEMA_FILE][1]))
+        except GitstoreError:
+            return Schema(commit, None)
 
     def locate(self, commit: Commit, slug: str) -> tuple[str, bytes, bytes]:
         """Return the definition's (file name, blob, folder tree): at the root or in workflows/<slug>/."""

@@ -16,18 +16,19 @@ from itertools import chain, islice
 from typing import Final, LiteralString
 from uuid import UUID
 
-from dulwich.objects import ShaFile
+from dulwich.objects import Blob, ShaFile
 
 from gitstore import ledger
 from gitstore.errors import GitstoreError, ObjectsMissingError
 from gitstore.git.commits import new_objects, object_of
 from gitstore.git.process import larger
 from gitstore.git.quarantine import references
+from gitstore.model import Limits
 from gitstore.names import workflow_id
 from gitstore.repository import Repository
 from sync.db import Transaction
 
-LARGEST: Final = 2**20  # bytes of one object
+LARGEST: Final = Limits().largest_definition  # bytes of one object, unless settings allow larger definitions
 MOST_OBJECTS: Final = 20_000  # of one publication
 MOST_BYTES: Final = 64 * 2**20  # of one publication
 _SURELY_SMALL: Final = 64 * 2**10  # bytes on disk of a loose object; below, its size is not queried
@@ -92,12 +93,16 @@ def of_publication(repository: Repository, slug: str, target: str, before: bytes
         first = [target.encode(), commit, objects.commit(commit).tree, folder, blob]
         more = new_objects(objects, commit, before, steps=MOST_OBJECTS, size=MOST_BYTES)
         found = [(oid, is_file) for oid, is_file in islice(more, MOST_OBJECTS) if oid not in first]
-        large = larger(repository.path, list(_unsure(repository, found)), LARGEST)
+        most = max(LARGEST, repository.limits.definition)
+        large = larger(repository.path, list(_unsure(repository, found)), most)
         for oid in chain(first, (oid for oid, _ in found)):
             if oid in large:
                 yield Oversized(oid)
                 continue
             item = objects.get(oid)
+            if isinstance(item, Blob) and item.raw_length() > most:
+                yield Oversized(oid)
+                continue
             left -= item.raw_length()
             yield item
             if left < 0:
@@ -134,7 +139,9 @@ def keep(tx: Transaction, project: UUID, objects: Iterable[Item]) -> int:
         if isinstance(found, Oversized):
             batch[found.id.decode()] = ("blob", None)
         else:
-            content = found.as_raw_string() if found.raw_length() <= LARGEST else None
+            # `of_publication` has already left large files out.
+            is_kept = isinstance(found, Blob) or found.raw_length() <= LARGEST
+            content = found.as_raw_string() if is_kept else None
             batch[found.id.decode()] = (found.type_name.decode(), content)
             size += len(content or b"")
         if size > _BATCH or len(batch) == _MOST_ROWS:
@@ -237,7 +244,7 @@ def survey(tx: Transaction, project: UUID) -> Kept:
         for oid, kind, content in cursor.execute(_ALL, {"project": project}):
             key = str(oid).encode()
             if content is None:
-                lacks[key] = f"object {oid} is larger than 1 MiB"
+                lacks[key] = f"object {oid} was too large to be kept"
             elif (item := object_of(oid, kind, content)) is None:
                 damaged.append(oid)
                 lacks[key] = f"the bytes of object {oid} are damaged"

@@ -3,7 +3,7 @@
 `reconcile` visits the workflows that have markers, and those whose current version the owner of the database
 set to null; `full_pass` compares every workflow with its row, by one query, one listing of refs and the
 newest entry of each ledger. A workflow that cannot be mirrored does not stop the others. `recheck_drafts`
-follows a change of the project's rules.
+follows a change of the project's rules or schema.
 """
 
 from __future__ import annotations
@@ -32,10 +32,12 @@ _ROWS: Final[LiteralString] = """
 """
 _RULES_CHANGED: Final[LiteralString] = """
     select true from gitstore.projects
-    where id = %(project)s and rules = %(rules)s and checked_rules <> rules
+    where id = %(project)s and rules = %(rules)s
+        and (checked_rules <> rules or checked_schema is distinct from %(schema)s)
 """
 _RULES_CHECKED: Final[LiteralString] = """
-    update gitstore.projects set checked_rules = %(rules)s where id = %(project)s
+    update gitstore.projects set checked_rules = %(rules)s, checked_schema = %(schema)s
+    where id = %(project)s
 """
 _WITHOUT_CURRENT: Final[LiteralString] = _ROWS + " and w.current_version_id is null and w.latest_number > 0"
 
@@ -99,12 +101,17 @@ def full_pass(unit_of_work: MirrorUnitOfWork, progress: Progress | None = None) 
 def recheck_drafts(
     unit_of_work: MirrorUnitOfWork, progress: Progress | None = None, *, seconds: float = math.inf
 ) -> bool:
-    """Check every open draft again if the rules of the project have changed since the last time.
+    """Check every open draft again if the rules or the schema of the project have changed since.
 
     Return False if that takes longer than `seconds`; the next call begins again.
     """
     repository, database = unit_of_work.repository, unit_of_work.database
-    about = {"project": repository.project, "rules": repository.rules.value}
+    schema = repository.schema()
+    about = {
+        "project": repository.project,
+        "rules": repository.rules.value,
+        "schema": schema.commit if schema is not None else None,
+    }
     with database.as_mirror() as tx:
         if not tx.value(_RULES_CHANGED, **about):
             return True

@@ -21,9 +21,11 @@ import rfc8785
 
 from gitstore.definition import json_reader, yaml_reader, yaml_writer
 from gitstore.definition.builder import NO_ENVELOPE, AbortParse, Marks, Source, SyntaxErrors
-from gitstore.definition.elements import meaning, without_leftovers
+from gitstore.definition.elements import Finding, meaning, without_leftovers
 from gitstore.definition.quoting import clip, quote
 from gitstore.definition.rules.graph_rules import check
+from gitstore.definition.schema import LIMITS as SCHEMA_LIMITS
+from gitstore.definition.schema import Schema, flaws, violations
 from gitstore.errors import Code, InvalidDefinitionError, MalformedError, too_large
 from gitstore.model import Definition, Limits, Problem, Problems, Rules, listed
 
@@ -38,8 +40,8 @@ CACHE_SIZE: Final = 2**20
 BYTES_ONLY: Final = "sha256-bytes:"
 """Prefix of the digest of bytes instead of a meaning."""
 
-CacheKey = tuple[UUID, Rules, bytes, str]
-"""Project, rules, blob and file name. Do not modify a cached definition: it is shared."""
+CacheKey = tuple[UUID, Rules, str | None, bytes, str]
+"""Project, rules, schema's commit, blob and file name. Do not modify a cached definition: it is shared."""
 
 _MOST_DESCRIBED: Final = 3
 _LONGEST_SUMMARY: Final = 500
@@ -135,24 +137,46 @@ def _decode(raw: bytes) -> Source:
         raise Unparsable([Problem("not_utf8", message, line=line, column=column)]) from None
 
 
-def parse(raw: bytes, file_name: str, rules: Rules, limits: Limits) -> Definition:
+def parse(
+    raw: bytes, file_name: str, rules: Rules, limits: Limits, schema: Schema | None = None
+) -> Definition:
     """Parse the definition in `raw`, the content of a file called `file_name`.
 
-    Its problems are the findings of `rules`, in document order; the rules `any` accept a text that JSON has
-    no form for, with a warning. Raises only `definition_unparsable`, with every syntax error as data
-    `problems`.
+    Its problems are the findings of `rules` and of `schema`, in document order. Other rules than MeshHook's
+    accept a text that JSON has no form for, with a warning; with a schema, which cannot judge it, an error.
+    Raises `definition_unparsable`, with every syntax error as data `problems`.
     """
     try:
-        is_json, any_text = _is_json(file_name), rules is Rules.ANY
+        is_json, any_text = _is_json(file_name), rules is not Rules.MESHHOOK
         document = read(raw, limits.under(rules), is_json=is_json, bytes_only=any_text)
         value = _root(document, rules)
     except Unparsable as error:
         message = f"{file_name} can't be read: {error.summary}"
         raise InvalidDefinitionError(Code.DEFINITION_UNPARSABLE, message, problems=error.problems) from None
+    judge = schema.commit if schema is not None else None
     if document.no_json is not None:
-        return Definition(raw, None, bytes_digest(raw), Problems.of([document.no_json]))
-    problems = _problems(document) if rules is Rules.MESHHOOK else Problems()
-    return Definition(raw, value, digest(value, rules), problems)
+        unfit = replace(document.no_json, error=schema is not None)
+        return Definition(raw, None, bytes_digest(raw), Problems.of([unfit]), judge)
+    problems = Problems()
+    if rules is Rules.MESHHOOK:
+        problems = _problems(document, list(check(value)))
+    elif schema is not None:
+        problems = _problems(document, *violations(schema, value))
+    return Definition(raw, value, digest(value, rules), problems, judge)
+
+
+def parse_schema(raw: bytes) -> None:
+    """Check a JSON Schema; raises `schema_invalid` with all of its problems, in document order."""
+    try:
+        document = read(raw, SCHEMA_LIMITS, is_json=True)
+        value = _root(document, Rules.MESHHOOK)
+    except Unparsable as error:
+        message = f"the schema can't be read: {error.summary}"
+        raise InvalidDefinitionError(Code.SCHEMA_INVALID, message, problems=error.problems) from None
+    problems = _problems(document, *flaws(value))
+    if problems:
+        message = f"the schema is not a JSON Schema (2020-12): {summarize(problems)}"
+        raise InvalidDefinitionError(Code.SCHEMA_INVALID, message, problems=problems)
 
 
 def parse_json(raw: bytes, limits: Limits) -> Any:
@@ -245,20 +269,24 @@ def _root(document: Document, rules: Rules) -> Any:
     raise Unparsable([Problem("not_a_mapping", message, line=line, column=column)])
 
 
-def _problems(document: Document) -> Problems:
-    """Return the findings of the rules with their positions, in document order."""
-    findings = sorted(check(document.value), key=lambda finding: document.locate(finding.path)[1])
+def _problems(document: Document, found: Sequence[Finding], more: int = 0) -> Problems:
+    """Return what rules or a schema found, with positions, in document order; `more` errors are not given."""
+    findings = sorted(found, key=lambda finding: document.locate(finding.path)[1])
     problems = []
     for finding in listed(findings):
         steps, at = document.locate(finding.path)
         # The pointer ends at the last existing step, so it always resolves.
-        pointer = "".join(f"/{step}" for step in finding.path[:steps])
+        pointer = "".join(map(_pointer_step, finding.path[:steps]))
         position = document.source.place(at)
         problems.append(
             Problem(finding.code, finding.message, pointer, finding.node, *position, error=finding.error)
         )
     errors = sum(finding.error for finding in findings)
-    return Problems.counted(problems, errors, len(findings) - errors)
+    return Problems.counted(problems, errors + more, len(findings) - errors)
+
+
+def _pointer_step(key: str | int) -> str:
+    return "/" + str(key).replace("~", "~0").replace("/", "~1")
 
 
 class DefinitionCache:

@@ -130,6 +130,7 @@ def compare(repository: Repository | None, workflow: RecordedWorkflow, load: Loa
     limits = repository.limits if repository is not None else Limits()
     state = repository.state(workflow.slug) if repository is not None else None
     latest, floor = (state.latest, state.floor) if state is not None else (0, 0)
+    schema = repository.schema() if repository is not None else None
     for batch in _batches(accepted_sizes(workflow.versions, limits, result)):
         for version, raw in zip(batch, load(batch), strict=True):
             if repository is not None and _is_published(repository, workflow.slug, version, raw, result):
@@ -139,7 +140,7 @@ def compare(repository: Repository | None, workflow: RecordedWorkflow, load: Loa
                 continue
             result.published.append(version.number)
             try:
-                problems = document.parse(raw, version.file_name, rules, limits).problems
+                problems = document.parse(raw, version.file_name, rules, limits, schema).problems
             except InvalidDefinitionError as error:
                 problems = Problems.of(error.problems)
             if problems.errors:

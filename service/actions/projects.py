@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 import secrets
+from collections.abc import Collection
 from contextlib import closing
 from typing import Final
 from uuid import UUID, uuid4
 
-from gitstore import budget
+from gitstore import budget, schemas
 from gitstore.definition.quoting import clip
 from gitstore.errors import Code, ConflictError, ForbiddenError, MalformedError
 from gitstore.model import Rules
@@ -127,6 +128,17 @@ def _recheck(caller: Caller, project: Project) -> None:
     with closing(caller.services.projects.reader(project)) as repository:
         writes = MirrorUnitOfWork(caller.services.database, repository)
         reconcile.recheck_drafts(writes, seconds=RECHECK_SECONDS)
+
+
+def change_schema(caller: Caller, text: bytes | None, expected: Collection[str] | None) -> str:
+    """Set the project's schema to `text`, or remove it, as `schemas.change` does; return its commit."""
+    with caller.writing() as store, caller.as_user() as tx:
+        commit = schemas.change(store, text, caller.actors().actor, expected)
+        changes = {"schema": commit if text is not None else "removed"}
+        caller.audit(tx, "project.changed", caller.project.slug, changes)
+    caller.log(Event.PROJECT_CHANGED, changed=changes)
+    _recheck(caller, caller.project)
+    return commit
 
 
 def delete(caller: Caller, named: str | None) -> None:

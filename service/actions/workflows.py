@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, Self
 
-from gitstore.definition import document
 from gitstore.drafts import Content, Saved, check_size, to_file
 from gitstore.errors import InvalidDefinitionError
 from gitstore.model import Limits, Person, Problems
@@ -91,7 +90,7 @@ def validate(repository: Repository, slug: str, content: Content | None = None) 
             parsed = repository.definition(lookup.open_draft(repository, slug).encode(), slug)
             return Validation(parsed.valid, parsed.digest, parsed.problems)
         file = to_file(content, None, repository.rules, repository.limits, repository.file_names)
-        parsed = document.parse(file.raw, file.name, repository.rules, repository.limits)
+        parsed = repository.parse(file.raw, file.name)
         return Validation(parsed.valid, parsed.digest, parsed.problems.after(file.warnings))
     except InvalidDefinitionError as error:
         return Validation.failed(error)

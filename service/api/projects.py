@@ -7,19 +7,33 @@ from http import HTTPStatus
 from typing import Annotated
 from uuid import UUID
 
-from flask import Response
-from pydantic import AfterValidator, Field, StringConstraints
+from flask import Response, request
+from pydantic import AfterValidator, ConfigDict, Field, StringConstraints
 
+from gitstore import schemas
 from gitstore.definition.quoting import clip
+from gitstore.definition.schema import LARGEST
 from gitstore.model import Permission, Rules
 from gitstore.names import FILE_NAME, SLUG_PATTERN
 from service import lookup
 from service.access import Principal, Role, authorize
 from service.actions import projects as actions
-from service.api.http import Answer, answer, answer_page, no_content, read_json
+from service.api.http import (
+    Answer,
+    answer,
+    answer_bytes,
+    answer_page,
+    check_json,
+    expected,
+    no_content,
+    not_modified,
+    read_json,
+    unchanged,
+)
 from service.api.openapi import LONGEST_PAGE, Parameters, declares, new_blueprint
+from service.api.versions import NOT_MODIFIED
 from service.caller import Caller
-from service.context import enter, enter_user, origin, services
+from service.context import enter, enter_user, origin, read_body, services
 from service.inputs import Body, SetMember, check_printable
 from sync import catalog, projects
 
@@ -28,6 +42,7 @@ blueprint = new_blueprint("projects", "Tenants, each with a repository of its ow
 _USER = "the user's id, as `GET /projects` returns it: for the first issuer, the claim `sub` of the JWT"
 _ACTIVATE_INVALID = "whether versions of sources with an invalid definition become current"
 _SLUG = f"^{SLUG_PATTERN}$"
+SCHEMA_JSON = "application/schema+json"
 Name = Annotated[str, StringConstraints(min_length=1, max_length=200), AfterValidator(check_printable)]
 FileName = Annotated[str, StringConstraints(pattern=FILE_NAME)]
 Slug = Annotated[str, Field(json_schema_extra={"pattern": _SLUG})]
@@ -100,6 +115,18 @@ class ChangeProject(Body):
     activate_invalid: bool | None = Field(None, description=_ACTIVATE_INVALID)
     archived: bool | None = Field(None, description="whether it is read-only")
     owner: str | None = Field(None, description=_USER, json_schema_extra={"format": "uuid"})
+
+
+class Schema(Answer):
+    """A JSON Schema (2020-12), as it was sent."""
+
+    model_config = ConfigDict(extra="allow")
+
+
+class SetSchema(Body):
+    """A JSON Schema (2020-12)."""
+
+    model_config = ConfigDict(extra="allow")
 
 
 class Member(Answer):
@@ -192,6 +219,45 @@ def remove_member(path: MemberPath) -> Response:
     """Remove a member. A project keeps at least one owner. For owners; every member may leave."""
     caller = _enter_for(path, "changing the members of")
     actions.remove_member(caller, path.user)
+    return no_content()
+
+
+@blueprint.get("/projects/<id>/schema", **declares(200, Schema, "ETag", errors=(409,), also=NOT_MODIFIED))
+def read_schema(path: ProjectPath) -> Response:
+    """Read the JSON Schema of a project with the rules `schema`, as it was sent."""
+    caller = _enter(path, Permission.READ, "reading the schema of")
+    with caller.opened() as repository:
+        schema = schemas.current(repository)
+    etag = f'"{schema.commit}"'
+    if not_modified(request, etag):
+        return unchanged(etag=etag)
+    return answer_bytes(schema.text or b"", SCHEMA_JSON, etag=etag)
+
+
+@blueprint.put(
+    "/projects/<id>/schema",
+    **declares(204, None, "ETag", errors=(409, 412, 422, 428), body=SetSchema, match=False),
+)
+def set_schema(path: ProjectPath) -> Response:
+    """Set the JSON Schema (2020-12) that judges definitions under the rules `schema`. For owners.
+
+    Drafts are checked again, versions stay as they are. Nothing that a `$ref` names is fetched.
+    """
+    caller = _enter(path, Permission.OWN, "changing the schema of")
+    if request.mimetype != SCHEMA_JSON:
+        check_json(SCHEMA_JSON)
+    seen = expected(request)
+    if seen is None and request.headers.get("If-None-Match", "").strip() == "*":
+        seen = {schemas.NONE}
+    commit = actions.change_schema(caller, read_body(request, LARGEST), seen)
+    return no_content(etag=f'"{commit}"')
+
+
+@blueprint.delete("/projects/<id>/schema", **declares(204, errors=(409, 412, 428), match=True))
+def remove_schema(path: ProjectPath) -> Response:
+    """Remove the schema: every definition that the rules `any` accept is accepted again. For owners."""
+    caller = _enter(path, Permission.OWN, "changing the schema of")
+    actions.change_schema(caller, None, expected(request))
     return no_content()
 
 

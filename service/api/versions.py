@@ -36,14 +36,14 @@ from sync import catalog
 
 blueprint = new_blueprint("versions", "Published versions of a workflow, which never change.")
 
-_NOT_MODIFIED: Final[Responses] = {304: {"description": "Not Modified"}}
+NOT_MODIFIED: Final[Responses] = {304: {"description": "Not Modified"}}
 _DEFINITION: Final[Responses] = {
     200: {
         "description": "The stored bytes, with the media type of the file; or JSON, if Accept prefers it.",
         "content": {YAML[0]: {"schema": {"type": "object"}}, http.JSON: {"schema": {"type": "object"}}},
         "headers": {name: {"schema": {"type": "string"}} for name in ("ETag", "Cache-Control", "Vary")},
     },
-    **_NOT_MODIFIED,
+    **NOT_MODIFIED,
     **problems(406, 409, 410, 422),
 }
 
@@ -147,7 +147,7 @@ def list_versions(path: WorkflowPath, query: HistoryQuery) -> Response:
 
 @blueprint.get(
     "/workflows/<id>/versions/<version>",
-    **declares(200, FullVersion, "ETag", errors=(409, 410, 422), also=_NOT_MODIFIED),
+    **declares(200, FullVersion, "ETag", errors=(409, 410, 422), also=NOT_MODIFIED),
 )
 def read_version(path: VersionPath, query: Query) -> Response:
     """Read a version, with its definition as JSON. An imported one that does not parse has no JSON: 422."""

@@ -5,13 +5,16 @@ from __future__ import annotations
 import re
 import sys
 from datetime import UTC, date, datetime, time, timedelta
-from typing import Any, Final
+from typing import IO, Any, Final
 from uuid import UUID, uuid4
 
 import click
 
+from gitstore import schemas
+from gitstore.definition.schema import LARGEST
 from gitstore.model import Rules
 from gitstore.names import FILE_NAME
+from gitstore.store import ANY
 from service.access import Role
 from service.actions import projects as actions
 from service.actions import tokens as token_actions
@@ -160,6 +163,49 @@ def project_rename(config: Config, slug: str, new: str | None, name: str | None)
 def project_rules(config: Config, slug: str, rules: str) -> None:
     """Change the rules of the project SLUG: drafts are checked again, versions stay as they are."""
     click.echo(f"{slug} has the rules {_change(config, slug, rules=Rules(rules)).rules}")
+
+
+@project.group("schema")
+def project_schema() -> None:
+    """The JSON Schema of a project, which judges definitions under the rules `schema`."""
+
+
+@project_schema.command("set")
+@click.argument("slug")
+@click.argument("file", type=click.File("rb"))
+@with_config(*WHERE)
+def schema_set(config: Config, slug: str, file: IO[bytes]) -> None:
+    """Set the schema of the project SLUG to the JSON in FILE (- for stdin): drafts are checked again."""
+    with operating(config, slug) as operator:
+        commit = actions.change_schema(operator, file.read(LARGEST + 1), {ANY, schemas.NONE})
+    click.echo(f"{slug} has the schema {commit}")
+    if operator.project.rules != Rules.SCHEMA:
+        click.echo(f"it is in force with: gitstore project rules {slug} schema", err=True)
+
+
+@project_schema.command("show")
+@click.argument("slug")
+@click.option("--history", is_flag=True, help="List its changes instead: who made them, and when.")
+@with_config(*WHERE)
+def schema_show(config: Config, slug: str, history: bool) -> None:
+    """Print the schema of the project SLUG."""
+    with operating(config, slug) as operator, operator.opened() as repository:
+        if not history:
+            sys.stdout.buffer.write(schemas.current(repository).text or b"")
+            return
+        changes = list(schemas.history(repository))
+    rows = [(_time(row.at), row.by.name, "removed" if row.removed else "set", row.commit) for row in changes]
+    click.echo(table(("when", "by", "what", "commit"), rows))
+
+
+@project_schema.command("remove")
+@click.argument("slug")
+@with_config(*WHERE)
+def schema_remove(config: Config, slug: str) -> None:
+    """Remove the schema of the project SLUG. Its history stays."""
+    with operating(config, slug) as operator:
+        actions.change_schema(operator, None, {ANY})
+    click.echo(f"{slug} has no schema")
 
 
 @project.command("transfer")

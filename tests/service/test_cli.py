@@ -114,6 +114,24 @@ def test_a_setting_of_a_project_is_changed(house: House) -> None:
     house("project", "set", "team-a", status=2)
 
 
+def test_the_schema_of_a_project_is_set_shown_and_removed(house: House, tmp_path: Path) -> None:
+    """An invalid one is refused with its problems."""
+    house("project", "create", "team-a")
+    file = tmp_path / "schema.json"
+    file.write_bytes(b'{"type": 5}\n')
+    refused = house("project", "schema", "set", "team-a", str(file), status=1).stderr
+    assert "the schema is not a JSON Schema (2020-12): 1 problem: " in refused
+    house("project", "schema", "show", "team-a", status=1)
+    for content in (b'{"type": "array"}\n', b'{"type": "object"}\n'):
+        file.write_bytes(content)
+        assert "team-a has the schema " in house("project", "schema", "set", "team-a", str(file)).stdout
+        assert house("project", "schema", "show", "team-a").stdout == content.decode()
+    assert house("project", "rules", "team-a", "schema").stdout == "team-a has the rules schema\n"
+    assert house("project", "schema", "remove", "team-a").stdout == "team-a has no schema\n"
+    rows = house("project", "schema", "show", "team-a", "--history").stdout.splitlines()[1:]
+    assert [row.split()[1:3] for row in rows] == [["operator", kind] for kind in ("removed", "set", "set")]
+
+
 @pytest.mark.parametrize("slug", ["Team", "-a", "a b", str(UUID(int=5))])
 def test_the_name_of_a_project_must_be_a_slug(house: House, slug: str) -> None:
     output = house("project", "create", "--", slug, status=1).stderr

@@ -11,6 +11,7 @@ import pytest
 from gitstore import ledger
 from gitstore.drafts import Content
 from gitstore.errors import Code, GitstoreError
+from gitstore.model import Rules
 from gitstore.store import Store
 from sync import git_objects
 from sync.integrity import verify
@@ -97,6 +98,17 @@ def test_objects_of_versions_that_are_mirrored_later_are_stored(house: House) ->
     assert set(kept(house)) >= by_git(house, *all_tips(house))
 
 
+def test_a_definition_of_the_largest_accepted_size_can_be_restored(house: House) -> None:
+    """Under other rules than MeshHook's, it has up to 4 MiB."""
+    house.store.rules, house.store.limits = Rules.ANY, house.store.limits.under(Rules.ANY)
+    most = house.store.limits.definition
+    raw = b"a: " + b"x" * (most - 4) + b"\n"
+    house.store.create_workflow("order-sync", Content(raw=raw), house.who)
+    house.store.publish("order-sync", house.who)
+    assert len(raw) == most > 2**20
+    assert list(verify.unrecoverable(house.database, house.store)) == []
+
+
 def test_an_object_that_is_too_large_is_recorded_without_its_bytes(house: House) -> None:
     house.store.create_workflow("order-sync", Content(value=house.definition()), house.who)
     (house.store.path / "large").write_bytes(b"x" * (git_objects.LARGEST + 1))
@@ -111,7 +123,7 @@ def test_an_object_that_is_too_large_is_recorded_without_its_bytes(house: House)
     house.store.publish("order-sync", house.who)
     assert kept(house)[blob] is None
     (line,) = verify.unrecoverable(house.database, house.store)
-    assert line == f"order-sync/v1: object {blob} is larger than 1 MiB"
+    assert line == f"order-sync/v1: object {blob} was too large to be kept"
     assert findings(house) == [], "which is no difference"
 
 

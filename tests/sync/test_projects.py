@@ -12,10 +12,11 @@ from uuid import UUID, uuid4
 import pytest
 from psycopg import ClientCursor, sql
 
+from gitstore import schemas
 from gitstore.drafts import Content
 from gitstore.errors import Code, ConflictError, ForbiddenError, GitstoreError, NotFoundError
 from gitstore.model import Rules
-from gitstore.repository import Repository
+from gitstore.repository import SCHEMA_FILE, Repository
 from sync import catalog, projects, reconcile
 from sync.db import Claims, user_claims
 from sync.integrity import rebuild
@@ -211,6 +212,31 @@ def test_new_rules_judge_drafts_again_and_leave_versions(house: House) -> None:
     for row in house.rows("workflow_versions"):
         if row["state"] == "published":
             assert row == (before | free)[row["id"]]
+
+
+def test_a_new_schema_judges_drafts_again_and_leaves_versions(house: House) -> None:
+    """`verify` finds no difference, and a rebuild changes nothing, also if the schema before is lost."""
+    with house.database.as_owner() as tx:
+        projects.change(tx, house.project, rules=Rules.SCHEMA)
+    house.store.rules = Rules.SCHEMA
+    first = schemas.change(house.store, b'{"required": ["nodes"]}', WHO.actor, None)
+    house.publish("order-sync")
+    house.save("draft")
+    second = schemas.change(house.store, b'{"required": ["steps"]}', WHO.actor, {first})
+    with closing(Repository(house.store.path, house.project, rules=Rules.SCHEMA)) as repository:
+        assert reconcile.recheck_drafts(MirrorUnitOfWork(house.database, repository))
+        assert reconcile.recheck_drafts(MirrorUnitOfWork(house.database, repository), seconds=-1)
+        assert list(verify(house.database, repository)) == []
+        rows = house.rows("workflow_versions")
+        assert {row["state"]: row["valid"] for row in rows} == {"published": True, "draft": False}
+        blob = house.store.objects.tree(house.store.objects.commit(first.encode()).tree)[SCHEMA_FILE][
+            1
+        ].decode()
+        (house.store.path / "objects" / blob[:2] / blob[2:]).unlink()
+        rebuild.rebuild(house.database, [repository])
+        assert house.rows("workflow_versions") == rows
+    with house.database.as_owner() as tx:
+        assert tx.value("select checked_schema from gitstore.projects") == second
 
 
 # Deletion
