@@ -98,7 +98,7 @@ export class Draft {
         doc: this.original.text,
         extensions: [
           EditorView.cspNonce.of(this.form.dataset.nonce),
-          EditorView.contentAttributes.of({ "aria-label": "Definition", spellcheck: "false" }),
+          EditorView.contentAttributes.of({ "aria-label": "Definition", spellcheck: "false", tabindex: "0" }),
           lineNumbers(), foldGutter(), lintGutter(), highlightActiveLineGutter(), history(), drawSelection(), indentOnInput(),
           bracketMatching(), closeBrackets(), highlightSelectionMatches(), search({ top: true }), marked,
           isJson ? json() : yaml(), syntaxHighlighting(colours),
