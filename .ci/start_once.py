@@ -1,4 +1,4 @@
-"""Start an installed gitstore, publish a workflow with the printed commands, read it, and stop.
+"""Start an installed gitstore, publish a workflow with the printed commands, read it, set a schema, stop.
 
 python start_once.py <path of the command gitstore> <data folder>
 """
@@ -30,6 +30,14 @@ def main(command: str, data: str) -> None:
                 with urllib.request.urlopen(request, timeout=SECONDS) as response:
                     assert response.status == 200, path
                     assert response.read(), path
+            schema = urllib.request.Request(
+                url + "/projects/default/schema",
+                b'{"type": "object"}',
+                {"Authorization": f"Bearer {token}", "Content-Type": "application/json"},
+                method="PUT",
+            )
+            with urllib.request.urlopen(schema, timeout=SECONDS) as response:
+                assert response.status == 204, "the schema was not accepted"
         finally:
             service.send_signal(signal.SIGTERM)
         assert service.wait(SECONDS) == 0, service.returncode
