@@ -26,6 +26,6 @@ from service.ui.rendering import blueprint, is_page, refusal
 
 __all__ = [
     "activity", "autosaves", "blueprint", "compare", "conflicts", "editing", "handover", "is_page",
-    "projects", "refusal", "rollback", "session", "settings", "sources",
-    "subscriptions", "tokens", "versions", "workflows",
+    "projects", "refusal", "rollback", "session", "settings", "sources", "subscriptions", "tokens",
+    "versions", "workflows",
 ]  # fmt: skip
