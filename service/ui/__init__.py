@@ -25,6 +25,7 @@ from service.ui import (
 from service.ui.rendering import blueprint, is_page, refusal
 
 __all__ = [
-    "activity", "autosaves", "blueprint", "compare", "conflicts", "editing", "handover", "is_page", "projects",
-    "refusal", "rollback", "session", "settings", "sources", "subscriptions", "tokens", "versions", "workflows",
+    "activity", "autosaves", "blueprint", "compare", "conflicts", "editing", "handover", "is_page",
+    "projects", "refusal", "rollback", "session", "settings", "sources", "subscriptions", "tokens",
+    "versions", "workflows",
 ]  # fmt: skip
