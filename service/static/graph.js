@@ -32,7 +32,8 @@ function makeLive(frame) {
 
   function centre(box) {
     const at = place(box);
-    const width = Math.min(view[2], Math.max(whole[2] / 2, 640));
+    // Readable: a node of 212 units takes at least 150 pixels.
+    const width = Math.min(view[2], Math.max((svg.clientWidth || 640) * 1.4, SMALLEST));
     const height = (view[3] / view[2]) * width;
     show([at.x + at.width / 2 - width / 2, at.y - height / 2, width, height]);
   }
@@ -68,14 +69,44 @@ function makeLive(frame) {
     ArrowLeft: () => move(-0.1, 0), ArrowRight: () => move(0.1, 0), ArrowUp: () => move(0, -0.1), ArrowDown: () => move(0, 0.1),
   };
   svg.addEventListener("keydown", (event) => {
-    if (!(event.key in keys) || event.ctrlKey || event.metaKey || event.altKey) return;
+    if (!(event.key in keys) || event.target !== svg || event.ctrlKey || event.metaKey || event.altKey) return;
     event.preventDefault();
     keys[event.key]();
   });
 
+  // One stop of the tab key for the graph; from there, the arrow keys go from node to node, and Escape back. With
+  // Shift they move the view.
+  const boxes = [...svg.querySelectorAll(".box")];
+  for (const box of boxes) box.setAttribute("tabindex", "-1");
+  function neighbour(from, key) {
+    const at = place(from);
+    const [dx, dy] = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] }[key];
+    let best = null;
+    let least = Infinity;
+    for (const box of boxes) {
+      const to = place(box);
+      const [along, across] = [(to.x - at.x) * dx + (to.y - at.y) * dy, Math.abs((to.x - at.x) * dy) + Math.abs((to.y - at.y) * dx)];
+      if (along > 0 && along + 3 * across < least) [best, least] = [box, along + 3 * across];
+    }
+    return best;
+  }
+  svg.addEventListener("keydown", (event) => {
+    if (event.ctrlKey || event.metaKey || event.altKey || event.shiftKey || !boxes.length) return;
+    const box = event.target.closest(".box");
+    let next = null;
+    if (event.key === "Escape" && box) next = svg;
+    else if (event.key === "Enter" && !box) next = boxes.reduce((a, b) => (place(b).x < place(a).x ? b : a));
+    else if (box && event.key.startsWith("Arrow")) next = neighbour(box, event.key) || box;
+    if (!next) return;
+    event.preventDefault();
+    event.stopImmediatePropagation();
+    next.focus({ preventScroll: true });
+    if (next !== svg) centre(next);
+  }, { capture: true });
+
   const bar = document.createElement("div");
   bar.className = "zoom";
-  for (const [text, label, act] of [["+", "Zoom in", keys["+"]], ["−", "Zoom out", keys["-"]], ["Fit", "Show the whole graph", keys["0"]]]) {
+  for (const [text, label, act] of [["+", "Zoom in", keys["+"]], ["−", "Zoom out", keys["-"]], ["Fit", "Fit the whole graph", keys["0"]]]) {
     const button = document.createElement("button");
     button.type = "button";
     button.textContent = text;
@@ -85,10 +116,10 @@ function makeLive(frame) {
   }
   frame.append(bar);
   // If the whole graph would be too small to read, show its beginning first.
-  if (svg.clientWidth / whole[2] < 0.55) {
+  if (Math.min(svg.clientWidth / whole[2], svg.clientHeight / whole[3]) < 0.55) {
     const first = [...svg.querySelectorAll(".box")].map(place).reduce((a, b) => (b.x < a.x ? b : a), { x: Infinity, y: 0 });
     const width = svg.clientWidth / 0.8;
-    const height = (whole[3] / whole[2]) * width;
+    const height = (svg.clientHeight / svg.clientWidth) * width;
     if (first.x < Infinity) show([first.x - 24, first.y - height / 2, width, height]);
   }
   svg.setAttribute("tabindex", "0");

@@ -58,6 +58,7 @@ class Row:
 def show_difference(slug: str) -> Response:
     visit = enter(Permission.READ, f"reading {clip(slug)}")
     caller, layout = visit.caller, request.args.get("layout") == "true"
+    whole, unified = request.args.get("lines") == "all", request.args.get("view") == "unified"
     with caller.reading() as tx:
         workflow = lookup.workflow(tx, caller, slug)
         versions = sides(tx, workflow, request.args.get("from") or None, request.args.get("to") or None)
@@ -84,7 +85,14 @@ def show_difference(slug: str) -> Response:
         graph=graph,
         items=items,
         more=more,
-        rows=side_by_side(old, new),
+        rows=side_by_side(old, new, whole=whole),
+        whole=whole,
+        unified=unified,
+        here={
+            "from": request.args.get("from") or None,
+            "to": request.args.get("to") or None,
+            "layout": "true" if layout else None,
+        },
     )
 
 

@@ -10,6 +10,7 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, Final
 from unicodedata import east_asian_width
 from urllib.parse import urlsplit
@@ -66,7 +67,7 @@ class Line:
     mark: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Graph:
     """Complete drawing. Containers precede their children. `left_out` counts the nodes beyond MOST_BOXES."""
 
@@ -89,6 +90,14 @@ class Graph:
     def beside(self) -> Graph:
         """Return the drawing for half the width of the page."""
         return replace(self, view=_view((box.rect for box in self.boxes), _BESIDE))
+
+    def title_of(self, name: str) -> str:
+        """Return the title of the node with that id, or the id itself."""
+        return self._titles.get(name, name)
+
+    @cached_property
+    def _titles(self) -> dict[str, str]:
+        return {box.id: box.title for box in self.boxes if box.id}
 
     def by_id(self, name: str | None) -> Box | None:
         """Return the box of the node with that id, or None."""

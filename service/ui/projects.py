@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from flask import Response
+from flask import Response, request
 
 from gitstore.definition.quoting import clip
 from gitstore.errors import ForbiddenError, GitstoreError
 from gitstore.model import Permission
+from service import lookup
 from service.access import Identity, Role
 from service.actions import projects as actions
 from service.context import services
@@ -23,8 +24,9 @@ from sync import projects
 def list_projects() -> Response:
     visit = enter(Permission.READ, "listing projects")
     with visit.caller.reading() as tx:
-        rows = projects.visible(tx)
-    return visit.page("projects.html", rows=rows, own=visit.principal.project.id)
+        page = projects.visible(tx, after=lookup.slug_in(request.args.get("cursor")))
+    following = lookup.cursor_to(page.next) if page.next is not None else None
+    return visit.page("projects.html", rows=page.rows, own=visit.principal.project.id, following=following)
 
 
 @blueprint.post("/ui/projects")

@@ -110,13 +110,13 @@ class Row:
     count: int = 0
 
 
-def side_by_side(old: str, new: str) -> list[Row]:
-    """Return the changed lines with their context. The last row counts the omitted ones, if any."""
+def side_by_side(old: str, new: str, *, whole: bool = False) -> list[Row]:
+    """Return the changed lines with their context, or all lines. The last row counts the omitted ones."""
     a, b = _lines(old), _lines(new)
     left_out = max(len(a), len(b), MOST_COMPARED) - MOST_COMPARED
     rows: list[Row] = []
     room = MOST_SHOWN
-    for place in _places(a[:MOST_COMPARED], b[:MOST_COMPARED]):
+    for place in _places(a[:MOST_COMPARED], b[:MOST_COMPARED], whole):
         if len(rows) == MOST_ROWS or room <= 0:
             left_out += place if isinstance(place, int) else 1
         elif isinstance(place, int):
@@ -140,15 +140,18 @@ class _Place(NamedTuple):
     new: int
 
 
-def _places(old: Sequence[str], new: Sequence[str]) -> Iterator[_Place | int]:
-    """Yield the rows of changed lines and their context, and the numbers of equal lines between them."""
+def _places(old: Sequence[str], new: Sequence[str], whole: bool) -> Iterator[_Place | int]:
+    """Yield the rows of changed lines and their context, and the numbers of equal lines between them.
+
+    `whole`: the context is all other lines.
+    """
     at = shift = 0  # the next old line, and the distance to the equal new line
 
     def same(end: int) -> Iterator[_Place]:
         return (_Place("same", n, n + shift) for n in range(at, end))
 
     for hunk in hunks(old, new):
-        if (start := max(hunk[0].start_old - CONTEXT, at)) > at:
+        if not whole and (start := max(hunk[0].start_old - CONTEXT, at)) > at:
             yield start - at
             at = start
         for gap in hunk:
@@ -159,10 +162,12 @@ def _places(old: Sequence[str], new: Sequence[str]) -> Iterator[_Place | int]:
             yield from (_Place("removed", n, -1) for n in range(gap.start_old + paired, gap.end_old))
             yield from (_Place("added", -1, n) for n in range(gap.start_new + paired, gap.end_new))
             at, shift = gap.end_old, gap.end_new - gap.end_old
-        end = min(at + CONTEXT, len(old))
+        end = at if whole else min(at + CONTEXT, len(old))
         yield from same(end)
         at = end
-    if at < len(old):
+    if whole:
+        yield from same(len(old))
+    elif at < len(old):
         yield len(old) - at
 
 

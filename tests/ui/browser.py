@@ -19,6 +19,9 @@ FLAGS = ["--no-sandbox", "--headless", "--disable-gpu", "--no-first-run", "--dis
          "--disable-component-update", "--disable-sync"]  # fmt: skip
 SCREENSHOTS = Path(__file__).parents[2] / "screenshots"
 
+AXE = Path(__file__).parents[2] / "service/frontend/node_modules/axe-core/axe.min.js"
+"""Installed with the build of the page's scripts (npm ci)."""
+
 needs_chromium = pytest.mark.skipif(
     CHROMIUM is None, reason="no Chromium: install Debian's `chromium`, or name one by the variable CHROMIUM"
 )
@@ -60,7 +63,7 @@ _FAINT = """() => {
   return flaws;
 }"""
 
-# Checks of names, roles, headings and landmarks, as axe-core has them (which can't be copied in).
+# Checks of names, roles, headings, landmarks and links, beside those of axe-core.
 _INACCESSIBLE = """() => {
   const flaws = [];
   const visible = (e) => e.getClientRects().length && getComputedStyle(e).visibility !== "hidden";
@@ -147,6 +150,16 @@ class Tab:
             return
         field.press("Control+a")
         field.evaluate(_PASTE, text)  # `fill` would let Chromium write inline styles
+
+    def axe(self) -> list[str]:
+        """Return what axe-core finds on the present page; nothing where it is not installed."""
+        if not AXE.exists():
+            return []
+        self.page.evaluate(AXE.read_text())
+        found = self.page.evaluate("axe.run({ resultTypes: ['violations'] })")["violations"]
+        return [
+            f"{self.page.url}: {each['id']}: {node['html'][:200]}" for each in found for node in each["nodes"]
+        ]
 
     def problems(self) -> list[str]:
         """Return the problems of the present page: contrast, names and roles, console, width."""

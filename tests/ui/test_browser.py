@@ -13,7 +13,7 @@ from playwright.sync_api import Browser, Page, expect
 
 from tests.stories.instance import Caller, Service, definition
 from tests.ui import browser
-from tests.ui.browser import SCREENSHOTS, Tab, needs_chromium
+from tests.ui.browser import AXE, SCREENSHOTS, Tab, needs_chromium
 
 pytestmark = [needs_chromium, pytest.mark.slow]
 
@@ -199,38 +199,72 @@ def pages(owner: Caller) -> dict[str, str]:
         "delete-webhook": f"/ui/webhooks/{subscription['id']}/delete",
         "delivery": f"/ui/deliveries/{sent['id']}",
         "tokens": "/ui/tokens",
+        "members": "/ui/members",
+        "projects": "/ui/projects",
+        "all-activity": "/ui/activity",
+        "activity": f"{one}/activity",
+        "settings": f"{one}/settings",
+        "archive": f"{one}/archive",
+        "blame": f"{one}/versions/2/blame",
         "refusal": f"{one}/versions/99",
         "only-draft": "/ui/workflows/other",
     }
 
 
-@pytest.mark.parametrize(
-    ("scheme", "width"), [("light", 1280), ("dark", 1280), ("light", 360), ("dark", 1900)]
-)
-def test_every_page_is_accessible(chromium: Browser, owner: Caller, scheme: str, width: int) -> None:
-    """No console errors; names, roles and headings; contrast; no horizontal scrolling; no layout shift."""
+WIDTHS = (1440, 768, 360)
+
+
+def flaws(ann: Tab, name: str, scheme: str) -> list[str]:
+    """Return what is wrong with the present page, at each width, and keep its pictures."""
+    shift = ann.page.evaluate(_SHIFT)
+    found = [f"{name}: it shifts by {shift}"] if shift > 0.02 else []
+    for width in WIDTHS:
+        ann.page.set_viewport_size({"width": width, "height": 800})
+        found += [*ann.problems(), *ann.axe()]
+        ann.page.screenshot(path=_file(name, scheme, width), full_page=True)
+    ann.page.set_viewport_size({"width": WIDTHS[0], "height": 800})
+    return found
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_every_page_is_accessible(chromium: Browser, owner: Caller, scheme: str) -> None:
+    """By axe-core; contrast in drawings; no console errors, horizontal scrolling or layout shift."""
     SCREENSHOTS.mkdir(exist_ok=True)
-    shown = {"color_scheme": scheme, "viewport": {"width": width, "height": 800}}
     problems: list[str] = []
+    shown = {"color_scheme": scheme, "viewport": {"width": WIDTHS[0], "height": 800}}
     with browser.tab(chromium, owner, **shown) as ann:
         for name, path in pages(owner).items():
             ann.go(path)
             if name == "edit":
                 expect(ann.page.locator("#state")).not_to_have_text("")
-            shift = ann.page.evaluate(_SHIFT)
-            problems += [*ann.problems(), *([f"{path}: it shifts by {shift}"] if shift > 0.02 else [])]
-            ann.page.screenshot(path=_file(name, scheme, width), full_page=True)
+            problems += flaws(ann, name, scheme)
         ann.go("/ui/tokens")
         ann.page.get_by_label("Name").fill("engine")
         ann.page.get_by_role("button", name="Create token").click()
         expect(ann.page.get_by_role("heading", name="New access token")).to_be_visible()
-        problems += ann.problems()
-        ann.page.screenshot(path=_file("shown-once", scheme, width), full_page=True)
+        problems += flaws(ann, "shown-once", scheme)
         ann.page.get_by_role("button", name="Sign out").click()
         expect(ann.page.get_by_role("heading", name="Sign in")).to_be_visible()
-        problems += ann.problems()
-        ann.page.screenshot(path=_file("sign-in", scheme, width), full_page=True)
+        problems += flaws(ann, "sign-in", scheme)
     assert problems == []
+    if not AXE.exists():
+        pytest.skip("without axe-core: run npm ci in service/frontend")
+
+
+def test_nodes_are_reached_by_the_keyboard(ann: Tab, owner: Caller) -> None:
+    """One tab stop for the graph, arrow keys from node to node, Escape back; edges say what they join."""
+    publish(owner, *urls(1))
+    ann.go("/ui/workflows/order-sync/versions/1")
+    ann.page.locator("svg.drawing").focus()
+    titles = []
+    for key in ("Enter", "ArrowRight", "ArrowRight", "ArrowLeft"):
+        ann.page.keyboard.press(key)
+        titles.append(ann.page.evaluate("document.activeElement.querySelector('title')?.textContent"))
+    assert [title.split()[-1] for title in titles] == ["(hook-1)", "(call-1)", "(call-1)", "(hook-1)"]
+    ann.page.keyboard.press("Escape")
+    assert ann.page.evaluate("document.activeElement.classList.contains('drawing')")
+    edge = ann.page.locator("svg.drawing .edge")
+    expect(edge).to_have_attribute("aria-label", re.compile("^.+ to .+$"))
 
 
 # The sum of layout shifts since the page began to load (web.dev/cls).

@@ -130,10 +130,13 @@ lines = st.lists(
 )
 
 
-@given(lines, lines)
-def test_side_by_side_shows_every_changed_line_once(old: list[str], new: list[str]) -> None:
-    rows = side_by_side("".join(line + "\n" for line in old), "".join(line + "\n" for line in new))
+@given(lines, lines, st.booleans())
+def test_side_by_side_shows_every_changed_line_once(old: list[str], new: list[str], whole: bool) -> None:
+    """And, if wanted, all others."""
+    a, b = ("".join(line + "\n" for line in side) for side in (old, new))
+    rows = side_by_side(a, b, whole=whole)
     skipped = sum(row.count for row in rows if row.kind == "skip")
+    assert not (whole and skipped)
     for side, count in ((0, len(old)), (1, len(new))):
         shown = [each for row in rows if (each := (row.old, row.new)[side]) is not None]
         assert len(shown) + skipped == count
