@@ -11,6 +11,9 @@ from uuid import UUID
 
 from gitstore.names import next_number
 
+LONGEST_TEXT: Final = 10_000
+"""Maximum number of characters of a message or a description."""
+
 
 class Rules(StrEnum):
     """The rule set that a project's definitions must satisfy."""

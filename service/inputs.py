@@ -23,7 +23,7 @@ from pydantic import (
 from gitstore import model
 from gitstore.definition.quoting import INVISIBLE, clip
 from gitstore.errors import GitstoreError, MalformedError
-from gitstore.model import Limits, Problem, Problems
+from gitstore.model import LONGEST_TEXT, Limits, Problem, Problems
 from gitstore.names import SLUG_PATTERN
 from service.access import Role
 from webhooks.addresses import LONGEST_URL
@@ -34,7 +34,6 @@ from webhooks.subscriptions import LONGEST_OVERLAP, SUBSCRIBABLE
 
 M = TypeVar("M", bound=BaseModel)
 
-LONGEST_TEXT: Final = 10_000  # characters of a message, of a description
 SLACK: Final = 64 * 1024
 """Bytes of a JSON body in addition to a definition."""
 

@@ -22,14 +22,13 @@ from gitstore.errors import (
     TemporaryError,
     too_large,
 )
-from gitstore.model import Permission
+from gitstore.model import LONGEST_TEXT, Permission
 from gitstore.names import workflow_id
 from service import lookup
 from service.access import Identity, Principal, Role, authorize
 from service.actions import drafts
 from service.actions.workflows import raw_content
 from service.caller import Backend, Caller
-from service.inputs import LONGEST_TEXT
 from service.issuers import User
 from sync import autosaves, catalog, tokens
 from sync.audit import Origin

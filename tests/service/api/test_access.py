@@ -193,7 +193,7 @@ def test_unknown_ids_are_not_found(house: House, names: dict[str, str], shown: s
 
 def test_objects_of_another_tenant_are_not_listed(house: House, names: dict[str, str]) -> None:
     other = house.client("owner", house.other)
-    assert other.get("/workflows").json == {"workflows": [], "next_cursor": None}
+    assert other.get("/workflows").json == {"workflows": [], "total": 0, "next_cursor": None}
     assert "victim" not in other.get("/tokens").text
     assert other.get("/sources").json == {"sources": []}
     assert other.get("/subscriptions").json == {"subscriptions": []}

@@ -23,7 +23,7 @@ from tests.service.api.conftest import Client, House, opened, problem
 from tests.service.api.test_access import EVERY, USERS_ONLY
 from tests.service.users import ISSUER, add_member
 from tests.ui.test_roles import FORM, NO_ID, URLS
-from tests.ui.visitor import Visitor
+from tests.ui.visitor import HOST, Visitor
 
 SECRET = "v1ct1m"
 """In each text of the victim that a row holds."""
@@ -135,6 +135,12 @@ def every_answer(house: House, names: dict[str, str]) -> Iterator[tuple[str, str
             sent = path.replace(NO_ID, names[kind])
             answer = page.get(sent) if method == "GET" else page.post(sent, **FORM)
             yield f"{method} {sent}", leak(answer.html, names, sent)
+    one = "/ui/workflows/order-sync"
+    for path in (f"{one}/stop", f"{one}/archive", "/ui/projects"):
+        yield f"POST {path}", leak(page.post(path, **FORM).html, names, path)
+    for method in ("PUT", "DELETE"):
+        saved = page.client.open(f"{one}/autosave", method=method, base_url=HOST, json={}, buffered=True)
+        yield f"{method} {one}/autosave", leak(saved.text, names, "")
     for path in ("/ui/handover", "/ui/handover/enter"):
         yield path, leak(client.post(path, json={}).text, names, path)
     basic = {"Authorization": f"Basic {b64encode(b'git:any').decode()}"}
