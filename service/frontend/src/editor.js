@@ -9,6 +9,7 @@ const plain = document.getElementById("plain");
 
 const draft = new Draft(form);
 plain.hidden = true;
+document.getElementById("unsaved")?.remove(); // the editor offers these texts itself
 draft.area.removeAttribute("aria-label"); // it is CodeMirror's now
 for (const listed of plain.querySelectorAll(".body")) listed.remove();
 host.hidden = false;
