@@ -13,6 +13,7 @@ from datetime import datetime
 from typing import Final, Self
 
 from gitstore.repository import Repository
+from service.access import who
 from service.caller import Caller
 from sync import catalog
 from sync.catalog import Workflow
@@ -97,4 +98,4 @@ def _changes(
 
 
 def _name(name: str | None) -> str | None:
-    return name.removeprefix("token:") if name else None
+    return who(name).name if name else None

@@ -22,10 +22,11 @@ from gitstore.diff.summary import what_changes
 from gitstore.diff.values import ABSENT, steps
 from gitstore.drafts import Content
 from gitstore.errors import Code, GitstoreError, InvalidDefinitionError, NoJsonError, NotFoundError
-from gitstore.model import LedgerKind, Permission, Person, WorkflowState
+from gitstore.model import LedgerKind, Permission, WorkflowState
 from gitstore.names import parse_number
 from gitstore.repository import Repository
 from service import errors, lookup
+from service.access import who
 from service.actions import drafts, merging
 from service.actions.workflows import raw_content, validate
 from service.ui.rendering import blueprint
@@ -62,30 +63,24 @@ def moved(repository: Repository, slug: str, seen: str, base: int | None = None)
         draft = repository.snapshot(slug, state.draft)
         what = "saved the draft" if seen else "started a draft"
         change = _change(repository, slug, seen, state.draft)
-        return Moved(display_name(draft.author), what, draft.created_at, draft.commit, change)
+        return Moved(who(draft.author.name).name, what, draft.created_at, draft.commit, change)
     published = bool(seen) and _is_published(repository, seen, state)
     if seen and not state.draft_open and not published:
         entry = next((one for one in repository.ledger(slug) if one.kind is LedgerKind.DISCARDED), None)
         commit = state.latest_commit or state.draft or ""
-        who = display_name(entry.actor) if entry else ""
-        return Moved(who, "discarded the draft", entry.when, commit) if entry else None
+        return Moved(who(entry.actor.name).name, "discarded the draft", entry.when, commit) if entry else None
     if state.latest and (published if base is None else state.latest != base):
         version = repository.version(slug, state.latest)
         what = f"published the draft as v{state.latest}" if published else f"published v{state.latest}"
         change = _change(repository, slug, seen, version.snapshot.commit)
-        who = display_name(version.published_by)
-        return Moved(who, what, version.published_at, version.snapshot.commit, change)
+        by = who(version.published_by.name).name
+        return Moved(by, what, version.published_at, version.snapshot.commit, change)
     return None
 
 
 def commit_in(text: str) -> str:
     """Return the id of a commit that a form carries, "" if it is none."""
     return text if _COMMIT.fullmatch(text) else ""
-
-
-def display_name(person: Person) -> str:
-    """Return the name of a person as others know it: of an access token, without its kind."""
-    return person.name.removeprefix("token:")
 
 
 def _is_published(repository: Repository, seen: str, state: WorkflowState) -> bool:

@@ -192,7 +192,7 @@ def show_changes(slug: str) -> Response:
     if seen == now:
         return Response(status=304, headers={"ETag": f'"{now}"', "Cache-Control": "private, no-cache"})
     found = changes.since(caller, row, seen) if seen is not None else []
-    you = visit.principal.person.name.removeprefix("token:")
+    you = visit.principal.name
     told = [{"text": change.told_to(you), **_where(row, change)} for change in found]
     response = jsonify(token=str(now), changes=told)
     response.headers.update({"ETag": f'"{now}"', "Cache-Control": "private, no-cache"})
