@@ -23,7 +23,7 @@ from sync import projects
 def list_projects() -> Response:
     visit = enter(Permission.READ, "listing projects")
     with visit.caller.reading() as tx:
-        rows = projects.visible(tx)
+        rows = projects.visible(tx).rows
     return visit.page("projects.html", rows=rows, own=visit.principal.project.id)
 
 
