@@ -25,7 +25,7 @@ from gitstore.definition.elements import Finding, meaning, without_leftovers
 from gitstore.definition.quoting import clip, quote
 from gitstore.definition.rules.graph_rules import check
 from gitstore.definition.schema import LIMITS as SCHEMA_LIMITS
-from gitstore.definition.schema import Schema, flaws, violations
+from gitstore.definition.schema import VIOLATION, Schema, flaws, violations
 from gitstore.errors import Code, InvalidDefinitionError, MalformedError, too_large
 from gitstore.model import Definition, Limits, Problem, Problems, Rules, listed
 
@@ -237,7 +237,12 @@ def has_comments(raw: bytes, file_name: str) -> bool:
 
 
 def describe(problem: Problem) -> str:
-    """Format a problem on one line: `nodes[3] "call-api": url is required for an HTTP call`."""
+    """Format a problem on one line: `nodes[3] "call-api": url is required for an HTTP call`.
+
+    A violation of a schema has line and column, as its pointer may hold any characters.
+    """
+    if problem.line is not None and problem.code == VIOLATION:
+        return f"line {problem.line}, column {problem.column}: {problem.message}"
     item = _LIST_ITEM.match(problem.pointer or "")
     if item is not None:
         node = "" if problem.node is None else " " + quote(problem.node)

@@ -24,6 +24,7 @@ from gitstore.model import Limits
 LARGEST: Final = 256 * 2**10
 """Bytes of a schema."""
 LIMITS: Final = Limits(definition=LARGEST)
+VIOLATION: Final = "schema_violation"
 UNUSABLE: Final = "schema_unusable"
 """Code of the problem that a schema cannot be applied."""
 CPU_SECONDS: Final = 2
@@ -93,7 +94,7 @@ def _run(*lines: str) -> Findings:
     answer = json.loads(done.stdout)
     if "unusable" in answer:
         raise UnusableError(f"can't be applied: {_shown(answer['unusable'])}")
-    found = [Finding("schema_violation", _shown(message), tuple(path)) for path, message in answer["found"]]
+    found = [Finding(VIOLATION, _shown(message), tuple(path)) for path, message in answer["found"]]
     return found, answer["more"]
 
 

@@ -88,6 +88,9 @@ def test_violations_have_pointer_line_and_column_in_document_order() -> None:
         '"run" is a required property',
         'the value does not match "^[a-z-]+$"',
     ]
+    assert document.summarize(found).startswith(
+        "3 problems: line 2, column 5: Additional properties are not allowed ('a/b' was unexpected); line 4, "
+    )
     slashed = parse('{"steps": [], "a/b~": 1}', {"properties": {"a/b~": {"type": "null"}}}, "workflow.json")
     assert [(p.pointer, p.line, p.column) for p in slashed.problems] == [("/a~1b~0", 1, 23)]
     assert parse("steps: [{run: a}]", STEPS).valid
