@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
 from importlib.resources import files
-from typing import Final
+from typing import Final, cast
 
 from flask import Response, jsonify, request
 
 from gitstore.definition.quoting import clip
+from gitstore.diff.structure import diff
 from gitstore.drafts import Content
-from gitstore.errors import GitstoreError, IntegrityError, MalformedError, NotFoundError, StaleDraftError
+from gitstore.errors import (
+    GitstoreError,
+    IntegrityError,
+    InvalidDefinitionError,
+    MalformedError,
+    NotFoundError,
+    StaleDraftError,
+    TooLargeError,
+)
 from gitstore.model import Permission, Rules
 from gitstore.names import show, superseded_at, superseded_of, version_id
 from gitstore.repository import Repository
@@ -25,9 +35,10 @@ from service.caller import Caller
 from service.changes import Change
 from service.inputs import CreateWorkflow, validated
 from service.ui.conflicts import commit_in, moved
+from service.ui.graph import Graph, draw_difference
 from service.ui.rendering import ago, blueprint, url
 from service.ui.session import Visit, enter, field, go, seen_draft
-from service.ui.versions import change_between, view_of
+from service.ui.versions import VersionView, change_between, view_of
 from sync import catalog, listing
 from sync.catalog import FullVersion
 from sync.listing import FILTERS
@@ -161,6 +172,7 @@ def workflow_page(visit: Visit, slug: str, error: GitstoreError | None = None) -
         behind = draft is not None and _is_behind(repository, workflow.slug)
         discarded = None if draft else _discarded(repository, workflow.slug, latest)
         since = moved(repository, workflow.slug, seen) if seen else None
+    together = _drawn_together(draft_view, current, rules)
     small = draft_view is not None and current_view is not None and draft_view.narrow and current_view.narrow
     if draft_view and current_view and small:
         draft_view, current_view = draft_view.beside(), current_view.beside()
@@ -174,6 +186,7 @@ def workflow_page(visit: Visit, slug: str, error: GitstoreError | None = None) -
         small=small,
         draft=draft_view,
         current=current_view,
+        together=together,
         behind=behind,
         discarded=discarded,
         moved=since,
@@ -294,6 +307,18 @@ def _discarded(repository: Repository, slug: str, latest: FullVersion | None) ->
     ):
         return None
     return discarded
+
+
+def _drawn_together(draft: VersionView | None, current: FullVersion | None, rules: Rules) -> Graph | None:
+    """Return the draft against the current version in one drawing; None if one is missing or not a graph."""
+    if draft is None or current is None or rules is not Rules.MESHHOOK:
+        return None
+    before, after = current.definition, cast(FullVersion, draft.version).definition
+    if not isinstance(before, dict) or not isinstance(after, dict):
+        return None
+    with suppress(InvalidDefinitionError, TooLargeError):
+        return draw_difference(before, after, diff(before, after, rules))
+    return None
 
 
 def _exists(visit: Visit, slug: str) -> bool:

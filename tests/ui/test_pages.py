@@ -311,3 +311,16 @@ def test_texts_are_compared_in_one_column_and_with_all_lines(ann: Visitor) -> No
     page = ann.get(every.partition("#")[0]).page
     assert "unchanged line" not in page.text
     assert "https://two.example/" in page.text
+
+
+@pytest.mark.usefixtures("published")
+def test_the_overview_draws_the_draft_against_the_current_version(ann: Visitor) -> None:
+    """In one graph with marks; a draft with problems is drawn by itself, with their marks."""
+    one = "/workflows/order-sync/versions"
+    ann.api.post(one, json={"definition": definition("https://four.example/")})
+    page = ann.get(ONE).page
+    assert "Draft against v3" in page.text
+    (drawing,) = page.all("svg", **{"class": "drawing"})
+    assert "changed: " in drawing.text
+    ann.api.put(f"{one}/draft", json={"definition": {"nodes": [], "edges": []}}, match="*")
+    assert "Draft against" not in ann.get(ONE).page.text
