@@ -160,7 +160,7 @@ WRITES: list[LiteralString] = [
     "update gitstore.access_tokens set role = 'owner'",
     "update gitstore.access_tokens set sha256 = sha256('x')",
     "delete from gitstore.access_tokens",
-    "insert into gitstore.workflows select * from gitstore.workflows",
+    "insert into gitstore.workflows (id) select id from gitstore.workflows",
     "update gitstore.workflows set name = 'x'",
     "delete from gitstore.workflows",
     "insert into gitstore.workflow_versions (id) select id from gitstore.workflow_versions",
