@@ -23,12 +23,11 @@ from gitstore.errors import GitstoreError, ObjectsMissingError
 from gitstore.git.commits import new_objects, object_of
 from gitstore.git.process import larger
 from gitstore.git.quarantine import references
-from gitstore.model import Limits
 from gitstore.names import workflow_id
 from gitstore.repository import Repository
 from sync.db import Transaction
 
-LARGEST: Final = Limits().largest_definition  # bytes of one object, unless settings allow larger definitions
+LARGEST: Final = 2**20  # bytes of one object; a definition may have as many as the settings allow
 MOST_OBJECTS: Final = 20_000  # of one publication
 MOST_BYTES: Final = 64 * 2**20  # of one publication
 _SURELY_SMALL: Final = 64 * 2**10  # bytes on disk of a loose object; below, its size is not queried
@@ -93,13 +92,13 @@ def of_publication(repository: Repository, slug: str, target: str, before: bytes
         first = [target.encode(), commit, objects.commit(commit).tree, folder, blob]
         more = new_objects(objects, commit, before, steps=MOST_OBJECTS, size=MOST_BYTES)
         found = [(oid, is_file) for oid, is_file in islice(more, MOST_OBJECTS) if oid not in first]
-        most = max(LARGEST, repository.limits.definition)
-        large = larger(repository.path, list(_unsure(repository, found)), most)
+        large = larger(repository.path, list(_unsure(repository, found)), LARGEST)
         for oid in chain(first, (oid for oid, _ in found)):
             if oid in large:
                 yield Oversized(oid)
                 continue
             item = objects.get(oid)
+            most = repository.limits.definition if oid == blob else LARGEST
             if isinstance(item, Blob) and item.raw_length() > most:
                 yield Oversized(oid)
                 continue

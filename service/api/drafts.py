@@ -39,6 +39,7 @@ from service.api.openapi import (
     responds,
 )
 from service.api.versions import PublishedVersionOrNull, Version, VersionPath, etag_of
+from service.api.versions import blueprint as versions
 from service.caller import Caller
 from service.context import enter, read_body
 from service.inputs import Body, Definition, Explained, Moment, most_json, validated
@@ -175,7 +176,7 @@ def save_draft(path: WorkflowPath, query: Query) -> Response:
     return _answer(caller, saved)
 
 
-@blueprint.post(
+@versions.post(
     "/workflows/<id>/versions/publish",
     **declares(
         201,

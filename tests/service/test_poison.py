@@ -129,12 +129,12 @@ def test_a_sync_in_a_child_imports_and_counts(tenants: Tenants, upstream: Upstre
     good = tenants.source("good", upstream.url)
     with tenants.syncing(Limits(2**30, 60, 60)) as loop:
         until(lambda: tenants.row(good).succeeded_at is not None)
-        assert tenants.published(good) == 1
+        assert tenants.published(good) == 2
         upstream.broken = 500
         tenants.due(good)
         loop.wake()
         until(lambda: tenants.row(good).failures == 1)
-    assert tenants.counted == [("ok", ["definition_invalid"]), ("upstream_failed", [])]
+    assert tenants.counted == [("ok", []), ("upstream_failed", [])]
     assert "http resp 500" in (tenants.row(good).last_error or "")
     with tenants.database.as_owner() as tx:
         assert tx.value("select max(crashes) from gitstore.sources") == 0

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from playwright.sync_api import TimeoutError as PlaywrightTimeoutError
 
 from tests.stories.instance import Caller
 
@@ -144,6 +145,9 @@ class Tab:
 
     def type(self, text: str) -> None:
         """Replace the definition, in CodeMirror or in the plain form."""
+        if self.page.locator("script[type=module]").count():
+            with suppress(PlaywrightTimeoutError):  # a tab without scripts never shows it
+                self.page.locator(".cm-content").wait_for(timeout=10_000)
         field = self.page.get_by_label("Definition", exact=True)
         if field.evaluate("element => element.matches('textarea')"):
             field.fill(text)
