@@ -175,9 +175,10 @@ class Person:
 
 @dataclass(frozen=True, slots=True)
 class Actor(Person):
-    """Who acts. Name and address are decoration, which a user may change; `issuer` and `subject` do not.
+    """The identity of an actor. Name and address are decoration, which a user may change.
 
-    These are a user's at an identity provider. `on_behalf_of` names the user for whom a program says it acts.
+    `issuer` and `subject`, a user's at an identity provider, do not change. `on_behalf_of` names the user for
+    whom a program claims to act.
     """
 
     issuer: str | None = None

@@ -24,7 +24,7 @@ _BATCH: Final = 20
 
 @dataclass(frozen=True, slots=True)
 class BlamePage:
-    """`elements` without those whose version an earlier page told. `versions` are those that are named.
+    """`elements` without those whose version an earlier page named. `versions` are those that are named.
 
     `next` is the version that the next page begins with, or None if all is known.
     """

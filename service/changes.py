@@ -1,7 +1,7 @@
 """What changed in a workflow since a page or a program last looked, from a token and the workflow's row.
 
-The token holds the state that was seen: whoever asks again with it gets 304 for the price of reading one row.
-It is opaque to callers; one that is not understood counts as a state in which nothing is known.
+The token holds the state that was seen. A client that polls with it gets 304 for the price of reading one
+row. It is opaque to callers; one that is not understood counts as a state in which nothing is known.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class Change:
     at: datetime | None
     version: int | None = None
 
-    def told_to(self, name: str) -> str:
+    def described_to(self, name: str) -> str:
         """Return the text for someone of that name: "You published v3"."""
         return self.text.format(who="You" if self.by == name else (self.by or "Someone"))
 

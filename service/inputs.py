@@ -189,7 +189,7 @@ class CreateWorkflow(Authored):
 
 
 class UpdateWorkflow(Body):
-    """Absent keys are left unchanged; null returns to what the definition says."""
+    """Absent keys are left unchanged; null returns to the definition's own."""
 
     name: WorkflowName | None = None
     description: Text | None = None

@@ -1,6 +1,6 @@
 """Rows of what people have typed and not saved (`gitstore.autosaves`). Only their author sees them.
 
-They are not derived from Git, and no event tells of them. A row that has become a commit stays for a while,
+They are not derived from Git, and have no events. A row that has become a commit stays for a while,
 without its texts, and leads from the commit that was edited to that commit.
 """
 
@@ -22,7 +22,8 @@ SLICE: Final = 100
 class Autosave:
     """Text and message that someone typed after opening `base_commit`, the draft if `on_draft`.
 
-    `base_version` was the latest version then. `conflict` says why it cannot become a commit by itself.
+    `base_version` was the latest version then. `conflict` is the reason why it cannot become a
+    commit by itself.
     """
 
     project_id: UUID

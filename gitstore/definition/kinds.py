@@ -14,7 +14,7 @@ Input = Literal["text", "long", "url", "choice", "number", "jmespath", "headers"
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """A key of `data.config`. `templates` says whether `{{…}}` is filled in when the node runs.
+    """A key of `data.config`. `templates` states whether `{{…}}` is filled in when the node runs.
 
     `required` is checked for the kinds of `docs/definition.md`'s rules; elsewhere it marks the form only.
     """
@@ -30,7 +30,7 @@ class Setting:
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """`starts` says that a run can begin at such a node; `aliases` are other spellings of `name`."""
+    """`starts` is True if a run can begin at such a node; `aliases` are other spellings of `name`."""
 
     name: str
     title: str

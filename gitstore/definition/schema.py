@@ -46,7 +46,7 @@ Findings = tuple[list[Finding], int]
 
 
 class UnusableError(Exception):
-    """A schema that cannot be applied; the message says why."""
+    """A schema that cannot be applied; the message gives the reason."""
 
 
 def violations(schema: Schema, value: Any) -> Findings:

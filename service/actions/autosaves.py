@@ -45,7 +45,7 @@ def put(
 ) -> Autosave:
     """Keep what the caller typed after opening the commit `began`; `etag` and `base` as in `save_edited`.
 
-    If that has become a commit meanwhile, the row continues from it. Its `conflict` says that the draft or
+    If that has become a commit meanwhile, the row continues from it. Its `conflict` means that the draft or
     the latest version has changed since. Raises `too_large` and `limit_reached`.
     """
     check_size(definition.encode(), caller.limits)

@@ -32,7 +32,7 @@ class Activity(http.Answer):
     kind: str = Field(description=f"one of {_KINDS}; later releases may add others")
     at: datetime
     actor: Doer
-    on_behalf_of: str | None = Field(description="the user for whom a program said that it acted")
+    on_behalf_of: str | None = Field(description="the user for whom a program claimed to act")
     reason: str
     workflow: str = Field(description="the workflow's slug")
     workflow_name: str

@@ -343,7 +343,7 @@ def content_of(caller: Caller, definition: Any) -> Content | None:
 def _is_definition(raw: bytes, rules: Rules) -> bool:
     """Return whether a JSON body is a definition itself, or else an envelope.
 
-    The standard library's parser tells that in a twentieth of the time of ours, which reads it afterwards.
+    The standard library's parser decides that in a twentieth of the time of ours, which reads it afterwards.
     What it cannot read is a definition that cannot be read.
     """
     try:

@@ -38,7 +38,7 @@
         changes.forEach(tell);
         if (changes.length) dispatchEvent(new CustomEvent("gitstore:changed", { detail: { changes } }));
       } else if (answer.status !== 304 && answer.status !== 429 && answer.status < 500) {
-        return; // signed out, or the workflow is gone: the next click says so
+        return; // signed out, or the workflow is gone: the next click shows that
       }
       wait = answer.ok || answer.status === 304 ? EVERY : Math.min(wait * 2, LONGEST);
     } catch {

@@ -1,4 +1,4 @@
-// A slug that follows the name until somebody writes one.
+// A slug that follows the name until the user types one.
 "use strict";
 
 for (const name of document.querySelectorAll("[data-names]")) {

@@ -1,6 +1,6 @@
 """What the editor autosaves: unsaved text and its message, for its author alone, on any of their devices.
 
-It is not in Git, and no event tells of it. For the editor's script:
+It is not in Git, and has no event. For the editor's script:
 
     PUT /ui/workflows/<slug>/autosave         store; the fields are those of the editor's form, url-encoded
         csrf (or the header X-CSRF-Token), definition, message, began, etag, base
@@ -18,8 +18,8 @@ open, and `base` the latest version; all three are hidden fields of the form. Ea
 
 Saving deletes the row: the form of the editor sends `began`. After ten idle minutes the worker saves the row
 as a commit. The next PUT then answers with that commit as `began` and `etag`; the editor keeps both in its
-form. `conflict` says why it did not: the draft or the latest version has changed since `began`, for example.
-The row stays, and saving shows the conflict. Rows are deleted after 30 days.
+form. `conflict` gives the reason why it did not: the draft or the latest version has changed since `began`,
+for example. The row stays, and saving shows the conflict. Rows are deleted after 30 days.
 """
 
 from __future__ import annotations

@@ -56,7 +56,7 @@ class Moved:
 def moved(repository: Repository, slug: str, seen: str, base: int | None = None) -> Moved | None:
     """Return the newest change since a page showed the draft's commit `seen`, "" if no draft was open.
 
-    `base` is the latest version that the page showed, if it did. None: nothing has changed, or nobody knows.
+    `base` is the latest version that the page showed, if it did. None: nothing has changed, or it is unknown.
     """
     state = repository.state(slug)
     if state.draft_open and state.draft and state.draft != seen:
@@ -89,7 +89,7 @@ def _is_published(repository: Repository, seen: str, state: WorkflowState) -> bo
 
 
 def _change(repository: Repository, slug: str, before: str, after: str) -> str:
-    """Return what changed between two commits, "" if that cannot be told."""
+    """Return what changed between two commits, "" if that is unknown."""
     try:
         definition = repository.definition(after.encode(), slug)
     except GitstoreError:
@@ -102,7 +102,7 @@ def _change(repository: Repository, slug: str, before: str, after: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Typed:
-    """What someone typed, after opening the commit `began`, "" if nobody knows which.
+    """What someone typed, after opening the commit `began`, "" if that is unknown.
 
     `etag` is the draft's commit that the editor showed, "" if no draft was open, and `base` the latest
     version that this draft built on.

@@ -4,7 +4,7 @@
     POST /ui/handover/enter    the browser, by a form of the host's page: the code becomes a session
 
 A code can be used once, within a minute, and from the origin that it was made for: a page of another origin
-can neither use a code that it saw nor sign the user in as somebody else. The code is sealed and holds the
+can neither use a code that it saw nor sign the user in as another user. The code is sealed and holds the
 user; the server stores which codes were used.
 """
 

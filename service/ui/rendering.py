@@ -120,7 +120,7 @@ def _digest(name: str) -> str:
 def compressed(content: bytes) -> bytes:
     """Return `content` as gzip, with a name of random length.
 
-    So the size of a page that holds both a CSRF token and text of a sender tells nothing about the token
+    So the size of a page that holds both a CSRF token and text of a sender reveals nothing about the token
     ("Heal the Breach").
     """
     packed = BytesIO()

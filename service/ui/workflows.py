@@ -151,7 +151,7 @@ def workflow_page(visit: Visit, slug: str, error: GitstoreError | None = None) -
     """Show the workflow as it is; `error` is the reason why the requested action failed.
 
     A refused form keeps what was typed and chosen in it. If someone else saved the draft that it was about,
-    the page says who, and the button says whose draft it would now publish.
+    the page and the button name the author of the draft that would now be published.
     """
     caller = visit.caller
     seen = commit_in(field("etag")) if isinstance(error, StaleDraftError) else ""
@@ -206,8 +206,8 @@ def show_changes(slug: str) -> Response:
         return Response(status=304, headers={"ETag": f'"{now}"', "Cache-Control": "private, no-cache"})
     found = changes.since(caller, row, seen) if seen is not None else []
     you = visit.principal.name
-    told = [{"text": change.told_to(you), **_where(row, change)} for change in found]
-    response = jsonify(token=str(now), changes=told)
+    listed = [{"text": change.described_to(you), **_where(row, change)} for change in found]
+    response = jsonify(token=str(now), changes=listed)
     response.headers.update({"ETag": f'"{now}"', "Cache-Control": "private, no-cache"})
     return response
 

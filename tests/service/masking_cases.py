@@ -271,7 +271,7 @@ _SECRETS: dict[str, list[tuple[str, str]]] = {
         ("jobs.build.steps[0].run", "curl -u admin:Lamp42! https://nexus.example.com/"),
         ("jobs.build.steps[0].run", f"export AWS_SECRET_ACCESS_KEY={_AWS_SECRET}\naws s3 sync . s3://acme\n"),
         ("jobs.build.steps[0].run", "PGPASSWORD=s3cret psql -h db -U app -c 'select 1'"),
-        ("jobs.build.steps[0].run", f"npm config set //registry.npmjs.org/:_authToken={_NPM}"),
+        ("jobs.build.steps[0].run", f"npm config set //npm.example/:_authToken={_NPM}"),
         ("jobs.build.steps[0].run", f"docker login -u acme --password {_WORD} registry.example.com"),
         ("jobs.build.steps[0].run", f"twine upload -u __token__ -p {_PYPI} dist/*"),
         ("nodes[2].parameters.jsCode", f"const token = '{_drawn(_ALNUM, 36, 'js')}';\nreturn items;"),

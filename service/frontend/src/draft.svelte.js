@@ -352,7 +352,7 @@ export class Draft {
       this.next = null;
       return;
     }
-    this.picture = { ...this.picture }; // draw again what the text says
+    this.picture = { ...this.picture }; // draw the text again
   }
 
   /** Replace the text by one change that can be undone by itself, with as few characters as possible. */

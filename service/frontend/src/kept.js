@@ -50,7 +50,7 @@ export function forget(key) {
 
 export const forgetOwn = (form) => forget(own(form));
 
-/** Forget all copies of this browser: somebody signs out. */
+/** Remove all copies of this browser, at a sign-out. */
 export function forgetAll() {
   try {
     for (const { key } of entries(PREFIX)) forget(key);

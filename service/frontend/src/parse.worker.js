@@ -1,5 +1,5 @@
 // Positions of nodes and edges in a text, and layouts. The server's parser decides what a definition is: this
-// one only says where to draw, and where in the text a node stands.
+// one only gives positions: where to draw a node, and where it is in the text.
 import dagre from "@dagrejs/dagre";
 import { isMap, parseDocument } from "yaml";
 
