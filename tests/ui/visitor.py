@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cached_property
 from html.parser import HTMLParser
 from typing import Any
 
@@ -104,10 +105,10 @@ class Answer:
     headers: Mapping[str, str]
     html: str
     location: str | None
-    page: Page = field(init=False)
 
-    def __post_init__(self) -> None:
-        self.page = Page(self.html)
+    @cached_property
+    def page(self) -> Page:
+        return Page(self.html)
 
 
 @dataclass
