@@ -45,7 +45,7 @@ _IDENTIFIER: Final = re.compile(
 _NAMES: Final = ("name", "Name", "key", "Key")
 _VALUES: Final = ("value", "Value", "val", "default")
 
-# Values that are no secrets, whatever their key.
+# Values that are never secrets, under any key.
 
 _SWITCH: Final = re.compile(
     r"all|auto|basic|bearer|default|disabled|enabled|false|header|inherit|no|none|null|off|on|optional|query|read"

@@ -85,7 +85,7 @@ class Who:
 
 
 def who(recorded: str) -> Who:
-    """Return who has a name in Git: `Identity.person` puts the kind in front, except of users."""
+    """Return the display name for a name in Git, without the kind that `Identity.person` adds."""
     prefix, _, name = recorded.partition(":")
     match prefix:
         case "token" | "source" | "operator" if name:

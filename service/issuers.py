@@ -1,8 +1,8 @@
 """Users: verify the JSON Web Tokens (RFC 7519) that a host's identity provider issues.
 
 The operator names the issuers in one setting. A token is verified with a key of its issuer and that key's own
-algorithm, whatever its header names, before its claims are trusted. The claims `iss` and `sub` identify the
-user. Users can edit name and address, which are recorded only.
+algorithm, which the token's header does not choose. Only then are its claims trusted: `iss` and `sub`
+identify the user. Users can edit name and address, which are recorded only.
 """
 
 from __future__ import annotations

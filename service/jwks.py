@@ -29,7 +29,7 @@ FRESH_SECONDS: Final = 600.0
 KEPT_SECONDS: Final = 24 * 3600.0
 """Age at which the keys of a set that cannot be fetched are forgotten."""
 RETRY_SECONDS: Final = 10.0
-"""Minimum time between two fetches, whatever tokens arrive."""
+"""Minimum time between two fetches, so that unknown keys in tokens cannot cause more."""
 FETCH_SECONDS: Final = 3.0
 _LARGEST: Final = 256 * 1024  # bytes of a set
 _MOST_KEYS: Final = 100

@@ -137,7 +137,7 @@ def put(
     definition: str,
     message: str,
 ) -> Autosave | None:
-    """Store what the actor typed after opening `commit`; None if that has become a commit meanwhile."""
+    """Store what the actor typed after opening `commit`; None if the worker has committed it."""
     return tx.row(
         Autosave,
         _PUT,

@@ -123,7 +123,7 @@ def _reset(tx: Transaction, sealer: Sealer, secret: Lost, rows: list[UUID]) -> s
             return _ROTATE
         case "webhook secret":
             sources.change(tx, sealer, secret.project_id, secret.owner, secret=new_secret())
-            return "its webhook secret was lost: set a new one here and in the forge (it is polled meanwhile)"
+            return "its webhook secret was lost: set a new one here and in the forge (polling goes on)"
         case "credential":
             tx.run(_DROP_CREDENTIAL, owner=secret.owner, why=_ENTER)
             return _ENTER

@@ -45,7 +45,7 @@ def put(
 ) -> Autosave:
     """Keep what the caller typed after opening the commit `began`; `etag` and `base` as in `save_edited`.
 
-    If that has become a commit meanwhile, the row continues from it. Its `conflict` means that the draft or
+    If the worker has committed that text, the row continues from it. Its `conflict` means that the draft or
     the latest version has changed since. Raises `too_large` and `limit_reached`.
     """
     check_size(definition.encode(), caller.limits)
@@ -95,7 +95,7 @@ def own(caller: Caller, slug: str) -> list[Autosave]:
 
 
 def current(caller: Caller, slug: str, began: str) -> str:
-    """Return the commit that the caller's text after `began` has become meanwhile, or `began`."""
+    """Return the commit that the worker made of the caller's text after `began`, or `began`."""
     with caller.reading() as tx:
         return autosaves.current(tx, workflow_id(caller.project_id, slug), caller.principal.id, began)
 

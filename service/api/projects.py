@@ -159,7 +159,7 @@ def list_projects(query: ListQuery) -> Response:
 def create_project() -> Response:
     """Create a project that the caller owns, if GITSTORE_USER_PROJECTS permits it.
 
-    For users, not for access tokens. The refusal of a taken slug does not reveal who has it.
+    For users, not for access tokens. A refusal of a taken slug does not name its project or owner.
     """
     identity = enter_user()
     body = read_json(services(), CreateProject)

@@ -48,7 +48,7 @@ SECONDS: Final = 7 * 24 * 3600
 """Length of a session after its last request."""
 USER_SECONDS: Final = 12 * 3600
 LONGEST_USER_SECONDS: Final = 7 * 24 * 3600
-"""Length of a user's session, whatever its requests: the host may have ended the account in the meantime."""
+"""Maximum length of a user's session, however active: the host may have closed the account since."""
 _RENEWALS: Final = 24  # in the length of a session
 PATH: Final = "/ui"
 SLACK: Final = 64 * 1024

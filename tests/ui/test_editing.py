@@ -191,7 +191,7 @@ def test_a_further_save_during_the_conflict_is_not_overwritten(ann: Visitor, bob
     conflict = save(ann, form, mine)
     save(bob, bob.get(EDIT), yaml("https://bob2.example/").decode())
     again = choose(ann, conflict, "ours")
-    assert "changed once more meanwhile" in again.page.text
+    assert "changed again: review your choices" in again.page.text
     result = choose(ann, again, "ours")
     assert result.page.value("definition") == mine
     theirs = yaml("https://bob2.example/").decode().replace("label: Hook", "label: Paid")

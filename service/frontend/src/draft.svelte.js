@@ -342,7 +342,7 @@ export class Draft {
       if (!patch.length) return;
       const answer = await this.#send(this.form.dataset.patch, JSON.stringify({ text: doc.toString(), patch }), "application/json");
       if (!answer) break;
-      if (doc !== this.view.state.doc) continue; // typed meanwhile: the same change, to the newer text
+      if (doc !== this.view.state.doc) continue; // the text changed: apply the same change to the newer text
       this.notice = null;
       this.#replace(answer.text);
       this.#judged(answer);
