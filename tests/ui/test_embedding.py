@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 import re
+import shutil
+import subprocess
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from mimetypes import guess_type
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -24,6 +30,7 @@ from tests.ui.browser import SCREENSHOTS, Tab, needs_chromium
 from tests.ui.test_canvas import TEXT, create, node
 
 pytestmark = pytest.mark.slow
+EXAMPLE = Path(__file__).parents[2] / "examples/sveltekit"
 KEY = ec.generate_private_key(ec.SECP256R1())
 PAGE = """<!doctype html><html lang="en"><title>Host</title><main><h1>Host</h1>
 <gitstore-status></gitstore-status><gitstore-history></gitstore-history>
@@ -40,25 +47,43 @@ START = """async ([server, token]) => {
 
 
 class _Host(BaseHTTPRequestHandler):
-    """The page of the host, and the keys of its identity provider."""
+    """The page of the host, the example once it is built, and a sign-in with its keys."""
 
     def do_GET(self) -> None:
+        example: Path | None = getattr(self.server, "example", None)
+        file = None if example is None else example / self.path.lstrip("/")
+        if example is not None and (self.path == "/" or (file is not None and file.is_file())):
+            shown = file if file is not None and file.is_file() else example / "index.html"
+            self._answer(shown.read_bytes(), guess_type(shown.name)[0] or "text/plain")
+            return
         body, kind = PAGE, "text/html"
         if self.path == "/keys":
             body, kind = json.dumps({"keys": [jwk(KEY.public_key(), "1")]}), "application/json"
+        gitstore = self.server.gitstore if self.path != "/keys" else ""  # type: ignore[attr-defined]
+        worker = " worker-src blob:;" if self.path == "/with-worker" else ""
+        policy = f"default-src 'none'; script-src {gitstore}; connect-src {gitstore};{worker} base-uri 'none'"
+        self._answer(body.encode(), kind, policy)
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        user = UUID(body["password"])
+        self._answer(json.dumps({"access_token": jwt_of(user)}).encode(), "application/json")
+
+    def _answer(self, body: bytes, kind: str, policy: str = "") -> None:
         self.send_response(200)
         self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(body)))
-        gitstore = self.server.gitstore  # type: ignore[attr-defined]
-        worker = " worker-src blob:;" if self.path == "/with-worker" else ""
-        self.send_header(
-            "Content-Security-Policy",
-            f"default-src 'none'; script-src {gitstore}; connect-src {gitstore};{worker} base-uri 'none'",
-        )
+        if policy:
+            self.send_header("Content-Security-Policy", policy)
         self.end_headers()
-        self.wfile.write(body.encode())
+        with suppress(OSError):
+            self.wfile.write(body)
 
     def log_message(self, *arguments: Any) -> None: ...
+
+
+def jwt_of(user: UUID) -> str:
+    return signed_with(KEY, claims(user), kid="1")
 
 
 @pytest.fixture(scope="module")
@@ -88,8 +113,13 @@ def service(
     assert running.stop() == 0
 
 
+@dataclass(frozen=True)
+class Member(Caller):
+    user: UUID
+
+
 @pytest.fixture
-def ada(service: Service) -> Caller:
+def ada(service: Service) -> Member:
     """A publisher of a new project, in which order-sync has v1, and v2, which is current."""
     owner = service.project(f"p-{uuid4().hex[:12]}")
     create(owner, TEXT)
@@ -98,6 +128,7 @@ def ada(service: Service) -> Caller:
         published = owner.call("POST", "/workflows/order-sync/versions/publish", body)
         assert published.status == 201, published.raw
     user = uuid4()
+    token = jwt_of(user)
     with service.owning() as tx:
         tx.run(
             "insert into gitstore.members (project_id, user_id, role) "
@@ -105,7 +136,7 @@ def ada(service: Service) -> Caller:
             user=user,
             slug=owner.project,
         )
-    return Caller(service.url, owner.project, signed_with(KEY, claims(user), kid="1"))
+    return Member(service.url, owner.project, token, user)
 
 
 @pytest.fixture
@@ -196,3 +227,59 @@ def test_the_stable_url_names_files_that_are_cached_for_ever(
     assert caller.get("/embed/nothing.js").status == 404
     assert caller.get("/embed/..%2Fmanifest.json").status == 404
     assert assets.built("embed/gitstore") is not None
+
+
+@pytest.fixture(scope="module")
+def example(service: Service, host: ThreadingHTTPServer, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The address of examples/sveltekit, built as its README says, but in a copy."""
+    npm = shutil.which("npm")
+    if npm is None:
+        pytest.skip("npm is not installed")
+    if not (EXAMPLE / "node_modules/.package-lock.json").exists():
+        command = [npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund"]
+        done = subprocess.run(command, cwd=EXAMPLE, capture_output=True, text=True, check=False)
+        if done.returncode:
+            pytest.skip(f"npm could not install the example's packages: {done.stderr[-300:]}")
+    copy = tmp_path_factory.mktemp("example") / "sveltekit"
+    shutil.copytree(EXAMPLE, copy, ignore=shutil.ignore_patterns("node_modules", ".svelte-kit", "build"))
+    (copy / "node_modules").symlink_to(EXAMPLE / "node_modules")
+    public = {
+        "PUBLIC_GITSTORE_URL": service.url,
+        "PUBLIC_SUPABASE_URL": origin(host),
+        "PUBLIC_SUPABASE_KEY": "anon",
+    }
+    built = subprocess.run(
+        [npm, "run", "build"],
+        cwd=copy,
+        env={**os.environ, **public},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert built.returncode == 0, built.stdout + built.stderr
+    host.example = copy / "build"  # type: ignore[attr-defined]
+    return origin(host)
+
+
+@needs_chromium
+def test_a_user_of_the_example_publishes_and_reverts(example: str, ada: Member) -> None:
+    with browser.browser() as chromium:
+        tab = Tab(chromium.new_page(viewport={"width": 1400, "height": 1000}), example)
+        page = tab.page
+        tab.go("/")
+        page.get_by_label("Email").fill("ada@example.com")
+        page.get_by_label("Password").fill(str(ada.user))
+        page.get_by_label("Project").fill(ada.project)
+        page.get_by_role("button", name="Sign in").click()
+        page.get_by_label("Revert to v1").click()
+        expect(page.locator("main > [role=status]")).to_contain_text("reverted")
+        page.get_by_role("button", name="Publish…").click()
+        page.get_by_role("button", name="Publish v3").click()
+        expect(page.get_by_text("v3 current")).to_be_visible()
+        page.get_by_label("Compare v2").click()
+        expect(page.locator("gitstore-compare").get_by_text("url of call-1 changed")).to_be_visible()
+        expect(node(page.locator("gitstore-editor"), "Create shipment")).to_be_visible()
+        SCREENSHOTS.mkdir(exist_ok=True)
+        page.screenshot(path=SCREENSHOTS / "example-sveltekit.png", full_page=True)
+        assert tab.complaints == []
+    assert ada.definition("order-sync", 3) == TEXT.encode()
