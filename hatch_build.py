@@ -19,6 +19,8 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 FRONTEND = Path("service/frontend")
 BUILT = Path("service/static/built")
+SHARED = (Path("service/static/gitstore.css"), Path("service/templates/macros.html"))
+"""What embedded elements take from the pages: styles and icons."""
 STAMP = "sources.sha256"
 OLDEST_NODE = (20, 19)
 SECONDS = 300
@@ -36,7 +38,7 @@ class FrontendHook(BuildHookInterface[Any]):
         folder, built = Path(self.root) / FRONTEND, Path(self.root) / BUILT
         if not (folder / "package.json").exists():  # built from a source distribution, which has the scripts
             return
-        stamp = _digest(folder)
+        stamp = _digest(folder, [Path(self.root) / path for path in SHARED])
         if (built / STAMP).exists() and (built / STAMP).read_text() == stamp:
             return
         try:
@@ -84,9 +86,9 @@ def _run(purpose: str, folder: Path, *arguments: str) -> None:
     subprocess.run(command, cwd=folder, env=environ, timeout=SECONDS, check=True, stdout=subprocess.DEVNULL)
 
 
-def _digest(folder: Path) -> str:
-    """Return the SHA-256 of all sources, with their names."""
-    digest = hashlib.sha256()
+def _digest(folder: Path, others: list[Path]) -> str:
+    """Return the SHA-256 of all sources, with the names of those in the folder."""
+    digest = hashlib.sha256(b"".join(path.read_bytes() for path in others))
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder)
         if path.is_file() and "node_modules" not in name.parts:

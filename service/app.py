@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from werkzeug.exceptions import HTTPException
 
 from gitstore.errors import Code, ConfigError, GitstoreError, UnavailableError
-from service import cors, errors, git_http, hooks_http, logs, ui
+from service import cors, embedding, errors, git_http, hooks_http, logs, ui
 from service.api import (
     activity,
     blame,
@@ -63,6 +63,7 @@ BLUEPRINTS: Final = (
     meshhook.blueprint,
     health.blueprint,
     docs.blueprint,
+    embedding.blueprint,
     git_http.blueprint,
     hooks_http.blueprint,
     ui.blueprint,

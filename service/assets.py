@@ -1,14 +1,27 @@
-"""The scripts that Vite built from service/frontend, in service/static/built (hatch_build.py)."""
+"""Files of service/static, and which of them Vite built from service/frontend (hatch_build.py)."""
 
 from __future__ import annotations
 
+import gzip
+import hashlib
 import json
-from functools import cache
+from functools import cache, lru_cache
 from importlib.resources import files
+from mimetypes import guess_type
+from pathlib import Path
 from typing import Any, Final
+
+from flask import Response, request
+from werkzeug.security import safe_join
+
+from gitstore.errors import Code, NotFoundError
 
 HOW_TO_BUILD: Final = "uv sync --reinstall-package gitstore"
 """It needs Node 20 or PyPI, and the registry of npm; the service then has to be restarted."""
+
+FOREVER: Final = "public, max-age=31536000, immutable"
+"""Cache-Control of a file whose URL changes with its content."""
+_STATIC: Final = str(files("service") / "static")
 
 
 def are_built() -> bool:
@@ -35,3 +48,35 @@ def _manifest() -> dict[str, Any]:
         return {}
     manifest: dict[str, Any] = json.loads(text)
     return manifest
+
+
+def served(file: str, cache_control: str) -> Response:
+    """Return a file of service/static, as gzip for clients that accept it. Raises NotFoundError."""
+    path = safe_join(_STATIC, file)
+    if path is None or not Path(path).is_file():
+        raise NotFoundError(Code.NOT_FOUND, "there is no such file")
+    content, packed = _content(path)
+    is_packed = packed is not None and request.accept_encodings["gzip"] > 0
+    response = Response(packed if is_packed else content, mimetype=guess_type(path)[0])
+    response.vary.add("Accept-Encoding")
+    if is_packed:
+        response.content_encoding = "gzip"
+    return tagged(response, cache_control)
+
+
+def tagged(response: Response, cache_control: str) -> Response:
+    """Return a public answer with an ETag; 304 for a client that has it."""
+    response.set_etag(hashlib.sha256(response.get_data()).hexdigest()[:16])
+    response.headers["Cache-Control"] = cache_control
+    # A worker's own policy is that of its script.
+    response.headers["Content-Security-Policy"] = "default-src 'none'; script-src 'self'"
+    response.make_conditional(request)
+    return response
+
+
+@lru_cache(maxsize=64)
+def _content(path: str) -> tuple[bytes, bytes | None]:
+    """Return a file, and it as gzip unless that is no shorter."""
+    content = Path(path).read_bytes()
+    packed = gzip.compress(content, mtime=0)
+    return content, packed if len(packed) < len(content) else None

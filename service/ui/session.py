@@ -12,7 +12,6 @@ and every form carries the session's own token against forgery (CSRF).
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 import hmac
 import json
@@ -20,20 +19,16 @@ import secrets
 import time
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from functools import lru_cache
-from importlib.resources import files
-from mimetypes import guess_type
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
 from flask import Request, Response, after_this_request, redirect, request
-from werkzeug.security import safe_join
 
-from gitstore.errors import Code, ForbiddenError, GitstoreError, NotFoundError, TemporaryError
+from gitstore.errors import ForbiddenError, GitstoreError, NotFoundError, TemporaryError
 from gitstore.git.files import write_atomically
 from gitstore.model import Limits, Permission
-from service import logs
+from service import assets, logs
 from service.access import Identity, Principal, authorize, digest, may
 from service.caller import Caller
 from service.context import Services, admit, caller_of, client_address, note, services
@@ -59,7 +54,6 @@ _PURPOSE: Final = "session of the page"
 _NAME: Final = "gitstore-session"
 _NOTICE: Final = "notice of the page"
 _NOTICE_SECONDS: Final = 60
-_STATIC: Final = str(files("service") / "static")
 _YEAR: Final = 31_536_000
 
 
@@ -445,27 +439,5 @@ def static_file(file: str) -> Response:
 
     The scripts that Vite built have their hash in the name; others have it in the query `v`.
     """
-    path = safe_join(_STATIC, file)
-    if path is None or not Path(path).is_file():
-        raise NotFoundError(Code.NOT_FOUND, "there is no such file")
-    content, packed = _static_content(path)
-    is_packed = packed is not None and rendering.accepts_gzip()
-    response = Response(packed if is_packed else content, mimetype=guess_type(path)[0])
-    response.vary.add("Accept-Encoding")
-    if is_packed:
-        response.content_encoding = "gzip"
-    response.set_etag(hashlib.sha256(response.get_data()).hexdigest()[:16])
     is_fixed = file.startswith("built/assets/") or request.args.get("v") is not None
-    response.headers["Cache-Control"] = f"public, max-age={_YEAR}, immutable" if is_fixed else "no-cache"
-    # A worker's own policy is that of its script.
-    response.headers["Content-Security-Policy"] = "default-src 'none'; script-src 'self'"
-    response.make_conditional(request)
-    return response
-
-
-@lru_cache(maxsize=64)
-def _static_content(path: str) -> tuple[bytes, bytes | None]:
-    """Return a file, and it as gzip unless that is no shorter."""
-    content = Path(path).read_bytes()
-    packed = gzip.compress(content, mtime=0)
-    return content, packed if len(packed) < len(content) else None
+    return assets.served(file, assets.FOREVER if is_fixed else "no-cache")

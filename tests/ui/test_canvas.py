@@ -85,7 +85,7 @@ def edit(tab: Tab) -> None:
     expect(tab.page.locator("#state")).to_have_text(re.compile("valid|problem"))
 
 
-def node(page: Page, label: str) -> Locator:
+def node(page: Page | Locator, label: str) -> Locator:
     return page.locator(".svelte-flow__node", has_text=label)
 
 

@@ -10,13 +10,10 @@ import { highlightSelectionMatches, search, searchKeymap } from "@codemirror/sea
 import { EditorState, StateEffect, StateField } from "@codemirror/state";
 import { Decoration, EditorView, drawSelection, highlightActiveLineGutter, keymap, lineNumbers } from "@codemirror/view";
 import { tags } from "@lezer/highlight";
-import * as kept from "./kept.js";
-import ParseWorker from "./parse.worker.js?worker";
+import { moved, rekinded, set } from "./graph.js";
 
 const PARSE_AFTER = 200; // milliseconds without a key
 const CHECK_AFTER = 350;
-const KEEP_AFTER = 300;
-const AUTOSAVE_AFTER = 2000;
 
 const colours = HighlightStyle.define([
   { tag: [tags.propertyName, tags.definition(tags.propertyName)], color: "var(--k-blue)" },
@@ -44,12 +41,12 @@ export class Draft {
   total = $state(0);
   status = $state("");
   notice = $state(null); // { text, link? }
-  copies = $state.raw([]);
   selected = $state(null); // key of a node
   focused = $state(null); // key of a node that the canvas shall show
   depth = $state({ undo: 0, redo: 0 });
-  saving = $state(false);
   savedAt = $state(null); // when the last autosave was
+  saving = $state(false);
+  copies = $state.raw([]); // of unsaved text, that are offered
   busy = $state(0); // changes of the canvas under way
 
   worst = $derived.by(() => {
@@ -58,16 +55,14 @@ export class Draft {
     return found;
   });
 
-  constructor(form) {
-    this.form = form;
-    this.area = form.querySelector("textarea[name=definition]");
-    this.message = form.elements.message;
-    this.kinds = JSON.parse(form.dataset.kinds);
-    this.byName = Object.fromEntries(this.kinds.map((kind) => [kind.name, kind]));
-    this.names = Object.fromEntries(this.kinds.flatMap((kind) => [kind.name, ...kind.aliases].map((name) => [name, kind.name])));
-    this.original = { text: this.area.value, message: this.message.value };
-    this.unsaved = "refused" in form.dataset;
-    this.worker = new ParseWorker();
+  /** `worker` answers messages as parse.worker.js does; `nonce` is for styles. */
+  constructor({ text, kinds, worker, nonce = "" }) {
+    this.original = text;
+    this.kinds = kinds;
+    this.nonce = nonce;
+    this.byName = Object.fromEntries(kinds.map((kind) => [kind.name, kind]));
+    this.names = Object.fromEntries(kinds.flatMap((kind) => [kind.name, ...kind.aliases].map((name) => [name, kind.name])));
+    this.worker = worker;
     this.waiting = new Map();
     this.number = 0;
     this.queue = Promise.resolve();
@@ -75,29 +70,39 @@ export class Draft {
       this.waiting.get(data.number)?.(data);
       this.waiting.delete(data.number);
     };
-    this.copies = kept.offered(form, this.original.text, this.original.message);
-    this.autosaves = Boolean(form.elements.began);
-    if (this.autosaves) this.#offerAutosaves();
-    this.#listen();
+  }
+
+  // What a server does for it. Each returns its answer, or throws an error with a `message` for people.
+
+  async check() {
+    throw new Error("not implemented");
+  }
+
+  async patch() {
+    throw new Error("not implemented");
+  }
+
+  /** The text has changed. */
+  touched() {}
+
+  /** Return the fragment of the address that names a line. */
+  get fragment() {
+    return "";
   }
 
   get text() {
     return this.view.state.doc.toString();
   }
 
-  get isDirty() {
-    return this.unsaved || this.message.value !== this.original.message || this.text !== this.original.text;
-  }
-
   /** Put CodeMirror into `parent`. */
   show(parent) {
-    const isJson = /^\s*[{[]/.test(this.original.text);
+    const isJson = /^\s*[{[]/.test(this.original);
     this.view = new EditorView({
       parent,
       state: EditorState.create({
-        doc: this.original.text,
+        doc: this.original,
         extensions: [
-          EditorView.cspNonce.of(this.form.dataset.nonce),
+          EditorView.cspNonce.of(this.nonce),
           EditorView.contentAttributes.of({ "aria-label": "Definition", spellcheck: "false", tabindex: "0" }),
           lineNumbers(), foldGutter(), lintGutter(), highlightActiveLineGutter(), history(), drawSelection(), indentOnInput(),
           bracketMatching(), closeBrackets(), highlightSelectionMatches(), search({ top: true }), marked,
@@ -110,7 +115,7 @@ export class Draft {
     });
     this.#parse();
     this.#check();
-    this.#goTo(location.hash);
+    this.goTo(this.fragment);
     return () => this.view.destroy();
   }
 
@@ -121,33 +126,10 @@ export class Draft {
     return { from, options: this.kinds.map(({ name, summary }) => ({ label: name, detail: summary, type: "type" })) };
   }
 
-  #listen() {
-    this.message.addEventListener("input", () => this.#keepSoon());
-    this.form.addEventListener("submit", (event) => {
-      event.preventDefault();
-      this.save();
-    });
-    addEventListener("keydown", (event) => {
-      if (!(event.ctrlKey || event.metaKey) || event.key !== "s") return;
-      event.preventDefault();
-      this.form.requestSubmit();
-    });
-    addEventListener("pagehide", () => this.#keep());
-    addEventListener("visibilitychange", () => document.hidden && this.#keep());
-    addEventListener("beforeunload", (event) => {
-      if (this.isDirty && !this.#keep()) event.preventDefault(); // the browser asks: no copy can be kept
-    });
-    addEventListener("hashchange", () => this.#goTo(location.hash));
-    document.querySelector("form[action$='/ui/sign-out']")?.addEventListener("submit", () => {
-      this.signingOut = true;
-      kept.forgetAll();
-    });
-  }
-
   #updated(update) {
     if (update.docChanged) {
       this.depth = { undo: undoDepth(update.state), redo: redoDepth(update.state) };
-      this.#keepSoon();
+      this.touched();
       clearTimeout(this.parseTimer);
       this.parseTimer = setTimeout(() => this.#parse(), PARSE_AFTER);
       clearTimeout(this.checkTimer);
@@ -156,84 +138,6 @@ export class Draft {
       this.stale = true;
     } else if (!this.stale && update.transactions.some((each) => each.isUserEvent("select"))) {
       this.#selectAt(update.state.selection.main.head);
-    }
-  }
-
-  // Kept copies
-
-  #keepSoon() {
-    clearTimeout(this.autosaveTimer);
-    if (this.autosaves) this.autosaveTimer = setTimeout(() => this.#autosaveNow(), AUTOSAVE_AFTER);
-    clearTimeout(this.keepTimer);
-    this.keepTimer = setTimeout(() => this.#keep(), KEEP_AFTER);
-  }
-
-  /** Keep a copy of what is not saved; return whether that worked. */
-  #keep() {
-    clearTimeout(this.keepTimer);
-    if (this.done || this.signingOut) return true;
-    if (this.isDirty) return kept.keep(this.form, this.text, this.message.value);
-    kept.forgetOwn(this.form);
-    return true;
-  }
-
-  restore(copy) {
-    kept.restoreSeen(this.form, copy);
-    this.#replace(copy.text);
-    this.message.value = copy.message;
-    this.unsaved = true;
-    if (this.#keep() && copy.key) kept.forget(copy.key);
-    this.copies = this.copies.filter((other) => other !== copy);
-  }
-
-  discard(copy) {
-    if (copy.key) kept.forget(copy.key);
-    else this.#autosave("DELETE", `?began=${encodeURIComponent(copy.seen.began)}`).catch(() => {});
-    this.copies = this.copies.filter((other) => other !== copy);
-  }
-
-  isOnOlderBase(copy) {
-    return copy.seen?.etag !== this.form.elements.etag.value || copy.seen?.base !== this.form.elements.base.value;
-  }
-
-  // Autosaves: what is not saved yet, on the server, for its author alone
-
-  async #autosave(method, query = "", body = undefined) {
-    const answer = await fetch(this.form.action.replace(/\/edit$/, "/autosave") + query, {
-      method, body, headers: { Accept: "application/json", "X-CSRF-Token": this.form.elements.csrf.value },
-    });
-    if (answer.status === 401 || answer.status === 403) this.#signedOut();
-    return answer.ok && answer.status !== 204 ? answer.json() : null;
-  }
-
-  async #offerAutosaves() {
-    try {
-      const { autosaves } = (await this.#autosave("GET")) ?? { autosaves: [] };
-      const known = (text) => text === this.original.text || this.copies.some((copy) => copy.text === text);
-      const more = autosaves.filter(({ definition }) => !known(definition)).map(({ definition, message, saved_at: at, began, etag, base }) =>
-        ({ text: definition, message, at: Date.parse(at), seen: { began, etag, base: String(base) } }));
-      this.copies = [...this.copies, ...more].sort((one, other) => other.at - one.at);
-    } catch {
-      // no connection: the copies of this browser are offered
-    }
-  }
-
-  async #autosaveNow() {
-    if (!this.isDirty || this.done || this.saving) return;
-    const text = this.text;
-    const fields = new FormData(this.form);
-    fields.set("definition", text);
-    try {
-      const answer = await this.#autosave("PUT", "", new URLSearchParams(fields));
-      if (!answer) return;
-      this.savedAt = Date.parse(answer.saved_at);
-      for (const name of ["began", "etag"]) this.form.elements[name].value = answer[name];
-      if (answer.conflict) {
-        this.autosaves = false;
-        this.notice = { text: "The workflow has changed since you began to edit. Saving shows both changes and merges them." };
-      }
-    } catch {
-      this.savedAt = null;
     }
   }
 
@@ -314,7 +218,7 @@ export class Draft {
     this.view.focus();
   }
 
-  #goTo(hash) {
+  goTo(hash) {
     const line = /^#L(\d{1,7})$/.exec(hash);
     if (line) this.goToLine(Number(line[1]));
   }
@@ -340,12 +244,17 @@ export class Draft {
       const doc = this.view.state.doc;
       const patch = steps(picture);
       if (!patch.length) return;
-      const answer = await this.#send(this.form.dataset.patch, JSON.stringify({ text: doc.toString(), patch }), "application/json");
-      if (!answer) break;
+      let answer;
+      try {
+        answer = await this.patch(doc.toString(), patch);
+      } catch (error) {
+        this.notice = { text: error.message, link: error.link };
+        break;
+      }
       if (doc !== this.view.state.doc) continue; // the text changed: apply the same change to the newer text
       this.notice = null;
-      this.#replace(answer.text);
-      this.#judged(answer);
+      this.replace(answer.text);
+      this.judged(answer);
       await this.#parse();
       if (this.next && this.node(this.next)) this.select(this.next, { reveal: true });
       this.focused = this.next ?? this.focused;
@@ -356,7 +265,7 @@ export class Draft {
   }
 
   /** Replace the text by one change that can be undone by itself, with as few characters as possible. */
-  #replace(text) {
+  replace(text) {
     const old = this.text;
     let from = 0;
     while (from < old.length && from < text.length && old[from] === text[from]) from += 1;
@@ -385,45 +294,20 @@ export class Draft {
     });
   }
 
-  // The server
-
-  async #send(url, body, type) {
-    try {
-      const answer = await fetch(url, {
-        method: "POST", body, headers: { "Content-Type": type, Accept: "application/json", "X-CSRF-Token": this.form.elements.csrf.value },
-      });
-      if (answer.ok) return await answer.json();
-      if (answer.status === 401 || answer.status === 403) this.#signedOut();
-      else this.notice = { text: sentence((await answer.json().catch(() => ({}))).detail ?? `The server answered ${answer.status}.`) };
-    } catch {
-      this.notice = { text: "No connection to the server. Your changes are kept in this browser." };
-    }
-    return null;
-  }
-
-  #signedOut() {
-    this.#keep();
-    this.notice = { text: "You're signed out. Your changes are kept in this browser.", link: { text: "Sign in", url: this.form.dataset.signIn } };
-  }
-
   async #check() {
     clearTimeout(this.checkTimer);
     const doc = this.view.state.doc;
     try {
-      const answer = await fetch(this.form.dataset.check, {
-        method: "POST", body: doc.toString(), headers: { "Content-Type": "text/plain; charset=utf-8", "X-CSRF-Token": this.form.elements.csrf.value },
-      });
-      if (doc !== this.view.state.doc) return;
-      if (answer.ok) this.#judged(await answer.json());
-      else if (answer.status === 401 || answer.status === 403) this.#signedOut();
-      else this.status = "Check failed";
-    } catch {
-      this.status = "No connection";
+      const found = await this.check(doc.toString());
+      if (doc === this.view.state.doc) this.judged(found);
+    } catch (error) {
+      if (error.link) this.notice = { text: error.message, link: error.link };
+      this.status = error.status ? "Check failed" : "No connection";
     }
   }
 
   /** Show the problems that the server found in the present text. */
-  #judged({ problems, problems_total: total }) {
+  judged({ problems, problems_total: total }) {
     clearTimeout(this.checkTimer);
     this.problems = problems;
     this.total = total;
@@ -470,89 +354,9 @@ export class Draft {
     const near = this.kinds.find((kind) => [kind.name, kind.title].some((known) => plain(known) === name || distance(plain(known), name) <= 2));
     return near?.name ?? null;
   }
-
-  // Saving
-
-  async save() {
-    if (this.saving) return;
-    await this.queue;
-    this.area.value = this.text;
-    this.#keep();
-    this.saving = true;
-    const button = this.form.querySelector("button.main");
-    button.disabled = true;
-    try {
-      const answer = await fetch(this.form.action, { method: "POST", body: new URLSearchParams(new FormData(this.form)), headers: { Accept: "application/json" } });
-      if (answer.ok) {
-        const { location: next } = await answer.json();
-        this.done = true;
-        kept.forgetOwn(this.form);
-        location.assign(next);
-        return;
-      }
-      if (answer.status === 409 || answer.status === 412) {
-        this.form.submit(); // shows both texts; the copy is kept
-        return;
-      }
-      if (answer.status === 401 || answer.status === 403) this.#signedOut();
-      else {
-        const refused = await answer.json().catch(() => ({}));
-        this.notice = { text: `Not saved. ${sentence(refused.detail ?? `The server answered ${answer.status}.`)}`, bad: true };
-        if (refused.problems) this.#judged({ problems_total: refused.problems.length, ...refused });
-      }
-    } catch {
-      this.notice = { text: "Not saved: no connection to the server. Your changes are kept in this browser.", bad: true };
-    } finally {
-      this.saving = false;
-      button.disabled = false;
-    }
-  }
 }
 
-const sentence = (text) => text.charAt(0).toUpperCase() + text.slice(1) + (/[.?!]$/.test(text) ? "" : ".");
-
-/** Return the steps of a patch that set `value` at `path` within a node; undefined removes it. */
-export function set(node, path, value) {
-  const steps = [];
-  let at = node.value;
-  let pointer = `/nodes/${node.index}`;
-  for (let depth = 0; depth < path.length - 1; depth += 1) {
-    pointer += `/${escaped(path[depth])}`;
-    const next = at?.[path[depth]];
-    if (next === null || typeof next !== "object") {
-      if (value === undefined) return [];
-      let made = value;
-      for (let inner = path.length - 1; inner > depth; inner -= 1) made = { [path[inner]]: made };
-      return [{ op: "add", path: pointer, value: made }];
-    }
-    at = next;
-  }
-  const last = path[path.length - 1];
-  pointer += `/${escaped(last)}`;
-  if (value === undefined) {
-    if (last in at) steps.push({ op: "remove", path: pointer });
-  } else if (JSON.stringify(at[last]) !== JSON.stringify(value)) {
-    steps.push({ op: last in at ? "replace" : "add", path: pointer, value });
-  }
-  return steps;
-}
-
-/** Return the steps that move a node: only the numbers that change. */
-export function moved(node, { x, y }) {
-  const place = { x: Math.round(x), y: Math.round(y) };
-  if (node.placed || typeof node.value.position?.x !== "number" || typeof node.value.position?.y !== "number") {
-    return set(node, ["position"], place);
-  }
-  return [...set(node, ["position", "x"], place.x), ...set(node, ["position", "y"], place.y)];
-}
-
-/** Return the steps that give a node another kind, where it has it. */
-export function rekinded(node, kind) {
-  const own = ["default", "loopContainer", undefined].includes(node.value.type) || node.value.data?.type !== undefined;
-  return own ? [...set(node, ["data", "type"], kind), ...(node.value.type === undefined ? set(node, ["type"], "default") : [])] : set(node, ["type"], kind);
-}
-
-const escaped = (key) => key.replaceAll("~", "~0").replaceAll("/", "~1");
+export const sentence = (text) => text.charAt(0).toUpperCase() + text.slice(1) + (/[.?!]$/.test(text) ? "" : ".");
 
 /** Return the edit distance of two short words. */
 function distance(one, other) {

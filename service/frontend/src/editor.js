@@ -1,13 +1,15 @@
 // Entry of the edit page: the plain form stays, hidden, and is what is sent.
 import { mount } from "svelte";
 import App from "./App.svelte";
-import { Draft } from "./draft.svelte.js";
+import { FormDraft } from "./form.svelte.js";
+import "@xyflow/svelte/dist/style.css";
+import "./editor.css";
 
 const form = document.getElementById("edit");
 const host = document.getElementById("editor");
 const plain = document.getElementById("plain");
 
-const draft = new Draft(form);
+const draft = new FormDraft(form);
 plain.hidden = true;
 document.getElementById("unsaved")?.remove(); // the editor offers these texts itself
 draft.area.removeAttribute("aria-label"); // it is CodeMirror's now

@@ -1,6 +1,4 @@
 // Changes of the graph as JSON Patches. Each takes the picture of the present text.
-import { moved, set } from "./draft.svelte.js";
-
 const LEFTOVERS = ["selected", "dragging", "measured"];
 const APART = 84;
 
@@ -115,3 +113,46 @@ export const change = (key, path, value) => (picture) => {
   const node = picture.nodes.find((each) => each.key === key);
   return node ? set(node, path, value) : [];
 };
+
+/** Return the steps of a patch that set `value` at `path` within a node; undefined removes it. */
+export function set(node, path, value) {
+  const steps = [];
+  let at = node.value;
+  let pointer = `/nodes/${node.index}`;
+  for (let depth = 0; depth < path.length - 1; depth += 1) {
+    pointer += `/${escaped(path[depth])}`;
+    const next = at?.[path[depth]];
+    if (next === null || typeof next !== "object") {
+      if (value === undefined) return [];
+      let made = value;
+      for (let inner = path.length - 1; inner > depth; inner -= 1) made = { [path[inner]]: made };
+      return [{ op: "add", path: pointer, value: made }];
+    }
+    at = next;
+  }
+  const last = path[path.length - 1];
+  pointer += `/${escaped(last)}`;
+  if (value === undefined) {
+    if (last in at) steps.push({ op: "remove", path: pointer });
+  } else if (JSON.stringify(at[last]) !== JSON.stringify(value)) {
+    steps.push({ op: last in at ? "replace" : "add", path: pointer, value });
+  }
+  return steps;
+}
+
+/** Return the steps that move a node: only the numbers that change. */
+export function moved(node, { x, y }) {
+  const place = { x: Math.round(x), y: Math.round(y) };
+  if (node.placed || typeof node.value.position?.x !== "number" || typeof node.value.position?.y !== "number") {
+    return set(node, ["position"], place);
+  }
+  return [...set(node, ["position", "x"], place.x), ...set(node, ["position", "y"], place.y)];
+}
+
+/** Return the steps that give a node another kind, where it has it. */
+export function rekinded(node, kind) {
+  const own = ["default", "loopContainer", undefined].includes(node.value.type) || node.value.data?.type !== undefined;
+  return own ? [...set(node, ["data", "type"], kind), ...(node.value.type === undefined ? set(node, ["type"], "default") : [])] : set(node, ["type"], kind);
+}
+
+const escaped = (key) => key.replaceAll("~", "~0").replaceAll("/", "~1");

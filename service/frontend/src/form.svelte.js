@@ -1,0 +1,201 @@
+// The draft of the edit page: its form is what is sent; copies of what is not saved are kept in this browser, and on
+// the server for its author alone.
+import { Draft, sentence } from "./draft.svelte.js";
+import * as kept from "./kept.js";
+import ParseWorker from "./parse.worker.js?worker";
+
+const KEEP_AFTER = 300; // milliseconds without a key
+const AUTOSAVE_AFTER = 2000;
+
+export class FormDraft extends Draft {
+  constructor(form) {
+    const area = form.querySelector("textarea[name=definition]");
+    super({ text: area.value, kinds: JSON.parse(form.dataset.kinds), worker: new ParseWorker(), nonce: form.dataset.nonce });
+    this.form = form;
+    this.area = area;
+    this.message = form.elements.message;
+    this.firstMessage = this.message.value;
+    this.unsaved = "refused" in form.dataset;
+    this.copies = kept.offered(form, this.original, this.firstMessage);
+    this.autosaves = Boolean(form.elements.began);
+    if (this.autosaves) this.#offerAutosaves();
+    this.#listen();
+  }
+
+  get fragment() {
+    return location.hash;
+  }
+
+  get isDirty() {
+    return this.unsaved || this.message.value !== this.firstMessage || this.text !== this.original;
+  }
+
+  #listen() {
+    this.message.addEventListener("input", () => this.touched());
+    this.form.addEventListener("submit", (event) => {
+      event.preventDefault();
+      this.save();
+    });
+    addEventListener("keydown", (event) => {
+      if (!(event.ctrlKey || event.metaKey) || event.key !== "s") return;
+      event.preventDefault();
+      this.form.requestSubmit();
+    });
+    addEventListener("pagehide", () => this.#keep());
+    addEventListener("visibilitychange", () => document.hidden && this.#keep());
+    addEventListener("beforeunload", (event) => {
+      if (this.isDirty && !this.#keep()) event.preventDefault(); // the browser asks: no copy can be kept
+    });
+    addEventListener("hashchange", () => this.goTo(location.hash));
+    document.querySelector("form[action$='/ui/sign-out']")?.addEventListener("submit", () => {
+      this.signingOut = true;
+      kept.forgetAll();
+    });
+  }
+
+  // Kept copies
+
+  touched() {
+    clearTimeout(this.autosaveTimer);
+    if (this.autosaves) this.autosaveTimer = setTimeout(() => this.#autosaveNow(), AUTOSAVE_AFTER);
+    clearTimeout(this.keepTimer);
+    this.keepTimer = setTimeout(() => this.#keep(), KEEP_AFTER);
+  }
+
+  /** Keep a copy of what is not saved; return whether that worked. */
+  #keep() {
+    clearTimeout(this.keepTimer);
+    if (this.done || this.signingOut) return true;
+    if (this.isDirty) return kept.keep(this.form, this.text, this.message.value);
+    kept.forgetOwn(this.form);
+    return true;
+  }
+
+  restore(copy) {
+    kept.restoreSeen(this.form, copy);
+    this.replace(copy.text);
+    this.message.value = copy.message;
+    this.unsaved = true;
+    if (this.#keep() && copy.key) kept.forget(copy.key);
+    this.copies = this.copies.filter((other) => other !== copy);
+  }
+
+  discard(copy) {
+    if (copy.key) kept.forget(copy.key);
+    else this.#autosave("DELETE", `?began=${encodeURIComponent(copy.seen.began)}`).catch(() => {});
+    this.copies = this.copies.filter((other) => other !== copy);
+  }
+
+  isOnOlderBase(copy) {
+    return copy.seen?.etag !== this.form.elements.etag.value || copy.seen?.base !== this.form.elements.base.value;
+  }
+
+  // Autosaves: what is not saved yet, on the server, for its author alone
+
+  async #autosave(method, query = "", body = undefined) {
+    const answer = await fetch(this.form.action.replace(/\/edit$/, "/autosave") + query, {
+      method, body, headers: { Accept: "application/json", "X-CSRF-Token": this.form.elements.csrf.value },
+    });
+    if (answer.status === 401 || answer.status === 403) this.notice = this.#signedOut();
+    return answer.ok && answer.status !== 204 ? answer.json() : null;
+  }
+
+  async #offerAutosaves() {
+    try {
+      const { autosaves } = (await this.#autosave("GET")) ?? { autosaves: [] };
+      const known = (text) => text === this.original || this.copies.some((copy) => copy.text === text);
+      const more = autosaves.filter(({ definition }) => !known(definition)).map(({ definition, message, saved_at: at, began, etag, base }) =>
+        ({ text: definition, message, at: Date.parse(at), seen: { began, etag, base: String(base) } }));
+      this.copies = [...this.copies, ...more].sort((one, other) => other.at - one.at);
+    } catch {
+      // no connection: the copies of this browser are offered
+    }
+  }
+
+  async #autosaveNow() {
+    if (!this.isDirty || this.done || this.saving) return;
+    const text = this.text;
+    const fields = new FormData(this.form);
+    fields.set("definition", text);
+    try {
+      const answer = await this.#autosave("PUT", "", new URLSearchParams(fields));
+      if (!answer) return;
+      this.savedAt = Date.parse(answer.saved_at);
+      for (const name of ["began", "etag"]) this.form.elements[name].value = answer[name];
+      if (answer.conflict) {
+        this.autosaves = false;
+        this.notice = { text: "The workflow has changed since you began to edit. Saving shows both changes and merges them." };
+      }
+    } catch {
+      this.savedAt = null;
+    }
+  }
+
+  // The server
+
+  check(text) {
+    return this.#ask(this.form.dataset.check, text, "text/plain; charset=utf-8");
+  }
+
+  patch(text, patch) {
+    return this.#ask(this.form.dataset.patch, JSON.stringify({ text, patch }), "application/json");
+  }
+
+  async #ask(url, body, type) {
+    let answer;
+    try {
+      answer = await fetch(url, {
+        method: "POST", body, headers: { "Content-Type": type, Accept: "application/json", "X-CSRF-Token": this.form.elements.csrf.value },
+      });
+    } catch {
+      throw new Error("No connection to the server. Your changes are kept in this browser.");
+    }
+    if (answer.ok) return answer.json();
+    if (answer.status === 401 || answer.status === 403) {
+      const { text, link } = this.#signedOut();
+      throw Object.assign(new Error(text), { link, status: answer.status });
+    }
+    const { detail } = await answer.json().catch(() => ({}));
+    throw Object.assign(new Error(sentence(detail ?? `The server answered ${answer.status}.`)), { status: answer.status });
+  }
+
+  #signedOut() {
+    this.#keep();
+    return { text: "You're signed out. Your changes are kept in this browser.", link: { text: "Sign in", url: this.form.dataset.signIn } };
+  }
+
+  async save() {
+    if (this.saving) return;
+    await this.queue;
+    this.area.value = this.text;
+    this.#keep();
+    this.saving = true;
+    const button = this.form.querySelector("button.main");
+    button.disabled = true;
+    try {
+      const answer = await fetch(this.form.action, { method: "POST", body: new URLSearchParams(new FormData(this.form)), headers: { Accept: "application/json" } });
+      if (answer.ok) {
+        const { location: next } = await answer.json();
+        this.done = true;
+        kept.forgetOwn(this.form);
+        location.assign(next);
+        return;
+      }
+      if (answer.status === 409 || answer.status === 412) {
+        this.form.submit(); // shows both texts; the copy is kept
+        return;
+      }
+      if (answer.status === 401 || answer.status === 403) this.notice = this.#signedOut();
+      else {
+        const refused = await answer.json().catch(() => ({}));
+        this.notice = { text: `Not saved. ${sentence(refused.detail ?? `The server answered ${answer.status}.`)}`, bad: true };
+        if (refused.problems) this.judged({ problems_total: refused.problems.length, ...refused });
+      }
+    } catch {
+      this.notice = { text: "Not saved: no connection to the server. Your changes are kept in this browser.", bad: true };
+    } finally {
+      this.saving = false;
+      button.disabled = false;
+    }
+  }
+}

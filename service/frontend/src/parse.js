@@ -1,0 +1,26 @@
+// Positions of nodes and edges in a text, and layouts. The server's parser decides what a definition is: this
+// one only gives positions: where to draw a node, and where it is in the text.
+import { isMap, parseDocument } from "yaml";
+import { arrange, drawn, isObject } from "./layout.js";
+
+function parse(text, kinds) {
+  const found = parseDocument(text, { merge: false, prettyErrors: false, logLevel: "silent", uniqueKeys: false });
+  if (found.errors.length) return { ok: false, why: found.errors[0].message, at: found.errors[0].pos[0] };
+  const value = found.toJS({ maxAliasCount: 1000 });
+  if (!isObject(value)) return { ok: false, why: "The text is not a mapping.", at: 0 };
+  const ranges = (key) => {
+    const list = isMap(found.contents) ? found.contents.get(key, true) : null;
+    return (list?.items ?? []).map((item) => item?.range ?? [0, 0]);
+  };
+  return { ok: true, ...drawn(value, kinds, ranges("nodes"), ranges("edges")) };
+}
+
+/** Answer a message of the draft. */
+export function answered(data) {
+  try {
+    const answer = data.arrange ? { places: arrange(data.nodes, data.edges) } : parse(data.text, data.kinds);
+    return { number: data.number, ...answer };
+  } catch (error) {
+    return { number: data.number, ok: false, why: String(error.message ?? error), at: 0 };
+  }
+}
