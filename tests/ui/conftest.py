@@ -1,10 +1,17 @@
-"""The application of the API's tests, and visitors of its pages."""
+"""The application of the API's tests with visitors of its pages; a service and a browser that tests share."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from pathlib import Path
+from uuid import uuid4
+
 import pytest
+from playwright.sync_api import Browser
 
 from tests.service.api.conftest import House, house, settings, unexpected
+from tests.stories.instance import Caller, Service
+from tests.ui import browser
 from tests.ui.visitor import Visitor, visitor
 
 __all__ = ["house", "settings", "unexpected"]
@@ -23,3 +30,26 @@ def published(ann: Visitor) -> None:
     ann.api.publish(message="First")
     ann.api.publish(url="https://two.example/", message="Second")
     ann.api.publish(url="https://three.example/", message="Third")
+
+
+# Real browsers
+
+
+@pytest.fixture(scope="session")
+def service(tmp_path_factory: pytest.TempPathFactory, cluster: Path) -> Iterator[Service]:
+    """A service that the tests of a worker share; each has a project of its own."""
+    running = Service(tmp_path_factory.mktemp("ui") / "data", cluster=cluster).start()
+    yield running
+    assert running.stop() == 0
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Browser]:
+    with browser.browser() as opened:
+        yield opened
+
+
+@pytest.fixture
+def owner(service: Service) -> Caller:
+    """The owner of a new project."""
+    return service.project(f"p-{uuid4().hex[:12]}")

@@ -6,36 +6,17 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from tests.stories.instance import Caller, Service, definition
+from tests.stories.instance import Caller, definition
 from tests.ui import browser
 from tests.ui.browser import AXE, SCREENSHOTS, Tab, needs_chromium
 
 pytestmark = [needs_chromium, pytest.mark.slow]
 
 WIDE: dict[str, Any] = {"viewport": {"width": 1280, "height": 860}}
-
-
-@pytest.fixture(scope="module")
-def service(tmp_path_factory: pytest.TempPathFactory, cluster: Path) -> Iterator[Service]:
-    running = Service(tmp_path_factory.mktemp("ui") / "data", cluster=cluster).start()
-    yield running
-    assert running.stop() == 0
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Browser]:
-    with browser.browser() as opened:
-        yield opened
-
-
-@pytest.fixture
-def owner(service: Service) -> Caller:
-    return service.project(f"p-{uuid4().hex[:12]}")
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -46,24 +45,6 @@ edges:
   - {id: e1, source: hook-1, target: call-1}
   - {id: e2, source: call-1, target: wait}
 """
-
-
-@pytest.fixture(scope="module")
-def service(tmp_path_factory: pytest.TempPathFactory, cluster: Path) -> Iterator[Service]:
-    running = Service(tmp_path_factory.mktemp("canvas") / "data", cluster=cluster).start()
-    yield running
-    assert running.stop() == 0
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Browser]:
-    with browser.browser() as opened:
-        yield opened
-
-
-@pytest.fixture
-def owner(service: Service) -> Caller:
-    return service.project(f"p-{uuid4().hex[:12]}")
 
 
 @pytest.fixture

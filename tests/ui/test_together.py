@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -18,19 +17,6 @@ pytestmark = [needs_chromium, pytest.mark.slow]
 
 WIDE: dict[str, Any] = {"viewport": {"width": 1280, "height": 860}}
 ONE = "/ui/workflows/order-sync"
-
-
-@pytest.fixture(scope="module")
-def service(tmp_path_factory: pytest.TempPathFactory, cluster: Path) -> Iterator[Service]:
-    running = Service(tmp_path_factory.mktemp("ui") / "data", cluster=cluster).start()
-    yield running
-    assert running.stop() == 0
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Browser]:
-    with browser.browser() as opened:
-        yield opened
 
 
 @pytest.fixture
