@@ -37,6 +37,8 @@ T = TypeVar("T")
 CONNECT_SECONDS: Final = 3
 LOCK_SECONDS: Final = 10
 STATEMENT_SECONDS: Final = 30
+IDLE_SECONDS: Final = 120
+"""Seconds after which Postgres ends the transaction, and the locks, of a writer that was stopped."""
 _PATIENCE: Final = 3.0  # seconds that a request waits for a connection
 _SLICE: Final = 0.25  # seconds between checks for failed connection attempts
 
@@ -72,6 +74,7 @@ _BEGIN_READING: Final[LiteralString] = (
 )
 _BEGIN_AS_USER: Final[LiteralString] = _BEGIN + "; set local role gitstore_user;" + _SET_CLAIMS
 _BEGIN_AS_MIRROR: Final[LiteralString] = _BEGIN + "; set local role gitstore_mirror"
+_WHILE_ACTIVE: Final[LiteralString] = f"; set local idle_in_transaction_session_timeout = '{IDLE_SECONDS}s'"
 # Keys are locked in the order of each list, which is the same for every writer, to avoid deadlocks.
 _LOCKED: Final[LiteralString] = """;
     select pg_advisory_xact_lock_shared(key) from unnest(%(shared)s::bigint[]) key;
@@ -264,6 +267,8 @@ class Database:
             return self._transaction(opening)
         keys = {"shared": locks.shared, "exclusive": locks.exclusive}
         if locks.patience is None:
+            if opening is _BEGIN_AS_MIRROR:
+                opening += _WHILE_ACTIVE
             return self._in_turn(self._transaction(opening + _LOCKED, **keys))
         patience = _ms(locks.patience)
         return self._in_turn(self._transaction(opening + _LOCKED_SOON, **keys, patience=patience))

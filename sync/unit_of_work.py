@@ -27,12 +27,14 @@ from pathlib import Path
 from typing import Final
 
 from gitstore.errors import BusyError, Code, NotFoundError, NotMirroredError, UnavailableError
+from gitstore.git.refs import WritableRefs
 from gitstore.names import check_slug
 from gitstore.repository import Repository
 from gitstore.unit_of_work import EXCLUSIVE_PATIENCE, WRITERS, check_count, exclusive_lock, shared_lock
 from sync import derive, mirror, rows
 from sync.audit import WORKER, Origin
-from sync.db import Database, Locks, Transaction
+from sync.db import IDLE_SECONDS, Database, Locks, Transaction
+from sync.errors import translated
 from sync.events import Fact
 from sync.markers import Markers
 from sync.mirror import MirroredState
@@ -93,7 +95,8 @@ class MirrorUnitOfWork:
                     write.markers = self.markers.put(write.slugs)
                     write.begun = True
                     try:
-                        yield
+                        with self._fenced(tx):
+                            yield
                     except Exception as error:
                         write.refusal = error  # a part may be written
                 self._mirror(tx, write, states)
@@ -105,6 +108,27 @@ class MirrorUnitOfWork:
             self.markers.remove(write.markers)
         if write.refusal is not None:
             raise write.refusal
+
+    @contextmanager
+    def _fenced(self, tx: Transaction) -> Iterator[None]:
+        """Within the block, write refs only before a deadline and while `tx`, which has the locks, lives."""
+        refs = self.repository.refs
+        if not isinstance(refs, WritableRefs):
+            yield
+            return
+        deadline = time.monotonic() + IDLE_SECONDS / 2
+
+        def check() -> None:
+            if time.monotonic() > deadline:
+                raise BusyError("the write took too long, and nothing was written: try again")
+            with translated():
+                tx.value("select 1")
+
+        refs.before_writing = check
+        try:
+            yield
+        finally:
+            refs.before_writing = lambda: None
 
     def _catch_up(self, tx: Transaction, write: _Write, states: _States) -> None:
         """Mirror the unmirrored writes of earlier writers, and update `states`."""

@@ -1,7 +1,8 @@
 """The refs of one bare repository on disk, and the only code that writes them.
 
 Every write is a compare-and-swap: all locks of a set are taken first (git's own `<ref>.lock` files, which
-also exclude a concurrent git), all old values are re-read under them, and only then is anything written.
+also exclude a concurrent git), all old values are re-read under them, and only then is anything written. A
+process that was stopped may have lost its locks, so link(2) creates a new tag: it fails if the tag exists.
 Files and folders are fsynced in the order in which refs are given, so that after a power cut a ref on disk
 implies those before it.
 
@@ -17,7 +18,7 @@ import re
 import stat
 import subprocess
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from io import FileIO
@@ -190,11 +191,17 @@ class Refs:
 class WritableRefs(Refs):
     """The refs of a repository, which this object may write."""
 
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.before_writing: Callable[[], None] = lambda: None
+        """Called once all locks are held, before the first ref appears. Raises if the write may not go on."""
+
     def update(self, updates: Sequence[RefUpdate]) -> list[bytes]:
         """Write all of `updates` or none, in their order.
 
         Returns the names that did not hold their old value (then nothing was written); an empty list means
-        that every ref holds its new value on disk. Raises `busy` if a lock cannot be acquired.
+        that every ref holds its new value on disk. Raises `busy` if a lock cannot be acquired, or if another
+        process creates a tag of the set although it is locked; refs before it in the set are then written.
         """
         held: dict[bytes, _GitFile] = {}
         self.invalidate()
@@ -208,6 +215,7 @@ class WritableRefs(Refs):
             for update in updates:
                 held[update.name].write(update.new + b"\n")
             flush_all([held[update.name] for update in updates])
+            self.before_writing()
             self._commit(updates, held)
         finally:
             for lock in held.values():
@@ -215,11 +223,28 @@ class WritableRefs(Refs):
         return []
 
     def _commit(self, updates: Sequence[RefUpdate], held: Mapping[bytes, _GitFile]) -> None:
-        """Rename the lock files into place; a folder is fsynced before the next folder's refs appear."""
+        """Move the lock files into place; a folder is fsynced before the next folder's refs appear."""
         for folder, group in groupby(updates, key=lambda update: _folder(update.name)):
             for update in group:
-                held[update.name].close()
+                if update.old is None and update.name.startswith(names.TAGS):
+                    self._create(update, held[update.name])
+                else:
+                    held[update.name].close()
             fsync_folder(self._path(folder))
+
+    def _create(self, update: RefUpdate, lock: _GitFile) -> None:
+        """Create a ref from its lock file, unless it exists by now, as a file or in packed-refs."""
+        name, place = update.name, self._root + update.name
+        created = self._read_packed(name) is None
+        if created:
+            try:
+                os.link(place + b".lock", place)
+            except (FileExistsError, FileNotFoundError):
+                created = False
+        if not created:
+            shown = names.show(name)
+            raise BusyError(f"{shown} was created by another process: try again", ref=shown)
+        release(lock)
 
     def check_place(self, name: bytes) -> None:
         """Raise `integrity` if `name` is a folder, or if a file is in the place of one of its folders.

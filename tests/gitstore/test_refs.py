@@ -169,3 +169,23 @@ def test_empty_folders_are_replaced_by_a_ref_and_others_are_reported(bare: Path)
         refs.update([RefUpdate(b"refs/heads/drafts/b", None, A)])
     assert refusal.value.code is Code.INTEGRITY
     assert stray.exists()
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_tag_that_appears_although_it_is_locked_is_kept(
+    refs: WritableRefs, git: Git, commit: Callable[..., str], *, packed: bool
+) -> None:
+    """A writer that was stopped until its locks were removed does not replace the tag of another writer."""
+    name, other = b"refs/tags/a/v1", commit()
+
+    def meanwhile() -> None:
+        (refs._folder / "refs/tags/a/v1.lock").unlink()
+        git("update-ref", "refs/tags/a/v1", other)
+        if packed:
+            git("pack-refs", "--all", "--prune")
+
+    refs.before_writing = meanwhile
+    with pytest.raises(GitstoreError) as refused:
+        refs.update([RefUpdate(name, None, A)])
+    assert refused.value.code is Code.BUSY
+    assert refs.read(name) == other.encode()

@@ -10,8 +10,12 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from gitstore.changes import Authorship, ChangeSet, write
 from gitstore.drafts import Content
 from gitstore.errors import Code, GitstoreError
+from gitstore.names import tag
+from gitstore.policy import Command
+from gitstore.policy_facts import accepted
 from gitstore.repository import Repository
 from gitstore.unit_of_work import MOST_WORKFLOWS
 from sync.db import Database
@@ -311,3 +315,20 @@ def test_a_marker_removed_by_another_process_is_restored_when_postgres_is_lost(
         assert house.writes.markers.pending() == {}
         left.create_workflow("order-sync", Content(value=house.definition()), house.who)
     assert list(house.writes.markers.pending()) == ["order-sync"]
+
+
+def test_a_writer_whose_transaction_has_ended_writes_no_ref(
+    house: House, postgres_admin_conninfo: str
+) -> None:
+    """It has lost its locks, so another writer may publish the same number: it is refused as unavailable."""
+    house.publish("a")
+    house.save("a", "https://b.example/")
+    before = house.store.state("a")
+    with pytest.raises(GitstoreError) as refused, house.writes.begin(["a"]):  # noqa: PT012
+        change = ChangeSet(house.store, "a", Authorship(house.who.actor, house.store.clock()))
+        change.publish(accepted(house.store, Command(tag("a", 2), None, (before.draft or "").encode())))
+        cut_off(postgres_admin_conninfo)
+        write(house.store, [change])
+    assert refused.value.code is Code.UNAVAILABLE
+    assert house.store.state("a") == before
+    assert house.store.publish("a", house.who).number == 2
