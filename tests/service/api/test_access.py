@@ -223,7 +223,7 @@ def test_project_must_be_the_callers_own(house: House, names: dict[str, str]) ->
 
 def test_every_endpoint_is_in_the_table(house: House) -> None:
     """No endpoint is missing from the tests above."""
-    apart = ("static", "docs", "git", "ui", "hooks", "health")
+    apart = ("static", "embedding", "docs", "git", "ui", "hooks", "health")
     routes = {
         (method, _pattern(rule.rule))
         for rule in house.app.url_map.iter_rules()

@@ -70,8 +70,8 @@ def test_every_default_fits_its_schema(document: dict[str, Any]) -> None:
 
 
 def test_every_route_is_in_the_document_and_requires_a_token(house: House, document: dict[str, Any]) -> None:
-    """Except those of git, the document itself, pages and webhooks."""
-    apart = ("static", "docs", "git", "ui", "hooks")
+    """Except those of git, the document itself, pages, custom elements and webhooks."""
+    apart = ("static", "embedding", "docs", "git", "ui", "hooks")
     for rule in house.app.url_map.iter_rules():
         if rule.endpoint.partition(".")[0] in apart:
             continue
