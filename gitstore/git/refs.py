@@ -291,7 +291,8 @@ class WritableRefs(Refs):
         try:
             lock.write(new + b"\n")
             flush_all([lock])
-            self._commit([RefUpdate(name, None, new)], {name: lock})
+            lock.close()
+            fsync_folder(self._path(_folder(name)))
         finally:
             release(lock)
 
