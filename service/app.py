@@ -14,6 +14,7 @@ from gitstore.errors import Code, ConfigError, GitstoreError, UnavailableError
 from service import cors, embedding, errors, git_http, hooks_http, logs, ui
 from service.api import (
     activity,
+    audit,
     blame,
     diff,
     docs,
@@ -54,6 +55,7 @@ BLUEPRINTS: Final = (
     diff.blueprint,
     activity.blueprint,
     blame.blueprint,
+    audit.blueprint,
     workflows.current,
     projects.blueprint,
     tokens.blueprint,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any, Final, LiteralString
 from uuid import UUID
 
@@ -64,3 +65,65 @@ def note(
 ) -> None:
     """Insert a row about an `action` of `origin` on `object_`."""
     tx.run(INSERT, audit=rows.as_json([row(project, origin, action, object_, details)]))
+
+
+# Reading
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuditRecord(AuditRow):
+    """A row of gitstore.audit_log."""
+
+    id: UUID
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class AuditFilter:
+    """What a reader looks for; None is any.
+
+    `action` is a whole name or its first part ("token"), `actor` the id or the name of an actor, `object` the
+    name of an object. Rows are from `since` (inclusive) to `until` (exclusive).
+    """
+
+    action: str | None = None
+    actor: str | None = None
+    object: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+
+
+_EARLIEST: Final = datetime(1, 1, 1, tzinfo=UTC)
+_LATEST: Final = (datetime(9999, 12, 31, tzinfo=UTC), UUID(int=0))
+_PAGE: Final[LiteralString] = (
+    rows.select(AuditRecord)
+    + """
+    from gitstore.audit_log
+    where project_id = %(project)s and (at, id) < (%(at)s, %(id)s)
+        and at >= %(since)s and at < %(until)s
+        and (%(action)s::text is null or action = %(action)s or starts_with(action, %(action)s || '.'))
+        and (%(actor)s::text is null or actor_id = %(actor)s or actor_name = %(actor)s)
+        and (%(object)s::text is null or object = %(object)s)
+    order by at desc, id desc limit %(limit)s
+"""
+)
+
+
+def page(
+    tx: Transaction, project: UUID, wanted: AuditFilter, *, before: tuple[datetime, UUID] | None, limit: int
+) -> list[AuditRecord]:
+    """Return at most `limit` rows of a project that `wanted` selects, newest first, older than `before`."""
+    at, last = before or _LATEST
+    return tx.rows(
+        AuditRecord,
+        _PAGE,
+        project=project,
+        at=at,
+        id=last,
+        action=wanted.action,
+        actor=wanted.actor,
+        object=wanted.object,
+        since=wanted.since or _EARLIEST,
+        until=wanted.until or _LATEST[0],
+        limit=limit,
+    )

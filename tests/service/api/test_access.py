@@ -68,6 +68,7 @@ CALLS = [
     Call("POST", "/workflows/{id}/versions/publish", "publisher", 201),
     Call("PUT", "/workflows/{id}/current", "publisher", 200, {"version": 1}),
     Call("DELETE", "/workflows/{id}/current", "publisher", 204),
+    Call("GET", "/audit", "owner", 200),
     Call("GET", "/tokens", "owner", 200),
     Call("POST", "/tokens", "owner", 201, {"name": "x", "role": "viewer"}),
     Call("DELETE", "/tokens/{token}", "owner", 204),
