@@ -129,6 +129,49 @@ def test_nodes_are_added_connected_duplicated_and_deleted(ann: Tab) -> None:
     assert text(page) == TEXT
 
 
+def pull(page: Page, kind: str, x: float, y: float) -> None:
+    """Drag a kind from the palette to a point of the window."""
+    page.get_by_text("Add node").click()
+    box = page.get_by_role("button", name=kind).bounding_box()
+    assert box is not None
+    page.mouse.move(box["x"] + 30, box["y"] + 15)
+    page.mouse.down()
+    page.mouse.move(box["x"] + 40, box["y"] + 25, steps=3)
+    expect(page.locator(".menu ul")).to_be_hidden()
+    page.mouse.move(x, y, steps=3)
+    page.mouse.up()
+    expect(page.locator(".menu")).not_to_have_attribute("open", "")
+
+
+def test_kinds_are_dragged_onto_the_canvas(ann: Tab) -> None:
+    """Also to where the menu was; a kind dropped on a loop goes into it; nothing is connected."""
+    page = ann.page
+    page.get_by_text("Add node").click()
+    menu = page.locator(".menu ul").bounding_box()
+    assert menu is not None
+    page.keyboard.press("Escape")
+    x, y = menu["x"] + 200, menu["y"] + 90
+    pull(page, "Delay Waits", x, y)
+    box = node(page, "Delay").bounding_box()
+    assert box is not None
+    assert abs(box["x"] + box["width"] / 2 - x) < 12
+    assert abs(box["y"] + box["height"] / 2 - y) < 12
+    expect(page.get_by_role("complementary", name="Selected node")).to_contain_text("delay-1")
+    expect(page.locator(".svelte-flow__edge")).to_have_count(2)
+    gone, _ = changed_lines(page)
+    assert gone == []
+    page.get_by_role("button", name="Undo").click()
+    assert text(page) == TEXT
+    pull(page, "Loop Repeats the nodes", x, y)
+    expect(page.get_by_role("complementary", name="Selected node")).to_contain_text("loop-1")
+    page.wait_for_timeout(500)  # the canvas shows it beside its form
+    loop = node(page, "Loop").bounding_box()
+    assert loop is not None
+    pull(page, "Delay Waits", loop["x"] + 130, loop["y"] + 150)
+    expect(page.locator(".cm-line", has_text="parentContainer: loop-1")).to_have_count(1)
+    assert re.search(r"childNodes: *(\[delay-1]|- delay-1)", " ".join(text(page).split()))
+
+
 def test_two_nodes_are_connected_by_their_handles(ann: Tab) -> None:
     page = ann.page
     source = node(page, "Order paid").locator(".source").bounding_box()

@@ -35,7 +35,7 @@ const marked = StateField.define({
 });
 
 export class Draft {
-  picture = $state.raw({ ok: true, nodes: [], edges: [], isGraph: true, hasNodes: false, hasEdges: false });
+  picture = $state.raw({ ok: false, nodes: [], edges: [], isGraph: true, hasNodes: false, hasEdges: false });
   broken = $state(""); // why the text can't be drawn at present
   problems = $state.raw([]);
   total = $state(0);
@@ -201,9 +201,11 @@ export class Draft {
         lines.push(Decoration.line({ class: "cm-node" }).range(doc.line(line).from));
       }
       effects.push(mark.of(Decoration.set(lines)));
-      if (reveal) effects.push(EditorView.scrollIntoView(node.from, { y: "center" }));
     } else effects.push(mark.of(Decoration.none));
     this.view.dispatch({ effects });
+    if (!node || !reveal) return;
+    const { scrollDOM } = this.view; // by itself: CodeMirror would also scroll the page
+    scrollDOM.scrollTop = this.view.lineBlockAt(node.from).top - scrollDOM.clientHeight / 2;
   }
 
   /** Select the node with that id as soon as the text has it. */

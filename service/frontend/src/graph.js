@@ -1,4 +1,6 @@
 // Changes of the graph as JSON Patches. Each takes the picture of the present text.
+export const WIDTH = 216; // of a node
+export const HEIGHT = 60;
 const LEFTOVERS = ["selected", "dragging", "measured"];
 const APART = 84;
 
@@ -23,19 +25,38 @@ export const connect = (source, target) => (picture) =>
   source === target || picture.edges.some((each) => each.source === source && each.target === target) ? [] : edge(picture, source, target);
 
 /** Add a node of a kind: after the node with the key `after`, and connected with it, or at `place`. */
-export function create(kind, { after, place, made }) {
+export function create(kind, { after = null, place, made }) {
   return (picture) => {
     const id = unused(ids(picture.nodes), kind.name);
     const before = after === null ? undefined : picture.nodes.find((node) => node.key === after && node.id && !node.parent);
-    const position = free(picture, before ? { x: before.x + before.width + APART, y: before.y } : place);
-    const container = kind.name === "loop";
-    const data = { label: kind.title, type: kind.name, config: {} };
-    if (container) Object.assign(data, { isContainer: true, childNodes: [], dimensions: { width: 600, height: 400 } });
+    const isContainer = kind.name === "loop";
+    const outer = before || isContainer ? undefined : containerAt(picture, place);
+    const position = outer ? within(outer, place, { width: WIDTH, height: HEIGHT })
+      : free(picture, before ? { x: before.x + before.width + APART, y: before.y } : place);
+    const data = { label: kind.title, type: kind.name, config: {}, ...(outer ? { parentContainer: outer.id } : {}) };
+    if (isContainer) Object.assign(data, { isContainer: true, childNodes: [], dimensions: { width: 600, height: 400 } });
+    const node = { id, type: isContainer ? "loopContainer" : "default", position, ...(outer ? { parentId: outer.id, extent: "parent" } : {}), data };
     made(id);
     return [
-      ...add(picture, "nodes", { id, type: container ? "loopContainer" : "default", position, data }),
+      ...listed(picture, node), ...add(picture, "nodes", node),
       ...(before && before.kind !== "terminate" ? edge(picture, before.id, id) : []),
     ];
+  };
+}
+
+/** Return the container that the middle of a new node at `place` would be in. */
+function containerAt(picture, place) {
+  const x = place.x + WIDTH / 2;
+  const y = place.y + HEIGHT / 2;
+  return picture.nodes.find((node) => node.container && node.id && node.x < x && x < node.x + node.width && node.y < y && y < node.y + node.height);
+}
+
+/** Return a place of the canvas as one inside a container. */
+function within(container, { x, y }, { width, height }) {
+  const limited = (value, least, most) => Math.round(Math.max(least, Math.min(value, Math.max(least, most))));
+  return {
+    x: limited(x - container.x, 24, container.width - width - 24),
+    y: limited(y - container.y, 56, container.height - height - 24),
   };
 }
 
@@ -72,12 +93,8 @@ export const contain = (key, id) => (picture) => {
   const old = picture.nodes.find((each) => each.id !== null && each.id === (node.value.data?.parentContainer ?? node.parent));
   const container = picture.nodes.find((each) => each.id !== null && each.id === id && each.container);
   const outer = picture.nodes.find((each) => each.key === node.parent) ?? { x: 0, y: 0 };
-  const place = { x: node.x + outer.x, y: node.y + outer.y };
-  if (container) {
-    const inside = (value, least, most) => Math.max(least, Math.min(value, Math.max(least, most)));
-    place.x = inside(place.x - container.x, 24, container.width - node.width - 24);
-    place.y = inside(place.y - container.y, 56, container.height - node.height - 24);
-  }
+  const free = { x: node.x + outer.x, y: node.y + outer.y };
+  const place = container ? within(container, free, node) : free;
   const listed = Array.isArray(old?.value.data?.childNodes) ? old.value.data.childNodes.indexOf(node.id) : -1;
   const list = container && Array.isArray(container.value.data?.childNodes);
   return [
