@@ -266,6 +266,18 @@ def test_obvious_problems_have_a_repair(ann: Tab) -> None:
     expect(page.locator("#problems")).to_contain_text("No problems")
     assert "type: webhook" in text(page)
     assert "label: Delay" in text(page)
+    third = "{id: c, type: delay, position: {x: 700, y: 140}, data: {label: C, config: {duration: 5}}}"
+    fourth = (
+        "{id: d, type: schedule, position: {x: -400, y: 140}, data: {label: D, config: {cron: 0 6 * * *}}}"
+    )
+    ann.type(text(page).replace("edges:", f"  - {third}\n  - {fourth}\nedges:"))
+    for repair in ("Connect after Delay", "Connect before Delay"):
+        page.locator("#problems").get_by_role("button", name=repair).click()
+        expect(page.locator("#problems").get_by_role("button", name=repair)).to_have_count(0)
+    expect(page.locator("#problems")).to_contain_text("No problems")
+    edges = text(page).partition("edges:")[2]
+    assert "source: b, target: c" in edges
+    assert "source: d, target: b" in edges
 
 
 def test_the_keyboard_moves_connects_and_finds(ann: Tab) -> None:

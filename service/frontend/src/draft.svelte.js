@@ -10,7 +10,7 @@ import { highlightSelectionMatches, search, searchKeymap } from "@codemirror/sea
 import { EditorState, StateEffect, StateField } from "@codemirror/state";
 import { Decoration, EditorView, drawSelection, highlightActiveLineGutter, keymap, lineNumbers } from "@codemirror/view";
 import { tags } from "@lezer/highlight";
-import { moved, rekinded, set } from "./graph.js";
+import { moved, neighbour, rekinded, set } from "./graph.js";
 
 const PARSE_AFTER = 200; // milliseconds without a key
 const CHECK_AFTER = 350;
@@ -330,25 +330,28 @@ export class Draft {
 
   /** Return the obvious repair of a problem, or null. */
   fix(problem) {
+    const repair = this.#repairs[problem.code];
     const index = Number(/^\/nodes\/(\d+)/.exec(problem.pointer ?? "")?.[1] ?? NaN);
-    const steps = {
-      position_missing: (node) => [{ op: "add", path: `/nodes/${index}/position`, value: { x: node.x, y: node.y } }],
-      label_missing: (node) => set(node, ["data", "label"], this.byName[node.kind]?.title ?? node.id ?? "Node"),
-      node_kind_unknown: (node) => this.#nearest(node) && rekinded(node, this.#nearest(node)),
-    }[problem.code];
-    const known = this.picture.nodes.find((node) => node.index === index);
-    if (!steps || !known) return null;
-    const near = problem.code === "node_kind_unknown" ? this.#nearest(known) : null;
-    if (problem.code === "node_kind_unknown" && !near) return null;
-    const label = { position_missing: "Place it", label_missing: "Add a label" }[problem.code] ?? `Change to ${near}`;
-    return {
-      label,
-      apply: () => this.change((picture) => {
-        const node = picture.nodes.find((each) => each.index === index);
-        return node ? steps(node) : [];
-      }),
+    const found = (picture) => {
+      const node = repair && picture.nodes.find((each) => each.index === index);
+      return node ? repair(node, picture) : null;
     };
+    const known = found(this.picture);
+    return known && { label: known.label, apply: () => this.change((picture) => found(picture)?.steps ?? []) };
   }
+
+  #repairs = {
+    position_missing: (node) => ({ label: "Place it", steps: set(node, ["position"], { x: node.x, y: node.y }) }),
+    label_missing: (node) => ({ label: "Add a label", steps: set(node, ["data", "label"], this.byName[node.kind]?.title ?? node.id ?? "Node") }),
+    node_kind_unknown: (node) => {
+      const near = this.#nearest(node);
+      return near && { label: `Change to ${near}`, steps: rekinded(node, near) };
+    },
+    node_unconnected: (node, picture) => {
+      const found = neighbour(picture, node.key, this.byName);
+      return found && { label: `Connect ${found.starts ? "before" : "after"} ${this.title(found.other)}`, steps: found.steps(picture) };
+    },
+  };
 
   #nearest(node) {
     const plain = (name) => name.toLowerCase().replace(/[^a-z]/g, "");

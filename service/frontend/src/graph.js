@@ -24,6 +24,20 @@ function edge(picture, source, target) {
 export const connect = (source, target) => (picture) =>
   source === target || picture.edges.some((each) => each.source === source && each.target === target) ? [] : edge(picture, source, target);
 
+/** Return how a node without edges is obviously connected: with the nearest node before it, or after one that starts runs. */
+export function neighbour(picture, key, kinds) {
+  const node = picture.nodes.find((each) => each.key === key);
+  if (!node?.id || node.parent) return null;
+  const starts = Boolean(kinds[node.kind]?.starts);
+  const others = picture.nodes.filter((each) => each !== node && each.id && !each.parent && (starts ? !kinds[each.kind]?.starts : each.kind !== "terminate"));
+  const apart = (each) => (starts ? each.x - node.x - node.width : node.x - each.x - each.width);
+  const beside = others.filter((each) => apart(each) >= 0);
+  const distance = (each) => Math.hypot(Math.max(apart(each), 0), each.y - node.y);
+  const [other] = (beside.length ? beside : others).toSorted((one, two) => distance(one) - distance(two) || Math.abs(one.index - node.index) - Math.abs(two.index - node.index));
+  if (!other) return null;
+  return { other, starts, steps: starts ? connect(node.id, other.id) : connect(other.id, node.id) };
+}
+
 /** Add a node of a kind: after the node with the key `after`, and connected with it, or at `place`. */
 export function create(kind, { after = null, place, made }) {
   return (picture) => {
