@@ -327,6 +327,49 @@ def test_a_node_is_put_into_a_loop_and_taken_out(ann: Tab) -> None:
     expect(page.locator("#problems")).not_to_contain_text("container")
 
 
+def test_a_loop_is_folded_and_unfolded(chromium: Browser, owner: Caller) -> None:
+    """By a button that the keyboard reaches; the definition stays as it is. Finding a node inside unfolds it."""
+    loop = (
+        "type: loopContainer, data: {label: Each, isContainer: true, childNodes: [a, b], config: {items: x}}"
+    )
+    inner = "".join(
+        f"  - {{id: {name}, type: delay, parentId: each, position: {{x: {x}, y: 80}}, "
+        f"data: {{label: Inner {name}, parentContainer: each, config: {{duration: 5}}}}}}\n"
+        for name, x in (("a", 40), ("b", 320))
+    )
+    before = (
+        f"nodes:\n  - {{id: hook, type: webhook, position: {{x: -400, y: 0}}, data: {{label: Hook}}}}\n"
+        f"  - {{id: each, position: {{x: 0, y: 0}}, {loop}}}\n{inner}"
+        f"edges:\n  - {{source: hook, target: each}}\n  - {{source: a, target: b}}\n  - {{source: hook, target: b}}\n"
+    )
+    create(owner, before)
+    with browser.tab(chromium, owner, **WIDE) as tab:
+        edit(tab)
+        page = tab.page
+        expect(page.locator(".svelte-flow__node")).to_have_count(4)
+        fold = page.get_by_role("button", name="Fold Each", exact=True)
+        fold.focus()
+        page.keyboard.press("Enter")
+        expect(page.locator(".svelte-flow__node")).to_have_count(2)
+        expect(node(page, "Each")).to_contain_text("2 nodes inside")
+        expect(page.locator(".svelte-flow__edge")).to_have_count(2)  # that of the inner nodes is hidden
+        unfold = page.get_by_role("button", name="Unfold Each")
+        expect(unfold).to_have_attribute("aria-expanded", "false")
+        expect(unfold).to_be_focused()
+        assert tab.axe() == []
+        assert text(page) == before
+        page.get_by_label("Find a node").fill("Inner b")
+        page.get_by_label("Find a node").press("Enter")
+        expect(node(page, "Inner b")).to_be_in_viewport()
+        fold.click()
+        node(page, "Each").click()
+        page.keyboard.press("Delete")
+        expect(page.locator(".svelte-flow__node")).to_have_count(1)
+        assert "parentId" not in text(page)
+        page.get_by_role("button", name="Undo").click()
+        assert text(page) == before
+
+
 def test_five_hundred_nodes_open_readable(chromium: Browser, owner: Caller) -> None:
     """Half a megabyte: at a size at which labels can be read, drawn only where visible; a node is found."""
     rows = "".join(

@@ -43,6 +43,7 @@ export class Draft {
   notice = $state(null); // { text, link? }
   selected = $state(null); // key of a node
   focused = $state(null); // key of a node that the canvas shall show
+  folded = $state.raw(new Set()); // keys of containers
   depth = $state({ undo: 0, redo: 0 });
   savedAt = $state(null); // when the last autosave was
   saving = $state(false);
@@ -175,6 +176,21 @@ export class Draft {
 
   title(node) {
     return node.label || node.id || "Unnamed node";
+  }
+
+  /** Return the worst problem of a container and of the nodes inside it. */
+  worstInside(node) {
+    const found = this.picture.nodes.filter((each) => each === node || each.parent === node.key).map((each) => this.worst.get(each.id));
+    return found.find((severity) => severity === "error") ?? found.find(Boolean);
+  }
+
+  /** Show a container as one card, or with the nodes inside it. The definition does not change. */
+  fold(key, on = !this.folded.has(key)) {
+    const folded = new Set(this.folded);
+    if (on) folded.add(key);
+    else folded.delete(key);
+    this.folded = folded;
+    if (on && this.selected !== null && this.node(this.selected)?.parent === key) this.select(key);
   }
 
   problemsOf(key) {

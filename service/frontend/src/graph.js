@@ -39,12 +39,12 @@ export function neighbour(picture, key, kinds) {
 }
 
 /** Add a node of a kind: after the node with the key `after`, and connected with it, or at `place`. */
-export function create(kind, { after = null, place, made }) {
+export function create(kind, { after = null, place, isOpen = () => true, made }) {
   return (picture) => {
     const id = unused(ids(picture.nodes), kind.name);
     const before = after === null ? undefined : picture.nodes.find((node) => node.key === after && node.id && !node.parent);
     const isContainer = kind.name === "loop";
-    const outer = before || isContainer ? undefined : containerAt(picture, place);
+    const outer = before || isContainer ? undefined : containerAt(picture, place, isOpen);
     const position = outer ? within(outer, place, { width: WIDTH, height: HEIGHT })
       : free(picture, before ? { x: before.x + before.width + APART, y: before.y } : place);
     const data = { label: kind.title, type: kind.name, config: {}, ...(outer ? { parentContainer: outer.id } : {}) };
@@ -58,11 +58,11 @@ export function create(kind, { after = null, place, made }) {
   };
 }
 
-/** Return the container that the middle of a new node at `place` would be in. */
-function containerAt(picture, place) {
+/** Return the open container that the middle of a new node at `place` would be in. */
+function containerAt(picture, place, isOpen) {
   const x = place.x + WIDTH / 2;
   const y = place.y + HEIGHT / 2;
-  return picture.nodes.find((node) => node.container && node.id && node.x < x && x < node.x + node.width && node.y < y && y < node.y + node.height);
+  return picture.nodes.find((node) => node.container && node.id && isOpen(node.key) && node.x < x && x < node.x + node.width && node.y < y && y < node.y + node.height);
 }
 
 /** Return a place of the canvas as one inside a container. */
@@ -119,9 +119,9 @@ export const contain = (key, id) => (picture) => {
   ];
 };
 
-/** Remove nodes with their edges, and edges. */
+/** Remove nodes with their edges and the nodes inside them, and edges. */
 export const remove = (keys, edgeIndexes) => (picture) => {
-  const gone = picture.nodes.filter((node) => keys.includes(node.key));
+  const gone = picture.nodes.filter((node) => keys.includes(node.key) || keys.includes(node.parent));
   const names = new Set(gone.map((node) => node.id));
   const edges = picture.edges.filter((each) => edgeIndexes.includes(each.index) || names.has(each.source) || names.has(each.target));
   const down = (one, other) => other.index - one.index;
