@@ -265,13 +265,18 @@ def test_the_chosen_theme_overrides_the_system(ann: Tab) -> None:
     def canvas(page: Page) -> str:
         return str(page.evaluate("getComputedStyle(document.body).backgroundColor"))
 
+    def choose(theme: str) -> None:
+        button = ann.page.get_by_role("button", name=theme)
+        button.click()
+        expect(button).to_have_attribute("aria-pressed", "true")
+
     light = canvas(ann.page)
-    ann.page.get_by_role("button", name="dark").click()
+    choose("dark")
     dark = canvas(ann.page)
     assert dark != light
     assert ann.problems() == []
     ann.page.emulate_media(color_scheme="dark")
-    ann.page.get_by_role("button", name="light").click()
+    choose("light")
     assert canvas(ann.page) == light
 
 

@@ -328,7 +328,7 @@ def test_a_node_is_put_into_a_loop_and_taken_out(ann: Tab) -> None:
 
 
 def test_a_loop_is_folded_and_unfolded(chromium: Browser, owner: Caller) -> None:
-    """By a button that the keyboard reaches; the definition stays as it is. Finding a node inside unfolds it."""
+    """By a button that the keyboard reaches; the definition stays as it is. A found node is unfolded."""
     loop = (
         "type: loopContainer, data: {label: Each, isContainer: true, childNodes: [a, b], config: {items: x}}"
     )
@@ -340,7 +340,7 @@ def test_a_loop_is_folded_and_unfolded(chromium: Browser, owner: Caller) -> None
     before = (
         f"nodes:\n  - {{id: hook, type: webhook, position: {{x: -400, y: 0}}, data: {{label: Hook}}}}\n"
         f"  - {{id: each, position: {{x: 0, y: 0}}, {loop}}}\n{inner}"
-        f"edges:\n  - {{source: hook, target: each}}\n  - {{source: a, target: b}}\n  - {{source: hook, target: b}}\n"
+        "edges:\n  - {source: hook, target: each}\n  - {source: a, target: b}\n  - {source: hook, target: b}\n"
     )
     create(owner, before)
     with browser.tab(chromium, owner, **WIDE) as tab:
