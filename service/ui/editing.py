@@ -177,9 +177,12 @@ def _editor(
 
     `unsaved` is what the visitor typed before, and may resume; `resumed`, whether `start` is such a text.
     """
+    with visit.caller.reading() as tx:
+        workflow = lookup.workflow(tx, visit.caller, slug)
     return visit.page(
         "edit.html",
         error,
+        workflow=workflow,
         slug=slug,
         start=start,
         message=message,

@@ -48,7 +48,7 @@ def test_from_the_sign_in_page_to_a_published_version_and_back(ann: Tab, owner: 
     page.get_by_label("Slug").fill("order-sync")
     page.get_by_label("Name", exact=True).fill("Order sync")
     page.get_by_role("button", name="Create workflow").click()
-    expect(page.get_by_role("heading", name="Edit")).to_be_visible()
+    expect(page.get_by_role("link", name="Edit", exact=True)).to_have_attribute("aria-current", "page")
     ann.type("nodes:\n  - {id: call, type: httpCall, data: {label: Call, config: {method: POST}}}\n")
     expect(page.locator("#problems")).to_contain_text("url is required")
     page.locator("#problems").get_by_role("link", name="line 2").first.click()
@@ -265,13 +265,18 @@ def test_the_chosen_theme_overrides_the_system(ann: Tab) -> None:
     def canvas(page: Page) -> str:
         return str(page.evaluate("getComputedStyle(document.body).backgroundColor"))
 
+    def choose(theme: str) -> None:
+        button = ann.page.get_by_role("button", name=theme)
+        button.click()
+        expect(button).to_have_attribute("aria-pressed", "true")
+
     light = canvas(ann.page)
-    ann.page.get_by_role("button", name="dark").click()
+    choose("dark")
     dark = canvas(ann.page)
     assert dark != light
     assert ann.problems() == []
     ann.page.emulate_media(color_scheme="dark")
-    ann.page.get_by_role("button", name="light").click()
+    choose("light")
     assert canvas(ann.page) == light
 
 

@@ -129,6 +129,49 @@ def test_nodes_are_added_connected_duplicated_and_deleted(ann: Tab) -> None:
     assert text(page) == TEXT
 
 
+def pull(page: Page, kind: str, x: float, y: float) -> None:
+    """Drag a kind from the palette to a point of the window."""
+    page.get_by_text("Add node").click()
+    box = page.get_by_role("button", name=kind).bounding_box()
+    assert box is not None
+    page.mouse.move(box["x"] + 30, box["y"] + 15)
+    page.mouse.down()
+    page.mouse.move(box["x"] + 40, box["y"] + 25, steps=3)
+    expect(page.locator(".menu ul")).to_be_hidden()
+    page.mouse.move(x, y, steps=3)
+    page.mouse.up()
+    expect(page.locator(".menu")).not_to_have_attribute("open", "")
+
+
+def test_kinds_are_dragged_onto_the_canvas(ann: Tab) -> None:
+    """Also to where the menu was; a kind dropped on a loop goes into it; nothing is connected."""
+    page = ann.page
+    page.get_by_text("Add node").click()
+    menu = page.locator(".menu ul").bounding_box()
+    assert menu is not None
+    page.keyboard.press("Escape")
+    x, y = menu["x"] + 200, menu["y"] + 90
+    pull(page, "Delay Waits", x, y)
+    box = node(page, "Delay").bounding_box()
+    assert box is not None
+    assert abs(box["x"] + box["width"] / 2 - x) < 12
+    assert abs(box["y"] + box["height"] / 2 - y) < 12
+    expect(page.get_by_role("complementary", name="Selected node")).to_contain_text("delay-1")
+    expect(page.locator(".svelte-flow__edge")).to_have_count(2)
+    gone, _ = changed_lines(page)
+    assert gone == []
+    page.get_by_role("button", name="Undo").click()
+    assert text(page) == TEXT
+    pull(page, "Loop Repeats the nodes", x, y)
+    expect(page.get_by_role("complementary", name="Selected node")).to_contain_text("loop-1")
+    page.wait_for_timeout(500)  # the canvas shows it beside its form
+    loop = node(page, "Loop").bounding_box()
+    assert loop is not None
+    pull(page, "Delay Waits", loop["x"] + 130, loop["y"] + 150)
+    expect(page.locator(".cm-line", has_text="parentContainer: loop-1")).to_have_count(1)
+    assert re.search(r"childNodes: *(\[delay-1]|- delay-1)", " ".join(text(page).split()))
+
+
 def test_two_nodes_are_connected_by_their_handles(ann: Tab) -> None:
     page = ann.page
     source = node(page, "Order paid").locator(".source").bounding_box()
@@ -223,6 +266,18 @@ def test_obvious_problems_have_a_repair(ann: Tab) -> None:
     expect(page.locator("#problems")).to_contain_text("No problems")
     assert "type: webhook" in text(page)
     assert "label: Delay" in text(page)
+    third = "{id: c, type: delay, position: {x: 700, y: 140}, data: {label: C, config: {duration: 5}}}"
+    fourth = (
+        "{id: d, type: schedule, position: {x: -400, y: 140}, data: {label: D, config: {cron: 0 6 * * *}}}"
+    )
+    ann.type(text(page).replace("edges:", f"  - {third}\n  - {fourth}\nedges:"))
+    for repair in ("Connect after Delay", "Connect before Delay"):
+        page.locator("#problems").get_by_role("button", name=repair).click()
+        expect(page.locator("#problems").get_by_role("button", name=repair)).to_have_count(0)
+    expect(page.locator("#problems")).to_contain_text("No problems")
+    edges = text(page).partition("edges:")[2]
+    assert "source: b, target: c" in edges
+    assert "source: d, target: b" in edges
 
 
 def test_the_keyboard_moves_connects_and_finds(ann: Tab) -> None:
@@ -270,6 +325,49 @@ def test_a_node_is_put_into_a_loop_and_taken_out(ann: Tab) -> None:
     inside.select_option("")
     expect(page.locator(".cm-line", has_text="parentContainer")).to_have_count(0)
     expect(page.locator("#problems")).not_to_contain_text("container")
+
+
+def test_a_loop_is_folded_and_unfolded(chromium: Browser, owner: Caller) -> None:
+    """By a button that the keyboard reaches; the definition stays as it is. A found node is unfolded."""
+    loop = (
+        "type: loopContainer, data: {label: Each, isContainer: true, childNodes: [a, b], config: {items: x}}"
+    )
+    inner = "".join(
+        f"  - {{id: {name}, type: delay, parentId: each, position: {{x: {x}, y: 80}}, "
+        f"data: {{label: Inner {name}, parentContainer: each, config: {{duration: 5}}}}}}\n"
+        for name, x in (("a", 40), ("b", 320))
+    )
+    before = (
+        f"nodes:\n  - {{id: hook, type: webhook, position: {{x: -400, y: 0}}, data: {{label: Hook}}}}\n"
+        f"  - {{id: each, position: {{x: 0, y: 0}}, {loop}}}\n{inner}"
+        "edges:\n  - {source: hook, target: each}\n  - {source: a, target: b}\n  - {source: hook, target: b}\n"
+    )
+    create(owner, before)
+    with browser.tab(chromium, owner, **WIDE) as tab:
+        edit(tab)
+        page = tab.page
+        expect(page.locator(".svelte-flow__node")).to_have_count(4)
+        fold = page.get_by_role("button", name="Fold Each", exact=True)
+        fold.focus()
+        page.keyboard.press("Enter")
+        expect(page.locator(".svelte-flow__node")).to_have_count(2)
+        expect(node(page, "Each")).to_contain_text("2 nodes inside")
+        expect(page.locator(".svelte-flow__edge")).to_have_count(2)  # that of the inner nodes is hidden
+        unfold = page.get_by_role("button", name="Unfold Each")
+        expect(unfold).to_have_attribute("aria-expanded", "false")
+        expect(unfold).to_be_focused()
+        assert tab.axe() == []
+        assert text(page) == before
+        page.get_by_label("Find a node").fill("Inner b")
+        page.get_by_label("Find a node").press("Enter")
+        expect(node(page, "Inner b")).to_be_in_viewport()
+        fold.click()
+        node(page, "Each").click()
+        page.keyboard.press("Delete")
+        expect(page.locator(".svelte-flow__node")).to_have_count(1)
+        assert "parentId" not in text(page)
+        page.get_by_role("button", name="Undo").click()
+        assert text(page) == before
 
 
 def test_five_hundred_nodes_open_readable(chromium: Browser, owner: Caller) -> None:
@@ -371,13 +469,13 @@ def test_a_conflict_loses_nothing(ann: Tab, owner: Caller) -> None:
     saved = owner.call("PUT", "/workflows/order-sync/versions/draft", body, headers={"If-Match": "*"})
     assert saved.status == 200, saved.raw
     page.get_by_role("button", name="Save draft").click()
-    expect(page.get_by_role("heading", level=1)).not_to_have_text("Edit")
+    expect(page.get_by_role("heading", name="Merge your changes")).to_be_visible()
     ann.go("/ui/workflows")
     edit(ann)
     expect(page.get_by_text("made on another state of the draft")).to_be_visible()
     assert_offered(ann)
     page.get_by_role("button", name="Save draft").click()
-    expect(page.get_by_role("heading", level=1)).not_to_have_text("Edit")
+    expect(page.get_by_role("heading", name="Merge your changes")).to_be_visible()
     assert b"# theirs" in owner.definition("order-sync", "draft")
 
 

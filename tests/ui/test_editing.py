@@ -421,7 +421,7 @@ def test_a_page_is_compressed_for_those_who_accept_it(ann: Visitor) -> None:
     for answer in packed:
         assert answer.headers["Content-Encoding"] == "gzip"
         assert "Accept-Encoding" in answer.headers["Vary"]
-        assert "<h1>Edit</h1>" in gzip.decompress(answer.data).decode()
+        assert "</html>" in gzip.decompress(answer.data).decode()
         assert len(answer.data) < len(plain.data) / 2
     assert len({len(answer.data) for answer in packed}) > 1
 

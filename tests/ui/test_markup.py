@@ -34,6 +34,13 @@ TAGS = frozenset(
     clippath ellipse g rect use text ol footer select option details summary pre textarea caption colgroup col
     mark kbd fieldset legend""".split()  # noqa: SIM905 - it reads better
 )
+SERVICE = Path(__file__).parents[2] / "service"
+STYLES = [SERVICE / "static/gitstore.css", SERVICE / "frontend/src/editor.css"]
+# Only hairlines of 1px are beside the scales.
+OFF_SCALE = re.compile(
+    r"(?:font-size|border-radius|padding[a-z-]*|margin[a-z-]*|[ {]gap): "
+    r"[^;}]*?(?<![\w.-])-?(?!1px)[\d.]+(?:px|r?em)\b[^;}]*"
+)
 ONE = "/ui/workflows/naughty"
 PATHS = ("", "/activity", "/edit", "/versions", "/versions/1", "/versions/draft", "/compare", "/discard",
          "/versions/1/revert", "/versions/1/current", "/versions/1/download", "/versions/draft/blame",
@@ -151,3 +158,8 @@ def test_characters_that_reorder_text_are_shown_as_escapes(ann: Visitor, char: s
     assert escape in ann.get("/ui/workflows/a/versions/1").html
     ann.api.post("/workflows/a/versions", json={"from_version": 1})
     assert text in ann.get("/ui/workflows/a/edit").page.value("definition")
+
+
+@pytest.mark.parametrize("style", STYLES, ids=lambda path: path.name)
+def test_styles_use_the_scales_of_type_space_and_corners(style: Path) -> None:
+    assert OFF_SCALE.findall(style.read_text()) == []

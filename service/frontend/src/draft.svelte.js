@@ -10,7 +10,7 @@ import { highlightSelectionMatches, search, searchKeymap } from "@codemirror/sea
 import { EditorState, StateEffect, StateField } from "@codemirror/state";
 import { Decoration, EditorView, drawSelection, highlightActiveLineGutter, keymap, lineNumbers } from "@codemirror/view";
 import { tags } from "@lezer/highlight";
-import { moved, rekinded, set } from "./graph.js";
+import { moved, neighbour, rekinded, set } from "./graph.js";
 
 const PARSE_AFTER = 200; // milliseconds without a key
 const CHECK_AFTER = 350;
@@ -35,7 +35,7 @@ const marked = StateField.define({
 });
 
 export class Draft {
-  picture = $state.raw({ ok: true, nodes: [], edges: [], isGraph: true, hasNodes: false, hasEdges: false });
+  picture = $state.raw({ ok: false, nodes: [], edges: [], isGraph: true, hasNodes: false, hasEdges: false });
   broken = $state(""); // why the text can't be drawn at present
   problems = $state.raw([]);
   total = $state(0);
@@ -43,6 +43,7 @@ export class Draft {
   notice = $state(null); // { text, link? }
   selected = $state(null); // key of a node
   focused = $state(null); // key of a node that the canvas shall show
+  folded = $state.raw(new Set()); // keys of containers
   depth = $state({ undo: 0, redo: 0 });
   savedAt = $state(null); // when the last autosave was
   saving = $state(false);
@@ -177,6 +178,21 @@ export class Draft {
     return node.label || node.id || "Unnamed node";
   }
 
+  /** Return the worst problem of a container and of the nodes inside it. */
+  worstInside(node) {
+    const found = this.picture.nodes.filter((each) => each === node || each.parent === node.key).map((each) => this.worst.get(each.id));
+    return found.find((severity) => severity === "error") ?? found.find(Boolean);
+  }
+
+  /** Show a container as one card, or with the nodes inside it. The definition does not change. */
+  fold(key, on = !this.folded.has(key)) {
+    const folded = new Set(this.folded);
+    if (on) folded.add(key);
+    else folded.delete(key);
+    this.folded = folded;
+    if (on && this.selected !== null && this.node(this.selected)?.parent === key) this.select(key);
+  }
+
   problemsOf(key) {
     return this.problems.filter((problem) => problem.node === key);
   }
@@ -201,9 +217,11 @@ export class Draft {
         lines.push(Decoration.line({ class: "cm-node" }).range(doc.line(line).from));
       }
       effects.push(mark.of(Decoration.set(lines)));
-      if (reveal) effects.push(EditorView.scrollIntoView(node.from, { y: "center" }));
     } else effects.push(mark.of(Decoration.none));
     this.view.dispatch({ effects });
+    if (!node || !reveal) return;
+    const { scrollDOM } = this.view; // by itself: CodeMirror would also scroll the page
+    scrollDOM.scrollTop = this.view.lineBlockAt(node.from).top - scrollDOM.clientHeight / 2;
   }
 
   /** Select the node with that id as soon as the text has it. */
@@ -328,25 +346,28 @@ export class Draft {
 
   /** Return the obvious repair of a problem, or null. */
   fix(problem) {
+    const repair = this.#repairs[problem.code];
     const index = Number(/^\/nodes\/(\d+)/.exec(problem.pointer ?? "")?.[1] ?? NaN);
-    const steps = {
-      position_missing: (node) => [{ op: "add", path: `/nodes/${index}/position`, value: { x: node.x, y: node.y } }],
-      label_missing: (node) => set(node, ["data", "label"], this.byName[node.kind]?.title ?? node.id ?? "Node"),
-      node_kind_unknown: (node) => this.#nearest(node) && rekinded(node, this.#nearest(node)),
-    }[problem.code];
-    const known = this.picture.nodes.find((node) => node.index === index);
-    if (!steps || !known) return null;
-    const near = problem.code === "node_kind_unknown" ? this.#nearest(known) : null;
-    if (problem.code === "node_kind_unknown" && !near) return null;
-    const label = { position_missing: "Place it", label_missing: "Add a label" }[problem.code] ?? `Change to ${near}`;
-    return {
-      label,
-      apply: () => this.change((picture) => {
-        const node = picture.nodes.find((each) => each.index === index);
-        return node ? steps(node) : [];
-      }),
+    const found = (picture) => {
+      const node = repair && picture.nodes.find((each) => each.index === index);
+      return node ? repair(node, picture) : null;
     };
+    const known = found(this.picture);
+    return known && { label: known.label, apply: () => this.change((picture) => found(picture)?.steps ?? []) };
   }
+
+  #repairs = {
+    position_missing: (node) => ({ label: "Place it", steps: set(node, ["position"], { x: node.x, y: node.y }) }),
+    label_missing: (node) => ({ label: "Add a label", steps: set(node, ["data", "label"], this.byName[node.kind]?.title ?? node.id ?? "Node") }),
+    node_kind_unknown: (node) => {
+      const near = this.#nearest(node);
+      return near && { label: `Change to ${near}`, steps: rekinded(node, near) };
+    },
+    node_unconnected: (node, picture) => {
+      const found = neighbour(picture, node.key, this.byName);
+      return found && { label: `Connect ${found.starts ? "before" : "after"} ${this.title(found.other)}`, steps: found.steps(picture) };
+    },
+  };
 
   #nearest(node) {
     const plain = (name) => name.toLowerCase().replace(/[^a-z]/g, "");

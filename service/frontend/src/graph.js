@@ -1,4 +1,6 @@
 // Changes of the graph as JSON Patches. Each takes the picture of the present text.
+export const WIDTH = 216; // of a node
+export const HEIGHT = 60;
 const LEFTOVERS = ["selected", "dragging", "measured"];
 const APART = 84;
 
@@ -22,20 +24,53 @@ function edge(picture, source, target) {
 export const connect = (source, target) => (picture) =>
   source === target || picture.edges.some((each) => each.source === source && each.target === target) ? [] : edge(picture, source, target);
 
+/** Return how a node without edges is obviously connected: with the nearest node before it, or after one that starts runs. */
+export function neighbour(picture, key, kinds) {
+  const node = picture.nodes.find((each) => each.key === key);
+  if (!node?.id || node.parent) return null;
+  const starts = Boolean(kinds[node.kind]?.starts);
+  const others = picture.nodes.filter((each) => each !== node && each.id && !each.parent && (starts ? !kinds[each.kind]?.starts : each.kind !== "terminate"));
+  const apart = (each) => (starts ? each.x - node.x - node.width : node.x - each.x - each.width);
+  const beside = others.filter((each) => apart(each) >= 0);
+  const distance = (each) => Math.hypot(Math.max(apart(each), 0), each.y - node.y);
+  const [other] = (beside.length ? beside : others).toSorted((one, two) => distance(one) - distance(two) || Math.abs(one.index - node.index) - Math.abs(two.index - node.index));
+  if (!other) return null;
+  return { other, starts, steps: starts ? connect(node.id, other.id) : connect(other.id, node.id) };
+}
+
 /** Add a node of a kind: after the node with the key `after`, and connected with it, or at `place`. */
-export function create(kind, { after, place, made }) {
+export function create(kind, { after = null, place, isOpen = () => true, made }) {
   return (picture) => {
     const id = unused(ids(picture.nodes), kind.name);
     const before = after === null ? undefined : picture.nodes.find((node) => node.key === after && node.id && !node.parent);
-    const position = free(picture, before ? { x: before.x + before.width + APART, y: before.y } : place);
-    const container = kind.name === "loop";
-    const data = { label: kind.title, type: kind.name, config: {} };
-    if (container) Object.assign(data, { isContainer: true, childNodes: [], dimensions: { width: 600, height: 400 } });
+    const isContainer = kind.name === "loop";
+    const outer = before || isContainer ? undefined : containerAt(picture, place, isOpen);
+    const position = outer ? within(outer, place, { width: WIDTH, height: HEIGHT })
+      : free(picture, before ? { x: before.x + before.width + APART, y: before.y } : place);
+    const data = { label: kind.title, type: kind.name, config: {}, ...(outer ? { parentContainer: outer.id } : {}) };
+    if (isContainer) Object.assign(data, { isContainer: true, childNodes: [], dimensions: { width: 600, height: 400 } });
+    const node = { id, type: isContainer ? "loopContainer" : "default", position, ...(outer ? { parentId: outer.id, extent: "parent" } : {}), data };
     made(id);
     return [
-      ...add(picture, "nodes", { id, type: container ? "loopContainer" : "default", position, data }),
+      ...listed(picture, node), ...add(picture, "nodes", node),
       ...(before && before.kind !== "terminate" ? edge(picture, before.id, id) : []),
     ];
+  };
+}
+
+/** Return the open container that the middle of a new node at `place` would be in. */
+function containerAt(picture, place, isOpen) {
+  const x = place.x + WIDTH / 2;
+  const y = place.y + HEIGHT / 2;
+  return picture.nodes.find((node) => node.container && node.id && isOpen(node.key) && node.x < x && x < node.x + node.width && node.y < y && y < node.y + node.height);
+}
+
+/** Return a place of the canvas as one inside a container. */
+function within(container, { x, y }, { width, height }) {
+  const limited = (value, least, most) => Math.round(Math.max(least, Math.min(value, Math.max(least, most))));
+  return {
+    x: limited(x - container.x, 24, container.width - width - 24),
+    y: limited(y - container.y, 56, container.height - height - 24),
   };
 }
 
@@ -72,12 +107,8 @@ export const contain = (key, id) => (picture) => {
   const old = picture.nodes.find((each) => each.id !== null && each.id === (node.value.data?.parentContainer ?? node.parent));
   const container = picture.nodes.find((each) => each.id !== null && each.id === id && each.container);
   const outer = picture.nodes.find((each) => each.key === node.parent) ?? { x: 0, y: 0 };
-  const place = { x: node.x + outer.x, y: node.y + outer.y };
-  if (container) {
-    const inside = (value, least, most) => Math.max(least, Math.min(value, Math.max(least, most)));
-    place.x = inside(place.x - container.x, 24, container.width - node.width - 24);
-    place.y = inside(place.y - container.y, 56, container.height - node.height - 24);
-  }
+  const free = { x: node.x + outer.x, y: node.y + outer.y };
+  const place = container ? within(container, free, node) : free;
   const listed = Array.isArray(old?.value.data?.childNodes) ? old.value.data.childNodes.indexOf(node.id) : -1;
   const list = container && Array.isArray(container.value.data?.childNodes);
   return [
@@ -88,9 +119,9 @@ export const contain = (key, id) => (picture) => {
   ];
 };
 
-/** Remove nodes with their edges, and edges. */
+/** Remove nodes with their edges and the nodes inside them, and edges. */
 export const remove = (keys, edgeIndexes) => (picture) => {
-  const gone = picture.nodes.filter((node) => keys.includes(node.key));
+  const gone = picture.nodes.filter((node) => keys.includes(node.key) || keys.includes(node.parent));
   const names = new Set(gone.map((node) => node.id));
   const edges = picture.edges.filter((each) => edgeIndexes.includes(each.index) || names.has(each.source) || names.has(each.target));
   const down = (one, other) => other.index - one.index;

@@ -1,8 +1,6 @@
 // Where to draw the nodes of a definition, which need not be valid.
 import dagre from "@dagrejs/dagre";
-
-export const WIDTH = 216;
-export const HEIGHT = 60;
+import { HEIGHT, WIDTH } from "./graph.js";
 
 export const isObject = (value) => value !== null && typeof value === "object" && !Array.isArray(value);
 const number = (value, other) => (Number.isFinite(value) && Math.abs(value) <= 1e5 ? value : other);
