@@ -340,7 +340,8 @@ def test_a_loop_is_folded_and_unfolded(chromium: Browser, owner: Caller) -> None
     before = (
         f"nodes:\n  - {{id: hook, type: webhook, position: {{x: -400, y: 0}}, data: {{label: Hook}}}}\n"
         f"  - {{id: each, position: {{x: 0, y: 0}}, {loop}}}\n{inner}"
-        "edges:\n  - {source: hook, target: each}\n  - {source: a, target: b}\n  - {source: hook, target: b}\n"
+        "edges:\n  - {source: hook, target: each}\n  - {source: a, target: b}\n"
+        "  - {source: hook, target: b}\n"
     )
     create(owner, before)
     with browser.tab(chromium, owner, **WIDE) as tab:
