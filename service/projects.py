@@ -6,7 +6,6 @@ import os
 from collections.abc import Callable, Collection
 from contextlib import suppress
 from functools import partial
-from itertools import chain
 from pathlib import Path
 from typing import Final, TypeVar
 from uuid import UUID
@@ -122,12 +121,8 @@ class Projects:
 
         `now` is in seconds as of time.time(). Writes in progress count, too: they last milliseconds.
         """
-        oldest = now
-        for repository in self._folder.glob("*.git"):
-            for marker in chain.from_iterable(Markers(repository).pending().values()):
-                with suppress(FileNotFoundError):  # its writer is done
-                    oldest = min(oldest, marker.stat().st_mtime)
-        return max(now - oldest, 0.0)
+        times = (Markers(repository).oldest() for repository in self._folder.glob("*.git"))
+        return max(now - min((at for at in times if at is not None), default=now), 0.0)
 
 
 def check_writable(project: Project) -> None:

@@ -1,6 +1,6 @@
 """Markers: files that name the workflows whose rows may lag behind Git.
 
-    <repository>/gitstore-pending/<slug>.<random>
+    <repository>/gitstore-pending/<slug>.<nanoseconds since 1970>.<random>
 
 A writer creates one before it touches a ref and removes it after the commit that carries the rows. The writes
 that a kill interrupted are therefore found without comparing everything. Markers are not fsynced: after a
@@ -8,12 +8,13 @@ power failure, a full pass runs.
 
 A marker is a hard link to the file that every writer of the repository has open. A link costs a fraction of
 creating and removing a file, above all on ext4 without a journal, which searches for an inode that was not
-freed recently.
+freed recently. Its inode has the times of that file, so the time of the write is in the name.
 """
 
 from __future__ import annotations
 
 import secrets
+import time
 from collections.abc import Collection, Iterable
 from contextlib import suppress
 from pathlib import Path
@@ -31,7 +32,7 @@ class Markers:
     def put(self, slugs: Collection[str]) -> list[Path]:
         """Create a marker for each of `slugs`, and return their paths."""
         self._folder.mkdir(exist_ok=True)
-        paths = [self._folder / f"{slug}.{secrets.token_hex(8)}" for slug in slugs]
+        paths = [self._folder / f"{slug}.{time.time_ns()}.{secrets.token_hex(4)}" for slug in slugs]
         try:
             self.restore(paths)
         except OSError:
@@ -54,6 +55,17 @@ class Markers:
             for path in sorted(self._folder.iterdir()):
                 pending.setdefault(path.name.partition(".")[0], []).append(path)
         return pending
+
+    def oldest(self) -> float | None:
+        """Return the time (time.time()) of the oldest marker, or None without any."""
+        times = [
+            int(moment) / 1e9
+            for paths in self.pending().values()
+            for path in paths
+            # Releases up to 0.1.0 wrote no time.
+            if (moment := path.name.split(".")[1]).isascii() and moment.isdigit()
+        ]
+        return min(times, default=None)
 
     @staticmethod
     def remove(paths: Iterable[Path]) -> None:
