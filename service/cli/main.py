@@ -15,6 +15,7 @@ from service.cli.terminal import Commands
 # Location of each command. It is loaded on use, so that start-up does not wait for unused modules.
 PLACES: Final = {
     "diff": "service.cli.diff:diff",
+    "doctor": "service.cli.doctor:doctor",
     "draft": "service.cli.drafts:draft",
     "gc": "service.cli.upkeep:gc",
     "import": "service.cli.imports:imports",

@@ -23,10 +23,10 @@ from service.config import Config
 from service.projects import Projects
 from service.run.bootstrap import OPERATOR, named_project
 from service.run.database import connected, connection_string
-from sync import audit, catalog, hosts
+from sync import audit, catalog, hosts, levels
 from sync import migrate as migrations
 from sync.catalog import Project
-from sync.db import Database
+from sync.db import Database, Transaction
 from sync.integrity import rebuild as rebuilding
 from sync.integrity import repair as repairing
 from sync.integrity import verify as verifying
@@ -41,15 +41,40 @@ _UNKNOWN_NUMBERS: Final = (
 
 
 @click.command()
+@click.option("--plan", is_flag=True, help="List the pending migrations and what each locks; change nothing.")
+@click.option(
+    "--finish",
+    is_flag=True,
+    help="End the upgrade, once no process of an older version runs: new forms are written from now on.",
+)
 @with_config(*WHERE)
-def migrate(config: Config) -> None:
+def migrate(config: Config, plan: bool, finish: bool) -> None:
     """Migrate the database to this version. `gitstore serve` does so itself."""
+    if plan and finish:
+        raise click.UsageError("give --plan or --finish, one of them")
+    if plan or finish:
+        with connected(config, APPLICATION) as database, database.as_owner() as transaction:
+            pending = migrations.pending(database.conninfo)
+            if finish:
+                _finish(transaction, [migration.name for migration in pending])
+                return
+            texts = [(migration.name, migration.text) for migration in pending]
+            for line in levels.plan(transaction.connection, texts):
+                click.echo(line)
+        return
     with connection_string(config, make=True) as conninfo:
         applied = migrations.migrate(conninfo)
     for name in applied:
         click.echo(f"applied {name}")
     if not applied:
         click.echo("the database is up to date")
+
+
+def _finish(transaction: Transaction, pending: Collection[str]) -> None:
+    if pending:
+        raise ConfigError(f"{', '.join(pending)} must be applied first: run gitstore migrate")
+    is_now = "is now" if levels.raise_level(transaction) else "was already"
+    click.echo(f"the upgrade is finished: the feature level {is_now} {levels.level(transaction)}")
 
 
 @click.group()
