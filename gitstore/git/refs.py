@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from io import FileIO
-from itertools import groupby
+from itertools import groupby, islice
 from pathlib import Path
 
 from dulwich.file import FileLocked, GitFile, _GitFile
@@ -104,6 +104,13 @@ class Refs:
         """Return ref -> hex id below `prefix` (a folder, ending in "/"), sorted, without damaged refs."""
         refs, _ = self.survey(prefix)
         return refs
+
+    def sample(self, prefix: bytes, most: int) -> list[bytes]:
+        """Return at most `most` names of refs below `prefix`, sorted, at the cost of so many."""
+        found = set(islice(self._walk(prefix), most))
+        with self._packed() as packed:
+            found.update(name for name, _ in islice(packed.scan(prefix), most))
+        return sorted(found)[:most]
 
     def survey(self, prefix: bytes) -> tuple[dict[bytes, bytes], list[bytes]]:
         """Return the refs as `below` does, and the names of the refs whose files are damaged."""

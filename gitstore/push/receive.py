@@ -17,7 +17,14 @@ from dulwich.protocol import pkt_line
 from gitstore import budget, changes, names
 from gitstore.changes import Authorship, Prepared
 from gitstore.diff.summary import what_changes
-from gitstore.errors import BusyError, Code, GitstoreError, IntegrityError, NotMirroredError
+from gitstore.errors import (
+    BusyError,
+    Code,
+    GitstoreError,
+    IntegrityError,
+    NotMirroredError,
+    TooLargeError,
+)
 from gitstore.git.files import machine_fault
 from gitstore.git.quarantine import Quarantine, quarantine
 from gitstore.masking import masked_text
@@ -44,8 +51,14 @@ CAPABILITIES = (
     b"report-status delete-refs side-band-64k atomic ofs-delta push-options object-format=sha1 agent=gitstore"
 )
 
+MOST_ADVERTISED = 2_000
+"""Number of refs beyond which a pusher is not shown all of them."""
+SURVEYED = 500
+"""Number of workflows of which the newest version is then shown if they have no draft."""
+
 _BAND_SIZE = 65_515  # side-band-64k: 65,520 with the length and the band's number
-_STATUS, _PROGRESS = 1, 2
+_STATUS, _PROGRESS, _FATAL = 1, 2, 3
+_DRAINED, _CHUNK = 32 * 2**20, 2**16  # bytes of a refused request that are read, so that git reads the answer
 _UNSURE = frozenset({Code.INTEGRITY, Code.WRONG_NUMBER})
 _SUMMARIZING = 5.0  # seconds of CPU time for the summaries in one report; thousands of versions take less
 
@@ -63,15 +76,37 @@ def advertise(repository: Repository) -> bytes:
 
     Ledgers are included so that `git push --mirror` asks to delete them, is refused, and so discards nothing;
     superseded heads, so that a mirror clone does not push them as new.
+
+    Of more than `MOST_ADVERTISED` refs, those are advertised that a push needs: the drafts, so that it names
+    their old values and sends only new objects, and one ledger for the sake of `--mirror`. Tags that the
+    pusher then sends again are still judged by what is here.
     """
-    refs: dict[bytes, bytes] = {}
-    for prefix in (names.DRAFTS, names.LEDGERS, names.SUPERSEDED, names.TAGS):
-        refs.update(repository.refs.below(prefix))
-    lines = [oid + b" " + name for name, oid in sorted(refs.items())] or [ZERO + b" capabilities^{}"]
+    if len(repository.refs.sample(names.PREFIX, MOST_ADVERTISED + 1)) > MOST_ADVERTISED:
+        refs = _needed_by_pushers(repository)
+    else:
+        refs = {}
+        for prefix in (names.DRAFTS, names.LEDGERS, names.SUPERSEDED, names.TAGS):
+            refs |= repository.refs.below(prefix)
+    lines = [b"%b %b" % (refs[name], name) for name in sorted(refs)] or [ZERO + b" capabilities^{}"]
     lines[0] += b"\0" + CAPABILITIES
     packets = [pkt_line(b"# service=git-receive-pack\n"), pkt_line(None)]
-    packets += [pkt_line(line + b"\n") for line in lines]
+    packets += [b"%04x%b\n" % (len(line) + 5, line) for line in lines]  # pkt_line of each takes twice as long
     return b"".join([*packets, pkt_line(None)])
+
+
+def _needed_by_pushers(repository: Repository) -> dict[bytes, bytes]:
+    """Return the drafts, the newest versions of some workflows without a draft, and one ledger."""
+    refs = repository.refs.below(names.DRAFTS)
+    ledgers = repository.refs.sample(names.LEDGERS, SURVEYED)
+    for slug in (ledger.removeprefix(names.LEDGERS) for ledger in ledgers):
+        if names.DRAFTS + slug not in refs:
+            tags = repository.refs.below(names.TAGS + slug + b"/")
+            versions = [ref for ref in map(names.parse, tags) if isinstance(ref, VersionRef)]
+            if versions:
+                newest = names.tag(versions[0].slug, max(version.number for version in versions))
+                refs[newest] = tags[newest]
+    sentinel = {ledger: repository.refs.read(ledger) for ledger in ledgers[:1]}
+    return refs | {ledger: oid for ledger, oid in sentinel.items() if oid is not None}
 
 
 class Receiver:
@@ -93,7 +128,12 @@ class Receiver:
         Raises errors about the request as a whole (`malformed`; `unavailable` before anything is written);
         all others are reported in the receipt's response.
         """
-        request = read_request(read, self._store.limits.commands)
+        try:
+            request = read_request(read, self._store.limits.commands)
+        except TooLargeError as refusal:
+            # A pusher that was not shown all tags may send them all. git does not display the body of a 413.
+            _drain(read)
+            return Receipt(answer=_band(_FATAL, _one_line(refusal.message)) + pkt_line(None))
         if request is None:
             return Receipt()
         try:
@@ -366,6 +406,12 @@ def _answer(request: Request, unpack: bytes, verdicts: Sequence[Verdict], lines:
         return status
     progress = "".join(line + "\n" for line in lines).encode("utf-8", "replace")
     return _band(_PROGRESS, progress) + _band(_STATUS, status) + pkt_line(None)
+
+
+def _drain(read: Callable[[int], bytes]) -> None:
+    for _ in range(_DRAINED // _CHUNK):
+        if not read(_CHUNK):
+            return
 
 
 def _band(number: int, data: bytes) -> bytes:

@@ -115,7 +115,8 @@ def read_request(read: Callable[[int], bytes], most: int) -> Request | None:
             capabilities = frozenset(offered.split())
         commands.append(_command(command.rstrip(b"\n")))
         if len(commands) > most:
-            raise too_large("the push names more than", len(commands), most, unit="refs")
+            error = too_large("the push names at least", len(commands), most, unit="refs")
+            raise error.reworded(f"{error.message}: name those to push, as in git push origin <branch> <tag>")
     return Request(tuple(commands), capabilities, shallow) if commands else None
 
 

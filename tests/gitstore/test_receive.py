@@ -121,7 +121,7 @@ def send(
     """(report lines, what the terminal shows)."""
     push_report = PushReport(lambda slug, number: f"http://gitstore.test/{slug}/{number}")
     receipt = Receiver(store, AUTHORSHIP, authorize, push_report).receive(BytesIO(body).read)
-    bands = {1: b"", 2: b""}
+    bands = {1: b"", 2: b"", 3: b""}
     packets: list[bytes | None] = []
     PktLineParser(packets.append).parse(receipt.answer)
     if packets and packets[0] and packets[0][0] in bands:
@@ -130,7 +130,9 @@ def send(
                 bands[packet[0]] += packet[1:]
         packets.clear()
         PktLineParser(packets.append).parse(bands[1])
-    return [line.decode("utf-8", "replace").rstrip("\n") for line in packets if line], bands[2].decode()
+    return [line.decode("utf-8", "replace").rstrip("\n") for line in packets if line], (
+        bands[2] + bands[3]
+    ).decode()
 
 
 def test_a_draft_and_its_tag_in_one_push(store: Store, author: Author) -> None:
@@ -309,9 +311,10 @@ def test_anything_but_a_push_is_malformed(store: Store, body: bytes) -> None:
 
 def test_too_many_refs_are_refused_before_anything_else(bare: Path) -> None:
     store = Store(bare, PROJECT, FileUnitOfWork, limits=Limits(commands=3))
-    with pytest.raises(GitstoreError, match="4 refs; the limit is 3") as refusal:
-        send(store, request(*[(ZERO, ZERO[:-1] + b"1", b"refs/tags/a/v%d" % n) for n in range(1, 6)]))
-    assert refusal.value.code is Code.TOO_LARGE
+    commands = [(ZERO, ZERO[:-1] + b"1", b"refs/tags/a/v%d" % n) for n in range(1, 6)]
+    report, lines = send(store, request(*commands, pack=b"x" * 200_000))
+    assert report == []
+    assert "at least 4 refs; the limit is 3: name those to push" in lines
     store.close()
 
 

@@ -400,6 +400,45 @@ def test_git_archive_is_refused_in_words(ann: Author, owner: Caller) -> None:
     assert owner.call("POST", f"{path}/git-upload-archive", b"0000").status == 401
 
 
+def test_a_large_project_shows_a_pusher_what_a_push_needs(
+    ann: Author, owner: Caller, service: Service, tmp_path: Path
+) -> None:
+    """Of more than 2,000 refs: the drafts, and not all tags. Pushes work as before, and a fetch sees all."""
+    ann.draft("a", definition("one"))
+    ann.tag("a", 1)
+    ann.draft("c", definition("c"))
+    ann.tag("c", 1)
+    ann.draft("b", definition("b"))
+    assert ann.push("drafts/a", "a/v1", "drafts/b", "c/v1").ok
+    head = ann.git("rev-parse", "HEAD")
+    project = owner.get(f"/projects/{owner.project}").json["id"]
+    repository = service.data / "repos" / f"{project}.git"
+    refs = "".join(f"{head} refs/superseded/b/{20200101000000 + n}Z\n" for n in range(2_100))
+    (repository / "packed-refs").write_text(f"# pack-refs with: peeled fully-peeled sorted \n{refs}")
+    credentials = b64encode(f"git:{owner.token}".encode()).decode()
+    place = f"/{owner.project}.git/info/refs?service=git-receive-pack"
+    shown = owner.call("GET", place, headers={"Authorization": f"Basic {credentials}"}).raw
+    assert b"refs/heads/drafts/b" in shown
+    assert b"refs/tags/a/v1" not in shown
+    assert b"refs/tags/c/v1" in shown  # which has no branch
+    assert b"refs/superseded" not in shown
+    assert shown.count(b"refs/ledger/") == 1
+    before = ann.git("ls-remote", "origin")
+    assert before.count("refs/superseded/b/") == 2_100
+
+    plain = owner.author(tmp_path / "plain")
+    refused = plain.push("--mirror")
+    assert not refused.ok
+    assert ann.git("ls-remote", "origin") == before
+    ann.draft("a", definition("two"))
+    ann.tag("a", 2)
+    again = ann.push("a/v1", "a/v2", "drafts/a", "drafts/b")
+    assert again.ok, again.output
+    assert owner.definition("a", 2) == definition("two").encode()
+    moved = ann.push("--force", "a/v2:refs/tags/a/v1")
+    assert "v1 is published and can't change" in moved.output
+
+
 def test_a_mirror_clone_has_nothing_to_push(ann: Author, owner: Caller, tmp_path: Path) -> None:
     """Heads of discarded drafts and ledgers are known to be there, and are not listed as new references."""
     ann.draft("a", definition("one"))
