@@ -35,11 +35,13 @@ SLICE: Final = 500
 MOST_PACKS: Final = 20
 """Number of packs beyond which they are combined into one."""
 MOST_LOOSE_REFS: Final = 500
-"""Number of loose tags beyond which they are packed: each push and fetch opens every one."""
+"""Number of loose refs beyond which they are packed: each push and fetch opens every one."""
 
 _LISTED: Final = re.compile(rb"^([0-9a-f]{40}) ", re.MULTILINE)
 _STAMP: Final = "gitstore-gc"
 _MOST_PROBLEMS: Final = 1_000  # lines of git fsck's output
+_REPACK: Final = ("-d", "-l", "-n", "-q")  # -n: without the listings for dumb clients
+_FOR_DUMB_CLIENTS: Final = ("info/refs", "objects/info/packs")  # not served; a list of all refs is large
 _SETTINGS: Final = {**FRUGAL, "core.fsync": "all"}
 
 
@@ -64,8 +66,8 @@ def due(repository: Path, now: float, every: float) -> bool:
         return True
     if not 0 <= since < every:
         return True
-    # Summed lazily: the walk of very many loose tags ends early.
-    counts = accumulate(len(files) for _, _, files in os.walk(repository / os.fsdecode(names.TAGS)))
+    # Summed lazily: the walk of very many loose refs ends early.
+    counts = accumulate(len(files) for _, _, files in os.walk(repository / os.fsdecode(names.PREFIX)))
     return any(count > MOST_LOOSE_REFS for count in counts)
 
 
@@ -85,13 +87,15 @@ def collect(
     with exclusive(repository) as acquired:
         if not acquired:
             return None
-        for step in (("pack-refs", "--all", "--prune"), ("repack", "-d", "-l", "-q")):
+        for step in (("pack-refs", "--all", "--prune"), ("repack", *_REPACK)):
             _run(repository, *step)
             check()
         if _packs(repository) > MOST_PACKS:
             # Nothing is dropped: unreachable objects become loose, where prune finds them.
-            _run(repository, "repack", "-A", "-d", "-l", "-q")
+            _run(repository, "repack", "-A", *_REPACK)
             check()
+        for listing in _FOR_DUMB_CLIENTS:
+            (repository / listing).unlink(missing_ok=True)
         pruned = sum(_prune(repository, unit_of_work, grace, check, slice_size))
         (repository / _STAMP).touch()
         return Collected(pruned, _packs(repository), time.monotonic() - started)

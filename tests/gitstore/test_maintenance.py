@@ -164,16 +164,37 @@ def test_it_is_due_once_a_day(bare: Path) -> None:
     assert due(bare, now - 1000, 60)
 
 
-def test_a_run_is_due_after_many_new_tags(bare: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Many loose tags slow down pushes; packed ones do not."""
+def test_it_leaves_less_on_disk_and_no_list_for_dumb_clients(bare: Path, git: Git) -> None:
+    """Those of earlier releases and of `git update-server-info` are removed: nobody reads them."""
+    store = Store(bare, PROJECT, FileUnitOfWork)
+    publish(store, "a", "one")
+    git("update-server-info")
+    sizes = []
+    for _ in range(2):
+        assert collect(bare, store.unit_of_work) is not None
+        sizes.append(sum(path.stat().st_size for path in bare.rglob("*") if path.is_file()))
+        assert not (bare / "info/refs").exists()
+        assert not (bare / "objects/info/packs").exists()
+    assert sizes[0] == sizes[1]
+    publish(store, "a", "two")
+    before = sum(path.stat().st_blocks for path in bare.rglob("*"))
+    assert collect(bare, store.unit_of_work) is not None
+    assert sum(path.stat().st_blocks for path in bare.rglob("*")) <= before
+    store.close()
+
+
+def test_a_run_is_due_after_many_new_refs(bare: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Many loose versions, drafts or ledgers slow down pushes; packed ones do not."""
     store = Store(bare, PROJECT, FileUnitOfWork)
     publish(store, "a", "zero")
     assert collect(bare, store.unit_of_work) is not None
     now = time.time() + 1
     monkeypatch.setattr(maintenance, "MOST_LOOSE_REFS", 1)
-    for label in ("one", "two"):
-        assert not due(bare, now, 60)
-        publish(store, "a", label)
+    assert not due(bare, now, 60)
+    publish(store, "a", "one")
     assert due(bare, now, 60)
     assert collect(bare, store.unit_of_work) is not None
     assert not due(bare, now, 60)
+    store.create_workflow("b", Content(value={"nodes": []}), WHO)  # a draft and a ledger
+    assert due(bare, now, 60)
+    store.close()
