@@ -15,7 +15,7 @@ from typing import IO
 from dulwich.protocol import pkt_line
 
 from gitstore.errors import MalformedError
-from gitstore.git.process import FRUGAL, command, environment
+from gitstore.git.process import FRUGAL, command, environment, git
 
 _CHUNK = 64 * 1024
 _PROTOCOL = re.compile(r"[a-z0-9=:.]{1,64}")
@@ -28,13 +28,38 @@ _SETTINGS = {
     "core.quotePath": "false",
 }
 
+_MOST_KEPT = 16
+_capabilities: dict[tuple[int, int, bytes], bytes] = {}
+"""The advertisement of protocol v2, by git's binary and the configuration: it depends on nothing else."""
+
 
 def advertise(repository: Path, protocol: str) -> Iterator[bytes]:
-    """Yield the ref advertisement. `protocol` is the request's Git-Protocol header, "" if absent."""
+    """Yield the advertisement: of protocol v2, the capabilities; otherwise, the refs, too.
+
+    `protocol` is the request's Git-Protocol header, "" if absent.
+    """
+    if protocol == "version=2":  # by every git since 2.26
+        yield _advertised_capabilities(repository)
+        return
     if "version=2" not in protocol.split(":"):
         yield pkt_line(b"# service=git-upload-pack\n") + pkt_line(None)
     with _upload_pack(repository, protocol, "--http-backend-info-refs", subprocess.DEVNULL) as child:
         yield from _output(child)
+
+
+def _advertised_capabilities(repository: Path) -> bytes:
+    """Return the advertisement of protocol v2, from memory unless git or the configuration has changed."""
+    binary = Path(git()).stat()
+    key = (binary.st_ino, binary.st_mtime_ns, (repository / "config").read_bytes())
+    if (known := _capabilities.get(key)) is not None:
+        return known
+    with _upload_pack(repository, "version=2", "--http-backend-info-refs", subprocess.DEVNULL) as child:
+        advertised = b"".join(_output(child))
+    if child.returncode == 0:
+        if len(_capabilities) >= _MOST_KEPT:
+            _capabilities.clear()
+        _capabilities[key] = advertised
+    return advertised
 
 
 def serve(repository: Path, protocol: str, request: IO[bytes]) -> Generator[bytes]:
