@@ -37,6 +37,9 @@ MOST_PACKS: Final = 20
 MOST_LOOSE_REFS: Final = 500
 """Number of loose refs beyond which they are packed: each push and fetch opens every one."""
 
+SOONEST: Final = 600.0
+"""Seconds between two runs because of loose refs: a run over 100,000 versions takes 15 seconds."""
+
 _LISTED: Final = re.compile(rb"^([0-9a-f]{40}) ", re.MULTILINE)
 _STAMP: Final = "gitstore-gc"
 _MOST_PROBLEMS: Final = 1_000  # lines of git fsck's output
@@ -58,7 +61,7 @@ def due(repository: Path, now: float, every: float) -> bool:
     """Return whether maintenance is due.
 
     It is if the last successful run was more than `every` seconds ago or lies in the future, or if many refs
-    were added since.
+    were written in the `SOONEST` seconds or more since then.
     """
     try:
         since = now - (repository / _STAMP).stat().st_mtime
@@ -66,6 +69,8 @@ def due(repository: Path, now: float, every: float) -> bool:
         return True
     if not 0 <= since < every:
         return True
+    if since < SOONEST:
+        return False
     # Summed lazily: the walk of very many loose refs ends early.
     counts = accumulate(len(files) for _, _, files in os.walk(repository / os.fsdecode(names.PREFIX)))
     return any(count > MOST_LOOSE_REFS for count in counts)
