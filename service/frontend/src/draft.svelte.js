@@ -129,7 +129,8 @@ export class Draft {
 
   #updated(update) {
     if (update.docChanged) {
-      this.depth = { undo: undoDepth(update.state), redo: redoDepth(update.state) };
+      const depth = { undo: undoDepth(update.state), redo: redoDepth(update.state) };
+      if (!this.depth.undo !== !depth.undo || !this.depth.redo !== !depth.redo) this.depth = depth;
       this.touched();
       clearTimeout(this.parseTimer);
       this.parseTimer = setTimeout(() => this.#parse(), PARSE_AFTER);
@@ -156,7 +157,8 @@ export class Draft {
   async #parse() {
     clearTimeout(this.parseTimer);
     const doc = this.view.state.doc;
-    const found = await this.#ask({ text: doc.toString(), kinds: this.names });
+    const found = whole(await this.#ask({ text: doc.toString(), kinds: this.names, since: this.last?.number }), this.last);
+    if (found.ok) this.last = found;
     if (doc !== this.view.state.doc) return; // a later one is under way
     this.stale = false;
     this.broken = found.ok ? "" : found.why;
@@ -378,6 +380,12 @@ export class Draft {
 }
 
 export const sentence = (text) => text.charAt(0).toUpperCase() + text.slice(1) + (/[.?!]$/.test(text) ? "" : ".");
+
+/** Return the answer `found` with all its nodes and edges: those that have not changed are the objects of `last`. */
+function whole(found, last) {
+  const long = (list) => found[list].map((item) => (Array.isArray(item) ? Object.assign(last[list][item[0]], { from: item[1], to: item[2] }) : item));
+  return found.ok ? { ...found, nodes: long("nodes"), edges: long("edges") } : found;
+}
 
 /** Return the edit distance of two short words. */
 function distance(one, other) {

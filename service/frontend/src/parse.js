@@ -15,12 +15,33 @@ function parse(text, kinds) {
   return { ok: true, ...drawn(value, kinds, ranges("nodes"), ranges("edges")) };
 }
 
-/** Answer a message of the draft. */
-export function answered(data) {
-  try {
-    const answer = data.arrange ? { places: arrange(data.nodes, data.edges) } : parse(data.text, data.kinds);
-    return { number: data.number, ...answer };
-  } catch (error) {
-    return { number: data.number, ok: false, why: String(error.message ?? error), at: 0 };
+/** Return a function that answers the messages of a draft. */
+export function answering() {
+  let last = {};
+
+  /** Send nodes and edges that the draft has `since` an answer as their number there, with where they are now. */
+  function changes({ number, since }, found) {
+    const known = since === last.number ? last : {};
+    last = { number };
+    const short = (list) => {
+      const before = known[list] ?? new Map();
+      last[list] = new Map();
+      return found[list].map((item, index) => {
+        const same = JSON.stringify({ ...item, from: 0, to: 0 });
+        last[list].set(same, index);
+        return before.has(same) ? [before.get(same), item.from, item.to] : item;
+      });
+    };
+    return { ...found, nodes: short("nodes"), edges: short("edges") };
   }
+
+  return (data) => {
+    try {
+      if (data.arrange) return { number: data.number, places: arrange(data.nodes, data.edges) };
+      const found = parse(data.text, data.kinds);
+      return { number: data.number, ...(found.ok ? changes(data, found) : found) };
+    } catch (error) {
+      return { number: data.number, ok: false, why: String(error.message ?? error), at: 0 };
+    }
+  };
 }

@@ -1,3 +1,4 @@
-import { answered } from "./parse.js";
+import { answering } from "./parse.js";
 
+const answered = answering();
 self.onmessage = ({ data }) => self.postMessage(answered(data));

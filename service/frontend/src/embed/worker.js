@@ -21,7 +21,8 @@ export async function worker() {
 }
 
 async function here() {
-  const { answered } = await import("../parse.js");
+  const { answering } = await import("../parse.js");
+  const answered = answering();
   return {
     onmessage: null,
     terminate() {},
