@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import sys
 import time
@@ -20,7 +19,7 @@ from gitstore.errors import ConfigError, GitstoreError
 from gitstore.git import volume
 from service import assets
 from service.cli.operator import APPLICATION
-from service.cli.terminal import WHERE, table, with_config
+from service.cli.terminal import WHERE, in_json, table, with_config
 from service.config import Config, misspelt
 from service.projects import Projects
 from service.run.database import connected
@@ -74,7 +73,7 @@ def doctor(config: Config, other_mount: Path | None, as_json: bool) -> None:
     """
     findings = list(_examined(config, other_mount))
     if as_json:
-        click.echo(json.dumps([asdict(finding) for finding in findings], indent=2))
+        click.echo(in_json([asdict(finding) for finding in findings]))
     else:
         rows = [(one.level, one.check, one.message) for one in findings]
         click.echo(table(("RESULT", "CHECK", "FINDING"), rows))

@@ -15,7 +15,7 @@ from gitstore.store import ANY
 from service.actions import drafts, merging
 from service.actions.workflows import raw_content
 from service.cli.operator import operating
-from service.cli.terminal import WHERE, table, with_config
+from service.cli.terminal import WHERE, as_rows, show, with_config
 from service.config import Config
 from service.projects import DEFAULT
 
@@ -30,15 +30,16 @@ def draft() -> None:
 @draft.command("list")
 @click.argument("project")
 @click.argument("slug")
+@as_rows
 @with_config(*WHERE)
-def list_(config: Config, project: str, slug: str) -> None:
+def list_(config: Config, project: str, slug: str, as_json: bool) -> None:
     """List the discarded drafts of the workflow SLUG of PROJECT, newest first."""
     with operating(config, project) as operator, operator.opened() as repository:
         rows = [
             (_time(draft.at), draft.author.name, draft.commit, draft.ref)
             for draft in drafts.discarded(repository, slug)
         ]
-    click.echo(table(("discarded at", "author", "commit", "ref"), rows))
+    show(("discarded at", "author", "commit", "ref"), rows, as_json=as_json)
 
 
 @draft.command("restore")

@@ -19,7 +19,7 @@ from service.access import Role
 from service.actions import projects as actions
 from service.actions import tokens as token_actions
 from service.cli.operator import APPLICATION, operating, operator_of, owner_transaction
-from service.cli.terminal import WHERE, one_of, table, with_config
+from service.cli.terminal import WHERE, as_rows, in_json, one_of, show, with_config
 from service.config import Config
 from service.projects import Projects
 from service.run.bootstrap import create_project
@@ -99,30 +99,22 @@ def project_set(config: Config, slug: str, activate_invalid: bool | None, file_n
 
 
 @project.command("list")
+@as_rows
 @with_config(*WHERE)
-def project_list(config: Config) -> None:
+def project_list(config: Config, as_json: bool) -> None:
     """List every project."""
     with owner_transaction(config) as tx:
         found = catalog.projects(tx)
     heads = ("slug", "name", "rules", "created", "archived", "id")
-    rows = (
-        (
-            row.slug,
-            row.name,
-            row.rules,
-            _day(row.created_at),
-            row.archived_at and _day(row.archived_at),
-            row.id,
-        )
-        for row in found
-    )
-    click.echo(table(heads, rows))
+    rows = [(row.slug, row.name, row.rules, row.created_at, row.archived_at, row.id) for row in found]
+    show(heads, rows, as_json=as_json)
 
 
 @project.command("show")
 @click.argument("slug")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON: an object.")
 @with_config(*WHERE)
-def project_show(config: Config, slug: str) -> None:
+def project_show(config: Config, slug: str, as_json: bool) -> None:
     """Show the project SLUG: its owner, its state, and how much is in it."""
     with operating(config, slug) as operator, operator.reading() as tx:
         row, held = operator.project, projects.contents(tx, operator.project_id)
@@ -130,14 +122,18 @@ def project_show(config: Config, slug: str) -> None:
         "slug": row.slug,
         "name": row.name,
         "id": row.id,
-        "owner": row.owner or "none",
+        "owner": row.owner,
         "rules": row.rules,
         "created": _time(row.created_at),
-        "archived": _time(row.archived_at) or "no",
+        "archived": _time(row.archived_at),
         "repository": operator.services.projects.path(row.id),
         **{field: getattr(held, field) for field in column_names(Contents)},
     }
-    click.echo("\n".join(f"{name:10}  {value}" for name, value in facts.items()))
+    if as_json:
+        click.echo(in_json(facts))
+        return
+    shown = ("none" if value is None else value for value in facts.values())
+    click.echo("\n".join(f"{name:10}  {value}" for name, value in zip(facts, shown, strict=True)))
 
 
 @project.command("rename")
@@ -186,16 +182,17 @@ def schema_set(config: Config, slug: str, file: IO[bytes]) -> None:
 @project_schema.command("show")
 @click.argument("slug")
 @click.option("--history", is_flag=True, help="List its changes instead: who made them, and when.")
+@as_rows
 @with_config(*WHERE)
-def schema_show(config: Config, slug: str, history: bool) -> None:
+def schema_show(config: Config, slug: str, history: bool, as_json: bool) -> None:
     """Print the schema of the project SLUG."""
     with operating(config, slug) as operator, operator.opened() as repository:
         if not history:
             sys.stdout.buffer.write(schemas.current(repository).text or b"")
             return
         changes = list(schemas.history(repository))
-    rows = [(_time(row.at), row.by.name, "removed" if row.removed else "set", row.commit) for row in changes]
-    click.echo(table(("when", "by", "what", "commit"), rows))
+    rows = [(row.at, row.by.name, "removed" if row.removed else "set", row.commit) for row in changes]
+    show(("when", "by", "what", "commit"), rows, as_json=as_json)
 
 
 @project_schema.command("remove")
@@ -275,13 +272,14 @@ def member_add(config: Config, project: str, user: UUID, role: str) -> None:
 
 @member.command("list")
 @click.argument("project")
+@as_rows
 @with_config(*WHERE)
-def member_list(config: Config, project: str) -> None:
+def member_list(config: Config, project: str, as_json: bool) -> None:
     """List the members of PROJECT, oldest first."""
     with operating(config, project) as operator, operator.reading() as tx:
         found = projects.members(tx, operator.project_id)
     heads = ("user", "role", "since")
-    click.echo(table(heads, [(row.user_id, row.role, _day(row.created_at)) for row in found]))
+    show(heads, [(row.user_id, row.role, row.created_at) for row in found], as_json=as_json)
 
 
 @member.command("remove")
@@ -319,13 +317,14 @@ def token_create(config: Config, project: str, role: str, name: str, expires: st
 
 @token.command("list")
 @click.argument("project")
+@as_rows
 @with_config(*WHERE)
-def token_list(config: Config, project: str) -> None:
+def token_list(config: Config, project: str, as_json: bool) -> None:
     """List the tokens of PROJECT, without their secrets."""
     with operating(config, project) as operator, operator.reading() as tx:
         rows = tokens.tokens(tx, operator.project_id)
     heads = ("id", "role", "name", "state", "created", "last used", "expires")
-    click.echo(table(heads, [_token_row(row, datetime.now(UTC)) for row in rows]))
+    show(heads, [_token_row(row, datetime.now(UTC)) for row in rows], as_json=as_json)
 
 
 @token.command("revoke")
@@ -373,12 +372,7 @@ def _token_row(row: Token, now: datetime) -> tuple[object, ...]:
         state = "revoked"
     else:
         state = "expired" if row.expires_at is not None and row.expires_at <= now else "active"
-    times = _day(row.created_at), _time(row.last_used_at), _time(row.expires_at)
-    return row.id, row.role, row.name, state, *times
-
-
-def _day(when: datetime) -> str:
-    return when.astimezone(UTC).date().isoformat()
+    return row.id, row.role, row.name, state, row.created_at, row.last_used_at, row.expires_at
 
 
 def _time(when: datetime | None) -> str | None:

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from typing import Final
 
 import click
 
 from gitstore.diff.summary import count
 from service.cli.operator import owner_transaction
-from service.cli.terminal import WHERE, table, with_config
+from service.cli.terminal import WHERE, as_rows, show, with_config
 from service.config import Config
 from service.run import secret_key
 from service.run.bootstrap import OPERATOR
 from webhooks.lost_secrets import Lost, lost, reset
+
+_HEADS: Final = ("project", "of", "id", "secret")
 
 
 @click.group()
@@ -22,16 +25,19 @@ def secrets() -> None:
 
 
 @secrets.command()
+@as_rows
 @with_config(*WHERE, "GITSTORE_SECRET_KEY")
-def check(config: Config) -> None:
+def check(config: Config, as_json: bool) -> None:
     """List the secrets that the current key cannot decrypt; exit status 1 if there are any."""
     with owner_transaction(config) as transaction:
         unreadable = lost(transaction, secret_key.existing_sealer(config))
+    if unreadable or as_json:
+        show(_HEADS, _rows(unreadable), as_json=as_json)
     if unreadable:
-        click.echo(_table(unreadable))
         click.echo(secret_key.explanation(config, unreadable), err=True)
         sys.exit(1)
-    click.echo("every secret can be decrypted")
+    if not as_json:
+        click.echo("every secret can be decrypted")
 
 
 @secrets.command("reset")
@@ -44,14 +50,12 @@ def reset_(config: Config, yes: bool) -> None:
         if not unreadable:
             click.echo("every secret can be decrypted: nothing to reset")
             return
-        click.echo(_table(unreadable))
+        show(_HEADS, _rows(unreadable), as_json=False)
         if not yes:
             click.confirm(f"delete {count(len(unreadable), 'secret')}?", abort=True)
         for line in reset(transaction, secret_key.created_sealer(config), unreadable, OPERATOR):
             click.echo(line)
 
 
-def _table(secrets: Sequence[Lost]) -> str:
-    return table(
-        ("project", "of", "id", "secret"), [(one.project, one.noun, one.owner, one.kind) for one in secrets]
-    )
+def _rows(secrets: Sequence[Lost]) -> list[tuple[object, ...]]:
+    return [(one.project, one.noun, one.owner, one.kind) for one in secrets]

@@ -16,7 +16,7 @@ from service import lookup
 from service.actions import sources as actions
 from service.actions.sources import Webhook
 from service.cli.operator import operating
-from service.cli.terminal import WHERE, Progress, one_of, table, with_config
+from service.cli.terminal import WHERE, Progress, as_rows, one_of, show, with_config
 from service.config import Config
 from service.worker import source_sync
 from sync.db import Database
@@ -63,17 +63,22 @@ def add(config: Config, project: str, url: str, **options: Any) -> None:
 
 @source.command("list")
 @click.argument("project")
+@as_rows
 @with_config(*WHERE)
-def list_(config: Config, project: str) -> None:
+def list_(config: Config, project: str, as_json: bool) -> None:
     """List the sources of PROJECT, and their open divergences."""
     with operating(config, project) as operator, operator.reading() as tx:
         rows = sources.sources(tx, operator.project_id)
         open_ = {row.id: divergences.open_divergences(tx, operator.project_id, row.id) for row in rows}
-    heads = (
+    heads = [
         "id", "direction", "layout", "workflows", "drafts", "state", "last success", "divergences", "url",
-    )  # fmt: skip
-    click.echo(table(heads, [_row(row, len(open_[row.id])) for row in rows]))
-    for row in rows:
+    ]  # fmt: skip
+    cells = [_row(row, len(open_[row.id])) for row in rows]
+    if as_json:
+        heads.append("last error")
+        cells = [(*cell, row.last_error) for cell, row in zip(cells, rows, strict=True)]
+    show(heads, cells, as_json=as_json)
+    for row in () if as_json else rows:
         if row.last_error:
             click.echo(f"{row.id}: {row.last_error}")
         for one in open_[row.id]:
@@ -171,10 +176,10 @@ def _show(webhook: Webhook) -> None:
 
 
 def _row(row: Source, divergences: int) -> tuple[object, ...]:
-    last = row.succeeded_at.strftime("%Y-%m-%dT%H:%M:%SZ") if row.succeeded_at else None
     drafts = "yes" if row.drafts else "no"
     return (
-        row.id, row.direction, row.layout, " ".join(row.workflows), drafts, row.state, last, divergences,
+        row.id, row.direction, row.layout, " ".join(row.workflows), drafts, row.state, row.succeeded_at,
+        divergences,
         row.url,
     )  # fmt: skip
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import functools
 import importlib
+import json
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import IO, Any, Final, TextIO
 
@@ -121,6 +123,24 @@ class Progress:
         self._stream.flush()
 
 
+as_rows = click.option("--json", "as_json", is_flag=True, help="Print JSON: a list with an object a row.")
+"""Decorate a command that lists rows with `show`."""
+
+
+def show(heads: Sequence[str], rows: Iterable[Sequence[object]], *, as_json: bool) -> None:
+    """Print rows as a table, or as JSON objects whose keys are the heads ("last used" is `last_used`)."""
+    if as_json:
+        keys = [head.replace(" ", "_") for head in heads]
+        click.echo(in_json([dict(zip(keys, row, strict=True)) for row in rows]))
+    else:
+        click.echo(table(heads, rows))
+
+
+def in_json(value: object) -> str:
+    """Return `value` as JSON text: times in RFC 3339, ids and names as text."""
+    return json.dumps(value, default=_text, ensure_ascii=False, indent=2)
+
+
 def table(heads: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     """Return rows as columns, each as wide as necessary; None is an empty cell."""
     cells = [list(heads), *([_cell(value) for value in row] for row in rows)]
@@ -129,6 +149,12 @@ def table(heads: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     return "\n".join(lines)
 
 
+def _text(value: object) -> str:
+    if isinstance(value, datetime):
+        return value.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return str(value)
+
+
 def _cell(value: object) -> str:
-    text = "" if value is None else str(value)
+    text = "" if value is None else _text(value)
     return "".join(character if character.isprintable() else "?" for character in text)

@@ -18,7 +18,7 @@ from gitstore.git.cleanup import sweep
 from gitstore.git.maintenance import collect
 from gitstore.repository import Repository
 from service.cli.operator import APPLICATION, owner_transaction
-from service.cli.terminal import WHERE, CliError, Progress, with_config
+from service.cli.terminal import WHERE, CliError, Progress, as_rows, show, with_config
 from service.config import Config
 from service.projects import Projects
 from service.run.bootstrap import OPERATOR, named_project
@@ -97,19 +97,23 @@ def supabase_grant(config: Config) -> None:
 
 @click.command()
 @click.argument("project", required=False)
+@as_rows
 @with_config(*WHERE)
-def verify(config: Config, project: str | None) -> None:
+def verify(config: Config, project: str | None, as_json: bool) -> None:
     """Compare rows with tags and ledger, and tags with their objects; exit status 1 on any difference."""
-    projects, count = Projects(config), 0
+    projects, found = Projects(config), list[tuple[str, str]]()
     with connected(config, APPLICATION) as database:
         wanted = _wanted(database, project)
         for one in wanted:
             for line in _differences(database, projects, one):
-                count += 1
-                click.echo(f"{one.slug}: {line}")
+                found.append((one.slug, line))
+                if not as_json:
+                    click.echo(f"{one.slug}: {line}")
             _note(database, projects, one)
-    click.echo(f"{_count(count, 'difference')} in {_count(len(wanted), 'project')}", err=True)
-    sys.exit(1 if count else 0)
+    if as_json:
+        show(("project", "difference"), found, as_json=True)
+    click.echo(f"{_count(len(found), 'difference')} in {_count(len(wanted), 'project')}", err=True)
+    sys.exit(1 if found else 0)
 
 
 @click.command()

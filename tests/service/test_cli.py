@@ -502,3 +502,28 @@ def test_commands_load_without_flask(house: House) -> None:
         done = subprocess.run(arguments, env=settings, capture_output=True, check=False, text=True)
         assert (done.returncode, done.stderr) == (0, "[]\n"), command
         assert done.stdout
+
+
+def test_lists_are_printed_as_json_too(house: House) -> None:
+    """With the columns of the table as keys, whole times, and null for an empty cell."""
+    house("project", "create", "team", "--name", "A Team")
+    house("token", "create", "team", "--role", "viewer", "--name", "ci", "--expires", "2099-01-31")
+    house.publish("team", "a").close()
+
+    def listed(*arguments: str, status: int = 0) -> Any:
+        return json.loads(house(*arguments, "--json", status=status).stdout)
+
+    (project,) = listed("project", "list")
+    assert (project["slug"], project["name"], project["archived"]) == ("team", "A Team", None)
+    assert datetime.fromisoformat(project["created"]).tzinfo == UTC
+    (token,) = listed("token", "list", "team")
+    assert (token["name"], token["state"], token["last_used"]) == ("ci", "active", None)
+    assert token["expires"] == "2099-02-01T00:00:00Z"
+    assert listed("project", "show", "team")["owner"] is None
+    for command in ("member list team", "source list team", "draft list team a", "secrets check"):
+        assert listed(*command.split()) == []
+    differences = listed("verify", status=1)
+    assert {one["project"] for one in differences} == {"team"}
+    assert all(one["difference"] for one in differences)
+    house("rebuild")
+    assert listed("verify") == []
