@@ -102,6 +102,11 @@ class Caller:
             if catalog.project_by_id(tx, self.project_id) is None:
                 raise unknown_project(self.project.slug)
 
+    def stored_object(self, oid: bytes) -> ShaFile | None:
+        """Return an object of the project that Postgres keeps with bytes that match its id, or None."""
+        with self.reading() as tx:
+            return git_objects.load(tx, self.project_id, [oid]).get(oid)
+
     @contextmanager
     def opened(self, *, shown: bool = False) -> Iterator[Repository]:
         """Open the project's repository for reading; objects missing in Git are read from Postgres.
@@ -111,7 +116,7 @@ class Caller:
         if not shown:
             self.check_visible()
         with closing(self.services.projects.reader(self.project)) as repository:
-            repository.objects.elsewhere = self._stored_object
+            repository.objects.elsewhere = self.stored_object
             yield repository
 
     @contextmanager
@@ -163,10 +168,6 @@ class Caller:
         if facts.get("new", True):
             count(door=self.origin.door)
         self.log(action, **facts, duration_ms=_milliseconds_since(started))
-
-    def _stored_object(self, oid: bytes) -> ShaFile | None:
-        with self.reading() as tx:
-            return git_objects.load(tx, self.project_id, [oid]).get(oid)
 
 
 def _milliseconds_since(started: float) -> float:

@@ -94,6 +94,13 @@ class FullVersion(Version):
 
 
 @dataclass(frozen=True, slots=True)
+class StoredVersion(Version):
+    """A version with the bytes of its definition; None if Git alone has them."""
+
+    stored: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
 class Page(Generic[T]):
     """A page of rows. `next` is the key of the next page (a slug or a version number), or None."""
 
@@ -218,6 +225,10 @@ _ORDERED: Final[LiteralString] = (
     "case when definition is not null then coalesce(definition_text, definition::text)::json end "
     "as definition"
 )
+_STORED: Final[LiteralString] = """
+    (select o.bytes from gitstore.git_objects o
+     where o.project_id = v.project_id and o.oid = v.blob_sha and o.kind = 'blob') as stored
+"""
 _DEFINITIONS: Final[LiteralString] = (
     "select id, " + _ORDERED + " from gitstore.workflow_versions where id = any(%(ids)s)"  # noqa: S608
 )
@@ -295,6 +306,12 @@ def full_version(tx: Transaction | SingleReading, workflow_id: UUID, which: Whic
     """Return a version as `version` does, with its definition."""
     query = _COLUMNS + ", " + _ORDERED + _OF_WORKFLOW + _condition(which)
     return tx.row(FullVersion, query, workflow=workflow_id, number=which)
+
+
+def stored_version(tx: Transaction | SingleReading, workflow_id: UUID, which: Which) -> StoredVersion | None:
+    """Return a version as `version` does, with the bytes of its definition if the database has them."""
+    query = _COLUMNS + ", " + _STORED + _OF_WORKFLOW + _condition(which)
+    return tx.row(StoredVersion, query, workflow=workflow_id, number=which)
 
 
 def _condition(which: Which) -> LiteralString:

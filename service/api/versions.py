@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import json
+from collections.abc import Callable
 from datetime import datetime
 from typing import Annotated, Any, Final, Literal, Self
 from uuid import UUID
@@ -14,6 +15,7 @@ from pydantic import AfterValidator, Field, WithJsonSchema
 from gitstore.definition.document import describe, is_bytes_only
 from gitstore.definition.quoting import clip
 from gitstore.errors import Code, GitstoreError, InvalidDefinitionError, NoJsonError
+from gitstore.git.commits import object_of
 from gitstore.model import Permission, Problems
 from gitstore.names import HIGHEST_NUMBER
 from service import lookup
@@ -33,6 +35,7 @@ from service.api.openapi import (
 from service.caller import Caller
 from service.context import enter
 from sync import catalog
+from sync.db import SingleReading, Transaction
 
 blueprint = new_blueprint("versions", "Published versions of a workflow, which never change.")
 
@@ -152,7 +155,7 @@ def list_versions(path: WorkflowPath, query: HistoryQuery) -> Response:
 def read_version(path: VersionPath, query: Query) -> Response:
     """Read a version, with its definition as JSON. An imported one that does not parse has no JSON: 422."""
     caller = enter(Permission.READ, f"reading {clip(path.id)}", project=query.project)
-    row = _find(caller, path, full=True)
+    row = _find(caller, path, catalog.full_version)
     if row.state == "lost":
         _stored(caller, row)  # its JSON is served if its bytes exist
     unparsed = isinstance(row, catalog.FullVersion) and row.definition is None
@@ -175,7 +178,8 @@ def read_definition(path: VersionPath, query: Query) -> Response:
     that does not parse with 422.
     """
     caller = enter(Permission.READ, f"reading {clip(path.id)}", project=query.project)
-    row = _find(caller, path, full=_prefers_json())
+    read = catalog.version if request.headers.get("If-None-Match") else catalog.stored_version
+    row = _find(caller, path, catalog.full_version if _prefers_json() else read)
     stored = http.JSON if row.file_name.endswith(".json") else YAML[0]
     is_text = is_bytes_only(row.digest) and stored == http.JSON  # JSON text, whose integers are too large
     if (
@@ -203,9 +207,12 @@ def read_definition(path: VersionPath, query: Query) -> Response:
     return http.answer_bytes(json.dumps(value, ensure_ascii=False) + "\n", http.JSON, **headers)
 
 
-def _find(caller: Caller, path: VersionPath, *, full: bool) -> catalog.Version:
+def _find(
+    caller: Caller,
+    path: VersionPath,
+    find: Callable[[Transaction | SingleReading, UUID, catalog.Which], catalog.Version | None],
+) -> catalog.Version:
     wanted, workflow = lookup.which(path.version), lookup.id_of(caller, path.id)
-    find = catalog.full_version if full else catalog.version
     row = find(caller.reading_once(), workflow, wanted)
     if row is None or row.project_id != caller.project_id:
         # Either there is no such version, or the path names the workflow by the id of a version.
@@ -218,7 +225,16 @@ def _find(caller: Caller, path: VersionPath, *, full: bool) -> catalog.Version:
 
 
 def _stored(caller: Caller, row: catalog.Version) -> bytes:
-    """Return the bytes of a definition; raises `version_lost` if no copy exists."""
+    """Return the bytes of a definition; raises `version_lost` if no copy exists.
+
+    Postgres has those of versions; Git alone has those of drafts and of very large files.
+    """
+    if not isinstance(row, catalog.StoredVersion):
+        kept = caller.stored_object(row.blob_sha.encode())
+    else:  # None if the stored bytes are damaged, too
+        kept = object_of(row.blob_sha, "blob", row.stored) if row.stored is not None else None
+    if kept is not None:
+        return kept.as_raw_string()
     with caller.opened(shown=True) as repository, lookup.reading_definition(row):
         return repository.objects.blob(row.blob_sha.encode())
 

@@ -93,3 +93,35 @@ def test_a_lost_version_cannot_be_used(lost: Client) -> None:
     assert again.status_code == 201
     problem(lost.put(f"{WORKFLOW}/current", json={"version": 1}), 404, "version_not_found")
     assert lost.publish().json["version_number"] == 3
+
+
+def test_engines_read_definitions_from_postgres_alone(house: House, owner: Client) -> None:
+    """Without the repository, in each form of the URL, and also for a client with an older copy."""
+    owner.create()
+    owner.put(f"{VERSIONS}/draft", match="*", data=yaml(), type="application/yaml")
+    identity = owner.publish().json["id"]
+    path = house.repository()
+    path.rename(path.with_suffix(".away"))
+    viewer = house.client("viewer")
+    for version in ("1", "v1", "current", "latest", identity):
+        for headers in ({}, {"If-None-Match": '"older"'}):
+            found = viewer.get(f"{VERSIONS}/{version}/definition", headers=headers)
+            assert (found.status_code, found.data) == (200, yaml())
+        assert viewer.get(f"{VERSIONS}/{version}").json["definition"]["name"] == "Order sync"
+        known = {"If-None-Match": found.headers["ETag"]}
+        assert viewer.get(f"{VERSIONS}/{version}/definition", headers=known).status_code == 304
+
+
+@pytest.mark.parametrize("kept", [b"name: another", None], ids=["damaged", "not kept"])
+def test_a_definition_that_postgres_has_not_intact_is_read_from_git(
+    house: House, owner: Client, kept: bytes | None
+) -> None:
+    owner.create()
+    owner.put(f"{VERSIONS}/draft", match="*", data=yaml(), type="application/yaml")
+    owner.publish()
+    with house.database.as_owner() as tx:
+        tx.run("select set_config('gitstore.upkeep', 'on', true)")
+        tx.run("update gitstore.git_objects set bytes = %(kept)s where kind = 'blob'", kept=kept)
+    for headers in ({}, {"If-None-Match": '"older"'}):
+        found = owner.get(f"{VERSIONS}/1/definition", headers=headers)
+        assert (found.status_code, found.data) == (200, yaml())
