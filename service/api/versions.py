@@ -6,6 +6,7 @@ import codecs
 import json
 from collections.abc import Callable
 from datetime import datetime
+from hashlib import sha256
 from typing import Annotated, Any, Final, Literal, Self
 from uuid import UUID
 
@@ -269,7 +270,10 @@ def etag_of(row: catalog.Version) -> str:
     """Return the entity tag of a version's JSON: for a draft its commit, which If-Match accepts.
 
     Otherwise the number is included: a commit may be published twice, and `latest` and `current` may name
-    either.
+    either; and what may change after publication.
     """
-    number = "" if row.state == "draft" else f"-v{row.version_number}"
-    return f'"{row.commit_sha}{number}{"-current" if row.is_current else ""}"'
+    if row.state == "draft":
+        return f'"{row.commit_sha}"'
+    changing = (row.slug, row.state, row.valid, row.digest, row.message, row.published_by, row.external_id)
+    state = sha256(repr(changing).encode()).hexdigest()[:16]
+    return f'"{row.commit_sha}-{state}-v{row.version_number}{"-current" if row.is_current else ""}"'

@@ -125,3 +125,16 @@ def test_a_definition_that_postgres_has_not_intact_is_read_from_git(
     for headers in ({}, {"If-None-Match": '"older"'}):
         found = owner.get(f"{VERSIONS}/1/definition", headers=headers)
         assert (found.status_code, found.data) == (200, yaml())
+
+
+def test_a_client_with_a_copy_notices_that_its_version_is_lost(house: House, owner: Client) -> None:
+    owner.create()
+    published = owner.publish()
+    tag = owner.get(f"{VERSIONS}/1").headers["ETag"]
+    assert published.headers["ETag"] == tag
+    assert owner.get(f"{VERSIONS}/1", headers={"If-None-Match": tag}).status_code == 304
+    with house.database.as_owner() as tx:
+        tx.run("select set_config('gitstore.upkeep', 'on', true)")
+        tx.run("update gitstore.workflow_versions set state = 'lost' where state = 'published'")
+    changed = owner.get(f"{VERSIONS}/1", headers={"If-None-Match": tag})
+    assert (changed.status_code, changed.json["state"]) == (200, "lost")
