@@ -92,7 +92,8 @@ class ChangeSet:
         self.newest = self.repository.newest_counting(self.slug)
 
     def append(self, kind: LedgerKind, **facts: object) -> LedgerEntry:
-        """Add an entry of `kind`; `facts` are fields of LedgerEntry."""
+        """Add an entry of `kind`; `facts` are fields of LedgerEntry. Raises `upgrade_unfinished`."""
+        ledger.check_level(kind, self.repository.level)
         entry = ledger.draft_entry(self.newest, self._tip, kind, self.authorship.actor, self.authorship.when)
         entry = replace(entry, **{"message": self.authorship.message, **facts})  # type: ignore[arg-type]
         commit = self.prepared.compose(self.slug, entry)

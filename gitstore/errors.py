@@ -43,6 +43,7 @@ class Code(StrEnum):
     MERGE_CONFLICT = "merge_conflict"
     EXPECTED_REQUIRED = "precondition_required"
     LIMIT_REACHED = "limit_reached"
+    UPGRADE_UNFINISHED = "upgrade_unfinished"
     # Definitions.
     DEFINITION_UNPARSABLE = "definition_unparsable"
     DEFINITION_INVALID = "definition_invalid"

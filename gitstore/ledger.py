@@ -25,16 +25,25 @@ paragraph of trailers (git-interpret-trailers(1)). Only the reason and the trail
     Gitstore-Issuer: "https://id.example" the issuer of a user who is the author, as JSON
     Gitstore-Subject: "..."               and the user's id there; name and address may change
     Gitstore-On-Behalf-Of: "..."          the user for whom the author, a program, acts
+    Gitstore-Environment: prod            environment-moved, environment-removed
+    Gitstore-Title: "..."                 version-annotated: as JSON; absent if there is none
+    Gitstore-Notes: "..."                 version-annotated: likewise
+    Gitstore-Release: <name>              the release that the entry belongs to
+    Gitstore-Schedule: <uuid>             the schedule that the entry carries out
     Gitstore-Latest: v3                   the state after this entry, so that the newest entry is sufficient:
     Gitstore-Current: v3                  "none" if unset
     Gitstore-Held: no
+    Gitstore-Environments: prod=v3 staging=v4:90,v3:10,held    the others are absent if they are empty:
+    Gitstore-Yanked: v1 v2                by name; the first of two versions has its weight in percent
+    Gitstore-Archived: yes
 
 An entry is written just before its ref. A publishing entry counts once the tag holds its object id. An entry
 left behind by a kill never counts, and the next entry records the actual state.
 
 A later version of gitstore may write other kinds of events. An entry of an unknown kind counts, and its state
 is taken over; its other trailers are skipped. The state in an entry of a new kind must therefore hold as soon
-as the entry is written.
+as the entry is written. A process of an older gitstore would drop state that it does not know: later kinds
+are written only from their feature level on (`LEVELS`), which no older process serves.
 """
 
 from __future__ import annotations
@@ -47,10 +56,10 @@ from uuid import UUID
 
 from dulwich.objects import Commit, Tree
 
-from gitstore.errors import IntegrityError
+from gitstore.errors import Code, ConflictError, IntegrityError
 from gitstore.git.commits import ident, new_commit, person, text, utc
 from gitstore.git.objects import Objects
-from gitstore.model import Actor, LedgerEntry, LedgerKind, Person, Rules
+from gitstore.model import Actor, Environment, LedgerEntry, LedgerKind, Person, Rules
 from gitstore.names import parse_version
 
 COMMITTER = Person("gitstore", "gitstore@localhost")
@@ -67,7 +76,27 @@ _SUBJECTS = {
     LedgerKind.DISCARDED: "Discarded the draft of {slug}",
     LedgerKind.RESTORED: "Restored the draft of {slug}",
     LedgerKind.IMPORTED: "Imported the draft of {slug}",
+    LedgerKind.POINTED: "{verb} {environment} of {slug} to {version}",
+    LedgerKind.UNPOINTED: "Removed {environment} of {slug}",
+    LedgerKind.YANKED: "Yanked {slug} {version}",
+    LedgerKind.UNYANKED: "Took back the yank of {slug} {version}",
+    LedgerKind.ANNOTATED: "Annotated {slug} {version}",
+    LedgerKind.ARCHIVED: "Archived {slug}",
+    LedgerKind.UNARCHIVED: "Unarchived {slug}",
 }
+LEVELS = dict.fromkeys(
+    (
+        LedgerKind.POINTED,
+        LedgerKind.UNPOINTED,
+        LedgerKind.YANKED,
+        LedgerKind.UNYANKED,
+        LedgerKind.ANNOTATED,
+        LedgerKind.ARCHIVED,
+        LedgerKind.UNARCHIVED,
+    ),
+    2,
+)
+"""The feature level from which on a kind of entry may be written; 0 if it is not listed."""
 _RULES = {rules.value: rules for rules in Rules}
 _KINDS = {kind.value: kind for kind in LedgerKind}
 
@@ -93,9 +122,17 @@ def compose(slug: str, entry: LedgerEntry) -> Commit:
         "Issuer": _quote(actor.issuer),
         "Subject": _quote(actor.subject),
         "On-Behalf-Of": _quote(actor.on_behalf_of),
+        "Environment": entry.environment,
+        "Title": _quote(entry.title),
+        "Notes": _quote(entry.notes),
+        "Release": entry.release,
+        "Schedule": str(entry.schedule) if entry.schedule is not None else None,
         "Latest": _show(entry.latest or None),
         "Current": _show(entry.current),
         "Held": "yes" if entry.held else "no",
+        "Environments": " ".join(map(_show_environment, entry.environments)) or None,
+        "Yanked": " ".join(map(_show, entry.yanked)) or None,
+        "Archived": "yes" if entry.archived else None,
     }
     block = "\n".join(f"{_PREFIX}{key}: {value}" for key, value in trailers.items() if value is not None)
     reason = entry.message.strip()
@@ -127,6 +164,9 @@ def parse(commit: Commit) -> LedgerEntry:
             latest=_number(trailers["Latest"]) or 0,
             current=_number(trailers["Current"]),
             held=trailers["Held"] == "yes",
+            environments=tuple(map(_environment, trailers.get("Environments", "").split())),
+            yanked=tuple(_some_number(shown) for shown in trailers.get("Yanked", "").split()),
+            archived="Archived" in trailers,
         )
         if (kind := _KINDS.get(entry.kind)) is None:
             return entry
@@ -147,6 +187,11 @@ def parse(commit: Commit) -> LedgerEntry:
             created_at=_parsed_time(trailers.get("Created-At")),
             rules=_RULES.get(trailers.get("Rules", "")),
             schema=trailers.get("Schema"),
+            environment=trailers.get("Environment"),
+            title=_unquote(trailers.get("Title")),
+            notes=_unquote(trailers.get("Notes")),
+            release=trailers.get("Release"),
+            schedule=UUID(trailers["Schedule"]) if "Schedule" in trailers else None,
         )
     except (KeyError, ValueError) as error:
         raise IntegrityError(
@@ -180,14 +225,54 @@ def draft_entry(
         latest=previous.latest if previous else 0,
         current=previous.current if previous else None,
         held=previous.held if previous else False,
+        environments=previous.environments if previous else (),
+        yanked=previous.yanked if previous else (),
+        archived=previous.archived if previous else False,
     )
+
+
+def check_level(kind: LedgerKind, level: int) -> None:
+    """Raise `upgrade_unfinished` if entries of `kind` may not be written at the feature level `level`."""
+    if level < LEVELS.get(kind, 0):
+        raise ConflictError(
+            Code.UPGRADE_UNFINISHED,
+            "processes of an older gitstore may still run: an operator finishes the upgrade with "
+            "gitstore migrate --finish, then try again",
+        )
 
 
 def _subject(slug: str, entry: LedgerEntry) -> str:
     if not isinstance(entry.kind, LedgerKind):
         raise ValueError(f"an entry of the unknown kind {entry.kind!r} cannot be written")  # noqa: TRY004
-    verb = "Held" if entry.kind is LedgerKind.CURRENT and entry.held else "Moved"
-    return _SUBJECTS[entry.kind].format(slug=slug, version=_show(entry.version), verb=verb)
+    held, version = entry.held, _show(entry.version)
+    for environment in entry.environments:
+        if entry.kind is LedgerKind.POINTED and environment.name == entry.environment:
+            held, version = environment.held, _show_versions(environment)
+    verb = "Held" if held else "Moved"
+    return _SUBJECTS[entry.kind].format(slug=slug, version=version, verb=verb, environment=entry.environment)
+
+
+def _show_environment(environment: Environment) -> str:
+    return f"{environment.name}={_show_versions(environment)}{',held' if environment.held else ''}"
+
+
+def _show_versions(environment: Environment) -> str:
+    if environment.second is None:
+        return _show(environment.version)
+    first, second = environment.weight, 100 - environment.weight
+    return f"v{environment.version}:{first},v{environment.second}:{second}"
+
+
+def _environment(shown: str) -> Environment:
+    name, _, value = shown.partition("=")
+    parts = value.split(",")
+    held = parts[-1] == "held"
+    versions = [part.partition(":") for part in (parts[:-1] if held else parts)]
+    numbers = [_some_number(version) for version, _, _ in versions]
+    if len(numbers) == 1:
+        return Environment(name, numbers[0], held=held)
+    first, second = numbers
+    return Environment(name, first, int(versions[0][2]), second, held)
 
 
 def _show(number: int | None) -> str:
@@ -198,6 +283,13 @@ def _number(shown: str) -> int | None:
     if shown == _NONE:
         return None
     number = parse_version(shown)
+    if number is None:
+        raise ValueError(shown)
+    return number
+
+
+def _some_number(shown: str) -> int:
+    number = _number(shown)
     if number is None:
         raise ValueError(shown)
     return number

@@ -244,6 +244,32 @@ class LedgerKind(StrEnum):
     DISCARDED = "draft-discarded"
     RESTORED = "draft-restored"
     IMPORTED = "draft-imported"
+    POINTED = "environment-moved"
+    UNPOINTED = "environment-removed"
+    YANKED = "version-yanked"
+    UNYANKED = "version-unyanked"
+    ANNOTATED = "version-annotated"
+    ARCHIVED = "archived"
+    UNARCHIVED = "unarchived"
+
+
+@dataclass(frozen=True, slots=True)
+class Environment:
+    """The pointer of a workflow in the environment `name`.
+
+    It is on `version`, or on two versions: `version` with `weight` percent, and `second` with the rest.
+    While it is `held`, a publication does not move it.
+    """
+
+    name: str
+    version: int
+    weight: int = 100
+    second: int | None = None
+    held: bool = False
+
+    @property
+    def versions(self) -> tuple[int, ...]:
+        return (self.version,) if self.second is None else (self.version, self.second)
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,6 +292,11 @@ class LedgerEntry:
     What was imported from another system than Git has its ids there, `external_ids`: one of a version, and
     those of the draft first. Its version was published there at `published_at` by the tagger. `created_at` is
     the time there of the version or, for CREATED, of the workflow.
+
+    `environments` (by name), `yanked` (version numbers) and `archived` are state, too. `environment` is the
+    name of the one that a POINTED or UNPOINTED concerns. YANKED, UNYANKED and ANNOTATED concern `version`; an
+    ANNOTATED has the `title` and the `notes` that the version has from then on. `release` is the name of the
+    release, and `schedule` the id of the schedule, that the entry belongs to.
     """
 
     oid: str
@@ -290,6 +321,14 @@ class LedgerEntry:
     external_ids: tuple[UUID, ...] = ()
     published_at: datetime | None = None
     created_at: datetime | None = None
+    environments: tuple[Environment, ...] = ()
+    yanked: tuple[int, ...] = ()
+    archived: bool = False
+    environment: str | None = None
+    title: str | None = None
+    notes: str | None = None
+    release: str | None = None
+    schedule: UUID | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -318,6 +357,9 @@ class WorkflowState:
     held: bool
     draft_open: bool
     floor: int = 0
+    environments: tuple[Environment, ...] = ()
+    yanked: tuple[int, ...] = ()
+    archived: bool = False
 
     @property
     def next_number(self) -> int:

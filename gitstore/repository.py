@@ -39,6 +39,7 @@ from gitstore.names import is_slug, next_number
 
 FOLDER = b"workflows"
 SCHEMA_FILE = b"schema.json"
+NEWEST_LEVEL: Final = max(ledger.LEVELS.values())
 LONGEST_MESSAGE: Final = 10_000
 """Characters read of a commit or tag message: the same limit as for messages sent over HTTP."""
 
@@ -78,6 +79,8 @@ class Repository:
         self.limits = (limits or Limits()).under(rules)
         # slug -> the highest number ever assigned, as far as the unit of work knows.
         self.floors: dict[str, int] = {}
+        # The feature level of the installation, as far as the unit of work knows.
+        self.level = NEWEST_LEVEL
         self.refs = Refs(path)
         self.objects = objects or Objects(path / "objects")
         self._caches = caches or Caches()
@@ -98,7 +101,7 @@ class Repository:
             objects=objects,
             caches=self._caches,
         )
-        seen.refs, seen.floors = self.refs, self.floors
+        seen.refs, seen.floors, seen.level = self.refs, self.floors, self.level
         return seen
 
     # Workflows
@@ -207,6 +210,9 @@ class Repository:
             held=entry.held if entry else False,
             draft_open=draft is not None and not (commit and self.objects.is_ancestor(draft, commit)),
             floor=self.floors.get(slug, 0),
+            environments=entry.environments if entry else (),
+            yanked=entry.yanked if entry else (),
+            archived=entry.archived if entry else False,
         )
 
     def _latest_commit(self, slug: str, latest: int) -> bytes | None:

@@ -28,6 +28,8 @@ class Level(IntEnum):
     """The forms of 0.1.0."""
     TOKEN_CLAIMS = 1
     """A token is named by a claim of its own alone; a token's id in `sub` means nothing any more."""
+    RELEASES = 2
+    """Ledger entries have environments, yanked versions and an archived state (`gitstore.ledger.LEVELS`)."""
 
 
 NEWEST: Final = max(Level)

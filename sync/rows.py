@@ -238,15 +238,18 @@ _RAISE_MARK_TO_ROWS: Final[LiteralString] = (
     + _RAISE
 )
 _MARKS: Final[LiteralString] = """
-    select workflow_id, highest from gitstore.number_marks where workflow_id = any(%(ids)s)
+    select l.level, m.workflow_id, m.highest from gitstore.feature_level l
+    left join gitstore.number_marks m on m.workflow_id = any(%(ids)s)
 """
 
 
 def load_marks(tx: Transaction, repository: Repository, slugs: Collection[str]) -> None:
-    """Load the marks of `slugs` into `repository.floors`."""
+    """Load the marks of `slugs` into `repository.floors`, and the feature level."""
     ids = {workflow_id(repository.project, slug): slug for slug in slugs}
-    for identity, highest in tx.tuples(_MARKS, ids=list(ids)):
-        repository.floors[ids[identity]] = highest
+    for level, identity, highest in tx.tuples(_MARKS, ids=list(ids)):
+        repository.level = level
+        if identity is not None:
+            repository.floors[ids[identity]] = highest
 
 
 def raise_mark(tx: Transaction, repository: Repository, slug: str, number: int) -> None:

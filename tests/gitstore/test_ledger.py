@@ -7,6 +7,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
+from uuid import uuid4
 
 import pytest
 from dulwich.objects import Commit
@@ -14,9 +16,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gitstore import ledger
-from gitstore.errors import IntegrityError
+from gitstore.changes import Authorship, ChangeSet
+from gitstore.errors import Code, ConflictError, IntegrityError
 from gitstore.git.objects import WritableObjects
-from gitstore.model import Actor, LedgerEntry, LedgerKind, Person
+from gitstore.model import Actor, Environment, LedgerEntry, LedgerKind, Person
+from gitstore.repository import WritableRepository
 from tests.gitstore.conftest import Git
 
 WHEN = datetime(2026, 11, 23, 12, tzinfo=UTC)
@@ -25,6 +29,25 @@ FIRST = LedgerEntry(
     message="", latest=0, current=None, held=False,
 )  # fmt: skip
 TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=80)
+NUMBER = st.integers(1, 2**31 - 1)
+ENVIRONMENT = st.one_of(
+    st.builds(Environment, st.just("a"), NUMBER, held=st.booleans()),
+    st.builds(Environment, st.just("a"), NUMBER, st.integers(0, 100), NUMBER, st.booleans()),
+)
+STATE = st.fixed_dictionaries(
+    {
+        "environments": st.lists(ENVIRONMENT, max_size=16).map(
+            lambda some: tuple(replace(one, name=f"e-{n}") for n, one in enumerate(some))
+        ),
+        "yanked": st.lists(NUMBER, max_size=5).map(tuple),
+        "archived": st.booleans(),
+        "environment": st.none() | st.just("e-0"),
+        "title": st.none() | TEXT,
+        "notes": st.none() | TEXT,
+        "release": st.none() | st.just("spring"),
+        "schedule": st.none() | st.uuids(),
+    }
+)
 
 
 @given(
@@ -35,6 +58,7 @@ TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0")
     current=st.none() | st.integers(1, 9),
     held=st.booleans(),
     facts=st.tuples(st.none() | TEXT, st.none() | TEXT, st.none() | TEXT).filter(any),
+    state=STATE,
 )
 def test_an_entry_is_read_back_as_it_was_written(
     reason: str,
@@ -44,11 +68,12 @@ def test_an_entry_is_read_back_as_it_was_written(
     current: int | None,
     held: bool,
     facts: tuple[str | None, str | None, str | None],
+    state: dict[str, Any],
 ) -> None:
-    """With any reason, name and description, imitated trailers included, and any identity of the actor."""
+    """With any reason, texts, imitated trailers, state and identity of the actor."""
     entry = replace(
         FIRST, kind=kind, message=reason.strip(), name=name, description=description or None,
-        latest=9, current=current, held=held, version=9, target="a" * 40,
+        latest=9, current=current, held=held, version=9, target="a" * 40, **state,
     )  # fmt: skip
     for actor in (FIRST.actor, Actor(FIRST.actor.name, FIRST.actor.email, *facts)):
         by = replace(entry, actor=actor)
@@ -75,6 +100,34 @@ def test_the_chain_is_walked_newest_first(bare: Path, git: Git) -> None:
     git("fsck", "--strict")
     assert "Gitstore-Event: created" in git("log", "-1", "refs/ledger/a")
     objects.close()
+
+
+@pytest.mark.parametrize("kind", ledger.LEVELS)
+def test_kinds_that_older_processes_would_lose_wait_for_the_end_of_the_upgrade(
+    bare: Path, kind: LedgerKind
+) -> None:
+    """An entry of a later kind is refused below its feature level, and keeps the state of others above it."""
+    repository = WritableRepository(bare, uuid4())
+    change = ChangeSet(repository, "a", Authorship(FIRST.actor, WHEN))
+    pointed = change.append(LedgerKind.POINTED, environment="qa", environments=(Environment("qa", 3),))
+    facts = {"version": 3, "environment": "qa"}
+    assert change.append(kind, **facts).environments == pointed.environments
+    repository.level = 1
+    with pytest.raises(ConflictError, match="migrate --finish") as refused:
+        change.append(kind, **facts)
+    assert refused.value.code is Code.UPGRADE_UNFINISHED
+    repository.close()
+
+
+def test_subjects_of_pointers_name_both_versions() -> None:
+    """As people read them in git log."""
+    environment = Environment("prod", 4, 90, 3, held=True)
+    entry = replace(
+        FIRST, kind=LedgerKind.POINTED, environment="prod", version=4, environments=(environment,)
+    )
+    message = ledger.compose("a", entry).message.decode()
+    assert message.startswith("Held prod of a to v4:90,v3:10\n")
+    assert "Gitstore-Environments: prod=v4:90,v3:10,held\n" in message
 
 
 def of_unknown_kind(entry: LedgerEntry) -> Commit:
