@@ -1,4 +1,4 @@
-"""Pages of the user's projects, to switch to another one, and of a project's members, for its owners."""
+"""Pages of a project: its settings and its members; and of the user's projects, to switch to another one."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from service import lookup
 from service.access import Identity, Role
 from service.actions import projects as actions
 from service.context import services
-from service.inputs import SetMember, validated
+from service.inputs import ProjectSettings, SetMember, validated
 from service.ui import session
 from service.ui.rendering import blueprint
 from service.ui.session import Visit, enter, field, go
@@ -39,6 +39,34 @@ def switch_project() -> Response:
     named = field("project")
     found = services().auth.in_project(Identity.of(user), named or "-")
     return session.begin(services(), replace(visit.session, project=str(found.project.id)), "")
+
+
+@blueprint.get("/ui/settings")
+def show_project() -> Response:
+    return _project(enter(Permission.READ, "reading the project's settings"))
+
+
+@blueprint.post("/ui/settings")
+def change_project() -> Response:
+    """Change the project's name and its rules; new rules apply to drafts and later versions."""
+    visit = enter(Permission.OWN, "changing the project")
+    given = {name: field(name).strip() for name in ("name", "rules")}
+    try:
+        body = validated(ProjectSettings, given)
+        rules = body.rules if body.rules is not visit.caller.rules else None
+        actions.change(visit.caller, name=body.name, rules=rules)
+    except GitstoreError as error:
+        return _project(visit, error, given)
+    return go("show_project", notice="changed")
+
+
+def _project(
+    visit: Visit, error: GitstoreError | None = None, given: dict[str, str] | None = None
+) -> Response:
+    project = visit.principal.project
+    git_url = f"{visit.caller.services.config.public_url}/{project.slug}.git"
+    values = given or {"name": project.name, "rules": project.rules}
+    return visit.page("project.html", error, project=project, given=values, git_url=git_url)
 
 
 @blueprint.get("/ui/members")

@@ -248,6 +248,15 @@ def field(name: str) -> str:
     return request.form.get(name, "").replace("\0", "").replace("\r\n", "\n")
 
 
+def upload(most: int) -> bytes:
+    """Return the form's `file`, and one byte more than `most` of a larger one; nothing without a file."""
+    file = request.files.get("file")
+    if file is None or not file.filename:
+        return b""
+    with file.stream:
+        return file.stream.read(most + 1)
+
+
 # Views
 
 

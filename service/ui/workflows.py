@@ -37,7 +37,7 @@ from service.inputs import CreateWorkflow, validated
 from service.ui.conflicts import commit_in, moved
 from service.ui.graph import Graph, draw_difference
 from service.ui.rendering import ago, blueprint, url
-from service.ui.session import Visit, enter, field, go, seen_draft
+from service.ui.session import Visit, enter, field, go, seen_draft, upload
 from service.ui.versions import VersionView, change_between, view_of
 from sync import catalog, listing
 from sync.catalog import FullVersion
@@ -124,12 +124,7 @@ def create_workflow() -> Response:
 def _content(caller: Caller, starter: str) -> Content | None:
     """Return the uploaded file, or else the starter of that name; None without either."""
     limits = caller.services.config.limits
-    file = request.files.get("file")
-    raw = b""
-    if file is not None and file.filename:
-        with file.stream:
-            raw = file.stream.read(limits.definition + 1)
-    if raw:
+    if raw := upload(limits.definition):
         return actions.raw_content(raw, limits)
     known = starters().get(starter)
     return actions.raw_content(known.raw, limits) if known else None
