@@ -264,7 +264,8 @@ _SHIFT = """() => new Promise((done) => {
 
 # Heights of buttons and of fields of one line that differ from the one height of all.
 _HEIGHTS = """() => [...document.querySelectorAll("main .button, main select, main input:not([type])")]
-  .map((each) => Math.round(each.getBoundingClientRect().height)).filter((height) => height && height !== 36)"""
+  .map((each) => Math.round(each.getBoundingClientRect().height))
+  .filter((height) => height && height !== 36)"""
 
 
 def _file(name: str, scheme: str, width: int) -> Path:
