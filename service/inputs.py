@@ -196,10 +196,13 @@ class UpdateWorkflow(Body):
     description: Text | None = None
 
 
-class ProjectSettings(Body):
+class NewProject(Body):
+    name: ProjectName
+
+
+class ProjectSettings(NewProject):
     """What the page changes of a project."""
 
-    name: ProjectName
     rules: model.Rules = Field(strict=False)
 
 

@@ -12,8 +12,8 @@ from gitstore.model import Permission
 from service import lookup
 from service.access import Identity, Role
 from service.actions import projects as actions
-from service.context import services
-from service.inputs import ProjectSettings, SetMember, validated
+from service.context import origin, services
+from service.inputs import NewProject, ProjectSettings, SetMember, validated
 from service.ui import session
 from service.ui.rendering import blueprint
 from service.ui.session import Visit, enter, field, go
@@ -22,11 +22,38 @@ from sync import projects
 
 @blueprint.get("/ui/projects")
 def list_projects() -> Response:
-    visit = enter(Permission.READ, "listing projects")
+    return _projects(enter(Permission.READ, "listing projects"))
+
+
+@blueprint.post("/ui/new-project")
+def create_project() -> Response:
+    """Create a project that the user owns, and go on in it."""
+    visit, name = enter(Permission.READ, "creating a project"), field("name").strip()
+    if (user := visit.session.user) is None:
+        raise ForbiddenError("an access token has one project: only users create others")
+    identity = Identity.of(user)
+    try:
+        given = validated(NewProject, {"name": name}).name
+        project = actions.create(services(), identity, origin(identity, "page"), given)
+    except GitstoreError as error:
+        return _projects(visit, error, name)
+    return session.begin(services(), replace(visit.session, project=str(project.id)), "")
+
+
+def _projects(visit: Visit, error: GitstoreError | None = None, name: str = "") -> Response:
     with visit.caller.reading() as tx:
         page = projects.visible(tx, after=lookup.slug_in(request.args.get("cursor")))
     following = lookup.cursor_to(page.next) if page.next is not None else None
-    return visit.page("projects.html", rows=page.rows, own=visit.principal.project.id, following=following)
+    creates = visit.session.user is not None and services().config.user_projects > 0
+    return visit.page(
+        "projects.html",
+        error,
+        rows=page.rows,
+        own=visit.principal.project.id,
+        following=following,
+        creates=creates,
+        name=name,
+    )
 
 
 @blueprint.post("/ui/projects")
