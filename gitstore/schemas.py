@@ -7,7 +7,9 @@ them, so no commit of the chain is ever dropped.
 
 from __future__ import annotations
 
+import hashlib
 import stat
+import time
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from datetime import datetime
@@ -18,10 +20,18 @@ from dulwich.objects import Blob, ObjectID, ShaFile, Tree
 from gitstore import ledger, names
 from gitstore.definition.document import parse_schema
 from gitstore.definition.schema import Schema
-from gitstore.errors import Code, ConflictError, GitstoreError, IntegrityError, NotFoundError
+from gitstore.errors import (
+    Code,
+    ConfigError,
+    ConflictError,
+    GitstoreError,
+    IntegrityError,
+    NotFoundError,
+    UnavailableError,
+)
 from gitstore.git.commits import new_commit, person, utc
 from gitstore.git.refs import RefUpdate
-from gitstore.model import Person
+from gitstore.model import Person, Problems, Rules
 from gitstore.repository import SCHEMA_FILE, Repository
 from gitstore.store import ANY, Store
 
@@ -58,6 +68,39 @@ def history(repository: Repository) -> Iterator[SchemaChange]:
         removed = SCHEMA_FILE not in repository.objects.tree(commit.tree)
         yield SchemaChange(oid.decode(), person(commit.author), utc(commit.commit_time), removed)
         oid = next(iter(commit.parents), None)
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """What a schema finds in the open drafts: `failing` have errors, `untried` were not looked at in time."""
+
+    failing: dict[str, Problems]
+    tried: int
+    untried: int
+
+
+def attempt(repository: Repository, text: bytes, seconds: float) -> Trial:
+    """Judge each open draft by the schema `text`, whatever rules are in force, for so many seconds at most.
+
+    Nothing is stored. Raises `schema_invalid`.
+    """
+    parse_schema(text)
+    judge = Schema(f"sha256-bytes:{hashlib.sha256(text).hexdigest()}", text)  # no commit has it yet
+    open_drafts = [(slug, draft) for slug, (draft, _) in repository.tips().items() if draft is not None]
+    deadline = time.monotonic() + seconds
+    failing: dict[str, Problems] = {}
+    for tried, (slug, draft) in enumerate(open_drafts):
+        if time.monotonic() > deadline:
+            return Trial(failing, tried, len(open_drafts) - tried)
+        try:
+            problems = repository.snapshot(slug, draft, Rules.SCHEMA, judge).problems
+        except (UnavailableError, ConfigError):
+            raise
+        except GitstoreError:
+            continue  # a draft that is damaged in Git fails under every schema
+        if problems.errors:
+            failing[slug] = problems
+    return Trial(failing, len(open_drafts), 0)
 
 
 def change(store: Store, text: bytes | None, actor: Person, expected: Collection[str] | None) -> str:

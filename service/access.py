@@ -115,7 +115,7 @@ def authorize(principal: Principal, permission: Permission, what: str) -> None:
     if not may(principal, permission):
         needed = NEEDED[permission]
         raise ForbiddenError(
-            f"{what} requires the role {needed}; {principal.name!r} is {principal.role}",
+            f"{what} requires the role {needed}; {principal.name!r} has the role {principal.role}",
             needed=needed.value,
             role=principal.role.value,
         )

@@ -134,6 +134,7 @@ Events = Annotated[
     WithJsonSchema({"type": "array", "minItems": 1, "items": {"type": "string", "enum": list(SUBSCRIBABLE)}}),
 ]
 Text = Annotated[str, StringConstraints(max_length=LONGEST_TEXT)]
+ProjectName = Annotated[str, StringConstraints(min_length=1, max_length=200), AfterValidator(check_printable)]
 WorkflowName = Annotated[str, StringConstraints(max_length=200), AfterValidator(check_printable)]
 Url = Annotated[str, StringConstraints(min_length=1, max_length=LONGEST_URL)]
 Secret = Annotated[str, StringConstraints(max_length=1000)]
@@ -193,6 +194,16 @@ class UpdateWorkflow(Body):
 
     name: WorkflowName | None = None
     description: Text | None = None
+
+
+class NewProject(Body):
+    name: ProjectName
+
+
+class ProjectSettings(NewProject):
+    """What the page changes of a project."""
+
+    rules: model.Rules = Field(strict=False)
 
 
 class SetMember(Body):

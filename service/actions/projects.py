@@ -141,6 +141,13 @@ def change_schema(caller: Caller, text: bytes | None, expected: Collection[str] 
     return commit
 
 
+def try_schema(caller: Caller, text: bytes) -> schemas.Trial:
+    """Return which drafts a schema would fail, as far as that is known in time; raises `schema_invalid`."""
+    budget.lift()
+    with caller.opened() as repository:
+        return schemas.attempt(repository, text, RECHECK_SECONDS)
+
+
 def delete(caller: Caller, named: str | None) -> None:
     """Delete the archived project with all of its rows; its repository moves to the trash.
 

@@ -8,7 +8,7 @@ from typing import Annotated
 from uuid import UUID
 
 from flask import Response, request
-from pydantic import AfterValidator, ConfigDict, Field, StringConstraints
+from pydantic import ConfigDict, Field, StringConstraints
 
 from gitstore import schemas
 from gitstore.definition.quoting import clip
@@ -34,7 +34,7 @@ from service.api.openapi import LONGEST_PAGE, Parameters, declares, new_blueprin
 from service.api.versions import NOT_MODIFIED
 from service.caller import Caller
 from service.context import enter, enter_user, origin, read_body, services
-from service.inputs import Body, SetMember, check_printable
+from service.inputs import Body, ProjectName, SetMember
 from sync import catalog, projects
 
 blueprint = new_blueprint("projects", "Tenants, each with a repository of its own, and their members.")
@@ -43,7 +43,6 @@ _USER = "the user's id, as `GET /projects` returns it: for the first issuer, the
 _ACTIVATE_INVALID = "whether versions of sources with an invalid definition become current"
 _SLUG = f"^{SLUG_PATTERN}$"
 SCHEMA_JSON = "application/schema+json"
-Name = Annotated[str, StringConstraints(min_length=1, max_length=200), AfterValidator(check_printable)]
 FileName = Annotated[str, StringConstraints(pattern=FILE_NAME)]
 Slug = Annotated[str, Field(json_schema_extra={"pattern": _SLUG})]
 
@@ -93,7 +92,7 @@ class ProjectList(Answer):
 class CreateProject(Body):
     """Without `slug`, it is made from the name and six random characters, so that it is free."""
 
-    name: Name
+    name: ProjectName
     slug: Slug | None = None
     rules: Rules | None = Field(Rules.MESHHOOK, strict=False)
 
@@ -101,7 +100,7 @@ class CreateProject(Body):
 class ChangeProject(Body):
     """Absent fields are unchanged. The previous owner keeps the role as a member."""
 
-    name: Name | None = None
+    name: ProjectName | None = None
     slug: Slug | None = Field(None, description="also changes the address for git, without a redirect")
     rules: Rules | None = Field(
         None, strict=False, description="drafts are checked again, versions stay as they are"

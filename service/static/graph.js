@@ -109,6 +109,7 @@ function makeLive(frame) {
   for (const [text, label, act] of [["+", "Zoom in", keys["+"]], ["−", "Zoom out", keys["-"]], ["Fit", "Fit the whole graph", keys["0"]]]) {
     const button = document.createElement("button");
     button.type = "button";
+    button.className = "button";
     button.textContent = text;
     button.setAttribute("aria-label", label);
     button.addEventListener("click", act);

@@ -18,6 +18,7 @@
     target.textContent = link;
     words.append(`${text} · `, target);
     close.type = "button";
+    close.className = "link";
     close.textContent = "✕";
     close.setAttribute("aria-label", "Dismiss");
     close.addEventListener("click", () => line.remove());

@@ -14,6 +14,7 @@ from service.ui import (
     handover,
     projects,
     rollback,
+    schemas,
     session,
     settings,
     sources,
@@ -26,6 +27,6 @@ from service.ui.rendering import blueprint, is_page, refusal
 
 __all__ = [
     "activity", "autosaves", "blueprint", "compare", "conflicts", "editing", "handover", "is_page",
-    "projects", "refusal", "rollback", "session", "settings", "sources", "subscriptions", "tokens",
-    "versions", "workflows",
+    "projects", "refusal", "rollback", "schemas", "session", "settings", "sources", "subscriptions",
+    "tokens", "versions", "workflows",
 ]  # fmt: skip

@@ -1,4 +1,4 @@
-"""Pages of the user's projects, to switch to another one, and of a project's members, for its owners."""
+"""Pages of a project: its settings and its members; and of the user's projects, to switch to another one."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from gitstore.model import Permission
 from service import lookup
 from service.access import Identity, Role
 from service.actions import projects as actions
-from service.context import services
-from service.inputs import SetMember, validated
+from service.context import origin, services
+from service.inputs import NewProject, ProjectSettings, SetMember, validated
 from service.ui import session
 from service.ui.rendering import blueprint
 from service.ui.session import Visit, enter, field, go
@@ -22,11 +22,38 @@ from sync import projects
 
 @blueprint.get("/ui/projects")
 def list_projects() -> Response:
-    visit = enter(Permission.READ, "listing projects")
+    return _projects(enter(Permission.READ, "listing projects"))
+
+
+@blueprint.post("/ui/new-project")
+def create_project() -> Response:
+    """Create a project that the user owns, and go on in it."""
+    visit, name = enter(Permission.READ, "creating a project"), field("name").strip()
+    if (user := visit.session.user) is None:
+        raise ForbiddenError("an access token has one project: only users create others")
+    identity = Identity.of(user)
+    try:
+        given = validated(NewProject, {"name": name}).name
+        project = actions.create(services(), identity, origin(identity, "page"), given)
+    except GitstoreError as error:
+        return _projects(visit, error, name)
+    return session.begin(services(), replace(visit.session, project=str(project.id)), "")
+
+
+def _projects(visit: Visit, error: GitstoreError | None = None, name: str = "") -> Response:
     with visit.caller.reading() as tx:
         page = projects.visible(tx, after=lookup.slug_in(request.args.get("cursor")))
     following = lookup.cursor_to(page.next) if page.next is not None else None
-    return visit.page("projects.html", rows=page.rows, own=visit.principal.project.id, following=following)
+    creates = visit.session.user is not None and services().config.user_projects > 0
+    return visit.page(
+        "projects.html",
+        error,
+        rows=page.rows,
+        own=visit.principal.project.id,
+        following=following,
+        creates=creates,
+        name=name,
+    )
 
 
 @blueprint.post("/ui/projects")
@@ -39,6 +66,34 @@ def switch_project() -> Response:
     named = field("project")
     found = services().auth.in_project(Identity.of(user), named or "-")
     return session.begin(services(), replace(visit.session, project=str(found.project.id)), "")
+
+
+@blueprint.get("/ui/settings")
+def show_project() -> Response:
+    return _project(enter(Permission.READ, "reading the project's settings"))
+
+
+@blueprint.post("/ui/settings")
+def change_project() -> Response:
+    """Change the project's name and its rules; new rules apply to drafts and later versions."""
+    visit = enter(Permission.OWN, "changing the project")
+    given = {name: field(name).strip() for name in ("name", "rules")}
+    try:
+        body = validated(ProjectSettings, given)
+        rules = body.rules if body.rules is not visit.caller.rules else None
+        actions.change(visit.caller, name=body.name, rules=rules)
+    except GitstoreError as error:
+        return _project(visit, error, given)
+    return go("show_project", notice="changed")
+
+
+def _project(
+    visit: Visit, error: GitstoreError | None = None, given: dict[str, str] | None = None
+) -> Response:
+    project = visit.principal.project
+    git_url = f"{visit.caller.services.config.public_url}/{project.slug}.git"
+    values = given or {"name": project.name, "rules": project.rules}
+    return visit.page("project.html", error, project=project, given=values, git_url=git_url)
 
 
 @blueprint.get("/ui/members")

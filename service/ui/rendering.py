@@ -7,6 +7,7 @@ import secrets
 from datetime import UTC, datetime
 from functools import cache
 from gzip import GzipFile
+from http import HTTPStatus
 from importlib.resources import files
 from io import BytesIO
 from typing import Any, Final
@@ -76,6 +77,10 @@ def refusal(error: GitstoreError) -> Response:
         response.location = url("sign_in", next=request.full_path.rstrip("?"))
         return response
     status, headers = errors.status_and_headers(error)
+    above = request.path.rpartition("/")[0]
+    if status == HTTPStatus.METHOD_NOT_ALLOWED and request.method == "GET" and above.count("/") > 1:
+        # The address of a form that was refused, entered again: the page above it has the form.
+        return Response(status=303, headers={"Cache-Control": "no-store", "Location": prefix() + above})
     response = page(
         "refusal.html",
         error.reworded(masked(error.message)),

@@ -18,6 +18,9 @@ from service.ui.versions import change_between, find_published
 from sync import catalog
 
 _CHOICES: Final = 12
+_CHANGED: Final = (
+    "has changed since you opened this page. Nothing was changed: check it below, and confirm again"
+)
 
 
 @blueprint.get("/ui/workflows/<slug>/versions/<version>/revert")
@@ -33,7 +36,8 @@ def revert(slug: str, version: str) -> Response:
     try:
         drafts.revert(visit.caller, slug, number, expected=seen_draft(), message=field("message").strip())
     except StaleDraftError as error:
-        return _form(visit, slug, str(number), error, reverts=True)
+        said = error.reworded(_DRAFT_CHANGED)
+        return _form(visit, slug, str(number), said, reverts=True)
     return go("show_workflow", slug=slug, notice="reverted", about={"version": number})
 
 

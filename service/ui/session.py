@@ -248,6 +248,15 @@ def field(name: str) -> str:
     return request.form.get(name, "").replace("\0", "").replace("\r\n", "\n")
 
 
+def upload(most: int) -> bytes:
+    """Return the form's `file`, and one byte more than `most` of a larger one; nothing without a file."""
+    file = request.files.get("file")
+    if file is None or not file.filename:
+        return b""
+    with file.stream:
+        return file.stream.read(most + 1)
+
+
 # Views
 
 
@@ -397,7 +406,11 @@ def _sign_in_form(following: str, error: GitstoreError | None = None) -> Respons
     here = services()
     known = read(request, here)
     session = known or Session.new()
-    response = rendering.page("sign_in.html", error, csrf=session.csrf, following=following)
+    name = ""
+    if known is not None and known.is_signed_in:
+        with suppress(GitstoreError):  # the token was revoked
+            name = principal(here, known, client_address()).name
+    response = rendering.page("sign_in.html", error, csrf=session.csrf, following=following, name=name)
     response.headers["Cache-Control"] = "no-store"
     if isinstance(error, TemporaryError) and error.retry_after is not None:
         response.headers["Retry-After"] = str(error.retry_after)

@@ -27,7 +27,7 @@ from service.comparison import find
 from service.ui.graph import Graph, draw
 from service.ui.rendering import blueprint
 from service.ui.session import enter, go
-from service.ui.texts import highlighted
+from service.ui.texts import Text, highlighted
 from sync import catalog, listing
 from sync.catalog import FullVersion, Version, Workflow
 from sync.db import Transaction
@@ -35,6 +35,8 @@ from sync.listing import VersionsWanted
 
 PAGE: Final = 25
 _MOST_ROWS: Final = 500
+_MOST_LINES: Final = 30  # of the text on the overview
+_LONGEST_BEGINNING: Final = 4_000
 FIRST: Final = "the first version"
 _EXTENSION: Final = "gitstore.summaries"
 _SECONDS: Final = 0.25
@@ -202,13 +204,25 @@ def change_between(old: FullVersion | None, new: FullVersion | None, rules: Rule
 class VersionView:
     """One version for display. `graph` is None if it has no graph to draw."""
 
-    version: Version
+    version: FullVersion
     graph: Graph | None
     problems: Problems
+    beginning: Text | None = None
+    """Of the text, instead of a graph."""
 
     @property
     def narrow(self) -> bool:
         return self.graph is not None and self.graph.narrow
+
+    def with_text(self, repository: Repository) -> VersionView:
+        """Return the view with the beginning of its text, if it has no graph."""
+        if self.graph is not None:
+            return self
+        raw = comparison.file_of(repository, self.version)
+        text = raw.raw.decode(errors="replace")
+        shown = "\n".join(text[:_LONGEST_BEGINNING].split("\n")[:_MOST_LINES])
+        lines = highlighted(shown, raw.name).lines
+        return replace(self, beginning=Text(lines, len(text) - len(shown)))
 
     def beside(self) -> VersionView:
         """Return the view for half the width of the page."""

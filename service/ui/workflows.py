@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
 from importlib.resources import files
-from typing import Final, cast
+from typing import Final
 
 from flask import Response, jsonify, request
 
@@ -36,8 +36,8 @@ from service.changes import Change
 from service.inputs import CreateWorkflow, validated
 from service.ui.conflicts import commit_in, moved
 from service.ui.graph import Graph, draw_difference
-from service.ui.rendering import ago, blueprint, url
-from service.ui.session import Visit, enter, field, go, seen_draft
+from service.ui.rendering import ago, blueprint, person, url
+from service.ui.session import Visit, enter, field, go, seen_draft, upload
 from service.ui.versions import VersionView, change_between, view_of
 from sync import catalog, listing
 from sync.catalog import FullVersion
@@ -124,12 +124,7 @@ def create_workflow() -> Response:
 def _content(caller: Caller, starter: str) -> Content | None:
     """Return the uploaded file, or else the starter of that name; None without either."""
     limits = caller.services.config.limits
-    file = request.files.get("file")
-    raw = b""
-    if file is not None and file.filename:
-        with file.stream:
-            raw = file.stream.read(limits.definition + 1)
-    if raw:
+    if raw := upload(limits.definition):
         return actions.raw_content(raw, limits)
     known = starters().get(starter)
     return actions.raw_content(known.raw, limits) if known else None
@@ -169,6 +164,9 @@ def workflow_page(visit: Visit, slug: str, error: GitstoreError | None = None) -
     with caller.opened() as repository:
         draft_view = view_of(repository, draft, rules, "d", judged=True) if draft else None
         current_view = view_of(repository, current, rules, "c", judged=False) if current else None
+        draft_view, current_view = (
+            view and view.with_text(repository) for view in (draft_view, current_view)
+        )
         behind = draft is not None and _is_behind(repository, workflow.slug)
         discarded = None if draft else _discarded(repository, workflow.slug, latest)
         since = moved(repository, workflow.slug, seen) if seen else None
@@ -250,7 +248,7 @@ def ask_discard(slug: str) -> Response:
         draft = catalog.version(tx, workflow.id, "draft")
     if draft is None:
         raise lookup.no_draft(workflow.slug)
-    author, saved = draft.published_by or draft.author_name, ago(draft.created_at)
+    author, saved = person(draft.published_by or draft.author_name), ago(draft.created_at)
     current = f"v{workflow.current_number} stays current. " if workflow.current_number else ""
     return visit.page(
         "ask.html",
@@ -313,7 +311,7 @@ def _drawn_together(draft: VersionView | None, current: FullVersion | None, rule
     """Return the draft against the current version in one drawing; None if one is missing or not a graph."""
     if draft is None or current is None or rules is not Rules.MESHHOOK:
         return None
-    before, after = current.definition, cast(FullVersion, draft.version).definition
+    before, after = current.definition, draft.version.definition
     if not isinstance(before, dict) or not isinstance(after, dict):
         return None
     with suppress(InvalidDefinitionError, TooLargeError):

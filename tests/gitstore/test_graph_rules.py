@@ -59,7 +59,7 @@ edges:
             ('nodes[1] "call-api": url is required for an HTTP call', 8, 15),
             ('nodes[2] "wait": no edge leads here or away from here', 9, 5),
             ('nodes[2] "wait": duration must be a number greater than 0', 15, 19),
-            ('edges[1]: target "waits" names no node', 18, 32),
+            ('edges[1]: target: there is no node "waits"', 18, 32),
         ]
     )
     assert [problem.node for problem in definition.problems] == ["call-api", "wait", "wait", None]
@@ -106,7 +106,9 @@ def test_the_engine_s_kinds_are_those_of_the_editor() -> None:
     assert len(KINDS) == 10
     for kind in {*KINDS, "loopContainer", "http_call"}:
         assert codes(graph(node("a", kind))) == []
-    assert only(graph(node("a", "robot"))).message == '"robot" is not a kind of node that the editor offers'
+    assert only(graph(node("a", "robot"))).message == 'unknown kind "robot"'
+    assert only(graph(node("a", "HTTP_Loop"))).message == 'unknown kind "HTTP_Loop"'
+    assert only(graph(node("a", "Terminate"))).message == 'unknown kind "Terminate" (did you mean terminate?)'
 
 
 def test_a_huge_id_is_truncated() -> None:

@@ -181,6 +181,9 @@ def pages(owner: Caller) -> dict[str, str]:
         "delivery": f"/ui/deliveries/{sent['id']}",
         "tokens": "/ui/tokens",
         "members": "/ui/members",
+        "project": "/ui/settings",
+        "schema": "/ui/schema",
+        "roll-back": f"{one}/roll-back",
         "projects": "/ui/projects",
         "all-activity": "/ui/activity",
         "activity": f"{one}/activity",
@@ -203,6 +206,8 @@ def flaws(ann: Tab, name: str, scheme: str) -> list[str]:
     for width in WIDTHS if scheme == "light" else (WIDTHS[0], WIDTHS[-1]):
         ann.page.set_viewport_size({"width": width, "height": 800})
         found += [*ann.problems(), *ann.axe()]
+        if width == WIDTHS[0]:
+            found += [f"{name}: a button as high as {height}" for height in ann.page.evaluate(_HEIGHTS)]
         ann.page.screenshot(path=_file(name, scheme, width), full_page=True)
     ann.page.set_viewport_size({"width": WIDTHS[0], "height": 800})
     return found
@@ -255,6 +260,12 @@ _SHIFT = """() => new Promise((done) => {
     .observe({ type: "layout-shift", buffered: true });
   setTimeout(() => done(0), 20); // buffered entries arrive at once
 })"""
+
+
+# Heights of buttons and of fields of one line that differ from the one height of all.
+_HEIGHTS = """() => [...document.querySelectorAll("main .button, main select, main input:not([type])")]
+  .map((each) => Math.round(each.getBoundingClientRect().height))
+  .filter((height) => height && height !== 36)"""
 
 
 def _file(name: str, scheme: str, width: int) -> Path:

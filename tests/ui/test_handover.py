@@ -18,12 +18,15 @@ from tests.ui.visitor import HOST
 APP, OTHER = "https://app.example", "https://other.example"
 
 
+SETTINGS = {
+    "GITSTORE_JWT_ISSUERS": json.dumps([{"issuer": ISSUER, "secret": SECRET}]),
+    "GITSTORE_CORS_ORIGINS": f"{APP},{OTHER}",
+}
+
+
 @pytest.fixture
 def settings() -> dict[str, str]:
-    return {
-        "GITSTORE_JWT_ISSUERS": json.dumps([{"issuer": ISSUER, "secret": SECRET}]),
-        "GITSTORE_CORS_ORIGINS": f"{APP},{OTHER}",
-    }
+    return SETTINGS
 
 
 class Browser:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,7 @@ TAGS = frozenset(
     clippath ellipse g rect use text ol footer select option details summary pre textarea caption colgroup col
     mark kbd fieldset legend""".split()  # noqa: SIM905 - it reads better
 )
+BUTTONS = ("button", "button main", "button danger", "button danger main", "link")
 SERVICE = Path(__file__).parents[2] / "service"
 STYLES = [SERVICE / "static/gitstore.css", SERVICE / "frontend/src/editor.css"]
 # Only hairlines of 1px are beside the scales.
@@ -44,7 +46,9 @@ OFF_SCALE = re.compile(
 ONE = "/ui/workflows/naughty"
 PATHS = ("", "/activity", "/edit", "/versions", "/versions/1", "/versions/draft", "/compare", "/discard",
          "/versions/1/revert", "/versions/1/current", "/versions/1/download", "/versions/draft/blame",
-         "/versions?compare=1")  # fmt: skip
+         "/versions?compare=1", "/settings", "/stop", "/archive")  # fmt: skip
+OTHERS = ("workflows", "new-workflow", "activity", "sources", "new-source", "webhooks", "new-webhook",
+          "members", "tokens", "projects", "settings", "schema", "nothing", "sign-in")  # fmt: skip
 
 
 def strings() -> list[str]:
@@ -83,6 +87,9 @@ def check(page: Page) -> None:
             assert element.text == ""
     assert page.unclosed == []
     assert len(page.all("main")) == len(page.all("body")) == len(page.all("h1")) == 1
+    assert len([each for each in page.all("div") if each.attributes.get("class") == "head"]) == 1
+    for button in page.all("button"):
+        assert button.attributes.get("class") in BUTTONS or button.attributes.get("name") == "theme", button
 
 
 @pytest.mark.parametrize("part", range(8))
@@ -135,6 +142,18 @@ def test_no_url_becomes_markup(ann: Visitor, part: int) -> None:
             check(Page(answer.text))
         tried = ann.post("/ui/new-workflow", slug=each, name=each, description=each)
         check(tried.page)
+
+
+def test_every_page_has_one_head_and_buttons_of_one_system(ann: Visitor) -> None:
+    for path in OTHERS:
+        check(ann.get(f"/ui/{path}").page)
+    links = re.findall(r'<(?:a|summary)[^>]*class="([^"]*\bbutton\b[^"]*)"', "".join(sources()))
+    assert set(links) <= set(BUTTONS)
+
+
+def sources() -> Iterator[str]:
+    for file in (SERVICE / "templates").glob("*.html"):
+        yield file.read_text()
 
 
 @pytest.mark.parametrize("char", ["\u202e", "\u2066", "\u200f", "\u061c"])

@@ -184,7 +184,7 @@ def test_the_url_that_a_push_prints_shows_the_version(ann: Visitor) -> None:
     """So do "current", "latest" and v3."""
     for shown in ("3", "v3", "current", "latest"):
         page = ann.get(f"{ONE}/versions/{shown}").page
-        assert page.title() == "v3"
+        assert page.title() == "Order sync v3"
         assert "Third" in page.text
     for shown in ("9", "draft", "x", "0", "v01"):
         assert ann.get(f"{ONE}/versions/{shown}").status == 404

@@ -155,7 +155,8 @@ def test_over_plain_http_the_cookie_is_not_secure(house: House) -> None:
 # CSRF
 
 POSTS = [
-    "/ui/sign-out", "/ui/projects", "/ui/workflows/order-sync/stop", "/ui/workflows/order-sync/archive",
+    "/ui/sign-out", "/ui/projects", "/ui/new-project",
+    "/ui/workflows/order-sync/stop", "/ui/workflows/order-sync/archive",
     *(path for method, path, _, _ in URLS if method == "POST"),
 ]  # fmt: skip
 

@@ -10,11 +10,16 @@ import pytest
 from service.ui.workflows import starters
 from tests.service.api.conftest import House
 from tests.service.users import add_member
-from tests.ui.test_handover import Browser, settings
+from tests.ui import test_handover
+from tests.ui.test_handover import Browser
 from tests.ui.visitor import HOST, Page, Visitor
 
-__all__ = ["settings"]
 ONE = "/ui/workflows/order-sync"
+
+
+@pytest.fixture
+def settings() -> dict[str, str]:
+    return {**test_handover.SETTINGS, "GITSTORE_USER_PROJECTS": "1"}
 
 
 def workflow(ann: Visitor, slug: str = "order-sync") -> Any:
@@ -141,3 +146,46 @@ def test_a_user_switches_between_projects(house: House) -> None:
     assert switch("") == 404
     assert switch(house.other.id) == 303
     assert "other" in Page(ada.get().text).all("header")[0].text
+
+
+def test_a_user_creates_projects_and_goes_on_in_them(house: House) -> None:
+    """As many as a user may own; a token has one project alone."""
+    user = uuid4()
+    add_member(house.database, house.project.id, user, "viewer")
+    ada = Browser(house, user)
+    ada.enter(ada.code(project="default").json["code"])
+    page = Page(ada.get("/ui/projects").text)
+    assert "New project" in page.text
+
+    def create(name: str) -> Any:
+        data = {"csrf": page.value("csrf"), "name": name}
+        return ada.client.post("/ui/new-project", base_url=HOST, data=data, buffered=True)
+
+    assert create(" ").status_code == 400
+    assert create("Nightly jobs").status_code == 303
+    assert "nightly-jobs-" in Page(ada.get().text).all("header")[0].text
+    refused = create("Another")
+    assert (refused.status_code, Page(refused.text).value("name")) == (409, "Another")
+
+
+def test_only_users_create_projects(ann: Visitor) -> None:
+    assert "New project" not in ann.get("/ui/projects").page.text
+    assert ann.post("/ui/new-project", name="x").status == 403
+
+
+@pytest.mark.usefixtures("published")
+def test_the_address_of_a_refused_form_leads_back_to_its_page(ann: Visitor) -> None:
+    """As it stays in the address bar."""
+    assert ann.get(f"{ONE}/publish").location == ONE
+    assert ann.get(f"{ONE}/hold").location == ONE
+    assert ann.get("/ui/webhooks/x/replay").location == "/ui/webhooks/x"
+
+
+def test_a_project_without_graphs_shows_texts(ann: Visitor) -> None:
+    """The overview has the beginning of them, and links to all."""
+    assert ann.post("/ui/settings", name="Flows", rules="any").status == 303
+    assert ann.api.create("free", definition="steps:\n" + "- a: 1\n" * 50).status_code == 201
+    page = ann.get("/ui/workflows/free").page
+    assert "Text of the draft" in page.text
+    assert page.text.count("a: 1") == 29
+    assert "The beginning only" in page.text

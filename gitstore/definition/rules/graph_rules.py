@@ -77,7 +77,7 @@ def _check_edge(edge: Edge) -> Iterator[Finding]:
         elif name is None:
             yield edge.finding("id_not_a_string", f"{end} must be a string", end)
     if edge.source is not None and edge.source == edge.target:
-        yield edge.finding("edge_self_loop", f"{quote(edge.source)} leads to itself")
+        yield edge.finding("edge_self_loop", f"{quote(edge.source)} connects to itself")
     for key in edge.value:
         if key in LEFTOVERS.edge:
             yield edge.finding("editor_leftover", f"{key} is left over from the editor", key, error=False)
@@ -90,7 +90,7 @@ def _check_ends(edge: Edge, by_id: Mapping[str, Node]) -> Iterator[Finding]:
     """
     for end, name in (("source", edge.source), ("target", edge.target)):
         if name is not None and name not in by_id:
-            yield edge.finding(f"edge_{end}_unknown", f"{end} {quote(name)} names no node", end)
+            yield edge.finding(f"edge_{end}_unknown", f"{end}: there is no node {quote(name)}", end)
     source, target = by_id.get(edge.source or ""), by_id.get(edge.target or "")
     if source is None or target is None or source.parent == target.parent:
         return
@@ -107,7 +107,7 @@ def _check_edges_twice(edges: list[Edge]) -> Iterator[Finding]:
     for edge in edges:
         name = string(edge.value.get("id"))
         if name is not None and (first := ids.setdefault(name, edge.path)) is not edge.path:
-            message = f"edges[{first[1]}] has the same id {quote(name)}"
+            message = f"duplicate id {quote(name)}, also of edges[{first[1]}]"
             yield edge.finding("edge_id_duplicate", message, "id")
         if edge.source is None or edge.target is None:
             continue

@@ -13,6 +13,7 @@ from gitstore.definition.rules.expressions import explain_jmespath, is_http_url
 
 MOST_EXPRESSIONS = 131_072
 """Characters of all expressions of a definition in total."""
+_NEAR = {kind.lower(): kind for kind in KINDS}
 _TOO_MUCH = f"the expressions of a definition have more than {MOST_EXPRESSIONS:,} characters in all"
 
 
@@ -35,7 +36,7 @@ def _check_identity(node: Node, by_id: Mapping[str, Node]) -> Iterator[Finding]:
         yield node.finding("id_not_a_string", "id must be a string", "id")
     elif by_id[node.id] is not node:
         first = by_id[node.id].path[1]
-        yield node.finding("node_id_duplicate", f"nodes[{first}] has the same id", "id")
+        yield node.finding("node_id_duplicate", f"duplicate id, also of nodes[{first}]", "id")
 
 
 def _check_kind(node: Node) -> Iterator[Finding]:
@@ -45,7 +46,8 @@ def _check_kind(node: Node) -> Iterator[Finding]:
     elif not isinstance(type_value, str):
         yield node.finding("node_type_missing", "type must be a string", "type")
     if node.kind is not None and node.kind not in KINDS:
-        message = f"{quote(node.kind)} is not a kind of node that the editor offers"
+        near = _NEAR.get(node.kind.lower().replace("_", ""))
+        message = f"unknown kind {quote(node.kind)}{f' (did you mean {near}?)' if near else ''}"
         yield node.finding("node_kind_unknown", message, "type", error=False)
 
 
