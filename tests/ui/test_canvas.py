@@ -422,6 +422,33 @@ def test_five_hundred_nodes_open_readable(large: Tab) -> None:
     assert (steps < 1000, page.evaluate("posted < 1000")) == (True, True), steps
 
 
+def test_five_hundred_nodes_are_drawn_without_details_from_afar(large: Tab) -> None:
+    """A few elements a node, and one for all edges; both come back where labels can be read."""
+    page = large.page
+    page.locator("button.graph").click()
+    find(page, "Node 262")
+    expect(node(page, "Node 262")).to_be_in_viewport()
+    page.locator(".svelte-flow__pane").hover()
+    for _ in range(6):
+        page.mouse.wheel(0, 400)
+    nodes, edges = page.locator(".svelte-flow__node"), page.locator(".svelte-flow__edge")
+    expect(nodes).to_have_count(500)
+    expect(edges).to_have_count(0)
+    path = page.get_by_role("img", name="499 edges").locator("path").get_attribute("d")
+    assert (path or "").count("C") == 499
+    expect(page.locator(".svelte-flow__node .words")).to_have_count(0)
+    assert page.locator(".svelte-flow__nodes *").count() < 500 * 5
+    assert large.axe() == []
+    page.screenshot(path=SCREENSHOTS / "edit-500-nodes-afar.png")
+    nodes.nth(262).click()
+    expect(page.get_by_label("Selected node").get_by_role("heading")).to_have_text("Node 262")
+    for _ in range(6):
+        page.mouse.wheel(0, -400)
+    expect(node(page, "Node 262").locator(".words")).to_be_visible()
+    expect(page.get_by_label("From Node 261 to Node 262")).to_have_count(1)
+    expect(page.get_by_role("img", name="499 edges")).to_have_count(0)
+
+
 def settle(tab: Tab) -> None:
     """Wait until the text is parsed and checked."""
     expect(tab.page.locator("#state")).to_have_text(re.compile("valid|problem"))
