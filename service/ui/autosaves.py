@@ -13,6 +13,9 @@ It is not in Git, and has no event. For the editor's script:
     DELETE /ui/workflows/<slug>/autosave?began=<commit>     discard; with the header X-CSRF-Token
     -> 204
 
+    POST /ui/workflows/<slug>/keep            store, for the form of a browser without scripts
+    -> 303 to the editor
+
 `began` is the commit whose text the editor showed first, `etag` the draft's commit, or "" if no draft was
 open, and `base` the latest version; all three are hidden fields of the form. Each `began` has a row.
 
@@ -30,12 +33,15 @@ from typing import Any
 from flask import Response, jsonify, request
 
 from gitstore.definition.quoting import clip
+from gitstore.errors import GitstoreError
 from gitstore.model import Permission
 from service import lookup
 from service.actions import autosaves as actions
+from service.caller import Caller
 from service.ui.conflicts import Typed, commit_in
+from service.ui.editing import refused
 from service.ui.rendering import blueprint
-from service.ui.session import enter
+from service.ui.session import enter, go
 from sync.autosaves import Autosave
 
 
@@ -43,9 +49,24 @@ from sync.autosaves import Autosave
 def autosave(slug: str) -> Response:
     """Keep what the form holds."""
     visit = enter(Permission.EDIT, f"editing {clip(slug)}")
+    return _answer(_start(_put(visit.caller, lookup.slug_of(visit.caller, slug), Typed.of_form())))
+
+
+@blueprint.post("/ui/workflows/<slug>/keep")
+def keep(slug: str) -> Response:
+    """Keep what the form holds, for a browser without scripts; the editor goes on from it."""
+    visit = enter(Permission.EDIT, f"editing {clip(slug)}")
     slug, typed = lookup.slug_of(visit.caller, slug), Typed.of_form()
-    row = actions.put(
-        visit.caller,
+    try:
+        row = _put(visit.caller, slug, typed)
+    except GitstoreError as error:
+        return refused(visit, slug, typed, error)
+    return go("edit", slug=slug, unsaved=row.base_commit, notice="kept-text")
+
+
+def _put(caller: Caller, slug: str, typed: Typed) -> Autosave:
+    return actions.put(
+        caller,
         slug,
         began=typed.began,
         etag=typed.etag,
@@ -53,7 +74,6 @@ def autosave(slug: str) -> Response:
         definition=typed.text,
         message=typed.message,
     )
-    return _answer(_start(row))
 
 
 @blueprint.get("/ui/workflows/<slug>/autosave")

@@ -105,18 +105,23 @@ def save(slug: str) -> Response:
             return errors.problem(error, request_id())
         return conflict_page(visit, slug, replace(typed, text=text), error)
     except GitstoreError as error:
-        if errors.STATUS[error.code] >= 500:
-            raise
-        if _for_script():
+        if errors.STATUS[error.code] < 500 and _for_script():
             return errors.problem(error, request_id())
-        start = Start(text, etag, base, "your unsaved text", began=typed.began)
-        return _editor(visit, slug, start, Problems.of(error.problems), error, message=typed.message)
+        return refused(visit, slug, replace(typed, text=text, etag=etag), error)
     autosaves.delete(caller, slug, {typed.began, commit_in(field("began")), commit_in(field("first"))})
     done = go("show_workflow", slug=slug, notice="saved")
     if _for_script():  # which follows itself, with the cookie of the notice
         done.status_code, done.mimetype = 200, "application/json"
         done.set_data(json.dumps({"location": done.location}))
     return done
+
+
+def refused(visit: Visit, slug: str, typed: Typed, error: GitstoreError) -> Response:
+    """Show the editor again with what was typed, and why it was refused. Raises an `error` of the server."""
+    if errors.STATUS[error.code] >= 500:
+        raise error
+    start = Start(typed.text, typed.etag, typed.base, "your unsaved text", began=typed.began)
+    return _editor(visit, slug, start, Problems.of(error.problems), error, message=typed.message)
 
 
 def _continued(caller: Caller, slug: str, typed: Typed) -> Typed:

@@ -15,11 +15,12 @@ from urllib.parse import urlsplit
 
 from flask import Blueprint, Response, request, url_for
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from werkzeug.exceptions import RequestEntityTooLarge
 
 from gitstore.definition.document import describe
 from gitstore.definition.quoting import clip
 from gitstore.diff.summary import count
-from gitstore.errors import GitstoreError
+from gitstore.errors import ForbiddenError, GitstoreError
 from gitstore.masking import masked
 from gitstore.model import Problems
 from gitstore.system import now
@@ -88,9 +89,18 @@ def refusal(error: GitstoreError) -> Response:
         problems=Problems.of(error.problems),
         request_id=request_id(),
         slug=(request.view_args or {}).get("slug"),
+        typed=_typed() if isinstance(error, UnauthenticatedError | ForbiddenError) else "",
     )
     response.headers.update({name: text for name, text in headers.items() if name != "WWW-Authenticate"})
     return response
+
+
+def _typed() -> str:
+    """Return the definition in a refused form, to be copied: going back does not always bring it back."""
+    try:
+        return request.form.get("definition", "")
+    except RequestEntityTooLarge:
+        return ""
 
 
 def url(endpoint: str, **values: Any) -> str:

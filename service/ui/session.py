@@ -307,14 +307,16 @@ def enter(permission: Permission, what: str, *, by_itself: bool = False) -> Visi
     Raises `unauthenticated`, and `forbidden` for a form that is not of this session.
     """
     here = services()
+    is_form = request.method not in ("GET", "HEAD")
+    if is_form:
+        _limit_form()
     session = read(request, here)
     if session is None:
         raise UnauthenticatedError("sign in first")
     visitor = principal(here, session, client_address())
     note(principal=visitor.name, project=visitor.project.slug)
     admit(visitor)
-    if request.method not in ("GET", "HEAD"):
-        _limit_form()
+    if is_form:
         _check_csrf(session)
     authorize(visitor, permission, what)
     if not by_itself:

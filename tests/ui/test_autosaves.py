@@ -97,6 +97,21 @@ def test_unsaved_text_is_discarded(ann: Visitor, form: Answer) -> None:
     assert kept(ann) == []
 
 
+def test_a_browser_without_scripts_keeps_its_text_by_a_button(ann: Visitor, form: Answer) -> None:
+    """Also a text that could not be saved; the editor goes on from it, and shows a refusal with it."""
+    seen = {name: form.page.value(name) for name in FIELDS}
+    assert "Keep for later" in form.html
+    answer = ann.post(f"{ONE}/keep", **seen, definition="nodes: [", message="Why")
+    assert (answer.status, answer.location) == (303, f"{EDIT}?unsaved={seen['began']}")
+    resumed = ann.get(answer.location or "").page
+    assert "Kept for you alone" in resumed.text
+    assert (resumed.value("definition"), resumed.value("message")) == ("nodes: [", "Why")
+    assert kept(ann) == ["nodes: ["]
+    refused = ann.post(f"{ONE}/keep", **seen, definition=MINE, message="x" * 10_001)
+    assert refused.status == 413
+    assert refused.page.value("definition") == MINE
+
+
 def test_what_is_not_kept(ann: Visitor, form: Answer, house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     """Too large, too many, of viewers, without the session's own token, or without a commit."""
     put(ann, form, "x" * (2**20 + 1), 413)

@@ -427,6 +427,18 @@ def test_a_page_is_compressed_for_those_who_accept_it(ann: Visitor) -> None:
 
 
 @pytest.mark.usefixtures("draft")
+def test_a_refusal_for_the_session_shows_the_text_to_copy(ann: Visitor, house: House) -> None:
+    form = ann.get(EDIT)
+    assert form.status == 200
+    signed_out = Visitor(house.app.test_client(), ann.api)
+    for who, status in ((signed_out, 401), (ann, 403)):
+        answer = who.post(EDIT, "another", definition="# é <b>\n" + yaml().decode())
+        assert answer.status == status
+        (area,) = answer.page.all("textarea", readonly="")
+        assert area.text.removeprefix("\n") == "# é <b>\n" + yaml().decode()
+
+
+@pytest.mark.usefixtures("draft")
 def test_without_the_scripts_the_page_has_a_plain_form(ann: Visitor, monkeypatch: pytest.MonkeyPatch) -> None:
     """And says how to build them."""
     monkeypatch.setattr(assets, "_manifest", dict)

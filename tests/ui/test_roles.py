@@ -32,6 +32,7 @@ URLS: list[tuple[str, str, Role, int]] = [
     ("POST", f"{ONE}/edit/patch", Role.EDITOR, 400),
     ("POST", f"{ONE}/merge", Role.EDITOR, 200),
     ("POST", f"{ONE}/unsaved", Role.EDITOR, 303),
+    ("POST", f"{ONE}/keep", Role.EDITOR, 303),
     ("GET", f"{ONE}/autosave", Role.EDITOR, 200),
     ("GET", f"{ONE}/changes", Role.VIEWER, 200),
     ("GET", f"{ONE}/discard", Role.EDITOR, 200),

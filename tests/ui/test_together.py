@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 from uuid import uuid4
@@ -184,3 +185,52 @@ def test_what_is_typed_is_kept_and_restored_on_another_device(
     saved = owner.get("/workflows/order-sync/versions/draft").json
     assert saved["message"] == "Ann <3"
     assert b"https://ann.example/" in owner.definition("order-sync", "draft")
+
+
+def test_what_is_typed_into_the_plain_form_is_kept(ann: Tab, bob: Caller, owner: Caller) -> None:
+    """Where the editor's scripts are missing; it stops on a conflict, also while its result is edited."""
+    page = ann.page
+    page.route("**/built/**/*.js", lambda route: route.fulfill(content_type="text/javascript", body=""))
+    ann.go(f"{ONE}/edit")
+    area, kept, told = (
+        page.get_by_label("Definition", exact=True),
+        page.locator(".autosaved"),
+        page.get_by_role("alert"),
+    )
+    area.fill(definition("Ours", "https://ann.example/"))
+    expect(kept).to_have_text(re.compile(r"Saved · \d s ago"))
+    shots(ann, "plain-form")
+    assert ann.problems() == []
+    save(bob, definition("B").replace("label: Paid", "label: Ordered"))
+    with page.expect_response(lambda response: response.url.endswith("/autosave")):
+        area.press_sequentially(" ")
+    expect(told).to_contain_text("Saving shows both changes and merges them.")
+    page.get_by_role("button", name="Save draft").click()
+    expect(page.get_by_role("heading", name="Merge your changes")).to_be_visible()
+    area.fill(definition("Merged", "https://ann.example/"))
+    expect(kept).to_have_text(re.compile(r"Saved · \d s ago"))
+    page.context.clear_cookies()
+    area.press_sequentially("#")
+    expect(page.locator("#result").get_by_role("alert")).to_contain_text("You're signed out")
+    page.get_by_role("button", name="Save draft").click()
+    text = page.get_by_label("Your text")
+    expect(text).to_have_value(definition("Merged", "https://ann.example/") + "#")
+    assert ann.problems() == []
+    with browser.tab(page.context.browser, owner) as phone:  # type: ignore[arg-type] # it has one
+        phone.go(f"{ONE}/edit")
+        phone.page.get_by_role("button", name="Restore").click()
+        expect(phone.page.locator(".cm-line").first).to_have_text("name: Merged")
+
+
+def test_the_plain_form_takes_over_where_the_editor_fails(ann: Tab, owner: Caller) -> None:
+    page = ann.page
+    page.add_init_script("ResizeObserver = undefined")
+    ann.go(f"{ONE}/edit")
+    area = page.get_by_label("Definition", exact=True)
+    area.fill(definition("Plain"))
+    expect(page.locator(".autosaved")).to_have_text(re.compile(r"Saved · \d s ago"))
+    page.get_by_role("button", name="Save draft").click()
+    expect(page.get_by_role("status").first).to_contain_text("saved")
+    assert b"name: Plain" in owner.definition("order-sync", "draft")
+    assert [each.partition(": ")[2] for each in ann.complaints] == ["ResizeObserver is not a constructor"]
+    ann.complaints.clear()

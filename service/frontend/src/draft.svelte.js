@@ -4,16 +4,18 @@ import { autocompletion, closeBrackets, closeBracketsKeymap, completionKeymap } 
 import { defaultKeymap, history, historyKeymap, isolateHistory, redo, redoDepth, undo, undoDepth } from "@codemirror/commands";
 import { json } from "@codemirror/lang-json";
 import { yaml } from "@codemirror/lang-yaml";
-import { HighlightStyle, bracketMatching, foldGutter, foldKeymap, indentOnInput, syntaxHighlighting } from "@codemirror/language";
+import { HighlightStyle, bracketMatching, foldGutter, foldKeymap, forceParsing, indentOnInput, syntaxHighlighting, syntaxTreeAvailable } from "@codemirror/language";
 import { lintGutter, lintKeymap, setDiagnostics } from "@codemirror/lint";
 import { highlightSelectionMatches, search, searchKeymap } from "@codemirror/search";
-import { EditorState, StateEffect, StateField } from "@codemirror/state";
+import { ChangeSet, EditorState, StateEffect, StateField } from "@codemirror/state";
 import { Decoration, EditorView, drawSelection, highlightActiveLineGutter, keymap, lineNumbers } from "@codemirror/view";
 import { tags } from "@lezer/highlight";
 import { moved, neighbour, rekinded, set } from "./graph.js";
 
 const PARSE_AFTER = 200; // milliseconds without a key
 const CHECK_AFTER = 350;
+const SLICE = 12; // milliseconds of work in an idle moment
+const whenIdle = globalThis.requestIdleCallback ?? ((work) => setTimeout(work, 50)); // Safari has none
 
 const colours = HighlightStyle.define([
   { tag: [tags.propertyName, tags.definition(tags.propertyName)], color: "var(--k-blue)" },
@@ -67,6 +69,7 @@ export class Draft {
     this.waiting = new Map();
     this.number = 0;
     this.queue = Promise.resolve();
+    this.unsent = null; // what has changed since the worker got the text; null if it has none
     this.worker.onmessage = ({ data }) => {
       this.waiting.get(data.number)?.(data);
       this.waiting.delete(data.number);
@@ -114,10 +117,23 @@ export class Draft {
         ],
       }),
     });
+    this.#colour();
     this.#parse();
     this.#check();
     this.goTo(this.fragment);
     return () => this.view.destroy();
+  }
+
+  /** Colour the text to its end. CodeMirror stops behind what is seen, and then would begin anew with each key. */
+  #colour() {
+    const { state } = this.view;
+    if (this.colouring || syntaxTreeAvailable(state, state.doc.length)) return;
+    this.colouring = true;
+    whenIdle(() => {
+      this.colouring = false;
+      forceParsing(this.view, this.view.state.doc.length, SLICE);
+      this.#colour();
+    });
   }
 
   #complete(context) {
@@ -131,7 +147,9 @@ export class Draft {
     if (update.docChanged) {
       const depth = { undo: undoDepth(update.state), redo: redoDepth(update.state) };
       if (!this.depth.undo !== !depth.undo || !this.depth.redo !== !depth.redo) this.depth = depth;
+      this.unsent = this.unsent?.compose(update.changes);
       this.touched();
+      this.#colour();
       clearTimeout(this.parseTimer);
       this.parseTimer = setTimeout(() => this.#parse(), PARSE_AFTER);
       clearTimeout(this.checkTimer);
@@ -157,7 +175,9 @@ export class Draft {
   async #parse() {
     clearTimeout(this.parseTimer);
     const doc = this.view.state.doc;
-    const found = whole(await this.#ask({ text: doc.toString(), kinds: this.names, since: this.last?.number }), this.last);
+    const given = this.unsent ? { edits: edits(this.unsent) } : { text: doc.toString() };
+    this.unsent = ChangeSet.empty(doc.length);
+    const found = whole(await this.#ask({ ...given, kinds: this.names, since: this.last?.number }), this.last);
     if (found.ok) this.last = found;
     if (doc !== this.view.state.doc) return; // a later one is under way
     this.stale = false;
@@ -380,6 +400,13 @@ export class Draft {
 }
 
 export const sentence = (text) => text.charAt(0).toUpperCase() + text.slice(1) + (/[.?!]$/.test(text) ? "" : ".");
+
+/** Return changes as replaced ranges of the old text, the last one first. */
+function edits(changes) {
+  const found = [];
+  changes.iterChanges((from, to, _, __, inserted) => found.unshift([from, to, inserted.toString()]));
+  return found;
+}
 
 /** Return the answer `found` with all its nodes and edges: those that have not changed are the objects of `last`. */
 function whole(found, last) {

@@ -10,16 +10,18 @@ const AUTOSAVE_AFTER = 2000;
 export class FormDraft extends Draft {
   constructor(form) {
     const area = form.querySelector("textarea[name=definition]");
+    const isTyped = area.value !== area.defaultValue.replaceAll(/\r\n?/g, "\n"); // before this script was loaded
     super({ text: area.value, kinds: JSON.parse(form.dataset.kinds), worker: new ParseWorker(), nonce: form.dataset.nonce });
     this.form = form;
     this.area = area;
     this.message = form.elements.message;
     this.firstMessage = this.message.value;
-    this.unsaved = "refused" in form.dataset;
+    this.unsaved = "refused" in form.dataset || isTyped;
     this.copies = kept.offered(form, this.original, this.firstMessage);
     this.autosaves = Boolean(form.elements.began);
     if (this.autosaves) this.#offerAutosaves();
     this.#listen();
+    if (isTyped) this.touched();
   }
 
   get fragment() {
@@ -30,12 +32,22 @@ export class FormDraft extends Draft {
     return this.unsaved || this.message.value !== this.firstMessage || this.text !== this.original;
   }
 
+  /** Leave the form to itself. */
+  close() {
+    this.done = true;
+    clearTimeout(this.autosaveTimer);
+    this.listening.abort();
+  }
+
   #listen() {
-    this.message.addEventListener("input", () => this.touched());
-    this.form.addEventListener("submit", (event) => {
+    this.listening = new AbortController();
+    const { signal } = this.listening;
+    const addEventListener = (name, act, target = window) => target.addEventListener(name, act, { signal });
+    addEventListener("input", () => this.touched(), this.message);
+    addEventListener("submit", (event) => {
       event.preventDefault();
       this.save();
-    });
+    }, this.form);
     addEventListener("keydown", (event) => {
       if (!(event.ctrlKey || event.metaKey) || event.key !== "s") return;
       event.preventDefault();
@@ -47,10 +59,11 @@ export class FormDraft extends Draft {
       if (this.isDirty && !this.#keep()) event.preventDefault(); // the browser asks: no copy can be kept
     });
     addEventListener("hashchange", () => this.goTo(location.hash));
-    document.querySelector("form[action$='/ui/sign-out']")?.addEventListener("submit", () => {
+    const signOut = document.querySelector("form[action$='/ui/sign-out']");
+    if (signOut) addEventListener("submit", () => {
       this.signingOut = true;
       kept.forgetAll();
-    });
+    }, signOut);
   }
 
   // Kept copies

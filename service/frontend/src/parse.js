@@ -18,6 +18,7 @@ function parse(text, kinds) {
 /** Return a function that answers the messages of a draft. */
 export function answering() {
   let last = {};
+  let text = "";
 
   /** Send nodes and edges that the draft has `since` an answer as their number there, with where they are now. */
   function changes({ number, since }, found) {
@@ -38,7 +39,8 @@ export function answering() {
   return (data) => {
     try {
       if (data.arrange) return { number: data.number, places: arrange(data.nodes, data.edges) };
-      const found = parse(data.text, data.kinds);
+      text = data.text ?? data.edits.reduce((old, [from, to, inserted]) => old.slice(0, from) + inserted + old.slice(to), text);
+      const found = parse(text, data.kinds);
       return { number: data.number, ...(found.ok ? changes(data, found) : found) };
     } catch (error) {
       return { number: data.number, ok: false, why: String(error.message ?? error), at: 0 };
