@@ -14,6 +14,7 @@ from service.cli.terminal import Commands
 
 # Location of each command. It is loaded on use, so that start-up does not wait for unused modules.
 PLACES: Final = {
+    "backup": "service.cli.backup:backup",
     "diff": "service.cli.diff:diff",
     "doctor": "service.cli.doctor:doctor",
     "draft": "service.cli.drafts:draft",
@@ -26,6 +27,7 @@ PLACES: Final = {
     "project": "service.cli.projects:project",
     "rebuild": "service.cli.upkeep:rebuild",
     "repair": "service.cli.upkeep:repair",
+    "restore": "service.cli.backup:restore",
     "secrets": "service.cli.secrets:secrets",
     "serve": "service.cli.serve:serve",
     "source": "service.cli.sources:source",

@@ -105,7 +105,7 @@ def verify(config: Config, project: str | None, as_json: bool) -> None:
     with connected(config, APPLICATION) as database:
         wanted = _wanted(database, project)
         for one in wanted:
-            for line in _differences(database, projects, one):
+            for line in differences(database, projects, one):
                 found.append((one.slug, line))
                 if not as_json:
                     click.echo(f"{one.slug}: {line}")
@@ -214,7 +214,7 @@ def repair(
                     following = repairing.start_above(writes, slug, number, OPERATOR)
                     unknown = "" if repository.exists(slug) else " (this workflow does not exist yet)"
                     click.echo(f"{one.slug}: the next version of {slug} is v{following}{unknown}")
-            for line in _differences(database, projects, one):
+            for line in differences(database, projects, one):
                 left += 1
                 click.echo(f"{one.slug}: remaining: {line}", err=True)
     if not done and not left:
@@ -264,7 +264,8 @@ def _wanted(database: Database, slug: str | None) -> list[Project]:
         return catalog.projects(transaction) if slug is None else [named_project(transaction, slug)]
 
 
-def _differences(database: Database, projects: Projects, project: Project) -> Iterator[str]:
+def differences(database: Database, projects: Projects, project: Project) -> Iterator[str]:
+    """Yield what `gitstore verify` finds in one project."""
     try:
         with closing(projects.reader(project)) as store:
             progress = Progress(f"verifying {project.slug}")
