@@ -56,10 +56,10 @@ _STEP: Final = 2**20
 def backup(
     config: Config, target: Path, full: bool, verify: bool, ask_passphrase: bool, as_json: bool
 ) -> None:
-    """Back up all projects to TARGET: a folder, a file *.tar, or - for stdout.
+    """Back up all projects to TARGET.
 
-    Writers may go on meanwhile. In a folder, a backup adds to the newest one there. Secrets of subscriptions
-    and sources are included with a passphrase only.
+    TARGET is a folder, a file *.tar, or - for stdout. Writers may go on meanwhile. In a folder, a backup adds
+    to the newest one there. Secrets of subscriptions and sources are included with a passphrase only.
     """
     if target == STREAM and (verify or as_json):
         raise click.UsageError("--verify and --json need a folder or a file: stdout has the backup")
@@ -114,11 +114,12 @@ def backup(
 def restore(
     config: Config, source: Path, dry_run: bool, paused: bool, without_secrets: bool, as_json: bool
 ) -> None:
-    """Restore a backup from SOURCE: a folder (its newest backup), a file *.tar, or - for stdin.
+    """Restore a backup from SOURCE.
 
-    The database and the folder of repositories must be empty; other paths and another Postgres will do. A
-    backup that adds to others needs those beside it. Nothing is changed where it is damaged. Exit status 1 if
-    the restored state differs from Git.
+    SOURCE is a folder (its newest backup), a file *.tar, or - for stdin. The database and the folder of
+    repositories must be empty; other paths and another Postgres will do. A backup that adds to others needs
+    those beside it. Nothing is changed where it is damaged. Exit status 1 if the restored state differs from
+    Git.
     """
     with ExitStack() as stack:
         stack.enter_context(_disk_faults())

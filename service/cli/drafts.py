@@ -78,7 +78,9 @@ def merge(
     message: str,
     project: str,
 ) -> None:
-    """Merge MINE, a file or -, with what changed in the draft of WORKFLOW since BASE, and print the result.
+    """Merge MINE into the draft of WORKFLOW.
+
+    Prints MINE, a file or -, merged with what changed in the draft since BASE.
 
     BASE is the version or the commit from which both began. Without an open draft, the latest version is
     merged. Conflicts are listed on stderr, and the exit status is 1, until each is decided by its path.

@@ -38,7 +38,26 @@ PLACES: Final = {
 }
 
 
-@click.group(cls=Commands, places=PLACES, context_settings={"help_option_names": ["-h", "--help"]})
+_EPILOG: Final = """\b
+Examples:
+  gitstore serve                   # the service, with a Postgres of its own
+  gitstore project create team-a   # beside it, or without it
+  gitstore COMMAND --help          # options, examples, exit status
+
+\b
+Exit status:
+  0  success
+  1  an error or, for commands that check something, a difference
+  2  the command line is invalid
+"""
+
+
+@click.group(
+    cls=Commands,
+    places=PLACES,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog=_EPILOG,
+)
 @click.version_option(package_name="gitstore")
 def commands() -> None:
     """A Git-backed version store for MeshHook workflows.

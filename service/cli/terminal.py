@@ -17,6 +17,7 @@ import click
 from gitstore.errors import ConfigError, GitstoreError
 from gitstore.masking import masked
 from service import logs
+from service.cli import manual
 from service.config import SETTINGS, Config, Setting
 
 WHERE: Final = ("DATABASE_URL", "GITSTORE_DATA")
@@ -42,7 +43,10 @@ class Commands(click.Group):
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
         module, _, name = self._places.get(cmd_name, "").partition(":")
-        command: click.Command | None = getattr(importlib.import_module(module), name) if name else None
+        if not name:
+            return None
+        command: click.Command = getattr(importlib.import_module(module), name)
+        manual.complete(command, cmd_name)
         return command
 
     def invoke(self, ctx: click.Context) -> Any:

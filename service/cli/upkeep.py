@@ -100,7 +100,11 @@ def supabase_grant(config: Config) -> None:
 @as_rows
 @with_config(*WHERE)
 def verify(config: Config, project: str | None, as_json: bool) -> None:
-    """Compare rows with tags and ledger, and tags with their objects; exit status 1 on any difference."""
+    """Compare the database with Git.
+
+    Compares rows with tags and ledgers, and tags with their objects, in PROJECT or in all projects. Lists
+    each difference with the command that resolves it.
+    """
     projects, found = Projects(config), list[tuple[str, str]]()
     with connected(config, APPLICATION) as database:
         wanted = _wanted(database, project)
@@ -129,9 +133,10 @@ def verify(config: Config, project: str | None, as_json: bool) -> None:
 )
 @with_config(*WHERE)
 def rebuild(config: Config, project: str | None, accept_git: bool, project_name: tuple[str, ...]) -> None:
-    """Rebuild the rows of workflows and versions from Git: of PROJECT, or of all projects.
+    """Rebuild rows from Git.
 
-    Rows that differ are written; none is deleted.
+    Those of workflows and versions, of PROJECT or of all projects. Rows that differ are written; none is
+    deleted.
     """
     projects = Projects(config)
     with ExitStack() as stack:
@@ -192,9 +197,10 @@ def _confirmed_losses(
 def repair(
     config: Config, project: str | None, new_repository: bool, start_above: tuple[tuple[str, int], ...]
 ) -> None:
-    """Restore what a repository lost: refs from ledger and rows, and versions from the database.
+    """Restore what a repository lost.
 
-    Exit status 1 if a difference remains.
+    Restores refs from ledgers and rows, and versions from the database, in PROJECT or in all projects, and
+    adds rows that are behind Git.
     """
     projects, done, left = Projects(config), 0, 0
     with connected(config, APPLICATION) as database:
@@ -228,7 +234,11 @@ def repair(
 @click.argument("project", required=False)
 @with_config(*WHERE)
 def gc(config: Config, project: str | None) -> None:
-    """Pack refs and objects, and prune unreachable objects. The worker does so daily."""
+    """Pack repositories.
+
+    Packs refs and objects, and prunes unreachable objects, of PROJECT or of all projects. The worker does so
+    daily.
+    """
     projects = Projects(config)
     with connected(config, APPLICATION) as database:
         for one in _wanted(database, project):

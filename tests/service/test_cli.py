@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -15,6 +17,7 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
+import click
 import psycopg
 import pytest
 from click.testing import CliRunner, Result
@@ -26,6 +29,7 @@ from gitstore.store import Actors, Store
 from gitstore.unit_of_work import FileUnitOfWork
 from service.access import digest, is_token
 from service.cli.main import commands
+from service.cli.manual import EXAMPLES, FAILURES
 from service.config import Config
 from service.projects import Projects
 from sync import catalog
@@ -527,3 +531,35 @@ def test_lists_are_printed_as_json_too(house: House) -> None:
     assert all(one["difference"] for one in differences)
     house("rebuild")
     assert listed("verify") == []
+
+
+def each_command(command: click.Command, path: tuple[str, ...] = ()) -> Iterator[tuple[str, click.Command]]:
+    if isinstance(command, click.Group):
+        context = click.Context(command)
+        for name in command.list_commands(context):
+            child = command.get_command(context, name)
+            assert child is not None
+            yield from each_command(child, (*path, name))
+    else:
+        yield " ".join(path), command
+
+
+def test_the_help_of_every_command_is_complete() -> None:
+    """It describes the command and each option, and has examples that its parser accepts."""
+    found = dict(each_command(commands))
+    assert found.keys() == EXAMPLES.keys()
+    assert FAILURES.keys() <= EXAMPLES.keys()
+    for name, command in found.items():
+        shown = CliRunner().invoke(commands, [*name.split(), "--help"], terminal_width=200).stdout
+        assert re.search(r"\n\n  [A-Z].{10}", shown), name
+        assert all(isinstance(one, click.Argument) or one.help for one in command.params), name
+        assert "\n  Exit status:\n" in shown
+        for example in EXAMPLES[name]:
+            assert f"    {example}\n" in shown
+            assert len(example) <= 110
+            words = shlex.split(example, comments=True)
+            begin = words.index("gitstore") + 1
+            assert words[begin : begin + len(name.split())] == name.split()
+            rest = list(itertools.takewhile(lambda word: word not in ("|", ">"), words[begin:]))
+            with command.make_context(name, rest[len(name.split()) :], resilient_parsing=True) as context:
+                command.make_parser(context).parse_args(rest[len(name.split()) :])
