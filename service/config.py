@@ -361,6 +361,12 @@ SETTINGS: Final = (
         Kind(_file, "a file"),
     ),
     Setting(
+        "GITSTORE_SLOW_REQUEST",
+        "1000",
+        "Milliseconds after which a request is logged as slow, with where the time went. 0 logs none.",
+        _number(0, 3_600_000, "a number of milliseconds"),
+    ),
+    Setting(
         "GITSTORE_LOG_FORMAT",
         "auto",
         "Format of the log: `text`, `json`, or `auto` (text on a terminal, JSON elsewhere).",
@@ -402,6 +408,7 @@ class Config:
     metrics_token: str | None = None
     metrics_bind: Bind | None = None
     egress_allow: Allowed | None = None
+    slow_request: int = 1000
     backup_passphrase_file: Path | None = None
     metrics_folder: Path | None = None
     """Folder in which the processes of one `serve` share their metrics; set by `serve` itself."""
