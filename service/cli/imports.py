@@ -20,7 +20,7 @@ from gitstore.names import check_slug, is_slug, slug_from
 from gitstore.upstream.definition_files import DefinitionFiles
 from gitstore.upstream.recorded import Load, RecordedImport, RecordedWorkflow, Result, compare
 from service.cli.operator import APPLICATION
-from service.cli.terminal import WHERE, Progress, with_config
+from service.cli.terminal import WHERE, Progress, say, with_config
 from service.config import Config
 from service.projects import Projects
 from service.run.bootstrap import OPERATOR, create_project
@@ -143,11 +143,11 @@ class _Report:
         self.invalid += len(result.invalid)
         self.refused += len(result.refused)
         for number, reason in result.invalid.items():
-            click.echo(f"{project}: {prefix}v{number} is recorded as invalid: {reason}")
+            say(f"{project}: {prefix}v{number} is recorded as invalid: {reason}")
         for line in result.refused:
-            click.echo(f"{project}: not imported: {prefix}{line}")
+            say(f"{project}: not imported: {prefix}{line}")
         for line in result.kept:
-            click.echo(f"{project}: {prefix}{line}")
+            say(f"{project}: {prefix}{line}")
 
     def close(self) -> None:
         """Print the totals. Exits with status 1 if something was not imported."""

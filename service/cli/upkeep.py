@@ -18,7 +18,7 @@ from gitstore.git.cleanup import sweep
 from gitstore.git.maintenance import collect
 from gitstore.repository import Repository
 from service.cli.operator import APPLICATION, owner_transaction
-from service.cli.terminal import WHERE, CliError, Progress, as_rows, show, with_config
+from service.cli.terminal import WHERE, CliError, Progress, as_rows, say, show, with_config
 from service.config import Config
 from service.projects import Projects
 from service.run.bootstrap import OPERATOR, named_project
@@ -112,7 +112,7 @@ def verify(config: Config, project: str | None, as_json: bool) -> None:
             for line in differences(database, projects, one):
                 found.append((one.slug, line))
                 if not as_json:
-                    click.echo(f"{one.slug}: {line}")
+                    say(f"{one.slug}: {line}")
             _note(database, projects, one)
     if as_json:
         show(("project", "difference"), found, as_json=True)
@@ -215,14 +215,14 @@ def repair(
                 writes = MirrorUnitOfWork(database, repository)
                 for line in repairing.repair(writes, Progress(f"repairing {one.slug}")):
                     done += 1
-                    click.echo(f"{one.slug}: {line}")
+                    say(f"{one.slug}: {line}")
                 for slug, number in start_above:
                     following = repairing.start_above(writes, slug, number, OPERATOR)
                     unknown = "" if repository.exists(slug) else " (this workflow does not exist yet)"
                     click.echo(f"{one.slug}: the next version of {slug} is v{following}{unknown}")
             for line in differences(database, projects, one):
                 left += 1
-                click.echo(f"{one.slug}: remaining: {line}", err=True)
+                say(f"{one.slug}: remaining: {line}", err=True)
     if not done and not left:
         click.echo("nothing to repair")
     if not left:
@@ -239,19 +239,20 @@ def gc(config: Config, project: str | None) -> None:
     Packs refs and objects, and prunes unreachable objects, of PROJECT or of all projects. The worker does so
     daily.
     """
-    projects = Projects(config)
+    projects, progress = Projects(config), Progress("packing")
     with connected(config, APPLICATION) as database:
-        for one in _wanted(database, project):
+        wanted = _wanted(database, project)
+        for number, one in enumerate(wanted):
+            progress(number, len(wanted))
             with closing(projects.reader(one)) as repository:
                 writes = MirrorUnitOfWork(database, repository)
                 sweep(repository.path, writes.maintenance, time.time())
                 done = collect(repository.path, writes)
             if done is None:
-                click.echo(f"{one.slug}: another gc is already running", err=True)
+                say(f"{one.slug}: another gc is already running", err=True)
             else:
-                click.echo(
-                    f"{one.slug}: pruned {_count(done.pruned, 'object')}, {_count(done.packs, 'pack')}"
-                )
+                say(f"{one.slug}: pruned {_count(done.pruned, 'object')}, {_count(done.packs, 'pack')}")
+        progress(len(wanted), len(wanted))
 
 
 @click.command()

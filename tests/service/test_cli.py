@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import itertools
 import json
 import os
@@ -30,6 +31,7 @@ from gitstore.unit_of_work import FileUnitOfWork
 from service.access import digest, is_token
 from service.cli.main import commands
 from service.cli.manual import EXAMPLES, FAILURES
+from service.cli.terminal import Progress, say
 from service.config import Config
 from service.projects import Projects
 from sync import catalog
@@ -563,3 +565,24 @@ def test_the_help_of_every_command_is_complete() -> None:
             rest = list(itertools.takewhile(lambda word: word not in ("|", ">"), words[begin:]))
             with command.make_context(name, rest[len(name.split()) :], resilient_parsing=True) as context:
                 command.make_parser(context).parse_args(rest[len(name.split()) :])
+
+
+def test_a_bar_shows_progress_on_a_terminal_alone() -> None:
+    """It is gone at the end, and lines are printed above it."""
+
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    for stream in (Terminal(), io.StringIO()):
+        progress = Progress("verifying team", stream)
+        for done in range(4):
+            progress(done, 3)
+            say("a line")
+        progress(0, 0)
+        shown = stream.getvalue()
+        if stream.isatty():
+            assert "verifying team:   0%|" in shown
+            assert shown.rpartition("\r")[0].endswith(" ")
+        else:
+            assert shown == ""
