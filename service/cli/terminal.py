@@ -148,6 +148,15 @@ as_rows = click.option("--json", "as_json", is_flag=True, help="Print JSON: a li
 """Decorate a command that lists rows with `show`."""
 
 
+as_object = click.option("--json", "as_json", is_flag=True, help="Print JSON: an object.")
+"""Decorate a command that prints one result with `report`."""
+
+
+def report(line: str, facts: Mapping[str, object], *, as_json: bool) -> None:
+    """Print a result as a line, or its facts as a JSON object."""
+    say(in_json(facts) if as_json else line)
+
+
 def show(heads: Sequence[str], rows: Iterable[Sequence[object]], *, as_json: bool) -> None:
     """Print rows as a table, or as JSON objects whose keys are the heads ("last used" is `last_used`)."""
     if as_json:

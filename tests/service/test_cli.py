@@ -556,6 +556,7 @@ def test_the_help_of_every_command_is_complete() -> None:
         assert re.search(r"\n\n  [A-Z].{10}", shown), name
         assert all(isinstance(one, click.Argument) or one.help for one in command.params), name
         assert "\n  Exit status:\n" in shown
+        assert ("--json" in shown) == (name not in ("serve", "worker", "openapi")), name
         for example in EXAMPLES[name]:
             assert f"    {example}\n" in shown
             assert len(example) <= 110
@@ -586,3 +587,48 @@ def test_a_bar_shows_progress_on_a_terminal_alone() -> None:
             assert shown.rpartition("\r")[0].endswith(" ")
         else:
             assert shown == ""
+
+
+def test_results_are_printed_as_json(house: House, tmp_path: Path) -> None:
+    """By every command that acts; hints stay on stderr."""
+
+    def run(*arguments: str, status: int = 0) -> Any:
+        return json.loads(house(*arguments, "--json", status=status).stdout)
+
+    user, flows = str(uuid4()), tmp_path / "flows"
+    assert run("migrate") == {"applied": []}
+    assert run("migrate", "--plan")["pending"] == []
+    made = run("project", "create", "team", "--rules", "any")
+    assert (made["slug"], made["url"]) == ("team", "http://127.0.0.1:8080/team.git")
+    assert run("project", "set", "team", "--activate-invalid")["activate_invalid"] is True
+    assert run("project", "rename", "team", "crew")["slug"] == "crew"
+    assert run("member", "add", "crew", user, "--role", "owner") == {
+        "project": "crew", "user": user, "role": "owner",
+    }  # fmt: skip
+    assert run("project", "transfer", "crew", user)["owner"] == user
+    token = run("token", "create", "crew", "--role", "viewer", "--name", "x")
+    assert is_token(token["token"])
+    assert run("token", "revoke", token["id"]) == {"id": token["id"], "project": "crew"}
+    flows.mkdir()
+    for number in (1, 2):
+        (flows / "a.yaml").write_text(f"name: A{number}\n")
+        report = run("import", "folder", str(flows), "--project", "crew")
+        assert (report["versions"], report["refused"], report["dry_run"]) == (1, 0, False)
+    difference = run("diff", "a", "1", "2", "--project", "crew")
+    assert [difference[end]["version_number"] for end in ("from", "to")] == [1, 2]
+    assert difference["other"][0]["after"] == "A2"
+    assert run("rebuild") == {"projects": ["crew"], "versions": 2, "lost": {}}
+    assert run("repair") == {"repaired": [], "remaining": []}
+    (packed,) = run("gc")
+    assert (packed["project"], packed["busy"], packed["pruned"]) == ("crew", False, 0)
+    mine = tmp_path / "mine.yaml"
+    mine.write_text("name: Mine\n")
+    merged = run("merge", "a", "1", str(mine), "--project", "crew", status=1)
+    assert (merged["commit"], merged["conflicts"]) == (None, ["/name"])
+    source = run("source", "add", "crew", "https://forge.example/a.git")
+    assert source["webhook"]["secret"].startswith("whsec_")
+    rotated = run("source", "rotate", "crew", source["id"])
+    assert rotated["webhook"]["url"] == source["webhook"]["url"]
+    assert run("secrets", "reset", "--yes") == []
+    assert run("project", "archive", "crew")["archived_at"]
+    assert run("project", "delete", "crew", "--project-name", "crew")["slug"] == "crew"
