@@ -107,7 +107,8 @@ def create_app(config: Config, *, database: Database | None = None, metrics: Met
     app.register_error_handler(HTTPException, _refused_by_flask)
     app.register_error_handler(Exception, _unexpected)
     inner = cors.around(shares.places.around(app.wsgi_app), config.cors_origins)
-    middleware = RequestMiddleware(inner, counters, config.limits.cpu, config.trusted_proxies)
+    cpu, slow = config.limits.cpu, config.slow_request
+    middleware = RequestMiddleware(inner, counters, cpu, config.trusted_proxies, slow)
     app.wsgi_app = middleware  # type: ignore[method-assign]
     return app
 

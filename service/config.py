@@ -117,6 +117,13 @@ def _folder(text: str) -> Path:
     return path
 
 
+def _file(text: str) -> Path:
+    path = Path(text).expanduser()
+    if not path.is_file():
+        raise ValueError(text)
+    return path.resolve()
+
+
 def _bind(text: str) -> Bind:
     match = _BIND.fullmatch(text)
     if match is None or int(match[2]) > 65535:
@@ -347,6 +354,19 @@ SETTINGS: Final = (
         Kind(Allowed.parse, "host:port and networks, such as localhost:9000,10.1.0.0/16"),
     ),
     Setting(
+        "GITSTORE_BACKUP_PASSPHRASE_FILE",
+        "",
+        "File with the passphrase that encrypts the secrets of subscriptions and sources in a backup. "
+        "Without a passphrase, a backup has no secrets.",
+        Kind(_file, "a file"),
+    ),
+    Setting(
+        "GITSTORE_SLOW_REQUEST",
+        "1000",
+        "Milliseconds after which a request is logged as slow, with where the time went. 0 logs none.",
+        _number(0, 3_600_000, "a number of milliseconds"),
+    ),
+    Setting(
         "GITSTORE_LOG_FORMAT",
         "auto",
         "Format of the log: `text`, `json`, or `auto` (text on a terminal, JSON elsewhere).",
@@ -388,6 +408,8 @@ class Config:
     metrics_token: str | None = None
     metrics_bind: Bind | None = None
     egress_allow: Allowed | None = None
+    slow_request: int = 1000
+    backup_passphrase_file: Path | None = None
     metrics_folder: Path | None = None
     """Folder in which the processes of one `serve` share their metrics; set by `serve` itself."""
 

@@ -27,6 +27,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from gitstore.budget import spending
 from gitstore.errors import TemporaryError
 from gitstore.system import try_lock
 from service.errors import HttpCode
@@ -170,6 +171,7 @@ class FairShares:
         self._waiting: dict[str, deque[Lease]] = {}
         self._polled = 0.0
 
+    @spending("queue")
     def admit(self, tenant: str, credential: str, is_gone: Callable[[], bool] = lambda: False) -> Lease:
         """Wait for the turn of a heavy request that holds a place at work.
 

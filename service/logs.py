@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from enum import StrEnum, auto
@@ -33,6 +33,7 @@ class Event(StrEnum):
     """Events of the log. docs/operations.md has a table of them."""
 
     REQUEST = auto()
+    SLOW_REQUEST = auto()
     CREATED = auto()
     DESCRIBED = auto()
     SAVED = auto()
@@ -175,6 +176,20 @@ def request(
         endpoint=endpoint,
         duration_ms=round(duration_ms, 1),
         **facts,
+    )
+
+
+def slow_request(*, duration_ms: float, spent: Mapping[str, float], **facts: Any) -> None:
+    """Log where the time of a request went: each part, of which `spent` has the seconds, and the rest."""
+    parts = {f"{part}_ms": round(seconds * 1000, 1) for part, seconds in sorted(spent.items())}
+    rest = max(duration_ms - sum(spent.values()) * 1000, 0.0)
+    action(
+        Event.SLOW_REQUEST,
+        level="warning",
+        **facts,
+        duration_ms=round(duration_ms, 1),
+        **parts,
+        other_ms=round(rest, 1),
     )
 
 

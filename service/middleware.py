@@ -41,20 +41,29 @@ class RequestMiddleware:
     """The WSGI application that wraps Flask's."""
 
     def __init__(
-        self, inner: WSGIApplication, metrics: Metrics, cpu: int, proxies: Proxies | None = None
+        self,
+        inner: WSGIApplication,
+        metrics: Metrics,
+        cpu: int,
+        proxies: Proxies | None = None,
+        slow: int = 0,
     ) -> None:
-        """Wrap `inner`. `cpu` is the budget of a request, in seconds of CPU time."""
+        """Wrap `inner`. `cpu` is the budget of a request, in seconds of CPU time.
+
+        A request that takes `slow` milliseconds is logged with where they went; with 0, none is.
+        """
         self._inner = inner
         self._metrics = metrics
         self._cpu = cpu
         self._proxies = proxies
+        self._slow = slow
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         started = time.perf_counter()
         facts: dict[str, Any] = {"request_id": request_id_from(environ.get("HTTP_X_REQUEST_ID"))}
         environ[FACTS] = facts
         set_address(environ, self._proxies)
-        status = 500
+        status, spent = 500, budget.Spent()
 
         def start(line: str, headers: list[tuple[str, str]], *rest: Any) -> Callable[[bytes], object]:
             nonlocal status
@@ -68,22 +77,31 @@ class RequestMiddleware:
             fairness.release(environ)
             seconds = time.perf_counter() - started
             endpoint, method = environ.get(ENDPOINT), environ["REQUEST_METHOD"]
-            path = environ.get("PATH_INFO", "")
+            path = environ.get("PATH_INFO", "").encode("latin-1", "replace").decode("utf-8", "replace")[:1000]
             self._metrics.request(endpoint=endpoint, method=method, status=status, seconds=seconds)
             logs.request(
                 method=method,
-                path=path.encode("latin-1", "replace").decode("utf-8", "replace")[:1000],
+                path=path,
                 status=status,
                 duration_ms=seconds * 1000,
                 endpoint=endpoint,
                 **{name: fact for name, fact in facts.items() if name != "request_id"},
             )
+            if 0 < self._slow <= seconds * 1000:
+                logs.slow_request(
+                    duration_ms=seconds * 1000,
+                    spent=spent.seconds,
+                    method=method,
+                    path=path,
+                    status=status,
+                    endpoint=endpoint,
+                )
             about.close()
 
         about = ExitStack()
         about.enter_context(logs.about(request_id=facts["request_id"]))
         try:
-            with budget.limited(cpu_seconds(environ, self._cpu)):
+            with budget.limited(cpu_seconds(environ, self._cpu)), budget.measured() as spent:
                 return ClosingIterator(self._inner(environ, start), finish)
         except BaseException:
             finish()

@@ -29,6 +29,7 @@ from psycopg.conninfo import make_conninfo
 from psycopg.rows import RowFactory, TupleRow, class_row, tuple_row
 from psycopg_pool import ConnectionPool, PoolTimeout
 
+from gitstore.budget import spending
 from gitstore.errors import BusyError, Code, GitstoreError
 from sync.errors import translated, unavailable
 
@@ -137,6 +138,14 @@ def connect(conninfo: str, application: str = "gitstore") -> Connection[TupleRow
 
 def _conninfo(conninfo: str, application: str) -> str:
     return make_conninfo(conninfo, **{**_CONNECTION, "application_name": application})
+
+
+class _Connection(Connection[TupleRow]):
+    """A connection of the pool; the time that a request waits for Postgres is counted."""
+
+    @spending("database")
+    def wait(self, *arguments: Any, **options: Any) -> Any:
+        return super().wait(*arguments, **options)
 
 
 class _UtcLoader(Loader):
@@ -330,7 +339,8 @@ class Database:
         """
         pool = self._open()
         for last in (False, True):
-            connection = self._connection(pool)
+            with spending("database"):
+                connection = self._connection(pool)
             try:
                 # A client-side cursor: several statements with values in one round trip.
                 cursor = ClientCursor(connection, row_factory=row).execute(
@@ -368,6 +378,7 @@ class Database:
                 self._turns = threading.BoundedSemaphore(max(self._max // 2, 1))
                 self._pool = ConnectionPool(
                     self.conninfo,
+                    connection_class=_Connection,
                     kwargs={"autocommit": True, "prepare_threshold": None},
                     configure=lambda connection: connection.adapters.register_loader(
                         "timestamptz", _UtcLoader

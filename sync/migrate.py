@@ -92,6 +92,11 @@ def migrate(conninfo: str, migrations: Sequence[Migration] | None = None) -> lis
     return applied
 
 
+def within(connection: Connection[TupleRow], newest: int | None = None) -> list[str]:
+    """Apply the missing migrations, up to the number `newest`, in the open transaction of `connection`."""
+    return _apply(connection, [one for one in shipped() if newest is None or one.number <= newest])
+
+
 def pending(conninfo: str) -> list[Migration]:
     """Return the migrations of this release that the database lacks, and change nothing.
 

@@ -19,6 +19,7 @@ from uuid import UUID
 
 import rfc8785
 
+from gitstore.budget import spending
 from gitstore.definition import json_reader, yaml_reader, yaml_writer
 from gitstore.definition.builder import NO_ENVELOPE, AbortParse, Marks, Source, SyntaxErrors
 from gitstore.definition.elements import Finding, meaning, without_leftovers
@@ -137,6 +138,7 @@ def _decode(raw: bytes) -> Source:
         raise Unparsable([Problem("not_utf8", message, line=line, column=column)]) from None
 
 
+@spending("parse")
 def parse(
     raw: bytes, file_name: str, rules: Rules, limits: Limits, schema: Schema | None = None
 ) -> Definition:

@@ -25,6 +25,7 @@ from dulwich.object_store import DiskObjectStore
 from dulwich.objects import Blob, Commit, ObjectID, ShaFile, Tag, Tree
 from dulwich.pack import UnpackedObject, write_pack_index, write_pack_objects
 
+from gitstore.budget import spending
 from gitstore.errors import BusyError, Code, ConflictError, IntegrityError, ObjectsMissingError
 from gitstore.git.files import flush, fsync_folder, make_folder
 
@@ -125,6 +126,7 @@ class Objects:
             if (item := other._kept.get(oid)) is not None:
                 self._keep(item)
 
+    @spending("git")
     def _read(self, oid: bytes) -> ShaFile:
         for looks_left in reversed(range(_LOOKS)):
             try:
@@ -278,6 +280,7 @@ class Objects:
 class WritableObjects(Objects):
     """The objects of a repository, to which this object may add."""
 
+    @spending("git")
     def write(self, new: Iterable[ShaFile]) -> None:
         """Write loose objects in the caller's order (referenced objects first), durable on return."""
         folders = set()
@@ -293,6 +296,7 @@ class WritableObjects(Objects):
         for folder in folders:
             sync_fanout(folder)
 
+    @spending("git")
     def write_pack(self, new: Sequence[ShaFile]) -> None:
         """Write many objects as one pack, which costs two fsyncs in total; each loose object costs two."""
         folder = self.folder / "pack"

@@ -20,6 +20,7 @@ from typing import Final
 
 from dulwich.objects import Commit, ShaFile, Tag, Tree
 
+from gitstore.budget import spending
 from gitstore.errors import (
     IntegrityError,
     MalformedError,
@@ -107,6 +108,7 @@ class Quarantine:
         self.objects.mostly_packed = not self._exploded
         self._new = self._exploded | set(self._packed())
 
+    @spending("git")
     def _unpack(self, pack: bytes | mmap.mmap, limits: Limits, *, exploded: bool) -> None:
         how = (
             ("unpack-objects", "-q", "--strict")
@@ -171,6 +173,7 @@ class Quarantine:
         self._walk(tips, order)
         return list(order)
 
+    @spending("git")
     def _walk(self, tips: Iterable[bytes], complete: dict[bytes, None]) -> None:
         """Add to `complete` every new object reachable from `tips`, after all objects it refers to."""
         entered: set[bytes] = set()

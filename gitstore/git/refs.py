@@ -28,6 +28,7 @@ from pathlib import Path
 from dulwich.file import FileLocked, GitFile, _GitFile
 
 from gitstore import names
+from gitstore.budget import spending
 from gitstore.errors import BusyError, GitstoreError, IntegrityError
 from gitstore.git.files import flush_all, fsync_folder, make_folders, release
 from gitstore.git.packed_refs import PackedRefs
@@ -89,6 +90,7 @@ class Refs:
             self._seen[name] = self._read(name)
         return self._seen[name]
 
+    @spending("git")
     def _read(self, name: bytes) -> bytes | None:
         if not names.is_ref(name):
             return None
@@ -105,6 +107,7 @@ class Refs:
         refs, _ = self.survey(prefix)
         return refs
 
+    @spending("git")
     def sample(self, prefix: bytes, most: int) -> list[bytes]:
         """Return at most `most` names of refs below `prefix`, sorted, at the cost of so many."""
         found = set(islice(self._walk(prefix), most))
@@ -112,6 +115,7 @@ class Refs:
             found.update(name for name, _ in islice(packed.scan(prefix), most))
         return sorted(found)[:most]
 
+    @spending("git")
     def survey(self, prefix: bytes) -> tuple[dict[bytes, bytes], list[bytes]]:
         """Return the refs as `below` does, and the names of the refs whose files are damaged."""
         refs: dict[bytes, bytes] = {}
@@ -203,6 +207,7 @@ class WritableRefs(Refs):
         self.before_writing: Callable[[], None] = lambda: None
         """Called once all locks are held, before the first ref appears. Raises if the write may not go on."""
 
+    @spending("git")
     def update(self, updates: Sequence[RefUpdate]) -> list[bytes]:
         """Write all of `updates` or none, in their order.
 

@@ -15,8 +15,8 @@ from gitstore.diff.text import text_diff
 from gitstore.diff.values import Op
 from service import lookup
 from service.cli.operator import operating
-from service.cli.terminal import WHERE, with_config
-from service.comparison import compare, files, shown, sides
+from service.cli.terminal import WHERE, as_object, in_json, with_config
+from service.comparison import compare, files, lists, shown, sides
 from service.config import Config
 from service.projects import DEFAULT
 
@@ -32,15 +32,25 @@ _COLOURS: Final = {"+": "green", "-": "red", "@": "cyan", "~": "yellow"}
 @click.option("--project", default=DEFAULT, show_default=True, help="The project of the workflow.")
 @click.option("--layout", is_flag=True, help="Include positions, sizes and the editor's leftovers.")
 @click.option("--text", is_flag=True, help="Compare the stored files line by line.")
+@as_object
 @with_config(*WHERE)
 def diff(
-    config: Config, workflow: str, old: str | None, new: str | None, project: str, layout: bool, text: bool
+    config: Config,
+    workflow: str,
+    old: str | None,
+    new: str | None,
+    project: str,
+    layout: bool,
+    text: bool,
+    as_json: bool,
 ) -> None:
     """Show the difference between two versions of WORKFLOW.
 
     FROM and TO are 3, v3, current, latest or draft. Without TO: the open draft, else the latest version.
     Without FROM: the version before TO if TO is a number or the current version, else the current version.
     """
+    if text and as_json:
+        raise click.UsageError("give --text or --json, one of them")
     with operating(config, project) as operator:
         with operator.reading() as tx:
             row = lookup.workflow(tx, operator, workflow)
@@ -50,6 +60,14 @@ def diff(
                 _show(text_diff(*files(repository, versions)).split("\n")[:-1])
             return
         difference, sentence = compare(operator, versions, layout=layout)
+    if as_json:
+        before, after = (
+            {"version_number": one.version_number, "state": one.state, "id": one.id, "commit": one.commit_sha}
+            for one in versions
+        )
+        facts = {"workflow": row.slug, "from": before, "to": after, "summary": sentence}
+        click.echo(in_json({**facts, **lists(difference)}))
+        return
     click.echo(f"{row.slug} {shown(versions[0])} -> {shown(versions[1])}: {sentence}")
     _show(_lines(difference))
 

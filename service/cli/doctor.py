@@ -67,9 +67,10 @@ class Finding:
 @click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
 @with_config(*WHERE, "DATABASE_DIRECT_URL", "GITSTORE_SECRET_KEY")
 def doctor(config: Config, other_mount: Path | None, as_json: bool) -> None:
-    """Check settings, git, the volume, the database and the background work; exit status 1 on a problem.
+    """Check this installation.
 
-    Changes nothing. Without DATABASE_URL, the embedded Postgres is started for the checks unless it runs.
+    Checks settings, git, the volume, the database and the background work, and advises what to do. Changes
+    nothing. Without DATABASE_URL, the embedded Postgres is started for the checks unless it runs.
     """
     findings = list(_examined(config, other_mount))
     if as_json:

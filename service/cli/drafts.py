@@ -15,7 +15,7 @@ from gitstore.store import ANY
 from service.actions import drafts, merging
 from service.actions.workflows import raw_content
 from service.cli.operator import operating
-from service.cli.terminal import WHERE, as_rows, show, with_config
+from service.cli.terminal import WHERE, as_object, as_rows, in_json, report, show, with_config
 from service.config import Config
 from service.projects import DEFAULT
 
@@ -46,13 +46,15 @@ def list_(config: Config, project: str, slug: str, as_json: bool) -> None:
 @click.argument("project")
 @click.argument("slug")
 @click.option("--at", metavar="TIME", help="When it was discarded, as shown by `list`. Default: the last.")
+@as_object
 @with_config(*WHERE)
-def restore(config: Config, project: str, slug: str, at: str | None) -> None:
+def restore(config: Config, project: str, slug: str, at: str | None, as_json: bool) -> None:
     """Reopen a discarded draft of the workflow SLUG of PROJECT."""
     moment = _moment(at)
     with operating(config, project) as operator:
         saved = drafts.restore(operator, slug, at=moment)
-    click.echo(f"restored the draft of {slug}: {saved.commit}")
+    facts = {"project": project, "workflow": slug, "commit": saved.commit}
+    report(f"restored the draft of {slug}: {saved.commit}", facts, as_json=as_json)
 
 
 @click.command("merge")
@@ -65,6 +67,7 @@ def restore(config: Config, project: str, slug: str, at: str | None) -> None:
 @click.option("--save", is_flag=True, help="Save the result as the draft, unless a conflict is left.")
 @click.option("--message", default="", help="The message of the saved draft.")
 @click.option("--project", default=DEFAULT, show_default=True, help="The project of the workflow.")
+@as_object
 @with_config(*WHERE)
 def merge(
     config: Config,
@@ -77,8 +80,11 @@ def merge(
     save: bool,
     message: str,
     project: str,
+    as_json: bool,
 ) -> None:
-    """Merge MINE, a file or -, with what changed in the draft of WORKFLOW since BASE, and print the result.
+    """Merge MINE into the draft of WORKFLOW.
+
+    Prints MINE, a file or -, merged with what changed in the draft since BASE.
 
     BASE is the version or the commit from which both began. Without an open draft, the latest version is
     merged. Conflicts are listed on stderr, and the exit status is 1, until each is decided by its path.
@@ -89,7 +95,7 @@ def merge(
     with operating(config, project) as operator:
         content = raw_content(mine.read(), config.limits) if mine is not None else commit or ""
         merged = merging.merged(operator, workflow, base=base, ours=content, decided=decided)
-        for conflict in merged.conflicts:
+        for conflict in () if as_json else merged.conflicts:
             click.echo(f"conflict: {_visible(conflict.path)}", err=True)
             for name, value in (
                 ("base", conflict.base),
@@ -99,9 +105,22 @@ def merge(
                 click.echo(f"  {name + ':':8}{_visible(_shown(value))}", err=True)
         if save:
             saved = merging.save(operator, workflow, merged, expected={ANY}, message=message)
-            click.echo(f"saved the draft of {workflow}: {saved.commit}")
+            facts = {"workflow": workflow, "commit": saved.commit, "conflicts": []}
+            report(f"saved the draft of {workflow}: {saved.commit}", facts, as_json=as_json)
             return
-    click.echo(merged.definition.raw, nl=False)
+    if as_json:
+        click.echo(
+            in_json(
+                {
+                    "workflow": workflow,
+                    "commit": None,
+                    "definition": merged.definition.raw.decode("utf-8", "replace"),
+                    "conflicts": [conflict.path for conflict in merged.conflicts],
+                }
+            )
+        )
+    else:
+        click.echo(merged.definition.raw, nl=False)
     if merged.conflicts:
         click.get_current_context().exit(1)
 

@@ -20,7 +20,7 @@ from gitstore.names import check_slug, is_slug, slug_from
 from gitstore.upstream.definition_files import DefinitionFiles
 from gitstore.upstream.recorded import Load, RecordedImport, RecordedWorkflow, Result, compare
 from service.cli.operator import APPLICATION
-from service.cli.terminal import WHERE, Progress, with_config
+from service.cli.terminal import WHERE, Progress, as_object, in_json, say, with_config
 from service.config import Config
 from service.projects import Projects
 from service.run.bootstrap import OPERATOR, create_project
@@ -47,6 +47,7 @@ def imports() -> None:
 @click.option("--keep-leftovers", is_flag=True,
               help="Keep fields that the editor left in definitions, such as test results.")  # fmt: skip
 @click.pass_context
+@as_object
 @with_config(*WHERE)
 def meshhook_command(
     config: Config,
@@ -55,6 +56,7 @@ def meshhook_command(
     url_file: TextIO | None,
     dry_run: bool,
     keep_leftovers: bool,
+    as_json: bool,
 ) -> None:
     """Import all workflows of the MeshHook whose Postgres database is at URL.
 
@@ -69,7 +71,7 @@ def meshhook_command(
         database = stack.enter_context(connected(config, APPLICATION))
         most = config.limits.definition
         source = stack.enter_context(meshhook.opened(conninfo, keep_leftovers=keep_leftovers, most=most))
-        importing = _Import(Projects(config), database, _Report(dry_run))
+        importing = _Import(Projects(config), database, _Report(dry_run, as_json))
         for project in source.projects():
             notes = Result()
             workflows = source.workflows(project.id, notes)
@@ -77,7 +79,9 @@ def meshhook_command(
             importing.report.add(slug, None, notes)
             importing.run(here, slug, Rules.MESHHOOK, workflows, source.load, as_it_runs=True)
         if not keep_leftovers:
-            click.echo(f"left out what the editor left in {_count(len(source.stripped), 'definition')}")
+            importing.report.tell(
+                f"left out what the editor left in {_count(len(source.stripped), 'definition')}"
+            )
     importing.report.close()
 
 
@@ -87,8 +91,11 @@ def meshhook_command(
               help="Project to import into. A new one is created with the rules `any`.")  # fmt: skip
 @click.option("--history", is_flag=True, help="Import each commit of a file as a version, by git log.")
 @click.option("--dry-run", is_flag=True, help="List what would be imported, but change nothing.")
+@as_object
 @with_config(*WHERE)
-def folder_command(config: Config, folder: Path, slug: str, history: bool, dry_run: bool) -> None:
+def folder_command(
+    config: Config, folder: Path, slug: str, history: bool, dry_run: bool, as_json: bool
+) -> None:
     """Import the definitions in FOLDER, which may be a Git repository: one file per workflow.
 
     Definitions are the files *.yaml, *.yml and *.json in its folder `workflows` or, without one, anywhere in
@@ -96,7 +103,7 @@ def folder_command(config: Config, folder: Path, slug: str, history: bool, dry_r
     """
     files = DefinitionFiles(folder, history)
     with connected(config, APPLICATION) as database:
-        importing = _Import(Projects(config), database, _Report(dry_run))
+        importing = _Import(Projects(config), database, _Report(dry_run, as_json))
         here = importing.project_named(slug)
         notes = Result()
         with ExitStack() as stack:
@@ -128,11 +135,18 @@ class _Report:
     """The lines and the totals of an import. `refused` counts what was not imported."""
 
     dry_run: bool
+    as_json: bool
+    lines: list[str] = field(default_factory=list)
     workflows: int = 0
     versions: int = 0
     invalid: int = 0
     drafts: int = 0
     refused: int = 0
+
+    def tell(self, line: str) -> None:
+        self.lines.append(line)
+        if not self.as_json:
+            say(line)
 
     def add(self, project: str, workflow: str | None, result: Result) -> None:
         """Print the lines of `result`, which is about one workflow or, without one, about the project."""
@@ -143,19 +157,23 @@ class _Report:
         self.invalid += len(result.invalid)
         self.refused += len(result.refused)
         for number, reason in result.invalid.items():
-            click.echo(f"{project}: {prefix}v{number} is recorded as invalid: {reason}")
+            self.tell(f"{project}: {prefix}v{number} is recorded as invalid: {reason}")
         for line in result.refused:
-            click.echo(f"{project}: not imported: {prefix}{line}")
+            self.tell(f"{project}: not imported: {prefix}{line}")
         for line in result.kept:
-            click.echo(f"{project}: {prefix}{line}")
+            self.tell(f"{project}: {prefix}{line}")
 
     def close(self) -> None:
         """Print the totals. Exits with status 1 if something was not imported."""
         verb = "would import" if self.dry_run else "imported"
-        click.echo(
-            f"{verb} {_count(self.versions, 'version')} ({self.invalid} invalid) and "
-            f"{_count(self.drafts, 'draft')} of {_count(self.workflows, 'workflow')}"
-        )
+        if self.as_json:
+            names = ("dry_run", "workflows", "versions", "invalid", "drafts", "refused", "lines")
+            click.echo(in_json({name: getattr(self, name) for name in names}))
+        else:
+            click.echo(
+                f"{verb} {_count(self.versions, 'version')} ({self.invalid} invalid) and "
+                f"{_count(self.drafts, 'draft')} of {_count(self.workflows, 'workflow')}"
+            )
         if self.refused:
             click.echo(f"{self.refused} not imported: see above", err=True)
             raise SystemExit(1)
@@ -226,11 +244,11 @@ class _Import:
         self, identity: UUID, slug: str, name: str, rules: Rules, owner: UUID | None
     ) -> Project | None:
         if self.report.dry_run:
-            click.echo(f"{slug}: would create the project")
+            self.report.tell(f"{slug}: would create the project")
             return None
         with self.database.as_owner() as tx:
             made = create_project(tx, self.projects, identity, slug, name, rules, owner=owner)
-        click.echo(f"{slug}: created the project {identity}{f', of the user {owner}' if owner else ''}")
+        self.report.tell(f"{slug}: created the project {identity}{f', of the user {owner}' if owner else ''}")
         return made
 
 

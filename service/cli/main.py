@@ -14,6 +14,7 @@ from service.cli.terminal import Commands
 
 # Location of each command. It is loaded on use, so that start-up does not wait for unused modules.
 PLACES: Final = {
+    "backup": "service.cli.backup:backup",
     "diff": "service.cli.diff:diff",
     "doctor": "service.cli.doctor:doctor",
     "draft": "service.cli.drafts:draft",
@@ -26,6 +27,7 @@ PLACES: Final = {
     "project": "service.cli.projects:project",
     "rebuild": "service.cli.upkeep:rebuild",
     "repair": "service.cli.upkeep:repair",
+    "restore": "service.cli.backup:restore",
     "secrets": "service.cli.secrets:secrets",
     "serve": "service.cli.serve:serve",
     "source": "service.cli.sources:source",
@@ -36,7 +38,26 @@ PLACES: Final = {
 }
 
 
-@click.group(cls=Commands, places=PLACES, context_settings={"help_option_names": ["-h", "--help"]})
+_EPILOG: Final = """\b
+Examples:
+  gitstore serve                   # the service, with a Postgres of its own
+  gitstore project create team-a   # beside it, or without it
+  gitstore COMMAND --help          # options, examples, exit status
+
+\b
+Exit status:
+  0  success
+  1  an error or, for commands that check something, a difference
+  2  the command line is invalid
+"""
+
+
+@click.group(
+    cls=Commands,
+    places=PLACES,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog=_EPILOG,
+)
 @click.version_option(package_name="gitstore")
 def commands() -> None:
     """A Git-backed version store for MeshHook workflows.

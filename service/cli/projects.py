@@ -19,7 +19,7 @@ from service.access import Role
 from service.actions import projects as actions
 from service.actions import tokens as token_actions
 from service.cli.operator import APPLICATION, operating, operator_of, owner_transaction
-from service.cli.terminal import WHERE, as_rows, in_json, one_of, show, with_config
+from service.cli.terminal import WHERE, as_object, as_rows, in_json, one_of, report, show, with_config
 from service.config import Config
 from service.projects import Projects
 from service.run.bootstrap import create_project
@@ -53,6 +53,7 @@ def project() -> None:
 @click.option("--owner", type=click.UUID, metavar="USER", help="Id of the user who owns it.")
 @click.option("--rules", type=one_of(Rules), default=Rules.MESHHOOK.value, help="Rules for its definitions.")
 @click.option("--repository", type=click.UUID, metavar="ID", help="Id of an existing repository to adopt.")
+@as_object
 @with_config(*WHERE)
 def project_create(
     config: Config,
@@ -62,6 +63,7 @@ def project_create(
     owner: UUID | None,
     rules: str,
     repository: UUID | None,
+    as_json: bool,
 ) -> None:
     """Create the project SLUG."""
     repositories = Projects(config)
@@ -79,7 +81,8 @@ def project_create(
             raise click.BadParameter(message, param_hint="--id")
         identity = repository or project_id or uuid4()
         made = create_project(tx, repositories, identity, slug, name or slug, Rules(rules), owner)
-    click.echo(f"created the project {made.slug}: {config.public_url}/{made.slug}.git")
+    line = f"created the project {made.slug}: {_address(config, made)}"
+    report(line, _facts(config, made), as_json=as_json)
     click.echo(f"a token for it: gitstore token create {made.slug} --role owner --name <name>", err=True)
 
 
@@ -89,13 +92,16 @@ def project_create(
               help="Whether versions of sources with an invalid definition become current.")  # fmt: skip
 @click.option("--file-name", metavar="NAME", callback=_file_name,
               help="Name of new definitions, such as flows.json; earlier ones stay known.")  # fmt: skip
+@as_object
 @with_config(*WHERE)
-def project_set(config: Config, slug: str, activate_invalid: bool | None, file_name: str | None) -> None:
+def project_set(
+    config: Config, slug: str, activate_invalid: bool | None, file_name: str | None, as_json: bool
+) -> None:
     """Change settings of the project SLUG."""
     if activate_invalid is None and file_name is None:
         raise click.UsageError("name a setting to change")
-    _change(config, slug, activate_invalid=activate_invalid, file_name=file_name)
-    click.echo(f"changed the project {slug}")
+    row = _change(config, slug, activate_invalid=activate_invalid, file_name=file_name)
+    report(f"changed the project {slug}", _facts(config, row), as_json=as_json)
 
 
 @project.command("list")
@@ -140,8 +146,9 @@ def project_show(config: Config, slug: str, as_json: bool) -> None:
 @click.argument("slug")
 @click.argument("new", required=False)
 @click.option("--name", help="New display name.")
+@as_object
 @with_config(*WHERE)
-def project_rename(config: Config, slug: str, new: str | None, name: str | None) -> None:
+def project_rename(config: Config, slug: str, new: str | None, name: str | None, as_json: bool) -> None:
     """Give the project SLUG the slug NEW, or another display name, or both.
 
     Its address for git changes with its slug, without a redirect; its id does not.
@@ -149,16 +156,19 @@ def project_rename(config: Config, slug: str, new: str | None, name: str | None)
     if new is None and name is None:
         raise click.UsageError("give NEW, or --name")
     row = _change(config, slug, slug=new, name=name)
-    click.echo(f"{slug} is now {row.slug} ({row.name}): {config.public_url}/{row.slug}.git")
+    line = f"{slug} is now {row.slug} ({row.name}): {_address(config, row)}"
+    report(line, _facts(config, row), as_json=as_json)
 
 
 @project.command("rules")
 @click.argument("slug")
 @click.argument("rules", type=one_of(Rules))
+@as_object
 @with_config(*WHERE)
-def project_rules(config: Config, slug: str, rules: str) -> None:
+def project_rules(config: Config, slug: str, rules: str, as_json: bool) -> None:
     """Change the rules of the project SLUG: drafts are checked again, versions stay as they are."""
-    click.echo(f"{slug} has the rules {_change(config, slug, rules=Rules(rules)).rules}")
+    row = _change(config, slug, rules=Rules(rules))
+    report(f"{slug} has the rules {row.rules}", _facts(config, row), as_json=as_json)
 
 
 @project.group("schema")
@@ -169,12 +179,13 @@ def project_schema() -> None:
 @project_schema.command("set")
 @click.argument("slug")
 @click.argument("file", type=click.File("rb"))
+@as_object
 @with_config(*WHERE)
-def schema_set(config: Config, slug: str, file: IO[bytes]) -> None:
+def schema_set(config: Config, slug: str, file: IO[bytes], as_json: bool) -> None:
     """Set the schema of the project SLUG to the JSON in FILE (- for stdin): drafts are checked again."""
     with operating(config, slug) as operator:
         commit = actions.change_schema(operator, file.read(LARGEST + 1), {ANY, schemas.NONE})
-    click.echo(f"{slug} has the schema {commit}")
+    report(f"{slug} has the schema {commit}", {"slug": slug, "schema": commit}, as_json=as_json)
     if operator.project.rules != Rules.SCHEMA:
         click.echo(f"it is in force with: gitstore project rules {slug} schema", err=True)
 
@@ -197,46 +208,52 @@ def schema_show(config: Config, slug: str, history: bool, as_json: bool) -> None
 
 @project_schema.command("remove")
 @click.argument("slug")
+@as_object
 @with_config(*WHERE)
-def schema_remove(config: Config, slug: str) -> None:
+def schema_remove(config: Config, slug: str, as_json: bool) -> None:
     """Remove the schema of the project SLUG. Its history stays."""
     with operating(config, slug) as operator:
         actions.change_schema(operator, None, {ANY})
-    click.echo(f"{slug} has no schema")
+    report(f"{slug} has no schema", {"slug": slug, "schema": None}, as_json=as_json)
 
 
 @project.command("transfer")
 @click.argument("slug")
 @click.argument("user", type=click.UUID)
+@as_object
 @with_config(*WHERE)
-def project_transfer(config: Config, slug: str, user: UUID) -> None:
+def project_transfer(config: Config, slug: str, user: UUID, as_json: bool) -> None:
     """Make USER the owner of the project SLUG. The owner before stays a member with the role owner."""
-    click.echo(f"{slug} belongs to {_change(config, slug, owner=user).owner}")
+    row = _change(config, slug, owner=user)
+    report(f"{slug} belongs to {row.owner}", _facts(config, row), as_json=as_json)
 
 
 @project.command("archive")
 @click.argument("slug")
+@as_object
 @with_config(*WHERE)
-def project_archive(config: Config, slug: str) -> None:
+def project_archive(config: Config, slug: str, as_json: bool) -> None:
     """Archive the project SLUG: it can be read and fetched, and not be written to."""
-    _change(config, slug, archived=True)
-    click.echo(f"{slug} is archived")
+    row = _change(config, slug, archived=True)
+    report(f"{slug} is archived", _facts(config, row), as_json=as_json)
 
 
 @project.command("unarchive")
 @click.argument("slug")
+@as_object
 @with_config(*WHERE)
-def project_unarchive(config: Config, slug: str) -> None:
+def project_unarchive(config: Config, slug: str, as_json: bool) -> None:
     """Let the archived project SLUG be written to again."""
-    _change(config, slug, archived=False)
-    click.echo(f"{slug} is not archived")
+    row = _change(config, slug, archived=False)
+    report(f"{slug} is not archived", _facts(config, row), as_json=as_json)
 
 
 @project.command("delete")
 @click.argument("slug")
 @click.option("--project-name", metavar="SLUG", help="The slug again, to confirm.")
+@as_object
 @with_config(*WHERE)
-def project_delete(config: Config, slug: str, project_name: str | None) -> None:
+def project_delete(config: Config, slug: str, project_name: str | None, as_json: bool) -> None:
     """Delete the archived project SLUG: its rows, tokens and members. Asks for the slug to confirm.
 
     Its repository is moved to the folder trash of the data folder, and stays there.
@@ -245,7 +262,19 @@ def project_delete(config: Config, slug: str, project_name: str | None) -> None:
         project_name = click.prompt("Type the project's slug to confirm", default="", show_default=False)
     with operating(config, slug) as operator:
         actions.delete(operator, project_name)
-    click.echo(f"deleted the project {slug}; its repository is kept in {config.data / 'trash'}")
+    trash = config.data / "trash"
+    line = f"deleted the project {slug}; its repository is kept in {trash}"
+    report(line, {"slug": slug, "trash": trash}, as_json=as_json)
+
+
+def _address(config: Config, row: Project) -> str:
+    return f"{config.public_url}/{row.slug}.git"
+
+
+def _facts(config: Config, row: Project) -> dict[str, object]:
+    """Return what the JSON of a command says of a project."""
+    names = ("id", "slug", "name", "rules", "owner", "archived_at", "file_name", "activate_invalid")
+    return {**{name: getattr(row, name) for name in names}, "url": _address(config, row)}
 
 
 def _change(config: Config, project: str, **changes: Any) -> Project:
@@ -262,12 +291,14 @@ def member() -> None:
 @click.argument("project")
 @click.argument("user", type=click.UUID)
 @click.option("--role", type=one_of(Role), required=True, help="What the user may do.")
+@as_object
 @with_config(*WHERE)
-def member_add(config: Config, project: str, user: UUID, role: str) -> None:
+def member_add(config: Config, project: str, user: UUID, role: str, as_json: bool) -> None:
     """Give USER, by the id in the claim `sub`, a role in PROJECT, or another one."""
     with operating(config, project) as operator:
         row = actions.set_member(operator, str(user), Role(role))
-    click.echo(f"{row.user_id} is {row.role} of {project}")
+    facts = {"project": project, "user": row.user_id, "role": row.role}
+    report(f"{row.user_id} is {row.role} of {project}", facts, as_json=as_json)
 
 
 @member.command("list")
@@ -285,12 +316,14 @@ def member_list(config: Config, project: str, as_json: bool) -> None:
 @member.command("remove")
 @click.argument("project")
 @click.argument("user", type=click.UUID)
+@as_object
 @with_config(*WHERE)
-def member_remove(config: Config, project: str, user: UUID) -> None:
+def member_remove(config: Config, project: str, user: UUID, as_json: bool) -> None:
     """Take away the role of USER in PROJECT. The last owner stays."""
     with operating(config, project) as operator:
         actions.remove_member(operator, str(user))
-    click.echo(f"{user} has no role in {project}")
+    facts = {"project": project, "user": user, "role": None}
+    report(f"{user} has no role in {project}", facts, as_json=as_json)
 
 
 @click.group()
@@ -303,15 +336,19 @@ def token() -> None:
 @click.option("--role", type=one_of(Role), required=True, help="What the token may do.")
 @click.option("--name", required=True, help="Name under which its actions are recorded.")
 @click.option("--expires", metavar="WHEN", help="12h, 30d, 8w, or a date such as 2027-01-31.")
+@as_object
 @with_config(*WHERE)
-def token_create(config: Config, project: str, role: str, name: str, expires: str | None) -> None:
+def token_create(
+    config: Config, project: str, role: str, name: str, expires: str | None, as_json: bool
+) -> None:
     """Create a token for PROJECT and print it, once: only its SHA-256 is stored."""
     until = _expiry(expires, datetime.now(UTC))
     if not name.strip() or len(name) > _NAME_LENGTH or not name.isprintable():
         raise click.BadParameter(f"1 to {_NAME_LENGTH} printable characters", param_hint="--name")
     with operating(config, project) as operator:
         made, secret = token_actions.create(operator, name.strip(), role, until)
-    click.echo(secret)
+    facts = {"id": made.id, "token": secret, "project": project, "role": role, "expires": until}
+    report(secret, facts, as_json=as_json)
     click.echo(f"{made.id}: {role} of {project}{f', until {_time(until)}' if until else ''}", err=True)
 
 
@@ -329,8 +366,9 @@ def token_list(config: Config, project: str, as_json: bool) -> None:
 
 @token.command("revoke")
 @click.argument("token_id", metavar="ID", type=click.UUID)
+@as_object
 @with_config(*WHERE)
-def token_revoke(config: Config, token_id: UUID) -> None:
+def token_revoke(config: Config, token_id: UUID, as_json: bool) -> None:
     """Revoke the token ID. It stops working immediately."""
     with connected(config, APPLICATION) as database:
         with database.as_owner() as tx:
@@ -339,7 +377,8 @@ def token_revoke(config: Config, token_id: UUID) -> None:
         if owner is None:
             raise token_actions.not_active(str(token_id))
         token_actions.revoke(operator_of(config, database, owner), str(token_id))
-    click.echo(f"revoked {token_id} of {owner.slug}")
+    facts = {"id": token_id, "project": owner.slug}
+    report(f"revoked {token_id} of {owner.slug}", facts, as_json=as_json)
 
 
 def _expiry(text: str | None, now: datetime) -> datetime | None:

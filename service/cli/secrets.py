@@ -42,19 +42,27 @@ def check(config: Config, as_json: bool) -> None:
 
 @secrets.command("reset")
 @click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
+@as_rows
 @with_config(*WHERE, "GITSTORE_SECRET_KEY")
-def reset_(config: Config, yes: bool) -> None:
+def reset_(config: Config, yes: bool, as_json: bool) -> None:
     """Delete the secrets that the current key cannot decrypt. Others are unchanged."""
     with owner_transaction(config) as transaction:
         unreadable = lost(transaction, secret_key.existing_sealer(config))
         if not unreadable:
-            click.echo("every secret can be decrypted: nothing to reset")
+            click.echo("[]" if as_json else "every secret can be decrypted: nothing to reset")
             return
-        show(_HEADS, _rows(unreadable), as_json=False)
+        if as_json and not yes:
+            raise click.UsageError("--json asks nothing: give --yes, too")
+        if not as_json:
+            show(_HEADS, _rows(unreadable), as_json=False)
         if not yes:
             click.confirm(f"delete {count(len(unreadable), 'secret')}?", abort=True)
-        for line in reset(transaction, secret_key.created_sealer(config), unreadable, OPERATOR):
-            click.echo(line)
+        lines = list(reset(transaction, secret_key.created_sealer(config), unreadable, OPERATOR))
+    if as_json:
+        rows = [(*row, line) for row, line in zip(_rows(unreadable), lines, strict=True)]
+        show((*_HEADS, "then"), rows, as_json=True)
+    else:
+        click.echo("\n".join(lines))
 
 
 def _rows(secrets: Sequence[Lost]) -> list[tuple[object, ...]]:

@@ -15,7 +15,10 @@ from service.run import serve as serving
 @click.command()
 @with_config()
 def serve(config: Config) -> None:
-    """Run the service: HTTP and git, the background worker, and Postgres unless DATABASE_URL is set."""
+    """Run the service.
+
+    Serves HTTP and git, and runs the background worker and, unless DATABASE_URL is set, Postgres.
+    """
     status = serving.serve(config, sys.stdout)
     # Without the interpreter's teardown: everything has been stopped.
     os._exit(status)

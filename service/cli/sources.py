@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import threading
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import timedelta
 from typing import Any, TextIO
 from uuid import UUID
@@ -16,13 +16,24 @@ from service import lookup
 from service.actions import sources as actions
 from service.actions.sources import Webhook
 from service.cli.operator import operating
-from service.cli.terminal import WHERE, Progress, as_rows, one_of, show, with_config
+from service.cli.terminal import (
+    WHERE,
+    Progress,
+    as_object,
+    as_rows,
+    in_json,
+    one_of,
+    report,
+    show,
+    with_config,
+)
 from service.config import Config
 from service.worker import source_sync
 from sync.db import Database
 from webhooks import divergences, sources
 from webhooks.divergences import TAKES
 from webhooks.forges import Forge
+from webhooks.ref_sync import Result
 from webhooks.sources import EVERY_WORKFLOW, LONGEST_POLL, POLL_SECONDS, SHORTEST_POLL, Direction, Source
 from webhooks.subscriptions import LONGEST_OVERLAP
 
@@ -49,12 +60,16 @@ def source() -> None:
               help="File with the webhook's secret. Default: one is generated.")  # fmt: skip
 @click.option("--poll-seconds", type=click.IntRange(SHORTEST_POLL, LONGEST_POLL), default=POLL_SECONDS,
               show_default=True, help="Interval of polling, in addition to webhooks.")  # fmt: skip
+@as_object
 @with_config(*WHERE, "GITSTORE_PUBLIC_URL", "GITSTORE_BIND", "GITSTORE_SECRET_KEY", "GITSTORE_EGRESS_ALLOW")
-def add(config: Config, project: str, url: str, **options: Any) -> None:
+def add(config: Config, project: str, url: str, as_json: bool, **options: Any) -> None:
     """Add the Git repository at URL as a source of PROJECT, and print the webhook to add at its forge."""
     values = {name.removesuffix("_file"): _read(value) for name, value in options.items()}
     with operating(config, project) as operator:
         made, webhook = actions.create(operator, url, **values)
+    if as_json:
+        click.echo(in_json({"id": made.id, "url": made.url, "webhook": asdict(webhook)}))
+        return
     click.echo(f"source {made.id}: {made.direction} {made.url} ({made.layout})")
     click.echo(f"webhook to add to the repository ({made.forge}), content type {webhook.content_type}:")
     _show(webhook)
@@ -90,8 +105,9 @@ def list_(config: Config, project: str, as_json: bool) -> None:
 @click.argument("source_id", metavar="SOURCE", type=click.UUID)
 @click.argument("ref")
 @click.argument("take", type=click.Choice(TAKES))
+@as_object
 @with_config(*WHERE)
-def resolve(config: Config, project: str, source_id: UUID, ref: str, take: str) -> None:
+def resolve(config: Config, project: str, source_id: UUID, ref: str, take: str, as_json: bool) -> None:
     """Resolve the divergence of REF, as listed, between a SOURCE and PROJECT.
 
     For a draft, the next sync takes theirs, or ours is kept. Acknowledge any other ref.
@@ -104,7 +120,8 @@ def resolve(config: Config, project: str, source_id: UUID, ref: str, take: str) 
         if one is None:
             raise lookup.not_found("open divergence", ref, ": see gitstore source list")
         actions.resolve(operator, str(row.id), str(one.id), take)
-    click.echo(f"{ref}: the next sync takes theirs" if take == "theirs" else f"{ref}: both sides are kept")
+    line = f"{ref}: the next sync takes theirs" if take == "theirs" else f"{ref}: both sides are kept"
+    report(line, {"source": row.id, "ref": ref, "take": take}, as_json=as_json)
 
 
 @source.command("rotate")
@@ -114,14 +131,23 @@ def resolve(config: Config, project: str, source_id: UUID, ref: str, take: str) 
               help="File with the new secret. Default: one is generated.")  # fmt: skip
 @click.option("--overlap-hours", type=click.IntRange(0, LONGEST_OVERLAP), default=24, show_default=True,
               help="Time for which the previous secret is accepted, too.")  # fmt: skip
+@as_object
 @with_config(*WHERE, "GITSTORE_PUBLIC_URL", "GITSTORE_BIND", "GITSTORE_SECRET_KEY")
 def rotate(
-    config: Config, project: str, source_id: UUID, secret_file: TextIO | None, overlap_hours: int
+    config: Config,
+    project: str,
+    source_id: UUID,
+    secret_file: TextIO | None,
+    overlap_hours: int,
+    as_json: bool,
 ) -> None:
     """Replace the secret of the webhook of a SOURCE of PROJECT, and print the webhook."""
     secret = _read(secret_file)
     with operating(config, project) as operator:
         made, webhook = actions.rotate(operator, str(source_id), timedelta(hours=overlap_hours), secret)
+    if as_json:
+        click.echo(in_json({"id": made.id, "url": made.url, "webhook": asdict(webhook)}))
+        return
     click.echo(f"webhook to change at the repository ({made.forge}):")
     _show(webhook)
 
@@ -129,26 +155,55 @@ def rotate(
 @source.command("sync")
 @click.argument("project")
 @click.argument("source_id", metavar="[SOURCE]", type=click.UUID, required=False)
+@as_rows
 @with_config(*WHERE, "GITSTORE_SECRET_KEY", "GITSTORE_EGRESS_ALLOW", "GITSTORE_MAX_IMPORT")
-def sync(config: Config, project: str, source_id: UUID | None) -> None:
+def sync(config: Config, project: str, source_id: UUID | None, as_json: bool) -> None:
     """Sync a SOURCE of PROJECT, or all of them, now; exit status 1 if one fails."""
     with operating(config, project) as operator:
         with operator.reading() as tx:
             rows = [row for row in sources.sources(tx, operator.project_id) if source_id in (None, row.id)]
         if source_id is not None and not rows:
             raise lookup.not_found("source", str(source_id), f" in {project}: see gitstore source list")
-        failed = [row for row in rows if not _sync(config, operator.services.database, row)]
-    sys.exit(1 if failed else 0)
+        results = []
+        for row in rows:
+            result = _sync(config, operator.services.database, row)
+            results.append((row, result))
+            if not as_json:
+                _tell(row, result)
+    if as_json:
+        click.echo(in_json([_facts(row, result) for row, result in results]))
+    sys.exit(1 if any(result is not None and result.error for _, result in results) else 0)
 
 
-def _sync(config: Config, database: Database, row: Source) -> bool:
+def _sync(config: Config, database: Database, row: Source) -> Result | None:
+    """Synchronize a source; None if a worker is doing so."""
     syncs = source_sync(config, database, threading.Event())
     claim = syncs.claim(row.id)
     if claim is None:
-        click.echo(f"{row.url}: already being synced by a worker: see gitstore source list")
-        return True
+        return None
     # A manual sync also rechecks known divergences.
-    result = syncs.sync(replace(claim, full_sync=True), Progress(f"importing from {row.url}"))
+    return syncs.sync(replace(claim, full_sync=True), Progress(f"importing from {row.url}"))
+
+
+def _facts(row: Source, result: Result | None) -> dict[str, object]:
+    found = result or Result()
+    return {
+        "id": row.id,
+        "url": row.url,
+        "busy": result is None,
+        "published": found.published,
+        "saved": found.saved,
+        "pushed": found.pushed,
+        "gaps": found.gaps,
+        "diverged": [{"ref": one.ref, "reason": one.reason} for one in found.diverged.values()],
+        "error": found.error.message if found.error else None,
+    }
+
+
+def _tell(row: Source, result: Result | None) -> None:
+    if result is None:
+        click.echo(f"{row.url}: already being synced by a worker: see gitstore source list")
+        return
     for slug, numbers in result.published.items():
         click.echo(f"{row.url}: {slug}: {len(numbers)} new, the latest is v{max(numbers)}")
     for slug, runs in result.gaps.items():
@@ -164,7 +219,6 @@ def _sync(config: Config, database: Database, row: Source) -> bool:
         click.echo(f"{row.url}: {result.error.message}", err=True)
     elif result.report is None and not result.diverged:
         click.echo(f"{row.url}: nothing new")
-    return result.error is None
 
 
 def _show(webhook: Webhook) -> None:

@@ -6,23 +6,24 @@ import functools
 import importlib
 import json
 import sys
-import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import IO, Any, Final, TextIO
+from typing import IO, TYPE_CHECKING, Any, Final, NoReturn, TextIO
 
 import click
 
 from gitstore.errors import ConfigError, GitstoreError
 from gitstore.masking import masked
 from service import logs
+from service.cli import manual
 from service.config import SETTINGS, Config, Setting
 
 WHERE: Final = ("DATABASE_URL", "GITSTORE_DATA")
 """Settings that every command needs."""
 
-_SHOW_SECONDS: Final = 0.1
+if TYPE_CHECKING:
+    from tqdm import tqdm
 
 Command = Callable[..., Any]
 
@@ -42,7 +43,10 @@ class Commands(click.Group):
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
         module, _, name = self._places.get(cmd_name, "").partition(":")
-        command: click.Command | None = getattr(importlib.import_module(module), name) if name else None
+        if not name:
+            return None
+        command: click.Command = getattr(importlib.import_module(module), name)
+        manual.complete(command, cmd_name)
         return command
 
     def invoke(self, ctx: click.Context) -> Any:
@@ -106,25 +110,51 @@ def one_of(kinds: type[StrEnum]) -> click.Choice[str]:
 
 
 class Progress:
-    """Progress of long work: one line on stderr, on a terminal only, overwritten, and cleared at the end."""
+    """Progress bar of long work, with the time that is left: on a terminal's stderr; gone at the end."""
 
     def __init__(self, what: str, stream: TextIO | None = None) -> None:
         self._what = what
         self._stream = stream or sys.stderr
-        self._shown = 0.0
+        self._bar: tqdm[NoReturn] | None = None
 
     def __call__(self, done: int, total: int) -> None:
-        now = time.monotonic()
-        if not self._stream.isatty() or (now - self._shown < _SHOW_SECONDS and done < total):
-            return
-        self._shown = now
-        text = f"{self._what}: {done} of {total}" if done < total else ""
-        self._stream.write(f"\r\x1b[K{text}")
-        self._stream.flush()
+        if self._bar is None:
+            if done >= total or not self._stream.isatty():
+                return
+            # Imported only now: no other command needs it.
+            from tqdm import tqdm
+
+            tqdm.monitor_interval = 0  # starts no thread
+            self._bar = tqdm(desc=self._what, total=total, file=self._stream, leave=False, dynamic_ncols=True)
+        self._bar.total = total
+        self._bar.update(done - self._bar.n)
+        if done >= total:
+            self._bar.close()
+            self._bar = None
+
+
+def say(line: str, *, err: bool = False) -> None:
+    """Print a line above the progress bar, if there is one."""
+    if "tqdm" not in sys.modules:
+        click.echo(line, err=err)
+        return
+    from tqdm import tqdm
+
+    with tqdm.external_write_mode(file=sys.stderr):
+        click.echo(line, err=err)
 
 
 as_rows = click.option("--json", "as_json", is_flag=True, help="Print JSON: a list with an object a row.")
 """Decorate a command that lists rows with `show`."""
+
+
+as_object = click.option("--json", "as_json", is_flag=True, help="Print JSON: an object.")
+"""Decorate a command that prints one result with `report`."""
+
+
+def report(line: str, facts: Mapping[str, object], *, as_json: bool) -> None:
+    """Print a result as a line, or its facts as a JSON object."""
+    say(in_json(facts) if as_json else line)
 
 
 def show(heads: Sequence[str], rows: Iterable[Sequence[object]], *, as_json: bool) -> None:

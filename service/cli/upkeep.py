@@ -18,7 +18,18 @@ from gitstore.git.cleanup import sweep
 from gitstore.git.maintenance import collect
 from gitstore.repository import Repository
 from service.cli.operator import APPLICATION, owner_transaction
-from service.cli.terminal import WHERE, CliError, Progress, as_rows, show, with_config
+from service.cli.terminal import (
+    WHERE,
+    CliError,
+    Progress,
+    as_object,
+    as_rows,
+    in_json,
+    report,
+    say,
+    show,
+    with_config,
+)
 from service.config import Config
 from service.projects import Projects
 from service.run.bootstrap import OPERATOR, named_project
@@ -47,8 +58,9 @@ _UNKNOWN_NUMBERS: Final = (
     is_flag=True,
     help="End the upgrade, once no process of an older version runs: new forms are written from now on.",
 )
+@as_object
 @with_config(*WHERE)
-def migrate(config: Config, plan: bool, finish: bool) -> None:
+def migrate(config: Config, plan: bool, finish: bool, as_json: bool) -> None:
     """Migrate the database to this version. `gitstore serve` does so itself."""
     if plan and finish:
         raise click.UsageError("give --plan or --finish, one of them")
@@ -56,25 +68,25 @@ def migrate(config: Config, plan: bool, finish: bool) -> None:
         with connected(config, APPLICATION) as database, database.as_owner() as transaction:
             pending = migrations.pending(database.conninfo)
             if finish:
-                _finish(transaction, [migration.name for migration in pending])
+                line = _finish(transaction, [migration.name for migration in pending])
+                report(line, {"level": levels.level(transaction)}, as_json=as_json)
                 return
             texts = [(migration.name, migration.text) for migration in pending]
-            for line in levels.plan(transaction.connection, texts):
-                click.echo(line)
+            lines = list(levels.plan(transaction.connection, texts))
+        facts = {"pending": [migration.name for migration in pending], "plan": lines}
+        report("\n".join(lines), facts, as_json=as_json)
         return
     with connection_string(config, make=True) as conninfo:
         applied = migrations.migrate(conninfo)
-    for name in applied:
-        click.echo(f"applied {name}")
-    if not applied:
-        click.echo("the database is up to date")
+    lines = [f"applied {name}" for name in applied] or ["the database is up to date"]
+    report("\n".join(lines), {"applied": applied}, as_json=as_json)
 
 
-def _finish(transaction: Transaction, pending: Collection[str]) -> None:
+def _finish(transaction: Transaction, pending: Collection[str]) -> str:
     if pending:
         raise ConfigError(f"{', '.join(pending)} must be applied first: run gitstore migrate")
     is_now = "is now" if levels.raise_level(transaction) else "was already"
-    click.echo(f"the upgrade is finished: the feature level {is_now} {levels.level(transaction)}")
+    return f"the upgrade is finished: the feature level {is_now} {levels.level(transaction)}"
 
 
 @click.group()
@@ -83,16 +95,16 @@ def supabase() -> None:
 
 
 @supabase.command("grant")
+@as_object
 @with_config(*WHERE)
-def supabase_grant(config: Config) -> None:
+def supabase_grant(config: Config, as_json: bool) -> None:
     """Let Supabase's roles read the tables: authenticated as each user may, service_role everything.
 
     Prints each statement that it runs. Run it again after an upgrade: it grants what is missing.
     """
     with owner_transaction(config) as transaction:
         lines = list(hosts.grant(transaction))
-    for line in lines:
-        click.echo(line)
+    report("\n".join(lines), {"statements": lines}, as_json=as_json)
 
 
 @click.command()
@@ -100,15 +112,19 @@ def supabase_grant(config: Config) -> None:
 @as_rows
 @with_config(*WHERE)
 def verify(config: Config, project: str | None, as_json: bool) -> None:
-    """Compare rows with tags and ledger, and tags with their objects; exit status 1 on any difference."""
+    """Compare the database with Git.
+
+    Compares rows with tags and ledgers, and tags with their objects, in PROJECT or in all projects. Lists
+    each difference with the command that resolves it.
+    """
     projects, found = Projects(config), list[tuple[str, str]]()
     with connected(config, APPLICATION) as database:
         wanted = _wanted(database, project)
         for one in wanted:
-            for line in _differences(database, projects, one):
+            for line in differences(database, projects, one):
                 found.append((one.slug, line))
                 if not as_json:
-                    click.echo(f"{one.slug}: {line}")
+                    say(f"{one.slug}: {line}")
             _note(database, projects, one)
     if as_json:
         show(("project", "difference"), found, as_json=True)
@@ -127,11 +143,15 @@ def verify(config: Config, project: str | None, as_json: bool) -> None:
 @click.option(
     "--project-name", multiple=True, metavar="NAME", help="Confirm --accept-git for the project NAME."
 )
+@as_object
 @with_config(*WHERE)
-def rebuild(config: Config, project: str | None, accept_git: bool, project_name: tuple[str, ...]) -> None:
-    """Rebuild the rows of workflows and versions from Git: of PROJECT, or of all projects.
+def rebuild(
+    config: Config, project: str | None, accept_git: bool, project_name: tuple[str, ...], as_json: bool
+) -> None:
+    """Rebuild rows from Git.
 
-    Rows that differ are written; none is deleted.
+    Those of workflows and versions, of PROJECT or of all projects. Rows that differ are written; none is
+    deleted.
     """
     projects = Projects(config)
     with ExitStack() as stack:
@@ -148,7 +168,12 @@ def rebuild(config: Config, project: str | None, accept_git: bool, project_name:
                 if lines := lost.get(one.id):
                     facts = {"count": len(lines), "lost": lines[:_MOST_NOTES]}
                     audit.note(transaction, one.id, OPERATOR, "project.losses_accepted", one.slug, facts)
-    click.echo(f"{_count(made, 'version')} in {_count(len(wanted), 'project')}")
+    facts = {
+        "projects": [one.slug for one in wanted],
+        "versions": made,
+        "lost": {one.slug: lost[one.id] for one in wanted if lost.get(one.id)},
+    }
+    report(f"{_count(made, 'version')} in {_count(len(wanted), 'project')}", facts, as_json=as_json)
 
 
 def _confirmed_losses(
@@ -188,15 +213,27 @@ def _confirmed_losses(
     help="Give the next version of WORKFLOW a number above NUMBER, if neither Git nor the database knows the "
     "numbers in use.",
 )
+@as_object
 @with_config(*WHERE)
 def repair(
-    config: Config, project: str | None, new_repository: bool, start_above: tuple[tuple[str, int], ...]
+    config: Config,
+    project: str | None,
+    new_repository: bool,
+    start_above: tuple[tuple[str, int], ...],
+    as_json: bool,
 ) -> None:
-    """Restore what a repository lost: refs from ledger and rows, and versions from the database.
+    """Restore what a repository lost.
 
-    Exit status 1 if a difference remains.
+    Restores refs from ledgers and rows, and versions from the database, in PROJECT or in all projects, and
+    adds rows that are behind Git.
     """
-    projects, done, left = Projects(config), 0, 0
+    projects, done, left = Projects(config), list[str](), list[str]()
+
+    def tell(lines: list[str], line: str) -> None:
+        lines.append(line)
+        if not as_json:
+            say(line if lines is done else line.replace(": ", ": remaining: ", 1), err=lines is left)
+
     with connected(config, APPLICATION) as database:
         wanted = _wanted(database, project)
         if start_above and len(wanted) != 1:
@@ -204,20 +241,20 @@ def repair(
         for one in wanted:
             if new_repository and projects.missing(one):
                 projects.init(one.id)
-                click.echo(f"{one.slug}: created an empty repository at {projects.path(one.id)}")
+                tell(done, f"{one.slug}: created an empty repository at {projects.path(one.id)}")
             with closing(projects.reader(one)) as repository:
                 writes = MirrorUnitOfWork(database, repository)
                 for line in repairing.repair(writes, Progress(f"repairing {one.slug}")):
-                    done += 1
-                    click.echo(f"{one.slug}: {line}")
+                    tell(done, f"{one.slug}: {line}")
                 for slug, number in start_above:
                     following = repairing.start_above(writes, slug, number, OPERATOR)
                     unknown = "" if repository.exists(slug) else " (this workflow does not exist yet)"
-                    click.echo(f"{one.slug}: the next version of {slug} is v{following}{unknown}")
-            for line in _differences(database, projects, one):
-                left += 1
-                click.echo(f"{one.slug}: remaining: {line}", err=True)
-    if not done and not left:
+                    tell(done, f"{one.slug}: the next version of {slug} is v{following}{unknown}")
+            for line in differences(database, projects, one):
+                tell(left, f"{one.slug}: {line}")
+    if as_json:
+        click.echo(in_json({"repaired": done, "remaining": left}))
+    elif not done and not left:
         click.echo("nothing to repair")
     if not left:
         click.echo(_UNKNOWN_NUMBERS, err=True)
@@ -226,22 +263,34 @@ def repair(
 
 @click.command()
 @click.argument("project", required=False)
+@as_rows
 @with_config(*WHERE)
-def gc(config: Config, project: str | None) -> None:
-    """Pack refs and objects, and prune unreachable objects. The worker does so daily."""
-    projects = Projects(config)
+def gc(config: Config, project: str | None, as_json: bool) -> None:
+    """Pack repositories.
+
+    Packs refs and objects, and prunes unreachable objects, of PROJECT or of all projects. The worker does so
+    daily.
+    """
+    projects, progress = Projects(config), Progress("packing")
+    rows: list[tuple[object, ...]] = []
     with connected(config, APPLICATION) as database:
-        for one in _wanted(database, project):
+        wanted = _wanted(database, project)
+        for number, one in enumerate(wanted):
+            progress(number, len(wanted))
             with closing(projects.reader(one)) as repository:
                 writes = MirrorUnitOfWork(database, repository)
                 sweep(repository.path, writes.maintenance, time.time())
                 done = collect(repository.path, writes)
+            rows.append((one.slug, done is None, done and done.pruned, done and done.packs))
+            if as_json:
+                continue
             if done is None:
-                click.echo(f"{one.slug}: another gc is already running", err=True)
+                say(f"{one.slug}: another gc is already running", err=True)
             else:
-                click.echo(
-                    f"{one.slug}: pruned {_count(done.pruned, 'object')}, {_count(done.packs, 'pack')}"
-                )
+                say(f"{one.slug}: pruned {_count(done.pruned, 'object')}, {_count(done.packs, 'pack')}")
+        progress(len(wanted), len(wanted))
+    if as_json:
+        show(("project", "busy", "pruned", "packs"), rows, as_json=True)
 
 
 @click.command()
@@ -264,7 +313,8 @@ def _wanted(database: Database, slug: str | None) -> list[Project]:
         return catalog.projects(transaction) if slug is None else [named_project(transaction, slug)]
 
 
-def _differences(database: Database, projects: Projects, project: Project) -> Iterator[str]:
+def differences(database: Database, projects: Projects, project: Project) -> Iterator[str]:
+    """Yield what `gitstore verify` finds in one project."""
     try:
         with closing(projects.reader(project)) as store:
             progress = Progress(f"verifying {project.slug}")

@@ -35,10 +35,11 @@ _TICK: Final = 0.1
 @click.option("--parent", type=int, hidden=True, help="Pid of the process that watches the worker.")
 @with_config(*WHERE, *LOGGING, "GITSTORE_RECONCILE_SECONDS", "GITSTORE_KEEP_DAYS")
 def worker(config: Config, parent: int | None) -> None:
-    """Run the background work: synchronization, deliveries and upkeep.
+    """Run the background work.
 
-    `gitstore serve` includes one worker; further ones share the work. The process watches a child that does
-    the work, and replaces it when it exits or does not respond.
+    Synchronizes sources, delivers events and does upkeep. `gitstore serve` includes one worker; further ones
+    share the work. The process watches a child that does the work, and replaces it when it exits or does not
+    respond.
     """
     if parent is None:
         _watch(config)

@@ -96,6 +96,8 @@ class ForkServer:
             raise TooLargeError(_KILLED) from None
         for name, arguments, named in head["counted"]:
             getattr(self._services.metrics, name)(*arguments, **named)
+        if (spent := budget.spent()) is not None:
+            spent.add(head["spent"])
         return Response(_Body(stream), head["status"], [tuple(pair) for pair in head["headers"]])
 
 
@@ -202,10 +204,11 @@ def _answer(app: Flask, file: IO[bytes], connection: socket.socket) -> None:
         head.update(status=line, headers=headers)
         return lambda _part: None
 
-    with logs.about(request_id=request["facts"].get("request_id")), budget.limited(cpu):
+    about = logs.about(request_id=request["facts"].get("request_id"))
+    with about, budget.limited(cpu), budget.measured() as spent:
         inner: WSGIApplication = type(app).wsgi_app.__get__(app)
         parts = inner(environ, start_response)
-        _send(connection, json.dumps({**head, "counted": counts.calls}).encode())
+        _send(connection, json.dumps({**head, "counted": counts.calls, "spent": spent.seconds}).encode())
         for part in parts:
             for begin in range(0, len(part), _STEP):
                 _send(connection, part[begin : begin + _STEP])

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import io
+import itertools
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -15,6 +18,7 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
+import click
 import psycopg
 import pytest
 from click.testing import CliRunner, Result
@@ -26,6 +30,8 @@ from gitstore.store import Actors, Store
 from gitstore.unit_of_work import FileUnitOfWork
 from service.access import digest, is_token
 from service.cli.main import commands
+from service.cli.manual import EXAMPLES, FAILURES
+from service.cli.terminal import Progress, say
 from service.config import Config
 from service.projects import Projects
 from sync import catalog
@@ -527,3 +533,102 @@ def test_lists_are_printed_as_json_too(house: House) -> None:
     assert all(one["difference"] for one in differences)
     house("rebuild")
     assert listed("verify") == []
+
+
+def each_command(command: click.Command, path: tuple[str, ...] = ()) -> Iterator[tuple[str, click.Command]]:
+    if isinstance(command, click.Group):
+        context = click.Context(command)
+        for name in command.list_commands(context):
+            child = command.get_command(context, name)
+            assert child is not None
+            yield from each_command(child, (*path, name))
+    else:
+        yield " ".join(path), command
+
+
+def test_the_help_of_every_command_is_complete() -> None:
+    """It describes the command and each option, and has examples that its parser accepts."""
+    found = dict(each_command(commands))
+    assert found.keys() == EXAMPLES.keys()
+    assert FAILURES.keys() <= EXAMPLES.keys()
+    for name, command in found.items():
+        shown = CliRunner().invoke(commands, [*name.split(), "--help"], terminal_width=200).stdout
+        assert re.search(r"\n\n  [A-Z].{10}", shown), name
+        assert all(isinstance(one, click.Argument) or one.help for one in command.params), name
+        assert "\n  Exit status:\n" in shown
+        assert ("--json" in shown) == (name not in ("serve", "worker", "openapi")), name
+        for example in EXAMPLES[name]:
+            assert f"    {example}\n" in shown
+            assert len(example) <= 110
+            words = shlex.split(example, comments=True)
+            begin = words.index("gitstore") + 1
+            assert words[begin : begin + len(name.split())] == name.split()
+            rest = list(itertools.takewhile(lambda word: word not in ("|", ">"), words[begin:]))
+            with command.make_context(name, rest[len(name.split()) :], resilient_parsing=True) as context:
+                command.make_parser(context).parse_args(rest[len(name.split()) :])
+
+
+def test_a_bar_shows_progress_on_a_terminal_alone() -> None:
+    """It is gone at the end, and lines are printed above it."""
+
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    for stream in (Terminal(), io.StringIO()):
+        progress = Progress("verifying team", stream)
+        for done in range(4):
+            progress(done, 3)
+            say("a line")
+        progress(0, 0)
+        shown = stream.getvalue()
+        if stream.isatty():
+            assert "verifying team:   0%|" in shown
+            assert shown.rpartition("\r")[0].endswith(" ")
+        else:
+            assert shown == ""
+
+
+def test_results_are_printed_as_json(house: House, tmp_path: Path) -> None:
+    """By every command that acts; hints stay on stderr."""
+
+    def run(*arguments: str, status: int = 0) -> Any:
+        return json.loads(house(*arguments, "--json", status=status).stdout)
+
+    user, flows = str(uuid4()), tmp_path / "flows"
+    assert run("migrate") == {"applied": []}
+    assert run("migrate", "--plan")["pending"] == []
+    made = run("project", "create", "team", "--rules", "any")
+    assert (made["slug"], made["url"]) == ("team", "http://127.0.0.1:8080/team.git")
+    assert run("project", "set", "team", "--activate-invalid")["activate_invalid"] is True
+    assert run("project", "rename", "team", "crew")["slug"] == "crew"
+    assert run("member", "add", "crew", user, "--role", "owner") == {
+        "project": "crew", "user": user, "role": "owner",
+    }  # fmt: skip
+    assert run("project", "transfer", "crew", user)["owner"] == user
+    token = run("token", "create", "crew", "--role", "viewer", "--name", "x")
+    assert is_token(token["token"])
+    assert run("token", "revoke", token["id"]) == {"id": token["id"], "project": "crew"}
+    flows.mkdir()
+    for number in (1, 2):
+        (flows / "a.yaml").write_text(f"name: A{number}\n")
+        report = run("import", "folder", str(flows), "--project", "crew")
+        assert (report["versions"], report["refused"], report["dry_run"]) == (1, 0, False)
+    difference = run("diff", "a", "1", "2", "--project", "crew")
+    assert [difference[end]["version_number"] for end in ("from", "to")] == [1, 2]
+    assert difference["other"][0]["after"] == "A2"
+    assert run("rebuild") == {"projects": ["crew"], "versions": 2, "lost": {}}
+    assert run("repair") == {"repaired": [], "remaining": []}
+    (packed,) = run("gc")
+    assert (packed["project"], packed["busy"], packed["pruned"]) == ("crew", False, 0)
+    mine = tmp_path / "mine.yaml"
+    mine.write_text("name: Mine\n")
+    merged = run("merge", "a", "1", str(mine), "--project", "crew", status=1)
+    assert (merged["commit"], merged["conflicts"]) == (None, ["/name"])
+    source = run("source", "add", "crew", "https://forge.example/a.git")
+    assert source["webhook"]["secret"].startswith("whsec_")
+    rotated = run("source", "rotate", "crew", source["id"])
+    assert rotated["webhook"]["url"] == source["webhook"]["url"]
+    assert run("secrets", "reset", "--yes") == []
+    assert run("project", "archive", "crew")["archived_at"]
+    assert run("project", "delete", "crew", "--project-name", "crew")["slug"] == "crew"

@@ -41,6 +41,8 @@ WRONG = {
     "GITSTORE_METRICS_TOKEN": "guess me",
     "GITSTORE_METRICS_BIND": "9090",
     "GITSTORE_EGRESS_ALLOW": "localhost",
+    "GITSTORE_BACKUP_PASSPHRASE_FILE": "/nonexistent/passphrase",
+    "GITSTORE_SLOW_REQUEST": "1s",
     "GITSTORE_LOG_FORMAT": "xml",
     "GITSTORE_LOG_LEVEL": "chatty",
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import logging
+import time
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
 from select import PIPE_BUF
@@ -13,10 +14,13 @@ from typing import Any
 import pytest
 import structlog
 
+from gitstore import budget
 from gitstore.errors import ConfigError, UnavailableError
 from gitstore.masking import HIDDEN
 from service import logs
 from service.logs import Event
+from service.metrics import Metrics
+from service.middleware import RequestMiddleware
 
 TOKEN = "gst_0123456789abcdefghijABCDEFGHIJ0123456789_-x"
 
@@ -193,3 +197,31 @@ def test_the_cause_of_an_error_is_one_line() -> None:
     assert logs.cause_of(error) is None
     error.__cause__ = OSError("connection refused\nis the server running?")
     assert logs.cause_of(error) == "connection refused"
+
+
+def test_a_slow_request_is_logged_with_its_parts(lines: Callable[[], list[dict[str, Any]]]) -> None:
+    """A part within another one counts once; a fast request is not logged."""
+
+    def application(_environ: Any, start: Any) -> list[bytes]:
+        with budget.spending("git"):
+            time.sleep(0.03)
+            with budget.spending("database"):
+                time.sleep(0.06)
+        start("200 OK", [])
+        return [b""]
+
+    def answer(slow: int) -> None:
+        wrapped = RequestMiddleware(application, Metrics(), 5, slow=slow)
+        environ = {"REQUEST_METHOD": "GET", "PATH_INFO": "/x", "HTTP_X_REQUEST_ID": "edge-1"}
+        parts: Any = wrapped(environ, lambda *_: lambda _part: None)
+        parts.close()
+
+    answer(20)
+    answer(60_000)
+    answer(0)
+    (line,) = [line for line in lines() if line["event"] == "slow_request"]
+    assert (line["level"], line["request_id"], line["path"]) == ("warning", "edge-1", "/x")
+    assert 30 <= line["git_ms"] <= line["duration_ms"] - 60
+    assert line["database_ms"] >= 60
+    parts = line["git_ms"] + line["database_ms"] + line["other_ms"]
+    assert parts == pytest.approx(line["duration_ms"], abs=1)

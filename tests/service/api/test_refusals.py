@@ -6,6 +6,7 @@ import errno
 import json
 import re
 from base64 import b64encode
+from dataclasses import replace
 from hashlib import sha1
 from http import HTTPStatus
 from typing import Any
@@ -16,6 +17,7 @@ from dulwich.protocol import pkt_line
 from gitstore.errors import BusyError, Code, GitstoreError, StaleDraftError
 from gitstore.model import Problem
 from service import errors, logs
+from service.app import create_app
 from service.errors import HttpCode
 from sync import tokens
 from tests.service.api.conftest import Client, House, definition, problem
@@ -101,6 +103,24 @@ def test_the_request_id_is_returned(owner: Client) -> None:
     for insane in ("", "a b", "x" * 129, "a\tb", "ä", '"', "<script>"):
         made = owner.get("/livez", headers={"X-Request-Id": insane}).headers["X-Request-Id"]
         assert re.fullmatch(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", made), insane
+
+
+def test_a_slow_request_is_logged_with_where_its_time_went(
+    house: House, owner: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A publication waits for Postgres, writes to Git and parses; an engine's read does the first alone."""
+    lines: list[dict[str, Any]] = []
+    monkeypatch.setattr(logs, "action", lambda event, **facts: lines.append({"event": event, **facts}))
+    app = create_app(replace(house.config, slow_request=1), database=house.database)
+    client = Client(app, owner.token)
+    client.create()
+    client.publish()
+    slow = {line["endpoint"]: line for line in lines if line["event"] == "slow_request"}
+    assert {"database_ms", "git_ms", "parse_ms"} <= slow["workflows.create_workflow"].keys()
+    assert slow["versions.publish"]["git_ms"] > 0
+    for line in slow.values():
+        parts = sum(line.get(f"{part}_ms", 0) for part in ("database", "git", "parse", "other"))
+        assert parts == pytest.approx(line["duration_ms"], abs=1)
 
 
 def test_browsers_must_not_run_or_frame_an_answer(owner: Client) -> None:

@@ -1,0 +1,361 @@
+"""Backups that are made while people work, and restored on another machine."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tarfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from click.testing import CliRunner, Result
+
+from service.cli.main import commands
+from service.config import Config
+from service.run.database import connection_string
+from sync.backup_tables import TABLES
+from sync.db import Database
+from tests.helpers import PATIENCE
+from tests.stories.instance import Caller, Service, definition
+
+PASSPHRASE = "GITSTORE_BACKUP_PASSPHRASE_FILE"
+_LINK = "projects/00000000-0000-0000-0000-000000000000/members/000001"
+
+
+@pytest.fixture
+def passphrase(tmp_path: Path) -> Path:
+    file = tmp_path / "passphrase"
+    file.write_text("correct horse battery staple\n")
+    return file
+
+
+class Here:
+    """A database and a data folder, and commands on them in this process."""
+
+    def __init__(self, data: Path, database: str, passphrase: Path | None = None) -> None:
+        self.data = data
+        self.settings = {"GITSTORE_DATA": str(data), "DATABASE_URL": database}
+        if passphrase is not None:
+            self.settings[PASSPHRASE] = str(passphrase)
+
+    def __call__(self, *arguments: str, status: int = 0, given: bytes | None = None) -> Result:
+        done = CliRunner(env=self.settings).invoke(commands, arguments, input=given)
+        assert done.exit_code == status, done.output
+        assert isinstance(done.exception, SystemExit | None), done.exception
+        return done
+
+    def refuses(self, source: Path) -> str:
+        """The error of a restore that changes nothing."""
+        error = self("restore", str(source), status=1).stderr
+        assert not list(self.data.glob("repos/*"))
+        with psycopg.connect(self.settings["DATABASE_URL"]) as connection:
+            assert connection.execute("select to_regclass('gitstore.projects')").fetchone() == (None,)
+        return error
+
+
+class Writer:
+    """A thread that publishes versions of its own workflow over HTTP; `done` are those acknowledged."""
+
+    def __init__(self, caller: Caller, slug: str) -> None:
+        self.slug = slug
+        self.done = 0
+        self._caller = caller
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+        self._thread.start()
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            self._caller.publish(self.slug, f"{self.slug} {self.done + 1}")
+            self.done += 1
+
+    def stop(self) -> None:
+        self._stop.set()
+        self._thread.join(PATIENCE)
+
+
+@contextmanager
+def writing(caller: Caller) -> Iterator[list[Writer]]:
+    writers = [Writer(caller, f"busy-{number}") for number in range(2)]
+    try:
+        yield writers
+    finally:
+        for writer in writers:
+            writer.stop()
+
+
+def acknowledged(writers: list[Writer]) -> dict[str, int]:
+    return {writer.slug: writer.done for writer in writers}
+
+
+def rows(settings: Mapping[str, str]) -> dict[str, list[str]]:
+    """The rows of each table that is backed up, without the record of a restore."""
+    query = "select (to_jsonb(t))::text from gitstore.{} t order by 1"
+    with (
+        connection_string(Config.from_env(settings)) as conninfo,
+        psycopg.connect(conninfo) as connection,
+    ):
+        found = {
+            table.name: [row for (row,) in connection.execute(query.format(table.name).encode())]
+            for table in TABLES
+        }
+    found["audit_log"] = [row for row in found["audit_log"] if "project.restored" not in row]
+    return found
+
+
+def packed(path: Path) -> int:
+    """The bytes of Git objects in a backup."""
+    with tarfile.open(path) as tar:
+        return sum(member.size for member in tar if member.name.split("/")[-2:-1] == ["pack"])
+
+
+def test_a_backup_under_load_is_restored_elsewhere(
+    own_service: Service, tmp_path: Path, passphrase: Path, make_database: Callable[..., str]
+) -> None:
+    """Each has all that was acknowledged before it; what follows is added; tokens and secrets work."""
+    owner, folder = own_service.owner, tmp_path / "backups"
+    own_service.environment = {PASSPHRASE: str(passphrase)}
+    hook = {"url": "https://hooks.example/in", "events": ["workflow.version.published"]}
+    assert owner.call("POST", "/subscriptions", hook).status == 201
+    source = {"url": "https://forge.example/flows.git"}
+    assert owner.call("POST", "/sources", source).status == 201
+    viewer = own_service.caller("default", "viewer")
+    ann = owner.author(tmp_path / "ann")
+    ann.draft("pushed", definition("pushed"))
+    assert ann.push("drafts/pushed").ok
+
+    with writing(owner) as writers:
+        while min(acknowledged(writers).values()) < 3:
+            time.sleep(0.01)
+        before_first = acknowledged(writers)
+        first = json.loads(own_service.cli("backup", str(folder), "--json").stdout)
+        ann.tag("pushed", 1)
+        assert ann.push("pushed/v1").ok
+        before_second = acknowledged(writers)
+        second = json.loads(own_service.cli("backup", str(folder), "--json").stdout)
+    assert own_service.stop() == 0
+    assert second["predecessor"] == first["id"]
+    assert first["secrets_left_out"] == second["secrets_left_out"] == 0
+    last = own_service.cli("backup", str(folder), "--verify").stdout
+    assert ", adds to gitstore-" in last
+    assert ", verified" in last
+    files = sorted(folder.glob("gitstore-*.tar"))
+    assert [file.stat().st_mode & 0o777 for file in files] == [0o600] * 3
+    for file in files:
+        assert b"whsec_" not in file.read_bytes()
+
+    # The newest, on an empty machine: the same rows, the same bytes.
+    other = Here(tmp_path / "elsewhere" / "data", make_database(), passphrase)
+    other("restore", str(folder))
+    assert rows(other.settings) == rows(own_service.settings())
+    assert "every secret can be decrypted" in other("secrets", "check").stdout
+    service = Service(other.data, other.settings).start()
+    try:
+        reader = Caller(service.url, "default", viewer.token)
+        for slug, count in acknowledged(writers).items():
+            assert reader.definition(slug, count) == definition(f"{slug} {count}").encode()
+        assert reader.definition("pushed", 1) == definition("pushed").encode()
+        Caller(service.url, "default", owner.token).publish("pushed", "next")
+        assert reader.get("/workflows/pushed/versions/current").json["version_number"] == 2
+        other("verify")
+    finally:
+        service.stop()
+
+    # The first ones: everything that was acknowledged before.
+    for number, before in enumerate([before_first, before_second]):
+        older = Here(tmp_path / f"older-{number}", make_database())
+        older("restore", str(files[number]), "--without-secrets", "--paused")
+        there = rows(older.settings)
+        found = {json.loads(row)["slug"]: json.loads(row)["latest_number"] for row in there["workflows"]}
+        assert {slug: found[slug] >= count for slug, count in before.items()} == dict.fromkeys(before, True)
+        assert found["pushed"] == number
+        (subscription,) = there["subscriptions"]
+        assert json.loads(subscription)["state"] == "paused"
+
+
+# Refusals
+
+
+@pytest.fixture
+def here(tmp_path: Path, make_database: Callable[..., str], passphrase: Path) -> Here:
+    """A small installation with a secret."""
+    flows = tmp_path / "flows"
+    flows.mkdir()
+    for number in range(2):
+        (flows / f"flow-{number}.yaml").write_text(definition(f"flow {number}"))
+    here = Here(tmp_path / "data", make_database(), passphrase)
+    here("migrate")
+    here("project", "create", "team", "--rules", "any")
+    here("import", "folder", str(flows), "--project", "team")
+    here("source", "add", "team", "https://forge.example/a.git")
+    return here
+
+
+@pytest.fixture
+def empty(tmp_path: Path, make_database: Callable[..., str], passphrase: Path) -> Here:
+    return Here(tmp_path / "other", make_database(), passphrase)
+
+
+def changed(path: Path, change: Callable[[str, bytes], bytes | None]) -> Path:
+    """A copy of a backup, with other content of its members; None leaves one out."""
+    copy = path.with_name(f"changed{path.suffix}")
+    with tarfile.open(path) as old, tarfile.open(copy, "w") as new:
+        for member in old:
+            file = old.extractfile(member)
+            assert file is not None
+            content = change(member.name, file.read())
+            if content is not None:
+                member.size = len(content)
+                new.addfile(member, io.BytesIO(content))
+    return copy
+
+
+def replaced(manifest: bytes) -> Callable[[str, bytes], bytes]:
+    return lambda name, content: manifest if name == "manifest.json" else content
+
+
+def flipped(part: str) -> Callable[[str, bytes], bytes]:
+    return lambda name, raw: raw[:-1] + bytes([raw[-1] ^ 1]) if name == part else raw
+
+
+def in_manifest(**values: Any) -> Callable[[str, bytes], bytes]:
+    def change(name: str, content: bytes) -> bytes:
+        return json.dumps({**json.loads(content), **values}).encode() if name == "manifest.json" else content
+
+    return change
+
+
+def test_damage_is_refused_and_changes_nothing(here: Here, empty: Here, tmp_path: Path) -> None:
+    """A byte of any part, a missing part, a cut, another file, a newer schema or format."""
+    path = tmp_path / "whole.tar"
+    here("backup", str(path))
+    assert "exists already" in here("backup", str(path), status=1).stderr
+    with tarfile.open(path) as tar:
+        parts = [member.name for member in tar if member.name != "manifest.json"]
+    for part in parts:
+        assert f"the checksum of {part} is wrong" in empty.refuses(changed(path, flipped(part)))
+    lacking = changed(path, lambda name, raw: None if name == parts[0] else raw)
+    assert "not those of its manifest" in empty.refuses(lacking)
+    assert "interrupted" in empty.refuses(changed(path, lambda name, raw: None if name[0] == "m" else raw))
+    newer = changed(path, in_manifest(migration=9999, gitstore="9.0"))
+    assert "made by gitstore 9.0 with a newer schema" in empty.refuses(newer)
+    assert "is of a newer gitstore" in empty.refuses(changed(path, in_manifest(format=2)))
+    for manifest in (b"", b"[]", b"{}", b"[" * 100_000):
+        assert "its manifest can't be read" in empty.refuses(changed(path, replaced(manifest)))
+    cut = tmp_path / "cut.tar"
+    for size in (0, 100, 700, path.stat().st_size // 2):
+        cut.write_bytes(path.read_bytes()[:size])
+        assert "is damaged" in empty.refuses(cut)
+    assert "there is no backup" in empty.refuses(tmp_path / "absent.tar")
+    assert "there is no backup" in empty.refuses(tmp_path)
+
+
+def test_an_archive_cannot_name_a_path(here: Here, empty: Here, tmp_path: Path) -> None:
+    """Links, devices, sparse and repeated members are refused, and names never become paths."""
+    path = tmp_path / "whole.tar"
+    here("backup", str(path))
+    for kind, name in (
+        (tarfile.SYMTYPE, _LINK),
+        (tarfile.LNKTYPE, _LINK),
+        (tarfile.FIFOTYPE, _LINK),
+        (tarfile.DIRTYPE, "projects"),
+    ):
+        hostile = tmp_path / "hostile.tar"
+        shutil.copy(path, hostile)
+        with tarfile.open(hostile, "a") as tar:
+            member = tarfile.TarInfo(name)
+            member.type, member.linkname = kind, "/etc/passwd"
+            tar.addfile(member)
+        assert "is none of a backup" in empty.refuses(hostile)
+    with tarfile.open(path) as tar:
+        file = tar.extractfile("manifest.json")
+        assert file is not None
+        manifest = json.loads(file.read())
+    for name in ("../../escaped", "/tmp/escaped", "projects/../../x/members/000001"):  # noqa: S108
+        part = {"name": name, "size": 1, "sha256": sha256(b"x").hexdigest()}
+        listed = json.dumps({**manifest, "parts": [*manifest["parts"], part]}).encode()
+        hostile = changed(path, replaced(listed))
+        with tarfile.open(hostile, "a") as tar:
+            member = tarfile.TarInfo(name)
+            member.size = 1
+            tar.addfile(member, io.BytesIO(b"x"))
+        assert "its manifest can't be read" in empty.refuses(hostile)
+
+
+def test_the_passphrase_must_be_that_of_the_backup(here: Here, empty: Here, tmp_path: Path) -> None:
+    """Without one, a restore says how to go on; a backup without one says what it lacks."""
+    path, other = tmp_path / "whole.tar", tmp_path / "wrong"
+    here("backup", str(path))
+    other.write_text("wrong")
+    empty.settings[PASSPHRASE] = str(other)
+    assert "the passphrase is not that of the backup" in empty.refuses(path)
+    del empty.settings[PASSPHRASE]
+    assert "--without-secrets" in empty.refuses(path)
+    del here.settings[PASSPHRASE]
+    noted = here("backup", str(tmp_path / "open.tar")).stderr
+    assert "1 secret of subscriptions and sources left out" in noted
+    output = empty("restore", str(tmp_path / "open.tar")).stdout
+    assert "its webhook secret was lost: set a new one here and in the forge" in output
+    assert "every secret can be decrypted" in empty("secrets", "check").stdout
+
+
+def test_a_restore_needs_an_empty_place(here: Here, empty: Here, tmp_path: Path) -> None:
+    path = tmp_path / "whole.tar"
+    here("backup", str(path))
+    assert "is not empty" in here("restore", str(path), status=1).stderr
+    moved = Here(tmp_path / "moved", here.settings["DATABASE_URL"], Path(here.settings[PASSPHRASE]))
+    assert "the database has projects already" in moved("restore", str(path), status=1).stderr
+    assert here("verify").exit_code == 0
+    assert "would be restored: 1 project, no differences" in empty("restore", str(path), "--dry-run").stdout
+    assert "restored: 1 project, no differences" in empty("restore", "-", given=path.read_bytes()).stdout
+    assert empty("verify").exit_code == 0
+
+
+def test_a_chain_needs_all_its_backups(here: Here, empty: Here, tmp_path: Path) -> None:
+    """An addition has no objects of those before; it is refused without them, and by another folder's."""
+    folder = tmp_path / "chain"
+    for _ in range(3):
+        here("backup", str(folder))
+    files = sorted(folder.glob("*.tar"))
+    assert packed(files[0]) > 0
+    assert packed(files[1]) == packed(files[2]) == 0
+    first = files[0].rename(tmp_path / "first.tar")
+    assert "which is not in" in empty.refuses(folder)
+    first.rename(files[0])
+    assert "adds to" not in here("backup", str(folder), "--full").stdout
+    files[1].unlink()  # not needed by the newest
+    assert "no differences" in empty("restore", str(folder)).stdout
+
+
+def test_a_killed_backup_leaves_no_backup(here: Here, tmp_path: Path) -> None:
+    """Its leftover is removed by the next one; of two at once, one is refused."""
+    folder = tmp_path / "backups"
+    database = Database(here.settings["DATABASE_URL"])
+    environment = {**os.environ, **here.settings}
+    with closing(database), database.as_owner() as tx:
+        # It waits for this lock, after it has begun its file.
+        tx.run("lock table gitstore.projects in access exclusive mode")
+        command = [sys.executable, "-m", "service.cli", "backup", str(folder)]
+        with subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL) as child:
+            deadline = time.monotonic() + PATIENCE
+            while not list(folder.glob(".gitstore-*")) and time.monotonic() < deadline:
+                time.sleep(0.02)
+            assert "is running" in here("backup", str(folder), status=1).stderr
+            child.send_signal(signal.SIGKILL)
+    assert [path.name for path in folder.glob("gitstore-*")] == []
+    assert len(list(folder.glob(".gitstore-*.part"))) == 1
+    here("backup", str(folder))
+    assert len(list(folder.glob("gitstore-*.tar"))) == 1
+    assert list(folder.glob(".gitstore-*.part")) == []
