@@ -422,6 +422,15 @@ class WritableRepository(Repository):
         names = repository.file_names
         return cls(repository.path, repository.project, **options, file_names=names, limits=repository.limits)
 
+    def point_head(self, moved: Sequence[bytes]) -> None:
+        """Point HEAD to the last draft of `moved`, or away from a draft that is gone to the newest one."""
+        drafts = [name for name in moved if name.startswith(names.DRAFTS)]
+        if not drafts and (head := self.refs.head()) is not None and self.refs.read(head) is None:
+            left = self.refs.below(names.DRAFTS)
+            drafts = sorted(left, key=lambda ref: self.objects.commit(left[ref]).commit_time)[-1:]
+        if drafts:
+            self.refs.point_head(drafts[-1])
+
 
 def _contradiction(slug: str, what: str) -> GitstoreError:
     return IntegrityError(f"{slug}: {what}: nothing is published until gitstore verify finds no difference")

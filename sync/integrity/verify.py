@@ -14,7 +14,7 @@ from typing import Final, LiteralString
 
 from psycopg.types.json import Jsonb
 
-from gitstore import names
+from gitstore import names, pending
 from gitstore.definition.quoting import quote
 from gitstore.errors import GitstoreError, IntegrityError
 from gitstore.git.maintenance import fsck
@@ -92,6 +92,7 @@ def verify(database: Database, repository: Repository, progress: Progress | None
         for finding in _verify_one(database, repository, slug):
             reported.append(finding.problem)
             yield finding
+    yield from _incomplete(database, repository)
     yield from _git_problems(repository, "\n".join(reported))
     with database.as_owner() as tx:
         damaged = git_objects.survey(tx, repository.project).damaged
@@ -130,6 +131,18 @@ def _git_problems(repository: Repository, reported: str) -> Iterator[Finding]:
         oids = _OID.findall(line)
         if not any(oid in reported for oid in oids):
             yield Finding(REPOSITORY, None, f"git fsck: {line}", RESTORE)
+
+
+def _incomplete(database: Database, repository: Repository) -> Iterator[Finding]:
+    """Yield the writes to several workflows that no process is completing."""
+    try:
+        for operation in pending.listed(repository):
+            with database.as_owner(locks_of(repository, operation.slugs, operation.releases)):
+                if repository.refs.read(operation.ref) is not None:
+                    shown = f"{names.show(operation.ref)} is decided and not complete"
+                    yield Finding(REPOSITORY, None, shown, RECONCILE)
+    except IntegrityError as error:
+        yield Finding(REPOSITORY, None, error.message, RESTORE)
 
 
 def _verify_one(database: Database, repository: Repository, slug: str) -> list[Finding]:

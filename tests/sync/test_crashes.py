@@ -27,6 +27,7 @@ from tests.sync.kill_points import PLACES, Killer, push_request
 pytestmark = pytest.mark.slow
 
 WRITES = ("create", "save", "publish", "push", "discard", "revert", "current")
+STEPS = ("decided", "carried out", "deleted", "concluded", "commit")
 KILLS = int(os.environ.get("GITSTORE_TEST_KILLS", "1000"))
 
 
@@ -127,6 +128,37 @@ class Bench:
                 state = store.state(slug)
                 assert (state.current, state.held) == (1, True)
 
+    def prepared_at_once(self, kind: str) -> tuple[dict[str, Any], list[str]]:
+        """A write of this kind to several workflows, and these."""
+        self.count += 1
+        slug, other = f"w{self.count}", f"w{self.count}-other"
+        self.house.publish(other)
+        self.house.save(other, "https://draft.example/")
+        heads = {other: self.house.store.state(other).draft or ""}
+        request = push_request(self.scratch, slug, discarded=heads)
+        return {"kind": kind, "slug": slug, "request": str(request)}, [slug, f"{slug}-too", other]
+
+    def kill_at_once(self, kind: str, place: str, nth: int) -> None:
+        """Kill a write to several workflows there; the next writer, or a restart, completes or forgets it."""
+        write, slugs = self.prepared_at_once(kind)
+        before = [self.standing(slug) for slug in slugs]
+        assert self.killer.write(write, place, nth)["killed"], place
+        if self.count % 2:
+            self.house.store.describe(slugs[-1], {"name": "Next"}, self.house.who)
+        else:
+            self.restart()
+        after = [self.standing(slug) for slug in slugs]
+        what = f"{kind} killed at {place} {nth}"
+        moved = [old != new for old, new in zip(before, after, strict=True)]
+        assert all(moved) or not any(moved), what
+        self.outcomes["done" if all(moved) else "not done"] += 1
+        assert self.house.store.refs.below(names.PENDING) == {}, what
+        self.restart()
+        for slug in slugs:
+            self.check(slug, what)
+        assert set(self.killer.write(write)["ended"]) == {"ok"}, what
+        assert [self.standing(slug) != old for slug, old in zip(slugs, before, strict=True)] == [True] * 3
+
     def finish(self) -> None:
         """The whole: nothing left over, git and gitstore find no fault."""
         store = self.house.store
@@ -151,11 +183,24 @@ def test_a_write_that_is_killed_happened_or_not_and_works_again(bench: Bench, ki
     bench.finish()
 
 
+@pytest.mark.parametrize("every", [False, pytest.param(True, marks=pytest.mark.soak)])
+def test_a_write_to_several_workflows_that_is_killed_happens_wholly_or_not(bench: Bench, every: bool) -> None:
+    """An atomic push of two workflows that discards the draft of a third, killed at each of its steps."""
+    passed = bench.killer.write(bench.prepared_at_once("push at once")[0])["passed"]
+    chances = [(place, nth) for place, times in passed.items() for nth in range(1, times + 1)]
+    steps = [(place, 1) for step in STEPS for place in (f"<{step}", f"{step}>")]
+    for place, nth in chances if every else [*steps, ("rename>", 3)]:
+        bench.kill_at_once("push at once", place, nth)
+    assert min(bench.outcomes["done"], bench.outcomes["not done"]) > 0
+    bench.finish()
+
+
 def test_every_place_is_passed_by_a_write(bench: Bench) -> None:
     """A place that no write passes would test nothing."""
     passed: Counter[str] = Counter()
     for kind in WRITES:
         passed.update(bench.passages(kind))
+    passed.update(bench.killer.write(bench.prepared_at_once("push at once")[0])["passed"])
     assert set(passed) == {sign for name in PLACES for sign in (f"<{name}", f"{name}>")}
 
 
