@@ -139,11 +139,14 @@ class ChangeSet:
             target=oid.decode(),
             latest=number,
             after=latest if number > latest + 1 else None,
-            current=number if activate and not held else current,
             rules=self.repository.rules,
             schema=verdict.definition.schema if verdict.definition is not None else None,
             invalid=invalid,
-            **{**self._reason(oid), **facts},
+            **{
+                "current": number if activate and not held else current,
+                **self._reason(oid),
+                **facts,
+            },
         )
         self.move(names.tag(self.slug, number), None, oid)
         return entry

@@ -266,6 +266,8 @@ def misnamed(ref: bytes) -> MisnamedRef | None:
 
 def accepted_instead(ref: bytes) -> str:
     """Describe the refs that users may write, for a refusal of `ref`; with the slug grammar if relevant."""
+    if ref.startswith(RELEASES):
+        return f"{_ACCEPTED}; gitstore release create makes a release, and no push changes one"
     if ref == SCHEMA:
         return f"{_ACCEPTED}; an owner sets the schema with gitstore project schema, or over HTTP"
     grammar = f"; a slug is {SLUG_RULE}" if ref.startswith((DRAFTS, TAGS)) else ""

@@ -140,6 +140,11 @@ def listed(repository: Repository) -> Iterator[Operation]:
         yield Operation(ref, oid, tuple(updates), tuple(removals))
 
 
+def check_level(repository: Repository) -> None:
+    """Raise `upgrade_unfinished` if no operation may be pending yet."""
+    ledger.require_level(LEVEL, repository.level)
+
+
 def is_any(repository: Repository) -> bool:
     """Return whether an operation is pending; the cost of looking into one folder."""
     return bool(repository.refs.sample(names.PENDING, 1))

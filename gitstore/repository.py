@@ -265,6 +265,14 @@ class Repository:
 
     # Content of a commit
 
+    def holds_latest(self, state: WorkflowState) -> bool:
+        """Return whether the draft has the content of the latest version."""
+        if state.latest_commit is None or state.draft is None:
+            return False
+        commits = (self.objects.commit(tip.encode()) for tip in (state.draft, state.latest_commit))
+        ours, latest = (self.locate(commit, state.slug)[2] for commit in commits)
+        return ours == latest
+
     def snapshot(
         self, slug: str, commit: str, rules: Rules | None = None, schema: Schema | None = None
     ) -> Snapshot:

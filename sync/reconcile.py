@@ -18,7 +18,7 @@ from gitstore import names, pending
 from gitstore.errors import ConfigError, GitstoreError, UnavailableError
 from gitstore.names import is_slug
 from gitstore.repository import Repository
-from sync import derive, mirror
+from sync import derive, mirror, releases
 from sync.audit import WORKER
 from sync.events import Fact
 from sync.unit_of_work import MirrorUnitOfWork
@@ -96,6 +96,8 @@ def full_pass(unit_of_work: MirrorUnitOfWork, progress: Progress | None = None) 
         slug for slug, tip in tips.items() if recorded.get(slug) != tip or rows[slug].is_edited(repository)
     ]
     report = _mirror_each(unit_of_work, behind, progress, report)
+    with unit_of_work.database.as_mirror() as tx:
+        releases.mirror_missing(tx, repository)
     for slug in missing:
         report.failures[slug] = derive.contradiction(slug, "it has rows, but its refs are missing")
     return report

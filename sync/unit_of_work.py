@@ -35,7 +35,7 @@ from gitstore.names import check_slug
 from gitstore.pending import Operation
 from gitstore.repository import Repository, WritableRepository
 from gitstore.unit_of_work import EXCLUSIVE_PATIENCE, WRITERS, check_count, exclusive_lock, shared_lock
-from sync import derive, mirror, rows
+from sync import derive, mirror, releases, rows
 from sync.audit import WORKER, Origin
 from sync.db import IDLE_SECONDS, Database, Locks, Transaction
 from sync.errors import translated
@@ -142,6 +142,7 @@ class MirrorUnitOfWork:
                 markers = self.markers.put(slugs)
                 self._carry_out([operation])
             facts = self._converge(tx, slugs, states, WORKER)
+            releases.mirror(tx, self.repository, operation.updates)
         self.markers.remove(markers)
         self._conclude([operation])
         return facts
@@ -200,6 +201,8 @@ class MirrorUnitOfWork:
         self.repository.refs.invalidate()  # the write may have used another reader of the refs
         write.written = write.tips != self._tips(write.slugs)
         self._converge(tx, write.slugs, states, self.origin)
+        for operation in write.decided:
+            releases.mirror(tx, self.repository, operation.updates, self.origin)
 
     def _recover(self, write: _Write, error: Exception) -> None:
         """Mirror a write whose transaction was lost. Raises `published_not_mirrored` after `patience`."""
@@ -256,14 +259,14 @@ class MirrorUnitOfWork:
 
     @contextmanager
     def _locked(
-        self, slugs: Sequence[str], releases: Sequence[str] = ()
+        self, slugs: Sequence[str], named: Sequence[str] = ()
     ) -> Iterator[tuple[Transaction, dict[str, MirroredState]]]:
-        """Hold the locks of `slugs` and `releases`, with cached refs.
+        """Hold the locks of `slugs` and of the releases `named`, with cached refs.
 
         Yield the transaction and the mirrored states.
         """
         with (
-            self.database.as_mirror(locks_of(self.repository, slugs, releases)) as tx,
+            self.database.as_mirror(locks_of(self.repository, slugs, named)) as tx,
             self.repository.refs.cached_reads(),
         ):
             if not (self.repository.path / "HEAD").is_file():
@@ -318,10 +321,10 @@ def exclusive(
         time.sleep(pause)
 
 
-def locks_of(repository: Repository, slugs: Collection[str], releases: Collection[str] = ()) -> Locks:
-    """Return the locks of a write to `slugs` and `releases`. Raises `too_large`."""
+def locks_of(repository: Repository, slugs: Collection[str], named: Collection[str] = ()) -> Locks:
+    """Return the locks of a write to `slugs` and to the releases `named`. Raises `too_large`."""
     check_count(len(slugs))
-    names = [*slugs, *(f"release {name}" for name in releases)]  # a slug has no space
+    names = [*slugs, *(f"release {name}" for name in named)]  # a slug has no space
     return Locks(
         shared=[lock_key(repository, None)], exclusive=sorted(lock_key(repository, name) for name in names)
     )

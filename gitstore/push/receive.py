@@ -75,7 +75,7 @@ def advertise(repository: Repository) -> bytes:
     """Return the ref advertisement for a pusher: every ref that it may name, including ledgers.
 
     Ledgers are included so that `git push --mirror` asks to delete them, is refused, and so discards nothing;
-    superseded heads, so that a mirror clone does not push them as new.
+    superseded heads and releases, so that a mirror clone does not push them as new.
 
     Of more than `MOST_ADVERTISED` refs, those are advertised that a push needs: the drafts, so that it names
     their old values and sends only new objects, and one ledger for the sake of `--mirror`. Tags that the
@@ -85,7 +85,7 @@ def advertise(repository: Repository) -> bytes:
         refs = _needed_by_pushers(repository)
     else:
         refs = {}
-        for prefix in (names.DRAFTS, names.LEDGERS, names.SUPERSEDED, names.TAGS):
+        for prefix in (names.DRAFTS, names.LEDGERS, names.RELEASES, names.SUPERSEDED, names.TAGS):
             refs |= repository.refs.below(prefix)
     lines = [b"%b %b" % (refs[name], name) for name in sorted(refs)] or [ZERO + b" capabilities^{}"]
     lines[0] += b"\0" + CAPABILITIES

@@ -22,7 +22,7 @@ from gitstore.git.packed_refs import packed_refs_damaged
 from gitstore.model import LedgerEntry, LedgerKind
 from gitstore.names import VersionRef, is_slug
 from gitstore.repository import Repository
-from sync import derive, git_objects, rows
+from sync import derive, git_objects, releases, rows
 from sync.db import Database, Transaction
 from sync.reconcile import Progress, tracked
 from sync.rows import Recorded, VersionInfo, VersionRow, WorkflowRow
@@ -93,6 +93,7 @@ def verify(database: Database, repository: Repository, progress: Progress | None
             reported.append(finding.problem)
             yield finding
     yield from _incomplete(database, repository)
+    yield from _releases(database, repository)
     yield from _git_problems(repository, "\n".join(reported))
     with database.as_owner() as tx:
         damaged = git_objects.survey(tx, repository.project).damaged
@@ -131,6 +132,18 @@ def _git_problems(repository: Repository, reported: str) -> Iterator[Finding]:
         oids = _OID.findall(line)
         if not any(oid in reported for oid in oids):
             yield Finding(REPOSITORY, None, f"git fsck: {line}", RESTORE)
+
+
+def _releases(database: Database, repository: Repository) -> Iterator[Finding]:
+    """Yield the differences of releases, those that remain once their writers have finished."""
+    with database.as_owner() as tx:
+        named = [name for name, _, _ in releases.differences(tx, repository)]
+    for start in range(0, len(named), BATCH):
+        part = named[start : start + BATCH]
+        with database.as_owner(locks_of(repository, [], part)) as tx:
+            for name, problem, is_lost in releases.differences(tx, repository):
+                if name in part:
+                    yield Finding(f"release {name}", None, problem, ACCEPT if is_lost else REBUILD)
 
 
 def _incomplete(database: Database, repository: Repository) -> Iterator[Finding]:

@@ -32,7 +32,7 @@ from uuid import UUID
 from dulwich.objects import Blob, ShaFile, Tree
 from dulwich.protocol import pkt_line
 
-from gitstore import names
+from gitstore import names, releases
 from gitstore.changes import Authorship
 from gitstore.drafts import Content
 from gitstore.errors import Code, GitstoreError
@@ -42,6 +42,7 @@ from gitstore.model import Person
 from gitstore.push.receive import CAPABILITIES, Receiver
 from gitstore.push.report import PushReport
 from gitstore.push.request import ZERO
+from gitstore.releases import Wanted
 from gitstore.store import Actors, Store
 from sync.db import Database
 from sync.unit_of_work import MirrorUnitOfWork
@@ -132,6 +133,9 @@ def carry_out(store: Store, write: dict[str, Any]) -> object:
         case "current":
             store.move_current(slug, 1, WHO, hold=True)
             return None
+        case "release":
+            items = [Wanted(name, **item) for name, item in write["items"].items()]
+            return releases.create(store, f"of-{slug}", items, WHO).commit
         case "publish many":
             return publish_many(store, slug, write["label"], write["count"])
         case "push" | "push at once":
