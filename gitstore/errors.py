@@ -30,7 +30,6 @@ class Code(StrEnum):
     VERSION_NOT_FOUND = "version_not_found"
     VERSION_LOST = "version_lost"
     NOT_PUBLISHED = "not_published"
-    RELEASE_NOT_FOUND = "release_not_found"
     # Conflict with the current state.
     PROJECT_EXISTS = "project_exists"
     PROJECT_ARCHIVED = "project_archived"

@@ -77,11 +77,11 @@ class Release:
 
 
 def find(repository: Repository, name: str) -> Release:
-    """Return the release `name`. Raises `release_not_found`, and `integrity` if it is damaged."""
+    """Return the release `name`. Raises `not_found`, and `integrity` if it is damaged."""
     ref = names.release(name)
     oid = repository.refs.read(ref)
     if names.release_of(ref) is None or oid is None:
-        raise NotFoundError(Code.RELEASE_NOT_FOUND, f"there is no release {clip(name)!r}")
+        raise NotFoundError(Code.NOT_FOUND, f"there is no release {clip(name)!r}")
     return _parse(repository, name, oid)
 
 

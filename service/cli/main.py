@@ -25,6 +25,7 @@ PLACES: Final = {
     "openapi": "service.cli.upkeep:openapi",
     "project": "service.cli.projects:project",
     "rebuild": "service.cli.upkeep:rebuild",
+    "release": "service.cli.releases:release",
     "repair": "service.cli.upkeep:repair",
     "secrets": "service.cli.secrets:secrets",
     "serve": "service.cli.serve:serve",

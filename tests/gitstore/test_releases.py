@@ -209,7 +209,7 @@ def test_a_release_that_is_no_release_is_damage(store: Store, git: Git) -> None:
     with pytest.raises(GitstoreError, match="not a release"):
         release_commit.find(store, "odd")
     missing: Callable[..., object] = release_commit.find
-    assert refusal(missing, store, "../a").code is Code.RELEASE_NOT_FOUND
+    assert refusal(missing, store, "../a").code is Code.NOT_FOUND
 
 
 def test_pending_is_empty_without_a_folder(store: Store) -> None:
