@@ -13,6 +13,7 @@ from service.ui import (
     editing,
     handover,
     projects,
+    releases,
     rollback,
     session,
     settings,
@@ -26,6 +27,6 @@ from service.ui.rendering import blueprint, is_page, refusal
 
 __all__ = [
     "activity", "autosaves", "blueprint", "compare", "conflicts", "editing", "handover", "is_page",
-    "projects", "refusal", "rollback", "session", "settings", "sources", "subscriptions", "tokens",
-    "versions", "workflows",
+    "projects", "refusal", "releases", "rollback", "session", "settings", "sources", "subscriptions",
+    "tokens", "versions", "workflows",
 ]  # fmt: skip
