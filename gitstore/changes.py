@@ -10,9 +10,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
-from dulwich.objects import Commit
+from dulwich.objects import Commit, ShaFile
 
-from gitstore import budget, ledger, names
+from gitstore import budget, ledger, names, pending
 from gitstore.definition.document import summarize
 from gitstore.definition.quoting import clip
 from gitstore.errors import BusyError, GitstoreError
@@ -21,6 +21,7 @@ from gitstore.git.objects import Objects, WritableObjects
 from gitstore.git.refs import RefUpdate
 from gitstore.model import LedgerEntry, LedgerKind, Person
 from gitstore.names import DraftRef, VersionRef
+from gitstore.pending import Removal
 from gitstore.policy import Effect, Verdict
 from gitstore.repository import LONGEST_MESSAGE, Repository, WritableRepository
 
@@ -138,11 +139,14 @@ class ChangeSet:
             target=oid.decode(),
             latest=number,
             after=latest if number > latest + 1 else None,
-            current=number if activate and not held else current,
             rules=self.repository.rules,
             schema=verdict.definition.schema if verdict.definition is not None else None,
             invalid=invalid,
-            **{**self._reason(oid), **facts},
+            **{
+                "current": number if activate and not held else current,
+                **self._reason(oid),
+                **facts,
+            },
         )
         self.move(names.tag(self.slug, number), None, oid)
         return entry
@@ -250,7 +254,29 @@ def write(repository: WritableRepository, change_sets: Sequence[ChangeSet]) -> l
     moved = repository.refs.update(updates) if updates else []
     drafts = [update.name for update in updates if update.name.startswith(names.DRAFTS)]
     if drafts and not moved:
-        repository.refs.point_head(drafts[-1])
+        repository.point_head(drafts)
+    return moved
+
+
+def decide(
+    repository: WritableRepository,
+    what: str,
+    change_sets: Sequence[ChangeSet],
+    *,
+    discarded: Sequence[Removal] = (),
+    staged: Sequence[ShaFile] = (),
+    also: Sequence[RefUpdate] = (),
+) -> list[bytes]:
+    """Decide that all of `change_sets` happen, and `also`; `staged` objects are written, too.
+
+    Return the refs that do not hold their old value, as `pending.decide` does.
+    """
+    commits = [c for change in change_sets for c in change.prepared.missing(change.commits)]
+    begun = [ledger.EMPTY_TREE] if any(not commit.parents for commit in commits) else []
+    updates = [*(update for change in change_sets for update in change.updates()), *also]
+    moved = pending.decide(repository, what, updates, discarded, [*staged, *begun, *commits])
+    for change in change_sets:
+        repository.objects.keep(change.commits)
     return moved
 
 
@@ -277,12 +303,7 @@ def discard(
     kept = change.discard(head)
     if write(repository, [change]) or not repository.refs.delete(name, head):
         return None
-    if repository.refs.head() == name:
-        drafts = repository.refs.below(names.DRAFTS)
-        if drafts:
-            repository.refs.point_head(
-                max(drafts, key=lambda ref: repository.objects.commit(drafts[ref]).commit_time)
-            )
+    repository.point_head([])
     return kept
 
 

@@ -43,6 +43,10 @@ class Code(StrEnum):
     MERGE_CONFLICT = "merge_conflict"
     EXPECTED_REQUIRED = "precondition_required"
     LIMIT_REACHED = "limit_reached"
+    RELEASE_EXISTS = "release_exists"
+    RELEASE_CONFLICT = "release_conflict"
+    RELEASE_REFUSED = "release_refused"
+    VERSION_UNUSABLE = "version_unusable"
     UPGRADE_UNFINISHED = "upgrade_unfinished"
     # Definitions.
     DEFINITION_UNPARSABLE = "definition_unparsable"
@@ -148,6 +152,18 @@ class StaleDraftError(ConflictError):
 
     def __init__(self, message: str, code: StrEnum = Code.STALE_DRAFT, **data: Any) -> None:
         super().__init__(code, message, **data)
+
+
+class ReleaseRefusedError(ConflictError):
+    """Nothing of a release happened. `refusals` has the reason of each workflow that stopped it."""
+
+    def __init__(self, code: StrEnum, message: str, refusals: Mapping[str, GitstoreError]) -> None:
+        items = [
+            {"workflow": slug, "code": error.code.value, "message": error.message, "problems": error.problems}
+            for slug, error in refusals.items()
+        ]
+        super().__init__(code, message, items=items)
+        self.refusals = refusals
 
 
 class InvalidDefinitionError(GitstoreError):

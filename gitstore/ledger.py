@@ -173,7 +173,7 @@ def parse(commit: Commit) -> LedgerEntry:
         return replace(
             entry,
             kind=kind,
-            actor=_actor(entry.actor, trailers),
+            actor=actor_of(entry.actor, trailers),
             version=_number(trailers.get("Version", _NONE)),
             target=trailers.get("Object"),
             name=_unquote(trailers.get("Name")),
@@ -233,7 +233,12 @@ def draft_entry(
 
 def check_level(kind: LedgerKind, level: int) -> None:
     """Raise `upgrade_unfinished` if entries of `kind` may not be written at the feature level `level`."""
-    if level < LEVELS.get(kind, 0):
+    require_level(LEVELS.get(kind, 0), level)
+
+
+def require_level(wanted: int, level: int) -> None:
+    """Raise `upgrade_unfinished` if the feature level `level` is below `wanted`."""
+    if level < wanted:
         raise ConflictError(
             Code.UPGRADE_UNFINISHED,
             "processes of an older gitstore may still run: an operator finishes the upgrade with "
@@ -303,7 +308,15 @@ def _parsed_time(shown: str | None) -> datetime | None:
     return None if shown is None else datetime.fromisoformat(shown)
 
 
-def _actor(known: Person, trailers: dict[str, str]) -> Person:
+def trailers_of(actor: Person) -> list[tuple[str, str]]:
+    """Return the trailers about an author that has more than name and address."""
+    if not isinstance(actor, Actor):
+        return []
+    facts = {"Issuer": actor.issuer, "Subject": actor.subject, "On-Behalf-Of": actor.on_behalf_of}
+    return [(name, json.dumps(value, ensure_ascii=False)) for name, value in facts.items() if value]
+
+
+def actor_of(known: Person, trailers: dict[str, str]) -> Person:
     """Return the author of an entry: an Actor if the trailers have more than name and address."""
     facts = [_unquote(trailers.get(name)) for name in ("Issuer", "Subject", "On-Behalf-Of")]
     return Actor(known.name, known.email, *facts) if any(facts) else known

@@ -7,7 +7,9 @@
     refs/tags/<slug>/v<N>                     a published version
     refs/ledger/<slug>                        the workflow's history, appended to by gitstore alone
     refs/superseded/<slug>/<time>             the kept head of a discarded draft
+    refs/releases/<name>                      the release <name> of several workflows, immutable
     refs/gitstore/schema                      the JSON Schema of the project, with its history
+    refs/gitstore/pending/<id>                a write to several workflows that is decided and not complete
 
 A workflow's id is uuid5(project id, slug); a version's is uuid5(workflow id, "v<N>"). The ids can therefore
 be derived from the repository alone.
@@ -35,6 +37,12 @@ FILE_NAME = r"^[A-Za-z0-9_][A-Za-z0-9._-]{0,95}\.(yaml|yml|json)$"
 """A name that a project may give to its definitions, besides `workflow.yaml`, `.yml` and `.json`."""
 HIGHEST_NUMBER = 2**31 - 1
 
+RELEASE_PATTERN = r"[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?"
+RELEASE_RULE = (
+    "1 to 63 of a-z, 0-9, '.', '_' and '-', a letter or digit at either end, no '..' and no '.lock'"
+)
+"""The grammar of a release's name as shown in messages."""
+
 SLUG_RULE = "1 to 63 of a-z, 0-9 and '-', no '-' at either end, and not the shape of a UUID"
 """The slug grammar as shown in messages."""
 
@@ -43,11 +51,14 @@ DRAFTS = b"refs/heads/drafts/"
 TAGS = b"refs/tags/"
 LEDGERS = b"refs/ledger/"
 SUPERSEDED = b"refs/superseded/"
+RELEASES = b"refs/releases/"
+PENDING = b"refs/gitstore/pending/"
 SCHEMA = b"refs/gitstore/schema"
 NO_REFS = b"refs/none/"
 """A prefix of no ref."""
 
 _SLUG = re.compile(SLUG_PATTERN)
+_RELEASE = re.compile(RELEASE_PATTERN)
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 _NOT_SLUG = re.compile(r"[^a-z0-9]+")
 _LONGEST_BASE = 54
@@ -72,6 +83,17 @@ def check_slug(text: str) -> str:
             Code.INVALID_NAME,
             f"{clip(text)!r} is not a slug: use {SLUG_RULE}",
             slug=clip(text),
+        )
+    return text
+
+
+def check_release(text: str) -> str:
+    """Return `text`, or raise `invalid_name` with the grammar of releases."""
+    if _RELEASE.fullmatch(text) is None or not is_ref(release(text)):
+        raise GitstoreError(
+            Code.INVALID_NAME,
+            f"{clip(text)!r} is not the name of a release: use {RELEASE_RULE}",
+            release=clip(text),
         )
     return text
 
@@ -176,6 +198,29 @@ def superseded_of(slug: str) -> bytes:
     return SUPERSEDED + slug.encode() + b"/"
 
 
+def release(name: str) -> bytes:
+    return RELEASES + name.encode()
+
+
+def release_of(ref: bytes) -> str | None:
+    """Return the name of the release that `ref` holds; None for every other ref."""
+    name = show(ref.removeprefix(RELEASES))
+    return name if ref.startswith(RELEASES) and _RELEASE.fullmatch(name) else None
+
+
+def pending(identity: str) -> bytes:
+    return PENDING + identity.encode()
+
+
+def slug_of(ref: bytes) -> str | None:
+    """Return the workflow that `ref`, of any kind, belongs to; None for every other ref."""
+    for prefix in (DRAFTS, TAGS, LEDGERS, SUPERSEDED):
+        if ref.startswith(prefix):
+            slug = show(ref.removeprefix(prefix)).partition("/")[0]
+            return slug if is_slug(slug) else None
+    return None
+
+
 def is_ref(name: bytes) -> bool:
     """Return whether `name` is a valid ref name: git-check-ref-format(1), below refs/."""
     if _PLAIN.fullmatch(name):
@@ -221,6 +266,8 @@ def misnamed(ref: bytes) -> MisnamedRef | None:
 
 def accepted_instead(ref: bytes) -> str:
     """Describe the refs that users may write, for a refusal of `ref`; with the slug grammar if relevant."""
+    if ref.startswith(RELEASES):
+        return f"{_ACCEPTED}; gitstore release create makes a release, and no push changes one"
     if ref == SCHEMA:
         return f"{_ACCEPTED}; an owner sets the schema with gitstore project schema, or over HTTP"
     grammar = f"; a slug is {SLUG_RULE}" if ref.startswith((DRAFTS, TAGS)) else ""

@@ -265,6 +265,14 @@ class Repository:
 
     # Content of a commit
 
+    def holds_latest(self, state: WorkflowState) -> bool:
+        """Return whether the draft has the content of the latest version."""
+        if state.latest_commit is None or state.draft is None:
+            return False
+        commits = (self.objects.commit(tip.encode()) for tip in (state.draft, state.latest_commit))
+        ours, latest = (self.locate(commit, state.slug)[2] for commit in commits)
+        return ours == latest
+
     def snapshot(
         self, slug: str, commit: str, rules: Rules | None = None, schema: Schema | None = None
     ) -> Snapshot:
@@ -421,6 +429,15 @@ class WritableRepository(Repository):
         options = {"rules": repository.rules, "first_rules": repository.first_rules}
         names = repository.file_names
         return cls(repository.path, repository.project, **options, file_names=names, limits=repository.limits)
+
+    def point_head(self, moved: Sequence[bytes]) -> None:
+        """Point HEAD to the last draft of `moved`, or away from a draft that is gone to the newest one."""
+        drafts = [name for name in moved if name.startswith(names.DRAFTS)]
+        if not drafts and (head := self.refs.head()) is not None and self.refs.read(head) is None:
+            left = self.refs.below(names.DRAFTS)
+            drafts = sorted(left, key=lambda ref: self.objects.commit(left[ref]).commit_time)[-1:]
+        if drafts:
+            self.refs.point_head(drafts[-1])
 
 
 def _contradiction(slug: str, what: str) -> GitstoreError:

@@ -225,7 +225,7 @@ class Store(WritableRepository):
                 raise ConflictError(Code.NO_DRAFT, f"{slug} has no draft: save or push one, then publish")
             if expected is not None:
                 self._check_expected(state, expected)
-            if self._equals_latest(state):
+            if self.holds_latest(state):
                 return Published(self.version(slug, state.latest), state.current == state.latest, new=False)
             ref, when = names.tag(slug, state.next_number), self.clock()
             try:
@@ -234,7 +234,7 @@ class Store(WritableRepository):
             except BaseMovedError as moved:
                 advice = f"{moved.message}; or save the draft with base_version {state.latest}"
                 raise BaseMovedError(advice, latest=moved.latest, draft=self._draft_of(state)) from moved
-            tag = self._tag(state, actors, message, when)
+            tag = self.version_tag(state, actors, message, when)
             self.objects.write([tag])
             authorship = Authorship(actors.actor, when, message, activate)
             published = replace(verdict, command=Command(ref, None, tag.id))
@@ -324,14 +324,8 @@ class Store(WritableRepository):
             raise NotFoundError(Code.VERSION_NOT_FOUND, f"{slug} has no version v{number}", version=number)
         return self.objects.peel(tag)[0]
 
-    def _equals_latest(self, state: WorkflowState) -> bool:
-        if state.latest_commit is None or state.draft is None:
-            return False
-        commits = (self.objects.commit(tip.encode()) for tip in (state.draft, state.latest_commit))
-        ours, latest = (self.locate(commit, state.slug)[2] for commit in commits)
-        return ours == latest
-
-    def _tag(self, state: WorkflowState, actors: Actors, message: str, when: datetime) -> Tag:
+    def version_tag(self, state: WorkflowState, actors: Actors, message: str, when: datetime) -> Tag:
+        """Return the tag object, not yet written, that publishes the draft of `state`."""
         slug, number = state.slug, state.next_number
         name = names.short(names.VersionRef(slug, number))
         text = message.replace("\0", "").strip() or f"Publish {slug} v{number}"

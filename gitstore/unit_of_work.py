@@ -14,15 +14,14 @@ from __future__ import annotations
 import fcntl
 import os
 from collections.abc import Callable, Collection, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import Final, Protocol
 
+from gitstore import pending
 from gitstore.errors import BusyError, TooLargeError
+from gitstore.repository import Repository, WritableRepository
 from gitstore.system import try_lock, wait_until
-
-if TYPE_CHECKING:
-    from gitstore.repository import Repository
 
 WRITERS: Final = "gitstore-writers"
 """The file in a repository on which all its writers hold a shared lock."""
@@ -36,10 +35,12 @@ _PATIENCE: Final = 10.0  # seconds, equal to the lock timeout of Postgres
 class UnitOfWork(Protocol):
     """Units of work on one repository, one after the other."""
 
-    def begin(self, slugs: Collection[str]) -> AbstractContextManager[None]:
+    def begin(self, slugs: Collection[str], release: str | None = None) -> AbstractContextManager[None]:
         """Lock the workflows `slugs` against all other writers, and the repository against maintenance.
 
-        The end of the block commits, also after an exception: a part of the write may be in Git.
+        `release` is the name of a release that is locked as well. What is pending on them is complete. The
+        end of the block carries out what the block decided (gitstore/pending.py) and commits, also after an
+        exception: a part of the write may be in Git.
         """
         ...
 
@@ -48,7 +49,7 @@ class UnitOfWork(Protocol):
         ...
 
 
-MakeUnitOfWork = Callable[["Repository"], UnitOfWork]
+MakeUnitOfWork = Callable[[Repository], UnitOfWork]
 
 
 class FileUnitOfWork:
@@ -58,13 +59,25 @@ class FileUnitOfWork:
     """
 
     def __init__(self, repository: Repository) -> None:
+        self._repository = repository
         self._path = repository.path / "gitstore.lock"
         self._writers = repository.path / WRITERS
 
     @contextmanager
-    def begin(self, slugs: Collection[str]) -> Iterator[None]:  # noqa: ARG002 - all of them
+    def begin(self, slugs: Collection[str], release: str | None = None) -> Iterator[None]:  # noqa: ARG002
         with _held(self._path, fcntl.LOCK_EX), shared_lock(self._writers):
-            yield
+            self._complete()
+            try:
+                yield
+            finally:
+                self._complete()
+
+    def _complete(self) -> None:
+        if pending.is_any(self._repository):
+            with closing(WritableRepository.of(self._repository)) as repository:
+                for operation in pending.listed(repository):
+                    pending.carry_out(repository, operation)
+                    pending.conclude(repository, operation)
 
     @contextmanager
     def maintenance(self) -> Iterator[None]:

@@ -14,6 +14,7 @@ from typing import IO
 
 from dulwich.protocol import pkt_line
 
+from gitstore import names
 from gitstore.errors import MalformedError
 from gitstore.git.process import FRUGAL, command, environment, git
 
@@ -26,6 +27,8 @@ _SETTINGS = {
     # and still refuse a commit that no ref leads to.
     "uploadpack.allowReachableSHA1InWant": "true",
     "core.quotePath": "false",
+    # Of no use to a clone, and gone in a moment.
+    "uploadpack.hideRefs": names.show(names.PENDING),
 }
 
 _MOST_KEPT = 16

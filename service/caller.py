@@ -54,6 +54,8 @@ class Backend:
     """Created at first use, which may also create its key."""
     count_publish: Callable[..., None] = _count_nothing
     """Count an attempt to publish, with its `door`, and its `outcome` if it failed."""
+    count_release: Callable[..., None] = _count_nothing
+    """Count an attempt to release or to roll back, with its `door`, and its `outcome`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,14 +149,16 @@ class Caller:
 
     @contextmanager
     def acting(
-        self, action: Event, slug: str, count: Callable[..., None] = _count_nothing
+        self, action: Event, slug: str | None, count: Callable[..., None] = _count_nothing, **about: Any
     ) -> Iterator[tuple[Store, dict[str, Any]]]:
         """Open the Store for an action on a workflow, and log the action of the block as done, or as refused.
 
-        The block adds facts to the yielded dict. `count` is called with the door and, for a refusal, the
-        outcome; not if a fact `new` reports that nothing was new.
+        `about` names the object of another action. The block adds facts to the yielded dict. `count` is
+        called with the door and, for a refusal, the outcome; not if a fact `new` reports that nothing was
+        new.
         """
-        facts: dict[str, Any] = {"workflow": slug}
+        about = about if slug is None else {"workflow": slug, **about}
+        facts: dict[str, Any] = {**about}
         started = time.perf_counter()
         try:
             with self.writing() as store:
@@ -162,7 +166,7 @@ class Caller:
         except GitstoreError as error:
             code = error.code.value
             count(door=self.origin.door, outcome=code)
-            refusal = {"workflow": slug, "action": action, "code": code}
+            refusal = {**about, "action": action, "code": code}
             self.log(Event.REFUSED, **refusal, duration_ms=_milliseconds_since(started))
             raise
         if facts.get("new", True):

@@ -43,6 +43,8 @@ class Event(StrEnum):
     PUBLISHED = auto()
     CURRENT_MOVED = auto()
     CURRENT_CLEARED = auto()
+    RELEASED = auto()
+    RELEASE_ROLLED_BACK = auto()
     REFUSED = auto()
     SIGNED_IN = auto()
     TOKEN_CREATED = auto()

@@ -8,7 +8,7 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from typing import Final, TypeVar
@@ -20,10 +20,11 @@ from gitstore.errors import Code, GitstoreError, MalformedError, NotFoundError, 
 from gitstore.names import is_slug, parse_number, parse_version, version_id, workflow_id
 from gitstore.repository import Repository
 from service.caller import Caller
-from sync import catalog
+from sync import catalog, releases
 from sync.catalog import Which
 from sync.db import SingleReading, Transaction
 from sync.listing import Filter, Sort, Wanted
+from sync.releases import ShownItem, ShownRelease
 
 T = TypeVar("T")
 
@@ -104,6 +105,19 @@ def draft_of(repository: Repository, slug: str) -> str | None:
 
 def unknown_workflow(name: str) -> GitstoreError:
     return NotFoundError(Code.WORKFLOW_NOT_FOUND, f"there is no workflow {clip(name)!r}")
+
+
+# Releases
+
+
+def release(caller: Caller, name: str) -> tuple[ShownRelease, Sequence[ShownItem]]:
+    """Return a release and its items; raises `not_found`."""
+    if "\0" not in name:
+        with caller.reading() as tx:
+            found = releases.find(tx, caller.project_id, name)
+        if found is not None:
+            return found
+    raise not_found("release", name)
 
 
 # Versions

@@ -39,6 +39,11 @@ COUNTERS: Final[Mapping[str, tuple[tuple[str, ...], str]]] = {
         "Attempts to publish, by door (git, http, page, source) and outcome (published, or an error code). "
         "Versions of a source that are not applied count as divergences.",
     ),
+    "gitstore_releases_total": (
+        ("door", "outcome"),
+        "Attempts to release several workflows at once, by door and outcome (released, rolled_back, or an "
+        "error code).",
+    ),
     "gitstore_pushes_total": (("outcome",), "Pushes by outcome: ok, or refused (at least one ref)."),
     "gitstore_delivery_attempts_total": (
         ("outcome",),
@@ -114,6 +119,9 @@ class Metrics:
 
     def published(self, *, door: str, outcome: str = "published") -> None:
         self._count("gitstore_publishes_total", door, outcome)
+
+    def released(self, *, door: str, outcome: str = "released") -> None:
+        self._count("gitstore_releases_total", door, outcome)
 
     def pushed(self, outcome: str) -> None:
         self._count("gitstore_pushes_total", outcome)

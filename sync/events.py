@@ -30,6 +30,7 @@ class EventType(StrEnum):
     CURRENT_CHANGED = "workflow.current.changed"
     UPDATED = "workflow.updated"
     DIVERGED = "workflow.version.diverged"
+    RELEASED = "release.created"
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,6 +169,7 @@ def published(workflow: WorkflowRow, row: VersionRow, entry: LedgerEntry) -> Fac
         **_version(workflow, row),
         "published_by": row.published_by,
         "activated": entry.current == row.version_number,
+        **_release(entry),
     }
     return _of_entry(EventType.PUBLISHED, workflow, row.version_number, entry, data)
 
@@ -200,6 +202,7 @@ def current_changed(workflow: WorkflowRow, previous: int | None, entry: LedgerEn
         "held": entry.held,
         "message": entry.message,
         "by": entry.actor.name,
+        **_release(entry),
     }
     return _of_entry(EventType.CURRENT_CHANGED, workflow, number, entry, data)
 
@@ -226,6 +229,10 @@ def _version(workflow: WorkflowRow, row: VersionRow) -> dict[str, Any]:
         "message": row.message,
         "author": {"name": row.author_name, "email": row.author_email},
     }
+
+
+def _release(entry: LedgerEntry) -> dict[str, str]:
+    return {"release": entry.release} if entry.release is not None else {}
 
 
 def _of_entry(

@@ -14,10 +14,11 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final, LiteralString
 
+from gitstore import names, pending
 from gitstore.errors import ConfigError, GitstoreError, UnavailableError
 from gitstore.names import is_slug
 from gitstore.repository import Repository
-from sync import derive, mirror
+from sync import derive, mirror, releases
 from sync.audit import WORKER
 from sync.events import Fact
 from sync.unit_of_work import MirrorUnitOfWork
@@ -77,7 +78,8 @@ def reconcile(unit_of_work: MirrorUnitOfWork, progress: Progress | None = None) 
     with unit_of_work.database.as_mirror() as tx:
         empty = tx.rows(_Row, _WITHOUT_CURRENT, project=repository.project)
     edited = [row.slug for row in empty if row.is_edited(repository)]
-    return _mirror_each(unit_of_work, [*unit_of_work.markers.pending(), *edited], progress)
+    report = _complete_pending(unit_of_work)
+    return _mirror_each(unit_of_work, [*unit_of_work.markers.pending(), *edited], progress, report)
 
 
 def full_pass(unit_of_work: MirrorUnitOfWork, progress: Progress | None = None) -> Report:
@@ -85,6 +87,7 @@ def full_pass(unit_of_work: MirrorUnitOfWork, progress: Progress | None = None) 
     repository = unit_of_work.repository
     with unit_of_work.database.as_mirror() as tx:
         rows = {row.slug: row for row in tx.rows(_Row, _ROWS, project=repository.project)}
+    report = _complete_pending(unit_of_work)
     # Refs are listed after rows, so that a concurrent write is visited once too often and never missed.
     tips = repository.tips()
     recorded = {slug: (row.draft_commit, row.ledger_oid) for slug, row in rows.items()}
@@ -92,7 +95,9 @@ def full_pass(unit_of_work: MirrorUnitOfWork, progress: Progress | None = None) 
     behind = [
         slug for slug, tip in tips.items() if recorded.get(slug) != tip or rows[slug].is_edited(repository)
     ]
-    report = _mirror_each(unit_of_work, behind, progress)
+    report = _mirror_each(unit_of_work, behind, progress, report)
+    with unit_of_work.database.as_mirror() as tx:
+        releases.mirror_missing(tx, repository)
     for slug in missing:
         report.failures[slug] = derive.contradiction(slug, "it has rows, but its refs are missing")
     return report
@@ -140,8 +145,22 @@ def tracked(slugs: Sequence[str], progress: Progress | None) -> Iterator[str]:
         report(len(slugs), len(slugs))
 
 
-def _mirror_each(unit_of_work: MirrorUnitOfWork, slugs: Iterable[str], progress: Progress | None) -> Report:
+def _complete_pending(unit_of_work: MirrorUnitOfWork) -> Report:
+    """Complete the writes to several workflows that a kill interrupted."""
     report = Report()
+    for operation in pending.listed(unit_of_work.repository):
+        try:
+            report.facts.extend(unit_of_work.complete(operation))
+        except (UnavailableError, ConfigError):
+            raise
+        except GitstoreError as error:
+            report.failures[names.show(operation.ref)] = error
+    return report
+
+
+def _mirror_each(
+    unit_of_work: MirrorUnitOfWork, slugs: Iterable[str], progress: Progress | None, report: Report
+) -> Report:
     for slug in tracked(sorted(filter(is_slug, set(slugs))), progress):
         try:
             report.facts.extend(unit_of_work.mirror_now([slug], WORKER))

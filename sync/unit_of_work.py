@@ -2,10 +2,12 @@
 
 One unit is one transaction of the role gitstore_mirror around the store's own work:
 
-    begin     locks; the rows of earlier writes catch up; a marker for each workflow
-    write     the store writes objects, ledger entries and refs
+    begin     locks; what is pending is completed; the rows of earlier writes catch up; a marker for each
+              workflow
+    write     the store writes objects, ledger entries and refs; or it decides that several workflows change
+              at once (gitstore/pending.py), and then their refs move
     mirror    rows, events and audit rows are derived from what Git now holds
-    commit    the transaction commits, the markers are removed
+    commit    the transaction commits, the markers and the pending operation are removed
     recover   if the transaction is lost after a write: mirror again, or leave the markers to a reconcile
 
 The locks are advisory locks of the transaction: the repository's, shared, then each workflow's, exclusive, in
@@ -21,17 +23,19 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from gitstore.errors import BusyError, Code, NotFoundError, NotMirroredError, UnavailableError
+from gitstore import pending
+from gitstore.errors import BusyError, Code, GitstoreError, NotFoundError, NotMirroredError, UnavailableError
 from gitstore.git.refs import WritableRefs
 from gitstore.names import check_slug
-from gitstore.repository import Repository
+from gitstore.pending import Operation
+from gitstore.repository import Repository, WritableRepository
 from gitstore.unit_of_work import EXCLUSIVE_PATIENCE, WRITERS, check_count, exclusive_lock, shared_lock
-from sync import derive, mirror, rows
+from sync import derive, mirror, releases, rows
 from sync.audit import WORKER, Origin
 from sync.db import IDLE_SECONDS, Database, Locks, Transaction
 from sync.errors import translated
@@ -40,6 +44,7 @@ from sync.markers import Markers
 from sync.mirror import MirroredState
 
 _PAUSE: Final = 0.2  # seconds between two tries
+_TRIES: Final = 10
 
 _States = dict[str, MirroredState]
 _Tips = list[tuple[str | None, str | None]]
@@ -53,6 +58,7 @@ class _Write:
     tips: _Tips = field(default_factory=list)
     markers: list[Path] = field(default_factory=list)
     begun: bool = False
+    decided: list[Operation] = field(default_factory=list)
     written: bool = True
     refusal: Exception | None = None
 
@@ -80,8 +86,8 @@ class MirrorUnitOfWork:
         self._patience = patience
 
     @contextmanager
-    def begin(self, slugs: Collection[str]) -> Iterator[None]:
-        """Hold the locks of `slugs` for a write, and mirror it at the end.
+    def begin(self, slugs: Collection[str], release: str | None = None) -> Iterator[None]:
+        """Hold the locks of `slugs` and of the name `release` for a write, and mirror it at the end.
 
         Raises `unavailable`, `busy` or `integrity` before anything is written, and `published_not_mirrored`
         if Git has the write and its rows could not follow. An exception of the block is raised again after
@@ -89,16 +95,18 @@ class MirrorUnitOfWork:
         """
         write = _Write([check_slug(slug) for slug in sorted(set(slugs))])
         try:
-            with self._locked(write.slugs) as (tx, states):
+            with ExitStack() as held:
+                tx, states = self._settled(held, write.slugs, release)
                 self._catch_up(tx, write, states)
                 with shared_lock(self._writers):
                     write.markers = self.markers.put(write.slugs)
                     write.begun = True
-                    try:
-                        with self._fenced(tx):
+                    with self._fenced(tx):
+                        try:
                             yield
-                    except Exception as error:
-                        write.refusal = error  # a part may be written
+                        except Exception as error:
+                            write.refusal = error  # a part may be written
+                        write.decided = self._carry_out(pending.concerning(self.repository, slugs, release))
                 self._mirror(tx, write, states)
         except Exception as error:
             if not write.begun:
@@ -106,8 +114,61 @@ class MirrorUnitOfWork:
             self._recover(write, error)
         else:
             self.markers.remove(write.markers)
+            self._conclude(write.decided)
         if write.refusal is not None:
             raise write.refusal
+
+    def _settled(
+        self, held: ExitStack, slugs: Sequence[str], release: str | None = None
+    ) -> tuple[Transaction, _States]:
+        """Enter `_locked`, with nothing pending on `slugs` and `release`. Raises `busy`."""
+        for _ in range(_TRIES):
+            tx, states = held.enter_context(self._locked(slugs, [release] if release else []))
+            operations = pending.concerning(self.repository, slugs, release)
+            if not operations:
+                return tx, states
+            held.close()  # an operation is completed under the locks of all its workflows, in their order
+            for operation in operations:
+                self.complete(operation)
+        raise BusyError("other writes to several workflows are in progress: try again")
+
+    def complete(self, operation: Operation) -> list[Fact]:
+        """Complete a pending operation that its writer left behind, once its locks are free."""
+        slugs = operation.slugs
+        with self._locked(slugs, operation.releases) as (tx, states):
+            if self.repository.refs.read(operation.ref) is None:
+                return []
+            with shared_lock(self._writers):
+                markers = self.markers.put(slugs)
+                self._carry_out([operation])
+            facts = self._converge(tx, slugs, states, WORKER)
+            releases.mirror(tx, self.repository, operation.updates)
+        self.markers.remove(markers)
+        self._conclude([operation])
+        return facts
+
+    def _carry_out(self, operations: list[Operation]) -> list[Operation]:
+        for operation in operations:
+            with self._writable() as repository:
+                pending.carry_out(repository, operation)
+        if operations:
+            self.repository.refs.invalidate()
+        return operations
+
+    def _conclude(self, operations: Sequence[Operation]) -> None:
+        """Delete the refs of operations whose rows are committed. Else the next writer does it."""
+        for operation in operations:
+            with self._writable() as repository, suppress(GitstoreError, OSError):
+                pending.conclude(repository, operation)
+
+    @contextmanager
+    def _writable(self) -> Iterator[WritableRepository]:
+        """Yield the repository as one that can be written; the fence of a write holds for it, too."""
+        if isinstance(self.repository, WritableRepository):
+            yield self.repository
+            return
+        with closing(WritableRepository.of(self.repository)) as repository:
+            yield repository
 
     @contextmanager
     def _fenced(self, tx: Transaction) -> Iterator[None]:
@@ -140,6 +201,8 @@ class MirrorUnitOfWork:
         self.repository.refs.invalidate()  # the write may have used another reader of the refs
         write.written = write.tips != self._tips(write.slugs)
         self._converge(tx, write.slugs, states, self.origin)
+        for operation in write.decided:
+            releases.mirror(tx, self.repository, operation.updates, self.origin)
 
     def _recover(self, write: _Write, error: Exception) -> None:
         """Mirror a write whose transaction was lost. Raises `published_not_mirrored` after `patience`."""
@@ -171,11 +234,12 @@ class MirrorUnitOfWork:
     def mirror_now(self, slugs: Collection[str], origin: Origin | None = None) -> list[Fact]:
         """Mirror the rows of `slugs` and remove their markers. Return the facts that were missing."""
         touched = sorted(set(slugs))
-        with self._locked(touched) as (tx, mirrored_states):
+        with ExitStack() as held:
+            tx, mirrored_states = self._settled(held, touched)
             # Read under the lock: they belong to writers that were killed or lost the database.
-            pending = self.markers.pending()
+            left = self.markers.pending()
             facts = self._converge(tx, touched, mirrored_states, origin or self.origin)
-        self.markers.remove(path for slug in touched for path in pending.get(slug, ()))
+        self.markers.remove(path for slug in touched for path in left.get(slug, ()))
         return facts
 
     def recheck_draft(self, slug: str) -> None:
@@ -194,10 +258,15 @@ class MirrorUnitOfWork:
             yield
 
     @contextmanager
-    def _locked(self, slugs: Sequence[str]) -> Iterator[tuple[Transaction, dict[str, MirroredState]]]:
-        """Hold the locks of `slugs`, with cached refs. Yield the transaction and the mirrored states."""
+    def _locked(
+        self, slugs: Sequence[str], named: Sequence[str] = ()
+    ) -> Iterator[tuple[Transaction, dict[str, MirroredState]]]:
+        """Hold the locks of `slugs` and of the releases `named`, with cached refs.
+
+        Yield the transaction and the mirrored states.
+        """
         with (
-            self.database.as_mirror(locks_of(self.repository, slugs)) as tx,
+            self.database.as_mirror(locks_of(self.repository, slugs, named)) as tx,
             self.repository.refs.cached_reads(),
         ):
             if not (self.repository.path / "HEAD").is_file():
@@ -252,11 +321,12 @@ def exclusive(
         time.sleep(pause)
 
 
-def locks_of(repository: Repository, slugs: Collection[str]) -> Locks:
-    """Return the locks of a write to `slugs`. Raises `too_large`."""
+def locks_of(repository: Repository, slugs: Collection[str], named: Collection[str] = ()) -> Locks:
+    """Return the locks of a write to `slugs` and to the releases `named`. Raises `too_large`."""
     check_count(len(slugs))
+    names = [*slugs, *(f"release {name}" for name in named)]  # a slug has no space
     return Locks(
-        shared=[lock_key(repository, None)], exclusive=sorted(lock_key(repository, slug) for slug in slugs)
+        shared=[lock_key(repository, None)], exclusive=sorted(lock_key(repository, name) for name in names)
     )
 
 

@@ -14,7 +14,7 @@ from io import BytesIO
 
 from dulwich.protocol import pkt_line
 
-from gitstore import budget, changes, names
+from gitstore import budget, changes, names, pending
 from gitstore.changes import Authorship, Prepared
 from gitstore.diff.summary import what_changes
 from gitstore.errors import (
@@ -75,7 +75,7 @@ def advertise(repository: Repository) -> bytes:
     """Return the ref advertisement for a pusher: every ref that it may name, including ledgers.
 
     Ledgers are included so that `git push --mirror` asks to delete them, is refused, and so discards nothing;
-    superseded heads, so that a mirror clone does not push them as new.
+    superseded heads and releases, so that a mirror clone does not push them as new.
 
     Of more than `MOST_ADVERTISED` refs, those are advertised that a push needs: the drafts, so that it names
     their old values and sends only new objects, and one ledger for the sake of `--mirror`. Tags that the
@@ -85,7 +85,7 @@ def advertise(repository: Repository) -> bytes:
         refs = _needed_by_pushers(repository)
     else:
         refs = {}
-        for prefix in (names.DRAFTS, names.LEDGERS, names.SUPERSEDED, names.TAGS):
+        for prefix in (names.DRAFTS, names.LEDGERS, names.RELEASES, names.SUPERSEDED, names.TAGS):
             refs |= repository.refs.below(prefix)
     lines = [b"%b %b" % (refs[name], name) for name in sorted(refs)] or [ZERO + b" capabilities^{}"]
     lines[0] += b"\0" + CAPABILITIES
@@ -334,6 +334,7 @@ class Receiver:
     ) -> list[Verdict]:
         """Write the accepted commands, discards only if `discards`; return the final verdicts."""
         accepted = [v for v in verdicts if v.refusal is None and v.target is not None]
+        at_once = atomic and self._store.level >= pending.LEVEL and sum(map(_is_pending, accepted)) > 1
         for verdict in accepted:
             # Check before any object is moved in that would then be unused.
             self._store.refs.check_place(verdict.command.ref)
@@ -349,6 +350,8 @@ class Receiver:
             changes.record(self._store, group, self._authorship, self._prepared)
             for group in changes.by_workflow(accepted)
         ]
+        if at_once:
+            return self._decide(verdicts, change_sets)
         failed = self._write_refs(change_sets, atomic=atomic)
         kept: dict[bytes, bytes] = {}
         for ref, verdict in [(v.command.ref, v) for v in accepted if discards and v.effect is Effect.DISCARD]:
@@ -376,6 +379,24 @@ class Receiver:
         for change in change_sets:
             failed |= self._write_refs([change], atomic=atomic)
         return failed
+
+    def _decide(self, verdicts: Sequence[Verdict], change_sets: Sequence[changes.ChangeSet]) -> list[Verdict]:
+        """Decide on an atomic push of several refs, which then happens as a whole, whatever is killed."""
+        by_slug = {change.slug: change for change in change_sets}
+        removals: list[pending.Removal] = []
+        kept: dict[bytes, bytes] = {}
+        for verdict in verdicts:
+            match verdict.target, verdict.command.old, verdict.effect:
+                case DraftRef(slug), bytes(head), Effect.DISCARD:
+                    change = by_slug.get(slug) or changes.ChangeSet(self._store, slug, self._authorship)
+                    by_slug[slug] = change
+                    kept[verdict.command.ref] = change.discard(head)
+                    removals.append(pending.Removal(verdict.command.ref, head))
+        what = f"Push {len(verdicts)} refs at once"
+        if moved := changes.decide(self._store, what, list(by_slug.values()), discarded=removals):
+            failed = changes.concurrent_update(moved)
+            return [replace(v, refusal=v.refusal or (failed if _is_pending(v) else None)) for v in verdicts]
+        return [replace(v, kept=kept.get(v.command.ref, b"")) for v in verdicts]
 
     def _discard(self, verdict: Verdict) -> bytes | None:
         target, head = verdict.target, verdict.command.old

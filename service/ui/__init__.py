@@ -13,6 +13,7 @@ from service.ui import (
     editing,
     handover,
     projects,
+    releases,
     rollback,
     schemas,
     session,
@@ -27,6 +28,6 @@ from service.ui.rendering import blueprint, is_page, refusal
 
 __all__ = [
     "activity", "autosaves", "blueprint", "compare", "conflicts", "editing", "handover", "is_page",
-    "projects", "refusal", "rollback", "schemas", "session", "settings", "sources", "subscriptions",
-    "tokens", "versions", "workflows",
+    "projects", "refusal", "releases", "rollback", "schemas", "session", "settings", "sources",
+    "subscriptions", "tokens", "versions", "workflows",
 ]  # fmt: skip

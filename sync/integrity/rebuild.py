@@ -23,9 +23,9 @@ from gitstore.model import LedgerKind
 from gitstore.names import is_slug, version_id, workflow_id
 from gitstore.repository import Repository, WritableRepository
 from gitstore.system import now
-from sync import derive, git_objects, rows
+from sync import derive, git_objects, releases, rows
 from sync.db import Database, Transaction
-from sync.integrity.verify import Finding, contradictions
+from sync.integrity.verify import ACCEPT, Finding, contradictions
 from sync.reconcile import Progress, reconcile, tracked
 from sync.rows import Recorded
 from sync.unit_of_work import MirrorUnitOfWork, exclusive
@@ -62,17 +62,25 @@ def rebuild(
         for repository in repositories:
             for slug in rows.slugs(tx, repository):
                 findings += contradictions(repository, rows.recorded(tx, repository, slug))
+            findings += [
+                Finding(f"release {name}", None, problem, ACCEPT)
+                for name, problem, is_lost in releases.differences(tx, repository)
+                if is_lost
+            ]
         if findings and not accept_git:
             raise _refusal(findings)
         if findings:
             for repository in repositories:
                 with closing(WritableRepository.of(repository)) as writable:
                     _accept_losses(writable)
-        return sum(
+        count = sum(
             correct(tx, repository, slug)
             for repository in repositories
             for slug in tracked(list(filter(is_slug, rows.slugs(tx, repository))), progress)
         )
+        for repository in repositories:
+            releases.correct(tx, repository)
+        return count
 
 
 def losses(tx: Transaction, repository: Repository) -> list[str]:

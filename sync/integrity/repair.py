@@ -22,7 +22,7 @@ from gitstore.model import LedgerEntry, LedgerKind, Person
 from gitstore.names import HIGHEST_NUMBER, is_slug
 from gitstore.repository import WritableRepository
 from gitstore.system import now
-from sync import audit, derive, git_objects, rows
+from sync import audit, derive, git_objects, releases, rows
 from sync.audit import Origin
 from sync.db import Transaction
 from sync.integrity import rebuild
@@ -53,6 +53,9 @@ def repair(unit_of_work: MirrorUnitOfWork, progress: Progress | None = None) -> 
                 rows.load_marks(tx, writable, [slug])
                 lines = list(_Repair(tx, writable, slug).carry_out())
             yield from lines
+        with database.upkeep(locks_of(writable, [])) as tx:
+            lines = list(releases.restore(tx, writable))
+        yield from lines
     report = full_pass(unit_of_work)
     for slug in sorted({fact.slug for fact in report.facts}):
         yield f"{slug}: its rows were behind Git, and were updated"

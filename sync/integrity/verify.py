@@ -14,7 +14,7 @@ from typing import Final, LiteralString
 
 from psycopg.types.json import Jsonb
 
-from gitstore import names
+from gitstore import names, pending
 from gitstore.definition.quoting import quote
 from gitstore.errors import GitstoreError, IntegrityError
 from gitstore.git.maintenance import fsck
@@ -22,7 +22,7 @@ from gitstore.git.packed_refs import packed_refs_damaged
 from gitstore.model import LedgerEntry, LedgerKind
 from gitstore.names import VersionRef, is_slug
 from gitstore.repository import Repository
-from sync import derive, git_objects, rows
+from sync import derive, git_objects, releases, rows
 from sync.db import Database, Transaction
 from sync.reconcile import Progress, tracked
 from sync.rows import Recorded, VersionInfo, VersionRow, WorkflowRow
@@ -92,6 +92,8 @@ def verify(database: Database, repository: Repository, progress: Progress | None
         for finding in _verify_one(database, repository, slug):
             reported.append(finding.problem)
             yield finding
+    yield from _incomplete(database, repository)
+    yield from _releases(database, repository)
     yield from _git_problems(repository, "\n".join(reported))
     with database.as_owner() as tx:
         damaged = git_objects.survey(tx, repository.project).damaged
@@ -130,6 +132,30 @@ def _git_problems(repository: Repository, reported: str) -> Iterator[Finding]:
         oids = _OID.findall(line)
         if not any(oid in reported for oid in oids):
             yield Finding(REPOSITORY, None, f"git fsck: {line}", RESTORE)
+
+
+def _releases(database: Database, repository: Repository) -> Iterator[Finding]:
+    """Yield the differences of releases, those that remain once their writers have finished."""
+    with database.as_owner() as tx:
+        named = [name for name, _, _ in releases.differences(tx, repository)]
+    for start in range(0, len(named), BATCH):
+        part = named[start : start + BATCH]
+        with database.as_owner(locks_of(repository, [], part)) as tx:
+            for name, problem, is_lost in releases.differences(tx, repository):
+                if name in part:
+                    yield Finding(f"release {name}", None, problem, ACCEPT if is_lost else REBUILD)
+
+
+def _incomplete(database: Database, repository: Repository) -> Iterator[Finding]:
+    """Yield the writes to several workflows that no process is completing."""
+    try:
+        for operation in pending.listed(repository):
+            with database.as_owner(locks_of(repository, operation.slugs, operation.releases)):
+                if repository.refs.read(operation.ref) is not None:
+                    shown = f"{names.show(operation.ref)} is decided and not complete"
+                    yield Finding(REPOSITORY, None, shown, RECONCILE)
+    except IntegrityError as error:
+        yield Finding(REPOSITORY, None, error.message, RESTORE)
 
 
 def _verify_one(database: Database, repository: Repository, slug: str) -> list[Finding]:

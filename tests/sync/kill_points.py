@@ -20,7 +20,7 @@ import sys
 import time
 import traceback
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from datetime import UTC, datetime
 from functools import partial
@@ -32,7 +32,7 @@ from uuid import UUID
 from dulwich.objects import Blob, ShaFile, Tree
 from dulwich.protocol import pkt_line
 
-from gitstore import names
+from gitstore import names, releases
 from gitstore.changes import Authorship
 from gitstore.drafts import Content
 from gitstore.errors import Code, GitstoreError
@@ -42,6 +42,7 @@ from gitstore.model import Person
 from gitstore.push.receive import CAPABILITIES, Receiver
 from gitstore.push.report import PushReport
 from gitstore.push.request import ZERO
+from gitstore.releases import Wanted
 from gitstore.store import Actors, Store
 from sync.db import Database
 from sync.unit_of_work import MirrorUnitOfWork
@@ -55,6 +56,7 @@ YAML = "nodes:\n- {id: a, type: webhook, data: {label: %s}}\n"
 PLACES = {
     "marker": "sync.markers:Markers.restore",
     "object": "gitstore.git.objects:WritableObjects._write_one",
+    "pack": "gitstore.git.objects:WritableObjects.write_pack",
     "object folder": "gitstore.git.objects:sync_fanout",
     "unpacked": "gitstore.git.quarantine:Quarantine._unpack",
     "moved in": "pathlib:Path.rename",
@@ -65,6 +67,9 @@ PLACES = {
     "refs": "gitstore.git.refs:WritableRefs.update",
     "head": "gitstore.git.refs:WritableRefs.point_head",
     "deleted": "gitstore.git.refs:WritableRefs.delete",
+    "decided": "gitstore.pending:decide",
+    "carried out": "gitstore.pending:carry_out",
+    "concluded": "gitstore.pending:conclude",
     "row": "sync.mirror:Batch.flush",
     "event": "sync.events:as_json",
     "audit": "sync.audit:row",
@@ -128,9 +133,12 @@ def carry_out(store: Store, write: dict[str, Any]) -> object:
         case "current":
             store.move_current(slug, 1, WHO, hold=True)
             return None
+        case "release":
+            items = [Wanted(name, **item) for name, item in write["items"].items()]
+            return releases.create(store, f"of-{slug}", items, WHO).commit
         case "publish many":
             return publish_many(store, slug, write["label"], write["count"])
-        case "push":
+        case "push" | "push at once":
             occasion = Authorship(ADA, datetime.now(UTC))
             receiver = Receiver(store, occasion, lambda *_: None, PushReport(lambda *_: "http://x.test/"))
             receipt = receiver.receive(BytesIO(Path(write["request"]).read_bytes()).read)
@@ -166,8 +174,13 @@ def publish_many(store: Store, slug: str, label: str, count: int) -> dict[str, A
     return {"numbers": numbers, "slowest": slowest}
 
 
-def push_request(folder: Path, slug: str, author: str = "ada") -> Path:
-    """A push of a draft and two versions, as a file in `folder`."""
+def push_request(
+    folder: Path, slug: str, author: str = "ada", discarded: Mapping[str, str] | None = None
+) -> Path:
+    """A push of a draft and two versions, as a file in `folder`.
+
+    With `discarded`, drafts and their heads, it is an atomic push of two workflows that also discards those.
+    """
     Store.init(folder / f"{slug}-{author}")
     made: list[ShaFile] = []
     commits: list[bytes] = []
@@ -186,11 +199,23 @@ def push_request(folder: Path, slug: str, author: str = "ada") -> Path:
         ["git", "--git-dir", str(folder / f"{slug}-{author}"), "pack-objects", "--stdout", "-q"],
         input=b"\n".join(item.id for item in made), capture_output=True, check=True,
     ).stdout  # fmt: skip
-    refs = [names.tag(slug, 1), names.tag(slug, 2), names.draft(slug)]
-    lines = [ZERO + b" " + oid + b" " + ref for oid, ref in zip([*commits, commits[1]], refs, strict=True)]
-    lines[0] += b"\0" + CAPABILITIES
+    lines = [
+        b" ".join([ZERO, oid, ref])
+        for pushed in ([slug] if discarded is None else [slug, f"{slug}-too"])
+        for oid, ref in zip(
+            [*commits, commits[1]],
+            [names.tag(pushed, 1), names.tag(pushed, 2), names.draft(pushed)],
+            strict=True,
+        )
+    ]
+    lines += [
+        b" ".join([head.encode(), ZERO, names.draft(other)]) for other, head in (discarded or {}).items()
+    ]
+    wanted = CAPABILITIES if discarded is not None else CAPABILITIES.replace(b" atomic", b"")
+    lines[0] += b"\0" + wanted
+    options = pkt_line(b"gitstore.discard=%d" % len(discarded)) if discarded else b""
     path = folder / f"{slug}-{author}.push"
-    path.write_bytes(b"".join(map(pkt_line, lines)) + pkt_line(None) * 2 + pack)  # no push options
+    path.write_bytes(b"".join(map(pkt_line, lines)) + pkt_line(None) + options + pkt_line(None) + pack)
     return path
 
 

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from gitstore import names
+from gitstore import names, release_commit
 from gitstore.git.cleanup import sweep
 from sync.integrity import verify
 from sync.reconcile import reconcile
@@ -27,6 +27,7 @@ from tests.sync.kill_points import PLACES, Killer, push_request
 pytestmark = pytest.mark.slow
 
 WRITES = ("create", "save", "publish", "push", "discard", "revert", "current")
+STEPS = ("decided", "carried out", "deleted", "concluded", "commit")
 KILLS = int(os.environ.get("GITSTORE_TEST_KILLS", "1000"))
 
 
@@ -97,6 +98,10 @@ class Bench:
         store = self.house.store
         return store.version_tags(slug), store.refs.read(names.draft(slug)), store.exists(slug)
 
+    def pointed(self, slug: str) -> tuple[Any, ...]:
+        store = self.house.store
+        return *self.standing(slug), store.state(slug).current if store.exists(slug) else None
+
     def check(self, slug: str, what: str) -> None:
         """Rows equal refs, and each published version has its one event."""
         house = self.house
@@ -127,6 +132,48 @@ class Bench:
                 state = store.state(slug)
                 assert (state.current, state.held) == (1, True)
 
+    def prepared_at_once(self, kind: str) -> tuple[dict[str, Any], list[str]]:
+        """A write of this kind to several workflows, and these."""
+        self.count += 1
+        slug, other = f"w{self.count}", f"w{self.count}-other"
+        self.house.publish(other)
+        if kind == "release":
+            self.house.publish(other, "https://two.example/")
+            self.house.save(slug)
+            self.house.publish(f"{slug}-too")
+            self.house.save(f"{slug}-too", "https://draft.example/")
+            items = {slug: {"draft": "*"}, f"{slug}-too": {"draft": "*"}, other: {"version": 1}}
+            return {"kind": kind, "slug": slug, "items": items}, list(items)
+        self.house.save(other, "https://draft.example/")
+        heads = {other: self.house.store.state(other).draft or ""}
+        request = push_request(self.scratch, slug, discarded=heads)
+        return {"kind": kind, "slug": slug, "request": str(request)}, [slug, f"{slug}-too", other]
+
+    def kill_at_once(self, kind: str, place: str, nth: int) -> None:
+        """Kill a write to several workflows there; the next writer, or a restart, completes or forgets it."""
+        write, slugs = self.prepared_at_once(kind)
+        before = [self.pointed(slug) for slug in slugs]
+        assert self.killer.write(write, place, nth)["killed"], place
+        if self.count % 2:
+            self.house.store.describe(slugs[-1], {"name": "Next"}, self.house.who)
+        else:
+            self.restart()
+        after = [self.pointed(slug) for slug in slugs]
+        what = f"{kind} killed at {place} {nth}"
+        moved = [old != new for old, new in zip(before, after, strict=True)]
+        assert all(moved) or not any(moved), what
+        self.outcomes["done" if all(moved) else "not done"] += 1
+        assert self.house.store.refs.below(names.PENDING) == {}, what
+        self.restart()
+        for slug in slugs:
+            self.check(slug, what)
+        again = self.killer.write(write)["ended"]
+        if kind == "release":
+            assert again == release_commit.find(self.house.store, f"of-{slugs[0]}").commit, what
+        else:
+            assert set(again) == {"ok"}, what
+        assert [self.pointed(slug) != old for slug, old in zip(slugs, before, strict=True)] == [True] * 3
+
     def finish(self) -> None:
         """The whole: nothing left over, git and gitstore find no fault."""
         store = self.house.store
@@ -151,11 +198,30 @@ def test_a_write_that_is_killed_happened_or_not_and_works_again(bench: Bench, ki
     bench.finish()
 
 
+@pytest.mark.parametrize("every", [False, pytest.param(True, marks=pytest.mark.soak)])
+@pytest.mark.parametrize("kind", ["push at once", "release"])
+def test_a_write_to_several_workflows_that_is_killed_happens_wholly_or_not(
+    bench: Bench, kind: str, every: bool
+) -> None:
+    """An atomic push of two workflows that discards the draft of a third; and a release of three."""
+    passed = bench.killer.write(bench.prepared_at_once(kind)[0])["passed"]
+    chances = [(place, nth) for place, times in passed.items() for nth in range(1, times + 1)]
+    steps = [(place, 1) for step in STEPS for place in (f"<{step}", f"{step}>") if place in passed]
+    for place, nth in chances if every else [*steps, ("rename>", 3)]:
+        bench.kill_at_once(kind, place, nth)
+    with bench.house.database.as_owner() as tx:
+        events = tx.tuples("select data ->> 'release' from gitstore.events where type = 'release.created'")
+        assert len(events) == tx.value("select count(*) from gitstore.releases")
+    assert min(bench.outcomes["done"], bench.outcomes["not done"]) > 0
+    bench.finish()
+
+
 def test_every_place_is_passed_by_a_write(bench: Bench) -> None:
     """A place that no write passes would test nothing."""
     passed: Counter[str] = Counter()
     for kind in WRITES:
         passed.update(bench.passages(kind))
+    passed.update(bench.killer.write(bench.prepared_at_once("push at once")[0])["passed"])
     assert set(passed) == {sign for name in PLACES for sign in (f"<{name}", f"{name}>")}
 
 

@@ -14,7 +14,9 @@ from uuid import UUID, uuid4
 import psycopg
 import pytest
 
+from gitstore import releases
 from gitstore.errors import Code, GitstoreError
+from gitstore.releases import Wanted
 from sync import audit, catalog, tokens
 from sync.audit import Origin
 from sync.db import Claims, Database, SingleReading, Transaction, token_claims, user_claims
@@ -29,8 +31,12 @@ COUNTS: dict[str, LiteralString] = {
     "events": "select count(*) from gitstore.events",
     "audit_log": "select count(*) from gitstore.audit_log",
     "git_objects": "select count(*) from gitstore.git_objects",
+    "releases": "select count(*) from gitstore.releases",
+    "release_items": "select count(*) from gitstore.release_items",
 }
-READABLE = ("projects", "workflows", "workflow_versions", "events", "git_objects")
+READABLE = (
+    "projects", "workflows", "workflow_versions", "events", "git_objects", "releases", "release_items"
+)  # fmt: skip
 OWNERS = ("members", "access_tokens", "audit_log")
 
 
@@ -38,6 +44,8 @@ OWNERS = ("members", "access_tokens", "audit_log")
 def ours(make_house: Callable[..., House]) -> House:
     house = make_house("ours")
     house.publish("order-sync")
+    releases.create(house.store, "first", [Wanted("order-sync", version=1)], house.who)
+    house.store.close()
     add_member(house, uuid4(), "viewer")
     return house
 
@@ -47,6 +55,8 @@ def theirs(make_house: Callable[..., House]) -> House:
     house = make_house("theirs")
     house.publish("payroll")
     house.save("payroll", "https://secret.example/")
+    releases.create(house.store, "first", [Wanted("payroll", version=1)], house.who)
+    house.store.close()
     add_member(house, uuid4(), "viewer")
     return house
 
@@ -170,6 +180,9 @@ WRITES: list[LiteralString] = [
     "(%(new)s, %(project)s, %(new)s, 'x', now(), '{}')",
     "update gitstore.events set type = 'x'",
     "delete from gitstore.events",
+    "insert into gitstore.releases select * from gitstore.releases",
+    "update gitstore.releases set name = 'x'",
+    "delete from gitstore.release_items",
     "update gitstore.audit_log set action = 'x'",
     "delete from gitstore.audit_log",
     "truncate gitstore.events",

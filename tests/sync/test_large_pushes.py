@@ -52,10 +52,10 @@ class Watched:
         self.taken: list[list[str]] = []
 
     @contextmanager
-    def begin(self, slugs: Collection[str]) -> Iterator[None]:
+    def begin(self, slugs: Collection[str], release: str | None = None) -> Iterator[None]:
         self._before(len(self.taken))
         self.taken.append(list(slugs))
-        with self._writes.begin(slugs):
+        with self._writes.begin(slugs, release):
             yield
 
     def maintenance(self) -> AbstractContextManager[None]:

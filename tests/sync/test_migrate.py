@@ -15,6 +15,7 @@ from gitstore.errors import Code, GitstoreError
 from sync.catalog import projects
 from sync.db import Database
 from sync.migrate import Migration, migrate, shipped
+from sync.releases import ItemRow, ReleaseRow
 from sync.rows import NumberMark, VersionRow, WorkflowRow, column_names
 
 MakeDatabase = Callable[..., str]
@@ -151,6 +152,7 @@ def test_a_missing_server_is_unavailable(tmp_path: Path) -> None:
 def test_each_shape_has_the_columns_of_its_table(conninfo: str) -> None:
     """A migration that adds a column needs a field of the shape, and the other way round."""
     tables = {"workflows": WorkflowRow, "workflow_versions": VersionRow, "number_marks": NumberMark}
+    tables |= {"releases": ReleaseRow, "release_items": ItemRow}
     query = """select column_name from information_schema.columns
                where table_schema = 'gitstore' and table_name = %s and is_generated = 'NEVER'"""
     with psycopg.connect(conninfo) as connection:

@@ -25,6 +25,12 @@ URLS: list[tuple[str, str, Role, int]] = [
     ("GET", f"{ONE}/versions/2/download", Role.VIEWER, 200),
     ("GET", f"{ONE}/compare?from=1&to=2", Role.VIEWER, 200),
     ("POST", f"{ONE}/validate", Role.VIEWER, 200),
+    ("GET", "/ui/releases", Role.VIEWER, 200),
+    ("GET", "/ui/releases/first", Role.VIEWER, 200),
+    ("GET", "/ui/releases/first/roll-back", Role.PUBLISHER, 200),
+    ("POST", "/ui/releases/first/roll-back", Role.PUBLISHER, 303),
+    ("GET", "/ui/new-release", Role.PUBLISHER, 200),
+    ("POST", "/ui/new-release", Role.PUBLISHER, 400),
     ("GET", "/ui/new-workflow", Role.EDITOR, 200),
     ("POST", "/ui/new-workflow", Role.EDITOR, 422),
     ("GET", f"{ONE}/edit", Role.EDITOR, 200),
@@ -102,11 +108,12 @@ FORM = {
 
 @pytest.fixture
 def workflow(ann: Visitor) -> None:
-    """order-sync with v1, v2, which runs, and an open draft."""
+    """order-sync with v1, v2, which runs, and an open draft; and the release `first`."""
     ann.api.create()
     ann.api.publish()
     ann.api.publish(url="https://two.example/")
     ann.api.post("/workflows/order-sync/versions", json={"from_version": 1})
+    ann.api.post("/releases", json={"name": "first", "items": [{"workflow": "order-sync", "version": 2}]})
 
 
 def call(person: Visitor, method: str, path: str) -> Any:

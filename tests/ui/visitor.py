@@ -122,7 +122,7 @@ class Visitor:
     def get(self, path: str, **headers: str) -> Answer:
         return self._answer(self.client.get(path, base_url=HOST, headers=headers, buffered=True))
 
-    def post(self, path: str, csrf: str | None = None, **fields: str) -> Answer:
+    def post(self, path: str, csrf: str | None = None, **fields: str | list[str]) -> Answer:
         """Send a form."""
         data = {"csrf": self.csrf if csrf is None else csrf, **fields}
         return self._answer(self.client.post(path, base_url=HOST, data=data, buffered=True))

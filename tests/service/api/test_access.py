@@ -38,6 +38,7 @@ class Call:
 UNKNOWN = "f006bb46-fe48-4d75-9eed-9f211fa75bee"
 HOST = "http://git.example"
 DRAFT = {"definition": definition("https://new.example/")}
+RELEASE = {"name": "r-1", "items": [{"workflow": "order-sync", "draft": True}]}
 CALLS = [
     Call("GET", "/workflows", "viewer", 200),
     Call("POST", "/workflows", "editor", 201, {"slug": "another"}),
@@ -68,6 +69,11 @@ CALLS = [
     Call("POST", "/workflows/{id}/versions/publish", "publisher", 201),
     Call("PUT", "/workflows/{id}/current", "publisher", 200, {"version": 1}),
     Call("DELETE", "/workflows/{id}/current", "publisher", 204),
+    Call("GET", "/releases", "viewer", 200),
+    Call("POST", "/releases", "publisher", 201, RELEASE),
+    Call("POST", "/releases/preview", "viewer", 200, {"items": RELEASE["items"]}),
+    Call("GET", "/releases/{release}", "viewer", 200),
+    Call("POST", "/releases/{release}/rollback", "publisher", 200, {}),
     Call("GET", "/audit", "owner", 200),
     Call("GET", "/tokens", "owner", 200),
     Call("POST", "/tokens", "owner", 201, {"name": "x", "role": "viewer"}),
@@ -132,8 +138,10 @@ def names(house: House) -> dict[str, str]:
     delivery = owner.post(f"/subscriptions/{subscription}/test")
     user = owner.put(f"/projects/default/members/{UNKNOWN.replace('f', 'a')}", json={"role": "viewer"})
     ids = {"token": token, "source": source, "delivery": delivery}
+    old = {"name": "r-0", "items": [{"workflow": "order-sync", "version": 1}]}
     return {
         **{name: answer.json["id"] for name, answer in ids.items()},
+        "release": owner.post("/releases", json=old).json["name"],
         "id": made.json["workflow_id"],
         "project": str(house.project.id),
         "user": user.json["user"],

@@ -64,8 +64,10 @@ def names(house: House) -> dict[str, str]:
     delivery = owner.post(f"/subscriptions/{subscription.json['id']}/test")
     user = owner.put(f"/projects/default/members/{uuid4()}", json={"role": "viewer"})
     ids = {"token": token, "source": source, "subscription": subscription, "delivery": delivery}
+    old = {"name": f"{SECRET}-0", "items": [{"workflow": "order-sync", "version": 1}]}
     return {
         **{name: answer.json["id"] for name, answer in ids.items()},
+        "release": owner.post("/releases", json=old).json["name"],
         "id": made.json["workflow_id"],
         "project": str(house.project.id),
         "user": user.json["user"],

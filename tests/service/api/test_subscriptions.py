@@ -23,6 +23,7 @@ TYPES = [
     "workflow.current.changed",
     "workflow.updated",
     "workflow.version.diverged",
+    "release.created",
     "subscription.disabled",
 ]
 

@@ -1,0 +1,139 @@
+"""`gitstore release`: publish or move several workflows in one step, list that, and roll it back."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import click
+
+from gitstore.errors import GitstoreError, ReleaseRefusedError
+from gitstore.store import ANY
+from service import lookup
+from service.actions import releases as actions
+from service.actions.releases import Choice
+from service.caller import Caller
+from service.cli.operator import operating
+from service.cli.terminal import WHERE, as_rows, show, with_config
+from service.config import Config
+from service.projects import DEFAULT
+from sync import releases
+
+_MOST: Final = 1000
+_PROJECT = click.option("--project", default=DEFAULT, show_default=True, help="The project.")
+
+
+class _Choices(click.ParamType[Choice]):
+    """`SLUG=VERSION`, with `draft`, a number, `latest` or `current` as the version."""
+
+    name = "SLUG=VERSION"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> Choice:
+        slug, _, version = value.partition("=")
+        if not slug or not version:
+            self.fail(f"{value!r} is not SLUG=VERSION, as in order-sync=draft or order-sync=v3", param, ctx)
+        if version == "draft":
+            return Choice(slug, draft=ANY)
+        return Choice(slug, int(version) if version.isascii() and version.isdigit() else version)
+
+
+@click.group()
+def release() -> None:
+    """Releases: several workflows that are published or moved in one step."""
+
+
+@release.command("create")
+@click.argument("name")
+@click.argument("choices", type=_Choices(), nargs=-1, required=True, metavar="SLUG=VERSION...")
+@click.option("--message", default="", help="The reason, which the ledger records.")
+@click.option("--dry-run", is_flag=True, help="Only show what would change, and what stops it.")
+@_PROJECT
+@as_rows
+@with_config(*WHERE)
+def create(
+    config: Config,
+    name: str,
+    choices: tuple[Choice, ...],
+    message: str,
+    dry_run: bool,
+    project: str,
+    as_json: bool,
+) -> None:
+    """Publish drafts and make versions current as the release NAME: all of them, or nothing.
+
+    VERSION is draft, a number such as 3 or v3, latest or current.
+    """
+    with operating(config, project) as operator:
+        if dry_run:
+            _preview(operator, choices, as_json)
+            return
+        try:
+            made = actions.create(operator, name, choices, message=message)
+        except ReleaseRefusedError as error:
+            lines = [f"  {slug}: {each.message}" for slug, each in error.refusals.items()]
+            raise error.reworded("\n".join([f"{name}: nothing was changed:", *lines])) from error
+        _show_items(operator, made.name, as_json)
+
+
+@release.command("list")
+@_PROJECT
+@as_rows
+@with_config(*WHERE)
+def list_(config: Config, project: str, as_json: bool) -> None:
+    """List the releases of a project, newest first."""
+    with operating(config, project) as operator, operator.reading() as tx:
+        rows = [
+            (row.name, row.released_at, row.released_by, row.workflows, row.standing, row.message)
+            for row in releases.page(tx, operator.project_id, limit=_MOST)
+        ]
+    show(("name", "released at", "released by", "workflows", "standing", "message"), rows, as_json=as_json)
+
+
+@release.command("show")
+@click.argument("name")
+@_PROJECT
+@as_rows
+@with_config(*WHERE)
+def show_(config: Config, name: str, project: str, as_json: bool) -> None:
+    """List the workflows of the release NAME."""
+    with operating(config, project) as operator:
+        _show_items(operator, name, as_json)
+
+
+@release.command("rollback")
+@click.argument("name")
+@click.option("--message", default="", help="The reason, which the ledger records.")
+@click.option("--force", is_flag=True, help="Also move workflows that have moved since.")
+@_PROJECT
+@as_rows
+@with_config(*WHERE)
+def rollback(config: Config, name: str, message: str, force: bool, project: str, as_json: bool) -> None:
+    """Return every workflow of the release NAME to the version that was current before."""
+    with operating(config, project) as operator:
+        returns = actions.roll_back(operator, name, message=message, force=force)
+    rows = [(each.slug, str(each.left), str(each.now)) for each in returns]
+    show(("workflow", "left", "current"), rows, as_json=as_json)
+
+
+def _preview(operator: Caller, choices: tuple[Choice, ...], as_json: bool) -> None:
+    found = actions.preview(operator, choices)
+    rows = [
+        (item.slug, f"v{item.version}", str(item.before), changes, None) for item, changes in found.items
+    ] + [(slug, None, None, None, error.message) for slug, error in found.refusals.items()]
+    show(("workflow", "version", "before", "changes", "refused"), sorted(rows), as_json=as_json)
+    if found.refusals:
+        raise GitstoreError(next(iter(found.refusals.values())).code, "the release would be refused")
+
+
+def _show_items(operator: Caller, name: str, as_json: bool) -> None:
+    _, items = lookup.release(operator, name)
+    rows = [
+        (
+            item.slug,
+            f"v{item.version_number}",
+            "published" if item.published else "chosen",
+            f"v{item.before_number}" if item.before_number else None,
+            f"v{item.current_number}" if item.current_number else None,
+        )
+        for item in items
+    ]
+    show(("workflow", "version", "how", "before", "current now"), rows, as_json=as_json)
