@@ -18,6 +18,7 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from http.client import HTTPException
 from pathlib import Path
 from subprocess import TimeoutExpired
@@ -165,12 +166,16 @@ def race(clients: Clients, count: int) -> None:
             second.git("checkout", "-q", "-B", f"drafts/{slug}", "FETCH_HEAD")
             for which, author in enumerate(authors):
                 author.git("tag", "-f", "-a", f"{slug}/v{index + 1}", "-m", f"racer {which}")
-            won = list(pool.map(lambda author: clients.push(author, f"{slug}/v{index + 1}"), authors))
+            won = list(pool.map(partial(_pushes, clients, f"{slug}/v{index + 1}"), authors))
             oids = [author.git("rev-parse", f"{slug}/v{index + 1}") for author in authors]
             clients.record(
                 kind="race", slug=slug, number=index + 1, mark=f"r-{index}", began=began, at=time.time(),
                 attempts=1, won=won, oids=oids, oid=oids[won.index(True)] if True in won else None,
             )  # fmt: skip
+
+
+def _pushes(clients: Clients, ref: str, author: Author) -> bool:
+    return clients.push(author, ref)
 
 
 def main() -> None:

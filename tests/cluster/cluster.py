@@ -1,4 +1,4 @@
-"""A whole cluster: three nodes of gitstore on a replicated volume, behind HAProxy; and what happens to them."""
+"""A whole cluster: three nodes of gitstore on a replicated volume, behind HAProxy, and the faults in it."""
 
 from __future__ import annotations
 
@@ -7,14 +7,13 @@ import signal
 import subprocess
 import sys
 import time
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.cluster.databases import Databases
-from tests.cluster.machines import Machine, Network, network, run, wait_for
+from tests.cluster.machines import Machine, Network, network, wait_for
 from tests.cluster.volume import Volume
 from tests.service.serve_process import GITSTORE, environment
 
@@ -114,7 +113,7 @@ class Cluster:
             text=True, check=False, timeout=240, stdin=subprocess.DEVNULL,
         )  # fmt: skip
         assert not check or done.returncode == 0, done.stdout + done.stderr
-        return done.stdout
+        return done.stdout + done.stderr
 
     def start_clients(self, out: Path, **options: object) -> subprocess.Popen[bytes]:
         """Start the program of the clients, whose acknowledged writes are lines of `out`."""

@@ -1,4 +1,4 @@
-"""A primary and a synchronous replica of Postgres, and a PgBouncer in transaction mode in front of the primary."""
+"""A primary and a synchronous replica of Postgres, and a PgBouncer in transaction mode before the primary."""
 
 from __future__ import annotations
 

@@ -116,6 +116,9 @@ class Machine:
             return not self.pids(words, but)
 
         until(are_gone, f"processes of {self.name} do not end")
+        if not words:
+            for process in self.started:
+                process.wait(PATIENCE)
 
     def cut(self) -> None:
         """Take the machine off the network: packets are lost in silence, in both directions."""

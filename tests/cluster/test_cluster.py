@@ -1,7 +1,7 @@
 """A cluster under load and under faults: nothing acknowledged is lost, and it is back within seconds.
 
-`make cluster-test` runs it. It needs root, network namespaces, FUSE, GlusterFS, HAProxy, PgBouncer and Postgres
-of the system, and is skipped where one of them is missing.
+`make cluster-test` runs it. It needs root, network namespaces, FUSE, GlusterFS, HAProxy, PgBouncer and the
+system's Postgres, and is skipped where one of them is missing.
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ def _back(record: Record, begin: float) -> float:
 
 
 def test_three_nodes_publish_without_faults(running: Cluster, tmp_path: Path) -> None:
-    """Fifty writes through the proxy on three nodes: contiguous numbers, one winner of each race, clean rows."""
+    """Writes through the proxy on three nodes: contiguous numbers, one winner of each race, clean rows."""
     out = tmp_path / "writes"
     clients = running.start_clients(
         out, folder=tmp_path / "clones", publishers=4, publishes=8, pushes=10, races=4
