@@ -100,14 +100,19 @@ class Volume:
         return len(counts) == len(self.bricks) and set(counts) == {"0"}
 
     def _are_peers(self) -> bool:
-        return self._gluster("peer", "status").count("(Connected)") == len(self.bricks) - 1
+        """Return whether each machine is connected to each other one."""
+        others = len(self.bricks) - 1
+        return all(
+            self._gluster("peer", "status", on=brick).count("Peer in Cluster (Connected)") == others
+            for brick in self.bricks
+        )
 
     @staticmethod
     def _socket(brick: Machine) -> Path:
         return brick.folder / "glusterd.socket"
 
-    def _gluster(self, *command: str, check: bool = True) -> str:
-        first = self.bricks[0]
-        return first.run(
-            "gluster", "--mode=script", f"--glusterd-sock={self._socket(first)}", *command, check=check
+    def _gluster(self, *command: str, check: bool = True, on: Machine | None = None) -> str:
+        machine = on or self.bricks[0]
+        return machine.run(
+            "gluster", "--mode=script", f"--glusterd-sock={self._socket(machine)}", *command, check=check
         )
