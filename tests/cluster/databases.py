@@ -97,6 +97,8 @@ class Databases:
         data = self._data(self.replica)
         shutil.rmtree(data, ignore_errors=True)
         source = ("-h", self.primary.address, "-p", PORT, "-U", USER)
+        # A machine that was cut off is reached again only after a moment.
+        wait_for(lambda: self._answers(self.primary, self.replica), "the primary cannot be reached")
         self._program(
             self.replica, "pg_basebackup", *source, "-D", str(data), "-R", "-X", "stream", "-c", "fast"
         )
@@ -145,12 +147,11 @@ class Databases:
             lambda: "no" not in machine.run(*ready, check=False) and self._answers(machine), machine.log()
         )
 
-    def _answers(self, machine: Machine) -> bool:
+    def _answers(self, machine: Machine, asking: Machine | None = None) -> bool:
         where = ("-h", machine.address, "-p", PORT, "-U", USER, "-d", USER)
-        return (
-            machine.run(str(self._bin / "psql"), "-qAtX", *where, "-c", "select 1", check=False).strip()
-            == "1"
-        )
+        return (asking or machine).run(
+            str(self._bin / "psql"), "-qAtX", *where, "-c", "select 1", check=False
+        ).strip() == "1"
 
     def _be_synchronous(self, machine: Machine, *, on: bool) -> None:
         path = self._data(machine) / "synchronous.conf"
