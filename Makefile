@@ -1,5 +1,5 @@
 # Shortcuts. Everything works without make, too: each line is the command.
-.PHONY: check fast test test-postgres full soak bench
+.PHONY: check fast test test-postgres full soak bench cluster-test
 FAST = tests/contract tests/gitstore tests/sync tests/upgrade tests/test_documents.py tests/test_house.py
 POSTGRES = tests/sync tests/webhooks tests/stories/test_poolers.py -m "not soak"
 
@@ -25,6 +25,9 @@ full: check  ## the whole suite, with every example of the property tests
 
 soak:  ## long sequences: kills, crowds and corpora, minutes to hours
 	uv run pytest -m soak -n 0
+
+cluster-test:  ## three nodes on a replicated volume, under faults; needs root, GlusterFS, HAProxy and PgBouncer
+	uv run pytest -m soak -n 0 -s tests/cluster
 
 bench:  ## each endpoint, then the ratios to plain Postgres and to git http-backend
 	uv run python -m bench.endpoints

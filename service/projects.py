@@ -84,14 +84,17 @@ class Projects:
 
     def missing(self, project: Project) -> str | None:
         """Return the message about a project whose repository is missing, else None."""
-        path = self.path(project.id)
-        if (path / "HEAD").is_file():
+        if self.exists(project.id):
             return None
+        path = self.path(project.id)
         return (
             f"the repository of the project {project.slug} is not at {path}: is GITSTORE_DATA the folder "
             "that this database belongs to? If it is, and the repository is lost, the database has what was "
             f"published: gitstore repair {project.slug} --new-repository"
         )
+
+    def exists(self, project: UUID) -> bool:
+        return (self.path(project) / "HEAD").is_file()
 
     def init(self, project: UUID) -> None:
         """Create the empty repository of a project. Call it before inserting the row."""

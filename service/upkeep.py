@@ -2,9 +2,10 @@
 
 A round completes the writes that markers record as unfinished, and removes lock files that killed processes
 left: all of them at the start, and marked ones every GITSTORE_RECONCILE_SECONDS. A full pass over all
-workflows runs daily, and once after each boot of the machine, as markers do not survive a power cut. git's
-maintenance runs daily, and retention of old deliveries, receipts and autosaves hourly. Each round saves what
-people typed in the editor and left for ten minutes. Each task takes its locks and is idempotent.
+workflows runs daily; once after each boot of a machine, as markers do not survive a power cut; and after a
+replica of Postgres was promoted, which may lack rows whose markers are gone. git's maintenance runs daily,
+and retention of old deliveries, receipts and autosaves hourly. Each round saves what people typed in the
+editor and left for ten minutes. Each task takes its locks and is idempotent.
 
 Each round runs in a child process (run/isolation.py). A step that crashed its child is skipped for a while,
 and given up after three crashes in a row, so that one project's maintenance cannot block that of others. A
@@ -17,7 +18,7 @@ import json
 import os
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -58,7 +59,7 @@ FULL_PASS_SECONDS: Final = 86_400.0
 GC_SECONDS: Final = 86_400.0
 PRUNE_SECONDS: Final = 3600.0
 _BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
-_KEPT_BOOTS: Final = 20
+_KEPT_CAUSES: Final = 20
 
 Step = tuple[str, str]
 """A step of a round: its name, and the slug of its project or an empty string."""
@@ -66,10 +67,10 @@ Step = tuple[str, str]
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """Times of the last completed full pass, by boot of a machine: boot id -> seconds since 1970.
+    """Times of the last completed full pass, by what makes one due: name -> seconds since 1970.
 
-    Machines that share the data folder share the file; containers, which start often, have the boot id of
-    their host.
+    That is the boot id of a machine, or the timeline of Postgres' log. Machines that share the data folder
+    share the file; containers, which start often, have the boot id of their host.
     """
 
     passes: dict[str, float] = field(default_factory=dict)
@@ -82,12 +83,13 @@ class State:
             return cls({str(boot): float(at) for boot, at in passes.items()})
         return cls()
 
-    def full_pass_due(self, boot: str, now: float) -> bool:
+    def full_pass_due(self, causes: Collection[str], now: float) -> bool:
         newest = max(self.passes.values(), default=0.0)
-        return boot not in self.passes or not 0 <= now - newest < FULL_PASS_SECONDS
+        return not self.passes.keys() >= set(causes) or not 0 <= now - newest < FULL_PASS_SECONDS
 
-    def passed(self, boot: str, now: float) -> State:
-        newest = sorted({**self.passes, boot: now}.items(), key=lambda item: item[1])[-_KEPT_BOOTS:]
+    def passed(self, causes: Collection[str], now: float) -> State:
+        passes = {**self.passes, **dict.fromkeys(causes, now)}
+        newest = sorted(passes.items(), key=lambda item: item[1])[-_KEPT_CAUSES:]
         return State(dict(newest))
 
     def write(self, path: Path) -> None:
@@ -211,12 +213,12 @@ class Upkeep:
         self._each_project("reconcile", partial(self._reconcile, everything=not memory.swept))
         memory.swept = True
         state_file, now = self.config.data / "worker.json", self.clock()
-        state = State.read(state_file)
-        if state.full_pass_due(self.boot, now) and not self.stop.is_set():
+        state, causes = State.read(state_file), {self.boot, f"timeline {self.database.timeline()}"}
+        if state.full_pass_due(causes, now) and not self.stop.is_set():
             started = time.monotonic()
             self._each_project("full_pass", partial(reconcile.full_pass, progress=self._progress))
             if not self.stop.is_set():
-                state.passed(self.boot, now).write(state_file)
+                state.passed(causes, now).write(state_file)
                 logs.action(Event.FULL_RECONCILIATION, duration_ms=_since(started))
         self._commit_autosaves(("autosaves", ""))
         self._each_project("gc", self._collect_garbage)

@@ -112,6 +112,9 @@ class Page(Generic[T]):
 
 _PROJECT: Final[LiteralString] = rows.select(Project) + " from gitstore.projects "
 _ACTIVATES_INVALID: Final[LiteralString] = "select activate_invalid from gitstore.projects where id = %(id)s"
+_OLDEST_PROJECTS: Final[LiteralString] = (
+    "select id from gitstore.projects order by created_at limit %(count)s"
+)
 _CREATE_PROJECT: Final[LiteralString] = """
     insert into gitstore.projects (id, slug, name, owner, rules, first_rules, checked_rules)
     values (%(id)s, %(slug)s, %(name)s, %(owner)s, %(rules)s, %(rules)s, %(rules)s)
@@ -121,6 +124,11 @@ _CREATE_PROJECT: Final[LiteralString] = """
 def projects(tx: Transaction) -> list[Project]:
     """Return every project that the transaction sees: all of them for the mirror and the owner."""
     return tx.rows(Project, _PROJECT + "order by slug")
+
+
+def some_projects(tx: Transaction, count: int) -> list[UUID]:
+    """Return the ids of the `count` oldest projects."""
+    return [identity for (identity,) in tx.tuples(_OLDEST_PROJECTS, count=count)]
 
 
 def project(tx: Transaction, slug: str) -> Project | None:

@@ -74,6 +74,11 @@ _BEGIN_READING: Final[LiteralString] = (
     + _SET_CLAIMS
 )
 _BEGIN_AS_USER: Final[LiteralString] = _BEGIN + "; set local role gitstore_user;" + _SET_CLAIMS
+# The function is open to everyone unless an operator has revoked it.
+_TIMELINE: Final[LiteralString] = """
+    select case when has_function_privilege('pg_walfile_name(pg_lsn)', 'execute')
+        then left(pg_walfile_name(pg_current_wal_lsn()), 8) end
+"""
 _BEGIN_AS_MIRROR: Final[LiteralString] = _BEGIN + "; set local role gitstore_mirror"
 _WHILE_ACTIVE: Final[LiteralString] = f"; set local idle_in_transaction_session_timeout = '{IDLE_SECONDS}s'"
 # Keys are locked in the order of each list, which is the same for every writer, to avoid deadlocks.
@@ -257,6 +262,12 @@ class Database:
     def read(self, row: type[T], claims: Claims, query: LiteralString, **values: object) -> T | None:
         """Run one query as `reading` does, in a single round trip; return its first row, or None."""
         return self._asked(_BEGIN_READING, row, query, {**values, **_claim_values(claims)})
+
+    def timeline(self) -> str | None:
+        """Return the timeline of the server's log, or None; it changes when a replica is promoted."""
+        with self.as_owner() as transaction:
+            timeline: str | None = transaction.value(_TIMELINE)
+        return timeline
 
     def ping(self) -> None:
         """Raise `unavailable` unless Postgres answers."""

@@ -14,11 +14,14 @@ from service.api.http import Answer, answer
 from service.api.openapi import Responses, new_blueprint, problem, responds
 from service.context import services
 from service.run import heartbeats
+from sync import catalog
 from webhooks import delivery_queue, source_queue
 
 blueprint = new_blueprint("health", "Monitoring of the service.", needs_token=False)
 LATE_SECONDS: Final = 300.0
 """Seconds for which background work may be overdue before /readyz reports it as late."""
+SAMPLE: Final = 3
+"""Projects of which one must have a repository: if all lack theirs, the volume is not mounted."""
 _METRICS: Final[Responses] = {
     200: {"description": "OK", "content": {"text/plain": {"schema": {"type": "string"}}}},
     401: problem(401),
@@ -55,8 +58,11 @@ def readyz() -> Response:
     here = services()
     with here.database.as_mirror() as tx:
         late = max(delivery_queue.lag(tx), source_queue.lag(tx)) > LATE_SECONDS
+        some = catalog.some_projects(tx, SAMPLE)
     if not os.access(here.config.repositories, os.R_OK | os.W_OK | os.X_OK):
         raise UnavailableError("the folder of the repositories is not writable")
+    if some and not any(map(here.projects.exists, some)):
+        raise UnavailableError("no repository is in the folder of the repositories: is its volume mounted?")
     worker = "late" if late else "ok"
     beats = heartbeats.read(here.config.metrics_folder)
     if beats is None:

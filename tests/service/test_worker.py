@@ -171,10 +171,10 @@ def test_a_full_pass_mirrors_writes_without_a_marker(house: House) -> None:
 )
 def test_a_full_pass_is_due_after_a_day_and_after_a_boot(boot: str, now: float, is_due: bool) -> None:
     """Two machines that share a data folder need one pass a day between them."""
-    assert State().full_pass_due("a", NOON)
-    done = State().passed("a", NOON)
-    assert done.full_pass_due(boot, now) is is_due
-    assert not done.passed("b", NOON + 10).full_pass_due("a", NOON + FULL_PASS_SECONDS)
+    assert State().full_pass_due({"a"}, NOON)
+    done = State().passed({"a"}, NOON)
+    assert done.full_pass_due({boot}, now) is is_due
+    assert not done.passed({"b"}, NOON + 10).full_pass_due({"a"}, NOON + FULL_PASS_SECONDS)
 
 
 def test_the_state_file_is_bounded_and_may_be_damaged(tmp_path: Path) -> None:
@@ -183,11 +183,11 @@ def test_the_state_file_is_bounded_and_may_be_damaged(tmp_path: Path) -> None:
     assert State.read(file) == State()
     state = State()
     for number in range(100):
-        state = state.passed(f"boot-{number}", NOON + number)
+        state = state.passed({f"boot-{number}"}, NOON + number)
     state.write(file)
     assert State.read(file) == state
     assert len(state.passes) < 50
-    assert not state.full_pass_due("boot-99", NOON + 100)
+    assert not state.full_pass_due({"boot-99"}, NOON + 100)
     for damaged in ("", "[]", "{", '{"full_passes": 3}', '{"full_passes": {"a": "b"}}', "\x00"):
         file.write_text(damaged)
         assert State.read(file) == State()

@@ -7,13 +7,16 @@ from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 
+from gitstore.model import Rules
 from service.app import create_app
 from service.run.heartbeats import STALL_SECONDS, Heartbeats
 from service.scraping import Scraper
-from tests.service.api.conftest import Client, House
+from sync import catalog
+from tests.service.api.conftest import Client, House, problem
 from tests.service.api.test_sources import added
 from webhooks.addresses import Allowed
 
@@ -58,6 +61,26 @@ def test_readiness_reports_a_stalled_worker(owner: Client, beats: Heartbeats) ->
         beats.off(loop)
     beats.beat("upkeep")
     assert owner.get("/readyz").json == {"status": "ok", "worker": "ok"}
+
+
+def test_a_node_without_its_volume_is_not_ready(house: House, owner: Client) -> None:
+    """An empty folder where the volume should be mounted; one lost repository alone changes nothing."""
+    other = uuid4()
+    house.app.extensions["gitstore"].projects.init(other)
+    with house.database.as_owner() as tx:
+        catalog.create_project(tx, other, "second", "Second", Rules.ANY)
+    repository = house.repository()
+    away = repository.with_suffix(".away")
+    repository.rename(away)
+    assert owner.get("/readyz").status_code == 200
+    folder = repository.parent
+    folder.rename(folder.with_name("unmounted"))
+    folder.mkdir()
+    assert "is its volume mounted" in problem(owner.get("/readyz"), 503, "unavailable")["detail"]
+    folder.rmdir()
+    folder.with_name("unmounted").rename(folder)
+    away.rename(repository)
+    assert owner.get("/readyz").status_code == 200
 
 
 def test_metrics_report_heartbeats_and_replaced_workers(owner: Client, beats: Heartbeats) -> None:
