@@ -91,6 +91,13 @@ EXAMPLES: Final[dict[str, tuple[str, ...]]] = {
         "GITSTORE_DATA=/srv/gitstore gitstore restore /backups/gitstore",
         "ssh vault 'zstdcat gitstore.tar.zst' | gitstore restore - --paused",
     ),
+    "release create": (
+        "gitstore release create 2026-48 order-sync=draft stock=v7 --message 'The autumn catalogue'",
+        "gitstore release create 2026-48 order-sync=draft stock=v7 --dry-run",
+    ),
+    "release list": ("gitstore release list", "gitstore release list --project team-a --json"),
+    "release rollback": ("gitstore release rollback 2026-48 --message 'Orders fail'",),
+    "release show": ("gitstore release show 2026-48", "gitstore release show 2026-48 --json"),
     "secrets check": ("gitstore secrets check",),
     "secrets reset": ("gitstore secrets reset --yes",),
     "serve": (

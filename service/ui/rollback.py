@@ -18,9 +18,7 @@ from service.ui.versions import change_between, find_published
 from sync import catalog
 
 _CHOICES: Final = 12
-_CHANGED: Final = (
-    "has changed since you opened this page. Nothing was changed: check it below, and confirm again"
-)
+_DRAFT_CHANGED: Final = "someone changed the draft in the meantime. Nothing was reverted: check it below"
 
 
 @blueprint.get("/ui/workflows/<slug>/versions/<version>/revert")
