@@ -12,7 +12,7 @@ from datetime import datetime
 
 from dulwich.objects import Commit, ShaFile
 
-from gitstore import budget, ledger, names, pending
+from gitstore import budget, environments, ledger, names, pending
 from gitstore.definition.document import summarize
 from gitstore.definition.quoting import clip
 from gitstore.errors import BusyError, GitstoreError
@@ -130,9 +130,9 @@ class ChangeSet:
         latest = self.newest.latest if self.newest else 0
         current = self.newest.current if self.newest else None
         invalid = summarize(verdict.problems) if verdict.problems.errors else None
-        activate = (
-            active and self.authorship.activate and (invalid is None or self.authorship.activate_invalid)
-        )
+        usable = active and (invalid is None or self.authorship.activate_invalid)
+        activate = usable and self.authorship.activate
+        pointers = self.newest.environments if self.newest else ()
         entry = self.append(
             LedgerKind.PUBLISHED,
             version=number,
@@ -144,6 +144,9 @@ class ChangeSet:
             invalid=invalid,
             **{
                 "current": number if activate and not held else current,
+                "environments": environments.followed(self.repository, pointers, number)
+                if usable
+                else pointers,
                 **self._reason(oid),
                 **facts,
             },

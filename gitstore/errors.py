@@ -30,6 +30,7 @@ class Code(StrEnum):
     VERSION_NOT_FOUND = "version_not_found"
     VERSION_LOST = "version_lost"
     NOT_PUBLISHED = "not_published"
+    ENVIRONMENT_NOT_FOUND = "environment_not_found"
     # Conflict with the current state.
     PROJECT_EXISTS = "project_exists"
     PROJECT_ARCHIVED = "project_archived"
@@ -47,6 +48,11 @@ class Code(StrEnum):
     RELEASE_CONFLICT = "release_conflict"
     RELEASE_REFUSED = "release_refused"
     VERSION_UNUSABLE = "version_unusable"
+    ENVIRONMENT_USED = "environment_used"
+    ENVIRONMENT_MOVED = "environment_moved"
+    ENVIRONMENT_REFUSED = "environment_refused"
+    ENVIRONMENT_INVALID = "environment_invalid"
+    TOO_EARLY = "too_early"
     UPGRADE_UNFINISHED = "upgrade_unfinished"
     # Definitions.
     DEFINITION_UNPARSABLE = "definition_unparsable"
@@ -166,8 +172,19 @@ class ReleaseRefusedError(ConflictError):
         self.refusals = refusals
 
 
+class EnvironmentRefusedError(ConflictError):
+    """No pointer was moved. `refusals` are the reasons, each with the workflow that it concerns."""
+
+    def __init__(self, message: str, refusals: Sequence[tuple[str, GitstoreError]]) -> None:
+        items = [
+            {"workflow": slug, "code": error.code.value, "message": error.message} for slug, error in refusals
+        ]
+        super().__init__(Code.ENVIRONMENT_REFUSED, message, items=items)
+        self.refusals = refusals
+
+
 class InvalidDefinitionError(GitstoreError):
-    """A definition or a schema does not parse, or breaks rules."""
+    """A definition, a schema or the settings of environments do not parse, or break rules."""
 
     def __init__(self, code: StrEnum, message: str, *, problems: Sequence[Problem] = (), **data: Any) -> None:
         super().__init__(code, message, problems=problems, **data)

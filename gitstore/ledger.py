@@ -252,16 +252,17 @@ def _subject(slug: str, entry: LedgerEntry) -> str:
     held, version = entry.held, _show(entry.version)
     for environment in entry.environments:
         if entry.kind is LedgerKind.POINTED and environment.name == entry.environment:
-            held, version = environment.held, _show_versions(environment)
+            held, version = environment.held, show_pointer(environment)
     verb = "Held" if held else "Moved"
     return _SUBJECTS[entry.kind].format(slug=slug, version=version, verb=verb, environment=entry.environment)
 
 
 def _show_environment(environment: Environment) -> str:
-    return f"{environment.name}={_show_versions(environment)}{',held' if environment.held else ''}"
+    return f"{environment.name}={show_pointer(environment)}{',held' if environment.held else ''}"
 
 
-def _show_versions(environment: Environment) -> str:
+def show_pointer(environment: Environment) -> str:
+    """Return the version of a pointer, or its versions with their weights, as text."""
     if environment.second is None:
         return _show(environment.version)
     first, second = environment.weight, 100 - environment.weight

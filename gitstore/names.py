@@ -9,6 +9,7 @@
     refs/superseded/<slug>/<time>             the kept head of a discarded draft
     refs/releases/<name>                      the release <name> of several workflows, immutable
     refs/gitstore/schema                      the JSON Schema of the project, with its history
+    refs/gitstore/environments                the environments of the project, with their history
     refs/gitstore/pending/<id>                a write to several workflows that is decided and not complete
 
 A workflow's id is uuid5(project id, slug); a version's is uuid5(workflow id, "v<N>"). The ids can therefore
@@ -54,6 +55,7 @@ SUPERSEDED = b"refs/superseded/"
 RELEASES = b"refs/releases/"
 PENDING = b"refs/gitstore/pending/"
 SCHEMA = b"refs/gitstore/schema"
+ENVIRONMENTS = b"refs/gitstore/environments"
 NO_REFS = b"refs/none/"
 """A prefix of no ref."""
 
@@ -73,7 +75,11 @@ _ACCEPTED = "refs/heads/drafts/<slug> (a draft) and refs/tags/<slug>/v<N> (a ver
 
 def is_slug(text: str) -> bool:
     """Return whether `text` is a valid slug of a workflow or a project."""
-    return _SLUG.fullmatch(text) is not None and _UUID.fullmatch(text) is None
+    return _SLUG.fullmatch(text) is not None and not is_uuid(text)
+
+
+def is_uuid(text: str) -> bool:
+    return _UUID.fullmatch(text) is not None
 
 
 def check_slug(text: str) -> str:

@@ -195,7 +195,7 @@ class Store(WritableRepository):
     ) -> Saved:
         """Set the draft to the content of version `number`, by a new commit on top."""
         with self.unit_of_work.begin([slug]):
-            state = self._existing(slug)
+            state = self.existing(slug)
             if state.draft_open and expected is None:
                 raise StaleDraftError(
                     "a draft is open: give the draft that you have seen (If-Match) to replace its content",
@@ -220,7 +220,7 @@ class Store(WritableRepository):
     ) -> Published:
         """Publish the draft as the next version, by an annotated tag. Idempotent."""
         with self.unit_of_work.begin([slug]):
-            state = self._existing(slug)
+            state = self.existing(slug)
             if state.draft is None:
                 raise ConflictError(Code.NO_DRAFT, f"{slug} has no draft: save or push one, then publish")
             if expected is not None:
@@ -247,7 +247,7 @@ class Store(WritableRepository):
     ) -> None:
         """Make version `number` current; with `hold`, publishing does not move the current version."""
         with self.unit_of_work.begin([slug]):
-            state = self._existing(slug)
+            state = self.existing(slug)
             self._commit_of(slug, number)
             if (state.current, state.held) != (number, hold):
                 change = self._change(slug, actors, message)
@@ -257,7 +257,7 @@ class Store(WritableRepository):
     def clear_current(self, slug: str, actors: Actors, *, message: str = "") -> None:
         """Unset the current version, until a version is published or made current."""
         with self.unit_of_work.begin([slug]):
-            state = self._existing(slug)
+            state = self.existing(slug)
             if state.current is not None or state.held:
                 change = self._change(slug, actors, message)
                 change.append(LedgerKind.CLEARED, current=None, held=False)
@@ -266,7 +266,7 @@ class Store(WritableRepository):
     def describe(self, slug: str, given: Mapping[str, str | None], actors: Actors) -> None:
         """Give the workflow a `name`, a `description` or both; None returns to the definition's own."""
         with self.unit_of_work.begin([slug]):
-            self._existing(slug)
+            self.existing(slug)
             naming = (LedgerKind.CREATED, LedgerKind.DESCRIBED)
             newest = next((entry for entry in self.ledger(slug) if entry.kind in naming), None)
             before = {
@@ -281,13 +281,14 @@ class Store(WritableRepository):
 
     # Helpers
 
-    def _existing(self, slug: str) -> WorkflowState:
+    def existing(self, slug: str) -> WorkflowState:
+        """Return the state of a workflow. Raises `workflow_not_found`."""
         if not self.exists(slug):
             raise NotFoundError(Code.WORKFLOW_NOT_FOUND, f"there is no workflow {clip(slug)!r}")
         return self.state(slug)
 
     def _without_draft(self, slug: str) -> WorkflowState:
-        state = self._existing(slug)
+        state = self.existing(slug)
         if state.draft_open:
             raise ConflictError(
                 Code.DRAFT_EXISTS, "a draft is open: save or discard it", draft=self._draft_of(state)
@@ -295,7 +296,7 @@ class Store(WritableRepository):
         return state
 
     def _with_draft(self, slug: str, expected: str) -> WorkflowState:
-        state = self._existing(slug)
+        state = self.existing(slug)
         if not state.draft_open:
             raise NotFoundError(Code.VERSION_NOT_FOUND, f"{slug} has no open draft: create one, then save it")
         self._check_expected(state, expected)

@@ -1,0 +1,246 @@
+"""Moves of the pointers of environments, by the rules of the project; and changes of these rules."""
+
+from __future__ import annotations
+
+import json
+import stat
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from dulwich.objects import Blob, ObjectID, Tree
+
+from gitstore import changes, ledger, names
+from gitstore.changes import Authorship, ChangeSet
+from gitstore.environments import (
+    CURRENT,
+    FILE,
+    EnvironmentRule,
+    Rulebook,
+    check_rules,
+    rulebook,
+    state_of,
+    with_pointer,
+)
+from gitstore.errors import Code, ConflictError, EnvironmentRefusedError, GitstoreError, NotFoundError
+from gitstore.git.commits import new_commit
+from gitstore.git.refs import RefUpdate
+from gitstore.model import Environment, LedgerEntry, LedgerKind, Person, WorkflowState
+from gitstore.repository import Repository
+from gitstore.store import ANY, Actors, Store
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """A move of a pointer: what it is on since `at`; None where it was removed."""
+
+    environment: str
+    to: Environment | None
+    before: Environment | None
+    entry: LedgerEntry
+
+
+# Pointers
+
+
+def refusals(
+    repository: Repository,
+    rules: Rulebook,
+    state: WorkflowState,
+    name: str,
+    versions: Sequence[int],
+    when: datetime,
+) -> list[GitstoreError]:
+    """Return every reason why a pointer may not move to `versions` in the environment `name`."""
+    rule = rules.find(name) if name != CURRENT else None
+    slug = state.slug
+    found: list[GitstoreError] = []
+    if state.archived:
+        found.append(ConflictError(Code.VERSION_UNUSABLE, f"{slug} is archived: unarchive it first"))
+    for number in versions:
+        if repository.refs.read(names.tag(slug, number)) is None:
+            message = f"{slug} has no version v{number}"
+            found.append(NotFoundError(Code.VERSION_NOT_FOUND, message, version=number))
+        elif number in state.yanked:
+            message = f"v{number} of {slug} was yanked: choose another version"
+            found.append(ConflictError(Code.VERSION_UNUSABLE, message, version=number))
+        elif rule is not None and rule.hours and (before := rules.before(name)) is not None:
+            stood = _longest(repository, slug, before, number, when)
+            if stood < timedelta(hours=rule.hours):
+                shown = f"{stood.total_seconds() / 3600:.1f}"
+                message = (
+                    f"v{number} of {slug} was in {before} for {shown} of the {rule.hours} hours that {name} "
+                    "requires"
+                )
+                found.append(ConflictError(Code.TOO_EARLY, message, version=number))
+    return found
+
+
+def moves(repository: Repository, slug: str) -> Iterator[Move]:
+    """Yield the moves of a workflow's pointers, the newest first."""
+    counting = (entry for entry in repository.ledger(slug) if repository.counts(slug, entry))
+    entry = next(counting, None)
+    while entry is not None:
+        older = next(counting, None)
+        after = {pointer.name: pointer for pointer in entry.environments}
+        before = {pointer.name: pointer for pointer in older.environments} if older else {}
+        for name in sorted(after.keys() | before.keys()):
+            if after.get(name) != before.get(name):
+                yield Move(name, after.get(name), before.get(name), entry)
+        entry = older
+
+
+def _longest(repository: Repository, slug: str, name: str, number: int, now: datetime) -> timedelta:
+    """Return the longest time for which version `number` was in an environment without a break."""
+    longest, until = timedelta(), None
+    end = now
+    for move in moves(repository, slug):
+        if move.environment != name:
+            continue
+        if move.to is not None and number in move.to.versions:
+            until = until or end
+            if move.before is None or number not in move.before.versions:
+                longest = max(longest, until - move.entry.when)
+                until = None
+        end = move.entry.when
+    return longest
+
+
+def move(
+    store: Store,
+    slug: str,
+    wanted: Environment,
+    actors: Actors,
+    *,
+    message: str = "",
+    expected: Environment | str | None = ANY,
+    schedule: UUID | None = None,
+) -> bool:
+    """Set the pointer of a workflow in an environment of the project to `wanted`; return whether it moved.
+
+    `expected` is the pointer that the caller has seen, None for none, or ANY. Raises `environment_refused`
+    with every reason, and `environment_moved`.
+    """
+    with store.unit_of_work.begin([slug]):
+        state, rules, when = store.existing(slug), rulebook(store), store.clock()
+        rules.find(wanted.name)
+        _check_expected(state, wanted.name, expected)
+        if reasons := refusals(store, rules, state, wanted.name, wanted.versions, when):
+            raise refused([(slug, reason) for reason in reasons])
+        if state_of(state, wanted.name) == wanted:
+            return False
+        change = ChangeSet(store, slug, Authorship(actors.actor, when, message))
+        change.append(
+            LedgerKind.POINTED,
+            environment=wanted.name,
+            version=wanted.version,
+            environments=with_pointer(state.environments, wanted),
+            schedule=schedule,
+        )
+        changes.write_one(store, change)
+        return True
+
+
+def remove(
+    store: Store,
+    slug: str,
+    name: str,
+    actors: Actors,
+    *,
+    message: str = "",
+    expected: Environment | str | None = ANY,
+) -> bool:
+    """Remove the pointer of a workflow from an environment; return whether there was one."""
+    with store.unit_of_work.begin([slug]):
+        state = store.existing(slug)
+        rulebook(store).find(name)
+        _check_expected(state, name, expected)
+        if state_of(state, name) is None:
+            return False
+        change = ChangeSet(store, slug, Authorship(actors.actor, store.clock(), message))
+        left = tuple(pointer for pointer in state.environments if pointer.name != name)
+        change.append(LedgerKind.UNPOINTED, environment=name, environments=left)
+        changes.write_one(store, change)
+        return True
+
+
+def refused(reasons: Sequence[tuple[str, GitstoreError]]) -> GitstoreError:
+    """Return the error for `reasons`: the only one of them itself if it is that something does not exist."""
+    if len(reasons) == 1 and isinstance(reasons[0][1], NotFoundError):
+        return reasons[0][1]
+    shown = "; ".join(error.message for _, error in reasons[:3])
+    more = f" and {len(reasons) - 3} more" if len(reasons) > 3 else ""
+    return EnvironmentRefusedError(f"nothing was moved: {shown}{more}", reasons)
+
+
+def _check_expected(state: WorkflowState, name: str, expected: Environment | str | None) -> None:
+    known = state_of(state, name)
+    if expected not in (ANY, known):
+        shown = (
+            "it has no version there now" if known is None else f"it is on {ledger.show_pointer(known)} now"
+        )
+        message = (
+            f"the pointer of {state.slug} in {name} has moved: {shown}. Nothing was changed; check again"
+        )
+        raise ConflictError(Code.ENVIRONMENT_MOVED, message)
+
+
+# The rules of a project
+
+
+def change_rulebook(
+    store: Store, rules: Sequence[EnvironmentRule], actor: Person, expected: str | None
+) -> Rulebook:
+    """Replace the environments of the project.
+
+    `expected` is the commit that the caller has seen, ANY, or None if there is none. An environment in which
+    a workflow has a pointer cannot be removed. Raises `environment_invalid` with everything that is wrong,
+    `environment_used` and `environment_moved`.
+    """
+    check_rules(rules)
+    known = rulebook(store)
+    removed = {rule.name for rule in known.rules} - {rule.name for rule in rules}
+    # While one is removed, no pointer may move.
+    with store.unit_of_work.maintenance() if removed else store.unit_of_work.begin([]):
+        ledger.check_level(LedgerKind.POINTED, store.level)
+        if expected not in (ANY, known.commit):
+            message = "the environments have changed since you read them: read them again, then change them"
+            raise ConflictError(Code.ENVIRONMENT_MOVED, message)
+        if tuple(rules) == known.rules:
+            return known
+        if removed:
+            _check_unused(store, removed)
+        content = json.dumps({"environments": [asdict(rule) for rule in rules]}, indent=2) + "\n"
+        blob, tree = Blob.from_string(content.encode()), Tree()
+        tree.add(FILE, stat.S_IFREG | 0o644, ObjectID(blob.id))
+        before = known.commit.encode() if known.commit else None
+        commit = new_commit(
+            tree=tree.id,
+            parents=[before] if before else [],
+            author=actor,
+            committer=ledger.COMMITTER,
+            when=store.clock(),
+            message="Change the environments",
+        )
+        store.objects.write([blob, tree, commit])
+        if moved := store.refs.update([RefUpdate(names.ENVIRONMENTS, before, commit.id)]):
+            raise changes.concurrent_update(moved)
+        return Rulebook(tuple(rules), commit.id.decode())
+
+
+def _check_unused(repository: Repository, removed: set[str]) -> None:
+    used: dict[str, list[str]] = {}
+    for slug in filter(names.is_slug, repository.slugs()):
+        entry = repository.newest_counting(slug)
+        for pointer in entry.environments if entry else ():
+            if pointer.name in removed:
+                used.setdefault(pointer.name, []).append(slug)
+    if used:
+        name, slugs = min(used.items())
+        more = f" and {len(slugs) - 3} more" if len(slugs) > 3 else ""
+        raise ConflictError(
+            Code.ENVIRONMENT_USED,
+            f"{name} has a pointer of {', '.join(slugs[:3])}{more}: remove these first",
+            workflows=slugs,
+        )
