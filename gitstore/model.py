@@ -269,7 +269,14 @@ class Environment:
 
     @property
     def versions(self) -> tuple[int, ...]:
-        return (self.version,) if self.second is None else (self.version, self.second)
+        return tuple(self.weights)
+
+    @property
+    def weights(self) -> dict[int, int]:
+        """The versions, each with its weight in percent."""
+        if self.second is None:
+            return {self.version: 100}
+        return {self.version: self.weight, self.second: 100 - self.weight}
 
 
 @dataclass(frozen=True, slots=True)

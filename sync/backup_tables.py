@@ -76,6 +76,7 @@ TABLES: Final = (
 )
 DERIVED: Final = {
     "migrations": "written by `gitstore migrate`",
+    "environments": "derived from the ledgers",
     "releases": "derived from the refs of releases",
     "release_items": "derived from the refs of releases",
     "feature_level": "the newest, as no process of an older version serves the restored database",

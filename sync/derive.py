@@ -225,7 +225,9 @@ def consistent_state(repository: Repository, slug: str) -> WorkflowState:
         held=newest.held if newest else False,
         draft_open=draft is not None and not below,
         floor=repository.floors.get(slug, 0),
-        environments=newest.environments if newest else (),
+        environments=tuple(each for each in newest.environments if numbers.issuperset(each.versions))
+        if newest
+        else (),
         yanked=newest.yanked if newest else (),
         archived=newest.archived if newest else False,
     )

@@ -17,7 +17,7 @@ from uuid import UUID, uuid5
 from psycopg.types.json import Jsonb
 
 from gitstore.masking import masked
-from gitstore.model import LedgerEntry
+from gitstore.model import Environment, LedgerEntry
 from gitstore.names import version_id
 from sync import rows
 from sync.db import Transaction
@@ -29,6 +29,7 @@ class EventType(StrEnum):
     DRAFT_UPDATED = "workflow.draft.updated"
     CURRENT_CHANGED = "workflow.current.changed"
     UPDATED = "workflow.updated"
+    ENVIRONMENT_CHANGED = "workflow.environment.changed"
     DIVERGED = "workflow.version.diverged"
     RELEASED = "release.created"
 
@@ -205,6 +206,40 @@ def current_changed(workflow: WorkflowRow, previous: int | None, entry: LedgerEn
         **_release(entry),
     }
     return _of_entry(EventType.CURRENT_CHANGED, workflow, number, entry, data)
+
+
+def environment_changed(
+    workflow: WorkflowRow,
+    entry: LedgerEntry,
+    name: str,
+    before: Environment | None,
+    after: Environment | None,
+) -> Fact:
+    """Return the event of the move of a pointer, which `entry` may make beside others."""
+    data = {
+        "workflow": workflow.slug,
+        "environment": name,
+        **_pointer(workflow.id, after),
+        "previous": _pointer(workflow.id, before) if before is not None else None,
+        "message": entry.message,
+        "by": entry.actor.name,
+        **_release(entry),
+    }
+    number = after.version if after is not None else None
+    kind, source = EventType.ENVIRONMENT_CHANGED, f"{entry.oid} {name}"
+    return _fact(kind, workflow, number, source, entry.when, entry.actor.name, data)
+
+
+def _pointer(workflow: UUID, pointer: Environment | None) -> dict[str, Any]:
+    if pointer is None:
+        return {"version_number": None, "version_id": None, "weights": None, "held": False}
+    weights = {str(number): weight for number, weight in pointer.weights.items()}
+    return {
+        "version_number": pointer.version,
+        "version_id": str(version_id(workflow, pointer.version)),
+        "weights": weights if len(weights) > 1 else None,
+        "held": pointer.held,
+    }
 
 
 def updated(workflow: WorkflowRow, entry: LedgerEntry) -> Fact:

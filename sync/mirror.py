@@ -10,7 +10,7 @@ The caller holds the workflow's lock (unit_of_work.py), so that a `MirroredState
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from operator import attrgetter
@@ -21,10 +21,11 @@ from gitstore import names
 from gitstore.model import LedgerEntry, LedgerKind, WorkflowState
 from gitstore.names import version_id
 from gitstore.repository import Repository
-from sync import audit, derive, events, git_objects, rows
+from sync import audit, derive, environments, events, git_objects, rows
 from sync.audit import WORKER, AuditRow, Origin
 from sync.db import Transaction
 from sync.derive import LedgerDelta, Titles
+from sync.environments import EnvironmentRow, PointerMove
 from sync.events import Fact
 from sync.rows import NumberMark, VersionRow, WorkflowRow
 
@@ -103,6 +104,7 @@ class Batch:
         self._facts: list[Fact] = []
         self._audit: list[AuditRow] = []
         self._objects: list[Iterator[git_objects.Item]] = []
+        self._pointers: dict[UUID, Mapping[str, EnvironmentRow | None]] = {}
         self._size = 0
 
     def add_workflow(self, row: WorkflowRow, facts: Sequence[Fact], audit: Sequence[AuditRow]) -> None:
@@ -120,6 +122,11 @@ class Batch:
     def add_objects(self, objects: Iterator[git_objects.Item]) -> None:
         """Add Git objects to store in Postgres. They are read when the batch is written."""
         self._objects.append(objects)
+
+    def add_pointers(self, workflow: UUID, pointers: Mapping[str, EnvironmentRow | None]) -> None:
+        """Add the pointers that moved, by environment; None for one that was removed."""
+        if pointers:
+            self._pointers[workflow] = pointers
 
     def flush(self) -> None:
         """Write the batch. Raises `integrity` where a version's row is published already."""
@@ -140,6 +147,8 @@ class Batch:
                         self._workflows[version.workflow_id].slug,
                         f"the database holds v{version.version_number}, which the ledger has only now",
                     )
+        for workflow, pointers in self._pointers.items():
+            environments.write(self.tx, workflow, pointers)
         self._clear()
 
     def _marks(self) -> list[NumberMark]:
@@ -239,6 +248,7 @@ class _Change:
         if draft is not None:
             self.batch.add_version(row, draft)
         self.batch.add_objects(self._new_objects(published))
+        self.batch.add_pointers(row.id, environments.derive(row.project_id, row.id, self.delta))
         facts = self._facts(row, draft, publications)
         self.batch.add_workflow(row, facts, [self._audit_row(fact) for fact in facts])
         return facts
@@ -295,12 +305,17 @@ class _Change:
         current = before.current_number if before else None
         facts: list[Fact] = []
         discarded = False
+        moved: dict[str, list[PointerMove]] = {}
+        for move in environments.moves(self.delta):
+            moved.setdefault(move.entry.oid, []).append(move)
         for entry in self.delta.entries:
             if entry.oid in published:
                 facts.append(published[entry.oid])
             if entry.current != current:
                 facts.append(events.current_changed(row, current, entry))
                 current = entry.current
+            for move in moved.get(entry.oid, ()):
+                facts.append(events.environment_changed(row, entry, move.name, move.before, move.after))
             if entry.kind is LedgerKind.DESCRIBED:
                 facts.append(events.updated(row, entry))
             if entry.kind is LedgerKind.DISCARDED:

@@ -184,6 +184,7 @@ _DELETE: Final[tuple[LiteralString, ...]] = (
     "delete from gitstore.events where project_id = %(project)s",
     "delete from gitstore.audit_log where project_id = %(project)s",
     "delete from gitstore.git_objects where project_id = %(project)s",
+    "delete from gitstore.environments where project_id = %(project)s",
     "delete from gitstore.release_items where project_id = %(project)s",
     "delete from gitstore.releases where project_id = %(project)s",
     "delete from gitstore.number_marks where project_id = %(project)s",

@@ -167,10 +167,10 @@ def insert(table: LiteralString, shape: type[DataclassInstance], parameter: Lite
     )
 
 
-def _update(shape: type[DataclassInstance], *constant: str) -> LiteralString:
-    """Return the update of a row that exists, except of its `constant` columns."""
+def update(shape: type[DataclassInstance], *constant: str, key: LiteralString = "id") -> LiteralString:
+    """Return the update of a row that exists, by `key`, except of its `constant` columns."""
     changed = ", ".join(f"{name} = excluded.{name}" for name in column_names(shape) if name not in constant)
-    return f"on conflict (id) do update set {changed} "
+    return f"on conflict ({key}) do update set {changed} "
 
 
 def _unless_equal(table: LiteralString, shape: type[DataclassInstance]) -> LiteralString:
@@ -185,10 +185,10 @@ def _unless_equal(table: LiteralString, shape: type[DataclassInstance]) -> Liter
 UPSERT_WORKFLOWS: Final[LiteralString] = (
     insert("workflows", WorkflowRow, "workflows")
     + _unless_equal("workflows", WorkflowRow)
-    + _update(WorkflowRow, "id", "project_id", "slug")
+    + update(WorkflowRow, "id", "project_id", "slug")
 )
 _PUT_VERSIONS: Final = insert("workflow_versions", VersionRow, "versions")
-_UPDATE_VERSION: Final = _update(VersionRow, "id", "workflow_id", "project_id", "version_number")
+_UPDATE_VERSION: Final = update(VersionRow, "id", "workflow_id", "project_id", "version_number")
 # A draft's row becomes the published one; it is replaced when another commit takes its number.
 UPSERT_VERSIONS: Final[LiteralString] = (
     _PUT_VERSIONS + _UPDATE_VERSION + "where stored.state in ('draft', 'discarded')"

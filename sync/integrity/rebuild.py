@@ -23,7 +23,7 @@ from gitstore.model import LedgerKind
 from gitstore.names import is_slug, version_id, workflow_id
 from gitstore.repository import Repository, WritableRepository
 from gitstore.system import now
-from sync import derive, git_objects, releases, rows
+from sync import derive, environments, git_objects, releases, rows
 from sync.db import Database, Transaction
 from sync.integrity.verify import ACCEPT, Finding, contradictions
 from sync.reconcile import Progress, reconcile, tracked
@@ -80,6 +80,7 @@ def rebuild(
         )
         for repository in repositories:
             releases.correct(tx, repository)
+            environments.correct(tx, repository)
         return count
 
 
@@ -110,7 +111,14 @@ def _accept_losses(repository: WritableRepository) -> None:
         reason = "Give up what the repository has lost"
         change = ChangeSet(repository, slug, Authorship(ledger.COMMITTER, now(), reason))
         kind = LedgerKind.CLEARED if left.current is None else LedgerKind.CURRENT
-        change.append(kind, version=left.current, latest=left.latest, current=left.current, held=left.held)
+        change.append(
+            kind,
+            version=left.current,
+            latest=left.latest,
+            current=left.current,
+            held=left.held,
+            environments=left.environments,
+        )
         write_one(repository, change)
 
 

@@ -22,7 +22,7 @@ from gitstore.git.packed_refs import packed_refs_damaged
 from gitstore.model import LedgerEntry, LedgerKind
 from gitstore.names import VersionRef, is_slug
 from gitstore.repository import Repository
-from sync import derive, git_objects, releases, rows
+from sync import derive, environments, git_objects, releases, rows
 from sync.db import Database, Transaction
 from sync.reconcile import Progress, tracked
 from sync.rows import Recorded, VersionInfo, VersionRow, WorkflowRow
@@ -94,6 +94,7 @@ def verify(database: Database, repository: Repository, progress: Progress | None
             yield finding
     yield from _incomplete(database, repository)
     yield from _releases(database, repository)
+    yield from _environments(database, repository)
     yield from _git_problems(repository, "\n".join(reported))
     with database.as_owner() as tx:
         damaged = git_objects.survey(tx, repository.project).damaged
@@ -144,6 +145,16 @@ def _releases(database: Database, repository: Repository) -> Iterator[Finding]:
             for name, problem, is_lost in releases.differences(tx, repository):
                 if name in part:
                     yield Finding(f"release {name}", None, problem, ACCEPT if is_lost else REBUILD)
+
+
+def _environments(database: Database, repository: Repository) -> Iterator[Finding]:
+    """Yield the workflows whose pointers differ, those that remain once their writers have finished."""
+    with database.as_owner() as tx:
+        named = list(environments.differences(tx, repository))
+    for slug in named:
+        with database.as_owner(locks_of(repository, [slug])) as tx:
+            for _ in environments.differences(tx, repository, [slug]):
+                yield Finding(slug, None, "its environments in the database differ from its ledger", REBUILD)
 
 
 def _incomplete(database: Database, repository: Repository) -> Iterator[Finding]:

@@ -263,6 +263,9 @@ def everything(house: House) -> None:
         values (%(source)s, %(project)s, %(source)s, %(source)s, 'x');
         insert into gitstore.delivery_attempts (delivery_id, number, project_id, url, started_at, duration_ms)
         values (%(source)s, 1, %(project)s, 'u', now(), 1);
+        insert into gitstore.environments
+        select id, 'prod', project_id, 1, 100, null, false, now(), 'x', '', repeat('0', 40)
+        from gitstore.workflows where project_id = %(project)s;
         insert into gitstore.releases
         values (%(source)s, %(project)s, 'r', repeat('0', 40), 'current', '', 'x', now());
         insert into gitstore.release_items
