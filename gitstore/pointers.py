@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 import stat
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta
 from uuid import UUID
 
 from dulwich.objects import Blob, ObjectID, Tree
 
-from gitstore import changes, ledger, names
+from gitstore import changes, ledger, names, pending
 from gitstore.changes import Authorship, ChangeSet
+from gitstore.definition.quoting import clip
 from gitstore.environments import (
     CURRENT,
     FILE,
@@ -23,7 +24,14 @@ from gitstore.environments import (
     state_of,
     with_pointer,
 )
-from gitstore.errors import Code, ConflictError, EnvironmentRefusedError, GitstoreError, NotFoundError
+from gitstore.errors import (
+    Code,
+    ConflictError,
+    EnvironmentRefusedError,
+    GitstoreError,
+    MalformedError,
+    NotFoundError,
+)
 from gitstore.git.commits import new_commit
 from gitstore.git.refs import RefUpdate
 from gitstore.model import Environment, LedgerEntry, LedgerKind, Person, WorkflowState
@@ -184,6 +192,108 @@ def _check_expected(state: WorkflowState, name: str, expected: Environment | str
             f"the pointer of {state.slug} in {name} has moved: {shown}. Nothing was changed; check again"
         )
         raise ConflictError(Code.ENVIRONMENT_MOVED, message)
+
+
+# Promotion
+
+
+@dataclass(frozen=True, slots=True)
+class Promotion:
+    """The way of one workflow's pointer to the version of another environment; `moves` unless it is there."""
+
+    slug: str
+    before: Environment | None
+    after: Environment
+    state: WorkflowState
+
+    @property
+    def moves(self) -> bool:
+        return self.before != self.after
+
+
+@dataclass(slots=True)
+class PromotionPlan:
+    """What a promotion would do, and what refuses it: pairs of a slug and an error."""
+
+    promotions: list[Promotion] = field(default_factory=list)
+    refusals: list[tuple[str, GitstoreError]] = field(default_factory=list)
+
+
+def plan(
+    repository: Repository, slugs: Sequence[str], source: str, target: str, when: datetime
+) -> PromotionPlan:
+    """Return what a promotion from `source` to `target` does, and every gate that fails. Writes nothing."""
+    rules = rulebook(repository)
+    for name in (source, target):
+        if name != CURRENT:
+            rules.find(name)
+    if source == target:
+        raise MalformedError(
+            f"a promotion from {clip(source)} to itself moves nothing: name two environments"
+        )
+    planned = PromotionPlan()
+    for slug in sorted(set(slugs)):
+        try:
+            state = _existing(repository, slug)
+            found = state_of(state, source)
+            if found is None:
+                message = f"{slug} has no version in {source}: move one there first"
+                raise NotFoundError(Code.NOT_PUBLISHED, message)
+            if found.second is not None:
+                message = (
+                    f"{slug} is on {ledger.show_pointer(found)} in {source}: leave one version there first"
+                )
+                raise ConflictError(Code.VERSION_UNUSABLE, message)
+        except GitstoreError as error:
+            planned.refusals.append((slug, error))
+            continue
+        before = state_of(state, target)
+        after = Environment(target, found.version, held=before.held if before is not None else False)
+        if before != after:
+            reasons = refusals(repository, rules, state, target, after.versions, when)
+            planned.refusals += [(slug, reason) for reason in reasons]
+        planned.promotions.append(Promotion(slug, before, after, state))
+    return planned
+
+
+def promote(
+    store: Store, slugs: Sequence[str], source: str, target: str, actors: Actors, *, message: str = ""
+) -> list[Promotion]:
+    """Move the pointers of workflows in `target` to their versions in `source`: all of them, or none.
+
+    A pointer that is there already is left alone. Raises `environment_refused` with every gate that fails.
+    """
+    with store.unit_of_work.begin(slugs):
+        when = store.clock()
+        planned = plan(store, slugs, source, target, when)
+        if planned.refusals:
+            raise refused(planned.refusals)
+        authorship = Authorship(actors.actor, when, message)
+        change_sets = []
+        for promotion in planned.promotions:
+            if not promotion.moves:
+                continue
+            change = ChangeSet(store, promotion.slug, authorship)
+            number = promotion.after.version
+            if target == CURRENT:
+                change.append(LedgerKind.CURRENT, version=number, current=number)
+            else:
+                moved = with_pointer(promotion.state.environments, promotion.after)
+                change.append(LedgerKind.POINTED, environment=target, version=number, environments=moved)
+            change_sets.append(change)
+        if len(change_sets) == 1:
+            changes.write_one(store, change_sets[0])
+        elif change_sets:
+            pending.check_level(store)
+            if stale := changes.decide(store, f"Promote {source} to {target}", change_sets):
+                raise changes.concurrent_update(stale)
+        return planned.promotions
+
+
+def _existing(repository: Repository, slug: str) -> WorkflowState:
+    if not repository.exists(slug):
+        raise NotFoundError(Code.WORKFLOW_NOT_FOUND, f"there is no workflow {clip(slug)!r}")
+    return repository.state(slug)
 
 
 # The rules of a project

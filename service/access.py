@@ -112,11 +112,15 @@ def authorize(principal: Principal, permission: Permission, what: str) -> None:
 
     `what`, such as "publishing order-sync", appears in the message.
     """
-    if not may(principal, permission):
-        needed = NEEDED[permission]
+    authorize_role(principal, NEEDED[permission], what)
+
+
+def authorize_role(principal: Principal, needed: str, what: str) -> None:
+    """Raise `forbidden` unless the principal has at least the role `needed`, by its name."""
+    if _RANK[principal.role] < _RANK[Role(needed)]:
         raise ForbiddenError(
             f"{what} requires the role {needed}; {principal.name!r} has the role {principal.role}",
-            needed=needed.value,
+            needed=needed,
             role=principal.role.value,
         )
 

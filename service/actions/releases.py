@@ -11,7 +11,7 @@ from gitstore.diff.summary import NOTHING, what_changes
 from gitstore.errors import GitstoreError
 from gitstore.names import is_slug, tag, version_id, workflow_id
 from gitstore.release_commit import Item, Release
-from gitstore.releases import CURRENT, Planned, Return, Wanted
+from gitstore.releases import CURRENT, Return, Wanted
 from gitstore.repository import Repository
 from gitstore.store import ANY
 from service import lookup
@@ -59,7 +59,10 @@ def preview(caller: Caller, choices: Sequence[Choice]) -> Preview:
     """Tell what a release of `choices` would change, and every gate that fails. Nothing is changed."""
     with caller.opened() as repository:
         planned = releases.plan(repository, _wanted(caller, repository, choices))
-        items = [(each.item, _summary(repository, each)) for each in planned.items]
+        items = [
+            (each.item, summary(repository, each.item.slug, each.item.before.version, each.commit))
+            for each in planned.items
+        ]
     return Preview(items, planned.refusals)
 
 
@@ -96,17 +99,16 @@ def _wanted(caller: Caller, repository: Repository, choices: Sequence[Choice]) -
     return wanted
 
 
-def _summary(repository: Repository, planned: Planned) -> str:
-    """Return what changes against the version on which the pointer stands: "" where it stands on none."""
-    slug, before = planned.item.slug, planned.item.before.version
+def summary(repository: Repository, slug: str, before: int | None, wanted: bytes) -> str:
+    """Return what the commit `wanted` changes against version `before`: "" without one."""
     held = repository.refs.read(tag(slug, before)) if before is not None else None
     if held is None:
         return ""
     commit = repository.objects.peel(held)[0]
-    if commit == planned.commit:
+    if commit == wanted:
         return NOTHING
     try:
-        definition = repository.definition(planned.commit, slug)
+        definition = repository.definition(wanted, slug)
         return what_changes(repository, slug, commit, definition)
     except GitstoreError:
         return ""  # an imported version that does not parse

@@ -225,3 +225,42 @@ def test_current_is_a_pointer_without_a_rule(store: Store) -> None:
     publish(store, "a", "1")
     assert state_of(store.state("a"), "current") == Environment("current", 1)
     assert state_of(store.state("a"), "prod") is None
+
+
+def test_a_promotion_moves_several_workflows_or_none(store: Store, clock: Clock) -> None:
+    """Every gate of every workflow is listed at once; what is there already is left alone."""
+    for slug in ("a", "b", "c"):
+        publish(store, slug, "1")
+    names = ["a", "b", "c"]
+    assert [p.after.version for p in pointers.promote(store, names, "dev", "staging", ANN)] == [1, 1, 1]
+    publish(store, "a", "2")
+    before = [store.state(slug).ledger for slug in names]
+    error = refusal(pointers.promote, store, [*names, "d"], "staging", "prod", ANN)
+    assert isinstance(error, EnvironmentRefusedError)
+    assert [(slug, reason.code) for slug, reason in error.refusals] == [
+        ("a", Code.TOO_EARLY), ("b", Code.TOO_EARLY), ("c", Code.TOO_EARLY), ("d", Code.WORKFLOW_NOT_FOUND),
+    ]  # fmt: skip
+    assert [store.state(slug).ledger for slug in names] == before
+    clock.now += timedelta(hours=24)
+    pointers.promote(store, names, "dev", "staging", ANN, message="two")
+    assert [shown(store, slug)["staging"] for slug in names] == [(2,), (1,), (1,)]
+    assert [store.state(slug).ledger for slug in names[1:]] == before[1:]
+    pointers.promote(store, ["b", "c"], "staging", "prod", ANN)
+    pointers.promote(store, ["a"], "staging", "current", ANN)
+    assert [shown(store, slug).get("prod") for slug in names] == [None, (1,), (1,)]
+
+
+def test_a_promotion_needs_one_version_and_two_environments(store: Store) -> None:
+    publish(store, "a", "1")
+    publish(store, "a", "2")
+    for source, target, code in (
+        ("dev", "dev", Code.MALFORMED),
+        ("dev", "nowhere", Code.ENVIRONMENT_NOT_FOUND),
+        ("staging", "dev", Code.NOT_PUBLISHED),
+    ):
+        assert refusal(pointers.promote, store, ["a"], source, target, ANN).code is code
+    pointers.move(store, "a", Environment("dev", 2, 5, 1), ANN)
+    assert (
+        "leave one version there first"
+        in refusal(pointers.promote, store, ["a"], "dev", "staging", ANN).message
+    )
