@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta
+from typing import Final
 from uuid import UUID
 
 from dulwich.objects import Blob, ObjectID, Tree
@@ -37,6 +38,9 @@ from gitstore.git.refs import RefUpdate
 from gitstore.model import Environment, LedgerEntry, LedgerKind, Person, WorkflowState
 from gitstore.repository import Repository
 from gitstore.store import ANY, Actors, Store
+
+NONE: Final = "none"
+"""The tag of a pointer that does not exist."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +126,7 @@ def move(
     actors: Actors,
     *,
     message: str = "",
-    expected: Environment | str | None = ANY,
+    expected: Collection[str] | None = None,
     schedule: UUID | None = None,
 ) -> bool:
     """Set the pointer of a workflow in an environment of the project to `wanted`; return whether it moved.
@@ -157,7 +161,7 @@ def remove(
     actors: Actors,
     *,
     message: str = "",
-    expected: Environment | str | None = ANY,
+    expected: Collection[str] | None = None,
 ) -> bool:
     """Remove the pointer of a workflow from an environment; return whether there was one."""
     with store.unit_of_work.begin([slug]):
@@ -182,9 +186,16 @@ def refused(reasons: Sequence[tuple[str, GitstoreError]]) -> GitstoreError:
     return EnvironmentRefusedError(f"nothing was moved: {shown}{more}", reasons)
 
 
-def _check_expected(state: WorkflowState, name: str, expected: Environment | str | None) -> None:
+def tag_of(pointer: Environment | None) -> str:
+    """Return the entity tag of a pointer; NONE for one that does not exist."""
+    if pointer is None:
+        return NONE
+    return f"{ledger.show_pointer(pointer)}{',held' if pointer.held else ''}"
+
+
+def _check_expected(state: WorkflowState, name: str, expected: Collection[str] | None) -> None:
     known = state_of(state, name)
-    if expected not in (ANY, known):
+    if expected is not None and ANY not in expected and tag_of(known) not in expected:
         shown = (
             "it has no version there now" if known is None else f"it is on {ledger.show_pointer(known)} now"
         )
@@ -300,13 +311,13 @@ def _existing(repository: Repository, slug: str) -> WorkflowState:
 
 
 def change_rulebook(
-    store: Store, rules: Sequence[EnvironmentRule], actor: Person, expected: str | None
+    store: Store, rules: Sequence[EnvironmentRule], actor: Person, expected: Collection[str]
 ) -> Rulebook:
     """Replace the environments of the project.
 
-    `expected` is the commit that the caller has seen, ANY, or None if there is none. An environment in which
-    a workflow has a pointer cannot be removed. Raises `environment_invalid` with everything that is wrong,
-    `environment_used` and `environment_moved`.
+    `expected` are the commits that the caller has seen, ANY, or NONE if there is none. An environment in
+    which a workflow has a pointer cannot be removed. Raises `environment_invalid` with everything that is
+    wrong, `environment_used` and `environment_moved`.
     """
     check_rules(rules)
     known = rulebook(store)
@@ -314,7 +325,7 @@ def change_rulebook(
     # While one is removed, no pointer may move.
     with store.unit_of_work.maintenance() if removed else store.unit_of_work.begin([]):
         ledger.check_level(LedgerKind.POINTED, store.level)
-        if expected not in (ANY, known.commit):
+        if ANY not in expected and (known.commit or NONE) not in expected:
             message = "the environments have changed since you read them: read them again, then change them"
             raise ConflictError(Code.ENVIRONMENT_MOVED, message)
         if tuple(rules) == known.rules:

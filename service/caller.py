@@ -56,6 +56,8 @@ class Backend:
     """Count an attempt to publish, with its `door`, and its `outcome` if it failed."""
     count_release: Callable[..., None] = _count_nothing
     """Count an attempt to release or to roll back, with its `door`, and its `outcome`."""
+    count_move: Callable[..., None] = _count_nothing
+    """Count an attempt to move or to promote a pointer, with its `door`, and its `outcome`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,6 +39,11 @@ COUNTERS: Final[Mapping[str, tuple[tuple[str, ...], str]]] = {
         "Attempts to publish, by door (git, http, page, source) and outcome (published, or an error code). "
         "Versions of a source that are not applied count as divergences.",
     ),
+    "gitstore_environment_moves_total": (
+        ("door", "outcome"),
+        "Attempts to move or to promote the pointers of environments, by door and outcome (moved, promoted, "
+        "or an error code).",
+    ),
     "gitstore_releases_total": (
         ("door", "outcome"),
         "Attempts to release several workflows at once, by door and outcome (released, rolled_back, or an "
@@ -122,6 +127,9 @@ class Metrics:
 
     def released(self, *, door: str, outcome: str = "released") -> None:
         self._count("gitstore_releases_total", door, outcome)
+
+    def moved(self, *, door: str, outcome: str = "moved") -> None:
+        self._count("gitstore_environment_moves_total", door, outcome)
 
     def pushed(self, outcome: str) -> None:
         self._count("gitstore_pushes_total", outcome)

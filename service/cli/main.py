@@ -26,6 +26,7 @@ PLACES: Final = {
     "openapi": "service.cli.upkeep:openapi",
     "project": "service.cli.projects:project",
     "rebuild": "service.cli.upkeep:rebuild",
+    "env": "service.cli.environments:env",
     "release": "service.cli.releases:release",
     "repair": "service.cli.upkeep:repair",
     "restore": "service.cli.backup:restore",

@@ -91,6 +91,21 @@ EXAMPLES: Final[dict[str, tuple[str, ...]]] = {
         "GITSTORE_DATA=/srv/gitstore gitstore restore /backups/gitstore",
         "ssh vault 'zstdcat gitstore.tar.zst' | gitstore restore - --paused",
     ),
+    "env define": (
+        "gitstore env define staging prod:role=owner,hours=24",
+        "gitstore env define dev:role=editor,follows staging prod --project team-a",
+    ),
+    "env history": ("gitstore env history order-sync prod", "gitstore env history order-sync prod --json"),
+    "env list": ("gitstore env list", "gitstore env list order-sync --json"),
+    "env promote": (
+        "gitstore env promote staging prod order-sync stock --message 'Tested since Monday'",
+        "gitstore env promote staging prod order-sync --dry-run",
+    ),
+    "env set": (
+        "gitstore env set order-sync staging v3 --message 'Try it'",
+        "gitstore env set order-sync prod v4=10 v3=90",
+    ),
+    "env unset": ("gitstore env unset order-sync staging",),
     "release create": (
         "gitstore release create 2026-48 order-sync=draft stock=v7 --message 'The autumn catalogue'",
         "gitstore release create 2026-48 order-sync=draft stock=v7 --dry-run",

@@ -25,7 +25,7 @@ RULES = [EnvironmentRule("dev", "author", follows=True), EnvironmentRule("prod",
 @pytest.fixture
 def staged(house: House) -> House:
     """`a` has v1 and v2, dev follows, and prod moved to v1, to both, and back to v1; `b` has none in prod."""
-    pointers.change_rulebook(house.store, RULES, house.who.actor, None)
+    pointers.change_rulebook(house.store, RULES, house.who.actor, {ANY})
     house.publish("a")
     house.publish("a", "https://two.example/")
     house.publish("b")
@@ -122,8 +122,8 @@ def test_environments_wait_for_the_end_of_an_upgrade(house: House) -> None:
     """Until then an older process could drop the pointers from the ledger."""
     house.tamper("update gitstore.feature_level set level = 1")
     with pytest.raises(GitstoreError) as refused:
-        pointers.change_rulebook(house.store, RULES, house.who.actor, ANY)
+        pointers.change_rulebook(house.store, RULES, house.who.actor, {ANY})
     assert refused.value.code is Code.UPGRADE_UNFINISHED
     with house.database.as_owner() as tx:
         levels.raise_level(tx)
-    pointers.change_rulebook(house.store, RULES, house.who.actor, ANY)
+    pointers.change_rulebook(house.store, RULES, house.who.actor, {ANY})

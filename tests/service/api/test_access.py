@@ -69,6 +69,22 @@ CALLS = [
     Call("POST", "/workflows/{id}/versions/publish", "publisher", 201),
     Call("PUT", "/workflows/{id}/current", "publisher", 200, {"version": 1}),
     Call("DELETE", "/workflows/{id}/current", "publisher", 204),
+    Call("GET", "/environments", "viewer", 200),
+    Call("PUT", "/environments", "owner", 428, {"environments": []}),
+    Call("GET", "/workflows/{id}/environments", "viewer", 200),
+    Call("GET", "/workflows/{id}/environments/{environment}", "viewer", 200),
+    Call("PUT", "/workflows/{id}/environments/{environment}", "editor", 200, {"version": 1}),
+    Call("DELETE", "/workflows/{id}/environments/{environment}", "editor", 204),
+    Call("GET", "/workflows/{id}/environments/{environment}/history", "viewer", 200),
+    Call("POST", "/workflows/{id}/promote", "editor", 200, {"from": "current", "to": "qa"}),
+    Call("POST", "/promote", "editor", 200, {"from": "current", "to": "qa", "workflows": ["order-sync"]}),
+    Call(
+        "POST",
+        "/promote/preview",
+        "viewer",
+        200,
+        {"from": "qa", "to": "current", "workflows": ["order-sync"]},
+    ),
     Call("GET", "/releases", "viewer", 200),
     Call("POST", "/releases", "publisher", 201, RELEASE),
     Call("POST", "/releases/preview", "viewer", 200, {"items": RELEASE["items"]}),
@@ -138,9 +154,11 @@ def names(house: House) -> dict[str, str]:
     delivery = owner.post(f"/subscriptions/{subscription}/test")
     user = owner.put(f"/projects/default/members/{UNKNOWN.replace('f', 'a')}", json={"role": "viewer"})
     ids = {"token": token, "source": source, "delivery": delivery}
+    owner.put("/environments", json={"environments": [{"name": "qa", "role": "editor"}]})
     old = {"name": "r-0", "items": [{"workflow": "order-sync", "version": 1}]}
     return {
         **{name: answer.json["id"] for name, answer in ids.items()},
+        "environment": "qa",
         "release": owner.post("/releases", json=old).json["name"],
         "id": made.json["workflow_id"],
         "project": str(house.project.id),

@@ -35,6 +35,7 @@ WITHOUT_ROWS = {
     ("GET", "/ui"),
     ("GET", "/ui/"),
     ("GET", "/ui/static/<path:file>"),
+    ("POST", "/ui/new-project"),
     ("POST", "/ui/sign-out"),
     ("POST", "/ui/theme"),
 }
@@ -64,9 +65,12 @@ def names(house: House) -> dict[str, str]:
     delivery = owner.post(f"/subscriptions/{subscription.json['id']}/test")
     user = owner.put(f"/projects/default/members/{uuid4()}", json={"role": "viewer"})
     ids = {"token": token, "source": source, "subscription": subscription, "delivery": delivery}
+    owner.put("/environments", json={"environments": [{"name": "qa"}]})
+    owner.put("/workflows/order-sync/environments/qa", json={"version": 1, "message": SECRET})
     old = {"name": f"{SECRET}-0", "items": [{"workflow": "order-sync", "version": 1}]}
     return {
         **{name: answer.json["id"] for name, answer in ids.items()},
+        "environment": "qa",
         "release": owner.post("/releases", json=old).json["name"],
         "id": made.json["workflow_id"],
         "project": str(house.project.id),

@@ -1,0 +1,130 @@
+"""Actions on environments: move a pointer, promote, and change the environments of a project."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from gitstore import pointers
+from gitstore.environments import CURRENT, EnvironmentRule, Rulebook, rulebook, weighted
+from gitstore.errors import Code, ConflictError, GitstoreError
+from gitstore.model import Permission
+from gitstore.names import tag
+from gitstore.pointers import Promotion
+from gitstore.repository import Repository
+from gitstore.system import now
+from service import lookup
+from service.access import authorize, authorize_role
+from service.actions.releases import summary
+from service.caller import Caller
+from service.logs import Event
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """What a promotion would do: each with a summary of what changes; and what refuses it, by workflow."""
+
+    promotions: Sequence[tuple[Promotion, str]]
+    refusals: Sequence[tuple[str, GitstoreError]]
+
+
+def move(
+    caller: Caller,
+    slug: str,
+    name: str,
+    weights: Iterable[tuple[int | str, int]],
+    *,
+    message: str = "",
+    hold: bool = False,
+    expected: Collection[str] | None = None,
+) -> bool:
+    """Set the pointer of a workflow to one version, or to two with their weights; return whether it moved."""
+    with caller.acting(Event.ENVIRONMENT_MOVED, slug, caller.services.count_move, environment=name) as (
+        store,
+        facts,
+    ):
+        lookup.existing(store, slug)
+        authorize_move(caller, rulebook(store), name, f"moving {slug} in {name}")
+        numbers = {lookup.number_of(store, slug, version): weight for version, weight in weights}
+        wanted = weighted(name, numbers, held=hold)
+        moved = pointers.move(store, slug, wanted, caller.actors(), message=message, expected=expected)
+        facts.update(version=wanted.version, held=hold, new=moved)
+    return moved
+
+
+def remove(
+    caller: Caller, slug: str, name: str, *, message: str = "", expected: Collection[str] | None = None
+) -> bool:
+    """Remove the pointer of a workflow from an environment; return whether there was one."""
+    with caller.acting(Event.ENVIRONMENT_REMOVED, slug, environment=name) as (store, _):
+        lookup.existing(store, slug)
+        authorize_move(caller, rulebook(store), name, f"removing {slug} from {name}")
+        return pointers.remove(store, slug, name, caller.actors(), message=message, expected=expected)
+
+
+def promote(
+    caller: Caller, names: Sequence[str], source: str, target: str, *, message: str = ""
+) -> Sequence[Promotion]:
+    """Move the pointers of workflows (slugs or ids) in `target` to their versions in `source`, or none."""
+    count = partial(caller.services.count_move, outcome="promoted")
+    slugs = [lookup.slug_of(caller, name) for name in names]
+    about = {"source": source, "target": target}
+    with caller.acting(Event.PROMOTED, slugs[0] if len(slugs) == 1 else None, count, **about) as (
+        store,
+        facts,
+    ):
+        authorize_move(caller, rulebook(store), target, f"promoting to {target}")
+        promoted = pointers.promote(store, slugs, source, target, caller.actors(), message=message)
+        facts.update(workflows=sum(each.moves for each in promoted))
+    return promoted
+
+
+def preview(caller: Caller, names: Sequence[str], source: str, target: str) -> Preview:
+    """Return what a promotion would change, and every gate that fails. Nothing is changed."""
+    slugs = [lookup.slug_of(caller, name) for name in names]
+    with caller.opened() as repository:
+        planned = pointers.plan(repository, slugs, source, target, now())
+        refusals = list(planned.refusals)
+        try:
+            authorize_move(caller, rulebook(repository), target, f"promoting to {target}")
+        except GitstoreError as error:
+            refusals = [(slug, error) for slug in sorted(set(slugs))] + refusals
+        return Preview([(each, _summary(repository, each)) for each in planned.promotions], refusals)
+
+
+def change_rules(
+    caller: Caller, rules: Sequence[EnvironmentRule], expected: Collection[str] | None
+) -> Rulebook:
+    """Replace the environments of the project. For owners. Raises `precondition_required`."""
+    authorize(caller.principal, Permission.OWN, "changing the environments")
+    with caller.acting(Event.ENVIRONMENTS_CHANGED, None) as (store, facts):
+        known = rulebook(store)
+        if expected is None and known.commit is not None:
+            message = "the project has environments: give the commit that you have seen (If-Match)"
+            raise ConflictError(Code.EXPECTED_REQUIRED, message)
+        changed = pointers.change_rulebook(
+            store, rules, caller.actors().actor, {pointers.NONE} if expected is None else expected
+        )
+        facts.update(environments=[rule.name for rule in changed.rules])
+    if changed != known:
+        with caller.as_user() as tx:
+            details = {"environments": [rule.name for rule in changed.rules], "commit": changed.commit}
+            caller.audit(tx, "environments.changed", caller.project.slug, details)
+    return changed
+
+
+def authorize_move(caller: Caller, rules: Rulebook, name: str, what: str) -> None:
+    """Raise `forbidden` unless the caller may move pointers in the environment `name`."""
+    if name == CURRENT:
+        authorize(caller.principal, Permission.PUBLISH, what)
+    else:
+        authorize_role(caller.principal, rules.find(name).role, what)
+
+
+def _summary(repository: Repository, promotion: Promotion) -> str:
+    held = repository.refs.read(tag(promotion.slug, promotion.after.version))
+    if held is None or not promotion.moves:
+        return ""
+    before = promotion.before.version if promotion.before is not None else None
+    return summary(repository, promotion.slug, before, repository.objects.peel(held)[0])

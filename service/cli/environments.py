@@ -1,0 +1,249 @@
+"""`gitstore env`: environments of a project, the pointers of its workflows in them, and promotion."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import islice
+from typing import Final
+
+import click
+
+from gitstore import ledger, pointers
+from gitstore.environments import EnvironmentRule, rulebook
+from gitstore.errors import EnvironmentRefusedError, GitstoreError
+from gitstore.store import ANY
+from service import lookup
+from service.access import Role
+from service.actions import environments as actions
+from service.caller import Caller
+from service.cli.operator import operating
+from service.cli.terminal import WHERE, as_rows, show, with_config
+from service.config import Config
+from service.projects import DEFAULT
+from sync import environments
+from sync.environments import ShownPointer
+
+_MOVES: Final = 100
+_PROJECT = click.option("--project", default=DEFAULT, show_default=True, help="The project.")
+_MESSAGE = click.option("--message", default="", help="The reason, which the ledger records.")
+
+
+class _Rules(click.ParamType[EnvironmentRule]):
+    """`NAME[:role=ROLE][,follows][,hours=N]`."""
+
+    name = "NAME[:RULES]"
+
+    def convert(
+        self, value: str, param: click.Parameter | None, ctx: click.Context | None
+    ) -> EnvironmentRule:
+        name, _, given = value.partition(":")
+        rule = EnvironmentRule(name, Role.PUBLISHER.value)
+        for part in filter(None, given.split(",")):
+            key, _, setting = part.partition("=")
+            if key == "role" and setting in set(Role):
+                rule = replace(rule, role=setting)
+            elif part == "follows":
+                rule = replace(rule, follows=True)
+            elif key == "hours" and setting.isascii() and setting.isdigit():
+                rule = replace(rule, hours=int(setting[:6]))
+            else:
+                roles = ", ".join(Role)
+                self.fail(f"{part!r} is not role=ROLE ({roles}), follows or hours=N", param, ctx)
+        return rule
+
+
+class _Weight(click.ParamType[tuple[str, int]]):
+    """`VERSION`, or `VERSION=PERCENT`."""
+
+    name = "VERSION[=PERCENT]"
+
+    def convert(
+        self, value: str, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, int]:
+        version, _, percent = value.partition("=")
+        if percent and not (percent.isascii() and percent.isdigit() and len(percent) < 4):
+            self.fail(f"{value!r} is not VERSION or VERSION=PERCENT, as in v3 or v3=90", param, ctx)
+        return version, int(percent or 100)
+
+
+@click.group()
+def env() -> None:
+    """Environments: named pointers of workflows, such as staging and prod."""
+
+
+@env.command("define")
+@click.argument("rules", type=_Rules(), nargs=-1, metavar="NAME[:RULES]...")
+@_PROJECT
+@as_rows
+@with_config(*WHERE)
+def define(config: Config, rules: tuple[EnvironmentRule, ...], project: str, as_json: bool) -> None:
+    """Define all environments of a project, in the order of promotion.
+
+    RULES are role=ROLE (the least role that may move pointers; default: publisher), follows (each publication
+    moves the pointer) and hours=N (that a version must have been in the environment before).
+    """
+    with operating(config, project) as operator:
+        changed = actions.change_rules(operator, rules, {ANY})
+    _show_rules(changed.rules, as_json)
+
+
+@env.command("list")
+@click.argument("workflow", required=False)
+@_PROJECT
+@as_rows
+@with_config(*WHERE)
+def list_(config: Config, workflow: str | None, project: str, as_json: bool) -> None:
+    """List the environments of a project, or the pointers of WORKFLOW in them."""
+    with operating(config, project) as operator, operator.opened() as repository:
+        rules = rulebook(repository).rules
+        if workflow is None:
+            _show_rules(rules, as_json)
+            return
+        with operator.reading() as tx:
+            row = lookup.workflow(tx, operator, workflow)
+            found = {each.name: each for each in environments.of_workflow(tx, row.id)}
+    rows = [(rule.name, *_pointer(found.get(rule.name))) for rule in rules]
+    show(("environment", "version", "held", "moved at", "moved by", "message"), rows, as_json=as_json)
+
+
+@env.command("set")
+@click.argument("workflow")
+@click.argument("environment")
+@click.argument("versions", type=_Weight(), nargs=-1, required=True, metavar="VERSION[=PERCENT]...")
+@click.option("--hold", is_flag=True, help="Publications leave the pointer where it is.")
+@_MESSAGE
+@_PROJECT
+@as_rows
+@with_config(*WHERE)
+def set_(
+    config: Config,
+    workflow: str,
+    environment: str,
+    versions: tuple[tuple[str, int], ...],
+    hold: bool,
+    message: str,
+    project: str,
+    as_json: bool,
+) -> None:
+    """Move the pointer of WORKFLOW in ENVIRONMENT to a version, or to two with their weights in percent."""
+    with operating(config, project) as operator:
+        slug = lookup.slug_of(operator, workflow)
+        actions.move(operator, slug, environment, versions, message=message, hold=hold)
+        _show_pointer(operator, slug, environment, as_json)
+
+
+@env.command("unset")
+@click.argument("workflow")
+@click.argument("environment")
+@_MESSAGE
+@_PROJECT
+@as_rows
+@with_config(*WHERE)
+def unset(config: Config, workflow: str, environment: str, message: str, project: str, as_json: bool) -> None:
+    """Remove the pointer of WORKFLOW from ENVIRONMENT."""
+    with operating(config, project) as operator:
+        slug = lookup.slug_of(operator, workflow)
+        actions.remove(operator, slug, environment, message=message)
+        _show_pointer(operator, slug, environment, as_json)
+
+
+@env.command("history")
+@click.argument("workflow")
+@click.argument("environment")
+@_PROJECT
+@as_rows
+@with_config(*WHERE)
+def history(config: Config, workflow: str, environment: str, project: str, as_json: bool) -> None:
+    """List the moves of the pointer of WORKFLOW in ENVIRONMENT, newest first."""
+    with operating(config, project) as operator:
+        slug = lookup.slug_of(operator, workflow)
+        with operator.opened() as repository:
+            lookup.existing(repository, slug)
+            rulebook(repository).find(environment)
+            every = (move for move in pointers.moves(repository, slug) if move.environment == environment)
+            rows = [
+                (
+                    move.entry.when,
+                    ledger.show_pointer(move.to) if move.to is not None else None,
+                    move.to is not None and move.to.held,
+                    move.entry.actor.name,
+                    move.entry.message,
+                )
+                for move in islice(every, _MOVES)
+            ]
+    show(("at", "version", "held", "by", "message"), rows, as_json=as_json)
+
+
+@env.command("promote")
+@click.argument("source")
+@click.argument("target")
+@click.argument("workflows", nargs=-1, required=True, metavar="WORKFLOW...")
+@_MESSAGE
+@click.option("--dry-run", is_flag=True, help="Only show what would change, and what stops it.")
+@_PROJECT
+@as_rows
+@with_config(*WHERE)
+def promote(
+    config: Config,
+    source: str,
+    target: str,
+    workflows: tuple[str, ...],
+    message: str,
+    dry_run: bool,
+    project: str,
+    as_json: bool,
+) -> None:
+    """Move WORKFLOWS in the environment TARGET to their versions in SOURCE: all of them, or none."""
+    with operating(config, project) as operator:
+        if dry_run:
+            _preview(operator, workflows, source, target, as_json)
+            return
+        try:
+            promoted = actions.promote(operator, workflows, source, target, message=message)
+        except EnvironmentRefusedError as error:
+            lines = [f"  {slug}: {each.message}" for slug, each in error.refusals]
+            raise error.reworded("\n".join(["nothing was moved:", *lines])) from error
+    rows = [
+        (each.slug, ledger.show_pointer(each.before) if each.before else None, f"v{each.after.version}")
+        for each in promoted
+    ]
+    show(("workflow", "before", "version"), rows, as_json=as_json)
+
+
+def _preview(operator: Caller, workflows: Sequence[str], source: str, target: str, as_json: bool) -> None:
+    found = actions.preview(operator, workflows, source, target)
+    rows: list[tuple[object, ...]] = [
+        (
+            each.slug,
+            ledger.show_pointer(each.before) if each.before else None,
+            f"v{each.after.version}",
+            changes,
+            "; ".join(error.message for slug, error in found.refusals if slug == each.slug) or None,
+        )
+        for each, changes in found.promotions
+    ]
+    known = {each.slug for each, _ in found.promotions}
+    rows += [(slug, None, None, None, error.message) for slug, error in found.refusals if slug not in known]
+    show(("workflow", "before", "version", "changes", "refused"), sorted(rows, key=str), as_json=as_json)
+    if found.refusals:
+        raise GitstoreError(found.refusals[0][1].code, "the promotion would be refused")
+
+
+def _show_rules(rules: Sequence[EnvironmentRule], as_json: bool) -> None:
+    rows = [(rule.name, rule.role, rule.follows, rule.hours) for rule in rules]
+    show(("environment", "role", "follows", "hours"), rows, as_json=as_json)
+
+
+def _show_pointer(operator: Caller, slug: str, environment: str, as_json: bool) -> None:
+    with operator.reading() as tx:
+        row = lookup.workflow(tx, operator, slug)
+        found = {each.name: each for each in environments.of_workflow(tx, row.id)}
+    rows = [(environment, *_pointer(found.get(environment)))]
+    show(("environment", "version", "held", "moved at", "moved by", "message"), rows, as_json=as_json)
+
+
+def _pointer(row: ShownPointer | None) -> tuple[object, ...]:
+    if row is None:
+        return (None, False, None, None, None)
+    return (ledger.show_pointer(row.pointer), row.held, row.moved_at, row.moved_by, row.message)
