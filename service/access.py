@@ -104,7 +104,12 @@ _RANK: Final = {role: rank for rank, role in enumerate(Role)}
 
 def may(principal: Principal, permission: Permission) -> bool:
     """Return whether the principal has `permission` in its project."""
-    return _RANK[principal.role] >= _RANK[NEEDED[permission]]
+    return includes(principal.role, permission)
+
+
+def includes(role: Role, permission: Permission) -> bool:
+    """Return whether holders of `role` have `permission`."""
+    return _RANK[role] >= _RANK[NEEDED[permission]]
 
 
 def authorize(principal: Principal, permission: Permission, what: str) -> None:

@@ -21,6 +21,7 @@ from service.api import (
     drafts,
     edits,
     environments,
+    engine_reads,
     health,
     meshhook,
     projects,
@@ -86,7 +87,7 @@ def create_app(config: Config, *, database: Database | None = None, metrics: Met
     projects = Projects(config)
     shares = FairShares(config.threads, config.metrics_folder, counters.heavy)
     app = new_app("gitstore", version("gitstore"))
-    app.extensions[EXTENSION] = Services(
+    app.extensions[EXTENSION] = services = Services(
         config=config,
         database=database,
         projects=projects,
@@ -112,7 +113,8 @@ def create_app(config: Config, *, database: Database | None = None, metrics: Met
     app.register_error_handler(GitstoreError, _refused)
     app.register_error_handler(HTTPException, _refused_by_flask)
     app.register_error_handler(Exception, _unexpected)
-    inner = cors.around(shares.places.around(app.wsgi_app), config.cors_origins)
+    inner = engine_reads.around(app.wsgi_app, services)
+    inner = cors.around(shares.places.around(inner), config.cors_origins)
     cpu, slow = config.limits.cpu, config.slow_request
     middleware = RequestMiddleware(inner, counters, cpu, config.trusted_proxies, slow)
     app.wsgi_app = middleware  # type: ignore[method-assign]

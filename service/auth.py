@@ -14,6 +14,7 @@ import binascii
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 from uuid import UUID
 
 from gitstore.definition.quoting import clip
@@ -74,6 +75,20 @@ class Authenticator:
             if holder is None:
                 raise UnauthenticatedError("the access token is unknown, revoked or expired")
         return Principal(holder.id, holder.name, "token", holder.project, Role(holder.role))
+
+    def read_version(
+        self, token: str, address: str, workflow: UUID | str, number: int | None, **wanted: Any
+    ) -> tokens.ReadVersion | None:
+        """Return what `tokens.read_version` returns for the holder of an access token.
+
+        A failure is not counted: the request is then answered as any other.
+        """
+        secret = digest(token)
+        self.sign_ins.check(address, secret)
+        row = tokens.read_version(self.database, secret, workflow, number, **wanted)
+        if row is not None:
+            self.sign_ins.accepted(secret)
+        return row
 
     def in_project(
         self, identity: Identity, named: str | None = None, *, workflow: UUID | None = None

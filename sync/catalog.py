@@ -95,8 +95,12 @@ class FullVersion(Version):
 
 @dataclass(frozen=True, slots=True)
 class StoredVersion(Version):
-    """A version with the bytes of its definition; None if Git alone has them."""
+    """A version with its definition as was asked: as JSON `text`, or as the bytes `stored` in its file.
 
+    `text` is None if it was imported and does not parse, `stored` if Git alone has the bytes.
+    """
+
+    text: str | None
     stored: bytes | None
 
 
@@ -229,13 +233,14 @@ _HISTORY: Final[dict[State | None, LiteralString]] = {
     "lost": _VISIBLE + "= 'lost'" + _NEWEST,
 }
 # In the order of the file; rows of older releases have jsonb's.
-_ORDERED: Final[LiteralString] = (
-    "case when definition is not null then coalesce(definition_text, definition::text)::json end "
-    "as definition"
+_TEXT: Final[LiteralString] = (
+    "case when definition is not null then coalesce(definition_text, definition::text) end"
 )
-_STORED: Final[LiteralString] = """
-    (select o.bytes from gitstore.git_objects o
-     where o.project_id = v.project_id and o.oid = v.blob_sha and o.kind = 'blob') as stored
+_ORDERED: Final[LiteralString] = "(" + _TEXT + ")::json as definition"
+_AS_TEXT: Final[LiteralString] = ", " + _TEXT + " as text, null::bytea as stored"
+_AS_STORED: Final[LiteralString] = """
+    , null as text, (select o.bytes from gitstore.git_objects o
+                     where o.project_id = v.project_id and o.oid = v.blob_sha and o.kind = 'blob') as stored
 """
 _DEFINITIONS: Final[LiteralString] = (
     "select id, " + _ORDERED + " from gitstore.workflow_versions where id = any(%(ids)s)"  # noqa: S608
@@ -316,9 +321,11 @@ def full_version(tx: Transaction | SingleReading, workflow_id: UUID, which: Whic
     return tx.row(FullVersion, query, workflow=workflow_id, number=which)
 
 
-def stored_version(tx: Transaction | SingleReading, workflow_id: UUID, which: Which) -> StoredVersion | None:
-    """Return a version as `version` does, with the bytes of its definition if the database has them."""
-    query = _COLUMNS + ", " + _STORED + _OF_WORKFLOW + _condition(which)
+def stored_version(
+    tx: Transaction | SingleReading, workflow_id: UUID, which: Which, *, as_text: bool
+) -> StoredVersion | None:
+    """Return a version as `version` does, with its definition as JSON text, or as the bytes of its file."""
+    query = _COLUMNS + (_AS_TEXT if as_text else _AS_STORED) + _OF_WORKFLOW + _condition(which)
     return tx.row(StoredVersion, query, workflow=workflow_id, number=which)
 
 

@@ -9,7 +9,7 @@ from typing import Final, LiteralString
 from uuid import UUID
 
 from sync import rows
-from sync.catalog import Project
+from sync.catalog import Project, StoredVersion
 from sync.db import Claims, Database, Transaction
 
 
@@ -74,6 +74,15 @@ class UserRole(_InProject):
     others: bool
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReadVersion(StoredVersion):
+    """A version, and the token of which the holder read it."""
+
+    token_name: str
+    token_role: str
+    project_slug: str
+
+
 _CREATE: Final[LiteralString] = """
     insert into gitstore.access_tokens (project_id, name, role, sha256, expires_at)
     values (%(project)s, %(name)s, %(role)s, %(sha256)s, %(expires_at)s)
@@ -86,6 +95,13 @@ _REVOKE: Final[LiteralString] = """
     where project_id = %(project)s and id = %(id)s and revoked_at is null
 """
 _AUTHENTICATE: Final[LiteralString] = rows.select(_Held) + " from gitstore.authenticate(%(sha256)s)"
+_READ_VERSION: Final[LiteralString] = (
+    rows.select(ReadVersion)
+    + """ from gitstore.read_version(
+        %(sha256)s, %(workflow)s::uuid, %(slug)s, %(number)s, %(as_text)s, %(known)s, %(usual_lock)s) read
+    where read.id is not null
+    """
+)
 _USER_ROLE: Final[LiteralString] = (
     rows.select(UserRole) + " from gitstore.project_of_user(%(named)s, %(workflow)s::uuid)"
 )
@@ -113,6 +129,19 @@ def authenticate(database: Database, sha256: bytes) -> Holder | None:
     """Return the holder of the secret with this SHA-256, or None; record the use, at most once a minute."""
     held = database.ask(_Held, {}, _AUTHENTICATE, sha256=sha256)
     return Holder(held.id, held.name, held.role, held.project) if held else None
+
+
+def read_version(
+    database: Database, sha256: bytes, workflow: UUID | str, number: int | None, *, as_text: bool, known: str
+) -> ReadVersion | None:
+    """Return a version that the holder of the secret with this SHA-256 may read, or None; in one round trip.
+
+    It is the one with `number`, or the current one, of the workflow with an id or a slug. Its definition is
+    left out if `known` contains its commit (`as_text`) or its blob. Records the use, as `authenticate` does.
+    """
+    identity, slug = (workflow, None) if isinstance(workflow, UUID) else (None, workflow)
+    values = {"workflow": identity, "slug": slug, "number": number, "as_text": as_text, "known": known}
+    return database.call(ReadVersion, _READ_VERSION, sha256=sha256, **values)
 
 
 def user_role(

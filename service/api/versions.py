@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import codecs
-import json
-from collections.abc import Callable
 from datetime import datetime
 from hashlib import sha256
 from typing import Annotated, Any, Final, Literal, Self
@@ -33,10 +31,9 @@ from service.api.openapi import (
     new_blueprint,
     problems,
 )
-from service.caller import Caller
+from service.caller import Backend, Caller
 from service.context import enter
 from sync import catalog
-from sync.db import SingleReading, Transaction
 
 blueprint = new_blueprint("versions", "Published versions of a workflow, which never change.")
 
@@ -112,7 +109,7 @@ class Version(http.Answer):
     url: str
 
     @classmethod
-    def of(cls, row: catalog.Version, caller: Caller, **values: Any) -> Self:
+    def of(cls, row: catalog.Version, caller: Caller | Backend, **values: Any) -> Self:
         shown = "draft" if row.state == "draft" else row.version_number
         return cls.from_row(
             row,
@@ -124,7 +121,11 @@ class Version(http.Answer):
         )
 
 
-class FullVersion(http.Judged, Version):
+class JudgedVersion(http.Judged, Version):
+    """A version and, if it is invalid or has no JSON, its problems."""
+
+
+class FullVersion(JudgedVersion):
     """A version with its definition and, if it is invalid or has no JSON, its problems."""
 
     definition: dict[str, Any] | list[Any] | None = Field(description="null if JSON has no form for it")
@@ -156,11 +157,10 @@ def list_versions(path: WorkflowPath, query: HistoryQuery) -> Response:
 def read_version(path: VersionPath, query: Query) -> Response:
     """Read a version, with its definition as JSON. An imported one that does not parse has no JSON: 422."""
     caller = enter(Permission.READ, f"reading {clip(path.id)}", project=query.project)
-    row = _find(caller, path, catalog.full_version)
+    row = _find(caller, path, as_text=True)
     if row.state == "lost":
         _stored(caller, row)  # its JSON is served if its bytes exist
-    unparsed = isinstance(row, catalog.FullVersion) and row.definition is None
-    if unparsed and row.state != "lost" and not is_bytes_only(row.digest):
+    elif row.text is None and not is_bytes_only(row.digest):
         raise _no_json(caller, row)
     etag = etag_of(row)
     # A draft's tag is its commit alone, for If-Match, and its number may change independently.
@@ -168,7 +168,7 @@ def read_version(path: VersionPath, query: Query) -> Response:
         return http.unchanged(etag=etag)
     unjudged = row.state == "lost" or (row.valid and not is_bytes_only(row.digest))
     problems = Problems() if unjudged else _problems(caller, row)
-    return http.answer(FullVersion.of(row, caller, **http.problems_of(problems)), etag=etag)
+    return answer_of(row, caller, problems, etag=etag)
 
 
 @blueprint.get("/workflows/<id>/versions/<version>/definition", responses=_DEFINITION)
@@ -179,61 +179,62 @@ def read_definition(path: VersionPath, query: Query) -> Response:
     that does not parse with 422.
     """
     caller = enter(Permission.READ, f"reading {clip(path.id)}", project=query.project)
-    read = catalog.version if request.headers.get("If-None-Match") else catalog.stored_version
-    row = _find(caller, path, catalog.full_version if _prefers_json() else read)
+    as_text = _prefers_json()
+    row = _find(caller, path, as_text=as_text)
     stored = http.JSON if row.file_name.endswith(".json") else YAML[0]
     is_text = is_bytes_only(row.digest) and stored == http.JSON  # JSON text, whose integers are too large
-    if (
-        isinstance(row, catalog.FullVersion)
-        and row.definition is None
-        and row.state != "lost"
-        and not is_text
-    ):
+    if as_text and row.text is None and row.state != "lost" and not is_text:
         raise _no_json(caller, row)
-    value = row.definition if isinstance(row, catalog.FullVersion) and stored != http.JSON else None
+    text = row.text if stored != http.JSON else None
     # A draft's tag is its commit, for If-Match; a version's is its blob's alone.
     tag = row.commit_sha if row.state == "draft" else row.blob_sha
     headers: dict[str, Any] = {
-        "etag": f'"{tag}{http.JSON_TAG if value is not None else ""}"',
+        "etag": f'"{tag}{http.JSON_TAG if text is not None else ""}"',
         "cache_control": http.IMMUTABLE if isinstance(lookup.which(path.version), int) else http.CHANGING,
         "vary": "Accept",
     }
     if http.not_modified(request, headers["etag"]):
         return http.unchanged(**headers)
-    raw = _stored(caller, row) if value is None or row.state == "lost" else b""
-    if value is None:
+    raw = _stored(caller, row) if text is None or row.state == "lost" else b""
+    if text is None:
         if stored == http.JSON:
             raw = raw.removeprefix(codecs.BOM_UTF8)  # RFC 8259, section 8.1
         return http.answer_bytes(raw, stored, **headers)
-    return http.answer_bytes(json.dumps(value, ensure_ascii=False) + "\n", http.JSON, **headers)
+    return http.answer_bytes(text + "\n", http.JSON, **headers)
 
 
-def _find(
-    caller: Caller,
-    path: VersionPath,
-    find: Callable[[Transaction | SingleReading, UUID, catalog.Which], catalog.Version | None],
-) -> catalog.Version:
+def answer_of(
+    row: catalog.StoredVersion, caller: Caller | Backend, problems: Problems, *, etag: str
+) -> Response:
+    """Return a version with its definition, the JSON text of which is not parsed."""
+    judged = JudgedVersion.of(row, caller, **http.problems_of(problems)).model_dump_json()
+    body = f'{judged[:-1]},"definition":{row.text or "null"}}}\n'  # the last field of a FullVersion
+    return http.answer_bytes(body, http.JSON, etag=etag)
+
+
+def _find(caller: Caller, path: VersionPath, *, as_text: bool) -> catalog.StoredVersion:
     wanted, workflow = lookup.which(path.version), lookup.id_of(caller, path.id)
-    row = find(caller.reading_once(), workflow, wanted)
+    row = catalog.stored_version(caller.reading_once(), workflow, wanted, as_text=as_text)
     if row is None or row.project_id != caller.project_id:
         # Either there is no such version, or the path names the workflow by the id of a version.
         with caller.reading() as tx:
             named = lookup.workflow(tx, caller, path.id)
-            row = find(tx, named.id, wanted) if named.id != workflow else None
+            other = named.id != workflow
+            row = catalog.stored_version(tx, named.id, wanted, as_text=as_text) if other else None
         if row is None:
             raise lookup.no_version(named.slug, wanted)
     return row
 
 
-def _stored(caller: Caller, row: catalog.Version) -> bytes:
+def _stored(caller: Caller, row: catalog.StoredVersion) -> bytes:
     """Return the bytes of a definition; raises `version_lost` if no copy exists.
 
     Postgres has those of versions; Git alone has those of drafts and of very large files.
     """
-    if not isinstance(row, catalog.StoredVersion):
-        kept = caller.stored_object(row.blob_sha.encode())
-    else:  # None if the stored bytes are damaged, too
-        kept = object_of(row.blob_sha, "blob", row.stored) if row.stored is not None else None
+    if row.stored is not None:
+        kept = object_of(row.blob_sha, "blob", row.stored)  # None if the stored bytes are damaged
+    else:
+        kept = caller.stored_object(row.blob_sha.encode()) if row.state != "draft" else None
     if kept is not None:
         return kept.as_raw_string()
     with caller.opened(shown=True) as repository, lookup.reading_definition(row):
