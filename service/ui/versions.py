@@ -26,8 +26,8 @@ from service.access import who
 from service.comparison import find
 from service.ui.graph import Graph, draw
 from service.ui.rendering import blueprint
-from service.ui.session import enter, go
 from service.ui.texts import Text, highlighted
+from service.ui.visits import enter, go
 from sync import catalog, listing
 from sync.catalog import FullVersion, Version, Workflow
 from sync.db import Transaction

@@ -37,8 +37,8 @@ from service.inputs import CreateWorkflow, validated
 from service.ui.conflicts import commit_in, moved
 from service.ui.graph import Graph, draw_difference
 from service.ui.rendering import ago, blueprint, person, url
-from service.ui.session import Visit, enter, field, go, seen_draft, upload
 from service.ui.versions import VersionView, change_between, view_of
+from service.ui.visits import Visit, enter, field, go, seen_draft, upload
 from sync import catalog, listing
 from sync.catalog import FullVersion
 from sync.listing import FILTERS
