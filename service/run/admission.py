@@ -19,6 +19,7 @@ from service.inputs import most_json
 from service.lookup import uuid_of
 from service.run.bridge import Admit, Allowance
 from service.ui import session as browser_session
+from service.ui import visits
 from webhooks import source_queue
 from webhooks.forges import MOST_BYTES
 
@@ -73,6 +74,6 @@ def _with_credential(here: Services, path: str, environ: WSGIEnvironment) -> All
         if session is None:
             return None
         browser_session.principal(here, session, address)
-        return Allowance(browser_session.most_form(limits))
+        return Allowance(visits.most_form(limits))
     here.auth.bearer(authorization, address)
     return Allowance(most_json(limits.under(Rules.ANY)))

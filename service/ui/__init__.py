@@ -1,6 +1,6 @@
 """Server-rendered web pages of gitstore; one module for each noun, whose views register their URLs.
 
-A view authenticates and authorizes (`session.enter`), parses, calls one action and renders. The pages do not
+A view authenticates and authorizes (`visits.enter`), parses, calls one action and renders. The pages do not
 decide permissions: the server refuses an action even if its button is hidden. A push prints the URL
 `/ui/workflows/<slug>/versions/<version>`.
 """
@@ -18,16 +18,18 @@ from service.ui import (
     schemas,
     session,
     settings,
+    sign_in,
     sources,
     subscriptions,
     tokens,
     versions,
+    visits,
     workflows,
 )
 from service.ui.rendering import blueprint, is_page, refusal
 
 __all__ = [
     "activity", "autosaves", "blueprint", "compare", "conflicts", "editing", "handover", "is_page",
-    "projects", "refusal", "releases", "rollback", "schemas", "session", "settings", "sources",
-    "subscriptions", "tokens", "versions", "workflows",
+    "projects", "refusal", "releases", "rollback", "schemas", "session", "settings", "sign_in", "sources",
+    "subscriptions", "tokens", "versions", "visits", "workflows",
 ]  # fmt: skip

@@ -11,7 +11,7 @@ from gitstore.model import Permission
 from service import activity, lookup
 from service.activity import ActivityPage
 from service.ui.rendering import blueprint
-from service.ui.session import Visit, enter
+from service.ui.visits import Visit, enter
 from sync import catalog
 
 PAGE: Final = 50

@@ -41,7 +41,7 @@ from service.caller import Caller
 from service.ui.conflicts import Typed, commit_in
 from service.ui.editing import refused
 from service.ui.rendering import blueprint
-from service.ui.session import enter, go
+from service.ui.visits import enter, go
 from sync.autosaves import Autosave
 
 

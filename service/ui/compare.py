@@ -20,8 +20,8 @@ from service import lookup
 from service.comparison import Sides, compare, files, sides
 from service.ui.graph import draw_difference
 from service.ui.rendering import blueprint
-from service.ui.session import enter
 from service.ui.texts import side_by_side
+from service.ui.visits import enter
 from sync import catalog
 
 _CHOICES: Final = 50

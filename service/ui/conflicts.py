@@ -30,8 +30,8 @@ from service.access import who
 from service.actions import drafts, merging
 from service.actions.workflows import raw_content, validate
 from service.ui.rendering import blueprint
-from service.ui.session import Visit, enter, field
 from service.ui.texts import side_by_side
+from service.ui.visits import Visit, enter, field
 
 _COMMIT: Final = re.compile(r"[0-9a-f]{40}")
 _LONGEST_VALUE: Final = 2000

@@ -28,7 +28,7 @@ from service.caller import Caller
 from service.context import request_id
 from service.ui.conflicts import Typed, commit_in, conflict_page
 from service.ui.rendering import blueprint
-from service.ui.session import Visit, enter, field, go
+from service.ui.visits import Visit, enter, field, go
 from sync.autosaves import Autosave
 
 

@@ -26,7 +26,7 @@ from service.cors import HANDOVER
 from service.errors import UnauthenticatedError
 from service.issuers import User
 from service.logs import Event
-from service.ui import session
+from service.ui import session, sign_in
 from service.ui.rendering import blueprint
 from service.ui.session import Session
 
@@ -69,7 +69,7 @@ def enter_by_code() -> Response:
     principal = session.principal(here, new, client_address())
     note(principal=principal.name, project=principal.project.slug)
     logs.action(Event.SIGNED_IN, principal=principal.name, project=principal.project.slug)
-    return session.begin(here, new, request.form.get("next", ""))
+    return sign_in.begin(here, new, request.form.get("next", ""))
 
 
 def _allowed_origin(here: Services) -> str:

@@ -14,9 +14,9 @@ from service.access import Identity, Role
 from service.actions import projects as actions
 from service.context import origin, services
 from service.inputs import NewProject, ProjectSettings, SetMember, validated
-from service.ui import session
+from service.ui import sign_in
 from service.ui.rendering import blueprint
-from service.ui.session import Visit, enter, field, go
+from service.ui.visits import Visit, enter, field, go
 from sync import projects
 
 
@@ -37,7 +37,7 @@ def create_project() -> Response:
         project = actions.create(services(), identity, origin(identity, "page"), given)
     except GitstoreError as error:
         return _projects(visit, error, name)
-    return session.begin(services(), replace(visit.session, project=str(project.id)), "")
+    return sign_in.begin(services(), replace(visit.session, project=str(project.id)), "")
 
 
 def _projects(visit: Visit, error: GitstoreError | None = None, name: str = "") -> Response:
@@ -65,7 +65,7 @@ def switch_project() -> Response:
         raise ForbiddenError("an access token has one project: sign in with a token of the other")
     named = field("project")
     found = services().auth.in_project(Identity.of(user), named or "-")
-    return session.begin(services(), replace(visit.session, project=str(found.project.id)), "")
+    return sign_in.begin(services(), replace(visit.session, project=str(found.project.id)), "")
 
 
 @blueprint.get("/ui/settings")

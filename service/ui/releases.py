@@ -16,7 +16,7 @@ from service import lookup
 from service.actions import releases as actions
 from service.actions.releases import Choice
 from service.ui.rendering import blueprint
-from service.ui.session import Visit, enter, field, go
+from service.ui.visits import Visit, enter, field, go
 from sync import catalog, listing, releases
 from sync.listing import Wanted
 

@@ -13,8 +13,8 @@ from gitstore.names import parse_number
 from service import lookup
 from service.actions import drafts, versions
 from service.ui.rendering import blueprint
-from service.ui.session import Visit, enter, field, go, seen_draft
 from service.ui.versions import change_between, find_published
+from service.ui.visits import Visit, enter, field, go, seen_draft
 from sync import catalog
 
 _CHOICES: Final = 12

@@ -23,8 +23,8 @@ from gitstore.repository import Repository
 from gitstore.schemas import SchemaChange, Trial
 from service.actions import projects as actions
 from service.ui.rendering import blueprint
-from service.ui.session import Visit, enter, field, go, upload
 from service.ui.texts import highlighted
+from service.ui.visits import Visit, enter, field, go, upload
 
 _MOST_CHANGES: Final = 100
 _MOST_FAILING: Final = 50

@@ -13,7 +13,7 @@ from service.actions import drafts, versions
 from service.actions import workflows as actions
 from service.inputs import UpdateWorkflow, validated
 from service.ui.rendering import blueprint
-from service.ui.session import Visit, enter, field, go
+from service.ui.visits import Visit, enter, field, go
 
 _MOST_DISCARDED = 20
 

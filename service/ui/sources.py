@@ -13,7 +13,7 @@ from service.actions import sources as actions
 from service.actions.sources import Webhook
 from service.inputs import ChangeSource, CreateSource, Resolve, validated
 from service.ui.rendering import blueprint
-from service.ui.session import Visit, enter, field, go, shown_once
+from service.ui.visits import Visit, enter, field, go, shown_once
 from webhooks import divergences, sources
 from webhooks.forges import Forge
 from webhooks.sources import EVERY_WORKFLOW, LONGEST_POLL, POLL_SECONDS, SHORTEST_POLL, Direction, Source

@@ -14,7 +14,7 @@ from service import lookup
 from service.actions import subscriptions as actions
 from service.inputs import ChangeSubscription, CreateSubscription, ReplaySubscription, validated
 from service.ui.rendering import blueprint
-from service.ui.session import Visit, enter, field, go, shown_once
+from service.ui.visits import Visit, enter, field, go, shown_once
 from webhooks import delivery_log, subscriptions
 from webhooks.subscriptions import OVERLAP, SUBSCRIBABLE, Subscription
 

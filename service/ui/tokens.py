@@ -14,7 +14,7 @@ from service.access import Role
 from service.actions import tokens as actions
 from service.inputs import CreateToken, validated
 from service.ui.rendering import blueprint
-from service.ui.session import Visit, enter, field, go, shown_once
+from service.ui.visits import Visit, enter, field, go, shown_once
 from sync import tokens
 
 

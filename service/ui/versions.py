@@ -26,8 +26,8 @@ from service.access import who
 from service.comparison import find
 from service.ui.graph import Graph, draw
 from service.ui.rendering import blueprint
-from service.ui.session import enter, go
 from service.ui.texts import Text, highlighted
+from service.ui.visits import enter, go
 from sync import catalog, listing
 from sync.catalog import FullVersion, Version, Workflow
 from sync.db import Transaction
@@ -132,7 +132,7 @@ def show_version(slug: str, version: str) -> Response:
         with caller.reading() as tx:
             summaries = _summaries(tx, [(row, before)], caller.rules, repository) if before else {}
         judged = not row.valid or row.state == "draft" or is_bytes_only(row.digest)
-        view = view_of(repository, row, caller.rules, "n", judged=judged)
+        view = view_of(repository, row, judged=judged).drawn(caller.rules, "n")
         file = comparison.file_of(repository, row)
     return visit.page(
         "version.html",
@@ -214,6 +214,14 @@ class VersionView:
     def narrow(self) -> bool:
         return self.graph is not None and self.graph.narrow
 
+    def drawn(self, rules: Rules, prefix: str) -> VersionView:
+        """Return the view with its graph, if it has one. Keys of its boxes begin with `prefix`."""
+        value = self.version.definition
+        if not isinstance(value, dict) or rules is not Rules.MESHHOOK:
+            return self
+        wrong = [problem.node for problem in self.problems if problem.error]
+        return replace(self, graph=draw(value, prefix, wrong))
+
     def with_text(self, repository: Repository) -> VersionView:
         """Return the view with the beginning of its text, if it has no graph."""
         if self.graph is not None:
@@ -229,16 +237,11 @@ class VersionView:
         return replace(self, graph=self.graph.beside() if self.graph else None)
 
 
-def view_of(
-    repository: Repository, version: FullVersion, rules: Rules, prefix: str, *, judged: bool
-) -> VersionView:
-    """Return the view of `version`, with its problems if `judged`. Keys of its boxes begin with `prefix`."""
+def view_of(repository: Repository, version: FullVersion, *, judged: bool) -> VersionView:
+    """Return the view of `version` without its graph, with its problems if `judged`."""
     # Read from Git: with lines and columns.
     problems = repository.snapshot(version.slug, version.commit_sha).problems if judged else Problems()
-    graph = None
-    if isinstance(version.definition, dict) and rules is Rules.MESHHOOK:
-        graph = draw(version.definition, prefix, [problem.node for problem in problems if problem.error])
-    return VersionView(version, graph, problems)
+    return VersionView(version, None, problems)
 
 
 # Summaries

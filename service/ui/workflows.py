@@ -37,8 +37,8 @@ from service.inputs import CreateWorkflow, validated
 from service.ui.conflicts import commit_in, moved
 from service.ui.graph import Graph, draw_difference
 from service.ui.rendering import ago, blueprint, person, url
-from service.ui.session import Visit, enter, field, go, seen_draft, upload
 from service.ui.versions import VersionView, change_between, view_of
+from service.ui.visits import Visit, enter, field, go, seen_draft, upload
 from sync import catalog, listing
 from sync.catalog import FullVersion
 from sync.listing import FILTERS
@@ -162,15 +162,15 @@ def workflow_page(visit: Visit, slug: str, error: GitstoreError | None = None) -
     lookup.admit(caller, workflow.slug, *set(shown))
     rules = caller.rules
     with caller.opened() as repository:
-        draft_view = view_of(repository, draft, rules, "d", judged=True) if draft else None
-        current_view = view_of(repository, current, rules, "c", judged=False) if current else None
-        draft_view, current_view = (
-            view and view.with_text(repository) for view in (draft_view, current_view)
-        )
+        draft_view = view_of(repository, draft, judged=True) if draft else None
+        current_view = view_of(repository, current, judged=False) if current else None
+        together = _drawn_together(draft_view, current, rules)
+        if together is None:
+            draft_view = draft_view and draft_view.drawn(rules, "d").with_text(repository)
+            current_view = current_view and current_view.drawn(rules, "c").with_text(repository)
         behind = draft is not None and _is_behind(repository, workflow.slug)
         discarded = None if draft else _discarded(repository, workflow.slug, latest)
         since = moved(repository, workflow.slug, seen) if seen else None
-    together = _drawn_together(draft_view, current, rules)
     small = draft_view is not None and current_view is not None and draft_view.narrow and current_view.narrow
     if draft_view and current_view and small:
         draft_view, current_view = draft_view.beside(), current_view.beside()
@@ -308,8 +308,11 @@ def _discarded(repository: Repository, slug: str, latest: FullVersion | None) ->
 
 
 def _drawn_together(draft: VersionView | None, current: FullVersion | None, rules: Rules) -> Graph | None:
-    """Return the draft against the current version in one drawing; None if one is missing or not a graph."""
-    if draft is None or current is None or rules is not Rules.MESHHOOK:
+    """Return the draft against the current version in one drawing.
+
+    None if one of them is missing or not a graph, or if the draft has errors, which its own graph marks.
+    """
+    if draft is None or current is None or rules is not Rules.MESHHOOK or draft.problems.errors:
         return None
     before, after = current.definition, draft.version.definition
     if not isinstance(before, dict) or not isinstance(after, dict):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from uuid import uuid4
@@ -10,6 +11,7 @@ import pytest
 from playwright.sync_api import Browser
 
 from tests.service.api.conftest import House, house, settings, unexpected
+from tests.service.users import ISSUER, SECRET
 from tests.stories.instance import Caller, Service
 from tests.ui import browser
 from tests.ui.visitor import Visitor, visitor
@@ -34,11 +36,19 @@ def published(ann: Visitor) -> None:
 
 # Real browsers
 
+HOST_PAGE = "https://host.example"
+"""Origin of a page that hands its users over."""
+ISSUED = {
+    "GITSTORE_JWT_ISSUERS": json.dumps([{"issuer": ISSUER, "secret": SECRET}]),
+    "GITSTORE_CORS_ORIGINS": HOST_PAGE,
+    "GITSTORE_USER_PROJECTS": "3",
+}
+
 
 @pytest.fixture(scope="session")
 def service(tmp_path_factory: pytest.TempPathFactory, cluster: Path) -> Iterator[Service]:
     """A service that the tests of a worker share; each has a project of its own."""
-    running = Service(tmp_path_factory.mktemp("ui") / "data", cluster=cluster).start()
+    running = Service(tmp_path_factory.mktemp("ui") / "data", ISSUED, cluster).start()
     yield running
     assert running.stop() == 0
 

@@ -33,7 +33,7 @@ TAGS = frozenset(
     """html head meta title link script body a header div svg circle path nav form input button main p h1 h2
     h3 section span ul li label table thead tbody tr th td time del ins dl dt dd b q code i symbol defs marker
     clippath ellipse g rect use text ol footer select option details summary pre textarea caption colgroup col
-    mark kbd fieldset legend""".split()  # noqa: SIM905 - it reads better
+    mark kbd fieldset legend noscript""".split()  # noqa: SIM905 - it reads better
 )
 BUTTONS = ("button", "button main", "button danger", "button danger main", "link")
 SERVICE = Path(__file__).parents[2] / "service"
@@ -48,7 +48,8 @@ PATHS = ("", "/activity", "/edit", "/versions", "/versions/1", "/versions/draft"
          "/versions/1/revert", "/versions/1/current", "/versions/1/download", "/versions/draft/blame",
          "/versions?compare=1", "/settings", "/stop", "/archive")  # fmt: skip
 OTHERS = ("workflows", "new-workflow", "activity", "sources", "new-source", "webhooks", "new-webhook",
-          "members", "tokens", "projects", "settings", "schema", "nothing", "sign-in")  # fmt: skip
+          "releases", "new-release", "members", "tokens", "projects",
+          "settings", "schema", "nothing", "sign-in")  # fmt: skip
 
 
 def strings() -> list[str]:
@@ -147,6 +148,10 @@ def test_no_url_becomes_markup(ann: Visitor, part: int) -> None:
 def test_every_page_has_one_head_and_buttons_of_one_system(ann: Visitor) -> None:
     for path in OTHERS:
         check(ann.get(f"/ui/{path}").page)
+    for file in (SERVICE / "templates").glob("*.html"):
+        if file.name not in ("base.html", "macros.html"):
+            assert re.search(r"m\.(page_)?head\(", file.read_text()), file.name
+            assert "<h1" not in file.read_text(), file.name
     links = re.findall(r'<(?:a|summary)[^>]*class="([^"]*\bbutton\b[^"]*)"', "".join(sources()))
     assert set(links) <= set(BUTTONS)
 
