@@ -174,6 +174,7 @@ def test_a_page_of_a_host_shows_publishes_and_reverts(tab: Tab, ada: Caller) -> 
     assert events(page, "published") == [{"workflow": "order-sync", "version": 3, "current": True}]
     assert ada.definition("order-sync", 3) == TEXT.encode()
     assert ada.token not in page.content()
+    assert "token:" not in status.inner_text() + history.inner_text()
     SCREENSHOTS.mkdir(exist_ok=True)
     page.screenshot(path=SCREENSHOTS / "embedded.png", full_page=True)
 
@@ -275,7 +276,7 @@ def test_narrow_pages_and_policies_without_workers_have_the_editor(tab: Tab, ada
     for theme in ("light", "dark"):
         for element in page.locator("main > :not(h1)").all():
             element.evaluate("(element, theme) => element.setAttribute('theme', theme)", theme)
-        page.emulate_media(color_scheme=theme)  # type: ignore[arg-type] # one of its literals
+        page.emulate_media(color_scheme=theme)
         assert tab.axe() == []
         page.screenshot(path=SCREENSHOTS / f"embedded-360-{theme}.png", full_page=True)
     assert page.evaluate("document.documentElement.scrollWidth") <= 360
