@@ -326,6 +326,34 @@ def test_a_node_is_put_into_a_loop_and_taken_out(ann: Tab) -> None:
     expect(page.locator("#problems")).not_to_contain_text("container")
 
 
+@pytest.mark.parametrize("by", ["mouse", "keyboard"])
+def test_selected_nodes_are_grouped_into_a_loop(ann: Tab, by: str) -> None:
+    """Which gets their edges from and to others. It is one change: one undo takes it back."""
+    page = ann.page
+    if by == "mouse":
+        page.get_by_role("button", name="Group", exact=True).click()
+        expect(page.get_by_role("alert")).to_contain_text("hold Shift and drag")
+        node(page, "Create shipment").click()
+        node(page, "Wait").click(modifiers=["Control"])
+        page.get_by_role("button", name="Group 2 nodes").click()
+    else:
+        node(page, "Create shipment").press("Enter")
+        node(page, "Wait").press("Control+Enter")
+        expect(page.get_by_role("button", name="Group 2 nodes")).to_be_visible()
+        page.keyboard.press("Control+g")
+    expect(page.get_by_role("complementary", name="Selected node")).to_contain_text("loop-1")
+    _, new = changed_lines(page)
+    grouped = text(page)
+    assert "{id: e1, source: hook-1, target: loop-1}" in grouped
+    assert "{id: e2, source: call-1, target: wait}" in grouped
+    assert grouped.index("id: loop-1") < grouped.index("id: call-1")
+    assert "# beside the hook" in grouped
+    assert len([line for line in new if "parentContainer: loop-1" in line]) == 2
+    expect(page.locator("#problems")).not_to_contain_text("container")
+    page.get_by_role("button", name="Undo").click()
+    assert text(page) == TEXT
+
+
 def test_a_loop_is_folded_and_unfolded(chromium: Browser, owner: Caller) -> None:
     """By a button that the keyboard reaches; the definition stays as it is. A found node is unfolded."""
     loop = (
