@@ -208,6 +208,33 @@ def test_a_node_is_configured_in_its_form(ann: Tab) -> None:
     expect(form.get_by_label("URL")).to_have_attribute("aria-invalid", "true")
 
 
+def test_durations_and_cron_expressions_are_explained(ann: Tab) -> None:
+    """A duration is also written with units; what is wrong is marked beside its line."""
+    page = ann.page
+    node(page, "Wait").click()
+    form = page.get_by_role("complementary", name="Selected node")
+    for given, written in (("1 h 30 min", "5400000"), ("soon", "soon"), ("1.5s", "1500"), ("20", "20")):
+        form.get_by_label("Duration").fill(given)
+        form.get_by_label("Duration").press("Tab")
+        expect(page.locator(".cm-line", has_text=f"duration: {written}}}")).to_have_count(1)
+        if given == "soon":
+            mark = page.locator(".cm-lint-marker-error")
+            expect(mark).to_have_count(1)
+            assert mark.evaluate("element => getComputedStyle(element, '::before').content") == '"!"'
+    page.get_by_text("Add node").click()
+    page.get_by_role("button", name="Schedule Starts a run at set times").click()
+    for cron, words in (
+        ("0 6 * * 1-5", "= at 06:00, on weekdays"),
+        ("*/5 * 1 1,7 *", "= every 5 minutes, on day 1, in January, July"),
+        ("30 8-18/2 * * MON,6", "= at minute 30, hour 8-18/2, on MON, Saturday"),
+        ("61 * * * *", "the minute is from 0 to 59"),
+        ("@daily", "five fields: minute, hour, day, month, weekday"),
+    ):
+        form.get_by_label("Cron expression").fill(cron)
+        form.get_by_label("Cron expression").press("Tab")
+        expect(form.get_by_text(words, exact=True)).to_be_visible()
+
+
 def test_selecting_on_one_side_selects_on_the_other(ann: Tab) -> None:
     page = ann.page
     node(page, "Wait").click()
