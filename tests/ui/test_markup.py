@@ -33,7 +33,7 @@ TAGS = frozenset(
     """html head meta title link script body a header div svg circle path nav form input button main p h1 h2
     h3 section span ul li label table thead tbody tr th td time del ins dl dt dd b q code i symbol defs marker
     clippath ellipse g rect use text ol footer select option details summary pre textarea caption colgroup col
-    mark kbd fieldset legend""".split()  # noqa: SIM905 - it reads better
+    mark kbd fieldset legend noscript""".split()  # noqa: SIM905 - it reads better
 )
 BUTTONS = ("button", "button main", "button danger", "button danger main", "link")
 SERVICE = Path(__file__).parents[2] / "service"
