@@ -39,7 +39,7 @@ from service.ui.graph import Graph, draw_difference
 from service.ui.rendering import ago, blueprint, person, url
 from service.ui.versions import VersionView, change_between, view_of
 from service.ui.visits import Visit, enter, field, go, seen_draft, upload
-from sync import catalog, listing
+from sync import autosaves, catalog, listing
 from sync.catalog import FullVersion
 from sync.listing import FILTERS
 
@@ -158,6 +158,7 @@ def workflow_page(visit: Visit, slug: str, error: GitstoreError | None = None) -
         if workflow.latest_number and (current is None or current.version_number != workflow.latest_number):
             latest = catalog.full_version(tx, workflow.id, "latest")
         recent = catalog.history(tx, workflow.id, state="published", limit=_RECENT).rows
+        unsaved = autosaves.own(tx, workflow.id, caller.principal.id) if visit.edits else []
     shown = (workflow.draft_number, workflow.current_number, workflow.latest_number)
     lookup.admit(caller, workflow.slug, *set(shown))
     rules = caller.rules
@@ -179,6 +180,7 @@ def workflow_page(visit: Visit, slug: str, error: GitstoreError | None = None) -
         error,
         workflow=workflow,
         recent=recent,
+        unsaved=unsaved,
         change=change_between(current or latest, draft, rules),
         against=current or latest,
         small=small,

@@ -77,6 +77,8 @@ def test_what_is_typed_is_kept_for_its_author_alone(ann: Visitor, form: Answer, 
     assert ann.api.get(f"/workflows/order-sync/changes?since={tip}").status_code == 304
     device = Visitor(house.app.test_client(), ann.api)
     device.sign_in()
+    assert "You have unsaved changes" not in visitor(house).get(ONE).page.text
+    assert "You have unsaved changes from just now" in device.get(ONE).page.text
     page = device.get(EDIT).page
     assert "You have unsaved changes from just now" in page.text
     resumed = device.get(next(link for link in page.links() if "unsaved=" in link))

@@ -208,6 +208,33 @@ def test_a_node_is_configured_in_its_form(ann: Tab) -> None:
     expect(form.get_by_label("URL")).to_have_attribute("aria-invalid", "true")
 
 
+def test_durations_and_cron_expressions_are_explained(ann: Tab) -> None:
+    """A duration is also written with units; what is wrong is marked beside its line."""
+    page = ann.page
+    node(page, "Wait").click()
+    form = page.get_by_role("complementary", name="Selected node")
+    for given, written in (("1 h 30 min", "5400000"), ("soon", "soon"), ("1.5s", "1500"), ("20", "20")):
+        form.get_by_label("Duration").fill(given)
+        form.get_by_label("Duration").press("Tab")
+        expect(page.locator(".cm-line", has_text=f"duration: {written}}}")).to_have_count(1)
+        if given == "soon":
+            mark = page.locator(".cm-lint-marker-error")
+            expect(mark).to_have_count(1)
+            assert mark.evaluate("element => getComputedStyle(element, '::before').content") == '"!"'
+    page.get_by_text("Add node").click()
+    page.get_by_role("button", name="Schedule Starts a run at set times").click()
+    for cron, words in (
+        ("0 6 * * 1-5", "= at 06:00, on weekdays"),
+        ("*/5 * 1 1,7 *", "= every 5 minutes, on day 1, in January, July"),
+        ("30 8-18/2 * * MON,6", "= at minute 30, hour 8-18/2, on MON, Saturday"),
+        ("61 * * * *", "the minute is from 0 to 59"),
+        ("@daily", "five fields: minute, hour, day, month, weekday"),
+    ):
+        form.get_by_label("Cron expression").fill(cron)
+        form.get_by_label("Cron expression").press("Tab")
+        expect(form.get_by_text(words, exact=True)).to_be_visible()
+
+
 def test_selecting_on_one_side_selects_on_the_other(ann: Tab) -> None:
     page = ann.page
     node(page, "Wait").click()
@@ -324,6 +351,34 @@ def test_a_node_is_put_into_a_loop_and_taken_out(ann: Tab) -> None:
     inside.select_option("")
     expect(page.locator(".cm-line", has_text="parentContainer")).to_have_count(0)
     expect(page.locator("#problems")).not_to_contain_text("container")
+
+
+@pytest.mark.parametrize("by", ["mouse", "keyboard"])
+def test_selected_nodes_are_grouped_into_a_loop(ann: Tab, by: str) -> None:
+    """Which gets their edges from and to others. It is one change: one undo takes it back."""
+    page = ann.page
+    if by == "mouse":
+        page.get_by_role("button", name="Group", exact=True).click()
+        expect(page.get_by_role("alert")).to_contain_text("hold Shift and drag")
+        node(page, "Create shipment").click()
+        node(page, "Wait").click(modifiers=["Control"])
+        page.get_by_role("button", name="Group 2 nodes").click()
+    else:
+        node(page, "Create shipment").press("Enter")
+        node(page, "Wait").press("Control+Enter")
+        expect(page.get_by_role("button", name="Group 2 nodes")).to_be_visible()
+        page.keyboard.press("Control+g")
+    expect(page.get_by_role("complementary", name="Selected node")).to_contain_text("loop-1")
+    _, new = changed_lines(page)
+    grouped = text(page)
+    assert "{id: e1, source: hook-1, target: loop-1}" in grouped
+    assert "{id: e2, source: call-1, target: wait}" in grouped
+    assert grouped.index("id: loop-1") < grouped.index("id: call-1")
+    assert "# beside the hook" in grouped
+    assert len([line for line in new if "parentContainer: loop-1" in line]) == 2
+    expect(page.locator("#problems")).not_to_contain_text("container")
+    page.get_by_role("button", name="Undo").click()
+    assert text(page) == TEXT
 
 
 def test_a_loop_is_folded_and_unfolded(chromium: Browser, owner: Caller) -> None:

@@ -145,8 +145,7 @@ def tab(ada: Caller, host: ThreadingHTTPServer) -> Iterator[Tab]:
     with browser.browser() as chromium:
         opened = Tab(chromium.new_page(viewport={"width": 1400, "height": 1000}), origin(host))
         opened.page.set_default_timeout(20_000)
-        opened.go("/with-worker")
-        opened.page.evaluate(START, [ada.url, ada.token])
+        open_host(opened, ada)
         yield opened
         assert opened.complaints == [], opened.complaints
 
@@ -175,6 +174,7 @@ def test_a_page_of_a_host_shows_publishes_and_reverts(tab: Tab, ada: Caller) -> 
     assert events(page, "published") == [{"workflow": "order-sync", "version": 3, "current": True}]
     assert ada.definition("order-sync", 3) == TEXT.encode()
     assert ada.token not in page.content()
+    assert "token:" not in status.inner_text() + history.inner_text()
     SCREENSHOTS.mkdir(exist_ok=True)
     page.screenshot(path=SCREENSHOTS / "embedded.png", full_page=True)
 
@@ -183,11 +183,7 @@ def test_a_page_of_a_host_shows_publishes_and_reverts(tab: Tab, ada: Caller) -> 
 def test_a_workflow_is_edited_in_a_page_of_a_host(tab: Tab, ada: Caller) -> None:
     """What another user saved in the meantime is merged."""
     editor = tab.page.locator("gitstore-editor")
-    node(editor, "Wait").click()
-    form = editor.get_by_role("complementary", name="Selected node")
-    form.get_by_label("Label").fill("Pause")
-    form.get_by_label("Label").press("Enter")
-    expect(node(editor, "Pause")).to_be_visible()
+    rename(tab, "Pause")
     theirs = {"definition": TEXT.replace("Order paid", "Order placed")}
     made = ada.call("PUT", "/workflows/order-sync/versions/draft", theirs, headers={"If-None-Match": "*"})
     assert made.status == 201, made.raw
@@ -199,6 +195,94 @@ def test_a_workflow_is_edited_in_a_page_of_a_host(tab: Tab, ada: Caller) -> None
     assert "Pause" in saved
     assert "Order placed" in saved
     assert "# beside the hook" in saved
+
+
+def rename(tab: Tab, label: str) -> None:
+    """Give the node "Wait" of the embedded editor another label."""
+    editor = tab.page.locator("gitstore-editor")
+    node(editor, "Wait").click()
+    field = editor.get_by_role("complementary", name="Selected node").get_by_label("Label")
+    field.fill(label)
+    field.press("Enter")
+    expect(node(editor, label)).to_be_visible()
+
+
+def open_host(tab: Tab, ada: Caller, path: str = "/with-worker") -> None:
+    tab.go(path)
+    tab.page.evaluate(START, [ada.url, ada.token])
+
+
+@needs_chromium
+def test_a_conflict_in_a_page_of_a_host_is_decided_field_by_field(tab: Tab, ada: Caller) -> None:
+    """By buttons that name both values; other changes merge."""
+    editor = tab.page.locator("gitstore-editor")
+    rename(tab, "Pause")
+    theirs = {"definition": TEXT.replace("label: Wait", "label: Hold").replace("Order paid", "Order placed")}
+    made = ada.call("PUT", "/workflows/order-sync/versions/draft", theirs, headers={"If-None-Match": "*"})
+    assert made.status == 201, made.raw
+    editor.get_by_role("button", name="Save draft").click()
+    expect(editor.get_by_role("alert")).to_contain_text("Someone else changed the same fields.")
+    conflicts = editor.get_by_role("list", name="Conflicts")
+    expect(conflicts.get_by_role("button", name='Theirs: "Hold"')).to_be_visible()
+    assert tab.axe() == []
+    conflicts.get_by_role("button", name='Mine: "Pause"').click()
+    expect(editor.get_by_text("Their changes are merged with yours")).to_be_visible()
+    editor.get_by_role("button", name="Save draft").click()
+    expect(editor.get_by_text("Saved ·")).to_be_visible()
+    saved = ada.definition("order-sync", "draft").decode()
+    assert ("label: Pause" in saved, "label: Order placed" in saved) == (True, True)
+
+
+@needs_chromium
+def test_unsaved_changes_are_kept_in_the_browser_of_a_host(tab: Tab, ada: Caller) -> None:
+    """Until they are saved or discarded, or the page calls `forget`; also where the element was removed."""
+    page, kept = tab.page, "Object.keys(localStorage).filter((key) => key.startsWith('gitstore:draft:'))"
+    editor = page.locator("gitstore-editor")
+    rename(tab, "Pause")
+    editor.get_by_label("Summary of your changes").fill("Longer")
+    page.evaluate("document.querySelector('gitstore-editor').remove()")
+    (key,) = page.evaluate(kept)
+    current = ada.get("/workflows/order-sync").json["current"]["commit"]
+    assert key.startswith(f"gitstore:draft:{ada.url}:{ada.project}:order-sync:{current}:")
+    open_host(tab, ada)
+    expect(node(editor, "Wait")).to_be_visible()
+    editor.get_by_role("button", name="Restore").click()
+    expect(node(editor, "Pause")).to_be_visible()
+    expect(editor.get_by_label("Summary of your changes")).to_have_value("Longer")
+    editor.get_by_role("button", name="Save draft").click()
+    expect(editor.get_by_text("Saved ·")).to_be_visible()
+    assert page.evaluate(kept) == []
+    editor.get_by_label("Summary of your changes").fill("More")
+    page.evaluate("document.querySelector('gitstore-editor').remove()")
+    assert len(page.evaluate(kept)) == 1
+    page.evaluate("async (server) => (await import(`${server}/embed/gitstore.js`)).forget()", ada.url)
+    assert page.evaluate(kept) == []
+    saved = ada.get("/workflows/order-sync/versions/draft").json
+    assert saved["message"] == "Longer"
+
+
+@needs_chromium
+def test_narrow_pages_and_policies_without_workers_have_the_editor(tab: Tab, ada: Caller) -> None:
+    """At 360 px nothing is wider than the page; axe finds nothing in the shadow roots, in both themes."""
+    page = tab.page
+    page.set_viewport_size({"width": 360, "height": 800})
+    open_host(tab, ada, "/")
+    editor = page.locator("gitstore-editor")
+    expect(editor.get_by_text("valid", exact=True)).to_be_visible()
+    assert [each for each in tab.complaints if "worker" not in each] == []
+    assert tab.complaints
+    tab.complaints.clear()
+    rename(tab, "Pause")
+    for theme in ("light", "dark"):
+        for element in page.locator("main > :not(h1)").all():
+            element.evaluate("(element, theme) => element.setAttribute('theme', theme)", theme)
+        page.emulate_media(color_scheme=theme)
+        assert tab.axe() == []
+        page.screenshot(path=SCREENSHOTS / f"embedded-360-{theme}.png", full_page=True)
+    assert page.evaluate("document.documentElement.scrollWidth") <= 360
+    editor.get_by_role("button", name="Text", exact=True).click()
+    expect(editor.locator(".cm-line", has_text="label: Pause")).to_be_visible()
+    assert tab.axe() == []
 
 
 def test_the_stable_url_names_files_that_are_cached_for_ever(

@@ -10,7 +10,7 @@ import { highlightSelectionMatches, search, searchKeymap } from "@codemirror/sea
 import { ChangeSet, EditorState, StateEffect, StateField } from "@codemirror/state";
 import { Decoration, EditorView, drawSelection, highlightActiveLineGutter, keymap, lineNumbers } from "@codemirror/view";
 import { tags } from "@lezer/highlight";
-import { moved, neighbour, rekinded, set } from "./graph.js";
+import { duplicate, group, moved, neighbour, rekinded, set } from "./graph.js";
 
 const PARSE_AFTER = 200; // milliseconds without a key
 const CHECK_AFTER = 350;
@@ -44,6 +44,7 @@ export class Draft {
   status = $state("");
   notice = $state(null); // { text, link? }
   selected = $state(null); // key of a node
+  several = $state.raw([]); // keys of the nodes that are selected, if they are more than one
   focused = $state(null); // key of a node that the canvas shall show
   folded = $state.raw(new Set()); // keys of containers
   depth = $state({ undo: 0, redo: 0 });
@@ -272,6 +273,22 @@ export class Draft {
       this.busy -= 1;
     });
     return this.queue;
+  }
+
+  /** Return the keys of all selected nodes. */
+  get chosen() {
+    return this.several.length ? this.several : this.selected === null ? [] : [this.selected];
+  }
+
+  duplicate() {
+    for (const key of this.chosen) this.change(duplicate(key, (id) => this.selectLater(id)));
+  }
+
+  /** Put the selected nodes into a loop. */
+  group() {
+    const free = this.chosen.map((key) => this.node(key)).filter((node) => node && !node.parent && !node.container);
+    if (free.length) this.change(group(free.map((node) => node.key), this.byName.loop, (id) => this.selectLater(id)));
+    else this.notice = { text: "Select the nodes for the loop first: hold Shift and drag around them, or hold Ctrl and click each." };
   }
 
   async #change(steps) {

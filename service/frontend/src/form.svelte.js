@@ -6,6 +6,7 @@ import ParseWorker from "./parse.worker.js?worker";
 
 const KEEP_AFTER = 300; // milliseconds without a key
 const AUTOSAVE_AFTER = 2000;
+const SEEN = ["etag", "base", "began"];
 
 export class FormDraft extends Draft {
   constructor(form) {
@@ -17,7 +18,8 @@ export class FormDraft extends Draft {
     this.message = form.elements.message;
     this.firstMessage = this.message.value;
     this.unsaved = "refused" in form.dataset || isTyped;
-    this.copies = kept.offered(form, this.original, this.firstMessage);
+    this.kept = new kept.Copies(form.dataset.project, form.dataset.slug);
+    this.copies = this.kept.offered(this.original, this.firstMessage);
     this.autosaves = Boolean(form.elements.began);
     if (this.autosaves) this.#offerAutosaves();
     this.#listen();
@@ -79,13 +81,22 @@ export class FormDraft extends Draft {
   #keep() {
     clearTimeout(this.keepTimer);
     if (this.done || this.signingOut) return true;
-    if (this.isDirty) return kept.keep(this.form, this.text, this.message.value);
-    kept.forgetOwn(this.form);
+    if (this.isDirty) {
+      const { etag, base } = this.form.elements;
+      return this.kept.keep(etag.value || `v${base.value}`, { text: this.text, message: this.message.value, seen: this.#seen() });
+    }
+    this.kept.forgetOwn();
     return true;
   }
 
+  /** Return the state of the workflow that the author of the text has seen. */
+  #seen() {
+    return Object.fromEntries(SEEN.filter((name) => this.form.elements[name]).map((name) => [name, this.form.elements[name].value]));
+  }
+
   restore(copy) {
-    kept.restoreSeen(this.form, copy);
+    // What its author has seen, so that saving merges what others did since.
+    for (const name of SEEN) if (this.form.elements[name] && name in (copy.seen ?? {})) this.form.elements[name].value = copy.seen[name];
     this.replace(copy.text);
     this.message.value = copy.message;
     this.unsaved = true;
@@ -190,7 +201,7 @@ export class FormDraft extends Draft {
       if (answer.ok) {
         const { location: next } = await answer.json();
         this.done = true;
-        kept.forgetOwn(this.form);
+        this.kept.forgetOwn();
         location.assign(next);
         return;
       }

@@ -119,6 +119,51 @@ export const contain = (key, id) => (picture) => {
   ];
 };
 
+/** Put nodes that are in no loop into a new one around them. Edges from and to the others become those of the loop. */
+export const group = (keys, kind, made) => (picture) => {
+  const inner = picture.nodes.filter((node) => keys.includes(node.key) && node.id && !node.parent && !node.container);
+  if (!inner.length) return [];
+  const id = unused(ids(picture.nodes), kind.name);
+  const names = new Set(inner.map((node) => node.id));
+  const left = Math.round(Math.min(...inner.map((node) => node.x))) - 24;
+  const top = Math.round(Math.min(...inner.map((node) => node.y))) - 56;
+  const dimensions = {
+    width: Math.round(Math.max(...inner.map((node) => node.x + node.width))) - left + 24,
+    height: Math.round(Math.max(...inner.map((node) => node.y + node.height))) - top + 24,
+  };
+  const data = { label: kind.title, type: kind.name, config: {}, isContainer: true, childNodes: [...names], dimensions };
+  made(id);
+  return [
+    ...inner.flatMap((node) => [
+      ...set(node, ["parentId"], id), ...set(node, ["extent"], "parent"), ...set(node, ["data", "parentContainer"], id),
+      ...moved(node, { x: node.x - left, y: node.y - top }),
+    ]),
+    ...redirected(picture, names, id),
+    // Before its nodes, as MeshHook's editor needs it.
+    { op: "add", path: `/nodes/${Math.min(...inner.map((node) => node.index))}`, value: { id, type: "loopContainer", position: { x: left, y: top }, data } },
+  ];
+};
+
+/** Return the steps that give a new container the edges between `names`, which are put into it, and others. */
+function redirected(picture, names, container) {
+  const known = new Set();
+  const changed = [];
+  const gone = [];
+  for (const { index, source, target, value } of picture.edges) {
+    if (names.has(source) === names.has(target)) continue;
+    const side = names.has(source) ? "source" : "target";
+    const pair = side === "source" ? `to ${target}` : `from ${source}`;
+    if (known.has(pair)) {
+      gone.unshift({ op: "remove", path: `/edges/${index}` });
+      continue;
+    }
+    known.add(pair);
+    changed.push({ op: "replace", path: `/edges/${index}/${side}`, value: container });
+    if (`${side}Handle` in value) changed.push({ op: "remove", path: `/edges/${index}/${side}Handle` });
+  }
+  return [...changed, ...gone];
+}
+
 /** Remove nodes with their edges and the nodes inside them, and edges. */
 export const remove = (keys, edgeIndexes) => (picture) => {
   const gone = picture.nodes.filter((node) => keys.includes(node.key) || keys.includes(node.parent));

@@ -1,15 +1,7 @@
-// Copies of unsaved text and message in this browser, by project, workflow, base and page load. So neither two
-// tabs nor a text that is offered and a new one overwrite each other.
+// Copies of unsaved text and message in this browser, by project, workflow, base and editor. So neither two tabs nor a
+// text that is offered and a new one overwrite each other.
 const PREFIX = "gitstore:draft:";
 const LONGEST = 30 * 24 * 3600 * 1000;
-const page = crypto.randomUUID?.() ?? String(Math.random()).slice(2);
-
-const start = (form) => `${PREFIX}${form.dataset.project}:${form.dataset.slug}:`;
-export const base = (form) => form.elements.etag.value || `v${form.elements.base.value}`;
-const SEEN = ["etag", "base", "began"];
-/** Return the state of the workflow that the author of the text has seen. */
-const seen = (form) => Object.fromEntries(SEEN.filter((name) => form.elements[name]).map((name) => [name, form.elements[name].value]));
-const own = (form) => `${start(form)}${base(form)}:${page}`;
 
 function entries(prefix) {
   const found = [];
@@ -25,21 +17,6 @@ function entries(prefix) {
   return found;
 }
 
-/** Let the form say what the author of a copy has seen, so that saving merges what others did since. */
-export function restoreSeen(form, copy) {
-  for (const name of SEEN) if (form.elements[name] && name in (copy.seen ?? {})) form.elements[name].value = copy.seen[name];
-}
-
-/** Keep a copy; return whether the browser took it. */
-export function keep(form, text, message) {
-  try {
-    localStorage.setItem(own(form), JSON.stringify({ text, message, seen: seen(form), at: Date.now() }));
-    return true;
-  } catch {
-    return false; // full, or not allowed
-  }
-}
-
 export function forget(key) {
   try {
     localStorage.removeItem(key);
@@ -47,8 +24,6 @@ export function forget(key) {
     // not allowed: then nothing was kept
   }
 }
-
-export const forgetOwn = (form) => forget(own(form));
 
 /** Remove all copies of this browser, at a sign-out. */
 export function forgetAll() {
@@ -59,18 +34,47 @@ export function forgetAll() {
   }
 }
 
-/** Return the copies of this workflow that differ from what is shown, newest first. Old ones are forgotten. */
-export function offered(form, text, message) {
-  try {
-    for (const { key, at } of entries(PREFIX)) if (!(Date.now() - at < LONGEST)) forget(key);
-    return entries(start(form))
-      .filter((copy) => {
-        const same = copy.text === text && copy.message === message;
-        if (same && copy.key !== own(form)) forget(copy.key);
-        return !same && copy.key !== own(form);
-      })
-      .sort((one, other) => other.at - one.at);
-  } catch {
-    return [];
+/** The copies of one workflow. */
+export class Copies {
+  #start;
+  #editor = crypto.randomUUID?.() ?? String(Math.random()).slice(2);
+  #own = null; // the key of this editor's copy
+
+  constructor(project, workflow) {
+    this.#start = `${PREFIX}${project}:${workflow}:`;
+  }
+
+  /** Keep a copy of this editor's text, message, and what its author has `seen`; return whether the browser took it. */
+  keep(base, copy) {
+    const key = `${this.#start}${base}:${this.#editor}`;
+    try {
+      localStorage.setItem(key, JSON.stringify({ ...copy, at: Date.now() }));
+    } catch {
+      return false; // full, or not allowed
+    }
+    if (key !== this.#own) this.forgetOwn();
+    this.#own = key;
+    return true;
+  }
+
+  forgetOwn() {
+    if (this.#own !== null) forget(this.#own);
+    this.#own = null;
+  }
+
+  /** Return the copies of other editors that differ from what is shown, newest first. Old ones are forgotten. */
+  offered(text, message) {
+    try {
+      for (const { key, at } of entries(PREFIX)) if (!(Date.now() - at < LONGEST)) forget(key);
+      return entries(this.#start)
+        .filter((copy) => {
+          const same = copy.text === text && copy.message === message;
+          if (same && copy.key !== this.#own) forget(copy.key);
+          return !same && copy.key !== this.#own;
+        })
+        .sort((one, other) => other.at - one.at);
+    } catch {
+      return [];
+    }
   }
 }

@@ -142,6 +142,9 @@ export function ago(time) {
   return unit ? FORMAT.format(-Math.floor(seconds / size), unit) : "just now";
 }
 
+/** Return the display name of a person, as the pages show it: without what kind of person it is. */
+export const person = (name) => name.replace(/^(token|source|operator):(?=.)/, "");
+
 const RANKS = ["viewer", "editor", "publisher", "owner"];
 /** Return whether a role includes the rights of `least`. */
 export const may = (role, least) => RANKS.indexOf(role) >= RANKS.indexOf(least);

@@ -1,7 +1,9 @@
 // The draft of an embedded editor: it is read, checked and saved over the HTTP API.
 import { Draft } from "../draft.svelte.js";
+import * as kept from "../kept.js";
 import { may } from "./api.js";
 
+const KEEP_AFTER = 300; // milliseconds without a key
 const ENVELOPE = "application/vnd.gitstore.draft+json";
 
 export class ApiDraft extends Draft {
@@ -20,6 +22,8 @@ export class ApiDraft extends Draft {
       known ? api.file(row.draft ? "draft" : version) : { text: "" }, api.kinds(), api.role(row.project),
     ]);
     const draft = new ApiDraft({ text, kinds, worker });
+    draft.kept = new kept.Copies(`${api.server}:${row.project}`, row.slug);
+    draft.copies = draft.kept.offered(text, "");
     return Object.assign(draft, {
       api, emit, role, slug: row.slug, began: known?.commit ?? "", etag: row.draft?.commit ?? "", latest: row.latest_version ?? 0, number: 0,
     });
@@ -40,6 +44,35 @@ export class ApiDraft extends Draft {
   touched() {
     this.changed = true;
     this.savedAt = null;
+    clearTimeout(this.keepTimer);
+    this.keepTimer = setTimeout(() => this.keep(), KEEP_AFTER);
+  }
+
+  /** Keep a copy of what is not saved; return whether the browser took it. */
+  keep() {
+    clearTimeout(this.keepTimer);
+    if (!this.changed) {
+      this.kept.forgetOwn();
+      return true;
+    }
+    return this.kept.keep(this.began, { text: this.text, message: this.message, seen: { began: this.began, etag: this.etag } });
+  }
+
+  restore(copy) {
+    Object.assign(this, copy.seen); // so that saving merges what others did since
+    this.message = copy.message;
+    this.replace(copy.text);
+    if (this.keep()) kept.forget(copy.key);
+    this.copies = this.copies.filter((other) => other !== copy);
+  }
+
+  discard(copy) {
+    kept.forget(copy.key);
+    this.copies = this.copies.filter((other) => other !== copy);
+  }
+
+  isOnOlderBase(copy) {
+    return copy.seen?.began !== this.began;
   }
 
   /** Save the draft; with `publish`, publish it as well. Where others saved in the meantime, merge first. */
@@ -76,6 +109,7 @@ export class ApiDraft extends Draft {
 
   #saved({ commit }, text) {
     Object.assign(this, { etag: commit, began: commit, original: text, changed: this.text !== text, savedAt: Date.now() });
+    this.keep();
   }
 
   /** Merge the text with what others did since; return whether that was done, or is asked about. */

@@ -33,6 +33,9 @@ export function configure(settings) {
   for (const element of living) element.restart();
 }
 
+/** Remove what the editor kept in this browser; a page calls it when its user signs out. */
+export { forgetAll as forget } from "../kept.js";
+
 const living = new Set();
 
 class GitstoreElement extends HTMLElement {
