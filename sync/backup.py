@@ -310,11 +310,14 @@ def restoring(
         tx.run("set constraints all deferred")
         backup_tables.switch_triggers(tx, on=True)
         migrate.within(tx.connection)
+        levels.raise_level(tx)
         if hold:
             for statement in _HOLD:
                 tx.run(statement, why="it was restored from a backup: activate it")
         wanted = {backed_up.id for backed_up in newest.manifest.projects}
-        projects = [project for project in catalog.projects(tx) if project.id in wanted]
+        projects = catalog.projects(tx)
+        if {project.id for project in projects} != wanted:
+            raise IntegrityError(f"{newest.path} is damaged: it lacks rows of its projects")
         for project in projects:
             places.init(project.id)
             _fill(places.path(project.id), project.id, archives, progress(f"restoring {project.slug}"))
@@ -336,7 +339,6 @@ def _prepare(tx: Transaction, migration: int) -> None:
                 "gitstore (drop schema gitstore cascade); the restored one is migrated"
             )
     migrate.within(tx.connection, migration)
-    levels.raise_unused(tx.connection)
 
 
 def _load_rows(tx: Transaction, archives: Sequence[Archive], project: BackedUp) -> None:

@@ -252,7 +252,10 @@ def _restore(config: Config, path: Path, passphrase: str | None, *, paused: bool
             archive.check(Progress(f"checking {archive.path.name}"))
         make_data_folder(config)
         if any(config.repositories.iterdir()):
-            raise ConfigError(f"{config.repositories} is not empty: restore into another GITSTORE_DATA")
+            raise ConfigError(
+                f"{config.repositories} is not empty: restore into another GITSTORE_DATA or, if an "
+                "interrupted restore left it, move it away"
+            )
         conninfo = stack.enter_context(connection_string(config, make=True))
         check(conninfo)
         database = stack.enter_context(closing(opened(config, conninfo, APPLICATION, most=4)))

@@ -27,6 +27,7 @@ from service.config import Config
 from service.run.database import connection_string
 from sync.backup_tables import TABLES
 from sync.db import Database
+from sync.migrate import migrate, shipped
 from tests.helpers import PATIENCE
 from tests.stories.instance import Caller, Service, definition
 
@@ -359,3 +360,46 @@ def test_a_killed_backup_leaves_no_backup(here: Here, tmp_path: Path) -> None:
     here("backup", str(folder))
     assert len(list(folder.glob("gitstore-*.tar"))) == 1
     assert list(folder.glob(".gitstore-*.part")) == []
+
+
+def test_a_backup_of_an_older_schema_is_migrated(
+    empty: Here, tmp_path: Path, make_database: Callable[..., str]
+) -> None:
+    """It is restored under its own schema first; the database is then one of this version."""
+    old = Here(tmp_path / "old", make_database())
+    migrate(old.settings["DATABASE_URL"], [one for one in shipped() if one.number <= 25])
+    old("project", "create", "team")
+    path = tmp_path / "old.tar"
+    old("backup", str(path))
+    empty("restore", str(path))
+    assert json.loads(empty("migrate", "--plan", "--json").stdout)["pending"] == []
+    assert "was already" in empty("migrate", "--finish").stdout
+    set_up = Here(tmp_path / "set-up", make_database())
+    set_up("migrate")
+    assert "drop schema gitstore cascade" in set_up("restore", str(path), status=1).stderr
+
+
+@pytest.mark.soak
+def test_a_killed_restore_can_be_repeated(
+    here: Here, tmp_path: Path, make_database: Callable[..., str]
+) -> None:
+    """At any moment: nothing was restored, or everything; leftovers are in the way of nothing."""
+    path = tmp_path / "whole.tar"
+    here("backup", str(path))
+    for number in range(40):
+        there = Here(tmp_path / f"there-{number}", make_database(), Path(here.settings[PASSPHRASE]))
+        command = [sys.executable, "-m", "service.cli", "restore", str(path)]
+        environment = {**os.environ, **there.settings}
+        with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL) as child:
+            time.sleep(0.5 + number / 40)
+            child.kill()
+        time.sleep(0.1)  # until Postgres has noticed
+        repositories = list(there.data.glob("repos/*"))
+        with psycopg.connect(there.settings["DATABASE_URL"]) as connection:
+            row = connection.execute("select to_regclass('gitstore.projects') is not null").fetchone()
+        if row == (True,):
+            assert there("verify").exit_code == 0
+            continue
+        for repository in repositories:  # it was killed between the rename and the commit
+            shutil.rmtree(repository)
+        assert "no differences" in there("restore", str(path)).stdout
