@@ -56,6 +56,7 @@ _SNAPSHOT: Final[LiteralString] = """
 """
 _PROJECT_THERE: Final[LiteralString] = "select true from gitstore.projects where id = %(project)s"
 _NOW: Final[LiteralString] = "select now()"
+_PATIENT: Final[LiteralString] = "set local idle_in_transaction_session_timeout = 0"  # while git works
 _HAS_SCHEMA: Final[LiteralString] = "select to_regclass('gitstore.migrations') is not null"
 _MIGRATION: Final[LiteralString] = "select max(number) from gitstore.migrations"
 _HAS_PROJECTS: Final[LiteralString] = "select exists (select from gitstore.projects)"
@@ -95,27 +96,33 @@ def back_up(
     previous: Archive | None,
     *,
     key: str | None,
+    without: Collection[str],
     progress: Callable[[str], Progress],
 ) -> BackUp:
     """Write a backup of all projects to `writer`, which adds to `previous` if there is one.
 
-    `key` is the secret key of the installation, which is kept with the secrets; None leaves out both. Raises
-    `integrity` where a repository is missing or damaged.
+    `without`: the slugs of projects that are left out, as one is whose repository is damaged. `key` is the
+    secret key of the installation, which is kept with the secrets; None leaves out both. Raises `integrity`
+    where a repository is missing or damaged.
     """
     with database.as_owner() as tx:
         migration = int(tx.value(_MIGRATION))
-        projects = catalog.projects(tx)
+        projects = [project for project in catalog.projects(tx) if project.slug not in without]
     done: list[BackedUp] = []
     notes: list[str] = []
     hidden: list[str] = [] if key is None else [key]
     for project in projects:
         before = previous.project(project.id) if previous is not None else None
         is_same = before is not None and before.created_at == project.created_at
-        with closing(places.reader(project)) as repository:
-            added = _Addition(writer, repository, previous if is_same else None)
-            if added.back_up(database, hidden, progress(f"backing up {project.slug}")):
-                done.append(BackedUp(id=project.id, slug=project.slug, created_at=project.created_at))
-                notes += (f"{project.slug}: {note}" for note in added.notes)
+        try:
+            with closing(places.reader(project)) as repository:
+                added = _Addition(writer, repository, previous if is_same else None)
+                if added.back_up(database, hidden, progress(f"backing up {project.slug}")):
+                    done.append(BackedUp(id=project.id, slug=project.slug, created_at=project.created_at))
+                    notes += (f"{project.slug}: {note}" for note in added.notes)
+        except IntegrityError as error:
+            leave = f"To back up the others meanwhile: --without {project.slug}"
+            raise error.reworded(f"{project.slug}: {error.message}. {leave}") from error
     if key is not None:
         with writer.lines(SECRETS, secret=True) as put:
             for line in hidden:
@@ -301,6 +308,7 @@ def restoring(
     """
     newest = archives[-1]
     with database.upkeep() as tx:
+        tx.run(_PATIENT)
         _prepare(tx, newest.manifest.migration)
         backup_tables.switch_triggers(tx, on=False)
         for backed_up in newest.manifest.projects:

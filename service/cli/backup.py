@@ -6,12 +6,11 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import BinaryIO, Final
-from uuid import UUID
 
 import click
 
@@ -38,7 +37,7 @@ from webhooks.lost_secrets import lost, reset
 STREAM: Final = Path("-")
 PASSPHRASE: Final = "GITSTORE_BACKUP_PASSPHRASE_FILE"  # noqa: S105 - the name of a setting
 
-_RESTORING: Final = "restoring"
+_RESTORING: Final = ".restoring"
 _STEP: Final = 2**20
 
 
@@ -50,11 +49,20 @@ _STEP: Final = 2**20
     is_flag=True,
     help="Restore the backup into a scratch place, and check it as gitstore verify does.",
 )
+@click.option(
+    "--without", multiple=True, metavar="PROJECT", help="Leave out a project; may be given several times."
+)
 @click.option("--ask-passphrase", is_flag=True, help="Ask for the passphrase of the secrets.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 @with_config(*WHERE, "GITSTORE_SECRET_KEY", PASSPHRASE)
 def backup(
-    config: Config, target: Path, full: bool, verify: bool, ask_passphrase: bool, as_json: bool
+    config: Config,
+    target: Path,
+    full: bool,
+    verify: bool,
+    without: tuple[str, ...],
+    ask_passphrase: bool,
+    as_json: bool,
 ) -> None:
     """Back up all projects to TARGET.
 
@@ -67,7 +75,7 @@ def backup(
         raise click.UsageError("stdout is a terminal: redirect it, or name a folder or a file")
     with _disk_faults():
         passphrase = _passphrase(config, ask=ask_passphrase, new=True)
-        path, previous, done, size = _back_up(config, target, passphrase, full=full)
+        path, previous, done, size = _back_up(config, target, passphrase, full=full, without=without)
         found = list(_tried(config, path, passphrase).differences) if verify else []
     for note in done.notes:
         click.echo(f"note: {note}", err=True)
@@ -161,7 +169,7 @@ def restore(
 
 
 def _back_up(
-    config: Config, target: Path, passphrase: str | None, *, full: bool
+    config: Config, target: Path, passphrase: str | None, *, full: bool, without: Collection[str]
 ) -> tuple[Path, Path | None, BackUp, int]:
     """Write the backup; return its path, that of the one that it adds to, the result and the size."""
     with ExitStack() as stack:
@@ -188,6 +196,7 @@ def _back_up(
             writer,
             previous,
             key=None if passphrase is None else _secret_key(config),
+            without=without,
             progress=Progress,
         )
         out.flush()
@@ -196,14 +205,14 @@ def _back_up(
 
 @contextmanager
 def _only_one(folder: Path) -> Iterator[None]:
-    """Hold the lock of a folder of backups. Raises `config` while another process writes one."""
+    """Hold the lock of a folder. Raises `config` while another backup or restore does."""
     if folder.is_file():
         raise ConfigError(f"{folder} is a file, and not one that ends in {archives.SUFFIX}: name a folder")
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     handle = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         if not try_lock(handle):
-            raise ConfigError(f"another backup to {folder} is running")
+            raise ConfigError(f"another backup or restore in {folder} is running")
         yield
     finally:
         os.close(handle)
@@ -251,6 +260,8 @@ def _restore(config: Config, path: Path, passphrase: str | None, *, paused: bool
         for archive in chain:
             archive.check(Progress(f"checking {archive.path.name}"))
         make_data_folder(config)
+        stack.enter_context(_only_one(config.data))
+        shutil.rmtree(config.repositories / _RESTORING, ignore_errors=True)  # of a restore that was killed
         if any(config.repositories.iterdir()):
             raise ConfigError(
                 f"{config.repositories} is not empty: restore into another GITSTORE_DATA or, if an "
@@ -270,9 +281,8 @@ def _restore(config: Config, path: Path, passphrase: str | None, *, paused: bool
 def _loaded(
     config: Config, database: Database, chain: Sequence[Archive], passphrase: str | None, *, paused: bool
 ) -> _Outcome:
-    """Restore into database and data folder, which are unchanged if that fails."""
-    new = config.data / _RESTORING
-    shutil.rmtree(new, ignore_errors=True)  # of a restore that was killed
+    """Restore into database and data folder, which are unchanged if that fails before the commit."""
+    new = config.repositories / _RESTORING  # on the same file system
     places = Projects(replace(config, data=new))
     had_key, moved, resets = config.secret_key_file.exists(), False, list[str]()
     try:
@@ -280,15 +290,13 @@ def _loaded(
             database, places, chain, OPERATOR, passphrase=passphrase, hold=paused, progress=Progress
         ) as (tx, restored):
             resets += _with_secrets(config, tx, restored)
-            if restored.projects:
-                places.path(UUID(int=0)).parent.rename(config.repositories)
-                moved = True
-                fsync_folder(config.data)
+            moved = True
+            for project in restored.projects:
+                places.path(project.id).rename(Projects(config).path(project.id))
+            fsync_folder(config.repositories)
     except BaseException:
-        if moved:
-            shutil.rmtree(config.repositories)
-            config.repositories.mkdir(mode=0o700)
-        if not had_key:
+        # When the commit failed, it may still have happened: what belongs to it stays.
+        if not moved and not had_key:
             config.secret_key_file.unlink(missing_ok=True)
         raise
     finally:

@@ -368,6 +368,23 @@ def test_a_killed_backup_leaves_no_backup(here: Here, tmp_path: Path) -> None:
     assert list(folder.glob(".gitstore-*.part")) == []
 
 
+def test_a_damaged_repository_is_not_passed_over(here: Here, empty: Here, tmp_path: Path) -> None:
+    """The backup is refused, and no file appears; the other projects can be backed up without it."""
+    here("project", "create", "broken", "--rules", "any")
+    here("import", "folder", str(tmp_path / "flows"), "--project", "broken")
+    identity = json.loads(here("project", "show", "broken", "--json").stdout)["id"]
+    for pack in (here.data / "repos" / f"{identity}.git/objects").rglob("*"):
+        if pack.is_file():
+            pack.unlink()
+    path = tmp_path / "backup.tar"
+    refused = here("backup", str(path), status=1).stderr
+    assert refused.startswith("error: broken: ")
+    assert "--without broken" in refused
+    assert not list(tmp_path.glob("*backup.tar*"))
+    here("backup", str(path), "--without", "broken")
+    assert "restored: 1 project, no differences" in empty("restore", str(path)).stdout
+
+
 def test_a_backup_of_an_older_schema_is_migrated(
     empty: Here, tmp_path: Path, make_database: Callable[..., str]
 ) -> None:
