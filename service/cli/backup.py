@@ -27,8 +27,9 @@ from service.run.bootstrap import OPERATOR
 from service.run.database import check, connected, connection_string, opened
 from service.run.secret_key import created_sealer, existing_sealer, explanation
 from sync import backup as backups
-from sync import backup_archive as archives
-from sync.backup import BackUp, Restored
+from sync import backup_folder as archives
+from sync import restore as restoring
+from sync.backup import BackUp
 from sync.backup_archive import Archive, Writer
 from sync.catalog import Project
 from sync.db import Database, Transaction
@@ -256,7 +257,7 @@ def _restore(config: Config, path: Path, passphrase: str | None, *, paused: bool
     """Restore the backup at `path` into the empty installation of `config`, and verify it."""
     with ExitStack() as stack:
         chain = stack.enter_context(archives.chain(path))
-        backups.check_compatible(chain)
+        restoring.check_compatible(chain)
         for archive in chain:
             archive.check(Progress(f"checking {archive.path.name}"))
         make_data_folder(config)
@@ -286,7 +287,7 @@ def _loaded(
     places = Projects(replace(config, data=new))
     had_key, moved, resets = config.secret_key_file.exists(), False, list[str]()
     try:
-        with backups.restoring(
+        with restoring.restoring(
             database, places, chain, OPERATOR, passphrase=passphrase, hold=paused, progress=Progress
         ) as (tx, restored):
             resets += _with_secrets(config, tx, restored)
@@ -304,7 +305,7 @@ def _loaded(
     return _Outcome(restored.projects, resets)
 
 
-def _with_secrets(config: Config, tx: Transaction, restored: Restored) -> Iterator[str]:
+def _with_secrets(config: Config, tx: Transaction, restored: restoring.Restored) -> Iterator[str]:
     """Put the secret key in place, or reset the secrets that were not backed up."""
     if restored.key and existing_sealer(config) is None:
         write_atomically(config.secret_key_file, restored.key + "\n", replace=False)
