@@ -25,6 +25,7 @@ paragraph of trailers (git-interpret-trailers(1)). Only the reason and the trail
     Gitstore-Issuer: "https://id.example" the issuer of a user who is the author, as JSON
     Gitstore-Subject: "..."               and the user's id there; name and address may change
     Gitstore-On-Behalf-Of: "..."          the user for whom the author, a program, acts
+    Gitstore-Request: "..."               the id of the request, as in the log and the audit log, as JSON
     Gitstore-Environment: prod            environment-moved, environment-removed
     Gitstore-Title: "..."                 version-annotated: as JSON; absent if there is none
     Gitstore-Notes: "..."                 version-annotated: likewise
@@ -122,6 +123,7 @@ def compose(slug: str, entry: LedgerEntry) -> Commit:
         "Issuer": _quote(actor.issuer),
         "Subject": _quote(actor.subject),
         "On-Behalf-Of": _quote(actor.on_behalf_of),
+        "Request": _quote(actor.request),
         "Environment": entry.environment,
         "Title": _quote(entry.title),
         "Notes": _quote(entry.notes),
@@ -319,7 +321,7 @@ def trailers_of(actor: Person) -> list[tuple[str, str]]:
 
 def actor_of(known: Person, trailers: dict[str, str]) -> Person:
     """Return the author of an entry: an Actor if the trailers have more than name and address."""
-    facts = [_unquote(trailers.get(name)) for name in ("Issuer", "Subject", "On-Behalf-Of")]
+    facts = [_unquote(trailers.get(name)) for name in ("Issuer", "Subject", "On-Behalf-Of", "Request")]
     return Actor(known.name, known.email, *facts) if any(facts) else known
 
 

@@ -178,12 +178,13 @@ class Actor(Person):
     """The identity of an actor. Name and address are decoration, which a user may change.
 
     `issuer` and `subject`, a user's at an identity provider, do not change. `on_behalf_of` names the user for
-    whom a program claims to act.
+    whom a program claims to act. `request` is the id of the request, as in the log.
     """
 
     issuer: str | None = None
     subject: str | None = None
     on_behalf_of: str | None = None
+    request: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, closing, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 from uuid import UUID
 
@@ -133,11 +133,10 @@ class Caller:
 
     def actors(self, author: Person | None = None) -> Actors:
         """Return the actors of a change: the caller as actor, and `author`, by default the caller."""
-        actor = self.principal.person
-        author = author or actor
-        if self.on_behalf_of is not None:
-            actor = Actor(actor.name, actor.email, on_behalf_of=self.on_behalf_of)
-        return Actors(actor, author)
+        person = self.principal.person
+        actor = person if isinstance(person, Actor) else Actor(person.name, person.email)
+        actor = replace(actor, on_behalf_of=self.on_behalf_of, request=self.origin.request_id)
+        return Actors(actor, author or person)
 
     def log(self, event: Event, **facts: Any) -> None:
         """Log an action of the caller."""

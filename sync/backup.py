@@ -1,13 +1,9 @@
-"""Back up and restore: the objects and refs of each repository, and the rows that Git does not hold.
+"""Back up the objects and refs of each repository, and the rows that Git does not hold.
 
 A project is backed up as it was at one moment: while its repository is locked, for milliseconds, its refs are
 read and a snapshot of the database is taken. Rows and objects are then read while writers go on. A backup
 after another one has only the objects that the refs of that one do not reach, and new rows of tables that
 grow.
-
-A restore is one transaction: rows are loaded under the schema of the backup, which is then migrated; rows of
-workflows and versions are derived from the restored repositories, as by a rebuild. The repositories appear
-together, just before it commits.
 """
 
 from __future__ import annotations
@@ -15,7 +11,7 @@ from __future__ import annotations
 import re
 import subprocess
 import tempfile
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -26,29 +22,23 @@ from uuid import UUID
 from dulwich.refs import Ref, check_ref_format
 
 from gitstore import names
-from gitstore.errors import BusyError, ConfigError, GitstoreError, IntegrityError
-from gitstore.git.files import write_atomically
-from gitstore.git.process import FRUGAL, command, environment, limit_memory
-from gitstore.names import is_slug
+from gitstore.errors import BusyError, IntegrityError
+from gitstore.git.process import FRUGAL, command, environment
 from gitstore.repository import Repository
-from sync import audit, backup_tables, catalog, levels, migrate, rows
-from sync.audit import Origin
+from sync import backup_tables, catalog
 from sync.backup_archive import Archive, BackedUp, Manifest, Writer
 from sync.catalog import Project
 from sync.db import Database, Transaction
-from sync.integrity import rebuild
-from sync.reconcile import Progress, reconcile, tracked
+from sync.reconcile import Progress, reconcile
 from sync.unit_of_work import MirrorUnitOfWork
 
 SECRETS: Final = "secrets"
 
-_MEMORY: Final = 4 * 2**30  # address space of the child that indexes a pack
 _EMPTY_PACK: Final = 32  # bytes
 _TRIES: Final = 5
 _STEP: Final = 2**20
 _HEAD: Final = b"HEAD"
 _REF: Final = re.compile(rb"([0-9a-f]{40}) (" + names.PREFIX + rb"[^\0\n ]+)")
-_DURABLE: Final = {**FRUGAL, "core.fsync": "all", "core.fsyncMethod": "fsync"}
 
 _SNAPSHOT: Final[LiteralString] = """
     set transaction isolation level repeatable read, read only;
@@ -56,13 +46,7 @@ _SNAPSHOT: Final[LiteralString] = """
 """
 _PROJECT_THERE: Final[LiteralString] = "select true from gitstore.projects where id = %(project)s"
 _NOW: Final[LiteralString] = "select now()"
-_HAS_SCHEMA: Final[LiteralString] = "select to_regclass('gitstore.migrations') is not null"
 _MIGRATION: Final[LiteralString] = "select max(number) from gitstore.migrations"
-_HAS_PROJECTS: Final[LiteralString] = "select exists (select from gitstore.projects)"
-_HOLD: Final[tuple[LiteralString, ...]] = (
-    "update gitstore.subscriptions set state = 'paused', reason = %(why)s where state = 'active'",
-    "update gitstore.sources set paused = true",
-)
 
 
 class Places(Protocol):
@@ -73,9 +57,6 @@ class Places(Protocol):
     def reader(self, project: Project) -> Repository: ...
 
     def init(self, project: UUID) -> None: ...
-
-
-# Backing up
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,27 +76,33 @@ def back_up(
     previous: Archive | None,
     *,
     key: str | None,
+    without: Collection[str],
     progress: Callable[[str], Progress],
 ) -> BackUp:
     """Write a backup of all projects to `writer`, which adds to `previous` if there is one.
 
-    `key` is the secret key of the installation, which is kept with the secrets; None leaves out both. Raises
-    `integrity` where a repository is missing or damaged.
+    `without`: the slugs of projects that are left out, as one is whose repository is damaged. `key` is the
+    secret key of the installation, which is kept with the secrets; None leaves out both. Raises `integrity`
+    where a repository is missing or damaged.
     """
     with database.as_owner() as tx:
         migration = int(tx.value(_MIGRATION))
-        projects = catalog.projects(tx)
+        projects = [project for project in catalog.projects(tx) if project.slug not in without]
     done: list[BackedUp] = []
     notes: list[str] = []
     hidden: list[str] = [] if key is None else [key]
     for project in projects:
         before = previous.project(project.id) if previous is not None else None
         is_same = before is not None and before.created_at == project.created_at
-        with closing(places.reader(project)) as repository:
-            added = _Addition(writer, repository, previous if is_same else None)
-            if added.back_up(database, hidden, progress(f"backing up {project.slug}")):
-                done.append(BackedUp(id=project.id, slug=project.slug, created_at=project.created_at))
-                notes += (f"{project.slug}: {note}" for note in added.notes)
+        try:
+            with closing(places.reader(project)) as repository:
+                added = _Addition(writer, repository, previous if is_same else None)
+                if added.back_up(database, hidden, progress(f"backing up {project.slug}")):
+                    done.append(BackedUp(id=project.id, slug=project.slug, created_at=project.created_at))
+                    notes += (f"{project.slug}: {note}" for note in added.notes)
+        except IntegrityError as error:
+            leave = f"To back up the others meanwhile: --without {project.slug}"
+            raise error.reworded(f"{project.slug}: {error.message}. {leave}") from error
     if key is not None:
         with writer.lines(SECRETS, secret=True) as put:
             for line in hidden:
@@ -180,10 +167,11 @@ class _Addition:
         project = self._repository.project
         since: datetime | None = self._previous.manifest.created_at if self._previous is not None else None
         stored = set(backup_tables.stored_objects(tx, project))
-        for oid in _reachable(self._repository.path, set(refs.values())):
+        for oid in objects_below(self._repository.path, set(refs.values())):
             stored.discard(oid)
-        for done, table in enumerate(backup_tables.TABLES):
-            progress(done, len(backup_tables.TABLES))
+        tables = backup_tables.tables(tx)
+        for done, table in enumerate(tables):
+            progress(done, len(tables))
             with self._writer.lines(backup_tables.stream(project, table)) as put:
                 for row in backup_tables.rows_of(tx, table, project, stored, since):
                     put(row)
@@ -222,7 +210,7 @@ def _packed(repository: Path, tips: Collection[bytes], known: Collection[bytes])
                 yield chunk
 
 
-def _reachable(repository: Path, tips: Collection[bytes]) -> Iterator[str]:
+def objects_below(repository: Path, tips: Collection[bytes]) -> Iterator[str]:
     """Yield the ids of all objects that `tips` reach."""
     listing = ("rev-list", "--objects", "--no-object-names", "--stdin")
     with _started(repository, b"".join(b"%s\n" % oid for oid in tips), *listing) as out:
@@ -259,151 +247,3 @@ def _started(repository: Path, stdin: bytes, *arguments: str) -> Iterator[IO[byt
                 f"git {arguments[0]} failed in {repository}: {reason}. Run gitstore verify, which names what "
                 "is damaged and what to do"
             )
-
-
-# Restoring
-
-
-def check_compatible(archives: Sequence[Archive]) -> None:
-    """Raise `config` if this version of gitstore is too old for a backup."""
-    manifest = archives[-1].manifest
-    newest = migrate.shipped()[-1].number
-    if manifest.migration > newest:
-        raise ConfigError(
-            f"{archives[-1].path} was made by gitstore {manifest.gitstore} with a newer schema (migration "
-            f"{manifest.migration}; this version knows {newest}): restore it with that version"
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class Restored:
-    """The result: the projects, and the secret key of the backup, if it has one."""
-
-    projects: list[Project]
-    key: str | None
-
-
-@contextmanager
-def restoring(
-    database: Database,
-    places: Places,
-    archives: Sequence[Archive],
-    origin: Origin,
-    *,
-    passphrase: str | None,
-    hold: bool,
-    progress: Callable[[str], Progress],
-) -> Iterator[tuple[Transaction, Restored]]:
-    """Restore a chain of backups into an empty database, and new repositories into `places`.
-
-    Commits at the end of the block, in which the caller puts the repositories where they belong. `hold`
-    pauses subscriptions and sources. Raises `config` where the database is not empty.
-    """
-    newest = archives[-1]
-    with database.upkeep() as tx:
-        _prepare(tx, newest.manifest.migration)
-        backup_tables.switch_triggers(tx, on=False)
-        for backed_up in newest.manifest.projects:
-            _load_rows(tx, archives, backed_up)
-        key = _load_secrets(tx, newest, passphrase)
-        tx.run("set constraints all immediate")
-        tx.run("set constraints all deferred")
-        backup_tables.switch_triggers(tx, on=True)
-        migrate.within(tx.connection)
-        if hold:
-            for statement in _HOLD:
-                tx.run(statement, why="it was restored from a backup: activate it")
-        wanted = {backed_up.id for backed_up in newest.manifest.projects}
-        projects = [project for project in catalog.projects(tx) if project.id in wanted]
-        for project in projects:
-            places.init(project.id)
-            _fill(places.path(project.id), project.id, archives, progress(f"restoring {project.slug}"))
-            with closing(places.reader(project)) as repository:
-                _derive(tx, repository, progress(f"deriving {project.slug}"))
-            details = {"backup": str(newest.manifest.id), "made_at": newest.manifest.created_at.isoformat()}
-            audit.note(tx, project.id, origin, "project.restored", project.slug, details)
-        yield tx, Restored(projects, key)
-
-
-def _prepare(tx: Transaction, migration: int) -> None:
-    """Create the schema that the backup had. Raises `config` unless the database is empty."""
-    if tx.value(_HAS_SCHEMA):
-        if tx.value(_HAS_PROJECTS):
-            raise ConfigError("the database has projects already: restore into an empty one")
-        if int(tx.value(_MIGRATION) or 0) > migration:
-            raise ConfigError(
-                "the database has a newer schema than the backup: restore into one without the schema "
-                "gitstore (drop schema gitstore cascade); the restored one is migrated"
-            )
-    migrate.within(tx.connection, migration)
-    levels.raise_unused(tx.connection)
-
-
-def _load_rows(tx: Transaction, archives: Sequence[Archive], project: BackedUp) -> None:
-    for table in backup_tables.TABLES:
-        sources = [archives[-1]] if table.grows_by is None else archives
-        for archive in sources:
-            if (there := archive.project(project.id)) and there.created_at == project.created_at:
-                lines = archive.lines(backup_tables.stream(project.id, table))
-                backup_tables.load(tx, table, project.id, lines)
-
-
-def _load_secrets(tx: Transaction, archive: Archive, passphrase: str | None) -> str | None:
-    """Load the secrets, and return the key that encrypts them in the database."""
-    if passphrase is None or not archive.has(SECRETS):
-        return None
-    key: str | None = None
-    for line in archive.lines(SECRETS, passphrase):
-        if key is None:
-            key = line
-        else:
-            backup_tables.load_secret(tx, line)
-    return key
-
-
-def _fill(path: Path, project: UUID, archives: Sequence[Archive], progress: Progress) -> None:
-    """Put the objects of a chain, and the refs of its newest backup, into a new repository."""
-    for done, archive in enumerate(archives):
-        progress(done, len(archives))
-        if archive.has(f"projects/{project}/pack"):
-            _index(path, archive, archive.read(f"projects/{project}/pack"))
-    progress(1, 1)
-    head, refs = read_refs(archives[-1], project)
-    lines = b"".join(b"%s %s\n" % (oid, name) for name, oid in sorted(refs.items()))
-    write_atomically(path / "packed-refs", "# pack-refs with: sorted \n" + lines.decode())
-    if head:
-        write_atomically(path / "HEAD", f"ref: {head.decode()}\n")
-    for _ in _reachable(path, set(refs.values())):
-        pass  # every object is there
-
-
-def _index(path: Path, archive: Archive, chunks: Iterable[bytes]) -> None:
-    with tempfile.TemporaryFile() as complaints:
-        with subprocess.Popen(
-            command(path, "index-pack", "--strict", "--stdin", config=_DURABLE),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            stderr=complaints,
-            env=environment(),
-        ) as child:
-            assert child.stdin is not None  # noqa: S101 - it is a pipe
-            limit_memory(child.pid, _MEMORY)
-            try:
-                for chunk in chunks:
-                    child.stdin.write(chunk)
-                child.stdin.close()
-            except BrokenPipeError:
-                pass  # it has said why
-        if child.returncode:
-            complaints.seek(0)
-            reason = complaints.read(500).decode("utf-8", "replace").strip()
-            raise IntegrityError(f"{archive.path} is damaged: git index-pack: {reason}")
-
-
-def _derive(tx: Transaction, repository: Repository, progress: Progress) -> None:
-    """Derive the rows of workflows and versions from Git. Raises `integrity` for a contradiction."""
-    for slug in tracked(list(filter(is_slug, rows.slugs(tx, repository))), progress):
-        try:
-            rebuild.correct(tx, repository, slug)
-        except GitstoreError as error:
-            raise error.reworded(f"{slug}: {error.message}") from error

@@ -86,7 +86,7 @@ DERIVED: Final = {
 _DEFINITIONS: Final = {"definition", "definition_text"}
 _COLUMNS: Final[LiteralString] = """
     select attname from pg_attribute
-    where attrelid = ('gitstore.' || %(table)s)::regclass and attnum > 0 and not attisdropped
+    where attrelid = to_regclass('gitstore.' || %(table)s) and attnum > 0 and not attisdropped
         and attgenerated = '' order by attnum
 """
 _STORED: Final[LiteralString] = "select oid from gitstore.git_objects where project_id = %(project)s"
@@ -105,6 +105,11 @@ _SEALED: Final = "sealed"
 def stream(project: UUID, table: Table) -> str:
     """Return the name of the stream with a table's rows of a project."""
     return f"projects/{project}/{table.name}"
+
+
+def tables(tx: Transaction) -> list[Table]:
+    """Return the tables to back up that exist: those of the schema that the database has."""
+    return [table for table in TABLES if _columns(tx, table)]
 
 
 def stored_objects(tx: Transaction, project: UUID) -> Iterator[str]:
@@ -151,7 +156,7 @@ def load(tx: Transaction, table: Table, project: UUID, lines: Iterable[str]) -> 
 
 def secrets_of(tx: Transaction, project: UUID) -> Iterator[str]:
     """Yield the secrets of a project, as JSON for `load_secret`."""
-    for table in TABLES:
+    for table in tables(tx):
         sealed = [column for column in _columns(tx, table) if column.startswith(_SEALED)]
         if sealed:
             listed = sql.SQL(", ").join(map(sql.Identifier, ["id", *sealed]))
@@ -177,7 +182,7 @@ def load_secret(tx: Transaction, line: str) -> None:
 def switch_triggers(tx: Transaction, *, on: bool) -> None:
     """Switch the triggers of all tables on or off, except those of foreign keys."""
     how: LiteralString = "enable" if on else "disable"
-    for table in TABLES:
+    for table in tables(tx):
         statement: LiteralString = "alter table {} " + how + " trigger user"
         tx.connection.execute(sql.SQL(statement).format(_named(table)))
 

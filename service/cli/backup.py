@@ -6,12 +6,11 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import BinaryIO, Final
-from uuid import UUID
 
 import click
 
@@ -28,8 +27,9 @@ from service.run.bootstrap import OPERATOR
 from service.run.database import check, connected, connection_string, opened
 from service.run.secret_key import created_sealer, existing_sealer, explanation
 from sync import backup as backups
-from sync import backup_archive as archives
-from sync.backup import BackUp, Restored
+from sync import backup_folder as archives
+from sync import restore as restoring
+from sync.backup import BackUp
 from sync.backup_archive import Archive, Writer
 from sync.catalog import Project
 from sync.db import Database, Transaction
@@ -38,7 +38,7 @@ from webhooks.lost_secrets import lost, reset
 STREAM: Final = Path("-")
 PASSPHRASE: Final = "GITSTORE_BACKUP_PASSPHRASE_FILE"  # noqa: S105 - the name of a setting
 
-_RESTORING: Final = "restoring"
+_RESTORING: Final = ".restoring"
 _STEP: Final = 2**20
 
 
@@ -50,11 +50,20 @@ _STEP: Final = 2**20
     is_flag=True,
     help="Restore the backup into a scratch place, and check it as gitstore verify does.",
 )
+@click.option(
+    "--without", multiple=True, metavar="PROJECT", help="Leave out a project; may be given several times."
+)
 @click.option("--ask-passphrase", is_flag=True, help="Ask for the passphrase of the secrets.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 @with_config(*WHERE, "GITSTORE_SECRET_KEY", PASSPHRASE)
 def backup(
-    config: Config, target: Path, full: bool, verify: bool, ask_passphrase: bool, as_json: bool
+    config: Config,
+    target: Path,
+    full: bool,
+    verify: bool,
+    without: tuple[str, ...],
+    ask_passphrase: bool,
+    as_json: bool,
 ) -> None:
     """Back up all projects to TARGET.
 
@@ -67,7 +76,7 @@ def backup(
         raise click.UsageError("stdout is a terminal: redirect it, or name a folder or a file")
     with _disk_faults():
         passphrase = _passphrase(config, ask=ask_passphrase, new=True)
-        path, previous, done, size = _back_up(config, target, passphrase, full=full)
+        path, previous, done, size = _back_up(config, target, passphrase, full=full, without=without)
         found = list(_tried(config, path, passphrase).differences) if verify else []
     for note in done.notes:
         click.echo(f"note: {note}", err=True)
@@ -161,7 +170,7 @@ def restore(
 
 
 def _back_up(
-    config: Config, target: Path, passphrase: str | None, *, full: bool
+    config: Config, target: Path, passphrase: str | None, *, full: bool, without: Collection[str]
 ) -> tuple[Path, Path | None, BackUp, int]:
     """Write the backup; return its path, that of the one that it adds to, the result and the size."""
     with ExitStack() as stack:
@@ -188,6 +197,7 @@ def _back_up(
             writer,
             previous,
             key=None if passphrase is None else _secret_key(config),
+            without=without,
             progress=Progress,
         )
         out.flush()
@@ -196,14 +206,14 @@ def _back_up(
 
 @contextmanager
 def _only_one(folder: Path) -> Iterator[None]:
-    """Hold the lock of a folder of backups. Raises `config` while another process writes one."""
+    """Hold the lock of a folder. Raises `config` while another backup or restore does."""
     if folder.is_file():
         raise ConfigError(f"{folder} is a file, and not one that ends in {archives.SUFFIX}: name a folder")
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     handle = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         if not try_lock(handle):
-            raise ConfigError(f"another backup to {folder} is running")
+            raise ConfigError(f"another backup or restore in {folder} is running")
         yield
     finally:
         os.close(handle)
@@ -247,12 +257,17 @@ def _restore(config: Config, path: Path, passphrase: str | None, *, paused: bool
     """Restore the backup at `path` into the empty installation of `config`, and verify it."""
     with ExitStack() as stack:
         chain = stack.enter_context(archives.chain(path))
-        backups.check_compatible(chain)
+        restoring.check_compatible(chain)
         for archive in chain:
             archive.check(Progress(f"checking {archive.path.name}"))
         make_data_folder(config)
+        stack.enter_context(_only_one(config.data))
+        shutil.rmtree(config.repositories / _RESTORING, ignore_errors=True)  # of a restore that was killed
         if any(config.repositories.iterdir()):
-            raise ConfigError(f"{config.repositories} is not empty: restore into another GITSTORE_DATA")
+            raise ConfigError(
+                f"{config.repositories} is not empty: restore into another GITSTORE_DATA or, if an "
+                "interrupted restore left it, move it away"
+            )
         conninfo = stack.enter_context(connection_string(config, make=True))
         check(conninfo)
         database = stack.enter_context(closing(opened(config, conninfo, APPLICATION, most=4)))
@@ -267,25 +282,22 @@ def _restore(config: Config, path: Path, passphrase: str | None, *, paused: bool
 def _loaded(
     config: Config, database: Database, chain: Sequence[Archive], passphrase: str | None, *, paused: bool
 ) -> _Outcome:
-    """Restore into database and data folder, which are unchanged if that fails."""
-    new = config.data / _RESTORING
-    shutil.rmtree(new, ignore_errors=True)  # of a restore that was killed
+    """Restore into database and data folder, which are unchanged if that fails before the commit."""
+    new = config.repositories / _RESTORING  # on the same file system
     places = Projects(replace(config, data=new))
     had_key, moved, resets = config.secret_key_file.exists(), False, list[str]()
     try:
-        with backups.restoring(
+        with restoring.restoring(
             database, places, chain, OPERATOR, passphrase=passphrase, hold=paused, progress=Progress
         ) as (tx, restored):
             resets += _with_secrets(config, tx, restored)
-            if restored.projects:
-                places.path(UUID(int=0)).parent.rename(config.repositories)
-                moved = True
-                fsync_folder(config.data)
+            moved = True
+            for project in restored.projects:
+                places.path(project.id).rename(Projects(config).path(project.id))
+            fsync_folder(config.repositories)
     except BaseException:
-        if moved:
-            shutil.rmtree(config.repositories)
-            config.repositories.mkdir(mode=0o700)
-        if not had_key:
+        # When the commit failed, it may still have happened: what belongs to it stays.
+        if not moved and not had_key:
             config.secret_key_file.unlink(missing_ok=True)
         raise
     finally:
@@ -293,7 +305,7 @@ def _loaded(
     return _Outcome(restored.projects, resets)
 
 
-def _with_secrets(config: Config, tx: Transaction, restored: Restored) -> Iterator[str]:
+def _with_secrets(config: Config, tx: Transaction, restored: restoring.Restored) -> Iterator[str]:
     """Put the secret key in place, or reset the secrets that were not backed up."""
     if restored.key and existing_sealer(config) is None:
         write_atomically(config.secret_key_file, restored.key + "\n", replace=False)

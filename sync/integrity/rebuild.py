@@ -73,15 +73,7 @@ def rebuild(
             for repository in repositories:
                 with closing(WritableRepository.of(repository)) as writable:
                     _accept_losses(writable)
-        count = sum(
-            correct(tx, repository, slug)
-            for repository in repositories
-            for slug in tracked(list(filter(is_slug, rows.slugs(tx, repository))), progress)
-        )
-        for repository in repositories:
-            releases.correct(tx, repository)
-            environments.correct(tx, repository)
-        return count
+        return sum(correct_all(tx, repository, progress) for repository in repositories)
 
 
 def losses(tx: Transaction, repository: Repository) -> list[str]:
@@ -120,6 +112,19 @@ def _accept_losses(repository: WritableRepository) -> None:
             environments=left.environments,
         )
         write_one(repository, change)
+
+
+def correct_all(tx: Transaction, repository: Repository, progress: Progress | None = None) -> int:
+    """Write every row of a project that Git determines and that differs; return the number of versions.
+
+    Requires a transaction of `Database.upkeep` and the repository's exclusive lock.
+    """
+    count = 0
+    for slug in tracked(list(filter(is_slug, rows.slugs(tx, repository))), progress):
+        count += correct(tx, repository, slug)
+    releases.correct(tx, repository)
+    environments.correct(tx, repository)
+    return count
 
 
 def correct(tx: Transaction, repository: Repository, slug: str) -> int:

@@ -57,7 +57,7 @@ STATE = st.fixed_dictionaries(
     kind=st.sampled_from(LedgerKind),
     current=st.none() | st.integers(1, 9),
     held=st.booleans(),
-    facts=st.tuples(st.none() | TEXT, st.none() | TEXT, st.none() | TEXT).filter(any),
+    facts=st.tuples(*[st.none() | TEXT] * 4).filter(any),
     state=STATE,
 )
 def test_an_entry_is_read_back_as_it_was_written(
@@ -67,7 +67,7 @@ def test_an_entry_is_read_back_as_it_was_written(
     kind: LedgerKind,
     current: int | None,
     held: bool,
-    facts: tuple[str | None, str | None, str | None],
+    facts: tuple[str | None, ...],
     state: dict[str, Any],
 ) -> None:
     """With any reason, texts, imitated trailers, state and identity of the actor."""

@@ -22,11 +22,13 @@ import psycopg
 import pytest
 from click.testing import CliRunner, Result
 
+from gitstore.system import wait_until
 from service.cli.main import commands
 from service.config import Config
 from service.run.database import connection_string
-from sync.backup_tables import TABLES
+from sync.backup_tables import DERIVED, TABLES
 from sync.db import Database
+from sync.migrate import migrate, shipped
 from tests.helpers import PATIENCE
 from tests.stories.instance import Caller, Service, definition
 
@@ -77,7 +79,7 @@ class Writer:
         self._thread.start()
 
     def _run(self) -> None:
-        while not self._stop.is_set():
+        while not self._stop.wait(0.05):
             self._caller.publish(self.slug, f"{self.slug} {self.done + 1}")
             self.done += 1
 
@@ -101,15 +103,15 @@ def acknowledged(writers: list[Writer]) -> dict[str, int]:
 
 
 def rows(settings: Mapping[str, str]) -> dict[str, list[str]]:
-    """The rows of each table that is backed up, without the record of a restore."""
+    """The rows of each table with the content of projects, without the record of a restore."""
     query = "select (to_jsonb(t))::text from gitstore.{} t order by 1"
     with (
         connection_string(Config.from_env(settings)) as conninfo,
         psycopg.connect(conninfo) as connection,
     ):
         found = {
-            table.name: [row for (row,) in connection.execute(query.format(table.name).encode())]
-            for table in TABLES
+            name: [row for (row,) in connection.execute(query.format(name).encode())]
+            for name in {table.name for table in TABLES} | DERIVED.keys() - {"migrations", "feature_level"}
         }
     found["audit_log"] = [row for row in found["audit_log"] if "project.restored" not in row]
     return found
@@ -121,68 +123,78 @@ def packed(path: Path) -> int:
         return sum(member.size for member in tar if member.name.split("/")[-2:-1] == ["pack"])
 
 
+@pytest.fixture
+def made(
+    tmp_path: Path, make_database: Callable[..., str], passphrase: Path
+) -> Iterator[tuple[Here, Service]]:
+    """An installation, and its service, which runs."""
+    made = Here(tmp_path / "data", make_database(), passphrase)
+    service = Service(made.data, made.settings).start()
+    yield made, service
+    service.stop()
+
+
+@pytest.mark.slow
 def test_a_backup_under_load_is_restored_elsewhere(
-    own_service: Service, tmp_path: Path, passphrase: Path, make_database: Callable[..., str]
+    made: tuple[Here, Service], empty: Here, tmp_path: Path, make_database: Callable[..., str]
 ) -> None:
     """Each has all that was acknowledged before it; what follows is added; tokens and secrets work."""
-    owner, folder = own_service.owner, tmp_path / "backups"
-    own_service.environment = {PASSPHRASE: str(passphrase)}
+    (original, service), folder = made, tmp_path / "backups"
+    owner = service.owner
     hook = {"url": "https://hooks.example/in", "events": ["workflow.version.published"]}
     assert owner.call("POST", "/subscriptions", hook).status == 201
-    source = {"url": "https://forge.example/flows.git"}
-    assert owner.call("POST", "/sources", source).status == 201
-    viewer = own_service.caller("default", "viewer")
+    assert owner.call("POST", "/sources", {"url": "https://forge.example/flows.git"}).status == 201
+    viewer = original("token", "create", "default", "--role", "viewer", "--name", "engine").stdout.strip()
+    assert owner.save("released", "released") == 201
+    draft = owner.get("/workflows/released/versions/draft").json["commit"]
+    items = [{"workflow": "released", "draft": draft}]
+    release = owner.call("POST", "/releases", {"name": "autumn", "items": items, "message": "Autumn"})
+    assert release.status == 201, release.raw
     ann = owner.author(tmp_path / "ann")
     ann.draft("pushed", definition("pushed"))
     assert ann.push("drafts/pushed").ok
 
     with writing(owner) as writers:
-        while min(acknowledged(writers).values()) < 3:
-            time.sleep(0.01)
-        before_first = acknowledged(writers)
-        first = json.loads(own_service.cli("backup", str(folder), "--json").stdout)
+        assert wait_until(lambda: min(acknowledged(writers).values()) > 1, PATIENCE)
+        before = acknowledged(writers)
+        first = json.loads(original("backup", str(folder), "--json").stdout)
         ann.tag("pushed", 1)
         assert ann.push("pushed/v1").ok
-        before_second = acknowledged(writers)
-        second = json.loads(own_service.cli("backup", str(folder), "--json").stdout)
-    assert own_service.stop() == 0
+        second = json.loads(original("backup", str(folder), "--json").stdout)
+    service.stop()
     assert second["predecessor"] == first["id"]
     assert first["secrets_left_out"] == second["secrets_left_out"] == 0
-    last = own_service.cli("backup", str(folder), "--verify").stdout
+    last = original("backup", str(folder), "--verify").stdout
     assert ", adds to gitstore-" in last
     assert ", verified" in last
     files = sorted(folder.glob("gitstore-*.tar"))
     assert [file.stat().st_mode & 0o777 for file in files] == [0o600] * 3
-    for file in files:
-        assert b"whsec_" not in file.read_bytes()
 
     # The newest, on an empty machine: the same rows, the same bytes.
-    other = Here(tmp_path / "elsewhere" / "data", make_database(), passphrase)
-    other("restore", str(folder))
-    assert rows(other.settings) == rows(own_service.settings())
-    assert "every secret can be decrypted" in other("secrets", "check").stdout
-    service = Service(other.data, other.settings).start()
+    empty("restore", str(folder))
+    assert rows(empty.settings) == rows(original.settings)
+    assert "every secret can be decrypted" in empty("secrets", "check").stdout
+    restored = Service(empty.data, empty.settings).start()
     try:
-        reader = Caller(service.url, "default", viewer.token)
+        reader = Caller(restored.url, "default", viewer)
         for slug, count in acknowledged(writers).items():
             assert reader.definition(slug, count) == definition(f"{slug} {count}").encode()
         assert reader.definition("pushed", 1) == definition("pushed").encode()
-        Caller(service.url, "default", owner.token).publish("pushed", "next")
+        Caller(restored.url, "default", owner.token).publish("pushed", "next")
         assert reader.get("/workflows/pushed/versions/current").json["version_number"] == 2
-        other("verify")
+        empty("verify")
     finally:
-        service.stop()
+        restored.stop()
 
-    # The first ones: everything that was acknowledged before.
-    for number, before in enumerate([before_first, before_second]):
-        older = Here(tmp_path / f"older-{number}", make_database())
-        older("restore", str(files[number]), "--without-secrets", "--paused")
-        there = rows(older.settings)
-        found = {json.loads(row)["slug"]: json.loads(row)["latest_number"] for row in there["workflows"]}
-        assert {slug: found[slug] >= count for slug, count in before.items()} == dict.fromkeys(before, True)
-        assert found["pushed"] == number
-        (subscription,) = there["subscriptions"]
-        assert json.loads(subscription)["state"] == "paused"
+    # The first one: everything that was acknowledged before.
+    older = Here(tmp_path / "older", make_database())
+    older("restore", str(files[0]), "--without-secrets", "--paused")
+    there = rows(older.settings)
+    found = {json.loads(row)["slug"]: json.loads(row)["latest_number"] for row in there["workflows"]}
+    assert {slug: found[slug] >= count for slug, count in before.items()} == dict.fromkeys(before, True)
+    assert found["pushed"] == 0
+    (subscription,) = there["subscriptions"]
+    assert json.loads(subscription)["state"] == "paused"
 
 
 # Refusals
@@ -359,3 +371,63 @@ def test_a_killed_backup_leaves_no_backup(here: Here, tmp_path: Path) -> None:
     here("backup", str(folder))
     assert len(list(folder.glob("gitstore-*.tar"))) == 1
     assert list(folder.glob(".gitstore-*.part")) == []
+
+
+def test_a_damaged_repository_is_not_passed_over(here: Here, empty: Here, tmp_path: Path) -> None:
+    """The backup is refused, and no file appears; the other projects can be backed up without it."""
+    here("project", "create", "broken", "--rules", "any")
+    here("import", "folder", str(tmp_path / "flows"), "--project", "broken")
+    identity = json.loads(here("project", "show", "broken", "--json").stdout)["id"]
+    for pack in (here.data / "repos" / f"{identity}.git/objects").rglob("*"):
+        if pack.is_file():
+            pack.unlink()
+    path = tmp_path / "backup.tar"
+    refused = here("backup", str(path), status=1).stderr
+    assert refused.startswith("error: broken: ")
+    assert "--without broken" in refused
+    assert not list(tmp_path.glob("*backup.tar*"))
+    here("backup", str(path), "--without", "broken")
+    assert "restored: 1 project, no differences" in empty("restore", str(path)).stdout
+
+
+def test_a_backup_of_an_older_schema_is_migrated(
+    empty: Here, tmp_path: Path, make_database: Callable[..., str]
+) -> None:
+    """It is restored under its own schema first; the database is then one of this version."""
+    old = Here(tmp_path / "old", make_database())
+    migrate(old.settings["DATABASE_URL"], [one for one in shipped() if one.number <= 22])
+    old("project", "create", "team")
+    path = tmp_path / "old.tar"
+    old("backup", str(path))
+    empty("restore", str(path))
+    assert json.loads(empty("migrate", "--plan", "--json").stdout)["pending"] == []
+    assert "was already" in empty("migrate", "--finish").stdout
+    set_up = Here(tmp_path / "set-up", make_database())
+    set_up("migrate")
+    assert "drop schema gitstore cascade" in set_up("restore", str(path), status=1).stderr
+
+
+@pytest.mark.soak
+def test_a_killed_restore_can_be_repeated(
+    here: Here, tmp_path: Path, make_database: Callable[..., str]
+) -> None:
+    """At any moment: nothing was restored, or everything; leftovers are in the way of nothing."""
+    path = tmp_path / "whole.tar"
+    here("backup", str(path))
+    for number in range(40):
+        there = Here(tmp_path / f"there-{number}", make_database(), Path(here.settings[PASSPHRASE]))
+        command = [sys.executable, "-m", "service.cli", "restore", str(path)]
+        environment = {**os.environ, **there.settings}
+        with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL) as child:
+            time.sleep(0.5 + number / 40)
+            child.kill()
+        time.sleep(0.1)  # until Postgres has noticed
+        repositories = list(there.data.glob("repos/*"))
+        with psycopg.connect(there.settings["DATABASE_URL"]) as connection:
+            row = connection.execute("select to_regclass('gitstore.projects') is not null").fetchone()
+        if row == (True,):
+            assert there("verify").exit_code == 0
+            continue
+        for repository in repositories:  # it was killed between the rename and the commit
+            shutil.rmtree(repository)
+        assert "no differences" in there("restore", str(path)).stdout

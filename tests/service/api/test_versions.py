@@ -14,7 +14,7 @@ import pytest
 from dulwich.objects import Blob, Tree
 
 from gitstore.git.commits import new_commit
-from gitstore.model import Limits, Person
+from gitstore.model import Actor, Limits, Person
 from gitstore.names import VersionRef
 from gitstore.upstream.importer import Layout, Outcome, RemoteRef, UpstreamImport
 from service.projects import Projects
@@ -376,7 +376,7 @@ def test_without_versions_current_cannot_be_moved(owner: Client) -> None:
 
 
 def test_every_action_is_in_the_audit_log(three: Client, house: House) -> None:
-    """With the principal, the door, the address and the request id."""
+    """With the principal, the door, the address and the request id, which the ledger has as well."""
     response = three.put(f"{WORKFLOW}/current", json={"version": 1}, headers={"X-Request-Id": "night-shift"})
     assert response.status_code == 200
     with house.database.as_owner() as tx:
@@ -387,6 +387,10 @@ def test_every_action_is_in_the_audit_log(three: Client, house: House) -> None:
             (response.json["current"]["published_by"].removeprefix("token:"), "http",
              "workflow.current.changed", "127.0.0.1"),
         ]  # fmt: skip
+    with closing(Projects(house.config).reader(house.project)) as repository:
+        newest = next(repository.ledger("order-sync"))
+        assert isinstance(newest.actor, Actor)
+        assert newest.actor.request == "night-shift"
 
 
 def test_served_json_is_accepted(owner: Client) -> None:
