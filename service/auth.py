@@ -24,6 +24,7 @@ from service.clients import SignIns
 from service.errors import HttpCode, UnauthenticatedError
 from service.issuers import Verifier, is_jwt
 from sync import tokens
+from sync.catalog import InEnvironment
 from sync.db import Database
 
 
@@ -77,7 +78,12 @@ class Authenticator:
         return Principal(holder.id, holder.name, "token", holder.project, Role(holder.role))
 
     def read_version(
-        self, token: str, address: str, workflow: UUID | str, number: int | None, **wanted: Any
+        self,
+        token: str,
+        address: str,
+        workflow: UUID | str,
+        which: int | InEnvironment | None,
+        **wanted: Any,
     ) -> tokens.ReadVersion | None:
         """Return what `tokens.read_version` returns for the holder of an access token.
 
@@ -85,7 +91,7 @@ class Authenticator:
         """
         secret = digest(token)
         self.sign_ins.check(address, secret)
-        row = tokens.read_version(self.database, secret, workflow, number, **wanted)
+        row = tokens.read_version(self.database, secret, workflow, which, **wanted)
         if row is not None:
             self.sign_ins.accepted(secret)
         return row

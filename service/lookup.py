@@ -14,14 +14,15 @@ from datetime import datetime
 from typing import Final, TypeVar
 from uuid import UUID
 
-from gitstore import names
+from gitstore import environments, names
 from gitstore.definition.quoting import clip
 from gitstore.errors import Code, GitstoreError, MalformedError, NotFoundError, ObjectsMissingError
 from gitstore.names import is_slug, parse_number, parse_version, version_id, workflow_id
 from gitstore.repository import Repository
 from service.caller import Caller
 from sync import catalog, releases
-from sync.catalog import Which
+from sync import environments as pointers
+from sync.catalog import InEnvironment, Which
 from sync.db import SingleReading, Transaction
 from sync.listing import Filter, Sort, Wanted
 from sync.releases import ShownItem, ShownRelease
@@ -123,17 +124,24 @@ def release(caller: Caller, name: str) -> tuple[ShownRelease, Sequence[ShownItem
 # Versions
 
 
-def which(name: str) -> Which:
-    """Parse `{version}`: a number, an id, "draft", "current" or "latest"; raises `version_not_found`."""
+def which(name: str, key: str | None = None) -> Which:
+    """Parse `{version}`: a number, an id, "draft", "current", "latest", or an environment.
+
+    `key` is the caller of an environment. Raises `version_not_found`.
+    """
     if name in ("draft", "current", "latest"):
         return name  # type: ignore[return-value] # mypy does not narrow str to these
+    if environments.is_name(name):
+        return InEnvironment(name, key)
     number = parse_number(name) or parse_version(name) or uuid_of(name)
     if number is None:
-        raise NotFoundError(
-            Code.VERSION_NOT_FOUND,
-            f"{clip(name)!r} is not a version: use 3, v3, an id, draft, current or latest",
-        )
+        raise not_a_version(name)
     return number
+
+
+def not_a_version(name: str) -> GitstoreError:
+    message = f"{clip(name)!r} is not a version: use 3, v3, an id, draft, current, latest or an environment"
+    return NotFoundError(Code.VERSION_NOT_FOUND, message)
 
 
 def number_of(repository: Repository, slug: str, version: int | str) -> int:
@@ -146,7 +154,14 @@ def number_of(repository: Repository, slug: str, version: int | str) -> int:
     if wanted == "draft":
         raise MalformedError("a published version is required, not the draft")
     state = repository.state(slug)
-    number = state.current if wanted == "current" else state.latest
+    if isinstance(wanted, InEnvironment):
+        _check_environment(repository, wanted.name)
+        pointer = environments.state_of(state, wanted.name)
+        if pointer is not None and pointer.second is not None:
+            raise on_two_versions(slug, wanted.name)
+        number = pointer.version if pointer is not None else None
+    else:
+        number = state.current if wanted == "current" else state.latest
     if not number:
         raise no_version(slug, wanted)
     return number
@@ -198,12 +213,39 @@ def reading_definition(row: catalog.Version) -> Iterator[None]:
 
 def no_version(slug: str, wanted: Which) -> GitstoreError:
     """Return the error for a version that an existing workflow does not have."""
+    if isinstance(wanted, InEnvironment):
+        message = (
+            f"{slug} has no version {wanted.name!r}: use a number, or an environment in which it has one"
+        )
+        return NotFoundError(Code.VERSION_NOT_FOUND, message)
     if wanted == "current":
         message = f"{slug} has no current version: publish its draft, or make a version current"
         return NotFoundError(Code.NOT_PUBLISHED, message)
     named = f"version v{wanted}" if isinstance(wanted, int) else f"version {wanted}"
     missing = {"draft": "open draft", "latest": "version yet"}.get(str(wanted), named)
     return NotFoundError(Code.VERSION_NOT_FOUND, f"{slug} has no {missing}")
+
+
+def not_in_environment(caller: Caller, workflow: catalog.Workflow, wanted: InEnvironment) -> GitstoreError:
+    """Return the error for an environment that gives a caller no version of an existing workflow."""
+    with caller.reading() as tx:
+        found = {row.name: row for row in pointers.of_workflow(tx, workflow.id)}
+    if (row := found.get(wanted.name)) is not None and row.second_number is not None and wanted.key is None:
+        return on_two_versions(workflow.slug, wanted.name)
+    with caller.opened(shown=True) as repository:
+        _check_environment(repository, wanted.name)
+    message = f"{workflow.slug} has no version in {wanted.name}: move its pointer there first"
+    return NotFoundError(Code.NOT_PUBLISHED, message)
+
+
+def _check_environment(repository: Repository, name: str) -> None:
+    """Raise `version_not_found` for a word that is no environment of the project."""
+    if name not in (rule.name for rule in environments.rulebook(repository).rules):
+        raise not_a_version(name)
+
+
+def on_two_versions(slug: str, name: str) -> GitstoreError:
+    return MalformedError(f"{slug} is on two versions in {name}: name the caller with ?key=…, or a number")
 
 
 def no_draft(slug: str) -> GitstoreError:

@@ -21,7 +21,16 @@ from sync.rows import VersionInfo, VersionRow, WorkflowRow
 
 T = TypeVar("T")
 
-Which = int | UUID | Literal["draft", "current", "latest"]
+
+@dataclass(frozen=True, slots=True)
+class InEnvironment:
+    """The version in the environment `name`; of two, the one that the caller `key` gets."""
+
+    name: str
+    key: str | None = None
+
+
+Which = int | UUID | Literal["draft", "current", "latest"] | InEnvironment
 """A version: its number, its id here or in the system that it was imported from, or a word."""
 State = Literal["draft", "published", "lost"]
 """States visible to callers; rows of discarded drafts are never returned."""
@@ -262,6 +271,10 @@ _CONDITIONS: Final[dict[str, LiteralString]] = {
             and exists (select from gitstore.workflows n
                         where n.id = %(workflow)s and %(number)s = any (n.external_ids)))
     """,
+    "environment": """
+        and v.version_number = gitstore.version_in(%(workflow)s, %(number)s, %(key)s)
+        and v.state in ('published', 'lost')
+    """,
     "draft": " and v.state = 'draft'",
     # A subquery looks one row up by its key; a join may scan all versions.
     "current": """
@@ -289,7 +302,8 @@ def history(
 
 def version(tx: Transaction | SingleReading, workflow_id: UUID, which: Which) -> Version | None:
     """Return a version without its definition, or None. A number matches published and lost versions only."""
-    return tx.row(Version, _COLUMNS + _OF_WORKFLOW + _condition(which), workflow=workflow_id, number=which)
+    query = _COLUMNS + _OF_WORKFLOW + _condition(which)
+    return tx.row(Version, query, workflow=workflow_id, **_values(which))
 
 
 def versions(tx: Transaction, ids: Collection[UUID]) -> dict[UUID, Version]:
@@ -318,7 +332,7 @@ def definition_sizes(tx: Transaction, ids: Collection[UUID]) -> dict[UUID, int]:
 def full_version(tx: Transaction | SingleReading, workflow_id: UUID, which: Which) -> FullVersion | None:
     """Return a version as `version` does, with its definition."""
     query = _COLUMNS + ", " + _ORDERED + _OF_WORKFLOW + _condition(which)
-    return tx.row(FullVersion, query, workflow=workflow_id, number=which)
+    return tx.row(FullVersion, query, workflow=workflow_id, **_values(which))
 
 
 def stored_version(
@@ -326,10 +340,19 @@ def stored_version(
 ) -> StoredVersion | None:
     """Return a version as `version` does, with its definition as JSON text, or as the bytes of its file."""
     query = _COLUMNS + (_AS_TEXT if as_text else _AS_STORED) + _OF_WORKFLOW + _condition(which)
-    return tx.row(StoredVersion, query, workflow=workflow_id, number=which)
+    return tx.row(StoredVersion, query, workflow=workflow_id, **_values(which))
 
 
 def _condition(which: Which) -> LiteralString:
     if isinstance(which, UUID):
         return _CONDITIONS["id"]
+    if isinstance(which, InEnvironment):
+        return _CONDITIONS["environment"]
     return _CONDITIONS["number" if isinstance(which, int) else which]
+
+
+def _values(which: Which) -> dict[str, object]:
+    """Return the parameters of the condition on a version."""
+    if isinstance(which, InEnvironment):
+        return {"number": which.name, "key": which.key}
+    return {"number": which}

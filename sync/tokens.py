@@ -9,7 +9,7 @@ from typing import Final, LiteralString
 from uuid import UUID
 
 from sync import rows
-from sync.catalog import Project, StoredVersion
+from sync.catalog import InEnvironment, Project, StoredVersion
 from sync.db import Claims, Database, Transaction
 
 
@@ -98,7 +98,8 @@ _AUTHENTICATE: Final[LiteralString] = rows.select(_Held) + " from gitstore.authe
 _READ_VERSION: Final[LiteralString] = (
     rows.select(ReadVersion)
     + """ from gitstore.read_version(
-        %(sha256)s, %(workflow)s::uuid, %(slug)s, %(number)s, %(as_text)s, %(known)s, %(usual_lock)s) read
+        %(sha256)s, %(workflow)s::uuid, %(slug)s, %(number)s, %(environment)s, %(key)s, %(as_text)s,
+        %(known)s, %(usual_lock)s) read
     where read.id is not null
     """
 )
@@ -132,15 +133,31 @@ def authenticate(database: Database, sha256: bytes) -> Holder | None:
 
 
 def read_version(
-    database: Database, sha256: bytes, workflow: UUID | str, number: int | None, *, as_text: bool, known: str
+    database: Database,
+    sha256: bytes,
+    workflow: UUID | str,
+    which: int | InEnvironment | None,
+    *,
+    as_text: bool,
+    known: str,
 ) -> ReadVersion | None:
     """Return a version that the holder of the secret with this SHA-256 may read, or None; in one round trip.
 
-    It is the one with `number`, or the current one, of the workflow with an id or a slug. Its definition is
-    left out if `known` contains its commit (`as_text`) or its blob. Records the use, as `authenticate` does.
+    It is the one with a number, or in an environment, or else the current one, of the workflow with an id
+    or a slug. Its definition is left out if `known` contains its commit (`as_text`) or its blob. The use is
+    recorded, as by `authenticate`.
     """
     identity, slug = (workflow, None) if isinstance(workflow, UUID) else (None, workflow)
-    values = {"workflow": identity, "slug": slug, "number": number, "as_text": as_text, "known": known}
+    pointer = which if isinstance(which, InEnvironment) else None
+    values = {
+        "workflow": identity,
+        "slug": slug,
+        "number": which if isinstance(which, int) else None,
+        "environment": pointer.name if pointer else None,
+        "key": pointer.key if pointer else None,
+        "as_text": as_text,
+        "known": known,
+    }
     return database.call(ReadVersion, _READ_VERSION, sha256=sha256, **values)
 
 

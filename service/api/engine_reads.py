@@ -1,8 +1,9 @@
 """Short way of an engine's reads around Flask: one round trip to Postgres, and no routing or validation.
 
-It answers `GET /workflows/{slug or id}/versions/{current or number}`, with and without `/definition`, for an
-access token and without a query. Any other request, and any that would not be answered with 200 or 304, goes
-to Flask, whose views in `service/api/versions.py` define the answers. Only create_app uses it.
+It answers `GET /workflows/{slug or id}/versions/{current, number or environment}`, with and without
+`/definition`, for an access token and with no query but a plain `key`. Any other request, and any that would
+not be answered with 200 or 304, goes to Flask, whose views in `service/api/versions.py` define the answers.
+Only create_app uses it.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 from flask import Request, Response
 
 from gitstore.definition.document import is_bytes_only
+from gitstore.environments import is_name
 from gitstore.errors import GitstoreError
 from gitstore.git.commits import object_of
 from gitstore.model import Permission, Problems
@@ -25,14 +27,16 @@ from service.api.openapi import YAML
 from service.context import FACTS, Services
 from service.lookup import uuid_of
 from service.middleware import ENDPOINT
+from sync.catalog import InEnvironment
 from sync.tokens import ReadVersion
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
-_PATH: Final = re.compile(r"/workflows/([^/]++)/versions/(current|[0-9]++)(/definition)?+")
+_PATH: Final = re.compile(r"/workflows/([^/]++)/versions/([a-z0-9-]++)(/definition)?+")
+_KEY: Final = re.compile(r"(?:key=([A-Za-z0-9._~-]{1,200}+))?+")
 _BEARER: Final = "Bearer "
-_UNUSUAL: Final = ("QUERY_STRING", "SCRIPT_NAME", "HTTP_GITSTORE_ON_BEHALF_OF", "HTTP_TRANSFER_ENCODING")
+_UNUSUAL: Final = ("SCRIPT_NAME", "HTTP_GITSTORE_ON_BEHALF_OF", "HTTP_TRANSFER_ENCODING")
 
 
 def around(inner: WSGIApplication, services: Services) -> WSGIApplication:
@@ -56,18 +60,19 @@ def _answer(environ: WSGIEnvironment, services: Services) -> Response | None:
         return None
     name, version, definition = path.groups()
     workflow = uuid_of(name) or (name if is_slug(name) else None)
+    key = _KEY.fullmatch(environ.get("QUERY_STRING", ""))
     number = parse_number(version)
-    if workflow is None or (number is None and version != "current"):
+    in_environment = number is None and is_name(version)
+    if workflow is None or key is None or not (number or in_environment or version == "current"):
         return None
+    which = InEnvironment(version, key[1]) if in_environment else number
     if environ.get("CONTENT_LENGTH", "0") not in ("", "0"):
         return None
     if definition and environ.get("HTTP_ACCEPT", "*/*") != "*/*":
         return None
     known, address = environ.get("HTTP_IF_NONE_MATCH", ""), environ.get("REMOTE_ADDR", "")
     try:
-        row = services.auth.read_version(
-            token, address, workflow, number, as_text=not definition, known=known
-        )
+        row = services.auth.read_version(token, address, workflow, which, as_text=not definition, known=known)
     except GitstoreError:
         return None
     if row is None or row.state != "published" or not includes(Role(row.token_role), Permission.READ):

@@ -30,7 +30,7 @@ from service.api.http import (
     read_json,
     unchanged,
 )
-from service.api.openapi import Query, WorkflowPath, declares, new_blueprint
+from service.api.openapi import ENVIRONMENT, Query, WorkflowPath, declares, new_blueprint
 from service.api.versions import PublishedVersionOrNull
 from service.caller import Caller
 from service.context import enter
@@ -41,7 +41,7 @@ from sync.environments import ShownPointer
 blueprint = new_blueprint("environments", "Named pointers of workflows, such as staging and prod.")
 
 _MOVES = 100
-_NAME = "^[a-z][a-z0-9-]{0,39}$"
+_NAME = f"^{ENVIRONMENT}$"
 Name = Annotated[str, Field(json_schema_extra={"pattern": _NAME}, max_length=40)]
 
 

@@ -23,6 +23,8 @@ from service.inputs import Body
 
 LONGEST_PAGE: Final = 100
 NUMBER: Final = "v?[1-9][0-9]{0,9}"
+ENVIRONMENT: Final = "[a-z][a-z0-9-]{0,39}"
+"""An environment, or one of the words for a version."""
 ID: Final = "[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"
 YAML: Final = ("application/yaml", "text/yaml", "application/x-yaml", "text/x-yaml")  # the first: RFC 9512
 DEFINITION_JSON: Final = "application/vnd.gitstore.definition+json"

@@ -13,6 +13,7 @@ from pydantic import AfterValidator, Field, WithJsonSchema
 
 from gitstore.definition.document import describe, is_bytes_only
 from gitstore.definition.quoting import clip
+from gitstore.environments import LONGEST_KEY
 from gitstore.errors import Code, GitstoreError, InvalidDefinitionError, NoJsonError
 from gitstore.git.commits import object_of
 from gitstore.model import Permission, Problems
@@ -20,6 +21,7 @@ from gitstore.names import HIGHEST_NUMBER
 from service import lookup
 from service.api import http
 from service.api.openapi import (
+    ENVIRONMENT,
     ID,
     NUMBER,
     YAML,
@@ -34,6 +36,7 @@ from service.api.openapi import (
 from service.caller import Backend, Caller
 from service.context import enter
 from sync import catalog
+from sync.catalog import InEnvironment
 
 blueprint = new_blueprint("versions", "Published versions of a workflow, which never change.")
 
@@ -57,9 +60,9 @@ def _check_version(value: Any) -> Any:
 
 _VERSION: Final = (
     {"type": "integer", "minimum": 1, "maximum": HIGHEST_NUMBER},
-    {"type": "string", "pattern": f"^({NUMBER}|{ID}|current|latest)$"},
+    {"type": "string", "pattern": f"^({NUMBER}|{ID}|{ENVIRONMENT})$"},
 )
-_FORMS: Final = "`3`, `v3`, an id, `current` or `latest`"
+_FORMS: Final = "`3`, `v3`, an id, `current`, `latest` or an environment"
 PublishedVersion = Annotated[
     Any, AfterValidator(_check_version), WithJsonSchema({"anyOf": [*_VERSION], "description": _FORMS})
 ]
@@ -72,8 +75,16 @@ PublishedVersionOrNull = Annotated[
 
 class VersionPath(WorkflowPath):
     version: str = Field(
-        description="`3`, `v3`, an id, `draft`, `current` or `latest`",
-        json_schema_extra={"pattern": f"^({NUMBER}|{ID}|draft|current|latest)$"},
+        description="`3`, `v3`, an id, `draft`, `current`, `latest` or an environment, such as `prod`",
+        json_schema_extra={"pattern": f"^({NUMBER}|{ID}|{ENVIRONMENT})$"},
+    )
+
+
+class ReadQuery(Query):
+    key: str | None = Field(
+        None,
+        description="the caller of an environment in which two versions have weights",
+        max_length=LONGEST_KEY,
     )
 
 
@@ -154,10 +165,10 @@ def list_versions(path: WorkflowPath, query: HistoryQuery) -> Response:
     "/workflows/<id>/versions/<version>",
     **declares(200, FullVersion, "ETag", errors=(409, 410, 422), also=NOT_MODIFIED),
 )
-def read_version(path: VersionPath, query: Query) -> Response:
+def read_version(path: VersionPath, query: ReadQuery) -> Response:
     """Read a version, with its definition as JSON. An imported one that does not parse has no JSON: 422."""
     caller = enter(Permission.READ, f"reading {clip(path.id)}", project=query.project)
-    row = _find(caller, path, as_text=True)
+    row = _find(caller, path, query, as_text=True)
     if row.state == "lost":
         _stored(caller, row)  # its JSON is served if its bytes exist
     elif row.text is None and not is_bytes_only(row.digest):
@@ -172,7 +183,7 @@ def read_version(path: VersionPath, query: Query) -> Response:
 
 
 @blueprint.get("/workflows/<id>/versions/<version>/definition", responses=_DEFINITION)
-def read_definition(path: VersionPath, query: Query) -> Response:
+def read_definition(path: VersionPath, query: ReadQuery) -> Response:
     """Read the definition of a version, byte for byte as it was saved; JSON without a byte order mark.
 
     If Accept prefers JSON, YAML that JSON has no form for is answered with 406, and an imported definition
@@ -180,7 +191,7 @@ def read_definition(path: VersionPath, query: Query) -> Response:
     """
     caller = enter(Permission.READ, f"reading {clip(path.id)}", project=query.project)
     as_text = _prefers_json()
-    row = _find(caller, path, as_text=as_text)
+    row = _find(caller, path, query, as_text=as_text)
     stored = http.JSON if row.file_name.endswith(".json") else YAML[0]
     is_text = is_bytes_only(row.digest) and stored == http.JSON  # JSON text, whose integers are too large
     if as_text and row.text is None and row.state != "lost" and not is_text:
@@ -212,8 +223,8 @@ def answer_of(
     return http.answer_bytes(body, http.JSON, etag=etag)
 
 
-def _find(caller: Caller, path: VersionPath, *, as_text: bool) -> catalog.StoredVersion:
-    wanted, workflow = lookup.which(path.version), lookup.id_of(caller, path.id)
+def _find(caller: Caller, path: VersionPath, query: ReadQuery, *, as_text: bool) -> catalog.StoredVersion:
+    wanted, workflow = lookup.which(path.version, query.key), lookup.id_of(caller, path.id)
     row = catalog.stored_version(caller.reading_once(), workflow, wanted, as_text=as_text)
     if row is None or row.project_id != caller.project_id:
         # Either there is no such version, or the path names the workflow by the id of a version.
@@ -221,6 +232,8 @@ def _find(caller: Caller, path: VersionPath, *, as_text: bool) -> catalog.Stored
             named = lookup.workflow(tx, caller, path.id)
             other = named.id != workflow
             row = catalog.stored_version(tx, named.id, wanted, as_text=as_text) if other else None
+        if row is None and isinstance(wanted, InEnvironment):
+            raise lookup.not_in_environment(caller, named, wanted)
         if row is None:
             raise lookup.no_version(named.slug, wanted)
     return row

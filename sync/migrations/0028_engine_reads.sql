@@ -62,15 +62,15 @@ reset role;
 revoke create on schema gitstore from gitstore_lookup;
 
 -- A version of a workflow in the project of an access token, and who holds the token; nulls without either. The
--- workflow is named by its id, else by its slug; the version is the current one if `number` is null. It has its
--- definition as JSON text if `as_text`, else the bytes of its file; neither if its commit, or its blob, is in `known`,
+-- workflow is named by its id, else by its slug; the version is the one with `number`, else the one that `key` gets in
+-- `environment`, else the current one. It has its definition as JSON text if `as_text`, else the bytes of its file; neither if its commit, or its blob, is in `known`,
 -- the entity tags that a client has.
 --
 -- It is called alone in a transaction, whose role and claims it sets, so that row-level security decides what it
 -- reads. Its plans are kept for a session, and may be made while the tables are empty: all that it reads is by key.
 create function gitstore.read_version(
-    in secret bytea, in workflow uuid, in named text, in number integer, in as_text boolean, in known text,
-    in patience text,
+    in secret bytea, in workflow uuid, in named text, in number integer, in environment text, in key text,
+    in as_text boolean, in known text, in patience text,
     out token_id uuid, out token_name text, out token_role text, out project_slug text,
     out id uuid, out workflow_id uuid, out project_id uuid, out version_number integer, out state text,
     out created_at timestamptz, out published_at timestamptz, out commit_sha text, out ref_oid text,
@@ -106,9 +106,11 @@ begin
         from gitstore.workflows w where w.id = workflow and w.project_id = project;
     end if;
     wanted := current;
-    if number is not null then
+    if number is not null or environment is not null then
         select v.id into wanted
-        from gitstore.workflow_versions v where v.workflow_id = flow and v.version_number = number;
+        from gitstore.workflow_versions v
+        where v.workflow_id = flow
+            and v.version_number = coalesce(number, gitstore.version_in(flow, environment, key));
     end if;
     select v.id, v.workflow_id, v.project_id, v.version_number, v.state, v.created_at, v.published_at, v.commit_sha,
         v.ref_oid, v.tree_sha, v.blob_sha, v.file_name, v.digest, v.valid, v.invalid_reason, v.message,
@@ -127,5 +129,5 @@ begin
 end
 $$;
 revoke execute on function
-    gitstore.read_version(bytea, uuid, text, integer, boolean, text, text) from public;
-grant execute on function gitstore.read_version(bytea, uuid, text, integer, boolean, text, text) to gitstore_user;
+    gitstore.read_version(bytea, uuid, text, integer, text, text, boolean, text, text) from public;
+grant execute on function gitstore.read_version(bytea, uuid, text, integer, text, text, boolean, text, text) to gitstore_user;

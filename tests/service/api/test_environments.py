@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from urllib.parse import unquote_plus
+from uuid import UUID
 
 import pytest
 from click.testing import CliRunner
 
+from gitstore.environments import choose
+from gitstore.model import Environment
 from service.cli.main import commands
 from tests.service.api.conftest import Client, House, definition, opened, problem
 from tests.service.serve_process import environment
@@ -70,6 +74,44 @@ def test_two_versions_share_the_keys_and_a_key_keeps_its_version(owner: Client) 
     second = [owner.get(f"{at}?key={key}").json["version_number"] for key in keys]
     assert all(after == 2 for before, after in zip(first, second, strict=True) if before == 2)
     assert second.count(2) > first.count(2)
+
+
+@pytest.mark.parametrize("short", [True, False], ids=["short way", "Flask"])
+def test_an_environment_is_read_wherever_a_version_is(house: House, owner: Client, short: bool) -> None:
+    """By an engine, in front of Flask and in it, with the same bytes and headers."""
+    slug = f"read-{short}".lower()
+    at = versions(owner, slug)
+    reader = Client(house.app, owner.token, {} if short else {"Content-Length": "0", "X-Any": "1"})
+    query = "" if short else "&project=default"
+    owner.put(f"{at}/staging", json={"version": 1})
+    for path in ("", "/definition"):
+        by_number = reader.get(f"/workflows/{slug}/versions/1{path}")
+        by_name = reader.get(f"/workflows/{slug}/versions/staging{path}{query.replace('&', '?')}")
+        assert (by_name.status_code, by_name.data) == (200, by_number.data)
+        assert by_name.headers["ETag"] == by_number.headers["ETag"]
+        again = reader(
+            "GET",
+            f"/workflows/{slug}/versions/staging{path}",
+            headers={"If-None-Match": by_name.headers["ETag"]},
+        )
+        assert again.status_code == 304
+    owner.put(f"{at}/staging", json={"weights": {"1": 50, "2": 50}})
+    problem(reader.get(f"/workflows/{slug}/versions/staging"), 400, "malformed")
+    identity = UUID(owner.get(f"/workflows/{slug}").json["id"])
+    pointer = Environment("staging", 2, 50, 1)
+    chosen = set()
+    for number in range(40):
+        key = f"key-{number}"
+        answer = reader.get(f"/workflows/{slug}/versions/staging?key={key}{query}").json
+        assert answer["version_number"] == choose(pointer, identity, key)
+        chosen.add(answer["version_number"])
+    assert chosen == {1, 2}
+    for key in ("Zo%C3%AB", "a+b", "", "x" * 200):
+        number = reader.get(f"/workflows/{slug}/versions/staging?key={key}").json["version_number"]
+        assert number == choose(pointer, identity, unquote_plus(key))
+    problem(reader.get(f"/workflows/{slug}/versions/staging?key={'x' * 201}"), 400, "malformed")
+    problem(reader.get(f"/workflows/{slug}/versions/prod"), 404, "not_published")
+    problem(reader.get(f"/workflows/{slug}/versions/qa"), 404, "version_not_found")
 
 
 @pytest.mark.parametrize(

@@ -144,7 +144,13 @@ def test_row_level_security_hides_a_tenants_rows_from_an_application_that_author
     subscription = owner.post("/subscriptions", json=hook).json["id"]
     delivery = owner.post(f"/subscriptions/{subscription}/test").json["id"]
     source = owner.post("/sources", json={"url": "https://secret.example/a.git"}).json["id"]
+    owner.put("/environments", json={"environments": [{"name": "qa"}]})
+    owner.put("/workflows/order-sync/environments/qa", json={"version": 1, "message": "Secret reason"})
+    items = [{"workflow": "order-sync", "version": 1}]
+    owner.post("/releases", json={"name": "r-0", "items": items, "message": "Secret release"})
     names = {
+        "environment": "qa",
+        "release": "r-0",
         "id": workflow,
         "token": token,
         "subscription": subscription,
