@@ -43,6 +43,30 @@ _TAGS = {MappingStartEvent: scalars.TAG_PREFIX + "map", SequenceStartEvent: scal
 _NESTING = "maximum nesting depth"
 """The message of a libyaml with a nesting limit of its own. It reads ahead, so its limit applies first."""
 
+# What to do about the messages of libyaml that are most frequent; others are passed on.
+_ADVICE = {
+    "mapping values are not allowed in this context": (
+        'a ":" is not allowed here: check the indentation, or put quotes around a text with ": " in it'
+    ),
+    "did not find expected key": "a key is expected here: check the indentation of this line and the last",
+    "could not find expected ':'": 'a ":" is missing behind a key',
+    "did not find expected '-' indicator": 'a "- " is expected here: check the indentation of the list',
+    "block sequence entries are not allowed in this context": (
+        'a "- " is not allowed here: begin the list on a line of its own'
+    ),
+    "did not find expected ',' or ']'": 'a "," or "]" is missing in the list that begins with "["',
+    "did not find expected ',' or '}'": 'a "," or "}" is missing in the mapping that begins with "{"',
+    "did not find expected node content": "a value is missing here, or a bracket is not closed",
+    "found unexpected end of stream": "the text ends within quotes: close them",
+    "found character that cannot start any token": (
+        "a value can't begin with this character: put quotes around it, and indent with spaces, not tabs"
+    ),
+    "found a tab character that violates indentation": "indent with spaces, not with a tab",
+    "found unknown escape character": (
+        'unknown escape in double quotes: write "\\\\" for a backslash, or use single quotes'
+    ),
+}
+
 # Characters that libyaml rejects (yaml_parser_update_buffer in its reader.c); found here to report them all.
 _UNREADABLE = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]")
 _TAG_DIRECTIVE = re.compile(r"(?<![^\r\n])%TAG")
@@ -129,6 +153,7 @@ class _Reader:
                 raise self._builder.too_deep(at) from None
             problem = error.problem or "this is not YAML"
             message = f"{error.context}: {problem}" if error.context else problem
+            message = _ADVICE.get(problem, message)
             raise self._errors.stop(at, "syntax", message) from None
         except (yaml.YAMLError, ValueError):
             # PyYAML decodes the %-escapes of a tag, and its UnicodeDecodeError propagates.

@@ -7,6 +7,7 @@ an edge without both of its ends; `problems` report them.
 from __future__ import annotations
 
 import math
+from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -32,8 +33,12 @@ _SMALLEST: Final = (1000, 220)  # minimum view, so that the boxes of a small gra
 _BESIDE: Final = (560, 200)
 _NARROW: Final = 700
 _FARTHEST: Final = 100_000  # a position beyond this is ignored
-_LABEL: Final = 17  # letters of a wide font that fit in a box
-_DETAIL: Final = 19
+_LABEL: Final = 9.2  # room in a box, in widths of the letter M of a wide font
+_DETAIL: Final = 11.4
+_LONGEST_KIND: Final = 40
+_NARROW_LETTERS: Final = frozenset("fijlrtI1.,:;'`|!()[]{}-/\\ ")
+_WIDE_LETTERS: Final = frozenset("mwMW@%&")
+_ARC: Final = 72  # of an edge that would run behind boxes, above them
 _TITLES: Final = {name: kind.title for name, kind in KINDS.items()}
 
 
@@ -171,7 +176,8 @@ def _drawn(
     rects = _places(items, keys, [(a, b) for _, _, a, b in ends])
     ordered = sorted(items, key=lambda item: not _is_container(item.node))
     boxes = tuple(_box(item, rects[item.key]) for item in ordered)
-    lines = tuple(_line(edge, mark, rects, a, b) for edge, mark, a, b in ends)
+    rows = Rows(rects[item.key] for item in items if not _is_container(item.node))
+    lines = tuple(_line(edge, mark, rects[a], rects[b], rows) for edge, mark, a, b in ends)
     return Graph(boxes, lines, _view(rects.values()), left_out)
 
 
@@ -283,7 +289,7 @@ def _box(item: _Item, rect: Rect) -> Box:
         title=clip(label),
         label=_fitting(label, _LABEL),
         kind=kind if kind in KINDS else "other",
-        kind_title=_TITLES.get(kind, clip(kind, _DETAIL)),
+        kind_title=_TITLES.get(kind, clip(kind, _LONGEST_KIND)),
         detail=_fitting(_detail(node) or _TITLES.get(kind, kind), _DETAIL),
         container=_is_container(node),
         rect=rect,
@@ -291,11 +297,16 @@ def _box(item: _Item, rect: Rect) -> Box:
     )
 
 
-def _fitting(text: str, room: int) -> str:
-    """Return as much of `text` as fits: wide letters (Chinese, emoji) take the room of two."""
-    used = 0
-    for index, letter in enumerate(text[: room + 1]):
-        used += 2 if east_asian_width(letter) in "WF" else 1
+def _fitting(text: str, room: float) -> str:
+    """Return as much of `text` as fits, by the usual widths of letters."""
+    used = 0.0
+    for index, letter in enumerate(text):
+        if letter in _NARROW_LETTERS:
+            used += 0.36
+        elif letter in _WIDE_LETTERS or east_asian_width(letter) in "WF":
+            used += 1
+        else:
+            used += 0.72 if letter.isupper() or letter.isdigit() else 0.6
         if used > room:
             return text[:index].rstrip() + "…"
     return text
@@ -316,8 +327,31 @@ def _detail(node: Node) -> str:
     return ""
 
 
-def _line(edge: Edge, mark: str, rects: Mapping[str, Rect], a: str, b: str) -> Line:
-    (x1, y1), (c1, d1), (c2, d2), (x2, y2) = _curve(rects[a], rects[b])
+class Rows:
+    """Boxes by the row in which they are, to find those between two others without a look at all."""
+
+    def __init__(self, rects: Iterable[Rect]) -> None:
+        self._rows: dict[int, list[float]] = {}
+        for rect in rects:
+            self._rows.setdefault(self._row(rect), []).append(rect.x)
+        for places in self._rows.values():
+            places.sort()
+
+    def between(self, a: Rect, b: Rect) -> bool:
+        """Return whether a box is in the row of `a` and `b`, between them."""
+        row = self._row(a)
+        if b.x <= a.right or abs(a.y - b.y) > HEIGHT / 2:
+            return False
+        places = (self._rows.get(each, []) for each in (row - 1, row, row + 1))
+        return any(bisect_left(row, b.x) > bisect_right(row, a.x) for row in places)
+
+    @staticmethod
+    def _row(rect: Rect) -> int:
+        return round(rect.y / HEIGHT * 2)
+
+
+def _line(edge: Edge, mark: str, a: Rect, b: Rect, rows: Rows) -> Line:
+    (x1, y1), (c1, d1), (c2, d2), (x2, y2) = _arc(a, b) if rows.between(a, b) else _curve(a, b)
     path = f"M{x1:.0f} {y1:.0f}C{c1:.0f} {d1:.0f} {c2:.0f} {d2:.0f} {x2:.0f} {y2:.0f}"
     label = string(edge.value.get("label")) or string(edge.value.get("sourceHandle")) or ""
     x, y = (x1 + 3 * c1 + 3 * c2 + x2) / 8, (y1 + 3 * d1 + 3 * d2 + y2) / 8
@@ -326,6 +360,12 @@ def _line(edge: Edge, mark: str, rects: Mapping[str, Rect], a: str, b: str) -> L
 
 
 Point = tuple[float, float]
+
+
+def _arc(a: Rect, b: Rect) -> tuple[Point, Point, Point, Point]:
+    """Return a curve from the right side of `a` to the left side of `b`, above the boxes between them."""
+    start, _, _, end = _curve(a, b)
+    return start, (start[0] + 24, start[1] - _ARC), (end[0] - 24, end[1] - _ARC), end
 
 
 def _curve(a: Rect, b: Rect) -> tuple[Point, Point, Point, Point]:

@@ -176,6 +176,23 @@ def test_yaml_is_refused_with_its_place(text: str, place: tuple[str, int, int]) 
     assert places(problems_in(text))[0] == place
 
 
+@pytest.mark.parametrize(
+    ("text", "advice"),
+    [
+        ("nodes: [", "a bracket is not closed"),
+        ("a: [1\nb: 2", 'a "," or "]" is missing'),
+        ("a: b: c", "check the indentation"),
+        ("a:\n\t- x", "indent with spaces, not tabs"),
+        ("- a\nb: 1", 'a "- " is expected here'),
+        ("a: 1\n  b\nc", 'a ":" is missing behind a key'),
+        ("%YAML 2.0\n---\na: 1", "found incompatible YAML document"),
+    ],
+)
+def test_a_syntax_error_tells_what_to_do(text: str, advice: str) -> None:
+    """In plain words, if it is a frequent one; else as libyaml tells it."""
+    assert advice in problems_in(text)[0].message
+
+
 def test_all_errors_are_reported_at_once() -> None:
     """In document order, up to where the syntax ends."""
     text = "a: 1\na: .inf\nb: !x 1\n2: *y\nc: [1, 2"

@@ -57,6 +57,32 @@ def test_a_node_is_drawn_at_its_position() -> None:
     assert [(box.rect.x, box.rect.y) for box in drawn.boxes] == [(0, 0), (300, 80)]
 
 
+def test_an_edge_goes_above_the_boxes_between_its_ends() -> None:
+    """Also if they are a little higher or lower; in a row without boxes between, it is as ever."""
+    places = {"a": (0, 0), "b": (280, 10), "c": (560, 0), "d": (280, 84), "e": (0, 84)}
+    nodes = [node(name, position={"x": x, "y": y}) for name, (x, y) in places.items()]
+    ends = [("a", "b"), ("a", "c"), ("e", "d")]
+    drawn = draw({"nodes": nodes, "edges": [{"source": a, "target": b} for a, b in ends]})
+    assert [line.y < 28 for line in drawn.lines] == [False, True, False]
+    assert drawn.lines[1].y < 0
+
+
+@pytest.mark.parametrize(
+    ("label", "shown"),
+    [
+        ("Create shipment 1", "Create shipment 1"),
+        ("illicit little filler", "illicit little filler"),
+        ("WWWWWWWWWWWWWWWW", "WWWWWWWWW…"),
+        ("データベースに注文を書き込む", "データベースに注文…"),
+        ("Send the summary of the week to everybody", "Send the summar…"),
+    ],
+)
+def test_a_label_is_cut_where_its_box_ends(label: str, shown: str) -> None:
+    """By the widths of its letters, not by their number."""
+    drawn = draw({"nodes": [{"id": "a", "type": "delay", "data": {"label": label}}]})
+    assert drawn.boxes[0].label == shown
+
+
 def test_a_container_is_a_box_around_its_children() -> None:
     container = node("loop", "loopContainer", position={"x": 100, "y": 50})
     container["data"] |= {
