@@ -39,6 +39,7 @@
   }
 
   async function keep() {
+    if (!isPlain()) return; // the editor has taken over
     const fields = new URLSearchParams(new FormData(form));
     isKept = true;
     try {
@@ -68,12 +69,15 @@
     }
   }
 
-  form.addEventListener("input", () => {
+  function typed() {
     if (!isPlain()) return;
     isKept = false;
     clearTimeout(timer);
     if (!isOver) timer = setTimeout(keep, AFTER);
-  });
+  }
+
+  form.addEventListener("input", typed);
+  if (area.value !== area.defaultValue.replaceAll(/\r\n?/g, "\n")) typed(); // before this script was loaded
   form.addEventListener("submit", () => {
     isKept = true;
     clearTimeout(timer);

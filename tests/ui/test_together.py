@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from typing import Any
 from uuid import uuid4
 
@@ -192,25 +193,28 @@ def test_what_is_typed_into_the_plain_form_is_kept(ann: Tab, bob: Caller, owner:
     page = ann.page
     page.route("**/built/**/*.js", lambda route: route.fulfill(content_type="text/javascript", body=""))
     ann.go(f"{ONE}/edit")
-    area, kept, told = (
-        page.get_by_label("Definition", exact=True),
-        page.locator(".autosaved"),
-        page.get_by_role("alert"),
-    )
-    area.fill(definition("Ours", "https://ann.example/"))
+    area, kept = page.get_by_label("Definition", exact=True), page.locator(".autosaved")
+
+    def answered() -> AbstractContextManager[object]:
+        return page.expect_response(lambda response: response.url.endswith("/autosave"))
+
+    with answered():
+        area.fill(definition("Ours", "https://ann.example/"))
     expect(kept).to_have_text(re.compile(r"Saved · \d s ago"))
     shots(ann, "plain-form")
     assert ann.problems() == []
     save(bob, definition("B").replace("label: Paid", "label: Ordered"))
-    with page.expect_response(lambda response: response.url.endswith("/autosave")):
+    with answered():
         area.press_sequentially(" ")
-    expect(told).to_contain_text("Saving shows both changes and merges them.")
+    expect(page.get_by_role("alert")).to_contain_text("Saving shows both changes and merges them.")
     page.get_by_role("button", name="Save draft").click()
     expect(page.get_by_role("heading", name="Merge your changes")).to_be_visible()
-    area.fill(definition("Merged", "https://ann.example/"))
+    with answered():
+        area.fill(definition("Merged", "https://ann.example/"))
     expect(kept).to_have_text(re.compile(r"Saved · \d s ago"))
     page.context.clear_cookies()
-    area.press_sequentially("#")
+    with answered():
+        area.press_sequentially("#")
     expect(page.locator("#result").get_by_role("alert")).to_contain_text("You're signed out")
     page.get_by_role("button", name="Save draft").click()
     text = page.get_by_label("Your text")
@@ -227,7 +231,8 @@ def test_the_plain_form_takes_over_where_the_editor_fails(ann: Tab, owner: Calle
     page.add_init_script("ResizeObserver = undefined")
     ann.go(f"{ONE}/edit")
     area = page.get_by_label("Definition", exact=True)
-    area.fill(definition("Plain"))
+    with page.expect_response(lambda response: response.url.endswith("/autosave")):
+        area.fill(definition("Plain"))
     expect(page.locator(".autosaved")).to_have_text(re.compile(r"Saved · \d s ago"))
     page.get_by_role("button", name="Save draft").click()
     expect(page.get_by_role("status").first).to_contain_text("saved")
