@@ -25,6 +25,7 @@ from structlog.typing import EventDict, Processor, WrappedLogger
 from gitstore.masking import masked
 
 _CONTROL: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+_OWN: Final = frozenset({"timestamp", "level", "endpoint"})
 _POLLED: Final = {"ui.show_changes", "workflows.read_changes"}
 """Endpoints that each open page asks every other second: that nothing has changed is logged as `debug`."""
 
@@ -222,8 +223,9 @@ def cause_of(error: BaseException) -> str | None:
 
 
 def hide_secrets(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
-    """Mask every secret (structlog processor)."""
-    return {**masked(event)}
+    """Mask every secret (structlog processor); our own words have none, and are in every line."""
+    others = {name: fact for name, fact in event.items() if name not in _OWN and not isinstance(fact, Event)}
+    return {**event, **masked(others)}
 
 
 def _escape_controls(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:

@@ -15,17 +15,20 @@ import json
 import os
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final, LiteralString, TypeVar
+from uuid import UUID
 
 import psycopg
 from psycopg import ClientCursor, Connection, Cursor
 from psycopg.abc import Buffer
 from psycopg.adapt import Loader
 from psycopg.conninfo import make_conninfo
+from psycopg.pq import ExecStatus, Format
+from psycopg.pq.abc import PGresult
 from psycopg.rows import RowFactory, TupleRow, class_row, tuple_row
 from psycopg_pool import ConnectionPool, PoolTimeout
 
@@ -160,6 +163,28 @@ class _UtcLoader(Loader):
         return datetime.fromisoformat(bytes(data).decode()).astimezone(UTC)
 
 
+_EPOCH: Final = datetime(2000, 1, 1, tzinfo=UTC)
+# By the ids of their types, which are fixed: https://www.postgresql.org/docs/current/catalog-pg-type.html
+_LOADED: Final[Mapping[int, Callable[[bytes], object]]] = {
+    16: lambda data: data == b"\1",
+    17: bytes,
+    23: lambda data: int.from_bytes(data, signed=True),
+    25: bytes.decode,
+    1184: lambda data: _EPOCH + timedelta(microseconds=int.from_bytes(data, signed=True)),
+    2950: lambda data: UUID(bytes=data),
+}
+
+
+def _first(result: PGresult) -> dict[str, Any]:
+    """Return the first row of a result in the binary format, by column."""
+    row = {}
+    for column in range(result.nfields):
+        data = result.get_value(0, column)
+        value = None if data is None else _LOADED[result.ftype(column)](data)
+        row[(result.fname(column) or b"").decode()] = value
+    return row
+
+
 class Transaction:
     """An open transaction that runs literal SQL and returns typed rows."""
 
@@ -263,12 +288,28 @@ class Database:
         """Run one query as `reading` does, in a single round trip; return its first row, or None."""
         return self._asked(_BEGIN_READING, row, query, {**values, **_claim_values(claims)})
 
-    def call(self, row: type[T], query: LiteralString, **values: object) -> T | None:
-        """Run a query of a function that sets its own role and claims, in a single round trip; as `read`."""
-        with translated():
-            pool, connection, cursor = self._begun(query, values, class_row(row))
+    def call(self, row: type[T], query: LiteralString, *values: str | bytes | None) -> T | None:
+        """Query a function that sets its own role and claims, in a single round trip; return the first row.
+
+        For the shortest requests: libpq is called directly, as a cursor takes three times as long. The last
+        parameter is the timeout for locks. Every error is raised as `unavailable`.
+        """
+        with translated(), spending("database"):
+            pool = self._open()
+            connection = self._connection(pool)
             try:
-                return cursor.fetchone()
+                result = connection.pgconn.exec_params(
+                    query.encode(),
+                    [
+                        value.encode() if isinstance(value, str) else value
+                        for value in (*values, self._usual["usual_lock"])
+                    ],
+                    param_formats=[*(isinstance(value, bytes) for value in values), False],
+                    result_format=Format.BINARY,
+                )
+                if result.status != ExecStatus.TUPLES_OK:
+                    raise psycopg.OperationalError(result.error_message.decode("utf-8", "replace"))
+                return row(**_first(result)) if result.ntuples else None
             finally:
                 pool.putconn(connection)
 

@@ -96,11 +96,7 @@ _REVOKE: Final[LiteralString] = """
 """
 _AUTHENTICATE: Final[LiteralString] = rows.select(_Held) + " from gitstore.authenticate(%(sha256)s)"
 _READ_VERSION: Final[LiteralString] = (
-    rows.select(ReadVersion)
-    + """ from gitstore.read_version(
-        %(sha256)s, %(workflow)s::uuid, %(slug)s, %(number)s, %(as_text)s, %(known)s, %(usual_lock)s) read
-    where read.id is not null
-    """
+    rows.select(ReadVersion) + " from gitstore.read_version($1, $2, $3, $4, $5, $6, $7) where id is not null"
 )
 _USER_ROLE: Final[LiteralString] = (
     rows.select(UserRole) + " from gitstore.project_of_user(%(named)s, %(workflow)s::uuid)"
@@ -139,9 +135,9 @@ def read_version(
     It is the one with `number`, or the current one, of the workflow with an id or a slug. Its definition is
     left out if `known` contains its commit (`as_text`) or its blob. Records the use, as `authenticate` does.
     """
-    identity, slug = (workflow, None) if isinstance(workflow, UUID) else (None, workflow)
-    values = {"workflow": identity, "slug": slug, "number": number, "as_text": as_text, "known": known}
-    return database.call(ReadVersion, _READ_VERSION, sha256=sha256, **values)
+    named = (str(workflow), None) if isinstance(workflow, UUID) else (None, workflow)
+    wanted = str(number) if number is not None else None
+    return database.call(ReadVersion, _READ_VERSION, sha256, *named, wanted, str(as_text), known)
 
 
 def user_role(

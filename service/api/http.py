@@ -155,7 +155,12 @@ def expected(request: Request) -> Set[str] | None:
 
 def not_modified(request: Request, tag: str) -> bool:
     """Return whether If-None-Match contains `tag` (with its quotes), by weak comparison."""
-    header = request.headers.get("If-None-Match", "").strip()
+    return matches(request.headers.get("If-None-Match", ""), tag)
+
+
+def matches(header: str, tag: str) -> bool:
+    """Return whether the header If-None-Match contains `tag` (with its quotes), by weak comparison."""
+    header = header.strip()
     return header == "*" or tag.strip('"') in {other for _, other in _tags(header)}
 
 

@@ -168,7 +168,7 @@ def read_version(path: VersionPath, query: Query) -> Response:
         return http.unchanged(etag=etag)
     unjudged = row.state == "lost" or (row.valid and not is_bytes_only(row.digest))
     problems = Problems() if unjudged else _problems(caller, row)
-    return answer_of(row, caller, problems, etag=etag)
+    return http.answer_bytes(json_of(row, caller, problems), http.JSON, etag=etag)
 
 
 @blueprint.get("/workflows/<id>/versions/<version>/definition", responses=_DEFINITION)
@@ -203,13 +203,10 @@ def read_definition(path: VersionPath, query: Query) -> Response:
     return http.answer_bytes(text + "\n", http.JSON, **headers)
 
 
-def answer_of(
-    row: catalog.StoredVersion, caller: Caller | Backend, problems: Problems, *, etag: str
-) -> Response:
-    """Return a version with its definition, the JSON text of which is not parsed."""
+def json_of(row: catalog.StoredVersion, caller: Caller | Backend, problems: Problems) -> str:
+    """Return a FullVersion as JSON, without a parse of its definition."""
     judged = JudgedVersion.of(row, caller, **http.problems_of(problems)).model_dump_json()
-    body = f'{judged[:-1]},"definition":{row.text or "null"}}}\n'  # the last field of a FullVersion
-    return http.answer_bytes(body, http.JSON, etag=etag)
+    return f'{judged[:-1]},"definition":{row.text or "null"}}}\n'
 
 
 def _find(caller: Caller, path: VersionPath, *, as_text: bool) -> catalog.StoredVersion:
