@@ -175,13 +175,12 @@ _LOADED: Final[Mapping[int, Callable[[bytes], object]]] = {
 }
 
 
-def _first(result: PGresult) -> dict[str, Any]:
-    """Return the first row of a result in the binary format, by column."""
-    row = {}
-    for column in range(result.nfields):
-        data = result.get_value(0, column)
-        value = None if data is None else _LOADED[result.ftype(column)](data)
-        row[(result.fname(column) or b"").decode()] = value
+def _first(result: PGresult) -> list[Any]:
+    """Return the first row of a result in the binary format."""
+    row: list[Any] = [result.get_value(0, column) for column in range(result.nfields)]
+    for column, data in enumerate(row):
+        if data is not None:
+            row[column] = _LOADED[result.ftype(column)](data)
     return row
 
 
@@ -291,6 +290,7 @@ class Database:
     def call(self, row: type[T], query: LiteralString, *values: str | bytes | None) -> T | None:
         """Query a function that sets its own role and claims, in a single round trip; return the first row.
 
+        The columns of the query are the fields of `row`, in their order.
         For the shortest requests: libpq is called directly, as a cursor takes three times as long. The last
         parameter is the timeout for locks. Every error is raised as `unavailable`.
         """
@@ -309,7 +309,7 @@ class Database:
                 )
                 if result.status != ExecStatus.TUPLES_OK:
                     raise psycopg.OperationalError(result.error_message.decode("utf-8", "replace"))
-                return row(**_first(result)) if result.ntuples else None
+                return row(*_first(result)) if result.ntuples else None
             finally:
                 pool.putconn(connection)
 

@@ -74,7 +74,7 @@ class UserRole(_InProject):
     others: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class ReadVersion(StoredVersion):
     """A version, and the token of which the holder read it."""
 
