@@ -214,7 +214,7 @@ class Transaction:
 
 
 class SingleReading:
-    """Reads one row like a `Transaction`, in a transaction and a round trip for each query."""
+    """Reads rows like a `Transaction`, in a transaction and a round trip for each query."""
 
     def __init__(self, database: Database, claims: Claims) -> None:
         self._database = database
@@ -222,6 +222,10 @@ class SingleReading:
 
     def row(self, row: type[T], query: LiteralString, **values: object) -> T | None:
         """Return the first row as `row(**columns)`, or None."""
+        return next(iter(self.rows(row, query, **values)), None)
+
+    def rows(self, row: type[T], query: LiteralString, **values: object) -> list[T]:
+        """Return all rows, each as `row(**columns)`."""
         return self._database.read(row, self._claims, query, **values)
 
 
@@ -281,10 +285,11 @@ class Database:
 
     def ask(self, row: type[T], claims: Claims, query: LiteralString, **values: object) -> T | None:
         """Run one statement as `as_user` does, in a single round trip; return its first row, or None."""
-        return self._asked(_BEGIN_AS_USER, row, query, {**values, **_claim_values(claims)})
+        found = self._asked(_BEGIN_AS_USER, row, query, {**values, **_claim_values(claims)})
+        return found[0] if found else None
 
-    def read(self, row: type[T], claims: Claims, query: LiteralString, **values: object) -> T | None:
-        """Run one query as `reading` does, in a single round trip; return its first row, or None."""
+    def read(self, row: type[T], claims: Claims, query: LiteralString, **values: object) -> list[T]:
+        """Run one query as `reading` does, in a single round trip; return its rows."""
         return self._asked(_BEGIN_READING, row, query, {**values, **_claim_values(claims)})
 
     def call(self, row: type[T], query: LiteralString, *values: str | bytes | None) -> T | None:
@@ -359,13 +364,12 @@ class Database:
 
     def _asked(
         self, opening: LiteralString, row: type[T], query: LiteralString, values: Mapping[str, object]
-    ) -> T | None:
+    ) -> list[T]:
         with translated():
             pool, connection, cursor = self._begun(f"{opening}; {query}; commit", values, class_row(row))
             try:
-                for _ in range(opening.count(";") + 1):  # the statements before the query
-                    cursor.nextset()
-                return cursor.fetchone()
+                cursor.set_result(-2)  # that of the query, before the commit's
+                return cursor.fetchall()
             finally:
                 pool.putconn(connection)
 
