@@ -16,6 +16,7 @@ import base64
 import binascii
 import re
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from typing import Any, Final
 
 from gitstore.definition.quoting import clip
@@ -172,8 +173,11 @@ def _masked_items(mapping: Mapping[Any, Any]) -> Iterator[tuple[Any, Any]]:
 
 def is_secret_key(key: str) -> bool:
     """Return whether the value of `key` is a secret, which its last word shows."""
-    if len(key) > _LONGEST_KEY:
-        return False
+    return len(key) <= _LONGEST_KEY and _names_secret(key)
+
+
+@lru_cache(1024)  # the keys of log lines are few, and each line has a dozen
+def _names_secret(key: str) -> bool:
     words = [word.lower() for word in _WORDS.findall(key)]
     if words[-2:] == ["key", "data"]:  # client-key-data of a kubeconfig
         words.pop()
@@ -189,7 +193,12 @@ def is_secret_key(key: str) -> bool:
 
 def _is_identifier(key: str) -> bool:
     """Return whether the value of `key` may be random: `spreadsheetId`, `sha256`."""
-    words = [word.lower() for word in _WORDS.findall(key[-_LONGEST_KEY:]) if not word.isdecimal()]
+    return _names_identifier(key[-_LONGEST_KEY:])
+
+
+@lru_cache(1024)
+def _names_identifier(key: str) -> bool:
+    words = [word.lower() for word in _WORDS.findall(key) if not word.isdecimal()]
     return bool(words) and _IDENTIFIER.fullmatch(words[-1]) is not None
 
 

@@ -17,6 +17,7 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -120,14 +121,19 @@ class SignIns:
     def failed(self, address: str) -> None:
         now = self._clock()
         backlog = min(self._backlog(address, now) + FAILURE_SECONDS, _FULL)
-        self._failures[_slot(_owner_of(address))] = now + backlog
+        self._failures[_slot_of(address)] = now + backlog
 
     def accepted(self, credential: bytes) -> None:
         self._accepted[_slot(credential)] = self._clock()
 
     def _backlog(self, address: str, now: float) -> float:
         """Return the seconds until all failures of the address are forgotten."""
-        return min(max(self._failures[_slot(_owner_of(address))] - now, 0.0), _FULL)
+        return min(max(self._failures[_slot_of(address)] - now, 0.0), _FULL)
+
+
+@lru_cache(1024)  # an engine sends all its requests from one address
+def _slot_of(address: str) -> int:
+    return _slot(_owner_of(address))
 
 
 def _owner_of(address: str) -> bytes:

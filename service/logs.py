@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from enum import StrEnum, auto
+from functools import lru_cache
 from http import HTTPStatus
 from select import PIPE_BUF
 from typing import Any, Final, TextIO
@@ -25,6 +26,11 @@ from structlog.typing import EventDict, Processor, WrappedLogger
 from gitstore.masking import masked
 
 _CONTROL: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+_OWN: Final = frozenset({"timestamp", "level", "endpoint"})
+"""Facts that no secret can be in. Masking was a third of what the line of a request took."""
+_REPEATED: Final = frozenset({"method", "path", "principal", "project"})
+"""Facts that many lines have in common: up to _SHORT characters, they are masked once."""
+_SHORT: Final = 200
 _POLLED: Final = {"ui.show_changes", "workflows.read_changes"}
 """Endpoints that each open page asks every other second: that nothing has changed is logged as `debug`."""
 
@@ -227,7 +233,18 @@ def cause_of(error: BaseException) -> str | None:
 
 def hide_secrets(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
     """Mask every secret (structlog processor)."""
-    return {**masked(event)}
+    hidden, others = dict(event), {}
+    for name, fact in event.items():
+        if name in _REPEATED and isinstance(fact, str) and len(fact) <= _SHORT:
+            hidden[name] = _masked(name, fact)
+        elif name not in _OWN and not isinstance(fact, Event):
+            others[name] = fact
+    return {**hidden, **masked(others)}
+
+
+@lru_cache(1024)
+def _masked(name: str, fact: str) -> Any:
+    return masked({name: fact})[name]
 
 
 def _escape_controls(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:

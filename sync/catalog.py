@@ -287,7 +287,7 @@ _CONDITIONS: Final[dict[str, LiteralString]] = {
 
 
 def history(
-    tx: Transaction,
+    tx: Transaction | SingleReading,
     workflow_id: UUID,
     *,
     state: State | None = None,

@@ -15,17 +15,20 @@ import json
 import os
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final, LiteralString, TypeVar
+from uuid import UUID
 
 import psycopg
 from psycopg import ClientCursor, Connection, Cursor
 from psycopg.abc import Buffer
 from psycopg.adapt import Loader
 from psycopg.conninfo import make_conninfo
+from psycopg.pq import ExecStatus, Format
+from psycopg.pq.abc import PGresult
 from psycopg.rows import RowFactory, TupleRow, class_row, tuple_row
 from psycopg_pool import ConnectionPool, PoolTimeout
 
@@ -160,6 +163,27 @@ class _UtcLoader(Loader):
         return datetime.fromisoformat(bytes(data).decode()).astimezone(UTC)
 
 
+_EPOCH: Final = datetime(2000, 1, 1, tzinfo=UTC)
+# By the ids of their types, which are fixed: https://www.postgresql.org/docs/current/catalog-pg-type.html
+_LOADED: Final[Mapping[int, Callable[[bytes], object]]] = {
+    16: lambda data: data == b"\1",
+    17: bytes,
+    23: lambda data: int.from_bytes(data, signed=True),
+    25: bytes.decode,
+    1184: lambda data: _EPOCH + timedelta(microseconds=int.from_bytes(data, signed=True)),
+    2950: lambda data: UUID(bytes=data),
+}
+
+
+def _first(result: PGresult) -> list[Any]:
+    """Return the first row of a result in the binary format."""
+    row: list[Any] = [result.get_value(0, column) for column in range(result.nfields)]
+    for column, data in enumerate(row):
+        if data is not None:
+            row[column] = _LOADED[result.ftype(column)](data)
+    return row
+
+
 class Transaction:
     """An open transaction that runs literal SQL and returns typed rows."""
 
@@ -190,7 +214,7 @@ class Transaction:
 
 
 class SingleReading:
-    """Reads one row like a `Transaction`, in a transaction and a round trip for each query."""
+    """Reads rows like a `Transaction`, in a transaction and a round trip for each query."""
 
     def __init__(self, database: Database, claims: Claims) -> None:
         self._database = database
@@ -198,6 +222,10 @@ class SingleReading:
 
     def row(self, row: type[T], query: LiteralString, **values: object) -> T | None:
         """Return the first row as `row(**columns)`, or None."""
+        return next(iter(self.rows(row, query, **values)), None)
+
+    def rows(self, row: type[T], query: LiteralString, **values: object) -> list[T]:
+        """Return all rows, each as `row(**columns)`."""
         return self._database.read(row, self._claims, query, **values)
 
 
@@ -257,18 +285,36 @@ class Database:
 
     def ask(self, row: type[T], claims: Claims, query: LiteralString, **values: object) -> T | None:
         """Run one statement as `as_user` does, in a single round trip; return its first row, or None."""
-        return self._asked(_BEGIN_AS_USER, row, query, {**values, **_claim_values(claims)})
+        found = self._asked(_BEGIN_AS_USER, row, query, {**values, **_claim_values(claims)})
+        return found[0] if found else None
 
-    def read(self, row: type[T], claims: Claims, query: LiteralString, **values: object) -> T | None:
-        """Run one query as `reading` does, in a single round trip; return its first row, or None."""
+    def read(self, row: type[T], claims: Claims, query: LiteralString, **values: object) -> list[T]:
+        """Run one query as `reading` does, in a single round trip; return its rows."""
         return self._asked(_BEGIN_READING, row, query, {**values, **_claim_values(claims)})
 
-    def call(self, row: type[T], query: LiteralString, **values: object) -> T | None:
-        """Run a query of a function that sets its own role and claims, in a single round trip; as `read`."""
-        with translated():
-            pool, connection, cursor = self._begun(query, values, class_row(row))
+    def call(self, row: type[T], query: LiteralString, *values: str | bytes | None) -> T | None:
+        """Query a function that sets its own role and claims, in a single round trip; return the first row.
+
+        The columns of the query are the fields of `row`, in their order.
+        For the shortest requests: libpq is called directly, as a cursor takes three times as long. The last
+        parameter is the timeout for locks. Every error is raised as `unavailable`.
+        """
+        with translated(), spending("database"):
+            pool = self._open()
+            connection = self._connection(pool)
             try:
-                return cursor.fetchone()
+                result = connection.pgconn.exec_params(
+                    query.encode(),
+                    [
+                        value.encode() if isinstance(value, str) else value
+                        for value in (*values, self._usual["usual_lock"])
+                    ],
+                    param_formats=[*(isinstance(value, bytes) for value in values), False],
+                    result_format=Format.BINARY,
+                )
+                if result.status != ExecStatus.TUPLES_OK:
+                    raise psycopg.OperationalError(result.error_message.decode("utf-8", "replace"))
+                return row(*_first(result)) if result.ntuples else None
             finally:
                 pool.putconn(connection)
 
@@ -318,13 +364,12 @@ class Database:
 
     def _asked(
         self, opening: LiteralString, row: type[T], query: LiteralString, values: Mapping[str, object]
-    ) -> T | None:
+    ) -> list[T]:
         with translated():
             pool, connection, cursor = self._begun(f"{opening}; {query}; commit", values, class_row(row))
             try:
-                for _ in range(opening.count(";") + 1):  # the statements before the query
-                    cursor.nextset()
-                return cursor.fetchone()
+                cursor.set_result(-2)  # that of the query, before the commit's
+                return cursor.fetchall()
             finally:
                 pool.putconn(connection)
 

@@ -108,8 +108,10 @@ def workflows(
     return rows[:limit], wanted.place(rows[limit - 1]) if len(rows) > limit else None
 
 
-def count(tx: Transaction, project: UUID, wanted: Wanted) -> int:
-    """Return the number of workflows on all pages."""
+def count(tx: Transaction, project: UUID, wanted: Wanted, only: Sequence[object] | None = None) -> int:
+    """Return the number of workflows on all pages; `only` is the page if there is no other."""
+    if only is not None:
+        return len(only)
     query = "select count(*)" + _FROM + wanted.conditions
     return int(tx.value(query, **_values(project, wanted)))
 

@@ -74,7 +74,7 @@ class UserRole(_InProject):
     others: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class ReadVersion(StoredVersion):
     """A version, and the token of which the holder read it."""
 
@@ -97,11 +97,7 @@ _REVOKE: Final[LiteralString] = """
 _AUTHENTICATE: Final[LiteralString] = rows.select(_Held) + " from gitstore.authenticate(%(sha256)s)"
 _READ_VERSION: Final[LiteralString] = (
     rows.select(ReadVersion)
-    + """ from gitstore.read_version(
-        %(sha256)s, %(workflow)s::uuid, %(slug)s, %(number)s, %(environment)s, %(key)s, %(as_text)s,
-        %(known)s, %(usual_lock)s) read
-    where read.id is not null
-    """
+    + " from gitstore.read_version($1, $2, $3, $4, $5, $6, $7, $8, $9) where id is not null"
 )
 _USER_ROLE: Final[LiteralString] = (
     rows.select(UserRole) + " from gitstore.project_of_user(%(named)s, %(workflow)s::uuid)"
@@ -147,18 +143,12 @@ def read_version(
     or a slug. Its definition is left out if `known` contains its commit (`as_text`) or its blob. The use is
     recorded, as by `authenticate`.
     """
-    identity, slug = (workflow, None) if isinstance(workflow, UUID) else (None, workflow)
-    pointer = which if isinstance(which, InEnvironment) else None
-    values = {
-        "workflow": identity,
-        "slug": slug,
-        "number": which if isinstance(which, int) else None,
-        "environment": pointer.name if pointer else None,
-        "key": pointer.key if pointer else None,
-        "as_text": as_text,
-        "known": known,
-    }
-    return database.call(ReadVersion, _READ_VERSION, sha256=sha256, **values)
+    named = (str(workflow), None) if isinstance(workflow, UUID) else (None, workflow)
+    number = str(which) if isinstance(which, int) else None
+    pointer = (which.name, which.key) if isinstance(which, InEnvironment) else (None, None)
+    return database.call(
+        ReadVersion, _READ_VERSION, sha256, *named, number, *pointer, str(as_text), known
+    )
 
 
 def user_role(

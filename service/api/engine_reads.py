@@ -11,9 +11,7 @@ from __future__ import annotations
 import codecs
 import re
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, Final
-
-from flask import Request, Response
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from gitstore.definition.document import is_bytes_only
 from gitstore.environments import is_name
@@ -39,17 +37,33 @@ _BEARER: Final = "Bearer "
 _UNUSUAL: Final = ("SCRIPT_NAME", "HTTP_GITSTORE_ON_BEHALF_OF", "HTTP_TRANSFER_ENCODING")
 
 
+class _Answer(NamedTuple):
+    """An answer. `body` is None if the client has it already."""
+
+    body: bytes | None
+    content_type: str
+    headers: tuple[tuple[str, str], ...]
+
+
 def around(inner: WSGIApplication, services: Services) -> WSGIApplication:
     """Wrap `inner`, which answers all that is not answered here."""
 
     def app(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        response = _answer(environ, services)
-        return inner(environ, start_response) if response is None else response(environ, start_response)
+        answer = _answer(environ, services)
+        if answer is None:
+            return inner(environ, start_response)
+        if answer.body is None:
+            start_response("304 NOT MODIFIED", [*answer.headers])
+            return []
+        length = str(len(answer.body))
+        about_body = (("Content-Type", answer.content_type), ("Content-Length", length))
+        start_response("200 OK", [*about_body, *answer.headers])
+        return [answer.body]
 
     return app
 
 
-def _answer(environ: WSGIEnvironment, services: Services) -> Response | None:
+def _answer(environ: WSGIEnvironment, services: Services) -> _Answer | None:
     """Return the answer, or None for Flask."""
     path = _PATH.fullmatch(environ.get("PATH_INFO", ""))
     if path is None or environ["REQUEST_METHOD"] != "GET" or any(environ.get(name) for name in _UNUSUAL):
@@ -77,35 +91,33 @@ def _answer(environ: WSGIEnvironment, services: Services) -> Response | None:
         return None
     if row is None or row.state != "published" or not includes(Role(row.token_role), Permission.READ):
         return None
-    request = Request(environ)
-    response = (
-        _bytes(request, row, numbered=number is not None) if definition else _json(request, row, services)
-    )
-    if response is not None:
+    answer = _bytes(row, known, numbered=number is not None) if definition else _json(row, known, services)
+    if answer is not None:
         environ[ENDPOINT] = f"versions.{'read_definition' if definition else 'read_version'}"
         environ.setdefault(FACTS, {}).update(principal=row.token_name, project=row.project_slug)
-    return response
+    return answer
 
 
-def _json(request: Request, row: ReadVersion, services: Services) -> Response | None:
+def _json(row: ReadVersion, known: str, services: Services) -> _Answer | None:
     if not row.valid or is_bytes_only(row.digest):
         return None
     etag = versions.etag_of(row)
-    if http.not_modified(request, etag):
-        return http.unchanged(etag=etag)
-    return versions.answer_of(row, services, Problems(), etag=etag) if row.text is not None else None
+    body = None
+    if not http.matches(known, etag):
+        if row.text is None:
+            return None
+        body = versions.json_of(row, services, Problems()).encode()
+    return _Answer(body, http.JSON, (("Cache-Control", http.CHANGING), ("ETag", etag)))
 
 
-def _bytes(request: Request, row: ReadVersion, *, numbered: bool) -> Response | None:
-    headers: dict[str, Any] = {
-        "etag": f'"{row.blob_sha}"',
-        "cache_control": http.IMMUTABLE if numbered else http.CHANGING,
-        "vary": "Accept",
-    }
-    if http.not_modified(request, headers["etag"]):
-        return http.unchanged(**headers)
-    if row.stored is None or object_of(row.blob_sha, "blob", row.stored) is None:
-        return None
-    if row.file_name.endswith(".json"):
-        return http.answer_bytes(row.stored.removeprefix(codecs.BOM_UTF8), http.JSON, **headers)
-    return http.answer_bytes(row.stored, YAML[0], **headers)
+def _bytes(row: ReadVersion, known: str, *, numbered: bool) -> _Answer | None:
+    etag, body = f'"{row.blob_sha}"', None
+    content_type = YAML[0]
+    if not http.matches(known, etag):
+        body = row.stored
+        if body is None or object_of(row.blob_sha, "blob", body) is None:
+            return None
+        if row.file_name.endswith(".json"):
+            body, content_type = body.removeprefix(codecs.BOM_UTF8), http.JSON
+    caching = http.IMMUTABLE if numbered else http.CHANGING
+    return _Answer(body, content_type, (("Cache-Control", caching), ("ETag", etag), ("Vary", "Accept")))

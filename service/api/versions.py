@@ -121,15 +121,24 @@ class Version(http.Answer):
 
     @classmethod
     def of(cls, row: catalog.Version, caller: Caller | Backend, **values: Any) -> Self:
+        author = http.Person.model_construct(name=row.author_name, email=row.author_email)
+        return cls.model_construct(**cls.fields_of(row, **cls.names(row, caller), author=author, **values))
+
+    @classmethod
+    def listed(cls, row: catalog.Version, caller: Caller) -> dict[str, Any]:
+        """Return the fields of a version in a list."""
+        author = {"name": row.author_name, "email": row.author_email}
+        return cls.fields_of(row, **cls.names(row, caller), author=author)
+
+    @staticmethod
+    def names(row: catalog.Version, caller: Caller | Backend) -> dict[str, Any]:
+        """Return the fields that have another name, or another form, than the columns of `row`."""
         shown = "draft" if row.state == "draft" else row.version_number
-        return cls.from_row(
-            row,
-            workflow=row.slug,
-            commit=row.commit_sha,
-            author=http.Person.model_construct(name=row.author_name, email=row.author_email),
-            url=http.url(caller, f"/ui/workflows/{row.slug}/versions/{shown}"),
-            **values,
-        )
+        return {
+            "workflow": row.slug,
+            "commit": row.commit_sha,
+            "url": http.url(caller, f"/ui/workflows/{row.slug}/versions/{shown}"),
+        }
 
 
 class JudgedVersion(http.Judged, Version):
@@ -152,13 +161,15 @@ def list_versions(path: WorkflowPath, query: HistoryQuery) -> Response:
     """List the open draft, then the versions, newest first, without their definitions."""
     caller = enter(Permission.READ, f"reading {clip(path.id)}", project=query.project)
     before = lookup.number_in(query.cursor)
-    with caller.reading() as tx:
-        workflow = lookup.workflow(tx, caller, path.id)
-        page = catalog.history(tx, workflow.id, state=query.state, before=before, limit=query.limit)
-    rows = [Version.of(row, caller) for row in page.rows]
-    return http.answer_page(
-        caller, VersionPage, f"/workflows/{workflow.slug}/versions", page.next, versions=rows
-    )
+    wanted: Any = {"state": query.state, "before": before, "limit": query.limit}
+    page = catalog.history(caller.reading_once(), lookup.id_of(caller, path.id), **wanted)
+    if not page.rows or page.rows[0].project_id != caller.project_id:
+        # The page is empty, or the path names the workflow by the id of a version, or there is none.
+        with caller.reading() as tx:
+            page = catalog.history(tx, lookup.workflow(tx, caller, path.id).id, **wanted)
+    rows = [Version.listed(row, caller) for row in page.rows]
+    slug = page.rows[0].slug if page.rows else ""  # an empty page has no next
+    return http.answer_page(caller, VersionPage, f"/workflows/{slug}/versions", page.next, versions=rows)
 
 
 @blueprint.get(
@@ -179,7 +190,7 @@ def read_version(path: VersionPath, query: ReadQuery) -> Response:
         return http.unchanged(etag=etag)
     unjudged = row.state == "lost" or (row.valid and not is_bytes_only(row.digest))
     problems = Problems() if unjudged else _problems(caller, row)
-    return answer_of(row, caller, problems, etag=etag)
+    return http.answer_bytes(json_of(row, caller, problems), http.JSON, etag=etag)
 
 
 @blueprint.get("/workflows/<id>/versions/<version>/definition", responses=_DEFINITION)
@@ -214,13 +225,10 @@ def read_definition(path: VersionPath, query: ReadQuery) -> Response:
     return http.answer_bytes(text + "\n", http.JSON, **headers)
 
 
-def answer_of(
-    row: catalog.StoredVersion, caller: Caller | Backend, problems: Problems, *, etag: str
-) -> Response:
-    """Return a version with its definition, the JSON text of which is not parsed."""
+def json_of(row: catalog.StoredVersion, caller: Caller | Backend, problems: Problems) -> str:
+    """Return a FullVersion as JSON, without a parse of its definition."""
     judged = JudgedVersion.of(row, caller, **http.problems_of(problems)).model_dump_json()
-    body = f'{judged[:-1]},"definition":{row.text or "null"}}}\n'  # the last field of a FullVersion
-    return http.answer_bytes(body, http.JSON, etag=etag)
+    return f'{judged[:-1]},"definition":{row.text or "null"}}}\n'
 
 
 def _find(caller: Caller, path: VersionPath, query: ReadQuery, *, as_text: bool) -> catalog.StoredVersion:

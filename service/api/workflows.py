@@ -130,7 +130,8 @@ def list_workflows(query: WorkflowsQuery) -> Response:
     after = lookup.place_in(query.cursor, wanted.parse_place)
     with caller.reading() as tx:
         rows, place = listing.workflows(tx, caller.project_id, wanted, after=after, limit=query.limit)
-        total = listing.count(tx, caller.project_id, wanted)
+        is_only = after is None and place is None
+        total = listing.count(tx, caller.project_id, wanted, rows if is_only else None)
         workflows = _described(tx, caller, rows)
     return answer_page(caller, WorkflowPage, "/workflows", place, workflows=workflows, total=total)
 

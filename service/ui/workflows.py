@@ -57,7 +57,8 @@ def list_workflows() -> Response:
     after = lookup.place_in(request.args.get("cursor"), wanted.parse_place)
     with caller.reading() as tx:
         page, place = listing.workflows(tx, caller.project_id, wanted, after=after, limit=PAGE)
-        total = listing.count(tx, caller.project_id, wanted)
+        is_only = after is None and place is None
+        total = listing.count(tx, caller.project_id, wanted, page if is_only else None)
         newest = {row.id: version_id(row.id, row.draft_number or row.latest_number) for row in page}
         known = catalog.versions(tx, newest.values())
     return visit.page(

@@ -33,28 +33,25 @@ begin
 end
 $$;
 
--- As before; but without a user, only the token's project is looked for.
+-- As before; but for a token, which is no user, only its project is looked for.
 create or replace function gitstore.visible_projects() returns uuid[]
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp as $$
 declare
-    me constant uuid := gitstore.subject();
     held constant uuid := gitstore.token();
+    me uuid;
 begin
-    if me is null then
+    if held is not null then
         return array(
             select project_id from gitstore.access_tokens
             where id = held and revoked_at is null and (expires_at is null or expires_at > now())
         );
     end if;
-    return coalesce(array_agg(visible.id), '{}') from (
-        select projects.id from gitstore.projects where owner = me
+    me := gitstore.subject();
+    return array(
+        select id from gitstore.projects where owner = me
         union
         select project_id from gitstore.members where user_id = me
-        union
-        select project_id from gitstore.access_tokens
-        where access_tokens.id = held
-            and revoked_at is null and (expires_at is null or expires_at > now())
-    ) as visible (id);
+    );
 end
 $$;
 
@@ -63,8 +60,8 @@ revoke create on schema gitstore from gitstore_lookup;
 
 -- A version of a workflow in the project of an access token, and who holds the token; nulls without either. The
 -- workflow is named by its id, else by its slug; the version is the one with `number`, else the one that `key` gets in
--- `environment`, else the current one. It has its definition as JSON text if `as_text`, else the bytes of its file; neither if its commit, or its blob, is in `known`,
--- the entity tags that a client has.
+-- `environment`, else the current one. It has its definition as JSON text if `as_text`, else the bytes of its file;
+-- neither if its commit, or its blob, is in `known`, the entity tags that a client has.
 --
 -- It is called alone in a transaction, whose role and claims it sets, so that row-level security decides what it
 -- reads. Its plans are kept for a session, and may be made while the tables are empty: all that it reads is by key.
@@ -86,7 +83,7 @@ declare
     project uuid;
     flow uuid;
     current uuid;
-    wanted uuid;
+    read gitstore.workflow_versions;
     done text;
 begin
     done := set_config('lock_timeout', patience, true);
@@ -105,27 +102,42 @@ begin
         select w.id, w.slug, w.current_version_id into flow, slug, current
         from gitstore.workflows w where w.id = workflow and w.project_id = project;
     end if;
-    wanted := current;
-    if number is not null or environment is not null then
-        select v.id into wanted
-        from gitstore.workflow_versions v
+    if number is null and environment is null then
+        select * into read from gitstore.workflow_versions v where v.id = current;
+    else
+        select * into read from gitstore.workflow_versions v
         where v.workflow_id = flow
             and v.version_number = coalesce(number, gitstore.version_in(flow, environment, key));
     end if;
-    select v.id, v.workflow_id, v.project_id, v.version_number, v.state, v.created_at, v.published_at, v.commit_sha,
-        v.ref_oid, v.tree_sha, v.blob_sha, v.file_name, v.digest, v.valid, v.invalid_reason, v.message,
-        v.author_name, v.author_email, v.published_by, v.external_id, (v.id = current) is true, v.node_count,
-        v.edge_count,
-        case when as_text and strpos(known, v.commit_sha) = 0 and v.definition is not null
-            then coalesce(v.definition_text, v.definition::text) end,
-        case when not as_text and strpos(known, v.blob_sha) = 0
-            then (select o.bytes from gitstore.git_objects o
-                  where o.project_id = v.project_id and o.oid = v.blob_sha and o.kind = 'blob') end
-    into id, workflow_id, project_id, version_number, state, created_at, published_at, commit_sha,
-        ref_oid, tree_sha, blob_sha, file_name, digest, valid, invalid_reason, message,
-        author_name, author_email, published_by, external_id, is_current, node_count,
-        edge_count, text, stored
-    from gitstore.workflow_versions v where v.id = wanted;
+    id := read.id;
+    workflow_id := read.workflow_id;
+    project_id := read.project_id;
+    version_number := read.version_number;
+    state := read.state;
+    created_at := read.created_at;
+    published_at := read.published_at;
+    commit_sha := read.commit_sha;
+    ref_oid := read.ref_oid;
+    tree_sha := read.tree_sha;
+    blob_sha := read.blob_sha;
+    file_name := read.file_name;
+    digest := read.digest;
+    valid := read.valid;
+    invalid_reason := read.invalid_reason;
+    message := read.message;
+    author_name := read.author_name;
+    author_email := read.author_email;
+    published_by := read.published_by;
+    external_id := read.external_id;
+    is_current := (read.id = current) is true;
+    node_count := read.node_count;
+    edge_count := read.edge_count;
+    if as_text and strpos(known, commit_sha) = 0 and read.definition is not null then
+        text := coalesce(read.definition_text, read.definition::text);
+    elsif not as_text and strpos(known, blob_sha) = 0 then
+        select o.bytes into stored from gitstore.git_objects o
+        where o.project_id = read.project_id and o.oid = read.blob_sha and o.kind = 'blob';
+    end if;
 end
 $$;
 revoke execute on function
