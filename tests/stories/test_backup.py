@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import json
 import os
@@ -14,9 +15,11 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
+from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import psycopg
 import pytest
@@ -26,6 +29,7 @@ from gitstore.system import wait_until
 from service.cli.main import commands
 from service.config import Config
 from service.run.database import connection_string
+from sync.backup_archive import BackedUp, Writer
 from sync.backup_tables import DERIVED, TABLES
 from sync.db import Database
 from sync.migrate import migrate, shipped
@@ -67,7 +71,7 @@ class Here:
         return error
 
 
-class Writer:
+class Publisher:
     """A thread that publishes versions of its own workflow over HTTP; `done` are those acknowledged."""
 
     def __init__(self, caller: Caller, slug: str) -> None:
@@ -89,8 +93,8 @@ class Writer:
 
 
 @contextmanager
-def writing(caller: Caller) -> Iterator[list[Writer]]:
-    writers = [Writer(caller, f"busy-{number}") for number in range(2)]
+def writing(caller: Caller) -> Iterator[list[Publisher]]:
+    writers = [Publisher(caller, f"busy-{number}") for number in range(2)]
     try:
         yield writers
     finally:
@@ -98,7 +102,7 @@ def writing(caller: Caller) -> Iterator[list[Writer]]:
             writer.stop()
 
 
-def acknowledged(writers: list[Writer]) -> dict[str, int]:
+def acknowledged(writers: list[Publisher]) -> dict[str, int]:
     return {writer.slug: writer.done for writer in writers}
 
 
@@ -304,6 +308,61 @@ def test_an_archive_cannot_name_a_path(here: Here, empty: Here, tmp_path: Path) 
             member.size = 1
             tar.addfile(member, io.BytesIO(b"x"))
         assert "its manifest can't be read" in empty.refuses(hostile)
+
+
+def made_up(path: Path, streams: Mapping[str, bytes]) -> Path:
+    """A backup with right checksums and these streams of one project."""
+    identity = UUID(int=7)
+    with path.open("wb") as file:
+        writer = Writer(file)
+        for name, content in streams.items():
+            with writer.stream(f"projects/{identity}/{name}") as put:
+                put(content)
+        moment = datetime(2026, 1, 1, tzinfo=UTC)
+        project = BackedUp(id=identity, slug="team", created_at=moment)
+        writer.finish([project], shipped()[-1].number, None)
+    return path
+
+
+def gzipped(*rows: object) -> bytes:
+    return gzip.compress(b"".join(json.dumps(row).encode() + b"\n" for row in rows))
+
+
+TEAM = {
+    "id": str(UUID(int=7)), "slug": "team", "name": "Team", "rules": "any", "first_rules": "any",
+    "checked_rules": "any", "activate_invalid": False, "file_names": [], "created_at": "2026-01-01T00:00:00Z",
+}  # fmt: skip
+_ZEROS = gzip.compress(b"0" * (80 << 20), 1)
+
+
+MADE_UP: tuple[tuple[dict[str, bytes], str], ...] = (
+    ({}, "lacks rows of its projects"),
+    ({"projects": gzipped({**TEAM, "id": str(UUID(int=8))})}, "lacks rows of its projects"),
+    ({"projects": gzipped({**TEAM, "rules": "none"})}, "the rows of projects in the backup"),
+    ({"projects": gzipped({**TEAM, "created_at": "no time"})}, "the rows of projects in the backup"),
+    ({"projects": gzip.compress(b"{]\n")}, "the rows of projects in the backup"),
+    ({"projects": gzip.compress(b"\xff\n")}, "can't be read"),
+    ({"projects": gzipped(TEAM)[:-1]}, "can't be read"),
+    ({"projects": gzipped(TEAM) + b"more"}, "can't be read"),
+    ({"projects": _ZEROS}, "can't be read"),
+    ({"projects": b"no gzip"}, "can't be read"),
+    ({"projects": gzipped(TEAM), "pack": b"no pack"}, "git index-pack"),
+    ({"projects": gzipped(TEAM), "refs": b"a" * 40 + b" refs/../../x\n"}, "is not a ref"),
+    ({"projects": gzipped(TEAM), "refs": b"a" * 40 + b" refs/x.lock\n"}, "is not a ref"),
+    ({"projects": gzipped(TEAM), "refs": b"a" * 40 + b" HEAD\n"}, "a line of its refs"),
+    ({"projects": gzipped(TEAM), "refs": b"HEAD ../x\n"}, "a line of its refs"),
+    ({"projects": gzipped(TEAM), "refs": b"a" * 40 + b" refs/heads/x\n"}, "git rev-list failed"),
+)
+
+
+def test_content_that_was_made_up_is_refused(empty: Here, tmp_path: Path) -> None:
+    """With right checksums: it is still checked as the content of a push is, and nothing is restored."""
+    empty("migrate")
+    for streams, reason in MADE_UP:
+        path = made_up(tmp_path / "made-up.tar", streams)
+        assert reason in empty("restore", str(path), status=1).stderr
+        assert list((empty.data / "repos").iterdir()) == []
+    assert json.loads(empty("project", "list", "--json").stdout) == []
 
 
 def test_the_passphrase_must_be_that_of_the_backup(here: Here, empty: Here, tmp_path: Path) -> None:

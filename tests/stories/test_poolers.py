@@ -45,6 +45,7 @@ def test_clients_share_few_backends_without_an_error(make_database: MakeDatabase
                 assert other.result() == defaults
             subscriber.wait(CLIENTS * VERSIONS)
             until(lambda: not service.owner.get("/deliveries?state=pending").json["deliveries"], "pending")
+            assert "1 project" in service.cli("backup", str(tmp_path / "backup.tar")).stdout
             assert left_behind(through, BACKENDS) == []
             assert service.cli("verify").stdout == ""
         finally:
