@@ -192,6 +192,8 @@ def pages(owner: Caller) -> dict[str, str]:
         "blame": f"{one}/versions/2/blame",
         "refusal": f"{one}/versions/99",
         "only-draft": "/ui/workflows/other",
+        "releases": "/ui/releases",
+        "new-release": "/ui/new-release",
     }
 
 
