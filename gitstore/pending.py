@@ -147,7 +147,7 @@ def check_level(repository: Repository) -> None:
 
 def is_any(repository: Repository) -> bool:
     """Return whether an operation is pending; the cost of looking into one folder."""
-    return bool(repository.refs.sample(names.PENDING, 1))
+    return repository.refs.has_below(names.PENDING)
 
 
 def concerning(repository: Repository, slugs: Collection[str], release: str | None = None) -> list[Operation]:

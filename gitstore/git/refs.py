@@ -115,6 +115,18 @@ class Refs:
             found.update(name for name, _ in islice(packed.scan(prefix), most))
         return sorted(found)[:most]
 
+    def has_below(self, prefix: bytes) -> bool:
+        """Return whether any ref is below `prefix`: the cost of a look into one folder and into packed-refs.
+
+        In `cached_reads`, packed-refs is open already.
+        """
+        if next(self._walk(prefix), None) is not None:
+            return True
+        if self._seen is None:
+            with self._packed() as packed:
+                return next(packed.scan(prefix), None) is not None
+        return next(self._current_snapshot().scan(prefix), None) is not None
+
     @spending("git")
     def survey(self, prefix: bytes) -> tuple[dict[bytes, bytes], list[bytes]]:
         """Return the refs as `below` does, and the names of the refs whose files are damaged."""
@@ -142,10 +154,13 @@ class Refs:
         if self._seen is None:
             with self._packed() as packed:
                 return packed.get(name)
+        return self._current_snapshot().get(name)
+
+    def _current_snapshot(self) -> PackedRefs:
         if self._snapshot is None or not self._snapshot.is_of(self._packed_path):
             self._close_snapshot()
             self._snapshot = self._packed()
-        return self._snapshot.get(name)
+        return self._snapshot
 
     def _close_snapshot(self) -> None:
         if self._snapshot is not None:
