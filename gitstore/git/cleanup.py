@@ -76,6 +76,8 @@ def _locks(repository: Path, slugs: Collection[str] | None) -> Iterator[Path]:
             yield repository / (os.fsdecode(ref) + ".lock")
         for prefix in (names.tags_of(slug), names.superseded_of(slug)):
             yield from (repository / os.fsdecode(prefix)).glob("*.lock")
+    for prefix in (names.PENDING, names.RELEASES):  # of a write to several workflows
+        yield from (repository / os.fsdecode(prefix)).glob("*.lock")
 
 
 def _partial_files(repository: Path) -> Iterator[Path]:
