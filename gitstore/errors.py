@@ -161,12 +161,12 @@ class StaleDraftError(ConflictError):
 
 
 class ReleaseRefusedError(ConflictError):
-    """Nothing of a release happened. `refusals` has the reason of each workflow that stopped it."""
+    """Nothing of a release happened. `refusals` are the reasons, each with the workflow that it concerns."""
 
-    def __init__(self, code: StrEnum, message: str, refusals: Mapping[str, GitstoreError]) -> None:
+    def __init__(self, code: StrEnum, message: str, refusals: Sequence[tuple[str, GitstoreError]]) -> None:
         items = [
             {"workflow": slug, "code": error.code.value, "message": error.message, "problems": error.problems}
-            for slug, error in refusals.items()
+            for slug, error in refusals
         ]
         super().__init__(code, message, items=items)
         self.refusals = refusals

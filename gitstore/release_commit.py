@@ -32,23 +32,47 @@ from gitstore import ledger, names
 from gitstore.definition.quoting import clip
 from gitstore.errors import Code, IntegrityError, NotFoundError
 from gitstore.git.commits import new_commit, person, text, utc
-from gitstore.model import Person
+from gitstore.model import Environment, Person
 from gitstore.names import parse_version
 from gitstore.repository import FOLDER, Repository
 
 _EVENT: Final = "released"
-_ITEM: Final = re.compile(r"([a-z0-9-]+) (v[0-9]+) (published|chosen) before=(none|v[0-9]+)(,held)?")
+_ITEM: Final = re.compile(r"([a-z0-9-]+) (v[0-9]+) (published|chosen) before=(\S+)")
+_POINTER: Final = re.compile(r"(?:none|(v[0-9]+)(?::([0-9]{1,3}),(v[0-9]+):[0-9]{1,3})?)(,held)?")
 
 
 @dataclass(frozen=True, slots=True)
 class Pointer:
-    """What a pointer of a workflow stands on; while it is `held`, a publication does not move it."""
+    """What the pointer of a workflow in some environment stands on: as in `Environment`, or on nothing."""
 
     version: int | None
     held: bool = False
+    weight: int = 100
+    second: int | None = None
+
+    @classmethod
+    def of(cls, pointer: Environment | None) -> Pointer:
+        if pointer is None:
+            return cls(None)
+        return cls(pointer.version, pointer.held, pointer.weight, pointer.second)
+
+    @classmethod
+    def parse(cls, shown: str) -> Pointer | None:
+        if (match := _POINTER.fullmatch(shown)) is None:
+            return None
+        first, weight, second, held = match.groups()
+        number, other = (parse_version(each) if each else None for each in (first, second))
+        return cls(number, held is not None, int(weight) if weight else 100, other)
+
+    def named(self, environment: str) -> Environment | None:
+        """Return the pointer in `environment`, None if it stands on nothing."""
+        if self.version is None:
+            return None
+        return Environment(environment, self.version, self.weight, self.second, self.held)
 
     def __str__(self) -> str:
-        shown = "none" if self.version is None else f"v{self.version}"
+        pointer = self.named("")
+        shown = "none" if pointer is None else ledger.show_pointer(pointer)
         return f"{shown},held" if self.held else shown
 
 
@@ -97,11 +121,10 @@ def _parse(repository: Repository, name: str, oid: bytes) -> Release:
     paragraphs = text(commit.message).rstrip("\n").split("\n\n")
     lines = [line.removeprefix("Gitstore-").partition(": ") for line in paragraphs[-1].split("\n")]
     trailers = {key: value for key, _, value in lines}
-    found = [_ITEM.fullmatch(value) for key, _, value in lines if key == "Item"]
+    found = [_item(value) for key, _, value in lines if key == "Item"]
     if trailers.get("Event") != _EVENT or "Environment" not in trailers or not all(found):
         shown = names.show(names.release(name))
         raise IntegrityError(f"{shown} is not a release written by gitstore: run gitstore verify", ref=shown)
-    items = [match.groups() for match in found if match is not None]
     return Release(
         name=name,
         commit=oid.decode(),
@@ -109,16 +132,14 @@ def _parse(repository: Repository, name: str, oid: bytes) -> Release:
         message="\n\n".join(paragraphs[1:-1]),
         actor=ledger.actor_of(person(commit.author), trailers),
         when=utc(commit.commit_time),
-        items=tuple(
-            Item(
-                slug,
-                parse_version(version) or 0,
-                how == "published",
-                Pointer(parse_version(was), held is not None),
-            )
-            for slug, version, how, was, held in items
-        ),
+        items=tuple(item for item in found if item is not None),
     )
+
+
+def _item(shown: str) -> Item | None:
+    if (match := _ITEM.fullmatch(shown)) is None or (before := Pointer.parse(match[4])) is None:
+        return None
+    return Item(match[1], parse_version(match[2]) or 0, match[3] == "published", before)
 
 
 def _message(release: Release) -> str:

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Final
+from datetime import datetime
 
 from dulwich.objects import Tag
 
-from gitstore import changes, names, pending
+from gitstore import changes, names, pending, pointers
 from gitstore.changes import Authorship, ChangeSet
 from gitstore.definition.quoting import clip
+from gitstore.environments import CURRENT, Rulebook, followed, rulebook, state_of, with_pointer
 from gitstore.errors import (
     BaseMovedError,
     Code,
@@ -26,16 +27,13 @@ from gitstore.errors import (
     StaleDraftError,
 )
 from gitstore.git.refs import RefUpdate
-from gitstore.model import LedgerKind, WorkflowState
+from gitstore.model import Environment, LedgerKind, WorkflowState
 from gitstore.policy import Command, Verdict
 from gitstore.policy_facts import accepted
 from gitstore.release_commit import Item, Pointer, Release, compose, find
 from gitstore.repository import Repository
 from gitstore.store import ANY, Actors, Store
 from gitstore.unit_of_work import MOST_WORKFLOWS
-
-CURRENT: Final = "current"
-"""The environment that every project has: its pointer is the current version."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,20 +61,26 @@ class Planned:
 
 @dataclass(slots=True)
 class Plan:
-    """What a release would do, and what refuses it: slug -> error."""
+    """What a release would do, and what refuses it: pairs of a slug and an error."""
 
     items: list[Planned] = field(default_factory=list)
-    refusals: dict[str, GitstoreError] = field(default_factory=dict)
+    refusals: list[tuple[str, GitstoreError]] = field(default_factory=list)
 
 
-def plan(repository: Repository, wanted: Sequence[Wanted]) -> Plan:
-    """Return what a release of `wanted` does, and every gate that fails. Writes nothing."""
+def plan(repository: Repository, wanted: Sequence[Wanted], environment: str, when: datetime) -> Plan:
+    """Return what a release into `environment` does, and every gate that fails. Writes nothing."""
+    rules = rulebook(repository)
+    if environment != CURRENT:
+        rules.find(environment)
     planned = Plan()
     for each in sorted(wanted, key=lambda each: each.slug):
         try:
-            planned.items.append(_planned(repository, each))
+            found = _planned(repository, each, environment)
+            planned.items.append(found)
+            reasons = _gates(repository, rules, found, environment, when)
         except GitstoreError as refusal:
-            planned.refusals[each.slug] = refusal
+            reasons = [refusal]
+        planned.refusals += [(each.slug, reason) for reason in reasons]
     return planned
 
 
@@ -91,22 +95,22 @@ def create(
 ) -> Release:
     """Publish the drafts of `wanted`, move the pointers, and record it as the release `name`: all or nothing.
 
+    The pointers in `environment` move, and with a publication those that follow it; but `current` moves only
+    by a release into it.
     The same request again returns the release that it made. Raises `release_refused` with every gate that
     fails, `release_conflict` if all that is wrong is that drafts or their bases moved, and `release_exists`.
     """
     names.check_release(name)
     slugs = _check(wanted)
-    if environment != CURRENT:
-        raise MalformedError(f"there is no environment {clip(environment)!r}: a release moves {CURRENT!r}")
     with store.unit_of_work.begin(slugs, name):
         pending.check_level(store)
         ref = names.release(name)
         if store.refs.read(ref) is not None:
             return _made(store, find(store, name), wanted, environment)
-        planned = plan(store, wanted)
+        when = store.clock()
+        planned = plan(store, wanted, environment, when)
         if planned.refusals:
             raise _refusal(name, planned.refusals)
-        when = store.clock()
         items = tuple(each.item for each in planned.items)
         release = Release(name, "", environment, message, actors.actor, when, items)
         trees, commit = compose(release, [each.folder for each in planned.items])
@@ -116,10 +120,9 @@ def create(
             change = ChangeSet(store, each.item.slug, authorship)
             if each.verdict is not None:
                 tags.append(store.version_tag(each.state, actors, message, when))
-                _publish(change, each, tags[-1], name)
-            elif each.item.before.version != each.item.version:
-                number = each.item.version
-                change.append(LedgerKind.CURRENT, version=number, current=number, release=name)
+                _publish(change, each, tags[-1], release)
+            elif (to := Pointer(each.item.version, each.item.before.held)) != each.item.before:
+                _point(change, each.state, environment, to, name)
             change_sets.append(change)
         staged = [*tags, *trees, commit]
         made = RefUpdate(ref, None, commit.id)
@@ -152,26 +155,23 @@ def roll_back(
         authorship = Authorship(actors.actor, store.clock(), message or f"Roll back the release {name}")
         returns: list[Return] = []
         change_sets: list[ChangeSet] = []
-        refusals: dict[str, GitstoreError] = {}
+        refusals: list[tuple[str, GitstoreError]] = []
         for slug, item in before.items():
             state = store.state(slug)
-            now = Pointer(state.current, state.held)
+            now = Pointer.of(state_of(state, release.environment))
             if now == item.before:
                 continue
-            if now.version != item.version and not force:
-                shown = "none" if now.version is None else f"v{now.version}"
-                what = f"{slug} is on {shown} by now, not on v{item.version} of the release"
-                refusals[slug] = ConflictError(Code.RELEASE_CONFLICT, what, current=now.version)
+            if (now.version, now.second) != (item.version, None) and not force:
+                what = f"{slug} is on {now} by now, not on v{item.version} of the release"
+                refusals.append((slug, ConflictError(Code.RELEASE_CONFLICT, what, current=now.version)))
                 continue
-            try:
-                _check_usable(state, item.before.version)
-            except GitstoreError as refusal:
-                refusals[slug] = refusal
-                continue
-            number, held = item.before.version, item.before.held
+            # It stood there before, so only what happened to the version since counts.
+            back = item.before.named(release.environment)
+            versions = back.versions if back is not None else ()
+            reasons = pointers.refusals(store, Rulebook(), state, CURRENT, versions, authorship.when)
+            refusals += [(slug, reason) for reason in reasons]
             change = ChangeSet(store, slug, authorship)
-            kind = LedgerKind.CLEARED if number is None else LedgerKind.CURRENT
-            change.append(kind, version=number, current=number, held=held, release=name)
+            _point(change, state, release.environment, item.before, name)
             change_sets.append(change)
             returns.append(Return(slug, now, item.before))
         if refusals:
@@ -193,12 +193,12 @@ def _check(wanted: Sequence[Wanted]) -> list[str]:
     return slugs
 
 
-def _planned(repository: Repository, wanted: Wanted) -> Planned:
+def _planned(repository: Repository, wanted: Wanted, environment: str) -> Planned:
     slug = wanted.slug
     if not repository.exists(slug):
         raise NotFoundError(Code.WORKFLOW_NOT_FOUND, f"there is no workflow {clip(slug)!r}")
     state = repository.state(slug)
-    before = Pointer(state.current, state.held)
+    before = Pointer.of(state_of(state, environment))
     number, draft = wanted.version, state.draft
     if number is None and draft is None:
         raise ConflictError(Code.NO_DRAFT, f"{slug} has no draft: save or push one, then release it")
@@ -206,7 +206,6 @@ def _planned(repository: Repository, wanted: Wanted) -> Planned:
         raise StaleDraftError(f"the draft of {slug} moved since you read it: read it again")
     if number is None and repository.holds_latest(state):
         number = state.latest  # published already, as by `Store.publish`
-    _check_usable(state, number)
     if number is None and draft is not None:
         command = Command(names.tag(slug, state.next_number), None, draft.encode())
         verdict = accepted(repository, command)
@@ -221,25 +220,56 @@ def _planned(repository: Repository, wanted: Wanted) -> Planned:
     return Planned(Item(slug, number, published=False, before=before), state, commit, folder)
 
 
-def _check_usable(state: WorkflowState, number: int | None) -> None:
-    """Raise where nothing new may select version `number` of the workflow."""
-    if state.archived:
-        raise ConflictError(Code.VERSION_UNUSABLE, f"{state.slug} is archived: restore it first")
-    if number in state.yanked:
-        raise ConflictError(
-            Code.VERSION_UNUSABLE,
-            f"v{number} of {state.slug} was yanked: choose another version",
-            version=number,
+def _gates(
+    repository: Repository, rules: Rulebook, planned: Planned, environment: str, when: datetime
+) -> list[GitstoreError]:
+    """Return every reason why the pointer may not move to the version; a draft's is new everywhere."""
+    number, state = planned.item.version, planned.state
+    if not planned.item.published:
+        return pointers.refusals(repository, rules, state, environment, [number], when)
+    reasons = pointers.refusals(repository, rules, state, environment, [], when)
+    hours = rules.find(environment).hours if environment != CURRENT else 0
+    if hours:
+        before = rules.before(environment)
+        message = (
+            f"the draft of {state.slug} has not been in {before} for the {hours} hours that {environment} "
+            "requires"
         )
+        reasons.append(ConflictError(Code.TOO_EARLY, message))
+    return reasons
 
 
-def _publish(change: ChangeSet, planned: Planned, tag: Tag, name: str) -> None:
-    """Record the publication of a draft by the release `name`; it becomes current also where that is held."""
+def _publish(change: ChangeSet, planned: Planned, tag: Tag, release: Release) -> None:
+    """Record the publication of a draft by `release`, which moves the pointer also where that is held."""
     assert planned.verdict is not None  # noqa: S101
     change.repository.objects.keep([tag])
-    command = Command(planned.verdict.command.ref, None, tag.id)
+    verdict = replace(planned.verdict, command=Command(planned.verdict.command.ref, None, tag.id))
     change.create_unless_there()
-    change.publish(replace(planned.verdict, command=command), current=planned.item.version, release=name)
+    number, state, environment = planned.item.version, planned.state, release.environment
+    if environment == CURRENT:
+        change.publish(verdict, current=number, release=release.name)
+        return
+    moved = with_pointer(
+        followed(change.repository, state.environments, number),
+        Environment(environment, number, held=planned.item.before.held),
+    )
+    change.publish(verdict, current=state.current, environments=moved, release=release.name)
+
+
+def _point(change: ChangeSet, state: WorkflowState, environment: str, to: Pointer, release: str) -> None:
+    """Record the move of a pointer by `release`, or by its rollback."""
+    number, pointer = to.version, to.named(environment)
+    if environment == CURRENT:
+        kind = LedgerKind.CLEARED if number is None else LedgerKind.CURRENT
+        change.append(kind, version=number, current=number, held=to.held, release=release)
+    elif pointer is None:
+        left = tuple(each for each in state.environments if each.name != environment)
+        change.append(LedgerKind.UNPOINTED, environment=environment, environments=left, release=release)
+    else:
+        moved = with_pointer(state.environments, pointer)
+        change.append(
+            LedgerKind.POINTED, environment=environment, version=number, environments=moved, release=release
+        )
 
 
 def _made(repository: Repository, release: Release, wanted: Sequence[Wanted], environment: str) -> Release:
@@ -263,10 +293,10 @@ def _is_same(repository: Repository, item: Item, wanted: Wanted) -> bool:
     return tag is not None and repository.objects.peel(tag)[0] == held
 
 
-def _refusal(name: str, refusals: dict[str, GitstoreError]) -> ReleaseRefusedError:
+def _refusal(name: str, refusals: Sequence[tuple[str, GitstoreError]]) -> ReleaseRefusedError:
     moved = (BaseMovedError, StaleDraftError)
-    only_moved = all(isinstance(e, moved) or e.code is Code.RELEASE_CONFLICT for e in refusals.values())
-    listing = "; ".join(error.message for error in list(refusals.values())[:3])
+    only_moved = all(isinstance(e, moved) or e.code is Code.RELEASE_CONFLICT for _, e in refusals)
+    listing = "; ".join(error.message for _, error in refusals[:3])
     more = f" and {len(refusals) - 3} more" if len(refusals) > 3 else ""
     return ReleaseRefusedError(
         Code.RELEASE_CONFLICT if only_moved else Code.RELEASE_REFUSED,

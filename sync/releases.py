@@ -54,12 +54,11 @@ class ItemRow:
 
 @dataclass(frozen=True, slots=True)
 class ShownItem(ItemRow):
-    """An item with the present slug and name of its workflow, and the number of its current version."""
+    """An item with the present slug and name of its workflow, and the version on which its pointer is now."""
 
     slug: str
     workflow_name: str
-    current_number: int | None
-    held: bool
+    now_number: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,17 +83,25 @@ _ROWS: Final[LiteralString] = (
 _ITEMS: Final[LiteralString] = (
     rows.select(ItemRow) + " from gitstore.release_items where project_id = %(project)s order by workflow_id"
 )
-_SHOWN: Final[LiteralString] = (
-    rows.select(ReleaseRow, "r.")
-    + """,
-        count(*) as workflows,
-        count(*) filter (where v.version_number = i.version_number) as standing
+_NOW: Final[LiteralString] = (
+    "case r.environment when 'current' then v.version_number else e.version_number end"
+)
+_FROM: Final[LiteralString] = """
     from gitstore.releases r
     join gitstore.release_items i on i.release_id = r.id
     join gitstore.workflows w on w.id = i.workflow_id
     left join gitstore.workflow_versions v on v.id = w.current_version_id
-    where r.project_id = %(project)s
+    left join gitstore.environments e on e.workflow_id = w.id and e.name = r.environment
 """
+_SHOWN: Final[LiteralString] = (
+    rows.select(ReleaseRow, "r.")
+    + """,
+        count(*) as workflows,
+        count(*) filter (where """
+    + _NOW
+    + " = i.version_number) as standing"
+    + _FROM
+    + " where r.project_id = %(project)s"
 )
 _PAGE: Final[LiteralString] = (
     _SHOWN
@@ -106,12 +113,11 @@ _PAGE: Final[LiteralString] = (
 _FIND: Final[LiteralString] = _SHOWN + " and r.name = %(name)s group by r.id"
 _ITEMS_OF: Final[LiteralString] = (
     rows.select(ItemRow, "i.")
-    + """, w.slug, w.name as workflow_name, v.version_number as current_number, w.held
-    from gitstore.release_items i
-    join gitstore.workflows w on w.id = i.workflow_id
-    left join gitstore.workflow_versions v on v.id = w.current_version_id
-    where i.release_id = %(release)s order by w.slug
-"""
+    + ", w.slug, w.name as workflow_name, "
+    + _NOW
+    + " as now_number"
+    + _FROM
+    + " where i.release_id = %(release)s order by w.slug"
 )
 
 

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from gitstore import releases
+from gitstore import release_commit, releases
 from gitstore.diff.summary import NOTHING, what_changes
+from gitstore.environments import CURRENT, rulebook
 from gitstore.errors import GitstoreError
 from gitstore.names import is_slug, tag, version_id, workflow_id
 from gitstore.release_commit import Item, Release
-from gitstore.releases import CURRENT, Return, Wanted
+from gitstore.releases import Return, Wanted
 from gitstore.repository import Repository
 from gitstore.store import ANY
+from gitstore.system import now
 from service import lookup
+from service.access import authorize_role
 from service.caller import Caller
 from service.logs import Event
 from sync import catalog
@@ -34,7 +37,7 @@ class Preview:
     """What a release would do: each item with a summary of what changes, and what refuses it by workflow."""
 
     items: Sequence[tuple[Item, str]]
-    refusals: Mapping[str, GitstoreError]
+    refusals: Sequence[tuple[str, GitstoreError]]
 
 
 def create(
@@ -43,6 +46,7 @@ def create(
     """Publish and move all of `choices` as the release `name`, or nothing."""
     count = caller.services.count_release
     with caller.acting(Event.RELEASED, None, count, release=name) as (store, facts):
+        _authorize(caller, store, environment)
         wanted = _wanted(caller, store, choices)
         release = releases.create(
             store, name, wanted, caller.actors(), message=message, environment=environment
@@ -55,10 +59,10 @@ def create(
     return release
 
 
-def preview(caller: Caller, choices: Sequence[Choice]) -> Preview:
+def preview(caller: Caller, choices: Sequence[Choice], environment: str = CURRENT) -> Preview:
     """Tell what a release of `choices` would change, and every gate that fails. Nothing is changed."""
     with caller.opened() as repository:
-        planned = releases.plan(repository, _wanted(caller, repository, choices))
+        planned = releases.plan(repository, _wanted(caller, repository, choices), environment, now())
         items = [
             (each.item, summary(repository, each.item.slug, each.item.before.version, each.commit))
             for each in planned.items
@@ -70,6 +74,7 @@ def roll_back(caller: Caller, name: str, *, message: str = "", force: bool = Fal
     """Return every pointer of the release `name` to what it stood on before."""
     count = partial(caller.services.count_release, outcome="rolled_back")
     with caller.acting(Event.RELEASE_ROLLED_BACK, None, count, release=name) as (store, facts):
+        _authorize(caller, store, release_commit.find(store, name).environment)
         returns = releases.roll_back(store, name, caller.actors(), message=message, force=force)
         facts.update(workflows=len(returns))
     if returns:
@@ -77,6 +82,13 @@ def roll_back(caller: Caller, name: str, *, message: str = "", force: bool = Fal
             details = {"workflows": [each.slug for each in returns], "message": message, "force": force}
             caller.audit(tx, "release.rolled_back", name, details)
     return returns
+
+
+def _authorize(caller: Caller, repository: Repository, environment: str) -> None:
+    """Raise `forbidden` unless the caller has the role that the project requires for `environment`."""
+    if environment != CURRENT:
+        rule = rulebook(repository).find(environment)
+        authorize_role(caller.principal, rule.role, f"moving pointers in {environment}")
 
 
 def _wanted(caller: Caller, repository: Repository, choices: Sequence[Choice]) -> list[Wanted]:

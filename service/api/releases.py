@@ -12,9 +12,9 @@ from flask import Response
 from pydantic import AfterValidator, Field, WithJsonSchema
 
 from gitstore.definition.quoting import clip
+from gitstore.environments import CURRENT
 from gitstore.model import Permission, Problems
 from gitstore.names import RELEASE_PATTERN, SLUG_PATTERN, version_id
-from gitstore.releases import CURRENT
 from gitstore.unit_of_work import MOST_WORKFLOWS
 from service import lookup
 from service.actions import releases as actions
@@ -63,6 +63,9 @@ class WantedItem(Body):
 
 class PreviewRelease(Body):
     items: Annotated[list[WantedItem], Field(min_length=1, max_length=MOST_WORKFLOWS)]
+    environment: str | None = Field(
+        CURRENT, description="whose pointers move: `current`, or an environment of the project"
+    )
 
     @property
     def choices(self) -> list[Choice]:
@@ -73,7 +76,6 @@ class CreateRelease(PreviewRelease):
     """All of it happens, or nothing."""
 
     name: str = Field(json_schema_extra={"pattern": f"^{RELEASE_PATTERN}$"})
-    environment: str | None = Field(CURRENT, description="whose pointers move: `current`")
     message: Text | None = None
 
 
@@ -109,7 +111,7 @@ class ReleaseItem(Answer):
     published: bool = Field(description="whether this release published it")
     before: int | None = Field(description="the version on which the pointer stood before")
     before_held: bool
-    current: int | None = Field(description="the current version now")
+    now: int | None = Field(description="the version on which the pointer stands now")
 
 
 class FullRelease(Release):
@@ -146,7 +148,7 @@ class ReleasePreview(Answer):
 class Returned(Answer):
     workflow: str
     left: int | None = Field(description="the version on which the pointer stood")
-    current: int | None = Field(description="the version on which it stands now")
+    now: int | None = Field(description="the version on which it stands now")
     held: bool
 
 
@@ -201,7 +203,8 @@ def create_release(query: Query) -> Response:
 def preview_release(query: Query) -> Response:
     """Tell what a release would change, and every gate that fails. Nothing is changed."""
     caller = enter(Permission.READ, "previewing a release", project=query.project)
-    found = actions.preview(caller, read_json(caller, PreviewRelease).choices)
+    body = read_json(caller, PreviewRelease)
+    found = actions.preview(caller, body.choices, body.environment or CURRENT)
     items = [
         PreviewItem.model_construct(
             workflow=item.slug,
@@ -219,7 +222,7 @@ def preview_release(query: Query) -> Response:
             message=error.message,
             problems=problems_of(Problems.of(error.problems))["problems"],
         )
-        for slug, error in found.refusals.items()
+        for slug, error in found.refusals
     ]
     return answer(ReleasePreview.model_construct(items=items, refusals=refusals))
 
@@ -245,7 +248,7 @@ def roll_back_release(path: ReleasePath, query: Query) -> Response:
     returns = actions.roll_back(caller, path.name, message=body.message or "", force=bool(body.force))
     returned = [
         Returned.model_construct(
-            workflow=each.slug, left=each.left.version, current=each.now.version, held=each.now.held
+            workflow=each.slug, left=each.left.version, now=each.now.version, held=each.now.held
         )
         for each in returns
     ]
@@ -265,7 +268,7 @@ def _items(rows: Sequence[ShownItem]) -> list[ReleaseItem]:
             name=row.workflow_name,
             version_id=version_id(row.workflow_id, row.version_number),
             before=row.before_number,
-            current=row.current_number,
+            now=row.now_number,
         )
         for row in rows
     ]

@@ -6,6 +6,7 @@ from typing import Final
 
 import click
 
+from gitstore.environments import CURRENT
 from gitstore.errors import GitstoreError, ReleaseRefusedError
 from gitstore.store import ANY
 from service import lookup
@@ -45,6 +46,7 @@ def release() -> None:
 @click.argument("name")
 @click.argument("choices", type=_Choices(), nargs=-1, required=True, metavar="SLUG=VERSION...")
 @click.option("--message", default="", help="The reason, which the ledger records.")
+@click.option("--env", "environment", default=CURRENT, show_default=True, help="The environment to move in.")
 @click.option("--dry-run", is_flag=True, help="Only show what would change, and what stops it.")
 @_PROJECT
 @as_rows
@@ -54,6 +56,7 @@ def create(
     name: str,
     choices: tuple[Choice, ...],
     message: str,
+    environment: str,
     dry_run: bool,
     project: str,
     as_json: bool,
@@ -64,12 +67,12 @@ def create(
     """
     with operating(config, project) as operator:
         if dry_run:
-            _preview(operator, choices, as_json)
+            _preview(operator, choices, environment, as_json)
             return
         try:
-            made = actions.create(operator, name, choices, message=message)
+            made = actions.create(operator, name, choices, message=message, environment=environment)
         except ReleaseRefusedError as error:
-            lines = [f"  {slug}: {each.message}" for slug, each in error.refusals.items()]
+            lines = [f"  {slug}: {each.message}" for slug, each in error.refusals]
             raise error.reworded("\n".join([f"{name}: nothing was changed:", *lines])) from error
         _show_items(operator, made.name, as_json)
 
@@ -82,10 +85,19 @@ def list_(config: Config, project: str, as_json: bool) -> None:
     """List the releases of a project, newest first."""
     with operating(config, project) as operator, operator.reading() as tx:
         rows = [
-            (row.name, row.released_at, row.released_by, row.workflows, row.standing, row.message)
+            (
+                row.name,
+                row.environment,
+                row.released_at,
+                row.released_by,
+                row.workflows,
+                row.standing,
+                row.message,
+            )
             for row in releases.page(tx, operator.project_id, limit=_MOST)
         ]
-    show(("name", "released at", "released by", "workflows", "standing", "message"), rows, as_json=as_json)
+    heads = ("name", "environment", "released at", "released by", "workflows", "standing", "message")
+    show(heads, rows, as_json=as_json)
 
 
 @release.command("show")
@@ -111,17 +123,17 @@ def rollback(config: Config, name: str, message: str, force: bool, project: str,
     with operating(config, project) as operator:
         returns = actions.roll_back(operator, name, message=message, force=force)
     rows = [(each.slug, str(each.left), str(each.now)) for each in returns]
-    show(("workflow", "left", "current"), rows, as_json=as_json)
+    show(("workflow", "left", "now"), rows, as_json=as_json)
 
 
-def _preview(operator: Caller, choices: tuple[Choice, ...], as_json: bool) -> None:
-    found = actions.preview(operator, choices)
+def _preview(operator: Caller, choices: tuple[Choice, ...], environment: str, as_json: bool) -> None:
+    found = actions.preview(operator, choices, environment)
     rows = [
         (item.slug, f"v{item.version}", str(item.before), changes, None) for item, changes in found.items
-    ] + [(slug, None, None, None, error.message) for slug, error in found.refusals.items()]
+    ] + [(slug, None, None, None, error.message) for slug, error in found.refusals]
     show(("workflow", "version", "before", "changes", "refused"), sorted(rows), as_json=as_json)
     if found.refusals:
-        raise GitstoreError(next(iter(found.refusals.values())).code, "the release would be refused")
+        raise GitstoreError(found.refusals[0][1].code, "the release would be refused")
 
 
 def _show_items(operator: Caller, name: str, as_json: bool) -> None:
@@ -132,8 +144,8 @@ def _show_items(operator: Caller, name: str, as_json: bool) -> None:
             f"v{item.version_number}",
             "published" if item.published else "chosen",
             f"v{item.before_number}" if item.before_number else None,
-            f"v{item.current_number}" if item.current_number else None,
+            f"v{item.now_number}" if item.now_number else None,
         )
         for item in items
     ]
-    show(("workflow", "version", "how", "before", "current now"), rows, as_json=as_json)
+    show(("workflow", "version", "how", "before", "now"), rows, as_json=as_json)

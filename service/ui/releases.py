@@ -7,6 +7,7 @@ from typing import Any, Final
 from flask import Response, request
 
 from gitstore.definition.quoting import clip
+from gitstore.environments import CURRENT, rulebook
 from gitstore.errors import GitstoreError, MalformedError, ReleaseRefusedError
 from gitstore.model import Permission
 from gitstore.names import release, show, version_id
@@ -36,7 +37,7 @@ def list_releases() -> Response:
 
 @blueprint.get("/ui/new-release")
 def new_release() -> Response:
-    given = {"name": f"{now():%Y-%m-%d}", "message": ""}
+    given = {"name": f"{now():%Y-%m-%d}", "message": "", "environment": CURRENT}
     return _new(enter(Permission.PUBLISH, "making a release"), given, chosen=None)
 
 
@@ -44,14 +45,19 @@ def new_release() -> Response:
 def create_release() -> Response:
     """Release the drafts that the form chose, as they were shown; or only tell what that would change."""
     visit = enter(Permission.PUBLISH, "making a release")
-    given = {name: field(name).strip() for name in ("name", "message")}
+    given = {name: field(name).strip() for name in ("name", "message", "environment")}
+    environment = given["environment"] or CURRENT
     choices, chosen = _choices()
     try:
         if not choices:
             raise MalformedError("choose at least one workflow")
         if field("check"):
-            return _new(visit, given, chosen=chosen, preview=actions.preview(visit.caller, choices))
-        made = actions.create(visit.caller, given["name"], choices, message=given["message"])
+            return _new(
+                visit, given, chosen=chosen, preview=actions.preview(visit.caller, choices, environment)
+            )
+        made = actions.create(
+            visit.caller, given["name"], choices, message=given["message"], environment=environment
+        )
     except GitstoreError as error:
         return _new(visit, given, error, chosen=chosen)
     return go("show_release", name=made.name, notice="release-made")
@@ -78,6 +84,8 @@ def _new(
         rows, more = listing.workflows(tx, caller.project_id, wanted, after=None, limit=MOST_WORKFLOWS)
         ids = {row.id: version_id(row.id, row.draft_number or 0) for row in rows}
         drafts = catalog.versions(tx, ids.values())
+    with caller.opened(shown=True) as repository:
+        rules = rulebook(repository).rules
     refusals: dict[str, Any] = dict(preview.refusals) if preview is not None else {}
     if isinstance(error, ReleaseRefusedError):
         refusals = dict(error.refusals)
@@ -89,6 +97,7 @@ def _new(
         chosen=chosen,
         changes={item.slug: changes for item, changes in preview.items} if preview is not None else None,
         refusals=refusals,
+        environments=[CURRENT, *(rule.name for rule in rules)],
         more=more is not None,
     )
 
@@ -118,5 +127,5 @@ def roll_back_release(name: str) -> Response:
 
 def _ask(visit: Visit, name: str, error: GitstoreError | None = None) -> Response:
     row, items = lookup.release(visit.caller, name)
-    moved = [item for item in items if item.current_number not in (item.version_number, item.before_number)]
+    moved = [item for item in items if item.now_number not in (item.version_number, item.before_number)]
     return visit.page("release_rollback.html", error, row=row, items=items, moved=moved)

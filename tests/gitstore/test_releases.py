@@ -11,9 +11,12 @@ from uuid import UUID
 import pytest
 
 from gitstore import changes, names, pending, release_commit, releases
+from gitstore import pointers as pointers_
 from gitstore.changes import Authorship, ChangeSet
+from gitstore.environments import EnvironmentRule, weighted
 from gitstore.errors import Code, GitstoreError, IntegrityError, ReleaseRefusedError
 from gitstore.model import Actor, LedgerKind
+from gitstore.pointers import change_rulebook
 from gitstore.release_commit import Pointer
 from gitstore.releases import Wanted
 from gitstore.store import ANY, Actors, Store
@@ -89,7 +92,7 @@ def test_a_refusal_lists_every_gate_and_changes_nothing(store: Store) -> None:
     error = refusal(releases.create, store, "r", wanted, ANN)
     assert isinstance(error, ReleaseRefusedError)
     assert error.code is Code.RELEASE_REFUSED
-    assert {slug: each.code for slug, each in error.refusals.items()} == {
+    assert {slug: each.code for slug, each in error.refusals} == {
         "a": Code.STALE_DRAFT,
         "b": Code.VERSION_NOT_FOUND,
         "broken": Code.DEFINITION_INVALID,
@@ -125,7 +128,7 @@ def test_a_yanked_version_and_an_archived_workflow_cannot_be_released(store: Sto
         changes.write_one(store, change)
     error = refusal(releases.create, store, "r", [Wanted("a", version=1), Wanted("b", version=1)], ANN)
     assert isinstance(error, ReleaseRefusedError)
-    assert {each.code for each in error.refusals.values()} == {Code.VERSION_UNUSABLE}
+    assert {each.code for _, each in error.refusals} == {Code.VERSION_UNUSABLE}
 
 
 def test_rolling_back_restores_what_stood_before_and_is_repeatable(store: Store) -> None:
@@ -216,3 +219,38 @@ def test_pending_is_empty_without_a_folder(store: Store) -> None:
     assert not pending.is_any(store)
     assert pending.concerning(store, ["a"], "r") == []
     assert Pointer(None) == Pointer(None, held=False)
+
+
+def test_a_release_into_an_environment_moves_its_pointers_and_those_that_follow(store: Store) -> None:
+    """`current` stays; rolling back restores two weighted versions, a hold, and no pointer at all."""
+    wanted = prepared(store)
+    rules = [EnvironmentRule("staging", "editor", follows=True), EnvironmentRule("prod", "publisher")]
+    change_rulebook(store, rules, ANN.actor, ANY)
+    pointers_.move(store, "c", weighted("prod", {1: 10, 2: 90}, held=True), ANN)
+    before = {slug: store.state(slug).environments for slug in "abc"}
+    made = releases.create(store, "r", wanted, ANN, environment="prod")
+    assert [str(item.before) for item in made.items] == ["none", "none", "v2:90,v1:10,held"]
+    assert release_commit.find(store, "r") == made
+    assert pointers(store, "a", "b", "c") == [(1, False), (None, False), (1, True)]
+    shown = {slug: {p.name: (p.weights, p.held) for p in store.state(slug).environments} for slug in "abc"}
+    assert shown == {
+        "a": {"prod": ({2: 100}, False), "staging": ({2: 100}, False)},
+        "b": {"prod": ({1: 100}, False), "staging": ({1: 100}, False)},
+        "c": {"prod": ({2: 100}, True)},
+    }
+    assert len(releases.roll_back(store, "r", ANN)) == 3
+    after = {slug: [p for p in store.state(slug).environments if p.name == "prod"] for slug in "abc"}
+    assert after == {"a": [], "b": [], "c": list(before["c"])}
+    missing = refusal(releases.create, store, "s", wanted, ANN, environment="nowhere")
+    assert missing.code is Code.ENVIRONMENT_NOT_FOUND
+
+
+def test_what_has_to_wait_in_another_environment_is_not_released(store: Store) -> None:
+    wanted = prepared(store)
+    rules = [EnvironmentRule("staging", "editor"), EnvironmentRule("prod", "publisher", hours=24)]
+    change_rulebook(store, rules, ANN.actor, ANY)
+    error = refusal(releases.create, store, "r", wanted, ANN, environment="prod")
+    assert isinstance(error, ReleaseRefusedError)
+    assert [(slug, each.code) for slug, each in error.refusals] == [
+        (slug, Code.TOO_EARLY) for slug in "abc"
+    ]  # fmt: skip

@@ -209,7 +209,9 @@ def test_a_write_that_is_killed_happened_or_not_and_works_again(bench: Bench, ki
     bench.finish()
 
 
-@pytest.mark.parametrize("every", [False, pytest.param(True, marks=pytest.mark.soak)])
+@pytest.mark.parametrize(
+    "every", [False, pytest.param(True, marks=[pytest.mark.soak, pytest.mark.timeout(3600)])]
+)
 @pytest.mark.parametrize("kind", ["push at once", "release"])
 def test_a_write_to_several_workflows_that_is_killed_happens_wholly_or_not(
     bench: Bench, kind: str, every: bool

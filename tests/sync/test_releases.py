@@ -7,7 +7,9 @@ from contextlib import closing
 import pytest
 
 from gitstore import names, releases
+from gitstore.environments import EnvironmentRule
 from gitstore.errors import GitstoreError, IntegrityError
+from gitstore.pointers import change_rulebook
 from gitstore.releases import Wanted
 from gitstore.store import ANY
 from sync import releases as rows
@@ -61,6 +63,22 @@ def test_a_release_has_its_rows_one_event_and_one_audit_row(released: House) -> 
     assert findings(released) == []
 
 
+def test_a_release_into_an_environment_stands_by_its_pointers(released: House) -> None:
+    change_rulebook(released.store, [EnvironmentRule("prod", "publisher")], released.who.actor, ANY)
+    wanted = [Wanted("a", version=2), Wanted("b", version=1)]
+    releases.create(released.store, "second", wanted, released.who, environment="prod")
+    with released.database.reading(released.claims) as tx:
+        found = rows.find(tx, released.project, "second")
+    assert found is not None
+    assert (found[0].standing, [item.now_number for item in found[1]]) == (2, [2, 1])
+    releases.roll_back(released.store, "second", released.who)
+    with released.database.reading(released.claims) as tx:
+        found = rows.find(tx, released.project, "second")
+    assert found is not None
+    assert (found[0].standing, [item.now_number for item in found[1]]) == (0, [None, None])
+    assert findings(released) == []
+
+
 def test_a_rollback_leaves_the_release_as_it_is(released: House) -> None:
     before = stored(released)
     releases.roll_back(released.store, "first", released.who)
@@ -68,7 +86,7 @@ def test_a_rollback_leaves_the_release_as_it_is(released: House) -> None:
     with released.database.reading(released.claims) as tx:
         found = rows.find(tx, released.project, "first")
     assert found is not None
-    assert (found[0].standing, [item.current_number for item in found[1]]) == (0, [2, None])
+    assert (found[0].standing, [item.now_number for item in found[1]]) == (0, [2, None])
     assert findings(released) == []
 
 

@@ -87,7 +87,7 @@ def test_five_workflows_at_once_and_back(owner: Caller, chromium: Browser, tmp_p
         assert tab.axe() == []
         assert tab.problems() == []
         page.get_by_role("button", name="Roll back").click()
-        expect(page.get_by_text("none current", exact=True)).to_be_visible()
+        expect(page.get_by_text("none standing", exact=True)).to_be_visible()
     assert current(owner) == [None, 1, 1, 1, 1]
     ann.git("fetch", "-q", "origin", "refs/ledger/*:refs/ledger/*")
     for slug in SLUGS:

@@ -39,7 +39,7 @@ def test_chosen_drafts_are_released_and_rolled_back(ann: Visitor, drafts: list[s
     made = ann.post("/ui/new-release", item=chosen, name="night", message="Night")
     assert (made.status, made.location) == (303, "/ui/releases/night")
     assert [current(ann, slug) for slug in drafts] == [2, 2, 1]
-    assert "all current" in ann.get("/ui/releases").page.text
+    assert "all standing" in ann.get("/ui/releases").page.text
     page = ann.get("/ui/releases/night").page
     assert "refs/releases/night" in page.text
     assert "/ui/releases/night/roll-back" in page.links()
@@ -48,7 +48,7 @@ def test_chosen_drafts_are_released_and_rolled_back(ann: Visitor, drafts: list[s
     back = ann.post("/ui/releases/night/roll-back", message="Too early")
     assert back.location == "/ui/releases/night"
     assert [current(ann, slug) for slug in drafts] == [1, 1, 1]
-    assert "none current" in ann.get("/ui/releases").page.text
+    assert "none standing" in ann.get("/ui/releases").page.text
 
 
 def test_a_refusal_stands_beside_its_workflow(ann: Visitor, drafts: list[str]) -> None:

@@ -47,7 +47,7 @@ def test_five_workflows_are_released_at_once_and_rolled_back(owner: Client) -> N
     made = owner.post("/releases", json={"name": "2026-48", "items": items, "message": "Autumn"})
     assert made.status_code == 201, made.text
     assert made.headers["Location"] == "https://gitstore.example/releases/2026-48"
-    assert {(item["version_number"], item["before"], item["current"]) for item in made.json["items"]} == {
+    assert {(item["version_number"], item["before"], item["now"]) for item in made.json["items"]} == {
         (2, 1, 2)
     }
     assert currents(owner, items) == {2}
@@ -58,7 +58,7 @@ def test_five_workflows_are_released_at_once_and_rolled_back(owner: Client) -> N
         "2026-48", 5, 5, "Autumn",
     )  # fmt: skip
     returned = owner.post("/releases/2026-48/rollback", json={"message": "Wrong"}).json["returned"]
-    assert {(each["left"], each["current"]) for each in returned} == {(2, 1)}
+    assert {(each["left"], each["now"]) for each in returned} == {(2, 1)}
     assert currents(owner, items) == {1}
     assert owner.post("/releases/2026-48/rollback").json == {"returned": []}
     assert owner.get("/releases/2026-48").json["standing"] == 0
@@ -99,7 +99,7 @@ def test_one_answer_lists_every_gate_that_fails(owner: Client) -> None:
         ({"name": "x", "items": [{"workflow": "a", "version": 1, "draft": True}]}, 400),
         ({"name": "x", "items": [{"workflow": "a", "draft": "abc"}]}, 400),
         ({"name": "x", "items": [{"workflow": "a", "version": 1}] * 2}, 400),
-        ({"name": "x", "items": [{"workflow": "a", "version": 1}], "environment": "nowhere"}, 400),
+        ({"name": "x", "items": [{"workflow": "a", "version": 1}], "environment": "nowhere"}, 404),
         ({"name": "x", "items": [{"workflow": "no where", "version": 1}]}, 404),
         ({"name": "x", "items": [{"workflow": f"a{n}", "version": 1} for n in range(201)]}, 400),
     ],
@@ -124,7 +124,7 @@ def test_words_ids_and_pages(owner: Client) -> None:
     refused = problem(owner.post("/releases/c.0/rollback"), 409, "release_conflict")
     assert [item["workflow"] for item in refused["items"]] == ["c-0"]
     forced = owner.post("/releases/c.0/rollback", json={"force": True}).json["returned"]
-    assert [(each["left"], each["current"]) for each in forced] == [(2, 1)]
+    assert [(each["left"], each["now"]) for each in forced] == [(2, 1)]
 
 
 def test_the_command_line_releases_and_rolls_back(owner: Client, house: House) -> None:
