@@ -404,6 +404,6 @@ def _derive(tx: Transaction, repository: Repository, progress: Progress) -> None
     """Derive the rows of workflows and versions from Git. Raises `integrity` for a contradiction."""
     for slug in tracked(list(filter(is_slug, rows.slugs(tx, repository))), progress):
         try:
-            rebuild.correct(tx, repository, slug)
+            rebuild.correct(tx, repository, [slug])
         except GitstoreError as error:
             raise error.reworded(f"{slug}: {error.message}") from error
