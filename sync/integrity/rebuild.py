@@ -3,7 +3,7 @@
 Each group has a transaction of its own. Only rows that differ are written, and none is deleted, as tables of
 a host may refer to them: a published row without a counterpart in Git becomes `lost`, a draft's row
 `discarded`. No event is emitted, since no fact is new. Writes that a killed process left incomplete are
-mirrored first, with their events.
+mirrored first, with their events. A rebuild that was killed is continued by the next one.
 
 If Git contradicts its ledger or a recorded row, a rebuild would hide the contradiction. That workflow is left
 as it is, and each contradiction is listed, unless `accept_git` is set. Then the versions are those on which
@@ -28,6 +28,7 @@ from gitstore.repository import Repository, WritableRepository
 from gitstore.system import now
 from sync import derive, git_objects, releases, rows
 from sync.db import Database, Locks, Transaction
+from sync.integrity import checks
 from sync.integrity.processes import in_groups
 from sync.integrity.verify import ACCEPT, Finding, contradictions
 from sync.reconcile import Progress, reconcile
@@ -67,7 +68,10 @@ def rebuild(
     made, findings = 0, list[Finding]()
     with exclusive(database.upkeep, repositories, database.lock_seconds) as tx:
         for repository in repositories:
-            slugs = list(filter(is_slug, rows.slugs(tx, repository)))
+            with database.as_owner() as run:
+                passed = checks.checked(run, repository, "rebuild", checks.begin(run, repository, "rebuild"))
+            made += sum(passed.values())
+            slugs = [slug for slug in rows.slugs(tx, repository) if is_slug(slug) and slug not in passed]
             refused: list[str] = []
             for done in in_groups(_rebuild_group, database, repository, slugs, progress):
                 made += done.versions
@@ -85,6 +89,7 @@ def rebuild(
             findings += lost
             if accept_git or not lost:
                 releases.correct(tx, repository)
+            checks.end(tx, repository, "rebuild")
     if findings and not accept_git:
         raise _refusal(findings)
     return made
@@ -116,7 +121,9 @@ def _rebuilt(database: Database, repository: Repository, slugs: Sequence[str]) -
     """
     locks = Locks(shared=[], exclusive=sorted(lock_key(repository, slug) for slug in slugs))
     with database.upkeep(locks) as tx, repository.refs.cached_reads():
-        return correct(tx, repository, slugs)
+        made = correct(tx, repository, slugs)
+        checks.record(tx, repository, "rebuild", checks.fingerprints(tx, repository, slugs))
+        return made
 
 
 def losses(tx: Transaction, repository: Repository) -> list[str]:

@@ -22,6 +22,7 @@ from gitstore.names import VersionRef, is_slug
 from gitstore.repository import Repository
 from sync import derive, git_objects, releases, rows
 from sync.db import Database, Transaction
+from sync.integrity import checks
 from sync.integrity.processes import in_groups
 from sync.reconcile import Progress
 from sync.rows import Recorded, VersionInfo, VersionRow, WorkflowRow
@@ -81,19 +82,33 @@ class _Stored(VersionInfo):
     same_definition: bool
 
 
-def verify(database: Database, repository: Repository, progress: Progress | None = None) -> Iterator[Finding]:
-    """Yield every difference in one project; nothing if there are no differences."""
+def verify(
+    database: Database, repository: Repository, progress: Progress | None = None, *, full: bool = True
+) -> Iterator[Finding]:
+    """Yield every difference in one project; nothing if there are no differences.
+
+    Unless `full`, workflows that did not change since they were found in order are passed over, and objects
+    that nothing changed are not read. A full run continues one that was killed.
+    """
     with database.as_owner() as tx:
-        slugs = rows.slugs(tx, repository)
+        since = checks.begin(tx, repository, "verify") if full else None
+        passed = checks.checked(tx, repository, "verify", since)
+        slugs = [slug for slug in rows.slugs(tx, repository) if slug not in passed]
     reported: list[str] = []
     for findings in in_groups(_verify_group, database, repository, slugs, progress):
         reported += [finding.problem for finding in findings]
         yield from findings
     yield from _incomplete(database, repository)
     yield from _releases(database, repository)
-    yield from _git_problems(repository, "\n".join(reported))
+    if packed_refs_damaged(repository.path):
+        yield Finding(REPOSITORY, None, "packed-refs is damaged, and git reads none of it", RESTORE)
+    elif full:
+        yield from _git_problems(repository, "\n".join(reported))
+    if not full:
+        return
     with database.as_owner() as tx:
         damaged = git_objects.survey(tx, repository.project).damaged
+        checks.end(tx, repository, "verify")
     for oid in damaged:
         yield Finding(REPOSITORY, None, f"the bytes of object {oid} in the database are damaged", RENEW)
 
@@ -122,9 +137,6 @@ def unrecoverable(database: Database, repository: Repository) -> Iterator[str]:
 
 def _git_problems(repository: Repository, reported: str) -> Iterator[Finding]:
     """Yield errors in refs and objects that git reports, except those of objects named in `reported`."""
-    if packed_refs_damaged(repository.path):
-        yield Finding(REPOSITORY, None, "packed-refs is damaged, and git reads none of it", RESTORE)
-        return
     for line in fsck(repository.path):
         oids = _OID.findall(line)
         if not any(oid in reported for oid in oids):
@@ -162,7 +174,10 @@ def _verify_group(database: Database, repository: Repository, slugs: Sequence[st
     ]
     # Tags are read once for the whole group, as of its beginning: a difference is looked at again.
     with database.as_owner() as tx, repository.refs.cached_reads():
+        seen = checks.fingerprints(tx, repository, slugs)
         suspects = [slug for slug in filter(is_slug, slugs) if any(differences(tx, repository, slug))]
+        sound = {slug: fingerprint for slug, fingerprint in seen.items() if slug not in suspects}
+        checks.record(tx, repository, "verify", sound)
     for slug in suspects:
         with database.as_owner(locks_of(repository, [slug])) as tx:
             findings += differences(tx, repository, slug)
