@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -264,8 +264,20 @@ class Repository:
 
     def predecessor(self, slug: str, number: int) -> int:
         """Return the latest version at the time v<number> was published; 0 for the first."""
-        entry = next((e for e in self._published(slug) if e.version == number), None)
-        return number - 1 if entry is None or entry.after is None else entry.after
+        return self.predecessors(slug, [number])[number]
+
+    def predecessors(self, slug: str, numbers: Collection[int]) -> dict[int, int]:
+        """Return the predecessor of each of `numbers`, from one walk along the ledger."""
+        found = {number: number - 1 for number in numbers}
+        missing = set(numbers)
+        for entry in self._published(slug):
+            if entry.version in missing:
+                missing.discard(entry.version)
+                if entry.after is not None:
+                    found[entry.version] = entry.after
+                if not missing:
+                    break
+        return found
 
     def _published(self, slug: str) -> Iterator[LedgerEntry]:
         return (e for e in self.ledger(slug) if e.kind is LedgerKind.PUBLISHED and self.counts(slug, e))
