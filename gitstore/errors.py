@@ -104,11 +104,21 @@ class GitstoreError(Exception):
     def __str__(self) -> str:
         return self.message
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle an error without its constructor, whose parameters differ, for another process."""
+        return _restored, (type(self), self.message, self.__dict__)
+
     def reworded(self, message: str, **data: Any) -> Self:
         """Return a copy with another message, and with `data` in addition."""
         other = type(self).__new__(type(self), message)
         other.__dict__.update(self.__dict__, message=message, data={**self.data, **data})
         return other
+
+
+def _restored(kind: type[GitstoreError], message: str, fields: dict[str, Any]) -> GitstoreError:
+    error = kind.__new__(kind, message)
+    error.__dict__.update(fields)
+    return error
 
 
 class MalformedError(GitstoreError):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -226,8 +226,13 @@ class Repository:
             raise _contradiction(slug, f"v{latest} is published in the ledger, but its tag is missing")
         return self.objects.peel(held)[0]
 
-    def version(self, slug: str, number: int, entry: LedgerEntry | None = None) -> Version:
-        """Return a published version. Pass its counting ledger entry as `entry` to avoid a lookup."""
+    def version(
+        self, slug: str, number: int, entry: LedgerEntry | None = None, *, judged: bool = True
+    ) -> Version:
+        """Return a published version. Pass its counting ledger entry as `entry` to avoid a lookup.
+
+        Unless `judged`, its definition may come without problems.
+        """
         held = self.refs.read(names.tag(slug, number))
         if held is None:
             raise NotFoundError(Code.VERSION_NOT_FOUND, f"{slug} has no version v{number}")
@@ -238,7 +243,9 @@ class Repository:
         commit, tag = self.objects.peel(held)
         # A version without errors need not be judged again: a schema gives no warnings.
         schema = self.schema_at(entry.schema) if entry.schema is not None and entry.invalid else None
-        snapshot = self.snapshot(slug, commit.decode(), entry.rules or self.first_rules, schema)
+        snapshot = self.snapshot(
+            slug, commit.decode(), entry.rules or self.first_rules, schema, judged=judged
+        )
         if entry.created_at is not None:
             snapshot = replace(snapshot, created_at=entry.created_at)
         elsewhere = entry.tagger if entry.published_at is not None else None
@@ -257,8 +264,20 @@ class Repository:
 
     def predecessor(self, slug: str, number: int) -> int:
         """Return the latest version at the time v<number> was published; 0 for the first."""
-        entry = next((e for e in self._published(slug) if e.version == number), None)
-        return number - 1 if entry is None or entry.after is None else entry.after
+        return self.predecessors(slug, [number])[number]
+
+    def predecessors(self, slug: str, numbers: Collection[int]) -> dict[int, int]:
+        """Return the predecessor of each of `numbers`, from one walk along the ledger."""
+        found = {number: number - 1 for number in numbers}
+        missing = set(numbers)
+        for entry in self._published(slug):
+            if entry.version in missing:
+                missing.discard(entry.version)
+                if entry.after is not None:
+                    found[entry.version] = entry.after
+                if not missing:
+                    break
+        return found
 
     def _published(self, slug: str) -> Iterator[LedgerEntry]:
         return (e for e in self.ledger(slug) if e.kind is LedgerKind.PUBLISHED and self.counts(slug, e))
@@ -274,7 +293,13 @@ class Repository:
         return ours == latest
 
     def snapshot(
-        self, slug: str, commit: str, rules: Rules | None = None, schema: Schema | None = None
+        self,
+        slug: str,
+        commit: str,
+        rules: Rules | None = None,
+        schema: Schema | None = None,
+        *,
+        judged: bool = True,
     ) -> Snapshot:
         """Return the definition of `slug` in `commit`, with the commit's metadata.
 
@@ -285,7 +310,7 @@ class Repository:
         file_name, blob, folder = self.locate(content, slug)
         parsed: Definition | None = None
         try:
-            parsed = self._parse(blob, file_name, rules, schema)
+            parsed = self._parse(blob, file_name, rules, schema, judged=judged)
             problems = parsed.problems
         except InvalidDefinitionError as error:
             problems = Problems.of(error.problems)
@@ -331,22 +356,38 @@ class Repository:
         )
 
     def _parse(
-        self, blob: bytes, file_name: str, rules: Rules | None = None, schema: Schema | None = None
+        self,
+        blob: bytes,
+        file_name: str,
+        rules: Rules | None = None,
+        schema: Schema | None = None,
+        *,
+        judged: bool = True,
     ) -> Definition:
         if rules is None:
             rules, schema = self.rules, self.schema()
-        return self._judged(blob, None, file_name, rules, schema)
+        return self._judged(blob, None, file_name, rules, schema, judged=judged)
 
     def _judged(
-        self, blob: bytes, raw: bytes | None, file_name: str, rules: Rules, schema: Schema | None
+        self,
+        blob: bytes,
+        raw: bytes | None,
+        file_name: str,
+        rules: Rules,
+        schema: Schema | None,
+        *,
+        judged: bool = True,
     ) -> Definition:
-        """Return the definition in `blob`, whose content is `raw` or else in the repository."""
+        """Return the definition in `blob`, whose content is `raw` or else in the repository.
+
+        Unless `judged`, it may come without problems; it is not cached then.
+        """
         key = (self.project, rules, schema.commit if schema is not None else None, blob, file_name)
         definition = self._caches.definitions.get(key)
         if definition is None:
             content = self.objects.blob(blob) if raw is None else raw
-            definition = definitions.parse(content, file_name, rules, self.limits, schema)
-            if not any(problem.code == UNUSABLE for problem in definition.problems):
+            definition = definitions.parse(content, file_name, rules, self.limits, schema, judged=judged)
+            if judged and not any(problem.code == UNUSABLE for problem in definition.problems):
                 self._caches.definitions.put(key, definition)  # an unreadable schema may be repaired
         return definition
 

@@ -77,6 +77,8 @@ TABLES: Final = (
 DERIVED: Final = {
     "migrations": "written by `gitstore migrate`",
     "environments": "derived from the ledgers",
+    "checks": "what was compared elsewhere; without it, everything is compared again",
+    "check_runs": "like `checks`",
     "releases": "derived from the refs of releases",
     "release_items": "derived from the refs of releases",
     "feature_level": "the newest, as no process of an older version serves the restored database",

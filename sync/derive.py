@@ -56,6 +56,34 @@ class LedgerDelta:
 
 
 @dataclass(frozen=True, slots=True)
+class Derived:
+    """All rows of a workflow: its own, those of its publications in `entries`, and the open draft's or None.
+
+    `titling` is the row of the version that names the workflow, which is made already.
+    """
+
+    workflow: WorkflowRow
+    entries: list[LedgerEntry]
+    draft: VersionRow | None
+    titling: VersionRow | None
+
+    def published_row(self, repository: Repository, entry: LedgerEntry) -> VersionRow:
+        if self.titling is not None and self.titling.version_number == entry.version:
+            return self.titling
+        return published_row(repository, self.workflow.slug, entry)
+
+    def versions(self, repository: Repository) -> Iterator[VersionRow]:
+        """Yield the rows of all versions, the draft last."""
+        yield from (self.published_row(repository, entry) for entry in self.entries)
+        if self.draft is not None:
+            yield self.draft
+
+    def numbers(self) -> list[int]:
+        drafts = [self.draft.version_number] if self.draft is not None else []
+        return [*(entry.version or 0 for entry in self.entries), *drafts]
+
+
+@dataclass(frozen=True, slots=True)
 class Titles:
     """Name and description as a definition states them."""
 
@@ -125,8 +153,8 @@ def workflow_row(
 
 
 def published_row(repository: Repository, slug: str, entry: LedgerEntry) -> VersionRow:
-    """Return the row of the version published by `entry`, which counts."""
-    return row_of(repository, repository.version(slug, entry.version or 0, entry))
+    """Return the row of the version published by `entry`, which counts, and says whether it is valid."""
+    return row_of(repository, repository.version(slug, entry.version or 0, entry, judged=False))
 
 
 def row_of(repository: Repository, version: Version) -> VersionRow:
@@ -182,14 +210,8 @@ def titles_of(definition: Any) -> Titles:
     return Titles(_stated(name), _stated(description))
 
 
-def workflow_rows(
-    repository: Repository, slug: str
-) -> tuple[WorkflowRow, list[LedgerEntry], VersionRow | None] | None:
-    """Derive a whole workflow from Git alone, or return None if it does not exist.
-
-    Returns its row, its publication entries (`published_row` makes a row of each), and the row of the open
-    draft or None.
-    """
+def workflow_rows(repository: Repository, slug: str) -> Derived | None:
+    """Derive a whole workflow from Git alone, or return None if it does not exist."""
     if not repository.exists(slug):
         return None
     state = consistent_state(repository, slug)
@@ -197,9 +219,10 @@ def workflow_rows(
     entries = delta.published()
     draft = draft_row(repository, state)
     named_after = next((entry for entry in entries if entry.version == title_number(state)), None)
-    source = published_row(repository, slug, named_after) if named_after else draft
+    titling = published_row(repository, slug, named_after) if named_after else None
+    source = titling or draft
     titles = titles_of(source.definition if source else None)
-    return workflow_row(repository, state, delta, titles, draft, None), entries, draft
+    return Derived(workflow_row(repository, state, delta, titles, draft, None), entries, draft, titling)
 
 
 def consistent_state(repository: Repository, slug: str) -> WorkflowState:

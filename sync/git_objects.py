@@ -56,14 +56,15 @@ _LOAD: Final[LiteralString] = """
     where project_id = %(project)s and oid = any(%(oids)s) and bytes is not null
 """
 _PUBLISHED: Final[LiteralString] = """
-    select v.ref_oid, exists (
+    select w.slug, v.ref_oid, exists (
         select from gitstore.git_objects o where o.project_id = v.project_id and o.oid = v.ref_oid)
-    from gitstore.workflow_versions v
-    where v.workflow_id = %(workflow)s and v.state = 'published' order by v.version_number
+    from gitstore.workflow_versions v join gitstore.workflows w on w.id = v.workflow_id
+    where v.workflow_id = any(%(workflows)s) and v.state = 'published'
+    order by v.workflow_id, v.version_number
 """
 _LEDGER: Final[LiteralString] = """
     select w.ledger_oid from gitstore.workflows w
-    where w.id = %(workflow)s and w.ledger_oid is not null and not exists (
+    where w.id = any(%(workflows)s) and w.ledger_oid is not null and not exists (
         select from gitstore.git_objects o where o.project_id = w.project_id and o.oid = w.ledger_oid)
 """
 
@@ -149,18 +150,31 @@ def keep(tx: Transaction, project: UUID, objects: Iterable[Item]) -> int:
     return new + (_insert(tx, project, batch) if batch else 0)
 
 
-def keep_missing(tx: Transaction, repository: Repository, slug: str) -> int:
-    """Insert the missing objects of a workflow's versions and ledger; return the number of such versions."""
-    workflow, count = workflow_id(repository.project, slug), 0
-    before: bytes | None = None
-    for target, is_kept in tx.tuples(_PUBLISHED, workflow=workflow):
+def keep_missing(tx: Transaction, repository: Repository, slugs: Collection[str]) -> int:
+    """Insert the missing objects of the versions and ledgers of `slugs`; return how many versions had any."""
+    workflows = [workflow_id(repository.project, slug) for slug in slugs]
+    stored: set[str] = set()
+    keep(tx, repository.project, _missing(repository, tx.tuples(_PUBLISHED, workflows=workflows), stored))
+    tips = tx.tuples(_LEDGER, workflows=workflows)
+    keep(tx, repository.project, chain.from_iterable(of_ledger(repository, tip, None) for (tip,) in tips))
+    return len(stored)
+
+
+def _missing(
+    repository: Repository, published: Iterable[tuple[str, str, bool]], stored: set[str]
+) -> Iterator[Item]:
+    """Yield the objects of those versions in `published` that are not kept; add their targets to `stored`."""
+    slug_before, target_before = "", ""
+    for slug, target, is_kept in published:
         if not is_kept:
-            count += keep(tx, repository.project, of_publication(repository, slug, target, before)) > 0
-        with suppress(GitstoreError):
-            before = repository.objects.peel(target.encode())[0]
-    for (tip,) in tx.tuples(_LEDGER, workflow=workflow):
-        keep(tx, repository.project, of_ledger(repository, tip, None))
-    return count
+            before = None
+            if slug == slug_before:
+                with suppress(GitstoreError):
+                    before = repository.objects.peel(target_before.encode())[0]
+            for item in of_publication(repository, slug, target, before):
+                stored.add(target)
+                yield item
+        slug_before, target_before = slug, target
 
 
 def _insert(tx: Transaction, project: UUID, batch: dict[str, tuple[str, bytes | None]]) -> int:

@@ -229,11 +229,11 @@ _RAISE: Final[LiteralString] = """
     on conflict (workflow_id) do update set highest = excluded.highest where stored.highest < excluded.highest
 """
 RAISE_MARKS: Final[LiteralString] = insert("number_marks", NumberMark, "marks") + _RAISE
-_RAISE_MARK_TO_ROWS: Final[LiteralString] = (
+_RAISE_MARKS_TO_ROWS: Final[LiteralString] = (
     """
     insert into gitstore.number_marks as stored (workflow_id, project_id, highest)
     select workflow_id, project_id, max(version_number) from gitstore.workflow_versions
-    where workflow_id = %(workflow)s and state in ('published', 'lost') group by workflow_id, project_id
+    where workflow_id = any(%(workflows)s) and state in ('published', 'lost') group by workflow_id, project_id
 """  # noqa: S608 - of constants
     + _RAISE
 )
@@ -259,6 +259,6 @@ def raise_mark(tx: Transaction, repository: Repository, slug: str, number: int) 
     repository.floors[slug] = max(repository.floors.get(slug, 0), number)
 
 
-def raise_mark_to_rows(tx: Transaction, workflow: UUID) -> None:
-    """Raise the mark of a workflow to the highest number among its published and lost rows."""
-    tx.run(_RAISE_MARK_TO_ROWS, workflow=workflow)
+def raise_marks_to_rows(tx: Transaction, workflows: Collection[UUID]) -> None:
+    """Raise the mark of each of `workflows` to the highest number among its published and lost rows."""
+    tx.run(_RAISE_MARKS_TO_ROWS, workflows=list(workflows))

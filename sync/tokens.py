@@ -146,9 +146,7 @@ def read_version(
     named = (str(workflow), None) if isinstance(workflow, UUID) else (None, workflow)
     number = str(which) if isinstance(which, int) else None
     pointer = (which.name, which.key) if isinstance(which, InEnvironment) else (None, None)
-    return database.call(
-        ReadVersion, _READ_VERSION, sha256, *named, number, *pointer, str(as_text), known
-    )
+    return database.call(ReadVersion, _READ_VERSION, sha256, *named, number, *pointer, str(as_text), known)
 
 
 def user_role(

@@ -165,18 +165,30 @@ class Receiver:
         """Summarize the change of each published version, within a limit of CPU time."""
         summaries: dict[VersionRef, str] = {}
         published = [v for v in verdicts if v.refusal is None and v.effect is Effect.PUBLISH]
+        previous = self._predecessors([v.target for v in published if isinstance(v.target, VersionRef)])
         with budget.limited(_SUMMARIZING):  # writing has lifted the budget of the request
             for verdict in published:
                 # The push is complete: a failed summary must not make it look failed.
                 with suppress(Exception):
                     budget.check()
                     match verdict.target, verdict.definition:
-                        case VersionRef(slug, number) as version, Definition() as after:
-                            summaries[version] = self._change(slug, number, verdict.commit, after)
+                        case VersionRef(slug) as version, Definition() as after:
+                            change = self._change(slug, previous[version], verdict.commit, after)
+                            summaries[version] = change
         return summaries
 
-    def _change(self, slug: str, number: int, commit: bytes, after: Definition) -> str:
-        previous = self._store.predecessor(slug, number)
+    def _predecessors(self, versions: Sequence[VersionRef]) -> dict[VersionRef, int]:
+        numbers: dict[str, list[int]] = {}
+        for version in versions:
+            numbers.setdefault(version.slug, []).append(version.number)
+        found: dict[VersionRef, int] = {}
+        for slug, of in numbers.items():
+            with suppress(GitstoreError):
+                previous = self._store.predecessors(slug, of)
+                found |= {VersionRef(slug, number): previous[number] for number in of}
+        return found
+
+    def _change(self, slug: str, previous: int, commit: bytes, after: Definition) -> str:
         tag = self._store.refs.read(names.tag(slug, previous)) if previous else None
         before = self._store.objects.peel(tag)[0] if tag else None
         if before is not None and self._holds_same(slug, before, commit):

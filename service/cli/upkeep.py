@@ -109,23 +109,31 @@ def supabase_grant(config: Config, as_json: bool) -> None:
 
 @click.command()
 @click.argument("project", required=False)
+@click.option(
+    "--full",
+    is_flag=True,
+    help="Compare all workflows, and check the bytes of every object in Git and in the database. Run again "
+    "after it was killed, it continues.",
+)
 @as_rows
 @with_config(*WHERE)
-def verify(config: Config, project: str | None, as_json: bool) -> None:
+def verify(config: Config, project: str | None, full: bool, as_json: bool) -> None:
     """Compare the database with Git.
 
-    Compares rows with tags and ledgers, and tags with their objects, in PROJECT or in all projects. Lists
-    each difference with the command that resolves it.
+    Compares rows with tags and ledgers, and tags with their objects, in PROJECT or in all projects: of the
+    workflows that have changed since they were last found in order. Lists each difference with the command
+    that resolves it.
     """
     projects, found = Projects(config), list[tuple[str, str]]()
     with connected(config, APPLICATION) as database:
         wanted = _wanted(database, project)
         for one in wanted:
-            for line in differences(database, projects, one):
+            for line in differences(database, projects, one, full=full):
                 found.append((one.slug, line))
                 if not as_json:
                     say(f"{one.slug}: {line}")
-            _note(database, projects, one)
+            if full:
+                _note(database, projects, one)
     if as_json:
         show(("project", "difference"), found, as_json=True)
     click.echo(f"{_count(len(found), 'difference')} in {_count(len(wanted), 'project')}", err=True)
@@ -313,12 +321,14 @@ def _wanted(database: Database, slug: str | None) -> list[Project]:
         return catalog.projects(transaction) if slug is None else [named_project(transaction, slug)]
 
 
-def differences(database: Database, projects: Projects, project: Project) -> Iterator[str]:
+def differences(
+    database: Database, projects: Projects, project: Project, *, full: bool = True
+) -> Iterator[str]:
     """Yield what `gitstore verify` finds in one project."""
     try:
         with closing(projects.reader(project)) as store:
             progress = Progress(f"verifying {project.slug}")
-            yield from map(str, verifying.verify(database, store, progress))
+            yield from map(str, verifying.verify(database, store, progress, full=full))
     except IntegrityError as error:
         yield error.message
 

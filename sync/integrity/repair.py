@@ -77,7 +77,7 @@ def start_above(unit_of_work: MirrorUnitOfWork, slug: str, number: int, origin: 
         rows.load_marks(tx, repository, [slug])
         rows.raise_mark(tx, repository, slug, number)
         if not any(contradictions(repository, rows.recorded(tx, repository, slug))):
-            rebuild.correct(tx, repository, slug)  # the number of an open draft has changed
+            rebuild.correct(tx, repository, [slug])  # the number of an open draft has changed
         audit.note(tx, repository.project, origin, "workflow.numbers_raised", slug, {"above": number})
         return derive.consistent_state(repository, slug).next_number
 
@@ -107,7 +107,7 @@ class _Repair:
             yield from self._publish_again(
                 [self._recorded.versions[number] for number in sorted(lost)], entries
             )
-        if count := git_objects.keep_missing(self._tx, self._repository, self._slug):
+        if count := git_objects.keep_missing(self._tx, self._repository, [self._slug]):
             yield f"{self._slug}: stored the objects of {count} version{'s'[: count != 1]} in the database"
 
     def _restore_ledger(self) -> Iterator[str]:
@@ -242,7 +242,7 @@ class _Repair:
             by, on = version.published_by, f"{version.published_at:%Y-%m-%d}"
             yield f"{names.show(name)}: published again as {oid}, by {by}, as it was on {on}"
         if republished:
-            rebuild.correct(self._tx, self._repository, self._slug)
+            rebuild.correct(self._tx, self._repository, [self._slug])
 
     def _republish(self, version: VersionRecord, *, in_ledger: bool) -> None:
         """Restore the version's tag and its ledger entry, with the original actor and time."""

@@ -12,8 +12,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final, LiteralString
 
-from psycopg.types.json import Jsonb
-
 from gitstore import names, pending
 from gitstore.definition.quoting import quote
 from gitstore.errors import GitstoreError, IntegrityError
@@ -24,7 +22,9 @@ from gitstore.names import VersionRef, is_slug
 from gitstore.repository import Repository
 from sync import derive, environments, git_objects, releases, rows
 from sync.db import Database, Transaction
-from sync.reconcile import Progress, tracked
+from sync.integrity import checks
+from sync.integrity.processes import in_groups
+from sync.reconcile import Progress
 from sync.rows import Recorded, VersionInfo, VersionRow, WorkflowRow
 from sync.unit_of_work import locks_of
 
@@ -53,10 +53,9 @@ _TO_KEEP: Final[LiteralString] = """
 _STORED: Final[LiteralString] = (
     rows.select(VersionInfo, "v.")
     + """,
-        v.definition is not distinct from expected.definition
+        v.definition is not distinct from expected.text::jsonb
         and coalesce(v.definition_text = expected.text, v.definition_text is null) as same_definition
-    from unnest(%(ids)s::uuid[], %(definitions)s::jsonb[], %(texts)s::text[])
-        as expected (id, definition, text)
+    from jsonb_to_recordset(%(expected)s) as expected (id uuid, text text)
     join gitstore.workflow_versions v on v.id = expected.id
 """
 )
@@ -83,21 +82,34 @@ class _Stored(VersionInfo):
     same_definition: bool
 
 
-def verify(database: Database, repository: Repository, progress: Progress | None = None) -> Iterator[Finding]:
-    """Yield every difference in one project; nothing if there are no differences."""
+def verify(
+    database: Database, repository: Repository, progress: Progress | None = None, *, full: bool = True
+) -> Iterator[Finding]:
+    """Yield every difference in one project; nothing if there are no differences.
+
+    Unless `full`, workflows that did not change since they were found in order are passed over, and objects
+    that nothing changed are not read. A full run continues one that was killed.
+    """
     with database.as_owner() as tx:
-        slugs = rows.slugs(tx, repository)
+        since = checks.begin(tx, repository, "verify") if full else None
+        passed = checks.checked(tx, repository, "verify", since)
+        slugs = [slug for slug in rows.slugs(tx, repository) if slug not in passed]
     reported: list[str] = []
-    for slug in tracked(slugs, progress):
-        for finding in _verify_one(database, repository, slug):
-            reported.append(finding.problem)
-            yield finding
+    for findings in in_groups(_verify_group, database, repository, slugs, progress):
+        reported += [finding.problem for finding in findings]
+        yield from findings
     yield from _incomplete(database, repository)
     yield from _releases(database, repository)
     yield from _environments(database, repository)
-    yield from _git_problems(repository, "\n".join(reported))
+    if packed_refs_damaged(repository.path):
+        yield Finding(REPOSITORY, None, "packed-refs is damaged, and git reads none of it", RESTORE)
+    elif full:
+        yield from _git_problems(repository, "\n".join(reported))
+    if not full:
+        return
     with database.as_owner() as tx:
         damaged = git_objects.survey(tx, repository.project).damaged
+        checks.end(tx, repository, "verify")
     for oid in damaged:
         yield Finding(REPOSITORY, None, f"the bytes of object {oid} in the database are damaged", RENEW)
 
@@ -126,9 +138,6 @@ def unrecoverable(database: Database, repository: Repository) -> Iterator[str]:
 
 def _git_problems(repository: Repository, reported: str) -> Iterator[Finding]:
     """Yield errors in refs and objects that git reports, except those of objects named in `reported`."""
-    if packed_refs_damaged(repository.path):
-        yield Finding(REPOSITORY, None, "packed-refs is damaged, and git reads none of it", RESTORE)
-        return
     for line in fsck(repository.path):
         oids = _OID.findall(line)
         if not any(oid in reported for oid in oids):
@@ -169,14 +178,21 @@ def _incomplete(database: Database, repository: Repository) -> Iterator[Finding]
         yield Finding(REPOSITORY, None, error.message, RESTORE)
 
 
-def _verify_one(database: Database, repository: Repository, slug: str) -> list[Finding]:
-    if not is_slug(slug):
-        return [Finding(slug, None, "has refs, but is not a valid slug", "Delete those refs")]
-    with database.as_owner() as tx:
-        if not list(differences(tx, repository, slug)):
-            return []
-    with database.as_owner(locks_of(repository, [slug])) as tx:
-        return list(differences(tx, repository, slug))
+def _verify_group(database: Database, repository: Repository, slugs: Sequence[str]) -> list[Finding]:
+    misnamed = [slug for slug in slugs if not is_slug(slug)]
+    findings = [
+        Finding(slug, None, "has refs, but is not a valid slug", "Delete those refs") for slug in misnamed
+    ]
+    # Tags are read once for the whole group, as of its beginning: a difference is looked at again.
+    with database.as_owner() as tx, repository.refs.cached_reads():
+        seen = checks.fingerprints(tx, repository, slugs)
+        suspects = [slug for slug in filter(is_slug, slugs) if any(differences(tx, repository, slug))]
+        sound = {slug: fingerprint for slug, fingerprint in seen.items() if slug not in suspects}
+        checks.record(tx, repository, "verify", sound)
+    for slug in suspects:
+        with database.as_owner(locks_of(repository, [slug])) as tx:
+            findings += differences(tx, repository, slug)
+    return findings
 
 
 def differences(tx: Transaction, repository: Repository, slug: str) -> Iterator[Finding]:
@@ -286,7 +302,7 @@ def _rows_against_git(tx: Transaction, repository: Repository, recorded: Recorde
         if stored is not None and (stored.ledger_oid or stored.draft_commit or stored.latest_number):
             yield Finding(slug, None, "has rows, but its refs are missing", ACCEPT)
         return
-    row, entries, draft = derived
+    row, entries, draft = derived.workflow, derived.entries, derived.draft
     if stored is None:
         yield Finding(slug, None, "has no row", RECONCILE)
     elif (stored.ledger_oid, stored.draft_commit) != (row.ledger_oid, row.draft_commit):
@@ -298,7 +314,7 @@ def _rows_against_git(tx: Transaction, repository: Repository, recorded: Recorde
         versions: list[VersionRow] = []
         for entry in entries[start : start + BATCH]:
             try:
-                versions.append(derive.published_row(repository, slug, entry))
+                versions.append(derived.published_row(repository, entry))
             except GitstoreError as error:
                 yield Finding(slug, entry.version, error.message, RESTORE)
         yield from _compare_versions(tx, recorded, versions)
@@ -313,10 +329,8 @@ def _rows_against_git(tx: Transaction, repository: Repository, recorded: Recorde
 def _compare_versions(
     tx: Transaction, recorded: Recorded, derived: Sequence[VersionRow]
 ) -> Iterator[Finding]:
-    definitions = [Jsonb(row.definition) if row.definition is not None else None for row in derived]
-    texts = [row.definition_text for row in derived]
-    ids = [row.id for row in derived]
-    matching = tx.rows(_Stored, _STORED, ids=ids, definitions=definitions, texts=texts)
+    expected = rows.as_json({"id": row.id, "text": row.definition_text} for row in derived)
+    matching = tx.rows(_Stored, _STORED, expected=expected)
     stored = {row.id: row for row in matching}
     for row in derived:
         if row.id in stored:

@@ -14,11 +14,13 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from dulwich.objects import Commit
 
-from gitstore import names
+from gitstore import ledger, names
 from gitstore.drafts import Content
 from gitstore.errors import Code, GitstoreError, UnavailableError
 from gitstore.git.cleanup import sweep
+from gitstore.model import LedgerEntry
 from gitstore.push import slices
 from gitstore.store import Store
 from sync import rows
@@ -97,6 +99,26 @@ def test_each_slice_is_committed_before_the_next_begins(
     house.store.unit_of_work = Watched(house.writes, lambda _: rows.append(len(house.rows("workflows"))))
     push(house.store, LargePush().drafts(MANY[:10]).request())
     assert rows == [0, 4, 8]
+
+
+def test_the_work_on_a_ledger_grows_with_the_number_of_versions(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parsed = 0
+
+    def counted(commit: Commit) -> LedgerEntry:
+        nonlocal parsed
+        parsed += 1
+        return parse(commit)
+
+    parse = ledger.parse
+    monkeypatch.setattr(ledger, "parse", counted)
+    for slug, count in (("a", 60), ("b", 120)):
+        large = LargePush()
+        large.versions(slug, count)
+        parsed = 0
+        assert set(push(house.store, large.request()).values()) == {"ok"}
+        assert parsed < 4 * count
 
 
 def test_many_versions_of_one_workflow_go_in_slices_and_leave_the_named_draft_alone(

@@ -10,10 +10,10 @@ import pytest
 
 from gitstore import names
 from gitstore.drafts import Content
-from gitstore.errors import Code, GitstoreError
+from gitstore.errors import Code, GitstoreError, ObjectsMissingError
 from gitstore.names import version_id
 from sync import derive, reconcile
-from sync.integrity import rebuild, verify
+from sync.integrity import processes, rebuild, verify
 from tests.sync.conftest import House
 
 
@@ -254,3 +254,29 @@ def test_exchanged_ids_of_rows_are_corrected(shop: House) -> None:
     assert {f.advice for f in verify.verify(shop.database, shop.unmirrored())} == {verify.REBUILD}
     rebuild.rebuild(shop.database, [shop.unmirrored()])
     assert shop.mirrored() == before
+
+
+def test_a_large_project_is_rebuilt_and_verified_in_processes(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Findings and errors come back from the other processes as they are."""
+    monkeypatch.setattr(processes, "GROUP", 2)
+    monkeypatch.setattr(processes, "_FEW", 1)
+    slugs = [f"flow-{number}" for number in range(7)]
+    for slug in slugs:
+        house.publish(slug, f"https://{slug}.example/")
+    before = house.mirrored()
+    house.tamper("update gitstore.workflow_versions set message = 'x'")
+    found = list(verify.verify(house.database, house.store))
+    assert [finding.workflow for finding in found] == slugs
+    steps: list[tuple[int, int]] = []
+    assert (
+        rebuild.rebuild(house.database, [house.unmirrored()], progress=lambda *step: steps.append(step)) == 7
+    )
+    assert steps == [(0, 7), (2, 7), (4, 7), (6, 7), (7, 7)]
+    assert house.mirrored() == before
+    blob = before[1][3]["blob_sha"]
+    (house.store.path / "objects" / blob[:2] / blob[2:]).unlink()
+    with pytest.raises(ObjectsMissingError, match=blob) as missing:
+        rebuild.rebuild(house.database, [house.unmirrored()])
+    assert missing.value.data["oid"] == blob
