@@ -55,28 +55,36 @@ _CONNECTION: Final[Mapping[str, Any]] = {
     "tcp_user_timeout": 25_000,
 }
 # The search path excludes the schema gitstore: all names in the SQL of this package are qualified.
+# One statement sets everything, from left to right, as each statement has its cost.
 _BEGIN: Final[LiteralString] = """
     begin isolation level read committed;
-    set local search_path = pg_catalog; set local timezone = 'UTC'; set local datestyle = 'ISO';
-    set local lock_timeout = %(usual_lock)s; set local statement_timeout = %(usual_statement)s
+    select pg_catalog.set_config('search_path', 'pg_catalog', true),
+           pg_catalog.set_config('timezone', 'UTC', true),
+           pg_catalog.set_config('datestyle', 'ISO', true),
+           pg_catalog.set_config('lock_timeout', %(usual_lock)s, true),
+           pg_catalog.set_config('statement_timeout', %(usual_statement)s, true)
 """
+_AS_USER: Final[LiteralString] = ", pg_catalog.set_config('role', 'gitstore_user', true)"
 # Claims in both forms that functions of a host read: auth.uid() and auth.role() of Supabase, for example.
-_SET_CLAIMS: Final[LiteralString] = """
-    select set_config('request.jwt.claims', %(claims)s, true),
-           set_config('request.jwt.claim.sub', %(claim_sub)s, true),
-           set_config('request.jwt.claim.role', %(claim_role)s, true)
+_WITH_CLAIMS: Final[LiteralString] = """
+         , pg_catalog.set_config('request.jwt.claims', %(claims)s, true)
+         , pg_catalog.set_config('request.jwt.claim.sub', %(claim_sub)s, true)
+         , pg_catalog.set_config('request.jwt.claim.role', %(claim_role)s, true)
 """
 # All reads are by key, in the order of an index. A bitmap scan loses that order, and another index needs a
 # sort, yet both look cheaper to a planner without statistics: 200 ms for a page, right after an import of
 # 100,000 versions.
 _BEGIN_READING: Final[LiteralString] = (
     _BEGIN
-    + """; set transaction read only; set local role gitstore_user;
-    set local enable_bitmapscan = off; set local enable_sort = off;
+    + """
+         , pg_catalog.set_config('transaction_read_only', 'on', true)
+         , pg_catalog.set_config('enable_bitmapscan', 'off', true)
+         , pg_catalog.set_config('enable_sort', 'off', true)
 """
-    + _SET_CLAIMS
+    + _AS_USER
+    + _WITH_CLAIMS
 )
-_BEGIN_AS_USER: Final[LiteralString] = _BEGIN + "; set local role gitstore_user;" + _SET_CLAIMS
+_BEGIN_AS_USER: Final[LiteralString] = _BEGIN + _AS_USER + _WITH_CLAIMS
 # The function is open to everyone unless an operator has revoked it.
 _TIMELINE: Final[LiteralString] = """
     select case when has_function_privilege('pg_walfile_name(pg_lsn)', 'execute')
