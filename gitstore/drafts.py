@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import stat
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -105,8 +106,7 @@ class DraftWriter:
         message = self.message or what_changes(repository, slug, before_id, parsed) or default_message
         new = put_file(repository.objects, root, path, file, before)
         repository.cache_definition(new[0].id, file.name, parsed)
-        repository.objects.write(new)
-        commit = self._commit(base, new[-1].id, message, merged)
+        commit = self._commit(base, new[-1].id, message, merged, new)
         return Saved(commit, self._number, parsed.problems.after(file.warnings))
 
     def _parsed(self, content: Content, base: Commit | None, before: File | None) -> tuple[File, Definition]:
@@ -135,13 +135,13 @@ class DraftWriter:
         restored = repository.objects.commit(version)
         _, _, folder = repository.locate(restored, slug)
         tree: bytes = restored.tree
+        new: Sequence[ShaFile] = ()
         if base is not None and folder != tree and repository.locate(base, slug)[2] != base.tree:
             # A repository of several workflows: restoring this one must not revert the others in the tree.
             path = [FOLDER, slug.encode()]
             new = put_folder(repository.objects, repository.objects.tree(base.tree), path, folder)
-            repository.objects.write(new)
             tree = new[-1].id
-        commit = self._commit(base, tree, self.message or default_message)
+        commit = self._commit(base, tree, self.message or default_message, new=new)
         return Saved(commit, self._number, repository.snapshot(slug, commit).problems)
 
     @property
@@ -155,8 +155,18 @@ class DraftWriter:
         tip = self.state.draft if self.state.draft_open else self.state.latest_commit
         return self.repository.objects.commit(tip.encode()) if tip else None
 
-    def _commit(self, base: Commit | None, tree: bytes, message: str, merged: bytes | None = None) -> str:
-        """Commit `tree` and return the draft's commit; no new commit if the open draft already holds it."""
+    def _commit(
+        self,
+        base: Commit | None,
+        tree: bytes,
+        message: str,
+        merged: bytes | None = None,
+        new: Sequence[ShaFile] = (),
+    ) -> str:
+        """Commit `tree` and return the draft's commit; no new commit if the open draft already holds it.
+
+        `new` are the objects of the tree that are written with the commit.
+        """
         repository, change = self.repository, self.change
         if merged is not None and (base is None or repository.objects.is_ancestor(merged, base.id)):
             merged = None
@@ -171,7 +181,7 @@ class DraftWriter:
             when=change.authorship.when,
             message=message,
         )
-        repository.objects.write([commit])
+        repository.objects.write([*new, commit])
         name = names.draft(change.slug)
         before = repository.refs.read(name)
         accepted(repository, Command(name, before, commit.id))

@@ -27,7 +27,7 @@ from dulwich.pack import UnpackedObject, write_pack_index, write_pack_objects
 
 from gitstore.budget import spending
 from gitstore.errors import BusyError, Code, ConflictError, IntegrityError, ObjectsMissingError
-from gitstore.git.files import flush, fsync_folder, make_folder
+from gitstore.git.files import flush, fsync_folder, make_folder, make_folders
 
 T = TypeVar("T", bound=ShaFile)
 
@@ -281,18 +281,13 @@ class WritableObjects(Objects):
     """The objects of a repository, to which this object may add."""
 
     @spending("git")
-    def write(self, new: Iterable[ShaFile]) -> None:
+    def write(self, new: Sequence[ShaFile]) -> None:
         """Write loose objects in the caller's order (referenced objects first), durable on return."""
-        folders = set()
+        folders = dict.fromkeys(self.folder / item.id[:2].decode() for item in new)
+        make_folders(folders)
         for item in new:
-            folder = self.folder / item.id[:2].decode()
-            if not folder.is_dir():
-                with suppress(FileExistsError):
-                    folder.mkdir()
-                fsync_folder(self.folder)
             self._write_one(item)
             self._keep(item)
-            folders.add(folder)
         for folder in folders:
             sync_fanout(folder)
 

@@ -101,7 +101,9 @@ def _in_processes(
 def _open(place: _Place) -> None:
     Thread(target=_end_with_parent, daemon=True).start()
     database = Database(place.conninfo, max_connections=2, lock_seconds=place.lock_seconds)
-    _here.append((database, Repository(place.path, place.project, **place.options)))
+    repository = Repository(place.path, place.project, **place.options)
+    repository.objects.mostly_packed = True
+    _here.append((database, repository))
 
 
 def _end_with_parent() -> None:
