@@ -106,6 +106,10 @@ def acknowledged(writers: list[Publisher]) -> dict[str, int]:
     return {writer.slug: writer.done for writer in writers}
 
 
+NOT_CONTENT = {"migrations", "feature_level", "checks", "check_runs"}
+"""Tables that say nothing about projects: the schema, and what was compared when."""
+
+
 def rows(settings: Mapping[str, str]) -> dict[str, list[str]]:
     """The rows of each table with the content of projects, without the record of a restore."""
     query = "select (to_jsonb(t))::text from gitstore.{} t order by 1"
@@ -115,7 +119,7 @@ def rows(settings: Mapping[str, str]) -> dict[str, list[str]]:
     ):
         found = {
             name: [row for (row,) in connection.execute(query.format(name).encode())]
-            for name in {table.name for table in TABLES} | DERIVED.keys() - {"migrations", "feature_level"}
+            for name in {table.name for table in TABLES} | DERIVED.keys() - NOT_CONTENT
         }
     found["audit_log"] = [row for row in found["audit_log"] if "project.restored" not in row]
     return found
