@@ -40,12 +40,7 @@ _STEP: Final = 2**20
 _HEAD: Final = b"HEAD"
 _REF: Final = re.compile(rb"([0-9a-f]{40}) (" + names.PREFIX + rb"[^\0\n ]+)")
 
-_SNAPSHOT: Final[LiteralString] = """
-    set transaction isolation level repeatable read, read only;
-    set local idle_in_transaction_session_timeout = 0
-"""
 _PROJECT_THERE: Final[LiteralString] = "select true from gitstore.projects where id = %(project)s"
-_NOW: Final[LiteralString] = "select now()"
 _MIGRATION: Final[LiteralString] = "select max(number) from gitstore.migrations"
 
 
@@ -150,9 +145,7 @@ class _Addition:
                 with writes.maintenance():
                     if writes.markers.pending().keys() - failures.keys():
                         continue  # a writer was killed just now
-                    tx = snapshot.enter_context(database.as_owner())
-                    tx.connection.execute(_SNAPSHOT)
-                    tx.value(_NOW)
+                    tx = snapshot.enter_context(database.snapshot())
                     refs, damaged = self._repository.refs.survey(names.PREFIX)
                 self.notes += (f"{slug}: {error.message}" for slug, error in failures.items())
                 self.notes += (

@@ -56,14 +56,14 @@ _CONNECTION: Final[Mapping[str, Any]] = {
 }
 # The search path excludes the schema gitstore: all names in the SQL of this package are qualified.
 # One statement sets everything, from left to right, as each statement has its cost.
-_BEGIN: Final[LiteralString] = """
-    begin isolation level read committed;
+_SET: Final[LiteralString] = """
     select pg_catalog.set_config('search_path', 'pg_catalog', true),
            pg_catalog.set_config('timezone', 'UTC', true),
            pg_catalog.set_config('datestyle', 'ISO', true),
            pg_catalog.set_config('lock_timeout', %(usual_lock)s, true),
            pg_catalog.set_config('statement_timeout', %(usual_statement)s, true)
 """
+_BEGIN: Final[LiteralString] = "begin isolation level read committed;" + _SET
 _AS_USER: Final[LiteralString] = ", pg_catalog.set_config('role', 'gitstore_user', true)"
 # Claims in both forms that functions of a host read: auth.uid() and auth.role() of Supabase, for example.
 _WITH_CLAIMS: Final[LiteralString] = """
@@ -102,6 +102,12 @@ _LOCKED_SOON: Final[LiteralString] = (
     "; set local lock_timeout = %(patience)s" + _LOCKED + "; set local lock_timeout = %(usual_lock)s"
 )
 _BEGIN_AS_OWNER: Final[LiteralString] = _BEGIN + "; set local statement_timeout = 0"
+# It sees the rows as they are at its first statement, for as long as it takes.
+_BEGIN_SNAPSHOT: Final[LiteralString] = (
+    "begin isolation level repeatable read read only;"
+    + _SET
+    + "; set local statement_timeout = 0; set local idle_in_transaction_session_timeout = 0"
+)
 _BEGIN_UPKEEP: Final[LiteralString] = _BEGIN_AS_OWNER + "; set local gitstore.upkeep = 'on'"
 
 Claims = Mapping[str, object]
@@ -286,6 +292,10 @@ class Database:
     def as_owner(self, locks: Locks | None = None) -> AbstractContextManager[Transaction]:
         """Open a transaction of the tables' owner, without a statement timeout."""
         return self._locked(_BEGIN_AS_OWNER, locks)
+
+    def snapshot(self) -> AbstractContextManager[Transaction]:
+        """Open a transaction of the tables' owner that sees the rows as they are now until it ends."""
+        return self._locked(_BEGIN_SNAPSHOT, None)
 
     def upkeep(self, locks: Locks | None = None) -> AbstractContextManager[Transaction]:
         """Open a transaction of the tables' owner that may change immutable rows."""

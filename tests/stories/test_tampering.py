@@ -59,7 +59,7 @@ def test_a_removed_tag_is_not_used_again(own_service: Service, owner: Caller, tm
 def test_a_damaged_ref_and_a_corrupt_object_leave_the_others_readable(
     own_service: Service, owner: Caller, tmp_path: Path
 ) -> None:
-    """HTTP and git serve the other versions; verify and repair report the damage."""
+    """HTTP serves every version, from Postgres if need be, and git the others; verify reports the damage."""
     path = own_service.repository
     (path / "refs/tags/a/v2").write_bytes(b"\0" * 41)
     blob = git(own_service, "rev-parse", "b/v1:workflow.yaml")
@@ -68,8 +68,7 @@ def test_a_damaged_ref_and_a_corrupt_object_leave_the_others_readable(
     broken.write_bytes(b"torn")
     for number, label in ((1, "one"), (2, "two"), (3, "three")):
         assert owner.definition("a", number) == definition(label).encode()
-    damaged = owner.get("/workflows/b/versions/1/definition")
-    assert (damaged.status, damaged.json["code"]) == (409, "integrity")
+    assert owner.get("/workflows/b/versions/1/definition").status == 200
     # A full clone needs the corrupt blob, a fetch of the others does not.
     clone = tmp_path / "clone"
     subprocess.run(["git", "init", "-q", str(clone)], check=True)
