@@ -311,11 +311,11 @@ class Database:
         return self._asked(_BEGIN_READING, row, query, {**values, **_claim_values(claims)})
 
     def call(self, row: type[T], query: LiteralString, *values: str | bytes | None) -> T | None:
-        """Query a function that sets its own role and claims, in a single round trip; return the first row.
+        """Query a function that sets its own role and claims, in one round trip; return its row, or None.
 
-        The columns of the query are the fields of `row`, in their order.
-        For the shortest requests: libpq is called directly, as a cursor takes three times as long. The last
-        parameter is the timeout for locks. Every error is raised as `unavailable`.
+        The columns are the fields of `row`, in their order; the function's last parameter is the timeout for
+        locks. libpq is called directly, since a cursor takes three times as long. Every error is raised as
+        `unavailable`.
         """
         with translated(), spending("database"):
             pool = self._open()

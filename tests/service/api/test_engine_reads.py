@@ -76,6 +76,12 @@ def test_versions_are_answered_without_flask_as_flask_answers_them(viewer: Clien
         assert found.status_code == 200
 
 
+def test_the_commit_alone_is_not_the_tag_of_a_version(viewer: Client) -> None:
+    commit = viewer.get(f"{VERSIONS}/1").json["commit"]
+    found, short = compared(viewer, f"{VERSIONS}/1", **{"If-None-Match": f'"{commit}"'})
+    assert (found.status_code, short) == (200, False)
+
+
 @pytest.mark.parametrize(
     "name",
     ["3", "0", "01", "v1", "latest", "draft", "x", "9" * 30, "\u0663", "1/definition/", "current/"],
