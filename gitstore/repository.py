@@ -164,12 +164,18 @@ class Repository:
     # Names of a workflow
 
     def former(self, slug: str) -> tuple[FormerName, ...]:
-        """Return the names that the workflow had before `slug`, with the latest version under each."""
+        """Return the names that the workflow had before `slug`, with the latest version under each.
+
+        Nothing if its ledger cannot be read, which those who need the ledger report.
+        """
         if slug not in self._former:
-            tip = self.refs.read(names.ledger(slug))
-            if tip is None:
+            try:
+                tip = self.refs.read(names.ledger(slug))
+                if tip is None:
+                    return ()
+                self._former[slug] = ledger.parse(self.objects.commit(tip)).former
+            except GitstoreError:
                 return ()
-            self._former[slug] = ledger.parse(self.objects.commit(tip)).former
         return self._former[slug]
 
     def all_names(self, slug: str) -> list[str]:
@@ -190,9 +196,16 @@ class Repository:
 
     def identity(self, slug: str) -> UUID:
         """Return the id of the workflow `slug`, also by a former name: it is that of its first name."""
-        if not self.former(slug) and self.refs.read(names.ledger(slug)) is None:
-            slug = self.renamed_to(slug) or slug
-        return names.workflow_id(self.project, self.all_names(slug)[0])
+        if not (former := self.former(slug)):
+            slug = self.renamed_to(slug) or slug if self._lacks_ledger(slug) else slug
+            former = self.former(slug)
+        return names.workflow_id(self.project, former[0].slug if former else slug)
+
+    def _lacks_ledger(self, slug: str) -> bool:
+        try:
+            return self.refs.read(names.ledger(slug)) is None
+        except GitstoreError:  # damaged, and so there
+            return False
 
     def superseded(self, slug: str, when: datetime) -> bytes:
         """Return an unused ref for a head discarded at `when`; after a clock jump the first may be taken."""

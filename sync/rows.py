@@ -203,7 +203,11 @@ RECHECK_DRAFTS: Final[LiteralString] = CORRECT_VERSIONS + "where stored.state = 
 
 _SLUGS: Final[LiteralString] = "select slug from gitstore.workflows where project_id = %(project)s"
 _WORKFLOW: Final[LiteralString] = (
-    select(WorkflowRow) + " from gitstore.workflows where project_id = %(project)s and id = %(id)s"
+    select(WorkflowRow)
+    + """
+    from gitstore.workflows where project_id = %(project)s and (id = %(id)s or slug = %(slug)s)
+    order by id = %(id)s desc limit 1
+"""
 )
 _VERSIONS: Final[LiteralString] = (
     select(VersionRecord)
@@ -220,7 +224,7 @@ def slugs(tx: Transaction, repository: Repository) -> list[str]:
 
 def recorded(tx: Transaction, repository: Repository, slug: str) -> Recorded:
     identity = repository.identity(slug) if is_slug(slug) else workflow_id(repository.project, slug)
-    row = tx.row(WorkflowRow, _WORKFLOW, project=repository.project, id=identity)
+    row = tx.row(WorkflowRow, _WORKFLOW, project=repository.project, id=identity, slug=slug)
     versions = tx.rows(VersionRecord, _VERSIONS, workflow=row.id) if row else []
     return Recorded(slug, row, {version.version_number: version for version in versions})
 
