@@ -200,5 +200,5 @@ def test_a_new_slug_leads_on_from_the_former_one(ann: Visitor) -> None:
     assert renamed.location == "/ui/workflows/shipments/settings"
     moved = ann.get(f"{ONE}/versions/2?x=1")
     assert (moved.status, moved.location) == (301, "/ui/workflows/shipments/versions/2?x=1")
-    assert ann.post(f"{ONE}/validate").status == 308
+    assert ann.post(f"{ONE}/discard", etag="0" * 40).status == 308
     assert "v3" in ann.get("/ui/workflows/shipments").page.text
