@@ -138,7 +138,7 @@ def _redirected(error: RenamedError) -> Response:
     given = request.view_args or {}
     if error.former not in (given.get("id"), given.get("slug")):
         return _refused(error)  # named in the body
-    path = request.path.replace(f"/{error.former}", f"/{error.slug}", 1)
+    path = request.path.replace(f"/workflows/{error.former}", f"/workflows/{error.slug}", 1)
     query = f"?{request.query_string.decode('latin-1')}" if request.query_string else ""
     is_shown = ui.is_page(request.path) and request.method in ("GET", "HEAD")
     status = HTTPStatus.MOVED_PERMANENTLY if is_shown else HTTPStatus.PERMANENT_REDIRECT

@@ -55,6 +55,13 @@ def test_ids_stay_and_former_addresses_redirect(owner: Client) -> None:
     assert [row["slug"] for row in owner.get("/workflows").json["workflows"]] == ["shop"]
 
 
+def test_a_slug_that_is_a_word_of_the_path_redirects_too(owner: Client) -> None:
+    owner.create("workflows")
+    owner.post("/workflows/workflows/rename", json={"slug": "api"})
+    moved = owner.get("/api/workflows/workflows")
+    assert (moved.status_code, moved.headers["Location"]) == (308, "/api/workflows/api")
+
+
 def test_names_that_are_taken_or_no_slugs_are_refused(owner: Client) -> None:
     owner.create("one")
     owner.create("two")
