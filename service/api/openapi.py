@@ -223,7 +223,7 @@ def document(app: OpenAPI) -> dict[str, Any]:
     made["components"]["schemas"] = definitions["$defs"]
     for path, item in made["paths"].items():
         for operation in item.values():
-            if _OF_WORKFLOW in path:
+            if path.startswith(_OF_WORKFLOW):
                 operation["responses"]["308"] = _RENAMED
             if JSON in operation["responses"]["400"]["content"]:
                 del operation["responses"]["400"]  # flask-openapi3's own, if no input can be malformed

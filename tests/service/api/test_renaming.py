@@ -58,8 +58,10 @@ def test_ids_stay_and_former_addresses_redirect(owner: Client) -> None:
 def test_a_slug_that_is_a_word_of_the_path_redirects_too(owner: Client) -> None:
     owner.create("workflows")
     owner.post("/workflows/workflows/rename", json={"slug": "api"})
-    moved = owner.get("/api/workflows/workflows")
-    assert (moved.status_code, moved.headers["Location"]) == (308, "/api/workflows/api")
+    moved = owner.get("/workflows/workflows")
+    assert (moved.status_code, moved.headers["Location"]) == (308, "/workflows/api")
+    told = problem(owner.get("/api/workflows/workflows"), 404, "workflow_renamed")
+    assert told["slug"] == "api"
 
 
 def test_names_that_are_taken_or_no_slugs_are_refused(owner: Client) -> None:
