@@ -221,7 +221,8 @@ def record(
 
 def _was_discarded(repository: Repository, slug: str, head: bytes) -> bool:
     """Return whether a superseded ref of `slug` keeps `head`: a draft starting there is a restored one."""
-    return head in repository.refs.below(names.superseded_of(slug)).values()
+    kept = (repository.refs.below(names.superseded_of(name)).values() for name in repository.all_names(slug))
+    return any(head in heads for heads in kept)
 
 
 def _upstream_facts(objects: Objects, oid: bytes) -> dict[str, object]:

@@ -37,6 +37,7 @@ class Code(StrEnum):
     PROJECT_NOT_ARCHIVED = "project_not_archived"
     LAST_OWNER = "last_owner"
     WORKFLOW_EXISTS = "workflow_exists"
+    WORKFLOW_RENAMED = "workflow_renamed"
     DRAFT_EXISTS = "draft_exists"
     NO_DRAFT = "no_draft"
     BASE_MOVED = "base_moved"
@@ -145,6 +146,15 @@ class ForbiddenError(GitstoreError):
 
 class NotFoundError(GitstoreError):
     """The object does not exist, is no longer available, or belongs to another tenant."""
+
+
+class RenamedError(NotFoundError):
+    """The workflow that was called `former` is called `slug` by now."""
+
+    def __init__(self, former: str, slug: str) -> None:
+        super().__init__(Code.WORKFLOW_RENAMED, f"{former} is called {slug} by now", slug=slug)
+        self.former = former
+        self.slug = slug
 
 
 class ConflictError(GitstoreError):

@@ -29,6 +29,7 @@ paragraph of trailers (git-interpret-trailers(1)). Only the reason and the trail
     Gitstore-Environment: prod            environment-moved, environment-removed
     Gitstore-Title: "..."                 version-annotated: as JSON; absent if there is none
     Gitstore-Notes: "..."                 version-annotated: likewise
+    Gitstore-Renamed: <slug>              renamed: the slug of the workflow from then on
     Gitstore-Release: <name>              the release that the entry belongs to
     Gitstore-Schedule: <uuid>             the schedule that the entry carries out
     Gitstore-Latest: v3                   the state after this entry, so that the newest entry is sufficient:
@@ -37,6 +38,7 @@ paragraph of trailers (git-interpret-trailers(1)). Only the reason and the trail
     Gitstore-Environments: prod=v3 staging=v4:90,v3:10,held    the others are absent if they are empty:
     Gitstore-Yanked: v1 v2                by name; the first of two versions has its weight in percent
     Gitstore-Archived: yes
+    Gitstore-Former: orders:v3 sales:none the slugs that it had, and the latest version under each
 
 An entry is written just before its ref. A publishing entry counts once the tag holds its object id. An entry
 left behind by a kill never counts, and the next entry records the actual state.
@@ -60,7 +62,7 @@ from dulwich.objects import Commit, Tree
 from gitstore.errors import Code, ConflictError, IntegrityError
 from gitstore.git.commits import ident, new_commit, person, text, utc
 from gitstore.git.objects import Objects
-from gitstore.model import Actor, Environment, LedgerEntry, LedgerKind, Person, Rules
+from gitstore.model import Actor, Environment, FormerName, LedgerEntry, LedgerKind, Person, Rules
 from gitstore.names import parse_version
 
 COMMITTER = Person("gitstore", "gitstore@localhost")
@@ -84,6 +86,7 @@ _SUBJECTS = {
     LedgerKind.ANNOTATED: "Annotated {slug} {version}",
     LedgerKind.ARCHIVED: "Archived {slug}",
     LedgerKind.UNARCHIVED: "Unarchived {slug}",
+    LedgerKind.RENAMED: "Renamed {slug} to {renamed}",
 }
 LEVELS = dict.fromkeys(
     (
@@ -94,6 +97,7 @@ LEVELS = dict.fromkeys(
         LedgerKind.ANNOTATED,
         LedgerKind.ARCHIVED,
         LedgerKind.UNARCHIVED,
+        LedgerKind.RENAMED,
     ),
     2,
 )
@@ -127,6 +131,7 @@ def compose(slug: str, entry: LedgerEntry) -> Commit:
         "Environment": entry.environment,
         "Title": _quote(entry.title),
         "Notes": _quote(entry.notes),
+        "Renamed": entry.renamed,
         "Release": entry.release,
         "Schedule": str(entry.schedule) if entry.schedule is not None else None,
         "Latest": _show(entry.latest or None),
@@ -135,6 +140,7 @@ def compose(slug: str, entry: LedgerEntry) -> Commit:
         "Environments": " ".join(map(_show_environment, entry.environments)) or None,
         "Yanked": " ".join(map(_show, entry.yanked)) or None,
         "Archived": "yes" if entry.archived else None,
+        "Former": " ".join(f"{name.slug}:{_show(name.latest or None)}" for name in entry.former) or None,
     }
     block = "\n".join(f"{_PREFIX}{key}: {value}" for key, value in trailers.items() if value is not None)
     reason = entry.message.strip()
@@ -169,6 +175,7 @@ def parse(commit: Commit) -> LedgerEntry:
             environments=tuple(map(_environment, trailers.get("Environments", "").split())),
             yanked=tuple(_some_number(shown) for shown in trailers.get("Yanked", "").split()),
             archived="Archived" in trailers,
+            former=tuple(map(_former, trailers.get("Former", "").split())),
         )
         if (kind := _KINDS.get(entry.kind)) is None:
             return entry
@@ -192,6 +199,7 @@ def parse(commit: Commit) -> LedgerEntry:
             environment=trailers.get("Environment"),
             title=_unquote(trailers.get("Title")),
             notes=_unquote(trailers.get("Notes")),
+            renamed=trailers.get("Renamed"),
             release=trailers.get("Release"),
             schedule=UUID(trailers["Schedule"]) if "Schedule" in trailers else None,
         )
@@ -230,6 +238,7 @@ def draft_entry(
         environments=previous.environments if previous else (),
         yanked=previous.yanked if previous else (),
         archived=previous.archived if previous else False,
+        former=previous.former if previous else (),
     )
 
 
@@ -256,7 +265,9 @@ def _subject(slug: str, entry: LedgerEntry) -> str:
         if entry.kind is LedgerKind.POINTED and environment.name == entry.environment:
             held, version = environment.held, show_pointer(environment)
     verb = "Held" if held else "Moved"
-    return _SUBJECTS[entry.kind].format(slug=slug, version=version, verb=verb, environment=entry.environment)
+    return _SUBJECTS[entry.kind].format(
+        slug=slug, version=version, verb=verb, environment=entry.environment, renamed=entry.renamed
+    )
 
 
 def _show_environment(environment: Environment) -> str:
@@ -269,6 +280,11 @@ def show_pointer(environment: Environment) -> str:
         return _show(environment.version)
     first, second = environment.weight, 100 - environment.weight
     return f"v{environment.version}:{first},v{environment.second}:{second}"
+
+
+def _former(shown: str) -> FormerName:
+    slug, _, latest = shown.partition(":")
+    return FormerName(slug, _number(latest) or 0)
 
 
 def _environment(shown: str) -> Environment:

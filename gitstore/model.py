@@ -252,6 +252,15 @@ class LedgerKind(StrEnum):
     ANNOTATED = "version-annotated"
     ARCHIVED = "archived"
     UNARCHIVED = "unarchived"
+    RENAMED = "renamed"
+
+
+@dataclass(frozen=True, slots=True)
+class FormerName:
+    """A slug that a workflow had, and its latest version then: versions up to it keep their tags there."""
+
+    slug: str
+    latest: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -301,7 +310,8 @@ class LedgerEntry:
     those of the draft first. Its version was published there at `published_at` by the tagger. `created_at` is
     the time there of the version or, for CREATED, of the workflow.
 
-    `environments` (by name), `yanked` (version numbers) and `archived` are state, too. `environment` is the
+    `environments` (by name), `yanked` (version numbers), `archived` and `former` (names, the first one first)
+    are state, too. A RENAMED gives the workflow the slug `renamed`. `environment` is the
     name of the one that a POINTED or UNPOINTED concerns. YANKED, UNYANKED and ANNOTATED concern `version`; an
     ANNOTATED has the `title` and the `notes` that the version has from then on. `release` is the name of the
     release, and `schedule` the id of the schedule, that the entry belongs to.
@@ -337,6 +347,8 @@ class LedgerEntry:
     notes: str | None = None
     release: str | None = None
     schedule: UUID | None = None
+    former: tuple[FormerName, ...] = ()
+    renamed: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -368,6 +380,7 @@ class WorkflowState:
     environments: tuple[Environment, ...] = ()
     yanked: tuple[int, ...] = ()
     archived: bool = False
+    former: tuple[FormerName, ...] = ()
 
     @property
     def next_number(self) -> int:

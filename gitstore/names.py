@@ -7,13 +7,14 @@
     refs/tags/<slug>/v<N>                     a published version
     refs/ledger/<slug>                        the workflow's history, appended to by gitstore alone
     refs/superseded/<slug>/<time>             the kept head of a discarded draft
+    refs/renamed/<slug>                       the ledger entry that gave the workflow <slug> another name
     refs/releases/<name>                      the release <name> of several workflows, immutable
     refs/gitstore/schema                      the JSON Schema of the project, with its history
     refs/gitstore/environments                the environments of the project, with their history
     refs/gitstore/pending/<id>                a write to several workflows that is decided and not complete
 
-A workflow's id is uuid5(project id, slug); a version's is uuid5(workflow id, "v<N>"). The ids can therefore
-be derived from the repository alone.
+A workflow's id is uuid5(project id, its first slug); a version's is uuid5(workflow id, "v<N>"). The ids can
+therefore be derived from the repository alone. Versions keep their tags when the workflow is renamed.
 
 Ref names are bytes, as in Git; slugs and numbers are str and int, as everywhere above Git.
 See git-check-ref-format(1) for the names that Git itself allows.
@@ -53,6 +54,7 @@ TAGS = b"refs/tags/"
 LEDGERS = b"refs/ledger/"
 SUPERSEDED = b"refs/superseded/"
 RELEASES = b"refs/releases/"
+RENAMED = b"refs/renamed/"
 PENDING = b"refs/gitstore/pending/"
 SCHEMA = b"refs/gitstore/schema"
 ENVIRONMENTS = b"refs/gitstore/environments"
@@ -204,6 +206,11 @@ def superseded_of(slug: str) -> bytes:
     return SUPERSEDED + slug.encode() + b"/"
 
 
+def renamed(slug: str) -> bytes:
+    """Return the ref that records that a workflow is not called `slug` any more."""
+    return RENAMED + slug.encode()
+
+
 def release(name: str) -> bytes:
     return RELEASES + name.encode()
 
@@ -220,7 +227,7 @@ def pending(identity: str) -> bytes:
 
 def slug_of(ref: bytes) -> str | None:
     """Return the workflow that `ref`, of any kind, belongs to; None for every other ref."""
-    for prefix in (DRAFTS, TAGS, LEDGERS, SUPERSEDED):
+    for prefix in (DRAFTS, TAGS, LEDGERS, SUPERSEDED, RENAMED):
         if ref.startswith(prefix):
             slug = show(ref.removeprefix(prefix)).partition("/")[0]
             return slug if is_slug(slug) else None
@@ -272,6 +279,8 @@ def misnamed(ref: bytes) -> MisnamedRef | None:
 
 def accepted_instead(ref: bytes) -> str:
     """Describe the refs that users may write, for a refusal of `ref`; with the slug grammar if relevant."""
+    if ref.startswith(RENAMED):
+        return f"{_ACCEPTED}; a workflow is renamed over HTTP or in its settings on the page"
     if ref.startswith(RELEASES):
         return f"{_ACCEPTED}; gitstore release create makes a release, and no push changes one"
     if ref == SCHEMA:

@@ -39,7 +39,7 @@ _REFS: Final = b"refs"
 _ABSENT: Final = b"0" * 40
 _AT_ONCE: Final = 256  # refs, each of which is a file that is open until all are locked
 _TRIES: Final = 3
-_ORDER: Final = (names.LEDGERS, names.TAGS, names.SUPERSEDED)
+_ORDER: Final = (names.LEDGERS, names.TAGS, names.SUPERSEDED, names.RENAMED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +64,10 @@ class Operation:
         """The workflows that it concerns."""
         refs = [*(update.name for update in self.updates), *(removal.name for removal in self.removals)]
         return sorted({slug for slug in map(names.slug_of, refs) if slug is not None})
+
+    @property
+    def renames(self) -> bool:
+        return any(update.name.startswith(names.RENAMED) for update in self.updates)
 
     @property
     def releases(self) -> list[str]:

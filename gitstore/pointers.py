@@ -71,7 +71,7 @@ def refusals(
     if state.archived:
         found.append(ConflictError(Code.VERSION_UNUSABLE, f"{slug} is archived: unarchive it first"))
     for number in versions:
-        if repository.refs.read(names.tag(slug, number)) is None:
+        if repository.refs.read(repository.tag(slug, number)) is None:
             message = f"{slug} has no version v{number}"
             found.append(NotFoundError(Code.VERSION_NOT_FOUND, message, version=number))
         elif number in state.yanked:
@@ -302,8 +302,7 @@ def promote(
 
 
 def _existing(repository: Repository, slug: str) -> WorkflowState:
-    if not repository.exists(slug):
-        raise NotFoundError(Code.WORKFLOW_NOT_FOUND, f"there is no workflow {clip(slug)!r}")
+    repository.check_exists(slug)
     return repository.state(slug)
 
 

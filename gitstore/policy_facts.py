@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from gitstore.errors import Code, ConflictError, GitstoreError, ObjectsMissingError
+from gitstore import names
+from gitstore.errors import Code, ConflictError, GitstoreError, ObjectsMissingError, RenamedError
 from gitstore.git.quarantine import Quarantine
 from gitstore.model import Definition, Permission
 from gitstore.policy import Command, Verdict, WorkflowTip, judge
@@ -24,7 +25,12 @@ class RepositoryFacts:
         self.authorize = authorize
 
     def tip(self, slug: str) -> WorkflowTip:
-        state = self._repository.state(slug)
+        try:
+            state = self._repository.state(slug)
+        except RenamedError as renamed:
+            draft = names.show(names.draft(renamed.slug))
+            advice = f"{renamed.message}: git push origin HEAD:{draft}, and tag {renamed.slug}/v<N>"
+            raise ConflictError(Code.WORKFLOW_RENAMED, advice, slug=renamed.slug) from None
         return WorkflowTip(
             draft=state.draft.encode() if state.draft else None,
             latest=state.latest,

@@ -14,7 +14,6 @@ from dulwich.objects import Tag
 
 from gitstore import changes, names, pending, pointers
 from gitstore.changes import Authorship, ChangeSet
-from gitstore.definition.quoting import clip
 from gitstore.environments import CURRENT, Rulebook, followed, rulebook, state_of, with_pointer
 from gitstore.errors import (
     BaseMovedError,
@@ -149,7 +148,7 @@ def roll_back(
     others have moved since; with `force`, these are moved, too.
     """
     release = find(store, name)
-    before = {item.slug: item for item in release.items}
+    before = {store.renamed_to(item.slug) or item.slug: item for item in release.items}
     with store.unit_of_work.begin(before, name):
         pending.check_level(store)
         authorship = Authorship(actors.actor, store.clock(), message or f"Roll back the release {name}")
@@ -195,8 +194,7 @@ def _check(wanted: Sequence[Wanted]) -> list[str]:
 
 def _planned(repository: Repository, wanted: Wanted, environment: str) -> Planned:
     slug = wanted.slug
-    if not repository.exists(slug):
-        raise NotFoundError(Code.WORKFLOW_NOT_FOUND, f"there is no workflow {clip(slug)!r}")
+    repository.check_exists(slug)
     state = repository.state(slug)
     before = Pointer.of(state_of(state, environment))
     number, draft = wanted.version, state.draft
@@ -212,7 +210,7 @@ def _planned(repository: Repository, wanted: Wanted, environment: str) -> Planne
         folder = repository.locate(repository.objects.commit(verdict.commit), slug)[2]
         item = Item(slug, state.next_number, published=True, before=before)
         return Planned(item, state, verdict.commit, folder, verdict)
-    tag = repository.refs.read(names.tag(slug, number or 0))
+    tag = repository.refs.read(repository.tag(slug, number or 0))
     if tag is None or number is None:
         raise NotFoundError(Code.VERSION_NOT_FOUND, f"{slug} has no version v{number}", version=number)
     commit = repository.objects.peel(tag)[0]
@@ -286,7 +284,7 @@ def _made(repository: Repository, release: Release, wanted: Sequence[Wanted], en
 def _is_same(repository: Repository, item: Item, wanted: Wanted) -> bool:
     if wanted.version is not None:
         return item.version == wanted.version
-    tag = repository.refs.read(names.tag(item.slug, item.version))
+    tag = repository.refs.read(repository.tag(item.slug, item.version))
     held = (
         repository.refs.read(names.draft(item.slug)) if wanted.draft == ANY else (wanted.draft or "").encode()
     )

@@ -18,13 +18,21 @@ from gitstore.definition.document import DefinitionCache
 from gitstore.definition.editing import Edited, edit
 from gitstore.definition.quoting import clip
 from gitstore.definition.schema import UNUSABLE, Schema
-from gitstore.errors import Code, GitstoreError, IntegrityError, InvalidDefinitionError, NotFoundError
+from gitstore.errors import (
+    Code,
+    GitstoreError,
+    IntegrityError,
+    InvalidDefinitionError,
+    NotFoundError,
+    RenamedError,
+)
 from gitstore.git.commits import person, text, utc
 from gitstore.git.objects import Objects, UnrelatedCommits, WritableObjects
 from gitstore.git.refs import Refs, WritableRefs
 from gitstore.model import (
     Definition,
     FileNames,
+    FormerName,
     LedgerEntry,
     LedgerKind,
     Limits,
@@ -84,6 +92,8 @@ class Repository:
         self.refs = Refs(path)
         self.objects = objects or Objects(path / "objects")
         self._caches = caches or Caches()
+        # slug -> the former names of its workflow. Names are not used again, so what was read stays true.
+        self._former: dict[str, tuple[FormerName, ...]] = {}
         self.objects.unrelated = self._caches.unrelated
 
     def close(self) -> None:
@@ -102,6 +112,7 @@ class Repository:
             caches=self._caches,
         )
         seen.refs, seen.floors, seen.level = self.refs, self.floors, self.level
+        seen._former = self._former
         return seen
 
     # Workflows
@@ -118,24 +129,83 @@ class Repository:
     def slugs(self) -> list[str]:
         """Return every workflow that has a draft, a ledger or a version."""
         tagged = {names.show(ref[len(names.TAGS) :]).partition("/")[0] for ref in self.refs.below(names.TAGS)}
-        return sorted(tagged | set(self.tips()))
+        renamed = {names.show(ref[len(names.RENAMED) :]) for ref in self.refs.below(names.RENAMED)}
+        return sorted((tagged | set(self.tips())) - renamed)
 
     def exists(self, slug: str) -> bool:
-        """Return whether the workflow exists; a lone ledger entry "created", left by a kill, is ignored."""
+        """Return whether the workflow exists; a lone ledger entry "created", left by a kill, is ignored.
+
+        A former name of a workflow that has versions counts as one.
+        """
         if not is_slug(slug):
             return False
         if self.refs.read(names.draft(slug)) or self.refs.read(names.tag(slug, 1)):
             return True
         return any(e.kind is not LedgerKind.CREATED and self.counts(slug, e) for e in self.ledger(slug))
 
+    def check_exists(self, slug: str) -> None:
+        """Raise `workflow_not_found`, or `workflow_renamed` for a former name."""
+        if not self.exists(slug):
+            to = self.renamed_to(slug) if is_slug(slug) else None
+            if to is not None:
+                raise RenamedError(slug, to)
+            raise NotFoundError(Code.WORKFLOW_NOT_FOUND, f"there is no workflow {clip(slug)!r}")
+
     def version_tags(self, slug: str) -> dict[int, str]:
         """Return number -> object id in the tag, for every version of `slug`. Lists all tags."""
         tags = {}
-        for ref, oid in self.refs.below(names.tags_of(slug)).items():
-            match names.parse(ref):
-                case names.VersionRef(_, number):
-                    tags[number] = oid.decode()
+        for name in self.all_names(slug):
+            for ref, oid in self.refs.below(names.tags_of(name)).items():
+                match names.parse(ref):
+                    case names.VersionRef(_, number) if self.tag(slug, number) == ref:
+                        tags[number] = oid.decode()
         return tags
+
+    # Names of a workflow
+
+    def former(self, slug: str) -> tuple[FormerName, ...]:
+        """Return the names that the workflow had before `slug`, with the latest version under each.
+
+        Nothing if its ledger cannot be read, which those who need the ledger report.
+        """
+        if slug not in self._former:
+            try:
+                tip = self.refs.read(names.ledger(slug))
+                if tip is None:
+                    return ()
+                self._former[slug] = ledger.parse(self.objects.commit(tip)).former
+            except GitstoreError:
+                return ()
+        return self._former[slug]
+
+    def all_names(self, slug: str) -> list[str]:
+        """Return every name of the workflow `slug`, the first one first."""
+        return [*(name.slug for name in self.former(slug)), slug]
+
+    def tag(self, slug: str, number: int) -> bytes:
+        """Return the ref of version `number` of `slug`: under the name that the workflow had then."""
+        holders = (name.slug for name in self.former(slug) if number <= name.latest)
+        return names.tag(next(holders, slug), number)
+
+    def renamed_to(self, slug: str) -> str | None:
+        """Return the present name of the workflow that was called `slug`; None if none was."""
+        found = None
+        while (oid := self.refs.read(names.renamed(slug))) is not None:
+            found = slug = ledger.parse(self.objects.commit(oid)).renamed or ""
+        return found
+
+    def identity(self, slug: str) -> UUID:
+        """Return the id of the workflow `slug`, also by a former name: it is that of its first name."""
+        if not (former := self.former(slug)):
+            slug = self.renamed_to(slug) or slug if self._lacks_ledger(slug) else slug
+            former = self.former(slug)
+        return names.workflow_id(self.project, former[0].slug if former else slug)
+
+    def _lacks_ledger(self, slug: str) -> bool:
+        try:
+            return self.refs.read(names.ledger(slug)) is None
+        except GitstoreError:  # damaged, and so there
+            return False
 
     def superseded(self, slug: str, when: datetime) -> bytes:
         """Return an unused ref for a head discarded at `when`; after a clock jump the first may be taken."""
@@ -148,10 +218,11 @@ class Repository:
 
         A superseded ref may also keep a replaced ledger, which holds no definition and is left out.
         """
-        for ref, oid in reversed(self.refs.below(names.superseded_of(slug)).items()):
-            when = names.superseded_at(ref)
-            if when is not None and self._holds_definition(slug, oid):
-                yield Superseded(when, oid.decode(), ref)
+        for name in reversed(self.all_names(slug)):
+            for ref, oid in reversed(self.refs.below(names.superseded_of(name)).items()):
+                when = names.superseded_at(ref)
+                if when is not None and self._holds_definition(slug, oid):
+                    yield Superseded(when, oid.decode(), ref)
 
     def _holds_definition(self, slug: str, oid: bytes) -> bool:
         try:
@@ -174,7 +245,7 @@ class Repository:
         """Return whether `entry` took effect: a publishing entry counts once the tag holds its object id."""
         if entry.kind is not LedgerKind.PUBLISHED or entry.version is None:
             return True
-        held = self.refs.read(names.tag(slug, entry.version))
+        held = self.refs.read(self.tag(slug, entry.version))
         return held is not None and held.decode() == entry.target
 
     def newest_counting(self, slug: str) -> LedgerEntry | None:
@@ -195,6 +266,8 @@ class Repository:
                     raise
 
     def _state(self, slug: str) -> WorkflowState:
+        if self.refs.read(names.ledger(slug)) is None and (to := self.renamed_to(slug)) is not None:
+            raise RenamedError(slug, to)
         entry = self.newest_counting(slug)
         latest = entry.latest if entry else 0
         commit = self._latest_commit(slug, latest)
@@ -213,15 +286,16 @@ class Repository:
             environments=entry.environments if entry else (),
             yanked=entry.yanked if entry else (),
             archived=entry.archived if entry else False,
+            former=entry.former if entry else (),
         )
 
     def _latest_commit(self, slug: str, latest: int) -> bytes | None:
         for number in {latest + 1, next_number(latest, self.floors.get(slug, 0))}:
-            if self.refs.read(names.tag(slug, number)) is not None:
+            if self.refs.read(self.tag(slug, number)) is not None:
                 raise _contradiction(slug, f"v{number} has a tag that is not in the ledger")
         if not latest:
             return None
-        held = self.refs.read(names.tag(slug, latest))
+        held = self.refs.read(self.tag(slug, latest))
         if held is None:
             raise _contradiction(slug, f"v{latest} is published in the ledger, but its tag is missing")
         return self.objects.peel(held)[0]
@@ -233,7 +307,7 @@ class Repository:
 
         Unless `judged`, its definition may come without problems.
         """
-        held = self.refs.read(names.tag(slug, number))
+        held = self.refs.read(self.tag(slug, number))
         if held is None:
             raise NotFoundError(Code.VERSION_NOT_FOUND, f"{slug} has no version v{number}")
         if entry is None:
@@ -418,7 +492,11 @@ class Repository:
         root = self.objects.tree(commit.tree)
         located = self._definition_in(root, definitions.FILE_NAMES)
         if located is None:
-            folder = self._subtree(self._subtree(root, FOLDER), slug.encode())
+            workflows = self._subtree(root, FOLDER)
+            folder = self._subtree(workflows, slug.encode())
+            if folder is None and workflows is not None:  # in a commit of before it was renamed
+                folders = (self._subtree(workflows, name.slug.encode()) for name in self.former(slug))
+                folder = next(filter(None, reversed(list(folders))), None)
             located = self._definition_in(folder, definitions.FILE_NAMES)
             own = ((name, tree) for name in self.file_names.own for tree in (root, folder))
             while located is None and (candidate := next(own, None)):

@@ -17,13 +17,14 @@ from uuid import UUID
 from dulwich.objects import Tag
 from dulwich.repo import Repo
 
-from gitstore import changes, names
+from gitstore import changes, ledger, names, pending
 from gitstore.changes import Authorship, ChangeSet
-from gitstore.definition.quoting import clip
 from gitstore.drafts import STARTER, Content, DraftWriter, Saved
 from gitstore.errors import BaseMovedError, Code, ConflictError, NotFoundError, StaleDraftError
 from gitstore.git.commits import new_tag
+from gitstore.git.refs import RefUpdate
 from gitstore.model import (
+    FormerName,
     LedgerKind,
     Person,
     Problems,
@@ -33,6 +34,7 @@ from gitstore.model import (
     WorkflowState,
 )
 from gitstore.names import check_slug
+from gitstore.pending import Removal
 from gitstore.policy import Command
 from gitstore.policy_facts import accepted
 from gitstore.repository import WritableRepository
@@ -101,8 +103,7 @@ class Store(WritableRepository):
         """Create a workflow with its first draft (a one-node starter without `content`)."""
         check_slug(slug)
         with self.unit_of_work.begin([slug]):
-            if self.exists(slug):
-                raise ConflictError(Code.WORKFLOW_EXISTS, f"the workflow {slug} exists already", slug=slug)
+            self._check_free(slug)
             starter = {**({"name": name} if name else {}), **STARTER}
             change = self._change(slug, actors)
             # Also after a kill left a lone "created" entry: the name of this request is the one that counts.
@@ -279,12 +280,41 @@ class Store(WritableRepository):
                 change.append(LedgerKind.DESCRIBED, **after)
                 changes.write_one(self, change)
 
+    def rename(self, slug: str, new: str, actors: Actors, *, message: str = "") -> None:
+        """Give the workflow `slug` the slug `new`; its id, its versions and their tags stay as they are.
+
+        Draft and ledger continue under the new name. Names are not used again. Raises `workflow_exists`.
+        """
+        check_slug(new)
+        with self.unit_of_work.begin([slug, new]):
+            pending.check_level(self)
+            state = self.existing(slug)
+            self._check_free(new)
+            change = self._change(slug, actors, message)
+            known = FormerName(slug, state.latest)
+            change.append(LedgerKind.RENAMED, renamed=new, former=(*state.former, known))
+            before, tip = self.refs.read(names.ledger(slug)), change.commits[-1].id
+            left = self.refs.read(names.ledger(new))  # perhaps a lone "created", which a kill left
+            moves = [RefUpdate(names.ledger(new), left, tip), RefUpdate(names.renamed(slug), None, tip)]
+            gone = [Removal(names.ledger(slug), before)] if before is not None else []
+            if state.draft is not None:
+                draft = state.draft.encode()
+                moves.append(RefUpdate(names.draft(new), None, draft))
+                gone.append(Removal(names.draft(slug), draft))
+            what = f"Rename {slug} to {new}"
+            staged = [*([ledger.EMPTY_TREE] if before is None else []), *change.commits]
+            if moved := pending.decide(self, what, moves, gone, staged):
+                raise changes.concurrent_update(moved)
+
     # Helpers
+
+    def _check_free(self, slug: str) -> None:
+        if self.exists(slug) or self.refs.read(names.renamed(slug)) is not None:
+            raise ConflictError(Code.WORKFLOW_EXISTS, f"the workflow {slug} exists already", slug=slug)
 
     def existing(self, slug: str) -> WorkflowState:
         """Return the state of a workflow. Raises `workflow_not_found`."""
-        if not self.exists(slug):
-            raise NotFoundError(Code.WORKFLOW_NOT_FOUND, f"there is no workflow {clip(slug)!r}")
+        self.check_exists(slug)
         return self.state(slug)
 
     def _without_draft(self, slug: str) -> WorkflowState:
@@ -320,7 +350,7 @@ class Store(WritableRepository):
         return DraftWriter(self, self._change(state.slug, actors, message), state, actors.author, message)
 
     def _commit_of(self, slug: str, number: int) -> bytes:
-        tag = self.refs.read(names.tag(slug, number))
+        tag = self.refs.read(self.tag(slug, number))
         if tag is None:
             raise NotFoundError(Code.VERSION_NOT_FOUND, f"{slug} has no version v{number}", version=number)
         return self.objects.peel(tag)[0]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cache, partial
+from http import HTTPStatus
 from importlib.metadata import version
 from typing import Final
 
@@ -10,7 +11,7 @@ from flask import Flask, Response, request
 from pydantic import ValidationError
 from werkzeug.exceptions import HTTPException
 
-from gitstore.errors import Code, ConfigError, GitstoreError, UnavailableError
+from gitstore.errors import Code, ConfigError, GitstoreError, RenamedError, UnavailableError
 from service import cors, embedding, errors, git_http, hooks_http, logs, ui
 from service.api import (
     activity,
@@ -111,6 +112,7 @@ def create_app(config: Config, *, database: Database | None = None, metrics: Met
         register(app, blueprint)
     app.before_request(_prepare)
     app.register_error_handler(GitstoreError, _refused)
+    app.register_error_handler(RenamedError, _redirected)
     app.register_error_handler(HTTPException, _refused_by_flask)
     app.register_error_handler(Exception, _unexpected)
     inner = engine_reads.around(app.wsgi_app, services)
@@ -129,6 +131,20 @@ def _refuse_parameters(error: ValidationError) -> Response:
     """Refuse parameters. They are validated before the view authenticates, so that is done first, here."""
     enter_user()
     raise malformed(error, "a parameter") from None
+
+
+def _redirected(error: RenamedError) -> Response:
+    """Redirect from a former slug in the path to the present one, permanently and with the same method."""
+    given = request.view_args or {}
+    if error.former not in (given.get("id"), given.get("slug")):
+        return _refused(error)  # named in the body
+    path = request.path.replace(f"/workflows/{error.former}", f"/workflows/{error.slug}", 1)
+    query = f"?{request.query_string.decode('latin-1')}" if request.query_string else ""
+    is_shown = ui.is_page(request.path) and request.method in ("GET", "HEAD")
+    status = HTTPStatus.MOVED_PERMANENTLY if is_shown else HTTPStatus.PERMANENT_REDIRECT
+    answer = Response(status=status, headers={"Cache-Control": "no-store"})
+    answer.location = f"{ui.prefix()}{path}{query}"
+    return answer
 
 
 def _refused(error: GitstoreError) -> Response:

@@ -206,6 +206,11 @@ class ProjectSettings(NewProject):
     rules: model.Rules = Field(strict=False)
 
 
+class RenameWorkflow(Body):
+    slug: str = Field(json_schema_extra={"pattern": f"^{SLUG_PATTERN}$"})
+    message: Text | None = None
+
+
 class SetMember(Body):
     role: Role = Field(strict=False)
 

@@ -42,6 +42,7 @@ class Event(StrEnum):
     SLOW_REQUEST = auto()
     CREATED = auto()
     DESCRIBED = auto()
+    RENAMED = auto()
     SAVED = auto()
     REVERTED = auto()
     DISCARDED = auto()

@@ -16,7 +16,14 @@ from uuid import UUID
 
 from gitstore import environments, names
 from gitstore.definition.quoting import clip
-from gitstore.errors import Code, GitstoreError, MalformedError, NotFoundError, ObjectsMissingError
+from gitstore.errors import (
+    Code,
+    GitstoreError,
+    MalformedError,
+    NotFoundError,
+    ObjectsMissingError,
+    RenamedError,
+)
 from gitstore.names import is_slug, parse_number, parse_version, version_id, workflow_id
 from gitstore.repository import Repository
 from service.caller import Caller
@@ -66,14 +73,28 @@ def id_of(caller: Caller, name: str) -> UUID:
 def workflow(tx: Transaction | SingleReading, caller: Caller, name: str) -> catalog.Workflow:
     """Return the workflow with this id or slug, or with a version of this id; raises `workflow_not_found`.
 
-    The id of a version may be its id here or in the system that it was imported from.
+    The id of a version may be its id here or in the system that it was imported from. Raises
+    `workflow_renamed` for a former slug.
     """
-    row = catalog.workflow(tx, id_of(caller, name))
-    if row is None and (known := uuid_of(name)) is not None:
+    row, known = catalog.workflow(tx, id_of(caller, name)), uuid_of(name)
+    if row is None and known is not None:
         row = catalog.workflow_of_id(tx, caller.project_id, known)
-    if row is None or row.project_id != caller.project_id:
-        raise unknown_workflow(name)
-    return row
+    elif row is None:  # the id of a renamed workflow is that of its first slug
+        row = catalog.workflow_by_slug(tx, caller.project_id, name)
+    if row is not None and row.project_id == caller.project_id:
+        check_name(name, row.slug)
+        return row
+    if known is None and catalog.project_by_id(tx, caller.project_id) is not None:
+        with caller.opened(shown=True) as repository:
+            if (to := repository.renamed_to(name)) is not None:
+                raise RenamedError(name, to)
+    raise unknown_workflow(name)
+
+
+def check_name(name: str, slug: str) -> None:
+    """Raise `workflow_renamed` if `name`, of the workflow `slug`, is a former slug."""
+    if is_slug(name) and name != slug:
+        raise RenamedError(name, slug)
 
 
 def slug_of(caller: Caller, name: str) -> str:
@@ -85,9 +106,8 @@ def slug_of(caller: Caller, name: str) -> str:
 
 
 def existing(repository: Repository, slug: str) -> None:
-    """Raise `workflow_not_found` unless Git has the workflow."""
-    if not repository.exists(slug):
-        raise unknown_workflow(slug)
+    """Raise `workflow_not_found` unless Git has the workflow; `workflow_renamed` for a former slug."""
+    repository.check_exists(slug)
 
 
 def open_draft(repository: Repository, slug: str) -> str:
@@ -169,7 +189,7 @@ def number_of(repository: Repository, slug: str, version: int | str) -> int:
 
 def _number_of_id(repository: Repository, slug: str, wanted: UUID) -> int:
     """Return the number of the version with this id here, or in the system that it was imported from."""
-    workflow = workflow_id(repository.project, slug)
+    workflow = repository.identity(slug)
     for number in repository.version_tags(slug):
         if version_id(workflow, number) == wanted:
             return number

@@ -148,7 +148,7 @@ def project(tx: Transaction, slug: str) -> Project | None:
     return tx.row(Project, _PROJECT + "where slug = %(slug)s", slug=slug)
 
 
-def project_by_id(tx: Transaction, project_id: UUID) -> Project | None:
+def project_by_id(tx: Transaction | SingleReading, project_id: UUID) -> Project | None:
     return tx.row(Project, _PROJECT + "where id = %(id)s", id=project_id)
 
 
@@ -205,7 +205,7 @@ def workflow(tx: Transaction | SingleReading, workflow_id: UUID) -> Workflow | N
     return tx.row(Workflow, _WORKFLOW + "where w.id = %(id)s", id=workflow_id)
 
 
-def workflow_by_slug(tx: Transaction, project_id: UUID, slug: str) -> Workflow | None:
+def workflow_by_slug(tx: Transaction | SingleReading, project_id: UUID, slug: str) -> Workflow | None:
     return tx.row(Workflow, _WORKFLOW_BY_SLUG, project=project_id, slug=slug)
 
 

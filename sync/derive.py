@@ -25,7 +25,7 @@ from gitstore import names
 from gitstore.definition.elements import mapping
 from gitstore.errors import GitstoreError, IntegrityError
 from gitstore.model import LedgerEntry, LedgerKind, Snapshot, Version, WorkflowState
-from gitstore.names import version_id, workflow_id
+from gitstore.names import version_id
 from gitstore.repository import Repository
 from sync.rows import VersionRow, WorkflowRow
 
@@ -125,7 +125,7 @@ def workflow_row(
 
     `draft` is the row of the open draft, `before` the row as of the beginning of `delta`.
     """
-    identity = workflow_id(repository.project, state.slug)
+    identity = repository.identity(state.slug)
     given = _given(delta, before)
     times = [delta.newest.when] if delta.newest else []
     times += [draft.created_at] if draft else []
@@ -282,7 +282,7 @@ def _row(
     invalid: str | None = None,
     external_id: UUID | None = None,
 ) -> VersionRow:
-    identity = workflow_id(repository.project, slug)
+    identity = repository.identity(slug)
     parsed = snapshot.definition
     if parsed is None:
         # A definition that does not parse is valid data; one that cannot be read is damage and raises here.

@@ -14,7 +14,7 @@ from uuid import UUID
 
 from gitstore.errors import GitstoreError
 from gitstore.model import Environment, LedgerEntry
-from gitstore.names import is_slug, workflow_id
+from gitstore.names import is_slug
 from gitstore.repository import Repository
 from sync import rows
 from sync.db import Transaction
@@ -137,7 +137,7 @@ def differences(tx: Transaction, repository: Repository, slugs: Sequence[str] | 
     """Yield the workflows, all or those of `slugs`, whose rows differ from their ledgers."""
     stored = _stored(tx, repository.project)
     for slug in filter(is_slug, repository.slugs() if slugs is None else slugs):
-        found = stored.get(workflow_id(repository.project, slug), {})
+        found = stored.get(repository.identity(slug), {})
         try:
             newest = repository.newest_counting(slug)
             if (found or (newest is not None and newest.environments)) and found != _derived(
@@ -151,14 +151,14 @@ def differences(tx: Transaction, repository: Repository, slugs: Sequence[str] | 
 def correct(tx: Transaction, repository: Repository) -> None:
     """Write the rows that differ, and delete those of pointers that the ledgers lack. During upkeep."""
     for slug in list(differences(tx, repository)):
-        workflow, derived = workflow_id(repository.project, slug), _derived(repository, slug)
+        workflow, derived = repository.identity(slug), _derived(repository, slug)
         stored = _stored(tx, repository.project).get(workflow, {})
         write(tx, workflow, {**dict.fromkeys(stored), **derived})
 
 
 def _derived(repository: Repository, slug: str) -> dict[str, EnvironmentRow]:
     project, delta = repository.project, ledger_delta(repository, slug, None)
-    found = derive(project, workflow_id(project, slug), delta)
+    found = derive(project, repository.identity(slug), delta)
     return {name: row for name, row in found.items() if row is not None}
 
 

@@ -29,6 +29,7 @@ class EventType(StrEnum):
     DRAFT_UPDATED = "workflow.draft.updated"
     CURRENT_CHANGED = "workflow.current.changed"
     UPDATED = "workflow.updated"
+    RENAMED = "workflow.renamed"
     ENVIRONMENT_CHANGED = "workflow.environment.changed"
     DIVERGED = "workflow.version.diverged"
     RELEASED = "release.created"
@@ -251,6 +252,18 @@ def updated(workflow: WorkflowRow, entry: LedgerEntry) -> Fact:
         "by": entry.actor.name,
     }
     return _of_entry(EventType.UPDATED, workflow, None, entry, data)
+
+
+def renamed(workflow: WorkflowRow, entry: LedgerEntry) -> Fact:
+    """Return the event of a new slug; `before` is the one until then."""
+    before = entry.former[-1].slug if entry.former else None
+    data = {
+        "workflow": entry.renamed,
+        "before": before,
+        "message": entry.message,
+        "by": entry.actor.name,
+    }
+    return _of_entry(EventType.RENAMED, workflow, None, entry, data)
 
 
 def _version(workflow: WorkflowRow, row: VersionRow) -> dict[str, Any]:

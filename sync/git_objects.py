@@ -23,7 +23,6 @@ from gitstore.errors import GitstoreError, ObjectsMissingError
 from gitstore.git.commits import new_objects, object_of
 from gitstore.git.process import larger
 from gitstore.git.quarantine import references
-from gitstore.names import workflow_id
 from gitstore.repository import Repository
 from sync.db import Transaction
 
@@ -152,7 +151,7 @@ def keep(tx: Transaction, project: UUID, objects: Iterable[Item]) -> int:
 
 def keep_missing(tx: Transaction, repository: Repository, slugs: Collection[str]) -> int:
     """Insert the missing objects of the versions and ledgers of `slugs`; return how many versions had any."""
-    workflows = [workflow_id(repository.project, slug) for slug in slugs]
+    workflows = [repository.identity(slug) for slug in slugs]
     stored: set[str] = set()
     keep(tx, repository.project, _missing(repository, tx.tuples(_PUBLISHED, workflows=workflows), stored))
     tips = tx.tuples(_LEDGER, workflows=workflows)

@@ -54,7 +54,7 @@ MIRRORED_STATES: Final[LiteralString] = (
         select v.version_number, v.ref_oid from gitstore.workflow_versions v
         where v.workflow_id = w.id and v.state = 'published' order by v.version_number desc limit 1
     ) top on true
-    where w.project_id = %(project)s and w.slug = any(%(slugs)s)
+    where w.project_id = %(project)s and w.id = any(%(ids)s)
 """
 )
 # Writes a batch of rows with their events and audit rows. The returned ids are of the versions written.
@@ -75,9 +75,11 @@ _COMMIT_OF: Final[LiteralString] = "select commit_sha from gitstore.workflow_ver
 def mirrored_states(
     tx: Transaction, repository: Repository, slugs: Collection[str]
 ) -> dict[str, MirroredState]:
-    """Return the mirrored state of each of `slugs` that has a row."""
-    states = tx.rows(MirroredState, MIRRORED_STATES, project=repository.project, slugs=list(slugs))
-    return {state.slug: state for state in states}
+    """Return the mirrored state of each of `slugs` that has a row, perhaps with a former name in it."""
+    ids = {slug: repository.identity(slug) for slug in slugs}
+    found = tx.rows(MirroredState, MIRRORED_STATES, project=repository.project, ids=list(set(ids.values())))
+    states = {state.id: state for state in found}
+    return {slug: states[identity] for slug, identity in ids.items() if identity in states}
 
 
 def tips(repository: Repository, slug: str) -> tuple[str | None, str | None]:
@@ -168,8 +170,10 @@ def converge(
     Returns the facts, oldest first; audit rows name `origin`. Raises `integrity` where rows and Git
     contradict each other.
     """
+    if tips(repository, slug) == (None, None) and repository.renamed_to(slug) is not None:
+        return []  # a former name
     if mirrored is not None:
-        check(repository, mirrored)
+        check(repository, slug, mirrored)
     known = (mirrored.draft_commit, mirrored.ledger_oid) if mirrored is not None else (None, None)
     moved = tips(repository, slug) != known
     if mirrored is None and not (moved and repository.exists(slug)):
@@ -200,19 +204,19 @@ def follows_ledger(repository: Repository, slug: str, current: int | None, *, he
     return (current, held) == ((entry.current, entry.held) if entry else (None, False))
 
 
-def check(repository: Repository, mirrored: MirroredState) -> None:
+def check(repository: Repository, slug: str, mirrored: MirroredState) -> None:
     """Raise `integrity` where the rows of a workflow contradict each other or their newest version's tag.
 
     Constant cost at any number of versions; `gitstore verify` compares all of them.
     """
-    slug, latest = mirrored.slug, mirrored.latest_number
+    latest = mirrored.latest_number
     problem = None
     if (mirrored.top_number or 0) != latest:
         problem = (
             f"its row records v{latest} as the latest version, but the newest row is v{mirrored.top_number}"
         )
     elif latest:
-        held = repository.refs.read(names.tag(slug, latest))
+        held = repository.refs.read(repository.tag(slug, latest))
         if held is None or held.decode() != mirrored.top_ref:
             tag = f"its tag holds {held.decode()}" if held else "its tag is missing"
             problem = f"the database records v{latest} as {mirrored.top_ref}, but {tag}"
@@ -280,7 +284,8 @@ class _Change:
         number, before, slug = derive.title_number(self.state), self.before, self.state.slug
         if number is None:
             return derive.titles_of(draft.definition if draft else None)
-        described = any(entry.kind is LedgerKind.DESCRIBED for entry in self.delta.entries)
+        naming = (LedgerKind.DESCRIBED, LedgerKind.RENAMED)
+        described = any(entry.kind in naming for entry in self.delta.entries)
         if before and not described and number == (before.current_number or before.latest_number):
             # The title comes from the same version as before: a save need not parse it again.
             return Titles(before.name, before.description)
@@ -316,6 +321,8 @@ class _Change:
                 current = entry.current
             for move in moved.get(entry.oid, ()):
                 facts.append(events.environment_changed(row, entry, move.name, move.before, move.after))
+            if entry.kind is LedgerKind.RENAMED:
+                facts.append(events.renamed(row, entry))
             if entry.kind is LedgerKind.DESCRIBED:
                 facts.append(events.updated(row, entry))
             if entry.kind is LedgerKind.DISCARDED:

@@ -91,7 +91,11 @@ def full_pass(unit_of_work: MirrorUnitOfWork, progress: Progress | None = None) 
     # Refs are listed after rows, so that a concurrent write is visited once too often and never missed.
     tips = repository.tips()
     recorded = {slug: (row.draft_commit, row.ledger_oid) for slug, row in rows.items()}
-    missing = [slug for slug, tip in recorded.items() if slug not in tips and tip != (None, None)]
+    missing = [
+        slug
+        for slug, tip in recorded.items()
+        if slug not in tips and tip != (None, None) and repository.renamed_to(slug) is None
+    ]
     behind = [
         slug for slug, tip in tips.items() if recorded.get(slug) != tip or rows[slug].is_edited(repository)
     ]

@@ -16,7 +16,7 @@ from gitstore import names, release_commit
 from gitstore.errors import GitstoreError
 from gitstore.git.refs import RefUpdate
 from gitstore.model import Actor
-from gitstore.names import version_id, workflow_id
+from gitstore.names import version_id
 from gitstore.release_commit import Release
 from gitstore.repository import FOLDER, Repository, WritableRepository
 from sync import audit, events, git_objects, rows
@@ -128,8 +128,9 @@ def release_id(project: UUID, name: str) -> UUID:
     return uuid5(project, f"release {name}")  # no slug has a space
 
 
-def derive(project: UUID, release: Release) -> tuple[ReleaseRow, list[ItemRow]]:
+def derive(repository: Repository, release: Release) -> tuple[ReleaseRow, list[ItemRow]]:
     """Return the row of a release, and those of its items by workflow."""
+    project = repository.project
     row = ReleaseRow(
         id=release_id(project, release.name),
         project_id=project,
@@ -143,7 +144,7 @@ def derive(project: UUID, release: Release) -> tuple[ReleaseRow, list[ItemRow]]:
     items = [
         ItemRow(
             release_id=row.id,
-            workflow_id=workflow_id(project, item.slug),
+            workflow_id=repository.identity(item.slug),
             project_id=project,
             version_number=item.version,
             published=item.published,
@@ -167,11 +168,11 @@ def mirror(
         if name is None or repository.refs.read(update.name) != update.new:
             continue  # another ref, or one that was moved past gitstore
         release = release_commit.find(repository, name)
-        row, items = derive(repository.project, release)
+        row, items = derive(repository, release)
         if tx.value(_INSERT, releases=rows.as_json([row])) is None:
             continue
         tx.run(_INSERT_ITEMS, items=rows.as_json(items))
-        event = _event(repository.project, release)
+        event = _event(repository, release)
         events.insert(tx, [event])
         by = Origin("worker", release.actor.name, "worker") if origin is WORKER else origin
         audit.note(tx, repository.project, by, event.type, name, {"event": str(event.id)})
@@ -186,8 +187,8 @@ def _objects(repository: Repository, commit: bytes) -> Iterator[git_objects.Item
     yield from (content, root, objects.tree(root[FOLDER][1]))
 
 
-def _event(project: UUID, release: Release) -> EventRow:
-    actor = release.actor
+def _event(repository: Repository, release: Release) -> EventRow:
+    project, actor = repository.project, release.actor
     data: dict[str, Any] = {
         "release": release.name,
         "commit": release.commit,
@@ -199,7 +200,7 @@ def _event(project: UUID, release: Release) -> EventRow:
             {
                 "workflow": item.slug,
                 "version_number": item.version,
-                "version_id": str(version_id(workflow_id(project, item.slug), item.version)),
+                "version_id": str(version_id(repository.identity(item.slug), item.version)),
                 "published": item.published,
                 "previous": item.before.version,
             }
@@ -287,7 +288,7 @@ def _derived(repository: Repository) -> Mapping[str, _Rows | GitstoreError]:
     for ref in (*refs, *damaged):
         name = names.release_of(ref) or names.show(ref)
         try:
-            found[name] = derive(repository.project, release_commit.find(repository, name))
+            found[name] = derive(repository, release_commit.find(repository, name))
         except GitstoreError as error:
             found[name] = error
     return found

@@ -20,7 +20,8 @@ from uuid import UUID
 
 from psycopg.types.json import Jsonb
 
-from gitstore.names import workflow_id
+from gitstore import names
+from gitstore.names import is_slug, workflow_id
 from gitstore.repository import Repository
 from sync.db import Transaction
 
@@ -185,7 +186,7 @@ def _unless_equal(table: LiteralString, shape: type[DataclassInstance]) -> Liter
 UPSERT_WORKFLOWS: Final[LiteralString] = (
     insert("workflows", WorkflowRow, "workflows")
     + _unless_equal("workflows", WorkflowRow)
-    + update(WorkflowRow, "id", "project_id", "slug")
+    + update(WorkflowRow, "id", "project_id")
 )
 _PUT_VERSIONS: Final = insert("workflow_versions", VersionRow, "versions")
 _UPDATE_VERSION: Final = update(VersionRow, "id", "workflow_id", "project_id", "version_number")
@@ -202,7 +203,11 @@ RECHECK_DRAFTS: Final[LiteralString] = CORRECT_VERSIONS + "where stored.state = 
 
 _SLUGS: Final[LiteralString] = "select slug from gitstore.workflows where project_id = %(project)s"
 _WORKFLOW: Final[LiteralString] = (
-    select(WorkflowRow) + " from gitstore.workflows where project_id = %(project)s and slug = %(slug)s"
+    select(WorkflowRow)
+    + """
+    from gitstore.workflows where project_id = %(project)s and (id = %(id)s or slug = %(slug)s)
+    order by id = %(id)s desc limit 1
+"""
 )
 _VERSIONS: Final[LiteralString] = (
     select(VersionRecord)
@@ -211,13 +216,15 @@ _VERSIONS: Final[LiteralString] = (
 
 
 def slugs(tx: Transaction, repository: Repository) -> list[str]:
-    """Return the sorted slugs of all workflows of a project that have a row or refs."""
+    """Return the sorted slugs of all workflows of a project that have a row or refs; no former names."""
     recorded = {slug for (slug,) in tx.tuples(_SLUGS, project=repository.project)}
-    return sorted(recorded | set(repository.slugs()))
+    renamed = {names.show(ref.removeprefix(names.RENAMED)) for ref in repository.refs.below(names.RENAMED)}
+    return sorted((recorded - renamed) | set(repository.slugs()))
 
 
 def recorded(tx: Transaction, repository: Repository, slug: str) -> Recorded:
-    row = tx.row(WorkflowRow, _WORKFLOW, project=repository.project, slug=slug)
+    identity = repository.identity(slug) if is_slug(slug) else workflow_id(repository.project, slug)
+    row = tx.row(WorkflowRow, _WORKFLOW, project=repository.project, id=identity, slug=slug)
     versions = tx.rows(VersionRecord, _VERSIONS, workflow=row.id) if row else []
     return Recorded(slug, row, {version.version_number: version for version in versions})
 
@@ -245,16 +252,18 @@ _MARKS: Final[LiteralString] = """
 
 def load_marks(tx: Transaction, repository: Repository, slugs: Collection[str]) -> None:
     """Load the marks of `slugs` into `repository.floors`, and the feature level."""
-    ids = {workflow_id(repository.project, slug): slug for slug in slugs}
+    ids: dict[UUID, list[str]] = {}
+    for slug in slugs:
+        ids.setdefault(repository.identity(slug), []).append(slug)
     for level, identity, highest in tx.tuples(_MARKS, ids=list(ids)):
         repository.level = level
-        if identity is not None:
-            repository.floors[ids[identity]] = highest
+        for slug in ids.get(identity, ()):
+            repository.floors[slug] = highest
 
 
 def raise_mark(tx: Transaction, repository: Repository, slug: str, number: int) -> None:
     """Raise the mark of `slug` to `number`, unless it is already as high."""
-    mark = NumberMark(workflow_id(repository.project, slug), repository.project, number)
+    mark = NumberMark(repository.identity(slug), repository.project, number)
     tx.run(RAISE_MARKS, marks=as_json([mark]))
     repository.floors[slug] = max(repository.floors.get(slug, 0), number)
 

@@ -141,6 +141,8 @@ class MirrorUnitOfWork:
             with shared_lock(self._writers):
                 markers = self.markers.put(slugs)
                 self._carry_out([operation])
+            if operation.renames:
+                states = mirror.mirrored_states(tx, self.repository, slugs)
             facts = self._converge(tx, slugs, states, WORKER)
             releases.mirror(tx, self.repository, operation.updates)
         self.markers.remove(markers)
@@ -200,6 +202,8 @@ class MirrorUnitOfWork:
     def _mirror(self, tx: Transaction, write: _Write, states: _States) -> None:
         self.repository.refs.invalidate()  # the write may have used another reader of the refs
         write.written = write.tips != self._tips(write.slugs)
+        if any(operation.renames for operation in write.decided):
+            states = mirror.mirrored_states(tx, self.repository, write.slugs)
         self._converge(tx, write.slugs, states, self.origin)
         for operation in write.decided:
             releases.mirror(tx, self.repository, operation.updates, self.origin)

@@ -56,6 +56,9 @@ MOST_ADVERTISED = 2_000
 SURVEYED = 500
 """Number of workflows of which the newest version is then shown if they have no draft."""
 
+_ADVERTISED = (
+    names.DRAFTS, names.LEDGERS, names.RELEASES, names.RENAMED, names.SUPERSEDED, names.TAGS
+)  # fmt: skip
 _BAND_SIZE = 65_515  # side-band-64k: 65,520 with the length and the band's number
 _STATUS, _PROGRESS, _FATAL = 1, 2, 3
 _DRAINED, _CHUNK = 32 * 2**20, 2**16  # bytes of a refused request that are read, so that git reads the answer
@@ -85,7 +88,7 @@ def advertise(repository: Repository) -> bytes:
         refs = _needed_by_pushers(repository)
     else:
         refs = {}
-        for prefix in (names.DRAFTS, names.LEDGERS, names.RELEASES, names.SUPERSEDED, names.TAGS):
+        for prefix in _ADVERTISED:
             refs |= repository.refs.below(prefix)
     lines = [b"%b %b" % (refs[name], name) for name in sorted(refs)] or [ZERO + b" capabilities^{}"]
     lines[0] += b"\0" + CAPABILITIES
@@ -189,7 +192,7 @@ class Receiver:
         return found
 
     def _change(self, slug: str, previous: int, commit: bytes, after: Definition) -> str:
-        tag = self._store.refs.read(names.tag(slug, previous)) if previous else None
+        tag = self._store.refs.read(self._store.tag(slug, previous)) if previous else None
         before = self._store.objects.peel(tag)[0] if tag else None
         if before is not None and self._holds_same(slug, before, commit):
             return f"nothing changed since v{previous}"

@@ -155,7 +155,7 @@ def _is_published(
     repository: Repository, slug: str, version: RecordedVersion, raw: bytes, result: Result
 ) -> bool:
     """Return whether the store has this number; note it in `result` if its content differs from `raw`."""
-    held = repository.refs.read(names.tag(slug, version.number))
+    held = repository.refs.read(repository.tag(slug, version.number))
     if held is None:
         return False
     if _blob(repository, slug, repository.objects.peel(held)[0]) != Blob.from_string(raw).id:

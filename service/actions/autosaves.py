@@ -23,7 +23,6 @@ from gitstore.errors import (
     too_large,
 )
 from gitstore.model import LONGEST_TEXT, Permission
-from gitstore.names import workflow_id
 from service import lookup
 from service.access import Identity, Principal, Role, authorize
 from service.actions import drafts
@@ -97,7 +96,8 @@ def own(caller: Caller, slug: str) -> list[Autosave]:
 def current(caller: Caller, slug: str, began: str) -> str:
     """Return the commit that the worker made of the caller's text after `began`, or `began`."""
     with caller.reading() as tx:
-        return autosaves.current(tx, workflow_id(caller.project_id, slug), caller.principal.id, began)
+        workflow = lookup.workflow(tx, caller, slug).id
+        return autosaves.current(tx, workflow, caller.principal.id, began)
 
 
 def delete(caller: Caller, slug: str, began: Collection[str]) -> None:

@@ -60,6 +60,14 @@ def describe(caller: Caller, slug: str, given: Mapping[str, str | None]) -> None
         store.describe(slug, given, caller.actors())
 
 
+def rename(caller: Caller, slug: str, new: str, *, message: str = "") -> None:
+    """Give the workflow another slug; its id, its versions and their tags stay as they are."""
+    with caller.acting(Event.RENAMED, slug) as (store, facts):
+        lookup.existing(store, slug)
+        store.rename(slug, new, caller.actors(), message=message)
+        facts.update(renamed=new)
+
+
 def archive(caller: Caller, slug: str) -> None:
     """Discard the draft, and run no version. Nothing is deleted: the draft can be restored, versions stay."""
     with caller.opened() as repository:

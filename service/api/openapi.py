@@ -47,6 +47,11 @@ file of the draft in place. A body is an envelope if its type is `application/vn
 its type is `application/json` and it has no other keys than `definition`, `from_version`, `message`, `author`
 and `base_version`.
 """
+_OF_WORKFLOW: Final = "/workflows/{id}"
+_RENAMED: Final[dict[str, Any]] = {
+    "description": "the workflow has another slug by now: send the request to Location",
+    "headers": {"Location": {"schema": {"type": "string"}}},
+}
 _METHODS: Final = ("get", "post", "put", "patch", "delete")
 # Possible errors of any endpoint: for an unauthorized caller, under load, or while Postgres is unavailable.
 _ALWAYS: Final = (400, 401, 403, 404, 429, 503)
@@ -216,8 +221,10 @@ def document(app: OpenAPI) -> dict[str, Any]:
     chosen = [(model, mode) for model, mode in models if model.__name__ in used]
     _, definitions = models_json_schema(chosen, ref_template=_REF + "{model}")
     made["components"]["schemas"] = definitions["$defs"]
-    for item in made["paths"].values():
+    for path, item in made["paths"].items():
         for operation in item.values():
+            if path.startswith(_OF_WORKFLOW):
+                operation["responses"]["308"] = _RENAMED
             if JSON in operation["responses"]["400"]["content"]:
                 del operation["responses"]["400"]  # flask-openapi3's own, if no input can be malformed
             required = operation.pop(_IF_MATCH, None)

@@ -244,6 +244,7 @@ def _find(caller: Caller, path: VersionPath, query: ReadQuery, *, as_text: bool)
             raise lookup.not_in_environment(caller, named, wanted)
         if row is None:
             raise lookup.no_version(named.slug, wanted)
+    lookup.check_name(path.id, row.slug)
     return row
 
 

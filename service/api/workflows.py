@@ -37,7 +37,7 @@ from service.api.versions import PublishedVersion, Version
 from service.caller import Caller
 from service.changes import Token, since
 from service.context import enter
-from service.inputs import Body, CreateWorkflow, Definition, Text, UpdateWorkflow
+from service.inputs import Body, CreateWorkflow, Definition, RenameWorkflow, Text, UpdateWorkflow
 from sync import catalog, listing
 from sync.db import Transaction
 
@@ -191,6 +191,19 @@ def update_workflow(path: WorkflowPath, query: Query) -> Response:
     slug = lookup.slug_of(caller, path.id)
     actions.describe(caller, slug, body.model_dump(include=body.model_fields_set))
     return _answer(caller, slug)
+
+
+@blueprint.post(
+    "/workflows/<id>/rename", **declares(200, Workflow, "Location", errors=(409, 422), body=RenameWorkflow)
+)
+def rename_workflow(path: WorkflowPath, query: Query) -> Response:
+    """Give the workflow another slug. Its id and its versions stay; its former addresses redirect."""
+    caller = enter(Permission.PUBLISH, f"renaming {clip(path.id)}", project=query.project)
+    body = read_json(caller, RenameWorkflow)
+    actions.rename(caller, lookup.slug_of(caller, path.id), body.slug, message=body.message or "")
+    with caller.reading() as tx:
+        (workflow,) = _described(tx, caller, [lookup.workflow(tx, caller, body.slug)])
+    return answer(workflow, location=url(caller, f"/workflows/{body.slug}"))
 
 
 @blueprint.post(

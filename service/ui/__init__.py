@@ -26,10 +26,11 @@ from service.ui import (
     visits,
     workflows,
 )
-from service.ui.rendering import blueprint, is_page, refusal
+from service.ui.rendering import blueprint, is_page, prefix, refusal
 
 __all__ = [
     "activity", "autosaves", "blueprint", "compare", "conflicts", "editing", "handover", "is_page",
-    "projects", "refusal", "releases", "rollback", "schemas", "session", "settings", "sign_in", "sources",
+    "prefix", "projects", "refusal", "releases", "rollback", "schemas", "session", "settings", "sign_in",
+    "sources",
     "subscriptions", "tokens", "versions", "visits", "workflows",
 ]  # fmt: skip

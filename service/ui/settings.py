@@ -5,7 +5,7 @@ from __future__ import annotations
 from flask import Response
 
 from gitstore.definition.quoting import clip
-from gitstore.errors import GitstoreError, MalformedError, StaleDraftError
+from gitstore.errors import GitstoreError, MalformedError, RenamedError, StaleDraftError
 from gitstore.model import Permission
 from gitstore.names import parse_number
 from service import lookup
@@ -38,6 +38,20 @@ def describe_workflow(slug: str) -> Response:
     except GitstoreError as error:
         return _page(visit, workflow.slug, error, given)
     return go("show_settings", slug=workflow.slug, notice="changed")
+
+
+@blueprint.post("/ui/workflows/<slug>/rename")
+def rename_workflow(slug: str) -> Response:
+    """Give the workflow another slug; links with the former one lead to the new one."""
+    visit = enter(Permission.PUBLISH, f"renaming {clip(slug)}")
+    slug, new = lookup.slug_of(visit.caller, slug), field("new").strip()
+    try:
+        actions.rename(visit.caller, slug, new, message=field("message").strip())
+    except RenamedError:
+        raise
+    except GitstoreError as error:
+        return _page(visit, slug, error)
+    return go("show_settings", slug=new, notice="renamed")
 
 
 @blueprint.post("/ui/workflows/<slug>/hold")

@@ -23,7 +23,7 @@ from gitstore import ledger, names
 from gitstore.changes import Authorship, ChangeSet, write_one
 from gitstore.errors import GitstoreError, IntegrityError
 from gitstore.model import LedgerKind
-from gitstore.names import is_slug, version_id, workflow_id
+from gitstore.names import is_slug, version_id
 from gitstore.repository import Repository, WritableRepository
 from gitstore.system import now
 from sync import derive, environments, git_objects, releases, rows
@@ -183,7 +183,7 @@ def correct(tx: Transaction, repository: Repository, slugs: Sequence[str]) -> in
 
     Requires a transaction of `Database.upkeep` and the locks of the workflows.
     """
-    ids = {slug: workflow_id(repository.project, slug) for slug in slugs}
+    ids = {slug: repository.identity(slug) for slug in slugs}
     rows.raise_marks_to_rows(tx, ids.values())
     rows.load_marks(tx, repository, slugs)
     derived = [(slug, derive.workflow_rows(repository, slug)) for slug in slugs]

@@ -101,7 +101,7 @@ class _Repair:
         lost = self._recorded.numbers("lost")
         for number, oid in sorted(self._targets(entries).items()):
             if number not in lost:
-                yield from self._restore(names.tag(self._slug, number), oid)
+                yield from self._restore(self._repository.tag(self._slug, number), oid)
         yield from self._restore_draft(entries)
         if lost and not any(contradictions(self._repository, self._recorded)):
             yield from self._publish_again(
@@ -227,7 +227,7 @@ class _Repair:
         recorded = {(entry.version, entry.target) for entry in entries if entry.kind is LedgerKind.PUBLISHED}
         republished = False
         for version in lost:
-            name, oid = names.tag(self._slug, version.version_number), version.ref_oid
+            name, oid = self._repository.tag(self._slug, version.version_number), version.ref_oid
             held = self._read(name)
             try:
                 if held is None:
@@ -264,7 +264,7 @@ class _Repair:
                 latest=max(before, number),
                 after=before if number != before + 1 else None,
             )
-        change.move(names.tag(self._slug, number), None, target.encode())
+        change.move(self._repository.tag(self._slug, number), None, target.encode())
         changes.write_one(self._repository, change)
 
     def _read(self, name: bytes) -> bytes | None:

@@ -211,7 +211,9 @@ def differences(tx: Transaction, repository: Repository, slug: str) -> Iterator[
 def contradictions(repository: Repository, recorded: Recorded) -> Iterator[Finding]:
     """Yield contradictions of Git with its ledger or with recorded rows, which a rebuild must not hide."""
     slug = recorded.slug
-    _, damaged_tags = repository.refs.survey(names.tags_of(slug))
+    damaged_tags = [
+        ref for name in repository.all_names(slug) for ref in repository.refs.survey(names.tags_of(name))[1]
+    ]
     damaged = {ref.number for ref in map(names.parse, damaged_tags) if isinstance(ref, VersionRef)}
     for number in sorted(damaged):
         yield Finding(slug, number, "its tag is damaged on disk", ACCEPT)

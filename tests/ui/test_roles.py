@@ -47,6 +47,7 @@ URLS: list[tuple[str, str, Role, int]] = [
     ("GET", f"{ONE}/settings", Role.EDITOR, 200),
     ("POST", f"{ONE}/settings", Role.EDITOR, 303),
     ("POST", f"{ONE}/hold", Role.PUBLISHER, 412),
+    ("POST", f"{ONE}/rename", Role.PUBLISHER, 422),
     ("GET", f"{ONE}/stop", Role.PUBLISHER, 200),
     ("GET", f"{ONE}/archive", Role.PUBLISHER, 200),
     ("GET", f"{ONE}/versions/1/revert", Role.EDITOR, 200),

@@ -189,3 +189,16 @@ def test_a_project_without_graphs_shows_texts(ann: Visitor) -> None:
     assert "Text of the draft" in page.text
     assert page.text.count("a: 1") == 29
     assert "The beginning only" in page.text
+
+
+@pytest.mark.usefixtures("published")
+def test_a_new_slug_leads_on_from_the_former_one(ann: Visitor) -> None:
+    assert ann.get(f"{ONE}/settings").page.value("new") == "order-sync"
+    taken = ann.post(f"{ONE}/rename", new="Order Sync")
+    assert taken.status == 422
+    renamed = ann.post(f"{ONE}/rename", new="shipments", message="Marketing")
+    assert renamed.location == "/ui/workflows/shipments/settings"
+    moved = ann.get(f"{ONE}/versions/2?x=1")
+    assert (moved.status, moved.location) == (301, "/ui/workflows/shipments/versions/2?x=1")
+    assert ann.post(f"{ONE}/discard", etag="0" * 40).status == 308
+    assert "v3" in ann.get("/ui/workflows/shipments").page.text

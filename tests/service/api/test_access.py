@@ -45,6 +45,7 @@ CALLS = [
     Call("GET", "/workflows/{id}", "viewer", 200),
     Call("GET", "/workflows/{id}/changes", "viewer", 200),
     Call("PATCH", "/workflows/{id}", "editor", 200, {"name": "Another"}),
+    Call("POST", "/workflows/{id}/rename", "publisher", 200, {"slug": "renamed"}),
     Call("GET", "/api/workflows", "viewer", 200),
     Call("POST", "/api/workflows", "editor", 201, {"name": "One more"}),
     Call("GET", "/api/workflows/{id}", "viewer", 200),

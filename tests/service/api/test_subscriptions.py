@@ -22,6 +22,7 @@ TYPES = [
     "workflow.draft.updated",
     "workflow.current.changed",
     "workflow.updated",
+    "workflow.renamed",
     "workflow.environment.changed",
     "workflow.version.diverged",
     "release.created",
