@@ -89,7 +89,9 @@ def _answer(environ: WSGIEnvironment, services: Services) -> _Answer | None:
         row = services.auth.read_version(token, address, workflow, which, as_text=not definition, known=known)
     except GitstoreError:
         return None
-    if row is None or row.state != "published" or not includes(Role(row.token_role), Permission.READ):
+    if row is None or (is_slug(name) and name != row.slug):  # not there, or a former slug, which redirects
+        return None
+    if row.state != "published" or not includes(Role(row.token_role), Permission.READ):
         return None
     answer = _bytes(row, known, numbered=number is not None) if definition else _json(row, known, services)
     if answer is not None:

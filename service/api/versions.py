@@ -169,6 +169,8 @@ def list_versions(path: WorkflowPath, query: HistoryQuery) -> Response:
             page = catalog.history(tx, lookup.workflow(tx, caller, path.id).id, **wanted)
     rows = [Version.listed(row, caller) for row in page.rows]
     slug = page.rows[0].slug if page.rows else ""  # an empty page has no next
+    if page.rows:
+        lookup.check_name(path.id, slug)
     return http.answer_page(caller, VersionPage, f"/workflows/{slug}/versions", page.next, versions=rows)
 
 
