@@ -11,6 +11,7 @@ from service.ui import (
     compare,
     conflicts,
     editing,
+    environments,
     handover,
     projects,
     releases,
@@ -29,8 +30,7 @@ from service.ui import (
 from service.ui.rendering import blueprint, is_page, prefix, refusal
 
 __all__ = [
-    "activity", "autosaves", "blueprint", "compare", "conflicts", "editing", "handover", "is_page",
-    "prefix", "projects", "refusal", "releases", "rollback", "schemas", "session", "settings", "sign_in",
-    "sources",
-    "subscriptions", "tokens", "versions", "visits", "workflows",
+    "activity", "autosaves", "blueprint", "compare", "conflicts", "editing", "environments", "handover",
+    "is_page", "prefix", "projects", "refusal", "releases", "rollback", "schemas", "session", "settings",
+    "sign_in", "sources", "subscriptions", "tokens", "versions", "visits", "workflows",
 ]  # fmt: skip

@@ -48,7 +48,8 @@ PATHS = ("", "/activity", "/edit", "/versions", "/versions/1", "/versions/draft"
          "/versions/1/revert", "/versions/1/current", "/versions/1/download", "/versions/draft/blame",
          "/versions?compare=1", "/settings", "/stop", "/archive")  # fmt: skip
 OTHERS = ("workflows", "new-workflow", "activity", "sources", "new-source", "webhooks", "new-webhook",
-          "releases", "new-release", "members", "tokens", "projects",
+          "releases", "new-release", "environments",
+          "environment-rules", "promote", "members", "tokens", "projects",
           "settings", "schema", "nothing", "sign-in")  # fmt: skip
 
 
