@@ -74,7 +74,7 @@ def unyank(store: Store, slug: str, number: int, actors: Actors, *, reason: str 
             _append(store, slug, actors, reason, LedgerKind.UNYANKED, version=number, yanked=yanked)
 
 
-def pointers_on(state: WorkflowState, number: int) -> list[str]:
+def pointers_on(state: WorkflowState | LedgerEntry, number: int | None) -> list[str]:
     """Return the names of the pointers that stand on version `number`: `current` first."""
     environments = [each.name for each in state.environments if number in each.versions]
     return [*(["current"] if state.current == number else []), *environments]
