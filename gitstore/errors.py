@@ -54,6 +54,7 @@ class Code(StrEnum):
     ENVIRONMENT_REFUSED = "environment_refused"
     ENVIRONMENT_INVALID = "environment_invalid"
     TOO_EARLY = "too_early"
+    WORKFLOW_ARCHIVED = "workflow_archived"
     UPGRADE_UNFINISHED = "upgrade_unfinished"
     # Definitions.
     DEFINITION_UNPARSABLE = "definition_unparsable"

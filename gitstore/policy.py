@@ -90,6 +90,7 @@ class WorkflowTip:
     latest: int
     latest_commit: bytes | None
     floor: int = 0
+    archived: bool = False
 
     @property
     def following(self) -> int:
@@ -126,6 +127,15 @@ class Facts(Protocol):
     def definition(self, commit: bytes, slug: str) -> Definition:
         """Return the parsed definition; raise `definition_missing` or `definition_unparsable`."""
         ...
+
+
+def require_active(slug: str, *, archived: bool) -> None:
+    """Raise `workflow_archived` if the workflow is archived."""
+    if archived:
+        raise ConflictError(
+            Code.WORKFLOW_ARCHIVED,
+            f"{slug} is archived and takes no change: unarchive it first",
+        )
 
 
 def judge(
@@ -249,6 +259,7 @@ class _Rules:
         what = "discarding a draft" if command.new is None else "saving a draft"
         self.facts.authorize(Permission.EDIT, what)
         tip = self._tip(slug)
+        require_active(slug, archived=tip.archived)
         if command.old != tip.draft:
             raise StaleDraftError("the draft moved since you fetched; pull, then push again")
         return tip
@@ -289,6 +300,7 @@ class _Rules:
                 next=tip.following,
             )
         self.facts.authorize(Permission.PUBLISH, "publishing")
+        require_active(slug, archived=tip.archived)
         commit, name = self.facts.peel(command.new)
         if number < tip.following or (number > tip.following and not self.imported):
             raise self._wrong_number(target, tip, commit)

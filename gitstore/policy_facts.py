@@ -36,6 +36,7 @@ class RepositoryFacts:
             latest=state.latest,
             latest_commit=state.latest_commit.encode() if state.latest_commit else None,
             floor=state.floor,
+            archived=state.archived,
         )
 
     def holds(self, ref: bytes) -> bytes | None:

@@ -17,7 +17,7 @@ from uuid import UUID
 from dulwich.objects import Tag
 from dulwich.repo import Repo
 
-from gitstore import changes, ledger, names, pending
+from gitstore import changes, ledger, names, pending, states
 from gitstore.changes import Authorship, ChangeSet
 from gitstore.drafts import STARTER, Content, DraftWriter, Saved
 from gitstore.errors import BaseMovedError, Code, ConflictError, NotFoundError, StaleDraftError
@@ -122,13 +122,13 @@ class Store(WritableRepository):
                 raise NotFoundError(
                     Code.NOT_PUBLISHED, f"{slug} has no current version to copy: send a definition"
                 )
-            return draft.restore(self._commit_of(slug, state.current), f"Copy v{state.current}")
+            return draft.restore(self.commit_of(slug, state.current), f"Copy v{state.current}")
 
     def create_draft_from(self, slug: str, number: int, actors: Actors, message: str = "") -> Saved:
         """Open a draft with the content of version `number`."""
         with self.unit_of_work.begin([slug]):
             draft = self._draft_writer(self._without_draft(slug), actors, message)
-            return draft.restore(self._commit_of(slug, number), f"Copy v{number}")
+            return draft.restore(self.commit_of(slug, number), f"Copy v{number}")
 
     def save_draft(
         self,
@@ -149,7 +149,7 @@ class Store(WritableRepository):
             state = self._with_draft(slug, expected)
             parent = merged.encode() if merged is not None else None
             if base_version is not None:
-                parent = self._commit_of(slug, base_version)
+                parent = self.commit_of(slug, base_version)
             return self._draft_writer(state, actors, message).save(content, "Save the draft", parent)
 
     def discard_draft(
@@ -206,7 +206,7 @@ class Store(WritableRepository):
             if expected is not None:
                 self._check_expected(state, expected)
             draft = self._draft_writer(state, actors, message)
-            return draft.restore(self._commit_of(slug, number), f"Revert to v{number}")
+            return draft.restore(self.commit_of(slug, number), f"Revert to v{number}")
 
     # Versions
 
@@ -249,8 +249,9 @@ class Store(WritableRepository):
         """Make version `number` current; with `hold`, publishing does not move the current version."""
         with self.unit_of_work.begin([slug]):
             state = self.existing(slug)
-            self._commit_of(slug, number)
+            self.commit_of(slug, number)
             if (state.current, state.held) != (number, hold):
+                states.require_usable(self, state, number)
                 change = self._change(slug, actors, message)
                 change.append(LedgerKind.CURRENT, version=number, current=number, held=hold)
                 changes.write_one(self, change)
@@ -349,7 +350,8 @@ class Store(WritableRepository):
     def _draft_writer(self, state: WorkflowState, actors: Actors, message: str = "") -> DraftWriter:
         return DraftWriter(self, self._change(state.slug, actors, message), state, actors.author, message)
 
-    def _commit_of(self, slug: str, number: int) -> bytes:
+    def commit_of(self, slug: str, number: int) -> bytes:
+        """Return the commit of a version; raises `version_not_found`."""
         tag = self.refs.read(self.tag(slug, number))
         if tag is None:
             raise NotFoundError(Code.VERSION_NOT_FOUND, f"{slug} has no version v{number}", version=number)

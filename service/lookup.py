@@ -26,6 +26,7 @@ from gitstore.errors import (
 )
 from gitstore.names import is_slug, parse_number, parse_version, version_id, workflow_id
 from gitstore.repository import Repository
+from gitstore.states import newest_usable
 from service.caller import Caller
 from sync import catalog, releases
 from sync import environments as pointers
@@ -181,7 +182,7 @@ def number_of(repository: Repository, slug: str, version: int | str) -> int:
             raise on_two_versions(slug, wanted.name)
         number = pointer.version if pointer is not None else None
     else:
-        number = state.current if wanted == "current" else state.latest
+        number = state.current if wanted == "current" else newest_usable(repository, state)
     if not number:
         raise no_version(slug, wanted)
     return number

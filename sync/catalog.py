@@ -79,6 +79,7 @@ class Version(VersionInfo):
     state: State
     slug: str
     is_current: bool
+    yanked: bool
     node_count: int | None
     edge_count: int | None
 
@@ -90,6 +91,7 @@ class Version(VersionInfo):
             **rows.values(row, VersionInfo),
             slug=slug,
             is_current=is_current,
+            yanked=False,
             node_count=len(nodes) if isinstance(nodes, list) else None,
             edge_count=len(edges) if isinstance(edges, list) else None,
         )
@@ -226,6 +228,7 @@ def workflows(tx: Transaction, project_id: UUID, *, after: str = "", limit: int 
 _COLUMNS: Final[LiteralString] = (
     rows.select(VersionInfo, "v.")
     + """, w.slug, (v.id = w.current_version_id) is true as is_current,
+        v.version_number = any (w.yanked) as yanked,
         v.node_count, v.edge_count"""
 )
 _FROM: Final[LiteralString] = """
@@ -281,7 +284,12 @@ _CONDITIONS: Final[dict[str, LiteralString]] = {
         and v.id = (select n.current_version_id from gitstore.workflows n where n.id = %(workflow)s)
     """,
     "latest": """
-        and v.version_number = (select n.latest_number from gitstore.workflows n where n.id = %(workflow)s)
+        and v.version_number = (
+            select case when n.latest_number <> all (n.yanked) then n.latest_number else (
+                select max(u.version_number) from gitstore.workflow_versions u
+                where u.workflow_id = n.id and u.state = 'published'
+                    and u.version_number <> all (n.yanked)) end
+            from gitstore.workflows n where n.id = %(workflow)s)
     """,
 }
 

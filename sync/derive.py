@@ -149,6 +149,8 @@ def workflow_row(
         draft_commit=state.draft,
         ledger_oid=delta.newest.oid if delta.newest else None,
         external_ids=_external_ids(delta, before),
+        yanked=list(state.yanked),
+        archived=state.archived,
     )
 
 

@@ -17,8 +17,9 @@ from uuid import UUID, uuid5
 from psycopg.types.json import Jsonb
 
 from gitstore.masking import masked
-from gitstore.model import Environment, LedgerEntry
+from gitstore.model import Environment, LedgerEntry, LedgerKind
 from gitstore.names import version_id
+from gitstore.states import pointers_on
 from sync import rows
 from sync.db import Transaction
 from sync.rows import VersionRow, WorkflowRow
@@ -28,6 +29,11 @@ class EventType(StrEnum):
     PUBLISHED = "workflow.version.published"
     DRAFT_UPDATED = "workflow.draft.updated"
     CURRENT_CHANGED = "workflow.current.changed"
+    YANKED = "workflow.version.yanked"
+    UNYANKED = "workflow.version.unyanked"
+    ANNOTATED = "workflow.version.annotated"
+    ARCHIVED = "workflow.archived"
+    UNARCHIVED = "workflow.unarchived"
     UPDATED = "workflow.updated"
     RENAMED = "workflow.renamed"
     ENVIRONMENT_CHANGED = "workflow.environment.changed"
@@ -264,6 +270,34 @@ def renamed(workflow: WorkflowRow, entry: LedgerEntry) -> Fact:
         "by": entry.actor.name,
     }
     return _of_entry(EventType.RENAMED, workflow, None, entry, data)
+
+
+_CHANGES: Final = {
+    LedgerKind.YANKED: EventType.YANKED,
+    LedgerKind.UNYANKED: EventType.UNYANKED,
+    LedgerKind.ANNOTATED: EventType.ANNOTATED,
+    LedgerKind.ARCHIVED: EventType.ARCHIVED,
+    LedgerKind.UNARCHIVED: EventType.UNARCHIVED,
+}
+
+
+def state_changed(workflow: WorkflowRow, entry: LedgerEntry) -> Fact | None:
+    """Return the event of a version that was yanked or annotated, or of a workflow that was archived.
+
+    None for entries of other kinds.
+    """
+    kind = _CHANGES.get(entry.kind) if isinstance(entry.kind, LedgerKind) else None
+    if kind is None:
+        return None
+    data: dict[str, Any] = {"workflow": workflow.slug, "message": entry.message, "by": entry.actor.name}
+    if entry.version is not None:
+        identity = str(version_id(workflow.id, entry.version))
+        data |= {"version_number": entry.version, "version_id": identity}
+    if kind is EventType.YANKED:
+        data["pointers"] = pointers_on(entry, entry.version)
+    if kind is EventType.ANNOTATED:
+        data |= {"title": entry.title, "notes": entry.notes}
+    return _of_entry(kind, workflow, entry.version, entry, data)
 
 
 def _version(workflow: WorkflowRow, row: VersionRow) -> dict[str, Any]:

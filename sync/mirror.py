@@ -325,6 +325,8 @@ class _Change:
                 facts.append(events.renamed(row, entry))
             if entry.kind is LedgerKind.DESCRIBED:
                 facts.append(events.updated(row, entry))
+            if (changed := events.state_changed(row, entry)) is not None:
+                facts.append(changed)
             if entry.kind is LedgerKind.DISCARDED:
                 facts.append(events.draft_discarded(row, entry))
                 discarded = True

@@ -33,7 +33,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class WorkflowRow:
-    """A row of gitstore.workflows. `external_ids` are ids of its imported drafts in another system."""
+    """A row of gitstore.workflows. `external_ids` are ids of its imported drafts in another system.
+
+    `yanked` are numbers of versions.
+    """
 
     id: UUID
     project_id: UUID
@@ -50,6 +53,8 @@ class WorkflowRow:
     draft_commit: str | None
     ledger_oid: str | None
     external_ids: list[UUID]
+    yanked: list[int]
+    archived: bool
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,11 @@
                                  (null), discarded, message
     workflow.current.changed     workflow, version_number and version_id (null: no current version), previous,
                                  held, message, by
+    workflow.version.yanked      workflow, version_number, version_id, message (the reason), by, pointers
+    workflow.version.unyanked    the same without pointers
+    workflow.version.annotated   the same, title, notes
+    workflow.archived, .unarchived
+                                 workflow, message, by
     workflow.updated             workflow, name, description, by
     workflow.version.diverged    the fields of the divergence
     subscription.disabled        subscription_id, url, reason, failing_since

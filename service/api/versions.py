@@ -103,6 +103,7 @@ class Version(http.Answer):
         description="`lost`: published, but missing from the repository; its number is not used again"
     )
     is_current: bool = Field(description="whether it is the version to run")
+    yanked: bool = Field(description="whether it was withdrawn: what pins it still reads it")
     valid: bool
     node_count: int | None = Field(description="null if the definition has no list of nodes")
     edge_count: int | None = Field(description="null if the definition has no list of edges")
@@ -300,5 +301,5 @@ def etag_of(row: catalog.Version) -> str:
     if row.state == "draft":
         return f'"{row.commit_sha}"'
     changing = (row.slug, row.state, row.valid, row.digest, row.message, row.published_by, row.external_id)
-    state = sha256(repr(changing).encode()).hexdigest()[:16]
+    state = sha256(repr((*changing, row.yanked)).encode()).hexdigest()[:16]
     return f'"{row.commit_sha}-{state}-v{row.version_number}{"-current" if row.is_current else ""}"'

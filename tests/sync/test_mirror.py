@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from gitstore import names
+from gitstore import names, states
 from gitstore.changes import Authorship, ChangeSet, write
 from gitstore.drafts import Content
 from gitstore.errors import Code, GitstoreError
@@ -333,3 +333,33 @@ def test_a_version_that_does_not_parse_is_a_row_without_definition(house: House)
     house.writes.mirror_now(["order-sync"])
     row = versions(house)[2]
     assert (row["valid"], row["definition"], row["digest"]) == (False, None, None)
+
+
+def test_yanks_notes_and_the_archived_state_follow_the_ledger_with_an_event_each(house: House) -> None:
+    """Published rows stay as they are, `latest` passes over a yanked version."""
+    house.publish("order-sync")
+    house.publish("order-sync", "https://b.example/")
+    before, count = versions(house), len(house.facts)
+    states.yank(house.store, "order-sync", 2, house.who, reason="It loses orders")
+    states.annotate(house.store, "order-sync", 1, {"title": "First", "notes": "Works"}, house.who)
+    states.archive(house.store, "order-sync", house.who, reason="Replaced")
+    row = workflow(house)
+    assert (row["yanked"], row["archived"], row["latest_number"]) == ([2], True, 2)
+    assert versions(house) == before
+    with house.database.as_owner() as tx:
+        latest = catalog.version(tx, house.workflow_id("order-sync"), "latest")
+        pinned = catalog.version(tx, house.workflow_id("order-sync"), 2)
+    assert latest is not None
+    assert pinned is not None
+    assert (latest.version_number, latest.yanked, pinned.yanked) == (1, False, True)
+    states.unarchive(house.store, "order-sync", house.who)
+    states.unyank(house.store, "order-sync", 2, house.who)
+    assert (workflow(house)["yanked"], workflow(house)["archived"]) == ([], False)
+    assert kinds(house)[count:] == [
+        ("version.yanked", "order-sync/v2"),
+        ("version.annotated", "order-sync/v1"),
+        ("archived", "order-sync"),
+        ("unarchived", "order-sync"),
+        ("version.unyanked", "order-sync/v2"),
+    ]
+    assert house.facts[count].data["pointers"] == ["current"]

@@ -77,9 +77,9 @@ def test_an_unknown_address_is_not_found(owner: Client, path: str) -> None:
     [
         ("DELETE", "/workflows", {"GET", "HEAD", "OPTIONS", "POST"}),
         ("PUT", "/workflows/a", {"GET", "HEAD", "OPTIONS", "PATCH"}),
-        ("DELETE", "/workflows/a/versions/1", {"GET", "HEAD", "OPTIONS"}),
-        ("PUT", "/workflows/a/versions/1", {"GET", "HEAD", "OPTIONS"}),
-        ("POST", "/workflows/a/versions/draft", {"DELETE", "GET", "HEAD", "OPTIONS", "PUT"}),
+        ("DELETE", "/workflows/a/versions/1", {"GET", "HEAD", "OPTIONS", "PATCH"}),
+        ("PUT", "/workflows/a/versions/1", {"GET", "HEAD", "OPTIONS", "PATCH"}),
+        ("POST", "/workflows/a/versions/draft", {"DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "PUT"}),
         ("GET", "/workflows/a/current", {"DELETE", "OPTIONS", "PUT"}),
         ("GET", "/workflows/a/validate", {"OPTIONS", "POST"}),
         ("TRACE", "/workflows", {"GET", "HEAD", "OPTIONS", "POST"}),

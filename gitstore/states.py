@@ -1,0 +1,133 @@
+"""What may change about a workflow and its versions after publication: yank, describe, archive.
+
+Each change is an entry of the ledger; tags, numbers and definitions stay as they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Final
+
+from gitstore import changes
+from gitstore.changes import Authorship, ChangeSet
+from gitstore.definition.quoting import clip
+from gitstore.errors import Code, ConflictError, MalformedError
+from gitstore.model import LedgerEntry, LedgerKind, WorkflowState
+from gitstore.policy import require_active
+
+if TYPE_CHECKING:
+    from gitstore.repository import Repository
+    from gitstore.store import Actors, Store
+
+_STATES: Final = (LedgerKind.YANKED, LedgerKind.UNYANKED)
+
+
+def require_usable(repository: Repository, state: WorkflowState, number: int | None) -> None:
+    """Raise `version_unusable` where nothing new may select version `number` of the workflow."""
+    require_active(state.slug, archived=state.archived)
+    if number in state.yanked:
+        entry = yank_of(repository, state.slug, number)
+        reason = f" ({clip(entry.message)})" if entry is not None and entry.message else ""
+        raise ConflictError(
+            Code.VERSION_UNUSABLE,
+            f"v{number} of {state.slug} was yanked{reason}: choose another version, or take back the yank",
+            version=number,
+        )
+
+
+def yank_of(repository: Repository, slug: str, number: int | None) -> LedgerEntry | None:
+    """Return the entry that yanked version `number`, with the reason; None if it is not yanked."""
+    entries = (e for e in repository.ledger(slug) if e.kind in _STATES and e.version == number)
+    newest = next(entries, None)
+    return newest if newest is not None and newest.kind is LedgerKind.YANKED else None
+
+
+def newest_usable(repository: Repository, state: WorkflowState) -> int | None:
+    """Return the latest version that is not yanked."""
+    numbers = (number for number in range(state.latest, 0, -1) if number not in state.yanked)
+    return next((n for n in numbers if repository.refs.read(repository.tag(state.slug, n)) is not None), None)
+
+
+def yank(store: Store, slug: str, number: int, actors: Actors, *, reason: str) -> list[str]:
+    """Withdraw version `number`: nothing new selects it, and what reads it by number still may.
+
+    Return the names of the pointers that stand on it, which stay. Yanking it again writes nothing.
+    """
+    if not reason.strip():
+        raise MalformedError("a reason is required: readers of the version see it")
+    with store.unit_of_work.begin([slug]):
+        state = store.existing(slug)
+        store.commit_of(slug, number)
+        if number not in state.yanked:
+            yanked = tuple(sorted({*state.yanked, number}))
+            _append(store, slug, actors, reason, LedgerKind.YANKED, version=number, yanked=yanked)
+        return pointers_on(state, number)
+
+
+def unyank(store: Store, slug: str, number: int, actors: Actors, *, reason: str = "") -> None:
+    """Take back the yank of version `number`."""
+    with store.unit_of_work.begin([slug]):
+        state = store.existing(slug)
+        store.commit_of(slug, number)
+        if number in state.yanked:
+            yanked = tuple(other for other in state.yanked if other != number)
+            _append(store, slug, actors, reason, LedgerKind.UNYANKED, version=number, yanked=yanked)
+
+
+def pointers_on(state: WorkflowState | LedgerEntry, number: int | None) -> list[str]:
+    """Return the names of the pointers that stand on version `number`: `current` first."""
+    environments = [each.name for each in state.environments if number in each.versions]
+    return [*(["current"] if state.current == number else []), *environments]
+
+
+def annotate(
+    store: Store, slug: str, number: int, given: Mapping[str, str | None], actors: Actors
+) -> LedgerEntry | None:
+    """Give version `number` a `title`, `notes` or both; None removes one. What is not given stays.
+
+    Return the entry that holds for the version from then on, None without any.
+    """
+    with store.unit_of_work.begin([slug]):
+        store.existing(slug)
+        store.commit_of(slug, number)
+        newest = next(annotations_of(store, slug, number), None)
+        before = {
+            "title": newest.title if newest is not None else None,
+            "notes": newest.notes if newest is not None else None,
+        }
+        after = before | {key: value or None for key, value in given.items()}
+        if after == before:
+            return newest
+        return _append(store, slug, actors, "", LedgerKind.ANNOTATED, version=number, **after)
+
+
+def annotations_of(repository: Repository, slug: str, number: int) -> Iterator[LedgerEntry]:
+    """Yield the titles and notes that version `number` has had, newest first."""
+    for entry in repository.ledger(slug):
+        if entry.kind is LedgerKind.ANNOTATED and entry.version == number:
+            yield entry
+
+
+def archive(store: Store, slug: str, actors: Actors, *, reason: str = "") -> None:
+    """Archive a workflow: it keeps its slug, drafts and versions, and takes no change until unarchived."""
+    _archive(store, slug, actors, reason, LedgerKind.ARCHIVED)
+
+
+def unarchive(store: Store, slug: str, actors: Actors, *, reason: str = "") -> None:
+    _archive(store, slug, actors, reason, LedgerKind.UNARCHIVED)
+
+
+def _archive(store: Store, slug: str, actors: Actors, reason: str, kind: LedgerKind) -> None:
+    archived = kind is LedgerKind.ARCHIVED
+    with store.unit_of_work.begin([slug]):
+        if store.existing(slug).archived != archived:
+            _append(store, slug, actors, reason, kind, archived=archived)
+
+
+def _append(
+    store: Store, slug: str, actors: Actors, reason: str, kind: LedgerKind, **facts: object
+) -> LedgerEntry:
+    change = ChangeSet(store, slug, Authorship(actors.actor, store.clock(), reason))
+    entry = change.append(kind, **facts)
+    changes.write_one(store, change)
+    return entry
