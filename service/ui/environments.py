@@ -56,6 +56,7 @@ def promote() -> Response:
     visit = enter(Permission.EDIT, "promoting")
     slugs = request.form.getlist("workflow")[: MOST_WORKFLOWS + 1]
     try:
+        _check_chosen(slugs)
         actions.promote(visit.caller, slugs, field("from"), field("to"), message=field("message").strip())
     except GitstoreError as error:
         return _promotion(visit, slugs, error)
@@ -91,6 +92,11 @@ def save_environments() -> Response:
     return go("list_environments", notice="environments-changed")
 
 
+def _check_chosen(slugs: Sequence[str]) -> None:
+    if not (slugs and request.values.get("from") and request.values.get("to")):
+        raise MalformedError("choose two environments, and at least one workflow")
+
+
 def _rules(visit: Visit) -> Sequence[EnvironmentRule]:
     with visit.caller.opened() as repository:
         return rulebook(repository).rules
@@ -100,8 +106,7 @@ def _promotion(visit: Visit, slugs: Sequence[str], error: GitstoreError | None =
     source, target = (request.values.get(name, "") for name in ("from", "to"))
     preview = None
     try:
-        if not slugs:
-            raise MalformedError("choose at least one workflow")
+        _check_chosen(slugs)
         preview = actions.preview(visit.caller, slugs, source, target)
     except GitstoreError as refusal:
         error = error or refusal

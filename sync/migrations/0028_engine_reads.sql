@@ -74,7 +74,7 @@ create function gitstore.read_version(
     out tree_sha text, out blob_sha text, out file_name text, out digest text, out valid boolean,
     out invalid_reason text, out message text, out author_name text, out author_email text,
     out published_by text, out external_id uuid, out slug text, out is_current boolean, out node_count integer,
-    out edge_count integer, out text text, out stored bytea
+    out edge_count integer, out yanked boolean, out text text, out stored bytea
 )
 language plpgsql volatile
 set search_path = pg_catalog, pg_temp set enable_seqscan = off set enable_bitmapscan = off as $$
@@ -83,6 +83,7 @@ declare
     project uuid;
     flow uuid;
     current uuid;
+    withdrawn integer[];
     read gitstore.workflow_versions;
     done text;
 begin
@@ -96,10 +97,10 @@ begin
     end if;
     done := set_config('request.jwt.claims', '{"gitstore_token": "' || token_id || '"}', true);
     if workflow is null then
-        select w.id, w.slug, w.current_version_id into flow, slug, current
+        select w.id, w.slug, w.current_version_id, w.yanked into flow, slug, current, withdrawn
         from gitstore.workflows w where w.project_id = project and w.slug = named;
     else
-        select w.id, w.slug, w.current_version_id into flow, slug, current
+        select w.id, w.slug, w.current_version_id, w.yanked into flow, slug, current, withdrawn
         from gitstore.workflows w where w.id = workflow and w.project_id = project;
     end if;
     if number is null and environment is null then
@@ -130,6 +131,7 @@ begin
     published_by := read.published_by;
     external_id := read.external_id;
     is_current := (read.id = current) is true;
+    yanked := read.version_number = any (withdrawn);
     node_count := read.node_count;
     edge_count := read.edge_count;
     if as_text and strpos(known, commit_sha) = 0 and read.definition is not null then

@@ -29,7 +29,7 @@ URLS: list[tuple[str, str, Role, int]] = [
     ("GET", "/ui/promote?from=current&to=qa&workflow=order-sync", Role.VIEWER, 200),
     ("POST", "/ui/promote", Role.EDITOR, 400),
     ("GET", "/ui/environment-rules", Role.OWNER, 200),
-    ("POST", "/ui/environment-rules", Role.OWNER, 303),
+    ("POST", "/ui/environment-rules", Role.OWNER, 412),
     ("GET", "/ui/releases", Role.VIEWER, 200),
     ("GET", "/ui/releases/first", Role.VIEWER, 200),
     ("GET", "/ui/releases/first/roll-back", Role.PUBLISHER, 200),
@@ -119,6 +119,7 @@ def workflow(ann: Visitor) -> None:
     ann.api.publish()
     ann.api.publish(url="https://two.example/")
     ann.api.post("/workflows/order-sync/versions", json={"from_version": 1})
+    ann.api.put("/environments", json={"environments": [{"name": "qa"}]})
     ann.api.post("/releases", json={"name": "first", "items": [{"workflow": "order-sync", "version": 2}]})
 
 

@@ -14,6 +14,7 @@ from gitstore.environments import choose
 from gitstore.model import Environment
 from service.cli.main import commands
 from tests.service.api.conftest import Client, House, definition, opened, problem
+from tests.service.api.test_engine_reads import counted
 from tests.service.serve_process import environment
 
 RULES = [
@@ -84,6 +85,9 @@ def test_an_environment_is_read_wherever_a_version_is(house: House, owner: Clien
     reader = Client(house.app, owner.token, {} if short else {"Content-Length": "0", "X-Any": "1"})
     query = "" if short else "&project=default"
     owner.put(f"{at}/staging", json={"version": 1})
+    with counted(reader) as seen:
+        assert reader.get(f"/workflows/{slug}/versions/staging{query.replace('&', '?')}").status_code == 200
+    assert bool(seen) is not short
     for path in ("", "/definition"):
         by_number = reader.get(f"/workflows/{slug}/versions/1{path}")
         by_name = reader.get(f"/workflows/{slug}/versions/staging{path}{query.replace('&', '?')}")
