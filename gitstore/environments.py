@@ -214,5 +214,5 @@ def followed(repository: Repository, pointers: Sequence[Environment], number: in
 
 def invalid(wrong: Sequence[str]) -> InvalidDefinitionError:
     """Return the error that lists everything that is `wrong` with environments or weights."""
-    problems = [Problem("environment_invalid", message) for message in wrong]
+    problems = [Problem(Code.ENVIRONMENT_INVALID.value, message) for message in wrong]
     return InvalidDefinitionError(Code.ENVIRONMENT_INVALID, "; ".join(wrong), problems=problems)

@@ -53,7 +53,7 @@ _TO_KEEP: Final[LiteralString] = """
 _STORED: Final[LiteralString] = (
     rows.select(VersionInfo, "v.")
     + """,
-        v.definition is not distinct from expected.text::jsonb
+        v.definition is not distinct from nullif(expected.text, 'null')::jsonb
         and coalesce(v.definition_text = expected.text, v.definition_text is null) as same_definition
     from jsonb_to_recordset(%(expected)s) as expected (id uuid, text text)
     join gitstore.workflow_versions v on v.id = expected.id

@@ -126,8 +126,14 @@ def test_real_actions_move_every_counter(pair: Pair) -> None:
         body = {"slug": "returns", "definition": definition(caller.url)}
         assert caller.call("POST", "/workflows", body).status == 201
         assert caller.call("POST", "/workflows/returns/versions/publish", {}).status == 201
+    item = {"workflow": "returns", "version": 1}
+    assert pair.there.call("PUT", "/environments", {"environments": [{"name": "qa"}]}).status == 200
+    assert pair.there.call("PUT", "/workflows/returns/environments/qa", {"version": 1}).status == 200
+    assert pair.there.call("POST", "/releases", {"name": "first", "items": [item]}).status == 201
     expected = {
         pair.there: (
+            'gitstore_environment_moves_total{door="http",outcome="moved"}',
+            'gitstore_releases_total{door="http",outcome="released"}',
             'gitstore_requests_total{area="git.push",method="POST",status="2xx"}',
             'gitstore_request_duration_seconds_count{area="git.push"}',
             'gitstore_heavy_requests_total{outcome="immediate"}',

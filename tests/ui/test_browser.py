@@ -149,6 +149,8 @@ def test_editing_and_publishing_work_without_javascript(chromium: Browser, owner
 
 def pages(owner: Caller) -> dict[str, str]:
     """Create one of everything; return the URL of each page by name."""
+    rules = [{"name": "staging"}, {"name": "qa", "follows": True}]
+    owner.call("PUT", "/environments", {"environments": rules})
     publish(owner, *urls(3))
     broken = definition("Order sync", "https://four.example/").replace("https://four.example/", "")
     owner.call("POST", "/workflows/order-sync/versions", {"definition": broken, "message": "Not yet"})
@@ -192,6 +194,9 @@ def pages(owner: Caller) -> dict[str, str]:
         "blame": f"{one}/versions/2/blame",
         "refusal": f"{one}/versions/99",
         "only-draft": "/ui/workflows/other",
+        "environments": "/ui/environments",
+        "promote": "/ui/promote?from=current&to=staging&workflow=order-sync",
+        "environment-rules": "/ui/environment-rules",
         "releases": "/ui/releases",
         "new-release": "/ui/new-release",
     }
