@@ -7,6 +7,7 @@ from typing import LiteralString
 import pytest
 
 from gitstore.drafts import Content
+from gitstore.model import Rules
 from sync.integrity import verify
 from sync.integrity.rebuild import rebuild
 from sync.integrity.verify import ACCEPT, REBUILD, RECONCILE, RESTORE
@@ -36,6 +37,19 @@ def test_a_sound_project_has_no_difference(shop: House) -> None:
     steps: list[tuple[int, int]] = []
     assert list(verify.verify(shop.database, shop.store, lambda *step: steps.append(step))) == []
     assert steps == [(0, 3), (3, 3)]
+
+
+@pytest.mark.parametrize("raw", [b"a: 1\n---\nb: 2\n", b"- 1.0\n- 1e3\n", b"- 123456789012345678901\n"])
+def test_definitions_of_other_engines_have_no_difference(house: House, raw: bytes) -> None:
+    """Several documents, which have no form in JSON, and numbers as they are written."""
+    house.store.rules = Rules.ANY
+    house.store.create_workflow("other", Content(raw=raw), house.who)
+    house.store.publish("other", house.who)
+    assert findings(house) == []
+    house.tamper("update gitstore.workflow_versions set definition_text = '[9]', definition = '[9]'")
+    assert findings(house) != []
+    rebuild(house.database, [house.store])
+    assert findings(house) == []
 
 
 def test_batches_make_no_difference(shop: House, monkeypatch: pytest.MonkeyPatch) -> None:
