@@ -6,7 +6,7 @@ value, and keeps the staged objects. Before that nothing has happened, and after
 operation is only ever carried forward, by its writer or, after a kill, by the next writer of one of its
 workflows or by reconciliation. The ref is deleted once every ref is in place and the rows follow.
 
-Whoever holds the locks of some workflows completes what is pending on them before anything else, under the
+A holder of the locks of some workflows completes what is pending on them before anything else, under the
 locks of all workflows of the operation. So a ref holds its old value or its new one. One that holds neither
 was moved past gitstore, and is left alone.
 

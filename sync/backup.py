@@ -96,7 +96,7 @@ def back_up(
                     done.append(BackedUp(id=project.id, slug=project.slug, created_at=project.created_at))
                     notes += (f"{project.slug}: {note}" for note in added.notes)
         except IntegrityError as error:
-            leave = f"To back up the others meanwhile: --without {project.slug}"
+            leave = f"To back up the others until then: --without {project.slug}"
             raise error.reworded(f"{project.slug}: {error.message}. {leave}") from error
     if key is not None:
         with writer.lines(SECRETS, secret=True) as put:
@@ -117,7 +117,7 @@ class _Addition:
         self.notes: list[str] = []
 
     def back_up(self, database: Database, hidden: list[str], progress: Progress) -> bool:
-        """Write the project, and append its secrets to `hidden`; False if it was deleted meanwhile."""
+        """Write the project, and append its secrets to `hidden`; False if it has been deleted since."""
         with self._frozen(database) as (tx, refs):
             if not tx.value(_PROJECT_THERE, project=self._repository.project):
                 return False

@@ -144,7 +144,7 @@ def plan(connection: Connection[TupleRow], pending: Sequence[tuple[str, str]]) -
     if not pending:
         yield "no migration is pending"
         return
-    yield "Processes of the running version can serve meanwhile: migrations only add."
+    yield "Processes of the running version can go on serving: migrations only add."
     if waits:
         yield "Requests wait while the tables above are rewritten, read or indexed."
     yield "A migration whose locks others hold for a minute ends without a change: run it again."

@@ -173,7 +173,7 @@ def _index(path: Path, archive: Archive, chunks: Iterable[bytes]) -> None:
                     child.stdin.write(chunk)
                 child.stdin.close()
             except BrokenPipeError:
-                pass  # it has said why
+                pass  # it has reported why
         if child.returncode:
             complaints.seek(0)
             reason = complaints.read(500).decode("utf-8", "replace").strip()

@@ -60,7 +60,7 @@ def create(
 
 
 def preview(caller: Caller, choices: Sequence[Choice], environment: str = CURRENT) -> Preview:
-    """Tell what a release of `choices` would change, and every gate that fails. Nothing is changed."""
+    """Return what a release of `choices` would change, and every gate that fails. Nothing is changed."""
     with caller.opened() as repository:
         planned = releases.plan(repository, _wanted(caller, repository, choices), environment, now())
         items = [

@@ -201,7 +201,7 @@ def create_release(query: Query) -> Response:
 
 @blueprint.post("/releases/preview", **declares(200, ReleasePreview, body=PreviewRelease))
 def preview_release(query: Query) -> Response:
-    """Tell what a release would change, and every gate that fails. Nothing is changed."""
+    """Preview a release: what it would change, and every gate that fails. Nothing is changed."""
     caller = enter(Permission.READ, "previewing a release", project=query.project)
     body = read_json(caller, PreviewRelease)
     found = actions.preview(caller, body.choices, body.environment or CURRENT)

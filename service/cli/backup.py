@@ -67,7 +67,7 @@ def backup(
 ) -> None:
     """Back up all projects to TARGET.
 
-    TARGET is a folder, a file *.tar, or - for stdout. Writers may go on meanwhile. In a folder, a backup adds
+    TARGET is a folder, a file *.tar, or - for stdout. Writers may go on. In a folder, a backup adds
     to the newest one there. Secrets of subscriptions and sources are included with a passphrase only.
     """
     if target == STREAM and (verify or as_json):

@@ -43,7 +43,7 @@ def new_release() -> Response:
 
 @blueprint.post("/ui/new-release")
 def create_release() -> Response:
-    """Release the drafts that the form chose, as they were shown; or only tell what that would change."""
+    """Release the drafts that the form chose, as they were shown; or only preview that."""
     visit = enter(Permission.PUBLISH, "making a release")
     given = {name: field(name).strip() for name in ("name", "message", "environment")}
     environment = given["environment"] or CURRENT

@@ -34,8 +34,7 @@ def revert(slug: str, version: str) -> Response:
     try:
         drafts.revert(visit.caller, slug, number, expected=seen_draft(), message=field("message").strip())
     except StaleDraftError as error:
-        said = error.reworded(_DRAFT_CHANGED)
-        return _form(visit, slug, str(number), said, reverts=True)
+        return _form(visit, slug, str(number), error.reworded(_DRAFT_CHANGED), reverts=True)
     return go("show_workflow", slug=slug, notice="reverted", about={"version": number})
 
 

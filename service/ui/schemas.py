@@ -96,7 +96,7 @@ def _page(
     typed: bytes | None = None,
     trial: Trial | None = None,
 ) -> Response:
-    """Show the page; a refused form keeps what was `typed`, and a damaged schema is told of."""
+    """Show the page; a refused form keeps what was `typed`, and a damaged schema is reported."""
     with visit.caller.opened() as repository:
         rows = _history(repository)
         current, damage = _current(repository)

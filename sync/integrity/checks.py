@@ -1,4 +1,4 @@
-"""What was compared before: `gitstore verify` passes over workflows that nobody has changed since.
+"""What was compared before: `gitstore verify` passes over workflows that have not changed since.
 
 The fingerprint of a workflow is over the tips of its refs, over the transactions that wrote its rows last,
 and over all that its rows are derived by: the rules, the limits and this release. Damage on a disk changes
