@@ -37,6 +37,7 @@ from gitstore.git.commits import new_commit
 from gitstore.git.refs import RefUpdate
 from gitstore.model import Environment, LedgerEntry, LedgerKind, Person, WorkflowState
 from gitstore.repository import Repository
+from gitstore.states import yanked
 from gitstore.store import ANY, Actors, Store
 
 NONE: Final = "none"
@@ -75,8 +76,7 @@ def refusals(
             message = f"{slug} has no version v{number}"
             found.append(NotFoundError(Code.VERSION_NOT_FOUND, message, version=number))
         elif number in state.yanked:
-            message = f"v{number} of {slug} was yanked: choose another version"
-            found.append(ConflictError(Code.VERSION_UNUSABLE, message, version=number))
+            found.append(yanked(repository, slug, number))
         elif rule is not None and rule.hours and (before := rules.before(name)) is not None:
             stood = _longest(repository, slug, before, number, when)
             if stood < timedelta(hours=rule.hours):

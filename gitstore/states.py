@@ -25,14 +25,19 @@ _STATES: Final = (LedgerKind.YANKED, LedgerKind.UNYANKED)
 def require_usable(repository: Repository, state: WorkflowState, number: int | None) -> None:
     """Raise `version_unusable` where nothing new may select version `number` of the workflow."""
     require_active(state.slug, archived=state.archived)
-    if number in state.yanked:
-        entry = yank_of(repository, state.slug, number)
-        reason = f" ({clip(entry.message)})" if entry is not None and entry.message else ""
-        raise ConflictError(
-            Code.VERSION_UNUSABLE,
-            f"v{number} of {state.slug} was yanked{reason}: choose another version, or take back the yank",
-            version=number,
-        )
+    if number is not None and number in state.yanked:
+        raise yanked(repository, state.slug, number)
+
+
+def yanked(repository: Repository, slug: str, number: int) -> ConflictError:
+    """Return the error for a choice of version `number`, which is yanked, with the reason of the yank."""
+    entry = yank_of(repository, slug, number)
+    reason = f" ({clip(entry.message)})" if entry is not None and entry.message else ""
+    return ConflictError(
+        Code.VERSION_UNUSABLE,
+        f"v{number} of {slug} was yanked{reason}: choose another version, or take back the yank",
+        version=number,
+    )
 
 
 def yank_of(repository: Repository, slug: str, number: int | None) -> LedgerEntry | None:

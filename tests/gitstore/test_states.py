@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from gitstore import states
+from gitstore import pointers, releases, states
+from gitstore.environments import EnvironmentRule
 from gitstore.errors import Code
-from gitstore.model import LedgerKind
+from gitstore.model import Environment, LedgerKind
+from gitstore.releases import Wanted
 from gitstore.store import ANY, Store
 from tests.gitstore.test_store import ANN, _sound, publish, refusal, store, yaml
 
@@ -100,3 +102,19 @@ def test_an_archived_workflow_takes_no_change_until_it_is_restored(published: St
     assert published.publish(SLUG, ANN).number == 4
     kinds = [entry.kind for entry in published.ledger(SLUG)][:3]
     assert kinds == [LedgerKind.PUBLISHED, LedgerKind.UNARCHIVED, LedgerKind.ARCHIVED]
+
+
+def test_a_yanked_version_enters_no_environment_and_no_release(store: Store) -> None:
+    """With the reason of the yank; a pointer that is on it stays."""
+    publish(store, "a", "1")
+    publish(store, "a", "2")
+    pointers.change_rulebook(store, [EnvironmentRule("qa", "owner")], ANN.actor, {ANY})
+    pointers.move(store, "a", Environment("qa", 1), ANN)
+    states.yank(store, "a", 1, ANN, reason="it orders twice")
+    for refused in (
+        refusal(pointers.move, store, "a", Environment("qa", 1, held=True), ANN),
+        refusal(pointers.promote, store, ["a"], "qa", "current", ANN),
+        refusal(releases.create, store, "r", [Wanted("a", version=1)], ANN),
+    ):
+        assert "v1 of a was yanked (it orders twice)" in refused.message
+    assert [pointer.version for pointer in store.state("a").environments] == [1]
