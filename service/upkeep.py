@@ -210,8 +210,8 @@ class Upkeep:
         self.database.ping()
         memory = self.memory
         # Locks of killed writers first, as they block others. Everything once; then only marked writes.
-        self._each_project("reconcile", partial(self._reconcile, everything=not memory.swept))
-        memory.swept = True
+        everything, memory.swept = not memory.swept, True  # until a sweep fails
+        self._each_project("reconcile", partial(self._reconcile, everything=everything))
         state_file, now = self.config.data / "worker.json", self.clock()
         state, causes = State.read(state_file), {self.boot, f"timeline {self.database.timeline()}"}
         if state.full_pass_due(causes, now) and not self.stop.is_set():
@@ -286,6 +286,8 @@ class Upkeep:
         except UnavailableError:
             raise
         except (GitstoreError, OSError, FileLocked) as error:
+            # The next round sweeps everything: what is left may have no marker any more.
+            self.memory.swept = False
             logs.action(Event.LEFTOVERS_FAILED, level="warning", reason=str(error))
         report = reconcile.reconcile(writes, self._progress)
         reconcile.recheck_drafts(writes, self._progress)
