@@ -27,7 +27,7 @@ paragraph of trailers (git-interpret-trailers(1)). Only the reason and the trail
     Gitstore-On-Behalf-Of: "..."          the user for whom the author, a program, acts
     Gitstore-Request: "..."               the id of the request, as in the log and the audit log, as JSON
     Gitstore-Environment: prod            environment-moved, environment-removed
-    Gitstore-Title: "..."                 version-annotated: as JSON; absent if there is none
+    Gitstore-Title: "..."                 version-annotated: as JSON; absent without a title
     Gitstore-Notes: "..."                 version-annotated: likewise
     Gitstore-Renamed: <slug>              renamed: the slug of the workflow from then on
     Gitstore-Release: <name>              the release that the entry belongs to

@@ -314,8 +314,8 @@ def change_rulebook(
 ) -> Rulebook:
     """Replace the environments of the project.
 
-    `expected` are the commits that the caller has seen, ANY, or NONE if there is none. An environment in
-    which a workflow has a pointer cannot be removed. Raises `environment_invalid` with everything that is
+    `expected` are the commits that the caller has seen, ANY, or NONE without environments. An environment
+    in which a workflow has a pointer cannot be removed. Raises `environment_invalid` with everything that is
     wrong, `environment_used` and `environment_moved`.
     """
     check_rules(rules)

@@ -80,7 +80,7 @@ class Trial:
 
 
 def attempt(repository: Repository, text: bytes, seconds: float) -> Trial:
-    """Judge each open draft by the schema `text`, whatever rules are in force, for so many seconds at most.
+    """Judge each open draft by the schema `text`, under any rules of the project, for at most `seconds`.
 
     Nothing is stored. Raises `schema_invalid`.
     """

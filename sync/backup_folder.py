@@ -60,7 +60,7 @@ def remove_interrupted(folder: Path) -> None:
 
 
 def newest(path: Path) -> Archive:
-    """Open the backup at `path`, a file or the newest of a folder. Raises `config` if there is none."""
+    """Open the backup at `path`, a file or the newest of a folder. Raises `config` without one."""
     found = newest_in(path) if path.is_dir() else path
     if found is None:
         raise ConfigError(f"there is no backup in {path}")

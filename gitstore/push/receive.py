@@ -396,7 +396,7 @@ class Receiver:
         return failed
 
     def _decide(self, verdicts: Sequence[Verdict], change_sets: Sequence[changes.ChangeSet]) -> list[Verdict]:
-        """Decide on an atomic push of several refs, which then happens as a whole, whatever is killed."""
+        """Decide on an atomic push of several refs, which then happens as a whole, also after a kill."""
         by_slug = {change.slug: change for change in change_sets}
         removals: list[pending.Removal] = []
         kept: dict[bytes, bytes] = {}

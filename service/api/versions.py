@@ -165,7 +165,7 @@ def list_versions(path: WorkflowPath, query: HistoryQuery) -> Response:
     wanted: Any = {"state": query.state, "before": before, "limit": query.limit}
     page = catalog.history(caller.reading_once(), lookup.id_of(caller, path.id), **wanted)
     if not page.rows or page.rows[0].project_id != caller.project_id:
-        # The page is empty, or the path names the workflow by the id of a version, or there is none.
+        # The page is empty, the workflow does not exist, or the path names it by the id of a version.
         with caller.reading() as tx:
             page = catalog.history(tx, lookup.workflow(tx, caller, path.id).id, **wanted)
     rows = [Version.listed(row, caller) for row in page.rows]

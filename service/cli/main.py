@@ -43,7 +43,7 @@ PLACES: Final = {
 _EPILOG: Final = """\b
 Examples:
   gitstore serve                   # the service, with a Postgres of its own
-  gitstore project create team-a   # beside it, or without it
+  gitstore project create team-a   # while it runs, or without it
   gitstore COMMAND --help          # options, examples, exit status
 
 \b

@@ -24,7 +24,7 @@ _RELEASE: Final = version("gitstore")
 
 Kind = Literal["verify", "rebuild"]
 
-# A row that was written has another xmin, whatever else is the same.
+# A row that was written again has another xmin, even with equal values.
 _ROWS: Final[LiteralString] = """
     select w.slug, count(v.id) filter (where v.state in ('published', 'draft')),
         md5(concat_ws(' ', w.id, w.xmin::text, m.xmin::text,

@@ -108,7 +108,7 @@ class Machine:
                 os.kill(pid, how)
 
     def kill(self, words: str = "", but: str | None = None) -> None:
-        """Kill processes, until none is left: what one of them starts meanwhile is killed, too."""
+        """Kill processes until none is left, including those that they start before they end."""
 
         def are_gone() -> bool:
             self.signal(signal.SIGKILL, self.pids(words, but))

@@ -1,6 +1,6 @@
 """Random sequences of publications, moves, promotions, releases, renames, kills and rebuilds.
 
-After each of them the rows equal Git, and no pointer stands where nobody put it.
+After each of them the rows equal Git, and every pointer is where a step of the sequence moved it.
 """
 
 from __future__ import annotations
