@@ -127,7 +127,7 @@ def restore(
 
     SOURCE is a folder (its newest backup), a file *.tar, or - for stdin. The database and the folder of
     repositories must be empty; other paths and another Postgres will do. A backup that adds to others needs
-    those beside it. Nothing is changed where it is damaged. Exit status 1 if the restored state differs from
+    those in the same folder. A damaged backup changes nothing. Exit status 1 if the restored state differs from
     Git.
     """
     with ExitStack() as stack:

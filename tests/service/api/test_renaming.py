@@ -1,4 +1,4 @@
-"""A workflow gets another slug: ids stay, former addresses redirect, and a push to the old name reports the new one."""
+"""A workflow gets another slug: ids stay, addresses redirect, and a push to the old name reports the new one."""
 
 from __future__ import annotations
 
