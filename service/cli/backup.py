@@ -127,8 +127,8 @@ def restore(
 
     SOURCE is a folder (its newest backup), a file *.tar, or - for stdin. The database and the folder of
     repositories must be empty; other paths and another Postgres will do. A backup that adds to others needs
-    those in the same folder. A damaged backup changes nothing. Exit status 1 if the restored state differs from
-    Git.
+    those in the same folder. A damaged backup changes nothing. Exit status 1 if the restored state differs
+    from Git.
     """
     with ExitStack() as stack:
         stack.enter_context(_disk_faults())

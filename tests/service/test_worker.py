@@ -25,12 +25,12 @@ import structlog
 from gitstore.drafts import Content
 from gitstore.model import Person, Rules
 from gitstore.store import Actors, Store
-from gitstore.unit_of_work import WRITERS, FileUnitOfWork
+from gitstore.unit_of_work import WRITERS, FileUnitOfWork, shared_lock
 from service import logs, upkeep
 from service.config import Config
 from service.projects import Projects, make_data_folder
 from service.run.bootstrap import create_project
-from service.upkeep import FULL_PASS_SECONDS, PRUNE_SECONDS, State, Upkeep, boot_id
+from service.upkeep import FULL_PASS_SECONDS, PRUNE_SECONDS, Memory, State, Upkeep, boot_id
 from service.worker import Worker
 from sync import projects
 from sync.catalog import Project
@@ -140,6 +140,23 @@ def test_marked_writes_of_every_project_are_mirrored(house: House, logged: Logge
     assert house.mirrored() == ["a", "b"]
     for event in ("reconciled", "gc"):
         assert [line["project"] for line in logged(event)] == ["one", "other"]
+
+
+def test_a_sweep_that_finds_a_writer_is_repeated_in_full(house: House, logged: Logged) -> None:
+    """A lock file that a kill left may have no marker any more, and must not stay until a restart."""
+    project = house.project()
+    house.write(project, "a", marked=False)
+    left = house.projects.path(project.id) / "refs/heads/drafts/a.lock"
+    left.touch()
+    house.database.lock_seconds = 0.3
+    memory = Memory()
+    with shared_lock(left.parents[3] / WRITERS):
+        replace(house.upkeep(), memory=memory).run()
+    assert left.exists()
+    assert len(logged("leftovers_failed")) == 1
+    replace(house.upkeep(), memory=memory).run()
+    assert not left.exists()
+    assert memory.swept
 
 
 def test_a_full_pass_mirrors_writes_without_a_marker(house: House) -> None:

@@ -1,4 +1,4 @@
-"""A workflow gets another slug: ids stay, addresses redirect, and a push to the old name reports the new one."""
+"""Renames of workflows: ids stay, addresses redirect, and pushes to the old name report the new one."""
 
 from __future__ import annotations
 
