@@ -10,7 +10,6 @@ from gitstore import pointers
 from gitstore.environments import CURRENT, EnvironmentRule, Rulebook, rulebook, weighted
 from gitstore.errors import Code, ConflictError, GitstoreError
 from gitstore.model import Permission
-from gitstore.names import tag
 from gitstore.pointers import Promotion
 from gitstore.repository import Repository
 from gitstore.system import now
@@ -123,7 +122,7 @@ def authorize_move(caller: Caller, rules: Rulebook, name: str, what: str) -> Non
 
 
 def _summary(repository: Repository, promotion: Promotion) -> str:
-    held = repository.refs.read(tag(promotion.slug, promotion.after.version))
+    held = repository.refs.read(repository.tag(promotion.slug, promotion.after.version))
     if held is None or not promotion.moves:
         return ""
     before = promotion.before.version if promotion.before is not None else None

@@ -10,7 +10,7 @@ from gitstore import release_commit, releases
 from gitstore.diff.summary import NOTHING, what_changes
 from gitstore.environments import CURRENT, rulebook
 from gitstore.errors import GitstoreError
-from gitstore.names import is_slug, tag, version_id, workflow_id
+from gitstore.names import is_slug, version_id, workflow_id
 from gitstore.release_commit import Item, Release
 from gitstore.releases import Return, Wanted
 from gitstore.repository import Repository
@@ -113,7 +113,7 @@ def _wanted(caller: Caller, repository: Repository, choices: Sequence[Choice]) -
 
 def summary(repository: Repository, slug: str, before: int | None, wanted: bytes) -> str:
     """Return what the commit `wanted` changes against version `before`: "" without one."""
-    held = repository.refs.read(tag(slug, before)) if before is not None else None
+    held = repository.refs.read(repository.tag(slug, before)) if before is not None else None
     if held is None:
         return ""
     commit = repository.objects.peel(held)[0]
