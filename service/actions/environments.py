@@ -10,6 +10,7 @@ from gitstore import pointers
 from gitstore.environments import CURRENT, EnvironmentRule, Rulebook, rulebook, weighted
 from gitstore.errors import Code, ConflictError, GitstoreError
 from gitstore.model import Permission
+from gitstore.names import version_id
 from gitstore.pointers import Promotion
 from gitstore.repository import Repository
 from gitstore.system import now
@@ -18,6 +19,7 @@ from service.access import authorize, authorize_role
 from service.actions.releases import summary
 from service.caller import Caller
 from service.logs import Event
+from sync import catalog
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +91,15 @@ def preview(caller: Caller, names: Sequence[str], source: str, target: str) -> P
             authorize_move(caller, rulebook(repository), target, f"promoting to {target}")
         except GitstoreError as error:
             refusals = [(slug, error) for slug in sorted(set(slugs))] + refusals
+        moving = [each for each in planned.promotions if each.moves]
+        ids = [
+            version_id(repository.identity(each.slug), number)
+            for each in moving
+            for number in (each.after.version, *(each.before.versions if each.before else ()))
+        ]
+        with caller.reading() as tx:
+            sizes = catalog.definition_sizes(tx, ids)
+        caller.admit(sum(sizes.values()))
         return Preview([(each, _summary(repository, each)) for each in planned.promotions], refusals)
 
 
