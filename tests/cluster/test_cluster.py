@@ -23,7 +23,7 @@ from tests.cluster.databases import programs
 from tests.cluster.machines import missing, wait_for
 from tests.conftest import temporary_folder
 
-pytestmark = [pytest.mark.soak, pytest.mark.timeout(1500)]
+pytestmark = [pytest.mark.soak, pytest.mark.timeout(3600)]
 BACK_SECONDS = 30.0
 FAULT_SECONDS = 8.0
 CALM_SECONDS = 5.0
@@ -147,7 +147,7 @@ def test_faults_lose_nothing(running: Cluster, tmp_path: Path) -> None:
         cause()
         done.append((name, begin, time.time()))
         time.sleep(CALM_SECONDS)
-    assert clients.wait(900) == 0, running.clients.log()
+    assert clients.wait(2400) == 0, running.clients.log()  # a write takes seconds where two cores run it all
     record = Record.read(out)
     report(record, done)
     for machine in running.nodes:

@@ -361,6 +361,7 @@ def test_selected_nodes_are_grouped_into_a_loop(ann: Tab, by: str) -> None:
         page.get_by_role("button", name="Group", exact=True).click()
         expect(page.get_by_role("alert")).to_contain_text("hold Shift and drag")
         node(page, "Create shipment").click()
+        expect(page.get_by_role("complementary", name="Selected node")).to_be_visible()  # moves the graph
         node(page, "Wait").click(modifiers=["Control"])
         page.get_by_role("button", name="Group 2 nodes").click()
     else:
