@@ -77,6 +77,7 @@ TABLES: Final = (
 DERIVED: Final = {
     "migrations": "written by `gitstore migrate`",
     "environments": "derived from the ledgers",
+    "version_states": "derived from the ledgers",
     "checks": "what was compared elsewhere; without it, everything is compared again",
     "check_runs": "like `checks`",
     "releases": "derived from the refs of releases",

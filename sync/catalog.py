@@ -74,14 +74,24 @@ class Workflow(WorkflowRow):
 
 @dataclass(frozen=True, slots=True)
 class Version(VersionInfo):
-    """A version without its definition. A `lost` version was published but is missing from Git."""
+    """A version without its definition. A `lost` version was published but is missing from Git.
+
+    `archived`: whether its workflow is. `yanked_at` is None unless it is yanked.
+    """
 
     state: State
     slug: str
     is_current: bool
-    yanked: bool
+    archived: bool
+    yanked_at: datetime | None
+    title: str | None
+    notes: str | None
     node_count: int | None
     edge_count: int | None
+
+    @property
+    def yanked(self) -> bool:
+        return self.yanked_at is not None
 
     @classmethod
     def of(cls, row: VersionRow, slug: str, *, is_current: bool) -> Version:
@@ -91,7 +101,10 @@ class Version(VersionInfo):
             **rows.values(row, VersionInfo),
             slug=slug,
             is_current=is_current,
-            yanked=False,
+            archived=False,
+            yanked_at=None,
+            title=None,
+            notes=None,
             node_count=len(nodes) if isinstance(nodes, list) else None,
             edge_count=len(edges) if isinstance(edges, list) else None,
         )
@@ -228,11 +241,13 @@ def workflows(tx: Transaction, project_id: UUID, *, after: str = "", limit: int 
 _COLUMNS: Final[LiteralString] = (
     rows.select(VersionInfo, "v.")
     + """, w.slug, (v.id = w.current_version_id) is true as is_current,
-        v.version_number = any (w.yanked) as yanked,
+        w.archived, s.yanked_at, s.title, s.notes,
         v.node_count, v.edge_count"""
 )
 _FROM: Final[LiteralString] = """
     from gitstore.workflow_versions v join gitstore.workflows w on w.id = v.workflow_id
+    left join gitstore.version_states s
+        on s.workflow_id = v.workflow_id and s.version_number = v.version_number
 """
 _OF_WORKFLOW: Final[LiteralString] = _FROM + "where v.workflow_id = %(workflow)s and w.id = %(workflow)s"
 VERSION: Final[LiteralString] = _COLUMNS + _OF_WORKFLOW

@@ -27,7 +27,9 @@ from gitstore.errors import GitstoreError, IntegrityError
 from gitstore.model import LedgerEntry, LedgerKind, Snapshot, Version, WorkflowState
 from gitstore.names import version_id
 from gitstore.repository import Repository
+from sync import states
 from sync.rows import VersionRow, WorkflowRow
+from sync.states import StateRow
 
 BATCH: Final = 100  # rows
 LARGEST_BATCH: Final = 4 * 2**20  # bytes of definitions; parsed, they take twenty times as much memory
@@ -59,13 +61,15 @@ class LedgerDelta:
 class Derived:
     """All rows of a workflow: its own, those of its publications in `entries`, and the open draft's or None.
 
-    `titling` is the row of the version that names the workflow, which is made already.
+    `titling` is the row of the version that names the workflow, which is made already. `states` are the rows
+    of what has changed about versions.
     """
 
     workflow: WorkflowRow
     entries: list[LedgerEntry]
     draft: VersionRow | None
     titling: VersionRow | None
+    states: list[StateRow]
 
     def published_row(self, repository: Repository, entry: LedgerEntry) -> VersionRow:
         if self.titling is not None and self.titling.version_number == entry.version:
@@ -224,7 +228,9 @@ def workflow_rows(repository: Repository, slug: str) -> Derived | None:
     titling = published_row(repository, slug, named_after) if named_after else None
     source = titling or draft
     titles = titles_of(source.definition if source else None)
-    return Derived(workflow_row(repository, state, delta, titles, draft, None), entries, draft, titling)
+    row = workflow_row(repository, state, delta, titles, draft, None)
+    changed = states.derive(repository.project, row.id, delta.entries)
+    return Derived(row, entries, draft, titling, changed)
 
 
 def consistent_state(repository: Repository, slug: str) -> WorkflowState:

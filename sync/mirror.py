@@ -21,13 +21,14 @@ from gitstore import names
 from gitstore.model import LedgerEntry, LedgerKind, WorkflowState
 from gitstore.names import version_id
 from gitstore.repository import Repository
-from sync import audit, derive, environments, events, git_objects, rows
+from sync import audit, derive, environments, events, git_objects, rows, states
 from sync.audit import WORKER, AuditRow, Origin
 from sync.db import Transaction
 from sync.derive import LedgerDelta, Titles
 from sync.environments import EnvironmentRow, PointerMove
 from sync.events import Fact
 from sync.rows import NumberMark, VersionRow, WorkflowRow
+from sync.states import Annotation, Yank
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +108,7 @@ class Batch:
         self._audit: list[AuditRow] = []
         self._objects: list[Iterator[git_objects.Item]] = []
         self._pointers: dict[UUID, Mapping[str, EnvironmentRow | None]] = {}
+        self._states: list[Yank | Annotation] = []
         self._size = 0
 
     def add_workflow(self, row: WorkflowRow, facts: Sequence[Fact], audit: Sequence[AuditRow]) -> None:
@@ -130,6 +132,10 @@ class Batch:
         if pointers:
             self._pointers[workflow] = pointers
 
+    def add_states(self, changes: Sequence[Yank | Annotation]) -> None:
+        """Add what changed about versions after their publication."""
+        self._states += changes
+
     def flush(self) -> None:
         """Write the batch. Raises `integrity` where a version's row is published already."""
         git_objects.keep(self.tx, self._repository.project, chain.from_iterable(self._objects))
@@ -151,6 +157,7 @@ class Batch:
                     )
         for workflow, pointers in self._pointers.items():
             environments.write(self.tx, workflow, pointers)
+        states.write(self.tx, self._states)
         self._clear()
 
     def _marks(self) -> list[NumberMark]:
@@ -253,6 +260,7 @@ class _Change:
             self.batch.add_version(row, draft)
         self.batch.add_objects(self._new_objects(published))
         self.batch.add_pointers(row.id, environments.derive(row.project_id, row.id, self.delta))
+        self.batch.add_states(states.changes(row.project_id, row.id, self.delta.entries))
         facts = self._facts(row, draft, publications)
         self.batch.add_workflow(row, facts, [self._audit_row(fact) for fact in facts])
         return facts

@@ -185,6 +185,7 @@ _DELETE: Final[tuple[LiteralString, ...]] = (
     "delete from gitstore.audit_log where project_id = %(project)s",
     "delete from gitstore.git_objects where project_id = %(project)s",
     "delete from gitstore.environments where project_id = %(project)s",
+    "delete from gitstore.version_states where project_id = %(project)s",
     "delete from gitstore.release_items where project_id = %(project)s",
     "delete from gitstore.releases where project_id = %(project)s",
     "delete from gitstore.checks where project_id = %(project)s",

@@ -91,6 +91,8 @@ def _answer(environ: WSGIEnvironment, services: Services) -> _Answer | None:
         return None
     if row is None or (is_slug(name) and name != row.slug):  # not there, or a former slug, which redirects
         return None
+    if row.archived and number is None:  # nothing runs
+        return None
     if row.state != "published" or not includes(Role(row.token_role), Permission.READ):
         return None
     answer = _bytes(row, known, numbered=number is not None) if definition else _json(row, known, services)
@@ -109,7 +111,7 @@ def _json(row: ReadVersion, known: str, services: Services) -> _Answer | None:
         if row.text is None:
             return None
         body = versions.json_of(row, services, Problems()).encode()
-    return _Answer(body, http.JSON, (("Cache-Control", http.CHANGING), ("ETag", etag)))
+    return _Answer(body, http.JSON, (("Cache-Control", http.CHANGING), ("ETag", etag), *_deprecation(row)))
 
 
 def _bytes(row: ReadVersion, known: str, *, numbered: bool) -> _Answer | None:
@@ -122,4 +124,9 @@ def _bytes(row: ReadVersion, known: str, *, numbered: bool) -> _Answer | None:
         if row.file_name.endswith(".json"):
             body, content_type = body.removeprefix(codecs.BOM_UTF8), http.JSON
     caching = http.IMMUTABLE if numbered else http.CHANGING
-    return _Answer(body, content_type, (("Cache-Control", caching), ("ETag", etag), ("Vary", "Accept")))
+    headers = (("Cache-Control", caching), ("ETag", etag), ("Vary", "Accept"), *_deprecation(row))
+    return _Answer(body, content_type, headers)
+
+
+def _deprecation(row: ReadVersion) -> Iterable[tuple[str, str]]:
+    return [(name.title(), value) for name, value in versions.deprecation(row).items()]

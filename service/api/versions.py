@@ -45,7 +45,9 @@ _DEFINITION: Final[Responses] = {
     200: {
         "description": "The stored bytes, with the media type of the file; or JSON, if Accept prefers it.",
         "content": {YAML[0]: {"schema": {"type": "object"}}, http.JSON: {"schema": {"type": "object"}}},
-        "headers": {name: {"schema": {"type": "string"}} for name in ("ETag", "Cache-Control", "Vary")},
+        "headers": {
+            name: {"schema": {"type": "string"}} for name in ("ETag", "Cache-Control", "Vary", "Deprecation")
+        },
     },
     **NOT_MODIFIED,
     **problems(406, 409, 410, 422),
@@ -104,6 +106,8 @@ class Version(http.Answer):
     )
     is_current: bool = Field(description="whether it is the version to run")
     yanked: bool = Field(description="whether it was withdrawn: what pins it still reads it")
+    title: str | None = Field(description="given to it after its publication, as are the notes")
+    notes: str | None
     valid: bool
     node_count: int | None = Field(description="null if the definition has no list of nodes")
     edge_count: int | None = Field(description="null if the definition has no list of edges")
@@ -177,7 +181,7 @@ def list_versions(path: WorkflowPath, query: HistoryQuery) -> Response:
 
 @blueprint.get(
     "/workflows/<id>/versions/<version>",
-    **declares(200, FullVersion, "ETag", errors=(409, 410, 422), also=NOT_MODIFIED),
+    **declares(200, FullVersion, "ETag", "Deprecation", errors=(409, 410, 422), also=NOT_MODIFIED),
 )
 def read_version(path: VersionPath, query: ReadQuery) -> Response:
     """Read a version, with its definition as JSON. An imported one that does not parse has no JSON: 422."""
@@ -187,13 +191,13 @@ def read_version(path: VersionPath, query: ReadQuery) -> Response:
         _stored(caller, row)  # its JSON is served if its bytes exist
     elif row.text is None and not is_bytes_only(row.digest):
         raise _no_json(caller, row)
-    etag = etag_of(row)
+    headers: dict[str, Any] = {"etag": etag_of(row), **deprecation(row)}
     # A draft's tag is its commit alone, for If-Match, and its number may change independently.
-    if row.state != "draft" and http.not_modified(request, etag):
-        return http.unchanged(etag=etag)
+    if row.state != "draft" and http.not_modified(request, headers["etag"]):
+        return http.unchanged(**headers)
     unjudged = row.state == "lost" or (row.valid and not is_bytes_only(row.digest))
     problems = Problems() if unjudged else _problems(caller, row)
-    return http.answer_bytes(json_of(row, caller, problems), http.JSON, etag=etag)
+    return http.answer_bytes(json_of(row, caller, problems), http.JSON, **headers)
 
 
 @blueprint.get("/workflows/<id>/versions/<version>/definition", responses=_DEFINITION)
@@ -217,6 +221,7 @@ def read_definition(path: VersionPath, query: ReadQuery) -> Response:
         "etag": f'"{tag}{http.JSON_TAG if text is not None else ""}"',
         "cache_control": http.IMMUTABLE if isinstance(lookup.which(path.version), int) else http.CHANGING,
         "vary": "Accept",
+        **deprecation(row),
     }
     if http.not_modified(request, headers["etag"]):
         return http.unchanged(**headers)
@@ -232,6 +237,11 @@ def json_of(row: catalog.StoredVersion, caller: Caller | Backend, problems: Prob
     """Return a FullVersion as JSON, without a parse of its definition."""
     judged = JudgedVersion.of(row, caller, **http.problems_of(problems)).model_dump_json()
     return f'{judged[:-1]},"definition":{row.text or "null"}}}\n'
+
+
+def deprecation(row: catalog.Version) -> dict[str, str]:
+    """Return the header of a version that is yanked: since when (RFC 9745)."""
+    return {"deprecation": f"@{int(row.yanked_at.timestamp())}"} if row.yanked_at is not None else {}
 
 
 def _find(caller: Caller, path: VersionPath, query: ReadQuery, *, as_text: bool) -> catalog.StoredVersion:
@@ -301,5 +311,5 @@ def etag_of(row: catalog.Version) -> str:
     if row.state == "draft":
         return f'"{row.commit_sha}"'
     changing = (row.slug, row.state, row.valid, row.digest, row.message, row.published_by, row.external_id)
-    state = sha256(repr((*changing, row.yanked)).encode()).hexdigest()[:16]
+    state = sha256(repr((*changing, row.yanked_at, row.title, row.notes)).encode()).hexdigest()[:16]
     return f'"{row.commit_sha}-{state}-v{row.version_number}{"-current" if row.is_current else ""}"'

@@ -28,7 +28,9 @@ Kind = Literal["verify", "rebuild"]
 _ROWS: Final[LiteralString] = """
     select w.slug, count(v.id) filter (where v.state in ('published', 'draft')),
         md5(concat_ws(' ', w.id, w.xmin::text, m.xmin::text,
-            string_agg(v.id || ':' || v.xmin, ' ' order by v.id)))
+            string_agg(v.id || ':' || v.xmin, ' ' order by v.id),
+            (select string_agg(s.version_number || ':' || s.xmin, ' ' order by s.version_number)
+             from gitstore.version_states s where s.workflow_id = w.id)))
     from gitstore.workflows w
     left join gitstore.workflow_versions v on v.workflow_id = w.id
     left join gitstore.number_marks m on m.workflow_id = w.id

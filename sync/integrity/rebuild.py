@@ -26,7 +26,7 @@ from gitstore.model import LedgerKind
 from gitstore.names import is_slug, version_id
 from gitstore.repository import Repository, WritableRepository
 from gitstore.system import now
-from sync import derive, environments, git_objects, releases, rows
+from sync import derive, environments, git_objects, releases, rows, states
 from sync.db import Database, Locks, Transaction
 from sync.integrity import checks
 from sync.integrity.processes import in_groups
@@ -199,6 +199,7 @@ def correct(tx: Transaction, repository: Repository, slugs: Sequence[str]) -> in
         repository, chain.from_iterable(found.versions(repository) for found in kept)
     ):
         tx.run(rows.CORRECT_VERSIONS, versions=rows.as_json(batch))
+    states.correct(tx, {found.workflow.id: found.states for found in kept})
     rows.raise_marks_to_rows(tx, ids.values())
     git_objects.keep_missing(tx, repository, slugs)
     return len(numbers)

@@ -20,12 +20,13 @@ from gitstore.git.packed_refs import packed_refs_damaged
 from gitstore.model import LedgerEntry, LedgerKind
 from gitstore.names import VersionRef, is_slug
 from gitstore.repository import Repository
-from sync import derive, environments, git_objects, releases, rows
+from sync import derive, environments, git_objects, releases, rows, states
 from sync.db import Database, Transaction
 from sync.integrity import checks
 from sync.integrity.processes import in_groups
 from sync.reconcile import Progress
 from sync.rows import Recorded, VersionInfo, VersionRow, WorkflowRow
+from sync.states import StateRow
 from sync.unit_of_work import locks_of
 
 REBUILD: Final = "Run gitstore rebuild, which recreates the rows from Git"
@@ -312,6 +313,7 @@ def _rows_against_git(tx: Transaction, repository: Repository, recorded: Recorde
         return
     else:
         yield from _compare(slug, None, row, stored, rows.column_names(WorkflowRow))
+        yield from _compare_states(slug, derived.states, states.stored(tx, row.id))
     for start in range(0, len(entries), BATCH):
         versions: list[VersionRow] = []
         for entry in entries[start : start + BATCH]:
@@ -346,6 +348,14 @@ def _compare_versions(
             yield Finding(recorded.slug, row.version_number, "its row has a wrong id", REBUILD)
         else:
             yield Finding(recorded.slug, row.version_number, "has no row", RECONCILE)
+
+
+def _compare_states(slug: str, derived: Sequence[StateRow], stored: Sequence[StateRow]) -> Iterator[Finding]:
+    """Yield the versions about which the database has another yank, title or notes than the ledger."""
+    numbers = {row.version_number for row in set(derived) ^ set(stored)}
+    for number in sorted(numbers):
+        problem = "its yank, title or notes in the database differ from its ledger"
+        yield Finding(slug, number, problem, REBUILD)
 
 
 def _compare(

@@ -24,6 +24,7 @@ OPTIONS = {
     "server.keepalive-interval": "1",
     "client.keepalive-count": "3",
     "server.keepalive-count": "3",
+    "cluster.heal-timeout": "10",
     "cluster.quorum-type": "auto",
     "performance.stat-prefetch": "off",
     "performance.quick-read": "off",

@@ -266,6 +266,9 @@ def everything(house: House) -> None:
         insert into gitstore.environments
         select id, 'prod', project_id, 1, 100, null, false, now(), 'x', '', repeat('0', 40)
         from gitstore.workflows where project_id = %(project)s;
+        insert into gitstore.version_states
+        select id, 1, project_id, now(), 'x', 'x', null, null, null, null
+        from gitstore.workflows where project_id = %(project)s;
         insert into gitstore.releases
         values (%(source)s, %(project)s, 'r', repeat('0', 40), 'current', '', 'x', now());
         insert into gitstore.release_items

@@ -76,6 +76,19 @@ def test_versions_are_answered_without_flask_as_flask_answers_them(viewer: Clien
         assert found.status_code == 200
 
 
+@pytest.mark.parametrize("suffix", ["", "/definition"])
+def test_a_yanked_version_is_answered_without_flask_as_flask_answers_it(
+    viewer: Client, owner: Client, suffix: str
+) -> None:
+    """With the header Deprecation, also where the client has the version already."""
+    owner.patch(f"{VERSIONS}/1", json={"title": "Spring", "notes": "caf\u00e9"})
+    owner.post(f"{VERSIONS}/1/yank", json={"reason": "It loses orders"})
+    found, short = compared(viewer, f"{VERSIONS}/1{suffix}")
+    assert (short, found.headers["Deprecation"][:1]) == (True, "@")
+    again, short = compared(viewer, f"{VERSIONS}/1{suffix}", **{"If-None-Match": found.headers["ETag"]})
+    assert (again.status_code, short, "Deprecation" in again.headers) == (304, True, True)
+
+
 def test_the_commit_alone_is_not_the_tag_of_a_version(viewer: Client) -> None:
     commit = viewer.get(f"{VERSIONS}/1").json["commit"]
     found, short = compared(viewer, f"{VERSIONS}/1", **{"If-None-Match": f'"{commit}"'})

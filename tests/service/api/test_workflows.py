@@ -27,7 +27,7 @@ WORKFLOW_KEYS = {
 VERSION_KEYS = {
     "id", "workflow_id", "workflow", "version_number", "state", "is_current", "valid", "commit", "digest",
     "node_count", "edge_count", "message", "author", "published_by", "external_id", "created_at",
-    "published_at", "url", "yanked",
+    "published_at", "url", "yanked", "title", "notes",
 }  # fmt: skip
 
 
