@@ -218,7 +218,10 @@ def _blob(repo: Repo, oid: bytes) -> Blob:
 
 def _number(repository: Repository | None, slug: str, blob: bytes) -> int:
     """Return the number of the latest version of `slug` if it has this content, else the next number."""
-    if repository is None or not repository.exists(slug):
+    if repository is None:
+        return 1
+    slug = repository.renamed_to(slug) or slug
+    if not repository.exists(slug):
         return 1
     state = repository.state(slug)
     if state.latest_commit is not None:
