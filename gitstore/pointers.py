@@ -170,10 +170,10 @@ def move(
         state, rules, when = store.existing(slug), rulebook(store), store.clock()
         rules.find(wanted.name)
         _check_expected(state, wanted.name, expected)
-        if reasons := refusals(store, rules, state, wanted.name, wanted.versions, when):
-            raise refused([(slug, reason) for reason in reasons])
         if state_of(state, wanted.name) == wanted:
             return False
+        if reasons := refusals(store, rules, state, wanted.name, wanted.versions, when):
+            raise refused([(slug, reason) for reason in reasons])
         change = ChangeSet(store, slug, Authorship(actors.actor, when, message))
         change.append(
             LedgerKind.POINTED,
