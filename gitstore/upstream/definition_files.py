@@ -77,6 +77,8 @@ class DefinitionFiles:
         for path in self._paths(notes):
             name = path.relative_to(_WORKFLOWS) if path.parts[0] == _WORKFLOWS else path
             slug = slug_from(str(name.with_suffix("")))
+            if repository is not None:
+                slug = repository.renamed_to(slug) or slug
             if slug in taken:
                 notes.refused.append(f"{_shown(path)}: {_shown(taken[slug])} is the workflow {slug}")
                 continue
@@ -218,10 +220,7 @@ def _blob(repo: Repo, oid: bytes) -> Blob:
 
 def _number(repository: Repository | None, slug: str, blob: bytes) -> int:
     """Return the number of the latest version of `slug` if it has this content, else the next number."""
-    if repository is None:
-        return 1
-    slug = repository.renamed_to(slug) or slug
-    if not repository.exists(slug):
+    if repository is None or not repository.exists(slug):
         return 1
     state = repository.state(slug)
     if state.latest_commit is not None:
