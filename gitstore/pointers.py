@@ -42,6 +42,8 @@ from gitstore.store import ANY, Actors, Store
 
 NONE: Final = "none"
 """The tag of a pointer that does not exist."""
+MOST_ENTRIES: Final = 1000
+"""Entries of a ledger that a page of a pointer's history examines."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +80,9 @@ def refusals(
         elif number in state.yanked:
             found.append(yanked(repository, slug, number))
         elif rule is not None and rule.hours and (before := rules.before(name)) is not None:
-            stood = _longest(repository, slug, before, number, when)
-            if stood < timedelta(hours=rule.hours):
+            enough = timedelta(hours=rule.hours)
+            stood = _longest(repository, slug, before, number, when, enough)
+            if stood < enough:
                 shown = f"{stood.total_seconds() / 3600:.1f}"
                 message = (
                     f"v{number} of {slug} was in {before} for {shown} of the {rule.hours} hours that {name} "
@@ -89,33 +92,62 @@ def refusals(
     return found
 
 
-def moves(repository: Repository, slug: str) -> Iterator[Move]:
-    """Yield the moves of a workflow's pointers, the newest first."""
-    counting = (entry for entry in repository.ledger(slug) if repository.counts(slug, entry))
+def history(
+    repository: Repository, slug: str, name: str, *, limit: int, start: str | None = None
+) -> tuple[list[Move], str | None]:
+    """Return moves of a pointer, the newest first, and the ledger entry from which on there may be more.
+
+    `start` is that of the page before. A page examines at most MOST_ENTRIES entries, so it may have fewer
+    moves than `limit` although another follows.
+    """
+    found: list[Move] = []
+    for examined, (entry, older) in enumerate(_steps(repository, slug, start), 1):
+        after, before = _pointer(entry, name), _pointer(older, name)
+        if after != before:
+            found.append(Move(name, after, before, entry))
+        if older is not None and (len(found) == limit or examined == MOST_ENTRIES):
+            return found, older.oid
+    return found, None
+
+
+def _steps(
+    repository: Repository, slug: str, start: str | None = None
+) -> Iterator[tuple[LedgerEntry, LedgerEntry | None]]:
+    """Yield the counting entries of a ledger, the newest first, each with the one before it."""
+    tip = start.encode() if start is not None else repository.refs.read(names.ledger(slug))
+    counting = (entry for entry in repository.ledger_from(tip) if repository.counts(slug, entry))
     entry = next(counting, None)
     while entry is not None:
         older = next(counting, None)
-        after = {pointer.name: pointer for pointer in entry.environments}
-        before = {pointer.name: pointer for pointer in older.environments} if older else {}
-        for name in sorted(after.keys() | before.keys()):
-            if after.get(name) != before.get(name):
-                yield Move(name, after.get(name), before.get(name), entry)
+        yield entry, older
         entry = older
 
 
-def _longest(repository: Repository, slug: str, name: str, number: int, now: datetime) -> timedelta:
-    """Return the longest time for which version `number` was in an environment without a break."""
-    longest, until = timedelta(), None
-    end = now
-    for move in moves(repository, slug):
-        if move.environment != name:
+def _pointer(entry: LedgerEntry | None, name: str) -> Environment | None:
+    pointers = entry.environments if entry is not None else ()
+    return next((pointer for pointer in pointers if pointer.name == name), None)
+
+
+def _longest(
+    repository: Repository, slug: str, name: str, number: int, now: datetime, enough: timedelta
+) -> timedelta:
+    """Return the longest time for which version `number` was in an environment without a break.
+
+    The ledger is read back to a time that is `enough`, or to the publication of the version.
+    """
+    longest, until, end = timedelta(), None, now
+    for entry, older in _steps(repository, slug):
+        if longest >= enough or entry.latest < number:
+            break
+        after, before = _pointer(entry, name), _pointer(older, name)
+        if after == before:
             continue
-        if move.to is not None and number in move.to.versions:
+        if after is not None and number in after.versions:
             until = until or end
-            if move.before is None or number not in move.before.versions:
-                longest = max(longest, until - move.entry.when)
+            if before is None or number not in before.versions:
+                longest = max(longest, until - entry.when)
                 until = None
-        end = move.entry.when
+        end = entry.when
     return longest
 
 
@@ -138,10 +170,10 @@ def move(
         state, rules, when = store.existing(slug), rulebook(store), store.clock()
         rules.find(wanted.name)
         _check_expected(state, wanted.name, expected)
-        if reasons := refusals(store, rules, state, wanted.name, wanted.versions, when):
-            raise refused([(slug, reason) for reason in reasons])
         if state_of(state, wanted.name) == wanted:
             return False
+        if reasons := refusals(store, rules, state, wanted.name, wanted.versions, when):
+            raise refused([(slug, reason) for reason in reasons])
         change = ChangeSet(store, slug, Authorship(actors.actor, when, message))
         change.append(
             LedgerKind.POINTED,

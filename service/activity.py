@@ -11,7 +11,7 @@ from uuid import UUID
 
 from gitstore import activity
 from gitstore.activity import Happening, Kind, Place
-from gitstore.errors import IntegrityError, MalformedError, NotFoundError, ObjectsMissingError
+from gitstore.errors import IntegrityError, NotFoundError, ObjectsMissingError
 from gitstore.model import Actor, Person
 from service import lookup
 from service.access import Who, who
@@ -69,7 +69,7 @@ def of_workflow(
         except (IntegrityError, NotFoundError, ObjectsMissingError):
             if begins is None:
                 raise
-            raise MalformedError("invalid cursor: start from the first page, without one") from None
+            raise lookup.invalid_cursor() from None
     with caller.reading() as tx:
         known = catalog.versions_with(tx, workflow.id, {row.blob for row in found if row.blob})
     rows_ = [_shown(_named(row, known), workflow.slug, workflow.name) for row in found]

@@ -38,6 +38,7 @@ from sync.releases import ShownItem, ShownRelease
 T = TypeVar("T")
 
 _UUID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
+_ENTRY: Final = re.compile(r"[0-9a-f]{40}")
 _LONGEST_CURSOR: Final = 1500
 
 
@@ -309,6 +310,11 @@ def moment_in(cursor: str | None) -> tuple[datetime, UUID] | None:
     return place_in(cursor, _parse_moment)
 
 
+def entry_in(cursor: str | None) -> str | None:
+    """Return the ledger entry at which a list continues; None at its beginning."""
+    return place_in(cursor, lambda place: place if _ENTRY.fullmatch(place) else None)
+
+
 def _parse_moment(place: str) -> tuple[datetime, UUID] | None:
     at, _, last = place.partition(" ")
     moment, row_id = datetime.fromisoformat(at), uuid_of(last)
@@ -324,4 +330,8 @@ def place_in(cursor: str | None, parse: Callable[[str], T | None]) -> T | None:
         place = base64.urlsafe_b64decode(cursor[:_LONGEST_CURSOR] + padding).decode()
         if cursor_to(place) == cursor and (parsed := parse(place)) is not None:
             return parsed
-    raise MalformedError("invalid cursor: start from the first page, without one")
+    raise invalid_cursor()
+
+
+def invalid_cursor() -> GitstoreError:
+    return MalformedError("invalid cursor: start from the first page, without one")

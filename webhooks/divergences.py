@@ -13,7 +13,7 @@ from typing import Final, LiteralString
 from uuid import UUID, uuid4, uuid5
 
 from gitstore.errors import Code, ConflictError, GitstoreError, MalformedError, NotFoundError
-from gitstore.names import DraftRef, MisnamedRef, VersionRef, full, parse, show, workflow_id
+from gitstore.names import DraftRef, MisnamedRef, VersionRef, parse
 from sync import events
 from sync.db import Transaction
 from sync.events import EventType, Fact
@@ -29,17 +29,18 @@ TAKES: Final = ("theirs", "ours", ACKNOWLEDGE)
 
 @dataclass(frozen=True, slots=True)
 class Detected:
-    """A divergence found by a sync. Ids are hex, or None if the ref does not exist on that side."""
+    """A divergence found by a sync. Ids are hex, or None if the ref does not exist on that side.
+
+    `ref` is the name upstream, `workflow` the id of the workflow here.
+    """
 
     target: DraftRef | VersionRef | MisnamedRef
+    ref: str
+    workflow: UUID
     ours: str | None
     theirs: str | None
     code: str
     reason: str
-
-    @property
-    def ref(self) -> str:
-        return show(self.target.name if isinstance(self.target, MisnamedRef) else full(self.target))
 
     @property
     def number(self) -> int | None:
@@ -135,13 +136,12 @@ def record(
 
 
 def _fact(project_id: UUID, source_id: UUID, url: str, new: Detected, now: datetime) -> Fact:
-    workflow = workflow_id(project_id, new.target.slug)
     key = f"{source_id} {new.ref} {new.ours} {new.theirs} {new.code} {now.isoformat()}"
     return Fact(
-        id=uuid5(workflow, f"{EventType.DIVERGED} {key}"),
+        id=uuid5(new.workflow, f"{EventType.DIVERGED} {key}"),
         type=EventType.DIVERGED,
         project_id=project_id,
-        workflow_id=workflow,
+        workflow_id=new.workflow,
         slug=new.target.slug,
         version_number=new.number,
         created_at=now,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Final
 from uuid import UUID
 
@@ -19,8 +19,8 @@ from gitstore.model import Limits, Person
 from gitstore.names import DraftRef, VersionRef
 from gitstore.policy import Effect
 from gitstore.store import Store
-from gitstore.upstream import importer
-from gitstore.upstream.importer import Blocked, Layout, Outcome, RemoteRef, UpstreamImport
+from gitstore.upstream.importer import Blocked, Outcome, UpstreamImport
+from gitstore.upstream.refs import Layout, RefMatching, RemoteRef, gaps, misnamed_refs
 from gitstore.upstream.remote import Remote
 from webhooks.divergences import DELETED, PUSH_REFUSED, Detected, Recorded, reason
 from webhooks.sources import Direction, Filter
@@ -110,6 +110,7 @@ class Sync:
     ) -> None:
         self._job = job
         self._store = store
+        self._matching = RefMatching(store, job.layout)
         self._import = UpstreamImport(
             store, job.layout, job.actor, limits, check, progress, job.activate_invalid
         )
@@ -142,8 +143,8 @@ class Sync:
     def _compare(self) -> list[RemoteRef]:
         """Return the refs to import. Record the refs that the upstream holds and unchanged divergences."""
         wanted = []
-        for offer in importer.match_refs(self._advertised, self._job.layout):
-            ref, ours = names.show(offer.name), self._held.get(offer.name)
+        for offer in self._matching.match(self._advertised):
+            ref, ours = names.show(offer.remote), self._held.get(offer.name)
             self.result.seen[ref] = offer.theirs.decode()
             if ours == offer.theirs:
                 continue
@@ -159,9 +160,11 @@ class Sync:
 
     def _compare_misnamed(self) -> None:
         """Record a divergence for each ref that only looks like a draft or a version."""
-        for target in importer.misnamed_refs(self._advertised, self._job.layout):
-            theirs = self._advertised[target.name].decode()
-            one = Detected(target, None, theirs, str(Code.INVALID_NAME), f"not imported: {target.reason}")
+        for target in misnamed_refs(self._advertised, self._job.layout):
+            ref, theirs = names.show(target.name), self._advertised[target.name].decode()
+            workflow = names.workflow_id(self._store.project, target.slug)
+            explanation = f"not imported: {target.reason}"
+            one = Detected(target, ref, workflow, None, theirs, str(Code.INVALID_NAME), explanation)
             known = self._job.known.get(one.ref)
             if known is not None and known.theirs == theirs and (known.kept or not self._job.full):
                 self.result.untouched.add(one.ref)
@@ -196,19 +199,24 @@ class Sync:
         deleted = set(self._job.seen) - set(self.result.seen)
         deleted |= {ref for ref, known in self._job.known.items() if known.code == DELETED and not known.kept}
         for ref in sorted(deleted - set(self.result.seen)):
-            target, ours = names.parse(ref.encode()), self._held.get(ref.encode())
-            if isinstance(target, VersionRef) and ours is not None:
+            target = names.parse(ref.encode())
+            if not isinstance(target, VersionRef):
+                continue
+            deleted_ref = self._matching.here(target)
+            ours = self._held.get(deleted_ref.name)
+            elsewhere = any(name in self._advertised for name in self._matching.there(target))
+            if ours is not None and not elsewhere:
                 explanation = f"v{target.number} was deleted upstream; the version published here is kept"
-                self.result.diverged[ref] = Detected(target, ours.decode(), None, DELETED, explanation)
+                self._diverge(deleted_ref, ours.decode(), None, DELETED, explanation)
 
     # Importing
 
     def _import_refs(self, wanted: list[RemoteRef]) -> None:
         before = {offer.target.slug: 0 for offer in wanted}
         for name in self._held:
-            match names.parse(name):
-                case VersionRef(slug, number) if slug in before:
-                    before[slug] = max(before[slug], number)
+            target = names.parse(name)
+            if isinstance(target, VersionRef) and (slug := self._matching.here(target).target.slug) in before:
+                before[slug] = max(before[slug], target.number)
         decided = {offer.name: known for offer in wanted if (known := self._decided(offer))}
         for offer in wanted:
             if offer.name in decided:
@@ -219,11 +227,11 @@ class Sync:
             else:
                 self._record(outcome)
         for slug, numbers in self.result.published.items():
-            if missing := importer.gaps(numbers, before.get(slug, 0)):
+            if missing := gaps(numbers, before.get(slug, 0)):
                 self.result.gaps[slug] = missing
 
     def _decided(self, offer: RemoteRef) -> Recorded | None:
-        known = self._job.known.get(names.show(offer.name))
+        known = self._job.known.get(names.show(offer.remote))
         if known is None or known.decision != "theirs" or known.theirs != offer.theirs.decode():
             return None
         ours = _text(self._held.get(offer.name))
@@ -247,25 +255,36 @@ class Sync:
             self._record_divergence(offer, outcome.ours, refusal.code, reason(offer.target, refusal))
 
     def _record_divergence(self, offer: RemoteRef, ours: bytes | None, code: str, explanation: str) -> None:
-        one = Detected(offer.target, _text(ours), offer.theirs.decode(), str(code), explanation)
-        known = self._job.known.get(one.ref)
+        known = self._job.known.get(names.show(offer.remote))
         # A tag that was not imported is soon below the latest version, which is not why it was not imported.
         if (
             known is not None
             and code == Code.WRONG_NUMBER
-            and (known.ours, known.theirs) == (one.ours, one.theirs)
+            and (known.ours, known.theirs) == (_text(ours), offer.theirs.decode())
         ):
-            one = replace(one, code=known.code, reason=known.reason)
-        self.result.diverged[one.ref] = one
+            code, explanation = known.code, known.reason
+        self._diverge(offer, _text(ours), offer.theirs.decode(), code, explanation)
+
+    def _diverge(
+        self, offer: RemoteRef, ours: str | None, theirs: str | None, code: str, explanation: str
+    ) -> None:
+        ref, workflow = names.show(offer.remote), self._store.identity(offer.target.slug)
+        self.result.diverged[ref] = Detected(
+            offer.target, ref, workflow, ours, theirs, str(code), explanation
+        )
 
     def _block(self, blocked: Blocked) -> None:
         """Record a workflow that cannot be written now. Its refs keep their last seen ids, for a retry."""
         self._fail(blocked.error.reworded(f"{blocked.slug}: {blocked.error.message}"))
-        for ref in [ref for ref in self.result.seen if _is_of(ref, blocked.slug)]:
+        for ref in [ref for ref in self.result.seen if self._is_of(ref, blocked.slug)]:
             self.result.untouched.add(ref)
             del self.result.seen[ref]
             if ref in self._job.seen:
                 self.result.seen[ref] = self._job.seen[ref]
+
+    def _is_of(self, ref: str, slug: str) -> bool:
+        target = names.parse(ref.encode())
+        return target is not None and self._matching.here(target).target.slug == slug
 
     def _fail(self, error: GitstoreError) -> None:
         self.result.error = self.result.error or error
@@ -273,11 +292,10 @@ class Sync:
     # Pushing
 
     def _push(self, remote: Remote) -> None:
+        before = {ref.encode() for ref in (*self._job.seen, *self._job.known)}
         planned = {
-            offer.name: offer
-            for offer in importer.pushable(
-                self._store, self._advertised, self._job.layout, self._job.synced.includes
-            )
+            offer.remote: offer
+            for offer in self._matching.pushable(self._advertised, before, self._job.synced.includes)
             if self._may_push(offer)
         }
         if not planned:
@@ -286,7 +304,7 @@ class Sync:
         # The next sync handles refs that moved since they were listed.
         for name, refusal in remote.push(self._store.objects, new, self._advertised).items():
             offer = planned[name]
-            ref, ours = names.show(offer.name), offer.theirs.decode()
+            ref, ours = names.show(name), offer.theirs.decode()
             if refusal is None:
                 self.result.seen[ref] = ours
                 self.result.pushed.append(ref)
@@ -295,7 +313,7 @@ class Sync:
                 known = self._job.known.get(ref)
                 if known is not None and known.kept and (known.ours, known.theirs) == (ours, theirs):
                     continue  # acknowledged
-                self.result.diverged[ref] = Detected(offer.target, ours, theirs, PUSH_REFUSED, explanation)
+                self._diverge(offer, ours, theirs, PUSH_REFUSED, explanation)
 
     def _may_push(self, offer: RemoteRef) -> bool:
         """Return whether to push a ref.
@@ -305,7 +323,7 @@ class Sync:
         """
         if self._is_of_another(offer.target.slug):
             return False
-        ref, theirs = names.show(offer.name), _text(self._advertised.get(offer.name))
+        ref, theirs = names.show(offer.remote), _text(self._advertised.get(offer.remote))
         known, ours = self._job.known.get(ref), offer.theirs.decode()
         if theirs is None and ref in self._job.seen:
             is_new = isinstance(offer.target, DraftRef) and self._job.seen[ref] != ours
@@ -336,8 +354,3 @@ class Sync:
 
 def _text(oid: bytes | None) -> str | None:
     return oid.decode() if oid is not None else None
-
-
-def _is_of(ref: str, slug: str) -> bool:
-    target = names.parse(ref.encode())
-    return target is not None and target.slug == slug

@@ -24,7 +24,7 @@ from gitstore.errors import Code, GitstoreError
 from gitstore.model import Limits
 from gitstore.store import Store
 from gitstore.system import now
-from gitstore.upstream.importer import Layout
+from gitstore.upstream.refs import Layout
 from gitstore.upstream.remote import Remote
 from sync import catalog
 from sync.audit import Origin

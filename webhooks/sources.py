@@ -18,7 +18,7 @@ from uuid import UUID, uuid4
 
 from gitstore import names
 from gitstore.errors import Code, ConflictError
-from gitstore.upstream.importer import Layout
+from gitstore.upstream.refs import Layout
 from gitstore.upstream.remote import Credential
 from sync.db import Transaction
 from webhooks import standard_webhooks

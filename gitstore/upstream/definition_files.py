@@ -77,6 +77,8 @@ class DefinitionFiles:
         for path in self._paths(notes):
             name = path.relative_to(_WORKFLOWS) if path.parts[0] == _WORKFLOWS else path
             slug = slug_from(str(name.with_suffix("")))
+            if repository is not None:
+                slug = repository.renamed_to(slug) or slug
             if slug in taken:
                 notes.refused.append(f"{_shown(path)}: {_shown(taken[slug])} is the workflow {slug}")
                 continue

@@ -1,4 +1,4 @@
-"""Import an upstream's version tags and, in the layout `refs`, its drafts; select the refs to push to it.
+"""Import an upstream's version tags and, in the layout `refs`, its drafts.
 
 Layouts: with `refs`, the upstream has the same refs as this repository. With `folders`, a team keeps its
 definitions in workflows/<slug>/ of one repository and tags <slug>/v<N> on any commit of it; its branches are
@@ -12,11 +12,10 @@ definition is recorded as it is, and becomes current only with `activate_invalid
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from enum import StrEnum
-from itertools import groupby, islice
+from itertools import groupby
 from typing import Final
 
 from gitstore import changes, names
@@ -34,42 +33,18 @@ from gitstore.errors import (
 )
 from gitstore.git.quarantine import quarantine
 from gitstore.model import Definition, Limits, Person
-from gitstore.names import DraftRef, MisnamedRef, VersionRef
+from gitstore.names import DraftRef, VersionRef
 from gitstore.policy import Command, Effect, Verdict, WorkflowTip, judge
 from gitstore.policy_facts import RepositoryFacts
 from gitstore.store import Store
+from gitstore.upstream.refs import Layout, RemoteRef
 from gitstore.upstream.remote import Remote
 
 BATCH: Final = 100  # versions imported by one transaction
-MOST_MISNAMED: Final = 1000  # refs of one upstream that are reported
 _MOST_FETCHES: Final = 40  # per import, when refused objects are isolated from the rest
 _OBJECTS_WRONG: Final = (ObjectsRefusedError, ObjectsMissingError, TooLargeError)
 # Errors that block a whole workflow for now, rather than refuse one of its refs.
 _BLOCKING: Final = (IntegrityError, BusyError)
-
-
-class Layout(StrEnum):
-    """The way an upstream stores workflows."""
-
-    REFS = "refs"
-    FOLDERS = "folders"
-
-    @property
-    def prefixes(self) -> tuple[bytes, ...]:
-        """The prefixes of the refs that are followed."""
-        return (names.TAGS,) if self is Layout.FOLDERS else (names.TAGS, names.DRAFTS)
-
-
-@dataclass(frozen=True, slots=True)
-class RemoteRef:
-    """A ref of the upstream that is a draft or a version here, and its value there."""
-
-    target: DraftRef | VersionRef
-    theirs: bytes
-
-    @property
-    def name(self) -> bytes:
-        return names.full(self.target)
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,7 +169,7 @@ class UpstreamImport:
         # After `published_not_mirrored`, it is on disk, and the rows follow.
         with suppress(NotMirroredError), store.unit_of_work.begin([slug]):
             commands = [Command(ref.name, store.refs.read(ref.name), ref.theirs) for ref in sound]
-            verdicts = _judge(commands, _ImportFacts(self))
+            verdicts = _judge(commands, _ImportFacts(self, slug))
             self._write(verdicts)
             outcomes += [self._outcome(ref, verdict) for ref, verdict in zip(sound, verdicts, strict=True)]
         return outcomes
@@ -211,7 +186,7 @@ class UpstreamImport:
         with suppress(NotMirroredError), self.store.unit_of_work.begin([slug]):
             if self.store.refs.read(ref.name) != ours:
                 raise StaleDraftError("the draft has moved since the decision")
-            facts = _ImportFacts(self, without_draft=True)
+            facts = _ImportFacts(self, slug, without_draft=True)
             (verdict,) = _judge([Command(ref.name, None, ref.theirs)], facts)
             outcome = self._outcome(ref, verdict)
             if verdict.refusal is None:
@@ -249,10 +224,14 @@ def _judge(commands: Sequence[Command], facts: _ImportFacts) -> list[Verdict]:
 
 
 class _ImportFacts(RepositoryFacts):
-    """Facts about fetched refs. With `without_draft`, as if the local draft were already discarded."""
+    """Facts about fetched refs of the workflow `slug`, also under its former names.
 
-    def __init__(self, importing: UpstreamImport, *, without_draft: bool = False) -> None:
+    With `without_draft`, as if the local draft were already discarded.
+    """
+
+    def __init__(self, importing: UpstreamImport, slug: str, *, without_draft: bool = False) -> None:
         super().__init__(importing.store)
+        self._slug = slug
         self._layout = importing.layout
         self._without_draft = without_draft
 
@@ -260,6 +239,9 @@ class _ImportFacts(RepositoryFacts):
         return None if self._without_draft else super().holds(ref)
 
     def tip(self, slug: str) -> WorkflowTip:
+        slug = self._slug
+        if self._repository.renamed_to(slug) is not None:
+            raise BusyError(f"{slug} was renamed during the import: the next one continues")
         tip = super().tip(slug)
         # An import accepts any larger number, so a tag unknown to the ledger may have any higher number.
         stray = max(self._repository.version_tags(slug), default=0)
@@ -283,74 +265,17 @@ class _ImportFacts(RepositoryFacts):
 
 
 def _batches(group: list[RemoteRef]) -> list[list[RemoteRef]]:
-    """Split the refs into batches of BATCH versions; the draft comes last, alone, as it is the newest."""
-    versions = [ref for ref in group if isinstance(ref.target, VersionRef)]
-    drafts = [ref for ref in group if isinstance(ref.target, DraftRef)]
-    batches = [versions[start : start + BATCH] for start in range(0, len(versions), BATCH)]
-    return [*batches, drafts] if drafts else batches
+    """Split the refs into batches of BATCH versions; drafts come last, as they are the newest.
 
-
-def match_refs(advertised: Mapping[bytes, bytes], layout: Layout) -> list[RemoteRef]:
-    """Select the drafts and versions in `advertised`, by workflow: its versions in order, then its draft."""
-    refs = []
-    for name, oid in advertised.items():
-        target = names.parse(name) if name.startswith(layout.prefixes) else None
-        if target is not None:
-            refs.append(RemoteRef(target, oid))
-    return sorted(refs, key=_order)
-
-
-def misnamed_refs(advertised: Mapping[bytes, bytes], layout: Layout) -> list[MisnamedRef]:
-    """Select the refs that only look like drafts or versions, by name: at most MOST_MISNAMED."""
-    followed = (name for name in sorted(advertised) if name.startswith(layout.prefixes))
-    return list(islice(filter(None, map(names.misnamed, followed)), MOST_MISNAMED))
-
-
-def _order(ref: RemoteRef) -> tuple[str, bool, int]:
-    match ref.target:
-        case VersionRef(slug, number):
-            return slug, False, number
-        case DraftRef(slug):
-            return slug, True, 0
-
-
-def gaps(numbers: Iterable[int], after: int) -> list[tuple[int, int]]:
-    """Return the runs of missing numbers, (first, last), between `after` and the highest of `numbers`."""
-    missing = []
-    for number in sorted(numbers):
-        if number > after + 1:
-            missing.append((after + 1, number - 1))
-        after = max(after, number)
-    return missing
-
-
-def pushable(
-    store: Store, advertised: Mapping[bytes, bytes], layout: Layout, synced: Callable[[bytes], bool]
-) -> list[RemoteRef]:
-    """Return the local refs that the upstream lacks, or has an older draft of. Never forces an update.
-
-    Only refs for which `synced` is true are considered.
+    The upstream may have a ref under several names of the workflow. Each batch has one of them.
     """
-    refs = []
-    for prefix in layout.prefixes:
-        for name, oid in store.refs.below(prefix).items():
-            target, theirs = names.parse(name), advertised.get(name)
-            if target is None or theirs == oid or not synced(name):
-                continue
-            if _is_new(store, target) if theirs is None else _follows(store, target, theirs, oid):
-                refs.append(RemoteRef(target, oid))
-    return sorted(refs, key=_order)
-
-
-def _is_new(store: Store, target: DraftRef | VersionRef) -> bool:
-    """Return whether a missing ref is to be pushed: a version or an open draft, not a published draft."""
-    try:
-        return isinstance(target, VersionRef) or store.state(target.slug).draft_open
-    except GitstoreError:
-        return False
-
-
-def _follows(store: Store, target: DraftRef | VersionRef, older: bytes, newer: bytes) -> bool:
-    if isinstance(target, VersionRef) or older not in store.objects:
-        return False
-    return store.objects.is_ancestor(older, newer)
+    first: dict[bytes, RemoteRef] = {}
+    again, drafts = [], []
+    for ref in group:
+        if isinstance(ref.target, DraftRef):
+            drafts.append([ref])
+        elif first.setdefault(ref.name, ref) is not ref:
+            again.append([ref])
+    versions = list(first.values())
+    batches = [versions[start : start + BATCH] for start in range(0, len(versions), BATCH)]
+    return [*batches, *again, *drafts]

@@ -14,7 +14,7 @@ from __future__ import annotations
 import stat
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Final
 from uuid import UUID
@@ -105,6 +105,7 @@ class RecordedImport:
     def record(self, workflow: RecordedWorkflow) -> Result:
         """Record the versions and the draft that the store lacks. Raises errors about the whole workflow."""
         result = Result()
+        workflow = _as_called_here(self.store, workflow)
         limits = self.store.limits
         batches = list(_batches(accepted_sizes(workflow.versions, limits, result))) or [[]]
         drafts = list(accepted_sizes([workflow.draft] if workflow.draft else [], limits, result))
@@ -127,6 +128,8 @@ class RecordedImport:
 def compare(repository: Repository | None, workflow: RecordedWorkflow, load: Load, rules: Rules) -> Result:
     """Return what `RecordedImport.record` would do, as far as reading can predict it; write nothing."""
     result = Result()
+    if repository is not None:
+        workflow = _as_called_here(repository, workflow)
     limits = repository.limits if repository is not None else Limits()
     state = repository.state(workflow.slug) if repository is not None else None
     latest, floor = (state.latest, state.floor) if state is not None else (0, 0)
@@ -149,6 +152,11 @@ def compare(repository: Repository | None, workflow: RecordedWorkflow, load: Loa
         repository is None or repository.refs.read(names.draft(workflow.slug)) is None
     )
     return result
+
+
+def _as_called_here(repository: Repository, workflow: RecordedWorkflow) -> RecordedWorkflow:
+    """Return the workflow by the slug that it has here, where it may have been renamed."""
+    return replace(workflow, slug=repository.renamed_to(workflow.slug) or workflow.slug)
 
 
 def _is_published(
@@ -370,7 +378,7 @@ class _Batch:
 
     def _is_here(self, number: int) -> bool:
         written = number in self._result.published
-        return written or self._store.refs.read(names.tag(self._workflow.slug, number)) is not None
+        return written or self._store.refs.read(self._store.tag(self._workflow.slug, number)) is not None
 
     def write(self) -> None:
         if self._change.commits:

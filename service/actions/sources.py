@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any
 
 from gitstore.errors import Code, ConflictError
-from gitstore.upstream.importer import Layout
+from gitstore.upstream.refs import Layout
 from service import lookup
 from service.caller import Caller
 from service.logs import Event

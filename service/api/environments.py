@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from itertools import islice
 from typing import Annotated, Self
 from uuid import UUID
 
@@ -14,7 +13,7 @@ from pydantic import Field
 from gitstore import pointers
 from gitstore.definition.quoting import clip
 from gitstore.environments import LONGEST_KEY, MOST, MOST_HOURS, EnvironmentRule, choose, rulebook
-from gitstore.errors import MalformedError
+from gitstore.errors import IntegrityError, MalformedError, NotFoundError, ObjectsMissingError
 from gitstore.model import Environment, Permission
 from gitstore.names import version_id
 from gitstore.unit_of_work import MOST_WORKFLOWS
@@ -24,13 +23,14 @@ from service.actions import environments as actions
 from service.api.http import (
     Answer,
     answer,
+    answer_page,
     expected,
     no_content,
     not_modified,
     read_json,
     unchanged,
 )
-from service.api.openapi import ENVIRONMENT, Query, WorkflowPath, declares, new_blueprint
+from service.api.openapi import ENVIRONMENT, PageQuery, Query, WorkflowPath, declares, new_blueprint
 from service.api.versions import PublishedVersionOrNull
 from service.caller import Caller
 from service.context import enter
@@ -40,7 +40,6 @@ from sync.environments import ShownPointer
 
 blueprint = new_blueprint("environments", "Named pointers of workflows, such as staging and prod.")
 
-_MOVES = 100
 _NAME = f"^{ENVIRONMENT}$"
 Name = Annotated[str, Field(json_schema_extra={"pattern": _NAME}, max_length=40)]
 
@@ -157,7 +156,8 @@ class Move(Answer):
 
 
 class Moves(Answer):
-    moves: list[Move] = Field(description="the newest first, at most 100")
+    moves: list[Move] = Field(description="the newest first; fewer than `limit` may be followed by others")
+    next_cursor: str | None
 
 
 class Promoted(Answer):
@@ -292,29 +292,39 @@ def remove_pointer(path: EnvironmentPath, query: Query) -> Response:
     return no_content()
 
 
-@blueprint.get("/workflows/<id>/environments/<name>/history", **declares(200, Moves, errors=(409,)))
-def read_moves(path: EnvironmentPath, query: Query) -> Response:
+@blueprint.get(
+    "/workflows/<id>/environments/<name>/history", **declares(200, Moves, "Link", errors=(400, 409))
+)
+def read_moves(path: EnvironmentPath, query: PageQuery) -> Response:
     """List the moves of a pointer: when, by whom and why."""
     caller = enter(Permission.READ, f"reading {clip(path.id)}", project=query.project)
     slug = lookup.slug_of(caller, path.id)
+    start = lookup.entry_in(query.cursor)
     with caller.opened() as repository:
         lookup.existing(repository, slug)
         rulebook(repository).find(path.name)
-        every = (move for move in pointers.moves(repository, slug) if move.environment == path.name)
-        moves = [
-            Move.model_construct(
-                at=move.entry.when,
-                by=move.entry.actor.name,
-                message=move.entry.message,
-                version_number=move.to.version if move.to else None,
-                weights=_weights(move.to) if move.to else None,
-                held=move.to is not None and move.to.held,
-                previous=move.before.version if move.before else None,
-                release=move.entry.release,
-            )
-            for move in islice(every, _MOVES)
-        ]
-    return answer(Moves.model_construct(moves=moves))
+        try:
+            found, following = pointers.history(repository, slug, path.name, limit=query.limit, start=start)
+        except (IntegrityError, NotFoundError, ObjectsMissingError):
+            if start is None:
+                raise
+            raise lookup.invalid_cursor() from None
+    moves = [
+        Move.model_construct(
+            at=move.entry.when,
+            by=move.entry.actor.name,
+            message=move.entry.message,
+            version_number=move.to.version if move.to else None,
+            weights=_weights(move.to) if move.to else None,
+            held=move.to is not None and move.to.held,
+            previous=move.before.version if move.before else None,
+            release=move.entry.release,
+        )
+        for move in found
+    ]
+    return answer_page(
+        caller, Moves, f"/workflows/{slug}/environments/{path.name}/history", following, moves=moves
+    )
 
 
 def _pointers(caller: Caller, name: str) -> tuple[str, dict[str, ShownPointer]]:

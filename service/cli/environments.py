@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from itertools import islice
-from typing import Final
 
 import click
 
 from gitstore import ledger, pointers
 from gitstore.environments import EnvironmentRule, rulebook
 from gitstore.errors import EnvironmentRefusedError, GitstoreError
+from gitstore.pointers import Move
 from gitstore.store import ANY
 from service import lookup
 from service.access import Role
@@ -24,7 +23,6 @@ from service.projects import DEFAULT
 from sync import environments
 from sync.environments import ShownPointer
 
-_MOVES: Final = 100
 _PROJECT = click.option("--project", default=DEFAULT, show_default=True, help="The project.")
 _MESSAGE = click.option("--message", default="", help="The reason, which the ledger records.")
 
@@ -151,28 +149,56 @@ def unset(config: Config, workflow: str, environment: str, message: str, project
 @env.command("history")
 @click.argument("workflow")
 @click.argument("environment")
+@click.option(
+    "--limit",
+    type=click.IntRange(1, 1000),
+    default=100,
+    show_default=True,
+    help="Show at most so many moves.",
+)
+@click.option("--from", "start", metavar="ENTRY", help="Continue at this entry of the ledger.")
 @_PROJECT
 @as_rows
 @with_config(*WHERE)
-def history(config: Config, workflow: str, environment: str, project: str, as_json: bool) -> None:
-    """List the moves of the pointer of WORKFLOW in ENVIRONMENT, newest first."""
+def history(
+    config: Config,
+    workflow: str,
+    environment: str,
+    limit: int,
+    start: str | None,
+    project: str,
+    as_json: bool,
+) -> None:
+    """List the moves of the pointer of WORKFLOW in ENVIRONMENT, newest first.
+
+    If there are older ones, the last line, on stderr, has the entry of the ledger that continues the list.
+    """
+    moves: list[Move] = []
     with operating(config, project) as operator:
         slug = lookup.slug_of(operator, workflow)
         with operator.opened() as repository:
             lookup.existing(repository, slug)
             rulebook(repository).find(environment)
-            every = (move for move in pointers.moves(repository, slug) if move.environment == environment)
-            rows = [
-                (
-                    move.entry.when,
-                    ledger.show_pointer(move.to) if move.to is not None else None,
-                    move.to is not None and move.to.held,
-                    move.entry.actor.name,
-                    move.entry.message,
+            while True:
+                page, start = pointers.history(
+                    repository, slug, environment, limit=limit - len(moves), start=start
                 )
-                for move in islice(every, _MOVES)
-            ]
+                moves += page
+                if start is None or len(moves) == limit:
+                    break
+    rows = [
+        (
+            move.entry.when,
+            ledger.show_pointer(move.to) if move.to is not None else None,
+            move.to is not None and move.to.held,
+            move.entry.actor.name,
+            move.entry.message,
+        )
+        for move in moves
+    ]
     show(("at", "version", "held", "by", "message"), rows, as_json=as_json)
+    if start is not None:
+        click.echo(f"older moves: --from {start}", err=True)
 
 
 @env.command("promote")

@@ -11,7 +11,7 @@ from uuid import UUID
 
 import click
 
-from gitstore.upstream.importer import Layout
+from gitstore.upstream.refs import Layout
 from service import lookup
 from service.actions import sources as actions
 from service.actions.sources import Webhook

@@ -8,7 +8,7 @@ from flask import Response
 
 from gitstore.errors import GitstoreError
 from gitstore.model import Permission
-from gitstore.upstream.importer import Layout
+from gitstore.upstream.refs import Layout
 from service.actions import sources as actions
 from service.actions.sources import Webhook
 from service.inputs import ChangeSource, CreateSource, Resolve, validated

@@ -88,14 +88,31 @@ def test_a_move_is_recorded_with_its_reason_and_one_to_the_same_value_is_not(sto
     assert pointers.move(store, "a", Environment("staging", 2, 10, 1), ANN, message="canary")
     assert pointers.remove(store, "a", "staging", ANN, message="done")
     assert not pointers.remove(store, "a", "staging", ANN)
-    recorded = [
-        (move.entry.message, move.to.versions if move.to else None)
-        for move in pointers.moves(store, "a")
-        if move.environment == "staging"
-    ]
+    moves, following = pointers.history(store, "a", "staging", limit=10)
+    recorded = [(move.entry.message, move.to.versions if move.to else None) for move in moves]
     assert recorded == [("done", None), ("canary", (2, 1)), ("try it", (1,))]
+    assert following is None
     assert shown(store) == {"dev": (2,)}
     assert next(store.ledger("a")).kind is LedgerKind.UNPOINTED
+
+
+def test_a_history_is_read_in_pages_that_examine_a_part_of_the_ledger(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Pages of any length, also without a move, have every move exactly once, between other entries."""
+    for number in range(1, 6):
+        publish(store, "a", str(number))
+        pointers.move(store, "a", Environment("staging", number), ANN)
+        store.describe("a", {"name": f"after {number}"}, ANN)
+    for examined, limit in ((1000, 2), (1000, 5), (4, 2), (1, 9)):
+        monkeypatch.setattr(pointers, "MOST_ENTRIES", examined)
+        pages: list[list[int]] = []
+        start = None
+        while not pages or start is not None:
+            moves, start = pointers.history(store, "a", "staging", limit=limit, start=start)
+            pages.append([move.entry.environments[-1].version for move in moves])
+        assert [number for page in pages for number in page] == [5, 4, 3, 2, 1]
+        assert all(len(page) <= min(limit, examined) for page in pages)
 
 
 def test_a_move_is_refused_with_every_reason_at_once(store: Store, clock: Clock) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
+from uuid import UUID
 
 import pytest
 from hypothesis import given
@@ -14,8 +16,8 @@ from gitstore.errors import Code
 from gitstore.model import LedgerEntry, LedgerKind, Person
 from gitstore.names import DraftRef, VersionRef
 from gitstore.policy import Command, Effect, Verdict, judge
-from gitstore.upstream import importer
-from gitstore.upstream.importer import Layout, RemoteRef, gaps, match_refs, misnamed_refs
+from gitstore.repository import Repository
+from gitstore.upstream.refs import MOST_MISNAMED, Layout, RefMatching, gaps, misnamed_refs
 from tests.gitstore.test_policy import DRAFT, Facts, oid, refused, tag
 
 
@@ -104,7 +106,7 @@ def test_gaps_are_the_missing_numbers(numbers: set[int], after: int) -> None:
     assert missing == [number for number in range(after + 1, top) if number not in numbers]
 
 
-def test_drafts_and_versions_are_selected_in_order() -> None:
+def test_drafts_and_versions_are_selected_in_order(bare: Path) -> None:
     """By workflow, versions by number and then the draft; in folders, no drafts."""
     advertised = {
         names.tag("b", 1): oid(1),
@@ -115,10 +117,13 @@ def test_drafts_and_versions_are_selected_in_order() -> None:
         b"refs/heads/main": oid(6),
         b"HEAD": oid(6),
     }
-    targets = [ref.target for ref in match_refs(advertised, Layout.REFS)]
+    repository = Repository(bare, UUID(int=7))
+    targets = [ref.target for ref in RefMatching(repository, Layout.REFS).match(advertised)]
     assert targets == [VersionRef("a", 9), VersionRef("a", 10), DraftRef("a"), VersionRef("b", 1)]
-    assert DraftRef("a") not in [ref.target for ref in match_refs(advertised, Layout.FOLDERS)]
-    assert RemoteRef(VersionRef("a", 9), oid(3)).name == names.tag("a", 9)
+    folders = RefMatching(repository, Layout.FOLDERS).match(advertised)
+    assert [(ref.name, ref.remote) for ref in folders] == [
+        (names.full(target), names.full(target)) for target in targets if isinstance(target, VersionRef)
+    ]
 
 
 MISNAMED = [
@@ -150,8 +155,8 @@ def test_refs_that_only_look_like_versions_or_drafts_are_selected() -> None:
 
 
 def test_the_number_of_selected_misnamed_refs_is_bounded() -> None:
-    advertised = {names.TAGS + b"X/v%d" % number: oid(1) for number in range(importer.MOST_MISNAMED + 10)}
-    assert len(misnamed_refs(advertised, Layout.REFS)) == importer.MOST_MISNAMED
+    advertised = {names.TAGS + b"X/v%d" % number: oid(1) for number in range(MOST_MISNAMED + 10)}
+    assert len(misnamed_refs(advertised, Layout.REFS)) == MOST_MISNAMED
 
 
 TAGGERS = st.builds(

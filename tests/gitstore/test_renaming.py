@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from uuid import UUID
@@ -18,6 +18,8 @@ from gitstore.policy_facts import RepositoryFacts
 from gitstore.releases import Wanted
 from gitstore.store import ANY, Store
 from gitstore.unit_of_work import FileUnitOfWork
+from gitstore.upstream.definition_files import DefinitionFiles
+from gitstore.upstream.recorded import RecordedImport, RecordedVersion, RecordedWorkflow, Result, compare
 from tests.gitstore.conftest import Git
 from tests.gitstore.test_store import ANN, publish, refusal, text, yaml
 
@@ -102,3 +104,63 @@ def test_a_workflow_without_a_version_and_one_in_a_folder_are_renamed(store: Sto
     store.rename("plain", "fancy", ANN)
     assert store.snapshot("fancy", commit).definition is not None
     assert releases.roll_back(store, "r", ANN, force=True) == []
+
+
+def raw(label: str) -> bytes:
+    content = yaml(label).raw
+    assert content is not None
+    return content
+
+
+def test_files_under_a_former_name_are_imported_into_the_renamed_workflow(
+    store: Store, tmp_path: Path
+) -> None:
+    """Nothing again for equal contents, the next version for others, and one file for each workflow."""
+    files = DefinitionFiles(tmp_path)
+    (tmp_path / "orders.yaml").write_bytes(raw("one"))
+    importing = RecordedImport(store, ANN.actor, files.load, as_it_runs=True)
+
+    def imported() -> tuple[list[list[int]], Result]:
+        notes = Result()
+        workflows = list(files.workflows(store, notes))
+        compared = [compare(store, each, files.load, store.rules).published for each in workflows]
+        recorded = [importing.record(each).published for each in workflows]
+        assert compared == recorded
+        return recorded, notes
+
+    assert imported()[0] == [[1]]
+    store.rename("orders", "sales", ANN)
+    assert imported() == ([[]], Result(kept=['"orders.yaml" becomes sales']))
+    (tmp_path / "orders.yaml").write_bytes(raw("two"))
+    assert imported()[0] == [[2]]
+    (tmp_path / "sales.yaml").write_bytes(raw("three"))
+    recorded, notes = imported()
+    assert (recorded, notes.refused) == ([[]], ['"sales.yaml": "orders.yaml" is the workflow sales'])
+    assert store.slugs() == ["sales"]
+    assert (store.state("sales").latest, store.state("sales").current) == (2, 2)
+
+
+def test_versions_recorded_elsewhere_continue_a_renamed_workflow(store: Store) -> None:
+    """As from a MeshHook, which keeps the former name: numbers, ids and the current version are followed."""
+    contents = {number: raw(f"v{number}") for number in (1, 2, 3)}
+
+    def load(versions: Sequence[RecordedVersion]) -> list[bytes]:
+        return [contents[version.number] for version in versions]
+
+    def recorded(*numbers: int) -> RecordedWorkflow:
+        return RecordedWorkflow(
+            "orders",
+            [
+                RecordedVersion(n, n, 9, ANN.author, NOW, published_at=NOW, file_name="workflow.yaml")
+                for n in numbers
+            ],
+        )
+
+    importing = RecordedImport(store, ANN.actor, load, as_it_runs=True)
+    assert importing.record(recorded(1)).published == [1]
+    store.rename("orders", "sales", ANN)
+    assert compare(store, recorded(1, 3), load, store.rules).published == [3]
+    result = importing.record(recorded(1, 3))
+    assert (result.published, result.refused) == ([3], [])
+    result = importing.record(recorded(1))
+    assert (result.published, store.state("sales").current) == ([], 1)

@@ -18,6 +18,7 @@ DOCS = Path(__file__).parents[2] / "docs"
 MARK = "pasted-block-ended"
 _SECTION = re.compile(r"^##+ (.+)\n", re.MULTILINE)
 _BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+_PROMPTED = re.compile(r"^\$ ((?:.*\\\n)*.*)$", re.MULTILINE)
 _FILE = re.compile(r"`([^`]+\.\w+)`:$")
 _PLACEHOLDER = re.compile(r"`([^`]+)`")
 
@@ -27,6 +28,11 @@ class Block:
     kind: str
     text: str
     file: str | None
+
+    @property
+    def commands(self) -> str:
+        """What a reader enters: the whole text, or what follows the prompts."""
+        return self.text if self.kind == "sh" else "\n".join(_PROMPTED.findall(self.text))
 
 
 def blocks_in(text: str) -> list[Block]:
@@ -95,8 +101,8 @@ class Shell:
                 path = self.folder / block.file
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_text(block.text)
-            elif block.kind == "sh":
-                printed.append(self.paste(block.text))
+            elif block.kind in ("sh", "console"):
+                printed.append(self.paste(block.commands))
             elif block.kind == "text":
                 wanted = "".join(map(re.escape, block.text)).replace("…", ".*")
                 assert re.search(wanted, printed[-1]), f"{printed[-1]} is not {block.text}"

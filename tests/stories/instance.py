@@ -274,7 +274,9 @@ class Author:
     def _run(self, arguments: tuple[str, ...], within: Path | None) -> Pushed:
         return self._done(["git", *arguments], within or self.folder)
 
-    def _done(self, command: list[str], where: Path, **environment: str) -> Pushed:
+    @property
+    def environment(self) -> dict[str, str]:
+        """The environment of git, or of a shell, in which the author has a name and the token."""
         helper = '!f() { echo username=git; echo "password=$GITSTORE_TEST_TOKEN"; }; f'
         email = f"{self.name.lower()}@example.test"
         who = {f"GIT_{role}_NAME": self.name for role in ("AUTHOR", "COMMITTER")}
@@ -282,9 +284,12 @@ class Author:
         config = (("credential.helper", ""), ("credential.helper", helper), ("advice.detachedHead", "false"))
         for number, (key, value) in enumerate(config):
             who |= {f"GIT_CONFIG_KEY_{number}": key, f"GIT_CONFIG_VALUE_{number}": value}
-        who |= {"GIT_CONFIG_COUNT": str(len(config)), "GITSTORE_TEST_TOKEN": self.caller.token}
+        count = {"GIT_CONFIG_COUNT": str(len(config)), "GITSTORE_TEST_TOKEN": self.caller.token}
+        return {**PLAIN, **who, **count}
+
+    def _done(self, command: list[str], where: Path, **environment: str) -> Pushed:
         done = subprocess.run(
-            command, cwd=where, env={**PLAIN, **who, **environment},
+            command, cwd=where, env={**self.environment, **environment},
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False, timeout=PATIENCE,
         )  # fmt: skip
         return Pushed(done.returncode == 0, done.stdout)

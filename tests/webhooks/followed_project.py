@@ -14,7 +14,7 @@ from psycopg.rows import dict_row
 
 from gitstore.model import Limits
 from gitstore.store import Store
-from gitstore.upstream.importer import Layout
+from gitstore.upstream.refs import Layout
 from gitstore.upstream.remote import Credential
 from sync.audit import Origin
 from sync.catalog import Project

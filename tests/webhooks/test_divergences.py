@@ -9,7 +9,7 @@ import pytest
 
 from gitstore.errors import ConflictError, GitstoreError, MalformedError
 from gitstore.model import LedgerKind
-from gitstore.upstream.importer import Layout
+from gitstore.upstream.refs import Layout
 from sync import catalog, projects, rows
 from sync.integrity.rebuild import rebuild
 from sync.integrity.verify import verify

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from gitstore.upstream.importer import Layout
+from gitstore.upstream.refs import Layout
 from sync.integrity.verify import verify
 from tests.sync.conftest import House
 from tests.webhooks.followed_project import Follow, Following
@@ -174,3 +174,88 @@ def test_a_push_only_source_imports_nothing(follow: Follow, upstream: Upstream, 
         assert codes == {"order-sync/v1": "version_immutable", "order-sync": "not_fast_forward"}
     assert upstream.refs()["refs/heads/drafts/order-sync"] == theirs
     assert not house.store.exists("refunds")
+
+
+@pytest.mark.parametrize("layout", Layout)
+def test_an_upstream_that_keeps_the_former_slug_is_followed(
+    follow: Follow, upstream: Upstream, house: House, layout: Layout
+) -> None:
+    """Its versions continue the workflow under the present slug, by the rules of any import."""
+    path = "workflows/orders/workflow.yaml" if layout is Layout.FOLDERS else "workflow.yaml"
+    upstream.version("orders", 1, path=path)
+    following = follow(Direction.PULL, layout=layout)
+    assert following.sync().published == {"orders": [1]}
+    house.store.rename("orders", "sales", house.who)
+    assert following.sync().published == {}
+    upstream.version("orders", 2, path=path)
+    upstream.version("orders", 4, flow("https://four.example/"), path=path)
+    result = following.sync()
+    assert (result.published, result.gaps) == ({"sales": [2, 4]}, {"sales": [(3, 3)]})
+    there, here = upstream.refs(), house.git("for-each-ref", "--format=%(objectname) %(refname)", "refs/tags")
+    assert here.splitlines() == [
+        f"{there[f'refs/tags/orders/v{number}']} refs/tags/{slug}/v{number}"
+        for slug, number in (("orders", 1), ("sales", 2), ("sales", 4))
+    ]
+
+    upstream.version("orders", 3, path=path)
+    upstream.tag("orders/v1", "-f")
+    upstream.tag("orders/v2", "-f")
+    assert following.sync().published == {}
+    diverged = {ref: (one.code, one.slug) for ref, one in following.open_divergences().items()}
+    assert diverged == {
+        "orders/v1": ("version_immutable", "sales"),
+        "orders/v2": ("version_immutable", "sales"),
+        "orders/v3": ("wrong_number", "sales"),
+    }
+    workflows = following.query("select workflow_id from gitstore.events where type like '%diverged'")
+    assert {row["workflow_id"] for row in workflows} == {house.workflow_id("orders")}
+
+
+def test_both_sides_continue_a_renamed_workflow_under_their_own_slug(
+    follow: Follow, upstream: Upstream, house: House
+) -> None:
+    """What the upstream has under the former slug is updated there, and not pushed under the new one."""
+    house.publish("orders")
+    house.save("orders", "https://draft.example/")
+    following = follow()
+    following.sync()
+    house.store.rename("orders", "sales", house.who)
+    assert following.sync().pushed == []
+    draft = house.save("sales", "https://saved.example/")
+    assert following.sync().pushed == ["refs/heads/drafts/orders"]
+    assert upstream.refs()["refs/heads/drafts/orders"] == draft
+    assert house.store.publish("sales", house.who).number == 2
+    assert following.sync().pushed == ["refs/tags/sales/v2"]
+
+    upstream.git("fetch", "-q", str(upstream.bare), "refs/tags/sales/v2")
+    upstream.git("reset", "-q", "--hard", "FETCH_HEAD")
+    upstream.version("orders", 3)
+    assert following.sync().published == {"sales": [3]}
+    assert following.sync().pushed == []
+    theirs = upstream.draft("orders", flow("https://theirs.example/"))
+    assert following.sync().saved == ["sales"]
+    assert house.store.state("sales").draft == theirs
+    upstream.in_bare("update-ref", "-d", "refs/tags/orders/v3")
+    for _ in range(2):
+        assert following.sync().pushed == []
+    assert {ref: one.code for ref, one in following.open_divergences().items()} == {
+        "orders/v3": "deleted_upstream"
+    }
+
+
+def test_a_version_upstream_under_two_slugs_of_a_workflow_is_imported_once(
+    follow: Follow, upstream: Upstream, house: House
+) -> None:
+    """The present slug counts where they differ; the other one is a divergence."""
+    house.publish("orders")
+    house.store.rename("orders", "sales", house.who)
+    for slug in ("orders", "sales"):
+        upstream.version(slug, 2, flow(f"https://{slug}.example/"))
+    upstream.version("sales", 3, lightweight=True)
+    upstream.tag("orders/v3", lightweight=True)
+    following = follow()
+    assert following.sync().published == {"sales": [2, 3]}
+    assert house.git("rev-parse", "sales/v2") == upstream.refs()["refs/tags/sales/v2"]
+    assert {ref: one.code for ref, one in following.open_divergences().items()} == {
+        "orders/v2": "version_immutable"
+    }

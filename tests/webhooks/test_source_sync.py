@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from gitstore.model import LedgerKind, Limits
-from gitstore.upstream.importer import Layout
+from gitstore.upstream.refs import Layout
 from gitstore.upstream.remote import Credential
 from tests.sync.conftest import House
 from tests.webhooks.followed_project import Follow, Following, versions

@@ -13,6 +13,7 @@ from click.testing import CliRunner
 from gitstore.environments import choose
 from gitstore.model import Environment
 from service.cli.main import commands
+from service.lookup import cursor_to
 from tests.service.api.conftest import Client, House, definition, opened, problem
 from tests.service.api.test_engine_reads import counted
 from tests.service.serve_process import environment
@@ -62,6 +63,14 @@ def test_a_pointer_is_moved_read_and_removed(owner: Client) -> None:
         (None, 1, False), (1, 2, True), (2, None, False),
     ]  # fmt: skip
     assert owner.get(f"{at}/staging").json["etag"] == "none"
+    page, found = f"{at}/staging/history?limit=2", []
+    while page:
+        answer = owner.get(page)
+        found += answer.json["moves"]
+        page = answer.headers["Link"].partition(">")[0].removeprefix("<") if "Link" in answer.headers else ""
+    assert found == moves
+    for wrong in ("x", cursor_to("0" * 40), cursor_to(owner.get("/environments").json["commit"])):
+        problem(owner.get(f"{at}/staging/history?cursor={wrong}"), 400, "malformed")
 
 
 def test_two_versions_share_the_keys_and_a_key_keeps_its_version(owner: Client) -> None:
@@ -231,6 +240,9 @@ def test_the_command_line_does_all_of_it(house: House, owner: Client) -> None:
     )
     assert run("set", "by-hand", "staging", "2")[0]["version"] == "v2"
     assert [row["version"] for row in run("history", "by-hand", "staging")] == ["v2", "v2:10,v1:90"]
+    page = runner.invoke(commands, ["env", "history", "by-hand", "staging", "--limit", "1"], env=given)
+    options = page.stderr.partition("older moves: ")[2].split()
+    assert [row["version"] for row in run("history", "by-hand", "staging", *options)] == ["v2:10,v1:90"]
     assert run("promote", "staging", "prod", "by-hand", "--dry-run", status=1)[0]["refused"]
     assert runner.invoke(commands, ["env", "promote", "staging", "prod", "by-hand"], env=given).exit_code == 1
     assert run("unset", "by-hand", "staging")[0]["version"] is None

@@ -15,8 +15,9 @@ from dulwich.objects import Blob, Tree
 
 from gitstore.git.commits import new_commit
 from gitstore.model import Actor, Limits, Person
-from gitstore.names import VersionRef
-from gitstore.upstream.importer import Layout, Outcome, RemoteRef, UpstreamImport
+from gitstore.names import VersionRef, tag
+from gitstore.upstream.importer import Outcome, UpstreamImport
+from gitstore.upstream.refs import Layout, RemoteRef
 from service.projects import Projects
 from tests.service.api.conftest import Client, House, definition, problem, yaml
 
@@ -420,7 +421,8 @@ def imported(house: House, number: int, raw: bytes) -> None:
     )
     with closing(Projects(house.config).writer(house.project, house.database)) as store:
         store.objects.write([blob, tree, commit])
-        ref = RemoteRef(VersionRef("order-sync", number), commit.id)
+        name = tag("order-sync", number)
+        ref = RemoteRef(VersionRef("order-sync", number), commit.id, name, name)
         (outcome,) = UpstreamImport(store, Layout.REFS, ada, Limits()).apply([ref])
     assert isinstance(outcome, Outcome), outcome
     assert outcome.refusal is None
