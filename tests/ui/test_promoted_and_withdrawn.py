@@ -29,10 +29,10 @@ def press(tab: Tab, name: str) -> None:
 
 def promote(tab: Tab, reason: str, *slugs: str) -> None:
     page = tab.page
-    follow(page, "Releases")
+    tab.go("/ui/releases")
     follow(page, "Environments")
     for slug in slugs:
-        page.get_by_role("checkbox", name=slug).check()
+        page.locator(f"input[name=workflow][value={slug}]").check()  # named by its definition
     page.get_by_role("button", name="Promote…").click()
     page.get_by_label("Reason").fill(reason)
     press(tab, "Promote")
